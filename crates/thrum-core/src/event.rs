@@ -1,0 +1,259 @@
+//! An event: the envelope that every type shares, and the two ways in, made here or served by a peer.
+
+use serde_json::{Map, Value};
+
+use crate::{
+    DaemonKey, Payload, Stamp,
+    exchange::Rejected,
+    ids,
+    json::{self, Canonical},
+    key::{self, Claim},
+    limits,
+};
+
+/// A well-formed event, as the log keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// `event_id`: the event's identity everywhere.
+    pub id: String,
+    /// `type`.
+    pub kind: String,
+    /// `timestamp` as an instant; where it cannot be read, the ULID's, else zero.
+    pub at: Stamp,
+    /// `origin_daemon`.
+    pub origin: String,
+    /// `origin_log`; empty for foreign origins that name none.
+    pub log: String,
+    /// `origin_seq`, contiguous per log of ours; 0 where there is none.
+    pub seq: u64,
+    /// Canonical form without `sequence`.
+    pub body: String,
+}
+
+/// What is to become an event of ours: everything but its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// `evt_…`
+    pub id: String,
+    /// When it happened.
+    pub at: Stamp,
+    /// What happened.
+    pub payload: Payload,
+}
+
+/// Why a served event stays outside the log. Serving it again does not help.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Not an object, or without canonical form.
+    #[error("not canonical JSON: {0}")]
+    Json(String),
+    /// `event_id` missing, not a string, or empty.
+    #[error("no event id")]
+    NoId,
+    /// An id longer than [`limits::MAX_FOREIGN_ID_BYTES`].
+    #[error("an id of more than {} bytes", limits::MAX_FOREIGN_ID_BYTES)]
+    LongId,
+    /// Larger than [`limits::MAX_EVENT_BYTES`].
+    #[error("{0} bytes, more than an event may have")]
+    TooLarge(usize),
+    /// The signature its origin owes is missing or wrong.
+    #[error("the signature of its origin is missing or wrong")]
+    Signature,
+}
+
+impl Draft {
+    /// Stamps and signs: the event as it will be in the log and on the wire.
+    ///
+    /// # Errors
+    /// [`Malformed::TooLarge`], nothing else: what we make ourselves has a canonical form.
+    pub fn seal(self, key: &DaemonKey, log: &str, seq: u64) -> Result<Event, Malformed> {
+        let origin = key.id();
+        let kind = self.payload.kind();
+        let mut fields = self.payload.fields();
+        for (name, value) in [
+            ("event_id", Value::from(self.id.as_str())),
+            ("type", kind.into()),
+            ("timestamp", self.at.to_string().into()),
+            ("origin_daemon", origin.as_str().into()),
+            ("origin_log", log.into()),
+            ("origin_seq", seq.into()),
+            ("v", 1.into()),
+        ] {
+            fields.insert(name.to_owned(), value);
+        }
+        let unsigned = json::canonical(&fields).map_err(|e| Malformed::Json(e.to_string()))?;
+        fields.insert("signature".to_owned(), key.sign_event(&unsigned.signed_part).into());
+        let body = json::canonical(&fields).map_err(|e| Malformed::Json(e.to_string()))?.whole;
+        if body.len() > limits::MAX_EVENT_BYTES {
+            return Err(Malformed::TooLarge(body.len()));
+        }
+        Ok(Event { id: self.id, kind: kind.to_owned(), at: self.at, origin: origin.to_string(), log: log.to_owned(), seq, body })
+    }
+}
+
+/// A served event that has form; whether its signature holds is not known yet.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    event: Event,
+    signed_part: String,
+    signature: Option<String>,
+}
+
+impl Candidate {
+    /// Takes the fields of an event as served. `sequence` is the server's and goes.
+    ///
+    /// # Errors
+    /// Every [`Malformed`] but `Signature`.
+    pub fn new(mut fields: Map<String, Value>) -> Result<Self, Malformed> {
+        fields.remove("sequence");
+        let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let (id, kind, origin, log) = (text("event_id"), text("type"), text("origin_daemon"), text("origin_log"));
+        if id.is_empty() {
+            return Err(Malformed::NoId);
+        }
+        if [&id, &kind, &origin, &log].iter().any(|text| text.len() > limits::MAX_FOREIGN_ID_BYTES) {
+            return Err(Malformed::LongId);
+        }
+        let at = Stamp::parse(&text("timestamp")).or_else(|| ids::ulid_time(&id)).unwrap_or_default();
+        // Larger numbers than SQLite holds are nobody's place in a log.
+        let seq = fields.get("origin_seq").and_then(Value::as_u64).filter(|seq| i64::try_from(*seq).is_ok()).unwrap_or_default();
+        let signature = fields.get("signature").and_then(Value::as_str).map(str::to_owned);
+        let Canonical { whole, signed_part } = json::canonical(&fields).map_err(|e| Malformed::Json(e.to_string()))?;
+        if whole.len() > limits::MAX_EVENT_BYTES {
+            return Err(Malformed::TooLarge(whole.len()));
+        }
+        Ok(Self { event: Event { id, kind, at, origin, log, seq, body: whole }, signed_part, signature })
+    }
+
+    /// The event, whether or not its signature holds.
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+}
+
+/// Lets in whose signature holds and whose origin has none; the others come back as rejected. Order is kept.
+pub fn admit(candidates: Vec<Candidate>) -> (Vec<Event>, Vec<Rejected>) {
+    let owing: Vec<bool> = candidates.iter().map(|candidate| key::is_signed_origin(&candidate.event.origin)).collect();
+    let claims: Vec<Claim<'_>> = candidates
+        .iter()
+        .zip(&owing)
+        .filter(|(_, owes)| **owes)
+        .map(|(c, _)| Claim { origin: &c.event.origin, signed_part: &c.signed_part, signature: c.signature.as_deref() })
+        .collect();
+    let mut verdicts = key::verify(&claims).into_iter();
+    let (mut events, mut rejected) = (Vec::with_capacity(candidates.len()), Vec::new());
+    for (candidate, owes) in candidates.into_iter().zip(owing) {
+        if !owes || verdicts.next().unwrap_or(false) {
+            events.push(candidate.event);
+        } else {
+            rejected.push(reject(&candidate.event.id, &Malformed::Signature, &candidate.event.body));
+        }
+    }
+    (events, rejected)
+}
+
+/// A rejected event with the beginning of what was served.
+pub fn reject(id: &str, why: &Malformed, served: &str) -> Rejected {
+    let cut = |text: &str, most: usize| text[..text.floor_char_boundary(most)].to_owned();
+    Rejected { id: cut(id, limits::MAX_FOREIGN_ID_BYTES), reason: why.to_string(), sample: cut(served, limits::MAX_REJECTED_SAMPLE_BYTES) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Ambient,
+        payload::{MessageCreate, SessionEnd},
+    };
+
+    struct Seed(u8);
+
+    impl Ambient for Seed {
+        fn now(&mut self) -> Stamp {
+            Stamp::from_nanos(1_774_717_513_941_790_360)
+        }
+        fn fill(&mut self, buffer: &mut [u8]) {
+            buffer.fill(self.0);
+        }
+    }
+
+    fn sealed() -> (DaemonKey, Event) {
+        let key = DaemonKey::generate(&mut Seed(3));
+        let payload =
+            Payload::MessageCreate(MessageCreate { message_id: "msg_1".into(), agent_id: "alice".into(), ..MessageCreate::default() });
+        let draft = Draft { id: "evt_1".into(), at: Seed(0).now(), payload };
+        let event = draft.seal(&key, "log", 1).expect("an event");
+        (key, event)
+    }
+
+    fn candidate(text: &str) -> Result<Candidate, Malformed> {
+        json::parse_object(text).map_err(|e| Malformed::Json(e.to_string())).and_then(Candidate::new)
+    }
+
+    #[test]
+    fn the_first_event_of_a_log_is_signed_and_comes_back_as_it_left() {
+        let (key, event) = sealed();
+        assert!(event.body.contains("\"signature\":\""), "{}", event.body);
+        let (admitted, rejected) = admit(vec![candidate(&event.body).expect("a candidate")]);
+        assert_eq!(rejected, []);
+        assert_eq!(admitted, std::slice::from_ref(&event));
+        assert_eq!(admitted[0].origin, key.id().as_str());
+    }
+
+    #[test]
+    fn a_relay_that_alters_adds_or_strips_is_caught() {
+        let (_, event) = sealed();
+        let strip = {
+            let mut fields = json::parse_object(&event.body).expect("object");
+            fields.remove("signature");
+            Value::Object(fields).to_string()
+        };
+        let forgeries = [
+            event.body.replace("alice", "mallory"),
+            event.body.replacen('{', "{\"added\":1,", 1),
+            event.body.replace("\"origin_seq\":1", "\"origin_seq\":2"),
+            strip,
+        ];
+        for forged in forgeries {
+            let (admitted, rejected) = admit(vec![candidate(&forged).expect("well-formed")]);
+            assert_eq!(admitted, [], "{forged}");
+            assert_eq!(rejected[0].reason, Malformed::Signature.to_string());
+        }
+        let re_sequenced = event.body.replacen('{', "{\"sequence\":99,", 1);
+        assert_eq!(admit(vec![candidate(&re_sequenced).expect("well-formed")]).0, [event]);
+    }
+
+    #[test]
+    fn foreign_events_need_no_signature_and_lose_no_key() {
+        let text = r#"{"v":1,"type":"future.thing","event_id":"evt_01M83E0S5FJJYA5B1VP5F76S9R","origin_daemon":"d_x","timestamp":"nonsense","unknown_key":{"kept":[1,null]}}"#;
+        let (admitted, rejected) = admit(vec![candidate(text).expect("well-formed")]);
+        assert_eq!(rejected, []);
+        assert_eq!(admitted[0].at.millis(), 1_795_411_698_863, "an unreadable time takes the ULID's");
+        assert!(admitted[0].body.contains(r#""unknown_key":{"kept":[1,null]}"#));
+        assert_eq!(Payload::read(&admitted[0].kind, &admitted[0].body).expect("unknown is fine"), Payload::Unknown);
+    }
+
+    #[test]
+    fn what_has_no_id_or_form_is_malformed() {
+        let long = format!(r#"{{"event_id":"{}"}}"#, "x".repeat(257));
+        for (text, expected) in [
+            (r#"{"type":"x"}"#, Malformed::NoId),
+            (r#"{"event_id":7}"#, Malformed::NoId),
+            (r#"{"event_id":""}"#, Malformed::NoId),
+            (long.as_str(), Malformed::LongId),
+        ] {
+            assert_eq!(candidate(text).expect_err(text), expected);
+        }
+        assert!(matches!(candidate(r#"{"event_id":"e","a":1e400}"#), Err(Malformed::Json(_))));
+    }
+
+    #[test]
+    fn every_known_type_reads_what_it_writes() {
+        assert_eq!(Payload::KINDS.len(), 15);
+        let payload = Payload::SessionEnd(SessionEnd { session_id: "ses_1".into(), reason: Some("normal".into()) });
+        let body = Value::Object(payload.fields()).to_string();
+        assert_eq!(Payload::read("agent.session.end", &body).expect("reads"), payload);
+        assert!(Payload::read("agent.session.end", r#"{"session_id":7}"#).is_err(), "a wrong type is not guessed at");
+        assert!(Payload::read("message.receipt", r#"{"message_id":"m","agent_id":"a","receipt_type":"smelled"}"#).is_err());
+    }
+}

@@ -1,0 +1,84 @@
+//! The words that the log and the replication share: what one gives to a peer, what the other took from it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::Event;
+
+/// Rows of the log as a peer is served them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// In ascending sequence.
+    pub rows: Vec<Row>,
+    /// Whether at least one more row follows.
+    pub more: bool,
+}
+
+/// One row of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// This daemon's number for it; says nothing to another daemon.
+    pub sequence: u64,
+    /// `event_id`.
+    pub id: String,
+    /// `type`.
+    pub kind: String,
+    /// `origin_daemon`.
+    pub origin: String,
+    /// Canonical form without `sequence`.
+    pub body: String,
+}
+
+/// What one pull brought, verified, ready to be stored in one transaction with the peer's checkpoint.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// `daemon_id` of the peer that served it, which need not be the origin of anything in it.
+    pub peer: String,
+    /// The peer's `log_id`; empty for peers that have none.
+    pub log: String,
+    /// Where the peer's log was read up to.
+    pub checkpoint: u64,
+    /// Well-formed events whose signatures hold or that need none, in the order served.
+    pub events: Vec<Event>,
+    /// What stays outside the log.
+    pub rejected: Vec<Rejected>,
+}
+
+/// An event that did not enter the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// `event_id` as far as there is one.
+    pub id: String,
+    /// Why, in words.
+    pub reason: String,
+    /// The beginning of what was served.
+    pub sample: String,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Events new to this log.
+    pub applied: usize,
+    /// Events that were here already.
+    pub skipped: usize,
+    /// Events that stayed outside the log.
+    pub rejected: usize,
+}
+
+/// What is durable, as far as those who wait for it care. Sent after every COMMIT.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// This log's id; changes when the database turns out not to be the one we left.
+    pub log: Arc<str>,
+    /// The highest sequence.
+    pub latest: u64,
+    /// The highest sequence by where it came from: a peer's `daemon_id`, or the empty string for events made here.
+    pub by_source: Arc<BTreeMap<String, u64>>,
+}
+
+impl Commit {
+    /// The highest sequence that did not come from `peer`, hence what to announce to it. 0 if there is none.
+    pub fn latest_not_from(&self, peer: &str) -> u64 {
+        self.by_source.iter().filter(|(source, _)| source.as_str() != peer).map(|(_, latest)| *latest).max().unwrap_or(0)
+    }
+}

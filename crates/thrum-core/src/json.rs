@@ -1,0 +1,188 @@
+//! JSON as events need it: read strictly, written in RFC 8785 canonical form.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Number, Value};
+
+/// Reads one JSON object. Refused: anything else, duplicate keys, lone surrogates, numbers beyond a double, nesting beyond
+/// [`MAX_JSON_DEPTH`](crate::limits::MAX_JSON_DEPTH), bytes after the end.
+pub fn parse_object(text: &str) -> Result<Map<String, Value>, serde_json::Error> {
+    let Strict(value) = serde_json::from_str(text)?;
+    match value {
+        Value::Object(map) => Ok(map),
+        _ => Err(de::Error::custom("not an object")),
+    }
+}
+
+/// The object in canonical form without `sequence`, and the same also without `signature`.
+///
+/// Top-level members are written one by one, so that both texts come from one pass over the values.
+pub fn canonical(fields: &Map<String, Value>) -> Result<Canonical, serde_json::Error> {
+    let mut keys: Vec<&String> = fields.keys().filter(|key| *key != "sequence").collect();
+    keys.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
+    let mut signed_part = String::with_capacity(512);
+    let mut signature_at = None;
+    for key in keys {
+        if key == "signature" {
+            signature_at = Some(signed_part.len());
+            continue;
+        }
+        signed_part.push(if signed_part.is_empty() { '{' } else { ',' });
+        signed_part.push_str(&serde_json_canonicalizer::to_string(key)?);
+        signed_part.push(':');
+        signed_part.push_str(&serde_json_canonicalizer::to_string(&fields[key])?);
+    }
+    if signed_part.is_empty() {
+        signed_part.push('{');
+    }
+    signed_part.push('}');
+    let whole = match (signature_at, fields.get("signature")) {
+        (Some(at), Some(signature)) => {
+            let signature = serde_json_canonicalizer::to_string(signature)?;
+            let (before, after) = if at == 0 { ("{", &signed_part[1..]) } else { signed_part.split_at(at) };
+            let before_comma = if at == 0 { "" } else { "," };
+            let after_comma = if at == 0 && !after.starts_with('}') { "," } else { "" };
+            format!("{before}{before_comma}\"signature\":{signature}{after_comma}{after}")
+        }
+        _ => signed_part.clone(),
+    };
+    Ok(Canonical { whole, signed_part })
+}
+
+/// Both canonical forms of one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Canonical {
+    /// Without `sequence`: what the log keeps and the digest sums.
+    pub whole: String,
+    /// Without `sequence` and `signature`: what the signature covers.
+    pub signed_part: String,
+}
+
+/// A value read with duplicate keys refused; `serde_json` alone keeps the last one silently.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Strict)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> DeserializeSeed<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = access.next_element_seed(StrictVisitor)? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        while let Some(key) = access.next_key::<String>()? {
+            if map.contains_key(&key) {
+                return Err(de::Error::custom("duplicate key"));
+            }
+            let value = access.next_value_seed(StrictVisitor)?;
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canonical_of(text: &str) -> Canonical {
+        canonical(&parse_object(text).expect("an object")).expect("canonical")
+    }
+
+    #[test]
+    fn sequence_and_signature_are_taken_out_wherever_they_stand() {
+        let cases = [
+            (r#"{"sequence":7,"v":1,"signature":"s","a":"<b>"}"#, r#"{"a":"<b>","signature":"s","v":1}"#, r#"{"a":"<b>","v":1}"#),
+            (r#"{"signature":"s","v":1}"#, r#"{"signature":"s","v":1}"#, r#"{"v":1}"#),
+            (r#"{"signature":"s","a":1}"#, r#"{"a":1,"signature":"s"}"#, r#"{"a":1}"#),
+            (r#"{"signature":"s"}"#, r#"{"signature":"s"}"#, "{}"),
+            (r#"{"sequence":1}"#, "{}", "{}"),
+        ];
+        for (text, whole, signed_part) in cases {
+            let made = canonical_of(text);
+            assert_eq!((made.whole.as_str(), made.signed_part.as_str()), (whole, signed_part), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_doubles_as_go_relays_them() {
+        let made = canonical_of(r#"{"big":9007199254740993,"one":1.0,"tiny":1e-7,"huge":1e21}"#);
+        assert_eq!(made.whole, r#"{"big":9007199254740992,"huge":1e+21,"one":1,"tiny":1e-7}"#);
+    }
+
+    #[test]
+    fn what_has_no_canonical_form_is_refused() {
+        let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
+        for text in [
+            "",
+            "[]",
+            "1",
+            "{} {}",
+            r#"{"a":1,"a":1}"#,
+            r#"{"a":{"b":1,"b":2}}"#,
+            r#"{"a":1e400}"#,
+            r#"{"a":"\ud800"}"#,
+            r#"{"a":NaN}"#,
+            "\u{feff}{}",
+            &deep,
+        ] {
+            assert!(parse_object(text).is_err(), "{}", &text[..text.len().min(40)]);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! The daemon's key and the id made of it.
+
+use std::fmt;
+
+use data_encoding::{BASE64URL_NOPAD, Encoding};
+use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use zeroize::Zeroizing;
+
+use crate::Ambient;
+
+/// Stands before what is signed, so that no signature made here can be taken for one over something else.
+const EVENT_CONTEXT: &[u8] = b"thrum-event-1\n";
+
+/// RFC 4648 base32, lower case, no padding, spare bits zero.
+fn base32() -> Encoding {
+    let mut spec = data_encoding::Specification::new();
+    spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
+    #[expect(clippy::expect_used, reason = "the alphabet above is a valid one")]
+    spec.encoding().expect("base32 alphabet")
+}
+
+/// The id of one of our daemons: `d_k` and 52 base32 characters of its Ed25519 public key. Any other id is foreign.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DaemonId(String);
+
+impl DaemonId {
+    /// Reads an id. `None` for a foreign one: wrong length, other characters, or no point of the curve.
+    pub fn parse(text: &str) -> Option<Self> {
+        public_key(text).map(|_| Self(text.to_owned()))
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DaemonId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for DaemonId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The public key inside an id of ours, `None` if the id is foreign.
+fn public_key(id: &str) -> Option<VerifyingKey> {
+    let encoded = id.strip_prefix("d_k").filter(|rest| rest.len() == 52)?;
+    let bytes: [u8; 32] = base32().decode(encoded.as_bytes()).ok()?.try_into().ok()?;
+    VerifyingKey::from_bytes(&bytes).ok()
+}
+
+/// Whether an event of this origin must carry a valid signature.
+///
+/// Decided by the shape alone: an id that looks like ours but holds no key is nobody's, and nothing can be signed by it.
+pub fn is_signed_origin(id: &str) -> bool {
+    id.strip_prefix("d_k").is_some_and(|rest| rest.len() == 52 && rest.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7')))
+}
+
+/// The daemon's secret key. Not printable; stored as base64 in a file of mode 0600.
+#[derive(Clone)]
+pub struct DaemonKey(SigningKey);
+
+impl DaemonKey {
+    /// A new key.
+    pub fn generate(ambient: &mut dyn Ambient) -> Self {
+        let mut seed = Zeroizing::new([0; 32]);
+        ambient.fill(&mut *seed);
+        Self(SigningKey::from_bytes(&seed))
+    }
+
+    /// The id that belongs to this key.
+    pub fn id(&self) -> DaemonId {
+        DaemonId(format!("d_k{}", base32().encode(self.0.verifying_key().as_bytes())))
+    }
+
+    /// Signs the [signed part](crate::json::Canonical::signed_part) of an event: 86 characters of base64url.
+    pub fn sign_event(&self, signed_part: &str) -> String {
+        let signature = self.0.sign(&covered(signed_part));
+        BASE64URL_NOPAD.encode(&signature.to_bytes())
+    }
+}
+
+impl fmt::Debug for DaemonKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DaemonKey([redacted])")
+    }
+}
+
+impl Serialize for DaemonKey {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&Zeroizing::new(BASE64URL_NOPAD.encode(self.0.as_bytes())))
+    }
+}
+
+impl<'de> Deserialize<'de> for DaemonKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Zeroizing::new(String::deserialize(deserializer)?);
+        let bytes = Zeroizing::new(BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| de::Error::custom("the key is not base64url"))?);
+        let seed: [u8; 32] = bytes.as_slice().try_into().map_err(|_| de::Error::custom("the key has not 32 bytes"))?;
+        Ok(Self(SigningKey::from_bytes(&seed)))
+    }
+}
+
+fn covered(signed_part: &str) -> Vec<u8> {
+    [EVENT_CONTEXT, signed_part.as_bytes()].concat()
+}
+
+/// What one signature claims: that `origin` signed `signed_part`.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// `origin_daemon` of the event.
+    pub origin: &'a str,
+    /// What the signature covers, without the context.
+    pub signed_part: &'a str,
+    /// `signature` of the event; `None` if it has none.
+    pub signature: Option<&'a str>,
+}
+
+impl Claim<'_> {
+    fn decode(&self) -> Option<(VerifyingKey, Signature, Vec<u8>)> {
+        let key = public_key(self.origin)?;
+        let bytes = BASE64URL_NOPAD.decode(self.signature?.as_bytes()).ok()?;
+        Some((key, Signature::from_slice(&bytes).ok()?, covered(self.signed_part)))
+    }
+}
+
+/// Which claims hold, in order. All at once costs a third of one by one; only if the batch fails is each looked at alone.
+pub fn verify(claims: &[Claim<'_>]) -> Vec<bool> {
+    let decoded: Vec<_> = claims.iter().map(Claim::decode).collect();
+    let present: Vec<_> = decoded.iter().flatten().collect();
+    let messages: Vec<&[u8]> = present.iter().map(|(_, _, message)| message.as_slice()).collect();
+    let signatures: Vec<Signature> = present.iter().map(|(_, signature, _)| *signature).collect();
+    let keys: Vec<VerifyingKey> = present.iter().map(|(key, _, _)| *key).collect();
+    let all = present.len() > 1 && ed25519_dalek::verify_batch(&messages, &signatures, &keys).is_ok();
+    decoded.iter().map(|one| one.as_ref().is_some_and(|(key, signature, message)| all || key.verify(message, signature).is_ok())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Stamp;
+
+    struct Seed(u8);
+
+    impl Ambient for Seed {
+        fn now(&mut self) -> Stamp {
+            Stamp::ZERO
+        }
+        fn fill(&mut self, buffer: &mut [u8]) {
+            buffer.fill(self.0);
+        }
+    }
+
+    #[test]
+    fn an_id_is_its_key_and_nothing_else_is_an_id() {
+        let id = DaemonKey::generate(&mut Seed(7)).id();
+        assert_eq!(id.as_str().len(), 55);
+        assert_eq!(DaemonId::parse(id.as_str()), Some(id.clone()));
+        assert!(is_signed_origin(id.as_str()));
+        let spare_bits_set = format!("{}b", &id.as_str()[..54]);
+        for foreign in
+            ["", "d_47fkcmt93fcz", "d_01M83E0S5FJJYA5B1VP5F76S9R", &id.as_str()[..54], &id.as_str().to_uppercase(), &spare_bits_set]
+        {
+            assert_eq!(DaemonId::parse(foreign), None, "{foreign}");
+        }
+    }
+
+    #[test]
+    fn one_forged_signature_in_a_batch_is_the_only_one_refused() {
+        let key = DaemonKey::generate(&mut Seed(1));
+        let other = DaemonKey::generate(&mut Seed(2));
+        let (id, other_id) = (key.id(), other.id());
+        let texts: Vec<String> = (0..5).map(|n| format!("{{\"n\":{n}}}")).collect();
+        let signatures: Vec<String> = texts.iter().map(|text| key.sign_event(text)).collect();
+        let claim = |n: usize| Claim { origin: id.as_str(), signed_part: &texts[n], signature: Some(&signatures[n]) };
+        assert_eq!(verify(&[claim(0), claim(1), claim(2)]), [true, true, true]);
+        let forged = [
+            claim(0),
+            Claim { signed_part: "{\"n\":9}", ..claim(1) },
+            Claim { origin: other_id.as_str(), ..claim(2) },
+            Claim { signature: None, ..claim(3) },
+            Claim { signature: Some("AAAA"), ..claim(3) },
+            claim(4),
+        ];
+        assert_eq!(verify(&forged), [true, false, false, false, false, true]);
+        assert_eq!(verify(&[claim(3)]), [true]);
+        assert_eq!(verify(&[]), Vec::<bool>::new());
+    }
+
+    #[test]
+    fn a_key_prints_nothing_of_itself_and_survives_its_file() {
+        let key = DaemonKey::generate(&mut Seed(9));
+        assert_eq!(format!("{key:?}"), "DaemonKey([redacted])");
+        let stored = serde_json::to_string(&key).expect("json");
+        let back: DaemonKey = serde_json::from_str(&stored).expect("a key");
+        assert_eq!(back.id(), key.id());
+        assert!(serde_json::from_str::<DaemonKey>("\"short\"").is_err());
+    }
+}

@@ -1,0 +1,24 @@
+//! What a Thrum event is: ids, names, time, the event types, limits, errors and signing.
+//!
+//! No I/O, no clock and no randomness of its own: what it needs of the world comes in through [`Ambient`].
+
+pub mod ambient;
+pub mod event;
+pub mod exchange;
+pub mod fault;
+pub mod heads;
+pub mod ids;
+pub mod json;
+pub mod key;
+pub mod limits;
+pub mod name;
+pub mod payload;
+pub mod stamp;
+
+pub use ambient::Ambient;
+pub use event::{Draft, Event, Malformed};
+pub use fault::{ErrorKind, Fault, Retry};
+pub use heads::{Head, Heads, Sum};
+pub use key::{DaemonId, DaemonKey};
+pub use payload::Payload;
+pub use stamp::Stamp;

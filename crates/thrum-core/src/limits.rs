@@ -1,0 +1,145 @@
+//! Every bound of the program, once, with its reason. Reaching one is a clear error or back-pressure, never a silent drop.
+
+use std::time::Duration;
+
+/// Largest message body accepted, in bytes of UTF-8. Go Thrum refuses larger ones since v0.10.6.
+pub const MAX_CONTENT_BYTES: usize = 1 << 20;
+
+/// Largest event in canonical form. Escaping can make a body six times as long, and recipients and scopes come on top.
+pub const MAX_EVENT_BYTES: usize = 8 << 20;
+
+/// Longest line accepted on any connection: the largest event twice over (`event_json` beside its envelope), no more.
+pub const MAX_LINE_BYTES: usize = 16 << 20;
+
+/// Deepest nesting of JSON accepted; what `serde_json` refuses by itself, written down.
+pub const MAX_JSON_DEPTH: usize = 128;
+
+/// Longest id taken from another daemon. Ours have at most 55 characters; Go's at most 36.
+pub const MAX_FOREIGN_ID_BYTES: usize = 256;
+
+/// Longest name of an agent, role or module.
+pub const MAX_NAME_BYTES: usize = 64;
+
+/// Longest name of a peer, in characters; as long as a host name may be.
+pub const MAX_PEER_NAME_CHARS: usize = 255;
+
+/// Longest display name, intent, task, branch or path an agent may set, in bytes.
+pub const MAX_TEXT_BYTES: usize = 4096;
+
+/// Most recipients, scopes or refs of one message. Thirty agents are usual, two hundred were seen.
+pub const MAX_AUDIENCE: usize = 1000;
+
+/// Most events in one batch. Go clients always ask for as many and treat larger values as this.
+pub const MAX_BATCH_EVENTS: usize = 1000;
+
+/// Most bytes of event bodies in one batch, but for a single larger event: a reply stays far below
+/// [`MAX_LINE_BYTES`] and within a slow link's request deadline.
+pub const MAX_BATCH_BYTES: usize = 1 << 20;
+
+/// Rows kept of rejected events; older ones go, the counter stays.
+pub const MAX_REJECTED_ROWS: usize = 1000;
+
+/// Bytes kept of a rejected event, enough to recognise it.
+pub const MAX_REJECTED_SAMPLE_BYTES: usize = 1024;
+
+/// Requests that may wait for the writer. More block the caller, which is the back-pressure.
+pub const WRITER_QUEUE: usize = 1024;
+
+/// Most requests in one group commit, so that the first of them does not wait for ever.
+pub const MAX_GROUP_COMMIT: usize = 256;
+
+/// Most connections on the local socket. Two hundred agents with a waiting and a working connection each.
+pub const MAX_LOCAL_CONNECTIONS: usize = 512;
+
+/// A local connection that sends nothing for this long is closed. Go's daemon uses the same.
+pub const LOCAL_IDLE: Duration = Duration::from_secs(5 * 60);
+
+/// A local request other than a long poll that takes longer is answered with "try again". Go's daemon and its command use the same.
+pub const LOCAL_CALL: Duration = Duration::from_secs(10);
+
+/// Longest time one `message.wait` may ask for.
+pub const MAX_WAIT: Duration = Duration::from_secs(10 * 60);
+
+/// Most connections accepted from peers. Fifty peers with one kept connection and some one-shot ones of Go each.
+pub const MAX_PEER_CONNECTIONS: usize = 256;
+
+/// Most peer connections that have not shown a valid token yet; beyond it the oldest is closed.
+pub const MAX_UNAUTHENTICATED_CONNECTIONS: usize = 64;
+
+/// A peer connection that has not shown a valid token by then is closed.
+pub const UNAUTHENTICATED_DEADLINE: Duration = Duration::from_secs(10);
+
+/// A peer connection that sends nothing for this long is closed; twenty rounds of silence mean that nobody is there.
+pub const PEER_IDLE: Duration = Duration::from_secs(5 * 60);
+
+/// Once a peer began a line, the rest must come within this time.
+pub const PEER_LINE: Duration = Duration::from_secs(30);
+
+/// Longest time a reply may take to be written to a peer.
+pub const PEER_WRITE: Duration = Duration::from_secs(30);
+
+/// Connecting to a peer. Go's clients use the same five deadlines.
+pub const DIAL: Duration = Duration::from_secs(5);
+
+/// One `sync.pull`.
+pub const PULL: Duration = Duration::from_secs(30);
+
+/// One `sync.notify`.
+pub const NOTIFY: Duration = Duration::from_secs(10);
+
+/// One `sync.peer_info`.
+pub const PEER_INFO: Duration = Duration::from_secs(10);
+
+/// One `pair.request`.
+pub const PAIR: Duration = Duration::from_secs(30);
+
+/// The safety net: every peer is asked this often, whether or not it announced anything.
+pub const ROUND: Duration = Duration::from_secs(15);
+
+/// A peer that was asked more recently is left out of the round.
+pub const RECENT: Duration = Duration::from_secs(10);
+
+/// First wait after a failed connect; it doubles with each further failure.
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+
+/// Longest wait between attempts to connect; also the pace at which a peer that removed us is asked again.
+pub const BACKOFF_LAST: Duration = Duration::from_secs(5 * 60);
+
+/// Least time between two notifies to an old peer, which opens a pull for each.
+pub const LEGACY_NOTIFY_GAP: Duration = Duration::from_millis(100);
+
+/// How long a pairing session waits for the other machine.
+pub const PAIRING_SESSION: Duration = Duration::from_secs(5 * 60);
+
+/// Wrong codes in one session, as the page of Go Thrum promises.
+pub const PAIRING_TRIES: u8 = 3;
+
+/// Wrong codes per hour from one node.
+pub const PAIRING_NODE_HOUR: usize = 6;
+
+/// Wrong codes per hour in all.
+pub const PAIRING_TOTAL_HOUR: usize = 10;
+
+/// Wrong codes per day in all.
+pub const PAIRING_TOTAL_DAY: usize = 30;
+
+/// How long both sides wait for the first exchange before they report what is missing.
+pub const FIRST_EXCHANGE: Duration = Duration::from_secs(5);
+
+/// How long `sync verify` waits for agreement.
+pub const VERIFY: Duration = Duration::from_secs(10);
+
+/// How long a stopping daemon lets requests finish.
+pub const DRAIN: Duration = Duration::from_secs(5);
+
+/// First and last port tried for the local transport, and Go's default for the tailnet.
+pub const PORTS: std::ops::RangeInclusive<u16> = 9100..=9200;
+
+/// A log file is rotated at this size.
+pub const LOG_FILE_BYTES: u64 = 10 << 20;
+
+/// Rotated log files kept beside the current one.
+pub const LOG_FILES: usize = 3;
+
+/// Most bytes read of a `.env` file. Real ones have a few hundred.
+pub const MAX_ENV_FILE_BYTES: u64 = 1 << 20;
