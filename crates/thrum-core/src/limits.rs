@@ -143,3 +143,15 @@ pub const LOG_FILES: usize = 3;
 
 /// Most bytes read of a `.env` file. Real ones have a few hundred.
 pub const MAX_ENV_FILE_BYTES: u64 = 1 << 20;
+
+/// Most bytes read of a file of ours that holds one path, one key or one process id.
+pub const MAX_SMALL_FILE_BYTES: u64 = 64 << 10;
+
+/// Longest path of a Unix socket: macOS has room for 104 bytes with the final zero, Linux for 108.
+pub const MAX_SOCKET_PATH_BYTES: usize = 103;
+
+/// How long a daemon that finds a socket file waits for somebody to answer on it. Go's daemon uses the same.
+pub const SOCKET_PROBE: Duration = Duration::from_millis(500);
+
+/// Longest time an answer may take to be written to a local client; one that does not read is cut off.
+pub const LOCAL_WRITE: Duration = Duration::from_secs(10);
