@@ -1,0 +1,146 @@
+//! Small private files: read with a bound, written so that a crash leaves the old or the new content, never half of it.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
+use thrum_core::{ErrorKind, Fault};
+
+/// An I/O error as people see it: `cannot WHAT PATH: why`, with the next step where the cause has one.
+pub(crate) fn fault(what: &str, path: &Path, error: &io::Error) -> Fault {
+    let shown = path.display();
+    let plain = |kind| Fault::new(kind, format!("cannot {what} {shown}: {error}"));
+    match error.kind() {
+        io::ErrorKind::NotFound => plain(ErrorKind::NotFound),
+        io::ErrorKind::PermissionDenied => {
+            plain(ErrorKind::Refused).hint(format!("Check who owns {shown} and whether this user may write there."))
+        }
+        io::ErrorKind::ReadOnlyFilesystem => plain(ErrorKind::Refused).hint("The file system is mounted read-only; mount it writable."),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            plain(ErrorKind::Failed).hint("Free some space on that file system and try again.")
+        }
+        _ => plain(ErrorKind::Failed),
+    }
+}
+
+/// Reads a file of at most `most` bytes. `None` if there is none. A symbolic link is refused: what we keep private is not
+/// read from elsewhere.
+pub(crate) fn read_private(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Fault> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(fault("read", path, &error)),
+    };
+    read_bounded(&file, path, most).map(Some)
+}
+
+/// Reads an open regular file of at most `most` bytes.
+pub(crate) fn read_bounded(file: &File, path: &Path, most: u64) -> Result<Vec<u8>, Fault> {
+    let about = file.metadata().map_err(|error| fault("read", path, &error))?;
+    if !about.is_file() {
+        return Err(Fault::new(ErrorKind::Invalid, format!("{} is no file", path.display())));
+    }
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes).map_err(|error| fault("read", path, &error))?;
+    if bytes.len() as u64 > most {
+        return Err(Fault::new(ErrorKind::Invalid, format!("{} is larger than {most} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// Replaces a file, mode 0600: written beside it, synced, renamed, and the directory synced, so that it is durable on return.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".tmp");
+    let beside = Path::new(&beside);
+    let replace = || -> io::Result<()> {
+        // What a crash left here may have another mode, or be a link.
+        match fs::remove_file(beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(beside, path)?;
+        match path.parent() {
+            Some(directory) => File::open(directory)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    replace().map_err(|error| {
+        let _ = fs::remove_file(beside);
+        fault("write", path, &error)
+    })
+}
+
+/// Makes a directory with the given mode unless it is there.
+pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<(), Fault> {
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(fault("make the directory", path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a directory that only its owner can enter, or makes an existing one so. Refused if it is a link or another user's.
+pub(crate) fn make_private_dir(path: &Path) -> Result<(), Fault> {
+    make_dir(path, 0o700)?;
+    let about = fs::symlink_metadata(path).map_err(|error| fault("look at", path, &error))?;
+    if !about.is_dir() {
+        return Err(Fault::new(ErrorKind::Refused, format!("{} is no directory of its own", path.display()))
+            .hint("Remove it; a link to another place is not followed."));
+    }
+    if about.uid() != rustix::process::geteuid().as_raw() {
+        return Err(Fault::new(ErrorKind::Refused, format!("{} belongs to another user", path.display())));
+    }
+    if about.mode() & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(|error| fault("protect", path, &error))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_file_is_replaced_whole_and_only_its_owner_reads_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("daemon.json");
+        fs::write(&path, "old").unwrap();
+        fs::write(dir.path().join("daemon.json.tmp"), "half of what a cra").unwrap();
+        write_private(&path, b"new").unwrap();
+        assert_eq!(read_private(&path, 10).unwrap().as_deref(), Some(b"new".as_slice()));
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn what_is_no_plain_small_file_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        assert_eq!(read_private(&path, 10).unwrap(), None);
+        fs::write(&path, "12345678901").unwrap();
+        assert_eq!(read_private(&path, 10).unwrap_err().kind, ErrorKind::Invalid);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(read_private(&link, 100).is_err());
+        assert!(read_private(dir.path(), 100).is_err());
+    }
+
+    #[test]
+    fn a_private_directory_is_made_private_and_a_link_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let var = dir.path().join("var");
+        DirBuilder::new().mode(0o755).create(&var).unwrap();
+        make_private_dir(&var).unwrap();
+        assert_eq!(fs::metadata(&var).unwrap().mode() & 0o777, 0o700);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&var, &link).unwrap();
+        assert_eq!(make_private_dir(&link).unwrap_err().kind, ErrorKind::Refused);
+    }
+}

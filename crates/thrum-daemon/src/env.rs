@@ -1,0 +1,330 @@
+//! Settings: the environment, then `.thrum/.env`, then the `.env` beside it. The first that names a variable wins.
+//!
+//! A `.env` belongs to the repository and perhaps to whoever wrote the repository, so it can set what is ours and nothing
+//! else: no `PATH`, no `LD_PRELOAD`. Its content never enters the process environment, where children would inherit it;
+//! it goes into a map. Values never appear in a warning, they may be keys.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt,
+    fs::File,
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use thrum_core::{ErrorKind, Fault, limits};
+
+use crate::{disk, paths::Repo};
+
+/// The variables that are ours, by name, and what was wrong with the files.
+#[derive(Default)]
+pub struct Environment {
+    values: BTreeMap<String, String>,
+    warnings: Vec<Fault>,
+}
+
+impl Environment {
+    /// Reads the two files of `repo` under the variables of `process`. Never fails: a file that cannot be read or parsed is
+    /// a [warning](Self::warnings), and its good lines count.
+    pub fn load(repo: &Repo, process: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut all = Self::default();
+        for (name, value) in process {
+            if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
+                all.offer(name, value);
+            }
+        }
+        for file in repo.env_files() {
+            if let Err(fault) = all.read_file(&file) {
+                all.warnings.push(fault);
+            }
+        }
+        all
+    }
+
+    /// A variable that is set and not empty.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// What the user should know of the files, a sentence each.
+    pub fn warnings(&self) -> &[Fault] {
+        &self.warnings
+    }
+
+    /// Takes a variable of ours that no earlier source has set; an empty one counts as not set, as in Go Thrum.
+    fn offer(&mut self, name: String, value: String) {
+        if is_ours(&name) && !value.is_empty() {
+            self.values.entry(name).or_insert(value);
+        }
+    }
+
+    fn read_file(&mut self, path: &Path) -> Result<(), Fault> {
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(disk::fault("read", path, &error)),
+        };
+        let bytes = disk::read_bounded(&file, path, limits::MAX_ENV_FILE_BYTES)?;
+        let text =
+            String::from_utf8(bytes).map_err(|error| unreadable(path, line_of(error.as_bytes(), error.utf8_error().valid_up_to())))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let mut found_ours = false;
+        // Within one file the last line wins, as in every shell.
+        let mut values = BTreeMap::new();
+        for item in dotenvy::from_read_iter(text.as_bytes()) {
+            match item {
+                Ok((name, value)) if is_ours(&name) => {
+                    found_ours = true;
+                    values.insert(name, value);
+                }
+                Err(dotenvy::Error::LineParse(wrong, _)) => {
+                    // What comes back may be the value alone, or all from an open quote to the end of the file.
+                    let wrong = wrong.trim();
+                    let Some(at) = text.find(wrong) else { continue };
+                    let begin = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+                    if names_ours(&text[begin..at + wrong.len()]) {
+                        found_ours = true;
+                        self.warnings.push(unreadable(path, line_of(text.as_bytes(), at)));
+                    }
+                }
+                // Other programs' variables.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        values.into_iter().for_each(|(name, value)| self.offer(name, value));
+        let mode = file.metadata().map_err(|error| disk::fault("look at", path, &error))?.mode();
+        if found_ours && mode & 0o044 != 0 {
+            let warning = Fault::new(ErrorKind::Refused, format!("{} can be read by other users", path.display()));
+            self.warnings.push(warning.hint(format!("Run `chmod 600 {}`.", path.display())));
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Environment {
+    /// Names only.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.values.keys()).finish()
+    }
+}
+
+fn is_ours(name: &str) -> bool {
+    name.starts_with("THRUM_") || name.starts_with("TAILSCALE_")
+}
+
+fn names_ours(text: &str) -> bool {
+    text.contains("THRUM_") || text.contains("TAILSCALE_")
+}
+
+fn line_of(text: &[u8], at: usize) -> usize {
+    text.iter().take(at).filter(|byte| **byte == b'\n').count() + 1
+}
+
+fn unreadable(path: &Path, line: usize) -> Fault {
+    Fault::new(ErrorKind::Invalid, format!("{}: line {line} cannot be read and is left out", path.display()))
+        .hint("Write NAME=value; quote a value that contains spaces, quotes or #.")
+}
+
+/// A value that is not printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The value itself, for whoever has to hand it on.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// The variables with their types. What cannot be read as its type is left out with a warning.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// `THRUM_TS_ENABLED`: `true`, `1` or `yes`; `None` if not set.
+    pub ts_enabled: Option<bool>,
+    /// `THRUM_TS_HOSTNAME`: the name of this daemon towards its peers.
+    pub ts_hostname: Option<String>,
+    /// `THRUM_TS_PORT`: the port for peers.
+    pub ts_port: Option<u16>,
+    /// `THRUM_TS_AUTHKEY`.
+    pub ts_authkey: Option<Secret>,
+    /// `THRUM_TS_STATE_DIR`.
+    pub ts_state_dir: Option<PathBuf>,
+    /// `THRUM_TS_CONTROL_URL`, or its other name `THRUM_TAILSCALE_CONTROL_URL`.
+    pub ts_control_url: Option<String>,
+    /// `THRUM_TS_MODE`: `auto`, `host` or `own`.
+    pub ts_mode: Option<String>,
+    /// `THRUM_HOSTNAME`: the host shown with agents registered here; else the machine's own name.
+    pub hostname: Option<String>,
+}
+
+impl Settings {
+    /// Reads the settings; the second part says what was wrong with them.
+    pub fn read(env: &Environment) -> (Self, Vec<Fault>) {
+        let mut warnings = Vec::new();
+        let mut wrong = |name: &str, expected: &str| {
+            warnings.push(Fault::new(ErrorKind::Invalid, format!("{name} is not {expected} and is left out")));
+        };
+        let text = |name: &str| env.get(name).map(str::to_owned);
+        let ts_port = env.get("THRUM_TS_PORT").and_then(|port| match port.parse() {
+            Ok(port) if port > 0 => Some(port),
+            _ => {
+                wrong("THRUM_TS_PORT", "a port between 1 and 65535");
+                None
+            }
+        });
+        let ts_hostname = text("THRUM_TS_HOSTNAME").filter(|name| {
+            let fine = thrum_core::name::check_peer(name).is_ok();
+            if !fine {
+                wrong("THRUM_TS_HOSTNAME", "a name of 1 to 255 printable characters");
+            }
+            fine
+        });
+        let settings = Self {
+            ts_enabled: env.get("THRUM_TS_ENABLED").map(|value| matches!(value, "true" | "1" | "yes")),
+            ts_hostname,
+            ts_port,
+            ts_authkey: text("THRUM_TS_AUTHKEY").map(Secret),
+            ts_state_dir: env.get("THRUM_TS_STATE_DIR").map(PathBuf::from),
+            ts_control_url: text("THRUM_TS_CONTROL_URL").or_else(|| text("THRUM_TAILSCALE_CONTROL_URL")),
+            ts_mode: text("THRUM_TS_MODE"),
+            hostname: text("THRUM_HOSTNAME"),
+        };
+        (settings, warnings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use super::*;
+
+    struct Place {
+        _guard: tempfile::TempDir,
+        repo: Repo,
+    }
+
+    fn place() -> Place {
+        let guard = tempfile::tempdir().unwrap();
+        let repo = Repo::create(guard.path(), None).unwrap();
+        Place { _guard: guard, repo }
+    }
+
+    impl Place {
+        fn write(&self, which: usize, content: impl AsRef<[u8]>) {
+            let path = &self.repo.env_files()[which];
+            fs::write(path, content).unwrap();
+            fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+
+        fn load(&self, process: &[(&str, &str)]) -> Environment {
+            Environment::load(&self.repo, process.iter().map(|(name, value)| (name.into(), value.into())))
+        }
+    }
+
+    #[test]
+    fn the_environment_wins_then_the_thrum_file_then_the_root_file() {
+        let place = place();
+        place.write(0, "THRUM_A=near\nTHRUM_B=near\n");
+        place.write(1, "THRUM_A=far\nTHRUM_B=far\nTHRUM_C=far\nTAILSCALE_X=far\nTHRUM_EMPTY=far\n");
+        let env = place.load(&[("THRUM_A", "process"), ("THRUM_EMPTY", "")]);
+        let found: Vec<_> = ["THRUM_A", "THRUM_B", "THRUM_C", "TAILSCALE_X", "THRUM_EMPTY"].iter().map(|name| env.get(name)).collect();
+        assert_eq!(found, [Some("process"), Some("near"), Some("far"), Some("far"), Some("far")]);
+        assert_eq!(env.warnings(), []);
+    }
+
+    #[test]
+    fn c36_only_our_names_are_taken_and_the_process_stays_as_it_is() {
+        let place = place();
+        place.write(
+            1,
+            "PATH=/evil\nLD_PRELOAD=/evil.so\nexport THRUM_TS_HOSTNAME=\"my laptop\" # mine\nMSG=hello world\nTHRUM_Q='a # b'\r\n",
+        );
+        let env = place.load(&[("HOME", "/root")]);
+        assert_eq!(env.get("THRUM_TS_HOSTNAME"), Some("my laptop"));
+        assert_eq!(env.get("THRUM_Q"), Some("a # b"));
+        assert_eq!((env.get("PATH"), env.get("LD_PRELOAD"), env.get("HOME")), (None, None, None));
+        assert_eq!(std::env::var_os("THRUM_Q"), None);
+        assert_eq!(env.warnings(), [], "other programs' lines are not ours to judge");
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_is_named_without_its_value_and_the_others_count() {
+        let place = place();
+        place.write(0, "\u{feff}THRUM_A=1\n\nTHRUM_TS_AUTHKEY=tskey-auth secret\nTHRUM_B=2\n");
+        let env = place.load(&[]);
+        assert_eq!((env.get("THRUM_A"), env.get("THRUM_B")), (Some("1"), Some("2")));
+        let [warning] = env.warnings() else { panic!("{:?}", env.warnings()) };
+        assert!(warning.message.contains(".thrum/.env: line 3 "), "{warning}");
+        assert!(!format!("{warning:?}{env:?}").contains("secret"));
+    }
+
+    #[test]
+    fn c36_garbage_and_ten_megabytes_are_warnings() {
+        let place = place();
+        place.write(0, b"THRUM_A=1\n\xff\xfe\x00THRUM_B=2");
+        place.write(1, vec![b'#'; 10 << 20]);
+        let env = place.load(&[]);
+        let messages: Vec<_> = env.warnings().iter().map(|fault| fault.message.clone()).collect();
+        assert_eq!(messages.len(), 2, "{messages:?}");
+        assert!(messages[0].contains("line 2") && messages[1].contains("larger than"), "{messages:?}");
+    }
+
+    #[test]
+    fn no_bytes_make_the_reader_panic() {
+        let place = place();
+        let alphabet = b"THRUM_A=\"'\\$#{} \n\r=x\t";
+        let mut state = 7u32;
+        for _ in 0..2000 {
+            let bytes: Vec<u8> = (0..40)
+                .map(|_| {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    alphabet[(state >> 16) as usize % alphabet.len()]
+                })
+                .collect();
+            place.write(0, &bytes);
+            place.load(&[]);
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_gets_a_warning_if_it_holds_something_of_ours() {
+        let place = place();
+        place.write(0, "THRUM_TS_AUTHKEY=k\n");
+        place.write(1, "OTHER=1\n");
+        for path in place.repo.env_files() {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        let env = place.load(&[]);
+        let [warning] = env.warnings() else { panic!("{:?}", env.warnings()) };
+        assert!(warning.message.contains(".thrum/.env can be read by other users"), "{warning}");
+        assert!(warning.hint.as_deref().is_some_and(|hint| hint.contains("chmod 600")));
+    }
+
+    #[test]
+    fn settings_have_types_and_wrong_ones_are_left_out_with_a_word() {
+        let place = place();
+        let env = place.load(&[
+            ("THRUM_TS_ENABLED", "yes"),
+            ("THRUM_TS_PORT", "70000"),
+            ("THRUM_TS_HOSTNAME", "a\u{1b}[2J"),
+            ("THRUM_TS_AUTHKEY", "tskey-auth-x"),
+            ("THRUM_TAILSCALE_CONTROL_URL", "https://a"),
+        ]);
+        let (settings, warnings) = Settings::read(&env);
+        assert_eq!(settings.ts_enabled, Some(true));
+        assert_eq!((settings.ts_port, settings.ts_hostname.as_deref()), (None, None));
+        assert_eq!(settings.ts_control_url.as_deref(), Some("https://a"));
+        assert_eq!(settings.ts_authkey.as_ref().map(Secret::reveal), Some("tskey-auth-x"));
+        assert!(!format!("{settings:?}").contains("tskey"));
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+    }
+}

@@ -1,0 +1,334 @@
+//! Where everything lies: the repository, its `.thrum`, and every file name in it, once.
+//!
+//! All worktrees of a repository share one daemon. The worktree that has it keeps its state in `.thrum`; the others have a
+//! `.thrum` of their own for their identities, and in it a file `redirect` with the path of the first. One hop, no more: a
+//! chain is a mistake somebody made by hand, and following it would hide the mistake.
+//!
+//! Command and daemon must come to the same paths from any directory, so everything here is a function of the directory one
+//! starts from, the file system, and (for sockets that do not fit their place) the record the running daemon left.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use thrum_core::{ErrorKind, Fault, Sum, limits};
+
+use crate::{disk, pidfile};
+
+/// A repository that uses Thrum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repo {
+    root: PathBuf,
+    local_dir: PathBuf,
+    main_root: PathBuf,
+    thrum_dir: PathBuf,
+}
+
+impl Repo {
+    /// The repository that `start` lies in: the nearest ancestor with a `.thrum`, links resolved. `THRUM_HOME`, where set,
+    /// is for the caller to pass as `start`.
+    ///
+    /// # Errors
+    /// `not_found` if there is none; `refused` if `.thrum` is a link that leads out of the repository; `invalid` if its
+    /// redirect is relative, leads nowhere, or leads to another redirect.
+    pub fn discover(start: &Path) -> Result<Self, Fault> {
+        let start = fs::canonicalize(start).map_err(|error| disk::fault("look at", start, &error))?;
+        let root = start.ancestors().find(|dir| dir.join(".thrum").is_dir()).ok_or_else(|| {
+            Fault::new(ErrorKind::NotFound, format!("no .thrum directory in {} or above", start.display()))
+                .hint("Run `thrum init` in the repository first.")
+        })?;
+        Self::at(root)
+    }
+
+    /// Makes `.thrum` in `root` with its directories unless they are there. `redirect_to` is the `.thrum` of the worktree
+    /// that has the daemon, where this is another worktree of the same repository.
+    ///
+    /// # Errors
+    /// As [`discover`](Self::discover), and those of the file system.
+    pub fn create(root: &Path, redirect_to: Option<&Path>) -> Result<Self, Fault> {
+        let root = fs::canonicalize(root).map_err(|error| disk::fault("look at", root, &error))?;
+        let local = root.join(".thrum");
+        disk::make_dir(&local, 0o750)?;
+        disk::make_dir(&local.join("identities"), 0o750)?;
+        if let Some(target) = redirect_to {
+            disk::write_private(&local.join("redirect"), format!("{}\n", target.display()).as_bytes())?;
+        }
+        let repo = Self::at(&root)?;
+        disk::make_private_dir(&repo.var())?;
+        Ok(repo)
+    }
+
+    /// The repository whose `.thrum` is in `root`, a path without links.
+    fn at(root: &Path) -> Result<Self, Fault> {
+        let local_dir = resolve_inside(root)?;
+        let root = root.to_owned();
+        let (main_root, thrum_dir) = match follow_redirect(&local_dir)? {
+            Some(elsewhere) => (elsewhere.parent().unwrap_or(&elsewhere).to_owned(), elsewhere),
+            None => (root.clone(), local_dir.clone()),
+        };
+        Ok(Self { root, local_dir, main_root, thrum_dir })
+    }
+
+    /// The worktree one works in: the directory that holds its `.thrum`.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// This worktree's own `.thrum`, which holds its identities.
+    pub fn local_dir(&self) -> &Path {
+        &self.local_dir
+    }
+
+    /// The `.thrum` that holds the daemon's state, after the redirect.
+    pub fn thrum_dir(&self) -> &Path {
+        &self.thrum_dir
+    }
+
+    /// The worktree that has the daemon; this one, if there is no redirect.
+    pub fn main_root(&self) -> &Path {
+        &self.main_root
+    }
+
+    /// The daemon's repository by its last path component, as Go Thrum names it.
+    pub fn name(&self) -> String {
+        self.main_root.file_name().map_or_else(|| "root".to_owned(), |name| name.to_string_lossy().into_owned())
+    }
+
+    /// `.thrum/identities` of this worktree: one file per agent.
+    pub fn identities(&self) -> PathBuf {
+        self.local_dir.join("identities")
+    }
+
+    /// `.thrum/config.json`.
+    pub fn config(&self) -> PathBuf {
+        self.thrum_dir.join("config.json")
+    }
+
+    /// The files of variables, the one that wins first.
+    pub fn env_files(&self) -> [PathBuf; 2] {
+        [self.thrum_dir.join(".env"), self.main_root().join(".env")]
+    }
+
+    /// `.thrum/var`, mode 0700: everything the daemon writes.
+    pub fn var(&self) -> PathBuf {
+        self.thrum_dir.join("var")
+    }
+
+    /// The socket that the daemon listens on.
+    ///
+    /// `var/thrum.sock`, or if that path is too long for a socket, the one the running daemon recorded, or if none did, a
+    /// short one in the user's runtime directory made of a hash of `.thrum`'s path.
+    pub fn socket(&self) -> PathBuf {
+        let usual = self.var().join("thrum.sock");
+        if usual.as_os_str().len() <= limits::MAX_SOCKET_PATH_BYTES {
+            return usual;
+        }
+        pidfile::read(&self.pid_file()).and_then(|running| running.socket_path).unwrap_or_else(|| self.short_socket(&runtime_dir()))
+    }
+
+    /// Where a daemon that starts now listens.
+    pub(crate) fn socket_to_open(&self) -> PathBuf {
+        let usual = self.var().join("thrum.sock");
+        if usual.as_os_str().len() <= limits::MAX_SOCKET_PATH_BYTES { usual } else { self.short_socket(&runtime_dir()) }
+    }
+
+    fn short_socket(&self, runtime_dir: &Path) -> PathBuf {
+        let hash = Sum::of(self.thrum_dir.as_os_str().as_encoded_bytes()).to_string();
+        runtime_dir.join(format!("{}.sock", &hash[..16]))
+    }
+
+    /// `var/thrum.pid`: which process, for people. Whether it runs is decided by the lock.
+    pub fn pid_file(&self) -> PathBuf {
+        self.var().join("thrum.pid")
+    }
+
+    /// `var/thrum.lock`: held by the daemon as long as it runs.
+    pub fn lock_file(&self) -> PathBuf {
+        self.var().join("thrum.lock")
+    }
+
+    /// `var/daemon.json`: the daemon's key.
+    pub fn identity_file(&self) -> PathBuf {
+        self.var().join("daemon.json")
+    }
+
+    /// `var/messages.db`: the log and its projection.
+    pub fn database(&self) -> PathBuf {
+        self.var().join("messages.db")
+    }
+
+    /// `var/peers.json`: the registry of peers.
+    pub fn peers_file(&self) -> PathBuf {
+        self.var().join("peers.json")
+    }
+
+    /// `var/daemon.log`; older ones have `.1`, `.2`, `.3` behind it.
+    pub fn log_file(&self) -> PathBuf {
+        self.var().join("daemon.log")
+    }
+}
+
+/// Where `thrum init` puts a new `.thrum`: the top level of the git worktree that `start` lies in, else `start` itself.
+pub fn git_top(start: &Path) -> PathBuf {
+    start.ancestors().find(|dir| dir.join(".git").exists()).unwrap_or(start).to_owned()
+}
+
+/// The main worktree of a repository, if `top` is the top level of a linked one (`git worktree add`).
+pub fn main_worktree(top: &Path) -> Option<PathBuf> {
+    let link = small_text(&top.join(".git"))?;
+    let git_dir = top.join(link.strip_prefix("gitdir:")?.trim());
+    let common = small_text(&git_dir.join("commondir"))?;
+    let common = fs::canonicalize(git_dir.join(common.trim())).ok()?;
+    (common.file_name()? == ".git").then(|| common.parent().map(Path::to_owned)).flatten()
+}
+
+fn small_text(path: &Path) -> Option<String> {
+    let bytes = disk::read_private(path, limits::MAX_SMALL_FILE_BYTES).ok()??;
+    String::from_utf8(bytes).ok()
+}
+
+/// The user's directory for sockets whose own place has too long a path.
+fn runtime_dir() -> PathBuf {
+    let fits =
+        |dir: &PathBuf| dir.is_absolute() && dir.as_os_str().len() + "/thrum/0123456789abcdef.sock".len() <= limits::MAX_SOCKET_PATH_BYTES;
+    match env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(fits) {
+        Some(dir) => dir.join("thrum"),
+        None => PathBuf::from(format!("/tmp/thrum-{}", rustix::process::geteuid().as_raw())),
+    }
+}
+
+/// `.thrum` of `root` without links; one that leads out of `root` is refused, because whoever made the link would decide
+/// where mail and keys go.
+fn resolve_inside(root: &Path) -> Result<PathBuf, Fault> {
+    let named = root.join(".thrum");
+    let dir = fs::canonicalize(&named).map_err(|error| disk::fault("look at", &named, &error))?;
+    if !dir.starts_with(root) {
+        return Err(Fault::new(ErrorKind::Refused, format!("{} is a link that leads out of the repository", named.display()))
+            .hint("Replace it by a directory; to share a daemon, put the path into `.thrum/redirect`."));
+    }
+    Ok(dir)
+}
+
+fn follow_redirect(local_dir: &Path) -> Result<Option<PathBuf>, Fault> {
+    let file = local_dir.join("redirect");
+    let wrong = |why: String| {
+        Fault::new(ErrorKind::Invalid, format!("{}: {why}", file.display()))
+            .hint("It holds one line: the absolute path of the .thrum directory that has the daemon.")
+    };
+    let Some(bytes) = disk::read_private(&file, limits::MAX_SMALL_FILE_BYTES)? else { return Ok(None) };
+    let text = String::from_utf8(bytes).map_err(|_| wrong("not UTF-8".to_owned()))?;
+    let target = Path::new(text.trim());
+    if !target.is_absolute() {
+        return Err(wrong(format!("{:?} is no absolute path", target.display().to_string())));
+    }
+    let dir = fs::canonicalize(target).map_err(|error| wrong(format!("{}: {error}", target.display())))?;
+    if !dir.is_dir() {
+        return Err(wrong(format!("{} is no directory", target.display())));
+    }
+    if dir.join("redirect").symlink_metadata().is_ok() {
+        return Err(wrong(format!("{} redirects once more", target.display())));
+    }
+    Ok(Some(dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn canonical_tempdir() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = fs::canonicalize(dir.path()).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn a_repository_is_found_from_anywhere_inside_it() {
+        let (_guard, dir) = canonical_tempdir();
+        let made = Repo::create(&dir, None).unwrap();
+        fs::create_dir_all(dir.join("src/deep")).unwrap();
+        let found = Repo::discover(&dir.join("src/deep")).unwrap();
+        assert_eq!(found, made);
+        assert_eq!(found.socket(), dir.join(".thrum/var/thrum.sock"));
+        assert_eq!(found.env_files(), [dir.join(".thrum/.env"), dir.join(".env")]);
+    }
+
+    #[test]
+    fn without_one_the_error_names_the_command_that_makes_it() {
+        let (_guard, dir) = canonical_tempdir();
+        let fault = Repo::discover(&dir).unwrap_err();
+        assert_eq!(fault.kind, ErrorKind::NotFound);
+        assert!(fault.hint.unwrap().contains("thrum init"));
+    }
+
+    #[test]
+    fn another_worktree_shares_the_daemon_and_keeps_its_identities() {
+        let (_guard, dir) = canonical_tempdir();
+        fs::create_dir_all(dir.join("main")).unwrap();
+        fs::create_dir_all(dir.join("feature")).unwrap();
+        let main = Repo::create(&dir.join("main"), None).unwrap();
+        let feature = Repo::create(&dir.join("feature"), Some(main.thrum_dir())).unwrap();
+        assert_eq!(feature.socket(), main.socket());
+        assert_eq!(feature.identities(), dir.join("feature/.thrum/identities"));
+        assert_eq!((feature.root(), feature.main_root()), (dir.join("feature").as_path(), main.root()));
+        assert!(!dir.join("feature/.thrum/var").exists());
+    }
+
+    #[test]
+    fn a_redirect_that_is_relative_broken_or_a_chain_is_refused() {
+        let (_guard, dir) = canonical_tempdir();
+        for name in ["main", "middle", "end"] {
+            fs::create_dir_all(dir.join(name).join(".thrum")).unwrap();
+        }
+        fs::write(dir.join("middle/.thrum/redirect"), format!("{}\n", dir.join("main/.thrum").display())).unwrap();
+        let chain = dir.join("middle/.thrum").display().to_string();
+        let itself = dir.join("end/.thrum").display().to_string();
+        for target in ["", "../main/.thrum", "/nowhere/.thrum", &chain, &itself] {
+            fs::write(dir.join("end/.thrum/redirect"), target).unwrap();
+            let fault = Repo::discover(&dir.join("end")).unwrap_err();
+            assert_eq!(fault.kind, ErrorKind::Invalid, "{target}");
+        }
+    }
+
+    #[test]
+    fn c14_a_thrum_directory_linked_from_outside_is_refused() {
+        let (_guard, dir) = canonical_tempdir();
+        fs::create_dir_all(dir.join("elsewhere")).unwrap();
+        fs::create_dir_all(dir.join("repo/state")).unwrap();
+        symlink(dir.join("elsewhere"), dir.join("repo/.thrum")).unwrap();
+        assert_eq!(Repo::discover(&dir.join("repo")).unwrap_err().kind, ErrorKind::Refused);
+        fs::remove_file(dir.join("repo/.thrum")).unwrap();
+        symlink(dir.join("repo/state"), dir.join("repo/.thrum")).unwrap();
+        assert_eq!(Repo::discover(&dir.join("repo")).unwrap().thrum_dir(), dir.join("repo/state"));
+    }
+
+    #[test]
+    fn c14_a_path_too_long_for_a_socket_gets_a_short_one_that_all_agree_on() {
+        let (_guard, dir) = canonical_tempdir();
+        let deep = dir.join("x".repeat(120));
+        fs::create_dir_all(&deep).unwrap();
+        let repo = Repo::create(&deep, None).unwrap();
+        let opened = repo.socket_to_open();
+        assert!(opened.as_os_str().len() <= limits::MAX_SOCKET_PATH_BYTES, "{opened:?}");
+        assert_eq!(repo.socket(), opened);
+        let daemon_of_another_session = repo.short_socket(Path::new("/run/user/1000/thrum"));
+        assert_ne!(daemon_of_another_session, opened);
+        let _record = pidfile::write(&repo, &daemon_of_another_session, "2026-01-01T00:00:00Z").unwrap();
+        assert_eq!(repo.socket(), daemon_of_another_session, "what the running daemon recorded wins");
+    }
+
+    #[test]
+    fn a_linked_git_worktree_knows_its_main_one() {
+        let (_guard, dir) = canonical_tempdir();
+        fs::create_dir_all(dir.join("main/.git/worktrees/feature")).unwrap();
+        fs::create_dir_all(dir.join("feature/src")).unwrap();
+        fs::write(dir.join("main/.git/worktrees/feature/commondir"), "../..\n").unwrap();
+        fs::write(dir.join("feature/.git"), format!("gitdir: {}\n", dir.join("main/.git/worktrees/feature").display())).unwrap();
+        assert_eq!(git_top(&dir.join("feature/src")), dir.join("feature"));
+        assert_eq!(main_worktree(&dir.join("feature")), Some(dir.join("main")));
+        assert_eq!(main_worktree(&dir.join("main")), None);
+        assert_eq!(git_top(&dir), dir);
+    }
+}

@@ -1,0 +1,88 @@
+//! `thrum.pid`: which process the daemon is, for people and for `daemon stop`.
+//!
+//! It decides nothing. A crash leaves it behind and the number may be another process's by now; whether a daemon runs is
+//! known from the lock and from an answer on the socket.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use thrum_core::{Fault, limits};
+
+use crate::{disk, paths::Repo};
+
+/// What a daemon says of itself; Go Thrum's keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PidFile {
+    /// The process id.
+    pub pid: u32,
+    /// The repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repo_path: Option<PathBuf>,
+    /// RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<String>,
+    /// Where it listens.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket_path: Option<PathBuf>,
+}
+
+/// Reads a pid file, also the plain number that old versions wrote. `None` if it is missing or says nothing.
+pub fn read(path: &Path) -> Option<PidFile> {
+    let bytes = disk::read_private(path, limits::MAX_SMALL_FILE_BYTES).ok()??;
+    let text = std::str::from_utf8(&bytes).ok()?.trim();
+    match text.parse() {
+        Ok(pid) => Some(PidFile { pid, repo_path: None, started_at: None, socket_path: None }),
+        Err(_) => serde_json::from_str(text).ok(),
+    }
+}
+
+/// Says that this process is the daemon of `repo` and listens on `socket`.
+pub(crate) fn write(repo: &Repo, socket: &Path, started_at: &str) -> Result<PidRecord, Fault> {
+    let path = repo.pid_file();
+    let file = PidFile {
+        pid: std::process::id(),
+        repo_path: Some(repo.main_root().to_owned()),
+        started_at: Some(started_at.to_owned()),
+        socket_path: Some(socket.to_owned()),
+    };
+    let json = serde_json::to_vec(&file).map_err(|error| disk::fault("write", &path, &error.into()))?;
+    disk::write_private(&path, &json)?;
+    Ok(PidRecord { path })
+}
+
+/// The record of a running daemon; removed when dropped, while the lock is still held.
+#[derive(Debug)]
+pub(crate) struct PidRecord {
+    path: PathBuf,
+}
+
+impl Drop for PidRecord {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_are_readable_and_garbage_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("thrum.pid");
+        assert_eq!(read(&path), None);
+        for (text, pid) in [
+            ("4711\n", Some(4711)),
+            (r#"{"pid":42,"repo_path":"/r","started_at":"2026-11-23T05:29:20Z","socket_path":"/r/s","more":1}"#, Some(42)),
+            ("", None),
+            ("-1", None),
+            ("{\"pid\":\"x\"}", None),
+        ] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(read(&path).map(|file| file.pid), pid, "{text}");
+        }
+    }
+}
