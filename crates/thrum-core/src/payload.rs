@@ -92,7 +92,7 @@ pub struct Body {
 }
 
 /// A `type:value` pair: a scope classifies (`group:everyone`), a ref points (`reply_to:msg_…`, `mention:alice`).
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tag {
     /// The type.
     #[serde(rename = "type", default, deserialize_with = "nullable")]

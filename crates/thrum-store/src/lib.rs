@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The event log and its projection in SQLite: a plain synchronous function over batches.
+//!
+//! No sockets, and no thread but the one that drives it. The `events` table is the only truth; every other table about mail
+//! and agents is a fold of the *set* of events and can be thrown away and folded again ([`Store::rebuild`]).
+//!
+//! * [`Store`] owns the one writing connection; [`Writer`] is the thread that commits once for all who wait.
+//! * [`Tx`] is what a job may do inside a transaction; [`ops`] are the jobs that agents ask for.
+//! * [`Readers`] hand out read-only connections; [`query`] is what they answer.
+
+mod digest;
+mod error;
+mod fold;
+mod migrate;
+pub mod ops;
+mod origin;
+pub mod query;
+mod readers;
+mod store;
+mod tx;
+mod writer;
+
+pub use error::StoreError;
+pub use origin::Left;
+pub use readers::{Reader, Readers};
+pub use store::{OpenOptions, Store};
+pub use tx::Tx;
+pub use writer::Writer;

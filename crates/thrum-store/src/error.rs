@@ -1,0 +1,73 @@
+//! What can go wrong with a database, and what to do about it.
+
+use rusqlite::ErrorCode;
+use thrum_core::{ErrorKind, Fault};
+
+/// Why the store did not do what it was asked. Nothing is half written: the transaction, or the job's part of it, is undone.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The request itself was refused; the fault says why.
+    #[error("{0}")]
+    Refused(Fault),
+    /// The database was made by a newer version. Retrying does not help.
+    #[error("the database is of format {found}; this version of thrum reads up to {known}")]
+    Newer {
+        /// `user_version` of the file.
+        found: i64,
+        /// The newest this binary knows.
+        known: i64,
+    },
+    /// The file is no database, or a damaged one. Retrying does not help.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
+    /// No room. Retrying helps once there is.
+    #[error("the disk is full: nothing was stored")]
+    Full,
+    /// The file or its directory cannot be written. Retrying helps once it can.
+    #[error("the database cannot be written: {0}")]
+    ReadOnly(String),
+    /// COMMIT failed: whether the work is durable is not known. Retry with the same idempotency key.
+    #[error("the commit failed, so it is not known whether the work was stored: {0}")]
+    Unknown(String),
+    /// Anything else SQLite reports.
+    #[error("database: {0}")]
+    Sqlite(String),
+    /// The writer has stopped.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        let text = error.to_string();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(text),
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::ReadOnly(text),
+            _ => Self::Sqlite(text),
+        }
+    }
+}
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        Self::Refused(fault)
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        let message = error.to_string();
+        match error {
+            StoreError::Refused(fault) => fault,
+            StoreError::Newer { .. } => Self::new(ErrorKind::Refused, message).hint("Install the newer version of thrum that wrote it."),
+            StoreError::Damaged(_) => Self::new(ErrorKind::Failed, message)
+                .hint("Stop the daemon, move .thrum/var/messages.db away and start again: peers bring back what they have."),
+            StoreError::Full => Self::new(ErrorKind::TryAgain, message).hint("Make room and try again."),
+            StoreError::ReadOnly(_) => Self::new(ErrorKind::Failed, message).hint("Check owner and permissions of .thrum/var."),
+            StoreError::Unknown(_) => Self::new(ErrorKind::TryAgain, message).hint("Try again with the same idempotency key."),
+            StoreError::Sqlite(_) => Self::new(ErrorKind::Failed, message),
+            StoreError::Closed => Self::new(ErrorKind::Unavailable, message),
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Agents: per name and home, the last registration counts; a clean-up hides what came before it.
+
+use rusqlite::{Connection, OptionalExtension};
+use thrum_core::{
+    Payload, Stamp,
+    payload::{AgentCleanup, AgentRegister},
+};
+
+use super::{At, Folded, Rank, session};
+use crate::{StoreError, Tx};
+
+struct Registered {
+    owner: i64,
+    last: (Stamp, String),
+    first_at: Stamp,
+    role: String,
+}
+
+fn registered(conn: &Connection, agent_id: &str, home: &str) -> Result<Option<Registered>, StoreError> {
+    let mut statement =
+        conn.prepare_cached("SELECT owner, registered_at, event_id, first_at, role FROM agents WHERE agent_id = ?1 AND home = ?2")?;
+    let found = statement.query_row((agent_id, home), |row| {
+        Ok(Registered {
+            owner: row.get(0)?,
+            last: (Stamp::from_nanos(row.get(1)?), row.get(2)?),
+            first_at: Stamp::from_nanos(row.get(3)?),
+            role: row.get(4)?,
+        })
+    });
+    Ok(found.optional()?)
+}
+
+/// The last clean-up of an agent by its home, if there was one.
+pub(super) fn cleaned_up(conn: &Connection, agent_id: &str, home: &str) -> Result<Option<(Stamp, String)>, StoreError> {
+    let mut statement = conn.prepare_cached("SELECT at, event_id FROM cleanups WHERE agent_id = ?1 AND home = ?2")?;
+    let found = statement.query_row((agent_id, home), |row| Ok((Stamp::from_nanos(row.get(0)?), row.get(1)?)));
+    Ok(found.optional()?)
+}
+
+/// Whether a clean-up hides what stands at `rank`.
+pub(super) fn is_hidden(cleanup: Option<&(Stamp, String)>, rank: Rank<'_>) -> bool {
+    cleanup.is_some_and(|(time, id)| rank < (*time, id.as_str()))
+}
+
+/// The last registration says what the agent is; the first decides which mail to roles and everyone it gets.
+pub(super) fn register(tx: &mut Tx<'_>, at: At<'_>, body: &AgentRegister) -> Result<Folded, StoreError> {
+    let (event, conn) = (at.event, tx.conn);
+    let cleanup = cleaned_up(conn, &body.agent_id, &event.origin)?;
+    if is_hidden(cleanup.as_ref(), at.rank()) {
+        return Ok(Folded::Done);
+    }
+    let before = registered(conn, &body.agent_id, &event.origin)?;
+    let first_at = before.as_ref().map_or(event.at, |before| before.first_at.min(event.at));
+    let is_last = before.as_ref().is_none_or(|before| (before.last.0, before.last.1.as_str()) <= at.rank());
+    if is_last {
+        conn.prepare_cached(
+            "INSERT INTO agents (agent_id, home, event_id, registered_at, first_at, kind, role, module, display, hostname, worktree)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+             ON CONFLICT (agent_id, home) DO UPDATE SET event_id = excluded.event_id, registered_at = excluded.registered_at,
+                 first_at = excluded.first_at, kind = excluded.kind, role = excluded.role, module = excluded.module,
+                 display = excluded.display, hostname = excluded.hostname, worktree = excluded.worktree",
+        )?
+        .execute((
+            &body.agent_id,
+            &event.origin,
+            &event.id,
+            event.at.nanos(),
+            first_at.nanos(),
+            &body.kind,
+            &body.role,
+            &body.module,
+            &body.display,
+            &body.hostname,
+            body.worktree.as_deref().unwrap_or_default(),
+        ))?;
+    } else {
+        conn.prepare_cached("UPDATE agents SET first_at = ?3 WHERE agent_id = ?1 AND home = ?2")?.execute((
+            &body.agent_id,
+            &event.origin,
+            first_at.nanos(),
+        ))?;
+    }
+    let changed = before.as_ref().is_none_or(|before| before.first_at != first_at || (is_last && before.role != body.role));
+    if changed && let Some(now) = registered(conn, &body.agent_id, &event.origin)? {
+        fill_mailbox(conn, &now, &body.agent_id, &event.origin)?;
+    }
+    Ok(Folded::Done)
+}
+
+/// Hides the home's earlier registration, sessions and contexts of the agent; never messages.
+pub(super) fn cleanup(tx: &mut Tx<'_>, at: At<'_>, body: &AgentCleanup) -> Result<Folded, StoreError> {
+    let (event, conn) = (at.event, tx.conn);
+    let before = cleaned_up(conn, &body.agent_id, &event.origin)?;
+    if before.as_ref().is_some_and(|(time, id)| (*time, id.as_str()) >= at.rank()) {
+        return Ok(Folded::Done);
+    }
+    conn.prepare_cached("INSERT OR REPLACE INTO cleanups VALUES (?1, ?2, ?3, ?4)")?.execute((
+        &body.agent_id,
+        &event.origin,
+        event.at.nanos(),
+        &event.id,
+    ))?;
+    if let Some(agent) = registered(conn, &body.agent_id, &event.origin)? {
+        conn.prepare_cached("DELETE FROM mailbox WHERE owner = ?1")?.execute([agent.owner])?;
+        conn.prepare_cached("DELETE FROM agents WHERE owner = ?1")?.execute([agent.owner])?;
+        for (earlier, sequence) in super::load(conn, "target = ?1 AND type = 'agent.register'", &body.agent_id)? {
+            if earlier.origin == event.origin {
+                super::fold(tx, &earlier, sequence, Payload::read(&earlier.kind, &earlier.body))?;
+            }
+        }
+    }
+    session::hide_before(tx, &body.agent_id, &event.origin, at.rank())?;
+    Ok(Folded::Done)
+}
+
+/// Puts into an agent's mailbox what is addressed to it, anew.
+fn fill_mailbox(conn: &Connection, agent: &Registered, agent_id: &str, home: &str) -> Result<(), StoreError> {
+    conn.prepare_cached("DELETE FROM mailbox WHERE owner = ?1")?.execute([agent.owner])?;
+    conn.prepare_cached(
+        "INSERT INTO mailbox (owner, at, sequence, unread)
+         SELECT ?1, m.at, m.sequence,
+                NOT (m.agent_id = ?2 AND m.origin = ?3)
+                AND NOT EXISTS (SELECT 1 FROM receipts r
+                                WHERE r.sequence = m.sequence AND r.agent_id = ?2 AND r.origin = ?3 AND r.read_at IS NOT NULL)
+         FROM (SELECT sequence FROM audience WHERE kind = 0 AND value = ?2
+               UNION
+               SELECT a.sequence FROM audience a JOIN messages m ON m.sequence = a.sequence
+               WHERE a.kind = 1 AND a.value = ?4 AND a.at >= ?5 AND NOT (m.agent_id = ?2 AND m.origin = ?3)
+               UNION
+               SELECT a.sequence FROM audience a JOIN messages m ON m.sequence = a.sequence
+               WHERE a.kind = 2 AND a.value = '' AND a.at >= ?5 AND NOT (m.agent_id = ?2 AND m.origin = ?3)) addressed
+         JOIN messages m ON m.sequence = addressed.sequence",
+    )?
+    .execute((agent.owner, agent_id, home, &agent.role, agent.first_at.nanos()))?;
+    Ok(())
+}

@@ -1,0 +1,209 @@
+//! Messages, their edits, deletions and receipts.
+
+use rusqlite::{Connection, OptionalExtension};
+use thrum_core::{
+    Event, Payload, Stamp,
+    payload::{MessageCreate, MessageDelete, MessageEdit, MessageReceipt, ReceiptType},
+};
+
+use super::{At, Audience, Folded};
+use crate::{StoreError, Tx};
+
+/// What the rules need of a message that is here.
+struct Held {
+    sequence: u64,
+    at: Stamp,
+    event_id: String,
+    origin: String,
+    edit: Option<(Stamp, String)>,
+    deletion: Option<(Stamp, String)>,
+}
+
+fn held(conn: &Connection, message_id: &str) -> Result<Option<Held>, StoreError> {
+    let mut statement = conn.prepare_cached(
+        "SELECT sequence, at, event_id, origin, edited_at, edit_event, deleted_at, delete_event FROM messages WHERE message_id = ?1",
+    )?;
+    let pair = |at: Option<i64>, id: Option<String>| at.map(Stamp::from_nanos).zip(id);
+    let found = statement.query_row([message_id], |row| {
+        Ok(Held {
+            sequence: row.get(0)?,
+            at: Stamp::from_nanos(row.get(1)?),
+            event_id: row.get(2)?,
+            origin: row.get(3)?,
+            edit: pair(row.get(4)?, row.get(5)?),
+            deletion: pair(row.get(6)?, row.get(7)?),
+        })
+    });
+    Ok(found.optional()?)
+}
+
+/// The first creation of a message counts; later ones are inert.
+pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<Folded, StoreError> {
+    if at.event.at < super::cutoff(tx.conn)? {
+        return Ok(Folded::Done);
+    }
+    match held(tx.conn, &body.message_id)? {
+        Some(first) if (first.at, first.event_id.as_str()) <= at.rank() => return Ok(Folded::Done),
+        Some(later) => {
+            remove(tx.conn, later.sequence, later.at)?;
+            tx.conn.prepare_cached("DELETE FROM messages WHERE sequence = ?1")?.execute([later.sequence])?;
+        }
+        None => {}
+    }
+    insert(tx.conn, at, body)?;
+    for (event, sequence) in dependents(tx.conn, &body.message_id)? {
+        tx.conn.prepare_cached("DELETE FROM parked WHERE event_id = ?1")?.execute([&event.id])?;
+        super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
+    }
+    Ok(Folded::Done)
+}
+
+fn dependents(conn: &Connection, message_id: &str) -> Result<Vec<(Event, u64)>, StoreError> {
+    super::load(conn, "target = ?1 AND type IN ('message.edit', 'message.delete', 'message.receipt')", message_id)
+}
+
+fn insert(conn: &Connection, at: At<'_>, body: &MessageCreate) -> Result<(), StoreError> {
+    let (event, time) = (at.event, at.event.at.nanos());
+    conn.prepare_cached(
+        "INSERT INTO messages (sequence, message_id, at, event_id, origin, agent_id, session_id, thread_id, reply_to)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?
+    .execute((
+        at.sequence,
+        &body.message_id,
+        time,
+        &event.id,
+        &event.origin,
+        &body.agent_id,
+        &body.session_id,
+        &body.thread_id,
+        body.reply_to(),
+    ))?;
+    let audience = Audience::of(&body.recipients, &body.scopes, &body.refs);
+    for (kind, value) in audience.rows() {
+        conn.prepare_cached("INSERT INTO audience VALUES (?1, ?2, ?3, ?4)")?.execute((kind, value, time, at.sequence))?;
+    }
+    let mut deliver = conn.prepare_cached("INSERT OR IGNORE INTO mailbox VALUES (?1, ?2, ?3, ?4)")?;
+    // Named ones get it whenever they registered; roles and everyone only if they were there. The author's own copy of mail
+    // to oneself is stored and read.
+    let mut direct = conn.prepare_cached("SELECT owner, home FROM agents WHERE agent_id = ?1")?;
+    for agent in &audience.agents {
+        for row in direct.query_map([agent], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))? {
+            let (owner, home) = row?;
+            let own = *agent == body.agent_id && home == event.origin;
+            deliver.execute((owner, time, at.sequence, !own))?;
+        }
+    }
+    let present = if audience.everyone { "" } else { "role = ?4 AND " };
+    let sql = format!("SELECT owner FROM agents WHERE {present} first_at <= ?1 AND NOT (agent_id = ?2 AND home = ?3)");
+    let values: &[&str] = if audience.everyone { &[""] } else { &audience.roles };
+    for value in values {
+        let mut statement = conn.prepare_cached(&sql)?;
+        let owners: Vec<i64> = if audience.everyone {
+            statement.query_map((time, &body.agent_id, &event.origin), |row| row.get(0))?.collect::<Result<_, _>>()?
+        } else {
+            statement.query_map((time, &body.agent_id, &event.origin, value), |row| row.get(0))?.collect::<Result<_, _>>()?
+        };
+        for owner in owners {
+            deliver.execute((owner, time, at.sequence, true))?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes a message out of every view but its own row.
+fn hide(conn: &Connection, sequence: u64, at: Stamp) -> Result<(), StoreError> {
+    let time = at.nanos();
+    conn.prepare_cached("DELETE FROM mailbox WHERE at = ?1 AND sequence = ?2 AND owner IN (SELECT owner FROM agents)")?
+        .execute((time, sequence))?;
+    let body: Option<String> =
+        conn.prepare_cached("SELECT body FROM events WHERE sequence = ?1")?.query_row([sequence], |row| row.get(0)).optional()?;
+    let created = body.and_then(|body| serde_json::from_str::<MessageCreate>(&body).ok());
+    if let Some(created) = created {
+        for (kind, value) in Audience::of(&created.recipients, &created.scopes, &created.refs).rows() {
+            conn.prepare_cached("DELETE FROM audience WHERE kind = ?1 AND value = ?2 AND at = ?3 AND sequence = ?4")?
+                .execute((kind, value, time, sequence))?;
+        }
+    }
+    Ok(())
+}
+
+/// The same and its receipts: before it is replaced or purged.
+pub(super) fn remove(conn: &Connection, sequence: u64, at: Stamp) -> Result<(), StoreError> {
+    hide(conn, sequence, at)?;
+    conn.prepare_cached("DELETE FROM receipts WHERE sequence = ?1")?.execute([sequence])?;
+    Ok(())
+}
+
+/// Edits of the author's own daemon count, and the last of them is the text.
+pub(super) fn edit(conn: &Connection, at: At<'_>, body: &MessageEdit) -> Result<Folded, StoreError> {
+    let Some(message) = held(conn, &body.message_id)? else {
+        return Ok(Folded::waits_for(&body.message_id, "its message is not here"));
+    };
+    if message.origin != at.event.origin {
+        return Ok(Folded::waits_for(&body.message_id, "it edits a message of another daemon"));
+    }
+    conn.prepare_cached("UPDATE messages SET edits = edits + 1 WHERE sequence = ?1")?.execute([message.sequence])?;
+    if message.edit.as_ref().is_none_or(|(time, id)| (*time, id.as_str()) < at.rank()) {
+        conn.prepare_cached("UPDATE messages SET edit_sequence = ?2, edited_at = ?3, edit_event = ?4 WHERE sequence = ?1")?.execute((
+            message.sequence,
+            at.sequence,
+            at.event.at.nanos(),
+            &at.event.id,
+        ))?;
+    }
+    Ok(Folded::Done)
+}
+
+/// A deletion by the author's own daemon is for good; the first one is shown.
+pub(super) fn delete(conn: &Connection, at: At<'_>, body: &MessageDelete) -> Result<Folded, StoreError> {
+    let Some(message) = held(conn, &body.message_id)? else {
+        return Ok(Folded::waits_for(&body.message_id, "its message is not here"));
+    };
+    if message.origin != at.event.origin {
+        return Ok(Folded::waits_for(&body.message_id, "it deletes a message of another daemon"));
+    }
+    if message.deletion.is_none() {
+        hide(conn, message.sequence, message.at)?;
+    }
+    if message.deletion.as_ref().is_none_or(|(time, id)| (*time, id.as_str()) > at.rank()) {
+        conn.prepare_cached("UPDATE messages SET deleted_at = ?2, delete_event = ?3, delete_reason = ?4 WHERE sequence = ?1")?
+            .execute((message.sequence, at.event.at.nanos(), &at.event.id, &body.reason))?;
+    }
+    Ok(Folded::Done)
+}
+
+/// The earliest receipt of each reader counts; it never makes the reader a recipient.
+pub(super) fn receipt(conn: &Connection, at: At<'_>, body: &MessageReceipt) -> Result<Folded, StoreError> {
+    if at.event.at < super::cutoff(conn)? {
+        return Ok(Folded::Done);
+    }
+    let Some(message) = held(conn, &body.message_id)? else {
+        return Ok(Folded::waits_for(&body.message_id, "its message is not here"));
+    };
+    let time = at.event.at.nanos();
+    let read = (body.receipt_type == ReceiptType::Read).then_some(time);
+    conn.prepare_cached(
+        "INSERT INTO receipts VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET
+             seen_at = min(seen_at, excluded.seen_at),
+             read_at = min(coalesce(read_at, excluded.read_at), coalesce(excluded.read_at, read_at))",
+    )?
+    .execute((message.sequence, &body.agent_id, &at.event.origin, time, read))?;
+    if read.is_some() {
+        conn.prepare_cached(
+            "UPDATE mailbox SET unread = 0 WHERE at = ?1 AND sequence = ?2
+             AND owner = (SELECT owner FROM agents WHERE agent_id = ?3 AND home = ?4)",
+        )?
+        .execute((message.at.nanos(), message.sequence, &body.agent_id, &at.event.origin))?;
+    }
+    Ok(Folded::Done)
+}
+
+/// Folds the receipts of one message again: a purge took some of them away.
+pub(super) fn refold_receipts(tx: &mut Tx<'_>, sequence: u64, message_id: &str) -> Result<(), StoreError> {
+    tx.conn.prepare_cached("DELETE FROM receipts WHERE sequence = ?1")?.execute([sequence])?;
+    for (event, number) in super::load(tx.conn, "target = ?1 AND type = 'message.receipt'", message_id)? {
+        super::fold(tx, &event, number, Payload::read(&event.kind, &event.body))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! The fold: what the events say, as tables.
+//!
+//! The projection must be a function of the *set* of events (I6): any order, any route, any repetition gives the same rows.
+//! Two means make that so. Whatever competes is decided by instant, then event id, never by arrival. And where an event
+//! takes something away that hid others (a clean-up, a purge, an earlier creation of the same message), what is left is
+//! folded again from the log by its target, instead of being patched. The common case, an event that comes after all it
+//! refers to, stays one or two statements.
+//!
+//! An event that cannot be folded, or not yet, is parked with its reason; it is in the log, the digest and the relay all
+//! the same (I5). No rule looks at the clock but one: a purge that lies in the future waits until it is due.
+
+mod agent;
+mod message;
+mod purge;
+mod session;
+
+use rusqlite::Connection;
+use thrum_core::{Event, Payload, Stamp, limits, payload::Tag};
+
+use crate::{StoreError, Tx};
+
+/// Changes with every change of a rule: a database folded by another version is folded again at the next start.
+pub(crate) const VERSION: i64 = 1;
+
+/// Where an event stands among those it competes with.
+pub(crate) type Rank<'a> = (Stamp, &'a str);
+
+/// An event in the hands of its rule.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    pub(crate) event: &'a Event,
+    pub(crate) sequence: u64,
+}
+
+impl At<'_> {
+    fn rank(&self) -> Rank<'_> {
+        (self.event.at, &self.event.id)
+    }
+}
+
+/// What became of an event.
+pub(crate) enum Folded {
+    /// It is in the projection, or rightly has no effect there.
+    Done,
+    /// It waits: for its target, for its time, or for a version that understands it.
+    Parked { reason: String, target: Option<String>, due: Option<Stamp> },
+}
+
+impl Folded {
+    fn waits_for(target: &str, reason: &str) -> Self {
+        Self::Parked { reason: reason.to_owned(), target: Some(target.to_owned()), due: None }
+    }
+}
+
+/// Folds one event that was just inserted.
+pub(crate) fn fold(tx: &mut Tx<'_>, event: &Event, sequence: u64, payload: serde_json::Result<Payload>) -> Result<(), StoreError> {
+    let at = At { event, sequence };
+    let folded = match &payload {
+        Ok(payload) if let Some(reason) = beyond_bounds(payload) => Folded::Parked { reason: reason.to_owned(), target: None, due: None },
+        Ok(Payload::MessageCreate(body)) => message::create(tx, at, body)?,
+        Ok(Payload::MessageEdit(body)) => message::edit(tx.conn, at, body)?,
+        Ok(Payload::MessageDelete(body)) => message::delete(tx.conn, at, body)?,
+        Ok(Payload::MessageReceipt(body)) => message::receipt(tx.conn, at, body)?,
+        Ok(Payload::AgentRegister(body)) => agent::register(tx, at, body)?,
+        Ok(Payload::AgentCleanup(body)) => agent::cleanup(tx, at, body)?,
+        Ok(Payload::SessionStart(body)) => session::start(tx.conn, at, body)?,
+        Ok(Payload::SessionEnd(body)) => session::end(tx.conn, at, body)?,
+        Ok(Payload::AgentUpdate(body)) => session::update(tx.conn, at, body)?,
+        Ok(Payload::PurgeExecuted(body)) => purge::execute(tx, at, body)?,
+        // `everyone` and roles are built in; other groups are only stored and relayed.
+        Ok(
+            Payload::GroupCreate(_)
+            | Payload::GroupUpdate(_)
+            | Payload::GroupDelete(_)
+            | Payload::GroupMemberAdd(_)
+            | Payload::GroupMemberRemove(_),
+        ) => Folded::Done,
+        Ok(Payload::Unknown) => Folded::Parked { reason: "its type is not known to this version".to_owned(), target: None, due: None },
+        Err(error) => Folded::Parked { reason: format!("its content cannot be read: {error}"), target: None, due: None },
+    };
+    if let Folded::Parked { reason, target, due } = folded {
+        tx.conn.prepare_cached("INSERT OR REPLACE INTO parked VALUES (?1, ?2, ?3, ?4)")?.execute((
+            &event.id,
+            reason,
+            target,
+            due.map(Stamp::nanos),
+        ))?;
+    }
+    Ok(())
+}
+
+/// What a peer may put into an event is bounded before it becomes rows.
+fn beyond_bounds(payload: &Payload) -> Option<&'static str> {
+    let long = |id: &str| id.len() > limits::MAX_FOREIGN_ID_BYTES;
+    let (ids, entries): (&[&str], usize) = match payload {
+        Payload::MessageCreate(body) => {
+            (&[&body.message_id, &body.agent_id, &body.session_id], body.recipients.len() + body.scopes.len() + body.refs.len())
+        }
+        Payload::MessageReceipt(body) => (&[&body.message_id, &body.agent_id], 0),
+        Payload::AgentRegister(body) => (&[&body.agent_id, &body.role, &body.module], 0),
+        Payload::AgentCleanup(body) => (&[&body.agent_id], 0),
+        Payload::SessionStart(body) => (&[&body.session_id, &body.agent_id], 0),
+        Payload::SessionEnd(body) => (&[&body.session_id], 0),
+        Payload::AgentUpdate(body) => (&[&body.agent_id], body.work_contexts.len()),
+        Payload::MessageEdit(body) => (&[&body.message_id], 0),
+        Payload::MessageDelete(body) => (&[&body.message_id], 0),
+        _ => (&[], 0),
+    };
+    match () {
+        () if ids.iter().any(|id| long(id)) => Some("an id in it is too long"),
+        () if entries > 3 * limits::MAX_AUDIENCE => Some("it has too many recipients, scopes, refs or contexts"),
+        () => None,
+    }
+}
+
+/// Folds what is due now.
+pub(crate) fn due(tx: &mut Tx<'_>) -> Result<usize, StoreError> {
+    let now = tx.now().nanos();
+    let ids: Vec<String> = {
+        let mut statement = tx.conn.prepare_cached("DELETE FROM parked WHERE due <= ?1 RETURNING event_id")?;
+        statement.query_map([now], |row| row.get(0))?.collect::<Result<_, _>>()?
+    };
+    for id in &ids {
+        let found = load(tx.conn, "event_id = ?1", id)?;
+        refold_all(tx, &found)?;
+    }
+    Ok(ids.len())
+}
+
+/// Throws the projection away and folds the whole log.
+pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    const CHUNK: usize = 1000;
+    tx.conn.execute_batch(
+        "DELETE FROM parked; DELETE FROM purge; DELETE FROM messages; DELETE FROM audience; DELETE FROM agents;
+         DELETE FROM cleanups; DELETE FROM mailbox; DELETE FROM receipts; DELETE FROM sessions; DELETE FROM contexts;",
+    )?;
+    let mut after = 0;
+    loop {
+        let events = load_chunk(tx.conn, after, CHUNK)?;
+        let Some(last) = events.last() else { break };
+        after = last.1;
+        refold_all(tx, &events)?;
+    }
+    tx.conn.execute("UPDATE state SET fold_version = ?1", [VERSION])?;
+    Ok(())
+}
+
+fn refold_all(tx: &mut Tx<'_>, events: &[(Event, u64)]) -> Result<(), StoreError> {
+    for (event, sequence) in events {
+        fold(tx, event, *sequence, Payload::read(&event.kind, &event.body))?;
+    }
+    Ok(())
+}
+
+const EVENT_COLUMNS: &str = "sequence, event_id, type, at, origin_daemon, origin_log, origin_seq, body";
+
+fn read_event(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Event, u64)> {
+    let event = Event {
+        id: row.get(1)?,
+        kind: row.get(2)?,
+        at: Stamp::from_nanos(row.get(3)?),
+        origin: row.get(4)?,
+        log: row.get(5)?,
+        seq: row.get(6)?,
+        body: row.get(7)?,
+    };
+    Ok((event, row.get(0)?))
+}
+
+/// The events that satisfy `condition` on one value, in sequence.
+fn load(conn: &Connection, condition: &str, value: &str) -> Result<Vec<(Event, u64)>, StoreError> {
+    let mut statement = conn.prepare_cached(&format!("SELECT {EVENT_COLUMNS} FROM events WHERE {condition} ORDER BY sequence"))?;
+    Ok(statement.query_map([value], read_event)?.collect::<Result<_, _>>()?)
+}
+
+fn load_chunk(conn: &Connection, after: u64, most: usize) -> Result<Vec<(Event, u64)>, StoreError> {
+    let mut statement =
+        conn.prepare_cached(&format!("SELECT {EVENT_COLUMNS} FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2"))?;
+    Ok(statement.query_map((after, most), read_event)?.collect::<Result<_, _>>()?)
+}
+
+/// The highest cutoff: what is older of messages, receipts, sessions and contexts is hidden.
+fn cutoff(conn: &Connection) -> Result<Stamp, StoreError> {
+    let cutoff: i64 = conn.prepare_cached("SELECT coalesce(max(cutoff), 0) FROM purge")?.query_row([], |row| row.get(0))?;
+    Ok(Stamp::from_nanos(cutoff))
+}
+
+/// Whom a message addresses, beside the recipients it names. A message that addresses nobody is for everyone, as in Go.
+pub(crate) struct Audience<'a> {
+    pub(crate) agents: Vec<&'a str>,
+    pub(crate) roles: Vec<&'a str>,
+    pub(crate) everyone: bool,
+}
+
+impl<'a> Audience<'a> {
+    pub(crate) fn of(recipients: &'a [String], scopes: &'a [Tag], refs: &'a [Tag]) -> Self {
+        let values = |tags: &'a [Tag], kind: &'static str| tags.iter().filter(move |tag| tag.kind == kind).map(|tag| tag.value.as_str());
+        let mut agents: Vec<&str> = recipients.iter().map(String::as_str).chain(values(refs, "mention")).collect();
+        let groups: Vec<&str> = values(scopes, "group").chain(values(refs, "group")).collect();
+        // Go's mention may name a role as well as an agent.
+        let mut roles: Vec<&str> = groups.iter().copied().filter(|group| *group != "everyone").chain(values(refs, "mention")).collect();
+        for list in [&mut agents, &mut roles] {
+            list.sort_unstable();
+            list.dedup();
+        }
+        let everyone = groups.contains(&"everyone") || (agents.is_empty() && groups.is_empty());
+        Self { agents, roles, everyone }
+    }
+
+    /// As rows of the table: kind and value.
+    fn rows(&self) -> impl Iterator<Item = (i64, &'a str)> {
+        let agents = self.agents.iter().map(|agent| (0, *agent));
+        let roles = self.roles.iter().map(|role| (1, *role));
+        agents.chain(roles).chain(self.everyone.then_some((2, "")))
+    }
+}

@@ -1,0 +1,35 @@
+//! Numbered migrations, append-only. A released one is never changed.
+
+use rusqlite::Connection;
+
+use crate::StoreError;
+
+const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_log_and_projection.sql")];
+
+/// `application_id` of our files, so that a stray database of somebody else is not taken for ours ("Thrm").
+const APPLICATION_ID: i64 = 0x5468_726d;
+
+/// Brings the database to the newest format; returns whether it was empty. All or nothing.
+pub(crate) fn migrate(conn: &mut Connection) -> Result<bool, StoreError> {
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let found: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found > known {
+        return Err(StoreError::Newer { found, known });
+    }
+    let application: i64 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables > 0 && application != APPLICATION_ID {
+        return Err(StoreError::Damaged("it is the database of another program".to_owned()));
+    }
+    if found == known {
+        return Ok(false);
+    }
+    let tx = conn.transaction()?;
+    for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
+        tx.execute_batch(migration)?;
+    }
+    tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+    tx.pragma_update(None, "user_version", known)?;
+    tx.commit()?;
+    Ok(found == 0)
+}

@@ -1,0 +1,40 @@
+//! What agents ask for: each a check and the event that follows from it, inside one transaction.
+//!
+//! Everything is decided here once, whoever asks (socket, MCP, simulation). An agent acts only where it lives: its home is
+//! the daemon that registered it, and only that daemon writes in its name.
+
+mod agent;
+mod message;
+mod session;
+
+pub use agent::{Register, Registration};
+pub use message::{Edited, Send, Sent};
+
+use thrum_core::{ErrorKind, Fault};
+
+use crate::{Reader, StoreError, query::Agent};
+
+/// The agent of this name that lives here.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] if it lives only elsewhere, [`ErrorKind::NotFound`] if nobody of this name is known.
+pub fn resident(reader: &Reader<'_>, name: &str) -> Result<Agent, StoreError> {
+    if let Some(agent) = reader.agent_here(name)? {
+        return Ok(agent);
+    }
+    let filter = crate::query::AgentFilter { agent_id: Some(name.to_owned()), ..Default::default() };
+    let shown = thrum_core::name::printable(name);
+    Err(match reader.agents(&filter)?.first() {
+        Some(elsewhere) => Fault::new(
+            ErrorKind::Refused,
+            format!(
+                "{shown} lives on another machine ({}): this daemon does not act in its name",
+                thrum_core::name::printable(&elsewhere.home)
+            ),
+        )
+        .hint(format!("Register another name here: thrum quickstart --name {shown}-2 --role ROLE --module MODULE")),
+        None => Fault::new(ErrorKind::NotFound, format!("no agent {shown} is registered here"))
+            .hint(format!("thrum quickstart --name {shown} --role ROLE --module MODULE")),
+    }
+    .into())
+}

@@ -1,0 +1,121 @@
+//! The log: pages for peers, heads, checkpoints, counts.
+
+use rusqlite::OptionalExtension;
+use thrum_core::{
+    Heads, Sum,
+    exchange::{Page, Row},
+};
+
+use crate::{Reader, StoreError, digest};
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Events in the log.
+    pub events: u64,
+    /// Messages that are visible, deleted ones included.
+    pub messages: u64,
+    /// Agents registered, here and elsewhere.
+    pub agents: u64,
+    /// Events in the log that are not folded.
+    pub parked: u64,
+    /// Events that stayed outside the log, ever.
+    pub rejected: u64,
+}
+
+impl Reader<'_> {
+    /// The rows above `after`, at most `max_events` and `max_bytes` of bodies, but at least one if there is any.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, StoreError> {
+        // Sequences are SQLite integers; nothing lies above the largest.
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let mut statement = self.conn.prepare_cached(
+            "SELECT sequence, event_id, type, origin_daemon, body FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+        )?;
+        let mut rows = statement.query((after, max_events.saturating_add(1)))?;
+        let mut page = Page::default();
+        let mut bytes = 0;
+        while let Some(row) = rows.next()? {
+            let row = Row { sequence: row.get(0)?, id: row.get(1)?, kind: row.get(2)?, origin: row.get(3)?, body: row.get(4)? };
+            bytes += row.body.len();
+            if !page.rows.is_empty() && (page.rows.len() == max_events || bytes > max_bytes) {
+                page.more = true;
+                break;
+            }
+            page.rows.push(row);
+        }
+        Ok(page)
+    }
+
+    /// What is held of every log.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn heads(&self) -> Result<Heads, StoreError> {
+        digest::heads(self.conn)
+    }
+
+    /// The digest over the projection; reads all of it.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn projection(&self) -> Result<Sum, StoreError> {
+        digest::projection(self.conn)
+    }
+
+    /// Which of a peer's logs was read last, and how far.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn checkpoint(&self, peer: &str) -> Result<Option<(String, u64)>, StoreError> {
+        let mut statement =
+            self.conn.prepare_cached("SELECT log, sequence FROM checkpoints WHERE peer = ?1 ORDER BY at DESC, log LIMIT 1")?;
+        Ok(statement.query_row([peer], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+    }
+
+    /// Rows above `after` that did not come from this peer.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn backlog(&self, peer: &str, after: u64) -> Result<u64, StoreError> {
+        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let mut statement = self.conn.prepare_cached("SELECT count(*) FROM events WHERE sequence > ?1 AND received_from <> ?2")?;
+        Ok(statement.query_row((after, peer), |row| row.get(0))?)
+    }
+
+    /// Events served by this peer that are parked, and that were rejected and are still listed.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn troubles(&self, peer: &str) -> Result<(u64, u64), StoreError> {
+        let mut parked =
+            self.conn.prepare_cached("SELECT count(*) FROM parked p JOIN events e USING (event_id) WHERE e.received_from = ?1")?;
+        let mut rejected = self.conn.prepare_cached("SELECT count(*) FROM rejected WHERE peer = ?1")?;
+        Ok((parked.query_row([peer], |row| row.get(0))?, rejected.query_row([peer], |row| row.get(0))?))
+    }
+
+    /// How much there is.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn totals(&self) -> Result<Totals, StoreError> {
+        let count = |sql: &str| -> Result<u64, StoreError> { Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?) };
+        Ok(Totals {
+            events: digest::heads(self.conn)?.total(),
+            messages: count("SELECT count(*) FROM messages")?,
+            agents: count("SELECT count(*) FROM agents")?,
+            parked: count("SELECT count(*) FROM parked")?,
+            rejected: count("SELECT coalesce(max(number), 0) FROM rejected")?,
+        })
+    }
+
+    /// Whether a purge waits for its time; projections are not compared then.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn purge_waits(&self) -> Result<bool, StoreError> {
+        Ok(self.conn.prepare_cached("SELECT 1 FROM parked WHERE due IS NOT NULL LIMIT 1")?.exists([])?)
+    }
+}

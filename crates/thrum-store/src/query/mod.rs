@@ -1,0 +1,9 @@
+//! What can be asked of the store. Everything answered here is of one moment ([`Readers::with`](crate::Readers::with)).
+
+mod agents;
+mod log;
+mod messages;
+
+pub use agents::{Agent, AgentFilter, Context, Session, SessionFilter};
+pub use log::Totals;
+pub use messages::{Filter, Listing, Mailbox, Message, Order, Recipient};

@@ -1,0 +1,279 @@
+//! The one writing connection.
+
+use std::{path::Path, sync::Arc};
+
+use rusqlite::{Connection, OpenFlags};
+use thrum_core::{Ambient, DaemonId, DaemonKey, Heads, Sum, exchange::Commit, ids::IdSource};
+
+use crate::{
+    StoreError, Tx, digest, fold, migrate,
+    origin::{self, Counters, Left},
+    tx::Progress,
+};
+
+/// How a database is opened.
+pub struct OpenOptions {
+    /// The daemon's key; signs every event made here.
+    pub key: DaemonKey,
+    /// What stood beside the database when it was last open; `None` for a new daemon.
+    pub left: Option<Left>,
+    /// Whether to begin a new log in any case: the directory was moved, copied, or got a new identity.
+    pub new_log: bool,
+    /// Most pages the file may have, to try out a full disk; `None` is SQLite's own bound.
+    pub max_pages: Option<u32>,
+}
+
+impl OpenOptions {
+    /// For a database that is new, or the one we left.
+    pub fn new(key: DaemonKey, left: Option<Left>) -> Self {
+        Self { key, left, new_log: false, max_pages: None }
+    }
+}
+
+/// The log and its projection, with the only connection that writes.
+pub struct Store {
+    conn: Connection,
+    key: DaemonKey,
+    id: DaemonId,
+    ambient: Box<dyn Ambient>,
+    ids: IdSource,
+    progress: Progress,
+    commit: Commit,
+}
+
+/// One piece of work inside a group commit: it runs in a savepoint of its own, and hears what became of it.
+pub(crate) trait Job {
+    /// Does the work; an error undoes this job only.
+    fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError>;
+    /// Called once, after COMMIT or after its failure; `Err` carries why nothing of this job is known to be stored.
+    fn done(self: Box<Self>, outcome: Result<(), StoreError>);
+}
+
+impl Store {
+    /// Opens the database at `path`, making it if there is none. Recognise it again by [`left`](Self::left), to be written
+    /// beside it before anything else happens.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`], [`StoreError::Damaged`], [`StoreError::ReadOnly`], [`StoreError::Full`]; the file is as it was.
+    pub fn open(path: &Path, options: OpenOptions, mut ambient: Box<dyn Ambient>) -> Result<Self, StoreError> {
+        let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        conn.pragma_update(None, "journal_mode", "WAL")?;
+        conn.pragma_update(None, "synchronous", "FULL")?;
+        conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
+        migrate::migrate(&mut conn)?;
+        if let Some(pages) = options.max_pages {
+            conn.pragma_update(None, "max_page_count", pages)?;
+        }
+        let counters = origin::open(&mut conn, options.left.as_ref(), options.new_log, ambient.as_mut())?;
+        let mut store = Self {
+            id: options.key.id(),
+            key: options.key,
+            conn,
+            ambient,
+            ids: IdSource::default(),
+            commit: Commit::default(),
+            progress: Progress::new(counters),
+        };
+        store.publish();
+        let fold_version: i64 = store.conn.query_row("SELECT fold_version FROM state", [], |row| row.get(0))?;
+        if fold_version == fold::VERSION {
+            store.fold_due()?;
+        } else {
+            store.rebuild()?;
+        }
+        Ok(store)
+    }
+
+    /// What to write beside the database.
+    pub fn left(&self) -> Left {
+        let Counters { log_id, open_counter, .. } = &self.progress.counters;
+        Left { log_id: log_id.to_string(), counter: *open_counter }
+    }
+
+    /// Whose store this is.
+    pub fn daemon_id(&self) -> &DaemonId {
+        &self.id
+    }
+
+    /// What is durable now.
+    pub fn commit(&self) -> &Commit {
+        &self.commit
+    }
+
+    /// One job in a transaction of its own.
+    ///
+    /// # Errors
+    /// The job's, or why the commit failed.
+    pub fn write<T>(&mut self, job: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.conn.execute_batch("BEGIN IMMEDIATE")?;
+        let mut progress = self.progress.clone();
+        let mut tx = Tx::new(&self.conn, &self.key, &self.id, self.ambient.as_mut(), &mut self.ids, &mut progress);
+        let outcome = job(&mut tx).and_then(|value| progress.flush(&self.conn).map(|()| value));
+        match outcome {
+            Ok(value) => {
+                self.conn.execute_batch("COMMIT").map_err(|error| {
+                    let _ = self.conn.execute_batch("ROLLBACK");
+                    StoreError::Unknown(error.to_string())
+                })?;
+                self.progress = progress;
+                self.publish();
+                Ok(value)
+            }
+            Err(error) => {
+                self.roll_back();
+                Err(error)
+            }
+        }
+    }
+
+    /// All jobs in one transaction, each in its savepoint, each told what became of it. Returns whether anything was stored.
+    pub(crate) fn write_group(&mut self, jobs: Vec<Box<dyn Job + Send>>, announce: &dyn Fn(&Commit)) {
+        match self.try_group(jobs) {
+            Ok(finished) => {
+                self.publish();
+                announce(&self.commit);
+                for (job, outcome) in finished {
+                    job.done(outcome);
+                }
+            }
+            Err((jobs, error)) => {
+                self.roll_back();
+                let message = error.to_string();
+                for (job, own) in jobs {
+                    // A job that had failed by itself keeps its own reason.
+                    job.done(Err(own.err().unwrap_or_else(|| match &error {
+                        StoreError::Full => StoreError::Full,
+                        StoreError::Damaged(text) => StoreError::Damaged(text.clone()),
+                        StoreError::ReadOnly(text) => StoreError::ReadOnly(text.clone()),
+                        _ => StoreError::Unknown(message.clone()),
+                    })));
+                }
+            }
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "the jobs and their outcomes, once")]
+    fn try_group(
+        &mut self,
+        jobs: Vec<Box<dyn Job + Send>>,
+    ) -> Result<Vec<(Box<dyn Job + Send>, Result<(), StoreError>)>, (Vec<(Box<dyn Job + Send>, Result<(), StoreError>)>, StoreError)> {
+        let mut finished = Vec::with_capacity(jobs.len());
+        let mut waiting = jobs.into_iter();
+        let mut progress = self.progress.clone();
+        let mut failure = self.conn.execute_batch("BEGIN IMMEDIATE").err().map(StoreError::from);
+        while failure.is_none()
+            && let Some(mut job) = waiting.next()
+        {
+            let before = progress.clone();
+            let outcome = self.in_savepoint(&mut progress, job.as_mut());
+            if outcome.is_err() {
+                progress = before;
+            }
+            // SQLite ends the whole transaction by itself when the disk is full or fails.
+            if self.conn.is_autocommit() {
+                failure = Some(match &outcome {
+                    Err(StoreError::Full) => StoreError::Full,
+                    Err(error) => StoreError::Unknown(error.to_string()),
+                    Ok(()) => StoreError::Unknown("the transaction ended early".to_owned()),
+                });
+            }
+            finished.push((job, outcome));
+        }
+        let failure = failure.or_else(|| progress.flush(&self.conn).err());
+        let failure = failure.or_else(|| self.conn.execute_batch("COMMIT").err().map(|error| StoreError::Unknown(error.to_string())));
+        match failure {
+            None => {
+                self.progress = progress;
+                Ok(finished)
+            }
+            Some(error) => {
+                finished.extend(waiting.map(|job| (job, Ok(()))));
+                Err((finished, error))
+            }
+        }
+    }
+
+    fn in_savepoint(&mut self, progress: &mut Progress, job: &mut dyn Job) -> Result<(), StoreError> {
+        self.conn.prepare_cached("SAVEPOINT job")?.execute([])?;
+        let outcome = job.run(&mut Tx::new(&self.conn, &self.key, &self.id, self.ambient.as_mut(), &mut self.ids, progress));
+        if outcome.is_err() && !self.conn.is_autocommit() {
+            self.conn.prepare_cached("ROLLBACK TO job")?.execute([])?;
+        }
+        if !self.conn.is_autocommit() {
+            self.conn.prepare_cached("RELEASE job")?.execute([])?;
+        }
+        outcome
+    }
+
+    fn roll_back(&mut self) {
+        if !self.conn.is_autocommit() {
+            // Nothing to add to the error that led here; SQLite drops the transaction with the connection at the latest.
+            let _ = self.conn.execute_batch("ROLLBACK");
+        }
+    }
+
+    fn publish(&mut self) {
+        let Progress { counters, by_source, .. } = &self.progress;
+        self.commit = Commit { log: counters.log_id.clone(), latest: counters.next_sequence - 1, by_source: Arc::new(by_source.clone()) };
+    }
+
+    /// Folds what waited for its time. Call it now and then; cheap when nothing is due.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write).
+    pub fn fold_due(&mut self) -> Result<usize, StoreError> {
+        let now = self.ambient.now();
+        let due: Option<i64> =
+            self.conn.query_row("SELECT min(due) FROM parked WHERE due IS NOT NULL", [], |row| row.get(0)).map_err(StoreError::from)?;
+        if due.is_none_or(|due| due > now.nanos()) {
+            return Ok(0);
+        }
+        self.write(fold::due)
+    }
+
+    /// Throws the projection away and folds the log again. The result has the same digest (I1).
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write); the projection is then as it was.
+    pub fn rebuild(&mut self) -> Result<(), StoreError> {
+        self.write(fold::rebuild)
+    }
+
+    /// The digest over the projection; reads all of it.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn projection(&self) -> Result<Sum, StoreError> {
+        digest::projection(&self.conn)
+    }
+
+    /// What is held of every log.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn heads(&self) -> Result<Heads, StoreError> {
+        digest::heads(&self.conn)
+    }
+
+    /// The same heads counted afresh from the log, to compare with the kept ones.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn recounted_heads(&self) -> Result<Heads, StoreError> {
+        digest::recount(&self.conn)
+    }
+
+    /// A reader on the writing connection, for those that have no other: simulations and tests.
+    pub fn reader(&self) -> crate::Reader<'_> {
+        crate::Reader::new(&self.conn, self.id.as_str())
+    }
+}
+
+/// Opens a connection as all of ours are.
+pub(crate) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+    let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    // Only a checkpoint can keep us waiting: there is one writer.
+    conn.busy_timeout(std::time::Duration::from_secs(5))?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}

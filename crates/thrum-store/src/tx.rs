@@ -1,0 +1,239 @@
+//! What a job may do inside a transaction: look, append events of ours, apply a peer's.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rusqlite::{Connection, OptionalExtension};
+use thrum_core::{
+    Ambient, DaemonId, DaemonKey, Draft, ErrorKind, Event, Fault, Payload, Stamp, Sum,
+    exchange::{Applied, Batch, Rejected},
+    ids::{IdKind, IdSource},
+    limits,
+};
+
+use crate::{Reader, StoreError, fold, origin::Counters};
+
+/// What a transaction has moved on so far; becomes the store's only at COMMIT (I2), and a job's only if the job succeeds.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress {
+    pub(crate) counters: Counters,
+    pub(crate) by_source: BTreeMap<String, u64>,
+    heads: HashMap<(String, String), Growth>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Growth {
+    count: u64,
+    highest: u64,
+    sum: Sum,
+}
+
+impl Progress {
+    /// All that is there counts as ours at first, so that every peer is told once.
+    pub(crate) fn new(counters: Counters) -> Self {
+        let by_source = BTreeMap::from([(String::new(), counters.next_sequence - 1)]);
+        Self { counters, by_source, heads: HashMap::new() }
+    }
+
+    fn count(&mut self, event: &Event, source: &str, sequence: u64) {
+        let growth = self.heads.entry((event.origin.clone(), event.log.clone())).or_default();
+        growth.count += 1;
+        growth.highest = growth.highest.max(event.seq);
+        growth.sum.add(Sum::of(event.body.as_bytes()));
+        match self.by_source.get_mut(source) {
+            Some(latest) => *latest = sequence,
+            None => {
+                self.by_source.insert(source.to_owned(), sequence);
+            }
+        }
+    }
+
+    /// Writes counters and heads; the last thing before COMMIT.
+    pub(crate) fn flush(&mut self, conn: &Connection) -> Result<(), StoreError> {
+        if self.heads.is_empty() {
+            return self.counters.save(conn);
+        }
+        for ((origin, log), growth) in self.heads.drain() {
+            let held: Option<(u64, u64, [u8; 32])> = conn
+                .prepare_cached("SELECT count, highest, sum FROM heads WHERE origin = ?1 AND log = ?2")?
+                .query_row((&origin, &log), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+                .optional()?;
+            let (count, highest, sum) = held.unwrap_or_default();
+            let mut sum = Sum::from_bytes(sum);
+            sum.add(growth.sum);
+            conn.prepare_cached("INSERT OR REPLACE INTO heads VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
+                &origin,
+                &log,
+                count + growth.count,
+                highest.max(growth.highest),
+                sum.to_bytes(),
+            ))?;
+        }
+        self.counters.save(conn)
+    }
+}
+
+/// A transaction as a job sees it.
+pub struct Tx<'s> {
+    pub(crate) conn: &'s Connection,
+    key: &'s DaemonKey,
+    id: &'s DaemonId,
+    ambient: &'s mut dyn Ambient,
+    ids: &'s mut IdSource,
+    progress: &'s mut Progress,
+}
+
+impl<'s> Tx<'s> {
+    pub(crate) fn new(
+        conn: &'s Connection,
+        key: &'s DaemonKey,
+        id: &'s DaemonId,
+        ambient: &'s mut dyn Ambient,
+        ids: &'s mut IdSource,
+        progress: &'s mut Progress,
+    ) -> Self {
+        Self { conn, key, id, ambient, ids, progress }
+    }
+
+    /// Whose store this is; the home of the agents registered here.
+    pub fn home(&self) -> &str {
+        self.id.as_str()
+    }
+
+    /// Questions about the state as this transaction sees it.
+    pub fn reader(&self) -> Reader<'_> {
+        Reader::new(self.conn, self.id.as_str())
+    }
+
+    /// The time now, not yet made monotonic.
+    pub(crate) fn now(&mut self) -> Stamp {
+        self.ambient.now()
+    }
+
+    /// A new id.
+    pub(crate) fn new_id(&mut self, kind: IdKind) -> String {
+        self.ids.next(kind, self.ambient)
+    }
+
+    /// Stamps, signs, numbers, stores and folds an event of ours. `after` is the instant of what it answers, edits, deletes
+    /// or confirms: the event is later than that, and later than all of ours before.
+    ///
+    /// # Errors
+    /// SQLite's; [`ErrorKind::Invalid`] if the event would be too large.
+    pub fn append(&mut self, payload: Payload, after: Option<Stamp>) -> Result<Event, StoreError> {
+        let at = self.ambient.now().max(self.progress.counters.last_at.next()).max(after.map_or(Stamp::ZERO, Stamp::next));
+        let id = self.new_id(IdKind::Event);
+        let Counters { log_id, next_origin_seq, .. } = &self.progress.counters;
+        let event = Draft { id, at, payload: payload.clone() }
+            .seal(self.key, log_id, *next_origin_seq)
+            .map_err(|error| Fault::new(ErrorKind::Invalid, format!("the event cannot be stored: {error}")))?;
+        let sequence = self.insert(&event, "", target(&payload))?;
+        self.progress.counters.next_origin_seq += 1;
+        self.progress.counters.last_at = at;
+        fold::fold(self, &event, sequence, Ok(payload))?;
+        Ok(event)
+    }
+
+    /// Stores what a pull brought, together with how far the peer's log was read (I4). Events that are here already are
+    /// skipped; one that cannot be folded is parked and stops nothing (I5).
+    ///
+    /// # Errors
+    /// Only the disk's: then nothing of the batch is stored and the same pull may be repeated.
+    pub fn apply(&mut self, batch: &Batch) -> Result<Applied, StoreError> {
+        let mut outcome = Applied { rejected: batch.rejected.len(), ..Applied::default() };
+        for rejected in &batch.rejected {
+            self.reject(&batch.peer, rejected)?;
+        }
+        for event in &batch.events {
+            if let Some(held) = self.held(&event.id)? {
+                outcome.skipped += 1;
+                if held != event.body {
+                    let reason = "an event with this id and other content is here already".to_owned();
+                    let sample = event.body[..event.body.floor_char_boundary(limits::MAX_REJECTED_SAMPLE_BYTES)].to_owned();
+                    self.reject(&batch.peer, &Rejected { id: event.id.clone(), reason, sample })?;
+                }
+                continue;
+            }
+            if event.origin == self.id.as_str()
+                && event.log == *self.progress.counters.log_id
+                && event.seq >= self.progress.counters.next_origin_seq
+            {
+                // We signed it and do not know it: this database is older than the log it claims to be.
+                tracing::warn!(event = %event.id, "a peer holds an event of ours that this database never assigned: a new log begins");
+                self.progress.counters.begin_log(self.ambient);
+            }
+            let payload = Payload::read(&event.kind, &event.body);
+            let target = payload.as_ref().map_or(None, target);
+            let sequence = self.insert(event, &batch.peer, target)?;
+            fold::fold(self, event, sequence, payload)?;
+            outcome.applied += 1;
+        }
+        if batch.checkpoint > 0 {
+            let now = self.ambient.now().nanos();
+            self.conn.prepare_cached("INSERT OR REPLACE INTO checkpoints (peer, log, sequence, at) VALUES (?1, ?2, ?3, ?4)")?.execute((
+                &batch.peer,
+                &batch.log,
+                batch.checkpoint,
+                now,
+            ))?;
+        }
+        Ok(outcome)
+    }
+
+    /// Forgets how far a removed peer's logs were read.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn forget(&mut self, peer: &str) -> Result<(), StoreError> {
+        self.conn.execute("DELETE FROM checkpoints WHERE peer = ?1", [peer])?;
+        Ok(())
+    }
+
+    fn held(&self, event_id: &str) -> Result<Option<String>, StoreError> {
+        let mut statement = self.conn.prepare_cached("SELECT body FROM events WHERE event_id = ?1")?;
+        Ok(statement.query_row([event_id], |row| row.get(0)).optional()?)
+    }
+
+    fn insert(&mut self, event: &Event, source: &str, target: Option<&str>) -> Result<u64, StoreError> {
+        let sequence = self.progress.counters.next_sequence;
+        self.conn.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute((
+            sequence,
+            &event.id,
+            &event.kind,
+            event.at.nanos(),
+            &event.origin,
+            &event.log,
+            event.seq,
+            source,
+            target,
+            &event.body,
+        ))?;
+        self.progress.counters.next_sequence += 1;
+        self.progress.count(event, source, sequence);
+        Ok(sequence)
+    }
+
+    fn reject(&mut self, peer: &str, rejected: &Rejected) -> Result<(), StoreError> {
+        let now = self.ambient.now().nanos();
+        self.conn
+            .prepare_cached("INSERT OR IGNORE INTO rejected (at, peer, event_id, reason, sample) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute((now, peer, &rejected.id, &rejected.reason, &rejected.sample))?;
+        self.conn
+            .prepare_cached("DELETE FROM rejected WHERE number <= (SELECT max(number) FROM rejected) - ?1")?
+            .execute([limits::MAX_REJECTED_ROWS])?;
+        Ok(())
+    }
+}
+
+/// What an event is about, where the fold may have to find it again by that.
+pub(crate) fn target(payload: &Payload) -> Option<&str> {
+    match payload {
+        Payload::MessageCreate(body) => Some(&body.message_id),
+        Payload::MessageEdit(body) => Some(&body.message_id),
+        Payload::MessageDelete(body) => Some(&body.message_id),
+        Payload::MessageReceipt(body) => Some(&body.message_id),
+        Payload::SessionStart(body) => Some(&body.session_id),
+        Payload::SessionEnd(body) => Some(&body.session_id),
+        Payload::AgentRegister(body) => Some(&body.agent_id),
+        _ => None,
+    }
+}
