@@ -80,6 +80,8 @@ pub struct Tx<'s> {
     ambient: &'s mut dyn Ambient,
     ids: &'s mut IdSource,
     progress: &'s mut Progress,
+    /// The sequence up to which the log is folded: the last one, but while the log is folded again.
+    pub(crate) frontier: u64,
 }
 
 impl<'s> Tx<'s> {
@@ -91,7 +93,8 @@ impl<'s> Tx<'s> {
         ids: &'s mut IdSource,
         progress: &'s mut Progress,
     ) -> Self {
-        Self { conn, key, id, ambient, ids, progress }
+        let frontier = progress.counters.next_sequence - 1;
+        Self { conn, key, id, ambient, ids, progress, frontier }
     }
 
     /// Whose store this is; the home of the agents registered here.
@@ -208,6 +211,7 @@ impl<'s> Tx<'s> {
             &event.body,
         ))?;
         self.progress.counters.next_sequence += 1;
+        self.frontier = sequence;
         self.progress.count(event, source, sequence);
         Ok(sequence)
     }

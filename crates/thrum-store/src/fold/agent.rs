@@ -103,7 +103,7 @@ pub(super) fn cleanup(tx: &mut Tx<'_>, at: At<'_>, body: &AgentCleanup) -> Resul
     if let Some(agent) = registered(conn, &body.agent_id, &event.origin)? {
         conn.prepare_cached("DELETE FROM mailbox WHERE owner = ?1")?.execute([agent.owner])?;
         conn.prepare_cached("DELETE FROM agents WHERE owner = ?1")?.execute([agent.owner])?;
-        for (earlier, sequence) in super::load(conn, "target = ?1 AND type = 'agent.register'", &body.agent_id)? {
+        for (earlier, sequence) in super::load(tx, "target = ?1 AND type = 'agent.register'", &body.agent_id)? {
             if earlier.origin == event.origin {
                 super::fold(tx, &earlier, sequence, Payload::read(&earlier.kind, &earlier.body))?;
             }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
-    Event, Payload, Stamp,
+    Payload, Stamp,
     payload::{MessageCreate, MessageDelete, MessageEdit, MessageReceipt, ReceiptType},
 };
 
@@ -51,15 +51,12 @@ pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Resul
         None => {}
     }
     insert(tx.conn, at, body)?;
-    for (event, sequence) in dependents(tx.conn, &body.message_id)? {
+    let dependents = super::load(tx, "target = ?1 AND type IN ('message.edit', 'message.delete', 'message.receipt')", &body.message_id)?;
+    for (event, sequence) in dependents {
         tx.conn.prepare_cached("DELETE FROM parked WHERE event_id = ?1")?.execute([&event.id])?;
         super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
     }
     Ok(Folded::Done)
-}
-
-fn dependents(conn: &Connection, message_id: &str) -> Result<Vec<(Event, u64)>, StoreError> {
-    super::load(conn, "target = ?1 AND type IN ('message.edit', 'message.delete', 'message.receipt')", message_id)
 }
 
 fn insert(conn: &Connection, at: At<'_>, body: &MessageCreate) -> Result<(), StoreError> {
@@ -202,7 +199,15 @@ pub(super) fn receipt(conn: &Connection, at: At<'_>, body: &MessageReceipt) -> R
 /// Folds the receipts of one message again: a purge took some of them away.
 pub(super) fn refold_receipts(tx: &mut Tx<'_>, sequence: u64, message_id: &str) -> Result<(), StoreError> {
     tx.conn.prepare_cached("DELETE FROM receipts WHERE sequence = ?1")?.execute([sequence])?;
-    for (event, number) in super::load(tx.conn, "target = ?1 AND type = 'message.receipt'", message_id)? {
+    tx.conn
+        .prepare_cached(
+            "UPDATE mailbox SET unread = NOT EXISTS (
+                 SELECT 1 FROM agents g JOIN messages m ON m.agent_id = g.agent_id AND m.origin = g.home
+                 WHERE g.owner = mailbox.owner AND m.sequence = ?1)
+             WHERE sequence = ?1",
+        )?
+        .execute([sequence])?;
+    for (event, number) in super::load(tx, "target = ?1 AND type = 'message.receipt'", message_id)? {
         super::fold(tx, &event, number, Payload::read(&event.kind, &event.body))?;
     }
     Ok(())

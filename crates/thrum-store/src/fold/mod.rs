@@ -121,8 +121,9 @@ pub(crate) fn due(tx: &mut Tx<'_>) -> Result<usize, StoreError> {
         statement.query_map([now], |row| row.get(0))?.collect::<Result<_, _>>()?
     };
     for id in &ids {
-        let found = load(tx.conn, "event_id = ?1", id)?;
-        refold_all(tx, &found)?;
+        for (event, sequence) in load(tx, "event_id = ?1", id)? {
+            fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
+        }
     }
     Ok(ids.len())
 }
@@ -139,16 +140,12 @@ pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
         let events = load_chunk(tx.conn, after, CHUNK)?;
         let Some(last) = events.last() else { break };
         after = last.1;
-        refold_all(tx, &events)?;
+        for (event, sequence) in &events {
+            tx.frontier = *sequence;
+            fold(tx, event, *sequence, Payload::read(&event.kind, &event.body))?;
+        }
     }
     tx.conn.execute("UPDATE state SET fold_version = ?1", [VERSION])?;
-    Ok(())
-}
-
-fn refold_all(tx: &mut Tx<'_>, events: &[(Event, u64)]) -> Result<(), StoreError> {
-    for (event, sequence) in events {
-        fold(tx, event, *sequence, Payload::read(&event.kind, &event.body))?;
-    }
     Ok(())
 }
 
@@ -167,10 +164,11 @@ fn read_event(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Event, u64)> {
     Ok((event, row.get(0)?))
 }
 
-/// The events that satisfy `condition` on one value, in sequence.
-fn load(conn: &Connection, condition: &str, value: &str) -> Result<Vec<(Event, u64)>, StoreError> {
-    let mut statement = conn.prepare_cached(&format!("SELECT {EVENT_COLUMNS} FROM events WHERE {condition} ORDER BY sequence"))?;
-    Ok(statement.query_map([value], read_event)?.collect::<Result<_, _>>()?)
+/// The events folded so far that satisfy `condition` on one value, in sequence.
+fn load(tx: &Tx<'_>, condition: &str, value: &str) -> Result<Vec<(Event, u64)>, StoreError> {
+    let sql = format!("SELECT {EVENT_COLUMNS} FROM events WHERE {condition} AND sequence <= ?2 ORDER BY sequence");
+    let mut statement = tx.conn.prepare_cached(&sql)?;
+    Ok(statement.query_map((value, tx.frontier), read_event)?.collect::<Result<_, _>>()?)
 }
 
 fn load_chunk(conn: &Connection, after: u64, most: usize) -> Result<Vec<(Event, u64)>, StoreError> {

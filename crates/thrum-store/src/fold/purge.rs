@@ -1,6 +1,6 @@
 //! Purges: one cutoff, the highest, hides what is older, whenever it comes.
 
-use thrum_core::{Stamp, payload::PurgeExecuted};
+use thrum_core::{Payload, Stamp, payload::PurgeExecuted};
 
 use super::{At, Folded, message, session};
 use crate::{StoreError, Tx};
@@ -26,13 +26,19 @@ pub(super) fn execute(tx: &mut Tx<'_>, at: At<'_>, body: &PurgeExecuted) -> Resu
 
 fn purge_messages(tx: &mut Tx<'_>, cutoff: Stamp) -> Result<(), StoreError> {
     let conn = tx.conn;
-    let old: Vec<(u64, i64)> = {
-        let mut statement = conn.prepare_cached("SELECT sequence, at FROM messages WHERE at < ?1")?;
-        statement.query_map([cutoff.nanos()], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?
+    let old: Vec<(u64, i64, String)> = {
+        let mut statement = conn.prepare_cached("SELECT sequence, at, message_id FROM messages WHERE at < ?1")?;
+        statement.query_map([cutoff.nanos()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect::<Result<_, _>>()?
     };
-    for (sequence, at) in old {
+    for (sequence, at, message_id) in old {
         message::remove(conn, sequence, Stamp::from_nanos(at))?;
         conn.prepare_cached("DELETE FROM messages WHERE sequence = ?1")?.execute([sequence])?;
+        // A later creation of the same message was inert until now.
+        for (event, number) in super::load(tx, "target = ?1 AND type = 'message.create'", &message_id)? {
+            if event.at >= cutoff {
+                super::fold(tx, &event, number, Payload::read(&event.kind, &event.body))?;
+            }
+        }
     }
     // A receipt older than its message comes from a clock that was wrong.
     let touched: Vec<(u64, String)> = {

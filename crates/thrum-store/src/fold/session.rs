@@ -88,7 +88,7 @@ pub(super) fn purge_before(tx: &mut Tx<'_>, cutoff: Stamp) -> Result<(), StoreEr
 fn refold(tx: &mut Tx<'_>, sessions: &[String]) -> Result<(), StoreError> {
     for session in sessions {
         tx.conn.prepare_cached("DELETE FROM sessions WHERE session_id = ?1")?.execute([session])?;
-        for (event, sequence) in super::load(tx.conn, "target = ?1 AND type IN ('agent.session.start', 'agent.session.end')", session)? {
+        for (event, sequence) in super::load(tx, "target = ?1 AND type IN ('agent.session.start', 'agent.session.end')", session)? {
             super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
         }
     }

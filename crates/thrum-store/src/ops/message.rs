@@ -381,19 +381,9 @@ fn unknown_recipients(unknown: &[&str], agents: &[Agent]) -> Fault {
 /// The agent or role whose name differs least, if it differs little.
 fn nearest<'a>(name: &str, agents: &'a [Agent]) -> Option<&'a str> {
     let names = agents.iter().flat_map(|agent| [agent.agent_id.as_str(), agent.role.as_str()]);
-    names.map(|known| (distance(name, known), known)).filter(|(far, known)| *far <= 1 + known.len() / 4).min().map(|(_, known)| known)
-}
-
-/// Edits between two short names (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().take(limits::MAX_NAME_BYTES).enumerate() {
-        let mut before = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let cost = (before + usize::from(x != y)).min(row[j] + 1).min(row[j + 1] + 1);
-            before = std::mem::replace(&mut row[j + 1], cost);
-        }
-    }
-    row[b.len()]
+    names
+        .map(|known| (strsim::osa_distance(name, known), known))
+        .filter(|(far, known)| *far <= 1 + known.len() / 3)
+        .min()
+        .map(|(_, known)| known)
 }

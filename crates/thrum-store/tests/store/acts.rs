@@ -1,0 +1,251 @@
+//! What agents ask for.
+
+use thrum_core::{ErrorKind, Fault, limits};
+use thrum_store::{
+    StoreError,
+    ops::{Register, Registration, Send},
+    query::{Filter, Mailbox},
+};
+
+use crate::kit::Node;
+
+fn fault<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> Fault {
+    outcome.expect_err("is refused").into()
+}
+
+fn send(from: &str, to: &[&str], content: &str) -> Send {
+    Send { from: from.into(), content: content.into(), mentions: to.iter().map(|name| (*name).to_owned()).collect(), ..Send::default() }
+}
+
+fn team() -> Node {
+    let mut node = Node::new(1);
+    for (name, role) in [("ann", "coder"), ("ben", "tester"), ("cy", "tester")] {
+        node.register(name, role);
+    }
+    node
+}
+
+#[test]
+fn a_message_reaches_an_agent_a_role_or_everyone_but_not_its_author() {
+    let mut node = team();
+    assert_eq!(node.send("ann", &["@ben"], "to ben").recipients, ["ben"]);
+    let to_role = node.send("ben", &["tester"], "to testers");
+    assert_eq!(to_role.recipients, ["cy"]);
+    assert_eq!(to_role.warnings, ["@tester resolved to a group, not an individual agent"]);
+    let mut everyone = node.send("cy", &["@everyone"], "to all").recipients;
+    everyone.sort();
+    assert_eq!(everyone, ["ann", "ben"]);
+    assert_eq!(node.send("cy", &[], "to all, too").recipients.len(), 2, "nobody named is everyone");
+    let texts = |agent: &str| node.inbox(agent).into_iter().map(|(text, _)| text).collect::<Vec<_>>();
+    assert_eq!(texts("ann"), ["to all", "to all, too"]);
+    assert_eq!(texts("ben"), ["to ben", "to all", "to all, too"]);
+    assert_eq!(texts("cy"), ["to testers"]);
+}
+
+#[test]
+fn mail_to_oneself_is_stored_and_already_read() {
+    let mut node = team();
+    node.send("ann", &["ann"], "note to self");
+    assert_eq!(node.inbox("ann"), [("note to self".to_owned(), true)]);
+    assert!(!node.store.reader().has_unread(&node.mailbox("ann")).expect("reads"));
+    node.check();
+}
+
+#[test]
+fn recipients_that_nobody_knows_are_all_listed_and_nothing_is_sent() {
+    let mut node = team();
+    let refused = fault(node.store.write(|tx| tx.send(send("ann", &["bne", "ben", "@ghost"], "x"))));
+    assert_eq!(refused.kind, ErrorKind::NotFound);
+    assert_eq!(refused.message, "unknown recipients: @bne, @ghost \u{2014} no matching agent, role, or group found");
+    assert_eq!(refused.hint.as_deref(), Some("Did you mean @ben?"));
+    assert_eq!(node.inbox("ben"), []);
+}
+
+#[test]
+fn content_has_bounds() {
+    let mut node = team();
+    let exact = "x".repeat(limits::MAX_CONTENT_BYTES);
+    assert_eq!(fault(node.store.write(|tx| tx.send(send("ann", &["ben"], "")))).kind, ErrorKind::Invalid);
+    assert_eq!(fault(node.store.write(|tx| tx.send(send("ann", &["ben"], &format!("{exact}x"))))).kind, ErrorKind::Invalid);
+    // Every character escaped six-fold is the worst case, and still an event.
+    let escaped = "\u{1}".repeat(limits::MAX_CONTENT_BYTES);
+    for content in [exact, escaped] {
+        node.store.write(|tx| tx.send(send("ann", &["ben"], &content))).expect("is sent");
+    }
+    assert_eq!(node.inbox("ben").len(), 2);
+}
+
+#[test]
+fn an_agent_acts_only_where_it_lives() {
+    let mut node = team();
+    let mut far = Node::new(2);
+    far.register("dee", "coder");
+    let sent = far.send("dee", &["dee"], "hers");
+    node.pull(&far, 0);
+    for outcome in [
+        node.store.write(|tx| tx.send(send("dee", &["ann"], "not hers")).map(|_| ())),
+        node.store.write(|tx| tx.mark_read("dee", std::slice::from_ref(&sent.message_id)).map(|_| ())),
+        node.store.write(|tx| tx.start_session("dee").map(|_| ())),
+        node.store.write(|tx| tx.delete_agent("dee", None).map(|_| ())),
+    ] {
+        let refused = fault(outcome);
+        assert_eq!(refused.kind, ErrorKind::Refused, "{refused}");
+        assert!(refused.hint.is_some());
+    }
+    let unknown = fault(node.store.write(|tx| tx.send(send("nobody", &["ann"], "x"))));
+    assert_eq!((unknown.kind, unknown.hint.is_some()), (ErrorKind::NotFound, true));
+    assert!(node.store.write(|tx| tx.send(send("ann", &["dee"], "to her"))).is_ok(), "but mail reaches her");
+}
+
+#[test]
+fn one_name_on_two_machines_is_two_mailboxes() {
+    let (mut here, mut there) = (team(), Node::new(2));
+    there.register("ann", "coder");
+    let sent = here.send("ben", &["ann"], "which ann?");
+    there.pull(&here, 0);
+    here.pull(&there, 0);
+    let homes =
+        here.store.reader().agents(&thrum_store::query::AgentFilter { agent_id: Some("ann".into()), ..Default::default() }).expect("reads");
+    assert_eq!(homes.len(), 2);
+    there.store.write(|tx| tx.mark_read("ann", std::slice::from_ref(&sent.message_id))).expect("reads");
+    here.pull(&there, 0);
+    assert_eq!(here.inbox("ann"), [("which ann?".to_owned(), false)]);
+    assert_eq!(there.inbox("ann"), [("which ann?".to_owned(), true)]);
+}
+
+#[test]
+fn only_the_author_edits_and_deletes() {
+    let mut node = team();
+    let sent = node.send("ann", &["ben"], "first");
+    let id = sent.message_id.as_str();
+    let refused = fault(node.store.write(|tx| tx.edit("ben", id, Some("x".into()), None)));
+    assert_eq!((refused.kind, refused.message.as_str()), (ErrorKind::Refused, "only message author can edit (author: ann, current: ben)"));
+    assert_eq!(fault(node.store.write(|tx| tx.delete("ben", id, None))).kind, ErrorKind::Refused);
+    assert_eq!(node.store.write(|tx| tx.edit("ann", id, Some("second".into()), None)).expect("edits").version, 1);
+    assert_eq!(node.inbox("ben"), [("second".to_owned(), false)]);
+    let deleted = node.store.write(|tx| tx.delete("ann", id, None)).expect("deletes");
+    assert_eq!(node.store.write(|tx| tx.delete("ann", id, None)).expect("again"), deleted);
+    assert_eq!(node.inbox("ben"), []);
+    assert_eq!(fault(node.store.write(|tx| tx.edit("ann", "msg_none", Some("x".into()), None))).kind, ErrorKind::NotFound);
+    node.check();
+}
+
+#[test]
+fn reading_marks_each_message_of_ones_own_once() {
+    let mut node = team();
+    let sent = node.send("ann", &["ben"], "x");
+    let ids = [sent.message_id.clone(), sent.message_id.clone()];
+    assert_eq!(node.store.write(|tx| tx.mark_read("ben", &ids)).expect("reads").len(), 1);
+    assert_eq!(node.store.write(|tx| tx.mark_read("ben", &ids)).expect("again"), Vec::<String>::new());
+    assert_eq!(node.store.write(|tx| tx.mark_read("cy", &ids)).expect("not cy's"), Vec::<String>::new());
+    assert_eq!(fault(node.store.write(|tx| tx.mark_read("ben", &["msg_none".to_owned()]))).kind, ErrorKind::NotFound);
+    let events = node.store.reader().totals().expect("reads").events;
+    assert_eq!(events, 5, "three registrations, a message, one receipt");
+}
+
+#[test]
+fn an_answer_goes_to_the_author_and_joins_the_thread() {
+    let mut node = team();
+    let parent = node.send("ann", &["ben"], "question");
+    let to = node.store.write(|tx| tx.reply_audience("ben", &parent.message_id)).expect("an audience");
+    assert_eq!(to, ["ann"]);
+    let answer = Send { reply_to: Some(parent.message_id.clone()), ..send("ben", &["ann"], "answer") };
+    let answer = node.store.write(|tx| tx.send(answer)).expect("sends");
+    let reader = node.store.reader();
+    let (parent, answer) = (
+        reader.message(&parent.message_id, None).expect("reads").expect("is here"),
+        reader.message(&answer.message_id, None).expect("reads").expect("is here"),
+    );
+    assert_eq!(answer.reply_to.as_deref(), Some(parent.message_id.as_str()));
+    assert!(answer.thread_id.is_some());
+    assert_eq!(parent.thread_id, answer.thread_id, "the parent is in the thread that its answer began");
+    let thread = reader.list(&Filter { thread_id: answer.thread_id, limit: 10, ..Filter::default() }).expect("lists");
+    assert_eq!(thread.total, 2);
+}
+
+#[test]
+fn a_repeated_request_with_its_key_is_one_message() {
+    let mut node = team();
+    let keyed = |content: &str| Send { idempotency_key: Some("k1".into()), ..send("ann", &["ben"], content) };
+    let first = node.store.write(|tx| tx.send(keyed("x"))).expect("sends");
+    let again = node.store.write(|tx| tx.send(keyed("x"))).expect("answers");
+    assert_eq!((first.message_id, first.recipients), (again.message_id, again.recipients));
+    assert_eq!(node.inbox("ben").len(), 1);
+    assert_eq!(fault(node.store.write(|tx| tx.send(keyed("y")))).kind, ErrorKind::Refused);
+}
+
+#[test]
+fn registration_has_rules() {
+    let mut node = team();
+    let register = |name: &str, role: &str, module: &str, force| Register {
+        name: name.into(),
+        role: role.into(),
+        module: module.into(),
+        force,
+        ..Register::default()
+    };
+    for (name, role) in [("tester", "coder"), ("dee", "ann"), ("dee", "dee"), ("everyone", "coder"), ("Dee", "coder"), ("dee", "a/b")] {
+        assert_eq!(fault(node.store.write(|tx| tx.register(register(name, role, "m", false)))).kind, ErrorKind::Invalid, "{name} {role}");
+    }
+    let conflict = node.store.write(|tx| tx.register(register("dee", "coder", "of-ann", false))).expect("answers");
+    assert!(matches!(&conflict, Registration::Conflict(rival) if rival.agent_id == "ann"), "{conflict:?}");
+    assert_eq!(node.store.write(|tx| tx.register(register("dee", "coder", "of-ann", true))).expect("registers"), Registration::Registered);
+    assert!(node.store.reader().agent_here("ann").expect("reads").is_some(), "forcing removes nobody");
+    let before = node.store.reader().totals().expect("reads").events;
+    assert_eq!(node.store.write(|tx| tx.register(register("dee", "coder", "of-ann", false))).expect("updates"), Registration::Updated);
+    assert_eq!(node.store.reader().totals().expect("reads").events, before, "what says nothing new is no event");
+}
+
+#[test]
+fn a_session_says_what_is_going_on_until_it_ends() {
+    let mut node = team();
+    let (first, _) = node.store.write(|tx| tx.start_session("ann")).expect("starts");
+    node.store.write(|tx| tx.set_intent(&first, "fix the parser")).expect("sets");
+    node.store.write(|tx| tx.set_task(&first, "T-1")).expect("sets");
+    let context = node.store.reader().context(&first).expect("reads").expect("is here");
+    assert_eq!(
+        (context.intent.as_deref(), context.current_task.as_deref()),
+        (Some("fix the parser"), Some("T-1")),
+        "an update carries the whole context"
+    );
+    let (second, _) = node.store.write(|tx| tx.start_session("ann")).expect("starts");
+    let old = node.store.reader().session(&first).expect("reads").expect("is here");
+    assert_eq!(old.end_reason.as_deref(), Some("crash_recovered"));
+    assert_eq!(fault(node.store.write(|tx| tx.set_intent(&first, "x"))).kind, ErrorKind::Refused);
+    node.store.write(|tx| tx.heartbeat(&second)).expect("beats");
+    node.store.write(|tx| tx.end_session(&second, None)).expect("ends");
+    assert_eq!(node.store.reader().open_session("ann").expect("reads"), None);
+    assert_eq!(fault(node.store.write(|tx| tx.heartbeat("ses_none"))).kind, ErrorKind::NotFound);
+    node.check();
+}
+
+#[test]
+fn a_deleted_agent_can_come_back_and_its_mail_stays() {
+    let mut node = team();
+    let sent = node.send("ben", &["ann"], "from ben");
+    node.store.write(|tx| tx.delete_agent("ben", Some("done".into()))).expect("deletes");
+    assert_eq!(node.store.reader().agent_here("ben").expect("reads"), None);
+    assert!(node.store.reader().message(&sent.message_id, None).expect("reads").is_some());
+    node.register("ben", "tester");
+    assert!(node.store.reader().agent_here("ben").expect("reads").is_some());
+    node.check();
+}
+
+#[test]
+fn counts_are_exact_beyond_the_page() {
+    let mut node = team();
+    for n in 0..25 {
+        node.send("ann", &["ben"], &format!("{n}"));
+    }
+    let mailbox = Mailbox { agent_id: "ben".into(), home: node.home() };
+    let listing =
+        node.store.reader().list(&Filter { mailbox: Some(mailbox.clone()), limit: 10, offset: 20, ..Filter::default() }).expect("lists");
+    assert_eq!((listing.messages.len(), listing.total, listing.unread), (5, 25, 25));
+    assert_eq!(listing.messages[4].body.content, "0", "newest first");
+    let ids: Vec<String> = listing.messages.iter().map(|message| message.message_id.clone()).collect();
+    node.store.write(|tx| tx.mark_read("ben", &ids)).expect("reads");
+    let unread =
+        node.store.reader().list(&Filter { mailbox: Some(mailbox.clone()), unread: true, limit: 10, ..Filter::default() }).expect("lists");
+    assert_eq!((unread.messages.len(), unread.total), (10, 20));
+    assert_eq!(node.store.reader().mail_count(&mailbox).expect("counts"), (25, 20));
+}

@@ -1,0 +1,170 @@
+//! A store in a temporary directory, with a clock and randomness of the test's own.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use thrum_core::{
+    Ambient, DaemonKey, Event, Stamp,
+    event::{Candidate, admit},
+    exchange::{Applied, Batch},
+};
+use thrum_store::{
+    Left, OpenOptions, Store,
+    ops::{Register, Send, Sent},
+    query::{Filter, Mailbox},
+};
+
+/// 2026-03-28T17:05:13Z
+pub const START: i64 = 1_774_717_513_000_000_000;
+
+/// A clock that the test moves, and numbers that are different but the same in every run; clones share both.
+#[derive(Clone)]
+pub struct World {
+    now: Arc<AtomicI64>,
+    seed: Arc<AtomicU64>,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        Self { now: Arc::new(AtomicI64::new(START)), seed: Arc::new(AtomicU64::new(seed)) }
+    }
+
+    pub fn pass(&self, time: Duration) {
+        self.now.fetch_add(i64::try_from(time.as_nanos()).expect("a short time"), Ordering::Relaxed);
+    }
+
+    pub fn set(&self, nanos: i64) {
+        self.now.store(nanos, Ordering::Relaxed);
+    }
+}
+
+impl Ambient for World {
+    fn now(&mut self) -> Stamp {
+        Stamp::from_nanos(self.now.load(Ordering::Relaxed))
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) {
+        for byte in buffer {
+            // A linear congruential generator, Knuth's MMIX constants.
+            let seed = self.seed.load(Ordering::Relaxed).wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            self.seed.store(seed, Ordering::Relaxed);
+            *byte = seed.to_be_bytes()[0];
+        }
+    }
+}
+
+pub struct Node {
+    pub store: Store,
+    pub world: World,
+    pub key: DaemonKey,
+    pub dir: TempDir,
+}
+
+impl Node {
+    pub fn new(seed: u64) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut world = World::new(seed);
+        let key = DaemonKey::generate(&mut world);
+        let store =
+            Store::open(&dir.path().join("messages.db"), OpenOptions::new(key.clone(), None), Box::new(world.clone())).expect("opens");
+        Self { store, world, key, dir }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("messages.db")
+    }
+
+    pub fn home(&self) -> String {
+        self.key.id().to_string()
+    }
+
+    pub fn options(&self, left: Option<Left>) -> OpenOptions {
+        OpenOptions::new(self.key.clone(), left)
+    }
+
+    /// Closes and opens again, with what stood beside the database.
+    pub fn reopen(self, left: Option<Left>) -> Self {
+        let Self { store, world, key, dir } = self;
+        drop(store);
+        let store =
+            Store::open(&dir.path().join("messages.db"), OpenOptions::new(key.clone(), left), Box::new(world.clone())).expect("opens");
+        Self { store, world, key, dir }
+    }
+
+    pub fn register(&mut self, name: &str, role: &str) {
+        let register = Register { name: name.into(), role: role.into(), module: format!("of-{name}"), ..Register::default() };
+        self.store.write(|tx| tx.register(register)).expect("registers");
+    }
+
+    pub fn send(&mut self, from: &str, to: &[&str], content: &str) -> Sent {
+        let mentions = to.iter().map(|name| (*name).to_owned()).collect();
+        let send = Send { from: from.into(), mentions, content: content.into(), ..Send::default() };
+        self.store.write(|tx| tx.send(send)).expect("sends")
+    }
+
+    pub fn mailbox(&self, agent: &str) -> Mailbox {
+        Mailbox { agent_id: agent.into(), home: self.home() }
+    }
+
+    /// What an agent that lives here finds: content and whether it is read, oldest first.
+    pub fn inbox(&self, agent: &str) -> Vec<(String, bool)> {
+        let filter =
+            Filter { mailbox: Some(self.mailbox(agent)), order: thrum_store::query::Order::OldestFirst, limit: 1000, ..Filter::default() };
+        let listing = self.store.reader().list(&filter).expect("lists");
+        assert_eq!(listing.total, listing.messages.len() as u64, "the total is exact");
+        listing.messages.into_iter().map(|message| (message.body.content, message.is_read)).collect()
+    }
+
+    /// Takes everything the other has above a sequence, as a pull would; returns the other's end.
+    pub fn pull(&mut self, other: &Self, after: u64) -> (Applied, u64) {
+        let page = other.store.reader().page(after, 100_000, usize::MAX).expect("a page");
+        let events = page.rows.iter().map(|row| event(&serde_json::from_str(&row.body).expect("json"))).collect();
+        let end = page.rows.last().map_or(after, |row| row.sequence);
+        let log = other.store.left().log_id;
+        (self.apply_batch(&Batch { peer: other.home(), log, checkpoint: end, events, rejected: vec![] }), end)
+    }
+
+    pub fn apply(&mut self, events: &[Event]) -> Applied {
+        let batch = Batch { peer: "d_peer".into(), log: String::new(), checkpoint: 1, events: events.to_vec(), rejected: vec![] };
+        self.apply_batch(&batch)
+    }
+
+    pub fn apply_batch(&mut self, batch: &Batch) -> Applied {
+        self.store.write(|tx| tx.apply(batch)).expect("applies")
+    }
+
+    /// Everything kept twice or made from something else agrees.
+    pub fn check(&mut self) {
+        let (heads, projection) = (self.store.heads().expect("heads"), self.store.projection().expect("a digest"));
+        assert_eq!(heads, self.store.recounted_heads().expect("heads"), "kept heads are the log's");
+        self.store.rebuild().expect("rebuilds");
+        assert_eq!(projection, self.store.projection().expect("a digest"), "a rebuilt projection is the same (I1)");
+    }
+}
+
+/// A served event, admitted.
+pub fn event(fields: &Value) -> Event {
+    let candidate = Candidate::new(fields.as_object().expect("an object").clone()).expect("well-formed");
+    let (mut events, rejected) = admit(vec![candidate]);
+    assert_eq!(rejected, []);
+    events.remove(0)
+}
+
+/// A foreign event: the envelope around a payload, `seconds` after the start.
+pub fn foreign(id: &str, origin: &str, seconds: i64, kind: &str, payload: Value) -> Event {
+    let mut fields = json!({
+        "event_id": id, "type": kind, "origin_daemon": origin, "v": 1,
+        "timestamp": Stamp::from_nanos(START + seconds * 1_000_000_000).to_string(),
+    });
+    let object = fields.as_object_mut().expect("an object");
+    object.extend(payload.as_object().expect("an object").clone());
+    event(&fields)
+}

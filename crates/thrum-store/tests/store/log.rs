@@ -1,0 +1,143 @@
+//! The log: numbering, pages, checkpoints, duplicates, groups of writers.
+
+use serde_json::json;
+use std::sync::{Arc, Mutex, mpsc};
+use thrum_core::{
+    ErrorKind, Fault,
+    exchange::{Batch, Rejected},
+};
+use thrum_store::{Readers, StoreError, Writer, ops::Send, query::Filter};
+
+use crate::kit::{Node, foreign};
+
+#[test]
+fn our_events_are_signed_numbered_without_holes_and_later_than_all_before() {
+    let mut node = Node::new(1);
+    node.register("ann", "coder");
+    node.world.set(crate::kit::START - 60_000_000_000);
+    for n in 0..5 {
+        node.send("ann", &["ann"], &format!("{n}"));
+    }
+    let mut other = Node::new(2);
+    let (outcome, _) = other.pull(&node, 0);
+    assert_eq!((outcome.applied, outcome.rejected), (6, 0), "every signature holds");
+    let rows = node.store.reader().page(0, 100, usize::MAX).expect("a page").rows;
+    let fields: Vec<serde_json::Value> = rows.iter().map(|row| serde_json::from_str(&row.body).expect("json")).collect();
+    let numbers: Vec<u64> = fields.iter().map(|event| event["origin_seq"].as_u64().expect("a number")).collect();
+    let times: Vec<&str> = fields.iter().map(|event| event["timestamp"].as_str().expect("text")).collect();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
+    assert!(times.windows(2).all(|pair| pair[0] < pair[1]), "{times:?}");
+}
+
+#[test]
+fn a_page_keeps_to_both_bounds_but_holds_at_least_one_event() {
+    let mut node = Node::new(1);
+    node.register("ann", "coder");
+    for _ in 0..4 {
+        node.send("ann", &["ann"], &"x".repeat(1000));
+    }
+    let page = |after, events, bytes| {
+        let page = node.store.reader().page(after, events, bytes).expect("a page");
+        (page.rows.iter().map(|row| row.sequence).collect::<Vec<_>>(), page.more)
+    };
+    assert_eq!(page(0, 2, usize::MAX), (vec![1, 2], true));
+    assert_eq!(page(1, 100, 1), (vec![2], true), "one event is larger than the bound");
+    assert_eq!(page(1, 100, 4000), (vec![2, 3], true));
+    assert_eq!(page(3, 2, usize::MAX), (vec![4, 5], false), "exactly the rest");
+    assert_eq!(page(5, 10, 10), (vec![], false));
+    assert_eq!(page(u64::MAX, 10, 10), (vec![], false));
+}
+
+#[test]
+fn a_batch_its_projection_and_its_checkpoint_commit_together() {
+    let mut node = Node::new(1);
+    let event = foreign("evt_1", "d_go", 1, "message.create", json!({"message_id": "msg_1"}));
+    let batch = Batch { peer: "d_p".into(), log: "l1".into(), checkpoint: 7, events: vec![event], rejected: vec![] };
+    let failed = node.store.write(|tx| {
+        tx.apply(&batch)?;
+        Err::<(), _>(StoreError::from(Fault::new(ErrorKind::Failed, "the disk said no")))
+    });
+    assert!(failed.is_err());
+    let reader = node.store.reader();
+    assert_eq!((reader.checkpoint("d_p").expect("reads"), reader.totals().expect("reads").events), (None, 0));
+    assert_eq!(node.store.commit().latest, 0, "counters move only at COMMIT");
+    node.apply_batch(&batch);
+    let reader = node.store.reader();
+    assert_eq!(reader.checkpoint("d_p").expect("reads"), Some(("l1".to_owned(), 7)));
+    assert!(reader.message("msg_1", None).expect("reads").is_some());
+    node.store.write(|tx| tx.forget("d_p")).expect("forgets");
+    assert_eq!(node.store.reader().checkpoint("d_p").expect("reads"), None);
+}
+
+#[test]
+fn a_known_event_is_skipped_and_other_content_under_its_id_is_shown() {
+    let mut node = Node::new(1);
+    let first = foreign("evt_1", "d_go", 1, "future.thing", json!({"x": 1}));
+    let second = foreign("evt_1", "d_go", 1, "future.thing", json!({"x": 2}));
+    node.apply(std::slice::from_ref(&first));
+    let outcome = node.apply(&[first.clone(), second]);
+    assert_eq!((outcome.applied, outcome.skipped), (0, 2));
+    let totals = node.store.reader().totals().expect("reads");
+    assert_eq!((totals.events, totals.rejected), (1, 1));
+    assert_eq!(node.store.reader().page(0, 10, usize::MAX).expect("a page").rows[0].body, first.body);
+    assert_eq!(node.store.reader().troubles("d_peer").expect("reads"), (1, 1));
+}
+
+#[test]
+fn rejected_events_are_kept_in_bounds_and_counted_beyond() {
+    let mut node = Node::new(1);
+    let rejected =
+        (0..1500).map(|n| Rejected { id: format!("evt_{n}"), reason: "the signature is wrong".into(), sample: "{}".into() }).collect();
+    node.apply_batch(&Batch { peer: "d_p".into(), log: String::new(), checkpoint: 0, events: vec![], rejected });
+    assert_eq!(node.store.reader().totals().expect("reads").rejected, 1500);
+    assert_eq!(node.store.reader().troubles("d_p").expect("reads").1, 1000);
+}
+
+#[test]
+fn a_commit_says_what_to_announce_to_whom() {
+    let mut node = Node::new(1);
+    node.register("ann", "coder");
+    node.apply(&[foreign("evt_1", "d_go", 1, "future.thing", json!({}))]);
+    let commit = node.store.commit();
+    assert_eq!(commit.latest, 2);
+    assert_eq!(commit.latest_not_from("d_peer"), 1, "what came from a peer is not announced to it");
+    assert_eq!(commit.latest_not_from("d_third"), 2);
+    assert_eq!(node.store.reader().backlog("d_peer", 0).expect("counts"), 1);
+}
+
+#[test]
+fn writers_that_wait_together_are_committed_together_and_fail_alone() {
+    let node = Node::new(1);
+    let (path, home) = (node.path(), node.home());
+    let Node { store, dir: _dir, .. } = node;
+    let commits = Arc::new(Mutex::new(Vec::new()));
+    let seen = commits.clone();
+    let (begin, begun) = mpsc::channel::<()>();
+    let writer = Writer::start(store, move |commit| seen.lock().expect("lock").push(commit.latest)).expect("a thread");
+    writer
+        .call(|tx| {
+            tx.register(thrum_store::ops::Register { name: "ann".into(), role: "coder".into(), module: "m".into(), ..Default::default() })
+        })
+        .expect("registers");
+    // The first job holds the thread until all others wait.
+    let (done, finished) = mpsc::channel();
+    writer.submit(move |_| begun.recv().map_err(|_| StoreError::Closed), |_| {});
+    for n in 0..20 {
+        let done = done.clone();
+        let from = if n == 7 { "nobody" } else { "ann" };
+        let send = Send { from: from.into(), content: format!("{n}"), mentions: vec!["ann".into()], ..Send::default() };
+        writer.submit(move |tx| tx.send(send), move |outcome| done.send((n, outcome.is_ok())).expect("the test waits"));
+    }
+    begin.send(()).expect("the job waits");
+    let mut outcomes: Vec<(i32, bool)> = (0..20).map(|_| finished.recv().expect("an outcome")).collect();
+    outcomes.sort_unstable();
+    assert!(outcomes.iter().all(|(n, stored)| *stored == (*n != 7)), "{outcomes:?}");
+    let commits = commits.lock().expect("lock").clone();
+    assert!(commits.len() <= 3, "20 messages took {} commits", commits.len());
+    assert_eq!(commits.last(), Some(&20), "registration and 19 messages");
+    let readers = Readers::new(&path, &home);
+    let listing = readers.with(|reader| reader.list(&Filter { limit: 100, ..Filter::default() })).expect("lists");
+    assert_eq!(listing.total, 19);
+    writer.close();
+    assert!(matches!(writer.call(|_| Ok(())), Err(StoreError::Closed)));
+}

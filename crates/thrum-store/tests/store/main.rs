@@ -1,0 +1,10 @@
+//! Scenarios of the store, by what must hold.
+
+mod acts;
+mod faults;
+mod fold;
+mod kit;
+mod log;
+mod order;
+mod origin;
+mod recorded;

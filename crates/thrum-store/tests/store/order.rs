@@ -1,0 +1,134 @@
+//! I6: the same set of events, in any order, by any route, any number of times, gives the same digest.
+
+use std::time::Duration;
+
+use proptest::{prelude::*, strategy::ValueTree};
+use serde_json::{Value, json};
+use thrum_core::{Event, Payload};
+
+use crate::kit::{self, Node};
+
+const ORIGINS: [&str; 3] = ["d_go1", "d_go2", "d_go3"];
+const AGENTS: [&str; 3] = ["ann", "ben", "cy"];
+const ROLES: [&str; 2] = ["tester", "coder"];
+
+/// One event of any of the fifteen types, over few enough names that they meet each other.
+fn event() -> impl Strategy<Value = (usize, i64, &'static str, Value)> {
+    let small = || 0..3usize;
+    let message = (small(), small(), small(), small(), any::<bool>(), small()).prop_map(|(id, author, to, role, scoped, shape)| {
+        let mut body = json!({"message_id": format!("msg_{id}"), "agent_id": AGENTS[author], "session_id": "", "body": {"format": "plain", "content": format!("{id}{to}")}});
+        match shape {
+            0 => body["recipients"] = json!([AGENTS[to]]),
+            1 => body["scopes"] = json!([{"type": "group", "value": if scoped { ROLES[role % 2] } else { "everyone" }}]),
+            _ => body["refs"] = json!([{"type": "mention", "value": if scoped { ROLES[role % 2] } else { AGENTS[to] }}, {"type": "reply_to", "value": "msg_0"}]),
+        }
+        ("message.create", body)
+    });
+    let edit = (small(), small())
+        .prop_map(|(id, n)| ("message.edit", json!({"message_id": format!("msg_{id}"), "body": {"content": format!("edit {n}")}})));
+    let delete = small().prop_map(|id| ("message.delete", json!({"message_id": format!("msg_{id}"), "reason": "r"})));
+    let receipt = (small(), small(), any::<bool>()).prop_map(|(id, agent, read)| {
+        let kind = if read { "read" } else { "seen" };
+        ("message.receipt", json!({"message_id": format!("msg_{id}"), "agent_id": AGENTS[agent], "receipt_type": kind}))
+    });
+    let register = (small(), 0..2usize, small()).prop_map(|(agent, role, module)| {
+        ("agent.register", json!({"agent_id": AGENTS[agent], "kind": "agent", "role": ROLES[role], "module": format!("m{module}")}))
+    });
+    let start = (small(), small())
+        .prop_map(|(id, agent)| ("agent.session.start", json!({"session_id": format!("ses_{id}"), "agent_id": AGENTS[agent]})));
+    let end =
+        (small(), small()).prop_map(|(id, n)| ("agent.session.end", json!({"session_id": format!("ses_{id}"), "reason": format!("r{n}")})));
+    let update = (small(), small(), small()).prop_map(|(id, agent, n)| {
+        (
+            "agent.update",
+            json!({"agent_id": AGENTS[agent], "work_contexts": [{"session_id": format!("ses_{id}"), "intent": format!("i{n}")}]}),
+        )
+    });
+    let cleanup = small().prop_map(|agent| ("agent.cleanup", json!({"agent_id": AGENTS[agent], "method": "manual"})));
+    let purge = (0..60i64).prop_map(|seconds| {
+        ("purge.executed", json!({"cutoff": thrum_core::Stamp::from_nanos(kit::START + seconds * 1_000_000_000).to_string()}))
+    });
+    let group = (0..5usize).prop_map(|n| {
+        let kinds = ["group.create", "group.update", "group.delete", "group.member.add", "group.member.remove"];
+        (kinds[n], json!({"group_id": "grp_1", "name": "g", "member_type": "agent", "member_value": "ann"}))
+    });
+    let odd = small().prop_map(|n| match n {
+        0 => ("future.thing", json!({"x": 1})),
+        1 => ("message.create", json!({"message_id": 7})),
+        _ => ("purge.executed", json!({"cutoff": "never"})),
+    });
+    let body = prop_oneof![
+        5 => message, 2 => edit, 1 => delete, 3 => receipt, 3 => register, 2 => start, 1 => end, 2 => update, 1 => cleanup, 1 => purge, 1 => group, 1 => odd
+    ];
+    (small(), 0..60i64, body).prop_map(|(origin, seconds, (kind, payload))| (origin, seconds, kind, payload))
+}
+
+/// A set of events and an order with repetitions in which each comes at least once.
+fn set_and_order() -> impl Strategy<Value = (Vec<Event>, Vec<usize>)> {
+    prop::collection::vec(event(), 1..40).prop_flat_map(|drafts| {
+        let events: Vec<Event> = drafts
+            .into_iter()
+            .enumerate()
+            .map(|(n, (origin, seconds, kind, payload))| kit::foreign(&format!("evt_{n:03}"), ORIGINS[origin], seconds, kind, payload))
+            .collect();
+        let order: Vec<usize> = (0..events.len()).chain(0..events.len() / 3).collect();
+        (Just(events), Just(order).prop_shuffle())
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_order_and_repetition_gives_one_digest((events, order) in set_and_order(), batch in 1..9usize) {
+        let mut one = Node::new(1);
+        one.world.pass(Duration::from_secs(3600));
+        one.apply(&events);
+
+        let mut other = Node::new(2);
+        other.world.pass(Duration::from_secs(7200));
+        for part in order.chunks(batch) {
+            let part: Vec<Event> = part.iter().map(|n| events[*n].clone()).collect();
+            other.apply(&part);
+        }
+        prop_assert_eq!(one.store.heads().expect("heads"), other.store.heads().expect("heads"));
+        prop_assert_eq!(one.store.projection().expect("digest"), other.store.projection().expect("digest"));
+        one.check();
+        other.check();
+    }
+}
+
+#[test]
+fn the_generated_events_are_of_all_fifteen_types() {
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let strategy = prop::collection::vec(event(), 1000);
+    let drafts = strategy.new_tree(&mut runner).expect("events").current();
+    for kind in Payload::KINDS {
+        assert!(drafts.iter().any(|(_, _, made, _)| made == kind), "{kind}");
+    }
+}
+
+#[test]
+fn a_purge_that_lies_in_the_future_folds_when_it_is_due() {
+    let message = kit::foreign("evt_1", "d_go1", 1, "message.create", json!({"message_id": "msg_1", "agent_id": "ann"}));
+    let cutoff = thrum_core::Stamp::from_nanos(kit::START + 3_600_000_000_000).to_string();
+    let purge = kit::foreign("evt_2", "d_go1", 600, "purge.executed", json!({"cutoff": cutoff}));
+
+    let mut early = Node::new(1);
+    early.world.pass(Duration::from_secs(10));
+    early.apply(&[purge.clone(), message.clone()]);
+    assert!(early.store.reader().purge_waits().expect("reads"));
+    assert!(early.store.reader().message("msg_1", None).expect("reads").is_some(), "not due yet");
+    early.world.pass(Duration::from_secs(600));
+    assert_eq!(early.store.fold_due().expect("folds"), 1);
+    assert_eq!(early.store.reader().message("msg_1", None).expect("reads"), None);
+
+    let mut late = Node::new(2);
+    late.world.pass(Duration::from_secs(7200));
+    late.apply(&[message, purge]);
+    assert_eq!(early.store.projection().expect("digest"), late.store.projection().expect("digest"));
+    // What is written after the purge's own instant stays, whatever its cutoff says.
+    let after = kit::foreign("evt_3", "d_go1", 601, "message.create", json!({"message_id": "msg_3", "agent_id": "ann"}));
+    late.apply(&[after]);
+    assert!(late.store.reader().message("msg_3", None).expect("reads").is_some());
+}

@@ -1,0 +1,120 @@
+//! A database that is not the one we left must not speak with its numbers.
+
+use crate::kit::Node;
+use thrum_store::{OpenOptions, Store};
+
+fn used(seed: u64) -> Node {
+    let mut node = Node::new(seed);
+    node.register("ann", "coder");
+    node.send("ann", &["ann"], "one");
+    node
+}
+
+fn log_of(node: &Node) -> String {
+    node.store.left().log_id
+}
+
+#[test]
+fn the_database_we_left_goes_on_where_it_was() {
+    let node = used(1);
+    let (log, latest, left) = (log_of(&node), node.store.commit().latest, node.store.left());
+    let mut node = node.reopen(Some(left.clone()));
+    assert_eq!((log_of(&node), node.store.commit().latest), (log.clone(), latest));
+    assert_eq!(node.store.left().counter, left.counter + 1);
+    node.send("ann", &["ann"], "two");
+    assert_eq!(node.store.commit().latest, latest + 1);
+    // The database counted, and the machine died before it was written down beside it.
+    let node = node.reopen(Some(left));
+    assert_eq!(log_of(&node), log);
+}
+
+#[test]
+fn a_restored_database_begins_a_new_log_far_above_the_old_one() {
+    let node = used(1);
+    let backup = std::fs::read(node.path()).expect("reads");
+    let wal = std::fs::read(node.path().with_extension("db-wal")).unwrap_or_default();
+    let log = log_of(&node);
+    let left = node.store.left();
+    let node = node.reopen(Some(left));
+    let node = {
+        let left = node.store.left();
+        node.reopen(Some(left))
+    };
+    let left = node.store.left();
+    let path = node.path();
+    let Node { store, world, key, dir } = node;
+    drop(store);
+    std::fs::write(&path, backup).expect("restores");
+    std::fs::write(path.with_extension("db-wal"), wal).expect("restores");
+    let store = Store::open(&path, OpenOptions::new(key.clone(), Some(left)), Box::new(world.clone())).expect("opens");
+    let mut node = Node { store, world, key, dir };
+    assert_ne!(log_of(&node), log);
+    node.send("ann", &["ann"], "after the restore");
+    assert!(node.store.commit().latest > 1_700_000_000 << 20, "old readers' checkpoints lie below: {}", node.store.commit().latest);
+    let heads = node.store.heads().expect("heads");
+    assert_eq!(heads.get(&node.home(), &log_of(&node)).map(|head| (head.count, head.highest)), Some((1, 1)));
+    assert_eq!(node.inbox("ann").len(), 2, "what was in the backup is there");
+    node.check();
+}
+
+#[test]
+fn a_lost_database_begins_a_new_log_and_gets_its_own_mail_back() {
+    let mut peer = Node::new(9);
+    let node = used(1);
+    let (_, end) = peer.pull(&node, 0);
+    assert_eq!(end, 2);
+    let (log, left, path) = (log_of(&node), node.store.left(), node.path());
+    let Node { store, world, key, dir } = node;
+    drop(store);
+    for name in ["db", "db-wal", "db-shm"] {
+        let _ = std::fs::remove_file(path.with_extension(name));
+    }
+    let store = Store::open(&path, OpenOptions::new(key.clone(), Some(left)), Box::new(world.clone())).expect("opens");
+    let mut node = Node { store, world, key, dir };
+    assert_ne!(log_of(&node), log);
+    node.pull(&peer, 0);
+    assert_eq!(node.inbox("ann").len(), 1);
+    assert!(node.store.commit().latest > 1_700_000_000 << 20);
+    let (outcome, _) = peer.pull(&node, 0);
+    assert_eq!((outcome.applied, outcome.skipped), (0, 2));
+}
+
+#[test]
+fn an_event_of_ours_that_we_never_assigned_begins_a_new_log_before_anything_is_written() {
+    // The whole state directory was restored, so that nothing beside the database tells.
+    let node = used(1);
+    let left = node.store.left();
+    let copy = std::fs::read(node.path()).expect("reads");
+    let wal = std::fs::read(node.path().with_extension("db-wal")).unwrap_or_default();
+    let mut node = node;
+    node.send("ann", &["ann"], "told to a peer, then lost here");
+    let mut peer = Node::new(9);
+    peer.pull(&node, 0);
+    let path = node.path();
+    let Node { store, world, key, dir } = node;
+    drop(store);
+    std::fs::write(&path, copy).expect("restores");
+    std::fs::write(path.with_extension("db-wal"), wal).expect("restores");
+    world.pass(std::time::Duration::from_secs(1));
+    let store = Store::open(&path, OpenOptions::new(key.clone(), Some(left.clone())), Box::new(world.clone())).expect("opens");
+    let mut node = Node { store, world, key, dir };
+    assert_eq!(log_of(&node), left.log_id, "nothing tells yet");
+    node.pull(&peer, 0);
+    assert_ne!(log_of(&node), left.log_id);
+    node.send("ann", &["ann"], "in the new log");
+    peer.pull(&node, 0);
+    assert_eq!(node.inbox("ann").len(), 3);
+    assert_eq!(node.store.heads().expect("heads"), peer.store.heads().expect("heads"));
+    node.check();
+}
+
+#[test]
+fn a_copied_directory_begins_a_new_log() {
+    let node = used(1);
+    let (log, left, path) = (log_of(&node), node.store.left(), node.path());
+    let Node { store, world, key, dir: _dir } = node;
+    drop(store);
+    let options = OpenOptions { new_log: true, ..OpenOptions::new(key, Some(left)) };
+    let store = Store::open(&path, options, Box::new(world)).expect("opens");
+    assert_ne!(store.left().log_id, log);
+}
