@@ -69,6 +69,15 @@ pub const MAX_UNAUTHENTICATED_CONNECTIONS: usize = 64;
 /// A peer connection that has not shown a valid token by then is closed.
 pub const UNAUTHENTICATED_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Most paired peers. Fifty are many; each costs a connection and a request per round.
+pub const MAX_PEERS: usize = 200;
+
+/// Longest request accepted from a peer. Requests carry a token, a code, ids and numbers; only replies carry events.
+pub const MAX_PEER_REQUEST_BYTES: usize = 64 << 10;
+
+/// Largest `peers.json` or `pairing.json` read. Fifty peers need some 20 KB.
+pub const MAX_STATE_FILE_BYTES: u64 = 4 << 20;
+
 /// A peer connection that sends nothing for this long is closed; twenty rounds of silence mean that nobody is there.
 pub const PEER_IDLE: Duration = Duration::from_secs(5 * 60);
 
@@ -125,6 +134,15 @@ pub const PAIRING_TOTAL_DAY: usize = 30;
 
 /// How long both sides wait for the first exchange before they report what is missing.
 pub const FIRST_EXCHANGE: Duration = Duration::from_secs(5);
+
+/// How long `sync force` waits for its pulls; less than [`LOCAL_CALL`], so that its answer still arrives.
+pub const FORCE: Duration = Duration::from_secs(8);
+
+/// Pause between two comparisons of one `sync verify`.
+pub const VERIFY_PAUSE: Duration = Duration::from_millis(100);
+
+/// Pause after a failed `accept`, which may mean that no file descriptors are left.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long `sync verify` waits for agreement.
 pub const VERIFY: Duration = Duration::from_secs(10);
