@@ -1,0 +1,44 @@
+//! The event log as replication sees it.
+
+use std::sync::Arc;
+
+use thrum_core::{
+    Fault, Heads, Sum,
+    exchange::{Applied, Batch, Page},
+};
+
+/// The event log. Every call may block on the disk; callers in async code go through `spawn_blocking`.
+///
+/// An error means that the log could not be read or written (disk, corruption); nothing has changed then, and the same
+/// call may succeed later.
+pub trait Log: Send + Sync + 'static {
+    /// The log's id now. It changes when the database turns out not to be the one we left.
+    fn id(&self) -> Arc<str>;
+
+    /// The highest sequence; 0 if the log is empty.
+    fn latest(&self) -> u64;
+
+    /// Rows above `after`, ascending, at most `max_events` and `max_bytes` of bodies, but at least one if there is any.
+    fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Fault>;
+
+    /// What is held of every origin.
+    fn heads(&self) -> Result<Heads, Fault>;
+
+    /// The digest over the projection. Reads all of it: for `verify` only.
+    fn projection(&self) -> Result<Sum, Fault>;
+
+    /// Where `peer` was last read up to: its log's id (empty for a peer that has none) and the sequence.
+    fn checkpoint(&self, peer: &str) -> Result<Option<(String, u64)>, Fault>;
+
+    /// Stores what a pull brought, with the peer's checkpoint, in one transaction; returns after COMMIT.
+    fn apply(&self, batch: Batch) -> Result<Applied, Fault>;
+
+    /// Forgets the checkpoints of a removed peer.
+    fn forget(&self, peer: &str) -> Result<(), Fault>;
+
+    /// How many rows above `after` did not come from `peer`.
+    fn backlog(&self, peer: &str, after: u64) -> Result<u64, Fault>;
+
+    /// How many events that came from `peer` are parked, and how many were rejected.
+    fn troubles(&self, peer: &str) -> Result<(u64, u64), Fault>;
+}

@@ -1,0 +1,58 @@
+//! Wrong guesses of the last day, and when they are too many.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use thrum_core::{Stamp, limits};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// What `pairing.json` holds. Bounded: guesses stop long before a day's worth of them is large.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Budget {
+    #[serde(default)]
+    attempts: Vec<Attempt>,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Attempt {
+    at: Stamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
+}
+
+impl Budget {
+    /// Counts a wrong guess; forgets those of more than a day ago.
+    pub(super) fn record(&mut self, now: Stamp, node: Option<&str>) {
+        self.attempts.retain(|attempt| age(attempt, now) < DAY);
+        self.attempts.push(Attempt { at: now, node: node.map(str::to_owned) });
+    }
+
+    /// Until when nobody may guess; `None` if somebody may.
+    pub(super) fn locked_until(&self, now: Stamp) -> Option<Stamp> {
+        let windows = [(HOUR, limits::PAIRING_TOTAL_HOUR), (DAY, limits::PAIRING_TOTAL_DAY)];
+        windows.into_iter().filter_map(|(window, most)| self.free_at(now, window, most, |_| true)).max()
+    }
+
+    /// Whether this node has used up its own hour. On loopback all are one node, whose budget is the total.
+    pub(super) fn node_locked(&self, node: Option<&str>, now: Stamp) -> bool {
+        node.is_some() && self.free_at(now, HOUR, limits::PAIRING_NODE_HOUR, |attempt| attempt.node.as_deref() == node).is_some()
+    }
+
+    /// When fewer than `most` attempts will lie within `window`; `None` if that is so now.
+    fn free_at(&self, now: Stamp, window: Duration, most: usize, counts: impl Fn(&Attempt) -> bool) -> Option<Stamp> {
+        let mut recent: Vec<Duration> =
+            self.attempts.iter().filter(|one| counts(one)).map(|one| age(one, now)).filter(|age| *age < window).collect();
+        recent.sort_unstable();
+        recent.get(most - 1).map(|age| now.plus(window - *age))
+    }
+}
+
+/// A guess in the future was made before the clock went back; it counts as made now.
+fn age(attempt: &Attempt, now: Stamp) -> Duration {
+    now.since(attempt.at)
+}

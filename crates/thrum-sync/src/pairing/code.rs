@@ -1,0 +1,52 @@
+//! The code itself.
+
+use subtle::ConstantTimeEq;
+use thrum_core::{Ambient, ErrorKind, Fault};
+use zeroize::Zeroizing;
+
+/// Four decimal digits, all ten thousand equally likely. Prints nothing of itself.
+#[derive(Clone)]
+pub struct Code(Zeroizing<String>);
+
+impl Code {
+    /// A new code.
+    pub fn generate(ambient: &mut dyn Ambient) -> Self {
+        loop {
+            let mut bytes = [0; 2];
+            ambient.fill(&mut bytes);
+            let number = u16::from_le_bytes(bytes);
+            // The largest multiple of 10,000 in 16 bits; without the cut, low codes would be likelier.
+            if number < 60_000 {
+                return Self(Zeroizing::new(format!("{:04}", number % 10_000)));
+            }
+        }
+    }
+
+    /// Reads what a person typed, before it is sent anywhere.
+    ///
+    /// # Errors
+    /// `Invalid` unless it is four ASCII digits; nothing is trimmed and no other digits are taken for them.
+    pub fn parse(text: &str) -> Result<Self, Fault> {
+        if text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok(Self(Zeroizing::new(text.to_owned())));
+        }
+        Err(Fault::new(ErrorKind::Invalid, "a pairing code has four digits (0-9)")
+            .hint("Type the code that `thrum peer add` shows on the other machine."))
+    }
+
+    /// Whether `shown` is this code; takes the same time wherever they differ.
+    pub fn matches(&self, shown: &str) -> bool {
+        self.0.as_bytes().ct_eq(shown.as_bytes()).into()
+    }
+
+    /// The digits, for the person at the terminal and for the wire.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Code(****)")
+    }
+}

@@ -1,0 +1,244 @@
+use thrum_core::Stamp;
+
+use super::*;
+use crate::transport::Node;
+
+struct Counter(u64);
+
+impl Ambient for Counter {
+    fn now(&mut self) -> Stamp {
+        Stamp::ZERO
+    }
+    fn fill(&mut self, buffer: &mut [u8]) {
+        for byte in buffer {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = self.0.to_be_bytes()[0];
+        }
+    }
+}
+
+fn at(seconds: u64) -> Now {
+    Now { tick: Duration::from_secs(seconds), at: Stamp::from_nanos(1_774_717_513_000_000_000).plus(Duration::from_secs(seconds)) }
+}
+
+fn local() -> Caller {
+    Caller { address: "127.0.0.1:5000".into(), kind: Kind::Local, node: None }
+}
+
+struct Case {
+    directory: tempfile::TempDir,
+    pairing: Pairing,
+    ambient: Counter,
+}
+
+impl Case {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let pairing = Pairing::open(directory.path().join("pairing.json")).unwrap();
+        Self { directory, pairing, ambient: Counter(7) }
+    }
+
+    fn restart(&mut self) {
+        self.pairing = Pairing::open(self.directory.path().join("pairing.json")).unwrap();
+    }
+
+    fn start(&mut self, seconds: u64) -> Result<Opened, Fault> {
+        self.pairing.start(Kind::Local, limits::PAIRING_SESSION, at(seconds), &mut self.ambient)
+    }
+
+    fn guess(&mut self, code: &str, seconds: u64) -> String {
+        self.pairing.try_code(code, &local(), at(seconds)).map_or_else(|error| error.message, |()| "right".into())
+    }
+
+    /// Three wrong guesses in one session, started at `seconds`.
+    fn burn(&mut self, seconds: u64) {
+        let opened = self.start(seconds).expect("not locked");
+        let wrong = wrong(&opened.code);
+        for _ in 0..3 {
+            self.guess(&wrong, seconds);
+        }
+    }
+}
+
+fn wrong(code: &Code) -> String {
+    format!("{:04}", (code.reveal().parse::<u32>().unwrap() + 1) % 10_000)
+}
+
+#[test]
+fn three_tries_the_third_may_be_right() {
+    let mut case = Case::new();
+    let opened = case.start(0).unwrap();
+    let wrong = wrong(&opened.code);
+    assert_eq!(case.guess(&wrong, 1), "invalid pairing code (2 attempts remaining)");
+    assert_eq!(case.guess(&wrong, 2), "invalid pairing code (1 attempts remaining)");
+    assert_eq!(case.guess(opened.code.reveal(), 3), "right");
+    assert_eq!(case.guess(opened.code.reveal(), 4), "no active pairing session", "C3: a code works once");
+}
+
+/// C2: Go's waiter sleeps on after the lock.
+#[test]
+fn after_three_wrong_codes_the_operator_knows_at_once_and_the_right_code_fails() {
+    let mut case = Case::new();
+    let opened = case.start(0).unwrap();
+    let wrong = wrong(&opened.code);
+    for _ in 0..3 {
+        case.guess(&wrong, 1);
+    }
+    let Standing::Ended(Err(fault)) = case.pairing.collect(at(1)) else { panic!("the waiter still waits") };
+    assert_eq!(fault.kind, ErrorKind::Refused);
+    assert!(fault.message.contains("127.0.0.1:5000"), "who tried: {fault}");
+    assert_eq!(case.guess(opened.code.reveal(), 2), "too many failed attempts");
+    assert!(case.start(3).is_ok(), "`peer add` again");
+}
+
+/// C3
+#[test]
+fn the_right_code_fails_after_the_five_minutes_by_either_clock() {
+    let mut case = Case::new();
+    let opened = case.start(0).unwrap();
+    assert_eq!(case.guess(opened.code.reveal(), 300), "pairing timed out");
+    let Standing::Ended(Err(fault)) = case.pairing.collect(at(300)) else { panic!("no outcome") };
+    assert_eq!(fault.message, "pairing timed out");
+    let opened = case.start(400).unwrap();
+    let slept = Now { tick: at(401).tick, at: at(800).at };
+    let answer = case.pairing.try_code(opened.code.reveal(), &local(), slept).unwrap_err();
+    assert_eq!(answer.message, "pairing timed out", "the machine slept");
+}
+
+/// C1
+#[test]
+fn ten_wrong_codes_lock_the_hour_across_sessions_and_restarts() {
+    let mut case = Case::new();
+    for n in 0..3 {
+        case.burn(n * 10);
+        case.restart();
+    }
+    let opened = case.start(40).unwrap();
+    assert_eq!(case.guess(&wrong(&opened.code), 41), "invalid pairing code (2 attempts remaining)", "the tenth");
+    assert_eq!(case.guess(opened.code.reveal(), 42), "too many failed attempts", "the lock is looked at first");
+    assert!(matches!(case.pairing.collect(at(42)), Standing::Ended(Err(fault)) if fault.kind == ErrorKind::Refused));
+    case.restart();
+    let refused = case.start(43).unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Refused);
+    assert!(refused.message.contains("locked until"), "{refused}");
+    assert!(case.start(3600).is_ok(), "the first three are an hour old");
+}
+
+#[test]
+fn thirty_wrong_codes_lock_the_day() {
+    let mut case = Case::new();
+    for n in 0..10 {
+        case.burn(n * 1300);
+    }
+    assert!(case.start(9 * 1300 + 4000).unwrap_err().message.contains("locked until"), "the hour is over, the day is not");
+    assert!(case.start(24 * 3600).is_ok());
+}
+
+#[test]
+fn a_clock_that_went_back_frees_nobody() {
+    let mut case = Case::new();
+    for n in 0..3 {
+        case.burn(100_000 + n);
+    }
+    let opened = case.start(100_010).unwrap();
+    case.guess(&wrong(&opened.code), 100_010);
+    assert!(case.start(5).unwrap_err().message.contains("locked until"));
+}
+
+#[test]
+fn a_node_that_guesses_is_locked_and_does_not_lock_the_others() {
+    let mut case = Case::new();
+    let caller = |node: &str| Caller {
+        address: format!("{node}:1"),
+        kind: Kind::Tailnet,
+        node: Some(Node { id: node.into(), name: node.into(), user: String::new() }),
+    };
+    let mut open =
+        |pairing: &mut Pairing, seconds| pairing.start(Kind::Tailnet, limits::PAIRING_SESSION, at(seconds), &mut case.ambient).unwrap();
+    for n in 0..2 {
+        let opened = open(&mut case.pairing, n);
+        for _ in 0..3 {
+            case.pairing.try_code(&wrong(&opened.code), &caller("mallory"), at(n)).unwrap_err();
+        }
+    }
+    let opened = open(&mut case.pairing, 10);
+    let answer = case.pairing.try_code(opened.code.reveal(), &caller("mallory"), at(11)).unwrap_err();
+    assert_eq!(answer.message, "too many failed attempts");
+    assert_eq!(case.pairing.try_code(opened.code.reveal(), &caller("alice"), at(12)), Ok(()));
+}
+
+#[test]
+fn a_code_shown_on_one_transport_is_not_taken_on_another() {
+    let mut case = Case::new();
+    let opened = case.start(0).unwrap();
+    let elsewhere = Caller { kind: Kind::Tailnet, ..local() };
+    let answer = case.pairing.try_code(opened.code.reveal(), &elsewhere, at(1)).unwrap_err();
+    assert_eq!(answer.message, "no active pairing session");
+    assert_eq!(case.guess(opened.code.reveal(), 2), "right");
+}
+
+/// Go answers `no active pairing session` to who asks a moment too late.
+#[test]
+fn the_outcome_waits_until_it_is_collected() {
+    let mut case = Case::new();
+    assert_eq!(case.pairing.collect(at(0)), Standing::Nothing);
+    let opened = case.start(0).unwrap();
+    assert_eq!(case.pairing.collect(at(1)), Standing::Waiting(Duration::from_secs(300)));
+    assert_eq!(case.guess(opened.code.reveal(), 2), "right");
+    case.pairing.settle(Ok("d_x".into()));
+    assert_eq!(case.pairing.collect(at(4000)), Standing::Ended(Ok("d_x".into())));
+    assert_eq!(case.pairing.collect(at(4000)), Standing::Nothing);
+}
+
+#[test]
+fn only_who_started_a_session_cancels_it() {
+    let mut case = Case::new();
+    let first = case.start(0).unwrap();
+    let second = case.start(1).unwrap_err();
+    assert_eq!(second.message, "pairing already in progress (code generated 1s ago)");
+    case.pairing.cancel(SessionId(99));
+    assert!(matches!(case.pairing.collect(at(1)), Standing::Waiting(_)));
+    case.pairing.cancel(first.id);
+    assert!(matches!(case.pairing.collect(at(2)), Standing::Ended(Err(fault)) if fault.message == "pairing canceled"));
+    assert_eq!(case.guess(first.code.reveal(), 3), "no active pairing session");
+    assert!(case.start(4).is_ok());
+}
+
+/// C5
+#[test]
+fn codes_keep_their_zeros_and_nothing_else_is_a_code() {
+    assert_eq!(Code::parse("0042").unwrap().reveal(), "0042");
+    for text in ["42", "４２４２", " 0042", "0042 ", "0042\n", "00042", "", "12a4", "+123", "٤٢٤٢"] {
+        let fault = Code::parse(text).expect_err(text);
+        assert_eq!((fault.kind, fault.hint.is_some()), (ErrorKind::Invalid, true), "{text}");
+    }
+    let mut ambient = Counter(1);
+    let codes: Vec<_> = (0..20_000).map(|_| Code::generate(&mut ambient)).collect();
+    assert!(codes.iter().all(|code| Code::parse(code.reveal()).is_ok()));
+    assert!(codes.iter().any(|code| code.reveal().starts_with("00")), "leading zeros occur");
+}
+
+/// C4
+#[test]
+fn neither_code_nor_guess_is_printed() {
+    let mut case = Case::new();
+    let opened = case.start(0).unwrap();
+    let printed = format!("{opened:?} {:?} {:?}", case.pairing, opened.code);
+    assert!(!printed.contains(opened.code.reveal()), "{printed}");
+    let wrong = wrong(&opened.code);
+    case.guess(&wrong, 1);
+    let stored = std::fs::read_to_string(case.directory.path().join("pairing.json")).unwrap();
+    assert!(!stored.contains(&format!("\"{wrong}\"")), "{stored}");
+}
+
+#[test]
+fn a_guess_that_cannot_be_counted_is_not_answered_and_a_damaged_count_is_an_error() {
+    let mut case = Case::new();
+    let opened = case.start(0).unwrap();
+    std::fs::create_dir(case.directory.path().join("pairing.json")).unwrap();
+    let answer = case.pairing.try_code(&wrong(&opened.code), &local(), at(1)).unwrap_err();
+    assert!(answer.data.is_some() && !answer.message.contains("attempts remaining"), "{answer}");
+    let path = case.directory.path().join("broken.json");
+    std::fs::write(&path, r#"{"attempts":[{"at""#).unwrap();
+    assert!(Pairing::open(path).unwrap_err().hint.is_some());
+}

@@ -1,0 +1,236 @@
+//! Who we are paired with: `peers.json`, in the shape of Go Thrum's plus our keys.
+//!
+//! The file is the registry: what is here is durable, for every change is written before it counts, so that a token never
+//! leaves for a peer that a crash would make us forget. A file that cannot be read whole is an error and nothing else; Go's
+//! way of starting without peers then is how sync stops silently. Keys that we do not know survive at every level.
+
+mod entry;
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use thrum_core::{ErrorKind, Fault, Stamp, json, limits, name};
+
+pub use entry::{Peer, Stranger};
+
+use crate::{Now, Token, state_file::StateFile, transport::Kind};
+
+/// The paired daemons.
+#[derive(Debug)]
+pub struct Registry {
+    file: StateFile,
+    content: Content,
+    /// When `last_sync` was last written, and whether it changed since.
+    written: Duration,
+    stale: bool,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Content {
+    #[serde(default)]
+    local: Local,
+    #[serde(default)]
+    peers: Vec<Peer>,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Local {
+    #[serde(default)]
+    daemon_id: String,
+    /// The port of the local transport, once it was opened.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    port: u16,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(port: &u16) -> bool {
+    *port == 0
+}
+
+impl Registry {
+    /// Reads `peers.json`; there need not be one.
+    ///
+    /// # Errors
+    /// A file that cannot be read or understood whole, or that names a peer or a token twice. Retrying does not help.
+    pub fn open(path: PathBuf, daemon_id: &str) -> Result<Self, Fault> {
+        let file = StateFile(path);
+        let mut content = match file.read()? {
+            Some(text) => parse(&text).map_err(|why| file.broken(&why))?,
+            None => Content::default(),
+        };
+        daemon_id.clone_into(&mut content.local.daemon_id);
+        Ok(Self { file, content, written: Duration::ZERO, stale: false })
+    }
+
+    /// All peers, in the order of pairing.
+    pub fn peers(&self) -> &[Peer] {
+        &self.content.peers
+    }
+
+    /// The peer of this id.
+    pub fn get(&self, daemon_id: &str) -> Option<&Peer> {
+        self.content.peers.iter().find(|peer| peer.daemon_id == daemon_id)
+    }
+
+    /// The peer of this id or name.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn find(&self, id_or_name: &str) -> Result<&Peer, Fault> {
+        self.get(id_or_name).or_else(|| self.content.peers.iter().find(|peer| peer.name == id_or_name)).ok_or_else(|| {
+            Fault::new(ErrorKind::NotFound, format!("peer \"{}\" not found", name::printable(id_or_name)))
+                .hint("`thrum peer list` shows the paired peers.")
+        })
+    }
+
+    /// Whose token this is, if it is valid on this kind of transport. Looks at every entry whatever it finds.
+    pub fn authenticate(&self, token: &str, kind: Kind) -> Option<&Peer> {
+        let mut owner = None;
+        for peer in &self.content.peers {
+            let matches = peer.token.as_ref().is_some_and(|known| known.matches(token));
+            if matches && peer.kind() == Some(kind) {
+                owner = Some(peer);
+            }
+        }
+        owner
+    }
+
+    /// Stores a new peer, durably. Its name gets `-2`, `-3`, … if another peer has it.
+    ///
+    /// # Errors
+    /// `Refused` for an id that is paired already, unless that pairing never worked or the peer removed us since; the disk.
+    pub fn pair(&mut self, stranger: Stranger, token: Token, at: Stamp) -> Result<Peer, Fault> {
+        if let Some(known) = self.get(&stranger.daemon_id).filter(|known| known.token_used && !known.removed_us) {
+            return Err(Fault::new(ErrorKind::Refused, format!("already paired with {}", known.name))
+                .hint(format!("Run `thrum peer remove {}` on both machines to pair anew.", known.name)));
+        }
+        if self.content.peers.len() >= limits::MAX_PEERS && self.get(&stranger.daemon_id).is_none() {
+            return Err(Fault::new(ErrorKind::Refused, format!("there are {} peers already, the most allowed", limits::MAX_PEERS)));
+        }
+        self.update(|content| {
+            content.peers.retain(|peer| peer.daemon_id != stranger.daemon_id);
+            let taken = |name: &str| content.peers.iter().any(|peer| peer.name == name);
+            let wanted = stranger.display_name();
+            let name = std::iter::once(wanted.clone()).chain((2..).map(|n| format!("{wanted}-{n}"))).find(|name| !taken(name));
+            let peer = Peer::new(stranger, name.unwrap_or(wanted), token, at);
+            content.peers.push(peer.clone());
+            peer
+        })
+    }
+
+    /// Removes a peer, durably; returns what it was, `None` if there was none.
+    ///
+    /// # Errors
+    /// The disk; the peer stays then.
+    pub fn remove(&mut self, daemon_id: &str) -> Result<Option<Peer>, Fault> {
+        let Some(peer) = self.get(daemon_id).cloned() else { return Ok(None) };
+        self.update(|content| content.peers.retain(|peer| peer.daemon_id != daemon_id))?;
+        Ok(Some(peer))
+    }
+
+    /// Notes that the peer's token worked: a repeated pairing no longer replaces the entry. Written once.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn token_worked(&mut self, daemon_id: &str) -> Result<(), Fault> {
+        self.change(daemon_id, |peer| !peer.token_used || peer.removed_us, |peer| (peer.token_used, peer.removed_us) = (true, false))
+    }
+
+    /// Notes that the peer does not know us any more. Written once.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn removed_us(&mut self, daemon_id: &str) -> Result<(), Fault> {
+        self.change(daemon_id, |peer| !peer.removed_us, |peer| peer.removed_us = true)
+    }
+
+    /// Notes that the peer was heard. Reaches the file at most once per [`limits::ROUND`].
+    ///
+    /// # Errors
+    /// The disk; the time is kept in memory and written with the next change.
+    pub fn heard(&mut self, daemon_id: &str, now: Now) -> Result<(), Fault> {
+        if let Some(peer) = self.content.peers.iter_mut().find(|peer| peer.daemon_id == daemon_id) {
+            peer.last_sync = Some(now.at);
+            self.stale = true;
+        }
+        if self.stale && now.tick >= self.written + limits::ROUND {
+            self.written = now.tick;
+            self.update(|_| ())?;
+        }
+        Ok(())
+    }
+
+    /// Writes what [`heard`](Self::heard) has kept back. For a stopping daemon.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn flush(&mut self) -> Result<(), Fault> {
+        if self.stale { self.update(|_| ()) } else { Ok(()) }
+    }
+
+    /// The port that the local transport keeps, if it was ever opened.
+    pub fn local_port(&self) -> Option<u16> {
+        Some(self.content.local.port).filter(|port| *port != 0)
+    }
+
+    /// Keeps the port of the local transport, durably, for every start from now on.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn keep_local_port(&mut self, port: u16) -> Result<(), Fault> {
+        if self.content.local.port == port {
+            return Ok(());
+        }
+        self.update(|content| content.local.port = port)
+    }
+
+    fn change(&mut self, daemon_id: &str, due: impl Fn(&Peer) -> bool, change: impl Fn(&mut Peer)) -> Result<(), Fault> {
+        if !self.get(daemon_id).is_some_and(due) {
+            return Ok(());
+        }
+        self.update(|content| content.peers.iter_mut().filter(|peer| peer.daemon_id == daemon_id).for_each(change))
+    }
+
+    /// Changes a copy, writes it, and only then lets it count.
+    fn update<R>(&mut self, change: impl FnOnce(&mut Content) -> R) -> Result<R, Fault> {
+        let mut content = self.content.clone();
+        let result = change(&mut content);
+        let mut text = zeroize::Zeroizing::new(
+            serde_json::to_string_pretty(&content).map_err(|error| Fault::new(ErrorKind::Failed, error.to_string()))?,
+        );
+        text.push('\n');
+        self.file.write(&text)?;
+        self.content = content;
+        self.stale = false;
+        Ok(result)
+    }
+}
+
+/// Reads both of Go's forms: the object, and the bare array of v0.5.9.
+fn parse(text: &str) -> Result<Content, String> {
+    let text = text.trim();
+    let object = if text.starts_with('[') { format!("{{\"peers\":{text}}}") } else { text.to_owned() };
+    let fields = json::parse_object(&object).map_err(|error| error.to_string())?;
+    let content: Content = serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())?;
+    for (n, peer) in content.peers.iter().enumerate() {
+        peer.check()?;
+        let earlier = &content.peers[..n];
+        if earlier.iter().any(|other| other.daemon_id == peer.daemon_id) {
+            return Err(format!("the peer {} is in it twice", name::printable(&peer.daemon_id)));
+        }
+        if let Some(token) = &peer.token
+            && earlier.iter().filter_map(|other| other.token.as_ref()).any(|other| other.matches(token.reveal()))
+        {
+            return Err(format!("the token of {} is also another peer's", name::printable(&peer.name)));
+        }
+    }
+    Ok(content)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! One peer as `peers.json` keeps it.
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+use thrum_core::{Stamp, limits, name};
+
+use crate::{Token, transport::Kind};
+
+/// A paired daemon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Peer {
+    /// Unique among our peers; what people call it.
+    #[serde(default)]
+    pub name: String,
+    /// Where it is dialled, `host:port`.
+    #[serde(default)]
+    pub address: String,
+    /// Who it is.
+    pub daemon_id: String,
+    /// The secret shared with it. Entries of Go's oldest versions have none and cannot sync.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "token")]
+    pub token: Option<Token>,
+    /// When it was paired.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "time")]
+    pub paired_at: Option<Stamp>,
+    /// When it was last heard, at most a round ago if it is now.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "time")]
+    pub last_sync: Option<Stamp>,
+    /// The kind of transport it was paired on, the only one on which its token is valid. Missing in Go's files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transport: Option<String>,
+    /// Whether its token ever worked. A pairing that one side never heard of is replaced without asking. Go's files do not
+    /// say; their entries are in use.
+    #[serde(default = "yes")]
+    pub token_used: bool,
+    /// Whether it told us that it does not know us any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removed_us: bool,
+    #[serde(flatten)]
+    unknown: Map<String, Value>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Go writes an absent token as no key, hand-edited files have an empty one.
+fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Token>, D::Error> {
+    let text = zeroize::Zeroizing::new(Option::<String>::deserialize(deserializer)?.unwrap_or_default());
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Token::parse(&text).map(Some).ok_or_else(|| serde::de::Error::custom("a token that is not 64 hex digits"))
+}
+
+/// Go writes the year 1 for "never".
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Stamp>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.as_deref().and_then(Stamp::parse))
+}
+
+impl Peer {
+    pub(super) fn new(stranger: Stranger, name: String, token: Token, at: Stamp) -> Self {
+        Self {
+            name,
+            address: stranger.address,
+            daemon_id: stranger.daemon_id,
+            token: Some(token),
+            paired_at: Some(at),
+            last_sync: None,
+            transport: Some(stranger.kind.as_str().to_owned()),
+            token_used: false,
+            removed_us: false,
+            unknown: Map::new(),
+        }
+    }
+
+    /// The kind of transport it was paired on; `None` for one we do not have. Go's files name none but have an address.
+    pub fn kind(&self) -> Option<Kind> {
+        match &self.transport {
+            Some(name) => Kind::parse(name),
+            None => Some(Kind::of_address(&self.address)),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.daemon_id.is_empty() || self.daemon_id.len() > limits::MAX_FOREIGN_ID_BYTES {
+            return Err(format!("a peer's daemon_id has {} bytes", self.daemon_id.len()));
+        }
+        name::check_peer(&self.name).map_err(|fault| format!("{}: {fault}", self.daemon_id))
+    }
+}
+
+/// A daemon that is about to become a peer. Its words are its own.
+#[derive(Clone, Debug)]
+pub struct Stranger {
+    /// Who it says it is.
+    pub daemon_id: String,
+    /// What it calls itself; may be anything.
+    pub name: String,
+    /// Where it can be reached.
+    pub address: String,
+    /// The kind of transport it came on.
+    pub kind: Kind,
+}
+
+impl Stranger {
+    /// Its name as far as it can be shown: printable, and short enough for a suffix.
+    pub(super) fn display_name(&self) -> String {
+        let printable = if self.name.is_empty() { &self.daemon_id } else { &self.name };
+        name::printable(printable).chars().take(limits::MAX_PEER_NAME_CHARS - 8).collect()
+    }
+}

@@ -1,0 +1,170 @@
+use std::fs;
+
+use super::*;
+
+const GO: &str = r#"{
+  "local": { "daemon_id": "d_przre8xtmc6c", "port": 9147, "future_local": 1 },
+  "peers": [
+    { "name": "office-server", "address": "100.64.2.10:9100", "daemon_id": "d_dc13ayhceh3r",
+      "token": "1111111111111111111111111111111111111111111111111111111111111111", "paired_at": "2026-03-28T10:05:13.899-07:00",
+      "last_sync": "0001-01-01T00:00:00Z", "repo_path": "/home/x", "remote_agents": ["a"] }
+  ],
+  "future_top": {"kept": true}
+}"#;
+
+struct Seed(u8);
+
+impl thrum_core::Ambient for Seed {
+    fn now(&mut self) -> Stamp {
+        Stamp::ZERO
+    }
+    fn fill(&mut self, buffer: &mut [u8]) {
+        self.0 += 1;
+        buffer.fill(self.0);
+    }
+}
+
+fn stranger(id: &str, name: &str) -> Stranger {
+    Stranger { daemon_id: id.into(), name: name.into(), address: "127.0.0.1:9101".into(), kind: Kind::Local }
+}
+
+fn open(directory: &tempfile::TempDir) -> Result<Registry, Fault> {
+    Registry::open(directory.path().join("peers.json"), "d_me")
+}
+
+fn with_file(text: &str) -> (tempfile::TempDir, Result<Registry, Fault>) {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("peers.json"), text).unwrap();
+    let registry = open(&directory);
+    (directory, registry)
+}
+
+#[test]
+fn a_file_of_gos_is_read_and_keeps_every_key_it_had() {
+    let (directory, registry) = with_file(GO);
+    let mut registry = registry.unwrap();
+    let peer = registry.find("office-server").unwrap();
+    assert_eq!((peer.daemon_id.as_str(), peer.token_used, peer.kind()), ("d_dc13ayhceh3r", true, Some(Kind::Tailnet)));
+    assert_eq!(peer.last_sync, None, "the year 1 is never");
+    assert_eq!(registry.local_port(), Some(9147));
+    registry.pair(stranger("d_new", "new"), Token::generate(&mut Seed(1)), Stamp::ZERO).unwrap();
+    let written: Value = serde_json::from_str(&fs::read_to_string(directory.path().join("peers.json")).unwrap()).unwrap();
+    assert_eq!(written["future_top"]["kept"], true);
+    assert_eq!(written["local"]["future_local"], 1);
+    assert_eq!(written["local"]["daemon_id"], "d_me");
+    assert_eq!(written["peers"][0]["remote_agents"][0], "a");
+    assert_eq!(written["peers"][1]["transport"], "local");
+    assert_eq!(open(&directory).unwrap().peers().len(), 2);
+}
+
+#[test]
+fn the_array_of_the_oldest_version_is_read() {
+    let (_directory, registry) = with_file(r#"[{"name":"a","address":"100.64.0.1:9100","daemon_id":"d_a","token":""}]"#);
+    let registry = registry.unwrap();
+    assert_eq!(registry.peers()[0].name, "a");
+    assert!(registry.peers()[0].token.is_none());
+    assert!(registry.authenticate("", Kind::Tailnet).is_none(), "no token is nobody's token");
+}
+
+/// C13
+#[test]
+fn a_broken_file_is_an_error_and_stays_as_it_is() {
+    let peer =
+        r#"{"name":"a","address":"x:1","daemon_id":"d_a","token":"1111111111111111111111111111111111111111111111111111111111111111"}"#;
+    let same_token = peer.replace("d_a", "d_b");
+    for (text, why) in [
+        ("", "EOF"),
+        (&GO[..GO.len() / 2], "EOF"),
+        ("null", "not an object"),
+        (&format!("[{peer},{peer}]"), "twice"),
+        (&format!("[{peer},{same_token}]"), "also another peer's"),
+        (r#"{"peers":[],"peers":[]}"#, "duplicate key"),
+        (r#"[{"daemon_id":"d_a","daemon_id":"d_b","name":"a"}]"#, "duplicate key"),
+        (r#"[{"daemon_id":"","name":"a"}]"#, "daemon_id"),
+        (r#"[{"daemon_id":"d_a","name":"\u001b[2J"}]"#, "invalid peer name"),
+        (r#"[{"daemon_id":"d_a","name":"a","token":"short"}]"#, "64 hex digits"),
+        (r#"{"local":{"port":70000}}"#, "70000"),
+    ] {
+        let (directory, registry) = with_file(text);
+        let fault = registry.expect_err(text);
+        assert!(fault.message.contains(why), "{text}: {fault}");
+        assert!(fault.hint.is_some());
+        assert_eq!(fs::read_to_string(directory.path().join("peers.json")).unwrap(), text);
+    }
+}
+
+/// C7
+#[test]
+fn a_pairing_that_works_is_not_replaced_and_one_that_does_not_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut registry = open(&directory).unwrap();
+    let mut seed = Seed(0);
+    let mut pair = |registry: &mut Registry, name: &str| registry.pair(stranger("d_x", name), Token::generate(&mut seed), Stamp::ZERO);
+    pair(&mut registry, "first").unwrap();
+    pair(&mut registry, "second").unwrap();
+    assert_eq!(registry.peers().len(), 1, "the reply was lost: the token was never used");
+    registry.token_worked("d_x").unwrap();
+    let refused = pair(&mut registry, "third").unwrap_err();
+    assert_eq!((refused.kind, refused.message.as_str()), (ErrorKind::Refused, "already paired with second"));
+    registry.removed_us("d_x").unwrap();
+    assert!(open(&directory).unwrap().get("d_x").unwrap().removed_us, "known after a restart, too");
+    assert_eq!(pair(&mut registry, "fourth").unwrap().name, "fourth");
+}
+
+#[test]
+fn two_peers_never_have_one_name_and_no_name_drives_a_terminal() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut registry = open(&directory).unwrap();
+    let mut seed = Seed(0);
+    let mut name = |id: &str, name: &str| registry.pair(stranger(id, name), Token::generate(&mut seed), Stamp::ZERO).unwrap().name;
+    assert_eq!(name("d_1", "box"), "box");
+    assert_eq!(name("d_2", "box"), "box-2");
+    assert_eq!(name("d_3", "box"), "box-3");
+    assert_eq!(name("d_4", ""), "d_4");
+    assert_eq!(name("d_5", "a\x1b[2J\nb"), "a\\u{1b}[2J\\nb");
+    assert!(name("d_6", &"é".repeat(1000)).chars().count() <= limits::MAX_PEER_NAME_CHARS);
+    assert!(open(&directory).is_ok(), "what was accepted can be read again");
+}
+
+/// C11
+#[test]
+fn a_token_is_valid_on_its_kind_of_transport_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut registry = open(&directory).unwrap();
+    let token = Token::generate(&mut Seed(0));
+    registry.pair(stranger("d_x", "x"), token.clone(), Stamp::ZERO).unwrap();
+    assert_eq!(registry.authenticate(token.reveal(), Kind::Local).map(|peer| peer.daemon_id.as_str()), Some("d_x"));
+    assert!(registry.authenticate(token.reveal(), Kind::Tailnet).is_none());
+    registry.remove("d_x").unwrap();
+    assert!(registry.authenticate(token.reveal(), Kind::Local).is_none());
+}
+
+#[test]
+fn last_sync_reaches_the_file_once_per_round() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("peers.json");
+    let mut registry = open(&directory).unwrap();
+    registry.pair(stranger("d_x", "x"), Token::generate(&mut Seed(0)), Stamp::ZERO).unwrap();
+    let now = |seconds: u64| Now { tick: Duration::from_secs(seconds), at: Stamp::from_nanos(1).plus(Duration::from_secs(seconds)) };
+    let mut writes = 0;
+    let mut last = fs::read(&path).unwrap();
+    for second in 0..31 {
+        registry.heard("d_x", now(second)).unwrap();
+        let text = fs::read(&path).unwrap();
+        writes += usize::from(text != last);
+        last = text;
+    }
+    assert_eq!(writes, 2, "at 15 s and at 30 s");
+    registry.heard("d_x", now(40)).unwrap();
+    registry.flush().unwrap();
+    assert_eq!(open(&directory).unwrap().get("d_x").unwrap().last_sync, Some(now(40).at));
+}
+
+#[test]
+fn a_change_that_cannot_be_written_does_not_count() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("gone").join("peers.json");
+    let mut registry = Registry::open(missing, "d_me").unwrap();
+    assert!(registry.pair(stranger("d_x", "x"), Token::generate(&mut Seed(0)), Stamp::ZERO).is_err());
+    assert!(registry.peers().is_empty());
+}

@@ -1,0 +1,564 @@
+//! Keeps one peer read: when to dial, what to ask, what to store, how long to wait.
+//!
+//! One kept connection, one request in flight. After each input the machine does the first of: ask who the peer is (once per
+//! connection, and for `verify`), announce what it has not heard, pull if there may be something. A pull goes from the
+//! checkpoint; what it brings is stored together with the new checkpoint before the next pull, which thereby acknowledges it.
+//!
+//! What makes this converge without noise:
+//! * a reason to pull that comes during a pull is one bit, answered by one more pull;
+//! * a commit is announced only above what the peer was told or has read, and never if it came from the peer;
+//! * the checkpoint moves only to what was served and stored, within one log; another `log_id` starts at its beginning;
+//! * what makes no sense (numbers that go back or stand still, a reply to nobody) closes the connection, is shown, and waits
+//!   like a failed connect. There is no error that is retried at once.
+//!
+//! While a peer cannot be reached, one attempt at a time probes it, from a second apart to five minutes. Only a completed pull
+//! resets that, but a peer that calls us is asked soon: it is there. A peer without `log_id` is an old one: notifies to it keep
+//! a distance, and it gives no acknowledgements.
+//!
+//! Everything random or timed comes in; a simulation runs the same code.
+
+mod backoff;
+mod status;
+
+use std::time::Duration;
+
+use thrum_core::{Ambient, Stamp, exchange::Applied, limits};
+
+use crate::{
+    Now,
+    clock::go_duration,
+    wire::{BadReply, Call, Info, Pull, Pulled, Reply, Served},
+};
+use backoff::Backoff;
+pub use status::{Comparable, State, Status};
+
+/// What happens to a replicator.
+#[derive(Debug)]
+pub enum Input {
+    /// Time passed.
+    Timer,
+    /// The dial that was asked for succeeded.
+    Connected,
+    /// It did not.
+    ConnectFailed(String),
+    /// The connection is gone.
+    Disconnected(String),
+    /// The request in flight was answered.
+    Replied(Result<Reply, BadReply>),
+    /// The answer was longer than a line may be; the connection is gone.
+    TooLong,
+    /// The batch is durable.
+    Applied(Applied),
+    /// It is not, and nothing has changed.
+    ApplyFailed(String),
+    /// Our log has events up to here that did not come from this peer.
+    Commit(u64),
+    /// The peer has something new.
+    Notified {
+        /// Its highest sequence, as it says.
+        latest: u64,
+    },
+    /// The peer called us, with a good token.
+    Authenticated,
+    /// The peer has our log up to here, durably.
+    Acknowledged(u64),
+    /// Somebody asks for a pull now; done when [`Status::forced`] has reached this number.
+    Force(u64),
+    /// Somebody asks for the peer's digests; done when [`Status::compared`] has reached this number.
+    Compare(u64),
+}
+
+/// What a replicator wants done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Connect; answer with `Connected` or `ConnectFailed`.
+    Dial,
+    /// Send this; answer with `Replied`, `TooLong` or `Disconnected`.
+    Send {
+        /// The request's id.
+        id: u64,
+        /// What is asked.
+        call: Call,
+    },
+    /// Store this; answer with `Applied` or `ApplyFailed`.
+    Apply {
+        /// The peer's log; empty for an old peer.
+        log: String,
+        /// How far it is read once this is stored.
+        checkpoint: u64,
+        /// What was served.
+        events: Vec<Served>,
+    },
+    /// Drop the connection, or the dial.
+    Close,
+    /// Note that the peer knows our token.
+    NoteWelcome,
+    /// Note that it does not.
+    NoteRemoved,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Down { retry: Duration },
+    Dialing { deadline: Duration },
+    Up,
+}
+
+#[derive(Debug)]
+struct Flight {
+    call: Call,
+    deadline: Duration,
+    sent: Stamp,
+}
+
+#[derive(Debug)]
+struct Applying {
+    log: String,
+    checkpoint: u64,
+    more: bool,
+}
+
+/// Why a pull is due, for the log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Round,
+    Notify,
+}
+
+/// The machine for one peer.
+#[derive(Debug)]
+pub struct Replicator {
+    peer: String,
+    link: Link,
+    /// Who answers on this connection: its log, or `None` for an old peer. `None` outside until it was asked.
+    known: Option<Option<String>>,
+    flight: Option<Flight>,
+    next_id: u64,
+    applying: Option<Applying>,
+    due: Option<Cause>,
+    /// What the current run of pulls brought, for one log line at its end.
+    run: (Cause, Applied),
+    max_batch: usize,
+    pull_not_before: Duration,
+    /// Our highest sequence that the peer does not have from elsewhere, what it was told, and commits not told of.
+    target: u64,
+    announced: u64,
+    untold: u64,
+    notify_not_before: Duration,
+    round: Duration,
+    asked: Option<Duration>,
+    attempted: Option<Duration>,
+    connects: Backoff,
+    disk: Backoff,
+    /// Whether a call from the peer says anything about the reason for waiting.
+    call_helps: bool,
+    force: u64,
+    forcing: u64,
+    compare: u64,
+    status: Status,
+}
+
+impl Replicator {
+    /// A replicator that dials at once. `checkpoint` is where the peer's log was last read up to.
+    pub fn new(peer: &str, checkpoint: Option<(String, u64)>, now: Now) -> Self {
+        Self {
+            peer: peer.to_owned(),
+            link: Link::Down { retry: now.tick },
+            known: None,
+            flight: None,
+            next_id: 1,
+            applying: None,
+            due: None,
+            run: (Cause::Round, Applied::default()),
+            max_batch: limits::MAX_BATCH_EVENTS,
+            pull_not_before: Duration::ZERO,
+            target: 0,
+            announced: 0,
+            untold: 0,
+            notify_not_before: Duration::ZERO,
+            round: now.tick + limits::ROUND,
+            asked: None,
+            attempted: None,
+            connects: Backoff::default(),
+            disk: Backoff::default(),
+            call_helps: true,
+            force: 0,
+            forcing: 0,
+            compare: 0,
+            status: Status::new(checkpoint, now.at),
+        }
+    }
+
+    /// Where things stand.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Takes one input and says what to do, in order.
+    pub fn step(&mut self, input: Input, now: Now, ambient: &mut dyn Ambient) -> Vec<Action> {
+        let mut todo = Todo { actions: Vec::new(), now, ambient };
+        self.take(input, &mut todo);
+        self.expire(&mut todo);
+        self.advance(&mut todo);
+        self.status.next_attempt = match self.link {
+            Link::Down { retry } => Some(now.wall(retry)),
+            _ => None,
+        };
+        todo.actions
+    }
+
+    /// When [`Input::Timer`] is due, unless something happens before.
+    pub fn wait_until(&self) -> Duration {
+        match self.link {
+            Link::Down { retry } => return retry,
+            Link::Dialing { deadline } => return deadline,
+            Link::Up => {}
+        }
+        if let Some(flight) = &self.flight {
+            return flight.deadline;
+        }
+        let mut at = self.round;
+        if self.owes_notify() {
+            at = at.min(self.notify_not_before);
+        }
+        if self.due.is_some() && self.applying.is_none() {
+            at = at.min(self.pull_not_before);
+        }
+        at
+    }
+
+    fn take(&mut self, input: Input, todo: &mut Todo<'_>) {
+        match input {
+            Input::Timer => {}
+            Input::Connected if matches!(self.link, Link::Dialing { .. }) => {
+                self.link = Link::Up;
+                self.due = self.due.or(Some(Cause::Round));
+            }
+            Input::ConnectFailed(why) if matches!(self.link, Link::Dialing { .. }) => self.fail(why, true, todo),
+            Input::Disconnected(why) if self.link == Link::Up => self.disconnected(why, todo),
+            Input::Replied(reply) => {
+                if let Some(flight) = self.flight.take() {
+                    self.replied(flight, reply, todo);
+                }
+            }
+            Input::TooLong => self.too_long(todo),
+            Input::Applied(applied) => self.applied(applied),
+            Input::ApplyFailed(why) => self.apply_failed(why, todo),
+            Input::Commit(latest) if latest > self.target => {
+                self.target = latest;
+                self.untold += 1;
+            }
+            Input::Notified { latest } => {
+                self.due = Some(Cause::Notify);
+                self.status.their_latest = self.status.their_latest.max(Some(latest));
+            }
+            Input::Authenticated => self.called(todo.now),
+            Input::Acknowledged(upto) => {
+                self.status.read_by_them = Some(upto);
+                self.announced = self.announced.max(upto);
+            }
+            Input::Force(ticket) => {
+                self.force = ticket;
+                self.due = self.due.or(Some(Cause::Round));
+                self.pull_not_before = todo.now.tick;
+                self.probe_at(todo.now.tick);
+            }
+            Input::Compare(ticket) => {
+                self.compare = ticket;
+                self.probe_at(todo.now.tick);
+            }
+            // Late news of a connection that was given up, and commits the peer itself brought.
+            Input::Connected | Input::ConnectFailed(_) | Input::Disconnected(_) | Input::Commit(_) => {}
+        }
+    }
+
+    /// What is over by now.
+    fn expire(&mut self, todo: &mut Todo<'_>) {
+        let tick = todo.now.tick;
+        if tick >= self.round {
+            let missed = tick.saturating_sub(self.round).as_nanos() / limits::ROUND.as_nanos();
+            self.round += limits::ROUND.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX - 1) + 1);
+            let recent = self.asked.is_some_and(|asked| tick < asked + limits::RECENT);
+            if self.link == Link::Up && !recent {
+                self.due = self.due.or(Some(Cause::Round));
+            }
+        }
+        if matches!(self.link, Link::Dialing { deadline } if tick >= deadline) {
+            self.fail(format!("no connection within {}", go_duration(limits::DIAL)), true, todo);
+        }
+        if self.flight.as_ref().is_some_and(|flight| tick >= flight.deadline) {
+            let within = self.flight.as_ref().map_or(Duration::ZERO, |flight| time_for(&flight.call));
+            self.fail(format!("no answer within {}", go_duration(within)), true, todo);
+        }
+    }
+
+    /// Does what can be done now.
+    fn advance(&mut self, todo: &mut Todo<'_>) {
+        let tick = todo.now.tick;
+        if matches!(self.link, Link::Down { retry } if tick >= retry) {
+            self.link = Link::Dialing { deadline: tick + limits::DIAL };
+            self.attempted = Some(tick);
+            todo.actions.push(Action::Dial);
+        }
+        if self.link != Link::Up || self.flight.is_some() {
+            return;
+        }
+        let call = if self.known.is_none() || self.compare > self.status.compared {
+            Call::PeerInfo { digest: self.compare > self.status.compared }
+        } else if self.owes_notify() && tick >= self.notify_not_before {
+            if self.known == Some(None) {
+                self.notify_not_before = tick + limits::LEGACY_NOTIFY_GAP;
+            }
+            Call::Notify { latest: self.target, count: std::mem::take(&mut self.untold).max(1) }
+        } else if self.due.is_some() && self.applying.is_none() && tick >= self.pull_not_before {
+            let cause = self.due.take().unwrap_or(Cause::Round);
+            if self.run.1 == Applied::default() {
+                self.run.0 = cause;
+            }
+            self.forcing = self.force;
+            self.asked = Some(tick);
+            Call::Pull(self.pull())
+        } else {
+            return;
+        };
+        let id = self.next_id;
+        self.next_id += 1;
+        self.flight = Some(Flight { call: call.clone(), deadline: tick + time_for(&call), sent: todo.now.at });
+        todo.actions.push(Action::Send { id, call });
+    }
+
+    fn owes_notify(&self) -> bool {
+        self.known.is_some() && self.target > self.announced
+    }
+
+    /// From the checkpoint if it speaks of the log that the peer has now, else from the start.
+    fn pull(&self) -> Pull {
+        let log = self.known.clone().flatten();
+        let after = match &self.status.checkpoint {
+            Some((known, sequence)) if *known == log.as_deref().unwrap_or_default() => *sequence,
+            _ => 0,
+        };
+        Pull { after, max_batch: self.max_batch, log }
+    }
+
+    fn replied(&mut self, flight: Flight, reply: Result<Reply, BadReply>, todo: &mut Todo<'_>) {
+        match (flight.call, reply) {
+            (Call::PeerInfo { digest }, Ok(Reply::Info(info))) => self.met(*info, digest, flight.sent, todo),
+            (Call::Notify { latest, .. }, Ok(Reply::Notified)) => self.announced = self.announced.max(latest),
+            (Call::Pull(pull), Ok(Reply::Pulled(pulled))) => {
+                if let Err(why) = self.pulled(&pull, pulled, todo) {
+                    self.fail(why, false, todo);
+                }
+            }
+            (_, Err(BadReply::Error(error))) if error.is_unauthorized() => self.removed(todo),
+            (_, Err(bad)) => self.fail(bad.to_string(), false, todo),
+            (_, Ok(_)) => self.fail("a reply to another method".into(), false, todo),
+        }
+    }
+
+    fn met(&mut self, info: Info, digest: bool, sent: Stamp, todo: &mut Todo<'_>) {
+        if info.daemon_id != self.peer {
+            return self.fail(format!("another daemon answers there: {}", thrum_core::name::printable(&info.daemon_id)), false, todo);
+        }
+        if let (Some(log), Some(latest), Some((known, sequence))) = (&info.log, info.latest, &self.status.checkpoint)
+            && log == known
+            && latest < *sequence
+        {
+            return self.fail(format!("checkpoint regression: its log ends at {latest} but we have read it up to {sequence}"), false, todo);
+        }
+        if self.known.is_none() {
+            todo.actions.push(Action::NoteWelcome);
+        }
+        self.known = Some(info.log.clone());
+        let ticket = if digest { self.compare } else { self.status.compared };
+        self.status.met(info, sent, todo.now.at, ticket);
+    }
+
+    /// Judges what a pull brought, and hands it on to be stored.
+    fn pulled(&mut self, pull: &Pull, pulled: Pulled, todo: &mut Todo<'_>) -> Result<(), String> {
+        let log = match (&pull.log, pulled.log) {
+            (None, _) => String::new(),
+            (Some(_), Some(served)) => served,
+            (Some(_), None) => return Err("a pull without log_id from a peer that has one".into()),
+        };
+        let rewound = pull.log.as_ref().is_some_and(|asked| *asked != log);
+        let after = if rewound { 0 } else { pull.after };
+        if rewound {
+            self.known = Some(Some(log.clone()));
+            self.status.checkpoint = Some((log.clone(), 0));
+        }
+        let Some(last) = pulled.events.last().map(|event| event.sequence) else {
+            if pulled.more {
+                return Err("it says that there is more and sends nothing".into());
+            }
+            self.caught_up(after, todo.now);
+            return Ok(());
+        };
+        if pulled.events.len() > pull.max_batch {
+            return Err(format!("it sent {} events where {} were asked for", pulled.events.len(), pull.max_batch));
+        }
+        let mut before = after;
+        for event in &pulled.events {
+            before = u64::try_from(event.sequence)
+                .ok()
+                .filter(|sequence| *sequence > before)
+                .ok_or_else(|| format!("it sent sequence {} after {before}", event.sequence))?;
+        }
+        let next = u64::try_from(pulled.next).unwrap_or(0);
+        if next < after {
+            return Err(format!("checkpoint regression: peer sent next_seq={} but current is {after}", pulled.next));
+        }
+        let checkpoint = next.min(before);
+        if checkpoint == after {
+            return Err(format!("it sent events up to {last} and says to go on after {after} again"));
+        }
+        self.status.their_latest = self.status.their_latest.max(Some(before));
+        self.applying = Some(Applying { log: log.clone(), checkpoint, more: pulled.more });
+        todo.actions.push(Action::Apply { log, checkpoint, events: pulled.events });
+        Ok(())
+    }
+
+    fn applied(&mut self, applied: Applied) {
+        let Some(Applying { log, checkpoint, more }) = self.applying.take() else { return };
+        // The next pull acknowledges what is durable now; an old peer takes no acknowledgements.
+        if more || !log.is_empty() {
+            self.due = self.due.or(Some(self.run.0));
+        }
+        let run = &mut self.run.1;
+        run.applied += applied.applied;
+        run.skipped += applied.skipped;
+        run.rejected += applied.rejected;
+        self.status.applied += applied.applied as u64;
+        self.status.skipped += applied.skipped as u64;
+        self.status.checkpoint = Some((log.clone(), checkpoint));
+        self.disk.reset();
+        if !more && log.is_empty() {
+            self.finish_run();
+        }
+    }
+
+    fn apply_failed(&mut self, why: String, todo: &mut Todo<'_>) {
+        self.applying = None;
+        self.due = self.due.or(Some(self.run.0));
+        self.pull_not_before = todo.now.tick + self.disk.next(todo.ambient);
+        self.report_failure(format!("cannot store what it sent: {why}"));
+    }
+
+    /// The peer has nothing above `after`.
+    fn caught_up(&mut self, after: u64, now: Now) {
+        if self.due.is_none() {
+            self.status.their_latest = Some(after);
+        }
+        self.status.pulled_at = Some(now.at);
+        self.finish_run();
+    }
+
+    /// A run of pulls is over: everything there was is stored.
+    fn finish_run(&mut self) {
+        self.connects.reset();
+        self.max_batch = limits::MAX_BATCH_EVENTS;
+        self.status.last_error = None;
+        self.status.ends += 1;
+        self.status.forced = self.forcing;
+        let (cause, applied) = std::mem::replace(&mut self.run, (Cause::Round, Applied::default()));
+        if applied.applied > 0 || applied.rejected > 0 {
+            let peer = thrum_core::name::printable(&self.peer);
+            match cause {
+                Cause::Notify => {
+                    tracing::info!("sync.notify: synced from {peer} — applied={} skipped={}", applied.applied, applied.skipped)
+                }
+                Cause::Round => tracing::info!("periodic_sync: synced {} events from {peer}", applied.applied),
+            }
+            if applied.rejected > 0 {
+                tracing::warn!("{} events from {peer} were rejected", applied.rejected);
+            }
+        }
+    }
+
+    fn too_long(&mut self, todo: &mut Todo<'_>) {
+        match self.flight.take().map(|flight| flight.call) {
+            Some(Call::Pull(pull)) if pull.max_batch > 1 => {
+                self.max_batch = pull.max_batch / 2;
+                self.down(todo.now.tick, todo);
+            }
+            _ => self.fail(format!("an answer of more than {} bytes", limits::MAX_LINE_BYTES), false, todo),
+        }
+    }
+
+    /// A peer that stops, or closes an idle connection, is no failure yet: it is asked again within a second.
+    fn disconnected(&mut self, why: String, todo: &mut Todo<'_>) {
+        if self.known.is_some() && self.flight.is_none() && self.connects.failures() == 0 {
+            let retry = todo.now.tick + self.connects.next(todo.ambient);
+            self.down(retry, todo);
+            self.status.set_state(State::Connecting, todo.now.at);
+            self.status.last_error = Some(why);
+            self.call_helps = true;
+        } else {
+            self.fail(why, true, todo);
+        }
+    }
+
+    fn removed(&mut self, todo: &mut Todo<'_>) {
+        todo.actions.push(Action::NoteRemoved);
+        self.down(todo.now.tick + limits::BACKOFF_LAST, todo);
+        self.status.set_state(State::RemovedUs, todo.now.at);
+        self.call_helps = true;
+        self.report_failure("it does not know us any more: unauthorized".into());
+    }
+
+    /// Gives the connection up and waits. `reach`: whether a call from the peer would show that the reason is gone.
+    fn fail(&mut self, why: String, reach: bool, todo: &mut Todo<'_>) {
+        let retry = todo.now.tick + self.connects.next(todo.ambient);
+        self.down(retry, todo);
+        self.status.set_state(State::Unreachable, todo.now.at);
+        self.call_helps = reach;
+        self.report_failure(why);
+    }
+
+    fn report_failure(&mut self, why: String) {
+        tracing::warn!("periodic_sync: sync from {} failed: {why}", thrum_core::name::printable(&self.peer));
+        self.status.last_error = Some(why);
+        self.status.failures += 1;
+        self.status.forced = self.force;
+        self.run.1 = Applied::default();
+    }
+
+    fn down(&mut self, retry: Duration, todo: &mut Todo<'_>) {
+        self.link = Link::Down { retry };
+        self.flight = None;
+        self.known = None;
+        todo.actions.push(Action::Close);
+    }
+
+    /// The peer called: it is there, and a second after the last attempt is soon enough.
+    fn called(&mut self, now: Now) {
+        if self.call_helps {
+            self.probe_at(self.attempted.map_or(now.tick, |last| now.tick.max(last + limits::BACKOFF_FIRST)));
+        }
+    }
+
+    fn probe_at(&mut self, tick: Duration) {
+        if let Link::Down { retry } = &mut self.link {
+            *retry = tick.min(*retry);
+        }
+    }
+}
+
+/// What a step has gathered.
+struct Todo<'a> {
+    actions: Vec<Action>,
+    now: Now,
+    ambient: &'a mut dyn Ambient,
+}
+
+/// How long a call may take.
+fn time_for(call: &Call) -> Duration {
+    match call {
+        Call::PeerInfo { .. } => limits::PEER_INFO,
+        Call::Pull(_) => limits::PULL,
+        Call::Notify { .. } => limits::NOTIFY,
+    }
+}
+
+#[cfg(test)]
+mod tests;

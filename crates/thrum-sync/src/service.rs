@@ -1,0 +1,244 @@
+//! The shell around the state machines: sockets, tasks, and the calls that the daemon makes.
+//!
+//! Every task belongs to one tracker and ends with [`Peers::shutdown`]. Locks are held for memory and for the desk's small
+//! files, never while waiting for a peer; whatever touches a disk runs on the blocking pool.
+
+mod answers;
+mod driver;
+mod exchange;
+mod link;
+mod listener;
+mod pair;
+mod report;
+mod visitors;
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use thrum_core::{Ambient, ErrorKind, Fault, exchange::Commit, limits};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use answers::{Compared, Forced, Joined, PairingStarted, PeerStatus, Verdict, Verified};
+
+use crate::{
+    Log, Now,
+    clock::go_duration,
+    pairing::Pairing,
+    registry::{Peer, Registry},
+    server::{Desk, Me},
+    transport::{Kind, Transport},
+};
+use driver::Driver;
+use listener::Listening;
+use visitors::Visitors;
+
+/// Makes a source of time and randomness for each task that needs one.
+pub type Ambients = Arc<dyn Fn() -> Box<dyn Ambient> + Send + Sync>;
+
+/// What the peers of a daemon need to know about it.
+#[derive(Clone)]
+pub struct PeersConfig {
+    /// Where `peers.json` and `pairing.json` are.
+    pub var_dir: PathBuf,
+    /// Our id.
+    pub daemon_id: String,
+    /// What other machines call us.
+    pub name: String,
+    /// Our program's version.
+    pub version: String,
+    /// At most one of each kind.
+    pub transports: Vec<Arc<dyn Transport>>,
+    /// Clock and randomness.
+    pub ambients: Ambients,
+}
+
+/// The peers of a daemon. Cloning gives another handle to the same.
+#[derive(Clone)]
+pub struct Peers(Arc<Inner>);
+
+struct Inner {
+    me: Me,
+    log: Arc<dyn Log>,
+    commits: watch::Receiver<Commit>,
+    transports: Vec<Arc<dyn Transport>>,
+    ambients: Ambients,
+    clock: Clock,
+    desk: Mutex<Desk>,
+    drivers: Mutex<BTreeMap<String, Driver>>,
+    /// Held while a listener is opened, so that it is opened once.
+    listeners: tokio::sync::Mutex<Vec<Listening>>,
+    visitors: Visitors,
+    pairing_moved: Notify,
+    tickets: std::sync::atomic::AtomicU64,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Peers {
+    /// Reads who the peers are, starts to listen where we did before, and begins to replicate with each.
+    ///
+    /// # Errors
+    /// `peers.json` or `pairing.json` cannot be used. A listener that cannot be opened is no error here: it is tried again
+    /// every [`limits::ROUND`] and shown by [`listen_error`](Self::listen_error).
+    pub async fn start(config: PeersConfig, log: Arc<dyn Log>, commits: watch::Receiver<Commit>) -> Result<Self, Fault> {
+        let PeersConfig { var_dir, daemon_id, name, version, transports, ambients } = config;
+        let me = Me { daemon_id, name, version };
+        let desk = {
+            let me = me.clone();
+            blocking(move || {
+                let registry = Registry::open(var_dir.join("peers.json"), &me.daemon_id)?;
+                let pairing = Pairing::open(var_dir.join("pairing.json"))?;
+                Ok(Desk { me, registry, pairing })
+            })
+            .await?
+        };
+        let peers: Vec<Peer> = desk.registry.peers().to_vec();
+        let listens = desk.registry.local_port().is_some();
+        let inner = Arc::new(Inner {
+            me,
+            log,
+            commits,
+            transports,
+            clock: Clock::new(&ambients),
+            ambients,
+            desk: Mutex::new(desk),
+            drivers: Mutex::default(),
+            listeners: tokio::sync::Mutex::default(),
+            visitors: Visitors::default(),
+            pairing_moved: Notify::new(),
+            tickets: std::sync::atomic::AtomicU64::new(0),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        tracing::info!(
+            "periodic_sync: starting with interval={}, recent_threshold={}",
+            go_duration(limits::ROUND),
+            go_duration(limits::RECENT)
+        );
+        if listens && let Err(fault) = inner.listen(Kind::Local).await {
+            tracing::error!("{fault}");
+            inner.keep_trying_to_listen(Kind::Local);
+        }
+        for peer in peers {
+            inner.drive(peer);
+        }
+        Ok(Self(inner))
+    }
+
+    /// The paired daemons, in the order of pairing.
+    pub fn list(&self) -> Vec<Peer> {
+        self.0.desk().registry.peers().to_vec()
+    }
+
+    /// Where peers on this kind of transport reach us; `None` while nothing listens.
+    pub async fn address(&self, kind: Kind) -> Option<String> {
+        self.0.listeners.lock().await.iter().find(|one| one.kind == kind).and_then(|one| one.address.clone().ok())
+    }
+
+    /// Why nothing listens although peers expect us, if that is so. It is tried again every [`limits::ROUND`].
+    pub async fn listen_error(&self) -> Option<Fault> {
+        self.0.listeners.lock().await.iter().find_map(|one| one.address.clone().err())
+    }
+
+    /// Removes a peer by id or name: its token is dead, its connections are closed in both directions, its checkpoints are
+    /// forgotten when this returns.
+    ///
+    /// # Errors
+    /// `NotFound`; the disk, in which case the peer stays.
+    pub async fn remove(&self, id_or_name: &str) -> Result<Peer, Fault> {
+        let inner = Arc::clone(&self.0);
+        let wanted = id_or_name.to_owned();
+        let peer = blocking(move || {
+            let mut desk = inner.desk();
+            let id = desk.registry.find(&wanted)?.daemon_id.clone();
+            desk.registry.remove(&id)?.ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("peer \"{id}\" not found")))
+        })
+        .await?;
+        let driver = lock(&self.0.drivers).remove(&peer.daemon_id);
+        self.0.visitors.close(&peer.daemon_id);
+        if let Some(driver) = driver {
+            driver.end().await;
+        }
+        let (log, id) = (Arc::clone(&self.0.log), peer.daemon_id.clone());
+        blocking(move || log.forget(&id)).await?;
+        tracing::info!("[pairing] Removed {} ({})", peer.name, thrum_core::name::printable(&peer.daemon_id));
+        Ok(peer)
+    }
+
+    /// Ends every task; at most [`limits::DRAIN`] long. What was acknowledged is durable whatever is cut off.
+    pub async fn shutdown(&self) {
+        tracing::info!("periodic_sync: stopping");
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        if timeout(limits::DRAIN, self.0.tasks.wait()).await.is_err() {
+            tracing::warn!("peers were still busy after {}", go_duration(limits::DRAIN));
+        }
+        let inner = Arc::clone(&self.0);
+        if let Err(fault) = blocking(move || inner.desk().registry.flush()).await {
+            tracing::warn!("{fault}");
+        }
+    }
+}
+
+impl Inner {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        lock(&self.desk)
+    }
+
+    fn transport(&self, kind: Kind) -> Option<Arc<dyn Transport>> {
+        self.transports.iter().find(|transport| transport.kind() == kind).cloned()
+    }
+
+    fn ticket(&self) -> u64 {
+        self.tickets.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
+    }
+
+    /// Starts the driver of a peer, in place of an earlier one of the same id.
+    fn drive(self: &Arc<Self>, peer: Peer) {
+        let id = peer.daemon_id.clone();
+        let driver = Driver::start(self, peer);
+        if let Some(earlier) = lock(&self.drivers).insert(id, driver) {
+            earlier.abandon();
+        }
+    }
+}
+
+/// Both clocks, counted from the start.
+struct Clock {
+    start: Instant,
+    ambient: Mutex<Box<dyn Ambient>>,
+}
+
+impl Clock {
+    fn new(ambients: &Ambients) -> Self {
+        Self { start: Instant::now(), ambient: Mutex::new(ambients()) }
+    }
+
+    fn now(&self) -> Now {
+        Now { tick: self.start.elapsed(), at: lock(&self.ambient).now() }
+    }
+
+    fn instant(&self, tick: std::time::Duration) -> Instant {
+        self.start + tick
+    }
+}
+
+/// What a panic left behind is still whole: every change is made on a copy or is a single assignment.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs what may wait for a disk.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Fault> + Send + 'static) -> Result<T, Fault> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Fault::new(ErrorKind::Failed, format!("an internal task failed: {error}"))),
+    }
+}

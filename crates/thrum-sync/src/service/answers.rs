@@ -1,0 +1,172 @@
+//! What the daemon gets to hear, in the shapes that its clients are shown.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use thrum_core::{Stamp, Sum, heads::Difference};
+
+use crate::{
+    pairing::{Code, SessionId},
+    replicator::State,
+    transport::Kind,
+};
+
+/// A pairing session, as `peer add` shows it.
+pub struct PairingStarted {
+    /// To cancel it when who started it goes away.
+    pub session: SessionId,
+    /// For the person.
+    pub code: Code,
+    /// Where the other side joins.
+    pub address: String,
+    /// Our name.
+    pub name: String,
+    /// On what kind of transport.
+    pub transport: Kind,
+    /// When it ends by itself.
+    pub expires_at: Stamp,
+    /// How long that is from now.
+    pub expires_in: Duration,
+}
+
+impl PairingStarted {
+    /// The command for the other side.
+    pub fn join(&self) -> String {
+        format!("thrum peer join {}", self.address)
+    }
+
+    /// `NAME:IP:PORT:CODE`, which Go Thrum v0.6 takes. A colon in the name would break it.
+    pub fn peercode(&self) -> String {
+        format!("{}:{}:{}", self.name.replace(':', "-"), self.address, self.code.reveal())
+    }
+}
+
+/// A new peer, seen from either side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Joined {
+    /// What we call it.
+    pub peer_name: String,
+    /// Who it is.
+    pub peer_daemon_id: String,
+    /// Where we dial it.
+    pub peer_address: String,
+    /// Whether both sides have read what the other had when they paired.
+    pub syncing: bool,
+    /// What is missing if not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Everything there is to know about one peer (I11). The first seven fields are Go Thrum's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PeerStatus {
+    /// Who it is.
+    pub daemon_id: String,
+    /// What we call it.
+    pub name: String,
+    /// Where we dial it.
+    pub address: String,
+    /// Whether it can be authenticated.
+    pub has_token: bool,
+    /// When it was paired.
+    pub paired_at: Option<Stamp>,
+    /// When it was last heard.
+    pub last_sync: Option<Stamp>,
+    /// Our checkpoint in its log, under Go's name.
+    pub last_synced_seq: u64,
+    /// On what kind of transport it was paired.
+    pub transport: String,
+    /// Whether it can be reached.
+    pub state: State,
+    /// Since when.
+    pub since: Stamp,
+    /// What went wrong last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When it is dialled again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Stamp>,
+    /// Our checkpoint in its log.
+    pub read_by_us: u64,
+    /// Its highest sequence as far as known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub their_latest: Option<u64>,
+    /// How far it has read us, as it said itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_by_them: Option<u64>,
+    /// Our highest sequence.
+    pub our_latest: u64,
+    /// Events of its that are not here yet; `None` before it first answered.
+    pub backlog_from_them: Option<u64>,
+    /// Events of ours that it has not confirmed; `None` if it never said how far it is, as old peers do not.
+    pub backlog_to_them: Option<u64>,
+    /// Events that came from it and wait for something.
+    pub parked: u64,
+    /// Events that came from it and were refused.
+    pub rejected: u64,
+    /// Its program's version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// By how much its clock is ahead of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_offset_ms: Option<i64>,
+}
+
+/// What a forced pull brought.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Forced {
+    /// From whom.
+    pub peer: String,
+    /// What we call it.
+    pub name: String,
+    /// Events that were new.
+    pub applied: u64,
+    /// Events that were here.
+    pub skipped: u64,
+    /// Why it did not reach the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What `verify` found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Every peer that can be compared holds the same events, and makes the same of them.
+    Equal,
+    /// At least one holds other events, or makes something else of them.
+    Differs,
+    /// At least one could not be asked, and none differs; or none can be compared.
+    Unreachable,
+    /// Nobody is paired.
+    NoPeers,
+}
+
+/// `verify`, in all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// The sum of it.
+    pub status: Verdict,
+    /// Events held here.
+    pub events: u64,
+    /// The digest of what we make of them.
+    pub projection: Sum,
+    /// Peer by peer.
+    pub peers: Vec<Compared>,
+}
+
+/// `verify`, for one peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Compared {
+    /// What we call it.
+    pub name: String,
+    /// Who it is.
+    pub daemon_id: String,
+    /// `equal`, `differs` or `unreachable`.
+    pub status: Verdict,
+    /// What is missing on which side, by origin.
+    pub differences: Vec<Difference>,
+    /// Why it could not be compared, or what differs beside the events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}

@@ -1,0 +1,286 @@
+//! Drives one peer's replicator: turns what happens into inputs, and its actions into I/O.
+
+use std::{
+    collections::VecDeque,
+    future::pending,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use thrum_core::{Fault, exchange::Applied, limits};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time::sleep_until,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Inner,
+    link::{Link, Target},
+    lock,
+};
+use crate::{
+    Now, intake,
+    registry::Peer,
+    replicator::{Action, Input, Replicator, Status},
+    server::Desk,
+};
+
+/// The handle to a running driver.
+pub(super) struct Driver {
+    signals: Arc<Signals>,
+    status: watch::Receiver<Status>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// What others have to say to a driver. One slot per kind: however many come, the driver reads the sum.
+#[derive(Default)]
+pub(super) struct Signals {
+    slots: Mutex<Slots>,
+    set: Notify,
+}
+
+#[derive(Default)]
+struct Slots {
+    notified: Option<u64>,
+    called: bool,
+    acknowledged: Option<u64>,
+    force: Option<u64>,
+    compare: Option<u64>,
+}
+
+impl Signals {
+    pub(super) fn notified(&self, latest: u64) {
+        self.put(|slots| slots.notified = slots.notified.max(Some(latest)));
+    }
+
+    pub(super) fn called(&self) {
+        self.put(|slots| slots.called = true);
+    }
+
+    pub(super) fn acknowledged(&self, upto: u64) {
+        self.put(|slots| slots.acknowledged = Some(upto));
+    }
+
+    pub(super) fn force(&self, ticket: u64) {
+        self.put(|slots| slots.force = slots.force.max(Some(ticket)));
+    }
+
+    pub(super) fn compare(&self, ticket: u64) {
+        self.put(|slots| slots.compare = slots.compare.max(Some(ticket)));
+    }
+
+    fn put(&self, set: impl FnOnce(&mut Slots)) {
+        set(&mut lock(&self.slots));
+        self.set.notify_one();
+    }
+
+    fn take(&self) -> impl Iterator<Item = Input> + use<> {
+        let slots = std::mem::take(&mut *lock(&self.slots));
+        [
+            slots.acknowledged.map(Input::Acknowledged),
+            slots.called.then_some(Input::Authenticated),
+            slots.notified.map(|latest| Input::Notified { latest }),
+            slots.force.map(Input::Force),
+            slots.compare.map(Input::Compare),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+impl Driver {
+    pub(super) fn start(inner: &Arc<Inner>, peer: Peer) -> Self {
+        let signals = Arc::new(Signals::default());
+        let stop = inner.stop.child_token();
+        let machine = Replicator::new(&peer.daemon_id, None, inner.clock.now());
+        let (tell, status) = watch::channel(machine.status().clone());
+        let run = Run { inner: Arc::clone(inner), peer, signals: Arc::clone(&signals), tell, stop: stop.clone() };
+        let task = inner.tasks.spawn(run.run());
+        Self { signals, status, stop, task }
+    }
+
+    pub(super) fn signals(&self) -> Arc<Signals> {
+        Arc::clone(&self.signals)
+    }
+
+    pub(super) fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Stops and waits until nothing of it runs any more, the batch that is being stored included.
+    pub(super) async fn end(self) {
+        self.stop.cancel();
+        let _ = self.task.await;
+    }
+
+    /// Stops without waiting. The task stays the tracker's.
+    pub(super) fn abandon(self) {
+        self.stop.cancel();
+    }
+}
+
+struct Run {
+    inner: Arc<Inner>,
+    peer: Peer,
+    signals: Arc<Signals>,
+    tell: watch::Sender<Status>,
+    stop: CancellationToken,
+}
+
+/// A batch on its way to the disk.
+type Storing = JoinHandle<Result<Applied, Fault>>;
+
+impl Run {
+    async fn run(self) {
+        let inner = &self.inner;
+        let Some(checkpoint) = self.checkpoint().await else { return };
+        let mut ambient = (inner.ambients)();
+        let mut machine = Replicator::new(&self.peer.daemon_id, checkpoint, inner.clock.now());
+        let mut commits = inner.commits.clone();
+        let mut link: Option<Link> = None;
+        let mut storing: Option<Storing> = None;
+        let mut ends = 0;
+        let mut inputs = VecDeque::from([Input::Commit(commits.borrow_and_update().latest_not_from(&self.peer.daemon_id))]);
+        loop {
+            while let Some(input) = inputs.pop_front() {
+                for action in machine.step(input, inner.clock.now(), &mut *ambient) {
+                    match action {
+                        Action::Dial => match self.target() {
+                            Ok(target) => link = Some(Link::open(target)),
+                            Err(why) => inputs.push_back(Input::ConnectFailed(why)),
+                        },
+                        Action::Send { id, call } => {
+                            if let Some(link) = &link {
+                                link.send(id, call);
+                            }
+                        }
+                        Action::Close => link = None,
+                        Action::Apply { log, checkpoint, events } => {
+                            let (store, peer) = (Arc::clone(&inner.log), self.peer.daemon_id.clone());
+                            storing =
+                                Some(tokio::task::spawn_blocking(move || store.apply(intake::batch(&peer, &log, checkpoint, events))));
+                        }
+                        Action::NoteWelcome => self.note(false),
+                        Action::NoteRemoved => self.note(true),
+                    }
+                }
+            }
+            if machine.status().ends != ends {
+                ends = machine.status().ends;
+                self.heard();
+            }
+            self.tell.send_if_modified(|shown| {
+                let changed = shown != machine.status();
+                if changed {
+                    shown.clone_from(machine.status());
+                }
+                changed
+            });
+            let wake = inner.clock.instant(machine.wait_until());
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                event = next_event(&mut link) => inputs.push_back(event),
+                stored = finished(&mut storing) => inputs.push_back(stored),
+                changed = commits.changed() => match changed {
+                    Ok(()) => inputs.push_back(Input::Commit(commits.borrow_and_update().latest_not_from(&self.peer.daemon_id))),
+                    // The log is gone, and so will we be.
+                    Err(_) => break,
+                },
+                () = self.signals.set.notified() => inputs.extend(self.signals.take()),
+                () = sleep_until(wake) => inputs.push_back(Input::Timer),
+            }
+        }
+        drop(link);
+        if let Some(storing) = storing {
+            let _ = storing.await;
+        }
+    }
+
+    /// Where the peer was read up to. A disk that does not say is asked again, and the trouble shown.
+    async fn checkpoint(&self) -> Option<Option<(String, u64)>> {
+        let mut pause = limits::BACKOFF_FIRST;
+        loop {
+            let (log, id) = (Arc::clone(&self.inner.log), self.peer.daemon_id.clone());
+            match super::blocking(move || log.checkpoint(&id)).await {
+                Ok(checkpoint) => return Some(checkpoint),
+                Err(fault) => {
+                    tracing::error!("cannot read how far {} was read: {fault}", self.peer.name);
+                    self.tell.send_modify(|status| status.last_error = Some(fault.message));
+                }
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(limits::BACKOFF_LAST),
+            }
+        }
+    }
+
+    fn target(&self) -> Result<Target, String> {
+        let Some(token) = self.peer.token.clone() else { return Err("it was paired without a token; pair again".into()) };
+        let kind = self.peer.kind();
+        let transport = kind.and_then(|kind| self.inner.transport(kind)).ok_or_else(|| {
+            let name = kind.map_or_else(|| self.peer.transport.clone().unwrap_or_default(), |kind| kind.to_string());
+            format!("it was paired over {}, which is not available", thrum_core::name::printable(&name))
+        })?;
+        if self.peer.address.is_empty() {
+            return Err("it did not say where it can be reached".into());
+        }
+        Ok(Target { transport, address: self.peer.address.clone(), own_id: self.inner.me.daemon_id.clone(), token })
+    }
+
+    fn note(&self, removed: bool) {
+        self.desk(move |desk, id, _| if removed { desk.registry.removed_us(id) } else { desk.registry.token_worked(id) });
+    }
+
+    fn heard(&self) {
+        self.desk(|desk, id, now| desk.registry.heard(id, now));
+    }
+
+    /// Changes the registry without waiting for its disk.
+    fn desk(&self, change: impl FnOnce(&mut Desk, &str, Now) -> Result<(), Fault> + Send + 'static) {
+        let (shared, id) = (Arc::clone(&self.inner), self.peer.daemon_id.clone());
+        let stopped = self.stop.clone();
+        self.inner.tasks.spawn_blocking(move || {
+            let now = shared.clock.now();
+            let mut desk = shared.desk();
+            // A peer that was replaced meanwhile is not this one.
+            if !stopped.is_cancelled()
+                && let Err(fault) = change(&mut desk, &id, now)
+            {
+                tracing::warn!("{fault}");
+            }
+        });
+    }
+}
+
+async fn next_event(link: &mut Option<Link>) -> Input {
+    match link {
+        Some(open) => {
+            let event = open.event().await;
+            if matches!(event, Input::ConnectFailed(_) | Input::Disconnected(_) | Input::TooLong) {
+                *link = None;
+            }
+            event
+        }
+        None => pending().await,
+    }
+}
+
+async fn finished(storing: &mut Option<Storing>) -> Input {
+    let Some(task) = storing else { return pending().await };
+    let result = task.await;
+    *storing = None;
+    match result {
+        Ok(Ok(applied)) => Input::Applied(applied),
+        Ok(Err(fault)) => Input::ApplyFailed(fault.message),
+        Err(error) => Input::ApplyFailed(error.to_string()),
+    }
+}
+
+/// Waits until a driver's status satisfies `done`; `false` if it does not within `within`, or the driver ended.
+pub(super) async fn reached(status: &mut watch::Receiver<Status>, within: Duration, done: impl FnMut(&Status) -> bool) -> bool {
+    matches!(tokio::time::timeout(within, status.wait_for(done)).await, Ok(Ok(_)))
+}

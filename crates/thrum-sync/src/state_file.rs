@@ -1,0 +1,124 @@
+//! A small file of secrets or counters that is replaced whole: written beside itself, synced, renamed, its directory synced.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use thrum_core::{ErrorKind, Fault, limits};
+
+/// A file of mode 0600 that holds a state.
+#[derive(Debug)]
+pub(crate) struct StateFile(pub(crate) PathBuf);
+
+impl StateFile {
+    /// The file's text; `None` if there is none yet. A mode that lets others read it is corrected and logged.
+    ///
+    /// # Errors
+    /// A symbolic link, something that is no file, no UTF-8, more than [`limits::MAX_STATE_FILE_BYTES`], or the disk.
+    pub(crate) fn read(&self) -> Result<Option<String>, Fault> {
+        read_private(&self.0)?.map(|bytes| String::from_utf8(bytes).map_err(|_| self.broken("it is not UTF-8"))).transpose()
+    }
+
+    /// Replaces the content; returns when it is durable. On an error the old content stays.
+    pub(crate) fn write(&self, text: &str) -> Result<(), Fault> {
+        replace(&self.0, text.as_bytes())
+            .map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot write {}: {error}", self.0.display())))
+    }
+
+    /// The error for content that cannot be used. Nothing is ever guessed from half a file.
+    pub(crate) fn broken(&self, why: &str) -> Fault {
+        let name = self.0.display();
+        Fault::new(ErrorKind::Failed, format!("{name} cannot be used: {why}"))
+            .hint(format!("Repair {name}, or move it away and pair again."))
+    }
+}
+
+fn read_private(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
+    let fail = |why: String| Fault::new(ErrorKind::Failed, format!("cannot read {}: {why}", path.display()));
+    let meta = match fs::symlink_metadata(path) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(fail(error.to_string())),
+    };
+    if meta.is_symlink() {
+        return Err(fail("it is a symbolic link".into()).hint("Replace the link by the file itself."));
+    }
+    if !meta.is_file() {
+        return Err(fail("it is not a file".into()));
+    }
+    if meta.len() > limits::MAX_STATE_FILE_BYTES {
+        return Err(fail(format!("it has more than {} bytes", limits::MAX_STATE_FILE_BYTES)));
+    }
+    if meta.permissions().mode() & 0o077 != 0 {
+        tracing::warn!("{} could be read by others; its mode is 0600 again", path.display());
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(|error| fail(error.to_string()))?;
+    }
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(limits::MAX_STATE_FILE_BYTES).read_to_end(&mut bytes))
+        .map_err(|error| fail(error.to_string()))?;
+    Ok(Some(bytes))
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()) {
+        return Err(io::Error::other("it is a symbolic link"));
+    }
+    let temporary = path.with_extension("json.tmp");
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_private_and_comes_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("peers.json");
+        let file = StateFile(path.clone());
+        assert_eq!(file.read().unwrap(), None);
+        fs::write(path.with_extension("json.tmp"), "left by a crash").unwrap();
+        file.write("one").unwrap();
+        file.write("two").unwrap();
+        assert_eq!(file.read().unwrap().as_deref(), Some("two"));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!path.with_extension("json.tmp").exists());
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_closed_to_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("peers.json");
+        fs::write(&path, "text").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_eq!(StateFile(path.clone()).read().unwrap().as_deref(), Some("text"));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_link_is_neither_read_nor_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let (real, link) = (directory.path().join("real"), directory.path().join("peers.json"));
+        fs::write(&real, "text").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let file = StateFile(link);
+        assert!(file.read().unwrap_err().message.contains("symbolic link"));
+        assert!(file.write("new").unwrap_err().message.contains("symbolic link"));
+        assert_eq!(fs::read_to_string(&real).unwrap(), "text");
+    }
+}

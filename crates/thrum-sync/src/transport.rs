@@ -1,0 +1,113 @@
+//! How bytes reach a peer.
+
+pub mod local;
+pub mod memory;
+
+use std::{fmt, future::Future, io, net::IpAddr, pin::Pin};
+
+use thrum_core::Fault;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// A future that can be kept in a trait object.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Bytes in both directions.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// An open connection.
+pub type Conn = Box<dyn Stream>;
+
+/// The kinds of transport, by the names that `peers.json` and Go Thrum since v0.7 use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Loopback: this machine only.
+    Local,
+    /// A tailnet.
+    Tailnet,
+}
+
+impl Kind {
+    /// The name as stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Tailnet => "tailscale",
+        }
+    }
+
+    /// Reads [`as_str`](Self::as_str). `None` for a kind we do not have.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Local, Self::Tailnet].into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// The kind that an address belongs to: loopback is local, the rest is the tailnet's.
+    pub fn of_address(address: &str) -> Self {
+        if is_loopback(address) { Self::Local } else { Self::Tailnet }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whether `host:port` names this machine's loopback. Names are not looked up, but for `localhost`.
+pub(crate) fn is_loopback(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Who is at the other end of an accepted connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Where it comes from, for people.
+    pub address: String,
+    /// On what kind of transport.
+    pub kind: Kind,
+    /// The node, where the transport knows one; all callers on loopback are one node.
+    pub node: Option<Node>,
+}
+
+/// A machine as a tailnet knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Stable across renames and restarts.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// Whose it is.
+    pub user: String,
+}
+
+/// A way to reach peers and be reached.
+pub trait Transport: Send + Sync + 'static {
+    /// Which kind this is; there is one transport of each.
+    fn kind(&self) -> Kind;
+
+    /// Opens the listener at `port`, or where the transport sees fit the first time. A port once given is kept by the caller.
+    ///
+    /// # Errors
+    /// `Unavailable` if the port is taken or the network is down; retrying may help.
+    fn listen(&self, port: Option<u16>) -> Pending<'_, Result<Box<dyn Listener>, Fault>>;
+
+    /// Connects. The caller bounds the time.
+    ///
+    /// # Errors
+    /// `Invalid` for an address that this transport cannot reach, `Unavailable` if nobody answers there.
+    fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Fault>>;
+}
+
+/// An open listener; closed when dropped.
+pub trait Listener: Send {
+    /// Where others reach it, `host:port`.
+    fn address(&self) -> String;
+
+    /// The port, to be kept.
+    fn port(&self) -> u16;
+
+    /// The next caller. An error concerns that caller only, unless it repeats.
+    fn accept(&mut self) -> Pending<'_, io::Result<(Conn, Caller)>>;
+}

@@ -1,0 +1,139 @@
+//! Loopback TCP: two repositories on one machine, the demo, tests. Nothing on it can be reached from outside.
+
+use std::{io, net::Ipv4Addr, ops::RangeInclusive};
+
+use thrum_core::{ErrorKind, Fault, limits, name};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{Caller, Conn, Kind, Listener, Pending, Transport, is_loopback};
+
+/// The local transport.
+#[derive(Clone, Debug)]
+pub struct Local {
+    ports: RangeInclusive<u16>,
+}
+
+impl Default for Local {
+    fn default() -> Self {
+        Self { ports: limits::PORTS }
+    }
+}
+
+impl Local {
+    /// Takes its first port from `ports` instead of [`limits::PORTS`]; `0..=0` lets the system choose.
+    pub const fn on_ports(ports: RangeInclusive<u16>) -> Self {
+        Self { ports }
+    }
+}
+
+impl Transport for Local {
+    fn kind(&self) -> Kind {
+        Kind::Local
+    }
+
+    fn listen(&self, port: Option<u16>) -> Pending<'_, Result<Box<dyn Listener>, Fault>> {
+        let ports = port.map_or_else(|| self.ports.clone(), |port| port..=port);
+        Box::pin(async move {
+            let mut last = None;
+            for candidate in ports.clone() {
+                match TcpListener::bind((Ipv4Addr::LOCALHOST, candidate)).await.and_then(Open::new) {
+                    Ok(open) => return Ok(Box::new(open) as Box<dyn Listener>),
+                    Err(error) => last = Some(error),
+                }
+            }
+            let why = last.map_or_else(|| "no port to try".to_owned(), |error| error.to_string());
+            Err(match port {
+                // Peers know this port; another one would leave them dialling whoever has it now.
+                Some(port) => {
+                    Fault::new(ErrorKind::Unavailable, format!("cannot listen on 127.0.0.1:{port}, the port peers know us by: {why}"))
+                        .hint(format!("Stop the program that has port {port}; the daemon then takes it by itself."))
+                }
+                None => Fault::new(
+                    ErrorKind::Unavailable,
+                    format!("cannot listen on any of 127.0.0.1:{}-{}: {why}", ports.start(), ports.end()),
+                ),
+            })
+        })
+    }
+
+    fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Fault>> {
+        Box::pin(async move {
+            let shown = name::printable(address);
+            if !is_loopback(address) {
+                return Err(Fault::new(ErrorKind::Invalid, format!("{shown} is not on this machine"))
+                    .hint("The local transport reaches 127.0.0.1 only."));
+            }
+            let stream = TcpStream::connect(address).await.map_err(|error| {
+                let what = match error.kind() {
+                    io::ErrorKind::ConnectionRefused => format!("nobody listens at {shown}"),
+                    _ => format!("cannot reach {shown}: {error}"),
+                };
+                Fault::new(ErrorKind::Unavailable, what).hint("Is the daemon of the other repository running, and is the port right?")
+            })?;
+            let _ = stream.set_nodelay(true);
+            Ok(Box::new(stream) as Conn)
+        })
+    }
+}
+
+struct Open {
+    listener: TcpListener,
+    port: u16,
+}
+
+impl Open {
+    fn new(listener: TcpListener) -> io::Result<Self> {
+        let port = listener.local_addr()?.port();
+        Ok(Self { listener, port })
+    }
+}
+
+impl Listener for Open {
+    fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn accept(&mut self) -> Pending<'_, io::Result<(Conn, Caller)>> {
+        Box::pin(async move {
+            let (stream, from) = self.listener.accept().await?;
+            let _ = stream.set_nodelay(true);
+            Ok((Box::new(stream) as Conn, Caller { address: from.to_string(), kind: Kind::Local, node: None }))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kept_port_that_another_has_is_an_error_and_never_another_port() {
+        let local = Local::on_ports(0..=0);
+        let first = local.listen(None).await.unwrap();
+        let fault = local.listen(Some(first.port())).await.err().expect("taken");
+        assert_eq!(fault.kind, ErrorKind::Unavailable);
+        assert!(fault.message.contains(&first.address()) && fault.hint.is_some(), "{fault}");
+    }
+
+    #[tokio::test]
+    async fn the_first_free_port_of_the_range_is_taken() {
+        let taken = Local::on_ports(0..=0).listen(None).await.unwrap();
+        let port = taken.port();
+        let next = Local::on_ports(port..=port.saturating_add(50)).listen(None).await.unwrap();
+        assert!(next.port() > port);
+    }
+
+    /// C8
+    #[tokio::test]
+    async fn only_loopback_is_dialled() {
+        for address in ["100.64.0.1:9100", "0.0.0.0:9100", "192.168.0.1:80", "example.org:9100", "127.0.0.1.example.org:9100", "", "[::]:1"]
+        {
+            let fault = Local::default().dial(address).await.err().expect(address);
+            assert_eq!(fault.kind, ErrorKind::Invalid, "{address}");
+        }
+    }
+}

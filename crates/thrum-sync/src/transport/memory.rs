@@ -1,0 +1,143 @@
+//! A network in memory that misbehaves by seed: latency, loss, duplication, reordering, partition. For simulations.
+//!
+//! It carries messages between numbered places and knows no connections: who loses a message sees silence, as on a real
+//! network whose connection hangs. Time is the caller's.
+
+use std::{collections::BTreeMap, time::Duration};
+
+/// How badly the network behaves. Chances are in percent.
+#[derive(Clone, Copy, Debug)]
+pub struct Weather {
+    /// Least and most time on the way. Messages of one route overtake each other where it varies.
+    pub latency: (Duration, Duration),
+    /// Messages that vanish.
+    pub loss: u8,
+    /// Messages that arrive twice.
+    pub duplication: u8,
+}
+
+impl Weather {
+    /// Nothing goes wrong, and everything takes a millisecond.
+    pub const CALM: Self = Self { latency: (Duration::from_millis(1), Duration::from_millis(1)), loss: 0, duplication: 0 };
+}
+
+/// A message that has arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery<M> {
+    /// When.
+    pub at: Duration,
+    /// From which place.
+    pub from: usize,
+    /// At which place.
+    pub to: usize,
+    /// What.
+    pub message: M,
+}
+
+/// The network.
+#[derive(Debug)]
+pub struct Network<M> {
+    /// How it behaves from now on.
+    pub weather: Weather,
+    /// Arrivals, by time and then by number, so that a seed replays.
+    travelling: BTreeMap<(Duration, u64), (usize, usize, M)>,
+    cut: Vec<(usize, usize)>,
+    sent: u64,
+    seed: u64,
+}
+
+impl<M: Clone> Network<M> {
+    /// A network that misbehaves as `seed` says.
+    pub const fn new(seed: u64, weather: Weather) -> Self {
+        Self { weather, travelling: BTreeMap::new(), cut: Vec::new(), sent: 0, seed }
+    }
+
+    /// Sends a message at `now`.
+    pub fn send(&mut self, now: Duration, from: usize, to: usize, message: M) {
+        if self.is_cut(from, to) || self.chance(self.weather.loss) {
+            return;
+        }
+        if self.chance(self.weather.duplication) {
+            self.put(now, from, to, message.clone());
+        }
+        self.put(now, from, to, message);
+    }
+
+    /// When the next message arrives.
+    pub fn next_at(&self) -> Option<Duration> {
+        self.travelling.keys().next().map(|(at, _)| *at)
+    }
+
+    /// The next message that has arrived by `now`. What crosses a partition is lost.
+    pub fn next(&mut self, now: Duration) -> Option<Delivery<M>> {
+        while let Some(entry) = self.travelling.first_entry().filter(|entry| entry.key().0 <= now) {
+            let ((at, _), (from, to, message)) = entry.remove_entry();
+            if !self.is_cut(from, to) {
+                return Some(Delivery { at, from, to, message });
+            }
+        }
+        None
+    }
+
+    /// Cuts the way between two places, in both directions, or mends it.
+    pub fn cut(&mut self, one: usize, other: usize, cut: bool) {
+        let pair = (one.min(other), one.max(other));
+        self.cut.retain(|known| *known != pair);
+        if cut {
+            self.cut.push(pair);
+        }
+    }
+
+    /// Mends every way.
+    pub fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    fn is_cut(&self, from: usize, to: usize) -> bool {
+        self.cut.contains(&(from.min(to), from.max(to)))
+    }
+
+    fn put(&mut self, now: Duration, from: usize, to: usize, message: M) {
+        let (least, most) = self.weather.latency;
+        let spread = u64::try_from((most.saturating_sub(least)).as_nanos()).unwrap_or(u64::MAX - 1);
+        let at = now + least + Duration::from_nanos(self.random() % (spread + 1));
+        self.sent += 1;
+        self.travelling.insert((at, self.sent), (from, to, message));
+    }
+
+    fn chance(&mut self, percent: u8) -> bool {
+        percent > 0 && self.random() % 100 < u64::from(percent)
+    }
+
+    /// SplitMix64: small, and good enough to shuffle messages.
+    fn random(&mut self) -> u64 {
+        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.seed;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_replays_and_a_partition_lets_nothing_through() {
+        let weather = Weather { latency: (Duration::ZERO, Duration::from_millis(50)), loss: 20, duplication: 20 };
+        let run = |seed| {
+            let mut network = Network::new(seed, weather);
+            (0..100).for_each(|n| network.send(Duration::from_millis(n), 0, 1, n));
+            std::iter::from_fn(|| network.next(Duration::MAX)).map(|one| one.message).collect::<Vec<_>>()
+        };
+        assert_eq!(run(7), run(7));
+        assert_ne!(run(7), run(8));
+        assert!(!run(7).is_sorted(), "messages overtake each other");
+        let mut network = Network::new(1, Weather::CALM);
+        network.send(Duration::ZERO, 0, 1, "on the way");
+        network.cut(1, 0, true);
+        network.send(Duration::ZERO, 1, 0, "sent later");
+        assert_eq!(network.next(Duration::MAX), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! The peer wire: JSON-RPC 2.0, one document per line, four methods. Encodes and decodes, nothing else.
+//!
+//! Go Thrum v0.5.9–v0.6.3 speaks the same: its names, its error texts, and its habit of echoing `id` raw or leaving it out
+//! are kept to the byte, because its clients show the texts and decode the rest strictly. What we add is optional on both
+//! sides: a Go peer ignores it, and its absence tells us that the other side is one.
+
+mod go;
+mod reply;
+mod request;
+
+pub use reply::{
+    Info, Paired, Pulled, Reply, Served, error_line, info_line, notified_line, paired_line, pull_line, read_info, read_notified,
+    read_paired, read_pulled,
+};
+pub use request::{Call, Id, Pair, Pull, Query, Request};
+
+/// A JSON-RPC error as it goes over the wire.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct RpcError {
+    /// JSON-RPC's number; -32000 for everything that a method says.
+    pub code: i64,
+    /// One sentence; Go Thrum's where it has one.
+    pub message: String,
+    /// `{kind, hint, retryable}` on errors that Go Thrum does not know, which have none there.
+    pub data: Option<serde_json::Value>,
+}
+
+impl RpcError {
+    /// What a method has to say, in Go's form.
+    pub fn said(message: impl Into<String>) -> Self {
+        Self { code: -32000, message: message.into(), data: None }
+    }
+
+    /// The line is no request.
+    pub fn parse() -> Self {
+        Self { code: -32700, message: "parse error".into(), data: None }
+    }
+
+    /// The line is longer than any request.
+    pub fn too_long(limit: usize) -> Self {
+        let fault = thrum_core::Fault::new(thrum_core::ErrorKind::Invalid, String::new()).hint("No request of this protocol is as long.");
+        Self { code: -32700, message: format!("parse error: a request of more than {limit} bytes"), data: Some(fault.data()) }
+    }
+
+    /// No such method, or not for peers.
+    pub fn unknown_method(method: &str) -> Self {
+        Self { code: -32601, message: format!("method not found: {method}"), data: None }
+    }
+
+    /// The token is missing or nobody's.
+    pub fn unauthorized() -> Self {
+        Self::said(UNAUTHORIZED)
+    }
+
+    /// Whether the peer does not know our token: it removed us, or never stored us.
+    pub fn is_unauthorized(&self) -> bool {
+        self.code == -32000 && self.message == UNAUTHORIZED
+    }
+}
+
+impl From<thrum_core::Fault> for RpcError {
+    fn from(fault: thrum_core::Fault) -> Self {
+        Self { code: -32000, message: fault.message.clone(), data: Some(fault.data()) }
+    }
+}
+
+const UNAUTHORIZED: &str = "unauthorized: unknown peer token";
+
+/// Why a line is not the reply that was asked for. Asking again may help: the peer may be restarted or repaired.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadReply {
+    /// Not a JSON-RPC reply at all: another program, or a batch.
+    #[error("it does not answer in Thrum's protocol ({0})")]
+    NotReply(String),
+    /// A reply to something we did not ask.
+    #[error("it answered request {got} where {asked} was asked")]
+    WrongId {
+        /// What the reply says.
+        got: String,
+        /// What was asked.
+        asked: u64,
+    },
+    /// The peer's own error.
+    #[error("it answered: {0}")]
+    Error(RpcError),
+    /// A result that is not the method's.
+    #[error("its result makes no sense ({0})")]
+    Result(String),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! Requests: read from peers, written to peers.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use thrum_core::limits::MAX_BATCH_EVENTS;
+
+use super::{RpcError, go::Params};
+use crate::Token;
+
+/// The `id` of a request, to be echoed as it came; `None` if it had none.
+pub type Id = Option<Box<RawValue>>;
+
+/// A request of a peer whose method exists. What it asks is decoded only once the token is known to be good.
+#[derive(Debug)]
+pub struct Request {
+    /// To be echoed.
+    pub id: Id,
+    method: Method,
+    params: Params,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Method {
+    Pull,
+    Notify,
+    PeerInfo,
+    Pair,
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(default, rename = "jsonrpc")]
+    _version: Option<String>,
+    #[serde(default)]
+    method: Option<String>,
+    #[serde(default, borrow)]
+    params: Option<&'a RawValue>,
+    #[serde(default, deserialize_with = "raw")]
+    id: Id,
+}
+
+/// Keeps `null` apart from absence, as the echo does.
+fn raw<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Id, D::Error> {
+    Box::<RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// What a peer asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// `sync.pull`
+    Pull(Pull),
+    /// `sync.notify`: `daemon_id` and `latest_seq`.
+    Notify {
+        /// Who claims to have news.
+        daemon_id: String,
+        /// The highest sequence it announces; for logs and for display.
+        latest: i64,
+        /// How many events it announces; for logs.
+        count: i64,
+    },
+    /// `sync.peer_info`
+    PeerInfo {
+        /// Whether the digest of the projection is wanted, too.
+        digest: bool,
+    },
+    /// `pair.request`
+    Pair(Pair),
+}
+
+/// The parameters of `sync.pull`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pull {
+    /// Rows above this one.
+    pub after: u64,
+    /// At most so many, 1 to [`MAX_BATCH_EVENTS`].
+    pub max_batch: usize,
+    /// Of which log `after` speaks; `None` from Go peers.
+    pub log: Option<String>,
+}
+
+/// The parameters of `pair.request`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// What the person typed.
+    pub code: String,
+    /// The joiner's id.
+    pub daemon_id: String,
+    /// The joiner's name, unchecked.
+    pub name: String,
+    /// Where the joiner says it can be reached, unchecked.
+    pub address: String,
+}
+
+impl std::fmt::Debug for Pair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pair").field("code", &"****").field("daemon_id", &self.daemon_id).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Request {
+    /// Reads one line.
+    ///
+    /// # Errors
+    /// With the id to echo: `parse error` (which has none), `method not found`.
+    pub fn read(line: &[u8]) -> Result<Self, (Id, RpcError)> {
+        let envelope: Envelope<'_> = match serde_json::from_slice(line) {
+            // An array would be taken as the fields in order.
+            Ok(envelope) if line.trim_ascii_start().starts_with(b"{") => envelope,
+            _ => return Err((None, RpcError::parse())),
+        };
+        let params = Params::read(envelope.params).map_err(|_| (None, RpcError::parse()))?;
+        let method = match envelope.method.as_deref().unwrap_or_default() {
+            "sync.pull" => Method::Pull,
+            "sync.notify" => Method::Notify,
+            "sync.peer_info" => Method::PeerInfo,
+            "pair.request" => Method::Pair,
+            other => return Err((envelope.id, RpcError::unknown_method(other))),
+        };
+        Ok(Self { id: envelope.id, method, params })
+    }
+
+    /// Whether this request works without a token: only the one that brings a peer its token.
+    pub fn is_pairing(&self) -> bool {
+        self.method == Method::Pair
+    }
+
+    /// The token shown; empty if none is.
+    pub fn token(&self) -> &str {
+        self.params.token()
+    }
+
+    /// Decodes the parameters. Call it once the token is known to be good, as Go does: strangers learn nothing here.
+    ///
+    /// # Errors
+    /// Go's texts for parameters that are missing, of the wrong type, or out of range.
+    pub fn query(&self) -> Result<Query, RpcError> {
+        match self.method {
+            Method::Pull => {
+                let fields = self.params.fields("SyncPullRequest")?;
+                let after = fields.integer("after_sequence", "int64")?;
+                let max_batch = fields.integer("max_batch", "int")?;
+                let log = Some(fields.text("log_id")?).filter(|log| !log.is_empty());
+                let after = u64::try_from(after).map_err(|_| RpcError::said("after_sequence must be >= 0"))?;
+                let max_batch = usize::try_from(max_batch).ok().filter(|n| (1..=MAX_BATCH_EVENTS).contains(n)).unwrap_or(MAX_BATCH_EVENTS);
+                Ok(Query::Pull(Pull { after, max_batch, log }))
+            }
+            Method::Notify => {
+                if matches!(self.params, Params::Missing) {
+                    return Err(RpcError::said("missing params"));
+                }
+                let fields = self.params.fields("SyncNotifyRequest")?;
+                let daemon_id = fields.text("daemon_id")?;
+                let (latest, count) = (fields.integer("latest_seq", "int64")?, fields.integer("event_count", "int")?);
+                if daemon_id.is_empty() {
+                    return Err(RpcError::said("daemon_id is required"));
+                }
+                Ok(Query::Notify { daemon_id, latest, count })
+            }
+            Method::PeerInfo => Ok(Query::PeerInfo {
+                digest: matches!(&self.params, Params::Object(_)) && self.params.fields("SyncPeerInfoRequest")?.flag("digest"),
+            }),
+            Method::Pair => {
+                let fields = self.params.fields("PairRequest")?;
+                let pair = Pair {
+                    code: fields.text("code")?,
+                    daemon_id: fields.text("daemon_id")?,
+                    name: fields.text("name")?,
+                    address: fields.text("address")?,
+                };
+                if pair.code.is_empty() {
+                    return Err(RpcError::said("code is required"));
+                }
+                if pair.daemon_id.is_empty() {
+                    return Err(RpcError::said("daemon_id is required"));
+                }
+                Ok(Query::Pair(pair))
+            }
+        }
+    }
+}
+
+/// What we ask a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Who are you, and what do you hold?
+    PeerInfo {
+        /// With the digest of the projection, which costs the peer a pass over it.
+        digest: bool,
+    },
+    /// Events above `after`.
+    Pull(Pull),
+    /// There is something above what you have read.
+    Notify {
+        /// Our highest sequence that did not come from this peer.
+        latest: u64,
+        /// Commits announced at once; for the peer's log.
+        count: u64,
+    },
+}
+
+impl Call {
+    /// The request line, without its end. `own_id` goes into a notify, by which a Go peer finds out whom to ask.
+    pub fn line(&self, id: u64, own_id: &str, token: &Token) -> String {
+        let token = token.reveal();
+        let (method, params) = match self {
+            Self::PeerInfo { digest: false } => ("sync.peer_info", serde_json::json!({"token": token})),
+            Self::PeerInfo { digest: true } => ("sync.peer_info", serde_json::json!({"token": token, "digest": true})),
+            Self::Pull(Pull { after, max_batch, log: None }) => {
+                ("sync.pull", serde_json::json!({"after_sequence": after, "max_batch": max_batch, "token": token}))
+            }
+            Self::Pull(Pull { after, max_batch, log: Some(log) }) => {
+                ("sync.pull", serde_json::json!({"after_sequence": after, "log_id": log, "max_batch": max_batch, "token": token}))
+            }
+            Self::Notify { latest, count } => {
+                ("sync.notify", serde_json::json!({"daemon_id": own_id, "event_count": count, "latest_seq": latest, "token": token}))
+            }
+        };
+        line(method, &params, id)
+    }
+}
+
+impl Pair {
+    /// The request line of `pair.request`, without its end.
+    pub fn line(&self, id: u64) -> String {
+        let params = serde_json::json!({"address": self.address, "code": self.code, "daemon_id": self.daemon_id, "name": self.name});
+        line("pair.request", &params, id)
+    }
+}
+
+fn line(method: &str, params: &serde_json::Value, id: u64) -> String {
+    format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params},"id":{id}}}"#)
+}
