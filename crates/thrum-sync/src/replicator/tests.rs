@@ -1,1 +1,455 @@
+use thrum_core::{Heads, Stamp};
 
+use super::*;
+use crate::wire::RpcError;
+
+/// Random numbers are zero, so that a wait is its fixed half.
+struct Zeros;
+
+impl Ambient for Zeros {
+    fn now(&mut self) -> Stamp {
+        Stamp::ZERO
+    }
+    fn fill(&mut self, buffer: &mut [u8]) {
+        buffer.fill(0);
+    }
+}
+
+/// A replicator for `d_peer`, with a clock.
+struct Case {
+    machine: Replicator,
+    tick: Duration,
+}
+
+impl Case {
+    fn new(checkpoint: Option<(&str, u64)>) -> Self {
+        let checkpoint = checkpoint.map(|(log, sequence)| (log.to_owned(), sequence));
+        Self { machine: Replicator::new("d_peer", checkpoint, Now::default()), tick: Duration::ZERO }
+    }
+
+    /// Connected to a peer of ours whose log is `log`, with the first pull in flight.
+    fn met(checkpoint: Option<(&str, u64)>, log: &str, latest: u64) -> (Self, Pull) {
+        let mut case = Self::new(checkpoint);
+        assert_eq!(case.step(Input::Timer), [Action::Dial]);
+        assert_eq!(case.calls(Input::Connected), [Call::PeerInfo { digest: false }]);
+        let calls = case.calls(info(Some(log), latest));
+        let [Call::Pull(pull)] = &calls[..] else { panic!("{calls:?}") };
+        let pull = pull.clone();
+        (case, pull)
+    }
+
+    /// The same with everything read.
+    fn quiet() -> Self {
+        let (mut case, _) = Self::met(Some(("log", 5)), "log", 5);
+        assert_eq!(case.calls(nothing("log")), []);
+        case
+    }
+
+    fn step(&mut self, input: Input) -> Vec<Action> {
+        let now = Now { tick: self.tick, at: Stamp::ZERO.plus(self.tick) };
+        self.machine.step(input, now, &mut Zeros)
+    }
+
+    fn calls(&mut self, input: Input) -> Vec<Call> {
+        let is_call = |action| if let Action::Send { call, .. } = action { Some(call) } else { None };
+        self.step(input).into_iter().filter_map(is_call).collect()
+    }
+
+    /// Lets time pass until the machine wants to be woken; returns what it then does.
+    fn wake(&mut self) -> Vec<Action> {
+        self.tick = self.machine.wait_until();
+        self.step(Input::Timer)
+    }
+
+    fn error(&self) -> &str {
+        self.machine.status().last_error.as_deref().unwrap_or_default()
+    }
+
+    /// Every attempt of the next `within` that fails at once, as offsets from now.
+    fn attempts(&mut self, within: Duration) -> Vec<Duration> {
+        let start = self.tick;
+        let mut attempts = Vec::new();
+        while self.machine.wait_until() <= start + within {
+            if self.wake().contains(&Action::Dial) {
+                attempts.push(self.tick - start);
+                self.step(Input::ConnectFailed("nobody listens".into()));
+            }
+        }
+        attempts
+    }
+}
+
+fn info(log: Option<&str>, latest: u64) -> Input {
+    let info = Info {
+        daemon_id: "d_peer".into(),
+        log: log.map(str::to_owned),
+        latest: log.map(|_| latest),
+        heads: log.map(|_| Heads::default()),
+        ..Info::default()
+    };
+    Input::Replied(Ok(Reply::Info(Box::new(info))))
+}
+
+fn pulled(log: &str, sequences: &[i64], next: i64, more: bool) -> Input {
+    let served = |sequence: &i64| Served { sequence: *sequence, envelope: [const { None }; 4], event_json: "{}".into() };
+    let log = Some(log.to_owned()).filter(|log| !log.is_empty());
+    Input::Replied(Ok(Reply::Pulled(Pulled { events: sequences.iter().map(served).collect(), next, more, log })))
+}
+
+fn nothing(log: &str) -> Input {
+    pulled(log, &[], 0, false)
+}
+
+fn stored(applied: usize) -> Input {
+    Input::Applied(Applied { applied, ..Applied::default() })
+}
+
+fn pull(after: u64, log: &str) -> Call {
+    Call::Pull(Pull { after, max_batch: limits::MAX_BATCH_EVENTS, log: Some(log.to_owned()).filter(|log| !log.is_empty()) })
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn what_was_pulled_is_stored_before_it_is_acknowledged_by_the_next_pull() {
+    let (mut case, first) = Case::met(Some(("log", 5)), "log", 8);
+    assert_eq!(first.after, 5);
+    let actions = case.step(pulled("log", &[6, 8], 8, false));
+    assert!(matches!(&actions[..], [Action::Apply { log, checkpoint: 8, events }] if log == "log" && events.len() == 2), "{actions:?}");
+    assert_eq!(case.machine.status().checkpoint, Some(("log".into(), 5)), "not before it is durable");
+    assert_eq!(case.calls(stored(2)), [pull(8, "log")]);
+    assert_eq!(case.calls(nothing("log")), []);
+    let status = case.machine.status();
+    assert_eq!((status.checkpoint.clone(), status.ends, status.applied), (Some(("log".into(), 8)), 1, 2));
+    assert_eq!((status.state, status.backlog()), (State::Connected, Some(0)));
+}
+
+#[test]
+fn another_log_is_read_from_its_start() {
+    let (_, first) = Case::met(Some(("old", 500)), "new", 3);
+    assert_eq!((first.after, first.log.as_deref()), (0, Some("new")));
+    // The log changes between peer_info and the pull: the server rewinds by itself.
+    let (mut case, _) = Case::met(Some(("log", 5)), "log", 5);
+    let actions = case.step(pulled("other", &[1, 2], 2, false));
+    assert!(matches!(&actions[..], [Action::Apply { log, checkpoint: 2, .. }] if log == "other"), "{actions:?}");
+    assert_eq!(case.calls(stored(2)), [pull(2, "other")]);
+    assert_eq!(case.calls(nothing("other")), []);
+}
+
+#[test]
+fn an_old_peer_is_read_without_log_and_gets_no_acknowledgement() {
+    let mut case = Case::new(Some(("", 2)));
+    case.step(Input::Timer);
+    case.step(Input::Connected);
+    assert_eq!(case.calls(info(None, 0)), [pull(2, "")]);
+    case.step(pulled("", &[3, 4], 4, true));
+    assert_eq!(case.calls(stored(2)), [pull(4, "")], "it said that there is more");
+    case.step(pulled("", &[5], 5, false));
+    assert_eq!(case.calls(stored(1)), []);
+    assert_eq!((case.machine.status().ends, case.machine.status().legacy), (1, Some(true)));
+}
+
+#[test]
+fn quiet_means_one_empty_pull_per_round() {
+    let mut case = Case::quiet();
+    let mut pulls = Vec::new();
+    for _ in 0..10 {
+        for action in case.wake() {
+            assert!(matches!(action, Action::Send { call: Call::Pull(_), .. }), "{action:?}");
+            pulls.push(case.tick);
+            case.step(nothing("log"));
+        }
+    }
+    assert_eq!(pulls, (1..=10).map(|n| limits::ROUND * n).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_peer_asked_within_ten_seconds_is_left_out_of_the_round() {
+    let mut case = Case::quiet();
+    case.tick = seconds(6);
+    assert_eq!(case.calls(Input::Notified { latest: 6 }), [pull(5, "log")]);
+    case.step(nothing("log"));
+    assert_eq!(case.wake(), [], "at 15 s, nine seconds later");
+    assert_eq!(case.tick, seconds(15));
+    assert_eq!(case.wake().len(), 1, "and asked a round later");
+    assert_eq!(case.tick, seconds(30));
+}
+
+/// C23
+#[test]
+fn a_thousand_notifies_during_a_pull_are_one_more_pull() {
+    let mut case = Case::quiet();
+    assert_eq!(case.calls(Input::Notified { latest: 6 }), [pull(5, "log")]);
+    for latest in 0..1000 {
+        assert_eq!(case.step(Input::Notified { latest }), []);
+    }
+    assert_eq!(case.calls(nothing("log")), [pull(5, "log")], "the trailing one");
+    assert_eq!(case.calls(nothing("log")), [], "a sequence that never appears is asked for once");
+}
+
+#[test]
+fn commits_are_announced_one_notify_at_a_time_and_the_next_covers_the_rest() {
+    let mut case = Case::quiet();
+    assert_eq!(case.calls(Input::Commit(10)), [Call::Notify { latest: 10, count: 1 }]);
+    for latest in 11..=20 {
+        assert_eq!(case.step(Input::Commit(latest)), []);
+    }
+    assert_eq!(case.calls(Input::Replied(Ok(Reply::Notified))), [Call::Notify { latest: 20, count: 10 }]);
+    assert_eq!(case.calls(Input::Replied(Ok(Reply::Notified))), []);
+    assert_eq!(case.calls(Input::Commit(20)), [], "nothing new that did not come from the peer");
+}
+
+#[test]
+fn a_notify_goes_before_a_pull_and_while_a_batch_is_stored() {
+    let mut case = Case::quiet();
+    case.step(Input::Notified { latest: 6 });
+    case.step(Input::Commit(10));
+    case.step(Input::Notified { latest: 7 });
+    let actions = case.step(pulled("log", &[6], 6, false));
+    assert!(matches!(&actions[..], [Action::Apply { .. }, Action::Send { call: Call::Notify { latest: 10, .. }, .. }]), "{actions:?}");
+    assert_eq!(case.step(stored(1)), [], "one request in flight");
+    assert_eq!(case.calls(Input::Replied(Ok(Reply::Notified))), [pull(6, "log")]);
+}
+
+#[test]
+fn what_the_peer_has_read_already_is_not_announced() {
+    let mut case = Case::quiet();
+    case.step(Input::Notified { latest: 6 });
+    case.step(Input::Commit(10));
+    case.step(Input::Acknowledged(10));
+    assert_eq!(case.calls(nothing("log")), []);
+    assert_eq!(case.machine.status().read_by_them, Some(10));
+}
+
+#[test]
+fn an_old_peer_hears_of_the_first_commit_at_once_and_of_the_rest_of_100_ms_together() {
+    let mut case = Case::new(None);
+    case.step(Input::Timer);
+    case.step(Input::Connected);
+    case.step(info(None, 0));
+    case.step(nothing(""));
+    assert_eq!(case.calls(Input::Commit(1)).len(), 1);
+    case.step(Input::Replied(Ok(Reply::Notified)));
+    assert_eq!(case.calls(Input::Commit(2)), []);
+    assert_eq!(case.calls(Input::Commit(3)), []);
+    assert!(matches!(&case.wake()[..], [Action::Send { call: Call::Notify { latest: 3, count: 2 }, .. }]));
+    assert_eq!(case.tick, limits::LEGACY_NOTIFY_GAP);
+}
+
+/// C20, C19: whatever makes no sense closes the connection, is shown, moves nothing and waits.
+#[test]
+fn nonsense_is_shown_and_waits_and_moves_nothing() {
+    let many: Vec<i64> = (6..2000).collect();
+    let nonsense = [
+        (pulled("log", &[6, 6], 6, false), "it sent sequence 6 after 6"),
+        (pulled("log", &[7, 6], 7, false), "it sent sequence 6 after 7"),
+        (pulled("log", &[5], 5, false), "it sent sequence 5 after 5"),
+        (pulled("log", &[-1], 9, false), "it sent sequence -1 after 5"),
+        (pulled("log", &[6], 4, false), "checkpoint regression: peer sent next_seq=4 but current is 5"),
+        (pulled("log", &[6], -3, true), "checkpoint regression: peer sent next_seq=-3 but current is 5"),
+        (pulled("log", &[6], 5, true), "it sent events up to 6 and says to go on after 5 again"),
+        (pulled("log", &[], 0, true), "it says that there is more and sends nothing"),
+        (pulled("log", &many, 1999, false), "it sent 1994 events where 1000 were asked for"),
+        (pulled("", &[6], 6, false), "a pull without log_id from a peer that has one"),
+        (Input::Replied(Ok(Reply::Notified)), "a reply to another method"),
+        (Input::Replied(Err(BadReply::WrongId { got: "7".into(), asked: 2 })), "it answered request 7 where 2 was asked"),
+        (Input::Replied(Err(BadReply::Error(RpcError::said("store on fire")))), "it answered: store on fire"),
+        (Input::Disconnected("reset".into()), "reset"),
+    ];
+    for (input, expected) in nonsense {
+        let (mut case, _) = Case::met(Some(("log", 5)), "log", 9);
+        assert_eq!(case.step(input), [Action::Close], "{expected}");
+        assert_eq!(case.error(), expected);
+        let status = case.machine.status();
+        assert_eq!((status.state, status.checkpoint.clone()), (State::Unreachable, Some(("log".into(), 5))), "{expected}");
+        assert!(status.next_attempt > Some(Stamp::ZERO) && case.machine.wait_until() >= limits::BACKOFF_FIRST / 2, "{expected}");
+    }
+}
+
+#[test]
+fn a_checkpoint_never_passes_what_was_served() {
+    let (mut case, _) = Case::met(Some(("log", 5)), "log", 9);
+    let actions = case.step(pulled("log", &[6, 7], 1_000_000, false));
+    assert!(matches!(&actions[..], [Action::Apply { checkpoint: 7, .. }]), "{actions:?}");
+}
+
+/// Backoff must grow although every connect succeeds.
+#[test]
+fn a_peer_that_answers_nonsense_for_ever_is_asked_ever_more_rarely() {
+    let (mut case, _) = Case::met(Some(("log", 5)), "log", 9);
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        case.step(pulled("log", &[], 0, true));
+        case.step(Input::Authenticated);
+        waits.push(case.machine.wait_until() - case.tick);
+        assert_eq!(case.wake(), [Action::Dial]);
+        case.step(Input::Connected);
+        case.step(info(Some("log"), 9));
+    }
+    assert!(waits.is_sorted(), "{waits:?}");
+    assert_eq!((waits[0], waits[11]), (limits::BACKOFF_FIRST / 2, limits::BACKOFF_LAST / 2));
+}
+
+#[test]
+fn a_log_that_went_back_without_a_new_id_is_shown() {
+    let mut case = Case::new(Some(("log", 500)));
+    case.step(Input::Timer);
+    case.step(Input::Connected);
+    assert_eq!(case.step(info(Some("log"), 499)), [Action::Close]);
+    assert!(case.error().starts_with("checkpoint regression: its log ends at 499"), "{}", case.error());
+}
+
+#[test]
+fn another_daemon_at_the_address_is_not_read() {
+    let mut case = Case::new(None);
+    case.step(Input::Timer);
+    case.step(Input::Connected);
+    let other = Info { daemon_id: "d_other".into(), ..Info::default() };
+    assert_eq!(case.step(Input::Replied(Ok(Reply::Info(Box::new(other))))), [Action::Close]);
+    assert_eq!(case.error(), "another daemon answers there: d_other");
+}
+
+#[test]
+fn a_peer_that_is_away_is_probed_ever_more_rarely_and_one_at_a_time() {
+    let mut case = Case::new(None);
+    let attempts = case.attempts(seconds(3600));
+    let waits: Vec<_> = attempts.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(waits[..3], [limits::BACKOFF_FIRST / 2, limits::BACKOFF_FIRST, limits::BACKOFF_FIRST * 2]);
+    assert_eq!(waits.last(), Some(&(limits::BACKOFF_LAST / 2)));
+    assert!(attempts.len() < 40, "{}", attempts.len());
+    assert_eq!(case.machine.status().state, State::Unreachable);
+}
+
+#[test]
+fn a_peer_that_calls_is_dialled_soon_whatever_backoff_says() {
+    let mut case = Case::new(None);
+    case.attempts(seconds(600));
+    let last = case.tick;
+    case.tick += Duration::from_millis(10);
+    assert_eq!(case.step(Input::Authenticated), []);
+    assert_eq!(case.machine.wait_until(), last.max(case.machine.attempted.unwrap()) + limits::BACKOFF_FIRST);
+    case.tick += seconds(20);
+    assert_eq!(case.step(Input::Authenticated), [Action::Dial]);
+}
+
+#[test]
+fn success_resets_backoff_and_the_error() {
+    let mut case = Case::new(None);
+    case.attempts(seconds(600));
+    while !case.wake().contains(&Action::Dial) {}
+    case.step(Input::Connected);
+    case.step(info(Some("log"), 0));
+    assert_ne!(case.error(), "", "connecting alone is not success");
+    case.step(nothing("log"));
+    assert_eq!((case.error(), case.machine.status().state), ("", State::Connected));
+    case.step(Input::Disconnected("closed".into()));
+    assert!(case.machine.wait_until() - case.tick <= limits::BACKOFF_FIRST);
+    assert_eq!(case.machine.status().state, State::Connecting);
+}
+
+#[test]
+fn a_peer_that_removed_us_is_asked_once_per_five_minutes() {
+    let mut case = Case::new(None);
+    case.step(Input::Timer);
+    case.step(Input::Connected);
+    let refused = || Input::Replied(Err(BadReply::Error(RpcError::unauthorized())));
+    assert_eq!(case.step(refused()), [Action::NoteRemoved, Action::Close]);
+    assert_eq!(case.machine.status().state, State::RemovedUs);
+    assert_eq!(case.machine.wait_until(), limits::BACKOFF_LAST);
+    case.wake();
+    case.step(Input::Connected);
+    case.step(refused());
+    assert_eq!(case.machine.wait_until(), limits::BACKOFF_LAST * 2);
+}
+
+#[test]
+fn every_request_and_dial_has_its_deadline() {
+    let mut case = Case::new(Some(("log", 5)));
+    case.step(Input::Timer);
+    assert_eq!(case.wake(), [Action::Close]);
+    assert_eq!((case.tick, case.error()), (limits::DIAL, "no connection within 5s"));
+    case.wake();
+    case.step(Input::Connected);
+    let start = case.tick;
+    assert_eq!(case.wake(), [Action::Close]);
+    assert_eq!((case.tick - start, case.error()), (limits::PEER_INFO, "no answer within 10s"));
+    let (mut case, _) = Case::met(None, "log", 5);
+    assert_eq!(case.wake(), [Action::Close]);
+    assert_eq!((case.tick, case.error()), (limits::PULL, "no answer within 30s"));
+    let mut case = Case::quiet();
+    case.step(Input::Commit(1));
+    assert_eq!(case.wake(), [Action::Close]);
+    assert_eq!(case.tick, limits::NOTIFY);
+}
+
+#[test]
+fn a_reply_longer_than_a_line_is_asked_for_in_halves() {
+    let (mut case, first) = Case::met(None, "log", 5);
+    let mut asked = vec![first.max_batch];
+    for _ in 0..9 {
+        assert_eq!(case.step(Input::TooLong), [Action::Close, Action::Dial]);
+        case.step(Input::Connected);
+        let calls = case.calls(info(Some("log"), 5));
+        let [Call::Pull(pull)] = &calls[..] else { panic!("{calls:?}") };
+        asked.push(pull.max_batch);
+    }
+    assert_eq!(asked, [1000, 500, 250, 125, 62, 31, 15, 7, 3, 1]);
+    assert_eq!(case.step(Input::TooLong), [Action::Close]);
+    assert!(case.error().contains("more than 16777216 bytes"), "{}", case.error());
+}
+
+#[test]
+fn a_disk_that_fails_moves_nothing_and_is_tried_again_on_the_same_connection() {
+    let (mut case, _) = Case::met(Some(("log", 5)), "log", 6);
+    case.step(pulled("log", &[6], 6, false));
+    assert_eq!(case.step(Input::ApplyFailed("disk full".into())), []);
+    let status = case.machine.status();
+    assert_eq!((status.checkpoint.clone(), status.state), (Some(("log".into(), 5)), State::Connected));
+    assert_eq!(case.error(), "cannot store what it sent: disk full");
+    let start = case.tick;
+    assert!(matches!(&case.wake()[..], [Action::Send { call, .. }] if *call == pull(5, "log")));
+    assert_eq!(case.tick - start, limits::BACKOFF_FIRST / 2);
+    case.step(pulled("log", &[6], 6, false));
+    case.step(stored(1));
+    case.step(nothing("log"));
+    assert_eq!(case.error(), "");
+}
+
+#[test]
+fn force_overrides_backoff_and_ends_with_the_pull_or_the_failure() {
+    let mut case = Case::new(None);
+    case.attempts(seconds(600));
+    assert_eq!(case.step(Input::Force(3)), [Action::Dial]);
+    case.step(Input::ConnectFailed("nobody listens".into()));
+    assert_eq!(case.machine.status().forced, 3);
+    let mut case = Case::quiet();
+    case.step(Input::Notified { latest: 6 });
+    case.step(Input::Force(4));
+    case.step(nothing("log"));
+    assert_eq!(case.machine.status().forced, 0, "that pull began before");
+    case.step(nothing("log"));
+    assert_eq!(case.machine.status().forced, 4);
+}
+
+#[test]
+fn a_comparison_asks_afresh_with_the_digest() {
+    let mut case = Case::quiet();
+    assert_eq!(case.calls(Input::Compare(9)), [Call::PeerInfo { digest: true }]);
+    case.step(info(Some("log"), 5));
+    assert_eq!(case.machine.status().compared, 9);
+    assert!(case.machine.status().comparable.is_some());
+}
+
+#[test]
+fn news_of_a_connection_that_was_given_up_changes_nothing() {
+    let (mut case, _) = Case::met(None, "log", 5);
+    case.wake();
+    let before = case.machine.status().clone();
+    let late = [Input::Connected, Input::Disconnected("late".into()), Input::ConnectFailed("late".into()), nothing("log"), stored(1)];
+    for input in late {
+        assert_eq!(case.step(input), []);
+    }
+    assert_eq!(*case.machine.status(), before);
+}

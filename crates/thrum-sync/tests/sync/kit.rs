@@ -1,0 +1,226 @@
+//! What the tests are made of: a log in SQLite, a clock, a daemon's peers on loopback.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use thrum_core::{
+    Ambient, DaemonKey, Fault, Heads, Stamp, Sum,
+    exchange::{Applied, Batch, Commit, Page},
+};
+use thrum_store::{
+    OpenOptions, Store, StoreError, Tx,
+    ops::{Register, Send},
+};
+use thrum_sync::{
+    Log, Peers, PeersConfig,
+    service::{Joined, Verdict},
+    transport::{Kind, local::Local},
+};
+use tokio::sync::watch;
+
+/// Longer than anything here takes; a test that waits so long has failed.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The time of all worlds that share it, and randomness from a seed.
+#[derive(Clone)]
+pub struct World {
+    pub nanos: Arc<AtomicI64>,
+    seed: u64,
+}
+
+impl World {
+    pub fn new(seed: u64) -> Self {
+        Self { nanos: Arc::new(AtomicI64::new(1_774_717_513_000_000_000)), seed }
+    }
+
+    /// Another source of randomness with the same clock.
+    pub fn fork(&mut self) -> Self {
+        Self { nanos: Arc::clone(&self.nanos), seed: self.random_u64() }
+    }
+}
+
+impl Ambient for World {
+    fn now(&mut self) -> Stamp {
+        Stamp::from_nanos(self.nanos.load(Ordering::Relaxed))
+    }
+    fn fill(&mut self, buffer: &mut [u8]) {
+        for byte in buffer {
+            self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = self.seed.to_be_bytes()[0];
+        }
+    }
+}
+
+/// A directory in memory where there is one: these tests do not try out disks.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// The real log behind the trait.
+pub struct StoreLog {
+    store: Mutex<Store>,
+    commits: watch::Sender<Commit>,
+}
+
+impl StoreLog {
+    pub fn new(store: Store) -> Arc<Self> {
+        let commits = watch::Sender::new(store.commit().clone());
+        Arc::new(Self { store: Mutex::new(store), commits })
+    }
+
+    pub fn open(directory: &tempfile::TempDir, world: &mut World) -> (Arc<Self>, DaemonKey) {
+        let key = DaemonKey::generate(world);
+        let store =
+            Store::open(&directory.path().join("messages.db"), OpenOptions::new(key.clone(), None), Box::new(world.fork())).unwrap();
+        (Self::new(store), key)
+    }
+
+    pub fn commits(&self) -> watch::Receiver<Commit> {
+        self.commits.subscribe()
+    }
+
+    pub fn commit(&self) -> Commit {
+        self.commits.borrow().clone()
+    }
+
+    pub fn write<T>(&self, job: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let mut store = self.store.lock().unwrap();
+        let result = store.write(job);
+        self.commits.send_replace(store.commit().clone());
+        result
+    }
+
+    fn read<T>(&self, question: impl FnOnce(&Store) -> Result<T, StoreError>) -> Result<T, Fault> {
+        question(&self.store.lock().unwrap()).map_err(Fault::from)
+    }
+
+    /// An agent that lives here.
+    pub fn register(&self, name: &str) {
+        let agent = Register { name: name.into(), role: "coder".into(), module: name.into(), force: true, ..Register::default() };
+        self.write(|tx| tx.register(agent)).unwrap();
+    }
+
+    /// A message to everyone; returns its event id's message.
+    pub fn say(&self, from: &str, content: &str) -> String {
+        let message = Send { from: from.into(), content: content.into(), ..Send::default() };
+        self.write(|tx| tx.send(message)).unwrap().message_id
+    }
+
+    pub fn has_message(&self, id: &str) -> bool {
+        self.read(|store| store.reader().message(id, None)).unwrap().is_some()
+    }
+
+    pub fn event_ids(&self) -> Vec<String> {
+        let page = self.page(0, 1_000_000, 1 << 40).unwrap();
+        page.rows.into_iter().map(|row| row.id).collect()
+    }
+}
+
+impl Log for StoreLog {
+    fn id(&self) -> Arc<str> {
+        Arc::clone(&self.commits.borrow().log)
+    }
+    fn latest(&self) -> u64 {
+        self.commits.borrow().latest
+    }
+    fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Fault> {
+        self.read(|store| store.reader().page(after, max_events, max_bytes))
+    }
+    fn heads(&self) -> Result<Heads, Fault> {
+        self.read(Store::heads)
+    }
+    fn projection(&self) -> Result<Sum, Fault> {
+        self.read(Store::projection)
+    }
+    fn checkpoint(&self, peer: &str) -> Result<Option<(String, u64)>, Fault> {
+        self.read(|store| store.reader().checkpoint(peer))
+    }
+    fn apply(&self, batch: Batch) -> Result<Applied, Fault> {
+        self.write(|tx| tx.apply(&batch)).map_err(Fault::from)
+    }
+    fn forget(&self, peer: &str) -> Result<(), Fault> {
+        self.write(|tx| tx.forget(peer)).map_err(Fault::from)
+    }
+    fn backlog(&self, peer: &str, after: u64) -> Result<u64, Fault> {
+        self.read(|store| store.reader().backlog(peer, after))
+    }
+    fn troubles(&self, peer: &str) -> Result<(u64, u64), Fault> {
+        self.read(|store| store.reader().troubles(peer))
+    }
+}
+
+/// The operating system's clock and randomness.
+pub struct System;
+
+impl Ambient for System {
+    fn now(&mut self) -> Stamp {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        Stamp::from_nanos(i64::try_from(since.as_nanos()).unwrap())
+    }
+    fn fill(&mut self, buffer: &mut [u8]) {
+        getrandom::fill(buffer).unwrap();
+    }
+}
+
+/// A daemon's peers with a log, on a port of its own.
+pub struct Daemon {
+    pub name: String,
+    pub id: String,
+    pub log: Arc<StoreLog>,
+    pub peers: Peers,
+    pub directory: tempfile::TempDir,
+}
+
+impl Daemon {
+    pub async fn start(name: &str) -> Self {
+        let directory = directory();
+        let mut world = World::new(System.random_u64());
+        world.nanos.store(System.now().nanos(), Ordering::Relaxed);
+        let (log, key) = StoreLog::open(&directory, &mut world);
+        let id = key.id().to_string();
+        let peers = start_peers(name, &id, &log, &directory).await.unwrap();
+        Self { name: name.into(), id, log, peers, directory }
+    }
+
+    /// Stops and starts again; the log stays.
+    pub async fn restart(&mut self) {
+        self.peers.shutdown().await;
+        self.peers = start_peers(&self.name, &self.id, &self.log, &self.directory).await.unwrap();
+    }
+
+    /// Shows a code that `other` joins with; returns what each side reports.
+    pub async fn pair(&self, other: &Self) -> (Joined, Joined) {
+        let pairing = self.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
+        let (here, there) = tokio::join!(self.peers.wait_pairing(), other.peers.join(&pairing.address, pairing.code.reveal()));
+        (here.unwrap(), there.unwrap())
+    }
+
+    /// Waits until a message is here.
+    pub async fn hears(&self, id: &str) {
+        let mut commits = self.log.commits();
+        let heard = commits.wait_for(|_| self.log.has_message(id));
+        tokio::time::timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("{} never heard {id}", self.name)).unwrap();
+    }
+
+    pub async fn agrees(&self) {
+        let verified = self.peers.verify(PATIENCE).await.unwrap();
+        assert_eq!(verified.status, Verdict::Equal, "{}: {:?}", self.name, verified.peers);
+    }
+}
+
+pub async fn start_peers(name: &str, id: &str, log: &Arc<StoreLog>, directory: &tempfile::TempDir) -> Result<Peers, Fault> {
+    let config = PeersConfig {
+        var_dir: directory.path().to_owned(),
+        daemon_id: id.into(),
+        name: name.into(),
+        version: "0.1.0".into(),
+        transports: vec![Arc::new(Local::on_ports(0..=0))],
+        ambients: Arc::new(|| Box::new(System)),
+    };
+    Peers::start(config, Arc::<StoreLog>::clone(log), log.commits()).await
+}

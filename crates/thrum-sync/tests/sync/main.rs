@@ -1,0 +1,11 @@
+//! Peers against recorded lines of Go Thrum, over real sockets, and by the hundreds in simulated trouble. The log is the real
+//! one, in SQLite.
+
+#![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and not what they share")]
+
+mod bad_input;
+mod kit;
+mod peers;
+mod sim;
+mod simulation;
+mod transcripts;
