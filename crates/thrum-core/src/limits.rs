@@ -108,6 +108,9 @@ pub const ROUND: Duration = Duration::from_secs(15);
 /// A peer that was asked more recently is left out of the round.
 pub const RECENT: Duration = Duration::from_secs(10);
 
+/// A peer whose clock differs by more is flagged: its mail sorts into the wrong place.
+pub const CLOCK_OFF: Duration = Duration::from_secs(10 * 60);
+
 /// First wait after a failed connect; it doubles with each further failure.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 
