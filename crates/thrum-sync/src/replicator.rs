@@ -18,6 +18,7 @@
 //! Everything random or timed comes in; a simulation runs the same code.
 
 mod backoff;
+mod judge;
 mod status;
 
 use std::time::Duration;
@@ -30,6 +31,7 @@ use crate::{
     wire::{BadReply, Call, Info, Pull, Pulled, Reply, Served},
 };
 use backoff::Backoff;
+use judge::{Found, Judged, judge};
 pub use status::{Comparable, State, Status};
 
 /// What happens to a replicator.
@@ -372,49 +374,28 @@ impl Replicator {
         self.known = Some(info.log.clone());
         let ticket = if digest { self.compare } else { self.status.compared };
         self.status.met(info, sent, todo.now.at, ticket);
+        if let Some(offset) = self.status.clock_offset_ms
+            && u128::from(offset.unsigned_abs()) > limits::CLOCK_OFF.as_millis()
+        {
+            tracing::warn!("the clock of {} is off by {} s", thrum_core::name::printable(&self.peer), offset / 1000);
+        }
     }
 
-    /// Judges what a pull brought, and hands it on to be stored.
+    /// Hands what a pull brought on to be stored.
     fn pulled(&mut self, pull: &Pull, pulled: Pulled, todo: &mut Todo<'_>) -> Result<(), String> {
-        let log = match (&pull.log, pulled.log) {
-            (None, _) => String::new(),
-            (Some(_), Some(served)) => served,
-            (Some(_), None) => return Err("a pull without log_id from a peer that has one".into()),
-        };
-        let rewound = pull.log.as_ref().is_some_and(|asked| *asked != log);
-        let after = if rewound { 0 } else { pull.after };
-        if rewound {
+        let Judged { log, after, found } = judge(pull, pulled)?;
+        if pull.log.as_ref().is_some_and(|asked| *asked != log) {
             self.known = Some(Some(log.clone()));
             self.status.checkpoint = Some((log.clone(), 0));
         }
-        let Some(last) = pulled.events.last().map(|event| event.sequence) else {
-            if pulled.more {
-                return Err("it says that there is more and sends nothing".into());
+        match found {
+            Found::End => self.caught_up(after, todo.now),
+            Found::Events { events, checkpoint, highest, more } => {
+                self.status.their_latest = self.status.their_latest.max(Some(highest));
+                self.applying = Some(Applying { log: log.clone(), checkpoint, more });
+                todo.actions.push(Action::Apply { log, checkpoint, events });
             }
-            self.caught_up(after, todo.now);
-            return Ok(());
-        };
-        if pulled.events.len() > pull.max_batch {
-            return Err(format!("it sent {} events where {} were asked for", pulled.events.len(), pull.max_batch));
         }
-        let mut before = after;
-        for event in &pulled.events {
-            before = u64::try_from(event.sequence)
-                .ok()
-                .filter(|sequence| *sequence > before)
-                .ok_or_else(|| format!("it sent sequence {} after {before}", event.sequence))?;
-        }
-        let next = u64::try_from(pulled.next).unwrap_or(0);
-        if next < after {
-            return Err(format!("checkpoint regression: peer sent next_seq={} but current is {after}", pulled.next));
-        }
-        let checkpoint = next.min(before);
-        if checkpoint == after {
-            return Err(format!("it sent events up to {last} and says to go on after {after} again"));
-        }
-        self.status.their_latest = self.status.their_latest.max(Some(before));
-        self.applying = Some(Applying { log: log.clone(), checkpoint, more: pulled.more });
-        todo.actions.push(Action::Apply { log, checkpoint, events: pulled.events });
         Ok(())
     }
 

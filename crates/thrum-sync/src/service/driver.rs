@@ -163,8 +163,8 @@ impl Run {
                             storing =
                                 Some(tokio::task::spawn_blocking(move || store.apply(intake::batch(&peer, &log, checkpoint, events))));
                         }
-                        Action::NoteWelcome => self.note(false),
-                        Action::NoteRemoved => self.note(true),
+                        Action::NoteWelcome => self.note(false).await,
+                        Action::NoteRemoved => self.note(true).await,
                     }
                 }
             }
@@ -231,16 +231,20 @@ impl Run {
         Ok(Target { transport, address: self.peer.address.clone(), own_id: self.inner.me.daemon_id.clone(), token })
     }
 
-    fn note(&self, removed: bool) {
-        self.desk(move |desk, id, _| if removed { desk.registry.removed_us(id) } else { desk.registry.token_worked(id) });
+    /// On disk when it returns, so that the status shown afterwards says what a restart would find.
+    async fn note(&self, removed: bool) {
+        let noted = self.desk(move |desk, id, _| if removed { desk.registry.removed_us(id) } else { desk.registry.token_worked(id) });
+        // Panics are logged by the runtime, and what was to be noted is noted the next time.
+        let _ = noted.await;
     }
 
+    /// Reaches the disk once per round, and nobody waits for it.
     fn heard(&self) {
-        self.desk(|desk, id, now| desk.registry.heard(id, now));
+        drop(self.desk(|desk, id, now| desk.registry.heard(id, now)));
     }
 
-    /// Changes the registry without waiting for its disk.
-    fn desk(&self, change: impl FnOnce(&mut Desk, &str, Now) -> Result<(), Fault> + Send + 'static) {
+    /// Changes the registry on the blocking pool.
+    fn desk(&self, change: impl FnOnce(&mut Desk, &str, Now) -> Result<(), Fault> + Send + 'static) -> JoinHandle<()> {
         let (shared, id) = (Arc::clone(&self.inner), self.peer.daemon_id.clone());
         let stopped = self.stop.clone();
         self.inner.tasks.spawn_blocking(move || {
@@ -252,7 +256,7 @@ impl Run {
             {
                 tracing::warn!("{fault}");
             }
-        });
+        })
     }
 }
 

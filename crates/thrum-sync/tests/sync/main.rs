@@ -6,6 +6,8 @@
 mod bad_input;
 mod kit;
 mod peers;
+mod server;
 mod sim;
 mod simulation;
+mod stand;
 mod transcripts;

@@ -171,6 +171,7 @@ fn live(seed: u64) {
 struct Replay(u64);
 
 impl Drop for Replay {
+    #[expect(clippy::print_stderr, reason = "the seed is for whoever reads the failure")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("replay with THRUM_SEED={} cargo test -p thrum-sync --test sync simulation", self.0);

@@ -2,18 +2,14 @@
 
 use serde::Deserialize;
 use serde_json::Value;
-use thrum_core::{limits, name};
+use thrum_core::name;
 use thrum_sync::{
     Log, Now, Token, intake,
-    pairing::Pairing,
-    registry::Registry,
     replicator::{Action, Input, Replicator},
-    server::{self, Desk, Me, Next},
-    transport::{Caller, Kind},
     wire::{self, Call, Info, Pair, Pull, Reply},
 };
 
-use crate::kit::{StoreLog, World, directory};
+use crate::{kit::World, stand::Stand};
 
 const GO: &str = "d_47fkcmt93fcz";
 
@@ -41,36 +37,6 @@ fn go_calls() -> Vec<(String, String, String)> {
     exchanges(include_str!("../data/wire-go-calls.jsonl"))
 }
 
-/// A daemon of ours in the place of the recorded one.
-struct Stand {
-    desk: Desk,
-    log: std::sync::Arc<StoreLog>,
-    world: World,
-    _directory: tempfile::TempDir,
-}
-
-impl Stand {
-    fn new(id: &str, name: &str, kind: Kind) -> (Self, String) {
-        let directory = directory();
-        let mut world = World::new(1);
-        let (log, _) = StoreLog::open(&directory, &mut world);
-        let registry = Registry::open(directory.path().join("peers.json"), id).unwrap();
-        let mut pairing = Pairing::open(directory.path().join("pairing.json")).unwrap();
-        let opened = pairing.start(kind, limits::PAIRING_SESSION, Now::default(), &mut world).unwrap();
-        let me = Me { daemon_id: id.into(), name: name.into(), version: "0.1.0".into() };
-        (Self { desk: Desk { me, registry, pairing }, log, world, _directory: directory }, opened.code.reveal().to_owned())
-    }
-
-    fn answer(&mut self, line: &str) -> String {
-        let caller = Caller { address: "100.64.0.2:4000".into(), kind: Kind::Tailnet, node: None };
-        let received = server::receive(&mut self.desk, line.as_bytes(), &caller, Now::default(), &mut self.world);
-        match received.next {
-            Next::Reply(reply) => reply,
-            Next::Serve(job) => server::serve(job, &self.desk.me, &*self.log, Now::default()).0,
-        }
-    }
-}
-
 /// A reply without what we add to Go's.
 fn as_go_says(reply: &str) -> Value {
     let mut reply: Value = serde_json::from_str(reply).unwrap();
@@ -85,7 +51,7 @@ fn as_go_says(reply: &str) -> Value {
 #[test]
 fn we_answer_every_recorded_line_as_go_did() {
     let exchanges = go_serves();
-    let (mut stand, code) = Stand::new(GO, "box1", Kind::Tailnet);
+    let (mut stand, code) = Stand::new(GO, "box1");
     // The recorded events, in the log as if they had been relayed to us.
     let full = exchanges.iter().find(|(_, asked, _)| asked.contains("\"after_sequence\":0,\"max_batch\":1000")).unwrap();
     let served = wire::read_pulled(full.2.as_bytes(), 3).unwrap();
@@ -114,7 +80,7 @@ fn we_answer_every_recorded_line_as_go_did() {
 
 #[test]
 fn a_go_daemon_that_joins_notifies_and_pulls_gets_what_it_needs() {
-    let (mut stand, code) = Stand::new("d_capturepeer2", "capture-box", Kind::Tailnet);
+    let (mut stand, code) = Stand::new("d_capturepeer2", "capture-box");
     let mut token = String::new();
     for (_, asked, recorded) in go_calls() {
         let after: i64 = serde_json::from_str::<Value>(&asked).unwrap()["params"]["after_sequence"].as_i64().unwrap_or(-1);

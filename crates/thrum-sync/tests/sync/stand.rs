@@ -1,0 +1,56 @@
+//! A daemon's server without sockets: a line in, a line and its effects out.
+
+use std::sync::Arc;
+
+use thrum_core::limits;
+use thrum_sync::{
+    Now,
+    pairing::Pairing,
+    registry::Registry,
+    server::{self, Desk, Effect, Me, Next},
+    transport::{Caller, Kind},
+};
+
+use crate::kit::{StoreLog, World, directory};
+
+/// A daemon that shows a code on the tailnet and is called from there.
+pub struct Stand {
+    pub desk: Desk,
+    pub log: Arc<StoreLog>,
+    world: World,
+    _directory: tempfile::TempDir,
+}
+
+impl Stand {
+    /// With the code it shows.
+    pub fn new(id: &str, name: &str) -> (Self, String) {
+        let directory = directory();
+        let mut world = World::new(1);
+        let (log, _) = StoreLog::open(&directory, &mut world);
+        let registry = Registry::open(directory.path().join("peers.json"), id).unwrap();
+        let mut pairing = Pairing::open(directory.path().join("pairing.json")).unwrap();
+        let opened = pairing.start(Kind::Tailnet, limits::PAIRING_SESSION, Now::default(), &mut world).unwrap();
+        let me = Me { daemon_id: id.into(), name: name.into(), version: "0.1.0".into() };
+        (Self { desk: Desk { me, registry, pairing }, log, world, _directory: directory }, opened.code.reveal().to_owned())
+    }
+
+    pub fn answer(&mut self, line: &str) -> String {
+        self.hear(line, Kind::Tailnet).0
+    }
+
+    /// The reply and what else the line means.
+    pub fn hear(&mut self, line: &str, kind: Kind) -> (String, Vec<Effect>) {
+        let caller = Caller { address: "100.64.0.2:4000".into(), kind, node: None };
+        let received = server::receive(&mut self.desk, line.as_bytes(), &caller, Now::default(), &mut self.world);
+        let mut effects = received.effects;
+        let reply = match received.next {
+            Next::Reply(reply) => reply,
+            Next::Serve(job) => {
+                let (reply, effect) = server::serve(job, &self.desk.me, &*self.log, Now::default());
+                effects.extend(effect);
+                reply
+            }
+        };
+        (reply, effects)
+    }
+}
