@@ -82,8 +82,8 @@ impl Draft {
             fields.insert(name.to_owned(), value);
         }
         let unsigned = json::canonical(&fields).map_err(|e| Malformed::Json(e.to_string()))?;
-        fields.insert("signature".to_owned(), key.sign_event(&unsigned.signed_part).into());
-        let body = json::canonical(&fields).map_err(|e| Malformed::Json(e.to_string()))?.whole;
+        let signature = key.sign_event(unsigned.signed_part());
+        let body = unsigned.signed(&signature).whole();
         if body.len() > limits::MAX_EVENT_BYTES {
             return Err(Malformed::TooLarge(body.len()));
         }
@@ -95,7 +95,7 @@ impl Draft {
 #[derive(Clone, Debug)]
 pub struct Candidate {
     event: Event,
-    signed_part: String,
+    canonical: Canonical,
     signature: Option<String>,
 }
 
@@ -118,11 +118,12 @@ impl Candidate {
         // Larger numbers than SQLite holds are nobody's place in a log.
         let seq = fields.get("origin_seq").and_then(Value::as_u64).filter(|seq| i64::try_from(*seq).is_ok()).unwrap_or_default();
         let signature = fields.get("signature").and_then(Value::as_str).map(str::to_owned);
-        let Canonical { whole, signed_part } = json::canonical(&fields).map_err(|e| Malformed::Json(e.to_string()))?;
-        if whole.len() > limits::MAX_EVENT_BYTES {
-            return Err(Malformed::TooLarge(whole.len()));
+        let canonical = json::canonical(&fields).map_err(|e| Malformed::Json(e.to_string()))?;
+        let body = canonical.whole();
+        if body.len() > limits::MAX_EVENT_BYTES {
+            return Err(Malformed::TooLarge(body.len()));
         }
-        Ok(Self { event: Event { id, kind, at, origin, log, seq, body: whole }, signed_part, signature })
+        Ok(Self { event: Event { id, kind, at, origin, log, seq, body }, canonical, signature })
     }
 
     /// The event, whether or not its signature holds.
@@ -138,7 +139,7 @@ pub fn admit(candidates: Vec<Candidate>) -> (Vec<Event>, Vec<Rejected>) {
         .iter()
         .zip(&owing)
         .filter(|(_, owes)| **owes)
-        .map(|(c, _)| Claim { origin: &c.event.origin, signed_part: &c.signed_part, signature: c.signature.as_deref() })
+        .map(|(c, _)| Claim { origin: &c.event.origin, signed_part: c.canonical.signed_part(), signature: c.signature.as_deref() })
         .collect();
     let mut verdicts = key::verify(&claims).into_iter();
     let (mut events, mut rejected) = (Vec::with_capacity(candidates.len()), Vec::new());

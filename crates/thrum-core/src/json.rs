@@ -18,48 +18,69 @@ pub fn parse_object(text: &str) -> Result<Map<String, Value>, serde_json::Error>
     }
 }
 
-/// The object in canonical form without `sequence`, and the same also without `signature`.
+/// The object in canonical form without `sequence`, in the two shapes that signatures need.
 ///
 /// Top-level members are written one by one, so that both texts come from one pass over the values.
 pub fn canonical(fields: &Map<String, Value>) -> Result<Canonical, serde_json::Error> {
-    let mut keys: Vec<&String> = fields.keys().filter(|key| *key != "sequence").collect();
+    let mut keys: Vec<&String> = fields.keys().filter(|key| *key != "sequence" && *key != SIGNATURE).collect();
     keys.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
-    let mut signed_part = String::with_capacity(512);
+    let mut signed_part = String::with_capacity(1024);
     let mut signature_at = None;
+    signed_part.push('{');
     for key in keys {
-        if key == "signature" {
+        // Order by code units and by bytes agree as long as one side is ASCII, as `signature` is.
+        if key.as_str() > SIGNATURE && signature_at.is_none() {
             signature_at = Some(signed_part.len());
-            continue;
         }
-        signed_part.push(if signed_part.is_empty() { '{' } else { ',' });
         signed_part.push_str(&serde_json_canonicalizer::to_string(key)?);
         signed_part.push(':');
         signed_part.push_str(&serde_json_canonicalizer::to_string(&fields[key])?);
+        signed_part.push(',');
     }
-    if signed_part.is_empty() {
-        signed_part.push('{');
+    if signed_part.len() > 1 {
+        signed_part.pop();
     }
+    let signature_at = signature_at.unwrap_or(signed_part.len());
     signed_part.push('}');
-    let whole = match (signature_at, fields.get("signature")) {
-        (Some(at), Some(signature)) => {
-            let signature = serde_json_canonicalizer::to_string(signature)?;
-            let (before, after) = if at == 0 { ("{", &signed_part[1..]) } else { signed_part.split_at(at) };
-            let before_comma = if at == 0 { "" } else { "," };
-            let after_comma = if at == 0 && !after.starts_with('}') { "," } else { "" };
-            format!("{before}{before_comma}\"signature\":{signature}{after_comma}{after}")
-        }
-        _ => signed_part.clone(),
-    };
-    Ok(Canonical { whole, signed_part })
+    let mut canonical = Canonical { signed_part, signature_at, signature: None };
+    if let Some(signature) = fields.get(SIGNATURE) {
+        canonical.signature = Some(serde_json_canonicalizer::to_string(signature)?);
+    }
+    Ok(canonical)
 }
 
-/// Both canonical forms of one event.
+const SIGNATURE: &str = "signature";
+
+/// The canonical form of one event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Canonical {
-    /// Without `sequence`: what the log keeps and the digest sums.
-    pub whole: String,
+    signed_part: String,
+    /// Where the signature's member stands in it.
+    signature_at: usize,
+    /// The signature, as JSON.
+    signature: Option<String>,
+}
+
+impl Canonical {
     /// Without `sequence` and `signature`: what the signature covers.
-    pub signed_part: String,
+    pub fn signed_part(&self) -> &str {
+        &self.signed_part
+    }
+
+    /// With this signature, base64url.
+    #[must_use]
+    pub fn signed(self, signature: &str) -> Self {
+        Self { signature: Some(format!("\"{signature}\"")), ..self }
+    }
+
+    /// Without `sequence`, with the signature if there is one: what the log keeps and the digest sums.
+    pub fn whole(&self) -> String {
+        let Some(signature) = &self.signature else { return self.signed_part.clone() };
+        let (before, after) = self.signed_part.split_at(self.signature_at);
+        let comma_before = if before.len() > 1 && !before.ends_with(',') { "," } else { "" };
+        let comma_after = if after == "}" { "" } else { "," };
+        format!("{before}{comma_before}\"{SIGNATURE}\":{signature}{comma_after}{after}")
+    }
 }
 
 /// A value read with duplicate keys refused; `serde_json` alone keeps the last one silently.
@@ -156,14 +177,14 @@ mod tests {
         ];
         for (text, whole, signed_part) in cases {
             let made = canonical_of(text);
-            assert_eq!((made.whole.as_str(), made.signed_part.as_str()), (whole, signed_part), "{text}");
+            assert_eq!((made.whole().as_str(), made.signed_part()), (whole, signed_part), "{text}");
         }
     }
 
     #[test]
     fn numbers_are_doubles_as_go_relays_them() {
         let made = canonical_of(r#"{"big":9007199254740993,"one":1.0,"tiny":1e-7,"huge":1e21}"#);
-        assert_eq!(made.whole, r#"{"big":9007199254740992,"huge":1e+21,"one":1,"tiny":1e-7}"#);
+        assert_eq!(made.whole(), r#"{"big":9007199254740992,"huge":1e+21,"one":1,"tiny":1e-7}"#);
     }
 
     #[test]

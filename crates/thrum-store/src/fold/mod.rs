@@ -166,9 +166,11 @@ fn read_event(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Event, u64)> {
 
 /// The events folded so far that satisfy `condition` on one value, in sequence.
 fn load(tx: &Tx<'_>, condition: &str, value: &str) -> Result<Vec<(Event, u64)>, StoreError> {
-    let sql = format!("SELECT {EVENT_COLUMNS} FROM events WHERE {condition} AND sequence <= ?2 ORDER BY sequence");
-    let mut statement = tx.conn.prepare_cached(&sql)?;
-    Ok(statement.query_map((value, tx.frontier), read_event)?.collect::<Result<_, _>>()?)
+    let mut statement = tx.conn.prepare_cached(&format!("SELECT {EVENT_COLUMNS} FROM events WHERE {condition} AND sequence <= ?2"))?;
+    let mut events: Vec<(Event, u64)> = statement.query_map((value, tx.frontier), read_event)?.collect::<Result<_, _>>()?;
+    // Sorted here: a cached statement that sorts is parsed anew by SQLite at every use, and this one runs for every message.
+    events.sort_unstable_by_key(|(_, sequence)| *sequence);
+    Ok(events)
 }
 
 fn load_chunk(conn: &Connection, after: u64, most: usize) -> Result<Vec<(Event, u64)>, StoreError> {
@@ -195,8 +197,9 @@ impl<'a> Audience<'a> {
         let values = |tags: &'a [Tag], kind: &'static str| tags.iter().filter(move |tag| tag.kind == kind).map(|tag| tag.value.as_str());
         let mut agents: Vec<&str> = recipients.iter().map(String::as_str).chain(values(refs, "mention")).collect();
         let groups: Vec<&str> = values(scopes, "group").chain(values(refs, "group")).collect();
-        // Go's mention may name a role as well as an agent.
-        let mut roles: Vec<&str> = groups.iter().copied().filter(|group| *group != "everyone").chain(values(refs, "mention")).collect();
+        // Go's mention may name a role as well as an agent; an agent is among the recipients, too.
+        let mentioned = values(refs, "mention").filter(|name| !recipients.iter().any(|recipient| recipient == name));
+        let mut roles: Vec<&str> = groups.iter().copied().filter(|group| *group != "everyone").chain(mentioned).collect();
         for list in [&mut agents, &mut roles] {
             list.sort_unstable();
             list.dedup();

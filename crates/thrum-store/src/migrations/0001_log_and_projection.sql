@@ -22,7 +22,7 @@ CREATE TABLE events (
     target        TEXT,                -- the message, session or agent it is about
     body          TEXT    NOT NULL     -- RFC 8785, without `sequence`
 ) STRICT;
-CREATE INDEX events_by_target ON events (target, type) WHERE target IS NOT NULL;
+CREATE INDEX events_by_target ON events (target, type);
 
 -- What is held, per log of each origin.
 CREATE TABLE heads (

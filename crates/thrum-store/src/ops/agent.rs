@@ -99,8 +99,8 @@ impl Tx<'_> {
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if it lives elsewhere.
     pub fn delete_agent(&mut self, name: &str, reason: Option<String>) -> Result<Stamp, StoreError> {
-        let agent = resident(&self.reader(), name)?;
-        let payload = AgentCleanup { agent_id: agent.agent_id, reason, method: Some("manual".to_owned()) };
-        Ok(self.append(Payload::AgentCleanup(payload), Some(agent.registered_at))?.at)
+        resident(&self.reader(), name)?;
+        let payload = AgentCleanup { agent_id: name.to_owned(), reason, method: Some("manual".to_owned()) };
+        Ok(self.append(Payload::AgentCleanup(payload), None)?.at)
     }
 }

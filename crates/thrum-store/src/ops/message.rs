@@ -11,7 +11,7 @@ use thrum_core::{
 use super::resident;
 use crate::{
     StoreError, Tx,
-    query::{Agent, AgentFilter, Mailbox, Message},
+    query::{Addressable, Mailbox, Message},
 };
 
 /// A message to be sent.
@@ -113,7 +113,7 @@ impl Tx<'_> {
         {
             return Err(Fault::new(ErrorKind::Invalid, "the structured content is too large").into());
         }
-        let author = resident(&self.reader(), &send.from)?;
+        resident(&self.reader(), &send.from)?;
         let request = Sum::of(format!("{:?}", (&send.content, &send.structured, &send.mentions, &send.reply_to)).as_bytes());
         if let Some(sent) = self.already_sent(&send, request)? {
             return Ok(sent);
@@ -122,14 +122,14 @@ impl Tx<'_> {
             Some(id) => Some(self.known_message(id)?),
             None => None,
         };
-        let mut to = self.address(&author, &send.mentions)?;
+        let mut to = self.address(&send.from, &send.mentions)?;
         to.scopes.extend(send.scopes);
         to.refs.extend(send.refs);
         if let Some(parent) = &parent {
             to.refs.push(Tag::new("reply_to", &parent.message_id));
         }
         let thread_id = parent.as_ref().map(|parent| parent.thread_id.clone().unwrap_or_else(|| ids::thread_of(&parent.message_id)));
-        let session_id = self.reader().open_session(&send.from)?.map(|session| session.session_id).unwrap_or_default();
+        let session_id = self.reader().open_session(&send.from)?.unwrap_or_default();
         let message_id = self.new_id(IdKind::Message);
         let message = MessageCreate {
             message_id: message_id.clone(),
@@ -199,9 +199,9 @@ impl Tx<'_> {
     }
 
     /// Every mention names an agent, a role or everyone; all that name nobody are listed in one error.
-    fn address(&self, author: &Agent, mentions: &[String]) -> Result<Addressed, StoreError> {
-        let agents = self.reader().agents(&AgentFilter::default())?;
-        let is_author = |agent: &Agent| agent.agent_id == author.agent_id && agent.home == author.home;
+    fn address(&self, author: &str, mentions: &[String]) -> Result<Addressed, StoreError> {
+        let agents = self.reader().addressable()?;
+        let is_author = |agent: &Addressable| agent.agent_id == author && agent.home == self.home();
         let mut to = Addressed::default();
         let mut unknown = Vec::new();
         let everyone = |to: &mut Addressed| {
@@ -309,7 +309,7 @@ impl Tx<'_> {
         resident(&self.reader(), agent)?;
         let mailbox = Mailbox { agent_id: agent.to_owned(), home: self.home().to_owned() };
         let owner = self.reader().owner(Some(&mailbox))?;
-        let session_id = self.reader().open_session(agent)?.map(|session| session.session_id);
+        let session_id = self.reader().open_session(agent)?;
         let mut unread = Vec::new();
         for message_id in message_ids {
             let found: Option<(i64, bool)> = self
@@ -368,7 +368,7 @@ impl Tx<'_> {
 }
 
 /// All names that name nobody, and who may have been meant.
-fn unknown_recipients(unknown: &[&str], agents: &[Agent]) -> Fault {
+fn unknown_recipients(unknown: &[&str], agents: &[Addressable]) -> Fault {
     let listed: Vec<String> = unknown.iter().map(|name| format!("@{}", name::printable(name))).collect();
     // The text is Go Thrum's (recorded).
     let text = format!("unknown recipients: {} \u{2014} no matching agent, role, or group found", listed.join(", "));
@@ -379,7 +379,7 @@ fn unknown_recipients(unknown: &[&str], agents: &[Agent]) -> Fault {
 }
 
 /// The agent or role whose name differs least, if it differs little.
-fn nearest<'a>(name: &str, agents: &'a [Agent]) -> Option<&'a str> {
+fn nearest<'a>(name: &str, agents: &'a [Addressable]) -> Option<&'a str> {
     let names = agents.iter().flat_map(|agent| [agent.agent_id.as_str(), agent.role.as_str()]);
     names
         .map(|known| (strsim::osa_distance(name, known), known))

@@ -12,25 +12,22 @@ pub use message::{Edited, Send, Sent};
 
 use thrum_core::{ErrorKind, Fault};
 
-use crate::{Reader, StoreError, query::Agent};
+use crate::{Reader, StoreError};
 
-/// The agent of this name that lives here.
+/// Whether an agent of this name lives here.
 ///
 /// # Errors
 /// [`ErrorKind::Refused`] if it lives only elsewhere, [`ErrorKind::NotFound`] if nobody of this name is known.
-pub fn resident(reader: &Reader<'_>, name: &str) -> Result<Agent, StoreError> {
-    if let Some(agent) = reader.agent_here(name)? {
-        return Ok(agent);
+pub fn resident(reader: &Reader<'_>, name: &str) -> Result<(), StoreError> {
+    let homes = reader.homes(name)?;
+    if homes.iter().any(|home| home == reader.home) {
+        return Ok(());
     }
-    let filter = crate::query::AgentFilter { agent_id: Some(name.to_owned()), ..Default::default() };
     let shown = thrum_core::name::printable(name);
-    Err(match reader.agents(&filter)?.first() {
+    Err(match homes.first() {
         Some(elsewhere) => Fault::new(
             ErrorKind::Refused,
-            format!(
-                "{shown} lives on another machine ({}): this daemon does not act in its name",
-                thrum_core::name::printable(&elsewhere.home)
-            ),
+            format!("{shown} lives on another machine ({}): this daemon does not act in its name", thrum_core::name::printable(elsewhere)),
         )
         .hint(format!("Register another name here: thrum quickstart --name {shown}-2 --role ROLE --module MODULE")),
         None => Fault::new(ErrorKind::NotFound, format!("no agent {shown} is registered here"))

@@ -30,6 +30,13 @@ pub struct Agent {
     pub last_seen_at: Option<Stamp>,
 }
 
+/// What addressing needs of an agent.
+pub(crate) struct Addressable {
+    pub(crate) agent_id: String,
+    pub(crate) home: String,
+    pub(crate) role: String,
+}
+
 /// Which agents.
 #[derive(Clone, Debug, Default)]
 pub struct AgentFilter {
@@ -144,6 +151,22 @@ impl Reader<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
+    /// Every agent's name, home and role, to find out whom a message addresses.
+    pub(crate) fn addressable(&self) -> Result<Vec<Addressable>, StoreError> {
+        let mut statement = self.conn.prepare_cached("SELECT agent_id, home, role FROM agents")?;
+        let rows = statement.query_map([], |row| Ok(Addressable { agent_id: row.get(0)?, home: row.get(1)?, role: row.get(2)? }))?;
+        let mut agents: Vec<Addressable> = rows.collect::<Result<_, _>>()?;
+        // Not in SQL, for the reason given in the fold: this runs for every message sent.
+        agents.sort_unstable_by(|a, b| (&a.agent_id, &a.home).cmp(&(&b.agent_id, &b.home)));
+        Ok(agents)
+    }
+
+    /// Where agents of this name live.
+    pub(crate) fn homes(&self, name: &str) -> Result<Vec<String>, StoreError> {
+        let mut statement = self.conn.prepare_cached("SELECT home FROM agents WHERE agent_id = ?1")?;
+        Ok(statement.query_map([name], |row| row.get(0))?.collect::<Result<_, _>>()?)
+    }
+
     /// The agent of this name that was registered here.
     ///
     /// # Errors
@@ -179,13 +202,16 @@ impl Reader<'_> {
         Ok(self.conn.prepare_cached(&sql)?.query_row([session_id], read_session).optional()?)
     }
 
-    /// The open session of an agent registered here; the newest, if there are several.
+    /// The id of the open session of an agent registered here; of the newest, if there are several.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn open_session(&self, agent_id: &str) -> Result<Option<Session>, StoreError> {
-        let filter = SessionFilter { agent_id: Some(agent_id.to_owned()), home: Some(self.home.to_owned()), active_only: true };
-        Ok(self.sessions(&filter)?.into_iter().next())
+    pub fn open_session(&self, agent_id: &str) -> Result<Option<String>, StoreError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT session_id FROM sessions WHERE agent_id = ?1 AND home = ?2 AND started_at IS NOT NULL AND ended_at IS NULL
+             ORDER BY started_at DESC LIMIT 1",
+        )?;
+        Ok(statement.query_row((agent_id, self.home), |row| row.get(0)).optional()?)
     }
 
     /// What goes on in open sessions, newest session first.

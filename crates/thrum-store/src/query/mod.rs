@@ -4,6 +4,7 @@ mod agents;
 mod log;
 mod messages;
 
+pub(crate) use agents::Addressable;
 pub use agents::{Agent, AgentFilter, Context, Session, SessionFilter};
 pub use log::Totals;
 pub use messages::{Filter, Listing, Mailbox, Message, Order, Recipient};
