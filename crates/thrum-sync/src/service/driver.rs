@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use thrum_core::{Fault, exchange::Applied, limits};
+use thrum_core::{
+    Fault,
+    exchange::{Applied, Commit},
+    limits,
+};
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -143,7 +147,7 @@ impl Run {
         let mut link: Option<Link> = None;
         let mut storing: Option<Storing> = None;
         let mut ends = 0;
-        let mut inputs = VecDeque::from([Input::Commit(commits.borrow_and_update().latest_not_from(&self.peer.daemon_id))]);
+        let mut inputs = VecDeque::from([self.news(&mut commits)]);
         loop {
             while let Some(input) = inputs.pop_front() {
                 for action in machine.step(input, inner.clock.now(), &mut *ambient) {
@@ -185,7 +189,7 @@ impl Run {
                 event = next_event(&mut link) => inputs.push_back(event),
                 stored = finished(&mut storing) => inputs.push_back(stored),
                 changed = commits.changed() => match changed {
-                    Ok(()) => inputs.push_back(Input::Commit(commits.borrow_and_update().latest_not_from(&self.peer.daemon_id))),
+                    Ok(()) => inputs.push_back(self.news(&mut commits)),
                     // The log is gone, and so will we be.
                     Err(_) => break,
                 },
@@ -197,6 +201,11 @@ impl Run {
         if let Some(storing) = storing {
             let _ = storing.await;
         }
+    }
+
+    /// What there is to announce: nothing that the peer itself brought.
+    fn news(&self, commits: &mut watch::Receiver<Commit>) -> Input {
+        Input::Commit(commits.borrow_and_update().latest_not_from(&self.peer.daemon_id))
     }
 
     /// Where the peer was read up to. A disk that does not say is asked again, and the trouble shown.

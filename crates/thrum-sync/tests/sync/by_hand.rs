@@ -1,0 +1,138 @@
+//! A daemon whose peer is played by hand: what it says on its kept connection, line by line.
+
+use serde_json::{Value, json};
+use thrum_sync::{Log, replicator::State, transport::Kind};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+
+use crate::kit::{Daemon, PATIENCE};
+
+/// A line-wise connection.
+struct Wire(BufReader<TcpStream>);
+
+impl Wire {
+    async fn say(&mut self, line: &Value) {
+        self.0.get_mut().write_all(format!("{line}\n").as_bytes()).await.unwrap();
+    }
+
+    async fn hear(&mut self) -> Value {
+        let mut line = String::new();
+        timeout(PATIENCE, self.0.read_line(&mut line)).await.expect("a line").unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    /// The next request, which must be of this method; answers it.
+    async fn expect(&mut self, method: &str, result: Value) -> Value {
+        let request = self.hear().await;
+        assert_eq!(request["method"], method, "{request}");
+        self.say(&json!({"jsonrpc": "2.0", "result": result, "id": request["id"]})).await;
+        request["params"].clone()
+    }
+}
+
+/// The peer `d_hand`, paired with a daemon.
+struct Hand {
+    daemon: Daemon,
+    listener: TcpListener,
+    /// A connection of the peer's to the daemon.
+    to_daemon: Wire,
+    token: String,
+}
+
+impl Hand {
+    async fn pair() -> Self {
+        let daemon = Daemon::start("alpha").await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let pairing = daemon.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
+        let mut to_daemon = Wire(BufReader::new(TcpStream::connect(&pairing.address).await.unwrap()));
+        let address = listener.local_addr().unwrap().to_string();
+        let params = json!({"code": pairing.code.reveal(), "daemon_id": "d_hand", "name": "hand", "address": address});
+        to_daemon.say(&json!({"method": "pair.request", "params": params, "id": 1})).await;
+        let token = to_daemon.hear().await["result"]["token"].as_str().unwrap().to_owned();
+        Self { daemon, listener, to_daemon, token }
+    }
+
+    /// The connection that the daemon keeps to its peer, up to its first pull; the peer has `latest` as highest sequence.
+    async fn accept(&self, latest: u64) -> Wire {
+        let (stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("it dials").unwrap();
+        let mut wire = Wire(BufReader::new(stream));
+        let params = wire.expect("sync.peer_info", json!({"daemon_id": "d_hand", "name": "hand", "log_id": "log", "latest": latest})).await;
+        assert_eq!(params["token"], self.token.as_str());
+        wire
+    }
+}
+
+fn nothing() -> Value {
+    json!({"events": [], "next_sequence": 0, "more_available": false, "log_id": "log"})
+}
+
+fn event(sequence: u64, event_json: &Value) -> Value {
+    json!({"event_id": format!("evt_{sequence}"), "sequence": sequence, "type": "future.thing", "timestamp": "2026-01-01T00:00:00Z",
+        "origin_daemon": "d_far", "event_json": event_json})
+}
+
+/// I5: the bad event is counted, the good one stored, the checkpoint moves, and nothing is echoed.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_brought_is_acknowledged_and_not_announced_to_it() {
+    let hand = Hand::pair().await;
+    let mut wire = hand.accept(8).await;
+    let events = [event(7, &json!("no object")), event(8, &json!({"v": 1}))];
+    let first = wire.expect("sync.pull", json!({"events": events, "next_sequence": 8, "more_available": false, "log_id": "log"})).await;
+    assert_eq!((&first["after_sequence"], &first["log_id"]), (&json!(0), &json!("log")));
+    let second = wire.expect("sync.pull", nothing()).await;
+    assert_eq!(second["after_sequence"], 8, "no notify came before it");
+    assert_eq!(hand.daemon.log.event_ids(), ["evt_8"]);
+    let status = &hand.daemon.peers.status().await.unwrap()[0];
+    assert_eq!((status.rejected, status.read_by_us, status.state), (1, 8, State::Connected));
+    hand.daemon.log.register("ann");
+    let notify = wire.expect("sync.notify", json!({"status": "ok"})).await;
+    assert_eq!((&notify["daemon_id"], &notify["latest_seq"]), (&json!(hand.daemon.id), &json!(hand.daemon.log.latest())));
+}
+
+/// C23
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notify_makes_the_daemon_pull_over_its_kept_connection() {
+    let mut hand = Hand::pair().await;
+    let mut wire = hand.accept(0).await;
+    wire.expect("sync.pull", nothing()).await;
+    let notify = |id: &str| json!({"method": "sync.notify", "params": {"token": hand.token, "daemon_id": id, "latest_seq": 1}, "id": 2});
+    let (others, own) = (notify("d_somebody"), notify("d_hand"));
+    hand.to_daemon.say(&others).await;
+    assert_eq!(hand.to_daemon.hear().await["result"]["status"], "ok");
+    hand.to_daemon.say(&own).await;
+    assert_eq!(hand.to_daemon.hear().await["result"]["status"], "ok");
+    wire.expect("sync.pull", nothing()).await;
+}
+
+/// C10: nothing more has to be sent for a removed peer to be cut off, in both directions.
+#[tokio::test(flavor = "multi_thread")]
+async fn removal_closes_open_connections_at_once() {
+    let mut hand = Hand::pair().await;
+    let mut wire = hand.accept(0).await;
+    wire.expect("sync.pull", nothing()).await;
+    hand.to_daemon.say(&json!({"method": "sync.peer_info", "params": {"token": hand.token}, "id": 2})).await;
+    assert_eq!(hand.to_daemon.hear().await["result"]["daemon_id"], hand.daemon.id.as_str());
+    hand.daemon.peers.remove("hand").await.unwrap();
+    for mut wire in [wire, hand.to_daemon] {
+        let mut rest = Vec::new();
+        timeout(PATIENCE / 4, wire.0.read_to_end(&mut rest)).await.expect("closed").unwrap();
+        assert!(rest.is_empty());
+    }
+    assert_eq!(hand.daemon.log.checkpoint("d_hand").unwrap(), None);
+}
+
+/// C19: a second reply, or any word that nobody asked for, ends the connection; another follows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_speaks_without_being_asked_is_hung_up_on() {
+    let hand = Hand::pair().await;
+    let mut wire = hand.accept(0).await;
+    wire.expect("sync.pull", nothing()).await;
+    wire.say(&json!({"result": {}, "id": 2})).await;
+    let mut rest = Vec::new();
+    timeout(PATIENCE, wire.0.read_to_end(&mut rest)).await.expect("closed").unwrap();
+    let mut again = hand.accept(0).await;
+    again.expect("sync.pull", nothing()).await;
+}
