@@ -9,7 +9,7 @@ use crate::{
     Log, Now, Token,
     pairing::Pairing,
     registry::{Peer, Registry, Stranger},
-    transport::{Caller, Kind, is_loopback},
+    transport::{Caller, Kind, is_address, is_loopback},
     wire::{self, Id, Info, Pair, Pull, Query, Request, RpcError},
 };
 
@@ -170,10 +170,13 @@ fn admit(desk: &mut Desk, pair: Pair, kind: Kind, token: &Token, now: Now) -> Re
     if pair.daemon_id == desk.me.daemon_id {
         return Err(refuse("a daemon cannot be paired with itself".into()));
     }
-    if pair.daemon_id.len() > limits::MAX_FOREIGN_ID_BYTES || pair.address.len() > limits::MAX_FOREIGN_ID_BYTES {
-        return Err(refuse(format!("an id or address of more than {} bytes", limits::MAX_FOREIGN_ID_BYTES)));
+    if pair.daemon_id.len() > limits::MAX_FOREIGN_ID_BYTES {
+        return Err(refuse(format!("a daemon_id of more than {} bytes", limits::MAX_FOREIGN_ID_BYTES)));
     }
-    // We dial what we store: a local peer can only be on this machine.
+    // We dial what we store. Nothing is stored for a joiner that says nothing; it can still dial us.
+    if !pair.address.is_empty() && !is_address(&pair.address) {
+        return Err(refuse("the joiner's address is not HOST:PORT".into()));
+    }
     if kind == Kind::Local && !pair.address.is_empty() && !is_loopback(&pair.address) {
         return Err(refuse(format!("{} is not on this machine", name::printable(&pair.address))));
     }

@@ -5,7 +5,7 @@ pub mod memory;
 
 use std::{fmt, future::Future, io, net::IpAddr, pin::Pin};
 
-use thrum_core::Fault;
+use thrum_core::{Fault, limits, name};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A future that can be kept in a trait object.
@@ -58,6 +58,13 @@ impl fmt::Display for Kind {
 pub(crate) fn is_loopback(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// Whether this is `host:port` as something that can be dialled, shown and stored: printable, with a port from 1 to 65535.
+pub(crate) fn is_address(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let host_is_plain = !host.is_empty() && host.chars().all(|c| name::is_printable(c) && !c.is_whitespace());
+    host_is_plain && text.len() <= limits::MAX_FOREIGN_ID_BYTES && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// Who is at the other end of an accepted connection.

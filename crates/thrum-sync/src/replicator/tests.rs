@@ -301,6 +301,19 @@ fn a_log_that_went_back_without_a_new_id_is_shown() {
     assert!(case.error().starts_with("checkpoint regression: its log ends at 499"), "{}", case.error());
 }
 
+/// C22
+#[test]
+fn a_clock_that_is_off_is_measured_from_the_middle_of_the_request() {
+    let mut case = Case::new(None);
+    case.step(Input::Timer);
+    case.step(Input::Connected);
+    case.tick = seconds(2);
+    let day_ahead = Stamp::ZERO.plus(seconds(24 * 3600 + 1));
+    let info = Info { daemon_id: "d_peer".into(), log: Some("log".into()), time: Some(day_ahead), ..Info::default() };
+    case.step(Input::Replied(Ok(Reply::Info(Box::new(info)))));
+    assert_eq!(case.machine.status().clock_offset_ms, Some(24 * 3600 * 1000));
+}
+
 #[test]
 fn another_daemon_at_the_address_is_not_read() {
     let mut case = Case::new(None);

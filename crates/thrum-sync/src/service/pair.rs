@@ -11,7 +11,7 @@ use crate::{
     pairing::{Code, SessionId, Standing},
     registry::{Peer, Stranger},
     replicator::State,
-    transport::Kind,
+    transport::{Kind, is_address},
     wire::{self, BadReply, Pair, Paired, RpcError},
 };
 
@@ -193,23 +193,12 @@ fn said_no(error: &RpcError) -> Fault {
 
 /// `host:port`, with port 9100 where none is given.
 fn with_port(address: &str) -> Result<String, Fault> {
-    let bad = |why: &str| {
-        let shown = name::printable(&address[..address.floor_char_boundary(limits::MAX_FOREIGN_ID_BYTES)]);
-        Err(Fault::new(ErrorKind::Invalid, format!("'{shown}' is not an address: {why}"))
-            .hint("Give HOST:PORT as `thrum peer add` shows it."))
-    };
-    if address.len() > limits::MAX_FOREIGN_ID_BYTES || address.contains(|c: char| c.is_whitespace() || !name::is_printable(c)) {
-        return bad("too long, or with characters that no address has");
+    let whole = if address.contains(':') { address.to_owned() } else { format!("{address}:{}", limits::PORTS.start()) };
+    if is_address(&whole) {
+        return Ok(whole);
     }
-    match address.rsplit_once(':') {
-        None if address.is_empty() => bad("it is empty"),
-        None => Ok(format!("{address}:{}", limits::PORTS.start())),
-        Some(("", _)) => bad("the host is missing"),
-        Some((_, port)) => match port.parse::<u16>() {
-            Ok(port) if port > 0 => Ok(address.to_owned()),
-            _ => bad("the port is not a number from 1 to 65535"),
-        },
-    }
+    let shown = name::printable(&address[..address.floor_char_boundary(limits::MAX_FOREIGN_ID_BYTES)]);
+    Err(Fault::new(ErrorKind::Invalid, format!("'{shown}' is not an address")).hint("Give HOST:PORT as `thrum peer add` shows it."))
 }
 
 #[cfg(test)]

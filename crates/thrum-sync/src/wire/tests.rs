@@ -132,6 +132,8 @@ fn a_reply_must_be_the_one_that_was_asked_for() {
         let error = read_pulled(line.as_bytes(), 3).expect_err(line).to_string();
         assert!(error.contains(expected), "{line}: {error}");
     }
+    let deep = format!(r#"{{"result":{}{},"id":3}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    assert!(matches!(read_pulled(deep.as_bytes(), 3), Err(BadReply::Result(_))));
     assert_eq!(read_pulled(br#"{"result":{"events":null},"id":3}"#, 3), Ok(Pulled::default()), "Go's client tolerates null, too");
 }
 

@@ -167,6 +167,29 @@ impl Ambient for System {
     }
 }
 
+/// Everything that any test of this program logged, however detailed.
+pub fn logs() -> String {
+    String::from_utf8_lossy(&LOGS.lock().unwrap()).into_owned()
+}
+
+static LOGS: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+fn keep_logs() {
+    struct Keep;
+
+    impl std::io::Write for Keep {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            LOGS.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(|| Keep).init());
+}
+
 /// A daemon's peers with a log, on a port of its own.
 pub struct Daemon {
     pub name: String,
@@ -178,6 +201,7 @@ pub struct Daemon {
 
 impl Daemon {
     pub async fn start(name: &str) -> Self {
+        keep_logs();
         let directory = directory();
         let mut world = World::new(System.random_u64());
         world.nanos.store(System.now().nanos(), Ordering::Relaxed);

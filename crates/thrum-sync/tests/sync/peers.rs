@@ -10,7 +10,7 @@ use thrum_sync::{
     transport::{Kind, Listener, Transport, local::Local},
 };
 
-use crate::kit::{Daemon, PATIENCE, start_peers};
+use crate::kit::{self, Daemon, PATIENCE, start_peers};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_daemons_pair_and_each_reads_what_the_other_had() {
@@ -29,6 +29,30 @@ async fn two_daemons_pair_and_each_reads_what_the_other_had() {
     let status = &a.peers.status().await.unwrap()[0];
     assert_eq!((status.state, status.backlog_from_them, status.rejected), (State::Connected, Some(0), 0));
     assert_eq!((status.daemon_id.as_str(), status.transport.as_str(), status.version.as_deref()), (&*b.id, "local", Some("0.1.0")));
+}
+
+/// C4, I10
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_code_nor_token_is_logged_and_the_lines_are_the_pages() {
+    let (a, b) = (Daemon::start("secretive").await, Daemon::start("discreet").await);
+    a.log.register("ann");
+    let pairing = a.peers.start_pairing(Kind::Local, Duration::from_secs(300)).await.unwrap();
+    let (here, there) = tokio::join!(a.peers.wait_pairing(), b.peers.join(&pairing.address, pairing.code.reveal()));
+    assert!(here.unwrap().syncing && there.unwrap().syncing);
+    let news = a.log.say("ann", "news");
+    b.hears(&news).await;
+    a.agrees().await;
+    let (logs, at) = (kit::logs(), b.peers.address(Kind::Local).await.unwrap());
+    let token = a.peers.list()[0].token.clone().unwrap();
+    assert!(!logs.contains(token.reveal()) && !logs.contains(&format!("code={}", pairing.code.reveal())));
+    for line in [
+        "periodic_sync: starting with interval=15s, recent_threshold=10s",
+        "[pairing] Session started, code=****, timeout=5m0s",
+        &format!("[pairing] Paired with discreet ({}) at {at}", b.id),
+        &format!("sync.notify: synced from {} — applied=1 skipped=0", a.id),
+    ] {
+        assert!(logs.contains(line), "{line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
