@@ -120,6 +120,15 @@ mod tests {
     }
 
     #[test]
+    fn c26_a_full_disk_is_named_with_what_to_do() {
+        let full = Path::new("/dev/full");
+        let error = OpenOptions::new().write(true).open(full).and_then(|mut file| file.write_all(b"x")).unwrap_err();
+        let fault = fault("write", full, &error);
+        assert!(fault.message.starts_with("cannot write /dev/full: No space left"), "{fault}");
+        assert!(fault.hint.unwrap().contains("space"));
+    }
+
+    #[test]
     fn what_is_no_plain_small_file_is_not_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");

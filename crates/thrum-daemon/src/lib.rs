@@ -1,6 +1,22 @@
 //! The daemon process: lock, socket RPC, wiring, health, logs. No protocol detail.
+//!
+//! [`run`] starts and stops everything in order; `rpc` serves local clients; [`paths`] and [`env`] are what the command
+//! shares with the daemon so that both look in the same places.
 
+mod ambient;
+mod daemon;
 mod disk;
 pub mod env;
+mod identity;
+mod listen;
+mod lock;
+mod log;
+mod logfile;
 pub mod paths;
 pub mod pidfile;
+mod rpc;
+mod run;
+mod shutdown;
+mod storage;
+
+pub use run::{RunOptions, run};

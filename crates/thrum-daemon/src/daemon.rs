@@ -1,0 +1,77 @@
+//! What the daemon is made of once it runs, and what a client can ask of it.
+
+use std::{fs, sync::Arc, time::Instant};
+
+use thrum_core::{ErrorKind, Fault, name};
+use thrum_sync::Peers;
+
+use crate::{
+    ambient,
+    env::Settings,
+    paths::Repo,
+    rpc::{
+        connection::{Kept, Outcome, Pace, Service},
+        envelope::Params,
+        methods,
+    },
+    shutdown::Shutdown,
+    storage::Storage,
+};
+
+/// The parts that methods work with.
+pub(crate) struct Daemon {
+    /// Its id; the home of the agents registered here.
+    pub(crate) id: String,
+    /// Its name towards peers.
+    pub(crate) name: String,
+    pub(crate) repo: Repo,
+    pub(crate) settings: Settings,
+    /// What was wrong with the settings.
+    pub(crate) warnings: Vec<String>,
+    pub(crate) version: String,
+    pub(crate) started: Instant,
+    pub(crate) storage: Arc<Storage>,
+    pub(crate) peers: Peers,
+    pub(crate) shutdown: Shutdown,
+}
+
+impl Daemon {
+    /// The agent in whose name a call is made: the one it names, else the only one that has an identity file here, which is
+    /// what Go Thrum's older commands expect.
+    ///
+    /// # Errors
+    /// `invalid` if it names none and there is not exactly one.
+    pub(crate) fn caller(&self, named: Option<String>) -> Result<String, Fault> {
+        if let Some(name) = named.filter(|name| !name.is_empty()) {
+            return Ok(name);
+        }
+        let identities = fs::read_dir(self.repo.thrum_dir().join("identities")).into_iter().flatten().flatten();
+        let mut names = identities.filter_map(|entry| entry.file_name().into_string().ok()?.strip_suffix(".json").map(str::to_owned));
+        match (names.next(), names.next()) {
+            (Some(name), None) => Ok(name),
+            _ => Err(Fault::new(ErrorKind::Invalid, "caller_agent_id is required").hint("Say who you are: `--as NAME`, or THRUM_NAME.")),
+        }
+    }
+
+    /// The machine's name as shown with the agents that live here.
+    pub(crate) fn hostname(&self) -> String {
+        self.settings.hostname.clone().unwrap_or_else(ambient::hostname)
+    }
+}
+
+/// What other machines call the daemon of `repo`: what the user says, else `HOSTNAME-REPO` in lower case.
+pub(crate) fn name_towards_peers(settings: &Settings, repo: &Repo) -> String {
+    let name = settings.ts_hostname.clone().unwrap_or_else(|| format!("{}-{}", ambient::hostname(), repo.name()).to_lowercase());
+    let printable: String = name.chars().filter(|c| name::is_printable(*c)).take(thrum_core::limits::MAX_PEER_NAME_CHARS).collect();
+    if printable.is_empty() { "thrum".to_owned() } else { printable }
+}
+
+impl Service for Daemon {
+    fn pace(&self, method: &str) -> Option<Pace> {
+        methods::pace(method)
+    }
+
+    async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Fault> {
+        methods::call(self, method, params, kept).await
+    }
+}

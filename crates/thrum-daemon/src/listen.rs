@@ -1,0 +1,105 @@
+//! The Unix socket: one that nobody answers on is cleared away, the new one is for this user only.
+
+use std::{
+    fs, io,
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use thrum_core::{ErrorKind, Fault, limits};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::{disk, paths::Repo};
+
+/// An open socket, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    pub(crate) listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Opens the socket of `repo`. The caller holds the lock, so a socket file that is there was left by a crash, or belongs
+/// to a program that knows nothing of the lock.
+///
+/// # Errors
+/// `refused` if somebody answers on the socket, or something else lies in its place.
+pub(crate) async fn open(repo: &Repo) -> Result<Listening, Fault> {
+    let path = repo.socket_to_open();
+    if let Some(directory) = path.parent() {
+        disk::make_private_dir(directory)?;
+    }
+    clear(&path).await?;
+    let listener = UnixListener::bind(&path).map_err(|error| disk::fault("listen on", &path, &error))?;
+    let listening = Listening { listener, path };
+    fs::set_permissions(&listening.path, fs::Permissions::from_mode(0o600))
+        .map_err(|error| disk::fault("protect", &listening.path, &error))?;
+    Ok(listening)
+}
+
+async fn clear(path: &Path) -> Result<(), Fault> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(disk::fault("look at", path, &error)),
+        Ok(about) if !about.file_type().is_socket() => {
+            return Err(Fault::new(ErrorKind::Refused, format!("{} is no socket", path.display())).hint("Move it away."));
+        }
+        Ok(_) => {}
+    }
+    let dead = match tokio::time::timeout(limits::SOCKET_PROBE, UnixStream::connect(path)).await {
+        Ok(Err(error)) => matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound),
+        Ok(Ok(_)) | Err(_) => false,
+    };
+    if !dead {
+        return Err(Fault::new(ErrorKind::Refused, format!("socket {} is in use by another daemon", path.display()))
+            .hint("Stop that daemon first."));
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk::fault("remove", path, &error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_left_by_a_crash_is_cleared_and_the_new_one_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repo::create(dir.path(), None).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(repo.socket()).unwrap());
+        let listening = open(&repo).await.unwrap();
+        assert_eq!(fs::metadata(repo.socket()).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(repo.var()).unwrap().permissions().mode() & 0o777, 0o700);
+        let fault = open(&repo).await.unwrap_err();
+        assert_eq!(fault.message, format!("socket {} is in use by another daemon", repo.socket().display()));
+        drop(listening);
+        assert!(!repo.socket().exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_no_socket_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repo::create(dir.path(), None).unwrap();
+        fs::write(repo.socket(), "precious").unwrap();
+        assert_eq!(open(&repo).await.unwrap_err().kind, ErrorKind::Refused);
+        assert_eq!(fs::read_to_string(repo.socket()).unwrap(), "precious");
+    }
+
+    #[tokio::test]
+    async fn c14_a_path_too_long_for_a_socket_works_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("x".repeat(120));
+        fs::create_dir(&deep).unwrap();
+        let repo = Repo::create(&deep, None).unwrap();
+        let listening = open(&repo).await.unwrap();
+        UnixStream::connect(repo.socket()).await.expect("the client comes to the same path");
+        drop(listening);
+    }
+}

@@ -1,0 +1,61 @@
+//! One daemon per repository: an exclusive lock taken before anything else is opened, freed by the system when we end.
+//!
+//! The lock alone decides. Pid files and sockets outlive a crash and process ids are used again; a lock does neither. The
+//! file is never removed, because a lock on a removed file excludes nobody.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    os::unix::fs::OpenOptionsExt,
+};
+
+use thrum_core::{ErrorKind, Fault};
+
+use crate::{disk, paths::Repo, pidfile};
+
+/// The right to be the daemon of a repository, held until dropped.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+/// Takes the lock, without waiting.
+///
+/// # Errors
+/// `refused`, naming the process, if another daemon has it.
+pub(crate) fn acquire(repo: &Repo) -> Result<Lock, Fault> {
+    let path = repo.lock_file();
+    let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(no_links).open(&path);
+    let file = open.map_err(|error| disk::fault("open", &path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock { _file: file }),
+        Err(TryLockError::WouldBlock) => Err(already_running(repo)),
+        Err(TryLockError::Error(error)) => Err(disk::fault("lock", &path, &error)),
+    }
+}
+
+fn already_running(repo: &Repo) -> Fault {
+    let who = pidfile::read(&repo.pid_file()).map_or_else(|| "it is just starting".to_owned(), |file| format!("pid {}", file.pid));
+    Fault::new(ErrorKind::Refused, format!("a daemon is already running for {} ({who})", repo.main_root().display()))
+        .hint("`thrum daemon status` shows it, `thrum daemon restart` replaces it.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c28_a_second_daemon_is_refused_by_the_first_ones_pid_and_a_stale_pid_file_refuses_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repo::create(dir.path(), None).unwrap();
+        std::fs::write(repo.pid_file(), "1").unwrap();
+        let first = acquire(&repo).expect("a pid file alone, even of a living process, holds nothing");
+        let record = pidfile::write(&repo, &repo.socket(), "2026-01-01T00:00:00Z").unwrap();
+        let fault = acquire(&repo).unwrap_err();
+        assert_eq!(fault.kind, ErrorKind::Refused);
+        assert!(fault.message.contains(&format!("pid {}", std::process::id())), "{fault}");
+        drop((record, first));
+        assert!(!repo.pid_file().exists());
+        acquire(&repo).expect("free again");
+    }
+}

@@ -1,0 +1,54 @@
+//! The store as replication sees it.
+
+use std::sync::Arc;
+
+use thrum_core::{
+    Fault, Heads, Sum,
+    exchange::{Applied, Batch, Page},
+};
+use thrum_sync::Log;
+
+use crate::storage::Storage;
+
+impl Log for Storage {
+    fn id(&self) -> Arc<str> {
+        self.commits().borrow().log.clone()
+    }
+
+    fn latest(&self) -> u64 {
+        self.commits().borrow().latest
+    }
+
+    fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Fault> {
+        Ok(self.readers.with(|reader| reader.page(after, max_events, max_bytes))?)
+    }
+
+    fn heads(&self) -> Result<Heads, Fault> {
+        Ok(self.readers.with(|reader| reader.heads())?)
+    }
+
+    fn projection(&self) -> Result<Sum, Fault> {
+        Ok(self.readers.with(|reader| reader.projection())?)
+    }
+
+    fn checkpoint(&self, peer: &str) -> Result<Option<(String, u64)>, Fault> {
+        Ok(self.readers.with(|reader| reader.checkpoint(peer))?)
+    }
+
+    fn apply(&self, batch: Batch) -> Result<Applied, Fault> {
+        Ok(self.writer.call(move |tx| tx.apply(&batch))?)
+    }
+
+    fn forget(&self, peer: &str) -> Result<(), Fault> {
+        let peer = peer.to_owned();
+        Ok(self.writer.call(move |tx| tx.forget(&peer))?)
+    }
+
+    fn backlog(&self, peer: &str, after: u64) -> Result<u64, Fault> {
+        Ok(self.readers.with(|reader| reader.backlog(peer, after))?)
+    }
+
+    fn troubles(&self, peer: &str) -> Result<(u64, u64), Fault> {
+        Ok(self.readers.with(|reader| reader.troubles(peer))?)
+    }
+}

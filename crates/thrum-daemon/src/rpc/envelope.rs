@@ -1,0 +1,204 @@
+//! What a line means, and how an answer looks. The error texts of the first three codes are Go Thrum's (recorded).
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use thrum_core::{ErrorKind, Fault};
+
+/// A request as it came. Keys we do not know are passed over.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Request {
+    #[serde(default)]
+    jsonrpc: Option<String>,
+    #[serde(default)]
+    method: Option<String>,
+    #[serde(default)]
+    params: Option<Box<RawValue>>,
+    /// Given back as it came.
+    #[serde(default)]
+    id: Option<Box<RawValue>>,
+}
+
+/// A request that can be carried out.
+#[derive(Debug)]
+pub(crate) struct Call {
+    /// Its name; perhaps of no method.
+    pub(crate) method: String,
+    /// Its parameters.
+    pub(crate) params: Params,
+    /// Given back as it came; `None` if there was none.
+    pub(crate) id: Option<Box<RawValue>>,
+}
+
+/// Reads a line.
+///
+/// # Errors
+/// The finished answer to a line that is no request.
+pub(crate) fn read(line: &[u8]) -> Result<Call, String> {
+    let no_request = |why: String| answer(Err(&RpcError::with_text(-32700, "Parse error", why)), None);
+    // Serde would take an array for a struct's fields in order.
+    if line.trim_ascii_start().first() == Some(&b'[') {
+        return Err(no_request("a request is an object; batches are not served".to_owned()));
+    }
+    let request: Request = serde_json::from_slice(line).map_err(|error| no_request(error.to_string()))?;
+    let Request { jsonrpc, method, params, id } = request;
+    if jsonrpc.as_deref() != Some("2.0") {
+        let error = RpcError::with_text(-32600, "Invalid request", "jsonrpc field must be '2.0'");
+        return Err(answer(Err(&error), id.as_deref()));
+    }
+    Ok(Call { method: method.unwrap_or_default(), params: Params(params), id })
+}
+
+/// The parameters of a call.
+#[derive(Debug)]
+pub(crate) struct Params(Option<Box<RawValue>>);
+
+impl Params {
+    /// The parameters as what a method expects; missing ones are an empty object.
+    ///
+    /// # Errors
+    /// `invalid`, saying which field is wrong.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+        let text = self.0.as_ref().map_or("{}", |raw| raw.get().trim());
+        let text = if text == "null" { "{}" } else { text };
+        let wrong = |why: String| Fault::new(ErrorKind::Invalid, format!("invalid params: {why}"));
+        if !text.starts_with('{') {
+            return Err(wrong("not an object".to_owned()));
+        }
+        serde_json::from_str(text).map_err(|error| wrong(error.to_string()))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(text: &str) -> Self {
+        Self(Some(RawValue::from_string(text.to_owned()).expect("JSON")))
+    }
+}
+
+/// An error as it stands in an answer.
+#[derive(Debug, Serialize)]
+pub(crate) struct RpcError {
+    code: i32,
+    message: String,
+    data: serde_json::Value,
+}
+
+impl RpcError {
+    fn with_text(code: i32, message: &str, data: impl Into<String>) -> Self {
+        Self { code, message: message.to_owned(), data: serde_json::Value::String(data.into()) }
+    }
+
+    /// There is no such method.
+    pub(crate) fn unknown_method(name: &str) -> Self {
+        Self::with_text(-32601, "Method not found", format!("method '{name}' is not registered"))
+    }
+}
+
+impl From<&Fault> for RpcError {
+    fn from(fault: &Fault) -> Self {
+        Self { code: -32000, message: fault.message.clone(), data: fault.data() }
+    }
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    jsonrpc: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a RpcError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a RawValue>,
+}
+
+/// The line that answers a request.
+pub(crate) fn answer(outcome: Result<&RawValue, &RpcError>, id: Option<&RawValue>) -> String {
+    let (result, error) = match outcome {
+        Ok(result) => (Some(result), None),
+        Err(error) => (None, Some(error)),
+    };
+    line(&Answer { jsonrpc: "2.0", result, error, id })
+}
+
+/// The line that says `error`.
+pub(crate) fn failure(fault: &Fault, id: Option<&RawValue>) -> String {
+    answer(Err(&fault.into()), id)
+}
+
+/// The line of a notification.
+pub(crate) fn notification(method: &str, params: &impl Serialize) -> String {
+    #[derive(Serialize)]
+    struct Notification<'a, T> {
+        jsonrpc: &'static str,
+        method: &'a str,
+        params: &'a T,
+    }
+    line(&Notification { jsonrpc: "2.0", method, params })
+}
+
+/// What a method found, as JSON.
+pub(crate) fn result(value: &impl Serialize) -> Result<Box<RawValue>, Fault> {
+    serde_json::value::to_raw_value(value).map_err(|error| Fault::new(ErrorKind::Failed, format!("the answer has no JSON form: {error}")))
+}
+
+fn line(value: &impl Serialize) -> String {
+    // Text, numbers and JSON that was read before: nothing in an answer can fail to be written.
+    let mut line = serde_json::to_string(value).expect("answers are JSON");
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn refused(line: &str) -> Value {
+        serde_json::from_str(&read(line.as_bytes()).expect_err(line)).expect("an answer is JSON")
+    }
+
+    #[test]
+    fn what_is_no_request_gets_gos_answers() {
+        let deep = format!("{{\"jsonrpc\":\"2.0\",\"method\":{}1", "[".repeat(100_000));
+        for line in ["nonsense", "", "[]", "[{\"jsonrpc\":\"2.0\"}]", "7", "{\"jsonrpc\":2}", "{\"id\":1,\"id\":2}", "\u{feff}{}", &deep] {
+            let answer = refused(line);
+            assert_eq!((&answer["error"]["code"], &answer["error"]["message"]), (&json!(-32700), &json!("Parse error")), "{line:.40}");
+            assert!(answer["error"]["data"].is_string() && answer.get("id").is_none(), "{answer}");
+        }
+        for line in ["{\"id\":\"x\"}", "{\"jsonrpc\":\"1.0\",\"id\":\"x\"}", "{\"jsonrpc\":null,\"id\":\"x\"}"] {
+            let data = "jsonrpc field must be '2.0'";
+            assert_eq!(
+                refused(line),
+                json!({"jsonrpc": "2.0", "error": {"code": -32600, "message": "Invalid request", "data": data}, "id": "x"})
+            );
+        }
+        assert!(read(b"{\"jsonrpc\":\"2.0\",\"method\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn an_answer_carries_the_id_as_it_came() {
+        for id in ["1", "\"a\"", "null", "[1]", "1e3"] {
+            let call =
+                read(format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"health\",\"more\":1}}\r").as_bytes()).expect("a request");
+            let line = answer(Err(&RpcError::unknown_method(&call.method)), call.id.as_deref());
+            // A null id is as none, in serde as in Go.
+            let expected = if id == "null" { "}".to_owned() } else { format!(",\"id\":{id}}}") };
+            assert!(line.ends_with(&format!("\"data\":\"method 'health' is not registered\"}}{expected}\n")), "{line}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_an_object_or_nothing() {
+        #[derive(Debug, Deserialize, PartialEq)]
+        struct Wanted {
+            #[serde(default)]
+            n: u32,
+        }
+        assert_eq!(Params(None).read::<Wanted>(), Ok(Wanted { n: 0 }));
+        assert_eq!(Params::of("null").read::<Wanted>(), Ok(Wanted { n: 0 }));
+        assert_eq!(Params::of(" {\"n\":7,\"x\":1} ").read::<Wanted>(), Ok(Wanted { n: 7 }));
+        for wrong in ["[7]", "7", "\"n\"", "{\"n\":-1}", "{\"n\":\"7\"}", "{\"n\":7,\"n\":8}"] {
+            let fault = Params::of(wrong).read::<Wanted>().expect_err(wrong);
+            assert!(fault.kind == ErrorKind::Invalid && fault.message.starts_with("invalid params: "), "{fault}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! `agent.*`: who is here.
+
+use serde::{Deserialize, Serialize};
+use thrum_core::{ErrorKind, Fault, Stamp, Sum, payload::WorkContext};
+use thrum_store::{
+    ops::{self, Registration},
+    query::{Agent, AgentFilter, Context},
+};
+
+use super::required;
+use crate::daemon::Daemon;
+
+#[derive(Deserialize)]
+pub(super) struct Register {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    role: Option<String>,
+    #[serde(default)]
+    module: Option<String>,
+    #[serde(default)]
+    display: Option<String>,
+    #[serde(default)]
+    hostname: Option<String>,
+    #[serde(default)]
+    worktree: Option<String>,
+    #[serde(default)]
+    force: bool,
+    #[serde(default)]
+    re_register: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct Registered {
+    agent_id: String,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conflict: Option<Conflict>,
+}
+
+#[derive(Serialize)]
+struct Conflict {
+    existing_agent_id: String,
+    registered_at: Stamp,
+    /// RFC 3339, or empty.
+    last_seen_at: String,
+}
+
+pub(super) async fn register(daemon: &Daemon, params: Register) -> Result<Registered, Fault> {
+    let (role, module) = (required("role", params.role)?, required("module", params.module)?);
+    let name = params.name.filter(|name| !name.is_empty()).unwrap_or_else(|| unnamed(daemon, &role, &module));
+    let register = ops::Register {
+        name: name.clone(),
+        role,
+        module,
+        display: params.display.unwrap_or_default(),
+        hostname: params.hostname.unwrap_or_else(|| daemon.hostname()),
+        worktree: params.worktree.unwrap_or_default(),
+        force: params.force || params.re_register,
+    };
+    let (agent_id, status, conflict) = match daemon.storage.write(|tx| tx.register(register)).await? {
+        Registration::Registered => (name, "registered", None),
+        Registration::Updated => (name, "updated", None),
+        Registration::Conflict(rival) => {
+            let conflict = Conflict {
+                existing_agent_id: rival.agent_id,
+                registered_at: rival.registered_at,
+                last_seen_at: rival.last_seen_at.map(|at| at.to_string()).unwrap_or_default(),
+            };
+            (String::new(), "conflict", Some(conflict))
+        }
+    };
+    Ok(Registered { agent_id, status, conflict })
+}
+
+/// The name of an agent that gives none: the same for the same role and module in the same repository.
+fn unnamed(daemon: &Daemon, role: &str, module: &str) -> String {
+    let hash = Sum::of(format!("{}|{role}|{module}", daemon.repo.name()).as_bytes()).to_string();
+    format!("{role}_{}", &hash[..10])
+}
+
+#[derive(Deserialize)]
+pub(super) struct List {
+    #[serde(default)]
+    role: Option<String>,
+    #[serde(default)]
+    module: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Agents {
+    agents: Vec<Listed>,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    agent_id: String,
+    kind: String,
+    role: String,
+    module: String,
+    display: String,
+    registered_at: Stamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen_at: Option<Stamp>,
+    /// The daemon it lives at.
+    home: String,
+    /// Whether that is this one.
+    local: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    hostname: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    worktree: String,
+}
+
+pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Agents, Fault> {
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let filter = AgentFilter { role: given(params.role), module: given(params.module), ..AgentFilter::default() };
+    let agents = daemon.storage.read(move |reader| reader.agents(&filter)).await?;
+    let listed = |agent: Agent| Listed {
+        local: agent.home == daemon.id,
+        agent_id: agent.agent_id,
+        kind: agent.kind,
+        role: agent.role,
+        module: agent.module,
+        display: agent.display,
+        registered_at: agent.registered_at,
+        last_seen_at: agent.last_seen_at,
+        home: agent.home,
+        hostname: agent.hostname,
+        worktree: agent.worktree,
+    };
+    Ok(Agents { agents: agents.into_iter().map(listed).collect() })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Whoami {
+    #[serde(default)]
+    caller_agent_id: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Me {
+    agent_id: String,
+    role: String,
+    module: String,
+    display: String,
+    source: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_start: Option<Stamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    branch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    intent: Option<String>,
+    home: String,
+}
+
+pub(super) async fn whoami(daemon: &Daemon, params: Whoami) -> Result<Me, Fault> {
+    let source = if params.caller_agent_id.is_some() { "caller" } else { "identity" };
+    let name = daemon.caller(params.caller_agent_id)?;
+    let found = daemon.storage.read(move |reader| {
+        ops::resident(reader, &name)?;
+        let session = match reader.open_session(&name)? {
+            Some(id) => reader.session(&id)?,
+            None => None,
+        };
+        let context = match &session {
+            Some(session) => reader.context(&session.session_id)?,
+            None => None,
+        };
+        let agent =
+            reader.agent_here(&name)?.ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("no agent {name} is registered here")))?;
+        Ok((agent, session, context))
+    });
+    let (agent, session, context) = found.await?;
+    Ok(Me {
+        agent_id: agent.agent_id,
+        role: agent.role,
+        module: agent.module,
+        display: agent.display,
+        source,
+        session_start: session.as_ref().map(|session| session.started_at),
+        intent: session.as_ref().and_then(|session| session.intent.clone()),
+        session_id: session.map(|session| session.session_id),
+        branch: context.and_then(|context| context.branch),
+        home: agent.home,
+    })
+}
+
+#[derive(Deserialize)]
+pub(super) struct ListContext {
+    #[serde(default)]
+    agent_id: Option<String>,
+    #[serde(default)]
+    branch: Option<String>,
+    #[serde(default)]
+    file: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Contexts {
+    contexts: Vec<Shown>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    agent_id: String,
+    home: String,
+    #[serde(flatten)]
+    context: WorkContext,
+}
+
+pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result<Contexts, Fault> {
+    let contexts = daemon.storage.read(|reader| reader.contexts()).await?;
+    let wanted = |found: &Context| {
+        let context = &found.context;
+        let is = |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted.is_empty() || wanted == value);
+        let touches = |file: &String| context.changed_files.contains(file) || context.uncommitted_files.contains(file);
+        is(&params.agent_id, &found.agent_id)
+            && is(&params.branch, context.branch.as_deref().unwrap_or_default())
+            && params.file.as_ref().is_none_or(|file| file.is_empty() || touches(file))
+    };
+    let shown = |found: Context| Shown { agent_id: found.agent_id, home: found.home, context: found.context };
+    Ok(Contexts { contexts: contexts.into_iter().filter(wanted).map(shown).collect() })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Delete {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Deleted {
+    agent_id: String,
+    deleted: bool,
+    message: String,
+}
+
+pub(super) async fn delete(daemon: &Daemon, params: Delete) -> Result<Deleted, Fault> {
+    let name = required("name", params.name)?;
+    if params.reason.as_ref().is_some_and(|reason| reason.len() > thrum_core::limits::MAX_TEXT_BYTES) {
+        return Err(Fault::new(ErrorKind::Invalid, "the reason is too long"));
+    }
+    let agent_id = name.clone();
+    daemon.storage.write(move |tx| tx.delete_agent(&name, params.reason)).await?;
+    Ok(Deleted { message: format!("agent {agent_id} deleted; its messages stay"), agent_id, deleted: true })
+}

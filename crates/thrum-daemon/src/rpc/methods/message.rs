@@ -1,0 +1,258 @@
+//! `message.get`, `list`, `outbox`, `markRead`: what a reader does.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use thrum_core::{ErrorKind, Fault, Stamp, limits, name, payload::Tag};
+use thrum_store::{
+    ops,
+    query::{Filter, Listing, Mailbox, Message, Order},
+};
+
+use super::{
+    required,
+    shape::{Full, Summary},
+};
+use crate::daemon::Daemon;
+
+/// A page, if none is asked for, and the largest; Go Thrum has the same.
+const PAGE_SIZE: u64 = 10;
+const MAX_PAGE_SIZE: u64 = 100;
+
+#[derive(Deserialize)]
+pub(super) struct Get {
+    #[serde(default)]
+    message_id: Option<String>,
+    #[serde(default)]
+    caller_agent_id: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Got {
+    message: Full,
+}
+
+pub(super) async fn get(daemon: &Daemon, params: Get) -> Result<Got, Fault> {
+    let id = required("message_id", params.message_id)?;
+    let mailbox = params.caller_agent_id.map(|agent_id| Mailbox { agent_id, home: daemon.id.clone() });
+    let wanted = id.clone();
+    let message = daemon.storage.read(move |reader| reader.message(&wanted, mailbox.as_ref())).await?;
+    let message = message.ok_or_else(|| {
+        Fault::new(ErrorKind::NotFound, format!("message not found: {}", name::printable(&id)))
+            .hint("`thrum inbox` lists the messages you have.")
+    })?;
+    Ok(Got { message: Full::of(message) })
+}
+
+/// Which page of a list.
+#[derive(Deserialize)]
+struct Paging {
+    #[serde(default)]
+    page_size: Option<i64>,
+    #[serde(default)]
+    page: Option<i64>,
+}
+
+impl Paging {
+    fn size(&self) -> u64 {
+        self.page_size.and_then(|size| u64::try_from(size).ok()).filter(|size| *size > 0).unwrap_or(PAGE_SIZE).min(MAX_PAGE_SIZE)
+    }
+
+    fn page(&self) -> u64 {
+        self.page.and_then(|page| u64::try_from(page).ok()).unwrap_or(1).max(1)
+    }
+
+    /// Rows before the page, as SQLite counts.
+    fn offset(&self) -> u64 {
+        (self.page() - 1).saturating_mul(self.size()).min(i64::MAX.unsigned_abs())
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct List {
+    #[serde(flatten)]
+    paging: Paging,
+    #[serde(default)]
+    scope: Option<Tag>,
+    #[serde(default, rename = "ref")]
+    reference: Option<Tag>,
+    #[serde(default)]
+    thread_id: Option<String>,
+    #[serde(default)]
+    author_id: Option<String>,
+    #[serde(default)]
+    mentions: bool,
+    #[serde(default)]
+    mention_role: Option<String>,
+    #[serde(default)]
+    unread: bool,
+    #[serde(default)]
+    unread_for_agent: Option<String>,
+    #[serde(default)]
+    for_agent: Option<String>,
+    #[serde(default)]
+    exclude_self: bool,
+    #[serde(default)]
+    created_after: Option<Stamp>,
+    #[serde(default)]
+    sort_by: Option<String>,
+    #[serde(default)]
+    sort_order: Option<String>,
+    #[serde(default)]
+    caller_agent_id: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Page {
+    messages: Vec<Summary>,
+    /// How many there are in all, exactly.
+    total: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unread: Option<u64>,
+    page: u64,
+    page_size: u64,
+    total_pages: u64,
+}
+
+impl Page {
+    fn of(listing: Listing, paging: &Paging, unread: bool, summary: fn(Message) -> Summary) -> Self {
+        Self {
+            unread: unread.then_some(listing.unread),
+            total: listing.total,
+            page: paging.page(),
+            page_size: paging.size(),
+            total_pages: listing.total.div_ceil(paging.size()),
+            messages: listing.messages.into_iter().map(summary).collect(),
+        }
+    }
+}
+
+pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Page, Fault> {
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let unread = params.unread || given(params.unread_for_agent.clone()).is_some();
+    let mut owner = given(params.for_agent).or(given(params.unread_for_agent));
+    if owner.is_none() && unread {
+        owner = Some(daemon.caller(params.caller_agent_id.clone())?);
+    }
+    let mut mentions = given(params.mention_role);
+    if mentions.is_none() && params.mentions {
+        mentions = Some(daemon.caller(params.caller_agent_id.clone())?);
+    }
+    let exclude_author = if params.exclude_self { Some(daemon.caller(params.caller_agent_id)?) } else { None };
+    let filter = Filter {
+        mailbox: owner.map(|agent_id| Mailbox { agent_id, home: daemon.id.clone() }),
+        unread,
+        author: given(params.author_id),
+        author_home: None,
+        exclude_author,
+        thread_id: given(params.thread_id),
+        scope: params.scope,
+        reference: params.reference,
+        mentions,
+        after: params.created_after,
+        by_update: choice("sort_by", params.sort_by.as_deref(), "created_at", "updated_at")?,
+        order: match choice("sort_order", params.sort_order.as_deref(), "desc", "asc")? {
+            false => Order::NewestFirst,
+            true => Order::OldestFirst,
+        },
+        offset: params.paging.offset(),
+        limit: params.paging.size(),
+    };
+    let listing = daemon.storage.read(move |reader| {
+        if let Some(mailbox) = &filter.mailbox {
+            ops::resident(reader, &mailbox.agent_id)?;
+        }
+        reader.list(&filter)
+    });
+    Ok(Page::of(listing.await?, &params.paging, true, Summary::of))
+}
+
+/// Whether the second of two words was given instead of the first.
+fn choice(what: &str, given: Option<&str>, first: &str, second: &str) -> Result<bool, Fault> {
+    match given.unwrap_or_default() {
+        "" => Ok(false),
+        word if word == first => Ok(false),
+        word if word == second => Ok(true),
+        _ => Err(Fault::new(ErrorKind::Invalid, format!("invalid params: {what} is {first} or {second}"))),
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Outbox {
+    #[serde(flatten)]
+    paging: Paging,
+    #[serde(default)]
+    to: Option<String>,
+    #[serde(default)]
+    unread: bool,
+    #[serde(default)]
+    caller_agent_id: Option<String>,
+}
+
+/// What an agent sent, newest first. With `unread`, those that somebody it was sent to has not read, among the last
+/// [`limits::MAX_BATCH_EVENTS`].
+pub(super) async fn outbox(daemon: &Daemon, params: Outbox) -> Result<Page, Fault> {
+    let author = daemon.caller(params.caller_agent_id)?;
+    let to = params.to.map(|to| to.trim_start_matches('@').to_owned()).filter(|to| !to.is_empty());
+    let (offset, limit) = (params.paging.offset(), params.paging.size());
+    let mut filter =
+        Filter { author: Some(author.clone()), author_home: Some(daemon.id.clone()), mentions: to, offset, limit, ..Filter::default() };
+    if params.unread {
+        (filter.offset, filter.limit) = (0, limits::MAX_BATCH_EVENTS as u64);
+    }
+    let listing = daemon.storage.read(move |reader| {
+        ops::resident(reader, &author)?;
+        reader.list(&filter)
+    });
+    let mut listing = listing.await?;
+    if params.unread {
+        listing.messages.retain(|message| message.recipients.iter().any(|recipient| recipient.read_at.is_none()));
+        listing.total = listing.messages.len() as u64;
+        let (skip, take) = (usize::try_from(offset).unwrap_or(usize::MAX), usize::try_from(limit).unwrap_or(usize::MAX));
+        listing.messages = listing.messages.into_iter().skip(skip).take(take).collect();
+    }
+    Ok(Page::of(listing, &params.paging, false, Summary::sent))
+}
+
+#[derive(Deserialize)]
+pub(super) struct MarkRead {
+    #[serde(default)]
+    message_ids: Vec<String>,
+    #[serde(default)]
+    caller_agent_id: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Marked {
+    /// How many were unread before.
+    marked_count: usize,
+    /// Who else has read them, by message.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    also_read_by: BTreeMap<String, Vec<String>>,
+}
+
+pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead) -> Result<Marked, Fault> {
+    let ids = params.message_ids;
+    if ids.is_empty() {
+        return Err(Fault::new(ErrorKind::Invalid, "message_ids is required"));
+    }
+    if ids.len() > limits::MAX_BATCH_EVENTS {
+        return Err(Fault::new(ErrorKind::Invalid, format!("more than {} message_ids at once", limits::MAX_BATCH_EVENTS)));
+    }
+    let agent = daemon.caller(params.caller_agent_id)?;
+    let marked = daemon.storage.write(move |tx| {
+        let marked = tx.mark_read(&agent, &ids)?.len();
+        let reader = tx.reader();
+        let mut also_read_by = BTreeMap::new();
+        for id in ids {
+            let recipients = reader.message(&id, None)?.map(|message| message.recipients).unwrap_or_default();
+            let others = recipients.into_iter().filter(|other| other.read_at.is_some() && other.agent_id != agent);
+            let others: Vec<String> = others.map(|other| other.agent_id).collect();
+            if !others.is_empty() {
+                also_read_by.insert(id, others);
+            }
+        }
+        Ok(Marked { marked_count: marked, also_read_by })
+    });
+    marked.await
+}

@@ -1,0 +1,95 @@
+//! What local clients can ask for. Names, parameters and results are Go Thrum's; what we add is optional.
+//!
+//! One table says which methods there are and how each is bounded; one file per family says what they do.
+
+mod agent;
+mod health;
+mod message;
+mod peer;
+mod sending;
+mod session;
+mod shape;
+mod sync;
+mod team;
+mod wait;
+mod watch;
+
+use serde::Serialize;
+use thrum_core::{ErrorKind, Fault};
+
+use super::{
+    connection::{Kept, Outcome, Pace},
+    envelope::{self, Params},
+};
+use crate::daemon::Daemon;
+
+/// Writes both functions from one table, so that a method cannot be listed and not served.
+macro_rules! methods {
+    ($($name:literal => $pace:ident, |$daemon:ident, $params:ident, $kept:ident| $call:expr;)+) => {
+        /// How a method is bounded; `None` if there is none of this name.
+        pub(crate) fn pace(name: &str) -> Option<Pace> {
+            match name {
+                $($name => Some(Pace::$pace),)+
+                _ => None,
+            }
+        }
+
+        /// Carries out a call.
+        pub(crate) async fn call(daemon: &Daemon, name: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Fault> {
+            match name {
+                $($name => { let ($daemon, $params, $kept) = (daemon, params, kept); let _ = &$kept; $call })+
+                _ => Err(Fault::new(ErrorKind::NotFound, format!("method '{name}' is not registered"))),
+            }
+        }
+    };
+}
+
+methods! {
+    "health" => Prompt, |daemon, _params, _kept| answer(&health::health(daemon).await?);
+
+    "agent.register" => Prompt, |daemon, params, _kept| answer(&agent::register(daemon, params.read()?).await?);
+    "agent.list" => Prompt, |daemon, params, _kept| answer(&agent::list(daemon, params.read()?).await?);
+    "agent.whoami" => Prompt, |daemon, params, _kept| answer(&agent::whoami(daemon, params.read()?).await?);
+    "agent.listContext" => Prompt, |daemon, params, _kept| answer(&agent::list_context(daemon, params.read()?).await?);
+    "agent.delete" => Prompt, |daemon, params, _kept| answer(&agent::delete(daemon, params.read()?).await?);
+    "team.list" => Prompt, |daemon, params, _kept| answer(&team::list(daemon, params.read()?).await?);
+
+    "session.start" => Prompt, |daemon, params, _kept| answer(&session::start(daemon, params.read()?).await?);
+    "session.end" => Prompt, |daemon, params, _kept| answer(&session::end(daemon, params.read()?).await?);
+    "session.list" => Prompt, |daemon, params, _kept| answer(&session::list(daemon, params.read()?).await?);
+    "session.heartbeat" => Prompt, |daemon, params, _kept| answer(&session::heartbeat(daemon, params.read()?).await?);
+    "session.setIntent" => Prompt, |daemon, params, _kept| answer(&session::set_intent(daemon, params.read()?).await?);
+    "session.setTask" => Prompt, |daemon, params, _kept| answer(&session::set_task(daemon, params.read()?).await?);
+
+    "message.send" => Prompt, |daemon, params, _kept| answer(&sending::send(daemon, params.read()?).await?);
+    "message.edit" => Prompt, |daemon, params, _kept| answer(&sending::edit(daemon, params.read()?).await?);
+    "message.delete" => Prompt, |daemon, params, _kept| answer(&sending::delete(daemon, params.read()?).await?);
+    "message.get" => Prompt, |daemon, params, _kept| answer(&message::get(daemon, params.read()?).await?);
+    "message.list" => Prompt, |daemon, params, _kept| answer(&message::list(daemon, params.read()?).await?);
+    "message.outbox" => Prompt, |daemon, params, _kept| answer(&message::outbox(daemon, params.read()?).await?);
+    "message.markRead" => Prompt, |daemon, params, _kept| answer(&message::mark_read(daemon, params.read()?).await?);
+    "message.wait" => Long, |daemon, params, _kept| answer(&wait::wait(daemon, params.read()?).await?);
+
+    "events.watch" => Prompt, |daemon, params, _kept| watch::watch(daemon, params.read()?);
+
+    "sync.status" => Prompt, |daemon, _params, _kept| answer(&sync::status(daemon).await?);
+    "sync.force" => Long, |daemon, params, _kept| answer(&sync::force(daemon, params.read()?).await?);
+    "sync.verify" => Long, |daemon, params, _kept| answer(&sync::verify(daemon, params.read()?).await?);
+    "tsync.force" => Long, |daemon, params, _kept| answer(&sync::tsync_force(daemon, params.read()?).await?);
+
+    "peer.start_pairing" => Prompt, |daemon, params, kept| answer(&peer::start_pairing(daemon, params.read()?, kept).await?);
+    "peer.wait_pairing" => Long, |daemon, _params, _kept| answer(&peer::wait_pairing(daemon).await?);
+    "peer.join" => Long, |daemon, params, _kept| answer(&peer::join(daemon, params.read()?).await?);
+    "peer.list" => Prompt, |daemon, _params, _kept| answer(&peer::list(daemon).await?);
+    "peer.status" => Prompt, |daemon, _params, _kept| answer(&peer::status(daemon).await?);
+    "peer.remove" => Prompt, |daemon, params, _kept| answer(&peer::remove(daemon, params.read()?).await?);
+}
+
+fn answer(value: &impl Serialize) -> Result<Outcome, Fault> {
+    Ok(Outcome::Answer(envelope::result(value)?))
+}
+
+/// A parameter that must be there and not empty; the text of its absence is Go Thrum's.
+fn required(name: &str, value: Option<String>) -> Result<String, Fault> {
+    value.filter(|value| !value.is_empty()).ok_or_else(|| Fault::new(ErrorKind::Invalid, format!("{name} is required")))
+}

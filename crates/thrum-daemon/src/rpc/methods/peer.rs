@@ -1,0 +1,265 @@
+//! `peer.*`: pairing, and how each peer stands.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits, name};
+use thrum_sync::{
+    Peers,
+    clock::go_duration,
+    pairing::SessionId,
+    replicator::State,
+    service::{Joined, PeerStatus},
+    transport::Kind,
+};
+
+use super::required;
+use crate::{ambient::System, daemon::Daemon, rpc::connection::Kept};
+
+/// How all peers stand, in Go Thrum's words: `error`, `syncing`, `synced`; `idle` without peers.
+pub(super) fn sync_state(peers: &[PeerStatus]) -> &'static str {
+    let behind = |backlog: Option<u64>| backlog.is_some_and(|events| events > 0);
+    if peers.is_empty() {
+        "idle"
+    } else if peers.iter().any(|peer| matches!(peer.state, State::Unreachable | State::RemovedUs)) {
+        "error"
+    } else if peers.iter().any(|peer| peer.state == State::Connecting || behind(peer.backlog_from_them) || behind(peer.backlog_to_them)) {
+        "syncing"
+    } else {
+        "synced"
+    }
+}
+
+/// When a peer was last heard, in Go Thrum's words: `30s ago`, `2026-03-28 10:05` after a day.
+fn ago(last_sync: Option<Stamp>) -> String {
+    let Some(at) = last_sync else { return "never".to_owned() };
+    let since = System.now().since(at);
+    if since <= Duration::from_secs(24 * 60 * 60) {
+        return format!("{} ago", go_duration(since));
+    }
+    let local = jiff::Timestamp::from_nanosecond(at.nanos().into()).map(|at| at.to_zoned(jiff::tz::TimeZone::system()));
+    local.map_or_else(|_| at.to_string(), |local| local.strftime("%Y-%m-%d %H:%M").to_string())
+}
+
+#[derive(Deserialize)]
+pub(super) struct StartPairing {
+    #[serde(default)]
+    timeout_seconds: Option<u64>,
+    #[serde(default)]
+    transport: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct PairingShown {
+    code: String,
+    address: String,
+    join: String,
+    peercode: String,
+    name: String,
+    transport: &'static str,
+    expires_at: Stamp,
+}
+
+/// Ends the session when the connection that started it ends.
+struct SessionGuard {
+    peers: Peers,
+    session: SessionId,
+}
+
+impl Drop for SessionGuard {
+    fn drop(&mut self) {
+        self.peers.cancel_pairing(self.session);
+    }
+}
+
+pub(super) async fn start_pairing(daemon: &Daemon, params: StartPairing, kept: &mut Kept) -> Result<PairingShown, Fault> {
+    let transport = params.transport.filter(|name| !name.is_empty());
+    let kind = transport.map_or(Ok(Kind::Local), |given| {
+        let unknown = || Fault::new(ErrorKind::Invalid, format!("unknown transport '{}'", name::printable(&given)));
+        Kind::parse(&given).ok_or_else(|| unknown().hint("Known is `local`: two repositories on this machine."))
+    })?;
+    let within = params.timeout_seconds.filter(|seconds| *seconds > 0).map_or(limits::PAIRING_SESSION, Duration::from_secs);
+    let started = daemon.peers.start_pairing(kind, within).await?;
+    kept.keep(SessionGuard { peers: daemon.peers.clone(), session: started.session });
+    Ok(PairingShown {
+        code: started.code.reveal().to_owned(),
+        join: started.join(),
+        peercode: started.peercode(),
+        address: started.address,
+        name: started.name,
+        transport: started.transport.as_str(),
+        expires_at: started.expires_at,
+    })
+}
+
+#[derive(Serialize)]
+pub(super) struct PairedWith {
+    status: &'static str,
+    #[serde(flatten)]
+    joined: Joined,
+}
+
+pub(super) async fn wait_pairing(daemon: &Daemon) -> Result<PairedWith, Fault> {
+    Ok(PairedWith { status: "paired", joined: daemon.peers.wait_pairing().await? })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Join {
+    #[serde(default)]
+    address: Option<String>,
+    /// Read as text by hand: serde's error would show the code.
+    #[serde(default)]
+    code: Value,
+}
+
+pub(super) async fn join(daemon: &Daemon, params: Join) -> Result<PairedWith, Fault> {
+    let address = required("address", params.address)?;
+    let code = match &params.code {
+        Value::Null => return Err(Fault::new(ErrorKind::Invalid, "code is required")),
+        Value::String(code) => code,
+        _ => return Err(Fault::new(ErrorKind::Invalid, "invalid params: code is a string of four digits")),
+    };
+    Ok(PairedWith { status: "paired", joined: daemon.peers.join(&address, code).await? })
+}
+
+/// A peer in a list.
+#[derive(Serialize)]
+pub(super) struct Listed {
+    daemon_id: String,
+    name: String,
+    address: String,
+    /// For people.
+    last_sync: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_sync_at: Option<Stamp>,
+    last_synced_seq: u64,
+    transport: String,
+    state: State,
+}
+
+impl Listed {
+    pub(super) fn of(peer: &PeerStatus) -> Self {
+        Self {
+            daemon_id: peer.daemon_id.clone(),
+            name: peer.name.clone(),
+            address: peer.address.clone(),
+            last_sync: ago(peer.last_sync),
+            last_sync_at: peer.last_sync,
+            last_synced_seq: peer.last_synced_seq,
+            transport: peer.transport.clone(),
+            state: peer.state,
+        }
+    }
+}
+
+pub(super) async fn list(daemon: &Daemon) -> Result<Vec<Listed>, Fault> {
+    Ok(daemon.peers.status().await?.iter().map(Listed::of).collect())
+}
+
+/// A peer with all that is known of it; `last_sync` for people, as Go Thrum has it, `last_sync_at` for programs.
+#[derive(Serialize)]
+pub(super) struct Standing {
+    last_sync: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_sync_at: Option<Stamp>,
+    daemon_id: String,
+    name: String,
+    address: String,
+    has_token: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paired_at: Option<Stamp>,
+    last_synced_seq: u64,
+    transport: String,
+    state: State,
+    since: Stamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_attempt: Option<Stamp>,
+    read_by_us: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    their_latest: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_by_them: Option<u64>,
+    our_latest: u64,
+    backlog_from_them: Option<u64>,
+    backlog_to_them: Option<u64>,
+    parked: u64,
+    rejected: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_offset_ms: Option<i64>,
+}
+
+impl Standing {
+    pub(super) fn of(peer: PeerStatus) -> Self {
+        Self {
+            last_sync: ago(peer.last_sync),
+            last_sync_at: peer.last_sync,
+            daemon_id: peer.daemon_id,
+            name: peer.name,
+            address: peer.address,
+            has_token: peer.has_token,
+            paired_at: peer.paired_at,
+            last_synced_seq: peer.last_synced_seq,
+            transport: peer.transport,
+            state: peer.state,
+            since: peer.since,
+            last_error: peer.last_error,
+            next_attempt: peer.next_attempt,
+            read_by_us: peer.read_by_us,
+            their_latest: peer.their_latest,
+            read_by_them: peer.read_by_them,
+            our_latest: peer.our_latest,
+            backlog_from_them: peer.backlog_from_them,
+            backlog_to_them: peer.backlog_to_them,
+            parked: peer.parked,
+            rejected: peer.rejected,
+            version: peer.version,
+            clock_offset_ms: peer.clock_offset_ms,
+        }
+    }
+}
+
+pub(super) async fn status(daemon: &Daemon) -> Result<Vec<Standing>, Fault> {
+    Ok(daemon.peers.status().await?.into_iter().map(Standing::of).collect())
+}
+
+#[derive(Deserialize)]
+pub(super) struct Remove {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    daemon_id: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Removed {
+    status: &'static str,
+    name: String,
+    daemon_id: String,
+}
+
+pub(super) async fn remove(daemon: &Daemon, params: Remove) -> Result<Removed, Fault> {
+    let wanted = required("name or daemon_id", params.daemon_id.filter(|id| !id.is_empty()).or(params.name))?;
+    let peer = daemon.peers.remove(&wanted).await?;
+    Ok(Removed { status: "ok", name: peer.name, daemon_id: peer.daemon_id })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn last_sync_reads_as_gos() {
+        assert_eq!(ago(None), "never");
+        let now = System.now();
+        assert_eq!(ago(Some(now.plus(Duration::from_secs(60)))), "0s ago", "a clock that is ahead");
+        assert!(ago(Some(now.minus(Duration::from_secs(7205)))).starts_with("2h0m"));
+        let shape: String =
+            ago(Some(now.minus(Duration::from_secs(100_000)))).chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
+        assert_eq!(shape, "9999-99-99 99:99");
+    }
+}

@@ -1,0 +1,156 @@
+//! How messages look in answers: Go Thrum's keys, ours beside them.
+
+use serde::Serialize;
+use thrum_core::{
+    Stamp,
+    payload::{Body, Tag},
+};
+use thrum_store::query::{Message, Recipient};
+
+/// A message in a list.
+#[derive(Debug, Serialize)]
+pub(super) struct Summary {
+    message_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<String>,
+    agent_id: String,
+    /// The author's home.
+    from_home: String,
+    /// The same under the name it has in events.
+    origin_daemon: String,
+    body: Body,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scopes: Vec<Tag>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refs: Vec<Tag>,
+    created_at: Stamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<Stamp>,
+    deleted: bool,
+    is_read: bool,
+    audiences: Vec<Tag>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipients: Option<Vec<Delivery>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_count: Option<usize>,
+}
+
+impl Summary {
+    /// As in an inbox.
+    pub(super) fn of(message: Message) -> Self {
+        Self {
+            audiences: message.audiences(),
+            from_home: message.origin.clone(),
+            origin_daemon: message.origin,
+            message_id: message.message_id,
+            thread_id: message.thread_id,
+            reply_to: message.reply_to,
+            agent_id: message.agent_id,
+            body: message.body,
+            scopes: message.scopes,
+            refs: message.refs,
+            created_at: message.created_at,
+            updated_at: message.updated_at,
+            deleted: message.deleted_at.is_some(),
+            is_read: message.is_read,
+            recipients: None,
+            read_count: None,
+        }
+    }
+
+    /// As in an outbox: with what became of it.
+    pub(super) fn sent(message: Message) -> Self {
+        let recipients = Delivery::all(&message);
+        let read = recipients.iter().filter(|recipient| recipient.read_at.is_some()).count();
+        Self { recipients: Some(recipients), read_count: (read > 0).then_some(read), ..Self::of(message) }
+    }
+}
+
+/// One recipient of a message.
+#[derive(Debug, Serialize)]
+pub(super) struct Delivery {
+    agent_id: String,
+    /// When it was stored for them.
+    delivered_at: Stamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen_at: Option<Stamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_at: Option<Stamp>,
+}
+
+impl Delivery {
+    /// To somebody who has not seen it yet.
+    pub(super) fn stored(agent_id: String, at: Stamp) -> Self {
+        Self { agent_id, delivered_at: at, seen_at: None, read_at: None }
+    }
+
+    fn all(message: &Message) -> Vec<Self> {
+        let of = |Recipient { agent_id, seen_at, read_at }: &Recipient| Self {
+            agent_id: agent_id.clone(),
+            delivered_at: message.created_at,
+            seen_at: *seen_at,
+            read_at: *read_at,
+        };
+        message.recipients.iter().map(of).collect()
+    }
+}
+
+/// One message in full.
+#[derive(Debug, Serialize)]
+pub(super) struct Full {
+    message_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_to: Option<String>,
+    author: Author,
+    body: Body,
+    scopes: Vec<Tag>,
+    refs: Vec<Tag>,
+    metadata: Metadata,
+    created_at: Stamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<Stamp>,
+    deleted: bool,
+    is_read: bool,
+    audiences: Vec<Tag>,
+    recipients: Vec<Delivery>,
+}
+
+#[derive(Debug, Serialize)]
+struct Author {
+    agent_id: String,
+    session_id: String,
+    home: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Metadata {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deleted_at: Option<Stamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delete_reason: Option<String>,
+}
+
+impl Full {
+    pub(super) fn of(message: Message) -> Self {
+        Self {
+            audiences: message.audiences(),
+            recipients: Delivery::all(&message),
+            message_id: message.message_id,
+            thread_id: message.thread_id,
+            reply_to: message.reply_to,
+            author: Author { agent_id: message.agent_id, session_id: message.session_id, home: message.origin },
+            body: message.body,
+            scopes: message.scopes,
+            refs: message.refs,
+            metadata: Metadata { deleted_at: message.deleted_at, delete_reason: message.delete_reason },
+            created_at: message.created_at,
+            updated_at: message.updated_at,
+            deleted: message.deleted_at.is_some(),
+            is_read: message.is_read,
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! `message.wait`: the call that returns when there is mail.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thrum_core::{ErrorKind, Fault, Stamp, limits};
+use thrum_store::{
+    ops,
+    query::{Filter, Listing, Mailbox, Order},
+};
+use tokio::time::{Instant, timeout_at};
+
+use super::shape::Summary;
+use crate::daemon::Daemon;
+
+/// How long one waits who does not say.
+const DEFAULT: Duration = Duration::from_secs(30);
+
+/// Most messages in one answer. Who gets as many asks for the rest by `message.list`.
+const MOST: u64 = 10;
+
+#[derive(Deserialize)]
+pub(super) struct Wait {
+    #[serde(default)]
+    caller_agent_id: Option<String>,
+    #[serde(default)]
+    timeout_ms: Option<u64>,
+    /// Only what is later counts, read or not.
+    #[serde(default)]
+    after: Option<Stamp>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Waited {
+    /// `received` or `timeout`.
+    status: &'static str,
+    /// Oldest first.
+    messages: Vec<Summary>,
+    unread: u64,
+}
+
+pub(super) async fn wait(daemon: &Daemon, params: Wait) -> Result<Waited, Fault> {
+    let within = params.timeout_ms.map_or(DEFAULT, Duration::from_millis);
+    if within > limits::MAX_WAIT {
+        return Err(Fault::new(ErrorKind::Invalid, format!("invalid params: timeout_ms is at most {}", limits::MAX_WAIT.as_millis())));
+    }
+    let deadline = Instant::now() + within;
+    let agent = daemon.caller(params.caller_agent_id)?;
+    let filter = Filter {
+        mailbox: Some(Mailbox { agent_id: agent.clone(), home: daemon.id.clone() }),
+        unread: params.after.is_none(),
+        // Mail to oneself is stored and wakes nobody.
+        exclude_author: Some(agent),
+        after: params.after,
+        order: Order::OldestFirst,
+        limit: MOST,
+        ..Filter::default()
+    };
+    let mut commits = daemon.storage.commits();
+    loop {
+        // Seen before it is asked, so that what commits meanwhile wakes us again.
+        commits.mark_unchanged();
+        let found = look(daemon, filter.clone()).await?;
+        if !found.messages.is_empty() {
+            let messages = found.messages.into_iter().map(Summary::of).collect();
+            return Ok(Waited { status: "received", messages, unread: found.unread });
+        }
+        if !matches!(timeout_at(deadline, commits.changed()).await, Ok(Ok(()))) {
+            return Ok(Waited { status: "timeout", messages: Vec::new(), unread: 0 });
+        }
+    }
+}
+
+async fn look(daemon: &Daemon, filter: Filter) -> Result<Listing, Fault> {
+    let question = daemon.storage.read(move |reader| {
+        let Some(mailbox) = &filter.mailbox else { return Ok(Listing::default()) };
+        ops::resident(reader, &mailbox.agent_id)?;
+        // Cheap, and for most commits enough.
+        if filter.unread && !reader.has_unread(mailbox)? {
+            return Ok(Listing::default());
+        }
+        reader.list(&filter)
+    });
+    question.await
+}

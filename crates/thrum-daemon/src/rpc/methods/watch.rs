@@ -1,0 +1,105 @@
+//! `events.watch`: the log as it grows, on a connection of its own.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use thrum_core::{Fault, exchange::Row, limits};
+use tokio::sync::mpsc;
+
+use crate::{
+    daemon::Daemon,
+    rpc::{connection::Outcome, envelope},
+    shutdown::Shutdown,
+    storage::Storage,
+};
+
+/// Lines made ahead of a client that reads slowly; then the log is not read on until it has caught up.
+const AHEAD: usize = 16;
+
+#[derive(Deserialize)]
+pub(super) struct Watch {
+    /// Where to begin; without it, with what comes from now on.
+    #[serde(default)]
+    after_sequence: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Watching<'a> {
+    status: &'static str,
+    sequence: u64,
+    log_id: &'a str,
+}
+
+/// One event, as peers are served it.
+#[derive(Serialize)]
+struct Committed<'a> {
+    sequence: u64,
+    event_id: &'a str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+    timestamp: &'a str,
+    origin_daemon: &'a str,
+    event_json: &'a RawValue,
+}
+
+pub(super) fn watch(daemon: &Daemon, params: Watch) -> Result<Outcome, Fault> {
+    let commit = daemon.storage.commits().borrow().clone();
+    let after = params.after_sequence.unwrap_or(commit.latest);
+    let answer = envelope::result(&Watching { status: "watching", sequence: after, log_id: &commit.log })?;
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    daemon.shutdown.spawn(follow(Arc::clone(&daemon.storage), after, sender, daemon.shutdown.clone()));
+    Ok(Outcome::Stream(answer, receiver))
+}
+
+/// Ends when the connection does, or the daemon.
+async fn follow(storage: Arc<Storage>, mut after: u64, lines: mpsc::Sender<String>, shutdown: Shutdown) {
+    let mut commits = storage.commits();
+    loop {
+        commits.mark_unchanged();
+        let page = match storage.read(move |reader| reader.page(after, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES)).await {
+            Ok(page) => page,
+            Err(fault) => {
+                tracing::error!("events.watch: {fault}");
+                return;
+            }
+        };
+        for row in &page.rows {
+            after = row.sequence;
+            if lines.send(line(row)).await.is_err() {
+                return;
+            }
+        }
+        if page.more {
+            continue;
+        }
+        tokio::select! {
+            changed = commits.changed() => if changed.is_err() { return },
+            () = lines.closed() => return,
+            () = shutdown.stopping() => return,
+        }
+    }
+}
+
+fn line(row: &Row) -> String {
+    #[derive(Default, Deserialize)]
+    struct When {
+        #[serde(default)]
+        timestamp: String,
+    }
+    // Foreign events may have a time that is none.
+    let When { timestamp } = serde_json::from_str(&row.body).unwrap_or_default();
+    // The body is canonical JSON, or it would not be in the log.
+    let event_json: &RawValue = serde_json::from_str(&row.body).unwrap_or(RawValue::NULL);
+    envelope::notification(
+        "events.committed",
+        &Committed {
+            sequence: row.sequence,
+            event_id: &row.id,
+            kind: &row.kind,
+            timestamp: &timestamp,
+            origin_daemon: &row.origin,
+            event_json,
+        },
+    )
+}

@@ -1,0 +1,155 @@
+//! From nothing to a running daemon and back, in one order and its reverse.
+
+use std::{sync::Arc, time::Instant};
+
+use thrum_core::{Ambient, ErrorKind, Fault, limits};
+use thrum_sync::{Peers, PeersConfig, transport::local::Local};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    ambient::System,
+    daemon::{Daemon, name_towards_peers},
+    disk,
+    env::{Environment, Settings},
+    identity::{self, Claim, Identity},
+    listen, lock, logfile,
+    paths::Repo,
+    pidfile,
+    rpc::server,
+    shutdown::{Shutdown, Signals},
+    storage::Storage,
+};
+
+/// Threads for what waits on a disk. Reading has a handful of connections; the rest stands in a queue.
+const BLOCKING_THREADS: usize = 64;
+
+/// How a daemon is started.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// For which repository.
+    pub repo: Repo,
+    /// This `.thrum` was copied, and the place it came from is no longer used.
+    pub moved: bool,
+    /// This `.thrum` was copied, and becomes a daemon of its own.
+    pub new_identity: bool,
+    /// Also write the log to standard error.
+    pub foreground: bool,
+    /// The version of the program.
+    pub version: String,
+}
+
+impl RunOptions {
+    /// A daemon in the background, for a `.thrum` that was not copied.
+    pub fn new(repo: Repo) -> Self {
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Self { repo, moved: false, new_identity: false, foreground: false, version }
+    }
+}
+
+/// Runs the daemon until a signal asks it to end (SIGTERM, SIGINT, SIGHUP); it then stops within [`limits::DRAIN`].
+///
+/// It takes the process for itself: its signals, its log, its umask.
+///
+/// # Errors
+/// `refused` if a daemon runs already, or for a copied `.thrum` of which the options say nothing; whatever keeps the key,
+/// the database or the socket from being opened. Nothing is left behind then.
+pub fn run(options: RunOptions) -> Result<(), Fault> {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    disk::make_private_dir(&options.repo.var())?;
+    let _lock = lock::acquire(&options.repo)?;
+    let _pid = pidfile::write(&options.repo, &options.repo.socket_to_open(), &System.now().to_string())?;
+    logfile::init(&options.repo.log_file(), options.foreground)?;
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(serve(options));
+    // Nothing that is left may hold the process: it can only be waiting.
+    runtime.shutdown_background();
+    if let Err(fault) = &outcome {
+        tracing::error!("{fault}");
+    }
+    outcome
+}
+
+async fn serve(options: RunOptions) -> Result<(), Fault> {
+    let mut signals = Signals::catch()?;
+    let RunOptions { repo, version, .. } = &options;
+    let (settings, warnings) = settings(repo);
+    let mut identity = Identity::load(repo, claim(&options)?, &mut System)?;
+    let id = identity.key().id().to_string();
+    let storage = Arc::new(Storage::open(repo, &mut identity)?);
+    let listening = listen::open(repo).await?;
+    let name = name_towards_peers(&settings, repo);
+    let peers = open_peers(repo, &id, &name, version, &storage).await?;
+    let shutdown = Shutdown::default();
+    shutdown.spawn(identity::follow(identity, storage.commits(), shutdown.clone()));
+    tracing::info!("daemon {version} started: {id} for {}", repo.main_root().display());
+
+    let daemon = Daemon {
+        id,
+        name,
+        repo: repo.clone(),
+        settings,
+        warnings,
+        version: version.clone(),
+        started: Instant::now(),
+        storage: Arc::clone(&storage),
+        peers: peers.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let signal = tokio::select! {
+        () = server::accept(&listening.listener, Arc::new(daemon), shutdown.clone(), limits::MAX_LOCAL_CONNECTIONS) => "the end of its socket",
+        signal = signals.next() => signal,
+    };
+
+    tracing::info!("stopping on {signal}");
+    let (left_over, ()) = tokio::join!(shutdown.drain(limits::DRAIN), peers.shutdown());
+    if left_over > 0 {
+        tracing::warn!("{left_over} requests were cut off");
+    }
+    drop(peers);
+    tokio::task::block_in_place(|| storage.close());
+    drop(listening);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn runtime() -> Result<Runtime, Fault> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("thrum")
+        .enable_all()
+        .build()
+        .map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot start the runtime: {error}")))
+}
+
+fn settings(repo: &Repo) -> (Settings, Vec<String>) {
+    let environment = Environment::load(repo, std::env::vars_os());
+    let (settings, wrong) = Settings::read(&environment);
+    let warnings: Vec<String> = environment.warnings().iter().chain(&wrong).map(ToString::to_string).collect();
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    (settings, warnings)
+}
+
+fn claim(options: &RunOptions) -> Result<Claim, Fault> {
+    match (options.moved, options.new_identity) {
+        (false, false) => Ok(Claim::None),
+        (true, false) => Ok(Claim::Moved),
+        (false, true) => Ok(Claim::NewIdentity),
+        (true, true) => Err(Fault::new(ErrorKind::Invalid, "--moved and --new-identity exclude each other")),
+    }
+}
+
+async fn open_peers(repo: &Repo, id: &str, name: &str, version: &str, storage: &Arc<Storage>) -> Result<Peers, Fault> {
+    let config = PeersConfig {
+        var_dir: repo.var(),
+        daemon_id: id.to_owned(),
+        name: name.to_owned(),
+        version: version.to_owned(),
+        transports: vec![Arc::new(Local::default())],
+        ambients: Arc::new(|| Box::new(System) as Box<dyn Ambient>),
+    };
+    Peers::start(config, Arc::clone(storage) as Arc<dyn thrum_sync::Log>, storage.commits()).await
+}

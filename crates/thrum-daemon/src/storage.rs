@@ -1,0 +1,89 @@
+//! The store as the daemon's tasks use it: many wait, one thread writes, nobody blocks the runtime.
+
+use std::sync::Arc;
+
+use thrum_core::{ErrorKind, Fault, exchange::Commit, limits};
+use thrum_store::{OpenOptions, Reader, Readers, Store, StoreError, Tx, Writer};
+use tokio::sync::{Semaphore, oneshot, watch};
+
+use crate::{ambient::System, disk, identity::Identity, paths::Repo};
+
+/// The log and its projection, open.
+pub(crate) struct Storage {
+    pub(crate) writer: Writer,
+    pub(crate) readers: Readers,
+    commits: watch::Receiver<Commit>,
+    /// Fewer than the writer's queue has room for, so that queueing never blocks a thread of the runtime.
+    places: Arc<Semaphore>,
+}
+
+impl Storage {
+    /// Opens the database of `repo` and writes down which one it is, before anything is stored in it.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`]; those of the file system.
+    pub(crate) fn open(repo: &Repo, identity: &mut Identity) -> Result<Self, Fault> {
+        let path = repo.database();
+        let mut options = OpenOptions::new(identity.key().clone(), identity.left());
+        options.new_log = identity.new_log;
+        let store = Store::open(&path, options, Box::new(System))?;
+        identity.record(&store.left())?;
+        let readers = Readers::new(&path, store.daemon_id().as_str());
+        let (sender, commits) = watch::channel(store.commit().clone());
+        let announce = move |commit: &Commit| drop(sender.send_replace(commit.clone()));
+        let writer = Writer::start(store, announce).map_err(|error| disk::fault("start the writer of", &path, &error))?;
+        Ok(Self { writer, readers, commits, places: Arc::new(Semaphore::new(limits::WRITER_QUEUE / 2)) })
+    }
+
+    /// Ends the writer after the work that was accepted. If nobody else uses the storage any more, the readers are closed
+    /// first: SQLite folds the write-ahead log into the database file when the last connection closes, if that one may write.
+    pub(crate) fn close(self: Arc<Self>) {
+        match Arc::try_unwrap(self) {
+            Ok(Self { writer, readers, .. }) => {
+                drop(readers);
+                writer.close();
+            }
+            Err(shared) => shared.writer.close(),
+        }
+    }
+
+    /// What is durable, now and whenever that changes.
+    pub(crate) fn commits(&self) -> watch::Receiver<Commit> {
+        self.commits.clone()
+    }
+
+    /// Asks about one moment.
+    ///
+    /// # Errors
+    /// The question's, SQLite's.
+    pub(crate) async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        question: impl FnOnce(&Reader<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let storage = Arc::clone(self);
+        match tokio::task::spawn_blocking(move || storage.readers.with(question)).await {
+            Ok(answer) => Ok(answer?),
+            Err(error) => Err(Fault::new(ErrorKind::Failed, format!("a question to the store failed: {error}"))),
+        }
+    }
+
+    /// Does a piece of work in the next commit; returns when it is durable (I3). Given up by its caller, it is done all the
+    /// same.
+    ///
+    /// # Errors
+    /// The work's own, or why the commit failed.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let closed = || Fault::from(StoreError::Closed);
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
+        let (sender, receiver) = oneshot::channel();
+        self.writer.submit(work, move |outcome| {
+            drop(place);
+            // Nobody listens if the caller was given up.
+            let _ = sender.send(outcome);
+        });
+        Ok(receiver.await.map_err(|_| closed())??)
+    }
+}
