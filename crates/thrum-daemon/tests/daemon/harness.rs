@@ -1,0 +1,230 @@
+//! Real daemons in a hermetic environment: this very test binary runs itself once more for each.
+
+use std::{
+    env, fs,
+    io::{BufRead, BufReader, Read, Write},
+    os::unix::{net::UnixStream, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use thrum_daemon::{RunOptions, paths::Repo};
+
+/// Nothing here takes as long; it is what a hanging daemon costs the test.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Which repository a process of this binary is to be the daemon of.
+const DAEMON_OF: &str = "DAEMON_OF";
+
+/// Which socket a process of this binary is to call as a stranger.
+const STRANGER_AT: &str = "STRANGER_AT";
+
+/// In a test run this does nothing. With [`DAEMON_OF`] it is a daemon, and never returns.
+#[test]
+fn a_process_may_be_a_daemon() {
+    let Some(root) = env::var_os(DAEMON_OF) else { return };
+    let mut options = RunOptions::new(Repo::discover(Path::new(&root)).unwrap());
+    options.moved = env::var_os("MOVED").is_some();
+    options.new_identity = env::var_os("NEW_IDENTITY").is_some();
+    options.foreground = true;
+    std::process::exit(match thrum_daemon::run(options) {
+        Ok(()) => 0,
+        Err(fault) => {
+            eprintln!("Hint: {}", fault.hint.unwrap_or_default());
+            fault.kind.exit_code().into()
+        }
+    });
+}
+
+/// In a test run this does nothing. With [`STRANGER_AT`] it prints what the daemon answers to `health`.
+#[test]
+fn a_process_may_be_a_stranger() {
+    let Some(path) = env::var_os(STRANGER_AT) else { return };
+    let mut stream = UnixStream::connect(path).unwrap();
+    let _ = stream.write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"health\",\"id\":1}\n");
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    eprintln!("{answer}");
+    std::process::exit(0);
+}
+
+fn itself(test: &str, variable: &str, value: &Path) -> Command {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env_clear().env(variable, value).env("TZ", "UTC");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// A directory for repositories.
+pub struct World {
+    _guard: tempfile::TempDir,
+    pub dir: PathBuf,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let guard = tempfile::tempdir().unwrap();
+        let dir = fs::canonicalize(guard.path()).unwrap();
+        Self { _guard: guard, dir }
+    }
+
+    pub fn repo(&self, name: &str) -> Repo {
+        let root = self.dir.join(name);
+        fs::create_dir_all(&root).unwrap();
+        Repo::create(&root, None).unwrap()
+    }
+}
+
+/// How a daemon is to be started.
+pub struct Start {
+    command: Command,
+    repo: Repo,
+}
+
+impl Start {
+    pub fn of(repo: &Repo) -> Self {
+        Self { command: itself("harness::a_process_may_be_a_daemon", DAEMON_OF, repo.root()), repo: repo.clone() }
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub fn run_by(mut self, uid: u32) -> Self {
+        self.command.uid(uid).gid(uid);
+        self
+    }
+
+    /// Starts it and waits until it says that it runs.
+    pub fn run(mut self) -> Daemon {
+        let mut child = self.command.spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut said = String::new();
+        while !said.contains(" started: ") {
+            assert_ne!(log.read_line(&mut said).unwrap(), 0, "the daemon did not start: {said}");
+        }
+        Daemon { child, log, repo: self.repo }
+    }
+
+    /// Starts it, expecting that it refuses: its exit code and what it said.
+    pub fn refused(mut self) -> (i32, String) {
+        let output = self.command.spawn().unwrap().wait_with_output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+/// A running daemon, killed when dropped.
+pub struct Daemon {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    pub repo: Repo,
+}
+
+impl Daemon {
+    pub fn start(repo: &Repo) -> Self {
+        Start::of(repo).run()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(&self.repo)
+    }
+
+    /// One call on a connection of its own.
+    pub fn call(&self, method: &str, params: Value) -> Value {
+        self.client().ok(method, params)
+    }
+
+    /// An agent that lives here.
+    pub fn agent(&self, name: &str, role: &str) {
+        self.call("agent.register", json!({"name": name, "role": role, "module": name}));
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args(["-s", signal, &self.pid().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for its end: the exit code, `None` if it was killed, and the rest of its log.
+    pub fn ended(mut self) -> (Option<i32>, String) {
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).unwrap();
+        (self.child.wait().unwrap().code(), rest)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A connection to a daemon.
+pub struct Client {
+    stream: BufReader<UnixStream>,
+    id: u64,
+}
+
+impl Client {
+    pub fn connect(repo: &Repo) -> Self {
+        let stream = UnixStream::connect(repo.socket()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { stream: BufReader::new(stream), id: 0 }
+    }
+
+    pub fn send_line(&mut self, line: &str) {
+        self.stream.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    pub fn request(&mut self, method: &str, params: Value) {
+        self.id += 1;
+        self.send_line(&json!({"jsonrpc": "2.0", "method": method, "params": params, "id": self.id}).to_string());
+    }
+
+    /// The next line; null at the end.
+    pub fn line(&mut self) -> Value {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        if line.is_empty() { Value::Null } else { serde_json::from_str(&line).unwrap() }
+    }
+
+    /// The answer, or the error.
+    pub fn call(&mut self, method: &str, params: Value) -> Result<Value, Value> {
+        self.request(method, params);
+        self.answer()
+    }
+
+    /// The answer to the last request, or the error.
+    pub fn answer(&mut self) -> Result<Value, Value> {
+        let mut answer = self.line();
+        assert_eq!(answer["id"], self.id, "{answer}");
+        if answer.get("error").is_some() { Err(answer["error"].take()) } else { Ok(answer["result"].take()) }
+    }
+
+    pub fn ok(&mut self, method: &str, params: Value) -> Value {
+        self.call(method, params).unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    pub fn error(&mut self, method: &str, params: Value) -> Value {
+        self.call(method, params).expect_err(method)
+    }
+}
+
+/// What a daemon answers to a process of another user.
+pub fn stranger(socket: &Path, uid: u32) -> String {
+    let mut command = itself("harness::a_process_may_be_a_stranger", STRANGER_AT, socket);
+    let output = command.uid(uid).gid(uid).spawn().unwrap().wait_with_output().unwrap();
+    String::from_utf8(output.stderr).unwrap()
+}
+
+pub fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").is_ok_and(|about| about.uid() == 0)
+}

@@ -1,0 +1,241 @@
+//! Starting, stopping, crashing, and being started in the wrong place.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
+
+use serde_json::{Value, json};
+use thrum_core::limits;
+use thrum_daemon::pidfile;
+
+use crate::harness::{Client, Daemon, Start, World, is_root, stranger};
+
+#[test]
+fn a_new_daemon_answers_and_what_it_keeps_is_private() {
+    let world = World::new();
+    let repo = world.repo("my-repo");
+    let daemon = Daemon::start(&repo);
+    let health = daemon.call("health", json!({}));
+    assert_eq!((&health["status"], &health["repo_id"]), (&json!("ok"), &json!("my-repo")));
+    assert_eq!((&health["pid"], &health["events"]), (&json!(daemon.pid()), &json!(0)));
+    assert_eq!(health["repo_path"], json!(repo.root()));
+    assert_eq!(health["daemon_id"].as_str().map(str::len), Some(55));
+    assert_eq!(health["tailscale_sync"]["peer_count"], 0);
+    let name = health["tailscale_sync"]["hostname"].as_str().unwrap();
+    assert!(name.ends_with("-my-repo") && name.to_lowercase() == name, "{name}");
+    let recorded = pidfile::read(&repo.pid_file()).unwrap();
+    assert_eq!((recorded.pid, recorded.socket_path, recorded.repo_path), (daemon.pid(), Some(repo.socket()), Some(repo.root().into())));
+    for entry in fs::read_dir(repo.var()).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(entry.metadata().unwrap().mode() & 0o077, 0, "{:?}", entry.path());
+    }
+}
+
+#[test]
+fn c28_a_second_daemon_is_refused_and_the_first_goes_on() {
+    let world = World::new();
+    let repo = world.repo("r");
+    let first = Daemon::start(&repo);
+    let (code, said) = Start::of(&repo).refused();
+    assert_eq!(code, 4);
+    assert!(said.contains("thrum daemon status"), "{said}");
+    assert_eq!(first.call("health", json!({}))["pid"], first.pid());
+    assert_eq!(pidfile::read(&repo.pid_file()).unwrap().pid, first.pid());
+}
+
+#[test]
+fn c26_after_a_kill_all_that_was_acknowledged_is_there_and_the_rests_harm_nobody() {
+    let world = World::new();
+    let repo = world.repo("r");
+    let daemon = Daemon::start(&repo);
+    daemon.agent("alice", "planner");
+    daemon.agent("bob", "builder");
+    let log = daemon.call("health", json!({}))["log_id"].clone();
+    let mut client = daemon.client();
+    let sent: Vec<Value> = (0..20)
+        .map(|n| client.ok("message.send", json!({"content": format!("{n}"), "mentions": ["bob"], "caller_agent_id": "alice"})))
+        .collect();
+    daemon.signal("KILL");
+    assert_eq!(daemon.ended().0, None);
+    assert!(repo.socket().exists() && repo.pid_file().exists());
+
+    let daemon = Daemon::start(&repo);
+    let mut client = daemon.client();
+    for message in sent {
+        client.ok("message.get", json!({"message_id": message["message_id"]}));
+    }
+    assert_eq!(client.ok("health", json!({}))["log_id"], log, "a crash is no new log");
+}
+
+#[test]
+fn sigterm_lets_requests_finish_answers_waits_and_leaves_nothing_behind() {
+    let world = World::new();
+    let repo = world.repo("r");
+    let daemon = Daemon::start(&repo);
+    daemon.agent("alice", "planner");
+    let mut waiting = daemon.client();
+    // The answer to the first shows that the second is being read.
+    waiting.ok("health", json!({}));
+    waiting.request("message.wait", json!({"caller_agent_id": "alice", "timeout_ms": 600_000}));
+    let mut writing = daemon.client();
+    writing.ok("agent.register", json!({"name": "bob", "role": "builder", "module": "m"}));
+    daemon.signal("TERM");
+    let told = waiting.answer();
+    if let Err(error) = &told {
+        assert_eq!(error["data"]["kind"], "try_again", "{error}");
+    }
+    assert_eq!(waiting.line(), Value::Null);
+    let (code, log) = daemon.ended();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("stopping on SIGTERM") && log.contains("stopped"), "{log}");
+    assert!(!repo.socket().exists() && !repo.pid_file().exists());
+    let logged = fs::read_to_string(repo.log_file()).unwrap();
+    assert!(logged.lines().all(|line| line.as_bytes()[4] == b'/' && line.as_bytes()[13] == b':'), "{logged}");
+}
+
+#[test]
+fn c27_a_lost_or_restored_database_begins_a_new_log_under_the_same_identity() {
+    let world = World::new();
+    let repo = world.repo("r");
+    let daemon = Daemon::start(&repo);
+    daemon.agent("alice", "planner");
+    let first = daemon.call("health", json!({}));
+    daemon.signal("TERM");
+    daemon.ended();
+    let backup = fs::read(repo.database()).unwrap();
+    for database in [Some(backup), None] {
+        Daemon::start(&repo).signal_and_wait();
+        match &database {
+            Some(bytes) => fs::write(repo.database(), bytes).unwrap(),
+            None => fs::remove_file(repo.database()).unwrap(),
+        }
+        let daemon = Daemon::start(&repo);
+        let health = daemon.call("health", json!({}));
+        assert_eq!(health["daemon_id"], first["daemon_id"]);
+        assert_ne!(health["log_id"], first["log_id"], "restored: {}", database.is_some());
+        assert_eq!(health["agents"], u64::from(database.is_some()));
+        daemon.signal_and_wait();
+    }
+}
+
+#[test]
+fn c28_a_repository_copied_with_its_thrum_does_not_start_until_told_what_it_is() {
+    let world = World::new();
+    let original = world.repo("a");
+    let daemon = Daemon::start(&original);
+    let id = daemon.call("health", json!({}))["daemon_id"].clone();
+    daemon.signal_and_wait();
+    let copy = world.repo("b");
+    for entry in fs::read_dir(original.var()).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, copy.var().join(path.file_name().unwrap())).unwrap();
+    }
+    let before = fs::read(copy.identity_file()).unwrap();
+    let (code, said) = Start::of(&copy).refused();
+    assert_eq!(code, 4);
+    assert!(said.contains("was copied from") && said.contains("--new-identity"), "{said}");
+    assert_eq!(fs::read(copy.identity_file()).unwrap(), before);
+    let daemon = Start::of(&copy).env("NEW_IDENTITY", "1").run();
+    assert_ne!(daemon.call("health", json!({}))["daemon_id"], id);
+}
+
+#[test]
+fn what_cannot_be_used_is_an_error_in_words_and_is_left_as_it_is() {
+    let world = World::new();
+    let damaged = world.repo("damaged");
+    fs::write(damaged.database(), vec![b'x'; 8192]).unwrap();
+    let (code, said) = Start::of(&damaged).refused();
+    assert_eq!(code, 1);
+    assert!(said.contains("damaged") && said.contains("messages.db"), "{said}");
+    assert_eq!(fs::read(damaged.database()).unwrap(), vec![b'x'; 8192]);
+
+    let blocked = world.repo("blocked");
+    fs::write(blocked.socket(), "mine").unwrap();
+    let (code, said) = Start::of(&blocked).refused();
+    assert_eq!(code, 4);
+    assert!(said.contains("is no socket"), "{said}");
+    assert!(!blocked.pid_file().exists(), "a daemon that did not start leaves no pid");
+}
+
+#[test]
+fn c26_a_directory_that_cannot_be_written_to_is_an_error_in_words() {
+    let world = World::new();
+    let repo = world.repo("r");
+    fs::set_permissions(&world.dir, fs::Permissions::from_mode(0o755)).unwrap();
+    let start = if is_root() {
+        Start::of(&repo).run_by(65534)
+    } else {
+        fs::set_permissions(repo.var(), fs::Permissions::from_mode(0o500)).unwrap();
+        Start::of(&repo)
+    };
+    let (code, said) = start.refused();
+    assert_ne!(code, 0);
+    assert!(said.contains("another user") || said.contains("ermission denied"), "{said}");
+    assert_eq!(fs::read_dir(repo.var()).unwrap().count(), 0);
+}
+
+#[test]
+fn c14_another_user_is_refused_even_where_the_file_system_lets_him_in() {
+    if !is_root() {
+        // Nobody else can be; `may_call` has its own test.
+        return;
+    }
+    let world = World::new();
+    let repo = world.repo("r");
+    let daemon = Daemon::start(&repo);
+    for path in [&world.dir, repo.root(), repo.thrum_dir(), &repo.var(), &repo.socket()] as [&Path; 5] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let answer = stranger(&repo.socket(), 65534);
+    assert!(answer.contains("this daemon serves the user who runs it"), "{answer}");
+    assert!(!answer.contains("daemon_id"), "{answer}");
+    drop(daemon);
+}
+
+#[test]
+fn c17_so_many_connections_and_no_more() {
+    let world = World::new();
+    let repo = world.repo("r");
+    let daemon = Daemon::start(&repo);
+    let mut clients: Vec<Client> = (0..limits::MAX_LOCAL_CONNECTIONS).map(|_| daemon.client()).collect();
+    for client in &mut clients {
+        client.ok("health", json!({}));
+    }
+    assert_eq!(daemon.client().line()["error"]["data"]["kind"], "try_again");
+    assert_eq!(clients[0].ok("health", json!({}))["status"], "ok");
+}
+
+#[test]
+fn c36_what_is_wrong_with_the_settings_is_shown_and_stops_nothing() {
+    let world = World::new();
+    let repo = world.repo("r");
+    let [near, far] = repo.env_files();
+    fs::write(&near, "THRUM_TS_HOSTNAME=near\nTHRUM_TS_PORT=many\nTHRUM_TS_AUTHKEY=a secret\n").unwrap();
+    fs::write(&far, "THRUM_TS_HOSTNAME=far\nTHRUM_HOSTNAME=box9\n").unwrap();
+    for file in [&near, &far] {
+        fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let daemon = Daemon::start(&repo);
+    let health = daemon.call("health", json!({}));
+    assert_eq!(health["tailscale_sync"]["hostname"], "near");
+    let warnings = health["warnings"].to_string();
+    for part in ["line 3", "THRUM_TS_PORT", ".thrum/.env can be read by other users", "r/.env can be read"] {
+        assert!(warnings.contains(part), "{part}: {warnings}");
+    }
+    assert!(!warnings.contains("secret"));
+    daemon.agent("alice", "planner");
+    assert_eq!(daemon.call("agent.list", json!({}))["agents"][0]["hostname"], "box9");
+    assert!(!fs::read_to_string(repo.log_file()).unwrap().contains("secret"));
+    drop(daemon);
+    let daemon = Start::of(&repo).env("THRUM_TS_HOSTNAME", "from-the-process").run();
+    assert_eq!(daemon.call("health", json!({}))["tailscale_sync"]["hostname"], "from-the-process");
+}
+
+impl Daemon {
+    fn signal_and_wait(self) {
+        self.signal("TERM");
+        assert_eq!(self.ended().0, Some(0));
+    }
+}
