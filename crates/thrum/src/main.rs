@@ -1,2 +1,39 @@
-//! Placeholder.
-fn main() {}
+//! The `thrum` command: arguments in, one call to the repository's daemon, something printable out.
+//!
+//! No domain rules: what a message, a peer or an acknowledgement is, the daemon knows.
+
+mod cli;
+mod client;
+mod commands;
+mod context;
+mod git;
+mod identity;
+mod output;
+mod render;
+mod setup;
+mod shapes;
+mod start;
+mod text;
+mod time;
+
+use std::process::ExitCode;
+
+use context::Context;
+use output::Output;
+
+fn main() -> ExitCode {
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    let output = Output::new(cli.global.json, cli.global.quiet);
+    let cx = Context::new(cli.global, output);
+    let outcome = cli.command.run(&cx).and_then(|result| {
+        cx.output.result(result.as_ref())?;
+        Ok(result.code())
+    });
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(fault) => ExitCode::from(cx.output.fault(&fault)),
+    }
+}

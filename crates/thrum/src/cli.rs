@@ -1,0 +1,123 @@
+//! What can be typed. The doc comments here and in `commands/` are the help texts.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, error::ErrorKind as Usage};
+use thrum_core::{ErrorKind, Fault};
+
+use crate::{
+    commands::{bench, daemon, demo, inbox, init, message, peer, quickstart, reply, send, status, sync, team, version, wait, whoami},
+    context::Context,
+    output::Output,
+    render::{Render, Silent},
+};
+
+/// A durable mailbox for coding agents, across sessions, worktrees and machines.
+#[derive(Debug, Parser)]
+#[command(name = "thrum", version, max_term_width = 100, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Begin with: thrum quickstart --name ann --role implementer --module auth
+
+Exit codes: 0 done, 1 failed (wait: timed out), 2 usage, 3 not found, 4 refused, 69 daemon not running, 75 try again.";
+
+/// What every command understands.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// Print one compact line of JSON instead of text; errors too
+    #[arg(long, global = true, display_order = 900)]
+    pub(crate) json: bool,
+    /// The repository, or any directory in it
+    #[arg(long, global = true, value_name = "DIR", env = "THRUM_HOME", hide_env_values = true, display_order = 901)]
+    pub(crate) repo: Option<PathBuf>,
+    /// Act as this agent (else THRUM_NAME, else the only identity of this worktree)
+    #[arg(long = "as", global = true, value_name = "NAME", display_order = 902)]
+    pub(crate) acting_as: Option<String>,
+    /// Print results and errors only, no notes and hints
+    #[arg(long, short, global = true, display_order = 903)]
+    pub(crate) quiet: bool,
+    /// Do not start the daemon if it is not running
+    #[arg(long, global = true, display_order = 904)]
+    pub(crate) no_start: bool,
+}
+
+/// The commands, in the order of a first day.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Init(init::Args),
+    Quickstart(quickstart::Args),
+    Whoami(whoami::Args),
+    Send(send::Args),
+    Reply(reply::Args),
+    Inbox(inbox::Args),
+    #[command(subcommand)]
+    Message(message::Command),
+    Wait(wait::Args),
+    Team(team::Args),
+    Status(status::Args),
+    #[command(subcommand)]
+    Peer(peer::Command),
+    #[command(subcommand)]
+    Sync(sync::Command),
+    #[command(subcommand)]
+    Daemon(daemon::Command),
+    Demo(demo::Args),
+    Bench(bench::Args),
+    Version(version::Args),
+    #[command(name = "janitor", hide = true)]
+    Janitor(demo::janitor::Args),
+}
+
+impl Command {
+    /// Runs the command and gives what it has to say.
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+        match self {
+            Self::Init(args) => boxed(init::run(&args, cx)),
+            Self::Quickstart(args) => boxed(quickstart::run(args, cx)),
+            Self::Whoami(args) => boxed(whoami::run(&args, cx)),
+            Self::Send(args) => boxed(send::run(args, cx)),
+            Self::Reply(args) => boxed(reply::run(args, cx)),
+            Self::Inbox(args) => boxed(inbox::run(&args, cx)),
+            Self::Message(command) => command.run(cx),
+            Self::Wait(args) => boxed(wait::run(&args, cx)),
+            Self::Team(args) => boxed(team::run(&args, cx)),
+            Self::Status(args) => boxed(status::run(&args, cx)),
+            Self::Peer(command) => command.run(cx),
+            Self::Sync(command) => command.run(cx),
+            Self::Daemon(command) => command.run(cx),
+            Self::Demo(args) => demo::run(&args, cx).and_then(|()| boxed(Ok(Silent))),
+            Self::Bench(args) => boxed(bench::run(&args, cx)),
+            Self::Version(args) => boxed(version::run(&args)),
+            Self::Janitor(args) => demo::janitor::run(&args).and_then(|()| boxed(Ok(Silent))),
+        }
+    }
+}
+
+/// The result of one command as the result of any.
+pub(crate) fn boxed<R: Render + 'static>(result: Result<R, Fault>) -> Result<Box<dyn Render>, Fault> {
+    result.map(|result| Box::new(result) as Box<dyn Render>)
+}
+
+/// Reads the command line. Help and errors are printed here; then there is only an exit code left.
+pub(crate) fn parse() -> Result<Cli, ExitCode> {
+    Cli::try_parse().map_err(|error| {
+        let asked_for = matches!(error.kind(), Usage::DisplayHelp | Usage::DisplayVersion);
+        if !asked_for && std::env::args_os().skip(1).any(|arg| arg == "--json") {
+            let text = error.render().to_string();
+            let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:")).filter(|line| !line.is_empty());
+            let message = said.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned();
+            let fault = Fault::new(ErrorKind::Invalid, message).hint("See `thrum help`.");
+            return ExitCode::from(Output::new(true, false).fault(&fault));
+        }
+        // Nobody is left to be told that the stream is closed.
+        let _ = error.print();
+        ExitCode::from(if asked_for { 0 } else { ErrorKind::Invalid.exit_code() })
+    })
+}

@@ -1,0 +1,247 @@
+//! The line to the daemon: newline JSON-RPC 2.0 on a Unix socket, blocking, every wait bounded.
+//!
+//! A call has three outcomes, and the third is the reason for [`Lost`]: an answer, a refusal, or a connection that broke
+//! in between, after which nobody knows whether the request took effect. Who sends requests that may be repeated (a send
+//! with its idempotency key, a wait) uses [`Client::attempt`] and repeats them; everyone else sees a fault.
+
+use std::{
+    io::{self, BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault, Retry, limits};
+
+/// How long a command waits for an answer: what the daemon allows itself, and a moment for the way.
+const ANSWER: Duration = limits::LOCAL_CALL.saturating_add(limits::DIAL);
+
+/// A connection to the daemon.
+#[derive(Debug)]
+pub(crate) struct Client {
+    stream: BufReader<UnixStream>,
+    last_id: u64,
+}
+
+/// The connection broke, or nothing came in time: unknown whether the request took effect.
+#[derive(Debug)]
+pub(crate) struct Lost(io::Error);
+
+impl From<Lost> for Fault {
+    fn from(Lost(error): Lost) -> Self {
+        let why = match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "did not answer in time".to_owned(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                "closed the connection before it answered".to_owned()
+            }
+            _ => format!("cannot be understood: {error}"),
+        };
+        Self::new(ErrorKind::TryAgain, format!("the daemon {why}")).hint("See `thrum daemon logs`.")
+    }
+}
+
+/// What a line from the daemon holds, as far as we look.
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    id: Value,
+    #[serde(default)]
+    result: Option<Value>,
+    #[serde(default)]
+    error: Option<RpcError>,
+    #[serde(default)]
+    params: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct RpcError {
+    code: i64,
+    message: String,
+    #[serde(default)]
+    data: Value,
+}
+
+impl Client {
+    /// Connects to the socket at `path`. The error says whether somebody listens there: see [`nobody_listens`].
+    pub(crate) fn connect(path: &Path) -> io::Result<Self> {
+        Ok(Self { stream: BufReader::new(UnixStream::connect(path)?), last_id: 0 })
+    }
+
+    /// Calls a method that answers at once.
+    pub(crate) fn call<T: DeserializeOwned>(&mut self, method: &str, params: impl Serialize) -> Result<T, Fault> {
+        self.call_within(Duration::ZERO, method, params)
+    }
+
+    /// Calls a method that may take `within` before it answers.
+    pub(crate) fn call_within<T: DeserializeOwned>(&mut self, within: Duration, method: &str, params: impl Serialize) -> Result<T, Fault> {
+        self.attempt(within, method, params)?
+    }
+
+    /// Calls a method, and tells a refusal from a broken connection.
+    pub(crate) fn attempt<T: DeserializeOwned>(
+        &mut self,
+        within: Duration,
+        method: &str,
+        params: impl Serialize,
+    ) -> Result<Result<T, Fault>, Lost> {
+        let deadline = Instant::now() + within.saturating_add(ANSWER);
+        self.last_id += 1;
+        let id = self.last_id;
+        let mut request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string();
+        request.push('\n');
+        self.stream.get_ref().set_write_timeout(Some(ANSWER)).map_err(Lost)?;
+        let sent = self.stream.get_mut().write_all(request.as_bytes());
+        // A daemon that refuses a connection says why before it closes it, so an answer is looked for either way.
+        let line = match (self.read_line(deadline), sent) {
+            (Ok(line), _) => line,
+            (Err(_), Err(error)) | (Err(error), Ok(())) => return Err(Lost(error)),
+        };
+        if let Some(error) = line.error {
+            return Ok(Err(fault(method, error)));
+        }
+        if line.id != id {
+            return Err(Lost(io::Error::new(io::ErrorKind::InvalidData, "it answered another question")));
+        }
+        Ok(serde_json::from_value(line.result.unwrap_or_default()).map_err(|error| {
+            Fault::new(ErrorKind::Failed, format!("the daemon's answer to {method} cannot be read: {error}"))
+                .hint("If it runs another version: thrum daemon restart")
+        }))
+    }
+
+    /// The parameters of the next notification, after `events.watch`.
+    pub(crate) fn next_notification<T: DeserializeOwned>(&mut self, within: Duration) -> Result<T, Fault> {
+        let line = self.read_line(Instant::now() + within).map_err(Lost)?;
+        serde_json::from_value(line.params.unwrap_or_default())
+            .map_err(|error| Fault::new(ErrorKind::Failed, format!("a notification of the daemon cannot be read: {error}")))
+    }
+
+    fn read_line(&mut self, deadline: Instant) -> io::Result<Line> {
+        let mut line = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.stream.get_ref().set_read_timeout(Some(left))?;
+            let chunk = match self.stream.fill_buf() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                chunk => chunk?,
+            };
+            if chunk.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let end = chunk.iter().position(|byte| *byte == b'\n');
+            let used = end.map_or(chunk.len(), |end| end + 1);
+            line.extend_from_slice(&chunk[..used]);
+            self.stream.consume(used);
+            if line.len() > limits::MAX_LINE_BYTES {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a line has no end"));
+            }
+            if end.is_some() {
+                return serde_json::from_slice(&line).map_err(io::Error::from);
+            }
+        }
+    }
+}
+
+/// Whether an error of [`Client::connect`] means that no daemon runs.
+pub(crate) fn nobody_listens(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+/// A connection that could not be made although somebody may listen.
+pub(crate) fn cannot_connect(path: &Path, error: &io::Error) -> Fault {
+    let kind = match error.kind() {
+        io::ErrorKind::PermissionDenied => ErrorKind::Refused,
+        io::ErrorKind::InvalidInput => ErrorKind::Invalid,
+        _ => ErrorKind::Unavailable,
+    };
+    Fault::new(kind, format!("cannot connect to the daemon at {}: {error}", path.display()))
+}
+
+fn fault(method: &str, error: RpcError) -> Fault {
+    const METHOD_NOT_FOUND: i64 = -32601;
+    if error.code == METHOD_NOT_FOUND {
+        return Fault::new(
+            ErrorKind::Failed,
+            format!("the running daemon does not know {method}; it is of another version than this command"),
+        )
+        .hint("thrum daemon restart");
+    }
+    let kind = serde_json::from_value(error.data["kind"].clone()).unwrap_or(ErrorKind::Failed);
+    let mut fault = Fault::new(kind, error.message);
+    fault.hint = error.data["hint"].as_str().map(str::to_owned);
+    if let Some(retryable) = error.data["retryable"].as_bool() {
+        fault.retry = if retryable { Retry::Useful } else { Retry::Useless };
+    }
+    fault
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::net::UnixListener, thread};
+
+    use super::*;
+
+    /// A daemon that answers every line it gets with `answer`.
+    fn daemon(answer: &'static [u8]) -> (tempfile::TempDir, Client) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let listener = UnixListener::bind(&path).unwrap();
+        thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while let Some(Ok(_)) = lines.next() {
+                (&stream).write_all(answer).unwrap();
+                if answer.is_empty() {
+                    return;
+                }
+            }
+        });
+        let client = Client::connect(&path).unwrap();
+        (dir, client)
+    }
+
+    #[test]
+    fn an_error_of_the_daemon_keeps_its_kind_hint_and_whether_to_retry() {
+        let (_dir, mut client) = daemon(
+            br#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"no","data":{"kind":"not_found","hint":"look","retryable":true}}}
+"#,
+        );
+        let fault = client.call::<Value>("x", json!({})).unwrap_err();
+        let expected = Fault { kind: ErrorKind::NotFound, message: "no".into(), hint: Some("look".into()), retry: Retry::Useful };
+        assert_eq!(fault, expected);
+    }
+
+    #[test]
+    fn an_error_without_data_as_go_gives_it_is_a_failure() {
+        let (_dir, mut client) = daemon(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32000,\"message\":\"no\"}}\n");
+        assert_eq!(client.call::<Value>("x", json!({})).unwrap_err(), Fault::new(ErrorKind::Failed, "no"));
+    }
+
+    #[test]
+    fn a_method_the_daemon_does_not_know_means_another_version() {
+        let (_dir, mut client) = daemon(
+            b"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32601,\"message\":\"Method not found\",\"data\":\"method 'x' is not registered\"}}\n",
+        );
+        assert_eq!(client.call::<Value>("x", json!({})).unwrap_err().hint.as_deref(), Some("thrum daemon restart"));
+    }
+
+    #[test]
+    fn a_connection_that_breaks_before_the_answer_is_told_from_a_refusal() {
+        let (_dir, mut client) = daemon(b"");
+        assert!(client.attempt::<Value>(Duration::ZERO, "x", json!({})).is_err());
+    }
+
+    #[test]
+    fn an_answer_that_is_no_json_or_not_ours_is_a_clear_error() {
+        for answer in [b"HTTP/1.1 400 Bad Request\n".as_slice(), b"{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{}}\n"] {
+            let (_dir, mut client) = daemon(answer);
+            let fault = client.call::<Value>("x", json!({})).unwrap_err();
+            assert_eq!(fault.kind, ErrorKind::TryAgain);
+            assert!(fault.message.contains("cannot be understood"), "{fault}");
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! `thrum daemon logs`: the end of the log, and with `-f` what comes after it, across rotation.
+
+use std::{
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use thrum_core::{ErrorKind, Fault, name::printable};
+
+use crate::{context::Context, output::Output, render::Silent};
+
+/// Show the end of the daemon's log
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Go on with what is written from now on
+    #[arg(long, short)]
+    follow: bool,
+    /// How many lines
+    #[arg(long, short = 'n', default_value_t = 50, value_name = "N")]
+    lines: usize,
+}
+
+/// How often a followed log is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How far back lines are looked for; a log file has ten times as much.
+const MOST_BYTES: u64 = 1 << 20;
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Silent, Fault> {
+    let path = cx.repo()?.log_file();
+    let mut log = match Log::open(&path) {
+        Ok(log) => log,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Fault::new(ErrorKind::NotFound, "there is no log yet").hint("thrum daemon start"));
+        }
+        Err(error) => return Err(fault(&path, &error)),
+    };
+    for line in log.last(args.lines).map_err(|error| fault(&path, &error))? {
+        print(&cx.output, &line)?;
+    }
+    if !args.follow {
+        return Ok(Silent);
+    }
+    loop {
+        while let Some(line) = log.next(&path).map_err(|error| fault(&path, &error))? {
+            print(&cx.output, &line)?;
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+fn print(output: &Output, line: &str) -> Result<(), Fault> {
+    if output.is_json() { output.json_line(&serde_json::json!({"line": line})) } else { output.text(&format!("{}\n", printable(line))) }
+}
+
+fn fault(path: &Path, error: &io::Error) -> Fault {
+    Fault::new(ErrorKind::Failed, format!("cannot read {}: {error}", path.display()))
+}
+
+/// A log file that is being written, and may be rotated away while it is read.
+struct Log {
+    file: BufReader<File>,
+    /// A line whose end has not been written yet.
+    begun: Vec<u8>,
+}
+
+impl Log {
+    fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: BufReader::new(File::open(path)?), begun: Vec::new() })
+    }
+
+    /// The last `number` lines, after which [`next`](Self::next) goes on.
+    fn last(&mut self, number: usize) -> io::Result<Vec<String>> {
+        let end = self.file.get_ref().metadata()?.len();
+        let from = end.saturating_sub(MOST_BYTES);
+        self.file.seek(SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        (&mut self.file).take(end - from).read_to_end(&mut bytes)?;
+        let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        self.begun = bytes.split_off(complete);
+        let text = String::from_utf8_lossy(&bytes);
+        let cut_off = usize::from(from > 0);
+        let lines: Vec<_> = text.lines().skip(cut_off).collect();
+        Ok(lines[lines.len().saturating_sub(number)..].iter().map(|line| (*line).to_owned()).collect())
+    }
+
+    /// The next complete line, if one is there. At the end of a file that was rotated away, goes on with its successor.
+    fn next(&mut self, path: &Path) -> io::Result<Option<String>> {
+        loop {
+            if self.file.read_until(b'\n', &mut self.begun)? > 0 {
+                if self.begun.ends_with(b"\n") {
+                    let line = String::from_utf8_lossy(&std::mem::take(&mut self.begun)).trim_end().to_owned();
+                    return Ok(Some(line));
+                }
+                continue;
+            }
+            let here = self.file.get_ref().metadata()?;
+            match fs::metadata(path) {
+                Ok(there) if (there.dev(), there.ino()) != (here.dev(), here.ino()) => *self = Self::open(path)?,
+                Ok(_) => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_log_is_followed_over_rotation_without_losing_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("daemon.log");
+        let mut file = File::create(&path).unwrap();
+        write!(file, "one\ntwo\nthree\nfo").unwrap();
+        let mut log = Log::open(&path).unwrap();
+        assert_eq!(log.last(2).unwrap(), ["two", "three"]);
+        assert_eq!(log.next(&path).unwrap(), None);
+        writeln!(file, "ur").unwrap();
+        fs::rename(&path, dir.path().join("daemon.log.1")).unwrap();
+        writeln!(file, "five").unwrap();
+        fs::write(&path, "six\n").unwrap();
+        let mut seen = Vec::new();
+        while let Some(line) = log.next(&path).unwrap() {
+            seen.push(line);
+        }
+        assert_eq!(seen, ["four", "five", "six"]);
+    }
+}

@@ -1,0 +1,199 @@
+//! `thrum daemon`: the process behind the commands.
+
+pub(crate) mod logs;
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault, limits, name::printable};
+use thrum_daemon::{RunOptions, paths::Repo, pidfile};
+
+use crate::{
+    cli::boxed,
+    commands::status,
+    context::Context,
+    render::{Page, Render, Said, Silent},
+    shapes::{Answer, Health},
+    start, time,
+};
+
+/// Start, stop and look after the daemon; commands start it themselves
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Run the daemon in the foreground until it is told to stop
+    Run {
+        #[command(flatten)]
+        identity: CopiedRepository,
+        /// Leave the terminal's session: `daemon start` says so
+        #[arg(long, hide = true)]
+        background: bool,
+    },
+    /// Start the daemon in the background; doing it twice is fine
+    Start {
+        #[command(flatten)]
+        identity: CopiedRepository,
+    },
+    /// Stop the daemon; requests that it has begun are finished
+    Stop,
+    /// Stop the daemon if it runs, and start it
+    Restart,
+    /// Show whether the daemon runs; exit code 69 if it does not
+    Status,
+    Logs(logs::Args),
+}
+
+/// What to do with a repository that was copied or moved with its .thrum.
+#[derive(Clone, Copy, Debug, clap::Args)]
+#[group(multiple = false)]
+pub(crate) struct CopiedRepository {
+    /// The repository was moved: keep its identity
+    #[arg(long)]
+    moved: bool,
+    /// The repository is a copy: give it an identity of its own
+    #[arg(long)]
+    new_identity: bool,
+}
+
+impl CopiedRepository {
+    fn flags(self) -> Vec<&'static str> {
+        [(self.moved, "--moved"), (self.new_identity, "--new-identity")].iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect()
+    }
+}
+
+/// Longest time a stopping daemon gets: it drains, then it closes its files.
+const GONE: Duration = limits::DRAIN.saturating_mul(2);
+
+/// How often we look whether it has gone.
+const LOOK: Duration = Duration::from_millis(10);
+
+impl Command {
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+        match self {
+            Self::Run { identity, background } => boxed(run(identity, background, cx).map(|()| Silent)),
+            Self::Start { identity } => boxed(start(identity, cx)),
+            Self::Stop => boxed(stop(cx)),
+            Self::Restart => boxed(restart(cx)),
+            Self::Status => boxed(status(cx)),
+            Self::Logs(args) => boxed(logs::run(&args, cx)),
+        }
+    }
+}
+
+fn run(identity: CopiedRepository, background: bool, cx: &Context) -> Result<(), Fault> {
+    if background {
+        // Fails only for the leader of a process group, which no child of `start` is.
+        let _ = rustix::process::setsid();
+    }
+    let CopiedRepository { moved, new_identity } = identity;
+    thrum_daemon::run(RunOptions { moved, new_identity, foreground: !background, ..RunOptions::new(cx.repo()?.clone()) })
+}
+
+fn start(identity: CopiedRepository, cx: &Context) -> Result<Said, Fault> {
+    let repo = cx.repo()?;
+    if let Some((_, health)) = start::answering(repo) {
+        status::tell_version(&health, cx);
+        return Ok(said(format!("The daemon was running already (pid {})", health.pid), "already_running", &health));
+    }
+    let (_, health) = start::start(repo, &identity.flags())?;
+    Ok(said(format!("The daemon is running (pid {})", health.pid), "started", &health))
+}
+
+fn stop(cx: &Context) -> Result<Said, Fault> {
+    let stopped = halt(cx.repo()?)?;
+    let line = match stopped {
+        Some(pid) => format!("The daemon has stopped (pid {pid})"),
+        None => "The daemon was not running".to_owned(),
+    };
+    let status = if stopped.is_some() { "stopped" } else { "not_running" };
+    Ok(Said { line, value: json!({"status": status, "pid": stopped}) })
+}
+
+fn restart(cx: &Context) -> Result<Said, Fault> {
+    let repo = cx.repo()?;
+    halt(repo)?;
+    let (_, health) = start::start(repo, &[])?;
+    Ok(said(format!("The daemon was started anew (pid {})", health.pid), "restarted", &health))
+}
+
+fn said(line: String, status: &str, health: &Health) -> Said {
+    Said { line, value: json!({"status": status, "pid": health.pid, "version": health.version, "daemon_id": health.daemon_id}) }
+}
+
+/// Ends the daemon of `repo` and waits until its lock is free. Gives the process that was ended; `None` if none ran.
+///
+/// # Errors
+/// `refused` if it is another user's, `try_again` if it takes too long.
+pub(crate) fn halt(repo: &Repo) -> Result<Option<u32>, Fault> {
+    // Whoever answers on the socket is the daemon. The number in the pid file may be another process's after a crash, so
+    // it counts only while the lock is held.
+    let pid = match start::answering(repo) {
+        Some((_, health)) => health.pid,
+        None if !start::lock_is_held(repo) => return Ok(None),
+        None => pidfile::read(&repo.pid_file()).map(|file| file.pid).ok_or_else(|| {
+            Fault::new(ErrorKind::TryAgain, "a daemon is starting or stopping and has not said its process id")
+                .hint("Try again in a moment.")
+        })?,
+    };
+    let process =
+        i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| Fault::new(ErrorKind::Failed, format!("{pid} is no process id")))?;
+    match kill_process(process, Signal::TERM) {
+        Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+        Err(error) => return Err(Fault::new(ErrorKind::Refused, format!("cannot stop the daemon (pid {pid}): {error}"))),
+    }
+    let deadline = Instant::now() + GONE;
+    while start::lock_is_held(repo) {
+        if Instant::now() > deadline {
+            return Err(Fault::new(ErrorKind::TryAgain, format!("the daemon (pid {pid}) has not stopped within {}", time::brief(GONE)))
+                .hint(format!("See `thrum daemon logs`. As a last resort: kill -9 {pid}. Nothing acknowledged is lost by that.")));
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(Some(pid))
+}
+
+/// The daemon's own state; it is not started for being looked at.
+struct State {
+    health: Option<Answer<Health>>,
+    repo: String,
+}
+
+fn status(cx: &Context) -> Result<State, Fault> {
+    let repo = cx.repo()?.main_root().display().to_string();
+    let health = match cx.running_daemon()? {
+        Some(mut client) => Some(client.call::<Answer<Health>>("health", json!({}))?),
+        None => None,
+    };
+    match &health {
+        Some(health) => status::tell_version(&health.read, cx),
+        None => cx.output.hint("thrum daemon start"),
+    }
+    Ok(State { health, repo })
+}
+
+impl Render for State {
+    fn human(&self, page: &mut Page) {
+        page.field("Repository", &self.repo);
+        match &self.health {
+            Some(health) => {
+                page.field("Daemon", status::daemon(&health.read));
+                page.field("Identity", printable(&health.read.daemon_id));
+            }
+            None => page.field("Daemon", "not running"),
+        }
+    }
+
+    fn json(&self) -> Value {
+        match &self.health {
+            Some(health) => json!({"running": true, "repo_path": self.repo, "health": health.raw}),
+            None => json!({"running": false, "repo_path": self.repo}),
+        }
+    }
+
+    fn code(&self) -> u8 {
+        if self.health.is_some() { 0 } else { ErrorKind::Unavailable.exit_code() }
+    }
+}

@@ -1,0 +1,101 @@
+//! How long a message takes from one daemon to the next: sent on one, readable on the other.
+
+use std::time::{Duration, Instant};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault};
+
+use crate::{client::Client, commands::demo::stage::Place, shapes::Sent};
+
+/// A delivery that takes longer has failed.
+const LOST: Duration = Duration::from_secs(20);
+
+/// Measured times, sorted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Times(Vec<Duration>);
+
+impl Times {
+    pub(crate) fn new(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        Self(times)
+    }
+
+    /// The time within which `percent` of them stayed (nearest rank).
+    pub(crate) fn percentile(&self, percent: usize) -> Duration {
+        let rank = (self.0.len() * percent).div_ceil(100).max(1);
+        self.0.get(rank - 1).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+/// One notification of `events.watch`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Notice {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    #[serde(default)]
+    event_json: Value,
+}
+
+impl Notice {
+    /// A field of the event, which is passed on as text or as an object.
+    pub(crate) fn field(&self, name: &str) -> Option<String> {
+        let event = match &self.event_json {
+            Value::String(text) => serde_json::from_str(text).ok()?,
+            event => event.clone(),
+        };
+        event.get(name)?.as_str().map(str::to_owned)
+    }
+}
+
+/// Turns a connection to the daemon of `place` into a stream of what is committed there from now on.
+pub(crate) fn watch(place: &Place) -> Result<Client, Fault> {
+    let mut client = place.client()?;
+    client.call::<Value>("events.watch", json!({}))?;
+    Ok(client)
+}
+
+/// Waits for the first event of type `kind` about the message.
+pub(crate) fn arrival(watching: &mut Client, kind: &str, message_id: &str) -> Result<(), Fault> {
+    let deadline = Instant::now() + LOST;
+    while Instant::now() < deadline {
+        let notice: Notice = watching.next_notification(deadline.saturating_duration_since(Instant::now()))?;
+        if notice.kind == kind && notice.field("message_id").as_deref() == Some(message_id) {
+            return Ok(());
+        }
+    }
+    Err(Fault::new(ErrorKind::Failed, format!("{message_id} did not arrive within {} s", LOST.as_secs())))
+}
+
+/// Sends `number` messages one after the other from one place and measures how long each takes until it is readable in the other.
+pub(crate) fn measure(number: usize, from: (&Place, &str), to: (&Place, &str)) -> Result<Times, Fault> {
+    let mut sender = from.0.client()?;
+    let mut watching = watch(to.0)?;
+    let mut times = Vec::with_capacity(number);
+    for n in 1..=number {
+        let params = json!({"content": format!("message {n} of {number}"), "mentions": [format!("@{}", to.1)], "caller_agent_id": from.1});
+        let began = Instant::now();
+        let sent: Sent = sender.call("message.send", params)?;
+        arrival(&mut watching, "message.create", &sent.message_id)?;
+        times.push(began.elapsed());
+    }
+    Ok(Times::new(times))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_nearest_ranks() {
+        let times = Times::new((1..=200).rev().map(Duration::from_millis).collect());
+        assert_eq!(times.percentile(50), Duration::from_millis(100));
+        assert_eq!(times.percentile(99), Duration::from_millis(198));
+        assert_eq!(Times::new(vec![Duration::from_millis(7)]).percentile(99), Duration::from_millis(7));
+        assert_eq!(Times::default().percentile(50), Duration::ZERO);
+    }
+}

@@ -1,0 +1,130 @@
+//! `thrum demo`: two repositories, paired, talking. Everything shown is the real program, run as anybody would run it.
+
+pub(crate) mod janitor;
+pub(crate) mod latency;
+mod session;
+pub(crate) mod stage;
+
+use std::time::Instant;
+
+use serde_json::json;
+use thrum_core::{ErrorKind, Fault};
+
+use crate::{
+    commands::demo::{
+        latency::Times,
+        session::Session,
+        stage::{Place, Stage},
+    },
+    context::Context,
+    render::style::{BOLD, GREEN},
+    time,
+};
+
+/// Show two repositories pair and talk, in a temporary directory
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Takes a few seconds. Exit code 0 says that everything that was shown held.")]
+pub(crate) struct Args {
+    /// Leave both repositories and their daemons, and say how to go on by hand
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Messages for the measured delivery times.
+const MESSAGES: usize = 200;
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<(), Fault> {
+    let stage = Stage::open("demo")?;
+    let laptop = stage.repository("laptop")?;
+    let desk = stage.repository("desk")?;
+    let times = story(&Session::new(cx.output), &laptop, &desk)?;
+    let kept = args.keep.then(|| stage.keep());
+    if cx.output.is_json() {
+        return cx.output.json_line(&json!({
+            "status": "ok", "messages": times.len(), "p50_ms": ms(times.percentile(50)), "p99_ms": ms(times.percentile(99)), "kept": kept,
+        }));
+    }
+    cx.output.text(&match kept {
+        None => format!("\n{GREEN}Everything held.{GREEN:#} Both daemons are stopped and their directories removed.\n"),
+        Some(_) => go_on(&laptop, &desk),
+    })
+}
+
+fn story(show: &Session, laptop: &Place, desk: &Place) -> Result<Times, Fault> {
+    show.chapter("Two repositories. Each gets an agent, and with it a daemon.")?;
+    show.run(laptop, &["quickstart", "--name", "ann", "--role", "implementer", "--module", "auth", "--intent", "Fix the login race"])?;
+    show.run(desk, &["quickstart", "--name", "bob", "--role", "reviewer", "--module", "auth"])?;
+
+    show.chapter("A person pairs them with a 4-digit code.")?;
+    let mut adding = show.begin(laptop, &["peer", "add", "--via", "local"])?;
+    let invitation = adding.line()?;
+    show.indented(&invitation)?;
+    let plain = anstream::adapter::strip_str(&invitation).to_string();
+    let code = plain.rsplit(' ').next().unwrap_or_default();
+    let mut address = String::new();
+    // Up to the second command, which is Go Thrum's.
+    for _ in 0..5 {
+        let line = adding.line()?;
+        show.indented(&format!("{line}\n"))?;
+        if let Some(found) = line.trim().strip_prefix("thrum peer join ").filter(|_| address.is_empty()) {
+            found.clone_into(&mut address);
+        }
+    }
+    show.pipe(desk, code, &["peer", "join", &address])?;
+    show.end(laptop, adding)?;
+
+    show.chapter("An agent waits. A message from the other repository wakes it.")?;
+    let mut waiting = show.begin(desk, &["wait", "--timeout", "20s"])?;
+    show.indented(&waiting.talk()?)?;
+    let began = Instant::now();
+    let sent = show.run(laptop, &["send", "The login race is fixed on feature/login. Can you review it?", "--to", "@bob"])?;
+    let message = message_id(&sent.stdout)?;
+    show.end(desk, waiting)?;
+    show.remark(&format!("Bob was awake {} after ann had pressed Enter.", time::millis(began.elapsed())))?;
+
+    show.chapter("The reader reads, and the sender sees it.")?;
+    let mut receipts = latency::watch(laptop)?;
+    show.run(desk, &["inbox"])?;
+    latency::arrival(&mut receipts, "message.receipt", &message)?;
+    show.run(laptop, &["message", "get", &message])?;
+    show.run(desk, &["reply", &message, "Reviewed. Two nits, otherwise good to merge."])?;
+    show.run(laptop, &["wait", "--timeout", "20s"])?;
+
+    show.chapter("How both sides see each other.")?;
+    show.run(laptop, &["status"])?;
+    show.run(desk, &["status"])?;
+
+    show.chapter(&format!("{MESSAGES} messages, one after the other: sent here, readable there."))?;
+    let times = latency::measure(MESSAGES, (laptop, "ann"), (desk, "bob"))?;
+    show.remark(&format!("half within {}, 99 of 100 within {}", time::millis(times.percentile(50)), time::millis(times.percentile(99))))?;
+
+    show.chapter("Is anything missing? Each side compares with the other, event by event.")?;
+    show.run(laptop, &["sync", "verify"])?;
+    show.run(desk, &["sync", "verify"])?;
+    Ok(times)
+}
+
+/// The id in `Sent msg_… to 1 agent`.
+fn message_id(printed: &[u8]) -> Result<String, Fault> {
+    let text = anstream::adapter::strip_bytes(printed).into_vec();
+    let text = String::from_utf8_lossy(&text);
+    text.split_whitespace()
+        .find(|word| word.starts_with("msg_"))
+        .map(str::to_owned)
+        .ok_or_else(|| Fault::new(ErrorKind::Failed, format!("no message id in: {text}")))
+}
+
+fn go_on(laptop: &Place, desk: &Place) -> String {
+    format!(
+        "\n{GREEN}Everything held.{GREEN:#} {BOLD}Both repositories are yours now:{BOLD:#}\n\n    cd {}\n    thrum send \"hello\" --to @bob\n\n    \
+         cd {}\n    thrum inbox\n\nTo end it: thrum daemon stop in both, then remove {}\n",
+        laptop.dir.display(),
+        desk.dir.display(),
+        laptop.dir.parent().unwrap_or(&laptop.dir).display(),
+    )
+}
+
+/// Milliseconds with three digits, for programs.
+pub(crate) fn ms(time: std::time::Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}

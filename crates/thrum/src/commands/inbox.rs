@@ -1,0 +1,107 @@
+//! `thrum inbox`.
+
+use serde_json::{Value, json};
+use thrum_core::Fault;
+
+use crate::{
+    context::Context,
+    render::{
+        Page, Render, agent,
+        style::{BOLD, CYAN, DIM},
+    },
+    shapes::{Answer, Listing, Summary},
+    text::count,
+};
+
+/// Show your messages, newest first, and mark them read
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Only unread messages, and leave them unread
+    #[arg(long)]
+    unread: bool,
+    /// Everybody's messages, not only yours; marks none as read
+    #[arg(long, short, conflicts_with = "unread")]
+    all: bool,
+    /// Only from this agent
+    #[arg(long, value_name = "@NAME")]
+    from: Option<String>,
+    /// Messages per page, at most 100
+    #[arg(long, visible_alias = "page-size", default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
+    limit: u64,
+    /// Which page
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    page: u64,
+}
+
+/// A page of messages.
+pub(crate) struct Inbox {
+    answer: Answer<Listing>,
+    of: Option<String>,
+    /// How many of the unread ones were marked read by being shown.
+    marked: u64,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Fault> {
+    let me = cx.identity()?;
+    let mut params = json!({
+        "caller_agent_id": me.name, "page_size": args.limit, "page": args.page, "sort_by": "created_at", "sort_order": "desc",
+    });
+    if !args.all {
+        params["for_agent"] = me.name.as_str().into();
+        params["exclude_self"] = true.into();
+        if let Some(role) = me.role() {
+            params["for_agent_role"] = role.into();
+        }
+    }
+    if args.unread {
+        params["unread_for_agent"] = me.name.as_str().into();
+    }
+    if let Some(from) = &args.from {
+        params["author_id"] = from.strip_prefix('@').unwrap_or(from).into();
+    }
+    let mut client = cx.daemon()?;
+    let answer: Answer<Listing> = client.call("message.list", params)?;
+    let new: Vec<_> = answer.read.messages.iter().filter(|message| !message.is_read).map(|message| &message.message_id).collect();
+    let mut marked = 0;
+    if !args.unread && !args.all && !new.is_empty() {
+        client.call::<Value>("message.markRead", json!({"message_ids": new, "caller_agent_id": me.name}))?;
+        marked = new.len() as u64;
+    }
+    let of = (!args.all).then_some(me.name);
+    Ok(Inbox { answer, of, marked })
+}
+
+/// One message as lists show it: who, when, its id and its whole text.
+pub(crate) fn show(message: &Summary, page: &mut Page) {
+    let mark = if message.is_read { " ".to_owned() } else { format!("{CYAN}●{CYAN:#}") };
+    let edited = if message.updated_at.is_some() { " (edited)" } else { "" };
+    let answers = message.reply_to.as_deref().map(|parent| format!(" ↳ {parent}")).unwrap_or_default();
+    let everyone = if message.audiences.iter().any(|to| to.kind == "broadcast" || to.value == "everyone") { " to everyone" } else { "" };
+    page.line(format!(
+        "{mark} {BOLD}{}{BOLD:#}{everyone}  {}{edited}  {DIM}{}{answers}{DIM:#}",
+        agent(&message.agent_id),
+        page.time(message.created_at),
+        message.message_id,
+    ));
+    page.body(&message.body.content, "    ");
+}
+
+impl Render for Inbox {
+    fn human(&self, page: &mut Page) {
+        let listing = &self.answer.read;
+        for message in &listing.messages {
+            show(message, page);
+        }
+        let whose = self.of.as_deref().map(|name| format!(" for {}", agent(name))).unwrap_or_default();
+        let mut words = vec![format!("{}{whose}", count(listing.total, "message"))];
+        let left = listing.unread.saturating_sub(self.marked);
+        words.extend((self.marked > 0).then(|| format!("{} new", self.marked)));
+        words.extend((left > 0 && self.of.is_some()).then(|| format!("{left} {}unread", if self.marked > 0 { "more " } else { "" })));
+        words.extend((listing.total_pages > 1).then(|| format!("page {} of {}", listing.page, listing.total_pages)));
+        page.line(words.join(", "));
+    }
+
+    fn json(&self) -> Value {
+        self.answer.raw.clone()
+    }
+}

@@ -1,0 +1,65 @@
+//! `thrum init`.
+
+use serde_json::{Value, json};
+use thrum_core::Fault;
+
+use crate::{
+    context::Context,
+    render::{Page, Render},
+    setup::{self, Setup},
+    start,
+};
+
+/// Set up this repository and start its daemon; doing it twice is fine
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+/// A repository that is set up, with its daemon running unless that was not wanted.
+pub(crate) struct Initialised {
+    setup: Setup,
+    started: Option<u32>,
+}
+
+pub(crate) fn run(_: &Args, cx: &Context) -> Result<Initialised, Fault> {
+    let setup = setup::set_up(cx.directory())?;
+    tell(&setup, cx);
+    let started = if cx.may_start() { Some(start::ensure(&setup.repo)?.1.pid) } else { None };
+    cx.output.hint("thrum quickstart --name NAME --role ROLE --module MODULE");
+    Ok(Initialised { setup, started })
+}
+
+/// Says what deserves attention about a repository that was just set up.
+pub(crate) fn tell(setup: &Setup, cx: &Context) {
+    if !setup.git {
+        cx.output.note("This is no git repository. Thrum works here all the same; only what needs git is missing.");
+    }
+    if let Some(env) = &setup.exposed_env {
+        cx.output.warn(&format!("{} is not ignored by git; it may hold auth keys. Add it to .gitignore.", env.display()));
+    }
+}
+
+impl Render for Initialised {
+    fn human(&self, page: &mut Page) {
+        let Setup { repo, created, ignored_in, shares_with, .. } = &self.setup;
+        let local = repo.local_dir().display();
+        page.line(if *created { format!("Created {local}") } else { format!("{local} was here already") });
+        if let Some(main) = shares_with {
+            page.line(format!("This worktree shares the daemon of {}", main.display()));
+        }
+        if let Some(file) = ignored_in {
+            page.line(format!("Added .thrum/ to {}", file.display()));
+        }
+        if let Some(pid) = self.started {
+            page.line(format!("The daemon is running (pid {pid})"));
+        }
+    }
+
+    fn json(&self) -> Value {
+        let Setup { repo, created, git, ignored_in, shares_with, exposed_env } = &self.setup;
+        json!({
+            "status": if *created { "created" } else { "exists" }, "root": repo.root(), "thrum_dir": repo.thrum_dir(), "git": git,
+            "gitignore_changed": ignored_in.is_some(), "shares_daemon_with": shares_with, "env_not_ignored": exposed_env,
+            "daemon_pid": self.started,
+        })
+    }
+}

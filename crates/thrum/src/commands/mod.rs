@@ -1,0 +1,19 @@
+//! One file per command: its arguments, the call, and how its result reads.
+
+pub(crate) mod bench;
+pub(crate) mod body;
+pub(crate) mod daemon;
+pub(crate) mod demo;
+pub(crate) mod inbox;
+pub(crate) mod init;
+pub(crate) mod message;
+pub(crate) mod peer;
+pub(crate) mod quickstart;
+pub(crate) mod reply;
+pub(crate) mod send;
+pub(crate) mod status;
+pub(crate) mod sync;
+pub(crate) mod team;
+pub(crate) mod version;
+pub(crate) mod wait;
+pub(crate) mod whoami;

@@ -1,0 +1,92 @@
+//! `thrum peer add`: show a code, and wait for the other machine.
+//!
+//! The session belongs to the connection that started it. This command holds that connection until it is done, so that
+//! Ctrl-C, a crash or a closed terminal end the session, too.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault, limits, name::printable};
+
+use crate::{
+    context::Context,
+    render::{
+        Page, Render,
+        style::{BOLD, DIM},
+    },
+    shapes::{Answer, Health, Paired, Pairing},
+    time,
+};
+
+/// Show a 4-digit code and wait for another daemon to join
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Type the code where `thrum peer join` asks for it. Ctrl-C ends it. With --json there is one line with the code at once, and a \
+second one when both are paired.")]
+pub(crate) struct Args {
+    /// How the other daemon reaches this one
+    #[arg(long, value_name = "TRANSPORT", value_parser = ["local"])]
+    via: Option<String>,
+    /// How long to wait
+    #[arg(long, default_value = "5m", value_name = "TIME", value_parser = time::parse_duration)]
+    timeout: Duration,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Fault> {
+    let mut client = cx.daemon()?;
+    if args.timeout.is_zero() || args.timeout > limits::PAIRING_SESSION {
+        return Err(Fault::new(ErrorKind::Invalid, format!("--timeout is at most {}", time::brief(limits::PAIRING_SESSION))));
+    }
+    let health: Health = client.call("health", json!({}))?;
+    if args.via.is_none() && !health.tailscale_sync.enabled {
+        cx.output.note("Tailscale sync is off, so this reaches other repositories on this machine only.");
+    }
+    let mut params = json!({"timeout_seconds": args.timeout.as_secs().max(1)});
+    if let Some(via) = &args.via {
+        params["transport"] = via.as_str().into();
+    }
+    let pairing: Answer<Pairing> = client.call("peer.start_pairing", params)?;
+    if cx.output.is_json() {
+        cx.output.json_line(&pairing.raw)?;
+    } else {
+        cx.output.text(&invitation(&pairing.read))?;
+    }
+    let paired = client.call_within(args.timeout + limits::FIRST_EXCHANGE, "peer.wait_pairing", json!({}))?;
+    Ok(Joined { paired, with_address: true })
+}
+
+fn invitation(pairing: &Pairing) -> String {
+    let Pairing { code, join, peercode, .. } = pairing;
+    format!(
+        "Waiting for connection... Pairing code: {BOLD}{}{BOLD:#}\n\n\
+         On the other side, run:\n    {}\n{DIM}With Go Thrum 0.6 there:\n    thrum peer join {}{DIM:#}\n\n",
+        printable(code),
+        printable(join),
+        printable(peercode),
+    )
+}
+
+/// Two daemons that are paired, as either side says it.
+pub(crate) struct Joined {
+    pub(crate) paired: Answer<Paired>,
+    /// The page shows the address on the side that waited.
+    pub(crate) with_address: bool,
+}
+
+impl Render for Joined {
+    fn human(&self, page: &mut Page) {
+        let Paired { peer_name, peer_address, syncing, message } = &self.paired.read;
+        let (name, address) = (printable(peer_name), printable(peer_address));
+        let whom = if self.with_address { format!("\"{name}\" ({address})") } else { format!("\"{name}\"") };
+        page.line(match (syncing, message) {
+            (true, _) => format!("Paired with {whom}. Syncing started."),
+            // A whole sentence; it names the address.
+            (false, Some(sentence)) => printable(sentence),
+            (false, None) => format!("Paired with {whom}, but {address} does not answer yet; it is tried again and again."),
+        });
+    }
+
+    fn json(&self) -> Value {
+        self.paired.raw.clone()
+    }
+}

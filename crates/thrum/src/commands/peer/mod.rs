@@ -1,0 +1,207 @@
+//! `thrum peer`: other machines, or other repositories of this one.
+
+pub(crate) mod add;
+pub(crate) mod join;
+
+use serde_json::{Value, json};
+use thrum_core::{Fault, Stamp, name::printable};
+
+use crate::{
+    cli::boxed,
+    context::Context,
+    render::{
+        Page, Render, Said,
+        style::{BOLD, DIM, GREEN, RED, YELLOW},
+    },
+    shapes::{Answer, Peer},
+    time,
+};
+
+/// Pair with other daemons, and see how they are doing
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    Add(add::Args),
+    Join(join::Args),
+    /// List the paired peers
+    List,
+    /// Forget a peer; it is told
+    Remove {
+        /// Its name or daemon id
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+    /// Show for each peer whether it is reachable, what was read by whom, and what waits
+    Status,
+}
+
+impl Command {
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+        match self {
+            Self::Add(args) => boxed(add::run(&args, cx)),
+            Self::Join(args) => boxed(join::run(args, cx)),
+            Self::List => boxed(list(cx)),
+            Self::Remove { name } => boxed(remove(&name, cx)),
+            Self::Status => boxed(cx.daemon()?.call("peer.status", json!({})).map(Details)),
+        }
+    }
+}
+
+/// The peers as a table.
+struct List(Answer<Vec<Peer>>);
+
+/// The peers with everything known of them.
+struct Details(Answer<Vec<Peer>>);
+
+fn list(cx: &Context) -> Result<List, Fault> {
+    cx.daemon()?.call("peer.list", json!({})).map(List)
+}
+
+fn remove(name: &str, cx: &Context) -> Result<Said, Fault> {
+    let params = if name.starts_with("d_") { json!({"daemon_id": name}) } else { json!({"name": name}) };
+    let value: Value = cx.daemon()?.call("peer.remove", params)?;
+    Ok(Said { line: format!("Removed {}", printable(name)), value })
+}
+
+impl Render for List {
+    fn human(&self, page: &mut Page) {
+        let peers = &self.0.read;
+        if peers.is_empty() {
+            return none(page);
+        }
+        let row = |peer: &Peer| vec![peer.name.clone(), peer.address.clone(), peer.state.replace('_', " "), last_sync(peer, page)];
+        let rows = peers.iter().map(row).collect();
+        page.table(&["NAME", "ADDRESS", "STATE", "LAST SYNC"], rows);
+    }
+
+    fn json(&self) -> Value {
+        self.0.raw.clone()
+    }
+}
+
+impl Render for Details {
+    fn human(&self, page: &mut Page) {
+        if self.0.read.is_empty() {
+            return none(page);
+        }
+        for peer in &self.0.read {
+            show(peer, page);
+            page.line(format!("    {DIM}{}{DIM:#}", printable(&peer.daemon_id)));
+        }
+    }
+
+    fn json(&self) -> Value {
+        self.0.raw.clone()
+    }
+}
+
+/// When a peer was last heard: Go's words for it (`30s ago`), or an instant.
+fn last_sync(peer: &Peer, page: &Page) -> String {
+    match peer.last_sync.as_deref() {
+        None | Some("") => "never".to_owned(),
+        Some(text) => Stamp::parse(text).map_or_else(|| text.to_owned(), |at| page.time(at)),
+    }
+}
+
+fn none(page: &mut Page) {
+    page.line("No peers yet (thrum peer add on one machine, thrum peer join on the other)");
+}
+
+/// One peer: whether it is reachable and since when, what was read by whom, what waits, what went wrong, what comes next.
+pub(crate) fn show(peer: &Peer, page: &mut Page) {
+    let style = match peer.state.as_str() {
+        "connected" => GREEN,
+        "removed_us" => RED,
+        _ => YELLOW,
+    };
+    let since = peer.since.map(|at| format!(" {}", page.lasting(at))).unwrap_or_default();
+    let transport = peer.transport.as_deref().map(|name| format!(" ({})", printable(name))).unwrap_or_default();
+    let version = peer.version.as_deref().map(|version| format!("  version {}", printable(version))).unwrap_or_default();
+    page.line(format!(
+        "{style}●{style:#} {BOLD}{}{BOLD:#}  {}{since}  {}{transport}{version}",
+        printable(&peer.name),
+        printable(&peer.state.replace('_', " ")),
+        printable(&peer.address),
+    ));
+    page.line(format!("    {}", progress(peer)));
+    if peer.parked + peer.rejected > 0 {
+        page.line(format!("    {} parked, {} rejected", peer.parked, peer.rejected));
+    }
+    if let Some(offset) = peer.clock_offset_ms.filter(|offset| offset.unsigned_abs() > CLOCK_OFF_MS) {
+        let direction = if offset > 0 { "ahead" } else { "behind" };
+        let by = time::brief(std::time::Duration::from_millis(offset.unsigned_abs()));
+        page.line(format!("    {YELLOW}Its clock is {by} {direction}{YELLOW:#}"));
+    }
+    if let Some(error) = peer.last_error.as_deref().filter(|error| !error.is_empty()) {
+        let next = peer.next_attempt.map(|at| format!("; {}", next_attempt(at, page.now()))).unwrap_or_default();
+        page.line(format!("    {DIM}Last error: {}{next}{DIM:#}", printable(error)));
+    }
+}
+
+/// A clock that is further off is shown (the design's ten minutes).
+const CLOCK_OFF_MS: u64 = 10 * 60 * 1000;
+
+fn next_attempt(at: Stamp, now: Stamp) -> String {
+    match at.since(now) {
+        soon if soon.as_secs() == 0 => "trying again now".to_owned(),
+        left => format!("next attempt in {}", time::brief(left)),
+    }
+}
+
+/// `read by us: all 12; read by them: 7 of 9, 2 waiting`. What came from a peer does not wait for it, though it counts here.
+fn progress(peer: &Peer) -> String {
+    let sides = [
+        ("us", peer.read_by_us, peer.their_latest, peer.backlog_from_them),
+        ("them", peer.read_by_them, peer.our_latest, peer.backlog_to_them),
+    ];
+    let side = |(who, read, latest, waiting): (&str, Option<u64>, Option<u64>, Option<u64>)| {
+        let what = match (read, latest, waiting) {
+            (_, Some(latest), Some(0)) => format!("all {latest}"),
+            (Some(read), Some(latest), Some(waiting)) => format!("{read} of {latest}, {waiting} waiting"),
+            (Some(read), Some(latest), None) => format!("{read} of {latest}"),
+            (Some(read), None, _) => read.to_string(),
+            (None, _, Some(waiting)) => format!("unknown, {waiting} waiting"),
+            (None, _, None) => "unknown".to_owned(),
+        };
+        format!("read by {who}: {what}")
+    };
+    sides.map(side).join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(peer: Value, width: Option<u16>) -> String {
+        let mut page = Page::new(width, Stamp::parse("2026-11-23T10:05:00Z").unwrap());
+        show(&serde_json::from_value(peer).unwrap(), &mut page);
+        page.plain()
+    }
+
+    #[test]
+    fn i11_a_peer_that_is_silent_shows_since_when_what_waits_why_and_what_comes_next() {
+        let peer = json!({
+            "name": "desk", "daemon_id": "d_k", "address": "127.0.0.1:9101", "transport": "local", "state": "unreachable",
+            "since": "2026-11-23T10:00:00Z", "last_error": "connection refused", "next_attempt": "2026-11-23T10:05:04.5Z",
+            "read_by_us": 12, "their_latest": 12, "read_by_them": 7, "our_latest": 9, "backlog_from_them": 0, "backlog_to_them": 2,
+            "parked": 1, "rejected": 0, "clock_offset_ms": -1_200_000,
+        });
+        let text = "\
+● desk  unreachable 5m  127.0.0.1:9101 (local)
+    read by us: all 12; read by them: 7 of 9, 2 waiting
+    1 parked, 0 rejected
+    Its clock is 20m behind
+    Last error: connection refused; next attempt in 4s
+";
+        assert_eq!(shown(peer.clone(), Some(80)), text);
+        assert_eq!(shown(peer, None).lines().next(), Some("● desk  unreachable since 2026-11-23T10:00:00Z  127.0.0.1:9101 (local)"));
+    }
+
+    #[test]
+    fn a_peer_of_another_program_shows_what_is_not_known_of_it_and_cannot_drive_the_terminal() {
+        let peer = json!({
+            "name": "x\u{1b}[2J\u{202e}", "address": "100.64.0.2:9100", "state": "connected", "since": null, "transport": null,
+            "read_by_us": 3, "parked": 0, "rejected": 0, "last_error": "",
+        });
+        assert_eq!(shown(peer, Some(80)), "● x\\u{1b}[2J\\u{202e}  connected  100.64.0.2:9100\n    read by us: 3; read by them: unknown\n");
+    }
+}

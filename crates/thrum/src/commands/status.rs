@@ -1,0 +1,120 @@
+//! `thrum status`: who I am, what waits for me, how the daemon does, and every peer.
+
+use serde_json::{Value, json};
+use thrum_core::{Fault, Stamp, name::printable};
+
+use crate::{
+    commands::{peer, version::VERSION},
+    context::Context,
+    identity::Identity,
+    render::{Page, Render, agent, style::YELLOW},
+    shapes::{Answer, Health, Listing, Peer, SyncStatus},
+    text::{self, count},
+    time,
+};
+
+/// Show what waits for you, and how the daemon and every peer are doing
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+/// One look at everything.
+pub(crate) struct Status {
+    health: Answer<Health>,
+    sync: Answer<SyncStatus>,
+    me: Option<(Identity, Listing)>,
+    repo: String,
+}
+
+pub(crate) fn run(_: &Args, cx: &Context) -> Result<Status, Fault> {
+    let mut client = cx.daemon()?;
+    let health: Answer<Health> = client.call("health", json!({}))?;
+    let sync = client.call("sync.status", json!({}))?;
+    let me = match cx.identity() {
+        Ok(identity) => {
+            let mut params = json!({
+                "caller_agent_id": identity.name, "for_agent": identity.name, "exclude_self": true, "page_size": 1,
+            });
+            if let Some(role) = identity.role() {
+                params["for_agent_role"] = role.into();
+            }
+            let inbox = client.call("message.list", params)?;
+            Some((identity, inbox))
+        }
+        // The state of the daemon is worth knowing without being anybody. A name that cannot be one is a mistake.
+        Err(fault) if cx.given_name().is_none() => {
+            cx.output.hint(&format!("{fault}. {}", fault.hint.as_deref().unwrap_or_default()));
+            None
+        }
+        Err(fault) => return Err(fault),
+    };
+    tell_version(&health.read, cx);
+    Ok(Status { health, sync, me, repo: cx.repo()?.main_root().display().to_string() })
+}
+
+/// Says so when the running daemon is of another version than this command.
+pub(crate) fn tell_version(health: &Health, cx: &Context) {
+    if health.version != VERSION {
+        cx.output.warn(&format!(
+            "the running daemon is version {}, this command is {VERSION}; to use this version: thrum daemon restart",
+            printable(&health.version)
+        ));
+    }
+}
+
+impl Render for Status {
+    fn human(&self, page: &mut Page) {
+        if let Some((me, inbox)) = &self.me {
+            page.field("Agent", agent(&me.name));
+            page.field("Inbox", format!("{} unread of {}", inbox.unread, inbox.total));
+        }
+        let health = &self.health.read;
+        page.field("Repository", &self.repo);
+        page.field("Daemon", daemon(health));
+        page.field(
+            "Log",
+            format!("{}, {}, {}", count(health.events, "event"), count(health.messages, "message"), count(health.agents, "agent")),
+        );
+        if health.parked + health.rejected > 0 {
+            page.field("Troubles", format!("{} parked, {} rejected", health.parked, health.rejected));
+        }
+        for warning in &health.warnings {
+            page.line(format!("{YELLOW}Warning:{YELLOW:#} {}", text::lines(warning)));
+        }
+        page.line("");
+        let tailnet = &health.tailscale_sync;
+        page.line(format!("Tailscale Sync: {}", if tailnet.enabled { "enabled" } else { "disabled" }));
+        page.line(format!("Peers: {}", states(&self.sync.read.peers)));
+        let last = self.sync.read.last_sync_at.as_deref().and_then(Stamp::parse).filter(|at| *at > Stamp::ZERO);
+        page.line(format!("Last sync: {}", last.map_or_else(|| "never".to_owned(), |at| page.time(at))));
+        page.line(format!("Hostname: {}", printable(&tailnet.hostname)));
+        for peer in &self.sync.read.peers {
+            peer::show(peer, page);
+        }
+    }
+
+    fn json(&self) -> Value {
+        let (agent, inbox) = match &self.me {
+            Some((me, inbox)) => (json!(me.name), json!({"total": inbox.total, "unread": inbox.unread})),
+            None => (Value::Null, Value::Null),
+        };
+        json!({"agent": agent, "inbox": inbox, "repo_path": self.repo, "health": self.health.raw, "sync": self.sync.raw})
+    }
+}
+
+/// The daemon in one line.
+pub(crate) fn daemon(health: &Health) -> String {
+    let up = time::brief(std::time::Duration::from_millis(health.uptime_ms));
+    format!("running, pid {}, up {up}, version {}", health.pid, printable(&health.version))
+}
+
+/// `2 connected`, `1 connected, 1 unreachable`.
+fn states(peers: &[Peer]) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for state in ["connected", "connecting", "unreachable", "removed_us"] {
+        let number = peers.iter().filter(|peer| peer.state == state).count();
+        if number > 0 || state == "connected" {
+            words.push(format!("{number} {}", state.replace('_', " ")));
+        }
+    }
+    words.join(", ")
+}

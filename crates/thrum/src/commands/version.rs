@@ -1,0 +1,17 @@
+//! `thrum version`.
+
+use serde_json::json;
+use thrum_core::Fault;
+
+use crate::render::Said;
+
+/// Print the version
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+/// The version of this command, which is also the daemon's if it was started by it.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+pub(crate) fn run(_: &Args) -> Result<Said, Fault> {
+    Ok(Said { line: format!("thrum {VERSION}"), value: json!({"version": VERSION}) })
+}

@@ -1,0 +1,233 @@
+//! Who am I: one place decides.
+//!
+//! The wrong sender is what users of mailboxes for agents complain about most, so there is no guessing: `--as`, else
+//! `THRUM_NAME`, else the only identity of this worktree, else an error that lists the candidates. Identities are files
+//! in the worktree's own `.thrum/identities`, in Go Thrum's version 3, so that both programs can share a worktree.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use thrum_core::{ErrorKind, Fault, name};
+
+/// An agent's identity file. Keys we do not know are kept.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct IdentityFile {
+    #[serde(default)]
+    pub(crate) version: u32,
+    #[serde(default)]
+    pub(crate) repo_id: String,
+    pub(crate) agent: AgentPart,
+    #[serde(default)]
+    pub(crate) worktree: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) branch: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) intent: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) session_id: Option<String>,
+    #[serde(default)]
+    pub(crate) updated_at: String,
+    #[serde(flatten)]
+    pub(crate) rest: Map<String, Value>,
+}
+
+/// Go writes these keys with capitals and reads them in either case; so do we.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct AgentPart {
+    #[serde(default, alias = "kind")]
+    pub(crate) kind: String,
+    #[serde(default, alias = "name")]
+    pub(crate) name: String,
+    #[serde(default, alias = "role")]
+    pub(crate) role: String,
+    #[serde(default, alias = "module")]
+    pub(crate) module: String,
+    #[serde(default, alias = "display")]
+    pub(crate) display: String,
+}
+
+/// The version of the files that we write.
+const VERSION: u32 = 3;
+
+/// Who a command acts for.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    /// The agent's name, which is its id.
+    pub(crate) name: String,
+    /// What decided: `flag`, `environment` or `file`.
+    pub(crate) source: &'static str,
+    /// Its file in this worktree, if it has one.
+    pub(crate) file: Option<(PathBuf, IdentityFile)>,
+}
+
+impl Identity {
+    /// Its role, as far as this worktree knows it.
+    pub(crate) fn role(&self) -> Option<&str> {
+        self.file.as_ref().map(|(_, file)| file.agent.role.as_str()).filter(|role| !role.is_empty())
+    }
+}
+
+/// Decides who a command acts for: `flag` (`--as`), else `env` (`THRUM_NAME`), else the only identity in `dir`.
+///
+/// # Errors
+/// `invalid` if the name given cannot be one, if none is given and `dir` holds several, or if a file cannot be read as an identity;
+/// `not_found` if none is given and `dir` holds none.
+pub(crate) fn resolve(flag: Option<&str>, env: Option<&str>, dir: &Path) -> Result<Identity, Fault> {
+    let given = flag.map(|name| (name, "flag")).or_else(|| env.map(|name| (name, "environment")));
+    if let Some((name, source)) = given {
+        let name = name.strip_prefix('@').unwrap_or(name);
+        // Before it becomes part of a path.
+        name::check_agent(name).map_err(|fault| match source {
+            "environment" => fault.hint("The name comes from the variable THRUM_NAME."),
+            _ => fault,
+        })?;
+        return Ok(Identity { name: name.to_owned(), source, file: read(dir, name)? });
+    }
+    let mut names = candidates(dir)?;
+    match names.len() {
+        1 => {
+            let name = names.remove(0);
+            let file = read(dir, &name)?;
+            Ok(Identity { name, source: "file", file })
+        }
+        0 => Err(Fault::new(ErrorKind::NotFound, "no agent is registered in this worktree")
+            .hint("thrum quickstart --name NAME --role ROLE --module MODULE")),
+        _ => Err(Fault::new(ErrorKind::Invalid, format!("this worktree has several agents: {}", names.join(", ")))
+            .hint(format!("Say which one you are: --as {}, or the variable THRUM_NAME.", names[0]))),
+    }
+}
+
+/// The names of the identities in `dir`, sorted. Files whose names cannot be agents' are passed over.
+pub(crate) fn candidates(dir: &Path) -> Result<Vec<String>, Fault> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io_fault("read", dir, &error)),
+    };
+    let mut names: Vec<_> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.strip_suffix(".json").map(str::to_owned))
+        .filter(|name| name::check_agent(name).is_ok())
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Reads the identity `name`, which must have been checked. `None` if there is none.
+pub(crate) fn read(dir: &Path, name: &str) -> Result<Option<(PathBuf, IdentityFile)>, Fault> {
+    let path = dir.join(format!("{name}.json"));
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_fault("read", &path, &error)),
+    };
+    let unreadable = |why: String| {
+        Fault::new(ErrorKind::Invalid, format!("{} is no identity: {why}", path.display()))
+            .hint("Remove the file and run `thrum quickstart` again.")
+    };
+    let file: IdentityFile = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+    // A copied file would make its owner speak in another's name.
+    if !file.agent.name.is_empty() && file.agent.name != name {
+        return Err(unreadable(format!("it names another agent, '{}'", file.agent.name)));
+    }
+    Ok(Some((path, file)))
+}
+
+/// Writes the identity of `file.agent.name`: beside its place, then renamed, so that nobody reads half a file.
+pub(crate) fn write(dir: &Path, mut file: IdentityFile) -> Result<PathBuf, Fault> {
+    name::check_agent(&file.agent.name)?;
+    file.version = VERSION;
+    let path = dir.join(format!("{}.json", file.agent.name));
+    let beside = dir.join(format!(".{}.{}", file.agent.name, std::process::id()));
+    let replace = || -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+        let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        serde_json::to_writer_pretty(&out, &file)?;
+        out.write_all(b"\n")?;
+        out.sync_all()?;
+        fs::rename(&beside, &path)
+    };
+    replace().map_err(|error| {
+        let _ = fs::remove_file(&beside);
+        io_fault("write", &path, &error)
+    })?;
+    Ok(path)
+}
+
+fn io_fault(what: &str, path: &Path, error: &io::Error) -> Fault {
+    Fault::new(ErrorKind::Failed, format!("cannot {what} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str) -> IdentityFile {
+        let agent = AgentPart { kind: "agent".into(), name: name.into(), role: "implementer".into(), ..AgentPart::default() };
+        IdentityFile { agent, ..IdentityFile::default() }
+    }
+
+    #[test]
+    fn the_flag_beats_the_environment_beats_the_only_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), file("only")).unwrap();
+        let who = |flag, env| resolve(flag, env, dir.path()).map(|who| (who.name, who.source)).unwrap();
+        assert_eq!(who(Some("@flag"), Some("env")), ("flag".into(), "flag"));
+        assert_eq!(who(None, Some("env")), ("env".into(), "environment"));
+        assert_eq!(who(None, None), ("only".into(), "file"));
+    }
+
+    #[test]
+    fn of_several_identities_none_is_guessed() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(resolve(None, None, dir.path()).unwrap_err().kind, ErrorKind::NotFound);
+        write(dir.path(), file("b")).unwrap();
+        write(dir.path(), file("a")).unwrap();
+        let fault = resolve(None, None, dir.path()).unwrap_err();
+        assert_eq!((fault.kind, fault.message.as_str()), (ErrorKind::Invalid, "this worktree has several agents: a, b"));
+        assert_eq!(resolve(Some("b"), None, dir.path()).unwrap().role(), Some("implementer"));
+    }
+
+    #[test]
+    fn c35_a_name_becomes_part_of_a_path_only_after_it_was_checked() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("identities")).unwrap();
+        write(dir.path(), file("secret")).unwrap();
+        let long = "x".repeat(300);
+        for name in ["../secret", "..", "a/b", "Upper", "", "everyone", "-rf\n", &long] {
+            assert_eq!(resolve(Some(name), None, &dir.path().join("identities")).unwrap_err().kind, ErrorKind::Invalid, "{name}");
+            assert!(write(dir.path(), file(name)).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn go_thrums_files_are_read_in_either_case_and_unknown_keys_survive() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, role) in
+            [("upper", r#""Kind":"agent","Name":"upper","Role":"r""#), ("lower", r#""kind":"agent","name":"lower","role":"r""#)]
+        {
+            let text =
+                format!(r#"{{"version":3,"repo_id":"r_1","agent":{{{role}}},"worktree":"w","listener":{{"a":1}},"updated_at":"x"}}"#);
+            fs::write(dir.path().join(format!("{name}.json")), text).unwrap();
+            let (path, file) = read(dir.path(), name).unwrap().unwrap();
+            assert_eq!((file.agent.name.as_str(), file.agent.role.as_str()), (name, "r"));
+            write(dir.path(), file).unwrap();
+            let written: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+            assert_eq!((&written["agent"]["Role"], &written["listener"]["a"]), (&"r".into(), &1.into()));
+        }
+    }
+
+    #[test]
+    fn a_file_that_names_another_agent_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = write(dir.path(), file("alice")).unwrap();
+        fs::rename(path, dir.path().join("bob.json")).unwrap();
+        assert!(resolve(None, None, dir.path()).unwrap_err().message.contains("another agent, 'alice'"));
+    }
+}

@@ -1,0 +1,111 @@
+//! The two ways out: results go to standard output, talk goes to standard error, and errors have one form each for people and programs.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault, Retry};
+
+use crate::{
+    render::{
+        Page, Render,
+        style::{DIM, RED, YELLOW},
+    },
+    text,
+};
+
+/// Where the words of a command go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    json: bool,
+    quiet: bool,
+}
+
+impl Output {
+    pub(crate) fn new(json: bool, quiet: bool) -> Self {
+        Self { json, quiet }
+    }
+
+    /// Whether the caller asked for JSON.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints the result of a command: one compact line of JSON, or text.
+    pub(crate) fn result(&self, result: &dyn Render) -> Result<(), Fault> {
+        if self.json {
+            let value = result.json();
+            return if value.is_null() { Ok(()) } else { self.json_line(&value) };
+        }
+        let mut page = Page::for_stdout();
+        result.human(&mut page);
+        self.text(page.text())
+    }
+
+    /// Prints one compact line of JSON, at once.
+    pub(crate) fn json_line(&self, value: &Value) -> Result<(), Fault> {
+        self.text(&format!("{}\n", text::json(value)))
+    }
+
+    /// Prints text as it is, at once; styles are left out where standard output does not show them.
+    pub(crate) fn text(&self, text: &str) -> Result<(), Fault> {
+        let mut out = anstream::AutoStream::auto(io::stdout().lock());
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            // The reader has seen enough (`thrum inbox | head -1`).
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+            outcome => outcome.map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot write to standard output: {error}"))),
+        }
+    }
+
+    /// Tells people what is going on. Programs and `--quiet` do not hear it.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.quiet && !self.json {
+            Self::talk(&text::lines(text));
+        }
+    }
+
+    /// Warns people and programs' logs; only `--quiet` keeps it back.
+    pub(crate) fn warn(&self, text: &str) {
+        if !self.quiet {
+            Self::talk(&format!("{YELLOW}Warning:{YELLOW:#} {}", text::lines(text)));
+        }
+    }
+
+    /// Names the next command.
+    pub(crate) fn hint(&self, text: &str) {
+        if !self.quiet && !self.json {
+            Self::talk(&format!("{DIM}Hint:{DIM:#} {}", text::lines(text)));
+        }
+    }
+
+    /// Prints an error and gives its exit code.
+    pub(crate) fn fault(&self, fault: &Fault) -> u8 {
+        if self.json {
+            let error = json!({"error": {
+                "kind": fault.kind, "message": fault.message, "hint": fault.hint, "retryable": fault.retry == Retry::Useful,
+            }});
+            Self::talk(&text::json(&error));
+        } else {
+            Self::talk(&format!("{RED}Error:{RED:#} {}", text::lines(&fault.message)));
+            if let Some(hint) = &fault.hint {
+                Self::talk(&format!("{DIM}Hint:{DIM:#} {}", text::lines(hint)));
+            }
+        }
+        fault.kind.exit_code()
+    }
+
+    /// Asks on the terminal and reads one line. `None` when standard input is no terminal, or ended.
+    pub(crate) fn ask(&self, question: &str) -> Option<String> {
+        if !io::stdin().is_terminal() {
+            return None;
+        }
+        let mut err = io::stderr().lock();
+        write!(err, "{question}").and_then(|()| err.flush()).ok()?;
+        let mut line = String::new();
+        (io::stdin().read_line(&mut line).ok()? > 0).then_some(line)
+    }
+
+    fn talk(line: &str) {
+        // Nobody is left to be told that standard error is closed.
+        let _ = writeln!(anstream::AutoStream::auto(io::stderr().lock()), "{line}");
+    }
+}

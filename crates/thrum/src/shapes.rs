@@ -1,0 +1,295 @@
+//! The daemon's answers as far as text is made of them. What programs get is the answer itself, unread: see [`Answer`].
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use thrum_core::Stamp;
+
+/// An answer as it came, and what we read of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer<T> {
+    pub(crate) raw: Value,
+    pub(crate) read: T,
+}
+
+impl<'de, T: for<'a> Deserialize<'a>> Deserialize<'de> for Answer<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let raw = Value::deserialize(deserializer)?;
+        let read = T::deserialize(&raw).map_err(serde::de::Error::custom)?;
+        Ok(Self { raw, read })
+    }
+}
+
+/// `health`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Health {
+    pub(crate) uptime_ms: u64,
+    pub(crate) version: String,
+    pub(crate) pid: u32,
+    pub(crate) daemon_id: String,
+    pub(crate) events: u64,
+    pub(crate) messages: u64,
+    pub(crate) agents: u64,
+    pub(crate) parked: u64,
+    pub(crate) rejected: u64,
+    pub(crate) tailscale_sync: TailscaleSync,
+    pub(crate) warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct TailscaleSync {
+    pub(crate) enabled: bool,
+    pub(crate) hostname: String,
+}
+
+/// `message.send`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Sent {
+    pub(crate) message_id: String,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) recipients: Vec<Recipient>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Recipient {
+    pub(crate) agent_id: String,
+    pub(crate) read_at: Option<Stamp>,
+}
+
+/// One message of `message.list` and `message.wait`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Summary {
+    pub(crate) message_id: String,
+    pub(crate) reply_to: Option<String>,
+    pub(crate) agent_id: String,
+    pub(crate) body: Body,
+    pub(crate) created_at: Stamp,
+    pub(crate) updated_at: Option<Stamp>,
+    pub(crate) is_read: bool,
+    pub(crate) audiences: Vec<Tag>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Body {
+    pub(crate) content: String,
+}
+
+/// An audience, a scope or a ref.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Tag {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) value: String,
+}
+
+/// `message.list`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Listing {
+    pub(crate) messages: Vec<Summary>,
+    pub(crate) total: u64,
+    pub(crate) unread: u64,
+    pub(crate) page: u64,
+    pub(crate) total_pages: u64,
+}
+
+/// `message.wait`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Waited {
+    pub(crate) status: String,
+    pub(crate) messages: Vec<Summary>,
+}
+
+/// `message.get`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Got {
+    pub(crate) message: Message,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Message {
+    pub(crate) message_id: String,
+    pub(crate) thread_id: Option<String>,
+    pub(crate) reply_to: Option<String>,
+    pub(crate) author: Author,
+    pub(crate) body: Body,
+    pub(crate) refs: Vec<Tag>,
+    pub(crate) created_at: Stamp,
+    pub(crate) updated_at: Option<Stamp>,
+    pub(crate) deleted: bool,
+    pub(crate) audiences: Vec<Tag>,
+    pub(crate) recipients: Vec<Recipient>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Author {
+    pub(crate) agent_id: String,
+}
+
+/// `agent.register`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Registered {
+    pub(crate) agent_id: String,
+    pub(crate) status: String,
+    pub(crate) conflict: Option<Conflict>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Conflict {
+    pub(crate) existing_agent_id: String,
+    pub(crate) registered_at: Option<Stamp>,
+}
+
+/// `agent.whoami`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Whoami {
+    pub(crate) agent_id: String,
+    pub(crate) role: String,
+    pub(crate) module: String,
+    pub(crate) display: String,
+    pub(crate) session_id: Option<String>,
+    pub(crate) session_start: Option<Stamp>,
+    pub(crate) intent: Option<String>,
+}
+
+/// `team.list`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Team {
+    pub(crate) members: Vec<Member>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Member {
+    pub(crate) agent_id: String,
+    pub(crate) role: String,
+    pub(crate) module: String,
+    pub(crate) hostname: String,
+    pub(crate) worktree: Option<String>,
+    pub(crate) branch: Option<String>,
+    pub(crate) session_start: Option<Stamp>,
+    pub(crate) intent: Option<String>,
+    pub(crate) current_task: Option<String>,
+    pub(crate) inbox_unread: u64,
+    pub(crate) status: String,
+    /// The daemon it lives at.
+    pub(crate) home: Option<String>,
+    pub(crate) local: Option<bool>,
+    pub(crate) home_name: Option<String>,
+}
+
+/// One peer of `peer.status`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Peer {
+    pub(crate) name: String,
+    pub(crate) daemon_id: String,
+    pub(crate) address: String,
+    pub(crate) transport: Option<String>,
+    pub(crate) state: String,
+    pub(crate) since: Option<Stamp>,
+    pub(crate) last_sync: Option<String>,
+    pub(crate) last_error: Option<String>,
+    pub(crate) next_attempt: Option<Stamp>,
+    pub(crate) read_by_us: Option<u64>,
+    pub(crate) their_latest: Option<u64>,
+    pub(crate) read_by_them: Option<u64>,
+    pub(crate) our_latest: Option<u64>,
+    pub(crate) backlog_from_them: Option<u64>,
+    pub(crate) backlog_to_them: Option<u64>,
+    pub(crate) parked: u64,
+    pub(crate) rejected: u64,
+    pub(crate) version: Option<String>,
+    pub(crate) clock_offset_ms: Option<i64>,
+}
+
+/// `peer.start_pairing`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Pairing {
+    pub(crate) code: String,
+    pub(crate) address: String,
+    pub(crate) join: String,
+    pub(crate) peercode: String,
+    pub(crate) transport: String,
+}
+
+/// `peer.wait_pairing` and `peer.join`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Paired {
+    pub(crate) peer_name: String,
+    pub(crate) peer_address: String,
+    pub(crate) syncing: bool,
+    pub(crate) message: Option<String>,
+}
+
+/// `sync.status`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct SyncStatus {
+    pub(crate) last_sync_at: Option<String>,
+    pub(crate) last_error: Option<String>,
+    pub(crate) sync_state: String,
+    pub(crate) peers: Vec<Peer>,
+}
+
+/// `sync.force`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Forced {
+    pub(crate) results: Vec<ForcedPeer>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ForcedPeer {
+    pub(crate) peer: String,
+    pub(crate) name: String,
+    pub(crate) applied: u64,
+    pub(crate) skipped: u64,
+    pub(crate) error: Option<String>,
+}
+
+/// `sync.verify`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Verified {
+    pub(crate) status: String,
+    pub(crate) events: u64,
+    pub(crate) peers: Vec<VerifiedPeer>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct VerifiedPeer {
+    pub(crate) name: String,
+    pub(crate) daemon_id: String,
+    pub(crate) status: String,
+    pub(crate) differences: Vec<Difference>,
+    pub(crate) error: Option<String>,
+}
+
+/// What of one origin's log is on one side only.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Difference {
+    pub(crate) origin: String,
+    pub(crate) log: String,
+    pub(crate) here: u64,
+    pub(crate) there: u64,
+}

@@ -1,0 +1,156 @@
+//! Starting the daemon: when a person says so, or when a command needs it.
+//!
+//! The new process is this program again, as `daemon run`, in a session of its own, with its standard error in the log.
+//! It is up when it answers `health` on its socket. Two commands may start one at once: the lock lets one live, and both
+//! commands find it answering. What the other says in the log before it goes is no failure of ours.
+
+use std::{
+    env,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{Read, Seek, SeekFrom},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    process::{Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use thrum_core::{ErrorKind, Fault, limits};
+use thrum_daemon::paths::Repo;
+
+use crate::{client::Client, context::Context, shapes::Health};
+
+/// How long a daemon may take to answer after it was started. Opening a large log takes a few seconds on a slow disk.
+const UP: Duration = limits::LOCAL_CALL.saturating_mul(2);
+
+/// How often we look whether it answers. A start is rare and takes some 20 ms.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// How often a daemon that found the lock taken is started again once the lock is free.
+const MORE_STARTS: u8 = 2;
+
+/// How many lines of the log are shown when it does not start.
+const LAST_LINES: usize = 5;
+
+/// Starts the daemon because a command needs it, and says so.
+pub(crate) fn on_demand(cx: &Context, repo: &Repo) -> Result<Client, Fault> {
+    if !cx.may_start() {
+        return Err(not_running(repo));
+    }
+    cx.output.note(&format!("Starting the daemon of {} …", repo.main_root().display()));
+    start(repo, &[]).map(|(client, _)| client)
+}
+
+/// The daemon that runs, or one that is started now.
+pub(crate) fn ensure(repo: &Repo) -> Result<(Client, Health), Fault> {
+    answering(repo).map_or_else(|| start(repo, &[]), Ok)
+}
+
+/// That no daemon runs, and how to start one.
+pub(crate) fn not_running(repo: &Repo) -> Fault {
+    Fault::new(ErrorKind::Unavailable, format!("the daemon of {} is not running", repo.main_root().display())).hint("thrum daemon start")
+}
+
+/// Starts the daemon with further flags for `daemon run`, and waits until it answers.
+///
+/// # Errors
+/// What the daemon itself said before it ended, or `unavailable` with the last lines of its log when it does not answer in time.
+pub(crate) fn start(repo: &Repo, flags: &[&str]) -> Result<(Client, Health), Fault> {
+    let cannot = |what: &str, error: std::io::Error| Fault::new(ErrorKind::Failed, format!("cannot {what}: {error}"));
+    let program = env::current_exe().map_err(|error| cannot("find this program to start the daemon", error))?;
+    if !repo.var().is_dir() {
+        Repo::create(repo.main_root(), None)?;
+    }
+    let log = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(repo.log_file())
+        .map_err(|error| cannot(&format!("open {}", repo.log_file().display()), error))?;
+    let said_before = log.metadata().map(|meta| meta.len()).unwrap_or(0);
+    let mut command = Command::new(program);
+    command
+        .args(["daemon", "run", "--background", "--repo"])
+        .arg(repo.main_root())
+        .args(flags)
+        // An agent's name is no business of a daemon that serves them all.
+        .env_remove("THRUM_NAME")
+        .env_remove("THRUM_HOME")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
+    let mut spawn = || command.spawn().map_err(|error| cannot("start the daemon", error));
+
+    let mut child = spawn()?;
+    let mut more = MORE_STARTS;
+    let deadline = Instant::now() + UP;
+    loop {
+        let ended = child.try_wait().ok().flatten();
+        if let Some(up) = answering(repo) {
+            return Ok(up);
+        }
+        match ended {
+            // Another one holds the lock: it is starting, or stopping and about to make room.
+            Some(status) if refused(status) && lock_is_held(repo) => {}
+            Some(status) if refused(status) && more > 0 => {
+                more -= 1;
+                child = spawn()?;
+            }
+            Some(status) => return Err(did_not_start(repo, status.code(), said_before)),
+            None => {}
+        }
+        if Instant::now() > deadline {
+            return Err(Fault::new(ErrorKind::Unavailable, format!("the daemon did not answer within {} s", UP.as_secs()))
+                .hint("See `thrum daemon logs`; it may still be starting."));
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+fn refused(status: ExitStatus) -> bool {
+    status.code() == Some(i32::from(ErrorKind::Refused.exit_code()))
+}
+
+/// A connection to a daemon that answers `health`.
+pub(crate) fn answering(repo: &Repo) -> Option<(Client, Health)> {
+    let mut client = Client::connect(&repo.socket()).ok()?;
+    let health = client.call("health", json!({})).ok()?;
+    Some((client, health))
+}
+
+/// Whether a process has the daemon's lock: the one sure sign that it lives.
+pub(crate) fn lock_is_held(repo: &Repo) -> bool {
+    let Ok(file) = File::open(repo.lock_file()) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+/// The error that the daemon printed before it ended.
+fn did_not_start(repo: &Repo, code: Option<i32>, said_before: u64) -> Fault {
+    let said = tail(&repo.log_file(), said_before);
+    let after = |word: &str| said.iter().rev().find_map(|line| line.strip_prefix(word)).map(|rest| rest.trim().to_owned());
+    let kind = [ErrorKind::Invalid, ErrorKind::NotFound, ErrorKind::Refused, ErrorKind::Unavailable, ErrorKind::TryAgain]
+        .into_iter()
+        .find(|kind| code == Some(i32::from(kind.exit_code())))
+        .unwrap_or(ErrorKind::Failed);
+    let message = after("Error:").unwrap_or_else(|| {
+        let last = &said[said.len().saturating_sub(LAST_LINES)..];
+        if last.is_empty() { "it said nothing".to_owned() } else { last.join("\n") }
+    });
+    let fault = Fault::new(kind, format!("the daemon did not start: {message}"));
+    fault.hint(after("Hint:").unwrap_or_else(|| "See `thrum daemon logs`.".to_owned()))
+}
+
+/// The lines of a file behind `from`, at most the last megabyte.
+fn tail(path: &Path, from: u64) -> Vec<String> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let end = fs::metadata(path)?.len();
+        file.seek(SeekFrom::Start(from.max(end.saturating_sub(1 << 20)).min(end)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    String::from_utf8_lossy(&read().unwrap_or_default()).lines().map(str::to_owned).collect()
+}

@@ -1,0 +1,102 @@
+//! Times as people write and read them.
+
+use std::time::{Duration, SystemTime};
+
+use jiff::SignedDuration;
+use thrum_core::Stamp;
+
+/// The time now.
+pub(crate) fn now() -> Stamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Stamp::ZERO.plus(since)
+}
+
+/// Longest length of time accepted: nobody waits longer, and clocks can add it.
+const LONGEST: Duration = Duration::from_secs(366 * 86_400);
+
+/// A length of time from the command line: `20s`, `8m`, `1h30m`, `500ms`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let length = Duration::try_from(parse_signed(text)?).map_err(|_| "must not be negative".to_owned())?;
+    if length > LONGEST { Err("is longer than a year".to_owned()) } else { Ok(length) }
+}
+
+/// What `--after` accepts: an instant, or a distance from now (`-15s`, `+5s`, `5s`).
+pub(crate) fn parse_instant(text: &str) -> Result<Stamp, String> {
+    if let Some(stamp) = Stamp::parse(text) {
+        return Ok(stamp);
+    }
+    let distance = parse_signed(text).map_err(|_| "give a distance such as -15s, or a time such as 2026-11-23T05:30:00Z".to_owned())?;
+    Ok(if distance.is_negative() { now().minus(distance.unsigned_abs()) } else { now().plus(distance.unsigned_abs()) })
+}
+
+fn parse_signed(text: &str) -> Result<SignedDuration, String> {
+    text.parse().map_err(|_| "give a number with a unit: 20s, 8m, 1h30m, 500ms".to_owned())
+}
+
+/// A length of time in one or two words: `12s`, `5m`, `3h 20m`, `2d`.
+pub(crate) fn brief(length: Duration) -> String {
+    let seconds = length.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..36_000 if seconds % 3_600 >= 60 => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
+        3_600..172_800 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}
+
+/// How long ago `then` was, as a person says it.
+pub(crate) fn ago(now: Stamp, then: Stamp) -> String {
+    match now.since(then) {
+        short if short < Duration::from_secs(2) => "just now".to_owned(),
+        length => format!("{} ago", brief(length)),
+    }
+}
+
+/// An instant to the second, in UTC.
+pub(crate) fn exact(then: Stamp) -> String {
+    let text = then.to_string();
+    format!("{}Z", text.get(..19).unwrap_or(&text))
+}
+
+/// Milliseconds with as many digits as they deserve: `0.42 ms`, `3.1 ms`, `120 ms`.
+pub(crate) fn millis(length: Duration) -> String {
+    let ms = length.as_secs_f64() * 1e3;
+    match ms {
+        ms if ms < 1.0 => format!("{ms:.2} ms"),
+        ms if ms < 100.0 => format!("{ms:.1} ms"),
+        ms => format!("{ms:.0} ms"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_need_a_unit_and_no_sign() {
+        assert_eq!(parse_duration("20s"), Ok(Duration::from_secs(20)));
+        assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        for text in ["", "20", "-5s", "soon", "20 parsecs", "9999999h"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn after_is_a_distance_from_now_or_an_instant() {
+        assert_eq!(parse_instant("2026-11-23T05:30:00Z"), Ok(Stamp::parse("2026-11-23T05:30:00Z").expect("valid")));
+        let before = now();
+        let fifteen = parse_instant("-15s").expect("valid");
+        assert!(fifteen < before && before.since(fifteen) <= Duration::from_secs(15));
+        assert!(parse_instant("5s").expect("valid") > before);
+        assert!(parse_instant("yesterday").is_err());
+    }
+
+    #[test]
+    fn people_read_one_or_two_words() {
+        let of = |seconds| brief(Duration::from_secs(seconds));
+        assert_eq!([of(5), of(90), of(12_000), of(40_000), of(200_000)], ["5s", "1m", "3h 20m", "11h", "2d"]);
+        assert_eq!(exact(Stamp::parse("2026-11-23T05:30:01.5Z").expect("valid")), "2026-11-23T05:30:01Z");
+    }
+}
