@@ -1,0 +1,311 @@
+//! Repositories for tests: nothing of the surroundings gets in (HOME, zone, git's settings, THRUM_ variables), and no daemon
+//! gets out.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Output, Stdio},
+    thread::{self, JoinHandle},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A directory with a repository, whose daemon is killed at the end.
+pub(crate) struct TestRepo {
+    _dir: TempDir,
+    home: PathBuf,
+    root: PathBuf,
+}
+
+/// What a command left.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl TestRepo {
+    /// A git repository in a directory of this name, without `.thrum`.
+    pub(crate) fn git(name: &str) -> Self {
+        let repo = Self::plain(name);
+        let done = repo.environment(&mut Command::new("git")).args(["init", "-q", "-b", "main"]).current_dir(&repo.root).status();
+        assert!(done.unwrap().success());
+        repo
+    }
+
+    /// A plain directory.
+    pub(crate) fn plain(name: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("thrum-test-").tempdir().unwrap();
+        let top = fs::canonicalize(dir.path()).unwrap();
+        let (home, root) = (top.join("home"), top.join(name));
+        fs::create_dir_all(home.join("run")).unwrap();
+        fs::create_dir(&root).unwrap();
+        Self { _dir: dir, home, root }
+    }
+
+    /// A git repository with an agent and a running daemon.
+    pub(crate) fn with_agent(name: &str, agent: &str) -> Self {
+        let repo = Self::git(name);
+        repo.agent(agent, "implementer");
+        repo
+    }
+
+    /// Registers an agent with a role, in a module of its own.
+    pub(crate) fn agent(&self, name: &str, role: &str) {
+        self.thrum(&["quickstart", "--name", name, "--role", role, "--module", &format!("m-{name}")]).ok();
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The directory above the repository, gone with it.
+    pub(crate) fn above(&self) -> &Path {
+        self.root.parent().unwrap()
+    }
+
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
+        self.root.join(below)
+    }
+
+    /// The program, ready to be changed further.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_thrum"));
+        self.environment(&mut command).args(args).current_dir(&self.root).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub(crate) fn thrum(&self, args: &[&str]) -> Ran {
+        self.command(args).output().unwrap().into()
+    }
+
+    /// Runs the program with something on its standard input.
+    pub(crate) fn thrum_with_input(&self, input: &[u8], args: &[&str]) -> Ran {
+        let mut child = self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        // A program that has refused already does not read.
+        let _ = stdin.write_all(input);
+        drop(stdin);
+        child.wait_with_output().unwrap().into()
+    }
+
+    /// Runs the program with `--json` and gives what it printed.
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        self.thrum(&[args, &["--json"]].concat()).ok().json()
+    }
+
+    /// Starts the program and lets it run.
+    pub(crate) fn begin(&self, args: &[&str]) -> Begun {
+        let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Begun { child: Some(child), stdout }
+    }
+
+    /// A connection to the daemon.
+    pub(crate) fn connect(&self) -> Rpc {
+        let stream = UnixStream::connect(self.path(".thrum/var/thrum.sock")).unwrap();
+        Rpc { stream: BufReader::new(stream) }
+    }
+
+    /// The daemon's process, if it says one.
+    pub(crate) fn daemon_pid(&self) -> Option<u32> {
+        let text = fs::read_to_string(self.path(".thrum/var/thrum.pid")).ok()?;
+        serde_json::from_str::<Value>(&text).ok()?["pid"].as_u64()?.try_into().ok()
+    }
+
+    /// Kills the daemon as a power cut would.
+    pub(crate) fn kill_daemon(&self) {
+        let Some(pid) = self.daemon_pid() else { return };
+        let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+    }
+
+    fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", &self.home)
+            .env("XDG_CONFIG_HOME", self.home.join("config"))
+            .env("XDG_DATA_HOME", self.home.join("data"))
+            .env("XDG_RUNTIME_DIR", self.home.join("run"))
+            .env("TZ", "UTC")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_AUTHOR_NAME", "Test")
+            .env("GIT_AUTHOR_EMAIL", "test@localhost")
+            .env("GIT_COMMITTER_NAME", "Test")
+            .env("GIT_COMMITTER_EMAIL", "test@localhost")
+            .env("THRUM_TS_HOSTNAME", self.root.file_name().unwrap())
+    }
+}
+
+impl Drop for TestRepo {
+    fn drop(&mut self) {
+        self.kill_daemon();
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("what the program prints is UTF-8");
+        Self { code: output.status.code().unwrap_or(-1), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+impl Ran {
+    /// It succeeded.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Self {
+        assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self
+    }
+
+    /// It ended with this code, and said why with these words.
+    #[track_caller]
+    pub(crate) fn fails(self, code: i32, words: &str) -> Self {
+        assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
+        self.says(words)
+    }
+
+    /// It said these words beside its result.
+    #[track_caller]
+    pub(crate) fn says(self, words: &str) -> Self {
+        assert!(self.stderr.contains(words), "no '{words}' in: {}", self.stderr);
+        self
+    }
+
+    /// Its one line of JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.stdout.lines().count(), 1, "one line: {}", self.stdout);
+        serde_json::from_str(&self.stdout).unwrap()
+    }
+}
+
+/// A program that runs beside the test; killed if the test ends before it.
+pub(crate) struct Begun {
+    child: Option<Child>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Begun {
+    /// The next line it prints.
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// The next line of what it says beside its result.
+    pub(crate) fn talk(&mut self) -> String {
+        let mut line = String::new();
+        let stderr = self.child.as_mut().unwrap().stderr.as_mut().unwrap();
+        let mut byte = [0];
+        while std::io::Read::read(stderr, &mut byte).unwrap() == 1 && byte[0] != b'\n' {
+            line.push(char::from(byte[0]));
+        }
+        line
+    }
+
+    /// Waits for its end; what it printed includes nothing that [`line`](Self::line) gave.
+    pub(crate) fn end(mut self) -> Ran {
+        let mut stdout = String::new();
+        std::io::Read::read_to_string(&mut self.stdout, &mut stdout).unwrap();
+        let output = self.child.take().unwrap().wait_with_output().unwrap();
+        Ran { stdout, ..Ran::from(output) }
+    }
+
+    pub(crate) fn kill(mut self) {
+        self.stop();
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The daemon's socket, spoken to directly.
+pub(crate) struct Rpc {
+    stream: BufReader<UnixStream>,
+}
+
+impl Rpc {
+    /// The result of a call, or `None` when the connection broke before it came.
+    pub(crate) fn attempt(&mut self, method: &str, params: &Value) -> Option<Value> {
+        let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+        writeln!(self.stream.get_mut(), "{request}").ok()?;
+        let mut line = String::new();
+        if self.stream.read_line(&mut line).ok()? == 0 || !line.ends_with('\n') {
+            return None;
+        }
+        let mut answer: Value = serde_json::from_str(&line).unwrap();
+        assert!(answer["error"].is_null(), "{method}: {answer}");
+        Some(answer["result"].take())
+    }
+
+    /// The result of a call that must succeed.
+    pub(crate) fn call(&mut self, method: &str, params: &Value) -> Value {
+        self.attempt(method, params).expect("the daemon answers")
+    }
+}
+
+/// Pairs two repositories as people do.
+pub(crate) fn pair(inviting: &TestRepo, joining: &TestRepo) {
+    let mut adding = inviting.begin(&["peer", "add", "--via", "local", "--json"]);
+    let shown: Value = serde_json::from_str(&adding.line()).unwrap();
+    let (code, address) = (shown["code"].as_str().unwrap(), shown["address"].as_str().unwrap());
+    joining.thrum_with_input(format!("{code}\n").as_bytes(), &["peer", "join", address]).ok();
+    adding.end().ok();
+}
+
+/// Two repositories that are paired, with the agents `ann` and `bob`.
+pub(crate) fn paired() -> (TestRepo, TestRepo) {
+    let (left, right) = (TestRepo::with_agent("left", "ann"), TestRepo::with_agent("right", "bob"));
+    pair(&left, &right);
+    (left, right)
+}
+
+/// Another code than this one.
+pub(crate) fn wrong(code: &str) -> String {
+    format!("{:04}", (code.parse::<u16>().unwrap() + 1) % 10_000)
+}
+
+/// Stands where the daemon of `repo` would: answers every request line by `answer`, or closes the connection on `None`.
+/// Gives what it heard when `requests` of them came.
+pub(crate) fn instead_of_daemon(
+    repo: &TestRepo,
+    requests: usize,
+    mut answer: impl FnMut(&Value) -> Option<Value> + Send + 'static,
+) -> JoinHandle<Vec<Value>> {
+    repo.thrum(&["daemon", "stop"]).ok();
+    let socket = UnixListener::bind(repo.path(".thrum/var/thrum.sock")).unwrap();
+    thread::spawn(move || {
+        let mut heard = Vec::new();
+        while heard.len() < requests {
+            let (stream, _) = socket.accept().unwrap();
+            for line in BufReader::new(&stream).lines() {
+                let Ok(line) = line else { break };
+                let request: Value = serde_json::from_str(&line).unwrap();
+                let answered = answer(&request);
+                heard.push(request);
+                match answered {
+                    Some(answer) => writeln!(&stream, "{answer}").unwrap(),
+                    None => break,
+                }
+            }
+        }
+        heard
+    })
+}

@@ -1,0 +1,111 @@
+use std::fs;
+
+use serde_json::json;
+
+use crate::common::{TestRepo, instead_of_daemon};
+
+#[test]
+fn it_starts_and_stops_and_doing_either_twice_is_fine() {
+    let repo = TestRepo::git("repo");
+    repo.thrum(&["init", "--no-start"]).ok();
+    repo.thrum(&["daemon", "status"]).fails(69, "thrum daemon start");
+    let first = repo.json(&["daemon", "start"]);
+    let second = repo.json(&["daemon", "start"]);
+    assert_eq!((&first["status"], &second["status"]), (&"started".into(), &"already_running".into()));
+    assert_eq!(first["pid"], second["pid"]);
+    assert_eq!(repo.json(&["daemon", "status"])["running"], true);
+
+    let restarted = repo.json(&["daemon", "restart"]);
+    assert_ne!(restarted["pid"], first["pid"]);
+    assert_eq!(restarted["daemon_id"], first["daemon_id"], "the same daemon in another process");
+
+    assert_eq!(repo.json(&["daemon", "stop"])["status"], "stopped");
+    let lock = fs::File::open(repo.path(".thrum/var/thrum.lock")).unwrap();
+    lock.try_lock().expect("when stop returns, the daemon is gone");
+    drop(lock);
+    assert_eq!(repo.json(&["daemon", "stop"])["status"], "not_running");
+    let status = repo.thrum(&["daemon", "status", "--json"]);
+    assert_eq!((status.code, status.json()["running"].as_bool()), (69, Some(false)));
+}
+
+#[test]
+fn it_starts_itself_when_a_command_needs_it_unless_that_is_not_wanted() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["daemon", "stop"]).ok();
+    repo.thrum(&["inbox", "--no-start"]).fails(69, "is not running").says("thrum daemon start");
+    assert_eq!(repo.daemon_pid(), None);
+    repo.thrum(&["inbox"]).ok().says("Starting the daemon");
+    let quiet = repo.thrum(&["inbox"]).ok();
+    assert_eq!(quiet.stderr, "");
+}
+
+#[test]
+fn c28_of_two_daemons_at_once_one_lives_and_all_commands_find_it() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["daemon", "stop"]).ok();
+    let all: Vec<_> = (0..8).map(|_| repo.begin(&["daemon", "start", "--json"])).collect();
+    let pids: Vec<_> = all.into_iter().map(|one| one.end().ok().json()["pid"].clone()).collect();
+    assert!(pids.iter().all(|pid| *pid == pids[0]), "{pids:?}");
+    repo.thrum(&["daemon", "run"]).fails(4, "already running");
+    assert_eq!(repo.json(&["daemon", "status"])["health"]["pid"], pids[0], "the first one was not disturbed");
+}
+
+#[test]
+fn what_a_killed_daemon_left_behind_stops_nobody() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.kill_daemon();
+    repo.thrum(&["send", "hello", "--to", "@ann"]).ok();
+    repo.kill_daemon();
+    // The number of a living process that is no daemon.
+    fs::write(repo.path(".thrum/var/thrum.pid"), std::process::id().to_string()).unwrap();
+    assert_eq!(repo.json(&["daemon", "stop"])["status"], "not_running", "and that process still lives");
+    repo.thrum(&["daemon", "start"]).ok();
+}
+
+#[test]
+fn a_daemon_that_cannot_start_says_why() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["daemon", "stop"]).ok();
+    fs::write(repo.path(".thrum/var/messages.db"), vec![b'x'; 8192]).unwrap();
+    let failed = repo.thrum(&["daemon", "start"]);
+    assert!(failed.code != 0 && failed.stderr.contains("the daemon did not start: "), "{failed:?}");
+    assert!(failed.stderr.contains("messages.db"), "{failed:?}");
+}
+
+#[test]
+fn the_log_can_be_read_and_followed() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let log = repo.thrum(&["daemon", "logs", "-n", "1000"]).ok().stdout;
+    assert!(!log.is_empty());
+    assert_eq!(repo.thrum(&["daemon", "logs", "-n", "1"]).ok().stdout.lines().count(), 1);
+
+    let mut following = repo.begin(&["daemon", "logs", "-f", "-n", "0"]);
+    let file = repo.path(".thrum/var/daemon.log");
+    let before = fs::metadata(&file).unwrap().len();
+    repo.thrum(&["daemon", "stop"]).ok();
+    assert!(fs::metadata(&file).unwrap().len() > before, "stopping is logged");
+    assert!(!following.line().is_empty());
+}
+
+#[test]
+fn a_path_too_long_for_a_socket_works_all_the_same() {
+    let repo = TestRepo::git("repo");
+    let deep = repo.path(&"deep-directory/".repeat(12));
+    fs::create_dir_all(&deep).unwrap();
+    let flag = deep.to_str().unwrap();
+    // A repository of its own, below.
+    fs::create_dir(deep.join(".git")).unwrap();
+    repo.thrum(&["quickstart", "--name", "ann", "--role", "r", "--module", "m", "--repo", flag]).ok();
+    repo.thrum(&["send", "hello", "--to", "@ann", "--repo", flag]).ok();
+    repo.thrum(&["daemon", "stop", "--repo", flag]).ok();
+}
+
+#[test]
+fn a_daemon_of_another_version_is_noticed() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let heard = instead_of_daemon(&repo, 1, |request| {
+        Some(json!({"jsonrpc": "2.0", "id": request["id"], "result": {"status": "ok", "version": "0.0.9", "pid": 1}}))
+    });
+    repo.thrum(&["daemon", "start"]).ok().says("version 0.0.9").says("thrum daemon restart");
+    heard.join().unwrap();
+}

@@ -1,0 +1,45 @@
+use std::{fs, process::Stdio, thread, time::Duration};
+
+use crate::common::TestRepo;
+
+#[test]
+fn the_demo_holds_and_leaves_nothing_behind() {
+    let stage = TestRepo::plain("tmp");
+    let output = stage.command(&["demo"]).env("TMPDIR", stage.root()).output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{shown}\n{}", String::from_utf8_lossy(&output.stderr));
+    for line in ["Paired with \"laptop\". Syncing started.", "Everything held.", "Nothing is missing"] {
+        assert!(shown.contains(line), "no '{line}' in:\n{shown}");
+    }
+    assert_eq!(fs::read_dir(stage.root()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_demo_that_is_killed_leaves_nothing_behind_either() {
+    let stage = TestRepo::plain("tmp");
+    let mut demo = stage.command(&["demo"]).env("TMPDIR", stage.root()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut shown = std::io::BufReader::new(demo.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("Registered") {
+        line.clear();
+        assert!(std::io::BufRead::read_line(&mut shown, &mut line).unwrap() > 0);
+    }
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    // Whoever cleans up is another process; there is nothing to wait on but its work.
+    for _ in 0..1000 {
+        if fs::read_dir(stage.root()).unwrap().count() == 0 {
+            return;
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    panic!("left behind: {:?}", fs::read_dir(stage.root()).unwrap().collect::<Vec<_>>());
+}
+
+#[test]
+fn the_janitor_removes_only_what_a_demo_made() {
+    let repo = TestRepo::plain("precious");
+    fs::write(repo.path("file"), "mine").unwrap();
+    repo.thrum(&["janitor", "."]).fails(4, "no directory of a demo");
+    assert!(repo.path("file").exists());
+}

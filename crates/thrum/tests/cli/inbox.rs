@@ -1,0 +1,74 @@
+use crate::common::TestRepo;
+
+fn with_mail(number: usize) -> TestRepo {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    for n in 1..=number {
+        repo.thrum(&["send", &format!("mail {n}"), "--to", "bob", "--as", "ann"]).ok();
+    }
+    repo
+}
+
+fn texts(inbox: &serde_json::Value) -> Vec<&str> {
+    inbox["messages"].as_array().unwrap().iter().map(|message| message["body"]["content"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn what_was_shown_is_read_and_unread_only_looks() {
+    let repo = with_mail(3);
+    let inbox = |args: &[&str]| repo.json(&[&["inbox", "--as", "bob"], args].concat());
+    assert_eq!(inbox(&["--unread"])["unread"], 3);
+    assert!(repo.thrum(&["inbox", "--as", "bob", "--unread"]).ok().stdout.ends_with("\n3 messages for @bob, 3 unread\n"));
+    assert_eq!(texts(&inbox(&["--limit", "2"])), ["mail 3", "mail 2"], "newest first");
+    assert_eq!(texts(&inbox(&["--unread"])), ["mail 1"]);
+    inbox(&[]);
+    assert_eq!(inbox(&["--unread"])["messages"].as_array().unwrap().len(), 0);
+    let shown = repo.thrum(&["inbox", "--as", "bob"]).ok().stdout;
+    assert!(shown.ends_with("\n3 messages for @bob\n"), "{shown}");
+    assert!(!shown.contains('●'), "{shown}");
+}
+
+#[test]
+fn pages_and_authors_can_be_chosen() {
+    let repo = with_mail(5);
+    repo.agent("eve", "tester");
+    repo.thrum(&["send", "from eve", "--to", "bob", "--as", "eve"]).ok();
+    let inbox = |args: &[&str]| repo.json(&[&["inbox", "--as", "bob", "--unread"], args].concat());
+    assert_eq!(texts(&inbox(&["--limit", "2", "--page", "3"])), ["mail 2", "mail 1"]);
+    assert_eq!(inbox(&["--limit", "4"])["total_pages"], 2);
+    assert_eq!(texts(&inbox(&["--from", "@eve"])), ["from eve"]);
+    for bad in [["--limit", "0"], ["--limit", "101"], ["--limit", "-1"], ["--page", "0"], ["--page", "99999999999999999999"]] {
+        repo.thrum(&[&["inbox", "--as", "bob"][..], &bad].concat()).fails(2, "");
+    }
+}
+
+#[test]
+fn everybodys_mail_can_be_looked_at_and_stays_unread() {
+    let repo = with_mail(2);
+    repo.agent("eve", "tester");
+    assert_eq!(repo.json(&["inbox", "--as", "eve"])["total"], 0);
+    assert_eq!(repo.json(&["inbox", "--as", "eve", "--all"])["total"], 2);
+    assert_eq!(repo.json(&["inbox", "--as", "bob", "--unread"])["unread"], 2);
+}
+
+#[test]
+fn reading_all_reads_my_inbox_and_nobody_elses() {
+    let repo = with_mail(2);
+    repo.agent("eve", "tester");
+    repo.thrum(&["send", "to both", "--broadcast", "--as", "ann"]).ok();
+    assert_eq!(repo.json(&["message", "read", "--all", "--as", "bob"])["marked_count"], 3);
+    assert_eq!(repo.json(&["message", "read", "--all", "--as", "bob"])["marked_count"], 0);
+    assert_eq!(repo.json(&["inbox", "--as", "bob", "--unread"])["unread"], 0);
+    assert_eq!(repo.json(&["inbox", "--as", "eve", "--unread"])["unread"], 1);
+}
+
+#[test]
+fn one_message_can_be_read_by_its_id_and_an_unknown_one_is_not_found() {
+    let repo = with_mail(1);
+    let id = repo.json(&["inbox", "--as", "bob", "--unread"])["messages"][0]["message_id"].as_str().unwrap().to_owned();
+    let shown = repo.thrum(&["message", "get", &id, "--as", "bob"]).ok().stdout;
+    assert!(shown.contains("@ann") && shown.ends_with("mail 1\n"), "{shown}");
+    let receipt = repo.json(&["message", "get", &id, "--as", "ann"]);
+    assert!(receipt["message"]["recipients"][0]["read_at"].is_string(), "{receipt}");
+    repo.thrum(&["message", "get", "msg_none", "--as", "bob"]).fails(3, "message not found: msg_none");
+}

@@ -1,0 +1,24 @@
+//! The real binary, as people and agents run it, in surroundings of its own. One module per command.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+
+mod bodies;
+mod copied;
+mod crash;
+mod daemon;
+mod demo;
+mod help;
+mod identity;
+mod inbox;
+mod init;
+mod output;
+mod pairing;
+mod quickstart;
+mod reply;
+mod send;
+mod status;
+mod story;
+mod sync;
+mod wait;

@@ -1,0 +1,196 @@
+//! Pairing: what holds, and what every wrong code and address gets.
+
+use std::{io::Write, net::TcpListener, thread};
+
+use serde_json::{Value, json};
+
+use crate::common::{Begun, TestRepo, instead_of_daemon, pair, paired, wrong};
+
+/// Starts `peer add` and gives it with its code and address.
+fn invite(repo: &TestRepo, more: &[&str]) -> (Begun, String, String) {
+    let mut adding = repo.begin(&[&["peer", "add", "--via", "local", "--json"], more].concat());
+    let shown: Value = serde_json::from_str(&adding.line()).unwrap();
+    let text = |key: &str| shown[key].as_str().unwrap().to_owned();
+    assert_eq!(text("join"), format!("thrum peer join {}", text("address")));
+    assert!(text("peercode").ends_with(&format!("{}:{}", text("address"), text("code"))), "{shown}");
+    (adding, text("code"), text("address"))
+}
+
+fn join(repo: &TestRepo, address: &str, code: &str) -> crate::common::Ran {
+    repo.thrum_with_input(format!("{code}\n").as_bytes(), &["peer", "join", address])
+}
+
+#[test]
+fn two_repositories_are_paired_with_a_code_as_the_page_shows_it() {
+    let (left, right) = (TestRepo::with_agent("my-laptop", "ann"), TestRepo::with_agent("office-server", "bob"));
+    let mut adding = left.begin(&["peer", "add", "--via", "local"]);
+    let first = adding.line();
+    let code = first.strip_prefix("Waiting for connection... Pairing code: ").expect(&first).to_owned();
+    let line = loop {
+        let line = adding.line();
+        if line.trim().starts_with("thrum peer join") {
+            break line.trim().to_owned();
+        }
+    };
+    // The whole line may be pasted.
+    let joined = join(&right, &line, &code).ok();
+    assert_eq!(joined.stdout, "Paired with \"my-laptop\". Syncing started.\n");
+    let added = adding.end().ok();
+    let last = added.stdout.lines().last().unwrap();
+    assert!(last.starts_with("Paired with \"office-server\" (127.0.0.1:") && last.ends_with("). Syncing started."), "{last}");
+
+    for (repo, name) in [(&left, "office-server"), (&right, "my-laptop")] {
+        let list = repo.json(&["peer", "list"]);
+        assert_eq!((list.as_array().unwrap().len(), list[0]["name"].as_str()), (1, Some(name)), "{list}");
+        assert!(repo.thrum(&["peer", "list"]).ok().stdout.contains(name));
+    }
+}
+
+#[test]
+fn without_the_tailnet_it_says_first_that_this_machine_only_is_reached() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let mut adding = repo.begin(&["peer", "add"]);
+    assert!(adding.talk().contains("this machine only"));
+    assert!(adding.line().contains("Pairing code: "));
+}
+
+#[test]
+fn c5_a_code_that_cannot_be_one_is_refused_before_anything_is_sent() {
+    let (left, right) = (TestRepo::with_agent("left", "ann"), TestRepo::with_agent("right", "bob"));
+    let (adding, code, address) = invite(&left, &[]);
+    for bad in ["42", "４２４２", " 7392", "7392 ", "7 392", "73921", "abcd", "-123", ""] {
+        join(&right, &address, bad).fails(2, "four digits").says("Nothing was sent");
+    }
+    right.thrum(&["peer", "join", &address]).fails(2, "standard input");
+    // No try was used up by any of them.
+    join(&right, &address, &wrong(&code)).fails(4, "2 attempts remaining");
+    join(&right, &address, &code).ok();
+    adding.end().ok();
+}
+
+#[test]
+fn c5_a_code_keeps_its_zeros_on_the_way_to_the_daemon() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let no = json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -32000, "message": "no"}});
+    let heard = instead_of_daemon(&repo, 1, move |_| Some(no.clone()));
+    join(&repo, "127.0.0.1:9100", "0042").fails(1, "no");
+    assert_eq!(heard.join().unwrap()[0]["params"], json!({"address": "127.0.0.1:9100", "code": "0042"}));
+}
+
+#[test]
+fn three_wrong_codes_end_a_session_and_many_lock_pairing_without_showing_a_code() {
+    let (left, right) = (TestRepo::with_agent("left", "ann"), TestRepo::with_agent("right", "bob"));
+    let mut tried = 0;
+    // Sessions of three tries each, until the budget of an hour is used up.
+    let locked = loop {
+        let mut adding = left.begin(&["peer", "add", "--via", "local", "--json"]);
+        let line = adding.line();
+        if line.is_empty() {
+            break adding.end();
+        }
+        let shown: Value = serde_json::from_str(&line).unwrap();
+        let (code, address) = (shown["code"].as_str().unwrap(), shown["address"].as_str().unwrap());
+        for _ in 0..3 {
+            join(&right, address, &wrong(code)).fails(4, "");
+            tried += 1;
+        }
+        join(&right, address, code).fails(4, "");
+        assert_ne!(adding.end().code, 0, "its session is over");
+        assert!(tried < 40, "it never locks");
+    };
+    assert_eq!((locked.code, locked.stdout.as_str()), (4, ""), "{locked:?}");
+    assert_eq!(right.json(&["peer", "list"]), json!([]));
+    assert_eq!(left.json(&["peer", "list"]), json!([]));
+}
+
+#[test]
+fn a_code_that_was_used_or_has_expired_is_worth_nothing() {
+    let (left, right, third) =
+        (TestRepo::with_agent("left", "ann"), TestRepo::with_agent("right", "bob"), TestRepo::with_agent("third", "eve"));
+    let (adding, code, address) = invite(&left, &[]);
+    join(&right, &address, &code).ok();
+    adding.end().ok();
+    assert_ne!(join(&third, &address, &code).code, 0, "used");
+
+    let (adding, code, address) = invite(&left, &["--timeout", "1s"]);
+    let ended = adding.end();
+    assert!(ended.code != 0 && ended.stderr.contains("timed out"), "{ended:?}");
+    assert_ne!(join(&third, &address, &code).code, 0, "expired");
+    assert_eq!(left.json(&["peer", "list"]).as_array().unwrap().len(), 1);
+    assert_eq!(third.json(&["peer", "list"]), json!([]));
+}
+
+#[test]
+fn a_session_ends_with_the_command_that_started_it() {
+    let (left, right) = (TestRepo::with_agent("left", "ann"), TestRepo::with_agent("right", "bob"));
+    let (adding, code, address) = invite(&left, &[]);
+    adding.kill();
+    assert_ne!(join(&right, &address, &code).code, 0);
+    let (adding, code, address) = invite(&left, &[]);
+    join(&right, &address, &code).ok();
+    adding.end().ok();
+}
+
+#[test]
+fn joining_oneself_and_joining_twice_are_refused() {
+    let (left, right) = paired();
+    let (own, code, address) = invite(&left, &[]);
+    join(&left, &address, &code).fails(4, "");
+    own.kill();
+    let (twice, code, address) = invite(&left, &[]);
+    join(&right, &address, &code).fails(4, "already paired");
+    twice.kill();
+    for repo in [&left, &right] {
+        assert_eq!(repo.json(&["peer", "list"]).as_array().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn an_address_where_nobody_or_somebody_else_listens_is_a_clear_error() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = join(&repo, &free.to_string(), "1234");
+    assert!(nobody.code != 0 && nobody.stderr.contains(&free.to_string()), "{nobody:?}");
+
+    let web = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = web.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in web.incoming() {
+            let _ = stream.unwrap().write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let other = join(&repo, &address.to_string(), "1234");
+    assert!(other.code != 0 && !other.stderr.is_empty(), "{other:?}");
+    for bad in ["", "one two", "127.0.0.1:99999", "127.0.0.1:x", "http://127.0.0.1:9100/"] {
+        assert_ne!(join(&repo, bad, "1234").code, 0, "{bad}");
+    }
+    assert_eq!(repo.json(&["peer", "list"]), json!([]));
+}
+
+#[test]
+fn the_peercode_of_go_thrum_joins_with_a_warning() {
+    let (left, right) = (TestRepo::with_agent("left", "ann"), TestRepo::with_agent("right", "bob"));
+    let (adding, code, address) = invite(&left, &[]);
+    right.thrum(&["peer", "join", &format!("left:{address}:{code}")]).ok().says("list of processes");
+    adding.end().ok();
+    right.thrum(&["peer", "remove", "left"]).ok();
+    left.thrum(&["peer", "remove", "right"]);
+    let (adding, code, address) = invite(&left, &[]);
+    let by_input = right.thrum_with_input(format!("left:{address}:{code}\n").as_bytes(), &["peer", "join"]).ok();
+    assert_eq!(by_input.stderr, "", "standard input is read by nobody else");
+    adding.end().ok();
+}
+
+#[test]
+fn a_removed_peer_is_told_and_both_can_pair_again() {
+    let (left, right) = paired();
+    left.thrum(&["peer", "remove", "right"]).ok();
+    assert_eq!(left.json(&["peer", "list"]), json!([]));
+    left.thrum(&["peer", "remove", "right"]).fails(3, "right");
+    // The other side learns of it, at the latest when it asks.
+    right.thrum(&["sync", "force"]);
+    let seen = right.json(&["peer", "status"]);
+    assert!(seen == json!([]) || seen[0]["state"] == "removed_us", "{seen}");
+    right.thrum(&["peer", "remove", "left"]);
+    pair(&left, &right);
+}

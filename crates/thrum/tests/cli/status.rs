@@ -1,0 +1,43 @@
+use crate::common::{TestRepo, paired};
+
+#[test]
+fn it_shows_the_pages_block_the_inbox_and_every_peer() {
+    let (left, right) = paired();
+    right.thrum(&["send", "hello", "--to", "@ann"]).ok();
+    left.thrum(&["wait", "--timeout", "60s"]).ok();
+    let shown = left.thrum(&["status"]).ok().stdout;
+    for line in ["Tailscale Sync: disabled\n", "Peers: 1 connected\n", "Last sync: ", "Hostname: left\n", "1 unread of 1\n"] {
+        assert!(shown.contains(line), "no '{line}' in:\n{shown}");
+    }
+    assert!(shown.contains("right") && shown.contains("read by us"), "{shown}");
+    let status = left.json(&["status"]);
+    assert_eq!((&status["agent"], &status["inbox"]["unread"]), (&"ann".into(), &1.into()), "{status}");
+    let page = &status["health"]["tailscale_sync"];
+    assert_eq!((&page["enabled"], &page["peer_count"], &page["peers"][0]["name"]), (&false.into(), &1.into(), &"right".into()));
+}
+
+#[test]
+fn i11_silence_is_visible() {
+    let (left, right) = paired();
+    right.thrum(&["daemon", "stop"]).ok();
+    left.thrum(&["send", "into the silence", "--to", "@bob"]).ok();
+    left.thrum(&["sync", "force"]).fails(75, "");
+    let peer = &left.json(&["peer", "status"])[0];
+    assert_ne!(peer["state"], "connected", "{peer}");
+    assert!(peer["since"].is_string() && peer["last_error"].is_string() && peer["next_attempt"].is_string(), "{peer}");
+    assert_eq!(peer["backlog_to_them"], 1, "{peer}");
+    let shown = left.thrum(&["peer", "status"]).ok().stdout;
+    assert!(shown.contains("1 waiting") && shown.contains("Last error: "), "{shown}");
+
+    right.thrum(&["daemon", "start"]).ok();
+    assert!(right.thrum(&["wait", "--timeout", "60s"]).ok().stdout.contains("into the silence"));
+}
+
+#[test]
+fn it_works_for_nobody_in_particular() {
+    let repo = TestRepo::git("repo");
+    repo.thrum(&["init"]).ok();
+    let shown = repo.thrum(&["status"]).ok().says("thrum quickstart");
+    assert!(shown.stdout.contains("Peers: 0 connected\n"), "{}", shown.stdout);
+    assert!(repo.json(&["status"])["agent"].is_null());
+}

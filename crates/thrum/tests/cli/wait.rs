@@ -1,0 +1,65 @@
+use crate::common::TestRepo;
+
+#[test]
+fn mail_wakes_who_waits_for_it_and_stays_unread() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    let mut waiting = repo.begin(&["wait", "--timeout", "60s", "--as", "bob"]);
+    assert!(waiting.talk().contains("@bob"));
+    repo.thrum(&["send", "wake up", "--to", "@bob", "--as", "ann"]).ok();
+    let woken = waiting.end().ok();
+    assert!(woken.stdout.contains("@ann") && woken.stdout.contains("    wake up\n"), "{}", woken.stdout);
+    let again = repo.json(&["wait", "--timeout", "60s", "--as", "bob"]);
+    assert_eq!(
+        (&again["status"], &again["messages"][0]["body"]["content"]),
+        (&"received".into(), &"wake up".into()),
+        "unread mail returns at once"
+    );
+}
+
+#[test]
+fn no_mail_is_exit_code_one_and_every_other_failure_is_not() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    let timed_out = repo.thrum(&["wait", "--timeout", "50ms", "--as", "ann", "--json"]);
+    assert_eq!((timed_out.code, timed_out.json()["status"].as_str()), (1, Some("timeout")));
+    repo.thrum(&["send", "not for ann", "--to", "bob", "--as", "ann"]).ok();
+    repo.thrum(&["wait", "--timeout", "50ms", "--as", "ann"]).fails(1, "No message");
+    repo.thrum(&["wait", "--timeout", "soon", "--as", "ann"]).fails(2, "20s");
+    repo.thrum(&["wait", "--timeout", "50ms"]).fails(2, "several agents");
+    repo.thrum(&["daemon", "stop"]).ok();
+    repo.thrum(&["wait", "--timeout", "50ms", "--as", "ann", "--no-start"]).fails(69, "not running");
+}
+
+#[test]
+fn after_decides_by_time_and_not_by_what_was_read() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    repo.thrum(&["send", "old", "--to", "bob", "--as", "ann"]).ok();
+    repo.thrum(&["inbox", "--as", "bob"]).ok();
+    let wait = |after: &str| repo.thrum(&["wait", "--timeout", "50ms", "--as", "bob", "--after", after]);
+    assert!(wait("-1h").ok().stdout.contains("old"), "read, but after that time");
+    wait("2200-01-01T00:00:00Z").fails(1, "No message");
+    wait("yesterday").fails(2, "-15s");
+}
+
+#[test]
+fn a_daemon_that_is_replaced_meanwhile_is_waited_for_like_mail() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    let mut waiting = repo.begin(&["wait", "--timeout", "60s", "--as", "bob"]);
+    waiting.talk();
+    repo.thrum(&["daemon", "restart"]).ok();
+    repo.thrum(&["send", "after all", "--to", "bob", "--as", "ann"]).ok();
+    assert!(waiting.end().ok().stdout.contains("after all"));
+}
+
+#[test]
+fn a_daemon_that_somebody_stopped_is_not_started_again_by_who_waits() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let mut waiting = repo.begin(&["wait", "--timeout", "2s"]);
+    waiting.talk();
+    repo.thrum(&["daemon", "stop"]).ok();
+    waiting.end().fails(69, "not running");
+    assert_eq!(repo.daemon_pid(), None);
+}
