@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::kit::{Daemon, PATIENCE};
+use crate::kit::{self, Daemon, PATIENCE};
 
 /// A line-wise connection.
 struct Wire(BufReader<TcpStream>);
@@ -104,7 +104,12 @@ async fn a_notify_makes_the_daemon_pull_over_its_kept_connection() {
     assert_eq!(hand.to_daemon.hear().await["result"]["status"], "ok");
     hand.to_daemon.say(&own).await;
     assert_eq!(hand.to_daemon.hear().await["result"]["status"], "ok");
+    let news = json!({"events": [event(1, &json!({"v": 1}))], "next_sequence": 1, "more_available": false, "log_id": "log"});
+    wire.expect("sync.pull", news).await;
     wire.expect("sync.pull", nothing()).await;
+    let mut status = hand.daemon.peers.watch("hand").unwrap();
+    timeout(PATIENCE, status.wait_for(|status| status.ends == 2)).await.expect("it is read to its end").unwrap();
+    assert!(kit::logs().contains("sync.notify: synced from d_hand — applied=1 skipped=0"), "the page's line");
 }
 
 /// C10: nothing more has to be sent for a removed peer to be cut off, in both directions.
