@@ -130,6 +130,11 @@ impl Candidate {
     pub fn event(&self) -> &Event {
         &self.event
     }
+
+    /// The event, unverified. For one that the log holds already, word for word: its signature was looked at when it came.
+    pub fn into_held(self) -> Event {
+        self.event
+    }
 }
 
 /// Lets in whose signature holds and whose origin has none; the others come back as rejected. Order is kept.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thrum_core::{
-    Fault, Heads, Sum,
+    Event, Fault, Heads, Sum,
     exchange::{Applied, Batch, Page},
 };
 use thrum_sync::Log;
@@ -33,6 +33,10 @@ impl Log for Storage {
 
     fn checkpoint(&self, peer: &str) -> Result<Option<(String, u64)>, Fault> {
         Ok(self.readers.with(|reader| reader.checkpoint(peer))?)
+    }
+
+    fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Fault> {
+        Ok(self.readers.with(|reader| events.iter().map(|event| reader.holds(&event.id, &event.body)).collect())?)
     }
 
     fn apply(&self, batch: Batch) -> Result<Applied, Fault> {

@@ -75,6 +75,15 @@ impl Reader<'_> {
         Ok(statement.query_row([peer], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
     }
 
+    /// Whether this event is here, word for word.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn holds(&self, event_id: &str, body: &str) -> Result<bool, StoreError> {
+        let mut statement = self.conn.prepare_cached("SELECT 1 FROM events WHERE event_id = ?1 AND body = ?2")?;
+        Ok(statement.exists((event_id, body))?)
+    }
+
     /// Rows above `after` that did not come from this peer.
     ///
     /// # Errors
