@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thrum_core::{
-    Fault, Heads, Sum,
+    Event, Fault, Heads, Sum,
     exchange::{Applied, Batch, Page},
 };
 
@@ -29,6 +29,9 @@ pub trait Log: Send + Sync + 'static {
 
     /// Where `peer` was last read up to: its log's id (empty for a peer that has none) and the sequence.
     fn checkpoint(&self, peer: &str) -> Result<Option<(String, u64)>, Fault>;
+
+    /// Which of these are here already, word for word, in the order given.
+    fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Fault>;
 
     /// Stores what a pull brought, with the peer's checkpoint, in one transaction; returns after COMMIT.
     fn apply(&self, batch: Batch) -> Result<Applied, Fault>;

@@ -191,6 +191,11 @@ impl Replicator {
         }
     }
 
+    /// Leaves the first word to the peer, for a second: who has just been given a token may not have stored it yet.
+    pub fn wait_for_call(&mut self, now: Now) {
+        self.link = Link::Down { retry: now.tick + limits::BACKOFF_FIRST };
+    }
+
     /// Where things stand.
     pub fn status(&self) -> &Status {
         &self.status

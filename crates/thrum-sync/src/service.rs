@@ -35,7 +35,7 @@ use crate::{
     server::{Desk, Me},
     transport::{Kind, Transport},
 };
-use driver::Driver;
+use driver::{Driver, First};
 use listener::Listening;
 use visitors::Visitors;
 
@@ -127,7 +127,7 @@ impl Peers {
             inner.keep_trying_to_listen(Kind::Local);
         }
         for peer in peers {
-            inner.drive(peer);
+            inner.drive(peer, First::Dial);
         }
         Ok(Self(inner))
     }
@@ -201,9 +201,9 @@ impl Inner {
     }
 
     /// Starts the driver of a peer, in place of an earlier one of the same id.
-    fn drive(self: &Arc<Self>, peer: Peer) {
+    fn drive(self: &Arc<Self>, peer: Peer, first: First) {
         let id = peer.daemon_id.clone();
-        let driver = Driver::start(self, peer);
+        let driver = Driver::start(self, peer, first);
         if let Some(earlier) = lock(&self.drivers).insert(id, driver) {
             earlier.abandon();
         }

@@ -348,6 +348,17 @@ fn a_peer_that_calls_is_dialled_soon_whatever_backoff_says() {
 }
 
 #[test]
+fn who_was_just_given_a_token_calls_first_or_is_called_a_second_later() {
+    let mut case = Case::new(None);
+    case.machine.wait_for_call(Now::default());
+    assert_eq!(case.step(Input::Commit(3)), []);
+    assert_eq!(case.step(Input::Authenticated), [Action::Dial]);
+    let mut case = Case::new(None);
+    case.machine.wait_for_call(Now::default());
+    assert_eq!((case.wake(), case.tick), (vec![Action::Dial], limits::BACKOFF_FIRST));
+}
+
+#[test]
 fn success_resets_backoff_and_the_error() {
     let mut case = Case::new(None);
     case.attempts(seconds(600));

@@ -39,6 +39,15 @@ pub(super) struct Driver {
     task: JoinHandle<()>,
 }
 
+/// Who speaks first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum First {
+    /// We do.
+    Dial,
+    /// The peer, which is about to store the token that we are giving it; or we do a second later.
+    WaitForCall,
+}
+
 /// What others have to say to a driver. One slot per kind: however many come, the driver reads the sum.
 #[derive(Default)]
 pub(super) struct Signals {
@@ -96,12 +105,12 @@ impl Signals {
 }
 
 impl Driver {
-    pub(super) fn start(inner: &Arc<Inner>, peer: Peer) -> Self {
+    pub(super) fn start(inner: &Arc<Inner>, peer: Peer, first: First) -> Self {
         let signals = Arc::new(Signals::default());
         let stop = inner.stop.child_token();
         let machine = Replicator::new(&peer.daemon_id, None, inner.clock.now());
         let (tell, status) = watch::channel(machine.status().clone());
-        let run = Run { inner: Arc::clone(inner), peer, signals: Arc::clone(&signals), tell, stop: stop.clone() };
+        let run = Run { inner: Arc::clone(inner), peer, first, signals: Arc::clone(&signals), tell, stop: stop.clone() };
         let task = inner.tasks.spawn(run.run());
         Self { signals, status, stop, task }
     }
@@ -129,6 +138,7 @@ impl Driver {
 struct Run {
     inner: Arc<Inner>,
     peer: Peer,
+    first: First,
     signals: Arc<Signals>,
     tell: watch::Sender<Status>,
     stop: CancellationToken,
@@ -143,6 +153,9 @@ impl Run {
         let Some(checkpoint) = self.checkpoint().await else { return };
         let mut ambient = (inner.ambients)();
         let mut machine = Replicator::new(&self.peer.daemon_id, checkpoint, inner.clock.now());
+        if self.first == First::WaitForCall {
+            machine.wait_for_call(inner.clock.now());
+        }
         let mut commits = inner.commits.clone();
         let mut link: Option<Link> = None;
         let mut storing: Option<Storing> = None;
@@ -164,8 +177,10 @@ impl Run {
                         Action::Close => link = None,
                         Action::Apply { log, checkpoint, events } => {
                             let (store, peer) = (Arc::clone(&inner.log), self.peer.daemon_id.clone());
-                            storing =
-                                Some(tokio::task::spawn_blocking(move || store.apply(intake::batch(&peer, &log, checkpoint, events))));
+                            storing = Some(tokio::task::spawn_blocking(move || {
+                                let batch = intake::batch(&peer, &log, checkpoint, events, &*store)?;
+                                store.apply(batch)
+                            }));
                         }
                         Action::NoteWelcome => self.note(false).await,
                         Action::NoteRemoved => self.note(true).await,

@@ -6,7 +6,7 @@ use thrum_core::{ErrorKind, Fault, limits};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Inner, blocking, lock};
+use super::{Inner, blocking, driver::First, lock};
 use crate::{
     conn::{self, NoLine},
     server::{self, Effect, Next},
@@ -171,7 +171,7 @@ impl Inner {
     fn tell(self: &Arc<Self>, peer: &str, effect: Effect) {
         let signals = || lock(&self.drivers).get(peer).map(super::driver::Driver::signals);
         match effect {
-            Effect::Paired(peer) => self.drive(*peer),
+            Effect::Paired(peer) => self.drive(*peer, First::WaitForCall),
             Effect::PairingMoved => self.pairing_moved.notify_waiters(),
             Effect::Authenticated => {
                 if let Some(signals) = signals() {

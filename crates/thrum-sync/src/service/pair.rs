@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use thrum_core::{ErrorKind, Fault, limits, name};
 use tokio::time::timeout;
 
-use super::{Inner, Joined, PairingStarted, Peers, blocking, driver, lock};
+use super::{
+    Inner, Joined, PairingStarted, Peers, blocking,
+    driver::{self, First},
+    lock,
+};
 use crate::{
     conn,
     pairing::{Code, SessionId, Standing},
@@ -97,7 +101,7 @@ impl Peers {
         let paired = self.0.ask(&address, kind, &code, own).await?;
         let peer = self.0.take_in(paired, address, kind).await?;
         tracing::info!("[pairing] Paired with {} ({}) at {}", peer.name, name::printable(&peer.daemon_id), peer.address);
-        self.0.drive(peer.clone());
+        self.0.drive(peer.clone(), First::Dial);
         Ok(self.0.first_exchange(&peer).await)
     }
 }
@@ -160,10 +164,11 @@ impl Inner {
             return joined(None);
         }
         let status = status.borrow();
-        let message = match (&status.last_error, status.state, status.ends) {
-            (Some(error), _, _) => format!("{paired}, but {} does not answer: {error}", peer.address),
-            (None, State::Connected, 0) => format!("{paired}. It has much to send; reading goes on."),
-            (None, State::Connected, _) => format!("{paired}, but it has not read what is here yet. Can it reach this machine?"),
+        let message = match (status.state, status.ends, status.read_by_them, &status.last_error) {
+            (State::Connected, 0, ..) => format!("{paired}. It has much to send; reading goes on."),
+            (State::Connected, _, None, _) => format!("{paired}, but it does not read what is here. Can it reach this machine?"),
+            (State::Connected, ..) => format!("{paired}. There is much to send; it goes on reading."),
+            (.., Some(error)) => format!("{paired}, but {} does not answer: {error}", peer.address),
             _ => format!("{paired}, but {} does not answer yet.", peer.address),
         };
         joined(Some(message))

@@ -9,7 +9,7 @@ use std::{
 };
 
 use thrum_core::{
-    Ambient, DaemonKey, Fault, Heads, Stamp, Sum,
+    Ambient, DaemonKey, Event, Fault, Heads, Stamp, Sum,
     exchange::{Applied, Batch, Commit, Page},
 };
 use thrum_store::{
@@ -139,6 +139,9 @@ impl Log for StoreLog {
     }
     fn checkpoint(&self, peer: &str) -> Result<Option<(String, u64)>, Fault> {
         self.read(|store| store.reader().checkpoint(peer))
+    }
+    fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Fault> {
+        self.read(|store| events.iter().map(|event| store.reader().holds(&event.id, &event.body)).collect())
     }
     fn apply(&self, batch: Batch) -> Result<Applied, Fault> {
         self.write(|tx| tx.apply(&batch)).map_err(Fault::from)

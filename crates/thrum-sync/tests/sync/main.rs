@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod by_hand;
+mod intake;
 mod kit;
 mod peers;
 mod server;

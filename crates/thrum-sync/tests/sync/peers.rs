@@ -22,6 +22,8 @@ async fn two_daemons_pair_and_each_reads_what_the_other_had() {
     assert_eq!((here.peer_name.as_str(), here.syncing, here.message), ("beta", true, None));
     assert_eq!((there.peer_name.as_str(), there.syncing, there.message), ("alpha", true, None));
     assert!(b.log.has_message(&before) && a.log.has_message(&later), "\"syncing\" means that it was read");
+    let failures = |daemon: &Daemon, peer: &str| daemon.peers.watch(peer).unwrap().borrow().failures;
+    assert_eq!((failures(&a, "beta"), failures(&b, "alpha")), (0, 0), "nobody called before the other could know it");
     let news = a.log.say("ann", "news");
     b.hears(&news).await;
     a.agrees().await;

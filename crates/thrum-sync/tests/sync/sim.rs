@@ -269,7 +269,7 @@ impl Sim {
                     }
                     Action::Apply { log, checkpoint, events } => {
                         self.traffic.entry((to, at)).or_default().events += events.len();
-                        let applied = daemon.log.apply(intake::batch(peer, &log, checkpoint, events)).unwrap();
+                        let applied = daemon.log.apply(intake::batch(peer, &log, checkpoint, events, &*daemon.log).unwrap()).unwrap();
                         assert_eq!(applied.rejected, 0, "nobody here sends what has no form");
                         inputs.push(Input::Applied(applied));
                     }

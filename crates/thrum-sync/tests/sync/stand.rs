@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use thrum_core::limits;
 use thrum_sync::{
-    Now,
+    Log, Now, intake,
     pairing::Pairing,
     registry::Registry,
     server::{self, Desk, Effect, Me, Next},
     transport::{Caller, Kind},
+    wire::Served,
 };
 
 use crate::kit::{StoreLog, World, directory};
@@ -32,6 +33,12 @@ impl Stand {
         let opened = pairing.start(Kind::Tailnet, limits::PAIRING_SESSION, Now::default(), &mut world).unwrap();
         let me = Me { daemon_id: id.into(), name: name.into(), version: "0.1.0".into() };
         (Self { desk: Desk { me, registry, pairing }, log, world, _directory: directory }, opened.code.reveal().to_owned())
+    }
+
+    /// Puts events into the log as if a peer had served them, up to a sequence of its.
+    pub fn hold(&self, upto: u64, events: Vec<Served>) {
+        let batch = intake::batch("d_source", "", upto, events, &*self.log).unwrap();
+        self.log.apply(batch).unwrap();
     }
 
     pub fn answer(&mut self, line: &str) -> String {

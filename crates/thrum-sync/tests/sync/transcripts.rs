@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use thrum_core::name;
 use thrum_sync::{
-    Log, Now, Token, intake,
+    Now, Token, intake,
     replicator::{Action, Input, Replicator},
     wire::{self, Call, Info, Pair, Pull, Reply},
 };
@@ -55,7 +55,7 @@ fn we_answer_every_recorded_line_as_go_did() {
     // The recorded events, in the log as if they had been relayed to us.
     let full = exchanges.iter().find(|(_, asked, _)| asked.contains("\"after_sequence\":0,\"max_batch\":1000")).unwrap();
     let served = wire::read_pulled(full.2.as_bytes(), 3).unwrap();
-    stand.log.apply(intake::batch("d_source", "", 6, served.events)).unwrap();
+    stand.hold(6, served.events);
     let mut token = String::new();
     let wrong = format!("{:04}", (code.parse::<u32>().unwrap() + 1) % 10_000);
     let (mut exact, mut pulls) = (0, 0);
@@ -89,7 +89,7 @@ fn a_go_daemon_that_joins_notifies_and_pulls_gets_what_it_needs() {
             let id = serde_json::from_str::<Value>(&asked).unwrap()["id"].as_u64().unwrap();
             let served = wire::read_pulled(recorded.as_bytes(), id).unwrap();
             let last = served.events.last().map_or(0, |event| event.sequence.unsigned_abs());
-            stand.log.apply(intake::batch("d_source", "", last, served.events)).unwrap();
+            stand.hold(last, served.events);
         }
         let asked = asked.replace("\"1234\"", &format!("\"{code}\"")).replace(&"2".repeat(64), &token);
         let reply = stand.answer(&asked);
@@ -155,7 +155,7 @@ fn we_understand_every_reply_of_gos() {
 fn a_replicator_reads_a_go_peer_to_its_end_and_stops() {
     let replies: Vec<String> =
         go_calls().into_iter().filter(|(_, asked, _)| asked.contains("sync.pull")).map(|(_, _, reply)| reply).collect();
-    let mut world = World::new(1);
+    let (mut world, (stand, _)) = (World::new(1), Stand::new("d_me", "me"));
     let mut machine = Replicator::new("d_capturepeer2", None, Now::default());
     let mut step = |machine: &mut Replicator, input| machine.step(input, Now::default(), &mut world);
     step(&mut machine, Input::Timer);
@@ -170,7 +170,7 @@ fn a_replicator_reads_a_go_peer_to_its_end_and_stops() {
         else {
             panic!("nothing to store")
         };
-        let batch = intake::batch("d_capturepeer2", &log, checkpoint, events);
+        let batch = intake::batch("d_capturepeer2", &log, checkpoint, events, &*stand.log).unwrap();
         assert_eq!(batch.rejected, []);
         read.extend(batch.events.into_iter().map(|event| event.kind));
         actions = step(&mut machine, Input::Applied(thrum_core::exchange::Applied::default()));
