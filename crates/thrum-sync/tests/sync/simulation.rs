@@ -125,7 +125,7 @@ fn live(seed: u64) {
         let (at, days) = (sim.random(count), sim.random(3));
         sim.skew(at, (i64::try_from(days).unwrap() - 1) * 86_400);
     }
-    let mut acknowledged: Vec<String> = Vec::new();
+    let mut acknowledged: Vec<(usize, String)> = Vec::new();
     for _ in 0..40 {
         let at = sim.random(count);
         match sim.random(12) {
@@ -143,14 +143,25 @@ fn live(seed: u64) {
                 sim.network.weather =
                     Weather { latency, loss: u8::try_from(loss).unwrap(), duplication: u8::try_from(duplication).unwrap() };
             }
-            5 if sim.daemons[at].up && !acknowledged.is_empty() => {
-                let message = acknowledged[sim.random(acknowledged.len())].clone();
-                let reader = format!("agent{at}");
+            5 | 6 if sim.daemons[at].up && !acknowledged.is_empty() => {
+                let (author, message) = acknowledged[sim.random(acknowledged.len())].clone();
+                let agent = format!("agent{at}");
+                let edits = author == at;
                 if sim.daemons[at].log.has_message(&message) {
-                    sim.write(at, |log| log.write(|tx| tx.mark_read(&reader, &[message])).unwrap());
+                    sim.write(at, |log| {
+                        log.write(|tx| match edits {
+                            true => tx.edit(&agent, &message, Some("something else".into()), None).map(drop),
+                            false => tx.mark_read(&agent, &[message]).map(drop),
+                        })
+                        .unwrap();
+                    });
                 }
             }
-            _ if sim.daemons[at].up => acknowledged.push(sim.say(at, "something")),
+            7 if sim.daemons[at].up => sim.write(at, |log| {
+                let agent = format!("agent{at}");
+                log.write(|tx| tx.start_session(&agent).and_then(|(session, _)| tx.set_intent(&session, "survive"))).map(drop).unwrap();
+            }),
+            _ if sim.daemons[at].up => acknowledged.push((at, sim.say(at, "something"))),
             _ => {}
         }
         let pause = Duration::from_millis(sim.random(4_000) as u64);
@@ -160,7 +171,7 @@ fn live(seed: u64) {
     sim.run_for(REST);
     sim.assert_agreement();
     for daemon in &sim.daemons {
-        for message in &acknowledged {
+        for (_, message) in &acknowledged {
             assert!(daemon.log.has_message(message), "{message} was acknowledged and is lost");
         }
     }
