@@ -200,11 +200,15 @@ impl Inner {
         self.tickets.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1
     }
 
-    /// Starts the driver of a peer, in place of an earlier one of the same id.
+    /// Starts the driver of a peer, in place of an earlier one of the same id. A peer that was removed meanwhile gets none:
+    /// removal takes the entry first and the driver second, so that one of the two is seen here.
     fn drive(self: &Arc<Self>, peer: Peer, first: First) {
+        let mut drivers = lock(&self.drivers);
+        if self.desk().registry.get(&peer.daemon_id).is_none() {
+            return;
+        }
         let id = peer.daemon_id.clone();
-        let driver = Driver::start(self, peer, first);
-        if let Some(earlier) = lock(&self.drivers).insert(id, driver) {
+        if let Some(earlier) = drivers.insert(id, Driver::start(self, peer, first)) {
             earlier.abandon();
         }
     }
