@@ -6,7 +6,8 @@
 
 use std::{
     env, fs,
-    io::{self, Write},
+    io::{self, BufRead, BufReader, Write},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Output, Stdio},
 };
@@ -20,6 +21,8 @@ use crate::{client::Client, client::cannot_connect, commands::demo::janitor};
 /// The temporary directory, while it is there.
 pub(crate) struct Stage {
     dir: PathBuf,
+    /// The process group of all commands, so that none outlives the stage.
+    group: i32,
     janitor: Child,
     janitor_hears: Option<ChildStdin>,
 }
@@ -30,31 +33,37 @@ pub(crate) struct Place {
     pub(crate) name: &'static str,
     pub(crate) dir: PathBuf,
     home: PathBuf,
+    group: i32,
 }
 
 impl Stage {
     /// Makes the directory, named after `what`.
     pub(crate) fn open(what: &str) -> Result<Self, Fault> {
         let make = || -> io::Result<Self> {
-            let dir = tempfile::Builder::new().prefix(&format!("thrum-{what}-")).tempdir()?.keep();
-            fs::write(dir.join(janitor::MARKER), "made by thrum, removed by thrum\n")?;
+            let dir = tempfile::Builder::new().prefix(&format!("thrum-{what}-")).tempdir()?;
+            fs::write(dir.path().join(janitor::MARKER), "made by thrum, removed by thrum\n")?;
             let mut janitor = Command::new(env::current_exe()?)
                 .arg("janitor")
-                .arg(&dir)
+                .arg(dir.path())
                 .env_remove("THRUM_HOME")
                 .stdin(Stdio::piped())
-                .stdout(Stdio::null())
+                .stdout(Stdio::piped())
                 .stderr(Stdio::null())
                 .spawn()?;
             let janitor_hears = janitor.stdin.take();
-            Ok(Self { dir, janitor, janitor_hears })
+            let mut group = String::new();
+            if let Some(says) = janitor.stdout.take() {
+                BufReader::new(says).read_line(&mut group)?;
+            }
+            let group = group.trim().parse().map_err(|_| io::Error::other("the janitor did not start"))?;
+            Ok(Self { dir: dir.keep(), group, janitor, janitor_hears })
         };
         make().map_err(failed("make a temporary directory"))
     }
 
     /// Makes a git repository `name`. Without git it is a plain directory, which will do.
     pub(crate) fn repository(&self, name: &'static str) -> Result<Place, Fault> {
-        let place = Place { name, dir: self.dir.join(name), home: self.dir.join("home") };
+        let place = Place { name, dir: self.dir.join(name), home: self.dir.join("home"), group: self.group };
         fs::create_dir_all(&place.dir).and_then(|()| fs::create_dir_all(&place.home)).map_err(failed("make a repository"))?;
         let _ = place.environment(&mut Command::new("git")).args(["init", "--quiet"]).current_dir(&place.dir).output();
         Ok(place)
@@ -80,7 +89,7 @@ impl Place {
     /// This program with `args` in this repository.
     pub(crate) fn command(&self, args: &[&str]) -> Result<Command, Fault> {
         let mut command = Command::new(env::current_exe().map_err(failed("find this program"))?);
-        self.environment(&mut command).args(args).current_dir(&self.dir).stdin(Stdio::null());
+        self.environment(&mut command).args(args).current_dir(&self.dir).stdin(Stdio::null()).process_group(self.group);
         Ok(command)
     }
 
