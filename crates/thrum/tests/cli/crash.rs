@@ -81,27 +81,24 @@ fn p2_a_catch_up_that_is_killed_again_and_again_ends_equal() {
         }
     });
     let all = left.connect().call("health", &json!({}))["events"].as_u64().unwrap();
-    let mut kills = 0;
     let mut held = 0;
-    for _ in 0..6 {
+    for _ in 0..7 {
         right.thrum(&["daemon", "start"]).ok();
-        // Killed as soon as it has more than before and not all.
+        // Killed as soon as it has more than before.
         while let Some(health) = right.connect().attempt("health", &json!({})) {
             let now = health["events"].as_u64().unwrap();
             assert!(now >= held, "what was stored is gone: {now} < {held}");
-            if now == all {
-                break;
-            }
             if now > held {
                 held = now;
                 right.kill_daemon();
-                kills += 1;
+                break;
+            }
+            if now == all {
                 break;
             }
         }
     }
-    eprintln!("killed {kills} times");
+    // One side suffices: it compares both, and the other could not reach it if a daemon of another test took its port meanwhile.
     right.thrum(&["sync", "verify"]).ok();
-    left.thrum(&["sync", "verify"]).ok();
     assert_eq!(right.json(&["inbox", "--unread", "--limit", "1"])["unread"], 4000);
 }

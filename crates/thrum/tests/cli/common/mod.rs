@@ -262,6 +262,9 @@ impl Rpc {
 }
 
 /// Pairs two repositories as people do.
+///
+/// All tests share the ports of the local transport. While a daemon is stopped its port may go to another test's, and then it
+/// still reaches its peer, but the peer does not reach it.
 pub(crate) fn pair(inviting: &TestRepo, joining: &TestRepo) {
     let mut adding = inviting.begin(&["peer", "add", "--via", "local", "--json"]);
     let shown: Value = serde_json::from_str(&adding.line()).unwrap();
