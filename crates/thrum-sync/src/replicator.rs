@@ -157,6 +157,8 @@ pub struct Replicator {
     force: u64,
     forcing: u64,
     compare: u64,
+    /// Whether the digest was asked for on this connection and has not come yet.
+    comparing: bool,
     status: Status,
 }
 
@@ -187,6 +189,7 @@ impl Replicator {
             force: 0,
             forcing: 0,
             compare: 0,
+            comparing: false,
             status: Status::new(checkpoint, now.at),
         }
     }
@@ -249,7 +252,7 @@ impl Replicator {
                 }
             }
             Input::TooLong => self.too_long(todo),
-            Input::Applied(applied) => self.applied(applied),
+            Input::Applied(applied) => self.applied(applied, todo.now),
             Input::ApplyFailed(why) => self.apply_failed(why, todo),
             Input::Commit(latest) if latest > self.target => {
                 self.target = latest;
@@ -311,7 +314,8 @@ impl Replicator {
             return;
         }
         let call = if self.known.is_none() || self.compare > self.status.compared {
-            Call::PeerInfo { digest: self.compare > self.status.compared }
+            self.comparing = self.compare > self.status.compared;
+            Call::PeerInfo { digest: self.comparing }
         } else if self.owes_notify() && tick >= self.notify_not_before {
             if self.known == Some(None) {
                 self.notify_not_before = tick + limits::LEGACY_NOTIFY_GAP;
@@ -377,6 +381,7 @@ impl Replicator {
             todo.actions.push(Action::NoteWelcome);
         }
         self.known = Some(info.log.clone());
+        self.comparing = false;
         let ticket = if digest { self.compare } else { self.status.compared };
         self.status.met(info, sent, todo.now.at, ticket);
         if let Some(offset) = self.status.clock_offset_ms
@@ -404,22 +409,23 @@ impl Replicator {
         Ok(())
     }
 
-    fn applied(&mut self, applied: Applied) {
+    fn applied(&mut self, applied: Applied, now: Now) {
         let Some(Applying { log, checkpoint, more }) = self.applying.take() else { return };
-        // The next pull acknowledges what is durable now; an old peer takes no acknowledgements.
-        if more || !log.is_empty() {
-            self.due = self.due.or(Some(self.run.0));
-        }
         let run = &mut self.run.1;
         run.applied += applied.applied;
         run.skipped += applied.skipped;
         run.rejected += applied.rejected;
         self.status.applied += applied.applied as u64;
         self.status.skipped += applied.skipped as u64;
-        self.status.checkpoint = Some((log.clone(), checkpoint));
         self.disk.reset();
-        if !more && log.is_empty() {
-            self.finish_run();
+        let is_old = log.is_empty();
+        self.status.checkpoint = Some((log, checkpoint));
+        if more || !is_old {
+            // The next pull acknowledges what is durable now.
+            self.due = self.due.or(Some(self.run.0));
+        } else {
+            // An old peer takes no acknowledgements, and has said that there is no more.
+            self.caught_up(checkpoint, now);
         }
     }
 
@@ -430,17 +436,12 @@ impl Replicator {
         self.report_failure(format!("cannot store what it sent: {why}"));
     }
 
-    /// The peer has nothing above `after`.
+    /// The peer has nothing above `after`, and everything up to there is stored.
     fn caught_up(&mut self, after: u64, now: Now) {
         if self.due.is_none() {
             self.status.their_latest = Some(after);
         }
         self.status.pulled_at = Some(now.at);
-        self.finish_run();
-    }
-
-    /// A run of pulls is over: everything there was is stored.
-    fn finish_run(&mut self) {
         self.connects.reset();
         self.max_batch = limits::MAX_BATCH_EVENTS;
         self.status.last_error = None;
@@ -513,6 +514,10 @@ impl Replicator {
         self.link = Link::Down { retry };
         self.flight = None;
         self.known = None;
+        if std::mem::take(&mut self.comparing) {
+            // A digest that fails or takes too long must not keep the peer from being read.
+            self.compare = self.status.compared;
+        }
         todo.actions.push(Action::Close);
     }
 

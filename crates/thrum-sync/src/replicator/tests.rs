@@ -467,6 +467,17 @@ fn a_comparison_asks_afresh_with_the_digest() {
 }
 
 #[test]
+fn a_peer_that_fails_to_make_its_digest_is_read_all_the_same() {
+    let mut case = Case::quiet();
+    case.step(Input::Compare(9));
+    assert_eq!(case.wake(), [Action::Close], "no answer in time");
+    assert_eq!(case.wake(), [Action::Dial]);
+    assert_eq!(case.calls(Input::Connected), [Call::PeerInfo { digest: false }]);
+    assert_eq!(case.calls(info(Some("log"), 5)), [pull(5, "log")]);
+    assert_eq!(case.machine.status().compared, 0);
+}
+
+#[test]
 fn news_of_a_connection_that_was_given_up_changes_nothing() {
     let (mut case, _) = Case::met(None, "log", 5);
     case.wake();
