@@ -1,6 +1,6 @@
 //! The daemon process: lock, socket RPC, wiring, health, logs. No protocol detail.
 //!
-//! [`run`] starts and stops everything in order; `rpc` serves local clients; [`paths`] and [`env`] are what the command
+//! [`run()`] starts and stops everything in order; `rpc` serves local clients; [`paths`] and [`mod@env`] are what the command
 //! shares with the daemon so that both look in the same places.
 
 mod ambient;

@@ -95,12 +95,17 @@ async fn serve(options: RunOptions) -> Result<(), Fault> {
         peers: peers.clone(),
         shutdown: shutdown.clone(),
     };
-    let signal = tokio::select! {
-        () = server::accept(&listening.listener, Arc::new(daemon), shutdown.clone(), limits::MAX_LOCAL_CONNECTIONS) => "the end of its socket",
-        signal = signals.next() => signal,
+    let accept = server::accept(&listening.listener, Arc::new(daemon), shutdown.clone(), limits::MAX_LOCAL_CONNECTIONS);
+    let outcome = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!("stopping on {signal}");
+            Ok(())
+        }
+        // A daemon that cannot store anything is none; whoever needs it starts a new one.
+        () = storage.broken() => Err(Fault::new(ErrorKind::Failed, "the database can no longer be written: a defect, see above")),
+        () = accept => Ok(()),
     };
 
-    tracing::info!("stopping on {signal}");
     let (left_over, ()) = tokio::join!(shutdown.drain(limits::DRAIN), peers.shutdown());
     if left_over > 0 {
         tracing::warn!("{left_over} requests were cut off");
@@ -109,7 +114,7 @@ async fn serve(options: RunOptions) -> Result<(), Fault> {
     tokio::task::block_in_place(|| storage.close());
     drop(listening);
     tracing::info!("stopped");
-    Ok(())
+    outcome
 }
 
 fn runtime() -> Result<Runtime, Fault> {

@@ -47,6 +47,12 @@ impl Storage {
         }
     }
 
+    /// Resolves when nothing can be written any more, which happens by a defect only: the writing thread panicked.
+    pub(crate) async fn broken(&self) {
+        // The thread owns the sender.
+        let _ = self.commits().wait_for(|_| false).await;
+    }
+
     /// What is durable, now and whenever that changes.
     pub(crate) fn commits(&self) -> watch::Receiver<Commit> {
         self.commits.clone()

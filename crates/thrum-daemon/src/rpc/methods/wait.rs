@@ -65,8 +65,10 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait) -> Result<Waited, Fault>
             let messages = found.messages.into_iter().map(Summary::of).collect();
             return Ok(Waited { status: "received", messages, unread: found.unread });
         }
-        if !matches!(timeout_at(deadline, commits.changed()).await, Ok(Ok(()))) {
-            return Ok(Waited { status: "timeout", messages: Vec::new(), unread: 0 });
+        match timeout_at(deadline, commits.changed()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(Fault::new(ErrorKind::TryAgain, "the daemon is stopping")),
+            Err(_) => return Ok(Waited { status: "timeout", messages: Vec::new(), unread: 0 }),
         }
     }
 }
