@@ -3,12 +3,15 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader, Read, Write},
-    os::unix::{net::UnixStream, process::CommandExt},
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt, net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use thrum_daemon::{RunOptions, paths::Repo};
 
@@ -75,6 +78,18 @@ impl World {
         fs::create_dir_all(&root).unwrap();
         Repo::create(&root, None).unwrap()
     }
+}
+
+/// Gives the daemon of `repo` a port for peers that no other test uses. Without one, a daemon that is down for a moment may
+/// find that another test's has taken its port, and would wait for it, as it should.
+pub fn keep_port(repo: &Repo) {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    // Below what the system gives out by itself, and elsewhere in each run of the tests.
+    let next = || u16::try_from(10_000 + (std::process::id() * 37 + TAKEN.fetch_add(1, Ordering::Relaxed)) % 20_000).unwrap();
+    let port = std::iter::repeat_with(next).find(free).unwrap();
+    fs::write(repo.peers_file(), json!({"local": {"port": port}}).to_string()).unwrap();
+    fs::set_permissions(repo.peers_file(), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// How a daemon is to be started.
@@ -146,9 +161,14 @@ impl Daemon {
         self.call("agent.register", json!({"name": name, "role": role, "module": name}));
     }
 
-    pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").args(["-s", signal, &self.pid().to_string()]).status().unwrap();
-        assert!(sent.success());
+    pub fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Stops it and waits for its end.
+    pub fn stop(self) {
+        self.signal(Signal::TERM);
+        assert_eq!(self.ended().0, Some(0));
     }
 
     /// Waits for its end: the exit code, `None` if it was killed, and the rest of its log.
@@ -225,6 +245,5 @@ pub fn stranger(socket: &Path, uid: u32) -> String {
 }
 
 pub fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    fs::metadata("/proc/self").is_ok_and(|about| about.uid() == 0)
+    rustix::process::geteuid().is_root()
 }

@@ -2,14 +2,18 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Daemon, Start, World};
+use crate::harness::{Daemon, Start, World, keep_port};
 
 /// Go Thrum's keys (recorded).
 const GOS_LIST: [&str; 5] = ["daemon_id", "name", "address", "last_sync", "last_synced_seq"];
 const GOS_STATUS: [&str; 7] = ["daemon_id", "name", "address", "has_token", "paired_at", "last_sync", "last_synced_seq"];
 
 fn two(world: &World) -> (Daemon, Daemon) {
-    let start = |name: &str| Start::of(&world.repo(name)).env("THRUM_TS_HOSTNAME", name).run();
+    let start = |name: &str| {
+        let repo = world.repo(name);
+        keep_port(&repo);
+        Start::of(&repo).env("THRUM_TS_HOSTNAME", name).run()
+    };
     (start("left"), start("right"))
 }
 
@@ -143,7 +147,7 @@ fn a_restarted_daemon_finds_its_peers_again() {
     right.agent("bob", "builder");
     pair(&left, &right);
     let repo = left.repo.clone();
-    left.signal("KILL");
+    left.signal(rustix::process::Signal::KILL);
     left.ended();
     let left = Start::of(&repo).env("THRUM_TS_HOSTNAME", "left").run();
     left.agent("alice", "planner");
