@@ -63,9 +63,14 @@ impl Output {
         }
     }
 
-    /// Warns people and programs' logs; only `--quiet` keeps it back.
+    /// Warns people and programs; only `--quiet` keeps it back.
     pub(crate) fn warn(&self, text: &str) {
-        if !self.quiet {
+        if self.quiet {
+            return;
+        }
+        if self.json {
+            Self::talk(&text::json(&json!({"warning": {"message": text}})));
+        } else {
             Self::talk(&format!("{YELLOW}Warning:{YELLOW:#} {}", text::lines(text)));
         }
     }

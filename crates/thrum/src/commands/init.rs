@@ -5,6 +5,7 @@ use thrum_core::Fault;
 
 use crate::{
     context::Context,
+    identity,
     render::{Page, Render},
     setup::{self, Setup},
     start,
@@ -24,7 +25,9 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Initialised, Fault> {
     let setup = setup::set_up(cx.directory())?;
     tell(&setup, cx);
     let started = if cx.may_start() { Some(start::ensure(&setup.repo)?.1.pid) } else { None };
-    cx.output.hint("thrum quickstart --name NAME --role ROLE --module MODULE");
+    if identity::candidates(&setup.repo.identities())?.is_empty() {
+        cx.output.hint("thrum quickstart --name NAME --role ROLE --module MODULE");
+    }
     Ok(Initialised { setup, started })
 }
 

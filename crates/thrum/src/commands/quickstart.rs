@@ -51,7 +51,8 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Started, Fault> {
         check(&args, cx)?;
         let setup = setup::set_up(cx.directory())?;
         init::tell(&setup, cx);
-        cx.output.note(&format!("Created {}", setup.repo.local_dir().display()));
+        let ignored = if setup.ignored_in.is_some() { " and added it to .gitignore" } else { "" };
+        cx.output.note(&format!("Created {}{ignored}", setup.repo.local_dir().display()));
     }
     let repo = cx.repo()?;
     let mut file = merged(&args, cx)?;

@@ -1,6 +1,6 @@
 use std::fs;
 
-use crate::common::TestRepo;
+use crate::common::{TestRepo, paired};
 
 #[test]
 fn the_flag_beats_the_environment_beats_the_only_identity() {
@@ -39,6 +39,27 @@ fn nobody_and_somebody_unknown_cannot_send() {
     let refused = repo.thrum(&["send", "hello", "--to", "@ann", "--as", "ghost"]);
     assert!(refused.code != 0 && refused.stderr.contains("ghost"), "{refused:?}");
     assert_eq!(repo.json(&["inbox"])["total"], 0);
+}
+
+#[test]
+fn c16_an_agent_speaks_and_reads_only_where_it_is_at_home() {
+    let (left, right) = paired();
+    assert!(right.thrum(&["team"]).ok().stdout.contains("@ann at left"), "right knows ann");
+    for command in [&["send", "as if I were ann", "--to", "@bob"][..], &["inbox"], &["wait"], &["message", "read", "--all"]] {
+        right.thrum(&[command, &["--as", "ann"]].concat()).fails(4, "ann");
+    }
+    assert_eq!(right.json(&["inbox"])["total"], 0);
+    assert_eq!(left.json(&["inbox", "--all"])["total"], 0);
+}
+
+#[test]
+fn one_name_on_two_machines_is_shown_and_neither_is_overwritten() {
+    let (left, right) = paired();
+    right.agent("ann", "reviewer");
+    right.thrum(&["sync", "verify", "--as", "bob"]).ok();
+    let team = left.thrum(&["team"]).ok().stdout;
+    assert_eq!(team.matches("Another daemon has an agent of this name, too").count(), 2, "{team}");
+    assert_eq!(left.json(&["whoami"])["role"], "implementer");
 }
 
 #[test]

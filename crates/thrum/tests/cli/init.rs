@@ -41,6 +41,9 @@ fn an_env_file_that_git_would_commit_is_warned_of() {
     let repo = TestRepo::git("repo");
     fs::write(repo.path(".env"), "THRUM_TS_AUTHKEY=tskey-auth-x\n").unwrap();
     repo.thrum(&["init", "--no-start"]).ok().says(".env is not ignored by git");
+    let ran = repo.thrum(&["init", "--no-start", "--json"]).ok();
+    let warning: serde_json::Value = serde_json::from_str(&ran.stderr).expect("one line of JSON");
+    assert!(warning["warning"]["message"].as_str().unwrap().contains(".env"), "{warning}");
     fs::write(repo.path(".gitignore"), ".env\n.thrum/\n").unwrap();
     let quiet = repo.thrum(&["init", "--no-start"]).ok();
     assert!(!quiet.stderr.contains("ignored"), "{}", quiet.stderr);

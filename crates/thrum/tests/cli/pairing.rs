@@ -109,7 +109,12 @@ fn a_code_that_was_used_or_has_expired_is_worth_nothing() {
         (TestRepo::with_agent("left", "ann"), TestRepo::with_agent("right", "bob"), TestRepo::with_agent("third", "eve"));
     let (adding, code, address) = invite(&left, &[]);
     join(&right, &address, &code).ok();
-    adding.end().ok();
+    let second = adding.end().ok().json();
+    assert_eq!(
+        (&second["status"], &second["peer_name"], &second["syncing"]),
+        (&"paired".into(), &"right".into(), &true.into()),
+        "{second}"
+    );
     assert_ne!(join(&third, &address, &code).code, 0, "used");
 
     let (adding, code, address) = invite(&left, &["--timeout", "1s"]);

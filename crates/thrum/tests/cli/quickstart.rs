@@ -9,7 +9,7 @@ fn from_nothing_to_an_agent_in_one_command() {
     let repo = TestRepo::git("repo");
     let ran = repo.thrum(&["quickstart", "--name", "ann", "--role", "implementer", "--module", "auth", "--intent", "Fix the login"]).ok();
     assert!(ran.stdout.contains("@ann") && ran.stdout.contains("Fix the login"), "{}", ran.stdout);
-    assert!(ran.stderr.contains("Starting the daemon"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("added it to .gitignore") && ran.stderr.contains("Starting the daemon"), "{}", ran.stderr);
 
     let path = repo.path(".thrum/identities/ann.json");
     let file: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
