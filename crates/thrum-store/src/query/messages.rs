@@ -101,8 +101,8 @@ pub struct Filter {
     pub author: Option<String>,
     /// Only of this author's home, with `author`.
     pub author_home: Option<String>,
-    /// Not of this author.
-    pub exclude_author: Option<String>,
+    /// Not written by this agent; its namesakes elsewhere are others.
+    pub exclude_author: Option<Mailbox>,
     /// Only in this thread.
     pub thread_id: Option<String>,
     /// Only with this scope.
@@ -276,7 +276,8 @@ fn selection(filter: &Filter, owner: Option<i64>) -> (String, Vec<Sql>) {
         conditions.push_str(&format!(" AND m.origin = ?{}", value(home)));
     }
     if let Some(author) = &filter.exclude_author {
-        conditions.push_str(&format!(" AND m.agent_id <> ?{}", value(author)));
+        let (name, home) = (value(&author.agent_id), value(&author.home));
+        conditions.push_str(&format!(" AND NOT (m.agent_id = ?{name} AND m.origin = ?{home})"));
     }
     if let Some(thread) = &filter.thread_id {
         let n = value(thread);

@@ -111,6 +111,12 @@ fn one_name_on_two_machines_is_two_mailboxes() {
     here.pull(&there, 0);
     assert_eq!(here.inbox("ann"), [("which ann?".to_owned(), false)]);
     assert_eq!(there.inbox("ann"), [("which ann?".to_owned(), true)]);
+    // What a namesake writes is not one's own.
+    there.send("ann", &["ann"], "from the other ann");
+    here.pull(&there, 0);
+    let not_mine = Filter { mailbox: Some(here.mailbox("ann")), exclude_author: Some(here.mailbox("ann")), limit: 10, ..Filter::default() };
+    let found: Vec<_> = here.store.reader().list(&not_mine).expect("lists").messages.into_iter().map(|m| m.body.content).collect();
+    assert_eq!(found, ["from the other ann", "which ann?"]);
 }
 
 #[test]

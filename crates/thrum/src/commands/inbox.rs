@@ -48,7 +48,6 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Fault> {
     });
     if !args.all {
         params["for_agent"] = me.name.as_str().into();
-        params["exclude_self"] = true.into();
         if let Some(role) = me.role() {
             params["for_agent_role"] = role.into();
         }

@@ -65,7 +65,7 @@ fn read_all(cx: &Context) -> Result<Said, Fault> {
     let mut total = 0;
     loop {
         let mut params = json!({
-            "caller_agent_id": me.name, "for_agent": me.name, "unread_for_agent": me.name, "exclude_self": true, "page_size": PAGE,
+            "caller_agent_id": me.name, "for_agent": me.name, "unread_for_agent": me.name, "page_size": PAGE,
         });
         if let Some(role) = me.role() {
             params["for_agent_role"] = role.into();

@@ -32,7 +32,7 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Status, Fault> {
     let me = match cx.identity() {
         Ok(identity) => {
             let mut params = json!({
-                "caller_agent_id": identity.name, "for_agent": identity.name, "exclude_self": true, "page_size": 1,
+                "caller_agent_id": identity.name, "for_agent": identity.name, "page_size": 1,
             });
             if let Some(role) = identity.role() {
                 params["for_agent_role"] = role.into();

@@ -138,9 +138,10 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Page, Fault> {
     if mentions.is_none() && params.mentions {
         mentions = Some(daemon.caller(params.caller_agent_id.clone())?);
     }
-    let exclude_author = if params.exclude_self { Some(daemon.caller(params.caller_agent_id)?) } else { None };
+    let mailbox = |agent_id| Mailbox { agent_id, home: daemon.id.clone() };
+    let exclude_author = if params.exclude_self { Some(mailbox(daemon.caller(params.caller_agent_id)?)) } else { None };
     let filter = Filter {
-        mailbox: owner.map(|agent_id| Mailbox { agent_id, home: daemon.id.clone() }),
+        mailbox: owner.map(mailbox),
         unread,
         author: given(params.author_id),
         author_home: None,

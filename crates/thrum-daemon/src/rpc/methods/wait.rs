@@ -46,11 +46,12 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait) -> Result<Waited, Fault>
     }
     let deadline = Instant::now() + within;
     let agent = daemon.caller(params.caller_agent_id)?;
+    let mailbox = Mailbox { agent_id: agent, home: daemon.id.clone() };
     let filter = Filter {
-        mailbox: Some(Mailbox { agent_id: agent.clone(), home: daemon.id.clone() }),
-        unread: params.after.is_none(),
         // Mail to oneself is stored and wakes nobody.
-        exclude_author: Some(agent),
+        exclude_author: Some(mailbox.clone()),
+        mailbox: Some(mailbox),
+        unread: params.after.is_none(),
         after: params.after,
         order: Order::OldestFirst,
         limit: MOST,
