@@ -15,6 +15,22 @@ fn the_demo_holds_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_kept_demo_goes_on_by_hand() {
+    let stage = TestRepo::plain("tmp");
+    let output = stage.command(&["demo", "--keep", "--json"]).env("TMPDIR", stage.root()).output().unwrap();
+    let ended: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&ended["status"], &ended["messages"]), (&"ok".into(), &200.into()), "{ended}");
+    let place = |name: &str| format!("{}/{name}", ended["kept"].as_str().unwrap());
+    let (laptop, desk) = (place("laptop"), place("desk"));
+    stage.thrum(&["send", "by hand", "--to", "@bob", "--repo", &laptop, "--no-start"]).ok();
+    stage.thrum(&["sync", "verify", "--repo", &desk, "--no-start"]).ok();
+    assert!(stage.thrum(&["inbox", "--repo", &desk, "--no-start"]).ok().stdout.contains("by hand"));
+    for repo in [&laptop, &desk] {
+        stage.thrum(&["daemon", "stop", "--repo", repo]).ok();
+    }
+}
+
+#[test]
 fn a_demo_that_is_killed_leaves_nothing_behind_either() {
     let stage = TestRepo::plain("tmp");
     let mut demo = stage.command(&["demo"]).env("TMPDIR", stage.root()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

@@ -5,7 +5,7 @@ pub(crate) mod latency;
 mod session;
 pub(crate) mod stage;
 
-use std::time::Instant;
+use std::{env, time::Instant};
 
 use serde_json::json;
 use thrum_core::{ErrorKind, Fault};
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<(), Fault> {
     }
     cx.output.text(&match kept {
         None => format!("\n{GREEN}Everything held.{GREEN:#} Both daemons are stopped and their directories removed.\n"),
-        Some(_) => go_on(&laptop, &desk),
+        Some(_) => go_on(&laptop, &desk)?,
     })
 }
 
@@ -70,58 +70,67 @@ fn story(show: &Session, laptop: &Place, desk: &Place) -> Result<Times, Fault> {
             found.clone_into(&mut address);
         }
     }
-    show.pipe(desk, code, &["peer", "join", &address])?;
-    show.end(laptop, adding)?;
+    holds("Syncing started.", &show.pipe(desk, code, &["peer", "join", &address])?)?;
+    holds("Syncing started.", &show.end(laptop, adding)?)?;
 
     show.chapter("An agent waits. A message from the other repository wakes it.")?;
     let mut waiting = show.begin(desk, &["wait", "--timeout", "20s"])?;
     show.indented(&waiting.talk()?)?;
     let began = Instant::now();
     let sent = show.run(laptop, &["send", "The login race is fixed on feature/login. Can you review it?", "--to", "@bob"])?;
-    let message = message_id(&sent.stdout)?;
-    show.end(desk, waiting)?;
+    let message = message_id(&sent)?;
+    holds("Can you review it?", &show.end(desk, waiting)?)?;
     show.remark(&format!("Bob was awake {} after ann had pressed Enter.", time::millis(began.elapsed())))?;
 
     show.chapter("The reader reads, and the sender sees it.")?;
     let mut receipts = latency::watch(laptop)?;
-    show.run(desk, &["inbox"])?;
+    holds("Can you review it?", &show.run(desk, &["inbox"])?)?;
     latency::arrival(&mut receipts, "message.receipt", &message)?;
-    show.run(laptop, &["message", "get", &message])?;
+    holds("  read ", &show.run(laptop, &["message", "get", &message])?)?;
     show.run(desk, &["reply", &message, "Reviewed. Two nits, otherwise good to merge."])?;
-    show.run(laptop, &["wait", "--timeout", "20s"])?;
+    holds("good to merge", &show.run(laptop, &["wait", "--timeout", "20s"])?)?;
 
     show.chapter("How both sides see each other.")?;
-    show.run(laptop, &["status"])?;
-    show.run(desk, &["status"])?;
+    for place in [laptop, desk] {
+        holds("Peers: 1 connected", &show.run(place, &["status"])?)?;
+    }
 
     show.chapter(&format!("{MESSAGES} messages, one after the other: sent here, readable there."))?;
     let times = latency::measure(MESSAGES, (laptop, "ann"), (desk, "bob"))?;
     show.remark(&format!("half within {}, 99 of 100 within {}", time::millis(times.percentile(50)), time::millis(times.percentile(99))))?;
 
     show.chapter("Is anything missing? Each side compares with the other, event by event.")?;
-    show.run(laptop, &["sync", "verify"])?;
-    show.run(desk, &["sync", "verify"])?;
+    for place in [laptop, desk] {
+        holds("Nothing is missing", &show.run(place, &["sync", "verify"])?)?;
+    }
     Ok(times)
 }
 
-/// The id in `Sent msg_… to 1 agent`.
-fn message_id(printed: &[u8]) -> Result<String, Fault> {
-    let text = anstream::adapter::strip_bytes(printed).into_vec();
-    let text = String::from_utf8_lossy(&text);
-    text.split_whitespace()
-        .find(|word| word.starts_with("msg_"))
-        .map(str::to_owned)
-        .ok_or_else(|| Fault::new(ErrorKind::Failed, format!("no message id in: {text}")))
+/// What is shown must be there; a command can succeed and say something else.
+fn holds(words: &str, printed: &str) -> Result<(), Fault> {
+    match printed.contains(words) {
+        true => Ok(()),
+        false => Err(Fault::new(ErrorKind::Failed, format!("'{words}' was expected in:\n{}", printed.trim_end()))),
+    }
 }
 
-fn go_on(laptop: &Place, desk: &Place) -> String {
-    format!(
-        "\n{GREEN}Everything held.{GREEN:#} {BOLD}Both repositories are yours now:{BOLD:#}\n\n    cd {}\n    thrum send \"hello\" --to @bob\n\n    \
+/// The id in `Sent msg_… to 1 agent`.
+fn message_id(printed: &str) -> Result<String, Fault> {
+    holds("msg_", printed)?;
+    Ok(printed.split_whitespace().find(|word| word.starts_with("msg_")).unwrap_or_default().to_owned())
+}
+
+fn go_on(laptop: &Place, desk: &Place) -> Result<String, Fault> {
+    let program = env::current_exe().map_err(stage::failed("find this program"))?;
+    let on_path = env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join("thrum") == program));
+    let alias = if on_path { String::new() } else { format!("    alias thrum={}\n", program.display()) };
+    Ok(format!(
+        "\n{GREEN}Everything held.{GREEN:#} {BOLD}Both repositories are yours now:{BOLD:#}\n\n{alias}    cd {}\n    thrum send \"hello\" --to @bob\n    \
          cd {}\n    thrum inbox\n\nTo end it: thrum daemon stop in both, then remove {}\n",
         laptop.dir.display(),
         desk.dir.display(),
         laptop.dir.parent().unwrap_or(&laptop.dir).display(),
-    )
+    ))
 }
 
 /// Milliseconds with three digits, for programs.

@@ -34,22 +34,20 @@ impl Session {
         self.say(&format!("\n{BOLD}{sentence}{BOLD:#}\n\n"))
     }
 
-    /// Runs a command and shows it with what it printed.
-    pub(crate) fn run(&self, place: &Place, args: &[&str]) -> Result<Output, Fault> {
-        let output = place.run(args)?;
-        self.show(place, args, &output)?;
-        Ok(output)
+    /// Runs a command, shows it with what it printed, and gives that without styles.
+    pub(crate) fn run(&self, place: &Place, args: &[&str]) -> Result<String, Fault> {
+        self.prompt(place, &format!("thrum {}", quoted(args)))?;
+        self.printed(place.run(args)?)
     }
 
     /// Runs a command with `input` on its standard input, as a pipe from `echo` would put it there.
-    pub(crate) fn pipe(&self, place: &Place, input: &str, args: &[&str]) -> Result<(), Fault> {
+    pub(crate) fn pipe(&self, place: &Place, input: &str, args: &[&str]) -> Result<String, Fault> {
         self.prompt(place, &format!("echo {input} | thrum {}", args.join(" ")))?;
         let mut child = spawn(place, args, Stdio::piped())?;
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(format!("{input}\n").as_bytes()).map_err(failed("write to thrum"))?;
         }
-        let output = succeeded(args, child.wait_with_output().map_err(failed("run thrum"))?)?;
-        self.indented(&String::from_utf8_lossy(&output.stdout))
+        self.printed(succeeded(args, child.wait_with_output().map_err(failed("run thrum"))?)?)
     }
 
     /// Starts a command that goes on while others run.
@@ -59,23 +57,23 @@ impl Session {
         Ok(Running { args: args.iter().map(|arg| (*arg).to_owned()).collect(), child })
     }
 
-    /// Waits for a command that runs beside the others, and shows what it printed since.
-    pub(crate) fn end(&self, place: &Place, mut running: Running) -> Result<(), Fault> {
+    /// Waits for a command that runs beside the others, shows what it printed since, and gives that without styles.
+    pub(crate) fn end(&self, place: &Place, mut running: Running) -> Result<String, Fault> {
         let output = running.finish().map_err(failed("run thrum"))?;
         let args: Vec<_> = running.args.iter().map(String::as_str).collect();
-        let output = succeeded(&args, output)?;
         self.say(&format!("{DIM}{} … thrum {}{DIM:#}\n", place.name, quoted(&args)))?;
-        self.indented(String::from_utf8_lossy(&output.stdout).trim_start_matches('\n'))
+        self.printed(succeeded(&args, output)?)
+    }
+
+    fn printed(&self, output: Output) -> Result<String, Fault> {
+        let text = String::from_utf8_lossy(&output.stdout);
+        self.indented(text.trim_start_matches('\n'))?;
+        Ok(anstream::adapter::strip_str(&text).to_string())
     }
 
     /// A remark that no command printed.
     pub(crate) fn remark(&self, text: &str) -> Result<(), Fault> {
         self.say(&format!("    {CYAN}{text}{CYAN:#}\n"))
-    }
-
-    fn show(&self, place: &Place, args: &[&str], output: &Output) -> Result<(), Fault> {
-        self.prompt(place, &format!("thrum {}", quoted(args)))?;
-        self.indented(&String::from_utf8_lossy(&output.stdout))
     }
 
     fn prompt(&self, place: &Place, line: &str) -> Result<(), Fault> {

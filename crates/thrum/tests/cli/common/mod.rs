@@ -114,14 +114,14 @@ impl TestRepo {
 
     /// The daemon's process, if it says one.
     pub(crate) fn daemon_pid(&self) -> Option<u32> {
-        let text = fs::read_to_string(self.path(".thrum/var/thrum.pid")).ok()?;
-        serde_json::from_str::<Value>(&text).ok()?["pid"].as_u64()?.try_into().ok()
+        pid_in(&self.path(".thrum/var/thrum.pid"))
     }
 
     /// Kills the daemon as a power cut would.
     pub(crate) fn kill_daemon(&self) {
-        let Some(pid) = self.daemon_pid() else { return };
-        let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+        if let Some(pid) = self.daemon_pid() {
+            kill(pid);
+        }
     }
 
     fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
@@ -143,9 +143,27 @@ impl TestRepo {
 }
 
 impl Drop for TestRepo {
+    /// Kills its daemon, and those of repositories below and beside it.
     fn drop(&mut self) {
-        self.kill_daemon();
+        let mut dirs = vec![(self.above().to_owned(), 0)];
+        while let Some((dir, depth)) = dirs.pop() {
+            if let Some(pid) = pid_in(&dir.join(".thrum/var/thrum.pid")) {
+                kill(pid);
+            }
+            let below =
+                fs::read_dir(&dir).into_iter().flatten().flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            dirs.extend(below.filter(|_| depth < 3).map(|entry| (entry.path(), depth + 1)));
+        }
     }
+}
+
+fn pid_in(file: &Path) -> Option<u32> {
+    let text = fs::read_to_string(file).ok()?;
+    serde_json::from_str::<Value>(&text).ok()?["pid"].as_u64()?.try_into().ok()
+}
+
+fn kill(pid: u32) {
+    let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
 }
 
 impl From<Output> for Ran {
