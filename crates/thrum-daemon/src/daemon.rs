@@ -7,6 +7,7 @@ use thrum_sync::Peers;
 
 use crate::{
     ambient,
+    bell::Bell,
     env::Settings,
     paths::Repo,
     rpc::{
@@ -31,6 +32,7 @@ pub(crate) struct Daemon {
     pub(crate) version: String,
     pub(crate) started: Instant,
     pub(crate) storage: Arc<Storage>,
+    pub(crate) bell: Arc<Bell>,
     pub(crate) peers: Peers,
     pub(crate) shutdown: Shutdown,
 }

@@ -4,6 +4,7 @@
 //! shares with the daemon so that both look in the same places.
 
 mod ambient;
+mod bell;
 mod daemon;
 mod disk;
 pub mod env;

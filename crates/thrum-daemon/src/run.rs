@@ -8,6 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     ambient::System,
+    bell::{self, Bell},
     daemon::{Daemon, name_towards_peers},
     disk,
     env::{Environment, Settings},
@@ -80,7 +81,9 @@ async fn serve(options: RunOptions) -> Result<(), Fault> {
     let name = name_towards_peers(&settings, repo);
     let peers = open_peers(repo, &id, &name, version, &storage).await?;
     let shutdown = Shutdown::default();
+    let bell = Arc::new(Bell::default());
     shutdown.spawn(identity::follow(identity, storage.commits(), shutdown.clone()));
+    shutdown.spawn(bell::follow(Arc::clone(&bell), Arc::clone(&storage), shutdown.clone()));
     tracing::info!("daemon {version} started: {id} for {}", repo.main_root().display());
 
     let daemon = Daemon {
@@ -92,6 +95,7 @@ async fn serve(options: RunOptions) -> Result<(), Fault> {
         version: version.clone(),
         started: Instant::now(),
         storage: Arc::clone(&storage),
+        bell,
         peers: peers.clone(),
         shutdown: shutdown.clone(),
     };

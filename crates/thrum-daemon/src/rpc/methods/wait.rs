@@ -46,6 +46,8 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait) -> Result<Waited, Fault>
     }
     let deadline = Instant::now() + within;
     let agent = daemon.caller(params.caller_agent_id)?;
+    // Before the first look, so that what is committed meanwhile wakes us again.
+    let mut bell = daemon.bell.listen(&agent);
     let mailbox = Mailbox { agent_id: agent, home: daemon.id.clone() };
     let filter = Filter {
         // Mail to oneself is stored and wakes nobody.
@@ -57,16 +59,13 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait) -> Result<Waited, Fault>
         limit: MOST,
         ..Filter::default()
     };
-    let mut commits = daemon.storage.commits();
     loop {
-        // Seen before it is asked, so that what commits meanwhile wakes us again.
-        commits.mark_unchanged();
         let found = look(daemon, filter.clone()).await?;
         if !found.messages.is_empty() {
             let messages = found.messages.into_iter().map(Summary::of).collect();
             return Ok(Waited { status: "received", messages, unread: found.unread });
         }
-        match timeout_at(deadline, commits.changed()).await {
+        match timeout_at(deadline, bell.changed()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Fault::new(ErrorKind::TryAgain, "the daemon is stopping")),
             Err(_) => return Ok(Waited { status: "timeout", messages: Vec::new(), unread: 0 }),
@@ -78,7 +77,7 @@ async fn look(daemon: &Daemon, filter: Filter) -> Result<Listing, Fault> {
     let question = daemon.storage.read(move |reader| {
         let Some(mailbox) = &filter.mailbox else { return Ok(Listing::default()) };
         ops::resident(reader, &mailbox.agent_id)?;
-        // Cheap, and for most commits enough.
+        // Cheap, and often enough.
         if filter.unread && !reader.has_unread(mailbox)? {
             return Ok(Listing::default());
         }
