@@ -228,6 +228,15 @@ impl Client {
         if answer.get("error").is_some() { Err(answer["error"].take()) } else { Ok(answer["result"].take()) }
     }
 
+    /// The result, if the daemon lives long enough to give one.
+    pub fn attempt(&mut self, method: &str, params: Value) -> Option<Value> {
+        let request = json!({"jsonrpc": "2.0", "method": method, "params": params, "id": 0}).to_string();
+        self.stream.get_mut().write_all(format!("{request}\n").as_bytes()).ok()?;
+        let mut line = String::new();
+        self.stream.read_line(&mut line).ok()?;
+        serde_json::from_str::<Value>(&line).ok()?.get("result").cloned()
+    }
+
     pub fn ok(&mut self, method: &str, params: Value) -> Value {
         self.call(method, params).unwrap_or_else(|error| panic!("{method}: {error}"))
     }

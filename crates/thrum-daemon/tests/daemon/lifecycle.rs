@@ -71,6 +71,42 @@ fn c26_after_a_kill_all_that_was_acknowledged_is_there_and_the_rests_harm_nobody
 }
 
 #[test]
+fn c26_p2_what_was_acknowledged_while_the_daemon_ended_is_there_afterwards() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let world = World::new();
+        let repo = world.repo("r");
+        let daemon = Daemon::start(&repo);
+        daemon.agent("alice", "planner");
+        let (acknowledged, ids) = std::sync::mpsc::channel();
+        let mut writers = Vec::new();
+        for _ in 0..4 {
+            let (mut client, acknowledged) = (daemon.client(), acknowledged.clone());
+            writers.push(std::thread::spawn(move || {
+                let message = json!({"content": "x", "mentions": ["alice"], "caller_agent_id": "alice"});
+                while let Some(sent) = client.attempt("message.send", message.clone()) {
+                    acknowledged.send(sent["message_id"].clone()).unwrap();
+                }
+            }));
+        }
+        drop(acknowledged);
+        let mut known: Vec<Value> = ids.iter().take(40).collect();
+        daemon.signal(signal);
+        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        known.extend(ids);
+        daemon.ended();
+
+        let daemon = Daemon::start(&repo);
+        let mut client = daemon.client();
+        for id in &known {
+            client.ok("message.get", json!({"message_id": id}));
+        }
+        let stored = client.ok("health", json!({}))["messages"].as_u64().unwrap();
+        let unanswered = stored - known.len() as u64;
+        assert!(unanswered <= 4, "each writer has one request open at most: {unanswered}");
+    }
+}
+
+#[test]
 fn sigterm_ends_every_connection_and_leaves_nothing_behind() {
     let world = World::new();
     let repo = world.repo("r");
