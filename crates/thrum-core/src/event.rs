@@ -32,13 +32,13 @@ pub struct Event {
 
 /// What is to become an event of ours: everything but its place in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Draft {
+pub struct Draft<'a> {
     /// `evt_…`
     pub id: String,
     /// When it happened.
     pub at: Stamp,
     /// What happened.
-    pub payload: Payload,
+    pub payload: &'a Payload,
 }
 
 /// Why a served event stays outside the log. Serving it again does not help.
@@ -61,7 +61,7 @@ pub enum Malformed {
     Signature,
 }
 
-impl Draft {
+impl Draft<'_> {
     /// Stamps and signs: the event as it will be in the log and on the wire.
     ///
     /// # Errors
@@ -187,7 +187,7 @@ mod tests {
         let key = DaemonKey::generate(&mut Seed(3));
         let payload =
             Payload::MessageCreate(MessageCreate { message_id: "msg_1".into(), agent_id: "alice".into(), ..MessageCreate::default() });
-        let draft = Draft { id: "evt_1".into(), at: Seed(0).now(), payload };
+        let draft = Draft { id: "evt_1".into(), at: Seed(0).now(), payload: &payload };
         let event = draft.seal(&key, "log", 1).expect("an event");
         (key, event)
     }

@@ -1,6 +1,6 @@
 //! The daemon's key and the id made of it.
 
-use std::fmt;
+use std::{collections::HashMap, fmt, sync::LazyLock};
 
 use data_encoding::{BASE64URL_NOPAD, Encoding};
 use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
@@ -13,12 +13,12 @@ use crate::Ambient;
 const EVENT_CONTEXT: &[u8] = b"thrum-event-1\n";
 
 /// RFC 4648 base32, lower case, no padding, spare bits zero.
-fn base32() -> Encoding {
+static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     let mut spec = data_encoding::Specification::new();
     spec.symbols.push_str("abcdefghijklmnopqrstuvwxyz234567");
     #[expect(clippy::expect_used, reason = "the alphabet above is a valid one")]
     spec.encoding().expect("base32 alphabet")
-}
+});
 
 /// The id of one of our daemons: `d_k` and 52 base32 characters of its Ed25519 public key. Any other id is foreign.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,7 +51,7 @@ impl fmt::Debug for DaemonId {
 /// The public key inside an id of ours, `None` if the id is foreign.
 fn public_key(id: &str) -> Option<VerifyingKey> {
     let encoded = id.strip_prefix("d_k").filter(|rest| rest.len() == 52)?;
-    let bytes: [u8; 32] = base32().decode(encoded.as_bytes()).ok()?.try_into().ok()?;
+    let bytes: [u8; 32] = BASE32.decode(encoded.as_bytes()).ok()?.try_into().ok()?;
     VerifyingKey::from_bytes(&bytes).ok()
 }
 
@@ -64,24 +64,33 @@ pub fn is_signed_origin(id: &str) -> bool {
 
 /// The daemon's secret key. Not printable; stored as base64 in a file of mode 0600.
 #[derive(Clone)]
-pub struct DaemonKey(SigningKey);
+pub struct DaemonKey {
+    signing: SigningKey,
+    id: DaemonId,
+}
 
 impl DaemonKey {
     /// A new key.
     pub fn generate(ambient: &mut dyn Ambient) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         ambient.fill(&mut *seed);
-        Self(SigningKey::from_bytes(&seed))
+        Self::from_seed(&seed)
+    }
+
+    fn from_seed(seed: &[u8; 32]) -> Self {
+        let signing = SigningKey::from_bytes(seed);
+        let id = DaemonId(format!("d_k{}", BASE32.encode(signing.verifying_key().as_bytes())));
+        Self { signing, id }
     }
 
     /// The id that belongs to this key.
     pub fn id(&self) -> DaemonId {
-        DaemonId(format!("d_k{}", base32().encode(self.0.verifying_key().as_bytes())))
+        self.id.clone()
     }
 
     /// Signs the [signed part](crate::json::Canonical::signed_part) of an event: 86 characters of base64url.
     pub fn sign_event(&self, signed_part: &str) -> String {
-        let signature = self.0.sign(&covered(signed_part));
+        let signature = self.signing.sign(&covered(signed_part));
         BASE64URL_NOPAD.encode(&signature.to_bytes())
     }
 }
@@ -94,7 +103,7 @@ impl fmt::Debug for DaemonKey {
 
 impl Serialize for DaemonKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&Zeroizing::new(BASE64URL_NOPAD.encode(self.0.as_bytes())))
+        serializer.serialize_str(&Zeroizing::new(BASE64URL_NOPAD.encode(self.signing.as_bytes())))
     }
 }
 
@@ -103,7 +112,7 @@ impl<'de> Deserialize<'de> for DaemonKey {
         let text = Zeroizing::new(String::deserialize(deserializer)?);
         let bytes = Zeroizing::new(BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| de::Error::custom("the key is not base64url"))?);
         let seed: [u8; 32] = bytes.as_slice().try_into().map_err(|_| de::Error::custom("the key has not 32 bytes"))?;
-        Ok(Self(SigningKey::from_bytes(&seed)))
+        Ok(Self::from_seed(&seed))
     }
 }
 
@@ -122,9 +131,10 @@ pub struct Claim<'a> {
     pub signature: Option<&'a str>,
 }
 
-impl Claim<'_> {
-    fn decode(&self) -> Option<(VerifyingKey, Signature, Vec<u8>)> {
-        let key = public_key(self.origin)?;
+impl<'a> Claim<'a> {
+    /// Most claims of a batch are of few origins, and a key costs as much to unpack as half a verification.
+    fn decode(&self, keys: &mut HashMap<&'a str, Option<VerifyingKey>>) -> Option<(VerifyingKey, Signature, Vec<u8>)> {
+        let key = (*keys.entry(self.origin).or_insert_with(|| public_key(self.origin)))?;
         let bytes = BASE64URL_NOPAD.decode(self.signature?.as_bytes()).ok()?;
         Some((key, Signature::from_slice(&bytes).ok()?, covered(self.signed_part)))
     }
@@ -132,7 +142,8 @@ impl Claim<'_> {
 
 /// Which claims hold, in order. All at once costs a third of one by one; only if the batch fails is each looked at alone.
 pub fn verify(claims: &[Claim<'_>]) -> Vec<bool> {
-    let decoded: Vec<_> = claims.iter().map(Claim::decode).collect();
+    let mut keys = HashMap::new();
+    let decoded: Vec<_> = claims.iter().map(|claim| claim.decode(&mut keys)).collect();
     let present: Vec<_> = decoded.iter().flatten().collect();
     let messages: Vec<&[u8]> = present.iter().map(|(_, _, message)| message.as_slice()).collect();
     let signatures: Vec<Signature> = present.iter().map(|(_, signature, _)| *signature).collect();

@@ -126,7 +126,7 @@ impl<'s> Tx<'s> {
         let at = self.ambient.now().max(self.progress.counters.last_at.next()).max(after.map_or(Stamp::ZERO, Stamp::next));
         let id = self.new_id(IdKind::Event);
         let Counters { log_id, next_origin_seq, .. } = &self.progress.counters;
-        let event = Draft { id, at, payload: payload.clone() }
+        let event = Draft { id, at, payload: &payload }
             .seal(self.key, log_id, *next_origin_seq)
             .map_err(|error| Fault::new(ErrorKind::Invalid, format!("the event cannot be stored: {error}")))?;
         let sequence = self.insert(&event, "", target(&payload))?;

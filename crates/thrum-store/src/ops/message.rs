@@ -37,6 +37,13 @@ pub struct Send {
     pub idempotency_key: Option<String>,
 }
 
+impl Send {
+    /// Tells one request from another under the same idempotency key.
+    fn digest(&self) -> Sum {
+        Sum::of(format!("{:?}", (&self.content, &self.structured, &self.mentions, &self.reply_to)).as_bytes())
+    }
+}
+
 /// A message that was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
@@ -114,10 +121,10 @@ impl Tx<'_> {
             return Err(Fault::new(ErrorKind::Invalid, "the structured content is too large").into());
         }
         resident(&self.reader(), &send.from)?;
-        let request = Sum::of(format!("{:?}", (&send.content, &send.structured, &send.mentions, &send.reply_to)).as_bytes());
-        if let Some(sent) = self.already_sent(&send, request)? {
+        if let Some(sent) = self.already_sent(&send)? {
             return Ok(sent);
         }
+        let request = send.idempotency_key.as_ref().map(|_| send.digest());
         let parent = match &send.reply_to {
             Some(id) => Some(self.known_message(id)?),
             None => None,
@@ -144,7 +151,7 @@ impl Tx<'_> {
             disclosed: false,
         };
         let event = self.append(Payload::MessageCreate(message), parent.map(|parent| parent.created_at))?;
-        if let Some(key) = &send.idempotency_key {
+        if let (Some(key), Some(request)) = (&send.idempotency_key, request) {
             self.conn.prepare_cached("INSERT INTO idempotency VALUES (?1, ?2, ?3, ?4)")?.execute((
                 &send.from,
                 key,
@@ -163,7 +170,7 @@ impl Tx<'_> {
         })
     }
 
-    fn already_sent(&self, send: &Send, request: Sum) -> Result<Option<Sent>, StoreError> {
+    fn already_sent(&self, send: &Send) -> Result<Option<Sent>, StoreError> {
         let Some(key) = &send.idempotency_key else { return Ok(None) };
         if key.is_empty() || key.len() > limits::MAX_FOREIGN_ID_BYTES {
             let text = format!("an idempotency key has 1 to {} bytes", limits::MAX_FOREIGN_ID_BYTES);
@@ -175,7 +182,7 @@ impl Tx<'_> {
             .query_row((&send.from, key), |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         let Some((message_id, digest)) = known else { return Ok(None) };
-        if Sum::from_bytes(digest) != request {
+        if Sum::from_bytes(digest) != send.digest() {
             return Err(Fault::new(ErrorKind::Refused, "the idempotency key was used for another message").into());
         }
         let message = self.known_message(&message_id)?;

@@ -207,11 +207,10 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn open_session(&self, agent_id: &str) -> Result<Option<String>, StoreError> {
-        let mut statement = self.conn.prepare_cached(
-            "SELECT session_id FROM sessions WHERE agent_id = ?1 AND home = ?2 AND started_at IS NOT NULL AND ended_at IS NULL
-             ORDER BY started_at DESC LIMIT 1",
-        )?;
-        Ok(statement.query_row((agent_id, self.home), |row| row.get(0)).optional()?)
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT session_id, max(started_at) FROM sessions WHERE agent_id = ?1 AND home = ?2 AND ended_at IS NULL")?;
+        Ok(statement.query_row((agent_id, self.home), |row| row.get(0))?)
     }
 
     /// What goes on in open sessions, newest session first.
