@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault, Stamp, limits};
 
 use crate::{
+    client::Client,
     commands::inbox,
     context::Context,
     render::{Page, Render},
@@ -45,42 +46,43 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Waited>, Fault> {
 fn wait(args: &Args, cx: &Context) -> Result<Answer<Waited>, Fault> {
     let me = cx.identity()?.name;
     let deadline = Instant::now() + args.timeout;
+    let mut client = cx.daemon()?;
     cx.output.note(&format!("Waiting up to {} for mail to @{me} …", time::brief(args.timeout)));
     loop {
         let within = deadline.saturating_duration_since(Instant::now()).min(limits::MAX_WAIT);
         let params = json!({"caller_agent_id": me, "timeout_ms": within.as_millis().max(1), "after": args.after});
-        let answer: Answer<Waited> = match cx.daemon()?.attempt(within, "message.wait", params) {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(fault)) if fault.kind == ErrorKind::TryAgain => {
-                come_back(cx, deadline)?;
-                continue;
+        let gone = match client.attempt::<Answer<Waited>>(within, "message.wait", params) {
+            Ok(Ok(answer)) if answer.read.messages.is_empty() && Instant::now() < deadline => continue,
+            Ok(Ok(answer)) => {
+                if answer.read.messages.is_empty() {
+                    cx.output.note(&format!("No message within {}.", time::brief(args.timeout)));
+                }
+                return Ok(answer);
             }
+            Ok(Err(fault)) if fault.kind == ErrorKind::TryAgain => fault,
             Ok(Err(fault)) => return Err(fault),
-            // It was killed. The next round starts it anew.
-            Err(_) if Instant::now() < deadline => continue,
-            Err(lost) => return Err(lost.into()),
+            Err(lost) => lost.into(),
         };
-        if !answer.read.messages.is_empty() {
-            return Ok(answer);
-        }
-        if Instant::now() >= deadline {
-            cx.output.note(&format!("No message within {}.", time::brief(args.timeout)));
-            return Ok(answer);
-        }
+        client = come_back(cx, deadline, gone)?;
     }
 }
 
-/// Waits for a daemon that said that it is stopping, or has no room. Whoever stopped it had a reason, so it is not started here.
-fn come_back(cx: &Context, deadline: Instant) -> Result<(), Fault> {
+/// Waits for a daemon that is gone, or has no room. One that crashed is started again. One that was stopped is not: whoever
+/// stopped it had a reason, and took its pid file away, which a crash leaves.
+fn come_back(cx: &Context, deadline: Instant, gone: Fault) -> Result<Client, Fault> {
     const LOOK: Duration = Duration::from_millis(100);
+    let repo = cx.repo()?;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(start::not_running(cx.repo()?));
+            return Err(if repo.pid_file().exists() { gone } else { start::not_running(repo) });
         }
         thread::sleep(left.min(LOOK));
-        if cx.running_daemon()?.is_some() {
-            return Ok(());
+        if let Some(client) = cx.running_daemon()? {
+            return Ok(client);
+        }
+        if repo.pid_file().exists() && !start::lock_is_held(repo) {
+            return cx.daemon();
         }
     }
 }

@@ -55,6 +55,18 @@ fn a_daemon_that_is_replaced_meanwhile_is_waited_for_like_mail() {
 }
 
 #[test]
+fn a_daemon_that_crashed_is_started_again_by_who_waits() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    let mut waiting = repo.begin(&["wait", "--timeout", "60s", "--as", "bob"]);
+    waiting.talk();
+    repo.kill_daemon();
+    assert!(waiting.talk().contains("Starting the daemon"));
+    repo.thrum(&["send", "after the crash", "--to", "bob", "--as", "ann"]).ok();
+    assert!(waiting.end().ok().stdout.contains("after the crash"));
+}
+
+#[test]
 fn a_daemon_that_somebody_stopped_is_not_started_again_by_who_waits() {
     let repo = TestRepo::with_agent("repo", "ann");
     let mut waiting = repo.begin(&["wait", "--timeout", "2s"]);

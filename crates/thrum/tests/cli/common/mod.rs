@@ -2,7 +2,7 @@
 //! gets out.
 
 use std::{
-    fs,
+    fs::{self, TryLockError},
     io::{BufRead, BufReader, Write},
     os::unix::net::{UnixListener, UnixStream},
     path::{Path, PathBuf},
@@ -119,9 +119,7 @@ impl TestRepo {
 
     /// Kills the daemon as a power cut would.
     pub(crate) fn kill_daemon(&self) {
-        if let Some(pid) = self.daemon_pid() {
-            kill(pid);
-        }
+        kill_daemon_in(&self.path(".thrum/var"));
     }
 
     fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
@@ -147,9 +145,7 @@ impl Drop for TestRepo {
     fn drop(&mut self) {
         let mut dirs = vec![(self.above().to_owned(), 0)];
         while let Some((dir, depth)) = dirs.pop() {
-            if let Some(pid) = pid_in(&dir.join(".thrum/var/thrum.pid")) {
-                kill(pid);
-            }
+            kill_daemon_in(&dir.join(".thrum/var"));
             let below =
                 fs::read_dir(&dir).into_iter().flatten().flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
             dirs.extend(below.filter(|_| depth < 3).map(|entry| (entry.path(), depth + 1)));
@@ -162,8 +158,12 @@ fn pid_in(file: &Path) -> Option<u32> {
     serde_json::from_str::<Value>(&text).ok()?["pid"].as_u64()?.try_into().ok()
 }
 
-fn kill(pid: u32) {
-    let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+/// The lock shows that the number in the pid file is still the daemon's: numbers are used again, and soon.
+fn kill_daemon_in(var: &Path) {
+    let Ok(lock) = fs::File::open(var.join("thrum.lock")) else { return };
+    if let (Err(TryLockError::WouldBlock), Some(pid)) = (lock.try_lock_shared(), pid_in(&var.join("thrum.pid"))) {
+        let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+    }
 }
 
 impl From<Output> for Ran {
