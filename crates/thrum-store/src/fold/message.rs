@@ -42,21 +42,30 @@ pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Resul
     if at.event.at < super::cutoff(tx.conn)? {
         return Ok(Folded::Done);
     }
-    match held(tx.conn, &body.message_id)? {
+    let replaces = match held(tx.conn, &body.message_id)? {
         Some(first) if (first.at, first.event_id.as_str()) <= at.rank() => return Ok(Folded::Done),
         Some(later) => {
             remove(tx.conn, later.sequence, later.at)?;
-            tx.conn.prepare_cached("DELETE FROM messages WHERE sequence = ?1")?.execute([later.sequence])?;
+            true
         }
-        None => {}
-    }
+        None => false,
+    };
     insert(tx.conn, at, body)?;
-    let dependents = super::load(tx, "target = ?1 AND type IN ('message.edit', 'message.delete', 'message.receipt')", &body.message_id)?;
+    // What refers to a message that is not here is parked; looking there is much cheaper than in the log.
+    if replaces || tx.conn.prepare_cached("SELECT 1 FROM parked WHERE target = ?1")?.exists([&body.message_id])? {
+        refold_dependents(tx, &body.message_id)?;
+    }
+    Ok(Folded::Done)
+}
+
+/// Folds the edits, deletions and receipts of a message again: into the one that is here now, or, if none is, to be parked.
+pub(super) fn refold_dependents(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError> {
+    let dependents = super::load(tx, "target = ?1 AND type IN ('message.edit', 'message.delete', 'message.receipt')", message_id)?;
     for (event, sequence) in dependents {
         tx.conn.prepare_cached("DELETE FROM parked WHERE event_id = ?1")?.execute([&event.id])?;
         super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
     }
-    Ok(Folded::Done)
+    Ok(())
 }
 
 fn insert(conn: &Connection, at: At<'_>, body: &MessageCreate) -> Result<(), StoreError> {
@@ -125,10 +134,11 @@ fn hide(conn: &Connection, sequence: u64, at: Stamp) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The same and its receipts: before it is replaced or purged.
+/// Takes it away altogether, with its receipts: it is replaced or purged.
 pub(super) fn remove(conn: &Connection, sequence: u64, at: Stamp) -> Result<(), StoreError> {
     hide(conn, sequence, at)?;
     conn.prepare_cached("DELETE FROM receipts WHERE sequence = ?1")?.execute([sequence])?;
+    conn.prepare_cached("DELETE FROM messages WHERE sequence = ?1")?.execute([sequence])?;
     Ok(())
 }
 

@@ -32,7 +32,7 @@ fn purge_messages(tx: &mut Tx<'_>, cutoff: Stamp) -> Result<(), StoreError> {
     };
     for (sequence, at, message_id) in old {
         message::remove(conn, sequence, Stamp::from_nanos(at))?;
-        conn.prepare_cached("DELETE FROM messages WHERE sequence = ?1")?.execute([sequence])?;
+        message::refold_dependents(tx, &message_id)?;
         // A later creation of the same message was inert until now.
         for (event, number) in super::load(tx, "target = ?1 AND type = 'message.create'", &message_id)? {
             if event.at >= cutoff {
