@@ -1,5 +1,5 @@
 //! `thrum janitor DIR`, hidden: waits until whoever started it is gone, then ends what is left and removes the directory of
-//! a [stage](super::stage).
+//! a [stage].
 //!
 //! What is left are daemons, and commands that were running. A command may be starting a daemon just then, so the commands
 //! go first, all at once: they are in one process group, whose leader is a child of the janitor that does nothing, so that

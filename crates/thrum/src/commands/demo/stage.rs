@@ -2,7 +2,7 @@
 //! settings and THRUM_ variables stay outside.
 //!
 //! They must be gone afterwards, however it ends: success, failure, Ctrl-C, `kill -9`. No handler in this process could
-//! promise the last, so another process does it: the [janitor](super::janitor), which waits until its standard input ends.
+//! promise the last, so another process does it: the [janitor], which waits until its standard input ends.
 
 use std::{
     env, fs,
