@@ -2,9 +2,7 @@
 //!
 //! One kept connection, one request in flight. After each input the machine does the first of: ask who the peer is (once per
 //! connection, and for `verify`), announce what it has not heard, pull if there may be something. A pull goes from the
-//! checkpoint; what it brings is stored together with the new checkpoint, and the next pull acknowledges it. While a batch is
-//! being stored and the peer has more, the next one is fetched already: that pull says how much is durable, its reply waits for
-//! the disk, and is thrown away if the disk fails.
+//! checkpoint; what it brings is stored together with the new checkpoint before the next pull, which thereby acknowledges it.
 //!
 //! What makes this converge without noise:
 //! * a reason to pull that comes during a pull is one bit, answered by one more pull;
@@ -139,8 +137,6 @@ pub struct Replicator {
     flight: Option<Flight>,
     next_id: u64,
     applying: Option<Applying>,
-    /// What came while the batch before it is still being stored.
-    ahead: Option<(Pull, Pulled)>,
     due: Option<Cause>,
     /// What the current run of pulls brought, for one log line at its end.
     run: (Cause, Applied),
@@ -176,7 +172,6 @@ impl Replicator {
             flight: None,
             next_id: 1,
             applying: None,
-            ahead: None,
             due: None,
             run: (Cause::Round, Applied::default()),
             max_batch: limits::MAX_BATCH_EVENTS,
@@ -257,7 +252,7 @@ impl Replicator {
                 }
             }
             Input::TooLong => self.too_long(todo),
-            Input::Applied(applied) => self.applied(applied, todo),
+            Input::Applied(applied) => self.applied(applied, todo.now),
             Input::ApplyFailed(why) => self.apply_failed(why, todo),
             Input::Commit(latest) if latest > self.target => {
                 self.target = latest;
@@ -334,9 +329,6 @@ impl Replicator {
             self.forcing = self.force;
             self.asked = Some(tick);
             Call::Pull(self.pull())
-        } else if let Some(pull) = self.pull_ahead() {
-            self.asked = Some(tick);
-            Call::Pull(pull)
         } else {
             return;
         };
@@ -357,34 +349,18 @@ impl Replicator {
             Some((known, sequence)) if *known == log.as_deref().unwrap_or_default() => *sequence,
             _ => 0,
         };
-        Pull { after, max_batch: self.max_batch, log, durable: None }
-    }
-
-    /// The pull after the batch that is being stored, if the peer said that there is more.
-    fn pull_ahead(&self) -> Option<Pull> {
-        let Applying { log, checkpoint, more } = self.applying.as_ref()?;
-        if !more || log.is_empty() || self.ahead.is_some() || self.known.as_ref()?.as_ref() != Some(log) {
-            return None;
-        }
-        let durable = self.status.checkpoint.as_ref().filter(|(known, _)| known == log).map_or(0, |(_, sequence)| *sequence);
-        Some(Pull { after: *checkpoint, max_batch: self.max_batch, log: Some(log.clone()), durable: Some(durable) })
-    }
-
-    fn reads_ahead(&self) -> bool {
-        self.ahead.is_some() || matches!(&self.flight, Some(Flight { call: Call::Pull(Pull { durable: Some(_), .. }), .. }))
+        Pull { after, max_batch: self.max_batch, log }
     }
 
     fn replied(&mut self, flight: Flight, reply: Result<Reply, BadReply>, todo: &mut Todo<'_>) {
         match (flight.call, reply) {
             (Call::PeerInfo { digest }, Ok(Reply::Info(info))) => self.met(*info, digest, flight.sent, todo),
             (Call::Notify { latest, .. }, Ok(Reply::Notified)) => self.announced = self.announced.max(latest),
-            (Call::Pull(pull), Ok(Reply::Pulled(pulled))) if pull.durable.is_some() => {
-                self.ahead = Some((pull, pulled));
-                if self.applying.is_none() {
-                    self.go_on(todo);
+            (Call::Pull(pull), Ok(Reply::Pulled(pulled))) => {
+                if let Err(why) = self.pulled(&pull, pulled, todo) {
+                    self.fail(why, false, todo);
                 }
             }
-            (Call::Pull(pull), Ok(Reply::Pulled(pulled))) => self.take_in(&pull, pulled, todo),
             (_, Err(BadReply::Error(error))) if error.is_unauthorized() => self.removed(todo),
             (_, Err(bad)) => self.fail(bad.to_string(), false, todo),
             (_, Ok(_)) => self.fail("a reply to another method".into(), false, todo),
@@ -415,25 +391,6 @@ impl Replicator {
         }
     }
 
-    fn take_in(&mut self, pull: &Pull, pulled: Pulled, todo: &mut Todo<'_>) {
-        if let Err(why) = self.pulled(pull, pulled, todo) {
-            self.fail(why, false, todo);
-        }
-    }
-
-    /// Takes in what was fetched ahead, if it follows what is stored now. Otherwise the disk failed in between, and the pull
-    /// that is due brings it again.
-    fn go_on(&mut self, todo: &mut Todo<'_>) {
-        let Some((pull, pulled)) = self.ahead.take() else { return };
-        let follows = self.status.checkpoint.as_ref().is_some_and(|(log, stored)| Some(log) == pull.log.as_ref() && *stored == pull.after);
-        if follows && !pulled.events.is_empty() {
-            self.take_in(&pull, pulled, todo);
-        } else {
-            // Also if there was nothing left after all: what is stored wants to be acknowledged.
-            self.due = self.due.or(Some(self.run.0));
-        }
-    }
-
     /// Hands what a pull brought on to be stored.
     fn pulled(&mut self, pull: &Pull, pulled: Pulled, todo: &mut Todo<'_>) -> Result<(), String> {
         let Judged { log, after, found } = judge(pull, pulled)?;
@@ -452,7 +409,7 @@ impl Replicator {
         Ok(())
     }
 
-    fn applied(&mut self, applied: Applied, todo: &mut Todo<'_>) {
+    fn applied(&mut self, applied: Applied, now: Now) {
         let Some(Applying { log, checkpoint, more }) = self.applying.take() else { return };
         let run = &mut self.run.1;
         run.applied += applied.applied;
@@ -463,20 +420,17 @@ impl Replicator {
         self.disk.reset();
         let is_old = log.is_empty();
         self.status.checkpoint = Some((log, checkpoint));
-        if self.reads_ahead() {
-            self.go_on(todo);
-        } else if more || !is_old {
+        if more || !is_old {
             // The next pull acknowledges what is durable now.
             self.due = self.due.or(Some(self.run.0));
         } else {
             // An old peer takes no acknowledgements, and has said that there is no more.
-            self.caught_up(checkpoint, todo.now);
+            self.caught_up(checkpoint, now);
         }
     }
 
     fn apply_failed(&mut self, why: String, todo: &mut Todo<'_>) {
         self.applying = None;
-        self.ahead = None;
         self.due = self.due.or(Some(self.run.0));
         self.pull_not_before = todo.now.tick + self.disk.next(todo.ambient);
         self.report_failure(format!("cannot store what it sent: {why}"));
@@ -559,7 +513,6 @@ impl Replicator {
     fn down(&mut self, retry: Duration, todo: &mut Todo<'_>) {
         self.link = Link::Down { retry };
         self.flight = None;
-        self.ahead = None;
         self.known = None;
         if std::mem::take(&mut self.comparing) {
             // A digest that fails or takes too long must not keep the peer from being read.

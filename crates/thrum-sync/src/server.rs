@@ -197,10 +197,7 @@ pub fn serve(job: Job, me: &Me, log: &dyn Log, now: Now) -> (String, Option<Effe
         Asks::Pull(pull) => match page(&pull, log) {
             Ok((page, current)) => {
                 let read = pull.log.filter(|asked| **asked == *current);
-                (
-                    wire::pull_line(&id, &page, &current),
-                    read.map(|log| Effect::Acknowledged { log, upto: pull.durable.unwrap_or(pull.after) }),
-                )
+                (wire::pull_line(&id, &page, &current), read.map(|log| Effect::Acknowledged { log, upto: pull.after }))
             }
             Err(fault) => (wire::error_line(&id, &fault.into()), None),
         },

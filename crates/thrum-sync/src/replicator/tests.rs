@@ -105,12 +105,7 @@ fn stored(applied: usize) -> Input {
 }
 
 fn pull(after: u64, log: &str) -> Call {
-    Call::Pull(Pull { after, max_batch: limits::MAX_BATCH_EVENTS, log: Some(log.to_owned()).filter(|log| !log.is_empty()), durable: None })
-}
-
-/// A pull while what is below `after` is durable only up to `durable`.
-fn pull_ahead(after: u64, durable: u64) -> Call {
-    Call::Pull(Pull { after, max_batch: limits::MAX_BATCH_EVENTS, log: Some("log".into()), durable: Some(durable) })
+    Call::Pull(Pull { after, max_batch: limits::MAX_BATCH_EVENTS, log: Some(log.to_owned()).filter(|log| !log.is_empty()) })
 }
 
 fn seconds(seconds: u64) -> Duration {
@@ -129,49 +124,6 @@ fn what_was_pulled_is_stored_before_it_is_acknowledged_by_the_next_pull() {
     let status = case.machine.status();
     assert_eq!((status.checkpoint.clone(), status.ends, status.applied), (Some(("log".into(), 8)), 1, 2));
     assert_eq!((status.state, status.backlog()), (State::Connected, Some(0)));
-}
-
-#[test]
-fn while_a_batch_is_stored_the_next_one_is_fetched_and_acknowledges_only_what_is_durable() {
-    let (mut case, _) = Case::met(Some(("log", 5)), "log", 9);
-    let actions = case.step(pulled("log", &[6, 7], 7, true));
-    assert!(
-        matches!(&actions[..], [Action::Apply { checkpoint: 7, .. }, Action::Send { call, .. }] if *call == pull_ahead(7, 5)),
-        "{actions:?}"
-    );
-    assert_eq!(case.step(pulled("log", &[8, 9], 9, false)), [], "it waits for the disk, and nothing is fetched beyond it");
-    assert_eq!(case.machine.status().checkpoint, Some(("log".into(), 5)));
-    let actions = case.step(stored(2));
-    assert!(matches!(&actions[..], [Action::Apply { checkpoint: 9, .. }]), "{actions:?}");
-    assert_eq!(case.calls(stored(2)), [pull(9, "log")], "the last pull acknowledges all of it");
-    assert_eq!(case.calls(nothing("log")), []);
-    assert_eq!((case.machine.status().ends, case.machine.status().applied), (1, 4));
-}
-
-#[test]
-fn what_was_fetched_ahead_of_a_disk_that_then_failed_is_thrown_away() {
-    for reply_first in [true, false] {
-        let (mut case, _) = Case::met(Some(("log", 5)), "log", 9);
-        case.step(pulled("log", &[6, 7], 7, true));
-        let ahead = pulled("log", &[8, 9], 9, false);
-        let failed = Input::ApplyFailed("the disk is full".into());
-        let (first, second) = if reply_first { (ahead, failed) } else { (failed, ahead) };
-        assert_eq!(case.step(first), []);
-        assert_eq!(case.step(second), []);
-        assert_eq!(case.machine.status().checkpoint, Some(("log".into(), 5)), "nothing has moved");
-        let actions = case.wake();
-        assert!(matches!(&actions[..], [Action::Send { call, .. }] if *call == pull(5, "log")), "{actions:?}");
-    }
-}
-
-#[test]
-fn reading_ahead_of_the_end_still_acknowledges_what_was_stored() {
-    let (mut case, _) = Case::met(Some(("log", 5)), "log", 9);
-    case.step(pulled("log", &[6, 7], 7, true));
-    assert_eq!(case.calls(stored(2)), [], "the pull ahead is on its way");
-    assert_eq!(case.calls(nothing("log")), [pull(7, "log")]);
-    assert_eq!(case.calls(nothing("log")), []);
-    assert_eq!(case.machine.status().ends, 1);
 }
 
 #[test]

@@ -69,11 +69,6 @@ impl Fields<'_> {
         }
     }
 
-    /// A number of ours; anything but a whole one that is not negative is none.
-    pub(super) fn whole(&self, name: &str) -> Option<u64> {
-        self.fields.get(name).and_then(Value::as_u64)
-    }
-
     /// Whether a flag of ours is set; anything but `true` is not.
     pub(super) fn flag(&self, name: &str) -> bool {
         self.fields.get(name) == Some(&Value::Bool(true))

@@ -76,8 +76,6 @@ pub struct Pull {
     pub max_batch: usize,
     /// Of which log `after` speaks; `None` from Go peers.
     pub log: Option<String>,
-    /// How much of it is durable with who asks, where that is less than `after`: it reads ahead of its disk.
-    pub durable: Option<u64>,
 }
 
 /// The parameters of `pair.request`.
@@ -144,8 +142,7 @@ impl Request {
                 let log = Some(fields.text("log_id")?).filter(|log| !log.is_empty());
                 let after = u64::try_from(after).map_err(|_| RpcError::said("after_sequence must be >= 0"))?;
                 let max_batch = usize::try_from(max_batch).ok().filter(|n| (1..=MAX_BATCH_EVENTS).contains(n)).unwrap_or(MAX_BATCH_EVENTS);
-                let durable = fields.whole("durable").map(|durable| durable.min(after));
-                Ok(Query::Pull(Pull { after, max_batch, log, durable }))
+                Ok(Query::Pull(Pull { after, max_batch, log }))
             }
             Method::Notify => {
                 if matches!(self.params, Params::Missing) {
@@ -208,15 +205,11 @@ impl Call {
         let (method, params) = match self {
             Self::PeerInfo { digest: false } => ("sync.peer_info", serde_json::json!({"token": token})),
             Self::PeerInfo { digest: true } => ("sync.peer_info", serde_json::json!({"token": token, "digest": true})),
-            Self::Pull(Pull { after, max_batch, log, durable }) => {
-                let mut params = serde_json::json!({"after_sequence": after, "max_batch": max_batch, "token": token});
-                if let Some(log) = log {
-                    params["log_id"] = log.as_str().into();
-                }
-                if let Some(durable) = durable {
-                    params["durable"] = (*durable).into();
-                }
-                ("sync.pull", params)
+            Self::Pull(Pull { after, max_batch, log: None }) => {
+                ("sync.pull", serde_json::json!({"after_sequence": after, "max_batch": max_batch, "token": token}))
+            }
+            Self::Pull(Pull { after, max_batch, log: Some(log) }) => {
+                ("sync.pull", serde_json::json!({"after_sequence": after, "log_id": log, "max_batch": max_batch, "token": token}))
             }
             Self::Notify { latest, count } => {
                 ("sync.notify", serde_json::json!({"daemon_id": own_id, "event_count": count, "latest_seq": latest, "token": token}))

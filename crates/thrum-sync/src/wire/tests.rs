@@ -68,7 +68,7 @@ fn sequences_that_are_none_are_refused_in_gos_words() {
     }
     let largest =
         Request::read(br#"{"method":"sync.pull","params":{"after_sequence":9223372036854775807,"max_batch":5}}"#).expect("a request");
-    assert_eq!(largest.query(), Ok(Query::Pull(Pull { after: i64::MAX.unsigned_abs(), max_batch: 5, log: None, durable: None })));
+    assert_eq!(largest.query(), Ok(Query::Pull(Pull { after: i64::MAX.unsigned_abs(), max_batch: 5, log: None })));
 }
 
 #[test]
@@ -193,7 +193,7 @@ proptest! {
     #[test]
     fn what_we_ask_is_what_a_server_reads(after in 0..i64::MAX.unsigned_abs(), max_batch in 1..1001usize, log in "[a-z0-9]{0,20}") {
         let token = Token::parse(&"0".repeat(64)).expect("a token");
-        let pull = Pull { after, max_batch, log: Some(log).filter(|log| !log.is_empty()), durable: None };
+        let pull = Pull { after, max_batch, log: Some(log).filter(|log| !log.is_empty()) };
         let line = Call::Pull(pull.clone()).line(9, "d_x", &token);
         let request = Request::read(line.as_bytes()).expect("a request");
         prop_assert_eq!(request.token(), token.reveal());
