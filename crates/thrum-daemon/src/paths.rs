@@ -192,7 +192,7 @@ fn small_text(path: &Path) -> Option<String> {
 fn runtime_dir() -> PathBuf {
     let fits =
         |dir: &PathBuf| dir.is_absolute() && dir.as_os_str().len() + "/thrum/0123456789abcdef.sock".len() <= limits::MAX_SOCKET_PATH_BYTES;
-    match env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(fits) {
+    match env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| fits(dir) && dir.is_dir()) {
         Some(dir) => dir.join("thrum"),
         None => PathBuf::from(format!("/tmp/thrum-{}", rustix::process::geteuid().as_raw())),
     }
