@@ -111,10 +111,12 @@ impl Candidate {
         if id.is_empty() {
             return Err(Malformed::NoId);
         }
-        if [&id, &kind, &origin, &log].iter().any(|text| text.len() > limits::MAX_FOREIGN_ID_BYTES) {
+        let timestamp = text("timestamp");
+        // All that an envelope repeats: what is longer could not be served again within a line.
+        if [&id, &kind, &origin, &log, &timestamp].iter().any(|text| text.len() > limits::MAX_FOREIGN_ID_BYTES) {
             return Err(Malformed::LongId);
         }
-        let at = Stamp::parse(&text("timestamp")).or_else(|| ids::ulid_time(&id)).unwrap_or_default();
+        let at = Stamp::parse(&timestamp).or_else(|| ids::ulid_time(&id)).unwrap_or_default();
         // Larger numbers than SQLite holds are nobody's place in a log.
         let seq = fields.get("origin_seq").and_then(Value::as_u64).filter(|seq| i64::try_from(*seq).is_ok()).unwrap_or_default();
         let signature = fields.get("signature").and_then(Value::as_str).map(str::to_owned);
@@ -242,11 +244,13 @@ mod tests {
     #[test]
     fn what_has_no_id_or_form_is_malformed() {
         let long = format!(r#"{{"event_id":"{}"}}"#, "x".repeat(257));
+        let endless = format!(r#"{{"event_id":"e","timestamp":"{}"}}"#, "x".repeat(257));
         for (text, expected) in [
             (r#"{"type":"x"}"#, Malformed::NoId),
             (r#"{"event_id":7}"#, Malformed::NoId),
             (r#"{"event_id":""}"#, Malformed::NoId),
             (long.as_str(), Malformed::LongId),
+            (endless.as_str(), Malformed::LongId),
         ] {
             assert_eq!(candidate(text).expect_err(text), expected);
         }

@@ -112,6 +112,16 @@ impl Heads {
         self.0.values()
     }
 
+    /// How many logs of how many origins there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Events held in all.
     pub fn total(&self) -> u64 {
         self.iter().map(|head| head.count).sum()

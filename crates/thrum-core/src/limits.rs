@@ -36,6 +36,10 @@ pub const MAX_BATCH_EVENTS: usize = 1000;
 /// [`MAX_LINE_BYTES`] and within a slow link's request deadline.
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
 
+/// Most heads sent to a peer. A head may take three kilobytes of a line, and a daemon has one per life of each origin's database;
+/// beyond this the peer is told none and shows that it cannot compare.
+pub const MAX_HEADS: usize = 2000;
+
 /// Rows kept of rejected events; older ones go, the counter stays.
 pub const MAX_REJECTED_ROWS: usize = 1000;
 

@@ -166,12 +166,19 @@ impl Store {
             && let Some(mut job) = waiting.next()
         {
             let before = progress.clone();
-            let outcome = self.in_savepoint(&mut progress, job.as_mut());
+            let outcome = match self.in_savepoint(&mut progress, job.as_mut()) {
+                Ok(outcome) => outcome,
+                // The job is neither in nor out, so nobody is.
+                Err(error) => {
+                    failure = Some(StoreError::Unknown(error.to_string()));
+                    Err(error)
+                }
+            };
             if outcome.is_err() {
                 progress = before;
             }
             // SQLite ends the whole transaction by itself when the disk is full or fails.
-            if self.conn.is_autocommit() {
+            if failure.is_none() && self.conn.is_autocommit() {
                 failure = Some(match &outcome {
                     Err(StoreError::Full) => StoreError::Full,
                     Err(error) => StoreError::Unknown(error.to_string()),
@@ -194,16 +201,18 @@ impl Store {
         }
     }
 
-    fn in_savepoint(&mut self, progress: &mut Progress, job: &mut dyn Job) -> Result<(), StoreError> {
+    /// What became of the job; the outer error means that its savepoint could not be ended.
+    fn in_savepoint(&mut self, progress: &mut Progress, job: &mut dyn Job) -> Result<Result<(), StoreError>, StoreError> {
         self.conn.prepare_cached("SAVEPOINT job")?.execute([])?;
         let outcome = job.run(&mut Tx::new(&self.conn, &self.key, &self.id, self.ambient.as_mut(), &mut self.ids, progress));
-        if outcome.is_err() && !self.conn.is_autocommit() {
+        if self.conn.is_autocommit() {
+            return Ok(outcome);
+        }
+        if outcome.is_err() {
             self.conn.prepare_cached("ROLLBACK TO job")?.execute([])?;
         }
-        if !self.conn.is_autocommit() {
-            self.conn.prepare_cached("RELEASE job")?.execute([])?;
-        }
-        outcome
+        self.conn.prepare_cached("RELEASE job")?.execute([])?;
+        Ok(outcome)
     }
 
     fn roll_back(&mut self) {

@@ -118,12 +118,15 @@ impl<'s> Tx<'s> {
     }
 
     /// Stamps, signs, numbers, stores and folds an event of ours. `after` is the instant of what it answers, edits, deletes
-    /// or confirms: the event is later than that, and later than all of ours before.
+    /// or confirms: the event is later than that (as far as that clock can be believed), and later than all of ours before.
     ///
     /// # Errors
     /// SQLite's; [`ErrorKind::Invalid`] if the event would be too large.
     pub fn append(&mut self, payload: Payload, after: Option<Stamp>) -> Result<Event, StoreError> {
-        let at = self.ambient.now().max(self.progress.counters.last_at.next()).max(after.map_or(Stamp::ZERO, Stamp::next));
+        let now = self.ambient.now();
+        // A clock that is far ahead elsewhere must not become ours: what we write would look new for ever.
+        let after = after.map_or(Stamp::ZERO, |after| after.next().min(now.plus(limits::CLOCK_OFF)));
+        let at = now.max(self.progress.counters.last_at.next()).max(after);
         let id = self.new_id(IdKind::Event);
         let Counters { log_id, next_origin_seq, .. } = &self.progress.counters;
         let event = Draft { id, at, payload: &payload }
@@ -156,11 +159,9 @@ impl<'s> Tx<'s> {
                 }
                 continue;
             }
-            if event.origin == self.id.as_str()
-                && event.log == *self.progress.counters.log_id
-                && event.seq >= self.progress.counters.next_origin_seq
-            {
-                // We signed it and do not know it: this database is older than the log it claims to be.
+            if event.origin == self.id.as_str() && event.log == *self.progress.counters.log_id {
+                // We signed it and do not have it: this database is older than the log it claims to be, also if it has
+                // given out the same number again meanwhile.
                 tracing::warn!(event = %event.id, "a peer holds an event of ours that this database never assigned: a new log begins");
                 self.progress.counters.begin_log(self.ambient);
             }
@@ -219,7 +220,10 @@ impl<'s> Tx<'s> {
     fn reject(&mut self, peer: &str, rejected: &Rejected) -> Result<(), StoreError> {
         let now = self.ambient.now().nanos();
         self.conn
-            .prepare_cached("INSERT OR IGNORE INTO rejected (at, peer, event_id, reason, sample) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .prepare_cached(
+                "INSERT INTO rejected (at, peer, event_id, reason, sample) SELECT ?1, ?2, ?3, ?4, ?5
+                 WHERE NOT EXISTS (SELECT 1 FROM rejected WHERE peer = ?2 AND event_id = ?3 AND reason = ?4)",
+            )?
             .execute((now, peer, &rejected.id, &rejected.reason, &rejected.sample))?;
         self.conn
             .prepare_cached("DELETE FROM rejected WHERE number <= (SELECT max(number) FROM rejected) - ?1")?

@@ -13,7 +13,7 @@ use std::{
         mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use thrum_core::{exchange::Commit, limits};
@@ -91,19 +91,25 @@ impl Drop for Writer {
 }
 
 fn drive(mut store: Store, queue: &Receiver<Box<dyn Job + Send>>, announce: &dyn Fn(&Commit)) {
+    let mut due_check = Instant::now() + DUE_CHECK;
     loop {
-        match queue.recv_timeout(DUE_CHECK) {
+        match queue.recv_timeout(due_check.saturating_duration_since(Instant::now())) {
             Ok(first) => {
                 let mut group = vec![first];
                 group.extend(queue.try_iter().take(limits::MAX_GROUP_COMMIT - 1));
                 store.write_group(group, announce);
             }
-            Err(RecvTimeoutError::Timeout) => match store.fold_due() {
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        // Also while there is always something to write.
+        if Instant::now() >= due_check {
+            match store.fold_due() {
                 Ok(0) => {}
                 Ok(_) => announce(store.commit()),
                 Err(error) => tracing::warn!("events that are due were not folded: {error}"),
-            },
-            Err(RecvTimeoutError::Disconnected) => break,
+            }
+            due_check = Instant::now() + DUE_CHECK;
         }
     }
 }

@@ -230,7 +230,7 @@ fn info(me: &Me, log: &dyn Log, digest: bool, now: Now) -> Result<Info, Fault> {
         version: Some(me.version.clone()),
         protocols: PROTOCOLS.map(str::to_owned).to_vec(),
         log: Some(log.id().to_string()),
-        heads: Some(log.heads()?),
+        heads: Some(log.heads()?).filter(|heads| heads.len() <= limits::MAX_HEADS),
         latest: Some(latest),
         time: Some(now.at),
         projection: if digest { Some(log.projection()?) } else { None },

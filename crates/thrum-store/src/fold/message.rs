@@ -214,7 +214,7 @@ pub(super) fn refold_receipts(tx: &mut Tx<'_>, sequence: u64, message_id: &str) 
             "UPDATE mailbox SET unread = NOT EXISTS (
                  SELECT 1 FROM agents g JOIN messages m ON m.agent_id = g.agent_id AND m.origin = g.home
                  WHERE g.owner = mailbox.owner AND m.sequence = ?1)
-             WHERE sequence = ?1",
+             WHERE sequence = ?1 AND at = (SELECT at FROM messages WHERE sequence = ?1) AND owner IN (SELECT owner FROM agents)",
         )?
         .execute([sequence])?;
     for (event, number) in super::load(tx, "target = ?1 AND type = 'message.receipt'", message_id)? {

@@ -108,7 +108,7 @@ fn beyond_bounds(payload: &Payload) -> Option<&'static str> {
     };
     match () {
         () if ids.iter().any(|id| long(id)) => Some("an id in it is too long"),
-        () if entries > 3 * limits::MAX_AUDIENCE => Some("it has too many recipients, scopes, refs or contexts"),
+        () if entries > 4 * limits::MAX_AUDIENCE => Some("it has too many recipients, scopes, refs or contexts"),
         () => None,
     }
 }

@@ -59,25 +59,25 @@ impl Tx<'_> {
         if name == role {
             return Err(Fault::new(ErrorKind::Invalid, format!("agent name '{name}' cannot be the same as its role")).into());
         }
-        let agents = self.reader().agents(&AgentFilter::default())?;
-        let here = |agent: &&Agent| agent.home == self.home();
-        let before = agents.iter().filter(here).find(|agent| agent.agent_id == name);
-        if before.is_none() && agents.iter().any(|agent| agent.role == name) {
-            return Err(Fault::new(ErrorKind::Invalid, format!("agent name '{name}' is the name of a role")).into());
-        }
-        if agents.iter().any(|agent| agent.agent_id == role) {
-            return Err(Fault::new(ErrorKind::Invalid, format!("role '{role}' is the name of an agent")).into());
-        }
-        let rival = agents.iter().filter(here).find(|agent| agent.agent_id != name && agent.role == role && agent.module == module);
-        if let (None, false, Some(rival)) = (before, force, rival) {
-            return Ok(Registration::Conflict(Box::new(rival.clone())));
-        }
+        let agents = self.reader().agents(&AgentFilter { home: Some(self.home().to_owned()), ..AgentFilter::default() })?;
+        let before = agents.iter().find(|agent| agent.agent_id == name);
         if let Some(before) = before
             && (&before.role, &before.module, &before.display, &before.hostname, &before.worktree)
                 == (&role, &module, &display, &hostname, &worktree)
         {
             // Every session starts with a registration; one that says nothing new is no event.
             return Ok(Registration::Updated);
+        }
+        // Names are ruled per machine: what others call their agents must keep nobody here from working.
+        if before.is_none() && agents.iter().any(|agent| agent.role == name) {
+            return Err(Fault::new(ErrorKind::Invalid, format!("agent name '{name}' is the name of a role")).into());
+        }
+        if agents.iter().any(|agent| agent.agent_id == role) {
+            return Err(Fault::new(ErrorKind::Invalid, format!("role '{role}' is the name of an agent")).into());
+        }
+        let rival = agents.iter().find(|agent| agent.agent_id != name && agent.role == role && agent.module == module);
+        if let (None, false, Some(rival)) = (before, force, rival) {
+            return Ok(Registration::Conflict(Box::new(rival.clone())));
         }
         let outcome = if before.is_some() { Registration::Updated } else { Registration::Registered };
         let payload = AgentRegister {

@@ -211,8 +211,14 @@ impl Tx<'_> {
         let is_author = |agent: &Addressable| agent.agent_id == author && agent.home == self.home();
         let mut to = Addressed::default();
         let mut unknown = Vec::new();
+        // Names are added as far as an event has room; the group itself is what addresses.
+        let expand = |to: &mut Addressed, role: Option<&str>| {
+            let members = agents.iter().filter(|agent| !is_author(agent) && role.is_none_or(|role| agent.role == role));
+            let room = limits::MAX_AUDIENCE.saturating_sub(to.recipients.len());
+            to.recipients.extend(members.take(room).map(|agent| agent.agent_id.clone()));
+        };
         let everyone = |to: &mut Addressed| {
-            to.recipients.extend(agents.iter().filter(|agent| !is_author(agent)).map(|agent| agent.agent_id.clone()));
+            expand(to, None);
             to.audiences.push(Tag::new("broadcast", "everyone"));
             to.scopes.push(Tag::new("group", "everyone"));
             to.refs.push(Tag::new("group", "everyone"));
@@ -222,21 +228,26 @@ impl Tx<'_> {
         }
         for mention in mentions {
             let name = mention.strip_prefix('@').unwrap_or(mention);
+            let is_agent = agents.iter().any(|agent| agent.agent_id == name);
+            let is_role = agents.iter().any(|agent| agent.role == name);
             if name == "everyone" {
                 everyone(&mut to);
-            } else if agents.iter().any(|agent| agent.agent_id == name) {
+            }
+            if is_agent {
                 // One's own name is taken at its word: mail to oneself is stored.
                 to.recipients.push(name.to_owned());
                 to.audiences.push(Tag::new("agent", name));
                 to.refs.push(Tag::new("mention", name));
-            } else if agents.iter().any(|agent| agent.role == name) {
-                let members = agents.iter().filter(|agent| agent.role == name && !is_author(agent));
-                to.recipients.extend(members.map(|agent| agent.agent_id.clone()));
+            }
+            // Both, if another machine calls an agent what is a role here.
+            if is_role {
+                expand(&mut to, Some(name));
                 to.audiences.push(Tag::new("group", name));
                 to.scopes.push(Tag::new("group", name));
                 to.refs.push(Tag::new("group", name));
                 to.warnings.push(format!("@{name} resolved to a group, not an individual agent"));
-            } else {
+            }
+            if !is_agent && !is_role && name != "everyone" {
                 unknown.push(name);
             }
         }

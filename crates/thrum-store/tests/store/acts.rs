@@ -255,3 +255,54 @@ fn counts_are_exact_beyond_the_page() {
     assert_eq!((unread.messages.len(), unread.total), (10, 20));
     assert_eq!(node.store.reader().mail_count(&mailbox).expect("counts"), (25, 20));
 }
+
+#[test]
+fn a_clock_that_is_far_ahead_elsewhere_does_not_become_ours() {
+    let mut node = team();
+    let year_2200 = 174 * 365 * 86_400;
+    let message = crate::kit::foreign(
+        "evt_far",
+        "d_go",
+        year_2200,
+        "message.create",
+        serde_json::json!({"message_id": "msg_far", "agent_id": "x", "recipients": ["ann"]}),
+    );
+    node.apply(&[message]);
+    node.store.write(|tx| tx.mark_read("ann", &["msg_far".to_owned()])).expect("reads");
+    let now = node.send("ann", &["ben"], "now").created_at;
+    let off = now.since(thrum_core::Stamp::from_nanos(crate::kit::START));
+    assert!(off <= limits::CLOCK_OFF + std::time::Duration::from_secs(1), "{off:?}");
+}
+
+#[test]
+fn what_another_machine_calls_its_agents_keeps_nobody_here_from_working() {
+    let (mut node, mut far) = (team(), Node::new(2));
+    far.register("tester", "robot");
+    node.pull(&far, 0);
+    node.register("ben", "tester");
+    node.register("dee", "tester");
+    let mut recipients = node.send("ann", &["@tester"], "to the role, and to the agent of that name").recipients;
+    recipients.sort();
+    assert_eq!(recipients, ["ben", "cy", "dee", "tester"]);
+}
+
+#[test]
+fn a_broadcast_to_more_agents_than_an_event_can_name_still_reaches_them() {
+    let mut node = team();
+    let register = |n: usize| {
+        crate::kit::foreign(
+            &format!("evt_{n}"),
+            "d_go",
+            0,
+            "agent.register",
+            serde_json::json!({"agent_id": format!("far{n}"), "role": "robot"}),
+        )
+    };
+    node.apply(&(0..5000).map(register).collect::<Vec<_>>());
+    let sent = node.send("ann", &["@everyone"], "to all");
+    assert_eq!(sent.recipients.len(), limits::MAX_AUDIENCE, "as many as there is room for");
+    let far = Mailbox { agent_id: "far4999".into(), home: "d_go".into() };
+    assert!(node.store.reader().has_unread(&far).expect("reads"));
+    assert_eq!(node.inbox("cy").len(), 1);
+    assert_eq!(node.store.reader().totals().expect("reads").parked, 0);
+}

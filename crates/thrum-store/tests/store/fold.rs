@@ -176,7 +176,7 @@ fn what_cannot_be_folded_is_parked_and_stops_nothing() {
         foreign("evt_3", "d_go", 1, "message.create", json!({"message_id": long})),
         foreign("evt_4", "d_go", 1, "message.receipt", json!({"message_id": "msg_1", "agent_id": "a", "receipt_type": "smelled"})),
         foreign("evt_5", "d_go", 1, "purge.executed", json!({"cutoff": "soon"})),
-        foreign("evt_6", "d_go", 1, "message.create", json!({"message_id": "msg_x", "recipients": vec!["a"; 4000]})),
+        foreign("evt_6", "d_go", 1, "message.create", json!({"message_id": "msg_x", "recipients": vec!["a"; 5000]})),
         message("evt_7", 2, "msg_1", json!({})),
     ];
     let outcome = node.apply(&bad);

@@ -91,6 +91,10 @@ fn rejected_events_are_kept_in_bounds_and_counted_beyond() {
     node.apply_batch(&Batch { peer: "d_p".into(), log: String::new(), checkpoint: 0, events: vec![], rejected });
     assert_eq!(node.store.reader().totals().expect("reads").rejected, 1500);
     assert_eq!(node.store.reader().troubles("d_p").expect("reads").1, 1000);
+    // The same again counts once.
+    let last = Rejected { id: "evt_1499".into(), reason: "the signature is wrong".into(), sample: "{}".into() };
+    node.apply_batch(&Batch { peer: "d_p".into(), log: String::new(), checkpoint: 0, events: vec![], rejected: vec![last; 50] });
+    assert_eq!(node.store.reader().totals().expect("reads").rejected, 1500);
 }
 
 #[test]

@@ -81,6 +81,15 @@ fn a_lost_database_begins_a_new_log_and_gets_its_own_mail_back() {
 
 #[test]
 fn an_event_of_ours_that_we_never_assigned_begins_a_new_log_before_anything_is_written() {
+    restored_unnoticed(0);
+}
+
+#[test]
+fn the_same_holds_if_its_number_was_given_out_again_meanwhile() {
+    restored_unnoticed(2);
+}
+
+fn restored_unnoticed(writes_before: usize) {
     // The whole state directory was restored, so that nothing beside the database tells.
     let node = used(1);
     let left = node.store.left();
@@ -99,11 +108,14 @@ fn an_event_of_ours_that_we_never_assigned_begins_a_new_log_before_anything_is_w
     let store = Store::open(&path, OpenOptions::new(key.clone(), Some(left.clone())), Box::new(world.clone())).expect("opens");
     let mut node = Node { store, world, key, dir };
     assert_eq!(log_of(&node), left.log_id, "nothing tells yet");
+    for n in 0..writes_before {
+        node.send("ann", &["ann"], &format!("under a number that was given out before {n}"));
+    }
     node.pull(&peer, 0);
     assert_ne!(log_of(&node), left.log_id);
     node.send("ann", &["ann"], "in the new log");
     peer.pull(&node, 0);
-    assert_eq!(node.inbox("ann").len(), 3);
+    assert_eq!(node.inbox("ann").len(), 3 + writes_before);
     assert_eq!(node.store.heads().expect("heads"), peer.store.heads().expect("heads"));
     node.check();
 }
