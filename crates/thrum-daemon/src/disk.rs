@@ -2,12 +2,13 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
 };
 
 use thrum_core::{ErrorKind, Fault};
+use thrum_sync::state_file;
 
 /// An I/O error as people see it: `cannot WHAT PATH: why`, with the next step where the cause has one.
 pub(crate) fn fault(what: &str, path: &Path, error: &io::Error) -> Fault {
@@ -52,30 +53,9 @@ pub(crate) fn read_bounded(file: &File, path: &Path, most: u64) -> Result<Vec<u8
     Ok(bytes)
 }
 
-/// Replaces a file, mode 0600: written beside it, synced, renamed, and the directory synced, so that it is durable on return.
+/// Replaces a file, mode 0600; durable on return.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".tmp");
-    let beside = Path::new(&beside);
-    let replace = || -> io::Result<()> {
-        // What a crash left here may have another mode, or be a link.
-        match fs::remove_file(beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(beside, path)?;
-        match path.parent() {
-            Some(directory) => File::open(directory)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    replace().map_err(|error| {
-        let _ = fs::remove_file(beside);
-        fault("write", path, &error)
-    })
+    state_file::replace(path, bytes).map_err(|error| fault("write", path, &error))
 }
 
 /// Makes a directory with the given mode unless it is there.
@@ -105,6 +85,8 @@ pub(crate) fn make_private_dir(path: &Path) -> Result<(), Fault> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     #[test]

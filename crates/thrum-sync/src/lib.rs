@@ -13,7 +13,7 @@ pub mod registry;
 pub mod replicator;
 pub mod server;
 pub mod service;
-mod state_file;
+pub mod state_file;
 pub mod token;
 pub mod transport;
 pub mod wire;

@@ -24,8 +24,9 @@ impl StateFile {
 
     /// Replaces the content; returns when it is durable. On an error the old content stays.
     pub(crate) fn write(&self, text: &str) -> Result<(), Fault> {
-        replace(&self.0, text.as_bytes())
-            .map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot write {}: {error}", self.0.display())))
+        let is_link = fs::symlink_metadata(&self.0).is_ok_and(|meta| meta.is_symlink());
+        let written = if is_link { Err(io::Error::other("it is a symbolic link")) } else { replace(&self.0, text.as_bytes()) };
+        written.map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot write {}: {error}", self.0.display())))
     }
 
     /// The error for content that cannot be used. Nothing is ever guessed from half a file.
@@ -63,23 +64,33 @@ fn read_private(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
     Ok(Some(bytes))
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if fs::symlink_metadata(path).is_ok_and(|meta| meta.is_symlink()) {
-        return Err(io::Error::other("it is a symbolic link"));
-    }
-    let temporary = path.with_extension("json.tmp");
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
-    }
+/// Replaces a file, mode 0600: written beside it, synced, renamed, and the directory synced, so that it is durable on return.
+/// A link in its place is replaced, not followed.
+///
+/// # Errors
+/// The file system's; the old content stays, and nothing is left beside it.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".tmp");
+    let beside = Path::new(&beside);
+    let write = || {
+        // What a crash left here may have another mode, or be a link.
+        match fs::remove_file(beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(beside, path)?;
+        match path.parent() {
+            Some(directory) => File::open(directory)?.sync_all(),
+            None => Ok(()),
+        }
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(beside);
+    })
 }
 
 #[cfg(test)]
