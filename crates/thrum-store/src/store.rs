@@ -49,6 +49,9 @@ pub(crate) trait Job {
     fn done(self: Box<Self>, outcome: Result<(), StoreError>);
 }
 
+/// Jobs that were run, or never came to it, each with its own outcome.
+type Finished = Vec<(Box<dyn Job + Send>, Result<(), StoreError>)>;
+
 impl Store {
     /// Opens the database at `path`, making it if there is none. Recognise it again by [`left`](Self::left), to be written
     /// beside it before anything else happens.
@@ -127,7 +130,7 @@ impl Store {
         }
     }
 
-    /// All jobs in one transaction, each in its savepoint, each told what became of it. Returns whether anything was stored.
+    /// All jobs in one transaction, each in its savepoint, each told what became of it.
     pub(crate) fn write_group(&mut self, jobs: Vec<Box<dyn Job + Send>>, announce: &dyn Fn(&Commit)) {
         match self.try_group(jobs) {
             Ok(finished) => {
@@ -153,11 +156,8 @@ impl Store {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "the jobs and their outcomes, once")]
-    fn try_group(
-        &mut self,
-        jobs: Vec<Box<dyn Job + Send>>,
-    ) -> Result<Vec<(Box<dyn Job + Send>, Result<(), StoreError>)>, (Vec<(Box<dyn Job + Send>, Result<(), StoreError>)>, StoreError)> {
+    /// The jobs with their own outcomes; with an error, why nothing of the group is known to be stored.
+    fn try_group(&mut self, jobs: Vec<Box<dyn Job + Send>>) -> Result<Finished, (Finished, StoreError)> {
         let mut finished = Vec::with_capacity(jobs.len());
         let mut waiting = jobs.into_iter();
         let mut progress = self.progress.clone();
