@@ -9,6 +9,7 @@ mod context;
 mod git;
 mod identity;
 mod output;
+mod progress;
 mod render;
 mod setup;
 mod shapes;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault, Retry};
 
 use crate::{
+    progress::Progress,
     render::{
         Page, Render,
         style::{DIM, RED, YELLOW},
@@ -73,6 +74,11 @@ impl Output {
         } else {
             Self::talk(&format!("{YELLOW}Warning:{YELLOW:#} {}", text::lines(text)));
         }
+    }
+
+    /// A line that moves while the command works, for people at a terminal; nothing for anyone else.
+    pub(crate) fn progress(&self, what: &str, total: Option<u64>) -> Progress {
+        if self.quiet || self.json { Progress::silent() } else { Progress::on_terminal(what, total) }
     }
 
     /// Names the next command.

@@ -39,6 +39,7 @@ pub(crate) fn on_demand(cx: &Context, repo: &Repo) -> Result<Client, Fault> {
         return Err(not_running(repo));
     }
     cx.output.note(&format!("Starting the daemon of {} …", repo.main_root().display()));
+    let _progress = cx.output.progress("Starting the daemon", None);
     start(repo, &[]).map(|(client, _)| client)
 }
 

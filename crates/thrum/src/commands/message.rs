@@ -63,6 +63,7 @@ fn read_all(cx: &Context) -> Result<Said, Fault> {
     let me = cx.identity()?;
     let mut client = cx.daemon()?;
     let mut total = 0;
+    let mut progress = None;
     loop {
         let mut params = json!({
             "caller_agent_id": me.name, "for_agent": me.name, "unread_for_agent": me.name, "page_size": PAGE,
@@ -78,6 +79,7 @@ fn read_all(cx: &Context) -> Result<Said, Fault> {
         let answer: Value = client.call("message.markRead", json!({"message_ids": ids, "caller_agent_id": me.name}))?;
         let count = answer["marked_count"].as_u64().unwrap_or(0);
         total += count;
+        progress.get_or_insert_with(|| cx.output.progress("Marking messages read", Some(listing.unread))).at(total);
         // Nothing left to mark, or the daemon will not mark the rest; asking again would not end.
         if count == 0 || ids.len() < PAGE {
             break;

@@ -36,8 +36,12 @@ impl Command {
         let mut client = cx.daemon()?;
         match self {
             Self::Status => boxed(client.call::<Answer<SyncStatus>>("sync.status", json!({}))),
-            Self::Force { from } => boxed(client.call_within::<Answer<Forced>>(limits::FORCE, "sync.force", json!({"from": from}))),
+            Self::Force { from } => {
+                let _progress = cx.output.progress("Pulling from peers", None);
+                boxed(client.call_within::<Answer<Forced>>(limits::FORCE, "sync.force", json!({"from": from})))
+            }
             Self::Verify => {
+                let _progress = cx.output.progress("Comparing with peers", None);
                 let timeout_ms = u64::try_from(limits::VERIFY.as_millis()).unwrap_or(u64::MAX);
                 boxed(client.call_within::<Answer<Verified>>(limits::VERIFY, "sync.verify", json!({"timeout_ms": timeout_ms})))
             }

@@ -98,11 +98,13 @@ fn start(identity: CopiedRepository, cx: &Context) -> Result<Said, Fault> {
         status::tell_version(&health, cx);
         return Ok(said(format!("The daemon was running already (pid {})", health.pid), "already_running", &health));
     }
+    let _progress = cx.output.progress("Starting the daemon", None);
     let (_, health) = start::start(repo, &identity.flags())?;
     Ok(said(format!("The daemon is running (pid {})", health.pid), "started", &health))
 }
 
 fn stop(cx: &Context) -> Result<Said, Fault> {
+    let _progress = cx.output.progress("Stopping the daemon", None);
     let stopped = halt(cx.repo()?)?;
     let line = match stopped {
         Some(pid) => format!("The daemon has stopped (pid {pid})"),
@@ -114,6 +116,7 @@ fn stop(cx: &Context) -> Result<Said, Fault> {
 
 fn restart(cx: &Context) -> Result<Said, Fault> {
     let repo = cx.repo()?;
+    let _progress = cx.output.progress("Starting the daemon anew", None);
     halt(repo)?;
     let (_, health) = start::start(repo, &[])?;
     Ok(said(format!("The daemon was started anew (pid {})", health.pid), "restarted", &health))

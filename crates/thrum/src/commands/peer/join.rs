@@ -41,7 +41,10 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Joined, Fault> {
     };
     let within = limits::DIAL + limits::PAIR + limits::FIRST_EXCHANGE;
     loop {
-        match client.call_within(within, "peer.join", json!({"address": target.address, "code": code})) {
+        let progress = cx.output.progress("Pairing", None);
+        let paired = client.call_within(within, "peer.join", json!({"address": target.address, "code": code}));
+        drop(progress);
+        match paired {
             Ok(paired) => return Ok(Joined { paired, with_address: false }),
             // Whoever sits at a terminal mistyped, and may use the tries that are left.
             Err(fault) if may_try_again(&fault) && io::stdin().is_terminal() => {
