@@ -15,6 +15,10 @@ use crate::{
 
 /// Show your messages, newest first, and mark them read
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  thrum inbox
+  thrum inbox --unread --from @bob --limit 5")]
 pub(crate) struct Args {
     /// Only unread messages, and leave them unread
     #[arg(long)]

@@ -13,6 +13,10 @@ use crate::{
 
 /// Set up this repository and start its daemon; doing it twice is fine
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  thrum init
+  thrum init --repo . --no-start")]
 pub(crate) struct Args {}
 
 /// A repository that is set up, with its daemon running unless that was not wanted.

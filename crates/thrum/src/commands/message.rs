@@ -15,12 +15,20 @@ use crate::{
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Show one message whole, with who has read it; marks it read
+    #[command(after_help = "\
+Examples:
+  thrum message get msg_01JZ3E9Q0V7M4T6X8B2C5D9F1G
+  thrum message get msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --json")]
     Get {
         /// Its id
         #[arg(value_name = "MESSAGE")]
         message_id: String,
     },
     /// Mark messages read
+    #[command(after_help = "\
+Examples:
+  thrum message read msg_01JZ3E9Q0V7M4T6X8B2C5D9F1G
+  thrum message read --all")]
     Read {
         /// Their ids
         #[arg(value_name = "MESSAGE", required_unless_present = "all", conflicts_with = "all")]

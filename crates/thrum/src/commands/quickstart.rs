@@ -17,7 +17,12 @@ use crate::{
 
 /// Register as an agent and begin a session; sets the repository up if need be
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Safe to repeat: a registered agent stays the same and begins a new session.")]
+#[command(after_help = "\
+Safe to repeat: a registered agent stays the same and begins a new session.
+
+Examples:
+  thrum quickstart --name ann --role implementer --module auth
+  thrum quickstart --name ann --intent \"Make login faster\"")]
 pub(crate) struct Args {
     /// The agent's name: a-z, 0-9, _ and -
     #[arg(long)]

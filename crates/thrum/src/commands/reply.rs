@@ -11,7 +11,12 @@ use crate::{
 
 /// Answer a message: to its author and all it was addressed to
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Marks the message read. An answer to a message to everyone goes to its author only.")]
+#[command(after_help = "\
+Marks the message read. An answer to a message to everyone goes to its author only.
+
+Examples:
+  thrum reply msg_01JZ3E9Q0V7M4T6X8B2C5D9F1G \"Looks good, merge it\"
+  thrum reply msg_01JZ3E9Q0V7M4T6X8B2C5D9F1G --body-file notes.md")]
 pub(crate) struct Args {
     /// The message to answer
     #[arg(value_name = "MESSAGE")]

@@ -14,7 +14,11 @@ use crate::{
 /// Send a message to agents or roles, or to everyone
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-When this returns the message is stored durably here. It reaches agents on other machines as soon as their daemons are reachable.")]
+When this returns the message is stored durably here. It reaches agents on other machines as soon as their daemons are reachable.
+
+Examples:
+  thrum send \"Ready for review\" --to @bob
+  thrum send --body-file notes.md --to @bob --to @tester")]
 pub(crate) struct Args {
     #[command(flatten)]
     body: Body,

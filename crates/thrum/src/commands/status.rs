@@ -15,6 +15,10 @@ use crate::{
 
 /// Show what waits for you, and how the daemon and every peer are doing
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  thrum status
+  thrum status --json")]
 pub(crate) struct Args {}
 
 /// One look at everything.

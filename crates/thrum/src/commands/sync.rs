@@ -19,15 +19,28 @@ use crate::{
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Show when and with whom events were last exchanged
+    #[command(after_help = "\
+Examples:
+  thrum sync status
+  thrum sync status --json")]
     Status,
     /// Pull from all peers now, or from one
+    #[command(after_help = "\
+Examples:
+  thrum sync force
+  thrum sync force --from desk")]
     Force {
         /// Only from this peer, by name or daemon id
         #[arg(long, value_name = "NAME")]
         from: Option<String>,
     },
     /// Compare with all peers event by event; waits up to 10 s for agreement
-    #[command(after_help = "Exit code 0: all hold the same. 1: something is missing, and it says what. 75: a peer cannot be asked.")]
+    #[command(after_help = "\
+Exit code 0: all hold the same. 1: something is missing, and it says what. 75: a peer cannot be asked.
+
+Examples:
+  thrum sync verify
+  thrum sync verify --json")]
     Verify,
 }
 

@@ -15,6 +15,10 @@ use crate::{
 
 /// Show the agents, what they are about, and how much mail waits for them
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  thrum team
+  thrum team --all --json")]
 pub(crate) struct Args {
     /// Also agents without an open session
     #[arg(long, short)]

@@ -7,6 +7,10 @@ use crate::render::Said;
 
 /// Print the version
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  thrum version
+  thrum version --json")]
 pub(crate) struct Args {}
 
 /// The version of this command, which is also the daemon's if it was started by it.

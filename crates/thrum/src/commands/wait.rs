@@ -22,9 +22,12 @@ use crate::{
 
 /// Wait until there is mail, and print it; exit code 1 if none came
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Returns at once if there is unread mail. Leaves it unread. Exit code 1 says that no mail came in time, and nothing else."
-)]
+#[command(after_help = "\
+Returns at once if there is unread mail. Leaves it unread. Exit code 1 says that no mail came in time, and nothing else.
+
+Examples:
+  thrum wait
+  thrum wait --timeout 8m")]
 pub(crate) struct Args {
     /// How long: 20s, 8m, 1h30m
     #[arg(long, default_value = "30s", value_name = "TIME", value_parser = time::parse_duration)]

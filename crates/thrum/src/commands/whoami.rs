@@ -14,6 +14,10 @@ use crate::{
 
 /// Show which agent you are here, and why
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  thrum whoami
+  thrum whoami --as bob --json")]
 pub(crate) struct Args {}
 
 /// An agent as this worktree and, if it runs, the daemon know it.

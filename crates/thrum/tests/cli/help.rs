@@ -1,49 +1,27 @@
-//! The whole help, as a snapshot: a change of the command line is a change that reviewers see.
+//! The whole help is `docs/cli.md`: a change of the command line is a change that reviewers see.
+//!
+//! After such a change: `UPDATE_DOCS=1 cargo test -p thrum --test cli help::`
 
-use crate::common::TestRepo;
+use crate::common::{TestRepo, docs};
 
-const COMMANDS: [&str; 31] = [
-    "",
-    "init",
-    "quickstart",
-    "whoami",
-    "send",
-    "reply",
-    "inbox",
-    "message",
-    "message get",
-    "message read",
-    "wait",
-    "team",
-    "status",
-    "peer",
-    "peer add",
-    "peer join",
-    "peer list",
-    "peer remove",
-    "peer status",
-    "sync",
-    "sync status",
-    "sync force",
-    "sync verify",
-    "daemon",
-    "daemon run",
-    "daemon start",
-    "daemon stop",
-    "daemon restart",
-    "daemon status",
-    "daemon logs",
-    "demo",
-];
+const INTRODUCTION: &str = "\
+# The command line
 
-#[test]
-fn the_help_is_the_one_that_was_reviewed() {
+What `thrum help` says of every command, word for word; a test compares. Every example runs in a test, too, in a repository where
+`ann` (implementer) is the agent of this worktree and `bob` (reviewer) and `carol` (tester) are registered.
+";
+
+/// Follows the list of commands from help to help.
+fn whole_help() -> String {
     let repo = TestRepo::plain("repo");
-    let mut all = String::new();
-    for command in COMMANDS.iter().chain(&["bench", "version"]) {
-        let mut args: Vec<_> = command.split_whitespace().collect();
-        args.push("--help");
+    let mut page = INTRODUCTION.to_owned();
+    let mut left = vec![String::new()];
+    while let Some(command) = left.pop() {
+        let args: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
         let help = repo.thrum(&args).ok().stdout;
+        let mut below: Vec<_> = docs::commands(&help).iter().map(|name| format!("{command} {name}").trim().to_owned()).collect();
+        below.reverse();
+        left.extend(below);
         // The options of every command stand once, in the help of the whole.
         let shown = match help.split_once("Options of every command:") {
             Some((own, rest)) if !command.is_empty() => {
@@ -52,9 +30,15 @@ fn the_help_is_the_one_that_was_reviewed() {
             }
             _ => help,
         };
-        all += &format!("$ thrum {}\n{}\n\n\n", args.join(" "), shown.trim_end());
+        page += &format!("\n## thrum {command}", command = command).trim_end().to_owned();
+        page += &format!("\n\n```\n{}\n```\n", shown.trim_end());
     }
-    insta::assert_snapshot!(all);
+    page
+}
+
+#[test]
+fn docs_cli_md_is_what_the_help_says() {
+    docs::compare("cli.md", &whole_help());
 }
 
 #[test]

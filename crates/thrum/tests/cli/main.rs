@@ -9,6 +9,7 @@ mod copied;
 mod crash;
 mod daemon;
 mod demo;
+mod examples;
 mod help;
 mod identity;
 mod inbox;

@@ -23,10 +23,17 @@ use crate::{
 
 /// Measure speed and memory on this machine, with daemons of its own
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  thrum bench --events 1000 --messages 200
+  thrum bench --events 1000 --messages 200 --json")]
 pub(crate) struct Args {
     /// Events for the catch-up
     #[arg(long, default_value_t = 20_000, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
     events: u64,
+    /// Messages for each measurement of sending
+    #[arg(long, default_value_t = 8_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    messages: u32,
 }
 
 /// One line of the table.
@@ -39,17 +46,16 @@ struct Figure {
 /// Everything measured.
 pub(crate) struct Figures(Vec<Figure>);
 
-/// Messages sent one by one, and delivered between daemons.
+/// Most messages sent one by one, and delivered between daemons.
 const ONE_BY_ONE: usize = 1000;
 
-/// Messages sent by writers beside each other, in all.
-const BESIDE: usize = 8000;
-
-/// Runs of each command.
+/// Most runs of each command.
 const COMMANDS: usize = 40;
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Fault> {
     let stage = Stage::open("bench")?;
+    let messages = args.messages as usize;
+    let one_by_one = messages.min(ONE_BY_ONE);
     let (left, right) = (stage.repository("left")?, stage.repository("right")?);
     let mut figures = Figures(Vec::new());
     let step = |what: &str| cx.output.note(&format!("Measuring {what} …"));
@@ -64,9 +70,9 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Fault> {
     }));
 
     step("messages");
-    figures.times("message.send, 1 writer", &measure::send_one_by_one(&left, ONE_BY_ONE)?);
+    figures.times("message.send, 1 writer", &measure::send_one_by_one(&left, one_by_one)?);
     for writers in [8, 50] {
-        let (times, took) = measure::send_beside(&left, writers, BESIDE / writers)?;
+        let (times, took) = measure::send_beside(&left, writers, messages / writers)?;
         figures.rate(&format!("message.send, {writers} writers"), &times, took);
     }
 
@@ -80,11 +86,11 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Fault> {
     });
 
     step("delivery");
-    figures.times("sent on one, readable on the other", &latency::measure(ONE_BY_ONE, (&left, "ann"), (&right, "bob"))?);
+    figures.times("sent on one, readable on the other", &latency::measure(one_by_one, (&left, "ann"), (&right, "bob"))?);
 
     step("commands");
     for command in [&["send", "hello", "--to", "@ann"][..], &["inbox"], &["status"]] {
-        figures.times(&format!("thrum {}", command[0]), &measure::commands(&right, command, COMMANDS)?);
+        figures.times(&format!("thrum {}", command[0]), &measure::commands(&right, command, messages.min(COMMANDS))?);
     }
     Ok(figures)
 }

@@ -15,6 +15,10 @@ use crate::{context::Context, output::Output, render::Silent};
 
 /// Show the end of the daemon's log
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  thrum daemon logs -n 20
+  thrum daemon logs -f")]
 pub(crate) struct Args {
     /// Go on with what is written from now on
     #[arg(long, short)]

@@ -25,6 +25,10 @@ use crate::{
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Run the daemon in the foreground until it is told to stop
+    #[command(after_help = "\
+Examples:
+  thrum daemon run
+  thrum daemon run --json")]
     Run {
         #[command(flatten)]
         identity: CopiedRepository,
@@ -33,15 +37,31 @@ pub(crate) enum Command {
         background: bool,
     },
     /// Start the daemon in the background; doing it twice is fine
+    #[command(after_help = "\
+Examples:
+  thrum daemon start
+  thrum daemon start --json")]
     Start {
         #[command(flatten)]
         identity: CopiedRepository,
     },
     /// Stop the daemon; requests that it has begun are finished
+    #[command(after_help = "\
+Examples:
+  thrum daemon stop
+  thrum daemon stop --quiet")]
     Stop,
     /// Stop the daemon if it runs, and start it
+    #[command(after_help = "\
+Examples:
+  thrum daemon restart
+  thrum daemon restart --json")]
     Restart,
     /// Show whether the daemon runs; exit code 69 if it does not
+    #[command(after_help = "\
+Examples:
+  thrum daemon status
+  thrum daemon status --json")]
     Status,
     Logs(logs::Args),
 }

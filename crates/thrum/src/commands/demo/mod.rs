@@ -23,7 +23,12 @@ use crate::{
 
 /// Show two repositories pair and talk, in a temporary directory
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Takes a few seconds. Exit code 0 says that everything that was shown held.")]
+#[command(after_help = "\
+Takes a few seconds. Exit code 0 says that everything that was shown held.
+
+Examples:
+  thrum demo
+  thrum demo --json")]
 pub(crate) struct Args {
     /// Leave both repositories and their daemons, and say how to go on by hand
     #[arg(long)]

@@ -22,7 +22,11 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Type the code where `thrum peer join` asks for it. Ctrl-C ends it. With --json there is one line with the code at once, and a \
-second one when both are paired.")]
+second one when both are paired.
+
+Examples:
+  thrum peer add
+  thrum peer add --via local --timeout 2m")]
 pub(crate) struct Args {
     /// How the other daemon reaches this one
     #[arg(long, value_name = "TRANSPORT", value_parser = ["local"])]

@@ -13,7 +13,12 @@ use crate::{commands::peer::add::Joined, context::Context};
 
 /// Join a daemon that waits in `thrum peer add`; asks for its code
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Without a terminal the code is read from standard input: echo 7392 | thrum peer join 127.0.0.1:9100")]
+#[command(after_help = "\
+Without a terminal the code is read from standard input: echo 7392 | thrum peer join 127.0.0.1:9100
+
+Examples:
+  thrum peer join 127.0.0.1:9100
+  echo 7392 | thrum peer join 127.0.0.1:9100")]
 pub(crate) struct Args {
     /// The address, or the whole line that `thrum peer add` printed; asked for if it is not given
     #[arg(value_name = "ADDRESS", num_args = 0..=4)]

@@ -23,14 +23,26 @@ pub(crate) enum Command {
     Add(add::Args),
     Join(join::Args),
     /// List the paired peers
+    #[command(after_help = "\
+Examples:
+  thrum peer list
+  thrum peer list --json")]
     List,
     /// Forget a peer; it is told
+    #[command(after_help = "\
+Examples:
+  thrum peer remove desk
+  thrum peer remove desk --quiet")]
     Remove {
         /// Its name or daemon id
         #[arg(value_name = "NAME")]
         name: String,
     },
     /// Show for each peer whether it is reachable, what was read by whom, and what waits
+    #[command(after_help = "\
+Examples:
+  thrum peer status
+  thrum peer status --json")]
     Status,
 }
 

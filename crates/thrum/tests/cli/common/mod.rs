@@ -1,6 +1,8 @@
 //! Repositories for tests: nothing of the surroundings gets in (HOME, zone, git's settings, THRUM_ variables), and no daemon
 //! gets out.
 
+pub(crate) mod docs;
+
 use std::{
     fs::{self, TryLockError},
     io::{BufRead, BufReader, Write},
@@ -32,8 +34,7 @@ impl TestRepo {
     /// A git repository in a directory of this name, without `.thrum`.
     pub(crate) fn git(name: &str) -> Self {
         let repo = Self::plain(name);
-        let done = repo.environment(&mut Command::new("git")).args(["init", "-q", "-b", "main"]).current_dir(&repo.root).status();
-        assert!(done.unwrap().success());
+        repo.git_done(&["init", "-q", "-b", "main"]);
         repo
     }
 
@@ -72,11 +73,22 @@ impl TestRepo {
         self.root.join(below)
     }
 
+    /// Runs git here, which succeeds.
+    pub(crate) fn git_done(&self, args: &[&str]) {
+        let ran: Ran = self.in_surroundings(&mut Command::new("git")).args(args).output().unwrap().into();
+        ran.ok();
+    }
+
     /// The program, ready to be changed further.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_thrum"));
-        self.environment(&mut command).args(args).current_dir(&self.root).stdin(Stdio::null());
+        self.in_surroundings(&mut command).args(args);
         command
+    }
+
+    /// A command in this repository, with its surroundings and nothing to read.
+    pub(crate) fn in_surroundings<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        self.environment(command).current_dir(&self.root).stdin(Stdio::null())
     }
 
     /// Runs the program to its end.
@@ -284,7 +296,11 @@ impl Rpc {
 /// All tests share the ports of the local transport. While a daemon is stopped its port may go to another test's, and then it
 /// still reaches its peer, but the peer does not reach it.
 pub(crate) fn pair(inviting: &TestRepo, joining: &TestRepo) {
-    let mut adding = inviting.begin(&["peer", "add", "--via", "local", "--json"]);
+    peer_joins(inviting.begin(&["peer", "add", "--via", "local", "--json"]), joining);
+}
+
+/// Joins whoever just invites with `peer add --json`.
+pub(crate) fn peer_joins(mut adding: Begun, joining: &TestRepo) {
     let shown: Value = serde_json::from_str(&adding.line()).unwrap();
     let (code, address) = (shown["code"].as_str().unwrap(), shown["address"].as_str().unwrap());
     joining.thrum_with_input(format!("{code}\n").as_bytes(), &["peer", "join", address]).ok();

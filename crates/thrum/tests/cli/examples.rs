@@ -1,0 +1,141 @@
+//! Every example of `docs/cli.md` runs, and every command has at least two.
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use serde_json::{Value, json};
+
+use crate::common::{TestRepo, docs, pair, peer_joins};
+
+/// What stands in examples for ids that are only known when they run.
+const TO_ANN: &str = "msg_01JZ3E9Q0V7M4T6X8B2C5D9F1G";
+const FROM_ANN: &str = "msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H";
+const SESSION: &str = "ses_01JZ3E9Q0V7M4T6X8B2C5D9F3J";
+
+/// The repository that `docs/cli.md` speaks of.
+struct Stage {
+    repo: TestRepo,
+    ids: [(&'static str, String); 3],
+    peer: Option<TestRepo>,
+}
+
+impl Stage {
+    fn set() -> Self {
+        let repo = TestRepo::git("laptop");
+        for (name, text) in [("notes.md", "# Notes\n"), ("plan.json", "{\"steps\": 3}\n"), ("src/login.rs", "fn login() {}\n")] {
+            let path = repo.path(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        repo.git_done(&["add", "."]);
+        repo.git_done(&["commit", "-q", "-m", "Begin"]);
+        let started = repo.json(&["quickstart", "--name", "ann", "--role", "implementer", "--module", "auth"]);
+        let mut daemon = repo.connect();
+        for (name, role) in [("bob", "reviewer"), ("carol", "tester")] {
+            daemon.call("agent.register", &json!({"name": name, "role": role, "module": "auth", "force": true}));
+        }
+        let mut send = |from: &str, to: &str| {
+            let sent = daemon.call("message.send", &json!({"content": "Ready for review?", "mentions": [to], "caller_agent_id": from}));
+            text(&sent["message_id"])
+        };
+        let ids = [(TO_ANN, send("bob", "@ann")), (FROM_ANN, send("ann", "@bob")), (SESSION, text(&started["session_id"]))];
+        Self { repo, ids, peer: None }
+    }
+
+    /// The other machine, paired.
+    fn peer(&mut self) -> &TestRepo {
+        self.peer.get_or_insert_with(|| {
+            let desk = TestRepo::with_agent("desk", "dan");
+            pair(&self.repo, &desk);
+            desk
+        })
+    }
+
+    fn run(&mut self, example: &str) {
+        let line = self.ids.iter().fold(example.to_owned(), |line, (shown, real)| line.replace(shown, real));
+        let words: Vec<_> = line.split_whitespace().skip(1).collect();
+        match words.as_slice() {
+            ["peer", "add", ..] => {
+                let adding = self.repo.begin(&[words.as_slice(), &["--json"]].concat());
+                let desk = TestRepo::with_agent("desk", "dan");
+                peer_joins(adding, &desk);
+            }
+            [.., "peer", "join", "127.0.0.1:9100"] => {
+                let desk = TestRepo::with_agent("desk", "dan");
+                let mut adding = desk.begin(&["peer", "add", "--via", "local", "--json"]);
+                let shown: Value = serde_json::from_str(&adding.line()).unwrap();
+                let line = line.replace("127.0.0.1:9100", &text(&shown["address"])).replace("7392", &text(&shown["code"]));
+                // Where the code is not piped in, a person types it.
+                let piped = if line.contains('|') { line } else { format!("echo {} | {line}", text(&shown["code"])) };
+                self.shell(example, &piped);
+                adding.end().ok();
+            }
+            ["daemon", "run", ..] => {
+                self.repo.thrum(&["daemon", "stop"]).ok();
+                let running = self.repo.begin(&words);
+                self.repo.thrum(&["daemon", "start"]).ok();
+                self.repo.thrum(&["daemon", "stop"]).ok();
+                running.end().ok();
+            }
+            ["daemon", "logs", rest @ ..] if rest.iter().any(|word| matches!(*word, "-f" | "--follow")) => {
+                let mut following = self.repo.begin(&words);
+                assert!(!following.line().is_empty(), "{example}");
+                following.kill();
+            }
+            _ => {
+                if words.first().is_some_and(|word| matches!(*word, "peer" | "sync")) {
+                    self.peer();
+                }
+                self.shell(example, &line);
+                if words.starts_with(&["peer", "remove"]) {
+                    self.peer = None;
+                }
+            }
+        }
+    }
+
+    fn shell(&self, example: &str, line: &str) {
+        let program = Path::new(env!("CARGO_BIN_EXE_thrum")).parent().unwrap();
+        let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+        let mut shell = Command::new("sh");
+        let output = self.repo.in_surroundings(&mut shell).env("PATH", path).args(["-c", line]).output().unwrap();
+        assert!(
+            output.status.success(),
+            "{example}\n{}\nstdout: {}\nstderr: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+#[test]
+fn every_example_of_docs_cli_md_runs() {
+    let page = fs::read_to_string(docs::path("cli.md")).unwrap();
+    let sections: Vec<_> = page.split("\n## ").skip(1).collect();
+    let next = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Some(section) = sections.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let examples = docs::examples(section);
+                    let does_something = docs::commands(section).is_empty();
+                    assert!(examples.len() >= 2 || !does_something, "two examples for: {}", section.lines().next().unwrap());
+                    if !examples.is_empty() {
+                        let mut stage = Stage::set();
+                        examples.iter().for_each(|example| stage.run(example));
+                    }
+                }
+            });
+        }
+    });
+}
