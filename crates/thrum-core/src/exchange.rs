@@ -28,6 +28,15 @@ pub struct Row {
     pub body: String,
 }
 
+impl Row {
+    /// The event as peers and Go Thrum see it: canonical form, with this daemon's `sequence` put first.
+    pub fn event_json(&self) -> String {
+        let rest = self.body.strip_prefix('{').unwrap_or("}");
+        let comma = if rest.starts_with('}') { "" } else { "," };
+        format!("{{\"sequence\":{}{comma}{rest}", self.sequence)
+    }
+}
+
 /// What one pull brought, verified, ready to be stored in one transaction with the peer's checkpoint.
 #[derive(Clone, Debug)]
 pub struct Batch {

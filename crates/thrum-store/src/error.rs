@@ -20,6 +20,9 @@ pub enum StoreError {
     /// The file is no database, or a damaged one. Retrying does not help.
     #[error("the database is damaged: {0}")]
     Damaged(String),
+    /// The file is Go Thrum's database. Retrying does not help.
+    #[error("the database is one of Go Thrum")]
+    Gos,
     /// No room. Retrying helps once there is.
     #[error("the disk is full: nothing was stored")]
     Full,
@@ -63,6 +66,8 @@ impl From<StoreError> for Fault {
             StoreError::Newer { .. } => Self::new(ErrorKind::Refused, message).hint("Install the newer version of thrum that wrote it."),
             StoreError::Damaged(_) => Self::new(ErrorKind::Failed, message)
                 .hint("Stop the daemon, move .thrum/var/messages.db away and start again: peers bring back what they have."),
+            StoreError::Gos => Self::new(ErrorKind::Refused, message)
+                .hint("Move it and take it over: mv .thrum .thrum-go && thrum init && thrum import .thrum-go"),
             StoreError::Full => Self::new(ErrorKind::TryAgain, message).hint("Make room and try again."),
             StoreError::ReadOnly(_) => Self::new(ErrorKind::Failed, message).hint("Check owner and permissions of .thrum/var."),
             StoreError::Unknown(_) => Self::new(ErrorKind::TryAgain, message).hint("Try again with the same idempotency key."),

@@ -9,8 +9,11 @@ const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_log_and_projection.s
 /// `application_id` of our files, so that a stray database of somebody else is not taken for ours ("Thrm").
 const APPLICATION_ID: i64 = 0x5468_726d;
 
-/// Brings the database to the newest format; returns whether it was empty. All or nothing.
-pub(crate) fn migrate(conn: &mut Connection) -> Result<bool, StoreError> {
+/// Whether the database is ours and of a format this version reads.
+///
+/// # Errors
+/// [`StoreError::Newer`], [`StoreError::Damaged`].
+pub(crate) fn check(conn: &Connection) -> Result<i64, StoreError> {
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let found: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     if found > known {
@@ -19,8 +22,21 @@ pub(crate) fn migrate(conn: &mut Connection) -> Result<bool, StoreError> {
     let application: i64 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables > 0 && application != APPLICATION_ID {
-        return Err(StoreError::Damaged("it is the database of another program".to_owned()));
+        return Err(if is_gos(conn)? { StoreError::Gos } else { StoreError::Damaged("it is the database of another program".to_owned()) });
     }
+    Ok(found)
+}
+
+/// Whether this is a database of Go Thrum: its log keeps each event as it came.
+fn is_gos(conn: &Connection) -> Result<bool, StoreError> {
+    let sql = "SELECT 1 FROM pragma_table_info('events') WHERE name = 'event_json'";
+    Ok(conn.prepare(sql)?.exists([])?)
+}
+
+/// Brings the database to the newest format; returns whether it was empty. All or nothing.
+pub(crate) fn migrate(conn: &mut Connection) -> Result<bool, StoreError> {
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let found = check(conn)?;
     if found == known {
         return Ok(false);
     }

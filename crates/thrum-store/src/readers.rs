@@ -7,7 +7,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::{StoreError, store};
+use crate::{StoreError, migrate, store};
 
 /// Connections kept open for reading; as many answers can be worked out at once as two cores have use for, with some waiting
 /// on the disk.
@@ -43,6 +43,20 @@ impl Readers {
     pub fn new(path: &Path, home: &str) -> Self {
         let idle = Mutex::new(Idle { open: 0, connections: Vec::new() });
         Self { path: path.to_owned(), home: home.to_owned(), idle, returned: Condvar::new() }
+    }
+
+    /// Readers of a database that this process did not open for writing: beside its daemon, or without one. `None` if there is
+    /// no database yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`], [`StoreError::Gos`], [`StoreError::Damaged`]; SQLite's.
+    pub fn beside(path: &Path, home: &str) -> Result<Option<Self>, StoreError> {
+        if !path.try_exists().map_err(|error| StoreError::ReadOnly(error.to_string()))? {
+            return Ok(None);
+        }
+        let readers = Self::new(path, home);
+        readers.with(|reader| migrate::check(reader.conn))?;
+        Ok(Some(readers))
     }
 
     /// Runs `question` on a connection, in one read transaction: all it reads is of one moment. Blocks while all are busy.

@@ -6,7 +6,9 @@ use clap::{Args, Parser, Subcommand, error::ErrorKind as Usage};
 use thrum_core::{ErrorKind, Fault};
 
 use crate::{
-    commands::{bench, daemon, demo, inbox, init, message, peer, quickstart, reply, send, status, sync, team, version, wait, whoami},
+    commands::{
+        bench, daemon, demo, export, inbox, init, message, peer, quickstart, reply, send, status, sync, team, version, wait, whoami,
+    },
     context::Context,
     output::Output,
     render::{Render, Silent},
@@ -69,6 +71,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Daemon(daemon::Command),
     Demo(demo::Args),
+    Export(export::Args),
     Bench(bench::Args),
     Version(version::Args),
     #[command(name = "janitor", hide = true)]
@@ -93,6 +96,7 @@ impl Command {
             Self::Sync(command) => command.run(cx),
             Self::Daemon(command) => command.run(cx),
             Self::Demo(args) => demo::run(&args, cx).and_then(|()| boxed(Ok(Silent))),
+            Self::Export(args) => boxed(export::run(args, cx)),
             Self::Bench(args) => boxed(bench::run(&args, cx)),
             Self::Version(args) => boxed(version::run(&args)),
             Self::Janitor(args) => demo::janitor::run(&args).and_then(|()| boxed(Ok(Silent))),

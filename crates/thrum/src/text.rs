@@ -27,7 +27,11 @@ pub(crate) fn preview(text: &str, chars: usize) -> String {
 
 /// One compact line of JSON in which also those characters are escaped that JSON allows but terminals obey.
 pub(crate) fn json(value: &Value) -> String {
-    let plain = value.to_string();
+    escaped(&value.to_string())
+}
+
+/// The same for a line that is JSON already; line breaks between its values are not.
+pub(crate) fn escaped(plain: &str) -> String {
     let mut out = String::with_capacity(plain.len());
     for c in plain.chars() {
         if is_printable(c) {

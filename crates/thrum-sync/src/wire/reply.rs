@@ -159,7 +159,7 @@ pub fn pull_line(id: &Id, page: &Page, log: &str) -> String {
             text(&timestamp_of(&row.body)),
             text(&row.origin),
         ));
-        splice_sequence(&mut line, &row.body, row.sequence);
+        line.push_str(&row.event_json());
         line.push('}');
     }
     let next = page.rows.last().map_or(0, |row| row.sequence);
@@ -179,12 +179,6 @@ fn timestamp_of(body: &str) -> String {
         Ok(Time { timestamp: Value::String(text) }) => text,
         _ => String::new(),
     }
-}
-
-fn splice_sequence(line: &mut String, body: &str, sequence: u64) {
-    let rest = body.strip_prefix('{').unwrap_or("}");
-    let comma = if rest.starts_with('}') { "" } else { "," };
-    line.push_str(&format!("{{\"sequence\":{sequence}{comma}{rest}"));
 }
 
 #[derive(Deserialize)]

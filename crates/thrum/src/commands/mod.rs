@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub(crate) mod body;
 pub(crate) mod daemon;
 pub(crate) mod demo;
+pub(crate) mod export;
 pub(crate) mod inbox;
 pub(crate) mod init;
 pub(crate) mod message;

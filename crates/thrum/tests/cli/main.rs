@@ -10,6 +10,7 @@ mod crash;
 mod daemon;
 mod demo;
 mod examples;
+mod export;
 mod help;
 mod identity;
 mod inbox;

@@ -207,6 +207,13 @@ impl Ran {
         self
     }
 
+    /// It said nothing beside its result.
+    #[track_caller]
+    pub(crate) fn says_nothing(self) -> Self {
+        assert_eq!(self.stderr, "");
+        self
+    }
+
     /// Its one line of JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
@@ -246,6 +253,13 @@ impl Begun {
         std::io::Read::read_to_string(&mut self.stdout, &mut stdout).unwrap();
         let output = self.child.take().unwrap().wait_with_output().unwrap();
         Ran { stdout, ..Ran::from(output) }
+    }
+
+    /// Closes the pipe that it prints into, and waits for its end.
+    pub(crate) fn stops_reading(mut self) -> Ran {
+        let child = self.child.take().unwrap();
+        drop(self);
+        child.wait_with_output().unwrap().into()
     }
 
     pub(crate) fn kill(mut self) {

@@ -1,0 +1,152 @@
+//! `thrum export`: the log in a form that any program reads.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufWriter, IsTerminal, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault, exchange::Row, limits};
+use thrum_store::Readers;
+
+use crate::{
+    context::Context,
+    render::{Page, Render},
+    text,
+};
+
+/// Write all events of the log, one line of JSON each
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Each line is one event as peers are served it: canonical JSON (RFC 8785) with every key it came with, and this daemon's \
+`sequence` put first. Lines are in the order of `sequence`, which may have gaps. Without `sequence` the line is what the \
+event's signature and the digests of `sync verify` are made of.
+
+The log is read from its file: it needs no daemon, and disturbs none. What is stored while it is written may be in it or not.
+
+Examples:
+  thrum export --jsonl
+  thrum export --jsonl --to log.jsonl")]
+pub(crate) struct Args {
+    /// One line of JSON per event; the only form there is
+    #[arg(long, required = true)]
+    jsonl: bool,
+    /// Write to this new file instead of standard output; it appears when it is complete
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+}
+
+/// A log that was written out.
+pub(crate) struct Exported {
+    events: u64,
+    sequence: u64,
+    /// `None` for standard output, which then has the events and nothing else.
+    file: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: Args, cx: &Context) -> Result<Exported, Fault> {
+    debug_assert!(args.jsonl, "clap asks for it");
+    let readers = Readers::beside(&cx.repo()?.database(), "")?;
+    let Some(path) = args.to else {
+        let escaped = io::stdout().is_terminal();
+        let written = write_log(readers.as_ref(), cx, &mut BufWriter::new(io::stdout().lock()), escaped);
+        let (events, sequence) = match written {
+            // The reader has seen enough (`thrum export --jsonl | head -1`).
+            Err(Failed::Writing(error)) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
+            written => written.map_err(|failed| failed.to("standard output"))?,
+        };
+        return Ok(Exported { events, sequence, file: None });
+    };
+    let (events, sequence) = write_file(&path, |out| write_log(readers.as_ref(), cx, out, false))?;
+    Ok(Exported { events, sequence, file: Some(path) })
+}
+
+/// Why an export ended early.
+enum Failed {
+    Reading(Fault),
+    Writing(io::Error),
+}
+
+impl Failed {
+    fn to(self, what: &str) -> Fault {
+        match self {
+            Self::Reading(fault) => fault,
+            Self::Writing(error) => Fault::new(ErrorKind::Failed, format!("cannot write to {what}: {error}")),
+        }
+    }
+}
+
+/// Writes the whole log and says how many events it has, and the last one's sequence. Holds one page of it at a time, and no
+/// view of the database between pages, which would keep its write-ahead log from being folded in.
+fn write_log(readers: Option<&Readers>, cx: &Context, out: &mut impl Write, escaped: bool) -> Result<(u64, u64), Failed> {
+    let Some(readers) = readers else { return Ok((0, 0)) };
+    let reading = |error: thrum_store::StoreError| Failed::Reading(error.into());
+    let total = readers.with(|reader| reader.totals()).map_err(reading)?.events;
+    let progress = cx.output.progress("Writing events", Some(total));
+    let (mut events, mut after) = (0, 0);
+    loop {
+        let page = readers.with(|reader| reader.page(after, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES)).map_err(reading)?;
+        for row in &page.rows {
+            let line = line(row, escaped);
+            out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).map_err(Failed::Writing)?;
+            after = row.sequence;
+        }
+        events += page.rows.len() as u64;
+        progress.at(events);
+        // Who writes faster than we read must not keep us for ever.
+        if !page.more || events >= total {
+            out.flush().map_err(Failed::Writing)?;
+            return Ok((events, after));
+        }
+    }
+}
+
+/// Byte by byte as it is stored; only a terminal gets what it would obey in escapes, which are the same JSON.
+fn line(row: &Row, escaped: bool) -> String {
+    let line = row.event_json();
+    if escaped { text::escaped(&line) } else { line }
+}
+
+/// Writes a new file of mode 0600 beside its place and moves it there when it is complete and durable.
+fn write_file<T>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<T, Failed>) -> Result<T, Fault> {
+    let shown = path.display().to_string();
+    if path.symlink_metadata().is_ok() {
+        return Err(Fault::new(ErrorKind::Refused, format!("{shown} is there already")).hint("Choose another name, or remove it first."));
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.part", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let complete = || -> Result<T, Failed> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(Failed::Writing)?;
+        let mut out = BufWriter::new(file);
+        let written = write(&mut out)?;
+        out.into_inner().map_err(|error| error.into_error()).and_then(|file| file.sync_all()).map_err(Failed::Writing)?;
+        // A link fails where a rename would replace what appeared there meanwhile; not every file system has links.
+        let linked = fs::hard_link(&beside, path).or_else(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => Err(error),
+            _ => fs::rename(&beside, path),
+        });
+        linked.map_err(Failed::Writing)?;
+        Ok(written)
+    };
+    let written = complete();
+    let _ = fs::remove_file(&beside);
+    written.map_err(|failed| failed.to(&shown))
+}
+
+impl Render for Exported {
+    fn human(&self, page: &mut Page) {
+        if let Some(file) = &self.file {
+            page.line(format!("Wrote {} to {}", text::count(self.events, "event"), file.display()));
+        }
+    }
+
+    fn json(&self) -> Value {
+        match &self.file {
+            Some(file) => json!({"events": self.events, "latest_sequence": self.sequence, "file": file}),
+            None => Value::Null,
+        }
+    }
+}
