@@ -47,10 +47,12 @@ pub fn check_peer(name: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether a character can stand on a terminal without moving the cursor, colouring, or turning the direction of writing.
+/// Whether a character can stand on a terminal without moving the cursor, colouring, turning the direction of writing, or
+/// hiding from the reader.
 pub fn is_printable(c: char) -> bool {
     !c.is_control()
         && !matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{3164}' | '\u{ffa0}' |
             '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
@@ -87,6 +89,7 @@ mod tests {
     #[test]
     fn what_others_wrote_cannot_drive_a_terminal() {
         assert_eq!(printable("a\x1b[2Jb\u{202e}c\nd é 世"), "a\\u{1b}[2Jb\\u{202e}c\\nd é 世");
+        assert_eq!(printable("a\u{61c}b\u{ad}c\u{3164}"), "a\\u{61c}b\\u{ad}c\\u{3164}");
         assert_eq!(check_peer("my-laptop (work)"), Ok(()));
         assert!(check_peer("x\x1b]52;c;aGk=\x07").is_err());
         assert!(check_peer("").is_err());

@@ -10,7 +10,7 @@ use crate::{
         bench, daemon, demo, export, inbox, init, message, peer, quickstart, reply, send, status, sync, team, version, wait, whoami,
     },
     context::Context,
-    output::Output,
+    output::{self, Output},
     render::{Render, Silent},
 };
 
@@ -120,8 +120,10 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
             let fault = Fault::new(ErrorKind::Invalid, message).hint("See `thrum help`.");
             return ExitCode::from(Output::new(true, false).fault(&fault));
         }
-        // Nobody is left to be told that the stream is closed.
-        let _ = error.print();
-        ExitCode::from(if asked_for { 0 } else { ErrorKind::Invalid.exit_code() })
+        match error.print().or_else(output::unless_reader_left) {
+            Err(fault) if asked_for => ExitCode::from(Output::new(false, false).fault(&fault)),
+            // Nobody is left to be told that standard error is closed.
+            _ => ExitCode::from(if asked_for { 0 } else { ErrorKind::Invalid.exit_code() }),
+        }
     })
 }

@@ -1,6 +1,13 @@
 //! The two ways out: results go to standard output, talk goes to standard error, and errors have one form each for people and programs.
+//!
+//! Hints are talk for people and data for programs: with `--json` they come as `hints` in the result, and as `hint` in an
+//! error. `--quiet` and the variable `THRUM_NO_HINTS` leave them out.
 
-use std::io::{self, IsTerminal, Write};
+use std::{
+    cell::RefCell,
+    env,
+    io::{self, IsTerminal, Write},
+};
 
 use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault, Retry};
@@ -15,15 +22,18 @@ use crate::{
 };
 
 /// Where the words of a command go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
+    /// The hints given so far, for the result in JSON; `None` if nobody wants any.
+    hints: Option<RefCell<Vec<String>>>,
 }
 
 impl Output {
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
-        Self { json, quiet }
+        let unwanted = quiet || env::var("THRUM_NO_HINTS").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
+        Self { json, quiet, hints: (!unwanted).then(RefCell::default) }
     }
 
     /// Whether the caller asked for JSON.
@@ -34,7 +44,11 @@ impl Output {
     /// Prints the result of a command: one compact line of JSON, or text.
     pub(crate) fn result(&self, result: &dyn Render) -> Result<(), Fault> {
         if self.json {
-            let value = result.json();
+            let mut value = result.json();
+            let hints = self.hints.as_ref().map(RefCell::take).unwrap_or_default();
+            if let (Value::Object(fields), false) = (&mut value, hints.is_empty()) {
+                fields.insert("hints".to_owned(), hints.into());
+            }
             return if value.is_null() { Ok(()) } else { self.json_line(&value) };
         }
         let mut page = Page::for_stdout();
@@ -50,11 +64,7 @@ impl Output {
     /// Prints text as it is, at once; styles are left out where standard output does not show them.
     pub(crate) fn text(&self, text: &str) -> Result<(), Fault> {
         let mut out = anstream::AutoStream::auto(io::stdout().lock());
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-            // The reader has seen enough (`thrum inbox | head -1`).
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-            outcome => outcome.map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot write to standard output: {error}"))),
-        }
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).or_else(unless_reader_left)
     }
 
     /// Tells people what is going on. Programs and `--quiet` do not hear it.
@@ -83,21 +93,24 @@ impl Output {
 
     /// Names the next command.
     pub(crate) fn hint(&self, text: &str) {
-        if !self.quiet && !self.json {
-            Self::talk(&format!("{DIM}Hint:{DIM:#} {}", text::lines(text)));
+        match &self.hints {
+            Some(hints) if self.json => hints.borrow_mut().push(text.to_owned()),
+            Some(_) => Self::talk(&format!("{DIM}Hint:{DIM:#} {}", text::lines(text))),
+            None => {}
         }
     }
 
     /// Prints an error and gives its exit code.
     pub(crate) fn fault(&self, fault: &Fault) -> u8 {
+        let hint = fault.hint.as_deref().filter(|_| self.hints.is_some());
         if self.json {
             let error = json!({"error": {
-                "kind": fault.kind, "message": fault.message, "hint": fault.hint, "retryable": fault.retry == Retry::Useful,
+                "kind": fault.kind, "message": fault.message, "hint": hint, "retryable": fault.retry == Retry::Useful,
             }});
             Self::talk(&text::json(&error));
         } else {
             Self::talk(&format!("{RED}Error:{RED:#} {}", text::lines(&fault.message)));
-            if let Some(hint) = &fault.hint {
+            if let Some(hint) = hint {
                 Self::talk(&format!("{DIM}Hint:{DIM:#} {}", text::lines(hint)));
             }
         }
@@ -119,4 +132,12 @@ impl Output {
         // Nobody is left to be told that standard error is closed.
         let _ = writeln!(anstream::AutoStream::auto(io::stderr().lock()), "{line}");
     }
+}
+
+/// What a failed write to standard output means: an error, unless the reader has seen enough (`thrum inbox | head -1`).
+pub(crate) fn unless_reader_left(error: io::Error) -> Result<(), Fault> {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        std::process::exit(0);
+    }
+    Err(Fault::new(ErrorKind::Failed, format!("cannot write to standard output: {error}")))
 }

@@ -72,22 +72,40 @@ impl Page {
         self.now
     }
 
-    /// Adds a line as it is.
+    /// Adds a line. On a terminal too narrow for it, it goes on below, indented.
     pub(crate) fn line(&mut self, line: impl AsRef<str>) {
-        self.text.push_str(line.as_ref());
-        self.text.push('\n');
+        for line in line.as_ref().split('\n') {
+            let indent = line.len() - line.trim_start_matches(' ').len();
+            self.put(line, if indent == 0 { HANG } else { indent });
+        }
     }
 
-    /// Adds a body, indented; its own line breaks stay.
+    /// Adds a body, indented; its own line breaks and indents stay.
     pub(crate) fn body(&mut self, body: &str, indent: &str) {
         for line in text::lines(body).lines() {
-            self.line(format!("{indent}{line}").trim_end());
+            let line = format!("{indent}{line}");
+            let own = line.len() - line.trim_start_matches(' ').len();
+            self.put(line.trim_end(), own);
         }
     }
 
     /// Adds `Name:  value` with the value in a column of its own.
     pub(crate) fn field(&mut self, name: &str, value: impl AsRef<str>) {
-        self.line(format!("{DIM}{:<12}{DIM:#} {}", format!("{name}:"), value.as_ref()));
+        let line = format!("{DIM}{:<12}{DIM:#} {}", format!("{name}:"), value.as_ref());
+        self.put(&line, if self.width.is_some_and(|width| width < NARROW) { HANG } else { 13 });
+    }
+
+    /// Adds one line, where it is too long for the terminal as several, the further ones indented by `hang`.
+    ///
+    /// Whoever made the line has neutralised what others wrote in it. Should a place have been forgotten, this one still
+    /// lets nothing through but styles.
+    fn put(&mut self, line: &str, hang: usize) {
+        let line = text::styled(line);
+        match self.width.map(usize::from) {
+            Some(width) if width >= LEAST => self.text.push_str(&text::wrapped(&line, width, hang.min(width / 3))),
+            _ => self.text.push_str(&line),
+        }
+        self.text.push('\n');
     }
 
     /// An instant: how long ago for people at a terminal, RFC 3339 for everyone else.
@@ -117,6 +135,15 @@ impl Page {
         }
     }
 }
+
+/// How far the rest of a long line is indented.
+const HANG: usize = 4;
+
+/// Terminals with fewer columns get no column for the names of fields.
+const NARROW: u16 = 50;
+
+/// On terminals with fewer columns nothing is gained by breaking lines at words.
+const LEAST: usize = 20;
 
 /// `@name`, as agents are addressed.
 pub(crate) fn agent(name: &str) -> String {
@@ -175,6 +202,37 @@ mod tests {
         let mut narrow = Page::new(Some(40), at(0));
         narrow.table(&["NAME", "ADDRESS"], rows());
         assert!(narrow.text().lines().skip(1).all(|line| line.chars().count() <= 40), "{}", narrow.text());
+    }
+
+    #[test]
+    fn a_line_too_long_for_the_terminal_goes_on_indented_and_a_pipe_gets_it_whole() {
+        let words = "one two three four five six seven";
+        let of = |width| {
+            let mut page = Page::new(width, at(0));
+            page.line(format!("{BOLD}●{BOLD:#} {words}"));
+            page.body(&format!("  {words}"), "    ");
+            page.field("Name", words);
+            page.plain()
+        };
+        let narrow = "\
+● one two three four
+    five six seven
+      one two three
+      four five six
+      seven
+Name:        one two
+    three four five
+    six seven
+";
+        assert_eq!(of(Some(22)), narrow);
+        assert_eq!(of(None), format!("● {words}\n      {words}\n{:<12} {words}\n", "Name:"));
+    }
+
+    #[test]
+    fn what_was_forgotten_to_be_neutralised_drives_no_terminal() {
+        let mut page = Page::new(None, at(0));
+        page.line(format!("{BOLD}a{BOLD:#}\x1b[2J\u{9b}K\x1b]0;x\x07\u{202e}\rx"));
+        assert_eq!(page.text(), format!("{BOLD}a{BOLD:#}\\u{{1b}}[2J\\u{{9b}}K\\u{{1b}}]0;x\\u{{7}}\\u{{202e}}\\rx\n"));
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! Others' words on their way to a terminal.
 
-use std::fmt::Write;
+use std::{fmt::Write, iter};
 
 use serde_json::Value;
+use textwrap::{
+    Options, WordSeparator,
+    core::{Word, display_width},
+};
 use thrum_core::name::{is_printable, printable};
 
 /// A text of several lines: line breaks stay, a tab becomes four columns, everything else that could drive a terminal is escaped.
@@ -12,14 +16,93 @@ pub(crate) fn lines(text: &str) -> String {
 }
 
 fn line(text: &str) -> String {
-    printable(&text.trim_end_matches('\r').replace('\t', "    "))
+    let mut out = String::with_capacity(text.len());
+    let mut before = ' ';
+    let mut marks = 0;
+    for c in text.trim_end_matches('\r').chars() {
+        marks = if columns(c) == 0 { marks + 1 } else { 0 };
+        match c {
+            '\t' => out.push_str("    "),
+            // Joins emoji and the letters of some scripts; between others it has no business.
+            '\u{200c}' | '\u{200d}' if !before.is_ascii() => out.push(c),
+            c if is_printable(c) && marks <= MOST_MARKS => out.push(c),
+            c if is_printable(c) => out.extend(c.escape_unicode()),
+            c => out.extend(c.escape_default()),
+        }
+        before = c;
+    }
+    out
+}
+
+/// Most combining marks on one letter. More of them grow into the lines above and below; no language needs as many.
+const MOST_MARKS: usize = 6;
+
+fn columns(c: char) -> usize {
+    if c.is_ascii() { usize::from(!c.is_ascii_control()) } else { display_width(c.encode_utf8(&mut [0; 4])) }
+}
+
+/// The text with our own styles (`ESC [ digits m`) and nothing else that drives a terminal.
+pub(crate) fn styled(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find('\x1b') {
+        out.push_str(&line(&rest[..at]));
+        let code = rest[at + 1..].strip_prefix('[').and_then(|code| Some(&code[..code.find(|c: char| !matches!(c, '0'..='9' | ';'))?]));
+        let end = match code {
+            Some(code) if rest[at + 2 + code.len()..].starts_with('m') => at + 3 + code.len(),
+            _ => at + 1,
+        };
+        if end > at + 1 {
+            out.push_str(&rest[at..end])
+        } else {
+            out.push_str("\\u{1b}")
+        }
+        rest = &rest[end..];
+    }
+    out + &line(rest)
+}
+
+/// A line on as many lines of at most `width` columns as it needs, the further ones indented by `hang`. Styles take no columns;
+/// a word that is longer than a line stays whole, so that it can be copied.
+pub(crate) fn wrapped(line: &str, width: usize, hang: usize) -> String {
+    if display_width(line) <= width {
+        return line.to_owned();
+    }
+    let words = line.trim_start_matches(' ');
+    let (first, further) = (&line[..line.len() - words.len()], " ".repeat(hang));
+    let options = Options::new(width)
+        .initial_indent(first)
+        .subsequent_indent(&further)
+        .break_words(false)
+        .word_separator(WordSeparator::Custom(apart));
+    textwrap::wrap(words, options).join("\n")
+}
+
+/// Words end at spaces, and behind each character of two columns: scripts made of these have no spaces.
+fn apart(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
+    let mut rest = line;
+    Box::new(iter::from_fn(move || {
+        let mut spaces = false;
+        let mut wide = false;
+        let mut ends = rest.char_indices().filter_map(|(at, c)| {
+            // What has no width belongs to the character before it.
+            let end = (spaces && c != ' ') || (wide && c != ' ' && columns(c) > 0);
+            spaces |= c == ' ';
+            wide = columns(c) == 2 || (wide && columns(c) == 0);
+            end.then_some(at)
+        });
+        let (word, behind) = rest.split_at(ends.next().unwrap_or(rest.len()));
+        rest = behind;
+        (!word.is_empty()).then(|| Word::from(word))
+    }))
 }
 
 /// The beginning of a text on one line of at most `chars` characters.
 pub(crate) fn preview(text: &str, chars: usize) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let line = printable(&words);
-    match line.char_indices().nth(chars) {
+    // A mark is not torn from its letter.
+    match line.char_indices().skip(chars).find(|(_, c)| columns(*c) > 0) {
         Some((end, _)) => format!("{}…", line[..end].trim_end()),
         None => line,
     }
@@ -58,6 +141,23 @@ mod tests {
     #[test]
     fn a_body_keeps_its_lines_and_nothing_that_drives_a_terminal() {
         assert_eq!(lines("a\r\n\tb\x1b[2J\u{202e}\x07\n"), "a\n    b\\u{1b}[2J\\u{202e}\\u{7}");
+    }
+
+    #[test]
+    fn marks_and_joiners_stay_where_languages_need_them_and_no_further() {
+        assert_eq!(lines("👩\u{200d}🚀 می\u{200c}خواهم e\u{301}"), "👩\u{200d}🚀 می\u{200c}خواهم e\u{301}");
+        assert_eq!(lines("an\u{200d}n \u{61c}x\u{ad}"), "an\\u{200d}n \\u{61c}x\\u{ad}");
+        let tower = format!("o{}", "\u{301}".repeat(40));
+        assert_eq!(lines(&tower).matches('\u{301}').count(), 6);
+    }
+
+    #[test]
+    fn a_long_line_breaks_at_words_and_between_wide_characters_and_leaves_long_words_whole() {
+        assert_eq!(wrapped("  one two three", 9, 4), "  one two\n    three");
+        assert_eq!(wrapped("日本語の長い行です", 8, 2), "日本語の\n  長い行\n  です");
+        assert_eq!(wrapped("see https://example.org/a/very/long/path now", 12, 0), "see\nhttps://example.org/a/very/long/path\nnow");
+        assert_eq!(wrapped("a  b", 80, 4), "a  b");
+        assert_eq!(wrapped("👍🏽👍🏽", 4, 0).matches("👍🏽").count(), 2, "a skin tone stays with its hand");
     }
 
     #[test]

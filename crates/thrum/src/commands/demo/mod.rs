@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<(), Fault> {
     let stage = Stage::open("demo")?;
     let laptop = stage.repository("laptop")?;
     let desk = stage.repository("desk")?;
-    let times = story(&Session::new(cx.output), &laptop, &desk)?;
+    let times = story(&Session::new(cx.output.clone()), &laptop, &desk)?;
     let kept = args.keep.then(|| stage.keep());
     if cx.output.is_json() {
         return cx.output.json_line(&json!({

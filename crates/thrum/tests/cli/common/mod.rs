@@ -2,6 +2,7 @@
 //! gets out.
 
 pub(crate) mod docs;
+mod terminal;
 
 use std::{
     fs::{self, TryLockError},
@@ -14,6 +15,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+pub(crate) use terminal::OnTerminal;
 
 /// A directory with a repository, whose daemon is killed at the end.
 pub(crate) struct TestRepo {
@@ -116,6 +118,11 @@ impl TestRepo {
         let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Begun { child: Some(child), stdout }
+    }
+
+    /// Runs the program to its end on a terminal of this many columns: its exit code, and what the screen was sent.
+    pub(crate) fn on_terminal(&self, columns: u16, args: &[&str]) -> (i32, String) {
+        OnTerminal::start(self.command(args), columns).end()
     }
 
     /// A connection to the daemon.
