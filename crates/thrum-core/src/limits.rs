@@ -29,6 +29,10 @@ pub const MAX_TEXT_BYTES: usize = 4096;
 /// Most recipients, scopes or refs of one message. Thirty agents are usual, two hundred were seen.
 pub const MAX_AUDIENCE: usize = 1000;
 
+/// Idempotency keys kept; the oldest go. A command repeats a send within seconds; in a minute 500 commands a second, which is
+/// more than a machine can start, make fewer.
+pub const MAX_IDEMPOTENCY_KEYS: i64 = 50_000;
+
 /// Most events in one batch. Go clients always ask for as many and treat larger values as this.
 pub const MAX_BATCH_EVENTS: usize = 1000;
 

@@ -11,7 +11,7 @@ use thrum_core::{
 use super::resident;
 use crate::{
     StoreError, Tx,
-    query::{Addressable, Mailbox, Message},
+    query::{Mailbox, Message},
 };
 
 /// A message to be sent.
@@ -27,6 +27,8 @@ pub struct Send {
     pub structured: Option<String>,
     /// The message it answers.
     pub reply_to: Option<String>,
+    /// To whom an answer to `reply_to` goes, in place of `mentions`; who answers so has read the message.
+    pub to_parent_audience: bool,
     /// Whom: agents, roles or `everyone`, with or without `@`. Nobody means everyone.
     pub mentions: Vec<String>,
     /// Further scopes, stored and passed through.
@@ -38,9 +40,29 @@ pub struct Send {
 }
 
 impl Send {
+    fn check(&self) -> Result<(), Fault> {
+        let refuse = |why: String| Err(Fault::new(ErrorKind::Invalid, why));
+        check_content(&self.content)?;
+        format_of(&self.format)?;
+        if self.mentions.len() + self.scopes.len() + self.refs.len() > limits::MAX_AUDIENCE {
+            return refuse(format!("more than {} recipients, scopes and refs", limits::MAX_AUDIENCE));
+        }
+        check_tags(&self.scopes)?;
+        check_tags(&self.refs)?;
+        if self.structured.as_ref().is_some_and(|text| text.len() > limits::MAX_CONTENT_BYTES) {
+            return refuse("the structured content is too large".to_owned());
+        }
+        if self.to_parent_audience && (self.reply_to.is_none() || !self.mentions.is_empty()) {
+            return refuse("an answer to whom its parent went names the parent and nobody else".to_owned());
+        }
+        Ok(())
+    }
+
     /// Tells one request from another under the same idempotency key.
     fn digest(&self) -> Sum {
-        Sum::of(format!("{:?}", (&self.content, &self.structured, &self.mentions, &self.reply_to)).as_bytes())
+        let body = (&self.content, &self.format, &self.structured);
+        let to = (&self.mentions, &self.reply_to, self.to_parent_audience, &self.scopes, &self.refs);
+        Sum::of(format!("{:?}", (body, to)).as_bytes())
     }
 }
 
@@ -72,16 +94,6 @@ pub struct Edited {
     pub version: u64,
 }
 
-/// Whom a message is for, worked out from its mentions.
-#[derive(Default)]
-struct Addressed {
-    recipients: Vec<String>,
-    audiences: Vec<Tag>,
-    scopes: Vec<Tag>,
-    refs: Vec<Tag>,
-    warnings: Vec<String>,
-}
-
 fn check_content(content: &str) -> Result<(), Fault> {
     match content.len() {
         0 => Err(Fault::new(ErrorKind::Invalid, "the message is empty")),
@@ -93,7 +105,7 @@ fn check_content(content: &str) -> Result<(), Fault> {
     }
 }
 
-fn check_format(format: &str) -> Result<&str, Fault> {
+fn format_of(format: &str) -> Result<&str, Fault> {
     match format {
         "" => Ok("markdown"),
         "markdown" | "plain" | "json" => Ok(format),
@@ -103,23 +115,33 @@ fn check_format(format: &str) -> Result<&str, Fault> {
     }
 }
 
+fn check_tags(tags: &[Tag]) -> Result<(), Fault> {
+    let wrong = tags.iter().find(|tag| {
+        let (kind, value) = (tag.kind.len(), tag.value.len());
+        kind == 0 || kind > limits::MAX_FOREIGN_ID_BYTES || value == 0 || value > limits::MAX_TEXT_BYTES
+    });
+    match wrong {
+        None => Ok(()),
+        Some(_) => Err(Fault::new(
+            ErrorKind::Invalid,
+            format!(
+                "a scope or ref has a type of 1 to {} bytes and a value of 1 to {}",
+                limits::MAX_FOREIGN_ID_BYTES,
+                limits::MAX_TEXT_BYTES
+            ),
+        )),
+    }
+}
+
 impl Tx<'_> {
     /// Sends a message: whoever is named gets it, now or when it arrives where they live.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] for recipients nobody knows (all are listed, nothing is sent) or an unknown parent,
-    /// [`ErrorKind::Refused`] if the author lives elsewhere, [`ErrorKind::Invalid`] for content out of bounds.
+    /// [`ErrorKind::Refused`] if the author lives elsewhere or the idempotency key was used for another message,
+    /// [`ErrorKind::Invalid`] for content out of bounds.
     pub fn send(&mut self, send: Send) -> Result<Sent, StoreError> {
-        check_content(&send.content)?;
-        let format = check_format(&send.format)?.to_owned();
-        if send.mentions.len() + send.scopes.len() + send.refs.len() > limits::MAX_AUDIENCE {
-            return Err(Fault::new(ErrorKind::Invalid, format!("more than {} recipients, scopes and refs", limits::MAX_AUDIENCE)).into());
-        }
-        if let Some(text) = &send.structured
-            && text.len() > limits::MAX_CONTENT_BYTES
-        {
-            return Err(Fault::new(ErrorKind::Invalid, "the structured content is too large").into());
-        }
+        send.check()?;
         resident(&self.reader(), &send.from)?;
         if let Some(sent) = self.already_sent(&send)? {
             return Ok(sent);
@@ -129,9 +151,13 @@ impl Tx<'_> {
             Some(id) => Some(self.known_message(id)?),
             None => None,
         };
-        let mut to = self.address(&send.from, &send.mentions)?;
-        to.scopes.extend(send.scopes);
-        to.refs.extend(send.refs);
+        let mut to = match &parent {
+            Some(parent) if send.to_parent_audience => {
+                self.mark_read(&send.from, std::slice::from_ref(&parent.message_id))?;
+                self.address_answer(&send.from, parent)?
+            }
+            _ => self.address(&send.from, &send.mentions, send.scopes, send.refs)?,
+        };
         if let Some(parent) = &parent {
             to.refs.push(Tag::new("reply_to", &parent.message_id));
         }
@@ -143,7 +169,7 @@ impl Tx<'_> {
             thread_id: thread_id.clone(),
             agent_id: send.from.clone(),
             session_id,
-            body: Body { format, content: send.content, structured: send.structured },
+            body: Body { format: format_of(&send.format)?.to_owned(), content: send.content, structured: send.structured },
             scopes: to.scopes,
             refs: to.refs,
             recipients: to.recipients.clone(),
@@ -152,18 +178,13 @@ impl Tx<'_> {
         };
         let event = self.append(Payload::MessageCreate(message), parent.map(|parent| parent.created_at))?;
         if let (Some(key), Some(request)) = (&send.idempotency_key, request) {
-            self.conn.prepare_cached("INSERT INTO idempotency VALUES (?1, ?2, ?3, ?4)")?.execute((
-                &send.from,
-                key,
-                &message_id,
-                request.to_bytes(),
-            ))?;
+            self.remember(&send.from, key, &message_id, request)?;
         }
         Ok(Sent {
             message_id,
             thread_id,
             created_at: event.at,
-            resolved_to: send.mentions.len(),
+            resolved_to: to.resolved_to,
             audiences: to.audiences,
             recipients: to.recipients,
             warnings: to.warnings,
@@ -182,19 +203,40 @@ impl Tx<'_> {
             .query_row((&send.from, key), |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         let Some((message_id, digest)) = known else { return Ok(None) };
+        let refuse = |why: &str| Fault::new(ErrorKind::Refused, why).hint("Another message needs another key.");
         if Sum::from_bytes(digest) != send.digest() {
-            return Err(Fault::new(ErrorKind::Refused, "the idempotency key was used for another message").into());
+            return Err(refuse("the idempotency key was used for another message").into());
         }
-        let message = self.known_message(&message_id)?;
+        let message =
+            self.reader().message(&message_id, None)?.ok_or_else(|| refuse("the message sent with this idempotency key was purged"))?;
+        let mut recipients: Vec<String> = message.recipients.iter().map(|recipient| recipient.agent_id.clone()).collect();
+        recipients.dedup();
         Ok(Some(Sent {
             audiences: message.audiences(),
             message_id,
             thread_id: message.reply_to.is_some().then_some(message.thread_id).flatten(),
             created_at: message.created_at,
             resolved_to: send.mentions.len(),
-            recipients: message.recipients.into_iter().map(|recipient| recipient.agent_id).collect(),
+            recipients,
             warnings: Vec::new(),
         }))
+    }
+
+    /// Keeps what a repetition of the request is answered by; the oldest keys go.
+    fn remember(&self, agent: &str, key: &str, message_id: &str, request: Sum) -> Result<(), StoreError> {
+        // Between two sweeps the table grows by this much.
+        const SWEEP: i64 = 256;
+        self.conn.prepare_cached("INSERT INTO idempotency (agent_id, key, message_id, digest) VALUES (?1, ?2, ?3, ?4)")?.execute((
+            agent,
+            key,
+            message_id,
+            request.to_bytes(),
+        ))?;
+        let number = self.conn.last_insert_rowid();
+        if number % SWEEP == 0 {
+            self.conn.prepare_cached("DELETE FROM idempotency WHERE number <= ?1")?.execute([number - limits::MAX_IDEMPOTENCY_KEYS])?;
+        }
+        Ok(())
     }
 
     fn known_message(&self, message_id: &str) -> Result<Message, StoreError> {
@@ -203,64 +245,6 @@ impl Tx<'_> {
                 .hint("thrum inbox lists the messages you have.")
                 .into()
         })
-    }
-
-    /// Every mention names an agent, a role or everyone; all that name nobody are listed in one error.
-    fn address(&self, author: &str, mentions: &[String]) -> Result<Addressed, StoreError> {
-        let agents = self.reader().addressable()?;
-        let is_author = |agent: &Addressable| agent.agent_id == author && agent.home == self.home();
-        let mut to = Addressed::default();
-        let mut unknown = Vec::new();
-        // Names are added as far as an event has room; the group itself is what addresses.
-        let expand = |to: &mut Addressed, role: Option<&str>| {
-            let members = agents.iter().filter(|agent| !is_author(agent) && role.is_none_or(|role| agent.role == role));
-            let room = limits::MAX_AUDIENCE.saturating_sub(to.recipients.len());
-            to.recipients.extend(members.take(room).map(|agent| agent.agent_id.clone()));
-        };
-        let everyone = |to: &mut Addressed| {
-            expand(to, None);
-            to.audiences.push(Tag::new("broadcast", "everyone"));
-            to.scopes.push(Tag::new("group", "everyone"));
-            to.refs.push(Tag::new("group", "everyone"));
-        };
-        if mentions.is_empty() {
-            everyone(&mut to);
-        }
-        for mention in mentions {
-            let name = mention.strip_prefix('@').unwrap_or(mention);
-            let is_agent = agents.iter().any(|agent| agent.agent_id == name);
-            let is_role = agents.iter().any(|agent| agent.role == name);
-            if name == "everyone" {
-                everyone(&mut to);
-            }
-            if is_agent {
-                // One's own name is taken at its word: mail to oneself is stored.
-                to.recipients.push(name.to_owned());
-                to.audiences.push(Tag::new("agent", name));
-                to.refs.push(Tag::new("mention", name));
-            }
-            // Both, if another machine calls an agent what is a role here.
-            if is_role {
-                expand(&mut to, Some(name));
-                to.audiences.push(Tag::new("group", name));
-                to.scopes.push(Tag::new("group", name));
-                to.refs.push(Tag::new("group", name));
-                to.warnings.push(format!("@{name} resolved to a group, not an individual agent"));
-            }
-            if !is_agent && !is_role && name != "everyone" {
-                unknown.push(name);
-            }
-        }
-        if !unknown.is_empty() {
-            return Err(unknown_recipients(&unknown, &agents).into());
-        }
-        for list in [&mut to.scopes, &mut to.refs, &mut to.audiences] {
-            let mut seen = std::collections::HashSet::new();
-            list.retain(|tag| seen.insert(tag.clone()));
-        }
-        let mut seen = std::collections::HashSet::new();
-        to.recipients.retain(|recipient| seen.insert(recipient.clone()));
-        Ok(to)
     }
 
     /// Replaces the text of one's own message.
@@ -312,8 +296,10 @@ impl Tx<'_> {
         let message = self.known_message(message_id)?;
         if message.agent_id != agent || message.origin != self.home() {
             let (author, current) = (name::printable(&message.agent_id), name::printable(agent));
-            let text = format!("only message author can {what} (author: {author}, current: {current})");
-            return Err(Fault::new(ErrorKind::Refused, text).into());
+            let namesake = if message.agent_id == agent { " of another machine" } else { "" };
+            // The text is Go Thrum's (recorded).
+            let text = format!("only message author can {what} (author: {author}{namesake}, current: {current})");
+            return Err(Fault::new(ErrorKind::Refused, text).hint("thrum sent lists your messages; thrum reply answers this one.").into());
         }
         Ok(message)
     }
@@ -362,46 +348,4 @@ impl Tx<'_> {
         }
         Ok(marked)
     }
-
-    /// Whom an answer to this message goes to: its author and whoever it addressed, but not who answers.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`].
-    pub fn reply_audience(&self, agent: &str, message_id: &str) -> Result<Vec<String>, StoreError> {
-        let parent = self.known_message(message_id)?;
-        let mut to = vec![parent.agent_id.clone()];
-        for audience in parent.audiences() {
-            match audience.kind.as_str() {
-                "broadcast" => to.push("everyone".to_owned()),
-                _ => to.push(audience.value),
-            }
-        }
-        let mut seen = std::collections::HashSet::new();
-        to.retain(|name| name != agent && seen.insert(name.clone()));
-        if to.is_empty() {
-            to.push(parent.agent_id);
-        }
-        Ok(to)
-    }
-}
-
-/// All names that name nobody, and who may have been meant.
-fn unknown_recipients(unknown: &[&str], agents: &[Addressable]) -> Fault {
-    let listed: Vec<String> = unknown.iter().map(|name| format!("@{}", name::printable(name))).collect();
-    // The text is Go Thrum's (recorded).
-    let text = format!("unknown recipients: {} \u{2014} no matching agent, role, or group found", listed.join(", "));
-    let near: Vec<String> = unknown.iter().filter_map(|name| nearest(name, agents)).map(|name| format!("@{name}")).collect();
-    let hint =
-        if near.is_empty() { "thrum team --all lists who there is.".to_owned() } else { format!("Did you mean {}?", near.join(", ")) };
-    Fault::new(ErrorKind::NotFound, text).hint(hint)
-}
-
-/// The agent or role whose name differs least, if it differs little.
-fn nearest<'a>(name: &str, agents: &'a [Addressable]) -> Option<&'a str> {
-    let names = agents.iter().flat_map(|agent| [agent.agent_id.as_str(), agent.role.as_str()]);
-    names
-        .map(|known| (strsim::osa_distance(name, known), known))
-        .filter(|(far, known)| *far <= 1 + known.len() / 3)
-        .min()
-        .map(|(_, known)| known)
 }

@@ -3,6 +3,7 @@
 //! Everything is decided here once, whoever asks (socket, MCP, simulation). An agent acts only where it lives: its home is
 //! the daemon that registered it, and only that daemon writes in its name.
 
+mod address;
 mod agent;
 mod message;
 mod session;

@@ -30,10 +30,9 @@ pub struct Agent {
     pub last_seen_at: Option<Stamp>,
 }
 
-/// What addressing needs of an agent.
+/// What an agent may be addressed by.
 pub(crate) struct Addressable {
     pub(crate) agent_id: String,
-    pub(crate) home: String,
     pub(crate) role: String,
 }
 
@@ -151,14 +150,25 @@ impl Reader<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Every agent's name, home and role, to find out whom a message addresses.
+    /// Names of all agents, and their roles: whom somebody may have meant who named nobody.
     pub(crate) fn addressable(&self) -> Result<Vec<Addressable>, StoreError> {
-        let mut statement = self.conn.prepare_cached("SELECT agent_id, home, role FROM agents")?;
-        let rows = statement.query_map([], |row| Ok(Addressable { agent_id: row.get(0)?, home: row.get(1)?, role: row.get(2)? }))?;
-        let mut agents: Vec<Addressable> = rows.collect::<Result<_, _>>()?;
+        let mut statement = self.conn.prepare_cached("SELECT agent_id, role FROM agents")?;
+        Ok(statement.query_map([], |row| Ok(Addressable { agent_id: row.get(0)?, role: row.get(1)? }))?.collect::<Result<_, _>>()?)
+    }
+
+    /// The agents of a role, or all: name and home, in that order.
+    pub(crate) fn members(&self, role: Option<&str>) -> Result<Vec<(String, String)>, StoreError> {
+        let pair = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let mut members: Vec<(String, String)> = match role {
+            Some(role) => {
+                let mut statement = self.conn.prepare_cached("SELECT agent_id, home FROM agents WHERE role = ?1")?;
+                statement.query_map([role], pair)?.collect::<Result<_, _>>()?
+            }
+            None => self.conn.prepare_cached("SELECT agent_id, home FROM agents")?.query_map([], pair)?.collect::<Result<_, _>>()?,
+        };
         // Not in SQL, for the reason given in the fold: this runs for every message sent.
-        agents.sort_unstable_by(|a, b| (&a.agent_id, &a.home).cmp(&(&b.agent_id, &b.home)));
-        Ok(agents)
+        members.sort_unstable();
+        Ok(members)
     }
 
     /// Where agents of this name live.

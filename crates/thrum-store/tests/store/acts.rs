@@ -1,6 +1,6 @@
 //! What agents ask for.
 
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{ErrorKind, Fault, limits, payload::Tag};
 use thrum_store::{
     StoreError,
     ops::{Register, Registration, Send},
@@ -9,15 +9,15 @@ use thrum_store::{
 
 use crate::kit::Node;
 
-fn fault<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> Fault {
+pub fn fault<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> Fault {
     outcome.expect_err("is refused").into()
 }
 
-fn send(from: &str, to: &[&str], content: &str) -> Send {
+pub fn send(from: &str, to: &[&str], content: &str) -> Send {
     Send { from: from.into(), content: content.into(), mentions: to.iter().map(|name| (*name).to_owned()).collect(), ..Send::default() }
 }
 
-fn team() -> Node {
+pub fn team() -> Node {
     let mut node = Node::new(1);
     for (name, role) in [("ann", "coder"), ("ben", "tester"), ("cy", "tester")] {
         node.register(name, role);
@@ -126,6 +126,7 @@ fn only_the_author_edits_and_deletes() {
     let id = sent.message_id.as_str();
     let refused = fault(node.store.write(|tx| tx.edit("ben", id, Some("x".into()), None)));
     assert_eq!((refused.kind, refused.message.as_str()), (ErrorKind::Refused, "only message author can edit (author: ann, current: ben)"));
+    assert!(refused.hint.is_some());
     assert_eq!(fault(node.store.write(|tx| tx.delete("ben", id, None))).kind, ErrorKind::Refused);
     assert_eq!(node.store.write(|tx| tx.edit("ann", id, Some("second".into()), None)).expect("edits").version, 1);
     assert_eq!(node.inbox("ben"), [("second".to_owned(), false)]);
@@ -153,10 +154,9 @@ fn reading_marks_each_message_of_ones_own_once() {
 fn an_answer_goes_to_the_author_and_joins_the_thread() {
     let mut node = team();
     let parent = node.send("ann", &["ben"], "question");
-    let to = node.store.write(|tx| tx.reply_audience("ben", &parent.message_id)).expect("an audience");
-    assert_eq!(to, ["ann"]);
-    let answer = Send { reply_to: Some(parent.message_id.clone()), ..send("ben", &["ann"], "answer") };
+    let answer = Send { reply_to: Some(parent.message_id.clone()), to_parent_audience: true, ..send("ben", &[], "answer") };
     let answer = node.store.write(|tx| tx.send(answer)).expect("sends");
+    assert_eq!(answer.recipients, ["ann"]);
     let reader = node.store.reader();
     let (parent, answer) = (
         reader.message(&parent.message_id, None).expect("reads").expect("is here"),
@@ -178,6 +178,39 @@ fn a_repeated_request_with_its_key_is_one_message() {
     assert_eq!((first.message_id, first.recipients), (again.message_id, again.recipients));
     assert_eq!(node.inbox("ben").len(), 1);
     assert_eq!(fault(node.store.write(|tx| tx.send(keyed("y")))).kind, ErrorKind::Refused);
+    let plain = Send { format: "plain".into(), ..keyed("x") };
+    let scoped = Send { scopes: vec![Tag::new("module", "auth")], ..keyed("x") };
+    for other in [plain, scoped] {
+        assert_eq!(fault(node.store.write(|tx| tx.send(other))).kind, ErrorKind::Refused);
+    }
+}
+
+#[test]
+fn idempotency_keys_are_kept_up_to_a_number_and_the_oldest_go() {
+    let mut node = team();
+    let keyed = |n: i64| Send { idempotency_key: Some(n.to_string()), ..send("ann", &["ben"], "x") };
+    let first = node.store.write(|tx| tx.send(keyed(1))).expect("sends").message_id;
+    let fill = limits::MAX_IDEMPOTENCY_KEYS + 1000;
+    rusqlite::Connection::open(node.path())
+        .expect("opens")
+        .execute(
+            "INSERT INTO idempotency (agent_id, key, message_id, digest)
+             WITH RECURSIVE n(n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM n WHERE n < ?1)
+             SELECT 'ann', 'k' || n, 'msg_' || n, x'00' FROM n",
+            [fill],
+        )
+        .expect("fills");
+    let mut ids = Vec::new();
+    for n in 0..256 {
+        ids.push(node.store.write(|tx| tx.send(keyed(fill + n))).expect("sends").message_id);
+    }
+    let kept: i64 = rusqlite::Connection::open(node.path())
+        .expect("opens")
+        .query_row("SELECT count(*) FROM idempotency", [], |row| row.get(0))
+        .expect("counts");
+    assert!((limits::MAX_IDEMPOTENCY_KEYS..=limits::MAX_IDEMPOTENCY_KEYS + 256).contains(&kept), "{kept}");
+    assert_eq!(&node.store.write(|tx| tx.send(keyed(fill))).expect("answers").message_id, &ids[0], "a recent key is known");
+    assert_ne!(node.store.write(|tx| tx.send(keyed(1))).expect("sends").message_id, first, "the first is forgotten");
 }
 
 #[test]

@@ -19,9 +19,9 @@ fn a_database_of_a_newer_version_is_refused_in_a_sentence_and_left_alone() {
     rusqlite::Connection::open(&path).expect("opens").pragma_update(None, "user_version", 99).expect("sets");
     let before = fs::read(&path).expect("reads");
     let error = open(&path, &node).err().expect("is refused");
-    assert!(matches!(error, StoreError::Newer { found: 99, known: 1 }), "{error}");
+    assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
     let fault = Fault::from(error);
-    assert_eq!(fault.message, "the database is of format 99; this version of thrum reads up to 1");
+    assert!(fault.message.starts_with("the database is of format 99; this version of thrum reads up to "), "{fault}");
     assert!(fault.hint.is_some());
     assert!(fs::read(&path).expect("reads") == before, "it was changed");
 }

@@ -1,6 +1,7 @@
 //! Scenarios of the store, by what must hold.
 
 mod acts;
+mod answers;
 mod faults;
 mod fold;
 mod kit;

@@ -1,7 +1,7 @@
 //! `thrum send`.
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{ErrorKind, Fault, payload::Tag};
 
 use crate::{
     commands::body::Body,
@@ -15,19 +15,60 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 When this returns the message is stored durably here. It reaches agents on other machines as soon as their daemons are reachable.
+`thrum sent` shows how far it got.
 
 Examples:
   thrum send \"Ready for review\" --to @bob
-  thrum send --body-file notes.md --to @bob --to @tester")]
+  thrum send --body-file notes.md --to @bob --to @tester
+  thrum send \"Parser is done\" --to @reviewer --scope module:auth --ref issue:17
+  thrum send \"Tests are red on main\" --broadcast")]
 pub(crate) struct Args {
     #[command(flatten)]
     body: Body,
     /// An agent or a role, with or without @; @everyone for all. May be repeated
-    #[arg(long, value_name = "@NAME")]
+    #[arg(long, value_name = "@NAME", visible_alias = "mention")]
     to: Vec<String>,
     /// To everyone
     #[arg(long, short, visible_alias = "everyone")]
     broadcast: bool,
+    #[command(flatten)]
+    details: Details,
+}
+
+/// What a message may carry beside its text and its recipients.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Details {
+    /// What the text is
+    #[arg(long, default_value = "markdown", value_parser = ["markdown", "plain", "json"])]
+    format: String,
+    /// Data for programs, beside the text: a JSON object
+    #[arg(long, value_name = "JSON", value_parser = json_object)]
+    structured: Option<Value>,
+    /// What it belongs to, such as module:auth. May be repeated
+    #[arg(long, value_name = "TYPE:VALUE", value_parser = tag)]
+    scope: Vec<Tag>,
+    /// What it points to, such as issue:17. May be repeated
+    #[arg(long = "ref", value_name = "TYPE:VALUE", value_parser = tag)]
+    refs: Vec<Tag>,
+    /// A name for this request: repeated with the same name it is not sent twice
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+}
+
+fn json_object(text: &str) -> Result<Value, String> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => Ok(Value::Object(object)),
+        Ok(_) => Err("is not a JSON object, such as {\"file\": \"src/login.rs\"}".to_owned()),
+        Err(error) => Err(format!("is no JSON: {error}")),
+    }
+}
+
+/// `TYPE:VALUE`, as scopes and refs are written.
+pub(crate) fn tag(text: &str) -> Result<Tag, String> {
+    match text.split_once(':') {
+        Some((kind, value)) if !kind.is_empty() && !value.is_empty() => Ok(Tag::new(kind, value)),
+        _ => Err("write it as TYPE:VALUE, such as module:auth".to_owned()),
+    }
 }
 
 /// A message that is stored.
@@ -40,13 +81,23 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Stored, Fault> {
     let mentions = audience(&args)?;
     let from = cx.identity()?;
     let content = args.body.read()?;
-    let answer = store(cx, json!({"content": content, "mentions": mentions, "caller_agent_id": from.name}))?;
+    let answer = store(cx, json!({"content": content, "mentions": mentions, "caller_agent_id": from.name}), args.details)?;
     Ok(Stored { answer, verb: "Sent" })
 }
 
 /// Sends so that a message is stored once, however often it must be tried: the key tells the daemon that it is the same one.
-pub(crate) fn store(cx: &Context, mut params: Value) -> Result<Answer<Sent>, Fault> {
-    params["idempotency_key"] = fresh_key()?.into();
+pub(crate) fn store(cx: &Context, mut params: Value, details: Details) -> Result<Answer<Sent>, Fault> {
+    let Details { format, structured, scope, refs, idempotency_key } = details;
+    params["format"] = format.into();
+    for (name, tags) in [("scopes", scope), ("refs", refs)] {
+        if !tags.is_empty() {
+            params[name] = json!(tags);
+        }
+    }
+    if let Some(structured) = structured {
+        params["structured"] = structured;
+    }
+    params["idempotency_key"] = idempotency_key.map_or_else(fresh_key, Ok)?.into();
     let answer: Answer<Sent> = cx.repeat(std::time::Duration::ZERO, "message.send", &params)?;
     for warning in &answer.read.warnings {
         cx.output.note(&format!("Note: {warning}"));

@@ -72,3 +72,63 @@ fn a_send_whose_answer_is_lost_is_repeated_as_the_same_message() {
     assert_eq!(heard[0]["params"], heard[1]["params"]);
     assert_eq!(heard[0]["params"]["idempotency_key"].as_str().map(str::len), Some(32));
 }
+
+#[test]
+fn what_a_message_carries_beside_its_text_arrives_with_it() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    let send = ["send", "# Plan", "--mention", "@bob", "--format", "plain", "--structured", r#"{"file":"a.rs","lines":[1,2]}"#];
+    let tags = ["--scope", "module:auth", "--scope", "area:a:b", "--ref", "issue:17", "--as", "ann"];
+    let sent = repo.json(&[&send[..], &tags].concat());
+    assert_eq!(sent["recipients"].as_array().unwrap().len(), 1);
+    let inbox = repo.json(&["inbox", "--as", "bob"]);
+    let message = &inbox["messages"][0];
+    assert_eq!(message["body"]["format"], "plain");
+    let structured: serde_json::Value = serde_json::from_str(message["body"]["structured"].as_str().unwrap()).unwrap();
+    assert_eq!(structured, json!({"file": "a.rs", "lines": [1, 2]}));
+    assert_eq!(message["scopes"], json!([{"type": "module", "value": "auth"}, {"type": "area", "value": "a:b"}]));
+    assert!(message["refs"].as_array().unwrap().contains(&json!({"type": "issue", "value": "17"})), "{message}");
+}
+
+#[test]
+fn flags_that_make_no_sense_get_a_sentence_and_nothing_is_sent() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    for (args, words) in [
+        (&["--structured", "{oops"][..], "is no JSON"),
+        (&["--structured", "[1]"], "not a JSON object"),
+        (&["--structured", "null"], "not a JSON object"),
+        (&["--scope", "auth"], "TYPE:VALUE"),
+        (&["--scope", ":auth"], "TYPE:VALUE"),
+        (&["--ref", "issue:"], "TYPE:VALUE"),
+        (&["--format", "html"], "markdown"),
+        (&["--body-file", "x.md"], "cannot be used with"),
+        (&["--idempotency-key", ""], "1 to 256 bytes"),
+    ] {
+        repo.thrum(&[&["send", "hello", "--to", "bob", "--as", "ann"], args].concat()).fails(2, words);
+    }
+    repo.thrum(&["send", "--to", "bob", "--as", "ann"]).fails(2, "TEXT");
+    assert_eq!(repo.json(&["inbox", "--as", "bob"])["total"], 0);
+}
+
+#[test]
+fn a_key_makes_a_repeated_send_one_message_and_is_refused_for_another() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    let send = |text: &str| repo.thrum(&["send", text, "--to", "bob", "--as", "ann", "--idempotency-key", "build-17", "--json"]);
+    let first = send("build 17 is green").ok().json();
+    assert_eq!(send("build 17 is green").ok().json()["message_id"], first["message_id"]);
+    let refused = send("build 17 is red");
+    assert_eq!(refused.code, 4);
+    assert!(refused.stderr.contains("used for another message"), "{}", refused.stderr);
+    assert_eq!(repo.json(&["inbox", "--as", "bob"])["total"], 1);
+}
+
+#[test]
+fn unknown_recipients_are_all_listed_with_whom_they_may_have_meant() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    let args = ["send", "hello", "--to", "@bop", "--to", "@bob", "--to", "@reviewers", "--to", "@zebra", "--as", "ann"];
+    repo.thrum(&args).fails(3, "@bop, @reviewers, @zebra").says("Did you mean @bob, @reviewer?");
+    assert_eq!(repo.json(&["inbox", "--as", "bob"])["total"], 0);
+}

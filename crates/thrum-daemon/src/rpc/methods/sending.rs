@@ -18,6 +18,9 @@ pub(super) struct Send {
     structured: Option<Box<RawValue>>,
     #[serde(default)]
     reply_to: Option<String>,
+    /// The answer goes to whom the message it answers went, in place of `mentions`, and that message is then read.
+    #[serde(default)]
+    to_parent_audience: bool,
     #[serde(default)]
     scopes: Option<Vec<Tag>>,
     #[serde(default)]
@@ -55,6 +58,7 @@ pub(super) async fn send(daemon: &Daemon, params: Send) -> Result<Sent, Fault> {
         format: params.format.unwrap_or_default(),
         structured: params.structured.map(|json| json.get().to_owned()).filter(|json| json != "null"),
         reply_to: params.reply_to.filter(|id| !id.is_empty()),
+        to_parent_audience: params.to_parent_audience,
         mentions: params.mentions.unwrap_or_default(),
         scopes: params.scopes.unwrap_or_default(),
         refs: params.refs.unwrap_or_default(),

@@ -1,0 +1,97 @@
+//! Whom an answer goes to, and what else addresses.
+
+use thrum_core::{ErrorKind, limits, payload::Tag};
+use thrum_store::ops::Send;
+
+use crate::{
+    acts::{fault, send, team},
+    kit::Node,
+};
+
+fn answer(from: &str, parent: &str) -> Send {
+    Send { reply_to: Some(parent.into()), to_parent_audience: true, ..send(from, &[], "answer") }
+}
+
+/// Whom the answer of `from` to a message of ann's goes to.
+fn answered(node: &mut Node, from: &str, parent: &[&str]) -> Vec<String> {
+    let parent = node.send("ann", parent, "question").message_id;
+    node.store.write(|tx| tx.send(answer(from, &parent))).expect("sends").recipients
+}
+
+#[test]
+fn an_answer_goes_to_the_author_and_the_others_addressed() {
+    let mut node = team();
+    node.register("dee", "writer");
+    assert_eq!(answered(&mut node, "ben", &["ben", "dee", "tester"]), ["ann", "dee", "cy"]);
+}
+
+#[test]
+fn an_answer_to_everyone_goes_to_the_author_only() {
+    let mut node = team();
+    assert_eq!(answered(&mut node, "ben", &[]), ["ann"]);
+    assert_eq!(answered(&mut node, "ben", &["@everyone"]), ["ann"]);
+}
+
+#[test]
+fn an_answer_to_oneself_does_not_become_a_broadcast() {
+    let mut node = team();
+    assert_eq!(answered(&mut node, "ann", &["everyone"]), ["ann"]);
+    assert_eq!(answered(&mut node, "ann", &["ben"]), ["ben"]);
+    assert_eq!(answered(&mut node, "ann", &["ann"]), ["ann"]);
+}
+
+#[test]
+fn who_answers_has_read_the_parent_and_both_or_neither_is_stored() {
+    let mut node = team();
+    let parent = node.send("ann", &["ben"], "question").message_id;
+    let too_long = Send { content: "x".repeat(limits::MAX_CONTENT_BYTES + 1), ..answer("ben", &parent) };
+    assert_eq!(fault(node.store.write(|tx| tx.send(too_long))).kind, ErrorKind::Invalid);
+    assert!(node.store.reader().has_unread(&node.mailbox("ben")).expect("reads"), "nothing was sent, and nothing is read");
+    node.store.write(|tx| tx.send(answer("ben", &parent))).expect("sends");
+    assert!(!node.store.reader().has_unread(&node.mailbox("ben")).expect("reads"));
+    let both = Send { mentions: vec!["cy".into()], ..answer("ben", &parent) };
+    assert_eq!(fault(node.store.write(|tx| tx.send(both))).kind, ErrorKind::Invalid);
+}
+
+#[test]
+fn an_answer_leaves_out_who_is_gone_and_fails_when_nobody_is_left() {
+    let mut node = team();
+    let parent = node.send("ann", &["ben", "cy"], "question").message_id;
+    node.store.write(|tx| tx.delete_agent("cy", None)).expect("deletes");
+    let sent = node.store.write(|tx| tx.send(answer("ben", &parent))).expect("sends");
+    assert_eq!((sent.recipients, sent.warnings.len()), (vec!["ann".to_owned()], 1));
+    node.store.write(|tx| tx.delete_agent("ann", None)).expect("deletes");
+    let refused = fault(node.store.write(|tx| tx.send(answer("ben", &parent))));
+    assert_eq!(refused.kind, ErrorKind::NotFound);
+    assert!(refused.message.starts_with("unknown recipients: @ann, @cy"), "{refused}");
+}
+
+#[test]
+fn an_answer_to_a_namesake_elsewhere_reaches_it() {
+    let (mut here, mut there) = (team(), Node::new(2));
+    there.register("ann", "coder");
+    there.register("ben", "tester");
+    let parent = there.send("ann", &["ann", "ben"], "which of us?").message_id;
+    here.pull(&there, 0);
+    let sent = here.store.write(|tx| tx.send(answer("ann", &parent))).expect("sends");
+    assert_eq!(sent.recipients, ["ann", "ben"]);
+    there.pull(&here, 0);
+    assert_eq!(there.inbox("ann").last(), Some(&("answer".to_owned(), false)));
+}
+
+#[test]
+fn a_scope_that_addresses_is_a_mention_and_any_other_is_passed_through() {
+    let mut node = team();
+    let tagged = |kind: &str, value: &str| Send { scopes: vec![Tag::new(kind, value)], ..send("ann", &["cy"], "x") };
+    let sent = node.store.write(|tx| tx.send(tagged("group", "tester"))).expect("sends");
+    assert_eq!(sent.recipients, ["cy", "ben"], "as Go Thrum's reply to a role says it");
+    for (kind, value) in [("module", "auth"), ("group", "no-such-role")] {
+        let sent = node.store.write(|tx| tx.send(tagged(kind, value))).expect("sends");
+        assert_eq!(sent.recipients, ["cy"], "{kind}");
+        let message = node.store.reader().message(&sent.message_id, None).expect("reads").expect("is here");
+        assert!(message.scopes.contains(&Tag::new(kind, value)), "{:?}", message.scopes);
+    }
+    for (kind, value) in [("", "auth"), ("module", "")] {
+        assert_eq!(fault(node.store.write(|tx| tx.send(tagged(kind, value)))).kind, ErrorKind::Invalid);
+    }
+}
