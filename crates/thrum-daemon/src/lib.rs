@@ -20,4 +20,5 @@ mod run;
 mod shutdown;
 mod storage;
 
+pub use rpc::methods::METHODS;
 pub use run::{RunOptions, run};

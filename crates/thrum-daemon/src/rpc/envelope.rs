@@ -1,5 +1,7 @@
 //! What a line means, and how an answer looks. The error texts of the first three codes are Go Thrum's (recorded).
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use thrum_core::{ErrorKind, Fault};
@@ -53,7 +55,7 @@ pub(crate) fn read(line: &[u8]) -> Result<Call, String> {
 pub(crate) struct Params(Option<Box<RawValue>>);
 
 impl Params {
-    /// The parameters as what a method expects; missing ones are an empty object.
+    /// The parameters as what a method expects; missing ones are an empty object, and a `null` is as a missing one, as in Go.
     ///
     /// # Errors
     /// `invalid`, saying which field is wrong.
@@ -64,13 +66,21 @@ impl Params {
         if !text.starts_with('{') {
             return Err(wrong("not an object".to_owned()));
         }
-        serde_json::from_str(text).map_err(|error| wrong(error.to_string()))
+        serde_json::from_str(text).or_else(|error| without_nulls(text).unwrap_or(Err(error))).map_err(|error| wrong(error.to_string()))
     }
 
     #[cfg(test)]
     pub(crate) fn of(text: &str) -> Self {
         Self(Some(RawValue::from_string(text.to_owned()).expect("JSON")))
     }
+}
+
+/// The same read without its nulls, if it has any.
+fn without_nulls<T: DeserializeOwned>(text: &str) -> Option<serde_json::Result<T>> {
+    let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).ok()?;
+    let all = fields.len();
+    fields.retain(|_, value| value.get() != "null");
+    (fields.len() < all).then(|| serde_json::from_str(&serde_json::to_string(&fields)?))
 }
 
 /// An error as it stands in an answer.
@@ -195,8 +205,9 @@ mod tests {
         }
         assert_eq!(Params(None).read::<Wanted>(), Ok(Wanted { n: 0 }));
         assert_eq!(Params::of("null").read::<Wanted>(), Ok(Wanted { n: 0 }));
+        assert_eq!(Params::of("{\"n\":null,\"x\":1}").read::<Wanted>(), Ok(Wanted { n: 0 }));
         assert_eq!(Params::of(" {\"n\":7,\"x\":1} ").read::<Wanted>(), Ok(Wanted { n: 7 }));
-        for wrong in ["[7]", "7", "\"n\"", "{\"n\":-1}", "{\"n\":\"7\"}", "{\"n\":7,\"n\":8}"] {
+        for wrong in ["{\"n\":\"7\",\"x\":null}", "[7]", "7", "\"n\"", "{\"n\":-1}", "{\"n\":\"7\"}", "{\"n\":7,\"n\":8}"] {
             let fault = Params::of(wrong).read::<Wanted>().expect_err(wrong);
             assert!(fault.kind == ErrorKind::Invalid && fault.message.starts_with("invalid params: "), "{fault}");
         }

@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
+mod compare;
+mod compatibility;
+mod differences;
+mod go_client;
+mod go_peer;
 mod harness;
 mod lifecycle;
 mod mail;

@@ -3,8 +3,10 @@
 mod agents;
 mod log;
 mod messages;
+mod roles;
 
 pub(crate) use agents::Addressable;
 pub use agents::{Agent, AgentFilter, Context, Session, SessionFilter};
 pub use log::Totals;
 pub use messages::{Filter, Listing, Mailbox, Message, Order, Recipient};
+pub use roles::Role;

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 use thrum_core::Fault;
-use thrum_sync::transport::Kind;
+use thrum_sync::{service::PeerStatus, transport::Kind};
 
-use super::peer::{Listed, sync_state};
+use super::peer::{Listed, ago, sync_state};
 use crate::daemon::Daemon;
 
 #[derive(Serialize)]
@@ -24,6 +24,9 @@ pub(super) struct Health {
     parked: u64,
     rejected: u64,
     tailscale_sync: TailscaleSync,
+    /// What Go Thrum's commands read of it; only if there is something to tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tailscale: Option<Tailscale>,
     /// Where peers on this machine reach us.
     #[serde(skip_serializing_if = "Option::is_none")]
     local_address: Option<String>,
@@ -41,12 +44,48 @@ struct TailscaleSync {
     peers: Vec<Listed>,
 }
 
+/// The shape that Go Thrum serves.
+#[derive(Serialize)]
+struct Tailscale {
+    enabled: bool,
+    hostname: String,
+    connected_peers: usize,
+    peers: Vec<TailscalePeer>,
+    sync_status: &'static str,
+}
+
+#[derive(Serialize)]
+struct TailscalePeer {
+    daemon_id: String,
+    name: String,
+    last_sync: String,
+}
+
+impl Tailscale {
+    fn of(enabled: bool, hostname: &str, peers: &[PeerStatus]) -> Option<Self> {
+        let peer = |peer: &PeerStatus| TailscalePeer {
+            daemon_id: peer.daemon_id.clone(),
+            name: peer.name.clone(),
+            last_sync: ago(peer.last_sync),
+        };
+        let sync_status = if sync_state(peers) == "syncing" { "syncing" } else { "idle" };
+        (enabled || !peers.is_empty()).then(|| Self {
+            enabled,
+            hostname: hostname.to_owned(),
+            connected_peers: peers.len(),
+            peers: peers.iter().map(peer).collect(),
+            sync_status,
+        })
+    }
+}
+
 pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
     let totals = daemon.storage.read(|reader| reader.totals()).await?;
     let peers = daemon.peers.status().await?;
     let commit = daemon.storage.commits().borrow().clone();
     let mut warnings = daemon.warnings.clone();
     warnings.extend(daemon.peers.listen_error().await.map(|fault| fault.to_string()));
+    let enabled = daemon.peers.address(Kind::Tailnet).await.is_some();
     Ok(Health {
         status: "ok",
         uptime_ms: u64::try_from(daemon.started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -63,11 +102,12 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
         parked: totals.parked,
         rejected: totals.rejected,
         tailscale_sync: TailscaleSync {
-            enabled: daemon.peers.address(Kind::Tailnet).await.is_some(),
+            enabled,
             hostname: daemon.name.clone(),
             peer_count: peers.len(),
             peers: peers.iter().map(Listed::of).collect(),
         },
+        tailscale: Tailscale::of(enabled, &daemon.name, &peers),
         local_address: daemon.peers.address(Kind::Local).await,
         warnings,
     })

@@ -3,14 +3,17 @@
 //! One table says which methods there are and how each is bounded; one file per family says what they do.
 
 mod agent;
+mod group;
 mod health;
 mod message;
 mod peer;
+mod refused;
 mod sending;
 mod session;
 mod shape;
 mod sync;
 mod team;
+mod user;
 mod wait;
 mod watch;
 
@@ -26,6 +29,9 @@ use crate::daemon::Daemon;
 /// Writes both functions from one table, so that a method cannot be listed and not served.
 macro_rules! methods {
     ($($name:literal => $pace:ident, |$daemon:ident, $params:ident, $kept:ident| $call:expr;)+) => {
+        /// Every method of the local socket, served or refused with a reason.
+        pub const METHODS: &[&str] = &[$($name),+];
+
         /// How a method is bounded; `None` if there is none of this name.
         pub(crate) fn pace(name: &str) -> Option<Pace> {
             match name {
@@ -68,7 +74,28 @@ methods! {
     "message.list" => Prompt, |daemon, params, _kept| answer(&message::list(daemon, params.read()?).await?);
     "message.outbox" => Prompt, |daemon, params, _kept| answer(&message::outbox(daemon, params.read()?).await?);
     "message.markRead" => Prompt, |daemon, params, _kept| answer(&message::mark_read(daemon, params.read()?).await?);
+    "message.archive" => Prompt, |_daemon, _params, _kept| refused::local_deletion("message.archive");
+    "message.deleteByAgent" => Prompt, |_daemon, _params, _kept| refused::local_deletion("message.deleteByAgent");
+    "message.deleteByScope" => Prompt, |_daemon, _params, _kept| refused::local_deletion("message.deleteByScope");
     "message.wait" => Long, |daemon, params, _kept| answer(&wait::wait(daemon, params.read()?).await?);
+
+    "group.list" => Prompt, |daemon, _params, _kept| answer(&group::list(daemon).await?);
+    "group.info" => Prompt, |daemon, params, _kept| answer(&group::info(daemon, params.read()?).await?);
+    "group.members" => Prompt, |daemon, params, _kept| answer(&group::members(daemon, params.read()?).await?);
+    "group.create" => Prompt, |_daemon, _params, _kept| refused::custom_groups();
+    "group.delete" => Prompt, |_daemon, _params, _kept| refused::custom_groups();
+    "group.member.add" => Prompt, |_daemon, _params, _kept| refused::custom_groups();
+    "group.member.remove" => Prompt, |_daemon, _params, _kept| refused::custom_groups();
+
+    "user.identify" => Prompt, |daemon, _params, _kept| answer(&user::identify(daemon).await?);
+    "user.register" => Prompt, |_daemon, _params, _kept| refused::web_socket_only();
+
+    "subscribe" => Prompt, |_daemon, _params, _kept| refused::subscriptions();
+    "unsubscribe" => Prompt, |_daemon, _params, _kept| refused::subscriptions();
+    "subscriptions.list" => Prompt, |_daemon, _params, _kept| refused::subscriptions();
+    "telegram.configure" => Prompt, |_daemon, _params, _kept| refused::telegram();
+    "telegram.status" => Prompt, |_daemon, _params, _kept| refused::telegram();
+    "telegram.pair" => Prompt, |_daemon, _params, _kept| refused::telegram();
 
     "events.watch" => Prompt, |daemon, params, _kept| watch::watch(daemon, params.read()?);
 
@@ -76,6 +103,8 @@ methods! {
     "sync.force" => Long, |daemon, params, _kept| answer(&sync::force(daemon, params.read()?).await?);
     "sync.verify" => Long, |daemon, params, _kept| answer(&sync::verify(daemon, params.read()?).await?);
     "tsync.force" => Long, |daemon, params, _kept| answer(&sync::tsync_force(daemon, params.read()?).await?);
+    "tsync.peers.list" => Prompt, |daemon, _params, _kept| answer(&peer::list(daemon).await?);
+    "tsync.peers.add" => Prompt, |_daemon, _params, _kept| refused::peers_without_token();
 
     "peer.start_pairing" => Prompt, |daemon, params, kept| answer(&peer::start_pairing(daemon, params.read()?, kept).await?);
     "peer.wait_pairing" => Long, |daemon, _params, _kept| answer(&peer::wait_pairing(daemon).await?);

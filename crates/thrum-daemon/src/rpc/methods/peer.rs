@@ -32,7 +32,7 @@ pub(super) fn sync_state(peers: &[PeerStatus]) -> &'static str {
 }
 
 /// When a peer was last heard, in Go Thrum's words: `30s ago`, `2026-03-28 10:05` after a day.
-fn ago(last_sync: Option<Stamp>) -> String {
+pub(super) fn ago(last_sync: Option<Stamp>) -> String {
     let Some(at) = last_sync else { return "never".to_owned() };
     let since = System.now().since(at);
     if since <= Duration::from_secs(24 * 60 * 60) {

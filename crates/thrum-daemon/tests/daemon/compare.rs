@@ -1,0 +1,78 @@
+//! Two answers side by side: what one has and the other has not.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use thrum_core::Stamp;
+
+/// What is of a moment or of a build.
+const OF_A_MOMENT: [&str; 3] = ["uptime_ms", "duration_ms", "version"];
+
+/// What elements of lists are told apart by, in this order.
+const KEYS: [&str; 9] = ["message_id", "session_id", "agent_id", "daemon_id", "group_id", "peer", "member_value", "type", "name"];
+
+/// A place in an answer and what is there.
+pub type Found = BTreeSet<(String, String)>;
+
+/// Writes down where `ours` differs from `theirs`; instants and what depends on them are all the same.
+pub fn differences(theirs: &Value, ours: &Value, at: &str, found: &mut Found) {
+    match (theirs, ours) {
+        (Value::Object(theirs), Value::Object(ours)) => {
+            for (key, value) in theirs {
+                let place = join(at, key);
+                match ours.get(key) {
+                    Some(_) if OF_A_MOMENT.contains(&key.as_str()) => {}
+                    Some(other) => differences(value, other, &place, found),
+                    None => note(found, &place, "missing"),
+                }
+            }
+            for key in ours.keys().filter(|key| !theirs.contains_key(*key)) {
+                note(found, &join(at, key), "added");
+            }
+        }
+        (Value::Array(theirs), Value::Array(ours)) => lists(theirs, ours, &format!("{at}[]"), found),
+        _ if settled(theirs) == settled(ours) => {}
+        _ => note(found, at, &format!("Go `{}`, here `{}`", settled(theirs), settled(ours))),
+    }
+}
+
+fn lists(theirs: &[Value], ours: &[Value], at: &str, found: &mut Found) {
+    let names = |list: &[Value]| list.iter().map(name).collect::<Vec<_>>();
+    let (their_names, our_names) = (names(theirs), names(ours));
+    for (name, value) in their_names.iter().zip(theirs) {
+        match our_names.iter().position(|other| other == name) {
+            Some(index) => differences(value, &ours[index], at, found),
+            None => note(found, at, &format!("`{name}` missing")),
+        }
+    }
+    for name in our_names.iter().filter(|name| !their_names.contains(name)) {
+        note(found, at, &format!("`{name}` added"));
+    }
+    let shared = |list: &[String], other: &[String]| list.iter().filter(|name| other.contains(name)).cloned().collect::<Vec<_>>();
+    if shared(&their_names, &our_names) != shared(&our_names, &their_names) {
+        note(found, at, "other order");
+    }
+}
+
+fn name(value: &Value) -> String {
+    let named = KEYS.iter().find_map(|key| value.get(key)?.as_str());
+    named.map_or_else(|| settled(value), str::to_owned)
+}
+
+/// A value without the moment it speaks of.
+fn settled(value: &Value) -> String {
+    match value.as_str() {
+        Some(text) if Stamp::parse(text).is_some() => "TIME".to_owned(),
+        Some(text) if text.ends_with(" ago") || text.starts_with("2026-01-") => "AGO".to_owned(),
+        Some(text) => text.to_owned(),
+        None => value.to_string(),
+    }
+}
+
+fn note(found: &mut Found, at: &str, what: &str) {
+    found.insert((at.to_owned(), what.to_owned()));
+}
+
+fn join(at: &str, key: &str) -> String {
+    if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") }
+}

@@ -1,0 +1,132 @@
+//! How our answers differ from Go Thrum's, and why. `docs/compatibility.md` shows this table.
+
+/// Places in the answers to one method that differ in the same way for the same reason.
+pub struct Difference {
+    pub method: &'static str,
+    pub places: &'static [&'static str],
+    pub how: &'static str,
+    pub why: &'static str,
+}
+
+impl Difference {
+    /// Each place by itself: method, place, and how.
+    pub fn each(&self) -> impl Iterator<Item = (String, String, String)> {
+        self.places.iter().map(|place| (self.method.to_owned(), (*place).to_owned(), self.how.to_owned()))
+    }
+}
+
+const HOME: &str = "An agent lives at one daemon, and a name may be taken on several machines.";
+const WHOLE: &str = "A list tells of a message all that `message.get` does but what its recipients did with it.";
+const STATE: &str = "How the peer stands, which Go Thrum does not tell; a peer that does not answer is visible.";
+const STATED: &str = "The state is told, not a constant; both peers are down in this situation.";
+const SAME_NUMBERS: &str =
+    "One mailbox counts everywhere: these are the numbers of that agent's inbox. Go Thrum counts other messages in each place.";
+const MAILBOX: &str = "Unread is what waits in that agent's mailbox. Go Thrum counts every message the agent has not marked, also its own, other \
+                       people's and deleted ones, and they never become fewer.";
+
+const EVERYONE: &str = "A message without a recipient is one for everyone. Go Thrum counts it only as a broadcast, and one to `@everyone` only as the \
+                        group's.";
+const REFUSED: [&str; 3] = [
+    "Go `connect to 100.64.0.2:9200: dial tcp 100.64.0.2:9200: connect: connection refused`, here `nobody listens at 100.64.0.2:9200`",
+    "Go `connect to 100.64.0.2:9300: dial tcp 100.64.0.2:9300: connect: connection refused`, here `nobody listens at 100.64.0.2:9300`",
+    "The reason in words.",
+];
+
+const fn added(method: &'static str, places: &'static [&'static str], why: &'static str) -> Difference {
+    Difference { method, places, how: "added", why }
+}
+
+const fn differs(method: &'static str, places: &'static [&'static str], how: &'static str, why: &'static str) -> Difference {
+    Difference { method, places, how, why }
+}
+
+pub const DIFFERENCES: &[Difference] = &[
+    added("any error", &["error.data"], "What programs need to act on an error: its kind, the next step, whether to repeat the call."),
+    differs(
+        "no JSON",
+        &["error.data"],
+        "Go `invalid character 'o' in literal null (expecting 'u')`, here `expected ident at line 1 column 2`",
+        "The words of another parser.",
+    ),
+    added("agent.list", &["agents[].home", "agents[].local"], HOME),
+    added("agent.list", &["agents[].hostname"], "Where to look for the agent."),
+    added("agent.list", &["agents[].last_seen_at"], "Sessions are signs of life; in Go Thrum few agents ever have one."),
+    added("agent.listContext", &["contexts[].home"], HOME),
+    added("agent.whoami", &["home"], HOME),
+    differs("agent.whoami", &["display"], "Go ``, here `Cap Two`", "It is known, so it is told."),
+    differs(
+        "group.list",
+        &["groups[]"],
+        "`grp_01M83E352BMSHSJRSG84QH5P79` missing",
+        "A custom group; those pass through and address nobody here.",
+    ),
+    differs(
+        "group.list",
+        &["groups[]"],
+        "`grp_role_reviewer` added",
+        "A role of an agent on another machine can be addressed, so it is listed.",
+    ),
+    added("health", &["agents", "events", "messages", "parked", "rejected"], "How full the daemon is, and what it could not use."),
+    added("health", &["daemon_id", "log_id", "pid", "repo_path"], "Which daemon answers."),
+    added("health", &["tailscale_sync"], "The shape that Go Thrum documents but does not serve; `tailscale` is the one it serves."),
+    differs("health", &["sync_state"], "Go `synced`, here `error`", STATED),
+    differs(
+        "health",
+        &["tailscale.enabled"],
+        "Go `true`, here `false`",
+        "The peers in this situation are on the same machine, not on a tailnet.",
+    ),
+    added("message.get", &["message.author.home"], HOME),
+    added("message.get", &["message.is_read"], "Whether who asks has read it; false if nobody in particular asks."),
+    differs(
+        "message.list",
+        &["messages[]"],
+        "other order",
+        "Newest first, always; `sort_order` `asc` turns it round. Go Thrum's inbox began with the oldest until v0.10.6.",
+    ),
+    added("message.list", &["messages[].audiences", "messages[].refs", "messages[].scopes"], WHOLE),
+    added("message.list", &["messages[].from_home", "messages[].origin_daemon"], HOME),
+    added("message.list, `unread_for_agent`", &["messages[].audiences", "messages[].refs", "messages[].scopes"], WHOLE),
+    added("message.list, `unread_for_agent`", &["messages[].from_home", "messages[].origin_daemon"], HOME),
+    differs("message.list, `unread_for_agent`", &["messages[]"], "`msg_01M83E44V08K2MQ6F7CBXV64SG` missing", MAILBOX),
+    differs("message.list, `unread_for_agent`", &["messages[]"], "`msg_01M83E44TTAVA78NJN60CPZ2TE` added", MAILBOX),
+    differs("message.list, `unread_for_agent`", &["total", "unread"], "Go `6`, here `3`", MAILBOX),
+    differs("message.list, `unread_for_agent`", &["total_pages"], "Go `3`, here `2`", MAILBOX),
+    added("message.outbox", &["messages[].refs", "messages[].scopes"], WHOLE),
+    added("message.outbox", &["messages[].from_home", "messages[].origin_daemon"], HOME),
+    added("peer.list", &["result[].last_sync_at"], "`last_sync` for programs."),
+    added("peer.list", &["result[].state", "result[].transport"], STATE),
+    differs("peer.status", &["result[]"], "other order", "In the order of pairing; Go Thrum's order is random."),
+    added("peer.status", &["result[].last_sync_at"], "`last_sync` for programs."),
+    added(
+        "peer.status",
+        &[
+            "result[].backlog_from_them",
+            "result[].backlog_to_them",
+            "result[].last_error",
+            "result[].next_attempt",
+            "result[].our_latest",
+            "result[].parked",
+            "result[].read_by_us",
+            "result[].rejected",
+            "result[].since",
+            "result[].state",
+            "result[].their_latest",
+            "result[].transport",
+        ],
+        STATE,
+    ),
+    added("session.list", &["sessions[].home"], HOME),
+    added("sync.status", &["last_error"], STATED),
+    added("sync.status", &["peers"], STATE),
+    differs("sync.status", &["sync_state"], "Go `synced`, here `error`", STATED),
+    added("team.list", &["members[].home", "members[].home_name", "members[].local"], HOME),
+    differs("team.list", &["members[].inbox_total"], "Go `0`, here `1`", SAME_NUMBERS),
+    differs("team.list", &["members[].inbox_total"], "Go `1`, here `3`", SAME_NUMBERS),
+    differs("team.list", &["members[].inbox_unread"], "Go `0`, here `1`", SAME_NUMBERS),
+    differs("team.list", &["members[].inbox_unread"], "Go `0`, here `2`", SAME_NUMBERS),
+    differs("team.list", &["shared_messages.broadcast_total", "shared_messages.groups[].total"], "Go `1`, here `2`", EVERYONE),
+    differs("tsync.force", &["results[].error"], REFUSED[0], REFUSED[2]),
+    differs("tsync.force", &["results[].error"], REFUSED[1], REFUSED[2]),
+    added("tsync.force", &["results[].name"], "What people call the peer."),
+];
