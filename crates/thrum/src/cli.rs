@@ -116,8 +116,10 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
         if !asked_for && std::env::args_os().skip(1).any(|arg| arg == "--json") {
             let text = error.render().to_string();
             let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:")).filter(|line| !line.is_empty());
-            let message = said.collect::<Vec<_>>().join(" ").trim_start_matches("error: ").to_owned();
-            let fault = Fault::new(ErrorKind::Invalid, message).hint("See `thrum help`.");
+            let (tips, said): (Vec<_>, Vec<_>) = said.partition(|line| line.starts_with("tip: "));
+            let message = said.join(" ").trim_start_matches("error: ").to_owned();
+            let hint = tips.first().map_or("See `thrum help`.", |tip| tip.trim_start_matches("tip: "));
+            let fault = Fault::new(ErrorKind::Invalid, message).hint(hint);
             return ExitCode::from(Output::new(true, false).fault(&fault));
         }
         match error.print().or_else(output::unless_reader_left) {

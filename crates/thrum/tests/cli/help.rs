@@ -30,7 +30,7 @@ fn whole_help() -> String {
             }
             _ => help,
         };
-        page += &format!("\n## thrum {command}", command = command).trim_end().to_owned();
+        page += format!("\n## thrum {command}").trim_end();
         page += &format!("\n\n```\n{}\n```\n", shown.trim_end());
     }
     page

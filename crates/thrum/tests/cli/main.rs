@@ -15,6 +15,7 @@ mod help;
 mod identity;
 mod inbox;
 mod init;
+mod json;
 mod output;
 mod pairing;
 mod quickstart;

@@ -1,0 +1,253 @@
+//! `docs/json.md` shows what every command prints with `--json`: the contract with programs. A test runs them all and compares.
+//!
+//! After a change: `UPDATE_DOCS=1 cargo test -p thrum --test cli json::`
+
+mod mask;
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use mask::Mask;
+use serde_json::{Value, json};
+
+use crate::common::{Ran, TestRepo, docs, instead_of_daemon};
+
+const INTRODUCTION: &str = "\
+# JSON
+
+What `--json` prints. Each command below was run by a test in a repository where `ann` is the agent of this worktree, `bob` and `carol` are registered, too,
+and `desk` is a paired machine; the test compares every key, type and value. Ids, instants, paths, ports and what a machine measures are put in afterwards,
+the same one for the same thing.
+
+* The result is one compact line on standard output (here it is broken up to be read), and nothing else is there. Commands that follow something print one
+  line for each thing. What is said beside it goes to standard error.
+* Fields are added, never renamed or removed, and keep their type; their order says nothing. A reader passes over fields that it does not know.
+* `hints` in a result are next steps, for people. A warning is a line `{\"warning\":{\"message\":…}}` on standard error.
+* A field that has nothing to say is absent, unless a `null` is shown here.
+* Instants are RFC 3339 in UTC. Texts of others stand there as they came, control characters escaped as JSON does.
+* Words for a state (`state`, `status`, `kind`, a verdict) may become more; a reader treats a new one as unknown, not as an error.
+* Where an answer of the daemon is the result, it has the daemon's fields (see [compatibility.md](compatibility.md)).
+* An error is one line on standard error: `{\"error\":{\"kind\":…,\"message\":…,\"hint\":…,\"retryable\":…}}`; `hint` may be `null`. The exit code follows from `kind`:
+  `failed` 1, `invalid` 2, `not_found` 3, `refused` 4, `unavailable` 69, `try_again` 75. The words of a message are for people and may change.
+";
+
+/// The repository the page speaks of, and the page.
+struct Stage {
+    repo: TestRepo,
+    mask: Mask,
+    page: String,
+    /// Ids that later commands need, by the name they have in a command line.
+    ids: Vec<(&'static str, String)>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let repo = TestRepo::git("laptop");
+        for (name, text) in [("notes.md", "# Notes\n"), ("src/login.rs", "fn login() {}\n")] {
+            fs::create_dir_all(repo.path(name).parent().unwrap()).unwrap();
+            fs::write(repo.path(name), text).unwrap();
+        }
+        repo.git_done(&["add", "."]);
+        repo.git_done(&["commit", "-q", "-m", "Begin"]);
+        let above = repo.above().display().to_string();
+        let mask = Mask::new(vec![(format!("{above}/home"), "/home/ann".to_owned()), (above, "/home/ann".to_owned())]);
+        Self { repo, mask, page: INTRODUCTION.to_owned(), ids: Vec::new() }
+    }
+
+    fn section(&mut self, title: &str, text: &str) {
+        self.page += &format!("\n## {title}\n");
+        if !text.is_empty() {
+            self.page += &format!("\n{text}\n");
+        }
+    }
+
+    /// Runs a command line, with `--json` at its end, and writes down what it prints.
+    #[track_caller]
+    fn run(&mut self, line: &str) -> Value {
+        let ran = self.shell(line, &[]);
+        assert_eq!(ran.code, 0, "{line}: {ran:?}");
+        self.show(line, "", &ran.stdout)
+    }
+
+    /// The same of a command that ends with this code and a result.
+    #[track_caller]
+    fn ends(&mut self, line: &str, code: i32) {
+        let ran = self.shell(line, &[]);
+        assert_eq!(ran.code, code, "{line}: {ran:?}");
+        self.show(line, &format!(" — exit code {code}"), &ran.stdout);
+    }
+
+    /// The same of a command that fails.
+    #[track_caller]
+    fn fails(&mut self, line: &str, code: i32) {
+        let ran = self.shell(line, &[]);
+        assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{line}: {ran:?}");
+        let error = ran.stderr.lines().last().unwrap().to_owned();
+        let shown = self.show(line, &format!(" — exit code {code}, on standard error"), &error);
+        let keys: Vec<_> = shown["error"].as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["hint", "kind", "message", "retryable"], "{shown}");
+    }
+
+    fn shell(&self, line: &str, env: &[(&str, &str)]) -> Ran {
+        let line = self.ids.iter().fold(format!("{line} --json"), |line, (shown, real)| line.replace(shown, real));
+        let program = Path::new(env!("CARGO_BIN_EXE_thrum")).parent().unwrap();
+        let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+        let mut shell = Command::new("sh");
+        let command = self.repo.in_surroundings(&mut shell).env("PATH", path).env("THRUM_HOSTNAME", "laptop").envs(env.iter().copied());
+        command.args(["-c", &line]).stdin(Stdio::null()).output().unwrap().into()
+    }
+
+    /// Adds what a command printed, and gives the first line of it as it was.
+    #[track_caller]
+    fn show(&mut self, line: &str, outcome: &str, printed: &str) -> Value {
+        let values: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        self.page += &format!("\n`{line} --json`{outcome}\n\n```json\n");
+        for value in &values {
+            let mut shown = value.clone();
+            self.mask.value(&mut shown, "");
+            self.page += &format!("{}\n", serde_json::to_string_pretty(&shown).unwrap());
+        }
+        self.page += "```\n";
+        values.into_iter().next().unwrap_or_default()
+    }
+
+    /// A call in another agent's name.
+    fn call(&self, method: &str, params: &Value) -> Value {
+        self.repo.connect().call(method, params)
+    }
+
+    /// What `name` in a command line stands for.
+    fn name(&mut self, name: &'static str, value: &Value) {
+        self.ids.push((name, value.as_str().unwrap().to_owned()));
+    }
+}
+
+#[test]
+fn docs_json_md_is_what_the_commands_print() {
+    let mut stage = Stage::new();
+    setting_up(&mut stage);
+    mail(&mut stage);
+    overview(&mut stage);
+    peers(&mut stage);
+    daemon(&mut stage);
+    errors(&mut stage);
+    docs::compare("json.md", &stage.page);
+}
+
+fn setting_up(stage: &mut Stage) {
+    stage.section("Setting up", "");
+    stage.run("thrum init");
+    let begun = stage.run("thrum quickstart --name ann --role implementer --module auth --intent 'Log in with a key'");
+    stage.name("SESSION", &begun["session_id"]);
+    for (name, role) in [("bob", "reviewer"), ("carol", "tester")] {
+        stage.call("agent.register", &json!({"name": name, "role": role, "module": "auth", "hostname": "laptop", "force": true}));
+    }
+    stage.run("thrum whoami");
+}
+
+fn mail(stage: &mut Stage) {
+    stage.section("Mail", "");
+    let sent = stage.run("thrum send 'Ready for review?' --to @bob --to @tester");
+    stage.name("MESSAGE", &sent["message_id"]);
+    let answer = json!({"content": "On it", "mentions": ["@ann"], "reply_to": sent["message_id"], "caller_agent_id": "bob"});
+    let answer = stage.call("message.send", &answer);
+    stage.name("ANSWER", &answer["message_id"]);
+    stage.run("thrum wait");
+    stage.run("thrum message read ANSWER");
+    stage.ends("thrum wait --timeout 10ms", 1);
+    stage.run("thrum inbox");
+    stage.run("thrum reply ANSWER 'Thank you'");
+    stage.call("message.markRead", &json!({"message_ids": [sent["message_id"]], "caller_agent_id": "bob"}));
+    stage.run("thrum message get MESSAGE");
+}
+
+fn overview(stage: &mut Stage) {
+    stage.section("Overview", "");
+    stage.run("thrum team --all");
+    stage.run("thrum version");
+}
+
+fn peers(stage: &mut Stage) {
+    stage.section("Peers", "`peer add` prints a second line when the other side has joined.");
+    let desk = TestRepo::with_agent("desk", "dan");
+    let mut adding = stage.repo.begin(&["peer", "add", "--via", "local", "--json"]);
+    let shown = adding.line();
+    let invitation: Value = serde_json::from_str(&shown).unwrap();
+    let (code, address) = (invitation["code"].as_str().unwrap(), invitation["address"].as_str().unwrap());
+    stage.mask.add(address, "127.0.0.1:9100");
+    let joined = desk.thrum_with_input(format!("{code}\n").as_bytes(), &["peer", "join", address, "--json"]).ok();
+    let added = adding.end().ok();
+    let desk_address = added.json()["peer_address"].as_str().unwrap().to_owned();
+    stage.mask.add(&desk_address, "127.0.0.1:9101");
+    stage.show("thrum peer add", "", &format!("{shown}\n{}", added.stdout));
+    stage.show("echo 7392 | thrum peer join 127.0.0.1:9100", "", &joined.stdout);
+    stage.run("thrum sync verify");
+    // Until each knows that the other has everything.
+    let is_settled = |peer: &Value| peer["read_by_them"] == peer["our_latest"] && peer["read_by_us"] == peer["their_latest"];
+    while !is_settled(&stage.repo.json(&["peer", "status"])[0]) {
+        desk.json(&["sync", "force"]);
+    }
+    stage.run("thrum sync force");
+    stage.run("thrum sync status");
+    stage.run("thrum peer list");
+    stage.run("thrum peer status");
+    stage.run("thrum status");
+    stage.run("thrum peer remove desk");
+}
+
+fn daemon(stage: &mut Stage) {
+    stage.section("The daemon", "");
+    stage.run("thrum daemon status");
+    stage.run("thrum daemon logs -n 1");
+    stage.run("thrum daemon stop");
+    stage.run("thrum daemon start");
+    stage.run("thrum daemon restart");
+}
+
+fn errors(stage: &mut Stage) {
+    stage.section("Errors", "One of each kind.");
+    stage.fails("thrum send 'To nobody'", 2);
+    stage.fails("thrum send --oops", 2);
+    stage.fails("thrum send 'To a ghost' --to @ghost --to @bbo", 3);
+    stage.fails("thrum message get msg_none", 3);
+    stage.fails("thrum quickstart --name eve --role implementer --module auth", 4);
+    stage.repo.thrum(&["daemon", "stop"]).ok();
+    stage.fails("thrum inbox --no-start", 69);
+    let busy = json!({"code": -32000, "message": "the disk is full: nothing was stored",
+                      "data": {"kind": "try_again", "retryable": true, "hint": "Make room and try again."}});
+    let daemon = instead_of_daemon(&stage.repo, 1, move |request| Some(json!({"jsonrpc": "2.0", "error": busy, "id": request["id"]})));
+    stage.fails("thrum send 'To a full disk' --to @bob", 75);
+    daemon.join().unwrap();
+    fs::write(stage.repo.path(".thrum/var/messages.db"), "nonsense").unwrap();
+    stage.fails("thrum daemon start", 1);
+}
+
+/// Commands that do not stand in the page, and why.
+const WITHOUT: [(&str, &str); 5] = [
+    ("help", "text for people"),
+    ("demo", "a show for people"),
+    ("bench", "what it measures depends on the machine"),
+    ("daemon run", "it is the daemon"),
+    ("export", "its lines are events"),
+];
+
+#[test]
+fn every_command_stands_in_docs_json_md() {
+    let repo = TestRepo::plain("repo");
+    let page = fs::read_to_string(docs::path("json.md")).unwrap();
+    let mut left = vec![String::new()];
+    while let Some(command) = left.pop() {
+        if WITHOUT.iter().any(|(name, _)| *name == command) {
+            continue;
+        }
+        let help = repo.thrum(&command.split_whitespace().chain(["--help"]).collect::<Vec<_>>()).ok().stdout;
+        let below = docs::commands(&help);
+        if below.is_empty() {
+            assert!(page.contains(&format!("thrum {command} ")), "`thrum {command}` is missing: run it in tests/cli/json/mod.rs");
+        }
+        left.extend(below.iter().map(|name| format!("{command} {name}").trim().to_owned()));
+    }
+}
