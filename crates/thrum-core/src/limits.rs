@@ -184,3 +184,7 @@ pub const SOCKET_PROBE: Duration = Duration::from_millis(500);
 
 /// Longest time an answer may take to be written to a local client; one that does not read is cut off.
 pub const LOCAL_WRITE: Duration = Duration::from_secs(10);
+
+/// Largest notes of an agent, and largest preamble. They are read whole into a context window, and the largest windows of today
+/// hold some four times as much.
+pub const MAX_NOTES_BYTES: usize = 256 << 10;

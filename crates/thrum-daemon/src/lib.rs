@@ -13,6 +13,7 @@ mod listen;
 mod lock;
 mod log;
 mod logfile;
+pub mod notes;
 pub mod paths;
 pub mod pidfile;
 mod rpc;

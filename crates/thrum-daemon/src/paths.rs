@@ -70,6 +70,20 @@ impl Repo {
         Ok(Self { root, local_dir, main_root, thrum_dir })
     }
 
+    /// The worktree of this repository that `path` lies in.
+    ///
+    /// # Errors
+    /// `refused` if it lies in none that shares this one's daemon, whatever else it is: a client decides what it says, not
+    /// where we read and write.
+    pub fn worktree(&self, path: &Path) -> Result<Self, Fault> {
+        let found = if path.is_absolute() { Self::discover(path).ok() } else { None };
+        found.filter(|found| found.thrum_dir == self.thrum_dir).ok_or_else(|| {
+            let shown = thrum_core::name::printable(&path.display().to_string());
+            Fault::new(ErrorKind::Refused, format!("{shown} is no worktree of {}", self.main_root.display()))
+                .hint("Give the absolute path of a worktree in which `thrum init` was run.")
+        })
+    }
+
     /// The worktree one works in: the directory that holds its `.thrum`.
     pub fn root(&self) -> &Path {
         &self.root
@@ -274,6 +288,24 @@ mod tests {
         assert_eq!(feature.identities(), dir.join("feature/.thrum/identities"));
         assert_eq!((feature.root(), feature.main_root()), (dir.join("feature").as_path(), main.root()));
         assert!(!dir.join("feature/.thrum/var").exists());
+    }
+
+    #[test]
+    fn only_worktrees_that_share_the_daemon_are_worktrees_of_the_repository() {
+        let (_guard, dir) = canonical_tempdir();
+        for name in ["main/src", "feature", "other", "plain"] {
+            fs::create_dir_all(dir.join(name)).unwrap();
+        }
+        let main = Repo::create(&dir.join("main"), None).unwrap();
+        let feature = Repo::create(&dir.join("feature"), Some(main.thrum_dir())).unwrap();
+        Repo::create(&dir.join("other"), None).unwrap();
+        assert_eq!(main.worktree(&dir.join("main/src")), Ok(main.clone()));
+        assert_eq!(main.worktree(&dir.join("feature")), Ok(feature));
+        symlink(dir.join("other"), dir.join("main/link")).unwrap();
+        for path in ["other", "plain", "main/link", "nowhere", "feature/../other"] {
+            assert_eq!(main.worktree(&dir.join(path)).unwrap_err().kind, ErrorKind::Refused, "{path}");
+        }
+        assert_eq!(main.worktree(Path::new("main")).unwrap_err().kind, ErrorKind::Refused);
     }
 
     #[test]

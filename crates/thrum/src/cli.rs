@@ -7,7 +7,8 @@ use thrum_core::{ErrorKind, Fault};
 
 use crate::{
     commands::{
-        bench, daemon, demo, export, inbox, init, message, peer, quickstart, reply, send, status, sync, team, version, wait, whoami,
+        bench, context, daemon, demo, export, inbox, init, message, peer, prime, quickstart, reply, send, status, sync, team, version,
+        wait, whoami,
     },
     context::Context,
     output::{self, Output},
@@ -56,6 +57,7 @@ pub(crate) enum Command {
     Init(init::Args),
     Quickstart(quickstart::Args),
     Whoami(whoami::Args),
+    Prime(prime::Args),
     Send(send::Args),
     Reply(reply::Args),
     Inbox(inbox::Args),
@@ -63,7 +65,10 @@ pub(crate) enum Command {
     Message(message::Command),
     Wait(wait::Args),
     Team(team::Args),
+    #[command(visible_alias = "overview")]
     Status(status::Args),
+    #[command(subcommand)]
+    Context(context::Command),
     #[command(subcommand)]
     Peer(peer::Command),
     #[command(subcommand)]
@@ -85,6 +90,7 @@ impl Command {
             Self::Init(args) => boxed(init::run(&args, cx)),
             Self::Quickstart(args) => boxed(quickstart::run(args, cx)),
             Self::Whoami(args) => boxed(whoami::run(&args, cx)),
+            Self::Prime(args) => boxed(prime::run(&args, cx)),
             Self::Send(args) => boxed(send::run(args, cx)),
             Self::Reply(args) => boxed(reply::run(args, cx)),
             Self::Inbox(args) => boxed(inbox::run(&args, cx)),
@@ -92,6 +98,7 @@ impl Command {
             Self::Wait(args) => boxed(wait::run(&args, cx)),
             Self::Team(args) => boxed(team::run(&args, cx)),
             Self::Status(args) => boxed(status::run(&args, cx)),
+            Self::Context(command) => command.run(cx),
             Self::Peer(command) => command.run(cx),
             Self::Sync(command) => command.run(cx),
             Self::Daemon(command) => command.run(cx),

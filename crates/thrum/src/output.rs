@@ -67,6 +67,15 @@ impl Output {
         out.write_all(text.as_bytes()).and_then(|()| out.flush()).or_else(unless_reader_left)
     }
 
+    /// Prints bytes as they are, at once; on a terminal without what drives it.
+    pub(crate) fn exactly(&self, bytes: &[u8]) -> Result<(), Fault> {
+        let mut out = io::stdout().lock();
+        if out.is_terminal() {
+            return self.text(&format!("{}\n", text::lines(&String::from_utf8_lossy(bytes))));
+        }
+        out.write_all(bytes).and_then(|()| out.flush()).or_else(unless_reader_left)
+    }
+
     /// Tells people what is going on. Programs and `--quiet` do not hear it.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet && !self.json {

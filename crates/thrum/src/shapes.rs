@@ -181,6 +181,7 @@ pub(crate) struct Member {
     pub(crate) hostname: String,
     pub(crate) worktree: Option<String>,
     pub(crate) branch: Option<String>,
+    pub(crate) session_id: Option<String>,
     pub(crate) session_start: Option<Stamp>,
     pub(crate) intent: Option<String>,
     pub(crate) current_task: Option<String>,

@@ -10,5 +10,6 @@ mod go_peer;
 mod harness;
 mod lifecycle;
 mod mail;
+mod notes;
 mod peers;
 mod recorded;

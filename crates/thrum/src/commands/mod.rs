@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod body;
+pub(crate) mod context;
 pub(crate) mod daemon;
 pub(crate) mod demo;
 pub(crate) mod export;
@@ -9,6 +10,7 @@ pub(crate) mod inbox;
 pub(crate) mod init;
 pub(crate) mod message;
 pub(crate) mod peer;
+pub(crate) mod prime;
 pub(crate) mod quickstart;
 pub(crate) mod reply;
 pub(crate) mod send;

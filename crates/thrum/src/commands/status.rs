@@ -6,9 +6,10 @@ use thrum_core::{Fault, Stamp, name::printable};
 use crate::{
     commands::{peer, version::VERSION},
     context::Context,
+    git,
     identity::Identity,
     render::{Page, Render, agent, style::YELLOW},
-    shapes::{Answer, Health, Listing, Peer, SyncStatus},
+    shapes::{Answer, Health, Listing, Member, Peer, SyncStatus, Team},
     text::{self, count},
     time,
 };
@@ -26,13 +27,16 @@ pub(crate) struct Status {
     health: Answer<Health>,
     sync: Answer<SyncStatus>,
     me: Option<(Identity, Listing)>,
+    team: Answer<Team>,
     repo: String,
+    branch: Option<String>,
 }
 
 pub(crate) fn run(_: &Args, cx: &Context) -> Result<Status, Fault> {
     let mut client = cx.daemon()?;
     let health: Answer<Health> = client.call("health", json!({}))?;
     let sync = client.call("sync.status", json!({}))?;
+    let team = client.call("team.list", json!({"include_offline": false}))?;
     let me = match cx.identity() {
         Ok(identity) => {
             let mut params = json!({
@@ -52,7 +56,8 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Status, Fault> {
         Err(fault) => return Err(fault),
     };
     tell_version(&health.read, cx);
-    Ok(Status { health, sync, me, repo: cx.repo()?.main_root().display().to_string() })
+    let repo = cx.repo()?;
+    Ok(Status { health, sync, me, team, repo: repo.main_root().display().to_string(), branch: git::branch(repo.root()) })
 }
 
 /// Says so when the running daemon is of another version than this command.
@@ -65,14 +70,50 @@ pub(crate) fn tell_version(health: &Health, cx: &Context) {
     }
 }
 
+impl Status {
+    /// What the team knows of me: only of somebody with an open session.
+    fn member(&self) -> Option<&Member> {
+        let (me, _) = self.me.as_ref()?;
+        self.team.read.members.iter().find(|member| member.agent_id == me.name && member.local != Some(false))
+    }
+
+    fn show_me(&self, me: &Identity, page: &mut Page) {
+        page.field("Agent", agent(&me.name));
+        let Some(member) = self.member() else {
+            page.field("Session", "none (thrum session start)");
+            return;
+        };
+        let since = member.session_start.map(|at| format!(", {}", page.lasting(at))).unwrap_or_default();
+        page.field("Session", format!("{}{since}", printable(member.session_id.as_deref().unwrap_or("-"))));
+        for (name, text) in [("Intent", &member.intent), ("Task", &member.current_task)] {
+            if let Some(text) = text.as_deref().filter(|text| !text.is_empty()) {
+                page.field(name, text::preview(text, 200));
+            }
+        }
+    }
+
+    fn work_context(&self) -> Value {
+        let member = self.member();
+        json!({
+            "session_id": member.and_then(|member| member.session_id.as_deref()),
+            "session_start": member.and_then(|member| member.session_start),
+            "intent": member.and_then(|member| member.intent.as_deref()),
+            "current_task": member.and_then(|member| member.current_task.as_deref()),
+            "branch": self.branch,
+        })
+    }
+}
+
 impl Render for Status {
     fn human(&self, page: &mut Page) {
         if let Some((me, inbox)) = &self.me {
-            page.field("Agent", agent(&me.name));
+            self.show_me(me, page);
             page.field("Inbox", format!("{} unread of {}", inbox.unread, inbox.total));
         }
         let health = &self.health.read;
-        page.field("Repository", &self.repo);
+        page.field("Team", format!("{} active of {}", self.team.read.members.len(), count(health.agents, "agent")));
+        page.field("Repository", printable(&self.repo));
+        page.field("Branch", self.branch.as_deref().map_or_else(|| "none".to_owned(), printable));
         page.field("Daemon", daemon(health));
         page.field(
             "Log",
@@ -101,7 +142,11 @@ impl Render for Status {
             Some((me, inbox)) => (json!(me.name), json!({"total": inbox.total, "unread": inbox.unread})),
             None => (Value::Null, Value::Null),
         };
-        json!({"agent": agent, "inbox": inbox, "repo_path": self.repo, "health": self.health.raw, "sync": self.sync.raw})
+        json!({
+            "agent": agent, "inbox": inbox, "repo_path": self.repo, "health": self.health.raw, "sync": self.sync.raw,
+            "work_context": self.work_context(), "team": self.team.raw["members"],
+            "agents": {"active": self.team.read.members.len(), "total": self.health.read.agents},
+        })
     }
 }
 
@@ -112,7 +157,7 @@ pub(crate) fn daemon(health: &Health) -> String {
 }
 
 /// `2 connected`, `1 connected, 1 unreachable`.
-fn states(peers: &[Peer]) -> String {
+pub(crate) fn states(peers: &[Peer]) -> String {
     let mut words: Vec<String> = Vec::new();
     for state in ["connected", "connecting", "unreachable", "removed_us"] {
         let number = peers.iter().filter(|peer| peer.state == state).count();

@@ -5,6 +5,7 @@
 mod common;
 
 mod bodies;
+mod context;
 mod copied;
 mod crash;
 mod daemon;
@@ -18,6 +19,7 @@ mod init;
 mod json;
 mod output;
 mod pairing;
+mod prime;
 mod quickstart;
 mod reply;
 mod send;

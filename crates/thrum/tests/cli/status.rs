@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use crate::common::{TestRepo, paired};
 
 #[test]
@@ -14,6 +16,29 @@ fn it_shows_the_pages_block_the_inbox_and_every_peer() {
     assert_eq!((&status["agent"], &status["inbox"]["unread"]), (&"ann".into(), &1.into()), "{status}");
     let page = &status["health"]["tailscale_sync"];
     assert_eq!((&page["enabled"], &page["peer_count"], &page["peers"][0]["name"]), (&false.into(), &1.into(), &"right".into()));
+}
+
+#[test]
+fn it_shows_what_i_am_about_and_how_many_are_at_work() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    let session = repo.json(&["whoami", "--as", "ann"])["session_id"].clone();
+    let mut rpc = repo.connect();
+    rpc.call("session.setIntent", &json!({"session_id": session, "intent": "mend the login"}));
+    rpc.call("session.setTask", &json!({"session_id": session, "current_task": "T-7"}));
+    rpc.call("agent.register", &json!({"name": "carol", "role": "tester", "module": "auth"}));
+    let shown = repo.thrum(&["overview", "--as", "ann"]).ok().stdout;
+    for words in ["mend the login\n", "T-7\n", "2 active of 3 agents\n", "Branch:      main\n", session.as_str().unwrap()] {
+        assert!(shown.contains(words), "no '{words}' in:\n{shown}");
+    }
+    let told = repo.json(&["status", "--as", "ann"]);
+    let expected = json!({"session_id": session, "intent": "mend the login", "current_task": "T-7", "branch": "main"});
+    for (key, value) in expected.as_object().unwrap() {
+        assert_eq!(&told["work_context"][key], value, "{told}");
+    }
+    assert_eq!((&told["agents"], told["team"].as_array().unwrap().len()), (&json!({"active": 2, "total": 3}), 2));
+    rpc.call("session.end", &json!({"session_id": session}));
+    assert!(repo.thrum(&["status", "--as", "ann"]).ok().stdout.contains("none (thrum session start)"));
 }
 
 #[test]

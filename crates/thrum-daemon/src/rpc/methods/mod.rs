@@ -3,6 +3,7 @@
 //! One table says which methods there are and how each is bounded; one file per family says what they do.
 
 mod agent;
+mod context;
 mod group;
 mod health;
 mod message;
@@ -24,7 +25,7 @@ use super::{
     connection::{Kept, Outcome, Pace},
     envelope::{self, Params},
 };
-use crate::daemon::Daemon;
+use crate::{daemon::Daemon, notes::Part};
 
 /// Writes both functions from one table, so that a method cannot be listed and not served.
 macro_rules! methods {
@@ -96,6 +97,11 @@ methods! {
     "telegram.configure" => Prompt, |_daemon, _params, _kept| refused::telegram();
     "telegram.status" => Prompt, |_daemon, _params, _kept| refused::telegram();
     "telegram.pair" => Prompt, |_daemon, _params, _kept| refused::telegram();
+    "context.save" => Prompt, |daemon, params, _kept| answer(&context::save(daemon, params.read()?, Part::Notes).await?);
+    "context.show" => Prompt, |daemon, params, _kept| answer(&context::show(daemon, params.read()?).await?);
+    "context.clear" => Prompt, |daemon, params, _kept| answer(&context::clear(daemon, params.read()?).await?);
+    "context.preamble.save" => Prompt, |daemon, params, _kept| answer(&context::save(daemon, params.read()?, Part::Preamble).await?);
+    "context.preamble.show" => Prompt, |daemon, params, _kept| answer(&context::show_preamble(daemon, params.read()?).await?);
 
     "events.watch" => Prompt, |daemon, params, _kept| watch::watch(daemon, params.read()?);
 

@@ -1,4 +1,6 @@
-//! The little we ask of git, and only where a command is about setting up. No command that agents run daily starts it.
+//! The little we ask of git. No command that agents run daily waits for it; one does look, for a moment: see [`changes`].
+
+pub(crate) mod changes;
 
 use std::{
     fs,
@@ -19,23 +21,22 @@ pub(crate) fn branch(top: &Path) -> Option<String> {
 
 /// Whether git ignores the file `name` in `top`. `None` if git is not there to say.
 pub(crate) fn ignores(top: &Path, name: &str) -> Option<bool> {
-    let status = Command::new("git")
-        .args(["check-ignore", "--quiet", "--", name])
-        .current_dir(top)
-        // Left by a hook we run in, they would make git look at another repository.
-        .env_remove("GIT_DIR")
-        .env_remove("GIT_WORK_TREE")
-        .env_remove("GIT_INDEX_FILE")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .ok()?;
+    let status = command(top).args(["check-ignore", "--quiet", "--", name]).status().ok()?;
     match status.code() {
         Some(0) => Some(true),
         Some(1) => Some(false),
         _ => None,
     }
+}
+
+/// Git in `top`, deaf to what a hook that we may run in has set for another repository.
+fn command(top: &Path) -> Command {
+    let mut command = Command::new("git");
+    command.current_dir(top).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
+        command.env_remove(variable);
+    }
+    command
 }
 
 #[cfg(test)]

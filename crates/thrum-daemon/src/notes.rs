@@ -1,0 +1,212 @@
+//! What an agent writes down for itself, so that it can go on after it has lost its context: `.thrum/context/NAME.md`, and
+//! beside it `NAME_preamble.md`, the part that stays. Files of one worktree, never replicated; Go Thrum keeps the same.
+//!
+//! Command and daemon both come here, so that both check a name before it becomes part of a path.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use thrum_core::{ErrorKind, Fault, Stamp, limits, name};
+
+use crate::{disk, paths::Repo};
+
+/// The notes of the agents of one worktree.
+#[derive(Clone, Debug)]
+pub struct Notes(PathBuf);
+
+/// Which of an agent's two files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// What it saves and clears as it works.
+    Notes,
+    /// What stays.
+    Preamble,
+}
+
+/// A file as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Markdown; what somebody else wrote into the file may be anything.
+    pub content: Vec<u8>,
+    /// When it was last written.
+    pub updated_at: Stamp,
+}
+
+impl Notes {
+    /// The notes of the worktree that `repo` was found from.
+    pub fn of(repo: &Repo) -> Self {
+        Self(repo.local_dir().join("context"))
+    }
+
+    /// Where a part is kept.
+    ///
+    /// # Errors
+    /// `invalid` if `agent` cannot be an agent's name, or one whose notes would be another's preamble.
+    pub fn path(&self, agent: &str, part: Part) -> Result<PathBuf, Fault> {
+        name::check_agent(agent)?;
+        if agent.ends_with("_preamble") {
+            return Err(Fault::new(ErrorKind::Invalid, format!("{agent} cannot have notes: its file would be another agent's preamble")));
+        }
+        Ok(self.0.join(match part {
+            Part::Notes => format!("{agent}.md"),
+            Part::Preamble => format!("{agent}_preamble.md"),
+        }))
+    }
+
+    /// Reads a part; `None` if there is none.
+    ///
+    /// # Errors
+    /// Those of [`path`](Self::path); a file that is a link or has more than [`limits::MAX_NOTES_BYTES`]; the file system.
+    pub fn read(&self, agent: &str, part: Part) -> Result<Option<Note>, Fault> {
+        let path = self.path(agent, part)?;
+        if !self.is_there()? {
+            return Ok(None);
+        }
+        let Some(content) = disk::read_private(&path, limits::MAX_NOTES_BYTES as u64)? else { return Ok(None) };
+        let written = fs::metadata(&path).and_then(|about| about.modified()).map_err(|error| disk::fault("look at", &path, &error))?;
+        Ok(Some(Note { content, updated_at: Stamp::ZERO.plus(written.duration_since(std::time::UNIX_EPOCH).unwrap_or_default()) }))
+    }
+
+    /// Replaces a part, mode 0600; durable on return.
+    ///
+    /// # Errors
+    /// Those of [`path`](Self::path); `invalid` if it is no UTF-8 or has more than [`limits::MAX_NOTES_BYTES`]; the file system.
+    pub fn write(&self, agent: &str, part: Part, content: &[u8]) -> Result<PathBuf, Fault> {
+        let path = self.path(agent, part)?;
+        check(content)?;
+        disk::make_private_dir(&self.0)?;
+        disk::write_private(&path, content)?;
+        Ok(path)
+    }
+
+    /// Removes the notes, not the preamble. Gives whether there were any.
+    ///
+    /// # Errors
+    /// Those of [`path`](Self::path), and the file system's.
+    pub fn clear(&self, agent: &str) -> Result<bool, Fault> {
+        let path = self.path(agent, Part::Notes)?;
+        if !self.is_there()? {
+            return Ok(false);
+        }
+        match fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(disk::fault("remove", &path, &error)),
+        }
+    }
+
+    /// Whether the directory is there; refused if it is a link, which would lead somewhere else.
+    fn is_there(&self) -> Result<bool, Fault> {
+        match fs::symlink_metadata(&self.0) {
+            Ok(about) if about.is_dir() => Ok(true),
+            Ok(_) => Err(no_directory(&self.0)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(disk::fault("look at", &self.0, &error)),
+        }
+    }
+}
+
+/// Accepts what can be kept: UTF-8 of at most [`limits::MAX_NOTES_BYTES`].
+///
+/// # Errors
+/// `invalid`, with what is wrong.
+pub fn check(content: &[u8]) -> Result<(), Fault> {
+    if content.len() > limits::MAX_NOTES_BYTES {
+        return Err(Fault::new(
+            ErrorKind::Invalid,
+            format!("the notes have {} bytes, at most {} are kept", content.len(), limits::MAX_NOTES_BYTES),
+        )
+        .hint("They are read whole into a context window; keep what the next reader needs, and the rest in files."));
+    }
+    match std::str::from_utf8(content) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Fault::new(
+            ErrorKind::Invalid,
+            format!("the notes are not UTF-8 (byte {} is the first that is wrong)", error.valid_up_to() + 1),
+        )),
+    }
+}
+
+fn no_directory(path: &Path) -> Fault {
+    Fault::new(ErrorKind::Refused, format!("{} is no directory of its own", path.display()))
+        .hint("Remove it; a link to another place is not followed.")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn place() -> (tempfile::TempDir, Repo, Notes) {
+        let guard = tempfile::tempdir().unwrap();
+        let repo = Repo::create(guard.path(), None).unwrap();
+        let notes = Notes::of(&repo);
+        (guard, repo, notes)
+    }
+
+    fn text(note: Option<Note>) -> Option<String> {
+        note.map(|note| String::from_utf8(note.content).unwrap())
+    }
+
+    #[test]
+    fn notes_are_kept_private_replaced_and_cleared_without_the_preamble() {
+        let (_guard, repo, notes) = place();
+        assert_eq!(notes.read("ann", Part::Notes).unwrap(), None);
+        assert!(!notes.clear("ann").unwrap());
+        notes.write("ann", Part::Preamble, b"I review.").unwrap();
+        notes.write("ann", Part::Notes, b"one").unwrap();
+        let path = notes.write("ann", Part::Notes, "zwei — 2".as_bytes()).unwrap();
+        assert_eq!(path, repo.root().join(".thrum/context/ann.md"));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(text(notes.read("ann", Part::Notes).unwrap()).as_deref(), Some("zwei — 2"));
+        assert!(notes.read("ann", Part::Notes).unwrap().unwrap().updated_at > Stamp::ZERO);
+        assert!(notes.clear("ann").unwrap());
+        assert_eq!(notes.read("ann", Part::Notes).unwrap(), None);
+        assert_eq!(text(notes.read("ann", Part::Preamble).unwrap()).as_deref(), Some("I review."));
+        assert_eq!(fs::read_dir(repo.root().join(".thrum/context")).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    #[test]
+    fn c35_no_name_leads_out_of_the_directory_or_into_another_agents_file() {
+        let (_guard, _, notes) = place();
+        notes.write("ann", Part::Preamble, b"mine").unwrap();
+        for name in ["../ann", "..", "a/b", "/etc/passwd", "", "ann\0", "Ann", ".ann", "ann_preamble", "everyone"] {
+            assert_eq!(notes.write(name, Part::Notes, b"x").unwrap_err().kind, ErrorKind::Invalid, "{name:?}");
+            assert_eq!(notes.read(name, Part::Notes).unwrap_err().kind, ErrorKind::Invalid, "{name:?}");
+            assert_eq!(notes.clear(name).unwrap_err().kind, ErrorKind::Invalid, "{name:?}");
+        }
+        assert_eq!(text(notes.read("ann", Part::Preamble).unwrap()).as_deref(), Some("mine"));
+    }
+
+    #[test]
+    fn a_link_is_neither_followed_nor_written_through() {
+        let (guard, repo, notes) = place();
+        let outside = guard.path().join("outside");
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("ann.md"), "secret").unwrap();
+        let dir = repo.root().join(".thrum/context");
+        symlink(&outside, &dir).unwrap();
+        assert_eq!(notes.read("ann", Part::Notes).unwrap_err().kind, ErrorKind::Refused);
+        assert_eq!(notes.write("ann", Part::Notes, b"x").unwrap_err().kind, ErrorKind::Refused);
+        assert_eq!(notes.clear("ann").unwrap_err().kind, ErrorKind::Refused);
+        fs::remove_file(&dir).unwrap();
+        fs::create_dir(&dir).unwrap();
+        symlink(outside.join("ann.md"), dir.join("ann.md")).unwrap();
+        assert!(notes.read("ann", Part::Notes).is_err());
+        notes.write("ann", Part::Notes, b"x").unwrap();
+        assert_eq!(fs::read_to_string(outside.join("ann.md")).unwrap(), "secret");
+    }
+
+    #[test]
+    fn what_is_too_long_or_no_text_is_refused_and_the_old_notes_stay() {
+        let (_guard, _, notes) = place();
+        notes.write("ann", Part::Notes, &vec![b'x'; limits::MAX_NOTES_BYTES]).unwrap();
+        assert_eq!(notes.write("ann", Part::Notes, &vec![b'x'; limits::MAX_NOTES_BYTES + 1]).unwrap_err().kind, ErrorKind::Invalid);
+        let fault = notes.write("ann", Part::Notes, b"ab\xff").unwrap_err();
+        assert!(fault.message.contains("byte 3"), "{fault}");
+        assert_eq!(notes.read("ann", Part::Notes).unwrap().unwrap().content.len(), limits::MAX_NOTES_BYTES);
+    }
+}

@@ -1,0 +1,134 @@
+//! `context.*`: an agent's notes. Contents travel as base64, as in Go Thrum.
+
+use std::path::PathBuf;
+
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
+use thrum_core::{ErrorKind, Fault, Stamp, limits};
+
+use super::required;
+use crate::{
+    daemon::Daemon,
+    notes::{Notes, Part},
+};
+
+/// Whose notes, in which worktree.
+#[derive(Deserialize)]
+pub(super) struct Whose {
+    #[serde(default)]
+    agent_name: Option<String>,
+    /// A worktree of this repository; the daemon's own if it is not given.
+    #[serde(default)]
+    repo_path: Option<PathBuf>,
+}
+
+impl Whose {
+    /// Does `work` with the agent's name and the notes of the worktree, where it may wait for a disk.
+    async fn notes<T: Send + 'static>(
+        self,
+        daemon: &Daemon,
+        work: impl FnOnce(String, &Notes) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let agent = required("agent_name", self.agent_name)?;
+        let repo_path = self.repo_path.filter(|path| !path.as_os_str().is_empty());
+        let repo = daemon.repo.clone();
+        let work = move || match repo_path {
+            Some(path) => work(agent, &Notes::of(&repo.worktree(&path)?)),
+            None => work(agent, &Notes::of(&repo)),
+        };
+        tokio::task::spawn_blocking(work)
+            .await
+            .map_err(|error| Fault::new(ErrorKind::Failed, format!("an internal task failed: {error}")))?
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Save {
+    #[serde(flatten)]
+    whose: Whose,
+    #[serde(default)]
+    content: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Done {
+    agent_name: String,
+    message: String,
+}
+
+pub(super) async fn save(daemon: &Daemon, params: Save, part: Part) -> Result<Done, Fault> {
+    let text = params.content.unwrap_or_default();
+    if text.len() > limits::MAX_NOTES_BYTES.div_ceil(3) * 4 {
+        return Err(Fault::new(ErrorKind::Invalid, format!("the content has more than {} bytes", limits::MAX_NOTES_BYTES)));
+    }
+    let content =
+        BASE64.decode(text.as_bytes()).map_err(|error| Fault::new(ErrorKind::Invalid, format!("the content is not base64: {error}")))?;
+    let work = move |agent_name: String, notes: &Notes| {
+        notes.write(&agent_name, part, &content)?;
+        let what = if part == Part::Notes { "context" } else { "preamble" };
+        Ok(Done { message: format!("{what} of {agent_name} saved"), agent_name })
+    };
+    params.whose.notes(daemon, work).await
+}
+
+#[derive(Deserialize)]
+pub(super) struct Show {
+    #[serde(flatten)]
+    whose: Whose,
+    #[serde(default)]
+    include_preamble: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct Shown {
+    agent_name: String,
+    content: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    preamble: Option<String>,
+    has_context: bool,
+    has_preamble: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<Stamp>,
+}
+
+pub(super) async fn show(daemon: &Daemon, params: Show) -> Result<Shown, Fault> {
+    let work = move |agent_name: String, notes: &Notes| {
+        let (found, preamble) = (notes.read(&agent_name, Part::Notes)?, notes.read(&agent_name, Part::Preamble)?);
+        Ok(Shown {
+            agent_name,
+            has_context: found.is_some(),
+            has_preamble: preamble.is_some(),
+            size: found.as_ref().map(|note| note.content.len()),
+            updated_at: found.as_ref().map(|note| note.updated_at),
+            content: found.map(|note| BASE64.encode(&note.content)),
+            preamble: preamble.filter(|_| params.include_preamble).map(|note| BASE64.encode(&note.content)),
+        })
+    };
+    params.whose.notes(daemon, work).await
+}
+
+pub(super) async fn clear(daemon: &Daemon, params: Whose) -> Result<Done, Fault> {
+    let work = |agent_name: String, notes: &Notes| {
+        let cleared = notes.clear(&agent_name)?;
+        let message = if cleared { format!("context of {agent_name} cleared") } else { format!("{agent_name} had no context") };
+        Ok(Done { agent_name, message })
+    };
+    params.notes(daemon, work).await
+}
+
+#[derive(Serialize)]
+pub(super) struct Preamble {
+    agent_name: String,
+    content: Option<String>,
+    has_preamble: bool,
+}
+
+pub(super) async fn show_preamble(daemon: &Daemon, params: Whose) -> Result<Preamble, Fault> {
+    let work = |agent_name: String, notes: &Notes| {
+        let found = notes.read(&agent_name, Part::Preamble)?;
+        Ok(Preamble { agent_name, has_preamble: found.is_some(), content: found.map(|note| BASE64.encode(&note.content)) })
+    };
+    params.notes(daemon, work).await
+}

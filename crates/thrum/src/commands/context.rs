@@ -1,0 +1,223 @@
+//! `thrum context`: an agent's notes to itself, kept as files of this worktree. Works without the daemon.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::PathBuf,
+};
+
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault, limits, name};
+use thrum_daemon::notes::{self, Note, Notes, Part};
+
+use crate::{
+    cli::boxed,
+    commands::prime,
+    context::Context,
+    render::{Page, Render, Said, Silent, agent, style::DIM},
+    text,
+};
+
+/// Keep notes for the time after your context is lost
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Save your notes, in place of earlier ones
+    #[command(after_help = "\
+Kept in .thrum/context/NAME.md of this worktree, for you alone; at most 256 KiB of UTF-8.
+
+Examples:
+  thrum context save \"The login form is done; next: the tests in src/login.rs\"
+  thrum context save --file notes.md
+  cat notes.md | thrum context save -")]
+    Save {
+        #[command(flatten)]
+        text: Text,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Show your notes, the preamble before them
+    #[command(
+        visible_alias = "load",
+        after_help = "\
+Examples:
+  thrum context show
+  thrum context show --raw --no-preamble
+  thrum context show --agent @ann"
+    )]
+    Show {
+        /// The texts alone, byte for byte
+        #[arg(long)]
+        raw: bool,
+        /// Leave the preamble out
+        #[arg(long)]
+        no_preamble: bool,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Remove your notes; the preamble stays
+    #[command(after_help = "\
+Examples:
+  thrum context clear
+  thrum context clear --agent @ann")]
+    Clear {
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Set the part that stays and is shown before the notes
+    #[command(after_help = "\
+Examples:
+  thrum context preamble \"You review what @ann sends. Be brief.\"
+  thrum context preamble --file notes.md")]
+    Preamble {
+        #[command(flatten)]
+        text: Text,
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// The same as `thrum prime`
+    #[command(after_help = prime::AFTER_HELP)]
+    Prime(prime::Args),
+}
+
+/// A text from the command line, a file or standard input.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Text {
+    /// The text, or - to read it from standard input
+    #[arg(value_name = "TEXT", required_unless_present = "file", conflicts_with = "file")]
+    text: Option<String>,
+    /// Read the text from this file
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+impl Text {
+    fn read(self) -> Result<Vec<u8>, Fault> {
+        let content = match (self.text, self.file) {
+            (Some(text), None) if text == "-" => bounded(&mut io::stdin().lock(), "standard input")?,
+            (text, None) => text.unwrap_or_default().into_bytes(),
+            (_, Some(path)) => {
+                let shown = path.display().to_string();
+                let mut file = File::open(&path).map_err(|error| cannot_read(&shown, &error))?;
+                bounded(&mut file, &shown)?
+            }
+        };
+        notes::check(&content)?;
+        if content.trim_ascii().is_empty() {
+            return Err(Fault::new(ErrorKind::Invalid, "the text is empty").hint("To remove the notes: thrum context clear"));
+        }
+        Ok(content)
+    }
+}
+
+fn bounded(source: &mut dyn Read, name: &str) -> Result<Vec<u8>, Fault> {
+    let mut bytes = Vec::new();
+    // One more than allowed shows that there is more; the rest is not worth reading.
+    source.take(limits::MAX_NOTES_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|error| cannot_read(name, &error))?;
+    Ok(bytes)
+}
+
+fn cannot_read(name: &str, error: &io::Error) -> Fault {
+    let kind = if error.kind() == io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Failed };
+    Fault::new(kind, format!("cannot read {name}: {error}"))
+}
+
+/// Whose notes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Whose {
+    /// Another agent of this worktree
+    #[arg(long, value_name = "@NAME")]
+    agent: Option<String>,
+}
+
+impl Whose {
+    fn name(self, cx: &Context) -> Result<String, Fault> {
+        match self.agent {
+            Some(name) => {
+                let name = name.strip_prefix('@').unwrap_or(&name);
+                name::check_agent(name)?;
+                Ok(name.to_owned())
+            }
+            None => Ok(cx.identity()?.name),
+        }
+    }
+}
+
+impl Command {
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+        match self {
+            Self::Save { text, whose } => boxed(save(text, whose, Part::Notes, cx)),
+            Self::Show { raw, no_preamble, whose } => show(raw, no_preamble, whose, cx),
+            Self::Clear { whose } => boxed(clear(whose, cx)),
+            Self::Preamble { text, whose } => boxed(save(text, whose, Part::Preamble, cx)),
+            Self::Prime(args) => boxed(prime::run(&args, cx)),
+        }
+    }
+}
+
+fn save(text: Text, whose: Whose, part: Part, cx: &Context) -> Result<Said, Fault> {
+    let name = whose.name(cx)?;
+    let content = text.read()?;
+    let path = Notes::of(cx.repo()?).write(&name, part, &content)?;
+    let what = if part == Part::Notes { "notes" } else { "preamble" };
+    Ok(Said {
+        line: format!("Saved the {what} of {} ({})", agent(&name), text::count(content.len() as u64, "byte")),
+        value: json!({"status": "saved", "agent_name": name, "size": content.len(), "path": path}),
+    })
+}
+
+fn clear(whose: Whose, cx: &Context) -> Result<Said, Fault> {
+    let name = whose.name(cx)?;
+    let cleared = Notes::of(cx.repo()?).clear(&name)?;
+    let line = if cleared { format!("Cleared the notes of {}", agent(&name)) } else { format!("{} had no notes", agent(&name)) };
+    Ok(Said { line, value: json!({"status": if cleared { "cleared" } else { "none" }, "agent_name": name}) })
+}
+
+/// The notes of one agent.
+struct Shown {
+    agent: String,
+    notes: Option<Note>,
+    preamble: Option<Note>,
+}
+
+fn show(raw: bool, no_preamble: bool, whose: Whose, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+    let agent = whose.name(cx)?;
+    let place = Notes::of(cx.repo()?);
+    let notes = place.read(&agent, Part::Notes)?;
+    let preamble = if no_preamble { None } else { place.read(&agent, Part::Preamble)? };
+    if notes.is_none() && preamble.is_none() {
+        cx.output.hint("thrum context save TEXT");
+    }
+    if raw && !cx.output.is_json() {
+        for note in [preamble, notes].into_iter().flatten() {
+            cx.output.exactly(&note.content)?;
+        }
+        return boxed(Ok(Silent));
+    }
+    boxed(Ok(Shown { agent, notes, preamble }))
+}
+
+impl Render for Shown {
+    fn human(&self, page: &mut Page) {
+        if let Some(preamble) = &self.preamble {
+            page.body(&String::from_utf8_lossy(&preamble.content), "");
+            page.line("");
+        }
+        match &self.notes {
+            Some(notes) => {
+                let saved = format!("Notes of {}, saved {}", agent(&self.agent), page.time(notes.updated_at));
+                page.line(format!("{DIM}{saved}{DIM:#}"));
+                page.body(&String::from_utf8_lossy(&notes.content), "");
+            }
+            None => page.line(format!("No notes of {}", agent(&self.agent))),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let text = |note: &Option<Note>| note.as_ref().map(|note| String::from_utf8_lossy(&note.content).into_owned());
+        json!({
+            "agent_name": self.agent, "has_context": self.notes.is_some(), "content": text(&self.notes),
+            "has_preamble": self.preamble.is_some(), "preamble": text(&self.preamble),
+            "size": self.notes.as_ref().map(|note| note.content.len()), "updated_at": self.notes.as_ref().map(|note| note.updated_at),
+        })
+    }
+}

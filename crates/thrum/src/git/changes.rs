@@ -1,0 +1,129 @@
+//! What is not committed in a worktree. Git says it beside whatever else the command does, and gets only so long: in a large
+//! repository it takes seconds, and nobody waits for that.
+
+use std::{
+    io::Read,
+    path::Path,
+    process::{Child, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Most bytes of git's answer that are read: some ten thousand paths.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// What git said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// Files that are changed, added, removed or untracked, as git orders them.
+    pub(crate) uncommitted: Vec<String>,
+    /// Commits that the upstream branch does not have; `None` without one.
+    pub(crate) unmerged: Option<u64>,
+}
+
+/// Git at work.
+pub(crate) struct Looking {
+    begun: Instant,
+    child: Option<Child>,
+    answer: Receiver<Vec<u8>>,
+}
+
+/// Starts git in `top` and does not wait for it.
+pub(crate) fn look(top: &Path) -> Looking {
+    let (tell, answer) = mpsc::channel();
+    let mut command = super::command(top);
+    // A monitor would be one more program, chosen by the repository's own configuration.
+    command.args(["--no-optional-locks", "-c", "core.fsmonitor=false", "status", "--porcelain=v2", "--branch", "-z"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().ok();
+    if let Some(stdout) = child.as_mut().and_then(|child| child.stdout.take()) {
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            if stdout.take(MOST_BYTES).read_to_end(&mut bytes).is_ok() {
+                let _ = tell.send(bytes);
+            }
+        });
+    }
+    Looking { begun: Instant::now(), child, answer }
+}
+
+impl Looking {
+    /// What git said, if it did within `within` of its start.
+    ///
+    /// # Errors
+    /// Why it is not known, in words.
+    pub(crate) fn end(mut self, within: Duration) -> Result<Changes, String> {
+        let Some(child) = &mut self.child else { return Err("git cannot be started".to_owned()) };
+        let Ok(bytes) = self.answer.recv_timeout(within.saturating_sub(self.begun.elapsed())) else {
+            let _ = child.kill();
+            return Err(format!("git did not answer within {} ms", within.as_millis()));
+        };
+        if bytes.len() as u64 == MOST_BYTES {
+            let _ = child.kill();
+        } else if !child.wait().is_ok_and(|status| status.success()) {
+            return Err("git does not take this for a worktree".to_owned());
+        }
+        Ok(read(&bytes))
+    }
+}
+
+/// Reads `git status --porcelain=v2 --branch -z`.
+fn read(bytes: &[u8]) -> Changes {
+    let mut changes = Changes::default();
+    let mut entries = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    while let Some(entry) = entries.next() {
+        let Some((kind, rest)) = entry.split_once(' ') else { continue };
+        // How many words stand before the path.
+        let words = match kind {
+            "#" => {
+                let ahead = rest.strip_prefix("branch.ab +").and_then(|ab| ab.split(' ').next());
+                changes.unmerged = changes.unmerged.or(ahead.and_then(|number| number.parse().ok()));
+                continue;
+            }
+            "1" => 7,
+            "2" => 8,
+            "u" => 9,
+            "?" => 0,
+            _ => continue,
+        };
+        changes.uncommitted.extend(rest.splitn(words + 1, ' ').nth(words).map(str::to_owned));
+        if kind == "2" {
+            // Where a renamed file was before.
+            entries.next();
+        }
+    }
+    changes
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_entry_gives_the_path_of_today() {
+        let text = "# branch.oid 1234\0# branch.head main\0# branch.upstream origin/main\0# branch.ab +3 -1\0\
+            1 .M N... 100644 100644 100644 aaaa bbbb src/a b.rs\0\
+            2 R. N... 100644 100644 100644 aaaa bbbb R100 new name.rs\0old name.rs\0\
+            u UU N... 100644 100644 100644 100644 a b c both.rs\0? untracked.txt\0! ignored\0";
+        let changes = read(text.as_bytes());
+        assert_eq!(changes.uncommitted, ["src/a b.rs", "new name.rs", "both.rs", "untracked.txt"]);
+        assert_eq!(changes.unmerged, Some(3));
+        assert_eq!(read(b""), Changes::default());
+    }
+
+    #[test]
+    fn outside_git_and_where_git_is_too_slow_there_is_a_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(look(dir.path()).end(Duration::from_secs(60)).unwrap_err().contains("worktree"));
+        assert!(look(dir.path()).end(Duration::ZERO).unwrap_err().contains("within 0 ms"));
+    }
+}
