@@ -60,7 +60,14 @@ impl Peers {
                 Standing::Nothing => {
                     return Err(Fault::new(ErrorKind::NotFound, "no active pairing session").hint("`thrum peer add` starts one."));
                 }
-                Standing::Ended(outcome) => break outcome?,
+                Standing::Ended(outcome) => {
+                    let id = outcome?;
+                    // The pairing is on disk before its peer is driven, and the word of it comes after both.
+                    if !lock(&self.0.drivers).contains_key(&id) {
+                        let _ = timeout(limits::FIRST_EXCHANGE, moved).await;
+                    }
+                    break id;
+                }
                 Standing::Waiting(until) => {
                     tokio::select! {
                         () = moved => {}

@@ -33,6 +33,30 @@ async fn two_daemons_pair_and_each_reads_what_the_other_had() {
     assert_eq!((status.daemon_id.as_str(), status.transport.as_str(), status.version.as_deref()), (&*b.id, "local", Some("0.1.0")));
 }
 
+/// One thread, so that nobody acts on the pairing between the moment it is on disk and the moment it is asked for; several
+/// times, for the moment is short.
+#[tokio::test]
+async fn who_asks_for_a_pairing_the_moment_it_succeeds_hears_that_it_did() {
+    for _ in 0..10 {
+        let (a, b) = (Daemon::start("early").await, Daemon::start("bird").await);
+        let pairing = a.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
+        let asking = async {
+            loop {
+                // Far longer here than in the tasks, so that it is here that the peer is seen first.
+                for _ in 0..20_000 {
+                    std::thread::yield_now();
+                    if !a.peers.list().is_empty() {
+                        return a.peers.wait_pairing().await;
+                    }
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let (here, there) = tokio::join!(asking, b.peers.join(&pairing.address, pairing.code.reveal()));
+        assert_eq!((here.unwrap().message, there.unwrap().message), (None, None));
+    }
+}
+
 /// C4, I10
 #[tokio::test(flavor = "multi_thread")]
 async fn neither_code_nor_token_is_logged_and_the_lines_are_the_pages() {
