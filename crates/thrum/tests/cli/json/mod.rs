@@ -167,6 +167,10 @@ fn mail(stage: &mut Stage) {
 fn overview(stage: &mut Stage) {
     stage.section("Overview", "");
     stage.run("thrum team --all");
+    stage.run("thrum context save 'Next: the tests in src/login.rs'");
+    stage.run("thrum context show");
+    stage.run("thrum prime");
+    stage.run("thrum context clear");
     stage.run("thrum version");
 }
 
@@ -226,12 +230,13 @@ fn errors(stage: &mut Stage) {
 }
 
 /// Commands that do not stand in the page, and why.
-const WITHOUT: [(&str, &str); 5] = [
+const WITHOUT: [(&str, &str); 6] = [
     ("help", "text for people"),
     ("demo", "a show for people"),
     ("bench", "what it measures depends on the machine"),
     ("daemon run", "it is the daemon"),
     ("export", "its lines are events"),
+    ("context prime", "it is `prime`"),
 ];
 
 #[test]
