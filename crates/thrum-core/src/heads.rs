@@ -25,6 +25,11 @@ impl Sum {
         }
     }
 
+    /// Whether it is the sum of nothing.
+    pub fn is_zero(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// As stored: 32 bytes, least significant first.
     pub const fn to_bytes(self) -> [u8; 32] {
         self.0
@@ -62,7 +67,7 @@ impl<'de> Deserialize<'de> for Sum {
     }
 }
 
-/// What is held of one log of one origin.
+/// What was taken of one log of one origin, and how much of that a purge has taken away again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// `origin_daemon`; opaque if foreign.
@@ -70,13 +75,44 @@ pub struct Head {
     /// `origin_log`; empty for events that name none, as Go's.
     #[serde(default)]
     pub log: String,
-    /// Events held.
+    /// Events taken, purged ones included.
     pub count: u64,
-    /// Highest `origin_seq` held; 0 where there is none.
+    /// Highest `origin_seq` taken; 0 where there is none.
     #[serde(default)]
     pub highest: u64,
-    /// Sum over the canonical forms.
+    /// Sum over the canonical forms of all that were taken.
     pub sum: Sum,
+    /// Events of these that were purged. An event that a purge kept from being taken at all is not counted anywhere.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub purged: u64,
+    /// Sum over the canonical forms of the purged ones.
+    #[serde(default, skip_serializing_if = "Sum::is_zero")]
+    pub purged_sum: Sum,
+}
+
+/// `serde` asks by reference.
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl Head {
+    /// Events held now. What a peer counts is not trusted to add up.
+    pub const fn held(&self) -> u64 {
+        self.count.saturating_sub(self.purged)
+    }
+
+    /// Whether nothing is missing on either side: both hold the same now, or took the same, of which a purge that reached
+    /// only one of them has taken some away.
+    fn lacks_nothing_of(&self, there: &Self) -> bool {
+        let plus = |one: Sum, other: Sum| {
+            let mut both = one;
+            both.add(other);
+            both
+        };
+        let taken = self.count == there.count && self.sum == there.sum;
+        let held = self.held() == there.held() && plus(self.sum, there.purged_sum) == plus(there.sum, self.purged_sum);
+        taken || held
+    }
 }
 
 /// All heads of a daemon.
@@ -94,6 +130,12 @@ pub struct Difference {
     pub here: u64,
     /// Events held there.
     pub there: u64,
+    /// Events held here before a purge took them away.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub purged_here: u64,
+    /// The same there, as it says.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub purged_there: u64,
 }
 
 impl Heads {
@@ -124,7 +166,7 @@ impl Heads {
 
     /// Events held in all.
     pub fn total(&self) -> u64 {
-        self.iter().map(|head| head.count).sum()
+        self.iter().fold(0, |total, head| total.saturating_add(head.held()))
     }
 
     /// Every log of which the two hold different sets.
@@ -132,16 +174,15 @@ impl Heads {
         let keys: std::collections::BTreeSet<_> = self.0.keys().chain(there.0.keys()).collect();
         keys.into_iter()
             .filter_map(|key| {
-                let (ours, theirs) = (self.0.get(key), there.0.get(key));
-                let same = match (ours, theirs) {
-                    (Some(a), Some(b)) => a.count == b.count && a.sum == b.sum,
-                    _ => false,
-                };
-                (!same).then(|| Difference {
+                let none = Head::default();
+                let (ours, theirs) = (self.0.get(key).unwrap_or(&none), there.0.get(key).unwrap_or(&none));
+                (!ours.lacks_nothing_of(theirs)).then(|| Difference {
                     origin: key.0.clone(),
                     log: key.1.clone(),
-                    here: ours.map_or(0, |head| head.count),
-                    there: theirs.map_or(0, |head| head.count),
+                    here: ours.held(),
+                    there: theirs.held(),
+                    purged_here: ours.purged,
+                    purged_there: theirs.purged,
                 })
             })
             .collect()
@@ -190,13 +231,62 @@ mod tests {
 
     #[test]
     fn heads_say_what_is_missing_by_origin() {
-        let head =
-            |origin: &str, count, text: &[u8]| Head { origin: origin.into(), log: "l".into(), count, highest: count, sum: Sum::of(text) };
+        let head = |origin: &str, count, text: &[u8]| Head {
+            origin: origin.into(),
+            log: "l".into(),
+            count,
+            highest: count,
+            sum: Sum::of(text),
+            ..Head::default()
+        };
         let here: Heads = [head("a", 3, b"abc"), head("b", 1, b"x")].into_iter().collect();
         let there: Heads = [head("a", 3, b"abc"), head("b", 1, b"y"), head("c", 2, b"z")].into_iter().collect();
         let found: Vec<_> = here.differences(&there).into_iter().map(|d| (d.origin, d.here, d.there)).collect();
         assert_eq!(found, [("b".to_owned(), 1, 1), ("c".to_owned(), 0, 2)]);
         let copied: Heads = serde_json::from_str(&serde_json::to_string(&here).expect("json")).expect("heads");
         assert_eq!(copied, here);
+    }
+
+    /// `taken` in all, of which `purged` are gone.
+    fn head(taken: &[&str], purged: &[&str]) -> Heads {
+        let sum = |texts: &[&str]| {
+            let mut sum = Sum::default();
+            texts.iter().for_each(|text| sum.add(Sum::of(text.as_bytes())));
+            sum
+        };
+        let (count, gone) = (taken.len() as u64, purged.len() as u64);
+        let head = Head { origin: "a".into(), log: "l".into(), count, highest: 9, sum: sum(taken), purged: gone, purged_sum: sum(purged) };
+        std::iter::once(head).collect()
+    }
+
+    #[test]
+    fn what_one_side_purged_is_missing_on_neither() {
+        let whole = head(&["1", "2", "3"], &[]);
+        let purged = head(&["1", "2", "3"], &["1", "2"]);
+        let newcomer = head(&["3"], &[]);
+        let one_more = head(&["1", "2", "3", "4"], &["1", "2"]);
+        let nothing_left = head(&["1"], &["1"]);
+        for (here, there, same) in [
+            (&whole, &purged, true),
+            (&purged, &newcomer, true),
+            (&whole, &newcomer, false),
+            (&purged, &one_more, false),
+            (&whole, &one_more, false),
+            (&nothing_left, &Heads::default(), true),
+        ] {
+            assert_eq!(here.differences(there).is_empty(), same, "{here:?} {there:?}");
+            assert_eq!(there.differences(here).is_empty(), same, "{there:?} {here:?}");
+        }
+        assert_eq!(purged.total(), 1);
+        let told: Heads = serde_json::from_str(&serde_json::to_string(&purged).expect("json")).expect("heads");
+        assert_eq!(told, purged);
+    }
+
+    #[test]
+    fn a_peer_that_claims_to_have_purged_more_than_it_took_breaks_nothing() {
+        let claim = |origin: &str, count, purged| Head { origin: origin.into(), count, purged, ..Head::default() };
+        let absurd: Heads = [claim("a", 1, u64::MAX), claim("b", u64::MAX, 0), claim("c", u64::MAX, 0)].into_iter().collect();
+        assert_eq!(absurd.total(), u64::MAX);
+        assert_eq!(head(&["1"], &[]).differences(&absurd).len(), 3);
     }
 }

@@ -50,6 +50,13 @@ pub const MAX_REJECTED_ROWS: usize = 1000;
 /// Bytes kept of a rejected event, enough to recognise it.
 pub const MAX_REJECTED_SAMPLE_BYTES: usize = 1024;
 
+/// Largest database file that is written anew after a purge; some five seconds of writing on a slow disk, in which agents wait.
+/// In larger ones the purged text is overwritten where it stood, and the file stays as large as it was.
+pub const MAX_REWRITTEN_BYTES: u64 = 512 << 20;
+
+/// Least time between two such rewritings: a peer may send as many purges as it likes.
+pub const REWRITE_PAUSE: Duration = Duration::from_secs(60);
+
 /// Requests that may wait for the writer. More block the caller, which is the back-pressure.
 pub const WRITER_QUEUE: usize = 1024;
 

@@ -31,6 +31,10 @@ impl Log for Storage {
         Ok(self.readers.with(|reader| reader.projection())?)
     }
 
+    fn purge_waits(&self) -> Result<bool, Fault> {
+        Ok(self.readers.with(|reader| reader.purge_waits())?)
+    }
+
     fn checkpoint(&self, peer: &str) -> Result<Option<(String, u64)>, Fault> {
         Ok(self.readers.with(|reader| reader.checkpoint(peer))?)
     }

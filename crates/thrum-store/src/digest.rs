@@ -54,16 +54,26 @@ pub(crate) fn projection(conn: &Connection) -> Result<Sum, StoreError> {
 
 /// The heads as kept.
 pub(crate) fn heads(conn: &Connection) -> Result<Heads, StoreError> {
-    let mut statement = conn.prepare_cached("SELECT origin, log, count, highest, sum FROM heads")?;
+    let mut statement = conn.prepare_cached("SELECT origin, log, count, highest, sum, purged, purged_sum FROM heads")?;
     let rows = statement.query_map([], |row| {
-        Ok(Head { origin: row.get(0)?, log: row.get(1)?, count: row.get(2)?, highest: row.get(3)?, sum: Sum::from_bytes(row.get(4)?) })
+        Ok(Head {
+            origin: row.get(0)?,
+            log: row.get(1)?,
+            count: row.get(2)?,
+            highest: row.get(3)?,
+            sum: Sum::from_bytes(row.get(4)?),
+            purged: row.get(5)?,
+            purged_sum: Sum::from_bytes(row.get(6)?),
+        })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The heads counted afresh.
+/// The heads counted afresh from the rows, but for what was purged: that is known from the kept ones alone.
 pub(crate) fn recount(conn: &Connection) -> Result<Heads, StoreError> {
-    let mut heads = Heads::default();
+    let gone = |head: Head| Head { count: head.purged, sum: head.purged_sum, ..head };
+    let kept = heads(conn)?;
+    let mut heads: Heads = kept.iter().filter(|head| head.purged > 0).cloned().map(gone).collect();
     let mut statement = conn.prepare("SELECT origin_daemon, origin_log, origin_seq, body FROM events")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {

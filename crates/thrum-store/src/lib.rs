@@ -20,6 +20,7 @@ mod tx;
 mod writer;
 
 pub use error::StoreError;
+pub use fold::Purged;
 pub use origin::Left;
 pub use readers::{Reader, Readers};
 pub use store::{OpenOptions, Store};

@@ -4,7 +4,11 @@ use rusqlite::Connection;
 
 use crate::StoreError;
 
-const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_log_and_projection.sql"), include_str!("migrations/0002_mail.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("migrations/0001_log_and_projection.sql"),
+    include_str!("migrations/0002_mail.sql"),
+    include_str!("migrations/0003_purged.sql"),
+];
 
 /// `application_id` of our files, so that a stray database of somebody else is not taken for ours ("Thrm").
 const APPLICATION_ID: i64 = 0x5468_726d;

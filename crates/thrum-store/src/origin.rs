@@ -91,7 +91,8 @@ pub(crate) fn open(conn: &mut Connection, left: Option<&Left>, new_log: bool, am
                 counters.begin_log(ambient);
             }
             tx.execute(
-                "INSERT INTO state VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO state (one, log_id, next_sequence, next_origin_seq, last_at, open_counter, fold_version)
+                 VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)",
                 (counters.log_id.as_ref(), counters.next_sequence, counters.next_origin_seq, 0, counters.open_counter, fold::VERSION),
             )?;
             counters

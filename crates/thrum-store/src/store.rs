@@ -1,9 +1,9 @@
 //! The one writing connection.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use rusqlite::{Connection, OpenFlags};
-use thrum_core::{Ambient, DaemonId, DaemonKey, Heads, Sum, exchange::Commit, ids::IdSource};
+use thrum_core::{Ambient, DaemonId, DaemonKey, Heads, Sum, exchange::Commit, ids::IdSource, limits};
 
 use crate::{
     StoreError, Tx, digest, fold, migrate,
@@ -39,6 +39,10 @@ pub struct Store {
     ids: IdSource,
     progress: Progress,
     commit: Commit,
+    /// Whether purged text may still be somewhere in the file.
+    scrub: bool,
+    /// When the file was last written anew for that.
+    rewritten: Option<Instant>,
 }
 
 /// One piece of work inside a group commit: it runs in a savepoint of its own, and hears what became of it.
@@ -77,9 +81,13 @@ impl Store {
             ids: IdSource::default(),
             commit: Commit::default(),
             progress: Progress::new(counters),
+            scrub: false,
+            rewritten: None,
         };
         store.publish();
-        let fold_version: i64 = store.conn.query_row("SELECT fold_version FROM state", [], |row| row.get(0))?;
+        let fold_version: i64;
+        (fold_version, store.scrub) =
+            store.conn.query_row("SELECT fold_version, scrub FROM state", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         if fold_version == fold::VERSION {
             store.fold_due()?;
         } else {
@@ -121,6 +129,7 @@ impl Store {
                 })?;
                 self.progress = progress;
                 self.publish();
+                self.scrub();
                 Ok(value)
             }
             Err(error) => {
@@ -136,6 +145,7 @@ impl Store {
             Ok(finished) => {
                 self.publish();
                 announce(&self.commit);
+                self.scrub();
                 for (job, outcome) in finished {
                     job.done(outcome);
                 }
@@ -225,6 +235,46 @@ impl Store {
     fn publish(&mut self) {
         let Progress { counters, by_source, .. } = &self.progress;
         self.commit = Commit { log: counters.log_id.clone(), latest: counters.next_sequence - 1, by_source: Arc::new(by_source.clone()) };
+    }
+
+    /// After a purge: sees to it that its text is nowhere in the file any more. Whoever asked for the purge waits for it.
+    ///
+    /// The rows were overwritten where they stood, but SQLite also leaves copies where it once moved them to another page, and
+    /// the write-ahead log has the pages as they were. So the file is written anew (`VACUUM`) and the log is emptied. That
+    /// takes as long as writing what is left, and nobody else writes meanwhile; therefore not for files above
+    /// [`limits::MAX_REWRITTEN_BYTES`], and not more often than every [`limits::REWRITE_PAUSE`], whatever purges peers send. What
+    /// could not be done is done later: [`Writer`](crate::Writer) calls this now and then.
+    pub(crate) fn scrub(&mut self) {
+        let purged_now = std::mem::take(&mut self.progress.scrub);
+        self.scrub |= purged_now;
+        let rewrites = self.rewritten.is_none_or(|at| at.elapsed() >= limits::REWRITE_PAUSE);
+        if !self.scrub || !(purged_now || rewrites) {
+            return;
+        }
+        match self.try_scrub(rewrites) {
+            Ok(done) => self.scrub = !done,
+            Err(error) => tracing::warn!("purged text may still be in the database file; trying again later: {error}"),
+        }
+        if rewrites {
+            self.rewritten = Some(Instant::now());
+        }
+    }
+
+    /// Whether nothing is left to be done.
+    fn try_scrub(&self, rewrites: bool) -> Result<bool, StoreError> {
+        let bytes: u64 =
+            self.conn.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| row.get(0))?;
+        let is_large = bytes > limits::MAX_REWRITTEN_BYTES;
+        if rewrites && !is_large {
+            self.conn.execute_batch("VACUUM")?;
+        }
+        // A reader that is still in the old pages keeps them in the log.
+        let busy: bool = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+        let done = !busy && (rewrites || is_large);
+        if done {
+            self.conn.execute("UPDATE state SET scrub = 0", [])?;
+        }
+        Ok(done)
     }
 
     /// Folds what waited for its time. Call it now and then; cheap when nothing is due.

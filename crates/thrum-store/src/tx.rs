@@ -18,6 +18,8 @@ pub(crate) struct Progress {
     pub(crate) counters: Counters,
     pub(crate) by_source: BTreeMap<String, u64>,
     heads: HashMap<(String, String), Growth>,
+    /// Whether text was purged that may still lie in a free corner of the file.
+    pub(crate) scrub: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -25,13 +27,15 @@ struct Growth {
     count: u64,
     highest: u64,
     sum: Sum,
+    purged: u64,
+    purged_sum: Sum,
 }
 
 impl Progress {
     /// All that is there counts as ours at first, so that every peer is told once.
     pub(crate) fn new(counters: Counters) -> Self {
         let by_source = BTreeMap::from([(String::new(), counters.next_sequence - 1)]);
-        Self { counters, by_source, heads: HashMap::new() }
+        Self { counters, by_source, heads: HashMap::new(), scrub: false }
     }
 
     fn count(&mut self, event: &Event, source: &str, sequence: u64) {
@@ -47,25 +51,36 @@ impl Progress {
         }
     }
 
+    /// Counts an event that leaves the log.
+    pub(crate) fn uncount(&mut self, origin: String, log: String, sum: Sum) {
+        let growth = self.heads.entry((origin, log)).or_default();
+        growth.purged += 1;
+        growth.purged_sum.add(sum);
+        self.scrub = true;
+    }
+
     /// Writes counters and heads; the last thing before COMMIT.
     pub(crate) fn flush(&mut self, conn: &Connection) -> Result<(), StoreError> {
-        if self.heads.is_empty() {
-            return self.counters.save(conn);
+        if self.scrub {
+            conn.execute("UPDATE state SET scrub = 1", [])?;
         }
         for ((origin, log), growth) in self.heads.drain() {
-            let held: Option<(u64, u64, [u8; 32])> = conn
-                .prepare_cached("SELECT count, highest, sum FROM heads WHERE origin = ?1 AND log = ?2")?
-                .query_row((&origin, &log), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            let known: Option<(u64, u64, [u8; 32], u64, [u8; 32])> = conn
+                .prepare_cached("SELECT count, highest, sum, purged, purged_sum FROM heads WHERE origin = ?1 AND log = ?2")?
+                .query_row((&origin, &log), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
                 .optional()?;
-            let (count, highest, sum) = held.unwrap_or_default();
-            let mut sum = Sum::from_bytes(sum);
+            let (count, highest, sum, purged, purged_sum) = known.unwrap_or_default();
+            let (mut sum, mut purged_sum) = (Sum::from_bytes(sum), Sum::from_bytes(purged_sum));
             sum.add(growth.sum);
-            conn.prepare_cached("INSERT OR REPLACE INTO heads VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
+            purged_sum.add(growth.purged_sum);
+            conn.prepare_cached("INSERT OR REPLACE INTO heads VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute((
                 &origin,
                 &log,
                 count + growth.count,
                 highest.max(growth.highest),
                 sum.to_bytes(),
+                purged + growth.purged,
+                purged_sum.to_bytes(),
             ))?;
         }
         self.counters.save(conn)
@@ -79,7 +94,11 @@ pub struct Tx<'s> {
     id: &'s DaemonId,
     ambient: &'s mut dyn Ambient,
     ids: &'s mut IdSource,
-    progress: &'s mut Progress,
+    pub(crate) progress: &'s mut Progress,
+    /// Whether a purge was folded whose rows have not left the log yet.
+    pub(crate) sweep_due: bool,
+    /// What purges took away in this transaction.
+    pub(crate) swept: fold::Purged,
     /// The sequence up to which the log is folded: the last one, but while the log is folded again.
     pub(crate) frontier: u64,
 }
@@ -94,7 +113,7 @@ impl<'s> Tx<'s> {
         progress: &'s mut Progress,
     ) -> Self {
         let frontier = progress.counters.next_sequence - 1;
-        Self { conn, key, id, ambient, ids, progress, frontier }
+        Self { conn, key, id, ambient, ids, progress, sweep_due: false, swept: fold::Purged::default(), frontier }
     }
 
     /// Whose store this is; the home of the agents registered here.
@@ -112,9 +131,13 @@ impl<'s> Tx<'s> {
         self.ambient.now()
     }
 
-    /// A new id.
-    pub(crate) fn new_id(&mut self, kind: IdKind) -> String {
-        self.ids.next(kind, self.ambient)
+    /// A new id. Its time is never before what was purged: an id tells how old a message or session is.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(crate) fn new_id(&mut self, kind: IdKind) -> Result<String, StoreError> {
+        let floor = fold::cutoff(self.conn)?;
+        Ok(self.ids.next(kind, &mut NotBefore { ambient: self.ambient, floor }))
     }
 
     /// Stamps, signs, numbers, stores and folds an event of ours. `after` is the instant of what it answers, edits, deletes
@@ -126,8 +149,9 @@ impl<'s> Tx<'s> {
         let now = self.ambient.now();
         // A clock that is far ahead elsewhere must not become ours: what we write would look new for ever.
         let after = after.map_or(Stamp::ZERO, |after| after.next().min(now.plus(limits::CLOCK_OFF)));
-        let at = now.max(self.progress.counters.last_at.next()).max(after);
-        let id = self.new_id(IdKind::Event);
+        // A clock that was set back must not make what is new look purged.
+        let at = now.max(self.progress.counters.last_at.next()).max(after).max(fold::cutoff(self.conn)?);
+        let id = self.new_id(IdKind::Event)?;
         let Counters { log_id, next_origin_seq, .. } = &self.progress.counters;
         let event = Draft { id, at, payload: &payload }
             .seal(self.key, log_id, *next_origin_seq)
@@ -136,11 +160,12 @@ impl<'s> Tx<'s> {
         self.progress.counters.next_origin_seq += 1;
         self.progress.counters.last_at = at;
         fold::fold(self, &event, sequence, Ok(payload))?;
+        fold::sweep(self)?;
         Ok(event)
     }
 
-    /// Stores what a pull brought, together with how far the peer's log was read (I4). Events that are here already are
-    /// skipped; one that cannot be folded is parked and stops nothing (I5).
+    /// Stores what a pull brought, together with how far the peer's log was read (I4). Events that are here already or that a
+    /// purge forbids are skipped; one that cannot be folded is parked and stops nothing (I5).
     ///
     /// # Errors
     /// Only the disk's: then nothing of the batch is stored and the same pull may be repeated.
@@ -159,18 +184,27 @@ impl<'s> Tx<'s> {
                 }
                 continue;
             }
-            if event.origin == self.id.as_str() && event.log == *self.progress.counters.log_id {
+            let payload = Payload::read(&event.kind, &event.body);
+            let target = payload.as_ref().map_or(None, target);
+            let is_purged = fold::is_purged(&event.kind, event.at, target, fold::cutoff(self.conn)?);
+            let Counters { log_id, next_origin_seq, .. } = &self.progress.counters;
+            let is_ours = event.origin == self.id.as_str() && event.log == **log_id;
+            // One that was purged had its number once.
+            if is_ours && (!is_purged || event.seq >= *next_origin_seq) {
                 // We signed it and do not have it: this database is older than the log it claims to be, also if it has
                 // given out the same number again meanwhile.
                 tracing::warn!(event = %event.id, "a peer holds an event of ours that this database never assigned: a new log begins");
                 self.progress.counters.begin_log(self.ambient);
             }
-            let payload = Payload::read(&event.kind, &event.body);
-            let target = payload.as_ref().map_or(None, target);
+            if is_purged {
+                outcome.skipped += 1;
+                continue;
+            }
             let sequence = self.insert(event, &batch.peer, target)?;
             fold::fold(self, event, sequence, payload)?;
             outcome.applied += 1;
         }
+        fold::sweep(self)?;
         if batch.checkpoint > 0 {
             let now = self.ambient.now().nanos();
             self.conn.prepare_cached("INSERT OR REPLACE INTO checkpoints (peer, log, sequence, at) VALUES (?1, ?2, ?3, ?4)")?.execute((
@@ -229,6 +263,22 @@ impl<'s> Tx<'s> {
             .prepare_cached("DELETE FROM rejected WHERE number <= (SELECT max(number) FROM rejected) - ?1")?
             .execute([limits::MAX_REJECTED_ROWS])?;
         Ok(())
+    }
+}
+
+/// A clock that shows nothing before an instant.
+struct NotBefore<'a> {
+    ambient: &'a mut dyn Ambient,
+    floor: Stamp,
+}
+
+impl Ambient for NotBefore<'_> {
+    fn now(&mut self) -> Stamp {
+        self.ambient.now().max(self.floor)
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) {
+        self.ambient.fill(buffer);
     }
 }
 

@@ -109,6 +109,7 @@ fn drive(mut store: Store, queue: &Receiver<Box<dyn Job + Send>>, announce: &dyn
                 Ok(_) => announce(store.commit()),
                 Err(error) => tracing::warn!("events that are due were not folded: {error}"),
             }
+            store.scrub();
             due_check = Instant::now() + DUE_CHECK;
         }
     }

@@ -27,6 +27,9 @@ pub trait Log: Send + Sync + 'static {
     /// The digest over the projection. Reads all of it: for `verify` only.
     fn projection(&self) -> Result<Sum, Fault>;
 
+    /// Whether a purge lies in the future here, so that the projection is not yet what it will be.
+    fn purge_waits(&self) -> Result<bool, Fault>;
+
     /// Where `peer` was last read up to: its log's id (empty for a peer that has none) and the sequence.
     fn checkpoint(&self, peer: &str) -> Result<Option<(String, u64)>, Fault>;
 

@@ -234,5 +234,6 @@ fn info(me: &Me, log: &dyn Log, digest: bool, now: Now) -> Result<Info, Fault> {
         latest: Some(latest),
         time: Some(now.at),
         projection: if digest { Some(log.projection()?) } else { None },
+        purge_waits: digest && log.purge_waits()?,
     })
 }

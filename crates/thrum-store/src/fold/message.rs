@@ -6,7 +6,7 @@ use thrum_core::{
     payload::{MessageCreate, MessageDelete, MessageEdit, MessageReceipt, ReceiptType},
 };
 
-use super::{At, Audience, Folded};
+use super::{At, Audience, Folded, purge};
 use crate::{StoreError, Tx};
 
 /// What the rules need of a message that is here.
@@ -39,9 +39,6 @@ fn held(conn: &Connection, message_id: &str) -> Result<Option<Held>, StoreError>
 
 /// The first creation of a message counts; later ones are inert.
 pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<Folded, StoreError> {
-    if at.event.at < super::cutoff(tx.conn)? {
-        return Ok(Folded::Done);
-    }
     let replaces = match held(tx.conn, &body.message_id)? {
         Some(first) if (first.at, first.event_id.as_str()) <= at.rank() => return Ok(Folded::Done),
         Some(later) => {
@@ -58,8 +55,23 @@ pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Resul
     Ok(Folded::Done)
 }
 
+/// Folds a message and all that is about it again from what is left in the log.
+pub(super) fn refold(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError> {
+    if let Some(message) = held(tx.conn, message_id)? {
+        remove(tx.conn, message.sequence, message.at)?;
+    }
+    // A creation folds what is parked for its message, and it would be folded twice.
+    tx.conn.prepare_cached("DELETE FROM parked WHERE target = ?1")?.execute([message_id])?;
+    let mut creations = super::load(tx, "target = ?1 AND type = 'message.create'", message_id)?;
+    creations.sort_by(|(one, _), (other, _)| (one.at, &one.id).cmp(&(other.at, &other.id)));
+    for (event, sequence) in creations {
+        super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
+    }
+    refold_dependents(tx, message_id)
+}
+
 /// Folds the edits, deletions and receipts of a message again: into the one that is here now, or, if none is, to be parked.
-pub(super) fn refold_dependents(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError> {
+fn refold_dependents(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     let dependents = super::load(tx, "target = ?1 AND type IN ('message.edit', 'message.delete', 'message.receipt')", message_id)?;
     for (event, sequence) in dependents {
         tx.conn.prepare_cached("DELETE FROM parked WHERE event_id = ?1")?.execute([&event.id])?;
@@ -134,8 +146,8 @@ fn hide(conn: &Connection, sequence: u64, at: Stamp) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes it away altogether, with its receipts: it is replaced or purged.
-pub(super) fn remove(conn: &Connection, sequence: u64, at: Stamp) -> Result<(), StoreError> {
+/// Takes it away altogether, with its receipts.
+fn remove(conn: &Connection, sequence: u64, at: Stamp) -> Result<(), StoreError> {
     hide(conn, sequence, at)?;
     conn.prepare_cached("DELETE FROM receipts WHERE sequence = ?1")?.execute([sequence])?;
     conn.prepare_cached("DELETE FROM messages WHERE sequence = ?1")?.execute([sequence])?;
@@ -165,6 +177,9 @@ pub(super) fn edit(conn: &Connection, at: At<'_>, body: &MessageEdit) -> Result<
 /// A deletion by the author's own daemon is for good; the first one is shown.
 pub(super) fn delete(conn: &Connection, at: At<'_>, body: &MessageDelete) -> Result<Folded, StoreError> {
     let Some(message) = held(conn, &body.message_id)? else {
+        if purge::is_gone(conn, &body.message_id)? {
+            return Ok(Folded::Done);
+        }
         return Ok(Folded::waits_for(&body.message_id, "its message is not here"));
     };
     if message.origin != at.event.origin {
@@ -182,9 +197,6 @@ pub(super) fn delete(conn: &Connection, at: At<'_>, body: &MessageDelete) -> Res
 
 /// The earliest receipt of each reader counts; it never makes the reader a recipient.
 pub(super) fn receipt(conn: &Connection, at: At<'_>, body: &MessageReceipt) -> Result<Folded, StoreError> {
-    if at.event.at < super::cutoff(conn)? {
-        return Ok(Folded::Done);
-    }
     let Some(message) = held(conn, &body.message_id)? else {
         return Ok(Folded::waits_for(&body.message_id, "its message is not here"));
     };
@@ -204,21 +216,4 @@ pub(super) fn receipt(conn: &Connection, at: At<'_>, body: &MessageReceipt) -> R
         .execute((message.at.nanos(), message.sequence, &body.agent_id, &at.event.origin))?;
     }
     Ok(Folded::Done)
-}
-
-/// Folds the receipts of one message again: a purge took some of them away.
-pub(super) fn refold_receipts(tx: &mut Tx<'_>, sequence: u64, message_id: &str) -> Result<(), StoreError> {
-    tx.conn.prepare_cached("DELETE FROM receipts WHERE sequence = ?1")?.execute([sequence])?;
-    tx.conn
-        .prepare_cached(
-            "UPDATE mailbox SET unread = NOT EXISTS (
-                 SELECT 1 FROM agents g JOIN messages m ON m.agent_id = g.agent_id AND m.origin = g.home
-                 WHERE g.owner = mailbox.owner AND m.sequence = ?1)
-             WHERE sequence = ?1 AND at = (SELECT at FROM messages WHERE sequence = ?1) AND owner IN (SELECT owner FROM agents)",
-        )?
-        .execute([sequence])?;
-    for (event, number) in super::load(tx, "target = ?1 AND type = 'message.receipt'", message_id)? {
-        super::fold(tx, &event, number, Payload::read(&event.kind, &event.body))?;
-    }
-    Ok(())
 }

@@ -6,6 +6,9 @@
 //! folded again from the log by its target, instead of being patched. The common case, an event that comes after all it
 //! refers to, stays one or two statements.
 //!
+//! What a purge takes away is no matter of the other rules: it leaves the log and does not enter it again, so they never
+//! see it.
+//!
 //! An event that cannot be folded, or not yet, is parked with its reason; it is in the log, the digest and the relay all
 //! the same (I5). No rule looks at the clock but one: a purge that lies in the future waits until it is due.
 
@@ -18,9 +21,11 @@ use rusqlite::Connection;
 use thrum_core::{Event, Payload, Stamp, limits, payload::Tag};
 
 use crate::{StoreError, Tx};
+pub use purge::Purged;
+pub(crate) use purge::{cutoff, is_purged, preview, sweep};
 
 /// Changes with every change of a rule: a database folded by another version is folded again at the next start.
-pub(crate) const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 2;
 
 /// Where an event stands among those it competes with.
 pub(crate) type Rank<'a> = (Stamp, &'a str);
@@ -125,6 +130,7 @@ pub(crate) fn due(tx: &mut Tx<'_>) -> Result<usize, StoreError> {
             fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
         }
     }
+    sweep(tx)?;
     Ok(ids.len())
 }
 
@@ -132,9 +138,17 @@ pub(crate) fn due(tx: &mut Tx<'_>) -> Result<usize, StoreError> {
 pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     const CHUNK: usize = 1000;
     tx.conn.execute_batch(
-        "DELETE FROM parked; DELETE FROM purge; DELETE FROM messages; DELETE FROM audience; DELETE FROM agents;
+        "DELETE FROM parked; DELETE FROM messages; DELETE FROM audience; DELETE FROM agents;
          DELETE FROM cleanups; DELETE FROM mailbox; DELETE FROM receipts; DELETE FROM sessions; DELETE FROM contexts;",
     )?;
+    // Purges first: what they take away must not be folded. A cutoff that was due once stays, even if the clock was set back
+    // since: what it took away does not come back either.
+    tx.frontier = tx.progress.counters.next_sequence - 1;
+    for (event, sequence) in load(tx, "type = ?1", "purge.executed")? {
+        fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
+    }
+    tx.sweep_due = true;
+    sweep(tx)?;
     let mut after = 0;
     loop {
         let events = load_chunk(tx.conn, after, CHUNK)?;
@@ -177,12 +191,6 @@ fn load_chunk(conn: &Connection, after: u64, most: usize) -> Result<Vec<(Event, 
     let mut statement =
         conn.prepare_cached(&format!("SELECT {EVENT_COLUMNS} FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2"))?;
     Ok(statement.query_map((after, most), read_event)?.collect::<Result<_, _>>()?)
-}
-
-/// The highest cutoff: what is older of messages, receipts, sessions and contexts is hidden.
-fn cutoff(conn: &Connection) -> Result<Stamp, StoreError> {
-    let cutoff: i64 = conn.prepare_cached("SELECT coalesce(max(cutoff), 0) FROM purge")?.query_row([], |row| row.get(0))?;
-    Ok(Stamp::from_nanos(cutoff))
 }
 
 /// Whom a message addresses, beside the recipients it names. A message that addresses nobody is for everyone, as in Go.

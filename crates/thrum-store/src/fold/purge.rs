@@ -1,55 +1,197 @@
-//! Purges: one cutoff, the highest, hides what is older, whenever it comes.
+//! Purges: one cutoff, the highest, takes away what is older, whenever it comes.
+//!
+//! What is purged is gone: its rows leave the log, and it is not taken again from whoever still has it. So that every daemon
+//! comes to the same rows, whether an event goes must follow from the event and the cutoff alone, whatever else is here. An
+//! edit or a receipt goes with its message, not by its own time, although the message may never have been here: a message's
+//! id says when it was made. Where an id says no time, which no Thrum ever made, each event goes by its own.
+//!
+//! Registrations, deletions, clean-ups, groups and purges stay: a rebuilt projection could not know what they had hidden.
+//!
+//! A fold only sets the cutoff. [`sweep`] does the work, once at the end of a batch, however many purges were in it.
 
-use thrum_core::{Payload, Stamp, payload::PurgeExecuted};
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::Connection;
+use thrum_core::{Stamp, Sum, ids, payload::PurgeExecuted};
 
 use super::{At, Folded, message, session};
 use crate::{StoreError, Tx};
 
-/// Hides messages, receipts, sessions and contexts older than the cutoff, which is never later than the purge itself: a
-/// purge cannot hide what is written after it.
+/// What a purge takes away, or would.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Messages that are shown no more.
+    pub messages: u64,
+    /// Sessions that are shown no more.
+    pub sessions: u64,
+    /// Events that leave the log.
+    pub events: u64,
+}
+
+/// The types of events that age: what is about a message or a session has its age, a context its own.
+const BY_TARGET: [&str; 5] = ["message.create", "message.edit", "message.receipt", "agent.session.start", "agent.session.end"];
+const BY_TIME: &str = "agent.update";
+
+/// Whether a cutoff takes this event away. `target` is the message or session it is about.
+pub(crate) fn is_purged(kind: &str, at: Stamp, target: Option<&str>, cutoff: Stamp) -> bool {
+    if BY_TARGET.contains(&kind) { target.map_or(at < cutoff, |target| is_old(target, at, cutoff)) } else { kind == BY_TIME && at < cutoff }
+}
+
+/// Ids count milliseconds; one that began before the cutoff and ended after it is not before it.
+fn is_old(target: &str, at: Stamp, cutoff: Stamp) -> bool {
+    ids::ulid_time(target).map_or(at < cutoff, |made| made.millis() < cutoff.millis())
+}
+
+/// The highest cutoff that was due: what is older of messages, sessions and contexts is gone.
+pub(crate) fn cutoff(conn: &Connection) -> Result<Stamp, StoreError> {
+    let cutoff: i64 = conn.prepare_cached("SELECT coalesce(max(cutoff), 0) FROM purge")?.query_row([], |row| row.get(0))?;
+    Ok(Stamp::from_nanos(cutoff))
+}
+
+/// Whether a message of this id would be gone, as far as the id says.
+pub(super) fn is_gone(conn: &Connection, message_id: &str) -> Result<bool, StoreError> {
+    let Some(made) = ids::ulid_time(message_id) else { return Ok(false) };
+    Ok(made.millis() < cutoff(conn)?.millis())
+}
+
+/// The cutoff is never later than the purge itself: a purge cannot take away what is written after it. While it lies in the
+/// future, it waits.
 pub(super) fn execute(tx: &mut Tx<'_>, at: At<'_>, body: &PurgeExecuted) -> Result<Folded, StoreError> {
-    let Some(cutoff) = Stamp::parse(&body.cutoff) else {
+    let Some(asked) = Stamp::parse(&body.cutoff) else {
         return Ok(Folded::Parked { reason: format!("its cutoff is no time: {}", body.cutoff), target: None, due: None });
     };
-    if at.event.at > tx.now() {
-        return Ok(Folded::Parked { reason: "it lies in the future".to_owned(), target: None, due: Some(at.event.at) });
-    }
-    let cutoff = cutoff.min(at.event.at);
-    if cutoff <= super::cutoff(tx.conn)? {
+    let effective = asked.min(at.event.at);
+    if effective <= cutoff(tx.conn)? {
         return Ok(Folded::Done);
     }
-    tx.conn.prepare_cached("INSERT OR REPLACE INTO purge VALUES (1, ?1)")?.execute([cutoff.nanos()])?;
-    purge_messages(tx, cutoff)?;
-    session::purge_before(tx, cutoff)?;
+    if effective > tx.now() {
+        return Ok(Folded::Parked { reason: "it lies in the future".to_owned(), target: None, due: Some(effective) });
+    }
+    tx.conn.prepare_cached("INSERT OR REPLACE INTO purge VALUES (1, ?1)")?.execute([effective.nanos()])?;
+    tx.sweep_due = true;
     Ok(Folded::Done)
 }
 
-fn purge_messages(tx: &mut Tx<'_>, cutoff: Stamp) -> Result<(), StoreError> {
-    let conn = tx.conn;
-    let old: Vec<(u64, i64, String)> = {
-        let mut statement = conn.prepare_cached("SELECT sequence, at, message_id FROM messages WHERE at < ?1")?;
-        statement.query_map([cutoff.nanos()], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect::<Result<_, _>>()?
-    };
-    for (sequence, at, message_id) in old {
-        message::remove(conn, sequence, Stamp::from_nanos(at))?;
-        message::refold_dependents(tx, &message_id)?;
-        // A later creation of the same message was inert until now.
-        for (event, number) in super::load(tx, "target = ?1 AND type = 'message.create'", &message_id)? {
-            if event.at >= cutoff {
-                super::fold(tx, &event, number, Payload::read(&event.kind, &event.body))?;
-            }
+/// The rows that a cutoff takes away, one by one.
+fn each_old(
+    conn: &Connection,
+    cutoff: Stamp,
+    mut found: impl FnMut(&rusqlite::Row<'_>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    // All rows are looked at: an index by age would cost every message, and purges are rare.
+    let mut statement = conn.prepare_cached("SELECT sequence, type, at, target FROM events")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let text = |column| -> rusqlite::Result<Option<&str>> { Ok(row.get_ref(column)?.as_str_or_null()?) };
+        if is_purged(text(1)?.unwrap_or_default(), Stamp::from_nanos(row.get(2)?), text(3)?, cutoff) {
+            found(row)?;
         }
     }
-    // A receipt older than its message comes from a clock that was wrong.
-    let touched: Vec<(u64, String)> = {
-        let mut statement = conn.prepare_cached(
-            "SELECT DISTINCT m.sequence, m.message_id FROM receipts r JOIN messages m ON m.sequence = r.sequence
-             WHERE r.seen_at < ?1 OR r.read_at < ?1",
-        )?;
-        statement.query_map([cutoff.nanos()], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?
-    };
-    for (sequence, message_id) in touched {
-        message::refold_receipts(tx, sequence, &message_id)?;
+    Ok(())
+}
+
+/// What a purge with this cutoff would take away now.
+pub(crate) fn preview(conn: &Connection, cutoff: Stamp) -> Result<Purged, StoreError> {
+    let mut would = Purged::default();
+    let mut sessions = BTreeSet::new();
+    let mut message = conn.prepare_cached("SELECT 1 FROM messages WHERE sequence = ?1")?;
+    let mut session = conn.prepare_cached("SELECT 1 FROM sessions WHERE session_id = ?1")?;
+    each_old(conn, cutoff, |row| {
+        would.events += 1;
+        let kind: String = row.get(1)?;
+        let target: Option<String> = row.get(3)?;
+        if kind == "message.create" && message.exists([row.get::<_, i64>(0)?])? {
+            would.messages += 1;
+        } else if kind.starts_with("agent.session.") && session.exists([&target])? {
+            sessions.extend(target);
+        }
+        Ok(())
+    })?;
+    would.sessions = sessions.len() as u64;
+    Ok(would)
+}
+
+/// Takes the rows that are older than the cutoff out of the log, and what they were in the projection; nothing unless the
+/// cutoff has moved.
+///
+/// The text is overwritten where it stood; the store then sees to the other corners of the file (`crate::store`).
+pub(crate) fn sweep(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    if !std::mem::take(&mut tx.sweep_due) {
+        return Ok(());
+    }
+    let (conn, cutoff) = (tx.conn, cutoff(tx.conn)?);
+    let count = |sql: &str| -> Result<u64, StoreError> { Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?) };
+    let shown =
+        || -> Result<(u64, u64), StoreError> { Ok((count("SELECT count(*) FROM messages")?, count("SELECT count(*) FROM sessions")?)) };
+    let before = shown()?;
+
+    conn.execute_batch("CREATE TEMP TABLE IF NOT EXISTS leaving (sequence INTEGER PRIMARY KEY) STRICT; DELETE FROM temp.leaving;")?;
+    let mut events = 0;
+    // What else is about the same target stays if the target says no time.
+    let mut touched: BTreeMap<String, bool> = BTreeMap::new();
+    {
+        let mut leaves = conn.prepare_cached("INSERT INTO temp.leaving VALUES (?1)")?;
+        each_old(conn, cutoff, |row| {
+            leaves.execute([row.get::<_, i64>(0)?])?;
+            let kind: String = row.get(1)?;
+            if let Some(target) = row.get::<_, Option<String>>(3)? {
+                let of_session = kind.starts_with("agent.session.");
+                if of_session || ids::ulid_time(&target).is_none() {
+                    touched.insert(target, of_session);
+                }
+            }
+            Ok(())
+        })?;
+        let mut leaving = conn.prepare_cached("SELECT origin_daemon, origin_log, body FROM events JOIN temp.leaving USING (sequence)")?;
+        let mut rows = leaving.query([])?;
+        while let Some(row) = rows.next()? {
+            let sum = Sum::of(row.get_ref(2)?.as_bytes().map_err(rusqlite::Error::from)?);
+            tx.progress.uncount(row.get(0)?, row.get(1)?, sum);
+            events += 1;
+        }
+    }
+    overwrite(conn, true)?;
+    conn.execute_batch(
+        "DELETE FROM parked WHERE event_id IN (SELECT event_id FROM events JOIN temp.leaving USING (sequence));
+         DELETE FROM mailbox WHERE sequence IN (SELECT sequence FROM temp.leaving);
+         DELETE FROM audience WHERE sequence IN (SELECT sequence FROM temp.leaving);
+         DELETE FROM receipts WHERE sequence IN (SELECT sequence FROM temp.leaving);
+         DELETE FROM messages WHERE sequence IN (SELECT sequence FROM temp.leaving);
+         DELETE FROM events WHERE sequence IN (SELECT sequence FROM temp.leaving);",
+    )?;
+    conn.execute("DELETE FROM contexts WHERE at < ?1", [cutoff.nanos()])?;
+    // What was refused then may hold text of then; that it was refused stays known.
+    conn.execute("UPDATE rejected SET sample = '' WHERE at < ?1", [cutoff.nanos()])?;
+    for (target, of_session) in &touched {
+        if *of_session {
+            session::refold(tx, target)?;
+        } else {
+            message::refold(tx, target)?;
+        }
+    }
+    unpark(conn, cutoff)?;
+    conn.execute("DELETE FROM presence WHERE session_id NOT IN (SELECT session_id FROM sessions)", [])?;
+    overwrite(conn, false)?;
+    conn.execute_batch("DELETE FROM temp.leaving")?;
+    let after = shown()?;
+    tx.swept.messages += before.0.saturating_sub(after.0);
+    tx.swept.sessions += before.1.saturating_sub(after.1);
+    tx.swept.events += events;
+    Ok(())
+}
+
+/// What waits for a message that is gone waits no more.
+fn unpark(conn: &Connection, cutoff: Stamp) -> Result<(), StoreError> {
+    let mut parked = conn.prepare_cached("SELECT DISTINCT target FROM parked WHERE target IS NOT NULL")?;
+    let targets: Vec<String> = parked.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    for target in targets.iter().filter(|target| ids::ulid_time(target).is_some_and(|made| made.millis() < cutoff.millis())) {
+        conn.prepare_cached("DELETE FROM parked WHERE target = ?1")?.execute([target])?;
     }
     Ok(())
+}
+
+/// Whether SQLite overwrites what it deletes. Not otherwise, because that costs writes and nothing else that is deleted is text.
+fn overwrite(conn: &Connection, on: bool) -> Result<(), StoreError> {
+    let sql = if on { "PRAGMA secure_delete = ON" } else { "PRAGMA secure_delete = OFF" };
+    Ok(conn.query_row(sql, [], |_| Ok(()))?)
 }

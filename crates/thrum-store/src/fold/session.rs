@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 use thrum_core::{
-    Payload, Stamp,
+    Payload,
     payload::{AgentUpdate, SessionEnd, SessionStart},
 };
 
@@ -13,7 +13,7 @@ use crate::{StoreError, Tx};
 pub(super) fn start(conn: &Connection, at: At<'_>, body: &SessionStart) -> Result<Folded, StoreError> {
     let event = at.event;
     let cleanup = agent::cleaned_up(conn, &body.agent_id, &event.origin)?;
-    if event.at < super::cutoff(conn)? || agent::is_hidden(cleanup.as_ref(), at.rank()) {
+    if agent::is_hidden(cleanup.as_ref(), at.rank()) {
         return Ok(Folded::Done);
     }
     conn.prepare_cached(
@@ -29,9 +29,6 @@ pub(super) fn start(conn: &Connection, at: At<'_>, body: &SessionStart) -> Resul
 /// A session ends, whether or not its beginning is known.
 pub(super) fn end(conn: &Connection, at: At<'_>, body: &SessionEnd) -> Result<Folded, StoreError> {
     let event = at.event;
-    if event.at < super::cutoff(conn)? {
-        return Ok(Folded::Done);
-    }
     conn.prepare_cached(
         "INSERT INTO sessions (session_id, agent_id, home, ended_at, end_event, end_reason) VALUES (?1, '', '', ?2, ?3, ?4)
          ON CONFLICT DO UPDATE SET ended_at = excluded.ended_at, end_event = excluded.end_event, end_reason = excluded.end_reason
@@ -45,7 +42,7 @@ pub(super) fn end(conn: &Connection, at: At<'_>, body: &SessionEnd) -> Result<Fo
 pub(super) fn update(conn: &Connection, at: At<'_>, body: &AgentUpdate) -> Result<Folded, StoreError> {
     let event = at.event;
     let cleanup = agent::cleaned_up(conn, &body.agent_id, &event.origin)?;
-    if event.at < super::cutoff(conn)? || agent::is_hidden(cleanup.as_ref(), at.rank()) {
+    if agent::is_hidden(cleanup.as_ref(), at.rank()) {
         return Ok(Folded::Done);
     }
     for context in &body.work_contexts {
@@ -72,25 +69,17 @@ pub(super) fn hide_before(tx: &mut Tx<'_>, agent_id: &str, home: &str, rank: Ran
             .prepare_cached("SELECT session_id FROM sessions WHERE agent_id = ?1 AND home = ?2 AND (started_at, start_event) < (?3, ?4)")?;
         statement.query_map((agent_id, home, time, id), |row| row.get(0))?.collect::<Result<_, _>>()?
     };
-    refold(tx, &sessions)
+    for session in &sessions {
+        refold(tx, session)?;
+    }
+    Ok(())
 }
 
-/// Hides what began or ended before a cutoff.
-pub(super) fn purge_before(tx: &mut Tx<'_>, cutoff: Stamp) -> Result<(), StoreError> {
-    tx.conn.prepare_cached("DELETE FROM contexts WHERE at < ?1")?.execute([cutoff.nanos()])?;
-    let sessions: Vec<String> = {
-        let mut statement = tx.conn.prepare_cached("SELECT session_id FROM sessions WHERE started_at < ?1 OR ended_at < ?1")?;
-        statement.query_map([cutoff.nanos()], |row| row.get(0))?.collect::<Result<_, _>>()?
-    };
-    refold(tx, &sessions)
-}
-
-fn refold(tx: &mut Tx<'_>, sessions: &[String]) -> Result<(), StoreError> {
-    for session in sessions {
-        tx.conn.prepare_cached("DELETE FROM sessions WHERE session_id = ?1")?.execute([session])?;
-        for (event, sequence) in super::load(tx, "target = ?1 AND type IN ('agent.session.start', 'agent.session.end')", session)? {
-            super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
-        }
+/// Folds a session again from what is left of it in the log.
+pub(super) fn refold(tx: &mut Tx<'_>, session: &str) -> Result<(), StoreError> {
+    tx.conn.prepare_cached("DELETE FROM sessions WHERE session_id = ?1")?.execute([session])?;
+    for (event, sequence) in super::load(tx, "target = ?1 AND type IN ('agent.session.start', 'agent.session.end')", session)? {
+        super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
     }
     Ok(())
 }

@@ -163,7 +163,7 @@ impl Tx<'_> {
         }
         let thread_id = parent.as_ref().map(|parent| parent.thread_id.clone().unwrap_or_else(|| ids::thread_of(&parent.message_id)));
         let session_id = self.reader().open_session(&send.from)?.unwrap_or_default();
-        let message_id = self.new_id(IdKind::Message);
+        let message_id = self.new_id(IdKind::Message)?;
         let message = MessageCreate {
             message_id: message_id.clone(),
             thread_id: thread_id.clone(),

@@ -6,10 +6,12 @@
 mod address;
 mod agent;
 mod message;
+mod purge;
 mod session;
 
 pub use agent::{Register, Registration};
 pub use message::{Edited, Send, Sent};
+pub use purge::check_cutoff;
 
 use thrum_core::{ErrorKind, Fault};
 

@@ -25,7 +25,7 @@ impl Tx<'_> {
             let payload = SessionEnd { session_id: session.session_id, reason: Some("crash_recovered".to_owned()) };
             self.append(Payload::SessionEnd(payload), Some(session.started_at))?;
         }
-        let session_id = self.new_id(IdKind::Session);
+        let session_id = self.new_id(IdKind::Session)?;
         let payload = SessionStart { session_id: session_id.clone(), agent_id: agent_id.to_owned() };
         let event = self.append(Payload::SessionStart(payload), None)?;
         Ok((session_id, event.at))

@@ -2,11 +2,11 @@
 
 use rusqlite::OptionalExtension;
 use thrum_core::{
-    Heads, Sum,
+    Heads, Stamp, Sum,
     exchange::{Page, Row},
 };
 
-use crate::{Reader, StoreError, digest};
+use crate::{Purged, Reader, StoreError, digest, fold};
 
 /// Rows looked at for a backlog: a few milliseconds.
 const BACKLOG_COUNTED: u64 = 5000;
@@ -102,7 +102,7 @@ impl Reader<'_> {
         if rows < BACKLOG_COUNTED {
             return Ok(backlog);
         }
-        // Sequences leave no holes within a log, and jump where a new log began.
+        // Sequences leave holes only where something was purged, and jump where a new log began.
         let latest: i64 = self.conn.prepare_cached("SELECT max(sequence) FROM events")?.query_row([], |row| row.get(0))?;
         Ok(latest.abs_diff(after).min(digest::heads(self.conn)?.total()))
     }
@@ -131,6 +131,14 @@ impl Reader<'_> {
             parked: count("SELECT count(*) FROM parked")?,
             rejected: count("SELECT coalesce(max(number), 0) FROM rejected")?,
         })
+    }
+
+    /// What a purge of everything before an instant would take away now.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn purge_preview(&self, before: Stamp) -> Result<Purged, StoreError> {
+        fold::preview(self.conn, before)
     }
 
     /// Whether a purge waits for its time; projections are not compared then.

@@ -70,7 +70,8 @@ pub struct Node {
 
 impl Node {
     pub fn new(seed: u64) -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        // In memory where there is such a place: what a disk does is another test's matter.
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
         let mut world = World::new(seed);
         let key = DaemonKey::generate(&mut world);
         let store =
@@ -121,6 +122,14 @@ impl Node {
         let listing = self.store.reader().list(&filter).expect("lists");
         assert_eq!(listing.total, listing.messages.len() as u64, "the total is exact");
         listing.messages.into_iter().map(|message| (message.body.content, message.is_read)).collect()
+    }
+
+    /// What is in the log, sorted.
+    pub fn ids(&self) -> Vec<String> {
+        let rows = self.store.reader().page(0, 100_000, usize::MAX).expect("a page").rows;
+        let mut ids: Vec<String> = rows.into_iter().map(|row| row.id).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Takes everything the other has above a sequence, as a pull would; returns the other's end.

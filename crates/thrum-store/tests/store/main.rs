@@ -8,4 +8,5 @@ mod kit;
 mod log;
 mod order;
 mod origin;
+mod purge;
 mod recorded;

@@ -28,6 +28,8 @@ pub struct Comparable {
     pub heads: Option<Heads>,
     /// The digest of its projection.
     pub projection: Option<Sum>,
+    /// Whether a purge lies in its future.
+    pub purge_waits: bool,
 }
 
 /// Everything known about one peer.
@@ -117,7 +119,7 @@ impl Status {
         });
         if compared > self.compared {
             self.compared = compared;
-            self.comparable = Some(Arc::new(Comparable { heads: info.heads, projection: info.projection }));
+            self.comparable = Some(Arc::new(Comparable { heads: info.heads, projection: info.projection, purge_waits: info.purge_waits }));
         }
     }
 

@@ -136,6 +136,9 @@ pub enum Verdict {
     Equal,
     /// At least one holds other events, or makes something else of them.
     Differs,
+    /// At least one holds other events while a purge lies in the future on one side, which may be all there is to it; none
+    /// differs otherwise.
+    Waiting,
     /// At least one could not be asked, and none differs; or none can be compared.
     Unreachable,
     /// Nobody is paired.
@@ -162,11 +165,11 @@ pub struct Compared {
     pub name: String,
     /// Who it is.
     pub daemon_id: String,
-    /// `equal`, `differs` or `unreachable`.
+    /// `equal`, `differs`, `waiting` or `unreachable`.
     pub status: Verdict,
     /// What is missing on which side, by origin.
     pub differences: Vec<Difference>,
-    /// Why it could not be compared, or what differs beside the events.
+    /// Why it could not be compared, or not in full, or what differs beside the events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }

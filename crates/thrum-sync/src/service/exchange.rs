@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use thrum_core::{ErrorKind, Fault, Heads, Sum, limits};
+use thrum_core::{ErrorKind, Fault, Heads, heads::Difference, limits};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
@@ -83,7 +83,9 @@ impl Peers {
         }
         loop {
             let verified = self.compare(deadline).await?;
-            if !matches!(verified.status, Verdict::Differs | Verdict::Unreachable) || Instant::now() + limits::VERIFY_PAUSE >= deadline {
+            if !matches!(verified.status, Verdict::Differs | Verdict::Waiting | Verdict::Unreachable)
+                || Instant::now() + limits::VERIFY_PAUSE >= deadline
+            {
                 return Ok(verified);
             }
             tokio::time::sleep(limits::VERIFY_PAUSE).await;
@@ -105,21 +107,26 @@ impl Peers {
         let answers = asked.join_all().await;
         // Ours after theirs: what arrived meanwhile came from them, and is no difference.
         let log = Arc::clone(&self.0.log);
-        let (heads, projection) = blocking(move || Ok((log.heads()?, log.projection()?))).await?;
-        let mut peers: Vec<Compared> =
-            answers.into_iter().map(|(peer, answered, status)| judge(&peer, answered, &status, &heads, projection)).collect();
+        let (ours, projection) = blocking(move || {
+            let projection = log.projection()?;
+            Ok((Comparable { heads: Some(log.heads()?), projection: Some(projection), purge_waits: log.purge_waits()? }, projection))
+        })
+        .await?;
+        let mut peers: Vec<Compared> = answers.into_iter().map(|(peer, answered, status)| judge(&peer, answered, &status, &ours)).collect();
         peers.sort_by(|a, b| a.name.cmp(&b.name));
         let any = |verdict: Verdict| peers.iter().any(|peer| peer.status == verdict);
         let status = if peers.is_empty() {
             Verdict::NoPeers
         } else if any(Verdict::Differs) {
             Verdict::Differs
+        } else if any(Verdict::Waiting) {
+            Verdict::Waiting
         } else if any(Verdict::Unreachable) {
             Verdict::Unreachable
         } else {
             Verdict::Equal
         };
-        Ok(Verified { status, events: heads.total(), projection, peers })
+        Ok(Verified { status, events: ours.heads.as_ref().map_or(0, Heads::total), projection, peers })
     }
 
     /// The status of one peer, as it changes. For tests and for those who watch.
@@ -133,31 +140,72 @@ impl Peers {
     }
 }
 
-fn judge(peer: &Peer, answered: bool, status: &Status, ours: &Heads, projection: Sum) -> Compared {
-    let verdict = |status: Verdict, error: Option<String>| Compared {
-        name: peer.name.clone(),
-        daemon_id: peer.daemon_id.clone(),
-        status,
-        differences: Vec::new(),
-        error,
-    };
-    if !answered {
-        return verdict(Verdict::Unreachable, Some(status.last_error.clone().unwrap_or_else(|| "it did not answer in time".into())));
-    }
-    let not_comparable =
-        || verdict(Verdict::Unreachable, Some("it cannot be compared: an older version that does not say what it holds".into()));
-    let Some(Comparable { heads: Some(theirs), projection: digest }) =
-        status.comparable.as_deref().filter(|_| status.legacy == Some(false))
-    else {
-        return not_comparable();
-    };
-    let differences = ours.differences(theirs);
-    if !differences.is_empty() {
-        return Compared { differences, ..verdict(Verdict::Differs, None) };
-    }
-    match digest {
-        Some(digest) if *digest == projection => verdict(Verdict::Equal, None),
-        Some(_) => verdict(Verdict::Differs, Some("the same events, but not the same made of them: are both the same version?".into())),
+fn judge(peer: &Peer, answered: bool, status: &Status, ours: &Comparable) -> Compared {
+    let theirs = status.comparable.as_deref().filter(|_| status.legacy == Some(false));
+    let (status, differences, error) = match theirs {
+        _ if !answered => {
+            let why = status.last_error.clone().unwrap_or_else(|| "it did not answer in time".into());
+            (Verdict::Unreachable, Vec::new(), Some(why))
+        }
+        Some(theirs) => compare(ours, theirs),
         None => not_comparable(),
+    };
+    Compared { name: peer.name.clone(), daemon_id: peer.daemon_id.clone(), status, differences, error }
+}
+
+type Judged = (Verdict, Vec<Difference>, Option<String>);
+
+fn not_comparable() -> Judged {
+    (Verdict::Unreachable, Vec::new(), Some("it cannot be compared: an older version that does not say what it holds".into()))
+}
+
+/// Both hold the same, and make the same of it. The latter is not asked while a purge lies in the future on one side: what it
+/// will take away is still there, rightly, and what is written there meanwhile may be too old for the other side already.
+fn compare(ours: &Comparable, theirs: &Comparable) -> Judged {
+    let (Some(held), Some(held_there)) = (&ours.heads, &theirs.heads) else { return not_comparable() };
+    let differences = held.differences(held_there);
+    let waits = match (ours.purge_waits, theirs.purge_waits) {
+        (false, false) => None,
+        (true, _) => Some("a purge waits here for its time; what is made of the events is compared after it"),
+        (false, true) => Some("a purge waits there for its time; what is made of the events is compared after it"),
+    };
+    match (waits, theirs.projection) {
+        (Some(waits), _) if differences.is_empty() => (Verdict::Equal, differences, Some(waits.to_owned())),
+        (Some(waits), _) => (Verdict::Waiting, differences, Some(waits.to_owned())),
+        (None, _) if !differences.is_empty() => (Verdict::Differs, differences, None),
+        (None, Some(_)) if theirs.projection == ours.projection => (Verdict::Equal, differences, None),
+        (None, Some(_)) => {
+            let what = "the same events, but not the same made of them: are both the same version?";
+            (Verdict::Differs, differences, Some(what.to_owned()))
+        }
+        (None, None) => not_comparable(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thrum_core::{Head, Sum};
+
+    use super::*;
+
+    fn holds(count: u64, projection: &str, purge_waits: bool) -> Comparable {
+        let head = Head { origin: "d_k".into(), log: "l".into(), count, sum: Sum::of(&count.to_le_bytes()), ..Head::default() };
+        let projection = Some(Sum::of(projection.as_bytes()));
+        Comparable { heads: Some(std::iter::once(head).collect()), projection, purge_waits }
+    }
+
+    #[test]
+    fn what_is_made_of_the_events_is_not_compared_while_a_purge_waits_on_either_side() {
+        let verdict = |ours: &Comparable, theirs: &Comparable| compare(ours, theirs).0;
+        assert_eq!(verdict(&holds(3, "a", false), &holds(3, "a", false)), Verdict::Equal);
+        assert_eq!(verdict(&holds(3, "a", false), &holds(3, "b", false)), Verdict::Differs);
+        assert_eq!(verdict(&holds(3, "a", false), &holds(4, "a", false)), Verdict::Differs);
+        for (here, there) in [(true, false), (false, true), (true, true)] {
+            let same = compare(&holds(3, "a", here), &holds(3, "b", there));
+            assert_eq!((same.0, same.2.is_some()), (Verdict::Equal, true), "and it says so");
+            assert_eq!(verdict(&holds(3, "a", here), &holds(4, "a", there)), Verdict::Waiting);
+        }
+        let silent = Comparable { heads: None, ..holds(3, "a", true) };
+        assert_eq!(verdict(&holds(3, "a", false), &silent), Verdict::Unreachable);
     }
 }

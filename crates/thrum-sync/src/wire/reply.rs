@@ -28,6 +28,8 @@ pub struct Info {
     pub time: Option<Stamp>,
     /// The digest of its projection, if asked for.
     pub projection: Option<Sum>,
+    /// Whether a purge lies in the future there; said with the digest.
+    pub purge_waits: bool,
 }
 
 /// What `sync.pull` brought.
@@ -128,6 +130,7 @@ pub fn info_line(id: &Id, info: &Info) -> String {
         ("latest", info.latest.map(Value::from)),
         ("log_id", info.log.as_deref().map(Value::from)),
         ("projection", info.projection.map(|sum| json!(sum))),
+        ("purge_waits", info.purge_waits.then_some(Value::Bool(true))),
         ("protocols", Some(json!(info.protocols)).filter(|_| !info.protocols.is_empty())),
         ("time", info.time.map(|time| json!(time))),
         ("version", info.version.as_deref().map(Value::from)),
@@ -258,6 +261,8 @@ pub fn read_info(line: &[u8], asked: u64) -> Result<Info, BadReply> {
         latest: Option<u64>,
         time: Option<Stamp>,
         projection: Option<Sum>,
+        #[serde(default)]
+        purge_waits: bool,
     }
     let wire: Wire = decode(line, asked)?;
     for id in [Some(&wire.daemon_id), wire.log_id.as_ref(), wire.version.as_ref()].into_iter().flatten() {
@@ -275,6 +280,7 @@ pub fn read_info(line: &[u8], asked: u64) -> Result<Info, BadReply> {
         latest: wire.latest,
         time: wire.time,
         projection: wire.projection,
+        purge_waits: wire.purge_waits,
     })
 }
 

@@ -137,6 +137,9 @@ impl Log for StoreLog {
     fn projection(&self) -> Result<Sum, Fault> {
         self.read(Store::projection)
     }
+    fn purge_waits(&self) -> Result<bool, Fault> {
+        self.read(|store| store.reader().purge_waits())
+    }
     fn checkpoint(&self, peer: &str) -> Result<Option<(String, u64)>, Fault> {
         self.read(|store| store.reader().checkpoint(peer))
     }

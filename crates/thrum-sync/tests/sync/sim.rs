@@ -183,6 +183,13 @@ impl Sim {
         result
     }
 
+    /// An instant that no daemon's clock takes for the future, some seconds ago.
+    pub fn some_time_ago(&mut self) -> Stamp {
+        let seconds = self.random(40) as u64;
+        let slowest = (0..self.daemons.len()).map(|at| self.now(at).at).min().unwrap();
+        slowest.minus(Duration::from_secs(seconds))
+    }
+
     pub fn say(&mut self, at: usize, text: &str) -> String {
         self.write(at, |log| log.say(&format!("agent{at}"), text))
     }

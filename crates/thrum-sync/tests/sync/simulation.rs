@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use thrum_core::limits;
+use thrum_core::{Stamp, ids, limits};
 use thrum_sync::{Log, transport::memory::Weather};
 
 use crate::sim::{Sim, Traffic};
@@ -126,9 +126,10 @@ fn live(seed: u64) {
         sim.skew(at, (i64::try_from(days).unwrap() - 1) * 86_400);
     }
     let mut acknowledged: Vec<(usize, String)> = Vec::new();
+    let mut purged_before = Stamp::ZERO;
     for _ in 0..40 {
         let at = sim.random(count);
-        match sim.random(12) {
+        match sim.random(13) {
             0 => sim.crash(at),
             1 | 2 => sim.start(at),
             3 => {
@@ -161,6 +162,11 @@ fn live(seed: u64) {
                 let agent = format!("agent{at}");
                 log.write(|tx| tx.start_session(&agent).and_then(|(session, _)| tx.set_intent(&session, "survive"))).map(drop).unwrap();
             }),
+            8 if sim.daemons[at].up && sim.random(3) == 0 => {
+                let before = sim.some_time_ago();
+                sim.write(at, |log| log.write(|tx| tx.purge(before)).map(drop).unwrap());
+                purged_before = purged_before.max(before);
+            }
             _ if sim.daemons[at].up => acknowledged.push((at, sim.say(at, "something"))),
             _ => {}
         }
@@ -172,7 +178,8 @@ fn live(seed: u64) {
     sim.assert_agreement();
     for daemon in &sim.daemons {
         for (_, message) in &acknowledged {
-            assert!(daemon.log.has_message(message), "{message} was acknowledged and is lost");
+            let is_old = ids::ulid_time(message).unwrap().millis() < purged_before.millis();
+            assert_eq!(daemon.log.has_message(message), !is_old, "{message} was acknowledged; purged: {is_old}");
         }
     }
     sim.assert_quiet(10);

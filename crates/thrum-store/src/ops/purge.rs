@@ -1,0 +1,32 @@
+//! Throwing old mail away.
+
+use thrum_core::{ErrorKind, Fault, Payload, Stamp, payload::PurgeExecuted};
+
+use crate::{Purged, StoreError, Tx, fold};
+
+/// Whether what is older than `before` may be purged at `now`.
+///
+/// # Errors
+/// [`ErrorKind::Refused`] for the future: it would take away what nobody has written yet.
+pub fn check_cutoff(before: Stamp, now: Stamp) -> Result<(), Fault> {
+    if before > now {
+        let text = format!("{before} lies in the future: mail that is not written yet cannot be purged");
+        return Err(Fault::new(ErrorKind::Refused, text).hint("Purge what is older than now, or than an earlier time."));
+    }
+    Ok(())
+}
+
+impl Tx<'_> {
+    /// Takes away messages, sessions and contexts from before an instant: here with this transaction, and at every peer when it
+    /// hears of it. There is no way back. Nothing is stored where an earlier purge went as far.
+    ///
+    /// # Errors
+    /// Those of [`check_cutoff`].
+    pub fn purge(&mut self, before: Stamp) -> Result<Purged, StoreError> {
+        check_cutoff(before, self.now())?;
+        if before > fold::cutoff(self.conn)? {
+            self.append(Payload::PurgeExecuted(PurgeExecuted { cutoff: before.to_string() }), None)?;
+        }
+        Ok(self.swept)
+    }
+}

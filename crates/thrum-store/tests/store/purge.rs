@@ -1,0 +1,210 @@
+//! Purges: what is gone, what stays, and that nobody brings it back.
+
+use std::time::Duration;
+
+use serde_json::json;
+use thrum_core::{ErrorKind, Fault, Stamp};
+use thrum_store::{Purged, StoreError, ops::Send};
+
+use crate::kit::{Node, START, foreign};
+
+fn now(node: &Node) -> Stamp {
+    let mut world = node.world.clone();
+    thrum_core::Ambient::now(&mut world)
+}
+
+/// A node with an agent, an hour after the start.
+fn node() -> Node {
+    let mut node = Node::new(1);
+    node.register("ann", "coder");
+    node.register("bob", "tester");
+    node.world.pass(Duration::from_secs(3600));
+    node
+}
+
+fn purge(node: &mut Node, before: Stamp) -> Purged {
+    node.store.write(|tx| tx.purge(before)).expect("purges")
+}
+
+/// Whether some file of the database holds these bytes anywhere.
+fn is_in_a_file(node: &Node, text: &str) -> bool {
+    let entries = std::fs::read_dir(node.dir.path()).expect("a directory");
+    entries
+        .map(|entry| std::fs::read(entry.expect("an entry").path()).expect("reads"))
+        .any(|bytes| bytes.windows(text.len()).any(|window| window == text.as_bytes()))
+}
+
+#[test]
+fn purged_text_is_nowhere_in_the_files_and_the_rest_is() {
+    let mut node = node();
+    let mut sent = Vec::new();
+    for n in 0..60 {
+        // From the first page on, on pages that were split, and on pages of their own.
+        let content = format!("the old secret {n} {}", "x".repeat(n * n * 8));
+        sent.push(node.send("ann", &["bob"], &content).message_id);
+        node.world.pass(Duration::from_secs(1));
+    }
+    node.store.write(|tx| tx.start_session("ann").and_then(|(id, _)| tx.set_intent(&id, "the old secret plan"))).expect("an intent");
+    node.world.pass(Duration::from_secs(1));
+    let cutoff = now(&node);
+    node.send("ann", &["bob"], "what is new");
+    node.store.write(|tx| tx.edit("ann", &sent[3], Some("the old secret, edited".into()), None)).expect("edits");
+    node.store.write(|tx| tx.mark_read("bob", &sent[..20])).expect("reads");
+    assert!(is_in_a_file(&node, "the old secret"));
+
+    let preview = node.store.reader().purge_preview(cutoff).expect("looks");
+    assert_eq!(node.inbox("bob").len(), 61, "looking takes nothing away");
+    let purged = purge(&mut node, cutoff);
+    assert_eq!(purged, Purged { messages: 60, sessions: 1, events: 60 + 2 + 1 + 20 });
+    assert_eq!(preview, purged);
+    assert!(!is_in_a_file(&node, "the old secret"), "it can still be read");
+    assert!(is_in_a_file(&node, "what is new"));
+    assert_eq!(node.inbox("bob"), [("what is new".to_owned(), false)]);
+    assert_eq!(node.store.reader().totals().expect("counts").parked, 0, "nothing waits for what is gone");
+    assert_eq!(purge(&mut node, cutoff), Purged::default());
+    node.check();
+}
+
+#[test]
+fn a_second_purge_soon_after_the_first_leaves_no_text_either() {
+    let mut node = node();
+    for text in ["the first secret", "the second secret"] {
+        node.send("ann", &["bob"], text);
+        node.world.pass(Duration::from_secs(1));
+        let cutoff = now(&node);
+        purge(&mut node, cutoff);
+        assert!(!is_in_a_file(&node, text), "{text}");
+    }
+}
+
+#[test]
+fn what_is_about_a_purged_message_goes_with_it_whenever_it_was_said_and_comes() {
+    let mut node = node();
+    let old = node.send("ann", &["bob"], "old").message_id;
+    let mut peer = Node::new(2);
+    peer.world.pass(Duration::from_secs(7200));
+    peer.pull(&node, 0);
+    node.world.pass(Duration::from_secs(60));
+    let cutoff = now(&node);
+    node.world.pass(Duration::from_secs(60));
+    let before = node.store.commit().latest;
+    node.store.write(|tx| tx.edit("ann", &old, Some("edited".into()), None)).expect("edits");
+    node.store.write(|tx| tx.mark_read("bob", std::slice::from_ref(&old))).expect("reads");
+    let mut late = Node::new(3);
+    late.world.pass(Duration::from_secs(7200));
+    late.pull(&node, before);
+    assert_eq!(late.store.reader().totals().expect("counts").parked, 2);
+    node.store.write(|tx| tx.delete("ann", &old, None)).expect("deletes");
+    purge(&mut node, cutoff);
+    late.pull(&node, 0);
+    peer.pull(&node, 0);
+    assert_eq!((node.ids(), late.ids()), (peer.ids(), peer.ids()));
+    assert_eq!(peer.ids().len(), 2 + 1 + 1, "two registrations, the deletion and the purge");
+    for node in [&mut node, &mut peer, &mut late] {
+        assert_eq!(node.store.reader().totals().expect("counts").parked, 0);
+        node.check();
+    }
+}
+
+#[test]
+fn what_is_not_written_yet_is_not_purged() {
+    let mut node = node();
+    node.send("ann", &["bob"], "just now");
+    let hour_ahead = now(&node).plus(Duration::from_secs(3600));
+    let Err(StoreError::Refused(Fault { kind, message, hint, .. })) = node.store.write(|tx| tx.purge(hour_ahead)) else {
+        panic!("it was taken")
+    };
+    assert_eq!(kind, ErrorKind::Refused);
+    assert!(message.contains("future") && hint.is_some(), "{message}");
+    assert_eq!(node.inbox("bob").len(), 1);
+}
+
+#[test]
+fn mail_that_is_written_after_a_purge_stays_although_the_clock_is_set_back() {
+    let mut node = node();
+    let cutoff = now(&node);
+    purge(&mut node, cutoff);
+    node.world.set(START);
+    // Not even a restart makes it forget.
+    let left = node.store.left();
+    let mut node = node.reopen(Some(left));
+    node.send("ann", &["bob"], "after the purge");
+    let session = node.store.write(|tx| tx.start_session("ann")).expect("a session").0;
+    node.store.write(|tx| tx.set_intent(&session, "an intent")).expect("sets");
+    assert_eq!(node.inbox("bob").len(), 1);
+    assert!(node.store.reader().context(&session).expect("reads").is_some());
+    let mut peer = Node::new(2);
+    peer.world.pass(Duration::from_secs(7200));
+    peer.pull(&node, 0);
+    assert_eq!(peer.ids(), node.ids());
+    node.check();
+}
+
+#[test]
+fn a_repeated_request_for_a_purged_message_sends_nothing_and_says_so() {
+    let mut node = node();
+    let send = Send {
+        from: "ann".into(),
+        mentions: vec!["bob".into()],
+        content: "once".into(),
+        idempotency_key: Some("key".into()),
+        ..Send::default()
+    };
+    let first = node.store.write(|tx| tx.send(send.clone())).expect("sends");
+    node.world.pass(Duration::from_secs(1));
+    let cutoff = now(&node);
+    purge(&mut node, cutoff);
+    let again = node.store.write(|tx| tx.send(send)).expect("answers");
+    assert_eq!(again.message_id, first.message_id);
+    assert!(again.warnings[0].contains("purged"), "{:?}", again.warnings);
+    assert_eq!(node.inbox("bob"), []);
+}
+
+#[test]
+fn ones_own_purged_mail_that_a_peer_offers_is_no_sign_of_another_database() {
+    let mut node = node();
+    node.send("ann", &["bob"], "old");
+    let mut peer = Node::new(2);
+    peer.world.pass(Duration::from_secs(7200));
+    peer.pull(&node, 0);
+    node.world.pass(Duration::from_secs(1));
+    let (log, cutoff) = (node.store.left().log_id, now(&node));
+    purge(&mut node, cutoff);
+    let (outcome, _) = node.pull(&peer, 0);
+    assert_eq!((outcome.applied, outcome.skipped), (0, 3));
+    assert_eq!((node.store.left().log_id, node.inbox("bob").len()), (log, 0));
+    // The peer has not heard of it; nothing is missing for all that but the purge itself.
+    let differences = node.store.heads().expect("heads").differences(&peer.store.heads().expect("heads"));
+    let counted: Vec<_> = differences.iter().map(|one| (one.here, one.purged_here, one.there, one.purged_there)).collect();
+    assert_eq!(counted, [(3, 1, 3, 0)]);
+}
+
+#[test]
+fn a_purge_that_came_before_is_kept_by_a_rebuild_and_by_a_database_of_an_older_fold() {
+    let mut node = node();
+    let cutoff = Stamp::from_nanos(START + 10_000_000_000).to_string();
+    node.apply(&[
+        foreign("evt_1", "d_go", 20, "purge.executed", json!({"cutoff": cutoff})),
+        foreign("evt_2", "d_go", 30, "message.create", json!({"message_id": "msg_2", "agent_id": "cy", "recipients": ["bob"]})),
+    ]);
+    let (projection, left, path) = (node.store.projection().expect("digest"), node.store.left(), node.path());
+    let Node { store, world, key, dir } = node;
+    drop(store);
+    // As an older version left it: rows that its purge only hid.
+    let old =
+        foreign("evt_0", "d_go", 1, "message.create", json!({"message_id": "msg_0", "agent_id": "cy", "body": {"content": "hidden"}}));
+    let conn = rusqlite::Connection::open(&path).expect("opens");
+    conn.execute(
+        "INSERT INTO events VALUES ((SELECT next_sequence FROM state), ?1, ?2, ?3, ?4, '', 0, 'd_peer', 'msg_0', ?5)",
+        (&old.id, &old.kind, old.at.nanos(), &old.origin, &old.body),
+    )
+    .expect("inserts");
+    conn.execute_batch("UPDATE state SET fold_version = 1, next_sequence = next_sequence + 1").expect("ages");
+    drop(conn);
+    let options = thrum_store::OpenOptions::new(key.clone(), Some(left));
+    let store = thrum_store::Store::open(&path, options, Box::new(world.clone())).expect("opens");
+    let node = Node { store, world, key, dir };
+    assert_eq!(node.store.projection().expect("digest"), projection);
+    assert!(!node.ids().contains(&"evt_0".to_owned()));
+    assert!(!is_in_a_file(&node, "hidden"));
+}
