@@ -65,22 +65,23 @@ impl Progress {
             conn.execute("UPDATE state SET scrub = 1", [])?;
         }
         for ((origin, log), growth) in self.heads.drain() {
-            let known: Option<(u64, u64, [u8; 32], u64, [u8; 32])> = conn
+            let known = conn
                 .prepare_cached("SELECT count, highest, sum, purged, purged_sum FROM heads WHERE origin = ?1 AND log = ?2")?
-                .query_row((&origin, &log), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?)))
-                .optional()?;
-            let (count, highest, sum, purged, purged_sum) = known.unwrap_or_default();
-            let (mut sum, mut purged_sum) = (Sum::from_bytes(sum), Sum::from_bytes(purged_sum));
-            sum.add(growth.sum);
-            purged_sum.add(growth.purged_sum);
+                .query_row((&origin, &log), |row| {
+                    let sum = |column| row.get(column).map(Sum::from_bytes);
+                    Ok(Growth { count: row.get(0)?, highest: row.get(1)?, sum: sum(2)?, purged: row.get(3)?, purged_sum: sum(4)? })
+                });
+            let mut now = known.optional()?.unwrap_or_default();
+            now.sum.add(growth.sum);
+            now.purged_sum.add(growth.purged_sum);
             conn.prepare_cached("INSERT OR REPLACE INTO heads VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute((
                 &origin,
                 &log,
-                count + growth.count,
-                highest.max(growth.highest),
-                sum.to_bytes(),
-                purged + growth.purged,
-                purged_sum.to_bytes(),
+                now.count + growth.count,
+                now.highest.max(growth.highest),
+                now.sum.to_bytes(),
+                now.purged + growth.purged,
+                now.purged_sum.to_bytes(),
             ))?;
         }
         self.counters.save(conn)

@@ -7,8 +7,8 @@ use thrum_core::{ErrorKind, Fault};
 
 use crate::{
     commands::{
-        bench, context, daemon, demo, export, inbox, init, message, peer, prime, quickstart, reply, send, status, sync, team, version,
-        wait, whoami,
+        bench, context, daemon, demo, export, inbox, init, message, peer, prime, purge, quickstart, reply, send, status, sync, team,
+        version, wait, whoami,
     },
     context::Context,
     output::{self, Output},
@@ -75,6 +75,7 @@ pub(crate) enum Command {
     Sync(sync::Command),
     #[command(subcommand)]
     Daemon(daemon::Command),
+    Purge(purge::Args),
     Demo(demo::Args),
     Export(export::Args),
     Bench(bench::Args),
@@ -102,6 +103,7 @@ impl Command {
             Self::Peer(command) => command.run(cx),
             Self::Sync(command) => command.run(cx),
             Self::Daemon(command) => command.run(cx),
+            Self::Purge(args) => boxed(purge::run(&args, cx)),
             Self::Demo(args) => demo::run(&args, cx).and_then(|()| boxed(Ok(Silent))),
             Self::Export(args) => boxed(export::run(args, cx)),
             Self::Bench(args) => boxed(bench::run(&args, cx)),

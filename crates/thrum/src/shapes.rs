@@ -266,6 +266,17 @@ pub(crate) struct ForcedPeer {
     pub(crate) error: Option<String>,
 }
 
+/// `purge.execute`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Purged {
+    pub(crate) before: String,
+    pub(crate) dry_run: bool,
+    pub(crate) messages_deleted: u64,
+    pub(crate) sessions_deleted: u64,
+    pub(crate) events_deleted: u64,
+}
+
 /// `sync.verify`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -293,4 +304,6 @@ pub(crate) struct Difference {
     pub(crate) log: String,
     pub(crate) here: u64,
     pub(crate) there: u64,
+    pub(crate) purged_here: u64,
+    pub(crate) purged_there: u64,
 }

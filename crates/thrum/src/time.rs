@@ -29,6 +29,30 @@ pub(crate) fn parse_instant(text: &str) -> Result<Stamp, String> {
     Ok(if distance.is_negative() { now().minus(distance.unsigned_abs()) } else { now().plus(distance.unsigned_abs()) })
 }
 
+/// What lies behind us, from the command line: a distance back from now (`2d`, `24h`, `1w`), the beginning of a day here
+/// (`2026-11-20`), or an instant.
+pub(crate) fn parse_past(text: &str) -> Result<Stamp, String> {
+    if let Some(stamp) = Stamp::parse(text) {
+        return Ok(stamp);
+    }
+    let forms = || "give a distance such as 30d, 24h or 1h30m, a day such as 2026-11-20, or a time such as 2026-11-23T05:30:00Z".to_owned();
+    // Dates of the calendar look like nothing else; everything that jiff takes beyond them (a time without zone) is not taken.
+    if text.len() == 10
+        && let Ok(date) = text.parse::<jiff::civil::Date>()
+    {
+        let midnight = date.to_zoned(jiff::tz::TimeZone::system()).map_err(|_| forms())?;
+        let nanos = i64::try_from(midnight.timestamp().as_nanosecond()).ok().filter(|nanos| *nanos >= 0);
+        return nanos.map(Stamp::from_nanos).ok_or_else(|| "the day lies outside 1970 to 2262".to_owned());
+    }
+    let span: jiff::Span = text.parse().map_err(|_| forms())?;
+    let length = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| forms())?;
+    if length.is_negative() {
+        Err("must not be negative: it is a distance back from now".to_owned())
+    } else {
+        Ok(now().minus(length.unsigned_abs()))
+    }
+}
+
 fn parse_signed(text: &str) -> Result<SignedDuration, String> {
     text.parse().map_err(|_| "give a number with a unit: 20s, 8m, 1h30m, 500ms".to_owned())
 }
@@ -80,6 +104,18 @@ mod tests {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         for text in ["", "20", "-5s", "soon", "20 parsecs", "9999999h"] {
             assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_past_is_a_distance_a_day_or_an_instant() {
+        let back = |text: &str| now().since(parse_past(text).expect(text)).as_secs();
+        assert_eq!((back("2d") / 60, back("24h") / 60, back("1w") / 60), (2880, 1440, 10_080));
+        assert_eq!(parse_past("2026-11-23T05:30:00Z"), Ok(Stamp::parse("2026-11-23T05:30:00Z").expect("valid")));
+        let day = parse_past("2026-11-20").expect("a day");
+        assert!(Stamp::parse("2026-11-20T00:00:00Z").expect("valid").since(day).as_secs() < 86_400, "midnight of wherever this runs");
+        for text in ["", "2", "soon", "-2d", "2 moons", "1mo", "2026-13-01", "2026-11-20T10:00:00", "1066-10-14", "2d 2026-11-20"] {
+            assert!(parse_past(text).is_err(), "{text}");
         }
     }
 

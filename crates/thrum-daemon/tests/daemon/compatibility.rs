@@ -101,7 +101,7 @@ pub const GOS_METHODS: [Method; 56] = [
     served("tsync.force", ""),
     served("tsync.peers.list", "As `peer.list`."),
     refused("tsync.peers.add", "It would add a peer without a token."),
-    served("purge.execute", ""),
+    served("purge.execute", "An instant in the future is refused. Nothing of ours is on a git branch, so the last two counts are 0."),
     served("user.identify", ""),
     refused("user.register", "On the socket Go Thrum refuses it, too."),
     refused("telegram.configure", TELEGRAM),

@@ -11,6 +11,7 @@ pub(crate) mod init;
 pub(crate) mod message;
 pub(crate) mod peer;
 pub(crate) mod prime;
+pub(crate) mod purge;
 pub(crate) mod quickstart;
 pub(crate) mod reply;
 pub(crate) mod send;

@@ -36,7 +36,7 @@ Examples:
     },
     /// Compare with all peers event by event; waits up to 10 s for agreement
     #[command(after_help = "\
-Exit code 0: all hold the same. 1: something is missing, and it says what. 75: a peer cannot be asked.
+Exit code 0: all hold the same. 1: something is missing, and it says what. 75: a peer cannot be asked, or a purge waits for its time.
 
 Examples:
   thrum sync verify
@@ -111,25 +111,32 @@ impl Render for Answer<Verified> {
         for peer in peers {
             let name = printable(&peer.name);
             match peer.status.as_str() {
-                "equal" => page.line(format!("{GREEN}●{GREEN:#} {name}  holds the same")),
+                "equal" => {
+                    let but = peer.error.as_deref().map(|but| format!(": {}", printable(but))).unwrap_or_default();
+                    page.line(format!("{GREEN}●{GREEN:#} {name}  holds the same{but}"));
+                }
                 "differs" => {
                     let what = peer.error.as_deref().map(|what| format!(": {}", printable(what))).unwrap_or_default();
                     page.line(format!("{RED}●{RED:#} {name}  differs{what}"));
                 }
                 state => {
                     let why = peer.error.as_deref().map_or_else(|| state.replace('_', " "), str::to_owned);
-                    page.line(format!("{YELLOW}●{YELLOW:#} {name}  not compared: {}", printable(&why)));
+                    let what = if state == "waiting" { "differs for now" } else { "not compared" };
+                    page.line(format!("{YELLOW}●{YELLOW:#} {name}  {what}: {}", printable(&why)));
                 }
             }
             for difference in &peer.differences {
                 let known = peers.iter().find(|peer| peer.daemon_id == difference.origin);
                 let (origin, log) = (printable(known.map_or(&difference.origin, |peer| &peer.name)), printable(&difference.log));
-                page.line(format!("    of {origin} (log {log}): {} here, {} there", difference.here, difference.there));
+                let side = |held: u64, purged: u64| if purged > 0 { format!("{held} ({purged} purged)") } else { held.to_string() };
+                let (here, there) = (side(difference.here, difference.purged_here), side(difference.there, difference.purged_there));
+                page.line(format!("    of {origin} (log {log}): {here} here, {there} there"));
             }
         }
         page.line(match status.as_str() {
             "equal" => format!("Nothing is missing: {} on every side", count(*events, "event")),
             "differs" => "Something is missing".to_owned(),
+            "waiting" => "A purge has yet to come; compare again after it".to_owned(),
             "no_peers" => "There is no peer to compare with".to_owned(),
             _ => "Not every peer could be asked".to_owned(),
         });
@@ -180,6 +187,20 @@ Something is missing
     #[test]
     fn a_peer_that_cannot_be_asked_is_try_again_and_agreement_is_success() {
         let of = |status: &str| verified(json!({"status": status, "events": 1, "peers": []})).1;
-        assert_eq!([of("equal"), of("differs"), of("unreachable"), of("no_peers")], [0, 1, 75, 75]);
+        assert_eq!([of("equal"), of("differs"), of("unreachable"), of("waiting"), of("no_peers")], [0, 1, 75, 75, 75]);
+    }
+
+    #[test]
+    fn what_was_purged_is_said_beside_what_is_held() {
+        let peer = |status: &str, differences: Value| json!({"name": "desk", "daemon_id": "d_k", "status": status, "differences": differences, "error": "a purge waits there"});
+        let difference = json!([{"origin": "d_k", "log": "77", "here": 4, "there": 9, "purged_here": 6}]);
+        let raw = json!({"status": "waiting", "events": 4, "peers": [peer("waiting", difference), peer("equal", json!([]))]});
+        let text = "\
+● desk  differs for now: a purge waits there
+    of desk (log 77): 4 (6 purged) here, 9 there
+● desk  holds the same: a purge waits there
+A purge has yet to come; compare again after it
+";
+        assert_eq!(verified(raw), (text.to_owned(), 75));
     }
 }

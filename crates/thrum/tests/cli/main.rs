@@ -20,6 +20,7 @@ mod json;
 mod output;
 mod pairing;
 mod prime;
+mod purge;
 mod quickstart;
 mod reply;
 mod send;

@@ -8,6 +8,7 @@ mod group;
 mod health;
 mod message;
 mod peer;
+mod purge;
 mod refused;
 mod sending;
 mod session;
@@ -102,6 +103,8 @@ methods! {
     "context.clear" => Prompt, |daemon, params, _kept| answer(&context::clear(daemon, params.read()?).await?);
     "context.preamble.save" => Prompt, |daemon, params, _kept| answer(&context::save(daemon, params.read()?, Part::Preamble).await?);
     "context.preamble.show" => Prompt, |daemon, params, _kept| answer(&context::show_preamble(daemon, params.read()?).await?);
+
+    "purge.execute" => Long, |daemon, params, _kept| answer(&purge::execute(daemon, params.read()?).await?);
 
     "events.watch" => Prompt, |daemon, params, _kept| watch::watch(daemon, params.read()?);
 

@@ -1,0 +1,72 @@
+//! `thrum purge`: old mail goes, here and at every peer.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use thrum_core::{Fault, Stamp};
+
+use crate::{
+    context::Context,
+    render::{Page, Render},
+    shapes::{Answer, Purged},
+    text::count,
+    time,
+};
+
+/// Rewriting the file takes some seconds at most; reading a large log may add as much.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Throw old messages, sessions and contexts away, here and at every peer
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Without --confirm it only counts. There is no way back: the text leaves the database file, and peers do the same when they hear of it.
+A session goes by the time it began, also if it is still open. Backups keep what they have.
+
+Examples:
+  thrum purge --before 30d
+  thrum purge --before 2026-01-01 --confirm")]
+pub(crate) struct Args {
+    /// What is older than this goes: 30d, 24h, 2026-11-20, or 2026-11-23T05:30:00Z
+    #[arg(long, value_name = "WHEN", value_parser = time::parse_past, required_unless_present = "all")]
+    before: Option<Stamp>,
+    /// All that was written until now
+    #[arg(long, conflicts_with = "before")]
+    all: bool,
+    /// Do it
+    #[arg(long)]
+    confirm: bool,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Purged>, Fault> {
+    let before = args.before.unwrap_or_else(time::now);
+    let mut client = cx.daemon()?;
+    let progress = cx.output.progress(if args.confirm { "Purging" } else { "Counting" }, None);
+    let answer: Answer<Purged> = client.call_within(WITHIN, "purge.execute", json!({"before": before, "dry_run": !args.confirm}))?;
+    drop(progress);
+    if !args.confirm {
+        cx.output.note("Nothing was purged: this is a preview.");
+        if answer.read.events_deleted > 0 {
+            cx.output.hint("The same with --confirm does it.");
+        }
+    }
+    Ok(answer)
+}
+
+impl Render for Answer<Purged> {
+    fn human(&self, page: &mut Page) {
+        let Purged { before, dry_run, messages_deleted, sessions_deleted, events_deleted } = &self.read;
+        let done = if *dry_run { "Would purge" } else { "Purged" };
+        let what = format!(
+            "{done} {} and {} from before {} ({})",
+            count(*messages_deleted, "message"),
+            count(*sessions_deleted, "session"),
+            Stamp::parse(before).map_or_else(|| before.clone(), time::exact),
+            count(*events_deleted, "event")
+        );
+        page.line(what);
+    }
+
+    fn json(&self) -> Value {
+        self.raw.clone()
+    }
+}
