@@ -132,6 +132,7 @@ fn docs_json_md_is_what_the_commands_print() {
     mail(&mut stage);
     overview(&mut stage);
     peers(&mut stage);
+    keeping(&mut stage);
     daemon(&mut stage);
     errors(&mut stage);
     docs::compare("json.md", &stage.page);
@@ -201,6 +202,11 @@ fn peers(stage: &mut Stage) {
     stage.run("thrum peer status");
     stage.run("thrum status");
     stage.run("thrum peer remove desk");
+}
+
+fn keeping(stage: &mut Stage) {
+    stage.section("What is kept", "");
+    stage.run("thrum purge --before 30d");
 }
 
 fn daemon(stage: &mut Stage) {
