@@ -34,11 +34,12 @@ pub struct IdSource {
 impl IdSource {
     /// A new id of `kind`.
     pub fn next(&mut self, kind: IdKind, ambient: &mut dyn Ambient) -> String {
+        let now = ambient.now().millis();
         // 79 of the 80 random bits: the free one leaves room for counting up from any start.
-        let fresh = Ulid::from_parts(ambient.now().millis(), ambient.random_u128() & (u128::MAX >> 49));
+        let mut fresh = || Ulid::from_parts(now, ambient.random_u128() & (u128::MAX >> 49));
         let id = match self.last {
-            Some(last) if fresh <= last => last.increment().unwrap_or(fresh),
-            _ => fresh,
+            Some(last) if now <= last.timestamp_ms() => last.increment().unwrap_or_else(|_| fresh()),
+            _ => fresh(),
         };
         self.last = Some(id);
         format!("{}{}", kind.prefix(), id.to_string())

@@ -8,6 +8,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0001_log_and_projection.sql"),
     include_str!("migrations/0002_mail.sql"),
     include_str!("migrations/0003_purged.sql"),
+    include_str!("migrations/0004_open_sessions.sql"),
 ];
 
 /// `application_id` of our files, so that a stray database of somebody else is not taken for ours ("Thrm").

@@ -335,5 +335,7 @@ pub(crate) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, Store
     // Only a checkpoint can keep us waiting: there is one writer.
     conn.busy_timeout(std::time::Duration::from_secs(5))?;
     conn.set_prepared_statement_cache_capacity(64);
+    // A group of jobs in savepoints would keep copies of the pages it changes in a file beside the database.
+    conn.pragma_update(None, "temp_store", "MEMORY")?;
     Ok(conn)
 }

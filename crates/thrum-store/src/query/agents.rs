@@ -219,8 +219,10 @@ impl Reader<'_> {
     pub fn open_session(&self, agent_id: &str) -> Result<Option<String>, StoreError> {
         let mut statement = self
             .conn
-            .prepare_cached("SELECT session_id, max(started_at) FROM sessions WHERE agent_id = ?1 AND home = ?2 AND ended_at IS NULL")?;
-        Ok(statement.query_row((agent_id, self.home), |row| row.get(0))?)
+            .prepare_cached("SELECT started_at, session_id FROM sessions WHERE agent_id = ?1 AND home = ?2 AND ended_at IS NULL")?;
+        let open = statement.query_map((agent_id, self.home), |row| Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?)))?;
+        // Not `max` in SQL, for the reason given in the fold: this runs for every message sent.
+        Ok(open.collect::<Result<Vec<_>, _>>()?.into_iter().max().map(|(_, session_id)| session_id))
     }
 
     /// What goes on in open sessions, newest session first.
