@@ -1,135 +1,120 @@
 //! `thrum bench`: the figures that the project promises, measured on the machine at hand with real daemons.
 //!
-//! Numbers differ between machines and days, so they are no test. What is measured: `message.send` on the socket, alone
-//! and with writers beside each other; the way from one daemon to another; a cold catch-up; whole commands; an idle daemon.
+//! Numbers differ between machines and days, so they are no test, and beside them stands what the machine itself can do: a
+//! durable write, SQLite with the same rows, a round trip on a socket, a signature. What a figure says of this program is its
+//! distance from those.
 
-mod measure;
+mod against;
+mod figures;
+mod floor;
+mod ours;
+mod work;
 
-use std::time::Duration;
+use std::path::PathBuf;
 
-use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::{ErrorKind, Fault};
 
-use crate::{
-    commands::demo::{
-        latency::{self, Times},
-        ms,
-        stage::Stage,
-    },
-    context::Context,
-    render::{Page, Render},
-    time,
+use self::{
+    figures::Figures,
+    work::{Agent, Daemon},
 };
+use crate::{commands::demo::stage::Stage, context::Context};
 
 /// Measure speed and memory on this machine, with daemons of its own
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Takes about a minute. With --against the same requests go to two other daemons that are paired with each other: they get an agent \
+\"bench\" and its messages.
+
 Examples:
-  thrum bench --events 1000 --messages 200
-  thrum bench --events 1000 --messages 200 --json")]
+  thrum bench --messages 500 --events 1000
+  thrum bench --messages 500 --events 1000 --json")]
 pub(crate) struct Args {
-    /// Events for the catch-up
+    /// Messages to send in all; the last figures are with so many stored
+    #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
+    messages: u32,
+    /// Events for the catch-up, at least
     #[arg(long, default_value_t = 20_000, value_name = "N", value_parser = clap::value_parser!(u64).range(100..=1_000_000))]
     events: u64,
-    /// Messages for each measurement of sending
-    #[arg(long, default_value_t = 8_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
-    messages: u32,
+    /// Two other daemons, to compare with: the paths of their sockets
+    #[arg(long, value_name = "SOCKET_A,SOCKET_B", value_delimiter = ',', num_args = 1)]
+    against: Vec<PathBuf>,
 }
 
-/// One line of the table.
-struct Figure {
-    what: String,
-    value: Value,
-    text: String,
-}
-
-/// Everything measured.
-pub(crate) struct Figures(Vec<Figure>);
-
-/// Most messages sent one by one, and delivered between daemons.
+/// Most messages sent one by one.
 const ONE_BY_ONE: usize = 1000;
+
+/// Messages sent by eight writers.
+const BY_EIGHT: usize = 8000;
 
 /// Most runs of each command.
 const COMMANDS: usize = 40;
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Fault> {
-    let stage = Stage::open("bench")?;
+    let others = match args.against.as_slice() {
+        [] => None,
+        [one, two] => Some((one, two)),
+        _ => {
+            return Err(Fault::new(ErrorKind::Invalid, "--against takes two sockets").hint("--against /a/.thrum/var/thrum.sock,/b/…"));
+        }
+    };
     let messages = args.messages as usize;
-    let one_by_one = messages.min(ONE_BY_ONE);
-    let (left, right) = (stage.repository("left")?, stage.repository("right")?);
-    let mut figures = Figures(Vec::new());
+    let one_by_one = (messages / 10).min(ONE_BY_ONE);
     let step = |what: &str| cx.output.note(&format!("Measuring {what} …"));
+    let mut figures = Figures::default();
+    // Before anything else: a socket that cannot be used should not be noticed only after a minute.
+    let others = others.map(|(one, two)| Ok::<_, Fault>((Agent::visiting(one)?, Agent::visiting(two)?))).transpose()?;
 
+    let stage = Stage::open("bench")?;
+    let (left, right) = (stage.repository("left")?, stage.repository("right")?);
+    step("the start of a daemon");
     left.run(&["quickstart", "--name", "ann", "--role", "writer", "--module", "bench"])?;
-    right.run(&["quickstart", "--name", "bob", "--role", "reader", "--module", "bench"])?;
-    step("an idle daemon");
-    figures.0.extend(measure::memory(&left)?.map(|bytes| Figure {
-        what: "idle daemon, memory".to_owned(),
-        value: json!({"bytes": bytes}),
-        text: format!("{:.1} MB", bytes as f64 / 1e6),
-    }));
+    ours::agent(&left, "bea")?;
+    figures.times("daemon start, as a whole command", &ours::starts(&left, COMMANDS.min(messages / 100))?);
+    figures.memory("memory, idle", ours::memory(&left)?);
 
     step("messages");
-    figures.times("message.send, 1 writer", &measure::send_one_by_one(&left, one_by_one)?);
-    for writers in [8, 50] {
-        let (times, took) = measure::send_beside(&left, writers, messages / writers)?;
-        figures.rate(&format!("message.send, {writers} writers"), &times, took);
-    }
-
-    step("catch-up");
-    let (events, took) = measure::catch_up(&left, &right, args.events)?;
-    let rate = events as f64 / took.as_secs_f64();
-    figures.0.push(Figure {
-        what: format!("catch-up of {events} events"),
-        value: json!({"events": events, "seconds": took.as_secs_f64(), "per_second": rate.round()}),
-        text: format!("{rate:.0} events/s  (in {:.2} s, pairing included)", took.as_secs_f64()),
-    });
-
-    step("delivery");
-    figures.times("sent on one, readable on the other", &latency::measure(one_by_one, (&left, "ann"), (&right, "bob"))?);
+    let (ann, bob) = (Agent::of(&left, "ann", "bea")?, || Agent::of(&right, "bob", "bob"));
+    let alone = work::send_one_by_one(&ann, one_by_one)?;
+    figures.times("message.send, 1 writer", &alone);
+    figures.rate("message.send, 8 writers", &ours::with_cpu(&left, || work::send_beside(&ann, 8, BY_EIGHT.min(messages / 4) / 8))?);
+    let left_over = messages.saturating_sub(one_by_one + BY_EIGHT.min(messages / 4));
+    figures.rate("message.send, 50 writers", &ours::with_cpu(&left, || work::send_beside(&ann, 50, left_over.div_ceil(50)))?);
 
     step("commands");
-    for command in [&["send", "hello", "--to", "@ann"][..], &["inbox"], &["status"]] {
-        figures.times(&format!("thrum {}", command[0]), &measure::commands(&right, command, messages.min(COMMANDS))?);
+    for command in [
+        &["send", "hello", "--to", "@bea"][..],
+        &["inbox", "--as", "bea"],
+        &["inbox", "--unread", "--as", "bea"],
+        &["team"],
+        &["status"],
+        &["prime"],
+    ] {
+        let name = command.iter().take_while(|word| **word != "--as" && **word != "hello").copied().collect::<Vec<_>>().join(" ");
+        figures.times(&format!("thrum {name}"), &ours::commands(&left, command, COMMANDS.min(messages / 20))?);
+    }
+    let stored = ours::health(&left)?.messages;
+    figures.memory(&format!("memory, {stored} messages stored"), ours::memory(&left)?);
+    figures.disk(stored, ours::bytes_on_disk(&left)?);
+
+    step("catch-up");
+    right.run(&["quickstart", "--name", "bob", "--role", "reader", "--module", "bench"])?;
+    figures.catch_up(&ours::catch_up(&left, &right, args.events)?);
+    step("delivery");
+    figures.times("sent on one daemon, readable on the other", &ours::delivery(&left, &right, one_by_one)?);
+
+    step("the machine");
+    floor::measure(&stage, &left, &mut figures)?;
+
+    if let Some((one, two)) = &others {
+        step("the other daemons");
+        against::compare((&ann, &bob()?), (one, two), one_by_one, &mut figures)?;
     }
     Ok(figures)
 }
 
-impl Figures {
-    fn times(&mut self, what: &str, times: &Times) {
-        let (half, most) = (times.percentile(50), times.percentile(99));
-        self.0.push(Figure {
-            what: what.to_owned(),
-            value: json!({"p50_ms": ms(half), "p99_ms": ms(most), "runs": times.len()}),
-            text: format!("p50 {}  p99 {}", time::millis(half), time::millis(most)),
-        });
-    }
-
-    fn rate(&mut self, what: &str, times: &Times, took: Duration) {
-        let rate = times.len() as f64 / took.as_secs_f64();
-        self.0.push(Figure {
-            what: what.to_owned(),
-            value: json!({"per_second": rate.round(), "p99_ms": ms(times.percentile(99)), "runs": times.len()}),
-            text: format!("{rate:.0} messages/s  p99 {}", time::millis(times.percentile(99))),
-        });
-    }
-}
-
-impl Render for Figures {
-    fn human(&self, page: &mut Page) {
-        page.table(&["WHAT", "MEASURED"], self.0.iter().map(|figure| vec![figure.what.clone(), figure.text.clone()]).collect());
-    }
-
-    fn json(&self) -> Value {
-        Value::Array(
-            self.0
-                .iter()
-                .map(|figure| {
-                    let mut value = figure.value.clone();
-                    value["what"] = figure.what.as_str().into();
-                    value
-                })
-                .collect(),
-        )
+impl Daemon for crate::commands::demo::stage::Place {
+    fn socket(&self) -> Result<PathBuf, Fault> {
+        Ok(self.repo()?.socket())
     }
 }

@@ -69,6 +69,11 @@ impl Stage {
         Ok(place)
     }
 
+    /// The temporary directory.
+    pub(crate) fn path(&self) -> &Path {
+        &self.dir
+    }
+
     /// Leaves everything as it is, with the daemons running, and says where.
     pub(crate) fn keep(mut self) -> PathBuf {
         if let Some(mut hears) = self.janitor_hears.take() {

@@ -1,0 +1,141 @@
+//! Requests to a daemon, whoever made it: only what Go Thrum answers as well.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Barrier,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault};
+
+use crate::{
+    client::{Client, cannot_connect},
+    commands::demo::latency::Times,
+    shapes::Sent,
+};
+
+/// A message that takes longer to the other daemon is lost.
+const LOST: Duration = Duration::from_secs(60);
+
+/// How often the other daemon is asked whether a message is there.
+const LOOK: Duration = Duration::from_micros(200);
+
+/// Something with a socket.
+pub(super) trait Daemon {
+    /// The path of its socket.
+    fn socket(&self) -> Result<PathBuf, Fault>;
+}
+
+/// In whose name a daemon is asked, and whom it writes to.
+pub(super) struct Agent {
+    socket: PathBuf,
+    name: String,
+    to: String,
+}
+
+/// Messages by several writers beside each other.
+pub(super) struct Beside {
+    pub(super) times: Times,
+    pub(super) took: Duration,
+}
+
+impl Agent {
+    /// One of ours.
+    pub(super) fn of(daemon: &impl Daemon, name: &str, to: &str) -> Result<Self, Fault> {
+        Ok(Self { socket: daemon.socket()?, name: name.to_owned(), to: format!("@{to}") })
+    }
+
+    /// A new one at somebody else's daemon.
+    pub(super) fn visiting(socket: &Path) -> Result<Self, Fault> {
+        let agent = Self { socket: socket.to_owned(), name: "bench".to_owned(), to: "@bench".to_owned() };
+        let mut client = agent.client()?;
+        client.call::<Value>("agent.register", json!({"name": agent.name, "role": "visitor", "module": "bench", "re_register": true}))?;
+        client.call::<Value>("session.start", json!({"agent_id": agent.name}))?;
+        Ok(agent)
+    }
+
+    fn client(&self) -> Result<Client, Fault> {
+        Client::connect(&self.socket).map_err(|error| cannot_connect(&self.socket, &error))
+    }
+
+    fn send(&self, client: &mut Client) -> Result<Sent, Fault> {
+        client.call("message.send", json!({"content": "x".repeat(200), "mentions": [self.to], "caller_agent_id": self.name}))
+    }
+}
+
+/// `number` times the same, by one who waits for each answer.
+fn repeated(number: usize, mut work: impl FnMut() -> Result<(), Fault>) -> Result<Vec<Duration>, Fault> {
+    (0..number)
+        .map(|_| {
+            let began = Instant::now();
+            work()?;
+            Ok(began.elapsed())
+        })
+        .collect()
+}
+
+/// `message.send` by one writer.
+pub(super) fn send_one_by_one(agent: &Agent, number: usize) -> Result<Times, Fault> {
+    let mut client = agent.client()?;
+    repeated(number, || agent.send(&mut client).map(|_| ())).map(Times::new)
+}
+
+/// `message.send` by several writers beside each other, each with a connection of its own.
+pub(super) fn send_beside(agent: &Agent, writers: usize, each: usize) -> Result<Beside, Fault> {
+    let ready = &Barrier::new(writers + 1);
+    thread::scope(|scope| {
+        let connected = (0..writers).map(|_| agent.client()).collect::<Result<Vec<_>, _>>()?;
+        let handles: Vec<_> = connected
+            .into_iter()
+            .map(|mut client| {
+                scope.spawn(move || {
+                    ready.wait();
+                    repeated(each, || agent.send(&mut client).map(|_| ()))
+                })
+            })
+            .collect();
+        ready.wait();
+        let began = Instant::now();
+        let mut all = Vec::new();
+        for handle in handles {
+            all.extend(handle.join().map_err(|_| Fault::new(ErrorKind::Failed, "a writer panicked"))??);
+        }
+        Ok(Beside { times: Times::new(all), took: began.elapsed() })
+    })
+}
+
+/// `message.get` of one message.
+pub(super) fn get(agent: &Agent, number: usize) -> Result<Times, Fault> {
+    let mut client = agent.client()?;
+    let message_id = agent.send(&mut client)?.message_id;
+    let params = json!({"message_id": message_id, "caller_agent_id": agent.name});
+    repeated(number, || client.call::<Value>("message.get", &params).map(|_| ())).map(Times::new)
+}
+
+/// `message.list`, the newest ten.
+pub(super) fn list(agent: &Agent, number: usize) -> Result<Times, Fault> {
+    let mut client = agent.client()?;
+    let params = json!({"page_size": 10, "page": 1, "sort_order": "desc", "caller_agent_id": agent.name});
+    repeated(number, || client.call::<Value>("message.list", &params).map(|_| ())).map(Times::new)
+}
+
+/// From the request on one daemon until the other gives the message.
+pub(super) fn arrivals(from: &Agent, to: &Agent, number: usize) -> Result<Times, Fault> {
+    let (mut sending, mut looking) = (from.client()?, to.client()?);
+    let mut times = Vec::with_capacity(number);
+    for _ in 0..number {
+        let began = Instant::now();
+        let message_id = from.send(&mut sending)?.message_id;
+        while looking.call::<Value>("message.get", json!({"message_id": message_id, "caller_agent_id": to.name})).is_err() {
+            if began.elapsed() > LOST {
+                return Err(Fault::new(ErrorKind::Failed, format!("{message_id} did not arrive within {} s", LOST.as_secs()))
+                    .hint("Are the two daemons of --against paired?"));
+            }
+            thread::sleep(LOOK);
+        }
+        times.push(began.elapsed());
+    }
+    Ok(Times::new(times))
+}
