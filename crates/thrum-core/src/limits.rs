@@ -33,6 +33,9 @@ pub const MAX_AUDIENCE: usize = 1000;
 /// more than a machine can start, make fewer.
 pub const MAX_IDEMPOTENCY_KEYS: i64 = 50_000;
 
+/// Most daemons that an agent may say it lived at before. Go Thrum's id changes with the machine's name and with its version.
+pub const MAX_FORMER_HOMES: usize = 16;
+
 /// Most events in one batch. Go clients always ask for as many and treat larger values as this.
 pub const MAX_BATCH_EVENTS: usize = 1000;
 

@@ -221,6 +221,10 @@ pub struct AgentRegister {
     /// The machine.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub hostname: String,
+    /// The daemons that registered it before it moved here: what they said of it until now is its own. At most
+    /// [`limits::MAX_FORMER_HOMES`]; Go Thrum passes them through.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub former_homes: Vec<String>,
 }
 
 /// A period of work begins.

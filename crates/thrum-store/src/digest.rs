@@ -12,10 +12,11 @@ use crate::StoreError;
 /// Every table of the projection, without the numbers that mean something here only.
 const VIEWS: &[&str] = &[
     "SELECT 'purge', cutoff FROM purge",
-    "SELECT 'message', message_id, at, event_id, origin, agent_id, session_id, thread_id, reply_to,
+    "SELECT 'message', message_id, at, event_id, origin, home, agent_id, session_id, thread_id, reply_to,
             edited_at, edit_event, edits, deleted_at, delete_event, delete_reason FROM messages",
     "SELECT 'audience', kind, value, a.at, m.message_id FROM audience a JOIN messages m USING (sequence)",
     "SELECT 'agent', agent_id, home, event_id, registered_at, first_at, kind, role, module, display, hostname, worktree FROM agents",
+    "SELECT 'former', agent_id, former, home, until FROM former_homes",
     "SELECT 'cleanup', agent_id, home, at, event_id FROM cleanups",
     "SELECT 'mailbox', g.agent_id, g.home, b.at, m.message_id, b.unread
      FROM mailbox b JOIN agents g USING (owner) JOIN messages m ON m.sequence = b.sequence",

@@ -9,6 +9,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0002_mail.sql"),
     include_str!("migrations/0003_purged.sql"),
     include_str!("migrations/0004_open_sessions.sql"),
+    include_str!("migrations/0005_former_homes.sql"),
 ];
 
 /// `application_id` of our files, so that a stray database of somebody else is not taken for ours ("Thrm").

@@ -2,11 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
-    Payload, Stamp,
+    Event, Payload, Stamp,
     payload::{AgentCleanup, AgentRegister},
 };
 
-use super::{At, Folded, Rank, session};
+use super::{At, Folded, Rank, former, session};
 use crate::{StoreError, Tx};
 
 struct Registered {
@@ -45,6 +45,10 @@ pub(super) fn is_hidden(cleanup: Option<&(Stamp, String)>, rank: Rank<'_>) -> bo
 /// The last registration says what the agent is; the first decides which mail to roles and everyone it gets.
 pub(super) fn register(tx: &mut Tx<'_>, at: At<'_>, body: &AgentRegister) -> Result<Folded, StoreError> {
     let (event, conn) = (at.event, tx.conn);
+    if former::concerns(conn, event, body)? {
+        former::settle(tx, &body.agent_id)?;
+        return Ok(Folded::Done);
+    }
     let cleanup = cleaned_up(conn, &body.agent_id, &event.origin)?;
     if is_hidden(cleanup.as_ref(), at.rank()) {
         return Ok(Folded::Done);
@@ -53,26 +57,7 @@ pub(super) fn register(tx: &mut Tx<'_>, at: At<'_>, body: &AgentRegister) -> Res
     let first_at = before.as_ref().map_or(event.at, |before| before.first_at.min(event.at));
     let is_last = before.as_ref().is_none_or(|before| (before.last.0, before.last.1.as_str()) <= at.rank());
     if is_last {
-        conn.prepare_cached(
-            "INSERT INTO agents (agent_id, home, event_id, registered_at, first_at, kind, role, module, display, hostname, worktree)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-             ON CONFLICT (agent_id, home) DO UPDATE SET event_id = excluded.event_id, registered_at = excluded.registered_at,
-                 first_at = excluded.first_at, kind = excluded.kind, role = excluded.role, module = excluded.module,
-                 display = excluded.display, hostname = excluded.hostname, worktree = excluded.worktree",
-        )?
-        .execute((
-            &body.agent_id,
-            &event.origin,
-            &event.id,
-            event.at.nanos(),
-            first_at.nanos(),
-            &body.kind,
-            &body.role,
-            &body.module,
-            &body.display,
-            &body.hostname,
-            body.worktree.as_deref().unwrap_or_default(),
-        ))?;
+        put(conn, event, body, first_at)?;
     } else {
         conn.prepare_cached("UPDATE agents SET first_at = ?3 WHERE agent_id = ?1 AND home = ?2")?.execute((
             &body.agent_id,
@@ -81,10 +66,35 @@ pub(super) fn register(tx: &mut Tx<'_>, at: At<'_>, body: &AgentRegister) -> Res
         ))?;
     }
     let changed = before.as_ref().is_none_or(|before| before.first_at != first_at || (is_last && before.role != body.role));
-    if changed && let Some(now) = registered(conn, &body.agent_id, &event.origin)? {
-        fill_mailbox(conn, &now, &body.agent_id, &event.origin)?;
+    if changed {
+        fill_mailbox(conn, &body.agent_id, &event.origin)?;
     }
     Ok(Folded::Done)
+}
+
+/// Writes what the agent is.
+pub(super) fn put(conn: &Connection, event: &Event, body: &AgentRegister, first_at: Stamp) -> Result<(), StoreError> {
+    conn.prepare_cached(
+        "INSERT INTO agents (agent_id, home, event_id, registered_at, first_at, kind, role, module, display, hostname, worktree)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+         ON CONFLICT (agent_id, home) DO UPDATE SET event_id = excluded.event_id, registered_at = excluded.registered_at,
+             first_at = excluded.first_at, kind = excluded.kind, role = excluded.role, module = excluded.module,
+             display = excluded.display, hostname = excluded.hostname, worktree = excluded.worktree",
+    )?
+    .execute((
+        &body.agent_id,
+        &event.origin,
+        &event.id,
+        event.at.nanos(),
+        first_at.nanos(),
+        &body.kind,
+        &body.role,
+        &body.module,
+        &body.display,
+        &body.hostname,
+        body.worktree.as_deref().unwrap_or_default(),
+    ))?;
+    Ok(())
 }
 
 /// Hides the home's earlier registration, sessions and contexts of the agent; never messages.
@@ -100,7 +110,9 @@ pub(super) fn cleanup(tx: &mut Tx<'_>, at: At<'_>, body: &AgentCleanup) -> Resul
         event.at.nanos(),
         &event.id,
     ))?;
-    if let Some(agent) = registered(conn, &body.agent_id, &event.origin)? {
+    if former::has_moved(conn, &body.agent_id)? {
+        former::settle(tx, &body.agent_id)?;
+    } else if let Some(agent) = registered(conn, &body.agent_id, &event.origin)? {
         conn.prepare_cached("DELETE FROM mailbox WHERE owner = ?1")?.execute([agent.owner])?;
         conn.prepare_cached("DELETE FROM agents WHERE owner = ?1")?.execute([agent.owner])?;
         for (earlier, sequence) in super::load(tx, "target = ?1 AND type = 'agent.register'", &body.agent_id)? {
@@ -114,21 +126,26 @@ pub(super) fn cleanup(tx: &mut Tx<'_>, at: At<'_>, body: &AgentCleanup) -> Resul
 }
 
 /// Puts into an agent's mailbox what is addressed to it, anew.
-fn fill_mailbox(conn: &Connection, agent: &Registered, agent_id: &str, home: &str) -> Result<(), StoreError> {
+pub(super) fn fill_mailbox(conn: &Connection, agent_id: &str, home: &str) -> Result<(), StoreError> {
+    let Some(agent) = registered(conn, agent_id, home)? else { return Ok(()) };
     conn.prepare_cached("DELETE FROM mailbox WHERE owner = ?1")?.execute([agent.owner])?;
     conn.prepare_cached(
         "INSERT INTO mailbox (owner, at, sequence, unread)
          SELECT ?1, m.at, m.sequence,
-                NOT (m.agent_id = ?2 AND m.origin = ?3)
+                NOT (m.agent_id = ?2 AND m.home = ?3)
                 AND NOT EXISTS (SELECT 1 FROM receipts r
-                                WHERE r.sequence = m.sequence AND r.agent_id = ?2 AND r.origin = ?3 AND r.read_at IS NOT NULL)
+                                WHERE r.sequence = m.sequence AND r.agent_id = ?2 AND r.read_at IS NOT NULL
+                                AND (r.origin = ?3
+                                     OR EXISTS (SELECT 1 FROM former_homes f
+                                                WHERE f.agent_id = ?2 AND f.former = r.origin AND f.home = ?3
+                                                AND f.until > max(r.read_at, m.at))))
          FROM (SELECT sequence FROM audience WHERE kind = 0 AND value = ?2
                UNION
                SELECT a.sequence FROM audience a JOIN messages m ON m.sequence = a.sequence
-               WHERE a.kind = 1 AND a.value = ?4 AND a.at >= ?5 AND NOT (m.agent_id = ?2 AND m.origin = ?3)
+               WHERE a.kind = 1 AND a.value = ?4 AND a.at >= ?5 AND NOT (m.agent_id = ?2 AND m.home = ?3)
                UNION
                SELECT a.sequence FROM audience a JOIN messages m ON m.sequence = a.sequence
-               WHERE a.kind = 2 AND a.value = '' AND a.at >= ?5 AND NOT (m.agent_id = ?2 AND m.origin = ?3)) addressed
+               WHERE a.kind = 2 AND a.value = '' AND a.at >= ?5 AND NOT (m.agent_id = ?2 AND m.home = ?3)) addressed
          JOIN messages m ON m.sequence = addressed.sequence",
     )?
     .execute((agent.owner, agent_id, home, &agent.role, agent.first_at.nanos()))?;

@@ -6,7 +6,7 @@ use thrum_core::{
     payload::{MessageCreate, MessageDelete, MessageEdit, MessageReceipt, ReceiptType},
 };
 
-use super::{At, Audience, Folded, purge};
+use super::{At, Audience, Folded, former, purge};
 use crate::{StoreError, Tx};
 
 /// What the rules need of a message that is here.
@@ -15,13 +15,21 @@ struct Held {
     at: Stamp,
     event_id: String,
     origin: String,
+    home: String,
     edit: Option<(Stamp, String)>,
     deletion: Option<(Stamp, String)>,
 }
 
+impl Held {
+    /// Whether a daemon may edit and delete it: the one that wrote it, and the one that its author moved to.
+    fn is_of(&self, daemon: &str) -> bool {
+        self.origin == daemon || self.home == daemon
+    }
+}
+
 fn held(conn: &Connection, message_id: &str) -> Result<Option<Held>, StoreError> {
     let mut statement = conn.prepare_cached(
-        "SELECT sequence, at, event_id, origin, edited_at, edit_event, deleted_at, delete_event FROM messages WHERE message_id = ?1",
+        "SELECT sequence, at, event_id, origin, home, edited_at, edit_event, deleted_at, delete_event FROM messages WHERE message_id = ?1",
     )?;
     let pair = |at: Option<i64>, id: Option<String>| at.map(Stamp::from_nanos).zip(id);
     let found = statement.query_row([message_id], |row| {
@@ -30,8 +38,9 @@ fn held(conn: &Connection, message_id: &str) -> Result<Option<Held>, StoreError>
             at: Stamp::from_nanos(row.get(1)?),
             event_id: row.get(2)?,
             origin: row.get(3)?,
-            edit: pair(row.get(4)?, row.get(5)?),
-            deletion: pair(row.get(6)?, row.get(7)?),
+            home: row.get(4)?,
+            edit: pair(row.get(5)?, row.get(6)?),
+            deletion: pair(row.get(7)?, row.get(8)?),
         })
     });
     Ok(found.optional()?)
@@ -82,9 +91,10 @@ fn refold_dependents(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError
 
 fn insert(conn: &Connection, at: At<'_>, body: &MessageCreate) -> Result<(), StoreError> {
     let (event, time) = (at.event, at.event.at.nanos());
+    let home = former::live(conn, &body.agent_id, &event.origin, event.at)?;
     conn.prepare_cached(
-        "INSERT INTO messages (sequence, message_id, at, event_id, origin, agent_id, session_id, thread_id, reply_to)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO messages (sequence, message_id, at, event_id, origin, home, agent_id, session_id, thread_id, reply_to)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?
     .execute((
         at.sequence,
@@ -92,6 +102,7 @@ fn insert(conn: &Connection, at: At<'_>, body: &MessageCreate) -> Result<(), Sto
         time,
         &event.id,
         &event.origin,
+        &home,
         &body.agent_id,
         &body.session_id,
         &body.thread_id,
@@ -107,8 +118,8 @@ fn insert(conn: &Connection, at: At<'_>, body: &MessageCreate) -> Result<(), Sto
     let mut direct = conn.prepare_cached("SELECT owner, home FROM agents WHERE agent_id = ?1")?;
     for agent in &audience.agents {
         for row in direct.query_map([agent], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))? {
-            let (owner, home) = row?;
-            let own = *agent == body.agent_id && home == event.origin;
+            let (owner, lives) = row?;
+            let own = *agent == body.agent_id && lives == home;
             deliver.execute((owner, time, at.sequence, !own))?;
         }
     }
@@ -118,9 +129,9 @@ fn insert(conn: &Connection, at: At<'_>, body: &MessageCreate) -> Result<(), Sto
     for value in values {
         let mut statement = conn.prepare_cached(&sql)?;
         let owners: Vec<i64> = if audience.everyone {
-            statement.query_map((time, &body.agent_id, &event.origin), |row| row.get(0))?.collect::<Result<_, _>>()?
+            statement.query_map((time, &body.agent_id, &home), |row| row.get(0))?.collect::<Result<_, _>>()?
         } else {
-            statement.query_map((time, &body.agent_id, &event.origin, value), |row| row.get(0))?.collect::<Result<_, _>>()?
+            statement.query_map((time, &body.agent_id, &home, value), |row| row.get(0))?.collect::<Result<_, _>>()?
         };
         for owner in owners {
             deliver.execute((owner, time, at.sequence, true))?;
@@ -159,7 +170,7 @@ pub(super) fn edit(conn: &Connection, at: At<'_>, body: &MessageEdit) -> Result<
     let Some(message) = held(conn, &body.message_id)? else {
         return Ok(Folded::waits_for(&body.message_id, "its message is not here"));
     };
-    if message.origin != at.event.origin {
+    if !message.is_of(&at.event.origin) {
         return Ok(Folded::waits_for(&body.message_id, "it edits a message of another daemon"));
     }
     conn.prepare_cached("UPDATE messages SET edits = edits + 1 WHERE sequence = ?1")?.execute([message.sequence])?;
@@ -182,7 +193,7 @@ pub(super) fn delete(conn: &Connection, at: At<'_>, body: &MessageDelete) -> Res
         }
         return Ok(Folded::waits_for(&body.message_id, "its message is not here"));
     };
-    if message.origin != at.event.origin {
+    if !message.is_of(&at.event.origin) {
         return Ok(Folded::waits_for(&body.message_id, "it deletes a message of another daemon"));
     }
     if message.deletion.is_none() {
@@ -209,11 +220,13 @@ pub(super) fn receipt(conn: &Connection, at: At<'_>, body: &MessageReceipt) -> R
     )?
     .execute((message.sequence, &body.agent_id, &at.event.origin, time, read))?;
     if read.is_some() {
+        // Of a former home counts what it could know: a receipt from before the move, of a message from before the move.
+        let home = former::live(conn, &body.agent_id, &at.event.origin, at.event.at.max(message.at))?;
         conn.prepare_cached(
             "UPDATE mailbox SET unread = 0 WHERE at = ?1 AND sequence = ?2
              AND owner = (SELECT owner FROM agents WHERE agent_id = ?3 AND home = ?4)",
         )?
-        .execute((message.at.nanos(), message.sequence, &body.agent_id, &at.event.origin))?;
+        .execute((message.at.nanos(), message.sequence, &body.agent_id, home))?;
     }
     Ok(Folded::Done)
 }

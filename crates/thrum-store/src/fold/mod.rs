@@ -13,6 +13,7 @@
 //! the same (I5). No rule looks at the clock but one: a purge that lies in the future waits until it is due.
 
 mod agent;
+mod former;
 mod message;
 mod purge;
 mod session;
@@ -25,7 +26,7 @@ pub use purge::Purged;
 pub(crate) use purge::{cutoff, is_purged, preview, sweep};
 
 /// Changes with every change of a rule: a database folded by another version is folded again at the next start.
-pub(crate) const VERSION: i64 = 2;
+pub(crate) const VERSION: i64 = 3;
 
 /// Where an event stands among those it competes with.
 pub(crate) type Rank<'a> = (Stamp, &'a str);
@@ -102,7 +103,9 @@ fn beyond_bounds(payload: &Payload) -> Option<&'static str> {
             (&[&body.message_id, &body.agent_id, &body.session_id], body.recipients.len() + body.scopes.len() + body.refs.len())
         }
         Payload::MessageReceipt(body) => (&[&body.message_id, &body.agent_id], 0),
-        Payload::AgentRegister(body) => (&[&body.agent_id, &body.role, &body.module], 0),
+        Payload::AgentRegister(body) => {
+            (&[&body.agent_id, &body.role, &body.module], if body.former_homes.len() > limits::MAX_FORMER_HOMES { usize::MAX } else { 0 })
+        }
         Payload::AgentCleanup(body) => (&[&body.agent_id], 0),
         Payload::SessionStart(body) => (&[&body.session_id, &body.agent_id], 0),
         Payload::SessionEnd(body) => (&[&body.session_id], 0),
@@ -113,7 +116,7 @@ fn beyond_bounds(payload: &Payload) -> Option<&'static str> {
     };
     match () {
         () if ids.iter().any(|id| long(id)) => Some("an id in it is too long"),
-        () if entries > 4 * limits::MAX_AUDIENCE => Some("it has too many recipients, scopes, refs or contexts"),
+        () if entries > 4 * limits::MAX_AUDIENCE => Some("it has too many recipients, scopes, refs, contexts or former homes"),
         () => None,
     }
 }
@@ -138,8 +141,8 @@ pub(crate) fn due(tx: &mut Tx<'_>) -> Result<usize, StoreError> {
 pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     const CHUNK: usize = 1000;
     tx.conn.execute_batch(
-        "DELETE FROM parked; DELETE FROM messages; DELETE FROM audience; DELETE FROM agents;
-         DELETE FROM cleanups; DELETE FROM mailbox; DELETE FROM receipts; DELETE FROM sessions; DELETE FROM contexts;",
+        "DELETE FROM parked; DELETE FROM messages; DELETE FROM audience; DELETE FROM agents; DELETE FROM cleanups;
+         DELETE FROM former_homes; DELETE FROM mailbox; DELETE FROM receipts; DELETE FROM sessions; DELETE FROM contexts;",
     )?;
     // Purges first: what they take away must not be folded. A cutoff that was due once stays, even if the clock was set back
     // since: what it took away does not come back either.

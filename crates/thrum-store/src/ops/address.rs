@@ -66,7 +66,7 @@ impl Tx<'_> {
     /// # Errors
     /// [`ErrorKind::NotFound`] if all of them are gone.
     pub(super) fn address_answer(&self, agent: &str, parent: &Message) -> Result<Addressed, StoreError> {
-        let is_own = parent.agent_id == agent && parent.origin == self.home();
+        let is_own = parent.agent_id == agent && parent.home == self.home();
         let groups = parent.refs.iter().chain(&parent.scopes).filter(|tag| tag.kind == "group");
         let mentions = parent.refs.iter().filter(|tag| tag.kind == "mention");
         let mut names: Vec<&str> = mentions.chain(groups).map(|tag| tag.value.as_str()).collect();

@@ -89,6 +89,7 @@ impl Tx<'_> {
             worktree: (!worktree.is_empty()).then_some(worktree),
             display,
             hostname,
+            former_homes: Vec::new(),
         };
         self.append(Payload::AgentRegister(payload), None)?;
         Ok(outcome)

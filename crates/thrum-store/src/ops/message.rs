@@ -294,7 +294,7 @@ impl Tx<'_> {
     fn own_message(&self, agent: &str, message_id: &str, what: &str) -> Result<Message, StoreError> {
         resident(&self.reader(), agent)?;
         let message = self.known_message(message_id)?;
-        if message.agent_id != agent || message.origin != self.home() {
+        if message.agent_id != agent || message.home != self.home() {
             let (author, current) = (name::printable(&message.agent_id), name::printable(agent));
             let namesake = if message.agent_id == agent { " of another machine" } else { "" };
             // The text is Go Thrum's (recorded).

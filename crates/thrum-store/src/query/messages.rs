@@ -21,8 +21,10 @@ pub struct Message {
     pub agent_id: String,
     /// The author's session; may be empty.
     pub session_id: String,
-    /// The author's home.
+    /// The daemon that wrote it.
     pub origin: String,
+    /// The author's home: where it lives now, if it moved.
+    pub home: String,
     /// The text, after the last edit.
     pub body: Body,
     /// Classification and groups.
@@ -138,7 +140,7 @@ const COLUMNS: &str = "m.message_id,
     coalesce(m.thread_id, (SELECT r.thread_id FROM messages r WHERE r.reply_to = m.message_id AND r.thread_id IS NOT NULL
                            ORDER BY r.at, r.event_id LIMIT 1)),
     m.reply_to, m.agent_id, m.session_id, m.origin, m.at, m.edited_at, m.edits, m.deleted_at, m.delete_reason,
-    e.body, (SELECT body FROM events WHERE sequence = m.edit_sequence), m.sequence";
+    e.body, (SELECT body FROM events WHERE sequence = m.edit_sequence), m.sequence, m.home";
 
 impl Reader<'_> {
     /// One message, deleted or not. `is_read` is as `mailbox` has it.
@@ -273,11 +275,11 @@ fn selection(filter: &Filter, owner: Option<i64>) -> (String, Vec<Sql>) {
         conditions.push_str(&format!(" AND m.agent_id = ?{}", value(author)));
     }
     if let Some(home) = &filter.author_home {
-        conditions.push_str(&format!(" AND m.origin = ?{}", value(home)));
+        conditions.push_str(&format!(" AND m.home = ?{}", value(home)));
     }
     if let Some(author) = &filter.exclude_author {
         let (name, home) = (value(&author.agent_id), value(&author.home));
-        conditions.push_str(&format!(" AND NOT (m.agent_id = ?{name} AND m.origin = ?{home})"));
+        conditions.push_str(&format!(" AND NOT (m.agent_id = ?{name} AND m.home = ?{home})"));
     }
     if let Some(thread) = &filter.thread_id {
         let n = value(thread);
@@ -342,6 +344,7 @@ fn read_message(row: &Row<'_>) -> rusqlite::Result<Found> {
         agent_id: row.get(3)?,
         session_id: row.get(4)?,
         origin: row.get(5)?,
+        home: row.get(14)?,
         body: Body::default(),
         scopes: Vec::new(),
         refs: Vec::new(),
@@ -351,7 +354,7 @@ fn read_message(row: &Row<'_>) -> rusqlite::Result<Found> {
         edits: row.get(8)?,
         deleted_at: stamp(row.get(9)?),
         delete_reason: row.get(10)?,
-        is_read: row.get(14)?,
+        is_read: row.get(15)?,
     };
     Ok(Found { message, created: row.get(11)?, edited: row.get(12)?, sequence: row.get(13)? })
 }

@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use thrum_core::{
-    Ambient, DaemonKey, Event, Stamp,
+    Ambient, DaemonKey, Draft, Event, Payload, Stamp,
     event::{Candidate, admit},
     exchange::{Applied, Batch},
 };
@@ -165,6 +165,17 @@ pub fn event(fields: &Value) -> Event {
     let (mut events, rejected) = admit(vec![candidate]);
     assert_eq!(rejected, []);
     events.remove(0)
+}
+
+/// The key of another daemon, the same for the same number.
+pub fn key(number: u64) -> DaemonKey {
+    DaemonKey::generate(&mut World::new(1000 + number))
+}
+
+/// An event of a daemon that signs, `seconds` after the start.
+pub fn signed(id: &str, number: u64, seq: u64, seconds: i64, payload: &Payload) -> Event {
+    let at = Stamp::from_nanos(START + seconds * 1_000_000_000);
+    Draft { id: id.into(), at, payload }.seal(&key(number), "log", seq).expect("seals")
 }
 
 /// A foreign event: the envelope around a payload, `seconds` after the start.

@@ -8,7 +8,9 @@ use thrum_core::{Event, Payload};
 
 use crate::kit::{self, Node};
 
+/// Daemons that sign nothing; behind them come [`KEYS`] that do.
 const ORIGINS: [&str; 3] = ["d_go1", "d_go2", "d_go3"];
+const KEYS: usize = 2;
 const AGENTS: [&str; 3] = ["ann", "ben", "cy"];
 const ROLES: [&str; 2] = ["tester", "coder"];
 
@@ -36,8 +38,10 @@ fn event() -> impl Strategy<Value = (usize, i64, &'static str, Value)> {
         let kind = if read { "read" } else { "seen" };
         ("message.receipt", json!({"message_id": id_of("msg", id), "agent_id": AGENTS[agent], "receipt_type": kind}))
     });
-    let register = (small(), 0..2usize, small()).prop_map(|(agent, role, module)| {
-        ("agent.register", json!({"agent_id": AGENTS[agent], "kind": "agent", "role": ROLES[role], "module": format!("m{module}")}))
+    let former = prop::collection::vec(prop::sample::select(ORIGINS.to_vec()), 0..3);
+    let register = (small(), 0..2usize, small(), former).prop_map(|(agent, role, module, former)| {
+        let body = json!({"agent_id": AGENTS[agent], "kind": "agent", "role": ROLES[role], "module": format!("m{module}"), "former_homes": former});
+        ("agent.register", body)
     });
     let start = (small(), small())
         .prop_map(|(id, agent)| ("agent.session.start", json!({"session_id": id_of("ses", id), "agent_id": AGENTS[agent]})));
@@ -62,17 +66,23 @@ fn event() -> impl Strategy<Value = (usize, i64, &'static str, Value)> {
     let body = prop_oneof![
         5 => message, 2 => edit, 1 => delete, 3 => receipt, 3 => register, 2 => start, 1 => end, 2 => update, 1 => cleanup, 2 => purge, 1 => group, 1 => odd
     ];
-    (small(), 0..60i64, body).prop_map(|(origin, seconds, (kind, payload))| (origin, seconds, kind, payload))
+    (0..ORIGINS.len() + KEYS, 0..60i64, body).prop_map(|(origin, seconds, (kind, payload))| (origin, seconds, kind, payload))
+}
+
+/// An event of one of the origins; what no daemon with a key would write comes from one without.
+fn made(n: usize, origin: usize, seconds: i64, kind: &'static str, payload: Value) -> Event {
+    let id = format!("evt_{n:03}");
+    match (origin.checked_sub(ORIGINS.len()), Payload::read(kind, &payload.to_string())) {
+        (Some(key), Ok(said)) if said != Payload::Unknown => kit::signed(&id, key as u64, n as u64 + 1, seconds, &said),
+        _ => kit::foreign(&id, ORIGINS[origin % ORIGINS.len()], seconds, kind, payload),
+    }
 }
 
 /// A set of events and an order with repetitions in which each comes at least once.
 fn set_and_order() -> impl Strategy<Value = (Vec<Event>, Vec<usize>)> {
     prop::collection::vec(event(), 1..40).prop_flat_map(|drafts| {
-        let events: Vec<Event> = drafts
-            .into_iter()
-            .enumerate()
-            .map(|(n, (origin, seconds, kind, payload))| kit::foreign(&format!("evt_{n:03}"), ORIGINS[origin], seconds, kind, payload))
-            .collect();
+        let events: Vec<Event> =
+            drafts.into_iter().enumerate().map(|(n, (origin, seconds, kind, payload))| made(n, origin, seconds, kind, payload)).collect();
         let order: Vec<usize> = (0..events.len()).chain(0..events.len() / 3).collect();
         (Just(events), Just(order).prop_shuffle())
     })

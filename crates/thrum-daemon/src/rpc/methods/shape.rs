@@ -42,7 +42,7 @@ impl Summary {
     pub(super) fn of(message: Message) -> Self {
         Self {
             audiences: message.audiences(),
-            from_home: message.origin.clone(),
+            from_home: message.home,
             origin_daemon: message.origin,
             message_id: message.message_id,
             thread_id: message.thread_id,
@@ -142,7 +142,7 @@ impl Full {
             message_id: message.message_id,
             thread_id: message.thread_id,
             reply_to: message.reply_to,
-            author: Author { agent_id: message.agent_id, session_id: message.session_id, home: message.origin },
+            author: Author { agent_id: message.agent_id, session_id: message.session_id, home: message.home },
             body: message.body,
             scopes: message.scopes,
             refs: message.refs,
