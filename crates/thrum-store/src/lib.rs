@@ -10,6 +10,7 @@
 mod digest;
 mod error;
 mod fold;
+mod go;
 mod migrate;
 pub mod ops;
 mod origin;
@@ -21,6 +22,7 @@ mod writer;
 
 pub use error::StoreError;
 pub use fold::Purged;
+pub use go::{GoDatabase, GoEvent, GoTotals};
 pub use origin::Left;
 pub use readers::{Reader, Readers};
 pub use store::{OpenOptions, Store};

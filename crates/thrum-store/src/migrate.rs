@@ -22,13 +22,13 @@ const APPLICATION_ID: i64 = 0x5468_726d;
 pub(crate) fn check(conn: &Connection) -> Result<i64, StoreError> {
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
     let found: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if found > known {
-        return Err(StoreError::Newer { found, known });
-    }
     let application: i64 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if tables > 0 && application != APPLICATION_ID {
         return Err(if is_gos(conn)? { StoreError::Gos } else { StoreError::Damaged("it is the database of another program".to_owned()) });
+    }
+    if found > known {
+        return Err(StoreError::Newer { found, known });
     }
     Ok(found)
 }

@@ -7,8 +7,8 @@ use thrum_core::{ErrorKind, Fault};
 
 use crate::{
     commands::{
-        bench, context, daemon, demo, export, inbox, init, message, peer, prime, purge, quickstart, reply, send, status, sync, team,
-        version, wait, whoami,
+        bench, context, daemon, demo, export, import, inbox, init, message, peer, prime, purge, quickstart, reply, send, status, sync,
+        team, version, wait, whoami,
     },
     context::Context,
     output::{self, Output},
@@ -76,8 +76,9 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Daemon(daemon::Command),
     Purge(purge::Args),
-    Demo(demo::Args),
     Export(export::Args),
+    Import(import::Args),
+    Demo(demo::Args),
     Bench(bench::Args),
     Version(version::Args),
     #[command(name = "janitor", hide = true)]
@@ -106,6 +107,7 @@ impl Command {
             Self::Purge(args) => boxed(purge::run(&args, cx)),
             Self::Demo(args) => demo::run(&args, cx).and_then(|()| boxed(Ok(Silent))),
             Self::Export(args) => boxed(export::run(args, cx)),
+            Self::Import(args) => boxed(import::run(&args, cx)),
             Self::Bench(args) => boxed(bench::run(&args, cx)),
             Self::Version(args) => boxed(version::run(&args)),
             Self::Janitor(args) => demo::janitor::run(&args).and_then(|()| boxed(Ok(Silent))),

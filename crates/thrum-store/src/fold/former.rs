@@ -14,7 +14,7 @@
 //! * It is for good: a clean-up hides the agent, but old mail does not become a stranger's.
 //!
 //! The former home's registrations only tell since when the agent was there (which decides its mail to roles and everyone);
-//! what it is, says its home. Sessions stay where they were: they are history.
+//! what it is and whether it still is, says its home alone. Sessions stay where they were: they are history.
 
 use std::collections::BTreeMap;
 
@@ -135,11 +135,11 @@ fn standings<'a>(
     let mut standings: BTreeMap<String, Standing<'a>> = BTreeMap::new();
     let mut earlier = Vec::new();
     for (event, body) in registrations {
-        if agent::is_hidden(agent::cleaned_up(conn, agent_id, &event.origin)?.as_ref(), rank(event)) {
-            continue;
-        }
         if let Some(to) = moved.get(event.origin.as_str()).filter(|to| event.at < to.until) {
             earlier.push((&to.home, event));
+            continue;
+        }
+        if agent::is_hidden(agent::cleaned_up(conn, agent_id, &event.origin)?.as_ref(), rank(event)) {
             continue;
         }
         let standing = standings.entry(event.origin.clone()).or_insert(Standing { last: (event, body), first_at: event.at });

@@ -6,11 +6,13 @@
 mod address;
 mod agent;
 mod message;
+mod moving;
 mod purge;
 mod session;
 
 pub use agent::{Register, Registration};
 pub use message::{Edited, Send, Sent};
+pub use moving::{Adopted, Takeover};
 pub use purge::check_cutoff;
 
 use thrum_core::{ErrorKind, Fault};

@@ -6,6 +6,7 @@ mod faults;
 mod fold;
 mod kit;
 mod log;
+mod moved;
 mod order;
 mod origin;
 mod purge;

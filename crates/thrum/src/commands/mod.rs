@@ -6,6 +6,7 @@ pub(crate) mod context;
 pub(crate) mod daemon;
 pub(crate) mod demo;
 pub(crate) mod export;
+pub(crate) mod import;
 pub(crate) mod inbox;
 pub(crate) mod init;
 pub(crate) mod message;

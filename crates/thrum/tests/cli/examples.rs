@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::common::{TestRepo, docs, pair, peer_joins};
+use crate::common::{TestRepo, docs, go::GoThrum, pair, peer_joins};
 
 /// What stands in examples for ids that are only known when they run.
 const TO_ANN: &str = "msg_01JZ3E9Q0V7M4T6X8B2C5D9F1G";
@@ -86,6 +86,13 @@ impl Stage {
                 let mut following = self.repo.begin(&words);
                 assert!(!following.line().is_empty(), "{example}");
                 following.kill();
+            }
+            ["import", ..] => {
+                let old = self.repo.above().join("old-project/.thrum");
+                if !old.exists() {
+                    drop(GoThrum::recorded(&old));
+                }
+                self.shell(example, &line);
             }
             _ => {
                 if words.first().is_some_and(|word| matches!(*word, "peer" | "sync")) {

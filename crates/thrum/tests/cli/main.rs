@@ -14,6 +14,7 @@ mod examples;
 mod export;
 mod help;
 mod identity;
+mod import;
 mod inbox;
 mod init;
 mod json;

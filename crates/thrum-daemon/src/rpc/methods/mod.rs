@@ -6,6 +6,7 @@ mod agent;
 mod context;
 mod group;
 mod health;
+mod import;
 mod message;
 mod peer;
 mod purge;
@@ -103,6 +104,9 @@ methods! {
     "context.clear" => Prompt, |daemon, params, _kept| answer(&context::clear(daemon, params.read()?).await?);
     "context.preamble.save" => Prompt, |daemon, params, _kept| answer(&context::save(daemon, params.read()?, Part::Preamble).await?);
     "context.preamble.show" => Prompt, |daemon, params, _kept| answer(&context::show_preamble(daemon, params.read()?).await?);
+    "import.events" => Long, |daemon, params, _kept| answer(&import::events(daemon, params.read()?).await?);
+    "import.adopt" => Long, |daemon, params, _kept| answer(&import::adopt(daemon, params.read()?).await?);
+    "import.markRead" => Prompt, |daemon, params, _kept| answer(&import::mark_read(daemon, params.read()?).await?);
 
     "purge.execute" => Long, |daemon, params, _kept| answer(&purge::execute(daemon, params.read()?).await?);
 

@@ -2,6 +2,7 @@
 //! gets out.
 
 pub(crate) mod docs;
+pub(crate) mod go;
 mod terminal;
 
 use std::{

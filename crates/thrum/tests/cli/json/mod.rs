@@ -13,7 +13,11 @@ use std::{
 use mask::Mask;
 use serde_json::{Value, json};
 
-use crate::common::{Ran, TestRepo, docs, instead_of_daemon};
+use crate::common::{
+    Ran, TestRepo, docs,
+    go::{self, GoThrum},
+    instead_of_daemon,
+};
 
 const INTRODUCTION: &str = "\
 # JSON
@@ -134,6 +138,7 @@ fn docs_json_md_is_what_the_commands_print() {
     peers(&mut stage);
     keeping(&mut stage);
     daemon(&mut stage);
+    moving(&mut stage);
     errors(&mut stage);
     docs::compare("json.md", &stage.page);
 }
@@ -218,6 +223,16 @@ fn daemon(stage: &mut Stage) {
     stage.run("thrum daemon restart");
 }
 
+fn moving(stage: &mut Stage) {
+    stage.section("Moving in and out", "`thrum export --jsonl` without `--to` prints the events themselves.");
+    let go = GoThrum::recorded(&stage.repo.above().join("old-project/.thrum"));
+    go.insert(["evt_1", "message.create", "2024-11-23T07:00:00Z", go::GO].map(str::to_owned), "{\"half");
+    drop(go);
+    stage.run("thrum import ../old-project");
+    stage.run("thrum export --jsonl --to log.jsonl");
+    fs::remove_file(stage.repo.path(".thrum/identities/a1.json")).unwrap();
+}
+
 fn errors(stage: &mut Stage) {
     stage.section("Errors", "One of each kind.");
     stage.fails("thrum send 'To nobody'", 2);
@@ -237,12 +252,11 @@ fn errors(stage: &mut Stage) {
 }
 
 /// Commands that do not stand in the page, and why.
-const WITHOUT: [(&str, &str); 6] = [
+const WITHOUT: [(&str, &str); 5] = [
     ("help", "text for people"),
     ("demo", "a show for people"),
     ("bench", "what it measures depends on the machine"),
     ("daemon run", "it is the daemon"),
-    ("export", "its lines are events"),
     ("context prime", "it is `prime`"),
 ];
 

@@ -1,0 +1,148 @@
+//! `import.*`: events and agents of a Go Thrum that was used here before.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thrum_core::{Ambient, ErrorKind, Fault, exchange::Rejected, limits};
+use thrum_store::ops::Adopted;
+use thrum_sync::{Log, intake, wire::Served};
+
+use super::required;
+use crate::{ambient::System, daemon::Daemon, storage::Storage};
+
+#[derive(Deserialize)]
+pub(super) struct Events {
+    events: Vec<Row>,
+    /// Only say what would come of it.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// A row of Go's log, each column as it stands there.
+#[derive(Deserialize)]
+struct Row {
+    #[serde(default)]
+    sequence: i64,
+    #[serde(default)]
+    event_id: Option<String>,
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    timestamp: Option<String>,
+    #[serde(default)]
+    origin_daemon: Option<String>,
+    /// As text, for it may be no JSON.
+    event_json: String,
+}
+
+#[derive(Serialize)]
+pub(super) struct Taken {
+    /// New here.
+    applied: usize,
+    /// Here already.
+    skipped: usize,
+    /// Malformed; they stay outside the log.
+    rejected: Vec<Refused>,
+}
+
+#[derive(Serialize)]
+struct Refused {
+    event_id: String,
+    reason: String,
+}
+
+/// Takes a batch of events as they are, in one commit. They count as made here, so that every peer is told, but they keep
+/// their origin and nobody signs them. A signature that an origin owes is checked as if a peer had served the event.
+pub(super) async fn events(daemon: &Daemon, params: Events) -> Result<Taken, Fault> {
+    if params.events.len() > limits::MAX_BATCH_EVENTS {
+        return Err(Fault::new(ErrorKind::Invalid, format!("more than {} events at once", limits::MAX_BATCH_EVENTS)));
+    }
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let served = |row: Row| Served {
+        sequence: row.sequence,
+        envelope: [given(row.event_id), given(row.kind), given(row.timestamp), given(row.origin_daemon)],
+        event_json: row.event_json,
+    };
+    let served: Vec<Served> = params.events.into_iter().map(served).collect();
+    let storage = Arc::clone(&daemon.storage);
+    let judged = tokio::task::spawn_blocking(move || judge(&storage, served, params.dry_run)).await;
+    judged.map_err(|error| Fault::new(ErrorKind::Failed, format!("the import failed: {error}")))?
+}
+
+fn judge(storage: &Arc<Storage>, served: Vec<Served>, dry_run: bool) -> Result<Taken, Fault> {
+    let storage: &dyn Log = storage.as_ref();
+    let batch = intake::batch("", "", 0, served, storage)?;
+    let refused = |rejected: &Rejected| Refused { event_id: rejected.id.clone(), reason: rejected.reason.clone() };
+    let rejected = batch.rejected.iter().map(refused).collect();
+    if dry_run {
+        let held = storage.holds(&batch.events.iter().collect::<Vec<_>>())?;
+        let skipped = held.iter().filter(|held| **held).count();
+        return Ok(Taken { applied: held.len() - skipped, skipped, rejected });
+    }
+    let applied = storage.apply(batch)?;
+    Ok(Taken { applied: applied.applied, skipped: applied.skipped, rejected })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Adopt {
+    #[serde(default)]
+    former_homes: Vec<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Adoptions {
+    agents: Vec<Adoption>,
+}
+
+#[derive(Serialize)]
+struct Adoption {
+    agent_id: String,
+    /// `adopted`, `known`, `deleted`, `elsewhere` or `refused`.
+    status: &'static str,
+    /// Of the last two, why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    sessions_ended: usize,
+}
+
+/// Lets every agent of these former homes live here, each in a commit of its own.
+pub(super) async fn adopt(daemon: &Daemon, params: Adopt) -> Result<Adoptions, Fault> {
+    let takeover = Arc::new(daemon.storage.read(|reader| reader.takeover(params.former_homes, System.now())).await?);
+    let mut agents = Vec::new();
+    for agent_id in &takeover.agents {
+        let (name, all) = (agent_id.clone(), Arc::clone(&takeover));
+        let (status, reason, sessions_ended) = match daemon.storage.write(move |tx| tx.adopt(&name, &all)).await {
+            Ok(Adopted::Taken(sessions)) => ("adopted", None, sessions),
+            Ok(Adopted::Known) => ("known", None, 0),
+            Ok(Adopted::Deleted) => ("deleted", None, 0),
+            Ok(Adopted::Elsewhere(home)) => ("elsewhere", Some(format!("{home} took it over first")), 0),
+            Err(fault) if fault.kind == ErrorKind::Invalid => ("refused", Some(fault.message), 0),
+            Err(fault) => return Err(fault),
+        };
+        agents.push(Adoption { agent_id: agent_id.clone(), status, reason, sessions_ended });
+    }
+    Ok(Adoptions { agents })
+}
+
+#[derive(Deserialize)]
+pub(super) struct MarkRead {
+    #[serde(default)]
+    agent_id: Option<String>,
+    #[serde(default)]
+    message_ids: Vec<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Marked {
+    marked_count: usize,
+}
+
+/// Marks what an agent had read before it came here; what is not here, or not its mail, is passed over.
+pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead) -> Result<Marked, Fault> {
+    let agent_id = required("agent_id", params.agent_id)?;
+    if params.message_ids.len() > limits::MAX_BATCH_EVENTS {
+        return Err(Fault::new(ErrorKind::Invalid, format!("more than {} message_ids at once", limits::MAX_BATCH_EVENTS)));
+    }
+    let marked_count = daemon.storage.write(move |tx| tx.mark_read_before(&agent_id, &params.message_ids)).await?;
+    Ok(Marked { marked_count })
+}

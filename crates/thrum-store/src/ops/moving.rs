@@ -1,0 +1,164 @@
+//! Agents that come here from a daemon that signs nothing: how they keep their mail. What it means, `fold/former.rs` says.
+
+use thrum_core::{
+    ErrorKind, Fault, Payload, Stamp, limits, name,
+    payload::{AgentRegister, SessionEnd},
+};
+
+use crate::{
+    Reader, StoreError, Tx,
+    query::{Agent, AgentFilter, SessionFilter},
+};
+
+/// Agents that former homes know, and up to when these wrote anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Takeover {
+    /// The former homes.
+    pub former_homes: Vec<String>,
+    /// Agents that live or lived there, by name.
+    pub agents: Vec<String>,
+    /// The last instant of any event of theirs, as far as clocks can be believed.
+    pub latest: Stamp,
+}
+
+/// What became of an agent that was to be taken over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Adopted {
+    /// It lives here now, with its old mail; this many sessions that it had there were still open and are ended.
+    Taken(usize),
+    /// It does so already.
+    Known,
+    /// It was taken over and deleted here since; it stays deleted.
+    Deleted,
+    /// Another daemon took it over first.
+    Elsewhere(String),
+}
+
+impl Reader<'_> {
+    /// Who can be taken over from these former homes. Reads the whole log once.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] for more than [`limits::MAX_FORMER_HOMES`], and for one that has a key and speaks for itself.
+    pub fn takeover(&self, former_homes: Vec<String>, now: Stamp) -> Result<Takeover, StoreError> {
+        if former_homes.len() > limits::MAX_FORMER_HOMES {
+            return Err(Fault::new(ErrorKind::Invalid, format!("more than {} former homes", limits::MAX_FORMER_HOMES)).into());
+        }
+        let mut takeover = Takeover { former_homes, ..Takeover::default() };
+        // A clock that was far ahead there must not become ours.
+        let believed = now.plus(limits::CLOCK_OFF);
+        for home in &takeover.former_homes {
+            if home.is_empty() || home.len() > limits::MAX_FOREIGN_ID_BYTES || thrum_core::key::is_signed_origin(home) {
+                let text = format!("'{}' cannot be a former home: a daemon with a key speaks for itself", name::printable(home));
+                return Err(Fault::new(ErrorKind::Invalid, text).into());
+            }
+            let latest: Option<i64> = self
+                .conn
+                .prepare_cached("SELECT max(at) FROM events WHERE origin_daemon = ?1 AND at <= ?2")?
+                .query_row((home, believed.nanos()), |row| row.get(0))?;
+            takeover.latest = takeover.latest.max(latest.map_or(Stamp::ZERO, Stamp::from_nanos));
+            let mut agents = self
+                .conn
+                .prepare_cached("SELECT agent_id FROM agents WHERE home = ?1 UNION SELECT agent_id FROM former_homes WHERE former = ?1")?;
+            for agent in agents.query_map([home], |row| row.get(0))? {
+                takeover.agents.push(agent?);
+            }
+        }
+        takeover.agents.sort();
+        takeover.agents.dedup();
+        Ok(takeover)
+    }
+
+    /// Where an agent moved to from a former home, and up to when what that one said counts.
+    fn moved(&self, agent_id: &str, former: &str) -> Result<Option<(String, Stamp)>, StoreError> {
+        use rusqlite::OptionalExtension;
+        let mut statement = self.conn.prepare_cached("SELECT home, until FROM former_homes WHERE agent_id = ?1 AND former = ?2")?;
+        Ok(statement.query_row((agent_id, former), |row| Ok((row.get(0)?, Stamp::from_nanos(row.get(1)?)))).optional()?)
+    }
+}
+
+impl Tx<'_> {
+    /// Registers an agent of former homes here, with all that these said of it until now. An agent of this name that is here
+    /// already is the same one and stays what it is. Doing it again changes nothing, unless there is news of the former homes.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] if its name, role or module cannot be one here.
+    pub fn adopt(&mut self, agent_id: &str, takeover: &Takeover) -> Result<Adopted, StoreError> {
+        let reader = self.reader();
+        let here = reader.agent_here(agent_id)?;
+        let mut claims = Vec::new();
+        let (mut elsewhere, mut was_here) = (None, false);
+        let mut there: Option<Agent> = None;
+        for former in &takeover.former_homes {
+            let filter = AgentFilter { agent_id: Some(agent_id.to_owned()), home: Some(former.clone()), ..AgentFilter::default() };
+            let known = reader.agents(&filter)?.into_iter().next();
+            match reader.moved(agent_id, former)? {
+                None if known.is_none() => continue,
+                Some((home, _)) if home != self.home() => {
+                    elsewhere = Some(home);
+                    continue;
+                }
+                Some((_, until)) => {
+                    was_here = true;
+                    if takeover.latest < until {
+                        continue;
+                    }
+                }
+                None => {}
+            }
+            claims.push(former.clone());
+            there = known.or(there);
+        }
+        let Some(agent) = here.or(there).filter(|_| !claims.is_empty()) else {
+            return Ok(match elsewhere {
+                Some(home) => Adopted::Elsewhere(home),
+                None if was_here && reader.agent_here(agent_id)?.is_none() => Adopted::Deleted,
+                None => Adopted::Known,
+            });
+        };
+        name::check_agent(agent_id)?;
+        name::check("role", &agent.role)?;
+        name::check("module", &agent.module)?;
+        let sessions = self.open_sessions(agent_id, &claims)?;
+        let payload = AgentRegister {
+            agent_id: agent_id.to_owned(),
+            kind: "agent".to_owned(),
+            name: Some(agent_id.to_owned()),
+            role: agent.role,
+            module: agent.module,
+            worktree: (!agent.worktree.is_empty()).then_some(agent.worktree),
+            display: agent.display,
+            hostname: agent.hostname,
+            former_homes: claims,
+        };
+        self.append(Payload::AgentRegister(payload), Some(takeover.latest))?;
+        let ended = sessions.len();
+        for session_id in sessions {
+            let payload = SessionEnd { session_id, reason: Some("superseded".to_owned()) };
+            self.append(Payload::SessionEnd(payload), Some(takeover.latest))?;
+        }
+        Ok(Adopted::Taken(ended))
+    }
+
+    fn open_sessions(&self, agent_id: &str, homes: &[String]) -> Result<Vec<String>, StoreError> {
+        let mut open = Vec::new();
+        for home in homes {
+            let filter = SessionFilter { agent_id: Some(agent_id.to_owned()), home: Some(home.clone()), active_only: true };
+            open.extend(self.reader().sessions(&filter)?.into_iter().map(|session| session.session_id));
+        }
+        Ok(open)
+    }
+
+    /// Marks what an agent had read elsewhere, as far as it is here and in its mailbox. Returns how many were unread here.
+    ///
+    /// # Errors
+    /// Those of [`mark_read`](Self::mark_read) but that messages are missing.
+    pub fn mark_read_before(&mut self, agent_id: &str, message_ids: &[String]) -> Result<usize, StoreError> {
+        let mut known = Vec::new();
+        for message_id in message_ids {
+            if self.conn.prepare_cached("SELECT 1 FROM messages WHERE message_id = ?1")?.exists([message_id])? {
+                known.push(message_id.clone());
+            }
+        }
+        Ok(self.mark_read(agent_id, &known)?.len())
+    }
+}

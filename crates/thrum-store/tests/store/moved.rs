@@ -1,0 +1,287 @@
+//! Agents that came from a daemon that signs nothing keep their mail, here and in everybody's eyes.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use thrum_core::{
+    ErrorKind, Event, Fault, Payload, Stamp,
+    payload::{AgentRegister, Body, MessageEdit},
+};
+use thrum_store::{
+    StoreError,
+    ops::Adopted,
+    query::{AgentFilter, Filter, SessionFilter},
+};
+
+use crate::kit::{self, Node};
+
+const GO: &str = "d_47fkcmt93fcz";
+const PEER: &str = "d_capturepeer2";
+
+fn go(n: u32, seconds: i64, kind: &str, payload: Value) -> Event {
+    kit::foreign(&format!("evt_{n:03}"), GO, seconds, kind, payload)
+}
+
+fn peer(n: u32, seconds: i64, kind: &str, payload: Value) -> Event {
+    kit::foreign(&format!("evt_{n:03}"), PEER, seconds, kind, payload)
+}
+
+fn message(id: &str, from: &str, to: &[&str]) -> Value {
+    json!({"message_id": id, "agent_id": from, "session_id": "", "body": {"format": "plain", "content": id}, "recipients": to})
+}
+
+fn everyone(id: &str, from: &str) -> Value {
+    json!({"message_id": id, "agent_id": from, "session_id": "", "body": {"format": "plain", "content": id},
+           "scopes": [{"type": "group", "value": "everyone"}]})
+}
+
+fn register(name: &str, role: &str) -> Value {
+    json!({"agent_id": name, "kind": "agent", "role": role, "module": format!("of-{name}")})
+}
+
+fn read(message: &str, agent: &str) -> Value {
+    json!({"message_id": message, "agent_id": agent, "receipt_type": "read"})
+}
+
+/// What a Go Thrum that `ann` used holds: mail to her, read and unread, by name, role and to everyone, and mail by her.
+fn past() -> Vec<Event> {
+    vec![
+        peer(1, 0, "agent.register", register("zoe", "tester")),
+        peer(2, 1, "message.create", everyone("msg_before", "zoe")),
+        go(3, 2, "agent.register", register("ann", "coder")),
+        go(4, 3, "agent.session.start", json!({"session_id": "ses_go", "agent_id": "ann"})),
+        peer(5, 4, "message.create", message("msg_read", "zoe", &["ann"])),
+        go(6, 5, "message.receipt", read("msg_read", "ann")),
+        peer(7, 6, "message.create", message("msg_unread", "zoe", &["ann"])),
+        peer(8, 7, "message.create", everyone("msg_all", "zoe")),
+        go(9, 8, "message.receipt", read("msg_all", "ann")),
+        go(10, 9, "message.create", everyone("msg_hers", "ann")),
+        peer(
+            11,
+            10,
+            "message.create",
+            json!({"message_id": "msg_role", "agent_id": "zoe", "body": {"content": "msg_role"},
+            "scopes": [{"type": "group", "value": "coder"}]}),
+        ),
+    ]
+}
+
+fn adopt(node: &mut Node, former: &[&str]) -> Vec<(String, Adopted)> {
+    let former = former.iter().map(|home| (*home).to_owned()).collect();
+    let mut now = node.world.clone();
+    let now = thrum_core::Ambient::now(&mut now);
+    let takeover = node.store.reader().takeover(former, now).expect("reads");
+    let agents = takeover.agents.clone();
+    agents.into_iter().map(|name| (name.clone(), node.store.write(|tx| tx.adopt(&name, &takeover)).expect("adopts"))).collect()
+}
+
+fn moved_in() -> Node {
+    let mut node = Node::new(1);
+    node.world.pass(Duration::from_secs(100));
+    node.apply(&past());
+    assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Taken(1))]);
+    node
+}
+
+/// An inbox as ids and whether they are read.
+fn inbox(node: &Node, agent: &str) -> Vec<(String, bool)> {
+    node.inbox(agent)
+}
+
+fn owned(list: &[(&str, bool)]) -> Vec<(String, bool)> {
+    list.iter().map(|(id, read)| ((*id).to_owned(), *read)).collect()
+}
+
+#[test]
+fn old_mail_is_in_the_inbox_as_it_was_read_and_what_the_agent_sent_is_its_own() {
+    let mut node = moved_in();
+    assert_eq!(inbox(&node, "ann"), owned(&[("msg_read", true), ("msg_unread", false), ("msg_all", true), ("msg_role", false)]));
+    assert_eq!(node.store.reader().mail_count(&node.mailbox("ann")).expect("reads"), (4, 2));
+    let sent = Filter { author: Some("ann".into()), author_home: Some(node.home()), limit: 10, ..Filter::default() };
+    let sent = node.store.reader().list(&sent).expect("lists").messages;
+    assert_eq!(sent.iter().map(|m| (m.message_id.as_str(), m.origin.as_str())).collect::<Vec<_>>(), [("msg_hers", GO)]);
+    let others = Filter { exclude_author: Some(node.mailbox("ann")), limit: 10, ..Filter::default() };
+    assert_eq!(node.store.reader().list(&others).expect("lists").total, 5, "hers is left out");
+    assert_eq!(node.store.write(|tx| tx.mark_read("ann", &["msg_unread".into()])).expect("marks"), ["msg_unread"]);
+    assert_eq!(node.store.reader().mail_count(&node.mailbox("ann")).expect("reads"), (4, 1));
+    node.check();
+}
+
+#[test]
+fn she_is_one_agent_her_old_session_has_ended_and_the_import_says_so_once() {
+    let mut node = moved_in();
+    let agents = node.store.reader().agents(&AgentFilter::default()).expect("reads");
+    let homes: Vec<_> = agents.iter().map(|agent| (agent.agent_id.as_str(), agent.home.clone(), agent.role.as_str())).collect();
+    assert_eq!(homes, [("ann", node.home(), "coder"), ("zoe", PEER.to_owned(), "tester")]);
+    let open = SessionFilter { active_only: true, ..SessionFilter::default() };
+    assert_eq!(node.store.reader().sessions(&open).expect("reads"), []);
+    let latest = node.store.commit().latest;
+    assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Known)]);
+    assert_eq!(node.store.commit().latest, latest, "nothing is written the second time");
+}
+
+#[test]
+fn her_own_old_message_can_be_edited_and_deleted_by_her_and_by_nobody_else() {
+    let mut node = moved_in();
+    node.register("ben", "reviewer");
+    let refused: Fault = node.store.write(|tx| tx.edit("ben", "msg_hers", Some("x".into()), None)).expect_err("is refused").into();
+    assert_eq!(refused.kind, ErrorKind::Refused);
+    node.store.write(|tx| tx.edit("ann", "msg_hers", Some("better".into()), None)).expect("edits");
+    let message = node.store.reader().message("msg_hers", None).expect("reads").expect("is here");
+    assert_eq!((message.body.content.as_str(), message.home), ("better", node.home()));
+    node.store.write(|tx| tx.delete("ann", "msg_hers", None)).expect("deletes");
+    assert!(node.store.reader().message("msg_hers", None).expect("reads").expect("is here").deleted_at.is_some());
+    node.check();
+}
+
+/// The order of `count` things that has this number, of all orders.
+fn order(mut number: usize, count: usize) -> Vec<usize> {
+    let mut left: Vec<usize> = (0..count).collect();
+    let take = |places: usize| {
+        let n = number % places;
+        number /= places;
+        left.remove(n)
+    };
+    (1..=count).rev().map(take).collect()
+}
+
+#[test]
+fn a_peer_that_gets_the_events_in_any_order_sees_the_same() {
+    let claim = Payload::AgentRegister(AgentRegister {
+        agent_id: "ann".into(),
+        kind: "agent".into(),
+        role: "coder".into(),
+        former_homes: vec![GO.into()],
+        ..AgentRegister::default()
+    });
+    let edit =
+        Payload::MessageEdit(MessageEdit { message_id: "msg_hers".into(), body: Body { content: "better".into(), ..Body::default() } });
+    let set = [
+        go(1, 1, "agent.register", register("ann", "coder")),
+        peer(2, 2, "message.create", everyone("msg_all", "zoe")),
+        go(3, 3, "message.receipt", read("msg_all", "ann")),
+        go(4, 4, "message.create", message("msg_hers", "ann", &["ann", "zoe"])),
+        kit::signed("evt_5", 0, 1, 50, &claim),
+        kit::signed("evt_6", 0, 2, 60, &edit),
+    ];
+    let mut digests = std::collections::HashSet::new();
+    // Every seventeenth of the 720 orders: each needs a database of its own.
+    for number in (0..720).step_by(17) {
+        let order = order(number, set.len());
+        let mut node = Node::new(1);
+        for n in &order {
+            node.apply(std::slice::from_ref(&set[*n]));
+        }
+        let message = node.store.reader().message("msg_hers", None).expect("reads").expect("is here");
+        assert_eq!(message.body.content, "better", "{order:?}");
+        digests.insert(node.store.projection().expect("a digest").to_string());
+    }
+    assert_eq!(digests.len(), 1);
+}
+
+#[test]
+fn what_the_former_home_says_after_the_move_is_a_strangers_word_until_it_is_taken_over_again() {
+    let mut node = moved_in();
+    let new = node.send("ann", &["ann"], "note");
+    let zoes = peer(20, 150, "message.create", message("msg_new", "zoe", &["ann"]));
+    node.world.pass(Duration::from_secs(100));
+    node.apply(&[zoes]);
+    // Dated back or not: who serves unsigned events must not be able to mark new mail as read, or speak for her.
+    node.apply(&[go(21, 8, "message.receipt", read("msg_new", "ann")), go(22, 160, "message.receipt", read("msg_new", "ann"))]);
+    node.apply(&[
+        go(23, 161, "message.create", message("msg_forged", "ann", &["zoe"])),
+        go(24, 162, "message.delete", json!({"message_id": new.message_id})),
+    ]);
+    let unread = |node: &Node| inbox(node, "ann").into_iter().filter(|(_, read)| !read).map(|(id, _)| id).collect::<Vec<_>>();
+    assert_eq!(unread(&node), ["msg_unread", "msg_role", "msg_new"]);
+    let home = |node: &Node| node.store.reader().message("msg_forged", None).expect("reads").expect("is here").home;
+    assert_eq!(home(&node), GO);
+    node.apply(&[go(25, 163, "agent.cleanup", json!({"agent_id": "ann"}))]);
+    assert!(node.store.reader().agent_here("ann").expect("reads").is_some(), "only her home deletes her");
+    node.check();
+
+    // Its user says that it is the same one, also for what it wrote meanwhile.
+    assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Taken(0))]);
+    assert_eq!((unread(&node), home(&node)), (vec!["msg_unread".to_owned(), "msg_role".to_owned()], node.home()));
+    assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Known)]);
+    node.check();
+}
+
+#[test]
+fn who_says_it_first_has_taken_the_agent_over_and_a_daemon_with_a_key_is_nobodys_past() {
+    let mut node = Node::new(1);
+    node.world.pass(Duration::from_secs(100));
+    node.apply(&past());
+    let claim = |former: &str| {
+        Payload::AgentRegister(AgentRegister {
+            agent_id: "ann".into(),
+            kind: "agent".into(),
+            role: "coder".into(),
+            former_homes: vec![former.to_owned()],
+            ..AgentRegister::default()
+        })
+    };
+    let first = kit::key(0).id().to_string();
+    node.apply(&[kit::signed("evt_50", 0, 1, 50, &claim(GO))]);
+    assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Elsewhere(first.clone()))]);
+    // Another key cannot take over what has a key.
+    node.apply(&[kit::signed("evt_60", 1, 1, 60, &claim(&first))]);
+    let mut homes: Vec<_> =
+        node.store.reader().agents(&AgentFilter::default()).expect("reads").into_iter().map(|a| (a.agent_id, a.home)).collect();
+    homes.sort();
+    let mut expected =
+        vec![("ann".to_owned(), first.clone()), ("ann".to_owned(), kit::key(1).id().to_string()), ("zoe".to_owned(), PEER.to_owned())];
+    expected.sort();
+    assert_eq!(homes, expected);
+    let refused: Fault = node.store.reader().takeover(vec![first], Stamp::ZERO).expect_err("is refused").into();
+    assert_eq!(refused.kind, ErrorKind::Invalid);
+    // Whoever said it earlier, and is heard later, wins: everybody must come to the same.
+    node.apply(&[kit::signed("evt_40", 1, 2, 40, &claim(GO))]);
+    assert_eq!(node.store.reader().message("msg_hers", None).expect("reads").expect("is here").home, kit::key(1).id().to_string());
+    node.check();
+}
+
+#[test]
+fn an_agent_deleted_here_stays_deleted_and_finds_its_old_mail_when_it_registers_again() {
+    let mut node = moved_in();
+    node.world.pass(Duration::from_secs(1));
+    node.store.write(|tx| tx.delete_agent("ann", None)).expect("deletes");
+    assert_eq!(node.store.reader().agents(&AgentFilter { agent_id: Some("ann".into()), ..AgentFilter::default() }).expect("reads"), []);
+    assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Deleted)]);
+    node.check();
+    node.world.pass(Duration::from_secs(1));
+    node.register("ann", "coder");
+    assert_eq!(inbox(&node, "ann"), owned(&[("msg_read", true), ("msg_unread", false)]), "mail by name is hers whenever she registers");
+    node.check();
+}
+
+#[test]
+fn an_agent_that_was_here_before_its_mail_stays_what_it_is_and_gets_the_mail() {
+    let mut node = Node::new(1);
+    node.world.pass(Duration::from_secs(100));
+    node.register("ann", "reviewer");
+    node.apply(&past());
+    assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Taken(1))]);
+    assert_eq!(node.store.reader().agent_here("ann").expect("reads").map(|agent| agent.role).as_deref(), Some("reviewer"));
+    assert_eq!(inbox(&node, "ann"), owned(&[("msg_read", true), ("msg_unread", false), ("msg_all", true)]), "she is no coder now");
+    node.check();
+}
+
+#[test]
+fn an_agent_whose_name_cannot_be_one_here_is_refused_and_its_mail_stays_as_it_is() {
+    let mut node = Node::new(1);
+    node.world.pass(Duration::from_secs(100));
+    node.apply(&[go(1, 1, "agent.register", register("user:leon", "leon"))]);
+    let takeover = node.store.reader().takeover(vec![GO.into()], Stamp::from_nanos(kit::START)).expect("reads");
+    let refused = node.store.write(|tx| tx.adopt("user:leon", &takeover)).expect_err("is refused");
+    assert!(matches!(refused, StoreError::Refused(fault) if fault.kind == ErrorKind::Invalid));
+}
+
+#[test]
+fn what_was_read_without_an_event_is_marked_and_the_unknown_is_passed_over() {
+    let mut node = moved_in();
+    let ids = ["msg_role", "msg_read", "msg_nowhere", "msg_hers"].map(str::to_owned);
+    assert_eq!(node.store.write(|tx| tx.mark_read_before("ann", &ids)).expect("marks"), 1);
+    assert_eq!(node.store.write(|tx| tx.mark_read_before("ann", &ids)).expect("marks"), 0);
+    node.check();
+}

@@ -1,0 +1,281 @@
+//! `thrum import`: from Go Thrum to here, with everything that was said.
+
+mod source;
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault, limits, name::printable};
+use thrum_store::{GoDatabase, GoEvent, GoTotals};
+
+use self::source::Source;
+use crate::{
+    client::Client,
+    context::Context,
+    identity,
+    render::{Page, Render, agent, style::YELLOW},
+    text::count,
+};
+
+/// Most rejected events that are shown to people; programs get as many as the daemon keeps.
+const SHOWN: usize = 20;
+
+/// Longest time one batch may take: folding a thousand events into a large log on a slow disk.
+const BATCH: Duration = limits::LOCAL_CALL.saturating_mul(6);
+
+/// Take over the events and agents of a Go Thrum
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+PATH is the repository, a worktree of it, its .thrum, or a messages.db. It is only read; its daemon must not run. Doing it again \
+takes what is new there and nothing twice, also after it was interrupted.
+
+Events come as they are, under the id of the daemon that wrote them. Agents that lived there live here from then on: old mail, \
+what was read of it and what they sent stays theirs. Peers are not taken over: pair again.
+
+To change over in the same repository: mv .thrum .thrum-go && thrum init && thrum import .thrum-go
+
+Examples:
+  thrum import ../old-project --dry-run
+  thrum import ../old-project/.thrum")]
+pub(crate) struct Args {
+    /// Where Go Thrum was used
+    #[arg(value_name = "PATH")]
+    path: PathBuf,
+    /// Show what would be taken over; change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// A further id that its daemon wrote under, where its files do not say. May be repeated
+    #[arg(long = "former-id", value_name = "ID")]
+    former_ids: Vec<String>,
+}
+
+/// What was taken over.
+pub(crate) struct Imported {
+    source: PathBuf,
+    dry_run: bool,
+    totals: GoTotals,
+    former_homes: Vec<String>,
+    taken: Taken,
+    agents: Vec<Adoption>,
+    identities: Vec<(String, &'static str)>,
+    marked_read: u64,
+}
+
+/// `import.events`, summed up.
+#[derive(Default, Deserialize)]
+struct Taken {
+    applied: u64,
+    skipped: u64,
+    rejected: Vec<Refused>,
+    /// Of all batches; `rejected` lists the first ones.
+    #[serde(default)]
+    rejected_count: u64,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    event_id: String,
+    reason: String,
+}
+
+impl Taken {
+    fn reject(&mut self, refused: Refused) {
+        self.rejected_count += 1;
+        if self.rejected.len() < limits::MAX_BATCH_EVENTS {
+            self.rejected.push(refused);
+        }
+    }
+}
+
+/// `import.adopt`.
+#[derive(Deserialize)]
+struct Adoptions {
+    agents: Vec<Adoption>,
+}
+
+#[derive(Deserialize)]
+struct Adoption {
+    agent_id: String,
+    status: String,
+    #[serde(default)]
+    reason: Option<String>,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Fault> {
+    let repo = cx.repo()?;
+    let source = Source::find(&args.path)?;
+    let same = |a: &PathBuf, b: &PathBuf| fs::canonicalize(a).ok().is_some_and(|a| fs::canonicalize(b).ok() == Some(a));
+    if same(&source.database, &repo.database()) {
+        return Err(Fault::new(ErrorKind::Refused, format!("{} is this repository's own database", source.database.display()))
+            .hint("If Go Thrum made it: mv .thrum .thrum-go && thrum init && thrum import .thrum-go"));
+    }
+    source.is_at_rest()?;
+    let scratch =
+        tempfile::tempdir().map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot make a temporary directory: {error}")))?;
+    let database = GoDatabase::open(&source.database, scratch.path())?;
+    let totals = database.totals()?;
+    let former_homes = source.own_ids(&args.former_ids, &totals)?;
+
+    let mut client = cx.daemon()?;
+    let taken = take_events(&database, totals.events, args.dry_run, &mut client, cx)?;
+    database.unchanged()?;
+    let mut imported = Imported {
+        source: source.database.clone(),
+        dry_run: args.dry_run,
+        totals,
+        taken,
+        agents: Vec::new(),
+        identities: Vec::new(),
+        marked_read: 0,
+        former_homes,
+    };
+    if args.dry_run {
+        let adoption = |agent_id| Adoption { agent_id, status: "would_be_adopted".to_owned(), reason: None };
+        imported.agents = database.registered(&imported.former_homes)?.into_iter().map(adoption).collect();
+    } else if !imported.former_homes.is_empty() {
+        let params = json!({"former_homes": imported.former_homes});
+        imported.agents = client.call_within::<Adoptions>(limits::MAX_WAIT, "import.adopt", params)?.agents;
+        for adopted in imported.agents.iter().filter(|adopted| matches!(adopted.status.as_str(), "adopted" | "known")) {
+            imported.marked_read += mark_read(&database, &adopted.agent_id, &mut client)?;
+        }
+    }
+    imported.identities = copy_identities(&source, args.dry_run, cx)?;
+    Ok(imported)
+}
+
+/// Sends the log in batches, each of which is stored or not as a whole.
+fn take_events(database: &GoDatabase, total: u64, dry_run: bool, client: &mut Client, cx: &Context) -> Result<Taken, Fault> {
+    let progress = cx.output.progress(if dry_run { "Looking at events" } else { "Taking events over" }, Some(total));
+    let mut taken = Taken::default();
+    let (mut after, mut done) = (i64::MIN, 0);
+    loop {
+        let page = database.page(after)?;
+        let Some(last) = page.last() else { return Ok(taken) };
+        after = last.sequence;
+        done += page.len() as u64;
+        let mut rows = Vec::new();
+        for event in &page {
+            match row(event) {
+                Ok(row) => rows.push(row),
+                Err(refused) => taken.reject(refused),
+            }
+        }
+        let one: Taken = client.call_within(BATCH, "import.events", json!({"events": rows, "dry_run": dry_run}))?;
+        taken.applied += one.applied;
+        taken.skipped += one.skipped;
+        one.rejected.into_iter().for_each(|refused| taken.reject(refused));
+        progress.at(done);
+    }
+}
+
+/// A row as the daemon takes it. One that no line has room for is no event either.
+fn row(event: &GoEvent) -> Result<Value, Refused> {
+    let [event_id, kind, timestamp, origin] = &event.envelope;
+    if event.event_json.len() > limits::MAX_EVENT_BYTES
+        || Value::from(event.event_json.as_str()).to_string().len() > limits::MAX_LINE_BYTES / 2
+    {
+        let reason = format!("{} bytes, more than an event may have", event.event_json.len());
+        return Err(Refused { event_id: event_id.clone().unwrap_or_default(), reason });
+    }
+    Ok(json!({
+        "sequence": event.sequence, "event_id": event_id, "type": kind, "timestamp": timestamp, "origin_daemon": origin,
+        "event_json": event.event_json,
+    }))
+}
+
+/// Go's tables know of messages that were read without an event that says so.
+fn mark_read(database: &GoDatabase, agent_id: &str, client: &mut Client) -> Result<u64, Fault> {
+    let mut marked = 0;
+    for ids in database.read_by(agent_id)?.chunks(limits::MAX_BATCH_EVENTS) {
+        let answer: Value = client.call("import.markRead", json!({"agent_id": agent_id, "message_ids": ids}))?;
+        marked += answer["marked_count"].as_u64().unwrap_or(0);
+    }
+    Ok(marked)
+}
+
+/// Gives this worktree the identities of that one. What is here is kept, and so is what cannot be read there.
+fn copy_identities(source: &Source, dry_run: bool, cx: &Context) -> Result<Vec<(String, &'static str)>, Fault> {
+    let (Some(from), to) = (&source.identities, cx.repo()?.identities()) else { return Ok(Vec::new()) };
+    let here = identity::candidates(&to)?;
+    let mut copied = Vec::new();
+    for name in identity::candidates(from)? {
+        let status = if here.contains(&name) {
+            "kept"
+        } else {
+            match identity::read(from, &name) {
+                Ok(Some((_, mut file))) => {
+                    if !dry_run {
+                        file.agent.name.clone_from(&name);
+                        // Of a session there.
+                        file.session_id = None;
+                        identity::write(&to, file)?;
+                    }
+                    "copied"
+                }
+                Ok(None) => continue,
+                Err(fault) => {
+                    cx.output.warn(&fault.message);
+                    "unreadable"
+                }
+            }
+        };
+        copied.push((name, status));
+    }
+    Ok(copied)
+}
+
+impl Render for Imported {
+    fn human(&self, page: &mut Page) {
+        let Self { source, dry_run, totals, taken, agents, identities, .. } = self;
+        page.field("From", format!("{} (schema {}, {})", source.display(), totals.schema, count(totals.events, "event")));
+        let verb = if *dry_run { "would be taken" } else { "taken" };
+        page.field("Events", format!("{} {verb}, {} here already, {} rejected", taken.applied, taken.skipped, taken.rejected_count));
+        for refused in taken.rejected.iter().take(SHOWN) {
+            page.line(format!("  {YELLOW}●{YELLOW:#} {}: {}", printable(&refused.event_id), printable(&refused.reason)));
+        }
+        let more = taken.rejected_count.saturating_sub(SHOWN as u64);
+        if more > 0 {
+            page.line(format!("  … and {more} more"));
+        }
+        for adopted in agents {
+            let what = match (adopted.status.as_str(), &adopted.reason) {
+                ("adopted", _) => "lives here now, with its old mail".to_owned(),
+                ("would_be_adopted", _) => "would live here, with its old mail".to_owned(),
+                ("known", _) => "lives here already".to_owned(),
+                ("deleted", _) => "was deleted here and stays so".to_owned(),
+                (_, reason) => format!("is not taken over: {}", printable(reason.as_deref().unwrap_or("unknown reason"))),
+            };
+            page.field("Agent", format!("{} {what}", agent(&adopted.agent_id)));
+        }
+        for (name, status) in identities {
+            let what = match *status {
+                "copied" if *dry_run => "its identity would be copied to this worktree",
+                "copied" => "its identity is in this worktree now",
+                "kept" => "has an identity in this worktree; it is kept",
+                _ => "its identity cannot be read",
+            };
+            page.field("Identity", format!("{} {what}", agent(name)));
+        }
+        if self.marked_read > 0 {
+            page.field("Read", format!("{} marked as read, as they were there", count(self.marked_read, "message")));
+        }
+        if totals.messages_without_event > 0 {
+            let messages = count(totals.messages_without_event, "message");
+            page.field("Left", format!("{messages} that Go Thrum keeps in its tables, but no longer in its log"));
+        }
+    }
+
+    fn json(&self) -> Value {
+        let rejected: Vec<_> =
+            self.taken.rejected.iter().map(|refused| json!({"event_id": refused.event_id, "reason": refused.reason})).collect();
+        let agents: Vec<_> = self.agents.iter().map(|a| json!({"agent_id": a.agent_id, "status": a.status, "reason": a.reason})).collect();
+        let identities: Vec<_> = self.identities.iter().map(|(name, status)| json!({"agent_id": name, "status": status})).collect();
+        json!({
+            "source": self.source, "schema_version": self.totals.schema, "dry_run": self.dry_run, "former_homes": self.former_homes,
+            "events": self.totals.events, "applied": self.taken.applied, "skipped": self.taken.skipped,
+            "rejected": self.taken.rejected_count, "rejected_events": rejected, "agents": agents, "identities": identities,
+            "marked_read": self.marked_read, "messages_without_event": self.totals.messages_without_event,
+        })
+    }
+}

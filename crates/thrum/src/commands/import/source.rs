@@ -1,0 +1,163 @@
+//! Where a Go Thrum's things lie, and who its daemon was.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+use thrum_core::{ErrorKind, Fault, Sum, key, limits, name::printable};
+use thrum_store::GoTotals;
+
+/// A Go Thrum's directory, or as much of it as there is.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Source {
+    pub(super) database: PathBuf,
+    /// The `.thrum` that has the database; `None` for a database file that lies by itself.
+    thrum_dir: Option<PathBuf>,
+    /// Where the identities of the named worktree are.
+    pub(super) identities: Option<PathBuf>,
+}
+
+impl Source {
+    /// What `path` means: a repository, a worktree of it, its `.thrum`, or a database file.
+    pub(super) fn find(path: &Path) -> Result<Self, Fault> {
+        let shown = path.display();
+        let about = fs::metadata(path).map_err(|error| {
+            let kind = if error.kind() == std::io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Failed };
+            Fault::new(kind, format!("cannot look at {shown}: {error}"))
+                .hint("Name a repository that Go Thrum was used in, its .thrum, or its messages.db.")
+        })?;
+        if !about.is_dir() {
+            let thrum_dir = path.parent().filter(|dir| dir.ends_with("var")).and_then(Path::parent).map(Path::to_owned);
+            let identities = thrum_dir.as_ref().map(|dir| dir.join("identities"));
+            return Ok(Self { database: path.to_owned(), thrum_dir, identities });
+        }
+        let local = Some(path.join(".thrum")).filter(|dir| dir.is_dir()).unwrap_or_else(|| path.to_owned());
+        let elsewhere = small_file(&local.join("redirect")).map(|target| PathBuf::from(target.trim()));
+        let thrum_dir = elsewhere.unwrap_or_else(|| local.clone());
+        let database = thrum_dir.join("var/messages.db");
+        if !database.is_file() {
+            return Err(Fault::new(ErrorKind::NotFound, format!("there is no Go Thrum in {shown}: {} is missing", database.display()))
+                .hint("Name a repository that Go Thrum was used in, its .thrum, or its messages.db."));
+        }
+        Ok(Self { database, identities: Some(local.join("identities")), thrum_dir: Some(thrum_dir) })
+    }
+
+    /// That its daemon does not write to it now.
+    pub(super) fn is_at_rest(&self) -> Result<(), Fault> {
+        let lock = self.database.with_file_name("thrum.lock");
+        let held = File::open(&lock).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)));
+        if !held {
+            return Ok(());
+        }
+        Err(Fault::new(ErrorKind::Refused, format!("a daemon is running on {}", self.database.display()))
+            .hint("Stop it with the program it belongs to (`thrum daemon stop` of Go Thrum, there), then repeat this."))
+    }
+
+    /// The ids that its daemon wrote under: those it says are its own, and the one that old versions made of this machine's
+    /// name. A log by one daemon only needs no such word.
+    pub(super) fn own_ids(&self, given: &[String], totals: &GoTotals) -> Result<Vec<String>, Fault> {
+        let mut ids = given.to_vec();
+        let says = |file: &str, pointer: &str| {
+            let text = small_file(&self.thrum_dir.as_ref()?.join(file))?;
+            serde_json::from_str::<Value>(&text).ok()?.pointer(pointer)?.as_str().map(str::to_owned)
+        };
+        ids.extend(says("var/peers.json", "/local/daemon_id"));
+        ids.extend(says("config.json", "/identity/daemon_id"));
+        ids.extend(totals.own_id.clone());
+        let of_this_machine = id_of_host(&rustix::system::uname().nodename().to_string_lossy());
+        ids.extend(totals.origins.iter().map(|(origin, _)| origin).filter(|origin| **origin == of_this_machine).cloned());
+        let mut unsigned = totals.origins.iter().map(|(origin, _)| origin).filter(|origin| !key::is_signed_origin(origin));
+        if ids.is_empty()
+            && let (Some(only), None) = (unsigned.next(), unsigned.next())
+        {
+            ids.push(only.clone());
+        }
+        ids.retain(|id| !id.is_empty() && !key::is_signed_origin(id));
+        ids.sort();
+        ids.dedup();
+        if ids.is_empty() && totals.events > 0 {
+            let wrote: Vec<_> = totals.origins.iter().map(|(origin, events)| format!("{} ({events} events)", printable(origin))).collect();
+            return Err(Fault::new(ErrorKind::Invalid, format!("it is not known which daemon this was: {}", wrote.join(", ")))
+                .hint("Say which is your own: --former-id ID"));
+        }
+        Ok(ids)
+    }
+}
+
+/// The id that Go Thrum before v0.9 gave to the daemons of a machine: of the SHA-256 of its name, twelve digits of Crockford's base32.
+fn id_of_host(hostname: &str) -> String {
+    const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let hash = Sum::of(hostname.as_bytes()).to_bytes();
+    let bits = hash.iter().take(8).fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
+    let digits = (0..12).map(|n| char::from(DIGITS[usize::try_from(bits >> (59 - 5 * n) & 31).unwrap_or(0)]));
+    format!("d_{}", digits.collect::<String>())
+}
+
+/// The text of a file of another program; nothing if it is none or too long to be what we look for.
+fn small_file(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    let file = File::open(path).ok().filter(|file| file.metadata().is_ok_and(|about| about.is_file()))?;
+    file.take(limits::MAX_STATE_FILE_BYTES).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machines_name_makes_the_id_that_go_made_of_it() {
+        // Seen from Go Thrum v0.6.3, and by its algorithm.
+        for (name, id) in [("vm", "d_bf79hxsz7v8c"), ("my-laptop", "d_przre8xtmc6c"), ("office-server", "d_dc13ayhceh3r")] {
+            assert_eq!(id_of_host(name), id);
+        }
+    }
+
+    #[test]
+    fn a_repository_its_thrum_its_worktree_and_its_database_lead_to_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let main = dir.path().join("main/.thrum");
+        let feature = dir.path().join("feature/.thrum");
+        fs::create_dir_all(main.join("var")).unwrap();
+        fs::create_dir_all(&feature).unwrap();
+        let database = main.join("var/messages.db");
+        fs::write(&database, "").unwrap();
+        fs::write(feature.join("redirect"), format!("{}\n", main.display())).unwrap();
+        for (path, identities) in [
+            (dir.path().join("main"), main.join("identities")),
+            (main.clone(), main.join("identities")),
+            (database.clone(), main.join("identities")),
+            (dir.path().join("feature"), feature.join("identities")),
+        ] {
+            let found = Source::find(&path).unwrap();
+            assert_eq!((&found.database, found.identities), (&database, Some(identities)), "{}", path.display());
+            assert_eq!(found.thrum_dir.as_ref(), Some(&main));
+        }
+        assert_eq!(Source::find(dir.path()).unwrap_err().kind, ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn who_the_daemon_was_is_said_by_its_files_or_its_log_and_never_guessed_from_several() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("var")).unwrap();
+        fs::write(dir.path().join("var/messages.db"), "").unwrap();
+        let source = Source::find(dir.path()).unwrap();
+        let totals = |origins: &[&str]| GoTotals {
+            events: 3,
+            origins: origins.iter().map(|origin| ((*origin).to_owned(), 1)).collect(),
+            ..GoTotals::default()
+        };
+        let ids = |given: &[&str], origins: &[&str]| {
+            source.own_ids(&given.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>(), &totals(origins)).map_err(|fault| fault.kind)
+        };
+        assert_eq!(ids(&[], &["d_one"]), Ok(vec!["d_one".to_owned()]));
+        assert_eq!(ids(&[], &["d_one", "d_two"]), Err(ErrorKind::Invalid));
+        assert_eq!(ids(&["d_two"], &["d_one", "d_two"]), Ok(vec!["d_two".to_owned()]));
+        fs::write(dir.path().join("var/peers.json"), r#"{"local":{"daemon_id":"d_one"},"peers":[]}"#).unwrap();
+        fs::write(dir.path().join("config.json"), r#"{"identity":{"daemon_id":"d_01NEW"}}"#).unwrap();
+        assert_eq!(ids(&[], &["d_one", "d_two"]), Ok(vec!["d_01NEW".to_owned(), "d_one".to_owned()]));
+    }
+}

@@ -1,0 +1,265 @@
+//! `thrum import`: a Go Thrum's events and agents come over whole, once, and nothing of it is touched.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::common::{
+    TestRepo,
+    go::{self, GO, GOS_PEER, GoThrum},
+    pair,
+};
+
+/// A repository, and beside it the one that Go Thrum was used in.
+fn two() -> (TestRepo, GoThrum) {
+    let repo = TestRepo::git("repo");
+    repo.thrum(&["init"]).ok();
+    let go = GoThrum::recorded(&repo.above().join("old/.thrum"));
+    (repo, go)
+}
+
+fn ids(listing: &Value) -> Vec<(&str, bool)> {
+    listing["messages"].as_array().unwrap().iter().map(|m| (m["message_id"].as_str().unwrap(), m["is_read"].as_bool().unwrap())).collect()
+}
+
+#[test]
+fn after_it_the_agent_finds_its_old_mail_as_it_left_it() {
+    let (repo, go) = two();
+    go.message(1, "msg_unread", &json!({"recipients": ["a1"], "refs": [{"type": "mention", "value": "a1"}]}));
+    go.message(2, "msg_all", &json!({"scopes": [{"type": "group", "value": "everyone"}]}));
+    go.conn.execute("INSERT INTO message_reads VALUES ('msg_all', 'ses_x', 'a1', '2024-11-23T07:00:00Z')", []).unwrap();
+    drop(go);
+
+    let done = repo.json(&["import", "../old"]);
+    assert_eq!((&done["events"], &done["applied"], &done["rejected"]), (&20.into(), &20.into(), &0.into()));
+    assert_eq!((&done["former_homes"], &done["marked_read"]), (&json!([GO]), &1.into()));
+    assert_eq!(done["agents"], json!([{"agent_id": "a1", "status": "adopted", "reason": null}]));
+    assert_eq!(done["identities"], json!([{"agent_id": "a1", "status": "copied"}]));
+
+    let me = repo.json(&["whoami"]);
+    assert_eq!((me["agent_id"].as_str(), me["role"].as_str(), &me["session_id"]), (Some("a1"), Some("implementer"), &Value::Null));
+    let kept: Value = serde_json::from_str(&fs::read_to_string(repo.path(".thrum/identities/a1.json")).unwrap()).unwrap();
+    assert_eq!((&kept["listener"]["kept"], &kept["session_id"]), (&true.into(), &Value::Null));
+
+    let unread = repo.json(&["inbox", "--unread"]);
+    assert_eq!((ids(&unread), &unread["unread"]), (vec![("msg_unread", false)], &1.into()));
+    let inbox = repo.json(&["inbox"]);
+    assert_eq!(ids(&inbox), [("msg_all", true), ("msg_unread", false), ("msg_01M83CAPTURE00000000000001", true)]);
+    assert_eq!(repo.json(&["inbox", "--unread"])["unread"], 0, "shown means read, also of old mail");
+
+    let sent = repo.connect().call("message.outbox", &json!({"caller_agent_id": "a1"}));
+    let sent: Vec<_> = sent["messages"].as_array().unwrap().iter().map(|m| m["body"]["content"].as_str().unwrap()).collect();
+    assert_eq!(sent, ["first message"], "the other one she had deleted");
+    let team = repo.json(&["team", "--all"]);
+    let members: Vec<_> =
+        team["members"].as_array().unwrap().iter().map(|m| (m["agent_id"].as_str().unwrap(), m["local"].as_bool().unwrap())).collect();
+    assert_eq!(members, [("a1", true), ("remote1", false)], "she is no namesake of herself");
+
+    // A working day goes on.
+    repo.thrum(&["quickstart", "--name", "a1"]).ok();
+    repo.thrum(&["reply", "msg_unread", "On it"]).ok();
+    repo.connect().call("message.delete", &json!({"message_id": "msg_01M83E1345P61D7S0CWA3D4P9Q", "caller_agent_id": "a1"}));
+}
+
+#[test]
+fn events_come_as_they_are_and_every_one_goes_out_again() {
+    let (repo, go) = two();
+    drop(go);
+    repo.thrum(&["import", "../old/.thrum"]).ok();
+    let exported = repo.thrum(&["export", "--jsonl"]).ok().stdout;
+    let mut foreign: Vec<Value> = exported.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    foreign.retain(|event: &Value| event["signature"].is_null());
+    let recorded = go::RECORDED.replace("2026-11-23", "2024-11-23");
+    let recorded: Vec<Value> = recorded.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["event_json"].take()).collect();
+    let without_number = |mut event: Value| {
+        event.as_object_mut().unwrap().remove("sequence");
+        event
+    };
+    let [foreign, recorded] = [foreign, recorded].map(|events| events.into_iter().map(without_number).collect::<Vec<_>>());
+    assert_eq!(foreign, recorded);
+}
+
+#[test]
+fn the_second_time_it_takes_nothing_and_after_more_happened_there_just_that() {
+    let (repo, go) = two();
+    let again = || {
+        let before = repo.connect().call("health", &json!({}))["events"].as_u64().unwrap();
+        let done = repo.json(&["import", "../old/.thrum/var/messages.db"]);
+        let written = repo.connect().call("health", &json!({}))["events"].as_u64().unwrap() - before;
+        (done["applied"].as_u64().unwrap(), done["skipped"].as_u64().unwrap(), written)
+    };
+    // 18 events, her registration here, the end of the session she had there.
+    assert_eq!(again(), (18, 0, 20));
+    assert_eq!(again(), (0, 18, 0));
+    go.message(1, "msg_more", &json!({"recipients": ["a1"]}));
+    go.event(2, GO, "message.receipt", &json!({"message_id": "msg_more", "agent_id": "a1", "receipt_type": "read"}));
+    assert_eq!(again().0, 2);
+    assert_eq!(ids(&repo.json(&["inbox"]))[0], ("msg_more", true));
+    assert_eq!(again(), (0, 20, 0));
+}
+
+#[test]
+fn the_source_is_only_read_also_what_is_not_folded_into_its_file_yet() {
+    let (repo, go) = two();
+    go.message(1, "msg_in_the_wal", &json!({"recipients": ["a1"]}));
+    let before = go.files();
+    assert!(before.iter().any(|(path, bytes)| path.ends_with("messages.db-wal") && !bytes.is_empty()), "the last event is there only");
+    repo.thrum(&["import", "../old"]).ok();
+    assert!(go.files() == before, "with a write-ahead log");
+    assert_eq!(ids(&repo.json(&["inbox", "--unread"])), [("msg_in_the_wal", false)]);
+
+    let dir = go.dir.clone();
+    drop(go);
+    let before = go::files(&dir);
+    assert!(!before.iter().any(|(path, _)| path.ends_with("messages.db-wal")));
+    repo.thrum(&["import", "../old"]).ok();
+    assert!(go::files(&dir) == before, "without one");
+}
+
+#[test]
+fn a_dry_run_says_what_would_come_and_changes_nothing() {
+    let (repo, go) = two();
+    drop(go);
+    let before = repo.thrum(&["export", "--jsonl"]).ok().stdout;
+    let done = repo.json(&["import", "../old", "--dry-run"]);
+    assert_eq!((&done["applied"], &done["dry_run"]), (&18.into(), &true.into()));
+    assert_eq!(done["agents"][0], json!({"agent_id": "a1", "status": "would_be_adopted", "reason": null}));
+    assert_eq!(repo.thrum(&["export", "--jsonl"]).ok().stdout, before);
+    assert!(!repo.path(".thrum/identities/a1.json").exists());
+    let text = repo.thrum(&["import", "../old", "--dry-run"]).ok().stdout;
+    assert!(text.contains("18 would be taken, 0 here already, 0 rejected"), "{text}");
+    repo.thrum(&["import", "../old"]).ok();
+    assert_eq!(repo.json(&["import", "../old", "--dry-run"])["skipped"], 18);
+}
+
+#[test]
+fn malformed_events_are_listed_and_stop_nothing() {
+    let (repo, go) = two();
+    let row = |id: &str, json: &str| {
+        go.insert([id.to_owned(), "message.create".to_owned(), "2024-11-23T07:00:00Z".to_owned(), GO.to_owned()], json);
+    };
+    row("evt_no_json", "{\"half");
+    row("evt_1e400", r#"{"type":"message.create","n":1e400}"#);
+    row("evt_huge", &format!("{{\"x\":\"{}\"}}", "x".repeat(9 << 20)));
+    let forged = "d_kaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    go.event(1, forged, "agent.register", &json!({"agent_id": "mallory"}));
+    go.message(2, "msg_after", &json!({"recipients": ["a1"]}));
+    drop(go);
+    let done = repo.json(&["import", "../old"]);
+    assert_eq!((&done["applied"], &done["rejected"]), (&19.into(), &4.into()));
+    let listed: Vec<_> = done["rejected_events"].as_array().unwrap().iter().map(|e| e["event_id"].as_str().unwrap()).collect();
+    for id in ["evt_no_json", "evt_1e400", "evt_huge", "evt_01M84TESTEVENT000000000001"] {
+        assert!(listed.contains(&id), "{id} in {listed:?}");
+    }
+    assert_eq!(ids(&repo.json(&["inbox", "--unread"])), [("msg_after", false)]);
+    let text = repo.thrum(&["import", "../old"]).ok().stdout;
+    assert!(text.contains("evt_no_json: not canonical JSON"), "{text}");
+}
+
+#[test]
+fn what_is_no_go_thrum_or_a_damaged_one_is_refused_in_a_sentence() {
+    let (repo, go) = two();
+    let dir = go.dir.clone();
+    let database = dir.join("var/messages.db");
+    drop(go);
+    repo.thrum(&["import", "../nowhere"]).fails(3, "../nowhere").says("Hint:");
+    repo.thrum(&["import", ".."]).fails(3, "there is no Go Thrum in ..");
+    repo.thrum(&["import", "."]).fails(4, "own database");
+    let other = TestRepo::with_agent("other", "ann");
+    other.thrum(&["daemon", "stop"]).ok();
+    repo.thrum(&["import", other.root().to_str().unwrap()]).fails(4, "of this program").says("thrum backup");
+    repo.thrum(&["import", "../old/.thrum/var/peers.json"]).fails(1, "cannot be read as a database");
+
+    // Pages in the middle are gone.
+    let whole = fs::read(&database).unwrap();
+    let mut damaged = whole.clone();
+    damaged[4096..].iter_mut().for_each(|byte| *byte = 0x5a);
+    fs::write(&database, damaged).unwrap();
+    repo.thrum(&["import", "../old"]).fails(1, "cannot be read as a database").says(".recover");
+    fs::write(&database, &whole).unwrap();
+
+    let conn = rusqlite::Connection::open(&database).unwrap();
+    conn.execute_batch("ALTER TABLE events RENAME TO log").unwrap();
+    repo.thrum(&["import", "../old"]).fails(2, "has no log of events");
+    conn.execute_batch("DROP TABLE messages").unwrap();
+    repo.thrum(&["import", "../old"]).fails(2, "is no database of Go Thrum");
+    assert_eq!(repo.json(&["team", "--all"])["members"], json!([]), "nothing was taken");
+}
+
+#[test]
+fn a_source_whose_daemon_runs_is_refused() {
+    let (repo, go) = two();
+    let lock = fs::File::create(go.dir.join("var/thrum.lock")).unwrap();
+    lock.try_lock().unwrap();
+    repo.thrum(&["import", "../old"]).fails(4, "a daemon is running").says("daemon stop");
+    drop(lock);
+    repo.thrum(&["import", "../old"]).ok();
+}
+
+#[test]
+fn a_later_versions_database_is_read_and_what_it_has_no_event_of_is_told() {
+    let (repo, go) = two();
+    go.conn
+        .execute_batch(
+            "UPDATE schema_version SET version = 51; ALTER TABLE events ADD COLUMN more TEXT;
+             CREATE TABLE daemon_identity (daemon_id TEXT, hostname TEXT); INSERT INTO daemon_identity VALUES ('d_01M83NEW', 'box');
+             INSERT INTO messages VALUES ('msg_01M83CAPTURE00000000000001', 'remote1'), ('msg_trimmed', 'remote1');",
+        )
+        .unwrap();
+    drop(go);
+    let done = repo.json(&["import", "../old"]);
+    assert_eq!((&done["schema_version"], &done["applied"], &done["messages_without_event"]), (&51.into(), &18.into(), &1.into()));
+    assert_eq!(done["former_homes"], json!(["d_01M83NEW", GO]));
+}
+
+#[test]
+fn who_the_daemon_was_is_asked_where_nothing_says_it() {
+    let (repo, go) = two();
+    fs::remove_file(go.dir.join("var/peers.json")).unwrap();
+    repo.thrum(&["import", "../old"]).fails(2, GOS_PEER).says("--former-id");
+    repo.thrum(&["import", "../old", "--former-id", GO]).ok();
+    assert_eq!(repo.json(&["inbox"])["total"], 1);
+}
+
+#[test]
+fn an_interrupted_import_goes_on_where_it_was() {
+    let (repo, go) = two();
+    for n in 0..30 {
+        go.message(n, &format!("msg_{n:02}"), &json!({"recipients": ["a1"], "padding": "x".repeat(100_000)}));
+    }
+    drop(go);
+    // Killed while it is at it; how far it came does not matter.
+    let importing = repo.begin(&["import", "../old"]);
+    importing.kill();
+    repo.kill_daemon();
+    let done = repo.json(&["import", "../old"]);
+    assert_eq!(done["applied"].as_u64().unwrap() + done["skipped"].as_u64().unwrap(), 48);
+    assert_eq!(repo.json(&["inbox", "--unread"])["unread"], 30);
+    assert_eq!(repo.json(&["import", "../old"])["applied"], 0);
+}
+
+#[test]
+fn peers_see_the_agent_once_and_the_same_as_its_home() {
+    let (repo, go) = two();
+    drop(go);
+    let desk = TestRepo::with_agent("desk", "dan");
+    pair(&repo, &desk);
+    repo.thrum(&["import", "../old"]).ok();
+    repo.thrum(&["send", "Here I am", "--to", "@dan", "--as", "a1"]).ok();
+    desk.thrum(&["wait", "--timeout", "20s"]).ok();
+    repo.thrum(&["sync", "verify"]).ok();
+    let members = desk.json(&["team", "--all"])["members"].take();
+    let names: Vec<_> = members.as_array().unwrap().iter().map(|member| member["agent_id"].as_str().unwrap()).collect();
+    assert_eq!(names.iter().filter(|name| **name == "a1").count(), 1, "{names:?}");
+}
+
+#[test]
+fn a_database_of_go_in_our_place_names_the_way_over() {
+    let repo = TestRepo::git("repo");
+    drop(GoThrum::recorded(&repo.path(".thrum")));
+    repo.thrum(&["daemon", "start"]).fails(4, "one of Go Thrum").says("thrum import .thrum-go");
+    fs::rename(repo.path(".thrum"), repo.path(".thrum-go")).unwrap();
+    repo.thrum(&["init"]).ok();
+    repo.thrum(&["import", ".thrum-go"]).ok();
+    assert_eq!(repo.json(&["inbox"])["total"], 1);
+}
