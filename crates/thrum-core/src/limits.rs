@@ -29,6 +29,17 @@ pub const MAX_TEXT_BYTES: usize = 4096;
 /// Most recipients, scopes or refs of one message. Thirty agents are usual, two hundred were seen.
 pub const MAX_AUDIENCE: usize = 1000;
 
+/// Messages that one request marks as read: each is an event, and together they keep the writer from others for some
+/// milliseconds.
+pub const MAX_READ_AT_ONCE: u64 = 200;
+
+/// Instants kept per peer of how far it had read our log; beyond that every second one of the older half goes. A message is
+/// then said to have arrived a little later than it did, never earlier.
+pub const MAX_ACKNOWLEDGEMENTS: usize = 256;
+
+/// How long such an instant may wait before it is on disk. What is lost in a crash, the peer says again when it asks next.
+pub const SAVE_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(1);
+
 /// Idempotency keys kept; the oldest go. A command repeats a send within seconds; in a minute 500 commands a second, which is
 /// more than a machine can start, make fewer.
 pub const MAX_IDEMPOTENCY_KEYS: i64 = 50_000;

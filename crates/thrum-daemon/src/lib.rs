@@ -3,6 +3,7 @@
 //! [`run()`] starts and stops everything in order; `rpc` serves local clients; [`paths`] and [`mod@env`] are what the command
 //! shares with the daemon so that both look in the same places.
 
+mod acknowledged;
 mod ambient;
 mod bell;
 mod daemon;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thrum_core::{
-    Event, Fault, Heads, Sum,
+    Event, Fault, Heads, Stamp, Sum,
     exchange::{Applied, Batch, Page},
 };
 use thrum_sync::Log;
@@ -47,9 +47,20 @@ impl Log for Storage {
         Ok(self.writer.call(move |tx| tx.apply(&batch))?)
     }
 
+    fn acknowledged(&self, peer: &str, upto: u64, at: Stamp) {
+        // Who claims more than there is speaks of another life of this database.
+        if upto <= self.latest() {
+            self.acknowledged.note(peer, upto, at);
+        }
+    }
+
     fn forget(&self, peer: &str) -> Result<(), Fault> {
+        self.acknowledged.forget(peer);
         let peer = peer.to_owned();
-        Ok(self.writer.call(move |tx| tx.forget(&peer))?)
+        Ok(self.writer.call(move |tx| {
+            tx.save_acknowledged(&peer, true, &[])?;
+            tx.forget(&peer)
+        })?)
     }
 
     fn backlog(&self, peer: &str, after: u64) -> Result<u64, Fault> {

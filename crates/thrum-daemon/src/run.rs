@@ -7,6 +7,7 @@ use thrum_sync::{Peers, PeersConfig, transport::local::Local};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
+    acknowledged,
     ambient::System,
     bell::{self, Bell},
     daemon::{Daemon, name_towards_peers},
@@ -83,6 +84,7 @@ async fn serve(options: RunOptions) -> Result<(), Fault> {
     let shutdown = Shutdown::default();
     let bell = Arc::new(Bell::default());
     shutdown.spawn(identity::follow(identity, storage.commits(), shutdown.clone()));
+    shutdown.spawn(acknowledged::follow(Arc::clone(&storage), shutdown.clone()));
     shutdown.spawn(bell::follow(Arc::clone(&bell), Arc::clone(&storage), shutdown.clone()));
     tracing::info!("daemon {version} started: {id} for {}", repo.main_root().display());
 

@@ -6,12 +6,14 @@ use thrum_core::{ErrorKind, Fault, exchange::Commit, limits};
 use thrum_store::{OpenOptions, Reader, Readers, Store, StoreError, Tx, Writer};
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use crate::{ambient::System, disk, identity::Identity, paths::Repo};
+use crate::{acknowledged::Acknowledged, ambient::System, disk, identity::Identity, paths::Repo};
 
 /// The log and its projection, open.
 pub(crate) struct Storage {
     pub(crate) writer: Writer,
     pub(crate) readers: Readers,
+    /// Since when each peer has what of our log.
+    pub(crate) acknowledged: Acknowledged,
     commits: watch::Receiver<Commit>,
     /// Fewer than the writer's queue has room for, so that queueing never blocks a thread of the runtime.
     places: Arc<Semaphore>,
@@ -29,10 +31,11 @@ impl Storage {
         let store = Store::open(&path, options, Box::new(System))?;
         identity.record(&store.left())?;
         let readers = Readers::new(&path, store.daemon_id().as_str());
+        let acknowledged = Acknowledged::new(store.reader().acknowledged()?);
         let (sender, commits) = watch::channel(store.commit().clone());
         let announce = move |commit: &Commit| drop(sender.send_replace(commit.clone()));
         let writer = Writer::start(store, announce).map_err(|error| disk::fault("start the writer of", &path, &error))?;
-        Ok(Self { writer, readers, commits, places: Arc::new(Semaphore::new(limits::WRITER_QUEUE / 2)) })
+        Ok(Self { writer, readers, acknowledged, commits, places: Arc::new(Semaphore::new(limits::WRITER_QUEUE / 2)) })
     }
 
     /// Ends the writer after the work that was accepted. If nobody else uses the storage any more, the readers are closed

@@ -7,6 +7,7 @@
 //! * [`Tx`] is what a job may do inside a transaction; [`ops`] are the jobs that agents ask for.
 //! * [`Readers`] hand out read-only connections; [`query`] is what they answer.
 
+mod acknowledged;
 mod digest;
 mod error;
 mod fold;

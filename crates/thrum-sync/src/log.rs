@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thrum_core::{
-    Event, Fault, Heads, Sum,
+    Event, Fault, Heads, Stamp, Sum,
     exchange::{Applied, Batch, Page},
 };
 
@@ -39,7 +39,10 @@ pub trait Log: Send + Sync + 'static {
     /// Stores what a pull brought, with the peer's checkpoint, in one transaction; returns after COMMIT.
     fn apply(&self, batch: Batch) -> Result<Applied, Fault>;
 
-    /// Forgets the checkpoints of a removed peer.
+    /// The peer itself says that it has our log, the one with the present [`id`](Self::id), up to here, durably. Must not wait.
+    fn acknowledged(&self, peer: &str, upto: u64, at: Stamp);
+
+    /// Forgets the checkpoints and acknowledgements of a removed peer.
     fn forget(&self, peer: &str) -> Result<(), Fault>;
 
     /// How many rows above `after` did not come from `peer`.

@@ -7,8 +7,8 @@ use thrum_core::{ErrorKind, Fault};
 
 use crate::{
     commands::{
-        bench, context, daemon, demo, export, import, inbox, init, message, peer, prime, purge, quickstart, reply, send, status, sync,
-        team, version, wait, whoami,
+        bench, context, daemon, demo, export, import, inbox, init, message, peer, prime, purge, quickstart, reply, send, sent, status,
+        sync, team, version, wait, whoami,
     },
     context::Context,
     output::{self, Output},
@@ -61,6 +61,7 @@ pub(crate) enum Command {
     Send(send::Args),
     Reply(reply::Args),
     Inbox(inbox::Args),
+    Sent(sent::Args),
     #[command(subcommand)]
     Message(message::Command),
     Wait(wait::Args),
@@ -96,6 +97,7 @@ impl Command {
             Self::Send(args) => boxed(send::run(args, cx)),
             Self::Reply(args) => boxed(reply::run(args, cx)),
             Self::Inbox(args) => boxed(inbox::run(&args, cx)),
+            Self::Sent(args) => boxed(sent::run(&args, cx)),
             Self::Message(command) => command.run(cx),
             Self::Wait(args) => boxed(wait::run(&args, cx)),
             Self::Team(args) => boxed(team::run(&args, cx)),

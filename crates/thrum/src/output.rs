@@ -49,11 +49,19 @@ impl Output {
             if let (Value::Object(fields), false) = (&mut value, hints.is_empty()) {
                 fields.insert("hints".to_owned(), hints.into());
             }
-            return if value.is_null() { Ok(()) } else { self.json_line(&value) };
+            return if value.is_null() { Ok(()) } else { Self::last(&format!("{}\n", text::json(&value))) };
         }
         let mut page = Page::for_stdout();
         result.human(&mut page);
-        self.text(page.text())
+        Self::last(page.text())
+    }
+
+    /// Prints what comes last. A reader that has left changes nothing: the exit code is what the command found.
+    fn last(text: &str) -> Result<(), Fault> {
+        match write(text) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.or_else(unless_reader_left),
+        }
     }
 
     /// Prints one compact line of JSON, at once.
@@ -63,8 +71,7 @@ impl Output {
 
     /// Prints text as it is, at once; styles are left out where standard output does not show them.
     pub(crate) fn text(&self, text: &str) -> Result<(), Fault> {
-        let mut out = anstream::AutoStream::auto(io::stdout().lock());
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).or_else(unless_reader_left)
+        write(text).or_else(unless_reader_left)
     }
 
     /// Prints bytes as they are, at once; on a terminal without what drives it.
@@ -141,6 +148,11 @@ impl Output {
         // Nobody is left to be told that standard error is closed.
         let _ = writeln!(anstream::AutoStream::auto(io::stderr().lock()), "{line}");
     }
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut out = anstream::AutoStream::auto(io::stdout().lock());
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
 /// What a failed write to standard output means: an error, unless the reader has seen enough (`thrum inbox | head -1`).

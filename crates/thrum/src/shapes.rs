@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use thrum_core::Stamp;
+use thrum_core::{Stamp, name::printable};
 
 /// An answer as it came, and what we read of it.
 #[derive(Clone, Debug)]
@@ -57,6 +57,11 @@ pub(crate) struct Sent {
 pub(crate) struct Recipient {
     pub(crate) agent_id: String,
     pub(crate) read_at: Option<Stamp>,
+    /// `stored`, `at_home` or `read`.
+    pub(crate) state: String,
+    pub(crate) at_home_since: Option<Stamp>,
+    pub(crate) home_name: Option<String>,
+    pub(crate) local: Option<bool>,
 }
 
 /// One message of `message.list` and `message.wait`.
@@ -69,14 +74,19 @@ pub(crate) struct Summary {
     pub(crate) body: Body,
     pub(crate) created_at: Stamp,
     pub(crate) updated_at: Option<Stamp>,
+    pub(crate) deleted: bool,
     pub(crate) is_read: bool,
     pub(crate) audiences: Vec<Tag>,
+    /// In an outbox.
+    pub(crate) recipients: Vec<Recipient>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Body {
     pub(crate) content: String,
+    /// JSON.
+    pub(crate) structured: Option<String>,
 }
 
 /// An audience, a scope or a ref.
@@ -86,6 +96,13 @@ pub(crate) struct Tag {
     #[serde(rename = "type")]
     pub(crate) kind: String,
     pub(crate) value: String,
+}
+
+impl Tag {
+    /// As it is typed, harmless to a terminal.
+    pub(crate) fn shown(&self) -> String {
+        printable(&format!("{}:{}", self.kind, self.value))
+    }
 }
 
 /// `message.list`.
@@ -122,7 +139,7 @@ pub(crate) struct Message {
     pub(crate) reply_to: Option<String>,
     pub(crate) author: Author,
     pub(crate) body: Body,
-    pub(crate) refs: Vec<Tag>,
+    pub(crate) scopes: Vec<Tag>,
     pub(crate) created_at: Stamp,
     pub(crate) updated_at: Option<Stamp>,
     pub(crate) deleted: bool,

@@ -60,18 +60,21 @@ pub const GOS_METHODS: [Method; 56] = [
     served(
         "message.send",
         "`acting_as` is refused: an agent sends in its own name. `tags` has no effect, nor `disclose`, as in Go Thrum without `acting_as`. \
-         `idempotency_key` may be given.",
+         `idempotency_key` may be given. `to_parent_audience` sends an answer to whom `reply_to` went, in place of `mentions`.",
     ),
-    served("message.get", ""),
+    served("message.get", "`mark_read` says that the caller has now read it."),
     served(
         "message.list",
         "An agent's role is the one it registered with: `for_agent_role` and `caller_mention_role` have no effect. `mention_role` lists what \
          names that role. Deleted messages are not listed.",
     ),
-    served("message.outbox", ""),
+    served("message.outbox", "`message_id` asks for one message. A name that is taken on several machines is as many recipients."),
     served("message.edit", ""),
     served("message.delete", "The author only, as for `message.edit`; Go Thrum lets anybody."),
-    served("message.markRead", "Marks the caller's own mail only."),
+    served(
+        "message.markRead",
+        "Marks the caller's own mail only. `all` in place of ids marks what is unread, some hundred at a time; `unread` says how many are left.",
+    ),
     refused("message.archive", LOCAL_DELETION),
     refused("message.deleteByAgent", LOCAL_DELETION),
     refused("message.deleteByScope", LOCAL_DELETION),

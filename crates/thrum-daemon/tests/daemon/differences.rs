@@ -16,6 +16,7 @@ impl Difference {
 }
 
 const HOME: &str = "An agent lives at one daemon, and a name may be taken on several machines.";
+const FAR: &str = "How far the message got with each recipient: `stored` here, `at_home` at the recipient's own daemon, `read`.";
 const WHOLE: &str = "A list tells of a message all that `message.get` does but what its recipients did with it.";
 const STATE: &str = "How the peer stands, which Go Thrum does not tell; a peer that does not answer is visible.";
 const STATED: &str = "The state is told, not a constant; both peers are down in this situation.";
@@ -77,6 +78,8 @@ pub const DIFFERENCES: &[Difference] = &[
         "The peers in this situation are on the same machine, not on a tailnet.",
     ),
     added("message.get", &["message.author.home"], HOME),
+    added("message.get", &["message.recipients[].home", "message.recipients[].local"], HOME),
+    added("message.get", &["message.recipients[].state"], FAR),
     added("message.get", &["message.is_read"], "Whether who asks has read it; false if nobody in particular asks."),
     differs(
         "message.list",
@@ -94,6 +97,9 @@ pub const DIFFERENCES: &[Difference] = &[
     differs("message.list, `unread_for_agent`", &["total_pages"], "Go `3`, here `2`", MAILBOX),
     added("message.outbox", &["messages[].refs", "messages[].scopes"], WHOLE),
     added("message.outbox", &["messages[].from_home", "messages[].origin_daemon"], HOME),
+    added("message.outbox", &["messages[].recipients[].home", "messages[].recipients[].home_name", "messages[].recipients[].local"], HOME),
+    added("message.outbox", &["messages[].recipients[].state"], FAR),
+    added("message.send", &["recipients[].state"], FAR),
     added("peer.list", &["result[].last_sync_at"], "`last_sync` for programs."),
     added("peer.list", &["result[].state", "result[].transport"], STATE),
     differs("peer.status", &["result[]"], "other order", "In the order of pairing; Go Thrum's order is random."),

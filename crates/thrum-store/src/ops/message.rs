@@ -1,5 +1,7 @@
 //! Sending, answering, editing, deleting and reading.
 
+use std::collections::HashSet;
+
 use rusqlite::OptionalExtension;
 use thrum_core::{
     ErrorKind, Fault, Payload, Stamp, Sum,
@@ -10,8 +12,8 @@ use thrum_core::{
 
 use super::resident;
 use crate::{
-    StoreError, Tx,
-    query::{Mailbox, Message},
+    Reader, StoreError, Tx,
+    query::{Filter, Mailbox, Message, Order},
 };
 
 /// A message to be sent.
@@ -92,6 +94,27 @@ pub struct Edited {
     pub updated_at: Stamp,
     /// How often by now.
     pub version: u64,
+}
+
+/// A message of this author, who lives here.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] for somebody else's.
+pub fn sent_by(reader: &Reader<'_>, author: &str, message_id: &str) -> Result<Message, StoreError> {
+    let message = known_message(reader, message_id)?;
+    if message.agent_id == author && message.home == reader.home {
+        return Ok(message);
+    }
+    let text = format!("{} was sent by @{}", name::printable(message_id), name::printable(&message.agent_id));
+    Err(Fault::new(ErrorKind::Refused, text).hint("thrum message get shows it.").into())
+}
+
+fn known_message(reader: &Reader<'_>, message_id: &str) -> Result<Message, StoreError> {
+    reader.message(message_id, None)?.ok_or_else(|| {
+        Fault::new(ErrorKind::NotFound, format!("message not found: {}", name::printable(message_id)))
+            .hint("thrum inbox lists the messages you have.")
+            .into()
+    })
 }
 
 fn check_content(content: &str) -> Result<(), Fault> {
@@ -212,7 +235,7 @@ impl Tx<'_> {
         let mut recipients: Vec<String> = message.recipients.iter().map(|recipient| recipient.agent_id.clone()).collect();
         recipients.dedup();
         Ok(Some(Sent {
-            audiences: message.audiences(),
+            audiences: message.audiences,
             message_id,
             thread_id: message.reply_to.is_some().then_some(message.thread_id).flatten(),
             created_at: message.created_at,
@@ -240,11 +263,7 @@ impl Tx<'_> {
     }
 
     fn known_message(&self, message_id: &str) -> Result<Message, StoreError> {
-        self.reader().message(message_id, None)?.ok_or_else(|| {
-            Fault::new(ErrorKind::NotFound, format!("message not found: {}", name::printable(message_id)))
-                .hint("thrum inbox lists the messages you have.")
-                .into()
-        })
+        known_message(&self.reader(), message_id)
     }
 
     /// Replaces the text of one's own message.
@@ -304,6 +323,26 @@ impl Tx<'_> {
         Ok(message)
     }
 
+    /// Marks the oldest unread messages of one's own mailbox as read, at most [`limits::MAX_READ_AT_ONCE`]; returns how many,
+    /// and how many unread ones are left.
+    ///
+    /// # Errors
+    /// Those of [`mark_read`](Self::mark_read).
+    pub fn mark_all_read(&mut self, agent: &str) -> Result<(usize, u64), StoreError> {
+        resident(&self.reader(), agent)?;
+        let mailbox = Mailbox { agent_id: agent.to_owned(), home: self.home().to_owned() };
+        let oldest = Filter {
+            mailbox: Some(mailbox.clone()),
+            unread: true,
+            order: Order::OldestFirst,
+            limit: limits::MAX_READ_AT_ONCE,
+            ..Filter::default()
+        };
+        let unread: Vec<String> = self.reader().list(&oldest)?.messages.into_iter().map(|message| message.message_id).collect();
+        let marked = self.mark_read(agent, &unread)?.len();
+        Ok((marked, self.reader().mail_count(&mailbox)?.1))
+    }
+
     /// Marks messages of one's own mailbox as read; returns those that were not before. Messages of others' mailboxes are
     /// left alone.
     ///
@@ -333,10 +372,8 @@ impl Tx<'_> {
             }
         }
         let mut marked = Vec::new();
-        for (message_id, at) in unread {
-            if marked.contains(message_id) {
-                continue;
-            }
+        let mut seen = HashSet::new();
+        for (message_id, at) in unread.into_iter().filter(|(message_id, _)| seen.insert(*message_id)) {
             let receipt = MessageReceipt {
                 message_id: message_id.clone(),
                 agent_id: agent.to_owned(),

@@ -11,7 +11,7 @@ mod purge;
 mod session;
 
 pub use agent::{Register, Registration};
-pub use message::{Edited, Send, Sent};
+pub use message::{Edited, Send, Sent, sent_by};
 pub use moving::{Adopted, Takeover};
 pub use purge::check_cutoff;
 

@@ -1,11 +1,14 @@
 //! Messages and mailboxes.
 
+use std::collections::{HashMap, hash_map::Entry};
+
 use rusqlite::{OptionalExtension, Row, params_from_iter, types::Value as Sql};
 use thrum_core::{
     Stamp,
     payload::{Body, MessageCreate, MessageEdit, Tag},
 };
 
+use super::filter::{Filter, Order, Selection};
 use crate::{Reader, StoreError};
 
 /// A message as it is now.
@@ -31,7 +34,9 @@ pub struct Message {
     pub scopes: Vec<Tag>,
     /// What it points to.
     pub refs: Vec<Tag>,
-    /// Whom it named, and what they did with it.
+    /// Whom it addresses, as `type:value`: `mention`, `group` or `broadcast`.
+    pub audiences: Vec<Tag>,
+    /// Whom it named, and what they did with it. In a list only where [`Filter::recipients`] asks for it.
     pub recipients: Vec<Recipient>,
     /// When it was written.
     pub created_at: Stamp,
@@ -45,31 +50,20 @@ pub struct Message {
     pub delete_reason: Option<String>,
     /// Whether whoever asks has read it; always false when nobody in particular asks.
     pub is_read: bool,
+    /// Where it stands in our log: what a peer has read up to there includes it.
+    pub sequence: u64,
 }
 
-impl Message {
-    /// Whom it addresses, as `type:value`: `mention`, `group` or `broadcast`.
-    pub fn audiences(&self) -> Vec<Tag> {
-        let mut audiences: Vec<Tag> = self.refs.iter().filter(|tag| tag.kind == "mention").cloned().collect();
-        for scope in self.scopes.iter().filter(|tag| tag.kind == "group") {
-            let kind = if scope.value == "everyone" { "broadcast" } else { "group" };
-            audiences.push(Tag::new(kind, &scope.value));
-        }
-        if audiences.is_empty() && self.recipients.is_empty() {
-            audiences.push(Tag::new("broadcast", "everyone"));
-        }
-        audiences
-    }
-}
-
-/// One agent a message named.
+/// One mailbox a message is for: an agent that it named, at one of its homes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
     /// Who.
     pub agent_id: String,
-    /// When it saw the message, on whichever machine first.
+    /// Where it lives; `None` if nobody of this name is registered anywhere (any more).
+    pub home: Option<String>,
+    /// When it saw the message.
     pub seen_at: Option<Stamp>,
-    /// When it read it.
+    /// When it read it, as its home said.
     pub read_at: Option<Stamp>,
 }
 
@@ -80,49 +74,6 @@ pub struct Mailbox {
     pub agent_id: String,
     /// Its home.
     pub home: String,
-}
-
-/// Which way a list goes, by time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
-    /// Newest first.
-    #[default]
-    NewestFirst,
-    /// Oldest first.
-    OldestFirst,
-}
-
-/// Which messages. Deleted ones are never listed.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// Only those in this mailbox; also decides `is_read`.
-    pub mailbox: Option<Mailbox>,
-    /// Only unread ones of that mailbox.
-    pub unread: bool,
-    /// Only of this author.
-    pub author: Option<String>,
-    /// Only of this author's home, with `author`.
-    pub author_home: Option<String>,
-    /// Not written by this agent; its namesakes elsewhere are others.
-    pub exclude_author: Option<Mailbox>,
-    /// Only in this thread.
-    pub thread_id: Option<String>,
-    /// Only with this scope.
-    pub scope: Option<Tag>,
-    /// Only with this ref.
-    pub reference: Option<Tag>,
-    /// Only addressed to this agent or role by name.
-    pub mentions: Option<String>,
-    /// Only later than this.
-    pub after: Option<Stamp>,
-    /// By last change instead of creation.
-    pub by_update: bool,
-    /// Direction.
-    pub order: Order,
-    /// How many to skip.
-    pub offset: u64,
-    /// How many at most.
-    pub limit: u64,
 }
 
 /// A page of messages and exact counts.
@@ -151,7 +102,7 @@ impl Reader<'_> {
         let owner = self.owner(mailbox)?.unwrap_or(0);
         let sql = format!("SELECT {COLUMNS}, {} FROM messages m JOIN events e USING (sequence) WHERE m.message_id = ?1", is_read(owner));
         let found = self.conn.prepare_cached(&sql)?.query_row([message_id], read_message).optional()?;
-        found.map(|found| self.finish(found)).transpose()
+        found.map(|found| self.finish(found, Some(&mut Homes::new()))).transpose()
     }
 
     /// A page of messages.
@@ -163,13 +114,13 @@ impl Reader<'_> {
         if filter.mailbox.is_some() && owner.is_none() {
             return Ok(Listing::default());
         }
-        let (from, values) = selection(filter, owner);
-        let counted = counted(filter, owner, &from);
+        let selection = Selection::of(filter, owner);
+        let (from, values) = (&selection.rows, selection.values);
         let unread = match owner {
-            Some(_) => self.count(&counted, " AND b.unread", &values)?,
+            Some(_) => self.count(&selection.counted, " AND b.unread", &values)?,
             None => 0,
         };
-        let total = if filter.unread { unread } else { self.count(&counted, "", &values)? };
+        let total = if filter.unread { unread } else { self.count(&selection.counted, "", &values)? };
         let time = if filter.by_update { "coalesce(m.edited_at, m.at)" } else { if owner.is_some() { "b.at" } else { "m.at" } };
         let number = if owner.is_some() { "b.sequence" } else { "m.sequence" };
         let direction = if filter.order == Order::NewestFirst { "DESC" } else { "ASC" };
@@ -184,7 +135,8 @@ impl Reader<'_> {
             let mut statement = self.conn.prepare(&sql)?;
             statement.query_map(params_from_iter(values), read_message)?.collect::<Result<_, _>>()?
         };
-        let messages = found.into_iter().map(|found| self.finish(found)).collect::<Result<_, _>>()?;
+        let mut homes = filter.recipients.then(Homes::new);
+        let messages = found.into_iter().map(|found| self.finish(found, homes.as_mut())).collect::<Result<_, _>>()?;
         Ok(Listing { messages, total, unread })
     }
 
@@ -205,6 +157,19 @@ impl Reader<'_> {
     pub fn has_unread(&self, mailbox: &Mailbox) -> Result<bool, StoreError> {
         let Some(owner) = self.owner(Some(mailbox))? else { return Ok(false) };
         Ok(self.conn.prepare_cached("SELECT 1 FROM mailbox WHERE owner = ?1 AND unread LIMIT 1")?.exists([owner])?)
+    }
+
+    /// Whether this message is in the mailbox and unread.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn is_unread(&self, message_id: &str, mailbox: &Mailbox) -> Result<bool, StoreError> {
+        let Some(owner) = self.owner(Some(mailbox))? else { return Ok(false) };
+        let mut statement = self.conn.prepare_cached(
+            "SELECT 1 FROM messages m JOIN mailbox b ON b.owner = ?2 AND b.at = m.at AND b.sequence = m.sequence AND b.unread
+             WHERE m.message_id = ?1",
+        )?;
+        Ok(statement.exists((message_id, owner))?)
     }
 
     /// Messages for everyone, and for each role that was addressed: name and count, by name.
@@ -231,23 +196,72 @@ impl Reader<'_> {
         Ok(statement.query_row(params_from_iter(values), |row| row.get(0))?)
     }
 
-    fn finish(&self, found: Found) -> Result<Message, StoreError> {
-        let Found { mut message, sequence, created, edited } = found;
+    /// Reads the texts of a row, and what became of it at its recipients if `homes` is there to remember where they live.
+    fn finish(&self, found: Found, homes: Option<&mut Homes>) -> Result<Message, StoreError> {
+        let Found { mut message, created, edited } = found;
         let created: MessageCreate = read_body(&created)?;
+        message.audiences = audiences(&created);
         message.body = created.body;
         if let Some(edited) = edited {
             message.body = read_body::<MessageEdit>(&edited)?.body;
         }
         (message.scopes, message.refs) = (created.scopes, created.refs);
-        let mut receipts =
-            self.conn.prepare_cached("SELECT min(seen_at), min(read_at) FROM receipts WHERE sequence = ?1 AND agent_id = ?2")?;
-        for agent_id in created.recipients {
-            let stamp = |nanos: Option<i64>| nanos.map(Stamp::from_nanos);
-            let (seen_at, read_at) = receipts.query_row((sequence, &agent_id), |row| Ok((stamp(row.get(0)?), stamp(row.get(1)?))))?;
-            message.recipients.push(Recipient { agent_id, seen_at, read_at });
+        if let Some(homes) = homes {
+            message.recipients = self.recipients(&message, created.recipients, homes)?;
         }
         Ok(message)
     }
+
+    /// One entry for each name and each home of that name, this one first. What a receipt says counts for the home that
+    /// wrote it, or to which its reader moved; for a name that lives nowhere any receipt does.
+    fn recipients(&self, message: &Message, names: Vec<String>, homes: &mut Homes) -> Result<Vec<Recipient>, StoreError> {
+        let stamp = |nanos: Option<i64>| nanos.map(Stamp::from_nanos);
+        let receipts: Vec<(String, Recipient)> = self
+            .conn
+            .prepare_cached(
+                "SELECT agent_id, coalesce((SELECT f.home FROM former_homes f WHERE f.agent_id = r.agent_id AND f.former = r.origin
+                                            AND f.until > max(coalesce(r.read_at, r.seen_at), ?2)), r.origin), seen_at, read_at
+                 FROM receipts r WHERE sequence = ?1",
+            )?
+            .query_map((message.sequence, message.created_at.nanos()), |row| {
+                let (seen_at, read_at) = (stamp(row.get(2)?), stamp(row.get(3)?));
+                Ok((row.get(0)?, Recipient { agent_id: String::new(), home: row.get(1)?, seen_at, read_at }))
+            })?
+            .collect::<Result<_, _>>()?;
+        let mut recipients = Vec::with_capacity(names.len());
+        for name in names {
+            let lives: &mut Vec<String> = match homes.entry(name.clone()) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(unknown) => {
+                    let mut lives = self.homes(&name)?;
+                    lives.sort_unstable_by_key(|home| (home != self.home, home.clone()));
+                    unknown.insert(lives)
+                }
+            };
+            let places = if lives.is_empty() { vec![None] } else { lives.iter().cloned().map(Some).collect() };
+            for home in places {
+                let here = receipts.iter().filter(|(agent, receipt)| *agent == name && (home.is_none() || receipt.home == home));
+                let (seen_at, read_at) = (here.clone().filter_map(|(_, it)| it.seen_at).min(), here.filter_map(|(_, it)| it.read_at).min());
+                recipients.push(Recipient { agent_id: name.clone(), home, seen_at, read_at });
+            }
+        }
+        Ok(recipients)
+    }
+}
+
+/// Where the agents of a name live, looked up once per answer.
+type Homes = HashMap<String, Vec<String>>;
+
+fn audiences(message: &MessageCreate) -> Vec<Tag> {
+    let mut audiences: Vec<Tag> = message.refs.iter().filter(|tag| tag.kind == "mention").cloned().collect();
+    for scope in message.scopes.iter().filter(|tag| tag.kind == "group") {
+        let kind = if scope.value == "everyone" { "broadcast" } else { "group" };
+        audiences.push(Tag::new(kind, &scope.value));
+    }
+    if audiences.is_empty() && message.recipients.is_empty() {
+        audiences.push(Tag::new("broadcast", "everyone"));
+    }
+    audiences
 }
 
 fn read_body<T: serde::de::DeserializeOwned>(body: &str) -> Result<T, StoreError> {
@@ -258,79 +272,9 @@ fn is_read(owner: i64) -> String {
     format!("EXISTS (SELECT 1 FROM mailbox o WHERE o.owner = {owner} AND o.at = m.at AND o.sequence = m.sequence AND NOT o.unread)")
 }
 
-/// `FROM … WHERE …` of a filter, without `unread`.
-fn selection(filter: &Filter, owner: Option<i64>) -> (String, Vec<Sql>) {
-    let mut values: Vec<Sql> = Vec::new();
-    let mut value = |text: &str| {
-        values.push(Sql::Text(text.to_owned()));
-        values.len()
-    };
-    let tagged = |list: &str, kind: usize, value: usize| {
-        format!(
-            " AND EXISTS (SELECT 1 FROM json_each(e.body, '$.{list}') t WHERE t.value ->> 'type' = ?{kind} AND t.value ->> 'value' = ?{value})"
-        )
-    };
-    let mut conditions = String::new();
-    if let Some(author) = &filter.author {
-        conditions.push_str(&format!(" AND m.agent_id = ?{}", value(author)));
-    }
-    if let Some(home) = &filter.author_home {
-        conditions.push_str(&format!(" AND m.home = ?{}", value(home)));
-    }
-    if let Some(author) = &filter.exclude_author {
-        let (name, home) = (value(&author.agent_id), value(&author.home));
-        conditions.push_str(&format!(" AND NOT (m.agent_id = ?{name} AND m.home = ?{home})"));
-    }
-    if let Some(thread) = &filter.thread_id {
-        let n = value(thread);
-        conditions.push_str(&format!(
-            " AND (m.thread_id = ?{n} OR m.message_id IN (SELECT r.reply_to FROM messages r WHERE r.thread_id = ?{n}))"
-        ));
-    }
-    if let Some(scope) = &filter.scope {
-        let (kind, value) = (value(&scope.kind), value(&scope.value));
-        conditions.push_str(&tagged("scopes", kind, value));
-    }
-    if let Some(reference) = &filter.reference {
-        let (kind, value) = (value(&reference.kind), value(&reference.value));
-        conditions.push_str(&tagged("refs", kind, value));
-    }
-    if let Some(name) = &filter.mentions {
-        let n = value(name);
-        conditions.push_str(&format!(" AND m.sequence IN (SELECT u.sequence FROM audience u WHERE u.kind IN (0, 1) AND u.value = ?{n})"));
-    }
-    let time = if owner.is_some() { "b.at" } else { "m.at" };
-    if let Some(after) = filter.after {
-        conditions.push_str(&format!(" AND {time} > {}", after.nanos()));
-    }
-    let from = match owner {
-        Some(owner) => {
-            format!(
-                "FROM mailbox b JOIN messages m ON m.sequence = b.sequence JOIN events e ON e.sequence = b.sequence WHERE b.owner = {owner}"
-            )
-        }
-        None => "FROM messages m JOIN events e USING (sequence) WHERE m.deleted_at IS NULL".to_owned(),
-    };
-    (from + &conditions, values)
-}
-
-/// What to count: only the mailbox where nothing of the messages themselves is asked for, which is ten times as fast.
-fn counted(filter: &Filter, owner: Option<i64>, from: &str) -> String {
-    let Filter { author: None, exclude_author: None, thread_id: None, scope: None, reference: None, mentions: None, after, .. } = filter
-    else {
-        return from.to_owned();
-    };
-    let since = after.map_or(String::new(), |after| format!(" AND at > {}", after.nanos()));
-    match owner {
-        Some(owner) => format!("FROM mailbox b WHERE owner = {owner}{since}"),
-        None => format!("FROM messages WHERE deleted_at IS NULL{since}"),
-    }
-}
-
 /// A row whose texts are not read yet.
 struct Found {
     message: Message,
-    sequence: u64,
     created: String,
     edited: Option<String>,
 }
@@ -348,6 +292,7 @@ fn read_message(row: &Row<'_>) -> rusqlite::Result<Found> {
         body: Body::default(),
         scopes: Vec::new(),
         refs: Vec::new(),
+        audiences: Vec::new(),
         recipients: Vec::new(),
         created_at: Stamp::from_nanos(row.get(6)?),
         updated_at: stamp(row.get(7)?),
@@ -355,6 +300,7 @@ fn read_message(row: &Row<'_>) -> rusqlite::Result<Found> {
         deleted_at: stamp(row.get(9)?),
         delete_reason: row.get(10)?,
         is_read: row.get(15)?,
+        sequence: row.get(13)?,
     };
-    Ok(Found { message, created: row.get(11)?, edited: row.get(12)?, sequence: row.get(13)? })
+    Ok(Found { message, created: row.get(11)?, edited: row.get(12)? })
 }

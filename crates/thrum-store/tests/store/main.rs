@@ -9,5 +9,6 @@ mod log;
 mod moved;
 mod order;
 mod origin;
+mod outbox;
 mod purge;
 mod recorded;

@@ -184,8 +184,11 @@ impl Inner {
                 }
             }
             Effect::Acknowledged { log, upto } => {
-                if let Some(signals) = signals().filter(|_| *log == *self.log.id()) {
-                    signals.acknowledged(upto);
+                if *log == *self.log.id() {
+                    self.log.acknowledged(peer, upto, self.clock.now().at);
+                    if let Some(signals) = signals() {
+                        signals.acknowledged(upto);
+                    }
                 }
             }
         }

@@ -65,12 +65,14 @@ pub fn directory() -> tempfile::TempDir {
 pub struct StoreLog {
     store: Mutex<Store>,
     commits: watch::Sender<Commit>,
+    /// What peers said to have of it, in order.
+    pub acknowledged: Mutex<Vec<(String, u64)>>,
 }
 
 impl StoreLog {
     pub fn new(store: Store) -> Arc<Self> {
         let commits = watch::Sender::new(store.commit().clone());
-        Arc::new(Self { store: Mutex::new(store), commits })
+        Arc::new(Self { store: Mutex::new(store), commits, acknowledged: Mutex::default() })
     }
 
     pub fn open(directory: &tempfile::TempDir, world: &mut World) -> (Arc<Self>, DaemonKey) {
@@ -148,6 +150,9 @@ impl Log for StoreLog {
     }
     fn apply(&self, batch: Batch) -> Result<Applied, Fault> {
         self.write(|tx| tx.apply(&batch)).map_err(Fault::from)
+    }
+    fn acknowledged(&self, peer: &str, upto: u64, _: Stamp) {
+        self.acknowledged.lock().unwrap().push((peer.to_owned(), upto));
     }
     fn forget(&self, peer: &str) -> Result<(), Fault> {
         self.write(|tx| tx.forget(peer)).map_err(Fault::from)

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use thrum_core::Fault;
 
 use crate::{
+    commands::send,
     context::Context,
     render::{
         Page, Render, agent,
@@ -18,7 +19,8 @@ use crate::{
 #[command(after_help = "\
 Examples:
   thrum inbox
-  thrum inbox --unread --from @bob --limit 5")]
+  thrum inbox --unread --from @bob --limit 5
+  thrum inbox --mentions --scope module:auth")]
 pub(crate) struct Args {
     /// Only unread messages, and leave them unread
     #[arg(long)]
@@ -29,12 +31,36 @@ pub(crate) struct Args {
     /// Only from this agent
     #[arg(long, value_name = "@NAME")]
     from: Option<String>,
+    /// Only those that name you or your role, not those for everyone
+    #[arg(long)]
+    mentions: bool,
+    /// Only with this scope, such as module:auth
+    #[arg(long, value_name = "TYPE:VALUE", value_parser = send::tag)]
+    scope: Option<thrum_core::payload::Tag>,
+    /// Oldest first
+    #[arg(long, visible_alias = "chronological")]
+    oldest: bool,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+/// Which part of a list.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Paging {
     /// Messages per page, at most 100
     #[arg(long, visible_alias = "page-size", default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100))]
     limit: u64,
     /// Which page
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     page: u64,
+}
+
+impl Paging {
+    /// Puts it among the parameters of a call.
+    pub(crate) fn put(&self, params: &mut Value) {
+        params["page_size"] = self.limit.into();
+        params["page"] = self.page.into();
+    }
 }
 
 /// A page of messages.
@@ -47,9 +73,9 @@ pub(crate) struct Inbox {
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Fault> {
     let me = cx.identity()?;
-    let mut params = json!({
-        "caller_agent_id": me.name, "page_size": args.limit, "page": args.page, "sort_by": "created_at", "sort_order": "desc",
-    });
+    let order = if args.oldest { "asc" } else { "desc" };
+    let mut params = json!({"caller_agent_id": me.name, "mentions": args.mentions, "sort_by": "created_at", "sort_order": order});
+    args.paging.put(&mut params);
     if !args.all {
         params["for_agent"] = me.name.as_str().into();
         if let Some(role) = me.role() {
@@ -62,13 +88,19 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Fault> {
     if let Some(from) = &args.from {
         params["author_id"] = from.strip_prefix('@').unwrap_or(from).into();
     }
+    if let Some(scope) = &args.scope {
+        params["scope"] = json!(scope);
+    }
     let mut client = cx.daemon()?;
     let answer: Answer<Listing> = client.call("message.list", params)?;
     let new: Vec<_> = answer.read.messages.iter().filter(|message| !message.is_read).map(|message| &message.message_id).collect();
     let mut marked = 0;
     if !args.unread && !args.all && !new.is_empty() {
-        client.call::<Value>("message.markRead", json!({"message_ids": new, "caller_agent_id": me.name}))?;
-        marked = new.len() as u64;
+        match client.call::<Value>("message.markRead", json!({"message_ids": new, "caller_agent_id": me.name})) {
+            Ok(_) => marked = new.len() as u64,
+            // They are here to be shown all the same.
+            Err(fault) => cx.output.warn(&format!("the messages stay unread: {fault}")),
+        }
     }
     let of = (!args.all).then_some(me.name);
     Ok(Inbox { answer, of, marked })

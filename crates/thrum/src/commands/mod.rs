@@ -16,6 +16,7 @@ pub(crate) mod purge;
 pub(crate) mod quickstart;
 pub(crate) mod reply;
 pub(crate) mod send;
+pub(crate) mod sent;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod team;

@@ -9,11 +9,11 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, Stamp, limits};
+use thrum_core::{ErrorKind, Fault, Stamp, limits, payload::Tag};
 
 use crate::{
     client::Client,
-    commands::inbox,
+    commands::{inbox, send},
     context::Context,
     render::{Page, Render},
     shapes::{Answer, Waited},
@@ -27,7 +27,8 @@ Returns at once if there is unread mail. Leaves it unread. Exit code 1 says that
 
 Examples:
   thrum wait
-  thrum wait --timeout 8m")]
+  thrum wait --timeout 8m
+  thrum wait --after -1h --mention @ann")]
 pub(crate) struct Args {
     /// How long: 20s, 8m, 1h30m
     #[arg(long, default_value = "30s", value_name = "TIME", value_parser = time::parse_duration)]
@@ -35,10 +36,21 @@ pub(crate) struct Args {
     /// Only messages after this, read or not: -15s, or 2026-11-23T05:30:00Z
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = time::parse_instant)]
     after: Option<Stamp>,
+    /// Only messages that name this agent or role (you, or your role), not those for everyone
+    #[arg(long, value_name = "@NAME")]
+    mention: Option<String>,
+    /// Only messages with this scope, such as module:auth
+    #[arg(long, value_name = "TYPE:VALUE", value_parser = send::tag)]
+    scope: Option<Tag>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Waited>, Fault> {
-    wait(args, cx).map_err(|mut fault| {
+/// Prints what came itself, so that an error in doing so gets another exit code, too.
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Ended, Fault> {
+    let printed = wait(args, cx).and_then(|answer| {
+        cx.output.result(&answer)?;
+        Ok(Ended { received: !answer.read.messages.is_empty() })
+    });
+    printed.map_err(|mut fault| {
         if fault.kind == ErrorKind::Failed {
             fault.kind = ErrorKind::TryAgain;
         }
@@ -53,7 +65,8 @@ fn wait(args: &Args, cx: &Context) -> Result<Answer<Waited>, Fault> {
     cx.output.note(&format!("Waiting up to {} for mail to @{me} …", time::brief(args.timeout)));
     loop {
         let within = deadline.saturating_duration_since(Instant::now()).min(limits::MAX_WAIT);
-        let params = json!({"caller_agent_id": me, "timeout_ms": within.as_millis().max(1), "after": args.after});
+        let params = json!({"caller_agent_id": me, "timeout_ms": within.as_millis().max(1), "after": args.after,
+            "mention": args.mention, "scope": args.scope});
         let gone = match client.attempt::<Answer<Waited>>(within, "message.wait", params) {
             Ok(Ok(answer)) if answer.read.messages.is_empty() && Instant::now() < deadline => continue,
             Ok(Ok(answer)) => {
@@ -100,8 +113,21 @@ impl Render for Answer<Waited> {
     fn json(&self) -> Value {
         self.raw.clone()
     }
+}
+
+/// How a wait ended, after all was said.
+pub(crate) struct Ended {
+    received: bool,
+}
+
+impl Render for Ended {
+    fn human(&self, _: &mut Page) {}
+
+    fn json(&self) -> Value {
+        Value::Null
+    }
 
     fn code(&self) -> u8 {
-        u8::from(self.read.messages.is_empty())
+        u8::from(!self.received)
     }
 }

@@ -72,3 +72,20 @@ fn one_message_can_be_read_by_its_id_and_an_unknown_one_is_not_found() {
     assert!(receipt["message"]["recipients"][0]["read_at"].is_string(), "{receipt}");
     repo.thrum(&["message", "get", "msg_none", "--as", "bob"]).fails(3, "message not found: msg_none");
 }
+
+#[test]
+fn the_inbox_can_be_asked_for_scopes_for_what_names_me_and_from_its_beginning() {
+    let repo = with_mail(1);
+    repo.thrum(&["send", "to all", "--broadcast", "--as", "ann"]).ok();
+    repo.thrum(&["send", "to my role", "--to", "@reviewer", "--scope", "module:auth", "--as", "ann"]).ok();
+    let inbox = |args: &[&str]| repo.json(&[&["inbox", "--as", "bob", "--unread"], args].concat());
+    assert_eq!(texts(&inbox(&["--oldest"])), ["mail 1", "to all", "to my role"]);
+    assert_eq!(texts(&inbox(&["--oldest", "--limit", "1", "--page", "2"])), ["to all"]);
+    assert_eq!(texts(&inbox(&["--mentions"])), ["to my role", "mail 1"]);
+    assert_eq!(inbox(&["--mentions"])["unread"], 2);
+    assert_eq!(texts(&inbox(&["--scope", "module:auth"])), ["to my role"]);
+    assert_eq!(inbox(&["--scope", "module:login"])["total"], 0);
+    repo.thrum(&["inbox", "--as", "bob", "--scope", "auth"]).fails(2, "TYPE:VALUE");
+    repo.thrum(&["inbox", "--as", "bob", "--all", "--unread"]).fails(2, "cannot be used with");
+    assert_eq!(inbox(&[])["unread"], 3, "nothing of this marked anything");
+}

@@ -75,3 +75,43 @@ fn a_daemon_that_somebody_stopped_is_not_started_again_by_who_waits() {
     waiting.end().fails(69, "not running");
     assert_eq!(repo.daemon_pid(), None);
 }
+
+#[test]
+fn one_can_wait_for_mail_that_names_one_or_has_a_scope() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    repo.thrum(&["send", "to all", "--broadcast", "--as", "ann"]).ok();
+    repo.thrum(&["wait", "--timeout", "50ms", "--mention", "@reviewer", "--as", "bob"]).fails(1, "No message");
+    repo.thrum(&["wait", "--timeout", "50ms", "--scope", "module:auth", "--as", "bob"]).fails(1, "No message");
+    repo.thrum(&["wait", "--timeout", "50ms", "--scope", "auth", "--as", "bob"]).fails(2, "TYPE:VALUE");
+    let mut waiting = repo.begin(&["wait", "--timeout", "60s", "--mention", "@reviewer", "--scope", "module:auth", "--as", "bob"]);
+    waiting.talk();
+    repo.thrum(&["send", "to reviewers", "--to", "@reviewer", "--scope", "module:auth", "--as", "ann"]).ok();
+    let woken = waiting.end().ok().stdout;
+    assert!(woken.contains("to reviewers") && !woken.contains("to all"), "{woken}");
+}
+
+#[test]
+fn who_is_unknown_here_or_lives_elsewhere_waits_for_nothing() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let identity = repo.path(".thrum/identities/ann.json");
+    std::fs::copy(&identity, repo.path(".thrum/identities/zoe.json")).unwrap();
+    let text = std::fs::read_to_string(&identity).unwrap().replace("\"ann\"", "\"zoe\"");
+    std::fs::write(repo.path(".thrum/identities/zoe.json"), text).unwrap();
+    repo.thrum(&["wait", "--timeout", "60s", "--as", "zoe"]).fails(3, "no agent zoe is registered here").says("thrum quickstart");
+}
+
+#[test]
+fn a_result_that_cannot_be_printed_is_not_exit_code_one() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    repo.thrum(&["send", "hello", "--to", "bob", "--as", "ann"]).ok();
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut received = repo.command(&["wait", "--timeout", "60s", "--as", "bob"]);
+    assert_eq!(received.stdout(full()).output().unwrap().status.code(), Some(75));
+    // Nor does a reader that has left make a timeout look like mail.
+    let mut timed_out = repo.command(&["wait", "--timeout", "1ms", "--as", "ann", "--json"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(timed_out.stdout(writer).output().unwrap().status.code(), Some(1));
+}

@@ -10,6 +10,7 @@ use thrum_store::{
 };
 
 use super::{
+    delivery::Deliveries,
     required,
     shape::{Full, Summary},
 };
@@ -25,6 +26,9 @@ pub(super) struct Get {
     message_id: Option<String>,
     #[serde(default)]
     caller_agent_id: Option<String>,
+    /// Whether the caller has now read it.
+    #[serde(default)]
+    mark_read: bool,
 }
 
 #[derive(Serialize)]
@@ -34,14 +38,29 @@ pub(super) struct Got {
 
 pub(super) async fn get(daemon: &Daemon, params: Get) -> Result<Got, Fault> {
     let id = required("message_id", params.message_id)?;
-    let mailbox = params.caller_agent_id.map(|agent_id| Mailbox { agent_id, home: daemon.id.clone() });
-    let wanted = id.clone();
-    let message = daemon.storage.read(move |reader| reader.message(&wanted, mailbox.as_ref())).await?;
-    let message = message.ok_or_else(|| {
-        Fault::new(ErrorKind::NotFound, format!("message not found: {}", name::printable(&id)))
-            .hint("`thrum inbox` lists the messages you have.")
-    })?;
-    Ok(Got { message: Full::of(message) })
+    let caller = params.caller_agent_id.filter(|name| !name.is_empty());
+    let mailbox = caller.clone().map(|agent_id| Mailbox { agent_id, home: daemon.id.clone() });
+    let look = async || {
+        let (wanted, mailbox) = (id.clone(), mailbox.clone());
+        let found = daemon.storage.read(move |reader| {
+            let unread = mailbox.as_ref().map(|mailbox| reader.is_unread(&wanted, mailbox)).transpose()?;
+            Ok((reader.message(&wanted, mailbox.as_ref())?, unread == Some(true)))
+        });
+        let (message, unread) = found.await?;
+        message.map(|message| (message, unread)).ok_or_else(|| unknown_message(&id))
+    };
+    let (mut message, unread) = look().await?;
+    if let Some(agent) = caller.filter(|_| params.mark_read && unread) {
+        let ids = [id.clone()];
+        daemon.storage.write(move |tx| tx.mark_read(&agent, &ids)).await?;
+        (message, _) = look().await?;
+    }
+    Ok(Got { message: Full::of(message, &Deliveries::now(daemon)) })
+}
+
+fn unknown_message(id: &str) -> Fault {
+    Fault::new(ErrorKind::NotFound, format!("message not found: {}", name::printable(id)))
+        .hint("`thrum inbox` lists the messages you have.")
 }
 
 /// Which page of a list.
@@ -115,9 +134,9 @@ pub(super) struct Page {
 }
 
 impl Page {
-    fn of(listing: Listing, paging: &Paging, unread: bool, summary: fn(Message) -> Summary) -> Self {
+    fn of(listing: Listing, paging: &Paging, summary: impl Fn(Message) -> Summary) -> Self {
         Self {
-            unread: unread.then_some(listing.unread),
+            unread: None,
             total: listing.total,
             page: paging.page(),
             page_size: paging.size(),
@@ -134,13 +153,11 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Page, Fault> {
     if owner.is_none() && unread {
         owner = Some(daemon.caller(params.caller_agent_id.clone())?);
     }
-    let mut mentions = given(params.mention_role);
-    if mentions.is_none() && params.mentions {
-        mentions = Some(daemon.caller(params.caller_agent_id.clone())?);
-    }
+    let named = given(params.mention_role);
+    let mentioned = if named.is_none() && params.mentions { Some(daemon.caller(params.caller_agent_id.clone())?) } else { None };
     let mailbox = |agent_id| Mailbox { agent_id, home: daemon.id.clone() };
     let exclude_author = if params.exclude_self { Some(mailbox(daemon.caller(params.caller_agent_id)?)) } else { None };
-    let filter = Filter {
+    let mut filter = Filter {
         mailbox: owner.map(mailbox),
         unread,
         author: given(params.author_id),
@@ -149,7 +166,7 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Page, Fault> {
         thread_id: given(params.thread_id),
         scope: params.scope,
         reference: params.reference,
-        mentions,
+        named: named.into_iter().chain(mentioned.clone()).collect(),
         after: params.created_after,
         by_update: choice("sort_by", params.sort_by.as_deref(), "created_at", "updated_at")?,
         order: match choice("sort_order", params.sort_order.as_deref(), "desc", "asc")? {
@@ -158,14 +175,20 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Page, Fault> {
         },
         offset: params.paging.offset(),
         limit: params.paging.size(),
+        ..Filter::default()
     };
     let listing = daemon.storage.read(move |reader| {
+        if let Some(agent) = &mentioned {
+            // Who is named by a role is named.
+            filter.named.extend(reader.agent_here(agent)?.map(|agent| agent.role));
+        }
         if let Some(mailbox) = &filter.mailbox {
             ops::resident(reader, &mailbox.agent_id)?;
         }
         reader.list(&filter)
     });
-    Ok(Page::of(listing.await?, &params.paging, true, Summary::of))
+    let listing = listing.await?;
+    Ok(Page { unread: Some(listing.unread), ..Page::of(listing, &params.paging, Summary::of) })
 }
 
 /// Whether the second of two words was given instead of the first.
@@ -182,6 +205,9 @@ fn choice(what: &str, given: Option<&str>, first: &str, second: &str) -> Result<
 pub(super) struct Outbox {
     #[serde(flatten)]
     paging: Paging,
+    /// This message alone.
+    #[serde(default)]
+    message_id: Option<String>,
     #[serde(default)]
     to: Option<String>,
     #[serde(default)]
@@ -190,35 +216,43 @@ pub(super) struct Outbox {
     caller_agent_id: Option<String>,
 }
 
-/// What an agent sent, newest first. With `unread`, those that somebody it was sent to has not read, among the last
-/// [`limits::MAX_BATCH_EVENTS`].
+/// What an agent sent, newest first. With `unread`, those that somebody it was sent to has not read.
 pub(super) async fn outbox(daemon: &Daemon, params: Outbox) -> Result<Page, Fault> {
     let author = daemon.caller(params.caller_agent_id)?;
-    let to = params.to.map(|to| to.trim_start_matches('@').to_owned()).filter(|to| !to.is_empty());
-    let (offset, limit) = (params.paging.offset(), params.paging.size());
-    let mut filter =
-        Filter { author: Some(author.clone()), author_home: Some(daemon.id.clone()), mentions: to, offset, limit, ..Filter::default() };
-    if params.unread {
-        (filter.offset, filter.limit) = (0, limits::MAX_BATCH_EVENTS as u64);
+    let deliveries = Deliveries::now(daemon);
+    if let Some(id) = params.message_id.filter(|id| !id.is_empty()) {
+        let message = daemon.storage.read(move |reader| {
+            ops::resident(reader, &author)?;
+            ops::sent_by(reader, &author, &id)
+        });
+        let listing = Listing { messages: vec![message.await?], total: 1, unread: 0 };
+        return Ok(Page::of(listing, &params.paging, |message| Summary::sent(message, &deliveries)));
     }
+    let to = params.to.map(|to| to.trim_start_matches('@').to_owned()).filter(|to| !to.is_empty());
+    let filter = Filter {
+        author: Some(author.clone()),
+        author_home: Some(daemon.id.clone()),
+        to,
+        unread_by_somebody: params.unread,
+        recipients: true,
+        offset: params.paging.offset(),
+        limit: params.paging.size(),
+        ..Filter::default()
+    };
     let listing = daemon.storage.read(move |reader| {
         ops::resident(reader, &author)?;
         reader.list(&filter)
     });
-    let mut listing = listing.await?;
-    if params.unread {
-        listing.messages.retain(|message| message.recipients.iter().any(|recipient| recipient.read_at.is_none()));
-        listing.total = listing.messages.len() as u64;
-        let (skip, take) = (usize::try_from(offset).unwrap_or(usize::MAX), usize::try_from(limit).unwrap_or(usize::MAX));
-        listing.messages = listing.messages.into_iter().skip(skip).take(take).collect();
-    }
-    Ok(Page::of(listing, &params.paging, false, Summary::sent))
+    Ok(Page::of(listing.await?, &params.paging, |message| Summary::sent(message, &deliveries)))
 }
 
 #[derive(Deserialize)]
 pub(super) struct MarkRead {
     #[serde(default)]
     message_ids: Vec<String>,
+    /// In place of ids: what is unread, as much as one request marks. Asked again until none is left.
+    #[serde(default)]
+    all: bool,
     #[serde(default)]
     caller_agent_id: Option<String>,
 }
@@ -230,20 +264,28 @@ pub(super) struct Marked {
     /// Who else has read them, by message.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     also_read_by: BTreeMap<String, Vec<String>>,
+    /// With `all`: how many unread ones are left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unread: Option<u64>,
 }
 
 pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead) -> Result<Marked, Fault> {
     let ids = params.message_ids;
-    if ids.is_empty() {
-        return Err(Fault::new(ErrorKind::Invalid, "message_ids is required"));
+    if ids.is_empty() != params.all {
+        let why = if params.all { "either message_ids or all" } else { "message_ids is required" };
+        return Err(Fault::new(ErrorKind::Invalid, why));
     }
     if ids.len() > limits::MAX_BATCH_EVENTS {
         return Err(Fault::new(ErrorKind::Invalid, format!("more than {} message_ids at once", limits::MAX_BATCH_EVENTS)));
     }
     let agent = daemon.caller(params.caller_agent_id)?;
-    let marked = daemon.storage.write(move |tx| {
-        let marked = tx.mark_read(&agent, &ids)?.len();
-        let reader = tx.reader();
+    if params.all {
+        let (marked_count, unread) = daemon.storage.write(move |tx| tx.mark_all_read(&agent)).await?;
+        return Ok(Marked { marked_count, also_read_by: BTreeMap::new(), unread: Some(unread) });
+    }
+    let (marking, me) = (ids.clone(), agent.clone());
+    let marked_count = daemon.storage.write(move |tx| Ok(tx.mark_read(&me, &marking)?.len())).await?;
+    let also_read_by = daemon.storage.read(move |reader| {
         let mut also_read_by = BTreeMap::new();
         for id in ids {
             let recipients = reader.message(&id, None)?.map(|message| message.recipients).unwrap_or_default();
@@ -253,7 +295,7 @@ pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead) -> Result<Marke
                 also_read_by.insert(id, others);
             }
         }
-        Ok(Marked { marked_count: marked, also_read_by })
+        Ok(also_read_by)
     });
-    marked.await
+    Ok(Marked { marked_count, also_read_by: also_read_by.await?, unread: None })
 }

@@ -4,6 +4,7 @@
 
 mod agent;
 mod context;
+mod delivery;
 mod group;
 mod health;
 mod import;

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use thrum_core::{ErrorKind, Fault, Stamp, payload::Tag};
 use thrum_store::ops;
 
-use super::{required, shape::Delivery};
+use super::{delivery::Delivery, required};
 use crate::daemon::Daemon;
 
 #[derive(Deserialize)]

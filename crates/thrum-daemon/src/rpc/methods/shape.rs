@@ -5,7 +5,9 @@ use thrum_core::{
     Stamp,
     payload::{Body, Tag},
 };
-use thrum_store::query::{Message, Recipient};
+use thrum_store::query::Message;
+
+use super::delivery::{Deliveries, Delivery};
 
 /// A message in a list.
 #[derive(Debug, Serialize)]
@@ -41,7 +43,7 @@ impl Summary {
     /// As in an inbox.
     pub(super) fn of(message: Message) -> Self {
         Self {
-            audiences: message.audiences(),
+            audiences: message.audiences,
             from_home: message.home,
             origin_daemon: message.origin,
             message_id: message.message_id,
@@ -61,39 +63,10 @@ impl Summary {
     }
 
     /// As in an outbox: with what became of it.
-    pub(super) fn sent(message: Message) -> Self {
-        let recipients = Delivery::all(&message);
+    pub(super) fn sent(message: Message, deliveries: &Deliveries<'_>) -> Self {
+        let recipients = deliveries.of(&message);
         let read = recipients.iter().filter(|recipient| recipient.read_at.is_some()).count();
         Self { recipients: Some(recipients), read_count: (read > 0).then_some(read), ..Self::of(message) }
-    }
-}
-
-/// One recipient of a message.
-#[derive(Debug, Serialize)]
-pub(super) struct Delivery {
-    agent_id: String,
-    /// When it was stored for them.
-    delivered_at: Stamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seen_at: Option<Stamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    read_at: Option<Stamp>,
-}
-
-impl Delivery {
-    /// To somebody who has not seen it yet.
-    pub(super) fn stored(agent_id: String, at: Stamp) -> Self {
-        Self { agent_id, delivered_at: at, seen_at: None, read_at: None }
-    }
-
-    fn all(message: &Message) -> Vec<Self> {
-        let of = |Recipient { agent_id, seen_at, read_at }: &Recipient| Self {
-            agent_id: agent_id.clone(),
-            delivered_at: message.created_at,
-            seen_at: *seen_at,
-            read_at: *read_at,
-        };
-        message.recipients.iter().map(of).collect()
     }
 }
 
@@ -135,10 +108,10 @@ struct Metadata {
 }
 
 impl Full {
-    pub(super) fn of(message: Message) -> Self {
+    pub(super) fn of(message: Message, deliveries: &Deliveries<'_>) -> Self {
         Self {
-            audiences: message.audiences(),
-            recipients: Delivery::all(&message),
+            recipients: deliveries.of(&message),
+            audiences: message.audiences,
             message_id: message.message_id,
             thread_id: message.thread_id,
             reply_to: message.reply_to,

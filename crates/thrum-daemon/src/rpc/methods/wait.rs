@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{ErrorKind, Fault, Stamp, limits};
+use thrum_core::{ErrorKind, Fault, Stamp, limits, payload::Tag};
 use thrum_store::{
     ops,
     query::{Filter, Listing, Mailbox, Order},
@@ -28,6 +28,12 @@ pub(super) struct Wait {
     /// Only what is later counts, read or not.
     #[serde(default)]
     after: Option<Stamp>,
+    /// Only mail with this scope.
+    #[serde(default)]
+    scope: Option<Tag>,
+    /// Only mail that names this agent or role; a message for everyone names nobody.
+    #[serde(default)]
+    mention: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -55,6 +61,8 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait) -> Result<Waited, Fault>
         mailbox: Some(mailbox),
         unread: params.after.is_none(),
         after: params.after,
+        scope: params.scope,
+        named: params.mention.map(|name| name.trim_start_matches('@').to_owned()).filter(|name| !name.is_empty()).into_iter().collect(),
         order: Order::OldestFirst,
         limit: MOST,
         ..Filter::default()

@@ -168,6 +168,10 @@ fn mail(stage: &mut Stage) {
     stage.run("thrum reply ANSWER 'Thank you'");
     stage.call("message.markRead", &json!({"message_ids": [sent["message_id"]], "caller_agent_id": "bob"}));
     stage.run("thrum message get MESSAGE");
+    stage.run("thrum sent --limit 1 --page 2");
+    stage.run("thrum sent show MESSAGE");
+    stage.run("thrum message edit MESSAGE 'Ready for review, tests included?'");
+    stage.run("thrum message delete MESSAGE --force --reason 'Wrong branch'");
 }
 
 fn overview(stage: &mut Stage) {

@@ -1,0 +1,206 @@
+//! Since when each peer has what of our log, by its own word: a pull goes on after what the peer has stored durably.
+//!
+//! For every peer a list of marks: "everything up to this sequence, by this instant". A message is at its home since the first
+//! mark at or above it. Only the home itself makes marks, so that no relay's word counts. A peer that asks for less than it had
+//! has lost what was above, and its marks there go. The marks live in memory, and on disk to survive a restart.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use thrum_core::{Stamp, limits};
+use tokio::{sync::Notify, time::sleep};
+
+use crate::{shutdown::Shutdown, storage::Storage};
+
+/// The marks of all peers.
+#[derive(Debug, Default)]
+pub(crate) struct Acknowledged {
+    peers: Mutex<BTreeMap<String, Marks>>,
+    unsaved: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Marks {
+    at: BTreeMap<u64, Stamp>,
+    /// Up to where they are on disk.
+    saved: u64,
+    /// Whether something on disk must go.
+    afresh: bool,
+}
+
+/// What is to be written of one peer's marks.
+#[derive(Debug, PartialEq, Eq)]
+struct Change {
+    peer: String,
+    afresh: bool,
+    marks: Vec<(u64, Stamp)>,
+}
+
+impl Acknowledged {
+    /// With what was on disk.
+    pub(crate) fn new(saved: Vec<(String, u64, Stamp)>) -> Self {
+        let mut peers: BTreeMap<String, Marks> = BTreeMap::new();
+        for (peer, sequence, at) in saved {
+            let marks = peers.entry(peer).or_default();
+            marks.at.insert(sequence, at);
+            marks.saved = marks.saved.max(sequence);
+        }
+        Self { peers: Mutex::new(peers), unsaved: Notify::new() }
+    }
+
+    /// `peer` says that it has everything up to `upto`, durably.
+    pub(crate) fn note(&self, peer: &str, upto: u64, now: Stamp) {
+        let mut peers = self.peers();
+        let marks = peers.entry(peer.to_owned()).or_default();
+        if marks.note(upto, now) {
+            self.unsaved.notify_one();
+        }
+    }
+
+    /// Since when `peer` has the event with this sequence of our log, at the latest; `None` if it has not said so.
+    pub(crate) fn since(&self, peer: &str, sequence: u64) -> Option<Stamp> {
+        self.peers().get(peer)?.at.range(sequence..).next().map(|(_, at)| *at)
+    }
+
+    /// Forgets a peer that was removed.
+    pub(crate) fn forget(&self, peer: &str) {
+        self.peers().remove(peer);
+    }
+
+    fn take_unsaved(&self) -> Vec<Change> {
+        self.peers().iter_mut().filter_map(|(peer, marks)| marks.take_unsaved(peer)).collect()
+    }
+
+    /// The marks on disk are unknown: all are written again.
+    fn not_saved(&self) {
+        self.peers().values_mut().for_each(|marks| marks.afresh = true);
+        self.unsaved.notify_one();
+    }
+
+    fn peers(&self) -> MutexGuard<'_, BTreeMap<String, Marks>> {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Marks {
+    /// Whether that changed anything.
+    fn note(&mut self, upto: u64, now: Stamp) -> bool {
+        let lost = self.at.split_off(&(upto + 1));
+        self.afresh |= !lost.is_empty();
+        let is_new = upto > 0 && self.at.last_key_value().is_none_or(|(highest, _)| *highest < upto);
+        if is_new {
+            self.at.insert(upto, now);
+            self.saved = self.saved.min(upto - 1);
+        }
+        if self.at.len() > limits::MAX_ACKNOWLEDGEMENTS {
+            let mut index = 0;
+            let half = self.at.len() / 2;
+            self.at.retain(|_, _| {
+                index += 1;
+                index > half || index % 2 == 0
+            });
+            self.afresh = true;
+        }
+        is_new || !lost.is_empty()
+    }
+
+    fn take_unsaved(&mut self, peer: &str) -> Option<Change> {
+        let afresh = std::mem::take(&mut self.afresh);
+        let from = if afresh { 0 } else { self.saved + 1 };
+        let marks: Vec<(u64, Stamp)> = self.at.range(from..).map(|(sequence, at)| (*sequence, *at)).collect();
+        self.saved = self.at.last_key_value().map_or(0, |(highest, _)| *highest);
+        (afresh || !marks.is_empty()).then(|| Change { peer: peer.to_owned(), afresh, marks })
+    }
+}
+
+/// Writes marks down a moment after they were made, until the daemon stops.
+pub(crate) async fn follow(storage: Arc<Storage>, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = storage.acknowledged.unsaved.notified() => {}
+            () = shutdown.stopping() => break,
+        }
+        tokio::select! {
+            () = sleep(limits::SAVE_ACKNOWLEDGEMENTS) => save(&storage).await,
+            () = shutdown.stopping() => break,
+        }
+    }
+    save(&storage).await;
+}
+
+async fn save(storage: &Storage) {
+    let changes = storage.acknowledged.take_unsaved();
+    if changes.is_empty() {
+        return;
+    }
+    let saved = storage.write(move |tx| changes.iter().try_for_each(|it| tx.save_acknowledged(&it.peer, it.afresh, &it.marks)));
+    if let Err(fault) = saved.await {
+        tracing::warn!("what peers have read cannot be written down: {fault}");
+        storage.acknowledged.not_saved();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Stamp {
+        Stamp::from_nanos(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn a_message_is_at_its_home_since_the_first_word_of_that_home_that_covers_it() {
+        let known = Acknowledged::default();
+        known.note("d_bob", 5, at(10));
+        known.note("d_bob", 9, at(20));
+        known.note("d_bob", 9, at(30));
+        let since = [5, 6, 9, 10].map(|sequence| known.since("d_bob", sequence));
+        assert_eq!(since, [Some(at(10)), Some(at(20)), Some(at(20)), None]);
+        assert_eq!(known.since("d_relay", 5), None);
+        known.note("d_relay", 100, at(40));
+        assert_eq!(known.since("d_bob", 10), None, "a relay's word is not the home's");
+    }
+
+    #[test]
+    fn a_peer_that_goes_back_has_lost_what_was_above() {
+        let known = Acknowledged::default();
+        known.note("d_bob", 5, at(10));
+        known.note("d_bob", 9, at(20));
+        known.note("d_bob", 6, at(30));
+        assert_eq!([5, 6, 7].map(|sequence| known.since("d_bob", sequence)), [Some(at(10)), Some(at(30)), None]);
+        known.note("d_bob", 0, at(40));
+        assert_eq!(known.since("d_bob", 1), None);
+    }
+
+    #[test]
+    fn however_often_a_peer_speaks_the_marks_are_few_and_never_too_early() {
+        let known = Acknowledged::default();
+        for n in 1..=10_000 {
+            known.note("d_bob", n, at(i64::try_from(n).expect("small")));
+        }
+        assert!(known.peers()["d_bob"].at.len() <= limits::MAX_ACKNOWLEDGEMENTS);
+        for n in [1, 77, 5000, 9999, 10_000] {
+            assert!(known.since("d_bob", n) >= Some(at(i64::try_from(n).expect("small"))), "{n}");
+        }
+        assert_eq!(known.since("d_bob", 10_000), Some(at(10_000)));
+    }
+
+    #[test]
+    fn only_what_is_new_is_written_unless_something_must_go() {
+        let known = Acknowledged::new(vec![("d_bob".into(), 5, at(10))]);
+        assert_eq!(known.take_unsaved(), []);
+        known.note("d_bob", 5, at(11));
+        assert_eq!(known.take_unsaved(), []);
+        known.note("d_bob", 9, at(20));
+        let change = |afresh, marks| [Change { peer: "d_bob".into(), afresh, marks }];
+        assert_eq!(known.take_unsaved(), change(false, vec![(9, at(20))]));
+        known.note("d_bob", 7, at(30));
+        assert_eq!(known.take_unsaved(), change(true, vec![(5, at(10)), (7, at(30))]));
+        known.note("d_bob", 0, at(40));
+        assert_eq!(known.take_unsaved(), change(true, vec![]));
+        known.not_saved();
+        assert_eq!(known.take_unsaved(), change(true, vec![]));
+    }
+}

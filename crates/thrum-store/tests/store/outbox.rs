@@ -1,0 +1,158 @@
+//! What became of a message at each of its recipients, and lists that ask for it.
+
+use thrum_core::payload::Tag;
+use thrum_store::{
+    ops::{self, Send},
+    query::{Filter, Listing, Message, Recipient},
+};
+
+use crate::{
+    acts::{fault, send, team},
+    kit::Node,
+};
+
+fn message(node: &Node, id: &str) -> Message {
+    node.store.reader().message(id, None).expect("reads").expect("is here")
+}
+
+/// Who has it where, and whether it was read there.
+fn reached(node: &Node, id: &str) -> Vec<(String, Option<String>, bool)> {
+    let of = |it: Recipient| (it.agent_id, it.home, it.read_at.is_some());
+    message(node, id).recipients.into_iter().map(of).collect()
+}
+
+fn list(node: &Node, filter: Filter) -> Listing {
+    node.store.reader().list(&Filter { limit: 10, ..filter }).expect("lists")
+}
+
+fn texts(listing: &Listing) -> Vec<&str> {
+    listing.messages.iter().map(|message| message.body.content.as_str()).collect()
+}
+
+#[test]
+fn namesakes_are_told_apart_and_each_reads_for_itself() {
+    let (mut here, mut there) = (team(), Node::new(2));
+    there.register("ben", "tester");
+    here.pull(&there, 0);
+    let id = here.send("ann", &["ben"], "which of you?").message_id;
+    there.pull(&here, 0);
+    there.store.write(|tx| tx.mark_read("ben", std::slice::from_ref(&id))).expect("reads");
+    here.pull(&there, 0);
+    let (at_home, elsewhere) = (Some(here.home()), Some(there.home()));
+    assert_eq!(reached(&here, &id), [("ben".into(), at_home.clone(), false), ("ben".into(), elsewhere.clone(), true)], "this one first");
+    here.store.write(|tx| tx.mark_read("ben", std::slice::from_ref(&id))).expect("reads");
+    assert_eq!(reached(&here, &id), [("ben".into(), at_home, true), ("ben".into(), elsewhere, true)]);
+}
+
+#[test]
+fn a_recipient_that_is_gone_lives_nowhere_and_its_receipt_stays() {
+    let mut node = team();
+    let id = node.send("ann", &["ben", "cy"], "x").message_id;
+    node.store.write(|tx| tx.mark_read("ben", std::slice::from_ref(&id))).expect("reads");
+    for gone in ["ben", "cy"] {
+        node.store.write(|tx| tx.delete_agent(gone, None)).expect("deletes");
+    }
+    assert_eq!(reached(&node, &id), [("ben".into(), None, true), ("cy".into(), None, false)]);
+}
+
+#[test]
+fn what_somebody_has_not_read_is_found_however_old_it_is() {
+    let mut node = team();
+    let unread = |node: &Node| {
+        let filter = Filter { author: Some("ann".into()), author_home: Some(node.home()), unread_by_somebody: true, ..Filter::default() };
+        list(node, filter)
+    };
+    let first = node.send("ann", &["ben", "cy"], "first").message_id;
+    let mut others = Vec::new();
+    for n in 0..1500 {
+        others.push(node.send("ann", &["cy"], &n.to_string()).message_id);
+    }
+    node.send("ann", &["ann"], "note to self");
+    node.send("ben", &["cy"], "not ann's");
+    assert_eq!(unread(&node).total, 1501);
+    node.store.write(|tx| tx.mark_read("cy", &others)).expect("reads");
+    node.store.write(|tx| tx.mark_read("cy", std::slice::from_ref(&first))).expect("reads");
+    assert_eq!((unread(&node).total, texts(&unread(&node))), (1, vec!["first"]), "ben has not");
+    node.store.write(|tx| tx.mark_read("ben", &[first])).expect("reads");
+    assert_eq!(unread(&node), Listing::default());
+    node.check();
+}
+
+#[test]
+fn to_whom_it_went_and_who_is_named_are_two_questions() {
+    let mut node = team();
+    node.send("ann", &["@everyone"], "to all");
+    node.send("ann", &["tester"], "to testers");
+    node.send("ann", &["ben"], "to ben");
+    node.send("ann", &["cy"], "to cy");
+    let went = list(&node, Filter { to: Some("ben".into()), ..Filter::default() });
+    assert_eq!(texts(&went), ["to ben", "to testers", "to all"]);
+    let named = |names: &[&str]| {
+        let named = names.iter().map(|name| (*name).to_owned()).collect();
+        list(&node, Filter { mailbox: Some(node.mailbox("ben")), named, ..Filter::default() })
+    };
+    assert_eq!(texts(&named(&["ben", "tester"])), ["to ben", "to testers"]);
+    assert_eq!((texts(&named(&["ben"])), named(&["ben"]).unread), (vec!["to ben"], 1));
+}
+
+#[test]
+fn recipients_cost_nothing_where_nobody_asks_for_them() {
+    let mut node = team();
+    node.send("ann", &["ben"], "x");
+    assert_eq!(list(&node, Filter::default()).messages[0].recipients, []);
+    assert_eq!(list(&node, Filter { recipients: true, ..Filter::default() }).messages[0].recipients.len(), 1);
+}
+
+#[test]
+fn every_filter_counts_what_it_lists() {
+    let mut node = team();
+    let parent = node.send("ann", &["ben"], "one").message_id;
+    let tagged = Send {
+        scopes: vec![Tag::new("module", "auth")],
+        refs: vec![Tag::new("issue", "17")],
+        reply_to: Some(parent),
+        ..send("cy", &["ben"], "two")
+    };
+    let thread_id = node.store.write(|tx| tx.send(tagged)).expect("sends").thread_id;
+    node.send("ben", &["ben"], "three");
+    let ben = Some(node.mailbox("ben"));
+    for (filter, expected) in [
+        (Filter::default(), vec!["three", "two", "one"]),
+        (Filter { author: Some("ann".into()), ..Filter::default() }, vec!["one"]),
+        (Filter { author: Some("ann".into()), author_home: Some("d_elsewhere".into()), ..Filter::default() }, vec![]),
+        (Filter { exclude_author: ben.clone(), ..Filter::default() }, vec!["two", "one"]),
+        (Filter { scope: Some(Tag::new("module", "auth")), ..Filter::default() }, vec!["two"]),
+        (Filter { reference: Some(Tag::new("issue", "17")), author: Some("cy".into()), ..Filter::default() }, vec!["two"]),
+        (Filter { thread_id, ..Filter::default() }, vec!["two", "one"]),
+    ] {
+        for mailbox in [None, ben.clone()] {
+            let found = list(&node, Filter { mailbox, ..filter.clone() });
+            assert_eq!((texts(&found), found.total), (expected.clone(), expected.len() as u64), "{filter:?}");
+        }
+    }
+}
+
+#[test]
+fn only_what_one_sent_oneself_is_in_the_outbox() {
+    let mut node = team();
+    let id = node.send("ann", &["ben"], "x").message_id;
+    let reader = node.store.reader();
+    assert_eq!(ops::sent_by(&reader, "ann", &id).expect("hers").message_id, id);
+    let refused = fault(ops::sent_by(&reader, "ben", &id));
+    assert_eq!((refused.kind, refused.message.as_str()), (thrum_core::ErrorKind::Refused, format!("{id} was sent by @ann").as_str()));
+    assert_eq!(fault(ops::sent_by(&reader, "ben", "msg_none")).kind, thrum_core::ErrorKind::NotFound);
+}
+
+#[test]
+fn all_unread_mail_is_marked_in_bounded_steps() {
+    let mut node = team();
+    let most = usize::try_from(thrum_core::limits::MAX_READ_AT_ONCE).expect("small");
+    for n in 0..most + 3 {
+        node.send("ann", &["ben"], &n.to_string());
+    }
+    node.send("ann", &["cy"], "not ben's");
+    assert_eq!(node.store.write(|tx| tx.mark_all_read("ben")).expect("reads"), (most, 3));
+    assert_eq!(node.store.write(|tx| tx.mark_all_read("ben")).expect("reads"), (3, 0));
+    assert_eq!(node.store.write(|tx| tx.mark_all_read("ben")).expect("reads"), (0, 0));
+    assert!(node.store.reader().has_unread(&node.mailbox("cy")).expect("reads"));
+}

@@ -1,0 +1,47 @@
+//! `thrum message delete`.
+
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault, name::printable};
+
+use crate::{context::Context, render::Said};
+
+/// Take a message of yours back, everywhere and for good
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Asks first on a terminal; elsewhere --force is needed.
+
+Examples:
+  thrum message delete msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --force
+  thrum message delete msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --force --reason \"wrong branch\"")]
+pub(crate) struct Args {
+    /// Its id
+    #[arg(value_name = "MESSAGE")]
+    message_id: String,
+    /// Do not ask
+    #[arg(long, short)]
+    force: bool,
+    /// Why, for those who look it up
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Fault> {
+    let me = cx.identity()?.name;
+    if !args.force {
+        confirm(&args.message_id, cx)?;
+    }
+    let params = json!({"message_id": args.message_id, "reason": args.reason, "caller_agent_id": me});
+    let value: Value = cx.daemon()?.call("message.delete", params)?;
+    Ok(Said { line: format!("Deleted {}", args.message_id), value })
+}
+
+fn confirm(message_id: &str, cx: &Context) -> Result<(), Fault> {
+    let answer = cx.output.ask(&format!("Delete {} for everybody? [y/N] ", printable(message_id)));
+    match answer.as_deref().map(|answer| answer.trim().to_lowercase()) {
+        Some(answer) if answer == "y" || answer == "yes" => Ok(()),
+        Some(_) => Err(Fault::new(ErrorKind::Refused, "nothing was deleted")),
+        None => {
+            Err(Fault::new(ErrorKind::Invalid, "a deletion is for good, and standard input is no terminal to ask on").hint("Add --force."))
+        }
+    }
+}

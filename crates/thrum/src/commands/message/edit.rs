@@ -1,0 +1,31 @@
+//! `thrum message edit`.
+
+use serde_json::{Value, json};
+use thrum_core::Fault;
+
+use crate::{commands::body::Body, context::Context, render::Said};
+
+/// Replace the text of a message of yours
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Whoever has read it already is not woken again: send a new message if they must know.
+
+Examples:
+  thrum message edit msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H \"Ready for review, tests included\"
+  thrum message edit msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --body-file notes.md")]
+pub(crate) struct Args {
+    /// Its id
+    #[arg(value_name = "MESSAGE")]
+    message_id: String,
+    #[command(flatten)]
+    body: Body,
+}
+
+pub(crate) fn run(args: Args, cx: &Context) -> Result<Said, Fault> {
+    let me = cx.identity()?.name;
+    let content = args.body.read()?;
+    let params = json!({"message_id": args.message_id, "content": content, "caller_agent_id": me});
+    let value: Value = cx.daemon()?.call("message.edit", params)?;
+    let line = format!("Edited {} (version {})", args.message_id, value["version"].as_u64().unwrap_or(1));
+    Ok(Said { line, value })
+}

@@ -1,0 +1,63 @@
+//! `thrum message get`.
+
+use serde_json::{Value, json};
+use thrum_core::{Fault, name::printable};
+
+use crate::{
+    commands::sent,
+    context::Context,
+    render::{Page, Render, agent},
+    shapes::{Answer, Got, Message, Tag},
+};
+
+/// Show one message whole, and how far it got with each recipient; marks it read
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  thrum message get msg_01JZ3E9Q0V7M4T6X8B2C5D9F1G
+  thrum message get msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --json")]
+pub(crate) struct Args {
+    /// Its id
+    #[arg(value_name = "MESSAGE")]
+    message_id: String,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Got>, Fault> {
+    let me = cx.identity()?.name;
+    cx.daemon()?.call("message.get", json!({"message_id": args.message_id, "caller_agent_id": me, "mark_read": true}))
+}
+
+impl Render for Answer<Got> {
+    fn human(&self, page: &mut Page) {
+        let Message {
+            message_id, thread_id, reply_to, author, body, scopes, created_at, updated_at, deleted, audiences, recipients, ..
+        } = &self.read.message;
+        page.field("Message", message_id);
+        page.field("From", agent(&author.agent_id));
+        page.field("To", sent::audience(audiences));
+        page.field("Sent", page.time(*created_at));
+        if let Some(at) = updated_at {
+            page.field("Edited", page.time(*at));
+        }
+        for (name, id) in [("Thread", thread_id), ("Answers", reply_to)] {
+            if let Some(id) = id {
+                page.field(name, printable(id));
+            }
+        }
+        let scopes: Vec<_> = scopes.iter().filter(|tag| tag.kind != "group").map(Tag::shown).collect();
+        if !scopes.is_empty() {
+            page.field("Scopes", scopes.join(", "));
+        }
+        sent::recipients(recipients, usize::MAX, page);
+        page.line("");
+        page.body(if *deleted { "(deleted)" } else { &body.content }, "");
+        if let Some(structured) = &body.structured {
+            page.line("");
+            page.body(structured, "");
+        }
+    }
+
+    fn json(&self) -> Value {
+        self.raw.clone()
+    }
+}

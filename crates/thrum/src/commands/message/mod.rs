@@ -1,0 +1,30 @@
+//! `thrum message`: what can be done with one message.
+
+mod delete;
+mod edit;
+mod get;
+mod read;
+
+use thrum_core::Fault;
+
+use crate::{cli::boxed, context::Context, render::Render};
+
+/// Look at one message, mark messages read, change or take back your own
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    Get(get::Args),
+    Read(read::Args),
+    Edit(edit::Args),
+    Delete(delete::Args),
+}
+
+impl Command {
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+        match self {
+            Self::Get(args) => boxed(get::run(&args, cx)),
+            Self::Read(args) => boxed(read::run(&args, cx)),
+            Self::Edit(args) => boxed(edit::run(args, cx)),
+            Self::Delete(args) => boxed(delete::run(&args, cx)),
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! `thrum message read`.
+
+use serde_json::{Value, json};
+use thrum_core::Fault;
+
+use crate::{context::Context, render::Said, text::count};
+
+/// Mark messages read; those of other mailboxes stay as they are
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  thrum message read msg_01JZ3E9Q0V7M4T6X8B2C5D9F1G
+  thrum message read --all")]
+pub(crate) struct Args {
+    /// Their ids
+    #[arg(value_name = "MESSAGE", required_unless_present = "all", conflicts_with = "all")]
+    message_ids: Vec<String>,
+    /// All of your inbox
+    #[arg(long)]
+    all: bool,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Fault> {
+    let me = cx.identity()?.name;
+    if args.all {
+        return all(&me, cx);
+    }
+    let answer: Value = cx.daemon()?.call("message.markRead", json!({"message_ids": args.message_ids, "caller_agent_id": me}))?;
+    Ok(marked(answer["marked_count"].as_u64().unwrap_or(0), answer))
+}
+
+/// A request marks so many that the daemon is free for others in between; asked until nothing is left.
+fn all(me: &str, cx: &Context) -> Result<Said, Fault> {
+    let mut client = cx.daemon()?;
+    let mut total = 0;
+    let mut progress = None;
+    loop {
+        let answer: Value = client.call("message.markRead", json!({"all": true, "caller_agent_id": me}))?;
+        let (count, left) = (answer["marked_count"].as_u64().unwrap_or(0), answer["unread"].as_u64().unwrap_or(0));
+        total += count;
+        if count == 0 || left == 0 {
+            return Ok(marked(total, json!({"marked_count": total})));
+        }
+        progress.get_or_insert_with(|| cx.output.progress("Marking messages read", Some(total + left))).at(total);
+    }
+}
+
+fn marked(number: u64, value: Value) -> Said {
+    Said { line: format!("Marked {} as read", count(number, "message")), value }
+}

@@ -1,0 +1,190 @@
+//! `thrum sent`: what I sent, and how far it got with each recipient.
+
+use serde_json::{Value, json};
+use thrum_core::{Fault, name::printable};
+
+use crate::{
+    commands::inbox::Paging,
+    context::Context,
+    render::{
+        Page, Render, agent,
+        style::{BOLD, DIM, GREEN},
+    },
+    shapes::{Answer, Listing, Recipient, Summary, Tag},
+    text::{self, count},
+};
+
+/// Recipients of one message that a list shows one by one; of more it counts how far it got.
+const SHOWN: usize = 6;
+
+/// Characters of the text that a list shows.
+const PREVIEW: usize = 100;
+
+/// Show what you sent, newest first, and how far it got with each recipient
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+A message is `stored` here; then `at` the recipient's machine, once that machine itself has said so; then `read`.
+
+Examples:
+  thrum sent
+  thrum sent --unread --to @bob
+  thrum sent show msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H"
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    show: Option<Show>,
+    /// Only what somebody it was sent to has not read
+    #[arg(long)]
+    unread: bool,
+    /// Only what went to this agent or role
+    #[arg(long, value_name = "@NAME")]
+    to: Option<String>,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Show {
+    /// Show one message of yours whole, and how far it got with each recipient
+    #[command(after_help = "\
+Examples:
+  thrum sent show msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H
+  thrum sent show msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --json")]
+    Show {
+        /// Its id
+        #[arg(value_name = "MESSAGE")]
+        message_id: String,
+    },
+}
+
+/// What I sent.
+pub(crate) struct Sent {
+    answer: Answer<Listing>,
+    /// One message, which was asked for: all of it.
+    whole: bool,
+    of: String,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Sent, Fault> {
+    let me = cx.identity()?.name;
+    let mut params = json!({"caller_agent_id": me});
+    match &args.show {
+        Some(Show::Show { message_id }) => params["message_id"] = message_id.as_str().into(),
+        None => {
+            args.paging.put(&mut params);
+            params["unread"] = args.unread.into();
+            params["to"] = args.to.clone().into();
+        }
+    }
+    let answer = cx.daemon()?.call("message.outbox", params)?;
+    Ok(Sent { answer, whole: args.show.is_some(), of: me })
+}
+
+impl Render for Sent {
+    fn human(&self, page: &mut Page) {
+        let listing = &self.answer.read;
+        for message in &listing.messages {
+            self.show(message, page);
+        }
+        if !self.whole {
+            let pages = if listing.total_pages > 1 { format!(", page {} of {}", listing.page, listing.total_pages) } else { String::new() };
+            page.line(format!("{} sent by {}{pages}", count(listing.total, "message"), agent(&self.of)));
+        }
+    }
+
+    /// For one message that message, for a list the page.
+    fn json(&self) -> Value {
+        if self.whole { json!({"message": self.answer.raw["messages"][0]}) } else { self.answer.raw.clone() }
+    }
+}
+
+impl Sent {
+    fn show(&self, message: &Summary, page: &mut Page) {
+        let edited = if message.updated_at.is_some() { " (edited)" } else { "" };
+        let (id, to) = (printable(&message.message_id), audience(&message.audiences));
+        let deleted = if message.deleted { " (deleted)" } else { "" };
+        page.line(format!("{BOLD}to{BOLD:#} {to}  {}{edited}{deleted}  {DIM}{id}{DIM:#}", page.time(message.created_at)));
+        if self.whole {
+            page.body(&message.body.content, "    ");
+            recipients(&message.recipients, usize::MAX, page);
+        } else {
+            page.line(format!("    {}", text::preview(&message.body.content, PREVIEW)));
+            recipients(&message.recipients, SHOWN, page);
+        }
+    }
+}
+
+/// Whom a message addresses.
+pub(crate) fn audience(audiences: &[Tag]) -> String {
+    let to: Vec<_> = audiences.iter().map(|to| agent(&to.value)).collect();
+    if to.is_empty() { agent("everyone") } else { to.join(", ") }
+}
+
+/// How far a message got: one by one, or, if there are more than `shown`, in numbers.
+pub(crate) fn recipients(recipients: &[Recipient], shown: usize, page: &mut Page) {
+    if recipients.len() <= shown {
+        for recipient in recipients {
+            page.line(format!("  {}  {}", agent(&recipient.agent_id), state(recipient, page)));
+        }
+        return;
+    }
+    let number = |state: &str| recipients.iter().filter(|recipient| recipient.state == state).count();
+    let (read, at_home) = (number("read"), number("at_home"));
+    page.line(format!(
+        "  {}: {GREEN}{read} read{GREEN:#}, {at_home} at home, {} stored",
+        count(recipients.len() as u64, "agent"),
+        recipients.len() - read - at_home
+    ));
+}
+
+/// `stored`, `at HOME since …` or `read …`.
+fn state(recipient: &Recipient, page: &Page) -> String {
+    let home = recipient.home_name.as_deref().map_or_else(|| "another machine".to_owned(), printable);
+    match (recipient.read_at, recipient.at_home_since) {
+        (Some(at), _) => format!("{GREEN}read{GREEN:#} {}", page.time(at)),
+        (None, Some(since)) => format!("at {home} since {}", page.time(since)),
+        (None, None) if recipient.local == Some(false) => format!("stored, not confirmed by {home}"),
+        (None, None) => "stored".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use thrum_core::Stamp;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Stamp {
+        Stamp::from_millis(seconds * 1000).unwrap()
+    }
+
+    fn recipient(name: &str, state: &str) -> Recipient {
+        let reached = |states: &[&str]| states.contains(&state).then(|| at(40));
+        Recipient {
+            agent_id: name.into(),
+            state: state.into(),
+            read_at: reached(&["read"]),
+            at_home_since: reached(&["at_home", "read"]),
+            home_name: Some("desk".into()),
+            local: Some(false),
+        }
+    }
+
+    fn shown(all: &[Recipient], shown: usize) -> String {
+        let mut page = Page::new(Some(80), at(100));
+        recipients(all, shown, &mut page);
+        page.plain()
+    }
+
+    #[test]
+    fn each_recipient_is_told_with_the_farthest_the_message_got() {
+        let mut all = ["read", "at_home", "stored"].map(|state| recipient("bob", state)).to_vec();
+        all.push(Recipient { local: Some(true), ..recipient("eve", "stored") });
+        all.push(Recipient { home_name: None, ..recipient("zed", "at_home") });
+        let expected = "  @bob  read 1m ago\n  @bob  at desk since 1m ago\n  @bob  stored, not confirmed by desk\n  @eve  stored\n  @zed  at another machine since 1m ago\n";
+        assert_eq!(shown(&all, 5), expected);
+        assert_eq!(shown(&all, 4), "  5 agents: 1 read, 2 at home, 2 stored\n");
+    }
+}

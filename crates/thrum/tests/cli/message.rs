@@ -1,0 +1,95 @@
+use std::fs;
+
+use crate::common::TestRepo;
+
+fn with_message() -> (TestRepo, String) {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    let id = repo.json(&["send", "first", "--to", "bob", "--as", "ann"])["message_id"].as_str().unwrap().to_owned();
+    (repo, id)
+}
+
+#[test]
+fn looking_at_a_message_reads_it_for_its_recipient_only() {
+    let (repo, id) = with_message();
+    repo.agent("eve", "tester");
+    for name in ["eve", "ann"] {
+        let seen = repo.json(&["message", "get", &id, "--as", name]);
+        assert!(seen["message"]["recipients"][0]["read_at"].is_null(), "{name} does not read it for bob: {seen}");
+    }
+    let events = repo.connect().call("health", &serde_json::json!({}))["events"].clone();
+    let seen = repo.json(&["message", "get", &id, "--as", "bob"]);
+    assert_eq!((&seen["message"]["is_read"], &seen["message"]["recipients"][0]["state"]), (&true.into(), &"read".into()));
+    repo.thrum(&["message", "get", &id, "--as", "bob"]).ok();
+    let more = repo.connect().call("health", &serde_json::json!({}))["events"].as_u64().unwrap() - events.as_u64().unwrap();
+    assert_eq!(more, 1, "once");
+}
+
+#[test]
+fn a_message_to_everyone_is_read_by_looking_at_it_too() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    for whom in [["--to", "@reviewer"], ["--to", "@everyone"]] {
+        let sent = repo.json(&[&["send", "x", "--as", "ann"][..], &whom].concat());
+        repo.thrum(&["message", "get", sent["message_id"].as_str().unwrap(), "--as", "bob"]).ok();
+        assert_eq!(repo.json(&["inbox", "--unread", "--as", "bob"])["unread"], 0, "{whom:?}");
+    }
+}
+
+#[test]
+fn an_edited_message_has_the_new_text_everywhere() {
+    let (repo, id) = with_message();
+    let edited = repo.json(&["message", "edit", &id, "second", "--as", "ann"]);
+    assert_eq!((&edited["message_id"], &edited["version"]), (&id.as_str().into(), &1.into()));
+    fs::write(repo.path("third.md"), "third\n").unwrap();
+    let shown = repo.thrum(&["message", "edit", &id, "--body-file", "third.md", "--as", "ann"]).ok().stdout;
+    assert_eq!(shown, format!("Edited {id} (version 2)\n"));
+    repo.thrum_with_input(b"fourth", &["message", "edit", &id, "-", "--as", "ann"]).ok();
+    let inbox = repo.thrum(&["inbox", "--as", "bob"]).ok().stdout;
+    assert!(inbox.contains("    fourth\n") && inbox.contains("(edited)"), "{inbox}");
+}
+
+#[test]
+fn a_deletion_is_asked_for_and_takes_the_message_back() {
+    let (repo, id) = with_message();
+    repo.thrum(&["message", "delete", &id, "--as", "ann"]).fails(2, "no terminal").says("--force");
+    repo.thrum_with_input(b"y\n", &["message", "delete", &id, "--as", "ann"]).fails(2, "no terminal");
+    assert_eq!(repo.json(&["inbox", "--unread", "--as", "bob"])["total"], 1);
+    let deleted = repo.thrum(&["message", "delete", &id, "--force", "--reason", "wrong branch", "--as", "ann"]).ok().stdout;
+    assert_eq!(deleted, format!("Deleted {id}\n"));
+    assert_eq!(repo.json(&["inbox", "--as", "bob"])["total"], 0);
+    let seen = repo.json(&["message", "get", &id, "--as", "bob"]);
+    assert_eq!(seen["message"]["metadata"]["delete_reason"], "wrong branch");
+    assert!(repo.thrum(&["message", "get", &id, "--as", "bob"]).ok().stdout.ends_with("(deleted)\n"));
+    repo.thrum(&["message", "delete", &id, "--force", "--as", "ann"]).ok();
+    repo.thrum(&["message", "edit", &id, "x", "--as", "ann"]).fails(4, "deleted");
+}
+
+#[test]
+fn a_message_of_somebody_else_or_of_nobody_is_left_alone() {
+    let (repo, id) = with_message();
+    for args in [&["message", "edit", &id, "mine now"][..], &["message", "delete", &id, "--force"]] {
+        repo.thrum(&[args, &["--as", "bob"]].concat()).fails(4, "only message author can").says("Hint:");
+    }
+    for args in [
+        &["message", "edit", "msg_none", "x"][..],
+        &["message", "delete", "msg_none", "--force"],
+        &["message", "get", "msg_none"],
+        &["message", "read", "msg_none"],
+        &["message", "read", &id, "msg_none"],
+    ] {
+        repo.thrum(&[args, &["--as", "bob"]].concat()).fails(3, "message not found: msg_none").says("thrum inbox");
+    }
+    let inbox = repo.json(&["inbox", "--unread", "--as", "bob"]);
+    assert_eq!((&inbox["unread"], &inbox["messages"][0]["body"]["content"]), (&1.into(), &"first".into()), "nothing was marked");
+}
+
+#[test]
+fn only_ones_own_mailbox_is_read() {
+    let (repo, id) = with_message();
+    repo.agent("eve", "tester");
+    assert_eq!(repo.json(&["message", "read", &id, "--as", "eve"])["marked_count"], 0);
+    assert_eq!(repo.json(&["inbox", "--unread", "--as", "bob"])["unread"], 1);
+    repo.thrum(&["message", "read", &id, "--all", "--as", "bob"]).fails(2, "cannot be used with");
+    repo.thrum(&["message", "read", "--as", "bob"]).fails(2, "MESSAGE");
+}

@@ -1,0 +1,83 @@
+use serde_json::Value;
+
+use crate::common::{TestRepo, pair, paired};
+
+fn id(sent: &Value) -> String {
+    sent["message_id"].as_str().unwrap().to_owned()
+}
+
+fn states(message: &Value) -> Vec<(&str, &str)> {
+    message["recipients"].as_array().unwrap().iter().map(|to| (to["agent_id"].as_str().unwrap(), to["state"].as_str().unwrap())).collect()
+}
+
+#[test]
+fn each_recipient_is_told_with_how_far_it_got() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    repo.agent("eve", "tester");
+    let first = id(&repo.json(&["send", "to both", "--to", "bob", "--to", "eve", "--as", "ann"]));
+    repo.thrum(&["send", "to eve", "--to", "eve", "--as", "ann"]).ok();
+    repo.thrum(&["message", "read", &first, "--as", "bob"]).ok();
+
+    let sent = |args: &[&str]| repo.json(&[&["sent", "--as", "ann"], args].concat());
+    let all = sent(&[]);
+    assert_eq!((&all["total"], &all["messages"][0]["body"]["content"]), (&2.into(), &"to eve".into()), "newest first");
+    assert_eq!(states(&all["messages"][1]), [("bob", "read"), ("eve", "stored")]);
+    assert_eq!(sent(&["--to", "@bob"])["total"], 1);
+    assert_eq!(sent(&["--unread"])["total"], 2);
+    assert_eq!(sent(&["--limit", "1", "--page", "2"])["messages"][0]["message_id"], first.as_str());
+    repo.thrum(&["inbox", "--as", "eve"]).ok();
+    assert_eq!(sent(&["--unread"])["total"], 0);
+
+    let shown = repo.thrum(&["sent", "show", &first, "--as", "ann"]).ok().stdout;
+    assert!(shown.contains("to both") && shown.contains("@bob  read ") && shown.contains("@eve  read "), "{shown}");
+    let list = repo.thrum(&["sent", "--as", "ann"]).ok().stdout;
+    assert!(list.ends_with("\n2 messages sent by @ann\n"), "{list}");
+    repo.thrum(&["sent", "show", &first, "--as", "bob"]).fails(4, "was sent by @ann").says("thrum message get");
+    repo.thrum(&["sent", "show", "msg_none", "--as", "bob"]).fails(3, "message not found");
+    repo.thrum(&["sent", "--limit", "0", "--as", "bob"]).fails(2, "");
+}
+
+#[test]
+fn a_message_is_at_its_home_once_that_home_says_so_and_a_restart_forgets_nothing() {
+    let (left, right) = paired();
+    right.thrum(&["daemon", "stop"]).ok();
+    let message = id(&left.json(&["send", "are you there?", "--to", "@bob"]));
+    let shown = || left.json(&["sent", "show", &message])["message"]["recipients"][0].clone();
+    assert_eq!((&shown()["state"], &shown()["home_name"], &shown()["local"]), (&"stored".into(), &"right".into(), &false.into()));
+    assert!(left.thrum(&["sent"]).ok().stdout.contains("@bob  stored, not confirmed by right"));
+
+    right.thrum(&["daemon", "start"]).ok();
+    // Its pull after the last event is its acknowledgement.
+    right.thrum(&["sync", "force"]).ok();
+    let there = shown();
+    assert_eq!(there["state"], "at_home", "{there}");
+    assert!(left.thrum(&["message", "get", &message]).ok().stdout.contains("@bob  at right since "));
+    left.thrum(&["daemon", "restart"]).ok();
+    assert_eq!(shown(), there);
+
+    right.thrum(&["inbox"]).ok();
+    left.thrum(&["sync", "force"]).ok();
+    assert_eq!((&shown()["state"], &shown()["at_home_since"]), (&"read".into(), &there["at_home_since"]));
+}
+
+#[test]
+fn what_a_relay_has_is_not_at_its_home() {
+    let (left, relay, right) = (TestRepo::with_agent("left", "ann"), TestRepo::git("relay"), TestRepo::with_agent("right", "bob"));
+    relay.agent("rob", "relay");
+    pair(&left, &relay);
+    pair(&relay, &right);
+    left.thrum(&["sync", "force"]).ok();
+    let message = id(&left.json(&["send", "over the hills", "--to", "@bob"]));
+    relay.thrum(&["sync", "force"]).ok();
+    right.thrum(&["wait", "--timeout", "60s"]).ok();
+    right.thrum(&["sync", "force"]).ok();
+    let shown = || left.json(&["sent", "show", &message])["message"]["recipients"][0].clone();
+    assert_eq!((&shown()["state"], &shown()["at_home_since"]), (&"stored".into(), &Value::Null), "only bob's machine could say so");
+    assert!(left.thrum(&["sent"]).ok().stdout.contains("@bob  stored, not confirmed by another machine"));
+
+    right.thrum(&["inbox"]).ok();
+    relay.thrum(&["sync", "force"]).ok();
+    left.thrum(&["sync", "force"]).ok();
+    assert_eq!(shown()["state"], "read", "its receipt is its own word, whoever brings it");
+}
