@@ -161,6 +161,8 @@ fn a_go_client_registers_sends_lists_reads_edits_and_asks_for_team_and_health() 
     decodes(&inbox, SUMMARY);
     decodes(&inbox, "unread:i");
     assert_eq!((&inbox["total"], &inbox["unread"]), (&3.into(), &3.into()), "{inbox}");
+    let named = r#"{"mentions":true,"caller_agent_id":"bob","caller_mention_role":"reviewer","page_size":10}"#;
+    assert_eq!(result(&daemon, "message.list", named)["total"], 2, "by name and by role");
     let after = format!(
         r#"{{"created_after":"{}","for_agent":"bob","exclude_self":true,"caller_agent_id":"bob","page_size":1,"sort_by":"created_at","sort_order":"desc"}}"#,
         sent["created_at"].as_str().unwrap()
