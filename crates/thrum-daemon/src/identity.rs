@@ -147,6 +147,14 @@ pub(crate) async fn follow(mut identity: Identity, mut commits: watch::Receiver<
     }
 }
 
+/// The id of the daemon of `repo`; `None` before its first start.
+///
+/// # Errors
+/// `failed` for a damaged file; those of the file system.
+pub(crate) fn known(repo: &Repo) -> Result<Option<String>, Fault> {
+    Ok(read(&repo.identity_file())?.map(|record| record.key.id().to_string()))
+}
+
 fn read(file: &Path) -> Result<Option<Record>, Fault> {
     let Some(bytes) = disk::read_private(file, limits::MAX_SMALL_FILE_BYTES)? else { return Ok(None) };
     // The text of a parse error may quote the key.

@@ -5,6 +5,7 @@
 
 mod acknowledged;
 mod ambient;
+pub mod backup;
 mod bell;
 mod daemon;
 mod disk;

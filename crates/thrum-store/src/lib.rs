@@ -8,6 +8,7 @@
 //! * [`Readers`] hand out read-only connections; [`query`] is what they answer.
 
 mod acknowledged;
+pub mod backup;
 mod digest;
 mod error;
 mod fold;

@@ -7,8 +7,8 @@ use thrum_core::{ErrorKind, Fault};
 
 use crate::{
     commands::{
-        bench, context, daemon, demo, export, import, inbox, init, message, peer, prime, purge, quickstart, reply, send, sent, status,
-        sync, team, version, wait, whoami,
+        backup, bench, context, daemon, demo, export, import, inbox, init, message, peer, prime, purge, quickstart, reply, restore, send,
+        sent, status, sync, team, version, wait, whoami,
     },
     context::Context,
     output::{self, Output},
@@ -77,6 +77,8 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Daemon(daemon::Command),
     Purge(purge::Args),
+    Backup(backup::Args),
+    Restore(restore::Args),
     Export(export::Args),
     Import(import::Args),
     Demo(demo::Args),
@@ -106,6 +108,8 @@ impl Command {
             Self::Peer(command) => command.run(cx),
             Self::Sync(command) => command.run(cx),
             Self::Daemon(command) => command.run(cx),
+            Self::Backup(args) => boxed(backup::run(&args, cx)),
+            Self::Restore(args) => boxed(restore::run(&args, cx)),
             Self::Purge(args) => boxed(purge::run(&args, cx)),
             Self::Demo(args) => demo::run(&args, cx).and_then(|()| boxed(Ok(Silent))),
             Self::Export(args) => boxed(export::run(args, cx)),

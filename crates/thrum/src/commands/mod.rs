@@ -1,5 +1,6 @@
 //! One file per command: its arguments, the call, and how its result reads.
 
+pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod body;
 pub(crate) mod context;
@@ -15,6 +16,7 @@ pub(crate) mod prime;
 pub(crate) mod purge;
 pub(crate) mod quickstart;
 pub(crate) mod reply;
+pub(crate) mod restore;
 pub(crate) mod send;
 pub(crate) mod sent;
 pub(crate) mod status;

@@ -20,7 +20,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Without --confirm it only counts. There is no way back: the text leaves the database file, and peers do the same when they hear of it.
-A session goes by the time it began, also if it is still open. Backups keep what they have.
+A session goes by the time it began, also if it is still open. Backups keep what they have, and so does a database that a restore set aside.
 
 Examples:
   thrum purge --before 30d

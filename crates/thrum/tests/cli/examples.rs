@@ -75,6 +75,13 @@ impl Stage {
                 self.shell(example, &piped);
                 adding.end().ok();
             }
+            ["restore", file, ..] => {
+                let backup = self.repo.path(file);
+                if !backup.exists() {
+                    self.repo.thrum(&["backup", "--to", file]).ok();
+                }
+                self.shell(example, &line);
+            }
             ["daemon", "run", ..] => {
                 self.repo.thrum(&["daemon", "stop"]).ok();
                 let running = self.repo.begin(&words);

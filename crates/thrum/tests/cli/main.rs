@@ -4,6 +4,7 @@
 
 mod common;
 
+mod backup;
 mod bodies;
 mod context;
 mod copied;

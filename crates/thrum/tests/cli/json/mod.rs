@@ -215,6 +215,8 @@ fn peers(stage: &mut Stage) {
 
 fn keeping(stage: &mut Stage) {
     stage.section("What is kept", "");
+    stage.run("thrum backup --to mail.backup");
+    stage.run("thrum restore mail.backup --yes");
     stage.run("thrum purge --before 30d");
 }
 

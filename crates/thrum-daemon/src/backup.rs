@@ -1,0 +1,295 @@
+//! Backups of a whole mailbox, and putting one in the place of the mailbox that is there.
+//!
+//! What belongs to a mailbox: the database; the daemon's key, without which nobody is the home of its agents any more; the
+//! registry of peers, without which nobody heals what came after the backup; the agents' identities and notes in the worktree
+//! that has the daemon; the settings. Not the `.env` files, which hold keys of other services, not logs, and not what lies in
+//! other worktrees. So a backup is as secret as `.thrum/var`, and its file has mode 0600.
+//!
+//! Restoring replaces the database and nothing else: what else there is here is newer than the backup (a peer that was removed
+//! since must stay removed). Only what is missing here is taken from it. The database that was here is kept beside.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits, name::printable};
+use thrum_store::{
+    StoreError,
+    backup::{self, FORM, Kept, Manifest},
+};
+
+use crate::{ambient::System, disk, identity, lock, paths::Repo};
+
+/// Files of `.thrum` that belong to the mailbox, beside those of its agents. The first two are secret.
+const FILES: [&str; 3] = ["var/daemon.json", "var/peers.json", "config.json"];
+
+/// Directories of `.thrum` with files of its agents.
+const DIRECTORIES: [&str; 2] = ["identities", "context"];
+
+/// A backup that was made.
+#[derive(Clone, Debug)]
+pub struct Made {
+    /// Where.
+    pub file: PathBuf,
+    /// What it says of itself.
+    pub manifest: Manifest,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// `.thrum/backup`: where backups go unless somebody says otherwise.
+pub fn directory(repo: &Repo) -> PathBuf {
+    repo.thrum_dir().join("backup")
+}
+
+/// A name for a backup made now: `REPO-20261123T053000Z.backup`.
+pub fn file_name(repo: &Repo) -> String {
+    format!("{}-{}.backup", repo.name(), compact(System.now()))
+}
+
+fn compact(at: Stamp) -> String {
+    let text = at.to_string();
+    let digits: String = text.get(..19).unwrap_or(&text).chars().filter(|c| !matches!(c, '-' | ':')).collect();
+    format!("{digits}Z")
+}
+
+/// Writes a backup of the mailbox of `repo` into the new file `to`, which appears when it is complete and durable. The daemon
+/// may run. Without `secrets` the key and the peers stay out.
+///
+/// # Errors
+/// `not_found` where no daemon ever ran; `refused` if `to` is there already; the database's, the file system's.
+pub fn make(repo: &Repo, to: &Path, secrets: bool, version: &str, progress: &mut dyn FnMut(u64, u64)) -> Result<Made, Fault> {
+    let nothing =
+        || Fault::new(ErrorKind::NotFound, format!("there is no mailbox in {} yet", repo.main_root().display())).hint("thrum quickstart");
+    let daemon_id = identity::known(repo)?.filter(|_| repo.database().exists()).ok_or_else(nothing)?;
+    if to.symlink_metadata().is_ok() {
+        return Err(
+            Fault::new(ErrorKind::Refused, format!("{} is there already", to.display())).hint("Choose another name, or remove it first.")
+        );
+    }
+    let mut beside = to.as_os_str().to_owned();
+    beside.push(format!(".{}.part", std::process::id()));
+    let beside = Unfinished(PathBuf::from(beside));
+    let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside.0);
+    let file = open.map_err(|error| disk::fault("write", &beside.0, &error))?;
+    let manifest = Manifest {
+        form: FORM,
+        version: version.to_owned(),
+        made_at: System.now(),
+        daemon_id,
+        path: repo.main_root().display().to_string(),
+        events: 0,
+        messages: 0,
+    };
+    let manifest = backup::write(&repo.database(), &beside.0, manifest, &collect(repo, secrets)?, progress)?;
+    let moved = file.sync_all().and_then(|()| fs::rename(&beside.0, to)).and_then(|()| sync_directory(to));
+    moved.map_err(|error| disk::fault("write", to, &error))?;
+    let bytes = fs::metadata(to).map_or(0, |about| about.len());
+    Ok(Made { file: to.to_owned(), manifest, bytes })
+}
+
+fn collect(repo: &Repo, secrets: bool) -> Result<Vec<Kept>, Fault> {
+    let mut names: Vec<String> = FILES.iter().filter(|name| secrets || !name.starts_with("var/")).map(|name| (*name).to_owned()).collect();
+    for directory in DIRECTORIES {
+        let entries = fs::read_dir(repo.thrum_dir().join(directory)).into_iter().flatten().flatten();
+        let found = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        names.extend(found.map(|name| format!("{directory}/{name}")).filter(|name| is_ours(name)));
+    }
+    let mut files = Vec::new();
+    for name in names {
+        // What is no plain small file there is none of ours.
+        if let Ok(Some(content)) = disk::read_private(&repo.thrum_dir().join(&name), limits::MAX_STATE_FILE_BYTES) {
+            files.push(Kept { name, content });
+        }
+    }
+    Ok(files)
+}
+
+/// Whether a backup may bring a file of this name. A backup is a file from somewhere: no name of it leads elsewhere.
+fn is_ours(name: &str) -> bool {
+    let of_agent = |(directory, file): (&str, &str)| {
+        DIRECTORIES.contains(&directory)
+            && !file.starts_with('.')
+            && !file.contains(['/', '\0'])
+            && (file.ends_with(".json") || file.ends_with(".md"))
+    };
+    FILES.contains(&name) || name.split_once('/').is_some_and(of_agent)
+}
+
+/// A backup that was checked and can be put in place. Dropped, it leaves nothing behind.
+pub struct Prepared {
+    /// What it says of itself.
+    pub manifest: Manifest,
+    files: Vec<Kept>,
+    database: Unfinished,
+}
+
+/// A mailbox that was restored.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// The database that was here before.
+    pub former: Option<PathBuf>,
+    /// Other files that were missing here.
+    pub added: Vec<String>,
+    /// Whether the daemon has a key: else it becomes another daemon at its next start.
+    pub has_key: bool,
+}
+
+/// Checks a backup: that it is one, whole, of a version this program reads, and of this repository's daemon.
+///
+/// # Errors
+/// `refused` for another repository's and for one of a newer version; `failed` for a damaged one; `not_found`. Nothing has
+/// changed then.
+pub fn prepare(repo: &Repo, file: &Path) -> Result<Prepared, Fault> {
+    disk::make_private_dir(&repo.var())?;
+    let database = Unfinished(repo.var().join(format!("messages.db.{}.restoring", std::process::id())));
+    copy(file, &database.0)?;
+    let shown = file.display();
+    let (manifest, files) = backup::unpack(&database.0).map_err(|error| match error {
+        StoreError::Damaged(why) | StoreError::Sqlite(why) => {
+            Fault::new(ErrorKind::Failed, format!("{shown} is damaged, or no backup: {why}"))
+                .hint("Use another backup; nothing has changed.")
+        }
+        StoreError::Newer { .. } => Fault::new(ErrorKind::Refused, format!("{shown} was written by a newer version of thrum"))
+            .hint("Install that version; nothing has changed."),
+        StoreError::Gos => Fault::new(ErrorKind::Refused, format!("{shown} is a database of Go Thrum")).hint("thrum import takes it over."),
+        other => other.into(),
+    })?;
+    if let Some(here) = identity::known(repo)?
+        && here != manifest.daemon_id
+    {
+        let path = printable(&manifest.path);
+        let text = format!("{shown} is a backup of another repository: of {path}, daemon {}", printable(&manifest.daemon_id));
+        return Err(Fault::new(ErrorKind::Refused, text).hint(format!(
+            "Restore it in {path}. Where that is lost: in a fresh clone, `thrum init --no-start`, then restore it there. To have its mail here, pair with it."
+        )));
+    }
+    Ok(Prepared { manifest, files, database })
+}
+
+fn copy(file: &Path, to: &Path) -> Result<(), Fault> {
+    let mut source = File::open(file).map_err(|error| disk::fault("read", file, &error))?;
+    let about = source.metadata().map_err(|error| disk::fault("read", file, &error))?;
+    if !about.is_file() {
+        return Err(Fault::new(ErrorKind::Invalid, format!("{} is no file", file.display())));
+    }
+    let open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to);
+    let mut target = open.map_err(|error| disk::fault("write", to, &error))?;
+    io::copy(&mut source, &mut target).map_err(|error| disk::fault("write", to, &error))?;
+    Ok(())
+}
+
+impl Prepared {
+    /// Puts the backup in the place of the database. The daemon must not run: its lock is held meanwhile. The next start begins
+    /// a new log, and peers bring what came after the backup.
+    ///
+    /// # Errors
+    /// `refused` if a daemon runs; the file system's. The former database is in its place then, or beside it.
+    pub fn install(&self, repo: &Repo) -> Result<Restored, Fault> {
+        let _lock = lock::acquire(repo)?;
+        let database = repo.database();
+        let former = if database.exists() { Some(set_aside(&database)?) } else { None };
+        let durable = File::open(&self.database.0).and_then(|file| file.sync_all());
+        let placed = durable.and_then(|()| fs::rename(&self.database.0, &database)).and_then(|()| sync_directory(&database));
+        if let Err(error) = placed {
+            if let Some(former) = &former {
+                fs::rename(former, &database).map_err(|error| disk::fault("put back", former, &error))?;
+            }
+            return Err(disk::fault("replace", &database, &error));
+        }
+        let mut added = Vec::new();
+        for Kept { name, content } in self.files.iter().filter(|file| is_ours(&file.name)) {
+            let path = repo.thrum_dir().join(name);
+            if path.symlink_metadata().is_err() {
+                path.parent().map_or(Ok(()), |parent| disk::make_dir(parent, 0o750))?;
+                let content = if name == FILES[0] { forgetful(content)? } else { content.clone() };
+                disk::write_private(&path, &content)?;
+                added.push(name.clone());
+            }
+        }
+        Ok(Restored { former, added, has_key: repo.identity_file().exists() })
+    }
+}
+
+/// The daemon's key without what it remembers of a database: none is the one it left.
+fn forgetful(content: &[u8]) -> Result<Vec<u8>, Fault> {
+    let damaged = |_| Fault::new(ErrorKind::Failed, "the daemon's key in the backup is damaged");
+    let mut record: Value = serde_json::from_slice(content).map_err(damaged)?;
+    record["log_id"] = json!("");
+    record["open_counter"] = json!(0);
+    serde_json::to_vec_pretty(&record).map_err(damaged)
+}
+
+/// Moves a database out of the way, whole, and says where to.
+fn set_aside(database: &Path) -> Result<PathBuf, Fault> {
+    // A damaged one may be the reason for restoring; then its write-ahead log goes along.
+    if let Err(error) = backup::settle(database) {
+        tracing::warn!("the former database cannot be closed properly: {error}");
+    }
+    let with = |suffix: &str| {
+        let mut path = database.as_os_str().to_owned();
+        path.push(suffix);
+        PathBuf::from(path)
+    };
+    let free = |n: u32| with(&if n == 1 { ".before-restore".to_owned() } else { format!(".before-restore-{n}") });
+    let former = (1..).map(free).find(|path| path.symlink_metadata().is_err()).unwrap_or_else(|| free(1));
+    let mut former_wal = former.as_os_str().to_owned();
+    former_wal.push("-wal");
+    for (from, to) in [(with("-wal"), PathBuf::from(former_wal)), (database.to_owned(), former.clone())] {
+        match fs::rename(&from, &to) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(disk::fault("move", &from, &error)),
+            _ => {}
+        }
+    }
+    let _ = fs::remove_file(with("-shm"));
+    Ok(former)
+}
+
+fn sync_directory(file: &Path) -> io::Result<()> {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}
+
+/// A file that is removed unless it was moved to its place.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        for suffix in ["", "-journal", "-wal", "-shm"] {
+            let mut path = self.0.as_os_str().to_owned();
+            path.push(suffix);
+            // Not there any more is how it should be.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backup_brings_no_file_but_those_of_a_mailbox() {
+        for ours in ["var/daemon.json", "var/peers.json", "config.json", "identities/ann.json", "context/ann.md"] {
+            assert!(is_ours(ours), "{ours}");
+        }
+        for other in [
+            "",
+            "/etc/passwd",
+            "../x.json",
+            "identities/../../x.json",
+            "identities/.json",
+            "var/thrum.sock",
+            ".env",
+            "identities",
+            "context/a/b.md",
+            "hooks/x.md",
+        ] {
+            assert!(!is_ours(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! `thrum backup`: the mailbox and what belongs to it, in one file.
+
+use std::{fs, os::unix::fs::DirBuilderExt, path::PathBuf};
+
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault};
+use thrum_daemon::backup::{self, Made};
+
+use crate::{
+    context::Context,
+    render::{Page, Render},
+    text::count,
+};
+
+/// Copy the mailbox into one file, while the daemon runs or not
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+In it: all mail, the agents' identities and notes in the worktree that has the daemon, the settings, the daemon's key and the tokens of \
+its peers. So keep it as private as .thrum itself; its mode is 0600. Not in it: .env files, logs, other worktrees.
+
+Examples:
+  thrum backup
+  thrum backup --to mail.backup")]
+pub(crate) struct Args {
+    /// Write this new file
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
+    /// Write a new file with the time in its name into this directory (else .thrum/backup)
+    #[arg(long, value_name = "DIR", conflicts_with = "to")]
+    dir: Option<PathBuf>,
+    /// Leave out the daemon's key and its peers; restored elsewhere, it becomes another daemon
+    #[arg(long)]
+    no_keys: bool,
+}
+
+/// A backup, and whether it holds secrets.
+pub(crate) struct Written {
+    made: Made,
+    secret: bool,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Written, Fault> {
+    let repo = cx.repo()?;
+    let to = match (&args.to, &args.dir) {
+        (Some(file), _) => file.clone(),
+        (None, Some(dir)) => dir.join(backup::file_name(repo)),
+        (None, None) => {
+            let dir = backup::directory(repo);
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&dir)
+                .map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot make {}: {error}", dir.display())))?;
+            dir.join(backup::file_name(repo))
+        }
+    };
+    let progress = cx.output.progress("Copying the mailbox", Some(100));
+    let made = backup::make(repo, &to, !args.no_keys, env!("CARGO_PKG_VERSION"), &mut |done, all| progress.at(done * 100 / all.max(1)))?;
+    drop(progress);
+    if !args.no_keys {
+        cx.output.note("It holds this daemon's key and the tokens of its peers: keep it as private as .thrum.");
+    }
+    Ok(Written { made, secret: !args.no_keys })
+}
+
+impl Render for Written {
+    fn human(&self, page: &mut Page) {
+        let Made { file, manifest, bytes } = &self.made;
+        let size = bytes.div_ceil(1024);
+        page.line(format!(
+            "Wrote {} ({}, {}, {size} KiB)",
+            file.display(),
+            count(manifest.messages, "message"),
+            count(manifest.events, "event")
+        ));
+    }
+
+    fn json(&self) -> Value {
+        let Made { file, manifest, bytes } = &self.made;
+        json!({
+            "file": file, "bytes": bytes, "events": manifest.events, "messages": manifest.messages, "made_at": manifest.made_at,
+            "daemon_id": manifest.daemon_id, "holds_keys": self.secret,
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! `thrum restore`: a backup in the place of the mailbox that is here.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault, name::printable};
+use thrum_daemon::{
+    backup::{self, Prepared, Restored},
+    paths::Repo,
+};
+
+use crate::{
+    commands::daemon,
+    context::Context,
+    render::{Page, Render},
+    start,
+    text::count,
+    time,
+};
+
+/// Put a backup in the place of the mailbox; peers bring what came after it
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The backup is checked before anything is touched. A running daemon is stopped and started again. The database that was here is kept \
+beside, and what else is here (key, peers, identities, settings) stays as it is; only what is missing is taken from the backup.
+
+Where a repository is lost with its .thrum: in a fresh clone, `thrum init --no-start`, then restore. Never run the restored daemon and \
+the original at once.
+
+Examples:
+  thrum restore mail.backup --yes
+  thrum restore mail.backup --yes --json")]
+pub(crate) struct Args {
+    /// What `thrum backup` wrote
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// A mailbox that was put back.
+pub(crate) struct Outcome {
+    prepared: Prepared,
+    restored: Restored,
+    daemon_pid: Option<u32>,
+}
+
+/// How often a daemon that somebody's command starts meanwhile is stopped again.
+const TRIES: u8 = 3;
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Fault> {
+    let repo = cx.repo()?;
+    let progress = cx.output.progress("Checking the backup", None);
+    let prepared = backup::prepare(repo, &args.file)?;
+    drop(progress);
+    if !args.yes {
+        confirm(&prepared, cx)?;
+    }
+    let mut ran = false;
+    let restored = stopped(repo, &mut ran, || prepared.install(repo));
+    // Whatever came of it, who ran before runs again.
+    let started = if ran { Some(start::start(repo, &[])) } else { None };
+    let restored = restored?;
+    let daemon_pid = started.transpose()?.map(|(_, health)| health.pid);
+    if !restored.has_key {
+        cx.output.warn("The backup holds no key: this becomes another daemon. Register its agents again: thrum quickstart");
+    }
+    if daemon_pid.is_none() {
+        cx.output.hint("thrum daemon start");
+    }
+    Ok(Outcome { prepared, restored, daemon_pid })
+}
+
+fn confirm(prepared: &Prepared, cx: &Context) -> Result<(), Fault> {
+    let manifest = &prepared.manifest;
+    let from = time::ago(time::now(), manifest.made_at);
+    let question = format!("Replace the mailbox by the backup of {from} ({})? [y/N] ", count(manifest.messages, "message"));
+    match cx.output.ask(&question) {
+        Some(answer) if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") => Ok(()),
+        Some(_) => Err(Fault::new(ErrorKind::Refused, "nothing was changed")),
+        None => Err(Fault::new(ErrorKind::Invalid, "restoring replaces the mailbox that is here, and there is no terminal to ask on")
+            .hint("Say --yes.")),
+    }
+}
+
+/// Does something while no daemon runs; `ran` says whether one did.
+fn stopped<T>(repo: &Repo, ran: &mut bool, mut work: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    let mut left = TRIES;
+    loop {
+        *ran |= daemon::halt(repo)?.is_some();
+        left -= 1;
+        match work() {
+            // Another command was quicker and started it.
+            Err(fault) if fault.kind == ErrorKind::Refused && left > 0 && start::lock_is_held(repo) => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+impl Render for Outcome {
+    fn human(&self, page: &mut Page) {
+        let manifest = &self.prepared.manifest;
+        page.line(format!(
+            "Restored the mailbox of {} ({}, {})",
+            time::exact(manifest.made_at),
+            count(manifest.messages, "message"),
+            count(manifest.events, "event")
+        ));
+        if let Some(former) = &self.restored.former {
+            page.line(format!("The former database is kept as {}", former.display()));
+        }
+        if !self.restored.added.is_empty() {
+            page.line(format!("Brought back: {}", printable(&self.restored.added.join(", "))));
+        }
+    }
+
+    fn json(&self) -> Value {
+        let (manifest, restored) = (&self.prepared.manifest, &self.restored);
+        json!({
+            "status": "restored", "made_at": manifest.made_at, "daemon_id": manifest.daemon_id, "events": manifest.events,
+            "messages": manifest.messages, "former_database": restored.former, "added": restored.added, "has_key": restored.has_key,
+            "daemon_pid": self.daemon_pid,
+        })
+    }
+}

@@ -1,0 +1,177 @@
+//! `thrum backup` and `thrum restore`.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+use crate::common::{TestRepo, paired};
+
+fn back_up(repo: &TestRepo) -> PathBuf {
+    PathBuf::from(repo.json(&["backup"])["file"].as_str().unwrap())
+}
+
+fn restore(repo: &TestRepo, file: &Path) -> Value {
+    repo.json(&["restore", file.to_str().unwrap(), "--yes"])
+}
+
+fn contents(repo: &TestRepo, agent: &str) -> Vec<String> {
+    let listing = repo.json(&["inbox", "--as", agent, "--limit", "100"]);
+    let messages = listing["messages"].as_array().unwrap();
+    let mut contents: Vec<_> = messages.iter().map(|message| message["body"]["content"].as_str().unwrap().to_owned()).collect();
+    contents.sort_unstable();
+    contents
+}
+
+fn log_id(repo: &TestRepo) -> Value {
+    repo.json(&["daemon", "status"])["health"]["log_id"].clone()
+}
+
+#[test]
+fn a_restored_mailbox_begins_a_new_log_and_is_healed_by_its_peer_in_both_directions() {
+    let (left, right) = paired();
+    left.thrum(&["send", "in the backup", "--to", "@ann"]).ok();
+    let file = back_up(&left);
+    assert!(file.starts_with(left.path(".thrum/backup")), "{}", file.display());
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    // Within the same run of the daemon, so that not even the count of its openings tells.
+    left.thrum(&["send", "after the backup", "--to", "@ann"]).ok();
+    left.thrum(&["send", "to the other side", "--to", "@bob"]).ok();
+    right.thrum(&["send", "from the other side", "--to", "@ann"]).ok();
+    left.thrum(&["sync", "verify"]).ok();
+    let before = log_id(&left);
+
+    let restored = restore(&left, &file);
+    let former = PathBuf::from(restored["former_database"].as_str().unwrap());
+    assert!(former.is_file() && restored["daemon_pid"].is_u64(), "{restored}");
+    assert_eq!((&restored["messages"], &restored["added"]), (&json!(1), &json!([])), "{restored}");
+    assert_ne!(log_id(&left), before);
+    left.thrum(&["send", "after the restoration", "--to", "@bob"]).ok();
+    left.thrum(&["sync", "verify"]).ok();
+    right.thrum(&["sync", "verify"]).ok();
+    assert_eq!(contents(&left, "ann"), ["after the backup", "from the other side", "in the backup"]);
+    assert_eq!(contents(&right, "bob"), ["after the restoration", "to the other side"]);
+    // What was here is whole: it can be put back as well.
+    assert_eq!(messages_in(&former), 4);
+}
+
+/// Messages in a database that nobody uses.
+fn messages_in(database: &Path) -> i64 {
+    let conn = rusqlite::Connection::open(database).unwrap();
+    conn.query_row("SELECT count(*) FROM messages", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_lost_repository_comes_back_in_a_fresh_clone_with_its_key_its_agents_and_its_peers() {
+    let (left, right) = paired();
+    left.thrum(&["send", "kept", "--to", "@ann"]).ok();
+    left.thrum(&["context", "save", "my notes"]).ok();
+    left.thrum(&["backup", "--to", "mail.backup"]).ok().says("private");
+    left.thrum(&["send", "after the backup", "--to", "@bob"]).ok();
+    left.thrum(&["sync", "verify"]).ok();
+    let id = left.json(&["daemon", "status"])["health"]["daemon_id"].clone();
+    left.thrum(&["daemon", "stop"]).ok();
+    fs::remove_dir_all(left.path(".thrum")).unwrap();
+
+    left.thrum(&["init", "--no-start"]).ok();
+    let restored = restore(&left, &left.path("mail.backup"));
+    let mut added: Vec<_> = restored["added"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    added.sort_unstable();
+    assert_eq!(added, ["context/ann.md", "identities/ann.json", "var/daemon.json", "var/peers.json"]);
+    assert_eq!((&restored["former_database"], &restored["daemon_pid"]), (&Value::Null, &Value::Null), "{restored}");
+    assert_eq!(contents(&left, "ann"), ["kept"]);
+    assert_eq!(left.json(&["daemon", "status"])["health"]["daemon_id"], id);
+    assert!(left.thrum(&["context", "show"]).ok().stdout.contains("my notes"));
+    left.thrum(&["sync", "verify"]).ok();
+    let outbox = left.connect().call("message.outbox", &json!({"caller_agent_id": "ann"}));
+    assert_eq!(outbox["messages"].as_array().map(Vec::len), Some(2), "{outbox}");
+    right.thrum(&["sync", "verify"]).ok();
+}
+
+#[test]
+fn a_backup_without_keys_has_neither_key_nor_tokens() {
+    let (left, _right) = paired();
+    left.thrum(&["backup", "--to", "open.backup", "--no-keys"]).ok();
+    left.thrum(&["backup", "--to", "whole.backup"]).ok();
+    let peers: Value = serde_json::from_str(&fs::read_to_string(left.path(".thrum/var/peers.json")).unwrap()).unwrap();
+    let token = peers["peers"][0]["token"].as_str().unwrap();
+    let holds = |name: &str| fs::read(left.path(name)).unwrap().windows(token.len()).any(|window| window == token.as_bytes());
+    assert!(holds("whole.backup") && !holds("open.backup"));
+    // What was restored keeps none of the secrets in the database.
+    restore(&left, &left.path("whole.backup"));
+    assert!(!holds(".thrum/var/messages.db"));
+}
+
+#[test]
+fn a_backup_of_another_repository_a_newer_or_a_damaged_one_is_refused_and_nothing_changes() {
+    let (repo, other) = (TestRepo::with_agent("repo", "ann"), TestRepo::with_agent("other", "bob"));
+    repo.thrum(&["send", "stays", "--to", "@ann"]).ok();
+    let foreign = back_up(&other);
+    let refused = repo.thrum(&["restore", foreign.to_str().unwrap(), "--yes"]);
+    refused.fails(4, "another repository").says("thrum init --no-start");
+
+    let own = back_up(&repo);
+    let changed = |name: &str, change: &dyn Fn(&Path)| {
+        let path = repo.path(name);
+        fs::copy(&own, &path).unwrap();
+        change(&path);
+        path
+    };
+    let sql = |statement: &'static str| move |path: &Path| rusqlite::Connection::open(path).unwrap().execute_batch(statement).unwrap();
+    let broken_page = |path: &Path| {
+        let mut bytes = fs::read(path).unwrap();
+        let from = bytes.len() / 2;
+        bytes[from..].fill(0xa5);
+        fs::write(path, bytes).unwrap();
+    };
+    for (name, change, code, words) in [
+        ("newer-form", &sql("UPDATE backup SET manifest = '{\"form\": 99}'") as &dyn Fn(&Path), 4, "newer version"),
+        ("newer-database", &sql("PRAGMA user_version = 99"), 4, "newer version"),
+        ("changed-event", &sql("UPDATE events SET body = replace(body, 'stays', 'stuck')"), 1, "damaged"),
+        ("lost-event", &sql("DELETE FROM events WHERE sequence = 1"), 1, "damaged"),
+        ("changed-file", &sql("UPDATE backup_files SET content = x'00'"), 1, "damaged"),
+        ("no-manifest", &sql("DROP TABLE backup"), 1, "no backup"),
+        ("broken-page", &broken_page, 1, "damaged"),
+        ("text", &|path: &Path| fs::write(path, "no database at all, but long enough to look at").unwrap(), 1, "no backup"),
+        ("empty", &|path: &Path| fs::write(path, "").unwrap(), 1, "no backup"),
+    ] {
+        let path = changed(name, change);
+        repo.thrum(&["restore", path.to_str().unwrap(), "--yes"]).fails(code, words).says("nothing has changed");
+    }
+    repo.thrum(&["restore", "nowhere.backup", "--yes"]).fails(3, "nowhere.backup");
+    repo.thrum(&["restore", ".", "--yes"]).fails(2, "no file");
+    assert_eq!(contents(&repo, "ann"), ["stays"]);
+    let left_over: Vec<_> = fs::read_dir(repo.path(".thrum/var"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.contains("restoring") || name.contains("before"))
+        .collect();
+    assert_eq!(left_over, [""; 0]);
+}
+
+#[test]
+fn without_a_terminal_only_yes_restores_and_a_stopped_daemon_stays_stopped() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["send", "before", "--to", "@ann"]).ok();
+    repo.thrum(&["daemon", "stop"]).ok();
+    repo.thrum(&["backup", "--to", "mail.backup"]).ok();
+    assert_eq!(repo.daemon_pid(), None, "a backup needs no daemon");
+    repo.thrum(&["backup", "--to", "mail.backup"]).fails(4, "there already");
+    repo.thrum(&["backup", "--to", "a", "--dir", "."]).fails(2, "cannot be used with");
+    repo.thrum(&["send", "after", "--to", "@ann"]).ok();
+    repo.thrum(&["restore", "mail.backup"]).fails(2, "--yes");
+    assert_eq!(contents(&repo, "ann"), ["after", "before"]);
+    repo.thrum(&["daemon", "stop"]).ok();
+    repo.thrum(&["restore", "mail.backup", "--yes"]).ok();
+    assert_eq!(repo.daemon_pid(), None);
+    assert_eq!(contents(&repo, "ann"), ["before"]);
+    // A mailbox that cannot be opened any more is what backups are for.
+    repo.thrum(&["daemon", "stop"]).ok();
+    fs::write(repo.path(".thrum/var/messages.db"), "ruined").unwrap();
+    repo.thrum(&["restore", "mail.backup", "--yes"]).ok();
+    assert_eq!(contents(&repo, "ann"), ["before"]);
+    TestRepo::git("empty").thrum(&["backup"]).fails(3, "thrum init");
+}
