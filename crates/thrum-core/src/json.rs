@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{
     Deserialize, Deserializer,
     de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor},
+    ser,
 };
 use serde_json::{Map, Number, Value};
 
@@ -24,24 +25,25 @@ pub fn parse_object(text: &str) -> Result<Map<String, Value>, serde_json::Error>
 pub fn canonical(fields: &Map<String, Value>) -> Result<Canonical, serde_json::Error> {
     let mut keys: Vec<&String> = fields.keys().filter(|key| *key != "sequence" && *key != SIGNATURE).collect();
     keys.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
-    let mut signed_part = String::with_capacity(1024);
+    let mut signed_part = Vec::with_capacity(1024);
     let mut signature_at = None;
-    signed_part.push('{');
+    signed_part.push(b'{');
     for key in keys {
         // Order by code units and by bytes agree as long as one side is ASCII, as `signature` is.
         if key.as_str() > SIGNATURE && signature_at.is_none() {
             signature_at = Some(signed_part.len());
         }
-        signed_part.push_str(&serde_json_canonicalizer::to_string(key)?);
-        signed_part.push(':');
-        signed_part.push_str(&serde_json_canonicalizer::to_string(&fields[key])?);
-        signed_part.push(',');
+        serde_json_canonicalizer::to_writer(key, &mut signed_part)?;
+        signed_part.push(b':');
+        serde_json_canonicalizer::to_writer(&fields[key], &mut signed_part)?;
+        signed_part.push(b',');
     }
     if signed_part.len() > 1 {
         signed_part.pop();
     }
     let signature_at = signature_at.unwrap_or(signed_part.len());
-    signed_part.push('}');
+    signed_part.push(b'}');
+    let signed_part = String::from_utf8(signed_part).map_err(ser::Error::custom)?;
     let mut canonical = Canonical { signed_part, signature_at, signature: None };
     if let Some(signature) = fields.get(SIGNATURE) {
         canonical.signature = Some(serde_json_canonicalizer::to_string(signature)?);

@@ -124,7 +124,8 @@ async fn serve(options: RunOptions) -> Result<(), Fault> {
 }
 
 fn runtime() -> Result<Runtime, Fault> {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    // As many again are busy with the log: one writes, others verify.
+    let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).clamp(1, 4);
     Builder::new_multi_thread()
         .worker_threads(threads)
         .max_blocking_threads(BLOCKING_THREADS)

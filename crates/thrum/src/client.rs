@@ -23,6 +23,8 @@ const ANSWER: Duration = limits::LOCAL_CALL.saturating_add(limits::DIAL);
 pub(crate) struct Client {
     stream: BufReader<UnixStream>,
     last_id: u64,
+    /// How long one read may wait now, as the system was told.
+    patience: Option<Duration>,
 }
 
 /// The connection broke, or nothing came in time: unknown whether the request took effect.
@@ -66,7 +68,9 @@ struct RpcError {
 impl Client {
     /// Connects to the socket at `path`. The error says whether somebody listens there: see [`nobody_listens`].
     pub(crate) fn connect(path: &Path) -> io::Result<Self> {
-        Ok(Self { stream: BufReader::new(UnixStream::connect(path)?), last_id: 0 })
+        let stream = UnixStream::connect(path)?;
+        stream.set_write_timeout(Some(ANSWER))?;
+        Ok(Self { stream: BufReader::new(stream), last_id: 0, patience: None })
     }
 
     /// Calls a method that answers at once.
@@ -91,7 +95,6 @@ impl Client {
         let id = self.last_id;
         let mut request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string();
         request.push('\n');
-        self.stream.get_ref().set_write_timeout(Some(ANSWER)).map_err(Lost)?;
         let sent = self.stream.get_mut().write_all(request.as_bytes());
         // A daemon that refuses a connection says why before it closes it, so an answer is looked for either way.
         let line = match (self.read_line(deadline), sent) {
@@ -117,6 +120,16 @@ impl Client {
             .map_err(|error| Fault::new(ErrorKind::Failed, format!("a notification of the daemon cannot be read: {error}")))
     }
 
+    /// Lets a read wait for about this long. The system is told only of a change: most calls of a connection wait alike.
+    fn be_patient(&mut self, left: Duration) -> io::Result<()> {
+        let near = left / 10;
+        if self.patience.is_none_or(|patience| patience.abs_diff(left) > near) {
+            self.stream.get_ref().set_read_timeout(Some(left))?;
+            self.patience = Some(left);
+        }
+        Ok(())
+    }
+
     fn read_line(&mut self, deadline: Instant) -> io::Result<Line> {
         let mut line = Vec::new();
         loop {
@@ -124,9 +137,9 @@ impl Client {
             if left.is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
-            self.stream.get_ref().set_read_timeout(Some(left))?;
+            self.be_patient(left)?;
             let chunk = match self.stream.fill_buf() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => continue,
                 chunk => chunk?,
             };
             if chunk.is_empty() {
