@@ -44,7 +44,7 @@ fn is_old(target: &str, at: Stamp, cutoff: Stamp) -> bool {
 
 /// The highest cutoff that was due: what is older of messages, sessions and contexts is gone.
 pub(crate) fn cutoff(conn: &Connection) -> Result<Stamp, StoreError> {
-    let cutoff: i64 = conn.prepare_cached("SELECT coalesce(max(cutoff), 0) FROM purge")?.query_row([], |row| row.get(0))?;
+    let cutoff: i64 = conn.prepare_cached("SELECT coalesce((SELECT cutoff FROM purge), 0)")?.query_row([], |row| row.get(0))?;
     Ok(Stamp::from_nanos(cutoff))
 }
 
