@@ -7,6 +7,7 @@ mod acknowledged;
 mod ambient;
 pub mod backup;
 mod bell;
+pub mod checkup;
 mod daemon;
 mod disk;
 pub mod env;

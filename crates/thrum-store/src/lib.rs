@@ -9,6 +9,7 @@
 
 mod acknowledged;
 pub mod backup;
+mod checkup;
 mod digest;
 mod error;
 mod fold;
@@ -22,6 +23,7 @@ mod store;
 mod tx;
 mod writer;
 
+pub use checkup::{Checkup, Compared};
 pub use error::StoreError;
 pub use fold::Purged;
 pub use go::{GoDatabase, GoEvent, GoTotals};

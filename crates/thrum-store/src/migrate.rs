@@ -15,12 +15,17 @@ const MIGRATIONS: &[&str] = &[
 /// `application_id` of our files, so that a stray database of somebody else is not taken for ours ("Thrm").
 const APPLICATION_ID: i64 = 0x5468_726d;
 
-/// Whether the database is ours and of a format this version reads.
+/// The format that this version makes.
+pub(crate) fn newest() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// Whether the database is ours and of a format this version reads; gives the format.
 ///
 /// # Errors
 /// [`StoreError::Newer`], [`StoreError::Damaged`].
 pub(crate) fn check(conn: &Connection) -> Result<i64, StoreError> {
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let known = newest();
     let found: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let application: i64 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
@@ -41,7 +46,7 @@ fn is_gos(conn: &Connection) -> Result<bool, StoreError> {
 
 /// Brings the database to the newest format; returns whether it was empty. All or nothing.
 pub(crate) fn migrate(conn: &mut Connection) -> Result<bool, StoreError> {
-    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let known = newest();
     let found = check(conn)?;
     if found == known {
         return Ok(false);

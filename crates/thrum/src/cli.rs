@@ -7,8 +7,8 @@ use thrum_core::{ErrorKind, Fault};
 
 use crate::{
     commands::{
-        backup, bench, context, daemon, demo, export, import, inbox, init, message, peer, prime, purge, quickstart, reply, restore, send,
-        sent, status, sync, team, version, wait, whoami,
+        backup, bench, context, daemon, demo, doctor, export, import, inbox, init, message, peer, prime, purge, quickstart, reply, restore,
+        send, sent, status, sync, team, version, wait, whoami,
     },
     context::Context,
     output::{self, Output},
@@ -79,6 +79,7 @@ pub(crate) enum Command {
     Purge(purge::Args),
     Backup(backup::Args),
     Restore(restore::Args),
+    Doctor(doctor::Args),
     Export(export::Args),
     Import(import::Args),
     Demo(demo::Args),
@@ -112,6 +113,7 @@ impl Command {
             Self::Restore(args) => boxed(restore::run(&args, cx)),
             Self::Purge(args) => boxed(purge::run(&args, cx)),
             Self::Demo(args) => demo::run(&args, cx).and_then(|()| boxed(Ok(Silent))),
+            Self::Doctor(args) => boxed(doctor::run(&args, cx)),
             Self::Export(args) => boxed(export::run(args, cx)),
             Self::Import(args) => boxed(import::run(&args, cx)),
             Self::Bench(args) => boxed(bench::run(&args, cx)),

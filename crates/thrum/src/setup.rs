@@ -66,7 +66,7 @@ fn write_config(path: &Path) -> Result<(), Fault> {
 }
 
 /// Adds our line to `.gitignore`, in the file's own kind of line ends. `None` if it was there.
-fn ignore(top: &Path) -> Result<Option<PathBuf>, Fault> {
+pub(crate) fn ignore(top: &Path) -> Result<Option<PathBuf>, Fault> {
     let path = top.join(".gitignore");
     let old = match fs::read(&path) {
         Ok(old) => old,

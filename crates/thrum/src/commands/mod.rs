@@ -6,6 +6,7 @@ pub(crate) mod body;
 pub(crate) mod context;
 pub(crate) mod daemon;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod inbox;

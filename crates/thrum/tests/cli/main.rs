@@ -11,6 +11,7 @@ mod copied;
 mod crash;
 mod daemon;
 mod demo;
+mod doctor;
 mod examples;
 mod export;
 mod help;

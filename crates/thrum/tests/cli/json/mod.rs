@@ -228,6 +228,7 @@ fn daemon(stage: &mut Stage) {
     stage.run("thrum daemon stop");
     stage.run("thrum daemon start");
     stage.run("thrum daemon restart");
+    stage.run("thrum doctor");
 }
 
 fn moving(stage: &mut Stage) {

@@ -1,0 +1,136 @@
+//! Whether a database is what it should be, found out beside its daemon.
+//!
+//! The file is read by one more reader, which waits for nobody and keeps nobody waiting. What has to be worked out anew is
+//! worked out on a copy: the projection is folded from the log there, the heads are counted there, and both are compared
+//! with what the copy came with.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+use thrum_core::{Ambient, DaemonKey, Stamp};
+
+use crate::{OpenOptions, Store, StoreError, digest, fold, migrate, store};
+
+/// Most faults that SQLite is asked to list; one is enough to know.
+const FAULTS: u32 = 5;
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkup {
+    /// Events in the log.
+    pub events: u64,
+    /// Instant of our last own event.
+    pub last_at: Stamp,
+    /// What SQLite finds wrong with the file; empty if nothing.
+    pub damage: Vec<String>,
+    /// Origins whose heads are not what the log has.
+    pub heads: Compared<Vec<String>>,
+    /// Whether the projection is what the log folds to.
+    pub projection: Compared<bool>,
+}
+
+/// Something that was compared, or why not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Compared<T> {
+    /// What came of it.
+    Found(T),
+    /// Not possible now.
+    Not(&'static str),
+}
+
+impl Checkup {
+    /// Examines the database at `path`; `None` if there is none yet. Takes about a second per 20,000 events, and room for a
+    /// copy of the database in `scratch`.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`], [`StoreError::Gos`], [`StoreError::Damaged`]; the disk's.
+    pub fn examine(path: &Path, scratch: &Path, mut ambient: Box<dyn Ambient>) -> Result<Option<Self>, StoreError> {
+        if !path.try_exists().map_err(|error| StoreError::ReadOnly(error.to_string()))? {
+            return Ok(None);
+        }
+        let conn = store::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let is_current = migrate::check(&conn)? == migrate::newest();
+        let damage = faults(&conn)?;
+        if !damage.is_empty() {
+            let why = "the file is damaged";
+            return Ok(Some(Self { events: 0, last_at: Stamp::ZERO, damage, heads: Compared::Not(why), projection: Compared::Not(why) }));
+        }
+        if !is_current {
+            let why = "another version made it; it is folded again at the next start";
+            return Ok(Some(Self { events: 0, last_at: Stamp::ZERO, damage, heads: Compared::Not(why), projection: Compared::Not(why) }));
+        }
+        let copy = scratch.join("copy.db");
+        conn.execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
+        drop(conn);
+        let conn = store::connect(&copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let (last_at, version): (i64, i64) =
+            conn.query_row("SELECT last_at, fold_version FROM state", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let events = conn.query_row("SELECT count(*) FROM events", [], |row| row.get(0))?;
+        let heads = Compared::Found(unequal(&conn)?);
+        let waits = conn.prepare("SELECT 1 FROM parked WHERE due IS NOT NULL LIMIT 1")?.exists([])?;
+        let projection = if version != fold::VERSION {
+            Compared::Not("another version folded it; it is folded again at the next start")
+        } else if waits {
+            Compared::Not("a purge waits for its time")
+        } else {
+            let before = digest::projection(&conn)?;
+            drop(conn);
+            // Of the copy, which is nobody's.
+            let key = DaemonKey::generate(ambient.as_mut());
+            let mut store = Store::open(&copy, OpenOptions::new(key, None), ambient)?;
+            store.rebuild()?;
+            Compared::Found(before == store.projection()?)
+        };
+        Ok(Some(Self { events, last_at: Stamp::from_nanos(last_at), damage, heads, projection }))
+    }
+}
+
+fn faults(conn: &Connection) -> Result<Vec<String>, StoreError> {
+    let mut statement = conn.prepare(&format!("PRAGMA integrity_check({FAULTS})"))?;
+    let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
+    // A page that cannot even be read ends the check with an error, which is a finding.
+    let found: Vec<String> = rows.map(|row| row.unwrap_or_else(|error| error.to_string())).collect();
+    Ok(found.into_iter().filter(|line| line != "ok").collect())
+}
+
+fn unequal(conn: &Connection) -> Result<Vec<String>, StoreError> {
+    let (kept, counted) = (digest::heads(conn)?, digest::recount(conn)?);
+    let mut origins: Vec<String> = kept
+        .iter()
+        .chain(counted.iter())
+        .filter(|head| kept.get(&head.origin, &head.log) != counted.get(&head.origin, &head.log))
+        .map(|head| head.origin.clone())
+        .collect();
+    origins.sort();
+    origins.dedup();
+    Ok(origins)
+}
+
+impl Store {
+    /// Makes anew what is made from the log: the projection and the heads. What was purged stays counted as it was.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write); everything is then as it was.
+    pub fn mend(&mut self) -> Result<(), StoreError> {
+        self.write(|tx| {
+            let counted = digest::recount(tx.conn)?;
+            tx.conn.execute("DELETE FROM heads", [])?;
+            for head in counted.iter() {
+                tx.conn
+                    .prepare_cached(
+                        "INSERT INTO heads (origin, log, count, highest, sum, purged, purged_sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                    )?
+                    .execute((
+                        &head.origin,
+                        &head.log,
+                        head.count,
+                        head.highest,
+                        head.sum.to_bytes(),
+                        head.purged,
+                        head.purged_sum.to_bytes(),
+                    ))?;
+            }
+            fold::rebuild(tx)
+        })
+    }
+}

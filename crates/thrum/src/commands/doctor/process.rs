@@ -1,0 +1,112 @@
+//! The daemon and what it leaves: its answer, its lock, its pid file, its socket.
+
+use std::{fs, io, os::unix::fs::FileTypeExt};
+
+use serde_json::json;
+use thrum_core::{Fault, limits};
+use thrum_daemon::{paths::Repo, pidfile};
+
+use super::{
+    Check,
+    Verdict::{Ok as Fine, Problem, Skipped, Warning},
+};
+use crate::{
+    client::{self, Client},
+    shapes::Health,
+    start,
+};
+
+/// The daemon of the repository, as far as it answers.
+pub(super) enum Daemon {
+    Answers(Client, Box<Health>),
+    NotRunning,
+    Silent(Fault),
+}
+
+impl Daemon {
+    pub(super) fn ask(repo: &Repo) -> Self {
+        let socket = repo.socket();
+        let mut client = match Client::connect(&socket) {
+            Ok(client) => client,
+            Err(error) if client::nobody_listens(&error) => return Self::NotRunning,
+            Err(error) => return Self::Silent(client::cannot_connect(&socket, &error)),
+        };
+        match client.call("health", json!({})) {
+            Ok(health) => Self::Answers(client, Box::new(health)),
+            Err(fault) => Self::Silent(fault),
+        }
+    }
+}
+
+pub(super) fn checks(repo: &Repo, daemon: &Daemon) -> Vec<Check> {
+    let mut checks = vec![answer(repo, daemon)];
+    checks.extend([lock(repo), socket(repo, daemon)]);
+    checks
+}
+
+fn answer(repo: &Repo, daemon: &Daemon) -> Check {
+    let held = start::lock_is_held(repo);
+    match daemon {
+        Daemon::Answers(_, health) if health.version != env!("CARGO_PKG_VERSION") => {
+            let text = format!("it runs version {}, this command is {}", health.version, env!("CARGO_PKG_VERSION"));
+            Check::new("daemon", Warning, text).fix("thrum daemon restart")
+        }
+        Daemon::Answers(_, health) if !health.warnings.is_empty() => {
+            Check::new("daemon", Warning, format!("it runs (pid {}) and warns: {}", health.pid, health.warnings.join("; ")))
+        }
+        Daemon::Answers(_, health) => Check::new("daemon", Fine, format!("it runs (pid {}, version {})", health.pid, health.version)),
+        Daemon::NotRunning if held => {
+            Check::new("daemon", Problem, "a process holds its lock, but nobody answers on its socket").fix("thrum daemon restart")
+        }
+        Daemon::NotRunning => Check::new("daemon", Fine, "it is not running; commands start it"),
+        Daemon::Silent(fault) => Check::new("daemon", Problem, fault.message.clone()).fix("thrum daemon restart"),
+    }
+}
+
+/// The lock decides who is the daemon; the pid file only says its number.
+fn lock(repo: &Repo) -> Check {
+    let file = repo.pid_file();
+    let says = pidfile::read(&file);
+    if start::lock_is_held(repo) {
+        return match says {
+            Some(says) => Check::new("lock", Fine, format!("held, by pid {} as its file says", says.pid)),
+            None => Check::new("lock", Warning, format!("held, but {} does not say by whom", file.display())).fix("thrum daemon restart"),
+        };
+    }
+    if file.symlink_metadata().is_err() {
+        return Check::new("lock", Fine, "free, as no daemon runs");
+    }
+    let whose = says.map_or_else(String::new, |says| format!(" of pid {}", says.pid));
+    Check::new("lock", Warning, format!("free, but {}{whose} was left behind by a crash", file.display())).mend(move || remove(&file))
+}
+
+fn socket(repo: &Repo, daemon: &Daemon) -> Check {
+    let (socket, usual) = (repo.socket(), repo.var().join("thrum.sock"));
+    let shown = socket.display().to_string();
+    match fs::symlink_metadata(&socket) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match daemon {
+            Daemon::Answers(..) => {
+                Check::new("socket", Problem, format!("{shown} is gone while the daemon runs")).fix("thrum daemon restart")
+            }
+            _ => Check::new("socket", Skipped, "there is none while no daemon runs"),
+        },
+        Err(error) => Check::new("socket", Problem, format!("cannot look at {shown}: {error}")),
+        Ok(about) if !about.file_type().is_socket() => {
+            Check::new("socket", Problem, format!("{shown} is no socket; the daemon cannot listen there")).fix(format!("rm {shown}"))
+        }
+        Ok(_) if matches!(daemon, Daemon::NotRunning) && !start::lock_is_held(repo) => {
+            Check::new("socket", Warning, format!("{shown} was left behind by a crash")).mend(move || remove(&socket))
+        }
+        Ok(_) if socket != usual => {
+            let text = format!("{shown}, because its usual path has more than {} bytes", limits::MAX_SOCKET_PATH_BYTES);
+            Check::new("socket", Fine, text)
+        }
+        Ok(_) => Check::new("socket", Fine, shown),
+    }
+}
+
+fn remove(file: &std::path::Path) -> Result<String, Fault> {
+    let failed = |error| Fault::new(thrum_core::ErrorKind::Failed, format!("cannot remove {}: {error}", file.display()));
+    fs::remove_file(file).map_err(failed)?;
+    Ok(format!("removed {}", file.display()))
+}

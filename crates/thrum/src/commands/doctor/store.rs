@@ -1,0 +1,103 @@
+//! The database: whether the file is whole, and whether what is made from the log is what the log says.
+
+use std::path::Path;
+
+use thrum_core::{ErrorKind, Fault};
+use thrum_daemon::{checkup, paths::Repo};
+use thrum_store::{Checkup, Compared};
+
+use super::{
+    Check,
+    Verdict::{Ok as Fine, Problem, Skipped, Warning},
+};
+use crate::{context::Context, start, text::count, time};
+
+const NAMES: [&str; 3] = ["database", "heads", "projection"];
+
+/// How far our own last event may be ahead of the clock: reading it takes a moment.
+const AHEAD: std::time::Duration = std::time::Duration::from_secs(1);
+
+pub(super) fn checks(cx: &Context, repo: &Repo) -> Vec<Check> {
+    let skipped = |why: &str| NAMES.iter().map(|name| Check::new(name, Skipped, why)).collect();
+    let scratch = match scratch(repo) {
+        Ok(Some(scratch)) => scratch,
+        Ok(None) => return skipped("there is no database yet"),
+        Err(fault) => return vec![Check::new("database", Skipped, fault.message)],
+    };
+    let _progress = cx.output.progress("Folding a copy of the log", None);
+    match checkup::examine(repo, scratch.path()) {
+        Ok(Some(found)) => all(repo, &found),
+        Ok(None) => skipped("there is no database yet"),
+        Err(fault) => {
+            let check = Check::new("database", Problem, fault.message);
+            vec![Check { fix: fault.hint, ..check }]
+        }
+    }
+}
+
+fn all(repo: &Repo, found: &Checkup) -> Vec<Check> {
+    let database = if let Some(first) = found.damage.first() {
+        Check::new("database", Problem, format!("SQLite finds it damaged: {first}")).fix("thrum restore BACKUP")
+    } else {
+        Check::new("database", Fine, format!("whole, {}", count(found.events, "event")))
+    };
+    let heads = match &found.heads {
+        Compared::Not(why) => Check::new("heads", Skipped, *why),
+        Compared::Found(differ) if differ.is_empty() => Check::new("heads", Fine, "as counted from the log"),
+        Compared::Found(differ) => {
+            mended_by_folding(repo, Check::new("heads", Problem, format!("not what the log has, of {}", differ.join(", "))))
+        }
+    };
+    let projection = match found.projection {
+        Compared::Not(why) => Check::new("projection", Skipped, why),
+        Compared::Found(true) => Check::new("projection", Fine, "folded again, it has the same digest"),
+        Compared::Found(false) => {
+            mended_by_folding(repo, Check::new("projection", Problem, "folded again from the log, it has another digest"))
+        }
+    };
+    vec![database, heads, projection, clock(found)]
+}
+
+/// Peers' clocks are looked at with the peers; here, whether ours went back.
+fn clock(found: &Checkup) -> Check {
+    let now = time::now();
+    if found.last_at > now.plus(AHEAD) {
+        let ahead = time::brief(found.last_at.since(now));
+        return Check::new("clock", Warning, format!("the last event written here is {ahead} ahead of the clock, which was set back"))
+            .fix("timedatectl set-ntp true");
+    }
+    Check::new("clock", Fine, "later than all that was written here")
+}
+
+/// The daemon is the only one that writes, so it must not run.
+fn mended_by_folding(repo: &Repo, check: Check) -> Check {
+    if start::lock_is_held(repo) {
+        return check.fix("thrum daemon stop && thrum doctor --fix");
+    }
+    let repo = repo.clone();
+    check.mend(move || {
+        checkup::mend(&repo)?;
+        Ok("made anew from the log".to_owned())
+    })
+}
+
+/// A private directory beside the database, with room for a copy; none if there is no database.
+fn scratch(repo: &Repo) -> Result<Option<tempfile::TempDir>, Fault> {
+    let Ok(about) = std::fs::metadata(repo.database()) else { return Ok(None) };
+    let wal = std::fs::metadata(repo.var().join("messages.db-wal")).map_or(0, |wal| wal.len());
+    // The copy, and its own log while it is folded.
+    let needed = (about.len() + wal).saturating_mul(3);
+    let free = free(&repo.var());
+    if free.is_some_and(|free| free < needed) {
+        return Err(Fault::new(ErrorKind::Failed, format!("no room to examine a copy of it: {} MB are needed", needed >> 20)));
+    }
+    let made = tempfile::Builder::new().prefix("doctor-").tempdir_in(repo.var());
+    let failed = |error| Fault::new(ErrorKind::Failed, format!("cannot make a directory in {}: {error}", repo.var().display()));
+    made.map(Some).map_err(failed)
+}
+
+/// The bytes that this user may still write there.
+pub(super) fn free(dir: &Path) -> Option<u64> {
+    let about = rustix::fs::statvfs(dir).ok()?;
+    Some(about.f_bavail.saturating_mul(about.f_frsize))
+}

@@ -1,0 +1,136 @@
+//! What is around: peers, settings, identities, the disk.
+
+use serde_json::json;
+use thrum_core::{limits, name::printable};
+use thrum_daemon::{
+    env::{Environment, Settings},
+    paths::Repo,
+};
+
+use super::{
+    Check,
+    Verdict::{Ok as Fine, Problem, Skipped, Warning},
+    process::Daemon,
+    store,
+};
+use crate::{context::Context, identity, shapes::Peer, text::count, time};
+
+/// Less free than this is worth a word, less than the second a problem: a large message or a checkpoint may not fit.
+const LITTLE_ROOM: u64 = 500 << 20;
+const NO_ROOM: u64 = 20 << 20;
+
+/// Variables that commands and tests read beside those of [`Settings`].
+const KNOWN: [&str; 12] = [
+    "THRUM_NAME",
+    "THRUM_HOME",
+    "THRUM_HOSTNAME",
+    "THRUM_NO_HINTS",
+    "THRUM_LOCAL",
+    "THRUM_TS_ENABLED",
+    "THRUM_TS_HOSTNAME",
+    "THRUM_TS_PORT",
+    "THRUM_TS_AUTHKEY",
+    "THRUM_TS_STATE_DIR",
+    "THRUM_TS_MODE",
+    "THRUM_TS_CONTROL_URL",
+];
+
+pub(super) fn checks(cx: &Context, repo: &Repo, daemon: Daemon) -> Vec<Check> {
+    vec![peers(daemon), environment(repo), identity(cx, repo), disk(repo)]
+}
+
+fn peers(daemon: Daemon) -> Check {
+    let Daemon::Answers(mut client, _) = daemon else { return Check::new("peers", Skipped, "the daemon is not asked: it does not answer") };
+    let peers: Vec<Peer> = match client.call("peer.status", json!({})) {
+        Ok(peers) => peers,
+        Err(fault) => return Check::new("peers", Problem, fault.message),
+    };
+    if peers.is_empty() {
+        return Check::new("peers", Fine, "there are none");
+    }
+    let removed = peers.iter().find(|peer| peer.state == "removed_us");
+    let faults: Vec<String> = peers.iter().filter_map(wrong).collect();
+    match (removed, faults.is_empty()) {
+        (_, true) => Check::new("peers", Fine, format!("{}, all reachable", count(peers.len() as u64, "peer"))),
+        (Some(gone), false) => Check::new("peers", Problem, faults.join("; ")).fix(format!("thrum peer remove {}", printable(&gone.name))),
+        (None, false) => Check::new("peers", Warning, faults.join("; ")).fix("thrum peer status"),
+    }
+}
+
+/// What is wrong with a peer, in a sentence.
+fn wrong(peer: &Peer) -> Option<String> {
+    let mut faults = Vec::new();
+    match peer.state.as_str() {
+        "removed_us" => faults.push("has removed this daemon".to_owned()),
+        "unreachable" => {
+            let why = peer.last_error.as_deref().map(|error| format!(" ({})", printable(error))).unwrap_or_default();
+            faults.push(format!("does not answer{why}"));
+        }
+        _ => {}
+    }
+    if let Some(offset) = peer.clock_offset_ms
+        && u128::from(offset.unsigned_abs()) > limits::CLOCK_OFF.as_millis()
+    {
+        let far = time::brief(std::time::Duration::from_millis(offset.unsigned_abs()));
+        faults.push(format!("has a clock that is {far} {}", if offset > 0 { "ahead" } else { "behind" }));
+    }
+    if peer.rejected > 0 {
+        faults.push(format!("served {} that were rejected", count(peer.rejected, "event")));
+    }
+    (!faults.is_empty()).then(|| format!("{} {}", printable(&peer.name), faults.join(", ")))
+}
+
+/// The variables of this shell and of the two files, as the daemon would read them.
+fn environment(repo: &Repo) -> Check {
+    let environment = Environment::load(repo, std::env::vars_os());
+    let (_, wrong) = Settings::read(&environment);
+    let mut faults: Vec<String> = environment.warnings().iter().chain(&wrong).map(ToString::to_string).collect();
+    let unknown = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let unknown =
+        unknown.filter(|name| name.starts_with("THRUM_") && name != "THRUM_TAILSCALE_CONTROL_URL" && !KNOWN.contains(&name.as_str()));
+    faults.extend(unknown.map(|name| format!("{} means nothing here", printable(&name))));
+    if faults.is_empty() {
+        Check::new("environment", Fine, "all settings can be read")
+    } else {
+        Check::new("environment", Warning, faults.join("; "))
+    }
+}
+
+/// Who commands act for in this worktree.
+fn identity(cx: &Context, repo: &Repo) -> Check {
+    let here = match identity::candidates(&repo.identities()) {
+        Ok(names) => names,
+        Err(fault) => return Check::new("identity", Problem, fault.message),
+    };
+    if let Some(fault) = here.iter().find_map(|name| identity::read(&repo.identities(), name).err()) {
+        let check = Check::new("identity", Problem, fault.message);
+        return Check { fix: fault.hint, ..check };
+    }
+    match (cx.given_name(), here.as_slice()) {
+        (Some(name), here) if !here.iter().any(|known| known == name.trim_start_matches('@')) => {
+            let text = format!("THRUM_NAME or --as says @{}, who has no identity in this worktree", printable(&name));
+            Check::new("identity", Warning, text).fix("unset THRUM_NAME")
+        }
+        (Some(name), _) => Check::new("identity", Fine, format!("@{}, as THRUM_NAME or --as says", printable(&name))),
+        (None, [only]) => Check::new("identity", Fine, format!("@{only}, the only one of this worktree")),
+        (None, []) => Check::new("identity", Fine, "nobody is registered in this worktree"),
+        (None, several) => {
+            let text = format!("{} share this worktree, so each has to say who it is", several.join(", "));
+            Check::new("identity", Warning, text).fix(format!("export THRUM_NAME={}", several[0]))
+        }
+    }
+}
+
+fn disk(repo: &Repo) -> Check {
+    let Some(free) = store::free(&repo.var()) else { return Check::new("disk", Skipped, "the file system does not say what is free") };
+    let evidence = format!("{} MB are free", free >> 20);
+    let verdict = if free < NO_ROOM {
+        Problem
+    } else if free < LITTLE_ROOM {
+        Warning
+    } else {
+        Fine
+    };
+    let check = Check::new("disk", verdict, evidence);
+    if verdict == Fine { check } else { check.fix("thrum purge --before 30d") }
+}

@@ -1,0 +1,259 @@
+//! `thrum doctor`: each thing that can be wrong, broken once, is seen, and mended where it can be.
+
+use std::{
+    fs::{self, File, Permissions},
+    os::unix::fs::{MetadataExt, PermissionsExt},
+};
+
+use serde_json::{Value, json};
+
+use crate::common::{Ran, TestRepo, go::GoThrum, instead_of_daemon, paired};
+
+const NAMES: [&str; 13] = [
+    "daemon",
+    "lock",
+    "socket",
+    "database",
+    "heads",
+    "projection",
+    "clock",
+    "peers",
+    "environment",
+    "identity",
+    "disk",
+    "permissions",
+    "gitignore",
+];
+
+/// What a doctor said of one thing.
+#[track_caller]
+fn of<'a>(findings: &'a Value, name: &str) -> &'a Value {
+    findings["checks"].as_array().unwrap().iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name} in {findings}"))
+}
+
+#[track_caller]
+fn doctor(repo: &TestRepo, code: i32, more: &[&str]) -> Value {
+    let ran = repo.thrum(&[&["doctor", "--json"], more].concat());
+    assert_eq!(ran.code, code, "{}{}", ran.stdout, ran.stderr);
+    ran.json()
+}
+
+/// It is seen with this verdict and these words; gives how it is mended.
+#[track_caller]
+fn sees(repo: &TestRepo, name: &str, verdict: &str, words: &str) -> String {
+    let findings = doctor(repo, i32::from(verdict == "problem"), &[]);
+    let check = of(&findings, name);
+    assert_eq!(check["verdict"], verdict, "{check}");
+    assert!(check["evidence"].as_str().unwrap().contains(words), "no '{words}' in {check}");
+    let mut others = findings["checks"].as_array().unwrap().iter().filter(|other| other["name"] != name);
+    let other = others.find(|other| other["verdict"] == "problem");
+    assert!(other.is_none(), "{other:?} beside {check}");
+    check["fix"].as_str().unwrap_or_default().to_owned()
+}
+
+/// It is mended, and all is well then.
+#[track_caller]
+fn mends(repo: &TestRepo, name: &str, words: &str) {
+    let findings = doctor(repo, 0, &["--fix"]);
+    let check = of(&findings, name);
+    assert_eq!(check["verdict"], "ok", "{check}");
+    assert!(check["fixed"].as_str().unwrap_or_default().contains(words), "no '{words}' in {check}");
+    assert_eq!(of(&doctor(repo, 0, &[]), name)["verdict"], "ok");
+}
+
+fn database(repo: &TestRepo) -> rusqlite::Connection {
+    repo.thrum(&["daemon", "stop"]).ok();
+    rusqlite::Connection::open(repo.path(".thrum/var/messages.db")).unwrap()
+}
+
+/// A repository with an agent and some mail.
+fn in_use() -> TestRepo {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    fs::remove_file(repo.path(".thrum/identities/bob.json")).unwrap();
+    repo.thrum(&["send", "Ready?", "--to", "@bob"]).ok();
+    repo
+}
+
+#[test]
+fn where_all_is_well_it_says_so_with_a_daemon_and_without_and_leaves_nothing_behind() {
+    let repo = in_use();
+    for running in [true, false] {
+        let findings = doctor(&repo, 0, &[]);
+        let names: Vec<_> = findings["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
+        assert_eq!(names, NAMES);
+        for check in findings["checks"].as_array().unwrap() {
+            let skipped = !running && ["socket", "peers"].contains(&check["name"].as_str().unwrap());
+            let expected = if skipped { "skipped" } else { "ok" };
+            assert!(check["verdict"] == expected || check["name"] == "disk", "{check}");
+        }
+        assert!(repo.thrum(&["doctor"]).ok().stdout.contains("projection   folded again, it has the same digest"));
+        let left: Vec<_> = fs::read_dir(repo.path(".thrum/var")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("doctor-")), "{left:?}");
+        repo.thrum(&["daemon", "stop"]).ok();
+    }
+    assert!(repo.daemon_pid().is_none(), "it starts none");
+}
+
+#[test]
+fn before_anything_was_started_there_is_nothing_to_find() {
+    let repo = TestRepo::git("repo");
+    repo.thrum(&["doctor"]).fails(3, "thrum init");
+    repo.thrum(&["init", "--no-start"]).ok();
+    assert_eq!(of(&doctor(&repo, 0, &[]), "database")["verdict"], "skipped");
+}
+
+#[test]
+fn what_a_crash_leaves_behind_is_removed() {
+    let repo = in_use();
+    repo.kill_daemon();
+    // The system frees the lock when it is gone.
+    File::open(repo.path(".thrum/var/thrum.lock")).unwrap().lock_shared().unwrap();
+    assert_eq!(sees(&repo, "lock", "warning", "left behind by a crash"), "thrum doctor --fix");
+    sees(&repo, "socket", "warning", "left behind by a crash");
+    let findings = doctor(&repo, 0, &["--fix"]);
+    assert!(of(&findings, "lock")["fixed"].as_str().unwrap().contains("thrum.pid"));
+    assert!(of(&findings, "socket")["fixed"].as_str().unwrap().contains("thrum.sock"));
+    assert!(!repo.path(".thrum/var/thrum.pid").exists() && !repo.path(".thrum/var/thrum.sock").exists());
+}
+
+#[test]
+fn a_projection_that_is_not_what_the_log_says_is_folded_again() {
+    let repo = in_use();
+    database(&repo).execute("UPDATE mailbox SET unread = 0", []).unwrap();
+    sees(&repo, "projection", "problem", "another digest");
+    repo.thrum(&["daemon", "start"]).ok();
+    assert_eq!(sees(&repo, "projection", "problem", "another digest"), "thrum daemon stop && thrum doctor --fix");
+    doctor(&repo, 1, &["--fix"]);
+    repo.thrum(&["daemon", "stop"]).ok();
+    mends(&repo, "projection", "made anew from the log");
+    assert_eq!(repo.json(&["inbox", "--unread", "--as", "bob"])["unread"], 1);
+}
+
+#[test]
+fn heads_that_are_not_what_the_log_has_are_counted_again() {
+    let repo = in_use();
+    database(&repo).execute("UPDATE heads SET count = count + 1", []).unwrap();
+    sees(&repo, "heads", "problem", "not what the log has, of d_k");
+    mends(&repo, "heads", "made anew from the log");
+}
+
+#[test]
+fn a_damaged_database_and_one_of_another_program_are_problems() {
+    let repo = in_use();
+    drop(database(&repo));
+    let path = repo.path(".thrum/var/messages.db");
+    let whole = fs::read(&path).unwrap();
+    let mut damaged = whole.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle..middle + 8192].fill(0x5a);
+    fs::write(&path, damaged).unwrap();
+    let ran = repo.thrum(&["doctor", "--json"]);
+    assert_eq!(of(&ran.json(), "database")["verdict"], "problem", "{}", ran.stdout);
+    assert_eq!(ran.code, 1);
+    fs::remove_file(&path).unwrap();
+    drop(GoThrum::recorded(&repo.path(".thrum")));
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    let found = doctor(&repo, 1, &[]);
+    assert!(of(&found, "database")["fix"].as_str().unwrap().contains("thrum import"), "{found}");
+}
+
+#[test]
+fn a_clock_that_was_set_back_is_noticed() {
+    let repo = in_use();
+    database(&repo).execute("UPDATE state SET last_at = last_at + 7200000000000", []).unwrap();
+    sees(&repo, "clock", "warning", "ahead of the clock, which was set back");
+}
+
+#[test]
+fn a_lock_that_is_held_while_nobody_answers_is_a_problem() {
+    let repo = in_use();
+    repo.thrum(&["daemon", "stop"]).ok();
+    let lock = File::options().write(true).open(repo.path(".thrum/var/thrum.lock")).unwrap();
+    lock.try_lock().unwrap();
+    assert_eq!(sees(&repo, "daemon", "problem", "nobody answers"), "thrum daemon restart");
+}
+
+#[test]
+fn a_daemon_of_another_version_or_one_that_does_not_answer_is_told() {
+    let repo = in_use();
+    let old = instead_of_daemon(&repo, 2, |request| {
+        let result = if request["method"] == "health" { json!({"version": "9.9.9", "pid": 1}) } else { json!([]) };
+        Some(json!({"jsonrpc": "2.0", "id": request["id"], "result": result}))
+    });
+    fs::set_permissions(repo.path(".thrum/var/thrum.sock"), Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(sees(&repo, "daemon", "warning", "it runs version 9.9.9"), "thrum daemon restart");
+    old.join().unwrap();
+    fs::remove_file(repo.path(".thrum/var/thrum.sock")).unwrap();
+    let mute = instead_of_daemon(&repo, 1, |_| None);
+    fs::set_permissions(repo.path(".thrum/var/thrum.sock"), Permissions::from_mode(0o600)).unwrap();
+    sees(&repo, "daemon", "problem", "closed the connection");
+    mute.join().unwrap();
+}
+
+#[test]
+fn what_others_could_read_is_protected() {
+    let repo = in_use();
+    fs::write(repo.path(".thrum/.env"), "THRUM_TS_AUTHKEY=tskey-secret\n").unwrap();
+    for (name, mode) in
+        [(".thrum/var", 0o755), (".thrum/var/messages.db", 0o644), (".thrum/var/daemon.json", 0o640), (".thrum/.env", 0o644)]
+    {
+        fs::set_permissions(repo.path(name), Permissions::from_mode(mode)).unwrap();
+    }
+    sees(&repo, "permissions", "problem", "4 files can be used by others");
+    mends(&repo, "permissions", "protected 4 files");
+    assert_eq!(fs::metadata(repo.path(".thrum/var")).unwrap().mode() & 0o777, 0o700);
+    assert_eq!(fs::metadata(repo.path(".thrum/.env")).unwrap().mode() & 0o777, 0o600);
+    let shown = repo.thrum(&["doctor"]);
+    assert!(!shown.stdout.contains("tskey"), "{}", shown.stdout);
+}
+
+#[test]
+fn git_is_kept_from_taking_the_mailbox_along() {
+    let repo = in_use();
+    fs::write(repo.path(".gitignore"), "target\n").unwrap();
+    sees(&repo, "gitignore", "problem", "git would take");
+    mends(&repo, "gitignore", "added .thrum/ to");
+    assert_eq!(fs::read_to_string(repo.path(".gitignore")).unwrap(), "target\n.thrum/\n");
+    fs::write(repo.path(".env"), "X=1\n").unwrap();
+    sees(&repo, "gitignore", "warning", ".env along");
+    let plain = TestRepo::plain("plain");
+    plain.thrum(&["init"]).ok();
+    sees(&plain, "gitignore", "skipped", "no git repository");
+}
+
+#[test]
+fn settings_that_cannot_be_meant_are_named() {
+    let repo = in_use();
+    let with = |name: &str, value: &str| Ran::from(repo.command(&["doctor", "--json"]).env(name, value).output().unwrap()).ok().json();
+    let found = with("THRUM_NAME", "gone");
+    assert_eq!((&of(&found, "identity")["verdict"], &of(&found, "identity")["fix"]), (&"warning".into(), &"unset THRUM_NAME".into()));
+    for (name, value, words) in
+        [("THRUM_TS_PORT", "many", "THRUM_TS_PORT is not a port"), ("THRUM_SOKCET", "x", "THRUM_SOKCET means nothing here")]
+    {
+        let found = with(name, value);
+        let check = of(&found, "environment");
+        assert!(check["verdict"] == "warning" && check["evidence"].as_str().unwrap().contains(words), "{check}");
+    }
+    fs::copy(repo.path(".thrum/identities/ann.json"), repo.path(".thrum/identities/eve.json")).unwrap();
+    sees(&repo, "identity", "problem", "names another agent");
+    fs::remove_file(repo.path(".thrum/identities/eve.json")).unwrap();
+    repo.agent("eve", "tester");
+    sees(&repo, "identity", "warning", "ann, eve share this worktree");
+}
+
+#[test]
+fn a_peer_that_does_not_answer_or_removed_us_is_named() {
+    let (left, right) = paired();
+    sees(&left, "peers", "ok", "1 peer, all reachable");
+    right.thrum(&["peer", "remove", "left"]).ok();
+    left.thrum(&["sync", "force"]);
+    assert_eq!(sees(&left, "peers", "problem", "right has removed this daemon"), "thrum peer remove right");
+}
+
+#[test]
+fn a_path_too_long_for_a_socket_is_no_fault() {
+    let repo = TestRepo::git(&"x".repeat(110));
+    repo.thrum(&["init"]).ok();
+    sees(&repo, "socket", "ok", "because its usual path has more than");
+}
