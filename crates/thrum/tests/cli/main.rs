@@ -5,6 +5,7 @@
 mod common;
 
 mod backup;
+mod bench;
 mod bodies;
 mod context;
 mod copied;

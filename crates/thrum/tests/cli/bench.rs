@@ -1,0 +1,48 @@
+use serde_json::Value;
+
+use crate::common::{TestRepo, paired};
+
+fn figure<'a>(figures: &'a Value, what: &str) -> &'a Value {
+    let found = figures.as_array().unwrap().iter().find(|figure| figure["what"].as_str().unwrap().starts_with(what));
+    found.unwrap_or_else(|| panic!("no figure '{what}' in {figures}"))
+}
+
+#[test]
+fn every_figure_is_measured_and_compared_with_two_other_daemons() {
+    let (left, right) = paired();
+    let sockets = format!("{},{}", left.path(".thrum/var/thrum.sock").display(), right.path(".thrum/var/thrum.sock").display());
+    let figures = left.json(&["bench", "--messages", "200", "--events", "300", "--against", &sockets]);
+    for what in [
+        "daemon start",
+        "message.send, 1 writer",
+        "thrum send",
+        "thrum inbox",
+        "thrum status",
+        "thrum prime",
+        "sent on one daemon",
+        "limit: one durable write",
+        "limit: a round trip",
+    ] {
+        assert!(figure(&figures, what)["p50_ms"].as_f64().unwrap() > 0.0, "{what}: {figures}");
+    }
+    for what in ["message.send, 8 writers", "message.send, 50 writers", "catch-up", "limit: SQLite"] {
+        assert!(figure(&figures, what)["per_second"].as_f64().unwrap() > 0.0, "{what}: {figures}");
+    }
+    assert!(figure(&figures, "on disk")["bytes"].as_u64().unwrap() > 200, "{figures}");
+    for what in ["message.send, 1 writer", "message.get", "message.list", "message.send, 50 writers", "sent on one, found on the other"] {
+        assert!(figure(&figures, &format!("compared: {what}"))["ratio"].as_f64().unwrap() > 0.0, "{what}: {figures}");
+    }
+    // What the comparison wrote is there, and nothing else of the bench is.
+    let team = left.json(&["team", "--all"]);
+    let names: Vec<_> = team["members"].as_array().unwrap().iter().map(|member| member["agent_id"].as_str().unwrap()).collect();
+    assert!(names.contains(&"bench") && !names.contains(&"bea"), "{names:?}");
+}
+
+#[test]
+fn daemons_to_compare_with_must_be_two_and_answer() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let socket = repo.path(".thrum/var/thrum.sock").display().to_string();
+    repo.thrum(&["bench", "--against", &socket]).fails(2, "two sockets");
+    let ran = repo.thrum(&["bench", "--against", &format!("{socket},{socket}.not")]).fails(69, "thrum.sock.not");
+    assert!(!ran.stderr.contains("Measuring"), "it is noticed before the work: {}", ran.stderr);
+}
