@@ -1,6 +1,9 @@
 //! What a job may do inside a transaction: look, append events of ours, apply a peer's.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, HashMap},
+};
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
@@ -96,6 +99,8 @@ pub struct Tx<'s> {
     ambient: &'s mut dyn Ambient,
     ids: &'s mut IdSource,
     pub(crate) progress: &'s mut Progress,
+    /// The purge's cutoff, once somebody asked.
+    pub(crate) cutoff: Cell<Option<Stamp>>,
     /// Whether a purge was folded whose rows have not left the log yet.
     pub(crate) sweep_due: bool,
     /// What purges took away in this transaction.
@@ -114,7 +119,7 @@ impl<'s> Tx<'s> {
         progress: &'s mut Progress,
     ) -> Self {
         let frontier = progress.counters.next_sequence - 1;
-        Self { conn, key, id, ambient, ids, progress, sweep_due: false, swept: fold::Purged::default(), frontier }
+        Self { conn, key, id, ambient, ids, progress, cutoff: Cell::new(None), sweep_due: false, swept: fold::Purged::default(), frontier }
     }
 
     /// Whose store this is; the home of the agents registered here.
@@ -127,6 +132,16 @@ impl<'s> Tx<'s> {
         Reader::new(self.conn, self.id.as_str())
     }
 
+    /// Before what all is purged; read from its row once, because every event is held against it.
+    pub(crate) fn cutoff(&self) -> Result<Stamp, StoreError> {
+        if let Some(known) = self.cutoff.get() {
+            return Ok(known);
+        }
+        let cutoff = fold::cutoff(self.conn)?;
+        self.cutoff.set(Some(cutoff));
+        Ok(cutoff)
+    }
+
     /// The time now, not yet made monotonic.
     pub(crate) fn now(&mut self) -> Stamp {
         self.ambient.now()
@@ -137,7 +152,7 @@ impl<'s> Tx<'s> {
     /// # Errors
     /// SQLite's.
     pub(crate) fn new_id(&mut self, kind: IdKind) -> Result<String, StoreError> {
-        let floor = fold::cutoff(self.conn)?;
+        let floor = self.cutoff()?;
         Ok(self.ids.next(kind, &mut NotBefore { ambient: self.ambient, floor }))
     }
 
@@ -151,7 +166,7 @@ impl<'s> Tx<'s> {
         // A clock that is far ahead elsewhere must not become ours: what we write would look new for ever.
         let after = after.map_or(Stamp::ZERO, |after| after.next().min(now.plus(limits::CLOCK_OFF)));
         // A clock that was set back must not make what is new look purged.
-        let at = now.max(self.progress.counters.last_at.next()).max(after).max(fold::cutoff(self.conn)?);
+        let at = now.max(self.progress.counters.last_at.next()).max(after).max(self.cutoff()?);
         let id = self.new_id(IdKind::Event)?;
         let Counters { log_id, next_origin_seq, .. } = &self.progress.counters;
         let event = Draft { id, at, payload: &payload }
@@ -187,7 +202,7 @@ impl<'s> Tx<'s> {
             }
             let payload = Payload::read(&event.kind, &event.body);
             let target = payload.as_ref().map_or(None, target);
-            let is_purged = fold::is_purged(&event.kind, event.at, target, fold::cutoff(self.conn)?);
+            let is_purged = fold::is_purged(&event.kind, event.at, target, self.cutoff()?);
             let Counters { log_id, next_origin_seq, .. } = &self.progress.counters;
             let is_ours = event.origin == self.id.as_str() && event.log == **log_id;
             // One that was purged had its number once.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Value, json};
+use serde_json::{Value, value::RawValue};
 use thrum_core::{ErrorKind, Fault, Retry, limits};
 
 /// How long a command waits for an answer: what the daemon allows itself, and a moment for the way.
@@ -44,17 +44,30 @@ impl From<Lost> for Fault {
     }
 }
 
+#[derive(Serialize)]
+struct Request<'a, P> {
+    jsonrpc: &'a str,
+    id: u64,
+    method: &'a str,
+    params: P,
+}
+
 /// What a line from the daemon holds, as far as we look.
 #[derive(Deserialize)]
 struct Line {
     #[serde(default)]
     id: Value,
     #[serde(default)]
-    result: Option<Value>,
+    result: Option<Box<RawValue>>,
     #[serde(default)]
     error: Option<RpcError>,
     #[serde(default)]
-    params: Option<Value>,
+    params: Option<Box<RawValue>>,
+}
+
+/// Reads what a line holds; where it holds nothing, `null`.
+fn read<T: DeserializeOwned>(held: Option<Box<RawValue>>) -> serde_json::Result<T> {
+    serde_json::from_str(held.as_ref().map_or("null", |held| held.get()))
 }
 
 #[derive(Deserialize)]
@@ -93,7 +106,8 @@ impl Client {
         let deadline = Instant::now() + within.saturating_add(ANSWER);
         self.last_id += 1;
         let id = self.last_id;
-        let mut request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string();
+        let request = serde_json::to_string(&Request { jsonrpc: "2.0", id, method, params });
+        let mut request = request.map_err(|error| Lost(error.into()))?;
         request.push('\n');
         let sent = self.stream.get_mut().write_all(request.as_bytes());
         // A daemon that refuses a connection says why before it closes it, so an answer is looked for either way.
@@ -107,7 +121,7 @@ impl Client {
         if line.id != id {
             return Err(Lost(io::Error::new(io::ErrorKind::InvalidData, "it answered another question")));
         }
-        Ok(serde_json::from_value(line.result.unwrap_or_default()).map_err(|error| {
+        Ok(read(line.result).map_err(|error| {
             Fault::new(ErrorKind::Failed, format!("the daemon's answer to {method} cannot be read: {error}"))
                 .hint("If it runs another version: thrum daemon restart")
         }))
@@ -116,8 +130,7 @@ impl Client {
     /// The parameters of the next notification, after `events.watch`.
     pub(crate) fn next_notification<T: DeserializeOwned>(&mut self, within: Duration) -> Result<T, Fault> {
         let line = self.read_line(Instant::now() + within).map_err(Lost)?;
-        serde_json::from_value(line.params.unwrap_or_default())
-            .map_err(|error| Fault::new(ErrorKind::Failed, format!("a notification of the daemon cannot be read: {error}")))
+        read(line.params).map_err(|error| Fault::new(ErrorKind::Failed, format!("a notification of the daemon cannot be read: {error}")))
     }
 
     /// Lets a read wait for about this long. The system is told only of a change: most calls of a connection wait alike.
@@ -195,6 +208,8 @@ fn fault(method: &str, error: RpcError) -> Fault {
 #[cfg(test)]
 mod tests {
     use std::{os::unix::net::UnixListener, thread};
+
+    use serde_json::json;
 
     use super::*;
 

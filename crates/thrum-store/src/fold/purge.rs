@@ -61,13 +61,14 @@ pub(super) fn execute(tx: &mut Tx<'_>, at: At<'_>, body: &PurgeExecuted) -> Resu
         return Ok(Folded::Parked { reason: format!("its cutoff is no time: {}", body.cutoff), target: None, due: None });
     };
     let effective = asked.min(at.event.at);
-    if effective <= cutoff(tx.conn)? {
+    if effective <= tx.cutoff()? {
         return Ok(Folded::Done);
     }
     if effective > tx.now() {
         return Ok(Folded::Parked { reason: "it lies in the future".to_owned(), target: None, due: Some(effective) });
     }
     tx.conn.prepare_cached("INSERT OR REPLACE INTO purge VALUES (1, ?1)")?.execute([effective.nanos()])?;
+    tx.cutoff.set(Some(effective));
     tx.sweep_due = true;
     Ok(Folded::Done)
 }

@@ -2,7 +2,7 @@
 
 use thrum_core::{ErrorKind, Fault, Payload, Stamp, payload::PurgeExecuted};
 
-use crate::{Purged, StoreError, Tx, fold};
+use crate::{Purged, StoreError, Tx};
 
 /// Whether what is older than `before` may be purged at `now`.
 ///
@@ -24,7 +24,7 @@ impl Tx<'_> {
     /// Those of [`check_cutoff`].
     pub fn purge(&mut self, before: Stamp) -> Result<Purged, StoreError> {
         check_cutoff(before, self.now())?;
-        if before > fold::cutoff(self.conn)? {
+        if before > self.cutoff()? {
             self.append(Payload::PurgeExecuted(PurgeExecuted { cutoff: before.to_string() }), None)?;
         }
         Ok(self.swept)
