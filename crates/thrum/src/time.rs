@@ -109,7 +109,10 @@ mod tests {
 
     #[test]
     fn the_past_is_a_distance_a_day_or_an_instant() {
-        let back = |text: &str| now().since(parse_past(text).expect(text)).as_secs();
+        let back = |text: &str| {
+            let then = parse_past(text).expect(text);
+            now().since(then).as_secs()
+        };
         assert_eq!((back("2d") / 60, back("24h") / 60, back("1w") / 60), (2880, 1440, 10_080));
         assert_eq!(parse_past("2026-11-23T05:30:00Z"), Ok(Stamp::parse("2026-11-23T05:30:00Z").expect("valid")));
         let day = parse_past("2026-11-20").expect("a day");
