@@ -14,6 +14,7 @@ pub mod limits;
 pub mod name;
 pub mod payload;
 pub mod stamp;
+pub mod work;
 
 pub use ambient::Ambient;
 pub use event::{Draft, Event, Malformed};

@@ -47,6 +47,29 @@ pub const MAX_IDEMPOTENCY_KEYS: i64 = 50_000;
 /// Most daemons that an agent may say it lived at before. Go Thrum's id changes with the machine's name and with its version.
 pub const MAX_FORMER_HOMES: usize = 16;
 
+/// Most files in one list of a work context. Every daemon keeps each context and the team's view reads them all; an agent that
+/// touches more is rewriting everything, which the first ones show.
+pub const MAX_CONTEXT_FILES: usize = 300;
+
+/// Most unmerged commits in a work context, for the same reason.
+pub const MAX_CONTEXT_COMMITS: usize = 50;
+
+/// An agent of this daemon that neither called nor waited for this long is not there any more, whether or not its session was
+/// ended. Builds, tests and long thoughts of an agent at work last less.
+pub const AGENT_SILENT: Duration = Duration::from_secs(60 * 60);
+
+/// The same for an agent of another daemon, of which only what it writes down is known here: not that it waits or reads.
+pub const REMOTE_AGENT_SILENT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How old the written sign of life of an agent may be while newer ones are in memory only: what a crash of the daemon forgets.
+pub const PRESENCE_KEPT: Duration = Duration::from_secs(60);
+
+/// Most agents whose signs of life are in memory; beyond it, those written down already are forgotten.
+pub const MAX_PRESENT: usize = 4096;
+
+/// An agent is proposed for clean-up after this many days without a sign of life. Go's command uses the same.
+pub const ABANDONED_DAYS: u32 = 30;
+
 /// Most events in one batch. Go clients always ask for as many and treat larger values as this.
 pub const MAX_BATCH_EVENTS: usize = 1000;
 

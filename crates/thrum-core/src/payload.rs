@@ -295,6 +295,12 @@ pub struct WorkContext {
     /// Since when.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub intent_updated_at: Option<String>,
+    /// Classification of the session; not in Go's events.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<Tag>,
+    /// What the session points to; not in Go's events.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub refs: Vec<Tag>,
 }
 
 /// An agent deleted.

@@ -41,6 +41,11 @@ impl Bell {
         waiting.entry(agent.to_owned()).or_insert_with(|| watch::Sender::new(())).subscribe()
     }
 
+    /// Whether somebody waits in the name of `agent` now.
+    pub(crate) fn is_heard_by(&self, agent: &str) -> bool {
+        self.waiting().get(agent).is_some_and(|sender| sender.receiver_count() > 0)
+    }
+
     fn ring(&self, concerned: &Concerned) {
         let waiting = self.waiting();
         match concerned {

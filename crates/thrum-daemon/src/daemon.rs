@@ -2,14 +2,16 @@
 
 use std::{fs, sync::Arc, time::Instant};
 
-use thrum_core::{ErrorKind, Fault, name};
+use serde::Deserialize;
+use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits, name};
 use thrum_sync::Peers;
 
 use crate::{
-    ambient,
+    ambient::{self, System},
     bell::Bell,
     env::Settings,
     paths::Repo,
+    presence::Presence,
     rpc::{
         connection::{Kept, Outcome, Pace, Service},
         envelope::Params,
@@ -33,6 +35,7 @@ pub(crate) struct Daemon {
     pub(crate) started: Instant,
     pub(crate) storage: Arc<Storage>,
     pub(crate) bell: Arc<Bell>,
+    pub(crate) presence: Presence,
     pub(crate) peers: Peers,
     pub(crate) shutdown: Shutdown,
 }
@@ -55,6 +58,26 @@ impl Daemon {
         }
     }
 
+    /// Notes that an agent was heard of, for as long as nobody heard more of it.
+    pub(crate) fn heard_of(&self, agent: &str) {
+        let now = System.now();
+        if agent.len() <= limits::MAX_FOREIGN_ID_BYTES && self.presence.seen(agent, now) {
+            let agent = agent.to_owned();
+            self.storage.note(move |tx| tx.seen(&agent, now));
+        }
+    }
+
+    /// The last sign of life of an agent of `home`, of which `recorded` is what the store knows.
+    pub(crate) fn last_seen(&self, agent: &str, home: &str, recorded: Stamp) -> Stamp {
+        if home != self.id {
+            recorded
+        } else if self.bell.is_heard_by(agent) {
+            System.now()
+        } else {
+            self.presence.last(agent).map_or(recorded, |seen| seen.max(recorded))
+        }
+    }
+
     /// The machine's name as shown with the agents that live here.
     pub(crate) fn hostname(&self) -> String {
         self.settings.hostname.clone().unwrap_or_else(ambient::hostname)
@@ -64,7 +87,7 @@ impl Daemon {
 /// What other machines call the daemon of `repo`: what the user says, else `HOSTNAME-REPO` in lower case.
 pub(crate) fn name_towards_peers(settings: &Settings, repo: &Repo) -> String {
     let name = settings.ts_hostname.clone().unwrap_or_else(|| format!("{}-{}", ambient::hostname(), repo.name()).to_lowercase());
-    let printable: String = name.chars().filter(|c| name::is_printable(*c)).take(thrum_core::limits::MAX_PEER_NAME_CHARS).collect();
+    let printable: String = name.chars().filter(|c| name::is_printable(*c)).take(limits::MAX_PEER_NAME_CHARS).collect();
     if printable.is_empty() { "thrum".to_owned() } else { printable }
 }
 
@@ -74,6 +97,16 @@ impl Service for Daemon {
     }
 
     async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Fault> {
-        methods::call(self, method, params, kept).await
+        /// Who calls, in every method where that matters.
+        #[derive(Deserialize)]
+        struct Caller {
+            caller_agent_id: Option<String>,
+        }
+        let outcome = methods::call(self, method, params, kept).await?;
+        // Only now: a call in the name of somebody who does not live here has failed.
+        if let Ok(Caller { caller_agent_id: Some(agent) }) = params.read() {
+            self.heard_of(&agent);
+        }
+        Ok(outcome)
     }
 }

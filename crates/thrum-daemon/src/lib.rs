@@ -1,7 +1,7 @@
 //! The daemon process: lock, socket RPC, wiring, health, logs. No protocol detail.
 //!
-//! [`run()`] starts and stops everything in order; `rpc` serves local clients; [`paths`] and [`mod@env`] are what the command
-//! shares with the daemon so that both look in the same places.
+//! [`run()`] starts and stops everything in order; `rpc` serves local clients; [`paths`], [`worktrees`] and [`mod@env`] are what the
+//! command shares with the daemon so that both look in the same places.
 
 mod acknowledged;
 mod ambient;
@@ -19,10 +19,12 @@ mod logfile;
 pub mod notes;
 pub mod paths;
 pub mod pidfile;
+mod presence;
 mod rpc;
 mod run;
 mod shutdown;
 mod storage;
+pub mod worktrees;
 
 pub use rpc::methods::METHODS;
 pub use run::{RunOptions, run};

@@ -30,7 +30,7 @@ impl Repo {
     /// is for the caller to pass as `start`.
     ///
     /// # Errors
-    /// `not_found` if there is none; `refused` if `.thrum` is a link that leads out of the repository; `invalid` if its
+    /// `not_found` if there is none, or only outside of the linked git worktree that `start` lies in; `refused` if `.thrum` is a link that leads out of the repository; `invalid` if its
     /// redirect is relative, leads nowhere, or leads to another redirect.
     pub fn discover(start: &Path) -> Result<Self, Fault> {
         let start = fs::canonicalize(start).map_err(|error| disk::fault("look at", start, &error))?;
@@ -38,6 +38,12 @@ impl Repo {
             Fault::new(ErrorKind::NotFound, format!("no .thrum directory in {} or above", start.display()))
                 .hint("Run `thrum init` in the repository first.")
         })?;
+        // A worktree inside another one (`git worktree add .worktrees/x`): whoever works there is not the agent of the outer.
+        let top = git_top(&start);
+        if top != root && top.starts_with(root) && main_worktree(&top).is_some() {
+            return Err(Fault::new(ErrorKind::NotFound, format!("the git worktree {} is not set up", top.display()))
+                .hint("Run `thrum init` or `thrum quickstart` in it first."));
+        }
         Self::at(root)
     }
 
@@ -227,8 +233,14 @@ fn resolve_inside(root: &Path) -> Result<PathBuf, Fault> {
 fn follow_redirect(local_dir: &Path) -> Result<Option<PathBuf>, Fault> {
     let file = local_dir.join("redirect");
     let wrong = |why: String| {
-        Fault::new(ErrorKind::Invalid, format!("{}: {why}", file.display()))
-            .hint("It holds one line: the absolute path of the .thrum directory that has the daemon.")
+        let top = local_dir.parent().unwrap_or(local_dir);
+        Fault::new(ErrorKind::Invalid, format!("{}: {why}", file.display())).hint(if main_worktree(top).is_some() {
+            "`thrum init` in this worktree writes it anew."
+        } else if top.join(".git").is_file() {
+            "If the main worktree was moved: `git worktree repair` there, then `thrum init` here."
+        } else {
+            "It holds one line: the absolute path of the .thrum directory that has the daemon."
+        })
     };
     let Some(bytes) = disk::read_private(&file, limits::MAX_SMALL_FILE_BYTES)? else { return Ok(None) };
     let text = String::from_utf8(bytes).map_err(|_| wrong("not UTF-8".to_owned()))?;

@@ -17,6 +17,7 @@ use crate::{
     listen, lock, logfile,
     paths::Repo,
     pidfile,
+    presence::Presence,
     rpc::server,
     shutdown::{Shutdown, Signals},
     storage::Storage,
@@ -98,6 +99,7 @@ async fn serve(options: RunOptions) -> Result<(), Fault> {
         started: Instant::now(),
         storage: Arc::clone(&storage),
         bell,
+        presence: Presence::default(),
         peers: peers.clone(),
         shutdown: shutdown.clone(),
     };

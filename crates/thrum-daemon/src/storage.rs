@@ -76,6 +76,18 @@ impl Storage {
         }
     }
 
+    /// Does a piece of work in one of the next commits, for what nobody waits for; nothing if the writer is very busy.
+    pub(crate) fn note(&self, work: impl FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send + 'static) {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            self.writer.submit(work, move |outcome| {
+                drop(place);
+                if let Err(error) = outcome {
+                    tracing::warn!("a note was not written: {error}");
+                }
+            });
+        }
+    }
+
     /// Does a piece of work in the next commit; returns when it is durable (I3). Given up by its caller, it is done all the
     /// same.
     ///

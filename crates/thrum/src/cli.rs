@@ -7,8 +7,8 @@ use thrum_core::{ErrorKind, Fault};
 
 use crate::{
     commands::{
-        backup, bench, context, daemon, demo, doctor, export, import, inbox, init, message, peer, prime, purge, quickstart, reply, restore,
-        send, sent, status, sync, team, version, wait, whoami,
+        agent, backup, bench, context, daemon, demo, doctor, export, import, inbox, init, message, peer, ping, prime, purge, quickstart,
+        register, reply, restore, send, sent, session, status, sync, team, version, wait, who_has, whoami,
     },
     context::Context,
     output::{self, Output},
@@ -56,6 +56,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     Init(init::Args),
     Quickstart(quickstart::Args),
+    Register(register::Args),
     Whoami(whoami::Args),
     Prime(prime::Args),
     Send(send::Args),
@@ -66,10 +67,16 @@ pub(crate) enum Command {
     Message(message::Command),
     Wait(wait::Args),
     Team(team::Args),
+    WhoHas(who_has::Args),
+    Ping(ping::Args),
     #[command(visible_alias = "overview")]
     Status(status::Args),
     #[command(subcommand)]
     Context(context::Command),
+    #[command(subcommand)]
+    Session(session::Command),
+    #[command(subcommand)]
+    Agent(agent::Command),
     #[command(subcommand)]
     Peer(peer::Command),
     #[command(subcommand)]
@@ -95,6 +102,7 @@ impl Command {
         match self {
             Self::Init(args) => boxed(init::run(&args, cx)),
             Self::Quickstart(args) => boxed(quickstart::run(args, cx)),
+            Self::Register(args) => boxed(register::run(&args, cx)),
             Self::Whoami(args) => boxed(whoami::run(&args, cx)),
             Self::Prime(args) => boxed(prime::run(&args, cx)),
             Self::Send(args) => boxed(send::run(args, cx)),
@@ -104,6 +112,10 @@ impl Command {
             Self::Message(command) => command.run(cx),
             Self::Wait(args) => boxed(wait::run(&args, cx)),
             Self::Team(args) => boxed(team::run(&args, cx)),
+            Self::WhoHas(args) => boxed(who_has::run(&args, cx)),
+            Self::Ping(args) => boxed(ping::run(&args, cx)),
+            Self::Session(command) => command.run(cx),
+            Self::Agent(command) => command.run(cx),
             Self::Status(args) => boxed(status::run(&args, cx)),
             Self::Context(command) => command.run(cx),
             Self::Peer(command) => command.run(cx),

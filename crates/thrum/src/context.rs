@@ -3,7 +3,7 @@
 use std::{cell::OnceCell, env, path::Path, time::Duration};
 
 use serde::{Serialize, de::DeserializeOwned};
-use thrum_core::Fault;
+use thrum_core::{ErrorKind, Fault, name::printable};
 use thrum_daemon::paths::Repo;
 
 use crate::{
@@ -19,11 +19,12 @@ pub(crate) struct Context {
     pub(crate) output: Output,
     global: Global,
     repo: OnceCell<Repo>,
+    identity: OnceCell<Identity>,
 }
 
 impl Context {
     pub(crate) fn new(global: Global, output: Output) -> Self {
-        Self { output, global, repo: OnceCell::new() }
+        Self { output, global, repo: OnceCell::new(), identity: OnceCell::new() }
     }
 
     /// The directory the caller means: `--repo`, else the current one.
@@ -42,12 +43,20 @@ impl Context {
 
     /// Who I am. One place decides: [`identity::resolve`].
     pub(crate) fn identity(&self) -> Result<Identity, Fault> {
-        identity::resolve(self.global.acting_as.as_deref(), env_name().as_deref(), &self.repo()?.identities())
+        if let Some(identity) = self.identity.get() {
+            return Ok(identity.clone());
+        }
+        let env = if self.global.acting_as.is_some() { None } else { env_name()? };
+        let found = identity::resolve(self.global.acting_as.as_deref(), env.as_deref(), &self.repo()?.identities())?;
+        if found.source == "environment" && found.file.is_none() {
+            self.output.warn(&format!("acting as @{}, as the variable THRUM_NAME says; it has no identity in this worktree", found.name));
+        }
+        Ok(self.identity.get_or_init(|| found).clone())
     }
 
     /// The name given by flag or environment, whether or not an identity of that name is here.
-    pub(crate) fn given_name(&self) -> Option<String> {
-        self.global.acting_as.clone().or_else(env_name)
+    pub(crate) fn given_name(&self) -> Result<Option<String>, Fault> {
+        if self.global.acting_as.is_some() { Ok(self.global.acting_as.clone()) } else { env_name() }
     }
 
     /// Whether the daemon may be started by a command that needs it.
@@ -84,6 +93,16 @@ impl Context {
     }
 }
 
-fn env_name() -> Option<String> {
-    env::var("THRUM_NAME").ok().filter(|name| !name.is_empty())
+/// The agent that the environment names: `THRUM_NAME`, or `THRUM_AGENT_ID`, which Go Thrum obeys without looking further and
+/// which is here but another name of the same.
+fn env_name() -> Result<Option<String>, Fault> {
+    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    match (variable("THRUM_NAME"), variable("THRUM_AGENT_ID")) {
+        (Some(name), Some(id)) if name != id => Err(Fault::new(
+            ErrorKind::Invalid,
+            format!("THRUM_NAME says '{}' and THRUM_AGENT_ID says '{}'", printable(&name), printable(&id)),
+        )
+        .hint("unset the one that is wrong, or use --as NAME.")),
+        (name, id) => Ok(name.or(id)),
+    }
 }

@@ -3,6 +3,10 @@
 //! The wrong sender is what users of mailboxes for agents complain about most, so there is no guessing: `--as`, else
 //! `THRUM_NAME`, else the only identity of this worktree, else an error that lists the candidates. Identities are files
 //! in the worktree's own `.thrum/identities`, in Go Thrum's version 3, so that both programs can share a worktree.
+//!
+//! What was said for another place does not count here. A variable outlives the directory it was set for, so it is refused
+//! where this worktree's agents are others (Go Thrum v0.6.3 sends in the variable's name; v0.10.3 lets the worktree win).
+//! A file that was copied from a worktree which still has it is refused, too: two agents would be one.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -14,6 +18,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thrum_core::{ErrorKind, Fault, name};
+use thrum_daemon::paths::Repo;
 
 /// An agent's identity file. Keys we do not know are kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -25,6 +30,9 @@ pub(crate) struct IdentityFile {
     pub(crate) agent: AgentPart,
     #[serde(default)]
     pub(crate) worktree: String,
+    /// Where the worktree is, to tell a copy from the original. Ours; Go keeps only the last part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) worktree_path: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) branch: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,24 +85,35 @@ impl Identity {
 /// Decides who a command acts for: `flag` (`--as`), else `env` (`THRUM_NAME`), else the only identity in `dir`.
 ///
 /// # Errors
-/// `invalid` if the name given cannot be one, if none is given and `dir` holds several, or if a file cannot be read as an identity;
-/// `not_found` if none is given and `dir` holds none.
+/// `invalid` if the name given cannot be one, if the variable names none of the several agents of `dir`, if none is given and
+/// `dir` holds several, or if a file cannot be read as an identity; `refused` for a copied one; `not_found` if none is given
+/// and `dir` holds none.
 pub(crate) fn resolve(flag: Option<&str>, env: Option<&str>, dir: &Path) -> Result<Identity, Fault> {
-    let given = flag.map(|name| (name, "flag")).or_else(|| env.map(|name| (name, "environment")));
-    if let Some((name, source)) = given {
-        let name = name.strip_prefix('@').unwrap_or(name);
-        // Before it becomes part of a path.
-        name::check_agent(name).map_err(|fault| match source {
-            "environment" => fault.hint("The name comes from the variable THRUM_NAME."),
-            _ => fault,
-        })?;
-        return Ok(Identity { name: name.to_owned(), source, file: read(dir, name)? });
+    if let Some(name) = flag {
+        return named(name, dir);
     }
     let mut names = candidates(dir)?;
+    if let Some(name) = env {
+        let who = named(name, dir).map_err(|fault| match fault.hint {
+            Some(_) => fault,
+            None => fault.hint("The name comes from the variable THRUM_NAME."),
+        })?;
+        if who.file.is_none() && !names.is_empty() {
+            return Err(Fault::new(
+                ErrorKind::Invalid,
+                format!("the variable THRUM_NAME says {}, who has no identity in this worktree; it has: {}", who.name, names.join(", ")),
+            )
+            .hint(format!("unset THRUM_NAME, or say whom you mean: --as {}", names[0])));
+        }
+        return Ok(Identity { source: "environment", ..who });
+    }
     match names.len() {
         1 => {
             let name = names.remove(0);
             let file = read(dir, &name)?;
+            if let Some((path, file)) = &file {
+                check_place(path, file)?;
+            }
             Ok(Identity { name, source: "file", file })
         }
         0 => Err(Fault::new(ErrorKind::NotFound, "no agent is registered in this worktree")
@@ -102,6 +121,41 @@ pub(crate) fn resolve(flag: Option<&str>, env: Option<&str>, dir: &Path) -> Resu
         _ => Err(Fault::new(ErrorKind::Invalid, format!("this worktree has several agents: {}", names.join(", ")))
             .hint(format!("Say which one you are: --as {}, or the variable THRUM_NAME.", names[0]))),
     }
+}
+
+/// The agent of this name, as far as `dir` knows it.
+///
+/// # Errors
+/// `invalid` if the name cannot be one, or its file cannot be read as an identity.
+pub(crate) fn named(name: &str, dir: &Path) -> Result<Identity, Fault> {
+    let name = name.strip_prefix('@').unwrap_or(name);
+    // Before it becomes part of a path.
+    name::check_agent(name).map_err(|fault| {
+        let lower = name.to_lowercase();
+        let meant = candidates(dir).is_ok_and(|names| names.contains(&lower));
+        if meant { fault.hint(format!("Did you mean {lower}? Names are lower case.")) } else { fault }
+    })?;
+    Ok(Identity { name: name.to_owned(), source: "flag", file: read(dir, name)? })
+}
+
+/// Refuses an identity that was copied from a worktree which still has it, if both share a daemon. One whose worktree was
+/// moved is fine, and so is one in a copy of the whole repository: that has, or will have, a daemon of its own.
+fn check_place(path: &Path, file: &IdentityFile) -> Result<(), Fault> {
+    let (Some(written_for), Some(here)) = (file.worktree_path.as_deref().map(Path::new), path.ancestors().nth(3)) else { return Ok(()) };
+    let original = written_for.join(".thrum/identities").join(path.file_name().unwrap_or_default());
+    if here == written_for || !original.exists() {
+        return Ok(());
+    }
+    let shared = match (Repo::discover(here), Repo::discover(written_for)) {
+        (Ok(here), Ok(there)) => here.root() != there.root() && here.thrum_dir() == there.thrum_dir(),
+        _ => false,
+    };
+    if !shared {
+        return Ok(());
+    }
+    let name = &file.agent.name;
+    Err(Fault::new(ErrorKind::Refused, format!("{} was copied: {name} is at work in {}", path.display(), written_for.display()))
+        .hint(format!("Remove the file and be another agent here (thrum quickstart --name …), or say --as {name} if you are {name}.")))
 }
 
 /// The names of the identities in `dir`, sorted. Files whose names cannot be agents' are passed over.
@@ -178,9 +232,43 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), file("only")).unwrap();
         let who = |flag, env| resolve(flag, env, dir.path()).map(|who| (who.name, who.source)).unwrap();
+        assert_eq!(who(None, None), ("only".into(), "file"));
+        write(dir.path(), file("env")).unwrap();
         assert_eq!(who(Some("@flag"), Some("env")), ("flag".into(), "flag"));
         assert_eq!(who(None, Some("env")), ("env".into(), "environment"));
-        assert_eq!(who(None, None), ("only".into(), "file"));
+    }
+
+    #[test]
+    fn a_variable_that_was_set_for_another_place_does_not_decide_here() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(resolve(None, Some("far"), dir.path()).unwrap().name, "far", "where nobody lives, there is nobody to mistake");
+        write(dir.path(), file("only")).unwrap();
+        let fault = resolve(None, Some("far"), dir.path()).unwrap_err();
+        assert_eq!(fault.kind, ErrorKind::Invalid);
+        assert!(fault.message.contains("far") && fault.message.contains("only"), "{fault}");
+        assert_eq!(resolve(Some("far"), Some("far"), dir.path()).unwrap().source, "flag", "what is said now counts");
+    }
+
+    #[test]
+    fn a_copied_identity_is_refused_and_a_moved_one_is_not() {
+        let top = tempfile::tempdir().unwrap();
+        let top = fs::canonicalize(top.path()).unwrap();
+        let at = |name: &str| top.join(name).join(".thrum/identities");
+        for name in ["one", "two", "three"] {
+            fs::create_dir(top.join(name)).unwrap();
+        }
+        let one = Repo::create(&top.join("one"), None).unwrap();
+        Repo::create(&top.join("two"), Some(one.thrum_dir())).unwrap();
+        Repo::create(&top.join("three"), None).unwrap();
+        write(&at("one"), IdentityFile { worktree_path: Some(top.join("one").display().to_string()), ..file("ann") }).unwrap();
+        assert_eq!(resolve(None, None, &at("one")).unwrap().name, "ann");
+        for copy in ["two", "three"] {
+            fs::copy(at("one").join("ann.json"), at(copy).join("ann.json")).unwrap();
+        }
+        assert_eq!(resolve(None, None, &at("two")).unwrap_err().kind, ErrorKind::Refused);
+        assert_eq!(resolve(None, None, &at("three")).unwrap().name, "ann", "another mailbox");
+        fs::remove_file(at("one").join("ann.json")).unwrap();
+        assert_eq!(resolve(None, None, &at("two")).unwrap().name, "ann", "moved: the only one there is");
     }
 
     #[test]

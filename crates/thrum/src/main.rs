@@ -2,6 +2,7 @@
 //!
 //! No domain rules: what a message, a peer or an acknowledgement is, the daemon knows.
 
+mod beat;
 mod cli;
 mod client;
 mod commands;
@@ -10,6 +11,7 @@ mod git;
 mod identity;
 mod output;
 mod progress;
+mod registration;
 mod render;
 mod setup;
 mod shapes;

@@ -133,6 +133,11 @@ impl Output {
         fault.kind.exit_code()
     }
 
+    /// Whether somebody can be asked.
+    pub(crate) fn can_ask(&self) -> bool {
+        io::stdin().is_terminal()
+    }
+
     /// Asks on the terminal and reads one line. `None` when standard input is no terminal, or ended.
     pub(crate) fn ask(&self, question: &str) -> Option<String> {
         if !io::stdin().is_terminal() {

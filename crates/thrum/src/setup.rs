@@ -23,7 +23,7 @@ pub(crate) struct Setup {
     pub(crate) created: bool,
     /// Whether the directory is in a git repository.
     pub(crate) git: bool,
-    /// The `.gitignore` that got a line.
+    /// The `.gitignore` or `info/exclude` that got a line.
     pub(crate) ignored_in: Option<PathBuf>,
     /// The worktree that has the daemon, if it is another one.
     pub(crate) shares_with: Option<PathBuf>,
@@ -31,20 +31,31 @@ pub(crate) struct Setup {
     pub(crate) exposed_env: Option<PathBuf>,
 }
 
+impl Setup {
+    /// A file as people know it: from the top of the worktree, if it is in there.
+    pub(crate) fn shown(&self, file: &Path) -> String {
+        file.strip_prefix(self.repo.root()).unwrap_or(file).display().to_string()
+    }
+}
+
 /// Makes the git worktree that `start` lies in (outside git, `start` itself) a Thrum repository. In a linked worktree that
-/// is a redirect to the main one, which is set up, too, if it was not.
-pub(crate) fn set_up(start: &Path) -> Result<Setup, Fault> {
+/// is a redirect to the main one, which is set up, too, if it was not. `stealth` leaves `.gitignore` alone.
+pub(crate) fn set_up(start: &Path, stealth: bool) -> Result<Setup, Fault> {
     let start = fs::canonicalize(start).map_err(|error| io_fault("look at", start, &error))?;
     let top = paths::git_top(&start);
-    let main = match paths::main_worktree(&top) {
-        Some(main) if main != top => Some(set_up(&main)?.repo),
-        _ => None,
+    let linked_to = paths::main_worktree(&top).filter(|main| *main != top);
+    let main = match (&linked_to, shared_already(&top)) {
+        (Some(main), None) => {
+            refuse_own_mailbox(&top)?;
+            Some(set_up(main, stealth)?.repo)
+        }
+        (_, shared) => shared,
     };
     let git = top.join(".git").exists();
     let created = !top.join(".thrum").is_dir();
     let repo = Repo::create(&top, main.as_ref().map(Repo::thrum_dir))?;
     write_config(&repo.config())?;
-    let ignored_in = if git { ignore(&top)? } else { None };
+    let ignored_in = if git { ignore(&top, stealth)? } else { None };
     let exposed_env = [".env", ".thrum/.env"].iter().find(|name| git && top.join(name).exists() && git::ignores(&top, name) == Some(false));
     Ok(Setup {
         created,
@@ -56,6 +67,23 @@ pub(crate) fn set_up(start: &Path) -> Result<Setup, Fault> {
     })
 }
 
+/// The repository whose daemon the worktree at `top` shares by a redirect that leads somewhere. One that somebody wrote by
+/// hand stays; one that leads nowhere any more is written anew.
+fn shared_already(top: &Path) -> Option<Repo> {
+    let repo = top.join(".thrum").is_dir().then(|| Repo::discover(top).ok()).flatten()?;
+    if repo.main_root() == top { None } else { Repo::discover(repo.main_root()).ok() }
+}
+
+/// A worktree that had a daemon of its own would lose sight of its mail by a redirect.
+fn refuse_own_mailbox(top: &Path) -> Result<(), Fault> {
+    let own = top.join(".thrum/var/messages.db");
+    if !own.exists() {
+        return Ok(());
+    }
+    Err(Fault::new(ErrorKind::Refused, format!("this worktree has a mailbox of its own, {}, and would share another", own.display()))
+        .hint("To share the main worktree's: thrum daemon stop, then move .thrum/var of this worktree away."))
+}
+
 /// Nothing leaves this machine through git unless somebody says so. Go Thrum's `init` writes the same.
 fn write_config(path: &Path) -> Result<(), Fault> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
@@ -65,19 +93,35 @@ fn write_config(path: &Path) -> Result<(), Fault> {
     }
 }
 
-/// Adds our line to `.gitignore`, in the file's own kind of line ends. `None` if it was there.
-pub(crate) fn ignore(top: &Path) -> Result<Option<PathBuf>, Fault> {
-    let path = top.join(".gitignore");
-    let old = match fs::read(&path) {
-        Ok(old) => old,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(io_fault("read", &path, &error)),
-    };
-    let Some(addition) = ignore_line(&old) else { return Ok(None) };
+/// Tells git to leave `.thrum` alone, in the file's own kind of line ends. `None` if it does.
+///
+/// In `.gitignore`, which everybody gets; but in a linked worktree, where that would change the branch somebody works on, and
+/// where it is not wanted (`stealth`), in the `info/exclude` that all worktrees share.
+pub(crate) fn ignore(top: &Path, stealth: bool) -> Result<Option<PathBuf>, Fault> {
+    let public = top.join(".gitignore");
+    let private = git::common_dir(top).map(|dir| dir.join("info/exclude"));
+    let chosen = if stealth || paths::main_worktree(top).is_some() { private.as_ref().unwrap_or(&public) } else { &public };
+    let mut addition = None;
+    for path in [Some(&public), private.as_ref()].into_iter().flatten() {
+        let old = match fs::read(path) {
+            Ok(old) => old,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(io_fault("read", path, &error)),
+        };
+        match ignore_line(&old) {
+            None => return Ok(None),
+            line if path == chosen => addition = line,
+            Some(_) => {}
+        }
+    }
+    let Some(addition) = addition else { return Ok(None) };
+    if let Some(dir) = chosen.parent() {
+        fs::create_dir_all(dir).map_err(|e| io_fault("make the directory", dir, &e))?;
+    }
     // Appended, so that a crash cannot lose what was there, and a link stays a link.
-    let mut file = OpenOptions::new().append(true).create(true).open(&path).map_err(|e| io_fault("write", &path, &e))?;
-    file.write_all(addition.as_bytes()).map_err(|e| io_fault("write", &path, &e))?;
-    Ok(Some(path))
+    let mut file = OpenOptions::new().append(true).create(true).open(chosen).map_err(|e| io_fault("write", chosen, &e))?;
+    file.write_all(addition.as_bytes()).map_err(|e| io_fault("write", chosen, &e))?;
+    Ok(Some(chosen.clone()))
 }
 
 /// What to append to a `.gitignore` with this content, if anything.

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use thrum_core::{Stamp, name::printable};
+use thrum_core::{
+    Stamp,
+    name::printable,
+    work::{Commit, FileChange},
+};
 
 /// An answer as it came, and what we read of it.
 #[derive(Clone, Debug)]
@@ -10,6 +14,10 @@ pub(crate) struct Answer<T> {
     pub(crate) raw: Value,
     pub(crate) read: T,
 }
+
+/// Where nothing of an answer is read, but all of it is passed on.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(crate) struct Any {}
 
 impl<'de, T: for<'a> Deserialize<'a>> Deserialize<'de> for Answer<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -99,7 +107,7 @@ pub(crate) struct Tag {
 }
 
 impl Tag {
-    /// As it is typed, harmless to a terminal.
+    /// `type:value`, as it is typed.
     pub(crate) fn shown(&self) -> String {
         printable(&format!("{}:{}", self.kind, self.value))
     }
@@ -169,6 +177,137 @@ pub(crate) struct Conflict {
     pub(crate) registered_at: Option<Stamp>,
 }
 
+/// `agent.list`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Agents {
+    pub(crate) agents: Vec<ListedAgent>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ListedAgent {
+    pub(crate) agent_id: String,
+    pub(crate) role: String,
+    pub(crate) module: String,
+    pub(crate) display: String,
+    pub(crate) home: String,
+    pub(crate) local: bool,
+    pub(crate) hostname: String,
+    pub(crate) registered_at: Stamp,
+    pub(crate) last_seen_at: Option<Stamp>,
+}
+
+/// `agent.cleanup`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Cleaned {
+    pub(crate) orphans: Vec<Orphan>,
+    pub(crate) deleted: Vec<String>,
+    pub(crate) message: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Orphan {
+    pub(crate) agent_id: String,
+    pub(crate) role: String,
+    pub(crate) module: String,
+    pub(crate) worktree: String,
+    pub(crate) days_since_seen: u64,
+}
+
+/// `agent.listContext`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Contexts {
+    pub(crate) contexts: Vec<Working>,
+}
+
+/// What goes on in one open session.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Working {
+    pub(crate) agent_id: String,
+    pub(crate) home: String,
+    pub(crate) home_name: Option<String>,
+    pub(crate) local: bool,
+    pub(crate) status: String,
+    pub(crate) last_seen_at: Stamp,
+    pub(crate) session_id: String,
+    pub(crate) branch: Option<String>,
+    pub(crate) unmerged_commits: Vec<Commit>,
+    pub(crate) uncommitted_files: Vec<String>,
+    pub(crate) changed_files: Vec<String>,
+    pub(crate) file_changes: Vec<FileChange>,
+    pub(crate) git_updated_at: Option<Stamp>,
+    pub(crate) current_task: Option<String>,
+    pub(crate) intent: Option<String>,
+}
+
+impl Working {
+    /// ` at NAME`, if that is another machine.
+    pub(crate) fn place(&self) -> String {
+        at_home(self.local, self.home_name.as_deref())
+    }
+}
+
+/// ` at NAME` for what lives at a peer, ` elsewhere` for what lives behind one.
+pub(crate) fn at_home(local: bool, name: Option<&str>) -> String {
+    match (local, name) {
+        (true, _) => String::new(),
+        (false, Some(name)) => format!(" at {}", printable(name)),
+        (false, None) => " elsewhere".to_owned(),
+    }
+}
+
+/// `session.start`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct SessionStarted {
+    pub(crate) session_id: String,
+}
+
+/// `session.end`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct SessionEnded {
+    pub(crate) duration_ms: u64,
+}
+
+/// `session.list`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Sessions {
+    pub(crate) sessions: Vec<Session>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Session {
+    pub(crate) session_id: String,
+    pub(crate) agent_id: String,
+    pub(crate) started_at: Stamp,
+    pub(crate) ended_at: Option<Stamp>,
+    pub(crate) end_reason: Option<String>,
+    pub(crate) last_seen_at: Stamp,
+    pub(crate) intent: Option<String>,
+    pub(crate) status: String,
+}
+
+/// `session.heartbeat`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Beaten {
+    pub(crate) session_id: String,
+    pub(crate) branch: Option<String>,
+    pub(crate) unmerged_commits: u64,
+    pub(crate) uncommitted_files: u64,
+    pub(crate) file_changes: Vec<FileChange>,
+    pub(crate) scopes: Vec<Tag>,
+    pub(crate) refs: Vec<Tag>,
+}
+
 /// `agent.whoami`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -180,6 +319,7 @@ pub(crate) struct Whoami {
     pub(crate) session_id: Option<String>,
     pub(crate) session_start: Option<Stamp>,
     pub(crate) intent: Option<String>,
+    pub(crate) current_task: Option<String>,
 }
 
 /// `team.list`.
@@ -195,6 +335,7 @@ pub(crate) struct Member {
     pub(crate) agent_id: String,
     pub(crate) role: String,
     pub(crate) module: String,
+    pub(crate) display: String,
     pub(crate) hostname: String,
     pub(crate) worktree: Option<String>,
     pub(crate) branch: Option<String>,
@@ -202,12 +343,20 @@ pub(crate) struct Member {
     pub(crate) session_start: Option<Stamp>,
     pub(crate) intent: Option<String>,
     pub(crate) current_task: Option<String>,
+    pub(crate) last_seen: Option<Stamp>,
+    pub(crate) unmerged_commits: u64,
+    pub(crate) uncommitted_files: Vec<String>,
+    pub(crate) file_changes: Vec<FileChange>,
+    pub(crate) inbox_total: u64,
     pub(crate) inbox_unread: u64,
     pub(crate) status: String,
     /// The daemon it lives at.
     pub(crate) home: Option<String>,
     pub(crate) local: Option<bool>,
     pub(crate) home_name: Option<String>,
+    /// Whether that daemon answers us.
+    pub(crate) home_state: Option<String>,
+    pub(crate) home_state_since: Option<Stamp>,
 }
 
 /// One peer of `peer.status`.

@@ -77,6 +77,7 @@ pub(crate) fn start(repo: &Repo, flags: &[&str]) -> Result<(Client, Health), Fau
         .args(flags)
         // An agent's name is no business of a daemon that serves them all.
         .env_remove("THRUM_NAME")
+        .env_remove("THRUM_AGENT_ID")
         .env_remove("THRUM_HOME")
         .current_dir("/")
         .stdin(Stdio::null())

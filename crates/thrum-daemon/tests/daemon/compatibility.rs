@@ -40,21 +40,28 @@ const LOCAL_DELETION: &str = "It would delete other agents' messages on one mach
 const CUSTOM_GROUPS: &str = "The groups are `everyone` and one for each role. Custom groups of Go peers pass through untouched.";
 const SUBSCRIPTIONS: &str = "In Go Thrum they are stored and nothing is ever delivered. `message.wait` and `events.watch` do.";
 const TELEGRAM: &str = "A bridge can be a program of its own.";
-const GO_SCOPES: &str = "`scopes` and `refs` are taken and have no effect, as nothing reads them in Go Thrum.";
+const GO_SCOPES: &str = "`scopes` and `refs` are shown with the session, here and at peers; in Go Thrum nothing reads them. `intent` and `work_context` (the \
+                         worktree as git has it) may be given.";
 
 pub const GOS_METHODS: [Method; 56] = [
     served("health", ""),
     served("agent.register", "`hostname` and `worktree` may be given."),
     served("agent.list", ""),
     served("agent.whoami", ""),
-    served("agent.listContext", "A `file` matches a whole path."),
+    served("agent.listContext", "A `file` matches a whole path, or everything in a directory."),
     served("agent.delete", "The registration, sessions and contexts go; messages stay, for they are others' mail."),
-    served("agent.cleanup", "Only agents that live here are looked at, and none of another worktree's by mistake."),
+    served(
+        "agent.cleanup",
+        "Proposed is only who lives here, was not heard of for long, and has an identity in no worktree. Without `force` nothing is deleted.",
+    ),
     served("team.list", ""),
     served("session.start", GO_SCOPES),
     served("session.end", ""),
     served("session.list", ""),
-    served("session.heartbeat", "Scopes and refs to add or remove are taken and have no effect."),
+    served(
+        "session.heartbeat",
+        "Scopes and refs are shown with the session. The daemon does not start git: `work_context`, which the caller collected, may be given.",
+    ),
     served("session.setIntent", "Peers hear at once, not only at the end of the session."),
     served("session.setTask", "Peers hear at once, not only at the end of the session."),
     served(

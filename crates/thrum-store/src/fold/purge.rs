@@ -171,7 +171,7 @@ pub(crate) fn sweep(tx: &mut Tx<'_>) -> Result<(), StoreError> {
         }
     }
     unpark(conn, cutoff)?;
-    conn.execute("DELETE FROM presence WHERE session_id NOT IN (SELECT session_id FROM sessions)", [])?;
+    conn.execute("DELETE FROM presence WHERE agent_id NOT IN (SELECT agent_id FROM agents)", [])?;
     overwrite(conn, false)?;
     conn.execute_batch("DELETE FROM temp.leaving")?;
     let after = shown()?;

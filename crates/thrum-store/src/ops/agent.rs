@@ -102,6 +102,8 @@ impl Tx<'_> {
     pub fn delete_agent(&mut self, name: &str, reason: Option<String>) -> Result<Stamp, StoreError> {
         resident(&self.reader(), name)?;
         let payload = AgentCleanup { agent_id: name.to_owned(), reason, method: Some("manual".to_owned()) };
-        Ok(self.append(Payload::AgentCleanup(payload), None)?.at)
+        let at = self.append(Payload::AgentCleanup(payload), None)?.at;
+        self.forget_presence(name)?;
+        Ok(at)
     }
 }

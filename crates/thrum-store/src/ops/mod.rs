@@ -5,15 +5,19 @@
 
 mod address;
 mod agent;
+mod cleanup;
 mod message;
 mod moving;
 mod purge;
 mod session;
+mod work;
 
 pub use agent::{Register, Registration};
+pub use cleanup::abandoned;
 pub use message::{Edited, Send, Sent, sent_by};
 pub use moving::{Adopted, Takeover};
 pub use purge::check_cutoff;
+pub use work::Beat;
 
 use thrum_core::{ErrorKind, Fault};
 
@@ -35,8 +39,13 @@ pub fn resident(reader: &Reader<'_>, name: &str) -> Result<(), StoreError> {
             format!("{shown} lives on another machine ({}): this daemon does not act in its name", thrum_core::name::printable(elsewhere)),
         )
         .hint(format!("Register another name here: thrum quickstart --name {shown}-2 --role ROLE --module MODULE")),
-        None => Fault::new(ErrorKind::NotFound, format!("no agent {shown} is registered here"))
-            .hint(format!("thrum quickstart --name {shown} --role ROLE --module MODULE")),
+        None => {
+            let message = match reader.deleted_at(name)? {
+                Some(at) => format!("no agent {shown} is registered here: it was deleted at {at}"),
+                None => format!("no agent {shown} is registered here"),
+            };
+            Fault::new(ErrorKind::NotFound, message).hint(format!("thrum quickstart --name {shown} --role ROLE --module MODULE"))
+        }
     }
     .into())
 }

@@ -7,20 +7,21 @@ use thrum_core::{
     payload::{AgentUpdate, SessionEnd, SessionStart, WorkContext},
 };
 
-use super::resident;
+use super::{Beat, resident};
 use crate::{
     StoreError, Tx,
     query::{Session, SessionFilter},
 };
 
 impl Tx<'_> {
-    /// Begins a session; older open ones of the agent end as `crash_recovered`, for nobody ended them.
+    /// Begins a session that says at once what it is about; older open ones of the agent end as `crash_recovered`, for nobody ended them.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] or [`ErrorKind::Refused`], as [`resident`] says.
-    pub fn start_session(&mut self, agent_id: &str) -> Result<(String, Stamp), StoreError> {
+    /// [`ErrorKind::NotFound`] or [`ErrorKind::Refused`], as [`resident`] says; [`ErrorKind::Invalid`] for a beat out of bounds.
+    pub fn start_session(&mut self, agent_id: &str, beat: Beat) -> Result<(String, Stamp), StoreError> {
+        beat.check()?;
         resident(&self.reader(), agent_id)?;
-        let open = SessionFilter { agent_id: Some(agent_id.to_owned()), home: Some(self.home().to_owned()), active_only: true };
+        let open = SessionFilter { agent_id: Some(agent_id.to_owned()), home: Some(self.home().to_owned()), open_only: true };
         for session in self.reader().sessions(&open)? {
             let payload = SessionEnd { session_id: session.session_id, reason: Some("crash_recovered".to_owned()) };
             self.append(Payload::SessionEnd(payload), Some(session.started_at))?;
@@ -28,6 +29,7 @@ impl Tx<'_> {
         let session_id = self.new_id(IdKind::Session)?;
         let payload = SessionStart { session_id: session_id.clone(), agent_id: agent_id.to_owned() };
         let event = self.append(Payload::SessionStart(payload), None)?;
+        self.say(&session_id, agent_id, event.at, beat)?;
         Ok((session_id, event.at))
     }
 
@@ -50,10 +52,8 @@ impl Tx<'_> {
     /// # Errors
     /// Those of [`end_session`](Self::end_session); [`ErrorKind::Invalid`] for a text out of bounds.
     pub fn set_intent(&mut self, session_id: &str, intent: &str) -> Result<Stamp, StoreError> {
-        self.update_context(session_id, intent, |context, text, at| {
-            context.intent = text;
-            context.intent_updated_at = Some(at);
-        })
+        check_text(intent)?;
+        self.heartbeat(session_id, Beat { intent: Some(intent.to_owned()), ..Beat::default() })
     }
 
     /// Says which task the session works on; empty clears it. Peers hear at once.
@@ -61,43 +61,66 @@ impl Tx<'_> {
     /// # Errors
     /// Those of [`set_intent`](Self::set_intent).
     pub fn set_task(&mut self, session_id: &str, task: &str) -> Result<Stamp, StoreError> {
-        self.update_context(session_id, task, |context, text, at| {
-            context.current_task = text;
-            context.task_updated_at = Some(at);
-        })
+        check_text(task)?;
+        let session = self.own_open_session(session_id)?;
+        let mut context = session.context;
+        let at = self.now();
+        context.current_task = (!task.is_empty()).then(|| task.to_owned());
+        context.task_updated_at = Some(at.to_string());
+        self.update(session.agent_id, context, session.started_at)?;
+        Ok(at)
     }
 
-    /// Notes a sign of life, here only: heartbeats are no events.
+    /// Notes a sign of life, here only, and what it says about the work, everywhere. That somebody is still there is no event;
+    /// that a branch, a file, an intent, a scope or a ref changed is one, with the whole context.
     ///
     /// # Errors
-    /// Those of [`end_session`](Self::end_session).
-    pub fn heartbeat(&mut self, session_id: &str) -> Result<Stamp, StoreError> {
-        self.own_session(session_id)?;
+    /// Those of [`end_session`](Self::end_session); [`ErrorKind::Refused`] if it has ended; [`ErrorKind::Invalid`] for a beat
+    /// out of bounds.
+    pub fn heartbeat(&mut self, session_id: &str, beat: Beat) -> Result<Stamp, StoreError> {
+        beat.check()?;
+        let Session { agent_id, started_at, .. } = self.own_open_session(session_id)?;
         let now = self.now();
-        self.conn.prepare_cached("INSERT OR REPLACE INTO presence VALUES (?1, ?2)")?.execute((session_id, now.nanos()))?;
+        self.seen(&agent_id, now)?;
+        self.say(session_id, &agent_id, started_at, beat)?;
         Ok(now)
     }
 
-    fn update_context(
-        &mut self,
-        session_id: &str,
-        text: &str,
-        change: impl FnOnce(&mut WorkContext, Option<String>, String),
-    ) -> Result<Stamp, StoreError> {
-        if text.len() > limits::MAX_TEXT_BYTES {
-            return Err(Fault::new(ErrorKind::Invalid, format!("more than {} bytes", limits::MAX_TEXT_BYTES)).into());
+    /// Notes that an agent which lives here was heard of; nothing if it does not. Never goes back in time.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn seen(&mut self, agent_id: &str, at: Stamp) -> Result<(), StoreError> {
+        let mut statement = self.conn.prepare_cached(
+            "INSERT INTO presence SELECT agent_id, ?3 FROM agents WHERE agent_id = ?1 AND home = ?2
+             ON CONFLICT DO UPDATE SET last_seen_at = max(last_seen_at, excluded.last_seen_at)",
+        )?;
+        statement.execute((agent_id, self.home().to_owned(), at.nanos()))?;
+        Ok(())
+    }
+
+    /// Writes down what changes by a beat, if anything does.
+    fn say(&mut self, session_id: &str, agent_id: &str, started_at: Stamp, beat: Beat) -> Result<(), StoreError> {
+        if beat.is_empty() {
+            return Ok(());
         }
+        let before = self.reader().session(session_id)?.map(|session| session.context).unwrap_or_default();
+        let mut context = before.clone();
+        beat.lay_over(&mut context, &self.now().to_string())?;
+        if context == before { Ok(()) } else { self.update(agent_id.to_owned(), context, started_at) }
+    }
+
+    fn update(&mut self, agent_id: String, context: WorkContext, started_at: Stamp) -> Result<(), StoreError> {
+        self.append(Payload::AgentUpdate(AgentUpdate { agent_id, work_contexts: vec![context] }), Some(started_at))?;
+        Ok(())
+    }
+
+    fn own_open_session(&self, session_id: &str) -> Result<Session, StoreError> {
         let session = self.own_session(session_id)?;
         if session.ended_at.is_some() {
-            return Err(Fault::new(ErrorKind::Refused, "the session has ended").hint("Start a new one: thrum quickstart").into());
+            return Err(Fault::new(ErrorKind::Refused, "the session has ended").hint("Start a new one: thrum session start").into());
         }
-        let mut context = self.reader().context(session_id)?.unwrap_or_default();
-        context.session_id = session_id.to_owned();
-        let at = self.now();
-        change(&mut context, (!text.is_empty()).then(|| text.to_owned()), at.to_string());
-        let payload = AgentUpdate { agent_id: session.agent_id, work_contexts: vec![context] };
-        self.append(Payload::AgentUpdate(payload), Some(session.started_at))?;
-        Ok(at)
+        Ok(session)
     }
 
     fn own_session(&self, session_id: &str) -> Result<Session, StoreError> {
@@ -109,4 +132,11 @@ impl Tx<'_> {
         }
         Ok(session)
     }
+}
+
+fn check_text(text: &str) -> Result<(), Fault> {
+    if text.len() > limits::MAX_TEXT_BYTES {
+        return Err(Fault::new(ErrorKind::Invalid, format!("more than {} bytes", limits::MAX_TEXT_BYTES)));
+    }
+    Ok(())
 }

@@ -5,10 +5,12 @@ mod filter;
 mod log;
 mod messages;
 mod roles;
+mod sessions;
 
 pub(crate) use agents::Addressable;
-pub use agents::{Agent, AgentFilter, Context, Session, SessionFilter};
+pub use agents::{Agent, AgentFilter};
 pub use filter::{Filter, Order};
 pub use log::Totals;
 pub use messages::{Listing, Mailbox, Message, Recipient};
 pub use roles::Role;
+pub use sessions::{Liveness, Session, SessionFilter};

@@ -3,7 +3,7 @@
 use thrum_core::{ErrorKind, Fault, limits, payload::Tag};
 use thrum_store::{
     StoreError,
-    ops::{Register, Registration, Send},
+    ops::{Beat, Register, Registration, Send},
     query::{Filter, Mailbox},
 };
 
@@ -85,7 +85,7 @@ fn an_agent_acts_only_where_it_lives() {
     for outcome in [
         node.store.write(|tx| tx.send(send("dee", &["ann"], "not hers")).map(|_| ())),
         node.store.write(|tx| tx.mark_read("dee", std::slice::from_ref(&sent.message_id)).map(|_| ())),
-        node.store.write(|tx| tx.start_session("dee").map(|_| ())),
+        node.store.write(|tx| tx.start_session("dee", Beat::default()).map(|_| ())),
         node.store.write(|tx| tx.delete_agent("dee", None).map(|_| ())),
     ] {
         let refused = fault(outcome);
@@ -238,23 +238,23 @@ fn registration_has_rules() {
 #[test]
 fn a_session_says_what_is_going_on_until_it_ends() {
     let mut node = team();
-    let (first, _) = node.store.write(|tx| tx.start_session("ann")).expect("starts");
+    let (first, _) = node.store.write(|tx| tx.start_session("ann", Beat::default())).expect("starts");
     node.store.write(|tx| tx.set_intent(&first, "fix the parser")).expect("sets");
     node.store.write(|tx| tx.set_task(&first, "T-1")).expect("sets");
-    let context = node.store.reader().context(&first).expect("reads").expect("is here");
+    let context = node.store.reader().session(&first).expect("reads").expect("is here").context;
     assert_eq!(
         (context.intent.as_deref(), context.current_task.as_deref()),
         (Some("fix the parser"), Some("T-1")),
         "an update carries the whole context"
     );
-    let (second, _) = node.store.write(|tx| tx.start_session("ann")).expect("starts");
+    let (second, _) = node.store.write(|tx| tx.start_session("ann", Beat::default())).expect("starts");
     let old = node.store.reader().session(&first).expect("reads").expect("is here");
     assert_eq!(old.end_reason.as_deref(), Some("crash_recovered"));
     assert_eq!(fault(node.store.write(|tx| tx.set_intent(&first, "x"))).kind, ErrorKind::Refused);
-    node.store.write(|tx| tx.heartbeat(&second)).expect("beats");
+    node.store.write(|tx| tx.heartbeat(&second, Beat::default())).expect("beats");
     node.store.write(|tx| tx.end_session(&second, None)).expect("ends");
     assert_eq!(node.store.reader().open_session("ann").expect("reads"), None);
-    assert_eq!(fault(node.store.write(|tx| tx.heartbeat("ses_none"))).kind, ErrorKind::NotFound);
+    assert_eq!(fault(node.store.write(|tx| tx.heartbeat("ses_none", Beat::default()))).kind, ErrorKind::NotFound);
     node.check();
 }
 

@@ -10,5 +10,6 @@ mod moved;
 mod order;
 mod origin;
 mod outbox;
+mod presence;
 mod purge;
 mod recorded;

@@ -113,7 +113,7 @@ fn she_is_one_agent_her_old_session_has_ended_and_the_import_says_so_once() {
     let agents = node.store.reader().agents(&AgentFilter::default()).expect("reads");
     let homes: Vec<_> = agents.iter().map(|agent| (agent.agent_id.as_str(), agent.home.clone(), agent.role.as_str())).collect();
     assert_eq!(homes, [("ann", node.home(), "coder"), ("zoe", PEER.to_owned(), "tester")]);
-    let open = SessionFilter { active_only: true, ..SessionFilter::default() };
+    let open = SessionFilter { open_only: true, ..SessionFilter::default() };
     assert_eq!(node.store.reader().sessions(&open).expect("reads"), []);
     let latest = node.store.commit().latest;
     assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Known)]);

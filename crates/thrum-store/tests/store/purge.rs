@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 use thrum_core::{ErrorKind, Fault, Stamp};
-use thrum_store::{Purged, StoreError, ops::Send};
+use thrum_store::{
+    Purged, StoreError,
+    ops::{Beat, Send},
+};
 
 use crate::kit::{Node, START, foreign};
 
@@ -44,7 +47,9 @@ fn purged_text_is_nowhere_in_the_files_and_the_rest_is() {
         sent.push(node.send("ann", &["bob"], &content).message_id);
         node.world.pass(Duration::from_secs(1));
     }
-    node.store.write(|tx| tx.start_session("ann").and_then(|(id, _)| tx.set_intent(&id, "the old secret plan"))).expect("an intent");
+    node.store
+        .write(|tx| tx.start_session("ann", Beat::default()).and_then(|(id, _)| tx.set_intent(&id, "the old secret plan")))
+        .expect("an intent");
     node.world.pass(Duration::from_secs(1));
     let cutoff = now(&node);
     // So much that the tree of pages keeps its shape, with copies of what once was in its root.
@@ -134,10 +139,11 @@ fn mail_that_is_written_after_a_purge_stays_although_the_clock_is_set_back() {
     let left = node.store.left();
     let mut node = node.reopen(Some(left));
     node.send("ann", &["bob"], "after the purge");
-    let session = node.store.write(|tx| tx.start_session("ann")).expect("a session").0;
+    let session = node.store.write(|tx| tx.start_session("ann", Beat::default())).expect("a session").0;
     node.store.write(|tx| tx.set_intent(&session, "an intent")).expect("sets");
     assert_eq!(node.inbox("bob").len(), 1);
-    assert!(node.store.reader().context(&session).expect("reads").is_some());
+    let session = node.store.reader().session(&session).expect("reads").expect("is here");
+    assert_eq!(session.context.intent.as_deref(), Some("an intent"));
     let mut peer = Node::new(2);
     peer.world.pass(Duration::from_secs(7200));
     peer.pull(&node, 0);

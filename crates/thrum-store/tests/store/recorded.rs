@@ -57,11 +57,14 @@ fn recorded_events_fold_to_what_go_showed() {
     agents.sort();
     assert_eq!(agents, [("a1".to_owned(), "implementer".to_owned()), ("remote1".to_owned(), "reviewer".to_owned())]);
     let open: Vec<_> = reader
-        .sessions(&thrum_store::query::SessionFilter { active_only: true, ..Default::default() })
+        .sessions(&thrum_store::query::SessionFilter { open_only: true, ..Default::default() })
         .expect("reads")
         .into_iter()
         .map(|s| s.agent_id)
         .collect();
     assert_eq!(open, ["remote1", "a1"]);
-    assert_eq!(reader.context("ses_01M83E0TASQMXYGX0KY1Z2P4QC").expect("reads").and_then(|c| c.intent).as_deref(), Some("write tests"));
+    assert_eq!(
+        reader.session("ses_01M83E0TASQMXYGX0KY1Z2P4QC").expect("reads").and_then(|s| s.context.intent).as_deref(),
+        Some("write tests")
+    );
 }

@@ -2,12 +2,29 @@
 
 use std::sync::Arc;
 
-use thrum_core::Fault;
+use thrum_core::{Fault, Stamp};
 
 use super::{PeerStatus, Peers, blocking, driver::Driver, lock};
-use crate::{Log, registry::Peer, replicator::Status};
+use crate::{
+    Log,
+    registry::Peer,
+    replicator::{State, Status},
+};
 
 impl Peers {
+    /// Whether each peer answers, and since when, in the order of pairing. Looks at nothing but memory.
+    pub fn reach(&self) -> Vec<(Peer, State, Stamp)> {
+        let drivers = lock(&self.0.drivers);
+        let reach = |peer: Peer| {
+            let (state, since) = drivers.get(&peer.daemon_id).map(|driver: &Driver| {
+                let status = driver.status().borrow().clone();
+                (status.state, status.since)
+            })?;
+            Some((peer, state, since))
+        };
+        self.list().into_iter().filter_map(reach).collect()
+    }
+
     /// Every peer's status, in the order of pairing.
     ///
     /// # Errors

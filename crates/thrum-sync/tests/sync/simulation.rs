@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use thrum_core::{Stamp, ids, limits};
+use thrum_store::ops::Beat;
 use thrum_sync::{Log, transport::memory::Weather};
 
 use crate::sim::{Sim, Traffic};
@@ -160,7 +161,9 @@ fn live(seed: u64) {
             }
             7 if sim.daemons[at].up => sim.write(at, |log| {
                 let agent = format!("agent{at}");
-                log.write(|tx| tx.start_session(&agent).and_then(|(session, _)| tx.set_intent(&session, "survive"))).map(drop).unwrap();
+                log.write(|tx| tx.start_session(&agent, Beat::default()).and_then(|(session, _)| tx.set_intent(&session, "survive")))
+                    .map(drop)
+                    .unwrap();
             }),
             8 if sim.daemons[at].up && sim.random(3) == 0 => {
                 let before = sim.some_time_ago();

@@ -17,7 +17,11 @@ use crate::{
 Examples:
   thrum init
   thrum init --repo . --no-start")]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Put `.thrum/` into .git/info/exclude instead of .gitignore
+    #[arg(long)]
+    stealth: bool,
+}
 
 /// A repository that is set up, with its daemon running unless that was not wanted.
 pub(crate) struct Initialised {
@@ -25,8 +29,8 @@ pub(crate) struct Initialised {
     started: Option<u32>,
 }
 
-pub(crate) fn run(_: &Args, cx: &Context) -> Result<Initialised, Fault> {
-    let setup = setup::set_up(cx.directory())?;
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Initialised, Fault> {
+    let setup = setup::set_up(cx.directory(), args.stealth)?;
     tell(&setup, cx);
     let started = if cx.may_start() { Some(start::ensure(&setup.repo)?.1.pid) } else { None };
     if identity::candidates(&setup.repo.identities())?.is_empty() {
@@ -54,7 +58,7 @@ impl Render for Initialised {
             page.line(format!("This worktree shares the daemon of {}", main.display()));
         }
         if let Some(file) = ignored_in {
-            page.line(format!("Added .thrum/ to {}", file.display()));
+            page.line(format!("Added .thrum/ to {}", self.setup.shown(file)));
         }
         if let Some(pid) = self.started {
             page.line(format!("The daemon is running (pid {pid})"));

@@ -1,5 +1,6 @@
 //! One file per command: its arguments, the call, and how its result reads.
 
+pub(crate) mod agent;
 pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod body;
@@ -13,16 +14,20 @@ pub(crate) mod inbox;
 pub(crate) mod init;
 pub(crate) mod message;
 pub(crate) mod peer;
+pub(crate) mod ping;
 pub(crate) mod prime;
 pub(crate) mod purge;
 pub(crate) mod quickstart;
+pub(crate) mod register;
 pub(crate) mod reply;
 pub(crate) mod restore;
 pub(crate) mod send;
 pub(crate) mod sent;
+pub(crate) mod session;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod team;
 pub(crate) mod version;
 pub(crate) mod wait;
+pub(crate) mod who_has;
 pub(crate) mod whoami;

@@ -49,7 +49,7 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Status, Fault> {
             Some((identity, inbox))
         }
         // The state of the daemon is worth knowing without being anybody. A name that cannot be one is a mistake.
-        Err(fault) if cx.given_name().is_none() => {
+        Err(fault) if cx.given_name().is_ok_and(|name| name.is_none()) => {
             cx.output.hint(&format!("{fault}. {}", fault.hint.as_deref().unwrap_or_default()));
             None
         }

@@ -9,8 +9,8 @@ use crate::{
         Page, Render, agent,
         style::{DIM, GREEN, YELLOW},
     },
-    shapes::{Answer, Member, Team},
-    text::{count, preview},
+    shapes::{Answer, Member, Team, at_home},
+    text::preview,
 };
 
 /// Show the agents, what they are about, and how much mail waits for them
@@ -49,24 +49,21 @@ impl Render for Answer<Team> {
     }
 }
 
+/// Most files shown of one agent.
+const FILES: usize = 5;
+
 fn show(member: &Member, page: &mut Page) {
-    let Member { agent_id, role, module, hostname, worktree, branch, session_start, intent, current_task, inbox_unread, status, .. } =
-        member;
+    let Member { agent_id, role, module, session_start, last_seen, intent, current_task, status, .. } = member;
     let active = status == "active";
     let mark = if active { format!("{GREEN}●{GREEN:#}") } else { "○".to_owned() };
     let mut facts = vec![format!("{} · {}", printable(role), printable(module))];
-    match session_start {
-        Some(at) if active => facts.push(format!("active {}", page.lasting(*at))),
+    match (session_start, last_seen) {
+        (Some(at), _) if active => facts.push(format!("active {}", page.lasting(*at))),
+        (_, Some(at)) => facts.push(format!("{}, last seen {}", printable(status), page.time(*at))),
         _ => facts.push(printable(status)),
     }
-    if *inbox_unread > 0 {
-        facts.push(count(*inbox_unread, "unread message"));
-    }
-    let home = match (member.local, &member.home_name) {
-        (Some(false), Some(name)) => format!(" at {}", printable(name)),
-        (Some(false), None) => " elsewhere".to_owned(),
-        _ => String::new(),
-    };
+    facts.push(format!("inbox {}/{}", member.inbox_unread, member.inbox_total));
+    let home = at_home(member.local.unwrap_or(true), member.home_name.as_deref());
     page.line(format!("{mark} {}{home}  {}", agent(agent_id), facts.join("  ")));
     let said = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(|text| preview(text, 120));
     if let Some(intent) = said(intent) {
@@ -75,8 +72,16 @@ fn show(member: &Member, page: &mut Page) {
     if let Some(task) = said(current_task) {
         page.line(format!("    Task: {task}"));
     }
-    let place: Vec<_> = [said(&Some(hostname.clone())), said(worktree), said(branch)].into_iter().flatten().collect();
+    let ahead = if member.unmerged_commits > 0 { format!(" ({} ahead)", member.unmerged_commits) } else { String::new() };
+    let branch = said(&member.branch).map(|branch| branch + &ahead);
+    let place: Vec<_> = [said(&Some(member.hostname.clone())), said(&member.worktree), branch].into_iter().flatten().collect();
     if !place.is_empty() {
         page.line(format!("    {DIM}{}{DIM:#}", place.join(" · ")));
+    }
+    let changed: Vec<&str> = member.file_changes.iter().map(|change| change.path.as_str()).collect();
+    if !changed.is_empty() {
+        let shown: Vec<_> = changed.iter().take(FILES).map(|path| printable(path)).collect();
+        let more = if changed.len() > FILES { format!(" and {} more", changed.len() - FILES) } else { String::new() };
+        page.line(format!("    {DIM}Files: {}{more}{DIM:#}", shown.join(", ")));
     }
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault, Stamp, limits, payload::Tag};
 
 use crate::{
+    beat,
     client::Client,
     commands::{inbox, send},
     context::Context,
@@ -62,6 +63,7 @@ fn wait(args: &Args, cx: &Context) -> Result<Answer<Waited>, Fault> {
     let me = cx.identity()?.name;
     let deadline = Instant::now() + args.timeout;
     let mut client = cx.daemon()?;
+    beat::while_waiting(cx, &me);
     cx.output.note(&format!("Waiting up to {} for mail to @{me} …", time::brief(args.timeout)));
     loop {
         let within = deadline.saturating_duration_since(Instant::now()).min(limits::MAX_WAIT);

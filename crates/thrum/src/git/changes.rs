@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::status;
+
 /// Most bytes of git's answer that are read: some ten thousand paths.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -33,8 +35,7 @@ pub(crate) struct Looking {
 pub(crate) fn look(top: &Path) -> Looking {
     let (tell, answer) = mpsc::channel();
     let mut command = super::command(top);
-    // A monitor would be one more program, chosen by the repository's own configuration.
-    command.args(["--no-optional-locks", "-c", "core.fsmonitor=false", "status", "--porcelain=v2", "--branch", "-z"]);
+    command.args(["status", "--porcelain=v2", "--branch", "-z"]);
     let mut child = command.stdout(Stdio::piped()).spawn().ok();
     if let Some(stdout) = child.as_mut().and_then(|child| child.stdout.take()) {
         thread::spawn(move || {
@@ -67,32 +68,9 @@ impl Looking {
     }
 }
 
-/// Reads `git status --porcelain=v2 --branch -z`.
 fn read(bytes: &[u8]) -> Changes {
-    let mut changes = Changes::default();
-    let mut entries = bytes.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-    while let Some(entry) = entries.next() {
-        let Some((kind, rest)) = entry.split_once(' ') else { continue };
-        // How many words stand before the path.
-        let words = match kind {
-            "#" => {
-                let ahead = rest.strip_prefix("branch.ab +").and_then(|ab| ab.split(' ').next());
-                changes.unmerged = changes.unmerged.or(ahead.and_then(|number| number.parse().ok()));
-                continue;
-            }
-            "1" => 7,
-            "2" => 8,
-            "u" => 9,
-            "?" => 0,
-            _ => continue,
-        };
-        changes.uncommitted.extend(rest.splitn(words + 1, ' ').nth(words).map(str::to_owned));
-        if kind == "2" {
-            // Where a renamed file was before.
-            entries.next();
-        }
-    }
-    changes
+    let status::Status { files, ahead, .. } = status::status(bytes);
+    Changes { uncommitted: files, unmerged: ahead }
 }
 
 impl Drop for Looking {

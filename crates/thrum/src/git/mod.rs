@@ -1,12 +1,24 @@
-//! The little we ask of git. No command that agents run daily waits for it; one does look, for a moment: see [`changes`].
+//! The little we ask of git.
+//!
+//! What agents run daily waits for no git: the branch is read from a file, and `prime` looks beside its other work, for a
+//! moment ([`changes`]). Setting up, and saying what one works on ([`collect`]), do wait, a bounded time, and go on without.
 
 pub(crate) mod changes;
+mod run;
+mod status;
+mod work;
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
+
+pub(crate) use work::collect;
+
+/// How long setting up waits for git to say what it ignores.
+const SETTING_UP: Duration = Duration::from_secs(5);
 
 /// The branch that is checked out in the worktree at `top`. `None` outside git and on a detached head.
 pub(crate) fn branch(top: &Path) -> Option<String> {
@@ -19,19 +31,36 @@ pub(crate) fn branch(top: &Path) -> Option<String> {
     head.trim().strip_prefix("ref: refs/heads/").map(str::to_owned)
 }
 
-/// Whether git ignores the file `name` in `top`. `None` if git is not there to say.
+/// Whether git ignores `name` in `top`. `None` if git is not there to say.
 pub(crate) fn ignores(top: &Path, name: &str) -> Option<bool> {
-    let status = command(top).args(["check-ignore", "--quiet", "--", name]).status().ok()?;
-    match status.code() {
-        Some(0) => Some(true),
-        Some(1) => Some(false),
+    let deadline = std::time::Instant::now() + SETTING_UP;
+    match run::status(top, &["check-ignore", "--quiet", "--", name], deadline)? {
+        0 => Some(true),
+        1 => Some(false),
         _ => None,
     }
 }
 
-/// Git in `top`, deaf to what a hook that we may run in has set for another repository.
+/// The directory that all worktrees of the repository of the worktree at `top` share: `.git` of the main one. Read from
+/// files. `None` outside git.
+pub(crate) fn common_dir(top: &Path) -> Option<PathBuf> {
+    let dot_git = top.join(".git");
+    if dot_git.is_dir() {
+        return Some(dot_git);
+    }
+    let link = fs::read_to_string(&dot_git).ok()?;
+    let git_dir = top.join(link.strip_prefix("gitdir:")?.trim());
+    match fs::read_to_string(git_dir.join("commondir")) {
+        Ok(common) => fs::canonicalize(git_dir.join(common.trim())).ok(),
+        Err(_) => Some(git_dir),
+    }
+}
+
+/// Git in `top`, deaf to what a hook that we may run in has set for another repository. It takes no lock that an agent's own
+/// `git add` may need, and starts no monitor, which would be one more program chosen by the repository's configuration.
 fn command(top: &Path) -> Command {
     let mut command = Command::new("git");
+    command.args(["--no-optional-locks", "-c", "core.fsmonitor=false"]).env("LC_ALL", "C");
     command.current_dir(top).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
         command.env_remove(variable);

@@ -4,6 +4,7 @@
 
 mod common;
 
+mod agent;
 mod backup;
 mod bench;
 mod bodies;
@@ -27,10 +28,13 @@ mod pairing;
 mod prime;
 mod purge;
 mod quickstart;
+mod register;
 mod reply;
 mod send;
 mod sent;
+mod session;
 mod status;
 mod story;
 mod sync;
+mod team;
 mod wait;

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 use thrum_core::{ErrorKind, Fault, Stamp, Sum, payload::WorkContext};
 use thrum_store::{
     ops::{self, Registration},
-    query::{Agent, AgentFilter, Context},
+    query::{Agent, AgentFilter, Session, SessionFilter},
 };
 
-use super::required;
+use super::{required, session};
 use crate::daemon::Daemon;
 
 #[derive(Deserialize)]
@@ -118,18 +118,24 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Agents, Fault>
     let agents = daemon.storage.read(move |reader| reader.agents(&filter)).await?;
     let listed = |agent: Agent| Listed {
         local: agent.home == daemon.id,
+        last_seen_at: seen(daemon, &agent),
         agent_id: agent.agent_id,
         kind: agent.kind,
         role: agent.role,
         module: agent.module,
         display: agent.display,
         registered_at: agent.registered_at,
-        last_seen_at: agent.last_seen_at,
         home: agent.home,
         hostname: agent.hostname,
         worktree: agent.worktree,
     };
     Ok(Agents { agents: agents.into_iter().map(listed).collect() })
+}
+
+/// The last sign of life, with what was heard since it was written down.
+pub(super) fn seen(daemon: &Daemon, agent: &Agent) -> Option<Stamp> {
+    let seen = daemon.last_seen(&agent.agent_id, &agent.home, agent.last_seen_at.unwrap_or_default());
+    (seen > Stamp::ZERO).then_some(seen)
 }
 
 #[derive(Deserialize)]
@@ -153,6 +159,8 @@ pub(super) struct Me {
     branch: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     intent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current_task: Option<String>,
     home: String,
 }
 
@@ -165,15 +173,11 @@ pub(super) async fn whoami(daemon: &Daemon, params: Whoami) -> Result<Me, Fault>
             Some(id) => reader.session(&id)?,
             None => None,
         };
-        let context = match &session {
-            Some(session) => reader.context(&session.session_id)?,
-            None => None,
-        };
         let agent =
             reader.agent_here(&name)?.ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("no agent {name} is registered here")))?;
-        Ok((agent, session, context))
+        Ok((agent, session))
     });
-    let (agent, session, context) = found.await?;
+    let (agent, session) = found.await?;
     Ok(Me {
         agent_id: agent.agent_id,
         role: agent.role,
@@ -181,9 +185,10 @@ pub(super) async fn whoami(daemon: &Daemon, params: Whoami) -> Result<Me, Fault>
         display: agent.display,
         source,
         session_start: session.as_ref().map(|session| session.started_at),
-        intent: session.as_ref().and_then(|session| session.intent.clone()),
+        intent: session.as_ref().and_then(|session| session.context.intent.clone()),
+        current_task: session.as_ref().and_then(|session| session.context.current_task.clone()),
+        branch: session.as_ref().and_then(|session| session.context.branch.clone()),
         session_id: session.map(|session| session.session_id),
-        branch: context.and_then(|context| context.branch),
         home: agent.home,
     })
 }
@@ -194,6 +199,7 @@ pub(super) struct ListContext {
     agent_id: Option<String>,
     #[serde(default)]
     branch: Option<String>,
+    /// A path from the top of the repository; of a directory, everything in it.
     #[serde(default)]
     file: Option<String>,
 }
@@ -207,22 +213,55 @@ pub(super) struct Contexts {
 struct Shown {
     agent_id: String,
     home: String,
+    /// What we call that daemon, if it is a peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    home_name: Option<String>,
+    local: bool,
+    /// `active`, or `silent` if its agent was not heard of for long.
+    status: &'static str,
+    last_seen_at: Stamp,
     #[serde(flatten)]
     context: WorkContext,
 }
 
 pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result<Contexts, Fault> {
-    let contexts = daemon.storage.read(|reader| reader.contexts()).await?;
-    let wanted = |found: &Context| {
-        let context = &found.context;
-        let is = |wanted: &Option<String>, value: &str| wanted.as_deref().is_none_or(|wanted| wanted.is_empty() || wanted == value);
-        let touches = |file: &String| context.changed_files.contains(file) || context.uncommitted_files.contains(file);
-        is(&params.agent_id, &found.agent_id)
-            && is(&params.branch, context.branch.as_deref().unwrap_or_default())
-            && params.file.as_ref().is_none_or(|file| file.is_empty() || touches(file))
+    let open = SessionFilter { agent_id: params.agent_id.filter(|name| !name.is_empty()), open_only: true, ..SessionFilter::default() };
+    let sessions = daemon.storage.read(move |reader| reader.sessions(&open)).await?;
+    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+    let (branch, file) = (given(params.branch), given(params.file));
+    let wanted = |session: &Session| {
+        let context = &session.context;
+        // Scopes and refs alone, which a session may begin with, are no work.
+        let nothing = WorkContext {
+            session_id: context.session_id.clone(),
+            scopes: context.scopes.clone(),
+            refs: context.refs.clone(),
+            ..WorkContext::default()
+        };
+        let said_anything = *context != nothing;
+        let mut files = context.changed_files.iter().chain(&context.uncommitted_files);
+        let touches = |wanted: &String| files.any(|file| is_or_is_in(file, wanted));
+        said_anything && (branch.is_none() || branch == context.branch) && file.as_ref().is_none_or(touches)
     };
-    let shown = |found: Context| Shown { agent_id: found.agent_id, home: found.home, context: found.context };
-    Ok(Contexts { contexts: contexts.into_iter().filter(wanted).map(shown).collect() })
+    let peers = daemon.peers.list();
+    let shown = |mut session: Session| {
+        session::refresh(daemon, &mut session);
+        Shown {
+            status: session::shown(&session, &daemon.id),
+            home_name: peers.iter().find(|peer| peer.daemon_id == session.home).map(|peer| peer.name.clone()),
+            local: session.home == daemon.id,
+            last_seen_at: session.last_seen_at,
+            agent_id: session.agent_id,
+            home: session.home,
+            context: session.context,
+        }
+    };
+    Ok(Contexts { contexts: sessions.into_iter().filter(wanted).map(shown).collect() })
+}
+
+/// Whether a path is the wanted one, or lies in the wanted directory.
+fn is_or_is_in(path: &str, wanted: &str) -> bool {
+    path.strip_prefix(wanted.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[derive(Deserialize)]

@@ -3,6 +3,7 @@
 //! One table says which methods there are and how each is bounded; one file per family says what they do.
 
 mod agent;
+mod cleanup;
 mod context;
 mod delivery;
 mod group;
@@ -62,6 +63,7 @@ methods! {
     "agent.whoami" => Prompt, |daemon, params, _kept| answer(&agent::whoami(daemon, params.read()?).await?);
     "agent.listContext" => Prompt, |daemon, params, _kept| answer(&agent::list_context(daemon, params.read()?).await?);
     "agent.delete" => Prompt, |daemon, params, _kept| answer(&agent::delete(daemon, params.read()?).await?);
+    "agent.cleanup" => Prompt, |daemon, params, _kept| answer(&cleanup::cleanup(daemon, params.read()?).await?);
     "team.list" => Prompt, |daemon, params, _kept| answer(&team::list(daemon, params.read()?).await?);
 
     "session.start" => Prompt, |daemon, params, _kept| answer(&session::start(daemon, params.read()?).await?);

@@ -1,11 +1,15 @@
 //! `session.*`: periods of work.
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{Fault, Stamp};
-use thrum_store::query::{Session, SessionFilter};
+use serde_json::Value;
+use thrum_core::{Ambient, Fault, Stamp, payload::Tag, work::Work};
+use thrum_store::{
+    ops::Beat,
+    query::{Liveness, Session, SessionFilter},
+};
 
 use super::required;
-use crate::daemon::Daemon;
+use crate::{ambient::System, daemon::Daemon};
 
 #[derive(Deserialize)]
 pub(super) struct Start {
@@ -13,6 +17,16 @@ pub(super) struct Start {
     agent_id: Option<String>,
     #[serde(default)]
     caller_agent_id: Option<String>,
+    #[serde(default)]
+    scopes: Vec<Tag>,
+    #[serde(default)]
+    refs: Vec<Tag>,
+    /// What it is about, from the start; ours.
+    #[serde(default)]
+    intent: Option<String>,
+    /// The state of the worktree; ours.
+    #[serde(default)]
+    work_context: Option<Work>,
 }
 
 #[derive(Serialize)]
@@ -23,9 +37,12 @@ pub(super) struct Started {
 }
 
 pub(super) async fn start(daemon: &Daemon, params: Start) -> Result<Started, Fault> {
-    let agent_id = daemon.caller(params.agent_id.or(params.caller_agent_id))?;
+    let agent_id = daemon.caller(params.agent_id.clone().or(params.caller_agent_id.clone()))?;
     let name = agent_id.clone();
-    let (session_id, started_at) = daemon.storage.write(move |tx| tx.start_session(&name)).await?;
+    let Start { scopes, refs, intent, work_context, .. } = params;
+    let beat = Beat { work: work_context, intent, add_scopes: scopes, add_refs: refs, ..Beat::default() };
+    let (session_id, started_at) = daemon.storage.write(move |tx| tx.start_session(&name, beat)).await?;
+    daemon.heard_of(&agent_id);
     Ok(Started { session_id, agent_id, started_at })
 }
 
@@ -76,6 +93,13 @@ struct Listed {
     last_seen_at: Stamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     intent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    current_task: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scopes: Vec<Tag>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refs: Vec<Tag>,
+    /// `active`, `silent` (open, but its agent was not heard of for long) or `ended`.
     status: &'static str,
     home: String,
 }
@@ -83,41 +107,103 @@ struct Listed {
 pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Sessions, Fault> {
     let filter = SessionFilter {
         agent_id: params.agent_id.filter(|name| !name.is_empty()),
-        active_only: params.active_only,
+        open_only: params.active_only,
         ..SessionFilter::default()
     };
     let listed = |session: Session| Listed {
-        status: if session.ended_at.is_some() { "ended" } else { "active" },
+        status: shown(&session, &daemon.id),
         session_id: session.session_id,
         agent_id: session.agent_id,
         started_at: session.started_at,
         ended_at: session.ended_at,
         end_reason: session.end_reason,
         last_seen_at: session.last_seen_at,
-        intent: session.intent,
+        intent: session.context.intent,
+        current_task: session.context.current_task,
+        scopes: session.context.scopes,
+        refs: session.context.refs,
         home: session.home,
     };
-    let sessions = daemon.storage.read(move |reader| reader.sessions(&filter)).await?;
-    Ok(Sessions { sessions: sessions.into_iter().map(listed).collect() })
+    let mut sessions = daemon.storage.read(move |reader| reader.sessions(&filter)).await?;
+    sessions.iter_mut().for_each(|session| refresh(daemon, session));
+    let mut sessions: Vec<Listed> = sessions.into_iter().map(listed).collect();
+    sessions.retain(|session| !params.active_only || session.status == "active");
+    Ok(Sessions { sessions })
+}
+
+/// Lays over what the store knows of an open session what was heard of its agent since.
+pub(super) fn refresh(daemon: &Daemon, session: &mut Session) {
+    if session.ended_at.is_none() {
+        session.last_seen_at = daemon.last_seen(&session.agent_id, &session.home, session.last_seen_at);
+    }
+}
+
+/// How a session looks from here.
+pub(super) fn shown(session: &Session, here: &str) -> &'static str {
+    match session.liveness(System.now(), here) {
+        Liveness::Active => "active",
+        Liveness::Silent => "silent",
+        Liveness::Ended => "ended",
+    }
 }
 
 #[derive(Deserialize)]
 pub(super) struct Heartbeat {
     #[serde(default)]
     session_id: Option<String>,
+    #[serde(default)]
+    add_scopes: Vec<Tag>,
+    #[serde(default)]
+    remove_scopes: Vec<Tag>,
+    #[serde(default)]
+    add_refs: Vec<Tag>,
+    #[serde(default)]
+    remove_refs: Vec<Tag>,
+    /// The state of the worktree, which the caller read from git; ours.
+    #[serde(default)]
+    work_context: Option<Work>,
 }
 
 #[derive(Serialize)]
 pub(super) struct Beaten {
     session_id: String,
     last_seen_at: Stamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    branch: Option<String>,
+    /// These two once somebody asked git.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unmerged_commits: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uncommitted_files: Option<usize>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    file_changes: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scopes: Vec<Tag>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refs: Vec<Tag>,
 }
 
 pub(super) async fn heartbeat(daemon: &Daemon, params: Heartbeat) -> Result<Beaten, Fault> {
-    let session_id = required("session_id", params.session_id)?;
+    let Heartbeat { session_id, add_scopes, remove_scopes, add_refs, remove_refs, work_context } = params;
+    let session_id = required("session_id", session_id)?;
     let id = session_id.clone();
-    let last_seen_at = daemon.storage.write(move |tx| tx.heartbeat(&id)).await?;
-    Ok(Beaten { session_id, last_seen_at })
+    let beat = Beat { work: work_context, intent: None, add_scopes, remove_scopes, add_refs, remove_refs };
+    let beaten = daemon.storage.write(move |tx| {
+        let last_seen_at = tx.heartbeat(&id, beat)?;
+        Ok((last_seen_at, tx.reader().session(&id)?.map(|session| session.context).unwrap_or_default()))
+    });
+    let (last_seen_at, context) = beaten.await?;
+    let of_git = |count: usize| context.git_updated_at.is_some().then_some(count);
+    Ok(Beaten {
+        session_id,
+        last_seen_at,
+        unmerged_commits: of_git(context.unmerged_commits.len()),
+        uncommitted_files: of_git(context.uncommitted_files.len()),
+        branch: context.branch,
+        file_changes: context.file_changes,
+        scopes: context.scopes,
+        refs: context.refs,
+    })
 }
 
 #[derive(Deserialize)]

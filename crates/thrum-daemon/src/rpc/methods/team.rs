@@ -1,12 +1,15 @@
 //! `team.list`: who is doing what, everywhere.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use thrum_core::{Fault, Stamp};
 use thrum_store::{
     Reader, StoreError,
-    query::{Agent, AgentFilter, Mailbox, SessionFilter},
+    query::{Agent, AgentFilter, Mailbox, Session, SessionFilter},
 };
+use thrum_sync::replicator::State;
 
+use super::{agent, session};
 use crate::daemon::Daemon;
 
 #[derive(Deserialize)]
@@ -57,9 +60,13 @@ struct Member {
     #[serde(skip_serializing_if = "Option::is_none")]
     branch: Option<String>,
     unmerged_commits: usize,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    uncommitted_files: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    file_changes: Vec<Value>,
     inbox_total: u64,
     inbox_unread: u64,
-    /// `active` while a session is open, else `offline`.
+    /// `active` while a session is open and its agent was heard of lately, else `offline`.
     status: &'static str,
     /// The daemon it lives at.
     home: String,
@@ -68,56 +75,84 @@ struct Member {
     /// What we call that daemon, if it is a peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     home_name: Option<String>,
+    /// Whether that peer answers: `connected`, `connecting`, `unreachable` or `removed_us`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    home_state: Option<State>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    home_state_since: Option<Stamp>,
 }
 
+/// An agent with its newest open session and its mail: total and unread.
+type Found = (Agent, Option<Session>, (u64, u64));
+
 pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Team, Fault> {
-    let home = daemon.id.clone();
     let found = daemon.storage.read(move |reader| {
         let (everyone, roles) = reader.shared_mail()?;
-        Ok((members(reader, &home)?, everyone, roles))
+        Ok((members(reader)?, everyone, roles))
     });
-    let (mut members, everyone, roles) = found.await?;
+    let (found, everyone, roles) = found.await?;
+    let mut members: Vec<Member> = found.into_iter().map(|found| member(daemon, found)).collect();
     members.retain(|member| params.include_offline || member.status == "active");
-    let peers = daemon.peers.list();
+    let peers = daemon.peers.reach();
     for member in &mut members {
-        member.home_name = peers.iter().find(|peer| peer.daemon_id == member.home).map(|peer| peer.name.clone());
+        if let Some((peer, state, since)) = peers.iter().find(|(peer, ..)| peer.daemon_id == member.home) {
+            member.home_name = Some(peer.name.clone());
+            (member.home_state, member.home_state_since) = (Some(*state), Some(*since));
+        }
     }
     let mut groups = vec![Group { name: "everyone".to_owned(), total: everyone }];
     groups.extend(roles.into_iter().map(|(name, total)| Group { name, total }));
     Ok(Team { members, shared_messages: Shared { broadcast_total: everyone, groups } })
 }
 
-fn members(reader: &Reader<'_>, home: &str) -> Result<Vec<Member>, StoreError> {
-    let sessions = reader.sessions(&SessionFilter { active_only: true, ..SessionFilter::default() })?;
-    let contexts = reader.contexts()?;
-    let member = |agent: Agent| {
+fn members(reader: &Reader<'_>) -> Result<Vec<Found>, StoreError> {
+    let mut sessions = reader.sessions(&SessionFilter { open_only: true, ..SessionFilter::default() })?;
+    let found = |agent: Agent| {
         // The newest first, so the first is the one.
-        let session = sessions.iter().find(|session| session.agent_id == agent.agent_id && session.home == agent.home);
-        let context = session.and_then(|session| contexts.iter().find(|found| found.context.session_id == session.session_id));
-        let context = context.map(|found| found.context.clone()).unwrap_or_default();
-        let mailbox = Mailbox { agent_id: agent.agent_id.clone(), home: agent.home.clone() };
-        let (inbox_total, inbox_unread) = reader.mail_count(&mailbox)?;
-        Ok(Member {
-            local: agent.home == home,
-            agent_id: agent.agent_id,
-            role: agent.role,
-            module: agent.module,
-            display: agent.display,
-            hostname: agent.hostname,
-            worktree: agent.worktree,
-            session_id: session.map(|session| session.session_id.clone()),
-            session_start: session.map(|session| session.started_at),
-            last_seen: session.map(|session| session.last_seen_at).or(agent.last_seen_at),
-            intent: context.intent,
-            current_task: context.current_task,
-            branch: context.branch,
-            unmerged_commits: context.unmerged_commits.len(),
-            inbox_total,
-            inbox_unread,
-            status: if session.is_some() { "active" } else { "offline" },
-            home: agent.home,
-            home_name: None,
-        })
+        let session = sessions.iter().position(|session| session.agent_id == agent.agent_id && session.home == agent.home);
+        let session = session.map(|index| sessions.remove(index));
+        let mail = reader.mail_count(&Mailbox { agent_id: agent.agent_id.clone(), home: agent.home.clone() })?;
+        Ok((agent, session, mail))
     };
-    reader.agents(&AgentFilter::default())?.into_iter().map(member).collect()
+    reader.agents(&AgentFilter::default())?.into_iter().map(found).collect()
+}
+
+fn member(daemon: &Daemon, (agent, mut session, (inbox_total, inbox_unread)): Found) -> Member {
+    if let Some(session) = &mut session {
+        session::refresh(daemon, session);
+    }
+    let status = match &session {
+        Some(session) if session::shown(session, &daemon.id) == "active" => "active",
+        _ => "offline",
+    };
+    let last_seen = session.as_ref().map(|session| session.last_seen_at).or_else(|| agent::seen(daemon, &agent));
+    let (session_id, session_start, context) = match session {
+        Some(session) => (Some(session.session_id), Some(session.started_at), session.context),
+        None => Default::default(),
+    };
+    Member {
+        local: agent.home == daemon.id,
+        agent_id: agent.agent_id,
+        role: agent.role,
+        module: agent.module,
+        display: agent.display,
+        hostname: agent.hostname,
+        worktree: agent.worktree,
+        session_id,
+        session_start,
+        last_seen,
+        intent: context.intent,
+        current_task: context.current_task,
+        branch: context.branch,
+        unmerged_commits: context.unmerged_commits.len(),
+        uncommitted_files: context.uncommitted_files,
+        file_changes: context.file_changes,
+        inbox_total,
+        inbox_unread,
+        status,
+        home: agent.home,
+        home_name: None,
+        home_state: None,
+        home_state_since: None,
+    }
 }

@@ -76,7 +76,7 @@ fn gitignore(repo: &Repo) -> Check {
         Some(true) => {}
         Some(false) => {
             return Check::new("gitignore", Problem, format!("git would take {} along", repo.local_dir().display())).mend(move || {
-                let added = setup::ignore(&top)?.unwrap_or_else(|| top.join(".gitignore"));
+                let added = setup::ignore(&top, false)?.unwrap_or_else(|| top.join(".gitignore"));
                 Ok(format!("added .thrum/ to {}", added.display()))
             });
         }

@@ -106,7 +106,11 @@ fn identity(cx: &Context, repo: &Repo) -> Check {
         let check = Check::new("identity", Problem, fault.message);
         return Check { fix: fault.hint, ..check };
     }
-    match (cx.given_name(), here.as_slice()) {
+    let given = match cx.given_name() {
+        Ok(given) => given,
+        Err(fault) => return Check { fix: fault.hint, ..Check::new("identity", Problem, fault.message) },
+    };
+    match (given, here.as_slice()) {
         (Some(name), here) if !here.iter().any(|known| known == name.trim_start_matches('@')) => {
             let text = format!("THRUM_NAME or --as says @{}, who has no identity in this worktree", printable(&name));
             Check::new("identity", Warning, text).fix("unset THRUM_NAME")

@@ -126,6 +126,11 @@ impl TestRepo {
         OnTerminal::start(self.command(args), columns).end()
     }
 
+    /// Starts the program on a terminal, where it may ask.
+    pub(crate) fn asks(&self, args: &[&str]) -> OnTerminal {
+        OnTerminal::start(self.command(args), 100)
+    }
+
     /// A connection to the daemon.
     pub(crate) fn connect(&self) -> Rpc {
         let stream = UnixStream::connect(self.path(".thrum/var/thrum.sock")).unwrap();
@@ -305,6 +310,13 @@ impl Rpc {
         let mut answer: Value = serde_json::from_str(&line).unwrap();
         assert!(answer["error"].is_null(), "{method}: {answer}");
         Some(answer["result"].take())
+    }
+
+    /// What the next notification says, after `events.watch`.
+    pub(crate) fn notification(&mut self) -> Value {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        serde_json::from_str::<Value>(&line).unwrap()["params"].take()
     }
 
     /// The result of a call that must succeed.

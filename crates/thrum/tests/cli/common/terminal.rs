@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs::{File, OpenOptions},
-    io::{self, Read},
+    io::{self, Read, Write},
     os::unix::ffi::OsStrExt,
     process::{Child, Command},
 };
@@ -39,6 +39,11 @@ impl OnTerminal {
         while !String::from_utf8_lossy(&self.seen).contains(words) {
             assert!(self.more(), "no '{words}' in: {}", String::from_utf8_lossy(&self.seen));
         }
+    }
+
+    /// Types these characters.
+    pub(crate) fn types(&mut self, text: &str) {
+        self.screen.write_all(text.as_bytes()).unwrap();
     }
 
     /// Waits for the end: the exit code, and all that the screen was sent, with plain line ends.

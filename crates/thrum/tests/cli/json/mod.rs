@@ -135,6 +135,7 @@ fn docs_json_md_is_what_the_commands_print() {
     setting_up(&mut stage);
     mail(&mut stage);
     overview(&mut stage);
+    agents(&mut stage);
     peers(&mut stage);
     daemon(&mut stage);
     moving(&mut stage);
@@ -184,6 +185,26 @@ fn overview(stage: &mut Stage) {
     stage.run("thrum prime");
     stage.run("thrum context clear");
     stage.run("thrum version");
+}
+
+fn agents(stage: &mut Stage) {
+    stage.section("Agents and sessions", "");
+    stage.run("thrum session set-intent 'Log in with a key'");
+    stage.run("thrum session set-task AUTH-17");
+    fs::write(stage.repo.path("src/login.rs"), "fn login(key: Key) {}\n").unwrap();
+    stage.run("thrum session heartbeat --add-scope module:auth");
+    stage.run("thrum who-has src/login.rs");
+    stage.ends("thrum who-has notes.md", 3);
+    stage.run("thrum agent context @ann");
+    stage.run("thrum session list");
+    stage.run("thrum session end");
+    let begun = stage.run("thrum session start --intent 'Test it'");
+    stage.name("SESSION", &begun["session_id"]);
+    stage.run("thrum ping @bob");
+    stage.run("thrum register --name dora --role reviewer --module docs --force");
+    stage.run("thrum agent list --role reviewer");
+    stage.run("thrum agent delete dora --force");
+    stage.run("thrum agent cleanup --dry-run");
 }
 
 fn peers(stage: &mut Stage) {

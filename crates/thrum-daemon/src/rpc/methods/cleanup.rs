@@ -1,0 +1,85 @@
+//! `agent.cleanup`: agents that were left behind, and deleting them.
+//!
+//! Proposed is only who lives at this daemon, was not heard of for the threshold, is at work in no session, and has an
+//! identity file in no worktree of the repository; see `thrum_store::ops::abandoned` for what Go Thrum does instead.
+//! Nothing is deleted unless `force` says so.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits};
+use thrum_store::{ops, query::Agent};
+
+use super::agent;
+use crate::{ambient::System, daemon::Daemon, worktrees};
+
+#[derive(Deserialize)]
+pub(super) struct Cleanup {
+    #[serde(default)]
+    dry_run: bool,
+    #[serde(default)]
+    force: bool,
+    /// Days; 0 and absent are the default, as in Go.
+    #[serde(default)]
+    threshold: u32,
+}
+
+#[derive(Serialize)]
+pub(super) struct Cleaned {
+    orphans: Vec<Orphan>,
+    deleted: Vec<String>,
+    dry_run: bool,
+    message: String,
+}
+
+#[derive(Serialize)]
+struct Orphan {
+    agent_id: String,
+    role: String,
+    module: String,
+    worktree: String,
+    registered_at: Stamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen_at: Option<Stamp>,
+    days_since_seen: u64,
+}
+
+pub(super) async fn cleanup(daemon: &Daemon, params: Cleanup) -> Result<Cleaned, Fault> {
+    const DAY: u64 = 86_400;
+    if params.dry_run && params.force {
+        return Err(Fault::new(ErrorKind::Invalid, "dry_run and force exclude each other"));
+    }
+    let days = if params.threshold == 0 { limits::ABANDONED_DAYS } else { params.threshold };
+    let silence = Duration::from_secs(u64::from(days) * DAY);
+    let now = System.now();
+    let mut found = daemon.storage.read(move |reader| ops::abandoned(reader, now, silence)).await?;
+    // What was heard since it was last written down counts, too.
+    found.retain(|agent| agent::seen(daemon, agent).is_none_or(|seen| now.since(seen) >= silence));
+    let repo = daemon.repo.clone();
+    let named = tokio::task::spawn_blocking(move || worktrees::identities(&repo));
+    let named = named.await.map_err(|error| Fault::new(ErrorKind::Failed, format!("the worktrees could not be looked at: {error}")))?;
+    found.retain(|agent| !named.contains(&agent.agent_id));
+    let mut deleted = Vec::new();
+    if params.force && !found.is_empty() {
+        let names: Vec<String> = found.iter().map(|agent| agent.agent_id.clone()).collect();
+        deleted = daemon.storage.write(move |tx| tx.delete_abandoned(&names, silence)).await?;
+    }
+    let message = match (found.len(), deleted.len()) {
+        (0, _) => format!("no agent of this daemon was left behind for {days} days"),
+        (found, 0) => format!("{found} left behind for {days} days; nothing was deleted"),
+        (_, deleted) => format!("{deleted} deleted; their messages stay"),
+    };
+    let orphan = |agent: Agent| {
+        let last = agent.last_seen_at.unwrap_or_default().max(agent.registered_at);
+        Orphan {
+            days_since_seen: now.since(last).as_secs() / DAY,
+            agent_id: agent.agent_id,
+            role: agent.role,
+            module: agent.module,
+            worktree: agent.worktree,
+            registered_at: agent.registered_at,
+            last_seen_at: agent.last_seen_at,
+        }
+    };
+    Ok(Cleaned { orphans: found.into_iter().map(orphan).collect(), deleted, dry_run: !params.force, message })
+}

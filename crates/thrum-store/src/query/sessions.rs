@@ -1,0 +1,134 @@
+//! Sessions, what goes on in them, and whether anybody is still there.
+
+use rusqlite::{OptionalExtension, Row, params_from_iter};
+use thrum_core::{Stamp, limits, payload::WorkContext};
+
+use super::agents::{Conditions, stamp};
+use crate::{Reader, StoreError};
+
+/// A period of work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// `ses_…`
+    pub session_id: String,
+    /// Whose.
+    pub agent_id: String,
+    /// The agent's home.
+    pub home: String,
+    /// When it began.
+    pub started_at: Stamp,
+    /// When it ended.
+    pub ended_at: Option<Stamp>,
+    /// Why.
+    pub end_reason: Option<String>,
+    /// Last sign of life known here.
+    pub last_seen_at: Stamp,
+    /// What goes on in it, as the agent said it last; empty if it said nothing.
+    pub context: WorkContext,
+}
+
+/// Which sessions.
+#[derive(Clone, Debug, Default)]
+pub struct SessionFilter {
+    /// Of this agent.
+    pub agent_id: Option<String>,
+    /// Of this home.
+    pub home: Option<String>,
+    /// Only those that have not ended.
+    pub open_only: bool,
+}
+
+impl Session {
+    /// Whether anybody is still there. `here` is the daemon that asks: of agents that live with it, it sees every call; of
+    /// others only what they write down, which is much less often.
+    pub fn liveness(&self, now: Stamp, here: &str) -> Liveness {
+        let silent = if self.home == here { limits::AGENT_SILENT } else { limits::REMOTE_AGENT_SILENT };
+        match self.ended_at {
+            Some(_) => Liveness::Ended,
+            None if now.since(self.last_seen_at) > silent => Liveness::Silent,
+            None => Liveness::Active,
+        }
+    }
+}
+
+/// What a session looks like from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// Open, and its agent was heard of lately.
+    Active,
+    /// Open, but nothing was heard for so long that the agent is probably gone. The next sign of life makes it active again.
+    Silent,
+    /// Ended.
+    Ended,
+}
+
+impl Reader<'_> {
+    /// Sessions whose beginning is known, newest first.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn sessions(&self, filter: &SessionFilter) -> Result<Vec<Session>, StoreError> {
+        let mut conditions = Conditions::new(self.home);
+        conditions.equals("s.agent_id", filter.agent_id.as_ref());
+        conditions.equals("s.home", filter.home.as_ref());
+        if filter.open_only {
+            conditions.sql.push_str(" AND s.ended_at IS NULL");
+        }
+        let sql = format!("{SESSION} WHERE s.started_at IS NOT NULL{} ORDER BY s.started_at DESC, s.session_id", conditions.sql);
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let rows = statement.query_map(params_from_iter(conditions.values), read_session)?;
+        rows.map(|row| finish(row?)).collect()
+    }
+
+    /// One session whose beginning is known.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn session(&self, session_id: &str) -> Result<Option<Session>, StoreError> {
+        let sql = format!("{SESSION} WHERE s.started_at IS NOT NULL AND s.session_id = ?2");
+        let found = self.conn.prepare_cached(&sql)?.query_row((self.home, session_id), read_session).optional()?;
+        found.map(finish).transpose()
+    }
+
+    /// The id of the open session of an agent registered here; of the newest, if there are several.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn open_session(&self, agent_id: &str) -> Result<Option<String>, StoreError> {
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT started_at, session_id FROM sessions WHERE agent_id = ?1 AND home = ?2 AND ended_at IS NULL")?;
+        let open = statement.query_map((agent_id, self.home), |row| Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?)))?;
+        // Not `max` in SQL, for the reason given in the fold: this runs for every message sent.
+        Ok(open.collect::<Result<Vec<_>, _>>()?.into_iter().max().map(|(_, session_id)| session_id))
+    }
+}
+
+/// A session with its context and, of an agent that lives at ?1, the last sign of life seen here.
+const SESSION: &str = "SELECT s.session_id, s.agent_id, s.home, s.started_at, s.ended_at, s.end_reason,
+        coalesce(s.ended_at, max(s.started_at, coalesce(c.at, 0), coalesce(p.last_seen_at, 0))), c.context
+    FROM sessions s LEFT JOIN presence p ON p.agent_id = s.agent_id AND s.home = ?1
+    LEFT JOIN contexts c ON c.session_id = s.session_id AND c.agent_id = s.agent_id AND c.home = s.home";
+
+fn read_session(row: &Row<'_>) -> rusqlite::Result<(Session, Option<String>)> {
+    let session = Session {
+        session_id: row.get(0)?,
+        agent_id: row.get(1)?,
+        home: row.get(2)?,
+        started_at: stamp(row.get(3)?),
+        ended_at: row.get::<_, Option<i64>>(4)?.map(stamp),
+        end_reason: row.get(5)?,
+        last_seen_at: stamp(row.get(6)?),
+        context: WorkContext::default(),
+    };
+    Ok((session, row.get(7)?))
+}
+
+fn finish((mut session, context): (Session, Option<String>)) -> Result<Session, StoreError> {
+    if let Some(text) = context {
+        session.context =
+            serde_json::from_str(&text).map_err(|error| StoreError::Damaged(format!("a work context cannot be read: {error}")))?;
+    }
+    session.context.session_id.clone_from(&session.session_id);
+    Ok(session)
+}

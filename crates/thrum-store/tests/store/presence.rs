@@ -1,0 +1,155 @@
+//! Who is still there, what sessions say, and who was left behind.
+
+use std::time::Duration;
+
+use thrum_core::{
+    ErrorKind, Fault, Stamp, limits,
+    payload::Tag,
+    work::{FileChange, Work},
+};
+use thrum_store::{
+    StoreError,
+    ops::{self, Beat},
+    query::{Liveness, SessionFilter},
+};
+
+use crate::kit::{Node, START};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn fault<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> Fault {
+    outcome.expect_err("is refused").into()
+}
+
+fn events(node: &Node) -> u64 {
+    node.store.reader().totals().expect("reads").events
+}
+
+fn start(node: &mut Node, agent: &str, beat: Beat) -> String {
+    node.store.write(|tx| tx.start_session(agent, beat)).expect("starts").0
+}
+
+fn now(node: &Node) -> Stamp {
+    use thrum_core::Ambient;
+    node.world.clone().now()
+}
+
+fn liveness(node: &Node, session: &str) -> Liveness {
+    let session = node.store.reader().session(session).expect("reads").expect("is here");
+    session.liveness(now(node), &node.home())
+}
+
+#[test]
+fn a_sign_of_life_is_no_event_and_news_are() {
+    let mut node = Node::new(1);
+    node.register("ann", "coder");
+    let session = start(&mut node, "ann", Beat::default());
+    let beat = |node: &mut Node, beat: Beat| node.store.write(|tx| tx.heartbeat(&session, beat)).expect("beats");
+    let before = events(&node);
+    node.world.pass(HOUR);
+    beat(&mut node, Beat::default());
+    assert_eq!(events(&node), before);
+    assert_eq!(node.store.reader().session(&session).expect("reads").expect("is here").last_seen_at, now(&node));
+
+    let change = FileChange { path: "a b.rs".into(), additions: 3, deletions: 1, status: "modified".into(), last_modified: None };
+    let work = Work { branch: Some("x".into()), uncommitted_files: vec!["a b.rs".into()], file_changes: vec![change], ..Work::default() };
+    let said = Beat { work: Some(work.clone()), add_scopes: vec![Tag::new("module", "auth")], ..Beat::default() };
+    beat(&mut node, said.clone());
+    assert_eq!(events(&node), before + 1);
+    beat(&mut node, said);
+    assert_eq!(events(&node), before + 1, "the same again is no news");
+    beat(&mut node, Beat { remove_scopes: vec![Tag::new("module", "auth")], ..Beat::default() });
+    let context = node.store.reader().session(&session).expect("reads").expect("is here").context;
+    assert_eq!((context.branch.as_deref(), context.scopes.as_slice()), (Some("x"), [].as_slice()), "what was not said again stays");
+    assert_eq!(context.file_changes[0]["path"], "a b.rs");
+    node.check();
+}
+
+#[test]
+fn a_session_says_from_the_start_what_it_is_about_and_its_peer_hears_it() {
+    let (mut node, mut far) = (Node::new(1), Node::new(2));
+    node.register("ann", "coder");
+    let work = Work { branch: Some("x".into()), changed_files: vec!["src/a.rs".into()], ..Work::default() };
+    let session = start(&mut node, "ann", Beat { work: Some(work), intent: Some("parse".into()), ..Beat::default() });
+    far.pull(&node, 0);
+    let there = far.store.reader().session(&session).expect("reads").expect("is here").context;
+    assert_eq!((there.intent.as_deref(), there.changed_files), (Some("parse"), vec!["src/a.rs".to_owned()]));
+    node.store.write(|tx| tx.end_session(&session, None)).expect("ends");
+    assert_eq!(fault(node.store.write(|tx| tx.heartbeat(&session, Beat::default()))).kind, ErrorKind::Refused);
+}
+
+#[test]
+fn a_context_has_bounds() {
+    let mut node = Node::new(1);
+    node.register("ann", "coder");
+    let session = start(&mut node, "ann", Beat::default());
+    let many = |count: usize| (0..count).map(|n| format!("f{n}")).collect::<Vec<_>>();
+    let long = "x".repeat(limits::MAX_TEXT_BYTES + 1);
+    for work in [
+        Work { uncommitted_files: many(limits::MAX_CONTEXT_FILES + 1), ..Work::default() },
+        Work { changed_files: vec![long.clone()], ..Work::default() },
+        Work { branch: Some(long.clone()), ..Work::default() },
+    ] {
+        let beat = Beat { work: Some(work), ..Beat::default() };
+        assert_eq!(fault(node.store.write(|tx| tx.heartbeat(&session, beat))).kind, ErrorKind::Invalid);
+    }
+    let empty = Beat { add_refs: vec![Tag::new("", "x")], ..Beat::default() };
+    assert_eq!(fault(node.store.write(|tx| tx.heartbeat(&session, empty))).kind, ErrorKind::Invalid);
+    let fits = Work { uncommitted_files: many(limits::MAX_CONTEXT_FILES), ..Work::default() };
+    node.store.write(|tx| tx.heartbeat(&session, Beat { work: Some(fits), ..Beat::default() })).expect("fits");
+}
+
+#[test]
+fn a_session_nobody_hears_of_is_not_active_for_ever_and_any_sign_of_life_makes_it_so_again() {
+    let (mut node, mut far) = (Node::new(1), Node::new(2));
+    node.register("ann", "coder");
+    let session = start(&mut node, "ann", Beat::default());
+    far.pull(&node, 0);
+    node.world.pass(limits::AGENT_SILENT);
+    assert_eq!(liveness(&node, &session), Liveness::Active);
+    node.world.pass(Duration::from_secs(1));
+    assert_eq!(liveness(&node, &session), Liveness::Silent);
+    let at = now(&node);
+    node.store.write(|tx| tx.seen("ann", at)).expect("writes");
+    node.store.write(|tx| tx.seen("ann", Stamp::from_nanos(START))).expect("writes");
+    assert_eq!(liveness(&node, &session), Liveness::Active, "a late note takes nothing away");
+    // A peer hears neither calls nor waits, so it is slower to give up.
+    far.world.pass(DAY);
+    assert_eq!(liveness(&far, &session), Liveness::Active);
+    far.world.pass(Duration::from_secs(1));
+    assert_eq!(liveness(&far, &session), Liveness::Silent);
+    node.store.write(|tx| tx.seen("nobody", at)).expect("writes nothing");
+    assert_eq!(node.store.reader().sessions(&SessionFilter::default()).expect("reads").len(), 1);
+}
+
+#[test]
+fn only_agents_of_this_daemon_that_nobody_heard_of_for_long_are_left_behind() {
+    let (mut node, mut far) = (Node::new(1), Node::new(2));
+    for name in ["old", "crashed", "busy", "called"] {
+        node.register(name, "coder");
+    }
+    far.register("far", "coder");
+    node.pull(&far, 0);
+    start(&mut node, "crashed", Beat::default());
+    node.world.pass(40 * DAY);
+    start(&mut node, "busy", Beat::default());
+    let at = now(&node);
+    node.store.write(|tx| tx.seen("called", at)).expect("writes");
+    let names = |node: &Node, days: u32| {
+        let found = ops::abandoned(&node.store.reader(), now(node), days * DAY).expect("reads");
+        let mut names: Vec<_> = found.into_iter().map(|agent| agent.agent_id).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&node, 30), ["crashed", "old"], "a session that nobody ended protects nobody for ever");
+    assert_eq!(names(&node, 41), [] as [&str; 0]);
+
+    let asked: Vec<String> = ["old", "busy", "far", "ghost"].map(str::to_owned).into();
+    let gone = node.store.write(|tx| tx.delete_abandoned(&asked, 30 * DAY)).expect("deletes");
+    assert_eq!(gone, ["old"], "whoever came back meanwhile stays");
+    assert!(node.store.reader().agent_here("busy").expect("reads").is_some());
+    node.check();
+    let refused = fault(node.store.write(|tx| tx.start_session("old", Beat::default())));
+    assert!(refused.message.contains("it was deleted at 2026-05-07"), "{refused}");
+}

@@ -1,0 +1,72 @@
+//! `thrum agent cleanup`.
+
+use serde_json::{Value, json};
+use thrum_core::Fault;
+
+use super::delete::confirm;
+use crate::{
+    context::Context,
+    render::{Page, Render, style::BOLD},
+    shapes::{Answer, Cleaned, Orphan},
+    text::count,
+};
+
+/// Find agents that were left behind, and delete them if told so
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Left behind is an agent of this machine that was not heard of for so long, is at work in no session, and has an
+identity in no worktree of this repository. Without --force nothing is deleted unless you say yes on a terminal.
+
+Examples:
+  thrum agent cleanup --dry-run
+  thrum agent cleanup --force --threshold 90")]
+pub(crate) struct Args {
+    /// Only show them
+    #[arg(long, conflicts_with = "force")]
+    dry_run: bool,
+    /// Delete them without asking
+    #[arg(long)]
+    force: bool,
+    /// For how many days nobody must have heard of them
+    #[arg(long, value_name = "DAYS", default_value_t = thrum_core::limits::ABANDONED_DAYS, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    threshold: u32,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Cleaned>, Fault> {
+    let mut client = cx.daemon()?;
+    let params = |force: bool| json!({"dry_run": !force, "force": force, "threshold": args.threshold});
+    if args.force {
+        return client.call("agent.cleanup", params(true));
+    }
+    let found: Answer<Cleaned> = client.call("agent.cleanup", params(false))?;
+    if args.dry_run || found.read.orphans.is_empty() || cx.output.is_json() || !cx.output.can_ask() {
+        if !found.read.orphans.is_empty() {
+            cx.output.hint("thrum agent cleanup --force deletes them.");
+        }
+        return Ok(found);
+    }
+    let mut page = Page::for_stdout();
+    found.human(&mut page);
+    cx.output.note(page.text().trim_end());
+    confirm(&format!("Delete {}? Their messages stay.", count(found.read.orphans.len() as u64, "agent")), cx)?;
+    client.call("agent.cleanup", params(true))
+}
+
+impl Render for Answer<Cleaned> {
+    fn human(&self, page: &mut Page) {
+        let Cleaned { orphans, deleted, message, .. } = &self.read;
+        let row = |orphan: &Orphan| {
+            let Orphan { agent_id, role, module, worktree, days_since_seen } = orphan;
+            let done = if deleted.contains(agent_id) { "deleted" } else { "" };
+            vec![format!("@{agent_id}"), role.clone(), module.clone(), worktree.clone(), count(*days_since_seen, "day"), done.to_owned()]
+        };
+        if !orphans.is_empty() {
+            page.table(&["AGENT", "ROLE", "MODULE", "WORKTREE", "NOT SEEN FOR", ""], orphans.iter().map(row).collect());
+        }
+        page.line(format!("{BOLD}{}{BOLD:#}", thrum_core::name::printable(message)));
+    }
+
+    fn json(&self) -> Value {
+        self.raw.clone()
+    }
+}

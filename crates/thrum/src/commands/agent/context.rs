@@ -1,0 +1,99 @@
+//! `thrum agent context`: what goes on in open sessions.
+
+use serde_json::{Value, json};
+use thrum_core::{Fault, name::printable, work::FileChange};
+
+use crate::{
+    commands::who_has::repo_path,
+    context::Context,
+    render::{Page, Render, agent, style::DIM},
+    shapes::{Answer, Contexts, Working},
+    text::{count, preview},
+};
+
+/// Most files and commits shown of one session.
+const SHOWN: usize = 20;
+
+/// Show what agents work on: intent, task, branch, commits, files
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  thrum agent context @ann
+  thrum agent context --branch main --file src/login.rs")]
+pub(crate) struct Args {
+    /// Only this agent
+    #[arg(value_name = "AGENT")]
+    agent: Option<String>,
+    /// Only who works on this branch
+    #[arg(long)]
+    branch: Option<String>,
+    /// Only who changes this file
+    #[arg(long)]
+    file: Option<String>,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Contexts>, Fault> {
+    let agent = args.agent.as_deref().map(|name| name.strip_prefix('@').unwrap_or(name));
+    let file = args.file.as_deref().map(|file| repo_path(file, cx)).transpose()?;
+    cx.daemon()?.call("agent.listContext", json!({"agent_id": agent, "branch": args.branch, "file": file}))
+}
+
+impl Render for Answer<Contexts> {
+    fn human(&self, page: &mut Page) {
+        if self.read.contexts.is_empty() {
+            page.line("No open session says what it is about");
+        }
+        for context in &self.read.contexts {
+            show(context, page);
+        }
+    }
+
+    fn json(&self) -> Value {
+        self.raw.clone()
+    }
+}
+
+fn show(context: &Working, page: &mut Page) {
+    let Working { agent_id, branch, unmerged_commits, file_changes, intent, current_task, last_seen_at, status, .. } = context;
+    page.line(format!(
+        "{}{}  {} ({DIM}last seen {}{DIM:#})",
+        agent(agent_id),
+        context.place(),
+        printable(status),
+        page.time(*last_seen_at)
+    ));
+    for (name, text) in [("Intent", intent), ("Task", current_task), ("Branch", branch)] {
+        if let Some(text) = text {
+            page.line(format!("    {name}: {}", preview(text, 200)));
+        }
+    }
+    for commit in unmerged_commits.iter().take(SHOWN) {
+        page.line(format!("    {} {}", preview(&commit.sha, 8), preview(&commit.message, 100)));
+    }
+    for change in file_changes.iter().take(SHOWN) {
+        let FileChange { path, additions, deletions, status, .. } = change;
+        page.line(format!("    {} (+{additions} -{deletions}, {})", printable(path), printable(status)));
+    }
+    let more = unmerged_commits.len().saturating_sub(SHOWN) + file_changes.len().saturating_sub(SHOWN);
+    if more > 0 {
+        page.line(format!("    {DIM}and {more} more{DIM:#}"));
+    }
+}
+
+/// One line per session.
+pub(super) fn table(contexts: &Contexts, page: &mut Page) {
+    let row = |context: &Working| {
+        let Working { agent_id, session_id, branch, unmerged_commits, uncommitted_files, intent, git_updated_at, .. } = context;
+        vec![
+            format!("@{agent_id}"),
+            session_id.clone(),
+            branch.clone().unwrap_or_default(),
+            unmerged_commits.len().to_string(),
+            count(uncommitted_files.len() as u64, "file"),
+            preview(intent.as_deref().unwrap_or_default(), 60),
+            git_updated_at.map(|at| page.time(at)).unwrap_or_default(),
+        ]
+    };
+    let rows = contexts.contexts.iter().map(row).collect();
+    page.table(&["AGENT", "SESSION", "BRANCH", "COMMITS", "UNCOMMITTED", "INTENT", "UPDATED"], rows);
+}

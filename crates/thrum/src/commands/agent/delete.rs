@@ -1,0 +1,85 @@
+//! `thrum agent delete`.
+
+use std::{fs, path::PathBuf};
+
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault, name};
+use thrum_daemon::worktrees;
+
+use crate::{
+    context::Context,
+    render::{Page, Render, agent},
+    shapes::{Answer, Any},
+};
+
+/// Delete an agent that lives here: registration, sessions, identity; its messages stay
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Every machine hears of it. An agent of another machine can be deleted only there.
+
+Examples:
+  thrum agent delete bob --force
+  thrum agent delete @carol --force")]
+pub(crate) struct Args {
+    /// Whom
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Do not ask
+    #[arg(long)]
+    force: bool,
+}
+
+/// An agent that is gone, and the identity files that went with it.
+pub(crate) struct Deleted {
+    name: String,
+    answer: Answer<Any>,
+    files: Vec<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Deleted, Fault> {
+    let name = args.name.strip_prefix('@').unwrap_or(&args.name);
+    // It becomes part of a path.
+    name::check_agent(name)?;
+    let mut client = cx.daemon()?;
+    if !args.force {
+        confirm(&format!("Delete @{name}? Its messages stay."), cx)?;
+    }
+    let answer = client.call("agent.delete", json!({"name": name}))?;
+    let mut files = Vec::new();
+    for top in worktrees::of(cx.repo()?) {
+        let path = top.join(".thrum/identities").join(format!("{name}.json"));
+        match fs::remove_file(&path) {
+            Ok(()) => files.push(path),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => cx.output.warn(&format!("the identity {} stays: {error}", path.display())),
+        }
+    }
+    Ok(Deleted { name: name.to_owned(), answer, files })
+}
+
+/// Asks on a terminal; elsewhere only a flag says yes.
+pub(super) fn confirm(question: &str, cx: &Context) -> Result<(), Fault> {
+    let Some(answer) = cx.output.ask(&format!("{question} [y/N] ")) else {
+        return Err(Fault::new(ErrorKind::Invalid, "nobody is there to be asked").hint("Add --force."));
+    };
+    if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        Ok(())
+    } else {
+        Err(Fault::new(ErrorKind::Refused, "nothing was deleted"))
+    }
+}
+
+impl Render for Deleted {
+    fn human(&self, page: &mut Page) {
+        page.line(format!("Deleted {}; its messages stay", agent(&self.name)));
+        for file in &self.files {
+            page.line(format!("Removed {}", file.display()));
+        }
+    }
+
+    fn json(&self) -> Value {
+        let mut value = self.answer.raw.clone();
+        value["identity_files"] = json!(self.files);
+        value
+    }
+}

@@ -1,0 +1,83 @@
+//! `thrum agent list`.
+
+use serde_json::{Value, json};
+use thrum_core::Fault;
+
+use super::context;
+use crate::{
+    context::Context,
+    render::{Page, Render},
+    shapes::{Agents, Answer, Contexts, ListedAgent},
+};
+
+/// List the registered agents, the newest first
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  thrum agent list --role reviewer
+  thrum agent list --module auth --context")]
+pub(crate) struct Args {
+    /// Only agents with this role
+    #[arg(long)]
+    role: Option<String>,
+    /// Only agents of this module
+    #[arg(long)]
+    module: Option<String>,
+    /// Also what goes on in their sessions
+    #[arg(long)]
+    context: bool,
+}
+
+/// Agents, with their contexts if those were asked for.
+pub(crate) struct List {
+    agents: Answer<Agents>,
+    contexts: Option<Answer<Contexts>>,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<List, Fault> {
+    let mut client = cx.daemon()?;
+    let agents: Answer<Agents> = client.call("agent.list", json!({"role": args.role, "module": args.module}))?;
+    let mut contexts: Option<Answer<Contexts>> = if args.context { Some(client.call("agent.listContext", json!({}))?) } else { None };
+    if let Some(Answer { raw, read }) = &mut contexts {
+        let listed = |name: &str, home: &str| agents.read.agents.iter().any(|agent| agent.agent_id == name && agent.home == home);
+        read.contexts.retain(|context| listed(&context.agent_id, &context.home));
+        if let Some(raw) = raw["contexts"].as_array_mut() {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            raw.retain(|context| listed(&text(&context["agent_id"]), &text(&context["home"])));
+        }
+    }
+    Ok(List { agents, contexts })
+}
+
+impl Render for List {
+    fn human(&self, page: &mut Page) {
+        let agents = &self.agents.read.agents;
+        if agents.is_empty() {
+            return page.line("No agents");
+        }
+        let row = |agent: &ListedAgent| {
+            let ListedAgent { agent_id, role, module, display, home, local, hostname, last_seen_at, registered_at } = agent;
+            let place = match (local, hostname.is_empty()) {
+                (true, _) => "here".to_owned(),
+                (false, false) => hostname.clone(),
+                (false, true) => home.clone(),
+            };
+            let seen = last_seen_at.map_or_else(|| format!("never; registered {}", page.time(*registered_at)), |at| page.time(at));
+            vec![format!("@{agent_id}"), role.clone(), module.clone(), display.clone(), place, seen]
+        };
+        let rows = agents.iter().map(row).collect();
+        page.table(&["AGENT", "ROLE", "MODULE", "DISPLAY", "LIVES", "LAST SEEN"], rows);
+        if let Some(contexts) = &self.contexts {
+            page.line("");
+            context::table(&contexts.read, page);
+        }
+    }
+
+    fn json(&self) -> Value {
+        let mut value = self.agents.raw.clone();
+        if let Some(contexts) = &self.contexts {
+            value["contexts"] = contexts.raw["contexts"].clone();
+        }
+        value
+    }
+}

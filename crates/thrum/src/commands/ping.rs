@@ -1,0 +1,71 @@
+//! `thrum ping`: is somebody there?
+
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault, name::printable};
+
+use crate::{
+    context::Context,
+    render::{Page, Render, agent},
+    shapes::{Answer, Member, Team, at_home},
+};
+
+/// Ask whether an agent is there, and when it was last heard of
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+An agent is active while it has a session and was heard of within the hour (on another machine: the day).
+
+Examples:
+  thrum ping @bob
+  thrum ping reviewer --json")]
+pub(crate) struct Args {
+    /// A name, a display name, or a role
+    #[arg(value_name = "AGENT")]
+    agent: String,
+}
+
+/// Everyone who was meant.
+pub(crate) struct Found(Vec<(Member, Value)>);
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Found, Fault> {
+    let wanted = args.agent.strip_prefix('@').unwrap_or(&args.agent);
+    let team: Answer<Team> = cx.daemon()?.call("team.list", json!({"include_offline": true}))?;
+    let Answer { mut raw, read } = team;
+    let values = raw["members"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    let all: Vec<(Member, Value)> = read.members.into_iter().zip(values).collect();
+    let named =
+        |says: fn(&Member) -> &str| all.iter().filter(|(member, _)| says(member).eq_ignore_ascii_case(wanted)).cloned().collect::<Vec<_>>();
+    let found = [named(|m| &m.agent_id), named(|m| &m.display), named(|m| &m.role)].into_iter().find(|found| !found.is_empty());
+    found.map(Found).ok_or_else(|| {
+        Fault::new(ErrorKind::NotFound, format!("no agent, display name or role is called {}", printable(wanted))).hint("thrum team --all")
+    })
+}
+
+impl Render for Found {
+    fn human(&self, page: &mut Page) {
+        for (member, _) in &self.0 {
+            page.line(line(member, page));
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!({"agents": self.0.iter().map(|(_, value)| value).collect::<Vec<_>>()})
+    }
+}
+
+fn line(member: &Member, page: &Page) -> String {
+    let Member { agent_id, status, last_seen, local, home_name, home_state, home_state_since, .. } = member;
+    let at = at_home(local.unwrap_or(true), home_name.as_deref());
+    let seen = last_seen.map_or_else(|| "never seen".to_owned(), |at| format!("last seen {}", page.time(at)));
+    let state = match (status.as_str(), last_seen) {
+        ("active", _) => format!("active, {seen}"),
+        (_, Some(at)) => format!("offline, last seen {}", page.time(*at)),
+        _ => "offline, never seen".to_owned(),
+    };
+    let reach = match (home_state.as_deref(), home_state_since) {
+        (None, _) => String::new(),
+        (Some("connected"), _) => "; its daemon answers".to_owned(),
+        (Some(state), Some(since)) => format!("; its daemon is {} ({})", printable(&state.replace('_', " ")), page.lasting(*since)),
+        (Some(state), None) => format!("; its daemon is {}", printable(state)),
+    };
+    format!("{}{at}: {state}{reach}", agent(agent_id))
+}

@@ -1,0 +1,46 @@
+//! `thrum session end`.
+
+use serde_json::json;
+use thrum_core::Fault;
+
+use super::{mine, note};
+use crate::{
+    context::Context,
+    render::Said,
+    shapes::{Answer, SessionEnded},
+    time,
+};
+
+/// End a session; the agent stays registered and its mail arrives
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  thrum session end --reason crash
+  thrum session end --session-id ses_01JZ3E9Q0V7M4T6X8B2C5D9F3J")]
+pub(crate) struct Args {
+    /// Why it ends
+    #[arg(long, value_enum, default_value = "normal")]
+    reason: Reason,
+    /// Which session, instead of the open one of this agent
+    #[arg(long, value_name = "SESSION")]
+    session_id: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Reason {
+    Normal,
+    Crash,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Fault> {
+    let mut client = cx.daemon()?;
+    let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
+    let reason = match args.reason {
+        Reason::Normal => "normal",
+        Reason::Crash => "crash",
+    };
+    let ended: Answer<SessionEnded> = client.call("session.end", json!({"session_id": mine.session_id, "reason": reason}))?;
+    note(mine.identity, cx, |file| file.session_id = None)?;
+    let lasted = time::brief(std::time::Duration::from_millis(ended.read.duration_ms));
+    Ok(Said { line: format!("Session {} ended after {lasted}", mine.session_id), value: ended.raw })
+}

@@ -1,0 +1,86 @@
+//! `thrum session heartbeat`: what one works on, as git has it now.
+
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault};
+
+use super::mine;
+use crate::{
+    beat,
+    context::Context,
+    render::{Page, Render},
+    shapes::{Answer, Beaten, Tag},
+    text::count,
+};
+
+/// Tell the team which branch, commits and files you work on, as git has them now
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Needed only to be up to date at once: beginning a session and a lasting thrum wait tell the same. That you are
+there is seen by any command you run.
+
+Examples:
+  thrum session heartbeat
+  thrum session heartbeat --add-scope module:auth --add-ref issue:17")]
+pub(crate) struct Args {
+    /// Add a scope to the session
+    #[arg(long, value_name = "TYPE:VALUE")]
+    add_scope: Vec<String>,
+    /// Take a scope away
+    #[arg(long, value_name = "TYPE:VALUE")]
+    remove_scope: Vec<String>,
+    /// Add a ref to the session
+    #[arg(long, value_name = "TYPE:VALUE")]
+    add_ref: Vec<String>,
+    /// Take a ref away
+    #[arg(long, value_name = "TYPE:VALUE")]
+    remove_ref: Vec<String>,
+    /// Which session, instead of the open one of this agent
+    #[arg(long, value_name = "SESSION")]
+    session_id: Option<String>,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Beaten>, Fault> {
+    let tags = |given: &[String]| given.iter().map(|tag| pair(tag)).collect::<Result<Vec<_>, _>>();
+    let (add_scopes, remove_scopes) = (tags(&args.add_scope)?, tags(&args.remove_scope)?);
+    let (add_refs, remove_refs) = (tags(&args.add_ref)?, tags(&args.remove_ref)?);
+    let mut client = cx.daemon()?;
+    let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
+    // Another's session is not about this worktree.
+    let work = if mine.identity.is_some() { beat::work(cx)? } else { None };
+    client.call(
+        "session.heartbeat",
+        json!({
+            "session_id": mine.session_id, "work_context": work, "add_scopes": add_scopes, "remove_scopes": remove_scopes,
+            "add_refs": add_refs, "remove_refs": remove_refs,
+        }),
+    )
+}
+
+fn pair(text: &str) -> Result<Value, Fault> {
+    match text.split_once(':') {
+        Some((kind, value)) if !kind.is_empty() && !value.is_empty() => Ok(json!({"type": kind, "value": value})),
+        _ => Err(Fault::new(ErrorKind::Invalid, format!("'{text}' is no TYPE:VALUE")).hint("For example --add-scope module:auth")),
+    }
+}
+
+impl Render for Answer<Beaten> {
+    fn human(&self, page: &mut Page) {
+        let Beaten { session_id, branch, unmerged_commits, uncommitted_files, file_changes, scopes, refs } = &self.read;
+        page.line(format!("Told the team about session {session_id}"));
+        if let Some(branch) = branch {
+            page.field("Branch", format!("{}, {}", thrum_core::name::printable(branch), count(*unmerged_commits, "unmerged commit")));
+        }
+        if !file_changes.is_empty() || *uncommitted_files > 0 {
+            page.field("Files", format!("{} changed, {uncommitted_files} not committed", file_changes.len()));
+        }
+        for (name, tags) in [("Scopes", scopes), ("Refs", refs)] {
+            if !tags.is_empty() {
+                page.field(name, tags.iter().map(Tag::shown).collect::<Vec<_>>().join(", "));
+            }
+        }
+    }
+
+    fn json(&self) -> Value {
+        self.raw.clone()
+    }
+}

@@ -1,0 +1,56 @@
+//! `thrum session list`.
+
+use serde_json::{Value, json};
+use thrum_core::Fault;
+
+use crate::{
+    context::Context,
+    render::{Page, Render},
+    shapes::{Answer, Session, Sessions},
+    text::preview,
+};
+
+/// List sessions, the newest first
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A session is silent if it is open but its agent was not heard of for an hour (on another machine: for a day).
+
+Examples:
+  thrum session list --active
+  thrum session list --agent ann")]
+pub(crate) struct Args {
+    /// Only those in which somebody is at work
+    #[arg(long)]
+    active: bool,
+    /// Only those of this agent
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Sessions>, Fault> {
+    let agent = args.agent.as_deref().map(|name| name.strip_prefix('@').unwrap_or(name));
+    cx.daemon()?.call("session.list", json!({"active_only": args.active, "agent_id": agent}))
+}
+
+impl Render for Answer<Sessions> {
+    fn human(&self, page: &mut Page) {
+        if self.read.sessions.is_empty() {
+            return page.line("No sessions");
+        }
+        let row = |session: &Session| {
+            let Session { session_id, agent_id, started_at, ended_at, end_reason, last_seen_at, intent, status } = session;
+            let state = match (ended_at, end_reason) {
+                (Some(_), Some(reason)) => format!("{status} ({})", reason.replace('_', " ")),
+                _ => status.clone(),
+            };
+            let intent = preview(intent.as_deref().unwrap_or_default(), 60);
+            vec![session_id.clone(), format!("@{agent_id}"), state, page.time(*started_at), page.time(*last_seen_at), intent]
+        };
+        let rows = self.read.sessions.iter().map(row).collect();
+        page.table(&["SESSION", "AGENT", "STATE", "STARTED", "LAST SEEN", "INTENT"], rows);
+    }
+
+    fn json(&self) -> Value {
+        self.raw.clone()
+    }
+}

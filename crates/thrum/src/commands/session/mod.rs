@@ -1,0 +1,72 @@
+//! `thrum session`: periods of work, and what goes on in them.
+
+pub(crate) mod end;
+pub(crate) mod heartbeat;
+pub(crate) mod list;
+pub(crate) mod say;
+pub(crate) mod start;
+
+use serde_json::json;
+use thrum_core::{ErrorKind, Fault, name::printable};
+
+use crate::{
+    cli::boxed,
+    client::Client,
+    context::Context,
+    identity::{self, Identity, IdentityFile},
+    render::Render,
+    shapes::Whoami,
+};
+
+/// Begin and end sessions, and say what they are about
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    Start(start::Args),
+    End(end::Args),
+    List(list::Args),
+    Heartbeat(heartbeat::Args),
+    SetIntent(say::IntentArgs),
+    SetTask(say::TaskArgs),
+}
+
+impl Command {
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+        match self {
+            Self::Start(args) => boxed(start::run(&args, cx)),
+            Self::End(args) => boxed(end::run(&args, cx)),
+            Self::List(args) => boxed(list::run(&args, cx)),
+            Self::Heartbeat(args) => boxed(heartbeat::run(&args, cx)),
+            Self::SetIntent(args) => boxed(say::intent(&args, cx)),
+            Self::SetTask(args) => boxed(say::task(&args, cx)),
+        }
+    }
+}
+
+/// The session a command is about.
+struct Mine {
+    session_id: String,
+    /// Whose, unless it was named by its id.
+    identity: Option<Identity>,
+}
+
+/// The session that was named, else the open one of whoever asks.
+fn mine(session_id: Option<&String>, cx: &Context, client: &mut Client) -> Result<Mine, Fault> {
+    if let Some(id) = session_id {
+        return Ok(Mine { session_id: id.clone(), identity: None });
+    }
+    let identity = cx.identity()?;
+    let me: Whoami = client.call("agent.whoami", json!({"caller_agent_id": identity.name}))?;
+    let session_id = me.session_id.ok_or_else(|| {
+        Fault::new(ErrorKind::NotFound, format!("{} has no open session", printable(&identity.name))).hint("thrum session start")
+    })?;
+    Ok(Mine { session_id, identity: Some(identity) })
+}
+
+/// Changes the identity file of whoever asks, if there is one in this worktree.
+fn note(identity: Option<Identity>, cx: &Context, change: impl FnOnce(&mut IdentityFile)) -> Result<(), Fault> {
+    if let Some((_, mut file)) = identity.and_then(|identity| identity.file) {
+        change(&mut file);
+        identity::write(&cx.repo()?.identities(), file)?;
+    }
+    Ok(())
+}

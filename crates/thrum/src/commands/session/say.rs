@@ -1,0 +1,62 @@
+//! `thrum session set-intent` and `set-task`: what the team reads about one.
+
+use serde_json::json;
+use thrum_core::Fault;
+
+use super::{mine, note};
+use crate::{
+    context::Context,
+    render::Said,
+    shapes::{Answer, Any},
+    text::preview,
+};
+
+/// Say what you are about to do; the team sees it, also on other machines
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  thrum session set-intent \"Make login faster\"
+  thrum session set-intent \"\"")]
+pub(crate) struct IntentArgs {
+    /// The intent; \"\" clears it
+    #[arg(value_name = "TEXT")]
+    text: String,
+    /// Which session, instead of the open one of this agent
+    #[arg(long, value_name = "SESSION")]
+    session_id: Option<String>,
+}
+
+/// Say which task you work on; the team sees it, also on other machines
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  thrum session set-task AUTH-17
+  thrum session set-task \"\"")]
+pub(crate) struct TaskArgs {
+    /// The task; \"\" clears it
+    #[arg(value_name = "TEXT")]
+    text: String,
+    /// Which session, instead of the open one of this agent
+    #[arg(long, value_name = "SESSION")]
+    session_id: Option<String>,
+}
+
+pub(crate) fn intent(args: &IntentArgs, cx: &Context) -> Result<Said, Fault> {
+    let mut client = cx.daemon()?;
+    let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
+    let set: Answer<Any> = client.call("session.setIntent", json!({"session_id": mine.session_id, "intent": args.text}))?;
+    note(mine.identity, cx, |file| file.intent = Some(args.text.clone()).filter(|text| !text.is_empty()))?;
+    Ok(said("Intent", &args.text, set))
+}
+
+pub(crate) fn task(args: &TaskArgs, cx: &Context) -> Result<Said, Fault> {
+    let mut client = cx.daemon()?;
+    let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
+    let set: Answer<Any> = client.call("session.setTask", json!({"session_id": mine.session_id, "current_task": args.text}))?;
+    Ok(said("Task", &args.text, set))
+}
+
+fn said(what: &str, text: &str, set: Answer<Any>) -> Said {
+    let line = if text.is_empty() { format!("{what} cleared") } else { format!("{what}: {}", preview(text, 200)) };
+    Said { line, value: set.raw }
+}

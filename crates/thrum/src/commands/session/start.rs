@@ -1,0 +1,48 @@
+//! `thrum session start`.
+
+use serde_json::{Value, json};
+use thrum_core::Fault;
+
+use super::note;
+use crate::{
+    beat,
+    context::Context,
+    render::{Said, agent},
+    shapes::{Answer, SessionStarted},
+};
+
+/// Begin a session; an older open one of this agent ends
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Needs an agent that is registered (thrum register); thrum quickstart does both.
+
+Examples:
+  thrum session start
+  thrum session start --as ann --intent \"Fix the login\"")]
+pub(crate) struct Args {
+    /// What it is about; the team sees it
+    #[arg(long, value_name = "TEXT")]
+    intent: Option<String>,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Fault> {
+    let identity = cx.identity()?;
+    let mut client = cx.daemon()?;
+    let params = json!({
+        "agent_id": identity.name, "intent": args.intent, "work_context": beat::work(cx)?,
+    });
+    let started: Answer<SessionStarted> = client.call("session.start", params)?;
+    let line = format!("Session {} of {}", started.read.session_id, agent(&identity.name));
+    note(Some(identity), cx, |file| {
+        file.session_id = Some(started.read.session_id.clone());
+        file.intent.clone_from(&args.intent);
+    })?;
+    Ok(Said { line, value: with_intent(started.raw, args.intent.as_deref()) })
+}
+
+fn with_intent(mut value: Value, intent: Option<&str>) -> Value {
+    if let Some(intent) = intent {
+        value["intent"] = intent.into();
+    }
+    value
+}

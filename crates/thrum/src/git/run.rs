@@ -1,0 +1,72 @@
+//! Running git for a bounded time, and reading a bounded amount of what it says.
+
+use std::{
+    io::Read,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+/// Most bytes read of one answer. Ten thousand files with long names fit; beyond it the answer is cut at the last whole entry.
+const MOST: u64 = 1 << 20;
+
+/// How often we look whether a git without output has ended.
+const LOOK: Duration = Duration::from_millis(1);
+
+fn git(top: &Path, args: &[&str]) -> Command {
+    let mut command = super::command(top);
+    command.args(args);
+    command
+}
+
+/// The exit code of a git; `None` if it could not be run or did not end in time.
+pub(super) fn status(top: &Path, args: &[&str], deadline: Instant) -> Option<i32> {
+    let mut child = git(top, args).spawn().ok()?;
+    wait(&mut child, deadline)?.code()
+}
+
+/// What a git printed; `None` if it failed or did not end in time.
+pub(super) fn output(top: &Path, args: &[&str], deadline: Instant) -> Option<Vec<u8>> {
+    let mut child = git(top, args).stdout(Stdio::piped()).spawn().ok()?;
+    let stdout = child.stdout.take()?;
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = stdout.take(MOST).read_to_end(&mut bytes);
+        // Nobody listens any more after the deadline.
+        let _ = sender.send(read.map(|_| bytes));
+    });
+    let answer = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+    let Ok(Ok(mut bytes)) = answer else {
+        end(&mut child);
+        return None;
+    };
+    if bytes.len() as u64 == MOST {
+        // The rest is not read, so git may never end by itself.
+        end(&mut child);
+        bytes.truncate(bytes.iter().rposition(|byte| *byte == 0).map_or(0, |last| last + 1));
+        return Some(bytes);
+    }
+    wait(&mut child, deadline)?.success().then_some(bytes)
+}
+
+fn wait(child: &mut Child, deadline: Instant) -> Option<std::process::ExitStatus> {
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(status),
+            Ok(None) if Instant::now() < deadline => thread::sleep(LOOK),
+            _ => {
+                end(child);
+                return None;
+            }
+        }
+    }
+}
+
+fn end(child: &mut Child) {
+    // It may have ended meanwhile.
+    let _ = child.kill();
+    let _ = child.wait();
+}

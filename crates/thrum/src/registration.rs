@@ -1,0 +1,135 @@
+//! Becoming an agent: what `register` and `quickstart` have in common.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use thrum_core::{ErrorKind, Fault, name};
+
+use crate::{
+    client::Client,
+    commands::init,
+    context::Context,
+    git,
+    identity::{self, AgentPart, IdentityFile},
+    setup,
+    shapes::Registered,
+    time,
+};
+
+/// What an agent wants to be.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Wanted {
+    /// The agent's name: a-z, 0-9, _ and -
+    #[arg(long)]
+    name: Option<String>,
+    /// What the agent does: implementer, reviewer, tester, …
+    #[arg(long)]
+    role: Option<String>,
+    /// The part of the code it works on
+    #[arg(long)]
+    module: Option<String>,
+    /// A name for people to read
+    #[arg(long, value_name = "TEXT")]
+    display: Option<String>,
+    /// Register although another agent has the same role and module; both stay
+    #[arg(long, visible_alias = "re-register")]
+    force: bool,
+}
+
+/// A registered agent whose identity is not written yet.
+pub(crate) struct Enrolled {
+    pub(crate) file: IdentityFile,
+    /// `registered`, or `updated` if it was here.
+    pub(crate) status: String,
+}
+
+/// Registers the agent at the daemon, after setting the repository up if need be.
+pub(crate) fn enrol(wanted: &Wanted, cx: &Context) -> Result<(Enrolled, Client), Fault> {
+    if cx.repo().is_err_and(|fault| fault.kind == ErrorKind::NotFound) {
+        wanted.check(cx)?;
+        let setup = setup::set_up(cx.directory(), false)?;
+        init::tell(&setup, cx);
+        let ignored = setup.ignored_in.as_ref().map(|file| format!(" and added it to {}", setup.shown(file))).unwrap_or_default();
+        cx.output.note(&format!("Created {}{ignored}", setup.repo.local_dir().display()));
+    }
+    let repo = cx.repo()?;
+    let mut file = wanted.merged(cx)?;
+    file.worktree = repo.root().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    file.worktree_path = Some(repo.root().display().to_string());
+    file.branch = git::branch(repo.root());
+    let part = &file.agent;
+
+    let mut client = cx.daemon()?;
+    let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let registered: Registered = client.call(
+        "agent.register",
+        json!({
+            "name": part.name, "role": part.role, "module": part.module, "display": part.display, "force": wanted.force,
+            "hostname": hostname, "worktree": file.worktree,
+        }),
+    )?;
+    if let Some(conflict) = registered.conflict.filter(|_| registered.status == "conflict") {
+        let since = conflict.registered_at.map(|at| format!(" since {}", time::exact(at))).unwrap_or_default();
+        return Err(Fault::new(
+            ErrorKind::Refused,
+            format!("{} is already the {} of {}{since}", conflict.existing_agent_id, part.role, part.module),
+        )
+        .hint(format!("Be that agent (--name {}), choose another role or module, or add --force.", conflict.existing_agent_id)));
+    }
+    Ok((Enrolled { file, status: registered.status }, client))
+}
+
+impl Enrolled {
+    /// Writes the identity, and says what changes by it.
+    pub(crate) fn keep(&mut self, cx: &Context) -> Result<PathBuf, Fault> {
+        self.file.updated_at = time::now().to_string();
+        let dir = cx.repo()?.identities();
+        let path = identity::write(&dir, self.file.clone())?;
+        let others = identity::candidates(&dir)?.len() > 1;
+        if others && cx.given_name()?.is_none() {
+            cx.output
+                .hint(&format!("This worktree has several agents now; say which one you are: export THRUM_NAME={}", self.file.agent.name));
+        }
+        Ok(path)
+    }
+}
+
+impl Wanted {
+    /// What can be refused before anything is made.
+    fn check(&self, cx: &Context) -> Result<(), Fault> {
+        let name = self.name.clone().map_or_else(|| cx.given_name(), |name| Ok(Some(name)))?.ok_or_else(|| missing("--name"))?;
+        name::check_agent(name.strip_prefix('@').unwrap_or(&name))?;
+        name::check("role", self.role.as_deref().ok_or_else(|| missing("--role"))?)?;
+        name::check("module", self.module.as_deref().ok_or_else(|| missing("--module"))?)
+    }
+
+    /// The identity as it was, with what the arguments change.
+    fn merged(&self, cx: &Context) -> Result<IdentityFile, Fault> {
+        let dir = cx.repo()?.identities();
+        // Whoever registers may be new here, so a name that was given needs no identity.
+        let who = match self.name.clone().map_or_else(|| cx.given_name(), |name| Ok(Some(name)))? {
+            Some(name) => identity::named(&name, &dir)?,
+            None => cx.identity().map_err(|fault| if fault.kind == ErrorKind::NotFound { missing("--name") } else { fault })?,
+        };
+        let mut file = who.file.map(|(_, file)| file).unwrap_or_default();
+        let AgentPart { kind, name, role, module, display } = &mut file.agent;
+        "agent".clone_into(kind);
+        *name = who.name;
+        for (given, here) in [(&self.role, role), (&self.module, module), (&self.display, display)] {
+            if let Some(given) = given {
+                here.clone_from(given);
+            }
+        }
+        for (flag, what, value) in [("--role", "role", &file.agent.role), ("--module", "module", &file.agent.module)] {
+            if value.is_empty() {
+                return Err(missing(flag));
+            }
+            name::check(what, value)?;
+        }
+        Ok(file)
+    }
+}
+
+fn missing(flag: &str) -> Fault {
+    Fault::new(ErrorKind::Invalid, format!("{flag} is missing")).hint("thrum quickstart --name NAME --role ROLE --module MODULE")
+}

@@ -1,0 +1,158 @@
+use std::fs;
+
+use crate::common::{TestRepo, paired};
+
+#[test]
+fn a_session_begins_says_what_it_is_about_and_ends() {
+    let repo = TestRepo::git("repo");
+    repo.thrum(&["register", "--name", "ann", "--role", "implementer", "--module", "auth"]).ok();
+    repo.thrum(&["session", "set-intent", "early"]).fails(3, "no open session").fails(3, "thrum session start");
+    let started = repo.json(&["session", "start", "--intent", "Fix the login"]);
+    let me = repo.json(&["whoami"]);
+    assert_eq!((&me["session_id"], &me["intent"]), (&started["session_id"], &"Fix the login".into()));
+    repo.thrum(&["session", "set-intent", "Fix the logout"]).ok();
+    assert_eq!(repo.json(&["session", "set-task", "AUTH-17"])["current_task"], "AUTH-17");
+    let member = &repo.json(&["team"])["members"][0];
+    assert_eq!(
+        (&member["intent"], &member["current_task"], &member["branch"]),
+        (&"Fix the logout".into(), &"AUTH-17".into(), &"main".into())
+    );
+    repo.thrum(&["agent", "set-intent", ""]).ok();
+    assert!(repo.json(&["team"])["members"][0].get("intent").is_none());
+
+    let ended = repo.json(&["session", "end", "--reason", "crash"]);
+    assert_eq!(ended["session_id"], started["session_id"]);
+    repo.thrum(&["session", "end"]).fails(3, "no open session");
+    repo.thrum(&["session", "heartbeat", "--session-id", started["session_id"].as_str().unwrap()]).fails(4, "has ended");
+    let all = repo.json(&["session", "list"]);
+    assert_eq!((&all["sessions"][0]["status"], &all["sessions"][0]["end_reason"]), (&"ended".into(), &"crash".into()), "{all}");
+    assert_eq!(repo.json(&["session", "list", "--active"])["sessions"].as_array().unwrap().len(), 0);
+    assert!(!fs::read_to_string(repo.path(".thrum/identities/ann.json")).unwrap().contains("session_id"));
+}
+
+#[test]
+fn a_new_session_ends_the_one_that_nobody_ended() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["session", "start"]).ok();
+    let listed = repo.json(&["session", "list", "--agent", "@ann"]);
+    let states: Vec<_> = listed["sessions"].as_array().unwrap().iter().map(|s| (s["status"].as_str(), s["end_reason"].as_str())).collect();
+    assert_eq!(states, [(Some("active"), None), (Some("ended"), Some("crash_recovered"))]);
+    assert!(repo.thrum(&["session", "list"]).ok().stdout.contains("ended (crash recovered)"));
+}
+
+#[test]
+fn a_heartbeat_tells_what_git_sees_whatever_the_files_are_called() {
+    let repo = TestRepo::git("repo");
+    let write = |name: &str, text: &str| {
+        fs::create_dir_all(repo.path(name).parent().unwrap()).unwrap();
+        fs::write(repo.path(name), text).unwrap();
+    };
+    for name in ["foo.go", "src/old name.rs", "gone", "staged.rs", "quiet.rs"] {
+        // Different, so that git cannot take one for the other.
+        write(name, &format!("1\n2\n3 {name}\n4\n{name}\n"));
+    }
+    write(".gitignore", "target/\n.thrum/\n");
+    repo.git_done(&["add", "."]);
+    repo.git_done(&["commit", "-q", "-m", "Begin"]);
+    repo.git_done(&["checkout", "-q", "-b", "feature/x"]);
+    write("committed.rs", "1\n");
+    repo.git_done(&["add", "."]);
+    repo.git_done(&["commit", "-q", "-m", "Add \"one\" file"]);
+    // An ordinary edit that is not staged, which Go cuts the first letter off.
+    write("foo.go", "1\n2\nthree\n4\nfoo.go\n6\n");
+    write("staged.rs", "1\n2\n3 staged.rs\n4\nstaged.rs\n6\n");
+    repo.git_done(&["add", "staged.rs"]);
+    repo.git_done(&["mv", "src/old name.rs", "src/new name.rs"]);
+    fs::remove_file(repo.path("gone")).unwrap();
+    write("dir/日本 x.rs", "new\n");
+    write("target/ignored", "x\n");
+    repo.agent("ann", "implementer");
+
+    let beat = repo.json(&["session", "heartbeat", "--add-scope", "module:auth"]);
+    assert_eq!((&beat["branch"], &beat["unmerged_commits"], &beat["scopes"][0]["value"]), (&"feature/x".into(), &1.into(), &"auth".into()));
+    let context = &repo.json(&["agent", "context"])["contexts"][0];
+    let mut files: Vec<_> = context["uncommitted_files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
+    files.sort_unstable();
+    assert_eq!(files, ["dir/日本 x.rs", "foo.go", "gone", "src/new name.rs", "src/old name.rs", "staged.rs"]);
+    let commit = &context["unmerged_commits"][0];
+    assert_eq!((&commit["message"], &commit["files"][0]), (&"Add \"one\" file".into(), &"committed.rs".into()));
+    let change = |path: &str| {
+        let all = context["file_changes"].as_array().unwrap();
+        let found = all.iter().find(|change| change["path"] == path).unwrap_or_else(|| panic!("no {path} in {all:?}"));
+        (found["additions"].as_u64().unwrap(), found["deletions"].as_u64().unwrap(), found["status"].as_str().unwrap())
+    };
+    assert_eq!(change("foo.go"), (2, 1, "modified"));
+    assert_eq!(change("committed.rs"), (1, 0, "added"));
+    assert_eq!(change("src/new name.rs"), (0, 0, "renamed"));
+    assert_eq!(change("gone"), (0, 5, "deleted"));
+    assert_eq!(change("dir/日本 x.rs"), (0, 0, "added"));
+    assert_eq!(context["worktree_path"], repo.root().to_str().unwrap());
+    repo.thrum(&["session", "heartbeat", "--add-ref", "nothing"]).fails(2, "TYPE:VALUE");
+}
+
+#[test]
+fn without_git_a_session_and_a_heartbeat_work_and_tell_no_branch() {
+    let repo = TestRepo::plain("repo");
+    repo.agent("ann", "implementer");
+    let beat = repo.json(&["session", "heartbeat"]);
+    assert_eq!((beat.get("branch"), beat.get("unmerged_commits")), (None, None), "{beat}");
+}
+
+#[test]
+fn a_git_that_hangs_keeps_nobody_waiting_and_the_branch_is_told_all_the_same() {
+    let repo = TestRepo::git("repo");
+    // In front of the real one, a git that never ends.
+    let bin = repo.above().join("bin");
+    fs::create_dir(&bin).unwrap();
+    fs::write(bin.join("git"), "#!/bin/sh\nexec sleep 600\n").unwrap();
+    std::process::Command::new("chmod").args(["+x", bin.join("git").to_str().unwrap()]).status().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    repo.agent("ann", "implementer");
+    let output = repo.command(&["session", "heartbeat", "--json"]).env("PATH", path).output().unwrap();
+    let beat: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(beat["branch"], "main");
+}
+
+#[test]
+fn a_wait_that_lasts_tells_what_one_works_on() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    let mut watcher = repo.connect();
+    let mut waiting = repo.begin(&["wait", "--timeout", "60s", "--as", "ann"]);
+    waiting.talk();
+    fs::write(repo.path("new.rs"), "x\n").unwrap();
+    watcher.call("events.watch", &serde_json::json!({}));
+    let update = watcher.notification();
+    assert_eq!(update["type"], "agent.update", "{update}");
+    assert_eq!(repo.json(&["who-has", "new.rs"])["agents"][0]["agent_id"], "ann");
+    repo.thrum(&["send", "enough", "--to", "@ann", "--as", "bob"]).ok();
+    waiting.end().ok();
+}
+
+#[test]
+fn whatever_an_agent_calls_shows_that_it_is_there() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let seen = || repo.json(&["team"])["members"][0]["last_seen"].as_str().unwrap().to_owned();
+    let (before, events) = (seen(), repo.json(&["status"])["health"]["events"].clone());
+    repo.thrum(&["inbox"]).ok();
+    let after = seen();
+    assert!(after > before, "{before} {after}");
+    assert_eq!(repo.json(&["status"])["health"]["events"], events, "and is no event");
+    let waiting = repo.begin(&["wait", "--timeout", "60s"]);
+    let then = seen();
+    repo.thrum(&["send", "x", "--to", "@ann"]).ok();
+    assert!(then > after);
+    waiting.kill();
+}
+
+#[test]
+fn what_a_session_says_reaches_other_machines() {
+    let (left, right) = paired();
+    left.thrum(&["session", "set-task", "AUTH-17"]).ok();
+    left.thrum(&["sync", "verify"]).ok();
+    let team = right.json(&["team"]);
+    let ann = team["members"].as_array().unwrap().iter().find(|member| member["agent_id"] == "ann").unwrap();
+    assert_eq!((&ann["current_task"], &ann["branch"], &ann["local"]), (&"AUTH-17".into(), &"main".into(), &false.into()), "{ann}");
+    let session = ann["session_id"].as_str().unwrap();
+    right.thrum(&["session", "end", "--session-id", session]).fails(4, "another machine");
+}
