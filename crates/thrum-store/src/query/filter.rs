@@ -62,6 +62,8 @@ pub(super) struct Selection {
     pub(super) counted: String,
     /// The values of both.
     pub(super) values: Vec<Sql>,
+    /// Whether nothing but a mailbox is asked for.
+    pub(super) is_whole_mailbox: bool,
 }
 
 impl Selection {
@@ -87,6 +89,7 @@ impl Selection {
         };
         let conditions = asks.conditions;
         Self {
+            is_whole_mailbox: owner.is_some() && conditions.is_empty(),
             rows: format!("FROM {base}{messages}{texts} WHERE {first}{conditions}"),
             counted: format!("FROM {counted} WHERE {first}{conditions}"),
             values: asks.values,
@@ -124,7 +127,8 @@ impl Asks {
             let home = self.value(home);
             self.message(&format!(" AND m.home = {home}"));
         }
-        if let Some(author) = &filter.exclude_author {
+        // One's own copy in one's own mailbox is never unread.
+        if let Some(author) = filter.exclude_author.as_ref().filter(|author| !(filter.unread && filter.mailbox.as_ref() == Some(author))) {
             let (name, home) = (self.value(&author.agent_id), self.value(&author.home));
             self.message(&format!(" AND NOT (m.agent_id = {name} AND m.home = {home})"));
         }

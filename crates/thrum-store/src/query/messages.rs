@@ -115,12 +115,13 @@ impl Reader<'_> {
             return Ok(Listing::default());
         }
         let selection = Selection::of(filter, owner);
-        let (from, values) = (&selection.rows, selection.values);
-        let unread = match owner {
-            Some(_) => self.count(&selection.counted, " AND b.unread", &values)?,
-            None => 0,
+        let (from, values) = (&selection.rows, &selection.values);
+        let (total, unread) = match owner {
+            Some(owner) if selection.is_whole_mailbox => self.kept_counts(owner)?,
+            Some(_) => self.count(&selection.counted, "coalesce(sum(b.unread), 0)", values)?,
+            None => self.count(&selection.counted, "0", values)?,
         };
-        let total = if filter.unread { unread } else { self.count(&selection.counted, "", &values)? };
+        let total = if filter.unread { unread } else { total };
         let time = if filter.by_update { "coalesce(m.edited_at, m.at)" } else { if owner.is_some() { "b.at" } else { "m.at" } };
         let number = if owner.is_some() { "b.sequence" } else { "m.sequence" };
         let direction = if filter.order == Order::NewestFirst { "DESC" } else { "ASC" };
@@ -146,8 +147,7 @@ impl Reader<'_> {
     /// SQLite's.
     pub fn mail_count(&self, mailbox: &Mailbox) -> Result<(u64, u64), StoreError> {
         let Some(owner) = self.owner(Some(mailbox))? else { return Ok((0, 0)) };
-        let count = |sql: &str| -> Result<u64, StoreError> { Ok(self.conn.prepare_cached(sql)?.query_row([owner], |row| row.get(0))?) };
-        Ok((count("SELECT count(*) FROM mailbox WHERE owner = ?1")?, count("SELECT count(*) FROM mailbox WHERE owner = ?1 AND unread")?))
+        self.kept_counts(owner)
     }
 
     /// Whether an agent has unread mail.
@@ -191,9 +191,15 @@ impl Reader<'_> {
         Ok(statement.query_row((&mailbox.agent_id, &mailbox.home), |row| row.get(0)).optional()?)
     }
 
-    fn count(&self, from: &str, more: &str, values: &[Sql]) -> Result<u64, StoreError> {
-        let mut statement = self.conn.prepare_cached(&format!("SELECT count(*) {from}{more}"))?;
-        Ok(statement.query_row(params_from_iter(values), |row| row.get(0))?)
+    fn count(&self, from: &str, unread: &str, values: &[Sql]) -> Result<(u64, u64), StoreError> {
+        let mut statement = self.conn.prepare_cached(&format!("SELECT count(*), {unread} {from}"))?;
+        Ok(statement.query_row(params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?)))?)
+    }
+
+    /// Of a mailbox, as the database keeps them.
+    fn kept_counts(&self, owner: i64) -> Result<(u64, u64), StoreError> {
+        let mut statement = self.conn.prepare_cached("SELECT total, unread FROM mailbox_counts WHERE owner = ?1")?;
+        Ok(statement.query_row([owner], |row| Ok((row.get(0)?, row.get(1)?))).optional()?.unwrap_or_default())
     }
 
     /// Reads the texts of a row, and what became of it at its recipients if `homes` is there to remember where they live.

@@ -152,10 +152,21 @@ impl Node {
 
     /// Everything kept twice or made from something else agrees.
     pub fn check(&mut self) {
+        assert_eq!(self.miscounted(), 0, "kept counts are the mailboxes'");
         let (heads, projection) = (self.store.heads().expect("heads"), self.store.projection().expect("a digest"));
         assert_eq!(heads, self.store.recounted_heads().expect("heads"), "kept heads are the log's");
         self.store.rebuild().expect("rebuilds");
         assert_eq!(projection, self.store.projection().expect("a digest"), "a rebuilt projection is the same (I1)");
+        assert_eq!(self.miscounted(), 0, "kept counts are the mailboxes' after a rebuild, too");
+    }
+
+    /// Mailboxes whose kept counts are not those of their rows.
+    fn miscounted(&self) -> u64 {
+        let sql = "SELECT count(*) FROM (SELECT owner FROM mailbox UNION SELECT owner FROM mailbox_counts) o
+                   LEFT JOIN mailbox_counts c USING (owner)
+                   WHERE (SELECT count(*) FROM mailbox b WHERE b.owner = o.owner) IS NOT c.total
+                      OR (SELECT count(*) FROM mailbox b WHERE b.owner = o.owner AND b.unread) IS NOT c.unread";
+        rusqlite::Connection::open(self.path()).expect("opens").query_row(sql, [], |row| row.get(0)).expect("counts")
     }
 }
 

@@ -156,3 +156,19 @@ fn all_unread_mail_is_marked_in_bounded_steps() {
     assert_eq!(node.store.write(|tx| tx.mark_all_read("ben")).expect("reads"), (0, 0));
     assert!(node.store.reader().has_unread(&node.mailbox("cy")).expect("reads"));
 }
+
+#[test]
+fn a_receipt_of_a_former_home_is_the_readers_own() {
+    // What the fold says of a mailbox and what is told of a recipient must not differ.
+    let mut node = team();
+    let id = node.send("ann", &["ben"], "x").message_id;
+    let receipt = serde_json::json!({"message_id": id, "agent_id": "ben", "receipt_type": "read"});
+    node.apply(&[crate::kit::foreign("evt_read", "d_go", 5, "message.receipt", receipt)]);
+    let read = |node: &Node| reached(node, &id).iter().map(|(_, _, read)| *read).collect::<Vec<_>>();
+    assert_eq!(read(&node), [false], "a stranger's word");
+    rusqlite::Connection::open(node.path())
+        .expect("opens")
+        .execute("INSERT INTO former_homes VALUES ('ben', 'd_go', ?1, ?2)", (node.home(), i64::MAX))
+        .expect("moves");
+    assert_eq!(read(&node), [true]);
+}
