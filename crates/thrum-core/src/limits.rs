@@ -157,6 +157,10 @@ pub const PAIR: Duration = Duration::from_secs(30);
 /// The safety net: every peer is asked this often, whether or not it announced anything.
 pub const ROUND: Duration = Duration::from_secs(15);
 
+/// Shortest and longest round that may be set. What is committed is announced at once, so a shorter one finds nothing more; with a
+/// longer one, a peer that is gone would not be noticed for hours.
+pub const ROUNDS: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=Duration::from_secs(60 * 60);
+
 /// A peer that was asked more recently is left out of the round.
 pub const RECENT: Duration = Duration::from_secs(10);
 

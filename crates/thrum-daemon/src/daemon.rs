@@ -9,6 +9,7 @@ use thrum_sync::Peers;
 use crate::{
     ambient::{self, System},
     bell::Bell,
+    config::Config,
     env::Settings,
     paths::Repo,
     presence::Presence,
@@ -29,6 +30,7 @@ pub(crate) struct Daemon {
     pub(crate) name: String,
     pub(crate) repo: Repo,
     pub(crate) settings: Settings,
+    pub(crate) config: Config,
     /// What was wrong with the settings.
     pub(crate) warnings: Vec<String>,
     pub(crate) version: String,

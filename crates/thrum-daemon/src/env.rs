@@ -21,8 +21,29 @@ use crate::{disk, paths::Repo};
 /// The variables that are ours, by name, and what was wrong with the files.
 #[derive(Default)]
 pub struct Environment {
-    values: BTreeMap<String, String>,
+    values: BTreeMap<String, (String, Origin)>,
     warnings: Vec<Fault>,
+}
+
+/// Which source a variable came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The process's environment.
+    Process,
+    /// `.thrum/.env`.
+    ThrumFile,
+    /// The `.env` beside `.thrum`.
+    RootFile,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Process => "environment",
+            Self::ThrumFile => ".thrum/.env",
+            Self::RootFile => ".env",
+        })
+    }
 }
 
 impl Environment {
@@ -32,11 +53,11 @@ impl Environment {
         let mut all = Self::default();
         for (name, value) in process {
             if let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) {
-                all.offer(name, value);
+                all.offer(name, value, Origin::Process);
             }
         }
-        for file in repo.env_files() {
-            if let Err(fault) = all.read_file(&file) {
+        for (file, origin) in repo.env_files().iter().zip([Origin::ThrumFile, Origin::RootFile]) {
+            if let Err(fault) = all.read_file(file, origin) {
                 all.warnings.push(fault);
             }
         }
@@ -45,7 +66,17 @@ impl Environment {
 
     /// A variable that is set and not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.values.get(name).map(String::as_str)
+        self.values.get(name).map(|(value, _)| value.as_str())
+    }
+
+    /// Where a variable came from.
+    pub fn origin(&self, name: &str) -> Option<Origin> {
+        self.values.get(name).map(|(_, origin)| *origin)
+    }
+
+    /// The names of all variables of ours that are set.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
     }
 
     /// What the user should know of the files, a sentence each.
@@ -54,13 +85,13 @@ impl Environment {
     }
 
     /// Takes a variable of ours that no earlier source has set; an empty one counts as not set, as in Go Thrum.
-    fn offer(&mut self, name: String, value: String) {
+    fn offer(&mut self, name: String, value: String, origin: Origin) {
         if is_ours(&name) && !value.is_empty() {
-            self.values.entry(name).or_insert(value);
+            self.values.entry(name).or_insert((value, origin));
         }
     }
 
-    fn read_file(&mut self, path: &Path) -> Result<(), Fault> {
+    fn read_file(&mut self, path: &Path, origin: Origin) -> Result<(), Fault> {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -93,7 +124,7 @@ impl Environment {
                 Ok(_) | Err(_) => {}
             }
         }
-        values.into_iter().for_each(|(name, value)| self.offer(name, value));
+        values.into_iter().for_each(|(name, value)| self.offer(name, value, origin));
         let mode = file.metadata().map_err(|error| disk::fault("look at", path, &error))?.mode();
         if found_ours && mode & 0o044 != 0 {
             let warning = Fault::new(ErrorKind::Refused, format!("{} can be read by other users", path.display()));

@@ -8,6 +8,7 @@ mod ambient;
 pub mod backup;
 mod bell;
 pub mod checkup;
+pub mod config;
 mod daemon;
 mod disk;
 pub mod env;

@@ -10,6 +10,7 @@ use crate::{
     acknowledged,
     ambient::System,
     bell::{self, Bell},
+    config::Config,
     daemon::{Daemon, name_towards_peers},
     disk,
     env::{Environment, Settings},
@@ -75,13 +76,13 @@ pub fn run(options: RunOptions) -> Result<(), Fault> {
 async fn serve(options: RunOptions) -> Result<(), Fault> {
     let mut signals = Signals::catch()?;
     let RunOptions { repo, version, .. } = &options;
-    let (settings, warnings) = settings(repo);
+    let (settings, config, warnings) = settings(repo);
     let mut identity = Identity::load(repo, claim(&options)?, &mut System)?;
     let id = identity.key().id().to_string();
     let storage = Arc::new(Storage::open(repo, &mut identity)?);
     let listening = listen::open(repo).await?;
     let name = name_towards_peers(&settings, repo);
-    let peers = open_peers(repo, &id, &name, version, &storage).await?;
+    let peers = open_peers(repo, &config, &id, &name, version, &storage).await?;
     let shutdown = Shutdown::default();
     let bell = Arc::new(Bell::default());
     shutdown.spawn(identity::follow(identity, storage.commits(), shutdown.clone()));
@@ -94,6 +95,7 @@ async fn serve(options: RunOptions) -> Result<(), Fault> {
         name,
         repo: repo.clone(),
         settings,
+        config,
         warnings,
         version: version.clone(),
         started: Instant::now(),
@@ -137,14 +139,16 @@ fn runtime() -> Result<Runtime, Fault> {
         .map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot start the runtime: {error}")))
 }
 
-fn settings(repo: &Repo) -> (Settings, Vec<String>) {
+fn settings(repo: &Repo) -> (Settings, Config, Vec<String>) {
     let environment = Environment::load(repo, std::env::vars_os());
     let (settings, wrong) = Settings::read(&environment);
-    let warnings: Vec<String> = environment.warnings().iter().chain(&wrong).map(ToString::to_string).collect();
+    let config = Config::load(repo, &environment);
+    let all = environment.warnings().iter().chain(&wrong).chain(&config.warnings);
+    let warnings: Vec<String> = all.map(ToString::to_string).collect();
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    (settings, warnings)
+    (settings, config, warnings)
 }
 
 fn claim(options: &RunOptions) -> Result<Claim, Fault> {
@@ -156,12 +160,14 @@ fn claim(options: &RunOptions) -> Result<Claim, Fault> {
     }
 }
 
-async fn open_peers(repo: &Repo, id: &str, name: &str, version: &str, storage: &Arc<Storage>) -> Result<Peers, Fault> {
+async fn open_peers(repo: &Repo, config: &Config, id: &str, name: &str, version: &str, storage: &Arc<Storage>) -> Result<Peers, Fault> {
     let config = PeersConfig {
         var_dir: repo.var(),
         daemon_id: id.to_owned(),
         name: name.to_owned(),
         version: version.to_owned(),
+        round: config.sync_interval(),
+        local_only: config.local_only(),
         transports: vec![Arc::new(Local::default())],
         ambients: Arc::new(|| Box::new(System) as Box<dyn Ambient>),
     };

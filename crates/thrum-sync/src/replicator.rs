@@ -148,6 +148,8 @@ pub struct Replicator {
     untold: u64,
     notify_not_before: Duration,
     round: Duration,
+    /// From one round to the next.
+    every: Duration,
     asked: Option<Duration>,
     attempted: Option<Duration>,
     connects: Backoff,
@@ -181,6 +183,7 @@ impl Replicator {
             untold: 0,
             notify_not_before: Duration::ZERO,
             round: now.tick + limits::ROUND,
+            every: limits::ROUND,
             asked: None,
             attempted: None,
             connects: Backoff::default(),
@@ -192,6 +195,14 @@ impl Replicator {
             comparing: false,
             status: Status::new(checkpoint, now.at),
         }
+    }
+
+    /// Asks the peer this often, instead of every [`limits::ROUND`].
+    #[must_use]
+    pub fn every(mut self, round: Duration, now: Now) -> Self {
+        self.every = round;
+        self.round = now.tick + round;
+        self
     }
 
     /// Leaves the first word to the peer, for a second: who has just been given a token may not have stored it yet.
@@ -286,9 +297,9 @@ impl Replicator {
     fn expire(&mut self, todo: &mut Todo<'_>) {
         let tick = todo.now.tick;
         if tick >= self.round {
-            let missed = tick.saturating_sub(self.round).as_nanos() / limits::ROUND.as_nanos();
-            self.round += limits::ROUND.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX - 1) + 1);
-            let recent = self.asked.is_some_and(|asked| tick < asked + limits::RECENT);
+            let missed = tick.saturating_sub(self.round).as_nanos() / self.every.as_nanos().max(1);
+            self.round += self.every.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX - 1) + 1);
+            let recent = self.asked.is_some_and(|asked| tick < asked + recent_within(self.every));
             if self.link == Link::Up && !recent {
                 self.due = self.due.or(Some(Cause::Round));
             }
@@ -540,6 +551,11 @@ struct Todo<'a> {
     actions: Vec<Action>,
     now: Now,
     ambient: &'a mut dyn Ambient,
+}
+
+/// Who was asked within this time is left out of a round.
+pub(crate) fn recent_within(round: Duration) -> Duration {
+    limits::RECENT.min(round * 2 / 3)
 }
 
 /// How long a call may take.

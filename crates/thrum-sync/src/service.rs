@@ -16,6 +16,7 @@ use std::{
     collections::BTreeMap,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use thrum_core::{Ambient, ErrorKind, Fault, exchange::Commit, limits};
@@ -32,6 +33,7 @@ use crate::{
     clock::go_duration,
     pairing::Pairing,
     registry::{Peer, Registry},
+    replicator::recent_within,
     server::{Desk, Me},
     transport::{Kind, Transport},
 };
@@ -53,6 +55,10 @@ pub struct PeersConfig {
     pub name: String,
     /// Our program's version.
     pub version: String,
+    /// How often each peer is asked, whatever it announces: [`limits::ROUND`] unless the user says otherwise.
+    pub round: Duration,
+    /// Speak to peers on this machine only, whatever transports there are.
+    pub local_only: bool,
     /// At most one of each kind.
     pub transports: Vec<Arc<dyn Transport>>,
     /// Clock and randomness.
@@ -68,6 +74,8 @@ struct Inner {
     log: Arc<dyn Log>,
     commits: watch::Receiver<Commit>,
     transports: Vec<Arc<dyn Transport>>,
+    round: Duration,
+    local_only: bool,
     ambients: Ambients,
     clock: Clock,
     desk: Mutex<Desk>,
@@ -88,7 +96,7 @@ impl Peers {
     /// `peers.json` or `pairing.json` cannot be used. A listener that cannot be opened is no error here: it is tried again
     /// every [`limits::ROUND`] and shown by [`listen_error`](Self::listen_error).
     pub async fn start(config: PeersConfig, log: Arc<dyn Log>, commits: watch::Receiver<Commit>) -> Result<Self, Fault> {
-        let PeersConfig { var_dir, daemon_id, name, version, transports, ambients } = config;
+        let PeersConfig { var_dir, daemon_id, name, version, round, local_only, transports, ambients } = config;
         let me = Me { daemon_id, name, version };
         let desk = {
             let me = me.clone();
@@ -106,6 +114,8 @@ impl Peers {
             log,
             commits,
             transports,
+            round,
+            local_only,
             clock: Clock::new(&ambients),
             ambients,
             desk: Mutex::new(desk),
@@ -119,8 +129,8 @@ impl Peers {
         });
         tracing::info!(
             "periodic_sync: starting with interval={}, recent_threshold={}",
-            go_duration(limits::ROUND),
-            go_duration(limits::RECENT)
+            go_duration(round),
+            go_duration(recent_within(round))
         );
         if listens && let Err(fault) = inner.listen(Kind::Local).await {
             tracing::error!("{fault}");
@@ -192,8 +202,24 @@ impl Inner {
         lock(&self.desk)
     }
 
+    /// The transport of this kind, unless the user keeps the daemon from using it.
     fn transport(&self, kind: Kind) -> Option<Arc<dyn Transport>> {
-        self.transports.iter().find(|transport| transport.kind() == kind).cloned()
+        self.transports.iter().find(|transport| transport.kind() == kind && !self.keeps_from(kind)).cloned()
+    }
+
+    /// Whether the user keeps the daemon from speaking to peers of this kind: they are on other machines.
+    fn keeps_from(&self, kind: Kind) -> bool {
+        self.local_only && kind != Kind::Local
+    }
+
+    /// # Errors
+    /// `Refused` if there is a transport of this kind and the user keeps the daemon from using it.
+    fn may_use(&self, kind: Kind) -> Result<(), Fault> {
+        if self.keeps_from(kind) && self.transports.iter().any(|transport| transport.kind() == kind) {
+            return Err(Fault::new(ErrorKind::Refused, "daemon.local_only keeps this daemon from other machines")
+                .hint("thrum config set daemon.local_only false, then thrum daemon restart"));
+        }
+        Ok(())
     }
 
     fn ticket(&self) -> u64 {
@@ -229,7 +255,7 @@ impl Clock {
         Now { tick: self.start.elapsed(), at: lock(&self.ambient).now() }
     }
 
-    fn instant(&self, tick: std::time::Duration) -> Instant {
+    fn instant(&self, tick: Duration) -> Instant {
         self.start + tick
     }
 }

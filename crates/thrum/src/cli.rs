@@ -7,8 +7,8 @@ use thrum_core::{ErrorKind, Fault};
 
 use crate::{
     commands::{
-        agent, backup, bench, context, daemon, demo, doctor, export, import, inbox, init, message, peer, ping, prime, purge, quickstart,
-        register, reply, restore, send, sent, session, status, sync, team, version, wait, who_has, whoami,
+        agent, backup, bench, completions, config, context, daemon, demo, doctor, export, import, inbox, init, message, peer, ping, prime,
+        purge, quickstart, register, reply, restore, send, sent, session, status, sync, team, version, wait, who_has, whoami,
     },
     context::Context,
     output::{self, Output},
@@ -87,6 +87,9 @@ pub(crate) enum Command {
     Backup(backup::Args),
     Restore(restore::Args),
     Doctor(doctor::Args),
+    #[command(subcommand)]
+    Config(config::Command),
+    Completions(completions::Args),
     Export(export::Args),
     Import(import::Args),
     Demo(demo::Args),
@@ -124,6 +127,8 @@ impl Command {
             Self::Backup(args) => boxed(backup::run(&args, cx)),
             Self::Restore(args) => boxed(restore::run(&args, cx)),
             Self::Purge(args) => boxed(purge::run(&args, cx)),
+            Self::Config(command) => command.run(cx),
+            Self::Completions(args) => completions::run(&args, cx),
             Self::Demo(args) => demo::run(&args, cx).and_then(|()| boxed(Ok(Silent))),
             Self::Doctor(args) => boxed(doctor::run(&args, cx)),
             Self::Export(args) => boxed(export::run(args, cx)),

@@ -412,6 +412,9 @@ pub(crate) struct SyncStatus {
     pub(crate) last_sync_at: Option<String>,
     pub(crate) last_error: Option<String>,
     pub(crate) sync_state: String,
+    pub(crate) local_only: bool,
+    /// In seconds.
+    pub(crate) sync_interval: u64,
     pub(crate) peers: Vec<Peer>,
 }
 

@@ -19,6 +19,7 @@ const HOME: &str = "An agent lives at one daemon, and a name may be taken on sev
 const FAR: &str = "How far the message got with each recipient: `stored` here, `at_home` at the recipient's own daemon, `read`.";
 const WHOLE: &str = "A list tells of a message all that `message.get` does but what its recipients did with it.";
 const STATE: &str = "How the peer stands, which Go Thrum does not tell; a peer that does not answer is visible.";
+const INTERVAL: &str = "How often every peer is asked, which can be set; the daemon goes by what it read when it started.";
 const STATED: &str = "The state is told, not a constant; both peers are down in this situation.";
 const SAME_NUMBERS: &str =
     "One mailbox counts everywhere: these are the numbers of that agent's inbox. Go Thrum counts other messages in each place.";
@@ -131,6 +132,7 @@ pub const DIFFERENCES: &[Difference] = &[
     added("session.list", &["sessions[].home"], HOME),
     added("sync.status", &["last_error"], STATED),
     added("sync.status", &["peers"], STATE),
+    added("sync.status", &["sync_interval"], INTERVAL),
     differs("sync.status", &["sync_state"], "Go `synced`, here `error`", STATED),
     added("team.list", &["members[].home", "members[].home_name", "members[].local"], HOME),
     added("team.list", &["members[].home_state", "members[].home_state_since"], STATE),

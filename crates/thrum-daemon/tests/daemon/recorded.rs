@@ -52,6 +52,8 @@ fn stage(world: &World) -> Stage {
         paired("capture-box-2", "d_capturepeer2", &peer.address(), "2"),
     ]});
     fs::write(repo.peers_file(), peers.to_string()).unwrap();
+    // As Go Thrum's `init` leaves it.
+    fs::write(repo.config(), r#"{"daemon":{"local_only":true}}"#).unwrap();
     fs::set_permissions(repo.peers_file(), fs::Permissions::from_mode(0o600)).unwrap();
     let names = [("100.64.0.2:9200", closed), ("100.64.0.2:9300", peer.address()), ("capture-box", "capture-box-2".to_owned())];
 

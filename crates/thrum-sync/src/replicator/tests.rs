@@ -166,6 +166,20 @@ fn quiet_means_one_empty_pull_per_round() {
 }
 
 #[test]
+fn rounds_are_as_long_as_the_user_says_and_a_short_one_is_not_left_out() {
+    for (round, length) in [(seconds(5), seconds(5)), (seconds(600), seconds(600))] {
+        let mut case = Case::quiet();
+        let start = case.tick;
+        case.machine = case.machine.every(round, Now { tick: start, at: Stamp::ZERO });
+        for n in 1..=4 {
+            assert!(matches!(case.wake()[..], [Action::Send { call: Call::Pull(_), .. }]), "round {n} of {round:?}");
+            assert_eq!(case.tick, start + length * n);
+            case.step(nothing("log"));
+        }
+    }
+}
+
+#[test]
 fn a_peer_asked_within_ten_seconds_is_left_out_of_the_round() {
     let mut case = Case::quiet();
     case.tick = seconds(6);

@@ -144,6 +144,9 @@ struct Run {
     stop: CancellationToken,
 }
 
+/// Why a peer on another machine is not dialled where the user wants it so.
+const NOT_HERE: &str = "it is on another machine, and daemon.local_only is on (thrum config set daemon.local_only false)";
+
 /// A batch on its way to the disk.
 type Storing = JoinHandle<Result<Applied, Fault>>;
 
@@ -152,7 +155,8 @@ impl Run {
         let inner = &self.inner;
         let Some(checkpoint) = self.checkpoint().await else { return };
         let mut ambient = (inner.ambients)();
-        let mut machine = Replicator::new(&self.peer.daemon_id, checkpoint, inner.clock.now());
+        let now = inner.clock.now();
+        let mut machine = Replicator::new(&self.peer.daemon_id, checkpoint, now).every(inner.round, now);
         if self.first == First::WaitForCall {
             machine.wait_for_call(inner.clock.now());
         }
@@ -245,6 +249,9 @@ impl Run {
     fn target(&self) -> Result<Target, String> {
         let Some(token) = self.peer.token.clone() else { return Err("it was paired without a token; pair again".into()) };
         let kind = self.peer.kind();
+        if kind.is_some_and(|kind| self.inner.keeps_from(kind)) {
+            return Err(NOT_HERE.to_owned());
+        }
         let transport = kind.and_then(|kind| self.inner.transport(kind)).ok_or_else(|| {
             let name = kind.map_or_else(|| self.peer.transport.clone().unwrap_or_default(), |kind| kind.to_string());
             format!("it was paired over {}, which is not available", thrum_core::name::printable(&name))

@@ -24,8 +24,9 @@ impl Inner {
     /// Listens on this kind of transport from now on, and after every start; does nothing if it does already.
     ///
     /// # Errors
-    /// There is no such transport, or it cannot listen (shown from then on by `listen_error`).
+    /// The user keeps the daemon from it; there is no such transport, or it cannot listen (shown from then on by `listen_error`).
     pub(super) async fn listen(self: &Arc<Self>, kind: Kind) -> Result<String, Fault> {
+        self.may_use(kind)?;
         let mut listeners = self.listeners.lock().await;
         if let Some(Ok(address)) = listeners.iter().find(|one| one.kind == kind).map(|one| &one.address) {
             return Ok(address.clone());

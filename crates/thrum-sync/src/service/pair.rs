@@ -97,6 +97,7 @@ impl Peers {
         let code = Code::parse(code)?;
         let address = with_port(address)?;
         let kind = Kind::of_address(&address);
+        self.0.may_use(kind)?;
         if self.0.transport(kind).is_none() {
             return Err(Fault::new(ErrorKind::Invalid, format!("{} is not on this machine", name::printable(&address)))
                 .hint("Only addresses on 127.0.0.1 can be reached without a tailnet."));

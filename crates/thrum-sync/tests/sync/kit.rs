@@ -11,6 +11,7 @@ use std::{
 use thrum_core::{
     Ambient, DaemonKey, Event, Fault, Heads, Stamp, Sum,
     exchange::{Applied, Batch, Commit, Page},
+    limits,
 };
 use thrum_store::{
     OpenOptions, Store, StoreError, Tx,
@@ -19,7 +20,7 @@ use thrum_store::{
 use thrum_sync::{
     Log, Peers, PeersConfig,
     service::{Joined, Verdict},
-    transport::{Kind, local::Local},
+    transport::{Kind, Transport, local::Local},
 };
 use tokio::sync::watch;
 
@@ -249,12 +250,25 @@ impl Daemon {
 }
 
 pub async fn start_peers(name: &str, id: &str, log: &Arc<StoreLog>, directory: &tempfile::TempDir) -> Result<Peers, Fault> {
+    start_peers_over(vec![Arc::new(Local::on_ports(0..=0))], false, name, id, log, directory).await
+}
+
+pub async fn start_peers_over(
+    transports: Vec<Arc<dyn Transport>>,
+    local_only: bool,
+    name: &str,
+    id: &str,
+    log: &Arc<StoreLog>,
+    directory: &tempfile::TempDir,
+) -> Result<Peers, Fault> {
     let config = PeersConfig {
         var_dir: directory.path().to_owned(),
         daemon_id: id.into(),
         name: name.into(),
         version: "0.1.0".into(),
-        transports: vec![Arc::new(Local::on_ports(0..=0))],
+        round: limits::ROUND,
+        local_only,
+        transports,
         ambients: Arc::new(|| Box::new(System)),
     };
     Peers::start(config, Arc::<StoreLog>::clone(log), log.commits()).await

@@ -7,6 +7,7 @@ mod bad_input;
 mod by_hand;
 mod intake;
 mod kit;
+mod local_only;
 mod peers;
 mod server;
 mod sim;

@@ -13,6 +13,7 @@ use crate::{
     },
     shapes::{Answer, Forced, SyncStatus, Verified},
     text::count,
+    time,
 };
 
 /// See and prove that nothing is missing
@@ -64,9 +65,11 @@ impl Command {
 
 impl Render for Answer<SyncStatus> {
     fn human(&self, page: &mut Page) {
-        let SyncStatus { last_sync_at, last_error, sync_state, peers } = &self.read;
+        let SyncStatus { last_sync_at, last_error, sync_state, peers, local_only, sync_interval } = &self.read;
         let last = last_sync_at.as_deref().and_then(Stamp::parse).filter(|at| *at > Stamp::ZERO);
         page.field("State", printable(sync_state));
+        let reach = if *local_only { ", this machine only" } else { "" };
+        page.field("Interval", format!("{}{reach}", time::brief(std::time::Duration::from_secs(*sync_interval))));
         page.field("Last sync", last.map_or_else(|| "never".to_owned(), |at| page.time(at)));
         if let Some(error) = last_error.as_deref().filter(|error| !error.is_empty()) {
             page.field("Last error", printable(error));

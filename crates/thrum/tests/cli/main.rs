@@ -8,6 +8,8 @@ mod agent;
 mod backup;
 mod bench;
 mod bodies;
+mod completions;
+mod config;
 mod context;
 mod copied;
 mod crash;

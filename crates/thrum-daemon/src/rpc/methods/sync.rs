@@ -17,8 +17,10 @@ pub(super) struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
     sync_state: &'static str,
-    /// Go Thrum's word for "nothing goes through git".
+    /// Whether peers on other machines are left alone.
     local_only: bool,
+    /// How often every peer is asked, in seconds.
+    sync_interval: u64,
     peers: Vec<Standing>,
 }
 
@@ -30,7 +32,8 @@ pub(super) async fn status(daemon: &Daemon) -> Result<Status, Fault> {
         last_sync_at: last_sync(&peers),
         last_error: peers.iter().find_map(error),
         sync_state: sync_state(&peers),
-        local_only: true,
+        local_only: daemon.config.local_only(),
+        sync_interval: daemon.config.sync_interval().as_secs(),
         peers: peers.into_iter().map(Standing::of).collect(),
     })
 }
@@ -68,7 +71,7 @@ pub(super) async fn force(daemon: &Daemon, params: Force) -> Result<Triggered, F
         triggered: !results.is_empty(),
         last_sync_at: last_sync(&peers),
         sync_state: sync_state(&peers),
-        local_only: true,
+        local_only: daemon.config.local_only(),
         results,
     })
 }

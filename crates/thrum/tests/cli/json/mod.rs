@@ -243,11 +243,13 @@ fn keeping(stage: &mut Stage) {
 }
 
 fn daemon(stage: &mut Stage) {
-    stage.section("The daemon", "");
+    stage.section("The daemon and its settings", "");
     stage.run("thrum daemon status");
     stage.run("thrum daemon logs -n 1");
     stage.run("thrum daemon stop");
     stage.run("thrum daemon start");
+    stage.run("thrum config set daemon.sync_interval 30s");
+    stage.run("thrum config show");
     stage.run("thrum daemon restart");
     stage.run("thrum doctor");
 }
@@ -281,7 +283,8 @@ fn errors(stage: &mut Stage) {
 }
 
 /// Commands that do not stand in the page, and why.
-const WITHOUT: [(&str, &str); 5] = [
+const WITHOUT: [(&str, &str); 6] = [
+    ("completions", "a script for a shell"),
     ("help", "text for people"),
     ("demo", "a show for people"),
     ("bench", "what it measures depends on the machine"),

@@ -1,0 +1,361 @@
+//! `.thrum/config.json`, and what the environment says instead: each setting with its value and where that came from.
+//!
+//! The file is Go Thrum's and may hold much that is not ours; keys we do not know survive a change. What cannot be read never
+//! keeps the daemon from starting: it is a warning, and the default holds.
+
+use std::{fmt, fs::File, time::Duration};
+
+use serde_json::{Map, Value};
+use thrum_core::{ErrorKind, Fault, limits};
+
+use crate::{
+    disk,
+    env::{Environment, Origin},
+    paths::Repo,
+};
+
+/// A setting that can be changed in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// Speak to peers on this machine only.
+    LocalOnly,
+    /// How often every peer is asked for news, whatever it announces.
+    SyncInterval,
+}
+
+impl Key {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::LocalOnly, Self::SyncInterval];
+
+    /// As it is written: `SECTION.KEY` of the file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LocalOnly => "daemon.local_only",
+            Self::SyncInterval => "daemon.sync_interval",
+        }
+    }
+
+    /// The variable that wins over the file.
+    pub const fn variable(self) -> &'static str {
+        match self {
+            Self::LocalOnly => "THRUM_LOCAL",
+            Self::SyncInterval => "THRUM_SYNC_INTERVAL",
+        }
+    }
+
+    /// Reads a value as a person types it: `true`, `30s`, `1m`; seconds without a unit.
+    ///
+    /// # Errors
+    /// `invalid`, saying what would be right.
+    pub fn parse(self, text: &str) -> Result<Value, Fault> {
+        let wrong = || Fault::new(ErrorKind::Invalid, format!("'{text}' is not {}", self.expected()));
+        match self {
+            Self::LocalOnly => match text.to_ascii_lowercase().as_str() {
+                "true" | "on" | "yes" | "1" => Ok(true.into()),
+                "false" | "off" | "no" | "0" => Ok(false.into()),
+                _ => Err(wrong()),
+            },
+            Self::SyncInterval => {
+                let seconds = match text.parse::<u64>() {
+                    Ok(seconds) => Duration::from_secs(seconds),
+                    Err(_) => text.parse::<jiff::SignedDuration>().ok().and_then(|length| length.try_into().ok()).ok_or_else(wrong)?,
+                };
+                if !limits::ROUNDS.contains(&seconds) || seconds.subsec_nanos() > 0 {
+                    return Err(wrong());
+                }
+                Ok(seconds.as_secs().into())
+            }
+        }
+    }
+
+    fn expected(self) -> String {
+        match self {
+            Self::LocalOnly => "true or false".to_owned(),
+            Self::SyncInterval => {
+                let (least, most) = (limits::ROUNDS.start().as_secs(), limits::ROUNDS.end().as_secs());
+                format!("a whole number of seconds from {least} to {most}")
+            }
+        }
+    }
+
+    fn path(self) -> (&'static str, &'static str) {
+        self.name().split_once('.').unwrap_or_default()
+    }
+
+    /// What the file says; `Err` if that is no value for this key.
+    fn in_file(self, file: &Map<String, Value>) -> Result<Option<Value>, Fault> {
+        let (section, key) = self.path();
+        let Some(value) = file.get(section).and_then(|section| section.get(key)) else { return Ok(None) };
+        let fits = match (self, value) {
+            (Self::LocalOnly, Value::Bool(_)) => true,
+            (Self::SyncInterval, Value::Number(number)) => {
+                number.as_u64().is_some_and(|seconds| limits::ROUNDS.contains(&Duration::from_secs(seconds)))
+            }
+            _ => false,
+        };
+        let wrong = || Fault::new(ErrorKind::Invalid, format!("{} in config.json is not {} and is left out", self.name(), self.expected()));
+        if fits { Ok(Some(value.clone())) } else { Err(wrong().hint(format!("thrum config set {} VALUE", self.name()))) }
+    }
+
+    /// What the environment says. `THRUM_LOCAL` can only switch on, as in Go Thrum: a `.env` that came with a repository shall
+    /// not open what its user has closed.
+    fn in_environment(self, env: &Environment) -> Result<Option<Value>, Fault> {
+        let Some(text) = env.get(self.variable()) else { return Ok(None) };
+        match (self, text) {
+            (Self::LocalOnly, "1" | "true") => Ok(Some(true.into())),
+            (Self::LocalOnly, "0" | "false") => Ok(None),
+            (Self::LocalOnly, _) => Err(format!("{} is not 1 or true and is left out", self.variable())),
+            (Self::SyncInterval, text) => {
+                self.parse(text).map(Some).map_err(|_| format!("{} is not {} and is left out", self.variable(), self.expected()))
+            }
+        }
+        .map_err(|message| Fault::new(ErrorKind::Invalid, message))
+    }
+
+    fn default(self) -> Value {
+        match self {
+            Self::LocalOnly => false.into(),
+            Self::SyncInterval => limits::ROUND.as_secs().into(),
+        }
+    }
+}
+
+/// Where a value came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Nobody said anything.
+    Default,
+    /// `config.json`.
+    File,
+    /// A variable.
+    Variable(Origin),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File => f.write_str("config.json"),
+            Self::Variable(origin) => origin.fmt(f),
+        }
+    }
+}
+
+/// A value, and where it came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// A boolean, or seconds.
+    pub value: Value,
+    /// Who says so.
+    pub source: Source,
+}
+
+/// The settings of a repository.
+#[derive(Clone, Debug)]
+pub struct Config {
+    settings: [Setting; Key::ALL.len()],
+    /// Keys of the file, `SECTION` or `SECTION.KEY`, that are kept and mean nothing to us.
+    pub unknown: Vec<String>,
+    /// What was wrong, a sentence each.
+    pub warnings: Vec<Fault>,
+}
+
+impl Config {
+    /// Reads the file under the variables of `env`. Never fails: what cannot be read is a warning.
+    ///
+    /// A file that cannot be read at all may have said `local_only`, so that is taken to be on.
+    pub fn load(repo: &Repo, env: &Environment) -> Self {
+        let mut warnings = Vec::new();
+        let (file, readable) = match read(repo) {
+            Ok(file) => (file, true),
+            Err(fault) => {
+                warnings.push(fault);
+                (Map::new(), false)
+            }
+        };
+        let settings = Key::ALL.map(|key| {
+            let said = key.in_environment(env).unwrap_or_else(|fault| {
+                warnings.push(fault);
+                None
+            });
+            if let Some(value) = said {
+                return Setting { value, source: Source::Variable(env.origin(key.variable()).unwrap_or(Origin::Process)) };
+            }
+            match key.in_file(&file) {
+                Ok(Some(value)) => Setting { value, source: Source::File },
+                Ok(None) if !readable && key == Key::LocalOnly => Setting { value: true.into(), source: Source::Default },
+                Ok(None) => Setting { value: key.default(), source: Source::Default },
+                Err(fault) => {
+                    warnings.push(fault);
+                    let value = if key == Key::LocalOnly { true.into() } else { key.default() };
+                    Setting { value, source: Source::Default }
+                }
+            }
+        });
+        Self { settings, unknown: unknown(&file), warnings }
+    }
+
+    /// One setting.
+    pub fn get(&self, key: Key) -> &Setting {
+        &self.settings[key as usize]
+    }
+
+    /// `daemon.local_only`.
+    pub fn local_only(&self) -> bool {
+        self.get(Key::LocalOnly).value != false
+    }
+
+    /// `daemon.sync_interval`, within [`limits::ROUNDS`].
+    pub fn sync_interval(&self) -> Duration {
+        self.get(Key::SyncInterval).value.as_u64().map_or(limits::ROUND, Duration::from_secs)
+    }
+}
+
+/// Changes one key of the file, or removes it with `None`; everything else in it stays. Gives what was there.
+///
+/// # Errors
+/// `invalid` if the file is there and is no JSON object, or the key's section is none; the file system's.
+pub fn set(repo: &Repo, key: Key, value: Option<Value>) -> Result<Option<Value>, Fault> {
+    // Two changes at once: the second reads what the first wrote. The directory is what is always there to be locked.
+    let dir = repo.thrum_dir();
+    let lock = File::open(dir).and_then(|dir| dir.lock().map(|()| dir)).map_err(|error| disk::fault("lock", dir, &error))?;
+    let mut file = read(repo)?;
+    let (section, name) = key.path();
+    let section = file.entry(section).or_insert_with(|| Value::Object(Map::new()));
+    let Value::Object(section) = section else {
+        return Err(unusable(repo, &format!("'{}' is no object", key.path().0)));
+    };
+    let before = match value {
+        Some(value) => section.insert(name.to_owned(), value),
+        None => section.remove(name),
+    };
+    let text = format!("{:#}\n", Value::Object(file));
+    disk::write_private(&repo.config(), text.as_bytes())?;
+    drop(lock);
+    Ok(before)
+}
+
+fn read(repo: &Repo) -> Result<Map<String, Value>, Fault> {
+    let Some(bytes) = disk::read_private(&repo.config(), limits::MAX_ENV_FILE_BYTES)? else { return Ok(Map::new()) };
+    if bytes.trim_ascii().is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(&bytes) {
+        Ok(Value::Object(file)) => Ok(file),
+        Ok(_) => Err(unusable(repo, "it is no JSON object")),
+        Err(error) => Err(unusable(repo, &format!("it is no JSON: {error}"))),
+    }
+}
+
+fn unusable(repo: &Repo, why: &str) -> Fault {
+    Fault::new(ErrorKind::Invalid, format!("{} cannot be used: {why}", repo.config().display())).hint("Mend it, or move it away.")
+}
+
+fn unknown(file: &Map<String, Value>) -> Vec<String> {
+    let mut names = Vec::new();
+    for (section, value) in file {
+        match value {
+            Value::Object(keys) if Key::ALL.iter().any(|key| key.path().0 == section) => {
+                let known = |name: &String| Key::ALL.iter().any(|key| key.path() == (section.as_str(), name.as_str()));
+                names.extend(keys.keys().filter(|name| !known(name)).map(|name| format!("{section}.{name}")));
+            }
+            _ => names.push(section.clone()),
+        }
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt};
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn place() -> (tempfile::TempDir, Repo) {
+        let guard = tempfile::tempdir().unwrap();
+        let repo = Repo::create(guard.path(), None).unwrap();
+        (guard, repo)
+    }
+
+    fn load(repo: &Repo, process: &[(&str, &str)]) -> Config {
+        Config::load(repo, &Environment::load(repo, process.iter().map(|(name, value)| (name.into(), value.into()))))
+    }
+
+    #[test]
+    fn the_environment_wins_over_the_file_wins_over_the_default() {
+        let (_guard, repo) = place();
+        let config = load(&repo, &[]);
+        assert_eq!((config.local_only(), config.sync_interval(), config.warnings.len()), (false, limits::ROUND, 0));
+        assert_eq!(config.get(Key::LocalOnly).source, Source::Default);
+        fs::write(repo.config(), r#"{"daemon":{"local_only":false,"sync_interval":60}}"#).unwrap();
+        let config = load(&repo, &[]);
+        assert_eq!((config.sync_interval(), config.get(Key::SyncInterval).source), (Duration::from_secs(60), Source::File));
+        fs::write(&repo.env_files()[0], "THRUM_SYNC_INTERVAL=120\n").unwrap();
+        fs::set_permissions(&repo.env_files()[0], fs::Permissions::from_mode(0o600)).unwrap();
+        let config = load(&repo, &[("THRUM_LOCAL", "1")]);
+        assert!(config.local_only());
+        assert_eq!(config.get(Key::LocalOnly).source.to_string(), "environment");
+        assert_eq!(
+            (config.sync_interval(), config.get(Key::SyncInterval).source.to_string()),
+            (Duration::from_secs(120), ".thrum/.env".into())
+        );
+    }
+
+    #[test]
+    fn the_variable_switches_local_only_on_and_never_off() {
+        let (_guard, repo) = place();
+        fs::write(repo.config(), r#"{"daemon":{"local_only":true}}"#).unwrap();
+        for value in ["0", "false", "", "maybe"] {
+            let config = load(&repo, &[("THRUM_LOCAL", value)]);
+            assert!(config.local_only(), "{value}");
+            assert_eq!(config.warnings.len(), usize::from(value == "maybe"), "{value}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_a_warning_and_never_opens_what_may_have_been_closed() {
+        let (_guard, repo) = place();
+        for text in
+            ["{", "[]", r#"{"daemon":{"local_only":"no","sync_interval":1}}"#, r#"{"daemon":{"local_only":0,"sync_interval":"60"}}"#]
+        {
+            fs::write(repo.config(), text).unwrap();
+            let config = load(&repo, &[("THRUM_SYNC_INTERVAL", "4")]);
+            assert!(config.local_only() && !config.warnings.is_empty(), "{text}");
+            assert_eq!(config.sync_interval(), limits::ROUND, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_change_keeps_everything_else_and_makes_the_file_private() {
+        let (_guard, repo) = place();
+        fs::write(repo.config(), r#"{"runtime":{"primary":"claude"},"daemon":{"ws_port":"auto","local_only":true},"z":[1,{"a":null}]}"#)
+            .unwrap();
+        assert_eq!(set(&repo, Key::LocalOnly, Some(false.into())).unwrap(), Some(true.into()));
+        assert_eq!(set(&repo, Key::SyncInterval, Some(30.into())).unwrap(), None);
+        assert_eq!(set(&repo, Key::LocalOnly, None).unwrap(), Some(false.into()));
+        let file: Value = serde_json::from_slice(&fs::read(repo.config()).unwrap()).unwrap();
+        let expected = json!({"runtime": {"primary": "claude"}, "daemon": {"ws_port": "auto", "sync_interval": 30}, "z": [1, {"a": null}]});
+        assert_eq!(file, expected);
+        assert_eq!(fs::metadata(repo.config()).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(load(&repo, &[]).unknown, ["daemon.ws_port", "runtime", "z"]);
+        for text in ["no json", "[]", r#"{"daemon":7}"#] {
+            fs::write(repo.config(), text).unwrap();
+            assert_eq!(set(&repo, Key::LocalOnly, Some(true.into())).unwrap_err().kind, ErrorKind::Invalid);
+            assert_eq!(fs::read_to_string(repo.config()).unwrap(), text, "what somebody wrote is not lost");
+        }
+    }
+
+    #[test]
+    fn values_are_read_as_people_write_them_and_bounded() {
+        for (text, seconds) in [("30", 30), ("30s", 30), ("2m", 120), ("1h", 3600), ("5", 5)] {
+            assert_eq!(Key::SyncInterval.parse(text).unwrap(), seconds, "{text}");
+        }
+        for text in ["", "4", "3601", "0", "-30", "soon", "1.5", "5500ms", "99999999999999999999"] {
+            assert!(Key::SyncInterval.parse(text).is_err(), "{text}");
+        }
+        assert_eq!((Key::LocalOnly.parse("ON").unwrap(), Key::LocalOnly.parse("0").unwrap()), (true.into(), false.into()));
+        assert!(Key::LocalOnly.parse("perhaps").unwrap_err().message.contains("true or false"));
+    }
+}

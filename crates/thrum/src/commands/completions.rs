@@ -1,0 +1,39 @@
+//! `thrum completions`: scripts that let a shell complete commands and options.
+
+use clap::CommandFactory;
+use clap_complete::Shell;
+use serde_json::json;
+use thrum_core::Fault;
+
+use crate::{
+    cli::{Cli, boxed},
+    context::Context,
+    render::{Render, Said, Silent},
+};
+
+/// Print a script that lets your shell complete commands and options
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+To have it in every new shell:
+  bash: add `source <(thrum completions bash)` to ~/.bashrc
+  zsh:  add `source <(thrum completions zsh)` to ~/.zshrc, behind compinit
+  fish: thrum completions fish > ~/.config/fish/completions/thrum.fish
+
+Examples:
+  thrum completions bash
+  thrum completions fish")]
+pub(crate) struct Args {
+    /// For which shell
+    shell: Shell,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "thrum", &mut script);
+    if cx.output.is_json() {
+        let value = json!({"shell": args.shell.to_string(), "script": String::from_utf8_lossy(&script)});
+        return boxed(Ok(Said { line: String::new(), value }));
+    }
+    cx.output.exactly(&script)?;
+    boxed(Ok(Silent))
+}

@@ -1,0 +1,255 @@
+//! `thrum config`: every setting with its value and where it comes from, and a way to change what is in the file.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use thrum_core::{ErrorKind, Fault, name::printable};
+use thrum_daemon::{
+    config::{self, Config, Key, Setting, Source},
+    env::Environment,
+};
+
+use crate::{
+    cli::boxed,
+    context::Context,
+    render::{
+        Page, Render,
+        style::{DIM, YELLOW},
+    },
+    shapes::SyncStatus,
+    text, time,
+};
+
+/// See and change the settings
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Command {
+    /// Show every setting, its value and where that comes from
+    #[command(after_help = "\
+The environment wins, then .thrum/.env, then .env beside it, then .thrum/config.json. Keys and tokens are not shown.
+
+Examples:
+  thrum config show
+  thrum config show --json")]
+    Show,
+    /// Change a setting in .thrum/config.json; `default` takes it out
+    #[command(after_help = "\
+Keys:
+  daemon.local_only     true: speak to peers on this machine only, through 127.0.0.1. `thrum init` sets it. It is off
+                        where nothing sets it. Nothing goes through git either way. THRUM_LOCAL=1 switches it on
+  daemon.sync_interval  how often every peer is asked for news it did not announce: 5s to 1h, 15s where nothing sets
+                        it. What is announced comes at once. THRUM_SYNC_INTERVAL (in seconds) wins
+
+A running daemon goes by a change after `thrum daemon restart`.
+
+Examples:
+  thrum config set daemon.sync_interval 30s
+  thrum config set daemon.local_only true
+  thrum config set daemon.sync_interval default")]
+    Set {
+        /// Which: daemon.local_only or daemon.sync_interval
+        key: String,
+        /// Its value, or `default`
+        #[arg(allow_hyphen_values = true)]
+        value: String,
+    },
+}
+
+impl Command {
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+        match self {
+            Self::Show => boxed(show(cx)),
+            Self::Set { key, value } => boxed(set(&key, &value, cx)),
+        }
+    }
+}
+
+/// A variable that has no key in the file.
+struct Variable {
+    name: &'static str,
+    secret: bool,
+}
+
+/// In the order in which they are shown.
+const VARIABLES: [Variable; 9] = [
+    Variable { name: "THRUM_HOSTNAME", secret: false },
+    Variable { name: "THRUM_TS_ENABLED", secret: false },
+    Variable { name: "THRUM_TS_HOSTNAME", secret: false },
+    Variable { name: "THRUM_TS_PORT", secret: false },
+    Variable { name: "THRUM_TS_MODE", secret: false },
+    Variable { name: "THRUM_TS_STATE_DIR", secret: false },
+    Variable { name: "THRUM_TS_CONTROL_URL", secret: false },
+    Variable { name: "THRUM_TAILSCALE_CONTROL_URL", secret: false },
+    Variable { name: "THRUM_TS_AUTHKEY", secret: true },
+];
+
+/// Variables that the command itself reads.
+const OF_THE_COMMAND: [&str; 3] = ["THRUM_NAME", "THRUM_HOME", "THRUM_NO_HINTS"];
+
+/// What is shown instead of a secret.
+const HIDDEN: &str = "********";
+
+/// The settings as they are now.
+struct Shown {
+    file: String,
+    config: Config,
+    variables: Vec<(String, String, String)>,
+    unknown_variables: Vec<String>,
+    warnings: Vec<String>,
+    /// What the running daemon goes by: it read its settings when it started.
+    running: Option<(bool, u64)>,
+}
+
+fn show(cx: &Context) -> Result<Shown, Fault> {
+    let repo = cx.repo()?;
+    let env = Environment::load(repo, std::env::vars_os());
+    let config = Config::load(repo, &env);
+    let value = |name: &str, secret: bool| {
+        let value = env.get(name)?;
+        // Who puts a password into a URL did not mean it to be shown.
+        let shown = if secret || value.contains('@') { HIDDEN } else { value };
+        Some((name.to_owned(), shown.to_owned(), env.origin(name)?.to_string()))
+    };
+    let known = VARIABLES.iter().map(|variable| (variable.name, variable.secret)).chain(OF_THE_COMMAND.map(|name| (name, false)));
+    let variables = known.filter_map(|(name, secret)| value(name, secret)).collect();
+    let is_known = |name: &str| {
+        VARIABLES.iter().any(|variable| variable.name == name)
+            || OF_THE_COMMAND.contains(&name)
+            || Key::ALL.iter().any(|key| key.variable() == name)
+    };
+    let unknown_variables = env.names().filter(|name| !is_known(name)).map(str::to_owned).collect();
+    let warnings = env.warnings().iter().chain(&config.warnings).map(ToString::to_string).collect();
+    let asked = |mut client: crate::client::Client| client.call::<SyncStatus>("sync.status", json!({})).ok();
+    let running = cx.running_daemon().ok().flatten().and_then(asked).filter(|sync| sync.sync_interval > 0);
+    let running = running.map(|sync| (sync.local_only, sync.sync_interval));
+    let shown = Shown { file: repo.config().display().to_string(), config, variables, unknown_variables, warnings, running };
+    if Key::ALL.iter().any(|key| shown.outdated(*key).is_some()) {
+        cx.output.hint("thrum daemon restart");
+    }
+    Ok(shown)
+}
+
+impl Shown {
+    /// What the running daemon goes by, if that is something else.
+    fn outdated(&self, key: Key) -> Option<Value> {
+        let (local_only, sync_interval) = self.running?;
+        let running = match key {
+            Key::LocalOnly => local_only.into(),
+            Key::SyncInterval => sync_interval.into(),
+        };
+        (running != self.config.get(key).value).then_some(running)
+    }
+}
+
+impl Render for Shown {
+    fn human(&self, page: &mut Page) {
+        let mut rows = Vec::new();
+        for key in Key::ALL {
+            let Setting { value, source } = self.config.get(key);
+            let running = self.outdated(key).map(|value| format!(" (the running daemon: {})", written(key, &value))).unwrap_or_default();
+            rows.push(vec![key.name().to_owned(), written(key, value), format!("{source}{running}")]);
+        }
+        rows.extend(self.variables.iter().map(|(name, value, source)| vec![name.clone(), value.clone(), source.clone()]));
+        page.table(&["SETTING", "VALUE", "FROM"], rows);
+        page.line("");
+        page.line(format!("{DIM}File: {}{DIM:#}", printable(&self.file)));
+        for (what, names) in [("Kept in it for other programs", &self.config.unknown), ("Variables nobody reads", &self.unknown_variables)]
+        {
+            if !names.is_empty() {
+                page.line(format!("{DIM}{what}: {}{DIM:#}", printable(&names.join(", "))));
+            }
+        }
+        for warning in &self.warnings {
+            page.line(format!("{YELLOW}Warning:{YELLOW:#} {}", text::lines(warning)));
+        }
+    }
+
+    fn json(&self) -> Value {
+        let mut daemon = Map::new();
+        for key in Key::ALL {
+            let Setting { value, source } = self.config.get(key);
+            let setting = json!({
+                "value": value, "source": source.to_string(), "variable": key.variable(), "running": self.outdated(key).unwrap_or_else(|| value.clone()),
+            });
+            daemon.insert(key.name().trim_start_matches("daemon.").to_owned(), setting);
+        }
+        let variables = self.variables.iter().map(|(name, value, source)| (name.clone(), json!({"value": value, "source": source})));
+        let overrides =
+            Key::ALL.iter().filter(|key| matches!(self.config.get(**key).source, Source::Variable(_))).map(|key| key.variable());
+        json!({
+            "config_file": self.file, "daemon": daemon, "variables": variables.collect::<Map<_, _>>(),
+            "overrides": overrides.collect::<Vec<_>>(), "unknown_keys": self.config.unknown,
+            "unknown_variables": self.unknown_variables, "warnings": self.warnings,
+        })
+    }
+}
+
+/// A value as people write it.
+fn written(key: Key, value: &Value) -> String {
+    match (key, value.as_u64()) {
+        (Key::SyncInterval, Some(seconds)) => time::brief(Duration::from_secs(seconds)),
+        _ => value.to_string(),
+    }
+}
+
+/// A setting that was changed.
+struct Changed {
+    key: Key,
+    setting: Setting,
+    changed: bool,
+    restart: bool,
+}
+
+fn set(name: &str, value: &str, cx: &Context) -> Result<Changed, Fault> {
+    let key = Key::ALL.into_iter().find(|key| key.name() == name).ok_or_else(|| unknown(name))?;
+    let repo = cx.repo()?;
+    let value = if value == "default" { None } else { Some(key.parse(value)?) };
+    let before = config::set(repo, key, value.clone())?;
+    let config = Config::load(repo, &Environment::load(repo, std::env::vars_os()));
+    let setting = config.get(key).clone();
+    if let Source::Variable(origin) = setting.source {
+        cx.output.warn(&format!("{} is set in {origin} and wins over the file", key.variable()));
+    }
+    let changed = before != value;
+    let restart = changed && cx.running_daemon().ok().flatten().is_some();
+    if restart {
+        cx.output.hint("The running daemon goes by it after: thrum daemon restart");
+    }
+    Ok(Changed { key, setting, changed, restart })
+}
+
+/// There is no such key: what was meant, or what there is.
+fn unknown(name: &str) -> Fault {
+    let fault = Fault::new(ErrorKind::NotFound, format!("there is no setting '{}'", printable(name)));
+    if let Some(variable) = VARIABLES.iter().map(|variable| variable.name).chain(OF_THE_COMMAND).find(|variable| *variable == name) {
+        return Fault::new(ErrorKind::Invalid, format!("{variable} is a variable, no key of config.json"))
+            .hint(format!("Set it in the environment, or in .thrum/.env: {variable}=VALUE"));
+    }
+    if let Some(key) = Key::ALL.into_iter().find(|key| key.variable() == name) {
+        return fault.hint(format!("In the file it is {0}: thrum config set {0} VALUE", key.name()));
+    }
+    let distance = |key: &Key| {
+        let whole = strsim::damerau_levenshtein(name, key.name());
+        let last = strsim::damerau_levenshtein(name.rsplit('.').next().unwrap_or(name), key.name().trim_start_matches("daemon."));
+        whole.min(last)
+    };
+    match Key::ALL.into_iter().min_by_key(distance).filter(|key| distance(key) <= 3) {
+        Some(key) => fault.hint(format!("Did you mean {}?", key.name())),
+        None => fault.hint(format!("There are: {}", Key::ALL.map(Key::name).join(", "))),
+    }
+}
+
+impl Render for Changed {
+    fn human(&self, page: &mut Page) {
+        let Setting { value, source } = &self.setting;
+        let was = if self.changed { "" } else { " already" };
+        page.line(format!("{} is{was} {} {DIM}({source}){DIM:#}", self.key.name(), written(self.key, value)));
+    }
+
+    fn json(&self) -> Value {
+        let Setting { value, source } = &self.setting;
+        json!({
+            "status": if self.changed { "changed" } else { "unchanged" }, "key": self.key.name(), "value": value,
+            "source": source.to_string(), "restart_needed": self.restart,
+        })
+    }
+}

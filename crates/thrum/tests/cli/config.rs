@@ -1,0 +1,127 @@
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use serde_json::{Value, json};
+
+use crate::common::{Ran, TestRepo};
+
+fn daemon_interval(repo: &TestRepo) -> Value {
+    repo.json(&["sync", "status"])["sync_interval"].clone()
+}
+
+#[test]
+fn each_setting_is_shown_with_its_value_and_where_that_comes_from_and_no_secret() {
+    let repo = TestRepo::git("repo");
+    repo.thrum(&["init", "--no-start"]).ok();
+    let env = repo.path(".thrum/.env");
+    fs::write(&env, "THRUM_TS_AUTHKEY=tskey-auth-kept\nTHRUM_SYNC_INTERVAL=60\nTHRUM_TS_AUTH_KEY=tskey-mistyped\nTHRUM_TS_CONTROL_URL=https://me:pass@host\n").unwrap();
+    fs::set_permissions(&env, fs::Permissions::from_mode(0o600)).unwrap();
+    let run = |args: &[&str]| Ran::from(repo.command(args).env("THRUM_NAME", "ann").output().unwrap()).ok();
+    let shown = run(&["config", "show"]).stdout;
+    for line in [
+        "daemon.local_only     true      config.json\n",
+        "daemon.sync_interval  1m        .thrum/.env\n",
+        "THRUM_TS_AUTHKEY      ********  .thrum/.env\n",
+        "THRUM_NAME            ann       environment\n",
+        "Variables nobody reads: THRUM_TS_AUTH_KEY\n",
+    ] {
+        assert!(shown.contains(line), "no '{line}' in:\n{shown}");
+    }
+    let ran = run(&["config", "show", "--json"]);
+    let told = ran.json();
+    assert_eq!(
+        (&told["daemon"]["sync_interval"]["value"], &told["daemon"]["sync_interval"]["source"]),
+        (&60.into(), &".thrum/.env".into())
+    );
+    assert_eq!(told["overrides"], json!(["THRUM_SYNC_INTERVAL"]));
+    for secret in ["tskey", "pass@"] {
+        assert!(!shown.contains(secret) && !ran.stdout.contains(secret) && !ran.stderr.contains(secret), "{shown}");
+    }
+    assert!(!repo.path(".thrum/var/thrum.sock").exists(), "showing it starts no daemon");
+}
+
+#[test]
+fn a_change_takes_effect_in_the_daemon_with_its_restart_which_is_named() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    assert_eq!(daemon_interval(&repo), 15);
+    repo.thrum(&["config", "set", "daemon.sync_interval", "1m"]).ok().says("thrum daemon restart");
+    assert_eq!(daemon_interval(&repo), 15);
+    let ran = repo.thrum(&["config", "show"]).ok().says("thrum daemon restart");
+    assert!(ran.stdout.contains("config.json (the running daemon: 15s)"), "{}", ran.stdout);
+    let changed = repo.json(&["config", "set", "daemon.local_only", "off"]);
+    assert_eq!((&changed["status"], &changed["value"], &changed["restart_needed"]), (&"changed".into(), &false.into(), &true.into()));
+    assert!(changed["hints"][0].as_str().unwrap().contains("thrum daemon restart"), "{changed}");
+    repo.thrum(&["daemon", "restart"]).ok();
+    let status = repo.json(&["sync", "status"]);
+    assert_eq!((&status["sync_interval"], &status["local_only"]), (&60.into(), &false.into()));
+    let log = fs::read_to_string(repo.path(".thrum/var/daemon.log")).unwrap();
+    assert!(log.contains("interval=1m0s"), "the peers' rounds are as long: {log}");
+    repo.thrum(&["config", "set", "daemon.sync_interval", "default"]).ok();
+    let again = repo.json(&["config", "set", "daemon.sync_interval", "default"]);
+    assert_eq!((&again["status"], &again["value"], &again["restart_needed"]), (&"unchanged".into(), &15.into(), &false.into()));
+}
+
+#[test]
+fn the_variables_win_over_the_file_and_that_is_said() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["daemon", "stop"]).ok();
+    let run = |args: &[&str]| {
+        let mut command = repo.command(args);
+        command.env("THRUM_SYNC_INTERVAL", "90").env("THRUM_LOCAL", "true");
+        Ran::from(command.output().unwrap()).ok()
+    };
+    run(&["config", "set", "daemon.sync_interval", "30"]).says("THRUM_SYNC_INTERVAL is set in environment and wins");
+    run(&["config", "set", "daemon.local_only", "false"]).says("THRUM_LOCAL is set in environment and wins");
+    run(&["daemon", "start"]);
+    let status = repo.json(&["sync", "status"]);
+    assert_eq!((&status["sync_interval"], &status["local_only"]), (&90.into(), &true.into()));
+    assert!(repo.thrum(&["sync", "status"]).ok().stdout.contains("1m, this machine only"));
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_in_a_sentence_and_changes_nothing() {
+    let repo = TestRepo::git("repo");
+    repo.thrum(&["init", "--no-start"]).ok();
+    let file = repo.path(".thrum/config.json");
+    let before = fs::read_to_string(&file).unwrap();
+    for (key, value, code, words) in [
+        ("daemon.sync_interval", "4", 2, "'4' is not a whole number of seconds from 5 to 3600"),
+        ("daemon.sync_interval", "-1", 2, "is not a whole number"),
+        ("daemon.sync_interval", "soon\u{1b}[2J", 2, "'soon\\u{1b}[2J' is not"),
+        ("daemon.local_only", "perhaps", 2, "'perhaps' is not true or false"),
+        ("daemon.sync_intervall", "30", 3, "Did you mean daemon.sync_interval?"),
+        ("local_only", "true", 3, "Did you mean daemon.local_only?"),
+        ("THRUM_SYNC_INTERVAL", "30", 3, "thrum config set daemon.sync_interval"),
+        ("THRUM_TS_AUTHKEY", "x", 2, "in .thrum/.env"),
+        ("backup.dir", "x", 3, "There are: daemon.local_only, daemon.sync_interval"),
+    ] {
+        repo.thrum(&["config", "set", key, value]).fails(code, words);
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), before);
+    fs::write(&file, "{ broken").unwrap();
+    repo.thrum(&["config", "set", "daemon.local_only", "true"]).fails(2, "cannot be used: it is no JSON");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "{ broken");
+    let shown = repo.thrum(&["config", "show"]).ok().stdout;
+    assert!(shown.contains("Warning: ") && shown.contains("daemon.local_only     true"), "what may have been closed stays closed: {shown}");
+    repo.thrum(&["status"]).ok();
+    assert_eq!(repo.json(&["sync", "status"])["local_only"], true);
+}
+
+#[test]
+fn a_peer_elsewhere_is_not_dialled_and_says_why() {
+    let repo = TestRepo::git("repo");
+    repo.thrum(&["init", "--no-start"]).ok();
+    let peers = json!({"peers": [{
+        "name": "desk", "address": "100.64.0.2:9100", "daemon_id": "d_capturepeer1", "token": "1".repeat(64),
+        "paired_at": "2026-01-01T00:00:00Z", "last_sync": "2026-01-01T00:00:00Z",
+    }]});
+    fs::write(repo.path(".thrum/var/peers.json"), peers.to_string()).unwrap();
+    fs::set_permissions(repo.path(".thrum/var/peers.json"), fs::Permissions::from_mode(0o600)).unwrap();
+    repo.thrum(&["daemon", "start"]).ok();
+    repo.thrum(&["sync", "force"]).fails(75, "");
+    let error = || repo.json(&["peer", "status"])[0]["last_error"].as_str().unwrap().to_owned();
+    assert!(error().contains("daemon.local_only is on"), "{}", error());
+    repo.thrum(&["config", "set", "daemon.local_only", "false"]).ok();
+    repo.thrum(&["daemon", "restart"]).ok();
+    repo.thrum(&["sync", "force"]).fails(75, "");
+    assert!(error().contains("which is not available"), "{}", error());
+}
