@@ -239,8 +239,13 @@ impl Daemon {
     /// Waits until a message is here.
     pub async fn hears(&self, id: &str) {
         let mut commits = self.log.commits();
-        let heard = commits.wait_for(|_| self.log.has_message(id));
-        tokio::time::timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("{} never heard {id}", self.name)).unwrap();
+        let heard = async {
+            // Not `wait_for`: it holds the channel while it asks, and who writes holds the store while it tells the channel.
+            while !self.log.has_message(id) {
+                commits.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(PATIENCE, heard).await.unwrap_or_else(|_| panic!("{} never heard {id}", self.name));
     }
 
     pub async fn agrees(&self) {
