@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use serde_json::Value;
 use thrum_core::{Stamp, name::printable};
 
@@ -95,6 +95,20 @@ impl Page {
         self.put(&line, if self.width.is_some_and(|width| width < NARROW) { HANG } else { 13 });
     }
 
+    /// Adds names and what they mean, in two columns, or on a narrow terminal below each other.
+    pub(crate) fn glossary(&mut self, entries: &[(&str, &str)]) {
+        let names = entries.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let narrow = self.width.is_some_and(|width| usize::from(width) < 2 * names);
+        for (name, meaning) in entries {
+            if narrow {
+                self.line(name);
+                self.line(format!("    {DIM}{meaning}{DIM:#}"));
+            } else {
+                self.put(&format!("{name:names$}  {DIM}{meaning}{DIM:#}"), names + 2);
+            }
+        }
+    }
+
     /// Adds one line, where it is too long for the terminal as several, the further ones indented by `hang`.
     ///
     /// Whoever made the line has neutralised what others wrote in it. Should a place have been forgotten, this one still
@@ -125,6 +139,11 @@ impl Page {
         table.add_rows(rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect::<Vec<_>>()));
         if let Some(width) = self.width {
             table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.max(20));
+            // What a row is about stays in one piece where there is room for it and something beside.
+            let first = rows.iter().filter_map(|row| row.first()).map(|cell| text::width(&printable(cell))).max().unwrap_or(0);
+            if let Some(column) = table.column_mut(0).filter(|_| first <= usize::from(width) * 3 / 5) {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
         }
         for column in table.column_iter_mut() {
             column.set_padding((0, 2));
@@ -202,6 +221,9 @@ mod tests {
         let mut narrow = Page::new(Some(40), at(0));
         narrow.table(&["NAME", "ADDRESS"], rows());
         assert!(narrow.text().lines().skip(1).all(|line| line.chars().count() <= 40), "{}", narrow.text());
+        let mut keyed = Page::new(Some(40), at(0));
+        keyed.table(&["SETTING", "VALUE"], vec![vec!["daemon.sync_interval".to_owned(), "x".repeat(60)]]);
+        assert!(keyed.text().contains("\ndaemon.sync_interval  x"), "what a row is about stays whole: {}", keyed.text());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use textwrap::{
     Options, WordSeparator,
     core::{Word, display_width},
 };
-use thrum_core::name::{is_printable, printable};
+use thrum_core::name::is_printable;
 
 /// A text of several lines: line breaks stay, a tab becomes four columns, everything else that could drive a terminal is escaped.
 pub(crate) fn lines(text: &str) -> String {
@@ -37,6 +37,11 @@ fn line(text: &str) -> String {
 /// Most combining marks on one letter. More of them grow into the lines above and below; no language needs as many.
 const MOST_MARKS: usize = 6;
 
+/// How many columns a line takes. Styles take none.
+pub(crate) fn width(line: &str) -> usize {
+    display_width(line)
+}
+
 fn columns(c: char) -> usize {
     if c.is_ascii() { usize::from(!c.is_ascii_control()) } else { display_width(c.encode_utf8(&mut [0; 4])) }
 }
@@ -65,7 +70,7 @@ pub(crate) fn styled(text: &str) -> String {
 /// A line on as many lines of at most `width` columns as it needs, the further ones indented by `hang`. Styles take no columns;
 /// a word that is longer than a line stays whole, so that it can be copied.
 pub(crate) fn wrapped(line: &str, width: usize, hang: usize) -> String {
-    if display_width(line) <= width {
+    if self::width(line) <= width {
         return line.to_owned();
     }
     let words = line.trim_start_matches(' ');
@@ -78,6 +83,9 @@ pub(crate) fn wrapped(line: &str, width: usize, hang: usize) -> String {
     textwrap::wrap(words, options).join("\n")
 }
 
+/// What no line begins with, where words are not parted by spaces.
+const CLOSING: [char; 14] = ['、', '。', '，', '．', '！', '？', '：', '；', '）', '」', '』', '】', '〉', 'ー'];
+
 /// Words end at spaces, and behind each character of two columns: scripts made of these have no spaces.
 fn apart(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
     let mut rest = line;
@@ -86,7 +94,7 @@ fn apart(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
         let mut wide = false;
         let mut ends = rest.char_indices().filter_map(|(at, c)| {
             // What has no width belongs to the character before it.
-            let end = (spaces && c != ' ') || (wide && c != ' ' && columns(c) > 0);
+            let end = (spaces && c != ' ') || (wide && c != ' ' && columns(c) > 0 && !CLOSING.contains(&c));
             spaces |= c == ' ';
             wide = columns(c) == 2 || (wide && columns(c) == 0);
             end.then_some(at)
@@ -100,7 +108,7 @@ fn apart(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
 /// The beginning of a text on one line of at most `chars` characters.
 pub(crate) fn preview(text: &str, chars: usize) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let line = printable(&words);
+    let line = line(&words);
     // A mark is not torn from its letter.
     match line.char_indices().skip(chars).find(|(_, c)| columns(*c) > 0) {
         Some((end, _)) => format!("{}…", line[..end].trim_end()),
@@ -155,6 +163,7 @@ mod tests {
     fn a_long_line_breaks_at_words_and_between_wide_characters_and_leaves_long_words_whole() {
         assert_eq!(wrapped("  one two three", 9, 4), "  one two\n    three");
         assert_eq!(wrapped("日本語の長い行です", 8, 2), "日本語の\n  長い行\n  です");
+        assert_eq!(wrapped("長い行です。", 10, 0), "長い行で\nす。", "a full stop stays with its sentence");
         assert_eq!(wrapped("see https://example.org/a/very/long/path now", 12, 0), "see\nhttps://example.org/a/very/long/path\nnow");
         assert_eq!(wrapped("a  b", 80, 4), "a  b");
         assert_eq!(wrapped("👍🏽👍🏽", 4, 0).matches("👍🏽").count(), 2, "a skin tone stays with its hand");
@@ -172,5 +181,7 @@ mod tests {
     fn a_preview_is_one_short_line() {
         assert_eq!(preview("one\n two\tthree", 80), "one two three");
         assert_eq!(preview("日本語のメッセージ", 4), "日本語の…");
+        assert_eq!(preview("👩\u{200d}🚀 e\u{301}e", 5), "👩\u{200d}🚀 e\u{301}…");
+        assert_eq!(preview("a\u{202e}b\x1bc", 80), "a\\u{202e}b\\u{1b}c");
     }
 }

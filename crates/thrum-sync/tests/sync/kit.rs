@@ -255,11 +255,12 @@ impl Daemon {
 }
 
 pub async fn start_peers(name: &str, id: &str, log: &Arc<StoreLog>, directory: &tempfile::TempDir) -> Result<Peers, Fault> {
-    start_peers_over(vec![Arc::new(Local::on_ports(0..=0))], false, name, id, log, directory).await
+    start_peers_over(vec![Arc::new(Local::on_ports(0..=0))], limits::ROUND, false, name, id, log, directory).await
 }
 
 pub async fn start_peers_over(
     transports: Vec<Arc<dyn Transport>>,
+    round: Duration,
     local_only: bool,
     name: &str,
     id: &str,
@@ -271,7 +272,7 @@ pub async fn start_peers_over(
         daemon_id: id.into(),
         name: name.into(),
         version: "0.1.0".into(),
-        round: limits::ROUND,
+        round,
         local_only,
         transports,
         ambients: Arc::new(|| Box::new(System)),

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{ErrorKind, Fault, limits};
 use thrum_sync::{
     Peers,
     replicator::State,
@@ -64,7 +64,8 @@ async fn connect(daemon: &mut Daemon, local_only: bool) -> Arc<Tailnet> {
     daemon.peers.shutdown().await;
     let tailnet = Arc::new(Tailnet::default());
     let transports: Vec<Arc<dyn Transport>> = vec![Arc::new(Local::on_ports(0..=0)), Arc::clone(&tailnet) as Arc<dyn Transport>];
-    daemon.peers = start_peers_over(transports, local_only, &daemon.name, &daemon.id, &daemon.log, &daemon.directory).await.unwrap();
+    daemon.peers =
+        start_peers_over(transports, limits::ROUND, local_only, &daemon.name, &daemon.id, &daemon.log, &daemon.directory).await.unwrap();
     tailnet
 }
 

@@ -1,6 +1,6 @@
 //! Daemons that pair and replicate over loopback.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use thrum_core::ErrorKind;
 use thrum_sync::{
@@ -10,7 +10,7 @@ use thrum_sync::{
     transport::{Kind, Listener, Transport, local::Local},
 };
 
-use crate::kit::{self, Daemon, PATIENCE, start_peers};
+use crate::kit::{self, Daemon, PATIENCE, start_peers, start_peers_over};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_daemons_pair_and_each_reads_what_the_other_had() {
@@ -55,6 +55,19 @@ async fn who_asks_for_a_pairing_the_moment_it_succeeds_hears_that_it_did() {
         let (here, there) = tokio::join!(asking, b.peers.join(&pairing.address, pairing.code.reveal()));
         assert_eq!((here.unwrap().message, there.unwrap().message), (None, None));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_are_asked_as_often_as_the_user_says() {
+    let (mut a, b) = (Daemon::start("often").await, Daemon::start("quiet").await);
+    a.pair(&b).await;
+    a.peers.shutdown().await;
+    let transports: Vec<Arc<dyn Transport>> = vec![Arc::new(Local::on_ports(0..=0))];
+    a.peers = start_peers_over(transports, Duration::from_millis(30), false, &a.name, &a.id, &a.log, &a.directory).await.unwrap();
+    let mut standing = a.peers.watch("quiet").unwrap();
+    // Four times as long as patience lasts, were the rounds as long as they usually are.
+    let asked = standing.wait_for(|status| status.ends >= 6);
+    tokio::time::timeout(PATIENCE, asked).await.expect("rounds of 30 ms").unwrap();
 }
 
 /// C4, I10

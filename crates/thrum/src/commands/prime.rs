@@ -293,10 +293,7 @@ impl Render for Briefing {
         }
         self.show_notes(page);
         page.line("");
-        let width = COMMANDS.map(|(command, _)| command.len()).into_iter().max().unwrap_or(0);
-        for (command, what) in COMMANDS {
-            page.line(format!("{command:width$}  {DIM}{what}{DIM:#}"));
-        }
+        page.glossary(&COMMANDS);
     }
 
     fn json(&self) -> Value {

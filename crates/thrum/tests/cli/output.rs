@@ -55,8 +55,13 @@ fn a_narrow_terminal_gets_lines_that_fit_and_a_pipe_gets_them_whole() {
     repo.thrum(&["send", &body, "--to", "bob", "--as", "ann"]).ok();
     repo.thrum(&["quickstart", "--name", "ann", "--role", "implementer", "--module", "m-ann", "--intent", words]).ok();
     for columns in [20, 40, 80, 200] {
-        for args in [&["inbox", "--unread", "--as", "bob"][..], &["team", "--all"], &["whoami", "--as", "ann"], &["status", "--as", "bob"]]
-        {
+        for args in [
+            &["inbox", "--unread", "--as", "bob"][..],
+            &["team", "--all"],
+            &["whoami", "--as", "ann"],
+            &["status", "--as", "bob"],
+            &["prime", "--as", "bob"],
+        ] {
             let mut command = repo.command(args);
             command.env("NO_COLOR", "1");
             let (code, shown) = OnTerminal::start(command, columns).end();
@@ -87,7 +92,13 @@ fn what_others_wrote_drives_no_terminal_wherever_it_is_shown() {
     rpc.call("session.setTask", &json!({"session_id": session, "current_task": HOSTILE}));
     let sent = repo.json(&["send", HOSTILE, "--to", "bob", "--as", "ann"]);
     let id = sent["message_id"].as_str().unwrap();
-    let commands: [&[&str]; 9] = [
+    std::fs::write(repo.path("file\u{1b}[2J\u{202e}"), "").unwrap();
+    repo.thrum(&["context", "save", HOSTILE, "--as", "ann"]).ok();
+    let commands: [&[&str]; 13] = [
+        &["prime", "--as", "ann", "--git-wait", "60s"],
+        &["context", "show", "--raw", "--as", "ann"],
+        &["config", "set", HOSTILE, HOSTILE],
+        &["context", "save", "--file", HOSTILE, "--as", "ann"],
         &["team"],
         &["whoami", "--as", "ann"],
         &["inbox", "--unread", "--as", "bob"],

@@ -57,6 +57,17 @@ fn it_says_who_i_am_what_waits_who_is_there_and_what_i_was_about() {
 }
 
 #[test]
+fn the_commands_it_names_are_there() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let commands = primed(&repo, &[])["commands"].take();
+    for command in commands.as_array().unwrap() {
+        let words: Vec<_> = command.as_str().unwrap().split(' ').skip(1).take_while(|word| word.starts_with(char::is_lowercase)).collect();
+        let help = repo.thrum(&[&words[..], &["--help"]].concat()).ok().stdout;
+        assert!(help.contains(&format!("Usage: thrum {}", words.join(" "))), "{command}: {help}");
+    }
+}
+
+#[test]
 fn unread_mail_comes_before_newer_mail_that_was_read() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
