@@ -12,6 +12,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0005_former_homes.sql"),
     include_str!("migrations/0006_presence_per_agent.sql"),
     include_str!("migrations/0007_mailbox_counts.sql"),
+    include_str!("migrations/0008_audience_counts.sql"),
 ];
 
 /// `application_id` of our files, so that a stray database of somebody else is not taken for ours ("Thrm").

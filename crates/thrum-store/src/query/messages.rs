@@ -177,12 +177,13 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn shared_mail(&self) -> Result<(u64, Vec<(String, u64)>), StoreError> {
-        let everyone: u64 = self.conn.prepare_cached("SELECT count(*) FROM audience WHERE kind = 2")?.query_row([], |row| row.get(0))?;
+        let mut everyone = self.conn.prepare_cached("SELECT total FROM audience_counts WHERE kind = 2 AND value = ''")?;
+        let everyone: Option<u64> = everyone.query_row([], |row| row.get(0)).optional()?;
         let mut statement = self.conn.prepare_cached(
-            "SELECT value, count(*) FROM audience WHERE kind = 1 AND value IN (SELECT role FROM agents) GROUP BY value ORDER BY value",
+            "SELECT value, total FROM audience_counts WHERE kind = 1 AND total > 0 AND value IN (SELECT role FROM agents) ORDER BY value",
         )?;
         let roles = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
-        Ok((everyone, roles))
+        Ok((everyone.unwrap_or(0), roles))
     }
 
     pub(crate) fn owner(&self, mailbox: Option<&Mailbox>) -> Result<Option<i64>, StoreError> {

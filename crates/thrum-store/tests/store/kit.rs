@@ -160,13 +160,17 @@ impl Node {
         assert_eq!(self.miscounted(), 0, "kept counts are the mailboxes' after a rebuild, too");
     }
 
-    /// Mailboxes whose kept counts are not those of their rows.
+    /// Mailboxes and audiences whose kept counts are not those of their rows.
     fn miscounted(&self) -> u64 {
         let sql = "SELECT count(*) FROM (SELECT owner FROM mailbox UNION SELECT owner FROM mailbox_counts) o
                    LEFT JOIN mailbox_counts c USING (owner)
                    WHERE (SELECT count(*) FROM mailbox b WHERE b.owner = o.owner) IS NOT c.total
                       OR (SELECT count(*) FROM mailbox b WHERE b.owner = o.owner AND b.unread) IS NOT c.unread";
-        rusqlite::Connection::open(self.path()).expect("opens").query_row(sql, [], |row| row.get(0)).expect("counts")
+        let connection = rusqlite::Connection::open(self.path()).expect("opens");
+        let of = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0)).expect("counts");
+        let audiences = "SELECT count(*) FROM audience_counts c
+                         WHERE (SELECT count(*) FROM audience a WHERE a.kind = c.kind AND a.value = c.value) <> c.total";
+        of(sql) + of(audiences)
     }
 }
 

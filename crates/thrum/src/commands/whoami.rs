@@ -1,7 +1,7 @@
 //! `thrum whoami`: works without the daemon, which is asked only if it runs, or knows what this worktree does not.
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::{ErrorKind, Fault, name::printable};
 
 use crate::{
     client::Client,
@@ -18,34 +18,44 @@ use crate::{
 Examples:
   thrum whoami
   thrum whoami --as bob --json")]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Print this field of the JSON alone: agent_id, role, session_id, …
+    #[arg(long, value_name = "NAME")]
+    field: Option<String>,
+}
 
 /// An agent as this worktree and, if it runs, the daemon know it.
 pub(crate) struct Me {
     identity: Identity,
     known: Whoami,
     worktree: String,
+    field: Option<String>,
 }
 
-pub(crate) fn run(_: &Args, cx: &Context) -> Result<Me, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Me, Fault> {
     let identity = cx.identity()?;
     let client = if identity.file.is_some() { cx.running_daemon()? } else { Some(cx.daemon()?) };
     let asked = client.map(|client| ask(client, &identity)).transpose();
     let known = match (&identity.file, asked) {
         (None, asked) => asked?.unwrap_or_default(),
         (Some((_, file)), asked) => {
-            let known = asked.ok().flatten().unwrap_or_default();
-            Whoami {
-                role: file.agent.role.clone(),
-                module: file.agent.module.clone(),
-                display: file.agent.display.clone(),
-                intent: known.intent.or_else(|| file.intent.clone()),
-                session_id: known.session_id.or_else(|| file.session_id.clone()),
-                ..known
-            }
+            // What a session is about, only the daemon knows for sure; the file is what was so when it was written.
+            let known = asked.ok().flatten().unwrap_or_else(|| Whoami {
+                intent: file.intent.clone(),
+                session_id: file.session_id.clone(),
+                ..Whoami::default()
+            });
+            Whoami { role: file.agent.role.clone(), module: file.agent.module.clone(), display: file.agent.display.clone(), ..known }
         }
     };
-    Ok(Me { identity, known, worktree: cx.repo()?.root().display().to_string() })
+    let me = Me { identity, known, worktree: cx.repo()?.root().display().to_string(), field: args.field.clone() };
+    if let Some(name) = &args.field
+        && me.json().get(name).is_none()
+    {
+        let known: Vec<String> = me.json().as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
+        return Err(Fault::new(ErrorKind::Invalid, format!("there is no field '{name}'")).hint(format!("There are: {}.", known.join(", "))));
+    }
+    Ok(me)
 }
 
 fn ask(mut client: Client, identity: &Identity) -> Result<Whoami, Fault> {
@@ -54,6 +64,13 @@ fn ask(mut client: Client, identity: &Identity) -> Result<Whoami, Fault> {
 
 impl Render for Me {
     fn human(&self, page: &mut Page) {
+        if let Some(name) = &self.field {
+            return match &self.json()[name] {
+                Value::String(text) => page.line(printable(text)),
+                Value::Null => {}
+                other => page.line(other.to_string()),
+            };
+        }
         let Whoami { role, module, display, session_id, session_start, intent, .. } = &self.known;
         page.field("Agent", agent(&self.identity.name));
         page.field("Role", role);

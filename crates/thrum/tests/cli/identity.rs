@@ -1,6 +1,8 @@
-use std::fs;
+use std::{fs, path::PathBuf};
 
-use crate::common::{TestRepo, paired};
+use serde_json::json;
+
+use crate::common::{Ran, TestRepo, paired};
 
 #[test]
 fn the_flag_beats_the_environment_beats_the_only_identity() {
@@ -80,4 +82,125 @@ fn whoami_needs_no_daemon() {
     let me = repo.json(&["whoami", "--no-start"]);
     assert_eq!((me["agent_id"].as_str(), me["role"].as_str(), me["module"].as_str()), (Some("ann"), Some("implementer"), Some("m-ann")));
     assert_eq!(repo.daemon_pid(), None);
+}
+
+/// A linked worktree of `repo` at `../NAME`, not set up.
+fn worktree(repo: &TestRepo, name: &str) -> PathBuf {
+    repo.git_done(&["commit", "-q", "--allow-empty", "-m", name]);
+    repo.git_done(&["worktree", "add", "-q", "-b", name, &format!("../{name}")]);
+    repo.above().join(name)
+}
+
+/// Runs the program in a directory, with variables.
+fn run_in(repo: &TestRepo, dir: &PathBuf, env: &[(&str, &str)], args: &[&str]) -> Ran {
+    repo.command(args).current_dir(dir).envs(env.iter().copied()).output().unwrap().into()
+}
+
+#[test]
+fn a_variable_set_for_another_worktree_sends_nothing_in_that_agents_name() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let feature = worktree(&repo, "feature");
+    run_in(&repo, &feature, &[], &["quickstart", "--name", "fay", "--role", "implementer", "--module", "x"]).ok();
+    let stale = [("THRUM_NAME", "ann")];
+    for command in [&["send", "whose?", "--to", "@ann"][..], &["inbox"], &["whoami"], &["message", "read", "--all"]] {
+        run_in(&repo, &feature, &stale, command).fails(2, "THRUM_NAME says ann").fails(2, "it has: fay").fails(2, "unset THRUM_NAME");
+    }
+    // What is said now counts, and what was said for here.
+    run_in(&repo, &feature, &stale, &["send", "as fay", "--to", "@ann", "--as", "fay"]).ok();
+    run_in(&repo, &feature, &[("THRUM_NAME", "fay")], &["send", "as fay, too", "--to", "@ann"]).ok();
+    assert_eq!(repo.json(&["inbox"])["total"], 2);
+    assert!(repo.json(&["inbox"])["messages"].as_array().unwrap().iter().all(|message| message["agent_id"] == "fay"));
+    // A new agent may be registered by it: that is what it is set for.
+    run_in(&repo, &feature, &[("THRUM_NAME", "gus")], &["register", "--role", "reviewer", "--module", "y"]).ok();
+    assert!(feature.join(".thrum/identities/gus.json").exists());
+}
+
+#[test]
+fn a_variable_is_obeyed_where_nobody_lives_which_is_said_and_a_name_nobody_registered_sends_nothing() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let empty = worktree(&repo, "empty");
+    run_in(&repo, &empty, &[], &["init"]).ok();
+    run_in(&repo, &empty, &[("THRUM_NAME", "ann")], &["send", "note", "--to", "@ann"])
+        .ok()
+        .says("acting as @ann, as the variable THRUM_NAME says");
+    run_in(&repo, &empty, &[("THRUM_NAME", "ghost")], &["send", "boo", "--to", "@ann"]).fails(3, "no agent ghost").says("THRUM_NAME");
+    assert_eq!(repo.json(&["inbox", "--all"])["total"], 1);
+}
+
+#[test]
+fn the_agents_of_the_main_worktree_are_not_those_of_another() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    // Inside the main worktree, where many put theirs, and not set up: not even then is one the agent around it.
+    repo.git_done(&["commit", "-q", "--allow-empty", "-m", "one"]);
+    repo.git_done(&["worktree", "add", "-q", "-b", "inner", ".worktrees/inner"]);
+    let inner = repo.path(".worktrees/inner");
+    run_in(&repo, &inner, &[], &["send", "whose?", "--to", "@ann"]).fails(3, "is not set up").fails(3, "thrum init");
+    fs::create_dir(inner.join("src")).unwrap();
+    run_in(&repo, &inner.join("src"), &[], &["whoami"]).fails(3, "is not set up");
+    run_in(&repo, &inner, &[], &["init"]).ok();
+    run_in(&repo, &inner, &[], &["whoami"]).fails(3, "no agent is registered in this worktree");
+    run_in(&repo, &inner, &[], &["quickstart", "--name", "ida", "--role", "reviewer", "--module", "y"]).ok();
+    let me = run_in(&repo, &inner.join("src"), &[], &["whoami", "--json"]).ok().json();
+    assert_eq!((&me["agent_id"], &me["worktree"]), (&"ida".into(), &inner.to_str().unwrap().into()), "also from below");
+    // Said aloud, an agent of another worktree is meant.
+    run_in(&repo, &inner, &[], &["send", "as ann", "--to", "@ida", "--as", "ann"]).ok();
+    assert_eq!(run_in(&repo, &inner, &[], &["inbox", "--json"]).ok().json()["messages"][0]["agent_id"], "ann");
+}
+
+#[test]
+fn an_identity_copied_to_another_worktree_is_refused() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let feature = worktree(&repo, "feature");
+    run_in(&repo, &feature, &[], &["init"]).ok();
+    fs::copy(repo.path(".thrum/identities/ann.json"), feature.join(".thrum/identities/ann.json")).unwrap();
+    run_in(&repo, &feature, &[], &["send", "which ann?", "--to", "@ann"]).fails(4, "was copied").fails(4, "--as ann");
+    fs::rename(feature.join(".thrum/identities/ann.json"), feature.join(".thrum/identities/bob.json")).unwrap();
+    run_in(&repo, &feature, &[], &["whoami"]).fails(2, "another agent, 'ann'");
+    assert_eq!(repo.json(&["whoami"])["agent_id"], "ann", "the original stays itself");
+}
+
+#[test]
+fn an_agent_that_was_deleted_elsewhere_is_told_so_and_sends_nothing() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    repo.connect().call("agent.delete", &json!({"name": "bob"}));
+    for command in [&["send", "from the grave", "--to", "@ann"][..], &["inbox"], &["session", "start"], &["session", "heartbeat"]] {
+        repo.thrum(&[command, &["--as", "bob"]].concat())
+            .fails(3, "no agent bob is registered here: it was deleted at 20")
+            .fails(3, "quickstart");
+    }
+    assert_eq!(repo.json(&["inbox", "--as", "ann", "--all"])["total"], 0);
+    // The identity is still here, so coming back needs nothing said again.
+    repo.thrum(&["quickstart", "--as", "bob"]).ok();
+    repo.thrum(&["send", "back", "--to", "@ann", "--as", "bob"]).ok();
+}
+
+#[test]
+fn gos_variable_is_another_name_of_ours_and_two_that_differ_are_refused() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    let who = |env: &[(&str, &str)]| run_in(&repo, &repo.root().to_owned(), env, &["whoami", "--json"]);
+    assert_eq!(who(&[("THRUM_AGENT_ID", "bob")]).ok().json()["agent_id"], "bob");
+    assert_eq!(who(&[("THRUM_AGENT_ID", "bob"), ("THRUM_NAME", "bob")]).ok().json()["agent_id"], "bob");
+    who(&[("THRUM_AGENT_ID", "bob"), ("THRUM_NAME", "ann")]).fails(2, "THRUM_AGENT_ID says 'bob'");
+    who(&[("THRUM_AGENT_ID", "agent:reviewer:4fk2")]).fails(2, "invalid agent name");
+}
+
+#[test]
+fn a_name_in_another_case_is_no_name_and_the_right_one_is_suggested() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["whoami", "--as", "Ann"]).fails(2, "Did you mean ann?");
+    run_in(&repo, &repo.root().to_owned(), &[("THRUM_NAME", "ANN")], &["send", "x", "--to", "@ann"]).fails(2, "Did you mean ann?");
+    fs::rename(repo.path(".thrum/identities/ann.json"), repo.path(".thrum/identities/Ann.json")).unwrap();
+    repo.thrum(&["whoami"]).fails(3, "no agent is registered in this worktree");
+}
+
+#[test]
+fn one_field_is_printed_alone_for_scripts() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    assert_eq!(repo.thrum(&["whoami", "--field", "agent_id"]).ok().stdout, "ann\n");
+    assert_eq!(repo.thrum(&["whoami", "--field", "branch"]).ok().stdout, "main\n");
+    repo.thrum(&["session", "end"]).ok();
+    assert_eq!(repo.thrum(&["whoami", "--field", "session_id"]).ok().stdout, "");
+    repo.thrum(&["whoami", "--field", "nmae"]).fails(2, "agent_id, branch");
 }

@@ -1,4 +1,9 @@
-use std::{fs, os::unix::fs::PermissionsExt, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::common::TestRepo;
 
@@ -84,4 +89,91 @@ fn without_a_repository_the_error_names_the_command_that_makes_one() {
     let repo = TestRepo::plain("repo");
     repo.thrum(&["inbox"]).fails(3, "Hint:").fails(3, "thrum init");
     repo.thrum(&["inbox", "--repo", "/no/such/directory"]).fails(3, "/no/such/directory");
+}
+
+/// A repository whose main worktree is set up, with a linked one beside it that is, too.
+fn with_feature() -> (TestRepo, PathBuf) {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.git_done(&["commit", "-q", "--allow-empty", "-m", "one"]);
+    repo.git_done(&["worktree", "add", "-q", "-b", "feature", "../feature"]);
+    let feature = repo.above().join("feature");
+    repo.thrum(&["init", "--repo", feature.to_str().unwrap()]).ok();
+    (repo, feature)
+}
+
+#[test]
+fn a_linked_worktree_changes_nothing_that_git_would_commit() {
+    let (repo, feature) = with_feature();
+    assert!(!feature.join(".gitignore").exists());
+    assert!(fs::read_to_string(repo.path(".git/info/exclude")).unwrap().lines().any(|line| line == ".thrum/"));
+    let status = |dir: &Path| {
+        let mut git = Command::new("git");
+        let output = repo.in_surroundings(&mut git).args(["status", "--porcelain"]).current_dir(dir).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(status(&feature), "");
+    assert_eq!(status(repo.root()), "?? .gitignore\n");
+    let before = fs::read(repo.path(".git/info/exclude")).unwrap();
+    repo.thrum(&["init", "--repo", feature.to_str().unwrap()]).ok();
+    assert_eq!(fs::read(repo.path(".git/info/exclude")).unwrap(), before, "once is enough");
+
+    let stealthy = TestRepo::git("stealthy");
+    let said = stealthy.thrum(&["init", "--stealth"]).ok().stdout;
+    assert!(said.contains("Added .thrum/ to .git/info/exclude"), "{said}");
+    assert!(!stealthy.path(".gitignore").exists());
+    assert!(!stealthy.json(&["init"])["gitignore_changed"].as_bool().unwrap(), "what is excluded needs no .gitignore");
+}
+
+#[test]
+fn a_redirect_that_leads_nowhere_names_what_mends_it() {
+    let (repo, feature) = with_feature();
+    let flag = feature.to_str().unwrap();
+    fs::write(feature.join(".thrum/redirect"), "/moved/away/.thrum\n").unwrap();
+    repo.thrum(&["inbox", "--repo", flag]).fails(2, "/moved/away/.thrum").fails(2, "`thrum init` in this worktree writes it anew");
+    repo.thrum(&["init", "--repo", flag]).ok();
+    assert_eq!(fs::read_to_string(feature.join(".thrum/redirect")).unwrap().trim(), repo.path(".thrum").to_str().unwrap());
+
+    // The main worktree was moved, so that git has lost it, too.
+    repo.thrum(&["daemon", "stop"]).ok();
+    let moved = repo.above().join("moved");
+    fs::rename(repo.root(), &moved).unwrap();
+    let at = |dir: &Path, args: &[&str]| -> crate::common::Ran { repo.command(args).current_dir(dir).output().unwrap().into() };
+    for command in [&["whoami"][..], &["init"]] {
+        at(&feature, command).fails(2, "git worktree repair");
+    }
+    let mut repair = Command::new("git");
+    assert!(repo.in_surroundings(&mut repair).args(["worktree", "repair", flag]).current_dir(&moved).status().unwrap().success());
+    at(&feature, &["init"]).ok();
+    assert_eq!(fs::read_to_string(feature.join(".thrum/redirect")).unwrap().trim(), moved.join(".thrum").to_str().unwrap());
+}
+
+#[test]
+fn a_redirect_that_somebody_wrote_stays_and_a_mailbox_of_ones_own_is_not_hidden() {
+    let (repo, feature) = with_feature();
+    let flag = feature.to_str().unwrap();
+    let other = repo.above().join("other");
+    fs::create_dir(&other).unwrap();
+    repo.thrum(&["init", "--no-start", "--repo", other.to_str().unwrap()]).ok();
+    let by_hand = format!("{}\n", other.join(".thrum").display());
+    fs::write(feature.join(".thrum/redirect"), &by_hand).unwrap();
+    repo.thrum(&["init", "--no-start", "--repo", flag]).ok();
+    assert_eq!(fs::read_to_string(feature.join(".thrum/redirect")).unwrap(), by_hand);
+
+    fs::remove_file(feature.join(".thrum/redirect")).unwrap();
+    repo.thrum(&["daemon", "start", "--repo", flag]).ok();
+    repo.thrum(&["init", "--repo", flag]).fails(4, "a mailbox of its own").fails(4, "thrum daemon stop");
+    assert!(!feature.join(".thrum/redirect").exists());
+}
+
+#[test]
+fn chains_and_loops_of_redirects_are_refused() {
+    let (repo, feature) = with_feature();
+    let flag = feature.to_str().unwrap();
+    let redirect = |dir: &Path, to: &Path| fs::write(dir.join(".thrum/redirect"), to.join(".thrum").display().to_string()).unwrap();
+    redirect(&feature, &feature);
+    repo.thrum(&["inbox", "--repo", flag]).fails(2, "redirects once more");
+    redirect(&feature, repo.root());
+    redirect(repo.root(), &feature);
+    repo.thrum(&["inbox", "--repo", flag]).fails(2, "redirects once more");
+    repo.thrum(&["inbox"]).fails(2, "redirects once more");
 }
