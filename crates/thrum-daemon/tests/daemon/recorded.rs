@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 
 use crate::{
     compare::{self, Found},
-    compatibility,
     differences::{DIFFERENCES, Difference},
     go_peer::GoPeer,
     harness::{Daemon, Start, World},
@@ -84,9 +83,6 @@ fn replay() -> BTreeSet<(String, String, String)> {
     let mut client = daemon.client();
     let mut all = BTreeSet::new();
     for Exchange { asked, answered } in recorded() {
-        if unserved(&called(&asked)) {
-            continue;
-        }
         let to_ours = names.iter().fold(asked.clone(), |text, (theirs, ours)| text.replace(theirs, ours));
         client.send_line(&to_ours);
         let ours = client.line();
@@ -104,11 +100,6 @@ fn replay() -> BTreeSet<(String, String, String)> {
         }));
     }
     all
-}
-
-/// Methods that are Go Thrum's and not in our list.
-fn unserved(method: &str) -> bool {
-    compatibility::GOS_METHODS.iter().any(|row| row.name == method) && !thrum_daemon::METHODS.contains(&method)
 }
 
 /// The method of a request; `message.list` is two, by whose mail it asks for.

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::common::{Ran, TestRepo, go::GoThrum, instead_of_daemon, paired};
+use crate::common::{Ran, TestRepo, docs, go::GoThrum, instead_of_daemon, paired};
 
 const NAMES: [&str; 13] = [
     "daemon",
@@ -256,4 +256,28 @@ fn a_path_too_long_for_a_socket_is_no_fault() {
     let repo = TestRepo::git(&"x".repeat(110));
     repo.thrum(&["init"]).ok();
     sees(&repo, "socket", "ok", "because its usual path has more than");
+}
+
+#[test]
+fn the_variables_of_docs_compatibility_md_mean_something_and_those_said_not_to_do_not() {
+    let page = fs::read_to_string(docs::path("compatibility.md")).unwrap();
+    let (_, section) = page.split_once("## Environment").unwrap();
+    let (section, _) = section.split_once("## Files").unwrap();
+    let (read, not_read) = section.split_once("Not read:").unwrap();
+    let names =
+        |text: &str| text.split('`').filter(|word| word.len() > 6 && word.starts_with("THRUM_")).map(str::to_owned).collect::<Vec<_>>();
+    let (read, not_read) = (names(read), names(not_read));
+    let repo = TestRepo::with_agent("repo", "ann");
+    let value = |name: &str| match name {
+        "THRUM_HOME" => repo.root().display().to_string(),
+        "THRUM_NAME" | "THRUM_AGENT_ID" => "ann".to_owned(),
+        _ => "1".to_owned(),
+    };
+    let set = read.iter().chain(&not_read).map(|name| (name, value(name)));
+    let ran: Ran = repo.command(&["doctor", "--json"]).envs(set).output().unwrap().into();
+    let said = of(&ran.json(), "environment")["evidence"].as_str().unwrap().to_owned();
+    let nothing = |name: &String| said.contains(&format!("{name} means nothing here"));
+    let stray: Vec<_> = read.iter().filter(|name| nothing(name)).collect();
+    let taken: Vec<_> = not_read.iter().filter(|name| !nothing(name)).collect();
+    assert!(read.len() > 10 && not_read.len() > 5 && stray.is_empty() && taken.is_empty(), "{stray:?} {taken:?}: {said}");
 }

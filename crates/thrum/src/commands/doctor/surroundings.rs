@@ -20,12 +20,14 @@ const LITTLE_ROOM: u64 = 500 << 20;
 const NO_ROOM: u64 = 20 << 20;
 
 /// Variables that commands and tests read beside those of [`Settings`].
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 15] = [
     "THRUM_NAME",
+    "THRUM_AGENT_ID",
     "THRUM_HOME",
     "THRUM_HOSTNAME",
     "THRUM_NO_HINTS",
     "THRUM_LOCAL",
+    "THRUM_SYNC_INTERVAL",
     "THRUM_TS_ENABLED",
     "THRUM_TS_HOSTNAME",
     "THRUM_TS_PORT",
@@ -33,6 +35,7 @@ const KNOWN: [&str; 12] = [
     "THRUM_TS_STATE_DIR",
     "THRUM_TS_MODE",
     "THRUM_TS_CONTROL_URL",
+    "THRUM_TAILSCALE_CONTROL_URL",
 ];
 
 pub(super) fn checks(cx: &Context, repo: &Repo, daemon: Daemon) -> Vec<Check> {
@@ -86,8 +89,7 @@ fn environment(repo: &Repo) -> Check {
     let (_, wrong) = Settings::read(&environment);
     let mut faults: Vec<String> = environment.warnings().iter().chain(&wrong).map(ToString::to_string).collect();
     let unknown = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-    let unknown =
-        unknown.filter(|name| name.starts_with("THRUM_") && name != "THRUM_TAILSCALE_CONTROL_URL" && !KNOWN.contains(&name.as_str()));
+    let unknown = unknown.filter(|name| name.starts_with("THRUM_") && !KNOWN.contains(&name.as_str()));
     faults.extend(unknown.map(|name| format!("{} means nothing here", printable(&name))));
     if faults.is_empty() {
         Check::new("environment", Fine, "all settings can be read")
