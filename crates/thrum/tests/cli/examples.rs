@@ -84,7 +84,13 @@ impl Stage {
             }
             ["daemon", "run", ..] => {
                 self.repo.thrum(&["daemon", "stop"]).ok();
-                let running = self.repo.begin(&words);
+                let mut running = self.repo.begin(&words);
+                // Only then is it the one that `daemon start` finds.
+                while let said = running.talk()
+                    && !said.contains(" started: ")
+                {
+                    assert!(!said.is_empty(), "{example} ended");
+                }
                 self.repo.thrum(&["daemon", "start"]).ok();
                 self.repo.thrum(&["daemon", "stop"]).ok();
                 running.end().ok();
