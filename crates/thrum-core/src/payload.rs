@@ -222,7 +222,7 @@ pub struct AgentRegister {
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub hostname: String,
     /// The daemons that registered it before it moved here: what they said of it until now is its own. At most
-    /// [`limits::MAX_FORMER_HOMES`]; Go Thrum passes them through.
+    /// [`MAX_FORMER_HOMES`](crate::limits::MAX_FORMER_HOMES); Go Thrum passes them through.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub former_homes: Vec<String>,
 }
