@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0006_presence_per_agent.sql"),
     include_str!("migrations/0007_mailbox_counts.sql"),
     include_str!("migrations/0008_audience_counts.sql"),
+    include_str!("migrations/0009_shown_messages.sql"),
 ];
 
 /// `application_id` of our files, so that a stray database of somebody else is not taken for ours ("Thrm").
