@@ -63,6 +63,19 @@ fn what_a_killed_daemon_left_behind_stops_nobody() {
 }
 
 #[test]
+fn only_the_process_that_listens_is_ended_whatever_number_is_in_the_pid_file() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    fs::write(repo.path(".thrum/var/thrum.pid"), std::process::id().to_string()).unwrap();
+    let running = repo.json(&["daemon", "status"])["health"]["pid"].clone();
+    assert_eq!(repo.json(&["daemon", "stop"])["pid"], running, "and this process still lives");
+    // As a daemon that starts: it has the lock, and the number in the file is of one that crashed.
+    let lock = fs::File::options().write(true).open(repo.path(".thrum/var/thrum.lock")).unwrap();
+    lock.lock().unwrap();
+    fs::write(repo.path(".thrum/var/thrum.pid"), std::process::id().to_string()).unwrap();
+    repo.thrum(&["daemon", "stop"]).fails(75, "does not listen");
+}
+
+#[test]
 fn a_daemon_that_cannot_start_says_why() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["daemon", "stop"]).ok();

@@ -3,14 +3,18 @@
 pub(crate) mod logs;
 
 use std::{
+    os::unix::net::UnixStream,
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    net::sockopt::socket_peercred,
+    process::{Pid, Signal, kill_process},
+};
 use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault, limits, name::printable};
-use thrum_daemon::{RunOptions, paths::Repo, pidfile};
+use thrum_daemon::{RunOptions, paths::Repo};
 
 use crate::{
     cli::boxed,
@@ -87,6 +91,9 @@ impl CopiedRepository {
 /// Longest time a stopping daemon gets: it drains, then it closes its files.
 const GONE: Duration = limits::DRAIN.saturating_mul(2);
 
+/// Longest time between a daemon's lock and its socket, when it starts and when it stops.
+const SILENT: Duration = Duration::from_secs(3);
+
 /// How often we look whether it has gone.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -146,23 +153,31 @@ fn said(line: String, status: &str, health: &Health) -> Said {
     Said { line, value: json!({"status": status, "pid": health.pid, "version": health.version, "daemon_id": health.daemon_id}) }
 }
 
+/// The process that holds the daemon's lock: the one that listens on the socket, as the system says it.
+///
+/// Not the one in the pid file: after a crash that number may be another's, and while a new daemon starts it still stands there.
+fn holder(repo: &Repo) -> Result<Option<Pid>, Fault> {
+    let deadline = Instant::now() + SILENT;
+    while start::lock_is_held(repo) {
+        if let Ok(listener) = UnixStream::connect(repo.socket()).and_then(|stream| Ok(socket_peercred(&stream)?)) {
+            return Ok(Some(listener.pid));
+        }
+        if Instant::now() > deadline {
+            return Err(Fault::new(ErrorKind::TryAgain, "a daemon is starting or stopping and does not listen")
+                .hint("Try again in a moment, or see `thrum daemon logs`."));
+        }
+        thread::sleep(LOOK);
+    }
+    Ok(None)
+}
+
 /// Ends the daemon of `repo` and waits until its lock is free. Gives the process that was ended; `None` if none ran.
 ///
 /// # Errors
 /// `refused` if it is another user's, `try_again` if it takes too long.
 pub(crate) fn halt(repo: &Repo) -> Result<Option<u32>, Fault> {
-    // Whoever answers on the socket is the daemon. The number in the pid file may be another process's after a crash, so
-    // it counts only while the lock is held.
-    let pid = match start::answering(repo) {
-        Some((_, health)) => health.pid,
-        None if !start::lock_is_held(repo) => return Ok(None),
-        None => pidfile::read(&repo.pid_file()).map(|file| file.pid).ok_or_else(|| {
-            Fault::new(ErrorKind::TryAgain, "a daemon is starting or stopping and has not said its process id")
-                .hint("Try again in a moment.")
-        })?,
-    };
-    let process =
-        i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| Fault::new(ErrorKind::Failed, format!("{pid} is no process id")))?;
+    let Some(process) = holder(repo)? else { return Ok(None) };
+    let pid = process.as_raw_nonzero().get().unsigned_abs();
     match kill_process(process, Signal::TERM) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}
         Err(error) => return Err(Fault::new(ErrorKind::Refused, format!("cannot stop the daemon (pid {pid}): {error}"))),
