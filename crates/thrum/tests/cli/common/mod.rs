@@ -8,9 +8,14 @@ mod terminal;
 use std::{
     fs::{self, TryLockError},
     io::{BufRead, BufReader, Write},
-    os::unix::net::{UnixListener, UnixStream},
+    net::TcpListener,
+    os::unix::{
+        fs::{DirBuilderExt, PermissionsExt},
+        net::{UnixListener, UnixStream},
+    },
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread::{self, JoinHandle},
 };
 
@@ -54,6 +59,24 @@ impl TestRepo {
     /// A git repository with an agent and a running daemon.
     pub(crate) fn with_agent(name: &str, agent: &str) -> Self {
         let repo = Self::git(name);
+        repo.agent(agent, "implementer");
+        repo
+    }
+
+    /// The same, with a port for peers that no other test uses. Without one, a daemon that is down for a moment may find that
+    /// another test's has taken its port, and would wait for it, as it should.
+    fn with_agent_and_port(name: &str, agent: &str) -> Self {
+        static TAKEN: AtomicU32 = AtomicU32::new(0);
+        let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+        // Below what the system gives out by itself, and elsewhere in each run of the tests.
+        let next = || u16::try_from(10_000 + (std::process::id() * 37 + TAKEN.fetch_add(1, Ordering::Relaxed)) % 20_000).unwrap();
+        let port = std::iter::repeat_with(next).find(free).unwrap();
+        let repo = Self::git(name);
+        repo.thrum(&["init", "--no-start"]).ok();
+        let var = repo.path(".thrum/var");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&var).unwrap();
+        fs::write(var.join("peers.json"), json!({"local": {"port": port}}).to_string()).unwrap();
+        fs::set_permissions(var.join("peers.json"), fs::Permissions::from_mode(0o600)).unwrap();
         repo.agent(agent, "implementer");
         repo
     }
@@ -325,10 +348,7 @@ impl Rpc {
     }
 }
 
-/// Pairs two repositories as people do.
-///
-/// All tests share the ports of the local transport. While a daemon is stopped its port may go to another test's, and then it
-/// still reaches its peer, but the peer does not reach it.
+/// Pairs two repositories as people do. Those that did not get a port of their own share the range of the local transport.
 pub(crate) fn pair(inviting: &TestRepo, joining: &TestRepo) {
     peer_joins(inviting.begin(&["peer", "add", "--via", "local", "--json"]), joining);
 }
@@ -343,7 +363,7 @@ pub(crate) fn peer_joins(mut adding: Begun, joining: &TestRepo) {
 
 /// Two repositories that are paired, with the agents `ann` and `bob`.
 pub(crate) fn paired() -> (TestRepo, TestRepo) {
-    let (left, right) = (TestRepo::with_agent("left", "ann"), TestRepo::with_agent("right", "bob"));
+    let (left, right) = (TestRepo::with_agent_and_port("left", "ann"), TestRepo::with_agent_and_port("right", "bob"));
     pair(&left, &right);
     (left, right)
 }
