@@ -101,8 +101,8 @@ pub struct Tx<'s> {
     pub(crate) progress: &'s mut Progress,
     /// The purge's cutoff, once somebody asked.
     pub(crate) cutoff: Cell<Option<Stamp>>,
-    /// Whether a purge was folded whose rows have not left the log yet.
-    pub(crate) sweep_due: bool,
+    /// What has to be worked out before the transaction ends.
+    pub(crate) later: fold::Later,
     /// What purges took away in this transaction.
     pub(crate) swept: fold::Purged,
     /// The sequence up to which the log is folded: the last one, but while the log is folded again.
@@ -119,7 +119,18 @@ impl<'s> Tx<'s> {
         progress: &'s mut Progress,
     ) -> Self {
         let frontier = progress.counters.next_sequence - 1;
-        Self { conn, key, id, ambient, ids, progress, cutoff: Cell::new(None), sweep_due: false, swept: fold::Purged::default(), frontier }
+        Self {
+            conn,
+            key,
+            id,
+            ambient,
+            ids,
+            progress,
+            cutoff: Cell::new(None),
+            later: fold::Later::default(),
+            swept: fold::Purged::default(),
+            frontier,
+        }
     }
 
     /// Whose store this is; the home of the agents registered here.
@@ -176,7 +187,7 @@ impl<'s> Tx<'s> {
         self.progress.counters.next_origin_seq += 1;
         self.progress.counters.last_at = at;
         fold::fold(self, &event, sequence, Ok(payload))?;
-        fold::sweep(self)?;
+        fold::finish(self)?;
         Ok(event)
     }
 
@@ -220,7 +231,7 @@ impl<'s> Tx<'s> {
             fold::fold(self, event, sequence, payload)?;
             outcome.applied += 1;
         }
-        fold::sweep(self)?;
+        fold::finish(self)?;
         if batch.checkpoint > 0 {
             let now = self.ambient.now().nanos();
             self.conn.prepare_cached("INSERT OR REPLACE INTO checkpoints (peer, log, sequence, at) VALUES (?1, ?2, ?3, ?4)")?.execute((

@@ -2,11 +2,11 @@
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
-    Event, Payload, Stamp,
+    Event, Stamp,
     payload::{AgentCleanup, AgentRegister},
 };
 
-use super::{At, Folded, Rank, former, session};
+use super::{At, Folded, Rank, former};
 use crate::{StoreError, Tx};
 
 struct Registered {
@@ -45,35 +45,51 @@ pub(super) fn is_hidden(cleanup: Option<&(Stamp, String)>, rank: Rank<'_>) -> bo
 /// The last registration says what the agent is; the first decides which mail to roles and everyone it gets.
 pub(super) fn register(tx: &mut Tx<'_>, at: At<'_>, body: &AgentRegister) -> Result<Folded, StoreError> {
     let (event, conn) = (at.event, tx.conn);
+    if tx.later.agents.contains(&body.agent_id) {
+        return Ok(Folded::Done);
+    }
     if former::concerns(conn, event, body)? {
-        former::settle(tx, &body.agent_id)?;
+        tx.later.agents.insert(body.agent_id.clone());
         return Ok(Folded::Done);
     }
     let cleanup = cleaned_up(conn, &body.agent_id, &event.origin)?;
     if is_hidden(cleanup.as_ref(), at.rank()) {
         return Ok(Folded::Done);
     }
-    let before = registered(conn, &body.agent_id, &event.origin)?;
-    let first_at = before.as_ref().map_or(event.at, |before| before.first_at.min(event.at));
-    let is_last = before.as_ref().is_none_or(|before| (before.last.0, before.last.1.as_str()) <= at.rank());
-    if is_last {
-        put(conn, event, body, first_at)?;
-    } else {
-        conn.prepare_cached("UPDATE agents SET first_at = ?3 WHERE agent_id = ?1 AND home = ?2")?.execute((
-            &body.agent_id,
-            &event.origin,
-            first_at.nanos(),
-        ))?;
-    }
-    let changed = before.as_ref().is_none_or(|before| before.first_at != first_at || (is_last && before.role != body.role));
-    if changed {
-        fill_mailbox(conn, &body.agent_id, &event.origin)?;
+    match registered(conn, &body.agent_id, &event.origin)? {
+        // Nobody's mailbox changes.
+        Some(before) if before.first_at <= event.at && at.rank() < (before.last.0, before.last.1.as_str()) => {}
+        Some(before) if before.first_at <= event.at && before.role == body.role => put(conn, event, body, before.first_at)?,
+        _ => {
+            tx.later.agents.insert(body.agent_id.clone());
+        }
     }
     Ok(Folded::Done)
 }
 
+/// Makes an agent what its registrations say, at one home, and fills its mailbox if that says so.
+pub(super) fn settle(conn: &Connection, event: &Event, body: &AgentRegister, first_at: Stamp, refill: bool) -> Result<(), StoreError> {
+    let before = registered(conn, &body.agent_id, &event.origin)?;
+    put(conn, event, body, first_at)?;
+    if refill || before.is_none_or(|before| before.first_at != first_at || before.role != body.role) {
+        fill_mailbox(conn, &body.agent_id, &event.origin)?;
+    }
+    Ok(())
+}
+
+/// Takes an agent away with its mailboxes, but from these homes.
+pub(super) fn remove_but_at(conn: &Connection, agent_id: &str, homes: &[&String]) -> Result<(), StoreError> {
+    let mut known = conn.prepare_cached("SELECT owner, home FROM agents WHERE agent_id = ?1")?;
+    let known: Vec<(i64, String)> = known.query_map([agent_id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    for (owner, _) in known.iter().filter(|(_, home)| !homes.contains(&home)) {
+        conn.prepare_cached("DELETE FROM mailbox WHERE owner = ?1")?.execute([owner])?;
+        conn.prepare_cached("DELETE FROM agents WHERE owner = ?1")?.execute([owner])?;
+    }
+    Ok(())
+}
+
 /// Writes what the agent is.
-pub(super) fn put(conn: &Connection, event: &Event, body: &AgentRegister, first_at: Stamp) -> Result<(), StoreError> {
+fn put(conn: &Connection, event: &Event, body: &AgentRegister, first_at: Stamp) -> Result<(), StoreError> {
     conn.prepare_cached(
         "INSERT INTO agents (agent_id, home, event_id, registered_at, first_at, kind, role, module, display, hostname, worktree)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
@@ -110,23 +126,13 @@ pub(super) fn cleanup(tx: &mut Tx<'_>, at: At<'_>, body: &AgentCleanup) -> Resul
         event.at.nanos(),
         &event.id,
     ))?;
-    if former::has_moved(conn, &body.agent_id)? {
-        former::settle(tx, &body.agent_id)?;
-    } else if let Some(agent) = registered(conn, &body.agent_id, &event.origin)? {
-        conn.prepare_cached("DELETE FROM mailbox WHERE owner = ?1")?.execute([agent.owner])?;
-        conn.prepare_cached("DELETE FROM agents WHERE owner = ?1")?.execute([agent.owner])?;
-        for (earlier, sequence) in super::load(tx, "target = ?1 AND type = 'agent.register'", &body.agent_id)? {
-            if earlier.origin == event.origin {
-                super::fold(tx, &earlier, sequence, Payload::read(&earlier.kind, &earlier.body))?;
-            }
-        }
-    }
-    session::hide_before(tx, &body.agent_id, &event.origin, at.rank())?;
+    tx.later.agents.insert(body.agent_id.clone());
+    tx.later.cleaned.insert((body.agent_id.clone(), event.origin.clone()));
     Ok(Folded::Done)
 }
 
 /// Puts into an agent's mailbox what is addressed to it, anew.
-pub(super) fn fill_mailbox(conn: &Connection, agent_id: &str, home: &str) -> Result<(), StoreError> {
+fn fill_mailbox(conn: &Connection, agent_id: &str, home: &str) -> Result<(), StoreError> {
     let Some(agent) = registered(conn, agent_id, home)? else { return Ok(()) };
     conn.prepare_cached("DELETE FROM mailbox WHERE owner = ?1")?.execute([agent.owner])?;
     conn.prepare_cached(

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{Event, Payload, Stamp, key, limits, payload::AgentRegister};
 
-use super::{Rank, agent, message};
+use super::{Rank, agent};
 use crate::{StoreError, Tx};
 
 /// Where an agent lives of which `origin` said something at `at`: at `origin`, unless it moved.
@@ -35,7 +35,7 @@ pub(super) fn live(conn: &Connection, agent_id: &str, origin: &str, at: Stamp) -
 }
 
 /// Whether an agent of this name has ever moved.
-pub(super) fn has_moved(conn: &Connection, agent_id: &str) -> Result<bool, StoreError> {
+fn has_moved(conn: &Connection, agent_id: &str) -> Result<bool, StoreError> {
     Ok(conn.prepare_cached("SELECT 1 FROM former_homes WHERE agent_id = ?1")?.exists([agent_id])?)
 }
 
@@ -68,29 +68,34 @@ struct Standing<'a> {
 pub(super) fn settle(tx: &mut Tx<'_>, agent_id: &str) -> Result<(), StoreError> {
     let registrations = registrations(tx, agent_id)?;
     let moved = moves(&registrations);
-    tx.conn.prepare_cached("DELETE FROM former_homes WHERE agent_id = ?1")?.execute([agent_id])?;
-    for (former, to) in &moved {
-        tx.conn.prepare_cached("INSERT INTO former_homes VALUES (?1, ?2, ?3, ?4)")?.execute((
-            agent_id,
-            former,
-            &to.home,
-            to.until.nanos(),
-        ))?;
+    let moves = write_moves(tx.conn, agent_id, &moved)?;
+    if moves {
+        let rewritten = reassign_messages(tx, agent_id)?;
+        tx.later.messages.extend(rewritten);
     }
-    let rewritten = reassign_messages(tx, agent_id)?;
-
-    let conn = tx.conn;
-    conn.prepare_cached("DELETE FROM mailbox WHERE owner IN (SELECT owner FROM agents WHERE agent_id = ?1)")?.execute([agent_id])?;
-    conn.prepare_cached("DELETE FROM agents WHERE agent_id = ?1")?.execute([agent_id])?;
-    for (home, standing) in standings(conn, agent_id, &registrations, &moved)? {
+    let standings = standings(tx.conn, agent_id, &registrations, &moved)?;
+    agent::remove_but_at(tx.conn, agent_id, &standings.keys().collect::<Vec<_>>())?;
+    for standing in standings.values() {
         let (event, body) = standing.last;
-        agent::put(conn, event, body, standing.first_at)?;
-        agent::fill_mailbox(conn, agent_id, &home)?;
-    }
-    for message_id in rewritten {
-        message::refold(tx, &message_id)?;
+        agent::settle(tx.conn, event, body, standing.first_at, moves)?;
     }
     Ok(())
+}
+
+/// Writes down where an agent moved; says whether that is news.
+fn write_moves(conn: &Connection, agent_id: &str, moved: &BTreeMap<&str, Moved>) -> Result<bool, StoreError> {
+    let mut known = conn.prepare_cached("SELECT former, home, until FROM former_homes WHERE agent_id = ?1")?;
+    let known: BTreeMap<String, Moved> = known
+        .query_map([agent_id], |row| Ok((row.get(0)?, Moved { home: row.get(1)?, until: Stamp::from_nanos(row.get(2)?) })))?
+        .collect::<Result<_, _>>()?;
+    if known.iter().map(|(former, to)| (former.as_str(), to)).eq(moved.iter().map(|(former, to)| (*former, to))) {
+        return Ok(false);
+    }
+    conn.prepare_cached("DELETE FROM former_homes WHERE agent_id = ?1")?.execute([agent_id])?;
+    for (former, Moved { home, until }) in moved {
+        conn.prepare_cached("INSERT INTO former_homes VALUES (?1, ?2, ?3, ?4)")?.execute((agent_id, former, home, until.nanos()))?;
+    }
+    Ok(true)
 }
 
 fn registrations(tx: &Tx<'_>, agent_id: &str) -> Result<Vec<(Event, AgentRegister)>, StoreError> {

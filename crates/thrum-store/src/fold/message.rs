@@ -48,17 +48,15 @@ fn held(conn: &Connection, message_id: &str) -> Result<Option<Held>, StoreError>
 
 /// The first creation of a message counts; later ones are inert.
 pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<Folded, StoreError> {
-    let replaces = match held(tx.conn, &body.message_id)? {
-        Some(first) if (first.at, first.event_id.as_str()) <= at.rank() => return Ok(Folded::Done),
-        Some(later) => {
-            remove(tx.conn, later.sequence, later.at)?;
-            true
+    if let Some(known) = held(tx.conn, &body.message_id)? {
+        if at.rank() < (known.at, known.event_id.as_str()) {
+            tx.later.messages.insert(body.message_id.clone());
         }
-        None => false,
-    };
+        return Ok(Folded::Done);
+    }
     insert(tx.conn, at, body)?;
     // What refers to a message that is not here is parked; looking there is much cheaper than in the log.
-    if replaces || tx.conn.prepare_cached("SELECT 1 FROM parked WHERE target = ?1")?.exists([&body.message_id])? {
+    if tx.conn.prepare_cached("SELECT 1 FROM parked WHERE target = ?1")?.exists([&body.message_id])? {
         refold_dependents(tx, &body.message_id)?;
     }
     Ok(Folded::Done)

@@ -3,8 +3,8 @@
 //! The projection must be a function of the *set* of events (I6): any order, any route, any repetition gives the same rows.
 //! Two means make that so. Whatever competes is decided by instant, then event id, never by arrival. And where an event
 //! takes something away that hid others (a clean-up, a purge, an earlier creation of the same message), what is left is
-//! folded again from the log by its target, instead of being patched. The common case, an event that comes after all it
-//! refers to, stays one or two statements.
+//! folded again from the log by its target, instead of being patched, and once per batch (`later.rs`). The common case, an
+//! event that comes after all it refers to, stays one or two statements.
 //!
 //! What a purge takes away is no matter of the other rules: it leaves the log and does not enter it again, so they never
 //! see it.
@@ -14,6 +14,7 @@
 
 mod agent;
 mod former;
+mod later;
 mod message;
 mod purge;
 mod session;
@@ -22,8 +23,9 @@ use rusqlite::Connection;
 use thrum_core::{Event, Payload, Stamp, limits, payload::Tag};
 
 use crate::{StoreError, Tx};
+pub(crate) use later::{Later, finish};
 pub use purge::Purged;
-pub(crate) use purge::{cutoff, is_purged, preview, sweep};
+pub(crate) use purge::{cutoff, is_purged, preview};
 
 /// Changes with every change of a rule: a database folded by another version is folded again at the next start.
 pub(crate) const VERSION: i64 = 3;
@@ -133,7 +135,7 @@ pub(crate) fn due(tx: &mut Tx<'_>) -> Result<usize, StoreError> {
             fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
         }
     }
-    sweep(tx)?;
+    finish(tx)?;
     Ok(ids.len())
 }
 
@@ -150,8 +152,8 @@ pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     for (event, sequence) in load(tx, "type = ?1", "purge.executed")? {
         fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
     }
-    tx.sweep_due = true;
-    sweep(tx)?;
+    tx.later.purge = true;
+    finish(tx)?;
     let mut after = 0;
     loop {
         let events = load_chunk(tx.conn, after, CHUNK)?;
@@ -162,6 +164,7 @@ pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
             fold(tx, event, *sequence, Payload::read(&event.kind, &event.body))?;
         }
     }
+    finish(tx)?;
     tx.conn.execute("UPDATE state SET fold_version = ?1", [VERSION])?;
     Ok(())
 }

@@ -69,7 +69,7 @@ pub(super) fn execute(tx: &mut Tx<'_>, at: At<'_>, body: &PurgeExecuted) -> Resu
     }
     tx.conn.prepare_cached("INSERT OR REPLACE INTO purge VALUES (1, ?1)")?.execute([effective.nanos()])?;
     tx.cutoff.set(Some(effective));
-    tx.sweep_due = true;
+    tx.later.purge = true;
     Ok(Folded::Done)
 }
 
@@ -112,14 +112,10 @@ pub(crate) fn preview(conn: &Connection, cutoff: Stamp) -> Result<Purged, StoreE
     Ok(would)
 }
 
-/// Takes the rows that are older than the cutoff out of the log, and what they were in the projection; nothing unless the
-/// cutoff has moved.
+/// Takes the rows that are older than the cutoff out of the log, and what they were in the projection.
 ///
 /// The text is overwritten where it stood; the store then sees to the other corners of the file (`crate::store`).
-pub(crate) fn sweep(tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    if !std::mem::take(&mut tx.sweep_due) {
-        return Ok(());
-    }
+pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     let (conn, cutoff) = (tx.conn, cutoff(tx.conn)?);
     let count = |sql: &str| -> Result<u64, StoreError> { Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?) };
     let shown =

@@ -6,7 +6,7 @@ use thrum_core::{
     payload::{AgentUpdate, SessionEnd, SessionStart},
 };
 
-use super::{At, Folded, Rank, agent};
+use super::{At, Folded, agent};
 use crate::{StoreError, Tx};
 
 /// A session begins.
@@ -57,9 +57,10 @@ pub(super) fn update(conn: &Connection, at: At<'_>, body: &AgentUpdate) -> Resul
     Ok(Folded::Done)
 }
 
-/// Hides the sessions and contexts of an agent that began before a clean-up.
-pub(super) fn hide_before(tx: &mut Tx<'_>, agent_id: &str, home: &str, rank: Rank<'_>) -> Result<(), StoreError> {
-    let (time, id) = (rank.0.nanos(), rank.1);
+/// Hides the sessions and contexts of an agent that began before its clean-up.
+pub(super) fn hide(tx: &mut Tx<'_>, agent_id: &str, home: &str) -> Result<(), StoreError> {
+    let Some((time, id)) = agent::cleaned_up(tx.conn, agent_id, home)? else { return Ok(()) };
+    let (time, id) = (time.nanos(), id.as_str());
     tx.conn
         .prepare_cached("DELETE FROM contexts WHERE agent_id = ?1 AND home = ?2 AND (at, event_id) < (?3, ?4)")?
         .execute((agent_id, home, time, id))?;

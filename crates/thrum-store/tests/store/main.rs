@@ -2,6 +2,7 @@
 
 mod acts;
 mod answers;
+mod bounded;
 mod faults;
 mod fold;
 mod kit;

@@ -1,0 +1,99 @@
+//! What a peer can make us do with one batch is bounded: what its events undo of each other is worked out once (I7).
+
+use serde_json::{Value, json};
+use thrum_core::Event;
+
+use crate::kit::{Node, foreign};
+
+const EVENTS: usize = 60;
+
+/// Applies a batch, and says how often a row was written to a table meanwhile.
+fn written(node: &mut Node, table: &str, batch: &[Event]) -> usize {
+    let conn = rusqlite::Connection::open(node.path()).expect("opens");
+    let triggers: String = ["INSERT", "UPDATE"]
+        .iter()
+        .map(|what| format!("CREATE TRIGGER written_{what} AFTER {what} ON {table} BEGIN INSERT INTO written VALUES (1); END;"))
+        .collect();
+    conn.execute_batch(&format!("CREATE TABLE written (one INTEGER); {triggers}")).expect("watches");
+    node.apply(batch);
+    let count = conn.query_row("SELECT count(*) FROM written", [], |row| row.get(0)).expect("counts");
+    conn.execute_batch("DROP TRIGGER written_INSERT; DROP TRIGGER written_UPDATE; DROP TABLE written").expect("stops");
+    node.check();
+    count
+}
+
+fn at(n: usize, seconds: i64, kind: &str, payload: Value) -> Event {
+    foreign(&format!("evt_{kind}_{n}"), "d_go", seconds, kind, payload)
+}
+
+fn seconds(n: usize) -> i64 {
+    i64::try_from(n).expect("a small number")
+}
+
+fn register(n: usize, when: i64) -> Event {
+    let role = ["coder", "tester"][n % 2];
+    at(n, when, "agent.register", json!({"agent_id": "ann", "kind": "agent", "role": role, "module": "m"}))
+}
+
+fn mail(n: usize) -> Event {
+    at(n, 100 + seconds(n), "message.create", json!({"message_id": format!("msg_{n}"), "agent_id": "cy", "scopes": []}))
+}
+
+#[test]
+fn registrations_with_ever_earlier_times_and_other_roles_fill_a_mailbox_once() {
+    let mut node = Node::new(1);
+    node.apply(&(0..EVENTS).map(mail).collect::<Vec<_>>());
+    let batch: Vec<Event> = (0..EVENTS).map(|n| register(n, 99 - seconds(n))).collect();
+    assert_eq!(written(&mut node, "mailbox", &batch), EVENTS);
+}
+
+#[test]
+fn clean_ups_with_ever_later_times_fold_the_registrations_once() {
+    let mut node = Node::new(1);
+    node.apply(&(0..EVENTS).map(|n| register(n, 2 * seconds(n))).collect::<Vec<_>>());
+    let mut batch: Vec<Event> =
+        (0..EVENTS).map(|n| at(n, 2 * seconds(n) - 1, "agent.cleanup", json!({"agent_id": "ann", "method": "manual"}))).collect();
+    batch.extend((0..EVENTS).map(|n| register(EVENTS + n, 200 + seconds(n))));
+    assert_eq!(written(&mut node, "agents", &batch), 1);
+}
+
+#[test]
+fn clean_ups_fold_a_session_that_began_many_times_once() {
+    let mut node = Node::new(1);
+    let start = |n| at(n, 2 * seconds(n), "agent.session.start", json!({"session_id": "ses_1", "agent_id": "ann"}));
+    node.apply(&(0..EVENTS).map(start).collect::<Vec<_>>());
+    let batch: Vec<Event> =
+        (0..EVENTS).map(|n| at(n, 2 * seconds(n) - 1, "agent.cleanup", json!({"agent_id": "ann", "method": "manual"}))).collect();
+    assert_eq!(written(&mut node, "sessions", &batch), 1);
+}
+
+#[test]
+fn creations_of_one_message_with_ever_earlier_times_fold_its_receipts_once() {
+    let mut node = Node::new(1);
+    let create = |n: usize| at(n, 100 - seconds(n), "message.create", json!({"message_id": "msg_0", "agent_id": "cy", "scopes": []}));
+    let receipt =
+        |n: usize| at(n, 200, "message.receipt", json!({"message_id": "msg_0", "agent_id": format!("reader{n}"), "receipt_type": "read"}));
+    node.apply(&std::iter::once(create(0)).chain((0..EVENTS).map(receipt)).collect::<Vec<_>>());
+    assert_eq!(written(&mut node, "receipts", &(1..EVENTS).map(create).collect::<Vec<_>>()), EVENTS);
+}
+
+#[test]
+fn claims_of_a_former_home_that_come_one_by_one_fill_a_mailbox_once() {
+    use thrum_core::{Payload, payload::AgentRegister};
+    let mut node = Node::new(1);
+    let mut past = vec![register(0, 50)];
+    past.extend((0..EVENTS).map(mail));
+    node.apply(&past);
+    let claim = |n: usize| {
+        let body = AgentRegister {
+            agent_id: "ann".into(),
+            kind: "agent".into(),
+            role: "coder".into(),
+            module: "m".into(),
+            former_homes: vec!["d_go".into()],
+            ..AgentRegister::default()
+        };
+        crate::kit::signed(&format!("evt_claim_{n}"), 1, n as u64 + 1, 300 + seconds(n), &Payload::AgentRegister(body))
+    };
+    assert_eq!(written(&mut node, "mailbox", &(0..EVENTS).map(claim).collect::<Vec<_>>()), EVENTS);
+}
