@@ -101,6 +101,8 @@ pub struct Tx<'s> {
     pub(crate) progress: &'s mut Progress,
     /// The purge's cutoff, once somebody asked.
     pub(crate) cutoff: Cell<Option<Stamp>>,
+    /// The same for [`floor`](Self::floor).
+    pub(crate) floor: Cell<Option<Stamp>>,
     /// What has to be worked out before the transaction ends.
     pub(crate) later: fold::Later,
     /// What purges took away in this transaction.
@@ -127,6 +129,7 @@ impl<'s> Tx<'s> {
             ids,
             progress,
             cutoff: Cell::new(None),
+            floor: Cell::new(None),
             later: fold::Later::default(),
             swept: fold::Purged::default(),
             frontier,
@@ -153,6 +156,18 @@ impl<'s> Tx<'s> {
         Ok(cutoff)
     }
 
+    /// Before what nothing of ours may be stamped, or it would be taken for purged mail: the cutoff, and that of purges which
+    /// are heard of, but lie ahead of our clock, because it is behind. Not of those far ahead: their clock must not become ours.
+    fn floor(&mut self) -> Result<Stamp, StoreError> {
+        if let Some(known) = self.floor.get() {
+            return Ok(known);
+        }
+        let believed = self.now().plus(limits::CLOCK_OFF);
+        let floor = fold::announced(self.conn, believed)?.max(self.cutoff()?);
+        self.floor.set(Some(floor));
+        Ok(floor)
+    }
+
     /// The time now, not yet made monotonic.
     pub(crate) fn now(&mut self) -> Stamp {
         self.ambient.now()
@@ -163,7 +178,7 @@ impl<'s> Tx<'s> {
     /// # Errors
     /// SQLite's.
     pub(crate) fn new_id(&mut self, kind: IdKind) -> Result<String, StoreError> {
-        let floor = self.cutoff()?;
+        let floor = self.floor()?;
         Ok(self.ids.next(kind, &mut NotBefore { ambient: self.ambient, floor }))
     }
 
@@ -176,8 +191,8 @@ impl<'s> Tx<'s> {
         let now = self.ambient.now();
         // A clock that is far ahead elsewhere must not become ours: what we write would look new for ever.
         let after = after.map_or(Stamp::ZERO, |after| after.next().min(now.plus(limits::CLOCK_OFF)));
-        // A clock that was set back must not make what is new look purged.
-        let at = now.max(self.progress.counters.last_at.next()).max(after).max(self.cutoff()?);
+        // A clock that was set back, or is behind, must not make what is new look purged.
+        let at = now.max(self.progress.counters.last_at.next()).max(after).max(self.floor()?);
         let id = self.new_id(IdKind::Event)?;
         let Counters { log_id, next_origin_seq, .. } = &self.progress.counters;
         let event = Draft { id, at, payload: &payload }

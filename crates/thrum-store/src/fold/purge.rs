@@ -48,6 +48,12 @@ pub(crate) fn cutoff(conn: &Connection) -> Result<Stamp, StoreError> {
     Ok(Stamp::from_nanos(cutoff))
 }
 
+/// The highest cutoff that still waits for its time, of those up to an instant.
+pub(crate) fn announced(conn: &Connection, until: Stamp) -> Result<Stamp, StoreError> {
+    let mut statement = conn.prepare_cached("SELECT coalesce(max(due), 0) FROM parked WHERE due IS NOT NULL AND due <= ?1")?;
+    Ok(Stamp::from_nanos(statement.query_row([until.nanos()], |row| row.get(0))?))
+}
+
 /// Whether a message of this id would be gone, as far as the id says.
 pub(super) fn is_gone(conn: &Connection, message_id: &str) -> Result<bool, StoreError> {
     let Some(made) = ids::ulid_time(message_id) else { return Ok(false) };
@@ -69,6 +75,7 @@ pub(super) fn execute(tx: &mut Tx<'_>, at: At<'_>, body: &PurgeExecuted) -> Resu
     }
     tx.conn.prepare_cached("INSERT OR REPLACE INTO purge VALUES (1, ?1)")?.execute([effective.nanos()])?;
     tx.cutoff.set(Some(effective));
+    tx.floor.set(None);
     tx.later.purge = true;
     Ok(Folded::Done)
 }

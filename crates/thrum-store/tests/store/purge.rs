@@ -152,6 +152,36 @@ fn mail_that_is_written_after_a_purge_stays_although_the_clock_is_set_back() {
 }
 
 #[test]
+fn mail_that_is_written_after_hearing_of_a_purge_stays_although_the_own_clock_is_behind() {
+    let mut ahead = node();
+    ahead.world.pass(Duration::from_secs(5));
+    let mut behind = Node::new(2);
+    behind.world.pass(Duration::from_secs(3600));
+    behind.register("cy", "tester");
+    let cutoff = now(&ahead);
+    purge(&mut ahead, cutoff);
+    behind.pull(&ahead, 0);
+    assert!(behind.store.reader().purge_waits().expect("reads"), "it is not due here yet");
+    behind.send("cy", &["bob"], "after the purge");
+    ahead.pull(&behind, 0);
+    assert_eq!(ahead.inbox("bob"), [("after the purge".to_owned(), false)]);
+    behind.world.pass(Duration::from_secs(10));
+    assert_eq!(behind.store.fold_due().expect("folds"), 1);
+    assert_eq!(behind.ids(), ahead.ids());
+    behind.check();
+}
+
+#[test]
+fn a_purge_that_lies_far_ahead_does_not_become_our_clock() {
+    let mut node = node();
+    let far = Stamp::from_nanos(START).plus(Duration::from_secs(30 * 24 * 3600));
+    node.apply(&[foreign("evt_1", "d_other", 30 * 24 * 3600, "purge.executed", json!({"cutoff": far.to_string()}))]);
+    node.send("ann", &["bob"], "now");
+    let sent = node.store.reader().list(&thrum_store::query::Filter { limit: 1, ..Default::default() }).expect("lists");
+    assert_eq!(sent.messages[0].created_at, now(&node));
+}
+
+#[test]
 fn a_repeated_request_for_a_purged_message_sends_nothing_and_says_so() {
     let mut node = node();
     let send = Send {
