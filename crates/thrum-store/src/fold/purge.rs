@@ -9,7 +9,7 @@
 //!
 //! A fold only sets the cutoff. [`sweep`] does the work, once at the end of a batch, however many purges were in it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use rusqlite::Connection;
 use thrum_core::{Stamp, Sum, ids, payload::PurgeExecuted};
@@ -132,7 +132,7 @@ pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     conn.execute_batch("CREATE TEMP TABLE IF NOT EXISTS leaving (sequence INTEGER PRIMARY KEY) STRICT; DELETE FROM temp.leaving;")?;
     let mut events = 0;
     // What else is about the same target stays if the target says no time.
-    let mut touched: BTreeMap<String, bool> = BTreeMap::new();
+    let mut touched: BTreeSet<(String, bool)> = BTreeSet::new();
     {
         let mut leaves = conn.prepare_cached("INSERT INTO temp.leaving VALUES (?1)")?;
         each_old(conn, cutoff, |row| {
@@ -141,7 +141,7 @@ pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<(), StoreError> {
             if let Some(target) = row.get::<_, Option<String>>(3)? {
                 let of_session = kind.starts_with("agent.session.");
                 if of_session || ids::ulid_time(&target).is_none() {
-                    touched.insert(target, of_session);
+                    touched.insert((target, of_session));
                 }
             }
             Ok(())

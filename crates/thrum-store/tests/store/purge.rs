@@ -182,6 +182,18 @@ fn a_purge_that_lies_far_ahead_does_not_become_our_clock() {
 }
 
 #[test]
+fn a_message_and_a_session_of_one_id_are_both_folded_again() {
+    let mut node = node();
+    node.apply(&[
+        foreign("evt_1", "d_go", 1, "agent.session.start", json!({"session_id": "both", "agent_id": "cy"})),
+        foreign("evt_2", "d_go", 2, "message.create", json!({"message_id": "both", "agent_id": "cy", "recipients": ["bob"]})),
+    ]);
+    let cutoff = now(&node);
+    assert_eq!(purge(&mut node, cutoff), Purged { messages: 1, sessions: 1, events: 2 });
+    node.check();
+}
+
+#[test]
 fn a_repeated_request_for_a_purged_message_sends_nothing_and_says_so() {
     let mut node = node();
     let send = Send {
