@@ -195,15 +195,22 @@ fn a_daemon_of_another_version_or_one_that_does_not_answer_is_told() {
 fn what_others_could_read_is_protected() {
     let repo = in_use();
     fs::write(repo.path(".thrum/.env"), "THRUM_TS_AUTHKEY=tskey-secret\n").unwrap();
-    for (name, mode) in
-        [(".thrum/var", 0o755), (".thrum/var/messages.db", 0o644), (".thrum/var/daemon.json", 0o640), (".thrum/.env", 0o644)]
-    {
+    let backup = repo.json(&["backup"])["file"].as_str().unwrap().to_owned();
+    for (name, mode) in [
+        (".thrum/var", 0o755),
+        (".thrum/var/messages.db", 0o644),
+        (".thrum/var/daemon.json", 0o640),
+        (".thrum/.env", 0o644),
+        (".thrum/backup", 0o755),
+        (&backup, 0o644),
+    ] {
         fs::set_permissions(repo.path(name), Permissions::from_mode(mode)).unwrap();
     }
-    sees(&repo, "permissions", "problem", "4 files can be used by others");
-    mends(&repo, "permissions", "protected 4 files");
+    sees(&repo, "permissions", "problem", "6 files can be used by others");
+    mends(&repo, "permissions", "protected 6 files");
     assert_eq!(fs::metadata(repo.path(".thrum/var")).unwrap().mode() & 0o777, 0o700);
     assert_eq!(fs::metadata(repo.path(".thrum/.env")).unwrap().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(repo.path(&backup)).unwrap().mode() & 0o777, 0o600);
     let shown = repo.thrum(&["doctor"]);
     assert!(!shown.stdout.contains("tskey"), "{}", shown.stdout);
 }

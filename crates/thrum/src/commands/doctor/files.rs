@@ -7,7 +7,7 @@ use std::{
 };
 
 use thrum_core::{ErrorKind, Fault};
-use thrum_daemon::{paths, paths::Repo};
+use thrum_daemon::{backup, paths, paths::Repo};
 
 use super::{
     Check,
@@ -38,6 +38,12 @@ fn permissions(repo: &Repo) -> Check {
     }
     for entry in fs::read_dir(repo.identities()).into_iter().flatten().flatten() {
         look(&entry.path(), 0o644);
+    }
+    // They hold all of that.
+    let backups = backup::directory(repo);
+    look(&backups, 0o700);
+    for entry in fs::read_dir(backups).into_iter().flatten().flatten() {
+        look(&entry.path(), 0o600);
     }
     look(&repo.env_files()[0], 0o600);
     if let Some(first) = foreign.first() {
