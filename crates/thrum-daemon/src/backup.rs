@@ -75,7 +75,7 @@ pub fn make(repo: &Repo, to: &Path, secrets: bool, version: &str, progress: &mut
     beside.push(format!(".{}.part", std::process::id()));
     let beside = Unfinished(PathBuf::from(beside));
     let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside.0);
-    let file = open.map_err(|error| disk::fault("write", &beside.0, &error))?;
+    let file = open.map_err(|error| disk::fault("write", to, &error))?;
     let manifest = Manifest {
         form: FORM,
         version: version.to_owned(),
@@ -101,9 +101,11 @@ fn collect(repo: &Repo, secrets: bool) -> Result<Vec<Kept>, Fault> {
     }
     let mut files = Vec::new();
     for name in names {
-        // What is no plain small file there is none of ours.
-        if let Ok(Some(content)) = disk::read_private(&repo.thrum_dir().join(&name), limits::MAX_STATE_FILE_BYTES) {
-            files.push(Kept { name, content });
+        match disk::read_private(&repo.thrum_dir().join(&name), limits::MAX_STATE_FILE_BYTES) {
+            Ok(Some(content)) => files.push(Kept { name, content }),
+            // Without these it would not be the backup that it says it is; of the others, what is no plain small file is none of ours.
+            Err(fault) if FILES.contains(&name.as_str()) => return Err(fault),
+            _ => {}
         }
     }
     Ok(files)

@@ -106,6 +106,16 @@ fn a_backup_without_keys_has_neither_key_nor_tokens() {
 }
 
 #[test]
+fn a_backup_that_would_lack_a_secret_is_none() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["daemon", "stop"]).ok();
+    std::os::unix::fs::symlink("elsewhere.json", repo.path(".thrum/var/peers.json")).unwrap();
+    repo.thrum(&["backup", "--to", "mail.backup"]).fails(1, "var/peers.json");
+    assert!(!repo.path("mail.backup").exists());
+    repo.thrum(&["backup", "--to", "mail.backup", "--no-keys"]).ok();
+}
+
+#[test]
 fn a_backup_of_another_repository_a_newer_or_a_damaged_one_is_refused_and_nothing_changes() {
     let (repo, other) = (TestRepo::with_agent("repo", "ann"), TestRepo::with_agent("other", "bob"));
     repo.thrum(&["send", "stays", "--to", "@ann"]).ok();
