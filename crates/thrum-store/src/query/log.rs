@@ -52,6 +52,14 @@ impl Reader<'_> {
         Ok(page)
     }
 
+    /// The last sequence; 0 if there is none.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn latest(&self) -> Result<u64, StoreError> {
+        Ok(self.conn.prepare_cached("SELECT coalesce(max(sequence), 0) FROM events")?.query_row([], |row| row.get(0))?)
+    }
+
     /// What is held of every log.
     ///
     /// # Errors
@@ -93,18 +101,17 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn backlog(&self, peer: &str, after: u64) -> Result<u64, StoreError> {
-        let after = i64::try_from(after).unwrap_or(i64::MAX);
+        let above = i64::try_from(after).unwrap_or(i64::MAX);
         let mut counted = self.conn.prepare_cached(
             "SELECT count(*), coalesce(sum(received_from <> ?2), 0)
              FROM (SELECT received_from FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?3)",
         )?;
-        let (rows, backlog): (u64, u64) = counted.query_row((after, peer, BACKLOG_COUNTED), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (rows, backlog): (u64, u64) = counted.query_row((above, peer, BACKLOG_COUNTED), |row| Ok((row.get(0)?, row.get(1)?)))?;
         if rows < BACKLOG_COUNTED {
             return Ok(backlog);
         }
         // Sequences leave holes only where something was purged, and jump where a new log began.
-        let latest: i64 = self.conn.prepare_cached("SELECT max(sequence) FROM events")?.query_row([], |row| row.get(0))?;
-        Ok(latest.abs_diff(after).min(digest::heads(self.conn)?.total()))
+        Ok(self.latest()?.abs_diff(after).min(digest::heads(self.conn)?.total()))
     }
 
     /// Events served by this peer that are parked, and that were rejected and are still listed.

@@ -83,7 +83,7 @@ impl Failed {
 fn write_log(readers: Option<&Readers>, cx: &Context, out: &mut impl Write, escaped: bool) -> Result<(u64, u64), Failed> {
     let Some(readers) = readers else { return Ok((0, 0)) };
     let reading = |error: thrum_store::StoreError| Failed::Reading(error.into());
-    let total = readers.with(|reader| reader.totals()).map_err(reading)?.events;
+    let (total, latest) = readers.with(|reader| Ok((reader.totals()?.events, reader.latest()?))).map_err(reading)?;
     let progress = cx.output.progress("Writing events", Some(total));
     let (mut events, mut after) = (0, 0);
     loop {
@@ -96,7 +96,7 @@ fn write_log(readers: Option<&Readers>, cx: &Context, out: &mut impl Write, esca
         events += page.rows.len() as u64;
         progress.at(events);
         // Who writes faster than we read must not keep us for ever.
-        if !page.more || events >= total {
+        if !page.more || after >= latest {
             out.flush().map_err(Failed::Writing)?;
             return Ok((events, after));
         }

@@ -43,6 +43,21 @@ fn a_log_without_events_and_a_repository_that_was_never_started_give_nothing() {
 }
 
 #[test]
+fn the_log_is_whole_although_less_was_counted() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    fs::write(repo.path("long.md"), "x".repeat(700 << 10)).unwrap();
+    // More than one page.
+    for _ in 0..3 {
+        repo.thrum(&["send", "--body-file", "long.md", "--to", "@ann"]).ok();
+    }
+    repo.thrum(&["daemon", "stop"]).ok();
+    let whole = repo.thrum(&["export", "--jsonl"]).ok().stdout;
+    let conn = rusqlite::Connection::open(repo.path(".thrum/var/messages.db")).unwrap();
+    conn.execute("UPDATE heads SET count = 1", []).unwrap();
+    assert!(whole.len() > 3 * (700 << 10) && repo.thrum(&["export", "--jsonl"]).ok().stdout == whole);
+}
+
+#[test]
 fn a_file_appears_when_it_is_complete_is_private_and_replaces_nothing() {
     let repo = TestRepo::with_agent("repo", "ann");
     let file = repo.path("log.jsonl");
