@@ -25,12 +25,13 @@ A session goes by the time it began, also if it is still open. Backups keep what
 Examples:
   thrum purge --before 30d
   thrum purge --before 2026-01-01 --confirm")]
+#[command(group = clap::ArgGroup::new("what").args(["before", "all"]).required(true))]
 pub(crate) struct Args {
     /// What is older than this goes: 30d, 24h, 2026-11-20, or 2026-11-23T05:30:00Z
-    #[arg(long, value_name = "WHEN", value_parser = time::parse_past, required_unless_present = "all")]
+    #[arg(long, value_name = "WHEN", value_parser = time::parse_past)]
     before: Option<Stamp>,
     /// All that was written until now
-    #[arg(long, conflicts_with = "before")]
+    #[arg(long)]
     all: bool,
     /// Do it
     #[arg(long)]

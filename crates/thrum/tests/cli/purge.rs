@@ -41,6 +41,7 @@ fn it_counts_first_and_purges_when_that_is_confirmed_here_and_at_the_peer() {
 fn what_is_no_time_or_lies_in_the_future_is_refused_with_what_is_known() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["send", "stays", "--to", "@ann"]).ok();
+    repo.thrum(&["purge"]).fails(2, "--all");
     for bad in ["", "soon", "2", "-2d", "2026-13-01", "1mo"] {
         let refused = repo.thrum(&["purge", &format!("--before={bad}")]);
         assert_eq!(refused.code, 2, "{bad}: {refused:?}");
