@@ -26,7 +26,7 @@ use crate::{
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
-    /// The hints given so far, for the result in JSON; `None` if nobody wants any.
+    /// The hints given so far, which come with the result, or after it; `None` if nobody wants any.
     hints: Option<RefCell<Vec<String>>>,
 }
 
@@ -43,9 +43,9 @@ impl Output {
 
     /// Prints the result of a command: one compact line of JSON, or text.
     pub(crate) fn result(&self, result: &dyn Render) -> Result<(), Fault> {
+        let hints = self.hints.as_ref().map(RefCell::take).unwrap_or_default();
         if self.json {
             let mut value = result.json();
-            let hints = self.hints.as_ref().map(RefCell::take).unwrap_or_default();
             if let (Value::Object(fields), false) = (&mut value, hints.is_empty()) {
                 fields.insert("hints".to_owned(), hints.into());
             }
@@ -53,7 +53,9 @@ impl Output {
         }
         let mut page = Page::for_stdout();
         result.human(&mut page);
-        Self::last(page.text())
+        Self::last(page.text())?;
+        hints.iter().for_each(|hint| Self::say_hint(hint));
+        Ok(())
     }
 
     /// Prints what comes last. A reader that has left changes nothing: the exit code is what the command found.
@@ -107,13 +109,15 @@ impl Output {
         if self.quiet || self.json { Progress::silent() } else { Progress::on_terminal(what, total) }
     }
 
-    /// Names the next command.
+    /// Names the next command. People read it below the result; if the command fails after all, only the error's own hint counts.
     pub(crate) fn hint(&self, text: &str) {
-        match &self.hints {
-            Some(hints) if self.json => hints.borrow_mut().push(text.to_owned()),
-            Some(_) => Self::talk(&format!("{DIM}Hint:{DIM:#} {}", text::lines(text))),
-            None => {}
+        if let Some(hints) = &self.hints {
+            hints.borrow_mut().push(text.to_owned());
         }
+    }
+
+    fn say_hint(text: &str) {
+        Self::talk(&format!("{DIM}Hint:{DIM:#} {}", text::lines(text)));
     }
 
     /// Prints an error and gives its exit code.
@@ -127,7 +131,7 @@ impl Output {
         } else {
             Self::talk(&format!("{RED}Error:{RED:#} {}", text::lines(&fault.message)));
             if let Some(hint) = hint {
-                Self::talk(&format!("{DIM}Hint:{DIM:#} {}", text::lines(hint)));
+                Self::say_hint(hint);
             }
         }
         fault.kind.exit_code()

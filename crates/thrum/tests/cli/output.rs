@@ -178,6 +178,8 @@ fn hints_are_talk_for_people_data_for_programs_and_absent_where_nobody_wants_the
     repo.thrum(&["init"]).ok().says("Hint: thrum quickstart");
     assert!(repo.json(&["init"])["hints"][0].as_str().unwrap().starts_with("thrum quickstart"));
     repo.thrum(&["whoami"]).fails(3, "Hint: thrum quickstart");
+    let (_, shown) = repo.on_terminal(120, &["init"]);
+    assert!(shown.lines().last().unwrap().contains("Hint:"), "the next command comes last: {shown}");
 
     let unwanted = |args: &[&str]| Ran::from(repo.command(args).env("THRUM_NO_HINTS", "1").output().unwrap());
     assert_eq!(unwanted(&["init"]).ok().stderr, "");
