@@ -8,7 +8,8 @@
 //! It is decided from the registrations of one agent, all of them, whenever one of them comes:
 //!
 //! * Only a daemon that signs can say it, and only of one that does not: who has a key speaks for itself.
-//! * The first one that says it is believed; nobody takes an agent over from it.
+//! * The first one that says it is believed, by the times that they give. A peer that lies about the time can still come
+//!   first; it wins the old mail, with which it could do the same by serving unsigned events in the former home's name.
 //! * What the former home said counts up to the last time it was said. After that, anybody who can serve unsigned events
 //!   could write in its name, and mark new mail as read: that is a namesake's word, as it was before.
 //! * It is for good: a clean-up hides the agent, but old mail does not become a stranger's.
