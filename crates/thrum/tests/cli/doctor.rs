@@ -2,7 +2,8 @@
 
 use std::{
     fs::{self, File, Permissions},
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    time::{Duration, SystemTime},
 };
 
 use serde_json::{Value, json};
@@ -213,6 +214,19 @@ fn what_others_could_read_is_protected() {
     assert_eq!(fs::metadata(repo.path(&backup)).unwrap().mode() & 0o777, 0o600);
     let shown = repo.thrum(&["doctor"]);
     assert!(!shown.stdout.contains("tskey"), "{}", shown.stdout);
+}
+
+#[test]
+fn a_copy_of_the_mail_that_an_interrupted_examination_left_is_removed() {
+    let repo = in_use();
+    for (name, age) in [("doctor-old", 7200), ("doctor-new", 0)] {
+        let dir = repo.path(&format!(".thrum/var/{name}"));
+        fs::DirBuilder::new().mode(0o700).create(&dir).unwrap();
+        File::open(&dir).unwrap().set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+    }
+    doctor(&repo, 0, &[]);
+    // Another examination may be using the other.
+    assert_eq!((repo.path(".thrum/var/doctor-old").exists(), repo.path(".thrum/var/doctor-new").exists()), (false, true));
 }
 
 #[test]

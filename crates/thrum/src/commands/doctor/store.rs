@@ -17,6 +17,12 @@ const NAMES: [&str; 3] = ["database", "heads", "projection"];
 /// How far our own last event may be ahead of the clock: reading it takes a moment.
 const AHEAD: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// How the directories with a copy of the database begin.
+const COPIES: &str = "doctor-";
+
+/// A copy that is older belongs to no examination that still goes on.
+const ABANDONED: std::time::Duration = std::time::Duration::from_secs(3600);
+
 pub(super) fn checks(cx: &Context, repo: &Repo) -> Vec<Check> {
     let skipped = |why: &str| NAMES.iter().map(|name| Check::new(name, Skipped, why)).collect();
     let scratch = match scratch(repo) {
@@ -91,9 +97,22 @@ fn scratch(repo: &Repo) -> Result<Option<tempfile::TempDir>, Fault> {
     if free.is_some_and(|free| free < needed) {
         return Err(Fault::new(ErrorKind::Failed, format!("no room to examine a copy of it: {} MB are needed", needed >> 20)));
     }
-    let made = tempfile::Builder::new().prefix("doctor-").tempdir_in(repo.var());
+    remove_left(repo);
+    let made = tempfile::Builder::new().prefix(COPIES).tempdir_in(repo.var());
     let failed = |error| Fault::new(ErrorKind::Failed, format!("cannot make a directory in {}: {error}", repo.var().display()));
     made.map(Some).map_err(failed)
+}
+
+/// Removes what interrupted examinations left: copies of mail that may have been purged since.
+fn remove_left(repo: &Repo) {
+    for entry in std::fs::read_dir(repo.var()).into_iter().flatten().flatten() {
+        let is_copy = entry.file_name().to_str().is_some_and(|name| name.starts_with(COPIES));
+        let made = entry.metadata().and_then(|about| about.modified()).ok().and_then(|made| made.elapsed().ok());
+        if is_copy && made.is_some_and(|age| age > ABANDONED) {
+            // If it cannot go now, the next examination tries again.
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// The bytes that this user may still write there.
