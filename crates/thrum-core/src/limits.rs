@@ -207,6 +207,9 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long `sync verify` waits for agreement.
 pub const VERIFY: Duration = Duration::from_secs(10);
 
+/// Most sessions in one answer. An agent begins one a day or one an hour; nobody reads further back.
+pub const MAX_LISTED_SESSIONS: usize = 1_000;
+
 /// How long a stopping daemon lets requests finish.
 pub const DRAIN: Duration = Duration::from_secs(5);
 

@@ -280,6 +280,8 @@ pub(crate) struct SessionEnded {
 #[serde(default)]
 pub(crate) struct Sessions {
     pub(crate) sessions: Vec<Session>,
+    #[serde(default)]
+    pub(crate) more: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

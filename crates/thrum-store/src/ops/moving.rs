@@ -142,7 +142,7 @@ impl Tx<'_> {
     fn open_sessions(&self, agent_id: &str, homes: &[String]) -> Result<Vec<String>, StoreError> {
         let mut open = Vec::new();
         for home in homes {
-            let filter = SessionFilter { agent_id: Some(agent_id.to_owned()), home: Some(home.clone()), open_only: true };
+            let filter = SessionFilter { agent_id: Some(agent_id.to_owned()), home: Some(home.clone()), open_only: true, newest: None };
             open.extend(self.reader().sessions(&filter)?.into_iter().map(|session| session.session_id));
         }
         Ok(open)

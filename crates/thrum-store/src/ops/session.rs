@@ -21,7 +21,7 @@ impl Tx<'_> {
     pub fn start_session(&mut self, agent_id: &str, beat: Beat) -> Result<(String, Stamp), StoreError> {
         beat.check()?;
         resident(&self.reader(), agent_id)?;
-        let open = SessionFilter { agent_id: Some(agent_id.to_owned()), home: Some(self.home().to_owned()), open_only: true };
+        let open = SessionFilter { agent_id: Some(agent_id.to_owned()), home: Some(self.home().to_owned()), open_only: true, newest: None };
         for session in self.reader().sessions(&open)? {
             let payload = SessionEnd { session_id: session.session_id, reason: Some("crash_recovered".to_owned()) };
             self.append(Payload::SessionEnd(payload), Some(session.started_at))?;

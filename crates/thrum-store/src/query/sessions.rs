@@ -36,6 +36,8 @@ pub struct SessionFilter {
     pub home: Option<String>,
     /// Only those that have not ended.
     pub open_only: bool,
+    /// So many of the newest; all if `None`.
+    pub newest: Option<usize>,
 }
 
 impl Session {
@@ -75,6 +77,7 @@ impl Reader<'_> {
             conditions.sql.push_str(" AND s.ended_at IS NULL");
         }
         let sql = format!("{SESSION} WHERE s.started_at IS NOT NULL{} ORDER BY s.started_at DESC, s.session_id", conditions.sql);
+        let sql = filter.newest.map_or(sql.clone(), |newest| format!("{sql} LIMIT {newest}"));
         let mut statement = self.conn.prepare_cached(&sql)?;
         let rows = statement.query_map(params_from_iter(conditions.values), read_session)?;
         rows.map(|row| finish(row?)).collect()

@@ -156,3 +156,16 @@ fn what_a_session_says_reaches_other_machines() {
     let session = ann["session_id"].as_str().unwrap();
     right.thrum(&["session", "end", "--session-id", session]).fails(4, "another machine");
 }
+
+#[test]
+fn a_list_of_sessions_is_as_long_as_asked_for_and_says_that_there_are_more() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.json(&["session", "start"]);
+    let newest = repo.json(&["session", "start"]);
+    let listed = repo.json(&["session", "list", "--limit", "1"]);
+    let ids: Vec<_> = listed["sessions"].as_array().unwrap().iter().map(|session| &session["session_id"]).collect();
+    assert_eq!((ids, &listed["more"]), (vec![&newest["session_id"]], &true.into()));
+    assert!(repo.thrum(&["session", "list", "--limit", "2"]).ok().stdout.contains("older ones"));
+    assert!(repo.json(&["session", "list", "--limit", "3"])["more"].is_null());
+    repo.thrum(&["session", "list", "--limit", "0"]).fails(2, "--limit");
+}

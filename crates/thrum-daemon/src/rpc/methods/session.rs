@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use thrum_core::{Ambient, Fault, Stamp, payload::Tag, work::Work};
+use thrum_core::{Ambient, Fault, Stamp, limits, payload::Tag, work::Work};
 use thrum_store::{
     ops::Beat,
     query::{Liveness, Session, SessionFilter},
@@ -74,11 +74,16 @@ pub(super) struct List {
     agent_id: Option<String>,
     #[serde(default)]
     active_only: bool,
+    #[serde(default)]
+    limit: Option<usize>,
 }
 
 #[derive(Serialize)]
 pub(super) struct Sessions {
     sessions: Vec<Listed>,
+    /// There are older ones.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    more: bool,
 }
 
 #[derive(Serialize)]
@@ -105,9 +110,12 @@ struct Listed {
 }
 
 pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Sessions, Fault> {
+    let limit = params.limit.unwrap_or(limits::MAX_LISTED_SESSIONS).clamp(1, limits::MAX_LISTED_SESSIONS);
     let filter = SessionFilter {
         agent_id: params.agent_id.filter(|name| !name.is_empty()),
         open_only: params.active_only,
+        // Whoever is at work is shown, however many sessions nobody has ended.
+        newest: (!params.active_only).then_some(limit + 1),
         ..SessionFilter::default()
     };
     let listed = |session: Session| Listed {
@@ -128,7 +136,9 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Sessions, Faul
     sessions.iter_mut().for_each(|session| refresh(daemon, session));
     let mut sessions: Vec<Listed> = sessions.into_iter().map(listed).collect();
     sessions.retain(|session| !params.active_only || session.status == "active");
-    Ok(Sessions { sessions })
+    let more = sessions.len() > limit;
+    sessions.truncate(limit);
+    Ok(Sessions { sessions, more })
 }
 
 /// Lays over what the store knows of an open session what was heard of its agent since.

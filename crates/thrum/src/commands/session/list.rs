@@ -5,7 +5,7 @@ use thrum_core::Fault;
 
 use crate::{
     context::Context,
-    render::{Page, Render},
+    render::{Page, Render, style::DIM},
     shapes::{Answer, Session, Sessions},
     text::preview,
 };
@@ -25,11 +25,14 @@ pub(crate) struct Args {
     /// Only those of this agent
     #[arg(long, value_name = "NAME")]
     agent: Option<String>,
+    /// How many at most
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    limit: u64,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Sessions>, Fault> {
     let agent = args.agent.as_deref().map(|name| name.strip_prefix('@').unwrap_or(name));
-    cx.daemon()?.call("session.list", json!({"active_only": args.active, "agent_id": agent}))
+    cx.daemon()?.call("session.list", json!({"active_only": args.active, "agent_id": agent, "limit": args.limit}))
 }
 
 impl Render for Answer<Sessions> {
@@ -48,6 +51,9 @@ impl Render for Answer<Sessions> {
         };
         let rows = self.read.sessions.iter().map(row).collect();
         page.table(&["SESSION", "AGENT", "STATE", "STARTED", "LAST SEEN", "INTENT"], rows);
+        if self.read.more {
+            page.line(format!("{DIM}… and older ones; --limit shows more{DIM:#}"));
+        }
     }
 
     fn json(&self) -> Value {
