@@ -266,7 +266,11 @@ impl Store {
             self.conn.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| row.get(0))?;
         let is_large = bytes > limits::MAX_REWRITTEN_BYTES;
         if rewrites && !is_large {
-            self.conn.execute_batch("VACUUM")?;
+            // The new file is made beside the old one, not in memory: it may be as large.
+            self.conn.pragma_update(None, "temp_store", "FILE")?;
+            let rewritten = self.conn.execute_batch("VACUUM");
+            self.conn.pragma_update(None, "temp_store", "MEMORY")?;
+            rewritten?;
         }
         // A reader that is still in the old pages keeps them in the log.
         let busy: bool = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
