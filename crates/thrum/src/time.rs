@@ -20,12 +20,17 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     if length > LONGEST { Err("is longer than a year".to_owned()) } else { Ok(length) }
 }
 
-/// What `--after` accepts: an instant, or a distance from now (`-15s`, `+5s`, `5s`).
+/// What `--after` accepts: an instant, or a distance back from now (`-15s`); the future only if a sign says that it is meant
+/// (`+5s`), for without one a distance is more likely a forgotten `-`.
 pub(crate) fn parse_instant(text: &str) -> Result<Stamp, String> {
     if let Some(stamp) = Stamp::parse(text) {
         return Ok(stamp);
     }
-    let distance = parse_signed(text).map_err(|_| "give a distance such as -15s, or a time such as 2026-11-23T05:30:00Z".to_owned())?;
+    let forms = "give a distance such as -15s, or a time such as 2026-11-23T05:30:00Z";
+    let distance = parse_signed(text).map_err(|_| forms.to_owned())?;
+    if distance.is_positive() && !text.trim_start().starts_with('+') {
+        return Err(format!("lies in the future, and no message is from there yet: write -{text} for what came since, or +{text}"));
+    }
     Ok(if distance.is_negative() { now().minus(distance.unsigned_abs()) } else { now().plus(distance.unsigned_abs()) })
 }
 
@@ -128,7 +133,8 @@ mod tests {
         let before = now();
         let fifteen = parse_instant("-15s").expect("valid");
         assert!(fifteen < before && before.since(fifteen) <= Duration::from_secs(15));
-        assert!(parse_instant("5s").expect("valid") > before);
+        assert!(parse_instant("+5s").expect("valid") > before);
+        assert!(parse_instant("2h").unwrap_err().contains("write -2h"), "a forgotten sign");
         assert!(parse_instant("yesterday").is_err());
     }
 

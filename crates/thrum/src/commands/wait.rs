@@ -32,7 +32,7 @@ Examples:
   thrum wait --after -1h --mention @ann")]
 pub(crate) struct Args {
     /// How long: 20s, 8m, 1h30m
-    #[arg(long, default_value = "30s", value_name = "TIME", value_parser = time::parse_duration)]
+    #[arg(long, default_value = "30s", value_name = "TIME", allow_hyphen_values = true, value_parser = time::parse_duration)]
     timeout: Duration,
     /// Only messages after this, read or not: -15s, or 2026-11-23T05:30:00Z
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = time::parse_instant)]

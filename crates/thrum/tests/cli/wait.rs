@@ -41,6 +41,9 @@ fn after_decides_by_time_and_not_by_what_was_read() {
     assert!(wait("-1h").ok().stdout.contains("old"), "read, but after that time");
     wait("2200-01-01T00:00:00Z").fails(1, "No message");
     wait("yesterday").fails(2, "-15s");
+    wait("2h").fails(2, "write -2h");
+    wait("+2h").fails(1, "No message");
+    repo.thrum(&["wait", "--timeout", "-5s", "--as", "bob"]).fails(2, "must not be negative");
 }
 
 #[test]
