@@ -55,8 +55,9 @@ fn bounded(source: &mut dyn Read, name: &str) -> Result<String, Fault> {
 }
 
 fn checked(text: String) -> Result<String, Fault> {
-    if text.is_empty() {
-        return Err(Fault::new(ErrorKind::Invalid, "the text of the message is empty"));
+    if text.trim().is_empty() {
+        return Err(Fault::new(ErrorKind::Invalid, "the text of the message is empty")
+            .hint("Give it as TEXT, as - from standard input, or with --body-file FILE."));
     }
     if text.len() > limits::MAX_CONTENT_BYTES {
         return Err(too_long());
@@ -84,6 +85,16 @@ mod tests {
         assert_eq!(of(limits::MAX_CONTENT_BYTES).map(|text| text.len()), Ok(limits::MAX_CONTENT_BYTES));
         assert_eq!(of(limits::MAX_CONTENT_BYTES + 1).unwrap_err().kind, ErrorKind::Invalid);
         assert_eq!(of(0).unwrap_err().kind, ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn a_text_of_nothing_but_space_is_empty() {
+        for text in ["", " ", "\n", " \t\r\n", "\u{3000}"] {
+            let fault = checked(text.to_owned()).unwrap_err();
+            assert_eq!((fault.kind, fault.message.as_str()), (ErrorKind::Invalid, "the text of the message is empty"), "{text:?}");
+            assert!(fault.hint.unwrap().contains("--body-file"));
+        }
+        assert_eq!(checked(" x\n".to_owned()).as_deref(), Ok(" x\n"), "what is sent is sent exactly");
     }
 
     #[test]
