@@ -86,6 +86,12 @@ pub const DIFFERENCES: &[Difference] = &[
     added("message.get", &["message.author.home"], HOME),
     added("message.get", &["message.recipients[].home", "message.recipients[].local"], HOME),
     added("message.get", &["message.recipients[].state"], FAR),
+    differs(
+        "message.get",
+        &["message.body.content"],
+        "Go `to a1, edited`, here ``",
+        "The text of a message that its author took back is nobody's to read; in Go Thrum `deleted` stands beside it.",
+    ),
     added("message.get", &["message.is_read"], "Whether who asks has read it; false if nobody in particular asks."),
     differs(
         "message.list",

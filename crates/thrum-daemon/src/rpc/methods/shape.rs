@@ -9,6 +9,11 @@ use thrum_store::query::Message;
 
 use super::delivery::{Deliveries, Delivery};
 
+/// The text, which is nobody's to read any more once the message was taken back: the log keeps it until a purge.
+fn body(body: Body, deleted_at: Option<Stamp>) -> Body {
+    if deleted_at.is_none() { body } else { Body { format: body.format, ..Body::default() } }
+}
+
 /// A message in a list.
 #[derive(Debug, Serialize)]
 pub(super) struct Summary {
@@ -50,7 +55,7 @@ impl Summary {
             thread_id: message.thread_id,
             reply_to: message.reply_to,
             agent_id: message.agent_id,
-            body: message.body,
+            body: body(message.body, message.deleted_at),
             scopes: message.scopes,
             refs: message.refs,
             created_at: message.created_at,
@@ -116,7 +121,7 @@ impl Full {
             thread_id: message.thread_id,
             reply_to: message.reply_to,
             author: Author { agent_id: message.agent_id, session_id: message.session_id, home: message.home },
-            body: message.body,
+            body: body(message.body, message.deleted_at),
             scopes: message.scopes,
             refs: message.refs,
             metadata: Metadata { deleted_at: message.deleted_at, delete_reason: message.delete_reason },

@@ -10,6 +10,8 @@ use crate::{context::Context, render::Said};
 #[command(after_help = "\
 Asks first on a terminal; elsewhere --force is needed.
 
+The text is not shown any more. It leaves the disks, here and at the peers, with a `thrum purge` of its time.
+
 Examples:
   thrum message delete msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --force
   thrum message delete msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H --force --reason \"wrong branch\"")]
