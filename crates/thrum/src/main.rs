@@ -32,7 +32,9 @@ fn main() -> ExitCode {
     let output = Output::new(cli.global.json, cli.global.quiet);
     let cx = Context::new(cli.global, output);
     let outcome = cli.command.run(&cx).and_then(|result| {
-        cx.output.result(result.as_ref())?;
+        if cx.output.result(result.as_ref())? {
+            result.written(&cx);
+        }
         Ok(result.code())
     });
     match outcome {

@@ -41,28 +41,29 @@ impl Output {
         self.json
     }
 
-    /// Prints the result of a command: one compact line of JSON, or text.
-    pub(crate) fn result(&self, result: &dyn Render) -> Result<(), Fault> {
+    /// Prints the result of a command: one compact line of JSON, or text. Says whether all of it was written; a reader that
+    /// has left is no error.
+    pub(crate) fn result(&self, result: &dyn Render) -> Result<bool, Fault> {
         let hints = self.hints.as_ref().map(RefCell::take).unwrap_or_default();
         if self.json {
             let mut value = result.json();
             if let (Value::Object(fields), false) = (&mut value, hints.is_empty()) {
                 fields.insert("hints".to_owned(), hints.into());
             }
-            return if value.is_null() { Ok(()) } else { Self::last(&format!("{}\n", text::json(&value))) };
+            return if value.is_null() { Ok(true) } else { Self::last(&format!("{}\n", text::json(&value))) };
         }
         let mut page = Page::for_stdout();
         result.human(&mut page);
-        Self::last(page.text())?;
+        let written = Self::last(page.text())?;
         hints.iter().for_each(|hint| Self::say_hint(hint));
-        Ok(())
+        Ok(written)
     }
 
     /// Prints what comes last. A reader that has left changes nothing: the exit code is what the command found.
-    fn last(text: &str) -> Result<(), Fault> {
+    fn last(text: &str) -> Result<bool, Fault> {
         match write(text) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => written.or_else(unless_reader_left),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            written => written.or_else(unless_reader_left).map(|()| true),
         }
     }
 

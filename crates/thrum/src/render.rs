@@ -6,7 +6,7 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use serde_json::Value;
 use thrum_core::{Stamp, name::printable};
 
-use crate::{text, time};
+use crate::{context::Context, text, time};
 
 /// The styles of all output. Left out where the terminal or the reader does not want them (`NO_COLOR`, a pipe).
 pub(crate) mod style {
@@ -29,6 +29,9 @@ pub(crate) trait Render {
 
     /// The contract with programs: fields are added, never renamed.
     fn json(&self) -> Value;
+
+    /// What follows once all of it was written: a reader that left early, or a full disk, leaves it undone.
+    fn written(&self, _: &Context) {}
 
     /// The exit code, where a result is not simply a success.
     fn code(&self) -> u8 {

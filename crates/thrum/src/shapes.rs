@@ -151,6 +151,7 @@ pub(crate) struct Message {
     pub(crate) created_at: Stamp,
     pub(crate) updated_at: Option<Stamp>,
     pub(crate) deleted: bool,
+    pub(crate) is_read: bool,
     pub(crate) audiences: Vec<Tag>,
     pub(crate) recipients: Vec<Recipient>,
 }

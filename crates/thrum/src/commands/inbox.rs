@@ -67,8 +67,9 @@ impl Paging {
 pub(crate) struct Inbox {
     answer: Answer<Listing>,
     of: Option<String>,
-    /// How many of the unread ones were marked read by being shown.
-    marked: u64,
+    /// The unread ones that are read once they are written, and whose they are.
+    new: Vec<String>,
+    me: String,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Fault> {
@@ -91,19 +92,21 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Fault> {
     if let Some(scope) = &args.scope {
         params["scope"] = json!(scope);
     }
-    let mut client = cx.daemon()?;
-    let answer: Answer<Listing> = client.call("message.list", params)?;
-    let new: Vec<_> = answer.read.messages.iter().filter(|message| !message.is_read).map(|message| &message.message_id).collect();
-    let mut marked = 0;
-    if !args.unread && !args.all && !new.is_empty() {
-        match client.call::<Value>("message.markRead", json!({"message_ids": new, "caller_agent_id": me.name})) {
-            Ok(_) => marked = new.len() as u64,
-            // They are here to be shown all the same.
-            Err(fault) => cx.output.warn(&format!("the messages stay unread: {fault}")),
-        }
+    let answer: Answer<Listing> = cx.daemon()?.call("message.list", params)?;
+    let marks = !args.unread && !args.all;
+    let unread = answer.read.messages.iter().filter(|message| marks && !message.is_read);
+    let new = unread.map(|message| message.message_id.clone()).collect();
+    Ok(Inbox { answer, of: (!args.all).then(|| me.name.clone()), new, me: me.name })
+}
+
+/// Marks what was shown as read. It was shown all the same if that fails.
+pub(crate) fn mark_read(message_ids: &[String], me: &str, cx: &Context) {
+    let mark = || cx.daemon()?.call::<Value>("message.markRead", json!({"message_ids": message_ids, "caller_agent_id": me}));
+    if !message_ids.is_empty()
+        && let Err(fault) = mark()
+    {
+        cx.output.warn(&format!("what was shown stays unread: {fault}"));
     }
-    let of = (!args.all).then_some(me.name);
-    Ok(Inbox { answer, of, marked })
 }
 
 /// One message as lists show it: who, when, its id and its whole text.
@@ -129,14 +132,19 @@ impl Render for Inbox {
         }
         let whose = self.of.as_deref().map(|name| format!(" for {}", agent(name))).unwrap_or_default();
         let mut words = vec![format!("{}{whose}", count(listing.total, "message"))];
-        let left = listing.unread.saturating_sub(self.marked);
-        words.extend((self.marked > 0).then(|| format!("{} new", self.marked)));
-        words.extend((left > 0 && self.of.is_some()).then(|| format!("{left} {}unread", if self.marked > 0 { "more " } else { "" })));
+        let new = self.new.len() as u64;
+        let left = listing.unread.saturating_sub(new);
+        words.extend((new > 0).then(|| format!("{new} new")));
+        words.extend((left > 0 && self.of.is_some()).then(|| format!("{left} {}unread", if new > 0 { "more " } else { "" })));
         words.extend((listing.total_pages > 1).then(|| format!("page {} of {}", listing.page, listing.total_pages)));
         page.line(words.join(", "));
     }
 
     fn json(&self) -> Value {
         self.answer.raw.clone()
+    }
+
+    fn written(&self, cx: &Context) {
+        mark_read(&self.new, &self.me, cx);
     }
 }

@@ -29,6 +29,23 @@ fn what_was_shown_is_read_and_unread_only_looks() {
 }
 
 #[test]
+fn what_could_not_be_shown_stays_unread() {
+    let repo = with_mail(2);
+    let unread = || repo.json(&["inbox", "--as", "bob", "--unread"])["unread"].as_u64();
+    for json in [&[][..], &["--json"]] {
+        let args = [&["inbox", "--as", "bob"], json].concat();
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert_eq!(repo.command(&args).stdout(full).output().unwrap().status.code(), Some(1));
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(repo.command(&args).stdout(writer).output().unwrap().status.code(), Some(0));
+        assert_eq!(unread(), Some(2), "{args:?}");
+    }
+    assert!(repo.thrum(&["inbox", "--as", "bob"]).ok().stdout.ends_with("\n2 messages for @bob, 2 new\n"));
+    assert_eq!(unread(), Some(0));
+}
+
+#[test]
 fn pages_and_authors_can_be_chosen() {
     let repo = with_mail(5);
     repo.agent("eve", "tester");

@@ -17,10 +17,14 @@ fn looking_at_a_message_reads_it_for_its_recipient_only() {
         let seen = repo.json(&["message", "get", &id, "--as", name]);
         assert!(seen["message"]["recipients"][0]["read_at"].is_null(), "{name} does not read it for bob: {seen}");
     }
+    // What cannot be shown is not read.
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert_eq!(repo.command(&["message", "get", &id, "--as", "bob"]).stdout(full).output().unwrap().status.code(), Some(1));
     let events = repo.connect().call("health", &serde_json::json!({}))["events"].clone();
+    let first = repo.json(&["message", "get", &id, "--as", "bob"]);
+    assert_eq!((&first["message"]["is_read"], &first["message"]["recipients"][0]["state"]), (&false.into(), &"stored".into()));
     let seen = repo.json(&["message", "get", &id, "--as", "bob"]);
     assert_eq!((&seen["message"]["is_read"], &seen["message"]["recipients"][0]["state"]), (&true.into(), &"read".into()));
-    repo.thrum(&["message", "get", &id, "--as", "bob"]).ok();
     let more = repo.connect().call("health", &serde_json::json!({}))["events"].as_u64().unwrap() - events.as_u64().unwrap();
     assert_eq!(more, 1, "once");
 }
@@ -60,6 +64,10 @@ fn a_deletion_is_asked_for_and_takes_the_message_back() {
     assert_eq!(repo.json(&["inbox", "--as", "bob"])["total"], 0);
     let seen = repo.json(&["message", "get", &id, "--as", "bob"]);
     assert_eq!(seen["message"]["metadata"]["delete_reason"], "wrong branch");
+    for args in [&["message", "get", &id][..], &["sent", "show", &id]] {
+        let seen = repo.json(&[args, &["--as", "ann"]].concat());
+        assert_eq!((&seen["message"]["body"]["content"], &seen["message"]["deleted"]), (&"".into(), &true.into()), "{args:?}");
+    }
     assert!(repo.thrum(&["message", "get", &id, "--as", "bob"]).ok().stdout.ends_with("(deleted)\n"));
     repo.thrum(&["message", "delete", &id, "--force", "--as", "ann"]).ok();
     repo.thrum(&["message", "edit", &id, "x", "--as", "ann"]).fails(4, "deleted");

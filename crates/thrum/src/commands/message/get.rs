@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use thrum_core::{Fault, name::printable};
 
 use crate::{
-    commands::sent,
+    commands::{inbox, sent},
     context::Context,
     render::{Page, Render, agent},
     shapes::{Answer, Got, Message, Tag},
@@ -22,16 +22,23 @@ pub(crate) struct Args {
     message_id: String,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Got>, Fault> {
-    let me = cx.identity()?.name;
-    cx.daemon()?.call("message.get", json!({"message_id": args.message_id, "caller_agent_id": me, "mark_read": true}))
+/// A message, and who looks at it.
+pub(crate) struct Seen {
+    answer: Answer<Got>,
+    me: String,
 }
 
-impl Render for Answer<Got> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Seen, Fault> {
+    let me = cx.identity()?.name;
+    let answer = cx.daemon()?.call("message.get", json!({"message_id": args.message_id, "caller_agent_id": me}))?;
+    Ok(Seen { answer, me })
+}
+
+impl Render for Seen {
     fn human(&self, page: &mut Page) {
         let Message {
             message_id, thread_id, reply_to, author, body, scopes, created_at, updated_at, deleted, audiences, recipients, ..
-        } = &self.read.message;
+        } = &self.answer.read.message;
         page.field("Message", message_id);
         page.field("From", agent(&author.agent_id));
         page.field("To", sent::audience(audiences));
@@ -58,6 +65,14 @@ impl Render for Answer<Got> {
     }
 
     fn json(&self) -> Value {
-        self.raw.clone()
+        self.answer.raw.clone()
+    }
+
+    fn written(&self, cx: &Context) {
+        let Message { message_id, author, deleted, is_read, .. } = &self.answer.read.message;
+        // What I sent is no mail of mine; if it is, to myself, it is never unread.
+        if !is_read && !deleted && author.agent_id != self.me {
+            inbox::mark_read(std::slice::from_ref(message_id), &self.me, cx);
+        }
     }
 }
