@@ -4,15 +4,16 @@ use std::path::PathBuf;
 
 use serde_json::json;
 use thrum_core::{ErrorKind, Fault, name};
+use thrum_daemon::{paths::Repo, worktrees};
 
 use crate::{
     client::Client,
     commands::init,
     context::Context,
     git,
-    identity::{self, AgentPart, IdentityFile},
+    identity::{self, AgentPart, Identity, IdentityFile},
     setup,
-    shapes::Registered,
+    shapes::{Agents, ListedAgent, Registered},
     time,
 };
 
@@ -53,13 +54,14 @@ pub(crate) fn enrol(wanted: &Wanted, cx: &Context) -> Result<(Enrolled, Client),
         cx.output.note(&format!("Created {}{ignored}", setup.repo.local_dir().display()));
     }
     let repo = cx.repo()?;
-    let mut file = wanted.merged(cx)?;
+    let who = wanted.who(cx)?;
+    let mut client = cx.daemon()?;
+    let mut file = wanted.merged(who, &mut client)?;
     file.worktree = repo.root().file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     file.worktree_path = Some(repo.root().display().to_string());
     file.branch = git::branch(repo.root());
     let part = &file.agent;
 
-    let mut client = cx.daemon()?;
     let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let registered: Registered = client.call(
         "agent.register",
@@ -76,7 +78,18 @@ pub(crate) fn enrol(wanted: &Wanted, cx: &Context) -> Result<(Enrolled, Client),
         )
         .hint(format!("Be that agent (--name {}), choose another role or module, or add --force.", conflict.existing_agent_id)));
     }
+    if let Some(other) = elsewhere(&part.name, repo) {
+        cx.output.warn(&format!("@{} is also the agent of worktree {other}; both read one mailbox", part.name));
+    }
     Ok((Enrolled { file, status: registered.status }, client))
+}
+
+/// Another worktree of this daemon with an identity of this name.
+fn elsewhere(name: &str, repo: &Repo) -> Option<String> {
+    let others = worktrees::of(repo).into_iter().filter_map(|top| Repo::discover(&top).ok());
+    let mut sharing = others.filter(|other| other.root() != repo.root() && other.thrum_dir() == repo.thrum_dir());
+    let other = sharing.find(|other| other.identities().join(format!("{name}.json")).exists())?;
+    other.root().file_name().map(|top| top.to_string_lossy().into_owned())
 }
 
 impl Enrolled {
@@ -103,15 +116,20 @@ impl Wanted {
         name::check("module", self.module.as_deref().ok_or_else(|| missing("--module"))?)
     }
 
-    /// The identity as it was, with what the arguments change.
-    fn merged(&self, cx: &Context) -> Result<IdentityFile, Fault> {
-        let dir = cx.repo()?.identities();
+    fn who(&self, cx: &Context) -> Result<Identity, Fault> {
         // Whoever registers may be new here, so a name that was given needs no identity.
-        let who = match self.name.clone().map_or_else(|| cx.given_name(), |name| Ok(Some(name)))? {
-            Some(name) => identity::named(&name, &dir)?,
-            None => cx.identity().map_err(|fault| if fault.kind == ErrorKind::NotFound { missing("--name") } else { fault })?,
+        match self.name.clone().map_or_else(|| cx.given_name(), |name| Ok(Some(name)))? {
+            Some(name) => identity::named(&name, &cx.repo()?.identities()),
+            None => cx.identity().map_err(|fault| if fault.kind == ErrorKind::NotFound { missing("--name") } else { fault }),
+        }
+    }
+
+    /// The identity as it was, with what the arguments change. If its file is gone, the daemon may still know the agent.
+    fn merged(&self, who: Identity, client: &mut Client) -> Result<IdentityFile, Fault> {
+        let mut file = match who.file {
+            Some((_, file)) => file,
+            None => IdentityFile { agent: known(&who.name, client)?, ..IdentityFile::default() },
         };
-        let mut file = who.file.map(|(_, file)| file).unwrap_or_default();
         let AgentPart { kind, name, role, module, display } = &mut file.agent;
         "agent".clone_into(kind);
         *name = who.name;
@@ -128,6 +146,18 @@ impl Wanted {
         }
         Ok(file)
     }
+}
+
+/// What the daemon has of an agent that lives with it.
+fn known(name: &str, client: &mut Client) -> Result<AgentPart, Fault> {
+    let all: Agents = client.call("agent.list", json!({}))?;
+    let here = all.agents.into_iter().find(|agent| agent.local && agent.agent_id == name);
+    Ok(here.map_or_else(AgentPart::default, |ListedAgent { role, module, display, .. }| AgentPart {
+        role,
+        module,
+        display,
+        ..AgentPart::default()
+    }))
 }
 
 fn missing(flag: &str) -> Fault {

@@ -177,3 +177,14 @@ fn chains_and_loops_of_redirects_are_refused() {
     repo.thrum(&["inbox", "--repo", flag]).fails(2, "redirects once more");
     repo.thrum(&["inbox"]).fails(2, "redirects once more");
 }
+
+#[test]
+fn one_name_in_two_worktrees_is_said_to_be_one_agent() {
+    let (repo, feature) = with_feature();
+    let flag = feature.to_str().unwrap();
+    let warning = "@ann is also the agent of worktree repo; both read one mailbox";
+    repo.thrum(&["quickstart", "--name", "ann", "--repo", flag]).ok().says(warning);
+    repo.thrum(&["quickstart", "--name", "ann"]).ok().says("worktree feature; both");
+    let other = repo.thrum(&["register", "--name", "eve", "--role", "tester", "--module", "m", "--repo", flag]).ok();
+    assert!(!other.stderr.contains("mailbox"), "{}", other.stderr);
+}

@@ -37,7 +37,7 @@ fn a_new_session_ends_the_one_that_nobody_ended() {
     let listed = repo.json(&["session", "list", "--agent", "@ann"]);
     let states: Vec<_> = listed["sessions"].as_array().unwrap().iter().map(|s| (s["status"].as_str(), s["end_reason"].as_str())).collect();
     assert_eq!(states, [(Some("active"), None), (Some("ended"), Some("crash_recovered"))]);
-    assert!(repo.thrum(&["session", "list"]).ok().stdout.contains("ended (crash recovered)"));
+    assert!(repo.thrum(&["session", "list"]).ok().stdout.contains("ended (replaced by a new session)"));
 }
 
 #[test]

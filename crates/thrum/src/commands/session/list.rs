@@ -43,6 +43,8 @@ impl Render for Answer<Sessions> {
         let row = |session: &Session| {
             let Session { session_id, agent_id, started_at, ended_at, end_reason, last_seen_at, intent, status } = session;
             let state = match (ended_at, end_reason) {
+                // Nobody knows whether it crashed, as the stored word (of Go Thrum) says.
+                (Some(_), Some(reason)) if reason == "crash_recovered" => format!("{status} (replaced by a new session)"),
                 (Some(_), Some(reason)) => format!("{status} ({})", reason.replace('_', " ")),
                 _ => status.clone(),
             };
