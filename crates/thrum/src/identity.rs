@@ -183,7 +183,7 @@ pub(crate) fn read(dir: &Path, name: &str) -> Result<Option<(PathBuf, IdentityFi
     };
     let unreadable = |why: String| {
         Fault::new(ErrorKind::Invalid, format!("{} is no identity: {why}", path.display()))
-            .hint("Remove the file and run `thrum quickstart` again.")
+            .hint(format!("rm {} && thrum quickstart --name {name}", quoted(&path)))
     };
     let file: IdentityFile = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
     // A copied file would make its owner speak in another's name.
@@ -212,6 +212,13 @@ pub(crate) fn write(dir: &Path, mut file: IdentityFile) -> Result<PathBuf, Fault
         io_fault("write", &path, &error)
     })?;
     Ok(path)
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
 fn io_fault(what: &str, path: &Path, error: &io::Error) -> Fault {

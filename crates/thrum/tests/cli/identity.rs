@@ -204,3 +204,25 @@ fn one_field_is_printed_alone_for_scripts() {
     assert_eq!(repo.thrum(&["whoami", "--field", "session_id"]).ok().stdout, "");
     repo.thrum(&["whoami", "--field", "nmae"]).fails(2, "agent_id, branch");
 }
+
+#[test]
+fn who_has_lost_its_identity_file_gets_it_back_by_the_command_that_is_proposed() {
+    let repo = TestRepo::git("my repo");
+    repo.thrum(&["register", "--name", "ann", "--role", "implementer", "--module", "auth", "--display", "Ann A."]).ok();
+    let before = repo.json(&["whoami"]);
+    fs::write(repo.path(".thrum/identities/ann.json"), "{").unwrap();
+    let refused = repo.thrum(&["whoami", "--json"]);
+    assert_eq!(refused.code, 2);
+    let error: serde_json::Value = serde_json::from_str(&refused.stderr).unwrap();
+    let hint = error["error"]["hint"].as_str().unwrap();
+    assert!(repo.thrum(&["doctor"]).stdout.contains(hint), "{hint}");
+    let own = hint.replace("thrum quickstart", "\"$0\" quickstart");
+    let mut shell = std::process::Command::new("sh");
+    let ran = repo.in_surroundings(&mut shell).args(["-c", &own, env!("CARGO_BIN_EXE_thrum")]).output().unwrap();
+    assert!(ran.status.success(), "{hint}: {}", String::from_utf8_lossy(&ran.stderr));
+    let after = repo.json(&["whoami"]);
+    for key in ["agent_id", "role", "module", "display"] {
+        assert_eq!(after[key], before[key], "{key}");
+    }
+    repo.thrum(&["quickstart", "--name", "zed"]).fails(2, "--role is missing");
+}
