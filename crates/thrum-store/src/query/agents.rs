@@ -53,6 +53,24 @@ pub(super) fn stamp(nanos: i64) -> Stamp {
     Stamp::from_nanos(nanos)
 }
 
+/// SQL for when the agent of `row` (which has `agent_id` and `home`) last wrote or read a message, as far as the newest few
+/// tell: an index leads to these, however many there are. NULL for one that lives at ?1, whose every call is seen.
+pub(super) fn written_by(row: &str) -> String {
+    format!(
+        "CASE WHEN {row}.home <> ?1 THEN nullif(max(
+            coalesce((SELECT max(at) FROM (SELECT at, origin FROM messages WHERE agent_id = {row}.agent_id
+                ORDER BY at DESC, sequence DESC LIMIT {NEWEST}) WHERE origin = {row}.home), 0),
+            coalesce((SELECT max(r.read_at) FROM (SELECT sequence FROM mailbox
+                WHERE owner = (SELECT o.owner FROM agents o WHERE o.agent_id = {row}.agent_id AND o.home = {row}.home)
+                ORDER BY at DESC, sequence DESC LIMIT {NEWEST}) b
+                CROSS JOIN receipts r ON r.sequence = b.sequence AND r.agent_id = {row}.agent_id AND r.origin = {row}.home), 0)), 0) END"
+    )
+}
+
+/// How many messages of an agent, and to it, are asked for its last sign of life. The newest may be of a namesake elsewhere, or
+/// not read yet.
+const NEWEST: usize = 16;
+
 /// Conditions with their values, joined by AND. The first value, ?1, is the daemon that asks.
 pub(super) struct Conditions {
     pub(super) sql: String,
@@ -86,14 +104,17 @@ impl Reader<'_> {
         let sql = format!(
             "SELECT a.agent_id, a.home, a.kind, a.role, a.module, a.display, a.hostname, a.worktree, a.registered_at,
                     (SELECT p.last_seen_at FROM presence p WHERE p.agent_id = a.agent_id AND a.home = ?1),
-                    (SELECT max(s.started_at, coalesce(s.ended_at, 0)) FROM sessions s
-                     WHERE s.agent_id = a.agent_id AND s.home = a.home AND s.started_at IS NOT NULL ORDER BY s.started_at DESC LIMIT 1)
+                    (SELECT max(s.started_at, coalesce(s.ended_at, 0), coalesce(c.at, 0)) FROM sessions s
+                     LEFT JOIN contexts c ON c.session_id = s.session_id AND c.agent_id = s.agent_id AND c.home = s.home
+                     WHERE s.agent_id = a.agent_id AND s.home = a.home AND s.started_at IS NOT NULL ORDER BY s.started_at DESC LIMIT 1),
+                    {}
              FROM agents a WHERE true{} ORDER BY a.registered_at DESC, a.agent_id, a.home",
+            written_by("a"),
             conditions.sql
         );
         let mut statement = self.conn.prepare_cached(&sql)?;
         let rows = statement.query_map(params_from_iter(conditions.values), |row| {
-            let (seen, session): (Option<i64>, Option<i64>) = (row.get(9)?, row.get(10)?);
+            let (seen, session, written): (Option<i64>, Option<i64>, Option<i64>) = (row.get(9)?, row.get(10)?, row.get(11)?);
             Ok(Agent {
                 agent_id: row.get(0)?,
                 home: row.get(1)?,
@@ -104,7 +125,7 @@ impl Reader<'_> {
                 hostname: row.get(6)?,
                 worktree: row.get(7)?,
                 registered_at: stamp(row.get(8)?),
-                last_seen_at: seen.max(session).map(stamp),
+                last_seen_at: seen.max(session).max(written).map(stamp),
             })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)

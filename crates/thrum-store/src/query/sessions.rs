@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Row, params_from_iter};
 use thrum_core::{Stamp, limits, payload::WorkContext};
 
-use super::agents::{Conditions, stamp};
+use super::agents::{Conditions, stamp, written_by};
 use crate::{Reader, StoreError};
 
 /// A period of work.
@@ -76,7 +76,7 @@ impl Reader<'_> {
         if filter.open_only {
             conditions.sql.push_str(" AND s.ended_at IS NULL");
         }
-        let sql = format!("{SESSION} WHERE s.started_at IS NOT NULL{} ORDER BY s.started_at DESC, s.session_id", conditions.sql);
+        let sql = format!("{} WHERE s.started_at IS NOT NULL{} ORDER BY s.started_at DESC, s.session_id", select(), conditions.sql);
         let sql = filter.newest.map_or(sql.clone(), |newest| format!("{sql} LIMIT {newest}"));
         let mut statement = self.conn.prepare_cached(&sql)?;
         let rows = statement.query_map(params_from_iter(conditions.values), read_session)?;
@@ -88,7 +88,7 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn session(&self, session_id: &str) -> Result<Option<Session>, StoreError> {
-        let sql = format!("{SESSION} WHERE s.started_at IS NOT NULL AND s.session_id = ?2");
+        let sql = format!("{} WHERE s.started_at IS NOT NULL AND s.session_id = ?2", select());
         let found = self.conn.prepare_cached(&sql)?.query_row((self.home, session_id), read_session).optional()?;
         found.map(finish).transpose()
     }
@@ -107,11 +107,16 @@ impl Reader<'_> {
     }
 }
 
-/// A session with its context and, of an agent that lives at ?1, the last sign of life seen here.
-const SESSION: &str = "SELECT s.session_id, s.agent_id, s.home, s.started_at, s.ended_at, s.end_reason,
-        coalesce(s.ended_at, max(s.started_at, coalesce(c.at, 0), coalesce(p.last_seen_at, 0))), c.context
-    FROM sessions s LEFT JOIN presence p ON p.agent_id = s.agent_id AND s.home = ?1
-    LEFT JOIN contexts c ON c.session_id = s.session_id AND c.agent_id = s.agent_id AND c.home = s.home";
+/// A session with its context and the last sign of life: of an agent that lives at ?1 as seen here, of others as they wrote.
+fn select() -> String {
+    format!(
+        "SELECT s.session_id, s.agent_id, s.home, s.started_at, s.ended_at, s.end_reason,
+            coalesce(s.ended_at, max(s.started_at, coalesce(c.at, 0), coalesce(p.last_seen_at, 0), coalesce({}, 0))), c.context
+        FROM sessions s LEFT JOIN presence p ON p.agent_id = s.agent_id AND s.home = ?1
+        LEFT JOIN contexts c ON c.session_id = s.session_id AND c.agent_id = s.agent_id AND c.home = s.home",
+        written_by("s")
+    )
+}
 
 fn read_session(row: &Row<'_>) -> rusqlite::Result<(Session, Option<String>)> {
     let session = Session {

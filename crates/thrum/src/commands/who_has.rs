@@ -44,10 +44,10 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Holders, Fault> {
     Ok(Holders { path, contexts })
 }
 
-/// A path as contexts have it: from the top of the worktree, whichever directory one is in.
+/// A path as contexts have it: from the top of the worktree, whichever directory one is in; the worktree itself is `.`.
 ///
 /// # Errors
-/// `invalid` if it leads out of the worktree, or is the worktree.
+/// `invalid` if it leads out of the worktree.
 pub(crate) fn repo_path(file: &str, cx: &Context) -> Result<String, Fault> {
     let look = |path: &Path| {
         fs::canonicalize(path).map_err(|error| Fault::new(ErrorKind::Invalid, format!("cannot look at {}: {error}", path.display())))
@@ -62,8 +62,9 @@ pub(crate) fn repo_path(file: &str, cx: &Context) -> Result<String, Fault> {
         _ => plain,
     };
     match named.strip_prefix(&top) {
-        Ok(path) if !path.as_os_str().is_empty() => Ok(path.to_string_lossy().into_owned()),
-        _ => Err(Fault::new(ErrorKind::Invalid, format!("{} is not inside {}", named.display(), top.display()))
+        Ok(path) if path.as_os_str().is_empty() => Ok(".".to_owned()),
+        Ok(path) => Ok(path.to_string_lossy().into_owned()),
+        Err(_) => Err(Fault::new(ErrorKind::Invalid, format!("{} is not inside {}", named.display(), top.display()))
             .hint("Give a file or directory of this worktree.")),
     }
 }
@@ -83,11 +84,20 @@ fn without_dots(path: &Path) -> PathBuf {
     plain
 }
 
+/// `+2 -1, modified`. Of a file that is new to git, or not of lines, no numbers are known: they are 0.
+pub(crate) fn lines(change: &FileChange) -> String {
+    match change {
+        FileChange { additions: 0, deletions: 0, status, .. } => printable(status),
+        FileChange { additions, deletions, status, .. } => format!("+{additions} -{deletions}, {}", printable(status)),
+    }
+}
+
 impl Holders {
     /// What a context has of the path: each file with its numbers, if it has any.
     fn files<'a>(&'a self, context: &'a Working) -> Vec<(&'a str, Option<&'a FileChange>)> {
         let mut names: Vec<&str> = context.changed_files.iter().chain(&context.uncommitted_files).map(String::as_str).collect();
-        names.retain(|name| name.strip_prefix(self.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
+        let within = |name: &str| name.strip_prefix(self.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        names.retain(|name| self.path == "." || within(name));
         names.sort_unstable();
         names.dedup();
         names.into_iter().map(|name| (name, context.file_changes.iter().find(|change| change.path == name))).collect()
@@ -101,10 +111,7 @@ impl Render for Holders {
             let told = context.git_updated_at.map(|at| page.time(at)).unwrap_or_default();
             let silent = if context.status == "active" { "" } else { ", not heard of for long" };
             for (name, change) in self.files(context) {
-                let numbers = change.map_or_else(
-                    || told.clone(),
-                    |FileChange { additions, deletions, status, .. }| format!("+{additions} -{deletions}, {} {told}", printable(status)),
-                );
+                let numbers = change.map_or_else(|| told.clone(), |change| format!("{} {told}", lines(change)));
                 let does = if context.uncommitted_files.iter().any(|file| file == name) { "is editing" } else { "has changed" };
                 let who = format!("{}{}", agent(&context.agent_id), context.place());
                 page.line(format!("{who} {does} {} ({numbers}){branch}{DIM}{silent}{DIM:#}", printable(name)));

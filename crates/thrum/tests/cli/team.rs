@@ -43,6 +43,8 @@ fn who_works_on_a_file_is_told_from_any_directory_and_nobody_is_exit_code_three(
     assert_eq!(from("src", repo.path("src/login.rs").to_str().unwrap()), Some(0));
     assert_eq!(from("src", "quiet.rs"), Some(3));
     assert_eq!(from("src/deep", ".."), Some(0), "a directory is everything in it");
+    assert_eq!(from("src", ".."), Some(0), "and so is the top");
+    assert!(repo.thrum(&["who-has", "."]).ok().stdout.starts_with(line.split_once(' ').unwrap().0), "and from there");
     assert_eq!(from(".", "src/log"), Some(3), "half a name is no name");
     let nobody = repo.thrum(&["who-has", "src/quiet.rs", "--json"]);
     assert_eq!((nobody.code, nobody.json()), (3, serde_json::json!({"file": "src/quiet.rs", "agents": []})));
@@ -53,6 +55,12 @@ fn who_works_on_a_file_is_told_from_any_directory_and_nobody_is_exit_code_three(
         (&"src/login.rs".into(), &true.into())
     );
 
+    fs::write(repo.path("new.rs"), "1\n").unwrap();
+    repo.thrum(&["session", "heartbeat"]).ok();
+    assert!(repo.thrum(&["who-has", "new.rs"]).ok().stdout.contains("new.rs (added "), "how many lines it has is not known");
+    let all = repo.thrum(&["who-has", "."]).ok().stdout;
+    assert!(all.contains("src/login.rs") && all.contains("new.rs"), "{all}");
+
     // Committed, it is still one's own until it is merged.
     repo.git_done(&["checkout", "-q", "-b", "feature"]);
     repo.git_done(&["commit", "-q", "-a", "-m", "Two"]);
@@ -60,6 +68,7 @@ fn who_works_on_a_file_is_told_from_any_directory_and_nobody_is_exit_code_three(
     assert!(repo.thrum(&["who-has", "src/login.rs"]).ok().stdout.contains("@ann has changed src/login.rs"));
     repo.thrum(&["session", "end"]).ok();
     repo.thrum(&["who-has", "src/login.rs"]).fails(3, "");
+    repo.thrum(&["who-has", "."]).fails(3, "");
 }
 
 #[test]
@@ -70,6 +79,37 @@ fn a_file_is_found_whichever_worktree_or_machine_it_is_edited_in() {
     left.thrum(&["sync", "verify"]).ok();
     let line = right.thrum(&["who-has", "shared.rs"]).ok().stdout;
     assert!(line.starts_with("@ann at left is editing shared.rs"), "{line}");
+}
+
+#[test]
+fn of_an_agent_elsewhere_is_heard_by_what_it_writes_and_reads() {
+    let (left, right) = paired();
+    let heard = || {
+        let team = left.json(&["team", "--all"]);
+        let members = team["members"].as_array().unwrap();
+        members.iter().find(|member| member["agent_id"] == "bob").unwrap()["last_seen"].as_str().unwrap().to_owned()
+    };
+    let listed = || {
+        let all = left.json(&["agent", "list"]);
+        let agents = all["agents"].as_array().unwrap();
+        agents.iter().find(|agent| agent["agent_id"] == "bob").unwrap()["last_seen_at"].as_str().unwrap().to_owned()
+    };
+    let told = |repo: &TestRepo| drop(repo.thrum(&["sync", "verify"]).ok());
+    let began = heard();
+    right.thrum(&["send", "hello", "--to", "@ann"]).ok();
+    told(&left);
+    let wrote = heard();
+    assert!(wrote > began, "{began} {wrote}");
+    assert_eq!(listed(), wrote);
+    left.thrum(&["send", "hello", "--to", "@bob"]).ok();
+    told(&right);
+    right.thrum(&["inbox"]).ok();
+    told(&left);
+    assert!(heard() > wrote && listed() > wrote, "{wrote} {} {}", heard(), listed());
+    right.thrum(&["session", "end"]).ok();
+    right.thrum(&["send", "bye", "--to", "@ann"]).ok();
+    told(&left);
+    assert_eq!(heard(), listed());
 }
 
 #[test]

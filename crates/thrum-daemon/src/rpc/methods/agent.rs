@@ -199,7 +199,7 @@ pub(super) struct ListContext {
     agent_id: Option<String>,
     #[serde(default)]
     branch: Option<String>,
-    /// A path from the top of the repository; of a directory, everything in it.
+    /// A path from the top of the repository; of a directory, everything in it; `.` is the top itself.
     #[serde(default)]
     file: Option<String>,
 }
@@ -261,7 +261,7 @@ pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result
 
 /// Whether a path is the wanted one, or lies in the wanted directory.
 fn is_or_is_in(path: &str, wanted: &str) -> bool {
-    path.strip_prefix(wanted.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    wanted == "." || path.strip_prefix(wanted.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[derive(Deserialize)]

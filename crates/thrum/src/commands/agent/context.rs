@@ -1,10 +1,10 @@
 //! `thrum agent context`: what goes on in open sessions.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, name::printable, work::FileChange};
+use thrum_core::{Fault, name::printable};
 
 use crate::{
-    commands::who_has::repo_path,
+    commands::who_has::{lines, repo_path},
     context::Context,
     render::{Page, Render, agent, style::DIM},
     shapes::{Answer, Contexts, Working},
@@ -71,8 +71,7 @@ fn show(context: &Working, page: &mut Page) {
         page.line(format!("    {} {}", preview(&commit.sha, 8), preview(&commit.message, 100)));
     }
     for change in file_changes.iter().take(SHOWN) {
-        let FileChange { path, additions, deletions, status, .. } = change;
-        page.line(format!("    {} (+{additions} -{deletions}, {})", printable(path), printable(status)));
+        page.line(format!("    {} ({})", printable(&change.path), lines(change)));
     }
     let more = unmerged_commits.len().saturating_sub(SHOWN) + file_changes.len().saturating_sub(SHOWN);
     if more > 0 {
