@@ -61,7 +61,8 @@ fn compact(at: Stamp) -> String {
 /// may run. Without `secrets` the key and the peers stay out.
 ///
 /// # Errors
-/// `not_found` where no daemon ever ran; `refused` if `to` is there already; the database's, the file system's.
+/// `not_found` where no daemon ever ran; `refused` if `to` is there already; `failed` for a
+/// damaged database; the database's, the file system's. No file is left then.
 pub fn make(repo: &Repo, to: &Path, secrets: bool, version: &str, progress: &mut dyn FnMut(u64, u64)) -> Result<Made, Fault> {
     let nothing =
         || Fault::new(ErrorKind::NotFound, format!("there is no mailbox in {} yet", repo.main_root().display())).hint("thrum quickstart");
@@ -85,7 +86,13 @@ pub fn make(repo: &Repo, to: &Path, secrets: bool, version: &str, progress: &mut
         events: 0,
         messages: 0,
     };
-    let manifest = backup::write(&repo.database(), &beside.0, manifest, &collect(repo, secrets)?, progress)?;
+    let written = backup::write(&repo.database(), &beside.0, manifest, &collect(repo, secrets)?, progress);
+    let manifest = written.map_err(|error| match error {
+        StoreError::Damaged(why) => {
+            Fault::new(ErrorKind::Failed, format!("the database is damaged, so there is no backup of it: {why}")).hint("thrum doctor")
+        }
+        other => other.into(),
+    })?;
     let moved = file.sync_all().and_then(|()| fs::rename(&beside.0, to)).and_then(|()| sync_directory(to));
     moved.map_err(|error| disk::fault("write", to, &error))?;
     let bytes = fs::metadata(to).map_or(0, |about| about.len());

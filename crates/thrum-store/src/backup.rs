@@ -14,7 +14,7 @@ use rusqlite::{Connection, OpenFlags, backup};
 use serde::{Deserialize, Serialize};
 use thrum_core::{Stamp, Sum};
 
-use crate::{StoreError, digest, migrate, store};
+use crate::{StoreError, checkup, digest, migrate, store};
 
 /// The form of a backup that this version writes, and the newest it reads.
 pub const FORM: u32 = 1;
@@ -51,10 +51,11 @@ pub struct Kept {
 }
 
 /// Copies the database at `from` into the empty file `to`, with manifest and files; what `manifest` says of the content is
-/// counted. `progress` hears pages done and pages in all.
+/// counted. The copy is then checked as [`unpack`] checks it: who needs the backup cannot make another. `progress` hears pages
+/// done and pages in all.
 ///
 /// # Errors
-/// SQLite's; what was written of `to` is then worth nothing.
+/// [`StoreError::Damaged`], SQLite's; what was written of `to` is then worth nothing.
 pub fn write(
     from: &Path,
     to: &Path,
@@ -63,7 +64,7 @@ pub fn write(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Manifest, StoreError> {
     let source = store::connect(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    migrate::check(&source)?;
+    let format = migrate::check(&source)?;
     let mut copy = store::connect(to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     // One moment for the whole copy: without that, every commit of the daemon would begin the copy anew.
     source.execute_batch("BEGIN; SELECT count(*) FROM state;")?;
@@ -76,6 +77,11 @@ pub fn write(
         }
     }
     drop(source);
+    check_pages(&copy)?;
+    // The counts of an older format are those of its time; `unpack` brings them up to date before it looks.
+    if format == migrate::newest() {
+        check_events(&copy)?;
+    }
     copy.execute_batch(
         "PRAGMA journal_mode = DELETE;
          UPDATE state SET open_counter = 0;
@@ -108,20 +114,26 @@ pub fn unpack(copy: &Path) -> Result<(Manifest, Vec<Kept>), StoreError> {
     }
     let text: String = conn.query_row("SELECT manifest FROM backup", [], |row| row.get(0))?;
     let manifest = read_manifest(&text)?;
-    let verdict: String = conn.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-    if verdict != "ok" {
-        return Err(StoreError::Damaged(verdict));
-    }
+    check_pages(&conn)?;
     let files = read_files(&conn)?;
     migrate::migrate(&mut conn)?;
-    if digest::heads(&conn)? != digest::recount(&conn)? {
-        return Err(StoreError::Damaged("its events are not those that it counted".to_owned()));
-    }
+    check_events(&conn)?;
     // The files hold secrets; nothing of them stays in the database.
     conn.query_row("PRAGMA secure_delete = ON", [], |_| Ok(()))?;
     conn.execute_batch("DROP TABLE backup; DROP TABLE backup_files;")?;
     conn.close().map_err(|(_, error)| error)?;
     Ok((manifest, files))
+}
+
+fn check_pages(conn: &Connection) -> Result<(), StoreError> {
+    checkup::damage(conn, 1)?.into_iter().next().map_or(Ok(()), |found| Err(StoreError::Damaged(found)))
+}
+
+fn check_events(conn: &Connection) -> Result<(), StoreError> {
+    if digest::heads(conn)? == digest::recount(conn)? {
+        return Ok(());
+    }
+    Err(StoreError::Damaged("its events are not those that it counted".to_owned()))
 }
 
 fn read_manifest(text: &str) -> Result<Manifest, StoreError> {

@@ -50,7 +50,7 @@ impl Checkup {
         }
         let conn = store::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let is_current = migrate::check(&conn)? == migrate::newest();
-        let damage = faults(&conn)?;
+        let damage = damage(&conn, FAULTS)?;
         if !damage.is_empty() {
             let why = "the file is damaged";
             return Ok(Some(Self { events: 0, last_at: Stamp::ZERO, damage, heads: Compared::Not(why), projection: Compared::Not(why) }));
@@ -85,12 +85,14 @@ impl Checkup {
     }
 }
 
-fn faults(conn: &Connection) -> Result<Vec<String>, StoreError> {
-    let mut statement = conn.prepare(&format!("PRAGMA integrity_check({FAULTS})"))?;
+/// What SQLite finds wrong with the file, at most `most` faults, a line each.
+pub(crate) fn damage(conn: &Connection, most: u32) -> Result<Vec<String>, StoreError> {
+    let mut statement = conn.prepare(&format!("PRAGMA integrity_check({most})"))?;
     let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
     // A page that cannot even be read ends the check with an error, which is a finding.
     let found: Vec<String> = rows.map(|row| row.unwrap_or_else(|error| error.to_string())).collect();
-    Ok(found.into_iter().filter(|line| line != "ok").collect())
+    // One finding may have a heading (`*** in database main ***`) and several lines.
+    Ok(found.iter().flat_map(|text| text.lines()).filter(|line| *line != "ok" && !line.starts_with("***")).map(str::to_owned).collect())
 }
 
 fn unequal(conn: &Connection) -> Result<Vec<String>, StoreError> {

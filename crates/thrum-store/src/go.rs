@@ -65,6 +65,12 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// What is said of a database of our own where one of Go Thrum was asked for.
+pub fn not_gos(path: &Path) -> Fault {
+    Fault::new(ErrorKind::Refused, format!("{} is a database of this program, not of Go Thrum", path.display()))
+        .hint("To keep or move such a one: thrum backup, thrum restore.")
+}
+
 impl GoDatabase {
     /// Opens the database at `path`. `scratch` is a private directory for a copy, if one is needed.
     ///
@@ -107,9 +113,7 @@ impl GoDatabase {
         match migrate::check(&self.conn) {
             Err(StoreError::Gos) => {}
             Ok(format) if format > 0 => {
-                return Err(Fault::new(ErrorKind::Refused, format!("{shown} is a database of this program, not of Go Thrum"))
-                    .hint("To keep or move such a one: thrum backup, thrum restore.")
-                    .into());
+                return Err(not_gos(&self.path).into());
             }
             Ok(_) | Err(StoreError::Damaged(_)) => {
                 let has_messages = self.conn.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'messages'")?.exists([])?;

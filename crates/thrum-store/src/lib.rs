@@ -26,7 +26,7 @@ mod writer;
 pub use checkup::{Checkup, Compared};
 pub use error::StoreError;
 pub use fold::Purged;
-pub use go::{GoDatabase, GoEvent, GoTotals};
+pub use go::{GoDatabase, GoEvent, GoTotals, not_gos};
 pub use origin::Left;
 pub use readers::{Reader, Readers};
 pub use store::{OpenOptions, Store};

@@ -9,6 +9,7 @@ mod commands;
 mod context;
 mod git;
 mod identity;
+mod new_file;
 mod output;
 mod progress;
 mod registration;

@@ -8,6 +8,7 @@ use thrum_daemon::backup::{self, Made};
 
 use crate::{
     context::Context,
+    new_file,
     render::{Page, Render},
     text::count,
 };
@@ -54,10 +55,14 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Written, Fault> {
             dir.join(backup::file_name(repo))
         }
     };
+    new_file::has_directory(&to)?;
     let progress = cx.output.progress("Copying the mailbox", Some(100));
     let made = backup::make(repo, &to, !args.no_keys, env!("CARGO_PKG_VERSION"), &mut |done, all| progress.at(done * 100 / all.max(1)))?;
     drop(progress);
     if !args.no_keys {
+        if new_file::git_would_take(&made.file) {
+            cx.output.warn(&format!("git does not ignore {}: do not commit it", made.file.display()));
+        }
         cx.output.note("It holds this daemon's key and the tokens of its peers: keep it as private as .thrum.");
     }
     Ok(Written { made, secret: !args.no_keys })

@@ -13,6 +13,7 @@ use thrum_store::Readers;
 
 use crate::{
     context::Context,
+    new_file,
     render::{Page, Render},
     text,
 };
@@ -115,6 +116,7 @@ fn write_file<T>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result
     if path.symlink_metadata().is_ok() {
         return Err(Fault::new(ErrorKind::Refused, format!("{shown} is there already")).hint("Choose another name, or remove it first."));
     }
+    new_file::has_directory(path)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.part", std::process::id()));
     let beside = PathBuf::from(beside);

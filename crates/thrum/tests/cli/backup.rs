@@ -185,3 +185,59 @@ fn without_a_terminal_only_yes_restores_and_a_stopped_daemon_stays_stopped() {
     assert_eq!(contents(&repo, "ann"), ["before"]);
     TestRepo::git("empty").thrum(&["backup"]).fails(3, "thrum init");
 }
+
+#[test]
+fn there_is_no_backup_of_a_damaged_database() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["send", "stays", "--to", "@ann"]).ok();
+    repo.thrum(&["daemon", "stop"]).ok();
+    let database = repo.path(".thrum/var/messages.db");
+    let whole = fs::read(&database).unwrap();
+    let page = |bytes: &mut Vec<u8>| {
+        let middle = bytes.len() / 2 / 4096 * 4096;
+        bytes[middle..middle + 8192].fill(0xa5);
+    };
+    let event = |bytes: &mut Vec<u8>| {
+        fs::write(&database, &*bytes).unwrap();
+        let conn = rusqlite::Connection::open(&database).unwrap();
+        conn.execute_batch("UPDATE events SET body = replace(body, 'stays', 'stuck')").unwrap();
+        conn.close().unwrap();
+        *bytes = fs::read(&database).unwrap();
+    };
+    for damage in [&page as &dyn Fn(&mut Vec<u8>), &event] {
+        let mut bytes = whole.clone();
+        damage(&mut bytes);
+        fs::write(&database, bytes).unwrap();
+        let ran = repo.thrum(&["backup", "--to", "mail.backup"]).fails(1, "damaged, so there is no backup").says("thrum doctor");
+        assert!(!ran.stderr.contains("***"), "{}", ran.stderr);
+        let left: Vec<_> = fs::read_dir(repo.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("mail.backup")), "{left:?}");
+    }
+    fs::write(&database, whole).unwrap();
+    repo.thrum(&["backup", "--to", "mail.backup"]).ok();
+}
+
+#[test]
+fn a_file_with_keys_that_git_would_take_along_is_warned_of() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let warns = |args: &[&str]| repo.thrum(args).ok().stderr.contains("git does not ignore");
+    assert!(warns(&["backup", "--to", "mail.backup"]));
+    fs::create_dir(repo.path("deep")).unwrap();
+    assert!(warns(&["backup", "--dir", "deep"]));
+    assert!(!warns(&["backup", "--to", "open.backup", "--no-keys"]));
+    assert!(!warns(&["backup"]));
+    assert!(!warns(&["backup", "--to", repo.above().join("outside.backup").to_str().unwrap()]));
+    let mut ignored = fs::read_to_string(repo.path(".gitignore")).unwrap();
+    ignored.push_str("*.backup\n");
+    fs::write(repo.path(".gitignore"), ignored).unwrap();
+    assert!(!warns(&["backup", "--to", "ignored.backup"]));
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_named_before_anything_is_written() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    for args in [&["backup", "--to", "no/dir/x.backup"] as &[_], &["backup", "--dir", "no/dir"]] {
+        let ran = repo.thrum(args).fails(1, "there is no directory no/dir").says("mkdir -p no/dir");
+        assert!(!ran.stderr.contains(".part"), "{}", ran.stderr);
+    }
+}

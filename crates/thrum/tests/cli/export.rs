@@ -67,7 +67,7 @@ fn a_file_appears_when_it_is_complete_is_private_and_replaces_nothing() {
     assert_eq!((said["events"].as_u64(), said["file"].as_str()), (Some(events(&written).len() as u64), Some("log.jsonl")));
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
     repo.thrum(&["export", "--jsonl", "--to", "log.jsonl"]).fails(4, "is there already");
-    repo.thrum(&["export", "--jsonl", "--to", "no/such/dir.jsonl"]).fails(1, "cannot write to no/such/dir.jsonl");
+    repo.thrum(&["export", "--jsonl", "--to", "no/such/dir.jsonl"]).fails(1, "cannot write to no/such/dir.jsonl").says("mkdir -p no/such");
     let left: Vec<_> = fs::read_dir(repo.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".part")), "{left:?}");
 }

@@ -165,7 +165,13 @@ fn what_is_no_go_thrum_or_a_damaged_one_is_refused_in_a_sentence() {
     repo.thrum(&["import", "../nowhere"]).fails(3, "../nowhere").says("Hint:");
     repo.thrum(&["import", ".."]).fails(3, "there is no Go Thrum in ..");
     repo.thrum(&["import", "."]).fails(4, "own database");
+    let bare = repo.above().join("bare");
+    fs::create_dir(&bare).unwrap();
+    repo.thrum(&["import", "../bare"]).fails(3, "../bare/.thrum/var/messages.db is missing");
+    fs::create_dir(bare.join(".thrum")).unwrap();
+    repo.thrum(&["import", "../bare/.thrum"]).fails(3, "../bare/.thrum/var/messages.db is missing");
     let other = TestRepo::with_agent("other", "ann");
+    repo.thrum(&["import", other.root().to_str().unwrap()]).fails(4, "of this program").says("thrum backup");
     other.thrum(&["daemon", "stop"]).ok();
     repo.thrum(&["import", other.root().to_str().unwrap()]).fails(4, "of this program").says("thrum backup");
     repo.thrum(&["import", "../old/.thrum/var/peers.json"]).fails(1, "cannot be read as a database");

@@ -34,7 +34,10 @@ impl Source {
             let identities = thrum_dir.as_ref().map(|dir| dir.join("identities"));
             return Ok(Self { database: path.to_owned(), thrum_dir, identities });
         }
-        let local = Some(path.join(".thrum")).filter(|dir| dir.is_dir()).unwrap_or_else(|| path.to_owned());
+        // Of a directory without anything, people mean a repository rather than a .thrum.
+        let is_thrum = path.ends_with(".thrum") || path.join("var").is_dir() || path.join("redirect").is_file();
+        let within = path.join(".thrum");
+        let local = if is_thrum && !within.is_dir() { path.to_owned() } else { within };
         let elsewhere = small_file(&local.join("redirect")).map(|target| PathBuf::from(target.trim()));
         let thrum_dir = elsewhere.unwrap_or_else(|| local.clone());
         let database = thrum_dir.join("var/messages.db");
@@ -51,6 +54,10 @@ impl Source {
         let held = File::open(&lock).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)));
         if !held {
             return Ok(());
+        }
+        // Go Thrum keeps no such file.
+        if self.database.with_file_name("daemon.json").is_file() {
+            return Err(thrum_store::not_gos(&self.database));
         }
         Err(Fault::new(ErrorKind::Refused, format!("a daemon is running on {}", self.database.display()))
             .hint("Stop it with the program it belongs to (`thrum daemon stop` of Go Thrum, there), then repeat this."))
