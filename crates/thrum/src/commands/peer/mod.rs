@@ -159,20 +159,19 @@ fn next_attempt(at: Stamp, now: Stamp) -> String {
     }
 }
 
-/// `read by us: all 12; read by them: 7 of 9, 2 waiting`. What came from a peer does not wait for it, though it counts here.
+/// `read by us: all; read by them: 2 waiting`. Sequence numbers have gaps, also large ones, so they say nothing to people.
 fn progress(peer: &Peer) -> String {
     let sides = [
         ("us", peer.read_by_us, peer.their_latest, peer.backlog_from_them),
         ("them", peer.read_by_them, peer.our_latest, peer.backlog_to_them),
     ];
     let side = |(who, read, latest, waiting): (&str, Option<u64>, Option<u64>, Option<u64>)| {
-        let what = match (read, latest, waiting) {
-            (_, Some(latest), Some(0)) => format!("all {latest}"),
-            (Some(read), Some(latest), Some(waiting)) => format!("{read} of {latest}, {waiting} waiting"),
-            (Some(read), Some(latest), None) => format!("{read} of {latest}"),
-            (Some(read), None, _) => read.to_string(),
-            (None, _, Some(waiting)) => format!("unknown, {waiting} waiting"),
-            (None, _, None) => "unknown".to_owned(),
+        let what = match (waiting, read.zip(latest)) {
+            (Some(0), _) => "all".to_owned(),
+            (Some(waiting), _) => format!("{waiting} waiting"),
+            (None, Some((read, latest))) if read >= latest => "all".to_owned(),
+            (None, Some(_)) => "not all".to_owned(),
+            (None, None) => "unknown".to_owned(),
         };
         format!("read by {who}: {what}")
     };
@@ -199,7 +198,7 @@ mod tests {
         });
         let text = "\
 ● desk  unreachable 5m  127.0.0.1:9101 (local)
-    read by us: all 12; read by them: 7 of 9, 2 waiting
+    read by us: all; read by them: 2 waiting
     1 parked, 0 rejected
     Its clock is 20m behind
     Last error: connection refused; next attempt in 4s
@@ -209,11 +208,25 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_a_log_with_gaps_are_not_shown_as_if_they_counted_events() {
+        let peer = json!({
+            "name": "desk", "address": "127.0.0.1:9101", "state": "connected", "read_by_us": 9, "their_latest": 12,
+            "read_by_them": 1_882_648_237_572_096_u64, "our_latest": 1_882_648_237_572_096_u64, "backlog_to_them": 0, "parked": 0,
+            "rejected": 0,
+        });
+        let text = shown(peer, Some(80));
+        assert!(text.ends_with("    read by us: not all; read by them: all\n"), "{text}");
+    }
+
+    #[test]
     fn a_peer_of_another_program_shows_what_is_not_known_of_it_and_cannot_drive_the_terminal() {
         let peer = json!({
             "name": "x\u{1b}[2J\u{202e}", "address": "100.64.0.2:9100", "state": "connected", "since": null, "transport": null,
             "read_by_us": 3, "parked": 0, "rejected": 0, "last_error": "",
         });
-        assert_eq!(shown(peer, Some(80)), "● x\\u{1b}[2J\\u{202e}  connected  100.64.0.2:9100\n    read by us: 3; read by them: unknown\n");
+        assert_eq!(
+            shown(peer, Some(80)),
+            "● x\\u{1b}[2J\\u{202e}  connected  100.64.0.2:9100\n    read by us: unknown; read by them: unknown\n"
+        );
     }
 }
