@@ -94,7 +94,7 @@ impl Key {
             _ => false,
         };
         let wrong = || Fault::new(ErrorKind::Invalid, format!("{} in config.json is not {} and is left out", self.name(), self.expected()));
-        if fits { Ok(Some(value.clone())) } else { Err(wrong().hint(format!("thrum config set {} VALUE", self.name()))) }
+        if fits { Ok(Some(value.clone())) } else { Err(wrong().hint(format!("thrum config set {} default", self.name()))) }
     }
 
     /// What the environment says. `THRUM_LOCAL` can only switch on, as in Go Thrum: a `.env` that came with a repository shall
@@ -109,7 +109,13 @@ impl Key {
                 self.parse(text).map(Some).map_err(|_| format!("{} is not {} and is left out", self.variable(), self.expected()))
             }
         }
-        .map_err(|message| Fault::new(ErrorKind::Invalid, message))
+        .map_err(|message| {
+            let fault = Fault::new(ErrorKind::Invalid, message);
+            match env.origin(self.variable()) {
+                Some(Origin::Process) | None => fault.hint(format!("unset {}", self.variable())),
+                Some(file) => fault.hint(format!("Mend it in {file}.")),
+            }
+        })
     }
 
     fn default(self) -> Value {
@@ -127,6 +133,8 @@ pub enum Source {
     Default,
     /// `config.json`.
     File,
+    /// Nobody, but `config.json` cannot be used and may have said so.
+    Unusable,
     /// A variable.
     Variable(Origin),
 }
@@ -136,6 +144,7 @@ impl fmt::Display for Source {
         match self {
             Self::Default => f.write_str("default"),
             Self::File => f.write_str("config.json"),
+            Self::Unusable => f.write_str("config.json cannot be used"),
             Self::Variable(origin) => origin.fmt(f),
         }
     }
@@ -183,12 +192,11 @@ impl Config {
             }
             match key.in_file(&file) {
                 Ok(Some(value)) => Setting { value, source: Source::File },
-                Ok(None) if !readable && key == Key::LocalOnly => Setting { value: true.into(), source: Source::Default },
-                Ok(None) => Setting { value: key.default(), source: Source::Default },
-                Err(fault) => {
-                    warnings.push(fault);
+                Ok(None) if readable => Setting { value: key.default(), source: Source::Default },
+                unusable => {
+                    warnings.extend(unusable.err());
                     let value = if key == Key::LocalOnly { true.into() } else { key.default() };
-                    Setting { value, source: Source::Default }
+                    Setting { value, source: Source::Unusable }
                 }
             }
         });
@@ -248,7 +256,8 @@ fn read(repo: &Repo) -> Result<Map<String, Value>, Fault> {
 }
 
 fn unusable(repo: &Repo, why: &str) -> Fault {
-    Fault::new(ErrorKind::Invalid, format!("{} cannot be used: {why}", repo.config().display())).hint("Mend it, or move it away.")
+    Fault::new(ErrorKind::Invalid, format!("{} cannot be used: {why}", repo.config().display()))
+        .hint(format!("Mend it, or move it away: mv {0} {0}.unusable", repo.config().display()))
 }
 
 fn unknown(file: &Map<String, Value>) -> Vec<String> {
@@ -324,6 +333,7 @@ mod tests {
             let config = load(&repo, &[("THRUM_SYNC_INTERVAL", "4")]);
             assert!(config.local_only() && !config.warnings.is_empty(), "{text}");
             assert_eq!(config.sync_interval(), limits::ROUND, "{text}");
+            assert_eq!(config.get(Key::LocalOnly).source, Source::Unusable, "{text}");
         }
     }
 

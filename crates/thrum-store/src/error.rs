@@ -65,7 +65,7 @@ impl From<StoreError> for Fault {
             StoreError::Refused(fault) => fault,
             StoreError::Newer { .. } => Self::new(ErrorKind::Refused, message).hint("Install the newer version of thrum that wrote it."),
             StoreError::Damaged(_) => Self::new(ErrorKind::Failed, message)
-                .hint("Stop the daemon, move .thrum/var/messages.db away and start again: peers bring back what they have."),
+                .hint("Put a backup in its place: thrum restore FILE. Without one: `thrum daemon stop && mv .thrum/var/messages.db .thrum/var/messages.db.damaged`; peers bring back what they have."),
             StoreError::Gos => Self::new(ErrorKind::Refused, message)
                 .hint("Move it and take it over: mv .thrum .thrum-go && thrum init && thrum import .thrum-go"),
             StoreError::Full => Self::new(ErrorKind::TryAgain, message).hint("Make room and try again."),

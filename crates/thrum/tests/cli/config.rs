@@ -125,3 +125,14 @@ fn a_peer_elsewhere_is_not_dialled_and_says_why() {
     repo.thrum(&["sync", "force"]).fails(75, "");
     assert!(error().contains("which is not available"), "{}", error());
 }
+
+#[test]
+fn a_value_that_no_longer_counts_is_not_shown_as_the_default() {
+    let repo = TestRepo::git("repo");
+    repo.thrum(&["init", "--no-start"]).ok();
+    for text in [r#"{"daemon":{"local_only":"yes"}}"#, "{"] {
+        fs::write(repo.path(".thrum/config.json"), text).unwrap();
+        let shown = repo.thrum(&["config", "show"]).ok().stdout;
+        assert!(shown.contains("daemon.local_only     true   config.json cannot be used\n"), "{shown}");
+    }
+}

@@ -101,7 +101,11 @@ fn before_anything_was_started_there_is_nothing_to_find() {
     let repo = TestRepo::git("repo");
     repo.thrum(&["doctor"]).fails(3, "thrum init");
     repo.thrum(&["init", "--no-start"]).ok();
-    assert_eq!(of(&doctor(&repo, 0, &[]), "database")["verdict"], "skipped");
+    let findings = doctor(&repo, 0, &[]);
+    assert_eq!(of(&findings, "database")["verdict"], "skipped");
+    // Before the first start there is no `var` to ask about.
+    assert_ne!(of(&findings, "disk")["verdict"], "skipped");
+    assert_eq!(of(&findings, "peers")["evidence"], "only a running daemon knows");
 }
 
 #[test]
@@ -150,8 +154,11 @@ fn a_damaged_database_and_one_of_another_program_are_problems() {
     damaged[middle..middle + 8192].fill(0x5a);
     fs::write(&path, damaged).unwrap();
     let ran = repo.thrum(&["doctor", "--json"]);
-    assert_eq!(of(&ran.json(), "database")["verdict"], "problem", "{}", ran.stdout);
-    assert_eq!(ran.code, 1);
+    let found = ran.json();
+    let (check, text) = (of(&found, "database"), |key: &str| of(&found, "database")[key].as_str().unwrap_or_default().to_owned());
+    assert_eq!((ran.code, &check["verdict"]), (1, &"problem".into()), "{check}");
+    assert!(text("evidence").starts_with("the database is damaged: ") && !text("evidence").contains(['\n', '*']), "{check}");
+    assert!(text("fix").contains("thrum restore") && text("fix").contains("peers bring back"), "{check}");
     fs::remove_file(&path).unwrap();
     drop(GoThrum::recorded(&repo.path(".thrum")));
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
@@ -256,6 +263,26 @@ fn settings_that_cannot_be_meant_are_named() {
         let check = of(&found, "environment");
         assert!(check["verdict"] == "warning" && check["evidence"].as_str().unwrap().contains(words), "{check}");
     }
+    let found = with("THRUM_SYNC_INTERVAL", "x");
+    let check = of(&found, "environment");
+    assert!(check["evidence"].as_str().unwrap().contains("THRUM_SYNC_INTERVAL is not"), "{check}");
+    assert_eq!((&check["verdict"], &check["fix"]), (&"warning".into(), &"unset THRUM_SYNC_INTERVAL".into()));
+    let config = repo.path(".thrum/config.json");
+    let usual = fs::read(&config).unwrap_or_default();
+    for (text, words, fix) in [
+        (
+            r#"{"daemon":{"sync_interval":"nope"}}"#,
+            "daemon.sync_interval in config.json is not",
+            "thrum config set daemon.sync_interval default",
+        ),
+        (r#"{"daemon":{"local_only":"yes"}}"#, "daemon.local_only in config.json is not", "thrum config set daemon.local_only default"),
+        ("{", "config.json cannot be used", "mv "),
+    ] {
+        fs::write(&config, text).unwrap();
+        assert!(sees(&repo, "environment", "warning", words).contains(fix), "{text}");
+    }
+    fs::write(&config, usual).unwrap();
+    sees(&repo, "environment", "ok", "all settings can be read");
     fs::copy(repo.path(".thrum/identities/ann.json"), repo.path(".thrum/identities/eve.json")).unwrap();
     sees(&repo, "identity", "problem", "names another agent");
     fs::remove_file(repo.path(".thrum/identities/eve.json")).unwrap();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use thrum_core::{ErrorKind, Fault};
 use thrum_daemon::{checkup, paths::Repo};
-use thrum_store::{Checkup, Compared};
+use thrum_store::{Checkup, Compared, StoreError};
 
 use super::{
     Check,
@@ -34,16 +34,18 @@ pub(super) fn checks(cx: &Context, repo: &Repo) -> Vec<Check> {
     match checkup::examine(repo, scratch.path()) {
         Ok(Some(found)) => all(repo, &found),
         Ok(None) => skipped("there is no database yet"),
-        Err(fault) => {
-            let check = Check::new("database", Problem, fault.message);
-            vec![Check { fix: fault.hint, ..check }]
-        }
+        Err(fault) => vec![unusable(fault)],
     }
+}
+
+fn unusable(fault: Fault) -> Check {
+    let check = Check::new("database", Problem, fault.message);
+    Check { fix: fault.hint, ..check }
 }
 
 fn all(repo: &Repo, found: &Checkup) -> Vec<Check> {
     let database = if let Some(first) = found.damage.first() {
-        Check::new("database", Problem, format!("SQLite finds it damaged: {first}")).fix("thrum restore BACKUP")
+        unusable(StoreError::Damaged(first.clone()).into())
     } else {
         Check::new("database", Fine, format!("whole, {}", count(found.events, "event")))
     };

@@ -1,8 +1,9 @@
 //! What is around: peers, settings, identities, the disk.
 
 use serde_json::json;
-use thrum_core::{limits, name::printable};
+use thrum_core::{Fault, limits, name::printable};
 use thrum_daemon::{
+    config::Config,
     env::{Environment, Settings},
     paths::Repo,
 };
@@ -43,7 +44,11 @@ pub(super) fn checks(cx: &Context, repo: &Repo, daemon: Daemon) -> Vec<Check> {
 }
 
 fn peers(daemon: Daemon) -> Check {
-    let Daemon::Answers(mut client, _) = daemon else { return Check::new("peers", Skipped, "the daemon is not asked: it does not answer") };
+    let mut client = match daemon {
+        Daemon::Answers(client, _) => client,
+        Daemon::NotRunning => return Check::new("peers", Skipped, "only a running daemon knows"),
+        Daemon::Silent(_) => return Check::new("peers", Skipped, "the daemon does not answer"),
+    };
     let peers: Vec<Peer> = match client.call("peer.status", json!({})) {
         Ok(peers) => peers,
         Err(fault) => return Check::new("peers", Problem, fault.message),
@@ -83,18 +88,21 @@ fn wrong(peer: &Peer) -> Option<String> {
     (!faults.is_empty()).then(|| format!("{} {}", printable(&peer.name), faults.join(", ")))
 }
 
-/// The variables of this shell and of the two files, as the daemon would read them.
+/// The variables of this shell and of the two files, and `config.json`, as the daemon would read them.
 fn environment(repo: &Repo) -> Check {
     let environment = Environment::load(repo, std::env::vars_os());
     let (_, wrong) = Settings::read(&environment);
-    let mut faults: Vec<String> = environment.warnings().iter().chain(&wrong).map(ToString::to_string).collect();
+    let config = Config::load(repo, &environment);
+    let found: Vec<&Fault> = config.warnings.iter().chain(environment.warnings()).chain(&wrong).collect();
+    let mut faults: Vec<String> = found.iter().map(ToString::to_string).collect();
     let unknown = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let unknown = unknown.filter(|name| name.starts_with("THRUM_") && !KNOWN.contains(&name.as_str()));
     faults.extend(unknown.map(|name| format!("{} means nothing here", printable(&name))));
     if faults.is_empty() {
         Check::new("environment", Fine, "all settings can be read")
     } else {
-        Check::new("environment", Warning, faults.join("; "))
+        let fix = found.iter().find_map(|fault| fault.hint.clone());
+        Check { fix, ..Check::new("environment", Warning, faults.join("; ")) }
     }
 }
 
@@ -128,7 +136,9 @@ fn identity(cx: &Context, repo: &Repo) -> Check {
 }
 
 fn disk(repo: &Repo) -> Check {
-    let Some(free) = store::free(&repo.var()) else { return Check::new("disk", Skipped, "the file system does not say what is free") };
+    // Before the first start there is no `var`; it will lie on the same file system.
+    let free = store::free(&repo.var()).or_else(|| store::free(repo.thrum_dir()));
+    let Some(free) = free else { return Check::new("disk", Skipped, "the file system does not say what is free") };
     let evidence = format!("{} MB are free", free >> 20);
     let verdict = if free < NO_ROOM {
         Problem
