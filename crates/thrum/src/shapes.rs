@@ -193,6 +193,7 @@ pub(crate) struct ListedAgent {
     pub(crate) module: String,
     pub(crate) display: String,
     pub(crate) home: String,
+    pub(crate) home_name: Option<String>,
     pub(crate) local: bool,
     pub(crate) hostname: String,
     pub(crate) registered_at: Stamp,

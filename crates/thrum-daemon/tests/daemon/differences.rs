@@ -50,7 +50,7 @@ pub const DIFFERENCES: &[Difference] = &[
         "Go `invalid character 'o' in literal null (expecting 'u')`, here `expected ident at line 1 column 2`",
         "The words of another parser.",
     ),
-    added("agent.list", &["agents[].home", "agents[].local"], HOME),
+    added("agent.list", &["agents[].home", "agents[].home_name", "agents[].local"], HOME),
     added("agent.list", &["agents[].hostname"], "Where to look for the agent."),
     added("agent.list", &["agents[].last_seen_at"], "Any call is a sign of life; in Go Thrum few agents ever have one."),
     added("agent.listContext", &["contexts[].home", "contexts[].local"], HOME),

@@ -22,6 +22,18 @@ fn agents_are_listed_by_role_and_module_with_what_they_work_on() {
 }
 
 #[test]
+fn an_agent_of_a_peer_lives_where_the_peer_is_called() {
+    let (left, _right) = paired();
+    let all = left.json(&["agent", "list"]);
+    let bob = all["agents"].as_array().unwrap().iter().find(|agent| agent["agent_id"] == "bob").unwrap();
+    assert_eq!((&bob["home_name"], &bob["local"]), (&"right".into(), &false.into()), "{bob}");
+    let shown = left.thrum(&["agent", "list"]).ok().stdout;
+    let lives =
+        |name: &str, place: &str| shown.lines().any(|line| line.contains(name) && line.split_whitespace().any(|word| word == place));
+    assert!(lives("@bob", "right") && lives("@ann", "here"), "{shown}");
+}
+
+#[test]
 fn what_an_agent_works_on_is_found_by_name_branch_and_file() {
     let repo = TestRepo::with_agent("repo", "ann");
     std::fs::write(repo.path("a b.rs"), "x\n").unwrap();

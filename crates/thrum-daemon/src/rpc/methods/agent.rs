@@ -104,6 +104,9 @@ struct Listed {
     last_seen_at: Option<Stamp>,
     /// The daemon it lives at.
     home: String,
+    /// What we call that daemon, if it is a peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    home_name: Option<String>,
     /// Whether that is this one.
     local: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -116,7 +119,9 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Agents, Fault>
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let filter = AgentFilter { role: given(params.role), module: given(params.module), ..AgentFilter::default() };
     let agents = daemon.storage.read(move |reader| reader.agents(&filter)).await?;
+    let peers = daemon.peers.list();
     let listed = |agent: Agent| Listed {
+        home_name: peers.iter().find(|peer| peer.daemon_id == agent.home).map(|peer| peer.name.clone()),
         local: agent.home == daemon.id,
         last_seen_at: seen(daemon, &agent),
         agent_id: agent.agent_id,

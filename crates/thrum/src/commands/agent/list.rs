@@ -56,14 +56,16 @@ impl Render for List {
             return page.line("No agents");
         }
         let row = |agent: &ListedAgent| {
-            let ListedAgent { agent_id, role, module, display, home, local, hostname, last_seen_at, registered_at } = agent;
-            let place = match (local, hostname.is_empty()) {
-                (true, _) => "here".to_owned(),
-                (false, false) => hostname.clone(),
-                (false, true) => home.clone(),
+            let ListedAgent { agent_id, role, module, display, home, home_name, local, hostname, last_seen_at, registered_at } = agent;
+            let place = match (local, home_name) {
+                (true, _) => "here",
+                (false, Some(name)) => name,
+                // Behind a peer, where we call nobody by name.
+                (false, None) if hostname.is_empty() => home,
+                (false, None) => hostname,
             };
             let seen = last_seen_at.map_or_else(|| format!("never; registered {}", page.time(*registered_at)), |at| page.time(at));
-            vec![format!("@{agent_id}"), role.clone(), module.clone(), display.clone(), place, seen]
+            vec![format!("@{agent_id}"), role.clone(), module.clone(), display.clone(), place.to_owned(), seen]
         };
         let rows = agents.iter().map(row).collect();
         page.table(&["AGENT", "ROLE", "MODULE", "DISPLAY", "LIVES", "LAST SEEN"], rows);
