@@ -34,10 +34,12 @@ Examples:
     /// Change a setting in .thrum/config.json; `default` takes it out
     #[command(after_help = "\
 Keys:
-  daemon.local_only     true: speak to peers on this machine only, through 127.0.0.1. `thrum init` sets it. It is off
-                        where nothing sets it. Nothing goes through git either way. THRUM_LOCAL=1 switches it on
-  daemon.sync_interval  how often every peer is asked for news it did not announce: 5s to 1h, 15s where nothing sets
-                        it. What is announced comes at once. THRUM_SYNC_INTERVAL (in seconds) wins
+  daemon.local_only     true: speak to peers on this machine only, through 127.0.0.1. It is off
+                        where nothing sets it; `thrum init` sets it. Nothing goes through git
+                        either way. THRUM_LOCAL=1 switches it on
+  daemon.sync_interval  how often every peer is asked for news it did not announce: 5s to 1h,
+                        15s where nothing sets it. What is announced comes at once.
+                        THRUM_SYNC_INTERVAL (in seconds) wins
 
 A running daemon goes by a change after `thrum daemon restart`.
 

@@ -14,7 +14,7 @@ use crate::{
 /// Send a message to agents or roles, or to everyone
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-When this returns the message is stored durably here. It reaches agents on other machines as soon as their daemons are reachable.
+When this returns the message is stored durably here. It reaches agents on other machines as soon as their daemons are reachable. \
 `thrum sent` shows how far it got.
 
 Examples:

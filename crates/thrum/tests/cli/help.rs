@@ -42,6 +42,24 @@ fn docs_cli_md_is_what_the_help_says() {
 }
 
 #[test]
+fn the_help_is_clean_text_that_breaks_only_where_it_must() {
+    let help = whole_help();
+    assert!(!help.contains("\\\""), "no quotation mark of the source is left");
+    let mut lines = help.lines().zip(help.lines().skip(1));
+    // A line that was broken by hand and then again by the program ends after a word or two, in the middle of a sentence.
+    let torn = lines.find(|(line, next)| {
+        line.starts_with(char::is_alphabetic) && line.len() < 40 && !line.ends_with(['.', ':']) && next.starts_with(char::is_lowercase)
+    });
+    assert_eq!(torn, None);
+    let keys = help.lines().skip_while(|line| *line != "Keys:").skip(1).take_while(|line| !line.is_empty());
+    for line in keys {
+        assert!(line.starts_with("  daemon.") || line.starts_with(&" ".repeat(24)), "{line}");
+    }
+    let hanging = help.lines().find(|line| line.len() > 100 && line.starts_with(' '));
+    assert_eq!(hanging, None, "what is set in columns fits");
+}
+
+#[test]
 fn usage_errors_are_json_where_json_is_asked_for() {
     let repo = TestRepo::plain("repo");
     let ran = repo.thrum(&["--json", "message", "read"]).fails(2, "");

@@ -14,7 +14,7 @@ use crate::{
 /// Find agents that were left behind, and delete them if told so
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Left behind is an agent of this machine that was not heard of for so long, is at work in no session, and has an
+Left behind is an agent of this machine that was not heard of for so long, is at work in no session, and has an \
 identity in no worktree of this repository. Without --force nothing is deleted unless you say yes on a terminal.
 
 Examples:

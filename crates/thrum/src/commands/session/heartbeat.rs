@@ -15,7 +15,7 @@ use crate::{
 /// Tell the team which branch, commits and files you work on, as git has them now
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Needed only to be up to date at once: beginning a session and a lasting thrum wait tell the same. That you are
+Needed only to be up to date at once: beginning a session and a lasting thrum wait tell the same. That you are \
 there is seen by any command you run.
 
 Examples:

@@ -18,7 +18,7 @@ Examples:
   thrum session set-intent \"Make login faster\"
   thrum session set-intent \"\"")]
 pub(crate) struct IntentArgs {
-    /// The intent; \"\" clears it
+    /// The intent; "" clears it
     #[arg(value_name = "TEXT")]
     text: String,
     /// Which session, instead of the open one of this agent
@@ -33,7 +33,7 @@ Examples:
   thrum session set-task AUTH-17
   thrum session set-task \"\"")]
 pub(crate) struct TaskArgs {
-    /// The task; \"\" clears it
+    /// The task; "" clears it
     #[arg(value_name = "TEXT")]
     text: String,
     /// Which session, instead of the open one of this agent
