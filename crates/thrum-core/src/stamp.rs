@@ -50,6 +50,12 @@ impl Stamp {
         Self(self.0.saturating_add(1))
     }
 
+    /// For people: to the second, in UTC.
+    pub fn to_the_second(self) -> String {
+        let text = self.to_string();
+        format!("{}Z", text.get(..19).unwrap_or(&text))
+    }
+
     /// The instant `duration` later, at most the last one.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)))

@@ -166,7 +166,7 @@ impl Pairing {
         session.spent = left == 0;
         self.budget.record(now.at, node);
         let locked_until = self.budget.locked_until(now.at);
-        tracing::warn!("[pairing] Wrong code from {} ({left} attempts remaining)", thrum_core::name::printable(&caller.address));
+        tracing::warn!("[pairing] Wrong code from {} (attempts left: {left})", thrum_core::name::printable(&caller.address));
         if left == 0 || locked_until.is_some() {
             session.spent = true;
             self.outcome = Some(Err(locked_until.map_or_else(|| spent(caller), locked)));

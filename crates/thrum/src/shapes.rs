@@ -373,7 +373,7 @@ pub(crate) struct Peer {
     pub(crate) transport: Option<String>,
     pub(crate) state: String,
     pub(crate) since: Option<Stamp>,
-    pub(crate) last_sync: Option<String>,
+    pub(crate) last_sync_at: Option<Stamp>,
     pub(crate) last_error: Option<String>,
     pub(crate) next_attempt: Option<Stamp>,
     pub(crate) read_by_us: Option<u64>,

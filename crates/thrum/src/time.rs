@@ -84,8 +84,7 @@ pub(crate) fn ago(now: Stamp, then: Stamp) -> String {
 
 /// An instant to the second, in UTC.
 pub(crate) fn exact(then: Stamp) -> String {
-    let text = then.to_string();
-    format!("{}Z", text.get(..19).unwrap_or(&text))
+    then.to_the_second()
 }
 
 /// Milliseconds with as many digits as they deserve: `0.42 ms`, `3.1 ms`, `120 ms`.

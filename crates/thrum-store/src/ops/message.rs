@@ -112,7 +112,7 @@ pub fn sent_by(reader: &Reader<'_>, author: &str, message_id: &str) -> Result<Me
 fn known_message(reader: &Reader<'_>, message_id: &str) -> Result<Message, StoreError> {
     reader.message(message_id, None)?.ok_or_else(|| {
         Fault::new(ErrorKind::NotFound, format!("message not found: {}", name::printable(message_id)))
-            .hint("thrum inbox lists the messages you have.")
+            .hint("`thrum inbox` lists the messages you have.")
             .into()
     })
 }

@@ -10,7 +10,7 @@ use crate::{Purged, StoreError, Tx};
 /// [`ErrorKind::Refused`] for the future: it would take away what nobody has written yet.
 pub fn check_cutoff(before: Stamp, now: Stamp) -> Result<(), Fault> {
     if before > now {
-        let text = format!("{before} lies in the future: mail that is not written yet cannot be purged");
+        let text = format!("{} lies in the future: mail that is not written yet cannot be purged", before.to_the_second());
         return Err(Fault::new(ErrorKind::Refused, text).hint("Purge what is older than now, or than an earlier time."));
     }
     Ok(())

@@ -53,7 +53,7 @@ fn a_deleted_agent_is_gone_with_its_identity_and_its_messages_stay() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     repo.thrum(&["send", "from bob", "--to", "@ann", "--as", "bob"]).ok();
-    repo.thrum(&["agent", "delete", "bob"]).fails(2, "--force");
+    repo.thrum(&["agent", "delete", "bob"]).fails(2, "no terminal to ask on").says("--force");
     assert!(repo.path(".thrum/identities/bob.json").exists());
     let gone = repo.thrum(&["agent", "delete", "@bob", "--force"]).ok().stdout;
     assert!(gone.contains("@bob") && gone.contains("bob.json"), "{gone}");
@@ -100,6 +100,7 @@ fn clean_up_proposes_nobody_who_may_still_come_back() {
     for args in [&["agent", "cleanup"][..], &["agent", "cleanup", "--dry-run"], &["agent", "cleanup", "--force"]] {
         let found = repo.json(args);
         assert_eq!((found["orphans"].as_array().unwrap().len(), found["deleted"].as_array().unwrap().len()), (0, 0), "{found}");
+        assert_eq!(found["message"], "No agent of this daemon was left behind for 30 days");
     }
     assert_eq!(names(&repo.json(&["agent", "list"])), ["ann", "new"]);
     repo.thrum(&["agent", "cleanup", "--dry-run", "--force"]).fails(2, "cannot be used with");

@@ -49,7 +49,8 @@ fn two_repositories_are_paired_with_a_code_as_the_page_shows_it() {
     for (repo, name) in [(&left, "office-server"), (&right, "my-laptop")] {
         let list = repo.json(&["peer", "list"]);
         assert_eq!((list.as_array().unwrap().len(), list[0]["name"].as_str()), (1, Some(name)), "{list}");
-        assert!(repo.thrum(&["peer", "list"]).ok().stdout.contains(name));
+        let piped = repo.thrum(&["peer", "list"]).ok().stdout;
+        assert!(piped.contains(name) && piped.contains('Z') && !piped.contains("ago"), "{piped}");
     }
 }
 

@@ -47,7 +47,7 @@ fn what_is_no_time_or_lies_in_the_future_is_refused_with_what_is_known() {
         assert_eq!(refused.code, 2, "{bad}: {refused:?}");
     }
     repo.thrum(&["purge", "--before", "soon"]).fails(2, "30d").says("2026-11-20").says("05:30:00Z");
-    repo.thrum(&["purge", "--before", "2262-01-01T00:00:00Z", "--confirm"]).fails(4, "future");
+    repo.thrum(&["purge", "--before", "2262-01-01T00:00:00Z", "--confirm"]).fails(4, "2262-01-01T00:00:00Z lies in the future");
     repo.thrum(&["purge", "--before", "2262-01-01"]).fails(4, "future");
     repo.thrum(&["purge"]).fails(2, "--before");
     repo.thrum(&["purge", "--before", "2d", "--all"]).fails(2, "cannot be used with");

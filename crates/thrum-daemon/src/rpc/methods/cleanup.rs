@@ -65,7 +65,7 @@ pub(super) async fn cleanup(daemon: &Daemon, params: Cleanup) -> Result<Cleaned,
         deleted = daemon.storage.write(move |tx| tx.delete_abandoned(&names, silence)).await?;
     }
     let message = match (found.len(), deleted.len()) {
-        (0, _) => format!("no agent of this daemon was left behind for {days} days"),
+        (0, _) => format!("No agent of this daemon was left behind for {days} days"),
         (found, 0) => format!("{found} left behind for {days} days; nothing was deleted"),
         (_, deleted) => format!("{deleted} deleted; their messages stay"),
     };

@@ -58,9 +58,11 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Deleted, Fault> {
 }
 
 /// Asks on a terminal; elsewhere only a flag says yes.
-pub(super) fn confirm(question: &str, cx: &Context) -> Result<(), Fault> {
+pub(in crate::commands) fn confirm(question: &str, cx: &Context) -> Result<(), Fault> {
     let Some(answer) = cx.output.ask(&format!("{question} [y/N] ")) else {
-        return Err(Fault::new(ErrorKind::Invalid, "nobody is there to be asked").hint("Add --force."));
+        return Err(
+            Fault::new(ErrorKind::Invalid, "a deletion is for good, and standard input is no terminal to ask on").hint("Add --force.")
+        );
     };
     if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
         Ok(())

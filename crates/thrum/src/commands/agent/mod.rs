@@ -5,6 +5,7 @@ mod context;
 mod delete;
 mod list;
 
+pub(super) use delete::confirm;
 use thrum_core::Fault;
 
 use crate::{

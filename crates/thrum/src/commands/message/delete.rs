@@ -1,9 +1,9 @@
 //! `thrum message delete`.
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, name::printable};
+use thrum_core::{Fault, name::printable};
 
-use crate::{context::Context, render::Said};
+use crate::{commands::agent::confirm, context::Context, render::Said};
 
 /// Take a message of yours back, everywhere and for good
 #[derive(Debug, clap::Args)]
@@ -30,20 +30,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Fault> {
     let me = cx.identity()?.name;
     if !args.force {
-        confirm(&args.message_id, cx)?;
+        confirm(&format!("Delete {} for everybody?", printable(&args.message_id)), cx)?;
     }
     let params = json!({"message_id": args.message_id, "reason": args.reason, "caller_agent_id": me});
     let value: Value = cx.daemon()?.call("message.delete", params)?;
     Ok(Said { line: format!("Deleted {}", args.message_id), value })
-}
-
-fn confirm(message_id: &str, cx: &Context) -> Result<(), Fault> {
-    let answer = cx.output.ask(&format!("Delete {} for everybody? [y/N] ", printable(message_id)));
-    match answer.as_deref().map(|answer| answer.trim().to_lowercase()) {
-        Some(answer) if answer == "y" || answer == "yes" => Ok(()),
-        Some(_) => Err(Fault::new(ErrorKind::Refused, "nothing was deleted")),
-        None => {
-            Err(Fault::new(ErrorKind::Invalid, "a deletion is for good, and standard input is no terminal to ask on").hint("Add --force."))
-        }
-    }
 }

@@ -106,12 +106,9 @@ impl Render for Details {
     }
 }
 
-/// When a peer was last heard: Go's words for it (`30s ago`), or an instant.
+/// When a peer was last heard.
 fn last_sync(peer: &Peer, page: &Page) -> String {
-    match peer.last_sync.as_deref() {
-        None | Some("") => "never".to_owned(),
-        Some(text) => Stamp::parse(text).map_or_else(|| text.to_owned(), |at| page.time(at)),
-    }
+    peer.last_sync_at.map_or_else(|| "never".to_owned(), |at| page.time(at))
 }
 
 fn none(page: &mut Page) {
