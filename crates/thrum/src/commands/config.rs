@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use thrum_core::{ErrorKind, Fault, name::printable};
 use thrum_daemon::{
     config::{self, Config, Key, Setting, Source},
-    env::Environment,
+    env::{Environment, Origin},
 };
 
 use crate::{
@@ -84,8 +84,9 @@ const VARIABLES: [Variable; 9] = [
     Variable { name: "THRUM_TS_AUTHKEY", secret: true },
 ];
 
-/// Variables that the command itself reads.
-const OF_THE_COMMAND: [&str; 3] = ["THRUM_NAME", "THRUM_HOME", "THRUM_NO_HINTS"];
+/// Variables that the command itself reads, of its own environment alone: who acts where is the caller's to say, and a file that
+/// came with a repository shall not say it.
+const OF_THE_COMMAND: [&str; 4] = ["THRUM_NAME", "THRUM_AGENT_ID", "THRUM_HOME", "THRUM_NO_HINTS"];
 
 /// What is shown instead of a secret.
 const HIDDEN: &str = "********";
@@ -111,14 +112,16 @@ fn show(cx: &Context) -> Result<Shown, Fault> {
         let shown = if secret || value.contains('@') { HIDDEN } else { value };
         Some((name.to_owned(), shown.to_owned(), env.origin(name)?.to_string()))
     };
+    let is_read = |name: &str| !OF_THE_COMMAND.contains(&name) || env.origin(name) == Some(Origin::Process);
     let known = VARIABLES.iter().map(|variable| (variable.name, variable.secret)).chain(OF_THE_COMMAND.map(|name| (name, false)));
+    let known = known.filter(|(name, _)| is_read(name));
     let variables = known.filter_map(|(name, secret)| value(name, secret)).collect();
     let is_known = |name: &str| {
         VARIABLES.iter().any(|variable| variable.name == name)
             || OF_THE_COMMAND.contains(&name)
             || Key::ALL.iter().any(|key| key.variable() == name)
     };
-    let unknown_variables = env.names().filter(|name| !is_known(name)).map(str::to_owned).collect();
+    let unknown_variables = env.names().filter(|name| !is_known(name) || !is_read(name)).map(str::to_owned).collect();
     let warnings = env.warnings().iter().chain(&config.warnings).map(ToString::to_string).collect();
     let asked = |mut client: crate::client::Client| client.call::<SyncStatus>("sync.status", json!({})).ok();
     let running = cx.running_daemon().ok().flatten().and_then(asked).filter(|sync| sync.sync_interval > 0);
@@ -222,9 +225,10 @@ fn set(name: &str, value: &str, cx: &Context) -> Result<Changed, Fault> {
 /// There is no such key: what was meant, or what there is.
 fn unknown(name: &str) -> Fault {
     let fault = Fault::new(ErrorKind::NotFound, format!("there is no setting '{}'", printable(name)));
+    let where_to = if OF_THE_COMMAND.contains(&name) { "" } else { ", or in .thrum/.env" };
     if let Some(variable) = VARIABLES.iter().map(|variable| variable.name).chain(OF_THE_COMMAND).find(|variable| *variable == name) {
         return Fault::new(ErrorKind::Invalid, format!("{variable} is a variable, no key of config.json"))
-            .hint(format!("Set it in the environment, or in .thrum/.env: {variable}=VALUE"));
+            .hint(format!("Set it in the environment{where_to}: {variable}=VALUE"));
     }
     if let Some(key) = Key::ALL.into_iter().find(|key| key.variable() == name) {
         return fault.hint(format!("In the file it is {0}: thrum config set {0} VALUE", key.name()));

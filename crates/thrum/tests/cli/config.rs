@@ -92,6 +92,7 @@ fn what_makes_no_sense_is_refused_in_a_sentence_and_changes_nothing() {
         ("local_only", "true", 3, "Did you mean daemon.local_only?"),
         ("THRUM_SYNC_INTERVAL", "30", 3, "thrum config set daemon.sync_interval"),
         ("THRUM_TS_AUTHKEY", "x", 2, "in .thrum/.env"),
+        ("THRUM_NAME", "x", 2, "Set it in the environment: THRUM_NAME=VALUE"),
         ("backup.dir", "x", 3, "There are: daemon.local_only, daemon.sync_interval"),
     ] {
         repo.thrum(&["config", "set", key, value]).fails(code, words);
@@ -135,4 +136,16 @@ fn a_value_that_no_longer_counts_is_not_shown_as_the_default() {
         let shown = repo.thrum(&["config", "show"]).ok().stdout;
         assert!(shown.contains("daemon.local_only     true   config.json cannot be used\n"), "{shown}");
     }
+}
+
+#[test]
+fn who_i_am_is_not_read_from_a_file_and_not_shown_as_if_it_were() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    let env = repo.path(".thrum/.env");
+    fs::write(&env, "THRUM_NAME=bob\n").unwrap();
+    fs::set_permissions(&env, fs::Permissions::from_mode(0o600)).unwrap();
+    repo.thrum(&["whoami"]).fails(2, "several agents: ann, bob");
+    let told = repo.json(&["config", "show"]);
+    assert_eq!((&told["variables"].get("THRUM_NAME"), &told["unknown_variables"]), (&None, &json!(["THRUM_NAME"])));
 }
