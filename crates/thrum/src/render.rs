@@ -78,7 +78,9 @@ impl Page {
     /// Adds a line. On a terminal too narrow for it, it goes on below, indented.
     pub(crate) fn line(&mut self, line: impl AsRef<str>) {
         for line in line.as_ref().split('\n') {
-            let indent = line.len() - line.trim_start_matches(' ').len();
+            // As it is seen: a style may stand before a space.
+            let seen = anstream::adapter::strip_str(line).to_string();
+            let indent = seen.len() - seen.trim_start_matches(' ').len();
             self.put(line, if indent == 0 { HANG } else { indent });
         }
     }
@@ -135,15 +137,19 @@ impl Page {
         if self.width.is_some() { time::brief(self.now.since(since)) } else { format!("since {}", time::exact(since)) }
     }
 
-    /// Adds a table without lines around its cells, as wide as the terminal at most.
+    /// Adds a table without lines around its cells, as wide as the terminal at most. Where what a row is about does not fit
+    /// beside the rest, each row becomes a block of lines, so that an id can be copied.
     pub(crate) fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) {
+        let first = rows.iter().filter_map(|row| row.first()).map(|cell| text::width(&printable(cell))).max().unwrap_or(0);
+        if self.width.is_some_and(|width| width < NARROW && first > usize::from(width) * 3 / 5) {
+            return self.blocks(header, &rows);
+        }
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(header.iter().copied());
         table.add_rows(rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect::<Vec<_>>()));
         if let Some(width) = self.width {
             table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.max(20));
             // What a row is about stays in one piece where there is room for it and something beside.
-            let first = rows.iter().filter_map(|row| row.first()).map(|cell| text::width(&printable(cell))).max().unwrap_or(0);
             if let Some(column) = table.column_mut(0).filter(|_| first <= usize::from(width) * 3 / 5) {
                 column.set_constraint(ColumnConstraint::ContentWidth);
             }
@@ -154,6 +160,18 @@ impl Page {
         for (index, line) in table.lines().enumerate() {
             let line = line.trim_end();
             if index == 0 { self.line(format!("{BOLD}{line}{BOLD:#}")) } else { self.line(line) }
+        }
+    }
+
+    /// Each row as its first cell, and below it the others that say something, with their names.
+    fn blocks(&mut self, header: &[&str], rows: &[Vec<String>]) {
+        for row in rows {
+            for (index, (name, cell)) in header.iter().zip(row).enumerate().filter(|(index, (_, cell))| *index == 0 || !cell.is_empty()) {
+                match index {
+                    0 => self.put(&format!("{BOLD}{}{BOLD:#}", printable(cell)), HANG),
+                    _ => self.put(&format!("    {DIM}{}:{DIM:#} {}", name.to_lowercase(), printable(cell)), 2 * HANG),
+                }
+            }
         }
     }
 }
@@ -227,6 +245,29 @@ mod tests {
         let mut keyed = Page::new(Some(40), at(0));
         keyed.table(&["SETTING", "VALUE"], vec![vec!["daemon.sync_interval".to_owned(), "x".repeat(60)]]);
         assert!(keyed.text().contains("\ndaemon.sync_interval  x"), "what a row is about stays whole: {}", keyed.text());
+    }
+
+    #[test]
+    fn a_row_whose_id_leaves_no_room_becomes_a_block() {
+        let id = "ses_01JZ3E9Q0V7M4T6X8B2C5D9F3J";
+        let table = |width| {
+            let mut page = Page::new(Some(width), at(0));
+            page.table(
+                &["SESSION", "AGENT", "INTENT"],
+                vec![vec![id.into(), "@ann".into(), String::new()], vec![id.into(), "@bob".into(), "go".into()]],
+            );
+            page.plain()
+        };
+        assert_eq!(table(40), format!("{id}\n    agent: @ann\n{id}\n    agent: @bob\n    intent: go\n"));
+        assert!(table(80).starts_with("SESSION"), "{}", table(80));
+    }
+
+    #[test]
+    fn the_rest_of_a_line_is_indented_no_less_than_its_beginning_as_it_is_seen() {
+        let mut page = Page::new(Some(24), at(0));
+        page.line(format!("  {CYAN} {CYAN:#} @ann  five six seven eight nine"));
+        let indents: Vec<_> = page.plain().lines().map(|line| line.len() - line.trim_start().len()).collect();
+        assert_eq!(indents, [4, 4], "{}", page.plain());
     }
 
     #[test]
