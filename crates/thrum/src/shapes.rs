@@ -58,6 +58,7 @@ pub(crate) struct Sent {
     pub(crate) message_id: String,
     pub(crate) warnings: Vec<String>,
     pub(crate) recipients: Vec<Recipient>,
+    pub(crate) audiences: Vec<Tag>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

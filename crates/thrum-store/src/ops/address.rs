@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use thrum_core::{ErrorKind, Fault, limits, name, payload::Tag};
 
 use crate::{
-    StoreError, Tx,
+    Reader, StoreError, Tx,
     query::{Addressable, Message},
 };
 
@@ -119,7 +119,11 @@ impl Tx<'_> {
             if !members.is_empty() {
                 to.expand(others(members));
                 to.group("group", name);
-                to.warnings.push(format!("@{name} resolved to a group, not an individual agent"));
+                to.warnings.push(match is_agent {
+                    true => format!("@{name} is an agent and a role, and both get it"),
+                    // The text is Go Thrum's (recorded).
+                    false => format!("@{name} resolved to a group, not an individual agent"),
+                });
             }
         }
         if !unknown.is_empty() {
@@ -142,23 +146,56 @@ impl Tx<'_> {
         let listed: Vec<String> = unknown.iter().map(|name| format!("@{}", name::printable(name))).collect();
         // The text is Go Thrum's (recorded).
         let text = format!("unknown recipients: {} \u{2014} no matching agent, role, or group found", listed.join(", "));
-        let mut near: Vec<String> = unknown.iter().filter_map(|name| nearest(name, &agents)).map(|name| format!("@{name}")).collect();
+        if let Some(several) = unknown.iter().find(|name| name.contains(',')) {
+            let each: Vec<String> = several.split(',').map(|name| format!("--to @{}", bare(&name::printable(name)))).collect();
+            return Ok(Fault::new(ErrorKind::NotFound, text).hint(format!("Repeat --to for each: {}", each.join(" "))));
+        }
+        let mut near: Vec<String> =
+            unknown.iter().filter_map(|name| nearest(name, names(&agents, true))).map(|name| format!("@{name}")).collect();
         unique(&mut near);
-        let hint =
-            if near.is_empty() { "thrum team --all lists who there is.".to_owned() } else { format!("Did you mean {}?", near.join(", ")) };
+        let hint = if near.is_empty() { WHO.to_owned() } else { format!("Did you mean {}?", near.join(", ")) };
         Ok(Fault::new(ErrorKind::NotFound, text).hint(hint))
     }
+}
+
+const WHO: &str = "thrum team --all lists who there is.";
+
+/// A name without the `@` and the space around it.
+fn bare(name: &str) -> &str {
+    let name = name.trim();
+    name.strip_prefix('@').unwrap_or(name)
+}
+
+/// Whether anybody, here or elsewhere, has this name, or with `roles` this role. For lists, in which a name misspelt would
+/// look like one of which there is nothing.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] if nobody has, with who may have been meant.
+pub fn known(reader: &Reader<'_>, name: &str, roles: bool) -> Result<(), StoreError> {
+    let is_agent = !reader.homes(name)?.is_empty() || reader.deleted_at(name)?.is_some();
+    if is_agent || roles && (name == EVERYONE || !reader.members(Some(name))?.is_empty()) {
+        return Ok(());
+    }
+    let what = if roles { "agent or role" } else { "agent" };
+    let agents = reader.addressable()?;
+    let hint = nearest(name, names(&agents, roles)).map_or_else(|| WHO.to_owned(), |near| format!("Did you mean @{near}?"));
+    Err(Fault::new(ErrorKind::NotFound, format!("unknown {what}: @{}", name::printable(name))).hint(hint).into())
+}
+
+fn names(agents: &[Addressable], roles: bool) -> impl Iterator<Item = &str> {
+    let roles = agents.iter().filter(move |_| roles).map(|agent| agent.role.as_str());
+    agents.iter().map(|agent| agent.agent_id.as_str()).chain(roles)
 }
 
 fn is_address(tag: &Tag) -> bool {
     tag.kind == "mention" || tag.kind == "group"
 }
 
-/// The agent or role whose name differs least, if it differs little.
-fn nearest<'a>(name: &str, agents: &'a [Addressable]) -> Option<&'a str> {
-    let names = agents.iter().flat_map(|agent| [agent.agent_id.as_str(), agent.role.as_str()]);
+/// The name that differs least, if it differs little. Names are lower case, so upper case is no difference.
+pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_lowercase();
     names
-        .map(|known| (strsim::osa_distance(name, known), known))
+        .map(|known| (strsim::osa_distance(&name, known), known))
         .filter(|(far, known)| *far <= 1 + known.len() / 3)
         .min()
         .map(|(_, known)| known)

@@ -5,7 +5,7 @@ use thrum_core::{
     payload::{AgentCleanup, AgentRegister},
 };
 
-use super::resident;
+use super::Absence;
 use crate::{
     StoreError, Tx,
     query::{Agent, AgentFilter},
@@ -100,7 +100,15 @@ impl Tx<'_> {
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if it lives elsewhere.
     pub fn delete_agent(&mut self, name: &str, reason: Option<String>) -> Result<Stamp, StoreError> {
-        resident(&self.reader(), name)?;
+        if let Some(absence) = Absence::of(&self.reader(), name)? {
+            let fault = absence.fault(name);
+            return Err(match absence {
+                Absence::Elsewhere(_) => fault.hint(format!("Delete it where it lives: thrum agent delete {}", name::printable(name))),
+                Absence::Unknown(Some(near)) => fault.hint(format!("Did you mean {near}?")),
+                Absence::Deleted(_) | Absence::Unknown(None) => fault.hint("thrum agent list names those there are."),
+            }
+            .into());
+        }
         let payload = AgentCleanup { agent_id: name.to_owned(), reason, method: Some("manual".to_owned()) };
         let at = self.append(Payload::AgentCleanup(payload), None)?.at;
         self.forget_presence(name)?;

@@ -12,8 +12,9 @@ use thrum_daemon::notes::{self, Note, Notes, Part};
 
 use crate::{
     cli::boxed,
-    commands::prime,
+    commands::{known, prime},
     context::Context,
+    identity,
     render::{Page, Render, Said, Silent, agent, style::DIM},
     text,
 };
@@ -133,13 +134,27 @@ impl Whose {
     fn name(self, cx: &Context) -> Result<String, Fault> {
         match self.agent {
             Some(name) => {
-                let name = name.strip_prefix('@').unwrap_or(&name);
+                let name = known::bare(&name);
                 name::check_agent(name)?;
+                of_this_worktree(name, cx)?;
                 Ok(name.to_owned())
             }
             None => Ok(cx.identity()?.name),
         }
     }
+}
+
+/// An agent without an identity here and without notes is a name misspelt.
+fn of_this_worktree(name: &str, cx: &Context) -> Result<(), Fault> {
+    let identities = identity::candidates(&cx.repo()?.identities())?;
+    let place = Notes::of(cx.repo()?);
+    let has_notes = || Ok::<_, Fault>(place.path(name, Part::Notes)?.exists() || place.path(name, Part::Preamble)?.exists());
+    if identities.iter().any(|known| known == name) || has_notes()? {
+        return Ok(());
+    }
+    let near = thrum_store::ops::nearest(name, identities.iter().map(String::as_str));
+    let hint = near.map_or_else(|| format!("It has: {}", identities.join(", ")), |near| format!("Did you mean @{near}?"));
+    Err(Fault::new(ErrorKind::NotFound, format!("unknown agent: @{name} has no identity in this worktree")).hint(hint))
 }
 
 impl Command {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use thrum_core::Fault;
 
 use crate::{
-    commands::send,
+    commands::{known, send},
     context::Context,
     render::{
         Page, Render, agent,
@@ -87,12 +87,15 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Fault> {
         params["unread_for_agent"] = me.name.as_str().into();
     }
     if let Some(from) = &args.from {
-        params["author_id"] = from.strip_prefix('@').unwrap_or(from).into();
+        params["author_id"] = known::bare(from).into();
     }
     if let Some(scope) = &args.scope {
         params["scope"] = json!(scope);
     }
     let answer: Answer<Listing> = cx.daemon()?.call("message.list", params)?;
+    if let (Some(from), 0) = (&args.from, answer.read.total) {
+        known::agent(from, cx)?;
+    }
     let marks = !args.unread && !args.all;
     let unread = answer.read.messages.iter().filter(|message| marks && !message.is_read);
     let new = unread.map(|message| message.message_id.clone()).collect();

@@ -14,6 +14,7 @@ pub(crate) mod export;
 pub(crate) mod import;
 pub(crate) mod inbox;
 pub(crate) mod init;
+pub(crate) mod known;
 pub(crate) mod message;
 pub(crate) mod peer;
 pub(crate) mod ping;

@@ -7,7 +7,7 @@ use crate::{
     commands::body::Body,
     context::Context,
     render::{Page, Render, agent, style::GREEN},
-    shapes::{Answer, Sent},
+    shapes::{Answer, Sent, Tag as Audience},
     text::count,
 };
 
@@ -114,7 +114,8 @@ fn audience(args: &Args) -> Result<Vec<String>, Fault> {
     if args.broadcast || names.contains(&"everyone") {
         let beside = names.iter().any(|name| *name != "everyone");
         return match beside {
-            true => Err(Fault::new(ErrorKind::Invalid, "a message goes to everyone or to the agents named, not both").hint(WHOM)),
+            true => Err(Fault::new(ErrorKind::Invalid, "a message goes to everyone or to the agents named, not both")
+                .hint("Leave one out: --broadcast (or @everyone), or --to @NAME.")),
             false => Ok(Vec::new()),
         };
     }
@@ -132,6 +133,14 @@ fn fresh_key() -> Result<String, Fault> {
     Ok(format!("{:032x}", u128::from_le_bytes(bytes)))
 }
 
+/// Why a message has no recipient: it went to a role that only its author has, or to everyone where nobody else is.
+fn to_nobody(audiences: &[Audience]) -> String {
+    match audiences.iter().find(|to| to.kind == "group" && to.value != "everyone") {
+        Some(role) => format!("to nobody: no other agent is {}", agent(&role.value)),
+        None => "nobody else is registered yet".to_owned(),
+    }
+}
+
 impl Stored {
     pub(crate) fn reply(answer: Answer<Sent>) -> Self {
         Self { answer, verb: "Replied" }
@@ -140,9 +149,9 @@ impl Stored {
 
 impl Render for Stored {
     fn human(&self, page: &mut Page) {
-        let Sent { message_id, recipients, .. } = &self.answer.read;
+        let Sent { message_id, recipients, audiences, .. } = &self.answer.read;
         let to = match recipients.len() {
-            0 => "nobody else is registered yet".to_owned(),
+            0 => to_nobody(audiences),
             number => format!("to {}", count(number as u64, "agent")),
         };
         page.line(format!("{} {message_id} {to}", self.verb));

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use thrum_core::{Fault, name::printable};
 
 use crate::{
-    commands::inbox::Paging,
+    commands::{inbox::Paging, known},
     context::Context,
     render::{
         Page, Render, agent,
@@ -78,7 +78,10 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Sent, Fault> {
             params["to"] = args.to.clone().into();
         }
     }
-    let answer = cx.daemon()?.call("message.outbox", params)?;
+    let answer: Answer<Listing> = cx.daemon()?.call("message.outbox", params)?;
+    if let (Some(to), 0) = (&args.to, answer.read.total) {
+        known::agent_or_role(to, cx)?;
+    }
     Ok(Sent { answer, whole: args.show.is_some(), of: me })
 }
 
@@ -118,7 +121,9 @@ impl Sent {
 
 /// Whom a message addresses.
 pub(crate) fn audience(audiences: &[Tag]) -> String {
-    let to: Vec<_> = audiences.iter().map(|to| agent(&to.value)).collect();
+    // An agent and a role that share a name are two audiences of one name.
+    let mut to: Vec<_> = audiences.iter().map(|to| agent(&to.value)).collect();
+    to.dedup();
     if to.is_empty() { agent("everyone") } else { to.join(", ") }
 }
 

@@ -14,7 +14,7 @@ use thrum_core::{ErrorKind, Fault, Stamp, limits, payload::Tag};
 use crate::{
     beat,
     client::Client,
-    commands::{inbox, send},
+    commands::{inbox, known, send},
     context::Context,
     render::{Page, Render},
     shapes::{Answer, Waited},
@@ -62,6 +62,9 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Ended, Fault> {
 fn wait(args: &Args, cx: &Context) -> Result<Answer<Waited>, Fault> {
     let me = cx.identity()?.name;
     let deadline = Instant::now() + args.timeout;
+    if let Some(mention) = &args.mention {
+        known::agent_or_role(mention, cx)?;
+    }
     let mut client = cx.daemon()?;
     beat::while_waiting(cx, &me);
     cx.output.note(&format!("Waiting up to {} for mail to @{me} …", time::brief(args.timeout)));

@@ -45,6 +45,7 @@ fn what_an_agent_works_on_is_found_by_name_branch_and_file() {
     assert_eq!([count(&["--branch", "main"]), count(&["--branch", "other"])], [1, 0]);
     assert_eq!([count(&["--file", "a b.rs"]), count(&["--file", "./a b.rs"]), count(&["--file", "b.rs"])], [1, 1, 0]);
     assert_eq!(count(&["--file", "."]), 1);
+    repo.connect().call("agent.register", &json!({"name": "bob", "role": "reviewer", "module": "m"}));
     assert_eq!(count(&["bob"]), 0);
 }
 
@@ -85,7 +86,10 @@ fn a_person_at_a_terminal_is_asked_before_an_agent_is_deleted() {
 fn a_deletion_reaches_peers_and_an_agent_of_another_machine_cannot_be_deleted() {
     let (left, right) = paired();
     left.thrum(&["sync", "verify"]).ok();
-    left.thrum(&["agent", "delete", "bob", "--force"]).fails(4, "another machine");
+    left.thrum(&["agent", "delete", "bob", "--force"])
+        .fails(4, "bob lives at another daemon (")
+        .says("Delete it where it lives: thrum agent delete bob");
+    left.thrum(&["agent", "delete", "anne", "--force"]).fails(3, "no agent anne").says("Did you mean ann?");
     right.agent("rex", "tester");
     right.thrum(&["agent", "delete", "rex", "--force"]).ok();
     left.thrum(&["sync", "verify"]).ok();

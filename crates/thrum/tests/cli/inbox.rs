@@ -46,6 +46,34 @@ fn what_could_not_be_shown_stays_unread() {
 }
 
 #[test]
+fn a_name_that_is_nobodys_is_no_empty_list() {
+    let repo = with_mail(1);
+    for (args, unknown) in [
+        (&["inbox", "--from", "@bbo"][..], "unknown agent: @bbo"),
+        (&["inbox", "--from", "@reviewer"], "unknown agent: @reviewer"),
+        (&["sent", "--to", "@bbo"], "unknown agent or role: @bbo"),
+        (&["wait", "--mention", "@bbo", "--timeout", "60s"], "unknown agent or role: @bbo"),
+        (&["session", "list", "--agent", "bbo"], "unknown agent: @bbo"),
+        (&["agent", "context", "@bbo"], "unknown agent: @bbo"),
+        (&["context", "save", "note", "--agent", "@bbo"], "unknown agent: @bbo"),
+        (&["context", "show", "--agent", "@bbo"], "unknown agent: @bbo"),
+        (&["inbox", "--as", "bbo"], "no agent bbo is registered here"),
+    ] {
+        let as_ann: &[&str] = if args.contains(&"--as") { &[] } else { &["--as", "ann"] };
+        let ran = repo.thrum(&[args, as_ann].concat()).fails(3, unknown);
+        assert!(unknown.ends_with("reviewer") || ran.stderr.contains("Did you mean") && ran.stderr.contains("bob?"), "{args:?} {ran:?}");
+    }
+    assert!(!repo.path(".thrum/context/bbo.md").exists());
+    // Whoever is there and has left nothing is no mistake, nor is whoever left something and is gone.
+    assert_eq!(repo.json(&["inbox", "--from", "@bob", "--as", "ann"])["total"], 0);
+    assert_eq!(repo.json(&["sent", "--to", "@implementer", "--as", "bob"])["total"], 0);
+    repo.thrum(&["wait", "--mention", "@implementer", "--timeout", "50ms", "--as", "ann"]).fails(1, "No message");
+    repo.thrum(&["agent", "delete", "ann", "--force"]).ok();
+    assert_eq!(repo.json(&["inbox", "--from", "@ann", "--as", "bob"])["total"], 1);
+    assert_eq!(repo.json(&["session", "list", "--agent", "ann"])["sessions"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
 fn pages_and_authors_can_be_chosen() {
     let repo = with_mail(5);
     repo.agent("eve", "tester");

@@ -42,6 +42,18 @@ fn without_recipient_nothing_is_sent() {
 }
 
 #[test]
+fn a_recipient_that_nobody_is_is_answered_with_who_may_be_meant() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "reviewer");
+    let send = |to: &str| repo.thrum(&["send", "hello", "--to", to, "--as", "ann"]);
+    send("BOB").fails(3, "unknown recipients: @BOB").says("Did you mean @bob?");
+    send("bob, @carol").fails(3, "unknown recipients").says("Repeat --to for each: --to @bob --to @carol");
+    repo.thrum(&["send", "hello", "--to", "bob", "--broadcast", "--as", "ann"]).fails(2, "not both").says("Leave one out");
+    let alone = repo.thrum(&["send", "hello", "--to", "@implementer", "--as", "ann"]).ok().stdout;
+    assert!(alone.trim_end().ends_with("to nobody: no other agent is @implementer"), "{alone}");
+}
+
+#[test]
 fn mail_to_oneself_is_stored_and_wakes_nobody() {
     let repo = TestRepo::with_agent("repo", "ann");
     let id = repo.json(&["send", "note to self", "--to", "@ann"])["message_id"].as_str().unwrap().to_owned();

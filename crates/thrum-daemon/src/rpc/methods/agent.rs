@@ -199,6 +199,28 @@ pub(super) async fn whoami(daemon: &Daemon, params: Whoami) -> Result<Me, Fault>
 }
 
 #[derive(Deserialize)]
+pub(super) struct Check {
+    #[serde(default)]
+    name: Option<String>,
+    /// Whether the name of a role will do.
+    #[serde(default)]
+    roles: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct Checked {
+    name: String,
+}
+
+/// Whether a name is anybody's, here or elsewhere; if not, the error says who may have been meant.
+pub(super) async fn check(daemon: &Daemon, params: Check) -> Result<Checked, Fault> {
+    let name = required("name", params.name)?;
+    let asked = name.clone();
+    daemon.storage.read(move |reader| ops::known(reader, &asked, params.roles)).await?;
+    Ok(Checked { name })
+}
+
+#[derive(Deserialize)]
 pub(super) struct ListContext {
     #[serde(default)]
     agent_id: Option<String>,

@@ -63,6 +63,7 @@ methods! {
     "agent.whoami" => Prompt, |daemon, params, _kept| answer(&agent::whoami(daemon, params.read()?).await?);
     "agent.listContext" => Prompt, |daemon, params, _kept| answer(&agent::list_context(daemon, params.read()?).await?);
     "agent.delete" => Prompt, |daemon, params, _kept| answer(&agent::delete(daemon, params.read()?).await?);
+    "agent.check" => Prompt, |daemon, params, _kept| answer(&agent::check(daemon, params.read()?).await?);
     "agent.cleanup" => Prompt, |daemon, params, _kept| answer(&cleanup::cleanup(daemon, params.read()?).await?);
     "team.list" => Prompt, |daemon, params, _kept| answer(&team::list(daemon, params.read()?).await?);
 

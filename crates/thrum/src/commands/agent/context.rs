@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 use thrum_core::{Fault, name::printable};
 
 use crate::{
-    commands::who_has::{lines, repo_path},
+    commands::{
+        known,
+        who_has::{lines, repo_path},
+    },
     context::Context,
     render::{Page, Render, agent, style::DIM},
     shapes::{Answer, Contexts, Working},
@@ -33,9 +36,14 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Contexts>, Fault> {
-    let agent = args.agent.as_deref().map(|name| name.strip_prefix('@').unwrap_or(name));
+    let agent = args.agent.as_deref().map(known::bare);
     let file = args.file.as_deref().map(|file| repo_path(file, cx)).transpose()?;
-    cx.daemon()?.call("agent.listContext", json!({"agent_id": agent, "branch": args.branch, "file": file}))
+    let params = json!({"agent_id": agent, "branch": args.branch, "file": file});
+    let answer: Answer<Contexts> = cx.daemon()?.call("agent.listContext", params)?;
+    if let (Some(agent), true) = (agent, answer.read.contexts.is_empty()) {
+        known::agent(agent, cx)?;
+    }
+    Ok(answer)
 }
 
 impl Render for Answer<Contexts> {

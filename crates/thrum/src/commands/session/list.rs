@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use thrum_core::Fault;
 
 use crate::{
+    commands::known,
     context::Context,
     render::{Page, Render, style::DIM},
     shapes::{Answer, Session, Sessions},
@@ -31,8 +32,13 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Sessions>, Fault> {
-    let agent = args.agent.as_deref().map(|name| name.strip_prefix('@').unwrap_or(name));
-    cx.daemon()?.call("session.list", json!({"active_only": args.active, "agent_id": agent, "limit": args.limit}))
+    let agent = args.agent.as_deref().map(known::bare);
+    let params = json!({"active_only": args.active, "agent_id": agent, "limit": args.limit});
+    let answer: Answer<Sessions> = cx.daemon()?.call("session.list", params)?;
+    if let (Some(agent), true) = (agent, answer.read.sessions.is_empty()) {
+        known::agent(agent, cx)?;
+    }
+    Ok(answer)
 }
 
 impl Render for Answer<Sessions> {
