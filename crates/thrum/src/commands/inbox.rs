@@ -1,7 +1,7 @@
 //! `thrum inbox`.
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::{Fault, name::printable};
 
 use crate::{
     commands::{known, send},
@@ -70,6 +70,9 @@ pub(crate) struct Inbox {
     /// The unread ones that are read once they are written, and whose they are.
     new: Vec<String>,
     me: String,
+    /// What was asked for, in words: before and after "messages".
+    only: &'static str,
+    chosen: String,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Fault> {
@@ -96,10 +99,13 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Fault> {
     if let (Some(from), 0) = (&args.from, answer.read.total) {
         known::agent(from, cx)?;
     }
+    let from = args.from.iter().map(|from| format!(" from {}", agent(known::bare(from))));
+    let scope = args.scope.iter().map(|scope| format!(" with scope {}:{}", printable(&scope.kind), printable(&scope.value)));
+    let chosen = from.chain(scope).chain(args.mentions.then(|| " that name you".to_owned())).collect();
     let marks = !args.unread && !args.all;
     let unread = answer.read.messages.iter().filter(|message| marks && !message.is_read);
     let new = unread.map(|message| message.message_id.clone()).collect();
-    Ok(Inbox { answer, of: (!args.all).then(|| me.name.clone()), new, me: me.name })
+    Ok(Inbox { answer, of: (!args.all).then(|| me.name.clone()), new, me: me.name, only: if args.unread { "unread " } else { "" }, chosen })
 }
 
 /// Marks what was shown as read. It was shown all the same if that fails.
@@ -109,6 +115,15 @@ pub(crate) fn mark_read(message_ids: &[String], me: &str, cx: &Context) {
         && let Err(fault) = mark()
     {
         cx.output.warn(&format!("what was shown stays unread: {fault}"));
+    }
+}
+
+/// What is said of a page without messages: that there are none of these, or on which pages they are.
+pub(crate) fn nothing(listing: &Listing, these: &str) -> String {
+    match listing.total_pages {
+        0 => format!("No {these}"),
+        1 => format!("Page {} is empty: there is 1 page", listing.page),
+        pages => format!("Page {} is empty: there are {pages} pages", listing.page),
     }
 }
 
@@ -130,6 +145,10 @@ pub(crate) fn show(message: &Summary, page: &mut Page) {
 impl Render for Inbox {
     fn human(&self, page: &mut Page) {
         let listing = &self.answer.read;
+        if listing.messages.is_empty() {
+            let whose = self.of.as_deref().map(|name| format!(" for {}", agent(name))).unwrap_or_default();
+            return page.line(nothing(listing, &format!("{}messages{whose}{}", self.only, self.chosen)));
+        }
         for message in &listing.messages {
             show(message, page);
         }

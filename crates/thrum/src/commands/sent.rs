@@ -4,7 +4,10 @@ use serde_json::{Value, json};
 use thrum_core::{Fault, name::printable};
 
 use crate::{
-    commands::{inbox::Paging, known},
+    commands::{
+        inbox::{self, Paging},
+        known,
+    },
     context::Context,
     render::{
         Page, Render, agent,
@@ -65,6 +68,9 @@ pub(crate) struct Sent {
     /// One message, which was asked for: all of it.
     whole: bool,
     of: String,
+    /// What was asked for, in words.
+    only: &'static str,
+    chosen: String,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Sent, Fault> {
@@ -82,12 +88,16 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Sent, Fault> {
     if let (Some(to), 0) = (&args.to, answer.read.total) {
         known::agent_or_role(to, cx)?;
     }
-    Ok(Sent { answer, whole: args.show.is_some(), of: me })
+    let chosen = args.to.as_deref().map(|to| format!(" to {}", agent(known::bare(to)))).unwrap_or_default();
+    Ok(Sent { answer, whole: args.show.is_some(), of: me, only: if args.unread { "unread " } else { "" }, chosen })
 }
 
 impl Render for Sent {
     fn human(&self, page: &mut Page) {
         let listing = &self.answer.read;
+        if listing.messages.is_empty() {
+            return page.line(inbox::nothing(listing, &format!("{}messages sent by {}{}", self.only, agent(&self.of), self.chosen)));
+        }
         for message in &listing.messages {
             self.show(message, page);
         }

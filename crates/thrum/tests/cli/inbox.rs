@@ -46,6 +46,19 @@ fn what_could_not_be_shown_stays_unread() {
 }
 
 #[test]
+fn an_empty_page_says_what_there_is_none_of() {
+    let repo = with_mail(1);
+    let said = |args: &[&str], who: &str| repo.thrum(&[args, &["--as", who]].concat()).ok().stdout;
+    assert_eq!(said(&["inbox", "--unread", "--page", "9"], "bob"), "Page 9 is empty: there is 1 page\n");
+    assert_eq!(said(&["sent", "--page", "9"], "ann"), "Page 9 is empty: there is 1 page\n");
+    said(&["inbox"], "bob");
+    assert_eq!(said(&["inbox", "--unread"], "bob"), "No unread messages for @bob\n");
+    assert_eq!(said(&["inbox", "--from", "@bob"], "ann"), "No messages for @ann from @bob\n");
+    assert_eq!(said(&["inbox", "--scope", "module:x", "--mentions"], "bob"), "No messages for @bob with scope module:x that name you\n");
+    assert_eq!(said(&["sent", "--unread", "--to", "bob"], "ann"), "No unread messages sent by @ann to @bob\n");
+}
+
+#[test]
 fn a_name_that_is_nobodys_is_no_empty_list() {
     let repo = with_mail(1);
     for (args, unknown) in [
