@@ -339,3 +339,13 @@ fn a_broadcast_to_more_agents_than_an_event_can_name_still_reaches_them() {
     assert_eq!(node.inbox("cy").len(), 1);
     assert_eq!(node.store.reader().totals().expect("reads").parked, 0);
 }
+
+#[test]
+fn a_name_that_is_an_agent_and_elsewhere_a_role_reaches_both_and_says_so() {
+    let (mut here, mut there) = (team(), Node::new(2));
+    there.register("tester", "coder");
+    here.pull(&there, 0);
+    let sent = here.send("ann", &["tester"], "to both");
+    assert_eq!(sent.warnings, ["@tester is an agent and a role, and both get it"]);
+    assert!(["tester", "ben", "cy"].iter().all(|name| sent.recipients.contains(&(*name).to_owned())), "{:?}", sent.recipients);
+}
