@@ -89,7 +89,7 @@ fn set_and_order() -> impl Strategy<Value = (Vec<Event>, Vec<usize>)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(300), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_order_and_repetition_gives_one_digest((events, order) in set_and_order(), batch in 1..9usize) {

@@ -211,6 +211,8 @@ fn kill_daemon_in(var: &Path) {
     let Ok(lock) = fs::File::open(var.join("thrum.lock")) else { return };
     if let (Err(TryLockError::WouldBlock), Some(pid)) = (lock.try_lock_shared(), pid_in(&var.join("thrum.pid"))) {
         let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+        // It is gone when the system has taken its lock from it.
+        let _ = lock.lock_shared();
     }
 }
 
