@@ -218,13 +218,14 @@ pub(super) fn receipt(conn: &Connection, at: At<'_>, body: &MessageReceipt) -> R
     )?
     .execute((message.sequence, &body.agent_id, &at.event.origin, time, read))?;
     if read.is_some() {
-        // Of a former home counts what it could know: a receipt from before the move, of a message from before the move.
+        // Of a former home counts what it could know: a receipt from before the move, of a message from before the move. It
+        // also counts where it was said: the agent may have been registered there again since.
         let home = former::live(conn, &body.agent_id, &at.event.origin, at.event.at.max(message.at))?;
         conn.prepare_cached(
             "UPDATE mailbox SET unread = 0 WHERE at = ?1 AND sequence = ?2
-             AND owner = (SELECT owner FROM agents WHERE agent_id = ?3 AND home = ?4)",
+             AND owner IN (SELECT owner FROM agents WHERE agent_id = ?3 AND home IN (?4, ?5))",
         )?
-        .execute((message.at.nanos(), message.sequence, &body.agent_id, home))?;
+        .execute((message.at.nanos(), message.sequence, &body.agent_id, home, &at.event.origin))?;
     }
     Ok(Folded::Done)
 }

@@ -28,7 +28,7 @@ pub use purge::Purged;
 pub(crate) use purge::{announced, cutoff, is_purged, preview};
 
 /// Changes with every change of a rule: a database folded by another version is folded again at the next start.
-pub(crate) const VERSION: i64 = 3;
+pub(crate) const VERSION: i64 = 4;
 
 /// Where an event stands among those it competes with.
 pub(crate) type Rank<'a> = (Stamp, &'a str);

@@ -10,7 +10,7 @@ use thrum_core::{
 use thrum_store::{
     StoreError,
     ops::Adopted,
-    query::{AgentFilter, Filter, SessionFilter},
+    query::{AgentFilter, Filter, Mailbox, SessionFilter},
 };
 
 use crate::kit::{self, Node};
@@ -177,6 +177,35 @@ fn a_peer_that_gets_the_events_in_any_order_sees_the_same() {
         digests.insert(node.store.projection().expect("a digest").to_string());
     }
     assert_eq!(digests.len(), 1);
+}
+
+#[test]
+fn a_receipt_counts_at_both_homes_of_an_agent_that_registers_at_the_former_one_again() {
+    let claim = Payload::AgentRegister(AgentRegister {
+        agent_id: "ann".into(),
+        kind: "agent".into(),
+        role: "coder".into(),
+        former_homes: vec![GO.into()],
+        ..AgentRegister::default()
+    });
+    let set = [
+        peer(1, 2, "message.create", message("msg_1", "zoe", &["ann"])),
+        go(2, 3, "message.receipt", read("msg_1", "ann")),
+        kit::signed("evt_3", 0, 1, 50, &claim),
+        go(4, 60, "agent.register", register("ann", "coder")),
+    ];
+    for number in 0..24 {
+        let order = order(number, set.len());
+        let mut node = Node::new(1);
+        for n in &order {
+            node.apply(std::slice::from_ref(&set[*n]));
+        }
+        for home in [GO.to_owned(), kit::key(0).id().to_string()] {
+            let mailbox = Mailbox { agent_id: "ann".into(), home };
+            assert_eq!(node.store.reader().mail_count(&mailbox).expect("reads"), (1, 0), "{mailbox:?} {order:?}");
+        }
+        node.check();
+    }
 }
 
 #[test]
