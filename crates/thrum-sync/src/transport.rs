@@ -3,10 +3,13 @@
 pub mod local;
 pub mod memory;
 
-use std::{fmt, future::Future, io, net::IpAddr, pin::Pin};
+use std::{fmt, future::Future, io, net::IpAddr, pin::Pin, time::Duration};
 
 use thrum_core::{Fault, limits, name};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
 
 /// A future that can be kept in a trait object.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -89,10 +92,77 @@ pub struct Node {
     pub user: String,
 }
 
+/// Another node that the network knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Who it is.
+    pub node: Node,
+    /// Where it is reached now, without a port.
+    pub host: String,
+    /// Whether the network has seen it just now.
+    pub online: bool,
+}
+
+/// How packets travel to an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    /// The relay they go through; `None` when they go directly.
+    pub relay: Option<String>,
+    /// There and back, as the network itself measures it.
+    pub round_trip: Duration,
+}
+
+/// Whether a transport can be used now, as it says itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Nobody asked for it.
+    Off,
+    /// On its way; the text says to what it waits, if it is for a person: "visit …".
+    Starting(String),
+    /// It works.
+    Up,
+    /// It does not work: what happened, and what mends it. It recovers by itself once that is mended.
+    Down(Fault),
+}
+
 /// A way to reach peers and be reached.
 pub trait Transport: Send + Sync + 'static {
     /// Which kind this is; there is one transport of each.
     fn kind(&self) -> Kind;
+
+    /// Whether it can be used, now and as it changes. Whoever failed to listen or dial tries again after a change to
+    /// [`Condition::Up`], and the addresses of nodes may have changed then. Loopback never changes.
+    fn condition(&self) -> watch::Receiver<Condition> {
+        watch::channel(Condition::Up).1
+    }
+
+    /// The node that has an address (`host:port`, or `host`) now: the one to which a token sent there would go. `None` where
+    /// the transport knows no nodes, as on loopback.
+    ///
+    /// # Errors
+    /// `NotFound` if no node has it, `Unavailable` if the network cannot be asked.
+    fn node_at<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Node>, Fault>> {
+        let _ = address;
+        Box::pin(async { Ok(None) })
+    }
+
+    /// The other nodes, with their addresses as of now; none where the transport knows no nodes.
+    ///
+    /// # Errors
+    /// `Unavailable` if the network cannot be asked.
+    fn neighbours(&self) -> Pending<'_, Result<Vec<Neighbour>, Fault>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    /// How packets travel to an address, measured now. `None` where there is nothing to say about it, as on loopback. The
+    /// caller bounds the time.
+    ///
+    /// # Errors
+    /// `NotFound` if no node has it, `Unavailable` if it does not answer or the network cannot be asked.
+    fn path<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Path>, Fault>> {
+        let _ = address;
+        Box::pin(async { Ok(None) })
+    }
 
     /// Opens the listener at `port`, or where the transport sees fit the first time. A port once given is kept by the caller.
     ///
@@ -115,6 +185,7 @@ pub trait Listener: Send {
     /// The port, to be kept.
     fn port(&self) -> u16;
 
-    /// The next caller. An error concerns that caller only, unless it repeats.
+    /// The next caller. An error concerns that caller only, unless it repeats. [`io::ErrorKind::NotConnected`] means that the
+    /// listener has ended, as when the network went away or gave this machine another address: listen anew.
     fn accept(&mut self) -> Pending<'_, io::Result<(Conn, Caller)>>;
 }
