@@ -21,17 +21,20 @@ pub enum Key {
     LocalOnly,
     /// How often every peer is asked for news, whatever it announces.
     SyncInterval,
+    /// Speak to peers on the tailnet.
+    Tailnet,
 }
 
 impl Key {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::LocalOnly, Self::SyncInterval];
+    pub const ALL: [Self; 3] = [Self::LocalOnly, Self::SyncInterval, Self::Tailnet];
 
     /// As it is written: `SECTION.KEY` of the file.
     pub const fn name(self) -> &'static str {
         match self {
             Self::LocalOnly => "daemon.local_only",
             Self::SyncInterval => "daemon.sync_interval",
+            Self::Tailnet => "tailnet.enabled",
         }
     }
 
@@ -40,6 +43,7 @@ impl Key {
         match self {
             Self::LocalOnly => "THRUM_LOCAL",
             Self::SyncInterval => "THRUM_SYNC_INTERVAL",
+            Self::Tailnet => "THRUM_TS_ENABLED",
         }
     }
 
@@ -50,7 +54,7 @@ impl Key {
     pub fn parse(self, text: &str) -> Result<Value, Fault> {
         let wrong = || Fault::new(ErrorKind::Invalid, format!("'{text}' is not {}", self.expected()));
         match self {
-            Self::LocalOnly => match text.to_ascii_lowercase().as_str() {
+            Self::LocalOnly | Self::Tailnet => match text.to_ascii_lowercase().as_str() {
                 "true" | "on" | "yes" | "1" => Ok(true.into()),
                 "false" | "off" | "no" | "0" => Ok(false.into()),
                 _ => Err(wrong()),
@@ -70,7 +74,7 @@ impl Key {
 
     fn expected(self) -> String {
         match self {
-            Self::LocalOnly => "true or false".to_owned(),
+            Self::LocalOnly | Self::Tailnet => "true or false".to_owned(),
             Self::SyncInterval => {
                 let (least, most) = (limits::ROUNDS.start().as_secs(), limits::ROUNDS.end().as_secs());
                 format!("a whole number of seconds from {least} to {most}")
@@ -87,7 +91,7 @@ impl Key {
         let (section, key) = self.path();
         let Some(value) = file.get(section).and_then(|section| section.get(key)) else { return Ok(None) };
         let fits = match (self, value) {
-            (Self::LocalOnly, Value::Bool(_)) => true,
+            (Self::LocalOnly | Self::Tailnet, Value::Bool(_)) => true,
             (Self::SyncInterval, Value::Number(number)) => {
                 number.as_u64().is_some_and(|seconds| limits::ROUNDS.contains(&Duration::from_secs(seconds)))
             }
@@ -105,7 +109,7 @@ impl Key {
             (Self::LocalOnly, "1" | "true") => Ok(Some(true.into())),
             (Self::LocalOnly, "0" | "false") => Ok(None),
             (Self::LocalOnly, _) => Err(format!("{} is not 1 or true and is left out", self.variable())),
-            (Self::SyncInterval, text) => {
+            (Self::SyncInterval | Self::Tailnet, text) => {
                 self.parse(text).map(Some).map_err(|_| format!("{} is not {} and is left out", self.variable(), self.expected()))
             }
         }
@@ -120,7 +124,7 @@ impl Key {
 
     fn default(self) -> Value {
         match self {
-            Self::LocalOnly => false.into(),
+            Self::LocalOnly | Self::Tailnet => false.into(),
             Self::SyncInterval => limits::ROUND.as_secs().into(),
         }
     }
@@ -211,6 +215,11 @@ impl Config {
     /// `daemon.local_only`.
     pub fn local_only(&self) -> bool {
         self.get(Key::LocalOnly).value != false
+    }
+
+    /// `tailnet.enabled`.
+    pub fn tailnet(&self) -> bool {
+        self.get(Key::Tailnet).value == true
     }
 
     /// `daemon.sync_interval`, within [`limits::ROUNDS`].

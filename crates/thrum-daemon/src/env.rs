@@ -12,11 +12,26 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use thrum_core::{ErrorKind, Fault, limits};
 
-use crate::{disk, paths::Repo};
+use crate::{disk, git, paths::Repo};
+
+/// What a `.env` that git tracks may not set: a cloned repository would send mail to somebody else's tailnet, or run its own
+/// programs. A key in it is everybody's who has the repository.
+pub const NOT_FROM_THE_REPOSITORY: [&str; 6] = [
+    "THRUM_TS_AUTHKEY",
+    "THRUM_TS_CONTROL_URL",
+    "THRUM_TAILSCALE_CONTROL_URL",
+    "THRUM_TS_STATE_DIR",
+    "THRUM_TS_TAILSCALED",
+    "THRUM_TS_SOCKET",
+];
+
+/// How long git may take to say whether it tracks a file.
+const GIT: Duration = Duration::from_secs(5);
 
 /// The variables that are ours, by name, and what was wrong with the files.
 #[derive(Default)]
@@ -124,6 +139,7 @@ impl Environment {
                 Ok(_) | Err(_) => {}
             }
         }
+        self.leave_out_what_came_with_the_repository(path, &mut values);
         values.into_iter().for_each(|(name, value)| self.offer(name, value, origin));
         let mode = file.metadata().map_err(|error| disk::fault("look at", path, &error))?.mode();
         if found_ours && mode & 0o044 != 0 {
@@ -131,6 +147,31 @@ impl Environment {
             self.warnings.push(warning.hint(format!("Run `chmod 600 {}`.", path.display())));
         }
         Ok(())
+    }
+}
+
+impl Environment {
+    fn leave_out_what_came_with_the_repository(&mut self, path: &Path, values: &mut BTreeMap<String, String>) {
+        let found: Vec<&str> = NOT_FROM_THE_REPOSITORY.into_iter().filter(|name| values.contains_key(*name)).collect();
+        // Git is only asked where it matters.
+        if found.is_empty() || !is_tracked(path) {
+            return;
+        }
+        values.retain(|name, _| !found.contains(&name.as_str()));
+        let name = path.file_name().unwrap_or_default().display();
+        let what = format!("{} may not be set in a file that git tracks ({}) and is left out", found.join(", "), path.display());
+        self.warnings.push(Fault::new(ErrorKind::Refused, what).hint(format!("git rm --cached {name} && echo {name} >> .gitignore")));
+    }
+}
+
+/// Whether a file belongs to a git repository, as far as git says. Where git does not answer, it does.
+fn is_tracked(path: &Path) -> bool {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else { return true };
+    match git::status(dir, &["ls-files", "--error-unmatch", "--", name], Instant::now() + GIT) {
+        Some(0) => true,
+        Some(1) => false,
+        // No git, no repository, or one that git does not trust: without a repository around it nobody can have sent it.
+        _ => dir.ancestors().any(|dir| dir.join(".git").exists()),
     }
 }
 
@@ -178,8 +219,6 @@ impl fmt::Debug for Secret {
 /// The variables with their types. What cannot be read as its type is left out with a warning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// `THRUM_TS_ENABLED`: `true`, `1` or `yes`; `None` if not set.
-    pub ts_enabled: Option<bool>,
     /// `THRUM_TS_HOSTNAME`: the name of this daemon towards its peers.
     pub ts_hostname: Option<String>,
     /// `THRUM_TS_PORT`: the port for peers.
@@ -190,8 +229,12 @@ pub struct Settings {
     pub ts_state_dir: Option<PathBuf>,
     /// `THRUM_TS_CONTROL_URL`, or its other name `THRUM_TAILSCALE_CONTROL_URL`.
     pub ts_control_url: Option<String>,
-    /// `THRUM_TS_MODE`: `auto`, `host` or `own`.
+    /// `THRUM_TS_MODE`: which node is used, `auto`, `host` or `own`.
     pub ts_mode: Option<String>,
+    /// `THRUM_TS_SOCKET`: where the machine's own Tailscale answers.
+    pub ts_socket: Option<PathBuf>,
+    /// `THRUM_TS_TAILSCALED`: the program of the own node.
+    pub ts_tailscaled: Option<PathBuf>,
     /// `THRUM_HOSTNAME`: the host shown with agents registered here; else the machine's own name.
     pub hostname: Option<String>,
 }
@@ -218,14 +261,22 @@ impl Settings {
             }
             fine
         });
+        let ts_mode = text("THRUM_TS_MODE").filter(|mode| {
+            let fine = ["auto", "host", "own"].contains(&mode.as_str());
+            if !fine {
+                wrong("THRUM_TS_MODE", "auto, host or own");
+            }
+            fine
+        });
         let settings = Self {
-            ts_enabled: env.get("THRUM_TS_ENABLED").map(|value| matches!(value, "true" | "1" | "yes")),
             ts_hostname,
             ts_port,
             ts_authkey: text("THRUM_TS_AUTHKEY").map(Secret),
             ts_state_dir: env.get("THRUM_TS_STATE_DIR").map(PathBuf::from),
             ts_control_url: text("THRUM_TS_CONTROL_URL").or_else(|| text("THRUM_TAILSCALE_CONTROL_URL")),
-            ts_mode: text("THRUM_TS_MODE"),
+            ts_mode,
+            ts_socket: env.get("THRUM_TS_SOCKET").map(PathBuf::from),
+            ts_tailscaled: env.get("THRUM_TS_TAILSCALED").map(PathBuf::from),
             hostname: text("THRUM_HOSTNAME"),
         };
         (settings, warnings)
@@ -270,6 +321,27 @@ mod tests {
         let found: Vec<_> = ["THRUM_A", "THRUM_B", "THRUM_C", "TAILSCALE_X", "THRUM_EMPTY"].iter().map(|name| env.get(name)).collect();
         assert_eq!(found, [Some("process"), Some("near"), Some("far"), Some("far"), Some("far")]);
         assert_eq!(env.warnings(), []);
+    }
+
+    #[test]
+    fn c36_a_file_that_git_tracks_chooses_no_tailnet_and_no_program() {
+        let place = place();
+        let root = place.repo.main_root().to_owned();
+        let text = NOT_FROM_THE_REPOSITORY.map(|name| format!("{name}=tskey-secret\n")).concat() + "THRUM_TS_HOSTNAME=laptop\n";
+        place.write(1, &text);
+        assert_eq!(place.load(&[]).get("THRUM_TS_AUTHKEY"), Some("tskey-secret"), "outside git nobody can have sent it");
+        let git = |args: &[&str]| assert_eq!(git::status(&root, args, Instant::now() + GIT), Some(0), "{args:?}");
+        git(&["init", "--quiet"]);
+        assert_eq!(place.load(&[]).get("THRUM_TS_AUTHKEY"), Some("tskey-secret"), "git does not track it");
+        git(&["add", "--force", ".env"]);
+        let env = place.load(&[("THRUM_TS_STATE_DIR", "mine")]);
+        assert_eq!(env.names().collect::<Vec<_>>(), ["THRUM_TS_HOSTNAME", "THRUM_TS_STATE_DIR"], "the environment is the user's");
+        let [warning] = env.warnings() else { panic!("{:?}", env.warnings()) };
+        assert!(warning.message.contains("THRUM_TS_AUTHKEY") && !warning.message.contains("tskey"), "{warning}");
+        assert_eq!(warning.hint.as_deref(), Some("git rm --cached .env && echo .env >> .gitignore"));
+        // Where git does not say, the user has to say it elsewhere.
+        fs::write(root.join(".git/index"), "damaged").unwrap();
+        assert_eq!(place.load(&[]).get("THRUM_TS_AUTHKEY"), None);
     }
 
     #[test]
@@ -351,7 +423,6 @@ mod tests {
             ("THRUM_TAILSCALE_CONTROL_URL", "https://a"),
         ]);
         let (settings, warnings) = Settings::read(&env);
-        assert_eq!(settings.ts_enabled, Some(true));
         assert_eq!((settings.ts_port, settings.ts_hostname.as_deref()), (None, None));
         assert_eq!(settings.ts_control_url.as_deref(), Some("https://a"));
         assert_eq!(settings.ts_authkey.as_ref().map(Secret::reveal), Some("tskey-auth-x"));

@@ -1,6 +1,6 @@
 //! The daemon process: lock, socket RPC, wiring, health, logs. No protocol detail.
 //!
-//! [`run()`] starts and stops everything in order; `rpc` serves local clients; [`paths`], [`worktrees`] and [`mod@env`] are what the
+//! [`run()`] starts and stops everything in order; `rpc` serves local clients; [`paths`], [`worktrees`], [`git`] and [`mod@env`] are what the
 //! command shares with the daemon so that both look in the same places.
 
 mod acknowledged;
@@ -12,6 +12,7 @@ pub mod config;
 mod daemon;
 mod disk;
 pub mod env;
+pub mod git;
 mod identity;
 mod listen;
 mod lock;

@@ -3,7 +3,6 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -54,7 +53,6 @@ pub(crate) fn set_up(start: &Path, stealth: bool) -> Result<Setup, Fault> {
     let git = top.join(".git").exists();
     let created = !top.join(".thrum").is_dir();
     let repo = Repo::create(&top, main.as_ref().map(Repo::thrum_dir))?;
-    write_config(&repo.config())?;
     let ignored_in = if git { ignore(&top, stealth)? } else { None };
     let exposed_env = [".env", ".thrum/.env"].iter().find(|name| git && top.join(name).exists() && git::ignores(&top, name) == Some(false));
     Ok(Setup {
@@ -82,15 +80,6 @@ fn refuse_own_mailbox(top: &Path) -> Result<(), Fault> {
     }
     Err(Fault::new(ErrorKind::Refused, format!("this worktree has a mailbox of its own, {}, and would share another", own.display()))
         .hint("To share the main worktree's: thrum daemon stop, then move .thrum/var of this worktree away."))
-}
-
-/// Nothing leaves this machine through git unless somebody says so. Go Thrum's `init` writes the same.
-fn write_config(path: &Path) -> Result<(), Fault> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(mut file) => file.write_all(b"{\n  \"daemon\": {\n    \"local_only\": true\n  }\n}\n").map_err(|e| io_fault("write", path, &e)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(io_fault("write", path, &error)),
-    }
 }
 
 /// Tells git to leave `.thrum` alone, in the file's own kind of line ends. `None` if it does.

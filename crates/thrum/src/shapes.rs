@@ -418,6 +418,8 @@ pub(crate) struct SyncStatus {
     pub(crate) last_error: Option<String>,
     pub(crate) sync_state: String,
     pub(crate) local_only: bool,
+    /// Whether the tailnet is used.
+    pub(crate) tailnet: bool,
     /// In seconds.
     pub(crate) sync_interval: u64,
     pub(crate) peers: Vec<Peer>,

@@ -1,6 +1,6 @@
 //! `thrum config`: every setting with its value and where it comes from, and a way to change what is in the file.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 use thrum_core::{ErrorKind, Fault, name::printable};
@@ -34,12 +34,15 @@ Examples:
     /// Change a setting in .thrum/config.json; `default` takes it out
     #[command(after_help = "\
 Keys:
-  daemon.local_only     true: speak to peers on this machine only, through 127.0.0.1. It is off
-                        where nothing sets it; `thrum init` sets it. Nothing goes through git
+  daemon.local_only     true: speak to peers on this machine only, through 127.0.0.1, whatever
+                        else is set. It is off where nothing sets it. Nothing goes through git
                         either way. THRUM_LOCAL=1 switches it on
   daemon.sync_interval  how often every peer is asked for news it did not announce: 5s to 1h,
                         15s where nothing sets it. What is announced comes at once.
                         THRUM_SYNC_INTERVAL (in seconds) wins
+  tailnet.enabled       true: speak to peers on the tailnet. It is off where nothing sets it;
+                        joining a tailnet address and `peer add --via tailnet` set it.
+                        THRUM_TS_ENABLED wins
 
 A running daemon goes by a change after `thrum daemon restart`.
 
@@ -48,7 +51,7 @@ Examples:
   thrum config set daemon.local_only true
   thrum config set daemon.sync_interval default")]
     Set {
-        /// Which: daemon.local_only or daemon.sync_interval
+        /// Which: daemon.local_only, daemon.sync_interval or tailnet.enabled
         key: String,
         /// Its value, or `default`
         #[arg(allow_hyphen_values = true)]
@@ -72,13 +75,14 @@ struct Variable {
 }
 
 /// In the order in which they are shown.
-const VARIABLES: [Variable; 9] = [
+const VARIABLES: [Variable; 10] = [
     Variable { name: "THRUM_HOSTNAME", secret: false },
-    Variable { name: "THRUM_TS_ENABLED", secret: false },
     Variable { name: "THRUM_TS_HOSTNAME", secret: false },
     Variable { name: "THRUM_TS_PORT", secret: false },
     Variable { name: "THRUM_TS_MODE", secret: false },
     Variable { name: "THRUM_TS_STATE_DIR", secret: false },
+    Variable { name: "THRUM_TS_SOCKET", secret: false },
+    Variable { name: "THRUM_TS_TAILSCALED", secret: false },
     Variable { name: "THRUM_TS_CONTROL_URL", secret: false },
     Variable { name: "THRUM_TAILSCALE_CONTROL_URL", secret: false },
     Variable { name: "THRUM_TS_AUTHKEY", secret: true },
@@ -99,7 +103,7 @@ struct Shown {
     unknown_variables: Vec<String>,
     warnings: Vec<String>,
     /// What the running daemon goes by: it read its settings when it started.
-    running: Option<(bool, u64)>,
+    running: Option<SyncStatus>,
 }
 
 fn show(cx: &Context) -> Result<Shown, Fault> {
@@ -125,7 +129,6 @@ fn show(cx: &Context) -> Result<Shown, Fault> {
     let warnings = env.warnings().iter().chain(&config.warnings).map(ToString::to_string).collect();
     let asked = |mut client: crate::client::Client| client.call::<SyncStatus>("sync.status", json!({})).ok();
     let running = cx.running_daemon().ok().flatten().and_then(asked).filter(|sync| sync.sync_interval > 0);
-    let running = running.map(|sync| (sync.local_only, sync.sync_interval));
     let shown = Shown { file: repo.config().display().to_string(), config, variables, unknown_variables, warnings, running };
     if Key::ALL.iter().any(|key| shown.outdated(*key).is_some()) {
         cx.output.hint("thrum daemon restart");
@@ -136,10 +139,11 @@ fn show(cx: &Context) -> Result<Shown, Fault> {
 impl Shown {
     /// What the running daemon goes by, if that is something else.
     fn outdated(&self, key: Key) -> Option<Value> {
-        let (local_only, sync_interval) = self.running?;
+        let sync = self.running.as_ref()?;
         let running = match key {
-            Key::LocalOnly => local_only.into(),
-            Key::SyncInterval => sync_interval.into(),
+            Key::LocalOnly => sync.local_only.into(),
+            Key::SyncInterval => sync.sync_interval.into(),
+            Key::Tailnet => sync.tailnet.into(),
         };
         (running != self.config.get(key).value).then_some(running)
     }
@@ -169,19 +173,20 @@ impl Render for Shown {
     }
 
     fn json(&self) -> Value {
-        let mut daemon = Map::new();
+        let mut sections: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
         for key in Key::ALL {
             let Setting { value, source } = self.config.get(key);
             let setting = json!({
                 "value": value, "source": source.to_string(), "variable": key.variable(), "running": self.outdated(key).unwrap_or_else(|| value.clone()),
             });
-            daemon.insert(key.name().trim_start_matches("daemon.").to_owned(), setting);
+            let (section, name) = key.name().split_once('.').unwrap_or_default();
+            sections.entry(section).or_default().insert(name.to_owned(), setting);
         }
         let variables = self.variables.iter().map(|(name, value, source)| (name.clone(), json!({"value": value, "source": source})));
         let overrides =
             Key::ALL.iter().filter(|key| matches!(self.config.get(**key).source, Source::Variable(_))).map(|key| key.variable());
         json!({
-            "config_file": self.file, "daemon": daemon, "variables": variables.collect::<Map<_, _>>(),
+            "config_file": self.file, "daemon": sections.get("daemon"), "tailnet": sections.get("tailnet"), "variables": variables.collect::<Map<_, _>>(),
             "overrides": overrides.collect::<Vec<_>>(), "unknown_keys": self.config.unknown,
             "unknown_variables": self.unknown_variables, "warnings": self.warnings,
         })
@@ -235,7 +240,7 @@ fn unknown(name: &str) -> Fault {
     }
     let distance = |key: &Key| {
         let whole = strsim::damerau_levenshtein(name, key.name());
-        let last = strsim::damerau_levenshtein(name.rsplit('.').next().unwrap_or(name), key.name().trim_start_matches("daemon."));
+        let last = strsim::damerau_levenshtein(name.rsplit('.').next().unwrap_or(name), key.name().rsplit('.').next().unwrap_or_default());
         whole.min(last)
     };
     match Key::ALL.into_iter().min_by_key(distance).filter(|key| distance(key) <= 3) {

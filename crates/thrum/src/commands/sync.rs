@@ -65,7 +65,7 @@ impl Command {
 
 impl Render for Answer<SyncStatus> {
     fn human(&self, page: &mut Page) {
-        let SyncStatus { last_sync_at, last_error, sync_state, peers, local_only, sync_interval } = &self.read;
+        let SyncStatus { last_sync_at, last_error, sync_state, peers, local_only, sync_interval, .. } = &self.read;
         let last = last_sync_at.as_deref().and_then(Stamp::parse).filter(|at| *at > Stamp::ZERO);
         page.field("State", printable(sync_state));
         let reach = if *local_only { ", this machine only" } else { "" };

@@ -34,8 +34,7 @@ pub(crate) struct Looking {
 /// Starts git in `top` and does not wait for it.
 pub(crate) fn look(top: &Path) -> Looking {
     let (tell, answer) = mpsc::channel();
-    let mut command = super::command(top);
-    command.args(["status", "--porcelain=v2", "--branch", "-z"]);
+    let mut command = thrum_daemon::git::command(top, &["status", "--porcelain=v2", "--branch", "-z"]);
     let mut child = command.stdout(Stdio::piped()).spawn().ok();
     if let Some(stdout) = child.as_mut().and_then(|child| child.stdout.take()) {
         thread::spawn(move || {

@@ -4,17 +4,16 @@
 //! moment ([`changes`]). Setting up, and saying what one works on ([`collect`]), do wait, a bounded time, and go on without.
 
 pub(crate) mod changes;
-mod run;
 mod status;
 mod work;
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     time::Duration,
 };
 
+use thrum_daemon::git as run;
 pub(crate) use work::collect;
 
 /// How long setting up waits for git to say what it ignores.
@@ -54,18 +53,6 @@ pub(crate) fn common_dir(top: &Path) -> Option<PathBuf> {
         Ok(common) => fs::canonicalize(git_dir.join(common.trim())).ok(),
         Err(_) => Some(git_dir),
     }
-}
-
-/// Git in `top`, deaf to what a hook that we may run in has set for another repository. It takes no lock that an agent's own
-/// `git add` may need, and starts no monitor, which would be one more program chosen by the repository's configuration.
-fn command(top: &Path) -> Command {
-    let mut command = Command::new("git");
-    command.args(["--no-optional-locks", "-c", "core.fsmonitor=false"]).env("LC_ALL", "C");
-    command.current_dir(top).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
-        command.env_remove(variable);
-    }
-    command
 }
 
 #[cfg(test)]

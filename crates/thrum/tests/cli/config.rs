@@ -18,7 +18,8 @@ fn each_setting_is_shown_with_its_value_and_where_that_comes_from_and_no_secret(
     let run = |args: &[&str]| Ran::from(repo.command(args).env("THRUM_NAME", "ann").output().unwrap()).ok();
     let shown = run(&["config", "show"]).stdout;
     for line in [
-        "daemon.local_only     true      config.json\n",
+        "daemon.local_only     false     default\n",
+        "tailnet.enabled       false     default\n",
         "daemon.sync_interval  1m        .thrum/.env\n",
         "THRUM_TS_AUTHKEY      ********  .thrum/.env\n",
         "THRUM_NAME            ann       environment\n",
@@ -47,12 +48,12 @@ fn a_change_takes_effect_in_the_daemon_with_its_restart_which_is_named() {
     assert_eq!(daemon_interval(&repo), 15);
     let ran = repo.thrum(&["config", "show"]).ok().says("thrum daemon restart");
     assert!(ran.stdout.contains("config.json (the running daemon: 15s)"), "{}", ran.stdout);
-    let changed = repo.json(&["config", "set", "daemon.local_only", "off"]);
-    assert_eq!((&changed["status"], &changed["value"], &changed["restart_needed"]), (&"changed".into(), &false.into(), &true.into()));
+    let changed = repo.json(&["config", "set", "daemon.local_only", "on"]);
+    assert_eq!((&changed["status"], &changed["value"], &changed["restart_needed"]), (&"changed".into(), &true.into(), &true.into()));
     assert!(changed["hints"][0].as_str().unwrap().contains("thrum daemon restart"), "{changed}");
     repo.thrum(&["daemon", "restart"]).ok();
     let status = repo.json(&["sync", "status"]);
-    assert_eq!((&status["sync_interval"], &status["local_only"]), (&60.into(), &false.into()));
+    assert_eq!((&status["sync_interval"], &status["local_only"]), (&60.into(), &true.into()));
     let log = fs::read_to_string(repo.path(".thrum/var/daemon.log")).unwrap();
     assert!(log.contains("interval=1m0s"), "the peers' rounds are as long: {log}");
     repo.thrum(&["config", "set", "daemon.sync_interval", "default"]).ok();
@@ -82,13 +83,15 @@ fn what_makes_no_sense_is_refused_in_a_sentence_and_changes_nothing() {
     let repo = TestRepo::git("repo");
     repo.thrum(&["init", "--no-start"]).ok();
     let file = repo.path(".thrum/config.json");
-    let before = fs::read_to_string(&file).unwrap();
+    let before = "{\"daemon\":{}}";
+    fs::write(&file, before).unwrap();
     for (key, value, code, words) in [
         ("daemon.sync_interval", "4", 2, "'4' is not a whole number of seconds from 5 to 3600"),
         ("daemon.sync_interval", "-1", 2, "is not a whole number"),
         ("daemon.sync_interval", "soon\u{1b}[2J", 2, "'soon\\u{1b}[2J' is not"),
         ("daemon.local_only", "perhaps", 2, "'perhaps' is not true or false"),
         ("daemon.sync_intervall", "30", 3, "Did you mean daemon.sync_interval?"),
+        ("tailnet.enabled", "perhaps", 2, "'perhaps' is not true or false"),
         ("local_only", "true", 3, "Did you mean daemon.local_only?"),
         ("THRUM_SYNC_INTERVAL", "30", 3, "thrum config set daemon.sync_interval"),
         ("THRUM_TS_AUTHKEY", "x", 2, "in .thrum/.env"),
@@ -111,6 +114,7 @@ fn what_makes_no_sense_is_refused_in_a_sentence_and_changes_nothing() {
 fn a_peer_elsewhere_is_not_dialled_and_says_why() {
     let repo = TestRepo::git("repo");
     repo.thrum(&["init", "--no-start"]).ok();
+    repo.thrum(&["config", "set", "daemon.local_only", "true"]).ok();
     let peers = json!({"peers": [{
         "name": "desk", "address": "100.64.0.2:9100", "daemon_id": "d_capturepeer1", "token": "1".repeat(64),
         "paired_at": "2026-01-01T00:00:00Z", "last_sync": "2026-01-01T00:00:00Z",

@@ -15,14 +15,13 @@ fn a_repository_is_set_up_once_and_a_second_time_changes_nothing() {
     assert_eq!((first["status"].as_str(), first["gitignore_changed"].as_bool()), (Some("created"), Some(true)), "{first}");
     let ignored = fs::read_to_string(repo.path(".gitignore")).unwrap();
     assert_eq!(ignored, "target\n.thrum/\n");
-    let config = fs::read_to_string(repo.path(".thrum/config.json")).unwrap();
-    fs::write(repo.path(".thrum/config.json"), config.replace("true", "false")).unwrap();
+    repo.thrum(&["config", "set", "daemon.local_only", "true"]).ok();
 
     let second = repo.json(&["init"]);
     assert_eq!((second["status"].as_str(), second["gitignore_changed"].as_bool()), (Some("exists"), Some(false)), "{second}");
     assert_eq!(second["daemon_pid"], first["daemon_pid"], "the same daemon goes on");
     assert_eq!(fs::read_to_string(repo.path(".gitignore")).unwrap(), ignored);
-    assert!(fs::read_to_string(repo.path(".thrum/config.json")).unwrap().contains("false"), "what people wrote stays");
+    assert!(fs::read_to_string(repo.path(".thrum/config.json")).unwrap().contains("true"), "what people wrote stays");
     let mode = fs::metadata(repo.path(".thrum/var")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
 }

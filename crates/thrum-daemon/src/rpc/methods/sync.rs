@@ -19,6 +19,8 @@ pub(super) struct Status {
     sync_state: &'static str,
     /// Whether peers on other machines are left alone.
     local_only: bool,
+    /// Whether peers on the tailnet are spoken to.
+    tailnet: bool,
     /// How often every peer is asked, in seconds.
     sync_interval: u64,
     peers: Vec<Standing>,
@@ -33,6 +35,7 @@ pub(super) async fn status(daemon: &Daemon) -> Result<Status, Fault> {
         last_error: peers.iter().find_map(error),
         sync_state: sync_state(&peers),
         local_only: daemon.config.local_only(),
+        tailnet: daemon.config.tailnet(),
         sync_interval: daemon.config.sync_interval().as_secs(),
         peers: peers.into_iter().map(Standing::of).collect(),
     })

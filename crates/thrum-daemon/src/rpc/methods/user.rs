@@ -1,12 +1,14 @@
 //! `user.identify`: who sits at this machine, as git knows them.
 
-use std::{path::Path, process::Stdio, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
-use thrum_core::{ErrorKind, Fault, limits};
-use tokio::{io::AsyncReadExt, process::Command, time::timeout};
+use thrum_core::{ErrorKind, Fault};
 
-use crate::daemon::Daemon;
+use crate::{daemon::Daemon, git};
 
 /// Longest time git may take to read its configuration; Go's daemon gives it the same.
 const GIT: Duration = Duration::from_secs(5);
@@ -23,9 +25,9 @@ pub(super) struct Person {
 }
 
 pub(super) async fn identify(daemon: &Daemon) -> Result<Person, Fault> {
-    let answer = timeout(GIT, configured(daemon.repo.main_root())).await;
-    let late = || Fault::new(ErrorKind::TryAgain, format!("git did not answer within {} s", GIT.as_secs()));
-    let (name, email) = answer.map_err(|_| late())??;
+    let root = daemon.repo.main_root().to_owned();
+    let asked = tokio::task::spawn_blocking(move || configured(&root)).await;
+    let (name, email) = asked.map_err(|error| Fault::new(ErrorKind::Failed, format!("an internal task failed: {error}")))??;
     let username: String =
         name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).take(MAX_USERNAME).collect();
     if username.is_empty() {
@@ -35,19 +37,16 @@ pub(super) async fn identify(daemon: &Daemon) -> Result<Person, Fault> {
 }
 
 /// `user.name` and `user.email`; empty where they are not set.
-async fn configured(root: &Path) -> Result<(String, String), Fault> {
-    let failed = |error: std::io::Error| Fault::new(ErrorKind::Failed, format!("cannot ask git who you are: {error}"));
-    let mut command = Command::new("git");
-    command.args(["config", "--null", "--get-regexp", "^user\\.(name|email)$"]).current_dir(root).kill_on_drop(true);
-    // Left by a hook that the daemon was started from, they would make git look at another repository.
-    command.env_remove("GIT_DIR").env_remove("GIT_WORK_TREE").env_remove("GIT_COMMON_DIR");
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().map_err(failed)?;
-    let mut said = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout.take(limits::MAX_SMALL_FILE_BYTES).read_to_end(&mut said).await.map_err(failed)?;
+fn configured(root: &Path) -> Result<(String, String), Fault> {
+    let (args, deadline) = (["config", "--null", "--get-regexp", "^user\\.(name|email)$"], Instant::now() + GIT);
+    match git::output(root, &args, deadline) {
+        Some(said) => Ok(read(&String::from_utf8_lossy(&said))),
+        None if Instant::now() >= deadline => {
+            Err(Fault::new(ErrorKind::TryAgain, format!("git did not answer within {} s", GIT.as_secs())))
+        }
+        // So git says that nothing is set.
+        None => Ok((String::new(), String::new())),
     }
-    child.wait().await.map_err(failed)?;
-    Ok(read(&String::from_utf8_lossy(&said)))
 }
 
 /// Of several settings the last counts, as for git.

@@ -21,7 +21,7 @@ const LITTLE_ROOM: u64 = 500 << 20;
 const NO_ROOM: u64 = 20 << 20;
 
 /// Variables that commands and tests read beside those of [`Settings`].
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 17] = [
     "THRUM_NAME",
     "THRUM_AGENT_ID",
     "THRUM_HOME",
@@ -35,6 +35,8 @@ const KNOWN: [&str; 15] = [
     "THRUM_TS_AUTHKEY",
     "THRUM_TS_STATE_DIR",
     "THRUM_TS_MODE",
+    "THRUM_TS_SOCKET",
+    "THRUM_TS_TAILSCALED",
     "THRUM_TS_CONTROL_URL",
     "THRUM_TAILSCALE_CONTROL_URL",
 ];

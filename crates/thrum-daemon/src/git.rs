@@ -3,7 +3,7 @@
 use std::{
     io::Read,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -15,21 +15,27 @@ const MOST: u64 = 1 << 20;
 /// How often we look whether a git without output has ended.
 const LOOK: Duration = Duration::from_millis(1);
 
-fn git(top: &Path, args: &[&str]) -> Command {
-    let mut command = super::command(top);
-    command.args(args);
+/// Git in `top`, deaf to what a hook that we may run in has set for another repository. It takes no lock that an agent's own
+/// `git add` may need, and starts no monitor, which would be one more program chosen by the repository's configuration.
+pub fn command(top: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new("git");
+    command.args(["--no-optional-locks", "-c", "core.fsmonitor=false"]).args(args).env("LC_ALL", "C");
+    command.current_dir(top).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"] {
+        command.env_remove(variable);
+    }
     command
 }
 
 /// The exit code of a git; `None` if it could not be run or did not end in time.
-pub(super) fn status(top: &Path, args: &[&str], deadline: Instant) -> Option<i32> {
-    let mut child = git(top, args).spawn().ok()?;
+pub fn status(top: &Path, args: &[&str], deadline: Instant) -> Option<i32> {
+    let mut child = command(top, args).spawn().ok()?;
     wait(&mut child, deadline)?.code()
 }
 
 /// What a git printed; `None` if it failed or did not end in time.
-pub(super) fn output(top: &Path, args: &[&str], deadline: Instant) -> Option<Vec<u8>> {
-    let mut child = git(top, args).stdout(Stdio::piped()).spawn().ok()?;
+pub fn output(top: &Path, args: &[&str], deadline: Instant) -> Option<Vec<u8>> {
+    let mut child = command(top, args).stdout(Stdio::piped()).spawn().ok()?;
     let stdout = child.stdout.take()?;
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -52,7 +58,7 @@ pub(super) fn output(top: &Path, args: &[&str], deadline: Instant) -> Option<Vec
     wait(&mut child, deadline)?.success().then_some(bytes)
 }
 
-fn wait(child: &mut Child, deadline: Instant) -> Option<std::process::ExitStatus> {
+fn wait(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
     loop {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
