@@ -239,3 +239,57 @@ pub const LOCAL_WRITE: Duration = Duration::from_secs(10);
 /// Largest notes of an agent, and largest preamble. They are read whole into a context window, and the largest windows of today
 /// hold some four times as much.
 pub const MAX_NOTES_BYTES: usize = 256 << 10;
+
+/// One call of a `tailscaled` on this machine, but for dialling. It answers from memory, within a millisecond.
+pub const LOCALAPI_CALL: Duration = Duration::from_secs(5);
+
+/// Who is calling, asked of `tailscaled` about each connection it hands on. It takes 0.7 ms; for a caller that is nobody's,
+/// `tailscaled` itself looks for a tenth of a second.
+pub const WHOIS: Duration = Duration::from_secs(2);
+
+/// Most connections about which it is being asked who is calling. More wait in the system's own queue, so that a program that
+/// connects all the time costs no more than this.
+pub const MAX_WHOIS: usize = 32;
+
+/// Longest answer of a `tailscaled`. Its status has a kilobyte and a half about each node of the tailnet.
+pub const MAX_LOCALAPI_BYTES: usize = 32 << 20;
+
+/// Longest line kept of the stream in which a `tailscaled` tells what changes. Longer ones hold the whole tailnet, of which only
+/// the fact that it changed matters here.
+pub const MAX_LOCALAPI_NOTICE_BYTES: usize = 256 << 10;
+
+/// How often a `tailscaled` is asked how it stands, whatever it tells by itself.
+pub const TAILNET_LOOK: Duration = Duration::from_secs(30);
+
+/// First wait before a `tailscaled` that is not there is looked for again, or the own one started again; it doubles up to
+/// [`TAILNET_RETRY_LAST`].
+pub const TAILNET_RETRY_FIRST: Duration = Duration::from_millis(500);
+
+/// Longest such wait: somebody who has just started Tailscale does not wait longer for us to notice.
+pub const TAILNET_RETRY_LAST: Duration = Duration::from_secs(15);
+
+/// How long a node may be starting before it is said that the control server does not answer. Logging in takes a tenth of a
+/// second on a near server and a few seconds on a far one.
+pub const TAILNET_STARTING: Duration = Duration::from_secs(15);
+
+/// How long the own `tailscaled` may take from its start until it answers on its socket; usually 50 ms.
+pub const TAILSCALED_START: Duration = Duration::from_secs(10);
+
+/// How often its socket is tried meanwhile.
+pub const TAILSCALED_LOOK: Duration = Duration::from_millis(20);
+
+/// How long the own `tailscaled` may take to end after it was asked to; then it is killed. Together with the rest of a stop this
+/// stays below what service managers grant.
+pub const TAILSCALED_STOP: Duration = Duration::from_secs(3);
+
+/// The log of the own `tailscaled` begins anew at this size, with the one before beside it.
+pub const TAILSCALED_LOG_BYTES: u64 = 2 << 20;
+
+/// Longest line taken over into that log.
+pub const MAX_TAILSCALED_LINE_BYTES: usize = 4 << 10;
+
+/// Least time between two lines of our log about callers that nobody on the tailnet knows.
+pub const REFUSED_CALLERS_PAUSE: Duration = Duration::from_secs(10);
+
+/// How often a peer is pinged until a direct path is found; the first ones go through a relay while the nodes look for one.
+pub const TAILNET_PINGS: usize = 3;

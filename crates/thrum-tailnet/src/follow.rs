@@ -1,0 +1,103 @@
+//! Watches a `tailscaled` and says how it stands, until it cannot be asked any more.
+
+use thrum_core::limits;
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    Config, DEFAULT_CONTROL_URL, Mode, State,
+    hub::{Hub, Up},
+    localapi::{ApiError, LocalApi, NodeStatus},
+    own::Login,
+    state::{Seen, Verdict, judge},
+};
+
+/// Follows a `tailscaled` and publishes how it stands; returns why it cannot be asked any more. `answered` is called once it
+/// has been heard.
+pub(crate) async fn follow(hub: &Hub, mode: Mode, api: &LocalApi, mut login: Option<Login>, mut answered: impl FnMut() + Send) -> ApiError {
+    let mut bus = match api.watch().await {
+        Ok(bus) => bus,
+        Err(error) => return error,
+    };
+    let mut refusal: Option<String> = None;
+    let mut waiting_since = Instant::now();
+    loop {
+        let status = match api.status().await {
+            Ok(status) => status,
+            Err(error) => return error,
+        };
+        answered();
+        let running = status.backend_state == "Running";
+        if running {
+            (refusal, waiting_since) = (None, Instant::now());
+        }
+        let mut verdict = judge(&seen(&hub.config, mode, &status, refusal.as_deref(), waiting_since, hub.now()));
+        if let Some(login) = &mut login {
+            match login.step(&hub.config, api, &status).await {
+                Ok(()) => {}
+                Err(ApiError::Failed(words)) => {
+                    let words = without_key(&hub.config, &words);
+                    verdict = Verdict::new(
+                        State::Crashed,
+                        format!("this daemon's Tailscale node does not start: {}", thrum_core::name::printable(&words)),
+                        "Check THRUM_TS_HOSTNAME and THRUM_TS_CONTROL_URL; its log is beside the daemon's.",
+                    );
+                }
+                Err(error) => return error,
+            }
+        }
+        let (user, up) = if verdict.state == State::Running { node(api, &status).await } else { (None, None) };
+        if verdict.state == State::Running && up.is_none() {
+            verdict = Verdict { sentence: Some("the tailnet has given this node no address yet".into()), ..Verdict::plain(State::Starting) };
+        }
+        hub.publish(&verdict, Some((&status, user)), up);
+        let slow_at = waiting_since + limits::TAILNET_STARTING;
+        let next_look = if running || slow_at <= Instant::now() { Instant::now() + limits::TAILNET_LOOK } else { slow_at };
+        tokio::select! {
+            notice = bus.next() => match notice {
+                Ok(notice) => if let Some(words) = notice.err_message {
+                    refusal = Some(without_key(&hub.config, &words));
+                },
+                Err(error) => return error,
+            },
+            () = sleep_until(next_look) => {}
+        }
+    }
+}
+
+fn seen<'a>(
+    config: &'a Config,
+    mode: Mode,
+    status: &'a NodeStatus,
+    refusal: Option<&'a str>,
+    waiting_since: Instant,
+    now: thrum_core::Stamp,
+) -> Seen<'a> {
+    Seen {
+        mode,
+        auto: config.mode == Mode::Auto,
+        status,
+        refusal,
+        waited: waiting_since.elapsed(),
+        now,
+        hostname: &config.hostname,
+        has_key: config.auth_key.is_some(),
+        control_url: config.control_url.as_deref().unwrap_or(DEFAULT_CONTROL_URL),
+    }
+}
+
+/// Whose the running node is, and what can be used of it.
+async fn node(api: &LocalApi, status: &NodeStatus) -> (Option<String>, Option<Up>) {
+    let mut addresses = status.addresses.clone();
+    addresses.sort_by_key(std::net::IpAddr::is_ipv6);
+    let Some(address) = addresses.first().copied() else { return (None, None) };
+    let user = api.whois(address).await.ok().map(|whois| whois.node().user);
+    (user, Some(Up { api: api.clone(), addresses, tun: status.tun }))
+}
+
+/// Control's words, should they repeat the key.
+fn without_key(config: &Config, words: &str) -> String {
+    match &config.auth_key {
+        Some(key) => words.replace(key.reveal(), "[key]"),
+        None => words.to_owned(),
+    }
+}

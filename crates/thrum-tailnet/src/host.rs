@@ -1,0 +1,30 @@
+//! The machine's own node. Somebody else runs it: we look, say what is the matter, and wait for it to change.
+
+use crate::{
+    Mode,
+    backoff::Backoff,
+    follow::follow,
+    hub::Hub,
+    localapi::LocalApi,
+    state::host_unreachable,
+};
+
+/// Follows the machine's `tailscaled` until we are to end.
+pub(crate) async fn run(hub: &Hub) {
+    let api = LocalApi::new(&hub.config.host_socket);
+    let mut backoff = Backoff::default();
+    loop {
+        let mut answered = false;
+        let error = tokio::select! {
+            () = hub.stop.cancelled() => return,
+            error = follow(hub, Mode::Host, &api, None, || answered = true) => error,
+        };
+        if answered {
+            backoff.reset();
+        }
+        hub.publish(&host_unreachable(&error, api.socket(), hub.config.mode == Mode::Auto), None, None);
+        if !hub.pause(&mut backoff).await {
+            return;
+        }
+    }
+}

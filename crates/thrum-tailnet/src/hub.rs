@@ -1,0 +1,217 @@
+//! What the parts share: the settings, how it stands, and the node while it runs.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use thrum_core::{Stamp, limits};
+use thrum_sync::transport::Condition;
+use tokio::{sync::watch, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Config, Mode, State, Status,
+    backoff::Backoff,
+    localapi::{LocalApi, NodeStatus, first_label},
+    state::Verdict,
+};
+
+/// A node that runs. Another value means that whoever listens must listen anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Up {
+    pub(crate) api: LocalApi,
+    /// At least one; IPv4 first.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Whether the addresses are a kernel device's: they can be bound and dialled as any other.
+    pub(crate) tun: bool,
+}
+
+impl Up {
+    /// Where peers reach us.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.addresses.first().copied().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
+    }
+}
+
+pub(crate) struct Hub {
+    pub(crate) config: Config,
+    pub(crate) enabled: AtomicBool,
+    pub(crate) started: AtomicBool,
+    pub(crate) running: AtomicBool,
+    pub(crate) status: watch::Sender<Status>,
+    pub(crate) condition: watch::Sender<Condition>,
+    pub(crate) up: watch::Sender<Option<Arc<Up>>>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    last_refusal_logged: Mutex<Option<Instant>>,
+}
+
+impl Hub {
+    pub(crate) fn new(config: Config) -> Self {
+        let now = (config.ambients)().now();
+        Self {
+            enabled: AtomicBool::new(config.enabled),
+            started: AtomicBool::new(false),
+            running: AtomicBool::new(false),
+            status: watch::Sender::new(Status::off(config.enabled, now)),
+            condition: watch::Sender::new(if config.enabled { starting() } else { Condition::Off }),
+            up: watch::Sender::new(None),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+            last_refusal_logged: Mutex::new(None),
+            config,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Stamp {
+        (self.config.ambients)().now()
+    }
+
+    /// Waits as long as the backoff says. `false` if we are to end instead.
+    pub(crate) async fn pause(&self, backoff: &mut Backoff) -> bool {
+        let pause = backoff.next(&mut *(self.config.ambients)());
+        tokio::select! {
+            () = self.stop.cancelled() => false,
+            () = tokio::time::sleep(pause) => true,
+        }
+    }
+
+    pub(crate) fn enable(&self) {
+        if !self.enabled.swap(true, Ordering::SeqCst) {
+            self.condition.send_replace(starting());
+            self.status.send_modify(|status| *status = Status::off(true, status.since));
+        }
+    }
+
+    /// Which node is used, and why.
+    pub(crate) fn chose(&self, mode: Mode, why: &str) {
+        tracing::info!("tailnet: using {}: {why}", if mode == Mode::Own { "a node of our own" } else { "this machine's node" });
+        self.status.send_modify(|status| {
+            status.mode = Some(mode);
+            why.clone_into(&mut status.why);
+        });
+    }
+
+    /// How it stands now. Listeners hear of the node before anybody is told that it works.
+    pub(crate) fn publish(&self, verdict: &Verdict, node: Option<(&NodeStatus, Option<String>)>, up: Option<Up>) {
+        let renewed = self.up.send_if_modified(|now| {
+            let changed = now.as_deref() != up.as_ref();
+            if changed {
+                *now = up.map(Arc::new);
+            }
+            changed
+        });
+        let at = self.now();
+        self.status.send_if_modified(|status| {
+            let mut next = status.clone();
+            next.state = verdict.state;
+            next.sentence.clone_from(&verdict.sentence);
+            next.hint.clone_from(&verdict.hint);
+            next.login_url.clone_from(&verdict.login_url);
+            next.warnings.clear();
+            match node {
+                Some((node, user)) => describe(&mut next, node, user),
+                // The name stays known, the address does not: nothing is reached there now.
+                None => next.addresses.clear(),
+            }
+            if next == *status {
+                return false;
+            }
+            if next.state != status.state {
+                next.since = at;
+            }
+            if next.state != status.state || next.sentence != status.sentence || next.login_url != status.login_url {
+                log(&next);
+            }
+            *status = next;
+            true
+        });
+        let condition = verdict.condition();
+        self.condition.send_if_modified(|now| {
+            let changed = *now != condition;
+            *now = condition;
+            changed || renewed
+        });
+    }
+
+    /// The end: off, whatever it was.
+    pub(crate) fn ended(&self) {
+        self.publish(&Verdict::plain(State::Off), None, None);
+    }
+
+    /// Why it cannot be used now.
+    pub(crate) fn fault(&self) -> thrum_core::Fault {
+        let status = self.status.borrow();
+        let sentence = match status.state {
+            State::Off if !status.enabled => Some("the tailnet is not enabled".to_owned()),
+            _ => status.sentence.clone(),
+        };
+        Verdict { state: status.state, sentence, hint: status.hint.clone(), login_url: None }.fault()
+    }
+
+    /// A caller that nobody on the tailnet knows was turned away.
+    pub(crate) fn refused(&self, from: &str) {
+        let at = self.now();
+        let mut count = 0;
+        self.status.send_modify(|status| {
+            status.refused.count += 1;
+            status.refused.last = Some(from.to_owned());
+            status.refused.at = Some(at);
+            count = status.refused.count;
+        });
+        let mut logged = self.last_refusal_logged.lock().unwrap_or_else(PoisonError::into_inner);
+        if logged.is_none_or(|last: Instant| last.elapsed() >= limits::REFUSED_CALLERS_PAUSE) {
+            *logged = Some(Instant::now());
+            tracing::warn!("tailnet: turned away {from}, which is no node of the tailnet ({count} so far)");
+        }
+    }
+}
+
+fn starting() -> Condition {
+    Condition::Starting("the tailnet is starting".to_owned())
+}
+
+fn describe(status: &mut Status, node: &NodeStatus, user: Option<String>) {
+    let dns_name = node.me.dns_name.trim_end_matches('.');
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    status.hostname = some(first_label(dns_name));
+    status.dns_name = some(dns_name);
+    status.addresses.clone_from(&node.addresses);
+    status.addresses.sort_by_key(IpAddr::is_ipv6);
+    status.relay = some(&node.me.relay);
+    if user.is_some() {
+        status.user = user;
+    }
+    // The state says the rest in our own words.
+    let said = |text: &String| text.contains("is starting") || text.contains("is stopped") || text.contains("You are logged out");
+    status.warnings = node.health.iter().filter(|text| !said(text)).cloned().collect();
+    status.warnings.sort();
+}
+
+fn log(status: &Status) {
+    let sentence = status.sentence.as_deref().unwrap_or_default();
+    let url = status.login_url.as_deref().map(|url| format!("; visit {url}")).unwrap_or_default();
+    let state = status.state.as_str();
+    match status.state {
+        State::Running => {
+            let name = status.dns_name.as_deref().unwrap_or_default();
+            let address = status.addresses.first().map(ToString::to_string).unwrap_or_default();
+            tracing::info!("tailnet: running as {name} at {address} {sentence}");
+        }
+        State::Off | State::Starting => tracing::info!("tailnet: {state} {sentence}"),
+        _ => tracing::warn!("tailnet: {state}: {sentence}{url}"),
+    }
+}
+
+/// Waits for the tasks, but no longer than this.
+pub(crate) async fn drained(tasks: &TaskTracker, within: Duration) {
+    tasks.close();
+    if tokio::time::timeout(within, tasks.wait()).await.is_err() {
+        tracing::warn!("tailnet: still busy after {}s", within.as_secs());
+    }
+}

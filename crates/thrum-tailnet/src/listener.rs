@@ -1,0 +1,77 @@
+//! Accepts connections and asks for each whose node it comes from.
+//!
+//! Several are asked about at once, so that one slow answer keeps nobody else waiting; a caller that no node has is closed.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use thrum_core::limits;
+use thrum_sync::transport::{Caller, Conn, Kind, Listener, Pending};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{
+    hub::{Hub, Up},
+    localapi::ApiError,
+};
+
+pub(crate) struct Open {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) listener: TcpListener,
+    pub(crate) port: u16,
+    pub(crate) node: Arc<Up>,
+    pub(crate) changes: watch::Receiver<Option<Arc<Up>>>,
+    pub(crate) asked: JoinSet<Result<(Conn, Caller), SocketAddr>>,
+}
+
+impl Listener for Open {
+    fn address(&self) -> String {
+        SocketAddr::new(self.node.address(), self.port).to_string()
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn accept(&mut self) -> Pending<'_, io::Result<(Conn, Caller)>> {
+        Box::pin(async move {
+            loop {
+                let node = Arc::clone(&self.node);
+                // Every branch can be cancelled without losing a connection.
+                tokio::select! {
+                    _ = self.changes.wait_for(|now| now.as_ref() != Some(&node)) => {
+                        return Err(io::Error::new(io::ErrorKind::NotConnected, "the tailnet went away or gave this node another address"));
+                    }
+                    Some(answer) = self.asked.join_next() => match answer {
+                        Ok(Ok(accepted)) => return Ok(accepted),
+                        Ok(Err(stranger)) => self.hub.refused(&stranger.to_string()),
+                        Err(error) => tracing::warn!("tailnet: an internal task failed: {error}"),
+                    },
+                    accepted = self.listener.accept(), if self.asked.len() < limits::MAX_WHOIS => {
+                        let (stream, from) = accepted?;
+                        self.asked.spawn(identify(node, stream, from));
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// The caller of a connection; where it came from if it is nobody's, or if that cannot be found out.
+async fn identify(node: Arc<Up>, stream: TcpStream, from: SocketAddr) -> Result<(Conn, Caller), SocketAddr> {
+    let _ = stream.set_nodelay(true);
+    match node.api.caller(from).await {
+        Ok(whois) => {
+            // A userspace node connects from loopback; the node's own address says more.
+            let address = SocketAddr::new(whois.address().unwrap_or(from.ip()), from.port()).to_string();
+            Ok((Box::new(stream) as Conn, Caller { address, kind: Kind::Tailnet, node: Some(whois.node()) }))
+        }
+        Err(ApiError::NotFound) => Err(from),
+        Err(error) => {
+            tracing::warn!("tailnet: cannot tell who calls from {from}: {error}");
+            Err(from)
+        }
+    }
+}

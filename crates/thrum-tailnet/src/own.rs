@@ -1,0 +1,96 @@
+//! A node of our own: a private `tailscaled` in userspace, run without root, with its state in a directory that only we enter.
+//!
+//! It is started, logged in, watched and ended here. What makes it hard is that it may outlive us: a daemon that is killed
+//! leaves it behind, holding the state. So the state directory is locked before anything is started, and one that is found
+//! running on it is ended first (after a look at its command line: nothing else is ever signalled).
+//!
+//! Its socket lets everybody in (mode 0666), so that it lies in a directory of mode 0700.
+
+mod binary;
+mod directory;
+mod login;
+mod process;
+
+use thrum_core::limits;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::{
+    Mode, State,
+    backoff::Backoff,
+    follow::follow,
+    hub::Hub,
+    localapi::{ApiError, LocalApi},
+    state::Verdict,
+};
+pub(crate) use binary::find as find_binary;
+pub(crate) use directory::is_registered;
+use directory::Directory;
+pub(crate) use login::Login;
+use process::Process;
+
+/// Keeps a node of our own up until we are to end; it is gone when this returns.
+pub(crate) async fn run(hub: &Hub) {
+    let mut backoff = Backoff::default();
+    let directory = loop {
+        match Directory::open(&hub.config).await {
+            Ok(directory) => break directory,
+            Err(verdict) => hub.publish(&verdict, None, None),
+        }
+        if !hub.pause(&mut backoff).await {
+            return;
+        }
+    };
+    while !hub.stop.is_cancelled() {
+        let mut answered = false;
+        let verdict = once(hub, &directory, &mut answered).await;
+        if answered {
+            backoff.reset();
+        }
+        if let Some(verdict) = verdict {
+            hub.publish(&verdict, None, None);
+        }
+        if !hub.pause(&mut backoff).await {
+            return;
+        }
+    }
+}
+
+/// One life of the process; why it ended, unless we were to end.
+async fn once(hub: &Hub, directory: &Directory, answered: &mut bool) -> Option<Verdict> {
+    let binary = match find_binary(&hub.config) {
+        Ok(binary) => binary,
+        Err(verdict) => return Some(verdict),
+    };
+    directory.end_orphan().await;
+    let mut process = match Process::start(&binary, directory, &hub.config.log_file, &hub.tasks) {
+        Ok(process) => process,
+        Err(error) => return Some(crashed(&format!("{} cannot be started: {error}", binary.display()))),
+    };
+    let api = LocalApi::new(directory.socket());
+    let why = tokio::select! {
+        () = hub.stop.cancelled() => None,
+        ended = process.ended() => Some(ended),
+        error = serve(hub, &api, answered) => Some(error.to_string()),
+    };
+    process.stop().await;
+    directory.forget_process();
+    why.map(|why| crashed(&format!("this daemon's own tailscaled ended: {}", process.last_words(&why))))
+}
+
+/// Waits until it answers, logs it in and follows it; returns why it cannot be asked any more.
+async fn serve(hub: &Hub, api: &LocalApi, answered: &mut bool) -> ApiError {
+    let until = Instant::now() + limits::TAILSCALED_START;
+    loop {
+        match timeout_at(until, api.status()).await {
+            Ok(Ok(_)) => break,
+            Ok(Err(ApiError::NotRunning)) if Instant::now() < until => sleep(limits::TAILSCALED_LOOK).await,
+            Ok(Err(error)) => return error,
+            Err(_) => return ApiError::Timeout,
+        }
+    }
+    follow(hub, Mode::Own, api, Some(Login::default()), || *answered = true).await
+}
+
+fn crashed(sentence: &str) -> Verdict {
+    Verdict::new(State::Crashed, thrum_core::name::printable(sentence).to_string(), "It is started again by itself; its log is beside the daemon's.")
+}

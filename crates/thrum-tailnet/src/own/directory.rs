@@ -1,0 +1,255 @@
+//! The own node's state directory: private, locked, and cleared of a `tailscaled` that an earlier daemon left behind.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
+    io::{self, Read},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+use thrum_core::{Sum, limits};
+use tokio::{
+    net::UnixStream,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{Config, State, state::Verdict};
+
+/// The directory, locked as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    socket: PathBuf,
+    _lock: File,
+}
+
+impl Directory {
+    /// Makes it if it is not there, makes sure that only we enter it, and locks it.
+    pub(crate) async fn open(config: &Config) -> Result<Self, Verdict> {
+        let (path, runtime_dir) = (config.state_dir.clone(), config.runtime_dir.clone());
+        tokio::task::spawn_blocking(move || Self::open_now(&path, &runtime_dir))
+            .await
+            .unwrap_or_else(|error| Err(unusable(format!("an internal task failed: {error}"))))
+    }
+
+    fn open_now(path: &Path, runtime_dir: &Path) -> Result<Self, Verdict> {
+        let failed = |error: io::Error| unusable(format!("the state directory {} cannot be used: {error}", path.display()));
+        if let Some(parent) = path.parent() {
+            DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
+        }
+        private(path).map_err(failed)?;
+        // Relative and linked paths would not be recognised on the command line of an orphan.
+        let path = &fs::canonicalize(path).map_err(failed)?;
+        let lock = lock(path).map_err(failed)?.ok_or_else(|| {
+            Verdict::new(
+                State::StateDir,
+                format!("another daemon uses the state directory {}", path.display()),
+                "Give each repository its own THRUM_TS_STATE_DIR, or remove the setting.",
+            )
+        })?;
+        let mut socket = path.join("sock");
+        if socket.as_os_str().len() > limits::MAX_SOCKET_PATH_BYTES {
+            private(runtime_dir).map_err(failed)?;
+            let hash = Sum::of(path.as_os_str().as_encoded_bytes()).to_string();
+            socket = runtime_dir.join(format!("{}.ts", &hash[..16]));
+        }
+        Ok(Self { path: path.clone(), socket, _lock: lock })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where its `tailscaled` listens.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    fn pid_file(&self) -> PathBuf {
+        self.path.join("tailscaled.pid")
+    }
+
+    /// Writes down which process it is, for whoever comes after us.
+    pub(crate) fn remember_process(&self, pid: u32) {
+        // Without it an orphan is still found by its socket.
+        let write = || -> io::Result<()> {
+            let mut open = OpenOptions::new();
+            let file = open.write(true).create(true).truncate(true).mode(0o600).custom_flags(no_links()).open(self.pid_file())?;
+            io::Write::write_all(&mut &file, pid.to_string().as_bytes())
+        };
+        if let Err(error) = write() {
+            tracing::warn!("tailnet: cannot write {}: {error}", self.pid_file().display());
+        }
+    }
+
+    /// The process is gone.
+    pub(crate) fn forget_process(&self) {
+        let _ = fs::remove_file(self.pid_file());
+    }
+
+    /// Ends a `tailscaled` that an earlier daemon left on this directory. We have the lock, so it is nobody's any more.
+    pub(crate) async fn end_orphan(&self) {
+        let noted = read_small(&self.pid_file()).and_then(|text| text.trim().parse::<i32>().ok());
+        for pid in [noted, self.listener().await].into_iter().flatten() {
+            let Some(process) = Pid::from_raw(pid) else { continue };
+            if !self.is_ours(process).await {
+                continue;
+            }
+            tracing::info!("tailnet: ending the tailscaled that an earlier daemon left (pid {pid})");
+            let _ = rustix::process::kill_process(process, Signal::TERM);
+            if !self.gone_within(process, limits::TAILSCALED_STOP).await {
+                let _ = rustix::process::kill_process(process, Signal::KILL);
+                self.gone_within(process, limits::TAILSCALED_STOP).await;
+            }
+        }
+        self.forget_process();
+    }
+
+    /// Who listens on the socket, as the system says.
+    async fn listener(&self) -> Option<i32> {
+        let stream = timeout(limits::SOCKET_PROBE, UnixStream::connect(&self.socket)).await.ok()?.ok()?;
+        stream.peer_cred().ok()?.pid()
+    }
+
+    async fn gone_within(&self, process: Pid, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        while self.is_ours(process).await {
+            if Instant::now() >= until {
+                return false;
+            }
+            sleep(limits::TAILSCALED_LOOK).await;
+        }
+        true
+    }
+
+    /// Whether this process runs on this directory: process ids are used again.
+    async fn is_ours(&self, process: Pid) -> bool {
+        let Some(arguments) = command_line(process).await else { return false };
+        arguments.contains("tailscaled") && arguments.contains(&*self.path.to_string_lossy())
+    }
+}
+
+/// The arguments of a process, between spaces. `None` once it has ended.
+async fn command_line(process: Pid) -> Option<String> {
+    let pid = process.as_raw_nonzero();
+    if cfg!(target_os = "linux") {
+        let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        // A process that has ended and was not waited for has none.
+        (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).replace('\0', " "))
+    } else {
+        let mut ps = tokio::process::Command::new("ps");
+        ps.args(["-ww", "-o", "command=", "-p", &pid.to_string()]).kill_on_drop(true);
+        let output = timeout(limits::LOCALAPI_CALL, ps.output()).await.ok()?.ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// Whether a node was registered with this state: what `tailscaled` wrote has a profile.
+pub(crate) fn is_registered(state_dir: &Path) -> bool {
+    let state = read_small(&state_dir.join("tailscaled.state")).and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    state.is_some_and(|state| state.get("_current-profile").and_then(Value::as_str).is_some_and(|profile| !profile.is_empty()))
+}
+
+fn read_small(path: &Path) -> Option<String> {
+    let file = OpenOptions::new().read(true).custom_flags(no_links()).open(path).ok()?;
+    let mut text = String::new();
+    file.take(limits::MAX_STATE_FILE_BYTES).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// Makes a directory that only its owner enters, or makes an existing one so. A link or another user's is refused.
+fn private(path: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let about = fs::symlink_metadata(path)?;
+    if !about.is_dir() {
+        return Err(io::Error::other("it is no directory of its own"));
+    }
+    if about.uid() != rustix::process::geteuid().as_raw() {
+        return Err(io::Error::other("it belongs to another user"));
+    }
+    if about.mode() & 0o077 != 0 {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// `None` if another process has it.
+fn lock(directory: &Path) -> io::Result<Option<File>> {
+    let path = directory.join("thrum.lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(no_links()).open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn no_links() -> i32 {
+    rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()
+}
+
+fn unusable(sentence: String) -> Verdict {
+    Verdict::new(State::StateDir, sentence, "Set THRUM_TS_STATE_DIR to a directory that this user owns, or remove the setting.")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn open(path: &Path, runtime: &Path) -> Result<Directory, State> {
+        Directory::open_now(path, runtime).map_err(|verdict| verdict.state)
+    }
+
+    #[test]
+    fn only_its_owner_enters_it_and_one_daemon_uses_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("var/tsnet");
+        fs::create_dir_all(&path).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let first = open(&path, dir.path()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(open(&path, dir.path()).unwrap_err(), State::StateDir);
+        drop(first);
+        open(&path, dir.path()).expect("free again");
+        let link = dir.path().join("link");
+        symlink(&path, &link).unwrap();
+        assert_eq!(open(&link, dir.path()).unwrap_err(), State::StateDir);
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert_eq!(open(&dir.path().join("file"), dir.path()).unwrap_err(), State::StateDir);
+        assert_eq!(open(&dir.path().join("file/below"), dir.path()).unwrap_err(), State::StateDir);
+    }
+
+    #[test]
+    fn a_path_too_long_for_a_socket_gets_a_short_one_in_a_private_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = dir.path().join("run");
+        let directory = open(&dir.path().join("x".repeat(120)), &runtime).unwrap();
+        assert!(directory.socket().starts_with(&runtime) && directory.socket().as_os_str().len() <= limits::MAX_SOCKET_PATH_BYTES);
+        assert_eq!(fs::metadata(&runtime).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_node_is_registered_once_its_state_has_a_profile() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("tailscaled.state");
+        assert!(!is_registered(dir.path()));
+        for (text, registered) in [
+            ("", false),
+            ("[]", false),
+            (r#"{"_machinekey": "cHJpdmtleTo="}"#, false),
+            (r#"{"_machinekey": "cHJpdmtleTo=", "_current-profile": ""}"#, false),
+            (r#"{"_current-profile": "cHJvZmlsZS0yMDRh", "_machinekey": "cHJpdmtleTo="}"#, true),
+        ] {
+            fs::write(&state, text).unwrap();
+            assert_eq!(is_registered(dir.path()), registered, "{text}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Logs the own node in: what `tailscale up` does, and nothing that it would ask a person first.
+
+use serde_json::{Value, json};
+use thrum_core::limits;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use crate::{
+    Config, DEFAULT_CONTROL_URL,
+    localapi::{ApiError, LocalApi, NodeStatus},
+};
+
+/// How far the login of one life of the process is.
+#[derive(Debug, Default)]
+pub(crate) struct Login {
+    /// The settings were given.
+    begun: bool,
+    /// A person was asked for, or the key shown, last.
+    asked: Option<Instant>,
+}
+
+/// What is to be done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Nothing,
+    /// Registered: only the settings that may have changed. The key is not shown again.
+    Resume,
+    /// Not registered here: settings, key if there is one, login.
+    Register,
+    /// Registered once, but somebody must log it in again: ask for the URL.
+    Renew,
+}
+
+impl Login {
+    /// Does what is to be done at this status.
+    ///
+    /// # Errors
+    /// `Failed` if `tailscaled` does not take the settings; the same is tried again at the next status.
+    pub(crate) async fn step(&mut self, config: &Config, api: &LocalApi, status: &NodeStatus) -> Result<(), ApiError> {
+        let control = config.control_url.as_deref().unwrap_or(DEFAULT_CONTROL_URL);
+        let moved = !self.begun && status.have_node_key && !same_server(&api.prefs().await?.control_url, control);
+        let done = match self.next(status, moved) {
+            Step::Nothing => Ok(()),
+            Step::Resume => api.edit_prefs(&masked(config)).await,
+            Step::Register => match api.start(options(config, control)).await {
+                Ok(()) => api.login_interactive().await,
+                error => error,
+            },
+            Step::Renew => api.login_interactive().await,
+        };
+        self.begun &= done.is_ok();
+        done
+    }
+
+    /// `moved`: the state belongs to another control server.
+    fn next(&mut self, status: &NodeStatus, moved: bool) -> Step {
+        let must_log_in = status.backend_state == "NeedsLogin" && status.have_node_key && status.auth_url.is_empty();
+        if !self.begun {
+            self.begun = true;
+            if !status.have_node_key || moved {
+                self.asked = Some(Instant::now());
+                return Step::Register;
+            }
+            return Step::Resume;
+        }
+        if must_log_in && self.asked.is_none_or(|last| last.elapsed() >= limits::TAILNET_LOOK) {
+            self.asked = Some(Instant::now());
+            return Step::Renew;
+        }
+        Step::Nothing
+    }
+}
+
+/// An empty one is one that was never chosen: Tailscale's.
+fn same_server(one: &str, other: &str) -> bool {
+    let plain = |url: &str| if url.is_empty() { DEFAULT_CONTROL_URL } else { url }.trim_end_matches('/').to_owned();
+    plain(one) == plain(other)
+}
+
+/// What differs from `tailscaled`'s own choice: the machine's DNS, routes and filters stay as they are.
+fn prefs(config: &Config) -> Value {
+    json!({
+        "WantRunning": true,
+        "LoggedOut": false,
+        "Hostname": config.hostname,
+        "CorpDNS": false,
+        "RouteAll": false,
+        "ShieldsUp": false,
+    })
+}
+
+fn masked(config: &Config) -> Value {
+    let mut masked = prefs(config);
+    let names: Vec<String> = masked.as_object().into_iter().flat_map(|map| map.keys()).map(|name| format!("{name}Set")).collect();
+    for name in names {
+        // Logged out is what a person did; it is not undone behind their back.
+        masked[&*name] = Value::Bool(name != "LoggedOutSet");
+    }
+    masked
+}
+
+fn options(config: &Config, control: &str) -> Zeroizing<String> {
+    let mut prefs = prefs(config);
+    prefs["ControlURL"] = control.into();
+    prefs["NoStatefulFiltering"] = true.into();
+    prefs["AutoUpdate"] = json!({"Check": false, "Apply": false});
+    let key = config.auth_key.as_ref().map_or("", |key| key.reveal());
+    // Written by hand, so that the key is in no value that is freed without being wiped.
+    let key = Zeroizing::new(serde_json::to_string(key).unwrap_or_default());
+    Zeroizing::new(format!(r#"{{"AuthKey":{},"UpdatePrefs":{prefs}}}"#, *key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(state: &str, have_node_key: bool, auth_url: &str) -> NodeStatus {
+        NodeStatus { backend_state: state.into(), have_node_key, auth_url: auth_url.into(), ..NodeStatus::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registered_node_never_sees_the_key_again_and_an_expired_one_asks_for_a_person_now_and_then() {
+        let mut login = Login::default();
+        assert_eq!(login.next(&status("NeedsLogin", false, ""), false), Step::Register);
+        assert_eq!(login.next(&status("NeedsLogin", false, ""), false), Step::Nothing);
+        assert_eq!(login.next(&status("Running", true, ""), false), Step::Nothing);
+        let mut login = Login::default();
+        assert_eq!(login.next(&status("NoState", true, ""), false), Step::Resume);
+        assert_eq!(login.next(&status("NeedsLogin", true, ""), false), Step::Renew);
+        assert_eq!(login.next(&status("NeedsLogin", true, ""), false), Step::Nothing);
+        assert_eq!(login.next(&status("NeedsLogin", true, "https://login/x"), false), Step::Nothing);
+        tokio::time::advance(limits::TAILNET_LOOK).await;
+        assert_eq!(login.next(&status("NeedsLogin", true, ""), false), Step::Renew);
+        assert_eq!(Login::default().next(&status("Running", true, ""), true), Step::Register, "another control server knows nobody");
+    }
+
+    #[test]
+    fn an_unset_control_server_is_tailscales() {
+        assert!(same_server("", DEFAULT_CONTROL_URL));
+        assert!(same_server("https://hs.example.org/", "https://hs.example.org"));
+        assert!(!same_server("", "https://hs.example.org"));
+    }
+}

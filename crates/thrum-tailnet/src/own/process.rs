@@ -1,0 +1,167 @@
+//! The `tailscaled` process: its arguments, its environment, its log, its end.
+
+use std::{
+    env, fs,
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rustix::process::{Pid, Signal};
+use thrum_core::limits;
+use tokio::{
+    io::AsyncReadExt,
+    process::{Child, ChildStderr, Command},
+    time::timeout,
+};
+use tokio_util::task::TaskTracker;
+
+use super::directory::Directory;
+
+/// What is handed on of our environment: how to reach the network, and nothing that changes what it does or where it writes.
+const ENVIRONMENT: [&str; 13] = [
+    "PATH", "TMPDIR", "TZ", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
+    "SSL_CERT_FILE", "SSL_CERT_DIR",
+];
+
+/// A running one. Killed when dropped; [`stop`](Self::stop) asks first.
+#[derive(Debug)]
+pub(crate) struct Process {
+    child: Child,
+    last_line: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// Starts it on a directory. Its log goes to `log_file`, by a task of `tasks` that ends with it.
+    pub(crate) fn start(binary: &Path, directory: &Directory, log_file: &Path, tasks: &TaskTracker) -> io::Result<Self> {
+        let mut command = Command::new(binary);
+        command
+            .arg("--tun=userspace-networking")
+            .arg("--statedir")
+            .arg(directory.path())
+            .arg("--socket")
+            .arg(directory.socket())
+            .args(["--port", "0", "--no-logs-no-support"])
+            .env_clear()
+            .envs(ENVIRONMENT.iter().filter_map(|name| Some((*name, env::var_os(name)?))))
+            // Else it writes small files below the user's home.
+            .env("HOME", directory.path())
+            .env("TS_LOGS_DIR", directory.path())
+            .current_dir(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn()?;
+        if let Some(pid) = child.id() {
+            directory.remember_process(pid);
+            tracing::info!("tailnet: started {} (pid {pid})", binary.display());
+        }
+        let last_line = Arc::default();
+        if let Some(stderr) = child.stderr.take() {
+            let (log, last_line) = (Log::open(log_file), Arc::clone(&last_line));
+            tasks.spawn(copy(stderr, log, last_line));
+        }
+        Ok(Self { child, last_line })
+    }
+
+    /// Waits for its end; how it ended, in words.
+    pub(crate) async fn ended(&mut self) -> String {
+        match self.child.wait().await {
+            Ok(status) => status.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Ends it: asked first, killed after [`limits::TAILSCALED_STOP`].
+    pub(crate) async fn stop(&mut self) {
+        if let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+            let _ = rustix::process::kill_process(pid, Signal::TERM);
+            if timeout(limits::TAILSCALED_STOP, self.child.wait()).await.is_ok() {
+                return;
+            }
+            tracing::warn!("tailnet: tailscaled does not end, killing it");
+        }
+        let _ = self.child.kill().await;
+    }
+
+    /// Why it ended, with the last line of its log where it says more.
+    pub(crate) fn last_words(&self, why: &str) -> String {
+        let line = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
+        if line.is_empty() { why.to_owned() } else { format!("{why}: {line}") }
+    }
+}
+
+/// Takes over what it says, until it ends.
+async fn copy(mut from: ChildStderr, mut log: Log, last_line: Arc<Mutex<String>>) {
+    let mut buffer = vec![0; limits::MAX_TAILSCALED_LINE_BYTES];
+    let mut line = Vec::new();
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let bytes = &buffer[..count];
+        log.write(bytes);
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if line.len() + part.len() <= limits::MAX_TAILSCALED_LINE_BYTES {
+                line.extend_from_slice(part);
+            }
+            if part.ends_with(b"\n") {
+                String::from_utf8_lossy(&line).trim().clone_into(&mut last_line.lock().unwrap_or_else(PoisonError::into_inner));
+                line.clear();
+            }
+        }
+    }
+}
+
+/// A file that begins anew at [`limits::TAILSCALED_LOG_BYTES`], with the one before beside it as `.1`. Failing to write it
+/// stops nothing.
+#[derive(Debug)]
+struct Log {
+    path: PathBuf,
+    file: Option<fs::File>,
+    size: u64,
+}
+
+impl Log {
+    fn open(path: &Path) -> Self {
+        let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(no_links).open(path);
+        let file = file.inspect_err(|error| tracing::warn!("tailnet: cannot write {}: {error}", path.display())).ok();
+        let size = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |about| about.len());
+        Self { path: path.to_owned(), file, size }
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        if self.size > 0 && self.size + bytes.len() as u64 > limits::TAILSCALED_LOG_BYTES {
+            let mut old = self.path.as_os_str().to_owned();
+            old.push(".1");
+            if fs::rename(&self.path, old).is_ok() {
+                *self = Self::open(&self.path);
+            }
+        }
+        if let Some(file) = &mut self.file
+            && file.write_all(bytes).is_ok()
+        {
+            self.size += bytes.len() as u64;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_stays_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tailscaled.log");
+        let mut log = Log::open(&path);
+        let block = vec![b'x'; 1 << 19];
+        for _ in 0..12 {
+            log.write(&block);
+        }
+        let total: u64 = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+        assert!(total <= 2 * limits::TAILSCALED_LOG_BYTES, "{total}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+}

@@ -1,0 +1,340 @@
+//! What a `tailscaled` says, as one state with a sentence and the next command. A pure function of what was seen.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thrum_core::{ErrorKind, Fault, Stamp, limits, name};
+use thrum_sync::transport::Condition;
+
+use crate::{
+    Mode,
+    localapi::{ApiError, NodeStatus, first_label},
+};
+
+/// How the tailnet stands, for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Not enabled, or ended.
+    Off,
+    /// On its way; nobody needs to do anything.
+    Starting,
+    /// A person must log the node in.
+    NeedsLogin,
+    /// An administrator of the tailnet must approve the node.
+    NeedsApproval,
+    /// Control does not accept the auth key.
+    KeyRefused,
+    /// The node's own key has expired.
+    Expired,
+    /// The tailnet does not know the node any more.
+    Deleted,
+    /// The control server does not answer, and the node cannot start without it.
+    ControlUnreachable,
+    /// There is no `tailscaled` to run.
+    BinaryMissing,
+    /// The state directory cannot be used, or another process uses it.
+    StateDir,
+    /// The own `tailscaled` does not start, or ends by itself.
+    Crashed,
+    /// The machine's Tailscale was stopped.
+    Stopped,
+    /// The machine's Tailscale does not run.
+    NotRunning,
+    /// This user may not ask the machine's Tailscale.
+    NotPermitted,
+    /// The machine's Tailscale serves another user now.
+    InUse,
+    /// It works.
+    Running,
+}
+
+impl State {
+    /// As in JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Starting => "starting",
+            Self::NeedsLogin => "needs_login",
+            Self::NeedsApproval => "needs_approval",
+            Self::KeyRefused => "key_refused",
+            Self::Expired => "expired",
+            Self::Deleted => "deleted",
+            Self::ControlUnreachable => "control_unreachable",
+            Self::BinaryMissing => "binary_missing",
+            Self::StateDir => "state_dir",
+            Self::Crashed => "crashed",
+            Self::Stopped => "stopped",
+            Self::NotRunning => "not_running",
+            Self::NotPermitted => "not_permitted",
+            Self::InUse => "in_use",
+            Self::Running => "running",
+        }
+    }
+}
+
+/// A state with its words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) state: State,
+    pub(crate) sentence: Option<String>,
+    pub(crate) hint: Option<String>,
+    pub(crate) login_url: Option<String>,
+}
+
+impl Verdict {
+    pub(crate) const fn plain(state: State) -> Self {
+        Self { state, sentence: None, hint: None, login_url: None }
+    }
+
+    pub(crate) fn new(state: State, sentence: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { state, sentence: Some(sentence.into()), hint: Some(hint.into()), login_url: None }
+    }
+
+    fn url(mut self, url: &str) -> Self {
+        self.login_url = (!url.is_empty()).then(|| url.to_owned());
+        self
+    }
+
+    /// The same for whoever listens and dials.
+    pub(crate) fn condition(&self) -> Condition {
+        let words = || self.sentence.clone().unwrap_or_else(|| "the tailnet is starting".to_owned());
+        match self.state {
+            State::Off => Condition::Off,
+            State::Running => Condition::Up,
+            State::Starting | State::NeedsApproval => Condition::Starting(words()),
+            State::NeedsLogin => match &self.login_url {
+                Some(url) => Condition::Starting(format!("visit {url} to log this machine in")),
+                None => Condition::Down(self.fault()),
+            },
+            _ => Condition::Down(self.fault()),
+        }
+    }
+
+    /// What to answer to somebody who wants to use it now.
+    pub(crate) fn fault(&self) -> Fault {
+        let fault = Fault::new(ErrorKind::Unavailable, self.sentence.clone().unwrap_or_else(|| "the tailnet is starting".to_owned()));
+        match &self.hint {
+            Some(hint) => fault.hint(hint.clone()),
+            None => fault,
+        }
+    }
+}
+
+/// What is known about a node whose `tailscaled` answers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    pub(crate) mode: Mode,
+    /// Whether the user left the choice of the node to us.
+    pub(crate) auto: bool,
+    pub(crate) status: &'a NodeStatus,
+    /// What control said against us last, since it last accepted us.
+    pub(crate) refusal: Option<&'a str>,
+    /// How long it has not been running while we look.
+    pub(crate) waited: Duration,
+    pub(crate) now: Stamp,
+    /// What the own node wants to be called.
+    pub(crate) hostname: &'a str,
+    /// Whether there is an auth key.
+    pub(crate) has_key: bool,
+    /// The own node's control server.
+    pub(crate) control_url: &'a str,
+}
+
+/// What Tailscale puts before the reason why it could not log in.
+const LOGIN_ERROR: &str = "last login error was: ";
+
+/// The state of a node whose `tailscaled` answers.
+pub(crate) fn judge(seen: &Seen<'_>) -> Verdict {
+    let status = seen.status;
+    let expired = status.me.expired || status.me.key_expiry.as_deref().and_then(Stamp::parse).is_some_and(|at| at <= seen.now);
+    match status.backend_state.as_str() {
+        "Running" => running(seen),
+        "Stopped" => stopped(seen),
+        "NeedsMachineAuth" => needs_approval(seen),
+        "InUseOtherUser" => Verdict::new(
+            State::InUse,
+            "this machine's Tailscale serves another user of the machine now",
+            "Switch Tailscale to this user, or set THRUM_TS_MODE=own for a node of this daemon's own.",
+        ),
+        _ if expired => expiry(seen),
+        _ if !status.auth_url.is_empty() => login(seen),
+        other => waiting(seen, other),
+    }
+}
+
+fn running(seen: &Seen<'_>) -> Verdict {
+    let mut verdict = Verdict::plain(State::Running);
+    let name = first_label(&seen.status.me.dns_name);
+    let wanted = seen.hostname.to_ascii_lowercase();
+    // The tailnet appends a number to a name that is taken. Go Thrum's page knows it as "-1".
+    let numbered = name.strip_prefix(&*wanted).and_then(|rest| rest.strip_prefix('-'));
+    if seen.mode == Mode::Own && numbered.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit())) {
+        verdict.sentence = Some(format!("the name {wanted} is taken on the tailnet, so that this node is called {}", name::printable(name)));
+        verdict.hint = Some("Remove the other one from the tailnet or set another THRUM_TS_HOSTNAME, if that matters.".to_owned());
+    }
+    verdict
+}
+
+fn stopped(seen: &Seen<'_>) -> Verdict {
+    match seen.mode {
+        Mode::Own => Verdict::new(State::Stopped, "this daemon's own Tailscale node was stopped", "`thrum daemon restart` starts it."),
+        _ => Verdict::new(State::Stopped, "this machine's Tailscale is stopped", or_own(seen.auto, "`sudo tailscale up` starts it")),
+    }
+}
+
+fn needs_approval(seen: &Seen<'_>) -> Verdict {
+    let who = match seen.mode {
+        Mode::Own => "this daemon's Tailscale node",
+        _ => "this machine",
+    };
+    let where_to = if seen.mode == Mode::Own && seen.control_url != crate::DEFAULT_CONTROL_URL {
+        format!("the administration of {}", name::printable(seen.control_url))
+    } else {
+        "https://login.tailscale.com/admin/machines".to_owned()
+    };
+    Verdict::new(
+        State::NeedsApproval,
+        format!("{who} waits for an administrator of the tailnet to approve it"),
+        format!("Approve it in {where_to}; it goes on by itself."),
+    )
+}
+
+fn expiry(seen: &Seen<'_>) -> Verdict {
+    let since = seen.status.me.key_expiry.as_deref().and_then(Stamp::parse).map(Stamp::to_the_second);
+    let since = since.map_or(String::new(), |at| format!(" (since {at})"));
+    match seen.mode {
+        Mode::Own => Verdict::new(
+            State::Expired,
+            format!("the key of this daemon's Tailscale node has expired{since}"),
+            match seen.status.auth_url.as_str() {
+                "" => "Extend its key in the tailnet's administration, or remove THRUM_TS_STATE_DIR, set a new THRUM_TS_AUTHKEY and \
+                       run `thrum daemon restart`."
+                    .to_owned(),
+                url => format!("Visit {} to log it in again.", name::printable(url)),
+            },
+        ),
+        _ => Verdict::new(
+            State::Expired,
+            format!("this machine's Tailscale key has expired{since}"),
+            or_own(seen.auto, "`sudo tailscale up --force-reauth` logs it in again"),
+        ),
+    }
+    .url(&seen.status.auth_url)
+}
+
+fn login(seen: &Seen<'_>) -> Verdict {
+    let url = seen.status.auth_url.as_str();
+    let visit = format!("Visit {}", name::printable(url));
+    match (seen.mode, seen.status.have_node_key) {
+        (Mode::Own, true) => Verdict::new(
+            State::Deleted,
+            "the tailnet does not know this daemon's node any more: it was removed or logged out",
+            format!("{visit} to log it in again."),
+        ),
+        (Mode::Own, false) => Verdict::new(
+            State::NeedsLogin,
+            "this daemon's Tailscale node is not logged in",
+            format!("{visit} or set THRUM_TS_AUTHKEY; it goes on by itself after the visit."),
+        ),
+        _ => Verdict::new(State::NeedsLogin, "this machine's Tailscale is logged out", or_own(seen.auto, &visit)),
+    }
+    .url(url)
+}
+
+/// Not running, and no person was asked for yet.
+fn waiting(seen: &Seen<'_>, backend_state: &str) -> Verdict {
+    let status = seen.status;
+    let login_error = status.health.iter().find_map(|text| text.split_once(LOGIN_ERROR)).map(|(_, why)| why.trim());
+    // Control's own words come as a refusal as well; everything else that went wrong is between here and there.
+    let refusal = seen.refusal.filter(|refusal| login_error.is_none_or(|error| error.contains(refusal)));
+    if seen.mode != Mode::Own {
+        return match (backend_state, login_error) {
+            ("NeedsLogin", _) => {
+                Verdict::new(State::NeedsLogin, "this machine's Tailscale is logged out", or_own(seen.auto, "`sudo tailscale up` logs it in"))
+            }
+            (_, Some(why)) if refusal.is_none() => Verdict::new(
+                State::ControlUnreachable,
+                format!("this machine's Tailscale cannot reach its control server: {}", name::printable(why)),
+                "Is the machine online? It goes on by itself.",
+            ),
+            _ => Verdict { sentence: Some("this machine's Tailscale is starting".to_owned()), ..Verdict::plain(State::Starting) },
+        };
+    }
+    if let Some(words) = refusal {
+        return refused(seen, words);
+    }
+    let control = name::printable(seen.control_url);
+    let unreachable = |why: String| {
+        Verdict::new(
+            State::ControlUnreachable,
+            format!("the tailnet's control server {control} {why}"),
+            "Is the machine online, and is THRUM_TS_CONTROL_URL right? It goes on by itself.",
+        )
+    };
+    match login_error {
+        Some(why) => unreachable(format!("cannot be reached: {}", name::printable(why))),
+        None if seen.waited >= limits::TAILNET_STARTING => unreachable("does not answer".to_owned()),
+        None => Verdict { sentence: Some("this daemon's Tailscale node is starting".to_owned()), ..Verdict::plain(State::Starting) },
+    }
+}
+
+/// Control answered, and said no to the own node.
+fn refused(seen: &Seen<'_>, words: &str) -> Verdict {
+    let words = name::printable(words);
+    if words.contains("rate limited") {
+        Verdict::new(State::ControlUnreachable, format!("the tailnet's control server asks to wait: {words}"), "It goes on by itself.")
+    } else if seen.status.have_node_key {
+        Verdict::new(
+            State::Deleted,
+            format!("the tailnet does not accept this daemon's node any more: {words}"),
+            "Remove THRUM_TS_STATE_DIR, set a new THRUM_TS_AUTHKEY in .env, then `thrum daemon restart`.",
+        )
+    } else if seen.has_key {
+        Verdict::new(
+            State::KeyRefused,
+            format!("the tailnet refused the auth key: {words}"),
+            "Make a new key in the tailnet's administration, put it into .env as THRUM_TS_AUTHKEY, then `thrum daemon restart`.",
+        )
+    } else {
+        Verdict::new(
+            State::NeedsLogin,
+            format!("the tailnet refused this daemon's node: {words}"),
+            "Put an auth key into .env as THRUM_TS_AUTHKEY, then `thrum daemon restart`.",
+        )
+    }
+}
+
+/// The state when the machine's `tailscaled` cannot be asked.
+pub(crate) fn host_unreachable(error: &ApiError, socket: &std::path::Path, auto: bool) -> Verdict {
+    let socket = socket.display();
+    match error {
+        ApiError::NotRunning | ApiError::Ended => Verdict::new(
+            State::NotRunning,
+            format!("Tailscale does not run on this machine (nobody answers at {socket})"),
+            or_own(auto, "Install or start Tailscale, then `sudo tailscale up`"),
+        ),
+        ApiError::NotPermitted(why) => Verdict::new(
+            State::NotPermitted,
+            format!("this user may not ask this machine's Tailscale at {socket}: {}", name::printable(why)),
+            or_own(auto, "`sudo tailscale set --operator=$USER` permits it"),
+        ),
+        other => Verdict::new(
+            State::NotRunning,
+            format!("this machine's Tailscale at {socket} cannot be asked: {}", name::printable(&other.to_string())),
+            or_own(auto, "`tailscale status` shows more"),
+        ),
+    }
+}
+
+/// A hint about the machine's node, and where the choice is ours, the other way.
+fn or_own(auto: bool, what: &str) -> String {
+    if auto {
+        format!("{what}; or set THRUM_TS_AUTHKEY (or THRUM_TS_MODE=own, to log in by hand) for a node of this daemon's own.")
+    } else {
+        format!("{what}.")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! [`Transport`] on a tailnet.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use thrum_core::{ErrorKind, Fault, limits, name};
+use thrum_sync::{
+    Transport,
+    transport::{Condition, Conn, Kind, Listener, Neighbour, Node, Path, Pending},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+
+use crate::{
+    Tailnet,
+    address::{self, Host},
+    hub::Up,
+    listener::Open,
+    localapi::{ApiError, NodeStatus},
+};
+
+impl Transport for Tailnet {
+    fn kind(&self) -> Kind {
+        Kind::Tailnet
+    }
+
+    fn condition(&self) -> watch::Receiver<Condition> {
+        self.0.condition.subscribe()
+    }
+
+    fn node_at<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Node>, Fault>> {
+        Box::pin(async move {
+            let node = self.up()?;
+            Ok(Some(resolve(&node, address::host(address::without_port(address))?).await?.1))
+        })
+    }
+
+    fn neighbours(&self) -> Pending<'_, Result<Vec<Neighbour>, Fault>> {
+        Box::pin(async move {
+            let node = self.up()?;
+            let status = node.api.status_with_peers().await.map_err(|error| unasked(&error))?;
+            Ok(neighbours(&status))
+        })
+    }
+
+    fn path<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Path>, Fault>> {
+        Box::pin(async move {
+            let node = self.up()?;
+            let (ip, _) = resolve(&node, address::host(address::without_port(address))?).await?;
+            if node.addresses.contains(&ip) {
+                return Ok(None);
+            }
+            let mut path = ping(&node, ip).await?;
+            for _ in 1..limits::TAILNET_PINGS {
+                if path.relay.is_none() {
+                    break;
+                }
+                path = ping(&node, ip).await?;
+            }
+            Ok(Some(path))
+        })
+    }
+
+    fn listen(&self, port: Option<u16>) -> Pending<'_, Result<Box<dyn Listener>, Fault>> {
+        Box::pin(async move {
+            let changes = self.0.up.subscribe();
+            let node = self.up()?;
+            // Without a kernel device the address cannot be bound: connections to it are handed on to loopback.
+            let ip = if node.tun { node.address() } else { Ipv4Addr::LOCALHOST.into() };
+            let listener = bind(ip, self.0.config.port.or(port)).await?;
+            let port = listener.local_addr().map_err(|error| cannot_listen(ip, None, &error))?.port();
+            Ok(Box::new(Open { hub: Arc::clone(&self.0), listener, port, node, changes, asked: JoinSet::new() }) as Box<dyn Listener>)
+        })
+    }
+
+    fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Fault>> {
+        Box::pin(async move {
+            let (host, port) = address::host_and_port(address)?;
+            let node = self.up()?;
+            let (ip, _) = resolve(&node, host).await?;
+            let shown = name::printable(address);
+            if node.addresses.contains(&ip) {
+                return Err(Fault::new(ErrorKind::Invalid, format!("{shown} is this node itself"))
+                    .hint("Another repository on this machine is reached over loopback: `thrum peer add --via local` there."));
+            }
+            let target = SocketAddr::new(ip, port);
+            if node.tun {
+                let stream = TcpStream::connect(target).await.map_err(|error| match error.kind() {
+                    io::ErrorKind::ConnectionRefused => nobody_listens(&shown),
+                    _ => unanswered(&shown, &error.to_string()),
+                })?;
+                let _ = stream.set_nodelay(true);
+                return Ok(Box::new(stream) as Conn);
+            }
+            match node.api.dial(target).await {
+                Ok(stream) => Ok(Box::new(stream) as Conn),
+                Err(ApiError::NotFound) => Err(Fault::new(ErrorKind::Invalid, format!("{shown} is not on the tailnet"))),
+                Err(ApiError::Failed(why)) if why.contains("refused") => Err(nobody_listens(&shown)),
+                Err(error) => Err(unanswered(&shown, &error.to_string())),
+            }
+        })
+    }
+}
+
+impl Tailnet {
+    fn up(&self) -> Result<Arc<Up>, Fault> {
+        self.0.up.borrow().clone().ok_or_else(|| self.0.fault())
+    }
+}
+
+/// The address of a node, and who it is. Every address is asked for: one that no node has may be routed anywhere.
+async fn resolve(node: &Up, host: Host) -> Result<(IpAddr, Node), Fault> {
+    match host {
+        Host::Ip(ip) => match node.api.whois(ip).await {
+            Ok(whois) => Ok((ip, whois.node())),
+            Err(ApiError::NotFound) => Err(Fault::new(ErrorKind::NotFound, format!("no node of the tailnet has the address {ip}"))
+                .hint("`tailscale status` lists the nodes; one that was removed and added again has another address.")),
+            Err(error) => Err(unasked(&error)),
+        },
+        Host::Name(wanted) => {
+            let status = node.api.status_with_peers().await.map_err(|error| unasked(&error))?;
+            let found = address::named(&status, &wanted)?;
+            let ip = first_address(&found.addresses)
+                .ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("the node {wanted} has no address on the tailnet")))?;
+            Ok((ip, status.node(found)))
+        }
+    }
+}
+
+fn first_address(addresses: &[IpAddr]) -> Option<IpAddr> {
+    addresses.iter().min_by_key(|ip| ip.is_ipv6()).copied()
+}
+
+fn neighbours(status: &NodeStatus) -> Vec<Neighbour> {
+    let mut all: Vec<Neighbour> = status
+        .peers
+        .values()
+        .filter_map(|peer| {
+            let host = first_address(&peer.addresses)?.to_string();
+            Some(Neighbour { node: status.node(peer), host, online: peer.online && !peer.expired })
+        })
+        .collect();
+    all.sort_by(|a, b| a.node.name.cmp(&b.node.name).then_with(|| a.node.id.cmp(&b.node.id)));
+    all
+}
+
+async fn ping(node: &Up, ip: IpAddr) -> Result<Path, Fault> {
+    let pong = node.api.ping(ip).await.map_err(|error| unasked(&error))?;
+    if pong.err.is_empty() {
+        let relay = [pong.relay, pong.peer_relay].into_iter().find(|relay| !relay.is_empty());
+        return Ok(Path { relay, round_trip: Duration::try_from_secs_f64(pong.latency_seconds).unwrap_or_default() });
+    }
+    let kind = if pong.err.contains("no matching peer") { ErrorKind::NotFound } else { ErrorKind::Unavailable };
+    Err(Fault::new(kind, format!("{ip} does not answer on the tailnet: {}", name::printable(&pong.err))))
+}
+
+/// At a given port, or the first that is free.
+async fn bind(ip: IpAddr, port: Option<u16>) -> Result<TcpListener, Fault> {
+    let mut last = None;
+    for candidate in port.map_or(limits::PORTS, |port| port..=port) {
+        match TcpListener::bind((ip, candidate)).await {
+            Ok(listener) => return Ok(listener),
+            Err(error) => {
+                let taken = error.kind() == io::ErrorKind::AddrInUse;
+                last = Some(error);
+                if !taken {
+                    break;
+                }
+            }
+        }
+    }
+    Err(cannot_listen(ip, port, &last.unwrap_or_else(|| io::Error::other("no port to try"))))
+}
+
+fn cannot_listen(ip: IpAddr, port: Option<u16>, error: &io::Error) -> Fault {
+    let at = match port {
+        Some(port) => SocketAddr::new(ip, port).to_string(),
+        None => format!("{ip}, ports {}-{}", limits::PORTS.start(), limits::PORTS.end()),
+    };
+    let fault = Fault::new(ErrorKind::Unavailable, format!("cannot listen on {at} for the tailnet: {error}"));
+    match (error.kind(), port) {
+        (io::ErrorKind::AddrInUse, Some(port)) => fault.hint(format!("Stop the program that has port {port}, or set another THRUM_TS_PORT.")),
+        (io::ErrorKind::AddrInUse, None) => fault.hint("Set THRUM_TS_PORT to a free port."),
+        (io::ErrorKind::AddrNotAvailable, _) => {
+            fault.hint("The tailscaled at THRUM_TS_SOCKET seems to run elsewhere, as outside of this container: THRUM_TS_MODE=own works there.")
+        }
+        _ => fault,
+    }
+}
+
+fn nobody_listens(shown: &str) -> Fault {
+    Fault::new(ErrorKind::Unavailable, format!("nobody listens at {shown}"))
+        .hint("Is the daemon of that machine running, with its tailnet enabled, and is the port right?")
+}
+
+fn unanswered(shown: &str, why: &str) -> Fault {
+    Fault::new(ErrorKind::Unavailable, format!("cannot reach {shown}: {}", name::printable(why)))
+        .hint("`tailscale ping` shows whether the machine can be reached; the tailnet's access rules may forbid the port.")
+}
+
+fn unasked(error: &ApiError) -> Fault {
+    Fault::new(ErrorKind::Unavailable, format!("Tailscale cannot be asked: {}", name::printable(&error.to_string())))
+}
