@@ -5,6 +5,7 @@ use std::{fs, sync::Arc, time::Instant};
 use serde::Deserialize;
 use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits, name};
 use thrum_sync::Peers;
+use thrum_tailnet::Tailnet;
 
 use crate::{
     ambient::{self, System},
@@ -20,6 +21,7 @@ use crate::{
     },
     shutdown::Shutdown,
     storage::Storage,
+    tailnet,
 };
 
 /// The parts that methods work with.
@@ -39,6 +41,7 @@ pub(crate) struct Daemon {
     pub(crate) bell: Arc<Bell>,
     pub(crate) presence: Presence,
     pub(crate) peers: Peers,
+    pub(crate) tailnet: Tailnet,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -78,6 +81,16 @@ impl Daemon {
         } else {
             self.presence.last(agent).map_or(recorded, |seen| seen.max(recorded))
         }
+    }
+
+    /// Switches the tailnet on for good, if it is not: somebody wants to pair over it.
+    ///
+    /// # Errors
+    /// `refused` where the user keeps the daemon from it; the file system's.
+    pub(crate) async fn enable_tailnet(&self) -> Result<(), Fault> {
+        let (tailnet, repo, config) = (self.tailnet.clone(), self.repo.clone(), self.config.clone());
+        let enabled = tokio::task::spawn_blocking(move || tailnet::enable(&tailnet, &repo, &config)).await;
+        enabled.map_err(|error| Fault::new(ErrorKind::Failed, format!("an internal task failed: {error}")))?
     }
 
     /// The machine's name as shown with the agents that live here.

@@ -26,6 +26,7 @@ mod rpc;
 mod run;
 mod shutdown;
 mod storage;
+mod tailnet;
 pub mod worktrees;
 
 pub use rpc::methods::METHODS;

@@ -209,7 +209,7 @@ fn small_text(path: &Path) -> Option<String> {
 }
 
 /// The user's directory for sockets whose own place has too long a path.
-fn runtime_dir() -> PathBuf {
+pub(crate) fn runtime_dir() -> PathBuf {
     let fits =
         |dir: &PathBuf| dir.is_absolute() && dir.as_os_str().len() + "/thrum/0123456789abcdef.sock".len() <= limits::MAX_SOCKET_PATH_BYTES;
     match env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| fits(dir) && dir.is_dir()) {

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Instant};
 
 use thrum_core::{Ambient, ErrorKind, Fault, limits};
-use thrum_sync::{Peers, PeersConfig, transport::local::Local};
+use thrum_sync::{Peers, PeersConfig, service::Ambients, transport::local::Local};
+use thrum_tailnet::Tailnet;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
@@ -22,6 +23,7 @@ use crate::{
     rpc::server,
     shutdown::{Shutdown, Signals},
     storage::Storage,
+    tailnet,
 };
 
 /// Threads for what waits on a disk. Reading has a handful of connections; the rest stands in a queue.
@@ -82,7 +84,11 @@ async fn serve(options: RunOptions) -> Result<(), Fault> {
     let storage = Arc::new(Storage::open(repo, &mut identity)?);
     let listening = listen::open(repo).await?;
     let name = name_towards_peers(&settings, repo);
-    let peers = open_peers(repo, &config, &id, &name, version, &storage).await?;
+    let ambients: Ambients = Arc::new(|| Box::new(System) as Box<dyn Ambient>);
+    let tailnet = tailnet::of(repo, &settings, &config, &name, Arc::clone(&ambients));
+    // It comes up beside everything else, or does not; nobody waits for it here.
+    tailnet.start();
+    let peers = open_peers(repo, &config, &id, &name, version, &storage, &tailnet, ambients).await?;
     let shutdown = Shutdown::default();
     let bell = Arc::new(Bell::default());
     shutdown.spawn(identity::follow(identity, storage.commits(), shutdown.clone()));
@@ -103,6 +109,7 @@ async fn serve(options: RunOptions) -> Result<(), Fault> {
         bell,
         presence: Presence::default(),
         peers: peers.clone(),
+        tailnet: tailnet.clone(),
         shutdown: shutdown.clone(),
     };
     let accept = server::accept(&listening.listener, Arc::new(daemon), shutdown.clone(), limits::MAX_LOCAL_CONNECTIONS);
@@ -117,6 +124,8 @@ async fn serve(options: RunOptions) -> Result<(), Fault> {
     };
 
     let (left_over, ()) = tokio::join!(shutdown.drain(limits::DRAIN), peers.shutdown());
+    // After those who use it. Its own node's process is gone when this returns.
+    tailnet.stop().await;
     if left_over > 0 {
         tracing::warn!("{left_over} requests were cut off");
     }
@@ -160,7 +169,17 @@ fn claim(options: &RunOptions) -> Result<Claim, Fault> {
     }
 }
 
-async fn open_peers(repo: &Repo, config: &Config, id: &str, name: &str, version: &str, storage: &Arc<Storage>) -> Result<Peers, Fault> {
+#[expect(clippy::too_many_arguments, reason = "each is used once, here")]
+async fn open_peers(
+    repo: &Repo,
+    config: &Config,
+    id: &str,
+    name: &str,
+    version: &str,
+    storage: &Arc<Storage>,
+    tailnet: &Tailnet,
+    ambients: Ambients,
+) -> Result<Peers, Fault> {
     let config = PeersConfig {
         var_dir: repo.var(),
         daemon_id: id.to_owned(),
@@ -168,8 +187,8 @@ async fn open_peers(repo: &Repo, config: &Config, id: &str, name: &str, version:
         version: version.to_owned(),
         round: config.sync_interval(),
         local_only: config.local_only(),
-        transports: vec![Arc::new(Local::default())],
-        ambients: Arc::new(|| Box::new(System) as Box<dyn Ambient>),
+        transports: vec![Arc::new(Local::default()), Arc::new(tailnet.clone())],
+        ambients,
     };
     Peers::start(config, Arc::clone(storage) as Arc<dyn thrum_sync::Log>, storage.commits()).await
 }

@@ -96,8 +96,29 @@ mod tests {
     #[test]
     fn only_addresses_of_a_tailnet_are_taken() {
         for text in [
-            "127.0.0.1", "0.0.0.0", "10.0.0.1", "192.168.1.1", "169.254.169.254", "100.63.255.255", "100.128.0.1", "100.100.100.100", "::1", "[::1]", "::",
-            "fd00::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "localhost", "a.localhost", "LOCALHOST.", "", ".", "a b", "a/b", "a\n", "user@host",
+            "127.0.0.1",
+            "0.0.0.0",
+            "10.0.0.1",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.63.255.255",
+            "100.128.0.1",
+            "100.100.100.100",
+            "::1",
+            "[::1]",
+            "::",
+            "fd00::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "localhost",
+            "a.localhost",
+            "LOCALHOST.",
+            "",
+            ".",
+            "a b",
+            "a/b",
+            "a\n",
+            "user@host",
         ] {
             assert_eq!(host(text).map_err(|fault| fault.kind), Err(ErrorKind::Invalid), "{text}");
         }
@@ -113,7 +134,9 @@ mod tests {
         for text in ["a", "a:", "a:0", "a:99999", "a:b", "fd7a:115c:a1e0::1"] {
             assert!(host_and_port(text).is_err(), "{text}");
         }
-        for (text, host) in [("a:9100", "a"), ("a", "a"), ("[fd7a:115c:a1e0::1]:1", "[fd7a:115c:a1e0::1]"), ("fd7a:115c:a1e0::1", "fd7a:115c:a1e0::1")] {
+        for (text, host) in
+            [("a:9100", "a"), ("a", "a"), ("[fd7a:115c:a1e0::1]:1", "[fd7a:115c:a1e0::1]"), ("fd7a:115c:a1e0::1", "fd7a:115c:a1e0::1")]
+        {
             assert_eq!(without_port(text), host);
         }
     }

@@ -47,7 +47,8 @@ pub(crate) async fn follow(hub: &Hub, mode: Mode, api: &LocalApi, mut login: Opt
         }
         let (user, up) = if verdict.state == State::Running { node(api, &status).await } else { (None, None) };
         if verdict.state == State::Running && up.is_none() {
-            verdict = Verdict { sentence: Some("the tailnet has given this node no address yet".into()), ..Verdict::plain(State::Starting) };
+            verdict =
+                Verdict { sentence: Some("the tailnet has given this node no address yet".into()), ..Verdict::plain(State::Starting) };
         }
         hub.publish(&verdict, Some((&status, user)), up);
         let slow_at = waiting_since + limits::TAILNET_STARTING;

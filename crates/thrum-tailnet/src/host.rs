@@ -1,13 +1,6 @@
 //! The machine's own node. Somebody else runs it: we look, say what is the matter, and wait for it to change.
 
-use crate::{
-    Mode,
-    backoff::Backoff,
-    follow::follow,
-    hub::Hub,
-    localapi::LocalApi,
-    state::host_unreachable,
-};
+use crate::{Mode, backoff::Backoff, follow::follow, hub::Hub, localapi::LocalApi, state::host_unreachable};
 
 /// Follows the machine's `tailscaled` until we are to end.
 pub(crate) async fn run(hub: &Hub) {

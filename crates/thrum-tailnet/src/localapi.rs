@@ -146,7 +146,8 @@ impl LocalApi {
     /// What changes, from now on.
     pub async fn watch(&self) -> Result<Bus, ApiError> {
         let path = format!("watch-ipn-bus?mask={WATCH_MASK}");
-        let response = timeout(limits::LOCALAPI_CALL, self.send(Method::GET, &path, Bytes::new())).await.map_err(|_| ApiError::Timeout)??;
+        let response =
+            timeout(limits::LOCALAPI_CALL, self.send(Method::GET, &path, Bytes::new())).await.map_err(|_| ApiError::Timeout)??;
         Ok(Bus::new(checked(response).await?.into_body()))
     }
 
@@ -202,8 +203,7 @@ impl LocalApi {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => ApiError::NotRunning,
             _ => ApiError::Broken(error.to_string()),
         })?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| ApiError::Broken(error.to_string()))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| ApiError::Broken(error.to_string()))?;
         // Owned by the response: it ends when the body, the stream or the upgraded connection is dropped.
         tokio::spawn(async move {
             let _ = connection.with_upgrades().await;

@@ -23,8 +23,8 @@ use crate::{
     state::Verdict,
 };
 pub(crate) use binary::find as find_binary;
-pub(crate) use directory::is_registered;
 use directory::Directory;
+pub(crate) use directory::is_registered;
 pub(crate) use login::Login;
 use process::Process;
 
@@ -92,5 +92,9 @@ async fn serve(hub: &Hub, api: &LocalApi, answered: &mut bool) -> ApiError {
 }
 
 fn crashed(sentence: &str) -> Verdict {
-    Verdict::new(State::Crashed, thrum_core::name::printable(sentence).to_string(), "It is started again by itself; its log is beside the daemon's.")
+    Verdict::new(
+        State::Crashed,
+        thrum_core::name::printable(sentence).to_string(),
+        "It is started again by itself; its log is beside the daemon's.",
+    )
 }

@@ -170,7 +170,8 @@ fn running(seen: &Seen<'_>) -> Verdict {
     // The tailnet appends a number to a name that is taken. Go Thrum's page knows it as "-1".
     let numbered = name.strip_prefix(&*wanted).and_then(|rest| rest.strip_prefix('-'));
     if seen.mode == Mode::Own && numbered.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit())) {
-        verdict.sentence = Some(format!("the name {wanted} is taken on the tailnet, so that this node is called {}", name::printable(name)));
+        verdict.sentence =
+            Some(format!("the name {wanted} is taken on the tailnet, so that this node is called {}", name::printable(name)));
         verdict.hint = Some("Remove the other one from the tailnet or set another THRUM_TS_HOSTNAME, if that matters.".to_owned());
     }
     verdict
@@ -250,9 +251,11 @@ fn waiting(seen: &Seen<'_>, backend_state: &str) -> Verdict {
     let refusal = seen.refusal.filter(|refusal| login_error.is_none_or(|error| error.contains(refusal)));
     if seen.mode != Mode::Own {
         return match (backend_state, login_error) {
-            ("NeedsLogin", _) => {
-                Verdict::new(State::NeedsLogin, "this machine's Tailscale is logged out", or_own(seen.auto, "`sudo tailscale up` logs it in"))
-            }
+            ("NeedsLogin", _) => Verdict::new(
+                State::NeedsLogin,
+                "this machine's Tailscale is logged out",
+                or_own(seen.auto, "`sudo tailscale up` logs it in"),
+            ),
             (_, Some(why)) if refusal.is_none() => Verdict::new(
                 State::ControlUnreachable,
                 format!("this machine's Tailscale cannot reach its control server: {}", name::printable(why)),

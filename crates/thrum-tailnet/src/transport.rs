@@ -186,11 +186,12 @@ fn cannot_listen(ip: IpAddr, port: Option<u16>, error: &io::Error) -> Fault {
     };
     let fault = Fault::new(ErrorKind::Unavailable, format!("cannot listen on {at} for the tailnet: {error}"));
     match (error.kind(), port) {
-        (io::ErrorKind::AddrInUse, Some(port)) => fault.hint(format!("Stop the program that has port {port}, or set another THRUM_TS_PORT.")),
-        (io::ErrorKind::AddrInUse, None) => fault.hint("Set THRUM_TS_PORT to a free port."),
-        (io::ErrorKind::AddrNotAvailable, _) => {
-            fault.hint("The tailscaled at THRUM_TS_SOCKET seems to run elsewhere, as outside of this container: THRUM_TS_MODE=own works there.")
+        (io::ErrorKind::AddrInUse, Some(port)) => {
+            fault.hint(format!("Stop the program that has port {port}, or set another THRUM_TS_PORT."))
         }
+        (io::ErrorKind::AddrInUse, None) => fault.hint("Set THRUM_TS_PORT to a free port."),
+        (io::ErrorKind::AddrNotAvailable, _) => fault
+            .hint("The tailscaled at THRUM_TS_SOCKET seems to run elsewhere, as outside of this container: THRUM_TS_MODE=own works there."),
         _ => fault,
     }
 }

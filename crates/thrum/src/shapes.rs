@@ -41,6 +41,7 @@ pub(crate) struct Health {
     pub(crate) parked: u64,
     pub(crate) rejected: u64,
     pub(crate) tailscale_sync: TailscaleSync,
+    pub(crate) tailnet: Tailnet,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -49,6 +50,24 @@ pub(crate) struct Health {
 pub(crate) struct TailscaleSync {
     pub(crate) enabled: bool,
     pub(crate) hostname: String,
+}
+
+/// How the tailnet stands.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Tailnet {
+    pub(crate) enabled: bool,
+    pub(crate) mode: Option<String>,
+    pub(crate) why: String,
+    pub(crate) state: String,
+    pub(crate) since: Option<Stamp>,
+    pub(crate) message: Option<String>,
+    pub(crate) hint: Option<String>,
+    pub(crate) login_url: Option<String>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) address: Option<String>,
+    pub(crate) warnings: Vec<String>,
+    pub(crate) refused_callers: u64,
 }
 
 /// `message.send`.

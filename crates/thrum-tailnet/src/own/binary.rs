@@ -9,7 +9,15 @@ use std::{
 use crate::{Config, State, state::Verdict};
 
 /// Where Linux packages, Homebrew and static builds put it.
-const USUAL: [&str; 7] = ["/usr/sbin", "/usr/bin", "/usr/local/bin", "/usr/local/sbin", "/opt/homebrew/bin", "/home/linuxbrew/.linuxbrew/bin", "/run/current-system/sw/bin"];
+const USUAL: [&str; 7] = [
+    "/usr/sbin",
+    "/usr/bin",
+    "/usr/local/bin",
+    "/usr/local/sbin",
+    "/opt/homebrew/bin",
+    "/home/linuxbrew/.linuxbrew/bin",
+    "/run/current-system/sw/bin",
+];
 
 /// The `tailscaled` to run: the one that was named, else the first on `PATH` or in a usual place.
 ///

@@ -22,8 +22,19 @@ use super::directory::Directory;
 
 /// What is handed on of our environment: how to reach the network, and nothing that changes what it does or where it writes.
 const ENVIRONMENT: [&str; 13] = [
-    "PATH", "TMPDIR", "TZ", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
-    "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "PATH",
+    "TMPDIR",
+    "TZ",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
 ];
 
 /// A running one. Killed when dropped; [`stop`](Self::stop) asks first.

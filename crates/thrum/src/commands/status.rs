@@ -8,8 +8,11 @@ use crate::{
     context::Context,
     git,
     identity::Identity,
-    render::{Page, Render, agent, style::YELLOW},
-    shapes::{Answer, Health, Listing, Member, Peer, SyncStatus, Team},
+    render::{
+        Page, Render, agent,
+        style::{DIM, GREEN, YELLOW},
+    },
+    shapes::{Answer, Health, Listing, Member, Peer, SyncStatus, Tailnet, Team},
     text::{self, count},
     time,
 };
@@ -126,12 +129,12 @@ impl Render for Status {
             page.line(format!("{YELLOW}Warning:{YELLOW:#} {}", text::lines(warning)));
         }
         page.line("");
-        let tailnet = &health.tailscale_sync;
-        page.line(format!("Tailscale Sync: {}", if tailnet.enabled { "enabled" } else { "disabled" }));
+        page.line(format!("Tailscale Sync: {}", if health.tailnet.enabled { "enabled" } else { "disabled" }));
+        show_tailnet(&health.tailnet, page);
         page.line(format!("Peers: {}", states(&self.sync.read.peers)));
         let last = self.sync.read.last_sync_at.as_deref().and_then(Stamp::parse).filter(|at| *at > Stamp::ZERO);
         page.line(format!("Last sync: {}", last.map_or_else(|| "never".to_owned(), |at| page.time(at))));
-        page.line(format!("Hostname: {}", printable(&tailnet.hostname)));
+        page.line(format!("Hostname: {}", printable(&health.tailscale_sync.hostname)));
         for peer in &self.sync.read.peers {
             peer::show(peer, page);
         }
@@ -147,6 +150,53 @@ impl Render for Status {
             "work_context": self.work_context(), "team": self.team.raw["members"],
             "agents": {"active": self.team.read.members.len(), "total": self.health.read.agents},
         })
+    }
+}
+
+/// Which node the daemon has on the tailnet and why that one; what is the matter with it, and what mends that.
+fn show_tailnet(tailnet: &Tailnet, page: &mut Page) {
+    if !tailnet.enabled {
+        return;
+    }
+    let style = if tailnet.is_up() { GREEN } else { YELLOW };
+    page.line(format!("Tailnet: {style}{}{style:#}", tailnet.sentence()));
+    let why = printable(&tailnet.why);
+    match tailnet.mode.as_deref() {
+        Some("host") => page.line(format!("    {DIM}The machine's own node: {why}{DIM:#}")),
+        Some("own") => page.line(format!("    {DIM}A node of its own: {why}{DIM:#}")),
+        _ => page.line(format!("    {DIM}{why}{DIM:#}")),
+    }
+    if let Some(hint) = tailnet.hint.as_deref().filter(|_| !tailnet.is_up()) {
+        page.line(format!("    {DIM}Try: {}{DIM:#}", printable(hint)));
+    }
+    for warning in &tailnet.warnings {
+        page.line(format!("    {YELLOW}Tailscale says:{YELLOW:#} {}", text::lines(warning)));
+    }
+    if tailnet.refused_callers > 0 {
+        page.line(format!("    {} turned away that no node of the tailnet was", count(tailnet.refused_callers, "caller")));
+    }
+}
+
+impl Tailnet {
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == "running" && self.address.is_some()
+    }
+
+    /// How it stands, in a line.
+    pub(crate) fn sentence(&self) -> String {
+        let message = self.message.as_deref().map(printable);
+        match (&self.hostname, &self.address) {
+            (Some(name), Some(address)) if self.is_up() => {
+                let but = message.map(|message| format!("; {message}")).unwrap_or_default();
+                format!("up as {}, {}{but}", printable(name), printable(address))
+            }
+            _ => {
+                let state = printable(&self.state.replace('_', " "));
+                let what = message.map_or(state.clone(), |message| format!("{state}: {message}"));
+                let visit = self.login_url.as_deref().map(|url| format!("; visit {}", printable(url))).unwrap_or_default();
+                format!("{what}{visit}")
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use thrum_core::Fault;
 use thrum_sync::{service::PeerStatus, transport::Kind};
 
 use super::peer::{Listed, ago, sync_state};
-use crate::daemon::Daemon;
+use crate::{daemon::Daemon, tailnet};
 
 #[derive(Serialize)]
 pub(super) struct Health {
@@ -27,6 +27,8 @@ pub(super) struct Health {
     /// What Go Thrum's commands read of it; only if there is something to tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     tailscale: Option<Tailscale>,
+    /// How the tailnet stands.
+    tailnet: tailnet::Shown,
     /// Where peers on this machine reach us.
     #[serde(skip_serializing_if = "Option::is_none")]
     local_address: Option<String>,
@@ -85,7 +87,9 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
     let commit = daemon.storage.commits().borrow().clone();
     let mut warnings = daemon.warnings.clone();
     warnings.extend(daemon.peers.listen_error().await.map(|fault| fault.to_string()));
-    let enabled = daemon.peers.address(Kind::Tailnet).await.is_some();
+    let tailnet = daemon.tailnet.status().borrow().clone();
+    let address = daemon.peers.address(Kind::Tailnet).await;
+    let enabled = tailnet.enabled;
     Ok(Health {
         status: "ok",
         uptime_ms: u64::try_from(daemon.started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -107,6 +111,7 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
             peer_count: peers.len(),
             peers: peers.iter().map(Listed::of).collect(),
         },
+        tailnet: tailnet::Shown::of(&tailnet, address),
         tailscale: Tailscale::of(enabled, &daemon.name, &peers),
         local_address: daemon.peers.address(Kind::Local).await,
         warnings,

@@ -35,7 +35,7 @@ pub(super) async fn status(daemon: &Daemon) -> Result<Status, Fault> {
         last_error: peers.iter().find_map(error),
         sync_state: sync_state(&peers),
         local_only: daemon.config.local_only(),
-        tailnet: daemon.config.tailnet(),
+        tailnet: daemon.tailnet.status().borrow().enabled,
         sync_interval: daemon.config.sync_interval().as_secs(),
         peers: peers.into_iter().map(Standing::of).collect(),
     })

@@ -53,12 +53,12 @@ impl Figures {
         self.add(what, json!({"per_second": rate.round(), "number": number}), format!("{rate:.0} /s"));
     }
 
-    pub(super) fn catch_up(&mut self, caught_up: &CaughtUp) {
+    pub(super) fn catch_up(&mut self, what: &str, caught_up: &CaughtUp) {
         let CaughtUp { events, took } = caught_up;
         let rate = *events as f64 / took.as_secs_f64();
         let value = json!({"events": events, "seconds": took.as_secs_f64(), "per_second": rate.round()});
         let text = format!("{rate:.0} events/s  (in {:.2} s, pairing included)", took.as_secs_f64());
-        self.add(&format!("catch-up of {events} events"), value, text);
+        self.add(&format!("{what} of {events} events"), value, text);
     }
 
     /// Nothing is said where the system does not tell.

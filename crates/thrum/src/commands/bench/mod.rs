@@ -8,6 +8,7 @@ mod against;
 mod figures;
 mod floor;
 mod ours;
+mod tailnet;
 mod work;
 
 use std::path::PathBuf;
@@ -18,13 +19,17 @@ use self::{
     figures::Figures,
     work::{Agent, Daemon},
 };
-use crate::{commands::demo::stage::Stage, context::Context};
+use crate::{
+    commands::demo::{latency, stage::Stage},
+    context::Context,
+};
 
 /// Measure speed and memory on this machine, with daemons of its own
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Takes about a minute. With --against the same requests go to two other daemons that are paired with each other: they get an agent \
-\"bench\" and its messages.
+\"bench\" and its messages. With --tailnet two daemons are paired and one is filled, so take some that you can throw away \
+(docs/tailscale.md says how).
 
 Examples:
   thrum bench --messages 500 --events 1000
@@ -39,6 +44,10 @@ pub(crate) struct Args {
     /// Two other daemons, to compare with: the paths of their sockets
     #[arg(long, value_name = "SOCKET_A,SOCKET_B", value_delimiter = ',', num_args = 1)]
     against: Vec<PathBuf>,
+    /// Measure the way over a tailnet instead, on two daemons with a node each that are not paired with each other yet: the
+    /// paths of their sockets
+    #[arg(long, value_name = "SOCKET_A,SOCKET_B", value_delimiter = ',', num_args = 1, conflicts_with = "against")]
+    tailnet: Vec<PathBuf>,
 }
 
 /// Most messages sent one by one.
@@ -51,17 +60,16 @@ const BY_EIGHT: usize = 8000;
 const COMMANDS: usize = 40;
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Fault> {
-    let others = match args.against.as_slice() {
-        [] => None,
-        [one, two] => Some((one, two)),
-        _ => {
-            return Err(Fault::new(ErrorKind::Invalid, "--against takes two sockets").hint("--against /a/.thrum/var/thrum.sock,/b/…"));
-        }
-    };
+    let others = two(&args.against, "--against")?;
+    let on_tailnet = two(&args.tailnet, "--tailnet")?;
     let messages = args.messages as usize;
     let one_by_one = (messages / 10).min(ONE_BY_ONE);
     let step = |what: &str| cx.output.note(&format!("Measuring {what} …"));
     let mut figures = Figures::default();
+    if let Some((one, two)) = on_tailnet {
+        tailnet::measure((one, two), args.events, one_by_one, &step, &mut figures)?;
+        return Ok(figures);
+    }
     // Before anything else: a socket that cannot be used should not be noticed only after a minute.
     let others = others.map(|(one, two)| Ok::<_, Fault>((Agent::visiting(one)?, Agent::visiting(two)?))).transpose()?;
 
@@ -99,9 +107,10 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Fault> {
 
     step("catch-up");
     right.run(&["quickstart", "--name", "bob", "--role", "reader", "--module", "bench"])?;
-    figures.catch_up(&ours::catch_up(&left, &right, args.events)?);
+    figures.catch_up("catch-up", &ours::catch_up((&left, &ann), &right, args.events, "local")?);
     step("delivery");
-    figures.times("sent on one daemon, readable on the other", &ours::delivery(&left, &right, one_by_one)?);
+    let delivery = latency::measure(one_by_one, (left.connect()?, "ann"), (right.connect()?, "bob"))?;
+    figures.times("sent on one daemon, readable on the other", &delivery);
 
     step("the machine");
     floor::measure(&stage, &left, &mut figures)?;
@@ -111,6 +120,16 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Fault> {
         against::compare((&ann, &bob()?), (one, two), one_by_one, &mut figures)?;
     }
     Ok(figures)
+}
+
+/// Two sockets, or none.
+fn two<'a>(sockets: &'a [PathBuf], flag: &str) -> Result<Option<(&'a PathBuf, &'a PathBuf)>, Fault> {
+    match sockets {
+        [] => Ok(None),
+        [one, two] => Ok(Some((one, two))),
+        _ => Err(Fault::new(ErrorKind::Invalid, format!("{flag} takes two sockets"))
+            .hint(format!("{flag} /a/.thrum/var/thrum.sock,/b/.thrum/var/thrum.sock"))),
+    }
 }
 
 impl Daemon for crate::commands::demo::stage::Place {

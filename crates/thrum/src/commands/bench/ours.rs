@@ -8,10 +8,10 @@ use std::{
 use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault, limits};
 
-use super::work::{self, Agent, Beside};
+use super::work::{self, Agent, Beside, Daemon};
 use crate::{
     commands::demo::{
-        latency::{self, Times},
+        latency::Times,
         stage::{Place, failed},
     },
     shapes::{Health, Pairing},
@@ -35,13 +35,13 @@ pub(super) struct CaughtUp {
     pub(super) took: Duration,
 }
 
-pub(super) fn health(place: &Place) -> Result<Health, Fault> {
-    place.client()?.call("health", json!({}))
+pub(super) fn health(daemon: &impl Daemon) -> Result<Health, Fault> {
+    daemon.connect()?.call("health", json!({}))
 }
 
 /// Registers another agent at the daemon.
-pub(super) fn agent(place: &Place, name: &str) -> Result<(), Fault> {
-    place.client()?.call::<Value>("agent.register", json!({"name": name, "role": "reader", "module": "bench", "force": true}))?;
+pub(super) fn agent(daemon: &impl Daemon, name: &str) -> Result<(), Fault> {
+    daemon.connect()?.call::<Value>("agent.register", json!({"name": name, "role": "reader", "module": "bench", "force": true}))?;
     Ok(())
 }
 
@@ -58,8 +58,8 @@ pub(super) fn starts(place: &Place, number: usize) -> Result<Times, Fault> {
 }
 
 /// The resident memory of the daemon in bytes. `None` where the system has no `/proc`.
-pub(super) fn memory(place: &Place) -> Result<Option<u64>, Fault> {
-    let Ok(status) = fs::read_to_string(format!("/proc/{}/status", health(place)?.pid)) else { return Ok(None) };
+pub(super) fn memory(daemon: &impl Daemon) -> Result<Option<u64>, Fault> {
+    let Ok(status) = fs::read_to_string(format!("/proc/{}/status", health(daemon)?.pid)) else { return Ok(None) };
     let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     Ok(kilobytes.map(|kilobytes| kilobytes * 1024))
 }
@@ -103,17 +103,19 @@ pub(super) fn commands(place: &Place, args: &[&str], number: usize) -> Result<Ti
     Ok(Times::new(times))
 }
 
-/// Fills one log up to `least` events, pairs the other daemon with it, and measures from there until that one holds them all.
-pub(super) fn catch_up(full: &Place, empty: &Place, least: u64) -> Result<CaughtUp, Fault> {
+/// Fills one log up to `least` events, pairs the other daemon with it over a kind of transport, and measures from there until
+/// that one holds them all.
+pub(super) fn catch_up(full: (&impl Daemon, &Agent), empty: &impl Daemon, least: u64, transport: &str) -> Result<CaughtUp, Fault> {
+    let (full, writer) = full;
     let missing = usize::try_from(least.saturating_sub(health(full)?.events)).unwrap_or(usize::MAX);
     let writers = 16;
-    work::send_beside(&Agent::of(full, "ann", "bea")?, writers, missing.div_ceil(writers))?;
+    work::send_beside(writer, writers, missing.div_ceil(writers))?;
     let events = health(full)?.events;
 
-    let mut inviting = full.client()?;
-    let pairing: Pairing = inviting.call("peer.start_pairing", json!({"transport": "local"}))?;
-    let mut joining = empty.client()?;
-    let mut looking = empty.client()?;
+    let mut inviting = full.connect()?;
+    let pairing: Pairing = inviting.call("peer.start_pairing", json!({"transport": transport}))?;
+    let mut joining = empty.connect()?;
+    let mut looking = empty.connect()?;
     let joined = thread::spawn(move || {
         let within = limits::DIAL + limits::PAIR + limits::FIRST_EXCHANGE;
         joining.call_within::<Value>(within, "peer.join", json!({"address": pairing.address, "code": pairing.code}))
@@ -131,9 +133,4 @@ pub(super) fn catch_up(full: &Place, empty: &Place, least: u64) -> Result<Caught
     };
     joined.join().map_err(|_| Fault::new(ErrorKind::Failed, "the joining side panicked"))??;
     Ok(CaughtUp { events, took })
-}
-
-/// From the request on one daemon until a watcher of the other hears of the message.
-pub(super) fn delivery(from: &Place, to: &Place, number: usize) -> Result<Times, Fault> {
-    latency::measure(number, (from, "ann"), (to, "bob"))
 }

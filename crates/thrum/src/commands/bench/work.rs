@@ -26,6 +26,19 @@ const LOOK: Duration = Duration::from_micros(200);
 pub(super) trait Daemon {
     /// The path of its socket.
     fn socket(&self) -> Result<PathBuf, Fault>;
+
+    /// A new connection to it.
+    fn connect(&self) -> Result<Client, Fault> {
+        let socket = self.socket()?;
+        Client::connect(&socket).map_err(|error| cannot_connect(&socket, &error))
+    }
+}
+
+/// One that somebody started, by its socket.
+impl Daemon for PathBuf {
+    fn socket(&self) -> Result<PathBuf, Fault> {
+        Ok(self.clone())
+    }
 }
 
 /// In whose name a daemon is asked, and whom it writes to.

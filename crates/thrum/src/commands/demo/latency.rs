@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault};
 
-use crate::{client::Client, commands::demo::stage::Place, shapes::Sent};
+use crate::{client::Client, shapes::Sent};
 
 /// A delivery that takes longer has failed.
 const LOST: Duration = Duration::from_secs(20);
@@ -52,9 +52,8 @@ impl Notice {
     }
 }
 
-/// Turns a connection to the daemon of `place` into a stream of what is committed there from now on.
-pub(crate) fn watch(place: &Place) -> Result<Client, Fault> {
-    let mut client = place.client()?;
+/// Turns a connection to a daemon into a stream of what is committed there from now on.
+pub(crate) fn watch(mut client: Client) -> Result<Client, Fault> {
     client.call::<Value>("events.watch", json!({}))?;
     Ok(client)
 }
@@ -71,9 +70,10 @@ pub(crate) fn arrival(watching: &mut Client, kind: &str, message_id: &str) -> Re
     Err(Fault::new(ErrorKind::Failed, format!("{message_id} did not arrive within {} s", LOST.as_secs())))
 }
 
-/// Sends `number` messages one after the other from one place and measures how long each takes until it is readable in the other.
-pub(crate) fn measure(number: usize, from: (&Place, &str), to: (&Place, &str)) -> Result<Times, Fault> {
-    let mut sender = from.0.client()?;
+/// Sends `number` messages one after the other to one daemon and measures how long each takes until it is readable at the
+/// other. A connection to each, and the agents' names.
+pub(crate) fn measure(number: usize, from: (Client, &str), to: (Client, &str)) -> Result<Times, Fault> {
+    let mut sender = from.0;
     let mut watching = watch(to.0)?;
     let mut times = Vec::with_capacity(number);
     for n in 1..=number {

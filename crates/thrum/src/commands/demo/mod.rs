@@ -88,7 +88,7 @@ fn story(show: &Session, laptop: &Place, desk: &Place) -> Result<Times, Fault> {
     show.remark(&format!("Bob was awake {} after ann had pressed Enter.", time::millis(began.elapsed())))?;
 
     show.chapter("The reader reads, and the sender sees it.")?;
-    let mut receipts = latency::watch(laptop)?;
+    let mut receipts = latency::watch(laptop.client()?)?;
     holds("Can you review it?", &show.run(desk, &["inbox"])?)?;
     latency::arrival(&mut receipts, "message.receipt", &message)?;
     holds("  read ", &show.run(laptop, &["message", "get", &message])?)?;
@@ -101,7 +101,7 @@ fn story(show: &Session, laptop: &Place, desk: &Place) -> Result<Times, Fault> {
     }
 
     show.chapter(&format!("{MESSAGES} messages, one after the other: sent here, readable there."))?;
-    let times = latency::measure(MESSAGES, (laptop, "ann"), (desk, "bob"))?;
+    let times = latency::measure(MESSAGES, (laptop.client()?, "ann"), (desk.client()?, "bob"))?;
     show.remark(&format!("half within {}, 99 of 100 within {}", time::millis(times.percentile(50)), time::millis(times.percentile(99))))?;
 
     show.chapter("Is anything missing? Each side compares with the other, event by event.")?;

@@ -42,7 +42,27 @@ const KNOWN: [&str; 17] = [
 ];
 
 pub(super) fn checks(cx: &Context, repo: &Repo, daemon: Daemon) -> Vec<Check> {
-    vec![peers(daemon), environment(repo), identity(cx, repo), disk(repo)]
+    vec![tailnet(&daemon), peers(daemon), environment(repo), identity(cx, repo), disk(repo)]
+}
+
+/// Whether peers on the tailnet can be reached at all.
+fn tailnet(daemon: &Daemon) -> Check {
+    let tailnet = match daemon {
+        Daemon::Answers(_, health) => &health.tailnet,
+        Daemon::NotRunning => return Check::new("tailnet", Skipped, "only a running daemon knows"),
+        Daemon::Silent(_) => return Check::new("tailnet", Skipped, "the daemon does not answer"),
+    };
+    if !tailnet.enabled {
+        return Check::new("tailnet", Fine, "off; it is used where THRUM_TS_ENABLED or tailnet.enabled says so");
+    }
+    let said = std::iter::once(tailnet.sentence()).chain(tailnet.warnings.iter().map(|warning| format!("Tailscale says: {warning}")));
+    let evidence = said.collect::<Vec<_>>().join("; ");
+    let verdict = match tailnet.state.as_str() {
+        _ if tailnet.is_up() && tailnet.warnings.is_empty() => Fine,
+        "starting" | "running" => Warning,
+        _ => Problem,
+    };
+    Check { fix: tailnet.hint.clone(), ..Check::new("tailnet", verdict, evidence) }
 }
 
 fn peers(daemon: Daemon) -> Check {

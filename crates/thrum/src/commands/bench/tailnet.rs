@@ -1,0 +1,62 @@
+//! The way over a tailnet, between two daemons that somebody started: each has its node, neither knows the other yet.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde_json::{Value, json};
+use thrum_core::Fault;
+
+use super::{
+    figures::Figures,
+    ours,
+    work::{Agent, Daemon},
+};
+use crate::commands::demo::latency::{self, Times};
+
+/// Fills the first daemon, pairs the second with it, and measures the catch-up, the way of single messages in both directions,
+/// the network's own round trip, and what the daemons need of memory.
+pub(super) fn measure(
+    daemons: (&PathBuf, &PathBuf),
+    events: u64,
+    messages: usize,
+    step: &dyn Fn(&str),
+    figures: &mut Figures,
+) -> Result<(), Fault> {
+    let (one, other) = daemons;
+    let (writer, _) = (Agent::visiting(one)?, Agent::visiting(other)?);
+    for (which, daemon) in [("the first", one), ("the second", other)] {
+        let health = ours::health(daemon)?;
+        let node = health.tailnet.mode.unwrap_or_else(|| "no".to_owned());
+        figures.memory(&format!("memory of {which} daemon ({node} node), before"), ours::memory(daemon)?);
+    }
+    step("catch-up");
+    figures.catch_up("catch-up over the tailnet", &ours::catch_up((one, &writer), other, events, "tailscale")?);
+    step("delivery");
+    for (what, from, to) in [("there", one, other), ("back", other, one)] {
+        let times = latency::measure(messages, (from.connect()?, "bench"), (to.connect()?, "bench"))?;
+        figures.times(&format!("sent on one daemon, readable on the other, {what}"), &times);
+    }
+    step("round trips");
+    let (times, path) = round_trips(one, PINGS)?;
+    figures.times(&format!("one request to the peer and its answer, {path}"), &times);
+    for (which, daemon) in [("the first", one), ("the second", other)] {
+        figures.memory(&format!("memory of {which} daemon, after"), ours::memory(daemon)?);
+    }
+    Ok(())
+}
+
+/// Pings of the peer.
+const PINGS: usize = 20;
+
+/// Requests to the peer that was paired last, and how packets travel to it.
+fn round_trips(daemon: &PathBuf, number: usize) -> Result<(Times, String), Fault> {
+    let mut client = daemon.connect()?;
+    let peers: Vec<Value> = client.call("peer.list", json!({}))?;
+    let name = peers.last().and_then(|peer| peer["name"].as_str()).unwrap_or_default().to_owned();
+    let (mut times, mut path) = (Vec::with_capacity(number), String::new());
+    for _ in 0..number {
+        let ping: Value = client.call("peer.ping", json!({"name": name}))?;
+        times.push(Duration::from_micros(ping["round_trip_us"].as_u64().unwrap_or_default()));
+        path = ping["path"]["relay"].as_str().map_or_else(|| "direct".to_owned(), |relay| format!("via relay {relay}"));
+    }
+    Ok((Times::new(times), path))
+}
