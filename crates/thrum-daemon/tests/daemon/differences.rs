@@ -76,6 +76,7 @@ pub const DIFFERENCES: &[Difference] = &[
     added("health", &["agents", "events", "messages", "parked", "rejected"], "How full the daemon is, and what it could not use."),
     added("health", &["daemon_id", "log_id", "pid", "repo_path"], "Which daemon answers."),
     added("health", &["tailscale_sync"], "The shape that Go Thrum documents but does not serve; `tailscale` is the one it serves."),
+    added("health", &["tailnet"], "Which node is used and why, how it stands, and what mends it."),
     differs("health", &["sync_state"], "Go `synced`, here `error`", STATED),
     differs(
         "health",
@@ -139,6 +140,7 @@ pub const DIFFERENCES: &[Difference] = &[
     added("sync.status", &["last_error"], STATED),
     added("sync.status", &["peers"], STATE),
     added("sync.status", &["sync_interval"], INTERVAL),
+    added("sync.status", &["tailnet"], "Whether the tailnet is used."),
     differs("sync.status", &["sync_state"], "Go `synced`, here `error`", STATED),
     added("team.list", &["members[].home", "members[].home_name", "members[].local"], HOME),
     added("team.list", &["members[].home_state", "members[].home_state_since"], STATE),

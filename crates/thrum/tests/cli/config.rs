@@ -128,7 +128,7 @@ fn a_peer_elsewhere_is_not_dialled_and_says_why() {
     repo.thrum(&["config", "set", "daemon.local_only", "false"]).ok();
     repo.thrum(&["daemon", "restart"]).ok();
     repo.thrum(&["sync", "force"]).fails(75, "");
-    assert!(error().contains("which is not available"), "{}", error());
+    assert!(error().contains("the tailnet is not enabled"), "{}", error());
 }
 
 #[test]
