@@ -32,7 +32,7 @@ pub(crate) async fn follow(hub: &Hub, mode: Mode, api: &LocalApi, mut login: Opt
         }
         let mut verdict = judge(&seen(&hub.config, mode, &status, refusal.as_deref(), waiting_since, hub.now()));
         if let Some(login) = &mut login {
-            match login.step(&hub.config, api, &status).await {
+            match login.step(&hub.config, api, &status, verdict.state).await {
                 Ok(()) => {}
                 Err(ApiError::Failed(words)) => {
                     let words = without_key(&hub.config, &words);
@@ -83,6 +83,7 @@ fn seen<'a>(
         hostname: &config.hostname,
         has_key: config.auth_key.is_some(),
         control_url: config.control_url.as_deref().unwrap_or(DEFAULT_CONTROL_URL),
+        state_dir: &config.state_dir,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a `tailscaled` says, as one state with a sentence and the next command. A pure function of what was seen.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use thrum_core::{ErrorKind, Fault, Stamp, limits, name};
@@ -139,10 +139,18 @@ pub(crate) struct Seen<'a> {
     pub(crate) has_key: bool,
     /// The own node's control server.
     pub(crate) control_url: &'a str,
+    /// Where the own node keeps its keys.
+    pub(crate) state_dir: &'a Path,
 }
 
 /// What Tailscale puts before the reason why it could not log in.
 const LOGIN_ERROR: &str = "last login error was: ";
+
+/// What its reasons begin with when control did not answer, or not as control does. All others are control's own words.
+const ON_THE_WAY: [&str; 4] = ["fetch control key:", "register request:", "getNoiseClient:", "context deadline"];
+
+/// What it says when control calls the node's key expired before the tailnet was seen.
+const EXPIRED_AT_CONTROL: &str = "NodeKeyExpired";
 
 /// The state of a node whose `tailscaled` answers.
 pub(crate) fn judge(seen: &Seen<'_>) -> Verdict {
@@ -209,9 +217,10 @@ fn expiry(seen: &Seen<'_>) -> Verdict {
             State::Expired,
             format!("the key of this daemon's Tailscale node has expired{since}"),
             match seen.status.auth_url.as_str() {
-                "" => "Extend its key in the tailnet's administration, or remove THRUM_TS_STATE_DIR, set a new THRUM_TS_AUTHKEY and \
-                       run `thrum daemon restart`."
-                    .to_owned(),
+                "" => {
+                    "Extend its key in the tailnet's administration, or put a new THRUM_TS_AUTHKEY into .env, then `thrum daemon restart`."
+                        .to_owned()
+                }
                 url => format!("Visit {} to log it in again.", name::printable(url)),
             },
         ),
@@ -247,8 +256,16 @@ fn login(seen: &Seen<'_>) -> Verdict {
 fn waiting(seen: &Seen<'_>, backend_state: &str) -> Verdict {
     let status = seen.status;
     let login_error = status.health.iter().find_map(|text| text.split_once(LOGIN_ERROR)).map(|(_, why)| why.trim());
-    // Control's own words come as a refusal as well; everything else that went wrong is between here and there.
-    let refusal = seen.refusal.filter(|refusal| login_error.is_none_or(|error| error.contains(refusal)));
+    // We ourselves interrupted an attempt by beginning another.
+    let login_error = login_error.filter(|error| !error.ends_with("context canceled"));
+    let refusal = match login_error {
+        Some(error) if ON_THE_WAY.iter().any(|start| error.starts_with(start)) => None,
+        Some(error) => Some(error),
+        None => seen.refusal,
+    };
+    if refusal.is_some_and(|words| words.contains(EXPIRED_AT_CONTROL)) {
+        return expiry(seen);
+    }
     if seen.mode != Mode::Own {
         return match (backend_state, login_error) {
             ("NeedsLogin", _) => Verdict::new(
@@ -291,7 +308,10 @@ fn refused(seen: &Seen<'_>, words: &str) -> Verdict {
         Verdict::new(
             State::Deleted,
             format!("the tailnet does not accept this daemon's node any more: {words}"),
-            "Remove THRUM_TS_STATE_DIR, set a new THRUM_TS_AUTHKEY in .env, then `thrum daemon restart`.",
+            format!(
+                "Put a new auth key into .env as THRUM_TS_AUTHKEY, then `thrum daemon restart`; to begin as a new node, remove {} first.",
+                seen.state_dir.display()
+            ),
         )
     } else if seen.has_key {
         Verdict::new(
@@ -309,7 +329,7 @@ fn refused(seen: &Seen<'_>, words: &str) -> Verdict {
 }
 
 /// The state when the machine's `tailscaled` cannot be asked.
-pub(crate) fn host_unreachable(error: &ApiError, socket: &std::path::Path, auto: bool) -> Verdict {
+pub(crate) fn host_unreachable(error: &ApiError, socket: &Path, auto: bool) -> Verdict {
     let socket = socket.display();
     match error {
         ApiError::NotRunning | ApiError::Ended => Verdict::new(

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::{
-    Config, DEFAULT_CONTROL_URL,
+    Config, DEFAULT_CONTROL_URL, State,
     localapi::{ApiError, LocalApi, NodeStatus},
 };
 
@@ -15,7 +15,9 @@ use crate::{
 pub(crate) struct Login {
     /// The settings were given.
     begun: bool,
-    /// A person was asked for, or the key shown, last.
+    /// The key was shown. It is once in a life at most: control either takes it or never will.
+    key_shown: bool,
+    /// A person was asked for last.
     asked: Option<Instant>,
 }
 
@@ -25,21 +27,21 @@ enum Step {
     Nothing,
     /// Registered: only the settings that may have changed. The key is not shown again.
     Resume,
-    /// Not registered here: settings, key if there is one, login.
+    /// Not registered, or not any more: settings, key if there is one, login.
     Register,
-    /// Registered once, but somebody must log it in again: ask for the URL.
+    /// Registered once, but a person must log it in again: ask for the URL.
     Renew,
 }
 
 impl Login {
-    /// Does what is to be done at this status.
+    /// Does what is to be done at this status, which was judged to be `state`.
     ///
     /// # Errors
     /// `Failed` if `tailscaled` does not take the settings; the same is tried again at the next status.
-    pub(crate) async fn step(&mut self, config: &Config, api: &LocalApi, status: &NodeStatus) -> Result<(), ApiError> {
+    pub(crate) async fn step(&mut self, config: &Config, api: &LocalApi, status: &NodeStatus, state: State) -> Result<(), ApiError> {
         let control = config.control_url.as_deref().unwrap_or(DEFAULT_CONTROL_URL);
         let moved = !self.begun && status.have_node_key && !same_server(&api.prefs().await?.control_url, control);
-        let done = match self.next(status, moved) {
+        let done = match self.next(status, state, moved, config.auth_key.is_some()) {
             Step::Nothing => Ok(()),
             Step::Resume => api.edit_prefs(&masked(config)).await,
             Step::Register => match api.start(options(config, control)).await {
@@ -53,17 +55,22 @@ impl Login {
     }
 
     /// `moved`: the state belongs to another control server.
-    fn next(&mut self, status: &NodeStatus, moved: bool) -> Step {
-        let must_log_in = status.backend_state == "NeedsLogin" && status.have_node_key && status.auth_url.is_empty();
+    fn next(&mut self, status: &NodeStatus, state: State, moved: bool, has_key: bool) -> Step {
         if !self.begun {
             self.begun = true;
-            if !status.have_node_key || moved {
-                self.asked = Some(Instant::now());
-                return Step::Register;
+            if status.have_node_key && !moved {
+                return Step::Resume;
             }
-            return Step::Resume;
+            (self.key_shown, self.asked) = (has_key, Some(Instant::now()));
+            return Step::Register;
         }
-        if must_log_in && self.asked.is_none_or(|last| last.elapsed() >= limits::TAILNET_LOOK) {
+        // A registered node that control does not take any more: the key brings it back, as it brought it in.
+        let lost = status.have_node_key && matches!(state, State::Deleted | State::Expired | State::NeedsLogin);
+        if lost && has_key && !self.key_shown {
+            (self.key_shown, self.asked) = (true, Some(Instant::now()));
+            return Step::Register;
+        }
+        if lost && status.auth_url.is_empty() && self.asked.is_none_or(|last| last.elapsed() >= limits::TAILNET_LOOK) {
             self.asked = Some(Instant::now());
             return Step::Renew;
         }
@@ -119,19 +126,33 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_registered_node_never_sees_the_key_again_and_an_expired_one_asks_for_a_person_now_and_then() {
+    async fn a_registered_node_shows_its_key_only_when_control_has_lost_it_and_only_once() {
         let mut login = Login::default();
-        assert_eq!(login.next(&status("NeedsLogin", false, ""), false), Step::Register);
-        assert_eq!(login.next(&status("NeedsLogin", false, ""), false), Step::Nothing);
-        assert_eq!(login.next(&status("Running", true, ""), false), Step::Nothing);
+        assert_eq!(login.next(&status("NeedsLogin", false, ""), State::Starting, false, true), Step::Register);
+        assert_eq!(login.next(&status("NeedsLogin", false, ""), State::KeyRefused, false, true), Step::Nothing);
+        assert_eq!(login.next(&status("Running", true, ""), State::Running, false, true), Step::Nothing);
         let mut login = Login::default();
-        assert_eq!(login.next(&status("NoState", true, ""), false), Step::Resume);
-        assert_eq!(login.next(&status("NeedsLogin", true, ""), false), Step::Renew);
-        assert_eq!(login.next(&status("NeedsLogin", true, ""), false), Step::Nothing);
-        assert_eq!(login.next(&status("NeedsLogin", true, "https://login/x"), false), Step::Nothing);
+        assert_eq!(login.next(&status("NoState", true, ""), State::Starting, false, true), Step::Resume);
+        assert_eq!(login.next(&status("Running", true, ""), State::Running, false, true), Step::Nothing);
+        assert_eq!(login.next(&status("NoState", true, ""), State::ControlUnreachable, false, true), Step::Nothing);
+        assert_eq!(login.next(&status("NoState", true, ""), State::Deleted, false, true), Step::Register);
+        assert_eq!(login.next(&status("NoState", true, ""), State::Deleted, false, true), Step::Nothing);
+        assert_eq!(
+            Login::default().next(&status("Running", true, ""), State::Running, true, true),
+            Step::Register,
+            "another control server knows nobody"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_key_an_expired_node_asks_for_a_person_now_and_then() {
+        let mut login = Login::default();
+        assert_eq!(login.next(&status("NoState", true, ""), State::Starting, false, false), Step::Resume);
+        assert_eq!(login.next(&status("NeedsLogin", true, ""), State::Expired, false, false), Step::Renew);
+        assert_eq!(login.next(&status("NeedsLogin", true, ""), State::Expired, false, false), Step::Nothing);
         tokio::time::advance(limits::TAILNET_LOOK).await;
-        assert_eq!(login.next(&status("NeedsLogin", true, ""), false), Step::Renew);
-        assert_eq!(Login::default().next(&status("Running", true, ""), true), Step::Register, "another control server knows nobody");
+        assert_eq!(login.next(&status("NeedsLogin", true, "https://login/x"), State::Expired, false, false), Step::Nothing);
+        assert_eq!(login.next(&status("NeedsLogin", true, ""), State::Expired, false, false), Step::Renew);
     }
 
     #[test]
