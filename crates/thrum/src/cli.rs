@@ -145,6 +145,14 @@ pub(crate) fn boxed<R: Render + 'static>(result: Result<R, Fault>) -> Result<Box
     result.map(|result| Box::new(result) as Box<dyn Render>)
 }
 
+/// Where the command that a usage error is about explains itself: the words of its usage line up to the first placeholder.
+fn help_for(error: &str) -> String {
+    let usage = error.lines().find_map(|line| line.trim().strip_prefix("Usage: thrum")).unwrap_or_default();
+    let words = usage.split_whitespace().take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
+    let command = std::iter::once("thrum help").chain(words).collect::<Vec<_>>().join(" ");
+    format!("See `{command}`.")
+}
+
 /// Reads the command line. Help and errors are printed here; then there is only an exit code left.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
     Cli::try_parse().map_err(|error| {
@@ -154,7 +162,7 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
             let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:")).filter(|line| !line.is_empty());
             let (tips, said): (Vec<_>, Vec<_>) = said.partition(|line| line.starts_with("tip: "));
             let message = said.join(" ").trim_start_matches("error: ").to_owned();
-            let hint = tips.first().map_or("See `thrum help`.", |tip| tip.trim_start_matches("tip: "));
+            let hint = tips.first().map_or_else(|| help_for(&text), |tip| tip.trim_start_matches("tip: ").to_owned());
             let fault = Fault::new(ErrorKind::Invalid, message).hint(hint);
             return ExitCode::from(Output::new(true, false).fault(&fault));
         }

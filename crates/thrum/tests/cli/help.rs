@@ -66,6 +66,7 @@ fn usage_errors_are_json_where_json_is_asked_for() {
     let error: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();
     assert_eq!(error["error"]["kind"], "invalid");
     assert!(error["error"]["message"].as_str().unwrap().contains("MESSAGE"), "{error}");
+    assert_eq!(error["error"]["hint"], "See `thrum help message read`.");
     assert_eq!(ran.stdout, "");
     repo.thrum(&["sned"]).fails(2, "send");
 }
