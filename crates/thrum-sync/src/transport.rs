@@ -1,5 +1,7 @@
 //! How bytes reach a peer.
 
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
 pub mod local;
 pub mod memory;
 

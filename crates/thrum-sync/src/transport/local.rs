@@ -108,7 +108,19 @@ impl Listener for Open {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
+    use super::{
+        super::conformance::{self, Places},
+        *,
+    };
+
+    #[tokio::test]
+    async fn conforms() {
+        let local = Arc::new(Local::on_ports(0..=0));
+        let outside = ["100.64.0.1:9100", "192.168.0.1:80", "example.org:9100"].map(str::to_owned).to_vec();
+        conformance::check(&Places { here: local.clone(), there: local, outside }).await;
+    }
 
     #[tokio::test]
     async fn a_kept_port_that_another_has_is_an_error_and_never_another_port() {

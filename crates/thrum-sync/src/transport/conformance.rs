@@ -1,0 +1,171 @@
+//! What every transport must do, as a suite that each runs: loopback, the one in memory, both kinds of tailnet node.
+//!
+//! [`check`] runs all of it. A transport that fails panics with what did not hold.
+
+use std::{sync::Arc, time::Duration};
+
+use thrum_core::ErrorKind;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+use super::{Caller, Condition, Conn, Listener, Transport};
+
+/// Longest that anything here may take: no measure, only so that a transport that hangs fails.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Two places on one network, both up; on loopback the same one twice.
+#[derive(Clone)]
+pub struct Places {
+    /// One.
+    pub here: Arc<dyn Transport>,
+    /// The other.
+    pub there: Arc<dyn Transport>,
+    /// Addresses that lie outside of the network: dialling them must be refused, whatever listens there.
+    pub outside: Vec<String>,
+}
+
+/// Runs the whole suite.
+pub async fn check(places: &Places) {
+    both_are_up_and_of_one_kind(places);
+    bytes_travel_both_ways_and_an_end_is_seen(places).await;
+    a_caller_is_the_node_that_has_the_address(places).await;
+    many_callers_are_all_accepted(places).await;
+    a_kept_port_is_had_again_and_never_exchanged(places).await;
+    nobody_listens_once_the_listener_is_dropped(places).await;
+    what_lies_outside_is_not_dialled(places).await;
+}
+
+fn both_are_up_and_of_one_kind(places: &Places) {
+    assert_eq!(places.here.kind(), places.there.kind());
+    for place in [&places.here, &places.there] {
+        assert_eq!(*place.condition().borrow(), Condition::Up);
+    }
+}
+
+async fn bytes_travel_both_ways_and_an_end_is_seen(places: &Places) {
+    for (from, to) in [(&places.here, &places.there), (&places.there, &places.here)] {
+        let mut listener = listen(to, None).await;
+        let (mut called, mut caller, _) = connect(from, &mut *listener).await;
+        let sent: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+        let mut received = vec![0; sent.len()];
+        let ((), ()) = soon("bytes arrive", async {
+            tokio::join!(async { caller.write_all(&sent).await.expect("written") }, async {
+                called.read_exact(&mut received).await.expect("read");
+            })
+        })
+        .await;
+        assert!(received == sent, "the bytes that were sent arrive in their order");
+        soon("an answer arrives", async {
+            called.write_all(b"back\n").await.expect("written");
+            let mut answer = [0; 5];
+            caller.read_exact(&mut answer).await.expect("read");
+            assert_eq!(&answer, b"back\n");
+        })
+        .await;
+        drop(called);
+        let end = soon("the end is seen", caller.read(&mut [0; 1])).await;
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    }
+}
+
+async fn a_caller_is_the_node_that_has_the_address(places: &Places) {
+    let mut one = listen(&places.here, None).await;
+    let mut other = listen(&places.there, None).await;
+    let (_, _, caller) = connect(&places.there, &mut *one).await;
+    assert_eq!(caller.kind, places.here.kind());
+    assert!(!caller.address.is_empty());
+    // Asked from the place that was called, the caller is who has the address that the caller listens at.
+    let node = soon("who has an address", places.here.node_at(&other.address())).await.expect("known");
+    assert_eq!(caller.node, node);
+    if let Some(node) = node {
+        assert!(!node.id.is_empty());
+        let neighbours = soon("the neighbours", places.here.neighbours()).await.expect("known");
+        let host = &neighbours.iter().find(|neighbour| neighbour.node == node).expect("a neighbour").host;
+        assert_eq!(soon("who has a host", places.here.node_at(host)).await.expect("known"), Some(node));
+    }
+    let (_, _, caller) = connect(&places.here, &mut *other).await;
+    assert_eq!(caller.node, soon("who has an address", places.there.node_at(&one.address())).await.expect("known"));
+}
+
+async fn many_callers_are_all_accepted(places: &Places) {
+    const CALLERS: u8 = 50;
+    let mut listener = listen(&places.there, None).await;
+    let address = listener.address();
+    let calls = async {
+        let mut open = Vec::new();
+        for number in 0..CALLERS {
+            let mut conn = places.here.dial(&address).await.expect("dialled");
+            conn.write_all(&[number]).await.expect("written");
+            open.push(conn);
+        }
+        open
+    };
+    let answers = async {
+        let mut seen = Vec::new();
+        for _ in 0..CALLERS {
+            let (mut conn, _) = listener.accept().await.expect("accepted");
+            let mut number = [0];
+            conn.read_exact(&mut number).await.expect("read");
+            seen.push(number[0]);
+        }
+        seen.sort_unstable();
+        seen
+    };
+    let (_open, seen) = soon("all callers are accepted", async { tokio::join!(calls, answers) }).await;
+    assert_eq!(seen, (0..CALLERS).collect::<Vec<_>>());
+}
+
+async fn a_kept_port_is_had_again_and_never_exchanged(places: &Places) {
+    let first = listen(&places.here, None).await;
+    let (address, port) = (first.address(), first.port());
+    assert!(address.ends_with(&format!(":{port}")), "{address}");
+    let fault = soon("listening", places.here.listen(Some(port))).await.err().expect("the port is taken");
+    assert_eq!(fault.kind, ErrorKind::Unavailable, "{fault}");
+    assert!(fault.hint.is_some(), "{fault}");
+    drop(first);
+    let again = listen(&places.here, Some(port)).await;
+    assert_eq!((again.address(), again.port()), (address, port));
+}
+
+async fn nobody_listens_once_the_listener_is_dropped(places: &Places) {
+    let listener = listen(&places.there, None).await;
+    let address = listener.address();
+    drop(listener);
+    match soon("dialling", places.here.dial(&address)).await {
+        Err(fault) => assert_eq!(fault.kind, ErrorKind::Unavailable, "{fault}"),
+        // A network may say so only on the connection.
+        Ok(mut conn) => {
+            let end = soon("the end is seen", conn.read(&mut [0; 1])).await;
+            assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+        }
+    }
+}
+
+/// C8
+async fn what_lies_outside_is_not_dialled(places: &Places) {
+    for address in places.outside.iter().map(String::as_str).chain(["", ":", "nowhere", ":9100"]) {
+        let fault = soon("dialling", places.here.dial(address)).await.err().unwrap_or_else(|| panic!("{address} was dialled"));
+        assert!(matches!(fault.kind, ErrorKind::Invalid | ErrorKind::NotFound), "{address}: {fault}");
+    }
+}
+
+async fn listen(at: &Arc<dyn Transport>, port: Option<u16>) -> Box<dyn Listener> {
+    soon("listening", at.listen(port)).await.unwrap_or_else(|fault| panic!("cannot listen: {fault}"))
+}
+
+/// The called end, the calling end, and who is said to call.
+async fn connect(from: &Arc<dyn Transport>, to: &mut dyn Listener) -> (Conn, Conn, Caller) {
+    let address = to.address();
+    soon("connecting", async {
+        let (calling, called) = tokio::join!(from.dial(&address), to.accept());
+        let (called, caller) = called.expect("accepted");
+        (called, calling.unwrap_or_else(|fault| panic!("cannot dial {address}: {fault}")), caller)
+    })
+    .await
+}
+
+async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("{what}: not within {}s", PATIENCE.as_secs()))
+}
