@@ -125,7 +125,8 @@ impl Hub {
             if next.state != status.state {
                 next.since = at;
             }
-            if next.state != status.state || next.sentence != status.sentence || next.login_url != status.login_url {
+            let moved = next.state == State::Running && next.addresses != status.addresses;
+            if next.state != status.state || next.sentence != status.sentence || next.login_url != status.login_url || moved {
                 log(&next);
             }
             *status = next;
@@ -167,7 +168,7 @@ impl Hub {
         let mut logged = self.last_refusal_logged.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.is_none_or(|last: Instant| last.elapsed() >= limits::REFUSED_CALLERS_PAUSE) {
             *logged = Some(Instant::now());
-            tracing::warn!("tailnet: turned away {from}, which is no node of the tailnet ({count} so far)");
+            tracing::warn!("tailnet: turned away {from}, which is no other node of the tailnet ({count} so far)");
         }
     }
 }

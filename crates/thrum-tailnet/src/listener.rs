@@ -1,6 +1,6 @@
 //! Accepts connections and asks for each whose node it comes from.
 //!
-//! Several are asked about at once, so that one slow answer keeps nobody else waiting; a caller that no node has is closed.
+//! Several are asked about at once, so that one slow answer keeps nobody else waiting; a caller that is no other node is closed.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -63,6 +63,8 @@ impl Listener for Open {
 async fn identify(node: Arc<Up>, stream: TcpStream, from: SocketAddr) -> Result<(Conn, Caller), SocketAddr> {
     let _ = stream.set_nodelay(true);
     match node.api.caller(from).await {
+        // This node itself: a program of this machine that called our address. It is nobody's daemon, see `dial`.
+        Ok(whois) if whois.address().is_some_and(|ip| node.addresses.contains(&ip)) => Err(from),
         Ok(whois) => {
             // A userspace node connects from loopback; the node's own address says more.
             let address = SocketAddr::new(whois.address().unwrap_or(from.ip()), from.port()).to_string();

@@ -115,11 +115,13 @@ impl LocalApi {
         timeout(limits::WHOIS, self.get(&path)).await.map_err(|_| ApiError::Timeout)?
     }
 
-    /// How packets travel to a node. The caller bounds the time; a node that does not answer never does.
+    /// How packets travel to a node.
+    ///
+    /// # Errors
+    /// `Timeout` for a node that does not answer.
     pub async fn ping(&self, address: IpAddr) -> Result<Pong, ApiError> {
         let path = format!("ping?ip={}&type=disco", escaped(&address.to_string()));
-        let response = self.send(Method::POST, &path, Bytes::new()).await?;
-        json(&body(response).await?)
+        json(&self.call(Method::POST, &path, Bytes::new()).await?)
     }
 
     /// What is set.

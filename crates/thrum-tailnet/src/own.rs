@@ -61,7 +61,10 @@ async fn once(hub: &Hub, directory: &Directory, answered: &mut bool) -> Option<V
         Ok(binary) => binary,
         Err(verdict) => return Some(verdict),
     };
-    directory.end_orphan().await;
+    tokio::select! {
+        () = hub.stop.cancelled() => return None,
+        () = directory.end_orphan() => {}
+    }
     let mut process = match Process::start(&binary, directory, &hub.config.log_file, &hub.tasks) {
         Ok(process) => process,
         Err(error) => return Some(crashed(&format!("{} cannot be started: {error}", binary.display()))),

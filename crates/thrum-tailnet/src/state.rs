@@ -174,7 +174,7 @@ pub(crate) fn judge(seen: &Seen<'_>) -> Verdict {
 fn running(seen: &Seen<'_>) -> Verdict {
     let mut verdict = Verdict::plain(State::Running);
     let name = first_label(&seen.status.me.dns_name);
-    let wanted = seen.hostname.to_ascii_lowercase();
+    let wanted = host_label(seen.hostname);
     // The tailnet appends a number to a name that is taken. Go Thrum's page knows it as "-1".
     let numbered = name.strip_prefix(&*wanted).and_then(|rest| rest.strip_prefix('-'));
     if seen.mode == Mode::Own && numbered.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit())) {
@@ -183,6 +183,12 @@ fn running(seen: &Seen<'_>) -> Verdict {
         verdict.hint = Some("Remove the other one from the tailnet or set another THRUM_TS_HOSTNAME, if that matters.".to_owned());
     }
     verdict
+}
+
+/// A name as Tailscale makes one of it: `Ann's Mac` becomes `ann-s-mac`.
+fn host_label(name: &str) -> String {
+    let label: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    label.trim_matches('-').to_owned()
 }
 
 fn stopped(seen: &Seen<'_>) -> Verdict {

@@ -35,13 +35,13 @@ pub struct Status {
     pub relay: Option<String>,
     /// What Tailscale itself complains of, in its words. It may work nevertheless.
     pub warnings: Vec<String>,
-    /// Callers that nobody on the tailnet knows, turned away.
+    /// Callers that are no other node of the tailnet, turned away.
     pub refused: Refused,
     /// Since when the state is what it is.
     pub since: Stamp,
 }
 
-/// Callers turned away because no node has their address: programs of this machine, for the most part.
+/// Callers turned away because they are no other node of the tailnet: programs of this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
     /// How many, since the start.

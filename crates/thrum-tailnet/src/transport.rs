@@ -16,6 +16,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
+    time::timeout,
 };
 
 use crate::{
@@ -23,7 +24,7 @@ use crate::{
     address::{self, Host},
     hub::Up,
     listener::Open,
-    localapi::{ApiError, NodeStatus},
+    localapi::{ApiError, NodeStatus, PeerNode},
 };
 
 impl Transport for Tailnet {
@@ -90,20 +91,9 @@ impl Transport for Tailnet {
                 return Err(Fault::new(ErrorKind::Invalid, format!("{shown} is this node itself"))
                     .hint("Another repository on this machine is reached over loopback: `thrum peer add --via local` there."));
             }
-            let target = SocketAddr::new(ip, port);
-            if node.tun {
-                let stream = TcpStream::connect(target).await.map_err(|error| match error.kind() {
-                    io::ErrorKind::ConnectionRefused => nobody_listens(&shown),
-                    _ => unanswered(&shown, &error.to_string()),
-                })?;
-                let _ = stream.set_nodelay(true);
-                return Ok(Box::new(stream) as Conn);
-            }
-            match node.api.dial(target).await {
-                Ok(stream) => Ok(Box::new(stream) as Conn),
-                Err(ApiError::NotFound) => Err(Fault::new(ErrorKind::Invalid, format!("{shown} is not on the tailnet"))),
-                Err(ApiError::Failed(why)) if why.contains("refused") => Err(nobody_listens(&shown)),
-                Err(error) => Err(unanswered(&shown, &error.to_string())),
+            match timeout(limits::DIAL, connect(&node, SocketAddr::new(ip, port), &shown)).await {
+                Ok(result) => result,
+                Err(_) => Err(unanswered(&shown, &format!("no answer within {} s", limits::DIAL.as_secs()))),
             }
         })
     }
@@ -134,14 +124,34 @@ async fn resolve(node: &Up, host: Host) -> Result<(IpAddr, Node), Fault> {
     }
 }
 
+async fn connect(node: &Up, target: SocketAddr, shown: &str) -> Result<Conn, Fault> {
+    if node.tun {
+        let stream = TcpStream::connect(target).await.map_err(|error| match error.kind() {
+            io::ErrorKind::ConnectionRefused => nobody_listens(shown),
+            _ => unanswered(shown, &error.to_string()),
+        })?;
+        let _ = stream.set_nodelay(true);
+        return Ok(Box::new(stream));
+    }
+    match node.api.dial(target).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(ApiError::NotFound) => Err(Fault::new(ErrorKind::Invalid, format!("{shown} is not on the tailnet"))),
+        Err(ApiError::Failed(why)) if why.contains("refused") => Err(nobody_listens(shown)),
+        Err(error) => Err(unanswered(shown, &error.to_string())),
+    }
+}
+
 fn first_address(addresses: &[IpAddr]) -> Option<IpAddr> {
     addresses.iter().min_by_key(|ip| ip.is_ipv6()).copied()
 }
 
 fn neighbours(status: &NodeStatus) -> Vec<Neighbour> {
+    // Those run no daemons: nodes that only we are shared with, and the exits of a VPN, of which there are hundreds.
+    let is_machine = |peer: &&PeerNode| !peer.sharee_node && !peer.tags.iter().any(|tag| tag == "tag:mullvad-exit-node");
     let mut all: Vec<Neighbour> = status
         .peers
         .values()
+        .filter(is_machine)
         .filter_map(|peer| {
             let host = first_address(&peer.addresses)?.to_string();
             Some(Neighbour { node: status.node(peer), host, online: peer.online && !peer.expired })
@@ -152,7 +162,10 @@ fn neighbours(status: &NodeStatus) -> Vec<Neighbour> {
 }
 
 async fn ping(node: &Up, ip: IpAddr) -> Result<Path, Fault> {
-    let pong = node.api.ping(ip).await.map_err(|error| unasked(&error))?;
+    let pong = node.api.ping(ip).await.map_err(|error| match error {
+        ApiError::Timeout => Fault::new(ErrorKind::Unavailable, format!("{ip} does not answer on the tailnet")),
+        other => unasked(&other),
+    })?;
     if pong.err.is_empty() {
         let relay = [pong.relay, pong.peer_relay].into_iter().find(|relay| !relay.is_empty());
         return Ok(Path { relay, round_trip: Duration::try_from_secs_f64(pong.latency_seconds).unwrap_or_default() });

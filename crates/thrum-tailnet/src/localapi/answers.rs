@@ -77,6 +77,8 @@ pub struct PeerNode {
     pub key_expiry: Option<String>,
     /// Whether it has.
     pub expired: bool,
+    /// Whether it is another tailnet's, there only because a node of ours is shared with its user. It cannot be dialled.
+    pub sharee_node: bool,
 }
 
 /// A user.

@@ -53,6 +53,7 @@ fn a_name_that_was_taken_is_said_while_it_works() {
     let verdict = own(&status);
     assert_eq!(words(&verdict).1, "the name a is taken on the tailnet, so that this node is called a-1");
     assert_eq!((verdict.state, verdict.condition()), (State::Running, Condition::Up));
+    assert!(judge(&Seen { hostname: "A", ..seen(Mode::Own, &status) }).sentence.is_some(), "names have no case");
     assert_eq!(host(&status).sentence, None, "nobody asked for a name of the machine's node");
     for other in ["a-x.tail.test.", "a-.tail.test.", "ab-1.tail.test."] {
         status.me.dns_name = other.into();
