@@ -54,7 +54,6 @@ async fn an_own_node_conforms_with_another_and_with_the_machines() {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let world = World::default();
     script(dirs[0].path(), "read line < wait");
-    std::fs::create_dir(dirs[0].path().join("tsnet")).unwrap();
     let _one = Node::start(&world, &dirs[0].path().join("tsnet/sock"), "one", "100.64.0.1");
     let _two = Node::start(&world, &dirs[1].path().join("host.sock"), "two", "100.64.0.2");
     let here = Tailnet::new(config(Mode::Own, dirs[0].path()));
