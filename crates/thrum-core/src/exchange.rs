@@ -44,12 +44,35 @@ pub struct Batch {
     pub peer: String,
     /// The peer's `log_id`; empty for peers that have none.
     pub log: String,
-    /// Where the peer's log was read up to.
+    /// Where the peer's log was read up to; 0 leaves the checkpoint as it is.
     pub checkpoint: u64,
+    /// The event that stands there, by which a log without id is known again. Empty for logs that have one.
+    pub checkpoint_event: String,
     /// Well-formed events whose signatures hold or that need none, in the order served.
     pub events: Vec<Event>,
     /// What stays outside the log.
     pub rejected: Vec<Rejected>,
+}
+
+/// Where a peer's log was read up to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Which of its logs; empty for a peer whose log has no id.
+    pub log: String,
+    /// Up to here.
+    pub sequence: u64,
+    /// The event that stands there, for a log without id; else empty.
+    pub event: String,
+}
+
+/// What stands around a row in the log, for a peer that applies rows one by one and cannot wait for what is missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Footing {
+    /// Whether a purge or a clean-up hides it.
+    pub hidden: bool,
+    /// For an edit, deletion or receipt: what created its message, if that stands before it, is not hidden, and no clean-up of
+    /// the author came after it.
+    pub creations: Vec<Row>,
 }
 
 /// An event that did not enter the log.

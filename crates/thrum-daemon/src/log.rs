@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thrum_core::{
     Event, Fault, Heads, Stamp, Sum,
-    exchange::{Applied, Batch, Page},
+    exchange::{Applied, Batch, Checkpoint, Footing, Page, Row},
 };
 use thrum_sync::Log;
 
@@ -23,6 +23,10 @@ impl Log for Storage {
         Ok(self.readers.with(|reader| reader.page(after, max_events, max_bytes))?)
     }
 
+    fn footings(&self, rows: &[Row]) -> Result<Vec<Footing>, Fault> {
+        Ok(self.readers.with(|reader| reader.footings(rows))?)
+    }
+
     fn heads(&self) -> Result<Heads, Fault> {
         Ok(self.readers.with(|reader| reader.heads())?)
     }
@@ -35,7 +39,7 @@ impl Log for Storage {
         Ok(self.readers.with(|reader| reader.purge_waits())?)
     }
 
-    fn checkpoint(&self, peer: &str) -> Result<Option<(String, u64)>, Fault> {
+    fn checkpoint(&self, peer: &str) -> Result<Option<Checkpoint>, Fault> {
         Ok(self.readers.with(|reader| reader.checkpoint(peer))?)
     }
 

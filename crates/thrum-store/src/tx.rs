@@ -109,6 +109,8 @@ pub struct Tx<'s> {
     pub(crate) swept: fold::Purged,
     /// The sequence up to which the log is folded: the last one, but while the log is folded again.
     pub(crate) frontier: u64,
+    /// Whether the log is folded again from its start; its rows stay where they are then.
+    pub(crate) rebuilds: bool,
 }
 
 impl<'s> Tx<'s> {
@@ -133,6 +135,7 @@ impl<'s> Tx<'s> {
             later: fold::Later::default(),
             swept: fold::Purged::default(),
             frontier,
+            rebuilds: false,
         }
     }
 
@@ -249,12 +252,9 @@ impl<'s> Tx<'s> {
         fold::finish(self)?;
         if batch.checkpoint > 0 {
             let now = self.ambient.now().nanos();
-            self.conn.prepare_cached("INSERT OR REPLACE INTO checkpoints (peer, log, sequence, at) VALUES (?1, ?2, ?3, ?4)")?.execute((
-                &batch.peer,
-                &batch.log,
-                batch.checkpoint,
-                now,
-            ))?;
+            self.conn
+                .prepare_cached("INSERT OR REPLACE INTO checkpoints (peer, log, sequence, at, event_id) VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute((&batch.peer, &batch.log, batch.checkpoint, now, &batch.checkpoint_event))?;
         }
         Ok(outcome)
     }
@@ -291,6 +291,23 @@ impl<'s> Tx<'s> {
         self.frontier = sequence;
         self.progress.count(event, source, sequence);
         Ok(sequence)
+    }
+
+    /// Gives a row that waited for its target a new number, behind it: a peer that reads rows in order and cannot keep one
+    /// that it cannot apply yet gets it now. Those that have it skip it by its id; numbers say nothing else.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(crate) fn move_to_end(&mut self, sequence: u64) -> Result<u64, StoreError> {
+        let end = self.progress.counters.next_sequence;
+        let source: String = self
+            .conn
+            .prepare_cached("UPDATE events SET sequence = ?2 WHERE sequence = ?1 RETURNING received_from")?
+            .query_row((sequence, end), |row| row.get(0))?;
+        self.progress.counters.next_sequence += 1;
+        self.frontier = end;
+        self.progress.by_source.insert(source, end);
+        Ok(end)
     }
 
     fn reject(&mut self, peer: &str, rejected: &Rejected) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thrum_core::{
     Event, Fault, Heads, Stamp, Sum,
-    exchange::{Applied, Batch, Page},
+    exchange::{Applied, Batch, Checkpoint, Footing, Page, Row},
 };
 
 /// The event log. Every call may block on the disk; callers in async code go through `spawn_blocking`.
@@ -21,6 +21,9 @@ pub trait Log: Send + Sync + 'static {
     /// Rows above `after`, ascending, at most `max_events` and `max_bytes` of bodies, but at least one if there is any.
     fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Fault>;
 
+    /// What stands around each of these rows, in the order given: for peers that cannot judge by themselves.
+    fn footings(&self, rows: &[Row]) -> Result<Vec<Footing>, Fault>;
+
     /// What is held of every origin.
     fn heads(&self) -> Result<Heads, Fault>;
 
@@ -30,8 +33,8 @@ pub trait Log: Send + Sync + 'static {
     /// Whether a purge lies in the future here, so that the projection is not yet what it will be.
     fn purge_waits(&self) -> Result<bool, Fault>;
 
-    /// Where `peer` was last read up to: its log's id (empty for a peer that has none) and the sequence.
-    fn checkpoint(&self, peer: &str) -> Result<Option<(String, u64)>, Fault>;
+    /// Where `peer` was last read up to.
+    fn checkpoint(&self, peer: &str) -> Result<Option<Checkpoint>, Fault>;
 
     /// Which of these are here already, word for word, in the order given.
     fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Fault>;

@@ -80,8 +80,12 @@ pub(super) fn refold(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError
 /// Folds the edits, deletions and receipts of a message again: into the one that is here now, or, if none is, to be parked.
 fn refold_dependents(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     let dependents = super::load(tx, "target = ?1 AND type IN ('message.edit', 'message.delete', 'message.receipt')", message_id)?;
-    for (event, sequence) in dependents {
+    let created = held(tx.conn, message_id)?.map_or(0, |message| message.sequence);
+    for (event, mut sequence) in dependents {
         tx.conn.prepare_cached("DELETE FROM parked WHERE event_id = ?1")?.execute([&event.id])?;
+        if sequence < created && !tx.rebuilds {
+            sequence = tx.move_to_end(sequence)?;
+        }
         super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
     }
     Ok(())

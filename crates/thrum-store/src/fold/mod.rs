@@ -148,6 +148,7 @@ pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     )?;
     // Purges first: what they take away must not be folded. A cutoff that was due once stays, even if the clock was set back
     // since: what it took away does not come back either.
+    tx.rebuilds = true;
     tx.frontier = tx.progress.counters.next_sequence - 1;
     for (event, sequence) in load(tx, "type = ?1", "purge.executed")? {
         fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;

@@ -3,7 +3,7 @@
 use rusqlite::OptionalExtension;
 use thrum_core::{
     Heads, Stamp, Sum,
-    exchange::{Page, Row},
+    exchange::{Checkpoint, Page, Row},
 };
 
 use crate::{Purged, Reader, StoreError, digest, fold};
@@ -80,10 +80,11 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn checkpoint(&self, peer: &str) -> Result<Option<(String, u64)>, StoreError> {
+    pub fn checkpoint(&self, peer: &str) -> Result<Option<Checkpoint>, StoreError> {
         let mut statement =
-            self.conn.prepare_cached("SELECT log, sequence FROM checkpoints WHERE peer = ?1 ORDER BY at DESC, log LIMIT 1")?;
-        Ok(statement.query_row([peer], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+            self.conn.prepare_cached("SELECT log, sequence, event_id FROM checkpoints WHERE peer = ?1 ORDER BY at DESC, log LIMIT 1")?;
+        let read = |row: &rusqlite::Row<'_>| Ok(Checkpoint { log: row.get(0)?, sequence: row.get(1)?, event: row.get(2)? });
+        Ok(statement.query_row([peer], read).optional()?)
     }
 
     /// Whether this event is here, word for word.

@@ -2,6 +2,7 @@
 
 mod agents;
 mod filter;
+mod footing;
 mod log;
 mod messages;
 mod roles;

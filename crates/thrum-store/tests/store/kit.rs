@@ -138,11 +138,28 @@ impl Node {
         let events = page.rows.iter().map(|row| event(&serde_json::from_str(&row.body).expect("json"))).collect();
         let end = page.rows.last().map_or(after, |row| row.sequence);
         let log = other.store.left().log_id;
-        (self.apply_batch(&Batch { peer: other.home(), log, checkpoint: end, events, rejected: vec![] }), end)
+        (
+            self.apply_batch(&Batch {
+                peer: other.home(),
+                log,
+                checkpoint: end,
+                checkpoint_event: String::new(),
+                events,
+                rejected: vec![],
+            }),
+            end,
+        )
     }
 
     pub fn apply(&mut self, events: &[Event]) -> Applied {
-        let batch = Batch { peer: "d_peer".into(), log: String::new(), checkpoint: 1, events: events.to_vec(), rejected: vec![] };
+        let batch = Batch {
+            peer: "d_peer".into(),
+            log: String::new(),
+            checkpoint: 1,
+            checkpoint_event: String::new(),
+            events: events.to_vec(),
+            rejected: vec![],
+        };
         self.apply_batch(&batch)
     }
 
@@ -155,9 +172,18 @@ impl Node {
         assert_eq!(self.miscounted(), 0, "kept counts are the mailboxes'");
         let (heads, projection) = (self.store.heads().expect("heads"), self.store.projection().expect("a digest"));
         assert_eq!(heads, self.store.recounted_heads().expect("heads"), "kept heads are the log's");
+        assert_eq!(self.out_of_order(), 0, "what is about a message stands behind it");
         self.store.rebuild().expect("rebuilds");
         assert_eq!(projection, self.store.projection().expect("a digest"), "a rebuilt projection is the same (I1)");
         assert_eq!(self.miscounted(), 0, "kept counts are the mailboxes' after a rebuild, too");
+    }
+
+    /// Edits, deletions and receipts that stand before their message.
+    fn out_of_order(&self) -> u64 {
+        let sql = "SELECT count(*) FROM messages m JOIN events e ON e.target = m.message_id
+                   WHERE e.type IN ('message.edit', 'message.delete', 'message.receipt') AND e.sequence < m.sequence";
+        let connection = rusqlite::Connection::open(self.path()).expect("opens");
+        connection.query_row(sql, [], |row| row.get(0)).expect("counts")
     }
 
     /// Mailboxes and audiences whose kept counts are not those of their rows.

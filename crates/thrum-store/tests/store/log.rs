@@ -4,7 +4,7 @@ use serde_json::json;
 use std::sync::{Arc, Mutex, mpsc};
 use thrum_core::{
     ErrorKind, Fault,
-    exchange::{Batch, Rejected},
+    exchange::{Batch, Checkpoint, Rejected},
 };
 use thrum_store::{Readers, StoreError, Writer, ops::Send, query::Filter};
 
@@ -52,7 +52,14 @@ fn a_page_keeps_to_both_bounds_but_holds_at_least_one_event() {
 fn a_batch_its_projection_and_its_checkpoint_commit_together() {
     let mut node = Node::new(1);
     let event = foreign("evt_1", "d_go", 1, "message.create", json!({"message_id": "msg_1"}));
-    let batch = Batch { peer: "d_p".into(), log: "l1".into(), checkpoint: 7, events: vec![event], rejected: vec![] };
+    let batch = Batch {
+        peer: "d_p".into(),
+        log: "l1".into(),
+        checkpoint: 7,
+        checkpoint_event: String::new(),
+        events: vec![event],
+        rejected: vec![],
+    };
     let failed = node.store.write(|tx| {
         tx.apply(&batch)?;
         Err::<(), _>(StoreError::from(Fault::new(ErrorKind::Failed, "the disk said no")))
@@ -63,7 +70,7 @@ fn a_batch_its_projection_and_its_checkpoint_commit_together() {
     assert_eq!(node.store.commit().latest, 0, "counters move only at COMMIT");
     node.apply_batch(&batch);
     let reader = node.store.reader();
-    assert_eq!(reader.checkpoint("d_p").expect("reads"), Some(("l1".to_owned(), 7)));
+    assert_eq!(reader.checkpoint("d_p").expect("reads"), Some(Checkpoint { log: "l1".into(), sequence: 7, event: String::new() }));
     assert!(reader.message("msg_1", None).expect("reads").is_some());
     node.store.write(|tx| tx.forget("d_p")).expect("forgets");
     assert_eq!(node.store.reader().checkpoint("d_p").expect("reads"), None);
@@ -88,12 +95,26 @@ fn rejected_events_are_kept_in_bounds_and_counted_beyond() {
     let mut node = Node::new(1);
     let rejected =
         (0..1500).map(|n| Rejected { id: format!("evt_{n}"), reason: "the signature is wrong".into(), sample: "{}".into() }).collect();
-    node.apply_batch(&Batch { peer: "d_p".into(), log: String::new(), checkpoint: 0, events: vec![], rejected });
+    node.apply_batch(&Batch {
+        peer: "d_p".into(),
+        log: String::new(),
+        checkpoint: 0,
+        checkpoint_event: String::new(),
+        events: vec![],
+        rejected,
+    });
     assert_eq!(node.store.reader().totals().expect("reads").rejected, 1500);
     assert_eq!(node.store.reader().troubles("d_p").expect("reads").1, 1000);
     // The same again counts once.
     let last = Rejected { id: "evt_1499".into(), reason: "the signature is wrong".into(), sample: "{}".into() };
-    node.apply_batch(&Batch { peer: "d_p".into(), log: String::new(), checkpoint: 0, events: vec![], rejected: vec![last; 50] });
+    node.apply_batch(&Batch {
+        peer: "d_p".into(),
+        log: String::new(),
+        checkpoint: 0,
+        checkpoint_event: String::new(),
+        events: vec![],
+        rejected: vec![last; 50],
+    });
     assert_eq!(node.store.reader().totals().expect("reads").rejected, 1500);
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use thrum_core::{
     Ambient, DaemonKey, Event, Fault, Heads, Stamp, Sum,
-    exchange::{Applied, Batch, Commit, Page},
+    exchange::{Applied, Batch, Checkpoint, Commit, Footing, Page, Row},
     limits,
 };
 use thrum_store::{
@@ -134,6 +134,9 @@ impl Log for StoreLog {
     fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Fault> {
         self.read(|store| store.reader().page(after, max_events, max_bytes))
     }
+    fn footings(&self, rows: &[Row]) -> Result<Vec<Footing>, Fault> {
+        self.read(|store| store.reader().footings(rows))
+    }
     fn heads(&self) -> Result<Heads, Fault> {
         self.read(Store::heads)
     }
@@ -143,7 +146,7 @@ impl Log for StoreLog {
     fn purge_waits(&self) -> Result<bool, Fault> {
         self.read(|store| store.reader().purge_waits())
     }
-    fn checkpoint(&self, peer: &str) -> Result<Option<(String, u64)>, Fault> {
+    fn checkpoint(&self, peer: &str) -> Result<Option<Checkpoint>, Fault> {
         self.read(|store| store.reader().checkpoint(peer))
     }
     fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Fault> {

@@ -1,0 +1,121 @@
+//! What stands around a row: for peers that apply rows one by one, in the order served.
+
+use serde_json::{Value, json};
+use thrum_core::exchange::{Footing, Row};
+
+use crate::kit::{Node, foreign};
+
+fn create(id: &str, origin: &str, seconds: i64, message: &str, agent: &str) -> thrum_core::Event {
+    foreign(id, origin, seconds, "message.create", json!({"message_id": message, "agent_id": agent}))
+}
+
+fn receipt(id: &str, origin: &str, seconds: i64, message: &str) -> thrum_core::Event {
+    let body = json!({"message_id": message, "agent_id": "cy", "receipt_type": "read"});
+    foreign(id, origin, seconds, "message.receipt", body)
+}
+
+fn cleanup(id: &str, origin: &str, seconds: i64, agent: &str) -> thrum_core::Event {
+    foreign(id, origin, seconds, "agent.cleanup", json!({"agent_id": agent}))
+}
+
+fn rows(node: &Node) -> Vec<Row> {
+    node.store.reader().page(0, 1000, usize::MAX).expect("a page").rows
+}
+
+fn order(node: &Node) -> Vec<String> {
+    rows(node).into_iter().map(|row| row.id).collect()
+}
+
+/// By event id: whether it is hidden, and the events that created its message.
+fn footing(node: &Node, id: &str) -> (bool, Vec<String>) {
+    let rows = rows(node);
+    let at = rows.iter().position(|row| row.id == id).expect("in the log");
+    let Footing { hidden, creations } = node.store.reader().footings(&rows).expect("reads").swap_remove(at);
+    (hidden, creations.into_iter().map(|row| row.id).collect())
+}
+
+#[test]
+fn what_waits_for_a_message_moves_behind_it_when_it_comes() {
+    let mut node = Node::new(1);
+    let edit = foreign("evt_1", "d_go", 2, "message.edit", json!({"message_id": "msg_1", "body": {"content": "later"}}));
+    node.apply(&[edit, receipt("evt_2", "d_go", 3, "msg_1")]);
+    node.apply(&[cleanup("evt_3", "d_go", 4, "nobody")]);
+    assert_eq!(footing(&node, "evt_1"), (false, vec![]));
+    node.apply(&[create("evt_4", "d_go", 1, "msg_1", "ann"), create("evt_5", "d_go", 5, "msg_2", "ann")]);
+    assert_eq!(order(&node), ["evt_3", "evt_4", "evt_1", "evt_2", "evt_5"]);
+    assert_eq!(rows(&node).last().map(|row| row.sequence), Some(node.store.commit().latest));
+    assert_eq!(footing(&node, "evt_1"), (false, vec!["evt_4".to_owned()]));
+    let message = node.store.reader().message("msg_1", None).expect("reads").expect("is here");
+    assert_eq!(message.body.content, "later");
+    node.check();
+}
+
+#[test]
+fn who_served_what_moves_does_not_hear_of_it_and_everybody_else_does() {
+    let mut node = Node::new(1);
+    node.apply(&[receipt("evt_1", "d_go", 3, "msg_1")]);
+    let batch = thrum_core::exchange::Batch {
+        peer: "d_other".into(),
+        log: "l".into(),
+        checkpoint: 1,
+        checkpoint_event: String::new(),
+        events: vec![create("evt_2", "d_go", 1, "msg_1", "ann")],
+        rejected: vec![],
+    };
+    node.apply_batch(&batch);
+    let commit = node.store.commit();
+    assert_eq!((commit.latest, commit.latest_not_from("d_other"), commit.latest_not_from("d_peer")), (3, 3, 2));
+}
+
+#[test]
+fn a_message_stands_before_what_is_about_it_or_not_at_all() {
+    let mut node = Node::new(1);
+    node.apply(&[create("evt_1", "d_go", 1, "msg_1", "ann"), receipt("evt_2", "d_go", 2, "msg_1"), receipt("evt_3", "d_go", 2, "msg_2")]);
+    let unreadable = foreign("evt_4", "d_go", 1, "message.create", json!({"message_id": "msg_2", "agent_id": 7}));
+    node.apply(&[unreadable, receipt("evt_5", "d_go", 2, "msg_2")]);
+    assert_eq!(footing(&node, "evt_2").1, ["evt_1"]);
+    assert_eq!((footing(&node, "evt_3").1.len(), footing(&node, "evt_5").1.len()), (0, 0));
+}
+
+#[test]
+fn what_a_clean_up_hides_is_said_to_be_hidden_and_its_messages_carry_nothing_any_more() {
+    let mut node = Node::new(1);
+    let of = |agent: &str| -> Value { json!({"agent_id": agent, "session_id": format!("ses_{agent}"), "role": "coder", "module": "m"}) };
+    node.apply(&[
+        foreign("evt_01", "d_go", 1, "agent.register", of("ann")),
+        foreign("evt_02", "d_go", 1, "agent.session.start", of("ann")),
+        create("evt_03", "d_go", 2, "msg_1", "ann"),
+        receipt("evt_04", "d_two", 3, "msg_1"),
+        create("evt_05", "d_two", 2, "msg_2", "ann"),
+        receipt("evt_06", "d_two", 3, "msg_2"),
+        cleanup("evt_07", "d_go", 4, "ann"),
+        receipt("evt_08", "d_two", 5, "msg_2"),
+        foreign("evt_09", "d_go", 6, "agent.register", of("ann")),
+        create("evt_10", "d_go", 7, "msg_3", "ann"),
+        receipt("evt_11", "d_two", 8, "msg_3"),
+    ]);
+    let hidden: Vec<String> = order(&node).into_iter().filter(|id| footing(&node, id).0).collect();
+    assert_eq!(hidden, ["evt_01", "evt_02", "evt_03"], "those of the daemon that cleaned up, from before");
+    assert_eq!(footing(&node, "evt_04").1.len(), 0);
+    assert_eq!(footing(&node, "evt_08").1.len(), 0, "Go takes away what stood before a clean-up, whoever wrote it");
+    assert_eq!(footing(&node, "evt_11").1, ["evt_10"]);
+}
+
+#[test]
+fn what_is_older_than_a_purge_is_hidden_even_where_its_row_is_kept() {
+    let mut node = Node::new(1);
+    let at = |seconds: i64| thrum_core::Stamp::from_nanos(crate::kit::START + seconds * 1_000_000_000);
+    // By its id it is a millisecond too young to go.
+    let message = "msg_01KMTPH8JR0000000000000000";
+    let made = thrum_core::ids::ulid_time(message).expect("a time");
+    let seconds = (made.nanos() - crate::kit::START) / 1_000_000_000;
+    node.world.set(at(seconds + 100).nanos());
+    let cutoff = made.plus(std::time::Duration::from_micros(500));
+    node.apply(&[
+        create("evt_1", "d_go", seconds, message, "ann"),
+        receipt("evt_2", "d_go", seconds + 1, message),
+        foreign("evt_3", "d_go", seconds + 2, "purge.executed", json!({"cutoff": cutoff.to_string()})),
+    ]);
+    assert_eq!(order(&node), ["evt_1", "evt_2", "evt_3"]);
+    assert_eq!((footing(&node, "evt_1").0, footing(&node, "evt_2").1.len()), (true, 0));
+}
