@@ -176,6 +176,35 @@ pub const BACKOFF_LAST: Duration = Duration::from_secs(5 * 60);
 /// Least time between two notifies to an old peer, which opens a pull for each.
 pub const LEGACY_NOTIFY_GAP: Duration = Duration::from_millis(100);
 
+/// How far back an old peer's log is read again: it shows N+1 before N, by as long as one of its writes takes to become visible.
+/// Its own calls end after 30 s; this is four times as long.
+pub const LEGACY_LOOK_BACK: Duration = Duration::from_secs(120);
+
+/// Least time between two such readings of what is known already. Less than [`ROUND`], so that every round does one.
+pub const LEGACY_LOOK_GAP: Duration = Duration::from_secs(10);
+
+/// Places kept of where we stood in an old peer's log within [`LEGACY_LOOK_BACK`]: one for each two seconds, with room to spare.
+pub const LEGACY_PLACES: usize = 128;
+
+/// Least time between two of them; the place between is forgotten.
+pub const LEGACY_PLACES_APART: Duration = Duration::from_secs(2);
+
+/// An old peer that asks for the same place for so long although it gets events cannot apply one of them. Storing a thousand
+/// events takes it about twelve seconds.
+pub const LEGACY_STUCK: Duration = Duration::from_secs(60);
+
+/// So often it must have asked in that time. A peer that asks less often may just not have got the answers.
+pub const LEGACY_STUCK_ASKS: u32 = 3;
+
+/// Places that are remembered of an old peer's questions. It asks in up to ten threads at once.
+pub const LEGACY_ASKED_PLACES: usize = 32;
+
+/// Events that an old peer refused and that are skipped for it; the oldest is forgotten first, which the peer has passed by then.
+pub const LEGACY_SKIPPED: usize = 64;
+
+/// Longest name of an author that an old peer is served: it makes a file's name of it, which may have 255 bytes.
+pub const LEGACY_AUTHOR_BYTES: usize = 200;
+
 /// How long a pairing session waits for the other machine.
 pub const PAIRING_SESSION: Duration = Duration::from_secs(5 * 60);
 

@@ -34,7 +34,14 @@ pub fn batch(peer: &str, log_id: &str, checkpoint: u64, served: Vec<Served>, log
         let first = judge(first, log);
         std::iter::once(first).chain(others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)))).collect()
     });
-    let mut batch = Batch { peer: peer.to_owned(), log: log_id.to_owned(), checkpoint, events: Vec::new(), rejected: Vec::new() };
+    let mut batch = Batch {
+        peer: peer.to_owned(),
+        log: log_id.to_owned(),
+        checkpoint,
+        checkpoint_event: String::new(),
+        events: Vec::new(),
+        rejected: Vec::new(),
+    };
     for one in judged {
         let (events, rejected) = one?;
         batch.events.extend(events);

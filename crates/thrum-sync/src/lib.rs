@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod conn;
 pub mod intake;
+pub mod legacy;
 pub mod log;
 pub mod pairing;
 pub mod registry;

@@ -12,8 +12,8 @@
 //!   like a failed connect. There is no error that is retried at once.
 //!
 //! While a peer cannot be reached, one attempt at a time probes it, from a second apart to five minutes. Only a completed pull
-//! resets that, but a peer that calls us is asked soon: it is there. A peer without `log_id` is an old one: notifies to it keep
-//! a distance, and it gives no acknowledgements.
+//! resets that, but a peer that calls us is asked soon: it is there. A peer without `log_id` is an old one: where its log is
+//! read, and when it is told of what, is decided in [`legacy`].
 //!
 //! Everything random or timed comes in; a simulation runs the same code.
 
@@ -23,11 +23,19 @@ mod status;
 
 use std::time::Duration;
 
-use thrum_core::{Ambient, Stamp, exchange::Applied, limits};
+use thrum_core::{
+    Ambient, Stamp,
+    exchange::{Applied, Checkpoint},
+    limits,
+};
 
 use crate::{
     Now,
     clock::go_duration,
+    legacy::{
+        self,
+        reading::{Read, Reading},
+    },
     wire::{BadReply, Call, Info, Pull, Pulled, Reply, Served},
 };
 use backoff::Backoff;
@@ -86,8 +94,10 @@ pub enum Action {
     Apply {
         /// The peer's log; empty for an old peer.
         log: String,
-        /// How far it is read once this is stored.
+        /// How far it is read once this is stored; 0 leaves the checkpoint on disk as it is.
         checkpoint: u64,
+        /// For an old peer, the event there.
+        checkpoint_event: String,
         /// What was served.
         events: Vec<Served>,
     },
@@ -115,8 +125,10 @@ struct Flight {
 
 #[derive(Debug)]
 struct Applying {
-    log: String,
-    checkpoint: u64,
+    /// What is on disk then.
+    checkpoint: Checkpoint,
+    /// Of an old peer, up to where that reads it: its last event.
+    last: Option<(u64, String)>,
     more: bool,
 }
 
@@ -134,6 +146,8 @@ pub struct Replicator {
     link: Link,
     /// Who answers on this connection: its log, or `None` for an old peer. `None` outside until it was asked.
     known: Option<Option<String>>,
+    /// How far an old peer is read.
+    reading: Reading,
     flight: Option<Flight>,
     next_id: u64,
     applying: Option<Applying>,
@@ -166,11 +180,12 @@ pub struct Replicator {
 
 impl Replicator {
     /// A replicator that dials at once. `checkpoint` is where the peer's log was last read up to.
-    pub fn new(peer: &str, checkpoint: Option<(String, u64)>, now: Now) -> Self {
+    pub fn new(peer: &str, checkpoint: Option<Checkpoint>, now: Now) -> Self {
         Self {
             peer: peer.to_owned(),
             link: Link::Down { retry: now.tick },
             known: None,
+            reading: Reading::new(checkpoint.as_ref()),
             flight: None,
             next_id: 1,
             applying: None,
@@ -193,7 +208,7 @@ impl Replicator {
             forcing: 0,
             compare: 0,
             comparing: false,
-            status: Status::new(checkpoint, now.at),
+            status: Status::new(checkpoint.map(|read| (read.log, read.sequence)), now.at),
         }
     }
 
@@ -271,6 +286,7 @@ impl Replicator {
             }
             Input::Notified { latest } => {
                 self.due = Some(Cause::Notify);
+                self.reading.notified(latest);
                 self.status.their_latest = self.status.their_latest.max(Some(latest));
             }
             Input::Authenticated => self.called(todo.now),
@@ -328,9 +344,7 @@ impl Replicator {
             self.comparing = self.compare > self.status.compared;
             Call::PeerInfo { digest: self.comparing }
         } else if self.owes_notify() && tick >= self.notify_not_before {
-            if self.known == Some(None) {
-                self.notify_not_before = tick + limits::LEGACY_NOTIFY_GAP;
-            }
+            self.notify_not_before = tick + legacy::notify_gap(self.known.as_ref().and_then(|log| log.as_deref()));
             Call::Notify { latest: self.target, count: std::mem::take(&mut self.untold).max(1) }
         } else if self.due.is_some() && self.applying.is_none() && tick >= self.pull_not_before {
             let cause = self.due.take().unwrap_or(Cause::Round);
@@ -339,7 +353,7 @@ impl Replicator {
             }
             self.forcing = self.force;
             self.asked = Some(tick);
-            Call::Pull(self.pull())
+            Call::Pull(self.pull(tick))
         } else {
             return;
         };
@@ -354,10 +368,11 @@ impl Replicator {
     }
 
     /// From the checkpoint if it speaks of the log that the peer has now, else from the start.
-    fn pull(&self) -> Pull {
+    fn pull(&mut self, tick: Duration) -> Pull {
         let log = self.known.clone().flatten();
-        let after = match &self.status.checkpoint {
-            Some((known, sequence)) if *known == log.as_deref().unwrap_or_default() => *sequence,
+        let after = match (&log, &self.status.checkpoint) {
+            (None, _) => self.reading.ask(tick),
+            (Some(log), Some((known, sequence))) if known == log => *sequence,
             _ => 0,
         };
         Pull { after, max_batch: self.max_batch, log }
@@ -390,6 +405,7 @@ impl Replicator {
         }
         if self.known.is_none() {
             todo.actions.push(Action::NoteWelcome);
+            self.reading.met();
         }
         self.known = Some(info.log.clone());
         self.comparing = false;
@@ -405,6 +421,9 @@ impl Replicator {
     /// Hands what a pull brought on to be stored.
     fn pulled(&mut self, pull: &Pull, pulled: Pulled, todo: &mut Todo<'_>) -> Result<(), String> {
         let Judged { log, after, found } = judge(pull, pulled)?;
+        if pull.log.is_none() {
+            return self.old_pulled(found, todo);
+        }
         if pull.log.as_ref().is_some_and(|asked| *asked != log) {
             self.known = Some(Some(log.clone()));
             self.status.checkpoint = Some((log.clone(), 0));
@@ -413,15 +432,45 @@ impl Replicator {
             Found::End => self.caught_up(after, todo.now),
             Found::Events { events, checkpoint, highest, more } => {
                 self.status.their_latest = self.status.their_latest.max(Some(highest));
-                self.applying = Some(Applying { log: log.clone(), checkpoint, more });
-                todo.actions.push(Action::Apply { log, checkpoint, events });
+                self.apply(Checkpoint { log, sequence: checkpoint, event: String::new() }, events, None, more, todo);
             }
         }
         Ok(())
     }
 
+    /// The same of an old peer.
+    fn old_pulled(&mut self, found: Found, todo: &mut Todo<'_>) -> Result<(), String> {
+        let tick = todo.now.tick;
+        let (events, last, more, read) = match found {
+            Found::End => (Vec::new(), None, false, self.reading.nothing(tick)),
+            Found::Events { events, checkpoint, highest, more } => {
+                let last = legacy::reading::last_upto(&events, checkpoint).ok_or("it says to go on before the first event it sent")?;
+                self.status.their_latest = self.status.their_latest.max(Some(highest));
+                let read = self.reading.found(&events, tick);
+                (events, Some(last), more, read)
+            }
+        };
+        match read {
+            Read::End => self.caught_up(self.reading.head(), todo.now),
+            Read::Store(checkpoint) => self.apply(checkpoint, events, last, more, todo),
+            Read::Rebuilt => {
+                tracing::warn!("{} shows another log than before; it is read from its start", thrum_core::name::printable(&self.peer));
+                self.status.checkpoint = Some((String::new(), 0));
+                self.status.their_latest = None;
+                self.due = self.due.or(Some(self.run.0));
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, checkpoint: Checkpoint, events: Vec<Served>, last: Option<(u64, String)>, more: bool, todo: &mut Todo<'_>) {
+        let Checkpoint { log, sequence, event } = checkpoint.clone();
+        self.applying = Some(Applying { checkpoint, last, more });
+        todo.actions.push(Action::Apply { log, checkpoint: sequence, checkpoint_event: event, events });
+    }
+
     fn applied(&mut self, applied: Applied, now: Now) {
-        let Some(Applying { log, checkpoint, more }) = self.applying.take() else { return };
+        let Some(Applying { checkpoint, last, more }) = self.applying.take() else { return };
         let run = &mut self.run.1;
         run.applied += applied.applied;
         run.skipped += applied.skipped;
@@ -429,14 +478,19 @@ impl Replicator {
         self.status.applied += applied.applied as u64;
         self.status.skipped += applied.skipped as u64;
         self.disk.reset();
-        let is_old = log.is_empty();
-        self.status.checkpoint = Some((log, checkpoint));
+        let is_old = checkpoint.log.is_empty();
+        if is_old {
+            self.reading.stored(checkpoint, last, more, now.tick);
+            self.status.checkpoint = Some((String::new(), self.reading.head()));
+        } else {
+            self.status.checkpoint = Some((checkpoint.log, checkpoint.sequence));
+        }
         if more || !is_old {
             // The next pull acknowledges what is durable now.
             self.due = self.due.or(Some(self.run.0));
         } else {
             // An old peer takes no acknowledgements, and has said that there is no more.
-            self.caught_up(checkpoint, now);
+            self.caught_up(self.reading.head(), now);
         }
     }
 

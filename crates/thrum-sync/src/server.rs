@@ -3,10 +3,13 @@
 //! Both halves are functions of their arguments. The desk is quick and takes its state by `&mut`; serving reads the log and
 //! needs the desk no more, so that a large pull of one peer keeps nobody else waiting.
 
+use std::sync::{Mutex, PoisonError};
+
 use thrum_core::{Ambient, ErrorKind, Fault, exchange::Page, limits, name};
 
 use crate::{
     Log, Now, Token,
+    legacy::serving::Askers,
     pairing::Pairing,
     registry::{Peer, Registry, Stranger},
     transport::{Caller, Kind, is_address, is_loopback},
@@ -85,7 +88,16 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Job {
     id: Id,
+    peer: Asker,
     asks: Asks,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+struct Asker {
+    daemon_id: String,
+    /// Who we are to it, if not who we are.
+    knows_us_as: Option<String>,
 }
 
 #[derive(Debug)]
@@ -108,9 +120,11 @@ pub fn receive(desk: &mut Desk, line: &[u8], caller: &Caller, now: Now, ambient:
             Err(error) => reply(wire::error_line(&request.id, &error)),
         };
     }
-    let Some(peer) = desk.registry.authenticate(request.token(), caller.kind).map(|peer| peer.daemon_id.clone()) else {
+    let Some(known) = desk.registry.authenticate(request.token(), caller.kind) else {
         return reply(wire::error_line(&request.id, &RpcError::unauthorized()));
     };
+    let asker = Asker { daemon_id: known.daemon_id.clone(), knows_us_as: known.as_daemon_id.clone() };
+    let peer = asker.daemon_id.clone();
     // Neither changes the answer: the flag and the time are for people and for a later pairing.
     for result in [desk.registry.token_worked(&peer), desk.registry.heard(&peer, now)] {
         if let Err(fault) = result {
@@ -129,8 +143,8 @@ pub fn receive(desk: &mut Desk, line: &[u8], caller: &Caller, now: Now, ambient:
             }
             Next::Reply(wire::notified_line(&request.id))
         }
-        Ok(Query::Pull(pull)) => Next::Serve(Job { id: request.id, asks: Asks::Pull(pull) }),
-        Ok(Query::PeerInfo { digest }) => Next::Serve(Job { id: request.id, asks: Asks::PeerInfo { digest } }),
+        Ok(Query::Pull(pull)) => Next::Serve(Job { id: request.id, peer: asker, asks: Asks::Pull(pull) }),
+        Ok(Query::PeerInfo { digest }) => Next::Serve(Job { id: request.id, peer: asker, asks: Asks::PeerInfo { digest } }),
         Ok(Query::Pair(_)) => Next::Reply(wire::error_line(&request.id, &RpcError::parse())),
         Err(error) => Next::Reply(wire::error_line(&request.id, &error)),
     };
@@ -191,17 +205,17 @@ fn admit(desk: &mut Desk, pair: Pair, kind: Kind, token: &Token, now: Now) -> Re
 }
 
 /// Answers from the log. Blocks on the disk.
-pub fn serve(job: Job, me: &Me, log: &dyn Log, now: Now) -> (String, Option<Effect>) {
-    let Job { id, asks } = job;
+pub fn serve(job: Job, me: &Me, log: &dyn Log, askers: &Mutex<Askers>, now: Now) -> (String, Option<Effect>) {
+    let Job { id, peer, asks } = job;
     match asks {
-        Asks::Pull(pull) => match page(&pull, log) {
+        Asks::Pull(pull) => match page(&pull, &peer.daemon_id, log, askers, now) {
             Ok((page, current)) => {
                 let read = pull.log.filter(|asked| **asked == *current);
                 (wire::pull_line(&id, &page, &current), read.map(|log| Effect::Acknowledged { log, upto: pull.after }))
             }
             Err(fault) => (wire::error_line(&id, &fault.into()), None),
         },
-        Asks::PeerInfo { digest } => match info(me, log, digest, now) {
+        Asks::PeerInfo { digest } => match info(peer.knows_us_as.as_ref().unwrap_or(&me.daemon_id), me, log, digest, now) {
             Ok(info) => (wire::info_line(&id, &info), None),
             Err(fault) => (wire::error_line(&id, &fault.into()), None),
         },
@@ -209,23 +223,26 @@ pub fn serve(job: Job, me: &Me, log: &dyn Log, now: Now) -> (String, Option<Effe
 }
 
 /// Rows of one log, with its id. Read again if the log became another one meanwhile.
-fn page(pull: &Pull, log: &dyn Log) -> Result<(Page, String), Fault> {
+fn page(pull: &Pull, peer: &str, log: &dyn Log, askers: &Mutex<Askers>, now: Now) -> Result<(Page, String), Fault> {
     loop {
         let current = log.id();
         let rewinds = pull.log.as_ref().is_some_and(|asked| **asked != *current);
         let after = if rewinds { 0 } else { pull.after };
-        let page = log.page(after, pull.max_batch, limits::MAX_BATCH_BYTES)?;
+        let page = match pull.log {
+            Some(_) => log.page(after, pull.max_batch, limits::MAX_BATCH_BYTES)?,
+            None => Askers::page(|| askers.lock().unwrap_or_else(PoisonError::into_inner), peer, pull, log, now)?,
+        };
         if log.id() == current {
             return Ok((page, current.to_string()));
         }
     }
 }
 
-fn info(me: &Me, log: &dyn Log, digest: bool, now: Now) -> Result<Info, Fault> {
+fn info(daemon_id: &str, me: &Me, log: &dyn Log, digest: bool, now: Now) -> Result<Info, Fault> {
     // Before the heads: what they hold may be newer than what is promised, never older.
     let latest = log.latest();
     Ok(Info {
-        daemon_id: me.daemon_id.clone(),
+        daemon_id: daemon_id.to_owned(),
         name: me.name.clone(),
         version: Some(me.version.clone()),
         protocols: PROTOCOLS.map(str::to_owned).to_vec(),

@@ -31,6 +31,7 @@ pub use answers::{Compared, Forced, Joined, PairingStarted, PeerStatus, Verdict,
 use crate::{
     Log, Now,
     clock::go_duration,
+    legacy::serving::Askers,
     pairing::Pairing,
     registry::{Peer, Registry},
     replicator::recent_within,
@@ -83,6 +84,8 @@ struct Inner {
     /// Held while a listener is opened, so that it is opened once.
     listeners: tokio::sync::Mutex<Vec<Listening>>,
     visitors: Visitors,
+    /// Old peers that read us.
+    askers: Mutex<Askers>,
     pairing_moved: Notify,
     tickets: std::sync::atomic::AtomicU64,
     tasks: TaskTracker,
@@ -122,6 +125,7 @@ impl Peers {
             drivers: Mutex::default(),
             listeners: tokio::sync::Mutex::default(),
             visitors: Visitors::default(),
+            askers: Mutex::default(),
             pairing_moved: Notify::new(),
             tickets: std::sync::atomic::AtomicU64::new(0),
             tasks: TaskTracker::new(),
@@ -173,6 +177,7 @@ impl Peers {
         .await?;
         let driver = lock(&self.0.drivers).remove(&peer.daemon_id);
         self.0.visitors.close(&peer.daemon_id);
+        lock(&self.0.askers).forget(&peer.daemon_id);
         if let Some(driver) = driver {
             driver.end().await;
         }

@@ -36,6 +36,9 @@ pub struct Peer {
     /// Whether it told us that it does not know us any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removed_us: bool,
+    /// Whom it takes us for: the daemon of Go Thrum that we have replaced. It files our token under that id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_daemon_id: Option<String>,
     #[serde(flatten)]
     unknown: Map<String, Value>,
 }
@@ -70,6 +73,7 @@ impl Peer {
             transport: Some(stranger.kind.as_str().to_owned()),
             token_used: false,
             removed_us: false,
+            as_daemon_id: None,
             unknown: Map::new(),
         }
     }

@@ -23,7 +23,7 @@ struct Case {
 
 impl Case {
     fn new(checkpoint: Option<(&str, u64)>) -> Self {
-        let checkpoint = checkpoint.map(|(log, sequence)| (log.to_owned(), sequence));
+        let checkpoint = checkpoint.map(|(log, sequence)| Checkpoint { log: log.to_owned(), sequence, event: format!("evt_{sequence}") });
         Self { machine: Replicator::new("d_peer", checkpoint, Now::default()), tick: Duration::ZERO }
     }
 
@@ -96,6 +96,17 @@ fn pulled(log: &str, sequences: &[i64], next: i64, more: bool) -> Input {
     Input::Replied(Ok(Reply::Pulled(Pulled { events: sequences.iter().map(served).collect(), next, more, log })))
 }
 
+/// Events of an old peer, each with an id.
+fn old(sequences: &[i64], more: bool) -> Input {
+    let served = |sequence: &i64| Served {
+        sequence: *sequence,
+        envelope: [Some(format!("evt_{sequence}")), None, None, None],
+        event_json: "{}".into(),
+    };
+    let next = sequences.last().copied().unwrap_or(0);
+    Input::Replied(Ok(Reply::Pulled(Pulled { events: sequences.iter().map(served).collect(), next, more, log: None })))
+}
+
 fn nothing(log: &str) -> Input {
     pulled(log, &[], 0, false)
 }
@@ -117,7 +128,7 @@ fn what_was_pulled_is_stored_before_it_is_acknowledged_by_the_next_pull() {
     let (mut case, first) = Case::met(Some(("log", 5)), "log", 8);
     assert_eq!(first.after, 5);
     let actions = case.step(pulled("log", &[6, 8], 8, false));
-    assert!(matches!(&actions[..], [Action::Apply { log, checkpoint: 8, events }] if log == "log" && events.len() == 2), "{actions:?}");
+    assert!(matches!(&actions[..], [Action::Apply { log, checkpoint: 8, events, .. }] if log == "log" && events.len() == 2), "{actions:?}");
     assert_eq!(case.machine.status().checkpoint, Some(("log".into(), 5)), "not before it is durable");
     assert_eq!(case.calls(stored(2)), [pull(8, "log")]);
     assert_eq!(case.calls(nothing("log")), []);
@@ -143,12 +154,51 @@ fn an_old_peer_is_read_without_log_and_gets_no_acknowledgement() {
     let mut case = Case::new(Some(("", 2)));
     case.step(Input::Timer);
     case.step(Input::Connected);
-    assert_eq!(case.calls(info(None, 0)), [pull(2, "")]);
-    case.step(pulled("", &[3, 4], 4, true));
+    assert_eq!(case.calls(info(None, 0)), [pull(1, "")], "with the event at the checkpoint");
+    let actions = case.step(old(&[2, 3, 4], true));
+    assert!(matches!(&actions[..], [Action::Apply { log, checkpoint: 2, .. }] if log.is_empty()), "{actions:?}");
     assert_eq!(case.calls(stored(2)), [pull(4, "")], "it said that there is more");
-    case.step(pulled("", &[5], 5, false));
+    case.step(old(&[5], false));
     assert_eq!(case.calls(stored(1)), []);
-    assert_eq!((case.machine.status().ends, case.machine.status().legacy), (1, Some(true)));
+    let status = case.machine.status();
+    assert_eq!((status.ends, status.legacy, status.checkpoint.clone()), (1, Some(true), Some((String::new(), 5))));
+}
+
+#[test]
+fn an_old_peer_whose_log_was_rebuilt_is_read_from_its_start() {
+    let mut case = Case::new(Some(("", 500)));
+    case.step(Input::Timer);
+    case.step(Input::Connected);
+    assert_eq!(case.calls(info(None, 0)), [pull(499, "")]);
+    assert_eq!(case.calls(nothing("")), [pull(0, "")]);
+    case.step(old(&[1, 2], false));
+    assert_eq!(case.calls(stored(2)), []);
+    let status = case.machine.status();
+    assert_eq!((status.checkpoint.clone(), status.backlog(), status.ends), (Some((String::new(), 2)), Some(0), 1));
+}
+
+#[test]
+fn a_quiet_old_peer_costs_one_empty_pull_per_round_once_two_minutes_are_over() {
+    let mut case = Case::new(Some(("", 5)));
+    case.step(Input::Timer);
+    case.step(Input::Connected);
+    case.step(info(None, 0));
+    case.step(old(&[5, 6], false));
+    case.step(stored(1));
+    let mut asked = Vec::new();
+    while case.tick < seconds(200) {
+        for action in case.wake() {
+            let Action::Send { call: Call::Pull(pull), .. } = action else { panic!("{action:?}") };
+            asked.push(pull.after);
+            let answer: &[i64] = if pull.after == 4 { &[5, 6] } else { &[] };
+            let kept = case.step(old(answer, false));
+            if !kept.is_empty() {
+                assert!(matches!(&kept[..], [Action::Apply { checkpoint: 5 | 6, .. }]), "{kept:?}");
+                assert_eq!(case.step(stored(0)), []);
+            }
+        }
+    }
+    assert_eq!(asked, [[4; 7].as_slice(), &[6; 7]].concat(), "once per round, and what is new two minutes long");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use serde::Serialize;
 use thrum_core::{Stamp, Sum, heads::Difference};
 
 use crate::{
+    legacy::serving::Skipped,
     pairing::{Code, SessionId},
     replicator::State,
     transport::Kind,
@@ -104,6 +105,9 @@ pub struct PeerStatus {
     pub parked: u64,
     /// Events that came from it and were refused.
     pub rejected: u64,
+    /// Events that it, an old peer, refused, and that are not sent to it any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skipped>,
     /// Its program's version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,

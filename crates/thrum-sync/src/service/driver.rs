@@ -9,7 +9,7 @@ use std::{
 
 use thrum_core::{
     Fault,
-    exchange::{Applied, Commit},
+    exchange::{Applied, Batch, Checkpoint, Commit},
     limits,
 };
 use tokio::{
@@ -179,11 +179,11 @@ impl Run {
                             }
                         }
                         Action::Close => link = None,
-                        Action::Apply { log, checkpoint, events } => {
+                        Action::Apply { log, checkpoint, checkpoint_event, events } => {
                             let (store, peer) = (Arc::clone(&inner.log), self.peer.daemon_id.clone());
                             storing = Some(tokio::task::spawn_blocking(move || {
                                 let batch = intake::batch(&peer, &log, checkpoint, events, &*store)?;
-                                store.apply(batch)
+                                store.apply(Batch { checkpoint_event, ..batch })
                             }));
                         }
                         Action::NoteWelcome => self.note(false).await,
@@ -228,7 +228,7 @@ impl Run {
     }
 
     /// Where the peer was read up to. A disk that does not say is asked again, and the trouble shown.
-    async fn checkpoint(&self) -> Option<Option<(String, u64)>> {
+    async fn checkpoint(&self) -> Option<Option<Checkpoint>> {
         let mut pause = limits::BACKOFF_FIRST;
         loop {
             let (log, id) = (Arc::clone(&self.inner.log), self.peer.daemon_id.clone());
@@ -259,7 +259,8 @@ impl Run {
         if self.peer.address.is_empty() {
             return Err("it did not say where it can be reached".into());
         }
-        Ok(Target { transport, address: self.peer.address.clone(), own_id: self.inner.me.daemon_id.clone(), token })
+        let own_id = self.peer.as_daemon_id.as_ref().unwrap_or(&self.inner.me.daemon_id).clone();
+        Ok(Target { transport, address: self.peer.address.clone(), own_id, token })
     }
 
     /// On disk when it returns, so that the status shown afterwards says what a restart would find.

@@ -160,7 +160,7 @@ impl Inner {
             Next::Reply(reply) => Ok((reply, known)),
             Next::Serve(job) => {
                 let inner = Arc::clone(self);
-                let (reply, effect) = blocking(move || Ok(server::serve(job, &inner.me, &*inner.log, now))).await?;
+                let (reply, effect) = blocking(move || Ok(server::serve(job, &inner.me, &*inner.log, &inner.askers, now))).await?;
                 if let Some(effect) = effect {
                     self.tell(&peer, effect);
                 }

@@ -7,6 +7,7 @@ use thrum_core::{Fault, Stamp};
 use super::{PeerStatus, Peers, blocking, driver::Driver, lock};
 use crate::{
     Log,
+    legacy::serving::Skipped,
     registry::Peer,
     replicator::{State, Status},
 };
@@ -38,12 +39,17 @@ impl Peers {
                 (peer, status)
             })
             .collect();
-        let log = Arc::clone(&self.0.log);
-        blocking(move || known.into_iter().filter_map(|(peer, status)| Some(report(&*log, peer, status?))).collect()).await
+        let inner = Arc::clone(&self.0);
+        blocking(move || {
+            let skipped = |peer: &Peer| lock(&inner.askers).skipped(&peer.daemon_id);
+            let report = |(peer, status): (Peer, Option<Status>)| Some(report(&*inner.log, skipped(&peer), peer, status?));
+            known.into_iter().filter_map(report).collect()
+        })
+        .await
     }
 }
 
-fn report(log: &dyn Log, peer: Peer, status: Status) -> Result<PeerStatus, Fault> {
+fn report(log: &dyn Log, skipped: Vec<Skipped>, peer: Peer, status: Status) -> Result<PeerStatus, Fault> {
     let (parked, rejected) = log.troubles(&peer.daemon_id)?;
     let backlog_to_them = status.read_by_them.map(|read| log.backlog(&peer.daemon_id, read)).transpose()?;
     let read_by_us = status.checkpoint.as_ref().map_or(0, |(_, sequence)| *sequence);
@@ -64,6 +70,7 @@ fn report(log: &dyn Log, peer: Peer, status: Status) -> Result<PeerStatus, Fault
         backlog_to_them,
         parked,
         rejected,
+        skipped,
         version: status.version,
         clock_offset_ms: status.clock_offset_ms,
         last_error: status.last_error,

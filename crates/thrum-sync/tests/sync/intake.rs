@@ -1,6 +1,6 @@
 //! Events as peers serve them, good and bad, on their way into a batch.
 
-use thrum_core::{Draft, Payload, ids::IdSource, payload::SessionEnd};
+use thrum_core::{Draft, Payload, exchange::Checkpoint, ids::IdSource, payload::SessionEnd};
 use thrum_sync::{Log, intake, wire::Served};
 
 use crate::kit::{StoreLog, World, directory};
@@ -31,7 +31,10 @@ fn events_of_wrong_shape_are_rejected_and_stop_nothing() {
     assert_eq!(rejected, ["evt_text", "evt_null", "evt_array", "evt_twice", "evt_huge", "evt_surrogate", "evt_deep", ""]);
     assert_eq!((batch.peer.as_str(), batch.log.as_str(), batch.checkpoint), ("d_peer", "log", 9));
     let applied = log.apply(batch).unwrap();
-    assert_eq!((applied.applied, applied.rejected, log.checkpoint("d_peer").unwrap()), (1, 8, Some(("log".into(), 9))));
+    assert_eq!(
+        (applied.applied, applied.rejected, log.checkpoint("d_peer").unwrap()),
+        (1, 8, Some(Checkpoint { log: "log".into(), sequence: 9, event: String::new() }))
+    );
 }
 
 #[test]

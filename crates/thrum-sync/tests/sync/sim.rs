@@ -3,14 +3,19 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
-use thrum_core::{Ambient, DaemonKey, Stamp, exchange::Applied, limits};
+use thrum_core::{
+    Ambient, DaemonKey, Stamp,
+    exchange::{Applied, Batch},
+    limits,
+};
 use thrum_store::{OpenOptions, Store};
 use thrum_sync::{
     Log, Now, intake,
+    legacy::serving::Askers,
     pairing::Pairing,
     registry::{Registry, Stranger},
     replicator::{Action, Input, Replicator},
@@ -55,6 +60,8 @@ pub struct Daemon {
     skew: i64,
     desk: Desk,
     machines: BTreeMap<String, Machine>,
+    /// In memory, as long as it is up.
+    askers: Mutex<Askers>,
     /// Connections that others opened.
     visitors: BTreeSet<u64>,
     pub up: bool,
@@ -142,6 +149,7 @@ impl Sim {
         let daemon = &mut self.daemons[at];
         daemon.up = false;
         daemon.machines.clear();
+        daemon.askers = Mutex::default();
         daemon.visitors.clear();
     }
 
@@ -274,9 +282,10 @@ impl Sim {
                         let conn = machine.conn.unwrap();
                         self.network.send(self.tick, at, to, Message::Line { conn, text });
                     }
-                    Action::Apply { log, checkpoint, events } => {
+                    Action::Apply { log, checkpoint, checkpoint_event, events } => {
                         self.traffic.entry((to, at)).or_default().events += events.len();
-                        let applied = daemon.log.apply(intake::batch(peer, &log, checkpoint, events, &*daemon.log).unwrap()).unwrap();
+                        let batch = intake::batch(peer, &log, checkpoint, events, &*daemon.log).unwrap();
+                        let applied = daemon.log.apply(Batch { checkpoint_event, ..batch }).unwrap();
                         assert_eq!(applied.rejected, 0, "nobody here sends what has no form");
                         inputs.push(Input::Applied(applied));
                     }
@@ -341,7 +350,7 @@ impl Sim {
         let reply = match received.next {
             Next::Reply(reply) => reply,
             Next::Serve(job) => {
-                let (reply, effect) = server::serve(job, &daemon.desk.me, &*daemon.log, now);
+                let (reply, effect) = server::serve(job, &daemon.desk.me, &*daemon.log, &daemon.askers, now);
                 effects.extend(effect);
                 reply
             }
@@ -409,7 +418,7 @@ impl Daemon {
         let me = Me { daemon_id: id.clone(), name: format!("daemon{n}"), version: "0.1.0".into() };
         let desk = desk(&directory, me);
         let (machines, visitors) = (BTreeMap::new(), BTreeSet::new());
-        Self { id, log, key, directory, left, world, skew: 0, desk, machines, visitors, up: true }
+        Self { id, log, key, directory, left, world, skew: 0, desk, machines, askers: Mutex::default(), visitors, up: true }
     }
 
     /// From what is on disk, as after a crash.

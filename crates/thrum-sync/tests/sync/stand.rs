@@ -1,10 +1,11 @@
 //! A daemon's server without sockets: a line in, a line and its effects out.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use thrum_core::limits;
 use thrum_sync::{
     Log, Now, intake,
+    legacy::serving::Askers,
     pairing::Pairing,
     registry::Registry,
     server::{self, Desk, Effect, Me, Next},
@@ -18,6 +19,9 @@ use crate::kit::{StoreLog, World, directory};
 pub struct Stand {
     pub desk: Desk,
     pub log: Arc<StoreLog>,
+    pub askers: Mutex<Askers>,
+    /// What its clocks show.
+    pub now: Now,
     world: World,
     _directory: tempfile::TempDir,
 }
@@ -32,7 +36,10 @@ impl Stand {
         let mut pairing = Pairing::open(directory.path().join("pairing.json")).unwrap();
         let opened = pairing.start(Kind::Tailnet, limits::PAIRING_SESSION, Now::default(), &mut world).unwrap();
         let me = Me { daemon_id: id.into(), name: name.into(), version: "0.1.0".into() };
-        (Self { desk: Desk { me, registry, pairing }, log, world, _directory: directory }, opened.code.reveal().to_owned())
+        (
+            Self { desk: Desk { me, registry, pairing }, log, askers: Mutex::default(), now: Now::default(), world, _directory: directory },
+            opened.code.reveal().to_owned(),
+        )
     }
 
     /// Puts events into the log as if a peer had served them, up to a sequence of its.
@@ -53,7 +60,7 @@ impl Stand {
         let reply = match received.next {
             Next::Reply(reply) => reply,
             Next::Serve(job) => {
-                let (reply, effect) = server::serve(job, &self.desk.me, &*self.log, Now::default());
+                let (reply, effect) = server::serve(job, &self.desk.me, &*self.log, &self.askers, self.now);
                 effects.extend(effect);
                 reply
             }

@@ -166,7 +166,7 @@ fn a_replicator_reads_a_go_peer_to_its_end_and_stops() {
     for reply in &replies[..2] {
         let Some(Action::Send { call, .. }) = actions.pop() else { panic!("no pull") };
         let id = serde_json::from_str::<Value>(reply).unwrap()["id"].as_u64().unwrap();
-        let Some(Action::Apply { log, checkpoint, events }) = step(&mut machine, Input::Replied(call.read(reply.as_bytes(), id))).pop()
+        let Some(Action::Apply { log, checkpoint, events, .. }) = step(&mut machine, Input::Replied(call.read(reply.as_bytes(), id))).pop()
         else {
             panic!("nothing to store")
         };

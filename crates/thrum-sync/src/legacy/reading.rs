@@ -1,0 +1,295 @@
+//! Reading a log that shows N+1 before N, and that may be another one tomorrow.
+//!
+//! Between two runs of pulls the machine knows where it stood, and since when. A run begins in one of two places:
+//!
+//! * at the *head*, where we stand: for what is announced, so that new mail is not kept waiting;
+//! * at the *anchor*, where we stood [`LEGACY_LOOK_BACK`](limits::LEGACY_LOOK_BACK) ago: once per round, on every new connection, and when a notify
+//!   tells of something at or below the head. It begins at the anchor's own event. If that is not there, or another one is,
+//!   the log was rebuilt and is read from its start. What is here already is skipped by its id.
+//!
+//! Two minutes after the last news anchor and head are one, and a round costs one empty pull.
+//!
+//! What is on disk is the anchor with its event, never the head: a restart reads again what was read in the two minutes before
+//! the last news.
+
+use std::{collections::VecDeque, time::Duration};
+
+use thrum_core::{exchange::Checkpoint, limits};
+
+use crate::wire::Served;
+
+/// A place in the peer's log: an event, and since when we have stood there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Place {
+    sequence: u64,
+    /// Its `event_id`; empty for one without.
+    event: String,
+    /// `None`: since before this machine was made.
+    since: Option<Duration>,
+}
+
+impl Place {
+    fn is_old(&self, now: Duration) -> bool {
+        self.since.is_none_or(|since| since + limits::LEGACY_LOOK_BACK <= now)
+    }
+}
+
+/// What an answer means.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// These events are to be stored, with this checkpoint; then [`Reading::stored`].
+    Store(Checkpoint),
+    /// Everything is here.
+    End,
+    /// It is not the log that we have read: all of it has to be read.
+    Rebuilt,
+}
+
+/// How far an old peer's log is read.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    /// Oldest first. The last one is the head.
+    stood: VecDeque<Place>,
+    /// What is on disk.
+    kept: Checkpoint,
+    /// Where the present run goes on.
+    cursor: Option<u64>,
+    /// The event that the answer to the last question must begin with.
+    must_show: Option<Place>,
+    /// Whether the next run begins at the anchor even if that is the head.
+    doubt: bool,
+    /// When a run last began at the anchor.
+    looked: Option<Duration>,
+}
+
+impl Reading {
+    /// Goes on where a checkpoint says, if it is one of a log without id.
+    pub(crate) fn new(checkpoint: Option<&Checkpoint>) -> Self {
+        let kept = checkpoint.filter(|kept| kept.log.is_empty()).cloned().unwrap_or_default();
+        let known = Some(&kept).filter(|kept| kept.sequence > 0);
+        let stood = known.map(|kept| Place { sequence: kept.sequence, event: kept.event.clone(), since: None });
+        Self { stood: stood.into_iter().collect(), kept, ..Self::default() }
+    }
+
+    /// Where we stand.
+    pub(crate) fn head(&self) -> u64 {
+        self.stood.back().map_or(0, |place| place.sequence)
+    }
+
+    /// There is a new connection: behind it may be another log.
+    pub(crate) fn met(&mut self) {
+        (self.cursor, self.must_show, self.looked, self.doubt) = (None, None, None, true);
+    }
+
+    /// The peer announces an event. One that we must have passed came late, or is of another log.
+    pub(crate) fn notified(&mut self, latest: u64) {
+        self.doubt |= latest <= self.head();
+    }
+
+    /// After which sequence to ask.
+    pub(crate) fn ask(&mut self, now: Duration) -> u64 {
+        if let Some(cursor) = self.cursor {
+            self.must_show = None;
+            return cursor;
+        }
+        let (anchor, head) = (self.anchor(now), self.head());
+        let may_look = self.looked.is_none_or(|looked| looked + limits::LEGACY_LOOK_GAP <= now);
+        self.must_show = None;
+        if !may_look || !(self.doubt || anchor.sequence < head) {
+            return head;
+        }
+        (self.looked, self.doubt) = (Some(now), false);
+        let before = anchor.sequence.saturating_sub(1);
+        self.must_show = Some(anchor).filter(|anchor| anchor.sequence > 0);
+        before
+    }
+
+    /// There was nothing above the place asked for.
+    pub(crate) fn nothing(&mut self, now: Duration) -> Read {
+        self.cursor = None;
+        if self.must_show.take().is_some() {
+            return self.rebuilt();
+        }
+        let anchor = self.anchor(now);
+        if anchor.sequence == self.head()
+            && anchor.sequence > 0
+            && (anchor.sequence, &anchor.event) != (self.kept.sequence, &self.kept.event)
+        {
+            return Read::Store(checkpoint(anchor));
+        }
+        Read::End
+    }
+
+    /// There were these events.
+    pub(crate) fn found(&mut self, events: &[Served], now: Duration) -> Read {
+        let shown = events.first().map(|event| (event.sequence, id(event)));
+        if let Some(must) = self.must_show.take()
+            && shown.is_none_or(|(sequence, id)| u64::try_from(sequence) != Ok(must.sequence) || id != must.event)
+        {
+            return self.rebuilt();
+        }
+        Read::Store(checkpoint(self.anchor(now)))
+    }
+
+    /// What was found is on disk, and so is this checkpoint. `last` is the last event up to which it was read.
+    pub(crate) fn stored(&mut self, kept: Checkpoint, last: Option<(u64, String)>, more: bool, now: Duration) {
+        if kept.sequence > 0 {
+            self.kept = kept;
+        }
+        self.cursor = last.as_ref().filter(|_| more).map(|(sequence, _)| *sequence);
+        if let Some((sequence, event)) = last.filter(|(sequence, _)| *sequence > self.head()) {
+            self.stand(Place { sequence, event, since: Some(now) });
+        }
+    }
+
+    fn rebuilt(&mut self) -> Read {
+        self.stood.clear();
+        (self.cursor, self.must_show) = (None, None);
+        Read::Rebuilt
+    }
+
+    /// Where we stood two minutes ago; the start if we had not read anything then.
+    fn anchor(&mut self, now: Duration) -> Place {
+        while self.stood.get(1).is_some_and(|next| next.is_old(now)) {
+            self.stood.pop_front();
+        }
+        self.stood.front().filter(|place| place.is_old(now)).cloned().unwrap_or_default()
+    }
+
+    /// The head may move on without a place of its own; it is then taken for younger than it is, never for older.
+    fn stand(&mut self, place: Place) {
+        let before = self.stood.len().checked_sub(2).and_then(|n| self.stood.get(n)).and_then(|place| place.since);
+        let is_close = before.zip(place.since).is_some_and(|(before, now)| now < before + limits::LEGACY_PLACES_APART);
+        if is_close || self.stood.len() >= limits::LEGACY_PLACES {
+            self.stood.pop_back();
+        }
+        self.stood.push_back(place);
+    }
+}
+
+fn id(event: &Served) -> &str {
+    event.envelope[0].as_deref().unwrap_or_default()
+}
+
+/// The last of these events up to a sequence, with its number; `None` if all are above.
+pub(crate) fn last_upto(events: &[Served], sequence: u64) -> Option<(u64, String)> {
+    let numbered = events.iter().filter_map(|event| Some((u64::try_from(event.sequence).ok()?, event)));
+    numbered.take_while(|(number, _)| *number <= sequence).last().map(|(number, event)| (number, id(event).to_owned()))
+}
+
+fn checkpoint(place: Place) -> Checkpoint {
+    Checkpoint { log: String::new(), sequence: place.sequence, event: place.event }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn served(sequence: i64) -> Served {
+        Served { sequence, envelope: [Some(format!("evt_{sequence}")), None, None, None], event_json: "{}".into() }
+    }
+
+    fn at(sequence: u64) -> Checkpoint {
+        Checkpoint { log: String::new(), sequence, event: format!("evt_{sequence}") }
+    }
+
+    /// Asks, is answered with these, and stores them; says after what was asked and what was kept.
+    fn round(reading: &mut Reading, sequences: &[i64], now: Duration) -> (u64, u64) {
+        let after = reading.ask(now);
+        let events: Vec<Served> = sequences.iter().copied().map(served).collect();
+        let Read::Store(kept) = reading.found(&events, now) else { panic!("another log") };
+        let sequence = kept.sequence;
+        reading.stored(kept, last_upto(&events, u64::MAX), false, now);
+        (after, sequence)
+    }
+
+    #[test]
+    fn for_two_minutes_after_the_news_it_is_read_again_from_before_them_and_then_costs_an_empty_pull() {
+        let mut reading = Reading::new(Some(&at(10)));
+        reading.met();
+        assert_eq!(round(&mut reading, &[10, 12], seconds(0)), (9, 10), "12 may be shown before 11");
+        assert_eq!(reading.head(), 12);
+        for n in 1..8 {
+            assert_eq!(round(&mut reading, &[10, 12], seconds(15 * n)), (9, 10), "{n}");
+        }
+        assert_eq!(reading.ask(seconds(120)), 12);
+        assert_eq!(reading.nothing(seconds(120)), Read::Store(at(12)), "now it may be kept");
+        reading.stored(at(12), None, false, seconds(120));
+        for n in 9..20 {
+            assert_eq!((reading.ask(seconds(15 * n)), reading.nothing(seconds(15 * n))), (12, Read::End));
+        }
+    }
+
+    #[test]
+    fn news_are_read_at_once_and_the_past_at_most_every_ten_seconds() {
+        let mut reading = Reading::new(Some(&at(10)));
+        reading.met();
+        let asked: Vec<u64> = (0..21).map(|n| round(&mut reading, &[10, 11 + n], seconds(n.unsigned_abs())).0).collect();
+        assert_eq!(asked[0], 9);
+        assert_eq!(asked[1..10], (11..20).collect::<Vec<u64>>());
+        assert_eq!((asked[10], asked[20]), (9, 9));
+    }
+
+    #[test]
+    fn a_log_that_shows_another_event_at_the_anchor_or_none_is_read_from_its_start() {
+        for answer in [vec![served(11)], vec![Served { envelope: [Some("evt_x".into()), None, None, None], ..served(10) }], vec![]] {
+            let mut reading = Reading::new(Some(&at(10)));
+            reading.met();
+            assert_eq!(reading.ask(seconds(0)), 9);
+            let read = if answer.is_empty() { reading.nothing(seconds(0)) } else { reading.found(&answer, seconds(0)) };
+            assert_eq!((read, reading.ask(seconds(0)), reading.head()), (Read::Rebuilt, 0, 0));
+        }
+    }
+
+    #[test]
+    fn a_notify_at_or_below_the_head_makes_the_anchor_be_looked_at_even_in_quiet() {
+        let mut reading = Reading::new(Some(&at(10)));
+        assert_eq!(reading.ask(seconds(0)), 10);
+        reading.notified(11);
+        assert_eq!(reading.ask(seconds(20)), 10);
+        reading.notified(3);
+        assert_eq!(reading.ask(seconds(40)), 9);
+        assert_eq!(reading.nothing(seconds(40)), Read::Rebuilt);
+    }
+
+    #[test]
+    fn a_checkpoint_without_its_event_cannot_be_trusted() {
+        let mut reading = Reading::new(Some(&Checkpoint { event: String::new(), ..at(10) }));
+        reading.met();
+        reading.ask(seconds(0));
+        assert_eq!(reading.found(&[served(10)], seconds(0)), Read::Rebuilt);
+        let ours = Checkpoint { log: "a log with an id".into(), ..at(10) };
+        assert_eq!(Reading::new(Some(&ours)).ask(seconds(0)), 0);
+    }
+
+    #[test]
+    fn a_run_goes_on_where_its_batch_ended_and_the_next_one_begins_at_the_anchor() {
+        let mut reading = Reading::default();
+        reading.met();
+        assert_eq!(reading.ask(seconds(0)), 0);
+        assert_eq!(reading.found(&[served(1), served(2)], seconds(0)), Read::Store(Checkpoint::default()));
+        reading.stored(Checkpoint::default(), Some((2, "evt_2".into())), true, seconds(0));
+        assert_eq!(reading.ask(seconds(0)), 2);
+        assert_eq!((reading.nothing(seconds(0)), reading.head()), (Read::End, 2));
+        assert_eq!((reading.ask(seconds(15)), reading.ask(seconds(16))), (0, 2));
+    }
+
+    #[test]
+    fn the_places_are_bounded_and_never_older_than_they_were() {
+        let mut reading = Reading::default();
+        for tick in 0..1_000_000u64 {
+            let now = Duration::from_millis(tick);
+            reading.stored(Checkpoint::default(), Some((tick + 1, format!("evt_{tick}"))), false, now);
+            if tick % 1000 == 0 {
+                let anchor = reading.anchor(now);
+                assert!(reading.stood.len() <= limits::LEGACY_PLACES, "{}", reading.stood.len());
+                assert!(u128::from(anchor.sequence) <= now.saturating_sub(limits::LEGACY_LOOK_BACK).as_millis() + 1);
+                assert!(tick < 130_000 || u128::from(anchor.sequence) + 130_000 > now.as_millis(), "it follows");
+            }
+        }
+    }
+}

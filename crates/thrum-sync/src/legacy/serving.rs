@@ -1,0 +1,362 @@
+//! What an old peer is served: only what it can apply.
+//!
+//! It applies a batch event by event, and at the first one that it cannot apply it drops the rest and asks for the same batch
+//! again, for ever. So a row is withheld if applying it would fail there, whatever is held here: the events themselves stay in
+//! the log, and every peer of ours gets them. Its numbers have holes then, which mean nothing.
+//!
+//! What costs such a peer one failed attempt and no more (an update of a session that it does not know, a second creation of
+//! a message) is served: it passes it the second time.
+//!
+//! This cannot foresee everything: the peer may have taken something away by itself, or have a bug that nobody knows of. So
+//! it is also watched. If it asks for the same place for [`LEGACY_STUCK`](limits::LEGACY_STUCK) although it got events, it
+//! gets them one by one; the one after which that happens again is the one it refuses, and is skipped for it, in memory:
+//! the peer has passed it before we could forget it.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use serde::Serialize;
+use thrum_core::{
+    Fault, Payload, Stamp,
+    exchange::{Footing, Page, Row},
+    limits,
+};
+
+use crate::{Log, Now, wire::Pull};
+
+/// Rows looked at for the next one that can be served, where they are served one by one.
+const LOOKED_AT: usize = 16;
+
+/// Why a row would stop an old peer; `None` if it would not.
+pub fn withheld(row: &Row, footing: &Footing) -> Option<&'static str> {
+    if footing.hidden {
+        return Some("a purge or a clean-up hides it");
+    }
+    let of_message = row.kind.starts_with("message.");
+    match Payload::read(&row.kind, &row.body) {
+        Ok(Payload::Unknown) | Err(_) if of_message => Some("it is of a message, and unknown or unreadable"),
+        Ok(Payload::MessageEdit(_) | Payload::MessageDelete(_) | Payload::MessageReceipt(_)) => {
+            let stands = footing.creations.iter().any(|creation| withheld(creation, &Footing::default()).is_none());
+            (!stands).then_some("its message does not stand before it")
+        }
+        Ok(Payload::MessageCreate(body)) => unfit(&body.agent_id),
+        Ok(payload) => subject(&payload).and_then(unfit),
+        Err(_) => None,
+    }
+}
+
+/// The agent that an event names, beside messages.
+fn subject(payload: &Payload) -> Option<&str> {
+    match payload {
+        Payload::AgentRegister(body) => Some(&body.agent_id),
+        Payload::AgentCleanup(body) => Some(&body.agent_id),
+        Payload::AgentUpdate(body) => Some(&body.agent_id),
+        Payload::SessionStart(body) => Some(&body.agent_id),
+        _ => None,
+    }
+}
+
+/// It writes to a file of the author's name, as the name came.
+fn unfit(agent_id: &str) -> Option<&'static str> {
+    let name = agent_id.strip_prefix("agent:").unwrap_or(agent_id);
+    let leads_elsewhere = name.contains(['/', '\\']) || name == "." || name == ".." || name.chars().any(char::is_control);
+    match () {
+        () if name.is_empty() => Some("it has no author"),
+        () if leads_elsewhere => Some("its agent's name is a path"),
+        () if name.len() > limits::LEGACY_AUTHOR_BYTES => Some("its agent's name is too long for a file's"),
+        () => None,
+    }
+}
+
+/// An event that an old peer refused and that is not served to it any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// Which.
+    pub event_id: String,
+    /// Its type.
+    pub r#type: String,
+    /// Since when.
+    pub since: Stamp,
+}
+
+/// The old peers that ask, and how they get on.
+#[derive(Debug, Default)]
+pub struct Askers(BTreeMap<String, Asker>);
+
+#[derive(Debug, Default)]
+struct Asker {
+    /// The places it asked for lately, and got events.
+    asked: Vec<Asked>,
+    /// Up to here it gets events one by one.
+    singly: u64,
+    skipped: VecDeque<Skipped>,
+}
+
+/// A place that was asked for more than once.
+#[derive(Debug)]
+struct Asked {
+    after: u64,
+    first: Duration,
+    last: Duration,
+    times: u32,
+    /// What it got.
+    upto: u64,
+    /// If that was one event, which.
+    only: Option<(String, String)>,
+}
+
+/// How a question is answered.
+#[derive(Debug, PartialEq, Eq)]
+struct Plan {
+    singly: bool,
+    skips: Vec<String>,
+}
+
+impl Askers {
+    /// What is skipped for a peer, oldest first.
+    pub fn skipped(&self, peer: &str) -> Vec<Skipped> {
+        self.0.get(peer).map(|asker| asker.skipped.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Forgets a removed peer.
+    pub fn forget(&mut self, peer: &str) {
+        self.0.remove(peer);
+    }
+
+    /// Finds the rows for a peer's question. `locked` gives access to the askers; it is not held while the log is read.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub(crate) fn page<'a, G: std::ops::DerefMut<Target = Self>>(
+        locked: impl Fn() -> G + 'a,
+        peer: &str,
+        pull: &Pull,
+        log: &dyn Log,
+        now: Now,
+    ) -> Result<Page, Fault> {
+        let plan = locked().0.entry(peer.to_owned()).or_default().ask(peer, pull.after, now);
+        let page = rows(pull, &plan, log)?;
+        if let Some(asker) = locked().0.get_mut(peer) {
+            asker.got(pull.after, &page, now.tick);
+        }
+        Ok(page)
+    }
+}
+
+impl Asker {
+    fn ask(&mut self, peer: &str, after: u64, now: Now) -> Plan {
+        // Who has not asked for a place for so long was not kept there.
+        self.asked.retain(|place| place.last + limits::LEGACY_STUCK >= now.tick);
+        if let Some(place) = self.asked.iter_mut().find(|place| place.after == after) {
+            place.last = now.tick;
+            place.times += 1;
+            if place.times >= limits::LEGACY_STUCK_ASKS && now.tick >= place.first + limits::LEGACY_STUCK {
+                let (upto, only) = (place.upto, place.only.take());
+                self.asked.retain(|place| place.after != after);
+                self.stuck(peer, upto, only, now.at);
+            }
+        }
+        Plan { singly: after < self.singly, skips: self.skipped.iter().map(|skipped| skipped.event_id.clone()).collect() }
+    }
+
+    fn stuck(&mut self, peer: &str, upto: u64, only: Option<(String, String)>, since: Stamp) {
+        let peer = thrum_core::name::printable(peer);
+        let Some((event_id, kind)) = only else {
+            tracing::warn!("{peer} asks for the same events again and again; it gets them one by one");
+            self.singly = upto;
+            return;
+        };
+        let (id, shown) = (thrum_core::name::printable(&event_id), thrum_core::name::printable(&kind));
+        tracing::warn!("{peer} refuses the event {id} ({shown}); it is skipped for it");
+        self.singly = 0;
+        self.skipped.push_back(Skipped { event_id, r#type: kind, since });
+        if self.skipped.len() > limits::LEGACY_SKIPPED {
+            self.skipped.pop_front();
+        }
+    }
+
+    fn got(&mut self, after: u64, page: &Page, now: Duration) {
+        let Some(last) = page.rows.last() else {
+            self.asked.retain(|place| place.after != after);
+            return;
+        };
+        let only = (page.rows.len() == 1).then(|| (last.id.clone(), last.kind.clone()));
+        match self.asked.iter_mut().find(|place| place.after == after) {
+            // One event that others joined is not known to be the one that is refused, and the other way round.
+            Some(place) if place.only != only => (place.only, place.upto, place.first, place.times) = (only, last.sequence, now, 1),
+            Some(place) => place.upto = last.sequence,
+            None => {
+                if self.asked.len() >= limits::LEGACY_ASKED_PLACES {
+                    self.asked.remove(0);
+                }
+                self.asked.push(Asked { after, first: now, last: now, times: 1, upto: last.sequence, only });
+            }
+        }
+    }
+}
+
+/// The next rows that the peer can apply.
+fn rows(pull: &Pull, plan: &Plan, log: &dyn Log) -> Result<Page, Fault> {
+    let (most, looked_at) = if plan.singly { (1, LOOKED_AT) } else { (pull.max_batch, pull.max_batch) };
+    let mut after = pull.after;
+    loop {
+        let Page { rows, more } = log.page(after, looked_at, limits::MAX_BATCH_BYTES)?;
+        let Some(last) = rows.last() else { return Ok(Page::default()) };
+        after = last.sequence;
+        let footings = log.footings(&rows)?;
+        let fit =
+            rows.into_iter().zip(&footings).filter(|(row, footing)| withheld(row, footing).is_none() && !plan.skips.contains(&row.id));
+        let mut rows: Vec<Row> = fit.map(|(row, _)| row).collect();
+        let more = more || rows.len() > most;
+        rows.truncate(most);
+        if !rows.is_empty() || !more {
+            return Ok(Page { rows, more });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PEER: &str = "d_go";
+
+    fn row(sequence: u64, kind: &str, body: &str) -> Row {
+        Row { sequence, id: format!("evt_{sequence}"), kind: kind.into(), origin: "d_x".into(), body: body.into() }
+    }
+
+    fn create(agent_id: &str) -> Row {
+        row(1, "message.create", &serde_json::json!({"message_id": "msg_1", "agent_id": agent_id}).to_string())
+    }
+
+    #[test]
+    fn what_would_stop_an_old_peer_is_withheld_from_it() {
+        let alone = Footing::default();
+        let long = "x".repeat(limits::LEGACY_AUTHOR_BYTES + 1);
+        for author in ["", "agent:", "../../evil", "a/b", "a\\b", "..", "a\0b", "a\nb", &long] {
+            assert!(withheld(&create(author), &alone).is_some(), "{author:?}");
+        }
+        for author in ["ann", "user:ann", "agent:ann", "ann-2_b", "Ann.B"] {
+            assert_eq!(withheld(&create(author), &alone), None, "{author}");
+        }
+        for (kind, body) in [
+            ("message.pinned", "{}"),
+            ("message.create", r#"{"message_id":7,"agent_id":"ann"}"#),
+            ("message.create", r#"{"message_id":"m"}"#),
+        ] {
+            assert!(withheld(&row(1, kind, body), &alone).is_some(), "{kind} {body}");
+        }
+        for (kind, body) in [("future.thing", "{}"), ("agent.update", r#"{"agent_id":7}"#), ("agent.session.end", r#"{"session_id":"s"}"#)]
+        {
+            assert_eq!(withheld(&row(1, kind, body), &alone), None, "{kind} {body}");
+        }
+        assert!(withheld(&row(1, "agent.register", r#"{"agent_id":"a/b","role":"r","module":"m"}"#), &alone).is_some());
+        assert!(withheld(&create("ann"), &Footing { hidden: true, creations: vec![] }).is_some());
+    }
+
+    #[test]
+    fn what_is_about_a_message_is_withheld_unless_a_creation_that_was_served_stands_before_it() {
+        let on = |creations: Vec<Row>| Footing { hidden: false, creations };
+        for (kind, body) in [
+            ("message.edit", r#"{"message_id":"msg_1","body":{}}"#),
+            ("message.delete", r#"{"message_id":"msg_1"}"#),
+            ("message.receipt", r#"{"message_id":"msg_1","agent_id":"ann","receipt_type":"read"}"#),
+        ] {
+            let row = row(2, kind, body);
+            assert!(withheld(&row, &on(vec![])).is_some(), "{kind}");
+            assert!(withheld(&row, &on(vec![create("a/b")])).is_some(), "{kind}");
+            assert_eq!(withheld(&row, &on(vec![create("a/b"), create("ann")])), None, "{kind}");
+        }
+    }
+
+    /// A peer at a place, and what it is served of rows 1 to 9.
+    struct Case {
+        asker: Asker,
+        now: Duration,
+    }
+
+    impl Case {
+        fn new() -> Self {
+            Self { asker: Asker::default(), now: Duration::ZERO }
+        }
+
+        fn ask(&mut self, after: u64) -> Vec<u64> {
+            let plan = self.asker.ask(PEER, after, Now { tick: self.now, at: Stamp::ZERO });
+            let most = if plan.singly { 1 } else { 5 };
+            let above = (after + 1..10).map(|n| row(n, "x", "{}")).filter(|row| !plan.skips.contains(&row.id));
+            let page = Page { rows: above.take(most).collect(), more: true };
+            self.asker.got(after, &page, self.now);
+            page.rows.iter().map(|row| row.sequence).collect()
+        }
+
+        fn later(&mut self, seconds: u64) -> &mut Self {
+            self.now += Duration::from_secs(seconds);
+            self
+        }
+
+        fn skipped(&self) -> Vec<&str> {
+            self.asker.skipped.iter().map(|skipped| skipped.event_id.as_str()).collect()
+        }
+    }
+
+    #[test]
+    fn who_asks_for_the_same_place_for_a_minute_gets_events_one_by_one_and_the_refused_one_is_skipped() {
+        let mut case = Case::new();
+        for _ in 0..4 {
+            assert_eq!(case.ask(2), [3, 4, 5, 6, 7]);
+            case.later(15);
+        }
+        assert_eq!(case.ask(2), [3], "a minute is over");
+        assert_eq!(case.ask(3), [4]);
+        for _ in 0..4 {
+            assert_eq!(case.ask(4), [5], "it refuses 5");
+            case.later(15);
+        }
+        assert_eq!(case.skipped(), Vec::<&str>::new());
+        assert_eq!(case.ask(4), [6, 7, 8, 9]);
+        assert_eq!(case.skipped(), ["evt_5"]);
+        assert_eq!((case.ask(9), case.ask(2)), (vec![], vec![3, 4, 6, 7, 8]), "and it stays so");
+    }
+
+    #[test]
+    fn who_gets_on_one_by_one_gets_all_again() {
+        let mut case = Case::new();
+        for _ in 0..4 {
+            case.ask(2);
+            case.later(15);
+        }
+        let served: Vec<Vec<u64>> = (2..8).map(|after| case.ask(after)).collect();
+        assert_eq!(served, [vec![3], vec![4], vec![5], vec![6], vec![7], vec![8, 9]]);
+        assert_eq!(case.skipped(), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn nobody_is_stuck_who_gets_nothing_or_asks_seldom_or_in_parallel() {
+        let mut case = Case::new();
+        for _ in 0..100 {
+            assert!(case.later(15).ask(9).is_empty(), "quiet");
+        }
+        for _ in 0..10 {
+            assert_eq!(case.later(61).ask(2).len(), 5, "it may just not have got the answers");
+        }
+        let mut case = Case::new();
+        for place in 0..4 {
+            for thread in 0..10 {
+                assert_eq!(case.later(1).ask(place).len(), 5, "{thread}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut case = Case::new();
+        for after in 0..1_000u64 {
+            case.asker.got(after, &Page { rows: vec![row(after + 1, "x", "{}")], more: true }, Duration::ZERO);
+            case.asker.stuck(PEER, 0, Some((format!("evt_{after}"), "x".into())), Stamp::ZERO);
+        }
+        assert_eq!((case.asker.asked.len(), case.asker.skipped.len()), (limits::LEGACY_ASKED_PLACES, limits::LEGACY_SKIPPED));
+        assert_eq!(case.skipped().last(), Some(&"evt_999"));
+    }
+}
