@@ -5,8 +5,10 @@
 
 mod bad_input;
 mod by_hand;
+mod go;
 mod intake;
 mod kit;
+mod legacy;
 mod local_only;
 mod peers;
 mod server;

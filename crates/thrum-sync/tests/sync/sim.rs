@@ -15,7 +15,7 @@ use thrum_core::{
 use thrum_store::{OpenOptions, Store};
 use thrum_sync::{
     Log, Now, intake,
-    legacy::serving::Askers,
+    legacy::serving::{Askers, Skipped},
     pairing::Pairing,
     registry::{Registry, Stranger},
     replicator::{Action, Input, Replicator},
@@ -27,7 +27,10 @@ use thrum_sync::{
     wire::{self, Call, Pair},
 };
 
-use crate::kit::{StoreLog, World, directory};
+use crate::{
+    go::Go,
+    kit::{StoreLog, World, directory},
+};
 
 /// What travels. A connection is a number that its opener made up.
 #[derive(Clone, Debug)]
@@ -76,6 +79,8 @@ struct Machine {
 /// The daemons, their network and their time.
 pub struct Sim {
     pub daemons: Vec<Daemon>,
+    /// Daemons of Go Thrum, at the places behind ours.
+    pub gos: Vec<Go>,
     pub network: Network<Message>,
     pub tick: Duration,
     pub traffic: BTreeMap<(usize, usize), Traffic>,
@@ -90,7 +95,7 @@ impl Sim {
         let mut world = World::new(seed);
         let daemons = (0..count).map(|n| Daemon::new(n, &mut world)).collect();
         let network = Network::new(seed, Weather::CALM);
-        Self { daemons, network, tick: Duration::ZERO, traffic: BTreeMap::new(), world, conns: 0, steps: 0 }
+        Self { daemons, gos: Vec::new(), network, tick: Duration::ZERO, traffic: BTreeMap::new(), world, conns: 0, steps: 0 }
     }
 
     pub fn random(&mut self, below: usize) -> usize {
@@ -103,6 +108,17 @@ impl Sim {
         let now = Now { tick: self.tick, at: base.plus(self.tick) };
         daemon.world.nanos.store(now.at.nanos(), Ordering::Relaxed);
         now
+    }
+
+    /// The time that everybody's clock shows who is not skewed.
+    pub fn wall(&self) -> Stamp {
+        Stamp::from_nanos(1_774_717_513_000_000_000).plus(self.tick)
+    }
+
+    /// What is skipped for old peers, by anybody.
+    pub fn skipped(&self) -> Vec<Skipped> {
+        let by = |daemon: &Daemon| self.gos.iter().flat_map(|go| daemon.askers.lock().unwrap().skipped(&go.id)).collect::<Vec<_>>();
+        self.daemons.iter().flat_map(by).collect()
     }
 
     /// Sets a daemon's clock wrong.
@@ -128,6 +144,38 @@ impl Sim {
         let joiner = self.daemons[there].id.clone();
         self.drive(here, &joiner);
         self.drive(there, &paired.daemon_id);
+    }
+
+    /// A daemon of Go Thrum, which joins ours.
+    pub fn add_go(&mut self) -> usize {
+        let place = self.daemons.len() + self.gos.len();
+        self.gos.push(Go::new(place, World::new(self.world.random_u64())));
+        self.gos.len() - 1
+    }
+
+    pub fn pair_go(&mut self, here: usize, go: usize) {
+        let now = self.now(here);
+        let (joiner, place) = (self.gos[go].id.clone(), self.gos[go].place);
+        let daemon = &mut self.daemons[here];
+        let opened = daemon.desk.pairing.start(Kind::Local, limits::PAIRING_SESSION, now, &mut daemon.world).unwrap();
+        let address = format!("127.0.0.1:{}", 9100 + place);
+        let request = Pair { code: opened.code.reveal().into(), daemon_id: joiner.clone(), name: "go".into(), address };
+        let caller = Caller { address: "127.0.0.1:1".into(), kind: Kind::Local, node: None };
+        let received = server::receive(&mut daemon.desk, request.line(1).as_bytes(), &caller, now, &mut daemon.world);
+        let Next::Reply(reply) = received.next else { panic!("pairing does not ask the log") };
+        let paired = wire::read_paired(reply.as_bytes(), 1).unwrap();
+        self.gos[go].pair(&paired.daemon_id, here, paired.token);
+        self.drive(here, &joiner);
+    }
+
+    /// Something that an agent of Go's does now.
+    pub fn go_writes(&mut self, go: usize, kind: &str, payload: serde_json::Value) {
+        let (tick, at) = (self.tick, self.now(0).at);
+        self.gos[go].write(kind, payload, tick, at);
+    }
+
+    fn id_of(&self, place: usize) -> &str {
+        self.daemons.get(place).map_or_else(|| &self.gos[place - self.daemons.len()].id, |daemon| &daemon.id)
     }
 
     pub fn are_paired(&self, one: usize, other: usize) -> bool {
@@ -215,7 +263,8 @@ impl Sim {
     pub fn run_until(&mut self, until: Duration) {
         loop {
             let timers = self.daemons.iter().flat_map(|daemon| daemon.machines.values()).map(|machine| machine.replicator.wait_until());
-            let Some(next) = timers.chain(self.network.next_at()).min().filter(|next| *next <= until) else {
+            let of_gos = self.gos.iter().map(Go::next_at);
+            let Some(next) = timers.chain(self.network.next_at()).chain(of_gos).min().filter(|next| *next <= until) else {
                 self.tick = until;
                 return;
             };
@@ -234,6 +283,12 @@ impl Sim {
                     .collect();
                 due.iter().for_each(|peer| self.step(at, peer, Input::Timer));
             }
+            for go in 0..self.gos.len() {
+                if self.gos[go].next_at() <= self.tick {
+                    let out = self.gos[go].wake(self.tick, &mut self.conns);
+                    self.send_all(self.gos[go].place, out);
+                }
+            }
         }
     }
 
@@ -242,7 +297,12 @@ impl Sim {
     }
 
     fn index(&self, id: &str) -> usize {
-        self.daemons.iter().position(|daemon| daemon.id == id).unwrap()
+        let go = || self.gos.iter().find(|go| go.id == id).map(|go| go.place);
+        self.daemons.iter().position(|daemon| daemon.id == id).or_else(go).unwrap()
+    }
+
+    fn send_all(&mut self, from: usize, messages: Vec<(usize, Message)>) {
+        messages.into_iter().for_each(|(to, message)| self.send(from, to, message));
     }
 
     fn send(&mut self, from: usize, to: usize, message: Message) {
@@ -302,13 +362,17 @@ impl Sim {
     }
 
     fn deliver(&mut self, from: usize, to: usize, message: Message) {
+        if let Some(go) = to.checked_sub(self.daemons.len()) {
+            let out = self.gos[go].deliver(from, message, self.tick, &mut self.conns);
+            return self.send_all(to, out);
+        }
         if !self.daemons[to].up {
             if let Message::Connect(conn) = message {
                 self.send(to, from, Message::Refused(conn));
             }
             return;
         }
-        let peer = self.daemons[from].id.clone();
+        let peer = self.id_of(from).to_owned();
         let ours = |daemon: &Daemon, conn| daemon.machines.get(&peer).is_some_and(|machine| machine.conn == Some(conn));
         match message {
             Message::Connect(conn) => {
@@ -373,6 +437,8 @@ impl Sim {
         self.network.heal();
         self.network.weather = Weather::CALM;
         (0..self.daemons.len()).for_each(|at| self.start(at));
+        let tick = self.tick;
+        self.gos.iter_mut().filter(|go| !go.up).for_each(|go| go.start(tick));
     }
 
     /// Every daemon holds the same events and makes the same of them; its digests are those of its rows.

@@ -10,7 +10,7 @@ use thrum_sync::{Log, transport::memory::Weather};
 use crate::sim::{Sim, Traffic};
 
 /// Longer than the longest backoff and a few rounds.
-const REST: Duration = Duration::from_secs(700);
+pub const REST: Duration = Duration::from_secs(700);
 
 fn paired(seed: u64, count: usize, pairs: &[(usize, usize)]) -> Sim {
     let mut sim = Sim::new(seed, count);
@@ -189,21 +189,25 @@ fn live(seed: u64) {
 }
 
 /// Says which seed failed.
-struct Replay(u64);
+pub struct Replay(pub u64, pub &'static str);
 
 impl Drop for Replay {
     #[expect(clippy::print_stderr, reason = "the seed is for whoever reads the failure")]
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("replay with THRUM_SEED={} cargo test -p thrum-sync --test sync simulation", self.0);
+            eprintln!("replay with THRUM_SEED={} cargo test -p thrum-sync --test sync {}", self.0, self.1);
         }
     }
 }
 
+/// The one seed to replay, if one is named.
+pub fn only_seed() -> Option<u64> {
+    std::env::var("THRUM_SEED").ok().map(|seed| seed.parse().expect("THRUM_SEED is a number"))
+}
+
 fn seeds(range: std::ops::Range<u64>) {
-    let only: Option<u64> = std::env::var("THRUM_SEED").ok().map(|seed| seed.parse().expect("THRUM_SEED is a number"));
-    for seed in only.map_or(range, |seed| seed..seed + 1) {
-        let _replay = Replay(seed);
+    for seed in only_seed().map_or(range, |seed| seed..seed + 1) {
+        let _replay = Replay(seed, "simulation");
         live(seed);
     }
 }
