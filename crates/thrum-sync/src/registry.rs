@@ -47,6 +47,15 @@ struct Local {
     unknown: Map<String, Value>,
 }
 
+impl Content {
+    /// The name wanted, with `-2`, `-3`, … if another peer has it.
+    fn free_name(&self, wanted: &str) -> String {
+        let taken = |name: &str| self.peers.iter().any(|peer| peer.name == name);
+        let names = std::iter::once(wanted.to_owned()).chain((2..).map(|n| format!("{wanted}-{n}")));
+        names.into_iter().find(|name| !taken(name)).unwrap_or_else(|| wanted.to_owned())
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_zero(port: &u16) -> bool {
     *port == 0
@@ -113,13 +122,38 @@ impl Registry {
             return Err(Fault::new(ErrorKind::Refused, format!("there are {} peers already, the most allowed", limits::MAX_PEERS)));
         }
         self.update(|content| {
+            // It goes on knowing us by the id that it knows.
+            let as_daemon_id =
+                content.peers.iter().find(|peer| peer.daemon_id == stranger.daemon_id).and_then(|peer| peer.as_daemon_id.clone());
             content.peers.retain(|peer| peer.daemon_id != stranger.daemon_id);
-            let taken = |name: &str| content.peers.iter().any(|peer| peer.name == name);
-            let wanted = stranger.display_name();
-            let name = std::iter::once(wanted.clone()).chain((2..).map(|n| format!("{wanted}-{n}"))).find(|name| !taken(name));
-            let peer = Peer::new(stranger, name.unwrap_or(wanted), token, at);
+            let name = content.free_name(&stranger.display_name());
+            let mut peer = Peer::new(stranger, name, token, at);
+            peer.as_daemon_id = as_daemon_id;
             content.peers.push(peer.clone());
             peer
+        })
+    }
+
+    /// Stores peers that another program had, durably and as a whole; returns them as they are called here. Those beyond
+    /// [`limits::MAX_PEERS`] are an error, and so is the disk; nobody is stored then.
+    ///
+    /// # Errors
+    /// `Refused`; the disk.
+    pub fn take_over(&mut self, peers: Vec<Peer>) -> Result<Vec<Peer>, Fault> {
+        if self.content.peers.len() + peers.len() > limits::MAX_PEERS {
+            return Err(Fault::new(ErrorKind::Refused, format!("there would be more than {} peers, the most allowed", limits::MAX_PEERS)));
+        }
+        if peers.is_empty() {
+            return Ok(peers);
+        }
+        self.update(|content| {
+            let mut taken = Vec::new();
+            for mut peer in peers {
+                peer.name = content.free_name(&peer.name);
+                content.peers.push(peer.clone());
+                taken.push(peer);
+            }
+            taken
         })
     }
 

@@ -165,7 +165,8 @@ fn pair_request(desk: &mut Desk, id: &Id, pair: Pair, caller: &Caller, now: Now,
                 name::printable(&peer.address)
             );
             desk.pairing.settle(Ok(peer.daemon_id.clone()));
-            let line = wire::paired_line(id, &token, &desk.me.daemon_id, &desk.me.name);
+            let our_id = peer.as_daemon_id.as_ref().unwrap_or(&desk.me.daemon_id);
+            let line = wire::paired_line(id, &token, our_id, &desk.me.name);
             Received { peer: None, effects: vec![Effect::Paired(Box::new(peer)), Effect::PairingMoved], next: Next::Reply(line) }
         }
         Err((fault, error)) => {

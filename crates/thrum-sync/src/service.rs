@@ -10,6 +10,7 @@ mod link;
 mod listener;
 mod pair;
 mod report;
+mod takeover;
 mod visitors;
 
 use std::{
@@ -40,6 +41,7 @@ use crate::{
 };
 use driver::{Driver, First};
 use listener::Listening;
+pub use takeover::TakenOver;
 use visitors::Visitors;
 
 /// Makes a source of time and randomness for each task that needs one.

@@ -78,6 +78,21 @@ impl Peer {
         }
     }
 
+    /// A peer of Go Thrum's, whose token is in use. It knows us as `as_daemon_id`.
+    pub(crate) fn taken_over(
+        name: String,
+        address: String,
+        daemon_id: String,
+        token: Token,
+        paired_at: Option<Stamp>,
+        as_daemon_id: String,
+    ) -> Self {
+        let kind = Kind::of_address(&address);
+        let stranger = Stranger { daemon_id, name: String::new(), address, kind };
+        let peer = Self::new(stranger, name, token, Stamp::ZERO);
+        Self { paired_at, token_used: true, as_daemon_id: Some(as_daemon_id), ..peer }
+    }
+
     /// The kind of transport it was paired on; `None` for one we do not have. Go's files name none but have an address.
     pub fn kind(&self) -> Option<Kind> {
         match &self.transport {

@@ -115,6 +115,12 @@ impl Peers {
 }
 
 impl Inner {
+    /// Who we are at this address: a peer of Go Thrum's would take another id for another daemon.
+    fn known_as(&self, address: &str) -> String {
+        let known = |peer: &Peer| (peer.address == address).then(|| peer.as_daemon_id.clone())?;
+        self.desk().registry.peers().iter().find_map(known).unwrap_or_else(|| self.me.daemon_id.clone())
+    }
+
     async fn ask(&self, address: &str, kind: Kind, code: &Code, own: String) -> Result<Paired, Fault> {
         let transport = self.transport(kind).ok_or_else(itself)?;
         let unreachable = |why: String| Fault::new(ErrorKind::Unavailable, format!("cannot pair with {address}: {why}"));
@@ -122,7 +128,8 @@ impl Inner {
             .await
             .map_err(|_| unreachable(format!("no connection within {}", crate::clock::go_duration(limits::DIAL))))??;
         let (mut lines, mut writer) = conn::halves(conn);
-        let pair = Pair { code: code.reveal().to_owned(), daemon_id: self.me.daemon_id.clone(), name: self.me.name.clone(), address: own };
+        let daemon_id = self.known_as(address);
+        let pair = Pair { code: code.reveal().to_owned(), daemon_id, name: self.me.name.clone(), address: own };
         let request = zeroize::Zeroizing::new(pair.line(1));
         conn::write_line(&mut writer, &request, limits::PEER_WRITE).await.map_err(|error| unreachable(error.to_string()))?;
         let line = lines
