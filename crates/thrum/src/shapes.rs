@@ -404,8 +404,18 @@ pub(crate) struct Peer {
     pub(crate) backlog_to_them: Option<u64>,
     pub(crate) parked: u64,
     pub(crate) rejected: u64,
+    pub(crate) skipped: Vec<SkippedEvent>,
     pub(crate) version: Option<String>,
     pub(crate) clock_offset_ms: Option<i64>,
+}
+
+/// An event that an old peer refused.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct SkippedEvent {
+    pub(crate) event_id: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
 }
 
 /// `peer.start_pairing`.

@@ -102,6 +102,11 @@ impl GoPeers {
         Ok(Self { own_id: Some(local.daemon_id).filter(|id| !id.is_empty()), port, entries })
     }
 
+    /// Whether it names nobody.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Says of each entry what becomes of it. `own` are all ids of this daemon, `known_as` the one that the peers know it by, and
     /// `present` are the peers it has.
     pub fn judge(self, own: &[String], known_as: &str, present: &[Peer]) -> Vec<Judged> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use thrum_core::Fault;
+use thrum_core::{Fault, name::printable};
 
 use super::{Peers, blocking, driver::First};
 use crate::{
@@ -47,11 +47,6 @@ impl Peers {
         dry_run: bool,
     ) -> Result<Vec<TakenOver>, Fault> {
         let port = file.port;
-        let listens = [self.port(Kind::Local).await, self.port(Kind::Tailnet).await];
-        let note = |kind: Kind| match kind {
-            Kind::Local => (listens[0] != Some(port)).then(|| unreachable(port)),
-            Kind::Tailnet => (listens[1] != Some(port) || !same_node).then(|| unreachable(port)),
-        };
         let inner = Arc::clone(&self.0);
         let (known_as, own) = (known_as.to_owned(), [own, &[self.0.me.daemon_id.clone()]].concat());
         let (taken, others) = blocking(move || {
@@ -68,19 +63,24 @@ impl Peers {
             Ok((taken, others))
         })
         .await?;
+        if !dry_run {
+            for kind in [Kind::Local, Kind::Tailnet] {
+                if taken.iter().any(|peer| Kind::of_address(&peer.address) == kind) {
+                    self.expect_calls(kind).await;
+                }
+            }
+        }
         let mut results = Vec::new();
         for peer in taken {
             if !dry_run {
-                tracing::info!(
-                    "[pairing] Took {} over from Go Thrum ({}) at {}",
-                    peer.name,
-                    thrum_core::name::printable(&peer.daemon_id),
-                    peer.address
-                );
+                let (name, id, address) = (&peer.name, printable(&peer.daemon_id), printable(&peer.address));
+                tracing::info!("[pairing] Took {name} over from Go Thrum ({id}) at {address}");
                 self.0.drive(peer.clone(), First::Dial);
             }
             let Peer { name, daemon_id, address, .. } = peer;
-            let note = note(Kind::of_address(&address));
+            let kind = Kind::of_address(&address);
+            let is_there = self.port(kind).await == Some(port) && (same_node || kind == Kind::Local);
+            let note = (!is_there).then(|| unreachable(port));
             let status = if dry_run { "would_be_taken" } else { "taken" };
             results.push(TakenOver { name, daemon_id, address, status, reason: None, note });
         }
@@ -93,6 +93,16 @@ impl Peers {
             note: None,
         }));
         Ok(results)
+    }
+
+    /// Listens where the peers taken over may call.
+    async fn expect_calls(&self, kind: Kind) {
+        if self.0.transport(kind).is_some()
+            && let Err(fault) = self.0.listen(kind).await
+        {
+            tracing::warn!("{fault}");
+            self.0.keep_trying_to_listen(kind);
+        }
     }
 
     async fn port(&self, kind: Kind) -> Option<u16> {

@@ -1,7 +1,7 @@
 //! A daemon whose peer is played by hand: what it says on its kept connection, line by line.
 
 use serde_json::{Value, json};
-use thrum_sync::{Log, replicator::State, transport::Kind};
+use thrum_sync::{Log, legacy::peers::GoPeers, replicator::State, transport::Kind};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -140,4 +140,34 @@ async fn a_peer_that_speaks_without_being_asked_is_hung_up_on() {
     timeout(PATIENCE, wire.0.read_to_end(&mut rest)).await.expect("closed").unwrap();
     let mut again = hand.accept(0).await;
     again.expect("sync.pull", nothing()).await;
+}
+
+/// Who knew Go Thrum's daemon goes on speaking to it: that id is in what we answer and in what we announce.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_taken_over_from_go_knows_us_by_the_id_it_knew() {
+    let daemon = Daemon::start("alpha").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (token, address) = ("5".repeat(64), listener.local_addr().unwrap().to_string());
+    let file = json!({"local": {"daemon_id": "d_go", "port": 9147}, "peers": [{"name": "hand", "address": address, "daemon_id": "d_hand", "token": token}]});
+    let take = || daemon.peers.take_over(GoPeers::read(&file.to_string()).unwrap(), "d_go", &[], false, false);
+    let taken = take().await.unwrap();
+    assert_eq!((taken[0].status, taken[0].note.as_ref().is_some_and(|note| note.contains("9147"))), ("taken", true), "another port");
+
+    let (stream, _) = timeout(PATIENCE, listener.accept()).await.expect("it dials").unwrap();
+    let mut wire = Wire(BufReader::new(stream));
+    let params = wire.expect("sync.peer_info", json!({"daemon_id": "d_hand", "name": "hand"})).await;
+    assert_eq!(params, json!({"token": token}));
+    let params = wire.expect("sync.pull", json!({"events": [], "next_sequence": 0, "more_available": false})).await;
+    assert_eq!(params, json!({"after_sequence": 0, "max_batch": 1000, "token": token}));
+    daemon.log.register("ann");
+    assert_eq!(wire.expect("sync.notify", json!({"status": "ok"})).await["daemon_id"], "d_go");
+
+    let address = daemon.peers.address(Kind::Local).await.expect("it listens for those it took over");
+    let mut to_daemon = Wire(BufReader::new(TcpStream::connect(&address).await.unwrap()));
+    to_daemon.say(&json!({"method": "sync.peer_info", "params": {"token": token}, "id": 2})).await;
+    assert_eq!(to_daemon.hear().await["result"]["daemon_id"], "d_go");
+
+    let again = take().await.unwrap();
+    assert_eq!((again[0].status, daemon.peers.list().len()), ("known", 1));
+    assert!(!kit::logs().contains(&token));
 }

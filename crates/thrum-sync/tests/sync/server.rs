@@ -2,7 +2,13 @@
 
 use serde_json::{Value, json};
 use thrum_core::limits;
-use thrum_sync::{Log, server::Effect, transport::Kind};
+use thrum_sync::{
+    Log,
+    legacy::peers::{GoPeers, Judged},
+    server::Effect,
+    transport::Kind,
+    wire::Served,
+};
 
 use crate::stand::Stand;
 
@@ -95,4 +101,59 @@ fn the_digest_of_the_projection_is_given_only_on_request() {
     assert!(plain["result"]["projection"].is_null() && plain["result"]["heads"].is_array());
     assert_eq!(full["result"]["projection"], json!(stand.log.projection().unwrap()));
     assert_eq!(full["result"]["latest"], stand.log.latest());
+}
+
+/// A peer that removed us and joins again overwrites its own entry of us, which is under the old id.
+#[test]
+fn a_peer_taken_over_that_pairs_again_gets_the_id_that_it_knows() {
+    let (mut stand, code) = Stand::new("d_me", "me");
+    let file = json!([{"name": "go", "address": "100.64.0.2:9100", "daemon_id": "d_peer", "token": "5".repeat(64)}]).to_string();
+    let judged = GoPeers::read(&file).unwrap().judge(&["d_me".into()], "d_go", &[]);
+    let new = judged.into_iter().filter_map(|judged| if let Judged::New(peer) = judged { Some(*peer) } else { None }).collect();
+    stand.desk.registry.take_over(new).unwrap();
+    stand.desk.registry.removed_us("d_peer").unwrap();
+    let params = json!({"code": code, "daemon_id": "d_peer", "name": "go", "address": "100.64.0.2:9100"});
+    let reply: Value =
+        serde_json::from_str(&stand.answer(&json!({"method": "pair.request", "params": params, "id": 1}).to_string())).unwrap();
+    assert_eq!((&reply["result"]["status"], &reply["result"]["daemon_id"]), (&json!("paired"), &json!("d_go")));
+    assert_eq!(stand.desk.registry.get("d_peer").unwrap().as_daemon_id.as_deref(), Some("d_go"));
+}
+
+/// What stops an old peer is only for others; each of them is asked for what it was.
+#[test]
+fn only_who_says_no_log_id_has_events_withheld() {
+    let (mut stand, code) = Stand::new("d_me", "me");
+    let params = json!({"code": code, "daemon_id": "d_peer", "name": "p", "address": "100.64.0.2:9100"});
+    let reply: Value =
+        serde_json::from_str(&stand.answer(&json!({"method": "pair.request", "params": params, "id": 1}).to_string())).unwrap();
+    let token = reply["result"]["token"].clone();
+    let event = |sequence, kind: &str| Served {
+        sequence,
+        envelope: [Some(format!("evt_{sequence}")), Some(kind.to_owned()), Some("2026-01-01T00:00:00Z".into()), Some("d_far".into())],
+        event_json: r#"{"v":1,"message_id":"msg_1"}"#.to_owned(),
+    };
+    stand.hold(
+        5,
+        vec![event(1, "message.pinned"), event(2, "future.thing"), event(3, "message.edit"), event(4, "message.create"), event(5, "x.y")],
+    );
+    let mut pull = |log: Option<&str>, after: u64, max_batch: u64| {
+        let mut params = json!({"token": token, "after_sequence": after, "max_batch": max_batch});
+        if let Some(log) = log {
+            params["log_id"] = log.into();
+        }
+        let reply: Value =
+            serde_json::from_str(&stand.answer(&json!({"method": "sync.pull", "params": params, "id": 2}).to_string())).unwrap();
+        let events = reply["result"]["events"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|event| event["event_id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>();
+        (events, reply["result"]["next_sequence"].as_u64().unwrap(), reply["result"]["more_available"].as_bool().unwrap())
+    };
+    assert_eq!(pull(None, 0, 1000), (vec!["evt_2".into(), "evt_5".into()], 6, false), "the edit moved behind its message, as number 6");
+    assert_eq!(pull(None, 0, 1), (vec!["evt_2".into()], 2, true));
+    assert_eq!(pull(None, 2, 1), (vec!["evt_5".into()], 6, false), "what is withheld is passed over");
+    assert_eq!(pull(None, 6, 1), (vec![], 0, false));
+    assert_eq!(pull(Some("another"), 0, 1000).0.len(), 5);
 }

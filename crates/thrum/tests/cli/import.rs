@@ -269,3 +269,120 @@ fn a_database_of_go_in_our_place_names_the_way_over() {
     repo.thrum(&["import", ".thrum-go"]).ok();
     assert_eq!(repo.json(&["inbox"])["total"], 1);
 }
+
+/// A peer as Go's file has it; its token is this digit, 64 times.
+fn go_peer(name: &str, id: &str, digit: char) -> Value {
+    json!({"name": name, "address": "127.0.0.1:1", "daemon_id": id, "token": digit.to_string().repeat(64),
+           "paired_at": "2026-03-28T10:05:13.899-07:00", "last_sync": "2026-03-28T10:09:44.962-07:00"})
+}
+
+/// By name: what became of each peer.
+fn outcomes(done: &Value) -> Vec<(&str, &str)> {
+    let peers = done["peers"].as_array().unwrap();
+    peers.iter().map(|peer| (peer["name"].as_str().unwrap(), peer["status"].as_str().unwrap())).collect()
+}
+
+fn registry(repo: &TestRepo) -> Value {
+    serde_json::from_str(&fs::read_to_string(repo.path(".thrum/var/peers.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn peers_come_over_with_their_tokens_once_and_no_token_is_shown() {
+    let (repo, go) = two();
+    let mut bad = go_peer("bad", "d_bad", '2');
+    bad["token"] = "hunter2".into();
+    let peers = [go_peer("office", "d_office", '1'), bad, go_peer("self", GO, '3'), go_peer("office", "d_other", '4')];
+    fs::write(go.dir.join("var/peers.json"), json!({"local": {"daemon_id": GO, "port": 9123}, "peers": peers}).to_string()).unwrap();
+    drop(go);
+
+    let planned = repo.json(&["import", "../old", "--dry-run"]);
+    assert_eq!(outcomes(&planned), [("office", "would_be_taken"), ("office", "would_be_taken"), ("bad", "refused"), ("self", "refused")]);
+    assert_eq!(repo.json(&["peer", "list"]), json!([]));
+
+    let ran = repo.thrum(&["import", "../old"]).ok();
+    for sentence in ["at port 9123 of its node", "its token is not 64 hex digits; pair it anew", "two machines of one name"] {
+        assert!(ran.stdout.contains(sentence), "{}", ran.stdout);
+    }
+    let kept = registry(&repo);
+    let known: Vec<_> = ["d_office", "d_other"]
+        .into_iter()
+        .map(|id| kept["peers"].as_array().unwrap().iter().find(|peer| peer["daemon_id"] == id).unwrap())
+        .map(|peer| (peer["name"].as_str().unwrap(), peer["token"].as_str().unwrap().to_owned(), peer["as_daemon_id"].as_str().unwrap()))
+        .collect();
+    assert_eq!(known, [("office", "1".repeat(64), GO), ("office-2", "4".repeat(64), GO)]);
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(fs::metadata(repo.path(".thrum/var/peers.json")).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let again = repo.thrum(&["import", "../old", "--json"]).ok();
+    let done: Value = serde_json::from_str(&again.stdout).unwrap();
+    assert_eq!(outcomes(&done), [("office", "known"), ("bad", "refused"), ("self", "refused"), ("office-2", "known")]);
+    assert_eq!(registry(&repo)["peers"].as_array().unwrap().len(), 2);
+    let log = fs::read_to_string(repo.path(".thrum/var/daemon.log")).unwrap_or_default();
+    let status = repo.thrum(&["peer", "status", "--json"]).ok().stdout;
+    for text in [ran.stdout, ran.stderr, again.stdout, again.stderr, log, status] {
+        assert!(!text.contains(&"1".repeat(64)) && !text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn the_array_of_the_oldest_version_is_read_and_its_own_id_is_the_one_its_log_names() {
+    let (repo, go) = two();
+    fs::write(go.dir.join("var/peers.json"), json!([go_peer("office", "d_office", '1')]).to_string()).unwrap();
+    drop(go);
+    let done = repo.json(&["import", "../old", "--former-id", GO]);
+    assert_eq!(outcomes(&done), [("office", "taken")]);
+    assert_eq!(registry(&repo)["peers"][0]["as_daemon_id"], GO);
+}
+
+#[test]
+fn who_is_a_peer_here_keeps_its_token() {
+    let (repo, go) = two();
+    let desk = TestRepo::with_agent("desk", "dan");
+    pair(&repo, &desk);
+    let before = registry(&repo)["peers"][0].clone();
+    let same = go_peer("other", before["daemon_id"].as_str().unwrap(), '1');
+    fs::write(go.dir.join("var/peers.json"), json!({"local": {"daemon_id": GO}, "peers": [same]}).to_string()).unwrap();
+    drop(go);
+    let done = repo.json(&["import", "../old"]);
+    assert_eq!(outcomes(&done), [(before["name"].as_str().unwrap(), "known")]);
+    let after = &registry(&repo)["peers"][0];
+    assert_eq!((&after["token"], &after["address"], after.get("as_daemon_id")), (&before["token"], &before["address"], None));
+}
+
+#[test]
+fn a_peers_file_that_cannot_be_used_is_told_of_and_the_rest_is_taken() {
+    let (repo, go) = two();
+    let file = go.dir.join("var/peers.json");
+    let (elsewhere, text) =
+        (go.dir.join("elsewhere.json"), json!({"local": {"daemon_id": GO}, "peers": [go_peer("office", "d_office", '1')]}).to_string());
+    for (sentence, make) in [
+        (
+            "symbolic link",
+            Box::new(|| {
+                fs::write(&elsewhere, &text).unwrap();
+                fs::remove_file(&file).unwrap();
+                std::os::unix::fs::symlink(&elsewhere, &file).unwrap();
+            }) as Box<dyn Fn()>,
+        ),
+        (
+            "cannot be used",
+            Box::new(|| {
+                fs::remove_file(&file).unwrap();
+                fs::write(&file, "{\"local\":{\"daemon_id\":\"d_47fkcmt93fcz\"},\"peers\":7}").unwrap();
+            }),
+        ),
+        (
+            "v0.7 and later",
+            Box::new(|| {
+                fs::write(&file, &text).unwrap();
+                go.conn.execute("UPDATE schema_version SET version = 16", []).unwrap();
+            }),
+        ),
+    ] {
+        make();
+        let done = repo.json(&["import", "../old"]);
+        assert!(done["peers_error"].as_str().is_some_and(|why| why.contains(sentence)), "{done}");
+        assert_eq!((&done["peers"], &done["agents"][0]["agent_id"]), (&json!([]), &"a1".into()));
+    }
+    assert!(repo.thrum(&["import", "../old"]).ok().stdout.contains("not taken over: its peers speak"));
+}

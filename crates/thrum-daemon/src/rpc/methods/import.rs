@@ -1,11 +1,16 @@
-//! `import.*`: events and agents of a Go Thrum that was used here before.
+//! `import.*`: events, agents and peers of a Go Thrum that was used here before.
 
-use std::sync::Arc;
+use std::{fs, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use thrum_core::{Ambient, ErrorKind, Fault, exchange::Rejected, limits};
 use thrum_store::ops::Adopted;
-use thrum_sync::{Log, intake, wire::Served};
+use thrum_sync::{
+    Log, intake,
+    legacy::{self, peers::GoPeers},
+    service::TakenOver,
+    wire::Served,
+};
 
 use super::required;
 use crate::{ambient::System, daemon::Daemon, storage::Storage};
@@ -145,4 +150,50 @@ pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead) -> Result<Marke
     }
     let marked_count = daemon.storage.write(move |tx| tx.mark_read_before(&agent_id, &params.message_ids)).await?;
     Ok(Marked { marked_count })
+}
+
+#[derive(Deserialize)]
+pub(super) struct GoPeersFile {
+    /// The text of Go's `peers.json`, tokens and all.
+    #[serde(default)]
+    peers_json: Option<String>,
+    /// The version of Go's tables, by which its wire is known.
+    #[serde(default)]
+    schema_version: i64,
+    /// Where that daemon kept the state of its tailnet node.
+    #[serde(default)]
+    state_dir: Option<PathBuf>,
+    /// The id under which the peers know that daemon, where the file does not say it.
+    #[serde(default)]
+    known_as: Option<String>,
+    /// All its ids.
+    #[serde(default)]
+    former_homes: Vec<String>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Serialize)]
+pub(super) struct PeersTaken {
+    peers: Vec<TakenOver>,
+}
+
+/// Takes Go's peers over with their tokens. Who is a peer here already stays as it is.
+pub(super) async fn peers(daemon: &Daemon, params: GoPeersFile) -> Result<PeersTaken, Fault> {
+    let invalid = |why: String| Fault::new(ErrorKind::Invalid, why);
+    let file =
+        GoPeers::read(&params.peers_json.unwrap_or_default()).map_err(|why| invalid(format!("its peers.json cannot be used: {why}")))?;
+    if file.is_empty() {
+        return Ok(PeersTaken { peers: Vec::new() });
+    }
+    if params.schema_version > legacy::peers::LAST_SCHEMA {
+        let why = "its peers speak the protocol of Go Thrum v0.7 and later, which is not spoken here";
+        return Err(invalid(why.to_owned()).hint("Pair with those that change over, too: thrum peer add"));
+    }
+    let Some(known_as) = file.own_id.clone().or(params.known_as) else {
+        return Err(invalid("it is not known by which id its peers know it".to_owned()).hint("Say which: --former-id ID"));
+    };
+    let same = |one: &PathBuf, other: &PathBuf| fs::canonicalize(one).ok().is_some_and(|one| fs::canonicalize(other).ok() == Some(one));
+    let same_node = daemon.settings.ts_state_dir.as_ref().zip(params.state_dir.as_ref()).is_some_and(|(ours, gos)| same(ours, gos));
+    Ok(PeersTaken { peers: daemon.peers.take_over(file, &known_as, &params.former_homes, same_node, params.dry_run).await? })
 }

@@ -110,6 +110,7 @@ methods! {
     "context.preamble.show" => Prompt, |daemon, params, _kept| answer(&context::show_preamble(daemon, params.read()?).await?);
     "import.events" => Long, |daemon, params, _kept| answer(&import::events(daemon, params.read()?).await?);
     "import.adopt" => Long, |daemon, params, _kept| answer(&import::adopt(daemon, params.read()?).await?);
+    "import.peers" => Long, |daemon, params, _kept| answer(&import::peers(daemon, params.read()?).await?);
     "import.markRead" => Prompt, |daemon, params, _kept| answer(&import::mark_read(daemon, params.read()?).await?);
 
     "purge.execute" => Long, |daemon, params, _kept| answer(&purge::execute(daemon, params.read()?).await?);

@@ -8,6 +8,7 @@ use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits, name};
 use thrum_sync::{
     Peers,
     clock::go_duration,
+    legacy::serving::Skipped,
     pairing::SessionId,
     replicator::State,
     service::{Joined, PeerStatus},
@@ -187,6 +188,8 @@ pub(super) struct Standing {
     backlog_to_them: Option<u64>,
     parked: u64,
     rejected: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<Skipped>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -217,6 +220,7 @@ impl Standing {
             backlog_to_them: peer.backlog_to_them,
             parked: peer.parked,
             rejected: peer.rejected,
+            skipped: peer.skipped,
             version: peer.version,
             clock_offset_ms: peer.clock_offset_ms,
         }

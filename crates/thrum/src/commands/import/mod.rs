@@ -4,7 +4,7 @@ mod source;
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault, limits, name::printable};
 use thrum_store::{GoDatabase, GoEvent, GoTotals};
@@ -24,14 +24,15 @@ const SHOWN: usize = 20;
 /// Longest time one batch may take: folding a thousand events into a large log on a slow disk.
 const BATCH: Duration = limits::LOCAL_CALL.saturating_mul(6);
 
-/// Take over the events and agents of a Go Thrum
+/// Take over the events, agents and peers of a Go Thrum
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 PATH is the repository, a worktree of it, its .thrum, or a messages.db. It is only read; its daemon must not run. Doing it again \
 takes what is new there and nothing twice, also after it was interrupted.
 
 Events come as they are, under the id of the daemon that wrote them. Agents that lived there live here from then on: old mail, \
-what was read of it and what they sent stays theirs. Peers are not taken over: pair again.
+what was read of it and what they sent stays theirs. Peers of v0.5.9 to v0.6.3 are taken over with their tokens, and go on knowing \
+this daemon by its old id; it says of each whether it can still reach this daemon. Who is a peer here already stays as it is.
 
 To change over in the same repository: mv .thrum .thrum-go && thrum init && thrum import .thrum-go
 
@@ -60,6 +61,27 @@ pub(crate) struct Imported {
     agents: Vec<Adoption>,
     identities: Vec<(String, &'static str)>,
     marked_read: u64,
+    peers: Vec<PeerTaken>,
+    /// Why none was, if that is so.
+    peers_error: Option<String>,
+}
+
+/// `import.peers`.
+#[derive(Deserialize)]
+struct PeersTaken {
+    peers: Vec<PeerTaken>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct PeerTaken {
+    name: String,
+    daemon_id: String,
+    address: String,
+    status: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 /// `import.events`, summed up.
@@ -129,6 +151,8 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Fault> {
         identities: Vec::new(),
         marked_read: 0,
         former_homes,
+        peers: Vec::new(),
+        peers_error: None,
     };
     if args.dry_run {
         let adoption = |agent_id| Adoption { agent_id, status: "would_be_adopted".to_owned(), reason: None };
@@ -141,7 +165,25 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Fault> {
         }
     }
     imported.identities = copy_identities(&source, args.dry_run, cx)?;
+    match take_peers(&source, &imported, &mut client) {
+        Ok(peers) => imported.peers = peers,
+        Err(fault) if matches!(fault.kind, ErrorKind::Invalid | ErrorKind::Refused | ErrorKind::Failed) => {
+            let hint = fault.hint.map(|hint| format!(" ({})", hint.trim_end_matches('.'))).unwrap_or_default();
+            imported.peers_error = Some(format!("{}{hint}", fault.message));
+        }
+        Err(fault) => return Err(fault),
+    }
     Ok(imported)
+}
+
+/// Hands the file with its tokens to the daemon, over its socket.
+fn take_peers(source: &Source, imported: &Imported, client: &mut Client) -> Result<Vec<PeerTaken>, Fault> {
+    let Some(text) = source.peers_json()? else { return Ok(Vec::new()) };
+    let params = json!({
+        "peers_json": text, "schema_version": imported.totals.schema, "known_as": source::known_as(&imported.former_homes),
+        "former_homes": imported.former_homes, "state_dir": source.tailnet_state(), "dry_run": imported.dry_run,
+    });
+    Ok(client.call_within::<PeersTaken>(limits::MAX_WAIT, "import.peers", params)?.peers)
 }
 
 /// Sends the log in batches, each of which is stored or not as a whole.
@@ -257,6 +299,20 @@ impl Render for Imported {
             };
             page.field("Identity", format!("{} {what}", agent(name)));
         }
+        for peer in &self.peers {
+            let (name, reason) = (printable(&peer.name), printable(peer.reason.as_deref().unwrap_or("unknown reason")));
+            let note = peer.note.as_deref().map(|note| format!("; {}", printable(note))).unwrap_or_default();
+            let what = match peer.status.as_str() {
+                "taken" => format!("is a peer here now, at {}{note}", printable(&peer.address)),
+                "would_be_taken" => format!("would be a peer here, at {}{note}", printable(&peer.address)),
+                "known" => "is a peer here already and stays as it is".to_owned(),
+                _ => format!("is not taken over: {reason}"),
+            };
+            page.field("Peer", format!("{} {what}", if name.is_empty() { printable(&peer.daemon_id) } else { name }));
+        }
+        if let Some(why) = &self.peers_error {
+            page.field("Peers", format!("not taken over: {}", printable(why)));
+        }
         if self.marked_read > 0 {
             page.field("Read", format!("{} marked as read, as they were there", count(self.marked_read, "message")));
         }
@@ -271,11 +327,16 @@ impl Render for Imported {
             self.taken.rejected.iter().map(|refused| json!({"event_id": refused.event_id, "reason": refused.reason})).collect();
         let agents: Vec<_> = self.agents.iter().map(|a| json!({"agent_id": a.agent_id, "status": a.status, "reason": a.reason})).collect();
         let identities: Vec<_> = self.identities.iter().map(|(name, status)| json!({"agent_id": name, "status": status})).collect();
-        json!({
+        let mut result = json!({
             "source": self.source, "schema_version": self.totals.schema, "dry_run": self.dry_run, "former_homes": self.former_homes,
             "events": self.totals.events, "applied": self.taken.applied, "skipped": self.taken.skipped,
             "rejected": self.taken.rejected_count, "rejected_events": rejected, "agents": agents, "identities": identities,
             "marked_read": self.marked_read, "messages_without_event": self.totals.messages_without_event,
-        })
+            "peers": self.peers,
+        });
+        if let Some(why) = &self.peers_error {
+            result["peers_error"] = why.as_str().into();
+        }
+        result
     }
 }

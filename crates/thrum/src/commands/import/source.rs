@@ -94,6 +94,40 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Where its daemon kept the state of its tailnet node.
+    pub(super) fn tailnet_state(&self) -> Option<PathBuf> {
+        self.thrum_dir.as_ref().map(|dir| dir.join("var/tsnet"))
+    }
+
+    /// The text of its `peers.json`, which holds secrets; `None` if there is none.
+    pub(super) fn peers_json(&self) -> Result<Option<String>, Fault> {
+        let Some(path) = self.thrum_dir.as_ref().map(|dir| dir.join("var/peers.json")) else { return Ok(None) };
+        let refuse = |why: String| Err(Fault::new(ErrorKind::Refused, format!("{} is not read: {why}", path.display())));
+        let about = match fs::symlink_metadata(&path) {
+            Ok(about) => about,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return refuse(error.to_string()),
+        };
+        if about.is_symlink() {
+            return refuse("it is a symbolic link".to_owned());
+        }
+        if !about.is_file() || about.len() > limits::MAX_STATE_FILE_BYTES {
+            return refuse("it is no file, or too long for one of peers".to_owned());
+        }
+        fs::read_to_string(&path).map(Some).or_else(|error| refuse(error.to_string()))
+    }
+}
+
+/// By which of its ids the peers know a daemon that did not write it down: v0.5.9 made it of the machine's name at every start.
+pub(super) fn known_as(own_ids: &[String]) -> Option<&String> {
+    let of_this_machine = id_of_host(&rustix::system::uname().nodename().to_string_lossy());
+    match own_ids {
+        [only] => Some(only),
+        several => several.iter().find(|id| **id == of_this_machine),
+    }
+}
+
 /// The id that Go Thrum before v0.9 gave to the daemons of a machine: of the SHA-256 of its name, twelve digits of Crockford's base32.
 fn id_of_host(hostname: &str) -> String {
     const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";

@@ -135,6 +135,10 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
     if peer.parked + peer.rejected > 0 {
         page.line(format!("    {} parked, {} rejected", peer.parked, peer.rejected));
     }
+    for skipped in &peer.skipped {
+        let (id, kind) = (printable(&skipped.event_id), printable(&skipped.kind));
+        page.line(format!("    {YELLOW}It refuses {id} ({kind}); that event is skipped for it{YELLOW:#}"));
+    }
     if let Some(offset) = peer.clock_offset_ms.filter(|offset| offset.unsigned_abs() > CLOCK_OFF_MS) {
         let direction = if offset > 0 { "ahead" } else { "behind" };
         let by = time::brief(std::time::Duration::from_millis(offset.unsigned_abs()));
@@ -202,6 +206,15 @@ mod tests {
 ";
         assert_eq!(shown(peer.clone(), Some(80)), text);
         assert_eq!(shown(peer, None).lines().next(), Some("● desk  unreachable since 2026-11-23T10:00:00Z  127.0.0.1:9101 (local)"));
+    }
+
+    #[test]
+    fn an_event_that_an_old_peer_refuses_is_named() {
+        let skipped = json!([{"event_id": "evt_1", "type": "message.edit", "since": "2026-11-23T10:00:00Z"}]);
+        let peer =
+            json!({"name": "desk", "address": "100.64.0.2:9100", "state": "connected", "parked": 0, "rejected": 0, "skipped": skipped});
+        let text = shown(peer, Some(80));
+        assert!(text.ends_with("    It refuses evt_1 (message.edit); that event is skipped for it\n"), "{text}");
     }
 
     #[test]
