@@ -72,7 +72,11 @@ impl Registry {
             Some(text) => parse(&text).map_err(|why| file.broken(&why))?,
             None => Content::default(),
         };
-        daemon_id.clone_into(&mut content.local.daemon_id);
+        // Go Thrum's own file, found in our place: its peers go on knowing us by its id.
+        let theirs = std::mem::replace(&mut content.local.daemon_id, daemon_id.to_owned());
+        if !theirs.is_empty() && theirs != daemon_id && !thrum_core::key::is_signed_origin(&theirs) {
+            content.peers.iter_mut().filter(|peer| peer.as_daemon_id.is_none()).for_each(|peer| peer.as_daemon_id = Some(theirs.clone()));
+        }
         Ok(Self { file, content, written: Duration::ZERO, stale: false })
     }
 

@@ -45,6 +45,7 @@ fn a_file_of_gos_is_read_and_keeps_every_key_it_had() {
     let mut registry = registry.unwrap();
     let peer = registry.find("office-server").unwrap();
     assert_eq!((peer.daemon_id.as_str(), peer.token_used, peer.kind()), ("d_dc13ayhceh3r", true, Some(Kind::Tailnet)));
+    assert_eq!(peer.as_daemon_id.as_deref(), Some("d_przre8xtmc6c"), "that is whom it knows");
     assert_eq!(peer.last_sync, None, "the year 1 is never");
     assert_eq!(registry.local_port(), Some(9147));
     registry.pair(stranger("d_new", "new"), Token::generate(&mut Seed(1)), Stamp::ZERO).unwrap();

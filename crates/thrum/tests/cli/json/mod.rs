@@ -258,6 +258,8 @@ fn moving(stage: &mut Stage) {
     stage.section("Moving in and out", "`thrum export --jsonl` without `--to` prints the events themselves.");
     let go = GoThrum::recorded(&stage.repo.above().join("old-project/.thrum"));
     go.insert(["evt_1", "message.create", "2024-11-23T07:00:00Z", go::GO].map(str::to_owned), "{\"half");
+    let office = json!({"name": "office", "address": "100.64.2.10:9100", "daemon_id": "d_dc13ayhceh3r"});
+    fs::write(go.dir.join("var/peers.json"), json!({"local": {"daemon_id": go::GO}, "peers": [office]}).to_string()).unwrap();
     drop(go);
     stage.run("thrum import ../old-project");
     stage.run("thrum export --jsonl --to log.jsonl");
