@@ -12,7 +12,7 @@ mod login;
 mod process;
 
 use thrum_core::limits;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
     Mode, State,
@@ -73,11 +73,15 @@ async fn once(hub: &Hub, directory: &Directory, answered: &mut bool) -> Option<V
     let why = tokio::select! {
         () = hub.stop.cancelled() => None,
         ended = process.ended() => Some(ended),
-        error = serve(hub, &api, answered) => Some(error.to_string()),
+        error = serve(hub, &api, answered) => Some(match timeout(limits::SOCKET_PROBE, process.ended()).await {
+            // The connection breaks when the process ends, which says more.
+            Ok(ended) => ended,
+            Err(_) => error.to_string(),
+        }),
     };
     process.stop().await;
     directory.forget_process();
-    why.map(|why| crashed(&format!("this daemon's own tailscaled ended: {}", process.last_words(&why))))
+    why.map(|why| crashed(&format!("this daemon's own tailscaled ended: {why}")))
 }
 
 /// Waits until it answers, logs it in and follows it; returns why it cannot be asked any more.

@@ -14,6 +14,7 @@ use thrum_core::limits;
 use tokio::{
     io::AsyncReadExt,
     process::{Child, ChildStderr, Command},
+    task::JoinHandle,
     time::timeout,
 };
 use tokio_util::task::TaskTracker;
@@ -41,6 +42,7 @@ const ENVIRONMENT: [&str; 13] = [
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
+    copying: Option<JoinHandle<()>>,
     last_line: Arc<Mutex<String>>,
 }
 
@@ -71,19 +73,22 @@ impl Process {
             tracing::info!("tailnet: started {} (pid {pid})", binary.display());
         }
         let last_line = Arc::default();
-        if let Some(stderr) = child.stderr.take() {
-            let (log, last_line) = (Log::open(log_file), Arc::clone(&last_line));
-            tasks.spawn(copy(stderr, log, last_line));
-        }
-        Ok(Self { child, last_line })
+        let copying = child.stderr.take().map(|stderr| tasks.spawn(copy(stderr, Log::open(log_file), Arc::clone(&last_line))));
+        Ok(Self { child, copying, last_line })
     }
 
-    /// Waits for its end; how it ended, in words.
+    /// Waits for its end; how it ended, in words. If it ended by itself, the last line of its log says why.
     pub(crate) async fn ended(&mut self) -> String {
-        match self.child.wait().await {
-            Ok(status) => status.to_string(),
-            Err(error) => error.to_string(),
+        let status = match self.child.wait().await {
+            Ok(status) => status,
+            Err(error) => return error.to_string(),
+        };
+        if let Some(copying) = &mut self.copying {
+            // What it wrote last may still be in the pipe.
+            let _ = timeout(limits::SOCKET_PROBE, copying).await;
         }
+        let line = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
+        if line.is_empty() || status.code().is_none() { status.to_string() } else { format!("{status}: {line}") }
     }
 
     /// Ends it: asked first, killed after [`limits::TAILSCALED_STOP`].
@@ -96,12 +101,6 @@ impl Process {
             tracing::warn!("tailnet: tailscaled does not end, killing it");
         }
         let _ = self.child.kill().await;
-    }
-
-    /// Why it ended, with the last line of its log where it says more.
-    pub(crate) fn last_words(&self, why: &str) -> String {
-        let line = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
-        if line.is_empty() { why.to_owned() } else { format!("{why}: {line}") }
     }
 }
 
