@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use thrum_core::{ErrorKind, Fault, limits, name};
+use thrum_core::{ErrorKind, Fault, Retry, limits, name};
 use thrum_sync::{
     Transport,
     transport::{Condition, Conn, Kind, Listener, Neighbour, Node, Path, Pending},
@@ -85,7 +85,11 @@ impl Transport for Tailnet {
         Box::pin(async move {
             let (host, port) = address::host_and_port(address)?;
             let node = self.up()?;
-            let (ip, _) = resolve(&node, host).await?;
+            // Nobody there now, to whoever dials: a tailnet takes a moment to know a node.
+            let (ip, _) = resolve(&node, host).await.map_err(|fault| match fault.kind {
+                ErrorKind::NotFound => Fault { kind: ErrorKind::Unavailable, retry: Retry::Useful, ..fault },
+                _ => fault,
+            })?;
             let shown = name::printable(address);
             if node.addresses.contains(&ip) {
                 return Err(Fault::new(ErrorKind::Invalid, format!("{shown} is this node itself"))

@@ -24,6 +24,8 @@ pub struct Places {
     pub there: Arc<dyn Transport>,
     /// Addresses that lie outside of the network: dialling them must be refused, whatever listens there.
     pub outside: Vec<String>,
+    /// Addresses of the network at which there is nobody now.
+    pub deserted: Vec<String>,
 }
 
 /// Runs the whole suite.
@@ -147,7 +149,11 @@ async fn nobody_listens_once_the_listener_is_dropped(places: &Places) {
 async fn what_lies_outside_is_not_dialled(places: &Places) {
     for address in places.outside.iter().map(String::as_str).chain(["", ":", "nowhere", ":9100"]) {
         let fault = soon("dialling", places.here.dial(address)).await.err().unwrap_or_else(|| panic!("{address} was dialled"));
-        assert!(matches!(fault.kind, ErrorKind::Invalid | ErrorKind::NotFound), "{address}: {fault}");
+        assert_eq!(fault.kind, ErrorKind::Invalid, "{address}: {fault}");
+    }
+    for address in &places.deserted {
+        let fault = soon("dialling", places.here.dial(address)).await.err().unwrap_or_else(|| panic!("{address} was dialled"));
+        assert_eq!(fault.kind, ErrorKind::Unavailable, "{address}: {fault}");
     }
 }
 

@@ -119,7 +119,7 @@ mod tests {
     async fn conforms() {
         let local = Arc::new(Local::on_ports(0..=0));
         let outside = ["100.64.0.1:9100", "192.168.0.1:80", "example.org:9100"].map(str::to_owned).to_vec();
-        conformance::check(&Places { here: local.clone(), there: local, outside }).await;
+        conformance::check(&Places { here: local.clone(), there: local, outside, deserted: vec!["127.0.0.1:1".to_owned()] }).await;
     }
 
     #[tokio::test]
