@@ -155,8 +155,8 @@ impl Hub {
         Verdict { state: status.state, sentence, hint: status.hint.clone(), login_url: None }.fault()
     }
 
-    /// A caller that nobody on the tailnet knows was turned away.
-    pub(crate) fn refused(&self, from: &str) {
+    /// A caller that is no other node of the tailnet was turned away.
+    pub(crate) fn refused(&self, from: &str, why: &str) {
         let at = self.now();
         let mut count = 0;
         self.status.send_modify(|status| {
@@ -168,7 +168,7 @@ impl Hub {
         let mut logged = self.last_refusal_logged.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.is_none_or(|last: Instant| last.elapsed() >= limits::REFUSED_CALLERS_PAUSE) {
             *logged = Some(Instant::now());
-            tracing::warn!("tailnet: turned away {from}, which is no other node of the tailnet ({count} so far)");
+            tracing::warn!("tailnet: turned away a caller from {from}: {why} ({count} so far)");
         }
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Open {
     pub(crate) port: u16,
     pub(crate) node: Arc<Up>,
     pub(crate) changes: watch::Receiver<Option<Arc<Up>>>,
-    pub(crate) asked: JoinSet<Result<(Conn, Caller), SocketAddr>>,
+    pub(crate) asked: JoinSet<Result<(Conn, Caller), Stranger>>,
 }
 
 impl Listener for Open {
@@ -46,7 +46,7 @@ impl Listener for Open {
                     }
                     Some(answer) = self.asked.join_next() => match answer {
                         Ok(Ok(accepted)) => return Ok(accepted),
-                        Ok(Err(stranger)) => self.hub.refused(&stranger.to_string()),
+                        Ok(Err(stranger)) => self.hub.refused(&stranger.from.to_string(), &stranger.why),
                         Err(error) => tracing::warn!("tailnet: an internal task failed: {error}"),
                     },
                     accepted = self.listener.accept(), if self.asked.len() < limits::MAX_WHOIS => {
@@ -59,21 +59,25 @@ impl Listener for Open {
     }
 }
 
-/// The caller of a connection; where it came from if it is nobody's, or if that cannot be found out.
-async fn identify(node: Arc<Up>, stream: TcpStream, from: SocketAddr) -> Result<(Conn, Caller), SocketAddr> {
+/// Somebody who is turned away.
+pub(crate) struct Stranger {
+    from: SocketAddr,
+    why: String,
+}
+
+/// The caller of a connection, unless it is no other node, or that cannot be found out.
+async fn identify(node: Arc<Up>, stream: TcpStream, from: SocketAddr) -> Result<(Conn, Caller), Stranger> {
     let _ = stream.set_nodelay(true);
+    let refuse = |why: &str| Err(Stranger { from, why: why.to_owned() });
     match node.api.caller(from).await {
-        // This node itself: a program of this machine that called our address. It is nobody's daemon, see `dial`.
-        Ok(whois) if whois.address().is_some_and(|ip| node.addresses.contains(&ip)) => Err(from),
+        // A program of this machine that called our own address. It is nobody's daemon, see `dial`.
+        Ok(whois) if whois.address().is_some_and(|ip| node.addresses.contains(&ip)) => refuse("it is this node itself"),
         Ok(whois) => {
             // A userspace node connects from loopback; the node's own address says more.
             let address = SocketAddr::new(whois.address().unwrap_or(from.ip()), from.port()).to_string();
             Ok((Box::new(stream) as Conn, Caller { address, kind: Kind::Tailnet, node: Some(whois.node()) }))
         }
-        Err(ApiError::NotFound) => Err(from),
-        Err(error) => {
-            tracing::warn!("tailnet: cannot tell who calls from {from}: {error}");
-            Err(from)
-        }
+        Err(ApiError::NotFound) => refuse("it is no node of the tailnet"),
+        Err(error) => refuse(&format!("nobody can tell who it is: {error}")),
     }
 }

@@ -41,9 +41,10 @@ pub(crate) async fn run(hub: &Hub) {
         }
     };
     while !hub.stop.is_cancelled() {
-        let mut answered = false;
-        let verdict = once(hub, &directory, &mut answered).await;
-        if answered {
+        let began = Instant::now();
+        let verdict = once(hub, &directory).await;
+        // One that ends as soon as it runs is not started again all the time.
+        if began.elapsed() > limits::TAILNET_RETRY_LAST {
             backoff.reset();
         }
         if let Some(verdict) = verdict {
@@ -56,7 +57,7 @@ pub(crate) async fn run(hub: &Hub) {
 }
 
 /// One life of the process; why it ended, unless we were to end.
-async fn once(hub: &Hub, directory: &Directory, answered: &mut bool) -> Option<Verdict> {
+async fn once(hub: &Hub, directory: &Directory) -> Option<Verdict> {
     let binary = match find_binary(&hub.config) {
         Ok(binary) => binary,
         Err(verdict) => return Some(verdict),
@@ -73,7 +74,7 @@ async fn once(hub: &Hub, directory: &Directory, answered: &mut bool) -> Option<V
     let why = tokio::select! {
         () = hub.stop.cancelled() => None,
         ended = process.ended() => Some(ended),
-        error = serve(hub, &api, answered) => Some(match timeout(limits::SOCKET_PROBE, process.ended()).await {
+        error = serve(hub, &api) => Some(match timeout(limits::SOCKET_PROBE, process.ended()).await {
             // The connection breaks when the process ends, which says more.
             Ok(ended) => ended,
             Err(_) => error.to_string(),
@@ -85,7 +86,7 @@ async fn once(hub: &Hub, directory: &Directory, answered: &mut bool) -> Option<V
 }
 
 /// Waits until it answers, logs it in and follows it; returns why it cannot be asked any more.
-async fn serve(hub: &Hub, api: &LocalApi, answered: &mut bool) -> ApiError {
+async fn serve(hub: &Hub, api: &LocalApi) -> ApiError {
     let until = Instant::now() + limits::TAILSCALED_START;
     loop {
         match timeout_at(until, api.status()).await {
@@ -95,7 +96,7 @@ async fn serve(hub: &Hub, api: &LocalApi, answered: &mut bool) -> ApiError {
             Err(_) => return ApiError::Timeout,
         }
     }
-    follow(hub, Mode::Own, api, Some(Login::default()), || *answered = true).await
+    follow(hub, Mode::Own, api, Some(Login::default()), || ()).await
 }
 
 fn crashed(sentence: &str) -> Verdict {
