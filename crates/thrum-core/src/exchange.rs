@@ -73,6 +73,8 @@ pub struct Footing {
     /// For an edit, deletion or receipt: what created its message, if that stands before it, is not hidden, and no clean-up of
     /// the author came after it.
     pub creations: Vec<Row>,
+    /// For an update of sessions: whether the beginning of one of them is missing there in the same way.
+    pub lacks_session: bool,
 }
 
 /// An event that did not enter the log.

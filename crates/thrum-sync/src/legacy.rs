@@ -3,7 +3,7 @@
 //! They speak the same wire, and three things about them cost events if they are treated like ours:
 //!
 //! * **They show N+1 before N.** A number is taken first and its row becomes visible later, so whoever has read N+1 may never
-//!   see N. And their log may be rebuilt, with numbers that start again and nothing that says so. Hence [`reading`]: where we
+//!   see N. And their log may be rebuilt, with numbers that start again and nothing that says so. Hence `reading`: where we
 //!   stood two minutes ago is read again for two minutes, and the event that stood there must still stand there.
 //! * **They stop for ever at an event that they cannot apply**, and at some they write files where no file should be. Hence
 //!   [`serving`]: such events are withheld from them. What only waits for its message is served when the message is here: the

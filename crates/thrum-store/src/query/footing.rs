@@ -9,12 +9,6 @@ use thrum_core::{
 
 use crate::{Reader, StoreError, fold};
 
-/// A row with its instant.
-struct Placed {
-    row: Row,
-    at: Stamp,
-}
-
 /// The last clean-up of an agent by one daemon.
 struct Cleanup {
     home: String,
@@ -27,7 +21,8 @@ struct Cleanup {
 #[derive(Default)]
 struct Known {
     cleanups: BTreeMap<String, Vec<Cleanup>>,
-    creations: BTreeMap<String, Vec<Placed>>,
+    /// By type and target.
+    standing: BTreeMap<(&'static str, String), Vec<Row>>,
 }
 
 impl Reader<'_> {
@@ -50,10 +45,16 @@ impl Reader<'_> {
             }
             Ok(Payload::AgentRegister(body)) => footing.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?,
             Ok(Payload::SessionStart(body)) => footing.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?,
-            Ok(Payload::AgentUpdate(body)) => footing.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?,
+            Ok(Payload::AgentUpdate(body)) => {
+                footing.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?;
+                for context in &body.work_contexts {
+                    let begun = self.standing_before(row.sequence, "agent.session.start", &context.session_id, cutoff, known)?;
+                    footing.lacks_session |= begun.is_empty();
+                }
+            }
             Ok(payload @ (Payload::MessageEdit(_) | Payload::MessageDelete(_) | Payload::MessageReceipt(_))) => {
                 let message_id = crate::tx::target(&payload).unwrap_or_default();
-                footing.creations = self.creations_before(row.sequence, message_id, cutoff, known)?;
+                footing.creations = self.standing_before(row.sequence, "message.create", message_id, cutoff, known)?;
             }
             _ => {}
         }
@@ -71,31 +72,47 @@ impl Reader<'_> {
         Ok(self.cleanups(agent_id, known)?.iter().any(|cleanup| cleanup.home == row.origin && rank < (cleanup.at, &cleanup.event_id)))
     }
 
-    fn creations_before(&self, sequence: u64, message_id: &str, cutoff: Stamp, known: &mut Known) -> Result<Vec<Row>, StoreError> {
-        if !known.creations.contains_key(message_id) {
-            let mut statement = self.conn.prepare_cached(
-                "SELECT sequence, event_id, type, origin_daemon, body, at FROM events WHERE target = ?1 AND type = 'message.create'",
-            )?;
-            let placed = statement.query_map([message_id], |row| {
-                let at = Stamp::from_nanos(row.get(5)?);
-                let row = Row { sequence: row.get(0)?, id: row.get(1)?, kind: row.get(2)?, origin: row.get(3)?, body: row.get(4)? };
-                Ok(Placed { row, at })
-            })?;
-            let mut standing = Vec::new();
-            for placed in placed.collect::<Result<Vec<_>, _>>()? {
-                // What cannot be read was never a message.
-                let Ok(Payload::MessageCreate(body)) = Payload::read(&placed.row.kind, &placed.row.body) else { continue };
-                let hidden = placed.at < cutoff || self.is_cleaned_up(&placed.row, placed.at, &body.agent_id, known)?;
-                // Whoever applies a clean-up after a message loses the message, whoever cleaned up.
-                let swept = self.cleanups(&body.agent_id, known)?.iter().any(|cleanup| cleanup.sequence > placed.row.sequence);
-                if !hidden && !swept {
-                    standing.push(placed);
-                }
-            }
-            known.creations.insert(message_id.to_owned(), standing);
+    /// The rows of this type about a target that stand before `sequence` for whoever applies rows in order.
+    fn standing_before(
+        &self,
+        sequence: u64,
+        kind: &'static str,
+        target: &str,
+        cutoff: Stamp,
+        known: &mut Known,
+    ) -> Result<Vec<Row>, StoreError> {
+        let key = (kind, target.to_owned());
+        if !known.standing.contains_key(&key) {
+            let standing = self.standing(kind, target, cutoff, known)?;
+            known.standing.insert(key.clone(), standing);
         }
-        let standing = known.creations.get(message_id).map_or(&[][..], Vec::as_slice);
-        Ok(standing.iter().filter(|placed| placed.row.sequence < sequence).map(|placed| placed.row.clone()).collect())
+        let standing = known.standing.get(&key).map_or(&[][..], Vec::as_slice);
+        Ok(standing.iter().filter(|row| row.sequence < sequence).cloned().collect())
+    }
+
+    fn standing(&self, kind: &str, target: &str, cutoff: Stamp, known: &mut Known) -> Result<Vec<Row>, StoreError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT sequence, event_id, type, origin_daemon, body, at FROM events WHERE target = ?1 AND type = ?2 ORDER BY sequence",
+        )?;
+        let placed = statement.query_map((target, kind), |row| {
+            let at = Stamp::from_nanos(row.get(5)?);
+            Ok((Row { sequence: row.get(0)?, id: row.get(1)?, kind: row.get(2)?, origin: row.get(3)?, body: row.get(4)? }, at))
+        })?;
+        let mut standing = Vec::new();
+        for (row, at) in placed.collect::<Result<Vec<_>, _>>()? {
+            let agent_id = match Payload::read(&row.kind, &row.body) {
+                Ok(Payload::MessageCreate(body)) => body.agent_id,
+                Ok(Payload::SessionStart(body)) => body.agent_id,
+                // What cannot be read never was one.
+                _ => continue,
+            };
+            // Whoever applies a clean-up after a message or a session loses it, whoever cleaned up.
+            let swept = self.cleanups(&agent_id, known)?.iter().any(|cleanup| cleanup.sequence > row.sequence);
+            if at >= cutoff && !swept && !self.is_cleaned_up(&row, at, &agent_id, known)? {
+                standing.push(row);
+            }
+        }
+        Ok(standing)
     }
 
     fn cleanups<'k>(&self, agent_id: &str, known: &'k mut Known) -> Result<&'k [Cleanup], StoreError> {

@@ -30,7 +30,7 @@ fn order(node: &Node) -> Vec<String> {
 fn footing(node: &Node, id: &str) -> (bool, Vec<String>) {
     let rows = rows(node);
     let at = rows.iter().position(|row| row.id == id).expect("in the log");
-    let Footing { hidden, creations } = node.store.reader().footings(&rows).expect("reads").swap_remove(at);
+    let Footing { hidden, creations, .. } = node.store.reader().footings(&rows).expect("reads").swap_remove(at);
     (hidden, creations.into_iter().map(|row| row.id).collect())
 }
 
@@ -118,4 +118,30 @@ fn what_is_older_than_a_purge_is_hidden_even_where_its_row_is_kept() {
     ]);
     assert_eq!(order(&node), ["evt_1", "evt_2", "evt_3"]);
     assert_eq!((footing(&node, "evt_1").0, footing(&node, "evt_2").1.len()), (true, 0));
+}
+
+#[test]
+fn an_update_lacks_a_session_that_did_not_begin_before_it_or_is_gone() {
+    let mut node = Node::new(1);
+    let update = |id: &str, seconds: i64, session: &str| {
+        foreign(id, "d_go", seconds, "agent.update", json!({"agent_id": "ann", "work_contexts": [{"session_id": session}]}))
+    };
+    let start = |id: &str, seconds: i64, session: &str| {
+        foreign(id, "d_go", seconds, "agent.session.start", json!({"agent_id": "ann", "session_id": session}))
+    };
+    node.apply(&[
+        update("evt_1", 2, "ses_1"),
+        start("evt_2", 1, "ses_1"),
+        update("evt_3", 3, "ses_1"),
+        cleanup("evt_4", "d_go", 4, "ann"),
+        update("evt_5", 5, "ses_1"),
+        start("evt_6", 6, "ses_2"),
+        update("evt_7", 7, "ses_2"),
+        foreign("evt_8", "d_go", 8, "agent.update", json!({"agent_id": "ann", "work_contexts": []})),
+    ]);
+    let rows = rows(&node);
+    let footings = node.store.reader().footings(&rows).expect("reads");
+    let lacking: Vec<&str> =
+        rows.iter().zip(&footings).filter(|(_, footing)| footing.lacks_session).map(|(row, _)| row.id.as_str()).collect();
+    assert_eq!(lacking, ["evt_1", "evt_3", "evt_5"]);
 }

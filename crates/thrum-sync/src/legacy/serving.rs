@@ -4,8 +4,9 @@
 //! again, for ever. So a row is withheld if applying it would fail there, whatever is held here: the events themselves stay in
 //! the log, and every peer of ours gets them. Its numbers have holes then, which mean nothing.
 //!
-//! What costs such a peer one failed attempt and no more (an update of a session that it does not know, a second creation of
-//! a message) is served: it passes it the second time.
+//! What costs such a peer one failed attempt and no more (a second creation of a message, a member of a group that it does not
+//! know) is served: it passes it the second time. But not updates of sessions that it does not know: after a purge there may
+//! be hundreds, each a failed attempt, and it would make nothing of them.
 //!
 //! This cannot foresee everything: the peer may have taken something away by itself, or have a bug that nobody knows of. So
 //! it is also watched. If it asks for the same place for [`LEGACY_STUCK`](limits::LEGACY_STUCK) although it got events, it
@@ -33,6 +34,9 @@ const LOOKED_AT: usize = 16;
 pub fn withheld(row: &Row, footing: &Footing) -> Option<&'static str> {
     if footing.hidden {
         return Some("a purge or a clean-up hides it");
+    }
+    if footing.lacks_session {
+        return Some("its session did not begin before it");
     }
     let of_message = row.kind.starts_with("message.");
     match Payload::read(&row.kind, &row.body) {
@@ -253,12 +257,15 @@ mod tests {
             assert_eq!(withheld(&row(1, kind, body), &alone), None, "{kind} {body}");
         }
         assert!(withheld(&row(1, "agent.register", r#"{"agent_id":"a/b","role":"r","module":"m"}"#), &alone).is_some());
-        assert!(withheld(&create("ann"), &Footing { hidden: true, creations: vec![] }).is_some());
+        assert!(withheld(&create("ann"), &Footing { hidden: true, ..Footing::default() }).is_some());
+        let update = row(1, "agent.update", r#"{"agent_id":"ann","work_contexts":[{"session_id":"ses_1"}]}"#);
+        assert!(withheld(&update, &Footing { lacks_session: true, ..Footing::default() }).is_some());
+        assert_eq!(withheld(&update, &alone), None);
     }
 
     #[test]
     fn what_is_about_a_message_is_withheld_unless_a_creation_that_was_served_stands_before_it() {
-        let on = |creations: Vec<Row>| Footing { hidden: false, creations };
+        let on = |creations: Vec<Row>| Footing { creations, ..Footing::default() };
         for (kind, body) in [
             ("message.edit", r#"{"message_id":"msg_1","body":{}}"#),
             ("message.delete", r#"{"message_id":"msg_1"}"#),

@@ -48,7 +48,7 @@ impl Peers {
     ) -> Result<Vec<TakenOver>, Fault> {
         let port = file.port;
         let inner = Arc::clone(&self.0);
-        let (known_as, own) = (known_as.to_owned(), [own, &[self.0.me.daemon_id.clone()]].concat());
+        let (known_as, own) = (known_as.to_owned(), [own, std::slice::from_ref(&self.0.me.daemon_id)].concat());
         let (taken, others) = blocking(move || {
             let mut desk = inner.desk();
             let (mut new, mut others) = (Vec::new(), Vec::new());

@@ -64,7 +64,8 @@ pub struct Go {
     /// Everything that was ever applied since the log began.
     pub had: BTreeSet<String>,
     messages: BTreeMap<String, Map<String, Value>>,
-    sessions: BTreeSet<String>,
+    /// With their agents and when they began.
+    sessions: BTreeMap<String, (String, String)>,
     cutoff: String,
     peers: BTreeMap<String, Peer>,
     conns: BTreeMap<u64, Conn>,
@@ -98,7 +99,7 @@ impl Go {
             counter: 0,
             had: BTreeSet::new(),
             messages: BTreeMap::new(),
-            sessions: BTreeSet::new(),
+            sessions: BTreeMap::new(),
             cutoff: String::new(),
             peers: BTreeMap::new(),
             conns: BTreeMap::new(),
@@ -199,8 +200,8 @@ impl Go {
             let unknown_session = kind == "agent.update"
                 && event["work_contexts"]
                     .as_array()
-                    .is_some_and(|all| all.iter().any(|one| !self.sessions.contains(one["session_id"].as_str().unwrap_or_default())));
-            let again = kind == "agent.session.start" && self.sessions.contains(text(event, "session_id"));
+                    .is_some_and(|all| all.iter().any(|one| !self.sessions.contains_key(one["session_id"].as_str().unwrap_or_default())));
+            let again = kind == "agent.session.start" && self.sessions.contains_key(text(event, "session_id"));
             return if unknown_session || again { Err(Stop::Once) } else { Ok(()) };
         }
         let known = self.messages.contains_key(text(event, "message_id"));
@@ -240,16 +241,21 @@ impl Go {
     fn project(&mut self, event: Map<String, Value>) {
         match text(&event, "type") {
             "message.create" => drop(self.messages.insert(text(&event, "message_id").to_owned(), event)),
-            "agent.session.start" => drop(self.sessions.insert(text(&event, "session_id").to_owned())),
+            "agent.session.start" => {
+                let of = (text(&event, "agent_id").to_owned(), text(&event, "timestamp").to_owned());
+                self.sessions.insert(text(&event, "session_id").to_owned(), of);
+            }
             "agent.cleanup" => {
                 let agent = text(&event, "agent_id").to_owned();
                 self.messages.retain(|_, message| text(message, "agent_id") != agent);
+                self.sessions.retain(|_, (of, _)| *of != agent);
                 self.rows.retain(|_, row| text(&row.event, "agent_id") != agent || text(&row.event, "type") == "agent.cleanup");
             }
             "purge.executed" => {
                 self.cutoff = self.cutoff.clone().max(text(&event, "cutoff").to_owned());
                 let cutoff = self.cutoff.clone();
                 self.messages.retain(|_, message| text(message, "timestamp") >= cutoff.as_str());
+                self.sessions.retain(|_, (_, began)| *began >= cutoff);
                 self.rows.retain(|_, row| text(&row.event, "timestamp") >= cutoff.as_str() || text(&row.event, "type") == "purge.executed");
             }
             _ => {}

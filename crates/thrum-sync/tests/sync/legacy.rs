@@ -85,7 +85,10 @@ fn rightly_withheld(go: &Go, event: &Map<String, Value>, ours: &[Map<String, Val
     if text(event, "type") != "message.receipt" {
         agents.push(text(event, "agent_id"));
     }
-    agents.iter().any(|agent| agent.contains('/') || cleaned_up(agent)) || go.is_purged(event) || go.check(event) == Err(Stop::ForEver)
+    agents.iter().any(|agent| agent.contains('/') || cleaned_up(agent))
+        || go.is_purged(event)
+        || go.check(event) == Err(Stop::ForEver)
+        || text(event, "type") == "agent.update" && go.check(event).is_err()
 }
 
 #[test]
@@ -132,7 +135,7 @@ fn an_event_that_an_old_peer_refuses_all_the_same_is_skipped_for_it() {
     let message = sim.say(0, "read me");
     sim.run_for(Duration::from_secs(20));
     sim.gos[0].lose_message(&message);
-    sim.write(1, |log| log.write(|tx| tx.mark_read("agent1", &[message.clone()])).map(drop).unwrap());
+    sim.write(1, |log| log.write(|tx| tx.mark_read("agent1", std::slice::from_ref(&message))).map(drop).unwrap());
     let after = sim.say(1, "after the refused one");
     sim.run_for(Duration::from_secs(400));
     assert!(sim.gos[0].has_message(&after));
@@ -233,12 +236,21 @@ fn live(seed: u64) {
                     });
                 }
             }
-            11 if sim.daemons[at].up => sim.write(at, |log| {
-                let agent = format!("agent{at}");
-                log.write(|tx| tx.start_session(&agent, Beat::default()).and_then(|(session, _)| tx.set_intent(&session, "survive")))
+            11 if sim.daemons[at].up => {
+                let (agent, goes_on) = (format!("agent{at}"), sim.random(2) == 0);
+                sim.write(at, |log| {
+                    let open = log.write(|tx| tx.reader().open_session(&agent)).unwrap().filter(|_| goes_on);
+                    log.write(|tx| {
+                        let session = match open {
+                            Some(session) => session,
+                            None => tx.start_session(&agent, Beat::default())?.0,
+                        };
+                        tx.set_intent(&session, if goes_on { "go on" } else { "begin" })
+                    })
                     .map(drop)
                     .unwrap();
-            }),
+                });
+            }
             12 if sim.daemons[at].up && sim.random(4) == 0 => {
                 let before = sim.some_time_ago();
                 sim.write(at, |log| log.write(|tx| tx.purge(before)).map(drop).unwrap());
