@@ -84,9 +84,9 @@ impl Failed {
 fn write_log(readers: Option<&Readers>, cx: &Context, out: &mut impl Write, escaped: bool) -> Result<(u64, u64), Failed> {
     let Some(readers) = readers else { return Ok((0, 0)) };
     let reading = |error: thrum_store::StoreError| Failed::Reading(error.into());
-    let (total, latest) = readers.with(|reader| Ok((reader.totals()?.events, reader.latest()?))).map_err(reading)?;
+    let (total, mut latest) = readers.with(|reader| Ok((reader.totals()?.events, reader.latest()?))).map_err(reading)?;
     let progress = cx.output.progress("Writing events", Some(total));
-    let (mut events, mut after) = (0, 0);
+    let (mut events, mut after, mut extended) = (0, 0, false);
     loop {
         let page = readers.with(|reader| reader.page(after, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES)).map_err(reading)?;
         for row in &page.rows {
@@ -96,6 +96,10 @@ fn write_log(readers: Option<&Readers>, cx: &Context, out: &mut impl Write, esca
         }
         events += page.rows.len() as u64;
         progress.at(events);
+        // What was ahead of us may have moved behind this end meanwhile, because what it waited for came.
+        if page.more && after >= latest && !extended {
+            (latest, extended) = (readers.with(|reader| reader.latest()).map_err(reading)?, true);
+        }
         // Who writes faster than we read must not keep us for ever.
         if !page.more || after >= latest {
             out.flush().map_err(Failed::Writing)?;

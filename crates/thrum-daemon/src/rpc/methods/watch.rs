@@ -1,4 +1,5 @@
-//! `events.watch`: the log as it grows, on a connection of its own.
+//! `events.watch`: the log as it grows, on a connection of its own. An event that waited for its message comes a second time, under
+//! a higher sequence, when it counts.
 
 use std::sync::Arc;
 
