@@ -193,8 +193,13 @@ pub const LEGACY_PLACES_APART: Duration = Duration::from_secs(2);
 /// events takes it about twelve seconds.
 pub const LEGACY_STUCK: Duration = Duration::from_secs(60);
 
-/// So often it must have asked in that time. A peer that asks less often may just not have got the answers.
+/// So often it must have asked in that time to get events one by one. A peer that asks less often may just not have got the
+/// answers.
 pub const LEGACY_STUCK_ASKS: u32 = 3;
+
+/// So often it must have asked for one event until that is skipped for it. It asks at least four times a minute; on a line that
+/// loses every fifth answer, one peer in ten thousand would lose an event by it.
+pub const LEGACY_REFUSED_ASKS: u32 = 6;
 
 /// Places that are remembered of an old peer's questions. It asks in up to ten threads at once.
 pub const LEGACY_ASKED_PLACES: usize = 32;

@@ -10,8 +10,8 @@
 //!
 //! This cannot foresee everything: the peer may have taken something away by itself, or have a bug that nobody knows of. So
 //! it is also watched. If it asks for the same place for [`LEGACY_STUCK`](limits::LEGACY_STUCK) although it got events, it
-//! gets them one by one; the one after which that happens again is the one it refuses, and is skipped for it, in memory:
-//! the peer has passed it before we could forget it.
+//! gets them one by one; the one after which that happens again, and more often, is the one it refuses, and is skipped for it,
+//! in memory: the peer has passed it before we could forget it.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -156,7 +156,8 @@ impl Asker {
         if let Some(place) = self.asked.iter_mut().find(|place| place.after == after) {
             place.last = now.tick;
             place.times += 1;
-            if place.times >= limits::LEGACY_STUCK_ASKS && now.tick >= place.first + limits::LEGACY_STUCK {
+            let enough = if place.only.is_some() { limits::LEGACY_REFUSED_ASKS } else { limits::LEGACY_STUCK_ASKS };
+            if place.times >= enough && now.tick >= place.first + limits::LEGACY_STUCK {
                 let (upto, only) = (place.upto, place.only.take());
                 self.asked.retain(|place| place.after != after);
                 self.stuck(peer, upto, only, now.at);
@@ -317,7 +318,7 @@ mod tests {
         }
         assert_eq!(case.ask(2), [3], "a minute is over");
         assert_eq!(case.ask(3), [4]);
-        for _ in 0..4 {
+        for _ in 0..5 {
             assert_eq!(case.ask(4), [5], "it refuses 5");
             case.later(15);
         }
