@@ -12,6 +12,9 @@ use crate::Ambient;
 /// Stands before what is signed, so that no signature made here can be taken for one over something else.
 const EVENT_CONTEXT: &[u8] = b"thrum-event-1\n";
 
+/// The same for proofs of who calls.
+const PROOF_CONTEXT: &str = "thrum-prove-1\n";
+
 /// RFC 4648 base32, lower case, no padding, spare bits zero.
 static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     let mut spec = data_encoding::Specification::new();
@@ -93,6 +96,27 @@ impl DaemonKey {
         let signature = self.signing.sign(&covered(signed_part));
         BASE64URL_NOPAD.encode(&signature.to_bytes())
     }
+
+    /// Answers a challenge of the daemon `to`: 86 characters of base64url. Good for that challenge and that daemon only, so
+    /// that nobody can hand a challenge on to us.
+    pub fn prove(&self, challenge: &str, to: &str) -> String {
+        let signature = self.signing.sign(proof(challenge, self.id.as_str(), to).as_bytes());
+        BASE64URL_NOPAD.encode(&signature.to_bytes())
+    }
+}
+
+/// Whether `signature` is the answer of the daemon `by` to a `challenge` of the daemon `to`. Nothing is, if `by` is foreign.
+pub fn proves(signature: &str, challenge: &str, by: &str, to: &str) -> bool {
+    let decoded = BASE64URL_NOPAD.decode(signature.as_bytes()).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
+    match (public_key(by), decoded) {
+        (Some(key), Some(signature)) => key.verify_strict(proof(challenge, by, to).as_bytes(), &signature).is_ok(),
+        _ => false,
+    }
+}
+
+/// What a proof covers. Ids of ours have no line breaks, and a foreign `to` stands last.
+fn proof(challenge: &str, by: &str, to: &str) -> String {
+    format!("{PROOF_CONTEXT}{challenge}\n{by}\n{to}")
 }
 
 impl fmt::Debug for DaemonKey {
@@ -180,6 +204,20 @@ mod tests {
         {
             assert_eq!(DaemonId::parse(foreign), None, "{foreign}");
         }
+    }
+
+    #[test]
+    fn a_proof_is_good_for_its_challenge_and_its_two_daemons_only() {
+        let (key, other) = (DaemonKey::generate(&mut Seed(1)), DaemonKey::generate(&mut Seed(2)));
+        let (id, other_id) = (key.id(), other.id());
+        let proof = key.prove("challenge", "d_there");
+        assert!(proves(&proof, "challenge", id.as_str(), "d_there"));
+        assert!(!proves(&proof, "another", id.as_str(), "d_there"));
+        assert!(!proves(&proof, "challenge", other_id.as_str(), "d_there"));
+        assert!(!proves(&proof, "challenge", id.as_str(), "d_elsewhere"), "handed on");
+        assert!(!proves(&other.prove("challenge", "d_there"), "challenge", id.as_str(), "d_there"));
+        assert!(!proves(&key.sign_event("challenge"), "challenge", id.as_str(), "d_there"), "an event is no proof");
+        assert!(!proves("", "challenge", id.as_str(), "d_there") && !proves(&proof, "challenge", "d_foreign", "d_there"));
     }
 
     #[test]

@@ -7,7 +7,8 @@ pub mod memory;
 
 use std::{fmt, future::Future, io, net::IpAddr, pin::Pin, time::Duration};
 
-use thrum_core::{Fault, limits, name};
+use serde::{Deserialize, Serialize};
+use thrum_core::{ErrorKind, Fault, limits, name};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
@@ -84,14 +85,25 @@ pub struct Caller {
 }
 
 /// A machine as a tailnet knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     /// Stable across renames and restarts.
     pub id: String,
     /// What people call it.
+    #[serde(default)]
     pub name: String,
     /// Whose it is.
+    #[serde(default)]
     pub user: String,
+}
+
+impl fmt::Display for Node {
+    /// For people: `laptop (ann@example.com)`. Both are others' words.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = if self.name.is_empty() { &self.id } else { &self.name };
+        f.write_str(&name::printable(name))?;
+        if self.user.is_empty() { Ok(()) } else { write!(f, " ({})", name::printable(&self.user)) }
+    }
 }
 
 /// Another node that the network knows.
@@ -126,6 +138,24 @@ pub enum Condition {
     /// It does not work: what happened, and what mends it. It recovers by itself once that is mended.
     Down(Fault),
 }
+
+impl Condition {
+    /// Why nothing can be dialled or listened for now; `None` while it works.
+    pub fn fault(&self) -> Option<Fault> {
+        match self {
+            Self::Up => None,
+            Self::Off => Some(
+                Fault::new(ErrorKind::Unavailable, "the tailnet is off here")
+                    .hint("Set THRUM_TS_ENABLED=true in .env and run `thrum daemon restart`, or join an address of the tailnet."),
+            ),
+            Self::Starting(what) if what.is_empty() => Some(Fault::new(ErrorKind::TryAgain, "the tailnet is starting").hint(WAIT)),
+            Self::Starting(what) => Some(Fault::new(ErrorKind::TryAgain, format!("the tailnet is starting: {what}")).hint(WAIT)),
+            Self::Down(fault) => Some(fault.clone()),
+        }
+    }
+}
+
+const WAIT: &str = "`thrum status` says when it is up.";
 
 /// A way to reach peers and be reached.
 pub trait Transport: Send + Sync + 'static {

@@ -1,7 +1,14 @@
-//! A network in memory that misbehaves by seed: latency, loss, duplication, reordering, partition. For simulations.
+//! Networks in memory, for tests.
 //!
-//! It carries messages between numbered places and knows no connections: who loses a message sees silence, as on a real
-//! network whose connection hangs. Time is the caller's.
+//! [`Network`] misbehaves by seed: latency, loss, duplication, reordering, partition. It carries messages between numbered
+//! places and knows no connections: who loses a message sees silence, as on a real network whose connection hangs. Time is
+//! the caller's.
+//!
+//! [`MemoryTailnet`] carries connections between named nodes, as a tailnet does.
+
+mod tailnet;
+
+pub use tailnet::{MemoryNode, MemoryTailnet};
 
 use std::{collections::BTreeMap, time::Duration};
 

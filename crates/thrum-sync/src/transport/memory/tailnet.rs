@@ -1,0 +1,355 @@
+//! A tailnet inside one process: named nodes with addresses that can change, conditions that can be switched, callers that the
+//! network knows. Nothing is simulated about time or loss.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use thrum_core::{ErrorKind, Fault, limits};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
+    sync::{mpsc, watch},
+};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::transport::{Caller, Condition, Conn, Kind, Listener, Neighbour, Node, Path, Pending, Transport};
+
+/// Bytes on the way in one direction of a connection.
+const IN_FLIGHT: usize = 64 << 10;
+
+/// Connections that wait to be accepted; who dials beyond waits, too.
+const ACCEPT_QUEUE: usize = 64;
+
+/// A tailnet. Cloning gives another handle to the same.
+#[derive(Clone, Default)]
+pub struct MemoryTailnet(Arc<Mutex<Net>>);
+
+#[derive(Default)]
+struct Net {
+    machines: BTreeMap<String, Machine>,
+    hosts: u8,
+    /// Every address that was dialled, by whom.
+    dialled: Vec<(String, String)>,
+}
+
+struct Machine {
+    node: Node,
+    host: String,
+    online: bool,
+    relay: Option<String>,
+    /// Whether the others can see whose it is.
+    known: bool,
+    condition: watch::Sender<Condition>,
+    listeners: BTreeMap<u16, mpsc::Sender<(Conn, Caller)>>,
+    /// Cuts what is open when the machine loses its network or its address.
+    cut: CancellationToken,
+}
+
+/// One node: a [`Transport`] of [`Kind::Tailnet`]. Cloning gives another handle to the same node, as two daemons of one
+/// machine have.
+#[derive(Clone)]
+pub struct MemoryNode {
+    net: MemoryTailnet,
+    id: String,
+}
+
+impl MemoryTailnet {
+    /// Adds a node of `user`, at the next of the addresses `100.64.0.1`, …; it is up. Ids are not names.
+    pub fn node(&self, name: &str, user: &str) -> MemoryNode {
+        let mut net = self.lock();
+        net.hosts += 1;
+        let id = format!("n{}", net.hosts);
+        let machine = Machine {
+            node: Node { id: id.clone(), name: name.to_owned(), user: user.to_owned() },
+            host: format!("100.64.0.{}", net.hosts),
+            online: true,
+            relay: None,
+            known: true,
+            condition: watch::Sender::new(Condition::Up),
+            listeners: BTreeMap::new(),
+            cut: CancellationToken::new(),
+        };
+        net.machines.insert(id.clone(), machine);
+        MemoryNode { net: self.clone(), id }
+    }
+
+    /// Every address that was dialled so far, with the id of the node that dialled.
+    pub fn dialled(&self) -> Vec<(String, String)> {
+        self.lock().dialled.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Net> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Net {
+    fn at(&self, address: &str) -> Option<&Machine> {
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        self.machines.values().find(|machine| machine.host == host && machine.online)
+    }
+}
+
+impl MemoryNode {
+    /// Who this is.
+    pub fn node(&self) -> Node {
+        self.machine(|machine| machine.node.clone())
+    }
+
+    /// Its address now, without a port.
+    pub fn host(&self) -> String {
+        self.machine(|machine| machine.host.clone())
+    }
+
+    /// Switches the condition. Unless it is `Up`, its listeners end and its connections break.
+    pub fn set(&self, condition: Condition) {
+        self.machine(|machine| {
+            if condition != Condition::Up {
+                machine.disconnect();
+            }
+            machine.condition.send_replace(condition);
+        });
+    }
+
+    /// Gives the node another address; its listeners end and its connections break.
+    pub fn move_to(&self, host: &str) {
+        self.machine(|machine| {
+            machine.disconnect();
+            host.clone_into(&mut machine.host);
+        });
+    }
+
+    /// Lets another relay carry its packets; `None`: they go directly.
+    pub fn set_relay(&self, relay: Option<&str>) {
+        self.machine(|machine| machine.relay = relay.map(str::to_owned));
+    }
+
+    /// Lets the others not find out whose connections are from here.
+    pub fn hide(&self) {
+        self.machine(|machine| machine.known = false);
+    }
+
+    /// Makes the others believe that it is gone, or back.
+    pub fn set_online(&self, online: bool) {
+        self.machine(|machine| {
+            machine.disconnect();
+            machine.online = online;
+        });
+    }
+
+    /// Removes the node from the tailnet. The handle is of no use afterwards.
+    pub fn delete(&self) {
+        if let Some(mut machine) = self.net.lock().machines.remove(&self.id) {
+            machine.disconnect();
+        }
+    }
+
+    fn machine<T>(&self, look: impl FnOnce(&mut Machine) -> T) -> T {
+        let mut net = self.net.lock();
+        #[expect(clippy::expect_used, reason = "for tests, which do not use a node that they deleted")]
+        look(net.machines.get_mut(&self.id).expect("a node of this tailnet"))
+    }
+
+    fn up(&self) -> Result<(), Fault> {
+        self.machine(|machine| machine.condition.borrow().fault().map_or(Ok(()), Err))
+    }
+
+    fn open(&self, port: Option<u16>) -> Result<Open, Fault> {
+        self.up()?;
+        let (offer, incoming) = mpsc::channel(ACCEPT_QUEUE);
+        self.machine(|machine| {
+            // Those whose listener was dropped are free again.
+            machine.listeners.retain(|_, listener| !listener.is_closed());
+            let free = |port: &u16| !machine.listeners.contains_key(port);
+            let host = &machine.host;
+            let port = match port {
+                Some(port) if !free(&port) => {
+                    return Err(Fault::new(ErrorKind::Unavailable, format!("cannot listen on {host}:{port}: it is taken"))
+                        .hint(format!("Stop the program that has port {port}; the daemon then takes it by itself.")));
+                }
+                Some(port) => port,
+                None => {
+                    limits::PORTS.clone().find(free).ok_or_else(|| Fault::new(ErrorKind::Unavailable, format!("no port free on {host}")))?
+                }
+            };
+            machine.listeners.insert(port, offer);
+            Ok(Open { host: machine.host.clone(), port, incoming })
+        })
+    }
+}
+
+impl Machine {
+    fn disconnect(&mut self) {
+        self.listeners.clear();
+        std::mem::take(&mut self.cut).cancel();
+    }
+}
+
+impl Transport for MemoryNode {
+    fn kind(&self) -> Kind {
+        Kind::Tailnet
+    }
+
+    fn condition(&self) -> watch::Receiver<Condition> {
+        self.machine(|machine| machine.condition.subscribe())
+    }
+
+    fn node_at<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Node>, Fault>> {
+        Box::pin(async move {
+            self.up()?;
+            match self.net.lock().at(address) {
+                Some(machine) => Ok(Some(machine.node.clone())),
+                None => Err(Fault::new(ErrorKind::NotFound, format!("no node of the tailnet has {address}"))),
+            }
+        })
+    }
+
+    fn neighbours(&self) -> Pending<'_, Result<Vec<Neighbour>, Fault>> {
+        Box::pin(async move {
+            self.up()?;
+            let net = self.net.lock();
+            let others = net.machines.values().filter(|machine| machine.node.id != self.id);
+            Ok(others
+                .map(|machine| Neighbour { node: machine.node.clone(), host: machine.host.clone(), online: machine.online })
+                .collect())
+        })
+    }
+
+    fn path<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Path>, Fault>> {
+        Box::pin(async move {
+            self.up()?;
+            let net = self.net.lock();
+            let machine =
+                net.at(address).ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("no node of the tailnet has {address}")))?;
+            Ok(Some(Path { relay: machine.relay.clone(), round_trip: Duration::from_millis(1) }))
+        })
+    }
+
+    fn listen(&self, port: Option<u16>) -> Pending<'_, Result<Box<dyn Listener>, Fault>> {
+        Box::pin(async move { Ok(Box::new(self.open(port)?) as Box<dyn Listener>) })
+    }
+
+    fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Fault>> {
+        Box::pin(async move {
+            self.up()?;
+            let nobody = || Fault::new(ErrorKind::Unavailable, format!("nobody answers at {address}"));
+            let (ours, theirs) = duplex(IN_FLIGHT);
+            let (offer, conn, far, caller) = {
+                let mut net = self.net.lock();
+                net.dialled.push((self.id.clone(), address.to_owned()));
+                let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).ok_or_else(nobody)?;
+                let near = net.machines.get(&self.id).ok_or_else(nobody)?;
+                let (caller_node, from, near_cut) = (near.known.then(|| near.node.clone()), near.host.clone(), near.cut.clone());
+                let machine = net.at(address).ok_or_else(nobody)?;
+                let offer = machine.listeners.get(&port).cloned().ok_or_else(nobody)?;
+                // Broken as soon as either side is.
+                let conn = Breakable::new(ours, [near_cut.clone(), machine.cut.clone()]);
+                let far = Breakable::new(theirs, [near_cut, machine.cut.clone()]);
+                (offer, conn, far, Caller { address: format!("{from}:40000"), kind: Kind::Tailnet, node: caller_node })
+            };
+            offer.send((Box::new(far) as Conn, caller)).await.map_err(|_| nobody())?;
+            Ok(Box::new(conn) as Conn)
+        })
+    }
+}
+
+struct Open {
+    host: String,
+    port: u16,
+    incoming: mpsc::Receiver<(Conn, Caller)>,
+}
+
+impl Listener for Open {
+    fn address(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
+    fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn accept(&mut self) -> Pending<'_, io::Result<(Conn, Caller)>> {
+        Box::pin(async { self.incoming.recv().await.ok_or_else(|| io::ErrorKind::NotConnected.into()) })
+    }
+}
+
+/// A stream that fails once either end has lost its network.
+struct Breakable {
+    stream: DuplexStream,
+    cuts: [Pin<Box<WaitForCancellationFutureOwned>>; 2],
+}
+
+impl Breakable {
+    fn new(stream: DuplexStream, cuts: [CancellationToken; 2]) -> Self {
+        Self { stream, cuts: cuts.map(|cut| Box::pin(cut.cancelled_owned())) }
+    }
+
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.cuts.iter_mut().any(|cut| cut.as_mut().poll(cx).is_ready()) {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for Breakable {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Breakable {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nodes_reach_each_other_know_each_other_and_lose_each_other() {
+        let net = MemoryTailnet::default();
+        let (a, b) = (net.node("a", "ann"), net.node("b", "ben"));
+        let mut listener = a.listen(None).await.unwrap();
+        let address = listener.address();
+        let (dialled, accepted) = tokio::join!(b.dial(&address), listener.accept());
+        let (mut near, (mut far, caller)) = (dialled.unwrap(), accepted.unwrap());
+        assert_eq!(caller.node, Some(b.node()));
+        near.write_all(b"hello").await.unwrap();
+        let mut heard = [0; 5];
+        far.read_exact(&mut heard).await.unwrap();
+        assert_eq!(b.node_at(&address).await.unwrap(), Some(a.node()));
+        assert_eq!(b.neighbours().await.unwrap(), [Neighbour { node: a.node(), host: a.host(), online: true }]);
+        assert!(a.listen(Some(listener.port())).await.is_err(), "taken");
+
+        a.move_to("100.64.0.77");
+        assert_eq!(listener.accept().await.err().unwrap().kind(), io::ErrorKind::NotConnected);
+        assert!(near.read_exact(&mut heard).await.is_err());
+        assert_eq!(b.dial(&address).await.err().unwrap().kind, ErrorKind::Unavailable);
+        assert_eq!(b.node_at(&address).await.unwrap_err().kind, ErrorKind::NotFound);
+        assert_eq!(a.listen(Some(listener.port())).await.unwrap().address(), format!("100.64.0.77:{}", listener.port()));
+        a.set(Condition::Off);
+        assert!(a.listen(None).await.is_err());
+        assert_eq!(net.dialled().len(), 2);
+    }
+}
