@@ -228,6 +228,37 @@ pub const PAIRING_TOTAL_DAY: usize = 30;
 /// How long both sides wait for the first exchange before they report what is missing.
 pub const FIRST_EXCHANGE: Duration = Duration::from_secs(5);
 
+/// How long a pairing waits for a tailnet that is starting; less than [`LOCAL_CALL`], so that its answer still arrives.
+pub const TAILNET_UP: Duration = Duration::from_secs(8);
+
+/// Most nodes asked whether somebody waits there to be joined. A tailnet of more people than that has names for its machines.
+pub const PROBED_NODES: usize = 64;
+
+/// Ports asked on each of them: repositories of one machine take them in this order, and few machines have more than eight.
+pub const PROBED_PORTS: std::ops::RangeInclusive<u16> = 9100..=9107;
+
+/// Most nodes asked at once.
+pub const PROBES: usize = 32;
+
+/// Connecting for one such question, and its answer. A node that does not even refuse by then is not asked on its other ports.
+pub const PROBE: Duration = Duration::from_secs(2);
+
+/// All such questions; who has not answered by then is not listed.
+pub const PROBE_ALL: Duration = Duration::from_secs(5);
+
+/// One `peer ping`, everything included.
+pub const PEER_PING: Duration = Duration::from_secs(10);
+
+/// Of it, for the way of the packets: through a relay it takes a second, and what is said about it is not worth more.
+pub const PATH: Duration = Duration::from_secs(5);
+
+/// Least time between two words, in the log and to the peer, about its token being used by somebody else: who has stolen one may
+/// use it all the time.
+pub const STRAY_PAUSE: Duration = Duration::from_secs(60);
+
+/// Pause between two looks at how packets travel to a connected peer. The network sends some for each.
+pub const PATH_PAUSE: Duration = Duration::from_secs(60);
+
 /// How long `sync force` waits for its pulls; less than [`LOCAL_CALL`], so that its answer still arrives.
 pub const FORCE: Duration = Duration::from_secs(8);
 

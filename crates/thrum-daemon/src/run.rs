@@ -3,7 +3,11 @@
 use std::{sync::Arc, time::Instant};
 
 use thrum_core::{Ambient, ErrorKind, Fault, limits};
-use thrum_sync::{Peers, PeersConfig, service::Ambients, transport::local::Local};
+use thrum_sync::{
+    Peers, PeersConfig,
+    service::{Ambients, Prover},
+    transport::local::Local,
+};
 use thrum_tailnet::Tailnet;
 use tokio::runtime::{Builder, Runtime};
 
@@ -88,7 +92,9 @@ async fn serve(options: RunOptions) -> Result<(), Fault> {
     let tailnet = tailnet::of(repo, &settings, &config, &name, Arc::clone(&ambients));
     // It comes up beside everything else, or does not; nobody waits for it here.
     tailnet.start();
-    let peers = open_peers(repo, &config, &id, &name, version, &storage, &tailnet, ambients).await?;
+    let key = identity.key().clone();
+    let prover: Prover = Arc::new(move |challenge, to| key.prove(challenge, to));
+    let peers = open_peers(repo, &config, &id, &name, version, &storage, &tailnet, ambients, prover).await?;
     let shutdown = Shutdown::default();
     let bell = Arc::new(Bell::default());
     shutdown.spawn(identity::follow(identity, storage.commits(), shutdown.clone()));
@@ -179,6 +185,7 @@ async fn open_peers(
     storage: &Arc<Storage>,
     tailnet: &Tailnet,
     ambients: Ambients,
+    prover: Prover,
 ) -> Result<Peers, Fault> {
     let config = PeersConfig {
         var_dir: repo.var(),
@@ -189,6 +196,7 @@ async fn open_peers(
         local_only: config.local_only(),
         transports: vec![Arc::new(Local::default()), Arc::new(tailnet.clone())],
         ambients,
+        prover,
     };
     Peers::start(config, Arc::clone(storage) as Arc<dyn thrum_sync::Log>, storage.commits()).await
 }

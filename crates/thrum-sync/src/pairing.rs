@@ -6,8 +6,10 @@
 //!
 //! * the lock is looked at first; while it holds, the right code fails like any other;
 //! * a code works once, and comparing it takes the same time whatever was typed;
-//! * a stranger who burns the three guesses ends the session, which he can do in any design; the operator is told at once
-//!   and not when the five minutes are over;
+//! * a stranger who burns his three guesses has lost the session for his node and for no other; where the callers cannot be
+//!   told apart, and when all guesses of the hour are used up, he ends it, and the operator is told at once and not when the
+//!   five minutes are over;
+//! * the operator sees who guesses, while he waits;
 //! * only who knows the code learns whether his id is known here.
 //!
 //! The state machine takes the time and the words of the wire and returns what to answer. The outcome of a session is kept
@@ -18,7 +20,8 @@ mod code;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use thrum_core::{Ambient, ErrorKind, Fault, limits};
+use serde::Serialize;
+use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits, name};
 
 pub use code::Code;
 
@@ -26,7 +29,7 @@ use crate::{
     Now,
     clock::go_duration,
     state_file::StateFile,
-    transport::{Caller, Kind},
+    transport::{Caller, Kind, Node},
     wire::RpcError,
 };
 use budget::Budget;
@@ -49,6 +52,19 @@ impl fmt::Debug for Opened {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Opened").field("id", &self.id).field("expires", &self.expires).finish_non_exhaustive()
     }
+}
+
+/// A wrong code that somebody showed in a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attempt {
+    /// From which node; `None` on loopback.
+    pub node: Option<Node>,
+    /// From where, for people.
+    pub address: String,
+    /// How many the same caller has left in this session.
+    pub left: u8,
+    /// When.
+    pub at: Stamp,
 }
 
 /// How a session ended: the new peer's id, or why there is none.
@@ -81,14 +97,19 @@ struct Session {
     kind: Kind,
     started: Now,
     expires: Now,
-    wrong: u8,
+    /// The wrong codes, in order. Bounded by the budget of all.
+    attempts: Vec<Attempt>,
     /// All guesses are used; it stays until it expires, to say so.
     spent: bool,
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("id", &self.id).field("wrong", &self.wrong).field("spent", &self.spent).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("wrong", &self.attempts.len())
+            .field("spent", &self.spent)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,6 +117,12 @@ impl Session {
     /// By either clock: the monotonic one stands still while the machine sleeps.
     fn is_over(&self, now: Now) -> bool {
         now.tick >= self.expires.tick || now.at >= self.expires.at
+    }
+
+    /// How many codes a node may still show. Those who cannot be told apart are one.
+    fn left(&self, node: Option<&str>) -> u8 {
+        let used = self.attempts.iter().filter(|attempt| attempt.node.as_ref().map(|node| node.id.as_str()) == node).count();
+        limits::PAIRING_TRIES.saturating_sub(u8::try_from(used).unwrap_or(u8::MAX))
     }
 }
 
@@ -120,7 +147,7 @@ impl Pairing {
     pub fn start(&mut self, kind: Kind, timeout: Duration, now: Now, ambient: &mut dyn Ambient) -> Result<Opened, Fault> {
         self.expire(now);
         if let Some(until) = self.budget.locked_until(now.at) {
-            return Err(locked(until));
+            return Err(locked(until, None));
         }
         if let Some(session) = self.session.as_ref().filter(|session| !session.spent) {
             let age = go_duration(now.tick.saturating_sub(session.started.tick));
@@ -134,7 +161,7 @@ impl Pairing {
         let expires = Now { tick: now.tick + timeout, at: now.at.plus(timeout) };
         tracing::info!("[pairing] Session started, code=****, timeout={}", go_duration(timeout));
         self.outcome = None;
-        self.session = Some(Session { id, code: code.clone(), kind, started: now, expires, wrong: 0, spent: false });
+        self.session = Some(Session { id, code: code.clone(), kind, started: now, expires, attempts: Vec::new(), spent: false });
         Ok(Opened { id, code, expires })
     }
 
@@ -154,25 +181,40 @@ impl Pairing {
             self.expire(now);
             return Err(RpcError::said("pairing timed out"));
         }
-        if session.spent {
+        if session.spent || session.left(node) == 0 {
             return Err(RpcError::said("too many failed attempts"));
         }
         if session.code.matches(shown) {
             self.session = None;
             return Ok(());
         }
-        session.wrong += 1;
-        let left = limits::PAIRING_TRIES.saturating_sub(session.wrong);
-        session.spent = left == 0;
+        let left = session.left(node) - 1;
+        let attempt = Attempt { node: caller.node.clone(), address: caller.address.clone(), left, at: now.at };
         self.budget.record(now.at, node);
         let locked_until = self.budget.locked_until(now.at);
-        tracing::warn!("[pairing] Wrong code from {} (attempts left: {left})", thrum_core::name::printable(&caller.address));
-        if left == 0 || locked_until.is_some() {
+        tracing::warn!("[pairing] Wrong code from {} (attempts left: {left})", attempt.who());
+        // A node that is out of guesses keeps nobody else from joining; where all are one, there is nobody else.
+        if locked_until.is_some() || (left == 0 && node.is_none()) {
             session.spent = true;
-            self.outcome = Some(Err(locked_until.map_or_else(|| spent(caller), locked)));
+            self.outcome = Some(Err(locked_until.map_or_else(|| spent(&attempt), |until| locked(until, Some(&attempt)))));
         }
+        session.attempts.push(attempt);
         self.save()?;
         Err(RpcError::said(format!("invalid pairing code ({left} attempts remaining)")))
+    }
+
+    /// Whether somebody who calls from there could join now.
+    pub fn waits_for(&self, caller: &Caller, now: Now) -> bool {
+        let node = caller.node.as_ref().map(|node| node.id.as_str());
+        let open = |session: &&Session| session.kind == caller.kind && !session.spent && !session.is_over(now) && session.left(node) > 0;
+        self.session.as_ref().is_some_and(|session| open(&session))
+            && self.budget.locked_until(now.at).is_none()
+            && !self.budget.node_locked(node, now.at)
+    }
+
+    /// The wrong codes that were shown in the present session, or the one that has just ended.
+    pub fn attempts(&self) -> &[Attempt] {
+        self.session.as_ref().map_or(&[], |session| &session.attempts)
     }
 
     /// Ends the session whose code was right: paired, or why not after all.
@@ -216,16 +258,22 @@ impl Pairing {
     }
 }
 
-fn spent(caller: &Caller) -> Fault {
-    Fault::new(
-        ErrorKind::Refused,
-        format!("too many failed attempts: {} wrong codes, the last from {}", limits::PAIRING_TRIES, caller.address),
-    )
-    .hint("Run `thrum peer add` again for a new code.")
+impl Attempt {
+    /// Who it was, for people: the node and its user, or the address where that is all there is.
+    pub fn who(&self) -> String {
+        self.node.as_ref().map_or_else(|| name::printable(&self.address), ToString::to_string)
+    }
 }
 
-fn locked(until: thrum_core::Stamp) -> Fault {
-    Fault::new(ErrorKind::Refused, format!("pairing is locked until {until} after too many wrong codes"))
+fn spent(last: &Attempt) -> Fault {
+    let tries = limits::PAIRING_TRIES;
+    Fault::new(ErrorKind::Refused, format!("too many failed attempts: {tries} wrong codes, the last from {}", last.who()))
+        .hint("Run `thrum peer add` again for a new code.")
+}
+
+fn locked(until: Stamp, last: Option<&Attempt>) -> Fault {
+    let whence = last.map_or_else(String::new, |last| format!(", the last from {}", last.who()));
+    Fault::new(ErrorKind::Refused, format!("pairing is locked until {until} after too many wrong codes{whence}"))
         .hint("If you did not type them, somebody who reaches this daemon is guessing.")
 }
 

@@ -6,15 +6,19 @@
 
 mod entry;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thrum_core::{ErrorKind, Fault, Stamp, json, limits, name};
 
-pub use entry::{Peer, Stranger};
+pub use entry::{Moved, Origin, Peer, Stranger};
 
-use crate::{Now, Token, state_file::StateFile, transport::Kind};
+use crate::{
+    Now, Token,
+    state_file::StateFile,
+    transport::{Kind, Node},
+};
 
 /// The paired daemons.
 #[derive(Debug)]
@@ -24,6 +28,24 @@ pub struct Registry {
     /// When `last_sync` was last written, and whether it changed since.
     written: Duration,
     stale: bool,
+    /// By peer, who else used its token. In memory only: whoever has a stolen token must not keep our disk busy.
+    strays: BTreeMap<String, Stray>,
+    /// By peer, who used the token that we share with it, as it says.
+    reported: BTreeMap<String, Stray>,
+}
+
+/// Somebody who used a peer's token and is not that peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stray {
+    /// From where, the last time.
+    pub node: Node,
+    /// When that was.
+    pub at: Stamp,
+    /// How often it happened since the daemon's start.
+    pub times: u64,
+    /// When there was last a word about it.
+    #[serde(skip)]
+    said: Option<Stamp>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -43,6 +65,9 @@ struct Local {
     /// The port of the local transport, once it was opened.
     #[serde(default, skip_serializing_if = "is_zero")]
     port: u16,
+    /// The port of the tailnet transport, once it was opened. Our key.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    tailnet_port: u16,
     #[serde(flatten)]
     unknown: Map<String, Value>,
 }
@@ -77,7 +102,7 @@ impl Registry {
         if !theirs.is_empty() && theirs != daemon_id && !thrum_core::key::is_signed_origin(&theirs) {
             content.peers.iter_mut().filter(|peer| peer.as_daemon_id.is_none()).for_each(|peer| peer.as_daemon_id = Some(theirs.clone()));
         }
-        Ok(Self { file, content, written: Duration::ZERO, stale: false })
+        Ok(Self { file, content, written: Duration::ZERO, stale: false, strays: BTreeMap::new(), reported: BTreeMap::new() })
     }
 
     /// All peers, in the order of pairing.
@@ -168,6 +193,8 @@ impl Registry {
     pub fn remove(&mut self, daemon_id: &str) -> Result<Option<Peer>, Fault> {
         let Some(peer) = self.get(daemon_id).cloned() else { return Ok(None) };
         self.update(|content| content.peers.retain(|peer| peer.daemon_id != daemon_id))?;
+        self.strays.remove(daemon_id);
+        self.reported.remove(daemon_id);
         Ok(Some(peer))
     }
 
@@ -211,20 +238,104 @@ impl Registry {
         if self.stale { self.update(|_| ()) } else { Ok(()) }
     }
 
-    /// The port that the local transport keeps, if it was ever opened.
-    pub fn local_port(&self) -> Option<u16> {
-        Some(self.content.local.port).filter(|port| *port != 0)
+    /// Learns from which node a peer calls that has not called before: where it listens, too, if it has a key. Once.
+    ///
+    /// # Errors
+    /// The disk; nothing is learnt then.
+    pub fn learn_caller(&mut self, daemon_id: &str, node: &Node) -> Result<(), Fault> {
+        let place = |peer: &Peer| if peer.has_key() { peer.node.is_none() } else { peer.calls_from.is_none() };
+        self.change(daemon_id, place, |peer| {
+            let place = if peer.has_key() { &mut peer.node } else { &mut peer.calls_from };
+            *place = Some(node.clone());
+        })
     }
 
-    /// Keeps the port of the local transport, durably, for every start from now on.
+    /// Learns on which node a peer listens, if that is not known, or what that node is called now. Another node is not
+    /// learnt here.
+    ///
+    /// # Errors
+    /// The disk; nothing is learnt then.
+    pub fn learn_node(&mut self, daemon_id: &str, node: &Node) -> Result<(), Fault> {
+        let due = |peer: &Peer| peer.node.as_ref().is_none_or(|known| known.id == node.id && known != node);
+        self.change(daemon_id, due, |peer| peer.node = Some(node.clone()))
+    }
+
+    /// Notes that a peer proved that it is on another node now.
+    ///
+    /// # Errors
+    /// The disk; it has not moved then.
+    pub fn moved(&mut self, daemon_id: &str, to: &Node, at: Stamp) -> Result<(), Fault> {
+        self.change(
+            daemon_id,
+            |_| true,
+            |peer| {
+                if let Some(from) = peer.node.replace(to.clone()) {
+                    peer.moved = Some(Moved { from, to: to.clone(), at });
+                }
+            },
+        )?;
+        if self.strays.get(daemon_id).is_some_and(|stray| stray.node.id == to.id) {
+            self.strays.remove(daemon_id);
+        }
+        Ok(())
+    }
+
+    /// Notes where a peer's node is reached now. Written if it changed.
+    ///
+    /// # Errors
+    /// The disk; the old address stays.
+    pub fn follow(&mut self, daemon_id: &str, address: &str) -> Result<(), Fault> {
+        self.change(daemon_id, |peer| peer.address != address, |peer| address.clone_into(&mut peer.address))
+    }
+
+    /// Notes that somebody else uses a peer's token.
+    pub fn strayed(&mut self, daemon_id: &str, node: &Node, at: Stamp) {
+        note(&mut self.strays, daemon_id, node, at);
+    }
+
+    /// Whether that is worth a word now, in the log and to the peer; once per [`limits::STRAY_PAUSE`].
+    pub fn stray_is_news(&mut self, daemon_id: &str, at: Stamp) -> bool {
+        is_news(&mut self.strays, daemon_id, at)
+    }
+
+    /// Who else used a peer's token last.
+    pub fn stray(&self, daemon_id: &str) -> Option<&Stray> {
+        self.strays.get(daemon_id)
+    }
+
+    /// Notes that a peer refused somebody who used the token that we share with it; whether it is worth a word in the log.
+    pub fn strayed_there(&mut self, daemon_id: &str, node: &Node, at: Stamp) -> bool {
+        note(&mut self.reported, daemon_id, node, at);
+        is_news(&mut self.reported, daemon_id, at)
+    }
+
+    /// Whom a peer refused last who used the token that we share with it.
+    pub fn stray_there(&self, daemon_id: &str) -> Option<&Stray> {
+        self.reported.get(daemon_id)
+    }
+
+    /// The port that a transport keeps, if it was ever opened.
+    pub fn port(&self, kind: Kind) -> Option<u16> {
+        let local = &self.content.local;
+        let port = match kind {
+            Kind::Local => local.port,
+            Kind::Tailnet => local.tailnet_port,
+        };
+        Some(port).filter(|port| *port != 0)
+    }
+
+    /// Keeps the port of a transport, durably, for every start from now on.
     ///
     /// # Errors
     /// The disk.
-    pub fn keep_local_port(&mut self, port: u16) -> Result<(), Fault> {
-        if self.content.local.port == port {
+    pub fn keep_port(&mut self, kind: Kind, port: u16) -> Result<(), Fault> {
+        if self.port(kind) == Some(port) {
             return Ok(());
         }
-        self.update(|content| content.local.port = port)
+        self.update(|content| match kind {
+            Kind::Local => content.local.port = port,
+            Kind::Tailnet => content.local.tailnet_port = port,
+        })
     }
 
     fn change(&mut self, daemon_id: &str, due: impl Fn(&Peer) -> bool, change: impl Fn(&mut Peer)) -> Result<(), Fault> {
@@ -247,6 +358,20 @@ impl Registry {
         self.stale = false;
         Ok(result)
     }
+}
+
+fn note(strays: &mut BTreeMap<String, Stray>, daemon_id: &str, node: &Node, at: Stamp) {
+    let (times, said) = strays.get(daemon_id).map_or((0, None), |before| (before.times, before.said));
+    strays.insert(daemon_id.to_owned(), Stray { node: node.clone(), at, times: times + 1, said });
+}
+
+fn is_news(strays: &mut BTreeMap<String, Stray>, daemon_id: &str, at: Stamp) -> bool {
+    let Some(stray) = strays.get_mut(daemon_id) else { return false };
+    let news = stray.said.is_none_or(|said| at.since(said) >= limits::STRAY_PAUSE);
+    if news {
+        stray.said = Some(at);
+    }
+    news
 }
 
 /// Reads both of Go's forms: the object, and the bare array of v0.5.9.

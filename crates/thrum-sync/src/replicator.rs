@@ -61,6 +61,8 @@ pub enum Input {
     Applied(Applied),
     /// It is not, and nothing has changed.
     ApplyFailed(String),
+    /// The network has come up: worth one attempt now, whatever backoff says.
+    NetworkUp,
     /// Our log has events up to here that did not come from this peer.
     Commit(u64),
     /// The peer has something new.
@@ -289,6 +291,7 @@ impl Replicator {
                 self.reading.notified(latest);
                 self.status.their_latest = self.status.their_latest.max(Some(latest));
             }
+            Input::NetworkUp => self.probe_at(todo.now.tick),
             Input::Authenticated => self.called(todo.now),
             Input::Acknowledged(upto) => {
                 self.status.read_by_them = Some(upto);

@@ -5,15 +5,16 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use thrum_core::{Ambient, ErrorKind, Fault, exchange::Page, limits, name};
+use thrum_core::{Ambient, ErrorKind, Fault, exchange::Page, key, limits, name};
+use zeroize::Zeroizing;
 
 use crate::{
     Log, Now, Token,
     legacy::serving::Askers,
     pairing::Pairing,
-    registry::{Peer, Registry, Stranger},
-    transport::{Caller, Kind, is_address, is_loopback},
-    wire::{self, Id, Info, Pair, Pull, Query, Request, RpcError},
+    registry::{Origin, Peer, Registry, Stranger},
+    transport::{Caller, Kind, Node, is_address, is_loopback},
+    wire::{self, Id, Info, Pair, Probed, Pull, Query, Request, RpcError},
 };
 
 /// The protocols spoken here, as `sync.peer_info` lists them.
@@ -41,6 +42,21 @@ pub struct Desk {
     pub pairing: Pairing,
 }
 
+/// A connection, as the desk sees it: who calls, and what he was asked to prove.
+#[derive(Debug)]
+pub struct Visit {
+    /// Who is at the other end.
+    pub caller: Caller,
+    /// Whom he was asked to be, and the challenge: good for one answer on this connection.
+    challenge: Option<(String, Zeroizing<String>)>,
+}
+
+impl From<Caller> for Visit {
+    fn from(caller: Caller) -> Self {
+        Self { caller, challenge: None }
+    }
+}
+
 /// What else a request means, for those whom it concerns.
 #[derive(Clone, Debug)]
 pub enum Effect {
@@ -58,6 +74,13 @@ pub enum Effect {
         /// Up to this sequence.
         upto: u64,
     },
+    /// Somebody else used a token, and was refused. The peer should hear of it.
+    Strayed {
+        /// Whose token.
+        peer: String,
+        /// From where it was used.
+        node: Node,
+    },
     /// There is a new peer.
     Paired(Box<Peer>),
     /// Who waits for a pairing session should look.
@@ -67,7 +90,7 @@ pub enum Effect {
 /// A request after the desk.
 #[derive(Debug)]
 pub struct Received {
-    /// Whose token was shown, if it is good. All effects are about this peer.
+    /// Whose token was shown, if it is good. All effects are about this peer, but for those that name another.
     pub peer: Option<String>,
     /// What else it means.
     pub effects: Vec<Effect>,
@@ -107,7 +130,7 @@ enum Asks {
 }
 
 /// Looks at one line: who asks, and whether the answer needs the log. What must be durable is when this returns.
-pub fn receive(desk: &mut Desk, line: &[u8], caller: &Caller, now: Now, ambient: &mut dyn Ambient) -> Received {
+pub fn receive(desk: &mut Desk, line: &[u8], visit: &mut Visit, now: Now, ambient: &mut dyn Ambient) -> Received {
     let reply = |line: String| Received { peer: None, effects: Vec::new(), next: Next::Reply(line) };
     let request = match Request::read(line) {
         Ok(request) => request,
@@ -115,15 +138,23 @@ pub fn receive(desk: &mut Desk, line: &[u8], caller: &Caller, now: Now, ambient:
     };
     if request.is_pairing() {
         return match request.query() {
-            Ok(Query::Pair(pair)) => pair_request(desk, &request.id, pair, caller, now, ambient),
+            Ok(Query::Pair(pair)) => pair_request(desk, &request.id, pair, &visit.caller, now, ambient),
+            Ok(Query::Probe) => reply(probe(desk, &request.id, &visit.caller, now)),
             Ok(_) => reply(wire::error_line(&request.id, &RpcError::parse())),
             Err(error) => reply(wire::error_line(&request.id, &error)),
         };
     }
-    let Some(known) = desk.registry.authenticate(request.token(), caller.kind) else {
+    let Some(known) = desk.registry.authenticate(request.token(), visit.caller.kind).cloned() else {
         return reply(wire::error_line(&request.id, &RpcError::unauthorized()));
     };
-    let asker = Asker { daemon_id: known.daemon_id.clone(), knows_us_as: known.as_daemon_id.clone() };
+    if request.is_proof() {
+        return prove(desk, &request, &known, visit, now);
+    }
+    if let Err((error, effect)) = from_its_node(desk, &known, visit, now, ambient) {
+        let effects = effect.into_iter().collect();
+        return Received { peer: None, effects, next: Next::Reply(wire::error_line(&request.id, &error)) };
+    }
+    let asker = Asker { daemon_id: known.daemon_id, knows_us_as: known.as_daemon_id };
     let peer = asker.daemon_id.clone();
     // Neither changes the answer: the flag and the time are for people and for a later pairing.
     for result in [desk.registry.token_worked(&peer), desk.registry.heard(&peer, now)] {
@@ -145,10 +176,97 @@ pub fn receive(desk: &mut Desk, line: &[u8], caller: &Caller, now: Now, ambient:
         }
         Ok(Query::Pull(pull)) => Next::Serve(Job { id: request.id, peer: asker, asks: Asks::Pull(pull) }),
         Ok(Query::PeerInfo { digest }) => Next::Serve(Job { id: request.id, peer: asker, asks: Asks::PeerInfo { digest } }),
-        Ok(Query::Pair(_)) => Next::Reply(wire::error_line(&request.id, &RpcError::parse())),
+        Ok(Query::Refused(node)) => {
+            if desk.registry.strayed_there(&peer, &node, now.at) {
+                let name = desk.registry.get(&peer).map_or("", |peer| &peer.name);
+                tracing::warn!("{name} refused {node}, which used the token that it shares with us: is it copied?");
+            }
+            Next::Reply(wire::proved_line(&request.id))
+        }
+        Ok(Query::Pair(_) | Query::Prove { .. } | Query::Probe) => Next::Reply(wire::error_line(&request.id, &RpcError::parse())),
         Err(error) => Next::Reply(wire::error_line(&request.id, &error)),
     };
     Received { peer: Some(peer), effects, next }
+}
+
+/// A token counts from the node that it was given to. From another one, who has the peer's key may say that it has moved;
+/// who has none is told what strangers are told.
+fn from_its_node(
+    desk: &mut Desk,
+    peer: &Peer,
+    visit: &mut Visit,
+    now: Now,
+    ambient: &mut dyn Ambient,
+) -> Result<(), (RpcError, Option<Effect>)> {
+    match (peer.origin(&visit.caller), &visit.caller.node) {
+        (Origin::Its, _) => Ok(()),
+        (Origin::New, Some(node)) => {
+            desk.registry.learn_caller(&peer.daemon_id, node).map_err(|fault| (fault.into(), None))?;
+            tracing::info!("[pairing] {} calls from {node}: its token counts from there", peer.name);
+            Ok(())
+        }
+        (Origin::Elsewhere, Some(node)) => {
+            desk.registry.strayed(&peer.daemon_id, node, now.at);
+            if !peer.has_key() {
+                return Err((RpcError::unauthorized(), refused(desk, &peer.daemon_id, now)));
+            }
+            let mut bytes = Zeroizing::new([0; 32]);
+            ambient.fill(&mut *bytes);
+            let challenge = Zeroizing::new(data_encoding::HEXLOWER.encode(&*bytes));
+            let error = RpcError::prove(&challenge);
+            visit.challenge = Some((peer.daemon_id.clone(), challenge));
+            // Who has the key needs a moment to say so.
+            Err((error, None))
+        }
+        (_, None) => Err((RpcError::unauthorized(), None)),
+    }
+}
+
+/// A connection ended. Whoever was asked there to prove something and did not is somebody else.
+pub fn leave(desk: &mut Desk, visit: Visit, now: Now) -> Option<Effect> {
+    let (peer, _) = visit.challenge?;
+    refused(desk, &peer, now)
+}
+
+/// Somebody used a peer's token who is not that peer. A peer with a key hears of it.
+fn refused(desk: &mut Desk, peer: &str, now: Now) -> Option<Effect> {
+    if !desk.registry.stray_is_news(peer, now.at) {
+        return None;
+    }
+    let (peer, node) = (desk.registry.get(peer)?, desk.registry.stray(peer)?.node.clone());
+    tracing::warn!("the token of {} was used from {node}, which is not its node: refused", peer.name);
+    peer.has_key().then(|| Effect::Strayed { peer: peer.daemon_id.clone(), node })
+}
+
+/// The answer to a challenge. A challenge is gone with its first answer, right or not.
+fn prove(desk: &mut Desk, request: &Request, peer: &Peer, visit: &mut Visit, now: Now) -> Received {
+    let refuse = |error: &RpcError| Received { peer: None, effects: Vec::new(), next: Next::Reply(wire::error_line(&request.id, error)) };
+    let (daemon_id, signature) = match request.query() {
+        Ok(Query::Prove { daemon_id, signature }) => (daemon_id, signature),
+        Ok(_) => return refuse(&RpcError::parse()),
+        Err(error) => return refuse(&error),
+    };
+    let (Some((whom, challenge)), Some(node)) = (visit.challenge.take(), visit.caller.node.clone()) else {
+        return refuse(&RpcError::unauthorized());
+    };
+    let is_it = daemon_id == peer.daemon_id && whom == peer.daemon_id;
+    if !is_it || !key::proves(&signature, &challenge, &peer.daemon_id, &desk.me.daemon_id) {
+        desk.registry.strayed(&peer.daemon_id, &node, now.at);
+        let effects = refused(desk, &peer.daemon_id, now).into_iter().collect();
+        return Received { effects, ..refuse(&RpcError::unauthorized()) };
+    }
+    if let Err(fault) = desk.registry.moved(&peer.daemon_id, &node, now.at) {
+        return refuse(&fault.into());
+    }
+    let before = peer.node.as_ref().map_or_else(String::new, |before| format!(" from {before}"));
+    tracing::warn!("[pairing] {} moved{before} to {node}, and proved it with its key", peer.name);
+    Received { peer: Some(peer.daemon_id.clone()), effects: vec![Effect::Authenticated], next: Next::Reply(wire::proved_line(&request.id)) }
+}
+
+/// Says who we are to whoever reaches us: who looks for a daemon to join has nothing else to show.
+fn probe(desk: &Desk, id: &Id, caller: &Caller, now: Now) -> String {
+    let waiting = desk.pairing.waits_for(caller, now);
+    wire::probed_line(id, &Probed { name: desk.me.name.clone(), waiting, version: desk.me.version.clone() }, &PROTOCOLS)
 }
 
 fn pair_request(desk: &mut Desk, id: &Id, pair: Pair, caller: &Caller, now: Now, ambient: &mut dyn Ambient) -> Received {
@@ -156,7 +274,7 @@ fn pair_request(desk: &mut Desk, id: &Id, pair: Pair, caller: &Caller, now: Now,
         return Received { peer: None, effects: vec![Effect::PairingMoved], next: Next::Reply(wire::error_line(id, &error)) };
     }
     let token = Token::generate(ambient);
-    match admit(desk, pair, caller.kind, &token, now) {
+    match admit(desk, pair, caller, &token, now) {
         Ok(peer) => {
             tracing::info!(
                 "[pairing] Paired with {} ({}) at {}",
@@ -177,7 +295,8 @@ fn pair_request(desk: &mut Desk, id: &Id, pair: Pair, caller: &Caller, now: Now,
 }
 
 /// Takes in who knew the code, or says to both sides why not.
-fn admit(desk: &mut Desk, pair: Pair, kind: Kind, token: &Token, now: Now) -> Result<Peer, (Fault, RpcError)> {
+fn admit(desk: &mut Desk, pair: Pair, caller: &Caller, token: &Token, now: Now) -> Result<Peer, (Fault, RpcError)> {
+    let kind = caller.kind;
     let refuse = |message: String| {
         let fault = Fault::new(ErrorKind::Refused, message);
         (fault.clone(), RpcError::from(fault))
@@ -195,7 +314,12 @@ fn admit(desk: &mut Desk, pair: Pair, kind: Kind, token: &Token, now: Now) -> Re
     if kind == Kind::Local && !pair.address.is_empty() && !is_loopback(&pair.address) {
         return Err(refuse(format!("{} is not on this machine", name::printable(&pair.address))));
     }
-    let stranger = Stranger { daemon_id: pair.daemon_id, name: pair.name, address: pair.address, kind };
+    // Who has a key calls from where it listens. Go Thrum does not; where it listens shows when it is dialled.
+    let (node, calls_from) = match caller.node.clone() {
+        node if key::is_signed_origin(&pair.daemon_id) => (node, None),
+        node => (None, node),
+    };
+    let stranger = Stranger { daemon_id: pair.daemon_id, name: pair.name, address: pair.address, kind, node, calls_from };
     desk.registry.pair(stranger, token.clone(), now.at).map_err(|fault| {
         let error = match fault.kind {
             ErrorKind::Refused => RpcError::said(fault.message.clone()),

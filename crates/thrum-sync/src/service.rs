@@ -9,6 +9,11 @@ mod exchange;
 mod link;
 mod listener;
 mod pair;
+mod path;
+mod ping;
+mod place;
+mod probe;
+mod reach;
 mod report;
 mod takeover;
 mod visitors;
@@ -27,7 +32,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use answers::{Compared, Forced, Joined, PairingStarted, PeerStatus, Verdict, Verified};
+pub use answers::{Compared, Forced, Found, Joined, PairingStarted, PeerStatus, Pinged, Route, Verdict, Verified, Waited, Waiting};
 
 use crate::{
     Log, Now,
@@ -37,7 +42,7 @@ use crate::{
     registry::{Peer, Registry},
     replicator::recent_within,
     server::{Desk, Me},
-    transport::{Kind, Transport},
+    transport::{Condition, Kind, Transport},
 };
 use driver::{Driver, First};
 use listener::Listening;
@@ -46,6 +51,10 @@ use visitors::Visitors;
 
 /// Makes a source of time and randomness for each task that needs one.
 pub type Ambients = Arc<dyn Fn() -> Box<dyn Ambient> + Send + Sync>;
+
+/// Answers a challenge (the first argument) of a daemon (the second) with our daemon's key:
+/// [`DaemonKey::prove`](thrum_core::DaemonKey::prove). The key itself stays where it is.
+pub type Prover = Arc<dyn Fn(&str, &str) -> String + Send + Sync>;
 
 /// What the peers of a daemon need to know about it.
 #[derive(Clone)]
@@ -66,6 +75,8 @@ pub struct PeersConfig {
     pub transports: Vec<Arc<dyn Transport>>,
     /// Clock and randomness.
     pub ambients: Ambients,
+    /// Proves to peers who we are, when our node is another one than when we were paired.
+    pub prover: Prover,
 }
 
 /// The peers of a daemon. Cloning gives another handle to the same.
@@ -80,11 +91,14 @@ struct Inner {
     round: Duration,
     local_only: bool,
     ambients: Ambients,
+    prover: Prover,
     clock: Clock,
     desk: Mutex<Desk>,
     drivers: Mutex<BTreeMap<String, Driver>>,
     /// Held while a listener is opened, so that it is opened once.
     listeners: tokio::sync::Mutex<Vec<Listening>>,
+    /// A listener ended by itself.
+    listener_ended: Notify,
     visitors: Visitors,
     /// Old peers that read us.
     askers: Mutex<Askers>,
@@ -95,13 +109,14 @@ struct Inner {
 }
 
 impl Peers {
-    /// Reads who the peers are, starts to listen where we did before, and begins to replicate with each.
+    /// Reads who the peers are, starts to listen where we did before, and begins to replicate with each. A tailnet is
+    /// listened on as soon as it is up, and again whenever it has come up; nothing here waits for it.
     ///
     /// # Errors
     /// `peers.json` or `pairing.json` cannot be used. A listener that cannot be opened is no error here: it is tried again
     /// every [`limits::ROUND`] and shown by [`listen_error`](Self::listen_error).
     pub async fn start(config: PeersConfig, log: Arc<dyn Log>, commits: watch::Receiver<Commit>) -> Result<Self, Fault> {
-        let PeersConfig { var_dir, daemon_id, name, version, round, local_only, transports, ambients } = config;
+        let PeersConfig { var_dir, daemon_id, name, version, round, local_only, transports, ambients, prover } = config;
         let me = Me { daemon_id, name, version };
         let desk = {
             let me = me.clone();
@@ -113,7 +128,7 @@ impl Peers {
             .await?
         };
         let peers: Vec<Peer> = desk.registry.peers().to_vec();
-        let listens = desk.registry.local_port().is_some();
+        let listens = desk.registry.port(Kind::Local).is_some();
         let inner = Arc::new(Inner {
             me,
             log,
@@ -123,9 +138,11 @@ impl Peers {
             local_only,
             clock: Clock::new(&ambients),
             ambients,
+            prover,
             desk: Mutex::new(desk),
             drivers: Mutex::default(),
             listeners: tokio::sync::Mutex::default(),
+            listener_ended: Notify::new(),
             visitors: Visitors::default(),
             askers: Mutex::default(),
             pairing_moved: Notify::new(),
@@ -142,6 +159,9 @@ impl Peers {
             tracing::error!("{fault}");
             inner.keep_trying_to_listen(Kind::Local);
         }
+        if let Some(tailnet) = inner.transport(Kind::Tailnet) {
+            inner.tasks.spawn(Arc::clone(&inner).attend(tailnet));
+        }
         for peer in peers {
             inner.drive(peer, First::Dial);
         }
@@ -155,7 +175,12 @@ impl Peers {
 
     /// Where peers on this kind of transport reach us; `None` while nothing listens.
     pub async fn address(&self, kind: Kind) -> Option<String> {
-        self.0.listeners.lock().await.iter().find(|one| one.kind == kind).and_then(|one| one.address.clone().ok())
+        self.0.listeners.lock().await.iter().find(|one| one.kind == kind && one.is_open()).and_then(|one| one.address.clone().ok())
+    }
+
+    /// Whether and how a transport can be used, if there is one of this kind and the user lets us use it.
+    pub fn condition(&self, kind: Kind) -> Option<Condition> {
+        self.0.transport(kind).map(|transport| transport.condition().borrow().clone())
     }
 
     /// Why nothing listens although peers expect us, if that is so. It is tried again every [`limits::ROUND`].

@@ -66,11 +66,25 @@ pub(crate) fn is_loopback(address: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
+/// Whether tailnets give out such addresses to their nodes.
+pub(crate) fn is_of_tailnet(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.octets()[0] == 100 && (64..128).contains(&ip.octets()[1]),
+        IpAddr::V6(ip) => ip.segments()[..3] == [0xfd7a, 0x115c, 0xa1e0],
+    }
+}
+
 /// Whether this is `host:port` as something that can be dialled, shown and stored: printable, with a port from 1 to 65535.
 pub(crate) fn is_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let host_is_plain = !host.is_empty() && host.chars().all(|c| name::is_printable(c) && !c.is_whitespace());
     host_is_plain && text.len() <= limits::MAX_FOREIGN_ID_BYTES && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// `host:port`; an IPv6 address gets its brackets.
+pub(crate) fn with_port(host: &str, port: impl fmt::Display) -> String {
+    let host = host.trim_matches(['[', ']']);
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Who is at the other end of an accepted connection.
@@ -149,7 +163,7 @@ impl Condition {
                     .hint("Set THRUM_TS_ENABLED=true in .env and run `thrum daemon restart`, or join an address of the tailnet."),
             ),
             Self::Starting(what) if what.is_empty() => Some(Fault::new(ErrorKind::TryAgain, "the tailnet is starting").hint(WAIT)),
-            Self::Starting(what) => Some(Fault::new(ErrorKind::TryAgain, format!("the tailnet is starting: {what}")).hint(WAIT)),
+            Self::Starting(what) => Some(Fault::new(ErrorKind::TryAgain, what.clone()).hint(WAIT)),
             Self::Down(fault) => Some(fault.clone()),
         }
     }

@@ -1,4 +1,4 @@
-//! The peer wire: JSON-RPC 2.0, one document per line, four methods. Encodes and decodes, nothing else.
+//! The peer wire: JSON-RPC 2.0, one document per line, Go's four methods and three of ours. Encodes and decodes, nothing else.
 //!
 //! Go Thrum v0.5.9–v0.6.3 speaks the same: its names, its error texts, and its habit of echoing `id` raw or leaving it out
 //! are kept to the byte, because its clients show the texts and decode the rest strictly. What we add is optional on both
@@ -9,10 +9,10 @@ mod reply;
 mod request;
 
 pub use reply::{
-    Info, Paired, Pulled, Reply, Served, error_line, info_line, notified_line, paired_line, pull_line, read_info, read_notified,
-    read_paired, read_pulled,
+    Info, Paired, Probed, Pulled, Reply, Served, error_line, info_line, notified_line, paired_line, probed_line, proved_line, pull_line,
+    read_info, read_notified, read_paired, read_probed, read_proved, read_pulled,
 };
-pub use request::{Call, Id, Pair, Pull, Query, Request};
+pub use request::{Call, Id, Pair, Pull, Query, Request, probe_request, prove_request, refused_request};
 
 /// A JSON-RPC error as it goes over the wire.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,6 +53,23 @@ impl RpcError {
         Self::said(UNAUTHORIZED)
     }
 
+    /// The token is good, and comes from another node than the peer's. Who has the peer's key can say so.
+    pub fn prove(challenge: &str) -> Self {
+        let data = serde_json::json!({
+            "kind": PROVE,
+            "hint": "Answer the challenge with sync.prove, signed with the daemon's key, on this connection.",
+            "retryable": true,
+            "challenge": challenge,
+        });
+        Self { code: -32000, message: "this token belongs to another node: prove that you moved".into(), data: Some(data) }
+    }
+
+    /// What is to be proven before the peer answers, if that is what it says.
+    pub fn challenge(&self) -> Option<&str> {
+        let data = self.data.as_ref().filter(|data| data["kind"] == PROVE)?;
+        data["challenge"].as_str().filter(|challenge| (1..=thrum_core::limits::MAX_FOREIGN_ID_BYTES).contains(&challenge.len()))
+    }
+
     /// Whether the peer does not know our token: it removed us, or never stored us.
     pub fn is_unauthorized(&self) -> bool {
         self.code == -32000 && self.message == UNAUTHORIZED
@@ -64,6 +81,8 @@ impl From<thrum_core::Fault> for RpcError {
         Self { code: -32000, message: fault.message.clone(), data: Some(fault.data()) }
     }
 }
+
+const PROVE: &str = "prove";
 
 const UNAUTHORIZED: &str = "unauthorized: unknown peer token";
 

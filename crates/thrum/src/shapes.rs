@@ -407,6 +407,111 @@ pub(crate) struct Peer {
     pub(crate) skipped: Vec<SkippedEvent>,
     pub(crate) version: Option<String>,
     pub(crate) clock_offset_ms: Option<i64>,
+    pub(crate) node: Option<Node>,
+    pub(crate) calls_from: Option<Node>,
+    pub(crate) moved: Option<Moved>,
+    pub(crate) refused: Option<Stray>,
+    pub(crate) refused_there: Option<Stray>,
+    pub(crate) path: Option<Route>,
+}
+
+/// A machine as a tailnet knows it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Node {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) user: String,
+}
+
+impl Node {
+    /// `laptop (ann@example.com)`, and nothing that drives a terminal.
+    pub(crate) fn shown(&self) -> String {
+        let name = printable(if self.name.is_empty() { &self.id } else { &self.name });
+        if self.user.is_empty() { name } else { format!("{name} ({})", printable(&self.user)) }
+    }
+}
+
+/// A peer that went to another node.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Moved {
+    pub(crate) from: Node,
+    pub(crate) to: Node,
+    pub(crate) at: Option<Stamp>,
+}
+
+/// Somebody who used a peer's token and is not that peer.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Stray {
+    pub(crate) node: Node,
+    pub(crate) at: Option<Stamp>,
+    pub(crate) times: u64,
+}
+
+/// How packets travel to a peer.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Route {
+    pub(crate) relay: Option<String>,
+    pub(crate) round_trip_us: u64,
+}
+
+impl Route {
+    /// `direct, 0.4 ms` or `via relay fra, 48 ms`.
+    pub(crate) fn shown(&self) -> String {
+        let way = self.relay.as_ref().map_or_else(|| "direct".to_owned(), |relay| format!("via relay {}", printable(relay)));
+        format!("{way}, {}", millis(self.round_trip_us))
+    }
+}
+
+/// Microseconds, for people: `0.4 ms`, `48 ms`.
+pub(crate) fn millis(micros: u64) -> String {
+    if micros < 10_000 { format!("{}.{} ms", micros / 1000, micros % 1000 / 100) } else { format!("{} ms", micros / 1000) }
+}
+
+/// `peer.ping`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Pinged {
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) node: Option<Node>,
+    pub(crate) path: Option<Route>,
+    pub(crate) round_trip_us: u64,
+    pub(crate) clock_offset_ms: Option<i64>,
+    pub(crate) version: Option<String>,
+    pub(crate) our_version: String,
+    pub(crate) backlog_from_them: Option<u64>,
+    pub(crate) backlog_to_them: Option<u64>,
+}
+
+/// `peer.waiting`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Found {
+    pub(crate) daemons: Vec<WaitingDaemon>,
+    pub(crate) asked: usize,
+    pub(crate) not_asked: usize,
+}
+
+/// A daemon that waits to be joined.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct WaitingDaemon {
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) node: Option<Node>,
+}
+
+/// What `peer.wait_pairing` says of a wrong code.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Attempt {
+    pub(crate) node: Option<Node>,
+    pub(crate) address: String,
+    pub(crate) left: u8,
 }
 
 /// An event that an old peer refused.
@@ -433,6 +538,10 @@ pub(crate) struct Pairing {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Paired {
+    /// `paired`, or `waiting` while nobody joined.
+    pub(crate) status: String,
+    /// The wrong codes so far, while it waits.
+    pub(crate) attempts: Vec<Attempt>,
     pub(crate) peer_name: String,
     pub(crate) peer_address: String,
     pub(crate) syncing: bool,

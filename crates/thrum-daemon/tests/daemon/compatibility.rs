@@ -102,9 +102,17 @@ pub const GOS_METHODS: [Method; 56] = [
     served("context.preamble.save", ""),
     served("sync.force", "Waits up to 8 s for the peers; Go Thrum's only starts git."),
     served("sync.status", "About peers; Go Thrum's is about git."),
-    served("peer.start_pairing", "`auth_key` has no effect. The session ends with the connection that began it."),
-    served("peer.wait_pairing", "No session and a time-out are errors, as Go Thrum's really are."),
-    served("peer.join", ""),
+    served(
+        "peer.start_pairing",
+        "`auth_key` has no effect. The session ends with the connection that began it. `transport` says how it is reached: `tailnet` \
+(switched on by it), `local`, or without it the tailnet where that is on.",
+    ),
+    served(
+        "peer.wait_pairing",
+        "No session and a time-out are errors, as Go Thrum's really are. With `attempts_seen` it also returns at a further wrong code, as \
+`waiting`.",
+    ),
+    served("peer.join", "Takes a name of the tailnet, too; an address of a tailnet switches it on."),
     served("peer.list", ""),
     served("peer.status", ""),
     served("peer.remove", "An unknown `daemon_id` is an error, not a success."),

@@ -160,6 +160,12 @@ fn a_node_that_guesses_is_locked_and_does_not_lock_the_others() {
         for _ in 0..3 {
             case.pairing.try_code(&wrong(&opened.code), &caller("mallory"), at(n)).unwrap_err();
         }
+        // C2: in the same session, too.
+        let answer = case.pairing.try_code(opened.code.reveal(), &caller("mallory"), at(n)).unwrap_err();
+        assert_eq!(answer.message, "too many failed attempts");
+        assert!(matches!(case.pairing.collect(at(n)), Standing::Waiting(_)), "others may join");
+        assert!(case.pairing.waits_for(&caller("alice"), at(n)) && !case.pairing.waits_for(&caller("mallory"), at(n)));
+        case.pairing.cancel(opened.id);
     }
     let opened = open(&mut case.pairing, 10);
     let answer = case.pairing.try_code(opened.code.reveal(), &caller("mallory"), at(11)).unwrap_err();

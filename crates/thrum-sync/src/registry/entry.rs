@@ -2,9 +2,12 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
-use thrum_core::{Stamp, limits, name};
+use thrum_core::{Stamp, key, limits, name};
 
-use crate::{Token, transport::Kind};
+use crate::{
+    Token,
+    transport::{Caller, Kind, Node},
+};
 
 /// A paired daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,8 +42,41 @@ pub struct Peer {
     /// Whom it takes us for: the daemon of Go Thrum that we have replaced. It files our token under that id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_daemon_id: Option<String>,
+    /// The node where it listens: its token goes there and nowhere else. A peer of ours calls from there, too. `None` on
+    /// loopback, and until it was learnt for entries that others made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<Node>,
+    /// The node from which it calls, where that may be another one: Go Thrum listens with a node of its own and dials from
+    /// the machine's. Learnt at its first call, once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls_from: Option<Node>,
+    /// The last time it proved that it is on another node now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
     #[serde(flatten)]
     unknown: Map<String, Value>,
+}
+
+/// A peer that went from one node to another, and proved with its key that it is the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// Where it was.
+    pub from: Node,
+    /// Where it is.
+    pub to: Node,
+    /// Since when.
+    pub at: Stamp,
+}
+
+/// What it means that a peer's token comes from a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It comes from where the peer is.
+    Its,
+    /// It is not known yet where the peer is: here, from now on.
+    New,
+    /// The peer is another node.
+    Elsewhere,
 }
 
 fn yes() -> bool {
@@ -74,6 +110,9 @@ impl Peer {
             token_used: false,
             removed_us: false,
             as_daemon_id: None,
+            node: stranger.node,
+            calls_from: stranger.calls_from,
+            moved: None,
             unknown: Map::new(),
         }
     }
@@ -88,7 +127,7 @@ impl Peer {
         as_daemon_id: String,
     ) -> Self {
         let kind = Kind::of_address(&address);
-        let stranger = Stranger { daemon_id, name: String::new(), address, kind };
+        let stranger = Stranger { daemon_id, name: String::new(), address, kind, node: None, calls_from: None };
         let peer = Self::new(stranger, name, token, Stamp::ZERO);
         Self { paired_at, token_used: true, as_daemon_id: Some(as_daemon_id), ..peer }
     }
@@ -101,9 +140,35 @@ impl Peer {
         }
     }
 
+    /// Whether it can prove who it is: its id is a key.
+    pub fn has_key(&self) -> bool {
+        key::is_signed_origin(&self.daemon_id)
+    }
+
+    /// What it means that this caller shows the peer's token.
+    pub fn origin(&self, caller: &Caller) -> Origin {
+        let Some(from) = &caller.node else {
+            // A caller on a tailnet always has a node; who has none is nobody there.
+            return if caller.kind == Kind::Local { Origin::Its } else { Origin::Elsewhere };
+        };
+        let is = |node: &Option<Node>| node.as_ref().is_some_and(|node| node.id == from.id);
+        let learns = if self.has_key() { self.node.is_none() } else { self.calls_from.is_none() };
+        if is(&self.node) || is(&self.calls_from) {
+            Origin::Its
+        } else if learns {
+            Origin::New
+        } else {
+            Origin::Elsewhere
+        }
+    }
+
     pub(super) fn check(&self) -> Result<(), String> {
         if self.daemon_id.is_empty() || self.daemon_id.len() > limits::MAX_FOREIGN_ID_BYTES {
             return Err(format!("a peer's daemon_id has {} bytes", self.daemon_id.len()));
+        }
+        let nodes = [&self.node, &self.calls_from].into_iter().flatten();
+        if nodes.flat_map(|node| [&node.id, &node.name, &node.user]).any(|text| text.len() > limits::MAX_FOREIGN_ID_BYTES) {
+            return Err(format!("a node of {} has a name of more than {} bytes", self.daemon_id, limits::MAX_FOREIGN_ID_BYTES));
         }
         name::check_peer(&self.name).map_err(|fault| format!("{}: {fault}", self.daemon_id))
     }
@@ -120,6 +185,10 @@ pub struct Stranger {
     pub address: String,
     /// The kind of transport it came on.
     pub kind: Kind,
+    /// The node where it listens, if that is known.
+    pub node: Option<Node>,
+    /// The node it called from, if it may listen on another.
+    pub calls_from: Option<Node>,
 }
 
 impl Stranger {

@@ -1,6 +1,7 @@
 use std::fs;
 
 use super::*;
+use crate::transport::Caller;
 
 const GO: &str = r#"{
   "local": { "daemon_id": "d_przre8xtmc6c", "port": 9147, "future_local": 1 },
@@ -25,7 +26,7 @@ impl thrum_core::Ambient for Seed {
 }
 
 fn stranger(id: &str, name: &str) -> Stranger {
-    Stranger { daemon_id: id.into(), name: name.into(), address: "127.0.0.1:9101".into(), kind: Kind::Local }
+    Stranger { daemon_id: id.into(), name: name.into(), address: "127.0.0.1:9101".into(), kind: Kind::Local, node: None, calls_from: None }
 }
 
 fn open(directory: &tempfile::TempDir) -> Result<Registry, Fault> {
@@ -47,7 +48,7 @@ fn a_file_of_gos_is_read_and_keeps_every_key_it_had() {
     assert_eq!((peer.daemon_id.as_str(), peer.token_used, peer.kind()), ("d_dc13ayhceh3r", true, Some(Kind::Tailnet)));
     assert_eq!(peer.as_daemon_id.as_deref(), Some("d_przre8xtmc6c"), "that is whom it knows");
     assert_eq!(peer.last_sync, None, "the year 1 is never");
-    assert_eq!(registry.local_port(), Some(9147));
+    assert_eq!(registry.port(Kind::Local), Some(9147));
     registry.pair(stranger("d_new", "new"), Token::generate(&mut Seed(1)), Stamp::ZERO).unwrap();
     let written: Value = serde_json::from_str(&fs::read_to_string(directory.path().join("peers.json")).unwrap()).unwrap();
     assert_eq!(written["future_top"]["kept"], true);
@@ -168,4 +169,65 @@ fn a_change_that_cannot_be_written_does_not_count() {
     let mut registry = Registry::open(missing, "d_me").unwrap();
     assert!(registry.pair(stranger("d_x", "x"), Token::generate(&mut Seed(0)), Stamp::ZERO).is_err());
     assert!(registry.peers().is_empty());
+}
+
+fn node(id: &str) -> Node {
+    Node { id: id.into(), name: format!("name of {id}"), user: "ann".into() }
+}
+
+fn from(id: &str) -> Caller {
+    Caller { address: "100.64.0.9:1".into(), kind: Kind::Tailnet, node: Some(node(id)) }
+}
+
+/// C11
+#[test]
+fn a_peer_with_a_key_is_one_node_and_one_without_may_call_from_a_second() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut registry = open(&directory).unwrap();
+    let key = thrum_core::DaemonKey::generate(&mut Seed(9)).id().to_string();
+    for id in [key.as_str(), "d_47fkcmt93fcz"] {
+        let stranger = Stranger { kind: Kind::Tailnet, ..stranger(id, id) };
+        registry.pair(stranger, Token::generate(&mut Seed(id.len() as u8)), Stamp::ZERO).unwrap();
+        assert_eq!(registry.get(id).unwrap().origin(&from("a")), Origin::New);
+        assert_eq!(registry.get(id).unwrap().origin(&Caller { node: None, ..from("a") }), Origin::Elsewhere, "nobody of the tailnet");
+        registry.learn_caller(id, &node("a")).unwrap();
+        registry.learn_caller(id, &node("b")).unwrap();
+        assert_eq!(registry.get(id).unwrap().origin(&from("a")), Origin::Its);
+        assert_eq!(registry.get(id).unwrap().origin(&from("b")), Origin::Elsewhere, "once");
+    }
+    registry.learn_node("d_47fkcmt93fcz", &node("listens")).unwrap();
+    registry.learn_node("d_47fkcmt93fcz", &node("other")).unwrap();
+    let go = open(&directory).unwrap().get("d_47fkcmt93fcz").unwrap().clone();
+    assert_eq!((go.node, go.calls_from), (Some(node("listens")), Some(node("a"))), "durably");
+    let renamed = Node { name: "renamed".into(), ..node("a") };
+    registry.learn_node(&key, &renamed).unwrap();
+    registry.learn_node(&key, &node("b")).unwrap();
+    assert_eq!(registry.get(&key).unwrap().node, Some(renamed.clone()), "the same node by another name");
+    registry.moved(&key, &node("b"), Stamp::ZERO).unwrap();
+    let moved = open(&directory).unwrap().get(&key).unwrap().moved.clone();
+    assert_eq!(moved, Some(Moved { from: renamed, to: node("b"), at: Stamp::ZERO }));
+    assert_eq!(registry.get(&key).unwrap().origin(&from("a")), Origin::Elsewhere, "where it was it is no more");
+}
+
+#[test]
+fn the_ports_of_both_transports_are_kept_apart() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut registry = open(&directory).unwrap();
+    registry.keep_port(Kind::Local, 9100).unwrap();
+    registry.keep_port(Kind::Tailnet, 9101).unwrap();
+    let again = open(&directory).unwrap();
+    assert_eq!((again.port(Kind::Local), again.port(Kind::Tailnet)), (Some(9100), Some(9101)));
+}
+
+#[test]
+fn a_word_about_a_stray_is_said_once_a_minute_however_often_and_wherever_it_comes_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut registry = open(&directory).unwrap();
+    let at = |seconds: u64| Stamp::from_nanos(1).plus(Duration::from_secs(seconds));
+    let said = (0..120).filter(|second| {
+        registry.strayed("d_x", &node(if second % 2 == 0 { "a" } else { "b" }), at(*second));
+        registry.stray_is_news("d_x", at(*second))
+    });
+    assert_eq!(said.collect::<Vec<_>>(), [0, 60]);
+    assert_eq!(registry.stray("d_x").map(|stray| stray.times), Some(120));
 }

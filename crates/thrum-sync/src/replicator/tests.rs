@@ -412,6 +412,24 @@ fn a_peer_that_calls_is_dialled_soon_whatever_backoff_says() {
 }
 
 #[test]
+fn a_network_that_comes_up_is_worth_one_attempt_at_once_and_backoff_goes_on() {
+    let mut case = Case::new(None);
+    assert_eq!(case.step(Input::Timer), [Action::Dial]);
+    for _ in 0..8 {
+        case.step(Input::ConnectFailed("the tailnet is off".into()));
+        case.tick = case.machine.wait_until();
+        case.step(Input::Timer);
+    }
+    case.step(Input::ConnectFailed("the tailnet is off".into()));
+    let far = case.machine.wait_until() - case.tick;
+    assert!(far >= seconds(60), "{far:?}");
+    assert_eq!(case.step(Input::NetworkUp), [Action::Dial]);
+    assert_eq!(case.step(Input::NetworkUp), [], "one at a time");
+    case.step(Input::ConnectFailed("not yet".into()));
+    assert!(case.machine.wait_until() - case.tick >= far, "as before");
+}
+
+#[test]
 fn who_was_just_given_a_token_calls_first_or_is_called_a_second_later() {
     let mut case = Case::new(None);
     case.machine.wait_for_call(Now::default());

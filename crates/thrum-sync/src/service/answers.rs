@@ -5,11 +5,13 @@ use std::time::Duration;
 use serde::Serialize;
 use thrum_core::{Stamp, Sum, heads::Difference};
 
+use super::ping::micros;
 use crate::{
     legacy::serving::Skipped,
-    pairing::{Code, SessionId},
+    pairing::{Attempt, Code, SessionId},
+    registry::{Moved, Stray},
     replicator::State,
-    transport::Kind,
+    transport::{self, Kind, Node},
 };
 
 /// A pairing session, as `peer add` shows it.
@@ -40,6 +42,88 @@ impl PairingStarted {
     pub fn peercode(&self) -> String {
         format!("{}:{}:{}", self.name.replace(':', "-"), self.address, self.code.reveal())
     }
+}
+
+/// How a wait for a pairing went on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// Somebody joined.
+    Joined(Joined),
+    /// Nobody yet, but somebody tried: all wrong codes of the session, in order.
+    Tried(Vec<Attempt>),
+}
+
+/// Who waits to be joined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// The daemons, by node and port.
+    pub daemons: Vec<Waiting>,
+    /// How many nodes were asked.
+    pub asked: usize,
+    /// How many were not, because there are too many.
+    pub not_asked: usize,
+}
+
+/// A daemon that waits to be joined, as it says itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// What it calls itself.
+    pub name: String,
+    /// Where to join it.
+    pub address: String,
+    /// On which node it is; `None` on loopback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<Node>,
+    /// Its program's version.
+    pub version: String,
+    /// On what kind of transport.
+    pub transport: String,
+}
+
+/// How packets travel to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// The relay they go through; `None` when they go directly.
+    pub relay: Option<String>,
+    /// There and back as the network itself measures it, in microseconds.
+    pub round_trip_us: u64,
+}
+
+impl From<transport::Path> for Route {
+    fn from(path: transport::Path) -> Self {
+        Self { relay: path.relay, round_trip_us: micros(path.round_trip) }
+    }
+}
+
+/// What `peer ping` found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pinged {
+    /// What we call it.
+    pub name: String,
+    /// Who it is.
+    pub daemon_id: String,
+    /// Where it answered.
+    pub address: String,
+    /// On which node; `None` on loopback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<Node>,
+    /// How packets travel to it; `None` where the network does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Route>,
+    /// One request and its answer on an open connection, in microseconds.
+    pub round_trip_us: u64,
+    /// By how much its clock is ahead of ours; `None` for old peers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_offset_ms: Option<i64>,
+    /// Its program's version; `None` for old peers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Our program's version.
+    pub our_version: String,
+    /// Events of its that are not here yet; `None` before it first answered.
+    pub backlog_from_them: Option<u64>,
+    /// Events of ours that it has not confirmed; `None` if it never said how far it is, as old peers do not.
+    pub backlog_to_them: Option<u64>,
 }
 
 /// A new peer, seen from either side.
@@ -114,6 +198,24 @@ pub struct PeerStatus {
     /// By how much its clock is ahead of ours.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_offset_ms: Option<i64>,
+    /// The node where it listens; `None` on loopback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<Node>,
+    /// The node that it calls from, where that is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_from: Option<Node>,
+    /// The last time it proved that it is on another node now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
+    /// Who else used its token last, and was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Stray>,
+    /// Whom the peer refused last who used the token that we share with it, as it says: somebody has a copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_there: Option<Stray>,
+    /// How packets travel to it, at most a minute ago; `None` where nobody knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Route>,
 }
 
 /// What a forced pull brought.

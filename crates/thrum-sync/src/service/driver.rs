@@ -19,22 +19,20 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Inner,
-    link::{Link, Target},
-    lock,
-};
+use super::{Inner, link::Link, listener::changed, lock, path};
 use crate::{
     Now, intake,
     registry::Peer,
     replicator::{Action, Input, Replicator, Status},
     server::Desk,
+    transport::{Condition, Path},
 };
 
 /// The handle to a running driver.
 pub(super) struct Driver {
     signals: Arc<Signals>,
     status: watch::Receiver<Status>,
+    path: watch::Receiver<Option<Path>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -111,8 +109,10 @@ impl Driver {
         let machine = Replicator::new(&peer.daemon_id, None, inner.clock.now());
         let (tell, status) = watch::channel(machine.status().clone());
         let run = Run { inner: Arc::clone(inner), peer, first, signals: Arc::clone(&signals), tell, stop: stop.clone() };
+        let (show, path) = watch::channel(None);
+        inner.tasks.spawn(path::follow(Arc::clone(inner), run.peer.daemon_id.clone(), status.clone(), show, stop.clone()));
         let task = inner.tasks.spawn(run.run());
-        Self { signals, status, stop, task }
+        Self { signals, status, path, stop, task }
     }
 
     pub(super) fn signals(&self) -> Arc<Signals> {
@@ -121,6 +121,11 @@ impl Driver {
 
     pub(super) fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
+    }
+
+    /// How packets travelled to the peer when that was last looked at; `None` while it is not connected.
+    pub(super) fn path(&self) -> Option<Path> {
+        self.path.borrow().clone()
     }
 
     /// Stops and waits until nothing of it runs any more, the batch that is being stored included.
@@ -144,9 +149,6 @@ struct Run {
     stop: CancellationToken,
 }
 
-/// Why a peer on another machine is not dialled where the user wants it so.
-const NOT_HERE: &str = "it is on another machine, and daemon.local_only is on (thrum config set daemon.local_only false)";
-
 /// A batch on its way to the disk.
 type Storing = JoinHandle<Result<Applied, Fault>>;
 
@@ -161,6 +163,7 @@ impl Run {
             machine.wait_for_call(inner.clock.now());
         }
         let mut commits = inner.commits.clone();
+        let mut condition = self.peer.kind().and_then(|kind| inner.transport(kind)).map(|transport| transport.condition());
         let mut link: Option<Link> = None;
         let mut storing: Option<Storing> = None;
         let mut ends = 0;
@@ -169,10 +172,11 @@ impl Run {
             while let Some(input) = inputs.pop_front() {
                 for action in machine.step(input, inner.clock.now(), &mut *ambient) {
                     match action {
-                        Action::Dial => match self.target() {
-                            Ok(target) => link = Some(Link::open(target)),
-                            Err(why) => inputs.push_back(Input::ConnectFailed(why)),
-                        },
+                        Action::Dial => {
+                            // As it is now: its address or its node may have become others.
+                            let peer = inner.desk().registry.get(&self.peer.daemon_id).cloned();
+                            link = peer.map(|peer| Link::open(Arc::clone(inner), peer));
+                        }
                         Action::Send { id, call } => {
                             if let Some(link) = &link {
                                 link.send(id, call);
@@ -212,6 +216,7 @@ impl Run {
                     // The log is gone, and so will we be.
                     Err(_) => break,
                 },
+                () = up(&mut condition) => inputs.push_back(Input::NetworkUp),
                 () = self.signals.set.notified() => inputs.extend(self.signals.take()),
                 () = sleep_until(wake) => inputs.push_back(Input::Timer),
             }
@@ -246,23 +251,6 @@ impl Run {
         }
     }
 
-    fn target(&self) -> Result<Target, String> {
-        let Some(token) = self.peer.token.clone() else { return Err("it was paired without a token; pair again".into()) };
-        let kind = self.peer.kind();
-        if kind.is_some_and(|kind| self.inner.keeps_from(kind)) {
-            return Err(NOT_HERE.to_owned());
-        }
-        let transport = kind.and_then(|kind| self.inner.transport(kind)).ok_or_else(|| {
-            let name = kind.map_or_else(|| self.peer.transport.clone().unwrap_or_default(), |kind| kind.to_string());
-            format!("it was paired over {}, which is not available", thrum_core::name::printable(&name))
-        })?;
-        if self.peer.address.is_empty() {
-            return Err("it did not say where it can be reached".into());
-        }
-        let own_id = self.peer.as_daemon_id.as_ref().unwrap_or(&self.inner.me.daemon_id).clone();
-        Ok(Target { transport, address: self.peer.address.clone(), own_id, token })
-    }
-
     /// On disk when it returns, so that the status shown afterwards says what a restart would find.
     async fn note(&self, removed: bool) {
         let noted = self.desk(move |desk, id, _| if removed { desk.registry.removed_us(id) } else { desk.registry.token_worked(id) });
@@ -289,6 +277,17 @@ impl Run {
                 tracing::warn!("{fault}");
             }
         })
+    }
+}
+
+/// Waits until the network has come up anew.
+async fn up(condition: &mut Option<watch::Receiver<Condition>>) {
+    let Some(condition) = condition else { return pending().await };
+    loop {
+        changed(condition).await;
+        if *condition.borrow_and_update() == Condition::Up {
+            return;
+        }
     }
 }
 

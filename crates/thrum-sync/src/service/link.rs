@@ -3,19 +3,27 @@
 use std::sync::Arc;
 
 use thrum_core::limits;
-use tokio::sync::mpsc;
+use tokio::{
+    io::{ReadHalf, WriteHalf},
+    sync::mpsc,
+};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::{Inner, reach::in_words};
 use crate::{
     Token,
-    conn::{self, NoLine},
+    conn::{self, Lines, NoLine},
+    registry::Peer,
     replicator::Input,
-    transport::Transport,
-    wire::Call,
+    transport::{Conn, Node},
+    wire::{self, BadReply, Call, Reply},
 };
 
 /// Lines longer than this are decoded on the blocking pool.
 const LARGE_LINE: usize = 64 << 10;
+
+/// The id of a proof. Requests are numbered from 1.
+const PROOF: u64 = 0;
 
 /// A connection to a peer, or the attempt. Dropping it closes both.
 pub(super) struct Link {
@@ -24,21 +32,13 @@ pub(super) struct Link {
     _task: AbortOnDropHandle<()>,
 }
 
-/// What a link needs to know.
-pub(super) struct Target {
-    pub(super) transport: Arc<dyn Transport>,
-    pub(super) address: String,
-    pub(super) own_id: String,
-    pub(super) token: Token,
-}
-
 impl Link {
-    pub(super) fn open(target: Target) -> Self {
+    pub(super) fn open(inner: Arc<Inner>, peer: Peer) -> Self {
         // One request is in flight at a time, and each brings one event after `Connected`.
         let (requests, asked) = mpsc::channel(1);
         let (tell, events) = mpsc::channel(2);
         let task = tokio::spawn(async move {
-            let last = run(&target, asked, &tell).await;
+            let last = run(&inner, &peer, asked, &tell).await;
             if let Some(last) = last {
                 let _ = tell.send(last).await;
             }
@@ -58,35 +58,114 @@ impl Link {
 }
 
 /// Returns the link's last event.
-async fn run(target: &Target, mut asked: mpsc::Receiver<(u64, Call)>, tell: &mpsc::Sender<Input>) -> Option<Input> {
-    let conn = match target.transport.dial(&target.address).await {
-        Ok(conn) => conn,
-        Err(fault) => return Some(Input::ConnectFailed(fault.message)),
+async fn run(inner: &Arc<Inner>, peer: &Peer, mut asked: mpsc::Receiver<(u64, Call)>, tell: &mpsc::Sender<Input>) -> Option<Input> {
+    let mut talk = match Talk::begin(inner, peer).await {
+        Ok(talk) => talk,
+        Err(fault) => return Some(Input::ConnectFailed(in_words(&fault))),
     };
-    let (mut lines, mut writer) = conn::halves(conn);
     tell.send(Input::Connected).await.ok()?;
     loop {
         let (id, call) = tokio::select! {
             request = asked.recv() => request?,
-            gone = lines.unasked() => return Some(Input::Disconnected(gone.to_string())),
+            gone = talk.lines.unasked() => return Some(Input::Disconnected(gone.to_string())),
         };
-        let request = zeroize::Zeroizing::new(call.line(id, &target.own_id, &target.token));
-        if let Err(error) = conn::write_line(&mut writer, &request, limits::PEER_WRITE).await {
-            return Some(Input::Disconnected(error.to_string()));
-        }
-        let line = match lines.next(limits::MAX_LINE_BYTES, limits::PULL, limits::PULL).await {
-            Ok(line) => line,
-            Err(NoLine::TooLong(_)) => return Some(Input::TooLong),
-            Err(other) => return Some(Input::Disconnected(other.to_string())),
-        };
-        let reply = if line.len() > LARGE_LINE {
-            match tokio::task::spawn_blocking(move || call.read(&line, id)).await {
-                Ok(reply) => reply,
-                Err(error) => return Some(Input::Disconnected(error.to_string())),
-            }
-        } else {
-            call.read(&line, id)
+        let reply = match talk.ask(id, call).await {
+            Ok(reply) => reply,
+            Err(Gone::TooLong) => return Some(Input::TooLong),
+            Err(Gone::Lost(why)) => return Some(Input::Disconnected(why)),
         };
         tell.send(Input::Replied(reply)).await.ok()?;
+    }
+}
+
+impl Inner {
+    /// Tells a peer, over a connection of its own, that somebody used its token here: on its side somebody should look for
+    /// the copy. Once, and without waiting; who is away is told the next time it happens.
+    pub(super) fn warn(self: &Arc<Self>, peer: String, node: Node) {
+        let inner = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let Some(peer) = inner.desk().registry.get(&peer).cloned() else { return };
+            let tell = async {
+                if let Ok(mut talk) = Talk::begin(&inner, &peer).await {
+                    let _ = talk.warn(&node).await;
+                }
+            };
+            tokio::select! {
+                () = inner.stop.cancelled() => {}
+                _ = tokio::time::timeout(limits::NOTIFY, tell) => {}
+            }
+        });
+    }
+}
+
+/// Why a connection is of no use any more.
+pub(super) enum Gone {
+    /// An answer is longer than a line may be.
+    TooLong,
+    /// Anything else.
+    Lost(String),
+}
+
+/// A connection to a peer, over which it is asked with its token.
+pub(super) struct Talk {
+    lines: Lines<ReadHalf<Conn>>,
+    writer: WriteHalf<Conn>,
+    inner: Arc<Inner>,
+    peer_id: String,
+    /// Who we are to it.
+    own_id: String,
+    token: Token,
+}
+
+impl Talk {
+    /// Connects to a peer. The caller bounds the time.
+    ///
+    /// # Errors
+    /// As [`Inner::reach`].
+    pub(super) async fn begin(inner: &Arc<Inner>, peer: &Peer) -> Result<Self, thrum_core::Fault> {
+        let conn = inner.reach(peer).await?;
+        let (lines, writer) = conn::halves(conn);
+        let token = peer.token.clone().ok_or_else(|| thrum_core::Fault::new(thrum_core::ErrorKind::Refused, "it has no token"))?;
+        let own_id = peer.as_daemon_id.as_ref().unwrap_or(&inner.me.daemon_id).clone();
+        Ok(Self { lines, writer, inner: Arc::clone(inner), peer_id: peer.daemon_id.clone(), own_id, token })
+    }
+
+    /// Asks one thing. If the peer wants to know first that it is we who ask, from a node that it does not know us by, that is
+    /// proven with our key, once.
+    pub(super) async fn ask(&mut self, id: u64, call: Call) -> Result<Result<Reply, BadReply>, Gone> {
+        let reply = self.ask_once(id, &call).await?;
+        let Err(BadReply::Error(error)) = &reply else { return Ok(reply) };
+        let Some(challenge) = error.challenge() else { return Ok(reply) };
+        tracing::info!("[pairing] {} knows us by another node: proving that it is we", thrum_core::name::printable(&self.peer_id));
+        let signature = (self.inner.prover)(challenge, &self.peer_id);
+        let line = self.exchange(&wire::prove_request(PROOF, &self.inner.me.daemon_id, &self.token, &signature)).await?;
+        match wire::read_proved(&line, PROOF) {
+            Ok(()) => self.ask_once(id, &call).await,
+            Err(bad) => Ok(Err(bad)),
+        }
+    }
+
+    /// Tells the peer that somebody used its token here, and was refused.
+    async fn warn(&mut self, node: &Node) -> Result<(), Gone> {
+        let request = zeroize::Zeroizing::new(wire::refused_request(1, &self.token, node));
+        self.exchange(&request).await.map(drop)
+    }
+
+    async fn ask_once(&mut self, id: u64, call: &Call) -> Result<Result<Reply, BadReply>, Gone> {
+        let request = zeroize::Zeroizing::new(call.line(id, &self.own_id, &self.token));
+        let line = self.exchange(&request).await?;
+        if line.len() <= LARGE_LINE {
+            return Ok(call.read(&line, id));
+        }
+        let call = call.clone();
+        tokio::task::spawn_blocking(move || call.read(&line, id)).await.map_err(|error| Gone::Lost(error.to_string()))
+    }
+
+    async fn exchange(&mut self, request: &str) -> Result<Vec<u8>, Gone> {
+        conn::write_line(&mut self.writer, request, limits::PEER_WRITE).await.map_err(|error| Gone::Lost(error.to_string()))?;
+        self.lines.next(limits::MAX_LINE_BYTES, limits::PULL, limits::PULL).await.map_err(|why| match why {
+            NoLine::TooLong(_) => Gone::TooLong,
+            other => Gone::Lost(other.to_string()),
+        })
     }
 }

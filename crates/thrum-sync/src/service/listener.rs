@@ -1,16 +1,20 @@
 //! Accepts peers and answers their lines.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use thrum_core::{ErrorKind, Fault, limits};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Inner, blocking, driver::First, lock};
 use crate::{
     conn::{self, NoLine},
-    server::{self, Effect, Next},
-    transport::{Caller, Conn, Kind, Listener},
+    server::{self, Effect, Next, Visit},
+    transport::{Caller, Condition, Conn, Kind, Listener, Transport},
     wire::{self, RpcError},
 };
 
@@ -18,17 +22,44 @@ use crate::{
 pub(super) struct Listening {
     pub(super) kind: Kind,
     pub(super) address: Result<String, Fault>,
+    accepting: Option<Accepting>,
+}
+
+/// The task that owns an open listener.
+struct Accepting {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// A reply, and whether it went to a peer.
+type Answer = Result<(String, bool), Fault>;
+
+/// Waits until a transport's condition changes. Loopback's never does.
+pub(super) async fn changed(condition: &mut watch::Receiver<Condition>) {
+    if condition.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+impl Listening {
+    pub(super) fn is_open(&self) -> bool {
+        self.accepting.as_ref().is_some_and(|accepting| !accepting.task.is_finished())
+    }
 }
 
 impl Inner {
-    /// Listens on this kind of transport from now on, and after every start; does nothing if it does already.
+    /// Listens on this kind of transport from now on, and after every start; does nothing if it does already. Waits at most
+    /// [`limits::TAILNET_UP`] for a transport that is starting.
     ///
     /// # Errors
     /// The user keeps the daemon from it; there is no such transport, or it cannot listen (shown from then on by `listen_error`).
     pub(super) async fn listen(self: &Arc<Self>, kind: Kind) -> Result<String, Fault> {
         self.may_use(kind)?;
+        self.wait_until_up(kind).await?;
         let mut listeners = self.listeners.lock().await;
-        if let Some(Ok(address)) = listeners.iter().find(|one| one.kind == kind).map(|one| &one.address) {
+        if let Some(open) = listeners.iter().find(|one| one.kind == kind && one.is_open())
+            && let Ok(address) = &open.address
+        {
             return Ok(address.clone());
         }
         let result = self.open(kind).await;
@@ -36,28 +67,94 @@ impl Inner {
         match result {
             Ok(listener) => {
                 let address = listener.address();
-                listeners.push(Listening { kind, address: Ok(address.clone()) });
-                let inner = Arc::clone(self);
-                self.tasks.spawn(async move { inner.accept(listener).await });
+                let (inner, stop) = (Arc::clone(self), self.stop.child_token());
+                let task = self.tasks.spawn({
+                    let stop = stop.clone();
+                    async move { inner.accept(listener, &stop).await }
+                });
+                listeners.push(Listening { kind, address: Ok(address.clone()), accepting: Some(Accepting { stop, task }) });
                 Ok(address)
             }
             Err(fault) => {
-                listeners.push(Listening { kind, address: Err(fault.clone()) });
+                listeners.push(Listening { kind, address: Err(fault.clone()), accepting: None });
                 Err(fault)
             }
         }
     }
 
+    /// Waits for a transport that is on its way, at most [`limits::TAILNET_UP`].
+    ///
+    /// # Errors
+    /// Why it cannot be used, in its own words.
+    pub(super) async fn wait_until_up(&self, kind: Kind) -> Result<(), Fault> {
+        let Some(transport) = self.transport(kind) else { return Ok(()) };
+        let mut condition = transport.condition();
+        let _ = timeout(limits::TAILNET_UP, condition.wait_for(|condition| !matches!(condition, Condition::Starting(_)))).await;
+        let fault = condition.borrow().fault();
+        fault.map_or(Ok(()), Err)
+    }
+
     async fn open(self: &Arc<Self>, kind: Kind) -> Result<Box<dyn Listener>, Fault> {
         let transport =
             self.transport(kind).ok_or_else(|| Fault::new(ErrorKind::Unavailable, format!("the {kind} transport is not available")))?;
-        let kept = self.desk().registry.local_port().filter(|_| kind == Kind::Local);
+        let kept = self.desk().registry.port(kind);
         let listener = transport.listen(kept).await?;
-        if kind == Kind::Local {
-            let (inner, port) = (Arc::clone(self), listener.port());
-            blocking(move || inner.desk().registry.keep_local_port(port)).await?;
-        }
+        let (inner, port) = (Arc::clone(self), listener.port());
+        blocking(move || inner.desk().registry.keep_port(kind, port)).await?;
         Ok(listener)
+    }
+
+    /// Closes what listens on this kind of transport.
+    async fn close(&self, kind: Kind) {
+        let mut listeners = self.listeners.lock().await;
+        for one in listeners.iter_mut().filter(|one| one.kind == kind) {
+            if let Some(Accepting { stop, task }) = one.accepting.take() {
+                stop.cancel();
+                // Its port is free only when it is gone. It waits for nothing but the token.
+                let _ = task.await;
+            }
+        }
+        listeners.retain(|one| one.kind != kind);
+    }
+
+    /// Listens on a transport whenever it is up: from the start, after each change, and when a listener ended by itself.
+    pub(super) async fn attend(self: Arc<Self>, transport: Arc<dyn Transport>) {
+        let kind = transport.kind();
+        let mut condition = transport.condition();
+        let mut was_up = false;
+        let mut said = String::new();
+        'anew: loop {
+            let is_up = *condition.borrow_and_update() == Condition::Up;
+            // What was opened before a change may be at an address that is gone.
+            if was_up || !is_up {
+                self.close(kind).await;
+            }
+            was_up = is_up;
+            loop {
+                let opened = if is_up { Some(self.listen(kind).await) } else { None };
+                let (outcome, failed) = match opened {
+                    Some(Ok(address)) => (format!("listening for peers at {address}"), false),
+                    Some(Err(fault)) => (fault.message, true),
+                    None => (String::new(), false),
+                };
+                if outcome != said {
+                    if failed {
+                        tracing::error!("{outcome}");
+                    } else if is_up {
+                        tracing::info!("{outcome}");
+                    }
+                    said = outcome;
+                }
+                // The port may become free.
+                let again = async { if failed { sleep(limits::ROUND).await } else { std::future::pending().await } };
+                tokio::select! {
+                    () = self.stop.cancelled() => return,
+                    () = changed(&mut condition) => continue 'anew,
+                    () = self.listener_ended.notified() => continue 'anew,
+                    () = again => {}
+                }
+            }
+        }
     }
 
     /// Tries until it listens: the port may become free.
@@ -77,34 +174,61 @@ impl Inner {
         });
     }
 
-    async fn accept(self: Arc<Self>, mut listener: Box<dyn Listener>) {
+    async fn accept(self: Arc<Self>, mut listener: Box<dyn Listener>, stop: &CancellationToken) {
         loop {
             let accepted = tokio::select! {
-                () = self.stop.cancelled() => return,
+                () = stop.cancelled() => return,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
+                // Nobody of the tailnet: a process of this machine, on a port that is the tailnet's.
+                Ok((_, caller)) if caller.kind == Kind::Tailnet && caller.node.is_none() => {
+                    tracing::debug!("refused {}: the tailnet does not know it", caller.address);
+                }
                 Ok((conn, caller)) => match self.visitors.enter(&self.stop) {
                     Some((id, stop)) => {
                         let inner = Arc::clone(&self);
                         self.tasks.spawn(async move {
-                            let why = inner.visit(conn, &caller, id, &stop).await;
+                            let address = caller.address.clone();
+                            let why = inner.visit(conn, caller, id, &stop).await;
                             inner.visitors.leave(id);
-                            tracing::debug!("connection from {} ended: {why}", caller.address);
+                            tracing::debug!("connection from {address} ended: {why}");
                         });
                     }
                     None => tracing::warn!("refused {}: {} peers are connected", caller.address, limits::MAX_PEER_CONNECTIONS),
                 },
                 Err(error) => {
-                    tracing::warn!("cannot accept a peer: {error}");
-                    sleep(limits::ACCEPT_PAUSE).await;
+                    let ended = error.kind() == io::ErrorKind::NotConnected;
+                    if !ended {
+                        tracing::warn!("cannot accept a peer: {error}");
+                    }
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = sleep(limits::ACCEPT_PAUSE) => {}
+                    }
+                    if ended {
+                        tracing::info!("the listener at {} has ended", listener.address());
+                        drop(listener);
+                        self.listener_ended.notify_one();
+                        return;
+                    }
                 }
             }
         }
     }
 
     /// Answers line by line; returns why it ended.
-    async fn visit(self: &Arc<Self>, conn: Conn, caller: &Caller, id: u64, stop: &CancellationToken) -> NoLine {
+    async fn visit(self: &Arc<Self>, conn: Conn, caller: Caller, id: u64, stop: &CancellationToken) -> NoLine {
+        let mut visit = Some(Visit::from(caller));
+        let why = self.converse(conn, &mut visit, id, stop).await;
+        let effect = visit.and_then(|visit| server::leave(&mut self.desk(), visit, self.clock.now()));
+        if let Some(effect) = effect {
+            self.tell("", effect);
+        }
+        why
+    }
+
+    async fn converse(self: &Arc<Self>, conn: Conn, visit: &mut Option<Visit>, id: u64, stop: &CancellationToken) -> NoLine {
         let (mut lines, mut writer) = conn::halves(conn);
         let introduced_by = Instant::now() + limits::UNAUTHENTICATED_DEADLINE;
         let mut known = false;
@@ -116,13 +240,21 @@ impl Inner {
                 line = lines.next(limits::MAX_PEER_REQUEST_BYTES, idle, whole) => line,
             };
             let reply = match line {
-                Ok(line) => match self.answer(line, caller, id).await {
-                    Ok((reply, is_peer)) => {
-                        known |= is_peer;
-                        reply
+                Ok(line) => {
+                    let Some(before) = visit.take() else { return NoLine::Closed };
+                    let (answer, after) = match self.answer(line, before, id).await {
+                        Ok(answer) => answer,
+                        Err(fault) => return io::Error::other(fault.message).into(),
+                    };
+                    *visit = Some(after);
+                    match answer {
+                        Ok((reply, is_peer)) => {
+                            known |= is_peer;
+                            reply
+                        }
+                        Err(fault) => wire::error_line(&None, &fault.into()),
                     }
-                    Err(fault) => wire::error_line(&None, &fault.into()),
-                },
+                }
                 Err(NoLine::TooLong(limit)) => {
                     let _ = conn::write_line(&mut writer, &wire::error_line(&None, &RpcError::too_long(limit)), limits::PEER_WRITE).await;
                     return NoLine::TooLong(limit);
@@ -138,14 +270,16 @@ impl Inner {
         }
     }
 
-    /// The reply to one line, and whether it showed a good token.
-    async fn answer(self: &Arc<Self>, line: Vec<u8>, caller: &Caller, visitor: u64) -> Result<(String, bool), Fault> {
-        let (inner, caller) = (Arc::clone(self), caller.clone());
+    /// The reply to one line, and whether it showed a good token. Without the visit, which an internal failure lost, the
+    /// connection is of no use.
+    async fn answer(self: &Arc<Self>, line: Vec<u8>, mut visit: Visit, visitor: u64) -> Result<(Answer, Visit), Fault> {
+        let inner = Arc::clone(self);
         // Wiped: a request carries a token or a code.
         let line = zeroize::Zeroizing::new(line);
-        let (received, now) = blocking(move || {
+        let (received, now, visit) = blocking(move || {
             let (now, mut ambient) = (inner.clock.now(), (inner.ambients)());
-            Ok((server::receive(&mut inner.desk(), &line, &caller, now, &mut *ambient), now))
+            let received = server::receive(&mut inner.desk(), &line, &mut visit, now, &mut *ambient);
+            Ok((received, now, visit))
         })
         .await?;
         let known = received.peer.is_some();
@@ -156,23 +290,26 @@ impl Inner {
         for effect in received.effects {
             self.tell(&peer, effect);
         }
-        match received.next {
-            Next::Reply(reply) => Ok((reply, known)),
-            Next::Serve(job) => {
-                let inner = Arc::clone(self);
-                let (reply, effect) = blocking(move || Ok(server::serve(job, &inner.me, &*inner.log, &inner.askers, now))).await?;
-                if let Some(effect) = effect {
-                    self.tell(&peer, effect);
-                }
-                Ok((reply, known))
+        let job = match received.next {
+            Next::Reply(reply) => return Ok((Ok((reply, known)), visit)),
+            Next::Serve(job) => job,
+        };
+        let inner = Arc::clone(self);
+        let served = blocking(move || Ok(server::serve(job, &inner.me, &*inner.log, &inner.askers, now))).await;
+        let answer = served.map(|(reply, effect)| {
+            if let Some(effect) = effect {
+                self.tell(&peer, effect);
             }
-        }
+            (reply, known)
+        });
+        Ok((answer, visit))
     }
 
     fn tell(self: &Arc<Self>, peer: &str, effect: Effect) {
         let signals = || lock(&self.drivers).get(peer).map(super::driver::Driver::signals);
         match effect {
             Effect::Paired(peer) => self.drive(*peer, First::WaitForCall),
+            Effect::Strayed { peer, node } => self.warn(peer, node),
             Effect::PairingMoved => self.pairing_moved.notify_waiters(),
             Effect::Authenticated => {
                 if let Some(signals) = signals() {

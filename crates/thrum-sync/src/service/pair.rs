@@ -6,16 +6,17 @@ use thrum_core::{ErrorKind, Fault, limits, name};
 use tokio::time::timeout;
 
 use super::{
-    Inner, Joined, PairingStarted, Peers, blocking,
+    Inner, Joined, PairingStarted, Peers, Waited, blocking,
     driver::{self, First},
     lock,
+    place::{Place, Typed},
 };
 use crate::{
     conn,
     pairing::{Code, SessionId, Standing},
     registry::{Peer, Stranger},
     replicator::State,
-    transport::{Kind, is_address},
+    transport::Kind,
     wire::{self, BadReply, Pair, Paired, RpcError},
 };
 
@@ -51,11 +52,32 @@ impl Peers {
     /// `no active pairing session`, `pairing timed out`, `pairing canceled`, too many wrong codes, or why the joiner was
     /// refused.
     pub async fn wait_pairing(&self) -> Result<Joined, Fault> {
+        loop {
+            if let Waited::Joined(joined) = self.wait_pairing_or_attempt(usize::MAX).await? {
+                return Ok(joined);
+            }
+        }
+    }
+
+    /// The same, and returns also when there are more than `seen` wrong codes in the session: for a person who wants to know
+    /// who tries.
+    ///
+    /// # Errors
+    /// As [`wait_pairing`](Self::wait_pairing).
+    pub async fn wait_pairing_or_attempt(&self, seen: usize) -> Result<Waited, Fault> {
         let id = loop {
             let moved = self.0.pairing_moved.notified();
             tokio::pin!(moved);
             moved.as_mut().enable();
-            let standing = self.0.desk().pairing.collect(self.0.clock.now());
+            let standing = {
+                let mut desk = self.0.desk();
+                let standing = desk.pairing.collect(self.0.clock.now());
+                let attempts = desk.pairing.attempts();
+                if matches!(standing, Standing::Waiting(_)) && attempts.len() > seen {
+                    return Ok(Waited::Tried(attempts.to_vec()));
+                }
+                standing
+            };
             match standing {
                 Standing::Nothing => {
                     return Err(Fault::new(ErrorKind::NotFound, "no active pairing session").hint("`thrum peer add` starts one."));
@@ -78,7 +100,7 @@ impl Peers {
             }
         };
         let peer = self.0.desk().registry.find(&id)?.clone();
-        Ok(self.0.first_exchange(&peer).await)
+        Ok(Waited::Joined(self.0.first_exchange(&peer).await))
     }
 
     /// Ends a session if it is still the one given, as when who started it goes away.
@@ -87,27 +109,23 @@ impl Peers {
         self.0.pairing_moved.notify_waiters();
     }
 
-    /// Joins the daemon at `address` (`host:port`, or `host` for port 9100), where somebody shows `code`; then waits for the
-    /// first exchange, at most [`limits::FIRST_EXCHANGE`].
+    /// Joins the daemon at `target`, where somebody shows `code`; then waits for the first exchange, at most
+    /// [`limits::FIRST_EXCHANGE`]. A target is `host:port`, or `host` for the port where somebody waits there; a host is an
+    /// address, or the name of a node of the tailnet.
     ///
     /// # Errors
-    /// `Invalid` for a code or an address that cannot be one, before anything is sent. `Unavailable` if nobody answers,
-    /// `Refused` with the other side's words, or for ourselves and peers we have.
-    pub async fn join(&self, address: &str, code: &str) -> Result<Joined, Fault> {
+    /// `Invalid` for a code or a target that cannot be one, `NotFound` for one that is nobody's, before anything is sent.
+    /// `Unavailable` if nobody answers, or while the tailnet is not up; `Refused` with the other side's words, or for ourselves
+    /// and peers we have.
+    pub async fn join(&self, target: &str, code: &str) -> Result<Joined, Fault> {
         let code = Code::parse(code)?;
-        let address = with_port(address)?;
-        let kind = Kind::of_address(&address);
-        self.0.may_use(kind)?;
-        if self.0.transport(kind).is_none() {
-            return Err(Fault::new(ErrorKind::Invalid, format!("{} is not on this machine", name::printable(&address)))
-                .hint("Only addresses on 127.0.0.1 can be reached without a tailnet."));
-        }
-        let own = self.0.listen(kind).await?;
-        if own == address.replace("localhost:", "127.0.0.1:") {
+        let place = self.0.place(&Typed::read(target)?).await?;
+        let own = self.0.listen(place.kind).await?;
+        if own == place.address.replace("localhost:", "127.0.0.1:") {
             return Err(itself());
         }
-        let paired = self.0.ask(&address, kind, &code, own).await?;
-        let peer = self.0.take_in(paired, address, kind).await?;
+        let paired = self.0.ask(&place, &code, own).await?;
+        let peer = self.0.take_in(paired, place).await?;
         tracing::info!("[pairing] Paired with {} ({}) at {}", peer.name, name::printable(&peer.daemon_id), peer.address);
         self.0.drive(peer.clone(), First::Dial);
         Ok(self.0.first_exchange(&peer).await)
@@ -121,8 +139,9 @@ impl Inner {
         self.desk().registry.peers().iter().find_map(known).unwrap_or_else(|| self.me.daemon_id.clone())
     }
 
-    async fn ask(&self, address: &str, kind: Kind, code: &Code, own: String) -> Result<Paired, Fault> {
-        let transport = self.transport(kind).ok_or_else(itself)?;
+    async fn ask(&self, place: &Place, code: &Code, own: String) -> Result<Paired, Fault> {
+        let address = place.address.as_str();
+        let transport = self.transport(place.kind).ok_or_else(itself)?;
         let unreachable = |why: String| Fault::new(ErrorKind::Unavailable, format!("cannot pair with {address}: {why}"));
         let conn = timeout(limits::DIAL, transport.dial(address))
             .await
@@ -144,7 +163,8 @@ impl Inner {
     }
 
     /// Stores the daemon that took us in.
-    async fn take_in(self: &Arc<Self>, paired: Paired, address: String, kind: Kind) -> Result<Peer, Fault> {
+    async fn take_in(self: &Arc<Self>, paired: Paired, place: Place) -> Result<Peer, Fault> {
+        let Place { address, kind, node } = place;
         let Paired { token, daemon_id, name } = paired;
         if daemon_id == self.me.daemon_id {
             return Err(itself());
@@ -152,7 +172,7 @@ impl Inner {
         let inner = Arc::clone(self);
         blocking(move || {
             let now = inner.clock.now();
-            inner.desk().registry.pair(Stranger { daemon_id, name, address, kind }, token, now.at)
+            inner.desk().registry.pair(Stranger { daemon_id, name, address, kind, node, calls_from: None }, token, now.at)
         })
         .await
     }
@@ -170,7 +190,8 @@ impl Inner {
         let Some(mut status) = lock(&self.drivers).get(&peer.daemon_id).map(driver::Driver::status) else {
             return joined(Some(format!("{paired}, but it was removed meanwhile.")));
         };
-        let ours = self.log.latest();
+        // What it brought itself it is not told of, and may read only in its next round.
+        let ours = self.commits.borrow().latest_not_from(&peer.daemon_id);
         let both = |status: &crate::replicator::Status| {
             let read_by_them = status.legacy == Some(true) || status.read_by_them.is_some_and(|read| read >= ours);
             status.ends > 0 && read_by_them
@@ -208,29 +229,5 @@ fn said_no(error: &RpcError) -> Fault {
     match hint {
         Some(hint) => fault.hint(hint),
         None => fault,
-    }
-}
-
-/// `host:port`, with port 9100 where none is given.
-fn with_port(address: &str) -> Result<String, Fault> {
-    let whole = if address.contains(':') { address.to_owned() } else { format!("{address}:{}", limits::PORTS.start()) };
-    if is_address(&whole) {
-        return Ok(whole);
-    }
-    let shown = name::printable(&address[..address.floor_char_boundary(limits::MAX_FOREIGN_ID_BYTES)]);
-    Err(Fault::new(ErrorKind::Invalid, format!("'{shown}' is not an address")).hint("Give HOST:PORT as `thrum peer add` shows it."))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_without_port_has_gos() {
-        assert_eq!(with_port("127.0.0.1").unwrap(), "127.0.0.1:9100");
-        assert_eq!(with_port("127.0.0.1:9107").unwrap(), "127.0.0.1:9107");
-        for bad in ["", ":9100", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:70000", "host:x", "a b:1", "a\x1b:1", &"x".repeat(1000)] {
-            assert_eq!(with_port(bad).expect_err(bad).kind, ErrorKind::Invalid);
-        }
     }
 }

@@ -8,8 +8,9 @@ use super::{PeerStatus, Peers, blocking, driver::Driver, lock};
 use crate::{
     Log,
     legacy::serving::Skipped,
-    registry::Peer,
+    registry::{Peer, Stray},
     replicator::{State, Status},
+    transport::Path,
 };
 
 impl Peers {
@@ -31,25 +32,45 @@ impl Peers {
     /// # Errors
     /// The log cannot be read.
     pub async fn status(&self) -> Result<Vec<PeerStatus>, Fault> {
-        let known: Vec<(Peer, Option<Status>)> = self
-            .list()
-            .into_iter()
-            .map(|peer| {
-                let status = lock(&self.0.drivers).get(&peer.daemon_id).map(|driver: &Driver| driver.status().borrow().clone());
-                (peer, status)
-            })
-            .collect();
+        let known: Vec<Known> = {
+            let desk = self.0.desk();
+            let strays = |peer: &Peer| {
+                let (here, there) = (desk.registry.stray(&peer.daemon_id), desk.registry.stray_there(&peer.daemon_id));
+                (here.cloned(), there.cloned())
+            };
+            desk.registry.peers().iter().map(|peer| (peer.clone(), strays(peer))).collect()
+        };
+        let known: Vec<_> = {
+            let drivers = lock(&self.0.drivers);
+            let standing = |(peer, strays): Known| {
+                let driver: &Driver = drivers.get(&peer.daemon_id)?;
+                Some((peer, strays, driver.status().borrow().clone(), driver.path()))
+            };
+            known.into_iter().filter_map(standing).collect()
+        };
         let inner = Arc::clone(&self.0);
         blocking(move || {
             let skipped = |peer: &Peer| lock(&inner.askers).skipped(&peer.daemon_id);
-            let report = |(peer, status): (Peer, Option<Status>)| Some(report(&*inner.log, skipped(&peer), peer, status?));
-            known.into_iter().filter_map(report).collect()
+            let report = |(peer, strays, status, path)| report(&*inner.log, skipped(&peer), peer, strays, status, path);
+            known.into_iter().map(report).collect()
         })
         .await
     }
 }
 
-fn report(log: &dyn Log, skipped: Vec<Skipped>, peer: Peer, status: Status) -> Result<PeerStatus, Fault> {
+/// Who used the peer's token here, and whom it refused itself.
+type Strays = (Option<Stray>, Option<Stray>);
+
+type Known = (Peer, Strays);
+
+fn report(
+    log: &dyn Log,
+    skipped: Vec<Skipped>,
+    peer: Peer,
+    strays: Strays,
+    status: Status,
+    path: Option<Path>,
+) -> Result<PeerStatus, Fault> {
     let (parked, rejected) = log.troubles(&peer.daemon_id)?;
     let backlog_to_them = status.read_by_them.map(|read| log.backlog(&peer.daemon_id, read)).transpose()?;
     let read_by_us = status.checkpoint.as_ref().map_or(0, |(_, sequence)| *sequence);
@@ -73,6 +94,12 @@ fn report(log: &dyn Log, skipped: Vec<Skipped>, peer: Peer, status: Status) -> R
         skipped,
         version: status.version,
         clock_offset_ms: status.clock_offset_ms,
+        node: peer.node,
+        calls_from: peer.calls_from,
+        moved: peer.moved,
+        refused: strays.0,
+        refused_there: strays.1,
+        path: path.map(Into::into),
         last_error: status.last_error,
         daemon_id: peer.daemon_id,
         name: peer.name,

@@ -117,6 +117,28 @@ pub fn notified_line(id: &Id) -> String {
     result_line(id, &json!({"status": "ok"}))
 }
 
+/// The reply to `sync.prove`.
+pub fn proved_line(id: &Id) -> String {
+    result_line(id, &json!({"status": "ok"}))
+}
+
+/// What `pair.probe` says of a daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Probed {
+    /// Its name, unchecked.
+    pub name: String,
+    /// Whether whoever asks could join it now.
+    pub waiting: bool,
+    /// Its program's version.
+    pub version: String,
+}
+
+/// The reply to `pair.probe`.
+pub fn probed_line(id: &Id, probed: &Probed, protocols: &[&str]) -> String {
+    let Probed { name, waiting, version } = probed;
+    result_line(id, &json!({"name": name, "protocols": protocols, "version": version, "waiting": waiting}))
+}
+
 /// The reply to `pair.request`.
 pub fn paired_line(id: &Id, token: &Token, daemon_id: &str, name: &str) -> String {
     result_line(id, &json!({"daemon_id": daemon_id, "name": name, "status": "paired", "token": token.reveal()}))
@@ -200,6 +222,8 @@ struct WireError {
     code: i64,
     #[serde(default)]
     message: String,
+    #[serde(default)]
+    data: Option<Value>,
 }
 
 fn result<'a>(line: &'a [u8], asked: u64) -> Result<&'a RawValue, BadReply> {
@@ -218,10 +242,16 @@ fn result<'a>(line: &'a [u8], asked: u64) -> Result<&'a RawValue, BadReply> {
         return Err(BadReply::WrongId { got, asked });
     }
     match (envelope.error, envelope.result) {
-        (Some(error), _) => Err(BadReply::Error(RpcError { code: error.code, message: shown(&error.message), data: None })),
+        (Some(error), _) => Err(BadReply::Error(RpcError { code: error.code, message: shown(&error.message), data: challenge_of(error) })),
         (None, Some(result)) => Ok(result),
         (None, None) => Err(not_reply("neither result nor error".into())),
     }
+}
+
+/// Of an error's `data`, what is acted on; the rest may be anything, and as long as a line.
+fn challenge_of(error: WireError) -> Option<Value> {
+    let error = RpcError { code: error.code, message: String::new(), data: error.data };
+    error.challenge().map(|challenge| RpcError::prove(challenge).data.unwrap_or_default())
 }
 
 /// Others' words, short and harmless enough for a log line.
@@ -240,6 +270,31 @@ fn decode<'a, T: Deserialize<'a>>(line: &'a [u8], asked: u64) -> Result<T, BadRe
 /// Anything but a result.
 pub fn read_notified(line: &[u8], asked: u64) -> Result<(), BadReply> {
     result(line, asked).map(drop)
+}
+
+/// Reads the reply to `sync.prove`.
+///
+/// # Errors
+/// Anything but a result.
+pub fn read_proved(line: &[u8], asked: u64) -> Result<(), BadReply> {
+    result(line, asked).map(drop)
+}
+
+/// Reads the reply to `pair.probe`.
+///
+/// # Errors
+/// Anything but a result with fields of the right types. Go answers `method not found`.
+pub fn read_probed(line: &[u8], asked: u64) -> Result<Probed, BadReply> {
+    #[derive(Deserialize)]
+    struct Wire {
+        #[serde(default)]
+        name: String,
+        waiting: bool,
+        #[serde(default)]
+        version: String,
+    }
+    let Wire { name, waiting, version } = decode(line, asked)?;
+    Ok(Probed { name: shown(&name), waiting, version: shown(&version) })
 }
 
 /// Reads the reply to `sync.peer_info`.

@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use thrum_core::limits::MAX_BATCH_EVENTS;
+use thrum_core::limits::{MAX_BATCH_EVENTS, MAX_FOREIGN_ID_BYTES};
 
 use super::{RpcError, go::Params};
-use crate::Token;
+use crate::{Token, transport::Node};
 
 /// The `id` of a request, to be echoed as it came; `None` if it had none.
 pub type Id = Option<Box<RawValue>>;
@@ -25,6 +25,9 @@ enum Method {
     Notify,
     PeerInfo,
     Pair,
+    Prove,
+    Refused,
+    Probe,
 }
 
 #[derive(Deserialize)]
@@ -65,6 +68,17 @@ pub enum Query {
     },
     /// `pair.request`
     Pair(Pair),
+    /// `sync.prove`: the answer to a challenge, by whom and what. Ours alone.
+    Prove {
+        /// Who answers.
+        daemon_id: String,
+        /// The answer.
+        signature: String,
+    },
+    /// `sync.refused`: somebody on that node used our token there, and was refused. Ours alone.
+    Refused(Node),
+    /// `pair.probe`: who are you, and do you wait to pair? Ours alone.
+    Probe,
 }
 
 /// The parameters of `sync.pull`.
@@ -114,14 +128,22 @@ impl Request {
             "sync.notify" => Method::Notify,
             "sync.peer_info" => Method::PeerInfo,
             "pair.request" => Method::Pair,
+            "sync.prove" => Method::Prove,
+            "sync.refused" => Method::Refused,
+            "pair.probe" => Method::Probe,
             other => return Err((envelope.id, RpcError::unknown_method(other))),
         };
         Ok(Self { id: envelope.id, method, params })
     }
 
-    /// Whether this request works without a token: only the one that brings a peer its token.
+    /// Whether this request works without a token: the one that brings a peer its token, and the one before it.
     pub fn is_pairing(&self) -> bool {
-        self.method == Method::Pair
+        matches!(self.method, Method::Pair | Method::Probe)
+    }
+
+    /// Whether this answers a challenge.
+    pub fn is_proof(&self) -> bool {
+        self.method == Method::Prove
     }
 
     /// The token shown; empty if none is.
@@ -159,6 +181,16 @@ impl Request {
             Method::PeerInfo => Ok(Query::PeerInfo {
                 digest: matches!(&self.params, Params::Object(_)) && self.params.fields("SyncPeerInfoRequest")?.flag("digest"),
             }),
+            Method::Prove => {
+                let fields = self.params.fields("SyncProveRequest")?;
+                Ok(Query::Prove { daemon_id: fields.text("daemon_id")?, signature: fields.text("signature")? })
+            }
+            Method::Refused => {
+                let fields = self.params.fields("SyncRefusedRequest")?;
+                let text = |name: &str| fields.text(name).map(|text| text[..text.floor_char_boundary(MAX_FOREIGN_ID_BYTES)].to_owned());
+                Ok(Query::Refused(Node { id: text("node_id")?, name: text("node_name")?, user: text("node_user")? }))
+            }
+            Method::Probe => Ok(Query::Probe),
             Method::Pair => {
                 let fields = self.params.fields("PairRequest")?;
                 let pair = Pair {
@@ -225,6 +257,22 @@ impl Pair {
         let params = serde_json::json!({"address": self.address, "code": self.code, "daemon_id": self.daemon_id, "name": self.name});
         line("pair.request", &params, id)
     }
+}
+
+/// The request line of `pair.probe`, without its end.
+pub fn probe_request(id: u64) -> String {
+    line("pair.probe", &serde_json::json!({}), id)
+}
+
+/// The request line of `sync.prove`, without its end.
+pub fn prove_request(id: u64, own_id: &str, token: &Token, signature: &str) -> String {
+    line("sync.prove", &serde_json::json!({"daemon_id": own_id, "signature": signature, "token": token.reveal()}), id)
+}
+
+/// The request line of `sync.refused`, without its end.
+pub fn refused_request(id: u64, token: &Token, node: &Node) -> String {
+    let params = serde_json::json!({"node_id": node.id, "node_name": node.name, "node_user": node.user, "token": token.reveal()});
+    line("sync.refused", &params, id)
 }
 
 fn line(method: &str, params: &serde_json::Value, id: u64) -> String {

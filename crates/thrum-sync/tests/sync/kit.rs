@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -65,6 +65,8 @@ pub fn directory() -> tempfile::TempDir {
 /// The real log behind the trait.
 pub struct StoreLog {
     store: Mutex<Store>,
+    /// Of the daemon whose log it is, where that is a whole daemon.
+    pub key: OnceLock<DaemonKey>,
     commits: watch::Sender<Commit>,
     /// What peers said to have of it, in order.
     pub acknowledged: Mutex<Vec<(String, u64)>>,
@@ -73,14 +75,16 @@ pub struct StoreLog {
 impl StoreLog {
     pub fn new(store: Store) -> Arc<Self> {
         let commits = watch::Sender::new(store.commit().clone());
-        Arc::new(Self { store: Mutex::new(store), commits, acknowledged: Mutex::default() })
+        Arc::new(Self { store: Mutex::new(store), key: OnceLock::new(), commits, acknowledged: Mutex::default() })
     }
 
     pub fn open(directory: &tempfile::TempDir, world: &mut World) -> (Arc<Self>, DaemonKey) {
         let key = DaemonKey::generate(world);
         let store =
             Store::open(&directory.path().join("messages.db"), OpenOptions::new(key.clone(), None), Box::new(world.fork())).unwrap();
-        (Self::new(store), key)
+        let log = Self::new(store);
+        log.key.set(key.clone()).unwrap();
+        (log, key)
     }
 
     pub fn commits(&self) -> watch::Receiver<Commit> {
@@ -216,13 +220,18 @@ pub struct Daemon {
 
 impl Daemon {
     pub async fn start(name: &str) -> Self {
+        Self::start_over(name, vec![Arc::new(Local::on_ports(0..=0))]).await
+    }
+
+    /// With these transports.
+    pub async fn start_over(name: &str, transports: Vec<Arc<dyn Transport>>) -> Self {
         keep_logs();
         let directory = directory();
         let mut world = World::new(System.random_u64());
         world.nanos.store(System.now().nanos(), Ordering::Relaxed);
         let (log, key) = StoreLog::open(&directory, &mut world);
         let id = key.id().to_string();
-        let peers = start_peers(name, &id, &log, &directory).await.unwrap();
+        let peers = start_peers_over(transports, limits::ROUND, false, name, &id, &log, &directory).await.unwrap();
         Self { name: name.into(), id, log, peers, directory }
     }
 
@@ -232,9 +241,20 @@ impl Daemon {
         self.peers = start_peers(&self.name, &self.id, &self.log, &self.directory).await.unwrap();
     }
 
+    /// The same, with these transports.
+    pub async fn restart_over(&mut self, transports: Vec<Arc<dyn Transport>>) {
+        self.peers.shutdown().await;
+        self.peers = start_peers_over(transports, limits::ROUND, false, &self.name, &self.id, &self.log, &self.directory).await.unwrap();
+    }
+
     /// Shows a code that `other` joins with; returns what each side reports.
     pub async fn pair(&self, other: &Self) -> (Joined, Joined) {
-        let pairing = self.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
+        self.pair_over(Kind::Local, other).await
+    }
+
+    /// The same, on this kind of transport.
+    pub async fn pair_over(&self, kind: Kind, other: &Self) -> (Joined, Joined) {
+        let pairing = self.peers.start_pairing(kind, PATIENCE).await.unwrap();
         let (here, there) = tokio::join!(self.peers.wait_pairing(), other.peers.join(&pairing.address, pairing.code.reveal()));
         (here.unwrap(), there.unwrap())
     }
@@ -279,6 +299,10 @@ pub async fn start_peers_over(
         local_only,
         transports,
         ambients: Arc::new(|| Box::new(System)),
+        prover: {
+            let log = Arc::clone(log);
+            Arc::new(move |challenge, to| log.key.get().unwrap().prove(challenge, to))
+        },
     };
     Peers::start(config, Arc::<StoreLog>::clone(log), log.commits()).await
 }

@@ -10,6 +10,7 @@ mod intake;
 mod kit;
 mod legacy;
 mod local_only;
+mod nodes;
 mod peers;
 mod server;
 mod sim;

@@ -134,11 +134,12 @@ impl Sim {
         let opened = daemon.desk.pairing.start(Kind::Local, limits::PAIRING_SESSION, now, &mut daemon.world).unwrap();
         let request = Pair { code: opened.code.reveal().into(), daemon_id: joiner, name, address: format!("127.0.0.1:{}", 9100 + there) };
         let caller = Caller { address: "127.0.0.1:1".into(), kind: Kind::Local, node: None };
-        let received = server::receive(&mut daemon.desk, request.line(1).as_bytes(), &caller, now, &mut daemon.world);
+        let received = server::receive(&mut daemon.desk, request.line(1).as_bytes(), &mut caller.into(), now, &mut daemon.world);
         let Next::Reply(reply) = received.next else { panic!("pairing does not ask the log") };
         let paired = wire::read_paired(reply.as_bytes(), 1).unwrap();
         let address = format!("127.0.0.1:{}", 9100 + here);
-        let stranger = Stranger { daemon_id: paired.daemon_id.clone(), name: paired.name, address, kind: Kind::Local };
+        let stranger =
+            Stranger { daemon_id: paired.daemon_id.clone(), name: paired.name, address, kind: Kind::Local, node: None, calls_from: None };
         let at = self.now(there).at;
         self.daemons[there].desk.registry.pair(stranger, paired.token, at).unwrap();
         let joiner = self.daemons[there].id.clone();
@@ -161,7 +162,7 @@ impl Sim {
         let address = format!("127.0.0.1:{}", 9100 + place);
         let request = Pair { code: opened.code.reveal().into(), daemon_id: joiner.clone(), name: "go".into(), address };
         let caller = Caller { address: "127.0.0.1:1".into(), kind: Kind::Local, node: None };
-        let received = server::receive(&mut daemon.desk, request.line(1).as_bytes(), &caller, now, &mut daemon.world);
+        let received = server::receive(&mut daemon.desk, request.line(1).as_bytes(), &mut caller.into(), now, &mut daemon.world);
         let Next::Reply(reply) = received.next else { panic!("pairing does not ask the log") };
         let paired = wire::read_paired(reply.as_bytes(), 1).unwrap();
         self.gos[go].pair(&paired.daemon_id, here, paired.token);
@@ -409,7 +410,7 @@ impl Sim {
         let now = self.now(to);
         let daemon = &mut self.daemons[to];
         let caller = Caller { address: format!("127.0.0.1:{conn}"), kind: Kind::Local, node: None };
-        let received = server::receive(&mut daemon.desk, line.as_bytes(), &caller, now, &mut daemon.world);
+        let received = server::receive(&mut daemon.desk, line.as_bytes(), &mut caller.into(), now, &mut daemon.world);
         let mut effects = received.effects;
         let reply = match received.next {
             Next::Reply(reply) => reply,
@@ -426,7 +427,7 @@ impl Sim {
                 Effect::Authenticated => Input::Authenticated,
                 Effect::Notified { latest } => Input::Notified { latest },
                 Effect::Acknowledged { upto, .. } => Input::Acknowledged(upto),
-                Effect::Paired(_) | Effect::PairingMoved => continue,
+                Effect::Paired(_) | Effect::PairingMoved | Effect::Strayed { .. } => continue,
             };
             self.step(to, &peer, input);
         }

@@ -9,7 +9,7 @@ use thrum_sync::{
     pairing::Pairing,
     registry::Registry,
     server::{self, Desk, Effect, Me, Next},
-    transport::{Caller, Kind},
+    transport::{Caller, Kind, Node},
     wire::Served,
 };
 
@@ -54,8 +54,9 @@ impl Stand {
 
     /// The reply and what else the line means.
     pub fn hear(&mut self, line: &str, kind: Kind) -> (String, Vec<Effect>) {
-        let caller = Caller { address: "100.64.0.2:4000".into(), kind, node: None };
-        let received = server::receive(&mut self.desk, line.as_bytes(), &caller, Now::default(), &mut self.world);
+        let node = Node { id: "n2".into(), name: "there".into(), user: String::new() };
+        let caller = Caller { address: "100.64.0.2:4000".into(), kind, node: Some(node).filter(|_| kind == Kind::Tailnet) };
+        let received = server::receive(&mut self.desk, line.as_bytes(), &mut caller.into(), Now::default(), &mut self.world);
         let mut effects = received.effects;
         let reply = match received.next {
             Next::Reply(reply) => reply,

@@ -209,3 +209,115 @@ fn a_removed_peer_is_told_and_both_can_pair_again() {
     right.thrum(&["peer", "remove", "left"]);
     pair(&left, &right);
 }
+
+/// C2: who tries a wrong code is said while the command waits.
+#[test]
+fn a_wrong_code_is_shown_to_who_waits_at_once() {
+    let (left, right) = (TestRepo::with_agent("left", "ann"), TestRepo::with_agent("right", "bob"));
+    let (mut adding, code, address) = invite(&left, &[]);
+    join(&right, &address, &wrong(&code)).fails(4, "2 attempts remaining");
+    let said: Value = serde_json::from_str(&adding.talk()).unwrap();
+    let said = said["warning"]["message"].as_str().unwrap();
+    assert!(said.starts_with("wrong code from 127.0.0.1:") && said.ends_with(", which has 2 tries left"), "{said}");
+    join(&right, &address, &code).ok();
+    adding.end().ok();
+}
+
+/// The daemon of another machine, as one on a tailnet would speak of it.
+fn on_tailnet(method: &str) -> Option<Value> {
+    let node = |name: &str| json!({"id": format!("n-{name}"), "name": name, "user": "ann@example.com"});
+    let daemon = |name: &str, address: &str, at: &str| json!({"name": name, "address": address, "node": node(at), "version": "0.1.0", "transport": "tailscale"});
+    match method {
+        "peer.waiting" => Some(json!({
+            "daemons": [daemon("desk\u{1b}[2J", "100.64.0.2:9100", "tower"), daemon("ci", "100.64.0.3:9101", "runner")],
+            "asked": 64, "not_asked": 3,
+        })),
+        "peer.start_pairing" => Some(json!({
+            "code": "7392", "address": "100.64.0.7:9100", "join": "thrum peer join 100.64.0.7:9100", "peercode": "x:100.64.0.7:9100:7392",
+            "name": "x", "transport": "tailscale",
+        })),
+        "peer.join" => Some(json!({"status": "paired", "peer_name": "ci", "peer_address": "100.64.0.3:9101", "syncing": true})),
+        _ => None,
+    }
+}
+
+fn replies(request: &Value, result: Option<Value>) -> Option<Value> {
+    Some(json!({"jsonrpc": "2.0", "id": request["id"], "result": result?}))
+}
+
+fn answered(request: &Value) -> Option<Value> {
+    replies(request, on_tailnet(request["method"].as_str().unwrap()))
+}
+
+#[test]
+fn whoever_waits_on_the_tailnet_is_offered_at_a_terminal() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let heard = instead_of_daemon(&repo, 2, answered);
+    let mut joining = repo.asks(&["peer", "join"]);
+    joining.until("Its number, or another address: ");
+    joining.types("2\n");
+    joining.until("Enter pairing code: ");
+    joining.types("7392\n");
+    let (code, screen) = joining.end();
+    assert_eq!(code, 0, "{screen}");
+    assert!(screen.contains("1  desk\\u{1b}[2J at 100.64.0.2:9100 on tower (ann@example.com)\n"), "{screen}");
+    assert!(screen.contains("2  ci at 100.64.0.3:9101 on runner (ann@example.com)\n") && screen.contains("3 more nodes were not asked"));
+    assert_eq!(heard.join().unwrap()[1]["params"], json!({"address": "100.64.0.3:9101", "code": "7392"}));
+}
+
+#[test]
+fn whoever_waits_on_the_tailnet_is_the_hint_without_a_terminal_and_the_result_with_json() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let heard = instead_of_daemon(&repo, 2, answered);
+    let missing = repo.thrum(&["peer", "join"]).fails(2, "the address is missing");
+    assert!(missing.stderr.contains("ci at 100.64.0.3:9101 on runner (ann@example.com)"), "{missing:?}");
+    let listed = repo.json(&["peer", "join"]);
+    assert_eq!((&listed["daemons"][1]["address"], &listed["not_asked"]), (&json!("100.64.0.3:9101"), &json!(3)), "{listed}");
+    heard.join().unwrap();
+}
+
+/// C2: node, user, and how many tries are left.
+#[test]
+fn who_guesses_on_the_tailnet_is_shown_by_node_and_user() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let attempt =
+        |left: u8| json!({"node": {"id": "n", "name": "cafe", "user": "eve@example.com"}, "address": "100.64.0.9:1", "left": left});
+    let heard = instead_of_daemon(&repo, 4, move |request| {
+        let seen = request["params"]["attempts_seen"].as_u64();
+        let result = match seen {
+            Some(0) => Some(json!({"status": "waiting", "attempts": [attempt(2), attempt(1)]})),
+            Some(2) => Some(json!({"status": "waiting", "attempts": [attempt(2), attempt(1), attempt(0)]})),
+            Some(_) => on_tailnet("peer.join"),
+            None => on_tailnet(request["method"].as_str().unwrap()),
+        };
+        replies(request, result)
+    });
+    let added = repo.thrum(&["peer", "add", "--via", "tailnet"]).ok();
+    let who = "Warning: wrong code from cafe (eve@example.com), which has";
+    assert_eq!(
+        added.stderr.lines().collect::<Vec<_>>(),
+        [&format!("{who} 2 tries left"), &format!("{who} 1 try left"), &format!("{who} no try left; others may still join")]
+    );
+    assert!(added.stdout.contains("    thrum peer join 100.64.0.7:9100\n") && added.stdout.contains("x:100.64.0.7:9100:7392"));
+    assert_eq!(heard.join().unwrap()[0]["params"]["transport"], "tailnet");
+}
+
+#[test]
+fn a_ping_answers_or_says_why_not_and_exits_with_75() {
+    let (left, right) = paired();
+    let pinged = left.thrum(&["peer", "ping", "right"]).ok();
+    assert!(pinged.stdout.starts_with("right answers in ") && pinged.stdout.contains("; its clock: the same\n"), "{pinged:?}");
+    left.thrum(&["peer", "ping", "nobody"]).fails(3, "nobody");
+    right.thrum(&["daemon", "stop"]).ok();
+    let silent = left.thrum(&["peer", "ping", "right"]).fails(75, "right does not answer: ");
+    assert!(silent.stderr.contains("thrum peer status"), "{silent:?}");
+}
+
+#[test]
+fn an_address_that_can_be_nobodys_changes_nothing() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    join(&repo, "192.168.0.1:9100", "1234").fails(2, "neither on this machine nor on a tailnet");
+    join(&repo, "desk", "1234").says("the tailnet is off here");
+    let enabled = repo.json(&["status"]);
+    assert_eq!(enabled["health"]["tailnet"]["enabled"], json!(false), "{enabled}");
+}

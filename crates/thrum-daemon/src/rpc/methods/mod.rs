@@ -125,8 +125,10 @@ methods! {
     "tsync.peers.add" => Prompt, |_daemon, _params, _kept| refused::peers_without_token();
 
     "peer.start_pairing" => Prompt, |daemon, params, kept| answer(&peer::start_pairing(daemon, params.read()?, kept).await?);
-    "peer.wait_pairing" => Long, |daemon, _params, _kept| answer(&peer::wait_pairing(daemon).await?);
+    "peer.wait_pairing" => Long, |daemon, params, _kept| answer(&peer::wait_pairing(daemon, params.read()?).await?);
     "peer.join" => Long, |daemon, params, _kept| answer(&peer::join(daemon, params.read()?).await?);
+    "peer.waiting" => Long, |daemon, _params, _kept| answer(&peer::waiting(daemon).await?);
+    "peer.ping" => Long, |daemon, params, _kept| answer(&peer::ping(daemon, params.read()?).await?);
     "peer.list" => Prompt, |daemon, _params, _kept| answer(&peer::list(daemon).await?);
     "peer.status" => Prompt, |daemon, _params, _kept| answer(&peer::status(daemon).await?);
     "peer.remove" => Prompt, |daemon, params, _kept| answer(&peer::remove(daemon, params.read()?).await?);

@@ -9,10 +9,11 @@ use thrum_sync::{
     Peers,
     clock::go_duration,
     legacy::serving::Skipped,
-    pairing::SessionId,
+    pairing::{Attempt, SessionId},
+    registry::{Moved, Stray},
     replicator::State,
-    service::{Joined, PeerStatus},
-    transport::Kind,
+    service::{Found, Joined, PeerStatus, Pinged, Route, Waited},
+    transport::{Condition, Kind, Node},
 };
 
 use super::required;
@@ -62,6 +63,17 @@ pub(super) struct PairingShown {
     expires_at: Stamp,
 }
 
+/// The kind of transport of this name; people say `tailnet`, the registry and Go Thrum `tailscale`.
+fn named(name: &str) -> Result<Kind, Fault> {
+    match name {
+        "tailnet" => Ok(Kind::Tailnet),
+        name => Kind::parse(name).ok_or_else(|| {
+            Fault::new(ErrorKind::Invalid, format!("unknown transport '{}'", name::printable(name)))
+                .hint("Known are `tailnet`, and `local`: two repositories on this machine.")
+        }),
+    }
+}
+
 /// Ends the session when the connection that started it ends.
 struct SessionGuard {
     peers: Peers,
@@ -75,11 +87,17 @@ impl Drop for SessionGuard {
 }
 
 pub(super) async fn start_pairing(daemon: &Daemon, params: StartPairing, kept: &mut Kept) -> Result<PairingShown, Fault> {
-    let transport = params.transport.filter(|name| !name.is_empty());
-    let kind = transport.map_or(Ok(Kind::Local), |given| {
-        let unknown = || Fault::new(ErrorKind::Invalid, format!("unknown transport '{}'", name::printable(&given)));
-        Kind::parse(&given).ok_or_else(|| unknown().hint("Known is `local`: two repositories on this machine."))
-    })?;
+    let kind = match params.transport.as_deref().filter(|name| !name.is_empty()) {
+        Some(name) => named(name)?,
+        // Where it is in use, it is how other machines are reached.
+        None => match daemon.peers.condition(Kind::Tailnet) {
+            None | Some(Condition::Off) => Kind::Local,
+            Some(_) => Kind::Tailnet,
+        },
+    };
+    if kind == Kind::Tailnet {
+        daemon.enable_tailnet().await?;
+    }
     let within = params.timeout_seconds.filter(|seconds| *seconds > 0).map_or(limits::PAIRING_SESSION, Duration::from_secs);
     let started = daemon.peers.start_pairing(kind, within).await?;
     kept.keep(SessionGuard { peers: daemon.peers.clone(), session: started.session });
@@ -101,8 +119,31 @@ pub(super) struct PairedWith {
     joined: Joined,
 }
 
-pub(super) async fn wait_pairing(daemon: &Daemon) -> Result<PairedWith, Fault> {
-    Ok(PairedWith { status: "paired", joined: daemon.peers.wait_pairing().await? })
+#[derive(Deserialize)]
+pub(super) struct WaitPairing {
+    /// How many wrong codes the caller knows of; without it, it is not told of any.
+    #[serde(default)]
+    attempts_seen: Option<usize>,
+}
+
+/// How a wait for the other side ended.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum WaitedFor {
+    Paired(PairedWith),
+    /// Nobody joined yet, and somebody tried.
+    Waiting {
+        status: &'static str,
+        /// All wrong codes of the session, in order.
+        attempts: Vec<Attempt>,
+    },
+}
+
+pub(super) async fn wait_pairing(daemon: &Daemon, params: WaitPairing) -> Result<WaitedFor, Fault> {
+    Ok(match daemon.peers.wait_pairing_or_attempt(params.attempts_seen.unwrap_or(usize::MAX)).await? {
+        Waited::Joined(joined) => WaitedFor::Paired(PairedWith { status: "paired", joined }),
+        Waited::Tried(attempts) => WaitedFor::Waiting { status: "waiting", attempts },
+    })
 }
 
 #[derive(Deserialize)]
@@ -121,7 +162,25 @@ pub(super) async fn join(daemon: &Daemon, params: Join) -> Result<PairedWith, Fa
         Value::String(code) => code,
         _ => return Err(Fault::new(ErrorKind::Invalid, "invalid params: code is a string of four digits")),
     };
+    if Peers::wants_tailnet(&address, code)? {
+        daemon.enable_tailnet().await?;
+    }
     Ok(PairedWith { status: "paired", joined: daemon.peers.join(&address, code).await? })
+}
+
+/// Who waits to be joined.
+pub(super) async fn waiting(daemon: &Daemon) -> Result<Found, Fault> {
+    daemon.peers.waiting().await
+}
+
+#[derive(Deserialize)]
+pub(super) struct Ping {
+    #[serde(default)]
+    name: Option<String>,
+}
+
+pub(super) async fn ping(daemon: &Daemon, params: Ping) -> Result<Pinged, Fault> {
+    daemon.peers.ping(&required("name", params.name)?).await
 }
 
 /// A peer in a list.
@@ -194,6 +253,18 @@ pub(super) struct Standing {
     version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     clock_offset_ms: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<Node>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    calls_from: Option<Node>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    moved: Option<Moved>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused: Option<Stray>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refused_there: Option<Stray>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<Route>,
 }
 
 impl Standing {
@@ -223,6 +294,12 @@ impl Standing {
             skipped: peer.skipped,
             version: peer.version,
             clock_offset_ms: peer.clock_offset_ms,
+            node: peer.node,
+            calls_from: peer.calls_from,
+            moved: peer.moved,
+            refused: peer.refused,
+            refused_there: peer.refused_there,
+            path: peer.path,
         }
     }
 }

@@ -42,6 +42,8 @@ struct Machine {
     host: String,
     online: bool,
     relay: Option<String>,
+    /// Whether packets to it vanish.
+    deaf: bool,
     /// Whether the others can see whose it is.
     known: bool,
     condition: watch::Sender<Condition>,
@@ -69,6 +71,7 @@ impl MemoryTailnet {
             host: format!("100.64.0.{}", net.hosts),
             online: true,
             relay: None,
+            deaf: false,
             known: true,
             condition: watch::Sender::new(Condition::Up),
             listeners: BTreeMap::new(),
@@ -91,7 +94,7 @@ impl MemoryTailnet {
 impl Net {
     fn at(&self, address: &str) -> Option<&Machine> {
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        self.machines.values().find(|machine| machine.host == host && machine.online)
+        self.machines.values().find(|machine| machine.host == host)
     }
 }
 
@@ -127,6 +130,11 @@ impl MemoryNode {
     /// Lets another relay carry its packets; `None`: they go directly.
     pub fn set_relay(&self, relay: Option<&str>) {
         self.machine(|machine| machine.relay = relay.map(str::to_owned));
+    }
+
+    /// Lets what is dialled here be answered neither with a connection nor with a refusal.
+    pub fn set_deaf(&self, deaf: bool) {
+        self.machine(|machine| machine.deaf = deaf);
     }
 
     /// Lets the others not find out whose connections are from here.
@@ -214,9 +222,7 @@ impl Transport for MemoryNode {
             self.up()?;
             let net = self.net.lock();
             let others = net.machines.values().filter(|machine| machine.node.id != self.id);
-            Ok(others
-                .map(|machine| Neighbour { node: machine.node.clone(), host: machine.host.clone(), online: machine.online })
-                .collect())
+            Ok(others.map(|machine| Neighbour { node: machine.node.clone(), host: machine.host.clone(), online: machine.online }).collect())
         })
     }
 
@@ -238,20 +244,24 @@ impl Transport for MemoryNode {
         Box::pin(async move {
             self.up()?;
             let nobody = || Fault::new(ErrorKind::Unavailable, format!("nobody answers at {address}"));
+            let no_node = || Fault::new(ErrorKind::NotFound, format!("no node of the tailnet has {address}"));
             let (ours, theirs) = duplex(IN_FLIGHT);
-            let (offer, conn, far, caller) = {
+            let target = {
                 let mut net = self.net.lock();
                 net.dialled.push((self.id.clone(), address.to_owned()));
-                let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).ok_or_else(nobody)?;
+                let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).ok_or_else(no_node)?;
                 let near = net.machines.get(&self.id).ok_or_else(nobody)?;
                 let (caller_node, from, near_cut) = (near.known.then(|| near.node.clone()), near.host.clone(), near.cut.clone());
-                let machine = net.at(address).ok_or_else(nobody)?;
+                let machine = net.at(address).ok_or_else(no_node)?;
                 let offer = machine.listeners.get(&port).cloned().ok_or_else(nobody)?;
+                let deaf = machine.deaf;
                 // Broken as soon as either side is.
                 let conn = Breakable::new(ours, [near_cut.clone(), machine.cut.clone()]);
                 let far = Breakable::new(theirs, [near_cut, machine.cut.clone()]);
-                (offer, conn, far, Caller { address: format!("{from}:40000"), kind: Kind::Tailnet, node: caller_node })
+                let caller = Caller { address: format!("{from}:40000"), kind: Kind::Tailnet, node: caller_node };
+                (!deaf).then_some((offer, conn, far, caller))
             };
+            let Some((offer, conn, far, caller)) = target else { return std::future::pending().await };
             offer.send((Box::new(far) as Conn, caller)).await.map_err(|_| nobody())?;
             Ok(Box::new(conn) as Conn)
         })
@@ -325,6 +335,15 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
+    use crate::transport::conformance::{self, Places};
+
+    #[tokio::test]
+    async fn the_tailnet_in_memory_does_what_every_transport_must() {
+        let net = MemoryTailnet::default();
+        let (here, there) = (net.node("a", "ann"), net.node("b", "ben"));
+        let outside = ["192.168.0.1:80", "127.0.0.1:9100", "100.64.0.99:9100"].map(str::to_owned).to_vec();
+        conformance::check(&Places { here: Arc::new(here), there: Arc::new(there), outside }).await;
+    }
 
     #[tokio::test]
     async fn nodes_reach_each_other_know_each_other_and_lose_each_other() {
@@ -345,7 +364,7 @@ mod tests {
         a.move_to("100.64.0.77");
         assert_eq!(listener.accept().await.err().unwrap().kind(), io::ErrorKind::NotConnected);
         assert!(near.read_exact(&mut heard).await.is_err());
-        assert_eq!(b.dial(&address).await.err().unwrap().kind, ErrorKind::Unavailable);
+        assert_eq!(b.dial(&address).await.err().unwrap().kind, ErrorKind::NotFound);
         assert_eq!(b.node_at(&address).await.unwrap_err().kind, ErrorKind::NotFound);
         assert_eq!(a.listen(Some(listener.port())).await.unwrap().address(), format!("100.64.0.77:{}", listener.port()));
         a.set(Condition::Off);

@@ -3,7 +3,7 @@
 //! The session belongs to the connection that started it. This command holds that connection until it is done, so that
 //! Ctrl-C, a crash or a closed terminal end the session, too.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault, limits, name::printable};
@@ -14,22 +14,23 @@ use crate::{
         Page, Render,
         style::{BOLD, DIM},
     },
-    shapes::{Answer, Health, Paired, Pairing},
+    shapes::{Answer, Attempt, Paired, Pairing},
     time,
 };
 
 /// Show a 4-digit code and wait for another daemon to join
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Type the code where `thrum peer join` asks for it. Ctrl-C ends it. With --json there is one line with the code at once, and a \
-second one when both are paired.
+Type the code where `thrum peer join` asks for it. Ctrl-C ends it. Who shows a wrong code is said on standard error: three of one \
+machine are the end for it, and where machines cannot be told apart, for the session. With --json there is one line with the code \
+at once, and a second one when both are paired.
 
 Examples:
   thrum peer add
   thrum peer add --via local --timeout 2m")]
 pub(crate) struct Args {
-    /// How the other daemon reaches this one
-    #[arg(long, value_name = "TRANSPORT", value_parser = ["local"])]
+    /// How the other daemon reaches this one: over the tailnet if it is on, else from this machine only
+    #[arg(long, value_name = "TRANSPORT", value_parser = ["tailnet", "local"])]
     via: Option<String>,
     /// How long to wait
     #[arg(long, default_value = "5m", value_name = "TIME", value_parser = time::parse_duration)]
@@ -41,22 +42,41 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Fault> {
     if args.timeout.is_zero() || args.timeout > limits::PAIRING_SESSION {
         return Err(Fault::new(ErrorKind::Invalid, format!("--timeout is at most {}", time::brief(limits::PAIRING_SESSION))));
     }
-    let health: Health = client.call("health", json!({}))?;
-    if args.via.is_none() && !health.tailscale_sync.enabled {
-        cx.output.note("Tailscale sync is off, so this reaches other repositories on this machine only.");
-    }
     let mut params = json!({"timeout_seconds": args.timeout.as_secs().max(1)});
     if let Some(via) = &args.via {
         params["transport"] = via.as_str().into();
     }
     let pairing: Answer<Pairing> = client.call("peer.start_pairing", params)?;
+    if args.via.is_none() && pairing.read.transport == "local" {
+        cx.output.note("The tailnet is off, so this reaches other repositories on this machine only (--via tailnet switches it on).");
+    }
     if cx.output.is_json() {
         cx.output.json_line(&pairing.raw)?;
     } else {
         cx.output.text(&invitation(&pairing.read))?;
     }
-    let paired = client.call_within(args.timeout + limits::FIRST_EXCHANGE, "peer.wait_pairing", json!({}))?;
-    Ok(Joined { paired, with_address: true })
+    let until = Instant::now() + args.timeout + limits::FIRST_EXCHANGE;
+    let mut seen = 0;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let waited: Answer<Paired> = client.call_within(left, "peer.wait_pairing", json!({"attempts_seen": seen}))?;
+        // A daemon that tells of no attempts has paired.
+        if waited.read.status != "waiting" || waited.read.attempts.len() <= seen {
+            return Ok(Joined { paired: waited, with_address: true });
+        }
+        waited.read.attempts[seen..].iter().for_each(|attempt| cx.output.warn(&tried(attempt)));
+        seen = waited.read.attempts.len();
+    }
+}
+
+/// `Wrong code from cafe (mallory@example.com): 2 tries left`
+fn tried(attempt: &Attempt) -> String {
+    let who = attempt.node.as_ref().map_or_else(|| printable(&attempt.address), |node| node.shown());
+    match attempt.left {
+        0 => format!("wrong code from {who}, which has no try left; others may still join"),
+        1 => format!("wrong code from {who}, which has 1 try left"),
+        left => format!("wrong code from {who}, which has {left} tries left"),
+    }
 }
 
 fn invitation(pairing: &Pairing) -> String {
@@ -79,7 +99,7 @@ pub(crate) struct Joined {
 
 impl Render for Joined {
     fn human(&self, page: &mut Page) {
-        let Paired { peer_name, peer_address, syncing, message } = &self.paired.read;
+        let Paired { peer_name, peer_address, syncing, message, .. } = &self.paired.read;
         let (name, address) = (printable(peer_name), printable(peer_address));
         let whom = if self.with_address { format!("\"{name}\" ({address})") } else { format!("\"{name}\"") };
         page.line(match (syncing, message) {

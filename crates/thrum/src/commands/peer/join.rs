@@ -6,33 +6,46 @@ use std::{
     net::Ipv6Addr,
 };
 
-use serde_json::json;
-use thrum_core::{ErrorKind, Fault, limits};
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault, limits, name::printable};
 
-use crate::{commands::peer::add::Joined, context::Context};
+use crate::{
+    client::Client,
+    commands::peer::add::Joined,
+    context::Context,
+    render::{Page, Render},
+    shapes::{Answer, Found, WaitingDaemon},
+};
 
 /// Join a daemon that waits in `thrum peer add`; asks for its code
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without a terminal the code is read from standard input: echo 7392 | thrum peer join 127.0.0.1:9100
+An address is IP:PORT, the name of a node of the tailnet, or either without a port. Without any, the nodes of the tailnet (without \
+one, this machine) are asked who waits in `thrum peer add`; Go Thrum does not answer that, so type its address. With --json and \
+nothing on standard input, those that wait are listed. Without a terminal the code is read from standard input: \
+echo 7392 | thrum peer join 127.0.0.1:9100
 
 Examples:
   thrum peer join 127.0.0.1:9100
   echo 7392 | thrum peer join 127.0.0.1:9100")]
 pub(crate) struct Args {
-    /// The address, or the whole line that `thrum peer add` printed; asked for if it is not given
+    /// The address or the name, or the whole line that `thrum peer add` printed; without it, who waits is looked for
     #[arg(value_name = "ADDRESS", num_args = 0..=4)]
     target: Vec<String>,
 }
 
-pub(crate) fn run(args: Args, cx: &Context) -> Result<Joined, Fault> {
+pub(crate) fn run(args: Args, cx: &Context) -> Result<Outcome, Fault> {
     let on_command_line = !args.target.is_empty();
-    let target = match on_command_line {
-        true => target(&args.target.join(" "))?,
-        false => target(&answer(cx, "Address, or the line that the other side shows: ", "the address")?)?,
-    };
+    let typed = on_command_line.then(|| target(&args.target.join(" "))).transpose()?;
     // Before the question: who is asked for a code should not learn only afterwards that it cannot be used.
     let mut client = cx.daemon()?;
+    let target = match typed {
+        Some(target) => target,
+        None => match choose(&mut client, cx)? {
+            Chosen::Target(target) => target,
+            Chosen::List(found) => return Ok(Outcome::Waiting(found)),
+        },
+    };
     let given = match target.code {
         Some(code) if on_command_line => {
             cx.output.warn("a code on the command line can be read in the list of processes and in the shell's history");
@@ -44,13 +57,13 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Joined, Fault> {
         Some(code) => code,
         None => checked(answer(cx, ENTER_CODE, "the pairing code")?)?,
     };
-    let within = limits::DIAL + limits::PAIR + limits::FIRST_EXCHANGE;
+    let within = limits::TAILNET_UP + limits::PROBE_ALL + limits::DIAL + limits::PAIR + limits::FIRST_EXCHANGE;
     loop {
         let progress = cx.output.progress("Pairing", None);
         let paired = client.call_within(within, "peer.join", json!({"address": target.address, "code": code}));
         drop(progress);
         match paired {
-            Ok(paired) => return Ok(Joined { paired, with_address: false }),
+            Ok(paired) => return Ok(Outcome::Joined(Joined { paired, with_address: false })),
             // Whoever sits at a terminal mistyped, and may use the tries that are left.
             Err(fault) if may_try_again(&fault) && io::stdin().is_terminal() => {
                 cx.output.fault(&fault);
@@ -59,6 +72,105 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Joined, Fault> {
             Err(fault) => return Err(fault),
         }
     }
+}
+
+/// What came of it.
+pub(crate) enum Outcome {
+    Joined(Joined),
+    /// Who waits, for a program that named nobody.
+    Waiting(Answer<Found>),
+}
+
+impl Render for Outcome {
+    fn human(&self, page: &mut Page) {
+        match self {
+            Self::Joined(joined) => joined.human(page),
+            Self::Waiting(found) => page.line(listed(&found.read.daemons)),
+        }
+    }
+
+    fn json(&self) -> Value {
+        match self {
+            Self::Joined(joined) => joined.json(),
+            Self::Waiting(found) => found.raw.clone(),
+        }
+    }
+}
+
+enum Chosen {
+    Target(Target),
+    List(Answer<Found>),
+}
+
+/// Whom to join, if nobody was named: at a terminal whoever waits is offered, elsewhere standard input says it.
+fn choose(client: &mut Client, cx: &Context) -> Result<Chosen, Fault> {
+    let look = |client: &mut Client| -> Result<Answer<Found>, Fault> {
+        let progress = cx.output.progress("Looking for who waits", None);
+        let found = client.call_within(limits::TAILNET_UP + limits::PROBE_ALL, "peer.waiting", json!({}));
+        drop(progress);
+        found
+    };
+    if !cx.output.can_ask() {
+        let mut line = String::new();
+        return match io::stdin().lock().take(MOST_LINE).read_line(&mut line) {
+            Ok(length) if length > 0 => target(line.trim_end_matches(['\n', '\r'])).map(Chosen::Target),
+            _ if cx.output.is_json() => look(client).map(Chosen::List),
+            _ => Err(nobody_named(&look(client)?.read)),
+        };
+    }
+    let found = look(client)?.read;
+    if found.not_asked > 0 {
+        cx.output.note(&format!("{} more nodes were not asked; name the one you mean if it is not here.", found.not_asked));
+    }
+    match found.daemons.as_slice() {
+        [] => cx.output.note("Nobody waits to be joined (`thrum peer add` on the other machine does)."),
+        [only] => cx.output.note(&format!("Waiting to be joined: {}", one(only))),
+        several => {
+            let numbered: Vec<_> = several.iter().zip(1..).map(|(daemon, number)| format!("  {number}  {}", one(daemon))).collect();
+            cx.output.note(&format!("Waiting to be joined:\n{}", numbered.join("\n")));
+        }
+    }
+    let question = match found.daemons.len() {
+        0 => "Address, or the line that the other side shows: ",
+        1 => "Press Enter to join it, or type another address: ",
+        _ => "Which one? Its number, or another address: ",
+    };
+    let said = answer(cx, question, "the address")?;
+    pick(said.trim(), &found.daemons).map(Chosen::Target)
+}
+
+/// What was meant: a number of the list, nothing for the only one, or an address.
+fn pick(said: &str, waiting: &[WaitingDaemon]) -> Result<Target, Fault> {
+    let listed = match (said, waiting) {
+        ("", [only]) => Some(only),
+        (said, _) => said.parse::<usize>().ok().and_then(|number| waiting.get(number.checked_sub(1)?)),
+    };
+    match listed {
+        Some(daemon) => Ok(Target { address: daemon.address.clone(), code: None }),
+        None => target(said),
+    }
+}
+
+fn nobody_named(found: &Found) -> Fault {
+    let fault = Fault::new(ErrorKind::Invalid, "the address is missing");
+    match found.daemons.as_slice() {
+        [] => fault.hint(format!(
+            "Nobody waits on the {} asked. On the other machine: thrum peer add. Here: echo 7392 | thrum peer join ADDRESS",
+            if found.asked == 1 { "machine".to_owned() } else { format!("{} nodes", found.asked) }
+        )),
+        [only] => fault.hint(format!("{} waits: echo CODE | thrum peer join {}", printable(&only.name), printable(&only.address))),
+        several => fault.hint(format!("These wait: {}. Give the address of one.", listed(several).replace('\n', "; "))),
+    }
+}
+
+fn listed(waiting: &[WaitingDaemon]) -> String {
+    waiting.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+/// `desk at 100.64.0.2:9100 on tower (ann@example.com)`
+fn one(daemon: &WaitingDaemon) -> String {
+    let node = daemon.node.as_ref().map(|node| format!(" on {}", node.shown())).unwrap_or_default();
+    format!("{} at {}{node}", printable(&daemon.name), printable(&daemon.address))
 }
 
 const ENTER_CODE: &str = "Enter pairing code: ";
@@ -157,6 +269,18 @@ mod tests {
         assert_eq!(of("a:b:[fd7a::1]:9100:0042"), Some(("[fd7a::1]:9100".into(), Some("0042".into()))));
         assert_eq!(of("join 127.0.0.1:9100"), None);
         assert_eq!(of(""), None);
+    }
+
+    #[test]
+    fn who_waits_is_picked_by_number_or_alone_and_an_address_always_works() {
+        let daemon = |address: &str| WaitingDaemon { name: "x".into(), address: address.into(), node: None };
+        let (one, two) = (vec![daemon("100.64.0.2:9100")], vec![daemon("100.64.0.2:9100"), daemon("100.64.0.3:9101")]);
+        let picked = |said: &str, waiting: &[WaitingDaemon]| pick(said, waiting).ok().map(|target| target.address);
+        assert_eq!(picked("", &one).as_deref(), Some("100.64.0.2:9100"));
+        assert_eq!(picked("2", &two).as_deref(), Some("100.64.0.3:9101"));
+        assert_eq!(picked("", &two), None, "none is meant rather than another");
+        assert_eq!(picked("desk", &two).as_deref(), Some("desk"));
+        assert_eq!(picked("thrum peer join 100.64.0.9:9100", &one).as_deref(), Some("100.64.0.9:9100"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod add;
 pub(crate) mod join;
+pub(crate) mod ping;
 
 use serde_json::{Value, json};
 use thrum_core::{Fault, Stamp, name::printable};
@@ -28,6 +29,7 @@ Examples:
   thrum peer list
   thrum peer list --json")]
     List,
+    Ping(ping::Args),
     /// Forget a peer; it is told
     #[command(after_help = "\
 Examples:
@@ -52,6 +54,7 @@ impl Command {
             Self::Add(args) => boxed(add::run(&args, cx)),
             Self::Join(args) => boxed(join::run(args, cx)),
             Self::List => boxed(list(cx)),
+            Self::Ping(args) => boxed(ping::run(&args, cx)),
             Self::Remove { name } => boxed(remove(&name, cx)),
             Self::Status => boxed(cx.daemon()?.call("peer.status", json!({})).map(Details)),
         }
@@ -131,6 +134,7 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         printable(&peer.state.replace('_', " ")),
         printable(&peer.address),
     ));
+    whereabouts(peer, page);
     page.line(format!("    {}", progress(peer)));
     if peer.parked + peer.rejected > 0 {
         page.line(format!("    {} parked, {} rejected", peer.parked, peer.rejected));
@@ -148,6 +152,34 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         let next = peer.next_attempt.map(|at| format!("; {}", next_attempt(at, page.now()))).unwrap_or_default();
         page.line(format!("    {DIM}Last error: {}{next}{DIM:#}", printable(error)));
     }
+}
+
+/// On which node it is and how it is reached; that it moved, and who else used its token.
+fn whereabouts(peer: &Peer, page: &mut Page) {
+    if let Some(node) = &peer.node {
+        let path = peer.path.as_ref().map(|path| format!(", {}", path.shown())).unwrap_or_default();
+        page.line(format!("    On {}{path}", node.shown()));
+    }
+    if let Some(node) = &peer.calls_from {
+        page.line(format!("    Calls from {}", node.shown()));
+    }
+    let when = |at: Option<Stamp>| at.map(|at| format!(" {}", page.time(at))).unwrap_or_default();
+    let mut lines = Vec::new();
+    if let Some(moved) = &peer.moved {
+        lines.push(format!("    Moved from {} to {}{}", moved.from.shown(), moved.to.shown(), when(moved.at)));
+    }
+    if let Some(stray) = &peer.refused {
+        let times = if stray.times == 1 { String::new() } else { format!(", the last of {} times", stray.times) };
+        let (who, at) = (stray.node.shown(), when(stray.at));
+        lines.push(format!("    {RED}Its token was used from {who}{at}{times}: refused. Pair again if it has been copied{RED:#}"));
+    }
+    if let Some(stray) = &peer.refused_there {
+        let (who, at) = (stray.node.shown(), when(stray.at));
+        lines.push(format!(
+            "    {RED}It refused {who}, which used the token that it shares with us{at}. Pair again if it has been copied{RED:#}"
+        ));
+    }
+    lines.iter().for_each(|line| page.line(line));
 }
 
 /// A clock that is further off is shown (the design's ten minutes).
@@ -215,6 +247,29 @@ mod tests {
             json!({"name": "desk", "address": "100.64.0.2:9100", "state": "connected", "parked": 0, "rejected": 0, "skipped": skipped});
         let text = shown(peer, Some(80));
         assert!(text.ends_with("    It refuses evt_1 (message.edit); that event is skipped for it\n"), "{text}");
+    }
+
+    #[test]
+    fn a_peer_on_a_tailnet_shows_node_user_path_moves_and_who_else_used_its_token() {
+        let node = |name: &str, user: &str| json!({"id": "n", "name": name, "user": user});
+        let peer = json!({
+            "name": "desk", "address": "100.64.0.2:9100", "transport": "tailscale", "state": "connected", "since": "2026-11-23T10:00:00Z",
+            "node": node("tower", "ann@x"), "path": {"relay": null, "round_trip_us": 420}, "calls_from": node("box", "ann@x"),
+            "moved": {"from": node("laptop", "ann@x"), "to": node("tower", "ann@x"), "at": "2026-11-23T10:01:00Z"},
+            "refused": {"node": node("cafe\u{1b}", ""), "at": "2026-11-23T10:04:00Z", "times": 3},
+            "refused_there": {"node": node("bar", "eve@x"), "at": "2026-11-23T10:03:00Z", "times": 1},
+            "backlog_from_them": 0, "backlog_to_them": 0,
+        });
+        let text = "\
+● desk  connected 5m  100.64.0.2:9100 (tailscale)
+    On tower (ann@x), direct, 0.4 ms
+    Calls from box (ann@x)
+    Moved from laptop (ann@x) to tower (ann@x) 4m ago
+    Its token was used from cafe\\u{1b} 1m ago, the last of 3 times: refused. Pair again if it has been copied
+    It refused bar (eve@x), which used the token that it shares with us 2m ago. Pair again if it has been copied
+    read by us: all; read by them: all
+";
+        assert_eq!(shown(peer, Some(120)), text);
     }
 
     #[test]

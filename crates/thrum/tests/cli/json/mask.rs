@@ -7,7 +7,7 @@ const ULID: &str = "01JZ3E9Q0V7M4T6X8B2C5D9F";
 const INSTANT: &str = "2026-03-28T10:05:13.000000000Z";
 
 /// Numbers that are of a moment or of a machine.
-const OF_A_MOMENT: [&str; 6] = ["uptime_ms", "duration_ms", "pid", "daemon_pid", "clock_offset_ms", "bytes"];
+const OF_A_MOMENT: [&str; 7] = ["uptime_ms", "duration_ms", "pid", "daemon_pid", "clock_offset_ms", "round_trip_us", "bytes"];
 
 /// Gives ids, places, instants and the like other names: the same one for the same thing, all through a page.
 pub(super) struct Mask {
@@ -39,7 +39,7 @@ impl Mask {
 
     fn text(&mut self, text: &str, key: &str) -> String {
         match key {
-            "version" if text == env!("CARGO_PKG_VERSION") => return "0.1.0".to_owned(),
+            "version" | "our_version" if text == env!("CARGO_PKG_VERSION") => return "0.1.0".to_owned(),
             "log_id" | "origin_log" => return "7f3a9c5e1b2d4806".to_owned(),
             "code" => return "7392".to_owned(),
             "peercode" => return "laptop:127.0.0.1:9100:7392".to_owned(),

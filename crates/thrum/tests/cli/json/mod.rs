@@ -208,7 +208,13 @@ fn agents(stage: &mut Stage) {
 }
 
 fn peers(stage: &mut Stage) {
-    stage.section("Peers", "`peer add` prints a second line when the other side has joined.");
+    stage.section(
+        "Peers",
+        "`peer add` prints a second line when the other side has joined; wrong codes meanwhile are warnings on standard error. `peer join` \
+without an address and without input lists who waits, as `{\"daemons\":[{\"name\",\"address\",\"node\",\"version\",\"transport\"}],\"asked\",\
+\"not_asked\"}`. On a tailnet a peer also has `node` and `calls_from` (`id`, `name`, `user`), `path` (`relay`, null if direct, and \
+`round_trip_us`), `moved` (`from`, `to`, `at`), and `refused` and `refused_there` (`node`, `at`, `times`).",
+    );
     let desk = TestRepo::with_agent("desk", "dan");
     let mut adding = stage.repo.begin(&["peer", "add", "--via", "local", "--json"]);
     let shown = adding.line();
@@ -231,6 +237,7 @@ fn peers(stage: &mut Stage) {
     stage.run("thrum sync status");
     stage.run("thrum peer list");
     stage.run("thrum peer status");
+    stage.run("thrum peer ping desk");
     stage.run("thrum status");
     stage.run("thrum peer remove desk");
 }

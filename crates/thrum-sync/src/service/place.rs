@@ -1,0 +1,189 @@
+//! From what a person typed to where a code may be sent.
+//!
+//! A code is worth a pairing to whoever gets it. So a name is looked up in the tailnet alone, and an address must be a node's.
+
+use std::{net::IpAddr, sync::Arc};
+
+use thrum_core::{ErrorKind, Fault, limits, name};
+
+use super::{Inner, Peers};
+use crate::{
+    pairing::Code,
+    transport::{Kind, Neighbour, Node, is_address, is_loopback, is_of_tailnet, with_port},
+};
+
+/// Where to join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// `IP:PORT`
+    pub(super) address: String,
+    pub(super) kind: Kind,
+    /// Whose address that is.
+    pub(super) node: Option<Node>,
+}
+
+/// `HOST` or `HOST:PORT`, an IPv6 address with brackets where a port follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Typed {
+    host: String,
+    port: Option<u16>,
+}
+
+impl Typed {
+    /// # Errors
+    /// `Invalid`.
+    pub(super) fn read(text: &str) -> Result<Self, Fault> {
+        let bad = || {
+            let shown = name::printable(&text[..text.floor_char_boundary(limits::MAX_FOREIGN_ID_BYTES)]);
+            Fault::new(ErrorKind::Invalid, format!("'{shown}' is not an address"))
+                .hint("Give HOST:PORT as `thrum peer add` shows it, or a name of the tailnet.")
+        };
+        let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+        let (host, port) = match text.rsplit_once(':') {
+            _ if bare.parse::<IpAddr>().is_ok() => (bare, None),
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        };
+        if !is_address(&format!("{host}:{}", port.unwrap_or("1"))) || host.contains('/') {
+            return Err(bad());
+        }
+        let port = port.map(|port| port.parse().map_err(|_| bad())).transpose()?;
+        Ok(Self { host: host.trim_matches(['[', ']']).to_owned(), port })
+    }
+
+    /// # Errors
+    /// `Invalid` for an address that is neither this machine's loopback nor a tailnet's.
+    pub(super) fn kind(&self) -> Result<Kind, Fault> {
+        let shown = name::printable(&self.host);
+        match self.host.parse::<IpAddr>() {
+            _ if is_loopback(&with_port(&self.host, 1)) => Ok(Kind::Local),
+            Ok(ip) if !is_of_tailnet(ip) => {
+                Err(Fault::new(ErrorKind::Invalid, format!("{shown} is neither on this machine nor on a tailnet"))
+                    .hint("Give HOST:PORT as `thrum peer add` shows it, or a name of the tailnet."))
+            }
+            _ => Ok(Kind::Tailnet),
+        }
+    }
+
+    fn is_address_of_tailnet(&self) -> bool {
+        self.host.parse().is_ok_and(is_of_tailnet)
+    }
+}
+
+impl Peers {
+    /// Whether joining this target, with this code, says that a tailnet is wanted: it is an address of one. A name may be a
+    /// typing error.
+    ///
+    /// # Errors
+    /// `Invalid` for a target or a code that cannot be one.
+    pub fn wants_tailnet(target: &str, code: &str) -> Result<bool, Fault> {
+        Code::parse(code)?;
+        let typed = Typed::read(target)?;
+        typed.kind()?;
+        Ok(typed.is_address_of_tailnet())
+    }
+}
+
+impl Inner {
+    /// Where a daemon is to be joined.
+    ///
+    /// # Errors
+    /// `Invalid` or `NotFound` for what leads nowhere, `Unavailable` while the tailnet is not up.
+    pub(super) async fn place(&self, typed: &Typed) -> Result<Place, Fault> {
+        let kind = typed.kind()?;
+        self.may_use(kind)?;
+        let Some(transport) = self.transport(kind) else {
+            return Err(Fault::new(ErrorKind::Invalid, format!("{} is not on this machine", name::printable(&typed.host)))
+                .hint("Only addresses on 127.0.0.1 can be reached without a tailnet."));
+        };
+        if kind == Kind::Local {
+            let port = typed.port.unwrap_or(*limits::PORTS.start());
+            return Ok(Place { address: with_port(&typed.host, port), kind, node: None });
+        }
+        self.wait_until_up(kind).await?;
+        let host = match typed.host.parse::<IpAddr>() {
+            Ok(ip) => ip.to_string(),
+            Err(_) => named(&typed.host, transport.neighbours().await?)?,
+        };
+        let first = typed.port.unwrap_or(*limits::PORTS.start());
+        let node = transport.node_at(&with_port(&host, first)).await.map_err(|fault| match fault.kind {
+            ErrorKind::NotFound => nobody(&host),
+            _ => fault,
+        })?;
+        let node = node.ok_or_else(|| nobody(&host))?;
+        let port = match typed.port {
+            Some(port) => port,
+            None => self.waiting_port(Arc::clone(&transport), &host).await.unwrap_or(first),
+        };
+        Ok(Place { address: with_port(&host, port), kind, node: Some(node) })
+    }
+}
+
+fn nobody(host: &str) -> Fault {
+    Fault::new(ErrorKind::NotFound, format!("no node of this tailnet has {}; nothing was sent", name::printable(host))).hint(LIST)
+}
+
+const LIST: &str = "`thrum peer join` without an address lists the nodes that wait.";
+
+/// The address of the node of this name; the first part of a name will do.
+fn named(name: &str, neighbours: Vec<Neighbour>) -> Result<String, Fault> {
+    let short = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+    let whole = |name: &str| name.trim_end_matches('.').to_ascii_lowercase();
+    let matching = |same: &dyn Fn(&str) -> bool| -> Vec<&Neighbour> { neighbours.iter().filter(|one| same(&one.node.name)).collect() };
+    let exact = matching(&|other| whole(other) == whole(name));
+    // A name in full is not another name in full that begins alike.
+    let either_is_short = |other: &str| !whole(name).contains('.') || !whole(other).contains('.');
+    let found = if exact.is_empty() { matching(&|other| either_is_short(other) && short(other) == short(name)) } else { exact };
+    let shown = name::printable(name);
+    match found.as_slice() {
+        [one] => Ok(one.host.clone()),
+        [] => Err(Fault::new(ErrorKind::NotFound, format!("the tailnet has no node \"{shown}\"")).hint(LIST)),
+        several => {
+            let hosts: Vec<_> = several.iter().map(|one| format!("{} ({})", one.host, name::printable(&one.node.user))).collect();
+            Err(Fault::new(ErrorKind::Invalid, format!("\"{shown}\" is more than one node: {}", hosts.join(", ")))
+                .hint("Give the address of the one you mean."))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(text: &str) -> (String, Option<u16>) {
+        let Typed { host, port } = Typed::read(text).unwrap();
+        (host, port)
+    }
+
+    #[test]
+    fn an_address_is_read_with_and_without_port() {
+        assert_eq!(typed("127.0.0.1"), ("127.0.0.1".into(), None));
+        assert_eq!(typed("127.0.0.1:9107"), ("127.0.0.1".into(), Some(9107)));
+        assert_eq!(typed("laptop"), ("laptop".into(), None));
+        assert_eq!(typed("laptop.tail1234.ts.net:9101"), ("laptop.tail1234.ts.net".into(), Some(9101)));
+        assert_eq!(typed("fd7a::1"), ("fd7a::1".into(), None));
+        assert_eq!(typed("[fd7a::1]"), ("fd7a::1".into(), None));
+        assert_eq!(typed("[fd7a::1]:9100"), ("fd7a::1".into(), Some(9100)));
+        for bad in
+            ["", ":9100", "127.0.0.1:", "127.0.0.1:0", "127.0.0.1:70000", "host:x", "a b:1", "a\x1b:1", "http://a/", &"x".repeat(1000)]
+        {
+            assert_eq!(Typed::read(bad).expect_err(bad).kind, ErrorKind::Invalid);
+        }
+    }
+
+    #[test]
+    fn a_name_is_a_node_of_the_tailnet_in_full_or_by_its_first_part_and_never_one_of_two() {
+        let node = |name: &str, host: &str| Neighbour {
+            node: Node { id: host.into(), name: name.into(), user: "ann".into() },
+            host: host.into(),
+            online: true,
+        };
+        let nodes = || vec![node("laptop.one.ts.net", "1"), node("laptop.two.ts.net", "2"), node("Desk", "3"), node("desk-1", "4")];
+        assert_eq!(named("laptop.two.ts.net.", nodes()).unwrap(), "2");
+        assert_eq!(named("desk", nodes()).unwrap(), "3");
+        assert_eq!(named("desk.one.ts.net", nodes()).unwrap(), "3", "where the tailnet says no more than the first part");
+        assert_eq!(named("laptop", nodes()).unwrap_err().kind, ErrorKind::Invalid);
+        assert_eq!(named("laptop.evil.example", nodes()).unwrap_err().kind, ErrorKind::NotFound);
+        assert_eq!(named("des", nodes()).unwrap_err().kind, ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,116 @@
+//! Who waits to be joined? Asks the nodes of the tailnet, on the ports that daemons take first.
+//!
+//! Only daemons of ours answer; Go Thrum has no such method. Nothing secret is sent, and what comes back is others' words.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use thrum_core::{ErrorKind, Fault, limits};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout, timeout_at},
+};
+
+use super::{Found, Inner, Peers, Waiting, lock};
+use crate::{
+    conn,
+    transport::{Condition, Conn, Kind, Node, Transport, with_port},
+    wire::{self, Probed},
+};
+
+/// Whom to ask, on all its ports.
+struct Host {
+    address: String,
+    node: Option<Node>,
+}
+
+impl Peers {
+    /// The daemons that wait to be joined: on the tailnet's nodes that are online, or on this machine where there is no
+    /// tailnet. Takes at most [`limits::PROBE_ALL`], after at most [`limits::TAILNET_UP`] for a tailnet that is starting.
+    ///
+    /// # Errors
+    /// The tailnet cannot be asked.
+    pub async fn waiting(&self) -> Result<Found, Fault> {
+        let off = |transport: &Arc<dyn Transport>| *transport.condition().borrow() == Condition::Off;
+        let Some(tailnet) = self.0.transport(Kind::Tailnet).filter(|tailnet| !off(tailnet)) else { return self.waiting_here().await };
+        self.0.wait_until_up(Kind::Tailnet).await?;
+        let mut neighbours: Vec<_> = tailnet.neighbours().await?.into_iter().filter(|neighbour| neighbour.online).collect();
+        neighbours.sort_by(|a, b| (&a.node.name, &a.node.id).cmp(&(&b.node.name, &b.node.id)));
+        let not_asked = neighbours.len().saturating_sub(limits::PROBED_NODES);
+        neighbours.truncate(limits::PROBED_NODES);
+        let asked = neighbours.len();
+        let hosts = neighbours.into_iter().map(|at| Host { address: at.host, node: Some(at.node) }).collect();
+        Ok(Found { daemons: self.0.knock(tailnet, hosts).await, asked, not_asked })
+    }
+
+    async fn waiting_here(&self) -> Result<Found, Fault> {
+        let Some(local) = self.0.transport(Kind::Local) else { return Err(Fault::new(ErrorKind::Unavailable, "there is no transport")) };
+        let own = self.address(Kind::Local).await;
+        let here = Host { address: "127.0.0.1".into(), node: None };
+        let mut daemons = self.0.knock(local, VecDeque::from([here])).await;
+        daemons.retain(|found| Some(&found.address) != own.as_ref());
+        Ok(Found { daemons, asked: 1, not_asked: 0 })
+    }
+}
+
+impl Inner {
+    /// The port of a host where somebody waits to be joined, if there is one.
+    pub(super) async fn waiting_port(&self, transport: Arc<dyn Transport>, host: &str) -> Option<u16> {
+        let hosts = VecDeque::from([Host { address: host.to_owned(), node: None }]);
+        self.knock(transport, hosts).await.first().and_then(|found| found.address.rsplit_once(':')?.1.parse().ok())
+    }
+
+    /// Asks all hosts, a bounded number at once and for a bounded time, each on one port after the other; who waits, by node
+    /// and port.
+    async fn knock(&self, transport: Arc<dyn Transport>, hosts: VecDeque<Host>) -> Vec<Waiting> {
+        let until = Instant::now() + limits::PROBE_ALL;
+        let hosts = Arc::new(Mutex::new(hosts));
+        let found = Arc::new(Mutex::new(Vec::new()));
+        let mut askers = JoinSet::new();
+        for _ in 0..limits::PROBES {
+            let (transport, hosts, found) = (Arc::clone(&transport), Arc::clone(&hosts), Arc::clone(&found));
+            askers.spawn(async move {
+                loop {
+                    let Some(host) = lock(&hosts).pop_front() else { return };
+                    ask_all(&*transport, &host, &found).await;
+                }
+            });
+        }
+        // Whoever is still asking then is dropped with the set.
+        let _ = timeout_at(until, async { while askers.join_next().await.is_some() {} }).await;
+        drop(askers);
+        let mut found = std::mem::take(&mut *lock(&found));
+        found.sort_by(|a, b| (node_name(a), &a.address).cmp(&(node_name(b), &b.address)));
+        found
+    }
+}
+
+async fn ask_all(transport: &dyn Transport, host: &Host, found: &Mutex<Vec<Waiting>>) {
+    for port in limits::PROBED_PORTS {
+        let address = with_port(&host.address, port);
+        let conn = match timeout(limits::PROBE, transport.dial(&address)).await {
+            Ok(Ok(conn)) => conn,
+            Ok(Err(_)) => continue,
+            // It does not even refuse, and will not on the next port.
+            Err(_) => return,
+        };
+        if let Ok(Some(Probed { name, waiting: true, version })) = timeout(limits::PROBE, ask(conn)).await {
+            let (node, transport) = (host.node.clone(), transport.kind().to_string());
+            lock(found).push(Waiting { name, address, node, version, transport });
+        }
+    }
+}
+
+fn node_name(found: &Waiting) -> Option<&str> {
+    found.node.as_ref().map(|node| node.name.as_str())
+}
+
+/// `None` for everybody who is no daemon of ours.
+async fn ask(conn: Conn) -> Option<Probed> {
+    let (mut lines, mut writer) = conn::halves(conn);
+    conn::write_line(&mut writer, &wire::probe_request(1), limits::PROBE).await.ok()?;
+    let line = lines.next(limits::MAX_PEER_REQUEST_BYTES, limits::PROBE, limits::PROBE).await.ok()?;
+    wire::read_probed(&line, 1).ok()
+}

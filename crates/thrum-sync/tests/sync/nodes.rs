@@ -1,0 +1,557 @@
+//! Daemons on a tailnet: who is calling, where a token may go, and what happens when nodes move, vanish and come back.
+
+use std::{sync::Arc, time::Duration};
+
+use serde_json::{Value, json};
+use thrum_core::{DaemonKey, ErrorKind, Fault, limits};
+use thrum_sync::{
+    replicator::{State, Status},
+    service::{PeerStatus, Waited},
+    transport::{
+        Condition, Conn, Kind, Node, Transport,
+        memory::{MemoryNode, MemoryTailnet},
+    },
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    time::{sleep, timeout},
+};
+
+use crate::kit::{self, Daemon, PATIENCE, System};
+
+fn over(node: &MemoryNode) -> Vec<Arc<dyn Transport>> {
+    vec![Arc::new(node.clone())]
+}
+
+/// A daemon on a node, listening.
+async fn daemon(name: &str, node: &MemoryNode) -> Daemon {
+    let daemon = Daemon::start_over(name, over(node)).await;
+    daemon.log.register(name);
+    listening(&daemon).await;
+    daemon
+}
+
+/// Its address, once it listens.
+async fn listening(daemon: &Daemon) -> String {
+    eventually(async || daemon.peers.address(Kind::Tailnet).await).await
+}
+
+/// Asks until there is an answer, for what a daemon says to nobody but who asks.
+async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let answer = async {
+        loop {
+            match ask().await {
+                Some(answer) => return answer,
+                None => sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    timeout(PATIENCE, answer).await.expect("an answer in time")
+}
+
+/// Two daemons on two nodes, paired.
+struct Two {
+    net: MemoryTailnet,
+    here: MemoryNode,
+    there: MemoryNode,
+    a: Daemon,
+    b: Daemon,
+}
+
+impl Two {
+    async fn paired() -> Self {
+        let net = MemoryTailnet::default();
+        let (here, there) = (net.node("desk", "ann"), net.node("laptop", "ben"));
+        let (a, b) = (daemon("alpha", &here).await, daemon("beta", &there).await);
+        let (one, other) = a.pair_over(Kind::Tailnet, &b).await;
+        assert!(one.syncing && other.syncing, "{one:?} {other:?}");
+        Self { net, here, there, a, b }
+    }
+
+    /// Where a node dialled, from some point on.
+    fn dialled_by(&self, node: &MemoryNode, from: usize) -> Vec<String> {
+        let id = node.node().id;
+        self.net.dialled().into_iter().skip(from).filter(|(by, _)| *by == id).map(|(_, address)| address).collect()
+    }
+}
+
+async fn status(daemon: &Daemon) -> PeerStatus {
+    daemon.peers.status().await.unwrap().remove(0)
+}
+
+async fn until(daemon: &Daemon, peer: &str, done: impl FnMut(&Status) -> bool) {
+    let mut status = daemon.peers.watch(peer).unwrap();
+    let reached = timeout(PATIENCE, status.wait_for(done)).await.map(|done| done.map(drop));
+    assert!(matches!(reached, Ok(Ok(()))), "{:?}", status.borrow());
+}
+
+/// Whom the peer of a daemon says to have refused, and how often it said so.
+async fn told_of(daemon: &Daemon) -> (Node, u64) {
+    eventually(async || status(daemon).await.refused_there.map(|stray| (stray.node, stray.times))).await
+}
+
+fn fails_with(text: &str) -> impl FnMut(&Status) -> bool {
+    move |status| status.state == State::Unreachable && status.last_error.as_deref().is_some_and(|error| error.contains(text))
+}
+
+/// A connection by hand.
+struct Wire(BufReader<Conn>);
+
+impl Wire {
+    async fn dial(node: &MemoryNode, address: &str) -> Self {
+        Self(BufReader::new(node.dial(address).await.unwrap()))
+    }
+
+    async fn ask(&mut self, method: &str, params: Value) -> Value {
+        let line = json!({"jsonrpc": "2.0", "method": method, "params": params, "id": 1});
+        self.0.get_mut().write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        timeout(PATIENCE, self.0.read_line(&mut reply)).await.expect("a line").unwrap();
+        serde_json::from_str(&reply).unwrap()
+    }
+}
+
+const UNKNOWN: &str = "unauthorized: unknown peer token";
+
+/// C11: the token alone is worth nothing on another node, nor with another's key, nor with an answer that was given before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stolen_token_brings_nothing_and_is_reported() {
+    let two = Two::paired().await;
+    let thief = two.net.node("cafe", "mallory");
+    let (token, to) = (two.b.peers.list()[0].token.clone().unwrap(), listening(&two.a).await);
+    let token = token.reveal();
+    let key = two.b.log.key.get().unwrap();
+
+    let mut wire = Wire::dial(&thief, &to).await;
+    let mut challenges = Vec::new();
+    for (method, params) in [("sync.peer_info", json!({"token": token})), ("sync.pull", json!({"token": token, "after_sequence": 0}))] {
+        let reply = wire.ask(method, params).await;
+        assert!(reply.get("result").is_none(), "{reply}");
+        assert_eq!((&reply["error"]["data"]["kind"], &reply["error"]["data"]["retryable"]), (&json!("prove"), &json!(true)));
+        challenges.push(reply["error"]["data"]["challenge"].as_str().unwrap().to_owned());
+    }
+    assert_ne!(challenges[0], challenges[1], "each is fresh");
+    let prove = |signature: String| json!({"token": token, "daemon_id": two.b.id, "signature": signature});
+    // The earlier challenge is none any more, though the right key answers it.
+    assert_eq!(wire.ask("sync.prove", prove(key.prove(&challenges[0], &two.a.id))).await["error"]["message"], UNKNOWN);
+    // And with that wrong answer the later one is none, either.
+    assert_eq!(wire.ask("sync.prove", prove(key.prove(&challenges[1], &two.a.id))).await["error"]["message"], UNKNOWN);
+
+    let challenge = |reply: Value| reply["error"]["data"]["challenge"].as_str().unwrap().to_owned();
+    let asked = challenge(wire.ask("sync.peer_info", json!({"token": token})).await);
+    let other = DaemonKey::generate(&mut System);
+    assert_eq!(wire.ask("sync.prove", prove(other.prove(&asked, &two.a.id))).await["error"]["message"], UNKNOWN, "another's key");
+    let asked = challenge(wire.ask("sync.peer_info", json!({"token": token})).await);
+    let mut second = Wire::dial(&thief, &to).await;
+    let elsewhere = second.ask("sync.prove", prove(key.prove(&asked, &two.a.id))).await;
+    assert_eq!(elsewhere["error"]["message"], UNKNOWN, "a challenge belongs to its connection");
+    let wrong_way = wire.ask("sync.prove", prove(key.prove(&asked, "d_other"))).await;
+    assert_eq!(wrong_way["error"]["message"], UNKNOWN, "an answer to another daemon");
+
+    let shown = status(&two.a).await;
+    let refused = shown.refused.expect("shown");
+    assert_eq!((&refused.node, refused.times), (&thief.node(), 7));
+    assert_eq!(
+        (shown.node, shown.moved, shown.state),
+        (Some(two.there.node()), None, State::Connected),
+        "the peer itself is not concerned"
+    );
+    assert!(kit::logs().contains("the token of beta was used from cafe (mallory)"));
+    assert_eq!(told_of(&two.b).await, (thief.node(), 1), "its owner hears of it, once a minute");
+    let news = two.a.log.say("alpha", "still here");
+    two.b.hears(&news).await;
+}
+
+/// C11: who does not even try to prove anything is reported when he hangs up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thief_who_says_no_more_is_reported_too() {
+    let two = Two::paired().await;
+    let thief = two.net.node("cafe", "mallory");
+    let token = two.b.peers.list()[0].token.clone().unwrap();
+    let mut wire = Wire::dial(&thief, &listening(&two.a).await).await;
+    assert!(wire.ask("sync.pull", json!({"token": token.reveal()})).await["error"].is_object());
+    drop(wire);
+    assert_eq!(told_of(&two.b).await, (thief.node(), 1));
+}
+
+/// C11: a whole daemon with a copied registry and a key of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_with_a_copied_registry_is_refused_and_both_sides_say_so() {
+    let mut two = Two::paired().await;
+    let thief = two.net.node("cafe", "mallory");
+    two.b.peers.shutdown().await;
+    let mut copy = daemon("gamma", &thief).await;
+    copy.peers.shutdown().await;
+    std::fs::copy(two.b.directory.path().join("peers.json"), copy.directory.path().join("peers.json")).unwrap();
+    copy.restart_over(over(&thief)).await;
+    let name = copy.peers.list()[0].name.clone();
+    until(&copy, &name, |status| status.state == State::RemovedUs).await;
+    assert_eq!(status(&two.a).await.refused.map(|stray| stray.node), Some(thief.node()));
+    assert_eq!(copy.log.event_ids().len(), 1, "its own, and nothing that was served");
+    two.b.restart_over(over(&two.there)).await;
+    two.a.agrees().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_proves_its_key_from_another_node_has_moved_there() {
+    let mut two = Two::paired().await;
+    let new = two.net.node("tower", "ben");
+    two.b.restart_over(over(&new)).await;
+    // It calls, is asked, proves it; then it is called where it is now.
+    let news = two.a.log.say("alpha", "where are you?");
+    two.b.hears(&news).await;
+    let back = two.b.log.say("beta", "here");
+    two.a.hears(&back).await;
+    two.a.agrees().await;
+    let shown = status(&two.a).await;
+    let moved = shown.moved.expect("shown");
+    assert_eq!((moved.from, moved.to), (two.there.node(), new.node()));
+    assert_eq!((shown.node, shown.refused), (Some(new.node()), None));
+    assert_eq!(shown.address, listening(&two.b).await);
+    assert_eq!(status(&two.b).await.refused_there, None, "no false alarm");
+    two.a.restart_over(over(&two.here)).await;
+    assert_eq!(status(&two.a).await.moved.map(|moved| moved.to), Some(new.node()), "durably");
+    // The old node is a stranger now.
+    let token = two.b.peers.list()[0].token.clone().unwrap();
+    let mut wire = Wire::dial(&two.there, &listening(&two.a).await).await;
+    assert_eq!(wire.ask("sync.peer_info", json!({"token": token.reveal()})).await["error"]["data"]["kind"], "prove");
+}
+
+/// Go Thrum listens on one node and dials from another. C11
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_without_key_calls_from_one_other_node_and_from_no_third() {
+    let net = MemoryTailnet::default();
+    let (here, box1, tsnet, third) =
+        (net.node("desk", "ann"), net.node("box", "ben"), net.node("box-1", "ben"), net.node("cafe", "mallory"));
+    let a = daemon("alpha", &here).await;
+    let _go = tsnet.listen(None).await.unwrap();
+    let pairing = a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
+    let mut wire = Wire::dial(&box1, &pairing.address).await;
+    let params =
+        json!({"code": pairing.code.reveal(), "daemon_id": "d_47fkcmt93fcz", "name": "go", "address": format!("{}:9100", tsnet.host())});
+    let token = wire.ask("pair.request", params).await["result"]["token"].as_str().unwrap().to_owned();
+    let asks = async |node: &MemoryNode| Wire::dial(node, &pairing.address).await.ask("sync.peer_info", json!({"token": token})).await;
+    assert!(asks(&box1).await["result"].is_object());
+    until(&a, "go", |status| status.failures > 0 || status.state == State::Connected || status.last_error.is_none()).await;
+    let reply = asks(&third).await;
+    assert_eq!((&reply["error"]["message"], reply["error"].get("data")), (&json!(UNKNOWN), None), "as an unknown token, to the letter");
+    assert!(asks(&tsnet).await["result"].is_object(), "where it listens it is, too");
+    let shown = status(&a).await;
+    assert_eq!((shown.calls_from, shown.node), (Some(box1.node()), Some(tsnet.node())), "the one that was dialled was learnt");
+    assert_eq!(shown.refused.map(|stray| stray.node), Some(third.node()));
+}
+
+/// An entry that Go made, or that is older than nodes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entry_without_node_learns_it_once_and_then_keeps_to_it() {
+    let mut two = Two::paired().await;
+    for (daemon, node) in [(&mut two.a, &two.here), (&mut two.b, &two.there)] {
+        daemon.peers.shutdown().await;
+        let file = daemon.directory.path().join("peers.json");
+        let mut registry: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        registry["peers"][0].as_object_mut().unwrap().remove("node").expect("it was bound");
+        std::fs::write(&file, registry.to_string()).unwrap();
+        daemon.restart_over(over(node)).await;
+    }
+    two.a.agrees().await;
+    assert_eq!(status(&two.a).await.node, Some(two.there.node()));
+    assert_eq!(status(&two.b).await.node, Some(two.here.node()));
+    let thief = two.net.node("cafe", "mallory");
+    let token = two.b.peers.list()[0].token.clone().unwrap();
+    let mut wire = Wire::dial(&thief, &listening(&two.a).await).await;
+    assert!(wire.ask("sync.peer_info", json!({"token": token.reveal()})).await["error"].is_object());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_changes_is_followed_and_a_token_never_goes_to_who_has_it_then() {
+    let two = Two::paired().await;
+    let old = listening(&two.b).await;
+    two.a.peers.shutdown().await;
+    let before = two.net.dialled().len();
+    two.there.move_to("100.64.0.88");
+    let squatter = two.net.node("cafe", "mallory");
+    squatter.move_to(old.split(':').next().unwrap());
+    let _open = squatter.listen(Some(9100)).await.unwrap();
+    let mut two = two;
+    two.a.restart_over(over(&two.here)).await;
+    let news = two.a.log.say("alpha", "found you");
+    two.b.hears(&news).await;
+    two.a.agrees().await;
+    let moved = listening(&two.b).await;
+    assert!(moved.starts_with("100.64.0.88:"), "its own listener has followed, too: {moved}");
+    assert!(two.dialled_by(&two.here, before).iter().all(|address| *address == moved), "{:?}", two.net.dialled());
+    assert_eq!(two.a.peers.list()[0].address, moved, "it is kept");
+    assert!(kit::logs().contains(&format!("[pairing] beta is at {moved} now, and not at {old} any more")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_sent_to_an_address_whose_node_is_gone() {
+    let mut two = Two::paired().await;
+    let address = listening(&two.b).await;
+    two.a.peers.shutdown().await;
+    two.b.peers.shutdown().await;
+    two.there.delete();
+    let squatter = two.net.node("cafe", "mallory");
+    squatter.move_to(address.split(':').next().unwrap());
+    let _open = squatter.listen(Some(9100)).await.unwrap();
+    let before = two.net.dialled().len();
+    two.a.restart_over(over(&two.here)).await;
+    until(&two.a, "beta", fails_with("its node laptop (ben) is not on this tailnet, and 100.64.0.2:9100 belongs to cafe (mallory)")).await;
+    assert_eq!(two.dialled_by(&two.here, before), [""; 0]);
+}
+
+/// C8
+#[tokio::test(flavor = "multi_thread")]
+async fn a_joiner_that_gives_another_nodes_address_is_called_on_its_own_node() {
+    let net = MemoryTailnet::default();
+    let (here, joiner, victim) = (net.node("desk", "ann"), net.node("laptop", "ben"), net.node("db", "ann"));
+    let a = daemon("alpha", &here).await;
+    let _victim = victim.listen(Some(9100)).await.unwrap();
+    let _joiner = joiner.listen(Some(9100)).await.unwrap();
+    let pairing = a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
+    let id = DaemonKey::generate(&mut System).id().to_string();
+    for address in [format!("{}:9100", victim.host()), "127.0.0.1:9100".into(), "192.168.0.1:9100".into()] {
+        let before = net.dialled().len();
+        let pairing = match address.starts_with("100.") {
+            true => &pairing,
+            false => &a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap(),
+        };
+        let mut wire = Wire::dial(&joiner, &pairing.address).await;
+        let params = json!({"code": pairing.code.reveal(), "daemon_id": id, "name": "beta", "address": address});
+        assert!(wire.ask("pair.request", params).await["result"].is_object(), "a pairing that never worked is replaced");
+        let own = format!("{}:9100", joiner.host());
+        eventually(async || (a.peers.list()[0].address == own).then_some(())).await;
+        let by_us: Vec<_> = net.dialled().into_iter().skip(before).filter(|(by, _)| *by == here.node().id).map(|(_, to)| to).collect();
+        assert!(by_us.iter().all(|to| *to == own), "{by_us:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tailnet_that_is_not_up_delays_nothing_and_says_why_until_it_is() {
+    let mut two = Two::paired().await;
+    let port = listening(&two.a).await.rsplit_once(':').unwrap().1.to_owned();
+    let why = Fault::new(ErrorKind::Unavailable, "Tailscale is stopped on this machine").hint("Run `tailscale up`.");
+    two.here.set(Condition::Down(why.clone()));
+    until(&two.a, "beta", fails_with("Tailscale is stopped on this machine (Run `tailscale up`)")).await;
+    let refused = two.a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.err().unwrap();
+    assert_eq!(refused, why);
+    two.a.peers.shutdown().await;
+    two.a.restart_over(over(&two.here)).await;
+    assert_eq!((two.a.peers.address(Kind::Tailnet).await, two.a.peers.condition(Kind::Tailnet)), (None, Some(Condition::Down(why))));
+
+    two.here.set(Condition::Up);
+    let news = two.b.log.say("beta", "good morning");
+    two.a.hears(&news).await;
+    two.b.agrees().await;
+    assert_eq!(listening(&two.a).await, format!("{}:{port}", two.here.host()), "on the port that it had");
+    two.here.set(Condition::Off);
+    until(&two.a, "beta", fails_with("the tailnet is off here")).await;
+    assert_eq!(two.a.peers.listen_error().await, None, "nobody asked for it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pairing_waits_for_a_tailnet_that_is_starting() {
+    let net = MemoryTailnet::default();
+    let here = net.node("desk", "ann");
+    here.set(Condition::Starting("visit https://login.example/a/1".into()));
+    let a = Daemon::start_over("alpha", over(&here)).await;
+    let (started, ()) = tokio::join!(a.peers.start_pairing(Kind::Tailnet, PATIENCE), async { here.set(Condition::Up) });
+    assert!(started.unwrap().address.starts_with("100.64.0.1:"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tailnet_that_does_not_come_up_ends_the_wait_with_its_own_sentence() {
+    let net = MemoryTailnet::default();
+    let here = net.node("desk", "ann");
+    here.set(Condition::Starting("visit https://login.example/a/1".into()));
+    let a = Daemon::start_over("alpha", over(&here)).await;
+    let fault = a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.err().unwrap();
+    assert_eq!(fault.kind, ErrorKind::TryAgain);
+    assert!(fault.message.contains("visit https://login.example/a/1"), "{fault}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kept_tailnet_port_that_another_has_is_shown_and_never_changed() {
+    let net = MemoryTailnet::default();
+    let here = net.node("desk", "ann");
+    let mut a = daemon("alpha", &here).await;
+    let address = listening(&a).await;
+    let port = address.rsplit_once(':').unwrap().1.parse().unwrap();
+    a.peers.shutdown().await;
+    let thief = here.listen(Some(port)).await.unwrap();
+    a.restart_over(over(&here)).await;
+    let fault = eventually(async || a.peers.listen_error().await).await;
+    assert!(fault.message.contains(&address), "{fault}");
+    assert_eq!(a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.err().unwrap(), fault);
+    drop(thief);
+    assert_eq!(a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap().address, address);
+}
+
+/// C11: whom the tailnet does not know is told nothing at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_without_node_is_hung_up_on() {
+    let two = Two::paired().await;
+    let stranger = two.net.node("?", "");
+    stranger.hide();
+    let mut conn = stranger.dial(&listening(&two.a).await).await.unwrap();
+    let token = two.b.peers.list()[0].token.clone().unwrap();
+    let request = json!({"method": "sync.peer_info", "params": {"token": token.reveal()}, "id": 1});
+    // It may be closed already.
+    let _ = conn.write_all(format!("{request}\n").as_bytes()).await;
+    let mut heard = Vec::new();
+    let _ = timeout(PATIENCE, conn.read_to_end(&mut heard)).await.expect("closed");
+    assert!(heard.is_empty());
+}
+
+fn wrong(code: &str) -> String {
+    format!("{:04}", (code.parse::<u32>().unwrap() + 1) % 10_000)
+}
+
+/// C2, C1: the stranger is out and the joiner is not; the operator sees both; the sum is bounded whoever guesses.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_who_burns_his_tries_keeps_nobody_else_from_joining_and_the_sum_is_bounded() {
+    let net = MemoryTailnet::default();
+    let nodes: Vec<_> = ["desk", "laptop", "cafe", "bar", "pub"].map(|name| net.node(name, &format!("{name}@x"))).into();
+    let (a, b) = (daemon("alpha", &nodes[0]).await, daemon("beta", &nodes[1]).await);
+    let guess = async |node: &MemoryNode, address: &str, code: &str| {
+        let params = json!({"code": code, "daemon_id": "d_stranger", "name": "x", "address": ""});
+        let reply = Wire::dial(node, address).await.ask("pair.request", params).await;
+        reply["error"]["message"].as_str().unwrap_or("right").to_owned()
+    };
+    let pairing = a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
+    let (to, code) = (pairing.address.clone(), pairing.code.reveal().to_owned());
+    for left in [2, 1, 0] {
+        assert_eq!(guess(&nodes[2], &to, &wrong(&code)).await, format!("invalid pairing code ({left} attempts remaining)"));
+    }
+    assert_eq!(guess(&nodes[2], &to, &code).await, "too many failed attempts", "also with the right one");
+    let Waited::Tried(tried) = a.peers.wait_pairing_or_attempt(1).await.unwrap() else { panic!("nobody joined") };
+    let shown: Vec<_> = tried.iter().map(|one| (one.who(), one.left)).collect();
+    assert_eq!(shown, [("cafe (cafe@x)".to_owned(), 2), ("cafe (cafe@x)".to_owned(), 1), ("cafe (cafe@x)".to_owned(), 0)]);
+    let (here, there) = tokio::join!(a.peers.wait_pairing_or_attempt(3), b.peers.join(&to, &code));
+    assert!(matches!(here.unwrap(), Waited::Joined(joined) if joined.syncing) && there.unwrap().syncing);
+
+    let pairing = a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
+    let code = pairing.code.reveal().to_owned();
+    for node in [3, 3, 3, 4, 4, 4] {
+        assert!(guess(&nodes[node], &to, &wrong(&code)).await.starts_with("invalid pairing code ("));
+    }
+    assert!(guess(&nodes[2], &to, &wrong(&code)).await.ends_with("(2 attempts remaining)"), "the tenth of all");
+    assert_eq!(guess(&nodes[1], &to, &code).await, "too many failed attempts", "for everybody");
+    let ended = a.peers.wait_pairing().await.unwrap_err();
+    assert_eq!(ended.kind, ErrorKind::Refused);
+    assert!(ended.message.contains("locked until") && ended.message.ends_with("the last from cafe (cafe@x)"), "{ended}");
+    assert!(a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_joined_by_its_name_and_where_somebody_waits_there() {
+    let net = MemoryTailnet::default();
+    let (here, there) = (net.node("desk.tail1.ts.net", "ann"), net.node("laptop", "ben"));
+    // Two repositories of one machine: the second waits.
+    let (first, second, b) = (daemon("first", &here).await, daemon("second", &here).await, daemon("beta", &there).await);
+    assert_ne!(listening(&first).await, listening(&second).await);
+    let pairing = second.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
+    let (waited, joined) = tokio::join!(second.peers.wait_pairing(), b.peers.join("Desk", pairing.code.reveal()));
+    assert_eq!((waited.unwrap().peer_name.as_str(), joined.unwrap().peer_name.as_str()), ("beta", "second"));
+    assert_eq!(b.peers.list()[0].address, listening(&second).await, "the address is stored, not the name");
+
+    let before = net.dialled().len();
+    for (nowhere, kind) in [
+        ("nowhere", ErrorKind::NotFound),
+        ("192.168.0.1:9100", ErrorKind::Invalid),
+        ("100.64.0.99", ErrorKind::NotFound),
+        ("desk.evil.example:9100", ErrorKind::NotFound),
+    ] {
+        let fault = b.peers.join(nowhere, "1234").await.unwrap_err();
+        assert_eq!((fault.kind, fault.hint.is_some()), (kind, true), "{nowhere}");
+    }
+    let to_nobody =
+        net.dialled().into_iter().skip(before).filter(|(by, to)| *by == there.node().id && *to != listening_now(&second)).count();
+    assert_eq!(to_nobody, 0, "no code was sent");
+}
+
+fn listening_now(daemon: &Daemon) -> String {
+    let registry = std::fs::read_to_string(daemon.directory.path().join("peers.json")).unwrap();
+    let registry: Value = serde_json::from_str(&registry).unwrap();
+    format!("100.64.0.1:{}", registry["local"]["tailnet_port"])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_to_be_joined_is_found_and_nobody_else() {
+    let net = MemoryTailnet::default();
+    let nodes: Vec<_> = ["desk", "laptop", "tower", "off"].map(|name| net.node(name, "ann")).into();
+    let (a, b) = (daemon("alpha", &nodes[0]).await, daemon("beta", &nodes[1]).await);
+    let (_idle, asleep) = (daemon("idle", &nodes[2]).await, daemon("asleep", &nodes[3]).await);
+    let (pairing, _hidden) =
+        (a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap(), asleep.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap());
+    nodes[3].set_online(false);
+    let found = b.peers.waiting().await.unwrap();
+    assert_eq!((found.asked, found.not_asked, found.daemons.len()), (2, 0, 1));
+    let one = &found.daemons[0];
+    assert_eq!((one.name.as_str(), &one.address, &one.node), ("alpha", &pairing.address, &Some(nodes[0].node())));
+    // A probe needs no token and tells no more.
+    let reply = Wire::dial(&nodes[1], &pairing.address).await.ask("pair.probe", json!({})).await;
+    let keys: Vec<_> = reply["result"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(keys, ["name", "protocols", "version", "waiting"]);
+    a.peers.cancel_pairing(pairing.session);
+    assert!(b.peers.waiting().await.unwrap().daemons.is_empty());
+}
+
+/// However many nodes there are, whether they take the connection and say nothing, or do not even refuse it. The time is
+/// virtual.
+#[tokio::test(start_paused = true)]
+async fn looking_for_who_waits_is_bounded_in_nodes_connections_and_time() {
+    for deaf in [true, false] {
+        let net = MemoryTailnet::default();
+        let here = net.node("desk", "ann");
+        let mut open = Vec::new();
+        for n in 0..limits::PROBED_NODES + 6 {
+            let node = net.node(&format!("node{n:03}"), "ann");
+            node.set_deaf(deaf);
+            for port in limits::PROBED_PORTS {
+                open.push(node.listen(Some(port)).await.unwrap());
+            }
+        }
+        let a = Daemon::start_over("alpha", over(&here)).await;
+        let started = tokio::time::Instant::now();
+        let (found, at_once) = tokio::join!(a.peers.waiting(), async {
+            sleep(limits::PROBE / 2).await;
+            net.dialled().len()
+        });
+        let found = found.unwrap();
+        assert!(started.elapsed() <= limits::PROBE_ALL, "{:?}", started.elapsed());
+        assert_eq!((found.daemons.len(), found.asked, found.not_asked), (0, limits::PROBED_NODES, 6));
+        assert_eq!(at_once, limits::PROBES);
+        if deaf {
+            assert_eq!(net.dialled().len(), limits::PROBED_NODES, "who does not even refuse is not asked on the next port");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ping_says_how_a_peer_is_reached_and_a_silent_peer_why_it_is_not() {
+    let two = Two::paired().await;
+    two.a.agrees().await;
+    two.there.set_relay(Some("fra"));
+    let pinged = two.a.peers.ping("beta").await.unwrap();
+    assert_eq!((pinged.name.as_str(), &pinged.daemon_id, &pinged.node), ("beta", &two.b.id, &Some(two.there.node())));
+    assert_eq!(pinged.path.as_ref().map(|path| (path.relay.as_deref(), path.round_trip_us)), Some((Some("fra"), 1000)));
+    assert_eq!((pinged.version.as_deref(), pinged.our_version.as_str()), (Some("0.1.0"), "0.1.0"));
+    assert_eq!((pinged.backlog_from_them, pinged.backlog_to_them), (Some(0), Some(0)));
+    assert!(pinged.clock_offset_ms.is_some_and(|offset| offset.abs() < 60_000));
+    two.there.set_relay(None);
+    assert_eq!(two.a.peers.ping("beta").await.unwrap().path.map(|path| path.relay), Some(None), "measured anew");
+
+    two.b.peers.shutdown().await;
+    let fault = two.a.peers.ping("beta").await.unwrap_err();
+    assert_eq!(fault.kind, ErrorKind::TryAgain);
+    assert!(fault.message.starts_with("beta does not answer: nobody answers at 100.64.0.2:"), "{fault}");
+    assert_eq!(two.a.peers.ping("nobody").await.unwrap_err().kind, ErrorKind::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_shows_the_way_that_was_looked_at_when_the_peer_was_connected() {
+    let two = Two::paired().await;
+    let path = eventually(async || status(&two.a).await.path).await;
+    assert_eq!((path.relay, path.round_trip_us), (None, 1000));
+}

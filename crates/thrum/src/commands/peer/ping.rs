@@ -1,0 +1,117 @@
+//! `thrum peer ping`: ask one peer, now, and say how long everything took.
+
+use serde_json::{Value, json};
+use thrum_core::{Fault, name::printable};
+
+use crate::{
+    context::Context,
+    render::{Page, Render, style::BOLD},
+    shapes::{Answer, Pinged, millis},
+};
+
+/// Ask a peer now: how it is reached, how long it takes, whether its clock is right, what waits
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exits with 75 if it does not answer within 10 seconds, and says why.
+
+Examples:
+  thrum peer ping desk
+  thrum peer ping desk --json")]
+pub(crate) struct Args {
+    /// Its name or daemon id
+    #[arg(value_name = "NAME")]
+    name: String,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Pong, Fault> {
+    let progress = cx.output.progress("Asking", None);
+    let answer = cx.daemon()?.call_within(thrum_core::limits::PEER_PING, "peer.ping", json!({"name": args.name}));
+    drop(progress);
+    answer.map(Pong)
+}
+
+/// What the peer answered.
+pub(crate) struct Pong(Answer<Pinged>);
+
+impl Render for Pong {
+    fn human(&self, page: &mut Page) {
+        let pinged = &self.0.read;
+        let node = pinged.node.as_ref().map(|node| format!(" on {}", node.shown())).unwrap_or_default();
+        page.line(format!(
+            "{BOLD}{}{BOLD:#} answers in {}, at {}{node}",
+            printable(&pinged.name),
+            millis(pinged.round_trip_us),
+            printable(&pinged.address),
+        ));
+        if let Some(path) = &pinged.path {
+            page.line(format!("    Path: {}", path.shown()));
+        }
+        let clock = match pinged.clock_offset_ms {
+            None => "unknown".to_owned(),
+            Some(offset) if offset.unsigned_abs() < SAME_CLOCK_MS => "the same".to_owned(),
+            Some(offset) => {
+                let direction = if offset > 0 { "ahead" } else { "behind" };
+                format!("{} {direction}", millis(offset.unsigned_abs().saturating_mul(1000)))
+            }
+        };
+        let theirs = pinged.version.as_deref().map_or_else(|| "of Go Thrum".to_owned(), printable);
+        page.line(format!("    Version: {theirs} there, {} here; its clock: {clock}", printable(&pinged.our_version)));
+        let waiting = |backlog: Option<u64>| match backlog {
+            Some(0) => "nothing".to_owned(),
+            Some(events) => format!("{events} events"),
+            None => "unknown".to_owned(),
+        };
+        page.line(format!("    Waiting: {} for us, {} for it", waiting(pinged.backlog_from_them), waiting(pinged.backlog_to_them)));
+    }
+
+    fn json(&self) -> Value {
+        self.0.raw.clone()
+    }
+}
+
+/// Clocks that differ by less cannot be told apart over a network.
+const SAME_CLOCK_MS: u64 = 100;
+
+#[cfg(test)]
+mod tests {
+    use thrum_core::Stamp;
+
+    use super::*;
+
+    fn shown(value: Value) -> String {
+        let mut page = Page::new(Some(100), Stamp::parse("2026-11-23T10:05:00Z").unwrap());
+        Pong(serde_json::from_value(value).unwrap()).human(&mut page);
+        page.plain()
+    }
+
+    #[test]
+    fn a_ping_shows_path_round_trip_clock_versions_and_what_waits() {
+        let text = shown(json!({
+            "name": "desk", "address": "100.64.0.2:9100", "node": {"id": "n1", "name": "tower", "user": "ann@example.com"},
+            "path": {"relay": "fra", "round_trip_us": 48_200}, "round_trip_us": 730, "clock_offset_ms": -1500, "version": "0.1.0",
+            "our_version": "0.2.0", "backlog_from_them": 0, "backlog_to_them": 12,
+        }));
+        assert_eq!(
+            text,
+            "\
+desk answers in 0.7 ms, at 100.64.0.2:9100 on tower (ann@example.com)
+    Path: via relay fra, 48 ms
+    Version: 0.1.0 there, 0.2.0 here; its clock: 1500 ms behind
+    Waiting: nothing for us, 12 events for it
+"
+        );
+    }
+
+    #[test]
+    fn what_an_old_peer_on_this_machine_does_not_say_is_not_made_up() {
+        let text = shown(json!({"name": "go\u{1b}[2J", "address": "127.0.0.1:9100", "round_trip_us": 12, "our_version": "0.2.0"}));
+        assert_eq!(
+            text,
+            "\
+go\\u{1b}[2J answers in 0.0 ms, at 127.0.0.1:9100
+    Version: of Go Thrum there, 0.2.0 here; its clock: unknown
+    Waiting: unknown for us, unknown for it
+"
+        );
+    }
+}
