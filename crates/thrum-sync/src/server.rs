@@ -151,7 +151,7 @@ pub fn receive(desk: &mut Desk, line: &[u8], visit: &mut Visit, now: Now, ambien
         return prove(desk, &request, &known, visit, now);
     }
     if let Err((error, effect)) = from_its_node(desk, &known, visit, now, ambient) {
-        let effects = effect.into_iter().collect();
+        let effects = effect.map(|effect| *effect).into_iter().collect();
         return Received { peer: None, effects, next: Next::Reply(wire::error_line(&request.id, &error)) };
     }
     let asker = Asker { daemon_id: known.daemon_id, knows_us_as: known.as_daemon_id };
@@ -197,7 +197,7 @@ fn from_its_node(
     visit: &mut Visit,
     now: Now,
     ambient: &mut dyn Ambient,
-) -> Result<(), (RpcError, Option<Effect>)> {
+) -> Result<(), (RpcError, Option<Box<Effect>>)> {
     match (peer.origin(&visit.caller), &visit.caller.node) {
         (Origin::Its, _) => Ok(()),
         (Origin::New, Some(node)) => {
@@ -208,7 +208,7 @@ fn from_its_node(
         (Origin::Elsewhere, Some(node)) => {
             desk.registry.strayed(&peer.daemon_id, node, now.at);
             if !peer.has_key() {
-                return Err((RpcError::unauthorized(), refused(desk, &peer.daemon_id, now)));
+                return Err((RpcError::unauthorized(), refused(desk, &peer.daemon_id, now).map(Box::new)));
             }
             let mut bytes = Zeroizing::new([0; 32]);
             ambient.fill(&mut *bytes);

@@ -187,7 +187,7 @@ fn a_peer_with_a_key_is_one_node_and_one_without_may_call_from_a_second() {
     let key = thrum_core::DaemonKey::generate(&mut Seed(9)).id().to_string();
     for id in [key.as_str(), "d_47fkcmt93fcz"] {
         let stranger = Stranger { kind: Kind::Tailnet, ..stranger(id, id) };
-        registry.pair(stranger, Token::generate(&mut Seed(id.len() as u8)), Stamp::ZERO).unwrap();
+        registry.pair(stranger, Token::generate(&mut Seed(u8::try_from(id.len()).unwrap())), Stamp::ZERO).unwrap();
         assert_eq!(registry.get(id).unwrap().origin(&from("a")), Origin::New);
         assert_eq!(registry.get(id).unwrap().origin(&Caller { node: None, ..from("a") }), Origin::Elsewhere, "nobody of the tailnet");
         registry.learn_caller(id, &node("a")).unwrap();
