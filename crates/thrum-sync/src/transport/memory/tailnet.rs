@@ -198,6 +198,9 @@ impl Machine {
     }
 }
 
+/// What the addresses of its nodes begin with.
+const NETWORK: &str = "100.64.";
+
 impl Transport for MemoryNode {
     fn kind(&self) -> Kind {
         Kind::Tailnet
@@ -244,15 +247,18 @@ impl Transport for MemoryNode {
         Box::pin(async move {
             self.up()?;
             let nobody = || Fault::new(ErrorKind::Unavailable, format!("nobody answers at {address}"));
-            let no_node = || Fault::new(ErrorKind::NotFound, format!("no node of the tailnet has {address}"));
+            let outside = || Fault::new(ErrorKind::Invalid, format!("{address} is not on the tailnet"));
             let (ours, theirs) = duplex(IN_FLIGHT);
             let target = {
                 let mut net = self.net.lock();
                 net.dialled.push((self.id.clone(), address.to_owned()));
-                let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).ok_or_else(no_node)?;
+                let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).ok_or_else(outside)?;
+                if !address.starts_with(NETWORK) {
+                    return Err(outside());
+                }
                 let near = net.machines.get(&self.id).ok_or_else(nobody)?;
                 let (caller_node, from, near_cut) = (near.known.then(|| near.node.clone()), near.host.clone(), near.cut.clone());
-                let machine = net.at(address).ok_or_else(no_node)?;
+                let machine = net.at(address).ok_or_else(nobody)?;
                 let offer = machine.listeners.get(&port).cloned().ok_or_else(nobody)?;
                 let deaf = machine.deaf;
                 // Broken as soon as either side is.
@@ -365,7 +371,7 @@ mod tests {
         a.move_to("100.64.0.77");
         assert_eq!(listener.accept().await.err().unwrap().kind(), io::ErrorKind::NotConnected);
         assert!(near.read_exact(&mut heard).await.is_err());
-        assert_eq!(b.dial(&address).await.err().unwrap().kind, ErrorKind::NotFound);
+        assert_eq!(b.dial(&address).await.err().unwrap().kind, ErrorKind::Unavailable);
         assert_eq!(b.node_at(&address).await.unwrap_err().kind, ErrorKind::NotFound);
         assert_eq!(a.listen(Some(listener.port())).await.unwrap().address(), format!("100.64.0.77:{}", listener.port()));
         a.set(Condition::Off);
