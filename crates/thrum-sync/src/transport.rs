@@ -219,7 +219,8 @@ pub trait Transport: Send + Sync + 'static {
     /// Connects. The caller bounds the time.
     ///
     /// # Errors
-    /// `Invalid` for an address that this transport cannot reach, `Unavailable` if nobody answers there.
+    /// `Invalid` for an address that this transport cannot reach, `NotFound` if no node of its network has it, `Unavailable` if
+    /// nobody answers there.
     fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Fault>>;
 }
 
