@@ -1,0 +1,132 @@
+// A tailnet without the internet, for Thrum's tests and for trying things by hand: coordination server, relay (DERP)
+// and STUN in one process. Everything is in memory, so another process is another tailnet.
+//
+// Try it on your own machine (two repositories, two private nodes; it prints what to put into each .env):
+//
+//	tests/tailnet/up
+//
+// The tests (crates/thrum/tests/tailnet) start it as a child. On standard output it says one line of JSON when it is ready,
+// {"control": URL, "relay": "IP:PORT", "stun": "IP:PORT"}; then it takes one command a line on standard input and answers
+// each with one line: "ok", "ok DATA" or "error: WHY". It ends when standard input does.
+//
+// An outage of the coordination server is this process stopped (SIGSTOP) and continued.
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+
+	"tailscale.com/tstest/integration/testcontrol"
+)
+
+func main() {
+	address := flag.String("address", "127.0.0.1", "listen on this `IP`")
+	port := flag.Int("port", 0, "the coordination server's port; 0: any")
+	authKey := flag.String("auth-key", "", "register only nodes with this key")
+	play := flag.Bool("play", false, "print what a person needs, not JSON")
+	verbose := flag.Bool("verbose", false, "log to standard error")
+	flag.Parse()
+	if !*verbose {
+		log.SetOutput(io.Discard)
+	}
+	if err := run(*address, *port, *authKey, *play); err != nil {
+		fmt.Fprintln(os.Stderr, "tailnet:", err)
+		os.Exit(1)
+	}
+}
+
+func run(address string, port int, authKey string, play bool) error {
+	relay, err := newRelay(address)
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", fmt.Sprintf("%s:%d", address, port))
+	if err != nil {
+		return err
+	}
+	tracked := &connections{Listener: listener, open: map[net.Conn]struct{}{}}
+	url := "http://" + listener.Addr().String()
+	control := &testcontrol.Server{
+		Logf:             log.Printf,
+		DERPMap:          relay.region(),
+		RequireAuthKey:   authKey,
+		ExplicitBaseURL:  url,
+		AllNodesSameUser: true,
+		AllOnline:        true,
+		MagicDNSDomain:   "tailnet.test",
+	}
+	go http.Serve(tracked, control)
+	tailnet := &tailnet{control: control, relay: relay, connections: tracked}
+
+	if play {
+		fmt.Printf("# A tailnet for trying things. Ends with Ctrl-D. Into the .env of each repository, with a name of its own:\n"+
+			"THRUM_TS_ENABLED=true\nTHRUM_TS_HOSTNAME=my-laptop\nTHRUM_TS_AUTHKEY=%s\nTHRUM_TS_CONTROL_URL=%s\n", authKey, url)
+	} else if err := json.NewEncoder(os.Stdout).Encode(map[string]string{
+		"control": url, "relay": relay.address, "stun": relay.stun.LocalAddr().String(),
+	}); err != nil {
+		return err
+	}
+	commands := bufio.NewScanner(os.Stdin)
+	for commands.Scan() {
+		words := strings.Fields(commands.Text())
+		if len(words) == 0 {
+			continue
+		}
+		if data, err := tailnet.do(words[0], words[1:]); err != nil {
+			fmt.Println("error:", err)
+		} else {
+			fmt.Println(strings.TrimSpace("ok " + data))
+		}
+	}
+	return commands.Err()
+}
+
+// connections is a listener that can break all its connections, as a coordination server that restarts would.
+type connections struct {
+	net.Listener
+	mu   sync.Mutex
+	open map[net.Conn]struct{}
+}
+
+type connection struct {
+	net.Conn
+	of *connections
+}
+
+func (c *connections) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	tracked := &connection{conn, c}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.open[tracked] = struct{}{}
+	return tracked, nil
+}
+
+func (c *connection) Close() error {
+	c.of.mu.Lock()
+	delete(c.of.open, c)
+	c.of.mu.Unlock()
+	return c.Conn.Close()
+}
+
+func (c *connections) breakAll() {
+	c.mu.Lock()
+	open := c.open
+	c.open = map[net.Conn]struct{}{}
+	c.mu.Unlock()
+	for conn := range open {
+		conn.Close()
+	}
+}
