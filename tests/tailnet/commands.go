@@ -64,7 +64,7 @@ func (t *tailnet) do(command string, args []string) (string, error) {
 	case "relay":
 		return "", t.relay.turn(arg)
 	}
-	return "", errors.New(strings.ReplaceAll(usage, "\n", " |"))
+	return "", errors.New(usage)
 }
 
 func (t *tailnet) list() (string, error) {

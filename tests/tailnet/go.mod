@@ -2,7 +2,10 @@ module thrum.test/tailnet
 
 go 1.26.2
 
-require tailscale.com v1.98.0
+require (
+	golang.org/x/sys v0.43.0
+	tailscale.com v1.98.0
+)
 
 require (
 	9fans.net/go v0.0.8-0.20250307142834-96bdba94b63f // indirect
@@ -101,7 +104,6 @@ require (
 	golang.org/x/net v0.53.0 // indirect
 	golang.org/x/oauth2 v0.36.0 // indirect
 	golang.org/x/sync v0.20.0 // indirect
-	golang.org/x/sys v0.43.0 // indirect
 	golang.org/x/term v0.42.0 // indirect
 	golang.org/x/text v0.36.0 // indirect
 	golang.org/x/time v0.12.0 // indirect

@@ -9,7 +9,8 @@
 // {"control": URL, "relay": "IP:PORT", "stun": "IP:PORT"}; then it takes one command a line on standard input and answers
 // each with one line: "ok", "ok DATA" or "error: WHY". It ends when standard input does.
 //
-// An outage of the coordination server is this process stopped (SIGSTOP) and continued.
+// With -lan it is a local network between network namespaces instead (see lan.go): a process of its own, because
+// an outage of the coordination server is its process stopped (SIGSTOP) and continued.
 package main
 
 import (
@@ -33,12 +34,20 @@ func main() {
 	port := flag.Int("port", 0, "the coordination server's port; 0: any")
 	authKey := flag.String("auth-key", "", "register only nodes with this key")
 	play := flag.Bool("play", false, "print what a person needs, not JSON")
+	onlyLAN := flag.Bool("lan", false, "be a local network between network namespaces instead")
 	verbose := flag.Bool("verbose", false, "log to standard error")
 	flag.Parse()
 	if !*verbose {
 		log.SetOutput(io.Discard)
 	}
-	if err := run(*address, *port, *authKey, *play); err != nil {
+	var err error
+	if *onlyLAN {
+		fmt.Println("{}")
+		err = obey((&lan{}).do)
+	} else {
+		err = run(*address, *port, *authKey, *play)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "tailnet:", err)
 		os.Exit(1)
 	}
@@ -75,14 +84,19 @@ func run(address string, port int, authKey string, play bool) error {
 	}); err != nil {
 		return err
 	}
+	return obey(tailnet.do)
+}
+
+// obey does what standard input says until it ends.
+func obey(do func(command string, args []string) (string, error)) error {
 	commands := bufio.NewScanner(os.Stdin)
 	for commands.Scan() {
 		words := strings.Fields(commands.Text())
 		if len(words) == 0 {
 			continue
 		}
-		if data, err := tailnet.do(words[0], words[1:]); err != nil {
-			fmt.Println("error:", err)
+		if data, err := do(words[0], words[1:]); err != nil {
+			fmt.Println("error:", strings.ReplaceAll(err.Error(), "\n", " | "))
 		} else {
 			fmt.Println(strings.TrimSpace("ok " + data))
 		}
