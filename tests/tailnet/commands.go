@@ -19,7 +19,8 @@ import (
 const usage = `commands:
   nodes                     every node as JSON
   require-auth on|off       new nodes have to visit a login page
-  require-key KEY|-         new nodes need this auth key (-: none); only while none registers
+  require-key KEY|-         whoever registers needs this auth key (-: none), also a known node that starts again,
+                            which real servers let in; only while none registers
   require-approval on|off   new nodes wait for an administrator
   visit URL                 what a person does at the login page
   approve NAME              what the administrator does

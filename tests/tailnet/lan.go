@@ -116,7 +116,11 @@ func tapIn(namespace string) (*os.File, error) {
 				return nil, err
 			}
 			request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
-			return os.NewFile(uintptr(fd), "eth0"), unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
+			// Only then can it be waited for.
+			if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
+				return nil, err
+			}
+			return os.NewFile(uintptr(fd), "eth0"), nil
 		}()
 		made <- tap
 		failed <- err

@@ -32,7 +32,7 @@ import (
 func main() {
 	address := flag.String("address", "127.0.0.1", "listen on this `IP`")
 	port := flag.Int("port", 0, "the coordination server's port; 0: any")
-	authKey := flag.String("auth-key", "", "register only nodes with this key")
+	authKey := flag.String("auth-key", "", "register only nodes with this `KEY`, also known ones that start again")
 	play := flag.Bool("play", false, "print what a person needs, not JSON")
 	onlyLAN := flag.Bool("lan", false, "be a local network between network namespaces instead")
 	verbose := flag.Bool("verbose", false, "log to standard error")

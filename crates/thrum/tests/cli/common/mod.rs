@@ -6,6 +6,7 @@ pub(crate) mod go;
 mod terminal;
 
 use std::{
+    ffi::OsString,
     fs::{self, TryLockError},
     io::{BufRead, BufReader, Write},
     net::TcpListener,
@@ -28,6 +29,8 @@ pub(crate) struct TestRepo {
     _dir: TempDir,
     home: PathBuf,
     root: PathBuf,
+    /// What runs a command on the machine that this repository is on; empty for this one.
+    machine: Vec<OsString>,
 }
 
 /// What a command left.
@@ -53,7 +56,13 @@ impl TestRepo {
         let (home, root) = (top.join("home"), top.join(name));
         fs::create_dir_all(home.join("run")).unwrap();
         fs::create_dir(&root).unwrap();
-        Self { _dir: dir, home, root }
+        Self { _dir: dir, home, root, machine: Vec::new() }
+    }
+
+    /// The repository on another machine: the program runs as an argument of this command.
+    pub(crate) fn on(mut self, machine: Vec<OsString>) -> Self {
+        self.machine = machine;
+        self
     }
 
     /// A git repository with an agent and a running daemon.
@@ -107,8 +116,16 @@ impl TestRepo {
 
     /// The program, ready to be changed further.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_thrum"));
+        let mut command = self.there(env!("CARGO_BIN_EXE_thrum"));
         self.in_surroundings(&mut command).args(args);
+        command
+    }
+
+    /// A command on the repository's machine and in its directory.
+    fn there(&self, program: &str) -> Command {
+        let Some((through, args)) = self.machine.split_first() else { return Command::new(program) };
+        let mut command = Command::new(through);
+        command.args(args).arg("env").arg("-C").arg(&self.root).arg(program);
         command
     }
 
@@ -167,7 +184,17 @@ impl TestRepo {
 
     /// Kills the daemon as a power cut would.
     pub(crate) fn kill_daemon(&self) {
-        kill_daemon_in(&self.path(".thrum/var"));
+        self.kill_daemon_in(&self.path(".thrum/var"));
+    }
+
+    /// The lock shows that the number in the pid file is still the daemon's: numbers are used again, and soon.
+    fn kill_daemon_in(&self, var: &Path) {
+        let Ok(lock) = fs::File::open(var.join("thrum.lock")) else { return };
+        if let (Err(TryLockError::WouldBlock), Some(pid)) = (lock.try_lock_shared(), pid_in(&var.join("thrum.pid"))) {
+            let _ = self.there("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+            // It is gone when the system has taken its lock from it.
+            let _ = lock.lock_shared();
+        }
     }
 
     fn environment<'a>(&self, command: &'a mut Command) -> &'a mut Command {
@@ -193,7 +220,7 @@ impl Drop for TestRepo {
     fn drop(&mut self) {
         let mut dirs = vec![(self.above().to_owned(), 0)];
         while let Some((dir, depth)) = dirs.pop() {
-            kill_daemon_in(&dir.join(".thrum/var"));
+            self.kill_daemon_in(&dir.join(".thrum/var"));
             let below =
                 fs::read_dir(&dir).into_iter().flatten().flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
             dirs.extend(below.filter(|_| depth < 3).map(|entry| (entry.path(), depth + 1)));
@@ -204,16 +231,6 @@ impl Drop for TestRepo {
 fn pid_in(file: &Path) -> Option<u32> {
     let text = fs::read_to_string(file).ok()?;
     serde_json::from_str::<Value>(&text).ok()?["pid"].as_u64()?.try_into().ok()
-}
-
-/// The lock shows that the number in the pid file is still the daemon's: numbers are used again, and soon.
-fn kill_daemon_in(var: &Path) {
-    let Ok(lock) = fs::File::open(var.join("thrum.lock")) else { return };
-    if let (Err(TryLockError::WouldBlock), Some(pid)) = (lock.try_lock_shared(), pid_in(&var.join("thrum.pid"))) {
-        let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
-        // It is gone when the system has taken its lock from it.
-        let _ = lock.lock_shared();
-    }
 }
 
 impl From<Output> for Ran {

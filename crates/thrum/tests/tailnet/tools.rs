@@ -1,0 +1,68 @@
+//! What a test tailnet is made of: programs in Go, built once into the target directory.
+
+use std::{
+    env,
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+};
+
+/// Where the programs are.
+pub(crate) struct Tools {
+    /// Coordination server, relay and STUN; local network between namespaces.
+    pub(crate) tailnet: PathBuf,
+    pub(crate) tailscaled: PathBuf,
+    pub(crate) tailscale: PathBuf,
+}
+
+/// The programs, or `None` where they cannot be made: then the caller returns, and one line said why. With `CI=true` nothing
+/// is skipped, so that is a failure.
+pub(crate) fn tools() -> Option<&'static Tools> {
+    static TOOLS: OnceLock<Option<Tools>> = OnceLock::new();
+    TOOLS.get_or_init(|| build().map_err(|why| skip("tailnet tests", &why)).ok()).as_ref()
+}
+
+/// The same where namespaces can be made, too: as root on Linux.
+pub(crate) fn tools_with_namespaces() -> Option<&'static Tools> {
+    static POSSIBLE: OnceLock<bool> = OnceLock::new();
+    let possible = || {
+        let tried = Command::new("unshare").args(["--net", "--uts", "--mount", "--pid", "--fork", "ip", "link"]).output();
+        let why = match tried {
+            Ok(output) if output.status.success() => match Path::new("/dev/net/tun").exists() {
+                true => return true,
+                false => "there is no /dev/net/tun".to_owned(),
+            },
+            Ok(output) => format!("they need root and iproute2 ({})", last_line(&output.stderr)),
+            Err(error) => format!("they need unshare: {error}"),
+        };
+        skip("tests with several machines", &why);
+        false
+    };
+    tools().filter(|_| *POSSIBLE.get_or_init(possible))
+}
+
+/// Past the harness's capture, which would keep the line of a test that passes.
+fn skip(what: &str, why: &str) {
+    assert!(env::var("CI").as_deref() != Ok("true"), "{what} cannot run, and CI skips nothing: {why}");
+    let _ = writeln!(io::stderr(), "skipped: {what}: {why}");
+}
+
+fn build() -> Result<Tools, String> {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tailnet");
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("tailnet");
+    // With the slash it is a directory, also before it exists.
+    let output = Command::new("go")
+        .args(["build", "-o", &format!("{}/", dir.display()), ".", "tailscale.com/cmd/tailscaled", "tailscale.com/cmd/tailscale"])
+        .current_dir(sources)
+        .output()
+        .map_err(|_| "Go is not installed".to_owned())?;
+    if !output.status.success() {
+        return Err(format!("go build says: {}", last_line(&output.stderr)));
+    }
+    Ok(Tools { tailnet: dir.join("tailnet"), tailscaled: dir.join("tailscaled"), tailscale: dir.join("tailscale") })
+}
+
+fn last_line(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).trim_end().lines().last().unwrap_or_default().to_owned()
+}
