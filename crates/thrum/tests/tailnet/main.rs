@@ -9,14 +9,19 @@
 //! up is most of the cost; each scenario's name is in the output of a test that fails.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "which scenario it was, and the end of the logs")]
 
 #[path = "../cli/common/mod.rs"]
 #[allow(dead_code, reason = "the other tests need more of it")]
 mod common;
 
+mod machine;
 mod net;
 mod spaces;
+mod stranger;
 mod tools;
 mod waiting;
 
+mod host;
 mod nodes;
+mod own;

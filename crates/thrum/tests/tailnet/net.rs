@@ -9,10 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{
-    tools::Tools,
-    waiting::ANSWER,
-};
+use crate::{tools::Tools, waiting::ANSWER};
 
 /// A program of `tests/tailnet`: commands in, one line each out.
 pub(crate) struct Helper {

@@ -132,6 +132,13 @@ impl Lab {
         Self { hosts, tailnet, lan, _hub: hub }
     }
 
+    /// One more machine on the local network, without Tailscale.
+    pub(crate) fn bare(&mut self, name: &str) -> Space {
+        let space = Space::new(name);
+        plug_in(&mut self.lan, &space, name, self.hosts.len() + 2);
+        space
+    }
+
     /// What the local network is told (see tests/tailnet/lan.go).
     #[track_caller]
     pub(crate) fn line(&mut self, command: &str) {
@@ -187,14 +194,14 @@ impl Host {
         assert!(done.status.success(), "tailscale up: {}", String::from_utf8_lossy(&done.stderr));
     }
 
+    /// What runs the `tailscale` command there.
+    pub(crate) fn tailscale_command(&self) -> Vec<OsString> {
+        [self.space.enter(), vec![self.tailscale.clone().into()]].concat()
+    }
+
     /// Runs the `tailscale` command there.
     pub(crate) fn tailscale(&self, args: &[&str]) -> Output {
         self.space.command(&self.tailscale).args(args).output().unwrap()
-    }
-
-    /// Its IPv4 address in the tailnet.
-    pub(crate) fn address(&self) -> String {
-        String::from_utf8(self.tailscale(&["ip", "-4"]).stdout).unwrap().trim().to_owned()
     }
 }
 

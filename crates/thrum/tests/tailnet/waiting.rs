@@ -16,6 +16,15 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(30);
 /// For what comes by itself after a disturbance: backoff of the node, of the peers and a round of synchronisation.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(90);
 
+/// Messages each way.
+pub(crate) const MESSAGES: usize = 500;
+
+/// Events that a daemon finds when it comes late.
+pub(crate) const CATCH_UP: usize = 20_000;
+
+/// How long something is gone: shorter than in life, as long as it takes until everybody has noticed.
+pub(crate) const OUTAGE: Duration = Duration::from_secs(12);
+
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(50);
 

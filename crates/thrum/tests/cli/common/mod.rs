@@ -60,6 +60,7 @@ impl TestRepo {
     }
 
     /// The repository on another machine: the program runs as an argument of this command.
+    #[allow(dead_code, reason = "the tests on a tailnet have several machines")]
     pub(crate) fn on(mut self, machine: Vec<OsString>) -> Self {
         self.machine = machine;
         self
@@ -343,15 +344,20 @@ pub(crate) struct Rpc {
 impl Rpc {
     /// The result of a call, or `None` when the connection broke before it came.
     pub(crate) fn attempt(&mut self, method: &str, params: &Value) -> Option<Value> {
+        let mut answer = self.answer(method, params)?;
+        assert!(answer["error"].is_null(), "{method}: {answer}");
+        Some(answer["result"].take())
+    }
+
+    /// The whole answer to a call, or `None` when the connection broke before it came.
+    pub(crate) fn answer(&mut self, method: &str, params: &Value) -> Option<Value> {
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         writeln!(self.stream.get_mut(), "{request}").ok()?;
         let mut line = String::new();
         if self.stream.read_line(&mut line).ok()? == 0 || !line.ends_with('\n') {
             return None;
         }
-        let mut answer: Value = serde_json::from_str(&line).unwrap();
-        assert!(answer["error"].is_null(), "{method}: {answer}");
-        Some(answer["result"].take())
+        serde_json::from_str(&line).unwrap()
     }
 
     /// What the next notification says, after `events.watch`.

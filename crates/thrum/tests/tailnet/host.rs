@@ -1,0 +1,174 @@
+//! Machines with Tailscale as it is installed: a kernel device, and nothing said to Thrum but that it shall be used.
+
+use std::time::Instant;
+
+use crate::{
+    common::peer_joins,
+    machine::{Machine, agree, arrive, exchange, pair, send, talk},
+    spaces::Lab,
+    stranger,
+    tools::tools_with_namespaces,
+    waiting::{CATCH_UP, MESSAGES, OUTAGE, RECOVERY, scenario, until},
+};
+
+#[test]
+fn machines_with_tailscale_share_one_mailbox_whatever_happens_to_them() {
+    let Some(tools) = tools_with_namespaces() else { return };
+    let mut lab = Lab::new(tools, &["alpha", "beta", "gamma"]);
+    let (left, right) = (Machine::host(&lab.hosts[0], "left", "ann"), Machine::host(&lab.hosts[1], "right", "bob"));
+    let named = |name: &str| scenario(name, vec![left.dir(), right.dir()]);
+    {
+        let _now = named("what was written before pairing is caught up");
+        send(&left, &left, "before", CATCH_UP);
+        pair(&left, &right);
+        agree(&[&left, &right]);
+    }
+    {
+        let _now = named("messages both ways at once, and their receipts");
+        exchange(&left, &right, MESSAGES);
+    }
+    {
+        let _now = named("either daemon is restarted");
+        for (restarted, other) in [(&left, &right), (&right, &left)] {
+            restarted.stop();
+            let meanwhile = send(other, restarted, "while you were out", 10);
+            restarted.start();
+            arrive(restarted, &meanwhile);
+        }
+    }
+    {
+        let _now = named("either daemon is killed");
+        for (killed, other) in [(&left, &right), (&right, &left)] {
+            killed.repo.kill_daemon();
+            let meanwhile = send(other, killed, "while you were dead", 10);
+            killed.start();
+            arrive(killed, &meanwhile);
+        }
+    }
+    {
+        let _now = named("50 ms and 1 % loss");
+        lab.line("line beta 50 0.01");
+        exchange(&left, &right, 100);
+        lab.line("line beta 0 0");
+    }
+    {
+        let _now = named("the relay alone");
+        lab.line("udp off");
+        exchange(&left, &right, 20);
+        lab.line("udp on");
+    }
+    {
+        let _now = named("a cable is pulled");
+        lab.line("pull beta");
+        let (there, back) = (send(&left, &right, "into the void", 20), send(&right, &left, "from the void", 20));
+        until("the peer is not connected", RECOVERY, || {
+            let peer = left.peer(&right.name());
+            if peer["state"] == "connected" { Err(peer.to_string()) } else { Ok(()) }
+        });
+        lab.line("plug beta");
+        arrive(&right, &there);
+        arrive(&left, &back);
+    }
+    {
+        let _now = named("Tailscale is stopped and started");
+        assert!(lab.hosts[1].tailscale(&["down"]).status.success());
+        let said = right.is("stopped");
+        assert!(said["hint"].is_string(), "{said}");
+        let (there, back) = (send(&left, &right, "while down", 5), send(&right, &left, "from down there", 5));
+        lab.hosts[1].up();
+        right.is("running");
+        arrive(&right, &there);
+        arrive(&left, &back);
+    }
+    {
+        let _now = named("tailscaled is killed and started");
+        lab.hosts[1].kill_tailscaled();
+        let said = right.is("not_running");
+        assert!(said["hint"].is_string(), "{said}");
+        let there = send(&left, &right, "while it is gone", 5);
+        lab.hosts[1].start_tailscaled();
+        right.is("running");
+        arrive(&right, &there);
+    }
+    {
+        let _now = named("the relay is restarted, and the coordination server gone for a while");
+        lab.tailnet.ask("relay stop");
+        talk(&left, &right, "without a relay");
+        lab.tailnet.ask("relay start");
+        lab.tailnet.pause();
+        let began = Instant::now();
+        while began.elapsed() < OUTAGE {
+            talk(&left, &right, "without control");
+        }
+        lab.tailnet.resume();
+        talk(&left, &right, "with control again");
+    }
+    {
+        let _now = named("the machine's address changes and is followed");
+        let before = right.address();
+        lab.tailnet.ask("move beta");
+        until("the new address is shown", RECOVERY, || {
+            let now = right.tailnet();
+            let address = now["address"].as_str().unwrap_or_default();
+            if address.is_empty() || address == before { Err(now.to_string()) } else { Ok(()) }
+        });
+        let there = send(&left, &right, "at the new address", 5);
+        let back = send(&right, &left, "from the new address", 5);
+        arrive(&right, &there);
+        arrive(&left, &back);
+    }
+    {
+        let _now = named("a node of the tailnet that was not paired gets nothing with a stolen token");
+        stranger::is_refused_with_a_stolen_token(&stranger::Node::of(&lab.hosts[2]), "gamma", &left, &right);
+    }
+    {
+        let _now = named("three machines: what one did not hear from another it hears from the third");
+        let third = Machine::host(&lab.hosts[2], "third", "cid");
+        pair(&right, &third);
+        let over = send(&left, &third, "over the second", 20);
+        arrive(&third, &over);
+        exchange(&right, &third, 20);
+        agree(&[&left, &right, &third]);
+    }
+}
+
+#[test]
+fn own_and_host_nodes_local_and_tailnet_peers_go_together() {
+    let Some(tools) = tools_with_namespaces() else { return };
+    let mut lab = Lab::new(tools, &["alpha", "beta"]);
+    let bare = lab.bare("bare");
+    let host = Machine::host(&lab.hosts[0], "host", "ann");
+    let own = Machine::own_in(&bare, tools, &lab.tailnet, "own-node", "bob");
+    let neighbour = Machine::host(&lab.hosts[0], "neighbour", "cid");
+    let far = Machine::host(&lab.hosts[1], "far", "dan");
+    let named = |name: &str| scenario(name, vec![host.dir(), own.dir(), neighbour.dir(), far.dir()]);
+    {
+        let _now = named("own and host node");
+        pair(&own, &host);
+        exchange(&own, &host, 50);
+    }
+    {
+        let _now = named("two repositories of one machine have a port each");
+        assert_ne!(host.port(), neighbour.port());
+        pair(&neighbour, &far);
+        exchange(&neighbour, &far, 50);
+    }
+    {
+        let _now = named("a local peer beside those of the tailnet");
+        peer_joins(host.repo.begin(&["peer", "add", "--via", "local", "--json"]), &neighbour.repo);
+        assert_eq!(host.peer(&neighbour.name())["transport"], "local");
+        let over = send(&own, &far, "over two others", 20);
+        arrive(&far, &over);
+        exchange(&host, &neighbour, 50);
+        agree(&[&own, &host, &neighbour, &far]);
+    }
+    {
+        let _now = named("without the tailnet the local peers go on");
+        assert!(lab.hosts[0].tailscale(&["down"]).status.success());
+        host.is("stopped");
+        talk(&host, &neighbour, "still here");
+        lab.hosts[0].up();
+        host.is("running");
+        agree(&[&own, &host, &neighbour, &far]);
+    }
+}

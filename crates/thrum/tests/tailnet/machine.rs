@@ -1,0 +1,222 @@
+//! One repository with its daemon and an agent, on a tailnet.
+
+use std::{fs, path::PathBuf, process::Command, thread};
+
+use serde_json::{Value, json};
+
+use crate::{
+    common::{Ran, TestRepo, peer_joins},
+    net::{AUTH_KEY, Tailnet},
+    spaces::{Host, Space},
+    tools::Tools,
+    waiting::{ANSWER, RECOVERY, processes_of, sweep, tail, until},
+};
+
+/// A repository whose daemon is on a tailnet. With it go its daemon and the node that this ran.
+pub(crate) struct Machine {
+    pub(crate) repo: TestRepo,
+    pub(crate) agent: &'static str,
+}
+
+impl Machine {
+    /// With a node of its own, on this machine.
+    pub(crate) fn own(tools: &Tools, tailnet: &Tailnet, name: &str, agent: &'static str) -> Self {
+        Self::set_up(TestRepo::git(name), &own_settings(tools, tailnet, name, Some(AUTH_KEY)), agent)
+    }
+
+    /// With a node of its own, on a machine without Tailscale.
+    pub(crate) fn own_in(space: &Space, tools: &Tools, tailnet: &Tailnet, name: &str, agent: &'static str) -> Self {
+        Self::set_up(TestRepo::git(name).on(space.enter()), &own_settings(tools, tailnet, name, Some(AUTH_KEY)), agent)
+    }
+
+    /// With the machine's own node: nothing else is said.
+    pub(crate) fn host(host: &Host, repository: &str, agent: &'static str) -> Self {
+        let machine = Self::set_up(TestRepo::git(repository).on(host.space.enter()), "THRUM_TS_ENABLED=true\n", agent);
+        assert_eq!(machine.is("running")["mode"], "host");
+        machine
+    }
+
+    /// With this `.env`, a running daemon and an agent.
+    pub(crate) fn set_up(repo: TestRepo, dotenv: &str, agent: &'static str) -> Self {
+        fs::write(repo.path(".env"), dotenv).unwrap();
+        let machine = Self { repo, agent };
+        machine.repo.agent(agent, "implementer");
+        machine
+    }
+
+    /// The directory that all of it is below.
+    pub(crate) fn dir(&self) -> PathBuf {
+        self.repo.above().to_owned()
+    }
+
+    /// How `status` shows the tailnet.
+    pub(crate) fn tailnet(&self) -> Value {
+        self.repo.json(&["status"])["health"]["tailnet"].take()
+    }
+
+    /// Waits until `status` shows this state of the tailnet, and what it says of it. `running` is with an address.
+    #[track_caller]
+    pub(crate) fn is(&self, state: &str) -> Value {
+        until(&format!("{} is {state}", self.agent), RECOVERY, || {
+            let now = self.tailnet();
+            let there = now["state"] == state && (state != "running" || now["address"].is_string());
+            if there { Ok(now) } else { Err(now.to_string()) }
+        })
+    }
+
+    /// Where peers reach it.
+    #[track_caller]
+    pub(crate) fn address(&self) -> String {
+        self.is("running")["address"].as_str().unwrap().to_owned()
+    }
+
+    /// The port of that, which with a node of its own is one of loopback, too.
+    #[track_caller]
+    pub(crate) fn port(&self) -> u16 {
+        self.address().rsplit_once(':').unwrap().1.parse().unwrap()
+    }
+
+    /// How `peer status` shows the peer with this agent.
+    pub(crate) fn peer(&self, name: &str) -> Value {
+        let peers = self.repo.json(&["peer", "status"]);
+        peers.as_array().unwrap().iter().find(|peer| peer["name"] == name).cloned().unwrap_or(Value::Null)
+    }
+
+    /// What peers call it.
+    pub(crate) fn name(&self) -> String {
+        self.repo.json(&["status"])["health"]["tailscale_sync"]["hostname"].as_str().unwrap().to_owned()
+    }
+
+    /// The `tailscaled` processes that the daemon runs.
+    fn nodes(&self) -> Vec<u32> {
+        let is_node = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "tailscaled");
+        processes_of(&self.repo.path(".thrum/var")).into_iter().filter(is_node).collect()
+    }
+
+    /// How many `tailscaled` processes there are for it.
+    pub(crate) fn tailscaleds(&self) -> usize {
+        self.nodes().len()
+    }
+
+    /// Kills the `tailscaled` that the daemon runs.
+    pub(crate) fn kill_tailscaled(&self) {
+        let nodes = self.nodes();
+        assert_eq!(nodes.len(), 1, "one tailscaled");
+        assert!(Command::new("kill").args(["-9", &nodes[0].to_string()]).status().unwrap().success());
+    }
+
+    pub(crate) fn start(&self) {
+        self.repo.thrum(&["daemon", "start"]).ok();
+    }
+
+    pub(crate) fn stop(&self) {
+        self.repo.thrum(&["daemon", "stop"]).ok();
+    }
+}
+
+/// The `.env` of an own node, as the page has it. The machine's own Tailscale is nowhere, should there be one.
+pub(crate) fn own_settings(tools: &Tools, tailnet: &Tailnet, name: &str, key: Option<&str>) -> String {
+    let key = key.map(|key| format!("THRUM_TS_AUTHKEY={key}\n")).unwrap_or_default();
+    format!(
+        "THRUM_TS_ENABLED=true\nTHRUM_TS_HOSTNAME={name}\n{key}THRUM_TS_CONTROL_URL={}\nTHRUM_TS_TAILSCALED={}\nTHRUM_TS_SOCKET=/nowhere\n\
+         THRUM_TS_MODE=own\n",
+        tailnet.url(),
+        tools.tailscaled.display(),
+    )
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            println!("{}", tail(&format!("daemon of {}", self.agent), &self.repo.path(".thrum/var/daemon.log")));
+            println!("{}", tail(&format!("tailscaled of {}", self.agent), &self.repo.path(".thrum/var/tailscaled.log")));
+        }
+        // Its daemon, and the node that a killed daemon left.
+        sweep(&self.dir());
+    }
+}
+
+/// Pairs two machines as people do.
+#[track_caller]
+pub(crate) fn pair(inviting: &Machine, joining: &Machine) {
+    inviting.is("running");
+    joining.is("running");
+    peer_joins(inviting.repo.begin(&["peer", "add", "--via", "tailnet", "--json"]), &joining.repo);
+}
+
+/// Joins with a code.
+pub(crate) fn join(machine: &Machine, address: &str, code: &str) -> Ran {
+    machine.repo.thrum_with_input(format!("{code}\n").as_bytes(), &["peer", "join", address])
+}
+
+/// Sends messages by several writers at once, each waiting for its acknowledgement; gives their ids.
+pub(crate) fn send(from: &Machine, to: &Machine, what: &str, number: usize) -> Vec<String> {
+    const WRITERS: usize = 16;
+    let write = |writer: usize| {
+        let mut rpc = from.repo.connect();
+        let mine = (writer..number).step_by(WRITERS);
+        let mut send = |n| {
+            let params = json!({"content": format!("{what} {n}"), "mentions": [format!("@{}", to.agent)], "caller_agent_id": from.agent});
+            rpc.call("message.send", &params)["message_id"].as_str().unwrap().to_owned()
+        };
+        mine.map(&mut send).collect::<Vec<_>>()
+    };
+    thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS.min(number)).map(|writer| scope.spawn(move || write(writer))).collect();
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+    })
+}
+
+/// Waits until all of `ids` are in the mailbox of the machine's agent.
+#[track_caller]
+pub(crate) fn arrive(at: &Machine, ids: &[String]) {
+    let mut rpc = at.repo.connect();
+    for id in ids {
+        until(&format!("{id} is at {}", at.agent), RECOVERY, || {
+            let params = json!({"message_id": id, "caller_agent_id": at.agent, "mark_read": false});
+            let got = rpc.answer("message.get", &params).expect("the daemon answers");
+            if got["error"].is_null() { Ok(()) } else { Err(got.to_string()) }
+        });
+    }
+}
+
+/// A message each way.
+#[track_caller]
+pub(crate) fn talk(left: &Machine, right: &Machine, what: &str) {
+    let (there, back) = (send(left, right, what, 1), send(right, left, what, 1));
+    arrive(right, &there);
+    arrive(left, &back);
+}
+
+/// Messages both ways at the same time; everybody reads theirs, and the senders learn of it.
+#[track_caller]
+pub(crate) fn exchange(left: &Machine, right: &Machine, number: usize) {
+    let (there, back) = thread::scope(|scope| {
+        let there = scope.spawn(|| send(left, right, "there", number));
+        let back = send(right, left, "back", number);
+        (there.join().unwrap(), back)
+    });
+    arrive(right, &there);
+    arrive(left, &back);
+    for machine in [left, right] {
+        machine.repo.thrum(&["message", "read", "--all"]).ok();
+    }
+    for machine in [left, right] {
+        until(&format!("all is read that {} sent", machine.agent), ANSWER, || {
+            let unread = machine.repo.json(&["sent", "--unread"])["total"].take();
+            if unread == 0 { Ok(()) } else { Err(format!("{unread} unread")) }
+        });
+    }
+    agree(&[left, right]);
+}
+
+/// Waits until nothing is missing anywhere.
+#[track_caller]
+pub(crate) fn agree(machines: &[&Machine]) {
+    for machine in machines {
+        until(&format!("{} holds what its peers hold", machine.agent), RECOVERY, || {
+            let verified = machine.repo.thrum(&["sync", "verify", "--json"]);
+            if verified.code == 0 { Ok(()) } else { Err(format!("{verified:?}")) }
+        });
+    }
+}

@@ -1,0 +1,137 @@
+//! Whoever has no business with our daemons, and what they get: nothing, and it is seen.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::{
+    common::wrong,
+    machine::{Machine, join},
+    net::{AUTH_KEY, Tailnet},
+    spaces::Host,
+    tools::Tools,
+    waiting::{ANSWER, until},
+};
+
+/// A node of the tailnet without Thrum.
+pub(crate) struct Node {
+    /// The `tailscale` command that asks it.
+    tailscale: Vec<std::ffi::OsString>,
+    _running: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    _dir: TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Node {
+    /// In user space, beside the others.
+    pub(crate) fn on_loopback(tools: &Tools, tailnet: &Tailnet, name: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("thrum-node-").tempdir().unwrap();
+        let socket = dir.path().join("sock");
+        fs::write(dir.path().join("key"), AUTH_KEY).unwrap();
+        let child = Command::new(&tools.tailscaled)
+            .args(["--tun=userspace-networking", "--port", "0", "--no-logs-no-support", "--statedir"])
+            .arg(dir.path())
+            .arg("--socket")
+            .arg(&socket)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let tailscale = vec![tools.tailscale.clone().into(), "--socket".into(), socket.clone().into()];
+        let key = format!("file:{}", dir.path().join("key").display());
+        let node = Self { tailscale, _running: Some(Running { child, _dir: dir }) };
+        until("the node answers", ANSWER, || socket.exists().then_some(()).ok_or_else(String::new));
+        let options = ["--auth-key", &key, "--hostname", name, "--accept-dns=false", "--timeout=30s"];
+        let up = node.command(&[&["up", "--login-server", tailnet.url()][..], &options].concat()).output().unwrap();
+        assert!(up.status.success(), "{up:?}");
+        node
+    }
+
+    /// The node of a machine.
+    pub(crate) fn of(host: &Host) -> Self {
+        Self { tailscale: host.tailscale_command(), _running: None }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.tailscale[0]);
+        command.args(&self.tailscale[1..]).args(args).stdin(Stdio::null());
+        command
+    }
+
+    /// Sends a line to an address of the tailnet; gives the line that comes back, empty if the connection just ends.
+    fn say(&self, address: &str, line: &str) -> String {
+        let (ip, port) = address.rsplit_once(':').unwrap();
+        let mut nc = self.command(&["nc", ip, port]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let _ = nc.stdin.as_mut().unwrap().write_all(line.as_bytes());
+        let answer = first_line(nc.stdout.take().unwrap());
+        let _ = nc.kill();
+        let _ = nc.wait();
+        answer
+    }
+}
+
+/// The first line that comes, or nothing if the connection ends before.
+pub(crate) fn first_line(from: impl Read) -> String {
+    let mut line = String::new();
+    let _ = BufReader::new(from).read_line(&mut line);
+    line
+}
+
+/// The request for everything.
+pub(crate) fn pull(token: &str) -> String {
+    json!({"jsonrpc": "2.0", "id": 1, "method": "sync.pull", "params": {"after_sequence": 0, "max_batch": 1000, "token": token}})
+        .to_string()
+        + "\n"
+}
+
+/// The token of a machine's only peer, as a thief of its file would have it.
+pub(crate) fn token(machine: &Machine) -> String {
+    let file: Value = serde_json::from_slice(&fs::read(machine.repo.path(".thrum/var/peers.json")).unwrap()).unwrap();
+    file["peers"][0]["token"].as_str().unwrap().to_owned()
+}
+
+/// A node has the token with which `right` calls `left`.
+pub(crate) fn is_refused_with_a_stolen_token(thief: &Node, called: &str, left: &Machine, right: &Machine) {
+    let stolen = pull(&token(left));
+    let answer = thief.say(&left.address(), &stolen);
+    assert!(answer.contains("error") && !answer.contains("events"), "{answer}");
+    // The peer itself is heard as before, and both sides see what happened.
+    for (machine, name) in [(left, &right.name()), (right, &left.name())] {
+        until("the attempt is shown", ANSWER, || {
+            let peer = machine.peer(name);
+            if peer.to_string().contains(called) { Ok(()) } else { Err(peer.to_string()) }
+        });
+    }
+}
+
+/// A machine of the tailnet guesses: it hears how many tries are left, the session ends, and the operator sees whose node
+/// it was.
+pub(crate) fn tries_codes(eve: &Machine, victim: &Machine) {
+    eve.is("running");
+    let mut adding = victim.repo.begin(&["peer", "add", "--via", "tailnet", "--json"]);
+    let shown: Value = serde_json::from_str(&adding.line()).unwrap();
+    let (code, address) = (shown["code"].as_str().unwrap(), shown["address"].as_str().unwrap());
+    for left in ["2 attempts remaining", "1 attempts remaining", "0 attempts remaining"] {
+        join(eve, address, &wrong(code)).fails(4, left);
+    }
+    assert_ne!(join(eve, address, code).code, 0, "the right code comes too late");
+    let ended = adding.end();
+    assert!(ended.code != 0 && ended.stderr.contains(&eve.name()), "who tried is said: {ended:?}");
+    assert_eq!(victim.peer(&eve.name()), Value::Null);
+}
