@@ -30,7 +30,7 @@ fn two_own_nodes_share_one_mailbox_whatever_happens_to_them() {
     {
         let _now = named("each knows the other's node, its user and the way to it");
         let peer = left.peer("office-server");
-        assert_eq!(peer["transport"], "tailnet", "{peer}");
+        assert_eq!(peer["transport"], "tailscale", "{peer}");
         assert!(peer["node"].to_string().contains("office-server") && peer.to_string().contains("user-"), "{peer}");
         let ping = left.repo.thrum(&["peer", "ping", "office-server"]).ok();
         assert!(ping.stdout.contains("direct"), "{ping:?}");
@@ -116,18 +116,10 @@ fn two_own_nodes_share_one_mailbox_whatever_happens_to_them() {
         });
     }
     {
-        let _now = named("a node that tries codes is stopped, and seen");
+        let _now = named("a node that tries codes is stopped and seen; another joins with the code and the node's name");
         let eve = Machine::own(tools, &tailnet, "eve-box", "eve");
-        stranger::tries_codes(&eve, &left);
-    }
-    {
-        let _now = named("a third repository joins by the node's name");
         let third = Machine::own(tools, &tailnet, "third-box", "cid");
-        third.is("running");
-        let mut adding = left.repo.begin(&["peer", "add", "--via", "tailnet", "--json"]);
-        let shown: Value = serde_json::from_str(&adding.line()).unwrap();
-        join(&third, "my-laptop", shown["code"].as_str().unwrap()).ok();
-        adding.end().ok();
+        stranger::tries_codes(&eve, &left, |code| join(&third, "my-laptop", code));
         exchange(&left, &third, 10);
         agree(&[&left, &right, &third]);
     }

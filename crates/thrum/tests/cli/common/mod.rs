@@ -380,7 +380,8 @@ pub(crate) fn pair(inviting: &TestRepo, joining: &TestRepo) {
 
 /// Joins whoever just invites with `peer add --json`.
 pub(crate) fn peer_joins(mut adding: Begun, joining: &TestRepo) {
-    let shown: Value = serde_json::from_str(&adding.line()).unwrap();
+    let line = adding.line();
+    let Ok(shown) = serde_json::from_str::<Value>(&line) else { panic!("{line}{:?}", adding.end()) };
     let (code, address) = (shown["code"].as_str().unwrap(), shown["address"].as_str().unwrap());
     joining.thrum_with_input(format!("{code}\n").as_bytes(), &["peer", "join", address]).ok();
     adding.end().ok();
