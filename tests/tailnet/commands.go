@@ -29,7 +29,7 @@ const usage = `A tailnet:
   expire NAME, renew NAME   the node's key
   expire-all on|off         every node's key
   move NAME                 another address for the node
-  delete NAME               the node is not of this tailnet any more
+  delete NAME               the node is not of this tailnet any more; only for the one that registered last
   break                     break the connections of all nodes with the coordination server
   relay stop|start`
 
@@ -117,7 +117,8 @@ func (t *tailnet) change(command, name string) error {
 	return fmt.Errorf("no node %q", name)
 }
 
-// forget takes a node out of the server, which has no way of its own to do that.
+// forget takes a node out of the server, which has no way of its own to do that. The server numbers nodes by how many it
+// has: whoever registers afterwards gets the number of the last one that is left, unless that was the one that went.
 func (t *tailnet) forget(node key.NodePublic) {
 	server := reflect.ValueOf(t.control).Elem()
 	mu := (*sync.Mutex)(server.FieldByName("mu").Addr().UnsafePointer())

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::{
     common::peer_joins,
-    machine::{Machine, agree, arrive, exchange, pair, send, talk},
+    machine::{Machine, agree, arrive, exchange, is_followed, pair, send, talk},
     spaces::Lab,
     stranger,
     tools::tools_with_namespaces,
@@ -54,8 +54,16 @@ fn machines_with_tailscale_share_one_mailbox_whatever_happens_to_them() {
     {
         let _now = named("the relay alone");
         lab.line("udp off");
+        let ping = |way: &str| {
+            until(&format!("the way is {way}"), RECOVERY, || {
+                let ping = left.repo.thrum(&["peer", "ping", &right.name()]);
+                if ping.code == 0 && ping.stdout.contains(way) { Ok(()) } else { Err(format!("{ping:?}")) }
+            });
+        };
+        ping("relay");
         exchange(&left, &right, 20);
         lab.line("udp on");
+        ping("direct");
     }
     {
         let _now = named("a cable is pulled");
@@ -107,19 +115,39 @@ fn machines_with_tailscale_share_one_mailbox_whatever_happens_to_them() {
         let _now = named("the machine's address changes and is followed");
         let before = right.address();
         lab.tailnet.ask("move beta");
-        until("the new address is shown", RECOVERY, || {
-            let now = right.tailnet();
-            let address = now["address"].as_str().unwrap_or_default();
-            if address.is_empty() || address == before { Err(now.to_string()) } else { Ok(()) }
-        });
-        let there = send(&left, &right, "at the new address", 5);
-        let back = send(&right, &left, "from the new address", 5);
+        right.is_elsewhere_than(&before);
+        is_followed(&left, &right);
+    }
+    {
+        let _now = named("the machine's key expires and is renewed");
+        lab.tailnet.ask("expire beta");
+        let said = right.is("expired");
+        assert!(said["hint"].is_string(), "{said}");
+        let there = send(&left, &right, "while expired", 5);
+        lab.tailnet.ask("renew beta");
+        right.is("running");
         arrive(&right, &there);
-        arrive(&left, &back);
+    }
+    {
+        let _now = named("the machine logs out, and in as another node, which its daemon's key proves");
+        let before = right.address();
+        assert!(lab.hosts[1].tailscale(&["logout"]).status.success());
+        right.is("needs_login");
+        lab.hosts[1].up();
+        right.is_elsewhere_than(&before);
+        is_followed(&left, &right);
+        let peer = left.peer(&right.name());
+        assert!(peer["moved"].is_object(), "the move is shown: {peer}");
     }
     {
         let _now = named("a node of the tailnet that was not paired gets nothing with a stolen token");
-        stranger::is_refused_with_a_stolen_token(&stranger::Node::of(&lab.hosts[2]), "gamma", &left, &right);
+        stranger::is_refused_with_a_stolen_token(
+            &stranger::Node::of(&lab.hosts[2]),
+            "gamma",
+            &stranger::Node::of(&lab.hosts[1]),
+            &left,
+            &right,
+        );
     }
     {
         let _now = named("three machines: what one did not hear from another it hears from the third");

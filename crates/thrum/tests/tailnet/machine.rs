@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command, thr
 use serde_json::{Value, json};
 
 use crate::{
-    common::{Ran, TestRepo, peer_joins},
+    common::{Ran, TestRepo, free_port, peer_joins},
     net::{AUTH_KEY, Tailnet},
     spaces::{Host, Space},
     tools::Tools,
@@ -22,6 +22,14 @@ impl Machine {
     /// With a node of its own, on this machine.
     pub(crate) fn own(tools: &Tools, tailnet: &Tailnet, name: &str, agent: &'static str) -> Self {
         Self::set_up(TestRepo::git(name), &own_settings(tools, tailnet, name, Some(AUTH_KEY)), agent)
+    }
+
+    /// The same on a port of the usual range, where `peer join` finds it by its node alone. Only one test may have one, see
+    /// [`free_port`].
+    pub(crate) fn own_on_usual_port(tools: &Tools, tailnet: &Tailnet, name: &str, agent: &'static str) -> Self {
+        let settings = own_settings(tools, tailnet, name, Some(AUTH_KEY));
+        let (without, _) = settings.split_once("THRUM_TS_PORT").unwrap();
+        Self::set_up(TestRepo::git(name), without, agent)
     }
 
     /// With a node of its own, on a machine without Tailscale.
@@ -81,6 +89,23 @@ impl Machine {
         self.is("running")["address"].as_str().unwrap().to_owned()
     }
 
+    /// Waits until that is another one.
+    #[track_caller]
+    pub(crate) fn is_elsewhere_than(&self, before: &str) {
+        until(&format!("{} is not at {before}", self.agent), RECOVERY, || {
+            let now = self.tailnet();
+            let address = now["address"].as_str().unwrap_or_default();
+            if address.is_empty() || address == before { Err(now.to_string()) } else { Ok(()) }
+        });
+    }
+
+    /// Whom `peer join` without an address finds, by name.
+    pub(crate) fn who_waits(&self) -> Vec<String> {
+        self.is("running");
+        let found = self.repo.json(&["peer", "join"]);
+        found["daemons"].as_array().unwrap().iter().map(|daemon| daemon["name"].as_str().unwrap().to_owned()).collect()
+    }
+
     /// The port of that, which with a node of its own is one of loopback, too.
     #[track_caller]
     pub(crate) fn port(&self) -> u16 {
@@ -130,9 +155,10 @@ pub(crate) fn own_settings(tools: &Tools, tailnet: &Tailnet, name: &str, key: Op
     let key = key.map(|key| format!("THRUM_TS_AUTHKEY={key}\n")).unwrap_or_default();
     format!(
         "THRUM_TS_ENABLED=true\nTHRUM_TS_HOSTNAME={name}\n{key}THRUM_TS_CONTROL_URL={}\nTHRUM_TS_TAILSCALED={}\nTHRUM_TS_SOCKET=/nowhere\n\
-         THRUM_TS_MODE=own\n",
+         THRUM_TS_MODE=own\nTHRUM_TS_PORT={}\n",
         tailnet.url(),
         tools.tailscaled.display(),
+        free_port(),
     )
 }
 
@@ -197,6 +223,19 @@ pub(crate) fn talk(left: &Machine, right: &Machine, what: &str) {
     let (there, back) = (send(left, right, what, 1), send(right, left, what, 1));
     arrive(right, &there);
     arrive(left, &back);
+}
+
+/// `moved` has another address: both talk as before, and the other one knows it.
+#[track_caller]
+pub(crate) fn is_followed(by: &Machine, moved: &Machine) {
+    let (there, back) = (send(by, moved, "to the new address", 5), send(moved, by, "from the new address", 5));
+    arrive(moved, &there);
+    arrive(by, &back);
+    let (name, address) = (moved.name(), moved.address());
+    until("the new address is known", RECOVERY, || {
+        let peer = by.peer(&name);
+        if peer["address"] == *address { Ok(()) } else { Err(peer.to_string()) }
+    });
 }
 
 /// Messages both ways at the same time; everybody reads theirs, and the senders learn of it.

@@ -6,18 +6,19 @@ use serde_json::Value;
 
 use crate::{
     common::TestRepo,
-    machine::{Machine, agree, arrive, exchange, join, own_settings, pair, send, talk},
+    machine::{Machine, agree, arrive, exchange, is_followed, join, own_settings, pair, send, talk},
     net::Tailnet,
     stranger,
     tools::tools,
-    waiting::{ANSWER, CATCH_UP, MESSAGES, OUTAGE, RECOVERY, scenario, until},
+    waiting::{ANSWER, CATCH_UP, MESSAGES, OUTAGE, scenario, until},
 };
 
 #[test]
 fn two_own_nodes_share_one_mailbox_whatever_happens_to_them() {
     let Some(tools) = tools() else { return };
     let mut tailnet = Tailnet::on_loopback(tools);
-    let (left, right) = (Machine::own(tools, &tailnet, "my-laptop", "ann"), Machine::own(tools, &tailnet, "office-server", "bob"));
+    let left = Machine::own_on_usual_port(tools, &tailnet, "my-laptop", "ann");
+    let right = Machine::own(tools, &tailnet, "office-server", "bob");
     let named = |name: &str| scenario(name, vec![left.dir(), right.dir()]);
     {
         let _now = named("what was written before pairing is caught up");
@@ -101,7 +102,7 @@ fn two_own_nodes_share_one_mailbox_whatever_happens_to_them() {
     {
         let _now = named("a node of the tailnet that was not paired gets nothing with a stolen token");
         let thief = stranger::Node::on_loopback(tools, &tailnet, "thief");
-        stranger::is_refused_with_a_stolen_token(&thief, "thief", &left, &right);
+        stranger::is_refused_with_a_stolen_token(&thief, "thief", &stranger::Node::own(tools, &right), &left, &right);
     }
     {
         let _now = named("a program of this machine is nobody at the node's port");
@@ -118,6 +119,7 @@ fn two_own_nodes_share_one_mailbox_whatever_happens_to_them() {
     {
         let _now = named("a node that tries codes is stopped and seen; another joins with the code and the node's name");
         let eve = Machine::own(tools, &tailnet, "eve-box", "eve");
+        assert_eq!(eve.who_waits(), [""; 0], "a node that does not wait says nothing");
         let third = Machine::own(tools, &tailnet, "third-box", "cid");
         stranger::tries_codes(&eve, &left, |code| join(&third, "my-laptop", code));
         exchange(&left, &third, 10);
@@ -127,12 +129,8 @@ fn two_own_nodes_share_one_mailbox_whatever_happens_to_them() {
         let _now = named("the node's address changes and is followed");
         let before = right.address();
         tailnet.ask("move office-server");
-        until("the new address is shown", RECOVERY, || {
-            let now = right.tailnet();
-            let address = now["address"].as_str().unwrap_or_default();
-            if address.is_empty() || address == before { Err(now.to_string()) } else { Ok(()) }
-        });
-        talk(&left, &right, "at the new address");
+        right.is_elsewhere_than(&before);
+        is_followed(&left, &right);
     }
     {
         let _now = named("a daemon that stops leaves no node behind");

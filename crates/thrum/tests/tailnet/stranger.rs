@@ -63,7 +63,13 @@ impl Node {
         node
     }
 
-    /// The node of a machine.
+    /// That of a daemon.
+    pub(crate) fn own(tools: &Tools, of: &Machine) -> Self {
+        let socket = of.repo.path(".thrum/var/tsnet/sock");
+        Self { tailscale: vec![tools.tailscale.clone().into(), "--socket".into(), socket.into()], _running: None }
+    }
+
+    /// That of a machine.
     pub(crate) fn of(host: &Host) -> Self {
         Self { tailscale: host.tailscale_command(), _running: None }
     }
@@ -106,11 +112,13 @@ pub(crate) fn token(machine: &Machine) -> String {
     file["peers"][0]["token"].as_str().unwrap().to_owned()
 }
 
-/// A node has the token with which `right` calls `left`.
-pub(crate) fn is_refused_with_a_stolen_token(thief: &Node, called: &str, left: &Machine, right: &Machine) {
+/// A node has the token with which `right` calls `left`. From the node of `right` it is good.
+pub(crate) fn is_refused_with_a_stolen_token(thief: &Node, called: &str, owner: &Node, left: &Machine, right: &Machine) {
     let stolen = pull(&token(left));
     let answer = thief.say(&left.address(), &stolen);
     assert!(answer.contains("error") && !answer.contains("events"), "{answer}");
+    let answer = owner.say(&left.address(), &stolen);
+    assert!(answer.contains("events"), "{answer}");
     // The peer itself is heard as before, and both sides see what happened.
     for (machine, name) in [(left, &right.name()), (right, &left.name())] {
         until("the attempt is shown", ANSWER, || {
@@ -127,6 +135,7 @@ pub(crate) fn tries_codes(eve: &Machine, victim: &Machine, other: impl FnOnce(&s
     let mut adding = victim.repo.begin(&["peer", "add", "--via", "tailnet", "--json"]);
     let shown: Value = serde_json::from_str(&adding.line()).unwrap();
     let (code, address) = (shown["code"].as_str().unwrap(), shown["address"].as_str().unwrap());
+    assert_eq!(eve.who_waits(), [victim.name()], "it is found without an address");
     for left in ["2 attempts remaining", "1 attempts remaining", "0 attempts remaining"] {
         join(eve, address, &wrong(code)).fails(4, left);
     }

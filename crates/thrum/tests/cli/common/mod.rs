@@ -73,14 +73,9 @@ impl TestRepo {
         repo
     }
 
-    /// The same, with a port for peers that no other test uses. Without one, a daemon that is down for a moment may find that
-    /// another test's has taken its port, and would wait for it, as it should.
+    /// The same, with a port for peers that no other test uses.
     fn with_agent_and_port(name: &str, agent: &str) -> Self {
-        static TAKEN: AtomicU32 = AtomicU32::new(0);
-        let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-        // Below what the system gives out by itself, and elsewhere in each run of the tests.
-        let next = || u16::try_from(10_000 + (std::process::id() * 37 + TAKEN.fetch_add(1, Ordering::Relaxed)) % 20_000).unwrap();
-        let port = std::iter::repeat_with(next).find(free).unwrap();
+        let port = free_port();
         let repo = Self::git(name);
         repo.thrum(&["init", "--no-start"]).ok();
         let var = repo.path(".thrum/var");
@@ -227,6 +222,16 @@ impl Drop for TestRepo {
             dirs.extend(below.filter(|_| depth < 3).map(|entry| (entry.path(), depth + 1)));
         }
     }
+}
+
+/// A port that no other test uses. Without one of its own, a daemon that is down for a moment may find that another test's has
+/// taken its port, and would wait for it, as it should.
+pub(crate) fn free_port() -> u16 {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    // Below what the system gives out by itself, and elsewhere in each run of the tests.
+    let next = || u16::try_from(10_000 + (std::process::id() * 37 + TAKEN.fetch_add(1, Ordering::Relaxed)) % 20_000).unwrap();
+    std::iter::repeat_with(next).find(free).unwrap()
 }
 
 fn pid_in(file: &Path) -> Option<u32> {
