@@ -251,9 +251,9 @@ pub(crate) fn exchange(left: &Machine, right: &Machine, number: usize) {
     for machine in [left, right] {
         machine.repo.thrum(&["message", "read", "--all"]).ok();
     }
-    for machine in [left, right] {
-        until(&format!("all is read that {} sent", machine.agent), ANSWER, || {
-            let unread = machine.repo.json(&["sent", "--unread"])["total"].take();
+    for (machine, other) in [(left, right), (right, left)] {
+        until(&format!("{} knows that all is read", machine.agent), ANSWER, || {
+            let unread = machine.repo.json(&["sent", "--unread", "--to", &format!("@{}", other.agent)])["total"].take();
             if unread == 0 { Ok(()) } else { Err(format!("{unread} unread")) }
         });
     }
