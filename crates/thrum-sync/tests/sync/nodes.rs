@@ -208,7 +208,7 @@ async fn a_peer_that_proves_its_key_from_another_node_has_moved_there() {
     assert_eq!((moved.from, moved.to), (two.there.node(), new.node()));
     assert_eq!((shown.node, shown.refused), (Some(new.node()), None));
     assert_eq!(shown.address, listening(&two.b).await);
-    assert_eq!(status(&two.b).await.refused_there, None, "no false alarm");
+    assert!(status(&two.b).await.refused_there.is_none() && !kit::logs().contains("was used from tower (ben)"), "no false alarm");
     two.a.restart_over(over(&two.here)).await;
     assert_eq!(status(&two.a).await.moved.map(|moved| moved.to), Some(new.node()), "durably");
     // The old node is a stranger now.
