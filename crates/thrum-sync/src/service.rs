@@ -46,7 +46,7 @@ use crate::{
 };
 use driver::{Driver, First};
 use listener::Listening;
-pub use takeover::TakenOver;
+pub use takeover::{Replaced, TakenOver};
 use visitors::Visitors;
 
 /// Makes a source of time and randomness for each task that needs one.

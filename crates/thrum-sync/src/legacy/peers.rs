@@ -10,7 +10,11 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use thrum_core::{Stamp, json, limits, name};
 
-use crate::{Token, registry::Peer, transport::is_address};
+use crate::{
+    Token,
+    registry::Peer,
+    transport::{Kind, is_address},
+};
 
 /// Go Thrum's port where its file names none.
 pub const DEFAULT_PORT: u16 = *limits::PORTS.start();
@@ -105,6 +109,11 @@ impl GoPeers {
     /// Whether it names nobody.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Whether one of them may be a peer over the tailnet.
+    pub fn want_tailnet(&self) -> bool {
+        self.entries.iter().flatten().any(|entry| Kind::of_address(&entry.address) == Kind::Tailnet)
     }
 
     /// Says of each entry what becomes of it. `own` are all ids of this daemon, `known_as` the one that the peers know it by, and
@@ -218,7 +227,7 @@ mod tests {
         let array = json!([peer("d_1", '1')]).to_string();
         for (text, own_id, port) in [(&object, Some("d_go"), 9147), (&array, None, 9100)] {
             let read = GoPeers::read(text).unwrap();
-            assert_eq!((read.own_id.as_deref(), read.port), (own_id, port));
+            assert_eq!((read.own_id.as_deref(), read.port, read.want_tailnet()), (own_id, port, true));
             let (new, others) = judged(text, &[]);
             assert_eq!(others, Vec::<String>::new());
             assert_eq!(

@@ -12,6 +12,19 @@ use crate::{
     transport::Kind,
 };
 
+/// What is known of the Go Thrum that is replaced.
+#[derive(Clone, Debug, Default)]
+pub struct Replaced {
+    /// The id under which its peers know it.
+    pub known_as: String,
+    /// All its ids: nobody is paired with itself.
+    pub own_ids: Vec<String>,
+    /// Whether this daemon is the tailnet node that it was.
+    pub same_node: bool,
+    /// Where this daemon will listen on the tailnet, if that is fixed.
+    pub fixed_port: Option<u16>,
+}
+
 /// What became of a peer of Go Thrum's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TakenOver {
@@ -32,23 +45,16 @@ pub struct TakenOver {
 }
 
 impl Peers {
-    /// Takes over what a `peers.json` of Go Thrum names, durably and as a whole, and begins to replicate with each. `known_as`
-    /// is the id under which they know this daemon, `own` are further ids of it. `same_node`: whether this daemon is the tailnet
-    /// node that Go Thrum was. With `dry_run` it only says what would come of it.
+    /// Takes over what a `peers.json` of Go Thrum names, durably and as a whole, and begins to replicate with each. With `dry_run`
+    /// it only says what would come of it.
     ///
     /// # Errors
     /// The disk; no peer was taken then. Repeating it takes nobody twice.
-    pub async fn take_over(
-        &self,
-        file: GoPeers,
-        known_as: &str,
-        own: &[String],
-        same_node: bool,
-        dry_run: bool,
-    ) -> Result<Vec<TakenOver>, Fault> {
+    pub async fn take_over(&self, file: GoPeers, replaced: Replaced, dry_run: bool) -> Result<Vec<TakenOver>, Fault> {
         let port = file.port;
+        let Replaced { known_as, own_ids, same_node, fixed_port } = replaced;
         let inner = Arc::clone(&self.0);
-        let (known_as, own) = (known_as.to_owned(), [own, std::slice::from_ref(&self.0.me.daemon_id)].concat());
+        let own = [own_ids, vec![self.0.me.daemon_id.clone()]].concat();
         let (taken, others) = blocking(move || {
             let mut desk = inner.desk();
             let (mut new, mut others) = (Vec::new(), Vec::new());
@@ -79,7 +85,10 @@ impl Peers {
             }
             let Peer { name, daemon_id, address, .. } = peer;
             let kind = Kind::of_address(&address);
-            let is_there = self.port(kind).await == Some(port) && (same_node || kind == Kind::Local);
+            let is_there = match kind {
+                Kind::Local => self.port(kind).await == Some(port),
+                Kind::Tailnet => same_node && self.port(kind).await.or(fixed_port) == Some(port),
+            };
             let note = (!is_there).then(|| unreachable(port));
             let status = if dry_run { "would_be_taken" } else { "taken" };
             results.push(TakenOver { name, daemon_id, address, status, reason: None, note });

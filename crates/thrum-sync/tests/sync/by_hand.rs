@@ -1,7 +1,7 @@
 //! A daemon whose peer is played by hand: what it says on its kept connection, line by line.
 
 use serde_json::{Value, json};
-use thrum_sync::{Log, legacy::peers::GoPeers, replicator::State, transport::Kind};
+use thrum_sync::{Log, legacy::peers::GoPeers, replicator::State, service::Replaced, transport::Kind};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -149,7 +149,8 @@ async fn a_peer_taken_over_from_go_knows_us_by_the_id_it_knew() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (token, address) = ("5".repeat(64), listener.local_addr().unwrap().to_string());
     let file = json!({"local": {"daemon_id": "d_go", "port": 9147}, "peers": [{"name": "hand", "address": address, "daemon_id": "d_hand", "token": token}]});
-    let take = || daemon.peers.take_over(GoPeers::read(&file.to_string()).unwrap(), "d_go", &[], false, false);
+    let replaced = Replaced { known_as: "d_go".into(), ..Replaced::default() };
+    let take = || daemon.peers.take_over(GoPeers::read(&file.to_string()).unwrap(), replaced.clone(), false);
     let taken = take().await.unwrap();
     assert_eq!((taken[0].status, taken[0].note.as_ref().is_some_and(|note| note.contains("9147"))), ("taken", true), "another port");
 

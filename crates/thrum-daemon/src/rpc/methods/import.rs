@@ -8,7 +8,7 @@ use thrum_store::ops::Adopted;
 use thrum_sync::{
     Log, intake,
     legacy::{self, peers::GoPeers},
-    service::TakenOver,
+    service::{Replaced, TakenOver},
     wire::Served,
 };
 
@@ -194,6 +194,15 @@ pub(super) async fn peers(daemon: &Daemon, params: GoPeersFile) -> Result<PeersT
         return Err(invalid("it is not known by which id its peers know it".to_owned()).hint("Say which: --former-id ID"));
     };
     let same = |one: &PathBuf, other: &PathBuf| fs::canonicalize(one).ok().is_some_and(|one| fs::canonicalize(other).ok() == Some(one));
-    let same_node = daemon.settings.ts_state_dir.as_ref().zip(params.state_dir.as_ref()).is_some_and(|(ours, gos)| same(ours, gos));
-    Ok(PeersTaken { peers: daemon.peers.take_over(file, &known_as, &params.former_homes, same_node, params.dry_run).await? })
+    let own_node = daemon.settings.ts_mode.as_deref() != Some("host");
+    let same_node =
+        own_node && daemon.settings.ts_state_dir.as_ref().zip(params.state_dir.as_ref()).is_some_and(|(ours, gos)| same(ours, gos));
+    if !params.dry_run && file.want_tailnet() {
+        // Where the user keeps the daemon from it, the peers are taken all the same, and show why they are not dialled.
+        if let Err(fault) = daemon.enable_tailnet().await {
+            tracing::warn!("{fault}");
+        }
+    }
+    let replaced = Replaced { known_as, own_ids: params.former_homes, same_node, fixed_port: daemon.settings.ts_port };
+    Ok(PeersTaken { peers: daemon.peers.take_over(file, replaced, params.dry_run).await? })
 }

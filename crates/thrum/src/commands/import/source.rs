@@ -95,9 +95,9 @@ impl Source {
 }
 
 impl Source {
-    /// Where its daemon kept the state of its tailnet node.
+    /// Where its daemon kept the state of its tailnet node, if it had one.
     pub(super) fn tailnet_state(&self) -> Option<PathBuf> {
-        self.thrum_dir.as_ref().map(|dir| dir.join("var/tsnet"))
+        fs::canonicalize(self.thrum_dir.as_ref()?.join("var/tsnet")).ok()
     }
 
     /// The text of its `peers.json`, which holds secrets; `None` if there is none.
