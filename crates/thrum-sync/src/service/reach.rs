@@ -30,7 +30,8 @@ impl Inner {
     pub(super) async fn reach(self: &Arc<Self>, peer: &Peer) -> Result<Conn, Fault> {
         let transport = self.route(peer)?;
         let address = self.locate(peer, &*transport).await?;
-        transport.dial(&address).await
+        // What to do about it is for a person who has just asked; here it is tried again and again.
+        transport.dial(&address).await.map_err(|fault| Fault { hint: None, ..fault })
     }
 
     /// The transport on which a peer was paired.
