@@ -29,8 +29,8 @@ const MAILBOX: &str = "Unread is what waits in that agent's mailbox. Go Thrum co
 const EVERYONE: &str = "A message without a recipient is one for everyone. Go Thrum counts it only as a broadcast, and one to `@everyone` only as the \
                         group's.";
 const REFUSED: [&str; 3] = [
-    "Go `connect to 100.64.0.2:9200: dial tcp 100.64.0.2:9200: connect: connection refused`, here `nobody listens at 100.64.0.2:9200 (Is the daemon of the other repository running, and is the port right?)`",
-    "Go `connect to 100.64.0.2:9300: dial tcp 100.64.0.2:9300: connect: connection refused`, here `nobody listens at 100.64.0.2:9300 (Is the daemon of the other repository running, and is the port right?)`",
+    "Go `connect to 100.64.0.2:9200: dial tcp 100.64.0.2:9200: connect: connection refused`, here `nobody listens at 100.64.0.2:9200`",
+    "Go `connect to 100.64.0.2:9300: dial tcp 100.64.0.2:9300: connect: connection refused`, here `nobody listens at 100.64.0.2:9300`",
     "The reason in words.",
 ];
 
