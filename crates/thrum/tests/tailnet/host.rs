@@ -153,6 +153,7 @@ fn machines_with_tailscale_share_one_mailbox_whatever_happens_to_them() {
         let _now = named("three machines: what one did not hear from another it hears from the third");
         let third = Machine::host(&lab.hosts[2], "third", "cid");
         pair(&right, &third);
+        agree(&[&third, &right, &left]);
         let over = send(&left, &third, "over the second", 20);
         arrive(&third, &over);
         exchange(&right, &third, 20);
@@ -185,6 +186,8 @@ fn own_and_host_nodes_local_and_tailnet_peers_go_together() {
         let _now = named("a local peer beside those of the tailnet");
         peer_joins(host.repo.begin(&["peer", "add", "--via", "local", "--json"]), &neighbour.repo);
         assert_eq!(host.peer(&neighbour.name())["transport"], "local");
+        // Everybody has heard of everybody's agents.
+        agree(&[&far, &neighbour, &host, &own]);
         let over = send(&own, &far, "over two others", 20);
         arrive(&far, &over);
         exchange(&host, &neighbour, 50);
