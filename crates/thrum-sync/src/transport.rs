@@ -159,7 +159,7 @@ impl Condition {
         match self {
             Self::Up => None,
             Self::Off => Some(
-                Fault::new(ErrorKind::Unavailable, "the tailnet is off here")
+                Fault::new(ErrorKind::Unavailable, "the tailnet is not enabled")
                     .hint("Set THRUM_TS_ENABLED=true in .env and run `thrum daemon restart`, or join an address of the tailnet."),
             ),
             Self::Starting(what) if what.is_empty() => Some(Fault::new(ErrorKind::TryAgain, "the tailnet is starting").hint(WAIT)),

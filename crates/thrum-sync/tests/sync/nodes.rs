@@ -345,7 +345,7 @@ async fn a_tailnet_that_is_not_up_delays_nothing_and_says_why_until_it_is() {
     two.b.agrees().await;
     assert_eq!(listening(&two.a).await, format!("{}:{port}", two.here.host()), "on the port that it had");
     two.here.set(Condition::Off);
-    until(&two.a, "beta", fails_with("the tailnet is off here")).await;
+    until(&two.a, "beta", fails_with("the tailnet is not enabled")).await;
     assert_eq!(two.a.peers.listen_error().await, None, "nobody asked for it");
 }
 

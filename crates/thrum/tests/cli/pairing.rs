@@ -317,7 +317,7 @@ fn a_ping_answers_or_says_why_not_and_exits_with_75() {
 fn an_address_that_can_be_nobodys_changes_nothing() {
     let repo = TestRepo::with_agent("repo", "ann");
     join(&repo, "192.168.0.1:9100", "1234").fails(2, "neither on this machine nor on a tailnet");
-    join(&repo, "desk", "1234").says("the tailnet is off here");
+    join(&repo, "desk", "1234").says("the tailnet is not enabled");
     let enabled = repo.json(&["status"]);
     assert_eq!(enabled["health"]["tailnet"]["enabled"], json!(false), "{enabled}");
 }
