@@ -49,16 +49,11 @@ fn skip(what: &str, why: &str) {
 }
 
 fn build() -> Result<Tools, String> {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tailnet");
+    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/tailnet/build");
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("tailnet");
-    // With the slash it is a directory, also before it exists.
-    let output = Command::new("go")
-        .args(["build", "-o", &format!("{}/", dir.display()), ".", "tailscale.com/cmd/tailscaled", "tailscale.com/cmd/tailscale"])
-        .current_dir(sources)
-        .output()
-        .map_err(|_| "Go is not installed".to_owned())?;
+    let output = Command::new(build).arg(&dir).output().map_err(|error| error.to_string())?;
     if !output.status.success() {
-        return Err(format!("go build says: {}", last_line(&output.stderr)));
+        return Err(last_line(&output.stderr));
     }
     Ok(Tools { tailnet: dir.join("tailnet"), tailscaled: dir.join("tailscaled"), tailscale: dir.join("tailscale") })
 }
