@@ -60,7 +60,10 @@ THRUM_TS_ENABLED=true
 THRUM_TS_HOSTNAME=my-laptop
 THRUM_TS_AUTHKEY=tskey-auth-xxxxx
 THRUM_TS_CONTROL_URL=%s
-THRUM_TS_TAILSCALED=%s
+
+And in the shell, because no file may choose a program:
+
+export THRUM_TS_TAILSCALED=%s
 
 Then "thrum daemon restart" in each, "thrum peer add" in one and "thrum peer join" in the other. Any key will do.
 Commands, one a line, do what happens to tailnets; "help" lists them.

@@ -12,26 +12,20 @@ use std::{
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use thrum_core::{ErrorKind, Fault, limits};
 
-use crate::{disk, git, paths::Repo};
+use crate::{disk, origin, paths::Repo};
 
-/// What a `.env` that git tracks may not set: a cloned repository would send mail to somebody else's tailnet, or run its own
-/// programs. A key in it is everybody's who has the repository.
-pub const NOT_FROM_THE_REPOSITORY: [&str; 6] = [
-    "THRUM_TS_AUTHKEY",
-    "THRUM_TS_CONTROL_URL",
-    "THRUM_TAILSCALE_CONTROL_URL",
-    "THRUM_TS_STATE_DIR",
-    "THRUM_TS_TAILSCALED",
-    "THRUM_TS_SOCKET",
-];
+/// What a `.env` that git tracks may not set: a cloned repository would send mail to somebody else's tailnet. A key in it is
+/// everybody's who has the repository.
+pub const NOT_FROM_THE_REPOSITORY: [&str; 4] =
+    ["THRUM_TS_AUTHKEY", "THRUM_TS_CONTROL_URL", "THRUM_TAILSCALE_CONTROL_URL", "THRUM_TS_STATE_DIR"];
 
-/// How long git may take to say whether it tracks a file.
-const GIT: Duration = Duration::from_secs(5);
+/// What no file may set: programs that are run, and whom to ask who calls. Files come along with unpacked archives and
+/// packages, too, of which git knows nothing.
+pub const NOT_FROM_A_FILE: [&str; 2] = ["THRUM_TS_TAILSCALED", "THRUM_TS_SOCKET"];
 
 /// The variables that are ours, by name, and what was wrong with the files.
 #[derive(Default)]
@@ -152,26 +146,21 @@ impl Environment {
 
 impl Environment {
     fn leave_out_what_came_with_the_repository(&mut self, path: &Path, values: &mut BTreeMap<String, String>) {
-        let found: Vec<&str> = NOT_FROM_THE_REPOSITORY.into_iter().filter(|name| values.contains_key(*name)).collect();
+        self.leave_out(&NOT_FROM_A_FILE, path, values, "a file", "Set it in the environment of the shell that starts the daemon.");
         // Git is only asked where it matters.
-        if found.is_empty() || !is_tracked(path) {
-            return;
+        let (dir, name) = (path.parent().unwrap_or(path), path.file_name().and_then(|name| name.to_str()).unwrap_or_default());
+        if NOT_FROM_THE_REPOSITORY.iter().any(|name| values.contains_key(*name)) && origin::is_tracked(dir, name) {
+            let hint = format!("git rm --cached {name} && echo {name} >> .gitignore");
+            self.leave_out(&NOT_FROM_THE_REPOSITORY, path, values, "a file that git tracks", &hint);
         }
-        values.retain(|name, _| !found.contains(&name.as_str()));
-        let name = path.file_name().unwrap_or_default().display();
-        let what = format!("{} may not be set in a file that git tracks ({}) and is left out", found.join(", "), path.display());
-        self.warnings.push(Fault::new(ErrorKind::Refused, what).hint(format!("git rm --cached {name} && echo {name} >> .gitignore")));
     }
-}
 
-/// Whether a file belongs to a git repository, as far as git says. Where git does not answer, it does.
-fn is_tracked(path: &Path) -> bool {
-    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else { return true };
-    match git::status(dir, &["ls-files", "--error-unmatch", "--", name], Instant::now() + GIT) {
-        Some(0) => true,
-        Some(1) => false,
-        // No git, no repository, or one that git does not trust: without a repository around it nobody can have sent it.
-        _ => dir.ancestors().any(|dir| dir.join(".git").exists()),
+    fn leave_out(&mut self, names: &[&str], path: &Path, values: &mut BTreeMap<String, String>, whence: &str, hint: &str) {
+        let found: Vec<&str> = names.iter().copied().filter(|name| values.remove(*name).is_some()).collect();
+        if !found.is_empty() {
+            let what = format!("{} may not be set in {whence} ({}) and is left out", found.join(", "), path.display());
+            self.warnings.push(Fault::new(ErrorKind::Refused, what).hint(hint));
+        }
     }
 }
 
@@ -324,21 +313,27 @@ mod tests {
     }
 
     #[test]
-    fn c36_a_file_that_git_tracks_chooses_no_tailnet_and_no_program() {
+    fn c36_a_file_that_git_tracks_chooses_no_tailnet_and_none_chooses_a_program() {
+        use std::time::{Duration, Instant};
+
         let place = place();
         let root = place.repo.main_root().to_owned();
-        let text = NOT_FROM_THE_REPOSITORY.map(|name| format!("{name}=tskey-secret\n")).concat() + "THRUM_TS_HOSTNAME=laptop\n";
+        let all = NOT_FROM_THE_REPOSITORY.iter().chain(&NOT_FROM_A_FILE);
+        let text = all.map(|name| format!("{name}=tskey-secret\n")).collect::<String>() + "THRUM_TS_HOSTNAME=laptop\n";
         place.write(1, &text);
-        assert_eq!(place.load(&[]).get("THRUM_TS_AUTHKEY"), Some("tskey-secret"), "outside git nobody can have sent it");
-        let git = |args: &[&str]| assert_eq!(git::status(&root, args, Instant::now() + GIT), Some(0), "{args:?}");
+        let outside = place.load(&[]);
+        assert_eq!((outside.get("THRUM_TS_AUTHKEY"), outside.get("THRUM_TS_TAILSCALED")), (Some("tskey-secret"), None));
+        let git = |args: &[&str]| assert_eq!(crate::git::status(&root, args, Instant::now() + Duration::from_secs(60)), Some(0), "{args:?}");
         git(&["init", "--quiet"]);
         assert_eq!(place.load(&[]).get("THRUM_TS_AUTHKEY"), Some("tskey-secret"), "git does not track it");
         git(&["add", "--force", ".env"]);
-        let env = place.load(&[("THRUM_TS_STATE_DIR", "mine")]);
-        assert_eq!(env.names().collect::<Vec<_>>(), ["THRUM_TS_HOSTNAME", "THRUM_TS_STATE_DIR"], "the environment is the user's");
-        let [warning] = env.warnings() else { panic!("{:?}", env.warnings()) };
-        assert!(warning.message.contains("THRUM_TS_AUTHKEY") && !warning.message.contains("tskey"), "{warning}");
-        assert_eq!(warning.hint.as_deref(), Some("git rm --cached .env && echo .env >> .gitignore"));
+        let env = place.load(&[("THRUM_TS_STATE_DIR", "mine"), ("THRUM_TS_TAILSCALED", "mine")]);
+        let names = ["THRUM_TS_HOSTNAME", "THRUM_TS_STATE_DIR", "THRUM_TS_TAILSCALED"];
+        assert_eq!(env.names().collect::<Vec<_>>(), names, "the environment is the user's");
+        let [of_files, of_git] = env.warnings() else { panic!("{:?}", env.warnings()) };
+        assert!(of_files.message.contains("THRUM_TS_SOCKET") && of_git.message.contains("THRUM_TS_AUTHKEY"));
+        assert!(!format!("{of_files}{of_git}").contains("tskey"), "{of_git}");
+        assert_eq!(of_git.hint.as_deref(), Some("git rm --cached .env && echo .env >> .gitignore"));
         // Where git does not say, the user has to say it elsewhere.
         fs::write(root.join(".git/index"), "damaged").unwrap();
         assert_eq!(place.load(&[]).get("THRUM_TS_AUTHKEY"), None);

@@ -79,8 +79,9 @@ impl Identity {
         match found {
             Some(_) if claim == Claim::NewIdentity => {
                 set_aside(&file)?;
-                // Its tokens and its name there belong to the daemon this one was copied from.
+                // Its tokens, its name there and its node on a tailnet belong to the daemon this one was copied from.
                 set_aside(&repo.peers_file())?;
+                set_aside(&repo.node_dir())?;
                 Self::create(file, here, true, ambient)
             }
             None => Self::create(file, here, repo.database().exists(), ambient),
@@ -236,6 +237,7 @@ mod tests {
 
         fn copy(&self, from: &Repo, name: &str) -> Repo {
             let to = self.repo(name);
+            fs::create_dir(to.node_dir()).unwrap();
             for file in ["daemon.json", "peers.json"] {
                 let _ = fs::copy(from.var().join(file), to.var().join(file));
             }
@@ -296,11 +298,13 @@ mod tests {
         let world = World::new();
         let (original, id) = world.started("a");
         fs::write(original.peers_file(), "{}").unwrap();
+        fs::create_dir(original.node_dir()).unwrap();
         let copy = world.copy(&original, "b");
         let fresh = load(&copy, Claim::NewIdentity).unwrap();
         assert_ne!(fresh.key().id(), id);
         assert_eq!((fresh.left(), fresh.new_log), (None, true));
         assert!(!copy.peers_file().exists() && original.peers_file().exists());
+        assert!(!copy.node_dir().exists() && original.node_dir().exists(), "two processes would be one node");
         assert_eq!(load(&copy, Claim::None).unwrap().key().id(), fresh.key().id(), "the next start asks nothing");
     }
 

@@ -19,6 +19,7 @@ mod lock;
 mod log;
 mod logfile;
 pub mod notes;
+mod origin;
 pub mod paths;
 pub mod pidfile;
 mod presence;

@@ -173,6 +173,11 @@ impl Repo {
         self.var().join("daemon.json")
     }
 
+    /// `var/tsnet`: the identity of this daemon's own node on a tailnet, unless the user keeps it elsewhere.
+    pub fn node_dir(&self) -> PathBuf {
+        self.var().join("tsnet")
+    }
+
     /// `var/messages.db`: the log and its projection.
     pub fn database(&self) -> PathBuf {
         self.var().join("messages.db")

@@ -20,7 +20,7 @@ use crate::{
     disk,
     env::{Environment, Settings},
     identity::{self, Claim, Identity},
-    listen, lock, logfile,
+    listen, lock, logfile, origin,
     paths::Repo,
     pidfile,
     presence::Presence,
@@ -65,6 +65,7 @@ impl RunOptions {
 /// the database or the socket from being opened. Nothing is left behind then.
 pub fn run(options: RunOptions) -> Result<(), Fault> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    origin::check(&options.repo)?;
     disk::make_private_dir(&options.repo.var())?;
     let _lock = lock::acquire(&options.repo)?;
     let _pid = pidfile::write(&options.repo, &options.repo.socket_to_open(), &System.now().to_string())?;

@@ -146,6 +146,7 @@ impl Pairing {
     /// `Refused` while another session is open, or while pairing is locked (says until when).
     pub fn start(&mut self, kind: Kind, timeout: Duration, now: Now, ambient: &mut dyn Ambient) -> Result<Opened, Fault> {
         self.expire(now);
+        self.come_back(now)?;
         if let Some(until) = self.budget.locked_until(now.at) {
             return Err(locked(until, None));
         }
@@ -171,6 +172,7 @@ impl Pairing {
     /// Go's texts. A wrong guess is on disk when this returns; if that fails, the error says so and no guess was allowed.
     pub fn try_code(&mut self, shown: &str, caller: &Caller, now: Now) -> Result<(), RpcError> {
         let node = caller.node.as_ref().map(|node| node.id.as_str());
+        self.come_back(now)?;
         if self.budget.locked_until(now.at).is_some() || self.budget.node_locked(node, now.at) {
             return Err(RpcError::said("too many failed attempts"));
         }
@@ -250,6 +252,11 @@ impl Pairing {
         {
             self.outcome = Some(Err(Fault::new(ErrorKind::TryAgain, "pairing timed out").hint("Run `thrum peer add` again.")));
         }
+    }
+
+    /// A clock that was ahead must not lock pairing until the time that it showed.
+    fn come_back(&mut self, now: Now) -> Result<(), Fault> {
+        if self.budget.come_back(now.at) { self.save() } else { Ok(()) }
     }
 
     fn save(&self) -> Result<(), Fault> {

@@ -32,6 +32,13 @@ impl Budget {
         self.attempts.push(Attempt { at: now, node: node.map(str::to_owned) });
     }
 
+    /// A guess in the future was made before the clock went back: it counts as made now, so that it ages from now on.
+    /// Says whether there was one.
+    pub(super) fn come_back(&mut self, now: Stamp) -> bool {
+        let ahead = self.attempts.iter_mut().filter(|attempt| attempt.at > now);
+        ahead.map(|attempt| attempt.at = now).count() > 0
+    }
+
     /// Until when nobody may guess; `None` if somebody may.
     pub(super) fn locked_until(&self, now: Stamp) -> Option<Stamp> {
         let windows = [(HOUR, limits::PAIRING_TOTAL_HOUR), (DAY, limits::PAIRING_TOTAL_DAY)];
@@ -52,7 +59,6 @@ impl Budget {
     }
 }
 
-/// A guess in the future was made before the clock went back; it counts as made now.
 fn age(attempt: &Attempt, now: Stamp) -> Duration {
     now.since(attempt.at)
 }

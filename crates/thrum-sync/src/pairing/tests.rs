@@ -135,6 +135,20 @@ fn thirty_wrong_codes_lock_the_day() {
 }
 
 #[test]
+fn after_a_clock_that_was_years_ahead_a_guess_ages_like_any_other() {
+    let (mut case, years) = (Case::new(), 10 * 365 * 24 * 3600);
+    for n in 0..4 {
+        if case.start(years + n).is_ok() {
+            (0..3).for_each(|_| drop(case.guess("no", years + n)));
+        }
+    }
+    assert!(case.start(0).unwrap_err().message.starts_with("pairing is locked"), "now it counts as made now");
+    case.restart();
+    assert!(case.start(3590).is_err());
+    case.start(3601).expect("an hour later it is forgotten");
+}
+
+#[test]
 fn a_clock_that_went_back_frees_nobody() {
     let mut case = Case::new();
     for n in 0..3 {

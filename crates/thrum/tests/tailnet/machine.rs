@@ -21,20 +21,20 @@ pub(crate) struct Machine {
 impl Machine {
     /// With a node of its own, on this machine.
     pub(crate) fn own(tools: &Tools, tailnet: &Tailnet, name: &str, agent: &'static str) -> Self {
-        Self::set_up(TestRepo::git(name), &own_settings(tools, tailnet, name, Some(AUTH_KEY)), agent)
+        Self::set_up(own_repo(name, tools), &own_settings(tailnet, name, Some(AUTH_KEY)), agent)
     }
 
     /// The same on a port of the usual range, where `peer join` finds it by its node alone. Only one test may have one, see
     /// [`free_port`].
     pub(crate) fn own_on_usual_port(tools: &Tools, tailnet: &Tailnet, name: &str, agent: &'static str) -> Self {
-        let settings = own_settings(tools, tailnet, name, Some(AUTH_KEY));
+        let settings = own_settings(tailnet, name, Some(AUTH_KEY));
         let (without, _) = settings.split_once("THRUM_TS_PORT").unwrap();
-        Self::set_up(TestRepo::git(name), without, agent)
+        Self::set_up(own_repo(name, tools), without, agent)
     }
 
     /// With a node of its own, on a machine without Tailscale.
     pub(crate) fn own_in(space: &Space, tools: &Tools, tailnet: &Tailnet, name: &str, agent: &'static str) -> Self {
-        Self::set_up(TestRepo::git(name).on(space.enter()), &own_settings(tools, tailnet, name, Some(AUTH_KEY)), agent)
+        Self::set_up(own_repo(name, tools).on(space.enter()), &own_settings(tailnet, name, Some(AUTH_KEY)), agent)
     }
 
     /// With the machine's own node: nothing else is said.
@@ -150,14 +150,18 @@ impl Machine {
     }
 }
 
-/// The `.env` of an own node, as the page has it. The machine's own Tailscale is nowhere, should there be one.
-pub(crate) fn own_settings(tools: &Tools, tailnet: &Tailnet, name: &str, key: Option<&str>) -> String {
+/// A repository whose daemon runs this `tailscaled`, which only the environment may say. The machine's own Tailscale is nowhere,
+/// should there be one.
+pub(crate) fn own_repo(name: &str, tools: &Tools) -> TestRepo {
+    TestRepo::git(name).with_variable("THRUM_TS_TAILSCALED", &tools.tailscaled).with_variable("THRUM_TS_SOCKET", "/nowhere")
+}
+
+/// The `.env` of an own node, as the page has it.
+pub(crate) fn own_settings(tailnet: &Tailnet, name: &str, key: Option<&str>) -> String {
     let key = key.map(|key| format!("THRUM_TS_AUTHKEY={key}\n")).unwrap_or_default();
     format!(
-        "THRUM_TS_ENABLED=true\nTHRUM_TS_HOSTNAME={name}\n{key}THRUM_TS_CONTROL_URL={}\nTHRUM_TS_TAILSCALED={}\nTHRUM_TS_SOCKET=/nowhere\n\
-         THRUM_TS_MODE=own\nTHRUM_TS_PORT={}\n",
+        "THRUM_TS_ENABLED=true\nTHRUM_TS_HOSTNAME={name}\n{key}THRUM_TS_CONTROL_URL={}\nTHRUM_TS_MODE=own\nTHRUM_TS_PORT={}\n",
         tailnet.url(),
-        tools.tailscaled.display(),
         free_port(),
     )
 }

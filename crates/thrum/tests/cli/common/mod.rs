@@ -31,6 +31,8 @@ pub(crate) struct TestRepo {
     root: PathBuf,
     /// What runs a command on the machine that this repository is on; empty for this one.
     machine: Vec<OsString>,
+    /// Set in every command's environment.
+    variables: Vec<(&'static str, OsString)>,
 }
 
 /// What a command left.
@@ -56,7 +58,7 @@ impl TestRepo {
         let (home, root) = (top.join("home"), top.join(name));
         fs::create_dir_all(home.join("run")).unwrap();
         fs::create_dir(&root).unwrap();
-        Self { _dir: dir, home, root, machine: Vec::new() }
+        Self { _dir: dir, home, root, machine: Vec::new(), variables: Vec::new() }
     }
 
     /// The repository on another machine: the program runs as an argument of this command.
@@ -64,6 +66,18 @@ impl TestRepo {
     pub(crate) fn on(mut self, machine: Vec<OsString>) -> Self {
         self.machine = machine;
         self
+    }
+
+    /// With a variable in the environment of every command from now on.
+    pub(crate) fn with_variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
+        self.set_variable(name, value);
+        self
+    }
+
+    /// Sets a variable in the environment of every command from now on.
+    pub(crate) fn set_variable(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.variables.retain(|(known, _)| *known != name);
+        self.variables.push((name, value.into()));
     }
 
     /// A git repository with an agent and a running daemon.
@@ -208,6 +222,7 @@ impl TestRepo {
             .env("GIT_COMMITTER_NAME", "Test")
             .env("GIT_COMMITTER_EMAIL", "test@localhost")
             .env("THRUM_TS_HOSTNAME", self.root.file_name().unwrap())
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
     }
 }
 

@@ -1,0 +1,112 @@
+//! Where a `.thrum` came from. It holds a key, the tokens of peers and the way to a tailnet: one that came along with somebody's
+//! code would make this daemon theirs.
+//!
+//! Git says which files came with a repository. And a `.thrum` is made at the top of a git worktree or outside of any: one
+//! further down came with a package, an example, a vendored tree.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use thrum_core::{ErrorKind, Fault};
+
+use crate::{
+    git,
+    paths::{self, Repo},
+};
+
+/// How long git may take to say what it tracks.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What of a `.thrum` nobody may send: the daemon's state, and the way to another one.
+const OURS: [&str; 2] = [".thrum/var", ".thrum/redirect"];
+
+/// Makes sure that the state of `repo` did not come with its code.
+///
+/// # Errors
+/// `refused`, with what to remove. Retrying does not help.
+pub(crate) fn check(repo: &Repo) -> Result<(), Fault> {
+    let root = repo.main_root();
+    let top = paths::git_top(root);
+    if !top.join(".git").exists() {
+        return Ok(());
+    }
+    if top != root {
+        let shown = repo.thrum_dir().display();
+        return Err(Fault::new(
+            ErrorKind::Refused,
+            format!("{shown} lies inside the git repository {}, not at its top: it may have come with somebody's code", top.display()),
+        )
+        .hint(format!("Remove it if you did not make it; `thrum init` makes one at {}.", top.display())));
+    }
+    if OURS.iter().any(|path| is_tracked(root, path)) {
+        return Err(Fault::new(
+            ErrorKind::Refused,
+            format!("git tracks files in {}: keys, peers and tokens that came with the repository are not used", repo.thrum_dir().display()),
+        )
+        .hint("If they are yours: git rm -r --cached .thrum && echo .thrum/ >> .gitignore. If not: remove .thrum."));
+    }
+    Ok(())
+}
+
+/// Whether the file at `path`, or one below it, belongs to the git repository around `dir`. In any case, as some file systems
+/// have it. Where git does not answer, it does if there is a repository at all.
+pub(crate) fn is_tracked(dir: &Path, path: &str) -> bool {
+    let pathspec = format!(":(icase){path}");
+    // Looking into the index runs nothing of the repository, whoever owns it.
+    let args = ["-c", "safe.directory=*", "ls-files", "--error-unmatch", "--", &pathspec];
+    match git::status(dir, &args, Instant::now() + PATIENCE) {
+        Some(0) => true,
+        Some(1) => false,
+        _ => dir.ancestors().any(|dir| dir.join(".git").exists()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::PathBuf};
+
+    use super::*;
+
+    fn git(dir: &Path, args: &[&str]) {
+        assert_eq!(git::status(dir, args, Instant::now() + PATIENCE), Some(0), "{args:?}");
+    }
+
+    fn repository() -> (tempfile::TempDir, PathBuf, Repo) {
+        let guard = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(guard.path()).unwrap();
+        git(&root, &["init", "--quiet"]);
+        let repo = Repo::create(&root, None).unwrap();
+        (guard, root, repo)
+    }
+
+    /// C28
+    #[test]
+    fn state_that_came_with_the_repository_is_refused_whatever_its_case() {
+        for name in ["var/peers.json", "var/tsnet/tailscaled.state", "VAR/daemon.json", "redirect"] {
+            let (_guard, root, repo) = repository();
+            let file = repo.thrum_dir().join(name);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, "theirs").unwrap();
+            assert_eq!(check(&repo), Ok(()), "{name}: nobody sent it");
+            git(&root, &["add", "--force", &format!(".thrum/{name}")]);
+            let fault = check(&repo).unwrap_err();
+            assert_eq!(fault.kind, ErrorKind::Refused, "{name}");
+            assert!(fault.hint.unwrap().contains("git rm -r --cached .thrum"), "{name}");
+        }
+    }
+
+    #[test]
+    fn one_below_the_top_of_a_git_repository_is_refused_and_one_outside_of_git_is_not() {
+        let (_guard, root, repo) = repository();
+        assert_eq!(check(&repo), Ok(()));
+        let below = root.join("node_modules/pkg");
+        fs::create_dir_all(&below).unwrap();
+        let package = Repo::create(&below, None).unwrap();
+        let fault = check(&package).unwrap_err();
+        assert!(fault.message.contains("not at its top") && fault.hint.unwrap().contains("thrum init"));
+        let guard = tempfile::tempdir().unwrap();
+        assert_eq!(check(&Repo::create(guard.path(), None).unwrap()), Ok(()));
+    }
+}
