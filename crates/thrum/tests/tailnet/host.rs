@@ -152,6 +152,13 @@ fn machines_with_tailscale_share_one_mailbox_whatever_happens_to_them() {
     {
         let _now = named("three machines: what one did not hear from another it hears from the third");
         let third = Machine::host(&lab.hosts[2], "third", "cid");
+        // It registered anew a moment ago: first the nodes find each other, which may take longer than a dial.
+        let address = right.address();
+        let ip = address.rsplit_once(':').unwrap().0;
+        until("the third machine's node reaches the second's", RECOVERY, || {
+            let ping = lab.hosts[2].tailscale(&["ping", "-c", "1", "--timeout", "2s", ip]);
+            if ping.status.success() { Ok(()) } else { Err(format!("{ping:?}")) }
+        });
         pair(&right, &third);
         agree(&[&third, &right, &left]);
         let over = send(&left, &third, "over the second", 20);
