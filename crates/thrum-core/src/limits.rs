@@ -115,7 +115,15 @@ pub const MAX_WAIT: Duration = Duration::from_secs(10 * 60);
 /// Most connections accepted from peers. Fifty peers with one kept connection and some one-shot ones of Go each.
 pub const MAX_PEER_CONNECTIONS: usize = 256;
 
-/// Most peer connections that have not shown a valid token yet; beyond it the oldest is closed.
+/// Most connections of one peer; beyond it its oldest is closed, so that one peer never keeps the others out. A peer of ours has
+/// one, and a second for a moment; Go's pulls in up to ten threads at once, beside what it announces.
+pub const MAX_CONNECTIONS_OF_PEER: usize = 16;
+
+/// Most questions of one peer that the log is asked at once. More wait, so that the rest of the daemon's blocking threads are for
+/// others.
+pub const MAX_SERVED_OF_PEER: usize = 4;
+
+/// Most peer connections that have not shown a valid token yet; beyond it the oldest of the node that has the most is closed.
 pub const MAX_UNAUTHENTICATED_CONNECTIONS: usize = 64;
 
 /// A peer connection that has not shown a valid token by then is closed.
@@ -355,6 +363,9 @@ pub const MAX_TAILSCALED_LINE_BYTES: usize = 4 << 10;
 
 /// Least time between two lines of our log about callers that nobody on the tailnet knows.
 pub const REFUSED_CALLERS_PAUSE: Duration = Duration::from_secs(10);
+
+/// Least time between two lines of our log about a peer that announces something under another's id.
+pub const MISNAMED_PAUSE: Duration = Duration::from_secs(60);
 
 /// How often a peer is pinged until a direct path is found; the first ones go through a relay while the nodes look for one.
 pub const TAILNET_PINGS: usize = 3;

@@ -32,6 +32,8 @@ pub struct Registry {
     strays: BTreeMap<String, Stray>,
     /// By peer, who used the token that we share with it, as it says.
     reported: BTreeMap<String, Stray>,
+    /// Of each peer, when it was last said that it announces something under another's id.
+    misnamed: BTreeMap<String, Duration>,
 }
 
 /// Somebody who used a peer's token and is not that peer.
@@ -102,7 +104,15 @@ impl Registry {
         if !theirs.is_empty() && theirs != daemon_id && !thrum_core::key::is_signed_origin(&theirs) {
             content.peers.iter_mut().filter(|peer| peer.as_daemon_id.is_none()).for_each(|peer| peer.as_daemon_id = Some(theirs.clone()));
         }
-        Ok(Self { file, content, written: Duration::ZERO, stale: false, strays: BTreeMap::new(), reported: BTreeMap::new() })
+        Ok(Self {
+            file,
+            content,
+            written: Duration::ZERO,
+            stale: false,
+            strays: BTreeMap::new(),
+            reported: BTreeMap::new(),
+            misnamed: BTreeMap::new(),
+        })
     }
 
     /// All peers, in the order of pairing.
@@ -195,6 +205,7 @@ impl Registry {
         self.update(|content| content.peers.retain(|peer| peer.daemon_id != daemon_id))?;
         self.strays.remove(daemon_id);
         self.reported.remove(daemon_id);
+        self.misnamed.remove(daemon_id);
         Ok(Some(peer))
     }
 
@@ -312,6 +323,16 @@ impl Registry {
     /// Whom a peer refused last who used the token that we share with it.
     pub fn stray_there(&self, daemon_id: &str) -> Option<&Stray> {
         self.reported.get(daemon_id)
+    }
+
+    /// Whether it is worth a word in the log now that a peer announces something under another's id; once per
+    /// [`limits::MISNAMED_PAUSE`].
+    pub fn misnamed_is_news(&mut self, daemon_id: &str, now: Now) -> bool {
+        let news = self.misnamed.get(daemon_id).is_none_or(|said| now.tick >= *said + limits::MISNAMED_PAUSE);
+        if news {
+            self.misnamed.insert(daemon_id.to_owned(), now.tick);
+        }
+        news
     }
 
     /// The port that a transport keeps, if it was ever opened.

@@ -168,7 +168,7 @@ pub fn receive(desk: &mut Desk, line: &[u8], visit: &mut Visit, now: Now, ambien
             tracing::debug!("sync.notify received from {} (latest_seq={latest}, event_count={count})", name::printable(&daemon_id));
             if daemon_id == peer {
                 effects.push(Effect::Notified { latest: latest.max(0).unsigned_abs() });
-            } else {
+            } else if desk.registry.misnamed_is_news(&peer, now) {
                 // Answered like any other, as Go does, so that a peer learns nothing about our other peers.
                 tracing::warn!("sync.notify: unknown peer {}, ignoring", name::printable(&daemon_id));
             }

@@ -242,7 +242,7 @@ impl Inner {
             let reply = match line {
                 Ok(line) => {
                     let Some(before) = visit.take() else { return NoLine::Closed };
-                    let (answer, after) = match self.answer(line, before, id).await {
+                    let (answer, after) = match self.answer(line, before, id, stop).await {
                         Ok(answer) => answer,
                         Err(fault) => return io::Error::other(fault.message).into(),
                     };
@@ -272,7 +272,13 @@ impl Inner {
 
     /// The reply to one line, and whether it showed a good token. Without the visit, which an internal failure lost, the
     /// connection is of no use.
-    async fn answer(self: &Arc<Self>, line: Vec<u8>, mut visit: Visit, visitor: u64) -> Result<(Answer, Visit), Fault> {
+    async fn answer(
+        self: &Arc<Self>,
+        line: Vec<u8>,
+        mut visit: Visit,
+        visitor: u64,
+        stop: &CancellationToken,
+    ) -> Result<(Answer, Visit), Fault> {
         let inner = Arc::clone(self);
         // Wiped: a request carries a token or a code.
         let line = zeroize::Zeroizing::new(line);
@@ -294,8 +300,17 @@ impl Inner {
             Next::Reply(reply) => return Ok((Ok((reply, known)), visit)),
             Next::Serve(job) => job,
         };
+        let turn = tokio::select! {
+            () = stop.cancelled() => None,
+            turn = self.visitors.turn(&peer) => turn,
+        };
+        let Some(turn) = turn else { return Err(Fault::new(ErrorKind::Refused, "closed before the answer")) };
         let inner = Arc::clone(self);
-        let served = blocking(move || Ok(server::serve(job, &inner.me, &*inner.log, &inner.askers, now))).await;
+        let served = blocking(move || {
+            let _held_until_served = turn;
+            Ok(server::serve(job, &inner.me, &*inner.log, &inner.askers, now))
+        })
+        .await;
         let answer = served.map(|(reply, effect)| {
             if let Some(effect) = effect {
                 self.tell(&peer, effect);

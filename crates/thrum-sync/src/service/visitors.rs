@@ -1,8 +1,12 @@
 //! The connections that others opened to us, and how many there may be.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use thrum_core::limits;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::lock;
@@ -16,12 +20,22 @@ struct Table {
     next: u64,
     /// Oldest first.
     open: BTreeMap<u64, Visitor>,
+    /// Of each peer that asked for something: how many of its questions may be answered at once.
+    turns: BTreeMap<String, Arc<Semaphore>>,
 }
 
 struct Visitor {
     /// Whose token it has shown.
     peer: Option<String>,
     stop: CancellationToken,
+}
+
+impl Table {
+    fn end(&mut self, id: u64) {
+        if let Some(visitor) = self.open.remove(&id) {
+            visitor.stop.cancel();
+        }
+    }
 }
 
 impl Visitors {
@@ -32,9 +46,7 @@ impl Visitors {
         let strangers = table.open.values().filter(|visitor| visitor.peer.is_none()).count();
         if strangers >= limits::MAX_UNAUTHENTICATED_CONNECTIONS || table.open.len() >= limits::MAX_PEER_CONNECTIONS {
             let oldest = *table.open.iter().find(|(_, visitor)| visitor.peer.is_none())?.0;
-            if let Some(visitor) = table.open.remove(&oldest) {
-                visitor.stop.cancel();
-            }
+            table.end(oldest);
         }
         table.next += 1;
         let (id, stop) = (table.next, stop.child_token());
@@ -42,20 +54,43 @@ impl Visitors {
         Some((id, stop))
     }
 
-    /// Notes whose connection this is.
+    /// Notes whose connection this is. A peer that has too many loses its oldest.
     pub(super) fn known(&self, id: u64, peer: &str) {
-        if let Some(visitor) = lock(&self.0).open.get_mut(&id) {
-            visitor.peer = Some(peer.to_owned());
+        let mut table = lock(&self.0);
+        match table.open.get_mut(&id) {
+            Some(visitor) if visitor.peer.as_deref() != Some(peer) => visitor.peer = Some(peer.to_owned()),
+            _ => return,
         }
+        let mut its = table.open.iter().filter(|(_, visitor)| visitor.peer.as_deref() == Some(peer)).map(|(id, _)| *id);
+        if let Some(oldest) = its.next()
+            && its.count() >= limits::MAX_CONNECTIONS_OF_PEER
+        {
+            table.end(oldest);
+        }
+    }
+
+    /// Waits until one of at most [`limits::MAX_SERVED_OF_PEER`] questions of this peer may be answered; to be held until then.
+    /// `None` if the peer is removed meanwhile.
+    pub(super) async fn turn(&self, peer: &str) -> Option<OwnedSemaphorePermit> {
+        let turns = {
+            let mut table = lock(&self.0);
+            let turns = table.turns.entry(peer.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(limits::MAX_SERVED_OF_PEER)));
+            Arc::clone(turns)
+        };
+        turns.acquire_owned().await.ok()
     }
 
     pub(super) fn leave(&self, id: u64) {
         lock(&self.0).open.remove(&id);
     }
 
-    /// Closes every connection of a peer.
+    /// Closes every connection of a peer that is removed.
     pub(super) fn close(&self, peer: &str) {
-        lock(&self.0).open.values().filter(|visitor| visitor.peer.as_deref() == Some(peer)).for_each(|visitor| visitor.stop.cancel());
+        let mut table = lock(&self.0);
+        table.open.values().filter(|visitor| visitor.peer.as_deref() == Some(peer)).for_each(|visitor| visitor.stop.cancel());
+        if let Some(turns) = table.turns.remove(peer) {
+            turns.close();
+        }
     }
 }
 
@@ -80,12 +115,47 @@ mod tests {
     #[test]
     fn when_peers_hold_every_place_nobody_else_comes_in() {
         let (visitors, stop) = (Visitors::default(), CancellationToken::new());
-        for _ in 0..limits::MAX_PEER_CONNECTIONS {
+        for n in 0..limits::MAX_PEER_CONNECTIONS {
             let (id, _) = visitors.enter(&stop).unwrap();
-            visitors.known(id, "d_x");
+            visitors.known(id, &format!("d_{n}"));
         }
         assert!(visitors.enter(&stop).is_none());
         visitors.leave(1);
         assert!(visitors.enter(&stop).is_some());
+    }
+
+    /// C17
+    #[test]
+    fn a_peer_with_too_many_connections_loses_its_oldest_and_no_other_peer_does() {
+        let (visitors, stop) = (Visitors::default(), CancellationToken::new());
+        let enter = |peer: &str| {
+            let (id, stop) = visitors.enter(&stop).unwrap();
+            // Each of its requests says again whose it is.
+            visitors.known(id, peer);
+            visitors.known(id, peer);
+            stop
+        };
+        let other = enter("d_other");
+        let its: Vec<_> = (0..limits::MAX_CONNECTIONS_OF_PEER * 3).map(|_| enter("d_x")).collect();
+        let open: Vec<_> = its.iter().map(|stop| !stop.is_cancelled()).collect();
+        let (old, new) = open.split_at(limits::MAX_CONNECTIONS_OF_PEER * 2);
+        assert!(old.iter().all(|open| !open) && new.iter().all(|open| *open) && !other.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_peer_waits_for_its_own_questions_and_not_for_those_of_others() {
+        use std::{future::Future, task::Poll};
+
+        let visitors = Visitors::default();
+        let mut held = Vec::new();
+        for _ in 0..limits::MAX_SERVED_OF_PEER {
+            held.push(visitors.turn("d_x").await);
+        }
+        let mut next = std::pin::pin!(visitors.turn("d_x"));
+        let mut waits = async || std::future::poll_fn(|cx| Poll::Ready(next.as_mut().poll(cx))).await;
+        assert!(waits().await.is_pending());
+        assert!(visitors.turn("d_y").await.is_some());
+        held.pop();
+        assert!(matches!(waits().await, Poll::Ready(Some(_))));
     }
 }

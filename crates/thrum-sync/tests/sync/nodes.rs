@@ -241,6 +241,38 @@ async fn a_peer_without_key_calls_from_one_other_node_and_from_no_third() {
     assert_eq!(shown.refused.map(|stray| stray.node), Some(third.node()));
 }
 
+/// C17
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_opens_connections_without_end_closes_its_own_and_keeps_nobody_out() {
+    let two = Two::paired().await;
+    let (to, token) = (listening(&two.a).await, two.b.peers.list()[0].token.clone().unwrap());
+    let mut open = Vec::new();
+    for _ in 0..limits::MAX_PEER_CONNECTIONS {
+        let mut wire = Wire::dial(&two.there, &to).await;
+        assert!(wire.ask("sync.peer_info", json!({"token": token.reveal()})).await["result"].is_object());
+        open.push(wire);
+    }
+    let other = two.net.node("cafe", "carl");
+    assert!(Wire::dial(&other, &to).await.ask("pair.probe", json!({})).await["result"].is_object());
+    let mut newest = open.pop().unwrap();
+    assert!(newest.ask("sync.peer_info", json!({"token": token.reveal()})).await["result"].is_object());
+    let mut rest = Vec::new();
+    let ended = timeout(PATIENCE, open[0].0.read_to_end(&mut rest)).await.expect("closed");
+    assert!(ended.is_err() || rest.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_announces_for_others_is_said_once_a_minute() {
+    let two = Two::paired().await;
+    let token = two.b.peers.list()[0].token.clone().unwrap();
+    let mut wire = Wire::dial(&two.there, &listening(&two.a).await).await;
+    let notify = json!({"token": token.reveal(), "daemon_id": "d_never_heard_of", "latest_seq": 1, "event_count": 1});
+    for _ in 0..20 {
+        assert!(wire.ask("sync.notify", notify.clone()).await["result"].is_object());
+    }
+    assert_eq!(kit::logs().matches("sync.notify: unknown peer d_never_heard_of").count(), 1);
+}
+
 /// An entry that Go made, or that is older than nodes.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_without_node_learns_it_once_and_then_keeps_to_it() {
