@@ -111,10 +111,12 @@ pub(super) struct Talk {
     lines: Lines<ReadHalf<Conn>>,
     writer: WriteHalf<Conn>,
     inner: Arc<Inner>,
-    peer_id: String,
+    peer: Peer,
     /// Who we are to it.
     own_id: String,
     token: Token,
+    /// The node that is asked, until the peer has answered there.
+    unproven: Option<Node>,
 }
 
 impl Talk {
@@ -123,21 +125,32 @@ impl Talk {
     /// # Errors
     /// As [`Inner::reach`].
     pub(super) async fn begin(inner: &Arc<Inner>, peer: &Peer) -> Result<Self, thrum_core::Fault> {
-        let conn = inner.reach(peer).await?;
+        let (conn, unproven) = inner.reach(peer).await?;
         let (lines, writer) = conn::halves(conn);
         let token = peer.token.clone().ok_or_else(|| thrum_core::Fault::new(thrum_core::ErrorKind::Refused, "it has no token"))?;
         let own_id = peer.as_daemon_id.as_ref().unwrap_or(&inner.me.daemon_id).clone();
-        Ok(Self { lines, writer, inner: Arc::clone(inner), peer_id: peer.daemon_id.clone(), own_id, token })
+        Ok(Self { lines, writer, inner: Arc::clone(inner), peer: peer.clone(), own_id, token, unproven })
     }
 
     /// Asks one thing. If the peer wants to know first that it is we who ask, from a node that it does not know us by, that is
     /// proven with our key, once.
     pub(super) async fn ask(&mut self, id: u64, call: Call) -> Result<Result<Reply, BadReply>, Gone> {
+        let reply = self.ask_and_prove(id, call).await?;
+        if let Ok(Reply::Info(info)) = &reply
+            && info.daemon_id == self.peer.daemon_id
+            && let Some(node) = self.unproven.take()
+        {
+            self.inner.learn_node(&self.peer, node).await;
+        }
+        Ok(reply)
+    }
+
+    async fn ask_and_prove(&mut self, id: u64, call: Call) -> Result<Result<Reply, BadReply>, Gone> {
         let reply = self.ask_once(id, &call).await?;
         let Err(BadReply::Error(error)) = &reply else { return Ok(reply) };
         let Some(challenge) = error.challenge() else { return Ok(reply) };
-        tracing::info!("[pairing] {} knows us by another node: proving that it is we", thrum_core::name::printable(&self.peer_id));
-        let signature = (self.inner.prover)(challenge, &self.peer_id);
+        tracing::info!("[pairing] {} knows us by another node: proving that it is we", thrum_core::name::printable(&self.peer.daemon_id));
+        let signature = (self.inner.prover)(challenge, &self.peer.daemon_id);
         let line = self.exchange(&wire::prove_request(PROOF, &self.inner.me.daemon_id, &self.token, &signature)).await?;
         match wire::read_proved(&line, PROOF) {
             Ok(()) => self.ask_once(id, &call).await,

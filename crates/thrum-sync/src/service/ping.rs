@@ -64,7 +64,7 @@ impl Inner {
     async fn measure(self: &Arc<Self>, peer: &Peer) -> (Measured, Option<Path>) {
         let path = async {
             let transport = self.route(peer).ok()?;
-            let address = self.locate(peer, &*transport).await.ok()?;
+            let address = self.locate(peer, &*transport).await.ok()?.address;
             timeout(limits::PATH, transport.path(&address)).await.ok()?.ok()?
         };
         let call = async {

@@ -3,6 +3,9 @@
 //! A token is a secret, and who gets it can use it until somebody notices. So before a connection is opened over which it will
 //! go, the network is asked which node has the address now. If that is not the peer's, the address is followed: where is the
 //! peer's node? If it is nowhere, nothing is sent. Nodes cannot be impersonated; addresses can be given to others.
+//!
+//! Where the peer's node is not known yet, as after an import, it is the one that has the address, and is learnt only when the
+//! peer has answered there: an address may be another node's by now.
 
 use std::sync::Arc;
 
@@ -22,16 +25,39 @@ pub(super) fn in_words(fault: &Fault) -> String {
     }
 }
 
+/// Where a peer is dialled.
+pub(super) struct Located {
+    pub(super) address: String,
+    /// The node there, if it is not known to be the peer's.
+    unproven: Option<Node>,
+}
+
+impl Located {
+    fn of(address: String) -> Self {
+        Self { address, unproven: None }
+    }
+}
+
 impl Inner {
-    /// Connects to a peer. The caller bounds the time.
+    /// Connects to a peer; says on which node, if that has to be learnt once the peer has answered. The caller bounds the time.
     ///
     /// # Errors
     /// Why it cannot be reached, or must not be.
-    pub(super) async fn reach(self: &Arc<Self>, peer: &Peer) -> Result<Conn, Fault> {
+    pub(super) async fn reach(self: &Arc<Self>, peer: &Peer) -> Result<(Conn, Option<Node>), Fault> {
         let transport = self.route(peer)?;
-        let address = self.locate(peer, &*transport).await?;
+        let Located { address, unproven } = self.locate(peer, &*transport).await?;
         // What to do about it is for a person who has just asked; here it is tried again and again.
-        transport.dial(&address).await.map_err(|fault| Fault { hint: None, ..fault })
+        let conn = transport.dial(&address).await.map_err(|fault| Fault { hint: None, ..fault })?;
+        Ok((conn, unproven))
+    }
+
+    /// Learns on which node a peer listens: it has answered there. Written once; a disk that fails is no reason not to read
+    /// the peer, and the next connection learns it.
+    pub(super) async fn learn_node(self: &Arc<Self>, peer: &Peer, node: Node) {
+        tracing::info!("[pairing] {} listens on {node}: its token goes there and nowhere else", peer.name);
+        if let Err(fault) = self.note(peer, move |registry, id| registry.learn_node(id, &node)).await {
+            tracing::warn!("{fault}");
+        }
     }
 
     /// The transport on which a peer was paired.
@@ -55,9 +81,9 @@ impl Inner {
     }
 
     /// Where a peer is dialled, after making sure that it is its node that is there.
-    pub(super) async fn locate(self: &Arc<Self>, peer: &Peer, transport: &dyn Transport) -> Result<String, Fault> {
+    pub(super) async fn locate(self: &Arc<Self>, peer: &Peer, transport: &dyn Transport) -> Result<Located, Fault> {
         if transport.kind() == Kind::Local {
-            return Ok(peer.address.clone());
+            return Ok(Located::of(peer.address.clone()));
         }
         if let Some(fault) = transport.condition().borrow().fault() {
             return Err(fault);
@@ -73,14 +99,10 @@ impl Inner {
                 if *its != there {
                     self.note(peer, move |registry, id| registry.learn_node(id, &there)).await?;
                 }
-                Ok(peer.address.clone())
+                Ok(Located::of(peer.address.clone()))
             }
-            (None, Some(there)) => {
-                tracing::info!("[pairing] {} listens on {there}: its token goes there and nowhere else", peer.name);
-                self.note(peer, move |registry, id| registry.learn_node(id, &there)).await?;
-                Ok(peer.address.clone())
-            }
-            (Some(its), there) => self.follow(peer, its, there, transport).await,
+            (None, Some(there)) => Ok(Located { address: peer.address.clone(), unproven: Some(there) }),
+            (Some(its), there) => self.follow(peer, its, there, transport).await.map(Located::of),
             (None, None) => {
                 let shown = name::printable(&peer.address);
                 Err(Fault::new(ErrorKind::Unavailable, format!("no node of this tailnet has {shown}; nothing was sent")))

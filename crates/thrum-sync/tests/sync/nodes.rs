@@ -224,7 +224,7 @@ async fn a_peer_without_key_calls_from_one_other_node_and_from_no_third() {
     let (here, box1, tsnet, third) =
         (net.node("desk", "ann"), net.node("box", "ben"), net.node("box-1", "ben"), net.node("cafe", "mallory"));
     let a = daemon("alpha", &here).await;
-    let _go = tsnet.listen(None).await.unwrap();
+    let mut go = tsnet.listen(None).await.unwrap();
     let pairing = a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
     let mut wire = Wire::dial(&box1, &pairing.address).await;
     let params =
@@ -232,12 +232,21 @@ async fn a_peer_without_key_calls_from_one_other_node_and_from_no_third() {
     let token = wire.ask("pair.request", params).await["result"]["token"].as_str().unwrap().to_owned();
     let asks = async |node: &MemoryNode| Wire::dial(node, &pairing.address).await.ask("sync.peer_info", json!({"token": token})).await;
     assert!(asks(&box1).await["result"].is_object());
-    until(&a, "go", |status| status.failures > 0 || status.state == State::Connected || status.last_error.is_none()).await;
+    let answers = async {
+        let mut wire = BufReader::new(go.accept().await.unwrap().0);
+        let mut line = String::new();
+        wire.read_line(&mut line).await.unwrap();
+        let id = serde_json::from_str::<Value>(&line).unwrap()["id"].clone();
+        let reply = json!({"jsonrpc": "2.0", "result": {"daemon_id": "d_47fkcmt93fcz", "name": "go"}, "id": id});
+        wire.write_all(format!("{reply}\n").as_bytes()).await.unwrap();
+        eventually(async || status(&a).await.node).await
+    };
+    assert_eq!(answers.await, tsnet.node(), "the one that was dialled was learnt");
     let reply = asks(&third).await;
     assert_eq!((&reply["error"]["message"], reply["error"].get("data")), (&json!(UNKNOWN), None), "as an unknown token, to the letter");
     assert!(asks(&tsnet).await["result"].is_object(), "where it listens it is, too");
     let shown = status(&a).await;
-    assert_eq!((shown.calls_from, shown.node), (Some(box1.node()), Some(tsnet.node())), "the one that was dialled was learnt");
+    assert_eq!((shown.calls_from, shown.node), (Some(box1.node()), Some(tsnet.node())));
     assert_eq!(shown.refused.map(|stray| stray.node), Some(third.node()));
 }
 
@@ -292,6 +301,26 @@ async fn an_entry_without_node_learns_it_once_and_then_keeps_to_it() {
     let token = two.b.peers.list()[0].token.clone().unwrap();
     let mut wire = Wire::dial(&thief, &listening(&two.a).await).await;
     assert!(wire.ask("sync.peer_info", json!({"token": token.reveal()})).await["error"].is_object());
+}
+
+/// As after an import, where the address is another node's by now.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_where_another_daemon_answers_is_not_learnt() {
+    let mut two = Two::paired().await;
+    two.a.peers.shutdown().await;
+    two.b.peers.shutdown().await;
+    let stranger = two.net.node("cafe", "mallory");
+    let gamma = daemon("gamma", &stranger).await;
+    let file = two.a.directory.path().join("peers.json");
+    let mut registry: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    registry["peers"][0].as_object_mut().unwrap().remove("node").expect("it was bound");
+    registry["peers"][0]["address"] = json!(listening(&gamma).await);
+    std::fs::write(&file, registry.to_string()).unwrap();
+    two.a.restart_over(over(&two.here)).await;
+    until(&two.a, "beta", |status| status.state == State::RemovedUs).await;
+    assert_eq!(status(&two.a).await.node, None, "nothing was proven");
+    assert!(two.a.peers.ping("beta").await.is_err());
+    assert_eq!(status(&two.a).await.node, None, "nor now");
 }
 
 #[tokio::test(flavor = "multi_thread")]
