@@ -125,6 +125,9 @@ impl fmt::Display for Node {
 pub struct Neighbour {
     /// Who it is.
     pub node: Node,
+    /// Its name in full on the network, `laptop.tail1234.ts.net`; empty if it has none. Names of other tailnets, whose nodes are
+    /// shared with this one, may begin alike.
+    pub full_name: String,
     /// Where it is reached now, without a port.
     pub host: String,
     /// Whether the network has seen it just now.

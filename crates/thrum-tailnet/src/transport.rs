@@ -158,7 +158,8 @@ fn neighbours(status: &NodeStatus) -> Vec<Neighbour> {
         .filter(is_machine)
         .filter_map(|peer| {
             let host = first_address(&peer.addresses)?.to_string();
-            Some(Neighbour { node: status.node(peer), host, online: peer.online && !peer.expired })
+            let full_name = peer.dns_name.trim_end_matches('.').to_owned();
+            Some(Neighbour { node: status.node(peer), full_name, host, online: peer.online && !peer.expired })
         })
         .collect();
     all.sort_by(|a, b| a.node.name.cmp(&b.node.name).then_with(|| a.node.id.cmp(&b.node.id)));

@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use thrum_core::{ErrorKind, Fault, limits, name};
 
-use super::{Inner, Peers};
+use super::{Inner, Peers, Waiting};
 use crate::{
     pairing::Code,
     transport::{Kind, Neighbour, Node, is_address, is_loopback, is_of_tailnet, with_port},
@@ -113,7 +113,7 @@ impl Inner {
         let node = node.ok_or_else(|| nobody(&host))?;
         let port = match typed.port {
             Some(port) => port,
-            None => self.waiting_port(Arc::clone(&transport), &host).await.unwrap_or(first),
+            None => only(&self.waiting_at(Arc::clone(&transport), &host).await)?.unwrap_or(first),
         };
         Ok(Place { address: with_port(&host, port), kind, node: Some(node) })
     }
@@ -125,15 +125,30 @@ fn nobody(host: &str) -> Fault {
 
 const LIST: &str = "`thrum peer join` without an address lists the nodes that wait.";
 
-/// The address of the node of this name; the first part of a name will do.
+/// The port of the only daemon that waits, if any does. Everybody may say that he waits: a code goes to none of several.
+fn only(waiting: &[Waiting]) -> Result<Option<u16>, Fault> {
+    match waiting {
+        [] => Ok(None),
+        [one] => Ok(one.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok())),
+        several => {
+            let shown: Vec<_> = several.iter().map(|one| format!("{} at {}", name::printable(&one.name), one.address)).collect();
+            Err(Fault::new(ErrorKind::Invalid, format!("several wait there to be joined: {}", shown.join(", ")))
+                .hint("Give the port of the one you mean, too: `thrum peer add` shows it."))
+        }
+    }
+}
+
+/// The address of the node of this name. A name with a dot is one in full, and is nobody else's; the first part of it alone will
+/// do where only one node's begins with it.
 fn named(name: &str, neighbours: Vec<Neighbour>) -> Result<String, Fault> {
-    let short = |name: &str| name.split('.').next().unwrap_or_default().to_ascii_lowercase();
-    let whole = |name: &str| name.trim_end_matches('.').to_ascii_lowercase();
-    let matching = |same: &dyn Fn(&str) -> bool| -> Vec<&Neighbour> { neighbours.iter().filter(|one| same(&one.node.name)).collect() };
-    let exact = matching(&|other| whole(other) == whole(name));
-    // A name in full is not another name in full that begins alike.
-    let either_is_short = |other: &str| !whole(name).contains('.') || !whole(other).contains('.');
-    let found = if exact.is_empty() { matching(&|other| either_is_short(other) && short(other) == short(name)) } else { exact };
+    let wanted = name.trim_end_matches('.');
+    let in_full = wanted.contains('.');
+    let is_it = |one: &&Neighbour| {
+        let known = if in_full || !one.full_name.is_empty() { &one.full_name } else { &one.node.name };
+        let known = if in_full { known } else { known.split('.').next().unwrap_or_default() };
+        known.trim_end_matches('.').eq_ignore_ascii_case(wanted)
+    };
+    let found: Vec<_> = neighbours.iter().filter(is_it).collect();
     let shown = name::printable(name);
     match found.as_slice() {
         [one] => Ok(one.host.clone()),
@@ -141,7 +156,7 @@ fn named(name: &str, neighbours: Vec<Neighbour>) -> Result<String, Fault> {
         several => {
             let hosts: Vec<_> = several.iter().map(|one| format!("{} ({})", one.host, name::printable(&one.node.user))).collect();
             Err(Fault::new(ErrorKind::Invalid, format!("\"{shown}\" is more than one node: {}", hosts.join(", ")))
-                .hint("Give the address of the one you mean."))
+                .hint("Give the address or the full name of the one you mean."))
         }
     }
 }
@@ -174,16 +189,18 @@ mod tests {
     #[test]
     fn a_name_is_a_node_of_the_tailnet_in_full_or_by_its_first_part_and_never_one_of_two() {
         let node = |name: &str, host: &str| Neighbour {
-            node: Node { id: host.into(), name: name.into(), user: "ann".into() },
+            node: Node { id: host.into(), name: name.split('.').next().unwrap().into(), user: "ann".into() },
+            full_name: if name.contains('.') { name.into() } else { String::new() },
             host: host.into(),
             online: true,
         };
         let nodes = || vec![node("laptop.one.ts.net", "1"), node("laptop.two.ts.net", "2"), node("Desk", "3"), node("desk-1", "4")];
         assert_eq!(named("laptop.two.ts.net.", nodes()).unwrap(), "2");
         assert_eq!(named("desk", nodes()).unwrap(), "3");
-        assert_eq!(named("desk.one.ts.net", nodes()).unwrap(), "3", "where the tailnet says no more than the first part");
+        assert_eq!(named("desk.one.ts.net", nodes()).unwrap_err().kind, ErrorKind::NotFound, "it has no name in full");
+        assert_eq!(named("laptop.three.ts.net", nodes()).unwrap_err().kind, ErrorKind::NotFound);
         assert_eq!(named("laptop", nodes()).unwrap_err().kind, ErrorKind::Invalid);
-        assert_eq!(named("laptop.evil.example", nodes()).unwrap_err().kind, ErrorKind::NotFound);
+        assert_eq!(named("desk-1.evil.example", nodes()).unwrap_err().kind, ErrorKind::NotFound);
         assert_eq!(named("des", nodes()).unwrap_err().kind, ErrorKind::NotFound);
     }
 }

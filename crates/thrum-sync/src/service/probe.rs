@@ -56,10 +56,9 @@ impl Peers {
 }
 
 impl Inner {
-    /// The port of a host where somebody waits to be joined, if there is one.
-    pub(super) async fn waiting_port(&self, transport: Arc<dyn Transport>, host: &str) -> Option<u16> {
-        let hosts = VecDeque::from([Host { address: host.to_owned(), node: None }]);
-        self.knock(transport, hosts).await.first().and_then(|found| found.address.rsplit_once(':')?.1.parse().ok())
+    /// Who waits to be joined at a host.
+    pub(super) async fn waiting_at(&self, transport: Arc<dyn Transport>, host: &str) -> Vec<Waiting> {
+        self.knock(transport, VecDeque::from([Host { address: host.to_owned(), node: None }])).await
     }
 
     /// Asks all hosts, a bounded number at once and for a bounded time, each on one port after the other; who waits, by node

@@ -531,6 +531,29 @@ async fn a_node_is_joined_by_its_name_and_where_somebody_waits_there() {
     assert_eq!(to_nobody, 0, "no code was sent");
 }
 
+/// A code goes to nobody of whom it is not clear that he is meant.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_goes_neither_to_one_of_several_who_wait_nor_to_a_name_that_only_begins_alike() {
+    let net = MemoryTailnet::default();
+    let (here, there) = (net.node("build.theirs.ts.net", "mallory"), net.node("laptop.mine.ts.net", "ben"));
+    let (first, second, b) = (daemon("first", &here).await, daemon("second", &here).await, daemon("beta", &there).await);
+    let one = first.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
+    let other = second.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
+
+    let fault = b.peers.join("build", one.code.reveal()).await.unwrap_err();
+    assert_eq!(fault.kind, ErrorKind::Invalid);
+    for shown in [format!("first at {}", one.address), format!("second at {}", other.address)] {
+        assert!(fault.message.contains(&shown), "{fault}");
+    }
+    assert!(fault.hint.is_some());
+
+    let before = net.dialled().len();
+    let fault = b.peers.join("build.mine.ts.net", one.code.reveal()).await.unwrap_err();
+    assert_eq!((fault.kind, net.dialled().len()), (ErrorKind::NotFound, before));
+    let to = format!("BUILD.theirs.ts.net.:{}", one.address.rsplit_once(':').unwrap().1);
+    assert_eq!(b.peers.join(&to, one.code.reveal()).await.unwrap().peer_name, "first", "no code was wrong");
+}
+
 fn listening_now(daemon: &Daemon) -> String {
     let registry = std::fs::read_to_string(daemon.directory.path().join("peers.json")).unwrap();
     let registry: Value = serde_json::from_str(&registry).unwrap();

@@ -192,6 +192,7 @@ async fn names_addresses_neighbours_and_paths_are_the_tailnets() {
     let neighbours = machine.tailnet.neighbours().await.unwrap();
     assert_eq!(neighbours.len(), 1);
     assert_eq!((&neighbours[0].node, neighbours[0].host.as_str(), neighbours[0].online), (&node, "100.64.0.2", true));
+    assert_eq!(neighbours[0].full_name, "two.tail.test");
     let path = machine.tailnet.path("two:9100").await.unwrap().unwrap();
     assert_eq!((path.relay, path.round_trip.as_micros()), (None, 1027));
     assert_eq!(machine.tailnet.path("one").await.unwrap(), None, "there is no way to oneself");

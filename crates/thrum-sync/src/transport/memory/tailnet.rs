@@ -39,6 +39,7 @@ struct Net {
 
 struct Machine {
     node: Node,
+    full_name: String,
     host: String,
     online: bool,
     relay: Option<String>,
@@ -61,13 +62,19 @@ pub struct MemoryNode {
 }
 
 impl MemoryTailnet {
-    /// Adds a node of `user`, at the next of the addresses `100.64.0.1`, …; it is up. Ids are not names.
+    /// Adds a node of `user`, at the next of the addresses `100.64.0.1`, …; it is up. Ids are not names. Without a dot, the name
+    /// is one in `memory.test`.
     pub fn node(&self, name: &str, user: &str) -> MemoryNode {
         let mut net = self.lock();
         net.hosts += 1;
         let id = format!("n{}", net.hosts);
+        let (label, full_name) = match name.split_once('.') {
+            Some((label, _)) => (label, name.to_owned()),
+            None => (name, format!("{name}.memory.test")),
+        };
         let machine = Machine {
-            node: Node { id: id.clone(), name: name.to_owned(), user: user.to_owned() },
+            node: Node { id: id.clone(), name: label.to_owned(), user: user.to_owned() },
+            full_name,
             host: format!("100.64.0.{}", net.hosts),
             online: true,
             relay: None,
@@ -225,7 +232,13 @@ impl Transport for MemoryNode {
             self.up()?;
             let net = self.net.lock();
             let others = net.machines.values().filter(|machine| machine.node.id != self.id);
-            Ok(others.map(|machine| Neighbour { node: machine.node.clone(), host: machine.host.clone(), online: machine.online }).collect())
+            let neighbour = |machine: &Machine| Neighbour {
+                node: machine.node.clone(),
+                full_name: machine.full_name.clone(),
+                host: machine.host.clone(),
+                online: machine.online,
+            };
+            Ok(others.map(neighbour).collect())
         })
     }
 
@@ -365,7 +378,10 @@ mod tests {
         let mut heard = [0; 5];
         far.read_exact(&mut heard).await.unwrap();
         assert_eq!(b.node_at(&address).await.unwrap(), Some(a.node()));
-        assert_eq!(b.neighbours().await.unwrap(), [Neighbour { node: a.node(), host: a.host(), online: true }]);
+        assert_eq!(
+            b.neighbours().await.unwrap(),
+            [Neighbour { node: a.node(), full_name: "a.memory.test".into(), host: a.host(), online: true }]
+        );
         assert!(a.listen(Some(listener.port())).await.is_err(), "taken");
 
         a.move_to("100.64.0.77");
