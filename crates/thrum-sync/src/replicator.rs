@@ -11,8 +11,11 @@
 //! * what makes no sense (numbers that go back or stand still, a reply to nobody) closes the connection, is shown, and waits
 //!   like a failed connect. There is no error that is retried at once.
 //!
-//! While a peer cannot be reached, one attempt at a time probes it, from a second apart to five minutes. Only a completed pull
-//! resets that, but a peer that calls us is asked soon: it is there. A peer without `log_id` is an old one: where its log is
+//! What a line cannot carry in one piece is asked for in halves, down to single events, and in larger pieces again once they come
+//! quickly.
+//!
+//! While a peer cannot be reached, one attempt at a time probes it, from a second apart to five minutes. Only news that were stored
+//! and a completed pull reset that, but a peer that calls us is asked soon: it is there. A peer without `log_id` is an old one: where its log is
 //! read, and when it is told of what, is decided in [`legacy`].
 //!
 //! Everything random or timed comes in; a simulation runs the same code.
@@ -156,7 +159,10 @@ pub struct Replicator {
     due: Option<Cause>,
     /// What the current run of pulls brought, for one log line at its end.
     run: (Cause, Applied),
+    /// How many events the next pull asks for, and how many it may: what was longer than a line is not asked for again until
+    /// everything is read.
     max_batch: usize,
+    batch_limit: usize,
     pull_not_before: Duration,
     /// Our highest sequence that the peer does not have from elsewhere, what it was told, and commits not told of.
     target: u64,
@@ -194,6 +200,7 @@ impl Replicator {
             due: None,
             run: (Cause::Round, Applied::default()),
             max_batch: limits::MAX_BATCH_EVENTS,
+            batch_limit: limits::MAX_BATCH_EVENTS,
             pull_not_before: Duration::ZERO,
             target: 0,
             announced: 0,
@@ -328,6 +335,7 @@ impl Replicator {
         }
         if self.flight.as_ref().is_some_and(|flight| tick >= flight.deadline) {
             let within = self.flight.as_ref().map_or(Duration::ZERO, |flight| time_for(&flight.call));
+            self.ask_for_less();
             self.fail(format!("no answer within {}", go_duration(within)), true, todo);
         }
     }
@@ -386,8 +394,13 @@ impl Replicator {
             (Call::PeerInfo { digest }, Ok(Reply::Info(info))) => self.met(*info, digest, flight.sent, todo),
             (Call::Notify { latest, .. }, Ok(Reply::Notified)) => self.announced = self.announced.max(latest),
             (Call::Pull(pull), Ok(Reply::Pulled(pulled))) => {
-                if let Err(why) = self.pulled(&pull, pulled, todo) {
-                    self.fail(why, false, todo);
+                let began = flight.deadline.saturating_sub(limits::PULL);
+                // What ends the log says little about the line.
+                let was_quick = pulled.more && todo.now.tick < began + limits::PULL / 4;
+                match self.pulled(&pull, pulled, todo) {
+                    Ok(()) if was_quick => self.max_batch = pull.max_batch.saturating_mul(2).min(self.batch_limit),
+                    Ok(()) => {}
+                    Err(why) => self.fail(why, false, todo),
                 }
             }
             (_, Err(BadReply::Error(error))) if error.is_unauthorized() => self.removed(todo),
@@ -481,6 +494,9 @@ impl Replicator {
         self.status.applied += applied.applied as u64;
         self.status.skipped += applied.skipped as u64;
         self.disk.reset();
+        if applied.applied > 0 {
+            self.connects.reset();
+        }
         let is_old = checkpoint.log.is_empty();
         if is_old {
             self.reading.stored(checkpoint, last, more, now.tick);
@@ -511,7 +527,7 @@ impl Replicator {
         }
         self.status.pulled_at = Some(now.at);
         self.connects.reset();
-        self.max_batch = limits::MAX_BATCH_EVENTS;
+        self.batch_limit = limits::MAX_BATCH_EVENTS;
         self.status.last_error = None;
         self.status.ends += 1;
         self.status.forced = self.forcing;
@@ -534,6 +550,7 @@ impl Replicator {
         match self.flight.take().map(|flight| flight.call) {
             Some(Call::Pull(pull)) if pull.max_batch > 1 => {
                 self.max_batch = pull.max_batch / 2;
+                self.batch_limit = self.max_batch;
                 self.down(todo.now.tick, todo);
             }
             _ => self.fail(format!("an answer of more than {} bytes", limits::MAX_LINE_BYTES), false, todo),
@@ -549,7 +566,15 @@ impl Replicator {
             self.status.last_error = Some(why);
             self.call_helps = true;
         } else {
+            self.ask_for_less();
             self.fail(why, true, todo);
+        }
+    }
+
+    /// If the answer to a pull does not come through, half of it may.
+    fn ask_for_less(&mut self) {
+        if let Some(Flight { call: Call::Pull(pull), .. }) = &self.flight {
+            self.max_batch = (pull.max_batch / 2).max(1);
         }
     }
 

@@ -506,6 +506,81 @@ fn a_reply_longer_than_a_line_is_asked_for_in_halves() {
     assert!(case.error().contains("more than 16777216 bytes"), "{}", case.error());
 }
 
+/// Connects again, whatever the wait; returns how many events the first pull asks for.
+fn asks_again(case: &mut Case) -> usize {
+    while !case.wake().contains(&Action::Dial) {}
+    case.step(Input::Connected);
+    asked(&case.calls(info(Some("log"), 99_999)))
+}
+
+fn asked(calls: &[Call]) -> usize {
+    let [Call::Pull(pull)] = calls else { panic!("{calls:?}") };
+    pull.max_batch
+}
+
+#[test]
+fn a_pull_that_a_line_does_not_carry_in_time_is_asked_for_in_halves_until_it_does() {
+    for cut in [true, false] {
+        let (mut case, first) = Case::met(None, "log", 99_999);
+        let mut sizes = vec![first.max_batch];
+        for _ in 0..11 {
+            if cut {
+                case.tick += limits::PULL / 2;
+                case.step(Input::Disconnected("cut".into()));
+            } else {
+                assert_eq!(case.wake(), [Action::Close]);
+            }
+            sizes.push(asks_again(&mut case));
+        }
+        assert_eq!(sizes, [1000, 500, 250, 125, 62, 31, 15, 7, 3, 1, 1, 1], "cut: {cut}");
+    }
+}
+
+#[test]
+fn what_comes_slowly_is_asked_for_as_before_and_what_comes_quickly_in_larger_batches_again() {
+    let (mut case, _) = Case::met(None, "log", 99_999);
+    for _ in 0..4 {
+        case.wake();
+        asks_again(&mut case);
+    }
+    let mut sequence = 0;
+    let mut goes_on = |case: &mut Case, took: Duration| {
+        sequence += 1;
+        case.tick += took;
+        case.step(pulled("log", &[sequence], sequence, true));
+        asked(&case.calls(stored(1)))
+    };
+    assert_eq!(goes_on(&mut case, limits::PULL / 2), 62, "twice as much would hardly come in time");
+    let sizes: Vec<_> = (0..6).map(|_| goes_on(&mut case, seconds(1))).collect();
+    assert_eq!(sizes, [124, 248, 496, 992, 1000, 1000]);
+}
+
+#[test]
+fn a_line_that_breaks_again_and_again_does_not_make_the_waits_grow_while_it_brings_news() {
+    let (mut case, _) = Case::met(None, "log", 99_999);
+    for sequence in 1..20 {
+        case.step(pulled("log", &[sequence], sequence, true));
+        case.step(stored(1));
+        case.step(Input::Disconnected("cut".into()));
+        assert!(case.machine.wait_until() - case.tick <= limits::BACKOFF_FIRST, "{sequence}");
+        asks_again(&mut case);
+    }
+}
+
+#[test]
+fn what_was_too_long_is_not_asked_for_again_before_everything_is_read() {
+    let (mut case, _) = Case::met(None, "log", 5);
+    case.step(Input::TooLong);
+    case.step(Input::Connected);
+    assert_eq!(asked(&case.calls(info(Some("log"), 5))), 500);
+    case.step(pulled("log", &[1], 1, true));
+    assert_eq!(asked(&case.calls(stored(1))), 500, "however quickly it came");
+    case.step(nothing("log"));
+    assert_eq!(asked(&case.calls(Input::Notified { latest: 6 })), 500, "a quick end says little about the line");
+    case.step(pulled("log", &[2], 2, true));
+    assert_eq!(asked(&case.calls(stored(1))), 1000);
+}
+
 #[test]
 fn a_disk_that_fails_moves_nothing_and_is_tried_again_on_the_same_connection() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 6);
