@@ -7,6 +7,9 @@
 //!   tells of something at or below the head. It begins at the anchor's own event. If that is not there, or another one is,
 //!   the log was rebuilt and is read from its start. What is here already is skipped by its id.
 //!
+//! A run that a broken connection cut off goes on where it was, with the event there, and the anchor is looked at when it has
+//! ended: a log that takes longer to read than connections last is read all the same.
+//!
 //! Two minutes after the last news anchor and head are one, and a round costs one empty pull.
 //!
 //! What is on disk is the anchor with its event, never the head: a restart reads again what was read in the two minutes before
@@ -52,8 +55,10 @@ pub(crate) struct Reading {
     stood: VecDeque<Place>,
     /// What is on disk.
     kept: Checkpoint,
-    /// Where the present run goes on.
-    cursor: Option<u64>,
+    /// Where the present run goes on: the last event that it brought.
+    cursor: Option<Place>,
+    /// Whether it has to be shown first that the cursor's event is still there.
+    cut_off: bool,
     /// The event that the answer to the last question must begin with.
     must_show: Option<Place>,
     /// Whether the next run begins at the anchor even if that is the head.
@@ -78,7 +83,7 @@ impl Reading {
 
     /// There is a new connection: behind it may be another log.
     pub(crate) fn met(&mut self) {
-        (self.cursor, self.must_show, self.looked, self.doubt) = (None, None, None, true);
+        (self.cut_off, self.must_show, self.looked, self.doubt) = (self.cursor.is_some(), None, None, true);
     }
 
     /// The peer announces an event. One that we must have passed came late, or is of another log.
@@ -88,9 +93,9 @@ impl Reading {
 
     /// After which sequence to ask.
     pub(crate) fn ask(&mut self, now: Duration) -> u64 {
-        if let Some(cursor) = self.cursor {
-            self.must_show = None;
-            return cursor;
+        if let Some(cursor) = &self.cursor {
+            self.must_show = self.cut_off.then(|| cursor.clone());
+            return cursor.sequence.saturating_sub(u64::from(self.cut_off));
         }
         let (anchor, head) = (self.anchor(now), self.head());
         let may_look = self.looked.is_none_or(|looked| looked + limits::LEGACY_LOOK_GAP <= now);
@@ -128,6 +133,7 @@ impl Reading {
         {
             return self.rebuilt();
         }
+        self.cut_off = false;
         Read::Store(checkpoint(self.anchor(now)))
     }
 
@@ -136,7 +142,7 @@ impl Reading {
         if kept.sequence > 0 {
             self.kept = kept;
         }
-        self.cursor = last.as_ref().filter(|_| more).map(|(sequence, _)| *sequence);
+        self.cursor = last.clone().filter(|_| more).map(|(sequence, event)| Place { sequence, event, since: None });
         if let Some((sequence, event)) = last.filter(|(sequence, _)| *sequence > self.head()) {
             self.stand(Place { sequence, event, since: Some(now) });
         }
@@ -144,7 +150,7 @@ impl Reading {
 
     fn rebuilt(&mut self) -> Read {
         self.stood.clear();
-        (self.cursor, self.must_show) = (None, None);
+        (self.cursor, self.cut_off, self.must_show) = (None, false, None);
         Read::Rebuilt
     }
 
@@ -276,6 +282,44 @@ mod tests {
         assert_eq!(reading.ask(seconds(0)), 2);
         assert_eq!((reading.nothing(seconds(0)), reading.head()), (Read::End, 2));
         assert_eq!((reading.ask(seconds(15)), reading.ask(seconds(16))), (0, 2));
+    }
+
+    /// A log that takes longer to read than a line holds must be read all the same.
+    #[test]
+    fn a_run_goes_on_over_a_new_connection_if_the_event_there_is_the_same_and_the_anchor_is_looked_at_afterwards() {
+        let cut_at_20 = || {
+            let mut reading = Reading::new(Some(&at(10)));
+            reading.met();
+            assert_eq!(reading.ask(seconds(0)), 9);
+            let events = [served(10), served(20)];
+            let Read::Store(kept) = reading.found(&events, seconds(0)) else { panic!("another log") };
+            reading.stored(kept, last_upto(&events, u64::MAX), true, seconds(0));
+            for _ in 0..3 {
+                assert_eq!(reading.ask(seconds(0)), 20);
+                // Cut before the answer, and the next one, too.
+                reading.met();
+                assert_eq!(reading.ask(seconds(1)), 19, "with the event there");
+                reading.met();
+                assert_eq!(reading.ask(seconds(1)), 19);
+                assert_eq!(reading.found(&[served(20)], seconds(1)), Read::Store(at(10)));
+                reading.stored(at(10), Some((20, "evt_20".into())), true, seconds(1));
+            }
+            reading.met();
+            assert_eq!(reading.ask(seconds(2)), 19);
+            reading
+        };
+        let mut reading = cut_at_20();
+        let events = [served(20), served(21)];
+        assert_eq!(reading.found(&events, seconds(2)), Read::Store(at(10)));
+        reading.stored(at(10), last_upto(&events, u64::MAX), false, seconds(2));
+        assert_eq!((reading.head(), reading.ask(seconds(3)), reading.ask(seconds(3))), (21, 9, 21), "the anchor, once");
+
+        let other = Served { envelope: [Some("evt_x".into()), None, None, None], ..served(20) };
+        for answer in [vec![served(21)], vec![other], vec![]] {
+            let mut reading = cut_at_20();
+            let read = if answer.is_empty() { reading.nothing(seconds(2)) } else { reading.found(&answer, seconds(2)) };
+            assert_eq!((read, reading.ask(seconds(2)), reading.head()), (Read::Rebuilt, 0, 0));
+        }
     }
 
     #[test]
