@@ -195,7 +195,7 @@ async fn open_peers(
         version: version.to_owned(),
         round: config.sync_interval(),
         local_only: config.local_only(),
-        transports: vec![Arc::new(Local::default()), Arc::new(tailnet.clone())],
+        transports: vec![Arc::new(Local::default().guarded(Arc::new(tailnet.clone()))), Arc::new(tailnet.clone())],
         ambients,
         prover,
     };

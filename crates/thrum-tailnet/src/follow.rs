@@ -26,6 +26,7 @@ pub(crate) async fn follow(hub: &Hub, mode: Mode, api: &LocalApi, mut login: Opt
             Err(error) => return error,
         };
         answered();
+        hub.is_handed_on_to_by((!status.tun).then_some(api));
         let running = status.backend_state == "Running";
         if running {
             (refusal, waiting_since) = (None, Instant::now());

@@ -5,6 +5,7 @@ use crate::{Mode, backoff::Backoff, follow::follow, hub::Hub, localapi::LocalApi
 /// Follows the machine's `tailscaled` until we are to end.
 pub(crate) async fn run(hub: &Hub) {
     let api = LocalApi::new(&hub.config.host_socket);
+    hub.is_handed_on_to_by(Some(&api));
     let mut backoff = Backoff::default();
     loop {
         let mut answered = false;

@@ -48,6 +48,8 @@ pub(crate) struct Hub {
     pub(crate) up: watch::Sender<Option<Arc<Up>>>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
+    /// A `tailscaled` that may hand connections on to loopback: one without a kernel device, or of which that is not known yet.
+    hands_on: Mutex<Option<LocalApi>>,
     last_refusal_logged: Mutex<Option<Instant>>,
 }
 
@@ -63,6 +65,7 @@ impl Hub {
             up: watch::Sender::new(None),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            hands_on: Mutex::new(None),
             last_refusal_logged: Mutex::new(None),
             config,
         }
@@ -155,7 +158,16 @@ impl Hub {
         Verdict { state: status.state, sentence, hint: status.hint.clone(), login_url: None }.fault()
     }
 
-    /// A caller that is no other node of the tailnet was turned away.
+    /// From now on this `tailscaled`, if any, may hand connections on to loopback, whatever else is known about it.
+    pub(crate) fn is_handed_on_to_by(&self, api: Option<&LocalApi>) {
+        *self.hands_on.lock().unwrap_or_else(PoisonError::into_inner) = api.cloned();
+    }
+
+    pub(crate) fn hands_on(&self) -> Option<LocalApi> {
+        self.hands_on.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A caller was turned away: one that is no other node on the tailnet's port, or one that is on the local port.
     pub(crate) fn refused(&self, from: &str, why: &str) {
         let at = self.now();
         let mut count = 0;

@@ -9,14 +9,15 @@
 //! * **own**: a private `tailscaled` in userspace, without root, which we run, log in and end (`own.rs`).
 //!
 //! What a `tailscaled` says becomes a [`State`] in one pure function (`state.rs`). The trouble comes from three facts:
-//! a userspace node hands connections on to loopback, so that every connection must be asked for its caller and a program
-//! of this machine be turned away; the node's address and state change while connections are open; and a `tailscaled` outlives
+//! a userspace node hands connections on to loopback, whatever the port, so that every connection must be asked for its caller: a
+//! program of this machine is turned away from the tailnet's port, a node from the local one (`guard.rs`); the node's address and state change while connections are open; and a `tailscaled` outlives
 //! us when we are killed.
 
 mod address;
 mod backoff;
 mod config;
 mod follow;
+mod guard;
 mod host;
 mod hub;
 mod listener;

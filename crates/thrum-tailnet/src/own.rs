@@ -33,7 +33,11 @@ pub(crate) async fn run(hub: &Hub) {
     let mut backoff = Backoff::default();
     let directory = loop {
         match Directory::open(&hub.config).await {
-            Ok(directory) => break directory,
+            Ok(directory) => {
+                // One that an earlier daemon left hands connections on before ours runs.
+                hub.is_handed_on_to_by(Some(&LocalApi::new(directory.socket())));
+                break directory;
+            }
             Err(verdict) => hub.publish(&verdict, None, None),
         }
         if !hub.pause(&mut backoff).await {

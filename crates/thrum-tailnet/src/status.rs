@@ -35,13 +35,13 @@ pub struct Status {
     pub relay: Option<String>,
     /// What Tailscale itself complains of, in its words. It may work nevertheless.
     pub warnings: Vec<String>,
-    /// Callers that are no other node of the tailnet, turned away.
+    /// Callers turned away.
     pub refused: Refused,
     /// Since when the state is what it is.
     pub since: Stamp,
 }
 
-/// Callers turned away because they are no other node of the tailnet: programs of this machine.
+/// Callers turned away: programs of this machine on the tailnet's port, nodes of the tailnet on the local one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
     /// How many, since the start.

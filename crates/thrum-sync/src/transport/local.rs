@@ -1,28 +1,55 @@
-//! Loopback TCP: two repositories on one machine, the demo, tests. Nothing on it can be reached from outside.
+//! Loopback TCP: two repositories on one machine, the demo, tests.
+//!
+//! A port of loopback is not out of the network's reach: a program of this machine may hand connections on to it, as a
+//! Tailscale node in userspace does with every port that the tailnet's rules let through. Whoever holds such a node gives the
+//! transport a [`Guard`], which tells those callers from the programs of this machine; they are closed unheard. It knows its own
+//! daemon's node only: what another daemon's node or any other forwarder lets in is taken for a program of this machine.
 
-use std::{io, net::Ipv4Addr, ops::RangeInclusive};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
+    sync::Arc,
+};
 
 use thrum_core::{ErrorKind, Fault, limits, name};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
 
 use super::{Caller, Conn, Kind, Listener, Pending, Transport, is_loopback};
 
+/// Tells programs of this machine from those whom one of them lets in.
+pub trait Guard: Send + Sync + 'static {
+    /// Whether a connection that was just accepted is a program's of this machine, as far as can be found out. Whoever answers
+    /// bounds the time, and says in the log why not; the connection is closed then.
+    fn admits<'a>(&'a self, stream: &'a TcpStream, from: SocketAddr) -> Pending<'a, bool>;
+}
+
 /// The local transport.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Local {
     ports: RangeInclusive<u16>,
+    guard: Option<Arc<dyn Guard>>,
 }
 
 impl Default for Local {
     fn default() -> Self {
-        Self { ports: limits::PORTS }
+        Self::on_ports(limits::PORTS)
     }
 }
 
 impl Local {
     /// Takes its first port from `ports` instead of [`limits::PORTS`]; `0..=0` lets the system choose.
     pub const fn on_ports(ports: RangeInclusive<u16>) -> Self {
-        Self { ports }
+        Self { ports, guard: None }
+    }
+
+    /// Asks `guard` about every caller.
+    #[must_use]
+    pub fn guarded(self, guard: Arc<dyn Guard>) -> Self {
+        Self { guard: Some(guard), ..self }
     }
 }
 
@@ -36,7 +63,8 @@ impl Transport for Local {
         Box::pin(async move {
             let mut last = None;
             for candidate in ports.clone() {
-                match TcpListener::bind((Ipv4Addr::LOCALHOST, candidate)).await.and_then(Open::new) {
+                match TcpListener::bind((Ipv4Addr::LOCALHOST, candidate)).await.and_then(|listener| Open::new(listener, self.guard.clone()))
+                {
                     Ok(open) => return Ok(Box::new(open) as Box<dyn Listener>),
                     Err(error) => last = Some(error),
                 }
@@ -79,13 +107,21 @@ impl Transport for Local {
 struct Open {
     listener: TcpListener,
     port: u16,
+    guard: Option<Arc<dyn Guard>>,
+    /// Those the guard is being asked about; `None` of them is one it does not admit.
+    asked: JoinSet<Option<(TcpStream, SocketAddr)>>,
 }
 
 impl Open {
-    fn new(listener: TcpListener) -> io::Result<Self> {
+    fn new(listener: TcpListener, guard: Option<Arc<dyn Guard>>) -> io::Result<Self> {
         let port = listener.local_addr()?.port();
-        Ok(Self { listener, port })
+        Ok(Self { listener, port, guard, asked: JoinSet::new() })
     }
+}
+
+fn program_of_this_machine(stream: TcpStream, from: SocketAddr) -> (Conn, Caller) {
+    let _ = stream.set_nodelay(true);
+    (Box::new(stream), Caller { address: from.to_string(), kind: Kind::Local, node: None })
 }
 
 impl Listener for Open {
@@ -99,9 +135,22 @@ impl Listener for Open {
 
     fn accept(&mut self) -> Pending<'_, io::Result<(Conn, Caller)>> {
         Box::pin(async move {
-            let (stream, from) = self.listener.accept().await?;
-            let _ = stream.set_nodelay(true);
-            Ok((Box::new(stream) as Conn, Caller { address: from.to_string(), kind: Kind::Local, node: None }))
+            loop {
+                // Several are asked about at once, so that one slow answer keeps nobody else waiting. Every branch can be
+                // cancelled without losing a connection.
+                tokio::select! {
+                    Some(answer) = self.asked.join_next() => match answer {
+                        Ok(Some((stream, from))) => return Ok(program_of_this_machine(stream, from)),
+                        Ok(None) => {}
+                        Err(error) => tracing::warn!("local: an internal task failed: {error}"),
+                    },
+                    accepted = self.listener.accept(), if self.asked.len() < limits::MAX_WHOIS => {
+                        let (stream, from) = accepted?;
+                        let Some(guard) = self.guard.clone() else { return Ok(program_of_this_machine(stream, from)) };
+                        self.asked.spawn(async move { guard.admits(&stream, from).await.then_some((stream, from)) });
+                    }
+                }
+            }
         })
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    io::{AsyncReadExt, AsyncWriteExt, copy},
     net::{TcpSocket, UnixListener, UnixStream},
     sync::{Semaphore, broadcast},
     task::JoinSet,
@@ -35,6 +35,13 @@ struct Known {
 }
 
 impl World {
+    /// Waits until no connection between nodes is open.
+    pub(crate) async fn all_have_hung_up(&self) {
+        while !self.known().flows.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap()
     }
@@ -227,12 +234,20 @@ impl Shared {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let me = self.status.lock().unwrap()["TailscaleIPs"][0].as_str().unwrap().to_owned();
-        self.world.known().flows.insert(socket.local_addr()?, me);
+        let near_end = socket.local_addr()?;
+        self.world.known().flows.insert(near_end, me);
         match socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await {
             Ok(mut far) => {
                 far.set_nodelay(true)?;
                 stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: ts-dial\r\nConnection: upgrade\r\n\r\n").await?;
-                copy_bidirectional(&mut stream, &mut far).await.map(drop)
+                let ((mut from, mut to), (mut from_far, mut to_far)) = (stream.split(), far.split());
+                // Either end ends both, and it is forgotten before the far one is closed.
+                let end = tokio::select! {
+                    end = copy(&mut from, &mut to_far) => end,
+                    end = copy(&mut from_far, &mut to) => end,
+                };
+                self.world.known().flows.remove(&near_end);
+                end.map(drop)
             }
             Err(_) => {
                 let words = format!("dial failure: connect tcp {host}:{port}: connection was refused\n");

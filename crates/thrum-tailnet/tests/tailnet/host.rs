@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 use thrum_core::ErrorKind;
 use thrum_sync::{
     Transport,
-    transport::{Condition, Listener},
+    transport::{Condition, Kind, Listener, local::Local},
 };
 use thrum_tailnet::{Mode, State, Tailnet, localapi::LocalApi};
 use tokio::{
@@ -175,6 +175,85 @@ async fn one_slow_answer_about_a_caller_keeps_nobody_else_waiting() {
     soon("and then the other", listener.accept()).await.unwrap();
     drop(first);
     machine.tailnet.stop().await;
+}
+
+/// Everybody who is accepted, by the first byte, until this many were turned away.
+async fn accepted_until_refused(tailnet: &Tailnet, listener: &mut dyn Listener, refused: u64) -> Vec<u8> {
+    let mut accepted = Vec::new();
+    let accepting = async {
+        loop {
+            let (mut conn, caller) = listener.accept().await.unwrap();
+            assert_eq!((caller.kind, caller.node), (Kind::Local, None));
+            accepted.push(conn.read_u8().await.unwrap());
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        _ = when(tailnet, |status| status.refused.count == refused) => {}
+    }
+    accepted
+}
+
+/// A node in userspace hands connections on to every port of loopback.
+#[tokio::test]
+async fn the_local_port_is_for_programs_of_this_machine_and_for_no_node() {
+    let machine = Machine::new().await;
+    let mut local = Local::on_ports(0..=0).guarded(Arc::new(machine.tailnet.clone())).listen(None).await.unwrap();
+    let (_node, other, _, _dir) = machine.called_by_another(&*machine.tailnet.listen(None).await.unwrap()).await;
+    let address = format!("100.64.0.1:{}", local.port());
+
+    let mut stays = other.dial(&address).await.unwrap();
+    stays.write_all(b"1").await.unwrap();
+    assert_eq!(accepted_until_refused(&machine.tailnet, &mut *local, 1).await, b"", "a node");
+    assert!(matches!(soon("it is closed", stays.read(&mut [0; 1])).await, Ok(0) | Err(_)));
+
+    let mut leaves = other.dial(&address).await.unwrap();
+    leaves.write_all(b"2").await.unwrap();
+    drop((leaves, stays));
+    soon("the node has forgotten its callers", machine.world.all_have_hung_up()).await;
+    assert_eq!(accepted_until_refused(&machine.tailnet, &mut *local, 2).await, b"", "a node that left what it had to say");
+
+    // Nobody is kept waiting by an answer about another: both are asked about before there is one.
+    let asked = || machine.node.requests().iter().filter(|(line, _)| line.contains("whois") && line.contains("addr=127.0.0.1")).count();
+    let asked_before = asked();
+    let permits = Arc::new(Semaphore::new(0));
+    machine.node.tells_callers_by(&permits);
+    let mut node = other.dial(&address).await.unwrap();
+    node.write_all(b"3").await.unwrap();
+    let mut program = TcpStream::connect(("127.0.0.1", local.port())).await.unwrap();
+    program.write_all(b"4").await.unwrap();
+    let both_are_asked_about = async {
+        while asked() < asked_before + 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = local.accept() => unreachable!("nobody was told about"),
+        () = soon("both are asked about", both_are_asked_about) => {}
+    }
+    permits.add_permits(2);
+    let (mut conn, _) = soon("a program of this machine is accepted", local.accept()).await.unwrap();
+    assert_eq!(conn.read_u8().await.unwrap(), b'4');
+    accepted_until_refused(&machine.tailnet, &mut *local, 3).await;
+    machine.tailnet.stop().await;
+}
+
+#[tokio::test]
+async fn who_cannot_be_told_is_turned_away_from_the_local_port_while_the_node_is_up_and_only_then() {
+    let machine = Machine::new().await;
+    let mut local = Local::on_ports(0..=0).guarded(Arc::new(machine.tailnet.clone())).listen(None).await.unwrap();
+    let port = local.port();
+    let call = async || TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let _programs = [call().await, call().await];
+    machine.node.forbids(true);
+    assert_eq!(accepted_until_refused(&machine.tailnet, &mut *local, 2).await, b"");
+    machine.node.changes(|_| ());
+    until(&machine.tailnet, State::NotPermitted).await;
+    let _program = call().await;
+    soon("accepted while the node is down", local.accept()).await.unwrap();
+    machine.tailnet.stop().await;
+    let _program = call().await;
+    soon("accepted when there is no node", local.accept()).await.unwrap();
 }
 
 #[tokio::test]
