@@ -44,11 +44,11 @@ pub struct Peer {
     pub as_daemon_id: Option<String>,
     /// The node where it listens: its token goes there and nowhere else. A peer of ours calls from there, too. `None` on
     /// loopback, and until it was learnt for entries that others made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "node_if_any")]
     pub node: Option<Node>,
     /// The node from which it calls, where that may be another one: Go Thrum listens with a node of its own and dials from
     /// the machine's. Learnt at its first call, once.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "node_if_any")]
     pub calls_from: Option<Node>,
     /// The last time it proved that it is on another node now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,8 +61,10 @@ pub struct Peer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moved {
     /// Where it was.
+    #[serde(deserialize_with = "node")]
     pub from: Node,
     /// Where it is.
+    #[serde(deserialize_with = "node")]
     pub to: Node,
     /// Since when.
     pub at: Stamp,
@@ -95,6 +97,21 @@ fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Token>, D:
 /// Go writes the year 1 for "never".
 fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Stamp>, D::Error> {
     Ok(Option::<String>::deserialize(deserializer)?.as_deref().and_then(Stamp::parse))
+}
+
+/// What is only shown of a node is cut where it is too long: no name keeps a daemon from starting.
+fn node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
+    let mut node = Node::deserialize(deserializer)?;
+    for text in [&mut node.name, &mut node.user] {
+        text.truncate(text.floor_char_boundary(limits::MAX_FOREIGN_ID_BYTES));
+    }
+    Ok(node)
+}
+
+fn node_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Node>, D::Error> {
+    #[derive(Deserialize)]
+    struct Cut(#[serde(deserialize_with = "node")] Node);
+    Ok(Option::<Cut>::deserialize(deserializer)?.map(|Cut(node)| node))
 }
 
 impl Peer {
@@ -166,9 +183,8 @@ impl Peer {
         if self.daemon_id.is_empty() || self.daemon_id.len() > limits::MAX_FOREIGN_ID_BYTES {
             return Err(format!("a peer's daemon_id has {} bytes", self.daemon_id.len()));
         }
-        let nodes = [&self.node, &self.calls_from].into_iter().flatten();
-        if nodes.flat_map(|node| [&node.id, &node.name, &node.user]).any(|text| text.len() > limits::MAX_FOREIGN_ID_BYTES) {
-            return Err(format!("a node of {} has a name of more than {} bytes", self.daemon_id, limits::MAX_FOREIGN_ID_BYTES));
+        if let Some(node) = [&self.node, &self.calls_from].into_iter().flatten().find(|node| node.id.len() > limits::MAX_FOREIGN_ID_BYTES) {
+            return Err(format!("the id of a node of {} has {} bytes", self.daemon_id, node.id.len()));
         }
         name::check_peer(&self.name).map_err(|fault| format!("{}: {fault}", self.daemon_id))
     }

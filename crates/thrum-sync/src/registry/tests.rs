@@ -171,6 +171,25 @@ fn a_change_that_cannot_be_written_does_not_count() {
     assert!(registry.peers().is_empty());
 }
 
+/// A node with many tags has a long "user", which is shown and nothing else.
+#[test]
+fn long_words_about_a_node_are_cut_when_read_and_a_long_id_is_an_error() {
+    let long = Node { id: "n1".into(), name: "é".repeat(200), user: "tag:x,".repeat(60) };
+    let directory = tempfile::tempdir().unwrap();
+    let mut registry = open(&directory).unwrap();
+    let peer = Stranger { node: Some(long.clone()), calls_from: Some(long), ..stranger("d_x", "laptop") };
+    registry.pair(peer, Token::generate(&mut Seed(1)), Stamp::ZERO).unwrap();
+    drop(registry);
+    let registry = open(&directory).unwrap();
+    let peer = registry.get("d_x").unwrap();
+    for node in [&peer.node, &peer.calls_from] {
+        let node = node.as_ref().unwrap();
+        assert_eq!((node.id.as_str(), node.name.chars().count(), node.user.len()), ("n1", 128, limits::MAX_FOREIGN_ID_BYTES));
+    }
+    let (_, registry) = with_file(&format!(r#"{{"peers":[{{"name":"a","daemon_id":"d_x","node":{{"id":"{}"}}}}]}}"#, "n".repeat(257)));
+    assert!(registry.err().expect("refused").message.contains("257 bytes"));
+}
+
 fn node(id: &str) -> Node {
     Node { id: id.into(), name: format!("name of {id}"), user: "ann".into() }
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use thrum_core::{Sum, limits::MAX_FOREIGN_ID_BYTES};
 use thrum_sync::transport::Node;
 
 /// Go writes `null` for an empty list or map.
@@ -135,13 +136,21 @@ impl WhoIs {
     }
 }
 
+/// Others store what this says, and read no more than [`MAX_FOREIGN_ID_BYTES`]: a node may have any number of tags.
 fn node(stable_id: &str, key: &str, names: &[&String], login: &str, tags: &[String]) -> Node {
     let name = names.iter().find(|name| !name.is_empty()).map_or("", |name| first_label(name));
+    let id = if stable_id.is_empty() { key } else { stable_id };
+    let user = if tags.is_empty() { login.to_owned() } else { tags.join(",") };
     Node {
-        id: if stable_id.is_empty() { key } else { stable_id }.to_owned(),
-        name: name.to_owned(),
-        user: if tags.is_empty() { login.to_owned() } else { tags.join(",") },
+        // One that is cut could be another's.
+        id: if id.len() > MAX_FOREIGN_ID_BYTES { Sum::of(id.as_bytes()).to_string() } else { id.to_owned() },
+        name: cut(name).to_owned(),
+        user: cut(&user).to_owned(),
     }
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_FOREIGN_ID_BYTES)]
 }
 
 /// `laptop` of `laptop.tail1234.ts.net.`.
@@ -181,4 +190,26 @@ pub struct Notice {
     pub err_message: Option<String>,
     /// A new state, as a number.
     pub state: Option<i64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_control_calls_a_node_fits_where_it_is_stored() {
+        let tags: Vec<String> = (0..100).map(|n| format!("tag:ü-{n}")).collect();
+        let whois = |id: &str| {
+            let whois = serde_json::json!({"Node": {"StableID": id, "Name": "é".repeat(300), "Tags": tags}});
+            serde_json::from_value::<WhoIs>(whois).unwrap().node()
+        };
+        let long = "n".repeat(MAX_FOREIGN_ID_BYTES + 1);
+        let (one, other) = (whois(&long), whois(&format!("{long}x")));
+        assert_ne!(one.id, other.id, "an id stays one node's");
+        for text in [&one.id, &one.name, &one.user] {
+            assert!((60..=MAX_FOREIGN_ID_BYTES).contains(&text.len()), "{text}");
+        }
+        assert!(one.user.starts_with("tag:ü-0,tag:ü-1,"));
+        assert_eq!(whois("n1").id, "n1");
+    }
 }

@@ -231,6 +231,7 @@ async fn the_local_port_is_for_programs_of_this_machine_and_for_no_node() {
         _ = local.accept() => unreachable!("nobody was told about"),
         () = soon("both are asked about", both_are_asked_about) => {}
     }
+    assert_eq!(machine.tailnet.status().borrow().refused.count, 2, "and neither was given up");
     permits.add_permits(2);
     let (mut conn, _) = soon("a program of this machine is accepted", local.accept()).await.unwrap();
     assert_eq!(conn.read_u8().await.unwrap(), b'4');
