@@ -13,7 +13,7 @@ use thrum_sync::{
     transport::{Condition, Conn, Kind, Listener, Neighbour, Node, Path, Pending},
 };
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
     task::JoinSet,
     time::timeout,
@@ -130,8 +130,9 @@ async fn resolve(node: &Up, host: Host) -> Result<(IpAddr, Node), Fault> {
 
 async fn connect(node: &Up, target: SocketAddr, shown: &str) -> Result<Conn, Fault> {
     if node.tun {
-        let stream = TcpStream::connect(target).await.map_err(|error| match error.kind() {
+        let stream = connect_from(&node.addresses, target).await.map_err(|error| match error.kind() {
             io::ErrorKind::ConnectionRefused => nobody_listens(shown),
+            io::ErrorKind::AddrNotAvailable => unanswered(shown, "Tailscale has just gone down"),
             _ => unanswered(shown, &error.to_string()),
         })?;
         let _ = stream.set_nodelay(true);
@@ -143,6 +144,15 @@ async fn connect(node: &Up, target: SocketAddr, shown: &str) -> Result<Conn, Fau
         Err(ApiError::Failed(why)) if why.contains("refused") => Err(nobody_listens(shown)),
         Err(error) => Err(unanswered(shown, &error.to_string())),
     }
+}
+
+/// From an address of ours: without one of them the target is not of the tailnet any more, but whoever the default route leads
+/// to, and a provider may use the same addresses.
+async fn connect_from(ours: &[IpAddr], target: SocketAddr) -> io::Result<TcpStream> {
+    let from = ours.iter().find(|ip| ip.is_ipv4() == target.is_ipv4()).ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.bind(SocketAddr::new(*from, 0))?;
+    socket.connect(target).await
 }
 
 fn first_address(addresses: &[IpAddr]) -> Option<IpAddr> {
@@ -226,4 +236,24 @@ fn unanswered(shown: &str, why: &str) -> Fault {
 
 fn unasked(error: &ApiError) -> Fault {
     Fault::new(ErrorKind::Unavailable, format!("Tailscale cannot be asked: {}", name::printable(&error.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C8
+    #[tokio::test]
+    async fn a_node_with_a_device_dials_from_its_own_address_and_not_at_all_once_that_is_gone() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let target = listener.local_addr().unwrap();
+        // Of a block for documentation, which no machine has.
+        for gone in [vec!["192.0.2.1".parse().unwrap()], vec!["::1".parse().unwrap()], vec![]] {
+            assert_eq!(connect_from(&gone, target).await.unwrap_err().kind(), io::ErrorKind::AddrNotAvailable, "{gone:?}");
+        }
+        let ours = ["::1".parse().unwrap(), "127.0.0.1".parse().unwrap()];
+        let stream = connect_from(&ours, target).await.unwrap();
+        let (_, caller) = listener.accept().await.unwrap();
+        assert_eq!(caller, stream.local_addr().unwrap(), "the first of all who called");
+    }
 }
