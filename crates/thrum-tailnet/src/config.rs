@@ -86,6 +86,16 @@ pub struct Config {
     pub ambients: Ambients,
 }
 
+impl Config {
+    /// Others' words, should they repeat the key.
+    pub(crate) fn without_key(&self, words: &str) -> String {
+        match &self.auth_key {
+            Some(key) => words.replace(key.reveal(), "[key]"),
+            None => words.to_owned(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

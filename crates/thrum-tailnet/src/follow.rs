@@ -21,11 +21,14 @@ pub(crate) async fn follow(hub: &Hub, mode: Mode, api: &LocalApi, mut login: Opt
     let mut refusal: Option<String> = None;
     let mut waiting_since = Instant::now();
     loop {
-        let status = match api.status().await {
+        let mut status = match api.status().await {
             Ok(status) => status,
             Err(error) => return error,
         };
         answered();
+        for text in &mut status.health {
+            *text = hub.config.without_key(text);
+        }
         hub.is_handed_on_to_by((!status.tun).then_some(api));
         let running = status.backend_state == "Running";
         if running {
@@ -36,7 +39,7 @@ pub(crate) async fn follow(hub: &Hub, mode: Mode, api: &LocalApi, mut login: Opt
             match login.step(&hub.config, api, &status, verdict.state).await {
                 Ok(()) => {}
                 Err(ApiError::Failed(words)) => {
-                    let words = without_key(&hub.config, &words);
+                    let words = hub.config.without_key(&words);
                     verdict = Verdict::new(
                         State::Crashed,
                         format!("this daemon's Tailscale node does not start: {}", thrum_core::name::printable(&words)),
@@ -57,7 +60,7 @@ pub(crate) async fn follow(hub: &Hub, mode: Mode, api: &LocalApi, mut login: Opt
         tokio::select! {
             notice = bus.next() => match notice {
                 Ok(notice) => if let Some(words) = notice.err_message {
-                    refusal = Some(without_key(&hub.config, &words));
+                    refusal = Some(hub.config.without_key(&words));
                 },
                 Err(error) => return error,
             },
@@ -95,12 +98,4 @@ async fn node(api: &LocalApi, status: &NodeStatus) -> (Option<String>, Option<Up
     let Some(address) = addresses.first().copied() else { return (None, None) };
     let user = api.whois(address).await.ok().map(|whois| whois.node().user);
     (user, Some(Up { api: api.clone(), addresses, tun: status.tun }))
-}
-
-/// Control's words, should they repeat the key.
-fn without_key(config: &Config, words: &str) -> String {
-    match &config.auth_key {
-        Some(key) => words.replace(key.reveal(), "[key]"),
-        None => words.to_owned(),
-    }
 }

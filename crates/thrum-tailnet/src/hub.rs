@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use thrum_core::{Stamp, limits};
+use thrum_core::{Stamp, limits, name::printable};
 use thrum_sync::transport::Condition;
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -208,11 +208,11 @@ fn describe(status: &mut Status, node: &NodeStatus, user: Option<String>) {
 
 fn log(status: &Status) {
     let sentence = status.sentence.as_deref().unwrap_or_default();
-    let url = status.login_url.as_deref().map(|url| format!("; visit {url}")).unwrap_or_default();
+    let url = status.login_url.as_deref().map(|url| format!("; visit {}", printable(url))).unwrap_or_default();
     let state = status.state.as_str();
     match status.state {
         State::Running => {
-            let name = status.dns_name.as_deref().unwrap_or_default();
+            let name = printable(status.dns_name.as_deref().unwrap_or_default());
             let address = status.addresses.first().map(ToString::to_string).unwrap_or_default();
             tracing::info!("tailnet: running as {name} at {address} {sentence}");
         }

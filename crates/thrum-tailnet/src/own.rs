@@ -70,7 +70,7 @@ async fn once(hub: &Hub, directory: &Directory) -> Option<Verdict> {
         () = hub.stop.cancelled() => return None,
         () = directory.end_orphan() => {}
     }
-    let mut process = match Process::start(&binary, directory, &hub.config.log_file, &hub.tasks) {
+    let mut process = match Process::start(&binary, directory, &hub.config, &hub.tasks) {
         Ok(process) => process,
         Err(error) => return Some(crashed(&format!("{} cannot be started: {error}", binary.display()))),
     };
@@ -86,7 +86,7 @@ async fn once(hub: &Hub, directory: &Directory) -> Option<Verdict> {
     };
     process.stop().await;
     directory.forget_process();
-    why.map(|why| crashed(&format!("this daemon's own tailscaled ended: {why}")))
+    why.map(|why| crashed(&format!("this daemon's own tailscaled ended: {}", hub.config.without_key(&why))))
 }
 
 /// Waits until it answers, logs it in and follows it; returns why it cannot be asked any more.

@@ -20,6 +20,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::directory::Directory;
+use crate::Config;
 
 /// What is handed on of our environment: how to reach the network, and nothing that changes what it does or where it writes.
 const ENVIRONMENT: [&str; 13] = [
@@ -47,8 +48,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts it on a directory. Its log goes to `log_file`, by a task of `tasks` that ends with it.
-    pub(crate) fn start(binary: &Path, directory: &Directory, log_file: &Path, tasks: &TaskTracker) -> io::Result<Self> {
+    /// Starts it on a directory. Its log goes to the log file, by a task of `tasks` that ends with it.
+    pub(crate) fn start(binary: &Path, directory: &Directory, config: &Config, tasks: &TaskTracker) -> io::Result<Self> {
         let mut command = Command::new(binary);
         command
             .arg("--tun=userspace-networking")
@@ -73,7 +74,7 @@ impl Process {
             tracing::info!("tailnet: started {} (pid {pid})", binary.display());
         }
         let last_line = Arc::default();
-        let copying = child.stderr.take().map(|stderr| tasks.spawn(copy(stderr, Log::open(log_file), Arc::clone(&last_line))));
+        let copying = child.stderr.take().map(|stderr| tasks.spawn(copy(stderr, config.clone(), Arc::clone(&last_line))));
         Ok(Self { child, copying, last_line })
     }
 
@@ -104,22 +105,31 @@ impl Process {
     }
 }
 
-/// Takes over what it says, until it ends.
-async fn copy(mut from: ChildStderr, mut log: Log, last_line: Arc<Mutex<String>>) {
+/// Takes over what it says, until it ends: line by line, since a key that control repeats is left out.
+async fn copy(mut from: ChildStderr, config: Config, last_line: Arc<Mutex<String>>) {
+    let mut log = Log::open(&config.log_file);
+    // So much that a key which begins in what is kept of a long line is seen whole.
+    let most = limits::MAX_TAILSCALED_LINE_BYTES + config.auth_key.as_ref().map_or(0, |key| key.reveal().len());
     let mut buffer = vec![0; limits::MAX_TAILSCALED_LINE_BYTES];
     let mut line = Vec::new();
+    let mut finish = |line: &mut Vec<u8>| {
+        let mut text = config.without_key(&String::from_utf8_lossy(line));
+        text.truncate(text.floor_char_boundary(limits::MAX_TAILSCALED_LINE_BYTES));
+        let text = text.trim_end();
+        log.write(format!("{text}\n").as_bytes());
+        text.trim().clone_into(&mut last_line.lock().unwrap_or_else(PoisonError::into_inner));
+        line.clear();
+    };
     while let Ok(count @ 1..) = from.read(&mut buffer).await {
-        let bytes = &buffer[..count];
-        log.write(bytes);
-        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-            if line.len() + part.len() <= limits::MAX_TAILSCALED_LINE_BYTES {
-                line.extend_from_slice(part);
-            }
+        for part in buffer[..count].split_inclusive(|byte| *byte == b'\n') {
+            line.extend_from_slice(&part[..part.len().min(most.saturating_sub(line.len()))]);
             if part.ends_with(b"\n") {
-                String::from_utf8_lossy(&line).trim().clone_into(&mut last_line.lock().unwrap_or_else(PoisonError::into_inner));
-                line.clear();
+                finish(&mut line);
             }
         }
+    }
+    if !line.is_empty() {
+        finish(&mut line);
     }
 }
 

@@ -151,6 +151,28 @@ async fn a_process_that_ends_is_named_with_its_last_words_and_started_again() {
     tailnet.stop().await;
 }
 
+/// C37
+#[tokio::test]
+async fn a_key_that_control_repeats_is_shown_nowhere() {
+    let machine = Machine::new(&format!("read line < wait; echo 'control said: no {KEY} here' >&2; exit 3"));
+    let health = |text: String| machine.node.changes(move |status| status["Health"] = serde_json::json!([text]));
+    machine.node.changes(|status| status["BackendState"] = "NeedsLogin".into());
+    health(format!("You are logged out. The last login error was: no {KEY} here"));
+    let tailnet = machine.tailnet();
+    tailnet.start();
+    let status = when(&tailnet, |status| status.sentence.as_ref().is_some_and(|text| text.ends_with("no [key] here"))).await;
+    assert!(!format!("{status:?}{:?}", tailnet.condition().borrow()).contains(KEY), "{status:?}");
+    machine.node.changes(|status| status["BackendState"] = "Running".into());
+    health(format!("no {KEY} here"));
+    let status = when(&tailnet, |status| status.state == State::Running && !status.warnings.is_empty()).await;
+    assert_eq!(status.warnings, ["no [key] here"]);
+    machine.tell().await;
+    let status = until(&tailnet, State::Crashed).await;
+    assert!(status.sentence.as_ref().unwrap().ends_with("control said: no [key] here"), "{status:?}");
+    tailnet.stop().await;
+    assert_eq!(fs::read_to_string(machine.dir.path().join("tailscaled.log")).unwrap(), "control said: no [key] here\n");
+}
+
 #[tokio::test]
 async fn the_process_is_gone_when_stop_returns_even_if_it_does_not_want_to() {
     let asked = "trap 'echo ended > asked; exit 0' TERM; while :; do read line < wait; done";
