@@ -1,9 +1,13 @@
 //! The own node's state directory: private, locked, and cleared of a `tailscaled` that an earlier daemon left behind.
 
 use std::{
+    ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::{
+        ffi::OsStringExt,
+        fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -128,23 +132,45 @@ impl Directory {
     /// Whether this process runs on this directory: process ids are used again.
     async fn is_ours(&self, process: Pid) -> bool {
         let Some(arguments) = command_line(process).await else { return false };
-        arguments.contains("tailscaled") && arguments.contains(&*self.path.to_string_lossy())
+        is_tailscaled_on(&arguments, &self.path)
     }
 }
 
-/// The arguments of a process, between spaces. `None` once it has ended.
-async fn command_line(process: Pid) -> Option<String> {
+/// Whether these are the arguments of a `tailscaled` with its state in this directory, as we start one.
+fn is_tailscaled_on(arguments: &[OsString], state_dir: &Path) -> bool {
+    let is_option = |text: &OsString| text.as_encoded_bytes().starts_with(b"-");
+    // A script's interpreter comes before it.
+    let program = arguments.iter().take_while(|text| !is_option(text)).last().and_then(|text| Path::new(text).file_name());
+    let is_tailscaled = program.is_some_and(|name| name.to_string_lossy().contains("tailscaled"));
+    is_tailscaled && arguments.windows(2).any(|pair| pair[0] == "--statedir" && Path::new(&pair[1]) == state_dir)
+}
+
+/// The arguments of a process. `None` once it has ended.
+async fn command_line(process: Pid) -> Option<Vec<OsString>> {
     let pid = process.as_raw_nonzero();
     if cfg!(target_os = "linux") {
         let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
         // A process that has ended and was not waited for has none.
-        (!bytes.is_empty()).then(|| String::from_utf8_lossy(&bytes).replace('\0', " "))
+        let arguments = bytes.strip_suffix(b"\0").unwrap_or(&bytes).split(|byte| *byte == 0);
+        (!bytes.is_empty()).then(|| arguments.map(|text| OsString::from_vec(text.to_owned())).collect())
     } else {
         let mut ps = tokio::process::Command::new("ps");
         ps.args(["-ww", "-o", "command=", "-p", &pid.to_string()]).kill_on_drop(true);
         let output = timeout(limits::LOCALAPI_CALL, ps.output()).await.ok()?.ok()?;
-        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+        output.status.success().then(|| split_at_options(String::from_utf8_lossy(&output.stdout).trim_end()))
     }
+}
+
+/// The arguments of a line of `ps`, which puts a space between them and leaves spaces within them as they are: the program, and
+/// each option with its value.
+fn split_at_options(line: &str) -> Vec<OsString> {
+    let mut parts = line.split(" --");
+    let program = parts.next().unwrap_or_default().to_owned();
+    let options = parts.flat_map(|part| {
+        let (name, value) = part.split_once(' ').unzip();
+        [Some(format!("--{}", name.unwrap_or(part))), value.map(str::to_owned)]
+    });
+    [Some(program)].into_iter().chain(options).flatten().map(OsString::from).collect()
 }
 
 /// Whether a node was registered with this state: what `tailscaled` wrote has a profile.
@@ -234,6 +260,30 @@ mod tests {
         let directory = open(&dir.path().join("x".repeat(120)), &runtime).unwrap();
         assert!(directory.socket().starts_with(&runtime) && directory.socket().as_os_str().len() <= limits::MAX_SOCKET_PATH_BYTES);
         assert_eq!(fs::metadata(&runtime).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_process_is_ours_by_its_program_and_its_exact_state_directory() {
+        let ours = |line: &str| is_tailscaled_on(&split_at_options(line), Path::new("/r/my ts"));
+        for line in [
+            "/usr/sbin/tailscaled --tun=userspace-networking --statedir /r/my ts --socket /r/my ts/sock --port 0 --no-logs-no-support",
+            "/opt/my tools/tailscaled-1.98 --statedir /r/my ts/ --socket s",
+            "/bin/sh /opt/tailscaled --statedir /r/my ts",
+        ] {
+            assert!(ours(line), "{line}");
+        }
+        for line in [
+            "",
+            "tailscaled",
+            "tailscaled --statedir",
+            "tailscaled --statedir /r/my ts-b --socket /r/my ts/sock",
+            "tailscaled --statedir /r --socket /r/my ts",
+            "tail -f /r/my ts/tailscaled.log1.txt",
+            "tail --statedir /r/my ts tailscaled",
+            "/r/tailscaled/tail --statedir /r/my ts",
+        ] {
+            assert!(!ours(line), "{line}");
+        }
     }
 
     #[test]

@@ -75,11 +75,32 @@ impl Machine {
         .unwrap();
     }
 
-    /// Such a process as a daemon that was killed leaves it behind.
-    fn orphan(&self) -> Child {
-        let state = self.state("");
+    /// Such a process as a daemon that was killed leaves it behind, on a state directory of this name.
+    fn orphan(&self, state_dir: &str) -> Running {
         let mut command = Command::new(self.dir.path().join("tailscaled"));
-        command.arg("--statedir").arg(&state).current_dir(&state).stdin(Stdio::null()).spawn().unwrap()
+        let state_dir = self.state("").with_file_name(state_dir);
+        command.arg("--statedir").arg(state_dir).args(["--socket", "s"]).current_dir(self.state(""));
+        Running::start(&mut command)
+    }
+}
+
+/// A process that ends with the test, however that ends.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -195,21 +216,21 @@ async fn the_process_is_gone_when_stop_returns_even_if_it_does_not_want_to() {
 #[tokio::test]
 async fn what_a_killed_daemon_left_is_ended_and_nothing_else_is() {
     let machine = Machine::new("read line < wait");
-    let mut orphan = machine.orphan();
-    // The number is noted, but by now it is another program's.
-    let other_dir = tempfile::tempdir().unwrap();
-    let mut innocent = Command::new("sleep").arg("60").current_dir(other_dir.path()).spawn().unwrap();
-    for (noted, ended) in [(innocent.id(), false), (orphan.id(), true)] {
+    let mut orphan = machine.orphan("tsnet");
+    // The number is noted, but by now it is another program's: one that only reads there, or runs on a directory beside it.
+    let log = machine.state("tailscaled.log");
+    fs::write(&log, "").unwrap();
+    let mut reader = Running::start(Command::new("tail").arg("-f").arg(log));
+    let mut neighbour = machine.orphan("tsnet-b");
+    for (noted, ended) in [(reader.0.id(), false), (neighbour.0.id(), false), (orphan.0.id(), true)] {
         fs::write(machine.state("tailscaled.pid"), noted.to_string()).unwrap();
         let tailnet = machine.tailnet();
         tailnet.start();
         until(&tailnet, State::Running).await;
-        assert_eq!(orphan.try_wait().unwrap().is_some(), ended);
-        assert!(innocent.try_wait().unwrap().is_none());
+        assert_eq!(orphan.has_ended(), ended);
+        assert!(!reader.has_ended() && !neighbour.has_ended());
         tailnet.stop().await;
     }
-    innocent.kill().unwrap();
-    innocent.wait().unwrap();
 }
 
 #[tokio::test]
