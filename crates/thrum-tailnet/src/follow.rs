@@ -57,6 +57,7 @@ pub(crate) async fn follow(hub: &Hub, mode: Mode, api: &LocalApi, mut login: Opt
         hub.publish(&verdict, Some((&status, user)), up);
         let slow_at = waiting_since + limits::TAILNET_STARTING;
         let next_look = if running || slow_at <= Instant::now() { Instant::now() + limits::TAILNET_LOOK } else { slow_at };
+        let next_look = login.as_ref().and_then(Login::retry_at).map_or(next_look, |at| at.min(next_look));
         tokio::select! {
             notice = bus.next() => match notice {
                 Ok(notice) => if let Some(words) = notice.err_message {

@@ -60,7 +60,7 @@ impl Hub {
             enabled: AtomicBool::new(config.enabled),
             started: AtomicBool::new(false),
             running: AtomicBool::new(false),
-            status: watch::Sender::new(Status::off(config.enabled, now)),
+            status: watch::Sender::new(Status::unknown(config.enabled, now)),
             condition: watch::Sender::new(if config.enabled { starting() } else { Condition::Off }),
             up: watch::Sender::new(None),
             stop: CancellationToken::new(),
@@ -87,7 +87,7 @@ impl Hub {
     pub(crate) fn enable(&self) {
         if !self.enabled.swap(true, Ordering::SeqCst) {
             self.condition.send_replace(starting());
-            self.status.send_modify(|status| *status = Status::off(true, status.since));
+            self.status.send_modify(|status| *status = Status::unknown(true, status.since));
         }
     }
 

@@ -54,12 +54,12 @@ pub struct Refused {
 
 impl Status {
     /// Before anything is known.
-    pub(crate) fn off(enabled: bool, since: Stamp) -> Self {
+    pub(crate) fn unknown(enabled: bool, since: Stamp) -> Self {
         Self {
             enabled,
             mode: None,
             why: if enabled { "not decided yet" } else { "the tailnet is not enabled" }.to_owned(),
-            state: State::Off,
+            state: if enabled { State::Starting } else { State::Off },
             sentence: None,
             hint: (!enabled).then(|| "Put THRUM_TS_ENABLED=true into .env, then `thrum daemon restart`.".to_owned()),
             login_url: None,

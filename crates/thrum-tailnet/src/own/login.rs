@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Config, DEFAULT_CONTROL_URL, State,
+    backoff::Backoff,
     localapi::{ApiError, LocalApi, NodeStatus},
 };
 
@@ -15,10 +16,13 @@ use crate::{
 pub(crate) struct Login {
     /// The settings were given.
     begun: bool,
-    /// The key was shown. It is once in a life at most: control either takes it or never will.
+    /// The key was shown to a `tailscaled` that began with it. That is once in a life: control either takes it or never will.
     key_shown: bool,
     /// A person was asked for last.
     asked: Option<Instant>,
+    /// Its `tailscaled` did not take it: in what words, and when it is tried again.
+    failed: Option<(String, Instant)>,
+    backoff: Backoff,
 }
 
 /// What is to be done next.
@@ -37,8 +41,14 @@ impl Login {
     /// Does what is to be done at this status, which was judged to be `state`.
     ///
     /// # Errors
-    /// `Failed` if `tailscaled` does not take the settings; the same is tried again at the next status.
+    /// `Failed` if `tailscaled` does not take the settings; the same is tried again at a status after [`Self::retry_at`], and
+    /// until then the answer is the same.
     pub(crate) async fn step(&mut self, config: &Config, api: &LocalApi, status: &NodeStatus, state: State) -> Result<(), ApiError> {
+        if let Some((words, until)) = &self.failed
+            && Instant::now() < *until
+        {
+            return Err(ApiError::Failed(words.clone()));
+        }
         let control = config.control_url.as_deref().unwrap_or(DEFAULT_CONTROL_URL);
         let moved = !self.begun && status.have_node_key && !same_server(&api.prefs().await?.control_url, control);
         let done = match self.next(status, state, moved, config.auth_key.is_some()) {
@@ -51,7 +61,16 @@ impl Login {
             Step::Renew => api.login_interactive().await,
         };
         self.begun &= done.is_ok();
+        self.failed = match &done {
+            Err(ApiError::Failed(words)) => Some((words.clone(), Instant::now() + self.backoff.next(&mut *(config.ambients)()))),
+            _ => None,
+        };
         done
+    }
+
+    /// When a status is wanted although nothing has changed.
+    pub(crate) fn retry_at(&self) -> Option<Instant> {
+        self.failed.as_ref().map(|(_, at)| *at)
     }
 
     /// `moved`: the state belongs to another control server.

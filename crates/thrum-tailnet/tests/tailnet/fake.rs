@@ -60,6 +60,7 @@ struct Shared {
     bus: broadcast::Sender<Value>,
     requests: Mutex<Vec<(String, String)>>,
     forbidden: Mutex<bool>,
+    refuses_starts: Mutex<bool>,
     /// Callers are told one by one while this has permits; `None` tells them at once.
     callers: Mutex<Option<Arc<Semaphore>>>,
 }
@@ -76,6 +77,7 @@ impl Node {
             bus: broadcast::Sender::new(64),
             requests: Mutex::default(),
             forbidden: Mutex::new(false),
+            refuses_starts: Mutex::new(false),
             callers: Mutex::new(None),
         });
         let mut server = JoinSet::new();
@@ -121,6 +123,11 @@ impl Node {
         *self.shared.forbidden.lock().unwrap() = forbids;
     }
 
+    /// No settings are taken, or they are again.
+    pub(crate) fn refuses_starts(&self, refuses: bool) {
+        *self.shared.refuses_starts.lock().unwrap() = refuses;
+    }
+
     /// Says who calls only as often as the semaphore permits.
     pub(crate) fn tells_callers_by(&self, permits: &Arc<Semaphore>) {
         *self.shared.callers.lock().unwrap() = Some(Arc::clone(permits));
@@ -164,6 +171,9 @@ impl Shared {
                 answer(&mut stream, "200 OK", if known { PONG } else { NO_PONG }).await
             }
             "POST /localapi/v0/dial" => self.dial(stream, &request).await,
+            "POST /localapi/v0/start" if *self.refuses_starts.lock().unwrap() => {
+                answer(&mut stream, "500 Internal Server Error", "bad hostname\n").await
+            }
             "POST /localapi/v0/start" => {
                 self.changes(|status| status["HaveNodeKey"] = true.into());
                 answer(&mut stream, "204 No Content", "").await

@@ -114,7 +114,9 @@ async fn it_does_nothing_until_it_is_enabled() {
     assert_eq!(*tailnet.condition().borrow(), Condition::Off);
     assert_eq!(tailnet.dial("100.64.0.2:1").await.err().unwrap().message, "the tailnet is not enabled");
     assert!(node.requests().is_empty());
+    assert_eq!(tailnet.status().borrow().state, State::Off);
     tailnet.enable();
+    assert_eq!(tailnet.status().borrow().state, State::Starting, "before anybody was asked");
     tailnet.enable();
     until(&tailnet, State::Running).await;
     let watched = node.requests().iter().filter(|(line, _)| line.contains("watch-ipn-bus")).count();
@@ -127,6 +129,7 @@ async fn a_tailscaled_that_never_answers_is_told_and_holds_nothing_up() {
     let dir = tempfile::tempdir().unwrap();
     let _silent = UnixListener::bind(dir.path().join("host.sock")).unwrap();
     let tailnet = Tailnet::new(config(Mode::Host, dir.path()));
+    assert_eq!(tailnet.status().borrow().state, State::Starting);
     tailnet.start();
     let status = until(&tailnet, State::NotRunning).await;
     assert!(status.sentence.unwrap().ends_with("tailscaled does not answer"));

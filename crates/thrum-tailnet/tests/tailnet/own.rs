@@ -172,6 +172,38 @@ async fn a_process_that_ends_is_named_with_its_last_words_and_started_again() {
     tailnet.stop().await;
 }
 
+#[tokio::test]
+async fn settings_that_are_not_taken_are_given_again_after_a_pause_and_not_at_each_status() {
+    let machine = Machine::new("read line < wait");
+    machine.node.changes(|status| {
+        status["HaveNodeKey"] = false.into();
+        status["BackendState"] = "NeedsLogin".into();
+    });
+    machine.node.refuses_starts(true);
+    let asked = |what: &str| machine.node.requests().iter().filter(|(line, _)| line.contains(what)).count();
+    let tailnet = machine.tailnet();
+    tailnet.start();
+    let status = until(&tailnet, State::Crashed).await;
+    assert!(status.sentence.unwrap().ends_with("does not start: bad hostname"));
+    let statuses = asked("status");
+    soon("it is looked at 20 times", async {
+        while asked("status") < statuses + 20 {
+            machine.node.changes(|_| ());
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(asked("/start") < 10, "the key is not shown each time: {}", asked("/start"));
+    machine.node.refuses_starts(false);
+    soon("it is tried again by itself", async {
+        while asked("login-interactive") == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    tailnet.stop().await;
+}
+
 /// C37
 #[tokio::test]
 async fn a_key_that_control_repeats_is_shown_nowhere() {
