@@ -12,9 +12,13 @@
 //! it is also watched. If it asks for the same place for [`LEGACY_STUCK`](limits::LEGACY_STUCK) although it got events, it
 //! gets them one by one; the one after which that happens again, and more often, is the one it refuses, and is skipped for it,
 //! in memory: the peer has passed it before we could forget it.
+//!
+//! It is also remembered for it where the log holds nothing more for it, so that what is withheld at the end is looked at once and
+//! not at each of its questions.
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -96,6 +100,15 @@ struct Asker {
     /// Up to here it gets events one by one.
     singly: u64,
     skipped: VecDeque<Skipped>,
+    barren: Option<Barren>,
+}
+
+/// A part of a log in which nothing can be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Barren {
+    log: Arc<str>,
+    after: u64,
+    upto: u64,
 }
 
 /// A place that was asked for more than once.
@@ -116,6 +129,7 @@ struct Asked {
 struct Plan {
     singly: bool,
     skips: Vec<String>,
+    barren: Option<Barren>,
 }
 
 impl Askers {
@@ -141,9 +155,10 @@ impl Askers {
         now: Now,
     ) -> Result<Page, Fault> {
         let plan = locked().0.entry(peer.to_owned()).or_default().ask(peer, pull.after, now);
-        let page = rows(pull, &plan, log)?;
+        let (page, barren) = rows(pull, &plan, log)?;
         if let Some(asker) = locked().0.get_mut(peer) {
             asker.got(pull.after, &page, now.tick);
+            asker.barren = barren.or(asker.barren.take());
         }
         Ok(page)
     }
@@ -163,7 +178,8 @@ impl Asker {
                 self.stuck(peer, upto, only, now.at);
             }
         }
-        Plan { singly: after < self.singly, skips: self.skipped.iter().map(|skipped| skipped.event_id.clone()).collect() }
+        let skips = self.skipped.iter().map(|skipped| skipped.event_id.clone()).collect();
+        Plan { singly: after < self.singly, skips, barren: self.barren.clone() }
     }
 
     fn stuck(&mut self, peer: &str, upto: u64, only: Option<(String, String)>, since: Stamp) {
@@ -202,28 +218,42 @@ impl Asker {
     }
 }
 
-/// The next rows that the peer can apply.
-fn rows(pull: &Pull, plan: &Plan, log: &dyn Log) -> Result<Page, Fault> {
+/// The next rows that the peer can apply; or none, and where nothing can be served.
+fn rows(pull: &Pull, plan: &Plan, log: &dyn Log) -> Result<(Page, Option<Barren>), Fault> {
     let (most, looked_at) = if plan.singly { (1, LOOKED_AT) } else { (pull.max_batch, pull.max_batch) };
-    let mut after = pull.after;
+    let id = log.id();
+    let known = plan.barren.as_ref().filter(|known| known.log == id && (known.after..=known.upto).contains(&pull.after));
+    let mut known = known.cloned();
+    let mut after = known.as_ref().map_or(pull.after, |known| known.upto);
     loop {
         let Page { rows, more } = log.page(after, looked_at, limits::MAX_BATCH_BYTES)?;
-        let Some(last) = rows.last() else { return Ok(Page::default()) };
-        after = last.sequence;
+        // These decide what is withheld.
+        if known.is_some() && rows.iter().any(|row| matches!(row.kind.as_str(), "purge.executed" | "agent.cleanup")) {
+            (known, after) = (None, pull.after);
+            continue;
+        }
         let footings = log.footings(&rows)?;
+        after = rows.last().map_or(after, |last| last.sequence);
         let fit =
             rows.into_iter().zip(&footings).filter(|(row, footing)| withheld(row, footing).is_none() && !plan.skips.contains(&row.id));
         let mut rows: Vec<Row> = fit.map(|(row, _)| row).collect();
         let more = more || rows.len() > most;
         rows.truncate(most);
-        if !rows.is_empty() || !more {
-            return Ok(Page { rows, more });
+        if !rows.is_empty() {
+            return Ok((Page { rows, more }, None));
+        }
+        if !more {
+            let barren = Barren { after: known.map_or(pull.after, |known| known.after), upto: after, log: id };
+            // The log may have become another one meanwhile.
+            return Ok((Page::default(), Some(barren).filter(|barren| barren.after < barren.upto && barren.log == log.id())));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     const PEER: &str = "d_go";
@@ -277,6 +307,82 @@ mod tests {
             assert!(withheld(&row, &on(vec![create("a/b")])).is_some(), "{kind}");
             assert_eq!(withheld(&row, &on(vec![create("a/b"), create("ann")])), None, "{kind}");
         }
+    }
+
+    /// A log whose rows can be served if they are of type `x`, and how many of them were looked at.
+    #[derive(Default)]
+    struct Rows {
+        kinds: Mutex<Vec<&'static str>>,
+        looked_at: Mutex<usize>,
+    }
+
+    impl Log for Rows {
+        fn id(&self) -> Arc<str> {
+            "log".into()
+        }
+        fn latest(&self) -> u64 {
+            self.kinds.lock().unwrap().len() as u64
+        }
+        fn page(&self, after: u64, max_events: usize, _: usize) -> Result<Page, Fault> {
+            let kinds = self.kinds.lock().unwrap();
+            let above = (after + 1..).zip(kinds.iter().skip(usize::try_from(after).unwrap()));
+            let rows: Vec<Row> = above.take(max_events).map(|(n, kind)| row(n, kind, "{}")).collect();
+            *self.looked_at.lock().unwrap() += rows.len();
+            Ok(Page { more: after + (rows.len() as u64) < kinds.len() as u64, rows })
+        }
+        fn footings(&self, rows: &[Row]) -> Result<Vec<Footing>, Fault> {
+            Ok(rows.iter().map(|row| Footing { hidden: row.kind != "x", ..Footing::default() }).collect())
+        }
+        fn heads(&self) -> Result<thrum_core::Heads, Fault> {
+            unreachable!()
+        }
+        fn projection(&self) -> Result<thrum_core::Sum, Fault> {
+            unreachable!()
+        }
+        fn purge_waits(&self) -> Result<bool, Fault> {
+            unreachable!()
+        }
+        fn checkpoint(&self, _: &str) -> Result<Option<thrum_core::exchange::Checkpoint>, Fault> {
+            unreachable!()
+        }
+        fn holds(&self, _: &[&thrum_core::Event]) -> Result<Vec<bool>, Fault> {
+            unreachable!()
+        }
+        fn apply(&self, _: thrum_core::exchange::Batch) -> Result<thrum_core::exchange::Applied, Fault> {
+            unreachable!()
+        }
+        fn acknowledged(&self, _: &str, _: u64, _: Stamp) {}
+        fn forget(&self, _: &str) -> Result<(), Fault> {
+            unreachable!()
+        }
+        fn backlog(&self, _: &str, _: u64) -> Result<u64, Fault> {
+            unreachable!()
+        }
+        fn troubles(&self, _: &str) -> Result<(u64, u64), Fault> {
+            unreachable!()
+        }
+    }
+
+    #[test]
+    fn what_is_withheld_at_the_end_is_looked_at_once() {
+        let (askers, log) = (Mutex::new(Askers::default()), Rows::default());
+        log.kinds.lock().unwrap().extend(["x", "x"].into_iter().chain(["hidden"; 5000]));
+        // What a peer that asks from there is served, and how many rows were looked at for that.
+        let ask = |after: u64| {
+            *log.looked_at.lock().unwrap() = 0;
+            let pull = Pull { after, max_batch: 1000, log: None };
+            let page = Askers::page(|| askers.lock().unwrap(), PEER, &pull, &log, Now::default()).unwrap();
+            (page.rows.iter().map(|row| row.sequence).collect::<Vec<_>>(), *log.looked_at.lock().unwrap())
+        };
+        assert_eq!(ask(2), (vec![], 5000));
+        assert_eq!((ask(2), ask(3)), ((vec![], 0), (vec![], 0)));
+        assert_eq!(ask(0), (vec![1, 2], 1000), "below it, nothing is known");
+        log.kinds.lock().unwrap().extend(["hidden", "hidden"]);
+        assert_eq!((ask(2), ask(2)), ((vec![], 2), (vec![], 0)));
+        log.kinds.lock().unwrap().push("agent.cleanup");
+        assert_eq!((ask(2), ask(2)), ((vec![], 1 + 5003), (vec![], 0)), "that may have changed anything");
+        log.kinds.lock().unwrap().push("x");
+        assert_eq!((ask(2), ask(5006)), ((vec![5006], 1), (vec![], 0)));
     }
 
     /// A peer at a place, and what it is served of rows 1 to 9.
