@@ -185,7 +185,7 @@ impl Inner {
                 Ok((_, caller)) if caller.kind == Kind::Tailnet && caller.node.is_none() => {
                     tracing::debug!("refused {}: the tailnet does not know it", caller.address);
                 }
-                Ok((conn, caller)) => match self.visitors.enter(&self.stop) {
+                Ok((conn, caller)) => match self.visitors.enter(caller.node.as_ref().map(|node| node.id.as_str()), &self.stop) {
                     Some((id, stop)) => {
                         let inner = Arc::clone(&self);
                         self.tasks.spawn(async move {

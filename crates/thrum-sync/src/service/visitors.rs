@@ -1,6 +1,7 @@
 //! The connections that others opened to us, and how many there may be.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     sync::{Arc, Mutex},
 };
@@ -27,10 +28,21 @@ struct Table {
 struct Visitor {
     /// Whose token it has shown.
     peer: Option<String>,
+    /// The node that it is from; none on loopback.
+    node: Option<String>,
     stop: CancellationToken,
 }
 
 impl Table {
+    /// The oldest stranger of the node that has the most of them: who connects all the time ends his own.
+    fn stranger_to_end(&self) -> Option<u64> {
+        let mut strangers: BTreeMap<Option<&str>, (usize, Reverse<u64>)> = BTreeMap::new();
+        for (id, visitor) in self.open.iter().filter(|(_, visitor)| visitor.peer.is_none()) {
+            strangers.entry(visitor.node.as_deref()).or_insert((0, Reverse(*id))).0 += 1;
+        }
+        strangers.into_values().max().map(|(_, Reverse(oldest))| oldest)
+    }
+
     fn end(&mut self, id: u64) {
         if let Some(visitor) = self.open.remove(&id) {
             visitor.stop.cancel();
@@ -39,18 +51,18 @@ impl Table {
 }
 
 impl Visitors {
-    /// Lets a connection in. When there are too many strangers, the oldest must go: who pairs or authenticates does so at
-    /// once. `None` when peers themselves hold all places.
-    pub(super) fn enter(&self, stop: &CancellationToken) -> Option<(u64, CancellationToken)> {
+    /// Lets a connection from this node in. When there are too many strangers, the oldest of the node that has the most must go:
+    /// who pairs or authenticates does so at once. `None` when peers themselves hold all places.
+    pub(super) fn enter(&self, node: Option<&str>, stop: &CancellationToken) -> Option<(u64, CancellationToken)> {
         let mut table = lock(&self.0);
         let strangers = table.open.values().filter(|visitor| visitor.peer.is_none()).count();
         if strangers >= limits::MAX_UNAUTHENTICATED_CONNECTIONS || table.open.len() >= limits::MAX_PEER_CONNECTIONS {
-            let oldest = *table.open.iter().find(|(_, visitor)| visitor.peer.is_none())?.0;
+            let oldest = table.stranger_to_end()?;
             table.end(oldest);
         }
         table.next += 1;
         let (id, stop) = (table.next, stop.child_token());
-        table.open.insert(id, Visitor { peer: None, stop: stop.clone() });
+        table.open.insert(id, Visitor { peer: None, node: node.map(str::to_owned), stop: stop.clone() });
         Some((id, stop))
     }
 
@@ -102,9 +114,9 @@ mod tests {
     #[test]
     fn strangers_push_out_the_oldest_stranger_and_never_a_peer() {
         let (visitors, stop) = (Visitors::default(), CancellationToken::new());
-        let (peer, peers_stop) = visitors.enter(&stop).unwrap();
+        let (peer, peers_stop) = visitors.enter(None, &stop).unwrap();
         visitors.known(peer, "d_x");
-        let strangers: Vec<_> = (0..=limits::MAX_UNAUTHENTICATED_CONNECTIONS).map(|_| visitors.enter(&stop).unwrap().1).collect();
+        let strangers: Vec<_> = (0..=limits::MAX_UNAUTHENTICATED_CONNECTIONS).map(|_| visitors.enter(None, &stop).unwrap().1).collect();
         let closed: Vec<_> = strangers.iter().map(CancellationToken::is_cancelled).collect();
         assert!(closed[0] && closed[1..].iter().all(|closed| !closed));
         assert!(!peers_stop.is_cancelled());
@@ -112,16 +124,27 @@ mod tests {
         assert!(peers_stop.is_cancelled());
     }
 
+    /// C17
+    #[test]
+    fn a_node_that_connects_all_the_time_pushes_out_its_own_connections_and_those_of_no_other() {
+        let (visitors, stop) = (Visitors::default(), CancellationToken::new());
+        let others: Vec<_> = ["n1", "n1", "n2"].map(|node| visitors.enter(Some(node), &stop).unwrap().1).into();
+        let its: Vec<_> = (0..limits::MAX_UNAUTHENTICATED_CONNECTIONS * 2).map(|_| visitors.enter(Some("n3"), &stop).unwrap().1).collect();
+        assert!(others.iter().all(|stop| !stop.is_cancelled()));
+        assert_eq!(its.iter().filter(|stop| !stop.is_cancelled()).count(), limits::MAX_UNAUTHENTICATED_CONNECTIONS - others.len());
+        assert!(its[0].is_cancelled() && !its.last().unwrap().is_cancelled());
+    }
+
     #[test]
     fn when_peers_hold_every_place_nobody_else_comes_in() {
         let (visitors, stop) = (Visitors::default(), CancellationToken::new());
         for n in 0..limits::MAX_PEER_CONNECTIONS {
-            let (id, _) = visitors.enter(&stop).unwrap();
+            let (id, _) = visitors.enter(None, &stop).unwrap();
             visitors.known(id, &format!("d_{n}"));
         }
-        assert!(visitors.enter(&stop).is_none());
+        assert!(visitors.enter(None, &stop).is_none());
         visitors.leave(1);
-        assert!(visitors.enter(&stop).is_some());
+        assert!(visitors.enter(None, &stop).is_some());
     }
 
     /// C17
@@ -129,7 +152,7 @@ mod tests {
     fn a_peer_with_too_many_connections_loses_its_oldest_and_no_other_peer_does() {
         let (visitors, stop) = (Visitors::default(), CancellationToken::new());
         let enter = |peer: &str| {
-            let (id, stop) = visitors.enter(&stop).unwrap();
+            let (id, stop) = visitors.enter(None, &stop).unwrap();
             // Each of its requests says again whose it is.
             visitors.known(id, peer);
             visitors.known(id, peer);
