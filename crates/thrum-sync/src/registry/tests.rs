@@ -187,7 +187,7 @@ fn long_words_about_a_node_are_cut_when_read_and_a_long_id_is_an_error() {
         assert_eq!((node.id.as_str(), node.name.chars().count(), node.user.len()), ("n1", 128, limits::MAX_FOREIGN_ID_BYTES));
     }
     let (_, registry) = with_file(&format!(r#"{{"peers":[{{"name":"a","daemon_id":"d_x","node":{{"id":"{}"}}}}]}}"#, "n".repeat(257)));
-    assert!(registry.err().expect("refused").message.contains("257 bytes"));
+    assert!(registry.expect_err("refused").message.contains("257 bytes"));
 }
 
 fn node(id: &str) -> Node {
