@@ -65,6 +65,11 @@ pub(crate) struct Reading {
     doubt: bool,
     /// When a run last began at the anchor.
     looked: Option<Duration>,
+    /// The anchor of when the peer was last heard on the connection before this one, for the first look on this one: what came
+    /// late while there was no connection was looked for by nobody.
+    look_from: Option<Place>,
+    /// When the peer last answered.
+    heard: Duration,
 }
 
 impl Reading {
@@ -84,6 +89,7 @@ impl Reading {
     /// There is a new connection: behind it may be another log.
     pub(crate) fn met(&mut self) {
         (self.cut_off, self.must_show, self.looked, self.doubt) = (self.cursor.is_some(), None, None, true);
+        self.look_from = Some(self.anchor(self.heard));
     }
 
     /// The peer announces an event. One that we must have passed came late, or is of another log.
@@ -97,13 +103,14 @@ impl Reading {
             self.must_show = self.cut_off.then(|| cursor.clone());
             return cursor.sequence.saturating_sub(u64::from(self.cut_off));
         }
-        let (anchor, head) = (self.anchor(now), self.head());
+        let anchor = self.look_from.clone().unwrap_or_else(|| self.anchor(now));
+        let head = self.head();
         let may_look = self.looked.is_none_or(|looked| looked + limits::LEGACY_LOOK_GAP <= now);
         self.must_show = None;
         if !may_look || !(self.doubt || anchor.sequence < head) {
             return head;
         }
-        (self.looked, self.doubt) = (Some(now), false);
+        (self.looked, self.doubt, self.look_from) = (Some(now), false, None);
         let before = anchor.sequence.saturating_sub(1);
         self.must_show = Some(anchor).filter(|anchor| anchor.sequence > 0);
         before
@@ -111,6 +118,7 @@ impl Reading {
 
     /// There was nothing above the place asked for.
     pub(crate) fn nothing(&mut self, now: Duration) -> Read {
+        self.heard = now;
         self.cursor = None;
         if self.must_show.take().is_some() {
             return self.rebuilt();
@@ -127,6 +135,7 @@ impl Reading {
 
     /// There were these events.
     pub(crate) fn found(&mut self, events: &[Served], now: Duration) -> Read {
+        self.heard = now;
         let shown = events.first().map(|event| (event.sequence, id(event)));
         if let Some(must) = self.must_show.take()
             && shown.is_none_or(|(sequence, id)| u64::try_from(sequence) != Ok(must.sequence) || id != must.event)
@@ -150,7 +159,7 @@ impl Reading {
 
     fn rebuilt(&mut self) -> Read {
         self.stood.clear();
-        (self.cursor, self.cut_off, self.must_show) = (None, false, None);
+        (self.cursor, self.cut_off, self.must_show, self.look_from) = (None, false, None, None);
         Read::Rebuilt
     }
 
@@ -282,6 +291,19 @@ mod tests {
         assert_eq!(reading.ask(seconds(0)), 2);
         assert_eq!((reading.nothing(seconds(0)), reading.head()), (Read::End, 2));
         assert_eq!((reading.ask(seconds(15)), reading.ask(seconds(16))), (0, 2));
+    }
+
+    #[test]
+    fn what_came_late_while_there_was_no_connection_is_looked_for_on_the_next_one() {
+        let mut reading = Reading::new(Some(&at(10)));
+        reading.met();
+        assert_eq!(round(&mut reading, &[10, 12], seconds(0)), (9, 10), "11 is not shown yet");
+        reading.met();
+        assert_eq!(reading.ask(seconds(300)), 9, "and not where we have stood for five minutes, at 12");
+        // Cut again before an answer.
+        reading.met();
+        assert_eq!(round(&mut reading, &[10, 11, 12], seconds(600)).0, 9);
+        assert_eq!(reading.ask(seconds(615)), 12);
     }
 
     /// A log that takes longer to read than a line holds must be read all the same.
