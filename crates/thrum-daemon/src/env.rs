@@ -323,7 +323,8 @@ mod tests {
         place.write(1, &text);
         let outside = place.load(&[]);
         assert_eq!((outside.get("THRUM_TS_AUTHKEY"), outside.get("THRUM_TS_TAILSCALED")), (Some("tskey-secret"), None));
-        let git = |args: &[&str]| assert_eq!(crate::git::status(&root, args, Instant::now() + Duration::from_secs(60)), Some(0), "{args:?}");
+        let git =
+            |args: &[&str]| assert_eq!(crate::git::status(&root, args, Instant::now() + Duration::from_secs(60)), Some(0), "{args:?}");
         git(&["init", "--quiet"]);
         assert_eq!(place.load(&[]).get("THRUM_TS_AUTHKEY"), Some("tskey-secret"), "git does not track it");
         git(&["add", "--force", ".env"]);

@@ -43,7 +43,10 @@ pub(crate) fn check(repo: &Repo) -> Result<(), Fault> {
     if OURS.iter().any(|path| is_tracked(root, path)) {
         return Err(Fault::new(
             ErrorKind::Refused,
-            format!("git tracks files in {}: keys, peers and tokens that came with the repository are not used", repo.thrum_dir().display()),
+            format!(
+                "git tracks files in {}: keys, peers and tokens that came with the repository are not used",
+                repo.thrum_dir().display()
+            ),
         )
         .hint("If they are yours: git rm -r --cached .thrum && echo .thrum/ >> .gitignore. If not: remove .thrum."));
     }
