@@ -90,7 +90,7 @@ pub(crate) struct Shown {
     /// What Tailscale itself complains of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
-    /// Callers that no node of the tailnet was, turned away since the start.
+    /// Callers turned away since the start: programs of this machine on the port of the tailnet, nodes on the local one.
     refused_callers: u64,
 }
 

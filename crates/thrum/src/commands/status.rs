@@ -173,7 +173,10 @@ fn show_tailnet(tailnet: &Tailnet, page: &mut Page) {
         page.line(format!("    {YELLOW}Tailscale says:{YELLOW:#} {}", text::lines(warning)));
     }
     if tailnet.refused_callers > 0 {
-        page.line(format!("    {} turned away that no node of the tailnet was", count(tailnet.refused_callers, "caller")));
+        page.line(format!(
+            "    {} turned away: programs of this machine on the tailnet's port, or nodes on the local one",
+            count(tailnet.refused_callers, "caller")
+        ));
     }
 }
 
