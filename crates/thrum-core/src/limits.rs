@@ -159,7 +159,7 @@ pub const NOTIFY: Duration = Duration::from_secs(10);
 /// One `sync.peer_info`.
 pub const PEER_INFO: Duration = Duration::from_secs(10);
 
-/// One `pair.request`.
+/// One question of whoever joins, with the code in it or about it. The other side writes its attempts and its peers to disk first.
 pub const PAIR: Duration = Duration::from_secs(30);
 
 /// The safety net: every peer is asked this often, whether or not it announced anything.
@@ -221,7 +221,10 @@ pub const LEGACY_AUTHOR_BYTES: usize = 200;
 /// How long a pairing session waits for the other machine.
 pub const PAIRING_SESSION: Duration = Duration::from_secs(5 * 60);
 
-/// Wrong codes in one session, as the page of Go Thrum promises.
+/// Whoever is to be joined is asked first how it pairs; it answers from memory, and an old peer that it knows no such question.
+pub const PROBE_TO_JOIN: Duration = Duration::from_secs(10);
+
+/// Wrong codes in one session, as the page of Go Thrum promises. An exchange that was begun and not ended is one.
 pub const PAIRING_TRIES: u8 = 3;
 
 /// Wrong codes per hour from one node.

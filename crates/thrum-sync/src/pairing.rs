@@ -10,13 +10,17 @@
 //!   told apart, and when all guesses of the hour are used up, he ends it, and the operator is told at once and not when the
 //!   five minutes are over;
 //! * the operator sees who guesses, while he waits;
-//! * only who knows the code learns whether his id is known here.
+//! * only who knows the code learns whether his id is known here;
+//! * an exchange of the PAKE ([`pake`]) is a guess from its first message on, before that is answered: nobody gets answers that
+//!   are not counted, however many he asks for at once. Who then proves that he knows the code has not guessed, and the guess
+//!   is taken off again: a fleet that pairs in an hour locks nobody out.
 //!
 //! The state machine takes the time and the words of the wire and returns what to answer. The outcome of a session is kept
 //! until it is collected: the joiner may be faster than the person who waits for it.
 
 mod budget;
 mod code;
+pub mod pake;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -30,13 +34,51 @@ use crate::{
     clock::go_duration,
     state_file::StateFile,
     transport::{Caller, Kind, Node},
-    wire::RpcError,
+    wire::{Begin, RpcError},
 };
 use budget::Budget;
 
 /// Names one session, so that only who started it ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionId(u64);
+
+/// Where a session is reached. A joiner that sees something else is not the one that we speak to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Here {
+    /// On what kind of transport.
+    pub kind: Kind,
+    /// Our node; `None` on loopback.
+    pub node: Option<Node>,
+    /// Our port.
+    pub port: u16,
+}
+
+/// How two daemons were paired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// By [`pake`]: the code was not sent.
+    Pake,
+    /// The code was sent, as Go Thrum does.
+    Plain,
+}
+
+impl Protocol {
+    /// The name as stored and shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pake => pake::VERSION,
+            Self::Plain => "plain",
+        }
+    }
+}
+
+/// An exchange of the PAKE that was begun and counted. It ends with [`Pairing::confirm`] or [`Pairing::abandon`].
+#[derive(Debug)]
+pub struct Exchange {
+    number: u64,
+    session: SessionId,
+    answered: pake::Answered,
+}
 
 /// A session that has just begun.
 pub struct Opened {
@@ -89,16 +131,20 @@ pub struct Pairing {
     session: Option<Session>,
     outcome: Option<Outcome>,
     sessions: u64,
+    exchanges: u64,
 }
 
 struct Session {
     id: SessionId,
     code: Code,
-    kind: Kind,
+    here: Here,
     started: Now,
     expires: Now,
     /// The wrong codes, in order. Bounded by the budget of all.
     attempts: Vec<Attempt>,
+    /// The exchanges that are under way, by their numbers; each will have been a wrong code if it does not end well. Bounded by
+    /// the budget, too.
+    open: Vec<(u64, Attempt)>,
     /// All guesses are used; it stays until it expires, to say so.
     spent: bool,
 }
@@ -119,9 +165,17 @@ impl Session {
         now.tick >= self.expires.tick || now.at >= self.expires.at
     }
 
+    /// One more of this caller's.
+    fn attempt(&self, caller: &Caller, at: Stamp) -> Attempt {
+        let (node, address) = (caller.node.clone(), caller.address.clone());
+        let left = self.left(node.as_ref().map(|node| node.id.as_str())).saturating_sub(1);
+        Attempt { node, address, left, at }
+    }
+
     /// How many codes a node may still show. Those who cannot be told apart are one.
     fn left(&self, node: Option<&str>) -> u8 {
-        let used = self.attempts.iter().filter(|attempt| attempt.node.as_ref().map(|node| node.id.as_str()) == node).count();
+        let all = self.attempts.iter().chain(self.open.iter().map(|(_, attempt)| attempt));
+        let used = all.filter(|attempt| attempt.node_id() == node).count();
         limits::PAIRING_TRIES.saturating_sub(u8::try_from(used).unwrap_or(u8::MAX))
     }
 }
@@ -137,14 +191,14 @@ impl Pairing {
             Some(text) => serde_json::from_str(&text).map_err(|error| file.broken(&error.to_string()))?,
             None => Budget::default(),
         };
-        Ok(Self { file, budget, session: None, outcome: None, sessions: 0 })
+        Ok(Self { file, budget, session: None, outcome: None, sessions: 0, exchanges: 0 })
     }
 
     /// Begins a session of at most [`limits::PAIRING_SESSION`].
     ///
     /// # Errors
     /// `Refused` while another session is open, or while pairing is locked (says until when).
-    pub fn start(&mut self, kind: Kind, timeout: Duration, now: Now, ambient: &mut dyn Ambient) -> Result<Opened, Fault> {
+    pub fn start(&mut self, here: Here, timeout: Duration, now: Now, ambient: &mut dyn Ambient) -> Result<Opened, Fault> {
         self.expire(now);
         self.come_back(now)?;
         if let Some(until) = self.budget.locked_until(now.at) {
@@ -162,7 +216,8 @@ impl Pairing {
         let expires = Now { tick: now.tick + timeout, at: now.at.plus(timeout) };
         tracing::info!("[pairing] Session started, code=****, timeout={}", go_duration(timeout));
         self.outcome = None;
-        self.session = Some(Session { id, code: code.clone(), kind, started: now, expires, attempts: Vec::new(), spent: false });
+        self.session =
+            Some(Session { id, code: code.clone(), here, started: now, expires, attempts: Vec::new(), open: Vec::new(), spent: false });
         Ok(Opened { id, code, expires })
     }
 
@@ -171,44 +226,129 @@ impl Pairing {
     /// # Errors
     /// Go's texts. A wrong guess is on disk when this returns; if that fails, the error says so and no guess was allowed.
     pub fn try_code(&mut self, shown: &str, caller: &Caller, now: Now) -> Result<(), RpcError> {
+        let session = self.admits(caller, now)?;
+        if session.code.matches(shown) {
+            self.session = None;
+            return Ok(());
+        }
+        let attempt = session.attempt(caller, now.at);
+        let left = attempt.left;
+        self.budget.record(now.at, attempt.node_id());
+        self.failed(attempt, now);
+        self.save()?;
+        Err(wrong_code(left))
+    }
+
+    /// Answers the first message of an exchange, as `listener`; returns our message. Counted, on disk, before there is one.
+    ///
+    /// # Errors
+    /// As [`try_code`](Self::try_code), but for a wrong code: that shows at the end.
+    pub fn begin(
+        &mut self,
+        begin: &Begin,
+        listener: &str,
+        caller: &Caller,
+        now: Now,
+        ambient: &mut dyn Ambient,
+    ) -> Result<(Exchange, String), RpcError> {
+        let session = self.admits(caller, now)?;
+        let (id, here, code, attempt) = (session.id, session.here.clone(), session.code.clone(), session.attempt(caller, now.at));
+        self.budget.record(now.at, attempt.node_id());
+        self.save()?;
+        self.exchanges += 1;
+        let number = self.exchanges;
+        if let Some(session) = &mut self.session {
+            session.open.push((number, attempt));
+        }
+        let parties = pake::Parties {
+            version: begin.version.clone(),
+            joiner: begin.daemon_id.clone(),
+            joiner_name: begin.name.clone(),
+            joiner_address: begin.address.clone(),
+            joiner_node: pake::place(caller.kind, caller.node.as_ref()).to_owned(),
+            listener: listener.to_owned(),
+            listener_node: pake::place(here.kind, here.node.as_ref()).to_owned(),
+            listener_port: here.port,
+        };
+        let (answered, message) = pake::answer(&code, &parties, &begin.message, ambient);
+        Ok((Exchange { number, session: id, answered }, message))
+    }
+
+    /// Looks at the joiner's confirmation. `Ok` consumes the code: [`settle`](Self::settle) must follow.
+    ///
+    /// # Errors
+    /// The texts of a wrong code, whatever was wrong; `no active pairing session` if somebody else was faster.
+    pub fn confirm(&mut self, exchange: Exchange, confirmation: &str, now: Now) -> Result<pake::Proven, RpcError> {
+        let Some(attempt) = self.close(&exchange) else { return Err(RpcError::said("no active pairing session")) };
+        if self.session.as_ref().is_some_and(|session| session.is_over(now)) {
+            self.expire(now);
+            return Err(RpcError::said("pairing timed out"));
+        }
+        let Some(proven) = exchange.answered.check(confirmation) else {
+            let left = attempt.left;
+            self.failed(attempt, now);
+            return Err(wrong_code(left));
+        };
+        self.session = None;
+        self.budget.forgive(attempt.at, attempt.node_id());
+        if let Err(fault) = self.save() {
+            tracing::warn!("{fault}: a right code goes on counting as a wrong one");
+        }
+        Ok(proven)
+    }
+
+    /// Ends an exchange that nobody confirmed: a wrong code.
+    pub fn abandon(&mut self, exchange: &Exchange, now: Now) {
+        if let Some(attempt) = self.close(exchange) {
+            self.failed(attempt, now);
+        }
+    }
+
+    /// The session that a caller may try a code in. The lock is looked at first.
+    fn admits(&mut self, caller: &Caller, now: Now) -> Result<&Session, RpcError> {
         let node = caller.node.as_ref().map(|node| node.id.as_str());
         self.come_back(now)?;
         if self.budget.locked_until(now.at).is_some() || self.budget.node_locked(node, now.at) {
             return Err(RpcError::said("too many failed attempts"));
         }
-        let Some(session) = self.session.as_mut().filter(|session| session.kind == caller.kind) else {
-            return Err(RpcError::said("no active pairing session"));
-        };
-        if session.is_over(now) {
+        if self.session.as_ref().is_some_and(|session| session.here.kind == caller.kind && session.is_over(now)) {
             self.expire(now);
             return Err(RpcError::said("pairing timed out"));
         }
-        if session.spent || session.left(node) == 0 {
-            return Err(RpcError::said("too many failed attempts"));
+        match self.session.as_ref().filter(|session| session.here.kind == caller.kind) {
+            Some(session) if session.spent || session.left(node) == 0 => Err(RpcError::said("too many failed attempts")),
+            Some(session) => Ok(session),
+            None => Err(RpcError::said("no active pairing session")),
         }
-        if session.code.matches(shown) {
-            self.session = None;
-            return Ok(());
-        }
-        let left = session.left(node) - 1;
-        let attempt = Attempt { node: caller.node.clone(), address: caller.address.clone(), left, at: now.at };
-        self.budget.record(now.at, node);
+    }
+
+    /// Takes an exchange from its session, if that is still the present one.
+    fn close(&mut self, exchange: &Exchange) -> Option<Attempt> {
+        let session = self.session.as_mut().filter(|session| session.id == exchange.session)?;
+        let at = session.open.iter().position(|(number, _)| *number == exchange.number)?;
+        Some(session.open.remove(at).1)
+    }
+
+    /// Shows a wrong code to the operator, and ends the session if nobody can join any more. It is in the budget already.
+    fn failed(&mut self, attempt: Attempt, now: Now) {
         let locked_until = self.budget.locked_until(now.at);
-        tracing::warn!("[pairing] Wrong code from {} (attempts left: {left})", attempt.who());
-        // A node that is out of guesses keeps nobody else from joining; where all are one, there is nobody else.
-        if locked_until.is_some() || (left == 0 && node.is_none()) {
+        let Some(session) = &mut self.session else { return };
+        tracing::warn!("[pairing] Wrong code from {} (attempts left: {})", attempt.who(), attempt.left);
+        session.attempts.push(attempt.clone());
+        // A node that is out of guesses keeps nobody else from joining; where all are one, there is nobody else. Who has
+        // begun an exchange may still be right.
+        let none_left = attempt.node.is_none() && session.left(None) == 0;
+        if session.open.is_empty() && (locked_until.is_some() || none_left) {
             session.spent = true;
             self.outcome = Some(Err(locked_until.map_or_else(|| spent(&attempt), |until| locked(until, Some(&attempt)))));
         }
-        session.attempts.push(attempt);
-        self.save()?;
-        Err(RpcError::said(format!("invalid pairing code ({left} attempts remaining)")))
     }
 
     /// Whether somebody who calls from there could join now.
     pub fn waits_for(&self, caller: &Caller, now: Now) -> bool {
         let node = caller.node.as_ref().map(|node| node.id.as_str());
-        let open = |session: &&Session| session.kind == caller.kind && !session.spent && !session.is_over(now) && session.left(node) > 0;
+        let open =
+            |session: &&Session| session.here.kind == caller.kind && !session.spent && !session.is_over(now) && session.left(node) > 0;
         self.session.as_ref().is_some_and(|session| open(&session))
             && self.budget.locked_until(now.at).is_none()
             && !self.budget.node_locked(node, now.at)
@@ -270,6 +410,14 @@ impl Attempt {
     pub fn who(&self) -> String {
         self.node.as_ref().map_or_else(|| name::printable(&self.address), ToString::to_string)
     }
+
+    fn node_id(&self) -> Option<&str> {
+        self.node.as_ref().map(|node| node.id.as_str())
+    }
+}
+
+fn wrong_code(left: u8) -> RpcError {
+    RpcError::said(format!("invalid pairing code ({left} attempts remaining)"))
 }
 
 fn spent(last: &Attempt) -> Fault {

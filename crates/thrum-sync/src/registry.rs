@@ -16,6 +16,7 @@ pub use entry::{Moved, Origin, Peer, Stranger};
 
 use crate::{
     Now, Token,
+    pairing::Protocol,
     state_file::StateFile,
     transport::{Kind, Node},
 };
@@ -161,9 +162,9 @@ impl Registry {
             return Err(Fault::new(ErrorKind::Refused, format!("there are {} peers already, the most allowed", limits::MAX_PEERS)));
         }
         self.update(|content| {
-            // It goes on knowing us by the id that it knows.
-            let as_daemon_id =
-                content.peers.iter().find(|peer| peer.daemon_id == stranger.daemon_id).and_then(|peer| peer.as_daemon_id.clone());
+            // It goes on knowing us by the id that it knows, unless the PAKE has just told it ours.
+            let known = content.peers.iter().find(|peer| peer.daemon_id == stranger.daemon_id && stranger.protocol == Protocol::Plain);
+            let as_daemon_id = known.and_then(|peer| peer.as_daemon_id.clone());
             content.peers.retain(|peer| peer.daemon_id != stranger.daemon_id);
             let name = content.free_name(&stranger.display_name());
             let mut peer = Peer::new(stranger, name, token, at);

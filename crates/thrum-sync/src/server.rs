@@ -3,18 +3,20 @@
 //! Both halves are functions of their arguments. The desk is quick and takes its state by `&mut`; serving reads the log and
 //! needs the desk no more, so that a large pull of one peer keeps nobody else waiting.
 
+mod pair;
+
 use std::sync::{Mutex, PoisonError};
 
-use thrum_core::{Ambient, ErrorKind, Fault, exchange::Page, key, limits, name};
+use thrum_core::{Ambient, Fault, exchange::Page, key, limits, name};
 use zeroize::Zeroizing;
 
 use crate::{
-    Log, Now, Token,
+    Log, Now,
     legacy::serving::Askers,
-    pairing::Pairing,
-    registry::{Origin, Peer, Registry, Stranger},
-    transport::{Caller, Kind, Node, is_address, is_loopback},
-    wire::{self, Id, Info, Pair, Probed, Pull, Query, Request, RpcError},
+    pairing::{Exchange, Pairing},
+    registry::{Origin, Peer, Registry},
+    transport::{Caller, Node},
+    wire::{self, Begin, Id, Info, Pull, Query, Request, RpcError},
 };
 
 /// The protocols spoken here, as `sync.peer_info` lists them.
@@ -49,11 +51,22 @@ pub struct Visit {
     pub caller: Caller,
     /// Whom he was asked to be, and the challenge: good for one answer on this connection.
     challenge: Option<(String, Zeroizing<String>)>,
+    pairing: Exchanged,
+}
+
+/// How far a connection came in pairing: one exchange each, so that a guess costs a connection, too.
+#[derive(Debug, Default)]
+enum Exchanged {
+    #[default]
+    Nothing,
+    /// With what the joiner said of itself.
+    Begun(Exchange, Box<Begin>),
+    Ended,
 }
 
 impl From<Caller> for Visit {
     fn from(caller: Caller) -> Self {
-        Self { caller, challenge: None }
+        Self { caller, challenge: None, pairing: Exchanged::Nothing }
     }
 }
 
@@ -138,8 +151,10 @@ pub fn receive(desk: &mut Desk, line: &[u8], visit: &mut Visit, now: Now, ambien
     };
     if request.is_pairing() {
         return match request.query() {
-            Ok(Query::Pair(pair)) => pair_request(desk, &request.id, pair, &visit.caller, now, ambient),
-            Ok(Query::Probe) => reply(probe(desk, &request.id, &visit.caller, now)),
+            Ok(Query::Pair(pair)) => pair::request(desk, &request.id, pair, &visit.caller, now, ambient),
+            Ok(Query::Begin(begin)) => pair::begin(desk, &request.id, begin, visit, now, ambient),
+            Ok(Query::Confirm(mac)) => pair::confirm(desk, &request.id, &mac, visit, now, ambient),
+            Ok(Query::Probe) => reply(pair::probe(desk, &request.id, &visit.caller, now)),
             Ok(_) => reply(wire::error_line(&request.id, &RpcError::parse())),
             Err(error) => reply(wire::error_line(&request.id, &error)),
         };
@@ -183,7 +198,9 @@ pub fn receive(desk: &mut Desk, line: &[u8], visit: &mut Visit, now: Now, ambien
             }
             Next::Reply(wire::proved_line(&request.id))
         }
-        Ok(Query::Pair(_) | Query::Prove { .. } | Query::Probe) => Next::Reply(wire::error_line(&request.id, &RpcError::parse())),
+        Ok(Query::Pair(_) | Query::Begin(_) | Query::Confirm(_) | Query::Prove { .. } | Query::Probe) => {
+            Next::Reply(wire::error_line(&request.id, &RpcError::parse()))
+        }
         Err(error) => Next::Reply(wire::error_line(&request.id, &error)),
     };
     Received { peer: Some(peer), effects, next }
@@ -222,10 +239,16 @@ fn from_its_node(
     }
 }
 
-/// A connection ended. Whoever was asked there to prove something and did not is somebody else.
-pub fn leave(desk: &mut Desk, visit: Visit, now: Now) -> Option<Effect> {
-    let (peer, _) = visit.challenge?;
-    refused(desk, &peer, now)
+/// A connection ended. Whoever was asked there to prove something and did not is somebody else; whoever began to pair there
+/// and did not go on guessed.
+pub fn leave(desk: &mut Desk, visit: Visit, now: Now) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    if let Exchanged::Begun(exchange, _) = visit.pairing {
+        desk.pairing.abandon(&exchange, now);
+        effects.push(Effect::PairingMoved);
+    }
+    effects.extend(visit.challenge.and_then(|(peer, _)| refused(desk, &peer, now)));
+    effects
 }
 
 /// Somebody used a peer's token who is not that peer. A peer with a key hears of it.
@@ -261,72 +284,6 @@ fn prove(desk: &mut Desk, request: &Request, peer: &Peer, visit: &mut Visit, now
     let before = peer.node.as_ref().map_or_else(String::new, |before| format!(" from {before}"));
     tracing::warn!("[pairing] {} moved{before} to {node}, and proved it with its key", peer.name);
     Received { peer: Some(peer.daemon_id.clone()), effects: vec![Effect::Authenticated], next: Next::Reply(wire::proved_line(&request.id)) }
-}
-
-/// Says who we are to whoever reaches us: who looks for a daemon to join has nothing else to show.
-fn probe(desk: &Desk, id: &Id, caller: &Caller, now: Now) -> String {
-    let waiting = desk.pairing.waits_for(caller, now);
-    wire::probed_line(id, &Probed { name: desk.me.name.clone(), waiting, version: desk.me.version.clone() }, &PROTOCOLS)
-}
-
-fn pair_request(desk: &mut Desk, id: &Id, pair: Pair, caller: &Caller, now: Now, ambient: &mut dyn Ambient) -> Received {
-    if let Err(error) = desk.pairing.try_code(&pair.code, caller, now) {
-        return Received { peer: None, effects: vec![Effect::PairingMoved], next: Next::Reply(wire::error_line(id, &error)) };
-    }
-    let token = Token::generate(ambient);
-    match admit(desk, pair, caller, &token, now) {
-        Ok(peer) => {
-            tracing::info!(
-                "[pairing] Paired with {} ({}) at {}",
-                peer.name,
-                name::printable(&peer.daemon_id),
-                name::printable(&peer.address)
-            );
-            desk.pairing.settle(Ok(peer.daemon_id.clone()));
-            let our_id = peer.as_daemon_id.as_ref().unwrap_or(&desk.me.daemon_id);
-            let line = wire::paired_line(id, &token, our_id, &desk.me.name);
-            Received { peer: None, effects: vec![Effect::Paired(Box::new(peer)), Effect::PairingMoved], next: Next::Reply(line) }
-        }
-        Err((fault, error)) => {
-            desk.pairing.settle(Err(fault));
-            Received { peer: None, effects: vec![Effect::PairingMoved], next: Next::Reply(wire::error_line(id, &error)) }
-        }
-    }
-}
-
-/// Takes in who knew the code, or says to both sides why not.
-fn admit(desk: &mut Desk, pair: Pair, caller: &Caller, token: &Token, now: Now) -> Result<Peer, (Fault, RpcError)> {
-    let kind = caller.kind;
-    let refuse = |message: String| {
-        let fault = Fault::new(ErrorKind::Refused, message);
-        (fault.clone(), RpcError::from(fault))
-    };
-    if pair.daemon_id == desk.me.daemon_id {
-        return Err(refuse("a daemon cannot be paired with itself".into()));
-    }
-    if pair.daemon_id.len() > limits::MAX_FOREIGN_ID_BYTES {
-        return Err(refuse(format!("a daemon_id of more than {} bytes", limits::MAX_FOREIGN_ID_BYTES)));
-    }
-    // We dial what we store. Nothing is stored for a joiner that says nothing; it can still dial us.
-    if !pair.address.is_empty() && !is_address(&pair.address) {
-        return Err(refuse("the joiner's address is not HOST:PORT".into()));
-    }
-    if kind == Kind::Local && !pair.address.is_empty() && !is_loopback(&pair.address) {
-        return Err(refuse(format!("{} is not on this machine", name::printable(&pair.address))));
-    }
-    // Who has a key calls from where it listens. Go Thrum does not; where it listens shows when it is dialled.
-    let (node, calls_from) = match caller.node.clone() {
-        node if key::is_signed_origin(&pair.daemon_id) => (node, None),
-        node => (None, node),
-    };
-    let stranger = Stranger { daemon_id: pair.daemon_id, name: pair.name, address: pair.address, kind, node, calls_from };
-    desk.registry.pair(stranger, token.clone(), now.at).map_err(|fault| {
-        let error = match fault.kind {
-            ErrorKind::Refused => RpcError::said(fault.message.clone()),
-            _ => RpcError::said(format!("store peer: {fault}")),
-        };
-        (fault, error)
-    })
 }
 
 /// Answers from the log. Blocks on the disk.

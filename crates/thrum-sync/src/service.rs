@@ -6,6 +6,7 @@
 mod answers;
 mod driver;
 mod exchange;
+mod join;
 mod link;
 mod listener;
 mod pair;
@@ -32,7 +33,9 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use answers::{Compared, Forced, Found, Joined, PairingStarted, PeerStatus, Pinged, Route, Verdict, Verified, Waited, Waiting};
+pub use answers::{
+    Compared, Forced, Found, Joined, Listener, PairingStarted, PeerStatus, Pinged, Route, Verdict, Verified, Waited, Waiting,
+};
 
 use crate::{
     Log, Now,

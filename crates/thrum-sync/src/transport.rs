@@ -195,6 +195,14 @@ pub trait Transport: Send + Sync + 'static {
         Box::pin(async { Ok(None) })
     }
 
+    /// The node that we are on this network, as the others see it. `None` where the transport knows no nodes, as on loopback.
+    ///
+    /// # Errors
+    /// `Unavailable` if the network is down or cannot be asked.
+    fn own_node(&self) -> Pending<'_, Result<Option<Node>, Fault>> {
+        Box::pin(async { Ok(None) })
+    }
+
     /// The other nodes, with their addresses as of now; none where the transport knows no nodes.
     ///
     /// # Errors

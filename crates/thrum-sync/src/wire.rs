@@ -1,4 +1,4 @@
-//! The peer wire: JSON-RPC 2.0, one document per line, Go's four methods and three of ours. Encodes and decodes, nothing else.
+//! The peer wire: JSON-RPC 2.0, one document per line, Go's four methods and five of ours. Encodes and decodes, nothing else.
 //!
 //! Go Thrum v0.5.9–v0.6.3 speaks the same: its names, its error texts, and its habit of echoing `id` raw or leaving it out
 //! are kept to the byte, because its clients show the texts and decode the rest strictly. What we add is optional on both
@@ -9,10 +9,11 @@ mod reply;
 mod request;
 
 pub use reply::{
-    Info, Paired, Probed, Pulled, Reply, Served, error_line, info_line, notified_line, paired_line, probed_line, proved_line, pull_line,
-    read_info, read_notified, read_paired, read_probed, read_proved, read_pulled,
+    Confirmed, Info, Paired, Probed, Pulled, Reply, Served, begun_line, confirmed_line, error_line, info_line, notified_line, paired_line,
+    probed_line, proved_line, pull_line, read_begun, read_confirmed, read_info, read_notified, read_paired, read_probed, read_proved,
+    read_pulled,
 };
-pub use request::{Call, Id, Pair, Pull, Query, Request, probe_request, prove_request, refused_request};
+pub use request::{Begin, Call, Id, Pair, Pull, Query, Request, confirm_request, probe_request, prove_request, refused_request};
 
 /// A JSON-RPC error as it goes over the wire.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

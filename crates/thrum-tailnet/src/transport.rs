@@ -43,6 +43,14 @@ impl Transport for Tailnet {
         })
     }
 
+    fn own_node(&self) -> Pending<'_, Result<Option<Node>, Fault>> {
+        Box::pin(async move {
+            let node = self.up()?;
+            let own = node.api.whois(node.address()).await.map_err(|error| unasked(&error))?;
+            Ok(Some(own.node()))
+        })
+    }
+
     fn neighbours(&self) -> Pending<'_, Result<Vec<Neighbour>, Fault>> {
         Box::pin(async move {
             let node = self.up()?;

@@ -544,8 +544,20 @@ pub(crate) struct Paired {
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) peer_name: String,
     pub(crate) peer_address: String,
+    /// `plain` where the code was sent.
+    pub(crate) pairing: String,
     pub(crate) syncing: bool,
     pub(crate) message: Option<String>,
+}
+
+/// `peer.look`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Listener {
+    pub(crate) address: String,
+    pub(crate) node: Option<Node>,
+    /// `plain` where the code would have to be sent.
+    pub(crate) pairing: String,
 }
 
 /// `sync.status`.

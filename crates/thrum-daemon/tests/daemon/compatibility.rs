@@ -112,7 +112,10 @@ pub const GOS_METHODS: [Method; 56] = [
         "No session and a time-out are errors, as Go Thrum's really are. With `attempts_seen` it also returns at a further wrong code, as \
 `waiting`.",
     ),
-    served("peer.join", "Takes a name of the tailnet, too; an address of a tailnet switches it on."),
+    served(
+        "peer.join",
+        "Takes a name of the tailnet, too; an address of a tailnet switches it on. The code is sent, as to Go Thrum, only with `plain`.",
+    ),
     served("peer.list", ""),
     served("peer.status", ""),
     served("peer.remove", "An unknown `daemon_id` is an error, not a success."),

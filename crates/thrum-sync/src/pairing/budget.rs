@@ -39,6 +39,15 @@ impl Budget {
         ahead.map(|attempt| attempt.at = now).count() > 0
     }
 
+    /// Takes a guess off again that was none. Its time may be another one since, if the clock went back.
+    pub(super) fn forgive(&mut self, at: Stamp, node: Option<&str>) {
+        let its = |attempt: &&Attempt| attempt.node.as_deref() == node;
+        let exact = self.attempts.iter().rposition(|attempt| attempt.at == at && its(&attempt));
+        if let Some(one) = exact.or_else(|| self.attempts.iter().rposition(|attempt| its(&attempt))) {
+            self.attempts.remove(one);
+        }
+    }
+
     /// Until when nobody may guess; `None` if somebody may.
     pub(super) fn locked_until(&self, now: Stamp) -> Option<Stamp> {
         let windows = [(HOUR, limits::PAIRING_TOTAL_HOUR), (DAY, limits::PAIRING_TOTAL_DAY)];

@@ -6,6 +6,7 @@ use thrum_core::{Stamp, key, limits, name};
 
 use crate::{
     Token,
+    pairing::Protocol,
     transport::{Caller, Kind, Node},
 };
 
@@ -39,6 +40,9 @@ pub struct Peer {
     /// Whether it told us that it does not know us any more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removed_us: bool,
+    /// How it was paired, as [`Protocol::as_str`] says it; `None` if nobody noted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paired_by: Option<String>,
     /// Whom it takes us for: the daemon of Go Thrum that we have replaced. It files our token under that id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_daemon_id: Option<String>,
@@ -126,6 +130,7 @@ impl Peer {
             transport: Some(stranger.kind.as_str().to_owned()),
             token_used: false,
             removed_us: false,
+            paired_by: Some(stranger.protocol.as_str().to_owned()),
             as_daemon_id: None,
             node: stranger.node,
             calls_from: stranger.calls_from,
@@ -144,9 +149,9 @@ impl Peer {
         as_daemon_id: String,
     ) -> Self {
         let kind = Kind::of_address(&address);
-        let stranger = Stranger { daemon_id, name: String::new(), address, kind, node: None, calls_from: None };
+        let stranger = Stranger { daemon_id, name: String::new(), address, kind, node: None, calls_from: None, protocol: Protocol::Plain };
         let peer = Self::new(stranger, name, token, Stamp::ZERO);
-        Self { paired_at, token_used: true, as_daemon_id: Some(as_daemon_id), ..peer }
+        Self { paired_by: None, paired_at, token_used: true, as_daemon_id: Some(as_daemon_id), ..peer }
     }
 
     /// The kind of transport it was paired on; `None` for one we do not have. Go's files name none but have an address.
@@ -205,6 +210,8 @@ pub struct Stranger {
     pub node: Option<Node>,
     /// The node it called from, if it may listen on another.
     pub calls_from: Option<Node>,
+    /// How it is paired.
+    pub protocol: Protocol,
 }
 
 impl Stranger {

@@ -80,6 +80,25 @@ pub struct Waiting {
     pub transport: String,
 }
 
+/// Who is at an address that somebody wants to join.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listener {
+    /// Where exactly.
+    pub address: String,
+    /// On which node; `None` on loopback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<Node>,
+    /// What it calls itself; empty for old peers.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// Its program's version; empty for old peers.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// How it pairs, as [`Protocol::as_str`](crate::pairing::Protocol::as_str) says it: `plain` means that it would be sent
+    /// the code.
+    pub pairing: String,
+}
+
 /// How packets travel to a peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Route {
@@ -135,6 +154,9 @@ pub struct Joined {
     pub peer_daemon_id: String,
     /// Where we dial it.
     pub peer_address: String,
+    /// How it was paired: `spake2-1`, or `plain`, where the code was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pairing: Option<String>,
     /// Whether both sides have read what the other had when they paired.
     pub syncing: bool,
     /// What is missing if not.

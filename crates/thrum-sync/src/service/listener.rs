@@ -221,8 +221,8 @@ impl Inner {
     async fn visit(self: &Arc<Self>, conn: Conn, caller: Caller, id: u64, stop: &CancellationToken) -> NoLine {
         let mut visit = Some(Visit::from(caller));
         let why = self.converse(conn, &mut visit, id, stop).await;
-        let effect = visit.and_then(|visit| server::leave(&mut self.desk(), visit, self.clock.now()));
-        if let Some(effect) = effect {
+        let effects = visit.map(|visit| server::leave(&mut self.desk(), visit, self.clock.now()));
+        for effect in effects.unwrap_or_default() {
             self.tell("", effect);
         }
         why

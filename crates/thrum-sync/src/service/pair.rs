@@ -1,23 +1,16 @@
-//! Pairing as the daemon's clients see it: start, wait, cancel, join.
+//! Pairing as the daemon's clients see it, on the side that shows the code: start, wait, cancel.
 
 use std::{sync::Arc, time::Duration};
 
-use thrum_core::{ErrorKind, Fault, limits, name};
+use thrum_core::{ErrorKind, Fault, limits};
 use tokio::time::timeout;
 
-use super::{
-    Inner, Joined, PairingStarted, Peers, Waited, blocking,
-    driver::{self, First},
-    lock,
-    place::{Place, Typed},
-};
+use super::{Inner, Joined, PairingStarted, Peers, Waited, blocking, driver, lock};
 use crate::{
-    conn,
-    pairing::{Code, SessionId, Standing},
-    registry::{Peer, Stranger},
+    pairing::{Here, SessionId, Standing},
+    registry::Peer,
     replicator::State,
     transport::Kind,
-    wire::{self, BadReply, Pair, Paired, RpcError},
 };
 
 impl Peers {
@@ -27,10 +20,15 @@ impl Peers {
     /// `Refused` while another session is open or pairing is locked; `Unavailable` if nobody could reach us.
     pub async fn start_pairing(&self, kind: Kind, within: Duration) -> Result<PairingStarted, Fault> {
         let address = self.0.listen(kind).await?;
+        let node = match self.0.transport(kind) {
+            Some(transport) => transport.own_node().await?,
+            None => None,
+        };
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default();
         let inner = Arc::clone(&self.0);
         let (opened, now) = blocking(move || {
             let (now, mut ambient) = (inner.clock.now(), (inner.ambients)());
-            Ok((inner.desk().pairing.start(kind, within, now, &mut *ambient)?, now))
+            Ok((inner.desk().pairing.start(Here { kind, node, port }, within, now, &mut *ambient)?, now))
         })
         .await?;
         self.0.pairing_moved.notify_waiters();
@@ -108,81 +106,16 @@ impl Peers {
         self.0.desk().pairing.cancel(session);
         self.0.pairing_moved.notify_waiters();
     }
-
-    /// Joins the daemon at `target`, where somebody shows `code`; then waits for the first exchange, at most
-    /// [`limits::FIRST_EXCHANGE`]. A target is `host:port`, or `host` for the port where somebody waits there; a host is an
-    /// address, or the name of a node of the tailnet.
-    ///
-    /// # Errors
-    /// `Invalid` for a code or a target that cannot be one, `NotFound` for one that is nobody's, before anything is sent.
-    /// `Unavailable` if nobody answers, or while the tailnet is not up; `Refused` with the other side's words, or for ourselves
-    /// and peers we have.
-    pub async fn join(&self, target: &str, code: &str) -> Result<Joined, Fault> {
-        let code = Code::parse(code)?;
-        let place = self.0.place(&Typed::read(target)?).await?;
-        let own = self.0.listen(place.kind).await?;
-        if own == place.address.replace("localhost:", "127.0.0.1:") {
-            return Err(itself());
-        }
-        let paired = self.0.ask(&place, &code, own).await?;
-        let peer = self.0.take_in(paired, place).await?;
-        tracing::info!("[pairing] Paired with {} ({}) at {}", peer.name, name::printable(&peer.daemon_id), peer.address);
-        self.0.drive(peer.clone(), First::Dial);
-        Ok(self.0.first_exchange(&peer).await)
-    }
 }
 
 impl Inner {
-    /// Who we are at this address: a peer of Go Thrum's would take another id for another daemon.
-    fn known_as(&self, address: &str) -> String {
-        let known = |peer: &Peer| (peer.address == address).then(|| peer.as_daemon_id.clone())?;
-        self.desk().registry.peers().iter().find_map(known).unwrap_or_else(|| self.me.daemon_id.clone())
-    }
-
-    async fn ask(&self, place: &Place, code: &Code, own: String) -> Result<Paired, Fault> {
-        let address = place.address.as_str();
-        let transport = self.transport(place.kind).ok_or_else(itself)?;
-        let unreachable = |why: String| Fault::new(ErrorKind::Unavailable, format!("cannot pair with {address}: {why}"));
-        let conn = timeout(limits::DIAL, transport.dial(address))
-            .await
-            .map_err(|_| unreachable(format!("no connection within {}", crate::clock::go_duration(limits::DIAL))))??;
-        let (mut lines, mut writer) = conn::halves(conn);
-        let daemon_id = self.known_as(address);
-        let pair = Pair { code: code.reveal().to_owned(), daemon_id, name: self.me.name.clone(), address: own };
-        let request = zeroize::Zeroizing::new(pair.line(1));
-        conn::write_line(&mut writer, &request, limits::PEER_WRITE).await.map_err(|error| unreachable(error.to_string()))?;
-        let line = lines
-            .next(limits::MAX_PEER_REQUEST_BYTES, limits::PAIR, limits::PAIR)
-            .await
-            .map_err(|error| unreachable(error.to_string()).hint("Is that the address that `thrum peer add` showed?"))?;
-        let line = zeroize::Zeroizing::new(line);
-        wire::read_paired(&line, 1).map_err(|bad| match bad {
-            BadReply::Error(error) => said_no(&error),
-            other => unreachable(other.to_string()).hint("Is that the address that `thrum peer add` showed?"),
-        })
-    }
-
-    /// Stores the daemon that took us in.
-    async fn take_in(self: &Arc<Self>, paired: Paired, place: Place) -> Result<Peer, Fault> {
-        let Place { address, kind, node } = place;
-        let Paired { token, daemon_id, name } = paired;
-        if daemon_id == self.me.daemon_id {
-            return Err(itself());
-        }
-        let inner = Arc::clone(self);
-        blocking(move || {
-            let now = inner.clock.now();
-            inner.desk().registry.pair(Stranger { daemon_id, name, address, kind, node, calls_from: None }, token, now.at)
-        })
-        .await
-    }
-
     /// Waits until both sides have read what the other had when they paired, or says what is missing.
-    async fn first_exchange(&self, peer: &Peer) -> Joined {
+    pub(super) async fn first_exchange(&self, peer: &Peer) -> Joined {
         let joined = |message: Option<String>| Joined {
             peer_name: peer.name.clone(),
             peer_daemon_id: peer.daemon_id.clone(),
             peer_address: peer.address.clone(),
+            pairing: peer.paired_by.clone(),
             syncing: message.is_none(),
             message,
         };
@@ -208,26 +141,5 @@ impl Inner {
             _ => format!("{paired}, but {} does not answer yet.", peer.address),
         };
         joined(Some(message))
-    }
-}
-
-fn itself() -> Fault {
-    Fault::new(ErrorKind::Refused, "a daemon cannot be paired with itself").hint("Run `thrum peer join` in the other repository.")
-}
-
-/// The other side's words, with our advice.
-fn said_no(error: &RpcError) -> Fault {
-    let hint = match error.message.as_str() {
-        "no active pairing session" | "pairing timed out" => Some("Run `thrum peer add` on the other machine for a new code."),
-        "too many failed attempts" => Some("Wait, then run `thrum peer add` again on the other machine."),
-        text if text.starts_with("invalid pairing code (0 ") => Some("Run `thrum peer add` again on the other machine for a new code."),
-        text if text.starts_with("invalid pairing code") => Some("Type the code that the other machine shows."),
-        text if text.starts_with("already paired") => Some("Run `thrum peer remove` there and here, then pair again."),
-        _ => None,
-    };
-    let fault = Fault::new(ErrorKind::Refused, error.message.clone());
-    match hint {
-        Some(hint) => fault.hint(hint),
-        None => fault,
     }
 }

@@ -7,10 +7,7 @@ use std::{net::IpAddr, sync::Arc};
 use thrum_core::{ErrorKind, Fault, limits, name};
 
 use super::{Inner, Peers, Waiting};
-use crate::{
-    pairing::Code,
-    transport::{Kind, Neighbour, Node, is_address, is_loopback, is_of_tailnet, with_port},
-};
+use crate::transport::{Kind, Neighbour, Node, is_address, is_loopback, is_of_tailnet, with_port};
 
 /// Where to join.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,13 +68,11 @@ impl Typed {
 }
 
 impl Peers {
-    /// Whether joining this target, with this code, says that a tailnet is wanted: it is an address of one. A name may be a
-    /// typing error.
+    /// Whether joining this target says that a tailnet is wanted: it is an address of one. A name may be a typing error.
     ///
     /// # Errors
-    /// `Invalid` for a target or a code that cannot be one.
-    pub fn wants_tailnet(target: &str, code: &str) -> Result<bool, Fault> {
-        Code::parse(code)?;
+    /// `Invalid` for a target that cannot be one.
+    pub fn wants_tailnet(target: &str) -> Result<bool, Fault> {
         let typed = Typed::read(target)?;
         typed.kind()?;
         Ok(typed.is_address_of_tailnet())

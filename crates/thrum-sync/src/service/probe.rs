@@ -95,7 +95,7 @@ async fn ask_all(transport: &dyn Transport, host: &Host, found: &Mutex<Vec<Waiti
             // It does not even refuse, and will not on the next port.
             Err(_) => return,
         };
-        if let Ok(Some(Probed { name, waiting: true, version })) = timeout(limits::PROBE, ask(conn)).await {
+        if let Ok(Some(Probed { name, waiting: true, version, .. })) = timeout(limits::PROBE, ask(conn)).await {
             let (node, transport) = (host.node.clone(), transport.kind().to_string());
             lock(found).push(Waiting { name, address, node, version, transport });
         }

@@ -97,6 +97,19 @@ pub struct Paired {
     pub name: String,
 }
 
+/// What `pair.confirm` brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// The listener's confirmation, in hex; unchecked.
+    pub confirmation: String,
+    /// The secret of this pairing, sealed, in hex.
+    pub sealed: String,
+    /// Who says so.
+    pub daemon_id: String,
+    /// Its name, unchecked.
+    pub name: String,
+}
+
 fn end(id: &Id) -> String {
     id.as_ref().map_or_else(|| "}".to_owned(), |id| format!(",\"id\":{}}}", id.get()))
 }
@@ -125,23 +138,41 @@ pub fn proved_line(id: &Id) -> String {
 /// What `pair.probe` says of a daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Probed {
+    /// Its id, unchecked.
+    pub daemon_id: String,
     /// Its name, unchecked.
     pub name: String,
     /// Whether whoever asks could join it now.
     pub waiting: bool,
     /// Its program's version.
     pub version: String,
+    /// How it pairs without being sent the code, by name. Nothing, where it cannot.
+    pub pairing: Vec<String>,
 }
 
 /// The reply to `pair.probe`.
 pub fn probed_line(id: &Id, probed: &Probed, protocols: &[&str]) -> String {
-    let Probed { name, waiting, version } = probed;
-    result_line(id, &json!({"name": name, "protocols": protocols, "version": version, "waiting": waiting}))
+    let Probed { daemon_id, name, waiting, version, pairing } = probed;
+    let result = json!({
+        "daemon_id": daemon_id, "name": name, "pairing": pairing, "protocols": protocols, "version": version, "waiting": waiting,
+    });
+    result_line(id, &result)
 }
 
 /// The reply to `pair.request`.
 pub fn paired_line(id: &Id, token: &Token, daemon_id: &str, name: &str) -> String {
     result_line(id, &json!({"daemon_id": daemon_id, "name": name, "status": "paired", "token": token.reveal()}))
+}
+
+/// The reply to `pair.begin`.
+pub fn begun_line(id: &Id, message: &str) -> String {
+    result_line(id, &json!({"msg": message}))
+}
+
+/// The reply to `pair.confirm`.
+pub fn confirmed_line(id: &Id, confirmation: &str, sealed: &str, daemon_id: &str, name: &str) -> String {
+    let result = json!({"daemon_id": daemon_id, "mac": confirmation, "name": name, "sealed_token": sealed, "status": "paired"});
+    result_line(id, &result)
 }
 
 /// The reply to `sync.peer_info`. Go's two fields come first, ours after them.
@@ -288,13 +319,20 @@ pub fn read_probed(line: &[u8], asked: u64) -> Result<Probed, BadReply> {
     #[derive(Deserialize)]
     struct Wire {
         #[serde(default)]
+        daemon_id: String,
+        #[serde(default)]
         name: String,
         waiting: bool,
         #[serde(default)]
         version: String,
+        #[serde(default)]
+        pairing: Vec<String>,
     }
-    let Wire { name, waiting, version } = decode(line, asked)?;
-    Ok(Probed { name: shown(&name), waiting, version: shown(&version) })
+    let Wire { daemon_id, name, waiting, version, pairing } = decode(line, asked)?;
+    if daemon_id.len() > limits::MAX_FOREIGN_ID_BYTES {
+        return Err(BadReply::Result("a daemon_id that is too long".into()));
+    }
+    Ok(Probed { daemon_id, name: shown(&name), waiting, version: shown(&version), pairing })
 }
 
 /// Reads the reply to `sync.peer_info`.
@@ -419,4 +457,34 @@ pub fn read_paired(line: &[u8], asked: u64) -> Result<Paired, BadReply> {
         return Err(BadReply::Result("no usable daemon_id".into()));
     }
     Ok(Paired { token: wire.token, daemon_id: wire.daemon_id, name: wire.name })
+}
+
+/// Reads the reply to `pair.begin`: the listener's message, in hex; unchecked.
+///
+/// # Errors
+/// Anything but a result with a message.
+pub fn read_begun(line: &[u8], asked: u64) -> Result<String, BadReply> {
+    #[derive(Deserialize)]
+    struct Wire {
+        msg: String,
+    }
+    decode(line, asked).map(|Wire { msg }| msg)
+}
+
+/// Reads the reply to `pair.confirm`.
+///
+/// # Errors
+/// Anything but a result with fields of the right types.
+pub fn read_confirmed(line: &[u8], asked: u64) -> Result<Confirmed, BadReply> {
+    #[derive(Deserialize)]
+    struct Wire {
+        mac: String,
+        sealed_token: String,
+        #[serde(default)]
+        daemon_id: String,
+        #[serde(default)]
+        name: String,
+    }
+    let Wire { mac, sealed_token, daemon_id, name } = decode(line, asked)?;
+    Ok(Confirmed { confirmation: mac, sealed: sealed_token, daemon_id, name })
 }

@@ -25,6 +25,8 @@ enum Method {
     Notify,
     PeerInfo,
     Pair,
+    Begin,
+    Confirm,
     Prove,
     Refused,
     Probe,
@@ -68,6 +70,10 @@ pub enum Query {
     },
     /// `pair.request`
     Pair(Pair),
+    /// `pair.begin`: the first message of the PAKE. Ours alone.
+    Begin(Begin),
+    /// `pair.confirm`: the joiner's confirmation. Ours alone.
+    Confirm(String),
     /// `sync.prove`: the answer to a challenge, by whom and what. Ours alone.
     Prove {
         /// Who answers.
@@ -105,6 +111,21 @@ pub struct Pair {
     pub address: String,
 }
 
+/// The parameters of `pair.begin`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// Which exchange: [`pake::VERSION`](crate::pairing::pake::VERSION). Another one fails as a wrong code does.
+    pub version: String,
+    /// The joiner's id.
+    pub daemon_id: String,
+    /// The joiner's name, unchecked.
+    pub name: String,
+    /// Where the joiner says it can be reached, unchecked.
+    pub address: String,
+    /// Its message, in hex; unchecked.
+    pub message: String,
+}
+
 impl std::fmt::Debug for Pair {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Pair").field("code", &"****").field("daemon_id", &self.daemon_id).field("name", &self.name).finish_non_exhaustive()
@@ -128,6 +149,8 @@ impl Request {
             "sync.notify" => Method::Notify,
             "sync.peer_info" => Method::PeerInfo,
             "pair.request" => Method::Pair,
+            "pair.begin" => Method::Begin,
+            "pair.confirm" => Method::Confirm,
             "sync.prove" => Method::Prove,
             "sync.refused" => Method::Refused,
             "pair.probe" => Method::Probe,
@@ -136,9 +159,9 @@ impl Request {
         Ok(Self { id: envelope.id, method, params })
     }
 
-    /// Whether this request works without a token: the one that brings a peer its token, and the one before it.
+    /// Whether this request works without a token: those that bring a peer its token, and the one before them.
     pub fn is_pairing(&self) -> bool {
-        matches!(self.method, Method::Pair | Method::Probe)
+        matches!(self.method, Method::Pair | Method::Begin | Method::Confirm | Method::Probe)
     }
 
     /// Whether this answers a challenge.
@@ -191,6 +214,21 @@ impl Request {
                 Ok(Query::Refused(Node { id: text("node_id")?, name: text("node_name")?, user: text("node_user")? }))
             }
             Method::Probe => Ok(Query::Probe),
+            Method::Begin => {
+                let fields = self.params.fields("PairBeginRequest")?;
+                let begin = Begin {
+                    version: fields.text("version")?,
+                    daemon_id: fields.text("daemon_id")?,
+                    name: fields.text("name")?,
+                    address: fields.text("address")?,
+                    message: fields.text("msg")?,
+                };
+                if begin.daemon_id.is_empty() {
+                    return Err(RpcError::said("daemon_id is required"));
+                }
+                Ok(Query::Begin(begin))
+            }
+            Method::Confirm => Ok(Query::Confirm(self.params.fields("PairConfirmRequest")?.text("mac")?)),
             Method::Pair => {
                 let fields = self.params.fields("PairRequest")?;
                 let pair = Pair {
@@ -257,6 +295,20 @@ impl Pair {
         let params = serde_json::json!({"address": self.address, "code": self.code, "daemon_id": self.daemon_id, "name": self.name});
         line("pair.request", &params, id)
     }
+}
+
+impl Begin {
+    /// The request line of `pair.begin`, without its end.
+    pub fn line(&self, id: u64) -> String {
+        let Self { version, daemon_id, name, address, message } = self;
+        let params = serde_json::json!({"address": address, "daemon_id": daemon_id, "msg": message, "name": name, "version": version});
+        line("pair.begin", &params, id)
+    }
+}
+
+/// The request line of `pair.confirm`, without its end.
+pub fn confirm_request(id: u64, confirmation: &str) -> String {
+    line("pair.confirm", &serde_json::json!({"mac": confirmation}), id)
 }
 
 /// The request line of `pair.probe`, without its end.

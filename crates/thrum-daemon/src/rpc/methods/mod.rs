@@ -127,6 +127,7 @@ methods! {
     "peer.start_pairing" => Prompt, |daemon, params, kept| answer(&peer::start_pairing(daemon, params.read()?, kept).await?);
     "peer.wait_pairing" => Long, |daemon, params, _kept| answer(&peer::wait_pairing(daemon, params.read()?).await?);
     "peer.join" => Long, |daemon, params, _kept| answer(&peer::join(daemon, params.read()?).await?);
+    "peer.look" => Long, |daemon, params, _kept| answer(&peer::look(daemon, params.read()?).await?);
     "peer.waiting" => Long, |daemon, _params, _kept| answer(&peer::waiting(daemon).await?);
     "peer.ping" => Long, |daemon, params, _kept| answer(&peer::ping(daemon, params.read()?).await?);
     "peer.list" => Prompt, |daemon, _params, _kept| answer(&peer::list(daemon).await?);

@@ -9,10 +9,10 @@ use thrum_sync::{
     Peers,
     clock::go_duration,
     legacy::serving::Skipped,
-    pairing::{Attempt, SessionId},
+    pairing::{Attempt, Code, SessionId},
     registry::{Moved, Stray},
     replicator::State,
-    service::{Found, Joined, PeerStatus, Pinged, Route, Waited},
+    service::{Found, Joined, Listener, PeerStatus, Pinged, Route, Waited},
     transport::{Condition, Kind, Node},
 };
 
@@ -153,6 +153,9 @@ pub(super) struct Join {
     /// Read as text by hand: serde's error would show the code.
     #[serde(default)]
     code: Value,
+    /// Also where the code would have to be sent.
+    #[serde(default)]
+    plain: bool,
 }
 
 pub(super) async fn join(daemon: &Daemon, params: Join) -> Result<PairedWith, Fault> {
@@ -162,10 +165,28 @@ pub(super) async fn join(daemon: &Daemon, params: Join) -> Result<PairedWith, Fa
         Value::String(code) => code,
         _ => return Err(Fault::new(ErrorKind::Invalid, "invalid params: code is a string of four digits")),
     };
-    if Peers::wants_tailnet(&address, code)? {
+    Code::parse(code)?;
+    if Peers::wants_tailnet(&address)? {
         daemon.enable_tailnet().await?;
     }
-    Ok(PairedWith { status: "paired", joined: daemon.peers.join(&address, code).await? })
+    let joined =
+        if params.plain { daemon.peers.join_even_plainly(&address, code).await? } else { daemon.peers.join(&address, code).await? };
+    Ok(PairedWith { status: "paired", joined })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Look {
+    #[serde(default)]
+    address: Option<String>,
+}
+
+/// Who is there to be joined, and how.
+pub(super) async fn look(daemon: &Daemon, params: Look) -> Result<Listener, Fault> {
+    let address = required("address", params.address)?;
+    if Peers::wants_tailnet(&address)? {
+        daemon.enable_tailnet().await?;
+    }
+    daemon.peers.look(&address).await
 }
 
 /// Who waits to be joined.

@@ -227,6 +227,13 @@ impl Transport for MemoryNode {
         })
     }
 
+    fn own_node(&self) -> Pending<'_, Result<Option<Node>, Fault>> {
+        Box::pin(async move {
+            self.up()?;
+            Ok(Some(self.node()))
+        })
+    }
+
     fn neighbours(&self) -> Pending<'_, Result<Vec<Neighbour>, Fault>> {
         Box::pin(async move {
             self.up()?;

@@ -22,7 +22,8 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Type the code where `thrum peer join` asks for it. Ctrl-C ends it. Who shows a wrong code is said on standard error: three of one \
-machine are the end for it, and where machines cannot be told apart, for the session. With --json there is one line with the code \
+machine are the end for it, and where machines cannot be told apart, for the session. A daemon of this version proves that it knows \
+the code; Go Thrum sends it, which is said when it has joined. With --json there is one line with the code \
 at once, and a second one when both are paired.
 
 Examples:
@@ -62,7 +63,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Fault> {
         let waited: Answer<Paired> = client.call_within(left, "peer.wait_pairing", json!({"attempts_seen": seen}))?;
         // A daemon that tells of no attempts has paired.
         if waited.read.status != "waiting" || waited.read.attempts.len() <= seen {
-            return Ok(Joined { paired: waited, with_address: true });
+            return Ok(Joined::new(waited, true, cx));
         }
         waited.read.attempts[seen..].iter().for_each(|attempt| cx.output.warn(&tried(attempt)));
         seen = waited.read.attempts.len();
@@ -96,6 +97,19 @@ pub(crate) struct Joined {
     /// The page shows the address on the side that waited.
     pub(crate) with_address: bool,
 }
+
+impl Joined {
+    /// Says at once if the code has travelled: nothing else shows it.
+    pub(crate) fn new(paired: Answer<Paired>, with_address: bool, cx: &Context) -> Self {
+        if paired.read.pairing == PLAIN {
+            cx.output.warn("the code was sent, as Go Thrum pairs; between two daemons of this version it is not");
+        }
+        Self { paired, with_address }
+    }
+}
+
+/// How a pairing is called in which the code was sent.
+pub(crate) const PLAIN: &str = "plain";
 
 impl Render for Joined {
     fn human(&self, page: &mut Page) {

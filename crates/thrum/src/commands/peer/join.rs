@@ -4,6 +4,7 @@
 use std::{
     io::{self, BufRead, IsTerminal, Read},
     net::Ipv6Addr,
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -11,17 +12,19 @@ use thrum_core::{ErrorKind, Fault, limits, name::printable};
 
 use crate::{
     client::Client,
-    commands::peer::add::Joined,
+    commands::peer::add::{Joined, PLAIN},
     context::Context,
     render::{Page, Render},
-    shapes::{Answer, Found, WaitingDaemon},
+    shapes::{Answer, Found, Listener, WaitingDaemon},
 };
 
 /// Join a daemon that waits in `thrum peer add`; asks for its code
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 An address is IP:PORT, the name of a node of the tailnet, or either without a port. Without any, the nodes of the tailnet (without \
-one, this machine) are asked who waits in `thrum peer add`; Go Thrum does not answer that, so type its address. With --json and \
+one, this machine) are asked who waits in `thrum peer add`; Go Thrum does not answer that, so type its address. The code is not sent: \
+both sides prove that they know it. Go Thrum has to be sent it, and whoever gets it can use it; so that is asked first, or takes \
+--plain. With --json and \
 nothing on standard input, those that wait are listed. Without a terminal the code is read from standard input: \
 echo 7392 | thrum peer join 127.0.0.1:9100
 
@@ -32,6 +35,9 @@ pub(crate) struct Args {
     /// The address or the name, or the whole line that `thrum peer add` printed; without it, who waits is looked for
     #[arg(value_name = "ADDRESS", num_args = 0..=4)]
     target: Vec<String>,
+    /// Send the code, where the other side cannot be joined without, as Go Thrum
+    #[arg(long)]
+    plain: bool,
 }
 
 pub(crate) fn run(args: Args, cx: &Context) -> Result<Outcome, Fault> {
@@ -46,6 +52,7 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Outcome, Fault> {
             Chosen::List(found) => return Ok(Outcome::Waiting(found)),
         },
     };
+    let Way { address, plain } = way(&mut client, cx, target.address, args.plain)?;
     let given = match target.code {
         Some(code) if on_command_line => {
             cx.output.warn("a code on the command line can be read in the list of processes and in the shell's history");
@@ -53,25 +60,63 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Outcome, Fault> {
         }
         code => code,
     };
-    let mut code = match given {
+    let code = match given {
         Some(code) => code,
         None => checked(answer(cx, ENTER_CODE, "the pairing code")?)?,
     };
-    let within = limits::TAILNET_UP + limits::PROBE_ALL + limits::DIAL + limits::PAIR + limits::FIRST_EXCHANGE;
+    let within = TO_LOOK + limits::DIAL + limits::PAIR + limits::PAIR + limits::FIRST_EXCHANGE;
+    let mut params = json!({"address": address, "code": code});
+    if plain {
+        params["plain"] = true.into();
+    }
     loop {
         let progress = cx.output.progress("Pairing", None);
-        let paired = client.call_within(within, "peer.join", json!({"address": target.address, "code": code}));
+        let paired = client.call_within(within, "peer.join", params.clone());
         drop(progress);
         match paired {
-            Ok(paired) => return Ok(Outcome::Joined(Joined { paired, with_address: false })),
+            Ok(paired) => return Ok(Outcome::Joined(Joined::new(paired, false, cx))),
             // Whoever sits at a terminal mistyped, and may use the tries that are left.
             Err(fault) if may_try_again(&fault) && io::stdin().is_terminal() => {
                 cx.output.fault(&fault);
-                code = checked(answer(cx, ENTER_CODE, "the pairing code")?)?;
+                params["code"] = checked(answer(cx, ENTER_CODE, "the pairing code")?)?.into();
             }
             Err(fault) => return Err(fault),
         }
     }
+}
+
+/// Finding out who is there.
+const TO_LOOK: Duration =
+    limits::TAILNET_UP.saturating_add(limits::PROBE_ALL).saturating_add(limits::DIAL).saturating_add(limits::PROBE_TO_JOIN);
+
+/// Where to join, and whether the code may be sent there.
+struct Way {
+    address: String,
+    plain: bool,
+}
+
+/// At a terminal it is asked before the code is whether it may be sent, with the name of whom it would go to. Elsewhere nobody
+/// can be asked, and the daemon refuses unless `--plain` says so.
+fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Result<Way, Fault> {
+    if plain || !cx.output.can_ask() {
+        return Ok(Way { address, plain });
+    }
+    let progress = cx.output.progress("Looking who is there", None);
+    let there: Answer<Listener> = client.call_within(TO_LOOK, "peer.look", json!({"address": address}))?;
+    drop(progress);
+    // From here on it is that one, whatever a name means later.
+    let Listener { address, node, pairing } = there.read;
+    if pairing != PLAIN {
+        return Ok(Way { address, plain });
+    }
+    let node = node.map(|node| format!("{} at ", node.shown())).unwrap_or_default();
+    let whom = format!("{node}{}", printable(&address));
+    cx.output.note(&format!("{whom} is no daemon of this version: it has to be sent the code, and can use it."));
+    let said = answer(cx, &format!("Send the code to {whom}? [y/N] "), "the answer")?;
+    if !matches!(said.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
+        return Err(Fault::new(ErrorKind::Refused, "not joined; nothing was sent").hint("`thrum peer add` shows the address to join."));
+    }
+    Ok(Way { address, plain: true })
 }
 
 /// What came of it.
