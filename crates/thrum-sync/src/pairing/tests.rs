@@ -21,6 +21,10 @@ fn at(seconds: u64) -> Now {
     Now { tick: Duration::from_secs(seconds), at: Stamp::from_nanos(1_774_717_513_000_000_000).plus(Duration::from_secs(seconds)) }
 }
 
+fn here(kind: Kind) -> Here {
+    Here { kind, node: None, port: 9100 }
+}
+
 fn local() -> Caller {
     Caller { address: "127.0.0.1:5000".into(), kind: Kind::Local, node: None }
 }
@@ -43,11 +47,40 @@ impl Case {
     }
 
     fn start(&mut self, seconds: u64) -> Result<Opened, Fault> {
-        self.pairing.start(Kind::Local, limits::PAIRING_SESSION, at(seconds), &mut self.ambient)
+        self.pairing.start(here(Kind::Local), limits::PAIRING_SESSION, at(seconds), &mut self.ambient)
     }
 
     fn guess(&mut self, code: &str, seconds: u64) -> String {
         self.pairing.try_code(code, &local(), at(seconds)).map_or_else(|error| error.message, |()| "right".into())
+    }
+
+    /// The first message of a joiner on loopback, who types this code, and what it makes of the answer.
+    fn begin(&mut self, code: &str, seconds: u64) -> Result<(Exchange, String), String> {
+        let parties = pake::Parties {
+            version: pake::VERSION.into(),
+            joiner: "d_joiner".into(),
+            joiner_name: "laptop".into(),
+            joiner_address: "127.0.0.1:9101".into(),
+            joiner_node: "local".into(),
+            listener: "d_me".into(),
+            listener_node: "local".into(),
+            listener_port: 9100,
+        };
+        let (joining, message) = pake::join(&Code::parse(code).unwrap(), parties.clone(), &mut self.ambient);
+        let begin = Begin {
+            version: parties.version,
+            daemon_id: parties.joiner,
+            name: parties.joiner_name,
+            address: parties.joiner_address,
+            message,
+        };
+        let begun = self.pairing.begin(&begin, "d_me", &local(), at(seconds), &mut self.ambient);
+        let (exchange, message) = begun.map_err(|error| error.message)?;
+        Ok((exchange, joining.confirm(&message).expect("a message").1))
+    }
+
+    fn confirm(&mut self, (exchange, confirmation): (Exchange, String), seconds: u64) -> String {
+        self.pairing.confirm(exchange, &confirmation, at(seconds)).map_or_else(|error| error.message, |_| "right".into())
     }
 
     /// Three wrong guesses in one session, started at `seconds`.
@@ -167,8 +200,9 @@ fn a_node_that_guesses_is_locked_and_does_not_lock_the_others() {
         kind: Kind::Tailnet,
         node: Some(Node { id: node.into(), name: node.into(), user: String::new() }),
     };
-    let mut open =
-        |pairing: &mut Pairing, seconds| pairing.start(Kind::Tailnet, limits::PAIRING_SESSION, at(seconds), &mut case.ambient).unwrap();
+    let mut open = |pairing: &mut Pairing, seconds| {
+        pairing.start(here(Kind::Tailnet), limits::PAIRING_SESSION, at(seconds), &mut case.ambient).unwrap()
+    };
     for n in 0..2 {
         let opened = open(&mut case.pairing, n);
         for _ in 0..3 {
@@ -261,4 +295,88 @@ fn a_guess_that_cannot_be_counted_is_not_answered_and_a_damaged_count_is_an_erro
     let path = case.directory.path().join("broken.json");
     std::fs::write(&path, r#"{"attempts":[{"at""#).unwrap();
     assert!(Pairing::open(path).unwrap_err().hint.is_some());
+}
+
+#[test]
+fn an_exchange_proves_the_code_and_the_third_may_be_right() {
+    let mut case = Case::new();
+    let opened = case.start(0).unwrap();
+    for left in [2, 1] {
+        let begun = case.begin(&wrong(&opened.code), 1).unwrap();
+        assert_eq!(case.confirm(begun, 1), format!("invalid pairing code ({left} attempts remaining)"));
+    }
+    let begun = case.begin(opened.code.reveal(), 2).unwrap();
+    assert_eq!(case.confirm(begun, 2), "right");
+    case.pairing.settle(Ok("d_joiner".into()));
+    assert_eq!(case.begin(opened.code.reveal(), 3).unwrap_err(), "no active pairing session", "C3: a code works once");
+    let count = |case: &Case| {
+        let text = std::fs::read_to_string(case.directory.path().join("pairing.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["attempts"].as_array().unwrap().len()
+    };
+    assert_eq!(count(&case), 2, "who knew it has not guessed");
+}
+
+/// C1: what is asked for is counted, not what is confirmed; and on disk, so that a crash does not forget it.
+#[test]
+fn an_exchange_counts_from_its_first_message_on_however_many_are_begun_at_once() {
+    let mut case = Case::new();
+    let opened = case.start(0).unwrap();
+    let begun: Vec<_> = (0..3).map(|_| case.begin(opened.code.reveal(), 1).unwrap()).collect();
+    assert_eq!(case.begin(opened.code.reveal(), 1).unwrap_err(), "too many failed attempts");
+    assert_eq!(case.guess(opened.code.reveal(), 1), "too many failed attempts", "the plain way has the same budget");
+    assert!(case.pairing.attempts().is_empty(), "none of them has failed yet");
+    drop(begun);
+    case.restart();
+    for n in 0..2 {
+        case.burn(10 + n);
+    }
+    let last = case.start(20).unwrap();
+    let begun = case.begin(last.code.reveal(), 21).unwrap();
+    assert_eq!(case.begin(last.code.reveal(), 21).unwrap_err(), "too many failed attempts", "the tenth locks the hour");
+    assert_eq!(case.confirm(begun, 22), "right", "and was begun before");
+}
+
+#[test]
+fn an_exchange_that_is_not_ended_is_a_wrong_code_and_the_last_one_ends_the_session() {
+    let mut case = Case::new();
+    let opened = case.start(0).unwrap();
+    let mut begun: Vec<_> = (0..3).map(|_| case.begin(opened.code.reveal(), 1).unwrap().0).collect();
+    for n in 0..2 {
+        case.pairing.abandon(&begun.remove(0), at(2));
+        assert_eq!(case.pairing.attempts().len(), n + 1);
+        assert!(matches!(case.pairing.collect(at(2)), Standing::Waiting(_)), "the last one may still be right");
+    }
+    case.pairing.abandon(&begun.remove(0), at(3));
+    let Standing::Ended(Err(fault)) = case.pairing.collect(at(3)) else { panic!("C2: the operator waits") };
+    assert!(fault.message.starts_with("too many failed attempts"), "{fault}");
+}
+
+/// C3
+#[test]
+fn of_two_joiners_with_the_right_code_the_first_to_confirm_is_in() {
+    let mut case = Case::new();
+    let opened = case.start(0).unwrap();
+    let (one, two) = (case.begin(opened.code.reveal(), 1).unwrap(), case.begin(opened.code.reveal(), 1).unwrap());
+    assert_eq!(case.confirm(two, 2), "right");
+    case.pairing.settle(Ok("d_two".into()));
+    assert_eq!(case.confirm(one, 2), "no active pairing session");
+    assert_eq!(case.pairing.collect(at(2)), Standing::Ended(Ok("d_two".into())));
+
+    let opened = case.start(10).unwrap();
+    let late = case.begin(opened.code.reveal(), 11).unwrap();
+    assert_eq!(case.confirm(late, 310), "pairing timed out");
+    let opened = case.start(400).unwrap();
+    let of_before = case.begin(opened.code.reveal(), 401).unwrap();
+    case.pairing.cancel(opened.id);
+    case.start(402).unwrap();
+    assert_eq!(case.confirm(of_before, 403), "no active pairing session", "another session");
+}
+
+#[test]
+fn an_exchange_that_cannot_be_counted_is_not_answered() {
+    let mut case = Case::new();
+    let opened = case.start(0).unwrap();
+    std::fs::create_dir(case.directory.path().join("pairing.json")).unwrap();
+    let error = case.begin(opened.code.reveal(), 1).unwrap_err();
+    assert!(error.contains("cannot write"), "{error}");
 }

@@ -26,7 +26,8 @@ impl thrum_core::Ambient for Seed {
 }
 
 fn stranger(id: &str, name: &str) -> Stranger {
-    Stranger { daemon_id: id.into(), name: name.into(), address: "127.0.0.1:9101".into(), kind: Kind::Local, node: None, calls_from: None }
+    let (daemon_id, name, address) = (id.into(), name.into(), "127.0.0.1:9101".into());
+    Stranger { daemon_id, name, address, kind: Kind::Local, node: None, calls_from: None, protocol: Protocol::Plain }
 }
 
 fn open(directory: &tempfile::TempDir) -> Result<Registry, Fault> {

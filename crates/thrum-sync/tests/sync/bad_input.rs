@@ -125,6 +125,7 @@ async fn a_half_made_pairing_is_healed_by_pairing_again() {
     assert_eq!(a.peers.list().len(), 1);
     let half = a.peers.wait_pairing().await.unwrap();
     assert!(!half.syncing && half.message.is_some(), "{half:?}");
+    assert_eq!(half.pairing.as_deref(), Some("plain"));
     let (here, there) = a.pair(&b).await;
     assert!(here.syncing && there.syncing, "{here:?} {there:?}");
     assert_eq!(a.peers.list().len(), 1);
@@ -183,7 +184,7 @@ async fn an_address_where_nobody_listens_or_something_else_does_is_named() {
     assert!(daemon.peers.list().is_empty());
 }
 
-/// The clock is the runtime's and jumps when everyone waits: thirty seconds of silence take none.
+/// The clock is the runtime's and jumps when everyone waits: ten seconds of silence take none.
 #[tokio::test(start_paused = true)]
 async fn an_address_that_hangs_is_given_up() {
     let daemon = Daemon::start("alpha").await;
@@ -192,7 +193,7 @@ async fn an_address_that_hangs_is_given_up() {
     let (refused, _held) = tokio::join!(daemon.peers.join(&address, "0042"), listener.accept());
     let refused = refused.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Unavailable);
-    assert!(refused.message.contains("silence for 30s"), "{refused}");
+    assert!(refused.message.contains("silence for 10s"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

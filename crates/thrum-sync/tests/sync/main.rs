@@ -11,6 +11,7 @@ mod kit;
 mod legacy;
 mod local_only;
 mod nodes;
+mod pake;
 mod peers;
 mod server;
 mod sim;

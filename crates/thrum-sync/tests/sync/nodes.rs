@@ -576,7 +576,7 @@ async fn who_waits_to_be_joined_is_found_and_nobody_else() {
     // A probe needs no token and tells no more.
     let reply = Wire::dial(&nodes[1], &pairing.address).await.ask("pair.probe", json!({})).await;
     let keys: Vec<_> = reply["result"].as_object().unwrap().keys().cloned().collect();
-    assert_eq!(keys, ["name", "protocols", "version", "waiting"]);
+    assert_eq!(keys, ["daemon_id", "name", "pairing", "protocols", "version", "waiting"]);
     a.peers.cancel_pairing(pairing.session);
     assert!(b.peers.waiting().await.unwrap().daemons.is_empty());
 }

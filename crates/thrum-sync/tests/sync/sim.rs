@@ -16,7 +16,10 @@ use thrum_store::{OpenOptions, Store};
 use thrum_sync::{
     Log, Now, intake,
     legacy::serving::{Askers, Skipped},
-    pairing::Pairing,
+    pairing::{
+        Here, Pairing, Protocol,
+        pake::{self, Parties},
+    },
     registry::{Registry, Stranger},
     replicator::{Action, Input, Replicator},
     server::{self, Desk, Effect, Me, Next},
@@ -24,7 +27,7 @@ use thrum_sync::{
         Caller, Kind,
         memory::{Network, Weather},
     },
-    wire::{self, Call, Pair},
+    wire::{self, Begin, Call, Pair},
 };
 
 use crate::{
@@ -131,20 +134,44 @@ impl Sim {
         let now = self.now(here);
         let (joiner, name) = (self.daemons[there].id.clone(), self.daemons[there].desk.me.name.clone());
         let daemon = &mut self.daemons[here];
-        let opened = daemon.desk.pairing.start(Kind::Local, limits::PAIRING_SESSION, now, &mut daemon.world).unwrap();
-        let request = Pair { code: opened.code.reveal().into(), daemon_id: joiner, name, address: format!("127.0.0.1:{}", 9100 + there) };
-        let caller = Caller { address: "127.0.0.1:1".into(), kind: Kind::Local, node: None };
-        let received = server::receive(&mut daemon.desk, request.line(1).as_bytes(), &mut caller.into(), now, &mut daemon.world);
-        let Next::Reply(reply) = received.next else { panic!("pairing does not ask the log") };
-        let paired = wire::read_paired(reply.as_bytes(), 1).unwrap();
-        let address = format!("127.0.0.1:{}", 9100 + here);
-        let stranger =
-            Stranger { daemon_id: paired.daemon_id.clone(), name: paired.name, address, kind: Kind::Local, node: None, calls_from: None };
+        let at = Here { kind: Kind::Local, node: None, port: u16::try_from(9100 + here).unwrap() };
+        let opened = daemon.desk.pairing.start(at, limits::PAIRING_SESSION, now, &mut daemon.world).unwrap();
+        let parties = Parties {
+            version: pake::VERSION.into(),
+            joiner,
+            joiner_name: name,
+            joiner_address: format!("127.0.0.1:{}", 9100 + there),
+            joiner_node: "local".into(),
+            listener: daemon.id.clone(),
+            listener_node: "local".into(),
+            listener_port: u16::try_from(9100 + here).unwrap(),
+        };
+        let (joining, message) = pake::join(&opened.code, parties.clone(), &mut daemon.world);
+        let Parties { version, joiner, joiner_name: name, joiner_address: address, listener, .. } = parties;
+        let begin = Begin { version, daemon_id: joiner, name, address, message };
+        let mut visit = Caller { address: "127.0.0.1:1".into(), kind: Kind::Local, node: None }.into();
+        let mut ask = |line: String| {
+            let received = server::receive(&mut daemon.desk, line.as_bytes(), &mut visit, now, &mut daemon.world);
+            let Next::Reply(reply) = received.next else { panic!("pairing does not ask the log") };
+            reply
+        };
+        let (confirming, confirmation) = joining.confirm(&wire::read_begun(ask(begin.line(1)).as_bytes(), 1).unwrap()).unwrap();
+        let confirmed = wire::read_confirmed(ask(wire::confirm_request(2, &confirmation)).as_bytes(), 2).unwrap();
+        let token = confirming.open(&confirmed.confirmation, &confirmed.sealed, &confirmed.name).unwrap();
+        let stranger = Stranger {
+            daemon_id: listener.clone(),
+            name: confirmed.name,
+            address: format!("127.0.0.1:{}", 9100 + here),
+            kind: Kind::Local,
+            node: None,
+            calls_from: None,
+            protocol: Protocol::Pake,
+        };
         let at = self.now(there).at;
-        self.daemons[there].desk.registry.pair(stranger, paired.token, at).unwrap();
+        self.daemons[there].desk.registry.pair(stranger, token, at).unwrap();
         let joiner = self.daemons[there].id.clone();
         self.drive(here, &joiner);
-        self.drive(there, &paired.daemon_id);
+        self.drive(there, &listener);
     }
 
     /// A daemon of Go Thrum, which joins ours.
@@ -158,7 +185,11 @@ impl Sim {
         let now = self.now(here);
         let (joiner, place) = (self.gos[go].id.clone(), self.gos[go].place);
         let daemon = &mut self.daemons[here];
-        let opened = daemon.desk.pairing.start(Kind::Local, limits::PAIRING_SESSION, now, &mut daemon.world).unwrap();
+        let opened = daemon
+            .desk
+            .pairing
+            .start(Here { kind: Kind::Local, node: None, port: 9100 }, limits::PAIRING_SESSION, now, &mut daemon.world)
+            .unwrap();
         let address = format!("127.0.0.1:{}", 9100 + place);
         let request = Pair { code: opened.code.reveal().into(), daemon_id: joiner.clone(), name: "go".into(), address };
         let caller = Caller { address: "127.0.0.1:1".into(), kind: Kind::Local, node: None };

@@ -6,7 +6,7 @@ use thrum_core::limits;
 use thrum_sync::{
     Log, Now, intake,
     legacy::serving::Askers,
-    pairing::Pairing,
+    pairing::{Here, Pairing},
     registry::Registry,
     server::{self, Desk, Effect, Me, Next},
     transport::{Caller, Kind, Node},
@@ -34,7 +34,9 @@ impl Stand {
         let (log, _) = StoreLog::open(&directory, &mut world);
         let registry = Registry::open(directory.path().join("peers.json"), id).unwrap();
         let mut pairing = Pairing::open(directory.path().join("pairing.json")).unwrap();
-        let opened = pairing.start(Kind::Tailnet, limits::PAIRING_SESSION, Now::default(), &mut world).unwrap();
+        let node = Node { id: "n1".into(), name: "here".into(), user: String::new() };
+        let here = Here { kind: Kind::Tailnet, node: Some(node), port: 9100 };
+        let opened = pairing.start(here, limits::PAIRING_SESSION, Now::default(), &mut world).unwrap();
         let me = Me { daemon_id: id.into(), name: name.into(), version: "0.1.0".into() };
         (
             Self { desk: Desk { me, registry, pairing }, log, askers: Mutex::default(), now: Now::default(), world, _directory: directory },

@@ -1,0 +1,177 @@
+use proptest::prelude::*;
+use thrum_core::Stamp;
+
+use super::*;
+
+struct Seed(u64);
+
+impl Ambient for Seed {
+    fn now(&mut self) -> Stamp {
+        Stamp::ZERO
+    }
+    fn fill(&mut self, buffer: &mut [u8]) {
+        for byte in buffer {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = self.0.to_be_bytes()[0];
+        }
+    }
+}
+
+fn code(text: &str) -> Code {
+    Code::parse(text).unwrap()
+}
+
+fn parties() -> Parties {
+    Parties {
+        version: VERSION.into(),
+        joiner: "d_joiner".into(),
+        joiner_name: "laptop".into(),
+        joiner_address: "100.64.0.2:9100".into(),
+        joiner_node: "n2".into(),
+        listener: "d_listener".into(),
+        listener_node: "n1".into(),
+        listener_port: 9100,
+    }
+}
+
+fn token() -> Token {
+    Token::generate(&mut Seed(99))
+}
+
+/// Carries an exchange through, with what each side knows and sees; the joiner's token, if they pair.
+fn pairs(joiner: (&str, Parties), listener: (&str, Parties)) -> Option<Token> {
+    let (joining, message) = join(&code(joiner.0), joiner.1, &mut Seed(1));
+    let (answered, message) = answer(&code(listener.0), &listener.1, &message, &mut Seed(2));
+    let (confirming, confirmation) = joining.confirm(&message).unwrap();
+    let (confirmation, sealed) = answered.check(&confirmation)?.seal(&token(), "desk");
+    confirming.open(&confirmation, &sealed, "desk")
+}
+
+#[test]
+fn who_knows_the_code_and_sees_the_same_gets_the_token_and_nobody_else() {
+    assert!(pairs(("0042", parties()), ("0042", parties())).unwrap().matches(token().reveal()));
+    assert!(pairs(("0042", parties()), ("0043", parties())).is_none());
+    assert!(pairs(("0042", parties()), ("4200", parties())).is_none());
+}
+
+/// C6: another node, port, id, name, address or version on either side is a wrong code.
+#[test]
+fn whoever_sees_somebody_else_does_not_pair() {
+    type Change = fn(&mut Parties);
+    let changes: [Change; 8] = [
+        |parties| parties.version = "spake2-0".into(),
+        |parties| parties.joiner = "d_mallory".into(),
+        |parties| parties.joiner_name = "laptop-2".into(),
+        |parties| parties.joiner_address = "100.64.0.66:9100".into(),
+        |parties| parties.joiner_node = "n66".into(),
+        |parties| parties.listener = "d_mallory".into(),
+        |parties| parties.listener_node = "n66".into(),
+        |parties| parties.listener_port = 9101,
+    ];
+    for change in changes {
+        let mut other = parties();
+        change(&mut other);
+        assert!(pairs(("0042", parties()), ("0042", other.clone())).is_none(), "{other:?}");
+        assert!(pairs(("0042", other.clone()), ("0042", parties())).is_none(), "{other:?}");
+    }
+    // What is said of one part cannot be moved to the next.
+    let (mut one, mut two) = (parties(), parties());
+    (one.joiner_name, one.joiner_address) = ("ab".into(), "c".into());
+    (two.joiner_name, two.joiner_address) = ("a".into(), "bc".into());
+    assert!(pairs(("0042", one), ("0042", two)).is_none());
+}
+
+/// C6: what a side has said itself is no answer to it.
+#[test]
+fn a_reflected_message_or_confirmation_pairs_nobody() {
+    let same = Parties { listener: "d_joiner".into(), listener_node: "n2".into(), ..parties() };
+    let (joining, message) = join(&code("0042"), same.clone(), &mut Seed(1));
+    assert!(joining.confirm(&message).is_none(), "its own role");
+    let (joining, message) = join(&code("0042"), same.clone(), &mut Seed(1));
+    let other_role = format!("42{}", &message[2..]);
+    let (confirming, confirmation) = joining.confirm(&other_role).unwrap();
+    assert!(confirming.open(&confirmation, "", "desk").is_none());
+
+    let (_, message) = answer(&code("0042"), &same, &message, &mut Seed(2));
+    for reflected in [message.clone(), format!("41{}", &message[2..])] {
+        let (answered, _) = answer(&code("0042"), &same, &reflected, &mut Seed(2));
+        assert!(answered.check(&message).is_none());
+    }
+    let (joining, message) = join(&code("0042"), same.clone(), &mut Seed(1));
+    let (answered, message) = answer(&code("0042"), &same, &message, &mut Seed(2));
+    let (_, confirmation) = joining.confirm(&message).unwrap();
+    let (listeners, _) = answered.check(&confirmation).unwrap().seal(&token(), "desk");
+    assert_ne!(confirmation, listeners);
+}
+
+/// C3: the same lines once more, in a session of the same code.
+#[test]
+fn a_recorded_exchange_is_worth_nothing_in_another() {
+    let (joining, first) = join(&code("0042"), parties(), &mut Seed(1));
+    let (_, answered) = answer(&code("0042"), &parties(), &first, &mut Seed(2));
+    let (_, confirmation) = joining.confirm(&answered).unwrap();
+    let (again, other) = answer(&code("0042"), &parties(), &first, &mut Seed(3));
+    assert_ne!(answered, other);
+    assert!(again.check(&confirmation).is_none());
+}
+
+/// Neither the token nor the name beside it can be changed on the way.
+#[test]
+fn a_changed_answer_is_not_opened() {
+    let opens = |change: &dyn Fn(&mut String, &mut String, &mut String)| {
+        let (joining, message) = join(&code("0042"), parties(), &mut Seed(1));
+        let (answered, message) = answer(&code("0042"), &parties(), &message, &mut Seed(2));
+        let (confirming, confirmation) = joining.confirm(&message).unwrap();
+        let (mut confirmation, mut sealed) = answered.check(&confirmation).unwrap().seal(&token(), "desk");
+        let mut name = "desk".to_owned();
+        change(&mut confirmation, &mut sealed, &mut name);
+        confirming.open(&confirmation, &sealed, &name).is_some()
+    };
+    assert!(opens(&|_, _, _| ()));
+    assert!(!opens(&|confirmation, _, _| confirmation.replace_range(..2, "zz")));
+    assert!(!opens(&|confirmation, _, _| confirmation.clear()));
+    assert!(!opens(&|_, sealed, _| sealed.truncate(sealed.len() - 2)));
+    assert!(!opens(&|_, sealed, _| *sealed = hex(token().reveal().as_bytes())));
+    assert!(!opens(&|_, _, name| name.push('2')));
+}
+
+/// C4
+#[test]
+fn nothing_of_an_exchange_is_printed() {
+    let (joining, message) = join(&code("0042"), parties(), &mut Seed(1));
+    let (answered, message) = answer(&code("0042"), &parties(), &message, &mut Seed(2));
+    let mut printed = format!("{joining:?} {answered:?}");
+    let (confirming, confirmation) = joining.confirm(&message).unwrap();
+    let proven = answered.check(&confirmation).unwrap();
+    printed.push_str(&format!(" {confirming:?} {proven:?}"));
+    assert_eq!(printed, "Joining([redacted]) Answered([redacted]) Confirming([redacted]) Proven([redacted])");
+}
+
+/// Bytes as a stranger may send them: none, too many, no hex, and those that look like a message.
+fn said() -> impl Strategy<Value = String> {
+    let bytes = prop::collection::vec(any::<u8>(), 0..80).prop_map(|bytes| hex(&bytes));
+    let point = any::<[u8; 32]>().prop_flat_map(|bytes| prop::sample::select(vec![0x41, 0x42, 0x53]).prop_map(move |side| (side, bytes)));
+    // Also the points of small order, which a key must not come from.
+    let small = prop::sample::select(vec!["00".repeat(32), format!("01{}", "00".repeat(31)), format!("ec{}7f", "ff".repeat(30))]);
+    prop_oneof![
+        any::<String>(),
+        bytes,
+        point.prop_map(|(side, bytes)| hex(&[[side].as_slice(), &bytes].concat())),
+        (prop::sample::select(vec!["41", "42"]), small).prop_map(|(side, point)| format!("{side}{point}")),
+        any::<[u8; 32]>().prop_map(|bytes| hex(&bytes)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_is_said_nothing_breaks_and_nobody_pairs(message in said(), confirmation in said(), sealed in said()) {
+        let (answered, _) = answer(&code("0042"), &parties(), &message, &mut Seed(2));
+        prop_assert!(answered.check(&confirmation).is_none());
+        let (joining, _) = join(&code("0042"), parties(), &mut Seed(1));
+        if let Some((confirming, _)) = joining.confirm(&message) {
+            prop_assert!(confirming.open(&confirmation, &sealed, "desk").is_none());
+        }
+    }
+}
