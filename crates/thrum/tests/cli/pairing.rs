@@ -1,6 +1,10 @@
 //! Pairing: what holds, and what every wrong code and address gets.
 
-use std::{io::Write, net::TcpListener, thread};
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    thread,
+};
 
 use serde_json::{Value, json};
 
@@ -119,8 +123,8 @@ fn a_code_that_was_used_or_has_expired_is_worth_nothing() {
     join(&right, &address, &code).ok();
     let second = adding.end().ok().json();
     assert_eq!(
-        (&second["status"], &second["peer_name"], &second["syncing"]),
-        (&"paired".into(), &"right".into(), &true.into()),
+        (&second["status"], &second["peer_name"], &second["pairing"], &second["syncing"]),
+        (&"paired".into(), &"right".into(), &"spake2-1".into(), &true.into()),
         "{second}"
     );
     assert_ne!(join(&third, &address, &code).code, 0, "used");
@@ -236,7 +240,10 @@ fn on_tailnet(method: &str) -> Option<Value> {
             "code": "7392", "address": "100.64.0.7:9100", "join": "thrum peer join 100.64.0.7:9100", "peercode": "x:100.64.0.7:9100:7392",
             "name": "x", "transport": "tailscale",
         })),
-        "peer.join" => Some(json!({"status": "paired", "peer_name": "ci", "peer_address": "100.64.0.3:9101", "syncing": true})),
+        "peer.look" => Some(json!({"address": "100.64.0.3:9101", "node": node("runner"), "name": "ci", "pairing": "spake2-1"})),
+        "peer.join" => Some(json!({
+            "status": "paired", "peer_name": "ci", "peer_address": "100.64.0.3:9101", "pairing": "spake2-1", "syncing": true,
+        })),
         _ => None,
     }
 }
@@ -252,7 +259,7 @@ fn answered(request: &Value) -> Option<Value> {
 #[test]
 fn whoever_waits_on_the_tailnet_is_offered_at_a_terminal() {
     let repo = TestRepo::with_agent("repo", "ann");
-    let heard = instead_of_daemon(&repo, 2, answered);
+    let heard = instead_of_daemon(&repo, 3, answered);
     let mut joining = repo.asks(&["peer", "join"]);
     joining.until("Its number, or another address: ");
     joining.types("2\n");
@@ -262,7 +269,77 @@ fn whoever_waits_on_the_tailnet_is_offered_at_a_terminal() {
     assert_eq!(code, 0, "{screen}");
     assert!(screen.contains("1  desk\\u{1b}[2J at 100.64.0.2:9100 on tower (ann@example.com)\n"), "{screen}");
     assert!(screen.contains("2  ci at 100.64.0.3:9101 on runner (ann@example.com)\n") && screen.contains("3 more nodes were not asked"));
-    assert_eq!(heard.join().unwrap()[1]["params"], json!({"address": "100.64.0.3:9101", "code": "7392"}));
+    assert_eq!(heard.join().unwrap()[2]["params"], json!({"address": "100.64.0.3:9101", "code": "7392"}));
+}
+
+/// A daemon that would have to be sent the code.
+fn old(request: &Value) -> Option<Value> {
+    let node = json!({"id": "n", "name": "tower", "user": "ann@example.com"});
+    let result = match request["method"].as_str().unwrap() {
+        "peer.look" => json!({"address": "100.64.0.2:9100", "node": node, "pairing": "plain"}),
+        _ => json!({"status": "paired", "peer_name": "old", "peer_address": "100.64.0.2:9100", "pairing": "plain", "syncing": true}),
+    };
+    replies(request, Some(result))
+}
+
+/// C6: before the code is asked for, and for the address that was looked at, whatever the name means a moment later.
+#[test]
+fn at_a_terminal_a_code_is_sent_only_after_a_yes_that_names_the_node() {
+    for (said, code) in [("y\n", 0), ("\n", 4), ("n\n", 4)] {
+        let repo = TestRepo::with_agent("repo", "ann");
+        let heard = instead_of_daemon(&repo, if code == 0 { 2 } else { 1 }, old);
+        let mut joining = repo.asks(&["peer", "join", "tower"]);
+        joining.until("Send the code to tower (ann@example.com) at 100.64.0.2:9100? [y/N] ");
+        joining.types(said);
+        if code == 0 {
+            joining.until("Enter pairing code: ");
+            joining.types("7392\n");
+        }
+        let (exit, screen) = joining.end();
+        assert_eq!(exit, code, "{screen}");
+        let heard = heard.join().unwrap();
+        if code == 0 {
+            assert!(screen.contains("the code was sent"), "{screen}");
+            assert_eq!(heard[1]["params"], json!({"address": "100.64.0.2:9100", "code": "7392", "plain": true}));
+        } else {
+            assert!(!screen.contains("Enter pairing code") && screen.contains("nothing was sent"), "{screen}");
+        }
+    }
+}
+
+/// C6, on the wire: whoever answers as Go Thrum does gets the code if that is asked for, and else nothing.
+#[test]
+fn without_a_terminal_a_code_is_sent_only_with_plain() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let heard = thread::spawn(move || {
+        let mut heard = Vec::new();
+        while heard.len() < 3 {
+            let (stream, _) = listener.accept().unwrap();
+            for line in BufReader::new(&stream).lines() {
+                let request: Value = serde_json::from_str(&line.unwrap()).unwrap();
+                let id = &request["id"];
+                let reply = match request["method"].as_str().unwrap() {
+                    "pair.request" => {
+                        json!({"result": {"status": "paired", "daemon_id": "d_go", "name": "go", "token": "5".repeat(64)}, "id": id})
+                    }
+                    method => json!({"error": {"code": -32601, "message": format!("method not found: {method}")}, "id": id}),
+                };
+                writeln!(&stream, "{reply}").unwrap();
+                heard.push(request);
+            }
+        }
+        heard
+    });
+    let refused = join(&repo, &address, "7392").fails(4, "nothing was sent");
+    assert!(refused.stderr.contains(&format!("thrum peer join --plain {address}")), "{refused:?}");
+    let joined = repo.thrum_with_input(b"7392\n", &["peer", "join", "--plain", &address]).ok();
+    assert!(joined.stderr.contains("the code was sent"), "{joined:?}");
+    let heard = heard.join().unwrap();
+    let methods: Vec<_> = heard.iter().map(|request| request["method"].as_str().unwrap()).collect();
+    assert_eq!(methods, ["pair.probe", "pair.probe", "pair.request"]);
+    assert_eq!(heard[2]["params"]["code"], "7392");
 }
 
 #[test]

@@ -35,7 +35,7 @@ pub(crate) struct Args {
     /// The address or the name, or the whole line that `thrum peer add` printed; without it, who waits is looked for
     #[arg(value_name = "ADDRESS", num_args = 0..=4)]
     target: Vec<String>,
-    /// Send the code, where the other side cannot be joined without, as Go Thrum
+    /// Send the code if the other side cannot be joined otherwise, as Go Thrum cannot
     #[arg(long)]
     plain: bool,
 }

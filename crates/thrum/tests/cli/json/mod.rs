@@ -210,7 +210,8 @@ fn agents(stage: &mut Stage) {
 fn peers(stage: &mut Stage) {
     stage.section(
         "Peers",
-        "`peer add` prints a second line when the other side has joined; wrong codes meanwhile are warnings on standard error. `peer join` \
+        "`peer add` prints a second line when the other side has joined; wrong codes meanwhile are warnings on standard error. `pairing` is \
+`spake2-1`, or `plain` where the code was sent, as to Go Thrum. `peer join` \
 without an address and without input lists who waits, as `{\"daemons\":[{\"name\",\"address\",\"node\",\"version\",\"transport\"}],\"asked\",\
 \"not_asked\"}`. On a tailnet a peer also has `node` and `calls_from` (`id`, `name`, `user`), `path` (`relay`, null if direct, and \
 `round_trip_us`), `moved` (`from`, `to`, `at`), and `refused` and `refused_there` (`node`, `at`, `times`).",
