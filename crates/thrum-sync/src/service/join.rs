@@ -4,7 +4,7 @@
 //! knows it ([`pake`]). To anybody else the code would have to be sent, which gives it away; that is done where the caller
 //! says so, never as a way out, for then answering like an old peer would be all that it takes to get codes.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use thrum_core::{ErrorKind, Fault, limits, name};
 use tokio::{
@@ -95,7 +95,7 @@ struct Line<'a> {
 
 impl Line<'_> {
     /// Asks and gives the answer, wiped when it is dropped.
-    async fn ask(&mut self, request: &str, within: std::time::Duration) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    async fn ask(&mut self, request: &str, within: Duration) -> Result<Zeroizing<Vec<u8>>, Fault> {
         let failed = |why: String| cannot(self.address, &why);
         conn::write_line(&mut self.writer, request, limits::PEER_WRITE).await.map_err(|error| failed(error.to_string()))?;
         let line = self.lines.next(limits::MAX_PEER_REQUEST_BYTES, within, within).await;

@@ -188,6 +188,7 @@ proptest! {
             let _ = (request.token(), request.query());
         }
         let _ = (read_pulled(&line, 1), read_info(&line, 1), read_paired(&line, 1), read_notified(&line, 1));
+        let _ = (read_probed(&line, 1), read_begun(&line, 1), read_confirmed(&line, 1));
     }
 
     #[test]

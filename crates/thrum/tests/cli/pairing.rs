@@ -307,6 +307,25 @@ fn at_a_terminal_a_code_is_sent_only_after_a_yes_that_names_the_node() {
     }
 }
 
+/// C6: each code that is typed is a guess for who is in between, whatever he says of tries that are left.
+#[test]
+fn at_a_terminal_three_codes_are_asked_for_and_no_more() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let heard = instead_of_daemon(&repo, 4, |request| match request["method"].as_str() {
+        Some("peer.join") => Some(json!({
+            "jsonrpc": "2.0", "id": request["id"],
+            "error": {"code": -32000, "message": "invalid pairing code (2 attempts remaining)", "data": {"kind": "refused"}},
+        })),
+        _ => answered(request),
+    });
+    let mut joining = repo.asks(&["peer", "join", "ci"]);
+    joining.until("Enter pairing code: ");
+    joining.types("1111\n2222\n3333\n4444\n");
+    let (code, screen) = joining.end();
+    assert_eq!((code, screen.matches("Enter pairing code: ").count()), (4, 3), "{screen}");
+    assert_eq!(heard.join().unwrap()[3]["params"]["code"], "3333");
+}
+
 /// C6, on the wire: whoever answers as Go Thrum does gets the code if that is asked for, and else nothing.
 #[test]
 fn without_a_terminal_a_code_is_sent_only_with_plain() {

@@ -69,6 +69,8 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Outcome, Fault> {
     if plain {
         params["plain"] = true.into();
     }
+    // Whoever is in between could go on saying that tries are left, and each code typed is a guess of his.
+    let mut tries = 1;
     loop {
         let progress = cx.output.progress("Pairing", None);
         let paired = client.call_within(within, "peer.join", params.clone());
@@ -76,7 +78,8 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Outcome, Fault> {
         match paired {
             Ok(paired) => return Ok(Outcome::Joined(Joined::new(paired, false, cx))),
             // Whoever sits at a terminal mistyped, and may use the tries that are left.
-            Err(fault) if may_try_again(&fault) && io::stdin().is_terminal() => {
+            Err(fault) if tries < limits::PAIRING_TRIES && may_try_again(&fault) && io::stdin().is_terminal() => {
+                tries += 1;
                 cx.output.fault(&fault);
                 params["code"] = checked(answer(cx, ENTER_CODE, "the pairing code")?)?.into();
             }
