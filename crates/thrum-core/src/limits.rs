@@ -150,6 +150,13 @@ pub const PEER_WRITE: Duration = Duration::from_secs(30);
 /// Connecting to a peer. Go's clients use the same five deadlines.
 pub const DIAL: Duration = Duration::from_secs(5);
 
+/// Attempts of that length that a person's `peer join` makes: the first packets between two machines that never met may take
+/// longer to find their way, and nobody tries again by itself there.
+pub const JOIN_DIALS: u32 = 3;
+
+/// All of them.
+pub const JOIN_DIAL: Duration = DIAL.saturating_mul(JOIN_DIALS);
+
 /// One `sync.pull`.
 pub const PULL: Duration = Duration::from_secs(30);
 

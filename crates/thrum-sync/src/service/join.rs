@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use thrum_core::{ErrorKind, Fault, limits, name};
 use tokio::{
     io::{ReadHalf, WriteHalf},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use zeroize::Zeroizing;
 
@@ -121,9 +121,23 @@ impl Inner {
     async fn line<'a>(&self, place: &'a Place) -> Result<Line<'a>, Fault> {
         let address = place.address.as_str();
         let transport = self.transport(place.kind).ok_or_else(itself)?;
-        let conn = timeout(limits::DIAL, transport.dial(address))
-            .await
-            .map_err(|_| cannot(address, &format!("no connection within {}", clock::go_duration(limits::DIAL))))??;
+        let mut left = limits::JOIN_DIALS;
+        let conn = loop {
+            left -= 1;
+            let began = Instant::now();
+            match timeout(limits::DIAL, transport.dial(address)).await {
+                Ok(Ok(conn)) => break conn,
+                // A refusal comes at once, and comes again; silence may be the first packets' search for their way.
+                Ok(Err(fault)) if left == 0 || fault.kind != ErrorKind::Unavailable || began.elapsed() < limits::DIAL / 2 => {
+                    return Err(fault);
+                }
+                Err(_) if left == 0 => {
+                    let within = clock::go_duration(limits::JOIN_DIAL);
+                    return Err(cannot(address, &format!("no connection within {within}")));
+                }
+                Ok(Err(_)) | Err(_) => {}
+            }
+        };
         let (lines, writer) = conn::halves(conn);
         Ok(Line { address, lines, writer })
     }

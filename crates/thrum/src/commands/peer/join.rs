@@ -64,7 +64,7 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Outcome, Fault> {
         Some(code) => code,
         None => checked(answer(cx, ENTER_CODE, "the pairing code")?)?,
     };
-    let within = TO_LOOK + limits::DIAL + limits::PAIR + limits::PAIR + limits::FIRST_EXCHANGE;
+    let within = TO_LOOK + limits::JOIN_DIAL + limits::PAIR + limits::PAIR + limits::FIRST_EXCHANGE;
     let mut params = json!({"address": address, "code": code});
     if plain {
         params["plain"] = true.into();
@@ -90,7 +90,7 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Outcome, Fault> {
 
 /// Finding out who is there.
 const TO_LOOK: Duration =
-    limits::TAILNET_UP.saturating_add(limits::PROBE_ALL).saturating_add(limits::DIAL).saturating_add(limits::PROBE_TO_JOIN);
+    limits::TAILNET_UP.saturating_add(limits::PROBE_ALL).saturating_add(limits::JOIN_DIAL).saturating_add(limits::PROBE_TO_JOIN);
 
 /// Where to join, and whether the code may be sent there.
 struct Way {
