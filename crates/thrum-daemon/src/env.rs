@@ -149,7 +149,7 @@ impl Environment {
         self.leave_out(&NOT_FROM_A_FILE, path, values, "a file", "Set it in the environment of the shell that starts the daemon.");
         // Git is only asked where it matters.
         let (dir, name) = (path.parent().unwrap_or(path), path.file_name().and_then(|name| name.to_str()).unwrap_or_default());
-        if NOT_FROM_THE_REPOSITORY.iter().any(|name| values.contains_key(*name)) && origin::is_tracked(dir, name) {
+        if NOT_FROM_THE_REPOSITORY.iter().any(|name| values.contains_key(*name)) && origin::is_tracked(dir, name) != Some(false) {
             let hint = format!("git rm --cached {name} && echo {name} >> .gitignore");
             self.leave_out(&NOT_FROM_THE_REPOSITORY, path, values, "a file that git tracks", &hint);
         }

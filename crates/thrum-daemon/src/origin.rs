@@ -40,7 +40,8 @@ pub(crate) fn check(repo: &Repo) -> Result<(), Fault> {
         )
         .hint(format!("Remove it if you did not make it; `thrum init` makes one at {}.", top.display())));
     }
-    if OURS.iter().any(|path| is_tracked(root, path)) {
+    // A git that does not say keeps no daemon from starting: who cloned the repository has one that does.
+    if OURS.iter().any(|path| is_tracked(root, path) == Some(true)) {
         return Err(Fault::new(
             ErrorKind::Refused,
             format!(
@@ -54,15 +55,15 @@ pub(crate) fn check(repo: &Repo) -> Result<(), Fault> {
 }
 
 /// Whether the file at `path`, or one below it, belongs to the git repository around `dir`. In any case, as some file systems
-/// have it. Where git does not answer, it does if there is a repository at all.
-pub(crate) fn is_tracked(dir: &Path, path: &str) -> bool {
+/// have it. `None` where git does not say although there is a repository.
+pub(crate) fn is_tracked(dir: &Path, path: &str) -> Option<bool> {
     let pathspec = format!(":(icase){path}");
     // Looking into the index runs nothing of the repository, whoever owns it.
     let args = ["-c", "safe.directory=*", "ls-files", "--error-unmatch", "--", &pathspec];
     match git::status(dir, &args, Instant::now() + PATIENCE) {
-        Some(0) => true,
-        Some(1) => false,
-        _ => dir.ancestors().any(|dir| dir.join(".git").exists()),
+        Some(0) => Some(true),
+        Some(1) => Some(false),
+        _ => (!dir.ancestors().any(|dir| dir.join(".git").exists())).then_some(false),
     }
 }
 
