@@ -134,6 +134,17 @@ fn her_own_old_message_can_be_edited_and_deleted_by_her_and_by_nobody_else() {
     node.check();
 }
 
+/// `ann` registers and says that she lived there before.
+fn claim(former: &str) -> Payload {
+    Payload::AgentRegister(AgentRegister {
+        agent_id: "ann".into(),
+        kind: "agent".into(),
+        role: "coder".into(),
+        former_homes: vec![former.to_owned()],
+        ..AgentRegister::default()
+    })
+}
+
 /// The order of `count` things that has this number, of all orders.
 fn order(mut number: usize, count: usize) -> Vec<usize> {
     let mut left: Vec<usize> = (0..count).collect();
@@ -147,13 +158,7 @@ fn order(mut number: usize, count: usize) -> Vec<usize> {
 
 #[test]
 fn a_peer_that_gets_the_events_in_any_order_sees_the_same() {
-    let claim = Payload::AgentRegister(AgentRegister {
-        agent_id: "ann".into(),
-        kind: "agent".into(),
-        role: "coder".into(),
-        former_homes: vec![GO.into()],
-        ..AgentRegister::default()
-    });
+    let claim = claim(GO);
     let edit =
         Payload::MessageEdit(MessageEdit { message_id: "msg_hers".into(), body: Body { content: "better".into(), ..Body::default() } });
     let set = [
@@ -181,13 +186,7 @@ fn a_peer_that_gets_the_events_in_any_order_sees_the_same() {
 
 #[test]
 fn a_receipt_counts_at_both_homes_of_an_agent_that_registers_at_the_former_one_again() {
-    let claim = Payload::AgentRegister(AgentRegister {
-        agent_id: "ann".into(),
-        kind: "agent".into(),
-        role: "coder".into(),
-        former_homes: vec![GO.into()],
-        ..AgentRegister::default()
-    });
+    let claim = claim(GO);
     let set = [
         peer(1, 2, "message.create", message("msg_1", "zoe", &["ann"])),
         go(2, 3, "message.receipt", read("msg_1", "ann")),
@@ -241,15 +240,6 @@ fn who_says_it_first_has_taken_the_agent_over_and_a_daemon_with_a_key_is_nobodys
     let mut node = Node::new(1);
     node.world.pass(Duration::from_secs(100));
     node.apply(&past());
-    let claim = |former: &str| {
-        Payload::AgentRegister(AgentRegister {
-            agent_id: "ann".into(),
-            kind: "agent".into(),
-            role: "coder".into(),
-            former_homes: vec![former.to_owned()],
-            ..AgentRegister::default()
-        })
-    };
     let first = kit::key(0).id().to_string();
     node.apply(&[kit::signed("evt_50", 0, 1, 50, &claim(GO))]);
     assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Elsewhere(first.clone()))]);
