@@ -66,13 +66,15 @@ fn machines_with_tailscale_share_one_mailbox_whatever_happens_to_them() {
         ping("direct");
     }
     {
-        let _now = named("a cable is pulled");
+        let _now = named("a cable is pulled for a minute");
         lab.line("pull beta");
+        let began = Instant::now();
         let (there, back) = (send(&left, &right, "into the void", 20), send(&right, &left, "from the void", 20));
         until("the peer is not connected", RECOVERY, || {
             let peer = left.peer(&right.name());
             if peer["state"] == "connected" { Err(peer.to_string()) } else { Ok(()) }
         });
+        std::thread::sleep(OUTAGE.saturating_sub(began.elapsed()));
         lab.line("plug beta");
         arrive(&right, &there);
         arrive(&left, &back);

@@ -22,8 +22,8 @@ pub(crate) const MESSAGES: usize = 500;
 /// Events that a daemon finds when it comes late.
 pub(crate) const CATCH_UP: usize = 20_000;
 
-/// How long something is gone: shorter than in life, as long as it takes until everybody has noticed.
-pub(crate) const OUTAGE: Duration = Duration::from_secs(12);
+/// How long something is gone: long enough that everybody has noticed, and waits longer and longer.
+pub(crate) const OUTAGE: Duration = Duration::from_secs(60);
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_millis(50);
