@@ -4,11 +4,10 @@ use std::{sync::Arc, time::Instant};
 
 use thrum_core::{Ambient, ErrorKind, Fault, limits};
 use thrum_sync::{
-    Peers, PeersConfig,
+    Log, Peers, PeersConfig,
     service::{Ambients, Prover},
     transport::local::Local,
 };
-use thrum_tailnet::Tailnet;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::{
@@ -95,7 +94,18 @@ async fn serve(options: RunOptions) -> Result<(), Fault> {
     tailnet.start();
     let key = identity.key().clone();
     let prover: Prover = Arc::new(move |challenge, to| key.prove(challenge, to));
-    let peers = open_peers(repo, &config, &id, &name, version, &storage, &tailnet, ambients, prover).await?;
+    let towards_peers = PeersConfig {
+        var_dir: repo.var(),
+        daemon_id: id.clone(),
+        name: name.clone(),
+        version: version.clone(),
+        round: config.sync_interval(),
+        local_only: config.local_only(),
+        transports: vec![Arc::new(Local::default().guarded(Arc::new(tailnet.clone()))), Arc::new(tailnet.clone())],
+        ambients,
+        prover,
+    };
+    let peers = Peers::start(towards_peers, Arc::clone(&storage) as Arc<dyn Log>, storage.commits()).await?;
     let shutdown = Shutdown::default();
     let bell = Arc::new(Bell::default());
     shutdown.spawn(identity::follow(identity, storage.commits(), shutdown.clone()));
@@ -174,30 +184,4 @@ fn claim(options: &RunOptions) -> Result<Claim, Fault> {
         (false, true) => Ok(Claim::NewIdentity),
         (true, true) => Err(Fault::new(ErrorKind::Invalid, "--moved and --new-identity exclude each other")),
     }
-}
-
-#[expect(clippy::too_many_arguments, reason = "each is used once, here")]
-async fn open_peers(
-    repo: &Repo,
-    config: &Config,
-    id: &str,
-    name: &str,
-    version: &str,
-    storage: &Arc<Storage>,
-    tailnet: &Tailnet,
-    ambients: Ambients,
-    prover: Prover,
-) -> Result<Peers, Fault> {
-    let config = PeersConfig {
-        var_dir: repo.var(),
-        daemon_id: id.to_owned(),
-        name: name.to_owned(),
-        version: version.to_owned(),
-        round: config.sync_interval(),
-        local_only: config.local_only(),
-        transports: vec![Arc::new(Local::default().guarded(Arc::new(tailnet.clone()))), Arc::new(tailnet.clone())],
-        ambients,
-        prover,
-    };
-    Peers::start(config, Arc::clone(storage) as Arc<dyn thrum_sync::Log>, storage.commits()).await
 }

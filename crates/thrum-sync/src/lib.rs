@@ -4,6 +4,7 @@
 //! [`thrum_core::Ambient`]. The decisions ([`replicator`], [`pairing`], [`server`]) are functions of their inputs; only
 //! [`service`], [`conn`] and the transports do I/O.
 
+pub mod backoff;
 pub mod clock;
 pub mod conn;
 pub mod intake;

@@ -20,7 +20,6 @@
 //!
 //! Everything random or timed comes in; a simulation runs the same code.
 
-mod backoff;
 mod judge;
 mod status;
 
@@ -34,6 +33,7 @@ use thrum_core::{
 
 use crate::{
     Now,
+    backoff::Backoff,
     clock::go_duration,
     legacy::{
         self,
@@ -41,7 +41,6 @@ use crate::{
     },
     wire::{BadReply, Call, Info, Pull, Pulled, Reply, Served},
 };
-use backoff::Backoff;
 use judge::{Found, Judged, judge};
 pub use status::{Comparable, State, Status};
 
@@ -210,8 +209,8 @@ impl Replicator {
             every: limits::ROUND,
             asked: None,
             attempted: None,
-            connects: Backoff::default(),
-            disk: Backoff::default(),
+            connects: Backoff::new(limits::BACKOFF_FIRST, limits::BACKOFF_LAST),
+            disk: Backoff::new(limits::BACKOFF_FIRST, limits::BACKOFF_LAST),
             call_helps: true,
             force: 0,
             forcing: 0,

@@ -1,12 +1,18 @@
 //! The machine's own node. Somebody else runs it: we look, say what is the matter, and wait for it to change.
 
-use crate::{Mode, backoff::Backoff, follow::follow, hub::Hub, localapi::LocalApi, state::host_unreachable};
+use crate::{
+    Mode,
+    follow::follow,
+    hub::{Hub, patience},
+    localapi::LocalApi,
+    state::host_unreachable,
+};
 
 /// Follows the machine's `tailscaled` until we are to end.
 pub(crate) async fn run(hub: &Hub) {
     let api = LocalApi::new(&hub.config.host_socket);
     hub.is_handed_on_to_by(Some(&api));
-    let mut backoff = Backoff::default();
+    let mut backoff = patience();
     loop {
         let mut answered = false;
         let error = tokio::select! {

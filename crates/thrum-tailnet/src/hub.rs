@@ -10,16 +10,20 @@ use std::{
 };
 
 use thrum_core::{Stamp, limits, name::printable};
-use thrum_sync::transport::Condition;
+use thrum_sync::{backoff::Backoff, transport::Condition};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Config, Mode, State, Status,
-    backoff::Backoff,
     localapi::{LocalApi, NodeStatus, first_label},
     state::Verdict,
 };
+
+/// How long a `tailscaled` that failed is left alone.
+pub(crate) const fn patience() -> Backoff {
+    Backoff::new(limits::TAILNET_RETRY_FIRST, limits::TAILNET_RETRY_LAST)
+}
 
 /// A node that runs. Another value means that whoever listens must listen anew.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,6 @@
 //! us when we are killed.
 
 mod address;
-mod backoff;
 mod config;
 mod follow;
 mod guard;

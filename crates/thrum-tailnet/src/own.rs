@@ -16,9 +16,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::{
     Mode, State,
-    backoff::Backoff,
     follow::follow,
-    hub::Hub,
+    hub::{Hub, patience},
     localapi::{ApiError, LocalApi},
     state::Verdict,
 };
@@ -30,7 +29,7 @@ use process::Process;
 
 /// Keeps a node of our own up until we are to end; it is gone when this returns.
 pub(crate) async fn run(hub: &Hub) {
-    let mut backoff = Backoff::default();
+    let mut backoff = patience();
     let directory = loop {
         match Directory::open(&hub.config).await {
             Ok(directory) => {

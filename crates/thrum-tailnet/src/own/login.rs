@@ -2,17 +2,18 @@
 
 use serde_json::{Value, json};
 use thrum_core::limits;
+use thrum_sync::backoff::Backoff;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::{
     Config, DEFAULT_CONTROL_URL, State,
-    backoff::Backoff,
+    hub::patience,
     localapi::{ApiError, LocalApi, NodeStatus},
 };
 
 /// How far the login of one life of the process is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Login {
     /// The settings were given.
     begun: bool,
@@ -35,6 +36,12 @@ enum Step {
     Register,
     /// Registered once, but a person must log it in again: ask for the URL.
     Renew,
+}
+
+impl Default for Login {
+    fn default() -> Self {
+        Self { begun: false, key_shown: false, asked: None, failed: None, backoff: patience() }
+    }
 }
 
 impl Login {
