@@ -5,6 +5,7 @@
 mod agents;
 mod compare;
 mod compatibility;
+mod crowd;
 mod differences;
 mod go_client;
 mod go_peer;

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod by_hand;
+mod crowd;
 mod go;
 mod intake;
 mod kit;

@@ -11,6 +11,8 @@ use crate::{
     waiting::{CATCH_UP, MESSAGES, OUTAGE, RECOVERY, scenario, until},
 };
 
+/// C38: the network changes or is gone, only the relay is left, Tailscale is stopped, expires, logs out; and there is no name
+/// server in these networks at all.
 #[test]
 fn machines_with_tailscale_share_one_mailbox_whatever_happens_to_them() {
     let Some(tools) = tools_with_namespaces() else { return };

@@ -141,6 +141,24 @@ impl Machine {
         assert!(Command::new("kill").args(["-9", &nodes[0].to_string()]).status().unwrap().success());
     }
 
+    /// Stops every process of it where it stands, as a machine does whose lid is closed.
+    pub(crate) fn sleep(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets them go on.
+    pub(crate) fn wake(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let all = processes_of(&self.dir());
+        assert!(all.len() > 1, "the daemon and its node");
+        for pid in all {
+            assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
+        }
+    }
+
     pub(crate) fn start(&self) {
         self.repo.thrum(&["daemon", "start"]).ok();
     }

@@ -9,9 +9,10 @@ use crate::{
     net::Tailnet,
     stranger,
     tools::tools,
-    waiting::{ANSWER, CATCH_UP, MESSAGES, OUTAGE, scenario, until},
+    waiting::{ANSWER, CATCH_UP, MESSAGES, OUTAGE, RECOVERY, scenario, until},
 };
 
+/// C38
 #[test]
 fn two_own_nodes_share_one_mailbox_whatever_happens_to_them() {
     let Some(tools) = tools() else { return };
@@ -91,6 +92,20 @@ fn two_own_nodes_share_one_mailbox_whatever_happens_to_them() {
         agree(&[&left, &right]);
     }
     {
+        let _now = named("a machine sleeps; its peer notices, and both go on when it wakes");
+        right.sleep();
+        let began = std::time::Instant::now();
+        let there = send(&left, &right, "while you slept", 20);
+        until("the sleeper is not connected", RECOVERY, || {
+            let peer = left.peer("office-server");
+            if peer["state"] == "connected" { Err(peer.to_string()) } else { Ok(()) }
+        });
+        std::thread::sleep(OUTAGE.saturating_sub(began.elapsed()));
+        right.wake();
+        arrive(&right, &there);
+        talk(&left, &right, "awake");
+    }
+    {
         let _now = named("a node's key expires and is renewed");
         tailnet.ask("expire office-server");
         right.is("expired");
@@ -140,6 +155,32 @@ fn two_own_nodes_share_one_mailbox_whatever_happens_to_them() {
     }
 }
 
+/// C38 a tailnet may have IPv6 alone.
+#[test]
+fn two_nodes_that_know_each_other_by_ipv6_share_one_mailbox() {
+    let Some(tools) = tools() else { return };
+    let tailnet = Tailnet::on_loopback(tools);
+    let left = Machine::own(tools, &tailnet, "left-box", "ann");
+    let right = Machine::own(tools, &tailnet, "right-box", "bob");
+    let _now = scenario("paired and restarted by IPv6", vec![left.dir(), right.dir()]);
+    let address = left.is("running")["addresses"].as_array().unwrap().iter().find_map(|address| {
+        let address = address.as_str().unwrap();
+        address.contains(':').then(|| format!("[{address}]:{}", left.port()))
+    });
+    let address = address.expect("it has an IPv6 address");
+    right.is("running");
+    let mut adding = left.repo.begin(&["peer", "add", "--via", "tailnet", "--json"]);
+    let shown: Value = serde_json::from_str(&adding.line()).unwrap();
+    join(&right, &address, shown["code"].as_str().unwrap()).ok();
+    adding.end().ok();
+    assert_eq!(right.peer("left-box")["address"], address, "it is kept as it was typed");
+    exchange(&left, &right, 10);
+    left.stop();
+    let meanwhile = send(&right, &left, "while you were out", 5);
+    left.start();
+    arrive(&left, &meanwhile);
+}
+
 #[test]
 fn a_node_without_a_key_comes_up_after_a_visit_to_the_login_page() {
     let Some(tools) = tools() else { return };
@@ -183,6 +224,7 @@ fn a_refused_key_is_said_and_a_right_one_helps() {
     }
 }
 
+/// C38
 #[test]
 fn an_expired_node_is_said_and_a_deleted_one() {
     let Some(tools) = tools() else { return };
@@ -223,6 +265,7 @@ fn a_node_that_awaits_approval_is_said_and_comes_up_when_it_is_approved() {
     machine.is("running");
 }
 
+/// C38
 #[test]
 fn without_tailscaled_or_control_the_daemon_serves_and_says_what_is_missing() {
     let Some(tools) = tools() else { return };
