@@ -35,6 +35,16 @@ fn places(here: &Tailnet, there: &Tailnet) -> Places {
     }
 }
 
+async fn conform(here: &Tailnet, there: &Tailnet) {
+    here.start();
+    there.start();
+    until(here, State::Running).await;
+    until(there, State::Running).await;
+    conformance::check(&places(here, there)).await;
+    here.stop().await;
+    there.stop().await;
+}
+
 #[tokio::test]
 async fn the_machines_node_conforms() {
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
@@ -43,13 +53,7 @@ async fn the_machines_node_conforms() {
     let _one = Node::start(&world, &sockets[0], "one", "100.64.0.1");
     let _two = Node::start(&world, &sockets[1], "two", "100.64.0.2");
     let [here, there] = dirs.each_ref().map(|dir| Tailnet::new(config(Mode::Host, dir.path())));
-    here.start();
-    there.start();
-    until(&here, State::Running).await;
-    until(&there, State::Running).await;
-    conformance::check(&places(&here, &there)).await;
-    here.stop().await;
-    there.stop().await;
+    conform(&here, &there).await;
 }
 
 #[tokio::test]
@@ -61,11 +65,5 @@ async fn an_own_node_conforms_with_another_and_with_the_machines() {
     let _two = Node::start(&world, &dirs[1].path().join("host.sock"), "two", "100.64.0.2");
     let here = Tailnet::new(config(Mode::Own, dirs[0].path()));
     let there = Tailnet::new(config(Mode::Host, dirs[1].path()));
-    here.start();
-    there.start();
-    until(&here, State::Running).await;
-    until(&there, State::Running).await;
-    conformance::check(&places(&here, &there)).await;
-    here.stop().await;
-    there.stop().await;
+    conform(&here, &there).await;
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::{
     common::peer_joins,
-    machine::{Machine, agree, arrive, exchange, is_followed, pair, send, talk},
+    machine::{Machine, agree, arrive, exchange, is_followed, is_missed, pair, send, talk},
     spaces::Lab,
     stranger,
     tools::tools_with_namespaces,
@@ -31,21 +31,11 @@ fn machines_with_tailscale_share_one_mailbox_whatever_happens_to_them() {
     }
     {
         let _now = named("either daemon is restarted");
-        for (restarted, other) in [(&left, &right), (&right, &left)] {
-            restarted.stop();
-            let meanwhile = send(other, restarted, "while you were out", 10);
-            restarted.start();
-            arrive(restarted, &meanwhile);
-        }
+        is_missed(&left, &right, Machine::stop);
     }
     {
         let _now = named("either daemon is killed");
-        for (killed, other) in [(&left, &right), (&right, &left)] {
-            killed.repo.kill_daemon();
-            let meanwhile = send(other, killed, "while you were dead", 10);
-            killed.start();
-            arrive(killed, &meanwhile);
-        }
+        is_missed(&left, &right, |machine| machine.repo.kill_daemon());
     }
     {
         let _now = named("50 ms and 1 % loss");

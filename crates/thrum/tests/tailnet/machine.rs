@@ -247,6 +247,18 @@ pub(crate) fn talk(left: &Machine, right: &Machine, what: &str) {
     arrive(left, &back);
 }
 
+/// Each daemon ends in this way and is started again: what was sent to it meanwhile is there, and both talk.
+#[track_caller]
+pub(crate) fn is_missed(left: &Machine, right: &Machine, end: impl Fn(&Machine)) {
+    for (gone, other) in [(left, right), (right, left)] {
+        end(gone);
+        let meanwhile = send(other, gone, "while you were out", 10);
+        gone.start();
+        arrive(gone, &meanwhile);
+        talk(left, right, "back again");
+    }
+}
+
 /// `moved` has another address: both talk as before, and the other one knows it.
 #[track_caller]
 pub(crate) fn is_followed(by: &Machine, moved: &Machine) {

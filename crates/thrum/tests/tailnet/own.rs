@@ -5,7 +5,7 @@ use std::{io::Write, net::TcpStream};
 use serde_json::Value;
 
 use crate::{
-    machine::{Machine, agree, arrive, exchange, is_followed, join, own_repo, own_settings, pair, send, talk},
+    machine::{Machine, agree, arrive, exchange, is_followed, is_missed, join, own_repo, own_settings, pair, send, talk},
     net::Tailnet,
     stranger,
     tools::tools,
@@ -43,24 +43,14 @@ fn two_own_nodes_share_one_mailbox_whatever_happens_to_them() {
     }
     {
         let _now = named("either daemon is restarted");
-        for (restarted, other) in [(&left, &right), (&right, &left)] {
-            restarted.stop();
-            let meanwhile = send(other, restarted, "while you were out", 10);
-            restarted.start();
-            arrive(restarted, &meanwhile);
-            talk(&left, &right, "after a restart");
-        }
+        is_missed(&left, &right, Machine::stop);
     }
     {
         let _now = named("either daemon is killed; its node is taken over or ended");
-        for (killed, other) in [(&left, &right), (&right, &left)] {
-            killed.repo.kill_daemon();
-            let meanwhile = send(other, killed, "while you were dead", 10);
-            killed.start();
-            arrive(killed, &meanwhile);
-            talk(&left, &right, "after a kill");
-            killed.is("running");
-            assert_eq!(killed.tailscaleds(), 1);
+        is_missed(&left, &right, |machine| machine.repo.kill_daemon());
+        for machine in [&left, &right] {
+            machine.is("running");
+            assert_eq!(machine.tailscaleds(), 1);
         }
     }
     {
