@@ -14,7 +14,7 @@ use crate::{
 /// A well-formed event, as the log keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// `event_id`: the event's identity everywhere.
+    /// `event_id`: with the [`signer`](Event::signer), the event's identity everywhere.
     pub id: String,
     /// `type`.
     pub kind: String,
@@ -28,6 +28,14 @@ pub struct Event {
     pub seq: u64,
     /// Canonical form without `sequence`.
     pub body: String,
+}
+
+impl Event {
+    /// Whose signature the event carries; empty where its origin signs nothing. An event is told by its id and its signer: an
+    /// id alone anybody may use.
+    pub fn signer(&self) -> &str {
+        if key::is_signed_origin(&self.origin) { &self.origin } else { "" }
+    }
 }
 
 /// What is to become an event of ours: everything but its place in the log.

@@ -1,8 +1,14 @@
 //! Ids: ULIDs with the prefixes of Go Thrum, monotonic within a process.
+//!
+//! An id made here is bound to the daemon that makes it: of the 80 bits that a ULID leaves to chance, 16 count and 64 are a
+//! hash over that daemon's id, the rest of the ULID and the prefix. So whoever sees the id can tell whose it is, and nobody
+//! else can make events about it that look like the maker's ([`is_made_by`]): he would need a key whose hash is the same, which
+//! takes 2^64 of them. For everybody else it is a ULID like any other.
 
+use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
-use crate::{Ambient, Stamp};
+use crate::{Ambient, DaemonId, Stamp, key};
 
 /// What an id names; decides its prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,21 +35,69 @@ impl IdKind {
 #[derive(Debug, Default)]
 pub struct IdSource {
     last: Option<Ulid>,
+    maker: Option<DaemonId>,
 }
 
+/// How many bits of a bound id count.
+const COUNTING: u32 = 16;
+
 impl IdSource {
+    /// A source of ids that are bound to this daemon. Without one (`default`) they are like those of Go Thrum.
+    pub fn bound_to(maker: DaemonId) -> Self {
+        Self { last: None, maker: Some(maker) }
+    }
+
     /// A new id of `kind`.
     pub fn next(&mut self, kind: IdKind, ambient: &mut dyn Ambient) -> String {
         let now = ambient.now().millis();
-        // 79 of the 80 random bits: the free one leaves room for counting up from any start.
-        let mut fresh = || Ulid::from_parts(now, ambient.random_u128() & (u128::MAX >> 49));
-        let id = match self.last {
-            Some(last) if now <= last.timestamp_ms() => last.increment().unwrap_or_else(|_| fresh()),
-            _ => fresh(),
+        let id = match &self.maker {
+            Some(maker) => {
+                // Half of the room is left for counting up from any start.
+                let mut fresh = |time| (time, ambient.random_u128() & ((1 << (COUNTING - 1)) - 1));
+                let (time, count) = match self.last {
+                    Some(last) if now <= last.timestamp_ms() => match (last.random() >> u64::BITS) + 1 {
+                        count if count < 1 << COUNTING => (last.timestamp_ms(), count),
+                        _ => fresh(last.timestamp_ms() + 1),
+                    },
+                    _ => fresh(now),
+                };
+                let counted = Ulid::from_parts(time, count << u64::BITS);
+                Ulid::from_parts(time, counted.random() | u128::from(tag(maker.as_str(), kind.prefix(), counted)))
+            }
+            None => {
+                // 79 of the 80 random bits: the free one leaves room for counting up from any start.
+                let mut fresh = || Ulid::from_parts(now, ambient.random_u128() & (u128::MAX >> 49));
+                match self.last {
+                    Some(last) if now <= last.timestamp_ms() => last.increment().unwrap_or_else(|_| fresh()),
+                    _ => fresh(),
+                }
+            }
         };
         self.last = Some(id);
         format!("{}{}", kind.prefix(), id.to_string())
     }
+}
+
+/// What binds an id to its maker; of the ULID, the time and the count go in.
+fn tag(maker: &str, prefix: &str, id: Ulid) -> u64 {
+    let counted = (id.0 >> u64::BITS) as u64;
+    let hash = Sha256::new()
+        .chain_update(b"thrum-id-1\n")
+        .chain_update(maker)
+        .chain_update(b"\n")
+        .chain_update(prefix)
+        .chain_update(counted.to_be_bytes())
+        .finalize();
+    hash.iter().take(8).fold(0, |tag, byte| tag << 8 | u64::from(*byte))
+}
+
+/// Whether a daemon that signs has made this id. Says nothing about ids that are not bound: those of Go Thrum, and those that
+/// were made here before ids were bound.
+pub fn is_made_by(id: &str, origin: &str) -> bool {
+    let Some((prefix, text)) = id.find('_').map(|at| id.split_at(at + 1)) else { return false };
+    let Ok(ulid) = Ulid::from_string(text) else { return false };
+    // Other spellings of the same number are other ids.
+    key::is_signed_origin(origin) && ulid.to_string() == text && ulid.0 as u64 == tag(origin, prefix, ulid)
 }
 
 /// The time inside an id such as `evt_01M83E0S5FJJYA5B1VP5F76S9R`. `None` if it holds no ULID, or one after 2262.
@@ -73,19 +127,60 @@ mod tests {
         }
     }
 
+    fn daemon(seed: i64) -> DaemonId {
+        struct Seed(u8);
+        impl Ambient for Seed {
+            fn now(&mut self) -> Stamp {
+                Stamp::ZERO
+            }
+            fn fill(&mut self, buffer: &mut [u8]) {
+                buffer.fill(self.0);
+            }
+        }
+        crate::DaemonKey::generate(&mut Seed(u8::try_from(seed).expect("small"))).id()
+    }
+
     #[test]
     fn ids_sort_in_the_order_they_were_made_even_when_the_clock_goes_back() {
-        let mut source = IdSource::default();
-        let mut clock = Frozen(1_774_717_513_941_000_000);
-        let mut made = vec![source.next(IdKind::Event, &mut clock)];
-        clock.0 -= 60_000_000_000;
-        for _ in 0..100 {
-            made.push(source.next(IdKind::Event, &mut clock));
+        for mut source in [IdSource::default(), IdSource::bound_to(daemon(1))] {
+            let mut clock = Frozen(1_774_717_513_941_000_000);
+            let mut made = vec![source.next(IdKind::Event, &mut clock)];
+            clock.0 -= 60_000_000_000;
+            // More than a millisecond has room for.
+            for _ in 0..70_000 {
+                made.push(source.next(IdKind::Event, &mut clock));
+            }
+            assert!(made.is_sorted());
+            made.dedup();
+            assert_eq!(made.len(), 70_001);
+            assert!(made.iter().all(|id| id.len() == 30 && id.starts_with("evt_")));
         }
-        assert!(made.is_sorted());
-        made.dedup();
-        assert_eq!(made.len(), 101);
-        assert!(made.iter().all(|id| id.len() == 30 && id.starts_with("evt_")));
+    }
+
+    /// C21: what binds an id cannot be claimed by another daemon, nor carried over to another id.
+    #[test]
+    fn an_id_is_its_makers_and_nobody_elses() {
+        let (maker, other) = (daemon(1), daemon(2));
+        let mut source = IdSource::bound_to(maker.clone());
+        let mut clock = Frozen(1_774_717_513_941_000_000);
+        let unbound = IdSource::default().next(IdKind::Message, &mut clock);
+        for _ in 0..100 {
+            let id = source.next(IdKind::Message, &mut clock);
+            assert!(is_made_by(&id, maker.as_str()), "{id}");
+            assert!(!is_made_by(&id, other.as_str()) && !is_made_by(&id, "d_go") && !is_made_by(&id, ""));
+            assert!(!is_made_by(&id.replace("msg_", "ses_"), maker.as_str()), "as a session's");
+            assert!(!is_made_by(&id.to_lowercase(), maker.as_str()), "in another spelling");
+            // Each character but the first one, which has no room for another.
+            for at in 5..id.len() {
+                let mut changed = id.clone().into_bytes();
+                changed[at] = if changed[at] == b'0' { b'1' } else { b'0' };
+                let changed = String::from_utf8(changed).expect("ascii");
+                assert!(!is_made_by(&changed, maker.as_str()), "{changed}");
+            }
+        }
+        for id in [unbound.as_str(), "", "_", "msg_", "msg_x", "nonsense", "msg_01M83E0S5FJJYA5B1VP5F76S9R"] {
+            assert!(!is_made_by(id, maker.as_str()), "{id}");
+        }
     }
 
     #[test]

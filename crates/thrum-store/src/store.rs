@@ -75,10 +75,10 @@ impl Store {
         let counters = origin::open(&mut conn, options.left.as_ref(), options.new_log, ambient.as_mut())?;
         let mut store = Self {
             id: options.key.id(),
+            ids: IdSource::bound_to(options.key.id()),
             key: options.key,
             conn,
             ambient,
-            ids: IdSource::default(),
             commit: Commit::default(),
             progress: Progress::new(counters),
             scrub: false,

@@ -220,7 +220,7 @@ impl<'s> Tx<'s> {
             self.reject(&batch.peer, rejected)?;
         }
         for event in &batch.events {
-            if let Some(held) = self.held(&event.id)? {
+            if let Some(held) = self.held(event)? {
                 outcome.skipped += 1;
                 if held != event.body {
                     let reason = "an event with this id and other content is here already".to_owned();
@@ -268,9 +268,10 @@ impl<'s> Tx<'s> {
         Ok(())
     }
 
-    fn held(&self, event_id: &str) -> Result<Option<String>, StoreError> {
-        let mut statement = self.conn.prepare_cached("SELECT body FROM events WHERE event_id = ?1")?;
-        Ok(statement.query_row([event_id], |row| row.get(0)).optional()?)
+    /// What is here under the id and the signer of an event.
+    fn held(&self, event: &Event) -> Result<Option<String>, StoreError> {
+        let mut statement = self.conn.prepare_cached("SELECT body FROM events WHERE event_id = ?1 AND signer = ?2")?;
+        Ok(statement.query_row((&event.id, event.signer()), |row| row.get(0)).optional()?)
     }
 
     fn insert(&mut self, event: &Event, source: &str, target: Option<&str>) -> Result<u64, StoreError> {

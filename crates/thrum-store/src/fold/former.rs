@@ -9,7 +9,9 @@
 //!
 //! * Only a daemon that signs can say it, and only of one that does not: who has a key speaks for itself.
 //! * The first one that says it is believed, by the times that they give. A peer that lies about the time can still come
-//!   first; it wins the old mail, with which it could do the same by serving unsigned events in the former home's name.
+//!   first, for nothing about the former home can be proven; it wins the right to edit and delete the old mail, which it could do
+//!   as well by serving unsigned events in the former home's name. Whom that mail is addressed to, and mail that was written by
+//!   daemons that sign, it cannot change.
 //! * What the former home said counts up to the last time it was said. After that, anybody who can serve unsigned events
 //!   could write in its name, and mark new mail as read: that is a namesake's word, as it was before.
 //! * It is for good: a clean-up hides the agent, but old mail does not become a stranger's.
@@ -119,7 +121,7 @@ fn moves(registrations: &[(Event, AgentRegister)]) -> BTreeMap<&str, Moved> {
     for (event, body) in registrations {
         for former in claimed(event, body) {
             let known = first.entry(former).or_insert(event);
-            if rank(event) < rank(known) {
+            if (rank(event), &event.origin) < (rank(known), &known.origin) {
                 *known = event;
             }
         }

@@ -19,6 +19,8 @@ pub(crate) struct Later {
     pub(super) agents: BTreeSet<String>,
     /// Agents and homes of which a clean-up hides sessions.
     pub(super) cleaned: BTreeSet<(String, String)>,
+    /// Sessions of which several daemons said something.
+    pub(super) sessions: BTreeSet<String>,
     /// Messages with all that is about them.
     pub(super) messages: BTreeSet<String>,
     /// Whether the purge's cutoff moved: rows have to leave the log.
@@ -32,6 +34,9 @@ pub(crate) fn finish(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     }
     for (agent_id, home) in mem::take(&mut tx.later.cleaned) {
         session::hide(tx, &agent_id, &home)?;
+    }
+    for session in mem::take(&mut tx.later.sessions) {
+        session::refold(tx, &session)?;
     }
     // An agent that moved may have changed who may write to its messages.
     for message_id in mem::take(&mut tx.later.messages) {

@@ -1,12 +1,14 @@
 //! Messages, their edits, deletions and receipts.
 
+use std::cmp::Ordering;
+
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
-    Payload, Stamp,
+    Event, Payload, Stamp,
     payload::{MessageCreate, MessageDelete, MessageEdit, MessageReceipt, ReceiptType},
 };
 
-use super::{At, Audience, Folded, former, purge};
+use super::{At, Audience, Claim, Folded, former, purge};
 use crate::{StoreError, Tx};
 
 /// What the rules need of a message that is here.
@@ -46,10 +48,11 @@ fn held(conn: &Connection, message_id: &str) -> Result<Option<Held>, StoreError>
     Ok(found.optional()?)
 }
 
-/// The first creation of a message counts; later ones are inert.
+/// Of several creations of a message one counts: that of the daemon that made its id, else the first; the others are inert.
 pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<Folded, StoreError> {
     if let Some(known) = held(tx.conn, &body.message_id)? {
-        if at.rank() < (known.at, known.event_id.as_str()) {
+        let before = super::claim(&body.message_id, &known.origin, (known.at, &known.event_id));
+        if super::claim(&body.message_id, &at.event.origin, at.rank()) < before {
             tx.later.messages.insert(body.message_id.clone());
         }
         return Ok(Folded::Done);
@@ -70,7 +73,10 @@ pub(super) fn refold(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError
     // A creation folds what is parked for its message, and it would be folded twice.
     tx.conn.prepare_cached("DELETE FROM parked WHERE target = ?1")?.execute([message_id])?;
     let mut creations = super::load(tx, "target = ?1 AND type = 'message.create'", message_id)?;
-    creations.sort_by(|(one, _), (other, _)| (one.at, &one.id).cmp(&(other.at, &other.id)));
+    fn claim<'e>(message_id: &str, event: &'e Event) -> Claim<'e> {
+        super::claim(message_id, &event.origin, (event.at, &event.id))
+    }
+    creations.sort_by(|(one, _), (other, _)| claim(message_id, one).cmp(&claim(message_id, other)));
     for (event, sequence) in creations {
         super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
     }
@@ -82,7 +88,7 @@ fn refold_dependents(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError
     let dependents = super::load(tx, "target = ?1 AND type IN ('message.edit', 'message.delete', 'message.receipt')", message_id)?;
     let created = held(tx.conn, message_id)?.map_or(0, |message| message.sequence);
     for (event, mut sequence) in dependents {
-        tx.conn.prepare_cached("DELETE FROM parked WHERE event_id = ?1")?.execute([&event.id])?;
+        tx.conn.prepare_cached("DELETE FROM parked WHERE event_id = ?1 AND signer = ?2")?.execute((&event.id, event.signer()))?;
         if sequence < created && !tx.rebuilds {
             sequence = tx.move_to_end(sequence)?;
         }
@@ -167,6 +173,15 @@ fn remove(conn: &Connection, sequence: u64, at: Stamp) -> Result<(), StoreError>
     Ok(())
 }
 
+/// Whether an event takes the place of the one that counted, which is on this side of it. Two of one rank are one of the author's
+/// daemon that signs nothing, and one of the daemon to which the author moved: the signed one counts.
+fn wins((time, id): &(Stamp, String), at: At<'_>, side: Ordering) -> bool {
+    match (*time, id.as_str()).cmp(&at.rank()) {
+        Ordering::Equal => !at.event.signer().is_empty(),
+        found => found == side,
+    }
+}
+
 /// Edits of the author's own daemon count, and the last of them is the text.
 pub(super) fn edit(conn: &Connection, at: At<'_>, body: &MessageEdit) -> Result<Folded, StoreError> {
     let Some(message) = held(conn, &body.message_id)? else {
@@ -176,7 +191,7 @@ pub(super) fn edit(conn: &Connection, at: At<'_>, body: &MessageEdit) -> Result<
         return Ok(Folded::waits_for(&body.message_id, "it edits a message of another daemon"));
     }
     conn.prepare_cached("UPDATE messages SET edits = edits + 1 WHERE sequence = ?1")?.execute([message.sequence])?;
-    if message.edit.as_ref().is_none_or(|(time, id)| (*time, id.as_str()) < at.rank()) {
+    if message.edit.as_ref().is_none_or(|edit| wins(edit, at, Ordering::Less)) {
         conn.prepare_cached("UPDATE messages SET edit_sequence = ?2, edited_at = ?3, edit_event = ?4 WHERE sequence = ?1")?.execute((
             message.sequence,
             at.sequence,
@@ -201,7 +216,7 @@ pub(super) fn delete(conn: &Connection, at: At<'_>, body: &MessageDelete) -> Res
     if message.deletion.is_none() {
         hide(conn, message.sequence, message.at)?;
     }
-    if message.deletion.as_ref().is_none_or(|(time, id)| (*time, id.as_str()) > at.rank()) {
+    if message.deletion.as_ref().is_none_or(|deletion| wins(deletion, at, Ordering::Greater)) {
         conn.prepare_cached("UPDATE messages SET deleted_at = ?2, delete_event = ?3, delete_reason = ?4 WHERE sequence = ?1")?
             .execute((message.sequence, at.event.at.nanos(), &at.event.id, &body.reason))?;
     }

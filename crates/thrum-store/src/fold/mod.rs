@@ -1,7 +1,8 @@
 //! The fold: what the events say, as tables.
 //!
 //! The projection must be a function of the *set* of events (I6): any order, any route, any repetition gives the same rows.
-//! Two means make that so. Whatever competes is decided by instant, then event id, never by arrival. And where an event
+//! Two means make that so. Whatever competes is decided by instant, then event id, never by arrival; who made a message or a
+//! session, by whose its id is before that. And where an event
 //! takes something away that hid others (a clean-up, a purge, an earlier creation of the same message), what is left is
 //! folded again from the log by its target, instead of being patched, and once per batch (`later.rs`). The common case, an
 //! event that comes after all it refers to, stays one or two statements.
@@ -20,7 +21,7 @@ mod purge;
 mod session;
 
 use rusqlite::Connection;
-use thrum_core::{Event, Payload, Stamp, limits, payload::Tag};
+use thrum_core::{Event, Payload, Stamp, ids, key, limits, payload::Tag};
 
 use crate::{StoreError, Tx};
 pub(crate) use later::{Later, finish};
@@ -28,10 +29,18 @@ pub use purge::Purged;
 pub(crate) use purge::{announced, cutoff, is_purged, preview};
 
 /// Changes with every change of a rule: a database folded by another version is folded again at the next start.
-pub(crate) const VERSION: i64 = 4;
+pub(crate) const VERSION: i64 = 5;
 
 /// Where an event stands among those it competes with.
 pub(crate) type Rank<'a> = (Stamp, &'a str);
+
+/// Where an event stands among those that make the thing of this id, a message or a session: before all others the daemon that
+/// made the id, then who signs, and only then the earlier one, for anybody can say that he was earlier.
+pub(crate) type Claim<'a> = (bool, bool, Stamp, &'a str, &'a str);
+
+pub(crate) fn claim<'a>(id: &str, origin: &'a str, (at, event_id): Rank<'a>) -> Claim<'a> {
+    (!ids::is_made_by(id, origin), !key::is_signed_origin(origin), at, event_id, origin)
+}
 
 /// An event in the hands of its rule.
 #[derive(Clone, Copy)]
@@ -71,8 +80,8 @@ pub(crate) fn fold(tx: &mut Tx<'_>, event: &Event, sequence: u64, payload: serde
         Ok(Payload::MessageReceipt(body)) => message::receipt(tx.conn, at, body)?,
         Ok(Payload::AgentRegister(body)) => agent::register(tx, at, body)?,
         Ok(Payload::AgentCleanup(body)) => agent::cleanup(tx, at, body)?,
-        Ok(Payload::SessionStart(body)) => session::start(tx.conn, at, body)?,
-        Ok(Payload::SessionEnd(body)) => session::end(tx.conn, at, body)?,
+        Ok(Payload::SessionStart(body)) => session::start(tx, at, body)?,
+        Ok(Payload::SessionEnd(body)) => session::end(tx, at, body)?,
         Ok(Payload::AgentUpdate(body)) => session::update(tx.conn, at, body)?,
         Ok(Payload::PurgeExecuted(body)) => purge::execute(tx, at, body)?,
         // `everyone` and roles are built in; other groups are only stored and relayed.
@@ -87,8 +96,9 @@ pub(crate) fn fold(tx: &mut Tx<'_>, event: &Event, sequence: u64, payload: serde
         Err(error) => Folded::Parked { reason: format!("its content cannot be read: {error}"), target: None, due: None },
     };
     if let Folded::Parked { reason, target, due } = folded {
-        tx.conn.prepare_cached("INSERT OR REPLACE INTO parked VALUES (?1, ?2, ?3, ?4)")?.execute((
+        tx.conn.prepare_cached("INSERT OR REPLACE INTO parked VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
             &event.id,
+            event.signer(),
             reason,
             target,
             due.map(Stamp::nanos),
@@ -126,17 +136,17 @@ fn beyond_bounds(payload: &Payload) -> Option<&'static str> {
 /// Folds what is due now.
 pub(crate) fn due(tx: &mut Tx<'_>) -> Result<usize, StoreError> {
     let now = tx.now().nanos();
-    let ids: Vec<String> = {
-        let mut statement = tx.conn.prepare_cached("DELETE FROM parked WHERE due <= ?1 RETURNING event_id")?;
-        statement.query_map([now], |row| row.get(0))?.collect::<Result<_, _>>()?
+    let due: Vec<(String, String)> = {
+        let mut statement = tx.conn.prepare_cached("DELETE FROM parked WHERE due <= ?1 RETURNING event_id, signer")?;
+        statement.query_map([now], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?
     };
-    for id in &ids {
-        for (event, sequence) in load(tx, "event_id = ?1", id)? {
+    for (id, signer) in &due {
+        for (event, sequence) in load(tx, "event_id = ?1", id)?.into_iter().filter(|(event, _)| event.signer() == signer) {
             fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
         }
     }
     finish(tx)?;
-    Ok(ids.len())
+    Ok(due.len())
 }
 
 /// Throws the projection away and folds the whole log.

@@ -156,7 +156,7 @@ pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     }
     overwrite(conn, true)?;
     conn.execute_batch(
-        "DELETE FROM parked WHERE event_id IN (SELECT event_id FROM events JOIN temp.leaving USING (sequence));
+        "DELETE FROM parked WHERE (event_id, signer) IN (SELECT event_id, signer FROM events JOIN temp.leaving USING (sequence));
          DELETE FROM mailbox WHERE sequence IN (SELECT sequence FROM temp.leaving);
          DELETE FROM audience WHERE sequence IN (SELECT sequence FROM temp.leaving);
          DELETE FROM receipts WHERE sequence IN (SELECT sequence FROM temp.leaving);

@@ -1,41 +1,82 @@
-//! Sessions and what goes on in them. Start and end are independent facts; the first of each counts.
+//! Sessions and what goes on in them.
+//!
+//! Of several beginnings of a session one counts: that of the daemon that made its id, else the first. Where it began, it ends:
+//! of that daemon's ends the first counts. An end whose beginning is not known is shown until it is.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
-    Payload,
+    Event, Payload, key,
     payload::{AgentUpdate, SessionEnd, SessionStart},
 };
 
-use super::{At, Folded, agent};
+use super::{At, Folded, agent, claim};
 use crate::{StoreError, Tx};
 
+/// Where a session began, as far as that is here.
+enum Begun {
+    Not,
+    Unknown,
+    At(String),
+}
+
+fn begun(conn: &Connection, session: &str) -> Result<Begun, StoreError> {
+    let mut statement = conn.prepare_cached("SELECT started_at, home FROM sessions WHERE session_id = ?1")?;
+    let found: Option<(Option<i64>, String)> = statement.query_row([session], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    Ok(match found {
+        None => Begun::Not,
+        Some((None, _)) => Begun::Unknown,
+        Some((Some(_), home)) => Begun::At(home),
+    })
+}
+
 /// A session begins.
-pub(super) fn start(conn: &Connection, at: At<'_>, body: &SessionStart) -> Result<Folded, StoreError> {
-    let event = at.event;
+pub(super) fn start(tx: &mut Tx<'_>, at: At<'_>, body: &SessionStart) -> Result<Folded, StoreError> {
+    let (conn, event) = (tx.conn, at.event);
     let cleanup = agent::cleaned_up(conn, &body.agent_id, &event.origin)?;
     if agent::is_hidden(cleanup.as_ref(), at.rank()) {
         return Ok(Folded::Done);
     }
-    conn.prepare_cached(
-        "INSERT INTO sessions (session_id, agent_id, home, started_at, start_event) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT DO UPDATE SET agent_id = excluded.agent_id, home = excluded.home,
-             started_at = excluded.started_at, start_event = excluded.start_event
-         WHERE started_at IS NULL OR (excluded.started_at, excluded.start_event) < (started_at, start_event)",
-    )?
-    .execute((&body.session_id, &body.agent_id, &event.origin, event.at.nanos(), &event.id))?;
+    match begun(conn, &body.session_id)? {
+        Begun::Not => put_start(conn, event, body)?,
+        _ => {
+            tx.later.sessions.insert(body.session_id.clone());
+        }
+    }
     Ok(Folded::Done)
 }
 
+fn put_start(conn: &Connection, event: &Event, body: &SessionStart) -> Result<(), StoreError> {
+    conn.prepare_cached("INSERT INTO sessions (session_id, agent_id, home, started_at, start_event) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute((&body.session_id, &body.agent_id, &event.origin, event.at.nanos(), &event.id))?;
+    Ok(())
+}
+
 /// A session ends, whether or not its beginning is known.
-pub(super) fn end(conn: &Connection, at: At<'_>, body: &SessionEnd) -> Result<Folded, StoreError> {
-    let event = at.event;
+pub(super) fn end(tx: &mut Tx<'_>, at: At<'_>, body: &SessionEnd) -> Result<Folded, StoreError> {
+    match begun(tx.conn, &body.session_id)? {
+        Begun::At(home) if home == at.event.origin => put_end(tx.conn, at.event, body)?,
+        Begun::At(home) if !may_end(&home, &at.event.origin) => {}
+        _ => {
+            tx.later.sessions.insert(body.session_id.clone());
+        }
+    }
+    Ok(Folded::Done)
+}
+
+/// Whose word counts that a session of `home` is over. Where that daemon signs nothing, anybody could say it in its name, and it
+/// is also said by the daemon to which the agent moved.
+fn may_end(home: &str, origin: &str) -> bool {
+    home == origin || !key::is_signed_origin(home)
+}
+
+fn put_end(conn: &Connection, event: &Event, body: &SessionEnd) -> Result<(), StoreError> {
     conn.prepare_cached(
         "INSERT INTO sessions (session_id, agent_id, home, ended_at, end_event, end_reason) VALUES (?1, '', '', ?2, ?3, ?4)
          ON CONFLICT DO UPDATE SET ended_at = excluded.ended_at, end_event = excluded.end_event, end_reason = excluded.end_reason
          WHERE ended_at IS NULL OR (excluded.ended_at, excluded.end_event) < (ended_at, end_event)",
     )?
     .execute((&body.session_id, event.at.nanos(), &event.id, &body.reason))?;
-    Ok(Folded::Done)
+    Ok(())
 }
 
 /// The last update of a session counts, per agent and home.
@@ -76,11 +117,32 @@ pub(super) fn hide(tx: &mut Tx<'_>, agent_id: &str, home: &str) -> Result<(), St
     Ok(())
 }
 
-/// Folds a session again from what is left of it in the log.
+/// Works a session out from what is in the log about it.
 pub(super) fn refold(tx: &mut Tx<'_>, session: &str) -> Result<(), StoreError> {
-    tx.conn.prepare_cached("DELETE FROM sessions WHERE session_id = ?1")?.execute([session])?;
-    for (event, sequence) in super::load(tx, "target = ?1 AND type IN ('agent.session.start', 'agent.session.end')", session)? {
-        super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
+    let conn = tx.conn;
+    conn.prepare_cached("DELETE FROM sessions WHERE session_id = ?1")?.execute([session])?;
+    let (mut starts, mut ends) = (Vec::new(), Vec::new());
+    for (event, _) in super::load(tx, "target = ?1 AND type IN ('agent.session.start', 'agent.session.end')", session)? {
+        match Payload::read(&event.kind, &event.body) {
+            Ok(payload) if super::beyond_bounds(&payload).is_some() => {}
+            Ok(Payload::SessionStart(body)) => {
+                let cleanup = agent::cleaned_up(conn, &body.agent_id, &event.origin)?;
+                if !agent::is_hidden(cleanup.as_ref(), (event.at, &event.id)) {
+                    starts.push((event, body));
+                }
+            }
+            Ok(Payload::SessionEnd(body)) => ends.push((event, body)),
+            _ => {}
+        }
+    }
+    let first = starts.iter().min_by_key(|(event, _)| claim(session, &event.origin, (event.at, &event.id)));
+    if let Some((event, body)) = first {
+        put_start(conn, event, body)?;
+    }
+    let counts = |event: &Event| first.is_none_or(|(begun, _)| may_end(&begun.origin, &event.origin));
+    ends.retain(|(event, _)| counts(event));
+    if let Some((event, body)) = ends.iter().min_by_key(|(event, _)| (event.at, &event.id, &event.origin)) {
+        put_end(conn, event, body)?;
     }
     Ok(())
 }

@@ -62,8 +62,8 @@ impl Reader<'_> {
     }
 
     fn instant(&self, row: &Row) -> Result<Stamp, StoreError> {
-        let mut statement = self.conn.prepare_cached("SELECT at FROM events WHERE event_id = ?1")?;
-        Ok(Stamp::from_nanos(statement.query_row([&row.id], |row| row.get(0))?))
+        let mut statement = self.conn.prepare_cached("SELECT at FROM events WHERE event_id = ?1 AND origin_daemon = ?2")?;
+        Ok(Stamp::from_nanos(statement.query_row((&row.id, &row.origin), |row| row.get(0))?))
     }
 
     /// As the fold has it: only the daemon that said it cleans it up.
@@ -118,7 +118,8 @@ impl Reader<'_> {
     fn cleanups<'k>(&self, agent_id: &str, known: &'k mut Known) -> Result<&'k [Cleanup], StoreError> {
         if !known.cleanups.contains_key(agent_id) {
             let mut statement = self.conn.prepare_cached(
-                "SELECT c.home, c.at, c.event_id, e.sequence FROM cleanups c JOIN events e USING (event_id) WHERE c.agent_id = ?1",
+                "SELECT c.home, c.at, c.event_id, e.sequence FROM cleanups c
+                 JOIN events e ON e.event_id = c.event_id AND e.origin_daemon = c.home WHERE c.agent_id = ?1",
             )?;
             let read = |row: &rusqlite::Row<'_>| {
                 Ok(Cleanup { home: row.get(0)?, at: Stamp::from_nanos(row.get(1)?), event_id: row.get(2)?, sequence: row.get(3)? })

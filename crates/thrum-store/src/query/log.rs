@@ -121,7 +121,7 @@ impl Reader<'_> {
     /// SQLite's.
     pub fn troubles(&self, peer: &str) -> Result<(u64, u64), StoreError> {
         let mut parked =
-            self.conn.prepare_cached("SELECT count(*) FROM parked p CROSS JOIN events e USING (event_id) WHERE e.received_from = ?1")?;
+            self.conn.prepare_cached("SELECT count(*) FROM parked p CROSS JOIN events e USING (event_id, signer) WHERE e.received_from = ?1")?;
         let mut rejected = self.conn.prepare_cached("SELECT count(*) FROM rejected WHERE peer = ?1")?;
         Ok((parked.query_row([peer], |row| row.get(0))?, rejected.query_row([peer], |row| row.get(0))?))
     }

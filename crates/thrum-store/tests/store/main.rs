@@ -5,6 +5,7 @@ mod answers;
 mod bounded;
 mod faults;
 mod fold;
+mod forged;
 mod footing;
 mod kit;
 mod log;

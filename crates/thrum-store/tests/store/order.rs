@@ -1,10 +1,13 @@
 //! I6: the same set of events, in any order, by any route, any number of times, gives the same digest.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use proptest::{prelude::*, strategy::ValueTree, test_runner::RngSeed};
 use serde_json::{Value, json};
-use thrum_core::{Event, Payload};
+use thrum_core::{
+    Event, Payload,
+    ids::{IdKind, IdSource},
+};
 
 use crate::kit::{self, Node};
 
@@ -14,9 +17,21 @@ const KEYS: usize = 2;
 const AGENTS: [&str; 3] = ["ann", "ben", "cy"];
 const ROLES: [&str; 2] = ["tester", "coder"];
 
-/// The third is named as Thrum names messages and sessions, with the time in it, half way through.
+/// The third is named as Thrum names messages and sessions, with the time in it, half way through. The fourth is bound to the
+/// first daemon that signs, and has that time, too.
 fn id_of(prefix: &str, n: usize) -> String {
-    if n < 2 { format!("{prefix}_{n}") } else { format!("{prefix}_01KMTPH8JR000000000000000{n}") }
+    match n {
+        0 | 1 => format!("{prefix}_{n}"),
+        2 => format!("{prefix}_01KMTPH8JR000000000000000{n}"),
+        _ => bound(if prefix == "msg" { IdKind::Message } else { IdKind::Session }, 0),
+    }
+}
+
+/// An id that one of the daemons that sign made half way through, always the same.
+fn bound(kind: IdKind, number: u64) -> String {
+    let world = kit::World::new(7);
+    world.pass(Duration::from_secs(30));
+    IdSource::bound_to(kit::key(number).id()).next(kind, &mut world.clone())
 }
 
 /// What an event is made of: origin, second, type, payload.
@@ -36,7 +51,8 @@ fn crowded() -> impl Strategy<Value = Draft> {
 /// Events over some of the names, with these weights of receipts and registrations among some twenty.
 fn events_among(names: std::ops::Range<usize>, [receipts, registrations]: [u32; 2]) -> impl Strategy<Value = Draft> {
     let small = || prop_oneof![4 => names.clone(), 1 => 0..3usize];
-    let message = (small(), small(), small(), small(), any::<bool>(), small()).prop_map(|(id, author, to, role, scoped, shape)| {
+    let about = || prop_oneof![3 => small(), 1 => Just(3usize)];
+    let message = (about(), small(), small(), small(), any::<bool>(), small()).prop_map(|(id, author, to, role, scoped, shape)| {
         let mut body = json!({"message_id": id_of("msg", id), "agent_id": AGENTS[author], "session_id": "", "body": {"format": "plain", "content": format!("{id}{to}")}});
         match shape {
             0 => body["recipients"] = json!([AGENTS[to]]),
@@ -45,10 +61,10 @@ fn events_among(names: std::ops::Range<usize>, [receipts, registrations]: [u32; 
         }
         ("message.create", body)
     });
-    let edit = (small(), small())
+    let edit = (about(), small())
         .prop_map(|(id, n)| ("message.edit", json!({"message_id": id_of("msg", id), "body": {"content": format!("edit {n}")}})));
-    let delete = small().prop_map(|id| ("message.delete", json!({"message_id": id_of("msg", id), "reason": "r"})));
-    let receipt = (small(), small(), any::<bool>()).prop_map(|(id, agent, read)| {
+    let delete = about().prop_map(|id| ("message.delete", json!({"message_id": id_of("msg", id), "reason": "r"})));
+    let receipt = (about(), small(), any::<bool>()).prop_map(|(id, agent, read)| {
         let kind = if read { "read" } else { "seen" };
         ("message.receipt", json!({"message_id": id_of("msg", id), "agent_id": AGENTS[agent], "receipt_type": kind}))
     });
@@ -57,11 +73,11 @@ fn events_among(names: std::ops::Range<usize>, [receipts, registrations]: [u32; 
         let body = json!({"agent_id": AGENTS[agent], "kind": "agent", "role": ROLES[role], "module": format!("m{module}"), "former_homes": former});
         ("agent.register", body)
     });
-    let start = (small(), small())
+    let start = (about(), small())
         .prop_map(|(id, agent)| ("agent.session.start", json!({"session_id": id_of("ses", id), "agent_id": AGENTS[agent]})));
     let end =
-        (small(), small()).prop_map(|(id, n)| ("agent.session.end", json!({"session_id": id_of("ses", id), "reason": format!("r{n}")})));
-    let update = (small(), small(), small()).prop_map(|(id, agent, n)| {
+        (about(), small()).prop_map(|(id, n)| ("agent.session.end", json!({"session_id": id_of("ses", id), "reason": format!("r{n}")})));
+    let update = (about(), small(), small()).prop_map(|(id, agent, n)| {
         ("agent.update", json!({"agent_id": AGENTS[agent], "work_contexts": [{"session_id": id_of("ses", id), "intent": format!("i{n}")}]}))
     });
     let cleanup = small().prop_map(|agent| ("agent.cleanup", json!({"agent_id": AGENTS[agent], "method": "manual"})));
@@ -83,20 +99,29 @@ fn events_among(names: std::ops::Range<usize>, [receipts, registrations]: [u32; 
     (0..ORIGINS.len() + KEYS, 0..60i64, body).prop_map(|(origin, seconds, (kind, payload))| (origin, seconds, kind, payload))
 }
 
-/// An event of one of the origins; what no daemon with a key would write comes from one without.
-fn made(n: usize, origin: usize, seconds: i64, kind: &'static str, payload: Value) -> Event {
-    let id = format!("evt_{n:03}");
+/// An event of one of the origins; what no daemon with a key would write comes from one without. Three in a row have one id,
+/// but for those of one signer: of these the first to come counts, which is a matter of order (I6 speaks of sets of events).
+fn made(n: usize, origin: usize, seconds: i64, kind: &'static str, payload: Value, taken: &mut BTreeSet<(String, String)>) -> Event {
+    [format!("evt_{:03}", n - n % 3), format!("evt_{n:03}_own")]
+        .into_iter()
+        .map(|id| made_as(&id, n, origin, seconds, kind, payload.clone()))
+        .find(|event| taken.insert((event.id.clone(), event.signer().to_owned())))
+        .expect("the second id is nobody else's")
+}
+
+fn made_as(id: &str, n: usize, origin: usize, seconds: i64, kind: &'static str, payload: Value) -> Event {
     match (origin.checked_sub(ORIGINS.len()), Payload::read(kind, &payload.to_string())) {
-        (Some(key), Ok(said)) if said != Payload::Unknown => kit::signed(&id, key as u64, n as u64 + 1, seconds, &said),
-        _ => kit::foreign(&id, ORIGINS[origin % ORIGINS.len()], seconds, kind, payload),
+        (Some(key), Ok(said)) if said != Payload::Unknown => kit::signed(id, key as u64, n as u64 + 1, seconds, &said),
+        _ => kit::foreign(id, ORIGINS[origin % ORIGINS.len()], seconds, kind, payload),
     }
 }
 
 /// A set of events and an order with repetitions in which each comes at least once.
 fn set_and_order(event: impl Strategy<Value = Draft>) -> impl Strategy<Value = (Vec<Event>, Vec<usize>)> {
     prop::collection::vec(event, 1..40).prop_flat_map(|drafts| {
-        let events: Vec<Event> =
-            drafts.into_iter().enumerate().map(|(n, (origin, seconds, kind, payload))| made(n, origin, seconds, kind, payload)).collect();
+        let mut taken = BTreeSet::new();
+        let made = |(n, (origin, seconds, kind, payload)): (usize, Draft)| made(n, origin, seconds, kind, payload, &mut taken);
+        let events: Vec<Event> = drafts.into_iter().enumerate().map(made).collect();
         let order: Vec<usize> = (0..events.len()).chain(0..events.len() / 3).collect();
         (Just(events), Just(order).prop_shuffle())
     })
