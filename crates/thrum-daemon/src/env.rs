@@ -100,6 +100,12 @@ impl Environment {
         }
     }
 
+    /// As [`offer`](Self::offer), of the repository's file.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn offer_of_file(&mut self, name: String, value: String) {
+        self.offer(name, value, Origin::RootFile);
+    }
+
     fn read_file(&mut self, path: &Path, origin: Origin) -> Result<(), Fault> {
         let file = match File::open(path) {
             Ok(file) => file,
@@ -107,32 +113,8 @@ impl Environment {
             Err(error) => return Err(disk::fault("read", path, &error)),
         };
         let bytes = disk::read_bounded(&file, path, limits::MAX_ENV_FILE_BYTES)?;
-        let text =
-            String::from_utf8(bytes).map_err(|error| unreadable(path, line_of(error.as_bytes(), error.utf8_error().valid_up_to())))?;
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        let mut found_ours = false;
-        // Within one file the last line wins, as in every shell.
-        let mut values = BTreeMap::new();
-        for item in dotenvy::from_read_iter(text.as_bytes()) {
-            match item {
-                Ok((name, value)) if is_ours(&name) => {
-                    found_ours = true;
-                    values.insert(name, value);
-                }
-                Err(dotenvy::Error::LineParse(wrong, _)) => {
-                    // What comes back may be the value alone, or all from an open quote to the end of the file.
-                    let wrong = wrong.trim();
-                    let Some(at) = text.find(wrong) else { continue };
-                    let begin = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
-                    if names_ours(&text[begin..at + wrong.len()]) {
-                        found_ours = true;
-                        self.warnings.push(unreadable(path, line_of(text.as_bytes(), at)));
-                    }
-                }
-                // Other programs' variables.
-                Ok(_) | Err(_) => {}
-            }
-        }
+        let Parsed { mut values, unreadable: wrong, names_ours: found_ours } = Parsed::read(bytes).map_err(|line| unreadable(path, line))?;
+        self.warnings.extend(wrong.into_iter().map(|line| unreadable(path, line)));
         self.leave_out_what_came_with_the_repository(path, &mut values);
         values.into_iter().for_each(|(name, value)| self.offer(name, value, origin));
         let mode = file.metadata().map_err(|error| disk::fault("look at", path, &error))?.mode();
@@ -161,6 +143,48 @@ impl Environment {
             let what = format!("{} may not be set in {whence} ({}) and is left out", found.join(", "), path.display());
             self.warnings.push(Fault::new(ErrorKind::Refused, what).hint(hint));
         }
+    }
+}
+
+/// What one file says.
+#[derive(Default)]
+pub(crate) struct Parsed {
+    /// The variables of ours.
+    pub(crate) values: BTreeMap<String, String>,
+    /// The lines about one of ours that cannot be read, from 1.
+    pub(crate) unreadable: Vec<usize>,
+    /// Whether anything in it is ours.
+    names_ours: bool,
+}
+
+impl Parsed {
+    /// Reads a file's bytes; of one that is no text, the error is the line where it ceases to be.
+    pub(crate) fn read(bytes: Vec<u8>) -> Result<Self, usize> {
+        let text = String::from_utf8(bytes).map_err(|error| line_of(error.as_bytes(), error.utf8_error().valid_up_to()))?;
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let mut parsed = Self::default();
+        for item in dotenvy::from_read_iter(text.as_bytes()) {
+            match item {
+                Ok((name, value)) if is_ours(&name) => {
+                    parsed.names_ours = true;
+                    // Within one file the last line wins, as in every shell.
+                    parsed.values.insert(name, value);
+                }
+                Err(dotenvy::Error::LineParse(wrong, _)) => {
+                    // What comes back may be the value alone, or all from an open quote to the end of the file.
+                    let wrong = wrong.trim();
+                    let Some(at) = text.find(wrong) else { continue };
+                    let begin = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+                    if names_ours(&text[begin..at + wrong.len()]) {
+                        parsed.names_ours = true;
+                        parsed.unreadable.push(line_of(text.as_bytes(), at));
+                    }
+                }
+                // Other programs' variables.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(parsed)
     }
 }
 

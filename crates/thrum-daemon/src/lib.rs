@@ -12,6 +12,8 @@ pub mod config;
 mod daemon;
 mod disk;
 pub mod env;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod git;
 mod identity;
 mod listen;

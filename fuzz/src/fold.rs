@@ -1,0 +1,79 @@
+//! Events folded into a store, whatever they say.
+
+use std::{cell::RefCell, fs, path::PathBuf};
+
+use thrum_core::{
+    DaemonKey, Event,
+    event::{Candidate, admit},
+    exchange::Batch,
+    json,
+};
+use thrum_store::{OpenOptions, Store};
+
+use crate::world::{World, directory};
+
+/// More events than this take longer without showing more.
+const MOST: usize = 24;
+
+/// Lines of events. All that have form are stored (I5), in either order to the same projection (I6), and folding the log anew gives
+/// it once more (I1).
+pub fn fold(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let candidates = text.lines().take(MOST).filter_map(|line| Candidate::new(json::parse_object(line).ok()?).ok()).collect();
+    let (mut events, _) = admit(candidates);
+    // Of two contents of one unsigned id the first is kept, so that order does matter.
+    let mut seen = std::collections::BTreeSet::new();
+    events.retain(|event| seen.insert(event.id.clone()));
+    if events.is_empty() {
+        return;
+    }
+    let forwards = folded(&events, 1);
+    events.reverse();
+    let backwards = folded(&events, events.len());
+    assert_eq!(forwards, backwards, "the order of events does not matter");
+}
+
+/// The digests of the log and of the projection after batches of so many events.
+fn folded(events: &[Event], share: usize) -> (String, String) {
+    thread_local! {
+        static EMPTY: RefCell<Option<(tempfile::TempDir, Vec<u8>)>> = const { RefCell::new(None) };
+    }
+    EMPTY.with_borrow_mut(|empty| {
+        // A new database is copied rather than made: making one takes longer than all the rest.
+        let (directory, bytes) = empty.get_or_insert_with(|| {
+            let directory = directory();
+            drop(open(directory.path().join("empty.db")));
+            let bytes = fs::read(directory.path().join("empty.db")).expect("reads");
+            (directory, bytes)
+        });
+        let path = directory.path().join("messages.db");
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(directory.path().join(format!("messages.db{suffix}")));
+        }
+        fs::write(&path, bytes).expect("writes");
+        let mut store = open(path);
+        for events in events.chunks(share) {
+            let batch = Batch {
+                peer: "d_peer".into(),
+                log: String::new(),
+                checkpoint: 1,
+                checkpoint_event: String::new(),
+                events: events.to_vec(),
+                rejected: Vec::new(),
+            };
+            let applied = store.write(|tx| tx.apply(&batch)).expect("an event of any content is stored");
+            assert_eq!((applied.applied, applied.skipped, applied.rejected), (events.len(), 0, 0));
+        }
+        let (heads, projection) = (store.heads().expect("heads"), store.projection().expect("a digest"));
+        assert_eq!(heads, store.recounted_heads().expect("heads"), "kept heads are the log's");
+        store.rebuild().expect("rebuilds");
+        assert_eq!(projection, store.projection().expect("a digest"), "a rebuilt projection is the same");
+        (serde_json::to_string(&heads).expect("heads are JSON"), projection.to_string())
+    })
+}
+
+fn open(path: PathBuf) -> Store {
+    let mut world = World::new(1);
+    let key = DaemonKey::generate(&mut world);
+    Store::open(&path, OpenOptions::new(key, None), Box::new(world)).expect("opens")
+}

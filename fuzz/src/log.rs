@@ -1,0 +1,55 @@
+//! A log that holds nothing.
+
+use std::sync::Arc;
+
+use thrum_core::{
+    Event, Fault, Heads, Stamp, Sum,
+    exchange::{Applied, Batch, Checkpoint, Footing, Page, Row},
+};
+use thrum_sync::Log;
+
+/// Empty, and takes nothing.
+pub(crate) struct Nothing;
+
+impl Log for Nothing {
+    fn id(&self) -> Arc<str> {
+        "log".into()
+    }
+    fn latest(&self) -> u64 {
+        0
+    }
+    fn page(&self, _: u64, _: usize, _: usize) -> Result<Page, Fault> {
+        Ok(Page::default())
+    }
+    fn footings(&self, rows: &[Row]) -> Result<Vec<Footing>, Fault> {
+        Ok(vec![Footing::default(); rows.len()])
+    }
+    fn heads(&self) -> Result<Heads, Fault> {
+        Ok(Heads::default())
+    }
+    fn projection(&self) -> Result<Sum, Fault> {
+        Ok(Sum::default())
+    }
+    fn purge_waits(&self) -> Result<bool, Fault> {
+        Ok(false)
+    }
+    fn checkpoint(&self, _: &str) -> Result<Option<Checkpoint>, Fault> {
+        Ok(None)
+    }
+    fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Fault> {
+        Ok(vec![false; events.len()])
+    }
+    fn apply(&self, _: Batch) -> Result<Applied, Fault> {
+        Ok(Applied::default())
+    }
+    fn acknowledged(&self, _: &str, _: u64, _: Stamp) {}
+    fn forget(&self, _: &str) -> Result<(), Fault> {
+        Ok(())
+    }
+    fn backlog(&self, _: &str, _: u64) -> Result<u64, Fault> {
+        Ok(0)
+    }
+    fn troubles(&self, _: &str) -> Result<(u64, u64), Fault> {
+        Ok((0, 0))
+    }
+}

@@ -1,0 +1,165 @@
+//! What a peer, or anybody, asks us.
+
+use std::{cell::RefCell, fs, path::Path, sync::Mutex, time::Duration};
+
+use serde_json::Value;
+use thrum_core::limits;
+use thrum_sync::{
+    Now, Token,
+    conn::{Lines, NoLine},
+    legacy::serving::Askers,
+    pairing::{Here, Pairing},
+    registry::Registry,
+    server::{self, Desk, Effect, Me, Next, Visit},
+    transport::{Caller, Kind},
+    wire::{self, Call, Query, Request},
+};
+
+use crate::{
+    log::Nothing,
+    world::{START, World, directory},
+};
+
+/// The token of the peer that the desk knows: a corpus can show it.
+const TOKEN: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
+/// More lines than a conversation needs to come from pairing to pulling.
+const MOST: usize = 16;
+
+/// Not waited for: the bytes are there.
+const LONG: Duration = Duration::from_secs(3600);
+
+/// All that one caller sends. Lines are cut where they end, each gets one answer, a question means the same when it is asked again, and who
+/// knows neither code nor token changes nothing and is told neither.
+pub fn peer_request(bytes: &[u8]) {
+    thread_local! {
+        static STAGE: RefCell<Option<Stage>> = const { RefCell::new(None) };
+    }
+    STAGE.with_borrow_mut(|stage| stage.get_or_insert_with(Stage::new).hear(bytes));
+}
+
+struct Stage {
+    directory: tempfile::TempDir,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+        Self { directory: directory(), runtime }
+    }
+
+    fn hear(&self, bytes: &[u8]) {
+        let lines = self.lines(bytes);
+        let mut world = World::new(7);
+        let (mut desk, code) = desk(self.directory.path(), &mut world);
+        let now = Now { tick: Duration::from_secs(1), at: thrum_core::Stamp::from_nanos(START) };
+        let mut visit = Visit::from(Caller { address: "127.0.0.1:4000".into(), kind: Kind::Local, node: None });
+        let askers = Mutex::<Askers>::default();
+        let (mut knows_token, mut knows_code) = (false, false);
+        for line in lines.iter().take(MOST) {
+            asked_again(line);
+            let text = String::from_utf8_lossy(line);
+            knows_token |= text.contains(TOKEN);
+            // Escapes may hide it.
+            knows_code |= text.contains(&code) || text.contains('\\');
+            let received = server::receive(&mut desk, line, &mut visit, now, &mut world);
+            for effect in &received.effects {
+                let may = match effect {
+                    Effect::PairingMoved => true,
+                    Effect::Paired(_) => knows_code,
+                    _ => knows_token || text.contains('\\') || desk.registry.peers().len() > 1,
+                };
+                assert!(may, "{effect:?} for a stranger");
+            }
+            let reply = match received.next {
+                Next::Reply(reply) => reply,
+                Next::Serve(job) => server::serve(job, &desk.me, &Nothing, &askers, now).0,
+            };
+            assert!(!reply.contains('\n') && reply.len() <= limits::MAX_LINE_BYTES, "an answer is one line");
+            let answer: Value = serde_json::from_str(&reply).expect("an answer is JSON");
+            assert!(answer.get("result").is_some() != answer.get("error").is_some(), "a result or an error: {reply}");
+            assert!(knows_token || text.contains('\\') || !reply.contains(TOKEN), "a token is told: {reply}");
+        }
+        server::leave(&mut desk, visit, now);
+        for peer in desk.registry.peers() {
+            assert!((1..=limits::MAX_FOREIGN_ID_BYTES).contains(&peer.daemon_id.len()));
+            assert_eq!(thrum_core::name::check_peer(&peer.name), Ok(()));
+        }
+        let again = Registry::open(self.directory.path().join("peers.json"), "d_me").expect("what was stored is read at the next start");
+        assert_eq!(again.peers().len(), desk.registry.peers().len());
+        Pairing::open(self.directory.path().join("pairing.json")).expect("so is the budget");
+    }
+
+    /// The lines as a connection cuts them.
+    fn lines(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        let mut lines = Lines::new(bytes);
+        let mut cut = Vec::new();
+        let mut expected = bytes.split(|byte| *byte == b'\n');
+        loop {
+            let next = self.runtime.block_on(lines.next(limits::MAX_PEER_REQUEST_BYTES, LONG, LONG));
+            match (next, expected.next()) {
+                (Ok(line), Some(text)) => {
+                    assert!(line == text && line.len() <= limits::MAX_PEER_REQUEST_BYTES);
+                    cut.push(line);
+                }
+                (Err(NoLine::TooLong(_)), Some(text)) => {
+                    assert!(text.len() > limits::MAX_PEER_REQUEST_BYTES);
+                    return cut;
+                }
+                // What has no end is half of a line, or nothing.
+                (Err(NoLine::Cut), Some(text)) => {
+                    assert!(!text.is_empty() && expected.next().is_none());
+                    return cut;
+                }
+                (Err(NoLine::Closed), rest) => {
+                    assert!(rest.is_none_or(<[u8]>::is_empty));
+                    return cut;
+                }
+                (other, _) => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+/// A daemon with one peer that shows a code, and the code.
+fn desk(directory: &Path, world: &mut World) -> (Desk, String) {
+    let (peers, pairing) = (directory.join("peers.json"), directory.join("pairing.json"));
+    let known = format!(
+        r#"{{"local":{{"daemon_id":"d_me"}},"peers":[{{"name":"peer","address":"127.0.0.1:9101","daemon_id":"d_peer","token":"{TOKEN}","token_used":true}}]}}"#
+    );
+    if fs::read(&peers).ok().as_deref() != Some(known.as_bytes()) {
+        fs::write(&peers, known).expect("writes");
+    }
+    let _ = fs::remove_file(&pairing);
+    let registry = Registry::open(peers, "d_me").expect("opens");
+    let mut pairing = Pairing::open(pairing).expect("opens");
+    let here = Here { kind: Kind::Local, node: None, port: 9100 };
+    let opened = pairing.start(here, limits::PAIRING_SESSION, Now::default(), world).expect("starts");
+    let me = Me { daemon_id: "d_me".into(), name: "me".into(), version: "0.1.0".into() };
+    (Desk { me, registry, pairing }, opened.code.reveal().to_owned())
+}
+
+/// What was asked, asked once more by us, is the same.
+fn asked_again(line: &[u8]) {
+    let Ok(request) = Request::read(line) else { return };
+    let Ok(query) = request.query() else { return };
+    let token = Token::parse(TOKEN).expect("a token");
+    let written = match &query {
+        Query::Pull(pull) => Call::Pull(pull.clone()).line(1, "d_me", &token),
+        Query::Notify { daemon_id, latest, count } => match (u64::try_from(*latest), u64::try_from(*count)) {
+            (Ok(latest), Ok(count)) => Call::Notify { latest, count }.line(1, daemon_id, &token),
+            _ => return,
+        },
+        Query::PeerInfo { digest } => Call::PeerInfo { digest: *digest }.line(1, "d_me", &token),
+        Query::Pair(pair) => pair.line(1),
+        Query::Begin(begin) => begin.line(1),
+        Query::Confirm(mac) => wire::confirm_request(1, mac),
+        Query::Prove { daemon_id, signature } => wire::prove_request(1, daemon_id, &token, signature),
+        Query::Refused(node) => wire::refused_request(1, &token, node),
+        Query::Probe => wire::probe_request(1),
+    };
+    assert!(!written.contains('\n'), "a question is one line");
+    let again = Request::read(written.as_bytes()).expect("what is asked can be read");
+    assert_eq!(again.query(), Ok(query), "and means the same");
+}

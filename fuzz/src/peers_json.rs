@@ -1,0 +1,86 @@
+//! A `peers.json`: ours at a daemon's start, and Go Thrum's that is taken over.
+
+use std::{cell::RefCell, fs, os::unix::fs::PermissionsExt};
+
+use serde_json::Value;
+use thrum_core::{limits, name};
+use thrum_sync::{
+    legacy::peers::{GoPeers, Judged},
+    registry::{Peer, Registry},
+    transport::Kind,
+};
+
+use crate::{assert_sayable, world::directory};
+
+/// A file's bytes. It is taken whole or not at all, what is taken is the same after it was written, no two peers share an id or a
+/// token, and no error shows a token.
+pub fn peers_json(bytes: &[u8]) {
+    thread_local! {
+        static DIRECTORY: RefCell<Option<tempfile::TempDir>> = const { RefCell::new(None) };
+    }
+    let text = String::from_utf8_lossy(bytes);
+    DIRECTORY.with_borrow_mut(|place| {
+        let path = place.get_or_insert_with(directory).path().join("peers.json");
+        fs::write(&path, bytes).expect("writes");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its own");
+        match Registry::open(path.clone(), "d_me") {
+            Ok(mut registry) => {
+                assert_distinct(registry.peers().iter());
+                let before = shape(registry.peers());
+                // Another port than it has, so that it is written.
+                let port = if registry.port(Kind::Local) == Some(9100) { 9101 } else { 9100 };
+                registry.keep_port(Kind::Local, port).expect("writes");
+                let again = Registry::open(path, "d_me").expect("what we write we read");
+                assert_eq!(shape(again.peers()), before, "what is written reads the same");
+                assert_eq!(again.port(Kind::Local), Some(port));
+            }
+            Err(fault) => assert_shows_no_token(&fault.message, &text),
+        }
+    });
+    match GoPeers::read(&text) {
+        Ok(file) => {
+            assert!(file.own_id.as_ref().is_none_or(|id| !id.is_empty()) && file.port > 0);
+            let (mut new, mut count) = (Vec::new(), 0);
+            for judged in file.judge(&["d_me".to_owned()], "d_go", &[]) {
+                count += 1;
+                match judged {
+                    Judged::New(peer) => new.push(*peer),
+                    Judged::Known(other) | Judged::Refused(other) => {
+                        assert_sayable(&other.name);
+                        assert_shows_no_token(&other.reason, &text);
+                    }
+                }
+            }
+            assert!(count <= limits::MAX_PEERS);
+            assert_distinct(new.iter());
+            assert!(new.iter().all(|peer| peer.token.is_some() && !["d_me", "d_go"].contains(&peer.daemon_id.as_str())));
+        }
+        Err(why) => assert_shows_no_token(&why, &text),
+    }
+}
+
+fn shape(peers: &[Peer]) -> Vec<Value> {
+    peers.iter().map(|peer| serde_json::to_value(peer).expect("a peer is JSON")).collect()
+}
+
+fn assert_distinct<'p>(peers: impl Iterator<Item = &'p Peer> + Clone) {
+    for (n, peer) in peers.clone().enumerate() {
+        assert!((1..=limits::MAX_FOREIGN_ID_BYTES).contains(&peer.daemon_id.len()));
+        assert_eq!(name::check_peer(&peer.name), Ok(()));
+        for other in peers.clone().take(n) {
+            assert_ne!(other.daemon_id, peer.daemon_id);
+            let token = |peer: &Peer| peer.token.as_ref().map(|token| token.reveal().to_owned());
+            assert!(token(other).is_none() || token(other) != token(peer), "a token of two peers");
+        }
+        let token = peer.token.as_ref().map_or("", |token| token.reveal());
+        assert!(token.is_empty() || !format!("{peer:?}").contains(token), "a token is not printed");
+    }
+}
+
+/// Nothing of the file that could be one is in the words.
+fn assert_shows_no_token(words: &str, file: &str) {
+    assert_sayable(words);
+    for word in file.split(|c: char| !c.is_ascii_hexdigit()).filter(|word| word.len() == 64) {
+        assert!(!words.contains(word), "a token is shown: {words}");
+    }
+}

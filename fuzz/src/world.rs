@@ -1,0 +1,34 @@
+//! A clock that stands and numbers that are the same in every run.
+
+use thrum_core::{Ambient, Stamp};
+
+/// 2026-03-28T17:05:13Z
+pub(crate) const START: i64 = 1_774_717_513_000_000_000;
+
+/// Every run of it is the same.
+pub(crate) struct World(u64);
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+}
+
+impl Ambient for World {
+    fn now(&mut self) -> Stamp {
+        Stamp::from_nanos(START)
+    }
+
+    fn fill(&mut self, buffer: &mut [u8]) {
+        for byte in buffer {
+            // A linear congruential generator, Knuth's MMIX constants.
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            *byte = self.0.to_be_bytes()[0];
+        }
+    }
+}
+
+/// A directory for what a target writes, in memory where there is such a place.
+pub(crate) fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
+}
