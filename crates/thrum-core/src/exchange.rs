@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::Event;
+use serde::Serialize;
+
+use crate::{Event, Stamp};
 
 /// Rows of the log as a peer is served them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -86,6 +88,28 @@ pub struct Rejected {
     pub reason: String,
     /// The beginning of what was served.
     pub sample: String,
+}
+
+/// What is wrong with what one peer served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Troubles {
+    /// Events in the log that are not folded.
+    pub parked: u64,
+    /// Events that stayed outside the log, ever.
+    pub rejected: u64,
+    /// The last of those.
+    pub last: Option<LastRejected>,
+}
+
+/// The last event of a peer that stayed outside the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LastRejected {
+    /// `event_id` as far as there is one; whoever served it chose it.
+    pub event_id: String,
+    /// Why, in words.
+    pub reason: String,
+    /// When it was served.
+    pub at: Stamp,
 }
 
 /// What became of a batch.

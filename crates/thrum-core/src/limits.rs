@@ -81,8 +81,12 @@ pub const MAX_BATCH_BYTES: usize = 1 << 20;
 /// beyond this the peer is told none and shows that it cannot compare.
 pub const MAX_HEADS: usize = 2000;
 
-/// Rows kept of rejected events; older ones go, the counter stays.
+/// Rows kept of rejected events, of all peers; beyond it those of who has the most go. The counters stay.
 pub const MAX_REJECTED_ROWS: usize = 1000;
+
+/// Rows kept of one peer's rejected events: the first half and the last, so that neither how it began nor how it goes on can be
+/// flooded away.
+pub const MAX_REJECTED_OF_PEER: usize = 100;
 
 /// Bytes kept of a rejected event, enough to recognise it.
 pub const MAX_REJECTED_SAMPLE_BYTES: usize = 1024;

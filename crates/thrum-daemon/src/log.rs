@@ -75,7 +75,7 @@ impl Log for Storage {
         Ok(self.readers.with(|reader| reader.backlog(peer, after))?)
     }
 
-    fn troubles(&self, peer: &str) -> Result<(u64, u64), Fault> {
+    fn troubles(&self, peer: &str) -> Result<thrum_core::exchange::Troubles, Fault> {
         Ok(self.readers.with(|reader| reader.troubles(peer))?)
     }
 }

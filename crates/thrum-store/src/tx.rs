@@ -216,6 +216,7 @@ impl<'s> Tx<'s> {
     /// Only the disk's: then nothing of the batch is stored and the same pull may be repeated.
     pub fn apply(&mut self, batch: &Batch) -> Result<Applied, StoreError> {
         let mut outcome = Applied { rejected: batch.rejected.len(), ..Applied::default() };
+        let mut collided = false;
         for rejected in &batch.rejected {
             self.reject(&batch.peer, rejected)?;
         }
@@ -223,6 +224,7 @@ impl<'s> Tx<'s> {
             if let Some(held) = self.held(event)? {
                 outcome.skipped += 1;
                 if held != event.body {
+                    collided = true;
                     let reason = "an event with this id and other content is here already".to_owned();
                     let sample = event.body[..event.body.floor_char_boundary(limits::MAX_REJECTED_SAMPLE_BYTES)].to_owned();
                     self.reject(&batch.peer, &Rejected { id: event.id.clone(), reason, sample })?;
@@ -250,6 +252,9 @@ impl<'s> Tx<'s> {
             outcome.applied += 1;
         }
         fold::finish(self)?;
+        if outcome.rejected > 0 || collided {
+            self.trim_rejected(&batch.peer)?;
+        }
         if batch.checkpoint > 0 {
             let now = self.ambient.now().nanos();
             self.conn
@@ -259,12 +264,13 @@ impl<'s> Tx<'s> {
         Ok(outcome)
     }
 
-    /// Forgets how far a removed peer's logs were read.
+    /// Forgets how far a removed peer's logs were read, and how much of what it served was rejected.
     ///
     /// # Errors
     /// SQLite's.
     pub fn forget(&mut self, peer: &str) -> Result<(), StoreError> {
         self.conn.execute("DELETE FROM checkpoints WHERE peer = ?1", [peer])?;
+        self.conn.execute("DELETE FROM rejections WHERE peer = ?1", [peer])?;
         Ok(())
     }
 
@@ -313,14 +319,42 @@ impl<'s> Tx<'s> {
 
     fn reject(&mut self, peer: &str, rejected: &Rejected) -> Result<(), StoreError> {
         let now = self.ambient.now().nanos();
-        self.conn
+        let news = self
+            .conn
             .prepare_cached(
                 "INSERT INTO rejected (at, peer, event_id, reason, sample) SELECT ?1, ?2, ?3, ?4, ?5
                  WHERE NOT EXISTS (SELECT 1 FROM rejected WHERE peer = ?2 AND event_id = ?3 AND reason = ?4)",
             )?
             .execute((now, peer, &rejected.id, &rejected.reason, &rejected.sample))?;
+        // Served once more it is no news.
+        if news == 0 {
+            return Ok(());
+        }
         self.conn
-            .prepare_cached("DELETE FROM rejected WHERE number <= (SELECT max(number) FROM rejected) - ?1")?
+            .prepare_cached(
+                "INSERT INTO rejections VALUES (?1, 1, ?2, ?3, ?4) ON CONFLICT DO UPDATE SET
+                     times = times + 1, at = excluded.at, event_id = excluded.event_id, reason = excluded.reason",
+            )?
+            .execute((peer, now, &rejected.id, &rejected.reason))?;
+        Ok(())
+    }
+
+    /// Lets go of rejected rows beyond the bounds. Once per batch.
+    fn trim_rejected(&self, peer: &str) -> Result<(), StoreError> {
+        let half = limits::MAX_REJECTED_OF_PEER / 2;
+        self.conn
+            .prepare_cached(
+                "DELETE FROM rejected WHERE peer = ?1
+                 AND number NOT IN (SELECT number FROM rejected WHERE peer = ?1 ORDER BY number LIMIT ?2)
+                 AND number NOT IN (SELECT number FROM rejected WHERE peer = ?1 ORDER BY number DESC LIMIT ?2)",
+            )?
+            .execute((peer, half))?;
+        self.conn
+            .prepare_cached(
+                "DELETE FROM rejected WHERE number IN (
+                     SELECT number FROM (SELECT number, row_number() OVER (PARTITION BY peer ORDER BY number DESC) AS nth FROM rejected)
+                     ORDER BY nth DESC, number LIMIT max(0, (SELECT count(*) FROM rejected) - ?1))",
+            )?
             .execute([limits::MAX_REJECTED_ROWS])?;
         Ok(())
     }

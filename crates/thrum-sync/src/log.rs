@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thrum_core::{
     Event, Fault, Heads, Stamp, Sum,
-    exchange::{Applied, Batch, Checkpoint, Footing, Page, Row},
+    exchange::{Applied, Batch, Checkpoint, Footing, Page, Row, Troubles},
 };
 
 /// The event log. Every call may block on the disk; callers in async code go through `spawn_blocking`.
@@ -51,6 +51,6 @@ pub trait Log: Send + Sync + 'static {
     /// How many rows above `after` did not come from `peer`.
     fn backlog(&self, peer: &str, after: u64) -> Result<u64, Fault>;
 
-    /// How many events that came from `peer` are parked, and how many were rejected.
-    fn troubles(&self, peer: &str) -> Result<(u64, u64), Fault>;
+    /// What is wrong with what `peer` served.
+    fn troubles(&self, peer: &str) -> Result<Troubles, Fault>;
 }

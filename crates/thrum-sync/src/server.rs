@@ -3,10 +3,13 @@
 //! Both halves are functions of their arguments. The desk is quick and takes its state by `&mut`; serving reads the log and
 //! needs the desk no more, so that a large pull of one peer keeps nobody else waiting.
 
+mod hello;
 mod pair;
 
 use std::sync::{Mutex, PoisonError};
 
+use hello::Proofs;
+pub use hello::{Prover, challenge, proves_to_listen};
 use thrum_core::{Ambient, Fault, exchange::Page, key, limits, name};
 use zeroize::Zeroizing;
 
@@ -51,6 +54,8 @@ pub struct Visit {
     pub caller: Caller,
     /// Whom he was asked to be, and the challenge: good for one answer on this connection.
     challenge: Option<(String, Zeroizing<String>)>,
+    /// What daemons with keys prove to each other here; `None` where nobody does.
+    proofs: Option<Proofs>,
     pairing: Exchanged,
 }
 
@@ -66,7 +71,7 @@ enum Exchanged {
 
 impl From<Caller> for Visit {
     fn from(caller: Caller) -> Self {
-        Self { caller, challenge: None, pairing: Exchanged::Nothing }
+        Self { caller, challenge: None, proofs: None, pairing: Exchanged::Nothing }
     }
 }
 
@@ -159,6 +164,9 @@ pub fn receive(desk: &mut Desk, line: &[u8], visit: &mut Visit, now: Now, ambien
             Err(error) => reply(wire::error_line(&request.id, &error)),
         };
     }
+    if request.is_hello() {
+        return hello::greet(desk, &request, visit, ambient);
+    }
     let Some(known) = desk.registry.authenticate(request.token(), visit.caller.kind).cloned() else {
         return reply(wire::error_line(&request.id, &RpcError::unauthorized()));
     };
@@ -198,7 +206,7 @@ pub fn receive(desk: &mut Desk, line: &[u8], visit: &mut Visit, now: Now, ambien
             }
             Next::Reply(wire::proved_line(&request.id))
         }
-        Ok(Query::Pair(_) | Query::Begin(_) | Query::Confirm(_) | Query::Prove { .. } | Query::Probe) => {
+        Ok(Query::Pair(_) | Query::Begin(_) | Query::Confirm(_) | Query::Prove { .. } | Query::Probe | Query::Hello { .. }) => {
             Next::Reply(wire::error_line(&request.id, &RpcError::parse()))
         }
         Err(error) => Next::Reply(wire::error_line(&request.id, &error)),
@@ -207,7 +215,7 @@ pub fn receive(desk: &mut Desk, line: &[u8], visit: &mut Visit, now: Now, ambien
 }
 
 /// A token counts from the node that it was given to. From another one, who has the peer's key may say that it has moved;
-/// who has none is told what strangers are told.
+/// who has none is told what strangers are told. A peer with a key proves that it is it wherever it calls from, before it asks.
 fn from_its_node(
     desk: &mut Desk,
     peer: &Peer,
@@ -215,6 +223,9 @@ fn from_its_node(
     now: Now,
     ambient: &mut dyn Ambient,
 ) -> Result<(), (RpcError, Option<Box<Effect>>)> {
+    if peer.has_key() && visit.owes_proof(&peer.daemon_id) {
+        return Err((demand_proof(desk, peer, visit, now, ambient), None));
+    }
     match (peer.origin(&visit.caller), &visit.caller.node) {
         (Origin::Its, _) => Ok(()),
         (Origin::New, Some(node)) => {
@@ -223,20 +234,23 @@ fn from_its_node(
             Ok(())
         }
         (Origin::Elsewhere, Some(node)) => {
-            desk.registry.strayed(&peer.daemon_id, node, now.at);
-            if !peer.has_key() {
-                return Err((RpcError::unauthorized(), refused(desk, &peer.daemon_id, now).map(Box::new)));
+            if peer.has_key() {
+                return Err((demand_proof(desk, peer, visit, now, ambient), None));
             }
-            let mut bytes = Zeroizing::new([0; 32]);
-            ambient.fill(&mut *bytes);
-            let challenge = Zeroizing::new(data_encoding::HEXLOWER.encode(&*bytes));
-            let error = RpcError::prove(&challenge);
-            visit.challenge = Some((peer.daemon_id.clone(), challenge));
-            // Who has the key needs a moment to say so.
-            Err((error, None))
+            desk.registry.strayed(&peer.daemon_id, node, now.at);
+            Err((RpcError::unauthorized(), refused(desk, &peer.daemon_id, now).map(Box::new)))
         }
         (_, None) => Err((RpcError::unauthorized(), None)),
     }
+}
+
+/// Somebody uses a peer's token who may not be that peer. Who has the key needs a moment to say so.
+fn demand_proof(desk: &mut Desk, peer: &Peer, visit: &mut Visit, now: Now, ambient: &mut dyn Ambient) -> RpcError {
+    desk.registry.strayed(&peer.daemon_id, &visit.whence(), now.at);
+    let challenge = challenge(ambient);
+    let error = RpcError::prove(&challenge);
+    visit.challenge = Some((peer.daemon_id.clone(), challenge));
+    error
 }
 
 /// A connection ended. Whoever was asked there to prove something and did not is somebody else; whoever began to pair there
@@ -269,20 +283,24 @@ fn prove(desk: &mut Desk, request: &Request, peer: &Peer, visit: &mut Visit, now
         Ok(_) => return refuse(&RpcError::parse()),
         Err(error) => return refuse(&error),
     };
-    let (Some((whom, challenge)), Some(node)) = (visit.challenge.take(), visit.caller.node.clone()) else {
-        return refuse(&RpcError::unauthorized());
-    };
+    let asked = visit.challenge.take().or_else(|| visit.proofs.as_mut()?.challenge.take());
+    let Some((whom, challenge)) = asked else { return refuse(&RpcError::unauthorized()) };
     let is_it = daemon_id == peer.daemon_id && whom == peer.daemon_id;
     if !is_it || !key::proves(&signature, &challenge, &peer.daemon_id, &desk.me.daemon_id) {
-        desk.registry.strayed(&peer.daemon_id, &node, now.at);
+        desk.registry.strayed(&peer.daemon_id, &visit.whence(), now.at);
         let effects = refused(desk, &peer.daemon_id, now).into_iter().collect();
         return Received { effects, ..refuse(&RpcError::unauthorized()) };
     }
-    if let Err(fault) = desk.registry.moved(&peer.daemon_id, &node, now.at) {
-        return refuse(&fault.into());
+    if let (Origin::Elsewhere, Some(node)) = (peer.origin(&visit.caller), &visit.caller.node) {
+        if let Err(fault) = desk.registry.moved(&peer.daemon_id, node, now.at) {
+            return refuse(&fault.into());
+        }
+        let before = peer.node.as_ref().map_or_else(String::new, |before| format!(" from {before}"));
+        tracing::warn!("[pairing] {} moved{before} to {node}, and proved it with its key", peer.name);
     }
-    let before = peer.node.as_ref().map_or_else(String::new, |before| format!(" from {before}"));
-    tracing::warn!("[pairing] {} moved{before} to {node}, and proved it with its key", peer.name);
+    if let Some(proofs) = &mut visit.proofs {
+        proofs.proven = Some(peer.daemon_id.clone());
+    }
     Received { peer: Some(peer.daemon_id.clone()), effects: vec![Effect::Authenticated], next: Next::Reply(wire::proved_line(&request.id)) }
 }
 

@@ -55,9 +55,8 @@ use visitors::Visitors;
 /// Makes a source of time and randomness for each task that needs one.
 pub type Ambients = Arc<dyn Fn() -> Box<dyn Ambient> + Send + Sync>;
 
-/// Answers a challenge (the first argument) of a daemon (the second) with our daemon's key:
-/// [`DaemonKey::prove`](thrum_core::DaemonKey::prove). The key itself stays where it is.
-pub type Prover = Arc<dyn Fn(&str, &str) -> String + Send + Sync>;
+/// Answers a challenge with our daemon's key: [`DaemonKey::prove`](thrum_core::DaemonKey::prove). The key itself stays where it is.
+pub use crate::server::Prover;
 
 /// What the peers of a daemon need to know about it.
 #[derive(Clone)]

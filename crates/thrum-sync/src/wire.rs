@@ -1,4 +1,4 @@
-//! The peer wire: JSON-RPC 2.0, one document per line, Go's four methods and five of ours. Encodes and decodes, nothing else.
+//! The peer wire: JSON-RPC 2.0, one document per line, Go's four methods and six of ours. Encodes and decodes, nothing else.
 //!
 //! Go Thrum v0.5.9–v0.6.3 speaks the same: its names, its error texts, and its habit of echoing `id` raw or leaving it out
 //! are kept to the byte, because its clients show the texts and decode the rest strictly. What we add is optional on both
@@ -9,11 +9,13 @@ mod reply;
 mod request;
 
 pub use reply::{
-    Confirmed, Info, Paired, Probed, Pulled, Reply, Served, begun_line, confirmed_line, error_line, info_line, notified_line, paired_line,
-    probed_line, proved_line, pull_line, read_begun, read_confirmed, read_info, read_notified, read_paired, read_probed, read_proved,
-    read_pulled,
+    Confirmed, Hello, Info, Paired, Probed, Pulled, Reply, Served, begun_line, confirmed_line, error_line, hello_line, info_line,
+    notified_line, paired_line, probed_line, proved_line, pull_line, read_begun, read_confirmed, read_hello, read_info, read_notified,
+    read_paired, read_probed, read_proved, read_pulled,
 };
-pub use request::{Begin, Call, Id, Pair, Pull, Query, Request, confirm_request, probe_request, prove_request, refused_request};
+pub use request::{
+    Begin, Call, Id, Pair, Pull, Query, Request, confirm_request, hello_request, probe_request, prove_request, refused_request,
+};
 
 /// A JSON-RPC error as it goes over the wire.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,13 +64,13 @@ impl RpcError {
             "retryable": true,
             "challenge": challenge,
         });
-        Self { code: -32000, message: "this token belongs to another node: prove that you moved".into(), data: Some(data) }
+        Self { code: -32000, message: "this token is another daemon's or another node's: prove that you are it".into(), data: Some(data) }
     }
 
     /// What is to be proven before the peer answers, if that is what it says.
     pub fn challenge(&self) -> Option<&str> {
         let data = self.data.as_ref().filter(|data| data["kind"] == PROVE)?;
-        data["challenge"].as_str().filter(|challenge| (1..=thrum_core::limits::MAX_FOREIGN_ID_BYTES).contains(&challenge.len()))
+        data["challenge"].as_str().filter(|challenge| is_challenge(challenge))
     }
 
     /// Whether the peer does not know our token: it removed us, or never stored us.
@@ -81,6 +83,11 @@ impl From<thrum_core::Fault> for RpcError {
     fn from(fault: thrum_core::Fault) -> Self {
         Self { code: -32000, message: fault.message.clone(), data: Some(fault.data()) }
     }
+}
+
+/// Whether this is a challenge: 64 hex digits. Nothing else is ever signed as one.
+fn is_challenge(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 const PROVE: &str = "prove";

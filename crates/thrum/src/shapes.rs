@@ -404,6 +404,8 @@ pub(crate) struct Peer {
     pub(crate) backlog_to_them: Option<u64>,
     pub(crate) parked: u64,
     pub(crate) rejected: u64,
+    pub(crate) last_rejected: Option<LastRejected>,
+    pub(crate) paired_by: Option<String>,
     pub(crate) skipped: Vec<SkippedEvent>,
     pub(crate) version: Option<String>,
     pub(crate) clock_offset_ms: Option<i64>,
@@ -521,6 +523,15 @@ pub(crate) struct SkippedEvent {
     pub(crate) event_id: String,
     #[serde(rename = "type")]
     pub(crate) kind: String,
+}
+
+/// The last event of a peer that stayed outside the log.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct LastRejected {
+    pub(crate) event_id: String,
+    pub(crate) reason: String,
+    pub(crate) at: Option<Stamp>,
 }
 
 /// `peer.start_pairing`.

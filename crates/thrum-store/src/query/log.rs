@@ -3,7 +3,7 @@
 use rusqlite::OptionalExtension;
 use thrum_core::{
     Heads, Stamp, Sum,
-    exchange::{Checkpoint, Page, Row},
+    exchange::{Checkpoint, LastRejected, Page, Row, Troubles},
 };
 
 use crate::{Purged, Reader, StoreError, digest, fold};
@@ -115,15 +115,21 @@ impl Reader<'_> {
         Ok(self.latest()?.abs_diff(after).min(digest::heads(self.conn)?.total()))
     }
 
-    /// Events served by this peer that are parked, and that were rejected and are still listed.
+    /// What is wrong with what this peer served.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn troubles(&self, peer: &str) -> Result<(u64, u64), StoreError> {
-        let mut parked =
-            self.conn.prepare_cached("SELECT count(*) FROM parked p CROSS JOIN events e USING (event_id, signer) WHERE e.received_from = ?1")?;
-        let mut rejected = self.conn.prepare_cached("SELECT count(*) FROM rejected WHERE peer = ?1")?;
-        Ok((parked.query_row([peer], |row| row.get(0))?, rejected.query_row([peer], |row| row.get(0))?))
+    pub fn troubles(&self, peer: &str) -> Result<Troubles, StoreError> {
+        let mut parked = self
+            .conn
+            .prepare_cached("SELECT count(*) FROM parked p CROSS JOIN events e USING (event_id, signer) WHERE e.received_from = ?1")?;
+        let mut rejected = self.conn.prepare_cached("SELECT times, event_id, reason, at FROM rejections WHERE peer = ?1")?;
+        let read = |row: &rusqlite::Row<'_>| {
+            let last = LastRejected { event_id: row.get(1)?, reason: row.get(2)?, at: Stamp::from_nanos(row.get(3)?) };
+            Ok((row.get(0)?, Some(last)))
+        };
+        let (rejected, last) = rejected.query_row([peer], read).optional()?.unwrap_or_default();
+        Ok(Troubles { parked: parked.query_row([peer], |row| row.get(0))?, rejected, last })
     }
 
     /// How much there is.

@@ -90,7 +90,12 @@ fn a_message_cannot_be_taken_over_by_an_earlier_one_under_its_id() {
         kit::signed("evt_5", AUTHOR, 1, 5, &said(&message, "ann", "genuine")),
         kit::signed("evt_1", ATTACKER, 1, 1, &said(&message, "ann", "backdated and signed")),
         unsigned("evt_2", 0, "message.create", &said(&message, "ann", "backdated, by nobody")),
-        unsigned("evt_6", 6, "message.delete", &Payload::read("message.delete", &json!({"message_id": message}).to_string()).expect("reads")),
+        unsigned(
+            "evt_6",
+            6,
+            "message.delete",
+            &Payload::read("message.delete", &json!({"message_id": message}).to_string()).expect("reads"),
+        ),
     ];
     in_every_order(&events, |node| {
         assert_eq!(node.inbox("bob"), [("genuine".to_owned(), false)]);

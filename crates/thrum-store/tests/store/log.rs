@@ -87,35 +87,65 @@ fn a_known_event_is_skipped_and_other_content_under_its_id_is_shown() {
     let totals = node.store.reader().totals().expect("reads");
     assert_eq!((totals.events, totals.rejected), (1, 1));
     assert_eq!(node.store.reader().page(0, 10, usize::MAX).expect("a page").rows[0].body, first.body);
-    assert_eq!(node.store.reader().troubles("d_peer").expect("reads"), (1, 1));
+    let troubles = node.store.reader().troubles("d_peer").expect("reads");
+    assert_eq!((troubles.parked, troubles.rejected), (1, 1));
+    assert_eq!(troubles.last.map(|last| last.event_id).as_deref(), Some("evt_1"));
 }
 
-#[test]
-fn rejected_events_are_kept_in_bounds_and_counted_beyond() {
-    let mut node = Node::new(1);
-    let rejected =
-        (0..1500).map(|n| Rejected { id: format!("evt_{n}"), reason: "the signature is wrong".into(), sample: "{}".into() }).collect();
+/// What a peer served that stays outside the log.
+fn refuse(node: &mut Node, peer: &str, rejected: Vec<Rejected>) {
     node.apply_batch(&Batch {
-        peer: "d_p".into(),
+        peer: peer.into(),
         log: String::new(),
         checkpoint: 0,
         checkpoint_event: String::new(),
         events: vec![],
         rejected,
     });
-    assert_eq!(node.store.reader().totals().expect("reads").rejected, 1500);
-    assert_eq!(node.store.reader().troubles("d_p").expect("reads").1, 1000);
+}
+
+fn bad(ids: std::ops::Range<usize>) -> Vec<Rejected> {
+    ids.map(|n| Rejected { id: format!("evt_{n}"), reason: "the signature is wrong".into(), sample: "{}".into() }).collect()
+}
+
+/// Ids of the rows that are kept of a peer's rejected events, in the order in which they came.
+fn kept(node: &Node, peer: &str) -> Vec<String> {
+    let connection = rusqlite::Connection::open(node.path()).expect("opens");
+    let mut statement = connection.prepare("SELECT event_id FROM rejected WHERE peer = ?1 ORDER BY number").expect("prepares");
+    let rows = statement.query_map([peer], |row| row.get(0)).expect("reads");
+    rows.collect::<Result<_, _>>().expect("reads")
+}
+
+/// C21: the counter tells how many there were, and of the rows the first and the last stay.
+#[test]
+fn rejected_events_are_kept_in_bounds_and_counted_beyond() {
+    let mut node = Node::new(1);
+    refuse(&mut node, "d_p", bad(0..800));
+    refuse(&mut node, "d_p", bad(800..1500));
+    let troubles = node.store.reader().troubles("d_p").expect("reads");
+    assert_eq!((troubles.rejected, node.store.reader().totals().expect("reads").rejected), (1500, 1500));
+    assert_eq!(troubles.last.map(|last| (last.event_id, last.reason)), Some(("evt_1499".into(), "the signature is wrong".into())));
+    let kept = kept(&node, "d_p");
+    assert_eq!((kept.len(), kept[0].as_str(), kept[49].as_str(), kept[50].as_str()), (100, "evt_0", "evt_49", "evt_1450"));
     // The same again counts once.
-    let last = Rejected { id: "evt_1499".into(), reason: "the signature is wrong".into(), sample: "{}".into() };
-    node.apply_batch(&Batch {
-        peer: "d_p".into(),
-        log: String::new(),
-        checkpoint: 0,
-        checkpoint_event: String::new(),
-        events: vec![],
-        rejected: vec![last; 50],
-    });
-    assert_eq!(node.store.reader().totals().expect("reads").rejected, 1500);
+    refuse(&mut node, "d_p", vec![bad(1499..1500).remove(0); 50]);
+    assert_eq!(node.store.reader().troubles("d_p").expect("reads").rejected, 1500);
+    node.store.write(|tx| tx.forget("d_p")).expect("forgets");
+    assert_eq!(node.store.reader().troubles("d_p").expect("reads").rejected, 0);
+}
+
+/// C21: what one peer is caught at cannot be pushed out by others, however much they serve.
+#[test]
+fn floods_of_rejected_events_push_out_nobody_elses() {
+    let mut node = Node::new(1);
+    refuse(&mut node, "d_caught", bad(0..5));
+    for peer in 0..30 {
+        refuse(&mut node, &format!("d_flood{peer}"), bad(0..1000));
+    }
+    assert_eq!(kept(&node, "d_caught").len(), 5);
+    let all: usize = (0..30).map(|peer| kept(&node, &format!("d_flood{peer}")).len()).sum();
+    assert_eq!(all + 5, thrum_core::limits::MAX_REJECTED_ROWS);
+    assert_eq!(node.store.reader().troubles("d_flood0").expect("reads").rejected, 1000);
 }
 
 #[test]

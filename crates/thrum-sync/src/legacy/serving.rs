@@ -358,7 +358,7 @@ mod tests {
         fn backlog(&self, _: &str, _: u64) -> Result<u64, Fault> {
             unreachable!()
         }
-        fn troubles(&self, _: &str) -> Result<(u64, u64), Fault> {
+        fn troubles(&self, _: &str) -> Result<thrum_core::exchange::Troubles, Fault> {
             unreachable!()
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use thrum_core::{Stamp, Sum, heads::Difference};
+use thrum_core::{Stamp, Sum, exchange::LastRejected, heads::Difference};
 
 use super::ping::micros;
 use crate::{
@@ -183,6 +183,9 @@ pub struct PeerStatus {
     pub last_synced_seq: u64,
     /// On what kind of transport it was paired.
     pub transport: String,
+    /// How it was paired: `spake2-1`, or `plain`, where the code was sent; `None` if nobody noted it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paired_by: Option<String>,
     /// Whether it can be reached.
     pub state: State,
     /// Since when.
@@ -209,8 +212,11 @@ pub struct PeerStatus {
     pub backlog_to_them: Option<u64>,
     /// Events that came from it and wait for something.
     pub parked: u64,
-    /// Events that came from it and were refused.
+    /// Events that came from it and were refused, ever.
     pub rejected: u64,
+    /// The last of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_rejected: Option<LastRejected>,
     /// Events that it, an old peer, refused, and that are not sent to it any more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,

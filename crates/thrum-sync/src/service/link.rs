@@ -15,6 +15,7 @@ use crate::{
     conn::{self, Lines, NoLine},
     registry::Peer,
     replicator::Input,
+    server,
     transport::{Conn, Node},
     wire::{self, BadReply, Call, Reply},
 };
@@ -22,8 +23,8 @@ use crate::{
 /// Lines longer than this are decoded on the blocking pool.
 const LARGE_LINE: usize = 64 << 10;
 
-/// The id of a proof. Requests are numbered from 1.
-const PROOF: u64 = 0;
+/// The id of a hello and of a proof. Requests are numbered from 1.
+const UNNUMBERED: u64 = 0;
 
 /// A connection to a peer, or the attempt. Dropping it closes both.
 pub(super) struct Link {
@@ -117,19 +118,50 @@ pub(super) struct Talk {
     token: Token,
     /// The node that is asked, until the peer has answered there.
     unproven: Option<Node>,
+    /// What the peer wants signed beside our first question.
+    owed: Option<String>,
 }
 
 impl Talk {
-    /// Connects to a peer. The caller bounds the time.
+    /// Connects to a peer. One with a key has proven that it is it when this returns, and nothing secret was sent before. The
+    /// caller bounds the time.
     ///
     /// # Errors
-    /// As [`Inner::reach`].
+    /// As [`Inner::reach`]; `Refused` if somebody else answers there.
     pub(super) async fn begin(inner: &Arc<Inner>, peer: &Peer) -> Result<Self, thrum_core::Fault> {
         let (conn, unproven) = inner.reach(peer).await?;
         let (lines, writer) = conn::halves(conn);
         let token = peer.token.clone().ok_or_else(|| thrum_core::Fault::new(thrum_core::ErrorKind::Refused, "it has no token"))?;
         let own_id = peer.as_daemon_id.as_ref().unwrap_or(&inner.me.daemon_id).clone();
-        Ok(Self { lines, writer, inner: Arc::clone(inner), peer: peer.clone(), own_id, token, unproven })
+        let mut talk = Self { lines, writer, inner: Arc::clone(inner), peer: peer.clone(), own_id, token, unproven, owed: None };
+        if peer.has_key() {
+            talk.owed = talk.meet().await.map_err(|why| {
+                let address = thrum_core::name::printable(&peer.address);
+                let message = format!("who answers at {address} does not prove to be {}: {why}; nothing was sent", peer.name);
+                thrum_core::Fault::new(thrum_core::ErrorKind::Refused, message)
+            })?;
+        }
+        Ok(talk)
+    }
+
+    /// Has a peer prove that it is the daemon whose key its id is. Gives what it wants signed in turn, unless it takes us for a
+    /// daemon without a key.
+    async fn meet(&mut self) -> Result<Option<String>, String> {
+        let challenge = server::challenge(&mut *(self.inner.ambients)());
+        let me = self.inner.me.daemon_id.clone();
+        let reply = self.exchange(&wire::hello_request(UNNUMBERED, &challenge, &me)).await.map_err(|gone| match gone {
+            Gone::TooLong => "its answer is too long".to_owned(),
+            Gone::Lost(why) => why,
+        })?;
+        let hello = wire::read_hello(&reply, UNNUMBERED).map_err(|bad| bad.to_string())?;
+        if hello.daemon_id != self.peer.daemon_id {
+            return Err(format!("it says that it is {}", thrum_core::name::printable(&hello.daemon_id)));
+        }
+        let on = self.peer.kind().ok_or("it is on no network of ours")?;
+        if !server::proves_to_listen(&hello.signature, &challenge, on, &self.peer.daemon_id, &me) {
+            return Err("its signature is wrong".to_owned());
+        }
+        Ok(Some(hello.challenge).filter(|_| self.peer.as_daemon_id.is_none()))
     }
 
     /// Asks one thing. If the peer wants to know first that it is we who ask, from a node that it does not know us by, that is
@@ -150,9 +182,8 @@ impl Talk {
         let Err(BadReply::Error(error)) = &reply else { return Ok(reply) };
         let Some(challenge) = error.challenge() else { return Ok(reply) };
         tracing::info!("[pairing] {} knows us by another node: proving that it is we", thrum_core::name::printable(&self.peer.daemon_id));
-        let signature = (self.inner.prover)(challenge, &self.peer.daemon_id);
-        let line = self.exchange(&wire::prove_request(PROOF, &self.inner.me.daemon_id, &self.token, &signature)).await?;
-        match wire::read_proved(&line, PROOF) {
+        let line = self.exchange(&self.proof(challenge)).await?;
+        match wire::read_proved(&line, UNNUMBERED) {
             Ok(()) => self.ask_once(id, &call).await,
             Err(bad) => Ok(Err(bad)),
         }
@@ -161,12 +192,32 @@ impl Talk {
     /// Tells the peer that somebody used its token here, and was refused.
     async fn warn(&mut self, node: &Node) -> Result<(), Gone> {
         let request = zeroize::Zeroizing::new(wire::refused_request(1, &self.token, node));
+        if let Some(challenge) = self.owed.take() {
+            self.exchange(&self.proof(&challenge)).await?;
+        }
         self.exchange(&request).await.map(drop)
+    }
+
+    fn proof(&self, challenge: &str) -> zeroize::Zeroizing<String> {
+        let signature = (self.inner.prover)(challenge, &self.peer.daemon_id);
+        zeroize::Zeroizing::new(wire::prove_request(UNNUMBERED, &self.inner.me.daemon_id, &self.token, &signature))
     }
 
     async fn ask_once(&mut self, id: u64, call: &Call) -> Result<Result<Reply, BadReply>, Gone> {
         let request = zeroize::Zeroizing::new(call.line(id, &self.own_id, &self.token));
-        let line = self.exchange(&request).await?;
+        let line = match self.owed.take() {
+            None => self.exchange(&request).await?,
+            Some(challenge) => {
+                // Both at once: the proof costs no time of its own.
+                let both = zeroize::Zeroizing::new(format!("{}\n{}", *self.proof(&challenge), *request));
+                let proved = self.exchange(&both).await?;
+                let line = self.next_line().await?;
+                if let Err(bad) = wire::read_proved(&proved, UNNUMBERED) {
+                    return Ok(Err(bad));
+                }
+                line
+            }
+        };
         if line.len() <= LARGE_LINE {
             return Ok(call.read(&line, id));
         }
@@ -176,6 +227,10 @@ impl Talk {
 
     async fn exchange(&mut self, request: &str) -> Result<Vec<u8>, Gone> {
         conn::write_line(&mut self.writer, request, limits::PEER_WRITE).await.map_err(|error| Gone::Lost(error.to_string()))?;
+        self.next_line().await
+    }
+
+    async fn next_line(&mut self) -> Result<Vec<u8>, Gone> {
         self.lines.next(limits::MAX_LINE_BYTES, limits::PULL, limits::PULL).await.map_err(|why| match why {
             NoLine::TooLong(_) => Gone::TooLong,
             other => Gone::Lost(other.to_string()),

@@ -219,7 +219,7 @@ impl Inner {
 
     /// Answers line by line; returns why it ended.
     async fn visit(self: &Arc<Self>, conn: Conn, caller: Caller, id: u64, stop: &CancellationToken) -> NoLine {
-        let mut visit = Some(Visit::from(caller));
+        let mut visit = Some(Visit::from(caller).proving(Arc::clone(&self.prover)));
         let why = self.converse(conn, &mut visit, id, stop).await;
         let effects = visit.map(|visit| server::leave(&mut self.desk(), visit, self.clock.now()));
         for effect in effects.unwrap_or_default() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thrum_core::{Fault, Stamp};
+use thrum_core::{Fault, Stamp, exchange::Troubles};
 
 use super::{PeerStatus, Peers, blocking, driver::Driver, lock};
 use crate::{
@@ -71,7 +71,7 @@ fn report(
     status: Status,
     path: Option<Path>,
 ) -> Result<PeerStatus, Fault> {
-    let (parked, rejected) = log.troubles(&peer.daemon_id)?;
+    let Troubles { parked, rejected, last } = log.troubles(&peer.daemon_id)?;
     let backlog_to_them = status.read_by_them.map(|read| log.backlog(&peer.daemon_id, read)).transpose()?;
     let read_by_us = status.checkpoint.as_ref().map_or(0, |(_, sequence)| *sequence);
     Ok(PeerStatus {
@@ -91,6 +91,8 @@ fn report(
         backlog_to_them,
         parked,
         rejected,
+        last_rejected: last,
+        paired_by: peer.paired_by,
         skipped,
         version: status.version,
         clock_offset_ms: status.clock_offset_ms,

@@ -135,6 +135,23 @@ pub fn proved_line(id: &Id) -> String {
     result_line(id, &json!({"status": "ok"}))
 }
 
+/// What `sync.hello` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Who says it.
+    pub daemon_id: String,
+    /// Its signature over our challenge.
+    pub signature: String,
+    /// What we are to sign in turn.
+    pub challenge: String,
+}
+
+/// The reply to `sync.hello`.
+pub fn hello_line(id: &Id, hello: &Hello) -> String {
+    let Hello { daemon_id, signature, challenge } = hello;
+    result_line(id, &json!({"challenge": challenge, "daemon_id": daemon_id, "signature": signature}))
+}
+
 /// What `pair.probe` says of a daemon.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Probed {
@@ -309,6 +326,24 @@ pub fn read_notified(line: &[u8], asked: u64) -> Result<(), BadReply> {
 /// Anything but a result.
 pub fn read_proved(line: &[u8], asked: u64) -> Result<(), BadReply> {
     result(line, asked).map(drop)
+}
+
+/// Reads the reply to `sync.hello`.
+///
+/// # Errors
+/// Anything but a result with three texts, one of them a challenge. Whoever has no key answers with an error.
+pub fn read_hello(line: &[u8], asked: u64) -> Result<Hello, BadReply> {
+    #[derive(Deserialize)]
+    struct Wire {
+        daemon_id: String,
+        signature: String,
+        challenge: String,
+    }
+    let Wire { daemon_id, signature, challenge } = decode(line, asked)?;
+    if !super::is_challenge(&challenge) {
+        return Err(BadReply::Result("a challenge that is none".into()));
+    }
+    Ok(Hello { daemon_id, signature, challenge })
 }
 
 /// Reads the reply to `pair.probe`.

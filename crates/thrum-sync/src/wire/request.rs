@@ -30,6 +30,7 @@ enum Method {
     Prove,
     Refused,
     Probe,
+    Hello,
 }
 
 #[derive(Deserialize)]
@@ -85,6 +86,13 @@ pub enum Query {
     Refused(Node),
     /// `pair.probe`: who are you, and do you wait to pair? Ours alone.
     Probe,
+    /// `sync.hello`: prove that you are who you say. Without a token, and before one is sent. Ours alone.
+    Hello {
+        /// What is to be signed: 64 hex digits.
+        challenge: String,
+        /// Who asks, and will prove it.
+        daemon_id: String,
+    },
 }
 
 /// The parameters of `sync.pull`.
@@ -154,6 +162,7 @@ impl Request {
             "sync.prove" => Method::Prove,
             "sync.refused" => Method::Refused,
             "pair.probe" => Method::Probe,
+            "sync.hello" => Method::Hello,
             other => return Err((envelope.id, RpcError::unknown_method(other))),
         };
         Ok(Self { id: envelope.id, method, params })
@@ -162,6 +171,11 @@ impl Request {
     /// Whether this request works without a token: those that bring a peer its token, and the one before them.
     pub fn is_pairing(&self) -> bool {
         matches!(self.method, Method::Pair | Method::Begin | Method::Confirm | Method::Probe)
+    }
+
+    /// Whether this asks us to prove who we are. Works without a token.
+    pub fn is_hello(&self) -> bool {
+        self.method == Method::Hello
     }
 
     /// Whether this answers a challenge.
@@ -214,6 +228,14 @@ impl Request {
                 Ok(Query::Refused(Node { id: text("node_id")?, name: text("node_name")?, user: text("node_user")? }))
             }
             Method::Probe => Ok(Query::Probe),
+            Method::Hello => {
+                let fields = self.params.fields("SyncHelloRequest")?;
+                let (challenge, daemon_id) = (fields.text("challenge")?, fields.text("daemon_id")?);
+                if !super::is_challenge(&challenge) || !(1..=MAX_FOREIGN_ID_BYTES).contains(&daemon_id.len()) {
+                    return Err(RpcError::said("challenge must be 64 hex digits, and daemon_id an id"));
+                }
+                Ok(Query::Hello { challenge, daemon_id })
+            }
             Method::Begin => {
                 let fields = self.params.fields("PairBeginRequest")?;
                 let begin = Begin {
@@ -314,6 +336,11 @@ pub fn confirm_request(id: u64, confirmation: &str) -> String {
 /// The request line of `pair.probe`, without its end.
 pub fn probe_request(id: u64) -> String {
     line("pair.probe", &serde_json::json!({}), id)
+}
+
+/// The request line of `sync.hello`, without its end. There is no secret in it.
+pub fn hello_request(id: u64, challenge: &str, own_id: &str) -> String {
+    line("sync.hello", &serde_json::json!({"challenge": challenge, "daemon_id": own_id}), id)
 }
 
 /// The request line of `sync.prove`, without its end.

@@ -168,7 +168,7 @@ impl Log for StoreLog {
     fn backlog(&self, peer: &str, after: u64) -> Result<u64, Fault> {
         self.read(|store| store.reader().backlog(peer, after))
     }
-    fn troubles(&self, peer: &str) -> Result<(u64, u64), Fault> {
+    fn troubles(&self, peer: &str) -> Result<thrum_core::exchange::Troubles, Fault> {
         self.read(|store| store.reader().troubles(peer))
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits, name};
+use thrum_core::{Ambient, ErrorKind, Fault, Stamp, exchange::LastRejected, limits, name};
 use thrum_sync::{
     Peers,
     clock::go_duration,
@@ -268,6 +268,10 @@ pub(super) struct Standing {
     backlog_to_them: Option<u64>,
     parked: u64,
     rejected: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_rejected: Option<LastRejected>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    paired_by: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     skipped: Vec<Skipped>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -312,6 +316,8 @@ impl Standing {
             backlog_to_them: peer.backlog_to_them,
             parked: peer.parked,
             rejected: peer.rejected,
+            last_rejected: peer.last_rejected,
+            paired_by: peer.paired_by,
             skipped: peer.skipped,
             version: peer.version,
             clock_offset_ms: peer.clock_offset_ms,

@@ -105,7 +105,8 @@ fn wrong(peer: &Peer) -> Option<String> {
         faults.push(format!("has a clock that is {far} {}", if offset > 0 { "ahead" } else { "behind" }));
     }
     if peer.rejected > 0 {
-        faults.push(format!("served {} that were rejected", count(peer.rejected, "event")));
+        let last = peer.last_rejected.as_ref().map(|last| format!(" (last: {})", printable(&last.reason))).unwrap_or_default();
+        faults.push(format!("served {} that were rejected{last}", count(peer.rejected, "event")));
     }
     (!faults.is_empty()).then(|| format!("{} {}", printable(&peer.name), faults.join(", ")))
 }

@@ -126,7 +126,8 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         _ => YELLOW,
     };
     let since = peer.since.map(|at| format!(" {}", page.lasting(at))).unwrap_or_default();
-    let transport = peer.transport.as_deref().map(|name| format!(" ({})", printable(name))).unwrap_or_default();
+    let paired_by = peer.paired_by.as_deref().map(|way| format!(", paired by {}", printable(way))).unwrap_or_default();
+    let transport = peer.transport.as_deref().map(|name| format!(" ({}{paired_by})", printable(name))).unwrap_or_default();
     let version = peer.version.as_deref().map(|version| format!("  version {}", printable(version))).unwrap_or_default();
     page.line(format!(
         "{style}●{style:#} {BOLD}{}{BOLD:#}  {}{since}  {}{transport}{version}",
@@ -138,6 +139,11 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
     page.line(format!("    {}", progress(peer)));
     if peer.parked + peer.rejected > 0 {
         page.line(format!("    {} parked, {} rejected", peer.parked, peer.rejected));
+    }
+    if let Some(last) = &peer.last_rejected {
+        let at = last.at.map(|at| format!(" {}", page.time(at))).unwrap_or_default();
+        let (id, reason) = (printable(&last.event_id), printable(&last.reason));
+        page.line(format!("    {YELLOW}Last rejected{at}: {id}: {reason}{YELLOW:#}"));
     }
     for skipped in &peer.skipped {
         let (id, kind) = (printable(&skipped.event_id), printable(&skipped.kind));

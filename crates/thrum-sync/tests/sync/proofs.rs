@@ -1,0 +1,272 @@
+//! Who a peer is says its key, on loopback, where there are no nodes: not its port, not its token, not its word.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use thrum_core::DaemonKey;
+use thrum_sync::{replicator::State, server, transport::Kind};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::{
+    kit::{self, Daemon, PATIENCE, System},
+    tailnet::{UNKNOWN, eventually, fails_with, status, told_of, until},
+};
+
+/// A connection to a daemon by hand.
+struct Wire(BufReader<TcpStream>);
+
+impl Wire {
+    async fn to(daemon: &Daemon) -> Self {
+        let address = daemon.peers.address(Kind::Local).await.unwrap();
+        Self(BufReader::new(TcpStream::connect(address).await.unwrap()))
+    }
+
+    async fn ask(&mut self, method: &str, params: Value) -> Value {
+        let line = json!({"jsonrpc": "2.0", "method": method, "params": params, "id": 1});
+        self.0.get_mut().write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        timeout(PATIENCE, self.0.read_line(&mut reply)).await.expect("a line").unwrap();
+        serde_json::from_str(&reply).unwrap()
+    }
+}
+
+/// Whoever took a daemon's port. Answers every line with what `answer` makes of it, and keeps it.
+struct Squatter {
+    heard: Arc<Mutex<Vec<String>>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Squatter {
+    async fn at(address: &str, answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
+        // The one before may be about to let go of it.
+        let listener = eventually(async || TcpListener::bind(address).await.ok()).await;
+        let (heard, answer) = (Arc::new(Mutex::new(Vec::new())), Arc::new(answer));
+        let keeps = Arc::clone(&heard);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (heard, answer) = (Arc::clone(&keeps), Arc::clone(&answer));
+                tokio::spawn(async move {
+                    let mut wire = BufReader::new(stream);
+                    let mut line = String::new();
+                    while wire.read_line(&mut line).await.is_ok_and(|read| read > 0) {
+                        let request: Value = serde_json::from_str(&line).unwrap();
+                        heard.lock().unwrap().push(std::mem::take(&mut line));
+                        let mut reply = answer(&request);
+                        reply["id"] = request["id"].clone();
+                        if wire.write_all(format!("{reply}\n").as_bytes()).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        Self { heard, _task: AbortOnDropHandle::new(task) }
+    }
+
+    fn heard(&self) -> String {
+        self.heard.lock().unwrap().concat()
+    }
+}
+
+async fn pair() -> (Daemon, Daemon) {
+    let (a, b) = (Daemon::start("alpha").await, Daemon::start("beta").await);
+    a.log.register("alpha");
+    b.log.register("beta");
+    a.pair(&b).await;
+    // Both listen then.
+    for daemon in [&a, &b] {
+        let pairing = daemon.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
+        daemon.peers.cancel_pairing(pairing.session);
+    }
+    a.agrees().await;
+    (a, b)
+}
+
+/// C7, C11: whoever takes a daemon's port while it is down gets no token, and is not believed that we were removed; also one that
+/// has heard what the daemon answered somebody else, and one that plays an old peer.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_takes_a_daemons_port_gets_no_token_and_is_not_believed() {
+    let (mut a, b) = pair().await;
+    let address = a.peers.address(Kind::Local).await.unwrap();
+    let token = b.peers.list()[0].token.clone().unwrap();
+    let (id, own) = (a.id.clone(), DaemonKey::generate(&mut System));
+    // What the genuine daemon says, to this peer, but to another challenge.
+    let old = Wire::to(&a).await.ask("sync.hello", json!({"challenge": "0".repeat(64), "daemon_id": b.id})).await;
+    assert!(server::proves_to_listen(old["result"]["signature"].as_str().unwrap(), &"0".repeat(64), Kind::Local, &a.id, &b.id));
+    a.peers.shutdown().await;
+
+    type Answer = Box<dyn Fn(&Value) -> Value + Send + Sync>;
+    let error = |message: &'static str| json!({"jsonrpc": "2.0", "error": {"code": -32000, "message": message}});
+    let said = id.clone();
+    let answers: Vec<(&str, Answer)> = vec![
+        ("unauthorized", Box::new(move |_| error(UNKNOWN))),
+        ("method not found", Box::new(|_| json!({"jsonrpc": "2.0", "error": {"code": -32601, "message": "method not found: sync.hello"}}))),
+        ("makes no sense", Box::new(move |_| json!({"jsonrpc": "2.0", "result": {"daemon_id": said, "name": "alpha"}}))),
+        ("signature is wrong", Box::new(move |_| old.clone())),
+        (
+            "it says that it is",
+            Box::new({
+                let own = own.clone();
+                move |request| {
+                    let text = format!("listening-local-{}", request["params"]["challenge"].as_str().unwrap());
+                    let signature = own.prove(&text, request["params"]["daemon_id"].as_str().unwrap());
+                    json!({"jsonrpc": "2.0", "result": {"daemon_id": own.id().as_str(), "signature": signature, "challenge": "1".repeat(64)}})
+                }
+            }),
+        ),
+        (
+            "signature is wrong",
+            Box::new(move |request| {
+                let text = format!("listening-local-{}", request["params"]["challenge"].as_str().unwrap());
+                let signature = own.prove(&text, request["params"]["daemon_id"].as_str().unwrap());
+                json!({"jsonrpc": "2.0", "result": {"daemon_id": id, "signature": signature, "challenge": "1".repeat(64)}})
+            }),
+        ),
+    ];
+    for (why, answer) in answers {
+        let squatter = Squatter::at(&address, answer).await;
+        b.peers.force(None).await.unwrap();
+        until(&b, "alpha", |status| fails_with("does not prove to be alpha")(status) && fails_with(why)(status)).await;
+        let heard = squatter.heard();
+        assert!(heard.contains("sync.hello") && !heard.contains(token.reveal()), "{why}: {heard}");
+        assert!(!b.peers.list()[0].removed_us);
+    }
+    a.restart().await;
+    let news = a.log.say("alpha", "it is I");
+    b.hears(&news).await;
+    b.agrees().await;
+}
+
+/// C6: a signature is good for the network on which it was asked for, for its challenge and for the daemon that asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listeners_proof_is_good_for_one_network_one_challenge_and_one_daemon() {
+    let (a, b) = pair().await;
+    let challenge = "5".repeat(64);
+    let mut wire = Wire::to(&a).await;
+    let hello = wire.ask("sync.hello", json!({"challenge": challenge, "daemon_id": b.id})).await["result"].clone();
+    let signature = hello["signature"].as_str().unwrap();
+    assert!(server::proves_to_listen(signature, &challenge, Kind::Local, &a.id, &b.id));
+    assert!(!server::proves_to_listen(signature, &challenge, Kind::Tailnet, &a.id, &b.id));
+    assert!(!server::proves_to_listen(signature, &"6".repeat(64), Kind::Local, &a.id, &b.id));
+    assert!(!server::proves_to_listen(signature, &challenge, Kind::Local, &a.id, "d_other"));
+    assert!(!thrum_core::key::proves(signature, &challenge, &a.id, &b.id), "nor is it a caller's");
+    assert!(wire.ask("sync.hello", json!({"challenge": challenge, "daemon_id": b.id})).await["error"].is_object(), "once");
+    for bad in [
+        json!({"challenge": "short", "daemon_id": b.id}),
+        json!({"challenge": format!("listening-local-{}", "5".repeat(48)), "daemon_id": b.id}),
+        json!({"challenge": challenge, "daemon_id": ""}),
+        json!({"challenge": challenge, "daemon_id": "d".repeat(300)}),
+        json!({}),
+        json!([]),
+    ] {
+        let reply = Wire::to(&a).await.ask("sync.hello", bad.clone()).await;
+        assert!(reply.get("result").is_none(), "{bad}: {reply}");
+    }
+}
+
+/// C11: without the key a token is worth nothing, and its owner hears that somebody has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copied_token_brings_nothing_on_loopback_either() {
+    let (a, b) = pair().await;
+    let token = b.peers.list()[0].token.clone().unwrap();
+    let token = token.reveal();
+    let (key, thief) = (b.log.key.get().unwrap(), DaemonKey::generate(&mut System));
+    for (method, params) in [
+        ("sync.peer_info", json!({"token": token})),
+        ("sync.pull", json!({"token": token, "after_sequence": 0})),
+        ("sync.notify", json!({"token": token, "daemon_id": b.id, "latest_seq": 9, "event_count": 1})),
+        ("sync.refused", json!({"token": token, "node_id": "n", "node_name": "n", "node_user": "u"})),
+    ] {
+        let reply = Wire::to(&a).await.ask(method, params).await;
+        assert_eq!(reply["error"]["data"]["kind"], "prove", "{method}: {reply}");
+    }
+    // C7: whoever says that it is that daemon must have its key; and who says that he is himself is another.
+    let hello = async |wire: &mut Wire, id: &str| {
+        let reply = wire.ask("sync.hello", json!({"challenge": "0".repeat(64), "daemon_id": id})).await;
+        reply["result"]["challenge"].as_str().unwrap().to_owned()
+    };
+    let prove = |id: &str, signature: String| json!({"token": token, "daemon_id": id, "signature": signature});
+    for (claims, signs) in [(b.id.as_str(), &thief), (thief.id().as_str(), &thief)] {
+        let mut wire = Wire::to(&a).await;
+        let asked = hello(&mut wire, claims).await;
+        assert_eq!(wire.ask("sync.prove", prove(claims, signs.prove(&asked, &a.id))).await["error"]["message"], UNKNOWN);
+        assert!(wire.ask("sync.pull", json!({"token": token})).await["error"].is_object());
+    }
+    // An answer is good on its connection and once.
+    let (mut one, mut other) = (Wire::to(&a).await, Wire::to(&a).await);
+    let (asked, _) = (hello(&mut one, &b.id).await, hello(&mut other, &b.id).await);
+    let answer = prove(&b.id, key.prove(&asked, &a.id));
+    assert_eq!(other.ask("sync.prove", answer.clone()).await["error"]["message"], UNKNOWN);
+    assert!(one.ask("sync.prove", answer.clone()).await["result"].is_object());
+    assert!(one.ask("sync.peer_info", json!({"token": token})).await["result"].is_object());
+    assert_eq!(one.ask("sync.prove", answer).await["error"]["message"], UNKNOWN);
+
+    let refused = status(&a).await.refused.expect("shown");
+    assert_eq!((refused.node.id.as_str(), refused.node.name.as_str()), ("local", "another program of this machine"));
+    assert_eq!(told_of(&b).await.0.id, "local");
+    assert_eq!(status(&a).await.state, State::Connected, "the peer itself is not concerned");
+    assert!(kit::logs().contains("the token of beta was used from another program of this machine"));
+}
+
+/// C7, C11: a whole daemon with a copied registry and a key of its own, and one whose registry is older than the last pairing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copied_and_a_restored_registry_are_nobodys() {
+    let (a, mut b) = pair().await;
+    let file = b.directory.path().join("peers.json");
+    let before = std::fs::read(&file).unwrap();
+    let mut copy = Daemon::start("gamma").await;
+    copy.log.register("gamma");
+    copy.peers.shutdown().await;
+    std::fs::write(copy.directory.path().join("peers.json"), &before).unwrap();
+    copy.restart().await;
+    until(&copy, "alpha", |status| status.state == State::RemovedUs).await;
+    assert_eq!(copy.log.event_ids().len(), 1, "its own, and nothing that was served");
+    copy.peers.shutdown().await;
+
+    // Paired anew, then an older file comes back: its token is nobody's any more.
+    a.peers.remove("beta").await.unwrap();
+    eventually(async || b.peers.list()[0].removed_us.then_some(())).await;
+    a.pair(&b).await;
+    b.peers.shutdown().await;
+    std::fs::write(&file, &before).unwrap();
+    b.restart().await;
+    until(&b, "alpha", |status| status.state == State::RemovedUs).await;
+    assert!(status(&a).await.refused.is_none_or(|stray| stray.node.id == "local"));
+}
+
+/// What it costs: one question and answer when a connection is made, none for the caller's own proof, nothing afterwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_costs_one_exchange_per_connection() {
+    let (mut a, b) = pair().await;
+    let address = a.peers.address(Kind::Local).await.unwrap();
+    a.peers.shutdown().await;
+    let key = a.log.key.get().unwrap().clone();
+    let squatter = Squatter::at(&address, move |request| match request["method"].as_str().unwrap() {
+        "sync.hello" => {
+            let text = format!("listening-local-{}", request["params"]["challenge"].as_str().unwrap());
+            let signature = key.prove(&text, request["params"]["daemon_id"].as_str().unwrap());
+            json!({"jsonrpc": "2.0", "result": {"daemon_id": key.id().as_str(), "signature": signature, "challenge": "1".repeat(64)}})
+        }
+        "sync.prove" => json!({"jsonrpc": "2.0", "result": {"status": "ok"}}),
+        "sync.peer_info" => {
+            json!({"jsonrpc": "2.0", "result": {"daemon_id": key.id().as_str(), "name": "alpha", "log_id": "log", "latest": 0}})
+        }
+        _ => json!({"jsonrpc": "2.0", "result": {"events": [], "next_sequence": 0, "more_available": false, "log_id": "log"}}),
+    })
+    .await;
+    b.peers.force(None).await.unwrap();
+    until(&b, "alpha", |status| status.state == State::Connected).await;
+    let heard = squatter.heard.lock().unwrap().clone();
+    let methods: Vec<String> =
+        heard.iter().map(|line| serde_json::from_str::<Value>(line).unwrap()["method"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(methods[..3], ["sync.hello", "sync.prove", "sync.peer_info"]);
+    assert_eq!(methods.iter().filter(|method| *method == "sync.hello" || *method == "sync.prove").count(), 2, "{methods:?}");
+    drop(squatter);
+    a.restart().await;
+    a.agrees().await;
+}
