@@ -30,7 +30,22 @@ impl Numbers {
 
 /// What breaks parsers: ends of strings and lines, signs, escapes, half of a character, numbers at their bounds.
 const WORDS: [&[u8]; 16] = [
-    b"\"", b"\\", b"\n", b"\0", b"{", b"}", b"[", b"]", b"null", b"-1", b"1e400", b"\\ud800", b"\xff", b"18446744073709551616", b"'", b"\x1b[2J",
+    b"\"",
+    b"\\",
+    b"\n",
+    b"\0",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"null",
+    b"-1",
+    b"1e400",
+    b"\\ud800",
+    b"\xff",
+    b"18446744073709551616",
+    b"'",
+    b"\x1b[2J",
 ];
 
 fn changed(bytes: &[u8], others: &[Vec<u8>], numbers: &mut Numbers) -> Vec<u8> {

@@ -121,6 +121,8 @@ pub struct Applied {
     pub skipped: usize,
     /// Events that stayed outside the log.
     pub rejected: usize,
+    /// Whether the whole log was looked through for what a purge in it takes away.
+    pub purged: bool,
 }
 
 /// What is durable, as far as those who wait for it care. Sent after every COMMIT.

@@ -95,6 +95,33 @@ pub const MAX_REJECTED_SAMPLE_BYTES: usize = 1024;
 /// In larger ones the purged text is overwritten where it stood, and the file stays as large as it was.
 pub const MAX_REWRITTEN_BYTES: u64 = 512 << 20;
 
+/// How far ahead of our clock a purge may lie and still be waited for as the next thing to happen. Clocks that are set are off by
+/// minutes, those that nobody set by hours. One that lies further ahead waits as well, but holds up nothing until then: a peer that
+/// dates one a hundred years ahead would else keep all from comparing what they hold.
+pub const PURGE_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Purges that a status lists, the last ones.
+pub const LISTED_PURGES: u64 = 20;
+
+/// Batches with a purge that a peer may have stored at once, and how long it takes until it may have another one: each looks
+/// through the whole log, and a peer may send as many as it likes.
+pub const PURGES_AT_ONCE: u32 = 16;
+
+/// See [`PURGES_AT_ONCE`].
+pub const PURGE_PAUSE: Duration = Duration::from_secs(10);
+
+/// A peer all of whose events were rejected is left alone for this long: looking at a thousand signatures costs forty milliseconds.
+pub const REJECTED_PAUSE: Duration = Duration::from_secs(1);
+
+/// Batches in a row that a peer may send much smaller than asked for. Ours are so small only before a single large event.
+pub const CRUMBS: u32 = 64;
+
+/// Announcements in a row behind which there may be nothing. One may be behind what came by another way.
+pub const EMPTY_NOTIFIES: u32 = 16;
+
+/// Least time between two questions to a peer beyond either: ten commits or questions a second are nothing.
+pub const CRUMB_PAUSE: Duration = Duration::from_millis(100);
+
 /// Least time between two such rewritings: a peer may send as many purges as it likes.
 pub const REWRITE_PAUSE: Duration = Duration::from_secs(60);
 

@@ -113,7 +113,8 @@ impl Environment {
             Err(error) => return Err(disk::fault("read", path, &error)),
         };
         let bytes = disk::read_bounded(&file, path, limits::MAX_ENV_FILE_BYTES)?;
-        let Parsed { mut values, unreadable: wrong, names_ours: found_ours } = Parsed::read(bytes).map_err(|line| unreadable(path, line))?;
+        let Parsed { mut values, unreadable: wrong, names_ours: found_ours } =
+            Parsed::read(bytes).map_err(|line| unreadable(path, line))?;
         self.warnings.extend(wrong.into_iter().map(|line| unreadable(path, line)));
         self.leave_out_what_came_with_the_repository(path, &mut values);
         values.into_iter().for_each(|(name, value)| self.offer(name, value, origin));

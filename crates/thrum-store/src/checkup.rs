@@ -67,7 +67,7 @@ impl Checkup {
             conn.query_row("SELECT last_at, fold_version FROM state", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let events = conn.query_row("SELECT count(*) FROM events", [], |row| row.get(0))?;
         let heads = Compared::Found(unequal(&conn)?);
-        let waits = conn.prepare("SELECT 1 FROM parked WHERE due IS NOT NULL LIMIT 1")?.exists([])?;
+        let waits = fold::waits(&conn)?;
         let projection = if version != fold::VERSION {
             Compared::Not("another version folded it; it is folded again at the next start")
         } else if waits {

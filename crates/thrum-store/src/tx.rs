@@ -251,6 +251,7 @@ impl<'s> Tx<'s> {
             fold::fold(self, event, sequence, payload)?;
             outcome.applied += 1;
         }
+        outcome.purged = self.later.purges();
         fold::finish(self)?;
         if outcome.rejected > 0 || collided {
             self.trim_rejected(&batch.peer)?;

@@ -21,6 +21,7 @@
 //! Everything random or timed comes in; a simulation runs the same code.
 
 mod judge;
+mod pace;
 mod status;
 
 use std::time::Duration;
@@ -42,6 +43,7 @@ use crate::{
     wire::{BadReply, Call, Info, Pull, Pulled, Reply, Served},
 };
 use judge::{Found, Judged, judge};
+use pace::Pace;
 pub use status::{Comparable, State, Status};
 
 /// What happens to a replicator.
@@ -175,6 +177,8 @@ pub struct Replicator {
     attempted: Option<Duration>,
     connects: Backoff,
     disk: Backoff,
+    /// How fast it is read.
+    pace: Pace,
     /// Whether a call from the peer says anything about the reason for waiting.
     call_helps: bool,
     force: u64,
@@ -211,6 +215,7 @@ impl Replicator {
             attempted: None,
             connects: Backoff::new(limits::BACKOFF_FIRST, limits::BACKOFF_LAST),
             disk: Backoff::new(limits::BACKOFF_FIRST, limits::BACKOFF_LAST),
+            pace: Pace::new(now.tick),
             call_helps: true,
             force: 0,
             forcing: 0,
@@ -447,6 +452,7 @@ impl Replicator {
             Found::End => self.caught_up(after, todo.now),
             Found::Events { events, checkpoint, highest, more } => {
                 self.status.their_latest = self.status.their_latest.max(Some(highest));
+                self.pace.served(pull.max_batch, &events, more);
                 self.apply(Checkpoint { log, sequence: checkpoint, event: String::new() }, events, None, more, todo);
             }
         }
@@ -493,6 +499,7 @@ impl Replicator {
         self.status.applied += applied.applied as u64;
         self.status.skipped += applied.skipped as u64;
         self.disk.reset();
+        let pause = self.pace.stored(&applied, now.tick);
         if applied.applied > 0 {
             self.connects.reset();
         }
@@ -509,6 +516,14 @@ impl Replicator {
         } else {
             // An old peer takes no acknowledgements, and has said that there is no more.
             self.caught_up(self.reading.head(), now);
+        }
+        self.pause(pause);
+    }
+
+    fn pause(&mut self, pause: Option<pace::Pause>) {
+        if let Some((until, why)) = pause {
+            self.pull_not_before = self.pull_not_before.max(until);
+            self.status.last_error = Some(why);
         }
     }
 
@@ -531,6 +546,10 @@ impl Replicator {
         self.status.ends += 1;
         self.status.forced = self.forcing;
         let (cause, applied) = std::mem::replace(&mut self.run, (Cause::Round, Applied::default()));
+        if cause == Cause::Notify {
+            let pause = self.pace.announced(&applied, now.tick);
+            self.pause(pause);
+        }
         if applied.applied > 0 || applied.rejected > 0 {
             let peer = thrum_core::name::printable(&self.peer);
             match cause {

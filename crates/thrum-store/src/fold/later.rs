@@ -27,6 +27,13 @@ pub(crate) struct Later {
     pub(super) purge: bool,
 }
 
+impl Later {
+    /// Whether rows have to leave the log.
+    pub(crate) fn purges(&self) -> bool {
+        self.purge
+    }
+}
+
 /// Works out what is pending. Every transaction that folds ends with it.
 pub(crate) fn finish(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     for agent_id in mem::take(&mut tx.later.agents) {

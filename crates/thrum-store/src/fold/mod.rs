@@ -26,7 +26,7 @@ use thrum_core::{Event, Payload, Stamp, ids, key, limits, payload::Tag};
 use crate::{StoreError, Tx};
 pub(crate) use later::{Later, finish};
 pub use purge::Purged;
-pub(crate) use purge::{announced, cutoff, is_purged, preview};
+pub(crate) use purge::{FAR_AHEAD, announced, cutoff, is_purged, preview, waits};
 
 /// Changes with every change of a rule: a database folded by another version is folded again at the next start.
 pub(crate) const VERSION: i64 = 5;

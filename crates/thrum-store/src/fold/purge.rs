@@ -12,7 +12,7 @@
 use std::collections::BTreeSet;
 
 use rusqlite::Connection;
-use thrum_core::{Stamp, Sum, ids, payload::PurgeExecuted};
+use thrum_core::{Stamp, Sum, ids, limits, payload::PurgeExecuted};
 
 use super::{At, Folded, message, session};
 use crate::{StoreError, Tx};
@@ -27,6 +27,12 @@ pub struct Purged {
     /// Events that leave the log.
     pub events: u64,
 }
+
+/// Why a purge is parked that is due within [`limits::PURGE_AHEAD`]: until then peers may have folded different things.
+pub(crate) const AHEAD: &str = "it lies in the future";
+
+/// Why one is parked that is not.
+pub(crate) const FAR_AHEAD: &str = "it lies more than a day in the future";
 
 /// The types of events that age: what is about a message or a session has its age, a context its own.
 const BY_TARGET: [&str; 5] = ["message.create", "message.edit", "message.receipt", "agent.session.start", "agent.session.end"];
@@ -50,8 +56,14 @@ pub(crate) fn cutoff(conn: &Connection) -> Result<Stamp, StoreError> {
 
 /// The highest cutoff that still waits for its time, of those up to an instant.
 pub(crate) fn announced(conn: &Connection, until: Stamp) -> Result<Stamp, StoreError> {
-    let mut statement = conn.prepare_cached("SELECT coalesce(max(due), 0) FROM parked WHERE due IS NOT NULL AND due <= ?1")?;
-    Ok(Stamp::from_nanos(statement.query_row([until.nanos()], |row| row.get(0))?))
+    let mut statement =
+        conn.prepare_cached("SELECT coalesce(max(due), 0) FROM parked WHERE due IS NOT NULL AND due <= ?1 AND reason = ?2")?;
+    Ok(Stamp::from_nanos(statement.query_row((until.nanos(), AHEAD), |row| row.get(0))?))
+}
+
+/// Whether a purge waits that is due soon.
+pub(crate) fn waits(conn: &Connection) -> Result<bool, StoreError> {
+    Ok(conn.prepare_cached("SELECT 1 FROM parked WHERE due IS NOT NULL AND reason = ?1 LIMIT 1")?.exists([AHEAD])?)
 }
 
 /// Whether a message of this id would be gone, as far as the id says.
@@ -70,8 +82,13 @@ pub(super) fn execute(tx: &mut Tx<'_>, at: At<'_>, body: &PurgeExecuted) -> Resu
     if effective <= tx.cutoff()? {
         return Ok(Folded::Done);
     }
-    if effective > tx.now() {
-        return Ok(Folded::Parked { reason: "it lies in the future".to_owned(), target: None, due: Some(effective) });
+    let now = tx.now();
+    if effective > now.plus(limits::PURGE_AHEAD) {
+        // Looked at again when it is near.
+        return Ok(Folded::Parked { reason: FAR_AHEAD.to_owned(), target: None, due: Some(effective.minus(limits::PURGE_AHEAD)) });
+    }
+    if effective > now {
+        return Ok(Folded::Parked { reason: AHEAD.to_owned(), target: None, due: Some(effective) });
     }
     tx.conn.prepare_cached("INSERT OR REPLACE INTO purge VALUES (1, ?1)")?.execute([effective.nanos()])?;
     tx.cutoff.set(Some(effective));

@@ -22,7 +22,7 @@ INSERT INTO events_by_signer
 DROP TABLE events;
 ALTER TABLE events_by_signer RENAME TO events;
 CREATE INDEX events_by_target ON events (target, type);
-CREATE INDEX purges_by_time ON events (at) WHERE type = 'purge.executed';
+CREATE INDEX purges ON events (type) WHERE type = 'purge.executed';
 
 DROP TABLE parked;
 CREATE TABLE parked (

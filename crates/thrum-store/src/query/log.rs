@@ -155,11 +155,11 @@ impl Reader<'_> {
         fold::preview(self.conn, before)
     }
 
-    /// Whether a purge waits for its time; projections are not compared then.
+    /// Whether a purge waits for its time, and that is near; projections are not compared then.
     ///
     /// # Errors
     /// SQLite's.
     pub fn purge_waits(&self) -> Result<bool, StoreError> {
-        Ok(self.conn.prepare_cached("SELECT 1 FROM parked WHERE due IS NOT NULL LIMIT 1")?.exists([])?)
+        fold::waits(self.conn)
     }
 }

@@ -5,6 +5,7 @@ mod filter;
 mod footing;
 mod log;
 mod messages;
+mod purges;
 mod roles;
 mod sessions;
 
@@ -13,5 +14,6 @@ pub use agents::{Agent, AgentFilter};
 pub use filter::{Filter, Order};
 pub use log::Totals;
 pub use messages::{Listing, Mailbox, Message, Recipient};
+pub use purges::PurgeSaid;
 pub use roles::Role;
 pub use sessions::{Liveness, Session, SessionFilter};

@@ -645,3 +645,101 @@ fn news_of_a_connection_that_was_given_up_changes_nothing() {
     }
     assert_eq!(*case.machine.status(), before);
 }
+
+/// Lets the machine, whose first pull is in flight, run for a minute of virtual time; returns how many questions it asked. The peer answers each at once, and what it
+/// sends is stored as `applied` says.
+fn asked_within_a_minute(case: &mut Case, mut reply: impl FnMut(&Pull) -> Input, applied: Applied) -> usize {
+    let end = case.tick + seconds(60);
+    let first = Pull { after: 5, max_batch: limits::MAX_BATCH_EVENTS, log: Some("log".into()) };
+    let (mut asked, mut actions) = (1, case.step(reply(&first)));
+    loop {
+        let mut next = None;
+        for action in actions {
+            match action {
+                Action::Send { call: Call::Pull(pull), .. } => {
+                    asked += 1;
+                    next = Some(reply(&pull));
+                }
+                Action::Send { call, .. } => panic!("{call:?}"),
+                Action::Apply { .. } => next = Some(Input::Applied(applied)),
+                _ => {}
+            }
+        }
+        assert!(asked < 100_000, "without end");
+        actions = match next {
+            Some(input) => {
+                // A fast line: a tenth of a millisecond there and back.
+                case.tick += Duration::from_micros(50);
+                case.step(input)
+            }
+            None if case.machine.wait_until() >= end => return asked,
+            None => case.wake(),
+        };
+    }
+}
+
+fn one_more(pull: &Pull) -> Input {
+    let next = i64::try_from(pull.after + 1).unwrap();
+    pulled("log", &[next], next, true)
+}
+
+/// C20: progress by one event at a time, with more to come for ever, stays possible and becomes slow.
+#[test]
+fn a_peer_that_serves_crumbs_without_end_is_read_slowly() {
+    let (mut case, _) = Case::met(Some(("log", 5)), "log", 8);
+    let asked = asked_within_a_minute(&mut case, one_more, Applied { applied: 1, ..Applied::default() });
+    assert!((600..=700).contains(&asked), "{asked}");
+    assert_eq!(case.error(), "it sends much smaller batches than it is asked for");
+}
+
+/// C21: nor does a peer get more than a look a second at what is to be rejected.
+#[test]
+fn a_peer_that_serves_nothing_but_forged_events_is_read_once_a_second() {
+    let (mut case, _) = Case::met(Some(("log", 5)), "log", 8);
+    let asked = asked_within_a_minute(&mut case, one_more, Applied { rejected: 1, ..Applied::default() });
+    assert!((55..=61).contains(&asked), "{asked}");
+    assert_eq!(case.error(), "it sends nothing but events that must be rejected");
+}
+
+/// C30: nor may it have the whole log looked through all the time. A first reading of a log with many purges is not slowed.
+#[test]
+fn a_peer_that_purges_without_end_is_read_slowly_after_some() {
+    let (mut case, _) = Case::met(Some(("log", 5)), "log", 8);
+    let purge = Applied { applied: 1, purged: true, ..Applied::default() };
+    let asked = asked_within_a_minute(&mut case, one_more, purge);
+    assert!((20..=22).contains(&asked), "{asked}");
+    assert!(case.error().starts_with("it sends one purge after the other"), "{}", case.error());
+}
+
+/// C23: a thousand notifies a second, with nothing behind them.
+#[test]
+fn a_peer_that_announces_nothing_without_end_is_asked_slowly() {
+    let mut case = Case::quiet();
+    let (mut asked, end) = (0, case.tick + seconds(10));
+    while case.tick < end {
+        case.tick += Duration::from_millis(1);
+        let mut calls = case.calls(Input::Notified { latest: 1_000_000 });
+        calls.extend(case.calls(Input::Timer));
+        for call in calls {
+            assert!(matches!(call, Call::Pull(_)), "{call:?}");
+            asked += 1;
+            assert_eq!(case.calls(nothing("log")), []);
+        }
+    }
+    assert!((100..=130).contains(&asked), "{asked}");
+    assert_eq!(case.error(), "it announces again and again what it does not have");
+}
+
+/// What is announced and is there is fetched at once, however often.
+#[test]
+fn honest_announcements_are_never_slowed() {
+    let mut case = Case::quiet();
+    for n in 6..200 {
+        case.tick += Duration::from_millis(1);
+        assert_eq!(case.calls(Input::Notified { latest: n }), [pull(n - 1, "log")]);
+        let at = i64::try_from(n).unwrap();
+        case.step(pulled("log", &[at], at, false));
+        assert_eq!(case.calls(stored(1)), [pull(n, "log")], "the acknowledgement");
+        assert_eq!(case.calls(nothing("log")), []);
+    }
+}
