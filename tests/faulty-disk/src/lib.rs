@@ -150,4 +150,11 @@ impl Image {
     pub fn file_mut(&mut self, name: &str) -> Option<&mut Vec<u8>> {
         self.0.get_mut(name)
     }
+
+    /// Moves a file to another name; nothing if there is none.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        if let Some(content) = self.0.remove(from) {
+            self.0.insert(to.to_owned(), content);
+        }
+    }
 }

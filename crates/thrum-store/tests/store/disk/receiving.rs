@@ -1,0 +1,23 @@
+//! What peers bring.
+
+use super::{SOME, mailbox::Base, survives};
+
+/// C26, I4, I5: events, projection and checkpoint together; a fault of the disk is no fault of the events.
+#[test]
+fn c26_receiving_survives_every_fault() {
+    let base = Base::new();
+    survives("receiving", &base, SOME, |_, store, seen| base.batches.iter().try_for_each(|_| seen.take(store, &base.batches)));
+}
+
+/// C26: between new mail of our own.
+#[test]
+fn c26_receiving_between_own_mail_survives_every_fault() {
+    let base = Base::new();
+    survives("receiving and sending", &base, SOME, |_, store, seen| {
+        for n in 0..base.batches.len() {
+            seen.take(store, &base.batches)?;
+            seen.send(store, &format!("own {n} {}", "w".repeat(n * 2000)))?;
+        }
+        Ok(())
+    });
+}
