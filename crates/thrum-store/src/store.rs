@@ -64,10 +64,12 @@ impl Store {
     /// [`StoreError::Newer`], [`StoreError::Damaged`], [`StoreError::ReadOnly`], [`StoreError::Full`]; the file is as it was.
     pub fn open(path: &Path, options: OpenOptions, mut ambient: Box<dyn Ambient>) -> Result<Self, StoreError> {
         let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        // Like FULL with a write-ahead log. What is written before there is one has a journal, which may come back after a crash
+        // and undo what was written since, unless its deletion is synced, too.
+        conn.pragma_update(None, "synchronous", "EXTRA")?;
         // First of all, because nothing may be changed in a file that is refused.
         migrate::migrate(&mut conn)?;
         conn.pragma_update(None, "journal_mode", "WAL")?;
-        conn.pragma_update(None, "synchronous", "FULL")?;
         conn.pragma_update(None, "journal_size_limit", 64 << 20)?;
         if let Some(pages) = options.max_pages {
             conn.pragma_update(None, "max_page_count", pages)?;

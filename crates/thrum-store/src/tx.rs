@@ -1,9 +1,6 @@
 //! What a job may do inside a transaction: look, append events of ours, apply a peer's.
 
-use std::{
-    cell::Cell,
-    collections::{BTreeMap, HashMap},
-};
+use std::{cell::Cell, collections::BTreeMap};
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
@@ -20,7 +17,7 @@ use crate::{Reader, StoreError, fold, origin::Counters};
 pub(crate) struct Progress {
     pub(crate) counters: Counters,
     pub(crate) by_source: BTreeMap<String, u64>,
-    heads: HashMap<(String, String), Growth>,
+    heads: BTreeMap<(String, String), Growth>,
     /// Whether text was purged that may still lie in a free corner of the file.
     pub(crate) scrub: bool,
 }
@@ -38,7 +35,7 @@ impl Progress {
     /// All that is there counts as ours at first, so that every peer is told once.
     pub(crate) fn new(counters: Counters) -> Self {
         let by_source = BTreeMap::from([(String::new(), counters.next_sequence - 1)]);
-        Self { counters, by_source, heads: HashMap::new(), scrub: false }
+        Self { counters, by_source, heads: BTreeMap::new(), scrub: false }
     }
 
     fn count(&mut self, event: &Event, source: &str, sequence: u64) {
@@ -67,7 +64,8 @@ impl Progress {
         if self.scrub {
             conn.execute("UPDATE state SET scrub = 1", [])?;
         }
-        for ((origin, log), growth) in self.heads.drain() {
+        // In order, so that the same work writes the same pages: a simulated disk counts them.
+        for ((origin, log), growth) in std::mem::take(&mut self.heads) {
             let known = conn
                 .prepare_cached("SELECT count, highest, sum, purged, purged_sum FROM heads WHERE origin = ?1 AND log = ?2")?
                 .query_row((&origin, &log), |row| {

@@ -10,7 +10,10 @@ mod tailnet;
 
 pub use tailnet::{MemoryNode, MemoryTailnet};
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// How badly the network behaves. Chances are in percent.
 #[derive(Clone, Copy, Debug)]
@@ -48,26 +51,47 @@ pub struct Network<M> {
     pub weather: Weather,
     /// Arrivals, by time and then by number, so that a seed replays.
     travelling: BTreeMap<(Duration, u64), (usize, usize, M)>,
-    cut: Vec<(usize, usize)>,
+    /// Ways on which nothing arrives: from, to.
+    cut: BTreeSet<(usize, usize)>,
     sent: u64,
+    toll: Toll,
     seed: u64,
+}
+
+/// What became of the messages so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Toll {
+    /// Sent, by whoever sent them.
+    pub sent: u64,
+    /// Of these, vanished on the way or at a cut.
+    pub lost: u64,
+    /// Of these, arrived twice.
+    pub doubled: u64,
 }
 
 impl<M: Clone> Network<M> {
     /// A network that misbehaves as `seed` says.
     pub const fn new(seed: u64, weather: Weather) -> Self {
-        Self { weather, travelling: BTreeMap::new(), cut: Vec::new(), sent: 0, seed }
+        Self { weather, travelling: BTreeMap::new(), cut: BTreeSet::new(), sent: 0, toll: Toll { sent: 0, lost: 0, doubled: 0 }, seed }
     }
 
     /// Sends a message at `now`.
     pub fn send(&mut self, now: Duration, from: usize, to: usize, message: M) {
+        self.toll.sent += 1;
         if self.is_cut(from, to) || self.chance(self.weather.loss) {
+            self.toll.lost += 1;
             return;
         }
         if self.chance(self.weather.duplication) {
+            self.toll.doubled += 1;
             self.put(now, from, to, message.clone());
         }
         self.put(now, from, to, message);
+    }
+
+    /// What became of the messages so far.
+    pub const fn toll(&self) -> Toll {
+        self.toll
     }
 
     /// When the next message arrives.
@@ -82,16 +106,23 @@ impl<M: Clone> Network<M> {
             if !self.is_cut(from, to) {
                 return Some(Delivery { at, from, to, message });
             }
+            self.toll.lost += 1;
         }
         None
     }
 
-    /// Cuts the way between two places, in both directions, or mends it.
+    /// Cuts the ways between two places, in both directions, or mends them.
     pub fn cut(&mut self, one: usize, other: usize, cut: bool) {
-        let pair = (one.min(other), one.max(other));
-        self.cut.retain(|known| *known != pair);
+        self.cut_way(one, other, cut);
+        self.cut_way(other, one, cut);
+    }
+
+    /// Cuts one direction alone, or mends it: who sends there hears the other side and is not heard.
+    pub fn cut_way(&mut self, from: usize, to: usize, cut: bool) {
         if cut {
-            self.cut.push(pair);
+            self.cut.insert((from, to));
+        } else {
+            self.cut.remove(&(from, to));
         }
     }
 
@@ -101,7 +132,7 @@ impl<M: Clone> Network<M> {
     }
 
     fn is_cut(&self, from: usize, to: usize) -> bool {
-        self.cut.contains(&(from.min(to), from.max(to)))
+        self.cut.contains(&(from, to))
     }
 
     fn put(&mut self, now: Duration, from: usize, to: usize, message: M) {
@@ -146,5 +177,10 @@ mod tests {
         network.cut(1, 0, true);
         network.send(Duration::ZERO, 1, 0, "sent later");
         assert_eq!(network.next(Duration::MAX), None);
+        network.cut_way(1, 0, false);
+        network.send(Duration::ZERO, 1, 0, "this way is open");
+        network.send(Duration::ZERO, 0, 1, "that one is not");
+        let arrived: Vec<_> = std::iter::from_fn(|| network.next(Duration::MAX)).map(|one| one.message).collect();
+        assert_eq!(arrived, ["this way is open"]);
     }
 }

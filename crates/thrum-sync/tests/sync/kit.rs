@@ -16,6 +16,7 @@ use thrum_core::{
 use thrum_store::{
     OpenOptions, Store, StoreError, Tx,
     ops::{Register, Send},
+    query::Message,
 };
 use thrum_sync::{
     Log, Peers, PeersConfig,
@@ -64,7 +65,8 @@ pub fn directory() -> tempfile::TempDir {
 
 /// The real log behind the trait.
 pub struct StoreLog {
-    store: Mutex<Store>,
+    /// `None` once the daemon is gone.
+    store: Mutex<Option<Store>>,
     /// Of the daemon whose log it is, where that is a whole daemon.
     pub key: OnceLock<DaemonKey>,
     commits: watch::Sender<Commit>,
@@ -75,7 +77,18 @@ pub struct StoreLog {
 impl StoreLog {
     pub fn new(store: Store) -> Arc<Self> {
         let commits = watch::Sender::new(store.commit().clone());
-        Arc::new(Self { store: Mutex::new(store), key: OnceLock::new(), commits, acknowledged: Mutex::default() })
+        Arc::new(Self { store: Mutex::new(Some(store)), key: OnceLock::new(), commits, acknowledged: Mutex::default() })
+    }
+
+    /// Of a daemon that does not run.
+    pub fn closed() -> Arc<Self> {
+        let commits = watch::Sender::new(Commit::default());
+        Arc::new(Self { store: Mutex::new(None), key: OnceLock::new(), commits, acknowledged: Mutex::default() })
+    }
+
+    /// Closes the database, however it is.
+    pub fn close(&self) {
+        drop(self.store.lock().unwrap().take());
     }
 
     pub fn open(directory: &tempfile::TempDir, world: &mut World) -> (Arc<Self>, DaemonKey) {
@@ -96,14 +109,33 @@ impl StoreLog {
     }
 
     pub fn write<T>(&self, job: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        self.with(|store| store.write(job))
+    }
+
+    /// What the thread that writes does now and then.
+    pub fn chores(&self) -> Result<usize, StoreError> {
+        self.with(Store::fold_due)
+    }
+
+    /// Folds the log again from its start.
+    pub fn rebuild(&self) -> Result<(), StoreError> {
+        self.with(Store::rebuild)
+    }
+
+    fn with<T>(&self, job: impl FnOnce(&mut Store) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let mut store = self.store.lock().unwrap();
-        let result = store.write(job);
+        let store = store.as_mut().ok_or(StoreError::Closed)?;
+        let result = job(store);
         self.commits.send_replace(store.commit().clone());
         result
     }
 
-    fn read<T>(&self, question: impl FnOnce(&Store) -> Result<T, StoreError>) -> Result<T, Fault> {
-        question(&self.store.lock().unwrap()).map_err(Fault::from)
+    pub fn read<T>(&self, question: impl FnOnce(&Store) -> Result<T, StoreError>) -> Result<T, Fault> {
+        question(self.store.lock().unwrap().as_ref().ok_or(StoreError::Closed)?).map_err(Fault::from)
+    }
+
+    pub fn message(&self, id: &str) -> Option<Message> {
+        self.read(|store| store.reader().message(id, None)).unwrap()
     }
 
     /// An agent that lives here.
@@ -119,7 +151,7 @@ impl StoreLog {
     }
 
     pub fn has_message(&self, id: &str) -> bool {
-        self.read(|store| store.reader().message(id, None)).unwrap().is_some()
+        self.message(id).is_some()
     }
 
     pub fn event_ids(&self) -> Vec<String> {

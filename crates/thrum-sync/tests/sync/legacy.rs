@@ -10,8 +10,9 @@ use thrum_sync::{Log, intake, transport::memory::Weather, wire::Served};
 
 use crate::{
     go::{Go, Stop, go_time},
+    life::REST,
     sim::Sim,
-    simulation::{REST, Replay, only_seed},
+    simulation::{Replay, only_seed},
 };
 
 /// Two of ours and one of Go's, which is paired with both.
@@ -25,7 +26,7 @@ fn three(seed: u64) -> Sim {
     sim
 }
 
-fn say(sim: &mut Sim, text: &str) -> String {
+pub fn say(sim: &mut Sim, text: &str) -> String {
     let at = sim.wall();
     let message_id = sim.gos[0].new_id(IdKind::Message, at);
     sim.go_writes(
@@ -58,7 +59,7 @@ fn text<'a>(event: &'a Map<String, Value>, key: &str) -> &'a str {
 }
 
 /// Go has all that it can have, and we have its whole log but what is purged.
-fn assert_exchanged(sim: &Sim, purged_before: Stamp) {
+pub fn assert_exchanged(sim: &Sim, purged_before: Stamp) {
     let ours = held(sim);
     for go in &sim.gos {
         let missing: Vec<_> =

@@ -11,6 +11,7 @@ mod intake;
 mod joining;
 mod kit;
 mod legacy;
+mod life;
 mod local_only;
 mod nodes;
 mod pake;

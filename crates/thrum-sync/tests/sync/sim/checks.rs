@@ -1,0 +1,198 @@
+//! The seven properties (P1–P7), each asked of all daemons after any schedule, and those that must hold at every moment.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use thrum_core::limits;
+use thrum_store::{
+    ops::Send,
+    query::{AgentFilter, Filter, Mailbox},
+};
+use thrum_sync::{Log, replicator::State};
+
+use super::{Copied, Daemon, Sim, watcher::Seen};
+
+impl Sim {
+    /// P1: every daemon that is connected has the same set of events, and makes the same of it.
+    pub fn p1_all_have_the_same(&self) {
+        self.assert_agreement();
+    }
+
+    /// P2: what was acknowledged is there, at every daemon, but for what was purged.
+    pub fn p2_what_was_acknowledged_is_there(&self) {
+        for daemon in self.healthy() {
+            let held: BTreeSet<String> = daemon.log.event_ids().into_iter().collect();
+            for (id, (author, seen)) in &self.acknowledged {
+                let is_old = seen.is_purged_by(self.purged_before);
+                let (name, what) = (daemon.name(), if is_old { "still has what was purged" } else { "lacks what was acknowledged" });
+                assert!(held.contains(id) != is_old, "P2: {name} {what}: {seen:?} by daemon{author}");
+            }
+            daemon.watcher.look_back(&daemon.log, daemon.name(), self.purged_before);
+        }
+    }
+
+    /// P2, after a crash and before anybody else is heard: what this daemon has shown is there.
+    pub(super) fn p2_what_was_acknowledged_here_is_here(&self, at: usize) {
+        let daemon = &self.daemons[at];
+        daemon.watcher.look_back(&daemon.log, daemon.name(), self.purged_before);
+    }
+
+    /// P2: a peer that says to have our log up to somewhere has it, durably.
+    pub(super) fn believe(&mut self, at: usize, peer: usize, log: &str, upto: u64) {
+        let Some(claims) = self.daemons.get(peer) else { return };
+        // What it said may be older than what happened to its disk.
+        if claims.replaced.is_some_and(|when| self.tick < when + Duration::from_secs(120)) {
+            return;
+        }
+        let known = self.believed.entry((at, peer, log.to_owned())).or_default();
+        for row in self.daemons[at].log.page(*known, 100_000, 1 << 40).unwrap().rows.iter().take_while(|row| row.sequence <= upto) {
+            let has = claims.watcher.events.contains_key(&row.id);
+            let purged = || self.daemons[at].watcher.events.get(&row.id).is_none_or(|seen| seen.is_purged_by(self.purged_before));
+            assert!(has || purged(), "P2: daemon{peer} acknowledges daemon{at} up to {upto} and lacks {}", row.id);
+        }
+        *known = upto.max(*known);
+    }
+
+    /// P3: nothing was applied twice: not an event, not in the sums, not in what is shown.
+    pub fn p3_nothing_was_applied_twice(&self) {
+        for daemon in self.healthy() {
+            let (name, ids) = (daemon.name(), daemon.log.event_ids());
+            assert_eq!(ids.len(), ids.iter().collect::<BTreeSet<_>>().len(), "P3: {name} stored an event twice");
+            let (kept, counted) = daemon.log.read(|store| Ok((store.heads()?, store.recounted_heads()?))).unwrap();
+            assert_eq!(kept.differences(&counted), [], "P3: {name} counts what it does not hold");
+            for agent in daemon.log.read(|store| store.reader().agents(&AgentFilter::default())).unwrap() {
+                let mailbox = Mailbox { agent_id: agent.agent_id, home: agent.home };
+                let filter = Filter { mailbox: Some(mailbox.clone()), limit: 100_000, ..Filter::default() };
+                let (listing, (total, unread)) =
+                    daemon.log.read(|store| Ok((store.reader().list(&filter)?, store.reader().mail_count(&mailbox)?))).unwrap();
+                let ids: BTreeSet<_> = listing.messages.iter().map(|message| &message.message_id).collect();
+                let open = listing.messages.iter().filter(|message| !message.is_read).count();
+                let counted = (listing.messages.len(), ids.len(), open);
+                let kept = (usize::try_from(total).unwrap(), usize::try_from(total).unwrap(), usize::try_from(unread).unwrap());
+                assert_eq!(counted, kept, "P3: {name} counts the mail of {mailbox:?} otherwise than it lists it");
+            }
+        }
+        let some = self.healthy()[self.acknowledged.len() % self.healthy().len()];
+        let before = some.log.projection().unwrap();
+        some.log.rebuild().unwrap();
+        assert_eq!(some.log.projection().unwrap(), before, "P3: {} folded anew is something else", some.name());
+    }
+
+    /// P4: whoever reads by cursor has seen all there is, each once, each origin's in order. The watchers assert the last two
+    /// at every commit.
+    pub fn p4_cursors_skip_nothing(&self) {
+        for daemon in self.healthy() {
+            let shown: BTreeSet<&String> = daemon.watcher.events.keys().collect();
+            let held = daemon.log.event_ids();
+            let missed: Vec<_> = held.iter().filter(|id| !shown.contains(id)).collect();
+            assert!(missed.is_empty(), "P4: who reads {} by cursor never saw {missed:?}", daemon.name());
+            daemon.watcher.look_back(&daemon.log, daemon.name(), self.purged_before);
+        }
+    }
+
+    /// P5: the last edit is shown, what was deleted is deleted, what was purged is gone. That none of that goes back even for a
+    /// moment, the watchers assert.
+    pub fn p5_edits_and_purges_hold(&self) {
+        for daemon in self.healthy() {
+            super::oracle::assert_shown(&daemon.log, daemon.name(), self.purged_before);
+        }
+    }
+
+    /// P6: what is written costs each peer a few messages, no notify is answered by a notify, and then there is quiet.
+    pub fn p6_work_is_bounded_and_ends(&mut self) {
+        let rounds = self.tick.as_secs() / limits::ROUND.as_secs() + 1;
+        let limit = |traffic: &super::Traffic, back: &super::Traffic| {
+            2 * (back.events + back.notifies + traffic.dials) + usize::try_from(rounds).unwrap() + 2
+        };
+        let zero = super::Traffic::default();
+        for (route, traffic) in self.traffic.iter().filter(|((from, to), _)| self.is_ours(*from) && self.is_ours(*to)) {
+            let back = self.traffic.get(&(route.1, route.0)).unwrap_or(&zero);
+            assert!(traffic.notifies <= traffic.news + traffic.dials, "P6: {route:?} announces more than it has: {traffic:?}");
+            assert!(traffic.pulls <= limit(traffic, back), "P6: {route:?} pulls more than there is: {traffic:?}, of {back:?}");
+        }
+        self.burst();
+        // An old peer's log is read again for as long as it may show more.
+        self.run_for(Duration::from_secs(60) + if self.gos.is_empty() { Duration::ZERO } else { limits::LEGACY_LOOK_BACK });
+        self.assert_quiet(10);
+    }
+
+    /// Everybody writes at once, on a network without faults: every event goes over every way once.
+    fn burst(&mut self) {
+        self.run_for(Duration::from_secs(1));
+        self.traffic.clear();
+        let mut written = 0;
+        for at in 0..self.daemons.len() {
+            let Some(agent) = self.daemons[at].agents.first().cloned().filter(|_| self.daemons[at].up && !self.daemons[at].hangs) else {
+                continue;
+            };
+            for _ in 0..2 {
+                let send = Send { from: agent.clone(), content: "all at once".into(), ..Send::default() };
+                written += usize::from(self.act(at, |tx| tx.send(send)).is_some());
+            }
+        }
+        self.run_for(limits::ROUND);
+        for (route, traffic) in self.traffic.iter().filter(|((from, to), _)| self.is_ours(*from) && self.is_ours(*to)) {
+            let notified = self.traffic.get(&(route.1, route.0)).map_or(0, |back| back.notifies);
+            assert!(traffic.notifies <= traffic.news, "P6: {route:?} answers notifies by notifies: {traffic:?}");
+            assert!(traffic.pulls <= 2 * notified + 4, "P6: {route:?} pulls too often for {notified} notifies: {traffic:?}");
+            assert!(traffic.events <= written || !self.gos.is_empty(), "P6: {route:?} serves {written} events more than once: {traffic:?}");
+        }
+    }
+
+    fn is_ours(&self, place: usize) -> bool {
+        self.daemons.get(place).is_some_and(|daemon| daemon.up && !daemon.hangs)
+    }
+
+    /// P7: a peer that hangs and an event that nobody can fold are shown, and hold nobody else up.
+    pub fn p7_one_bad_one_stops_nobody(&self) {
+        for daemon in self.healthy() {
+            let name = daemon.name();
+            for (id, (_, seen)) in self.poison.iter().filter_map(|id| self.acknowledged.get_key_value(id)) {
+                let is_there = daemon.watcher.events.contains_key(id) || seen.is_purged_by(self.purged_before);
+                assert!(is_there, "P7: {name} never had the event {id} that cannot be folded");
+            }
+            for (peer, status) in daemon.statuses() {
+                let place = self.index(peer);
+                let Some(other) = self.daemons.get(place) else { continue };
+                if other.up && !other.hangs {
+                    assert_eq!((status.state, &status.last_error), (State::Connected, &None), "P7: {name} and {}", other.name());
+                    let (log, latest) = (other.log.id().to_string(), other.log.latest());
+                    assert_eq!(status.checkpoint, Some((log, latest)), "P7: {name} has not read {} to its end", other.name());
+                } else {
+                    assert_eq!(status.state, State::Unreachable, "P7: {name} does not show that {} hangs", other.name());
+                    assert!(status.last_error.is_some(), "P7: {name} does not say why {} cannot be reached", other.name());
+                }
+            }
+        }
+    }
+
+    /// All of them.
+    pub fn assert_properties(&mut self) {
+        // A purge that only was at a lost disk is none.
+        self.purged_before = self.healthy()[0].watcher.purged;
+        self.p1_all_have_the_same();
+        self.p2_what_was_acknowledged_is_there();
+        self.p3_nothing_was_applied_twice();
+        self.p4_cursors_skip_nothing();
+        self.p5_edits_and_purges_hold();
+        self.p7_one_bad_one_stops_nobody();
+        self.p6_work_is_bounded_and_ends();
+        self.p1_all_have_the_same();
+    }
+
+    /// What was acknowledged by a daemon whose disk is lost, and is nowhere else, is lost with it.
+    pub(super) fn forget_what_only_was_here(&mut self, at: usize, kept: &Copied) {
+        let elsewhere = |id: &String| {
+            let others = self.daemons.iter().enumerate().filter(|(other, daemon)| *other != at && !daemon.hangs && !daemon.gone);
+            others
+                .map(|(_, daemon)| daemon)
+                .any(|daemon: &Daemon| daemon.watcher.events.get(id).is_some_and(|seen| !seen.is_purged_by(daemon.watcher.purged)))
+        };
+        let kept: Vec<(String, (usize, Seen))> = self
+            .acknowledged
+            .iter()
+            .filter(|(id, _)| kept.events.contains(*id) || elsewhere(id))
+            .map(|(id, event)| (id.clone(), event.clone()))
+            .collect();
+        self.acknowledged = kept.into_iter().collect();
+    }
+}

@@ -1,0 +1,89 @@
+//! Pairing, on a quiet line, as people do it.
+
+use thrum_core::{Ambient, limits};
+use thrum_sync::{
+    pairing::{
+        Here, Protocol,
+        pake::{self, Parties},
+    },
+    registry::Stranger,
+    server::{self, Next},
+    transport::{Caller, Kind},
+    wire::{self, Begin, Pair},
+};
+
+use super::Sim;
+use crate::{go::Go, kit::World};
+
+impl Sim {
+    /// Pairs two daemons with a code, as `peer add` here and `peer join` there do, on a quiet line.
+    pub fn pair(&mut self, here: usize, there: usize) {
+        let now = self.now(here);
+        let (joiner, name) = (self.daemons[there].id.clone(), self.daemons[there].desk.me.name.clone());
+        let daemon = &mut self.daemons[here];
+        let at = Here { kind: Kind::Local, node: None, port: u16::try_from(9100 + here).unwrap() };
+        let opened = daemon.desk.pairing.start(at, limits::PAIRING_SESSION, now, &mut daemon.world).unwrap();
+        let parties = Parties {
+            version: pake::VERSION.into(),
+            joiner,
+            joiner_name: name,
+            joiner_address: format!("127.0.0.1:{}", 9100 + there),
+            joiner_node: "local".into(),
+            listener: daemon.id.clone(),
+            listener_node: "local".into(),
+            listener_port: u16::try_from(9100 + here).unwrap(),
+        };
+        let (joining, message) = pake::join(&opened.code, parties.clone(), &mut daemon.world);
+        let Parties { version, joiner, joiner_name: name, joiner_address: address, listener, .. } = parties;
+        let begin = Begin { version, daemon_id: joiner, name, address, message };
+        let mut visit = Caller { address: "127.0.0.1:1".into(), kind: Kind::Local, node: None }.into();
+        let mut ask = |line: String| {
+            let received = server::receive(&mut daemon.desk, line.as_bytes(), &mut visit, now, &mut daemon.world);
+            let Next::Reply(reply) = received.next else { panic!("pairing does not ask the log") };
+            reply
+        };
+        let (confirming, confirmation) = joining.confirm(&wire::read_begun(ask(begin.line(1)).as_bytes(), 1).unwrap()).unwrap();
+        let confirmed = wire::read_confirmed(ask(wire::confirm_request(2, &confirmation)).as_bytes(), 2).unwrap();
+        let token = confirming.open(&confirmed.confirmation, &confirmed.sealed, &confirmed.name).unwrap();
+        let stranger = Stranger {
+            daemon_id: listener.clone(),
+            name: confirmed.name,
+            address: format!("127.0.0.1:{}", 9100 + here),
+            kind: Kind::Local,
+            node: None,
+            calls_from: None,
+            protocol: Protocol::Pake,
+        };
+        let at = self.now(there).at;
+        self.daemons[there].desk.registry.pair(stranger, token, at).unwrap();
+        let joiner = self.daemons[there].id.clone();
+        self.drive(here, &joiner);
+        self.drive(there, &listener);
+    }
+
+    /// A daemon of Go Thrum, which joins ours.
+    pub fn add_go(&mut self) -> usize {
+        let place = self.daemons.len() + self.gos.len();
+        self.gos.push(Go::new(place, World::new(self.world.random_u64())));
+        self.gos.len() - 1
+    }
+
+    pub fn pair_go(&mut self, here: usize, go: usize) {
+        let now = self.now(here);
+        let (joiner, place) = (self.gos[go].id.clone(), self.gos[go].place);
+        let daemon = &mut self.daemons[here];
+        let opened = daemon
+            .desk
+            .pairing
+            .start(Here { kind: Kind::Local, node: None, port: 9100 }, limits::PAIRING_SESSION, now, &mut daemon.world)
+            .unwrap();
+        let address = format!("127.0.0.1:{}", 9100 + place);
+        let request = Pair { code: opened.code.reveal().into(), daemon_id: joiner.clone(), name: "go".into(), address };
+        let caller = Caller { address: "127.0.0.1:1".into(), kind: Kind::Local, node: None };
+        let received = server::receive(&mut daemon.desk, request.line(1).as_bytes(), &mut caller.into(), now, &mut daemon.world);
+        let Next::Reply(reply) = received.next else { panic!("pairing does not ask the log") };
+        let paired = wire::read_paired(reply.as_bytes(), 1).unwrap();
+        self.gos[go].pair(&paired.daemon_id, here, paired.token);
+        self.drive(here, &joiner);
+    }
+}

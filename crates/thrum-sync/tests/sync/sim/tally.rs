@@ -1,0 +1,51 @@
+//! What a run did and went through, to be summed up and read.
+
+use std::fmt;
+
+macro_rules! tally {
+    ($($name:ident),* $(,)?) => {
+        /// Counts of one run, or of many.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Tally { $(pub $name: usize),* }
+
+        impl Tally {
+            pub fn add(&mut self, other: &Self) { $(self.$name += other.$name;)* }
+        }
+
+        impl fmt::Display for Tally {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let counts = [$((stringify!($name), self.$name)),*];
+                let shown = counts.iter().map(|(name, count)| format!("{} {count}", name.replace('_', " ")));
+                f.write_str(&shown.collect::<Vec<_>>().join(", "))
+            }
+        }
+    };
+}
+
+tally!(
+    seeds,
+    daemons,
+    old_peers,
+    written,
+    applied,
+    kills,
+    crashes_within_a_write,
+    crashes_between_database_and_daemon_json,
+    starts,
+    partitions,
+    one_way_partitions,
+    closed_connections,
+    clock_jumps,
+    restored_databases,
+    restored_directories,
+    deleted_databases,
+    copied_repositories,
+    moved_repositories,
+    twins,
+    hanging_peers,
+    poisoned_events,
+    new_logs,
+    sent,
+    lost,
+    doubled,
+);

@@ -1,0 +1,177 @@
+//! A reader of a daemon's log who asks for what came after its cursor, as `events.watch` does, at every commit. It also looks
+//! at each message that something happened to, as it is shown at that moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+use thrum_core::{Stamp, exchange::Row, ids};
+use thrum_sync::Log;
+
+use crate::kit::StoreLog;
+
+/// What it has seen.
+#[derive(Default)]
+pub struct Watcher {
+    cursor: u64,
+    /// Every row, by its sequence.
+    rows: BTreeMap<u64, Seen>,
+    /// Every event, and whether a purge may take it.
+    pub events: BTreeMap<String, Seen>,
+    /// Which event has which `origin_seq`, in each log of each origin. In a log that was put back and went on before anybody
+    /// noticed, one number has two.
+    origins: BTreeMap<(String, String), BTreeMap<u64, String>>,
+    forked: BTreeSet<(String, String)>,
+    messages: BTreeMap<String, Shown>,
+    /// The highest instant up to which anybody purged, as far as that was heard of here.
+    pub purged: Stamp,
+    /// Creations of messages that were seen.
+    created: BTreeSet<String>,
+}
+
+/// An event as far as it matters when it is gone.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub id: String,
+    pub kind: String,
+    pub at: Stamp,
+    pub target: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Shown {
+    Here { edited: Option<Stamp>, deleted: Option<Stamp> },
+    Gone,
+}
+
+impl Seen {
+    pub(super) fn read(row: &Row) -> Self {
+        Self::of(row, &serde_json::from_str(&row.body).unwrap())
+    }
+
+    fn of(row: &Row, event: &Value) -> Self {
+        let text = |key: &str| event[key].as_str().map(str::to_owned);
+        let target = match row.kind.as_str() {
+            "message.create" | "message.edit" | "message.delete" | "message.receipt" => text("message_id"),
+            "agent.session.start" | "agent.session.end" => text("session_id"),
+            _ => None,
+        };
+        let at = text("timestamp").and_then(|at| Stamp::parse(&at)).unwrap_or(Stamp::ZERO);
+        Self { id: row.id.clone(), kind: row.kind.clone(), at, target }
+    }
+
+    /// Whether a purge of what is older than this takes it away: said here once more, apart from the store.
+    pub fn is_purged_by(&self, cutoff: Stamp) -> bool {
+        let by_id = |id: &String| ids::ulid_time(id).map(|made| made.millis() < cutoff.millis());
+        match self.kind.as_str() {
+            "message.create" | "message.edit" | "message.receipt" | "agent.session.start" | "agent.session.end" => {
+                self.target.as_ref().and_then(by_id).unwrap_or(self.at < cutoff)
+            }
+            "agent.update" => self.at < cutoff,
+            _ => false,
+        }
+    }
+
+    /// Whether it is about a message that another event made.
+    fn is_dependent(&self) -> bool {
+        ["message.edit", "message.delete", "message.receipt"].contains(&self.kind.as_str())
+    }
+}
+
+impl Watcher {
+    /// Reads on. What it finds must follow from what it has seen (P4, P5).
+    pub fn poll(&mut self, log: &StoreLog, name: &str, in_order: bool) {
+        loop {
+            let page = log.page(self.cursor, 1000, 1 << 30).unwrap();
+            let mut touched = BTreeSet::new();
+            for row in &page.rows {
+                let event: Value = serde_json::from_str(&row.body).unwrap();
+                let seen = Seen::of(row, &event);
+                self.take(row.sequence, &seen, &event, name, in_order);
+                match seen.target {
+                    Some(target) if seen.kind.starts_with("message.") => drop(touched.insert(target)),
+                    _ if seen.kind == "purge.executed" => touched.extend(self.messages.keys().cloned()),
+                    _ => {}
+                }
+            }
+            touched.iter().for_each(|message| self.look(log, message, name));
+            if !page.more {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, sequence: u64, seen: &Seen, event: &Value, name: &str, in_order: bool) {
+        assert!(sequence > self.cursor, "P4: {name} serves {sequence} after {}", self.cursor);
+        self.cursor = sequence;
+        self.rows.insert(sequence, seen.clone());
+        let known = self.events.insert(seen.id.clone(), seen.clone());
+        if let Some(known) = known {
+            assert!(known.is_dependent(), "P4: {name} shows {known:?} a second time, at {sequence}");
+            assert!(seen.target.as_ref().is_some_and(|target| self.created.contains(target)), "P4: {name} moved {seen:?} behind nothing");
+            return;
+        }
+        if let Some(cutoff) = event["cutoff"].as_str().and_then(Stamp::parse).filter(|_| seen.kind == "purge.executed") {
+            self.purged = self.purged.max(cutoff.min(seen.at));
+        }
+        if seen.kind == "message.create" {
+            self.created.extend(seen.target.clone());
+        }
+        let (Some(origin), Some(log), Some(number)) =
+            (event["origin_daemon"].as_str(), event["origin_log"].as_str(), event["origin_seq"].as_u64())
+        else {
+            return;
+        };
+        let of = (origin.to_owned(), log.to_owned());
+        let known = self.origins.entry(of.clone()).or_default();
+        let last = known.last_key_value().map_or(0, |(last, _)| *last);
+        if known.insert(number, seen.id.clone()).is_some() {
+            self.forked.insert(of.clone());
+        }
+        // What was moved behind its message came late to whoever reads us, too.
+        let may_be_late = !in_order || seen.is_dependent() || self.forked.contains(&of);
+        assert!(number > last || may_be_late, "P4: {name} shows event {number} of {origin} in {log} after {last}: {seen:?}");
+    }
+
+    /// A message as it is shown now, after what it was before.
+    fn look(&mut self, log: &StoreLog, message: &str, name: &str) {
+        let now = match log.message(message) {
+            Some(shown) => Shown::Here { edited: shown.updated_at, deleted: shown.deleted_at },
+            None if self.messages.contains_key(message) => Shown::Gone,
+            // Something about a message that is not here.
+            None => return,
+        };
+        let before = self.messages.insert(message.to_owned(), now.clone());
+        match (before, &now) {
+            (Some(Shown::Gone), Shown::Here { .. }) => panic!("P5: {message} was purged at {name} and is back"),
+            (Some(Shown::Here { edited, deleted }), Shown::Here { edited: edited_now, deleted: deleted_now }) => {
+                assert!(*edited_now >= edited, "P5: {message} at {name} goes back from its edit of {edited:?} to that of {edited_now:?}");
+                assert!(deleted.is_none() || deleted_now.is_some(), "P5: {message} was deleted at {name} and is back");
+            }
+            _ => {}
+        }
+    }
+
+    /// Nothing was put below the cursor, and nothing that was seen is gone but by a purge or to a place behind (P4, P2).
+    pub fn look_back(&self, log: &StoreLog, name: &str, purged_before: Stamp) {
+        let rows = log.page(0, 1_000_000, 1 << 40).unwrap().rows;
+        let mut held = BTreeSet::new();
+        for row in rows.iter().filter(|row| row.sequence <= self.cursor) {
+            let seen = self.rows.get(&row.sequence);
+            assert!(
+                seen.is_some_and(|seen| seen.id == row.id),
+                "P4: {name} put {} at {} below a seen sequence, over {seen:?}",
+                row.id,
+                row.sequence
+            );
+            held.insert(&row.id);
+        }
+        for (id, seen) in &self.events {
+            assert!(held.contains(id) || seen.is_purged_by(purged_before), "P2: {name} showed {seen:?} and has it no more");
+        }
+        for (message, shown) in &self.messages {
+            if *shown == Shown::Gone {
+                assert!(log.message(message).is_none(), "P5: {message} was purged at {name} and is back");
+            }
+        }
+    }
+}
