@@ -125,6 +125,10 @@ pub const CRUMB_PAUSE: Duration = Duration::from_millis(100);
 /// Least time between two such rewritings: a peer may send as many purges as it likes.
 pub const REWRITE_PAUSE: Duration = Duration::from_secs(60);
 
+/// How often it is written down beside the database how far its log went. A copy of the database's file that is put back is known
+/// for one if it ends earlier; what was written since the last note is the time in which it would not be.
+pub const NOTE_LOG_END: Duration = Duration::from_secs(60);
+
 /// Requests that may wait for the writer. More block the caller, which is the back-pressure.
 pub const WRITER_QUEUE: usize = 1024;
 

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thrum_core::{Ambient, DaemonId, DaemonKey, ErrorKind, Fault, exchange::Commit, limits};
 use thrum_store::Left;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 
 use crate::{disk, paths::Repo, shutdown::Shutdown};
 
@@ -48,6 +48,8 @@ struct Record {
     log_id: String,
     #[serde(default)]
     open_counter: u64,
+    #[serde(default)]
+    sequence: u64,
     #[serde(flatten)]
     rest: Map<String, Value>,
 }
@@ -98,7 +100,8 @@ impl Identity {
 
     fn create(file: PathBuf, path: String, new_log: bool, ambient: &mut dyn Ambient) -> Result<Self, Fault> {
         let key = DaemonKey::generate(ambient);
-        let record = Record { daemon_id: key.id().to_string(), key, path, log_id: String::new(), open_counter: 0, rest: Map::new() };
+        let record =
+            Record { daemon_id: key.id().to_string(), key, path, log_id: String::new(), open_counter: 0, sequence: 0, rest: Map::new() };
         let identity = Self { file, record, new_log };
         identity.save()?;
         Ok(identity)
@@ -111,14 +114,14 @@ impl Identity {
 
     /// What stood beside the database when it was last open; `None` before the first time.
     pub(crate) fn left(&self) -> Option<Left> {
-        let Record { log_id, open_counter, .. } = &self.record;
-        (!log_id.is_empty()).then(|| Left { log_id: log_id.clone(), counter: *open_counter })
+        let Record { log_id, open_counter, sequence, .. } = &self.record;
+        (!log_id.is_empty()).then(|| Left { log_id: log_id.clone(), counter: *open_counter, sequence: *sequence })
     }
 
     /// Writes down which database is open now; durable on return.
     pub(crate) fn record(&mut self, left: &Left) -> Result<(), Fault> {
         // Also if the write fails: it will not succeed by trying at every commit.
-        (self.record.log_id, self.record.open_counter) = (left.log_id.clone(), left.counter);
+        (self.record.log_id, self.record.open_counter, self.record.sequence) = (left.log_id.clone(), left.counter, left.sequence);
         self.new_log = false;
         self.save()
     }
@@ -129,19 +132,24 @@ impl Identity {
     }
 }
 
-/// Writes it down when the log begins anew while the daemon runs, which a peer's copy of our own events can cause.
+/// Writes down when the log begins anew while the daemon runs, which a peer's copy of our own events can cause, and now and
+/// then how far it went.
 pub(crate) async fn follow(mut identity: Identity, mut commits: watch::Receiver<Commit>, shutdown: Shutdown) {
-    loop {
-        let log = tokio::select! {
-            changed = commits.wait_for(|commit| *commit.log != *identity.record.log_id) => match changed {
-                Ok(commit) => commit.log.to_string(),
-                Err(_) => return,
-            },
-            () = shutdown.stopping() => return,
-        };
-        tracing::warn!("the database was not the one we left: log {log} begins");
-        let left = Left { log_id: log, counter: identity.record.open_counter };
-        if let Err(fault) = identity.record(&left) {
+    let mut goes_on = true;
+    while goes_on {
+        tokio::select! {
+            changed = commits.wait_for(|commit| *commit.log != *identity.record.log_id) => if changed.is_err() { return },
+            () = sleep(limits::NOTE_LOG_END) => {}
+            () = shutdown.stopping() => goes_on = false,
+        }
+        let Commit { log, latest, .. } = commits.borrow().clone();
+        let is_new = *log != *identity.record.log_id;
+        if is_new {
+            tracing::warn!("the database was not the one we left: log {log} begins");
+        }
+        if (is_new || latest > identity.record.sequence)
+            && let Err(fault) = identity.record(&Left { log_id: log.to_string(), counter: identity.record.open_counter, sequence: latest })
+        {
             // At the next start the database will not be recognised and begin yet another log, which is safe.
             tracing::error!("{fault}");
         }
@@ -246,7 +254,7 @@ mod tests {
     }
 
     fn left() -> Left {
-        Left { log_id: "0123456789abcdef".into(), counter: 7 }
+        Left { log_id: "0123456789abcdef".into(), counter: 7, sequence: 21 }
     }
 
     fn load(repo: &Repo, claim: Claim) -> Result<Identity, Fault> {

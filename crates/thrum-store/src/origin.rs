@@ -3,7 +3,7 @@
 //! A log of ours is numbered without holes, and peers remember how far they read it. A database that was restored from a
 //! backup, replaced or lost would hand out the same numbers again for other events. So every life of the database has its
 //! own `log_id`, and a counter of openings that is kept twice: here, and beside the database. The database commits first;
-//! equal or one ahead is the one we left, anything else is not. Then a new log begins, its sequences so high that readers who
+//! equal or one ahead is the one we left, unless it ends before where we left it; anything else is not. Then a new log begins, its sequences so high that readers who
 //! know no `log_id` find them above every checkpoint they may hold.
 
 use rusqlite::{Connection, OptionalExtension};
@@ -18,6 +18,9 @@ pub struct Left {
     pub log_id: String,
     /// How often it was opened.
     pub counter: u64,
+    /// Up to where it went at least, when somebody last wrote that down. A copy of its file that was made before and put back
+    /// within one run of the daemon has the same counter, and ends earlier.
+    pub sequence: u64,
 }
 
 /// What only a COMMIT may move on.
@@ -69,7 +72,8 @@ pub(crate) fn open(conn: &mut Connection, left: Option<&Left>, new_log: bool, am
     let counters = match found {
         Some(mut counters) => {
             let is_ours = left.is_some_and(|left| {
-                *left.log_id == *counters.log_id && (counters.open_counter == left.counter || counters.open_counter == left.counter + 1)
+                let counts = counters.open_counter == left.counter || counters.open_counter == left.counter + 1;
+                *left.log_id == *counters.log_id && counts && counters.next_sequence > left.sequence
             });
             if !is_ours || new_log {
                 counters.begin_log(ambient);

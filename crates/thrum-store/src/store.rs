@@ -100,8 +100,8 @@ impl Store {
 
     /// What to write beside the database.
     pub fn left(&self) -> Left {
-        let Counters { log_id, open_counter, .. } = &self.progress.counters;
-        Left { log_id: log_id.to_string(), counter: *open_counter }
+        let Counters { log_id, open_counter, next_sequence, .. } = &self.progress.counters;
+        Left { log_id: log_id.to_string(), counter: *open_counter, sequence: next_sequence - 1 }
     }
 
     /// Whose store this is.

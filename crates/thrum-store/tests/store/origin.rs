@@ -1,7 +1,7 @@
 //! A database that is not the one we left must not speak with its numbers.
 
 use crate::kit::Node;
-use thrum_store::{OpenOptions, Store};
+use thrum_store::{Left, OpenOptions, Store};
 
 fn used(seed: u64) -> Node {
     let mut node = Node::new(seed);
@@ -26,6 +26,21 @@ fn the_database_we_left_goes_on_where_it_was() {
     // The database counted, and the machine died before it was written down beside it.
     let node = node.reopen(Some(left));
     assert_eq!(log_of(&node), log);
+}
+
+/// C27: as often opened as the one we left, and shorter.
+#[test]
+fn a_copy_of_the_file_that_is_put_back_within_one_run_begins_a_new_log() {
+    let mut node = used(1);
+    let (log, copied) = (log_of(&node), node.store.left());
+    node.send("ann", &["ann"], "after the copy");
+    let end = node.store.left().sequence;
+    assert_eq!((node.store.left().counter, end), (copied.counter, copied.sequence + 1));
+    for (sequence, is_ours) in [(copied.sequence, true), (end, true), (end + 1, false)] {
+        let left = Left { sequence, ..node.store.left() };
+        node = node.reopen(Some(left));
+        assert_eq!(log_of(&node) == log, is_ours, "noted {sequence}, ends at {end}");
+    }
 }
 
 #[test]

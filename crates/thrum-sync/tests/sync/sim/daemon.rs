@@ -149,11 +149,29 @@ impl Daemon {
         self.up = true;
     }
 
+    /// Ends as asked: notes how far its log went, and closes the database.
+    pub(super) fn stop(&mut self) {
+        self.note_end();
+        self.log.close();
+        self.end();
+    }
+
+    /// Writes down beside the database how far its log went.
+    pub(super) fn note_end(&mut self) {
+        let (log_id, sequence) = (self.log.id().to_string(), self.log.latest());
+        self.left = self.left.take().map(|left| Left { log_id, sequence, ..left });
+        self.follows = None;
+    }
+
     /// The process is gone, and of what it had not synced a part.
     pub(super) fn crash(&mut self) {
         self.disk.crash();
         self.failed = self.disk.failed();
         self.log.close();
+        self.end();
+    }
+
+    fn end(&mut self) {
         self.up = false;
         self.machines.clear();
         self.askers = Mutex::default();
@@ -175,9 +193,7 @@ impl Daemon {
     /// Writes down which log it is by now.
     pub(super) fn follow(&mut self, tick: Duration) {
         if self.follows.is_some_and(|due| due <= tick) {
-            let log_id = self.log.id().to_string();
-            self.left = self.left.take().map(|left| Left { log_id, ..left });
-            self.follows = None;
+            self.note_end();
         }
     }
 

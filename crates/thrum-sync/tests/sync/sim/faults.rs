@@ -26,6 +26,16 @@ impl Sim {
         }
     }
 
+    /// The daemon ends as it is asked to, unless its disk dies meanwhile.
+    pub fn stop(&mut self, at: usize) {
+        if self.daemons[at].up && !self.daemons[at].hangs {
+            self.tally.stops += 1;
+            self.tell(format_args!("daemon{at} stops"));
+            self.daemons[at].stop();
+            self.died(at);
+        }
+    }
+
     /// The daemon will die in the middle of what it writes next, or after that.
     pub fn plan_crash(&mut self, at: usize, steps: usize, torn: bool) {
         if self.daemons[at].up {

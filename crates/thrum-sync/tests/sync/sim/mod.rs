@@ -15,6 +15,7 @@ use std::{collections::BTreeMap, hash::Hash, sync::atomic::Ordering, time::Durat
 use thrum_core::{
     Ambient, Stamp,
     exchange::{Applied, Batch},
+    limits,
 };
 use thrum_store::{StoreError, Tx};
 use thrum_sync::{
@@ -291,6 +292,9 @@ impl Sim {
         self.now(at);
         if !self.daemons[at].up {
             return;
+        }
+        if self.tick.as_secs().is_multiple_of(limits::NOTE_LOG_END.as_secs()) {
+            self.daemons[at].note_end();
         }
         let folded = self.daemons[at].log.chores();
         if !self.died(at) && folded.unwrap() > 0 {

@@ -31,6 +31,7 @@ tally!(
     kills,
     crashes_within_a_write,
     crashes_between_database_and_daemon_json,
+    stops,
     starts,
     partitions,
     one_way_partitions,
