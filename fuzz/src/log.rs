@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thrum_core::{
     Event, Fault, Heads, Stamp, Sum,
-    exchange::{Applied, Batch, Checkpoint, Footing, Page, Row},
+    exchange::{Applied, Batch, Checkpoint, Footing, Page, Row, Troubles},
 };
 use thrum_sync::Log;
 
@@ -49,7 +49,7 @@ impl Log for Nothing {
     fn backlog(&self, _: &str, _: u64) -> Result<u64, Fault> {
         Ok(0)
     }
-    fn troubles(&self, _: &str) -> Result<(u64, u64), Fault> {
-        Ok((0, 0))
+    fn troubles(&self, _: &str) -> Result<Troubles, Fault> {
+        Ok(Troubles::default())
     }
 }

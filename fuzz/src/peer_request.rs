@@ -158,6 +158,7 @@ fn asked_again(line: &[u8]) {
         Query::Prove { daemon_id, signature } => wire::prove_request(1, daemon_id, &token, signature),
         Query::Refused(node) => wire::refused_request(1, &token, node),
         Query::Probe => wire::probe_request(1),
+        Query::Hello { challenge, daemon_id } => wire::hello_request(1, challenge, daemon_id),
     };
     assert!(!written.contains('\n'), "a question is one line");
     let again = Request::read(written.as_bytes()).expect("what is asked can be read");
