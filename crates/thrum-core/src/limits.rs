@@ -179,7 +179,7 @@ pub const PEER_IDLE: Duration = Duration::from_secs(5 * 60);
 /// Once a peer began a line, the rest must come within this time.
 pub const PEER_LINE: Duration = Duration::from_secs(30);
 
-/// Longest time a reply may take to be written to a peer.
+/// Longest time a reply may take to be written to a peer, or each [`SLOW_BYTES`] of a longer one.
 pub const PEER_WRITE: Duration = Duration::from_secs(30);
 
 /// Connecting to a peer. Go's clients use the same five deadlines.
@@ -192,8 +192,15 @@ pub const JOIN_DIALS: u32 = 3;
 /// All of them.
 pub const JOIN_DIAL: Duration = DIAL.saturating_mul(JOIN_DIALS);
 
-/// One `sync.pull`.
+/// One `sync.pull`, and of one for a single event each [`SLOW_BYTES`].
 pub const PULL: Duration = Duration::from_secs(30);
+
+/// What must come or go within [`PULL`] or [`PEER_WRITE`] of a line that cannot be made shorter: 8 KiB a second, which every line
+/// brings over which anybody works.
+pub const SLOW_BYTES: usize = 256 << 10;
+
+/// One `sync.pull` for a single event, if it comes no faster than that: the longest line there is.
+pub const SLOW_PULL: Duration = PULL.saturating_mul((MAX_LINE_BYTES / SLOW_BYTES) as u32);
 
 /// One `sync.notify`.
 pub const NOTIFY: Duration = Duration::from_secs(10);

@@ -2,6 +2,7 @@
 
 use std::{io, time::Duration};
 
+use thrum_core::limits;
 use tokio::{
     io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf, split},
     time::timeout,
@@ -48,10 +49,29 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// # Errors
     /// [`NoLine`]. Not to be called again then, nor after being cancelled.
     pub async fn next(&mut self, limit: usize, idle: Duration, line: Duration) -> Result<Vec<u8>, NoLine> {
+        self.next_within(limit, idle, line, usize::MAX).await
+    }
+
+    /// The same for a line that may be long and slow: `line` is for each `step` bytes of it.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn next_slow(&mut self, limit: usize, idle: Duration, line: Duration, step: usize) -> Result<Vec<u8>, NoLine> {
+        self.next_within(limit, idle, line, step).await
+    }
+
+    async fn next_within(&mut self, limit: usize, idle: Duration, within: Duration, step: usize) -> Result<Vec<u8>, NoLine> {
         if timeout(idle, self.reader.fill_buf()).await.map_err(|_| NoLine::Idle(idle))??.is_empty() {
             return Err(NoLine::Closed);
         }
-        timeout(line, self.rest(limit)).await.unwrap_or(Err(NoLine::Slow(line)))
+        let mut text = Vec::new();
+        loop {
+            let enough = text.len().saturating_add(step);
+            let ended = timeout(within, self.more(&mut text, limit, enough)).await.unwrap_or(Err(NoLine::Slow(within)))?;
+            if ended {
+                return Ok(text);
+            }
+        }
     }
 
     /// Waits until the other side closes or says something that nobody asked for. May be cancelled.
@@ -63,9 +83,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    async fn rest(&mut self, limit: usize) -> Result<Vec<u8>, NoLine> {
-        let mut text = Vec::new();
-        loop {
+    /// Reads on until the line ends, or has `enough` bytes; says whether it has ended.
+    async fn more(&mut self, text: &mut Vec<u8>, limit: usize, enough: usize) -> Result<bool, NoLine> {
+        while text.len() < enough {
             let bytes = self.reader.fill_buf().await?;
             if bytes.is_empty() {
                 return Err(NoLine::Cut);
@@ -79,26 +99,27 @@ impl<R: AsyncRead + Unpin> Lines<R> {
             let consumed = taken + usize::from(end.is_some());
             self.reader.consume(consumed);
             if end.is_some() {
-                return Ok(text);
+                return Ok(true);
             }
         }
+        Ok(false)
     }
 }
 
-/// Writes one line and its end within `within`.
+/// Writes one line and its end; each [`limits::SLOW_BYTES`] of it within `within`.
 ///
 /// # Errors
 /// `TimedOut`, or the network's. The connection is of no use afterwards.
 pub async fn write_line<W: AsyncWrite + Unpin>(writer: &mut W, line: &str, within: Duration) -> io::Result<()> {
-    let write = async {
-        // One write, so that one packet carries a short line.
-        let mut bytes = Vec::with_capacity(line.len() + 1);
-        bytes.extend_from_slice(line.as_bytes());
-        bytes.push(b'\n');
-        writer.write_all(&bytes).await?;
-        writer.flush().await
-    };
-    timeout(within, write).await.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "writing took too long")))
+    let too_long = || io::Error::new(io::ErrorKind::TimedOut, "writing took too long");
+    // One write, so that one packet carries a short line.
+    let mut bytes = Vec::with_capacity(line.len() + 1);
+    bytes.extend_from_slice(line.as_bytes());
+    bytes.push(b'\n');
+    for part in bytes.chunks(limits::SLOW_BYTES) {
+        timeout(within, writer.write_all(part)).await.map_err(|_| too_long())??;
+    }
+    timeout(within, writer.flush()).await.map_err(|_| too_long())?
 }
 
 /// Both halves of a connection.
@@ -147,5 +168,60 @@ mod tests {
         assert!(matches!(lines.next(10, LONG, SHORT).await, Err(NoLine::Slow(_))));
         let full = write_line(&mut ours, &"y".repeat(1000), SHORT).await;
         assert_eq!(full.unwrap_err().kind(), io::ErrorKind::TimedOut, "a reader that does not read");
+    }
+
+    /// C17: a line that is slow and honest comes through, in whatever time; one that is slower than anybody works over does not.
+    #[tokio::test(start_paused = true)]
+    async fn a_long_line_may_take_as_long_as_it_makes_progress() {
+        let text = "z".repeat(100 * 1000);
+        for (pause, through) in [(9, true), (11, false)] {
+            let (mut ours, theirs) = tokio::io::duplex(1 << 20);
+            let mut lines = Lines::new(theirs);
+            let written = async {
+                for part in format!("{text}\n").as_bytes().chunks(1000) {
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                    if ours.write_all(part).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            // A thousand bytes each ten milliseconds.
+            let (read, ()) = tokio::join!(
+                async {
+                    let read = lines.next_slow(1 << 20, LONG, SHORT * 10, 10_000).await;
+                    drop(lines);
+                    read
+                },
+                written
+            );
+            match read {
+                Ok(line) => assert!(through && line == text.as_bytes()),
+                Err(NoLine::Slow(_)) => assert!(!through),
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+
+    /// C17: the same where we write.
+    #[tokio::test(start_paused = true)]
+    async fn a_long_line_is_written_as_long_as_it_is_read() {
+        for (pause, through) in [(400, true), (1100, false)] {
+            let (mut ours, mut theirs) = tokio::io::duplex(1 << 10);
+            let read = async {
+                let mut part = vec![0; limits::SLOW_BYTES / 100];
+                while tokio::io::AsyncReadExt::read_exact(&mut theirs, &mut part).await.is_ok() {
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                }
+            };
+            let line = "y".repeat(limits::SLOW_BYTES * 4);
+            // A hundredth each time: forty seconds or a hundred and ten for each step, where sixty are allowed.
+            let write = async {
+                let written = write_line(&mut ours, &line, Duration::from_secs(60)).await;
+                drop(ours);
+                written
+            };
+            let (written, ()) = tokio::join!(write, read);
+            assert_eq!(written.is_ok(), through, "{written:?}");
+        }
     }
 }

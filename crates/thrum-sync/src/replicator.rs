@@ -398,7 +398,7 @@ impl Replicator {
             (Call::PeerInfo { digest }, Ok(Reply::Info(info))) => self.met(*info, digest, flight.sent, todo),
             (Call::Notify { latest, .. }, Ok(Reply::Notified)) => self.announced = self.announced.max(latest),
             (Call::Pull(pull), Ok(Reply::Pulled(pulled))) => {
-                let began = flight.deadline.saturating_sub(limits::PULL);
+                let began = flight.deadline.saturating_sub(time_for(&Call::Pull(pull.clone())));
                 // What ends the log says little about the line.
                 let was_quick = pulled.more && todo.now.tick < began + limits::PULL / 4;
                 match self.pulled(&pull, pulled, todo) {
@@ -662,6 +662,8 @@ pub(crate) fn recent_within(round: Duration) -> Duration {
 fn time_for(call: &Call) -> Duration {
     match call {
         Call::PeerInfo { .. } => limits::PEER_INFO,
+        // Nothing less can be asked for; whether it makes progress, the connection sees.
+        Call::Pull(pull) if pull.max_batch == 1 => limits::SLOW_PULL,
         Call::Pull(_) => limits::PULL,
         Call::Notify { .. } => limits::NOTIFY,
     }

@@ -42,7 +42,26 @@ pub(crate) struct Health {
     pub(crate) rejected: u64,
     pub(crate) tailscale_sync: TailscaleSync,
     pub(crate) tailnet: Tailnet,
+    pub(crate) purges: Option<Purges>,
     pub(crate) warnings: Vec<String>,
+}
+
+/// Before what all is gone, and who said so.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Purges {
+    pub(crate) before: Option<Stamp>,
+    pub(crate) last: Vec<SaidPurge>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct SaidPurge {
+    pub(crate) by: String,
+    pub(crate) by_name: Option<String>,
+    pub(crate) at: Option<Stamp>,
+    pub(crate) before: Option<Stamp>,
+    pub(crate) waiting: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

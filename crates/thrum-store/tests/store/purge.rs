@@ -260,3 +260,38 @@ fn a_purge_that_came_before_is_kept_by_a_rebuild_and_by_a_database_of_an_older_f
     assert!(!node.ids().contains(&"evt_0".to_owned()));
     assert!(!is_in_a_file(&node, "hidden"));
 }
+
+/// C30: one that is dated far ahead holds up nothing until it is near, whoever hears of it when, and is shown with who said it.
+#[test]
+fn a_purge_that_lies_far_ahead_keeps_nobody_from_comparing_until_it_is_near() {
+    let mut node = node();
+    let days = 24 * 3600;
+    let far = |days: i64| Stamp::from_nanos(START + days * 24 * 3600 * 1_000_000_000);
+    node.apply(&[
+        foreign("evt_1", "d_other", 3000 * days, "purge.executed", json!({"cutoff": far(3000).to_string()})),
+        foreign("evt_2", "d_other", 30 * days, "purge.executed", json!({"cutoff": far(30).to_string()})),
+        // Said far ahead about what is past: it takes that away at once.
+        foreign("evt_3", "d_third", 40 * days, "purge.executed", json!({"cutoff": Stamp::from_nanos(START).to_string()})),
+    ]);
+    let shown = |node: &Node| {
+        let purges = node.store.reader().purges().expect("reads");
+        purges.into_iter().map(|said| (said.by, said.cutoff, said.waits, said.far_ahead)).collect::<Vec<_>>()
+    };
+    assert!(!node.store.reader().purge_waits().expect("reads"), "nothing is held up");
+    assert_eq!(node.store.reader().purged_before().expect("reads"), Stamp::from_nanos(START));
+    let [third, one, other] = &shown(&node)[..] else { panic!("three") };
+    assert_eq!(third, &("d_third".to_owned(), Stamp::from_nanos(START), false, false));
+    assert_eq!((one, other), (&("d_other".to_owned(), far(30), true, true), &("d_other".to_owned(), far(3000), true, true)));
+
+    node.world.set(far(29).nanos() + 1);
+    assert_eq!(node.store.fold_due().expect("folds"), 1);
+    assert!(node.store.reader().purge_waits().expect("reads"), "peers may fold it before or after us");
+    assert_eq!(shown(&node)[1], ("d_other".to_owned(), far(30), true, false));
+    node.send("ann", &["bob"], "before it");
+    node.world.set(far(30).nanos() + 1);
+    assert_eq!(node.store.fold_due().expect("folds"), 1);
+    assert!(!node.store.reader().purge_waits().expect("reads"));
+    assert_eq!(node.inbox("bob"), []);
+    assert_eq!(node.store.reader().purged_before().expect("reads"), far(30));
+    node.check();
+}

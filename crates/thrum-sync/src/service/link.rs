@@ -231,7 +231,7 @@ impl Talk {
     }
 
     async fn next_line(&mut self) -> Result<Vec<u8>, Gone> {
-        self.lines.next(limits::MAX_LINE_BYTES, limits::PULL, limits::PULL).await.map_err(|why| match why {
+        self.lines.next_slow(limits::MAX_LINE_BYTES, limits::PULL, limits::PULL, limits::SLOW_BYTES).await.map_err(|why| match why {
             NoLine::TooLong(_) => Gone::TooLong,
             other => Gone::Lost(other.to_string()),
         })

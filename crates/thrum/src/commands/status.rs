@@ -12,7 +12,7 @@ use crate::{
         Page, Render, agent,
         style::{DIM, GREEN, YELLOW},
     },
-    shapes::{Answer, Health, Listing, Member, Peer, SyncStatus, Tailnet, Team},
+    shapes::{Answer, Health, Listing, Member, Peer, Purges, SyncStatus, Tailnet, Team},
     text::{self, count},
     time,
 };
@@ -107,6 +107,16 @@ impl Status {
     }
 }
 
+/// Before what all is gone, and by whose word, as far as that is among the last ones.
+fn show_purge(purges: &Purges, page: &mut Page) {
+    let Some(before) = purges.before.filter(|before| *before > Stamp::ZERO) else { return };
+    let by = purges.last.iter().find(|purge| !purge.waiting && purge.before == Some(before)).map_or_else(String::new, |purge| {
+        let at = purge.at.map(|at| format!(" {}", page.time(at))).unwrap_or_default();
+        format!(", by {}{at}", printable(purge.by_name.as_ref().unwrap_or(&purge.by)))
+    });
+    page.field("Purged", format!("what is older than {}{by}", time::exact(before)));
+}
+
 impl Render for Status {
     fn human(&self, page: &mut Page) {
         if let Some((me, inbox)) = &self.me {
@@ -124,6 +134,9 @@ impl Render for Status {
         );
         if health.parked + health.rejected > 0 {
             page.field("Troubles", format!("{} parked, {} rejected", health.parked, health.rejected));
+        }
+        if let Some(purges) = &health.purges {
+            show_purge(purges, page);
         }
         for warning in &health.warnings {
             page.line(format!("{YELLOW}Warning:{YELLOW:#} {}", text::lines(warning)));

@@ -4,7 +4,10 @@ use serde::Serialize;
 use thrum_core::Fault;
 use thrum_sync::{service::PeerStatus, transport::Kind};
 
-use super::peer::{Listed, ago, sync_state};
+use super::{
+    peer::{Listed, ago, sync_state},
+    purges::{Purges, purges},
+};
 use crate::{daemon::Daemon, tailnet};
 
 #[derive(Serialize)]
@@ -32,6 +35,9 @@ pub(super) struct Health {
     /// Where peers on this machine reach us.
     #[serde(skip_serializing_if = "Option::is_none")]
     local_address: Option<String>,
+    /// Who purged what; nothing where nobody did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purges: Option<Purges>,
     /// What the user should mend.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
@@ -87,6 +93,7 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
     let commit = daemon.storage.commits().borrow().clone();
     let mut warnings = daemon.warnings.clone();
     warnings.extend(daemon.peers.listen_error().await.map(|fault| fault.to_string()));
+    let purges = purges(daemon, &peers, &mut warnings).await?;
     let tailnet = daemon.tailnet.status().borrow().clone();
     let address = daemon.peers.address(Kind::Tailnet).await;
     let enabled = tailnet.enabled;
@@ -114,6 +121,7 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
         tailnet: tailnet::Shown::of(&tailnet, address),
         tailscale: Tailscale::of(enabled, &daemon.name, &peers),
         local_address: daemon.peers.address(Kind::Local).await,
+        purges,
         warnings,
     })
 }

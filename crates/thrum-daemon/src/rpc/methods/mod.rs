@@ -12,6 +12,7 @@ mod import;
 mod message;
 mod peer;
 mod purge;
+mod purges;
 mod refused;
 mod sending;
 mod session;
