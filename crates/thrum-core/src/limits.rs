@@ -154,8 +154,8 @@ pub const MAX_PEER_CONNECTIONS: usize = 256;
 /// one, and a second for a moment; Go's pulls in up to ten threads at once, beside what it announces.
 pub const MAX_CONNECTIONS_OF_PEER: usize = 16;
 
-/// Most questions of one peer that the log is asked at once. More wait, so that the rest of the daemon's blocking threads are for
-/// others.
+/// Most questions of one peer whose answers are looked up or on their way at once. More wait, so that the rest of the daemon's
+/// blocking threads are for others, and answers that a peer does not read take no more memory than these.
 pub const MAX_SERVED_OF_PEER: usize = 4;
 
 /// Most peer connections that have not shown a valid token yet; beyond it the oldest of the node that has the most is closed.

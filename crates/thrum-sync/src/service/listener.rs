@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use thrum_core::{ErrorKind, Fault, limits};
 use tokio::{
-    sync::watch,
+    sync::{OwnedSemaphorePermit, watch},
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
@@ -31,8 +31,15 @@ struct Accepting {
     task: JoinHandle<()>,
 }
 
-/// A reply, and whether it went to a peer.
-type Answer = Result<(String, bool), Fault>;
+/// A reply, and whether it goes to a peer.
+type Answer = Result<Answered, Fault>;
+
+struct Answered {
+    line: String,
+    is_peer: bool,
+    /// Held until the line is written: what a peer does not read stays in memory, and so it may have no more of that than turns.
+    turn: Option<OwnedSemaphorePermit>,
+}
 
 /// Waits until a transport's condition changes. Loopback's never does.
 pub(super) async fn changed(condition: &mut watch::Receiver<Condition>) {
@@ -239,6 +246,7 @@ impl Inner {
                 () = stop.cancelled() => return NoLine::Closed,
                 line = lines.next(limits::MAX_PEER_REQUEST_BYTES, idle, whole) => line,
             };
+            let mut held = None;
             let reply = match line {
                 Ok(line) => {
                     let Some(before) = visit.take() else { return NoLine::Closed };
@@ -248,9 +256,10 @@ impl Inner {
                     };
                     *visit = Some(after);
                     match answer {
-                        Ok((reply, is_peer)) => {
+                        Ok(Answered { line, is_peer, turn }) => {
                             known |= is_peer;
-                            reply
+                            held = turn;
+                            line
                         }
                         Err(fault) => wire::error_line(&None, &fault.into()),
                     }
@@ -267,6 +276,7 @@ impl Inner {
                     return error.into();
                 },
             }
+            drop(held);
         }
     }
 
@@ -297,7 +307,7 @@ impl Inner {
             self.tell(&peer, effect);
         }
         let job = match received.next {
-            Next::Reply(reply) => return Ok((Ok((reply, known)), visit)),
+            Next::Reply(line) => return Ok((Ok(Answered { line, is_peer: known, turn: None }), visit)),
             Next::Serve(job) => job,
         };
         let turn = tokio::select! {
@@ -306,16 +316,12 @@ impl Inner {
         };
         let Some(turn) = turn else { return Err(Fault::new(ErrorKind::Refused, "closed before the answer")) };
         let inner = Arc::clone(self);
-        let served = blocking(move || {
-            let _held_until_served = turn;
-            Ok(server::serve(job, &inner.me, &*inner.log, &inner.askers, now))
-        })
-        .await;
-        let answer = served.map(|(reply, effect)| {
+        let served = blocking(move || Ok((server::serve(job, &inner.me, &*inner.log, &inner.askers, now), turn))).await;
+        let answer = served.map(|((line, effect), turn)| {
             if let Some(effect) = effect {
                 self.tell(&peer, effect);
             }
-            (reply, known)
+            Answered { line, is_peer: known, turn: Some(turn) }
         });
         Ok((answer, visit))
     }

@@ -11,21 +11,21 @@ use tokio::{
 use crate::kit::{self, Daemon, PATIENCE};
 
 /// A line-wise connection.
-struct Wire(BufReader<TcpStream>);
+pub struct Wire(pub BufReader<TcpStream>);
 
 impl Wire {
-    async fn say(&mut self, line: &Value) {
+    pub async fn say(&mut self, line: &Value) {
         self.0.get_mut().write_all(format!("{line}\n").as_bytes()).await.unwrap();
     }
 
-    async fn hear(&mut self) -> Value {
+    pub async fn hear(&mut self) -> Value {
         let mut line = String::new();
         timeout(PATIENCE, self.0.read_line(&mut line)).await.expect("a line").unwrap();
         serde_json::from_str(&line).unwrap()
     }
 
     /// The next request, which must be of this method; answers it.
-    async fn expect(&mut self, method: &str, result: Value) -> Value {
+    pub async fn expect(&mut self, method: &str, result: Value) -> Value {
         let request = self.hear().await;
         assert_eq!(request["method"], method, "{request}");
         self.say(&json!({"jsonrpc": "2.0", "result": result, "id": request["id"]})).await;
@@ -34,16 +34,16 @@ impl Wire {
 }
 
 /// The peer `d_hand`, paired with a daemon.
-struct Hand {
-    daemon: Daemon,
-    listener: TcpListener,
+pub struct Hand {
+    pub daemon: Daemon,
+    pub listener: TcpListener,
     /// A connection of the peer's to the daemon.
-    to_daemon: Wire,
-    token: String,
+    pub to_daemon: Wire,
+    pub token: String,
 }
 
 impl Hand {
-    async fn pair() -> Self {
+    pub async fn pair() -> Self {
         let daemon = Daemon::start("alpha").await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let pairing = daemon.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
@@ -56,7 +56,7 @@ impl Hand {
     }
 
     /// The connection that the daemon keeps to its peer, up to its first pull; the peer has `latest` as highest sequence.
-    async fn accept(&self, latest: u64) -> Wire {
+    pub async fn accept(&self, latest: u64) -> Wire {
         let (stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("it dials").unwrap();
         let mut wire = Wire(BufReader::new(stream));
         let params = wire.expect("sync.peer_info", json!({"daemon_id": "d_hand", "name": "hand", "log_id": "log", "latest": latest})).await;
@@ -65,7 +65,7 @@ impl Hand {
     }
 }
 
-fn nothing() -> Value {
+pub fn nothing() -> Value {
     json!({"events": [], "next_sequence": 0, "more_available": false, "log_id": "log"})
 }
 

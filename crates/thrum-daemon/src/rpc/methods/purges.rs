@@ -35,7 +35,11 @@ pub(super) async fn purges(daemon: &Daemon, peers: &[PeerStatus], warnings: &mut
         return Ok(None);
     }
     let name = |id: &str| {
-        if id == daemon.id { Some(daemon.name.clone()) } else { peers.iter().find(|peer| peer.daemon_id == id).map(|peer| peer.name.clone()) }
+        if id == daemon.id {
+            Some(daemon.name.clone())
+        } else {
+            peers.iter().find(|peer| peer.daemon_id == id).map(|peer| peer.name.clone())
+        }
     };
     if let Some(far) = said.iter().find(|purge| purge.far_ahead) {
         let by = thrum_core::name::printable(&name(&far.by).unwrap_or_else(|| far.by.clone()));
