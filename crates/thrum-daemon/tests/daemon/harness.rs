@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use thrum_daemon::{RunOptions, paths::Repo};
 
 /// Nothing here takes as long; it is what a hanging daemon costs the test.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Which repository a process of this binary is to be the daemon of.
 const DAEMON_OF: &str = "DAEMON_OF";
@@ -235,6 +235,13 @@ impl Client {
         let mut line = String::new();
         self.stream.read_line(&mut line).ok()?;
         serde_json::from_str::<Value>(&line).ok()?.get("result").cloned()
+    }
+
+    /// Asks to wait for an agent's mail and does not wait for the answer; whether the request could be sent.
+    pub fn attempt_to_wait(&mut self, agent: &str) -> bool {
+        let params = json!({"caller_agent_id": agent, "timeout_ms": 600_000});
+        let request = json!({"jsonrpc": "2.0", "method": "message.wait", "params": params, "id": 0}).to_string();
+        self.stream.get_mut().write_all(format!("{request}\n").as_bytes()).is_ok()
     }
 
     pub fn ok(&mut self, method: &str, params: Value) -> Value {

@@ -246,6 +246,42 @@ fn c17_so_many_connections_and_no_more() {
 }
 
 #[test]
+fn c17_a_client_that_leaves_while_it_waits_gives_its_place_back() {
+    let world = World::new();
+    let repo = world.repo("r");
+    let daemon = Daemon::start(&repo);
+    daemon.agent("alice", "planner");
+    for _ in 0..2 * limits::MAX_LOCAL_CONNECTIONS {
+        let mut client = daemon.client();
+        // Whoever finds no place has come before the one who left was missed.
+        let _ = client.attempt_to_wait("alice");
+    }
+    // Each would have waited for ten minutes.
+    let deadline = std::time::Instant::now() + crate::harness::PATIENCE;
+    while daemon.client().attempt("health", json!({})).is_none() {
+        assert!(std::time::Instant::now() < deadline, "the places are held by nobody");
+    }
+}
+
+#[test]
+fn c26_what_recognises_the_database_is_written_before_anything_else_happens() {
+    let world = World::new();
+    let repo = world.repo("r");
+    let log_ids: Vec<Value> = (0..3)
+        .map(|_| {
+            let daemon = Daemon::start(&repo);
+            let log_id = daemon.call("health", json!({}))["log_id"].clone();
+            let beside: Value = serde_json::from_str(&fs::read_to_string(repo.identity_file()).unwrap()).unwrap();
+            assert_eq!(beside["log_id"], log_id, "before anything was stored");
+            daemon.signal(Signal::KILL);
+            daemon.ended();
+            log_id
+        })
+        .collect();
+    assert!(log_ids.windows(2).all(|pair| pair[0] == pair[1]), "the same database each time: {log_ids:?}");
+}
+
+#[test]
 fn c36_what_is_wrong_with_the_settings_is_shown_and_stops_nothing() {
     let world = World::new();
     let repo = world.repo("r");

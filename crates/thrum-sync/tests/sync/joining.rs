@@ -163,3 +163,20 @@ async fn looking_for_who_waits_is_bounded_in_nodes_connections_and_time() {
         }
     }
 }
+
+/// C9: the new peer is about to store the token that it is given; whoever dialled it at once would be told that it knows nobody. The
+/// time is virtual.
+#[tokio::test(start_paused = true)]
+async fn after_a_pairing_the_new_peer_has_a_second_to_speak_first() {
+    let net = MemoryTailnet::default();
+    let (here, there) = (net.node("desk", "ann"), net.node("laptop", "ben"));
+    let a = daemon("alpha", &here).await;
+    let mut theirs = there.listen(None).await.unwrap();
+    let pairing = a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
+    let mut wire = Wire::dial(&there, &pairing.address).await;
+    let params = json!({"code": pairing.code.reveal(), "daemon_id": "d_hand", "name": "hand", "address": theirs.address()});
+    assert!(wire.ask("pair.request", params).await["result"]["token"].is_string());
+    let paired = tokio::time::Instant::now();
+    theirs.accept().await.unwrap();
+    assert!(paired.elapsed() >= limits::BACKOFF_FIRST, "{:?}", paired.elapsed());
+}

@@ -75,6 +75,28 @@ fn only_the_process_that_listens_is_ended_whatever_number_is_in_the_pid_file() {
     repo.thrum(&["daemon", "stop"]).fails(75, "does not listen");
 }
 
+/// C28: whoever starts a daemon while another one is starting or stopping waits for what becomes of that.
+#[test]
+fn c28_who_finds_the_lock_taken_waits_until_it_is_free_and_starts_one_then() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["daemon", "stop"]).ok();
+    // As a daemon that is about to end.
+    let lock = fs::File::options().write(true).open(repo.path(".thrum/var/thrum.lock")).unwrap();
+    lock.lock().unwrap();
+    let log = || fs::read_to_string(repo.path(".thrum/var/daemon.log")).unwrap_or_default();
+    let refusals = || log().matches("Error:").count();
+    let before = refusals();
+    let starting = repo.begin(&["daemon", "start", "--json"]);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(15);
+    while refusals() == before {
+        assert!(std::time::Instant::now() < deadline, "nobody found the lock taken: {}", log());
+        std::thread::yield_now();
+    }
+    drop(lock);
+    starting.end().ok();
+    repo.thrum(&["daemon", "status"]).ok();
+}
+
 #[test]
 fn a_daemon_that_cannot_start_says_why() {
     let repo = TestRepo::with_agent("repo", "ann");
