@@ -53,6 +53,17 @@ pub(crate) fn read_bounded(file: &File, path: &Path, most: u64) -> Result<Vec<u8
     Ok(bytes)
 }
 
+/// Makes sure that none of these is a symbolic link, for a program that would follow it: all mail would go elsewhere.
+pub(crate) fn refuse_links(paths: &[&Path]) -> Result<(), Fault> {
+    match paths.iter().find(|path| fs::symlink_metadata(path).is_ok_and(|about| about.is_symlink())) {
+        None => Ok(()),
+        Some(link) => {
+            Err(Fault::new(ErrorKind::Refused, format!("{} is a symbolic link", link.display()))
+                .hint("Replace the link by the file itself."))
+        }
+    }
+}
+
 /// Replaces a file, mode 0600; durable on return.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
     state_file::replace(path, bytes).map_err(|error| fault("write", path, &error))

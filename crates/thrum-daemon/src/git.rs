@@ -15,15 +15,29 @@ const MOST: u64 = 1 << 20;
 /// How often we look whether a git without output has ended.
 const LOOK: Duration = Duration::from_millis(1);
 
+/// What a repository's configuration may have git run while it only answers questions, switched off: a monitor of files, hooks,
+/// and whoever checks signatures. Aliases do not count for git's own commands, pagers not without a terminal.
+const RUNS_NOTHING: [&str; 8] =
+    ["--no-optional-locks", "--no-pager", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "log.showSignature=false"];
+
+/// Variables of git's that say which settings are the user's own, and nothing about a repository.
+const OF_THE_USER: [&str; 3] = ["GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"];
+
 /// Git in `top`, deaf to what a hook that we may run in has set for another repository. It takes no lock that an agent's own
-/// `git add` may need, and starts no monitor, which would be one more program chosen by the repository's configuration.
+/// `git add` may need, and runs no program that the repository's configuration names. Filters (`filter.NAME.clean`) are the exception:
+/// without them git would take files for changed that are not.
 pub fn command(top: &Path, args: &[&str]) -> Command {
     let mut command = Command::new("git");
-    command.args(["--no-optional-locks", "-c", "core.fsmonitor=false"]).args(args).env("LC_ALL", "C");
-    command.current_dir(top).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_COMMON_DIR"] {
-        command.env_remove(variable);
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"GIT_") && !OF_THE_USER.iter().any(|kept| name == *kept) {
+            command.env_remove(name);
+        }
     }
+    command.args(RUNS_NOTHING).args(args).env("LC_ALL", "C");
+    // Of a partial clone it would fetch what is missing, with the program that the configuration names for that. Git before
+    // 2.45 knows only the second way to forbid it.
+    command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_ALLOW_PROTOCOL", "none").env("GIT_TERMINAL_PROMPT", "0");
+    command.current_dir(top).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 

@@ -13,7 +13,7 @@
 
 use std::{
     fs,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -70,6 +70,7 @@ impl Identity {
     pub(crate) fn load(repo: &Repo, claim: Claim, ambient: &mut dyn Ambient) -> Result<Self, Fault> {
         let file = repo.identity_file();
         let here = repo.thrum_dir().to_string_lossy().into_owned();
+        close_to_others(&file)?;
         let found = match read(&file) {
             Err(fault) if claim == Claim::NewIdentity => {
                 tracing::warn!("{fault}: set aside for a new identity");
@@ -162,6 +163,16 @@ pub(crate) async fn follow(mut identity: Identity, mut commits: watch::Receiver<
 /// `failed` for a damaged file; those of the file system.
 pub(crate) fn known(repo: &Repo) -> Result<Option<String>, Fault> {
     Ok(read(&repo.identity_file())?.map(|record| record.key.id().to_string()))
+}
+
+/// Another program may have made the file anew, with the mode of any file. Who runs the daemon has to hear it: the key may be known.
+fn close_to_others(file: &Path) -> Result<(), Fault> {
+    // A link is refused when it is read.
+    if fs::symlink_metadata(file).is_ok_and(|about| about.is_file() && about.mode() & 0o077 != 0) {
+        tracing::warn!("{} could be read by others; its mode is 0600 again", file.display());
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).map_err(|error| disk::fault("protect", file, &error))?;
+    }
+    Ok(())
 }
 
 fn read(file: &Path) -> Result<Option<Record>, Fault> {

@@ -26,6 +26,7 @@ impl Storage {
     /// Those of [`Store::open`]; those of the file system.
     pub(crate) fn open(repo: &Repo, identity: &mut Identity) -> Result<Self, Fault> {
         let path = repo.database();
+        disk::refuse_links(&[&path, &path.with_extension("db-wal"), &path.with_extension("db-shm")])?;
         let mut options = OpenOptions::new(identity.key().clone(), identity.left());
         options.new_log = identity.new_log;
         let store = Store::open(&path, options, Box::new(System))?;

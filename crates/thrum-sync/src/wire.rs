@@ -14,7 +14,8 @@ pub use reply::{
     read_paired, read_probed, read_proved, read_pulled,
 };
 pub use request::{
-    Begin, Call, Id, Pair, Pull, Query, Request, confirm_request, hello_request, probe_request, prove_request, refused_request,
+    Begin, Call, Id, NOT_HTTP, Pair, Pull, Query, Request, confirm_request, hello_request, is_http, probe_request, prove_request,
+    refused_request,
 };
 
 /// A JSON-RPC error as it goes over the wire.

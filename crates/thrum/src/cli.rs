@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand, error::ErrorKind as Usage};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind as Usage},
+};
 use thrum_core::{ErrorKind, Fault};
 
 use crate::{
@@ -145,24 +148,44 @@ pub(crate) fn boxed<R: Render + 'static>(result: Result<R, Fault>) -> Result<Box
     result.map(|result| Box::new(result) as Box<dyn Render>)
 }
 
-/// Where the command that a usage error is about explains itself: the words of its usage line up to the first placeholder.
-fn help_for(error: &str) -> String {
-    let usage = error.lines().find_map(|line| line.trim().strip_prefix("Usage: thrum")).unwrap_or_default();
-    let words = usage.split_whitespace().take_while(|word| word.starts_with(|c: char| c.is_ascii_lowercase()));
-    let command = std::iter::once("thrum help").chain(words).collect::<Vec<_>>().join(" ");
-    format!("See `{command}`.")
+/// The words of the command line that name a command.
+fn command_named() -> String {
+    let root = Cli::command();
+    let (mut at, mut words) = (&root, vec!["thrum help"]);
+    for arg in std::env::args().skip(1) {
+        match at.find_subcommand(&arg) {
+            Some(found) => {
+                words.push(found.get_name());
+                at = found;
+            }
+            // Options of every command may stand before it.
+            None if words.len() == 1 => {}
+            None => break,
+        }
+    }
+    words.join(" ")
+}
+
+/// Says beside a missing text what may stand in its place.
+fn with_ways_to_give_a_text(mut error: clap::Error) -> clap::Error {
+    let missing = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    if error.kind() == Usage::MissingRequiredArgument && missing.contains("<TEXT>") {
+        let tip = "give the text, - to read it from standard input, or --body-file FILE";
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
 }
 
 /// Reads the command line. Help and errors are printed here; then there is only an exit code left.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
-    Cli::try_parse().map_err(|error| {
+    Cli::try_parse().map_err(with_ways_to_give_a_text).map_err(|error| {
         let asked_for = matches!(error.kind(), Usage::DisplayHelp | Usage::DisplayVersion);
         if !asked_for && std::env::args_os().skip(1).any(|arg| arg == "--json") {
             let text = error.render().to_string();
             let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:")).filter(|line| !line.is_empty());
             let (tips, said): (Vec<_>, Vec<_>) = said.partition(|line| line.starts_with("tip: "));
             let message = said.join(" ").trim_start_matches("error: ").to_owned();
-            let hint = tips.first().map_or_else(|| help_for(&text), |tip| tip.trim_start_matches("tip: ").to_owned());
+            let hint = tips.first().map_or_else(|| format!("See `{}`.", command_named()), |tip| tip.trim_start_matches("tip: ").to_owned());
             let fault = Fault::new(ErrorKind::Invalid, message).hint(hint);
             return ExitCode::from(Output::new(true, false).fault(&fault));
         }

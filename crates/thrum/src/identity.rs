@@ -10,14 +10,14 @@
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use thrum_core::{ErrorKind, Fault, name};
+use thrum_core::{ErrorKind, Fault, limits, name};
 use thrum_daemon::paths::Repo;
 
 /// An agent's identity file. Keys we do not know are kept.
@@ -176,7 +176,7 @@ pub(crate) fn candidates(dir: &Path) -> Result<Vec<String>, Fault> {
 /// Reads the identity `name`, which must have been checked. `None` if there is none.
 pub(crate) fn read(dir: &Path, name: &str) -> Result<Option<(PathBuf, IdentityFile)>, Fault> {
     let path = dir.join(format!("{name}.json"));
-    let text = match fs::read_to_string(&path) {
+    let text = match plain_text(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_fault("read", &path, &error)),
@@ -193,6 +193,23 @@ pub(crate) fn read(dir: &Path, name: &str) -> Result<Option<(PathBuf, IdentityFi
     Ok(Some((path, file)))
 }
 
+/// The text of a file that is one, and no longer than an identity may be. A link may lead to what is not the repository's.
+fn plain_text(path: &Path) -> io::Result<String> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::InvalidData, why));
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return refuse("it is no file");
+    }
+    if about.len() > limits::MAX_SMALL_FILE_BYTES {
+        return refuse("it is too long for an identity");
+    }
+    let mut text = String::new();
+    file.take(limits::MAX_SMALL_FILE_BYTES).read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// Writes the identity of `file.agent.name`: beside its place, then renamed, so that nobody reads half a file.
 pub(crate) fn write(dir: &Path, mut file: IdentityFile) -> Result<PathBuf, Fault> {
     name::check_agent(&file.agent.name)?;
@@ -201,7 +218,12 @@ pub(crate) fn write(dir: &Path, mut file: IdentityFile) -> Result<PathBuf, Fault
     let beside = dir.join(format!(".{}.{}", file.agent.name, std::process::id()));
     let replace = || -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let mut out = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        if fs::symlink_metadata(dir)?.is_symlink() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is a symbolic link", dir.display())));
+        }
+        // What a crash left here may be a link by now.
+        let _ = fs::remove_file(&beside);
+        let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
         serde_json::to_writer_pretty(&out, &file)?;
         out.write_all(b"\n")?;
         out.sync_all()?;

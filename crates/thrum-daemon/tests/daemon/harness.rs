@@ -108,6 +108,20 @@ impl Start {
         self
     }
 
+    /// With this umask, as whoever starts it may have it.
+    pub fn umask(mut self, mask: u32) -> Self {
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .arg("-c")
+            .arg(format!("umask {mask:03o} && exec \"$0\" \"$@\""))
+            .arg(self.command.get_program())
+            .args(self.command.get_args());
+        shell.env_clear().envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        self.command = shell;
+        self
+    }
+
     pub fn run_by(mut self, uid: u32) -> Self {
         self.command.uid(uid).gid(uid);
         self

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
 mod agents;
+mod boundary;
 mod compare;
 mod compatibility;
 mod crowd;
@@ -15,3 +16,4 @@ mod mail;
 mod notes;
 mod peers;
 mod recorded;
+mod strangers;

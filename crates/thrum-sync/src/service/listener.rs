@@ -248,6 +248,13 @@ impl Inner {
             };
             let mut held = None;
             let reply = match line {
+                // A page in a browser of this machine can post lines to this port, as the text of a form. It must not get so far as to
+                // guess at a code; no peer ever sends such a line first.
+                Ok(line) if !known && wire::is_http(&line) => {
+                    // Whoever does not read it is closed all the same.
+                    let _ = conn::write_line(&mut writer, wire::NOT_HTTP, limits::PEER_WRITE).await;
+                    return NoLine::Io(io::Error::new(io::ErrorKind::InvalidData, "it spoke HTTP"));
+                }
                 Ok(line) => {
                     let Some(before) = visit.take() else { return NoLine::Closed };
                     let (answer, after) = match self.answer(line, before, id, stop).await {

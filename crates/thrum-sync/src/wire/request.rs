@@ -140,6 +140,17 @@ impl std::fmt::Debug for Pair {
     }
 }
 
+/// Whether a line begins a request of HTTP: a browser's, or that of a client of long ago, which came over a WebSocket.
+pub fn is_http(line: &[u8]) -> bool {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let version = line.rsplit(|byte| *byte == b' ').next().unwrap_or_default();
+    version.len() < line.len() && version.len() == b"HTTP/1.1".len() && version.starts_with(b"HTTP/")
+}
+
+/// What it is answered before the connection is closed. It lets no page read it.
+pub const NOT_HTTP: &str =
+    "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n\r\nDaemons of Thrum speak here, and not HTTP.";
+
 impl Request {
     /// Reads one line.
     ///

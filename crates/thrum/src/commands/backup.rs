@@ -52,6 +52,11 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Written, Fault> {
                 .mode(0o700)
                 .create(&dir)
                 .map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot make {}: {error}", dir.display())))?;
+            // It holds keys. Who wants it elsewhere says so; a link may have come with the directory.
+            if fs::symlink_metadata(&dir).is_ok_and(|about| about.is_symlink()) {
+                return Err(Fault::new(ErrorKind::Refused, format!("{} is a symbolic link", dir.display()))
+                    .hint("Say where the backup goes: thrum backup --dir DIR"));
+            }
             dir.join(backup::file_name(repo))
         }
     };

@@ -214,14 +214,14 @@ fn show(raw: bool, no_preamble: bool, whose: Whose, cx: &Context) -> Result<Box<
 impl Render for Shown {
     fn human(&self, page: &mut Page) {
         if let Some(preamble) = &self.preamble {
-            page.body(&String::from_utf8_lossy(&preamble.content), "");
+            page.body(&String::from_utf8_lossy(&preamble.content));
             page.line("");
         }
         match &self.notes {
             Some(notes) => {
                 let saved = format!("Notes of {}, saved {}", agent(&self.agent), page.time(notes.updated_at));
                 page.line(format!("{DIM}{saved}{DIM:#}"));
-                page.body(&String::from_utf8_lossy(&notes.content), "");
+                page.body(&String::from_utf8_lossy(&notes.content));
             }
             None => page.line(format!("No notes of {}", agent(&self.agent))),
         }

@@ -198,7 +198,7 @@ impl Briefing {
                 page.time(message.created_at),
                 printable(&message.message_id)
             ));
-            page.line(format!("      {}", preview(&message.body.content, OF_MESSAGE)));
+            page.quote(&preview(&message.body.content, OF_MESSAGE), "    ");
         }
     }
 
@@ -240,7 +240,7 @@ impl Briefing {
             let (text, more) = beginning(note, OF_NOTES);
             page.line("");
             page.line(format!("{BOLD}{what}{BOLD:#} {DIM}(saved {}){DIM:#}", page.time(note.updated_at)));
-            page.body(&text, "");
+            page.quote(&text, "  ");
             if more {
                 page.line(format!("{DIM}… of {}; all: thrum context show{DIM:#}", count(note.content.len() as u64, "byte")));
             }

@@ -120,10 +120,10 @@ impl Sent {
         let deleted = if message.deleted { " (deleted)" } else { "" };
         page.line(format!("{BOLD}to{BOLD:#} {to}  {}{edited}{deleted}  {DIM}{id}{DIM:#}", page.time(message.created_at)));
         if self.whole {
-            page.body(&message.body.content, "    ");
+            page.quote(&message.body.content, "  ");
             recipients(&message.recipients, usize::MAX, page);
         } else {
-            page.line(format!("    {}", text::preview(&message.body.content, PREVIEW)));
+            page.quote(&text::preview(&message.body.content, PREVIEW), "  ");
             recipients(&message.recipients, SHOWN, page);
         }
     }

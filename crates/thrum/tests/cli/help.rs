@@ -68,5 +68,15 @@ fn usage_errors_are_json_where_json_is_asked_for() {
     assert!(error["error"]["message"].as_str().unwrap().contains("MESSAGE"), "{error}");
     assert_eq!(error["error"]["hint"], "See `thrum help message read`.");
     assert_eq!(ran.stdout, "");
+    let hint = |args: &[&str]| {
+        let error: serde_json::Value = serde_json::from_str(&repo.thrum(args).fails(2, "").stderr).unwrap();
+        error["error"]["hint"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(hint(&["--as", "ann", "send", "x", "--scope", "y", "--json"]), "See `thrum help send`.", "an error without usage");
+    assert_eq!(hint(&["message", "read", "--json", "--all", "m"]), "See `thrum help message read`.");
+    for command in [&["send", "--to", "bob"][..], &["reply", "msg_1"], &["message", "edit", "msg_1"]] {
+        repo.thrum(command).fails(2, "<TEXT>").says("tip: give the text, - to read it from standard input, or --body-file FILE");
+        assert!(hint(&[command, &["--json"]].concat()).contains("--body-file"), "{command:?}");
+    }
     repo.thrum(&["sned"]).fails(2, "send");
 }

@@ -20,6 +20,7 @@ mod doctor;
 mod examples;
 mod export;
 mod help;
+mod hostile;
 mod identity;
 mod import;
 mod inbox;

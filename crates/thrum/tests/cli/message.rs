@@ -50,7 +50,7 @@ fn an_edited_message_has_the_new_text_everywhere() {
     assert_eq!(shown, format!("Edited {id} (version 2)\n"));
     repo.thrum_with_input(b"fourth", &["message", "edit", &id, "-", "--as", "ann"]).ok();
     let inbox = repo.thrum(&["inbox", "--as", "bob"]).ok().stdout;
-    assert!(inbox.contains("    fourth\n") && inbox.contains("(edited)"), "{inbox}");
+    assert!(inbox.contains("  │ fourth\n") && inbox.contains("(edited)"), "{inbox}");
 }
 
 #[test]

@@ -34,10 +34,10 @@ fn it_says_who_i_am_what_waits_who_is_there_and_what_i_was_about() {
         "main, 2 files uncommitted\n",
         "    new file.rs\n",
         "7 unread of 7\n",
-        "      number 6 more of it\n",
+        "    │ number 6 more of it\n",
         "2 active of 2 agents\n",
         "    @bob reviewer · m-bob\n",
-        "The form is done.\nNext: the tests.\n",
+        "  │ The form is done.\n  │ Next: the tests.\n",
         "thrum wait --timeout 8m",
     ] {
         assert!(shown.contains(line), "no '{line}' in:\n{shown}");

@@ -8,7 +8,7 @@ fn mail_wakes_who_waits_for_it_and_stays_unread() {
     assert!(waiting.talk().contains("@bob"));
     repo.thrum(&["send", "wake up", "--to", "@bob", "--as", "ann"]).ok();
     let woken = waiting.end().ok();
-    assert!(woken.stdout.contains("@ann") && woken.stdout.contains("    wake up\n"), "{}", woken.stdout);
+    assert!(woken.stdout.contains("@ann") && woken.stdout.contains("  │ wake up\n"), "{}", woken.stdout);
     let again = repo.json(&["wait", "--timeout", "60s", "--as", "bob"]);
     assert_eq!(
         (&again["status"], &again["messages"][0]["body"]["content"]),

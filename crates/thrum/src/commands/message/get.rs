@@ -57,10 +57,13 @@ impl Render for Seen {
         }
         sent::recipients(recipients, usize::MAX, page);
         page.line("");
-        page.body(if *deleted { "(deleted)" } else { &body.content }, "");
+        match deleted {
+            true => page.line("(deleted)"),
+            false => page.quote(&body.content, ""),
+        }
         if let Some(structured) = &body.structured {
             page.line("");
-            page.body(structured, "");
+            page.quote(structured, "");
         }
     }
 

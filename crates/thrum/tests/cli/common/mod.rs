@@ -124,6 +124,12 @@ impl TestRepo {
         ran.ok();
     }
 
+    /// What git prints.
+    pub(crate) fn git_says(&self, args: &[&str]) -> String {
+        let ran: Ran = self.in_surroundings(&mut Command::new("git")).args(args).output().unwrap().into();
+        ran.ok().stdout
+    }
+
     /// The program, ready to be changed further.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = self.there(env!("CARGO_BIN_EXE_thrum"));
