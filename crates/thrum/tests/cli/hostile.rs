@@ -280,4 +280,12 @@ fn c40_what_is_left_after_thrum_was_taken_away() {
     assert_eq!(git(), git_before);
     assert_eq!(home(), home_before, "nothing in the user's home, nor in the runtime directory");
     repo.git_done(&["diff", "--exit-code"]);
+    // Without --stealth it is a line of `.gitignore` instead.
+    repo.thrum(&["init"]).ok();
+    repo.thrum(&["daemon", "stop"]);
+    fs::remove_dir_all(repo.path(".thrum")).unwrap();
+    assert_eq!(fs::read_to_string(repo.path(".gitignore")).unwrap(), ".thrum/\n");
+    fs::remove_file(repo.path(".gitignore")).unwrap();
+    assert_eq!(git(), git_before);
+    assert_eq!(repo.git_says(&["status", "--porcelain"]), "");
 }
