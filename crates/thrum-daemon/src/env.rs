@@ -200,6 +200,16 @@ fn is_ours(name: &str) -> bool {
     name.starts_with("THRUM_") || name.starts_with("TAILSCALE_")
 }
 
+/// Whether others on the network can be the control server of this URL: it is neither https nor on this machine.
+fn is_open_to_others(url: &str) -> bool {
+    let plain = url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
+    let host = url.get(7..).unwrap_or_default().split(['/', '?', '#']).next().unwrap_or_default();
+    let host = host.rsplit('@').next().unwrap_or_default();
+    let host = host.strip_prefix('[').and_then(|host| host.split(']').next()).unwrap_or_else(|| host.split(':').next().unwrap_or_default());
+    let is_here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    plain && !is_here
+}
+
 fn names_ours(text: &str) -> bool {
     text.contains("THRUM_") || text.contains("TAILSCALE_")
 }
@@ -282,12 +292,22 @@ impl Settings {
             }
             fine
         });
+        let ts_control_url = text("THRUM_TS_CONTROL_URL").or_else(|| text("THRUM_TAILSCALE_CONTROL_URL"));
+        if ts_control_url.as_deref().is_some_and(is_open_to_others) {
+            warnings.push(
+                Fault::new(
+                    ErrorKind::Refused,
+                    "THRUM_TS_CONTROL_URL is plain http: whoever is on the way there can choose who is on the tailnet",
+                )
+                .hint("Use https, or a control server on this machine."),
+            );
+        }
         let settings = Self {
             ts_hostname,
             ts_port,
             ts_authkey: text("THRUM_TS_AUTHKEY").map(Secret),
             ts_state_dir: env.get("THRUM_TS_STATE_DIR").map(PathBuf::from),
-            ts_control_url: text("THRUM_TS_CONTROL_URL").or_else(|| text("THRUM_TAILSCALE_CONTROL_URL")),
+            ts_control_url,
             ts_mode,
             ts_socket: env.get("THRUM_TS_SOCKET").map(PathBuf::from),
             ts_tailscaled: env.get("THRUM_TS_TAILSCALED").map(PathBuf::from),
@@ -431,6 +451,28 @@ mod tests {
         let [warning] = env.warnings() else { panic!("{:?}", env.warnings()) };
         assert!(warning.message.contains(".thrum/.env can be read by other users"), "{warning}");
         assert!(warning.hint.as_deref().is_some_and(|hint| hint.contains("chmod 600")));
+    }
+
+    #[test]
+    fn c37_a_control_server_over_plain_http_gets_a_warning_unless_it_is_on_this_machine() {
+        for (url, warned) in [
+            ("https://control.example.org", false),
+            ("http://127.0.0.1:8080", false),
+            ("http://[::1]:8080/x", false),
+            ("http://localhost", false),
+            ("http://control.example.org", true),
+            ("HTTP://10.0.0.1:8080", true),
+            ("http://localhost.evil.example", true),
+            ("http://127.0.0.1@evil.example/", true),
+            ("http://127.0.0.1.evil.example/", true),
+            ("http://évil.example", true),
+        ] {
+            let place = place();
+            let env = place.load(&[("THRUM_TS_CONTROL_URL", url)]);
+            let (settings, warnings) = Settings::read(&env);
+            assert_eq!(settings.ts_control_url.as_deref(), Some(url), "it is used all the same");
+            assert_eq!(warnings.iter().any(|warning| warning.message.contains("plain http")), warned, "{url}");
+        }
     }
 
     #[test]

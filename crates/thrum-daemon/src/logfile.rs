@@ -163,6 +163,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, log);
     }
 
+    /// C33
     #[test]
     fn lines_look_like_gos_and_nobody_forges_one() {
         let dir = tempfile::tempdir().unwrap();
