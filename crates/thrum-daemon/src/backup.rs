@@ -6,7 +6,9 @@
 //! other worktrees. So a backup is as secret as `.thrum/var`, and its file has mode 0600.
 //!
 //! Restoring replaces the database and nothing else: what else there is here is newer than the backup (a peer that was removed
-//! since must stay removed). Only what is missing here is taken from it. The database that was here is kept beside.
+//! since must stay removed). Only what is missing here is taken from it. The database that was here is kept beside (`replace.rs`).
+
+mod replace;
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -23,6 +25,8 @@ use thrum_store::{
 };
 
 use crate::{ambient::System, disk, identity, lock, paths::Repo};
+
+pub(crate) use replace::undo;
 
 /// Files of `.thrum` that belong to the mailbox, beside those of its agents. The first two are secret.
 const FILES: [&str; 3] = ["var/daemon.json", "var/peers.json", "config.json"];
@@ -93,7 +97,7 @@ pub fn make(repo: &Repo, to: &Path, secrets: bool, version: &str, progress: &mut
         }
         other => other.into(),
     })?;
-    let moved = file.sync_all().and_then(|()| fs::rename(&beside.0, to)).and_then(|()| sync_directory(to));
+    let moved = file.sync_all().and_then(|()| fs::rename(&beside.0, to)).and_then(|()| disk::sync_directory(to));
     moved.map_err(|error| disk::fault("write", to, &error))?;
     let bytes = fs::metadata(to).map_or(0, |about| about.len());
     Ok(Made { file: to.to_owned(), manifest, bytes })
@@ -197,19 +201,12 @@ impl Prepared {
     /// a new log, and peers bring what came after the backup.
     ///
     /// # Errors
-    /// `refused` if a daemon runs; the file system's. The former database is in its place then, or beside it.
+    /// `refused` if a daemon runs; the file system's. The former database is in its place then, unless the message says that
+    /// only making it durable failed.
     pub fn install(&self, repo: &Repo) -> Result<Restored, Fault> {
         let _lock = lock::acquire(repo)?;
-        let database = repo.database();
-        let former = if database.exists() { Some(set_aside(&database)?) } else { None };
-        let durable = File::open(&self.database.0).and_then(|file| file.sync_all());
-        let placed = durable.and_then(|()| fs::rename(&self.database.0, &database)).and_then(|()| sync_directory(&database));
-        if let Err(error) = placed {
-            if let Some(former) = &former {
-                fs::rename(former, &database).map_err(|error| disk::fault("put back", former, &error))?;
-            }
-            return Err(disk::fault("replace", &database, &error));
-        }
+        undo(repo)?;
+        // First what is missing: cut off after the database, it would be that of a daemon without a key.
         let mut added = Vec::new();
         for Kept { name, content } in self.files.iter().filter(|file| is_ours(&file.name)) {
             let path = repo.thrum_dir().join(name);
@@ -220,6 +217,7 @@ impl Prepared {
                 added.push(name.clone());
             }
         }
+        let former = replace::replace(&repo.database(), &self.database.0)?;
         Ok(Restored { former, added, has_key: repo.identity_file().exists() })
     }
 }
@@ -231,36 +229,6 @@ fn forgetful(content: &[u8]) -> Result<Vec<u8>, Fault> {
     record["log_id"] = json!("");
     record["open_counter"] = json!(0);
     serde_json::to_vec_pretty(&record).map_err(damaged)
-}
-
-/// Moves a database out of the way, whole, and says where to.
-fn set_aside(database: &Path) -> Result<PathBuf, Fault> {
-    // A damaged one may be the reason for restoring; then its write-ahead log goes along.
-    if let Err(error) = backup::settle(database) {
-        tracing::warn!("the former database cannot be closed properly: {error}");
-    }
-    let with = |suffix: &str| {
-        let mut path = database.as_os_str().to_owned();
-        path.push(suffix);
-        PathBuf::from(path)
-    };
-    let free = |n: u32| with(&if n == 1 { ".before-restore".to_owned() } else { format!(".before-restore-{n}") });
-    let former = (1..).map(free).find(|path| path.symlink_metadata().is_err()).unwrap_or_else(|| free(1));
-    let mut former_wal = former.as_os_str().to_owned();
-    former_wal.push("-wal");
-    for (from, to) in [(with("-wal"), PathBuf::from(former_wal)), (database.to_owned(), former.clone())] {
-        match fs::rename(&from, &to) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(disk::fault("move", &from, &error)),
-            _ => {}
-        }
-    }
-    let _ = fs::remove_file(with("-shm"));
-    Ok(former)
-}
-
-fn sync_directory(file: &Path) -> io::Result<()> {
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent)?.sync_all()
 }
 
 /// A file that is removed unless it was moved to its place.

@@ -69,6 +69,12 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
     state_file::replace(path, bytes).map_err(|error| fault("write", path, &error))
 }
 
+/// Makes the names in a file's directory durable.
+pub(crate) fn sync_directory(file: &Path) -> io::Result<()> {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}
+
 /// Makes a directory with the given mode unless it is there.
 pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<(), Fault> {
     match DirBuilder::new().mode(mode).create(path) {

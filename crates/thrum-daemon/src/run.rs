@@ -13,6 +13,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::{
     acknowledged,
     ambient::System,
+    backup,
     bell::{self, Bell},
     config::Config,
     daemon::{Daemon, name_towards_peers},
@@ -82,6 +83,7 @@ pub fn run(options: RunOptions) -> Result<(), Fault> {
 async fn serve(options: RunOptions) -> Result<(), Fault> {
     let mut signals = Signals::catch()?;
     let RunOptions { repo, version, .. } = &options;
+    backup::undo(repo)?;
     let (settings, config, warnings) = settings(repo);
     let mut identity = Identity::load(repo, claim(&options)?, &mut System)?;
     let id = identity.key().id().to_string();

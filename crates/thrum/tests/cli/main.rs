@@ -16,6 +16,7 @@ mod copied;
 mod crash;
 mod daemon;
 mod demo;
+mod disk;
 mod doctor;
 mod examples;
 mod export;

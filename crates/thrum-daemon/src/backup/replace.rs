@@ -1,0 +1,116 @@
+//! One database in the place of another, so that a crash at any step leaves the one or the other.
+//!
+//! The database that is there gets a second name, its write-ahead log is moved to that name, and then the new one takes the
+//! first name in one step. Nothing is ever without a database, because a daemon that finds none makes an empty one. What was
+//! cut off before that last step is undone by whoever takes the lock next ([`undo`]): else the second name would be that of
+//! the database in use, and its log would be missing.
+
+use std::{
+    ffi::OsString,
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use thrum_core::Fault;
+use thrum_store::backup;
+
+use crate::{disk, paths::Repo};
+
+/// Puts the checked database `new` in the place of the one at `database`, if there is one; says where that is now.
+pub(super) fn replace(database: &Path, new: &Path) -> Result<Option<PathBuf>, Fault> {
+    let durable = File::open(new).and_then(|file| file.sync_all());
+    durable.map_err(|error| disk::fault("read back", new, &error))?;
+    let former = if database.exists() { Some(name_twice(database)?) } else { None };
+    let moved = former.as_ref().map_or_else(|| remove(&with(database, "-wal")), |former| move_log(database, former));
+    // Else the new one might be found beside the former log after a power cut.
+    let placed = moved.and_then(|()| disk::sync_directory(database)).and_then(|()| fs::rename(new, database));
+    if let Err(error) = placed {
+        if let Some(former) = &former {
+            take_back(database, former)?;
+        }
+        return Err(disk::fault("replace", database, &error));
+    }
+    // SQLite would believe it.
+    let _ = remove(&with(database, "-shm"));
+    disk::sync_directory(database).map_err(|error| disk::fault("make durable the restored", database, &error))?;
+    Ok(former)
+}
+
+/// Takes back what a replacement did that was cut off before its last step, and what it left. With the lock held.
+///
+/// # Errors
+/// The file system's.
+pub(crate) fn undo(repo: &Repo) -> Result<(), Fault> {
+    let database = repo.database();
+    let Some(var) = database.parent() else { return Ok(()) };
+    let entries = fs::read_dir(var).map_err(|error| disk::fault("read", var, &error))?;
+    let inode = |path: &Path| fs::symlink_metadata(path).map(|about| (about.dev(), about.ino())).ok();
+    let used = inode(&database);
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("messages.db.")) else {
+            continue;
+        };
+        if name.starts_with(FORMER) && used.is_some() && inode(&path) == used {
+            tracing::warn!("a restoration was cut off; the database is the one from before it");
+            take_back(&database, &path)?;
+        } else if name.split_once(".restoring").is_some_and(|(pid, _)| !runs(pid)) {
+            remove(&path).map_err(|error| disk::fault("remove", &path, &error))?;
+        }
+    }
+    Ok(())
+}
+
+/// What a former database is called, after its own name; further ones are numbered.
+const FORMER: &str = "before-restore";
+
+/// Whether a process of this number runs: its copy of a backup may be needed yet.
+fn runs(pid: &str) -> bool {
+    let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
+}
+
+/// Gives a database a second name, with all that can be read of its write-ahead log in it.
+fn name_twice(database: &Path) -> Result<PathBuf, Fault> {
+    // A damaged one may be the reason for restoring; then its write-ahead log goes along.
+    if let Err(error) = backup::settle(database) {
+        tracing::warn!("the former database cannot be closed properly: {error}");
+    }
+    let name = |n: u32| with(database, &if n == 1 { format!(".{FORMER}") } else { format!(".{FORMER}-{n}") });
+    let is_free = |path: &PathBuf| path.symlink_metadata().is_err() && with(path, "-wal").symlink_metadata().is_err();
+    let former = (1..).map(name).find(is_free).unwrap_or_else(|| name(1));
+    fs::hard_link(database, &former).map_err(|error| disk::fault("keep", database, &error))?;
+    Ok(former)
+}
+
+fn move_log(database: &Path, former: &Path) -> io::Result<()> {
+    match fs::rename(with(database, "-wal"), with(former, "-wal")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Undoes [`name_twice`] and [`move_log`].
+fn take_back(database: &Path, former: &Path) -> Result<(), Fault> {
+    let (log, moved) = (with(database, "-wal"), with(former, "-wal"));
+    let back = match fs::symlink_metadata(&moved) {
+        // Who only read the database meanwhile has begun an empty one.
+        Ok(_) => fs::rename(&moved, &log),
+        Err(_) => Ok(()),
+    };
+    back.and_then(|()| remove(former)).map_err(|error| disk::fault("put back", former, &error))
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn with(path: &Path, suffix: &str) -> PathBuf {
+    let mut name: OsString = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

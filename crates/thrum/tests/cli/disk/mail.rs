@@ -1,0 +1,181 @@
+//! Mail, from the first start on.
+
+use std::{collections::BTreeSet, fs};
+
+use serde_json::{Value, json};
+
+use super::{
+    DATABASE, explains, files,
+    strace::{Traced, each_fault, possible},
+    texts,
+};
+use crate::common::TestRepo;
+
+/// C26, P2: starting, sending four messages, and the end of the process.
+#[test]
+fn c26_mail_that_was_acknowledged_survives_faults_at_every_system_call() {
+    if !possible() {
+        return;
+    }
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["daemon", "stop"]).ok();
+    let mut acknowledged = BTreeSet::new();
+    let mut round = 0;
+    each_fault("sending", &repo, 40, |fault| {
+        let at = format!("{fault:?}");
+        round += 1;
+        let daemon = Traced::start(&repo, &["daemon", "run"], &files(&repo, &DATABASE), fault);
+        let serves = daemon.serves();
+        let mut sent = BTreeSet::new();
+        if serves {
+            let mut rpc = repo.connect();
+            for n in 0..4 {
+                let content = format!("round {round} message {n} {}", "x".repeat(n * 3000));
+                let answer = rpc.answer("message.send", &json!({"content": content, "mentions": ["@ann"], "caller_agent_id": "ann"}));
+                let Some(answer) = answer else { break };
+                if answer["error"].is_null() {
+                    sent.insert(content);
+                } else {
+                    assert!(answer["error"]["data"]["hint"].is_string() || answer["error"]["data"]["retryable"] == true, "{at}: {answer}");
+                }
+            }
+        }
+        repo.kill_daemon();
+        let (ended, injected) = daemon.end();
+        if !serves {
+            explains(&ended, &at);
+        }
+        repo.thrum(&["daemon", "start"]).ok();
+        let found = texts(&repo, "ann");
+        let lost: Vec<_> = sent.difference(&found).collect();
+        assert!(lost.is_empty(), "{at}: acknowledged and lost: {lost:?}");
+        acknowledged.extend(sent);
+        repo.thrum(&["daemon", "stop"]).ok();
+        injected
+    });
+    assert!(acknowledged.len() > 40, "only {} messages were acknowledged", acknowledged.len());
+}
+
+/// C26: the key, `daemon.json`, the pid file, the lock, the log and the database are made.
+#[test]
+fn c26_a_first_start_that_fails_anywhere_is_followed_by_one_that_succeeds() {
+    if !possible() {
+        return;
+    }
+    let repo = TestRepo::git("repo");
+    repo.thrum(&["init", "--no-start"]).ok();
+    let var = repo.path(".thrum/var");
+    let mut all = DATABASE.to_vec();
+    all.extend([
+        "daemon.json",
+        "daemon.json.tmp",
+        "thrum.pid",
+        "thrum.pid.tmp",
+        "thrum.lock",
+        "daemon.log",
+        "peers.json",
+        "peers.json.tmp",
+    ]);
+    each_fault("the first start", &repo, 40, |fault| {
+        let at = format!("{fault:?}");
+        let _ = fs::remove_dir_all(&var);
+        let mut concerned = files(&repo, &all);
+        concerned.push(var.clone());
+        let daemon = Traced::start(&repo, &["daemon", "run"], &concerned, fault);
+        let serves = daemon.serves();
+        // Whoever is told its name finds it again under that name.
+        let named = serves.then(|| repo.connect().attempt("health", &json!({}))).flatten().map(|health| health["daemon_id"].clone());
+        repo.kill_daemon();
+        let (ended, injected) = daemon.end();
+        if !serves {
+            explains(&ended, &at);
+        }
+        if let Ok(text) = fs::read(var.join("daemon.json")) {
+            assert!(serde_json::from_slice::<Value>(&text).is_ok_and(|record| record["key"].is_string()), "{at}: half a daemon.json");
+        }
+        repo.thrum(&["daemon", "start"]).ok();
+        let now = repo.connect().call("health", &json!({}))["daemon_id"].clone();
+        assert!(named.is_none_or(|named| named == now), "{at}: it has another key now");
+        repo.agent("ann", "coder");
+        assert!(texts(&repo, "ann").is_empty());
+        repo.thrum(&["daemon", "stop"]).ok();
+        injected
+    });
+}
+
+/// C26: a log that cannot be written or rotated keeps no mail from being sent.
+#[test]
+fn c26_a_log_that_cannot_be_rotated_stops_nothing() {
+    if !possible() {
+        return;
+    }
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["daemon", "stop"]).ok();
+    let log = repo.path(".thrum/var/daemon.log");
+    let names = ["daemon.log", "daemon.log.1", "daemon.log.2", "daemon.log.3"];
+    each_fault("rotating the log", &repo, 12, |fault| {
+        let at = format!("{fault:?}");
+        let file = fs::OpenOptions::new().write(true).open(&log).unwrap();
+        // Almost as large as it may become; it takes no room.
+        file.set_len((10 << 20) - 100).unwrap();
+        let daemon = Traced::start(&repo, &["daemon", "run"], &files(&repo, &names), fault);
+        let serves = daemon.serves();
+        let content = format!("{at} {}", texts_so_far(&repo, serves));
+        let sent = serves
+            && repo
+                .connect()
+                .answer("message.send", &json!({"content": content, "mentions": ["@ann"], "caller_agent_id": "ann"}))
+                .is_some_and(|answer| answer["error"].is_null());
+        repo.kill_daemon();
+        let (ended, injected) = daemon.end();
+        if !serves {
+            explains(&ended, &at);
+        }
+        repo.thrum(&["daemon", "start"]).ok();
+        assert!(!sent || texts(&repo, "ann").contains(&content), "{at}");
+        assert!(sent || ended.code != 0, "{at}: a log that fails kept mail from being sent: {ended:?}");
+        repo.thrum(&["daemon", "stop"]).ok();
+        assert!(log.exists());
+        injected
+    });
+}
+
+fn texts_so_far(repo: &TestRepo, serves: bool) -> usize {
+    if serves { texts(repo, "ann").len() } else { 0 }
+}
+
+/// C26, P5: gone if that was acknowledged, and never half.
+#[test]
+fn c26_a_purge_that_fails_anywhere_is_whole_or_none() {
+    if !possible() {
+        return;
+    }
+    let repo = TestRepo::with_agent("repo", "ann");
+    each_fault("purging", &repo, 25, |fault| {
+        let at = format!("{fault:?}");
+        repo.thrum(&["daemon", "start"]).ok();
+        let old: BTreeSet<String> = (0..3).map(|n| format!("an old secret {n} {}", "s".repeat(n * 5000))).collect();
+        for content in &old {
+            repo.connect().call("message.send", &json!({"content": content, "mentions": ["@ann"], "caller_agent_id": "ann"}));
+        }
+        repo.thrum(&["daemon", "stop"]).ok();
+        let daemon = Traced::start(&repo, &["daemon", "run"], &files(&repo, &DATABASE), fault);
+        let serves = daemon.serves();
+        let answer = serves.then(|| repo.thrum(&["purge", "--all", "--confirm", "--no-start"]));
+        repo.kill_daemon();
+        let (ended, injected) = daemon.end();
+        if !serves {
+            explains(&ended, &at);
+        }
+        repo.thrum(&["daemon", "start"]).ok();
+        let found = texts(&repo, "ann");
+        assert!(found.is_empty() || found == old, "{at}: half purged: {}", found.len());
+        if answer.is_some_and(|ran| ran.code == 0) {
+            assert!(found.is_empty(), "{at}: acknowledged and not done");
+        }
+        repo.thrum(&["purge", "--all", "--confirm"]).ok();
+        assert!(texts(&repo, "ann").is_empty(), "{at}");
+        repo.thrum(&["daemon", "stop"]).ok();
+        injected
+    });
+}

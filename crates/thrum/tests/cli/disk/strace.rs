@@ -1,0 +1,161 @@
+//! The program under `strace`, which makes its system calls fail or kills it at one of them. Nothing in the program knows of it.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{OnceLock, mpsc},
+    thread::{self, JoinHandle},
+};
+
+use crate::common::{Ran, TestRepo};
+
+/// System calls by which something changes on a disk.
+const CALLS: &str = "write,pwrite64,ftruncate,fallocate,fsync,fdatasync,rename,unlink,mkdir,link";
+
+/// What happens at a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Happens {
+    /// From this call on, the disk is full.
+    Full,
+    /// This one call fails.
+    Fails,
+    /// From this call on, the file system is read-only.
+    ReadOnly,
+    /// The process is killed as by `kill -9`, before the call is made.
+    Killed,
+}
+
+const ALL: [Happens; 4] = [Happens::Full, Happens::Fails, Happens::ReadOnly, Happens::Killed];
+
+/// A fault: at the n-th call of this name in each thread.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    pub(super) call: String,
+    nth: u64,
+    pub(super) happens: Happens,
+}
+
+/// Whether there is an `strace` that may trace; if not, one line says so, and with `CI=true` that is a failure.
+pub(super) fn possible() -> bool {
+    static POSSIBLE: OnceLock<bool> = OnceLock::new();
+    *POSSIBLE.get_or_init(|| {
+        let why = match Command::new("strace").args(["-f", "-qq", "-o", "/dev/null", "true"]).output() {
+            Ok(output) if output.status.success() => return true,
+            Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            Err(error) => format!("strace: {error}"),
+        };
+        skip("faults at system calls", &why);
+        false
+    })
+}
+
+/// Past the harness's capture, which would keep the line of a test that passes.
+pub(super) fn skip(what: &str, why: &str) {
+    assert!(env::var("CI").as_deref() != Ok("true"), "{what} cannot be tried, and CI skips nothing: {why}");
+    let _ = writeln!(io::stderr(), "skipped: {what}: {why}");
+}
+
+/// A program under `strace`.
+pub(super) struct Traced {
+    child: Child,
+    log: PathBuf,
+    talk: JoinHandle<String>,
+    said: mpsc::Receiver<()>,
+}
+
+impl Traced {
+    /// Starts the program; only calls that concern `files` are counted and fail, or all where there are none.
+    pub(super) fn start(repo: &TestRepo, args: &[&str], files: &[PathBuf], fault: Option<&Fault>) -> Self {
+        let log = repo.above().join("strace.log");
+        let mut strace = Command::new("strace");
+        // Without a choice of files, opening would also be the loader's.
+        let opening = if files.is_empty() { "" } else { ",openat" };
+        repo.in_surroundings(&mut strace).args(["-f", "-qq", "--seccomp-bpf", "-e", &format!("trace={CALLS}{opening}"), "-o"]).arg(&log);
+        for file in files {
+            strace.arg("-P").arg(file);
+        }
+        if let Some(Fault { call, nth, happens }) = fault {
+            let what = match happens {
+                Happens::Full => format!("error=ENOSPC:when={nth}+"),
+                Happens::Fails => format!("error=EIO:when={nth}"),
+                Happens::ReadOnly => format!("error=EROFS:when={nth}+"),
+                Happens::Killed => format!("signal=KILL:when={nth}"),
+            };
+            strace.arg("-e").arg(format!("inject={call}:{what}"));
+        }
+        strace.arg(env!("CARGO_BIN_EXE_thrum")).args(args).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = strace.spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (started, said) = mpsc::channel();
+        let talk = thread::spawn(move || {
+            let mut talk = String::new();
+            for line in stderr.lines().map_while(Result::ok) {
+                if line.contains(" started: d_") {
+                    let _ = started.send(());
+                }
+                talk.push_str(&line);
+                talk.push('\n');
+            }
+            talk
+        });
+        Self { child, log, talk, said }
+    }
+
+    /// Waits until a daemon serves, or has ended instead.
+    pub(super) fn serves(&self) -> bool {
+        self.said.recv().is_ok()
+    }
+
+    /// Waits for its end; gives its exit code (-1 if it was killed), what it said, and how many calls failed or killed it.
+    pub(super) fn end(mut self) -> (Ran, u64) {
+        let status = self.child.wait().unwrap();
+        let stderr = self.talk.join().unwrap();
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let injected = log.lines().filter(|line| line.contains("(INJECTED)") || line.contains("+++ killed by SIGKILL")).count();
+        (Ran { code: status.code().unwrap_or(-1), stdout: String::new(), stderr }, injected as u64)
+    }
+}
+
+/// How often each call was made on these files, at most in one thread, as `strace` wrote it down last.
+fn counted(log: &Path) -> BTreeMap<String, u64> {
+    let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for line in fs::read_to_string(log).unwrap().lines() {
+        let Some((thread, call)) = line.split_once(' ') else { continue };
+        if let Some((name, _)) = call.trim_start().split_once('(')
+            && !name.starts_with("<...")
+        {
+            *counts.entry((thread.to_owned(), name.to_owned())).or_default() += 1;
+        }
+    }
+    let mut most = BTreeMap::new();
+    for ((_, name), count) in counts {
+        let known: &mut u64 = most.entry(name).or_default();
+        *known = count.max(*known);
+    }
+    most
+}
+
+/// Tries `with` first without a fault, then with `some` of all faults there can be, as many of each call as far as there are;
+/// with `THRUM_EVERY_FAULT=1` with all of them. `with` gives how many calls it saw fail.
+#[expect(clippy::print_stdout, reason = "figures for whoever runs the tests for them")]
+pub(super) fn each_fault(name: &str, repo: &TestRepo, some: usize, mut with: impl FnMut(Option<&Fault>) -> u64) {
+    with(None);
+    let counted = counted(&repo.above().join("strace.log"));
+    let (mut runs, mut possible, mut injected) = (0, 0, 0);
+    for (call, count) in &counted {
+        let faults = (1..=*count).flat_map(|nth| ALL.map(|happens| Fault { call: call.clone(), nth, happens }));
+        let all = faults.clone().count();
+        let stride = if env::var_os("THRUM_EVERY_FAULT").is_some() { 1 } else { all * counted.len() / some };
+        possible += all;
+        // An odd one takes all kinds in turn.
+        for fault in faults.step_by(stride | 1) {
+            runs += 1;
+            injected += with(Some(&fault));
+        }
+    }
+    println!("{name}: {runs} runs of {possible} possible, {injected} calls failed");
+    assert!(injected >= runs / 2, "{name}: hardly a call failed in {runs} runs");
+}
