@@ -32,6 +32,9 @@ pub enum StoreError {
     /// COMMIT failed: whether the work is durable is not known. Retry with the same idempotency key.
     #[error("the commit failed, so it is not known whether the work was stored: {0}")]
     Unknown(String),
+    /// The same for want of room. Retrying helps once there is.
+    #[error("the disk is full, so it is not known whether the work was stored")]
+    UnknownFull,
     /// Anything else SQLite reports.
     #[error("database: {0}")]
     Sqlite(String),
@@ -48,6 +51,25 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => Self::ReadOnly(text),
             _ => Self::Sqlite(text),
+        }
+    }
+}
+
+impl StoreError {
+    /// Why a COMMIT failed. Whatever the reason, its last page may have reached the disk.
+    pub(crate) fn of_commit(error: rusqlite::Error) -> Self {
+        if error.sqlite_error_code() == Some(ErrorCode::DiskFull) { Self::UnknownFull } else { Self::Unknown(error.to_string()) }
+    }
+
+    /// The same for each of those who waited together.
+    pub(crate) fn told_again(&self) -> Self {
+        match self {
+            Self::Full => Self::Full,
+            Self::UnknownFull => Self::UnknownFull,
+            Self::Damaged(text) => Self::Damaged(text.clone()),
+            Self::ReadOnly(text) => Self::ReadOnly(text.clone()),
+            Self::Unknown(text) => Self::Unknown(text.clone()),
+            other => Self::Unknown(other.to_string()),
         }
     }
 }
@@ -71,6 +93,9 @@ impl From<StoreError> for Fault {
             StoreError::Full => Self::new(ErrorKind::TryAgain, message).hint("Make room and try again."),
             StoreError::ReadOnly(_) => Self::new(ErrorKind::Failed, message).hint("Check owner and permissions of .thrum/var."),
             StoreError::Unknown(_) => Self::new(ErrorKind::TryAgain, message).hint("Try again with the same idempotency key."),
+            StoreError::UnknownFull => {
+                Self::new(ErrorKind::TryAgain, message).hint("Make room, then try again with the same idempotency key.")
+            }
             StoreError::Sqlite(_) => Self::new(ErrorKind::Failed, message),
             StoreError::Closed => Self::new(ErrorKind::Unavailable, message),
         }

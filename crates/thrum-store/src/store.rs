@@ -127,7 +127,7 @@ impl Store {
             Ok(value) => {
                 self.conn.execute_batch("COMMIT").map_err(|error| {
                     let _ = self.conn.execute_batch("ROLLBACK");
-                    StoreError::Unknown(error.to_string())
+                    StoreError::of_commit(error)
                 })?;
                 self.progress = progress;
                 self.publish();
@@ -154,15 +154,9 @@ impl Store {
             }
             Err((jobs, error)) => {
                 self.roll_back();
-                let message = error.to_string();
                 for (job, own) in jobs {
                     // A job that had failed by itself keeps its own reason.
-                    job.done(Err(own.err().unwrap_or_else(|| match &error {
-                        StoreError::Full => StoreError::Full,
-                        StoreError::Damaged(text) => StoreError::Damaged(text.clone()),
-                        StoreError::ReadOnly(text) => StoreError::ReadOnly(text.clone()),
-                        _ => StoreError::Unknown(message.clone()),
-                    })));
+                    job.done(Err(own.err().unwrap_or_else(|| error.told_again())));
                 }
             }
         }
@@ -200,7 +194,7 @@ impl Store {
             finished.push((job, outcome));
         }
         let failure = failure.or_else(|| progress.flush(&self.conn).err());
-        let failure = failure.or_else(|| self.conn.execute_batch("COMMIT").err().map(|error| StoreError::Unknown(error.to_string())));
+        let failure = failure.or_else(|| self.conn.execute_batch("COMMIT").err().map(StoreError::of_commit));
         match failure {
             None => {
                 self.progress = progress;

@@ -1,15 +1,13 @@
 //! Starting the daemon: when a person says so, or when a command needs it.
 //!
-//! The new process is this program again, as `daemon run`, in a session of its own, with its standard error in the log.
-//! It is up when it answers `health` on its socket. Two commands may start one at once: the lock lets one live, and both
-//! commands find it answering. What the other says in the log before it goes is no failure of ours.
+//! The new process is this program again, as `daemon run`, in a session of its own. It is up when it answers `health` on its
+//! socket. Until then we listen to its standard error, in memory, because the disk may be what keeps it from starting. Two
+//! commands may start one at once: the lock lets one live, and both commands find it answering.
 
 use std::{
     env,
-    fs::{self, File, OpenOptions, TryLockError},
-    io::{Read, Seek, SeekFrom},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
+    fs::{File, TryLockError},
+    os::unix::fs::FileExt,
     process::{Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
@@ -30,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How often a daemon that found the lock taken is started again once the lock is free.
 const MORE_STARTS: u8 = 2;
 
-/// How many lines of the log are shown when it does not start.
+/// How many lines of what it said are shown when it does not start and gives no error.
 const LAST_LINES: usize = 5;
 
 /// Starts the daemon because a command needs it, and says so.
@@ -63,13 +61,8 @@ pub(crate) fn start(repo: &Repo, flags: &[&str]) -> Result<(Client, Health), Fau
     if !repo.var().is_dir() {
         Repo::create(repo.main_root(), None)?;
     }
-    let log = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(repo.log_file())
-        .map_err(|error| cannot(&format!("open {}", repo.log_file().display()), error))?;
-    let said_before = log.metadata().map(|meta| meta.len()).unwrap_or(0);
+    let talk = rustix::fs::memfd_create("thrum-daemon-start", rustix::fs::MemfdFlags::CLOEXEC).map(File::from);
+    let talk = talk.map_err(|error| cannot("listen to the daemon", error.into()))?;
     let mut command = Command::new(program);
     command
         .args(["daemon", "run", "--background", "--repo"])
@@ -82,7 +75,7 @@ pub(crate) fn start(repo: &Repo, flags: &[&str]) -> Result<(Client, Health), Fau
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log);
+        .stderr(talk.try_clone().map_err(|error| cannot("listen to the daemon", error))?);
     let mut spawn = || command.spawn().map_err(|error| cannot("start the daemon", error));
 
     let mut child = spawn()?;
@@ -100,7 +93,7 @@ pub(crate) fn start(repo: &Repo, flags: &[&str]) -> Result<(Client, Health), Fau
                 more -= 1;
                 child = spawn()?;
             }
-            Some(status) => return Err(did_not_start(repo, status.code(), said_before)),
+            Some(status) => return Err(did_not_start(status.code(), &talk)),
             None => {}
         }
         if Instant::now() > deadline {
@@ -129,8 +122,8 @@ pub(crate) fn lock_is_held(repo: &Repo) -> bool {
 }
 
 /// The error that the daemon printed before it ended.
-fn did_not_start(repo: &Repo, code: Option<i32>, said_before: u64) -> Fault {
-    let said = tail(&repo.log_file(), said_before);
+fn did_not_start(code: Option<i32>, talk: &File) -> Fault {
+    let said = lines(talk);
     let after = |word: &str| said.iter().rev().find_map(|line| line.strip_prefix(word)).map(|rest| rest.trim().to_owned());
     let kind = [ErrorKind::Invalid, ErrorKind::NotFound, ErrorKind::Refused, ErrorKind::Unavailable, ErrorKind::TryAgain]
         .into_iter()
@@ -144,15 +137,10 @@ fn did_not_start(repo: &Repo, code: Option<i32>, said_before: u64) -> Fault {
     fault.hint(after("Hint:").unwrap_or_else(|| "See `thrum daemon logs`.".to_owned()))
 }
 
-/// The lines of a file behind `from`, at most the last megabyte.
-fn tail(path: &Path, from: u64) -> Vec<String> {
-    let read = || -> std::io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
-        let end = fs::metadata(path)?.len();
-        file.seek(SeekFrom::Start(from.max(end.saturating_sub(1 << 20)).min(end)))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    String::from_utf8_lossy(&read().unwrap_or_default()).lines().map(str::to_owned).collect()
+/// The lines of a file, at most of its first megabyte.
+fn lines(file: &File) -> Vec<String> {
+    let mut bytes = vec![0; 1 << 20];
+    // What cannot be read was not said.
+    let length = file.read_at(&mut bytes, 0).unwrap_or(0);
+    String::from_utf8_lossy(&bytes[..length]).lines().map(str::to_owned).collect()
 }

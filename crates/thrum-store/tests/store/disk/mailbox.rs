@@ -62,7 +62,7 @@ impl Seen {
     pub(super) fn hear(&mut self, content: &str, outcome: &Result<(), StoreError>) {
         match outcome {
             Ok(()) => _ = self.sent.insert(content.to_owned()),
-            Err(StoreError::Unknown(_)) => _ = self.unknown.insert(content.to_owned()),
+            Err(StoreError::Unknown(_) | StoreError::UnknownFull) => _ = self.unknown.insert(content.to_owned()),
             // Any other error says that nothing was stored.
             Err(_) => {}
         }
@@ -71,7 +71,7 @@ impl Seen {
     /// Takes the peer's next batch.
     pub(super) fn take(&mut self, store: &mut Store, batches: &[Batch]) -> Result<(), StoreError> {
         let outcome = store.write(|tx| tx.apply(&batches[self.batches])).map(drop);
-        self.batch_unknown = matches!(outcome, Err(StoreError::Unknown(_)));
+        self.batch_unknown = matches!(outcome, Err(StoreError::Unknown(_) | StoreError::UnknownFull));
         self.batches += usize::from(outcome.is_ok());
         outcome
     }

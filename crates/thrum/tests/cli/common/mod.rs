@@ -88,7 +88,7 @@ impl TestRepo {
     }
 
     /// The same, with a port for peers that no other test uses.
-    fn with_agent_and_port(name: &str, agent: &str) -> Self {
+    pub(crate) fn with_agent_and_port(name: &str, agent: &str) -> Self {
         let port = free_port();
         let repo = Self::git(name);
         repo.thrum(&["init", "--no-start"]).ok();
@@ -138,7 +138,7 @@ impl TestRepo {
     }
 
     /// A command on the repository's machine and in its directory.
-    fn there(&self, program: &str) -> Command {
+    pub(crate) fn there(&self, program: &str) -> Command {
         let Some((through, args)) = self.machine.split_first() else { return Command::new(program) };
         let mut command = Command::new(through);
         command.args(args).arg("env").arg("-C").arg(&self.root).arg(program);

@@ -5,6 +5,8 @@
 //! starts it reads what to do.
 
 mod mail;
+mod mounts;
+mod pairing;
 mod restoring;
 mod strace;
 

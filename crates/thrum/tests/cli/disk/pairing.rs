@@ -1,0 +1,104 @@
+//! Pairing: `peers.json` and `pairing.json` on either side.
+
+use std::{fs, path::PathBuf};
+
+use serde_json::Value;
+
+use super::{
+    explains, files,
+    strace::{Fault, Traced, each_fault, possible},
+};
+use crate::common::{Begun, Ran, TestRepo};
+
+const FILES: [&str; 4] = ["peers.json", "peers.json.tmp", "pairing.json", "pairing.json.tmp"];
+
+/// Two repositories whose daemons do not run, and what `peers.json` of each was before they ever met.
+struct Two {
+    repos: [TestRepo; 2],
+    before: [Vec<u8>; 2],
+}
+
+impl Two {
+    fn new() -> Self {
+        let repos = [TestRepo::with_agent_and_port("left", "ann"), TestRepo::with_agent_and_port("right", "bob")];
+        let before = repos.each_ref().map(|repo| {
+            repo.thrum(&["daemon", "stop"]).ok();
+            fs::read(peers_json(repo)).unwrap()
+        });
+        Self { repos, before }
+    }
+
+    fn forget(&self) {
+        for (repo, before) in self.repos.iter().zip(&self.before) {
+            repo.thrum(&["daemon", "stop"]).ok();
+            fs::write(peers_json(repo), before).unwrap();
+            let _ = fs::remove_file(repo.path(".thrum/var/pairing.json"));
+        }
+    }
+}
+
+fn peers_json(repo: &TestRepo) -> PathBuf {
+    repo.path(".thrum/var/peers.json")
+}
+
+/// Asks for a code on one side and gives it on the other; gives what both commands came to, the inviting one's first.
+fn pairs(inviting: &TestRepo, joining: &TestRepo) -> (Ran, Option<Ran>) {
+    let mut adding: Begun = inviting.begin(&["peer", "add", "--via", "local", "--json", "--no-start"]);
+    let Ok(shown) = serde_json::from_str::<Value>(&adding.line()) else { return (adding.end(), None) };
+    let (code, address) = (shown["code"].as_str().unwrap(), shown["address"].as_str().unwrap());
+    let joined = joining.thrum_with_input(format!("{code}\n").as_bytes(), &["peer", "join", address, "--no-start"]);
+    if joined.code != 0 {
+        // Nobody else comes; the session ends with the connection that began it.
+        adding.kill();
+        return (Ran { code: 1, stdout: String::new(), stderr: String::new() }, Some(joined));
+    }
+    (adding.end(), Some(joined))
+}
+
+/// C9, C26: who was told "paired" is, and what stayed half is healed by pairing again.
+fn heals(name: &str, traced: usize) {
+    if !possible() {
+        return;
+    }
+    let two = Two::new();
+    let [left, right] = &two.repos;
+    let faulty = &two.repos[traced];
+    let other = &two.repos[1 - traced];
+    each_fault(name, faulty, 12, |fault: Option<&Fault>| {
+        let at = format!("{name}: {fault:?}");
+        two.forget();
+        other.thrum(&["daemon", "start"]).ok();
+        let daemon = Traced::start(faulty, &["daemon", "run"], &files(faulty, &FILES), fault);
+        let serves = daemon.serves();
+        let outcome = serves.then(|| pairs(left, right));
+        faulty.kill_daemon();
+        let (ended, injected) = daemon.end();
+        if !serves {
+            explains(&ended, &at);
+        }
+        faulty.thrum(&["daemon", "start"]).ok();
+        let told = |ran: &Ran| ran.code == 0;
+        let joined = outcome.and_then(|(_, joined)| joined);
+        // Who joined was given a token; the other side has kept it, whatever became of its command.
+        if !joined.as_ref().is_some_and(told) {
+            if let Some(joined) = &joined {
+                explains(joined, &at);
+            }
+            let (added, joined) = pairs(left, right);
+            assert!(told(&added) && joined.as_ref().is_some_and(told), "{at}: pairing again does not heal it: {added:?} {joined:?}");
+        }
+        left.thrum(&["sync", "verify"]).ok();
+        right.thrum(&["sync", "verify"]).ok();
+        injected
+    });
+}
+
+#[test]
+fn c26_a_pairing_whose_inviting_side_fails_is_whole_or_healed_by_the_next() {
+    heals("inviting", 0);
+}
+
+#[test]
+fn c26_a_pairing_whose_joining_side_fails_is_whole_or_healed_by_the_next() {
+    heals("joining", 1);
+}
