@@ -22,11 +22,15 @@ impl StateFile {
         read_private(&self.0)?.map(|bytes| String::from_utf8(bytes).map_err(|_| self.broken("it is not UTF-8"))).transpose()
     }
 
-    /// Replaces the content; returns when it is durable. On an error the old content stays.
+    /// Replaces the content; returns when it is durable. On an error the old content stays, but where only the directory could
+    /// not be synced: then it is not known which one a crash would leave.
     pub(crate) fn write(&self, text: &str) -> Result<(), Fault> {
         let is_link = fs::symlink_metadata(&self.0).is_ok_and(|meta| meta.is_symlink());
         let written = if is_link { Err(io::Error::other("it is a symbolic link")) } else { replace(&self.0, text.as_bytes()) };
-        written.map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot write {}: {error}", self.0.display())))
+        written.map_err(|error| {
+            Fault::new(ErrorKind::Failed, format!("cannot write {}: {error}", self.0.display()))
+                .hint("See that there is room on that file system and that this user may write there, and try again.")
+        })
     }
 
     /// The error for content that cannot be used. Nothing is ever guessed from half a file.
@@ -68,7 +72,7 @@ fn read_private(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
 /// A link in its place is replaced, not followed.
 ///
 /// # Errors
-/// The file system's; the old content stays, and nothing is left beside it.
+/// The file system's; the old content stays, unless only the directory could not be synced, and nothing is left beside it.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".tmp");

@@ -22,7 +22,15 @@ use crate::{disk, paths::Repo};
 pub(super) fn replace(database: &Path, new: &Path) -> Result<Option<PathBuf>, Fault> {
     let durable = File::open(new).and_then(|file| file.sync_all());
     durable.map_err(|error| disk::fault("read back", new, &error))?;
-    let former = if database.exists() { Some(name_twice(database)?) } else { None };
+    let former = if database.exists() {
+        // A damaged one may be the reason for restoring; then its write-ahead log goes along.
+        if let Err(error) = backup::settle(database) {
+            tracing::warn!("the former database cannot be closed properly: {error}");
+        }
+        Some(name_twice(database)?)
+    } else {
+        None
+    };
     let moved = former.as_ref().map_or_else(|| remove(&with(database, "-wal")), |former| move_log(database, former));
     // Else the new one might be found beside the former log after a power cut.
     let placed = moved.and_then(|()| disk::sync_directory(database)).and_then(|()| fs::rename(new, database));
@@ -32,7 +40,7 @@ pub(super) fn replace(database: &Path, new: &Path) -> Result<Option<PathBuf>, Fa
         }
         return Err(disk::fault("replace", database, &error));
     }
-    // SQLite would believe it.
+    // It is the former one's; SQLite would notice.
     let _ = remove(&with(database, "-shm"));
     disk::sync_directory(database).map_err(|error| disk::fault("make durable the restored", database, &error))?;
     Ok(former)
@@ -71,12 +79,8 @@ fn runs(pid: &str) -> bool {
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
 }
 
-/// Gives a database a second name, with all that can be read of its write-ahead log in it.
+/// Gives a database a second name.
 fn name_twice(database: &Path) -> Result<PathBuf, Fault> {
-    // A damaged one may be the reason for restoring; then its write-ahead log goes along.
-    if let Err(error) = backup::settle(database) {
-        tracing::warn!("the former database cannot be closed properly: {error}");
-    }
     let name = |n: u32| with(database, &if n == 1 { format!(".{FORMER}") } else { format!(".{FORMER}-{n}") });
     let is_free = |path: &PathBuf| path.symlink_metadata().is_err() && with(path, "-wal").symlink_metadata().is_err();
     let former = (1..).map(name).find(is_free).unwrap_or_else(|| name(1));
@@ -113,4 +117,77 @@ fn with(path: &Path, suffix: &str) -> PathBuf {
     let mut name: OsString = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A repository with a database, whose write-ahead log could not be folded into it, and a new one beside it.
+    fn unsettled() -> (tempfile::TempDir, Repo, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repo::create(&fs::canonicalize(dir.path()).unwrap(), None).unwrap();
+        fs::write(repo.database(), "no database").unwrap();
+        fs::write(with(&repo.database(), "-wal"), "its log").unwrap();
+        let new = repo.var().join("messages.db.0.restoring");
+        fs::write(&new, "the new one").unwrap();
+        (dir, repo, new)
+    }
+
+    fn files(repo: &Repo) -> Vec<(String, String)> {
+        let entries = fs::read_dir(repo.var()).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = entries
+            .filter(|path| path.is_file())
+            .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap()))
+            .collect();
+        files.sort();
+        files
+    }
+
+    fn named(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(name, content)| ((*name).to_owned(), (*content).to_owned())).collect()
+    }
+
+    #[test]
+    fn the_former_database_is_kept_under_a_name_that_is_free() {
+        let (_dir, repo, new) = unsettled();
+        fs::remove_file(with(&repo.database(), "-wal")).unwrap();
+        // The log of an earlier one is not overwritten.
+        fs::write(with(&repo.database(), ".before-restore-wal"), "an earlier log").unwrap();
+        let former = replace(&repo.database(), &new).unwrap().unwrap();
+        assert!(former.ends_with("messages.db.before-restore-2"));
+        let after = named(&[
+            ("messages.db", "the new one"),
+            ("messages.db.before-restore-2", "no database"),
+            ("messages.db.before-restore-wal", "an earlier log"),
+        ]);
+        assert_eq!(files(&repo), after);
+        undo(&repo).unwrap();
+        assert_eq!(files(&repo), after, "what is done is not undone");
+    }
+
+    #[test]
+    fn c26_what_was_cut_off_before_its_last_step_is_undone() {
+        for steps in 0..=2 {
+            let (_dir, repo, _) = unsettled();
+            let database = repo.database();
+            if steps > 0 {
+                let former = name_twice(&database).unwrap();
+                if steps > 1 {
+                    move_log(&database, &former).unwrap();
+                }
+            }
+            undo(&repo).unwrap();
+            assert_eq!(files(&repo), named(&[("messages.db", "no database"), ("messages.db-wal", "its log")]), "after {steps} steps");
+        }
+    }
+
+    #[test]
+    fn a_copy_that_somebody_still_checks_is_left_alone() {
+        let (_dir, repo, _) = unsettled();
+        let theirs = with(&repo.database(), &format!(".{}.restoring", std::process::id()));
+        fs::write(&theirs, "being checked").unwrap();
+        undo(&repo).unwrap();
+        assert!(theirs.exists());
+    }
 }
