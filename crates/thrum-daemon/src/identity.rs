@@ -285,6 +285,17 @@ mod tests {
         assert_eq!(fs::metadata(repo.identity_file()).unwrap().mode() & 0o777, 0o600);
     }
 
+    #[tokio::test]
+    async fn how_far_the_log_went_is_noted_when_the_daemon_stops() {
+        let world = World::new();
+        let (repo, _) = world.started("a");
+        let (_commits, seen) = watch::channel(Commit { log: left().log_id.into(), latest: left().sequence + 9, ..Commit::default() });
+        let shutdown = Shutdown::default();
+        shutdown.spawn(follow(load(&repo, Claim::None).unwrap(), seen, shutdown.clone()));
+        assert_eq!(shutdown.drain(limits::DRAIN).await, 0);
+        assert_eq!(load(&repo, Claim::None).unwrap().left(), Some(Left { sequence: left().sequence + 9, ..left() }));
+    }
+
     #[test]
     fn unknown_keys_survive_a_write() {
         let world = World::new();

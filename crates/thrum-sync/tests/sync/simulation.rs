@@ -137,6 +137,52 @@ fn a_daemon_restored_from_a_backup_gets_its_own_events_back_and_is_read_again() 
     sim.assert_quiet(20);
 }
 
+/// C27: nothing beside the database says that it is older, but a peer has what it has signed since.
+#[test]
+fn a_directory_that_is_restored_whole_is_known_by_what_peers_hold() {
+    let mut sim = paired(8, 2, &[(0, 1)]);
+    let copied = sim.copy(0);
+    let lost = sim.say(0, "not in the copy");
+    sim.run_for(Duration::from_secs(60));
+    let log = sim.daemons[0].log.id();
+    sim.stop(0);
+    sim.restore_directory(0, &copied);
+    sim.start(0);
+    assert_eq!(sim.daemons[0].log.id(), log, "it cannot know");
+    let in_its_place = sim.say(0, "with the number of the lost one");
+    sim.run_for(REST);
+    assert_ne!(sim.daemons[0].log.id(), log);
+    assert!(sim.daemons.iter().all(|daemon| daemon.log.has_message(&lost) && daemon.log.has_message(&in_its_place)));
+    sim.assert_agreement();
+    sim.assert_quiet(20);
+}
+
+/// C28: a machine was cloned, and both daemons run with one key and one log before anybody notices. Whichever of them is
+/// reached, peers go on, and what one wrote the other gets from them.
+#[test]
+fn two_daemons_with_one_key_and_one_log_hold_nobody_up() {
+    let mut sim = Sim::new(9, 3);
+    sim.reserve(2);
+    sim.pair(0, 1);
+    sim.run_for(Duration::from_secs(60));
+    sim.clone_machine(0, 2);
+    assert_eq!((&sim.daemons[2].id, sim.daemons[2].log.id()), (&sim.daemons[0].id, sim.daemons[0].log.id()));
+    let mut said = Vec::new();
+    for (n, at) in [0, 2, 2, 0, 1, 2].into_iter().enumerate() {
+        sim.answers_for_both(at / 2 * 2);
+        let author = if at == 1 { 1 } else { 0 };
+        said.push(sim.write(at, |log| log.say(&format!("agent{author}"), &format!("thing {n}"))));
+        sim.run_for(REST);
+    }
+    assert_ne!(sim.daemons[2].log.id(), sim.daemons[0].log.id(), "each has noticed the other");
+    for at in [0, 2] {
+        sim.answers_for_both(at);
+        sim.run_for(REST);
+    }
+    assert!(sim.daemons.iter().all(|daemon| said.iter().all(|message| daemon.log.has_message(message))));
+    sim.assert_agreement();
+}
+
 #[test]
 fn a_large_backlog_is_read_in_batches_and_acknowledged() {
     let mut sim = Sim::new(6, 2);

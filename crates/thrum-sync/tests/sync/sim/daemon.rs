@@ -227,6 +227,18 @@ impl Daemon {
         (self.left, self.moved) = (None, true);
     }
 
+    /// Becomes another one's twin: the same key, the same log, the same peers, another machine.
+    pub(super) fn become_twin(&mut self, of: &Self, tick: Duration) {
+        self.put(&of.copy(), tick);
+        (self.key, self.id, self.left) = (of.key.clone(), of.id.clone(), of.left.clone());
+        self.desk.me.daemon_id.clone_from(&of.id);
+        for file in ["peers.json", "pairing.json"] {
+            if let Ok(content) = std::fs::read(of.directory.path().join(file)) {
+                std::fs::write(self.directory.path().join(file), content).unwrap();
+            }
+        }
+    }
+
     pub fn name(&self) -> &str {
         &self.desk.me.name
     }

@@ -109,8 +109,6 @@ impl Sim {
 
     /// The same with all that belongs to it: nothing beside the database tells that it is older.
     pub fn restore_directory(&mut self, at: usize, copied: &Copied) {
-        self.tally.restored_directories += 1;
-        self.tell(format_args!("the directory of daemon{at} is restored"));
         self.replace(at, copied);
         self.daemons[at].left.clone_from(&copied.left);
     }
@@ -131,6 +129,20 @@ impl Sim {
         self.daemons[to].gone = false;
         self.daemons[to].become_copy(&copied, tick);
         self.start(to);
+    }
+
+    /// A machine is cloned with its daemon in it, path and all: nothing there tells the two apart.
+    pub fn clone_machine(&mut self, from: usize, to: usize) {
+        let tick = self.tick;
+        let (one, other) = self.daemons.split_at_mut(to);
+        other[0].become_twin(&one[from], tick);
+        other[0].gone = false;
+        self.start(to);
+    }
+
+    /// From now on this one answers where the name of both leads to.
+    pub fn answers_for_both(&mut self, at: usize) {
+        self.routes.insert(self.daemons[at].id.clone(), at);
     }
 
     fn replace(&mut self, at: usize, copied: &Copied) {
