@@ -129,12 +129,29 @@ impl Sim {
                 written += usize::from(self.act(at, |tx| tx.send(send)).is_some());
             }
         }
+        self.run_for(Duration::from_secs(5));
+        self.assert_prompt();
         self.run_for(limits::ROUND);
         for (route, traffic) in self.traffic.iter().filter(|((from, to), _)| self.is_ours(*from) && self.is_ours(*to)) {
             let notified = self.traffic.get(&(route.1, route.0)).map_or(0, |back| back.notifies);
             assert!(traffic.notifies <= traffic.news, "P6: {route:?} answers notifies by notifies: {traffic:?}");
             assert!(traffic.pulls <= 2 * notified + 4, "P6: {route:?} pulls too often for {notified} notifies: {traffic:?}");
             assert!(traffic.events <= written || !self.gos.is_empty(), "P6: {route:?} serves {written} events more than once: {traffic:?}");
+        }
+    }
+
+    /// Nobody had to wait for the safety net: what came during a pull was asked for by one more, and all is acknowledged.
+    fn assert_prompt(&self) {
+        if !self.gos.is_empty() {
+            return;
+        }
+        self.assert_agreement();
+        for daemon in self.healthy() {
+            for (peer, status) in daemon.statuses().filter(|(peer, _)| self.is_ours(self.index(peer))) {
+                // What the peer itself brought is not announced to it.
+                let (name, latest) = (daemon.name(), daemon.log.commit().latest_not_from(peer));
+                assert!(status.read_by_them >= Some(latest), "P6: {peer} has not acknowledged {latest} of {name} without a round");
+            }
         }
     }
 
