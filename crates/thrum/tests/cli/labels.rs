@@ -72,7 +72,7 @@ fn collect(file: &str, text: &str, tests: &mut Tests) {
 
 fn all_tests() -> Tests {
     let (root, mut files, mut tests) = (root(), Vec::new(), Tests::new());
-    for below in ["crates", "tests"] {
+    for below in ["crates", "fuzz", "tests"] {
         sources(&root.join(below), &mut files);
     }
     for file in files {

@@ -27,6 +27,7 @@ mod import;
 mod inbox;
 mod init;
 mod json;
+mod labels;
 mod message;
 mod output;
 mod pairing;
