@@ -148,7 +148,7 @@ pub(super) fn each_fault(name: &str, repo: &TestRepo, some: usize, mut with: imp
     for (call, count) in &counted {
         let faults = (1..=*count).flat_map(|nth| ALL.map(|happens| Fault { call: call.clone(), nth, happens }));
         let all = faults.clone().count();
-        let stride = if env::var_os("THRUM_EVERY_FAULT").is_some() { 1 } else { all * counted.len() / some };
+        let stride = if env::var_os("THRUM_EVERY_FAULT").is_some() { 0 } else { all * counted.len() / some };
         possible += all;
         // An odd one takes all kinds in turn.
         for fault in faults.step_by(stride | 1) {
