@@ -12,7 +12,7 @@ use crate::{
     go::{Go, Stop, go_time},
     life::REST,
     sim::Sim,
-    simulation::{Replay, only_seed},
+    simulation::seeds::{Replay, only_seed},
 };
 
 /// Two of ours and one of Go's, which is paired with both.

@@ -1,21 +1,16 @@
 //! Two to eight daemons in loss, duplication, reordering, partition, crashes in the middle of a write, lost and restored disks,
 //! by seed: afterwards the seven properties hold. `THRUM_SEED=n` replays one seed, `THRUM_SEEDS=1..10000` runs as many.
 
-use std::{
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+pub mod seeds;
 
-use thrum_core::{Ambient, limits};
+use std::time::Duration;
+
+use thrum_core::limits;
 use thrum_sync::{Log, replicator::State};
 
 use crate::{
-    kit::System,
-    life::{REST, live},
-    sim::{Sim, Tally, Traffic},
+    life::REST,
+    sim::{Sim, Traffic},
 };
 
 fn paired(seed: u64, count: usize, pairs: &[(usize, usize)]) -> Sim {
@@ -137,6 +132,23 @@ fn a_daemon_restored_from_a_backup_gets_its_own_events_back_and_is_read_again() 
     sim.assert_quiet(20);
 }
 
+/// C27: what peers know of the last log says nothing about one that begins below it.
+#[test]
+fn a_log_that_begins_below_the_last_one_is_read_from_its_start() {
+    let mut sim = paired(10, 2, &[(0, 1)]);
+    for (seconds, text) in [(86_400, "by a clock that is ahead"), (0, "by one that was set right")] {
+        sim.skew(0, seconds);
+        sim.stop(0);
+        sim.delete_database(0);
+        sim.start(0);
+        sim.write(0, |log| log.register("agent0"));
+        let message = sim.say(0, text);
+        sim.run_for(REST);
+        assert!(sim.daemons[1].log.has_message(&message), "{text}");
+    }
+    sim.assert_agreement();
+}
+
 /// C27: nothing beside the database says that it is older, but a peer has what it has signed since.
 #[test]
 fn a_directory_that_is_restored_whole_is_known_by_what_peers_hold() {
@@ -192,104 +204,4 @@ fn a_large_backlog_is_read_in_batches_and_acknowledged() {
     sim.assert_agreement();
     let pulls = sim.traffic[&(1, 0)].pulls;
     assert!((4..=7).contains(&pulls), "{pulls} pulls for 2,501 events");
-}
-
-/// Says which seed failed.
-pub struct Replay(pub u64, pub &'static str);
-
-impl Drop for Replay {
-    #[expect(clippy::print_stderr, reason = "the seed is for whoever reads the failure")]
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("replay with THRUM_SEED={} cargo test -p thrum-sync --test sync {}", self.0, self.1);
-        }
-    }
-}
-
-/// The one seed to replay, if one is named.
-pub fn only_seed() -> Option<u64> {
-    std::env::var("THRUM_SEED").ok().map(|seed| seed.parse().expect("THRUM_SEED is a number"))
-}
-
-/// Lives these lives one after the other; names the one that fails.
-fn seeds(seeds: impl Iterator<Item = u64>) {
-    if only_seed().is_none() && many().is_none() {
-        seeds.for_each(|seed| drop(one(seed)));
-    }
-}
-
-fn one(seed: u64) -> (Tally, u64) {
-    let _replay = Replay(seed, "simulation");
-    live(seed)
-}
-
-/// Seeds that run in every build, half in this test and half in the next.
-const SEEDS: u64 = 120;
-
-/// P1, P2, P3, P4, P5, P6, P7
-#[test]
-fn p1_to_p7_hold_after_any_schedule_even_seeds() {
-    seeds((1..=SEEDS).filter(|seed| seed % 2 == 0));
-}
-
-#[test]
-fn p1_to_p7_hold_after_any_schedule_odd_seeds() {
-    seeds((1..=SEEDS).filter(|seed| seed % 2 == 1));
-}
-
-/// Others in every build; the one that fails is named.
-#[test]
-fn p1_to_p7_hold_after_any_schedule_fresh_seeds() {
-    let base = System.random_u64() >> 16;
-    seeds((0..20).map(|n| base + n));
-}
-
-#[test]
-fn a_seed_replays_to_the_last_message() {
-    if let Some(seed) = only_seed() {
-        return assert_eq!(one(seed), one(seed));
-    }
-    if many().is_none() {
-        for seed in [3, 1_000_003] {
-            assert_eq!(one(seed), one(seed), "seed {seed} is not the same the second time");
-        }
-    }
-}
-
-/// `THRUM_SEEDS=1..10000`: these, on all cores, with a sum at the end.
-fn many() -> Option<std::ops::Range<u64>> {
-    let text = std::env::var("THRUM_SEEDS").ok()?;
-    let (from, to) = text.split_once("..").expect("THRUM_SEEDS is FIRST..LAST");
-    let number = |text: &str| text.parse::<u64>().expect("THRUM_SEEDS is FIRST..LAST");
-    Some(number(from)..number(to) + 1)
-}
-
-#[test]
-#[expect(clippy::print_stderr, reason = "whoever runs many seeds wants to see how it goes")]
-fn many_seeds() {
-    let Some(range) = many() else { return };
-    let (next, total) = (AtomicU64::new(range.start), Mutex::new((Tally::default(), Vec::new())));
-    let began = std::time::Instant::now();
-    let work = || {
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= range.end {
-                return;
-            }
-            let lived = std::panic::catch_unwind(|| one(seed));
-            let mut total = total.lock().unwrap();
-            match lived {
-                Ok((tally, _)) => total.0.add(&tally),
-                Err(_) => total.1.push(seed),
-            }
-            if seed % 500 == 0 {
-                eprintln!("{seed}: {} s, {} failed", began.elapsed().as_secs(), total.1.len());
-            }
-        }
-    };
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
-    let (tally, failed) = total.into_inner().unwrap();
-    eprintln!("{tally}; {} s", began.elapsed().as_secs());
-    assert_eq!(failed, Vec::<u64>::new(), "these seeds failed");
 }

@@ -80,13 +80,11 @@ pub(super) struct Machine {
     /// A batch on its way to the disk, and when it is there.
     pub(super) storing: Option<(Duration, Batch)>,
     pub(super) is_storing: bool,
-    /// Up to where there was something to announce.
-    pub(super) latest: u64,
 }
 
 impl Machine {
     pub(super) fn new(replicator: Replicator) -> Self {
-        Self { replicator, conn: None, asked: None, storing: None, is_storing: false, latest: 0 }
+        Self { replicator, conn: None, asked: None, storing: None, is_storing: false }
     }
 
     fn wait_until(&self) -> Duration {

@@ -243,7 +243,7 @@ impl Sim {
     /// Says what happens, where one seed is replayed.
     #[expect(clippy::print_stderr, reason = "for whoever replays a seed")]
     pub fn tell(&self, what: std::fmt::Arguments<'_>) {
-        if crate::simulation::only_seed().is_some() {
+        if crate::simulation::seeds::only_seed().is_some() {
             eprintln!("{:>9.3} s: {what}", self.tick.as_secs_f64());
         }
     }

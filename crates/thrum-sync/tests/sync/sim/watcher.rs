@@ -22,6 +22,8 @@ pub struct Watcher {
     origins: BTreeMap<(String, String), BTreeMap<u64, String>>,
     forked: BTreeSet<(String, String)>,
     messages: BTreeMap<String, Shown>,
+    /// Who brought each event; nobody what was made here.
+    sources: BTreeMap<String, String>,
     /// The highest instant up to which anybody purged, as far as that was heard of here.
     pub purged: Stamp,
     /// Creations of messages that were seen.
@@ -79,13 +81,16 @@ impl Seen {
 
 impl Watcher {
     /// Reads on. What it finds must follow from what it has seen (P4, P5).
-    pub fn poll(&mut self, log: &StoreLog, name: &str, in_order: bool) {
+    /// `source` brought what is new; returns who brought the rows, those that were moved included.
+    pub fn poll(&mut self, log: &StoreLog, name: &str, source: &str, in_order: bool) -> BTreeSet<String> {
+        let mut sources = BTreeSet::new();
         loop {
             let page = log.page(self.cursor, 1000, 1 << 30).unwrap();
             let mut touched = BTreeSet::new();
             for row in &page.rows {
                 let event: Value = serde_json::from_str(&row.body).unwrap();
                 let seen = Seen::of(row, &event);
+                sources.insert(self.sources.entry(row.id.clone()).or_insert_with(|| source.to_owned()).clone());
                 self.take(row.sequence, &seen, &event, name, in_order);
                 match seen.target {
                     Some(target) if seen.kind.starts_with("message.") => drop(touched.insert(target)),
@@ -95,7 +100,7 @@ impl Watcher {
             }
             touched.iter().for_each(|message| self.look(log, message, name));
             if !page.more {
-                return;
+                return sources;
             }
         }
     }

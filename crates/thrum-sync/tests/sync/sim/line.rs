@@ -1,0 +1,182 @@
+//! What goes over the lines: a replicator's actions become messages and batches on their way to the disk, messages become
+//! inputs and answers.
+
+use std::{hash::Hash, time::Duration};
+
+use thrum_core::exchange::{Applied, Batch};
+use thrum_sync::{
+    Log, intake,
+    replicator::{Action, Input},
+    server::{self, Effect, Next},
+    transport::{Caller, Kind},
+    wire::Call,
+};
+
+use super::{Daemon, Message, Sim, daemon::Machine};
+
+impl Sim {
+    pub(super) fn send_all(&mut self, from: usize, messages: Vec<(usize, Message)>) {
+        messages.into_iter().for_each(|(to, message)| self.send(from, to, message));
+    }
+
+    pub(super) fn send(&mut self, from: usize, to: usize, message: Message) {
+        self.network.send(self.tick, from, to, message);
+    }
+
+    pub(super) fn step(&mut self, at: usize, peer: &str, input: Input) {
+        {
+            let now = self.now(at);
+            let to = self.index(peer);
+            let daemon = &mut self.daemons[at];
+            let Some(machine) = daemon.machines.get_mut(peer) else { return };
+            for action in machine.replicator.step(input, now, &mut daemon.world) {
+                match action {
+                    Action::Dial => {
+                        self.traffic.entry((at, to)).or_default().dials += 1;
+                        self.conns += 1;
+                        machine.conn = Some(self.conns);
+                        self.network.send(self.tick, at, to, Message::Connect(self.conns));
+                    }
+                    Action::Close => {
+                        machine.asked = None;
+                        if let Some(conn) = machine.conn.take() {
+                            self.network.send(self.tick, at, to, Message::Closed(conn));
+                        }
+                    }
+                    Action::Send { id, call } => {
+                        let traffic = self.traffic.entry((at, to)).or_default();
+                        match call {
+                            Call::Pull(_) => traffic.pulls += 1,
+                            Call::Notify { .. } => traffic.notifies += 1,
+                            Call::PeerInfo { .. } => traffic.infos += 1,
+                        }
+                        let token = daemon.desk.registry.get(peer).and_then(|peer| peer.token.clone()).unwrap();
+                        let text = call.line(id, &daemon.id, &token);
+                        machine.asked = Some((id, call));
+                        let conn = machine.conn.unwrap();
+                        self.network.send(self.tick, at, to, Message::Line { conn, text });
+                    }
+                    Action::Apply { log, checkpoint, checkpoint_event, events } => {
+                        self.traffic.entry((to, at)).or_default().events += events.len();
+                        let batch = intake::batch(peer, &log, checkpoint, events, &*daemon.log).unwrap();
+                        machine.storing = Some((self.tick, Batch { checkpoint_event, ..batch }));
+                    }
+                    Action::NoteWelcome => daemon.desk.registry.token_worked(peer).unwrap(),
+                    Action::NoteRemoved => panic!("nobody was removed"),
+                }
+            }
+        }
+        self.begin_storing(at, peer);
+    }
+
+    /// A batch takes as long as the disk does; with a quick one it is stored at once.
+    fn begin_storing(&mut self, at: usize, peer: &str) {
+        let slowest = self.slowest_disk;
+        let pause = if slowest == 0 { 0 } else { self.random(slowest) };
+        let tick = self.tick;
+        let machine = self.daemons[at].machines.get_mut(peer);
+        let Some(Machine { storing: Some((due, _)), is_storing, .. }) = machine else { return };
+        if !std::mem::replace(is_storing, true) {
+            *due = tick + Duration::from_millis(pause as u64);
+            self.finish_storing(at, peer);
+        }
+    }
+
+    pub(super) fn finish_storing(&mut self, at: usize, peer: &str) {
+        let tick = self.tick;
+        self.now(at);
+        let Some(machine) = self.daemons[at].machines.get_mut(peer) else { return };
+        let Some((_, batch)) = machine.storing.take_if(|(due, _)| *due <= tick) else { return };
+        machine.is_storing = false;
+        let daemon = &self.daemons[at];
+        let result = daemon.log.apply(batch);
+        if self.died(at) {
+            return;
+        }
+        let applied: Applied = result.unwrap();
+        assert_eq!(applied.rejected, 0, "nobody here sends what has no form");
+        (at, applied.applied, applied.skipped).hash(&mut self.trace);
+        self.tally.applied += applied.applied;
+        self.step(at, peer, Input::Applied(applied));
+        if applied.applied > 0 || applied.skipped > 0 {
+            self.committed_from(at, peer);
+        }
+    }
+
+    pub(super) fn deliver(&mut self, from: usize, to: usize, message: Message) {
+        if let Some(go) = to.checked_sub(self.daemons.len()) {
+            let out = self.gos[go].deliver(from, message, self.tick, &mut self.conns);
+            return self.send_all(to, out);
+        }
+        let receiver = &self.daemons[to];
+        if !receiver.up || receiver.hangs {
+            if let Message::Connect(conn) = message {
+                // A process that hangs leaves connecting to its kernel.
+                let answer = if receiver.up { Message::Accepted(conn) } else { Message::Refused(conn) };
+                self.send(to, from, answer);
+            }
+            return;
+        }
+        let peer = self.id_of(from).to_owned();
+        let ours = |daemon: &Daemon, conn| daemon.machines.get(&peer).is_some_and(|machine| machine.conn == Some(conn));
+        match message {
+            Message::Connect(conn) => {
+                self.daemons[to].visitors.insert(conn, from);
+                self.send(to, from, Message::Accepted(conn));
+            }
+            Message::Accepted(conn) if ours(&self.daemons[to], conn) => self.step(to, &peer, Input::Connected),
+            Message::Refused(conn) if ours(&self.daemons[to], conn) => self.step(to, &peer, Input::ConnectFailed("refused".into())),
+            Message::Closed(conn) if ours(&self.daemons[to], conn) => {
+                if let Some(machine) = self.daemons[to].machines.get_mut(&peer) {
+                    (machine.conn, machine.asked) = (None, None);
+                }
+                self.step(to, &peer, Input::Disconnected("closed".into()));
+            }
+            Message::Closed(conn) => {
+                self.daemons[to].visitors.remove(&conn);
+            }
+            Message::Line { conn, text } if ours(&self.daemons[to], conn) => {
+                let asked = self.daemons[to].machines.get_mut(&peer).and_then(|machine| machine.asked.take());
+                // A second answer to one request is something that nobody asked for, and ends a connection.
+                let input = match asked {
+                    Some((id, call)) => Input::Replied(call.read(text.as_bytes(), id)),
+                    None => Input::Disconnected("it spoke without being asked".into()),
+                };
+                self.step(to, &peer, input);
+            }
+            Message::Line { conn, text } if self.daemons[to].visitors.contains_key(&conn) => self.answer(from, to, conn, &text),
+            Message::Line { conn, .. } => self.send(to, from, Message::Closed(conn)),
+            Message::Accepted(_) | Message::Refused(_) => {}
+        }
+    }
+
+    fn answer(&mut self, from: usize, to: usize, conn: u64, line: &str) {
+        let now = self.now(to);
+        let daemon = &mut self.daemons[to];
+        let caller = Caller { address: format!("127.0.0.1:{conn}"), kind: Kind::Local, node: None };
+        let received = server::receive(&mut daemon.desk, line.as_bytes(), &mut caller.into(), now, &mut daemon.world);
+        let mut effects = received.effects;
+        let reply = match received.next {
+            Next::Reply(reply) => reply,
+            Next::Serve(job) => {
+                let (reply, effect) = server::serve(job, &daemon.desk.me, &*daemon.log, &daemon.askers, now);
+                effects.extend(effect);
+                reply
+            }
+        };
+        self.send(to, from, Message::Line { conn, text: reply });
+        let peer = received.peer.expect("every token is good");
+        for effect in effects {
+            if let Effect::Acknowledged { log, upto } = &effect {
+                self.believe(to, from, log, *upto);
+            }
+            let input = match effect {
+                Effect::Authenticated => Input::Authenticated,
+                Effect::Notified { latest } => Input::Notified { latest },
+                Effect::Acknowledged { upto, .. } => Input::Acknowledged(upto),
+                Effect::Paired(_) | Effect::PairingMoved | Effect::Strayed { .. } => continue,
+            };
+            self.step(to, &peer, input);
+        }
+    }
+}
