@@ -41,6 +41,7 @@ fn one(seed: u64) -> (Tally, u64) {
 /// Seeds that run in every build, half in this test and half in the next.
 const SEEDS: u64 = 120;
 
+/// P1, P2, P3, P4, P5, P6, P7
 #[test]
 fn p1_to_p7_hold_after_any_schedule_even_seeds() {
     seeds((1..=SEEDS).filter(|seed| seed % 2 == 0));
