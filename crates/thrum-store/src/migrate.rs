@@ -66,3 +66,56 @@ pub(crate) fn migrate(conn: &mut Connection) -> Result<bool, StoreError> {
     tx.commit()?;
     Ok(found == 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A database as the version with this many migrations left it.
+    fn of_version(migrations: usize) -> Connection {
+        let conn = Connection::open_in_memory().expect("opens");
+        for migration in &MIGRATIONS[..migrations] {
+            conn.execute_batch(migration).expect("migrates");
+        }
+        conn.pragma_update(None, "application_id", APPLICATION_ID).expect("marks");
+        conn.pragma_update(None, "user_version", migrations).expect("marks");
+        conn
+    }
+
+    fn all(conn: &Connection, sql: &str) -> Vec<String> {
+        let mut statement = conn.prepare(sql).expect("prepares");
+        let rows = statement.query_map([], |row| row.get(0)).expect("reads");
+        rows.collect::<Result<_, _>>().expect("reads")
+    }
+
+    #[test]
+    fn events_keep_their_place_when_they_get_a_signer_and_rejected_ones_are_counted() {
+        let mut conn = of_version(10);
+        let signed = format!("d_k{}", "a".repeat(52));
+        let almost =
+            [format!("d_k{}", "A".repeat(52)), format!("d_k{}", "a".repeat(51)), format!("d_k{}1", "a".repeat(51)), "d_go".to_owned()];
+        for (n, origin) in [&signed].into_iter().chain(&almost).enumerate() {
+            let sequence = (n + 1) * 10;
+            conn.execute(
+                "INSERT INTO events VALUES (?1, ?2, 'x', 1, ?3, '', 0, 'd_p', NULL, '{}')",
+                (sequence, format!("evt_{n}"), origin),
+            )
+            .expect("inserts");
+        }
+        for (peer, reason) in [("d_p", "one"), ("d_q", "two"), ("d_p", "three")] {
+            conn.execute("INSERT INTO rejected (at, peer, event_id, reason, sample) VALUES (7, ?1, 'evt', ?2, '')", [peer, reason])
+                .expect("inserts");
+        }
+        assert!(!migrate(&mut conn).expect("migrates"), "it was not empty");
+        let events = all(&conn, "SELECT sequence || ' ' || event_id || ' ' || signer FROM events ORDER BY sequence");
+        let expected: Vec<String> =
+            (0..5).map(|n| format!("{} evt_{n} {}", (n + 1) * 10, if n == 0 { signed.as_str() } else { "" })).collect();
+        assert_eq!(events, expected);
+        let origins = all(&conn, "SELECT origin_daemon FROM events");
+        assert!(origins.iter().all(|origin| thrum_core::key::is_signed_origin(origin) == (*origin == signed)), "as the code decides it");
+        let counted = all(&conn, "SELECT peer || ' ' || times || ' ' || reason FROM rejections ORDER BY peer");
+        assert_eq!(counted, ["d_p 2 three", "d_q 1 two"]);
+        let again = conn.execute("INSERT INTO events VALUES (99, 'evt_1', 'x', 1, 'd_other', '', 0, '', NULL, '{}')", []);
+        assert!(again.is_err(), "of what nobody signed, an id is there once");
+    }
+}
