@@ -97,7 +97,7 @@ pub fn is_made_by(id: &str, origin: &str) -> bool {
     let Some((prefix, text)) = id.find('_').map(|at| id.split_at(at + 1)) else { return false };
     let Ok(ulid) = Ulid::from_string(text) else { return false };
     // Other spellings of the same number are other ids.
-    key::is_signed_origin(origin) && ulid.to_string() == text && ulid.0 as u64 == tag(origin, prefix, ulid)
+    key::is_signed_origin(origin) && ulid.to_string() == text && ulid.0 & u128::from(u64::MAX) == u128::from(tag(origin, prefix, ulid))
 }
 
 /// The time inside an id such as `evt_01M83E0S5FJJYA5B1VP5F76S9R`. `None` if it holds no ULID, or one after 2262.

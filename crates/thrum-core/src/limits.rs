@@ -200,7 +200,9 @@ pub const PULL: Duration = Duration::from_secs(30);
 pub const SLOW_BYTES: usize = 256 << 10;
 
 /// One `sync.pull` for a single event, if it comes no faster than that: the longest line there is.
-pub const SLOW_PULL: Duration = PULL.saturating_mul((MAX_LINE_BYTES / SLOW_BYTES) as u32);
+pub const SLOW_PULL: Duration = PULL.saturating_mul(64);
+
+const _: () = assert!(64 * SLOW_BYTES == MAX_LINE_BYTES, "the longest line, step by step");
 
 /// One `sync.notify`.
 pub const NOTIFY: Duration = Duration::from_secs(10);
