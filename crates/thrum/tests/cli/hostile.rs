@@ -247,10 +247,8 @@ fn c31_shards_of_a_go_thrum_are_not_read_whatever_is_in_them() {
     assert_eq!((&done["applied"], &done["rejected"]), (&18.into(), &0.into()), "what the database holds, and nothing else");
     let health = repo.connect().call("health", &serde_json::json!({}));
     assert!(health["events"].as_u64().is_some_and(|events| events < 30), "{health}");
-    assert_eq!(
-        repo.connect().call("message.list", &serde_json::json!({"page_size": 100}))["messages"].to_string().contains("msg_evil"),
-        false
-    );
+    let all = repo.connect().call("message.list", &serde_json::json!({"page_size": 100}));
+    assert!(!all.to_string().contains("msg_evil"), "{all}");
 }
 
 /// C40: taking it away is stopping the daemon and removing one directory. What else there is says this test.
