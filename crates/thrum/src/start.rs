@@ -17,7 +17,7 @@ use serde_json::json;
 use thrum_core::{ErrorKind, Fault, limits};
 use thrum_daemon::paths::Repo;
 
-use crate::{client::Client, context::Context, shapes::Health};
+use crate::{client::Client, context::Context, output::Output, shapes::Health};
 
 /// How long a daemon may take to answer after it was started. Opening a large log takes a few seconds on a slow disk.
 const UP: Duration = limits::LOCAL_CALL.saturating_mul(2);
@@ -38,12 +38,12 @@ pub(crate) fn on_demand(cx: &Context, repo: &Repo) -> Result<Client, Fault> {
     }
     cx.output.note(&format!("Starting the daemon of {} …", repo.main_root().display()));
     let _progress = cx.output.progress("Starting the daemon", None);
-    start(repo, &[]).map(|(client, _)| client)
+    start(repo, &[], &cx.output).map(|(client, _)| client)
 }
 
 /// The daemon that runs, or one that is started now.
-pub(crate) fn ensure(repo: &Repo) -> Result<(Client, Health), Fault> {
-    answering(repo).map_or_else(|| start(repo, &[]), Ok)
+pub(crate) fn ensure(repo: &Repo, output: &Output) -> Result<(Client, Health), Fault> {
+    answering(repo).map_or_else(|| start(repo, &[], output), Ok)
 }
 
 /// That no daemon runs, and how to start one.
@@ -55,14 +55,13 @@ pub(crate) fn not_running(repo: &Repo) -> Fault {
 ///
 /// # Errors
 /// What the daemon itself said before it ended, or `unavailable` with the last lines of its log when it does not answer in time.
-pub(crate) fn start(repo: &Repo, flags: &[&str]) -> Result<(Client, Health), Fault> {
+pub(crate) fn start(repo: &Repo, flags: &[&str], output: &Output) -> Result<(Client, Health), Fault> {
     let cannot = |what: &str, error: std::io::Error| Fault::new(ErrorKind::Failed, format!("cannot {what}: {error}"));
     let program = env::current_exe().map_err(|error| cannot("find this program to start the daemon", error))?;
     if !repo.var().is_dir() {
         Repo::create(repo.main_root(), None)?;
     }
-    let talk = rustix::fs::memfd_create("thrum-daemon-start", rustix::fs::MemfdFlags::CLOEXEC).map(File::from);
-    let talk = talk.map_err(|error| cannot("listen to the daemon", error.into()))?;
+    let talk = in_memory().map_err(|error| cannot("listen to the daemon", error))?;
     let mut command = Command::new(program);
     command
         .args(["daemon", "run", "--background", "--repo"])
@@ -79,7 +78,7 @@ pub(crate) fn start(repo: &Repo, flags: &[&str]) -> Result<(Client, Health), Fau
     let mut spawn = || command.spawn().map_err(|error| cannot("start the daemon", error));
 
     let mut child = spawn()?;
-    let mut more = MORE_STARTS;
+    let (mut more, mut said) = (MORE_STARTS, false);
     let deadline = Instant::now() + UP;
     loop {
         let ended = child.try_wait().ok().flatten();
@@ -88,7 +87,11 @@ pub(crate) fn start(repo: &Repo, flags: &[&str]) -> Result<(Client, Health), Fau
         }
         match ended {
             // Another one holds the lock: it is starting, or stopping and about to make room.
-            Some(status) if refused(status) && lock_is_held(repo) => {}
+            Some(status) if refused(status) && lock_is_held(repo) => {
+                if !std::mem::replace(&mut said, true) {
+                    output.note("Another daemon is starting or stopping here; waiting for it …");
+                }
+            }
             Some(status) if refused(status) && more > 0 => {
                 more -= 1;
                 child = spawn()?;
@@ -102,6 +105,14 @@ pub(crate) fn start(repo: &Repo, flags: &[&str]) -> Result<(Client, Health), Fau
         }
         thread::sleep(LOOK);
     }
+}
+
+/// A file of nobody's but ours, on no disk where the system has such.
+fn in_memory() -> std::io::Result<File> {
+    #[cfg(target_os = "linux")]
+    return Ok(rustix::fs::memfd_create("thrum-daemon-start", rustix::fs::MemfdFlags::CLOEXEC)?.into());
+    #[cfg(not(target_os = "linux"))]
+    tempfile::tempfile()
 }
 
 fn refused(status: ExitStatus) -> bool {

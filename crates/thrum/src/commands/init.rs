@@ -32,7 +32,7 @@ pub(crate) struct Initialised {
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Initialised, Fault> {
     let setup = setup::set_up(cx.directory(), args.stealth)?;
     tell(&setup, cx);
-    let started = if cx.may_start() { Some(start::ensure(&setup.repo)?.1.pid) } else { None };
+    let started = if cx.may_start() { Some(start::ensure(&setup.repo, &cx.output)?.1.pid) } else { None };
     if identity::candidates(&setup.repo.identities())?.is_empty() {
         cx.output.hint("thrum quickstart --name NAME --role ROLE --module MODULE");
     }

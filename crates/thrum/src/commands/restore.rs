@@ -60,7 +60,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Fault> {
     let mut ran = false;
     let restored = stopped(repo, &mut ran, || prepared.install(repo));
     // Whatever came of it, who ran before runs again.
-    let started = if ran { Some(start::start(repo, &[])) } else { None };
+    let started = if ran { Some(start::start(repo, &[], &cx.output)) } else { None };
     let restored = restored?;
     let daemon_pid = started.transpose()?.map(|(_, health)| health.pid);
     if !restored.has_key {

@@ -126,7 +126,7 @@ fn start(identity: CopiedRepository, cx: &Context) -> Result<Said, Fault> {
         return Ok(said(format!("The daemon was running already (pid {})", health.pid), "already_running", &health));
     }
     let _progress = cx.output.progress("Starting the daemon", None);
-    let (_, health) = start::start(repo, &identity.flags())?;
+    let (_, health) = start::start(repo, &identity.flags(), &cx.output)?;
     Ok(said(format!("The daemon is running (pid {})", health.pid), "started", &health))
 }
 
@@ -145,7 +145,7 @@ fn restart(cx: &Context) -> Result<Said, Fault> {
     let repo = cx.repo()?;
     let _progress = cx.output.progress("Starting the daemon anew", None);
     halt(repo)?;
-    let (_, health) = start::start(repo, &[])?;
+    let (_, health) = start::start(repo, &[], &cx.output)?;
     Ok(said(format!("The daemon was started anew (pid {})", health.pid), "restarted", &health))
 }
 
