@@ -8,7 +8,7 @@ mod terminal;
 use std::{
     ffi::OsString,
     fs::{self, TryLockError},
-    io::{BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Write},
     net::TcpListener,
     os::unix::{
         fs::{DirBuilderExt, PermissionsExt},
@@ -189,8 +189,13 @@ impl TestRepo {
 
     /// A connection to the daemon.
     pub(crate) fn connect(&self) -> Rpc {
-        let stream = UnixStream::connect(self.path(".thrum/var/thrum.sock")).unwrap();
-        Rpc { stream: BufReader::new(stream) }
+        self.try_connect().unwrap()
+    }
+
+    /// The same to one that may be gone.
+    pub(crate) fn try_connect(&self) -> io::Result<Rpc> {
+        let stream = UnixStream::connect(self.path(".thrum/var/thrum.sock"))?;
+        Ok(Rpc { stream: BufReader::new(stream) })
     }
 
     /// The daemon's process, if it says one.
@@ -323,7 +328,7 @@ impl Begun {
         let mut line = String::new();
         let stderr = self.child.as_mut().unwrap().stderr.as_mut().unwrap();
         let mut byte = [0];
-        while std::io::Read::read(stderr, &mut byte).unwrap() == 1 && byte[0] != b'\n' {
+        while io::Read::read(stderr, &mut byte).unwrap() == 1 && byte[0] != b'\n' {
             line.push(char::from(byte[0]));
         }
         line
@@ -332,7 +337,7 @@ impl Begun {
     /// Waits for its end; what it printed includes nothing that [`line`](Self::line) gave.
     pub(crate) fn end(mut self) -> Ran {
         let mut stdout = String::new();
-        std::io::Read::read_to_string(&mut self.stdout, &mut stdout).unwrap();
+        io::Read::read_to_string(&mut self.stdout, &mut stdout).unwrap();
         let output = self.child.take().unwrap().wait_with_output().unwrap();
         Ran { stdout, ..Ran::from(output) }
     }
