@@ -25,7 +25,7 @@ pub fn peers_json(bytes: &[u8]) {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its own");
         match Registry::open(path.clone(), "d_me") {
             Ok(mut registry) => {
-                assert_distinct(registry.peers().iter());
+                assert_distinct(registry.peers().iter(), &text);
                 let before = shape(registry.peers());
                 // Another port than it has, so that it is written.
                 let port = if registry.port(Kind::Local) == Some(9100) { 9101 } else { 9100 };
@@ -52,7 +52,7 @@ pub fn peers_json(bytes: &[u8]) {
                 }
             }
             assert!(count <= limits::MAX_PEERS);
-            assert_distinct(new.iter());
+            assert_distinct(new.iter(), &text);
             assert!(new.iter().all(|peer| peer.token.is_some() && !["d_me", "d_go"].contains(&peer.daemon_id.as_str())));
         }
         Err(why) => assert_shows_no_token(&why, &text),
@@ -63,7 +63,7 @@ fn shape(peers: &[Peer]) -> Vec<Value> {
     peers.iter().map(|peer| serde_json::to_value(peer).expect("a peer is JSON")).collect()
 }
 
-fn assert_distinct<'p>(peers: impl Iterator<Item = &'p Peer> + Clone) {
+fn assert_distinct<'p>(peers: impl Iterator<Item = &'p Peer> + Clone, file: &str) {
     for (n, peer) in peers.clone().enumerate() {
         assert!((1..=limits::MAX_FOREIGN_ID_BYTES).contains(&peer.daemon_id.len()));
         assert_eq!(name::check_peer(&peer.name), Ok(()));
@@ -73,7 +73,8 @@ fn assert_distinct<'p>(peers: impl Iterator<Item = &'p Peer> + Clone) {
             assert!(token(other).is_none() || token(other) != token(peer), "a token of two peers");
         }
         let token = peer.token.as_ref().map_or("", |token| token.reveal());
-        assert!(token.is_empty() || !format!("{peer:?}").contains(token), "a token is not printed");
+        // Where it stands in the file once more, somebody has made a name of it.
+        assert!(token.is_empty() || file.matches(token).count() > 1 || !format!("{peer:?}").contains(token), "a token is not printed");
     }
 }
 

@@ -125,8 +125,7 @@ impl Candidate {
             return Err(Malformed::LongId);
         }
         let at = Stamp::parse(&timestamp).or_else(|| ids::ulid_time(&id)).unwrap_or_default();
-        // Larger numbers than SQLite holds are nobody's place in a log.
-        let seq = fields.get("origin_seq").and_then(Value::as_u64).filter(|seq| i64::try_from(*seq).is_ok()).unwrap_or_default();
+        let seq = fields.get("origin_seq").map(place_in_log).unwrap_or_default();
         let signature = fields.get("signature").and_then(Value::as_str).map(str::to_owned);
         let canonical = json::canonical(&fields).map_err(|e| Malformed::Json(e.to_string()))?;
         let body = canonical.whole();
@@ -145,6 +144,15 @@ impl Candidate {
     pub fn into_held(self) -> Event {
         self.event
     }
+}
+
+/// A number as the canonical form will have it: `7.0` is 7 there, and what a double cannot hold exactly is another number for whoever
+/// reads it from us. So such a one is nobody's place in a log; ours are far below.
+fn place_in_log(number: &Value) -> u64 {
+    const EXACT: f64 = 9_007_199_254_740_991.0;
+    let exact = number.as_f64().filter(|number| number.fract() == 0.0 && (0.0..=EXACT).contains(number));
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number within the bounds of both")]
+    exact.map_or(0, |number| number as u64)
 }
 
 /// Lets in whose signature holds and whose origin has none; the others come back as rejected. Order is kept.
@@ -247,6 +255,30 @@ mod tests {
         assert_eq!(admitted[0].at.millis(), 1_795_411_698_863, "an unreadable time takes the ULID's");
         assert!(admitted[0].body.contains(r#""unknown_key":{"kept":[1,null]}"#));
         assert_eq!(Payload::read(&admitted[0].kind, &admitted[0].body).expect("unknown is fine"), Payload::Unknown);
+    }
+
+    /// C18: a relay reads the canonical form, and must come to the same place.
+    #[test]
+    fn a_place_in_a_log_is_the_one_that_the_canonical_form_says() {
+        for (number, seq) in [
+            ("7", 7),
+            ("7.0", 7),
+            ("7e0", 7),
+            ("9007199254740991", 9_007_199_254_740_991),
+            ("9007199254740993", 0),
+            ("1844674473709551615", 0),
+            ("18446744073709551615", 0),
+            ("1e300", 0),
+            ("-1", 0),
+            ("-0.0", 0),
+            ("0.5", 0),
+            ("\"7\"", 0),
+            ("null", 0),
+        ] {
+            let first = candidate(&format!(r#"{{"event_id":"e","origin_seq":{number}}}"#)).expect("well-formed").into_held();
+            let relayed = candidate(&first.body).expect("well-formed").into_held();
+            assert_eq!((first.seq, relayed), (seq, first), "{number}");
+        }
     }
 
     #[test]
