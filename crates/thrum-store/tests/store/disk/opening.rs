@@ -62,7 +62,7 @@ fn c26_the_first_opening_survives_every_fault() {
 }
 
 /// The formats there were, as far as they matter here: without the newest.
-const FORMATS: [&str; 9] = [
+const FORMATS: [&str; 10] = [
     include_str!("../../../src/migrations/0001_log_and_projection.sql"),
     include_str!("../../../src/migrations/0002_mail.sql"),
     include_str!("../../../src/migrations/0003_purged.sql"),
@@ -72,6 +72,7 @@ const FORMATS: [&str; 9] = [
     include_str!("../../../src/migrations/0007_mailbox_counts.sql"),
     include_str!("../../../src/migrations/0008_audience_counts.sql"),
     include_str!("../../../src/migrations/0009_shown_messages.sql"),
+    include_str!("../../../src/migrations/0010_checkpoint_events.sql"),
 ];
 
 /// The mailbox as a version of that format left it: its log, and no projection that the fold of today would believe.
@@ -83,7 +84,8 @@ fn older(base: Base, format: usize) -> Base {
     conn.execute_batch(&FORMATS[..format].concat()).expect("makes the tables");
     conn.execute("ATTACH ?1 AS now", [case.disk.path(FILE).to_string_lossy()]).expect("attaches");
     conn.execute_batch(
-        "INSERT INTO events SELECT * FROM now.events;
+        "INSERT INTO events
+         SELECT sequence, event_id, type, at, origin_daemon, origin_log, origin_seq, received_from, target, body FROM now.events;
          INSERT INTO heads (origin, log, count, highest, sum) SELECT origin, log, count, highest, sum FROM now.heads;
          INSERT INTO state (one, log_id, next_sequence, next_origin_seq, last_at, open_counter, fold_version)
          SELECT one, log_id, next_sequence, next_origin_seq, last_at, open_counter, 0 FROM now.state;
