@@ -47,6 +47,14 @@ impl IdSource {
         Self { last: None, maker: Some(maker) }
     }
 
+    /// Begins after the millisecond of this instant, up to which an earlier run may have made ids: while the clock stands, or is
+    /// behind, only that keeps those of two runs apart.
+    #[must_use]
+    pub fn after(mut self, instant: Stamp) -> Self {
+        self.last = Some(Ulid::from_parts(instant.millis(), u128::MAX >> 48));
+        self
+    }
+
     /// A new id of `kind`.
     pub fn next(&mut self, kind: IdKind, ambient: &mut dyn Ambient) -> String {
         let now = ambient.now().millis();

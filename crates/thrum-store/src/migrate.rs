@@ -57,14 +57,28 @@ pub(crate) fn migrate(conn: &mut Connection) -> Result<bool, StoreError> {
     if found == known {
         return Ok(false);
     }
+    // Tables that are made anew leave their texts in free pages, where a later purge would not look for them.
+    overwrite(conn, true)?;
+    let migrated = run(conn, found, known);
+    overwrite(conn, false)?;
+    migrated?;
+    Ok(found == 0)
+}
+
+fn run(conn: &mut Connection, found: i64, known: i64) -> Result<(), StoreError> {
     let tx = conn.transaction()?;
     for migration in MIGRATIONS.iter().skip(usize::try_from(found).unwrap_or(0)) {
         tx.execute_batch(migration)?;
     }
     tx.pragma_update(None, "application_id", APPLICATION_ID)?;
     tx.pragma_update(None, "user_version", known)?;
-    tx.commit()?;
-    Ok(found == 0)
+    Ok(tx.commit()?)
+}
+
+/// Whether SQLite overwrites what it deletes. Not otherwise, because that costs writes and nothing else that is deleted is text.
+pub(crate) fn overwrite(conn: &Connection, on: bool) -> Result<(), StoreError> {
+    let sql = if on { "PRAGMA secure_delete = ON" } else { "PRAGMA secure_delete = OFF" };
+    Ok(conn.query_row(sql, [], |_| Ok(()))?)
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ impl Store {
         let counters = origin::open(&mut conn, options.left.as_ref(), options.new_log, ambient.as_mut())?;
         let mut store = Self {
             id: options.key.id(),
-            ids: IdSource::bound_to(options.key.id()),
+            ids: IdSource::bound_to(options.key.id()).after(counters.last_at),
             key: options.key,
             conn,
             ambient,
@@ -258,8 +258,9 @@ impl Store {
 
     /// Whether nothing is left to be done.
     fn try_scrub(&self, rewrites: bool) -> Result<bool, StoreError> {
-        let bytes: u64 =
-            self.conn.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| row.get(0))?;
+        // What is written anew: free pages are not.
+        let sql = "SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size";
+        let bytes: u64 = self.conn.query_row(sql, [], |row| row.get(0))?;
         let is_large = bytes > limits::MAX_REWRITTEN_BYTES;
         if rewrites && !is_large {
             // The new file is made beside the old one, not in memory: it may be as large.

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
     Ambient, DaemonId, DaemonKey, Draft, ErrorKind, Event, Fault, Payload, Stamp, Sum,
     exchange::{Applied, Batch, Rejected},
-    ids::{IdKind, IdSource},
+    ids::{self, IdKind, IdSource},
     limits,
 };
 
@@ -195,6 +195,8 @@ impl<'s> Tx<'s> {
         // A clock that was set back, or is behind, must not make what is new look purged.
         let at = now.max(self.progress.counters.last_at.next()).max(after).max(self.floor()?);
         let id = self.new_id(IdKind::Event)?;
+        // Ids run ahead where many are made while the clock stands. The next run's begin after the last instant.
+        let at = at.max(ids::ulid_time(&id).unwrap_or_default());
         let Counters { log_id, next_origin_seq, .. } = &self.progress.counters;
         let event = Draft { id, at, payload: &payload }
             .seal(self.key, log_id, *next_origin_seq)
@@ -270,6 +272,8 @@ impl<'s> Tx<'s> {
     pub fn forget(&mut self, peer: &str) -> Result<(), StoreError> {
         self.conn.execute("DELETE FROM checkpoints WHERE peer = ?1", [peer])?;
         self.conn.execute("DELETE FROM rejections WHERE peer = ?1", [peer])?;
+        // Paired again, what it serves then would be no news.
+        self.conn.execute("DELETE FROM rejected WHERE peer = ?1", [peer])?;
         Ok(())
     }
 

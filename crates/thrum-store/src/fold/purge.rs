@@ -15,7 +15,7 @@ use rusqlite::Connection;
 use thrum_core::{Stamp, Sum, ids, limits, payload::PurgeExecuted};
 
 use super::{At, Folded, message, session};
-use crate::{StoreError, Tx};
+use crate::{StoreError, Tx, migrate::overwrite};
 
 /// What a purge takes away, or would.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -209,10 +209,4 @@ fn unpark(conn: &Connection, cutoff: Stamp) -> Result<(), StoreError> {
         conn.prepare_cached("DELETE FROM parked WHERE target = ?1")?.execute([target])?;
     }
     Ok(())
-}
-
-/// Whether SQLite overwrites what it deletes. Not otherwise, because that costs writes and nothing else that is deleted is text.
-fn overwrite(conn: &Connection, on: bool) -> Result<(), StoreError> {
-    let sql = if on { "PRAGMA secure_delete = ON" } else { "PRAGMA secure_delete = OFF" };
-    Ok(conn.query_row(sql, [], |_| Ok(()))?)
 }

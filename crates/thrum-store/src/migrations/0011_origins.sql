@@ -12,7 +12,8 @@ CREATE TABLE events_by_signer (
     target        TEXT,                -- the message, session or agent it is about
     body          TEXT    NOT NULL,    -- RFC 8785, without `sequence`
     signer        TEXT    NOT NULL GENERATED ALWAYS AS (
-        CASE WHEN length(origin_daemon) = 55 AND substr(origin_daemon, 1, 3) = 'd_k'
+        -- SQLite ends texts at U+0000, but for the bytes.
+        CASE WHEN length(origin_daemon) = 55 AND length(CAST(origin_daemon AS BLOB)) = 55 AND substr(origin_daemon, 1, 3) = 'd_k'
                   AND substr(origin_daemon, 4) NOT GLOB '*[^a-z2-7]*'
              THEN origin_daemon ELSE '' END) VIRTUAL,
     UNIQUE (event_id, signer)
@@ -44,6 +45,11 @@ CREATE TABLE rejections (
     event_id TEXT    NOT NULL,
     reason   TEXT    NOT NULL
 ) STRICT, WITHOUT ROWID;
+-- Of peers that were removed, nothing was read.
+DELETE FROM rejected WHERE peer NOT IN (SELECT peer FROM checkpoints);
 INSERT INTO rejections
     SELECT peer, (SELECT count(*) FROM rejected of WHERE of.peer = r.peer), at, event_id, reason FROM rejected r
     WHERE number = (SELECT max(number) FROM rejected of WHERE of.peer = r.peer);
+
+-- The texts stood somewhere else before, and half the file is free now.
+UPDATE state SET scrub = 1;

@@ -97,3 +97,27 @@ fn claims_of_a_former_home_that_come_one_by_one_fill_a_mailbox_once() {
     };
     assert_eq!(written(&mut node, "mailbox", &(0..EVENTS).map(claim).collect::<Vec<_>>()), EVENTS);
 }
+
+/// P6: what is about a message moves behind it once, and is served once more for it, however many earlier creations come.
+#[test]
+fn p6_what_is_about_a_message_does_not_move_for_every_creation_that_comes() {
+    let mut node = Node::new(9);
+    node.world.set(crate::kit::START + 3_600_000_000_000);
+    let creation = |n: i64| {
+        let id = format!("evt_create_{n:03}");
+        foreign(&id, "d_go", 1000 - n, "message.create", json!({"message_id": "msg_1", "agent_id": "ann", "scopes": []}))
+    };
+    let receipt = |n: usize| at(n, 2000, "message.receipt", json!({"message_id": "msg_1", "agent_id": format!("reader{n}")}));
+    let early: Vec<Event> = (0..EVENTS / 2).map(receipt).collect();
+    let late: Vec<Event> = (EVENTS / 2..EVENTS).map(receipt).collect();
+    assert_eq!(written(&mut node, "events", &early), early.len());
+    assert_eq!(written(&mut node, "events", &[creation(0)]), 1 + early.len(), "they waited for it");
+    node.apply(&late);
+    for n in 1..5 {
+        let latest = node.store.commit().latest;
+        assert_eq!(written(&mut node, "events", &[creation(n)]), 1, "nothing else moves");
+        assert_eq!(node.store.commit().latest, latest + 1);
+    }
+    let shown = node.store.reader().message("msg_1", None).expect("reads").expect("is here");
+    assert_eq!(shown.created_at, creation(4).at);
+}

@@ -164,3 +164,21 @@ fn ids_made_here_are_this_daemons() {
         assert!(thrum_core::ids::is_made_by(id, &node.home()), "{id}");
     }
 }
+
+/// I6: two ends of one instant and one id, by a daemon that signs and one that does not.
+#[test]
+fn of_two_ends_of_one_instant_and_id_the_same_counts_in_every_order() {
+    let start = Payload::SessionStart(SessionStart { session_id: "ses_1".into(), agent_id: "ann".into() });
+    let end = |reason: &str| Payload::SessionEnd(SessionEnd { session_id: "ses_1".into(), reason: Some(reason.into()) });
+    for other in [ATTACKER, AUTHOR] {
+        let events = [
+            unsigned("evt_1", 1, "agent.session.start", &start),
+            unsigned("evt_9", 9, "agent.session.end", &end("its own")),
+            kit::signed("evt_9", other, 1, 9, &end("another's")),
+        ];
+        in_every_order(&events, |node| {
+            let sessions = node.store.reader().sessions(&SessionFilter::default()).expect("reads");
+            assert_eq!(sessions.iter().map(|one| one.end_reason.as_deref()).collect::<Vec<_>>(), [Some("its own")]);
+        });
+    }
+}

@@ -132,6 +132,9 @@ fn rejected_events_are_kept_in_bounds_and_counted_beyond() {
     assert_eq!(node.store.reader().troubles("d_p").expect("reads").rejected, 1500);
     node.store.write(|tx| tx.forget("d_p")).expect("forgets");
     assert_eq!(node.store.reader().troubles("d_p").expect("reads").rejected, 0);
+    // Paired again, it serves the same again, and that is news.
+    refuse(&mut node, "d_p", bad(1499..1500));
+    assert_eq!(node.store.reader().troubles("d_p").expect("reads").rejected, 1);
 }
 
 /// C21: what one peer is caught at cannot be pushed out by others, however much they serve.
