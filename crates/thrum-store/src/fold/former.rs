@@ -10,8 +10,10 @@
 //! * Only a daemon that signs can say it, and only of one that does not: who has a key speaks for itself.
 //! * The first one that says it is believed, by the times that they give. A peer that lies about the time can still come
 //!   first, for nothing about the former home can be proven; it wins the right to edit and delete the old mail, which it could do
-//!   as well by serving unsigned events in the former home's name. Whom that mail is addressed to, and mail that was written by
-//!   daemons that sign, it cannot change.
+//!   as well by serving unsigned events in the former home's name. Whom that mail is addressed to, this gives it no say in. It has
+//!   one by another rule: of several creations under one id of Go's a signed one counts (`super::claim`), so that every peer with
+//!   a key can replace old mail by its own, which is then shown as its own. Mail that was written by daemons that bind their ids
+//!   nobody can change.
 //! * What the former home said counts up to the last time it was said. After that, anybody who can serve unsigned events
 //!   could write in its name, and mark new mail as read: that is a namesake's word, as it was before.
 //! * It is for good: a clean-up hides the agent, but old mail does not become a stranger's.
@@ -102,13 +104,21 @@ fn write_moves(conn: &Connection, agent_id: &str, moved: &BTreeMap<&str, Moved>)
 }
 
 fn registrations(tx: &Tx<'_>, agent_id: &str) -> Result<Vec<(Event, AgentRegister)>, StoreError> {
-    let events = super::load(tx, "target = ?1 AND type = 'agent.register'", agent_id)?;
-    let read = |(event, _): (Event, u64)| match Payload::read(&event.kind, &event.body) {
-        Ok(payload) if super::beyond_bounds(&payload).is_some() => None,
-        Ok(Payload::AgentRegister(body)) => Some((event, body)),
-        _ => None,
-    };
-    Ok(events.into_iter().filter_map(read).collect())
+    let mut registrations = Vec::new();
+    super::each(tx, "target = ?1 AND type = 'agent.register'", agent_id, |mut event, sequence| {
+        match Payload::read(&event.kind, &event.body) {
+            Ok(payload) if super::beyond_bounds(&payload).is_some() => {}
+            Ok(Payload::AgentRegister(body)) => {
+                // Much larger than what is read of it, if somebody wants it to be.
+                event.body = String::new();
+                registrations.push((sequence, (event, body)));
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    registrations.sort_unstable_by_key(|(sequence, _)| *sequence);
+    Ok(registrations.into_iter().map(|(_, registration)| registration).collect())
 }
 
 fn rank(event: &Event) -> Rank<'_> {

@@ -19,7 +19,7 @@ pub(crate) struct Later {
     pub(super) agents: BTreeSet<String>,
     /// Agents and homes of which a clean-up hides sessions.
     pub(super) cleaned: BTreeSet<(String, String)>,
-    /// Sessions of which several daemons said something.
+    /// Sessions of which more than one beginning, or end, was said, by whomever, or of whose home nothing can be proven.
     pub(super) sessions: BTreeSet<String>,
     /// Messages with all that is about them.
     pub(super) messages: BTreeSet<String>,

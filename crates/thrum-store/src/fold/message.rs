@@ -60,7 +60,7 @@ pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Resul
     insert(tx.conn, at, body)?;
     // What refers to a message that is not here is parked; looking there is much cheaper than in the log.
     if tx.conn.prepare_cached("SELECT 1 FROM parked WHERE target = ?1")?.exists([&body.message_id])? {
-        refold_dependents(tx, &body.message_id)?;
+        refold_dependents(tx, &body.message_id, at.sequence)?;
     }
     Ok(Folded::Done)
 }
@@ -72,22 +72,35 @@ pub(super) fn refold(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError
     }
     // A creation folds what is parked for its message, and it would be folded twice.
     tx.conn.prepare_cached("DELETE FROM parked WHERE target = ?1")?.execute([message_id])?;
-    let mut creations = super::load(tx, "target = ?1 AND type = 'message.create'", message_id)?;
     fn claim<'e>(message_id: &str, event: &'e Event) -> Claim<'e> {
         super::claim(message_id, &event.origin, (event.at, &event.id))
     }
-    creations.sort_by(|(one, _), (other, _)| claim(message_id, one).cmp(&claim(message_id, other)));
-    for (event, sequence) in creations {
+    let mut counts: Option<(Event, u64)> = None;
+    let mut created: Option<u64> = None;
+    super::each(tx, "target = ?1 AND type = 'message.create'", message_id, |event, sequence| {
+        // One that cannot be folded is parked and stays so.
+        if Payload::read(&event.kind, &event.body).is_ok_and(|payload| super::beyond_bounds(&payload).is_none()) {
+            created = Some(created.map_or(sequence, |first| first.min(sequence)));
+            if counts.as_ref().is_none_or(|(best, _)| claim(message_id, &event) < claim(message_id, best)) {
+                counts = Some((event, sequence));
+            }
+        }
+        Ok(())
+    })?;
+    if let Some((event, sequence)) = counts {
         super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
     }
-    refold_dependents(tx, message_id)
+    refold_dependents(tx, message_id, created.unwrap_or_default())
 }
 
 /// Folds the edits, deletions and receipts of a message again: into the one that is here now, or, if none is, to be parked.
-fn refold_dependents(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError> {
-    let dependents = super::load(tx, "target = ?1 AND type IN ('message.edit', 'message.delete', 'message.receipt')", message_id)?;
-    let created = held(tx.conn, message_id)?.map_or(0, |message| message.sequence);
-    for (event, mut sequence) in dependents {
+///
+/// Those that stand before the first creation, `created`, move behind it. Not behind the one that counts: every earlier one that
+/// comes would move them all once more, here and wherever they are served again.
+fn refold_dependents(tx: &mut Tx<'_>, message_id: &str, created: u64) -> Result<(), StoreError> {
+    let dependents = super::places(tx, "target = ?1 AND type IN ('message.edit', 'message.delete', 'message.receipt')", message_id)?;
+    for mut sequence in dependents {
+        let event = super::at_place(tx, sequence)?;
         tx.conn.prepare_cached("DELETE FROM parked WHERE event_id = ?1 AND signer = ?2")?.execute((&event.id, event.signer()))?;
         if sequence < created && !tx.rebuilds {
             sequence = tx.move_to_end(sequence)?;

@@ -195,13 +195,41 @@ fn read_event(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Event, u64)> {
     Ok((event, row.get(0)?))
 }
 
-/// The events folded so far that satisfy `condition` on one value, in sequence.
-fn load(tx: &Tx<'_>, condition: &str, value: &str) -> Result<Vec<(Event, u64)>, StoreError> {
+/// Hands over the events folded so far that satisfy `condition` on one value, one at a time and in no order: together they may
+/// be larger than memory.
+fn each(tx: &Tx<'_>, condition: &str, value: &str, mut found: impl FnMut(Event, u64) -> Result<(), StoreError>) -> Result<(), StoreError> {
     let mut statement = tx.conn.prepare_cached(&format!("SELECT {EVENT_COLUMNS} FROM events WHERE {condition} AND sequence <= ?2"))?;
-    let mut events: Vec<(Event, u64)> = statement.query_map((value, tx.frontier), read_event)?.collect::<Result<_, _>>()?;
-    // Sorted here: a cached statement that sorts is parsed anew by SQLite at every use, and this one runs for every message.
+    for row in statement.query_map((value, tx.frontier), read_event)? {
+        let (event, sequence) = row?;
+        found(event, sequence)?;
+    }
+    Ok(())
+}
+
+/// All of them at once, in sequence.
+fn load(tx: &Tx<'_>, condition: &str, value: &str) -> Result<Vec<(Event, u64)>, StoreError> {
+    let mut events = Vec::new();
+    each(tx, condition, value, |event, sequence| {
+        events.push((event, sequence));
+        Ok(())
+    })?;
     events.sort_unstable_by_key(|(_, sequence)| *sequence);
     Ok(events)
+}
+
+/// The same, where they stand.
+fn places(tx: &Tx<'_>, condition: &str, value: &str) -> Result<Vec<u64>, StoreError> {
+    let mut statement = tx.conn.prepare_cached(&format!("SELECT sequence FROM events WHERE {condition} AND sequence <= ?2"))?;
+    let mut places: Vec<u64> = statement.query_map((value, tx.frontier), |row| row.get(0))?.collect::<Result<_, _>>()?;
+    // Sorted here: a cached statement that sorts is parsed anew by SQLite at every use, and this one runs for every message.
+    places.sort_unstable();
+    Ok(places)
+}
+
+/// The event in one place.
+fn at_place(tx: &Tx<'_>, sequence: u64) -> Result<Event, StoreError> {
+    let mut statement = tx.conn.prepare_cached(&format!("SELECT {EVENT_COLUMNS} FROM events WHERE sequence = ?1"))?;
+    Ok(statement.query_row([sequence], read_event)?.0)
 }
 
 fn load_chunk(conn: &Connection, after: u64, most: usize) -> Result<Vec<(Event, u64)>, StoreError> {

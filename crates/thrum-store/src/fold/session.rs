@@ -9,7 +9,7 @@ use thrum_core::{
     payload::{AgentUpdate, SessionEnd, SessionStart},
 };
 
-use super::{At, Folded, agent, claim};
+use super::{At, Claim, Folded, agent, claim};
 use crate::{StoreError, Tx};
 
 /// Where a session began, as far as that is here.
@@ -54,7 +54,8 @@ fn put_start(conn: &Connection, event: &Event, body: &SessionStart) -> Result<()
 /// A session ends, whether or not its beginning is known.
 pub(super) fn end(tx: &mut Tx<'_>, at: At<'_>, body: &SessionEnd) -> Result<Folded, StoreError> {
     match begun(tx.conn, &body.session_id)? {
-        Begun::At(home) if home == at.event.origin => put_end(tx.conn, at.event, body)?,
+        // Ends of one signer have ids of their own. Others may share instant and id, and are told apart by their origins.
+        Begun::At(home) if home == at.event.origin && key::is_signed_origin(&home) => put_end(tx.conn, at.event, body)?,
         Begun::At(home) if !may_end(&home, &at.event.origin) => {}
         _ => {
             tx.later.sessions.insert(body.session_id.clone());
@@ -117,32 +118,46 @@ pub(super) fn hide(tx: &mut Tx<'_>, agent_id: &str, home: &str) -> Result<(), St
     Ok(())
 }
 
+fn claims<'e>(session: &str, event: &'e Event) -> Claim<'e> {
+    claim(session, &event.origin, (event.at, &event.id))
+}
+
 /// Works a session out from what is in the log about it.
 pub(super) fn refold(tx: &mut Tx<'_>, session: &str) -> Result<(), StoreError> {
     let conn = tx.conn;
     conn.prepare_cached("DELETE FROM sessions WHERE session_id = ?1")?.execute([session])?;
-    let (mut starts, mut ends) = (Vec::new(), Vec::new());
-    for (event, _) in super::load(tx, "target = ?1 AND type IN ('agent.session.start', 'agent.session.end')", session)? {
-        match Payload::read(&event.kind, &event.body) {
-            Ok(payload) if super::beyond_bounds(&payload).is_some() => {}
-            Ok(Payload::SessionStart(body)) => {
-                let cleanup = agent::cleaned_up(conn, &body.agent_id, &event.origin)?;
-                if !agent::is_hidden(cleanup.as_ref(), (event.at, &event.id)) {
-                    starts.push((event, body));
-                }
-            }
-            Ok(Payload::SessionEnd(body)) => ends.push((event, body)),
-            _ => {}
+    // Only the best so far is kept: there may be many, each padded to the size that an event may have.
+    let mut begun: Option<(Event, SessionStart)> = None;
+    super::each(tx, "target = ?1 AND type = 'agent.session.start'", session, |mut event, _| {
+        if let Ok(payload) = Payload::read(&event.kind, &event.body)
+            && super::beyond_bounds(&payload).is_none()
+            && let Payload::SessionStart(body) = payload
+            && !agent::is_hidden(agent::cleaned_up(conn, &body.agent_id, &event.origin)?.as_ref(), (event.at, &event.id))
+            && begun.as_ref().is_none_or(|(first, _)| claims(session, &event) < claims(session, first))
+        {
+            event.body = String::new();
+            begun = Some((event, body));
         }
-    }
-    let first = starts.iter().min_by_key(|(event, _)| claim(session, &event.origin, (event.at, &event.id)));
-    if let Some((event, body)) = first {
+        Ok(())
+    })?;
+    if let Some((event, body)) = &begun {
         put_start(conn, event, body)?;
     }
-    let counts = |event: &Event| first.is_none_or(|(begun, _)| may_end(&begun.origin, &event.origin));
-    ends.retain(|(event, _)| counts(event));
-    if let Some((event, body)) = ends.iter().min_by_key(|(event, _)| (event.at, &event.id, &event.origin)) {
-        put_end(conn, event, body)?;
+    let mut ended: Option<(Event, SessionEnd)> = None;
+    super::each(tx, "target = ?1 AND type = 'agent.session.end'", session, |mut event, _| {
+        if begun.as_ref().is_none_or(|(begun, _)| may_end(&begun.origin, &event.origin))
+            && let Ok(payload) = Payload::read(&event.kind, &event.body)
+            && super::beyond_bounds(&payload).is_none()
+            && let Payload::SessionEnd(body) = payload
+            && ended.as_ref().is_none_or(|(first, _)| (event.at, &event.id, &event.origin) < (first.at, &first.id, &first.origin))
+        {
+            event.body = String::new();
+            ended = Some((event, body));
+        }
+        Ok(())
+    })?;
+    if let Some((event, body)) = ended {
+        put_end(conn, &event, &body)?;
     }
     Ok(())
 }

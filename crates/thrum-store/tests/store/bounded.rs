@@ -107,7 +107,8 @@ fn p6_what_is_about_a_message_does_not_move_for_every_creation_that_comes() {
         let id = format!("evt_create_{n:03}");
         foreign(&id, "d_go", 1000 - n, "message.create", json!({"message_id": "msg_1", "agent_id": "ann", "scopes": []}))
     };
-    let receipt = |n: usize| at(n, 2000, "message.receipt", json!({"message_id": "msg_1", "agent_id": format!("reader{n}")}));
+    let receipt =
+        |n: usize| at(n, 2000, "message.receipt", json!({"message_id": "msg_1", "agent_id": format!("reader{n}"), "receipt_type": "read"}));
     let early: Vec<Event> = (0..EVENTS / 2).map(receipt).collect();
     let late: Vec<Event> = (EVENTS / 2..EVENTS).map(receipt).collect();
     assert_eq!(written(&mut node, "events", &early), early.len());

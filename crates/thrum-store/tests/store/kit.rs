@@ -178,10 +178,11 @@ impl Node {
         assert_eq!(self.miscounted(), 0, "kept counts are the mailboxes' after a rebuild, too");
     }
 
-    /// Edits, deletions and receipts that stand before their message.
+    /// Edits, deletions and receipts that stand before every creation of their message.
     fn out_of_order(&self) -> u64 {
         let sql = "SELECT count(*) FROM messages m JOIN events e ON e.target = m.message_id
-                   WHERE e.type IN ('message.edit', 'message.delete', 'message.receipt') AND e.sequence < m.sequence";
+                   WHERE e.type IN ('message.edit', 'message.delete', 'message.receipt') AND e.sequence <
+                         (SELECT min(c.sequence) FROM events c WHERE c.target = m.message_id AND c.type = 'message.create')";
         let connection = rusqlite::Connection::open(self.path()).expect("opens");
         connection.query_row(sql, [], |row| row.get(0)).expect("counts")
     }
