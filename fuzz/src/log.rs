@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use thrum_core::{
     Event, Fault, Heads, Stamp, Sum,
+    compare::{Listing, LogOf, Numbers, Wanted},
     exchange::{Applied, Batch, Checkpoint, Footing, Page, Row, Troubles},
 };
 use thrum_sync::Log;
@@ -26,6 +27,24 @@ impl Log for Nothing {
     }
     fn heads(&self) -> Result<Heads, Fault> {
         Ok(Heads::default())
+    }
+    fn counted(&self) -> Result<Heads, Fault> {
+        Ok(Heads::default())
+    }
+    fn mend(&self) -> Result<(), Fault> {
+        Ok(())
+    }
+    fn numbers(&self, _: &LogOf, _: u64, _: usize) -> Result<Numbers, Fault> {
+        Ok(Numbers::default())
+    }
+    fn listing(&self, _: &LogOf, _: &str, _: &str, _: usize) -> Result<Listing, Fault> {
+        Ok(Listing::Ids(Vec::new()))
+    }
+    fn stretch(&self, _: &LogOf, _: &str, _: &str) -> Result<(u64, Sum), Fault> {
+        Ok((0, Sum::default()))
+    }
+    fn named(&self, _: &LogOf, _: &Wanted) -> Result<Page, Fault> {
+        Ok(Page::default())
     }
     fn projection(&self) -> Result<Sum, Fault> {
         Ok(Sum::default())

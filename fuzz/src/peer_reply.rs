@@ -44,6 +44,14 @@ pub fn peer_reply(line: &[u8]) {
     if let Some(message) = said(wire::read_begun(line, ASKED)) {
         assert_eq!(wire::read_begun(wire::begun_line(&id(), &message).as_bytes(), ASKED), Ok(message));
     }
+    if let Some(numbers) = said(wire::read_numbers(line, ASKED, 3)) {
+        assert!(numbers.held.len().max(numbers.purged.len()) <= limits::MAX_TOLD_RUNS);
+        assert!(numbers.next == 0 || numbers.next > 3, "it goes on");
+        assert_eq!(wire::read_numbers(wire::numbers_line(&id(), &numbers).as_bytes(), ASKED, 3), Ok(numbers));
+    }
+    if let Some(listing) = said(wire::read_listing(line, ASKED, "b", "")) {
+        assert_eq!(wire::read_listing(wire::listing_line(&id(), &listing).as_bytes(), ASKED, "b", ""), Ok(listing));
+    }
     said(wire::read_notified(line, ASKED));
     said(wire::read_proved(line, ASKED));
 }

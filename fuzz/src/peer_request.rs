@@ -158,6 +158,8 @@ fn asked_again(line: &[u8]) {
         Query::Prove { daemon_id, signature } => wire::prove_request(1, daemon_id, &token, signature),
         Query::Refused(node) => wire::refused_request(1, &token, node),
         Query::Probe => wire::probe_request(1),
+        Query::About(about) => Call::About(about.clone()).line(1, "d_me", &token),
+        Query::Differs => Call::Differs.line(1, "d_me", &token),
         Query::Hello { challenge, daemon_id } => wire::hello_request(1, challenge, daemon_id),
     };
     assert!(!written.contains('\n'), "a question is one line");

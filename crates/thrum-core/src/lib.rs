@@ -3,6 +3,7 @@
 //! No I/O, no clock and no randomness of its own: what it needs of the world comes in through [`Ambient`].
 
 pub mod ambient;
+pub mod compare;
 pub mod event;
 pub mod exchange;
 pub mod fault;
@@ -13,6 +14,7 @@ pub mod key;
 pub mod limits;
 pub mod name;
 pub mod payload;
+pub mod ranges;
 pub mod stamp;
 pub mod work;
 
@@ -22,4 +24,5 @@ pub use fault::{ErrorKind, Fault, Retry};
 pub use heads::{Head, Heads, Sum};
 pub use key::{DaemonId, DaemonKey};
 pub use payload::Payload;
+pub use ranges::Runs;
 pub use stamp::Stamp;

@@ -81,6 +81,31 @@ pub const MAX_BATCH_BYTES: usize = 1 << 20;
 /// beyond this the peer is told none and shows that it cannot compare.
 pub const MAX_HEADS: usize = 2000;
 
+/// Most runs of numbers in one answer about a log, and in one request for events; twenty kilobytes to one hundred of a line. A log
+/// with more holes is told piece by piece.
+pub const MAX_TOLD_RUNS: usize = 1000;
+
+/// Most ids in one answer about a log whose events have no numbers, and in one request for such events. Above it the answer is in
+/// [`TOLD_PARTS`] parts. Each takes some hundred bytes of a line, at most two kilobytes.
+pub const MAX_TOLD_IDS: usize = 500;
+
+/// Into so many parts a log is cut that is too long to be listed: 100,000 events, of which one is missing, are compared in three
+/// requests.
+pub const TOLD_PARTS: u64 = 16;
+
+/// Most runs of numbers, and most ids, that are named of what is missing in one log: what a person looks at. All are counted.
+pub const MAX_NAMED: usize = 20;
+
+/// Most questions of one repair: 100,000 events that are missing in one piece need a hundred, and what is left is the next
+/// repair's.
+pub const MAX_REPAIR_CALLS: u32 = 2000;
+
+/// Answers to `sync.fetch` of one log that bring nothing of what was asked for, until no more of that log is asked for.
+pub const MAX_FRUITLESS: u32 = 3;
+
+/// How deep the ids of a log are cut into parts; each part has a sixteenth of the events, and no log has 16^8.
+pub const MAX_DEPTH: usize = 8;
+
 /// Rows kept of rejected events, of all peers; beyond it those of who has the most go. The counters stay.
 pub const MAX_REJECTED_ROWS: usize = 1000;
 
@@ -326,6 +351,33 @@ pub const FORCE: Duration = Duration::from_secs(8);
 
 /// Pause between two comparisons of one `sync verify`.
 pub const VERIFY_PAUSE: Duration = Duration::from_millis(100);
+
+/// For so long `sync verify` leaves a difference to the usual exchange before it asks what exactly is missing.
+pub const REPAIR_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a repair may take, and one question of it: a peer that lets us wait must not keep others from being compared.
+pub const REPAIR: Duration = Duration::from_secs(60);
+
+/// One question of a repair.
+pub const REPAIR_CALL: Duration = Duration::from_secs(5);
+
+/// Most repairs with one peer in one `sync verify`.
+pub const MAX_REPAIRS: u32 = 3;
+
+/// A connected peer is asked what it holds once in so many rounds (five minutes): one connection and one question, while the empty
+/// pulls of the rounds in between say nothing about what lies below the checkpoint.
+pub const ROUNDS_PER_LOOK: u32 = 20;
+
+/// A difference is looked at so often, a round apart, before something is fetched: events on their way differ, too, but not the
+/// same for three rounds.
+pub const LOOKS: u32 = 3;
+
+/// After repairs that brought nothing the pause doubles, up to so many times the usual one: more than an hour.
+pub const MAX_LOOK_PAUSES: u32 = 16;
+
+/// Least time between two repairs that a peer causes by saying that something is missing here: each reads the whole log, a second
+/// for a million events.
+pub const HINT_PAUSE: Duration = Duration::from_secs(10);
 
 /// Pause after a failed `accept`, which may mean that no file descriptors are left.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

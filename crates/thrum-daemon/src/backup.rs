@@ -26,7 +26,7 @@ use thrum_store::{
 
 use crate::{ambient::System, disk, identity, lock, paths::Repo};
 
-pub(crate) use replace::undo;
+pub(crate) use replace::{Why, replace, undo};
 
 /// Files of `.thrum` that belong to the mailbox, beside those of its agents. The first two are secret.
 const FILES: [&str; 3] = ["var/daemon.json", "var/peers.json", "config.json"];
@@ -217,7 +217,7 @@ impl Prepared {
                 added.push(name.clone());
             }
         }
-        let former = replace::replace(&repo.database(), &self.database.0)?;
+        let former = replace(&repo.database(), &self.database.0, Why::Restored)?;
         Ok(Restored { former, added, has_key: repo.identity_file().exists() })
     }
 }
@@ -232,7 +232,7 @@ fn forgetful(content: &[u8]) -> Result<Vec<u8>, Fault> {
 }
 
 /// A file that is removed unless it was moved to its place.
-struct Unfinished(PathBuf);
+pub(crate) struct Unfinished(pub(crate) PathBuf);
 
 impl Drop for Unfinished {
     fn drop(&mut self) {

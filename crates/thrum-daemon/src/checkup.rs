@@ -1,13 +1,20 @@
 //! Looking after a database from outside its daemon.
 
-use std::path::Path;
+use std::{
+    fs::{self, OpenOptions as FileOptions},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
 
-use thrum_core::Fault;
-use thrum_store::{Checkup, OpenOptions, Store};
+use thrum_core::{ErrorKind, Fault, name::printable};
+use thrum_store::{Checkup, OpenOptions, Salvaged, Store, salvage};
+use thrum_sync::registry::Registry;
 
 use crate::{
     ambient::System,
-    identity::{Claim, Identity},
+    backup::{Unfinished, Why, replace, undo},
+    disk,
+    identity::{self, Claim, Identity},
     lock,
     paths::Repo,
 };
@@ -18,7 +25,27 @@ use crate::{
 /// # Errors
 /// Those of [`Checkup::examine`].
 pub fn examine(repo: &Repo, scratch: &Path) -> Result<Option<Checkup>, Fault> {
+    if let Some(why) = lost(repo)? {
+        return Ok(Some(Checkup::damaged(vec![why.to_owned()])));
+    }
     Ok(Checkup::examine(&repo.database(), scratch, Box::new(System))?)
+}
+
+/// Whether the database that the daemon left is gone, or nothing is in it; in words.
+///
+/// # Errors
+/// The daemon's own file is damaged; those of the file system.
+pub fn lost(repo: &Repo) -> Result<Option<&'static str>, Fault> {
+    if !identity::has_left(repo)? {
+        return Ok(None);
+    }
+    let length = |path: PathBuf| fs::metadata(path).map_or(0, |about| about.len());
+    let database = repo.database();
+    if !database.try_exists().unwrap_or(true) {
+        return Ok(Some("the file is gone"));
+    }
+    let is_empty = length(database) == 0 && length(repo.var().join("messages.db-wal")) == 0;
+    Ok(is_empty.then_some("the file is empty"))
 }
 
 /// Makes the projection and the heads anew from the log. Holds the daemon's lock meanwhile.
@@ -27,10 +54,54 @@ pub fn examine(repo: &Repo, scratch: &Path) -> Result<Option<Checkup>, Fault> {
 /// `refused` while the daemon runs; whatever keeps it from starting.
 pub fn mend(repo: &Repo) -> Result<(), Fault> {
     let _lock = lock::acquire(repo)?;
+    undo(repo)?;
     let mut identity = Identity::load(repo, Claim::None, &mut System)?;
     let mut options = OpenOptions::new(identity.key().clone(), identity.left());
     options.new_log = identity.new_log;
     let mut store = Store::open(&repo.database(), options, Box::new(System))?;
     identity.record(&store.left())?;
     Ok(store.mend()?)
+}
+
+/// A database that was made anew from what could be read of a damaged one.
+#[derive(Clone, Debug)]
+pub struct Rebuilt {
+    /// What was saved, and what not.
+    pub salvaged: Salvaged,
+    /// Where the damaged database is kept.
+    pub former: Option<PathBuf>,
+    /// The peers that are asked for everything at the next start, by name.
+    pub peers: Vec<String>,
+}
+
+/// Makes a new database from what can be read of the one of `repo`, puts it in its place, and keeps the damaged one beside. The
+/// daemon's lock is held meanwhile. At its next start peers are read from their beginning.
+///
+/// # Errors
+/// `refused` while the daemon runs; no room; `failed` where nothing in the file is an event. Then the database is as it was.
+pub fn rebuild(repo: &Repo) -> Result<Rebuilt, Fault> {
+    let _lock = lock::acquire(repo)?;
+    let database = repo.database();
+    undo(repo)?;
+    let identity = Identity::load(repo, Claim::None, &mut System)?;
+    let next = Unfinished(repo.var().join(format!("messages.db.{}.salvaging", std::process::id())));
+    let made = FileOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next.0);
+    made.map_err(|error| disk::fault("write", &next.0, &error))?;
+    let options = OpenOptions::new(identity.key().clone(), identity.left());
+    let salvaged = if database.exists() {
+        salvage(&database, &next.0, options, Box::new(System))?
+    } else {
+        Store::open(&next.0, OpenOptions { new_log: true, ..options }, Box::new(System))?.close()?;
+        Salvaged::default()
+    };
+    let peers: Vec<String> = Registry::open(repo.peers_file(), identity.key().id().as_str())
+        .map(|registry| registry.peers().iter().map(|peer| printable(&peer.name)).collect())
+        // What is wrong with that file is told where peers are looked at.
+        .unwrap_or_default();
+    if salvaged.events == 0 && peers.is_empty() {
+        return Err(Fault::new(ErrorKind::Failed, "nothing in the file is an event, and no peer has any: it was left as it is")
+            .hint("Put a backup in its place: thrum restore FILE"));
+    }
+    let former = replace(&database, &next.0, Why::Damaged)?;
+    Ok(Rebuilt { salvaged, former, peers })
 }

@@ -175,6 +175,14 @@ fn close_to_others(file: &Path) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Whether the daemon of `repo` ever left a database.
+///
+/// # Errors
+/// As [`known`].
+pub(crate) fn has_left(repo: &Repo) -> Result<bool, Fault> {
+    Ok(read(&repo.identity_file())?.is_some_and(|record| !record.log_id.is_empty()))
+}
+
 fn read(file: &Path) -> Result<Option<Record>, Fault> {
     let Some(bytes) = disk::read_private(file, limits::MAX_SMALL_FILE_BYTES)? else { return Ok(None) };
     // The text of a parse error may quote the key.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use thrum_core::{
     Event, Fault, Heads, Stamp, Sum,
+    compare::{Listing, LogOf, Numbers, Wanted},
     exchange::{Applied, Batch, Checkpoint, Footing, Page, Row},
+    limits,
 };
 use thrum_sync::Log;
 
@@ -29,6 +31,30 @@ impl Log for Storage {
 
     fn heads(&self) -> Result<Heads, Fault> {
         Ok(self.readers.with(|reader| reader.heads())?)
+    }
+
+    fn counted(&self) -> Result<Heads, Fault> {
+        Ok(self.readers.with(|reader| reader.counted())?)
+    }
+
+    fn mend(&self) -> Result<(), Fault> {
+        Ok(self.writer.call(|tx| tx.mend())?)
+    }
+
+    fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Fault> {
+        Ok(self.readers.with(|reader| reader.numbers(of, after, most))?)
+    }
+
+    fn listing(&self, of: &LogOf, after: &str, upto: &str, most: usize) -> Result<Listing, Fault> {
+        Ok(self.readers.with(|reader| reader.listing(of, after, upto, most))?)
+    }
+
+    fn stretch(&self, of: &LogOf, after: &str, upto: &str) -> Result<(u64, Sum), Fault> {
+        Ok(self.readers.with(|reader| reader.stretch(of, after, upto))?)
+    }
+
+    fn named(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Fault> {
+        Ok(self.readers.with(|reader| reader.named(of, wanted, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES))?)
     }
 
     fn projection(&self) -> Result<Sum, Fault> {

@@ -9,7 +9,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 use thrum_core::{Ambient, DaemonKey, Stamp};
 
-use crate::{OpenOptions, Store, StoreError, digest, fold, migrate, store};
+use crate::{OpenOptions, Store, StoreError, Tx, digest, fold, migrate, salvage, store};
 
 /// Most faults that SQLite is asked to list; one is enough to know.
 const FAULTS: u32 = 5;
@@ -43,21 +43,34 @@ impl Checkup {
     /// copy of the database in `scratch`.
     ///
     /// # Errors
-    /// [`StoreError::Newer`], [`StoreError::Gos`], [`StoreError::Damaged`]; the disk's.
-    pub fn examine(path: &Path, scratch: &Path, mut ambient: Box<dyn Ambient>) -> Result<Option<Self>, StoreError> {
+    /// [`StoreError::Newer`], [`StoreError::Gos`]; the disk's.
+    pub fn examine(path: &Path, scratch: &Path, ambient: Box<dyn Ambient>) -> Result<Option<Self>, StoreError> {
         if !path.try_exists().map_err(|error| StoreError::ReadOnly(error.to_string()))? {
             return Ok(None);
         }
+        match Self::of_whole(path, scratch, ambient) {
+            // What keeps SQLite from reading it is what was looked for.
+            Err(StoreError::Damaged(why)) => Ok(Some(Self::damaged(vec![why]))),
+            found => found.map(Some),
+        }
+    }
+
+    /// A database that cannot be read, for these reasons.
+    pub fn damaged(damage: Vec<String>) -> Self {
+        let why = "the file is damaged";
+        Self { events: 0, last_at: Stamp::ZERO, damage, heads: Compared::Not(why), projection: Compared::Not(why) }
+    }
+
+    fn of_whole(path: &Path, scratch: &Path, mut ambient: Box<dyn Ambient>) -> Result<Self, StoreError> {
         let conn = store::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let is_current = migrate::check(&conn)? == migrate::newest();
         let damage = damage(&conn, FAULTS)?;
         if !damage.is_empty() {
-            let why = "the file is damaged";
-            return Ok(Some(Self { events: 0, last_at: Stamp::ZERO, damage, heads: Compared::Not(why), projection: Compared::Not(why) }));
+            return Ok(Self::damaged(damage));
         }
         if !is_current {
             let why = "another version made it; it is folded again at the next start";
-            return Ok(Some(Self { events: 0, last_at: Stamp::ZERO, damage, heads: Compared::Not(why), projection: Compared::Not(why) }));
+            return Ok(Self { events: 0, last_at: Stamp::ZERO, damage, heads: Compared::Not(why), projection: Compared::Not(why) });
         }
         let copy = scratch.join("copy.db");
         conn.execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
@@ -65,8 +78,14 @@ impl Checkup {
         let conn = store::connect(&copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let (last_at, version): (i64, i64) =
             conn.query_row("SELECT last_at, fold_version FROM state", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let events = conn.query_row("SELECT count(*) FROM events", [], |row| row.get(0))?;
-        let heads = Compared::Found(unequal(&conn)?);
+        let events: u64 = conn.query_row("SELECT count(*) FROM events", [], |row| row.get(0))?;
+        let unequal = unequal(&conn)?;
+        // Rows that were lost are one reason. Rows whose text is another one now are worse: counted anew, they would stay.
+        let altered = if unequal.is_empty() { 0 } else { salvage::altered(&conn)? };
+        if altered > 0 {
+            return Ok(Self::damaged(vec![format!("the text of {altered} of its {events} events is not what was stored")]));
+        }
+        let heads = Compared::Found(unequal);
         let waits = fold::waits(&conn)?;
         let projection = if version != fold::VERSION {
             Compared::Not("another version folded it; it is folded again at the next start")
@@ -81,7 +100,7 @@ impl Checkup {
             store.rebuild()?;
             Compared::Found(before == store.projection()?)
         };
-        Ok(Some(Self { events, last_at: Stamp::from_nanos(last_at), damage, heads, projection }))
+        Ok(Self { events, last_at: Stamp::from_nanos(last_at), damage, heads, projection })
     }
 }
 
@@ -114,25 +133,35 @@ impl Store {
     /// # Errors
     /// Those of [`write`](Self::write); everything is then as it was.
     pub fn mend(&mut self) -> Result<(), StoreError> {
-        self.write(|tx| {
-            let counted = digest::recount(tx.conn)?;
-            tx.conn.execute("DELETE FROM heads", [])?;
-            for head in counted.iter() {
-                tx.conn
-                    .prepare_cached(
-                        "INSERT INTO heads (origin, log, count, highest, sum, purged, purged_sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                    )?
-                    .execute((
-                        &head.origin,
-                        &head.log,
-                        head.count,
-                        head.highest,
-                        head.sum.to_bytes(),
-                        head.purged,
-                        head.purged_sum.to_bytes(),
-                    ))?;
-            }
-            fold::rebuild(tx)
-        })
+        self.write(|tx| tx.mend())
+    }
+}
+
+impl Tx<'_> {
+    /// The same within a transaction. Looks at every event twice; nobody else writes meanwhile.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn mend(&mut self) -> Result<(), StoreError> {
+        // What others did in this transaction is among the rows already.
+        self.progress.flush(self.conn)?;
+        let counted = digest::recount(self.conn)?;
+        self.conn.execute("DELETE FROM heads", [])?;
+        for head in counted.iter() {
+            self.conn
+                .prepare_cached(
+                    "INSERT INTO heads (origin, log, count, highest, sum, purged, purged_sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                )?
+                .execute((
+                    &head.origin,
+                    &head.log,
+                    head.count,
+                    head.highest,
+                    head.sum.to_bytes(),
+                    head.purged,
+                    head.purged_sum.to_bytes(),
+                ))?;
+        }
+        fold::rebuild(self)
     }
 }

@@ -87,7 +87,7 @@ impl From<StoreError> for Fault {
             StoreError::Refused(fault) => fault,
             StoreError::Newer { .. } => Self::new(ErrorKind::Refused, message).hint("Install the newer version of thrum that wrote it."),
             StoreError::Damaged(_) => Self::new(ErrorKind::Failed, message)
-                .hint("Put a backup in its place: thrum restore FILE. Without one: `thrum daemon stop && mv .thrum/var/messages.db .thrum/var/messages.db.damaged`; peers bring back what they have."),
+                .hint("`thrum daemon stop && thrum doctor --fix` saves what can be read of it, and peers bring back what they have. Or put a backup in its place: thrum restore FILE"),
             StoreError::Gos => Self::new(ErrorKind::Refused, message)
                 .hint("Move it and take it over: mv .thrum .thrum-go && thrum init && thrum import .thrum-go"),
             StoreError::Full => Self::new(ErrorKind::TryAgain, message).hint("Make room and try again."),

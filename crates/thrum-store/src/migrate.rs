@@ -16,6 +16,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0009_shown_messages.sql"),
     include_str!("migrations/0010_checkpoint_events.sql"),
     include_str!("migrations/0011_origins.sql"),
+    include_str!("migrations/0012_numbers.sql"),
 ];
 
 /// `application_id` of our files, so that a stray database of somebody else is not taken for ours ("Thrm").

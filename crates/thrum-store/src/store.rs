@@ -98,6 +98,15 @@ impl Store {
         Ok(store)
     }
 
+    /// Closes the database, so that its file alone is all of it.
+    ///
+    /// # Errors
+    /// SQLite's; what was committed is then in the write-ahead log beside it.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(self.conn.close().map_err(|(_, error)| error)?)
+    }
+
     /// What to write beside the database.
     pub fn left(&self) -> Left {
         let Counters { log_id, open_counter, next_sequence, .. } = &self.progress.counters;

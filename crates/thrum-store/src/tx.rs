@@ -4,7 +4,7 @@ use std::{cell::Cell, collections::BTreeMap};
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
-    Ambient, DaemonId, DaemonKey, Draft, ErrorKind, Event, Fault, Payload, Stamp, Sum,
+    Ambient, DaemonId, DaemonKey, Draft, ErrorKind, Event, Fault, Payload, Runs, Stamp, Sum,
     exchange::{Applied, Batch, Rejected},
     ids::{self, IdKind, IdSource},
     limits,
@@ -18,6 +18,8 @@ pub(crate) struct Progress {
     pub(crate) counters: Counters,
     pub(crate) by_source: BTreeMap<String, u64>,
     heads: BTreeMap<(String, String), Growth>,
+    /// Places in logs that a purge keeps empty.
+    gone: BTreeMap<(String, String), Runs>,
     /// Whether text was purged that may still lie in a free corner of the file.
     pub(crate) scrub: bool,
 }
@@ -35,7 +37,7 @@ impl Progress {
     /// All that is there counts as ours at first, so that every peer is told once.
     pub(crate) fn new(counters: Counters) -> Self {
         let by_source = BTreeMap::from([(String::new(), counters.next_sequence - 1)]);
-        Self { counters, by_source, heads: BTreeMap::new(), scrub: false }
+        Self { counters, by_source, heads: BTreeMap::new(), gone: BTreeMap::new(), scrub: false }
     }
 
     fn count(&mut self, event: &Event, source: &str, sequence: u64) {
@@ -52,11 +54,19 @@ impl Progress {
     }
 
     /// Counts an event that leaves the log.
-    pub(crate) fn uncount(&mut self, origin: String, log: String, sum: Sum) {
-        let growth = self.heads.entry((origin, log)).or_default();
+    pub(crate) fn uncount(&mut self, origin: String, log: String, number: u64, sum: Sum) {
+        let growth = self.heads.entry((origin.clone(), log.clone())).or_default();
         growth.purged += 1;
         growth.purged_sum.add(sum);
+        self.gone.entry((origin, log)).or_default().add(number);
         self.scrub = true;
+    }
+
+    /// Notes an event that a purge keeps out of the log, so that nobody asks for it.
+    fn keep_out(&mut self, event: &Event) {
+        if event.seq > 0 {
+            self.gone.entry((event.origin.clone(), event.log.clone())).or_default().add(event.seq);
+        }
     }
 
     /// Writes counters and heads; the last thing before COMMIT.
@@ -85,8 +95,37 @@ impl Progress {
                 now.purged_sum.to_bytes(),
             ))?;
         }
+        for ((origin, log), gone) in std::mem::take(&mut self.gone) {
+            keep_empty(conn, &origin, &log, &gone)?;
+        }
         self.counters.save(conn)
     }
+}
+
+/// The places of a log that purges took or kept out.
+pub(crate) fn purged(conn: &Connection, origin: &str, log: &str) -> Result<Runs, StoreError> {
+    let mut statement = conn.prepare_cached("SELECT first, last FROM purged WHERE origin = ?1 AND log = ?2")?;
+    let mut rows = statement.query((origin, log))?;
+    let mut runs = Runs::default();
+    while let Some(row) = rows.next()? {
+        runs.insert(row.get(0)?..=row.get(1)?);
+    }
+    Ok(runs)
+}
+
+fn keep_empty(conn: &Connection, origin: &str, log: &str, gone: &Runs) -> Result<(), StoreError> {
+    let known = purged(conn, origin, log)?;
+    let mut all = known.clone();
+    all.extend(gone);
+    if all == known {
+        return Ok(());
+    }
+    conn.prepare_cached("DELETE FROM purged WHERE origin = ?1 AND log = ?2")?.execute((origin, log))?;
+    let mut insert = conn.prepare_cached("INSERT INTO purged VALUES (?1, ?2, ?3, ?4)")?;
+    for run in all.iter() {
+        insert.execute((origin, log, run.start(), run.end()))?;
+    }
+    Ok(())
 }
 
 /// A transaction as a job sees it.
@@ -236,14 +275,16 @@ impl<'s> Tx<'s> {
             let is_purged = fold::is_purged(&event.kind, event.at, target, self.cutoff()?);
             let Counters { log_id, next_origin_seq, .. } = &self.progress.counters;
             let is_ours = event.origin == self.id.as_str() && event.log == **log_id;
-            // One that was purged had its number once.
-            if is_ours && (!is_purged || event.seq >= *next_origin_seq) {
+            // Its number was given out here, and its row is gone: purged, or lost to the disk. Then it comes back.
+            let is_known = is_ours && event.seq < *next_origin_seq && (is_purged || !self.holds_number(event)?);
+            if is_ours && !is_known {
                 // We signed it and do not have it: this database is older than the log it claims to be, also if it has
                 // given out the same number again meanwhile.
                 tracing::warn!(event = %event.id, "a peer holds an event of ours that this database never assigned: a new log begins");
                 self.progress.counters.begin_log(self.ambient);
             }
             if is_purged {
+                self.progress.keep_out(event);
                 outcome.skipped += 1;
                 continue;
             }
@@ -265,6 +306,14 @@ impl<'s> Tx<'s> {
         Ok(outcome)
     }
 
+    /// Sees to it that what is written from now on is later than these, as far as they are ours: they come from a database of ours
+    /// whose clock is lost.
+    pub(crate) fn keep_clock(&mut self, events: &[Event]) {
+        let ours = events.iter().filter(|event| event.origin == self.id.as_str()).map(|event| event.at);
+        let counters = &mut self.progress.counters;
+        counters.last_at = ours.fold(counters.last_at, Stamp::max);
+    }
+
     /// Forgets how far a removed peer's logs were read, and how much of what it served was rejected.
     ///
     /// # Errors
@@ -281,6 +330,13 @@ impl<'s> Tx<'s> {
     fn held(&self, event: &Event) -> Result<Option<String>, StoreError> {
         let mut statement = self.conn.prepare_cached("SELECT body FROM events WHERE event_id = ?1 AND signer = ?2")?;
         Ok(statement.query_row((&event.id, event.signer()), |row| row.get(0)).optional()?)
+    }
+
+    /// Whether there is an event at this one's place in its log.
+    fn holds_number(&self, event: &Event) -> Result<bool, StoreError> {
+        let mut statement =
+            self.conn.prepare_cached("SELECT 1 FROM events WHERE origin_daemon = ?1 AND origin_log = ?2 AND origin_seq = ?3")?;
+        Ok(statement.exists((&event.origin, &event.log, event.seq))?)
     }
 
     fn insert(&mut self, event: &Event, source: &str, target: Option<&str>) -> Result<u64, StoreError> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use thrum_core::{
     Event, Fault, Heads, Stamp, Sum,
+    compare::{Listing, LogOf, Numbers, Wanted},
     exchange::{Applied, Batch, Checkpoint, Footing, Page, Row, Troubles},
 };
 
@@ -26,6 +27,26 @@ pub trait Log: Send + Sync + 'static {
 
     /// What is held of every origin.
     fn heads(&self) -> Result<Heads, Fault>;
+
+    /// What is held of every origin, counted from the events themselves. Reads all of them: for `verify` only.
+    fn counted(&self) -> Result<Heads, Fault>;
+
+    /// Makes heads and projection anew from the events, after [`counted`](Self::counted) found others than [`heads`](Self::heads)
+    /// keeps: the disk lost rows. Nobody else writes meanwhile.
+    fn mend(&self) -> Result<(), Fault>;
+
+    /// Which places above `after` of a log are held and which were purged, at most `most` runs of each.
+    fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Fault>;
+
+    /// Which events of a log are held after one id up to another (empty: the end), each by itself if they are at most `most`.
+    fn listing(&self, of: &LogOf, after: &str, upto: &str, most: usize) -> Result<Listing, Fault>;
+
+    /// How many events of a log are held there, and their sum.
+    fn stretch(&self, of: &LogOf, after: &str, upto: &str) -> Result<(u64, Sum), Fault>;
+
+    /// Those of these events that are here, at most [`limits::MAX_BATCH_EVENTS`](thrum_core::limits::MAX_BATCH_EVENTS) and
+    /// [`limits::MAX_BATCH_BYTES`](thrum_core::limits::MAX_BATCH_BYTES), but at least one if there is any.
+    fn named(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Fault>;
 
     /// The digest over the projection. Reads all of it: for `verify` only.
     fn projection(&self) -> Result<Sum, Fault>;

@@ -664,8 +664,8 @@ fn time_for(call: &Call) -> Duration {
         Call::PeerInfo { .. } => limits::PEER_INFO,
         // Nothing less can be asked for; whether it makes progress, the connection sees.
         Call::Pull(pull) if pull.max_batch == 1 => limits::SLOW_PULL,
-        Call::Pull(_) => limits::PULL,
-        Call::Notify { .. } => limits::NOTIFY,
+        Call::Pull(_) | Call::About(_) => limits::PULL,
+        Call::Notify { .. } | Call::Differs => limits::NOTIFY,
     }
 }
 

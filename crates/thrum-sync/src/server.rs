@@ -5,6 +5,7 @@
 
 mod hello;
 mod pair;
+mod ranges;
 
 use std::sync::{Mutex, PoisonError};
 
@@ -19,11 +20,11 @@ use crate::{
     pairing::{Exchange, Pairing},
     registry::{Origin, Peer, Registry},
     transport::{Caller, Node},
-    wire::{self, Begin, Id, Info, Pull, Query, Request, RpcError},
+    wire::{self, About, Begin, Id, Info, Pull, Query, Request, RpcError},
 };
 
 /// The protocols spoken here, as `sync.peer_info` lists them.
-pub const PROTOCOLS: [&str; 1] = ["lines-1"];
+pub const PROTOCOLS: [&str; 2] = ["lines-1", wire::RANGES];
 
 /// Who we are, as peers see it.
 #[derive(Clone, Debug)]
@@ -92,6 +93,8 @@ pub enum Effect {
         /// Up to this sequence.
         upto: u64,
     },
+    /// The peer says that something of its is missing here.
+    Differs,
     /// Somebody else used a token, and was refused. The peer should hear of it.
     Strayed {
         /// Whose token.
@@ -145,6 +148,7 @@ struct Asker {
 enum Asks {
     Pull(Pull),
     PeerInfo { digest: bool },
+    About(About),
 }
 
 /// Looks at one line: who asks, and whether the answer needs the log. What must be durable is when this returns.
@@ -199,6 +203,11 @@ pub fn receive(desk: &mut Desk, line: &[u8], visit: &mut Visit, now: Now, ambien
         }
         Ok(Query::Pull(pull)) => Next::Serve(Job { id: request.id, peer: asker, asks: Asks::Pull(pull) }),
         Ok(Query::PeerInfo { digest }) => Next::Serve(Job { id: request.id, peer: asker, asks: Asks::PeerInfo { digest } }),
+        Ok(Query::About(about)) => Next::Serve(Job { id: request.id, peer: asker, asks: Asks::About(about) }),
+        Ok(Query::Differs) => {
+            effects.push(Effect::Differs);
+            Next::Reply(wire::notified_line(&request.id))
+        }
         Ok(Query::Refused(node)) => {
             if desk.registry.strayed_there(&peer, &node, now.at) {
                 let name = desk.registry.get(&peer).map_or("", |peer| &peer.name);
@@ -319,6 +328,7 @@ pub fn serve(job: Job, me: &Me, log: &dyn Log, askers: &Mutex<Askers>, now: Now)
             Ok(info) => (wire::info_line(&id, &info), None),
             Err(fault) => (wire::error_line(&id, &fault.into()), None),
         },
+        Asks::About(about) => (ranges::answer(&id, &about, log).unwrap_or_else(|fault| wire::error_line(&id, &fault.into())), None),
     }
 }
 
@@ -347,7 +357,8 @@ fn info(daemon_id: &str, me: &Me, log: &dyn Log, digest: bool, now: Now) -> Resu
         version: Some(me.version.clone()),
         protocols: PROTOCOLS.map(str::to_owned).to_vec(),
         log: Some(log.id().to_string()),
-        heads: Some(log.heads()?).filter(|heads| heads.len() <= limits::MAX_HEADS),
+        // Who asks for the digest wants a proof: not what is kept about the events, but the events.
+        heads: Some(if digest { log.counted()? } else { log.heads()? }).filter(|heads| heads.len() <= limits::MAX_HEADS),
         latest: Some(latest),
         time: Some(now.at),
         projection: if digest { Some(log.projection()?) } else { None },

@@ -6,6 +6,7 @@
 mod answers;
 mod driver;
 mod exchange;
+mod heal;
 mod join;
 mod link;
 mod listener;
@@ -15,6 +16,7 @@ mod ping;
 mod place;
 mod probe;
 mod reach;
+mod repair;
 mod report;
 mod takeover;
 mod visitors;
@@ -34,7 +36,8 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use answers::{
-    Compared, Forced, Found, Joined, Listener, PairingStarted, PeerStatus, Pinged, Route, Verdict, Verified, Waited, Waiting,
+    Compared, Forced, Found, Joined, Lack, Listener, Missing, PairingStarted, PeerStatus, Pinged, Repaired, Route, Verdict, Verified,
+    Waited, Waiting,
 };
 
 use crate::{
@@ -105,6 +108,8 @@ struct Inner {
     /// Old peers that read us.
     askers: Mutex<Askers>,
     pairing_moved: Notify,
+    /// Held while something missing is looked for and fetched, so that it is fetched once.
+    repairing: tokio::sync::Mutex<()>,
     tickets: std::sync::atomic::AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -148,6 +153,7 @@ impl Peers {
             visitors: Visitors::default(),
             askers: Mutex::default(),
             pairing_moved: Notify::new(),
+            repairing: tokio::sync::Mutex::default(),
             tickets: std::sync::atomic::AtomicU64::new(0),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

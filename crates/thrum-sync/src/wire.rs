@@ -1,13 +1,15 @@
-//! The peer wire: JSON-RPC 2.0, one document per line, Go's four methods and six of ours. Encodes and decodes, nothing else.
+//! The peer wire: JSON-RPC 2.0, one document per line, Go's four methods and ten of ours. Encodes and decodes, nothing else.
 //!
 //! Go Thrum v0.5.9–v0.6.3 speaks the same: its names, its error texts, and its habit of echoing `id` raw or leaving it out
 //! are kept to the byte, because its clients show the texts and decode the rest strictly. What we add is optional on both
 //! sides: a Go peer ignores it, and its absence tells us that the other side is one.
 
+mod compare;
 mod go;
 mod reply;
 mod request;
 
+pub use compare::{About, Asked, PROTOCOL as RANGES, listing_line, numbers_line, read_listing, read_numbers};
 pub use reply::{
     Confirmed, Hello, Info, Paired, Probed, Pulled, Reply, Served, begun_line, confirmed_line, error_line, hello_line, info_line,
     notified_line, paired_line, probed_line, proved_line, pull_line, read_begun, read_confirmed, read_hello, read_info, read_notified,

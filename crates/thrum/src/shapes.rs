@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use thrum_core::{
-    Stamp,
+    Runs, Stamp,
     name::printable,
     work::{Commit, FileChange},
 };
@@ -434,6 +434,18 @@ pub(crate) struct Peer {
     pub(crate) refused: Option<Stray>,
     pub(crate) refused_there: Option<Stray>,
     pub(crate) path: Option<Route>,
+    pub(crate) repaired: Option<Repaired>,
+}
+
+/// What the daemon did by itself about what was missing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Repaired {
+    pub(crate) at: Option<Stamp>,
+    pub(crate) fetched: u64,
+    pub(crate) missing_here: u64,
+    pub(crate) missing_there: u64,
+    pub(crate) note: Option<String>,
 }
 
 /// A machine as a tailnet knows it.
@@ -638,7 +650,9 @@ pub(crate) struct Purged {
 #[serde(default)]
 pub(crate) struct Verified {
     pub(crate) status: String,
+    pub(crate) daemon_id: String,
     pub(crate) events: u64,
+    pub(crate) fetched: u64,
     pub(crate) peers: Vec<VerifiedPeer>,
 }
 
@@ -649,7 +663,32 @@ pub(crate) struct VerifiedPeer {
     pub(crate) daemon_id: String,
     pub(crate) status: String,
     pub(crate) differences: Vec<Difference>,
+    pub(crate) missing: Vec<Missing>,
     pub(crate) error: Option<String>,
+}
+
+/// What exactly of one origin's log was on one side only.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Missing {
+    pub(crate) origin: String,
+    pub(crate) log: String,
+    pub(crate) here: Lack,
+    pub(crate) there: Lack,
+    pub(crate) purged_there: Runs,
+    pub(crate) purged_here: Runs,
+    pub(crate) fetched: u64,
+    pub(crate) other_content: u64,
+    pub(crate) note: Option<String>,
+}
+
+/// Events that one side does not hold.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Lack {
+    pub(crate) events: u64,
+    pub(crate) numbers: Runs,
+    pub(crate) ids: Vec<String>,
 }
 
 /// What of one origin's log is on one side only.

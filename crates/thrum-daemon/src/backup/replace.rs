@@ -18,20 +18,51 @@ use thrum_store::backup;
 
 use crate::{disk, paths::Repo};
 
-/// Puts the checked database `new` in the place of the one at `database`, if there is one; says where that is now.
-pub(super) fn replace(database: &Path, new: &Path) -> Result<Option<PathBuf>, Fault> {
+/// Why a database is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// By a backup.
+    Restored,
+    /// By what could be saved of it.
+    Damaged,
+}
+
+impl Why {
+    /// What a former database is called, after its own name; further ones are numbered.
+    const fn former(self) -> &'static str {
+        match self {
+            Self::Restored => "before-restore",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+/// Puts the checked database `new` in the place of the one at `database`, if there is one; says where that is now. With the lock
+/// held.
+///
+/// # Errors
+/// The file system's. The former database is in its place then, unless the message says that only making it durable failed.
+pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<PathBuf>, Fault> {
     let durable = File::open(new).and_then(|file| file.sync_all());
     durable.map_err(|error| disk::fault("read back", new, &error))?;
     let former = if database.exists() {
-        // A damaged one may be the reason for restoring; then its write-ahead log goes along.
-        if let Err(error) = backup::settle(database) {
+        // A damaged one may be the reason for restoring; then its write-ahead log goes along. One that is known to be is kept as
+        // it is.
+        if why == Why::Restored
+            && let Err(error) = backup::settle(database)
+        {
             tracing::warn!("the former database cannot be closed properly: {error}");
         }
-        Some(name_twice(database)?)
+        Some(name_twice(database, why)?)
     } else {
         None
     };
-    let moved = former.as_ref().map_or_else(|| remove(&with(database, "-wal")), |former| move_log(database, former));
+    let moved = match (&former, why) {
+        (Some(former), _) => move_log(database, former),
+        (None, Why::Restored) => remove(&with(database, "-wal")),
+        // All that is left of the damaged one.
+        (None, Why::Damaged) => move_log(database, &free(database, why)),
+    };
     // Else the new one might be found beside the former log after a power cut.
     let placed = moved.and_then(|()| disk::sync_directory(database)).and_then(|()| fs::rename(new, database));
     if let Err(error) = placed {
@@ -60,18 +91,19 @@ pub(crate) fn undo(repo: &Repo) -> Result<(), Fault> {
         let Some(name) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("messages.db.")) else {
             continue;
         };
-        if name.starts_with(FORMER) && used.is_some() && inode(&path) == used {
+        let is_former = [Why::Restored, Why::Damaged].iter().any(|why| name.starts_with(why.former()));
+        if is_former && used.is_some() && inode(&path) == used {
             tracing::warn!("a restoration was cut off; the database is the one from before it");
             take_back(&database, &path)?;
-        } else if name.split_once(".restoring").is_some_and(|(pid, _)| !runs(pid)) {
+        } else if UNFINISHED.iter().any(|name_of| name.split_once(name_of).is_some_and(|(pid, _)| !runs(pid))) {
             remove(&path).map_err(|error| disk::fault("remove", &path, &error))?;
         }
     }
     Ok(())
 }
 
-/// What a former database is called, after its own name; further ones are numbered.
-const FORMER: &str = "before-restore";
+/// What a database in the making is called, after the number of the process that makes it.
+const UNFINISHED: [&str; 2] = [".restoring", ".salvaging"];
 
 /// Whether a process of this number runs: its copy of a backup may be needed yet.
 fn runs(pid: &str) -> bool {
@@ -80,12 +112,18 @@ fn runs(pid: &str) -> bool {
 }
 
 /// Gives a database a second name.
-fn name_twice(database: &Path) -> Result<PathBuf, Fault> {
-    let name = |n: u32| with(database, &if n == 1 { format!(".{FORMER}") } else { format!(".{FORMER}-{n}") });
-    let is_free = |path: &PathBuf| path.symlink_metadata().is_err() && with(path, "-wal").symlink_metadata().is_err();
-    let former = (1..).map(name).find(is_free).unwrap_or_else(|| name(1));
+fn name_twice(database: &Path, why: Why) -> Result<PathBuf, Fault> {
+    let former = free(database, why);
     fs::hard_link(database, &former).map_err(|error| disk::fault("keep", database, &error))?;
     Ok(former)
+}
+
+/// The first name that no former database has.
+fn free(database: &Path, why: Why) -> PathBuf {
+    let former = why.former();
+    let name = |n: u32| with(database, &if n == 1 { format!(".{former}") } else { format!(".{former}-{n}") });
+    let is_free = |path: &PathBuf| path.symlink_metadata().is_err() && with(path, "-wal").symlink_metadata().is_err();
+    (1..).map(name).find(is_free).unwrap_or_else(|| name(1))
 }
 
 fn move_log(database: &Path, former: &Path) -> io::Result<()> {
@@ -154,7 +192,7 @@ mod tests {
         fs::remove_file(with(&repo.database(), "-wal")).unwrap();
         // The log of an earlier one is not overwritten.
         fs::write(with(&repo.database(), ".before-restore-wal"), "an earlier log").unwrap();
-        let former = replace(&repo.database(), &new).unwrap().unwrap();
+        let former = replace(&repo.database(), &new, Why::Restored).unwrap().unwrap();
         assert!(former.ends_with("messages.db.before-restore-2"));
         let after = named(&[
             ("messages.db", "the new one"),
@@ -168,11 +206,11 @@ mod tests {
 
     #[test]
     fn c26_what_was_cut_off_before_its_last_step_is_undone() {
-        for steps in 0..=2 {
+        for (steps, why) in (0..=2).flat_map(|steps| [(steps, Why::Restored), (steps, Why::Damaged)]) {
             let (_dir, repo, _) = unsettled();
             let database = repo.database();
             if steps > 0 {
-                let former = name_twice(&database).unwrap();
+                let former = name_twice(&database, why).unwrap();
                 if steps > 1 {
                     move_log(&database, &former).unwrap();
                 }

@@ -186,7 +186,7 @@ fn what_cannot_be_used_is_an_error_in_words_and_is_left_as_it_is() {
     fs::write(damaged.database(), vec![b'x'; 8192]).unwrap();
     let (code, said) = Start::of(&damaged).refused();
     assert_eq!(code, 1);
-    assert!(said.contains("damaged") && said.contains("messages.db"), "{said}");
+    assert!(said.contains("the database is damaged") && said.contains("thrum doctor --fix"), "{said}");
     assert_eq!(fs::read(damaged.database()).unwrap(), vec![b'x'; 8192]);
 
     let blocked = world.repo("blocked");

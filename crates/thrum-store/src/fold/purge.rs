@@ -163,11 +163,12 @@ pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<(), StoreError> {
             }
             Ok(())
         })?;
-        let mut leaving = conn.prepare_cached("SELECT origin_daemon, origin_log, body FROM events JOIN temp.leaving USING (sequence)")?;
+        let mut leaving =
+            conn.prepare_cached("SELECT origin_daemon, origin_log, body, origin_seq FROM events JOIN temp.leaving USING (sequence)")?;
         let mut rows = leaving.query([])?;
         while let Some(row) = rows.next()? {
             let sum = Sum::of(row.get_ref(2)?.as_bytes().map_err(rusqlite::Error::from)?);
-            tx.progress.uncount(row.get(0)?, row.get(1)?, sum);
+            tx.progress.uncount(row.get(0)?, row.get(1)?, row.get(3)?, sum);
             events += 1;
         }
     }

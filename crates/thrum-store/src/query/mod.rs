@@ -8,6 +8,7 @@ mod messages;
 mod purges;
 mod roles;
 mod sessions;
+mod sets;
 
 pub(crate) use agents::Addressable;
 pub use agents::{Agent, AgentFilter};

@@ -19,3 +19,4 @@ mod outbox;
 mod presence;
 mod purge;
 mod recorded;
+mod salvage;

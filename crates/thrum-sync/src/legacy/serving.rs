@@ -254,6 +254,8 @@ fn rows(pull: &Pull, plan: &Plan, log: &dyn Log) -> Result<(Page, Option<Barren>
 mod tests {
     use std::sync::Mutex;
 
+    use thrum_core::compare::{Listing, LogOf, Numbers, Wanted};
+
     use super::*;
 
     const PEER: &str = "d_go";
@@ -334,6 +336,24 @@ mod tests {
             Ok(rows.iter().map(|row| Footing { hidden: row.kind != "x", ..Footing::default() }).collect())
         }
         fn heads(&self) -> Result<thrum_core::Heads, Fault> {
+            unreachable!()
+        }
+        fn counted(&self) -> Result<thrum_core::Heads, Fault> {
+            unreachable!()
+        }
+        fn mend(&self) -> Result<(), Fault> {
+            unreachable!()
+        }
+        fn numbers(&self, _: &LogOf, _: u64, _: usize) -> Result<Numbers, Fault> {
+            unreachable!()
+        }
+        fn listing(&self, _: &LogOf, _: &str, _: &str, _: usize) -> Result<Listing, Fault> {
+            unreachable!()
+        }
+        fn stretch(&self, _: &LogOf, _: &str, _: &str) -> Result<(u64, thrum_core::Sum), Fault> {
+            unreachable!()
+        }
+        fn named(&self, _: &LogOf, _: &Wanted) -> Result<Page, Fault> {
             unreachable!()
         }
         fn projection(&self) -> Result<thrum_core::Sum, Fault> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use thrum_core::{Heads, Stamp, Sum};
 
-use crate::wire::Info;
+use crate::wire::{self, Info};
 
 /// Whether a peer can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -57,6 +57,8 @@ pub struct Status {
     pub version: Option<String>,
     /// Whether it is an old peer; `None` until it has answered once.
     pub legacy: Option<bool>,
+    /// Whether it tells what it holds by number and id, and serves events by name.
+    pub ranges: bool,
     /// By how much its clock is ahead of ours.
     pub clock_offset_ms: Option<i64>,
     /// Its digests, as of the comparison `compared`.
@@ -89,6 +91,7 @@ impl Status {
             pulled_at: None,
             version: None,
             legacy: None,
+            ranges: false,
             clock_offset_ms: None,
             comparable: None,
             compared: 0,
@@ -112,6 +115,7 @@ impl Status {
         self.their_latest = info.latest;
         self.their_total = info.heads.as_ref().map(Heads::total);
         self.legacy = Some(info.log.is_none());
+        self.ranges = info.protocols.iter().any(|protocol| protocol == wire::RANGES);
         self.version = info.version;
         self.clock_offset_ms = info.time.map(|theirs| {
             let middle = i64::midpoint(sent.nanos(), now.nanos());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use thrum_core::{Stamp, Sum, exchange::LastRejected, heads::Difference};
+use thrum_core::{Runs, Stamp, Sum, exchange::LastRejected, heads::Difference};
 
 use super::ping::micros;
 use crate::{
@@ -244,6 +244,9 @@ pub struct PeerStatus {
     /// How packets travel to it, at most a minute ago; `None` where nobody knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<Route>,
+    /// What was missing when it last held other events than we for some rounds, since the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<Repaired>,
 }
 
 /// What a forced pull brought.
@@ -284,12 +287,22 @@ pub enum Verdict {
 pub struct Verified {
     /// The sum of it.
     pub status: Verdict,
+    /// Who we are.
+    pub daemon_id: String,
     /// Events held here.
     pub events: u64,
     /// The digest of what we make of them.
     pub projection: Sum,
+    /// Events that were missing here and were fetched.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub fetched: u64,
     /// Peer by peer.
     pub peers: Vec<Compared>,
+}
+
+/// `serde` asks by reference.
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// `verify`, for one peer.
@@ -303,7 +316,76 @@ pub struct Compared {
     pub status: Verdict,
     /// What is missing on which side, by origin.
     pub differences: Vec<Difference>,
+    /// What exactly was missing, and what was fetched. Only of peers that tell.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
     /// Why it could not be compared, or not in full, or what differs beside the events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+}
+
+/// What of one log of one origin was held on one side only when that was looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// Whose events.
+    pub origin: String,
+    /// Of which of its logs; empty for events that name none.
+    pub log: String,
+    /// What the peer says to hold, and we do not.
+    #[serde(skip_serializing_if = "Lack::is_nothing")]
+    pub here: Lack,
+    /// What we hold, and the peer does not.
+    #[serde(skip_serializing_if = "Lack::is_nothing")]
+    pub there: Lack,
+    /// Places whose events we hold and the peer purged: not missing. At most [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) runs.
+    #[serde(skip_serializing_if = "Runs::is_empty")]
+    pub purged_there: Runs,
+    /// Places whose events the peer holds and we purged: not asked for.
+    #[serde(skip_serializing_if = "Runs::is_empty")]
+    pub purged_here: Runs,
+    /// Events of it that the peer then served, and that were new.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub fetched: u64,
+    /// Events that have the same id and another content there.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub other_content: u64,
+    /// What did not go as it should.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Events that one side does not hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Lack {
+    /// How many.
+    pub events: u64,
+    /// Their places in the log, where they have some; at most [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) runs.
+    #[serde(skip_serializing_if = "Runs::is_empty")]
+    pub numbers: Runs,
+    /// Their ids, where they have no places; at most as many.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<String>,
+}
+
+impl Lack {
+    /// Whether nothing is missing.
+    pub const fn is_nothing(&self) -> bool {
+        self.events == 0
+    }
+}
+
+/// What the daemon found and did by itself when a peer held other events than we for some rounds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Repaired {
+    /// When.
+    pub at: Stamp,
+    /// Events that were missing here and were fetched.
+    pub fetched: u64,
+    /// Events that the peer says to hold, and that are still missing here.
+    pub missing_here: u64,
+    /// Events that were missing there. It fetches them itself.
+    pub missing_there: u64,
+    /// What did not go as it should.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }

@@ -19,7 +19,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Inner, link::Link, listener::changed, lock, path};
+use super::{Inner, Repaired, heal, link::Link, listener::changed, lock, path};
 use crate::{
     Now, intake,
     registry::Peer,
@@ -33,6 +33,7 @@ pub(super) struct Driver {
     signals: Arc<Signals>,
     status: watch::Receiver<Status>,
     path: watch::Receiver<Option<Path>>,
+    repaired: watch::Receiver<Option<Repaired>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -51,6 +52,8 @@ pub(super) enum First {
 pub(super) struct Signals {
     slots: Mutex<Slots>,
     set: Notify,
+    /// The peer says that something of its is missing here.
+    differs: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -77,6 +80,10 @@ impl Signals {
 
     pub(super) fn force(&self, ticket: u64) {
         self.put(|slots| slots.force = slots.force.max(Some(ticket)));
+    }
+
+    pub(super) fn differs(&self) {
+        self.differs.notify_one();
     }
 
     pub(super) fn compare(&self, ticket: u64) {
@@ -111,8 +118,11 @@ impl Driver {
         let run = Run { inner: Arc::clone(inner), peer, first, signals: Arc::clone(&signals), tell, stop: stop.clone() };
         let (show, path) = watch::channel(None);
         inner.tasks.spawn(path::follow(Arc::clone(inner), run.peer.daemon_id.clone(), status.clone(), show, stop.clone()));
+        let (tell, repaired) = watch::channel(None);
+        let (id, hinted) = (run.peer.daemon_id.clone(), Arc::clone(&signals.differs));
+        inner.tasks.spawn(heal::follow(Arc::clone(inner), id, status.clone(), hinted, tell, stop.clone()));
         let task = inner.tasks.spawn(run.run());
-        Self { signals, status, path, stop, task }
+        Self { signals, status, path, repaired, stop, task }
     }
 
     pub(super) fn signals(&self) -> Arc<Signals> {
@@ -126,6 +136,11 @@ impl Driver {
     /// How packets travelled to the peer when that was last looked at; `None` while it is not connected.
     pub(super) fn path(&self) -> Option<Path> {
         self.path.borrow().clone()
+    }
+
+    /// What was missing when the peer last held other events than we for some rounds.
+    pub(super) fn repaired(&self) -> Option<Repaired> {
+        self.repaired.borrow().clone()
     }
 
     /// Stops and waits until nothing of it runs any more, the batch that is being stored included.

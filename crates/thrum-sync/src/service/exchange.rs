@@ -1,14 +1,15 @@
 //! Forced pulls, and the comparison that proves that nothing is missing.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use thrum_core::{ErrorKind, Fault, Heads, heads::Difference, limits};
 use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{
-    Compared, Forced, Peers, Verdict, Verified, blocking,
+    Compared, Forced, Missing, Peers, Verdict, Verified, blocking,
     driver::{Signals, reached},
     lock,
+    repair::Outcome,
 };
 use crate::{
     registry::Peer,
@@ -70,29 +71,59 @@ impl Peers {
         Ok(results)
     }
 
-    /// Compares with every peer what each holds and makes of it, until all agree, at most `within` long.
+    /// Compares with every peer what each holds and makes of it, until all agree, at most `within` long. Where the usual
+    /// exchange does not make them agree, what exactly is missing is looked for and fetched.
     ///
     /// # Errors
-    /// The log cannot be read.
+    /// The log cannot be read, or made anew where the disk lost rows.
     pub async fn verify(&self, within: Duration) -> Result<Verified, Fault> {
         let deadline = Instant::now() + within;
+        let mut repairs: BTreeMap<String, Repairs> = BTreeMap::new();
+        let mut patience = Instant::now() + limits::REPAIR_AFTER.min(within / 4);
+        self.0.mend().await?;
         let first = self.0.ticket();
         for line in self.lines() {
             // A lost announcement is not a difference.
             line.signals.force(first);
         }
         loop {
-            let verified = self.compare(deadline).await?;
-            if !matches!(verified.status, Verdict::Differs | Verdict::Waiting | Verdict::Unreachable)
-                || Instant::now() + limits::VERIFY_PAUSE >= deadline
-            {
+            let began = Instant::now();
+            let (mut verified, is_settled) = self.compare(deadline).await?;
+            // A comparison that runs out of time says less than the one before it.
+            if is_settled || Instant::now() + limits::VERIFY_PAUSE + began.elapsed() * 2 >= deadline {
+                for peer in &mut verified.peers {
+                    let Some(done) = repairs.remove(&peer.daemon_id) else { continue };
+                    verified.fetched += done.missing.iter().map(|missing| missing.fetched).sum::<u64>();
+                    peer.missing = done.missing;
+                    peer.error = peer.error.take().or(done.error.filter(|_| peer.status != Verdict::Equal));
+                }
                 return Ok(verified);
+            }
+            if Instant::now() >= patience {
+                // What it came to has to be compared once more.
+                let last = (began.elapsed() * 4).max(limits::REPAIR_AFTER).min(within / 4);
+                self.repair(&verified, &mut repairs, deadline.checked_sub(last).unwrap_or(began)).await;
+                patience = Instant::now() + limits::REPAIR_AFTER;
             }
             tokio::time::sleep(limits::VERIFY_PAUSE).await;
         }
     }
 
-    async fn compare(&self, deadline: Instant) -> Result<Verified, Fault> {
+    /// Looks for what is missing between us and each peer that differs and can be asked.
+    async fn repair(&self, verified: &Verified, repairs: &mut BTreeMap<String, Repairs>, deadline: Instant) {
+        for line in self.lines() {
+            let Some(found) = verified.peers.iter().find(|peer| peer.daemon_id == line.peer.daemon_id) else { continue };
+            let so_far = repairs.entry(found.daemon_id.clone()).or_default();
+            let can_be_asked = line.status.borrow().ranges && so_far.times < limits::MAX_REPAIRS && !so_far.is_over;
+            if can_be_asked && !found.differences.is_empty() {
+                let outcome = self.0.repair(&line.peer, &found.differences, deadline).await;
+                so_far.add(outcome);
+            }
+        }
+    }
+
+    /// Once; and whether waiting would change nothing.
+    async fn compare(&self, deadline: Instant) -> Result<(Verified, bool), Fault> {
         let ticket = self.0.ticket();
         let mut asked = JoinSet::new();
         for mut line in self.lines() {
@@ -112,6 +143,12 @@ impl Peers {
             Ok((Comparable { heads: Some(log.heads()?), projection: Some(projection), purge_waits: log.purge_waits()? }, projection))
         })
         .await?;
+        // Who does not say what it holds, or has agreed, says the same in a moment.
+        let is_settled = answers.iter().all(|(_, answered, status)| {
+            let says_nothing = status.comparable.as_ref().is_some_and(|theirs| theirs.heads.is_none());
+            let agrees = || status.comparable.as_ref().is_some_and(|theirs| compare(&ours, theirs).0 == Verdict::Equal);
+            *answered && (status.legacy == Some(true) || says_nothing || agrees())
+        });
         let mut peers: Vec<Compared> = answers.into_iter().map(|(peer, answered, status)| judge(&peer, answered, &status, &ours)).collect();
         peers.sort_by(|a, b| a.name.cmp(&b.name));
         let any = |verdict: Verdict| peers.iter().any(|peer| peer.status == verdict);
@@ -126,7 +163,8 @@ impl Peers {
         } else {
             Verdict::Equal
         };
-        Ok(Verified { status, events: ours.heads.as_ref().map_or(0, Heads::total), projection, peers })
+        let events = ours.heads.as_ref().map_or(0, Heads::total);
+        Ok((Verified { status, daemon_id: self.0.me.daemon_id.clone(), events, projection, fetched: 0, peers }, is_settled))
     }
 
     /// The status of one peer, as it changes. For tests and for those who watch.
@@ -140,6 +178,37 @@ impl Peers {
     }
 }
 
+/// What repairs with one peer came to in one `verify`.
+#[derive(Default)]
+struct Repairs {
+    missing: Vec<Missing>,
+    error: Option<String>,
+    times: u32,
+    /// Another look would find the same: the peer does not serve what it claims, or makes no sense.
+    is_over: bool,
+}
+
+impl Repairs {
+    /// A later look at the same log says what is missing still; what was fetched adds up.
+    fn add(&mut self, outcome: Outcome) {
+        self.times += 1;
+        self.is_over =
+            outcome.error.is_some() || outcome.fetched() == 0 && outcome.missing.iter().any(|missing| !missing.here.is_nothing());
+        self.error = outcome.error;
+        for mut found in outcome.missing {
+            let earlier = self.missing.iter_mut().find(|known| (&known.origin, &known.log) == (&found.origin, &found.log));
+            match earlier {
+                Some(known) if found.fetched == 0 && known.fetched > 0 => known.note = known.note.take().or(found.note),
+                Some(known) => {
+                    found.fetched += known.fetched;
+                    *known = found;
+                }
+                None => self.missing.push(found),
+            }
+        }
+    }
+}
+
 fn judge(peer: &Peer, answered: bool, status: &Status, ours: &Comparable) -> Compared {
     let theirs = status.comparable.as_deref().filter(|_| status.legacy == Some(false));
     let (status, differences, error) = match theirs {
@@ -147,10 +216,14 @@ fn judge(peer: &Peer, answered: bool, status: &Status, ours: &Comparable) -> Com
             let why = status.last_error.clone().unwrap_or_else(|| "it did not answer in time".into());
             (Verdict::Unreachable, Vec::new(), Some(why))
         }
+        Some(Comparable { heads: None, .. }) if status.ranges => {
+            let why = format!("it cannot be compared: it has events of more than {} logs", limits::MAX_HEADS);
+            (Verdict::Unreachable, Vec::new(), Some(why))
+        }
         Some(theirs) => compare(ours, theirs),
         None => not_comparable(),
     };
-    Compared { name: peer.name.clone(), daemon_id: peer.daemon_id.clone(), status, differences, error }
+    Compared { name: peer.name.clone(), daemon_id: peer.daemon_id.clone(), status, differences, missing: Vec::new(), error }
 }
 
 type Judged = (Verdict, Vec<Difference>, Option<String>);

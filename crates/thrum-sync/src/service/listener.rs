@@ -338,6 +338,11 @@ impl Inner {
         match effect {
             Effect::Paired(peer) => self.drive(*peer, First::WaitForCall),
             Effect::Strayed { peer, node } => self.warn(peer, node),
+            Effect::Differs => {
+                if let Some(signals) = signals() {
+                    signals.differs();
+                }
+            }
             Effect::PairingMoved => self.pairing_moved.notify_waiters(),
             Effect::Authenticated => {
                 if let Some(signals) = signals() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thrum_core::{Fault, Stamp, exchange::Troubles};
 
-use super::{PeerStatus, Peers, blocking, driver::Driver, lock};
+use super::{PeerStatus, Peers, Repaired, blocking, driver::Driver, lock};
 use crate::{
     Log,
     legacy::serving::Skipped,
@@ -44,14 +44,14 @@ impl Peers {
             let drivers = lock(&self.0.drivers);
             let standing = |(peer, strays): Known| {
                 let driver: &Driver = drivers.get(&peer.daemon_id)?;
-                Some((peer, strays, driver.status().borrow().clone(), driver.path()))
+                Some((peer, strays, driver.status().borrow().clone(), (driver.path(), driver.repaired())))
             };
             known.into_iter().filter_map(standing).collect()
         };
         let inner = Arc::clone(&self.0);
         blocking(move || {
             let skipped = |peer: &Peer| lock(&inner.askers).skipped(&peer.daemon_id);
-            let report = |(peer, strays, status, path)| report(&*inner.log, skipped(&peer), peer, strays, status, path);
+            let report = |(peer, strays, status, seen)| report(&*inner.log, skipped(&peer), peer, strays, status, seen);
             known.into_iter().map(report).collect()
         })
         .await
@@ -69,7 +69,7 @@ fn report(
     peer: Peer,
     strays: Strays,
     status: Status,
-    path: Option<Path>,
+    (path, repaired): (Option<Path>, Option<Repaired>),
 ) -> Result<PeerStatus, Fault> {
     let Troubles { parked, rejected, last } = log.troubles(&peer.daemon_id)?;
     let backlog_to_them = status.read_by_them.map(|read| log.backlog(&peer.daemon_id, read)).transpose()?;
@@ -102,6 +102,7 @@ fn report(
         refused: strays.0,
         refused_there: strays.1,
         path: path.map(Into::into),
+        repaired,
         last_error: status.last_error,
         daemon_id: peer.daemon_id,
         name: peer.name,

@@ -35,6 +35,15 @@ impl Params {
         }
     }
 
+    /// The fields themselves, for methods that Go does not have.
+    pub(super) fn object(&self) -> Result<&Map<String, Value>, RpcError> {
+        match self {
+            Self::Missing => Err(RpcError::said("missing params")),
+            Self::Object(fields) => Ok(fields),
+            Self::Other(kind) => Err(invalid(&format!("{kind} where an object belongs"))),
+        }
+    }
+
     /// `token`, empty unless it is a text: who shows something else shows no token.
     pub(super) fn token(&self) -> &str {
         match self {

@@ -2,9 +2,14 @@
 
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
-use thrum_core::{Heads, Stamp, Sum, exchange::Page, limits};
+use thrum_core::{
+    Heads, Stamp, Sum,
+    compare::{Listing, Numbers},
+    exchange::Page,
+    limits,
+};
 
-use super::{BadReply, Call, Id, RpcError, go::escape_html};
+use super::{Asked, BadReply, Call, Id, RpcError, compare, go::escape_html};
 use crate::Token;
 
 /// What `sync.peer_info` says of a daemon. Go's says only the first two.
@@ -66,10 +71,14 @@ impl Served {
 pub enum Reply {
     /// `sync.peer_info`
     Info(Box<Info>),
-    /// `sync.pull`
+    /// `sync.pull`, `sync.fetch`
     Pulled(Pulled),
-    /// `sync.notify`
+    /// `sync.notify`, `sync.differs`
     Notified,
+    /// `sync.ranges`
+    Numbers(Numbers),
+    /// `sync.ids`
+    Listing(Listing),
 }
 
 impl Call {
@@ -81,7 +90,12 @@ impl Call {
         match self {
             Self::PeerInfo { .. } => read_info(line, asked).map(|info| Reply::Info(Box::new(info))),
             Self::Pull(_) => read_pulled(line, asked).map(Reply::Pulled),
-            Self::Notify { .. } => read_notified(line, asked).map(|()| Reply::Notified),
+            Self::Notify { .. } | Self::Differs => read_notified(line, asked).map(|()| Reply::Notified),
+            Self::About(about) => match &about.asked {
+                Asked::Numbers(after) => compare::read_numbers(line, asked, *after).map(Reply::Numbers),
+                Asked::Listing(after, upto) => compare::read_listing(line, asked, after, upto).map(Reply::Listing),
+                Asked::Events(_) => read_pulled(line, asked).map(Reply::Pulled),
+            },
         }
     }
 }
@@ -114,7 +128,7 @@ fn end(id: &Id) -> String {
     id.as_ref().map_or_else(|| "}".to_owned(), |id| format!(",\"id\":{}}}", id.get()))
 }
 
-fn result_line(id: &Id, result: &Value) -> String {
+pub(super) fn result_line(id: &Id, result: &Value) -> String {
     escape_html(&format!(r#"{{"jsonrpc":"2.0","result":{result}{}"#, end(id)))
 }
 
@@ -308,7 +322,7 @@ fn shown(text: &str) -> String {
     thrum_core::name::printable(&text[..cut])
 }
 
-fn decode<'a, T: Deserialize<'a>>(line: &'a [u8], asked: u64) -> Result<T, BadReply> {
+pub(super) fn decode<'a, T: Deserialize<'a>>(line: &'a [u8], asked: u64) -> Result<T, BadReply> {
     serde_json::from_str(result(line, asked)?.get()).map_err(|error| BadReply::Result(error.to_string()))
 }
 

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use thrum_core::limits::{MAX_BATCH_EVENTS, MAX_FOREIGN_ID_BYTES};
 
-use super::{RpcError, go::Params};
+use super::{About, RpcError, go::Params};
 use crate::{Token, transport::Node};
 
 /// The `id` of a request, to be echoed as it came; `None` if it had none.
@@ -31,6 +31,8 @@ enum Method {
     Refused,
     Probe,
     Hello,
+    About(&'static str),
+    Differs,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +95,10 @@ pub enum Query {
         /// Who asks, and will prove it.
         daemon_id: String,
     },
+    /// `sync.ranges`, `sync.ids`, `sync.fetch`: what is held of one log. Ours alone.
+    About(About),
+    /// `sync.differs`: something of the asker's is missing here. Ours alone.
+    Differs,
 }
 
 /// The parameters of `sync.pull`.
@@ -174,6 +180,10 @@ impl Request {
             "sync.refused" => Method::Refused,
             "pair.probe" => Method::Probe,
             "sync.hello" => Method::Hello,
+            "sync.ranges" => Method::About("sync.ranges"),
+            "sync.ids" => Method::About("sync.ids"),
+            "sync.fetch" => Method::About("sync.fetch"),
+            "sync.differs" => Method::Differs,
             other => return Err((envelope.id, RpcError::unknown_method(other))),
         };
         Ok(Self { id: envelope.id, method, params })
@@ -247,6 +257,8 @@ impl Request {
                 }
                 Ok(Query::Hello { challenge, daemon_id })
             }
+            Method::About(method) => Ok(Query::About(About::read(method, self.params.object()?)?)),
+            Method::Differs => Ok(Query::Differs),
             Method::Begin => {
                 let fields = self.params.fields("PairBeginRequest")?;
                 let begin = Begin {
@@ -299,6 +311,10 @@ pub enum Call {
         /// Commits announced at once; for the peer's log.
         count: u64,
     },
+    /// What do you hold of one log?
+    About(About),
+    /// Something of ours is missing there.
+    Differs,
 }
 
 impl Call {
@@ -306,6 +322,12 @@ impl Call {
     pub fn line(&self, id: u64, own_id: &str, token: &Token) -> String {
         let token = token.reveal();
         let (method, params) = match self {
+            Self::About(about) => {
+                let (method, mut params) = about.request();
+                params["token"] = token.into();
+                (method, params)
+            }
+            Self::Differs => ("sync.differs", serde_json::json!({"token": token})),
             Self::PeerInfo { digest: false } => ("sync.peer_info", serde_json::json!({"token": token})),
             Self::PeerInfo { digest: true } => ("sync.peer_info", serde_json::json!({"token": token, "digest": true})),
             Self::Pull(Pull { after, max_batch, log: None }) => {

@@ -10,6 +10,7 @@ use std::{
 
 use thrum_core::{
     Ambient, DaemonKey, Event, Fault, Heads, Stamp, Sum,
+    compare::{Listing, LogOf, Numbers, Wanted},
     exchange::{Applied, Batch, Checkpoint, Commit, Footing, Page, Row},
     limits,
 };
@@ -176,6 +177,24 @@ impl Log for StoreLog {
     fn heads(&self) -> Result<Heads, Fault> {
         self.read(Store::heads)
     }
+    fn counted(&self) -> Result<Heads, Fault> {
+        self.read(|store| store.reader().counted())
+    }
+    fn mend(&self) -> Result<(), Fault> {
+        self.write(|tx| tx.mend()).map_err(Fault::from)
+    }
+    fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Fault> {
+        self.read(|store| store.reader().numbers(of, after, most))
+    }
+    fn listing(&self, of: &LogOf, after: &str, upto: &str, most: usize) -> Result<Listing, Fault> {
+        self.read(|store| store.reader().listing(of, after, upto, most))
+    }
+    fn stretch(&self, of: &LogOf, after: &str, upto: &str) -> Result<(u64, Sum), Fault> {
+        self.read(|store| store.reader().stretch(of, after, upto))
+    }
+    fn named(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Fault> {
+        self.read(|store| store.reader().named(of, wanted, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES))
+    }
     fn projection(&self) -> Result<Sum, Fault> {
         self.read(Store::projection)
     }
@@ -271,6 +290,13 @@ impl Daemon {
     pub async fn restart(&mut self) {
         self.peers.shutdown().await;
         self.peers = start_peers(&self.name, &self.id, &self.log, &self.directory).await.unwrap();
+    }
+
+    /// The same, with rounds this far apart.
+    pub async fn restart_with_round(&mut self, round: Duration) {
+        self.peers.shutdown().await;
+        let transports: Vec<Arc<dyn Transport>> = vec![Arc::new(Local::on_ports(0..=0))];
+        self.peers = start_peers_over(transports, round, false, &self.name, &self.id, &self.log, &self.directory).await.unwrap();
     }
 
     /// The same, with these transports.

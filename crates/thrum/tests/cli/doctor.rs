@@ -159,7 +159,8 @@ fn a_damaged_database_and_one_of_another_program_are_problems() {
     let (check, text) = (of(&found, "database"), |key: &str| of(&found, "database")[key].as_str().unwrap_or_default().to_owned());
     assert_eq!((ran.code, &check["verdict"]), (1, &"problem".into()), "{check}");
     assert!(text("evidence").starts_with("the database is damaged: ") && !text("evidence").contains(['\n', '*']), "{check}");
-    assert!(text("fix").contains("thrum restore") && text("fix").contains("peers bring back"), "{check}");
+    assert_eq!(text("fix"), "thrum doctor --fix");
+    assert!(!repo.path(".thrum/var/messages.db.damaged").exists(), "without --fix nothing changes");
     fs::remove_file(&path).unwrap();
     drop(GoThrum::recorded(&repo.path(".thrum")));
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();

@@ -15,6 +15,7 @@ mod context;
 mod copied;
 mod crash;
 mod daemon;
+mod damaged;
 mod demo;
 mod disk;
 mod doctor;

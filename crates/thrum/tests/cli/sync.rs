@@ -39,3 +39,42 @@ fn force_pulls_at_once_and_names_the_peer_that_does_not_answer() {
     assert_eq!(forced.code, 75, "{forced:?}");
     assert!(forced.json()["results"][0]["error"].is_string());
 }
+
+/// A hole below the checkpoint, as a database that lost rows has it.
+fn lose(repo: &TestRepo, which: &str) -> usize {
+    repo.thrum(&["daemon", "stop"]).ok();
+    let lost = rusqlite::Connection::open(repo.path(".thrum/var/messages.db"))
+        .unwrap()
+        .execute(&format!("DELETE FROM events WHERE {which}"), [])
+        .unwrap();
+    repo.thrum(&["daemon", "start"]).ok();
+    lost
+}
+
+/// P1
+#[test]
+fn verify_names_what_is_missing_on_either_side_and_fetches_it() {
+    let (left, right) = paired();
+    for n in 0..10 {
+        left.thrum(&["send", &format!("left {n}"), "--to", "@bob"]).ok();
+        right.thrum(&["send", &format!("right {n}"), "--to", "@ann"]).ok();
+    }
+    left.thrum(&["sync", "verify"]).ok();
+    let whole = left.json(&["sync", "verify"])["events"].clone();
+    let id = |repo: &TestRepo| repo.json(&["daemon", "status"])["health"]["daemon_id"].as_str().unwrap().to_owned();
+    let (left_id, right_id) = (id(&left), id(&right));
+    assert_eq!(lose(&left, &format!("origin_daemon = '{right_id}' AND origin_seq BETWEEN 5 AND 7")), 3);
+    assert_eq!(lose(&right, &format!("origin_daemon = '{left_id}' AND origin_seq = 4")), 1);
+    let said = left.thrum(&["sync", "verify"]).ok().stdout;
+    for words in [
+        "● right  holds the same now",
+        "3 events (5–7) were missing here, and came from it",
+        "Nothing is missing any more: 3 events fetched",
+    ] {
+        assert!(said.contains(words), "no '{words}' in: {said}");
+    }
+    let verified = right.json(&["sync", "verify"]);
+    assert_eq!((&verified["status"], &verified["events"]), (&"equal".into(), &whole), "{verified}");
+    let verified = left.json(&["sync", "verify"]);
+    assert_eq!((&verified["fetched"], &verified["peers"][0]["missing"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+}

@@ -87,12 +87,20 @@ impl Tailscale {
     }
 }
 
+/// What the daemon could not fetch by itself.
+fn missing(peer: &PeerStatus) -> Option<String> {
+    let repaired = peer.repaired.as_ref().filter(|repaired| repaired.missing_here > 0)?;
+    let why = repaired.note.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+    Some(format!("{} holds {} events that are missing here, as it says{why}; see `thrum sync verify`", peer.name, repaired.missing_here))
+}
+
 pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
     let totals = daemon.storage.read(|reader| reader.totals()).await?;
     let peers = daemon.peers.status().await?;
     let commit = daemon.storage.commits().borrow().clone();
     let mut warnings = daemon.warnings.clone();
     warnings.extend(daemon.peers.listen_error().await.map(|fault| fault.to_string()));
+    warnings.extend(peers.iter().filter_map(missing));
     let purges = purges(daemon, &peers, &mut warnings).await?;
     let tailnet = daemon.tailnet.status().borrow().clone();
     let address = daemon.peers.address(Kind::Tailnet).await;

@@ -12,7 +12,7 @@ use thrum_sync::{
     pairing::{Attempt, Code, SessionId},
     registry::{Moved, Stray},
     replicator::State,
-    service::{Found, Joined, Listener, PeerStatus, Pinged, Route, Waited},
+    service::{Found, Joined, Listener, PeerStatus, Pinged, Repaired, Route, Waited},
     transport::{Condition, Kind, Node},
 };
 
@@ -290,6 +290,8 @@ pub(super) struct Standing {
     refused_there: Option<Stray>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<Route>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    repaired: Option<Repaired>,
 }
 
 impl Standing {
@@ -327,6 +329,7 @@ impl Standing {
             refused: peer.refused,
             refused_there: peer.refused_there,
             path: peer.path,
+            repaired: peer.repaired,
         }
     }
 }

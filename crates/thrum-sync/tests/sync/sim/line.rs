@@ -48,7 +48,7 @@ impl Sim {
                         match call {
                             Call::Pull(_) => traffic.pulls += 1,
                             Call::Notify { .. } => traffic.notifies += 1,
-                            Call::PeerInfo { .. } => traffic.infos += 1,
+                            Call::PeerInfo { .. } | Call::About(_) | Call::Differs => traffic.infos += 1,
                         }
                         let token = daemon.desk.registry.get(peer).and_then(|peer| peer.token.clone()).unwrap();
                         let text = call.line(id, &daemon.id, &token);
@@ -174,7 +174,7 @@ impl Sim {
                 Effect::Authenticated => Input::Authenticated,
                 Effect::Notified { latest } => Input::Notified { latest },
                 Effect::Acknowledged { upto, .. } => Input::Acknowledged(upto),
-                Effect::Paired(_) | Effect::PairingMoved | Effect::Strayed { .. } => continue,
+                Effect::Paired(_) | Effect::PairingMoved | Effect::Strayed { .. } | Effect::Differs => continue,
             };
             self.step(to, &peer, input);
         }

@@ -63,7 +63,7 @@ fn permissions(repo: &Repo) -> Check {
                 _ => {}
             }
         }
-        Ok(format!("protected {}", count(open.len() as u64, "file")))
+        Ok(format!("protected {}", count(open.len() as u64, "file")).into())
     })
 }
 
@@ -83,7 +83,7 @@ fn gitignore(repo: &Repo) -> Check {
         Some(false) => {
             return Check::new("gitignore", Problem, format!("git would take {} along", repo.local_dir().display())).mend(move || {
                 let added = setup::ignore(&top, false)?.unwrap_or_else(|| top.join(".gitignore"));
-                Ok(format!("added .thrum/ to {}", added.display()))
+                Ok(format!("added .thrum/ to {}", added.display()).into())
             });
         }
     }

@@ -57,8 +57,22 @@ impl Verdict {
     }
 }
 
-/// How a check is mended; says what was done.
-type Mend = Box<dyn FnOnce() -> Result<String, Fault>>;
+/// How a check is mended.
+type Mend = Box<dyn FnOnce() -> Result<Done, Fault>>;
+
+/// What was done.
+struct Done {
+    /// For people.
+    said: String,
+    /// For programs, where there is more to tell: under which name, and what.
+    detail: Option<(&'static str, Value)>,
+}
+
+impl From<String> for Done {
+    fn from(said: String) -> Self {
+        Self { said, detail: None }
+    }
+}
 
 /// One thing that was looked at.
 struct Check {
@@ -69,7 +83,7 @@ struct Check {
     fix: Option<String>,
     mend: Option<Mend>,
     /// What this command did about it.
-    fixed: Option<String>,
+    fixed: Option<Done>,
 }
 
 impl Check {
@@ -83,7 +97,7 @@ impl Check {
     }
 
     /// `--fix` does this.
-    fn mend(mut self, mend: impl FnOnce() -> Result<String, Fault> + 'static) -> Self {
+    fn mend(mut self, mend: impl FnOnce() -> Result<Done, Fault> + 'static) -> Self {
         self.mend = Some(Box::new(mend));
         self.fix.get_or_insert_with(|| "thrum doctor --fix".to_owned());
         self
@@ -99,7 +113,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Findings, Fault> {
     if !args.fix || checks.iter().all(|check| check.mend.is_none()) {
         return Ok(Findings(checks));
     }
-    let mut done: Vec<(&'static str, Result<String, Fault>)> = Vec::new();
+    let mut done: Vec<(&'static str, Result<Done, Fault>)> = Vec::new();
     for check in &mut checks {
         if let Some(mend) = check.mend.take() {
             done.push((check.name, mend()));
@@ -146,7 +160,7 @@ impl Render for Findings {
             };
             page.line(format!("{mark} {:<12} {}", check.name, text::lines(&check.evidence)));
             if let Some(fixed) = &check.fixed {
-                page.line(format!("  {:<12} {GREEN}mended:{GREEN:#} {}", "", text::lines(fixed)));
+                page.line(format!("  {:<12} {GREEN}mended:{GREEN:#} {}", "", text::lines(&fixed.said)));
             }
             if let (Some(fix), Verdict::Warning | Verdict::Problem) = (&check.fix, check.verdict) {
                 page.line(format!("  {:<12} {DIM}try:{DIM:#} {}", "", text::lines(fix)));
@@ -166,10 +180,14 @@ impl Render for Findings {
             .iter()
             .map(|check| {
                 let mut shown = json!({"name": check.name, "verdict": check.verdict.word(), "evidence": check.evidence});
-                for (key, value) in [("fix", &check.fix), ("fixed", &check.fixed)] {
+                let fixed = check.fixed.as_ref();
+                for (key, value) in [("fix", check.fix.as_ref()), ("fixed", fixed.map(|done| &done.said))] {
                     if let Some(value) = value {
                         shown[key] = value.as_str().into();
                     }
+                }
+                if let Some((key, detail)) = fixed.and_then(|done| done.detail.as_ref()) {
+                    shown[*key] = detail.clone();
                 }
                 shown
             })

@@ -7,7 +7,7 @@ use thrum_core::{Fault, limits};
 use thrum_daemon::{paths::Repo, pidfile};
 
 use super::{
-    Check,
+    Check, Done,
     Verdict::{Ok as Fine, Problem, Skipped, Warning},
 };
 use crate::{
@@ -105,8 +105,8 @@ fn socket(repo: &Repo, daemon: &Daemon) -> Check {
     }
 }
 
-fn remove(file: &std::path::Path) -> Result<String, Fault> {
+fn remove(file: &std::path::Path) -> Result<Done, Fault> {
     let failed = |error| Fault::new(thrum_core::ErrorKind::Failed, format!("cannot remove {}: {error}", file.display()));
     fs::remove_file(file).map_err(failed)?;
-    Ok(format!("removed {}", file.display()))
+    Ok(format!("removed {}", file.display()).into())
 }

@@ -2,12 +2,16 @@
 
 use std::path::Path;
 
-use thrum_core::{ErrorKind, Fault};
-use thrum_daemon::{checkup, paths::Repo};
-use thrum_store::{Checkup, Compared, StoreError};
+use serde_json::{Value, json};
+use thrum_core::{ErrorKind, Fault, Runs, compare::LogOf, limits, name::printable};
+use thrum_daemon::{
+    checkup::{self, Rebuilt},
+    paths::Repo,
+};
+use thrum_store::{Checkup, Compared, Salvaged, StoreError};
 
 use super::{
-    Check,
+    Check, Done,
     Verdict::{Ok as Fine, Problem, Skipped, Warning},
 };
 use crate::{context::Context, start, text::count, time};
@@ -27,6 +31,7 @@ pub(super) fn checks(cx: &Context, repo: &Repo) -> Vec<Check> {
     let skipped = |why: &str| NAMES.iter().map(|name| Check::new(name, Skipped, why)).collect();
     let scratch = match scratch(repo) {
         Ok(Some(scratch)) => scratch,
+        Ok(None) if let Ok(Some(why)) = checkup::lost(repo) => return all(repo, &Checkup::damaged(vec![why.to_owned()])),
         Ok(None) => return skipped("there is no database yet"),
         Err(fault) => return vec![Check::new("database", Skipped, fault.message)],
     };
@@ -43,9 +48,62 @@ fn unusable(fault: Fault) -> Check {
     Check { fix: fault.hint, ..check }
 }
 
+/// A damaged database is made anew from what can be read of it.
+fn damaged(repo: &Repo, what: &str) -> Check {
+    let fault: Fault = StoreError::Damaged(what.to_owned()).into();
+    let check = Check::new("database", Problem, fault.message);
+    if start::lock_is_held(repo) {
+        return Check { fix: fault.hint, ..check };
+    }
+    let repo = repo.clone();
+    check.mend(move || checkup::rebuild(&repo).map(|rebuilt| done(&rebuilt)))
+}
+
+fn done(Rebuilt { salvaged, former, peers }: &Rebuilt) -> Done {
+    let Salvaged { events, altered, lost, missing } = salvaged;
+    let mut said = vec![format!("{} saved in a new database", count(*events, "event"))];
+    if let Some(former) = former {
+        said.push(format!("the damaged one is kept as {}", former.display()));
+    }
+    if *lost > 0 {
+        let runs = |(of, runs): (&LogOf, &Runs)| format!("of {}: {}", printable(&of.origin), more(runs));
+        let named: Vec<String> = missing.iter().map(runs).take(limits::MAX_NAMED).collect();
+        let named = if named.is_empty() { String::new() } else { format!(" ({})", named.join("; ")) };
+        said.push(format!("{} could not be read{named}", count(*lost, "event")));
+    }
+    if *altered > 0 {
+        said.push(format!(
+            "{} not what had been stored, and left out",
+            if *altered == 1 { "1 is".to_owned() } else { format!("{altered} are") }
+        ));
+    }
+    said.push(match (peers.is_empty(), *lost) {
+        (false, _) => format!("the next start reads all that {} and brings back what is missing", have(peers)),
+        (true, 0) => "nothing is known to be lost".to_owned(),
+        (true, _) => "there is no peer to bring them back: they are lost, unless a backup has them".to_owned(),
+    });
+    let missing: Vec<Value> =
+        missing.iter().map(|(of, runs)| json!({"origin": of.origin, "log": of.log, "numbers": runs.first(limits::MAX_NAMED)})).collect();
+    let detail = json!({
+        "events": events, "altered": altered, "lost": lost, "missing": missing, "former_database": former, "peers": peers,
+    });
+    Done { said: said.join("; "), detail: Some(("salvaged", detail)) }
+}
+
+fn have(peers: &[String]) -> String {
+    format!("{} {}", peers.join(", "), if peers.len() == 1 { "has" } else { "have" })
+}
+
+/// The first runs of numbers, and whether there are more.
+fn more(runs: &Runs) -> String {
+    let first = runs.first(limits::MAX_NAMED);
+    let dots = if first.len() < runs.len() { ", …" } else { "" };
+    format!("{first}{dots}")
+}
+
 fn all(repo: &Repo, found: &Checkup) -> Vec<Check> {
     let database = if let Some(first) = found.damage.first() {
-        unusable(StoreError::Damaged(first.clone()).into())
+        damaged(repo, first)
     } else {
         Check::new("database", Fine, format!("whole, {}", count(found.events, "event")))
     };
@@ -85,7 +143,7 @@ fn mended_by_folding(repo: &Repo, check: Check) -> Check {
     let repo = repo.clone();
     check.mend(move || {
         checkup::mend(&repo)?;
-        Ok("made anew from the log".to_owned())
+        Ok("made anew from the log".to_owned().into())
     })
 }
 

@@ -15,6 +15,7 @@ use crate::{
         style::{BOLD, DIM, GREEN, RED, YELLOW},
     },
     shapes::{Answer, Peer},
+    text::count,
     time,
 };
 
@@ -144,6 +145,17 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         let at = last.at.map(|at| format!(" {}", page.time(at))).unwrap_or_default();
         let (id, reason) = (printable(&last.event_id), printable(&last.reason));
         page.line(format!("    {YELLOW}Last rejected{at}: {id}: {reason}{YELLOW:#}"));
+    }
+    if let Some(repaired) = &peer.repaired {
+        let at = repaired.at.map(|at| format!(" {}", page.time(at))).unwrap_or_default();
+        let note = repaired.note.as_deref().map(|note| format!(": {}", printable(note))).unwrap_or_default();
+        if repaired.missing_here > 0 {
+            let what = count(repaired.missing_here, "event");
+            page.line(format!("    {YELLOW}It says to hold {what} that we miss{note} (thrum sync verify){YELLOW:#}"));
+        } else {
+            let (here, there) = (count(repaired.fetched, "event"), count(repaired.missing_there, "event"));
+            page.line(format!("    {DIM}Mended{at}: {here} missing here, {there} missing there{note}{DIM:#}"));
+        }
     }
     for skipped in &peer.skipped {
         let (id, kind) = (printable(&skipped.event_id), printable(&skipped.kind));

@@ -1,0 +1,157 @@
+//! Which events of one log are held: by number, by id, and the events themselves. For daemons that compare.
+
+use rusqlite::Row as SqlRow;
+use thrum_core::{
+    Heads, Runs, Sum,
+    compare::{Listing, LogOf, Numbers, Part, Wanted},
+    exchange::{Page, Row},
+    limits,
+    ranges::LAST,
+};
+
+use crate::{Reader, StoreError, digest, tx};
+
+const COLUMNS: &str = "sequence, event_id, type, origin_daemon, body";
+
+/// By the index over ids: what lies outside costs nothing.
+const BETWEEN: &str = "WHERE event_id > ?3 AND (?4 = '' OR event_id <= ?4) AND +origin_daemon = ?1 AND +origin_log = ?2";
+
+fn row(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
+    Ok(Row { sequence: row.get(0)?, id: row.get(1)?, kind: row.get(2)?, origin: row.get(3)?, body: row.get(4)? })
+}
+
+impl Reader<'_> {
+    /// What is held of every log, counted from the rows: the proof of what [`heads`](Self::heads) keeps. Reads all of them.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn counted(&self) -> Result<Heads, StoreError> {
+        digest::recount(self.conn)
+    }
+
+    /// Which places above `after` of a log are held, and which were purged: at most `most` runs of each, from the lowest on.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn numbers(&self, LogOf { origin, log }: &LogOf, after: u64, most: usize) -> Result<Numbers, StoreError> {
+        let after = after.min(LAST);
+        let mut statement = self.conn.prepare_cached(
+            "SELECT origin_seq FROM events WHERE origin_daemon = ?1 AND origin_log = ?2 AND origin_seq > ?3 ORDER BY origin_seq",
+        )?;
+        let mut rows = statement.query((origin, log, after))?;
+        let (mut held, mut runs, mut last, mut upto) = (Vec::new(), 0, 0, LAST);
+        while let Some(row) = rows.next()? {
+            let number: u64 = row.get(0)?;
+            runs += usize::from(runs == 0 || number > last + 1);
+            if runs > most {
+                upto = last;
+                break;
+            }
+            last = number;
+            held.push(number);
+        }
+        let held: Runs = held.into_iter().collect();
+        let mut purged = tx::purged(self.conn, origin, log)?.without(&held);
+        purged = if after < LAST { purged.within(&(after + 1..=LAST)) } else { Runs::default() };
+        if purged.len() > most {
+            purged = purged.first(most);
+            upto = upto.min(purged.highest().unwrap_or(LAST));
+        }
+        let next = if upto == LAST { 0 } else { upto };
+        Ok(Numbers { held: held.within(&(1..=upto)), purged: purged.within(&(1..=upto)), next })
+    }
+
+    /// Which events of a log are held after one id up to another, in the order of their bytes; an empty `upto` is the end.
+    /// Each by itself if they are at most `most`, else in [`limits::TOLD_PARTS`] parts.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn listing(&self, LogOf { origin, log }: &LogOf, after: &str, upto: &str, most: usize) -> Result<Listing, StoreError> {
+        let asked = (origin, log, after, upto);
+        let count: u64 = self.conn.prepare_cached(&format!("SELECT count(*) FROM events {BETWEEN}"))?.query_row(asked, |row| row.get(0))?;
+        let mut statement = self.conn.prepare_cached(&format!("SELECT event_id, body FROM events {BETWEEN} ORDER BY event_id"))?;
+        let mut rows = statement.query(asked)?;
+        let mut listed = Vec::new();
+        let mut parts: Vec<Part> = Vec::new();
+        let share = count.div_ceil(limits::TOLD_PARTS).max(1);
+        while let Some(row) = rows.next()? {
+            let sum = Sum::of(row.get_ref(1)?.as_bytes().map_err(rusqlite::Error::from)?);
+            let id = row.get(0)?;
+            if count <= most as u64 {
+                listed.push((id, sum));
+            } else if let Some(part) = parts.last_mut().filter(|part| part.count < share) {
+                part.upto = id;
+                part.count += 1;
+                part.sum.add(sum);
+            } else {
+                parts.push(Part { upto: id, count: 1, sum });
+            }
+        }
+        if let Some(last) = parts.last_mut() {
+            upto.clone_into(&mut last.upto);
+            return Ok(Listing::Parts(parts));
+        }
+        Ok(Listing::Ids(listed))
+    }
+
+    /// How many events of a log are held after one id up to another, and the sum over their canonical forms.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn stretch(&self, LogOf { origin, log }: &LogOf, after: &str, upto: &str) -> Result<(u64, Sum), StoreError> {
+        let mut statement = self.conn.prepare_cached(&format!("SELECT body FROM events {BETWEEN}"))?;
+        let mut rows = statement.query((origin, log, after, upto))?;
+        let (mut count, mut total) = (0, Sum::default());
+        while let Some(row) = rows.next()? {
+            total.add(Sum::of(row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?));
+            count += 1;
+        }
+        Ok((count, total))
+    }
+
+    /// The events asked for by name that are here, in the order asked, at most `max_events` and `max_bytes` of bodies, but at
+    /// least one if there is any. [`Page::more`] says that the answer was cut short.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn named(&self, LogOf { origin, log }: &LogOf, wanted: &Wanted, max_events: usize, max_bytes: usize) -> Result<Page, StoreError> {
+        let mut page = Page::default();
+        let mut bytes = 0;
+        let mut take = |row: Row| {
+            bytes += row.body.len();
+            page.more = !page.rows.is_empty() && (page.rows.len() == max_events || bytes > max_bytes);
+            if !page.more {
+                page.rows.push(row);
+            }
+            page.more
+        };
+        match wanted {
+            Wanted::Numbers(runs) => {
+                let mut statement = self.conn.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM events WHERE origin_daemon = ?1 AND origin_log = ?2 AND origin_seq BETWEEN ?3 AND ?4
+                     ORDER BY origin_seq"
+                ))?;
+                'runs: for run in runs.iter() {
+                    for found in statement.query_map((origin, log, run.start(), run.end()), row)? {
+                        if take(found?) {
+                            break 'runs;
+                        }
+                    }
+                }
+            }
+            Wanted::Ids(ids) => {
+                let mut statement = self.conn.prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM events WHERE event_id = ?3 AND +origin_daemon = ?1 AND +origin_log = ?2"
+                ))?;
+                'ids: for id in ids {
+                    for found in statement.query_map((origin, log, id), row)? {
+                        if take(found?) {
+                            break 'ids;
+                        }
+                    }
+                }
+            }
+        }
+        Ok(page)
+    }
+}

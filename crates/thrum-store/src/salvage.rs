@@ -1,0 +1,197 @@
+//! Saves the events of a damaged database into a new one.
+//!
+//! The file is read page by page, whatever SQLite thinks of it: a page that holds rows of the log is recognised by itself, so that
+//! neither a broken header nor a broken page above it keeps its rows away. A row is believed if its text is an event in canonical form
+//! that agrees with the columns beside it, and, where its origin signs, if the signature holds; what was altered is left behind and
+//! comes back from a peer.
+//!
+//! The new database begins a new log, because nobody knows which numbers the old one gave out. It knows of no checkpoint: what a page
+//! that is gone held may lie below it, so every peer is read from its start; what is here is skipped. It is folded anew. What is not an event
+//! (acknowledgements, idempotency keys, signs of life) stays behind.
+
+mod pages;
+
+use std::{collections::BTreeMap, path::Path};
+
+use thrum_core::{
+    Ambient, Event, Runs,
+    compare::LogOf,
+    event::{self, Candidate},
+    exchange::Batch,
+    json, limits,
+};
+
+use crate::{OpenOptions, Store, StoreError};
+use pages::{Cell, Pages, Value};
+
+/// What was saved of a damaged database, and what not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Salvaged {
+    /// Events saved.
+    pub events: u64,
+    /// Rows that could be read and not be believed.
+    pub altered: u64,
+    /// Events that the damaged database had and that were not saved, as far as what is left of it says so.
+    pub lost: u64,
+    /// Of these, those whose places are known, by log.
+    pub missing: BTreeMap<LogOf, Runs>,
+}
+
+/// A row of the log, where it stands.
+struct Found {
+    sequence: u64,
+    page: u32,
+    cell: usize,
+}
+
+/// Saves every event that can be read in the file at `from` (and in the write-ahead log beside it) into the new database at `to`.
+/// Changes nothing of the former.
+///
+/// # Errors
+/// The file cannot be opened; the new one cannot be written. What is at `to` is then worth nothing.
+pub fn salvage(from: &Path, to: &Path, options: OpenOptions, ambient: Box<dyn Ambient>) -> Result<Salvaged, StoreError> {
+    let pages = Pages::open(from).map_err(|error| StoreError::ReadOnly(format!("{}: {error}", from.display())))?;
+    let (mut found, named) = survey(&pages);
+    found.sort_unstable_by_key(|row| row.sequence);
+    let mut store = Store::open(to, OpenOptions { new_log: true, ..options }, ambient)?;
+    let mut salvaged = Salvaged::default();
+    for rows in found.chunks(limits::MAX_BATCH_EVENTS) {
+        let (batches, altered) = believe(&pages, rows);
+        salvaged.altered += altered;
+        let applied = store.write(|tx| {
+            let mut applied = 0;
+            for batch in &batches {
+                tx.keep_clock(&batch.events);
+                applied += tx.apply(batch)?.applied;
+            }
+            Ok(applied)
+        })?;
+        salvaged.events += applied as u64;
+    }
+    for (of, had) in named {
+        let numbers = store.reader().numbers(&of, 0, usize::MAX)?;
+        let missing = had.without(&numbers.held).without(&numbers.purged);
+        if !missing.is_empty() {
+            salvaged.lost = salvaged.lost.saturating_add(missing.count());
+            salvaged.missing.insert(of, missing);
+        }
+    }
+    salvaged.lost = salvaged.lost.max(salvaged.altered);
+    store.close()?;
+    Ok(salvaged)
+}
+
+/// Where rows of the log stand, and which places in whose logs the index over them names.
+fn survey(pages: &Pages) -> (Vec<Found>, BTreeMap<LogOf, Runs>) {
+    let (mut found, mut named) = (Vec::new(), BTreeMap::<LogOf, Runs>::new());
+    for number in pages.numbers() {
+        let Some(page) = pages.page(number) else { continue };
+        for (at, cell) in pages.cells(&page, number == 1).iter().enumerate() {
+            if row(cell).is_some() {
+                found.push(Found { sequence: cell.row, page: number, cell: at });
+            } else if let Some((of, place)) = entry(cell) {
+                named.entry(of).or_default().add(place);
+            }
+        }
+    }
+    (found, named)
+}
+
+/// The columns of a row of the log.
+struct Columns<'a> {
+    id: &'a str,
+    kind: &'a str,
+    origin: &'a str,
+    log: &'a str,
+    source: &'a str,
+    body: &'a str,
+}
+
+fn row(cell: &Cell) -> Option<Columns<'_>> {
+    let [Value::Null, id, kind, Value::Integer(_), origin, log, number, source, target, body] = cell.values::<10>()? else { return None };
+    if !matches!(target, Value::Null | Value::Text(_)) {
+        return None;
+    }
+    number.number()?;
+    let body = body.text().filter(|body| body.starts_with('{'))?;
+    Some(Columns { id: id.text()?, kind: kind.text()?, origin: origin.text()?, log: log.text()?, source: source.text()?, body })
+}
+
+/// An entry of the index over places in logs.
+fn entry(cell: &Cell) -> Option<(LogOf, u64)> {
+    let [origin, log, number, Value::Integer(_)] = cell.values::<4>()? else { return None };
+    let (origin, log) = (origin.text()?, log.text()?);
+    let number = number.number().filter(|number| *number > 0)?;
+    Some((LogOf { origin: origin.to_owned(), log: log.to_owned() }, number))
+}
+
+/// The events of some rows that can be believed, in order, by where they came from; and how many cannot.
+fn believe(pages: &Pages, rows: &[Found]) -> (Vec<Batch>, u64) {
+    let mut altered = 0;
+    let mut candidates: Vec<(String, Candidate)> = Vec::with_capacity(rows.len());
+    let mut at: (u32, Vec<Cell>) = (0, Vec::new());
+    for found in rows {
+        if at.0 != found.page {
+            at = (found.page, pages.page(found.page).map(|page| pages.cells(&page, found.page == 1)).unwrap_or_default());
+        }
+        let Some(columns) = at.1.get(found.cell).and_then(row) else { continue };
+        match candidate(&columns) {
+            Some(candidate) => candidates.push((columns.source.to_owned(), candidate)),
+            None => altered += 1,
+        }
+    }
+    let sources: Vec<(String, String)> =
+        candidates.iter().map(|(source, candidate)| (candidate.event().id.clone(), source.clone())).collect();
+    let (events, refused) = event::admit(candidates.into_iter().map(|(_, candidate)| candidate).collect());
+    altered += refused.len() as u64;
+    let mut sources = sources.into_iter();
+    let mut batches: Vec<Batch> = Vec::new();
+    for event in events {
+        // Both are in one order, and the refused ones are in the first only.
+        let source = sources.by_ref().find(|(id, _)| *id == event.id).map(|(_, source)| source).unwrap_or_default();
+        match batches.last_mut().filter(|batch| batch.peer == source) {
+            Some(batch) => batch.events.push(event),
+            None => batches.push(Batch {
+                peer: source,
+                log: String::new(),
+                checkpoint: 0,
+                checkpoint_event: String::new(),
+                events: vec![event],
+                rejected: Vec::new(),
+            }),
+        }
+    }
+    (batches, altered)
+}
+
+/// The event that a row holds, if its text is one, as we write it, and is the one that the columns speak of.
+fn candidate(columns: &Columns<'_>) -> Option<Candidate> {
+    let candidate = Candidate::new(json::parse_object(columns.body).ok()?).ok()?;
+    let Event { id, kind, origin, log, body, .. } = candidate.event();
+    let agrees = id == columns.id && kind == columns.kind && origin == columns.origin && log == columns.log && body == columns.body;
+    agrees.then_some(candidate)
+}
+
+/// How many rows of the log of a database that SQLite reads hold no event that can be believed.
+///
+/// # Errors
+/// SQLite's.
+pub(crate) fn altered(conn: &rusqlite::Connection) -> Result<u64, StoreError> {
+    let mut statement = conn.prepare("SELECT event_id, type, origin_daemon, origin_log, received_from, body FROM events")?;
+    let mut rows = statement.query([])?;
+    let mut altered = 0;
+    let mut candidates = Vec::new();
+    loop {
+        let row = rows.next()?;
+        if candidates.len() == limits::MAX_BATCH_EVENTS || row.is_none() {
+            altered += event::admit(std::mem::take(&mut candidates)).1.len() as u64;
+        }
+        let Some(row) = row else { return Ok(altered) };
+        let text = |column: usize| row.get_ref(column).ok().and_then(|value| value.as_str().ok()).unwrap_or_default();
+        let columns = Columns { id: text(0), kind: text(1), origin: text(2), log: text(3), source: text(4), body: text(5) };
+        match candidate(&columns) {
+            Some(candidate) => candidates.push(candidate),
+            None => altered += 1,
+        }
+    }
+}

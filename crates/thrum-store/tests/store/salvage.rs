@@ -1,0 +1,252 @@
+//! C26, C27: damaged databases. Every event that can be read is saved, what was altered is not, and a peer brings back the rest.
+
+#![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and not what they share")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::json;
+use thrum_core::{Ambient, Sum, compare::LogOf};
+use thrum_store::{Checkup, OpenOptions, Salvaged, Store, StoreError, salvage};
+
+use crate::kit::{Node, World, foreign};
+
+const PAGE: usize = 4096;
+
+/// Pages that are damaged one at a time, unless this variable asks for all.
+const SOME: usize = 12;
+const ALL: &str = "THRUM_DAMAGE_ALL";
+
+/// A database with mail of several kinds, as a file, and a peer that has all of it.
+struct Original {
+    node: Node,
+    peer: Node,
+    bytes: Vec<u8>,
+    ids: BTreeSet<String>,
+}
+
+impl Original {
+    fn new(messages: usize) -> Self {
+        let mut node = Node::new(1);
+        for name in ["ann", "ben"] {
+            node.register(name, "coder");
+        }
+        for n in 0..messages {
+            // Some are longer than a page, so that they go on in others.
+            let text = if n % 50 == 7 { "long ".repeat(4000) } else { format!("{n} {}", "x".repeat(n % 300)) };
+            node.send("ann", &["ben"], &text);
+        }
+        let go: Vec<_> = (0..messages / 4).map(|n| foreign(&format!("evt_go_{n}"), "d_go", 1, "future.thing", json!({"n": n}))).collect();
+        node.apply(&go);
+        let mut peer = Node::new(2);
+        peer.pull(&node, 0);
+        let ids = node.ids().into_iter().collect();
+        let copy = node.dir.path().join("whole.db");
+        rusqlite::Connection::open(node.path()).unwrap().execute("VACUUM INTO ?1", [copy.to_str()]).unwrap();
+        let bytes = fs::read(copy).unwrap();
+        Self { node, peer, bytes, ids }
+    }
+
+    fn place(&self, name: &str) -> PathBuf {
+        self.node.dir.path().join(name)
+    }
+
+    /// Salvages a file; the new database holds nothing but what was there, is sound, and with the peer's help has everything.
+    #[track_caller]
+    fn salvages(&self, damaged: &Path) -> Salvaged {
+        let (to, world) = (self.place("salvaged.db"), World::new(9));
+        let before = fs::read(damaged).unwrap();
+        let salvaged = salvage(damaged, &to, self.node.options(None), Box::new(world.clone())).unwrap();
+        assert!(fs::read(damaged).unwrap() == before, "the damaged file is as it was");
+        assert!(!self.place("salvaged.db-wal").exists(), "the file alone is all of it");
+        let store = Store::open(&to, self.node.options(None), Box::new(world.clone())).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut node = Node { store, world, key: self.node.key.clone(), dir };
+        let held: BTreeSet<String> = node.ids().into_iter().collect();
+        assert_eq!(held.len() as u64, salvaged.events);
+        assert!(held.is_subset(&self.ids), "{:?}", held.difference(&self.ids).next());
+        assert_ne!(node.store.left().log_id, self.node.store.left().log_id, "no number is given out twice");
+        let pulled = node.pull(&self.peer, 0).0;
+        assert_eq!(pulled.applied + held.len(), self.ids.len());
+        assert_eq!(node.store.projection().unwrap(), self.peer.store.projection().unwrap());
+        assert_eq!(node.store.heads().unwrap().differences(&self.peer.store.heads().unwrap()), []);
+        assert_eq!(node.store.heads().unwrap(), node.store.recounted_heads().unwrap());
+        drop(node);
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = fs::remove_file(self.place(&format!("salvaged.db{suffix}")));
+        }
+        salvaged
+    }
+
+    /// The same for the file with some bytes changed.
+    #[track_caller]
+    fn survives(&self, damage: impl FnOnce(&mut Vec<u8>)) -> Salvaged {
+        let (mut bytes, path) = (self.bytes.clone(), self.place("damaged.db"));
+        damage(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+        self.salvages(&path)
+    }
+
+    fn total(&self) -> u64 {
+        self.ids.len() as u64
+    }
+}
+
+/// One page after the other, of whatever table or index; the others are untouched by it.
+#[test]
+fn whichever_page_is_damaged_only_what_stood_there_is_lost() {
+    let original = Original::new(600);
+    let pages = original.bytes.len() / PAGE;
+    let stride = if std::env::var_os(ALL).is_some() { 1 } else { pages / SOME };
+    let mut lossless = 0;
+    for page in (0..pages).step_by(stride) {
+        let salvaged = original.survives(|bytes| bytes[page * PAGE..(page + 1) * PAGE].fill(0xa5));
+        let lost = original.total() - salvaged.events;
+        assert!(lost <= 20, "page {page}: {lost} events gone");
+        lossless += usize::from(lost == 0);
+    }
+    assert!(lossless > 0, "indexes and the projection hold no event");
+}
+
+#[test]
+fn a_file_without_head_or_end_is_read_as_far_as_it_goes() {
+    let original = Original::new(200);
+    let total = original.total();
+    assert_eq!(original.survives(|_| {}), Salvaged { events: total, ..Salvaged::default() }, "nothing is wrong with it");
+    assert_eq!(original.survives(|bytes| bytes[..100].fill(0)).events, total, "the head of the file");
+    assert_eq!(original.survives(|bytes| bytes[..PAGE].fill(0x5a)).events, total, "the page with the schema");
+    // Of a page size that it does not have.
+    assert_eq!(original.survives(|bytes| bytes[16..18].copy_from_slice(&[0x03, 0x21])).events, total);
+    let half = original.survives(|bytes| bytes.truncate(bytes.len() / 2 + 77));
+    assert!(half.events > 0 && half.events < total, "{half:?}");
+    assert_eq!(original.survives(Vec::clear).events, 0);
+    assert_eq!(original.survives(|bytes| bytes.fill(0xff)).events, 0);
+}
+
+/// What was lost is known from the index that is left.
+#[test]
+fn what_could_not_be_read_is_named_by_its_number() {
+    let original = Original::new(200);
+    // The page in which the last message's row stands.
+    let needle = b"\"msg_";
+    let at = original.bytes.windows(needle.len()).rposition(|window| window == needle).unwrap() / PAGE;
+    let pages: BTreeSet<usize> =
+        (0..original.bytes.len() / PAGE).filter(|page| original.bytes[page * PAGE] == 0x0d && page.abs_diff(at) < 40).collect();
+    let salvaged = original.survives(|bytes| pages.iter().for_each(|page| bytes[page * PAGE] = 0x77));
+    let ours = LogOf { origin: original.node.home(), log: original.node.store.left().log_id };
+    let missing = salvaged.missing.get(&ours).map_or(0, thrum_core::Runs::count);
+    assert!(missing > 0 && missing <= salvaged.lost, "{salvaged:?}");
+}
+
+/// I9: a row is believed for its signature, not for being there.
+#[test]
+fn a_row_whose_text_was_altered_is_left_behind_and_comes_back_genuine() {
+    let original = Original::new(50);
+    let path = original.place("altered.db");
+    fs::write(&path, &original.bytes).unwrap();
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let altered = connection
+        .execute("UPDATE events SET body = replace(body, '\"content\":\"8 ', '\"content\":\"9 ') WHERE type = 'message.create'", []);
+    assert!(altered.unwrap() > 0);
+    connection.execute("UPDATE events SET event_id = 'evt_other' WHERE event_id = 'evt_go_3'", []).unwrap();
+    connection.execute("UPDATE events SET body = replace(body, '{', '{ ') WHERE event_id = 'evt_go_4'", []).unwrap();
+    drop(connection);
+    let scratch = tempfile::tempdir().unwrap();
+    let found = Checkup::examine(&path, scratch.path(), Box::new(World::new(3))).unwrap().unwrap();
+    assert_eq!(found.damage.len(), 1, "doctor sees it: {found:?}");
+    let salvaged = original.salvages(&path);
+    assert_eq!((salvaged.altered, salvaged.lost), (3, 3));
+    assert_eq!(salvaged.events, original.total() - 3);
+}
+
+/// What was committed last stands in the write-ahead log alone.
+#[test]
+fn the_write_ahead_log_is_read_as_far_as_it_holds() {
+    let original = Original::new(100);
+    let store = |name: &str| {
+        let key = original.node.options(None);
+        let mut store = Store::open(&original.place(name), key, Box::new(World::new(4))).unwrap();
+        store
+            .write(|tx| {
+                tx.register(thrum_store::ops::Register { name: "ann".into(), role: "r".into(), module: "m".into(), ..Default::default() })
+            })
+            .unwrap();
+        for n in 0..20 {
+            let send = thrum_store::ops::Send { from: "ann".into(), content: format!("{n}"), ..Default::default() };
+            store.write(|tx| tx.send(send)).unwrap();
+        }
+        store
+    };
+    // As a kill leaves it: not closed.
+    let alive = store("alive.db");
+    let (file, log) = (fs::read(original.place("alive.db")).unwrap(), fs::read(original.place("alive.db-wal")).unwrap());
+    let ids = alive.reader().totals().unwrap().events;
+    drop(alive);
+    let saved = |log: &[u8]| {
+        let (from, to) = (original.place("killed.db"), original.place("saved.db"));
+        fs::write(&from, &file).unwrap();
+        fs::write(original.place("killed.db-wal"), log).unwrap();
+        let salvaged = salvage(&from, &to, original.node.options(None), Box::new(World::new(5))).unwrap();
+        fs::remove_file(to).unwrap();
+        salvaged.events
+    };
+    assert_eq!(saved(&log), ids, "all of it is in the log");
+    let mut torn = log.clone();
+    let middle = torn.len() / 2;
+    torn[middle] ^= 1;
+    assert!((1..ids).contains(&saved(&torn)), "what was committed before the tear");
+    assert_eq!(saved(&vec![0x5a; 100_000]), saved(&[]), "garbage");
+}
+
+/// C18: no input makes it panic, read outside, or run on.
+#[test]
+fn garbage_of_any_kind_is_read_without_harm() {
+    let original = Original::new(60);
+    let mut world = World::new(77);
+    let mut random = move |below: usize| usize::try_from(world.random_u64() % below as u64).unwrap();
+    for round in 0..60 {
+        let mut bytes = original.bytes.clone();
+        for _ in 0..1 + random(400) {
+            let at = random(bytes.len());
+            // Where structure stands: at the beginning of a page.
+            let at = if round % 2 == 0 { at / PAGE * PAGE + random(64) } else { at };
+            bytes[at] = u8::try_from(random(256)).unwrap();
+        }
+        let (from, to) = (original.place("garbage.db"), original.place("garbage-saved.db"));
+        fs::write(&from, &bytes).unwrap();
+        fs::write(original.place("garbage.db-wal"), &bytes[..bytes.len() / 2]).unwrap();
+        let salvaged = salvage(&from, &to, original.node.options(None), Box::new(World::new(6))).unwrap();
+        let held = Store::open(&to, original.node.options(None), Box::new(World::new(6))).unwrap();
+        let rows = held.reader().page(0, 10_000, usize::MAX).unwrap().rows;
+        let genuine: std::collections::BTreeMap<_, _> = original
+            .node
+            .store
+            .reader()
+            .page(0, 10_000, usize::MAX)
+            .unwrap()
+            .rows
+            .into_iter()
+            .map(|row| (row.id, Sum::of(row.body.as_bytes())))
+            .collect();
+        let signed = |row: &&thrum_core::exchange::Row| row.origin == original.node.home();
+        assert!(rows.iter().filter(signed).all(|row| genuine.get(&row.id) == Some(&Sum::of(row.body.as_bytes()))), "round {round}");
+        assert_eq!(rows.len() as u64, salvaged.events);
+        drop(held);
+        fs::remove_file(to).unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_an_error() {
+    let node = Node::new(1);
+    let outcome = salvage(
+        &node.dir.path().join("none.db"),
+        &node.dir.path().join("to.db"),
+        OpenOptions::new(node.key.clone(), None),
+        Box::new(World::new(2)),
+    );
+    assert!(matches!(outcome, Err(StoreError::ReadOnly(_))), "{outcome:?}");
+}

@@ -1,0 +1,204 @@
+//! A peer whose word about what it holds is worth nothing: it costs bounded work, harms nobody, and is named.
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use thrum_core::{Sum, limits};
+use thrum_sync::{
+    service::{Verdict, Verified},
+    transport::Kind,
+};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::kit::{Daemon, PATIENCE};
+
+/// The peer `d_liar`, which answers as it likes on as many connections as it gets.
+struct Liar {
+    daemon: Daemon,
+    /// Methods and parameters that it was asked.
+    asked: Arc<Mutex<Vec<(String, Value)>>>,
+}
+
+impl Liar {
+    /// `answer` gives the result of every method but `sync.pull` and `sync.notify`.
+    async fn pair(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Self {
+        let daemon = Daemon::start("alpha").await;
+        daemon.log.register("ann");
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let pairing = daemon.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
+        let mut stream = BufReader::new(TcpStream::connect(&pairing.address).await.unwrap());
+        let address = listener.local_addr().unwrap().to_string();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (answer, heard) = (Arc::new(answer), Arc::clone(&asked));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(talk(stream, Arc::clone(&answer), Arc::clone(&heard)));
+            }
+        });
+        let params = json!({"code": pairing.code.reveal(), "daemon_id": "d_liar", "name": "liar", "address": address});
+        let request = json!({"method": "pair.request", "params": params, "id": 1});
+        stream.get_mut().write_all(format!("{request}\n").as_bytes()).await.unwrap();
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        Self { daemon, asked }
+    }
+
+    async fn verify(&self) -> Verified {
+        self.daemon.peers.verify(PATIENCE / 8).await.unwrap()
+    }
+
+    fn times(&self, method: &str) -> usize {
+        self.asked.lock().unwrap().iter().filter(|(asked, _)| asked == method).count()
+    }
+}
+
+async fn talk(stream: TcpStream, answer: Arc<impl Fn(&str, &Value) -> Value>, heard: Arc<Mutex<Vec<(String, Value)>>>) {
+    let mut stream = BufReader::new(stream);
+    let mut line = String::new();
+    while stream.read_line(&mut line).await.is_ok_and(|read| read > 0) {
+        let request: Value = serde_json::from_str(&line).unwrap();
+        line.clear();
+        let method = request["method"].as_str().unwrap().to_owned();
+        let result = match method.as_str() {
+            "sync.pull" => json!({"events": [], "next_sequence": 0, "more_available": false, "log_id": "log"}),
+            "sync.notify" | "sync.differs" => json!({"status": "ok"}),
+            _ => answer(&method, &request["params"]),
+        };
+        heard.lock().unwrap().push((method, request["params"].clone()));
+        let reply = json!({"jsonrpc": "2.0", "result": result, "id": request["id"]});
+        if stream.get_mut().write_all(format!("{reply}\n").as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// It says that it holds `count` events of `d_far` that nobody else has.
+fn info(count: u64, protocols: &[&str]) -> Value {
+    let head = json!({"origin": "d_far", "log": "7", "count": count, "highest": count, "sum": Sum::of(b"x")});
+    json!({"daemon_id": "d_liar", "name": "liar", "version": "0.1.0", "protocols": protocols, "log_id": "log", "latest": 0,
+        "heads": [head], "projection": Sum::of(b"y")})
+}
+
+fn event(origin: &str, number: u64) -> Value {
+    let id = format!("evt_{number}");
+    let event = json!({"event_id": id, "type": "future.thing", "timestamp": "2026-01-01T00:00:00Z", "origin_daemon": origin,
+        "origin_log": "7", "origin_seq": number});
+    json!({"event_id": id, "sequence": number, "type": "future.thing", "timestamp": "2026-01-01T00:00:00Z", "origin_daemon": origin,
+        "event_json": event})
+}
+
+fn events(events: &[Value]) -> Value {
+    json!({"events": events, "next_sequence": 1, "more_available": true, "log_id": "log"})
+}
+
+const RANGES: [&str; 2] = ["lines-1", "ranges-1"];
+
+/// What `verify` said of the log that it lies about.
+fn said(verified: &Verified) -> (u64, u64, String) {
+    let peer = &verified.peers[0];
+    let missing = peer.missing.iter().find(|missing| missing.origin == "d_far");
+    let note = missing.and_then(|missing| missing.note.clone()).or_else(|| peer.error.clone());
+    (missing.map_or(0, |missing| missing.here.events), missing.map_or(0, |missing| missing.fetched), note.unwrap_or_default())
+}
+
+/// P7, C20
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_does_not_serve_what_it_claims_is_asked_three_times_and_named() {
+    let liar = Liar::pair(|method, _| match method {
+        "sync.peer_info" => info(9, &RANGES),
+        "sync.ranges" => json!({"held": [[1, 9]], "next": 0}),
+        _ => events(&[]),
+    })
+    .await;
+    let verified = liar.verify().await;
+    let of_far = |method: &str| liar.asked.lock().unwrap().iter().filter(|asked| asked.0 == method && asked.1["origin"] == "d_far").count();
+    assert_eq!((of_far("sync.ranges"), of_far("sync.fetch")), (1, limits::MAX_FRUITLESS as usize));
+    assert_eq!(verified.status, Verdict::Differs);
+    assert_eq!(said(&verified), (9, 0, "it does not serve all that it says to hold".into()));
+}
+
+/// C21: only what was asked for is stored, and of that only what is signed by whom it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_nobody_asked_for_are_not_taken() {
+    let liar = Liar::pair(|method, _| match method {
+        "sync.peer_info" => info(3, &RANGES),
+        "sync.ranges" => json!({"held": [[1, 3]], "next": 0}),
+        _ => events(&[event("d_far", 4), event("d_near", 1), event("d_far", 2)]),
+    })
+    .await;
+    let before = liar.daemon.log.event_ids();
+    let verified = liar.verify().await;
+    let mut after = liar.daemon.log.event_ids();
+    after.retain(|id| !before.contains(id));
+    assert_eq!(after, ["evt_2"]);
+    assert_eq!(said(&verified), (3, 1, "it serves other events than those asked for; they were not taken".into()));
+}
+
+/// C18, C20: numbers without end, too many, beyond an i64, backwards; each ends the repair, and says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_that_make_no_sense_end_the_comparison() {
+    let endless = |_: &str, params: &Value| {
+        let after = params["after"].as_u64().unwrap_or(0);
+        json!({"held": [[after + 1, after + 1]], "next": after + 2})
+    };
+    let many = |_: &str, _: &Value| json!({"held": (1..=50_000).map(|n| [2 * n, 2 * n]).collect::<Vec<_>>()});
+    let huge = |_: &str, _: &Value| json!({"held": [[1, u64::MAX]]});
+    let backwards = |_: &str, _: &Value| json!({"held": [[1, 3]], "next": 2});
+    let whole = |_: &str, _: &Value| json!({"held": [[1, i64::MAX]]});
+    type Answer = fn(&str, &Value) -> Value;
+    let lies: [(Answer, &str); 5] = [
+        (endless, "does not serve all"),
+        (many, "makes no sense"),
+        (huge, "makes no sense"),
+        (backwards, "makes no sense"),
+        (whole, "does not serve all"),
+    ];
+    for (lie, words) in lies {
+        let liar = Liar::pair(move |method, params| match method {
+            "sync.peer_info" => info(1, &RANGES),
+            "sync.ranges" => lie(method, params),
+            _ => events(&[]),
+        })
+        .await;
+        let verified = liar.verify().await;
+        let (_, fetched, note) = said(&verified);
+        assert!(note.contains(words) && fetched == 0, "{words}: {verified:?}");
+        assert!(liar.asked.lock().unwrap().len() < 200, "{words}: {}", liar.asked.lock().unwrap().len());
+        assert_eq!(verified.status, Verdict::Differs, "{words}");
+    }
+}
+
+/// C25: who does not say that it tells ranges is compared by its heads, as before, and asked nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_without_the_new_methods_is_compared_by_its_heads() {
+    let liar = Liar::pair(|_, _| info(9, &["lines-1"])).await;
+    let verified = liar.verify().await;
+    assert_eq!((verified.status, verified.peers[0].missing.len()), (Verdict::Differs, 0));
+    let differs: Vec<_> = verified.peers[0].differences.iter().map(|difference| (difference.origin.as_str(), difference.there)).collect();
+    assert!(differs.contains(&("d_far", 9)), "{differs:?}");
+    assert_eq!(liar.times("sync.ranges") + liar.times("sync.ids") + liar.times("sync.fetch"), 0);
+}
+
+/// C20: parts of parts of parts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_that_is_cut_without_end_is_given_up() {
+    let liar = Liar::pair(|method, params| match method {
+        "sync.peer_info" => {
+            let mut info = info(9, &RANGES);
+            info["heads"][0]["log"] = "".into();
+            info
+        }
+        _ => {
+            let (after, upto) = (params["after"].as_str().unwrap(), params["upto"].as_str().unwrap());
+            let part = |upto: &str| json!({"upto": upto, "count": 600, "sum": Sum::of(upto.as_bytes())});
+            json!({"parts": [part(&format!("{after}a")), part(upto)]})
+        }
+    })
+    .await;
+    let verified = liar.verify().await;
+    assert!(said(&verified).2.contains("ever smaller parts"), "{verified:?}");
+    assert!(liar.times("sync.ids") < 50);
+}

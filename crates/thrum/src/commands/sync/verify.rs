@@ -1,0 +1,195 @@
+//! `thrum sync verify`, as a person reads it.
+
+use serde_json::Value;
+use thrum_core::{ErrorKind, Runs, name::printable};
+
+use crate::{
+    render::{
+        Page, Render,
+        style::{GREEN, RED, YELLOW},
+    },
+    shapes::{Answer, Lack, Missing, Verified},
+    text::count,
+};
+
+impl Render for Answer<Verified> {
+    fn human(&self, page: &mut Page) {
+        let Verified { status, daemon_id, events, fetched, peers } = &self.read;
+        let whose = |origin: &str, log: &str| {
+            let known = peers.iter().find(|peer| peer.daemon_id == origin).map(|peer| peer.name.as_str());
+            let name = if origin == daemon_id { "this daemon" } else { known.unwrap_or(origin) };
+            let log = if log.is_empty() { String::new() } else { format!(" (log {})", printable(log)) };
+            format!("of {}{log}", printable(name))
+        };
+        for peer in peers {
+            let name = printable(&peer.name);
+            match peer.status.as_str() {
+                "equal" => {
+                    let but = peer.error.as_deref().map(|but| format!(": {}", printable(but))).unwrap_or_default();
+                    let now = if peer.missing.is_empty() { "" } else { " now" };
+                    page.line(format!("{GREEN}●{GREEN:#} {name}  holds the same{now}{but}"));
+                }
+                "differs" => {
+                    let what = peer.error.as_deref().map(|what| format!(": {}", printable(what))).unwrap_or_default();
+                    page.line(format!("{RED}●{RED:#} {name}  differs{what}"));
+                }
+                state => {
+                    let why = peer.error.as_deref().map_or_else(|| state.replace('_', " "), str::to_owned);
+                    let what = if state == "waiting" { "differs for now" } else { "not compared" };
+                    page.line(format!("{YELLOW}●{YELLOW:#} {name}  {what}: {}", printable(&why)));
+                }
+            }
+            for difference in &peer.differences {
+                let side = |held: u64, purged: u64| if purged > 0 { format!("{held} ({purged} purged)") } else { held.to_string() };
+                let (here, there) = (side(difference.here, difference.purged_here), side(difference.there, difference.purged_there));
+                page.line(format!("    {}: {here} here, {there} there", whose(&difference.origin, &difference.log)));
+            }
+            for missing in &peer.missing {
+                let what = facts(missing).join("; ");
+                page.line(format!("    {}: {what}", whose(&missing.origin, &missing.log)));
+            }
+        }
+        page.line(match status.as_str() {
+            "equal" if *fetched > 0 => {
+                format!("Nothing is missing any more: {} fetched, {} on every side", count(*fetched, "event"), count(*events, "event"))
+            }
+            "equal" => format!("Nothing is missing: {} on every side", count(*events, "event")),
+            "differs" => "Something is missing".to_owned(),
+            "waiting" => "A purge has yet to come; compare again after it".to_owned(),
+            "no_peers" => "There is no peer to compare with".to_owned(),
+            _ => "Not every peer could be asked".to_owned(),
+        });
+    }
+
+    fn json(&self) -> Value {
+        self.raw.clone()
+    }
+
+    fn code(&self) -> u8 {
+        match self.read.status.as_str() {
+            "equal" => 0,
+            "differs" => ErrorKind::Failed.exit_code(),
+            _ => ErrorKind::TryAgain.exit_code(),
+        }
+    }
+}
+
+/// What there is to say about one log, fact by fact.
+fn facts(missing: &Missing) -> Vec<String> {
+    let Missing { here, there, purged_there, purged_here, fetched, other_content, note, .. } = missing;
+    let were = |lack: &Lack, past: bool| match (lack.events, past) {
+        (1, true) => "was",
+        (1, false) => "is",
+        (_, true) => "were",
+        (_, false) => "are",
+    };
+    let mut facts = Vec::new();
+    if here.events > 0 {
+        let is_whole = *fetched >= here.events;
+        let came = match *fetched {
+            0 => String::new(),
+            _ if is_whole => ", and came from it".to_owned(),
+            some => format!(", of which {some} came from it"),
+        };
+        facts.push(format!("{} {} missing here{came}", named(here), were(here, is_whole)));
+    }
+    if there.events > 0 {
+        facts.push(format!("{} {} missing there", named(there), were(there, true)));
+    }
+    let purged = |runs: &Runs, side: &str| (!runs.is_empty()).then(|| format!("{runs} purged {side}"));
+    facts.extend(purged(purged_there, "there"));
+    facts.extend(purged(purged_here, "here"));
+    if *other_content > 0 {
+        facts.push(format!(
+            "{} {} another content there",
+            count(*other_content, "event"),
+            if *other_content == 1 { "has" } else { "have" }
+        ));
+    }
+    facts.extend(note.as_deref().map(printable));
+    facts
+}
+
+/// `4 events (5–7, 12)`. The numbers are the peer's word, and the ids are anybody's.
+fn named(lack: &Lack) -> String {
+    let ids = lack.ids.iter().map(|id| printable(id)).collect::<Vec<_>>().join(", ");
+    let names = if lack.numbers.is_empty() { ids } else { lack.numbers.to_string() };
+    let shown = if lack.numbers.is_empty() { lack.ids.len() as u64 } else { lack.numbers.count() };
+    let more = match lack.events.saturating_sub(shown) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{} ({names}{more})", count(lack.events, "event"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use thrum_core::Stamp;
+
+    use super::*;
+
+    fn verified(raw: Value) -> (String, u8) {
+        let answer: Answer<Verified> = serde_json::from_value(raw).unwrap();
+        let mut page = Page::new(None, Stamp::ZERO);
+        answer.human(&mut page);
+        (page.plain(), answer.code())
+    }
+
+    #[test]
+    fn what_is_missing_is_named_by_origin_and_is_exit_code_one() {
+        let peers = json!([
+            {"name": "desk", "daemon_id": "d_k", "status": "differs",
+             "differences": [{"origin": "d_kabc", "log": "77", "here": 4, "there": 3}, {"origin": "d_go", "log": "78", "here": 0, "there": 9}]},
+            {"name": "old", "daemon_id": "d_go", "status": "unreachable", "differences": [], "error": "it cannot be compared"},
+        ]);
+        let text = "\
+● desk  differs
+    of d_kabc (log 77): 4 here, 3 there
+    of old (log 78): 0 here, 9 there
+● old  not compared: it cannot be compared
+Something is missing
+";
+        let raw = json!({"status": "differs", "daemon_id": "d_kme", "events": 4, "projection": "00", "peers": peers});
+        assert_eq!(verified(raw), (text.to_owned(), 1));
+    }
+
+    #[test]
+    fn a_peer_that_cannot_be_asked_is_try_again_and_agreement_is_success() {
+        let of = |status: &str| verified(json!({"status": status, "events": 1, "peers": []})).1;
+        assert_eq!([of("equal"), of("differs"), of("unreachable"), of("waiting"), of("no_peers")], [0, 1, 75, 75, 75]);
+    }
+
+    #[test]
+    fn what_was_purged_is_said_beside_what_is_held() {
+        let peer = |status: &str, differences: Value| json!({"name": "desk", "daemon_id": "d_k", "status": status, "differences": differences, "error": "a purge waits there"});
+        let difference = json!([{"origin": "d_k", "log": "77", "here": 4, "there": 9, "purged_here": 6}]);
+        let raw = json!({"status": "waiting", "events": 4, "peers": [peer("waiting", difference), peer("equal", json!([]))]});
+        let text = "\
+● desk  differs for now: a purge waits there
+    of desk (log 77): 4 (6 purged) here, 9 there
+● desk  holds the same: a purge waits there
+A purge has yet to come; compare again after it
+";
+        assert_eq!(verified(raw), (text.to_owned(), 75));
+    }
+
+    #[test]
+    fn what_was_fetched_is_named_and_so_is_what_could_not_be() {
+        let missing = json!([
+            {"origin": "d_kdesk", "log": "77", "here": {"events": 4, "numbers": [[5, 7], [12, 12]]}, "fetched": 4},
+            {"origin": "d_kme", "log": "78", "there": {"events": 1, "numbers": [[9, 9]]}, "purged_there": [[1, 3]]},
+            {"origin": "d_go", "log": "", "here": {"events": 1200, "ids": ["evt_1", "evt_2"]}, "other_content": 1, "note": "it lies"},
+        ]);
+        let desk = json!({"name": "desk", "daemon_id": "d_kdesk", "status": "equal", "differences": [], "missing": missing});
+        let raw = json!({"status": "equal", "daemon_id": "d_kme", "events": 40, "fetched": 4, "peers": [desk]});
+        let text = "\
+● desk  holds the same now
+    of desk (log 77): 4 events (5–7, 12) were missing here, and came from it
+    of this daemon (log 78): 1 event (9) was missing there; 1–3 purged there
+    of d_go: 1200 events (evt_1, evt_2 and 1198 more) are missing here; 1 event has another content there; it lies
+Nothing is missing any more: 4 events fetched, 40 events on every side
+";
+        assert_eq!(verified(raw), (text.to_owned(), 0));
+    }
+}

@@ -1,0 +1,154 @@
+//! C26, C27: a damaged database is made anew from what can be read of it and from a peer.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+use crate::common::{TestRepo, paired};
+
+/// What happens to a database file.
+type Damage = fn(&Path);
+
+fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let mut bytes = fs::read(path).unwrap();
+    change(&mut bytes);
+    fs::write(path, bytes).unwrap();
+}
+
+const DAMAGES: [(&str, Damage); 7] = [
+    ("its head", |path| change(path, |bytes| bytes[..100].fill(0))),
+    ("pages in the middle", |path| {
+        change(path, |bytes| {
+            let pages = bytes.len() / 4096;
+            for page in [pages / 4, pages / 2, pages * 3 / 4] {
+                bytes[page * 4096..(page + 1) * 4096].fill(0x5a);
+            }
+        });
+    }),
+    ("its end", |path| change(path, |bytes| bytes.truncate(bytes.len() / 2))),
+    ("all of it", |path| fs::write(path, "").unwrap()),
+    ("noise", |path| change(path, |bytes| bytes.fill(0x5a))),
+    ("the file", |path| fs::remove_file(path).unwrap()),
+    ("its head, with garbage for a write-ahead log", |path| {
+        change(path, |bytes| bytes[..16].fill(0));
+        let wal = path.with_file_name("messages.db-wal");
+        fs::write(&wal, [0x5a; 40_000]).unwrap();
+        fs::set_permissions(wal, fs::Permissions::from_mode(0o600)).unwrap();
+    }),
+];
+
+fn check(findings: &Value) -> &Value {
+    findings["checks"].as_array().unwrap().iter().find(|check| check["name"] == "database").unwrap()
+}
+
+fn contents(repo: &TestRepo, agent: &str) -> Vec<String> {
+    let listing = repo.json(&["inbox", "--as", agent, "--limit", "100"]);
+    let messages = listing["messages"].as_array().unwrap();
+    let mut contents: Vec<_> = messages.iter().map(|message| message["body"]["content"].as_str().unwrap().to_owned()).collect();
+    contents.sort_unstable();
+    contents
+}
+
+#[test]
+fn whatever_is_damaged_nothing_is_lost_that_can_be_read_or_that_a_peer_has() {
+    let (left, right) = paired();
+    for n in 0..25 {
+        left.thrum(&["send", &format!("left {n} {}", "x".repeat(200)), "--to", "@bob"]).ok();
+        right.thrum(&["send", &format!("right {n} {}", "x".repeat(200)), "--to", "@ann"]).ok();
+    }
+    left.thrum(&["sync", "verify"]).ok();
+    let (mine, theirs) = (contents(&left, "ann"), contents(&right, "bob"));
+    let database = left.path(".thrum/var/messages.db");
+    for (what, damage) in DAMAGES {
+        left.thrum(&["daemon", "stop"]).ok();
+        damage(&database);
+        let before = fs::read(&database).ok();
+        let found = left.thrum(&["doctor", "--json"]);
+        assert_eq!((found.code, &check(&found.json())["fix"]), (1, &json!("thrum doctor --fix")), "{what}: {}", found.stdout);
+        assert_eq!(fs::read(&database).ok(), before, "{what}: without --fix nothing changes");
+
+        let fixed = left.thrum(&["doctor", "--fix", "--json"]).ok().json();
+        let salvaged = &check(&fixed)["salvaged"];
+        assert_eq!(salvaged["peers"], json!(["right"]), "{what}: {fixed}");
+        match before {
+            Some(bytes) => {
+                let former = PathBuf::from(salvaged["former_database"].as_str().unwrap());
+                assert!(fs::read(&former).unwrap() == bytes, "{what}: the damaged one is kept as it was");
+                assert!(check(&fixed)["fixed"].as_str().unwrap().contains(former.to_str().unwrap()), "{what}");
+            }
+            None => assert_eq!(salvaged["former_database"], Value::Null),
+        }
+        if what.contains("head") {
+            assert!(salvaged["events"].as_u64().unwrap() >= 52 && salvaged["lost"] == 0, "{what}: {salvaged}");
+        }
+        left.thrum(&["daemon", "start"]).ok();
+        assert_eq!(left.json(&["sync", "verify"])["status"], "equal", "{what}");
+        assert_eq!((contents(&left, "ann"), contents(&right, "bob")), (mine.clone(), theirs.clone()), "{what}");
+    }
+    // Mail goes on, in both directions.
+    left.thrum(&["send", "after all of it", "--to", "@bob"]).ok();
+    left.thrum(&["sync", "verify"]).ok();
+    assert_eq!(contents(&right, "bob").len(), theirs.len() + 1);
+}
+
+#[test]
+fn a_daemon_that_finds_its_database_damaged_says_what_to_do() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["send", "kept", "--to", "@ann"]).ok();
+    repo.thrum(&["daemon", "stop"]).ok();
+    change(&repo.path(".thrum/var/messages.db"), |bytes| bytes[..100].fill(0x20));
+    let ran = repo.thrum(&["daemon", "start"]);
+    assert_ne!(ran.code, 0);
+    let ran = ran.says("the database is damaged").says("thrum doctor --fix");
+    assert!(ran.stderr.lines().count() < 6, "{}", ran.stderr);
+    let said = repo.thrum(&["doctor", "--fix"]).ok().stdout;
+    assert!(said.contains("saved in a new database") && said.contains("nothing is known to be lost"), "{said}");
+    assert_eq!(contents(&repo, "ann"), ["kept"]);
+}
+
+#[test]
+fn without_a_peer_it_says_what_is_lost() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    for n in 0..60 {
+        repo.thrum(&["send", &format!("{n} {}", "x".repeat(400)), "--to", "@ann"]).ok();
+    }
+    repo.thrum(&["daemon", "stop"]).ok();
+    change(&repo.path(".thrum/var/messages.db"), |bytes| {
+        // Not the first, where the agent is registered.
+        let page = bytes
+            .chunks(4096)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rposition(|page| page[0] == 0x0d && page.windows(4).any(|text| text == b" xxx"))
+            .unwrap();
+        bytes[page * 4096..(page + 1) * 4096].fill(0);
+    });
+    let fixed = repo.thrum(&["doctor", "--fix", "--json"]).ok().json();
+    let (salvaged, said) = (&check(&fixed)["salvaged"], check(&fixed)["fixed"].as_str().unwrap());
+    assert!(salvaged["lost"].as_u64().unwrap() > 0 && salvaged["missing"][0]["numbers"].is_array(), "{salvaged}");
+    assert!(said.contains("could not be read") && said.contains("they are lost, unless a backup has them"), "{said}");
+    let lost = usize::try_from(salvaged["lost"].as_u64().unwrap()).unwrap();
+    assert!(contents(&repo, "ann").len() >= 60 - lost, "{salvaged}");
+}
+
+#[test]
+fn a_running_daemon_keeps_its_database_and_doctor_says_how() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    for n in 0..60 {
+        repo.thrum(&["send", &format!("{n} {}", "x".repeat(400)), "--to", "@ann"]).ok();
+    }
+    repo.thrum(&["daemon", "stop"]).ok();
+    change(&repo.path(".thrum/var/messages.db"), |bytes| {
+        let end = bytes.len();
+        bytes[end - 4096..].fill(0x11);
+    });
+    repo.thrum(&["daemon", "start"]).ok();
+    let found = repo.thrum(&["doctor", "--fix", "--json"]);
+    assert_eq!(found.code, 1);
+    assert!(check(&found.json())["fix"].as_str().unwrap().contains("thrum daemon stop && thrum doctor --fix"), "{}", found.stdout);
+    assert!(!repo.path(".thrum/var/messages.db.damaged").exists());
+}
