@@ -116,7 +116,7 @@ impl Peers {
             let so_far = repairs.entry(found.daemon_id.clone()).or_default();
             let can_be_asked = line.status.borrow().ranges && so_far.times < limits::MAX_REPAIRS && !so_far.is_over;
             if can_be_asked && !found.differences.is_empty() {
-                let outcome = self.0.repair(&line.peer, &found.differences, deadline).await;
+                let outcome = self.0.repair(&line.peer, &found.differences, true, deadline).await;
                 so_far.add(outcome);
             }
         }

@@ -58,7 +58,7 @@ pub(super) async fn follow(
                 pauses = 1;
                 inner.round.saturating_mul(limits::ROUNDS_PER_LOOK)
             } else if looks >= limits::LOOKS || is_hinted {
-                let outcome = inner.repair(&peer, &seen.0, began + limits::REPAIR).await;
+                let outcome = inner.repair(&peer, &seen.0, !is_hinted, began + limits::REPAIR).await;
                 pauses = if outcome.fetched() > 0 { 1 } else { (pauses * 2).min(limits::MAX_LOOK_PAUSES) };
                 seen.1 = 0;
                 show.send_replace(Some(inner.told(&outcome)));

@@ -63,9 +63,10 @@ impl Inner {
         .await
     }
 
-    /// Looks at the logs in which a peer differs, fetches what is missing here, and tells the peer if something is missing there.
-    /// One repair at a time: a second one finds out what the first has left.
-    pub(super) async fn repair(self: &Arc<Self>, peer: &Peer, differences: &[Difference], deadline: Instant) -> Outcome {
+    /// Looks at the logs in which a peer differs, fetches what is missing here, and `tells` the peer if something is missing there:
+    /// not where the peer has told us, or two that cannot agree would go on telling each other. One repair at a time: a second one
+    /// finds out what the first has left.
+    pub(super) async fn repair(self: &Arc<Self>, peer: &Peer, differences: &[Difference], tells: bool, deadline: Instant) -> Outcome {
         let mut outcome = Outcome::default();
         let deadline = deadline.min(Instant::now() + limits::REPAIR);
         let within = async {
@@ -76,7 +77,7 @@ impl Inner {
                 let missing = Missing { origin: difference.origin.clone(), log: difference.log.clone(), ..Missing::default() };
                 repair.look(outcome.missing.push_mut(missing)).await?;
             }
-            if outcome.missing.iter().any(|missing| !missing.there.is_nothing()) {
+            if tells && outcome.missing.iter().any(|missing| !missing.there.is_nothing()) {
                 repair.ask(Call::Differs).await?;
             }
             Ok(())

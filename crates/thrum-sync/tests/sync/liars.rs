@@ -1,6 +1,9 @@
 //! A peer whose word about what it holds is worth nothing: it costs bounded work, harms nobody, and is named.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use thrum_core::{Sum, limits};
@@ -20,6 +23,9 @@ struct Liar {
     daemon: Daemon,
     /// Methods and parameters that it was asked.
     asked: Arc<Mutex<Vec<(String, Value)>>>,
+    /// A connection of its own to the daemon, and what it shows there.
+    to_daemon: BufReader<TcpStream>,
+    token: String,
 }
 
 impl Liar {
@@ -43,7 +49,17 @@ impl Liar {
         stream.get_mut().write_all(format!("{request}\n").as_bytes()).await.unwrap();
         let mut line = String::new();
         stream.read_line(&mut line).await.unwrap();
-        Self { daemon, asked }
+        let token = serde_json::from_str::<Value>(&line).unwrap()["result"]["token"].as_str().unwrap().to_owned();
+        Self { daemon, asked, to_daemon: stream, token }
+    }
+
+    /// Asks the daemon something.
+    async fn asks(&mut self, method: &str) -> Value {
+        let request = json!({"method": method, "params": {"token": self.token}, "id": 2});
+        self.to_daemon.get_mut().write_all(format!("{request}\n").as_bytes()).await.unwrap();
+        let mut line = String::new();
+        tokio::time::timeout(PATIENCE, self.to_daemon.read_line(&mut line)).await.expect("an answer").unwrap();
+        serde_json::from_str(&line).unwrap()
     }
 
     async fn verify(&self) -> Verified {
@@ -118,6 +134,62 @@ async fn one_that_does_not_serve_what_it_claims_is_asked_three_times_and_named()
     assert_eq!((of_far("sync.ranges"), of_far("sync.fetch")), (1, limits::MAX_FRUITLESS as usize));
     assert_eq!(verified.status, Verdict::Differs);
     assert_eq!(said(&verified), (9, 0, "it does not serve all that it says to hold".into()));
+}
+
+/// P6: nobody calls verify; it finds out by itself, says so, and does not go on asking.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_claims_and_does_not_serve_is_shown_without_being_asked_for() {
+    let mut liar = Liar::pair(|method, _| match method {
+        "sync.peer_info" => info(9, &RANGES),
+        "sync.ranges" => json!({"held": [[1, 9]], "next": 0}),
+        _ => events(&[]),
+    })
+    .await;
+    liar.daemon.restart_with_round(Duration::from_millis(50)).await;
+    let shown = async {
+        loop {
+            let status = &liar.daemon.peers.status().await.unwrap()[0];
+            if let Some(repaired) = status.repaired.as_ref().filter(|repaired| repaired.missing_here >= 9) {
+                return repaired.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let shown = tokio::time::timeout(PATIENCE, shown).await.expect("shown");
+    assert_eq!((shown.fetched, shown.note.as_deref()), (0, Some("it does not serve all that it says to hold")));
+    let (fetches, pulls) = (liar.times("sync.fetch"), liar.times("sync.pull"));
+    let later = async {
+        while liar.times("sync.pull") < pulls + 10 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, later).await.expect("rounds go on");
+    // Once in twenty rounds, and then less often, in two logs.
+    assert!(liar.times("sync.fetch") <= fetches + 2 * limits::MAX_FRUITLESS as usize, "{} after {fetches}", liar.times("sync.fetch"));
+}
+
+/// P6: who is told that something is missing looks, and does not tell back; a flood of it is one look.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_says_that_something_is_missing_is_looked_at_once_and_told_nothing() {
+    let mut liar = Liar::pair(|method, _| match method {
+        "sync.peer_info" => info(9, &RANGES),
+        _ => json!({"held": [], "next": 0, "ids": []}),
+    })
+    .await;
+    for _ in 0..50 {
+        assert_eq!(liar.asks("sync.differs").await["result"]["status"], "ok");
+    }
+    let looked = async {
+        while liar.daemon.peers.status().await.unwrap()[0].repaired.is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, looked).await.expect("it looks");
+    let repaired = liar.daemon.peers.status().await.unwrap()[0].repaired.clone().unwrap();
+    assert!(repaired.missing_there > 0, "{repaired:?}");
+    assert_eq!(liar.times("sync.differs"), 0);
+    let of_far = liar.asked.lock().unwrap().iter().filter(|asked| asked.0 == "sync.ranges" && asked.1["origin"] == "d_far").count();
+    assert_eq!(of_far, 1);
 }
 
 /// C21: only what was asked for is stored, and of that only what is signed by whom it says.

@@ -38,11 +38,11 @@ Examples:
     },
     /// Compare with all peers event by event, and fetch what is missing; waits up to 10 s for agreement
     #[command(after_help = "\
-Names what is missing by whose events they are and by their numbers, and fetches exactly that from the peer that has it; what is missing
-there, the peer fetches. A peer of Go Thrum cannot be compared.
+Names what is missing by whose events they are and by their numbers, and fetches exactly that from the peer that has it; what is \
+missing there, the peer fetches. A peer of Go Thrum cannot be compared.
 
-Exit code 0: all hold the same, also where something had to be fetched. 1: something is missing still. 75: a peer cannot be asked, or a
-purge waits for its time.
+Exit code 0: all hold the same, also where something had to be fetched. 1: something is missing still. 75: a peer cannot be asked, or \
+a purge waits for its time.
 
 Examples:
   thrum sync verify

@@ -26,6 +26,9 @@ use crate::{
 #[command(after_help = "\
 Works with and without a daemon, and does not disturb one that runs. Exit code 1 if a problem is left; warnings are none.
 
+A damaged database is made anew from every event that can be read of it, while no daemon runs; the damaged file is kept beside. At \
+the next start peers bring back what they have.
+
 Examples:
   thrum doctor
   thrum doctor --fix")]
