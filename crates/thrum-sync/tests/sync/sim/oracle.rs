@@ -65,10 +65,8 @@ fn read(log: &StoreLog) -> BTreeMap<String, Message> {
         let message = messages.entry(id.to_owned()).or_default();
         match row.kind.as_str() {
             // What cannot be read is not folded.
-            "message.create" if event["body"]["content"].is_string() => {
-                if message.created.as_ref().is_none_or(|(first, _)| rank < *first) {
-                    message.created = Some((rank, event));
-                }
+            "message.create" if event["body"]["content"].is_string() && message.created.as_ref().is_none_or(|(first, _)| rank < *first) => {
+                message.created = Some((rank, event));
             }
             "message.edit" => drop(message.edits.insert(rank, event)),
             "message.delete" => drop(message.deletions.insert(rank, event)),
