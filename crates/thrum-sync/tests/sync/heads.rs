@@ -133,7 +133,7 @@ async fn what_was_purged_is_not_asked_for() {
 }
 
 /// Events as a peer serves them, unsigned.
-fn batch(bodies: impl Iterator<Item = String>) -> Batch {
+pub fn batch(bodies: impl Iterator<Item = String>) -> Batch {
     let event = |body: String| -> Event { event::Candidate::new(json::parse_object(&body).unwrap()).unwrap().into_held() };
     Batch {
         peer: "d_go".into(),

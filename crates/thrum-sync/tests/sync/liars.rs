@@ -6,8 +6,9 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{Sum, limits};
+use thrum_core::{Stamp, Sum, limits};
 use thrum_sync::{
+    Log,
     service::{Verdict, Verified},
     transport::Kind,
 };
@@ -190,6 +191,28 @@ async fn a_peer_that_says_that_something_is_missing_is_looked_at_once_and_told_n
     assert_eq!(liar.times("sync.differs"), 0);
     let of_far = liar.asked.lock().unwrap().iter().filter(|asked| asked.0 == "sync.ranges" && asked.1["origin"] == "d_far").count();
     assert_eq!(of_far, 1);
+}
+
+/// C30: not even of a peer that still holds it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_purged_here_is_not_asked_for() {
+    let liar = Liar::pair(|method, _| match method {
+        "sync.peer_info" => info(9, &RANGES),
+        "sync.ranges" => json!({"held": [[1, 9]], "next": 0}),
+        _ => events(&[]),
+    })
+    .await;
+    let old = (1..6).map(|n| {
+        json!({"event_id": format!("evt_{n}"), "type": "agent.update", "timestamp": "2026-01-01T00:00:00Z", "origin_daemon": "d_far",
+            "origin_log": "7", "origin_seq": n})
+        .to_string()
+    });
+    liar.daemon.log.apply(crate::heads::batch(old)).unwrap();
+    liar.daemon.log.write(|tx| tx.purge(Stamp::parse("2026-06-01T00:00:00Z").unwrap())).unwrap();
+    liar.verify().await;
+    let asked = liar.asked.lock().unwrap().clone();
+    let first = asked.iter().find(|asked| asked.0 == "sync.fetch" && asked.1["origin"] == "d_far").unwrap();
+    assert_eq!(first.1["ranges"], json!([[6, 9]]));
 }
 
 /// C21: only what was asked for is stored, and of that only what is signed by whom it says.
