@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use thrum_core::Stamp;
+use thrum_core::{Ambient, Stamp};
 use thrum_sync::{intake, transport::memory::Weather, wire::Served};
 
 use super::{Copied, Message, Sim};
@@ -190,7 +190,6 @@ impl Sim {
 
     /// An event of a daemon that is not here reaches this one: of good form, and nothing that anybody could fold.
     pub fn poison(&mut self, at: usize) {
-        let n = self.poison.len() + 1;
         let (kind, mut event) = match self.random(6) {
             0 => ("message.pinned", json!({"message_id": "msg_x"})),
             1 => ("message.create", json!({"message_id": 5, "agent_id": ["nobody"], "body": "text"})),
@@ -199,7 +198,8 @@ impl Sim {
             4 => ("purge.executed", json!({"cutoff": "the day before yesterday"})),
             _ => ("agent.update", json!({"agent_id": "stranger", "work_contexts": {"not": "a list"}})),
         };
-        let id = format!("evt_poison{n:04}");
+        // Never twice: one id with two contents is another matter, and each daemon keeps the one it saw first.
+        let id = format!("evt_poison{:016x}", self.world.random_u64());
         event["v"] = json!(1);
         let envelope = [Some(id.clone()), Some(kind.to_owned()), Some(self.wall().to_string()), Some("d_stranger".to_owned())];
         let served = vec![Served { sequence: 1, envelope, event_json: event.to_string() }];
