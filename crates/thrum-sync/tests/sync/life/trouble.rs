@@ -17,7 +17,9 @@ impl Life {
             };
         }
         match self.sim.random(8) {
-            0 => self.sim.stop(at),
+            0 => {
+                self.sim.stop(at);
+            }
             1 => self.sim.crash(at),
             2..5 => {
                 let (steps, torn) = (self.sim.random(80), self.sim.one_in(2));
@@ -78,8 +80,9 @@ impl Life {
             // Who puts a copy of the file back stops the daemon before. One who kills it, and puts back what was copied since the
             // log's end was last noted, is not noticed: what he lost by that, `sync verify` finds.
             (1 | 2, Some(backup)) => {
-                self.sim.stop(at);
-                self.sim.restore(at, &backup);
+                if self.sim.stop(at) {
+                    self.sim.restore(at, &backup);
+                }
             }
             (3, _) => {
                 self.sim.crash(at);

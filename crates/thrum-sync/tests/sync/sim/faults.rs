@@ -26,14 +26,15 @@ impl Sim {
         }
     }
 
-    /// The daemon ends as it is asked to, unless its disk dies meanwhile.
-    pub fn stop(&mut self, at: usize) {
+    /// The daemon ends as it is asked to. `false` if it does not run, or its disk dies meanwhile.
+    pub fn stop(&mut self, at: usize) -> bool {
         if self.daemons[at].up && !self.daemons[at].hangs {
             self.tally.stops += 1;
             self.tell(format_args!("daemon{at} stops"));
             self.daemons[at].stop();
-            self.died(at);
+            return !self.died(at);
         }
+        false
     }
 
     /// The daemon will die in the middle of what it writes next, or after that.
