@@ -119,6 +119,8 @@ pub struct Applied {
     pub applied: usize,
     /// Events that were here already.
     pub skipped: usize,
+    /// Those of them whose content is not what is here.
+    pub collided: usize,
     /// Events that stayed outside the log.
     pub rejected: usize,
     /// Whether the whole log was looked through for what a purge in it takes away.

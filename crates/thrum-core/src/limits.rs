@@ -135,10 +135,17 @@ pub const PURGES_AT_ONCE: u32 = 16;
 /// See [`PURGES_AT_ONCE`].
 pub const PURGE_PAUSE: Duration = Duration::from_secs(10);
 
-/// A peer all of whose events were rejected is left alone for this long: looking at a thousand signatures costs forty milliseconds.
+/// A peer most of whose events were rejected is left alone for this long: looking at a thousand signatures costs forty milliseconds.
 pub const REJECTED_PAUSE: Duration = Duration::from_secs(1);
 
-/// Batches in a row that a peer may send much smaller than asked for. Ours are so small only before a single large event.
+/// Events that are here already which a peer may serve at once: four readings of a log as large as we know of, as after a backup
+/// was restored there. What it serves beyond that it serves for nothing, as fast as the line is.
+pub const REPEATED_AT_ONCE: u64 = 2_000_000;
+
+/// How many of them are forgotten per second; a peer that has used up its share is read once in [`REJECTED_PAUSE`].
+pub const REPEATED_PER_SECOND: u64 = 1_000;
+
+/// Batches in a row that a peer may send much smaller than batches may be for. Ours are so small only before a single large event.
 pub const CRUMBS: u32 = 64;
 
 /// Announcements in a row behind which there may be nothing. One may be behind what came by another way.
@@ -232,8 +239,11 @@ const _: () = assert!(64 * SLOW_BYTES == MAX_LINE_BYTES, "the longest line, step
 /// One `sync.notify`.
 pub const NOTIFY: Duration = Duration::from_secs(10);
 
-/// One `sync.peer_info`.
+/// One `sync.peer_info`, and one `sync.hello`.
 pub const PEER_INFO: Duration = Duration::from_secs(10);
+
+/// Connecting to a peer and having it prove who it is, each within its own time.
+pub const MEET: Duration = DIAL.saturating_add(PEER_INFO);
 
 /// One question of whoever joins, with the code in it or about it. The other side writes its attempts and its peers to disk first.
 pub const PAIR: Duration = Duration::from_secs(30);

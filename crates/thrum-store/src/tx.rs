@@ -255,7 +255,6 @@ impl<'s> Tx<'s> {
     /// Only the disk's: then nothing of the batch is stored and the same pull may be repeated.
     pub fn apply(&mut self, batch: &Batch) -> Result<Applied, StoreError> {
         let mut outcome = Applied { rejected: batch.rejected.len(), ..Applied::default() };
-        let mut collided = false;
         for rejected in &batch.rejected {
             self.reject(&batch.peer, rejected)?;
         }
@@ -263,7 +262,7 @@ impl<'s> Tx<'s> {
             if let Some(held) = self.held(event)? {
                 outcome.skipped += 1;
                 if held != event.body {
-                    collided = true;
+                    outcome.collided += 1;
                     let reason = "an event with this id and other content is here already".to_owned();
                     let sample = event.body[..event.body.floor_char_boundary(limits::MAX_REJECTED_SAMPLE_BYTES)].to_owned();
                     self.reject(&batch.peer, &Rejected { id: event.id.clone(), reason, sample })?;
@@ -294,7 +293,7 @@ impl<'s> Tx<'s> {
         }
         outcome.purged = self.later.purges();
         fold::finish(self)?;
-        if outcome.rejected > 0 || collided {
+        if outcome.rejected + outcome.collided > 0 {
             self.trim_rejected(&batch.peer)?;
         }
         if batch.checkpoint > 0 {

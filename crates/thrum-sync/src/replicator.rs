@@ -335,7 +335,7 @@ impl Replicator {
             }
         }
         if matches!(self.link, Link::Dialing { deadline } if tick >= deadline) {
-            self.fail(format!("no connection within {}", go_duration(limits::DIAL)), true, todo);
+            self.fail(format!("no connection within {}", go_duration(limits::MEET)), true, todo);
         }
         if self.flight.as_ref().is_some_and(|flight| tick >= flight.deadline) {
             let within = self.flight.as_ref().map_or(Duration::ZERO, |flight| time_for(&flight.call));
@@ -348,7 +348,7 @@ impl Replicator {
     fn advance(&mut self, todo: &mut Todo<'_>) {
         let tick = todo.now.tick;
         if matches!(self.link, Link::Down { retry } if tick >= retry) {
-            self.link = Link::Dialing { deadline: tick + limits::DIAL };
+            self.link = Link::Dialing { deadline: tick + limits::MEET };
             self.attempted = Some(tick);
             todo.actions.push(Action::Dial);
         }
@@ -452,7 +452,7 @@ impl Replicator {
             Found::End => self.caught_up(after, todo.now),
             Found::Events { events, checkpoint, highest, more } => {
                 self.status.their_latest = self.status.their_latest.max(Some(highest));
-                self.pace.served(pull.max_batch, &events, more);
+                self.pace.served(&events, more);
                 self.apply(Checkpoint { log, sequence: checkpoint, event: String::new() }, events, None, more, todo);
             }
         }
@@ -467,6 +467,7 @@ impl Replicator {
             Found::Events { events, checkpoint, highest, more } => {
                 let last = legacy::reading::last_upto(&events, checkpoint).ok_or("it says to go on before the first event it sent")?;
                 self.status.their_latest = self.status.their_latest.max(Some(highest));
+                self.pace.served(&events, more);
                 let read = self.reading.found(&events, tick);
                 (events, Some(last), more, read)
             }
@@ -499,7 +500,7 @@ impl Replicator {
         self.status.applied += applied.applied as u64;
         self.status.skipped += applied.skipped as u64;
         self.disk.reset();
-        let pause = self.pace.stored(&applied, now.tick);
+        let pause = self.pace.stored(&applied, more, now.tick);
         if applied.applied > 0 {
             self.connects.reset();
         }
@@ -523,7 +524,7 @@ impl Replicator {
     fn pause(&mut self, pause: Option<pace::Pause>) {
         if let Some((until, why)) = pause {
             self.pull_not_before = self.pull_not_before.max(until);
-            self.status.last_error = Some(why);
+            self.status.last_error = why.or(self.status.last_error.take());
         }
     }
 
