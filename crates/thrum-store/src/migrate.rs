@@ -121,6 +121,10 @@ mod tests {
             conn.execute("INSERT INTO rejected (at, peer, event_id, reason, sample) VALUES (7, ?1, 'evt', ?2, '')", [peer, reason])
                 .expect("inserts");
         }
+        conn.execute_batch(
+            "INSERT INTO checkpoints (peer, log, sequence, at, event_id) VALUES ('d_p', '', 1, 1, ''), ('d_q', '', 1, 1, '')",
+        )
+        .expect("inserts");
         assert!(!migrate(&mut conn).expect("migrates"), "it was not empty");
         let events = all(&conn, "SELECT sequence || ' ' || event_id || ' ' || signer FROM events ORDER BY sequence");
         let expected: Vec<String> =

@@ -233,7 +233,7 @@ fn from_its_node(
     ambient: &mut dyn Ambient,
 ) -> Result<(), (RpcError, Option<Box<Effect>>)> {
     if peer.has_key() && visit.owes_proof(&peer.daemon_id) {
-        return Err((demand_proof(desk, peer, visit, now, ambient), None));
+        return Err((demand_proof(peer, visit, ambient), None));
     }
     match (peer.origin(&visit.caller), &visit.caller.node) {
         (Origin::Its, _) => Ok(()),
@@ -244,7 +244,7 @@ fn from_its_node(
         }
         (Origin::Elsewhere, Some(node)) => {
             if peer.has_key() {
-                return Err((demand_proof(desk, peer, visit, now, ambient), None));
+                return Err((demand_proof(peer, visit, ambient), None));
             }
             desk.registry.strayed(&peer.daemon_id, node, now.at);
             Err((RpcError::unauthorized(), refused(desk, &peer.daemon_id, now).map(Box::new)))
@@ -253,9 +253,8 @@ fn from_its_node(
     }
 }
 
-/// Somebody uses a peer's token who may not be that peer. Who has the key needs a moment to say so.
-fn demand_proof(desk: &mut Desk, peer: &Peer, visit: &mut Visit, now: Now, ambient: &mut dyn Ambient) -> RpcError {
-    desk.registry.strayed(&peer.daemon_id, &visit.whence(), now.at);
+/// Somebody uses a peer's token who may not be that peer. Who has the key needs a moment to say so; nobody is suspected before.
+fn demand_proof(peer: &Peer, visit: &mut Visit, ambient: &mut dyn Ambient) -> RpcError {
     let challenge = challenge(ambient);
     let error = RpcError::prove(&challenge);
     visit.challenge = Some((peer.daemon_id.clone(), challenge));
@@ -266,11 +265,14 @@ fn demand_proof(desk: &mut Desk, peer: &Peer, visit: &mut Visit, now: Now, ambie
 /// and did not go on guessed.
 pub fn leave(desk: &mut Desk, visit: Visit, now: Now) -> Vec<Effect> {
     let mut effects = Vec::new();
+    if let Some((peer, _)) = &visit.challenge {
+        desk.registry.strayed(peer, &visit.whence(), now.at);
+        effects.extend(refused(desk, peer, now));
+    }
     if let Exchanged::Begun(exchange, _) = visit.pairing {
         desk.pairing.abandon(&exchange, now);
         effects.push(Effect::PairingMoved);
     }
-    effects.extend(visit.challenge.and_then(|(peer, _)| refused(desk, &peer, now)));
     effects
 }
 

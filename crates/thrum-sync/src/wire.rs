@@ -33,6 +33,11 @@ pub struct RpcError {
 }
 
 impl RpcError {
+    /// Whether it does not know the method, as an older version does not.
+    pub fn is_unknown_method(&self) -> bool {
+        self.code == -32601
+    }
+
     /// What a method has to say, in Go's form.
     pub fn said(message: impl Into<String>) -> Self {
         Self { code: -32000, message: message.into(), data: None }

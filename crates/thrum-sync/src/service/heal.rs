@@ -85,7 +85,7 @@ impl Inner {
             let mut talk = Talk::begin(self, peer).await.ok()?;
             talk.ask(1, Call::PeerInfo { digest: false }).await.ok()?.ok()
         };
-        let Reply::Info(info) = timeout(limits::DIAL.saturating_add(limits::PEER_INFO), ask).await.ok()?? else { return None };
+        let Reply::Info(info) = timeout(limits::MEET.saturating_add(limits::PEER_INFO), ask).await.ok()?? else { return None };
         let theirs = info.heads.filter(|_| info.daemon_id == peer.daemon_id)?;
         let log = Arc::clone(&self.log);
         let ours = blocking(move || log.heads()).await.ok()?;

@@ -6,12 +6,14 @@ use thrum_core::limits;
 use tokio::{
     io::{ReadHalf, WriteHalf},
     sync::mpsc,
+    time::timeout,
 };
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Inner, reach::in_words};
 use crate::{
     Token,
+    clock::go_duration,
     conn::{self, Lines, NoLine},
     registry::Peer,
     replicator::Input,
@@ -93,7 +95,7 @@ impl Inner {
             };
             tokio::select! {
                 () = inner.stop.cancelled() => {}
-                _ = tokio::time::timeout(limits::NOTIFY, tell) => {}
+                _ = timeout(limits::NOTIFY, tell) => {}
             }
         });
     }
@@ -123,43 +125,54 @@ pub(super) struct Talk {
 }
 
 impl Talk {
-    /// Connects to a peer. One with a key has proven that it is it when this returns, and nothing secret was sent before. The
-    /// caller bounds the time.
+    /// Connects to a peer. One with a key has proven that it is it when this returns, and nothing secret was sent before. Takes at
+    /// most [`limits::MEET`].
     ///
     /// # Errors
-    /// As [`Inner::reach`]; `Refused` if somebody else answers there.
+    /// As [`Inner::reach`]; `Unavailable` if it takes too long; `Refused` if somebody else answers there.
     pub(super) async fn begin(inner: &Arc<Inner>, peer: &Peer) -> Result<Self, thrum_core::Fault> {
-        let (conn, unproven) = inner.reach(peer).await?;
+        let late = |message: String| thrum_core::Fault::new(thrum_core::ErrorKind::Unavailable, message);
+        let reached = timeout(limits::DIAL, inner.reach(peer)).await;
+        let (conn, unproven) = reached.map_err(|_| late(format!("no connection within {}", go_duration(limits::DIAL))))??;
         let (lines, writer) = conn::halves(conn);
         let token = peer.token.clone().ok_or_else(|| thrum_core::Fault::new(thrum_core::ErrorKind::Refused, "it has no token"))?;
         let own_id = peer.as_daemon_id.as_ref().unwrap_or(&inner.me.daemon_id).clone();
         let mut talk = Self { lines, writer, inner: Arc::clone(inner), peer: peer.clone(), own_id, token, unproven, owed: None };
         if peer.has_key() {
-            talk.owed = talk.meet().await.map_err(|why| {
-                let address = thrum_core::name::printable(&peer.address);
+            let address = thrum_core::name::printable(&peer.address);
+            let met = timeout(limits::PEER_INFO, talk.meet()).await.map_err(|_| {
+                let within = go_duration(limits::PEER_INFO);
+                late(format!("who answers at {address} did not prove to be {} within {within}; nothing was sent", peer.name))
+            })?;
+            talk.owed = met.map_err(|(why, hint)| {
                 let message = format!("who answers at {address} does not prove to be {}: {why}; nothing was sent", peer.name);
-                thrum_core::Fault::new(thrum_core::ErrorKind::Refused, message)
+                let fault = thrum_core::Fault::new(thrum_core::ErrorKind::Refused, message);
+                if let Some(hint) = hint { fault.hint(hint) } else { fault }
             })?;
         }
         Ok(talk)
     }
 
     /// Has a peer prove that it is the daemon whose key its id is. Gives what it wants signed in turn, unless it takes us for a
-    /// daemon without a key.
-    async fn meet(&mut self) -> Result<Option<String>, String> {
+    /// daemon without a key. An error is what is wrong, and a hint.
+    async fn meet(&mut self) -> Result<Option<String>, (String, Option<&'static str>)> {
         let challenge = server::challenge(&mut *(self.inner.ambients)());
         let me = self.inner.me.daemon_id.clone();
+        let plain = |why: String| (why, None);
         let reply = self.exchange(&wire::hello_request(UNNUMBERED, &challenge, &me)).await.map_err(|gone| match gone {
-            Gone::TooLong => "its answer is too long".to_owned(),
-            Gone::Lost(why) => why,
+            Gone::TooLong => plain("its answer is too long".to_owned()),
+            Gone::Lost(why) => plain(why),
         })?;
-        let hello = wire::read_hello(&reply, UNNUMBERED).map_err(|bad| bad.to_string())?;
+        let hello = wire::read_hello(&reply, UNNUMBERED).map_err(|bad| {
+            let is_older = matches!(&bad, BadReply::Error(error) if error.is_unknown_method());
+            (bad.to_string(), is_older.then_some("or it runs an older Thrum: update it there"))
+        })?;
         if hello.daemon_id != self.peer.daemon_id {
-            return Err(format!("it says that it is {}", thrum_core::name::printable(&hello.daemon_id)));
+            return Err(plain(format!("it says that it is {}", thrum_core::name::printable(&hello.daemon_id))));
         }
-        let on = self.peer.kind().ok_or("it is on no network of ours")?;
+        let on = self.peer.kind().ok_or_else(|| plain("it is on no network of ours".to_owned()))?;
         if !server::proves_to_listen(&hello.signature, &challenge, on, &self.peer.daemon_id, &me) {
-            return Err("its signature is wrong".to_owned());
+            return Err(plain("its signature is wrong".to_owned()));
         }
         Ok(Some(hello.challenge).filter(|_| self.peer.as_daemon_id.is_none()))
     }

@@ -68,9 +68,7 @@ impl Inner {
             timeout(limits::PATH, transport.path(&address)).await.ok()?.ok()?
         };
         let call = async {
-            let begun = timeout(limits::DIAL, Talk::begin(self, peer)).await;
-            let mut talk =
-                begun.map_err(|_| format!("no connection within {}", go_duration(limits::DIAL)))?.map_err(|fault| in_words(&fault))?;
+            let mut talk = Talk::begin(self, peer).await.map_err(|fault| in_words(&fault))?;
             let ask = Call::PeerInfo { digest: false };
             // The first may have to prove who we are, and pays for the connection.
             let mut last = (Info::default(), std::time::Duration::ZERO, None);

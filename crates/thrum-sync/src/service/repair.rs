@@ -117,8 +117,7 @@ struct Brought {
 
 impl Repair {
     async fn begin(inner: &Arc<Inner>, peer: &Peer) -> Result<Self, String> {
-        let begun = timeout(limits::DIAL, Talk::begin(inner, peer)).await;
-        let talk = begun.map_err(|_| format!("no connection within {}", go_duration(limits::DIAL)))?.map_err(|fault| in_words(&fault))?;
+        let talk = Talk::begin(inner, peer).await.map_err(|fault| in_words(&fault))?;
         Ok(Self { log: Arc::clone(&inner.log), peer: peer.daemon_id.clone(), talk, calls: 0 })
     }
 

@@ -106,6 +106,11 @@ async fn whoever_takes_a_daemons_port_gets_no_token_and_is_not_believed() {
     let answers: Vec<(&str, Answer)> = vec![
         ("unauthorized", Box::new(move |_| error(UNKNOWN))),
         ("method not found", Box::new(|_| json!({"jsonrpc": "2.0", "error": {"code": -32601, "message": "method not found: sync.hello"}}))),
+        // It may be no attack at all.
+        (
+            "or it runs an older Thrum: update it there",
+            Box::new(|_| json!({"jsonrpc": "2.0", "error": {"code": -32601, "message": "method not found: sync.hello"}})),
+        ),
         ("makes no sense", Box::new(move |_| json!({"jsonrpc": "2.0", "result": {"daemon_id": said, "name": "alpha"}}))),
         ("signature is wrong", Box::new(move |_| old.clone())),
         (
@@ -211,6 +216,33 @@ async fn a_copied_token_brings_nothing_on_loopback_either() {
     assert_eq!(told_of(&b).await.0.id, "local");
     assert_eq!(status(&a).await.state, State::Connected, "the peer itself is not concerned");
     assert!(kit::logs().contains("the token of beta was used from another program of this machine"));
+}
+
+/// C11: who is asked to prove that it is the peer is not suspected before it has failed, as a peer that says no hello would be.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_proves_when_asked_was_never_a_stranger_and_who_leaves_instead_is_one() {
+    let (a, b) = pair().await;
+    let token = b.peers.list()[0].token.clone().unwrap();
+    let token = token.reveal();
+    let key = b.log.key.get().unwrap();
+    let asked = async |wire: &mut Wire| {
+        let reply = wire.ask("sync.peer_info", json!({"token": token})).await;
+        reply["error"]["data"]["challenge"].as_str().unwrap().to_owned()
+    };
+    let mut wire = Wire::to(&a).await;
+    let challenge = asked(&mut wire).await;
+    assert_eq!(status(&a).await.refused, None, "it was only asked");
+    let proof = json!({"token": token, "daemon_id": b.id, "signature": key.prove(&challenge, &a.id)});
+    assert!(wire.ask("sync.prove", proof).await["result"].is_object());
+    assert!(wire.ask("sync.peer_info", json!({"token": token})).await["result"].is_object());
+    drop(wire);
+    assert_eq!(status(&a).await.refused, None);
+
+    let mut wire = Wire::to(&a).await;
+    asked(&mut wire).await;
+    drop(wire);
+    eventually(async || status(&a).await.refused).await;
+    assert_eq!(told_of(&b).await.0.id, "local");
 }
 
 /// C7, C11: a whole daemon with a copied registry and a key of its own, and one whose registry is older than the last pairing.

@@ -66,7 +66,7 @@ fn partition_heals_and_both_sides_agree() {
     sim.run_for(Duration::from_secs(3600));
     assert!(!sim.daemons[1].log.has_message(&one));
     sim.heal();
-    sim.run_for(limits::BACKOFF_LAST + limits::DIAL);
+    sim.run_for(limits::BACKOFF_LAST + limits::MEET);
     assert!(sim.daemons[1].log.has_message(&one) && sim.daemons[0].log.has_message(&other));
     sim.assert_agreement();
     sim.run_for(REST);
@@ -101,7 +101,7 @@ fn a_half_open_connection_ends_by_a_deadline() {
             assert!(status.state == State::Unreachable && status.last_error.is_some(), "{} believes in {peer}: {status:?}", daemon.name());
         }
         sim.heal();
-        sim.run_for(limits::BACKOFF_LAST + limits::DIAL);
+        sim.run_for(limits::BACKOFF_LAST + limits::MEET);
         assert!(sim.daemons.iter().all(|daemon| messages.iter().all(|message| daemon.log.has_message(message))));
         sim.assert_agreement();
     }
