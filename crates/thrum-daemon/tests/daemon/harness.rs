@@ -7,11 +7,15 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc::{RecvTimeoutError, channel},
+    },
+    thread,
     time::Duration,
 };
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use thrum_daemon::{RunOptions, paths::Repo};
 
@@ -140,8 +144,20 @@ impl Start {
 
     /// Starts it, expecting that it refuses: its exit code and what it said.
     pub fn refused(mut self) -> (i32, String) {
-        let output = self.command.spawn().unwrap().wait_with_output().unwrap();
-        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+        let child = self.command.spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let (ended, hears) = channel::<()>();
+        // One that starts after all would be waited for without end.
+        let watch = thread::spawn(move || {
+            if hears.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                let _ = kill_process(pid, Signal::KILL);
+            }
+        });
+        let output = child.wait_with_output().unwrap();
+        drop(ended);
+        watch.join().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code().unwrap_or_else(|| panic!("it did not refuse: {said}")), said)
     }
 }
 
@@ -176,7 +192,7 @@ impl Daemon {
     }
 
     pub fn signal(&self, signal: Signal) {
-        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// Stops it and waits for its end.
