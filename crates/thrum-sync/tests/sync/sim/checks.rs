@@ -175,7 +175,12 @@ impl Sim {
                     // A log that began anew, or whose end was purged, has no row where its numbers end.
                     let (log, read) = status.checkpoint.clone().unwrap_or_default();
                     let left = other.log.page(read, 1, 1).unwrap().rows.len();
-                    assert_eq!((log, left), (other.log.id().to_string(), 0), "P7: {name} has not read {} to its end", other.name());
+                    assert_eq!(
+                        (log, left),
+                        (other.log.id().to_string(), 0),
+                        "P7: {name} has not read {} to its end: {status:?}",
+                        other.name()
+                    );
                 } else {
                     assert_eq!(status.state, State::Unreachable, "P7: {name} does not show that {} hangs", other.name());
                     assert!(status.last_error.is_some(), "P7: {name} does not say why {} cannot be reached", other.name());

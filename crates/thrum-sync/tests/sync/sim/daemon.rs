@@ -77,6 +77,8 @@ pub(super) struct Machine {
     pub(super) replicator: Replicator,
     pub(super) conn: Option<u64>,
     pub(super) asked: Option<(u64, Call)>,
+    /// When the connection is given up if not a byte of the answer has come.
+    pub(super) silent: Duration,
     /// A batch on its way to the disk, and when it is there.
     pub(super) storing: Option<(Duration, Batch)>,
     pub(super) is_storing: bool,
@@ -84,12 +86,13 @@ pub(super) struct Machine {
 
 impl Machine {
     pub(super) fn new(replicator: Replicator) -> Self {
-        Self { replicator, conn: None, asked: None, storing: None, is_storing: false }
+        Self { replicator, conn: None, asked: None, silent: Duration::MAX, storing: None, is_storing: false }
     }
 
     fn wait_until(&self) -> Duration {
         let storing = self.storing.as_ref().map(|(due, _)| *due);
-        storing.into_iter().chain([self.replicator.wait_until()]).min().unwrap_or(Duration::MAX)
+        let silent = self.asked.as_ref().map(|_| self.silent);
+        storing.into_iter().chain(silent).chain([self.replicator.wait_until()]).min().unwrap_or(Duration::MAX)
     }
 }
 

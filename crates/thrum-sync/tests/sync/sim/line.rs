@@ -3,7 +3,10 @@
 
 use std::{hash::Hash, time::Duration};
 
-use thrum_core::exchange::{Applied, Batch};
+use thrum_core::{
+    exchange::{Applied, Batch},
+    limits,
+};
 use thrum_sync::{
     Log, intake,
     replicator::{Action, Input},
@@ -53,6 +56,7 @@ impl Sim {
                         let token = daemon.desk.registry.get(peer).and_then(|peer| peer.token.clone()).unwrap();
                         let text = call.line(id, &daemon.id, &token);
                         machine.asked = Some((id, call));
+                        machine.silent = self.tick + limits::PULL;
                         let conn = machine.conn.unwrap();
                         self.network.send(self.tick, at, to, Message::Line { conn, text });
                     }
@@ -67,6 +71,18 @@ impl Sim {
             }
         }
         self.begin_storing(at, peer);
+    }
+
+    /// As the reader of a connection does, whatever the replicator would wait for: a slow answer at least begins.
+    pub(super) fn end_silence(&mut self, at: usize, peer: &str) {
+        let (tick, to) = (self.tick, self.index(peer));
+        let Some(machine) = self.daemons[at].machines.get_mut(peer) else { return };
+        if machine.silent <= tick && machine.asked.take().is_some() {
+            if let Some(conn) = machine.conn.take() {
+                self.network.send(tick, at, to, Message::Closed(conn));
+            }
+            self.step(at, peer, Input::Disconnected("silence".into()));
+        }
     }
 
     /// A batch takes as long as the disk does; with a quick one it is stored at once.

@@ -267,6 +267,7 @@ impl Sim {
                 for peer in &due {
                     self.finish_storing(at, peer);
                     self.step(at, peer, Input::Timer);
+                    self.end_silence(at, peer);
                 }
                 self.daemons[at].follow(self.tick);
             }
