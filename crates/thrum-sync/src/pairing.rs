@@ -32,7 +32,7 @@ pub use code::Code;
 use crate::{
     Now,
     clock::go_duration,
-    state_file::StateFile,
+    state_file::{StateFile, misshapen},
     transport::{Caller, Kind, Node},
     wire::{Begin, RpcError},
 };
@@ -188,7 +188,7 @@ impl Pairing {
     pub fn open(path: PathBuf) -> Result<Self, Fault> {
         let file = StateFile(path);
         let budget = match file.read()? {
-            Some(text) => serde_json::from_str(&text).map_err(|error| file.broken(&error.to_string()))?,
+            Some(text) => serde_json::from_str(&text).map_err(|error| file.broken(&misshapen(&error)))?,
             None => Budget::default(),
         };
         Ok(Self { file, budget, session: None, outcome: None, sessions: 0, exchanges: 0 })

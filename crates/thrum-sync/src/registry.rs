@@ -17,7 +17,7 @@ pub use entry::{Moved, Origin, Peer, Stranger};
 use crate::{
     Now, Token,
     pairing::Protocol,
-    state_file::StateFile,
+    state_file::{StateFile, misshapen},
     transport::{Kind, Node},
 };
 
@@ -401,7 +401,7 @@ fn parse(text: &str) -> Result<Content, String> {
     let text = text.trim();
     let object = if text.starts_with('[') { format!("{{\"peers\":{text}}}") } else { text.to_owned() };
     let fields = json::parse_object(&object).map_err(|error| error.to_string())?;
-    let content: Content = serde_json::from_value(Value::Object(fields)).map_err(|error| error.to_string())?;
+    let content: Content = serde_json::from_value(Value::Object(fields)).map_err(|error| misshapen(&error))?;
     for (n, peer) in content.peers.iter().enumerate() {
         peer.check()?;
         let earlier = &content.peers[..n];

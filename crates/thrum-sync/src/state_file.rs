@@ -41,6 +41,12 @@ impl StateFile {
     }
 }
 
+/// What is wrong with a text, without a word of it: what `serde_json` finds in the wrong place it quotes, and that may be a secret.
+pub(crate) fn misshapen(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(", expected ").map_or_else(|| text.clone(), |(_, expected)| format!("there is something else than {expected}"))
+}
+
 fn read_private(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
     let fail = |why: String| Fault::new(ErrorKind::Failed, format!("cannot read {}: {why}", path.display()));
     let meta = match fs::symlink_metadata(path) {
