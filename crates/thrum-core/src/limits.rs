@@ -96,6 +96,13 @@ pub const TOLD_PARTS: u64 = 16;
 /// Most runs of numbers, and most ids, that are named of what is missing in one log: what a person looks at. All are counted.
 pub const MAX_NAMED: usize = 20;
 
+/// Most runs of numbers of one log that a purge emptied or kept empty, beyond which no more are noted of events that a peer serves too
+/// late: who serves them chooses their numbers. One that is not noted is asked for again, and kept out again.
+pub const MAX_KEPT_OUT_RUNS: usize = 1000;
+
+/// The same of all logs together: ten megabytes.
+pub const MAX_KEPT_OUT_ROWS: usize = 100_000;
+
 /// Most questions of one repair: 100,000 events that are missing in one piece need a hundred, and what is left is the next
 /// repair's.
 pub const MAX_REPAIR_CALLS: u32 = 2000;

@@ -37,8 +37,9 @@ impl Log for Storage {
         Ok(self.readers.with(|reader| reader.counted())?)
     }
 
-    fn mend(&self) -> Result<(), Fault> {
-        Ok(self.writer.call(|tx| tx.mend())?)
+    fn mend(&self) -> Result<bool, Fault> {
+        // First beside those who write, and of one moment: else what they write meanwhile would look lost.
+        Ok(self.readers.with(|reader| reader.lacks())? && self.writer.call(|tx| tx.mend_losses())?)
     }
 
     fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Fault> {

@@ -7,7 +7,7 @@ use rusqlite::{Connection, types::ValueRef};
 use sha2::{Digest, Sha256};
 use thrum_core::{Head, Heads, Sum};
 
-use crate::StoreError;
+use crate::{Reader, StoreError, Tx};
 
 /// Every table of the projection, without the numbers that mean something here only.
 const VIEWS: &[&str] = &[
@@ -86,4 +86,31 @@ pub(crate) fn recount(conn: &Connection) -> Result<Heads, StoreError> {
         heads.insert(head);
     }
     Ok(heads)
+}
+
+impl Reader<'_> {
+    /// Whether what is kept about the log is not what the log holds: the disk lost rows. Reads all of it.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn lacks(&self) -> Result<bool, StoreError> {
+        Ok(heads(self.conn)? != recount(self.conn)?)
+    }
+}
+
+impl Tx<'_> {
+    /// The same as [`mend`](Self::mend), but only where rows were lost; whether it was so. Who found that out looked at another
+    /// moment, and to fold all again takes fifty times as long as to count it.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn mend_losses(&mut self) -> Result<bool, StoreError> {
+        // What others did in this transaction is among the rows already.
+        self.progress.flush(self.conn)?;
+        let lacks = self.reader().lacks()?;
+        if lacks {
+            self.mend()?;
+        }
+        Ok(lacks)
+    }
 }

@@ -1,6 +1,9 @@
 //! What a job may do inside a transaction: look, append events of ours, apply a peer's.
 
-use std::{cell::Cell, collections::BTreeMap};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
@@ -20,6 +23,8 @@ pub(crate) struct Progress {
     heads: BTreeMap<(String, String), Growth>,
     /// Places in logs that a purge keeps empty.
     gone: BTreeMap<(String, String), Runs>,
+    /// Places that it kept empty, on a peer's word.
+    kept_out: BTreeMap<(String, String), Runs>,
     /// Whether text was purged that may still lie in a free corner of the file.
     pub(crate) scrub: bool,
 }
@@ -37,7 +42,7 @@ impl Progress {
     /// All that is there counts as ours at first, so that every peer is told once.
     pub(crate) fn new(counters: Counters) -> Self {
         let by_source = BTreeMap::from([(String::new(), counters.next_sequence - 1)]);
-        Self { counters, by_source, heads: BTreeMap::new(), gone: BTreeMap::new(), scrub: false }
+        Self { counters, by_source, heads: BTreeMap::new(), gone: BTreeMap::new(), kept_out: BTreeMap::new(), scrub: false }
     }
 
     fn count(&mut self, event: &Event, source: &str, sequence: u64) {
@@ -65,7 +70,7 @@ impl Progress {
     /// Notes an event that a purge keeps out of the log, so that nobody asks for it.
     fn keep_out(&mut self, event: &Event) {
         if event.seq > 0 {
-            self.gone.entry((event.origin.clone(), event.log.clone())).or_default().add(event.seq);
+            self.kept_out.entry((event.origin.clone(), event.log.clone())).or_default().add(event.seq);
         }
     }
 
@@ -96,7 +101,12 @@ impl Progress {
             ))?;
         }
         for ((origin, log), gone) in std::mem::take(&mut self.gone) {
-            keep_empty(conn, &origin, &log, &gone)?;
+            keep_empty(conn, &origin, &log, &gone, usize::MAX)?;
+        }
+        for ((origin, log), kept_out) in std::mem::take(&mut self.kept_out) {
+            if has_head(conn, &origin, &log)? && has_room(conn)? {
+                keep_empty(conn, &origin, &log, &kept_out, limits::MAX_KEPT_OUT_RUNS)?;
+            }
         }
         self.counters.save(conn)
     }
@@ -113,17 +123,39 @@ pub(crate) fn purged(conn: &Connection, origin: &str, log: &str) -> Result<Runs,
     Ok(runs)
 }
 
-fn keep_empty(conn: &Connection, origin: &str, log: &str, gone: &Runs) -> Result<(), StoreError> {
+/// Whether anything is, or was, held of a log: a peer may make up as many others as it likes.
+fn has_head(conn: &Connection, origin: &str, log: &str) -> Result<bool, StoreError> {
+    Ok(conn.prepare_cached("SELECT 1 FROM heads WHERE origin = ?1 AND log = ?2")?.exists((origin, log))?)
+}
+
+fn has_room(conn: &Connection) -> Result<bool, StoreError> {
+    let rows: usize = conn
+        .prepare_cached("SELECT count(*) FROM (SELECT 1 FROM purged LIMIT ?1)")?
+        .query_row([limits::MAX_KEPT_OUT_ROWS], |row| row.get(0))?;
+    Ok(rows < limits::MAX_KEPT_OUT_ROWS)
+}
+
+/// Notes places of a log that are empty, as long as all of it are at most `most` runs. Writes what is new, not what is known.
+fn keep_empty(conn: &Connection, origin: &str, log: &str, gone: &Runs, most: usize) -> Result<(), StoreError> {
     let known = purged(conn, origin, log)?;
     let mut all = known.clone();
-    all.extend(gone);
-    if all == known {
-        return Ok(());
+    for run in gone.clone().without(&known).iter() {
+        let before = all.len();
+        all.insert(run.clone());
+        if all.len() > before.max(most) {
+            // It touches none of the others, so nothing else goes with it.
+            let mut beyond = Runs::default();
+            beyond.insert(run);
+            all.subtract(&beyond);
+        }
     }
-    conn.prepare_cached("DELETE FROM purged WHERE origin = ?1 AND log = ?2")?.execute((origin, log))?;
-    let mut insert = conn.prepare_cached("INSERT INTO purged VALUES (?1, ?2, ?3, ?4)")?;
-    for run in all.iter() {
-        insert.execute((origin, log, run.start(), run.end()))?;
+    let places = |runs: &Runs| -> BTreeSet<(u64, u64)> { runs.iter().map(|run| run.into_inner()).collect() };
+    let (known, all) = (places(&known), places(&all));
+    for (first, _) in known.difference(&all) {
+        conn.prepare_cached("DELETE FROM purged WHERE origin = ?1 AND log = ?2 AND first = ?3")?.execute((origin, log, first))?;
+    }
+    for (first, last) in all.difference(&known) {
+        conn.prepare_cached("INSERT INTO purged VALUES (?1, ?2, ?3, ?4)")?.execute((origin, log, first, last))?;
     }
     Ok(())
 }

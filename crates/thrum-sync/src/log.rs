@@ -31,9 +31,9 @@ pub trait Log: Send + Sync + 'static {
     /// What is held of every origin, counted from the events themselves. Reads all of them: for `verify` only.
     fn counted(&self) -> Result<Heads, Fault>;
 
-    /// Makes heads and projection anew from the events, after [`counted`](Self::counted) found others than [`heads`](Self::heads)
-    /// keeps: the disk lost rows. Nobody else writes meanwhile.
-    fn mend(&self) -> Result<(), Fault>;
+    /// Counts the events, and makes heads and projection anew from them if that is not what [`heads`](Self::heads) keeps: the disk
+    /// lost rows. Whether it was so. Reads all of them; nobody else writes while something is made anew, and only then.
+    fn mend(&self) -> Result<bool, Fault>;
 
     /// Which places above `after` of a log are held and which were purged, at most `most` runs of each.
     fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Fault>;

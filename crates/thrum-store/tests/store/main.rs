@@ -10,6 +10,7 @@ mod footing;
 mod forged;
 mod kit;
 mod log;
+mod losses;
 mod migrated;
 mod moved;
 mod odd;

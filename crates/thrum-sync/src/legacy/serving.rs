@@ -341,7 +341,7 @@ mod tests {
         fn counted(&self) -> Result<thrum_core::Heads, Fault> {
             unreachable!()
         }
-        fn mend(&self) -> Result<(), Fault> {
+        fn mend(&self) -> Result<bool, Fault> {
             unreachable!()
         }
         fn numbers(&self, _: &LogOf, _: u64, _: usize) -> Result<Numbers, Fault> {

@@ -54,9 +54,8 @@ impl Inner {
     pub(super) async fn mend(&self) -> Result<(), Fault> {
         let log = Arc::clone(&self.log);
         blocking(move || {
-            if log.heads()? != log.counted()? {
-                tracing::warn!("the log does not hold what was stored in it: heads and projection are made anew from what it holds");
-                log.mend()?;
+            if log.mend()? {
+                tracing::warn!("the log did not hold what was stored in it: heads and projection were made anew from what it holds");
             }
             Ok(())
         })

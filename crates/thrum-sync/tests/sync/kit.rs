@@ -180,8 +180,8 @@ impl Log for StoreLog {
     fn counted(&self) -> Result<Heads, Fault> {
         self.read(|store| store.reader().counted())
     }
-    fn mend(&self) -> Result<(), Fault> {
-        self.write(|tx| tx.mend()).map_err(Fault::from)
+    fn mend(&self) -> Result<bool, Fault> {
+        self.write(|tx| tx.mend_losses()).map_err(Fault::from)
     }
     fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Fault> {
         self.read(|store| store.reader().numbers(of, after, most))
