@@ -26,6 +26,7 @@ use thrum_store::{
 
 use crate::{ambient::System, disk, identity, lock, paths::Repo};
 
+pub use replace::set_aside;
 pub(crate) use replace::{Why, replace, undo};
 
 /// Files of `.thrum` that belong to the mailbox, beside those of its agents. The first two are secret.
@@ -167,6 +168,8 @@ pub fn prepare(repo: &Repo, file: &Path) -> Result<Prepared, Fault> {
             Fault::new(ErrorKind::Failed, format!("{shown} is damaged, or no backup: {why}"))
                 .hint("Use another backup; nothing has changed.")
         }
+        StoreError::Foreign => Fault::new(ErrorKind::Failed, format!("{shown} is no backup, but the database of another program"))
+            .hint("Use another file; nothing has changed."),
         StoreError::Newer { .. } => Fault::new(ErrorKind::Refused, format!("{shown} was written by a newer version of thrum"))
             .hint("Install that version; nothing has changed."),
         StoreError::Gos => Fault::new(ErrorKind::Refused, format!("{shown} is a database of Go Thrum")).hint("thrum import takes it over."),

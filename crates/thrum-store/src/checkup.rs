@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use thrum_core::{Ambient, DaemonKey, Stamp};
 
 use crate::{OpenOptions, Store, StoreError, Tx, digest, fold, migrate, salvage, store};
@@ -43,7 +43,7 @@ impl Checkup {
     /// copy of the database in `scratch`.
     ///
     /// # Errors
-    /// [`StoreError::Newer`], [`StoreError::Gos`]; the disk's.
+    /// [`StoreError::Newer`], [`StoreError::Gos`], [`StoreError::Foreign`]; the disk's.
     pub fn examine(path: &Path, scratch: &Path, ambient: Box<dyn Ambient>) -> Result<Option<Self>, StoreError> {
         if !path.try_exists().map_err(|error| StoreError::ReadOnly(error.to_string()))? {
             return Ok(None);
@@ -104,14 +104,90 @@ impl Checkup {
     }
 }
 
+/// How much of a database has to be made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing.
+    Whole,
+    /// Its indexes: all rows are there, and what the heads say of them is so.
+    Indexes,
+    /// Everything.
+    Damaged,
+}
+
+impl Condition {
+    /// Looks at the database at `path`. Changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`], [`StoreError::Gos`], [`StoreError::Foreign`]; whatever else keeps from looking, and is no damage.
+    pub fn of(path: &Path) -> Result<Self, StoreError> {
+        match Self::of_readable(path) {
+            Err(StoreError::Damaged(_)) => Ok(Self::Damaged),
+            known => known,
+        }
+    }
+
+    fn of_readable(path: &Path) -> Result<Self, StoreError> {
+        let conn = store::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let is_current = migrate::check(&conn)? == migrate::newest();
+        let damage = damage(&conn, INDEX_FAULTS)?;
+        // Rows that are gone leave entries behind, which are then all that says so.
+        let is_complete = || -> Result<bool, StoreError> { Ok(is_current && unequal(&conn)?.is_empty()) };
+        Ok(match damage.len() {
+            // Heads that are wrong are mended by themselves.
+            0 if !is_current || unequal(&conn)?.is_empty() || salvage::altered(&conn)? == 0 => Self::Whole,
+            0 => Self::Damaged,
+            faults if faults < INDEX_FAULTS as usize && damage.iter().all(|fault| is_of_index(fault)) && is_complete()? => Self::Indexes,
+            _ => Self::Damaged,
+        })
+    }
+}
+
+/// More faults than these are not of an index alone.
+const INDEX_FAULTS: u32 = 10_000;
+
+/// Whether SQLite says this of an index, and of no page.
+fn is_of_index(fault: &str) -> bool {
+    ["row ", "wrong # of entries in index ", "non-unique entry in index ", "rowid not at end-of-record for row "]
+        .iter()
+        .any(|begin| fault.starts_with(begin))
+        && fault.contains(" index ")
+}
+
+/// Makes the indexes of a database anew that nobody uses; whether it is whole then.
+///
+/// # Errors
+/// No room; the disk's. Nothing has changed then.
+pub fn reindex(path: &Path) -> Result<bool, StoreError> {
+    let conn = store::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    match conn.execute_batch("REINDEX").map_err(StoreError::from) {
+        // A value that must be there once is there twice.
+        Err(StoreError::Damaged(_) | StoreError::Sqlite(_)) => return Ok(false),
+        done => done?,
+    }
+    Ok(damage(&conn, 1)?.is_empty())
+}
+
 /// What SQLite finds wrong with the file, at most `most` faults, a line each.
+///
+/// # Errors
+/// What is no damage: no memory, a lock, no permission.
 pub(crate) fn damage(conn: &Connection, most: u32) -> Result<Vec<String>, StoreError> {
     let mut statement = conn.prepare(&format!("PRAGMA integrity_check({most})"))?;
     let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
     // A page that cannot even be read ends the check with an error, which is a finding.
-    let found: Vec<String> = rows.map(|row| row.unwrap_or_else(|error| error.to_string())).collect();
+    let found: Vec<String> = rows
+        .map(|row| row.or_else(|error| if is_damage(&error) { Ok(error.to_string()) } else { Err(error) }))
+        .collect::<Result<_, _>>()?;
     // One finding may have a heading (`*** in database main ***`) and several lines.
     Ok(found.iter().flat_map(|text| text.lines()).filter(|line| *line != "ok" && !line.starts_with("***")).map(str::to_owned).collect())
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error();
+    let is_memory = code.is_some_and(|code| code.extended_code == rusqlite::ffi::SQLITE_IOERR_NOMEM);
+    let is_of_file = |code| matches!(code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::SystemIoFailure);
+    !is_memory && error.sqlite_error_code().is_some_and(is_of_file)
 }
 
 fn unequal(conn: &Connection) -> Result<Vec<String>, StoreError> {

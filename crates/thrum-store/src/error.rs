@@ -20,6 +20,9 @@ pub enum StoreError {
     /// The file is no database, or a damaged one. Retrying does not help.
     #[error("the database is damaged: {0}")]
     Damaged(String),
+    /// The file is a database of another program, and none of ours to mend. Retrying does not help.
+    #[error("the database is that of another program")]
+    Foreign,
     /// The file is Go Thrum's database. Retrying does not help.
     #[error("the database is one of Go Thrum")]
     Gos,
@@ -88,6 +91,8 @@ impl From<StoreError> for Fault {
             StoreError::Newer { .. } => Self::new(ErrorKind::Refused, message).hint("Install the newer version of thrum that wrote it."),
             StoreError::Damaged(_) => Self::new(ErrorKind::Failed, message)
                 .hint("`thrum daemon stop && thrum doctor --fix` saves what can be read of it, and peers bring back what they have. Or put a backup in its place: thrum restore FILE"),
+            StoreError::Foreign => Self::new(ErrorKind::Refused, message)
+                .hint("Move it away: mkdir .thrum-other && mv .thrum/var/messages.db* .thrum-other/ && thrum doctor --fix"),
             StoreError::Gos => Self::new(ErrorKind::Refused, message)
                 .hint("Move it and take it over: mv .thrum .thrum-go && thrum init && thrum import .thrum-go"),
             StoreError::Full => Self::new(ErrorKind::TryAgain, message).hint("Make room and try again."),

@@ -115,7 +115,7 @@ impl GoDatabase {
             Ok(format) if format > 0 => {
                 return Err(not_gos(&self.path).into());
             }
-            Ok(_) | Err(StoreError::Damaged(_)) => {
+            Ok(_) | Err(StoreError::Damaged(_) | StoreError::Foreign) => {
                 let has_messages = self.conn.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'messages'")?.exists([])?;
                 let why = if has_messages { "has no log of events: Go Thrum keeps one since v0.5" } else { "is no database of Go Thrum" };
                 return Err(Fault::new(ErrorKind::Invalid, format!("{shown} {why}"))

@@ -24,7 +24,7 @@ mod store;
 mod tx;
 mod writer;
 
-pub use checkup::{Checkup, Compared};
+pub use checkup::{Checkup, Compared, Condition, reindex};
 pub use error::StoreError;
 pub use fold::Purged;
 pub use go::{GoDatabase, GoEvent, GoTotals, not_gos};

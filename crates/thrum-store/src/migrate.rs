@@ -20,7 +20,7 @@ const MIGRATIONS: &[&str] = &[
 ];
 
 /// `application_id` of our files, so that a stray database of somebody else is not taken for ours ("Thrm").
-const APPLICATION_ID: i64 = 0x5468_726d;
+pub(crate) const APPLICATION_ID: i64 = 0x5468_726d;
 
 /// The format that this version makes.
 pub(crate) fn newest() -> i64 {
@@ -30,14 +30,18 @@ pub(crate) fn newest() -> i64 {
 /// Whether the database is ours and of a format this version reads; gives the format.
 ///
 /// # Errors
-/// [`StoreError::Newer`], [`StoreError::Damaged`].
+/// [`StoreError::Newer`], [`StoreError::Foreign`], [`StoreError::Gos`], [`StoreError::Damaged`].
 pub(crate) fn check(conn: &Connection) -> Result<i64, StoreError> {
     let known = newest();
     let found: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let application: i64 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if tables > 0 && application != APPLICATION_ID {
-        return Err(if is_gos(conn)? { StoreError::Gos } else { StoreError::Damaged("it is the database of another program".to_owned()) });
+    // The schema of a newer one may be one that this SQLite cannot read: then it is not a damaged one.
+    if application != APPLICATION_ID && conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? > 0 {
+        return Err(match () {
+            () if has_column(conn, GOS_COLUMN)? => StoreError::Gos,
+            () if has_column(conn, OUR_COLUMN)? => StoreError::Damaged("its head is not the one that was written".to_owned()),
+            () => StoreError::Foreign,
+        });
     }
     if found > known {
         return Err(StoreError::Newer { found, known });
@@ -45,10 +49,12 @@ pub(crate) fn check(conn: &Connection) -> Result<i64, StoreError> {
     Ok(found)
 }
 
-/// Whether this is a database of Go Thrum: its log keeps each event as it came.
-fn is_gos(conn: &Connection) -> Result<bool, StoreError> {
-    let sql = "SELECT 1 FROM pragma_table_info('events') WHERE name = 'event_json'";
-    Ok(conn.prepare(sql)?.exists([])?)
+/// What the log of Go Thrum has, which keeps each event as it came, and what ours has.
+const GOS_COLUMN: &str = "event_json";
+const OUR_COLUMN: &str = "received_from";
+
+fn has_column(conn: &Connection, name: &str) -> Result<bool, StoreError> {
+    Ok(conn.prepare("SELECT 1 FROM pragma_table_info('events') WHERE name = ?1")?.exists([name])?)
 }
 
 /// Brings the database to the newest format; returns whether it was empty. All or nothing.

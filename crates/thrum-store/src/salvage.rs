@@ -6,12 +6,13 @@
 //! comes back from a peer.
 //!
 //! The new database begins a new log, because nobody knows which numbers the old one gave out. It knows of no checkpoint: what a page
-//! that is gone held may lie below it, so every peer is read from its start; what is here is skipped. It is folded anew. What is not an event
-//! (acknowledgements, idempotency keys, signs of life) stays behind.
+//! that is gone held may lie below it, so every peer is read from its start; what is here is skipped. It is folded anew. Which
+//! places a purge left empty is taken along, so that nobody asks for what was there; its cutoff is in the purge's own event. What
+//! else is not an event (acknowledgements, idempotency keys, signs of life) stays behind.
 
 mod pages;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, ops::RangeInclusive, path::Path};
 
 use thrum_core::{
     Ambient, Event, Runs,
@@ -21,7 +22,7 @@ use thrum_core::{
     json, limits,
 };
 
-use crate::{OpenOptions, Store, StoreError};
+use crate::{OpenOptions, Store, StoreError, migrate, tx};
 use pages::{Cell, Pages, Value};
 
 /// What was saved of a damaged database, and what not.
@@ -35,6 +36,21 @@ pub struct Salvaged {
     pub lost: u64,
     /// Of these, those whose places are known, by log.
     pub missing: BTreeMap<LogOf, Runs>,
+    /// Whether there are rows in the file, none of a log, and no head that says that it is ours and no newer one: it may be one of
+    /// somebody else.
+    pub is_foreign: bool,
+}
+
+/// What stands in a file.
+#[derive(Default)]
+struct Survey {
+    found: Vec<Found>,
+    /// Which places in whose logs the index over them names.
+    named: BTreeMap<LogOf, Runs>,
+    /// Which of them purges took or kept out.
+    purged: BTreeMap<LogOf, Runs>,
+    /// Whether there is any other row or entry.
+    has_others: bool,
 }
 
 /// A row of the log, where it stands.
@@ -50,11 +66,20 @@ struct Found {
 /// # Errors
 /// The file cannot be opened; the new one cannot be written. What is at `to` is then worth nothing.
 pub fn salvage(from: &Path, to: &Path, options: OpenOptions, ambient: Box<dyn Ambient>) -> Result<Salvaged, StoreError> {
-    let pages = Pages::open(from).map_err(|error| StoreError::ReadOnly(format!("{}: {error}", from.display())))?;
-    let (mut found, named) = survey(&pages);
+    let mut pages = Pages::open(from).map_err(|error| StoreError::ReadOnly(format!("{}: {error}", from.display())))?;
+    let mut seen = survey(&pages);
+    // A head is believed for what is found by it.
+    if let Some(told) = Pages::as_told(from) {
+        let by_head = survey(&told);
+        if by_head.found.len() > seen.found.len() {
+            (pages, seen) = (told, by_head);
+        }
+    }
+    let Survey { mut found, named, purged, has_others } = seen;
     found.sort_unstable_by_key(|row| row.sequence);
     let mut store = Store::open(to, OpenOptions { new_log: true, ..options }, ambient)?;
-    let mut salvaged = Salvaged::default();
+    let is_foreign = has_others && !is_ours(&pages) && found.is_empty() && named.is_empty() && purged.is_empty();
+    let mut salvaged = Salvaged { is_foreign, ..Salvaged::default() };
     for rows in found.chunks(limits::MAX_BATCH_EVENTS) {
         let (batches, altered) = believe(&pages, rows);
         salvaged.altered += altered;
@@ -68,6 +93,7 @@ pub fn salvage(from: &Path, to: &Path, options: OpenOptions, ambient: Box<dyn Am
         })?;
         salvaged.events += applied as u64;
     }
+    store.write(|tx| purged.iter().try_for_each(|(of, places)| tx::keep_empty(tx.conn, &of.origin, &of.log, places, usize::MAX)))?;
     for (of, had) in named {
         let numbers = store.reader().numbers(&of, 0, usize::MAX)?;
         let missing = had.without(&numbers.held).without(&numbers.purged);
@@ -81,20 +107,30 @@ pub fn salvage(from: &Path, to: &Path, options: OpenOptions, ambient: Box<dyn Am
     Ok(salvaged)
 }
 
-/// Where rows of the log stand, and which places in whose logs the index over them names.
-fn survey(pages: &Pages) -> (Vec<Found>, BTreeMap<LogOf, Runs>) {
-    let (mut found, mut named) = (Vec::new(), BTreeMap::<LogOf, Runs>::new());
+/// Whether the head says that the database is ours, and of a version this one knows.
+fn is_ours(pages: &Pages) -> bool {
+    let Some(page) = pages.page(1) else { return false };
+    let word = |at: usize| page.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes).map(i64::from);
+    word(68) == Some(migrate::APPLICATION_ID) && word(60).is_some_and(|version| (1..=migrate::newest()).contains(&version))
+}
+
+fn survey(pages: &Pages) -> Survey {
+    let mut seen = Survey::default();
     for number in pages.numbers() {
         let Some(page) = pages.page(number) else { continue };
         for (at, cell) in pages.cells(&page, number == 1).iter().enumerate() {
             if row(cell).is_some() {
-                found.push(Found { sequence: cell.row, page: number, cell: at });
+                seen.found.push(Found { sequence: cell.row, page: number, cell: at });
             } else if let Some((of, place)) = entry(cell) {
-                named.entry(of).or_default().add(place);
+                seen.named.entry(of).or_default().add(place);
+            } else if let Some((of, places)) = empty(cell) {
+                seen.purged.entry(of).or_default().insert(places);
+            } else {
+                seen.has_others |= cell.is_record();
             }
         }
     }
-    (found, named)
+    seen
 }
 
 /// The columns of a row of the log.
@@ -119,10 +155,22 @@ fn row(cell: &Cell) -> Option<Columns<'_>> {
 
 /// An entry of the index over places in logs.
 fn entry(cell: &Cell) -> Option<(LogOf, u64)> {
-    let [origin, log, number, Value::Integer(_)] = cell.values::<4>()? else { return None };
+    let [origin, log, number, sequence] = cell.values::<4>()?;
     let (origin, log) = (origin.text()?, log.text()?);
     let number = number.number().filter(|number| *number > 0)?;
+    // A checkpoint of an early version looks the same, with an instant at its end.
+    sequence.number().filter(|sequence| *sequence < LATEST)?;
     Some((LogOf { origin: origin.to_owned(), log: log.to_owned() }, number))
+}
+
+/// More rows than any database has, and long before every instant in nanoseconds.
+const LATEST: u64 = 1 << 53;
+
+/// A row of the table of places whose events a purge took away or kept out.
+fn empty(cell: &Cell) -> Option<(LogOf, RangeInclusive<u64>)> {
+    let [origin, log, first, last, Value::Text("purged")] = cell.values::<5>()? else { return None };
+    let (first, last) = (first.number().filter(|first| *first > 0)?, last.number()?);
+    (first <= last).then(|| Some((LogOf { origin: origin.text()?.to_owned(), log: log.text()?.to_owned() }, first..=last)))?
 }
 
 /// The events of some rows that can be believed, in order, by where they came from; and how many cannot.

@@ -1,6 +1,10 @@
 //! The one writing connection.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
+};
 
 use rusqlite::{Connection, OpenFlags};
 use thrum_core::{Ambient, DaemonId, DaemonKey, Heads, Sum, exchange::Commit, ids::IdSource, limits};
@@ -339,8 +343,23 @@ impl Store {
     }
 }
 
+/// The file that SQLite keeps beside a database under this suffix.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 /// Opens a connection as all of ours are.
+///
+/// # Errors
+/// [`StoreError::Damaged`] for a file without pages that has a write-ahead log; SQLite's.
 pub(crate) fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+    // SQLite deletes the log of a database without pages, even if it may only read. That log may be all that is left of ours.
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |about| about.len());
+    if length(path) == 0 && length(&beside(path, "-wal")) > 0 {
+        return Err(StoreError::Damaged("the file is gone or empty, and its write-ahead log is not".to_owned()));
+    }
     let conn = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     // Only a checkpoint can keep us waiting: there is one writer.
     conn.busy_timeout(std::time::Duration::from_secs(5))?;

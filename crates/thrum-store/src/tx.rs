@@ -136,7 +136,7 @@ fn has_room(conn: &Connection) -> Result<bool, StoreError> {
 }
 
 /// Notes places of a log that are empty, as long as all of it are at most `most` runs. Writes what is new, not what is known.
-fn keep_empty(conn: &Connection, origin: &str, log: &str, gone: &Runs, most: usize) -> Result<(), StoreError> {
+pub(crate) fn keep_empty(conn: &Connection, origin: &str, log: &str, gone: &Runs, most: usize) -> Result<(), StoreError> {
     let known = purged(conn, origin, log)?;
     let mut all = known.clone();
     for run in gone.clone().without(&known).iter() {

@@ -57,11 +57,10 @@ pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<Pa
     } else {
         None
     };
-    let moved = match (&former, why) {
-        (Some(former), _) => move_log(database, former),
-        (None, Why::Restored) => remove(&with(database, "-wal")),
-        // All that is left of the damaged one.
-        (None, Why::Damaged) => move_log(database, &free(database, why)),
+    // Where the database is gone, its log is all that is left of it.
+    let moved = match &former {
+        Some(former) => move_log(database, former),
+        None => move_log(database, &free(database, why)),
     };
     // Else the new one might be found beside the former log after a power cut.
     let placed = moved.and_then(|()| disk::sync_directory(database)).and_then(|()| fs::rename(new, database));
@@ -102,6 +101,18 @@ pub(crate) fn undo(repo: &Repo) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The databases that were replaced and kept, with their logs. What was purged since is still in them.
+pub fn set_aside(repo: &Repo) -> Vec<PathBuf> {
+    let is_former = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("messages.db."));
+        name.is_some_and(|name| [Why::Restored, Why::Damaged].iter().any(|why| name.starts_with(why.former())))
+    };
+    let mut found: Vec<PathBuf> =
+        fs::read_dir(repo.var()).into_iter().flatten().flatten().map(|entry| entry.path()).filter(is_former).collect();
+    found.sort();
+    found
+}
+
 /// What a database in the making is called, after the number of the process that makes it.
 const UNFINISHED: [&str; 2] = [".restoring", ".salvaging"];
 
@@ -133,15 +144,30 @@ fn move_log(database: &Path, former: &Path) -> io::Result<()> {
     }
 }
 
-/// Undoes [`name_twice`] and [`move_log`].
+/// Undoes [`name_twice`] and [`move_log`]. If somebody wrote to the database since, who did not know of that, its former log would
+/// undo what was written: then that stays where it is.
 fn take_back(database: &Path, former: &Path) -> Result<(), Fault> {
     let (log, moved) = (with(database, "-wal"), with(former, "-wal"));
     let back = match fs::symlink_metadata(&moved) {
+        Ok(about) if is_written(database, &log, &about) => {
+            tracing::warn!(
+                "the database was written to since a restoration was cut off; its log from before that is kept as {}",
+                moved.display()
+            );
+            Ok(())
+        }
         // Who only read the database meanwhile has begun an empty one.
         Ok(_) => fs::rename(&moved, &log),
         Err(_) => Ok(()),
     };
     back.and_then(|()| remove(former)).map_err(|error| disk::fault("put back", former, &error))
+}
+
+/// Whether a database was written to after its log was moved, which is the last that changed that file's entry.
+fn is_written(database: &Path, log: &Path, moved: &fs::Metadata) -> bool {
+    let has_log = fs::metadata(log).is_ok_and(|about| about.len() > 0);
+    let is_newer = |about: fs::Metadata| (about.mtime(), about.mtime_nsec()) > (moved.ctime(), moved.ctime_nsec());
+    has_log || fs::metadata(database).is_ok_and(is_newer)
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -217,6 +243,28 @@ mod tests {
             }
             undo(&repo).unwrap();
             assert_eq!(files(&repo), named(&[("messages.db", "no database"), ("messages.db-wal", "its log")]), "after {steps} steps");
+        }
+    }
+
+    #[test]
+    fn a_log_is_not_put_back_over_what_was_written_since() {
+        let written: [fn(&Path); 2] = [
+            |database| fs::write(with(database, "-wal"), "a newer log").unwrap(),
+            |database| {
+                let file = File::options().append(true).open(database).unwrap();
+                file.set_modified(std::time::SystemTime::now() + std::time::Duration::from_secs(9)).unwrap();
+            },
+        ];
+        for write in written {
+            let (_dir, repo, _) = unsettled();
+            let database = repo.database();
+            move_log(&database, &name_twice(&database, Why::Damaged).unwrap()).unwrap();
+            write(&database);
+            let newer = fs::read(with(&database, "-wal")).ok();
+            undo(&repo).unwrap();
+            assert_eq!(fs::read(with(&database, "-wal")).ok(), newer);
+            assert_eq!(fs::read_to_string(with(&database, ".damaged-wal")).unwrap(), "its log", "it is kept");
+            assert!(!with(&database, ".damaged").exists());
         }
     }
 

@@ -9,5 +9,7 @@ CREATE TABLE purged (
     log    TEXT    NOT NULL,
     first  INTEGER NOT NULL,
     last   INTEGER NOT NULL,
+    -- By which a row is told from one of that index, where nothing but its page is left.
+    what   TEXT    NOT NULL GENERATED ALWAYS AS ('purged') STORED,
     PRIMARY KEY (origin, log, first)
 ) STRICT, WITHOUT ROWID;

@@ -3,15 +3,11 @@
 //! <https://sqlite.org/fileformat2.html>. Every number in the file may be any number: all reading is within bounds, and every chain
 //! has an end.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    io,
-    os::unix::fs::FileExt,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt, path::Path};
 
-/// What every database of ours has, unless its header says otherwise.
+use crate::store::beside;
+
+/// Bytes in a page of every database of ours; all of them are used.
 const USUAL_PAGE: usize = 4096;
 
 /// The head of a database file, of a write-ahead log, and of a page in that.
@@ -33,24 +29,38 @@ pub(super) struct Pages {
 }
 
 impl Pages {
+    /// A file with pages as all of ours are, whatever its head says.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
+        Self::of(path, USUAL_PAGE, USUAL_PAGE)
+    }
+
+    /// The same with pages as its head says, if that says something else that can be.
+    pub(super) fn as_told(path: &Path) -> Option<Self> {
         let mut head = [0; HEAD];
-        let has_head = file.read_exact_at(&mut head, 0).is_ok() && head.starts_with(b"SQLite format 3\0");
-        let told = match u16::from_be_bytes([head[16], head[17]]) {
+        File::open(path).ok()?.read_exact_at(&mut head, 0).ok()?;
+        let size = match u16::from_be_bytes([head[16], head[17]]) {
             1 => 65536,
             bytes => usize::from(bytes),
         };
-        let is_size = |bytes: usize| (512..=65536).contains(&bytes) && bytes.is_power_of_two();
-        let size = if has_head && is_size(told) { told } else { USUAL_PAGE };
-        let reserved = if has_head { usize::from(head[20]) } else { 0 };
-        let usable = size.checked_sub(reserved).filter(|usable| *usable >= 480).unwrap_or(size);
+        let usable = size.checked_sub(usize::from(head[20])).filter(|usable| *usable >= 480)?;
+        let can_be = head.starts_with(b"SQLite format 3\0") && (512..=65536).contains(&size) && size.is_power_of_two();
+        (can_be && (size, usable) != (USUAL_PAGE, USUAL_PAGE)).then(|| Self::of(path, size, usable).ok())?
+    }
+
+    fn of(path: &Path, size: usize, usable: usize) -> io::Result<Self> {
+        let log = File::open(beside(path, "-wal"));
+        let (file, length) = match File::open(path) {
+            Ok(file) => {
+                let length = file.metadata()?.len();
+                (file, length)
+            }
+            // All that is left.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (log.as_ref().map_err(|_| error)?.try_clone()?, 0),
+            Err(error) => return Err(error),
+        };
         let count = u32::try_from(length / size as u64).unwrap_or(u32::MAX);
         let mut pages = Self { file, size, usable, count, wal: None, newer: HashMap::new() };
-        let mut wal = path.as_os_str().to_owned();
-        wal.push("-wal");
-        if let Ok(wal) = File::open(PathBuf::from(wal)) {
+        if let Ok(wal) = log {
             // What of it cannot be read was never committed, or is lost.
             pages.read_wal(wal).unwrap_or_default();
         }
@@ -95,7 +105,7 @@ impl Pages {
         }
         if size != self.size {
             // The write-ahead log has a checksum, and the file's head has none.
-            let length = self.file.metadata()?.len();
+            let length = u64::from(self.count) * self.size as u64;
             (self.size, self.usable) = (size, size);
             self.count = u32::try_from(length / size as u64).unwrap_or(u32::MAX);
         }
@@ -197,6 +207,28 @@ impl<'a> Value<'a> {
 }
 
 impl Cell {
+    /// Whether this is a record at all: its head says how long it is.
+    pub(super) fn is_record(&self) -> bool {
+        self.measure().is_some_and(|length| length == self.record.len() as u64)
+    }
+
+    fn measure(&self) -> Option<u64> {
+        let mut at = 0;
+        let head = usize::try_from(varint(&self.record, &mut at)?).ok()?;
+        let mut length = head as u64;
+        while at < head {
+            length = length.checked_add(match varint(self.record.get(..head)?, &mut at)? {
+                0 | 8 | 9 => 0,
+                kind @ 1..=4 => kind,
+                5 => 6,
+                6 | 7 => 8,
+                10 | 11 => return None,
+                kind => (kind - 12) / 2,
+            })?;
+        }
+        (at == head && at > 1).then_some(length)
+    }
+
     /// The values of the record, if it is one of so many.
     pub(super) fn values<const N: usize>(&self) -> Option<[Value<'_>; N]> {
         let record = &self.record;

@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::json;
 use thrum_core::{Ambient, Sum, compare::LogOf};
-use thrum_store::{Checkup, OpenOptions, Salvaged, Store, StoreError, salvage};
+use thrum_store::{Checkup, Condition, OpenOptions, Salvaged, Store, StoreError, reindex, salvage};
 
 use crate::kit::{Node, World, foreign};
 
@@ -120,6 +120,9 @@ fn a_file_without_head_or_end_is_read_as_far_as_it_goes() {
     assert_eq!(original.survives(|bytes| bytes[..PAGE].fill(0x5a)).events, total, "the page with the schema");
     // Of a page size that it does not have.
     assert_eq!(original.survives(|bytes| bytes[16..18].copy_from_slice(&[0x03, 0x21])).events, total);
+    // Of one that it does not have either, and that is one; of bytes at each page's end that are used by somebody else.
+    assert_eq!(original.survives(|bytes| bytes[16..18].copy_from_slice(&[0x20, 0])).events, total);
+    assert_eq!(original.survives(|bytes| bytes[20] ^= 0x40).events, total);
     let half = original.survives(|bytes| bytes.truncate(bytes.len() / 2 + 77));
     assert!(half.events > 0 && half.events < total, "{half:?}");
     assert_eq!(original.survives(Vec::clear).events, 0);
@@ -139,6 +142,36 @@ fn what_could_not_be_read_is_named_by_its_number() {
     let ours = LogOf { origin: original.node.home(), log: original.node.store.left().log_id };
     let missing = salvaged.missing.get(&ours).map_or(0, thrum_core::Runs::count);
     assert!(missing > 0 && missing <= salvaged.lost, "{salvaged:?}");
+}
+
+/// What a purge took is not lost, and is not asked for again.
+#[test]
+fn what_was_purged_is_known_to_be_gone() {
+    let mut node = Node::new(1);
+    for name in ["ann", "ben"] {
+        node.register(name, "coder");
+    }
+    let send = |node: &mut Node, n| {
+        node.send("ann", &["ben"], &format!("{n}"));
+        node.world.pass(std::time::Duration::from_secs(1));
+    };
+    (0..40).for_each(|n| send(&mut node, n));
+    let cutoff = node.world.clone().now();
+    (0..10).for_each(|n| send(&mut node, n));
+    let purged = node.store.write(|tx| tx.purge(cutoff)).unwrap();
+    assert_eq!(purged.events, 40);
+    let ours = LogOf { origin: node.home(), log: node.store.left().log_id };
+    let before = node.store.reader().numbers(&ours, 0, usize::MAX).unwrap();
+    let (from, to) = (node.dir.path().join("broken.db"), node.dir.path().join("to.db"));
+    rusqlite::Connection::open(node.path()).unwrap().execute("VACUUM INTO ?1", [from.to_str()]).unwrap();
+    let mut bytes = fs::read(&from).unwrap();
+    bytes[..100].fill(0);
+    fs::write(&from, bytes).unwrap();
+    let salvaged = salvage(&from, &to, node.options(None), Box::new(node.world.clone())).unwrap();
+    assert_eq!((salvaged.lost, salvaged.missing), (0, std::collections::BTreeMap::new()));
+    let store = Store::open(&to, node.options(None), Box::new(node.world.clone())).unwrap();
+    assert_eq!(store.reader().numbers(&ours, 0, usize::MAX).unwrap(), before);
+    assert_eq!(store.projection().unwrap(), node.store.projection().unwrap());
 }
 
 /// I9: a row is believed for its signature, not for being there.
@@ -249,4 +282,40 @@ fn a_file_that_is_not_there_is_an_error() {
         Box::new(World::new(2)),
     );
     assert!(matches!(outcome, Err(StoreError::ReadOnly(_))), "{outcome:?}");
+}
+
+/// A newer version's database is told by its head; its schema may be one that we cannot read.
+#[test]
+fn a_newer_database_is_not_taken_for_a_damaged_one() {
+    let node = Node::new(1);
+    let path = node.dir.path().join("newer.db");
+    rusqlite::Connection::open(node.path()).unwrap().execute("VACUUM INTO ?1", [path.to_str()]).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[60..64].copy_from_slice(&99_u32.to_be_bytes());
+    let created: Vec<usize> = (0..bytes.len() - 12).filter(|at| bytes[*at..].starts_with(b"CREATE TABLE")).collect();
+    created.into_iter().for_each(|at| bytes[at..at + 12].copy_from_slice(b"CREATE NOVEL"));
+    fs::write(&path, bytes).unwrap();
+    let found = Checkup::examine(&path, node.dir.path(), Box::new(World::new(3)));
+    assert!(matches!(found, Err(StoreError::Newer { found: 99, .. })), "{found:?}");
+}
+
+/// Where the rows are all there, nobody has to be asked for them; where one is not, what an index has is a trace of it.
+#[test]
+fn indexes_alone_are_made_anew_if_no_row_is_gone() {
+    let original = Original::new(50);
+    let path = original.place("indexed.db");
+    fs::write(&path, &original.bytes).unwrap();
+    assert_eq!(Condition::of(&path).unwrap(), Condition::Whole);
+    let conn = rusqlite::Connection::open(&path).unwrap();
+    let sql = "UPDATE sqlite_schema SET sql = replace(sql, '(target, type)', '(type, target)') WHERE name = 'events_by_target'";
+    conn.execute_batch(&format!("PRAGMA writable_schema = ON; {sql};")).unwrap();
+    drop(conn);
+    assert_eq!(Condition::of(&path).unwrap(), Condition::Indexes);
+    let short = original.place("short.db");
+    fs::copy(&path, &short).unwrap();
+    assert!(reindex(&path).unwrap());
+    assert_eq!(Condition::of(&path).unwrap(), Condition::Whole);
+
+    rusqlite::Connection::open(&short).unwrap().execute("UPDATE heads SET count = count + 1", []).unwrap();
+    assert_eq!(Condition::of(&short).unwrap(), Condition::Damaged);
 }

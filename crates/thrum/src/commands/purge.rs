@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use thrum_core::{Fault, Stamp};
+use thrum_daemon::backup;
 
 use crate::{
     context::Context,
@@ -20,7 +21,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Without --confirm it only counts. There is no way back: the text leaves the database file, and peers do the same when they hear of it.
-A session goes by the time it began, also if it is still open. Backups keep what they have, and so does a database that a restore set aside.
+A session goes by the time it began, also if it is still open. Backups keep what they have, and so does a database that a restore or `thrum doctor --fix` set aside.
 
 Examples:
   thrum purge --before 30d
@@ -48,6 +49,10 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Purged>, Fault> {
         cx.output.note("Nothing was purged: this is a preview.");
         if answer.read.events_deleted > 0 {
             cx.output.hint("The same with --confirm does it.");
+        }
+    } else if let Ok(repo) = cx.repo() {
+        for kept in backup::set_aside(repo) {
+            cx.output.note(&format!("Old mail may still be in {}: remove it once nobody needs it.", kept.display()));
         }
     }
     Ok(answer)

@@ -108,6 +108,8 @@ fn a_daemon_that_finds_its_database_damaged_says_what_to_do() {
     let said = repo.thrum(&["doctor", "--fix"]).ok().stdout;
     assert!(said.contains("saved in a new database") && said.contains("nothing is known to be lost"), "{said}");
     assert_eq!(contents(&repo, "ann"), ["kept"]);
+    // What is kept beside has what is purged here.
+    repo.thrum(&["purge", "--all", "--confirm"]).ok().says("messages.db.damaged");
 }
 
 #[test]
@@ -130,9 +132,23 @@ fn without_a_peer_it_says_what_is_lost() {
     let fixed = repo.thrum(&["doctor", "--fix", "--json"]).ok().json();
     let (salvaged, said) = (&check(&fixed)["salvaged"], check(&fixed)["fixed"].as_str().unwrap());
     assert!(salvaged["lost"].as_u64().unwrap() > 0 && salvaged["missing"][0]["numbers"].is_array(), "{salvaged}");
-    assert!(said.contains("could not be read") && said.contains("they are lost, unless a backup has them"), "{said}");
+    assert!(said.contains("could not be read (of this daemon: ") && said.contains("they are lost, unless a backup has them"), "{said}");
     let lost = usize::try_from(salvaged["lost"].as_u64().unwrap()).unwrap();
     assert!(contents(&repo, "ann").len() >= 60 - lost, "{salvaged}");
+}
+
+#[test]
+fn peers_that_cannot_be_read_are_not_taken_for_none() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["send", "kept", "--to", "@ann"]).ok();
+    repo.thrum(&["daemon", "stop"]).ok();
+    change(&repo.path(".thrum/var/messages.db"), |bytes| bytes[..100].fill(0));
+    let peers = repo.path(".thrum/var/peers.json");
+    fs::write(&peers, "{").unwrap();
+    fs::set_permissions(&peers, fs::Permissions::from_mode(0o600)).unwrap();
+    let fixed = repo.thrum(&["doctor", "--fix", "--json"]).json();
+    let said = check(&fixed)["fixed"].as_str().unwrap();
+    assert!(said.contains("peers.json cannot be read") && check(&fixed)["salvaged"]["peers"] == Value::Null, "{fixed}");
 }
 
 #[test]
@@ -151,4 +167,68 @@ fn a_running_daemon_keeps_its_database_and_doctor_says_how() {
     assert_eq!(found.code, 1);
     assert!(check(&found.json())["fix"].as_str().unwrap().contains("thrum daemon stop && thrum doctor --fix"), "{}", found.stdout);
     assert!(!repo.path(".thrum/var/messages.db.damaged").exists());
+}
+
+/// SQLite deletes the log of a database without pages, also if it may only read: then it would have been the only copy.
+#[test]
+fn c26_an_emptied_file_leaves_the_write_ahead_log_to_be_saved() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    for n in 0..5 {
+        repo.thrum(&["send", &n.to_string(), "--to", "@ann"]).ok();
+    }
+    repo.kill_daemon();
+    let (database, log) = (repo.path(".thrum/var/messages.db"), repo.path(".thrum/var/messages.db-wal"));
+    fs::write(&database, "").unwrap();
+    let before = fs::read(&log).unwrap();
+    assert!(!before.is_empty());
+    let is_left = |what: &str| assert!(fs::read(&log).is_ok_and(|bytes| bytes == before), "{what} leaves the log");
+
+    let found = repo.thrum(&["doctor", "--json"]);
+    assert_eq!((found.code, &check(&found.json())["fix"]), (1, &json!("thrum doctor --fix")), "{}", found.stdout);
+    is_left("doctor");
+    let started = repo.thrum(&["daemon", "start"]);
+    assert_ne!(started.code, 0);
+    started.says("thrum doctor --fix");
+    is_left("a start");
+    assert_ne!(repo.thrum(&["backup"]).code, 0);
+    is_left("a backup");
+
+    let said = repo.thrum(&["doctor", "--fix"]).ok().stdout;
+    assert!(said.contains("nothing is known to be lost"), "{said}");
+    assert_eq!(contents(&repo, "ann"), ["0", "1", "2", "3", "4"]);
+}
+
+/// It is not ours to make anew, whatever a peer has.
+#[test]
+fn c27_the_database_of_another_program_is_left_alone() {
+    let (left, _right) = paired();
+    left.thrum(&["daemon", "stop"]).ok();
+    let database = left.path(".thrum/var/messages.db");
+    let foreign = |application: u32, broken: bool| {
+        fs::remove_file(&database).unwrap();
+        let connection = rusqlite::Connection::open(&database).unwrap();
+        connection.pragma_update(None, "application_id", application).unwrap();
+        connection.execute_batch("CREATE TABLE notes (text TEXT); INSERT INTO notes VALUES ('theirs'), ('theirs, too');").unwrap();
+        connection.close().unwrap();
+        if broken {
+            change(&database, |bytes| bytes[..16].fill(0));
+        }
+        fs::set_permissions(&database, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    for (application, broken) in [(0, false), (77, false), (77, true)] {
+        foreign(application, broken);
+        let before = fs::read(&database).unwrap();
+        let ran = left.thrum(&["doctor", "--fix", "--json"]);
+        assert_eq!(ran.code, 1, "{}", ran.stdout);
+        let answer = ran.json();
+        let fix = check(&answer)["fix"].as_str().unwrap();
+        assert!(fix.contains("Move it away"), "{fix}");
+        assert!(fs::read(&database).unwrap() == before && !left.path(".thrum/var/messages.db.damaged").exists(), "{answer}");
+        assert_ne!(left.thrum(&["daemon", "start"]).code, 0);
+    }
+    // What was advised helps.
+    fs::rename(&database, left.path("theirs.db")).unwrap();
+    left.thrum(&["doctor", "--fix"]).ok();
+    left.thrum(&["daemon", "start"]).ok();
+    assert_eq!(left.json(&["sync", "verify"])["status"], "equal");
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault, Runs, compare::LogOf, limits, name::printable};
 use thrum_daemon::{
-    checkup::{self, Rebuilt},
+    checkup::{self, Mended, Rebuilt},
     paths::Repo,
 };
 use thrum_store::{Checkup, Compared, Salvaged, StoreError};
@@ -56,17 +56,24 @@ fn damaged(repo: &Repo, what: &str) -> Check {
         return Check { fix: fault.hint, ..check };
     }
     let repo = repo.clone();
-    check.mend(move || checkup::rebuild(&repo).map(|rebuilt| done(&rebuilt)))
+    check.mend(move || {
+        Ok(match checkup::rebuild(&repo)? {
+            Mended::Whole => "looked at again, it is whole: nothing was done".to_owned().into(),
+            Mended::Indexes => "its indexes were made anew; no row was damaged".to_owned().into(),
+            Mended::Rebuilt(rebuilt) => done(&repo, &rebuilt),
+        })
+    })
 }
 
-fn done(Rebuilt { salvaged, former, peers }: &Rebuilt) -> Done {
-    let Salvaged { events, altered, lost, missing } = salvaged;
+fn done(repo: &Repo, Rebuilt { daemon, salvaged, former, peers }: &Rebuilt) -> Done {
+    let Salvaged { events, altered, lost, missing, is_foreign: _ } = salvaged;
     let mut said = vec![format!("{} saved in a new database", count(*events, "event"))];
     if let Some(former) = former {
         said.push(format!("the damaged one is kept as {}", former.display()));
     }
     if *lost > 0 {
-        let runs = |(of, runs): (&LogOf, &Runs)| format!("of {}: {}", printable(&of.origin), more(runs));
+        let whose = |of: &LogOf| if of.origin == *daemon { "this daemon".to_owned() } else { printable(&of.origin) };
+        let runs = |(of, runs): (&LogOf, &Runs)| format!("of {}: {}", whose(of), more(runs));
         let named: Vec<String> = missing.iter().map(runs).take(limits::MAX_NAMED).collect();
         let named = if named.is_empty() { String::new() } else { format!(" ({})", named.join("; ")) };
         said.push(format!("{} could not be read{named}", count(*lost, "event")));
@@ -77,10 +84,14 @@ fn done(Rebuilt { salvaged, former, peers }: &Rebuilt) -> Done {
             if *altered == 1 { "1 is".to_owned() } else { format!("{altered} are") }
         ));
     }
-    said.push(match (peers.is_empty(), *lost) {
-        (false, _) => format!("the next start reads all that {} and brings back what is missing", have(peers)),
-        (true, 0) => "nothing is known to be lost".to_owned(),
-        (true, _) => "there is no peer to bring them back: they are lost, unless a backup has them".to_owned(),
+    said.push(match (peers, *lost) {
+        (None, 0) => format!("nothing is known to be lost; {} cannot be read, so no peer is asked", repo.peers_file().display()),
+        (None, _) => format!("{} cannot be read: once it can, peers may bring them back", repo.peers_file().display()),
+        (Some(peers), _) if !peers.is_empty() => {
+            format!("the next start reads all that {} and brings back what is missing", have(peers))
+        }
+        (Some(_), 0) => "nothing is known to be lost".to_owned(),
+        (Some(_), _) => "there is no peer to bring them back: they are lost, unless a backup has them".to_owned(),
     });
     let missing: Vec<Value> =
         missing.iter().map(|(of, runs)| json!({"origin": of.origin, "log": of.log, "numbers": runs.first(limits::MAX_NAMED)})).collect();
