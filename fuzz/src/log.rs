@@ -31,8 +31,8 @@ impl Log for Nothing {
     fn counted(&self) -> Result<Heads, Fault> {
         Ok(Heads::default())
     }
-    fn mend(&self) -> Result<(), Fault> {
-        Ok(())
+    fn mend(&self) -> Result<bool, Fault> {
+        Ok(false)
     }
     fn numbers(&self, _: &LogOf, _: u64, _: usize) -> Result<Numbers, Fault> {
         Ok(Numbers::default())
