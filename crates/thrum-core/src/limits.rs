@@ -110,6 +110,12 @@ pub const MAX_REPAIR_CALLS: u32 = 2000;
 /// Answers to `sync.fetch` of one log that bring nothing of what was asked for, until no more of that log is asked for.
 pub const MAX_FRUITLESS: u32 = 3;
 
+/// Connections that one repair may lose and make anew: so many times it asks for less until it asks for one event.
+pub const MAX_REPAIR_LOSSES: u32 = 4;
+
+/// A line that did not bring the events asked for is asked for a part of them: three times less, a thousand are one.
+pub const REPAIR_LESS: usize = 10;
+
 /// How deep the ids of a log are cut into parts; each part has a sixteenth of the events, and no log has 16^8.
 pub const MAX_DEPTH: usize = 8;
 
@@ -372,11 +378,12 @@ pub const VERIFY_PAUSE: Duration = Duration::from_millis(100);
 /// For so long `sync verify` leaves a difference to the usual exchange before it asks what exactly is missing.
 pub const REPAIR_AFTER: Duration = Duration::from_secs(1);
 
-/// How long a repair may take, and one question of it: a peer that lets us wait must not keep others from being compared.
+/// How long a repair may take, as long as it asks for more than one event at a time: a peer that lets us wait must not be looked at for
+/// ever.
 pub const REPAIR: Duration = Duration::from_secs(60);
 
-/// One question of a repair.
-pub const REPAIR_CALL: Duration = Duration::from_secs(5);
+/// One question of a repair about what there is; its answer is fifty kilobytes as a rule. For events there is [`PULL`].
+pub const REPAIR_CALL: Duration = PEER_INFO;
 
 /// Most repairs with one peer in one `sync verify`.
 pub const MAX_REPAIRS: u32 = 3;

@@ -60,6 +60,21 @@ impl Runs {
         Self(self.0.iter().take(most).cloned().collect())
     }
 
+    /// The smallest numbers of it, at most so many.
+    #[must_use]
+    pub fn lowest_numbers(&self, most: u64) -> Self {
+        let (mut lowest, mut room) = (Self::default(), most);
+        for run in self.iter() {
+            if room == 0 {
+                break;
+            }
+            let last = run.start().saturating_add(room - 1).min(*run.end());
+            room -= last - run.start() + 1;
+            lowest.insert(*run.start()..=last);
+        }
+        lowest
+    }
+
     /// Whether a number is in it.
     pub fn contains(&self, number: u64) -> bool {
         self.0.contains(&number)
@@ -177,6 +192,8 @@ mod tests {
         assert_eq!((missing.to_string(), missing.count()), ("10–14, 17–20, 30".to_owned(), 10));
         assert_eq!(missing.within(&(12..=18)).to_string(), "12–14, 17–18");
         assert_eq!(missing.first(1).to_string(), "10–14");
+        let lowest: Vec<String> = [0, 1, 5, 6, 99].map(|most| missing.lowest_numbers(most).to_string()).into();
+        assert_eq!(lowest, ["", "10", "10–14", "10–14, 17", "10–14, 17–20, 30"]);
         assert_eq!((missing.lowest(), missing.highest(), missing.contains(15)), (Some(10), Some(30), false));
         assert_eq!([5, 6, 7, 2, 3, 9].into_iter().collect::<Runs>(), runs("[[2,3],[5,7],[9,9]]"), "in any order");
         assert_eq!(serde_json::to_string(&runs("[[4,5],[1,3]]")).expect("json"), "[[1,5]]", "neighbours are one run");

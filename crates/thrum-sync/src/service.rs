@@ -6,8 +6,10 @@
 mod answers;
 mod driver;
 mod exchange;
+mod fetch;
 mod heal;
 mod join;
+mod lacks;
 mod link;
 mod listener;
 mod pair;
@@ -108,8 +110,8 @@ struct Inner {
     /// Old peers that read us.
     askers: Mutex<Askers>,
     pairing_moved: Notify,
-    /// Held while something missing is looked for and fetched, so that it is fetched once.
-    repairing: tokio::sync::Mutex<()>,
+    /// Peers from which something was looked for and fetched that was missing.
+    turns: Mutex<BTreeMap<String, Arc<repair::Turn>>>,
     tickets: std::sync::atomic::AtomicU64,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -153,7 +155,7 @@ impl Peers {
             visitors: Visitors::default(),
             askers: Mutex::default(),
             pairing_moved: Notify::new(),
-            repairing: tokio::sync::Mutex::default(),
+            turns: Mutex::default(),
             tickets: std::sync::atomic::AtomicU64::new(0),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -217,7 +219,15 @@ impl Peers {
             driver.end().await;
         }
         let (log, id) = (Arc::clone(&self.0.log), peer.daemon_id.clone());
-        blocking(move || log.forget(&id)).await?;
+        let turn = lock(&self.0.turns).remove(&peer.daemon_id);
+        blocking(move || {
+            // A repair looks whether it is a peer before it stores something; what is being stored was looked at before.
+            if let Some(turn) = turn {
+                turn.settle();
+            }
+            log.forget(&id)
+        })
+        .await?;
         tracing::info!("[pairing] Removed {} ({})", peer.name, thrum_core::name::printable(&peer.daemon_id));
         Ok(peer)
     }

@@ -346,12 +346,22 @@ pub struct Missing {
     /// Events of it that the peer then served, and that were new.
     #[serde(skip_serializing_if = "is_zero")]
     pub fetched: u64,
+    /// Events that are missing no more all the same: they came by another way meanwhile, or a purge keeps them out.
+    #[serde(skip)]
+    pub came: u64,
     /// Events that have the same id and another content there.
     #[serde(skip_serializing_if = "is_zero")]
     pub other_content: u64,
     /// What did not go as it should.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+impl Missing {
+    /// How many events are missing here still, as the peer says.
+    pub const fn still(&self) -> u64 {
+        self.here.events.saturating_sub(self.fetched).saturating_sub(self.came)
+    }
 }
 
 /// Events that one side does not hold.

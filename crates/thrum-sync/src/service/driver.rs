@@ -36,6 +36,7 @@ pub(super) struct Driver {
     repaired: watch::Receiver<Option<Repaired>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
+    healing: JoinHandle<()>,
 }
 
 /// Who speaks first.
@@ -120,9 +121,9 @@ impl Driver {
         inner.tasks.spawn(path::follow(Arc::clone(inner), run.peer.daemon_id.clone(), status.clone(), show, stop.clone()));
         let (tell, repaired) = watch::channel(None);
         let (id, hinted) = (run.peer.daemon_id.clone(), Arc::clone(&signals.differs));
-        inner.tasks.spawn(heal::follow(Arc::clone(inner), id, status.clone(), hinted, tell, stop.clone()));
+        let healing = inner.tasks.spawn(heal::follow(Arc::clone(inner), id, status.clone(), hinted, tell, stop.clone()));
         let task = inner.tasks.spawn(run.run());
-        Self { signals, status, path, repaired, stop, task }
+        Self { signals, status, path, repaired, stop, task, healing }
     }
 
     pub(super) fn signals(&self) -> Arc<Signals> {
@@ -146,7 +147,7 @@ impl Driver {
     /// Stops and waits until nothing of it runs any more, the batch that is being stored included.
     pub(super) async fn end(self) {
         self.stop.cancel();
-        let _ = self.task.await;
+        let _ = tokio::join!(self.task, self.healing);
     }
 
     /// Stops without waiting. The task stays the tracker's.

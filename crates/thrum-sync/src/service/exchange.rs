@@ -109,16 +109,24 @@ impl Peers {
         }
     }
 
-    /// Looks for what is missing between us and each peer that differs and can be asked.
+    /// Looks for what is missing between us and each peer that differs and can be asked; at all of them at once, so that none that
+    /// lets us wait takes the others' time.
     async fn repair(&self, verified: &Verified, repairs: &mut BTreeMap<String, Repairs>, deadline: Instant) {
+        let mut looking = JoinSet::new();
         for line in self.lines() {
             let Some(found) = verified.peers.iter().find(|peer| peer.daemon_id == line.peer.daemon_id) else { continue };
             let so_far = repairs.entry(found.daemon_id.clone()).or_default();
             let can_be_asked = line.status.borrow().ranges && so_far.times < limits::MAX_REPAIRS && !so_far.is_over;
             if can_be_asked && !found.differences.is_empty() {
-                let outcome = self.0.repair(&line.peer, &found.differences, true, deadline).await;
-                so_far.add(outcome);
+                let (inner, differences) = (Arc::clone(&self.0), found.differences.clone());
+                looking.spawn(async move {
+                    let outcome = inner.repair(&line.peer, &differences, true, deadline).await;
+                    (line.peer.daemon_id, outcome)
+                });
             }
+        }
+        for (peer, outcome) in looking.join_all().await {
+            repairs.entry(peer).or_default().add(outcome);
         }
     }
 
@@ -192,8 +200,7 @@ impl Repairs {
     /// A later look at the same log says what is missing still; what was fetched adds up.
     fn add(&mut self, outcome: Outcome) {
         self.times += 1;
-        self.is_over =
-            outcome.error.is_some() || outcome.fetched() == 0 && outcome.missing.iter().any(|missing| !missing.here.is_nothing());
+        self.is_over = outcome.error.is_some() || outcome.fetched() == 0 && outcome.still() > 0;
         self.error = outcome.error;
         for mut found in outcome.missing {
             let earlier = self.missing.iter_mut().find(|known| (&known.origin, &known.log) == (&found.origin, &found.log));

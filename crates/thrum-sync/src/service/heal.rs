@@ -35,7 +35,7 @@ pub(super) async fn follow(
 ) {
     let looking = async {
         let mut pause = inner.round;
-        let mut pauses = 1;
+        let (mut pauses, mut hint_pauses) = (1, 1);
         let mut seen: (Vec<Difference>, u32) = (Vec::new(), 0);
         loop {
             let can_be_asked = |status: &Status| status.state == State::Connected && status.ranges && status.ends > 0;
@@ -46,29 +46,38 @@ pub(super) async fn follow(
                 () = sleep(pause) => false,
                 () = hinted.notified() => true,
             };
-            let began = Instant::now();
             let Some(peer) = inner.desk().registry.get(&peer).cloned() else { return };
             if is_hinted && let Err(fault) = inner.mend().await {
                 tracing::warn!("cannot look whether something is missing here: {fault}");
             }
-            let differences = inner.differs(&peer).await.unwrap_or_default();
-            let looks = if differences == seen.0 { seen.1 + 1 } else { 1 };
-            seen = (differences, looks);
-            pause = if seen.0.is_empty() {
-                pauses = 1;
-                inner.round.saturating_mul(limits::ROUNDS_PER_LOOK)
-            } else if looks >= limits::LOOKS || is_hinted {
-                let outcome = inner.repair(&peer, &seen.0, !is_hinted, began + limits::REPAIR).await;
-                pauses = if outcome.fetched() > 0 { 1 } else { (pauses * 2).min(limits::MAX_LOOK_PAUSES) };
-                seen.1 = 0;
-                show.send_replace(Some(inner.told(&outcome)));
-                inner.round.saturating_mul(limits::ROUNDS_PER_LOOK.saturating_mul(pauses))
-            } else {
-                inner.round
+            let mut fetched = 0;
+            pause = match inner.differs(&peer).await {
+                // It did not say, which says nothing about what is missing.
+                None => inner.round.saturating_mul(limits::ROUNDS_PER_LOOK),
+                Some(differences) if differences.is_empty() => {
+                    (pauses, seen) = (1, (Vec::new(), 0));
+                    show.send_if_modified(nothing_is_missing);
+                    inner.round.saturating_mul(limits::ROUNDS_PER_LOOK)
+                }
+                Some(differences) => {
+                    let looks = if differences == seen.0 { seen.1 + 1 } else { 1 };
+                    seen = (differences, looks);
+                    if looks >= limits::LOOKS || is_hinted {
+                        let outcome = inner.repair(&peer, &seen.0, !is_hinted, Instant::now() + limits::SLOW_PULL).await;
+                        fetched = outcome.fetched();
+                        pauses = if fetched > 0 { 1 } else { (pauses * 2).min(limits::MAX_LOOK_PAUSES) };
+                        seen.1 = 0;
+                        show.send_if_modified(|shown| inner.show(shown, &outcome));
+                        inner.round.saturating_mul(limits::ROUNDS_PER_LOOK.saturating_mul(pauses))
+                    } else {
+                        inner.round
+                    }
+                }
             };
             if is_hinted {
-                // However often it says so.
-                sleep(limits::HINT_PAUSE).await;
+                // However often it says so; and ever less often if there is nothing behind it.
+                sleep(limits::HINT_PAUSE.saturating_mul(hint_pauses)).await;
+                hint_pauses = if fetched > 0 { 1 } else { (hint_pauses * 2).min(limits::MAX_LOOK_PAUSES) };
             }
         }
     };
@@ -92,15 +101,32 @@ impl Inner {
         Some(ours.differences(&theirs))
     }
 
-    fn told(&self, outcome: &Outcome) -> Repaired {
+    /// Shows what a repair came to, if there is something to say. Whether that is something else than before.
+    fn show(&self, shown: &mut Option<Repaired>, outcome: &Outcome) -> bool {
         let missing = &outcome.missing;
-        let here: u64 = missing.iter().fold(0, |sum: u64, missing| sum.saturating_add(missing.here.events));
-        Repaired {
+        let told = Repaired {
             at: self.clock.now().at,
             fetched: outcome.fetched(),
-            missing_here: here.saturating_sub(outcome.fetched()),
+            missing_here: outcome.still(),
             missing_there: missing.iter().fold(0, |sum: u64, missing| sum.saturating_add(missing.there.events)),
             note: outcome.error.clone().or_else(|| missing.iter().find_map(|missing| missing.note.clone())),
+        };
+        if told.fetched == 0 && told.missing_here == 0 && told.missing_there == 0 && told.note.is_none() {
+            return nothing_is_missing(shown);
         }
+        *shown = Some(told);
+        true
     }
+}
+
+/// A later look found nothing missing: what an earlier one said of it is true no more. What was mended then stays said.
+fn nothing_is_missing(shown: &mut Option<Repaired>) -> bool {
+    let is_stale = shown.as_ref().is_some_and(|shown| shown.missing_here > 0 || shown.note.is_some());
+    if is_stale {
+        *shown = shown
+            .take()
+            .map(|shown| Repaired { missing_here: 0, note: None, ..shown })
+            .filter(|shown| shown.fetched > 0 || shown.missing_there > 0);
+    }
+    is_stale
 }

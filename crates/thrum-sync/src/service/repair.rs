@@ -6,31 +6,34 @@
 //! is told to look for itself.
 //!
 //! A peer's word is not trusted: only what was asked for is stored, only if its signature holds, and a peer that claims more
-//! than it serves is asked [`limits::MAX_FRUITLESS`] times and then named.
+//! than it serves is asked [`limits::MAX_FRUITLESS`] times and then named. What it may have stored at once is bounded as in a pull: by
+//! purges, and by what is rejected. Each peer has its own turn, so that one that lets us wait keeps no other from being repaired.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use thrum_core::{
-    Event, Fault, Runs, Sum,
-    compare::{Listing, LogOf, Numbers, Wanted},
-    exchange::{Applied, Batch},
+    Fault, Runs,
+    compare::{Listing, LogOf, Numbers},
     heads::Difference,
     limits,
-    ranges::LAST,
 };
 use tokio::time::{Instant, timeout};
 
 use super::{
-    Inner, Lack, Missing, blocking,
+    Inner, Missing, blocking,
+    lacks::{note, note_ids},
     link::{Gone, Talk},
+    lock,
     reach::in_words,
 };
 use crate::{
     Log,
     clock::go_duration,
-    intake,
     registry::Peer,
-    wire::{About, Asked, Call, Reply, Served},
+    wire::{About, Asked, Call, Reply},
 };
 
 /// What a repair came to: what was missing, log by log, and why it ended early.
@@ -43,6 +46,46 @@ pub(super) struct Outcome {
 impl Outcome {
     pub(super) fn fetched(&self) -> u64 {
         self.missing.iter().map(|missing| missing.fetched).sum()
+    }
+
+    /// Events that the peer says to hold, and that are missing here still.
+    pub(super) fn still(&self) -> u64 {
+        self.missing.iter().fold(0, |sum: u64, missing| sum.saturating_add(missing.still()))
+    }
+}
+
+/// One peer's repairs: one at a time, and what they leave for the next.
+pub(super) struct Turn {
+    /// Held while something missing is looked for and fetched, so that it is fetched once. How many events are asked for at once.
+    most: tokio::sync::Mutex<usize>,
+    /// Held while something that the peer served is stored.
+    pub(super) storing: Mutex<()>,
+}
+
+impl Turn {
+    fn new() -> Self {
+        Self { most: tokio::sync::Mutex::new(limits::MAX_BATCH_EVENTS), storing: Mutex::new(()) }
+    }
+
+    /// Waits until nothing is being stored. Blocks.
+    pub(super) fn settle(&self) {
+        drop(lock(&self.storing));
+    }
+}
+
+/// What ends before its time.
+pub(super) enum End {
+    /// The look at one log: the next log is looked at all the same.
+    Log(String),
+    /// The same, and the connection is of no use any more.
+    Lost(String),
+    /// The repair.
+    All(String),
+}
+
+impl From<Fault> for End {
+    fn from(fault: Fault) -> Self {
+        Self::All(fault.message)
     }
 }
 
@@ -62,23 +105,40 @@ impl Inner {
         .await
     }
 
+    pub(super) fn turn(&self, peer: &str) -> Arc<Turn> {
+        Arc::clone(lock(&self.turns).entry(peer.to_owned()).or_insert_with(|| Arc::new(Turn::new())))
+    }
+
     /// Looks at the logs in which a peer differs, fetches what is missing here, and `tells` the peer if something is missing there:
-    /// not where the peer has told us, or two that cannot agree would go on telling each other. One repair at a time: a second one
-    /// finds out what the first has left.
+    /// not where the peer has told us, or two that cannot agree would go on telling each other. One repair of a peer at a time: a
+    /// second one finds out what the first has left.
     pub(super) async fn repair(self: &Arc<Self>, peer: &Peer, differences: &[Difference], tells: bool, deadline: Instant) -> Outcome {
         let mut outcome = Outcome::default();
-        let deadline = deadline.min(Instant::now() + limits::REPAIR);
+        let turn = self.turn(&peer.daemon_id);
+        // One event over a slow line takes its time; the peer's own.
+        let is_slow = turn.most.try_lock().is_ok_and(|most| *most == 1);
+        let deadline = deadline.min(Instant::now() + if is_slow { limits::SLOW_PULL } else { limits::REPAIR });
         let within = async {
-            let _turn = self.repairing.lock().await;
-            let mut repair = Repair::begin(self, peer).await?;
+            let mut most = turn.most.lock().await;
+            let mut repair = Repair::begin(self, peer, Arc::clone(&turn), &mut most).await.map_err(|fault| in_words(&fault))?;
             for difference in differences {
                 // There before it is looked at: what was found counts also where time runs out.
                 let missing = Missing { origin: difference.origin.clone(), log: difference.log.clone(), ..Missing::default() };
-                repair.look(outcome.missing.push_mut(missing)).await?;
+                let missing = outcome.missing.push_mut(missing);
+                match repair.look(missing).await {
+                    Ok(()) => {}
+                    Err(End::Log(why) | End::Lost(why)) => missing.note = missing.note.take().or(Some(why)),
+                    Err(End::All(why)) => return Err(why),
+                }
             }
             if tells && outcome.missing.iter().any(|missing| !missing.there.is_nothing()) {
-                repair.ask(Call::Differs).await?;
+                match repair.ask(Call::Differs, limits::REPAIR_CALL).await {
+                    Ok(_) => {}
+                    Err(End::Log(why) | End::Lost(why) | End::All(why)) => return Err(why),
+                }
             }
+            // The line may be a better one the next time.
+            *repair.most = (*repair.most * 2).min(limits::MAX_BATCH_EVENTS);
             Ok(())
         };
         let ended: Result<(), String> = match tokio::time::timeout_at(deadline, within).await {
@@ -99,41 +159,52 @@ impl Inner {
     }
 }
 
-struct Repair {
-    log: Arc<dyn Log>,
-    peer: String,
-    talk: Talk,
+/// A repair with one peer.
+pub(super) struct Repair<'t> {
+    pub(super) inner: Arc<Inner>,
+    pub(super) peer: Peer,
+    pub(super) turn: Arc<Turn>,
+    /// Events that are asked for at once.
+    pub(super) most: &'t mut usize,
+    /// None once it was lost.
+    talk: Option<Talk>,
     calls: u32,
+    /// Connections that were lost.
+    lost: u32,
+    /// Answers that purged something, and those most of which was rejected.
+    pub(super) purges: u32,
+    pub(super) bad: u32,
 }
 
-/// What an answer to `sync.fetch` brought of what was asked for.
-struct Brought {
-    events: Vec<Event>,
-    applied: Applied,
-    /// Events that nobody asked for.
-    others: usize,
-}
-
-impl Repair {
-    async fn begin(inner: &Arc<Inner>, peer: &Peer) -> Result<Self, String> {
-        let talk = Talk::begin(inner, peer).await.map_err(|fault| in_words(&fault))?;
-        Ok(Self { log: Arc::clone(&inner.log), peer: peer.daemon_id.clone(), talk, calls: 0 })
+impl<'t> Repair<'t> {
+    async fn begin(inner: &Arc<Inner>, peer: &Peer, turn: Arc<Turn>, most: &'t mut usize) -> Result<Self, Fault> {
+        let talk = Some(Talk::begin(inner, peer).await?);
+        Ok(Self { inner: Arc::clone(inner), peer: peer.clone(), turn, most, talk, calls: 0, lost: 0, purges: 0, bad: 0 })
     }
 
-    async fn ask(&mut self, call: Call) -> Result<Reply, String> {
+    pub(super) async fn ask(&mut self, call: Call, within: Duration) -> Result<Reply, End> {
         self.calls += 1;
         if self.calls > limits::MAX_REPAIR_CALLS {
-            return Err(format!("there is more to compare than {} questions find out at once", limits::MAX_REPAIR_CALLS));
+            return Err(End::All(format!("there is more to compare than {} questions find out at once", limits::MAX_REPAIR_CALLS)));
         }
-        let reply = timeout(limits::REPAIR_CALL, self.talk.ask(self.calls.into(), call)).await;
-        match reply.map_err(|_| format!("no answer within {}", go_duration(limits::REPAIR_CALL)))? {
-            Ok(reply) => reply.map_err(|bad| bad.to_string()),
-            Err(Gone::TooLong) => Err("an answer that is too long".to_owned()),
-            Err(Gone::Lost(why)) => Err(why),
-        }
+        let mut talk = match self.talk.take() {
+            Some(talk) => talk,
+            None => Talk::begin(&self.inner, &self.peer).await.map_err(|fault| End::All(in_words(&fault)))?,
+        };
+        let why = match timeout(within, talk.ask(self.calls.into(), call)).await {
+            Ok(Ok(reply)) => {
+                self.talk = Some(talk);
+                return reply.map_err(|bad| End::Log(bad.to_string()));
+            }
+            Ok(Err(Gone::TooLong)) => "an answer that is too long".to_owned(),
+            Ok(Err(Gone::Lost(why))) => why,
+            Err(_) => format!("no answer within {}", go_duration(within)),
+        };
+        self.lost += 1;
+        Err(if self.lost > limits::MAX_REPAIR_LOSSES { End::All(why) } else { End::Lost(why) })
     }
 
-    async fn look(&mut self, missing: &mut Missing) -> Result<(), String> {
+    async fn look(&mut self, missing: &mut Missing) -> Result<(), End> {
         let of = LogOf { origin: missing.origin.clone(), log: missing.log.clone() };
         if !of.log.is_empty() {
             self.by_number(&of, missing).await?;
@@ -145,14 +216,20 @@ impl Repair {
     }
 
     /// Compares the places in a log, stretch by stretch as the peer tells them.
-    async fn by_number(&mut self, of: &LogOf, missing: &mut Missing) -> Result<(), String> {
-        let about = of.clone();
-        let held = ours(&self.log, move |log| log.numbers(&about, 0, usize::MAX)).await?;
+    async fn by_number(&mut self, of: &LogOf, missing: &mut Missing) -> Result<(), End> {
         let (mut after, mut fruitless) = (0, 0);
+        let mut known: Option<Numbers> = None;
         loop {
             let asked = Asked::Numbers(after);
-            let Reply::Numbers(theirs) = self.ask(Call::About(About { of: of.clone(), asked })).await? else { return Err(other_method()) };
+            let call = Call::About(About { of: of.clone(), asked });
+            let Reply::Numbers(theirs) = self.ask(call, limits::REPAIR_CALL).await? else { return Err(other_method()) };
+            // Ours after theirs: what came meanwhile is not missing.
+            let held = match known.take().filter(|held| unknown(&theirs.held, held).is_empty()) {
+                Some(held) => held,
+                None => self.numbers(of, after).await?,
+            };
             let lacks = note(missing, &held, &theirs, after);
+            known = Some(held);
             self.fetch_numbers(of, lacks, missing, &mut fruitless).await?;
             if theirs.next == 0 || fruitless >= limits::MAX_FRUITLESS {
                 return Ok(());
@@ -161,46 +238,39 @@ impl Repair {
         }
     }
 
-    async fn fetch_numbers(&mut self, of: &LogOf, mut lacks: Runs, missing: &mut Missing, fruitless: &mut u32) -> Result<(), String> {
-        while !lacks.is_empty() && *fruitless < limits::MAX_FRUITLESS {
-            let asked = lacks.first(limits::MAX_TOLD_RUNS);
-            let wanted = asked.clone();
-            let is_wanted = move |event: &Event| wanted.contains(event.seq);
-            let brought = self.fetch(of, Wanted::Numbers(asked), is_wanted).await?;
-            lacks.subtract(&brought.events.iter().map(|event| event.seq).collect());
-            if brought.events.is_empty() {
-                // One that it does not serve, or that is no good, must not keep those behind it away.
-                lacks.subtract(&lacks.lowest().into_iter().collect());
-            }
-            count(missing, &brought, fruitless);
-        }
-        Ok(())
+    /// What we hold.
+    pub(super) async fn numbers(&mut self, of: &LogOf, after: u64) -> Result<Numbers, End> {
+        let about = of.clone();
+        ours(&self.inner.log, move |log| log.numbers(&about, after, usize::MAX)).await
     }
 
     /// Compares the ids in a log, in parts where they are many, and looks into those that differ.
-    async fn by_id(&mut self, of: &LogOf, missing: &mut Missing) -> Result<(), String> {
+    async fn by_id(&mut self, of: &LogOf, missing: &mut Missing) -> Result<(), End> {
         let mut stretches = vec![(String::new(), String::new(), 0)];
         let mut fruitless = 0;
         while let Some((after, upto, depth)) = stretches.pop() {
             let asked = Asked::Listing(after.clone(), upto.clone());
-            let Reply::Listing(listing) = self.ask(Call::About(About { of: of.clone(), asked })).await? else { return Err(other_method()) };
+            let call = Call::About(About { of: of.clone(), asked });
+            let Reply::Listing(listing) = self.ask(call, limits::REPAIR_CALL).await? else { return Err(other_method()) };
             match listing {
                 Listing::Ids(theirs) => {
                     let about = of.clone();
-                    let Listing::Ids(held) = ours(&self.log, move |log| log.listing(&about, &after, &upto, usize::MAX)).await? else {
-                        return Err("our own log does not say what it holds".to_owned());
+                    let Listing::Ids(held) = ours(&self.inner.log, move |log| log.listing(&about, &after, &upto, usize::MAX)).await? else {
+                        return Err(End::Log("our own log does not say what it holds".to_owned()));
                     };
                     let lacks = note_ids(missing, &held, &theirs);
                     self.fetch_ids(of, lacks, missing, &mut fruitless).await?;
                 }
-                Listing::Parts(_) if depth == limits::MAX_DEPTH => return Err("it cuts its events into ever smaller parts".to_owned()),
+                Listing::Parts(_) if depth == limits::MAX_DEPTH => {
+                    return Err(End::Log("it cuts its events into ever smaller parts".to_owned()));
+                }
                 Listing::Parts(parts) => {
                     let mut from = after;
                     for part in parts {
                         let (about, after, upto) = (of.clone(), from, part.upto.clone());
                         from = part.upto.clone();
                         let stretch = (after.clone(), upto.clone());
-                        let held = ours(&self.log, move |log| log.stretch(&about, &after, &upto)).await?;
+                        let held = ours(&self.inner.log, move |log| log.stretch(&about, &after, &upto)).await?;
                         if held != (part.count, part.sum) {
                             stretches.push((stretch.0, stretch.1, depth + 1));
                         }
@@ -210,115 +280,22 @@ impl Repair {
         }
         Ok(())
     }
-
-    async fn fetch_ids(&mut self, of: &LogOf, mut lacks: Vec<String>, missing: &mut Missing, fruitless: &mut u32) -> Result<(), String> {
-        while !lacks.is_empty() && *fruitless < limits::MAX_FRUITLESS {
-            let asked: Vec<String> = lacks.iter().take(limits::MAX_TOLD_IDS).cloned().collect();
-            let wanted = asked.clone();
-            let is_wanted = move |event: &Event| wanted.contains(&event.id);
-            let brought = self.fetch(of, Wanted::Ids(asked), is_wanted).await?;
-            lacks.retain(|id| !brought.events.iter().any(|event| event.id == *id));
-            if brought.events.is_empty() {
-                lacks.remove(0);
-            }
-            count(missing, &brought, fruitless);
-        }
-        Ok(())
-    }
-
-    /// Asks for events, and stores those that were asked for.
-    async fn fetch(&mut self, of: &LogOf, wanted: Wanted, is_wanted: impl Fn(&Event) -> bool + Send + 'static) -> Result<Brought, String> {
-        let call = Call::About(About { of: of.clone(), asked: Asked::Events(wanted) });
-        let Reply::Pulled(pulled) = self.ask(call).await? else { return Err(other_method()) };
-        if pulled.events.len() > limits::MAX_BATCH_EVENTS {
-            return Err(format!("it sent {} events at once", pulled.events.len()));
-        }
-        let (of, peer) = (of.clone(), self.peer.clone());
-        ours(&self.log, move |log| store(log, &peer, &of, pulled.events, is_wanted)).await
-    }
 }
 
 /// Asks our own log.
 async fn ours<T: Send + 'static>(
     log: &Arc<dyn Log>,
     question: impl FnOnce(&dyn Log) -> Result<T, Fault> + Send + 'static,
-) -> Result<T, String> {
+) -> Result<T, End> {
     let log = Arc::clone(log);
-    blocking(move || question(&*log)).await.map_err(|fault| fault.message)
+    Ok(blocking(move || question(&*log)).await?)
 }
 
-fn store(log: &dyn Log, peer: &str, of: &LogOf, served: Vec<Served>, is_wanted: impl Fn(&Event) -> bool) -> Result<Brought, Fault> {
-    let batch = intake::batch(peer, "", 0, served, log)?;
-    let is_its = |event: &Event| event.origin == of.origin && event.log == of.log && is_wanted(event);
-    let (events, others): (Vec<Event>, Vec<Event>) = batch.events.into_iter().partition(is_its);
-    let applied = log.apply(Batch { events: events.clone(), rejected: batch.rejected, ..batch })?;
-    Ok(Brought { events, applied, others: others.len() })
+/// What of these places is neither held nor purged here.
+pub(super) fn unknown(places: &Runs, ours: &Numbers) -> Runs {
+    places.clone().without(&ours.held).without(&ours.purged)
 }
 
-fn count(missing: &mut Missing, brought: &Brought, fruitless: &mut u32) {
-    missing.fetched += brought.applied.applied as u64;
-    if brought.events.is_empty() {
-        *fruitless += 1;
-    }
-    let note = match brought {
-        Brought { applied: Applied { rejected, .. }, .. } if *rejected > 0 => {
-            Some("it serves events that are malformed or badly signed; they were refused")
-        }
-        Brought { others: 1.., .. } => Some("it serves other events than those asked for; they were not taken"),
-        Brought { events, .. } if events.is_empty() => Some("it does not serve all that it says to hold"),
-        Brought { events, applied, .. } if applied.applied < events.len() => {
-            Some("some that it serves were purged here, or have the id of another event")
-        }
-        _ => None,
-    };
-    missing.note = missing.note.take().or_else(|| note.map(str::to_owned));
-}
-
-/// Notes what one stretch of a log above `after` says; gives what is missing here.
-fn note(missing: &mut Missing, ours: &Numbers, theirs: &Numbers, after: u64) -> Runs {
-    let window = after + 1..=if theirs.next == 0 { LAST } else { theirs.next };
-    let held = ours.held.within(&window);
-    let lacks = theirs.held.clone().without(&held).without(&ours.purged);
-    let lacks_there = held.clone().without(&theirs.held).without(&theirs.purged);
-    name(&mut missing.here, &lacks);
-    name(&mut missing.there, &lacks_there);
-    let both = |one: &Runs, other: &Runs| one.clone().without(&one.clone().without(other));
-    for (named, found) in
-        [(&mut missing.purged_there, both(&held, &theirs.purged)), (&mut missing.purged_here, both(&theirs.held, &ours.purged))]
-    {
-        named.extend(&found);
-        *named = named.first(limits::MAX_NAMED);
-    }
-    lacks
-}
-
-fn name(lack: &mut Lack, numbers: &Runs) {
-    lack.events = lack.events.saturating_add(numbers.count());
-    lack.numbers.extend(&numbers.first(limits::MAX_NAMED));
-    lack.numbers = lack.numbers.first(limits::MAX_NAMED);
-}
-
-/// Notes what a stretch of ids says; gives what is missing here. Both are in order.
-fn note_ids(missing: &mut Missing, ours: &[(String, Sum)], theirs: &[(String, Sum)]) -> Vec<String> {
-    let find = |list: &[(String, Sum)], id: &str| list.binary_search_by(|(known, _)| known.as_str().cmp(id)).ok();
-    let mut lacks = Vec::new();
-    for (id, sum) in theirs {
-        match find(ours, id) {
-            None => lacks.push(id.clone()),
-            Some(at) if ours[at].1 != *sum => missing.other_content += 1,
-            Some(_) => {}
-        }
-    }
-    let there: Vec<&String> = ours.iter().map(|(id, _)| id).filter(|id| find(theirs, id).is_none()).collect();
-    missing.here.events += lacks.len() as u64;
-    missing.there.events += there.len() as u64;
-    let room = |ids: &[String]| limits::MAX_NAMED.saturating_sub(ids.len());
-    let (here, beyond) = (room(&missing.here.ids), room(&missing.there.ids));
-    missing.here.ids.extend(lacks.iter().take(here).cloned());
-    missing.there.ids.extend(there.into_iter().take(beyond).cloned());
-    lacks
-}
-
-fn other_method() -> String {
-    "a reply to another method".to_owned()
+pub(super) fn other_method() -> End {
+    End::Log("a reply to another method".to_owned())
 }

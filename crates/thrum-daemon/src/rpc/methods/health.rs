@@ -91,7 +91,9 @@ impl Tailscale {
 fn missing(peer: &PeerStatus) -> Option<String> {
     let repaired = peer.repaired.as_ref().filter(|repaired| repaired.missing_here > 0)?;
     let why = repaired.note.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
-    Some(format!("{} holds {} events that are missing here, as it says{why}; see `thrum sync verify`", peer.name, repaired.missing_here))
+    let events =
+        if repaired.missing_here == 1 { "1 event that is".to_owned() } else { format!("{} events that are", repaired.missing_here) };
+    Some(format!("{} holds {events} missing here, as it says{why}; see `thrum sync verify`", peer.name))
 }
 
 pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {

@@ -152,6 +152,11 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         if repaired.missing_here > 0 {
             let what = count(repaired.missing_here, "event");
             page.line(format!("    {YELLOW}It says to hold {what} that we miss{note} (thrum sync verify){YELLOW:#}"));
+        } else if repaired.fetched == 0 && repaired.missing_there == 0 {
+            // Nothing was mended: only what went wrong is worth a line.
+            if repaired.note.is_some() {
+                page.line(format!("    {DIM}Not all could be compared with it{at}{note}{DIM:#}"));
+            }
         } else {
             let (here, there) = (count(repaired.fetched, "event"), count(repaired.missing_there, "event"));
             page.line(format!("    {DIM}Mended{at}: {here} missing here, {there} missing there{note}{DIM:#}"));
