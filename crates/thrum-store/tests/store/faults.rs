@@ -32,10 +32,11 @@ fn a_damaged_or_strange_file_is_refused_and_left_alone() {
     let (noise, strange) = (node.dir.path().join("noise.db"), node.dir.path().join("strange.db"));
     fs::write(&noise, "this is no database, but long enough to have a header ".repeat(50)).expect("writes");
     rusqlite::Connection::open(&strange).expect("opens").execute_batch("CREATE TABLE theirs (x)").expect("creates");
-    for path in [noise, strange] {
+    for (path, is_foreign) in [(noise, false), (strange, true)] {
         let before = fs::read(&path).expect("reads");
         let error = open(&path, &node).err().expect("is refused");
-        assert!(matches!(error, StoreError::Damaged(_)), "{error}");
+        let is_known = if is_foreign { matches!(error, StoreError::Foreign) } else { matches!(error, StoreError::Damaged(_)) };
+        assert!(is_known, "{error}");
         assert!(fs::read(&path).expect("reads") == before, "{} was changed", path.display());
     }
 }

@@ -172,13 +172,18 @@ fn a_running_daemon_keeps_its_database_and_doctor_says_how() {
 /// SQLite deletes the log of a database without pages, also if it may only read: then it would have been the only copy.
 #[test]
 fn c26_an_emptied_file_leaves_the_write_ahead_log_to_be_saved() {
+    let damages: [Damage; 2] = [|path| fs::write(path, "").unwrap(), |path| fs::remove_file(path).unwrap()];
+    damages.into_iter().for_each(leaves_the_log);
+}
+
+fn leaves_the_log(damage: Damage) {
     let repo = TestRepo::with_agent("repo", "ann");
     for n in 0..5 {
         repo.thrum(&["send", &n.to_string(), "--to", "@ann"]).ok();
     }
     repo.kill_daemon();
     let (database, log) = (repo.path(".thrum/var/messages.db"), repo.path(".thrum/var/messages.db-wal"));
-    fs::write(&database, "").unwrap();
+    damage(&database);
     let before = fs::read(&log).unwrap();
     assert!(!before.is_empty());
     let is_left = |what: &str| assert!(fs::read(&log).is_ok_and(|bytes| bytes == before), "{what} leaves the log");
