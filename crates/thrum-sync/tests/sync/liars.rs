@@ -20,10 +20,10 @@ use tokio::{
 use crate::kit::{Daemon, PATIENCE};
 
 /// The peer `d_liar`, which answers as it likes on as many connections as it gets.
-struct Liar {
-    daemon: Daemon,
+pub struct Liar {
+    pub daemon: Daemon,
     /// Methods and parameters that it was asked.
-    asked: Arc<Mutex<Vec<(String, Value)>>>,
+    pub asked: Arc<Mutex<Vec<(String, Value)>>>,
     /// A connection of its own to the daemon, and what it shows there.
     to_daemon: BufReader<TcpStream>,
     token: String,
@@ -31,7 +31,7 @@ struct Liar {
 
 impl Liar {
     /// `answer` gives the result of every method but `sync.pull` and `sync.notify`.
-    async fn pair(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Self {
+    pub async fn pair(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Self {
         let daemon = Daemon::start("alpha").await;
         daemon.log.register("ann");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -63,11 +63,11 @@ impl Liar {
         serde_json::from_str(&line).unwrap()
     }
 
-    async fn verify(&self) -> Verified {
+    pub async fn verify(&self) -> Verified {
         self.daemon.peers.verify(PATIENCE / 8).await.unwrap()
     }
 
-    fn times(&self, method: &str) -> usize {
+    pub fn times(&self, method: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|(asked, _)| asked == method).count()
     }
 }
@@ -84,6 +84,9 @@ async fn talk(stream: TcpStream, answer: Arc<impl Fn(&str, &Value) -> Value>, he
             "sync.notify" | "sync.differs" => json!({"status": "ok"}),
             _ => answer(&method, &request["params"]),
         };
+        if result == SILENCE {
+            std::future::pending::<()>().await;
+        }
         heard.lock().unwrap().push((method, request["params"].clone()));
         let reply = json!({"jsonrpc": "2.0", "result": result, "id": request["id"]});
         if stream.get_mut().write_all(format!("{reply}\n").as_bytes()).await.is_err() {
@@ -92,14 +95,17 @@ async fn talk(stream: TcpStream, answer: Arc<impl Fn(&str, &Value) -> Value>, he
     }
 }
 
+/// As an answer: none, ever.
+pub const SILENCE: &str = "silence";
+
 /// It says that it holds `count` events of `d_far` that nobody else has.
-fn info(count: u64, protocols: &[&str]) -> Value {
+pub fn info(count: u64, protocols: &[&str]) -> Value {
     let head = json!({"origin": "d_far", "log": "7", "count": count, "highest": count, "sum": Sum::of(b"x")});
     json!({"daemon_id": "d_liar", "name": "liar", "version": "0.1.0", "protocols": protocols, "log_id": "log", "latest": 0,
         "heads": [head], "projection": Sum::of(b"y")})
 }
 
-fn event(origin: &str, number: u64) -> Value {
+pub fn event(origin: &str, number: u64) -> Value {
     let id = format!("evt_{number}");
     let event = json!({"event_id": id, "type": "future.thing", "timestamp": "2026-01-01T00:00:00Z", "origin_daemon": origin,
         "origin_log": "7", "origin_seq": number});
@@ -107,14 +113,14 @@ fn event(origin: &str, number: u64) -> Value {
         "event_json": event})
 }
 
-fn events(events: &[Value]) -> Value {
+pub fn events(events: &[Value]) -> Value {
     json!({"events": events, "next_sequence": 1, "more_available": true, "log_id": "log"})
 }
 
-const RANGES: [&str; 2] = ["lines-1", "ranges-1"];
+pub const RANGES: [&str; 2] = ["lines-1", "ranges-1"];
 
 /// What `verify` said of the log that it lies about.
-fn said(verified: &Verified) -> (u64, u64, String) {
+pub fn said(verified: &Verified) -> (u64, u64, String) {
     let peer = &verified.peers[0];
     let missing = peer.missing.iter().find(|missing| missing.origin == "d_far");
     let note = missing.and_then(|missing| missing.note.clone()).or_else(|| peer.error.clone());

@@ -6,6 +6,7 @@
 mod abuse;
 mod bad_input;
 mod by_hand;
+mod costly;
 mod crowd;
 mod go;
 mod heads;
