@@ -1,13 +1,18 @@
 //! A repair costs who is repaired no more than a pull would, keeps nobody else waiting, and what it shows is taken back when it is true
 //! no more.
 
+use std::{
+    sync::{Arc, Mutex, OnceLock},
+    time::Duration,
+};
+
 use serde_json::{Value, json};
 use thrum_core::{Sum, limits};
-use thrum_sync::Log;
+use thrum_sync::{Log, service::Peers};
 
 use crate::{
     heads,
-    kit::{Daemon, PATIENCE},
+    kit::{Daemon, PATIENCE, StoreLog},
     liars::{Liar, RANGES, SILENCE, event, events, info, said},
 };
 
@@ -38,6 +43,25 @@ async fn purges_without_end_are_not_fetched_without_end() {
     assert_eq!(verified.peers[0].error.as_deref(), Some("it sends one purge after the other"));
 }
 
+/// C20: one good event does not pay for two bad ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_most_of_which_are_rejected_are_fetched_three_times() {
+    let liar = Liar::pair(|method, params| match method {
+        "sync.peer_info" => info(60, &RANGES),
+        "sync.ranges" => json!({"held": [[1, 60]], "next": 0}),
+        _ if params["origin"] == "d_far" => {
+            let number = first(params);
+            let bad = |n: u64| json!({"event_id": format!("evt_bad_{number}_{n}"), "sequence": 1, "type": "x", "timestamp": "x", "origin_daemon": "d_far", "event_json": "no event"});
+            events(&[event("d_far", number), bad(1), bad(2)])
+        }
+        _ => events(&[]),
+    })
+    .await;
+    let verified = liar.verify().await;
+    assert_eq!(said(&verified).1, u64::from(limits::MAX_FRUITLESS), "{verified:?}");
+    assert_eq!(verified.peers[0].error.as_deref(), Some("most of what it sends must be rejected"));
+}
+
 /// P7, I8
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_lets_us_wait_keeps_no_other_from_being_repaired() {
@@ -54,6 +78,88 @@ async fn a_peer_that_lets_us_wait_keeps_no_other_from_being_repaired() {
     heads::lose(&liar.daemon, &format!("origin_daemon = '{}' AND origin_seq = 1", other.id));
     let verified = liar.daemon.peers.verify(PATIENCE / 2).await.unwrap();
     assert_eq!((verified.fetched, liar.daemon.log.heads().unwrap()), (1, whole), "{verified:?}");
+}
+
+/// P6: what it claims no more is shown no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_warning_goes_when_nothing_differs_any_more() {
+    let agrees: Arc<Mutex<Option<Value>>> = Arc::default();
+    let now = Arc::clone(&agrees);
+    let mut liar = Liar::pair(move |method, _| match method {
+        "sync.peer_info" => {
+            let mut info = info(9, &RANGES);
+            if let Some(heads) = &*now.lock().unwrap() {
+                info["heads"] = heads.clone();
+            }
+            info
+        }
+        "sync.ranges" => json!({"held": [[1, 9]], "next": 0}),
+        _ => events(&[]),
+    })
+    .await;
+    liar.daemon.restart_with_round(Duration::from_millis(20)).await;
+    let shows = async |is_shown: bool| {
+        let shown = async {
+            while liar.daemon.peers.status().await.unwrap()[0].repaired.is_some() != is_shown {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, shown).await.unwrap_or_else(|_| panic!("shown: {is_shown}"));
+    };
+    shows(true).await;
+    *agrees.lock().unwrap() = Some(json!(liar.daemon.log.heads().unwrap()));
+    shows(false).await;
+}
+
+/// P6: an event that comes while the peer is asked is not missing, and is not asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_meanwhile_is_not_missing() {
+    let log: Arc<OnceLock<Arc<StoreLog>>> = Arc::default();
+    let ours = Arc::clone(&log);
+    let liar = Liar::pair(move |method, params| match method {
+        "sync.peer_info" => info(9, &RANGES),
+        "sync.ranges" if params["origin"] == "d_far" => {
+            let come = (1..10).map(|n| event("d_far", n)["event_json"].to_string());
+            ours.get().unwrap().apply(heads::batch(come)).unwrap();
+            json!({"held": [[1, 9]], "next": 0})
+        }
+        "sync.ranges" => json!({"held": [], "next": 0}),
+        "sync.ids" => json!({"ids": []}),
+        _ => events(&[]),
+    })
+    .await;
+    log.set(Arc::clone(&liar.daemon.log)).ok().unwrap();
+    let verified = liar.verify().await;
+    assert_eq!(said(&verified).0, 0, "{verified:?}");
+    assert_eq!(liar.times("sync.fetch"), 0);
+}
+
+/// C10: what a repair asked for before a peer was removed is not stored after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_stored_of_a_peer_that_was_removed_meanwhile() {
+    let peers: Arc<OnceLock<Peers>> = Arc::default();
+    let (ours, runtime) = (Arc::clone(&peers), tokio::runtime::Handle::current());
+    let liar = Liar::pair(move |method, params| match method {
+        "sync.peer_info" => info(9, &RANGES),
+        "sync.ranges" => json!({"held": [[1, 9]], "next": 0}),
+        _ if params["origin"] == "d_far" => {
+            let peers = ours.get().unwrap().clone();
+            let removed = peers.clone();
+            // On a thread of its own: this one may be the only one that is left to run it.
+            let runtime = runtime.clone();
+            std::thread::spawn(move || runtime.block_on(removed.remove("liar")));
+            while !peers.list().is_empty() {
+                std::thread::yield_now();
+            }
+            events(&[event("d_far", 1)])
+        }
+        _ => events(&[]),
+    })
+    .await;
+    peers.set(liar.daemon.peers.clone()).ok().unwrap();
+    let before = liar.daemon.log.event_ids();
+    liar.verify().await;
+    assert_eq!((liar.daemon.log.event_ids(), liar.daemon.peers.list().len()), (before, 0));
 }
 
 /// C18: ids that are as long as they may be are asked for in several requests.
