@@ -88,8 +88,9 @@ pub(crate) fn start(repo: &Repo, flags: &[&str], output: &Output) -> Result<(Cli
         match ended {
             // Another one holds the lock: it is starting, or stopping and about to make room.
             Some(status) if refused(status) && lock_is_held(repo) => {
-                let words = (!said).then_some("Another daemon is starting or stopping here; waiting for it …");
-                words.into_iter().for_each(|words| output.note(words));
+                if !said {
+                    output.note("Another daemon is starting or stopping here; waiting for it …");
+                }
                 said = true;
             }
             Some(status) if refused(status) && more > 0 => {
