@@ -344,13 +344,12 @@ pub const TAILNET_UP: Duration = Duration::from_secs(8);
 /// Most nodes asked whether somebody waits there to be joined. A tailnet of more people than that has names for its machines.
 pub const PROBED_NODES: usize = 64;
 
-/// Ports asked on each of them: repositories of one machine take them in this order, and few machines have more than eight.
-pub const PROBED_PORTS: std::ops::RangeInclusive<u16> = 9100..=9107;
+/// Most such questions at once. A node that refuses is asked on all of [`PORTS`] in two round trips, and the connections leave
+/// room under the usual limit of 1,024 open files.
+pub const PROBES: usize = 64;
 
-/// Most nodes asked at once.
-pub const PROBES: usize = 32;
-
-/// Connecting for one such question, and its answer. A node that does not even refuse by then is not asked on its other ports.
+/// Connecting for one such question, and its answer. A node that does not even refuse by then is asked on its other ports when
+/// all others were.
 pub const PROBE: Duration = Duration::from_secs(2);
 
 /// All such questions; who has not answered by then is not listed.

@@ -72,6 +72,15 @@ impl Stamp {
     }
 }
 
+impl Stamp {
+    /// The instant as RFC 3339 in whole seconds, rounded up: for people who are to wait until then.
+    pub fn in_seconds(self) -> String {
+        const SECOND: i64 = 1_000_000_000;
+        let text = Self(self.0.saturating_add(SECOND - 1) / SECOND * SECOND).to_string();
+        text.split_once('.').map_or(text.clone(), |(seconds, _)| format!("{seconds}Z"))
+    }
+}
+
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = jiff::Timestamp::from_nanosecond(self.0.into()).map_err(|_| fmt::Error)?;

@@ -9,7 +9,9 @@
 //! * a stranger who burns his three guesses has lost the session for his node and for no other; where the callers cannot be
 //!   told apart, and when all guesses of the hour are used up, he ends it, and the operator is told at once and not when the
 //!   five minutes are over;
-//! * the operator sees who guesses, while he waits;
+//! * guesses on loopback and on the tailnet are counted apart, so that a local program cannot lock other machines out;
+//! * the operator sees who guesses, while he waits, and who is refused because of earlier guesses;
+//! * whoever is refused for its earlier guesses is given the time when it may try again;
 //! * only who knows the code learns whether his id is known here;
 //! * an exchange of the PAKE ([`pake`]) is a guess from its first message on, before that is answered: nobody gets answers that
 //!   are not counted, however many he asks for at once. Who then proves that he knows the code has not guessed, and the guess
@@ -96,7 +98,7 @@ impl fmt::Debug for Opened {
     }
 }
 
-/// A wrong code that somebody showed in a session.
+/// A wrong code that somebody showed in a session, or a caller that was refused for its earlier ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attempt {
     /// From which node; `None` on loopback.
@@ -107,6 +109,9 @@ pub struct Attempt {
     pub left: u8,
     /// When.
     pub at: Stamp,
+    /// If the code was not even looked at, because of too many wrong ones before: when the caller may try again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locked_until: Option<Stamp>,
 }
 
 /// How a session ended: the new peer's id, or why there is none.
@@ -169,13 +174,26 @@ impl Session {
     fn attempt(&self, caller: &Caller, at: Stamp) -> Attempt {
         let (node, address) = (caller.node.clone(), caller.address.clone());
         let left = self.left(node.as_ref().map(|node| node.id.as_str())).saturating_sub(1);
-        Attempt { node, address, left, at }
+        Attempt { node, address, left, at, locked_until: None }
+    }
+
+    /// Notes for the operator that a caller is refused until then; once for each node.
+    fn refused(&mut self, caller: &Caller, at: Stamp, until: Stamp) {
+        let node = caller.node.as_ref().map(|node| node.id.as_str());
+        if !self.attempts.iter().any(|attempt| attempt.locked_until.is_some() && attempt.node_id() == node) {
+            let (node, address) = (caller.node.clone(), caller.address.clone());
+            tracing::warn!(
+                "[pairing] Refused {}: too many wrong codes",
+                node.as_ref().map_or_else(|| name::printable(&address), ToString::to_string)
+            );
+            self.attempts.push(Attempt { node, address, left: 0, at, locked_until: Some(until) });
+        }
     }
 
     /// How many codes a node may still show. Those who cannot be told apart are one.
     fn left(&self, node: Option<&str>) -> u8 {
         let all = self.attempts.iter().chain(self.open.iter().map(|(_, attempt)| attempt));
-        let used = all.filter(|attempt| attempt.node_id() == node).count();
+        let used = all.filter(|attempt| attempt.node_id() == node && attempt.locked_until.is_none()).count();
         limits::PAIRING_TRIES.saturating_sub(u8::try_from(used).unwrap_or(u8::MAX))
     }
 }
@@ -201,7 +219,7 @@ impl Pairing {
     pub fn start(&mut self, here: Here, timeout: Duration, now: Now, ambient: &mut dyn Ambient) -> Result<Opened, Fault> {
         self.expire(now);
         self.come_back(now)?;
-        if let Some(until) = self.budget.locked_until(now.at) {
+        if let Some(until) = self.budget.locked_until(here.kind, now.at) {
             return Err(locked(until, None));
         }
         if let Some(session) = self.session.as_ref().filter(|session| !session.spent) {
@@ -308,15 +326,18 @@ impl Pairing {
     fn admits(&mut self, caller: &Caller, now: Now) -> Result<&Session, RpcError> {
         let node = caller.node.as_ref().map(|node| node.id.as_str());
         self.come_back(now)?;
-        if self.budget.locked_until(now.at).is_some() || self.budget.node_locked(node, now.at) {
-            return Err(RpcError::said("too many failed attempts"));
+        if let Some(until) = self.budget.locked_until(caller.kind, now.at).max(self.budget.node_locked_until(node, now.at)) {
+            if let Some(session) = self.session.as_mut().filter(|session| session.here.kind == caller.kind && !session.is_over(now)) {
+                session.refused(caller, now.at, until);
+            }
+            return Err(RpcError::said(format!("{TOO_MANY}; pairing from there is possible again at {}", until.in_seconds())));
         }
         if self.session.as_ref().is_some_and(|session| session.here.kind == caller.kind && session.is_over(now)) {
             self.expire(now);
             return Err(RpcError::said("pairing timed out"));
         }
         match self.session.as_ref().filter(|session| session.here.kind == caller.kind) {
-            Some(session) if session.spent || session.left(node) == 0 => Err(RpcError::said("too many failed attempts")),
+            Some(session) if session.spent || session.left(node) == 0 => Err(RpcError::said(TOO_MANY)),
             Some(session) => Ok(session),
             None => Err(RpcError::said("no active pairing session")),
         }
@@ -331,8 +352,8 @@ impl Pairing {
 
     /// Shows a wrong code to the operator, and ends the session if nobody can join any more. It is in the budget already.
     fn failed(&mut self, attempt: Attempt, now: Now) {
-        let locked_until = self.budget.locked_until(now.at);
         let Some(session) = &mut self.session else { return };
+        let locked_until = self.budget.locked_until(session.here.kind, now.at);
         tracing::warn!("[pairing] Wrong code from {} (attempts left: {})", attempt.who(), attempt.left);
         session.attempts.push(attempt.clone());
         // A node that is out of guesses keeps nobody else from joining; where all are one, there is nobody else. Who has
@@ -344,14 +365,10 @@ impl Pairing {
         }
     }
 
-    /// Whether somebody who calls from there could join now.
+    /// Whether somebody waits here for a caller on that kind of transport. A caller that has used up its tries gets the same
+    /// answer: it is told so, with the time when it may try again, when it shows a code.
     pub fn waits_for(&self, caller: &Caller, now: Now) -> bool {
-        let node = caller.node.as_ref().map(|node| node.id.as_str());
-        let open =
-            |session: &&Session| session.here.kind == caller.kind && !session.spent && !session.is_over(now) && session.left(node) > 0;
-        self.session.as_ref().is_some_and(|session| open(&session))
-            && self.budget.locked_until(now.at).is_none()
-            && !self.budget.node_locked(node, now.at)
+        self.session.as_ref().is_some_and(|session| session.here.kind == caller.kind && !session.spent && !session.is_over(now))
     }
 
     /// The wrong codes that were shown in the present session, or the one that has just ended.
@@ -416,19 +433,22 @@ impl Attempt {
     }
 }
 
+/// Go Thrum's words; the time when it ends may follow.
+pub(crate) const TOO_MANY: &str = "too many failed attempts";
+
 fn wrong_code(left: u8) -> RpcError {
     RpcError::said(format!("invalid pairing code ({left} attempts remaining)"))
 }
 
 fn spent(last: &Attempt) -> Fault {
     let tries = limits::PAIRING_TRIES;
-    Fault::new(ErrorKind::Refused, format!("too many failed attempts: {tries} wrong codes, the last from {}", last.who()))
+    Fault::new(ErrorKind::Refused, format!("{TOO_MANY}: {tries} wrong codes, the last from {}", last.who()))
         .hint("Run `thrum peer add` again for a new code.")
 }
 
 fn locked(until: Stamp, last: Option<&Attempt>) -> Fault {
     let whence = last.map_or_else(String::new, |last| format!(", the last from {}", last.who()));
-    Fault::new(ErrorKind::Refused, format!("pairing is locked until {until} after too many wrong codes{whence}"))
+    Fault::new(ErrorKind::Refused, format!("pairing is locked until {} after too many wrong codes{whence}", until.in_seconds()))
         .hint("If you did not type them, somebody who reaches this daemon is guessing.")
 }
 

@@ -538,13 +538,14 @@ pub(crate) struct WaitingDaemon {
     pub(crate) node: Option<Node>,
 }
 
-/// What `peer.wait_pairing` says of a wrong code.
+/// A wrong code in `peer.wait_pairing`, or a caller that was refused.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Attempt {
     pub(crate) node: Option<Node>,
     pub(crate) address: String,
     pub(crate) left: u8,
+    pub(crate) locked_until: Option<Stamp>,
 }
 
 /// An event that an old peer refused.

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thrum_core::{Stamp, limits};
 
+use crate::transport::Kind;
+
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -23,6 +25,13 @@ struct Attempt {
     at: Stamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     node: Option<String>,
+}
+
+impl Attempt {
+    /// Where it was made: only a caller on a tailnet has a node.
+    fn kind(&self) -> Kind {
+        if self.node.is_some() { Kind::Tailnet } else { Kind::Local }
+    }
 }
 
 impl Budget {
@@ -48,15 +57,17 @@ impl Budget {
         }
     }
 
-    /// Until when nobody may guess; `None` if somebody may.
-    pub(super) fn locked_until(&self, now: Stamp) -> Option<Stamp> {
+    /// Until when nobody may guess on this kind of transport; `None` if somebody may. Loopback and tailnet are counted apart:
+    /// a local program must not be able to keep other machines from pairing.
+    pub(super) fn locked_until(&self, kind: Kind, now: Stamp) -> Option<Stamp> {
         let windows = [(HOUR, limits::PAIRING_TOTAL_HOUR), (DAY, limits::PAIRING_TOTAL_DAY)];
-        windows.into_iter().filter_map(|(window, most)| self.free_at(now, window, most, |_| true)).max()
+        windows.into_iter().filter_map(|(window, most)| self.free_at(now, window, most, |attempt| attempt.kind() == kind)).max()
     }
 
-    /// Whether this node has used up its own hour. On loopback all are one node, whose budget is the total.
-    pub(super) fn node_locked(&self, node: Option<&str>, now: Stamp) -> bool {
-        node.is_some() && self.free_at(now, HOUR, limits::PAIRING_NODE_HOUR, |attempt| attempt.node.as_deref() == node).is_some()
+    /// Until when this node has used up its own hour. On loopback all are one node, whose budget is the total.
+    pub(super) fn node_locked_until(&self, node: Option<&str>, now: Stamp) -> Option<Stamp> {
+        let node = node?;
+        self.free_at(now, HOUR, limits::PAIRING_NODE_HOUR, |attempt| attempt.node.as_deref() == Some(node))
     }
 
     /// When fewer than `most` attempts will lie within `window`; `None` if that is so now.

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     Token, clock,
     conn::{self, Lines},
-    pairing::{Code, Protocol, pake},
+    pairing::{Code, Protocol, TOO_MANY, pake},
     registry::{Peer, Stranger},
     transport::{Conn, Kind},
     wire::{self, BadReply, Begin, Confirmed, Pair, Paired, Probed, RpcError},
@@ -250,7 +250,8 @@ fn unproven(place: &Place) -> Fault {
 fn said_no(error: &RpcError) -> Fault {
     let hint = match error.message.as_str() {
         "no active pairing session" | "pairing timed out" => Some("Run `thrum peer add` on the other machine for a new code."),
-        "too many failed attempts" => Some("Wait, then run `thrum peer add` again on the other machine."),
+        TOO_MANY => Some("Run `thrum peer add` again on the other machine for a new code."),
+        text if text.starts_with(TOO_MANY) => Some("Wait until then, and run `thrum peer add` on the other machine; it shows this, too."),
         text if text.starts_with("invalid pairing code (0 ") => Some("Run `thrum peer add` again on the other machine for a new code."),
         text if text.starts_with("invalid pairing code") => Some("Type the code that the other machine shows."),
         text if text.starts_with("already paired") => Some("Run `thrum peer remove` there and here, then pair again."),

@@ -1,9 +1,11 @@
-//! Who waits to be joined? Asks the nodes of the tailnet, on the ports that daemons take first.
+//! Who waits to be joined? Asks the nodes of the tailnet, on every port that a daemon may take.
 //!
+//! The questions stand in one queue, the first port of all hosts first: most machines have one repository. Whatever does not even
+//! refuse waits until all others were asked, so that one silent machine does not use up the time of the others.
 //! Only daemons of ours answer; Go Thrum has no such method. Nothing secret is sent, and what comes back is others' words.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex},
 };
 
@@ -26,6 +28,33 @@ struct Host {
     node: Option<Node>,
 }
 
+/// The questions that are still to be asked.
+struct Questions {
+    hosts: Vec<Host>,
+    /// Hosts, by their place in `hosts`, and ports.
+    next: VecDeque<(usize, u16)>,
+    /// The same for hosts that have not even refused.
+    last: VecDeque<(usize, u16)>,
+    silent: BTreeSet<usize>,
+}
+
+impl Questions {
+    fn new(hosts: Vec<Host>) -> Self {
+        let next = limits::PORTS.flat_map(|port| (0..hosts.len()).map(move |host| (host, port))).collect();
+        Self { hosts, next, last: VecDeque::new(), silent: BTreeSet::new() }
+    }
+
+    fn next(&mut self) -> Option<(usize, u16)> {
+        while let Some(question) = self.next.pop_front() {
+            if !self.silent.contains(&question.0) {
+                return Some(question);
+            }
+            self.last.push_back(question);
+        }
+        self.last.pop_front()
+    }
+}
+
 impl Peers {
     /// The daemons that wait to be joined: on the tailnet's nodes that are online, or on this machine where there is no
     /// tailnet. Takes at most [`limits::PROBE_ALL`], after at most [`limits::TAILNET_UP`] for a tailnet that is starting.
@@ -41,7 +70,7 @@ impl Peers {
         let not_asked = neighbours.len().saturating_sub(limits::PROBED_NODES);
         neighbours.truncate(limits::PROBED_NODES);
         let asked = neighbours.len();
-        let hosts = neighbours.into_iter().map(|at| Host { address: at.host, node: Some(at.node) }).collect();
+        let hosts: Vec<_> = neighbours.into_iter().map(|at| Host { address: at.host, node: Some(at.node) }).collect();
         Ok(Found { daemons: self.0.knock(tailnet, hosts).await, asked, not_asked })
     }
 
@@ -49,7 +78,7 @@ impl Peers {
         let Some(local) = self.0.transport(Kind::Local) else { return Err(Fault::new(ErrorKind::Unavailable, "there is no transport")) };
         let own = self.address(Kind::Local).await;
         let here = Host { address: "127.0.0.1".into(), node: None };
-        let mut daemons = self.0.knock(local, VecDeque::from([here])).await;
+        let mut daemons = self.0.knock(local, vec![here]).await;
         daemons.retain(|found| Some(&found.address) != own.as_ref());
         Ok(Found { daemons, asked: 1, not_asked: 0 })
     }
@@ -58,22 +87,21 @@ impl Peers {
 impl Inner {
     /// Who waits to be joined at a host.
     pub(super) async fn waiting_at(&self, transport: Arc<dyn Transport>, host: &str) -> Vec<Waiting> {
-        self.knock(transport, VecDeque::from([Host { address: host.to_owned(), node: None }])).await
+        self.knock(transport, vec![Host { address: host.to_owned(), node: None }]).await
     }
 
-    /// Asks all hosts, a bounded number at once and for a bounded time, each on one port after the other; who waits, by node
-    /// and port.
-    async fn knock(&self, transport: Arc<dyn Transport>, hosts: VecDeque<Host>) -> Vec<Waiting> {
+    /// Asks all hosts on all ports, a bounded number at once and for a bounded time; who waits, by node and port.
+    async fn knock(&self, transport: Arc<dyn Transport>, hosts: Vec<Host>) -> Vec<Waiting> {
         let until = Instant::now() + limits::PROBE_ALL;
-        let hosts = Arc::new(Mutex::new(hosts));
+        let questions = Arc::new(Mutex::new(Questions::new(hosts)));
         let found = Arc::new(Mutex::new(Vec::new()));
         let mut askers = JoinSet::new();
         for _ in 0..limits::PROBES {
-            let (transport, hosts, found) = (Arc::clone(&transport), Arc::clone(&hosts), Arc::clone(&found));
+            let (transport, questions, found) = (Arc::clone(&transport), Arc::clone(&questions), Arc::clone(&found));
             askers.spawn(async move {
                 loop {
-                    let Some(host) = lock(&hosts).pop_front() else { return };
-                    ask_all(&*transport, &host, &found).await;
+                    let Some((host, port)) = lock(&questions).next() else { return };
+                    ask_at(&*transport, &questions, (host, port), &found).await;
                 }
             });
         }
@@ -86,18 +114,22 @@ impl Inner {
     }
 }
 
-async fn ask_all(transport: &dyn Transport, host: &Host, found: &Mutex<Vec<Waiting>>) {
-    for port in limits::PROBED_PORTS {
-        let address = with_port(&host.address, port);
-        let conn = match timeout(limits::PROBE, transport.dial(&address)).await {
-            Ok(Ok(conn)) => conn,
-            Ok(Err(_)) => continue,
-            // It does not even refuse, and will not on the next port.
-            Err(_) => return,
-        };
-        if let Ok(Some(Probed { name, waiting: true, version, .. })) = timeout(limits::PROBE, ask(conn)).await {
-            let (node, transport) = (host.node.clone(), transport.kind().to_string());
-            lock(found).push(Waiting { name, address, node, version, transport });
+async fn ask_at(transport: &dyn Transport, questions: &Mutex<Questions>, (host, port): (usize, u16), found: &Mutex<Vec<Waiting>>) {
+    let (address, node) = {
+        let questions = lock(questions);
+        let at = &questions.hosts[host];
+        (with_port(&at.address, port), at.node.clone())
+    };
+    match timeout(limits::PROBE, transport.dial(&address)).await {
+        Ok(Ok(conn)) => {
+            if let Ok(Some(Probed { name, waiting: true, version, .. })) = timeout(limits::PROBE, ask(conn)).await {
+                let transport = transport.kind().to_string();
+                lock(found).push(Waiting { name, address, node, version, transport });
+            }
+        }
+        Ok(Err(_)) => {}
+        Err(_) => {
+            lock(questions).silent.insert(host);
         }
     }
 }
