@@ -70,14 +70,102 @@ fn without_the_tailnet_it_says_first_that_this_machine_only_is_reached() {
 fn c5_a_code_that_cannot_be_one_is_refused_before_anything_is_sent() {
     let (left, right) = (TestRepo::with_agent("left", "ann"), TestRepo::with_agent("right", "bob"));
     let (adding, code, address) = invite(&left, &[]);
-    for bad in ["42", "４２４２", " 7392", "7392 ", "7 392", "73921", "abcd", "-123", ""] {
+    for bad in ["42", "４２４２", "73921", "abcd", "-123", ""] {
         join(&right, &address, bad).fails(2, "four digits").says("Nothing was sent");
     }
     right.thrum(&["peer", "join", &address]).fails(2, "standard input");
     // No try was used up by any of them.
     join(&right, &address, &wrong(&code)).fails(4, "2 attempts remaining");
-    join(&right, &address, &code).ok();
+    // Spaces around and between the digits were typed for the eye.
+    join(&right, &address, &format!(" {} {}\t", &code[..2], &code[2..])).ok();
     adding.end().ok();
+}
+
+/// What Go Thrum prints can be pasted as it is: on the command line, by standard input, and at each prompt.
+#[test]
+fn the_line_that_go_thrum_prints_joins_wherever_it_is_pasted() {
+    let peercode = "h1:100.64.0.3:9101:5878";
+    let joined = json!({"address": "100.64.0.3:9101", "code": "5878"});
+    for words in [
+        vec!["--peercode", peercode],
+        vec!["--peercode", peercode, "--type", "tailscale"],
+        vec!["--type=local", peercode],
+        vec!["100.64.0.3:9101", "58", "78"],
+        vec!["thrum", "peer", "join", "100.64.0.3:9101", "58", "78"],
+    ] {
+        let repo = TestRepo::with_agent("repo", "ann");
+        let heard = instead_of_daemon(&repo, 1, answered);
+        repo.thrum(&[&["peer", "join"], words.as_slice()].concat()).ok().says("list of processes");
+        assert_eq!(heard.join().unwrap()[0]["params"], joined, "{words:?}");
+    }
+    let line = format!("thrum peer join --type tailscale --peercode {peercode}\n");
+    for words in [["peer", "join"].as_slice(), &["peer", "join", "--type", "tailscale", "--peercode", "-"]] {
+        let repo = TestRepo::with_agent("repo", "ann");
+        let heard = instead_of_daemon(&repo, 1, answered);
+        repo.thrum_with_input(line.as_bytes(), words).ok();
+        assert_eq!(heard.join().unwrap()[0]["params"], joined);
+    }
+
+    let repo = TestRepo::with_agent("repo", "ann");
+    let heard = instead_of_daemon(&repo, 3, answered);
+    let mut joining = repo.asks(&["peer", "join"]);
+    joining.until("or another address: ");
+    joining.types(&line);
+    let (code, screen) = joining.end();
+    assert_eq!((code, screen.contains("Enter pairing code")), (0, false), "{screen}");
+    assert_eq!(heard.join().unwrap()[2]["params"], joined);
+
+    repo.thrum(&["peer", "join", "--type", "network", "h1:192.168.0.2:9100:5878"]).fails(4, "not over a plain network");
+    repo.thrum(&["peer", "join", "--type", "repair", "desk"]).fails(4, "--type repair").says("peer remove");
+    repo.thrum(&["peer", "join", "h1:100.64.0.3:9101:1234567890123456"]).fails(4, "v0.7");
+}
+
+/// One daemon that waits, at the address that `on_tailnet` joins.
+fn one_waits(request: &Value) -> Option<Value> {
+    if request["method"] != "peer.waiting" {
+        return answered(request);
+    }
+    let mut found = on_tailnet("peer.waiting")?;
+    found["daemons"].as_array_mut()?.remove(0);
+    replies(request, Some(found))
+}
+
+#[test]
+fn a_code_without_an_address_is_for_the_only_daemon_that_waits() {
+    let joined = json!({"address": "100.64.0.3:9101", "code": "7392"});
+    let repo = TestRepo::with_agent("repo", "ann");
+    let heard = instead_of_daemon(&repo, 2, one_waits);
+    repo.thrum_with_input(b"7392\n", &["peer", "join"]).ok();
+    assert_eq!(heard.join().unwrap()[1]["params"], joined);
+    // Nobody named the daemon that would be sent the code, so `--plain` does not count.
+    let repo = TestRepo::with_agent("repo", "ann");
+    let heard = instead_of_daemon(&repo, 2, one_waits);
+    repo.thrum_with_input(b"73 92\n", &["peer", "join", "--plain"]).ok();
+    assert_eq!(heard.join().unwrap()[1]["params"], joined);
+
+    // At the prompt for an address.
+    let repo = TestRepo::with_agent("repo", "ann");
+    let heard = instead_of_daemon(&repo, 3, one_waits);
+    let mut joining = repo.asks(&["peer", "join"]);
+    joining.until("Press Enter to join it, or type another address: ");
+    joining.types("7392\n");
+    let (code, screen) = joining.end();
+    assert_eq!((code, screen.contains("Enter pairing code")), (0, false), "{screen}");
+    assert_eq!(heard.join().unwrap()[2]["params"], joined);
+
+    // Where several wait it has to be said which one is meant, and the code is not asked for again.
+    let repo = TestRepo::with_agent("repo", "ann");
+    let heard = instead_of_daemon(&repo, 3, answered);
+    let mut joining = repo.asks(&["peer", "join"]);
+    joining.until("Its number, or another address: ");
+    joining.types("7392\n2\n");
+    let (code, screen) = joining.end();
+    assert_eq!((code, screen.contains("Enter pairing code")), (0, false), "{screen}");
+    assert_eq!(heard.join().unwrap()[2]["params"], joined);
+    let repo = TestRepo::with_agent("repo", "ann");
+    let heard = instead_of_daemon(&repo, 1, answered);
+    repo.thrum_with_input(b"7392\n", &["peer", "join"]).fails(2, "the address is missing").says("ci at 100.64.0.3:9101");
+    heard.join().unwrap();
 }
 
 #[test]
@@ -92,7 +180,7 @@ fn c5_a_code_keeps_its_zeros_on_the_way_to_the_daemon() {
 #[test]
 fn three_wrong_codes_end_a_session_and_many_lock_pairing_without_showing_a_code() {
     let (left, right) = (TestRepo::with_agent("left", "ann"), TestRepo::with_agent("right", "bob"));
-    let mut tried = 0;
+    let (mut tried, mut last) = (0, String::new());
     // Sessions of three tries each, until the budget of an hour is used up.
     let locked = loop {
         let mut adding = left.begin(&["peer", "add", "--via", "local", "--json"]);
@@ -107,10 +195,14 @@ fn three_wrong_codes_end_a_session_and_many_lock_pairing_without_showing_a_code(
             tried += 1;
         }
         join(&right, address, code).fails(4, "");
+        address.clone_into(&mut last);
         assert_ne!(adding.end().code, 0, "its session is over");
         assert!(tried < 40, "it never locks");
     };
     assert_eq!((locked.code, locked.stdout.as_str()), (4, ""), "{locked:?}");
+    // Both sides give the time.
+    assert!(locked.stderr.contains("pairing is locked until 20"), "{locked:?}");
+    join(&right, &last, "0000").fails(4, "pairing from there is possible again at 20");
     assert_eq!(right.json(&["peer", "list"]), json!([]));
     assert_eq!(left.json(&["peer", "list"]), json!([]));
 }
@@ -378,11 +470,15 @@ fn who_guesses_on_the_tailnet_is_shown_by_node_and_user() {
     let repo = TestRepo::with_agent("repo", "ann");
     let attempt =
         |left: u8| json!({"node": {"id": "n", "name": "cafe", "user": "eve@example.com"}, "address": "100.64.0.9:1", "left": left});
+    let mut locked = attempt(0);
+    locked["locked_until"] = "2026-11-23T10:00:00.000000001Z".into();
+    let refused = "Warning: cafe (eve@example.com) showed a code and was refused after too many wrong ones; it can pair again at \
+                   2026-11-23T10:00:01Z";
     let heard = instead_of_daemon(&repo, 4, move |request| {
         let seen = request["params"]["attempts_seen"].as_u64();
         let result = match seen {
             Some(0) => Some(json!({"status": "waiting", "attempts": [attempt(2), attempt(1)]})),
-            Some(2) => Some(json!({"status": "waiting", "attempts": [attempt(2), attempt(1), attempt(0)]})),
+            Some(2) => Some(json!({"status": "waiting", "attempts": [attempt(2), attempt(1), attempt(0), locked.clone()]})),
             Some(_) => on_tailnet("peer.join"),
             None => on_tailnet(request["method"].as_str().unwrap()),
         };
@@ -392,7 +488,7 @@ fn who_guesses_on_the_tailnet_is_shown_by_node_and_user() {
     let who = "Warning: wrong code from cafe (eve@example.com), which has";
     assert_eq!(
         added.stderr.lines().collect::<Vec<_>>(),
-        [&format!("{who} 2 tries left"), &format!("{who} 1 try left"), &format!("{who} no try left; others may still join")]
+        [&format!("{who} 2 tries left"), &format!("{who} 1 try left"), &format!("{who} no try left; others may still join"), refused]
     );
     assert!(added.stdout.contains("    thrum peer join 100.64.0.7:9100\n") && added.stdout.contains("x:100.64.0.7:9100:7392"));
     assert_eq!(heard.join().unwrap()[0]["params"]["transport"], "tailnet");

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use clap::builder::PossibleValue;
 use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault, limits, name::printable};
 
@@ -31,7 +32,7 @@ Examples:
   thrum peer add --via local --timeout 2m")]
 pub(crate) struct Args {
     /// How the other daemon reaches this one: over the tailnet if it is on, else from this machine only
-    #[arg(long, value_name = "TRANSPORT", value_parser = ["tailnet", "local"])]
+    #[arg(long, alias = "type", value_name = "TRANSPORT", value_parser = [PossibleValue::new("tailnet").alias("tailscale"), PossibleValue::new("local")])]
     via: Option<String>,
     /// How long to wait
     #[arg(long, default_value = "5m", value_name = "TIME", value_parser = time::parse_duration)]
@@ -70,9 +71,12 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Fault> {
     }
 }
 
-/// `Wrong code from cafe (mallory@example.com): 2 tries left`
+/// `wrong code from cafe (mallory@example.com), which has 2 tries left`
 fn tried(attempt: &Attempt) -> String {
     let who = attempt.node.as_ref().map_or_else(|| printable(&attempt.address), |node| node.shown());
+    if let Some(until) = attempt.locked_until {
+        return format!("{who} showed a code and was refused after too many wrong ones; it can pair again at {}", until.in_seconds());
+    }
     match attempt.left {
         0 => format!("wrong code from {who}, which has no try left; others may still join"),
         1 => format!("wrong code from {who}, which has 1 try left"),

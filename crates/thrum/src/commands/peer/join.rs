@@ -3,7 +3,6 @@
 
 use std::{
     io::{self, BufRead, IsTerminal, Read},
-    net::Ipv6Addr,
     time::Duration,
 };
 
@@ -12,7 +11,10 @@ use thrum_core::{ErrorKind, Fault, limits, name::printable};
 
 use crate::{
     client::Client,
-    commands::peer::add::{Joined, PLAIN},
+    commands::peer::{
+        add::{Joined, PLAIN},
+        typed::{self, Typed},
+    },
     context::Context,
     render::{Page, Render},
     shapes::{Answer, Found, Listener, WaitingDaemon},
@@ -22,9 +24,10 @@ use crate::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 An address is IP:PORT, the name of a node of the tailnet, or either without a port. Without any, the nodes of the tailnet (without \
-one, this machine) are asked who waits in `thrum peer add`; Go Thrum does not answer that, so type its address. The code is not sent: \
+one, this machine) are asked who waits in `thrum peer add`; Go Thrum does not answer that, so type its address. A code alone joins \
+the only daemon that waits. The code is not sent: \
 both sides prove that they know it. Go Thrum has to be sent it, and whoever gets it can use it; so that is asked first, or takes \
---plain. With --json and \
+--plain. The line that Go Thrum prints, with its --peercode and --type, can be pasted as it is. With --json and \
 nothing on standard input, those that wait are listed. Without a terminal the code is read from standard input: \
 echo 7392 | thrum peer join 127.0.0.1:9100
 
@@ -33,36 +36,50 @@ Examples:
   echo 7392 | thrum peer join 127.0.0.1:9100")]
 pub(crate) struct Args {
     /// The address or the name, or the whole line that `thrum peer add` printed; without it, who waits is looked for
-    #[arg(value_name = "ADDRESS", num_args = 0..=4)]
+    #[arg(value_name = "ADDRESS", num_args = 0..=MOST_WORDS)]
     target: Vec<String>,
     /// Send the code if the other side cannot be joined otherwise, as Go Thrum cannot
     #[arg(long)]
     plain: bool,
+    /// Go Thrum's way to give NAME:IP:PORT:CODE; `-` reads it from standard input
+    #[arg(long, value_name = "PEERCODE", hide = true)]
+    peercode: Option<String>,
+    /// Go Thrum's way to say how the other side is reached; here the address says that
+    #[arg(long = "type", value_name = "TYPE", hide = true)]
+    kind: Option<String>,
 }
 
-pub(crate) fn run(args: Args, cx: &Context) -> Result<Outcome, Fault> {
-    let on_command_line = !args.target.is_empty();
-    let typed = on_command_line.then(|| target(&args.target.join(" "))).transpose()?;
+/// Most words of a target: the pasted command, an address, and a code in two halves.
+const MOST_WORDS: usize = 6;
+
+impl Args {
+    /// What was typed on the command line, if anything was.
+    fn typed(&self) -> Result<Option<Typed>, Fault> {
+        self.kind.as_deref().map_or(Ok(()), typed::check_type)?;
+        let words: Vec<&str> = self.peercode.iter().filter(|code| *code != "-").chain(&self.target).map(String::as_str).collect();
+        if words.is_empty() { Ok(None) } else { Typed::read(&words.join(" ")).map(Some) }
+    }
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Fault> {
+    let typed = args.typed()?.unwrap_or_default();
+    if typed.code.is_some() {
+        cx.output.warn("a code on the command line can be read in the list of processes and in the shell's history");
+    }
     // Before the question: who is asked for a code should not learn only afterwards that it cannot be used.
     let mut client = cx.daemon()?;
     let target = match typed {
-        Some(target) => target,
-        None => match choose(&mut client, cx)? {
+        Typed { address: Some(address), code } => Target { address, code, found: false },
+        Typed { address: None, code } => match choose(&mut client, cx, code)? {
             Chosen::Target(target) => target,
             Chosen::List(found) => return Ok(Outcome::Waiting(found)),
         },
     };
-    let Way { address, plain } = way(&mut client, cx, target.address, args.plain)?;
-    let given = match target.code {
-        Some(code) if on_command_line => {
-            cx.output.warn("a code on the command line can be read in the list of processes and in the shell's history");
-            Some(code)
-        }
-        code => code,
-    };
-    let code = match given {
+    // Whoever merely answered that it waits was not named by anybody, so no code is sent there without a question.
+    let Way { address, plain } = way(&mut client, cx, target.address, args.plain && !target.found)?;
+    let code = match target.code {
         Some(code) => code,
-        None => checked(answer(cx, ENTER_CODE, "the pairing code")?)?,
+        None => typed::read_code(&answer(cx, ENTER_CODE, "the pairing code")?)?,
     };
     let within = TO_LOOK + limits::JOIN_DIAL + limits::PAIR + limits::PAIR + limits::FIRST_EXCHANGE;
     let mut params = json!({"address": address, "code": code});
@@ -81,7 +98,7 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Outcome, Fault> {
             Err(fault) if tries < limits::PAIRING_TRIES && may_try_again(&fault) && io::stdin().is_terminal() => {
                 tries += 1;
                 cx.output.fault(&fault);
-                params["code"] = checked(answer(cx, ENTER_CODE, "the pairing code")?)?.into();
+                params["code"] = typed::read_code(&answer(cx, ENTER_CODE, "the pairing code")?)?.into();
             }
             Err(fault) => return Err(fault),
         }
@@ -150,23 +167,53 @@ enum Chosen {
     List(Answer<Found>),
 }
 
-/// Whom to join, if nobody was named: at a terminal whoever waits is offered, elsewhere standard input says it.
-fn choose(client: &mut Client, cx: &Context) -> Result<Chosen, Fault> {
+/// Where to join, and the code if it is known already.
+#[derive(Debug, PartialEq, Eq)]
+struct Target {
+    address: String,
+    code: Option<String>,
+    /// Whether it was found waiting, and not named.
+    found: bool,
+}
+
+impl Target {
+    fn found(daemon: &WaitingDaemon, code: Option<String>) -> Self {
+        Self { address: daemon.address.clone(), code, found: true }
+    }
+}
+
+/// Whom to join, if nobody was named: at a terminal whoever waits is offered, elsewhere standard input says it. A code without an
+/// address is for the only daemon that waits.
+fn choose(client: &mut Client, cx: &Context, code: Option<String>) -> Result<Chosen, Fault> {
     let look = |client: &mut Client| -> Result<Answer<Found>, Fault> {
         let progress = cx.output.progress("Looking for who waits", None);
         let found = client.call_within(limits::TAILNET_UP + limits::PROBE_ALL, "peer.waiting", json!({}));
         drop(progress);
         found
     };
+    let only = |found: &Found, code: String| match found.daemons.as_slice() {
+        [only] => Ok(Chosen::Target(Target::found(only, Some(code)))),
+        _ => Err(nobody_named(found)),
+    };
     if !cx.output.can_ask() {
+        if let Some(code) = code {
+            return only(&look(client)?.read, code);
+        }
         let mut line = String::new();
         return match io::stdin().lock().take(MOST_LINE).read_line(&mut line) {
-            Ok(length) if length > 0 => target(line.trim_end_matches(['\n', '\r'])).map(Chosen::Target),
+            Ok(length) if length > 0 => match Typed::read(&line)? {
+                Typed { address: Some(address), code } => Ok(Chosen::Target(Target { address, code, found: false })),
+                Typed { code, .. } => only(&look(client)?.read, code.unwrap_or_default()),
+            },
             _ if cx.output.is_json() => look(client).map(Chosen::List),
             _ => Err(nobody_named(&look(client)?.read)),
         };
     }
-    let found = look(client)?.read;
+    ask_which(&look(client)?.read, code, cx).map(Chosen::Target)
+}
+
+/// Offers at a terminal the daemons that wait.
+fn ask_which(found: &Found, mut code: Option<String>, cx: &Context) -> Result<Target, Fault> {
     if found.not_asked > 0 {
         cx.output.note(&format!("{} more nodes were not asked; name the one you mean if it is not here.", found.not_asked));
     }
@@ -178,25 +225,49 @@ fn choose(client: &mut Client, cx: &Context) -> Result<Chosen, Fault> {
             cx.output.note(&format!("Waiting to be joined:\n{}", numbered.join("\n")));
         }
     }
+    if let ([only], Some(_)) = (found.daemons.as_slice(), &code) {
+        return Ok(Target::found(only, code));
+    }
     let question = match found.daemons.len() {
         0 => "Address, or the line that the other side shows: ",
         1 => "Press Enter to join it, or type another address: ",
         _ => "Which one? Its number, or another address: ",
     };
-    let said = answer(cx, question, "the address")?;
-    pick(said.trim(), &found.daemons).map(Chosen::Target)
+    // A code alone does not say whom it is for where several wait, or nobody.
+    for _ in 0..2 {
+        match pick(answer(cx, question, "the address")?.trim(), &found.daemons)? {
+            Picked::Target(target) => return Ok(Target { code: target.code.or(code), ..target }),
+            Picked::Code(typed) => code = Some(typed),
+        }
+    }
+    Err(nobody_named(found))
 }
 
-/// What was meant: a number of the list, nothing for the only one, or an address.
-fn pick(said: &str, waiting: &[WaitingDaemon]) -> Result<Target, Fault> {
+/// What was typed where a daemon is to be chosen.
+#[derive(Debug, PartialEq, Eq)]
+enum Picked {
+    Target(Target),
+    /// A code, and it is not clear for which daemon.
+    Code(String),
+}
+
+/// What was meant: a number of the list, nothing for the only one, its code, or an address.
+fn pick(said: &str, waiting: &[WaitingDaemon]) -> Result<Picked, Fault> {
+    let numbered = |number: usize| waiting.get(number.checked_sub(1)?);
     let listed = match (said, waiting) {
         ("", [only]) => Some(only),
-        (said, _) => said.parse::<usize>().ok().and_then(|number| waiting.get(number.checked_sub(1)?)),
+        // Four digits are a code.
+        (said, _) if said.len() < 4 => said.parse().ok().and_then(numbered),
+        _ => None,
     };
-    match listed {
-        Some(daemon) => Ok(Target { address: daemon.address.clone(), code: None }),
-        None => target(said),
+    if let Some(daemon) = listed {
+        return Ok(Picked::Target(Target::found(daemon, None)));
     }
+    Ok(match (Typed::read(said)?, waiting) {
+        (Typed { address: Some(address), code }, _) => Picked::Target(Target { address, code, found: false }),
+        (Typed { code, .. }, [only]) => Picked::Target(Target::found(only, code)),
+        (Typed { code, .. }, _) => Picked::Code(code.unwrap_or_default()),
+    })
 }
 
 fn nobody_named(found: &Found) -> Fault {
@@ -228,40 +299,6 @@ fn may_try_again(fault: &Fault) -> bool {
     fault.message.starts_with("invalid pairing code (") && !fault.message.starts_with("invalid pairing code (0 ")
 }
 
-/// Where to join, and the code if it came with the address.
-#[derive(Debug, PartialEq, Eq)]
-struct Target {
-    address: String,
-    code: Option<String>,
-}
-
-/// Understands an address, the line `thrum peer join ADDRESS` in one or several words, and `NAME:IP:PORT:CODE`.
-fn target(line: &str) -> Result<Target, Fault> {
-    let words: Vec<_> = line.split_whitespace().collect();
-    let text = match words.as_slice() {
-        ["thrum", "peer", "join", text] | [text] => *text,
-        _ => {
-            return Err(Fault::new(ErrorKind::Invalid, format!("'{line}' is no address"))
-                .hint("Give the address and port, or the line that `thrum peer add` printed on the other side."));
-        }
-    };
-    if text.parse::<Ipv6Addr>().is_ok() {
-        return Ok(Target { address: text.to_owned(), code: None });
-    }
-    let mut parts = text.rsplitn(3, ':');
-    if let (Some(code), Some(port), Some(front)) = (parts.next(), parts.next(), parts.next())
-        && is_code(code)
-        && port.parse::<u16>().is_ok()
-    {
-        // The name may hold anything, so the host is what stands behind its last colon, brackets of IPv6 aside.
-        let at = if front.ends_with(']') { front.rfind(":[") } else { front.rfind(':') };
-        if let Some(at) = at {
-            return Ok(Target { address: format!("{}:{port}", &front[at + 1..]), code: Some(code.to_owned()) });
-        }
-    }
-    Ok(Target { address: text.to_owned(), code: None })
-}
-
 /// One line from the terminal, or else from standard input, without its end.
 fn answer(cx: &Context, question: &str, what: &str) -> Result<String, Fault> {
     let line = match cx.output.ask(question) {
@@ -284,58 +321,24 @@ fn answer(cx: &Context, question: &str, what: &str) -> Result<String, Fault> {
 /// Longest line read from standard input: a name of 255 characters, an address and a code have room.
 const MOST_LINE: u64 = 2048;
 
-fn checked(code: String) -> Result<String, Fault> {
-    if is_code(&code) {
-        return Ok(code);
-    }
-    Err(Fault::new(ErrorKind::Invalid, "a pairing code is four digits, 0-9, without spaces")
-        .hint("`thrum peer add` shows it on the other side. Nothing was sent, and no try was used."))
-}
-
-fn is_code(text: &str) -> bool {
-    text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(text: &str) -> Option<(String, Option<String>)> {
-        target(text).ok().map(|target| (target.address, target.code))
-    }
-
     #[test]
-    fn an_address_the_pasted_line_and_a_peercode_all_say_where_to_join() {
-        let address = |text: &str| Some((text.to_owned(), None));
-        assert_eq!(of("127.0.0.1:9100"), address("127.0.0.1:9100"));
-        assert_eq!(of("thrum peer join 127.0.0.1:9100"), address("127.0.0.1:9100"));
-        assert_eq!(of("  thrum peer join 127.0.0.1:9100 "), address("127.0.0.1:9100"));
-        assert_eq!(of("my-laptop"), address("my-laptop"));
-        assert_eq!(of("[fd7a::1]:9100"), address("[fd7a::1]:9100"));
-        assert_eq!(of("fd7a::1:9100"), address("fd7a::1:9100"));
-        assert_eq!(of("laptop:100.64.0.2:9100:0042"), Some(("100.64.0.2:9100".into(), Some("0042".into()))));
-        assert_eq!(of("a:b:[fd7a::1]:9100:0042"), Some(("[fd7a::1]:9100".into(), Some("0042".into()))));
-        assert_eq!(of("join 127.0.0.1:9100"), None);
-        assert_eq!(of(""), None);
-    }
-
-    #[test]
-    fn who_waits_is_picked_by_number_or_alone_and_an_address_always_works() {
+    fn who_waits_is_picked_by_number_alone_or_by_its_code_and_an_address_always_works() {
         let daemon = |address: &str| WaitingDaemon { name: "x".into(), address: address.into(), node: None };
         let (one, two) = (vec![daemon("100.64.0.2:9100")], vec![daemon("100.64.0.2:9100"), daemon("100.64.0.3:9101")]);
-        let picked = |said: &str, waiting: &[WaitingDaemon]| pick(said, waiting).ok().map(|target| target.address);
-        assert_eq!(picked("", &one).as_deref(), Some("100.64.0.2:9100"));
-        assert_eq!(picked("2", &two).as_deref(), Some("100.64.0.3:9101"));
+        let target = |address: &str, code: Option<&str>, found| {
+            Some(Picked::Target(Target { address: address.to_owned(), code: code.map(str::to_owned), found }))
+        };
+        let picked = |said: &str, waiting: &[WaitingDaemon]| pick(said, waiting).ok();
+        assert_eq!(picked("", &one), target("100.64.0.2:9100", None, true));
+        assert_eq!(picked("2", &two), target("100.64.0.3:9101", None, true));
         assert_eq!(picked("", &two), None, "none is meant rather than another");
-        assert_eq!(picked("desk", &two).as_deref(), Some("desk"));
-        assert_eq!(picked("thrum peer join 100.64.0.9:9100", &one).as_deref(), Some("100.64.0.9:9100"));
-    }
-
-    #[test]
-    fn c5_only_four_ascii_digits_are_a_code() {
-        assert!(is_code("7392") && is_code("0042"));
-        for text in ["42", "４２４２", "７３９２", " 7392", "7392 ", "7 92", "73921", "", "-123", "+123", "1e10"] {
-            assert!(!is_code(text), "{text}");
-        }
+        assert_eq!(picked("desk", &two), target("desk", None, false));
+        assert_eq!(picked("thrum peer join 100.64.0.9:9100", &one), target("100.64.0.9:9100", None, false));
+        assert_eq!(picked("73 92", &one), target("100.64.0.2:9100", Some("7392"), true));
+        assert_eq!(picked("0002", &two), Some(Picked::Code("0002".to_owned())), "no number of the list");
     }
 }

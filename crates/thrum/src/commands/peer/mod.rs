@@ -3,6 +3,7 @@
 pub(crate) mod add;
 pub(crate) mod join;
 pub(crate) mod ping;
+mod typed;
 
 use serde_json::{Value, json};
 use thrum_core::{Fault, Stamp, name::printable};
@@ -53,7 +54,7 @@ impl Command {
     pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
         match self {
             Self::Add(args) => boxed(add::run(&args, cx)),
-            Self::Join(args) => boxed(join::run(args, cx)),
+            Self::Join(args) => boxed(join::run(&args, cx)),
             Self::List => boxed(list(cx)),
             Self::Ping(args) => boxed(ping::run(&args, cx)),
             Self::Remove { name } => boxed(remove(&name, cx)),
