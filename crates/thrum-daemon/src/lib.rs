@@ -16,6 +16,7 @@ pub mod env;
 pub mod fuzzing;
 pub mod git;
 mod identity;
+pub mod layout;
 mod listen;
 mod lock;
 mod log;

@@ -1,8 +1,8 @@
 //! Where a `.thrum` came from. It holds a key, the tokens of peers and the way to a tailnet: one that came along with somebody's
 //! code would make this daemon theirs.
 //!
-//! Git says which files came with a repository. And a `.thrum` is made at the top of a git worktree or outside of any: one
-//! further down came with a package, an example, a vendored tree.
+//! Git says which files came with a repository. And a `.thrum` is made at the top of a git worktree, inside git's own directory,
+//! or outside of both: one further down came with a package, an example, a vendored tree.
 
 use std::{
     path::Path,
@@ -11,10 +11,7 @@ use std::{
 
 use thrum_core::{ErrorKind, Fault};
 
-use crate::{
-    git,
-    paths::{self, Repo},
-};
+use crate::{git, layout, paths::Repo};
 
 /// How long git may take to say what it tracks.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,8 +25,8 @@ const OURS: [&str; 2] = [".thrum/var", ".thrum/redirect"];
 /// `refused`, with what to remove. Retrying does not help.
 pub(crate) fn check(repo: &Repo) -> Result<(), Fault> {
     let root = repo.main_root();
-    let top = paths::git_top(root);
-    if !top.join(".git").exists() {
+    let top = layout::git_top(root);
+    if !top.join(".git").exists() || layout::is_inside_git_dir(root) {
         return Ok(());
     }
     if top != root {
@@ -63,8 +60,16 @@ pub(crate) fn is_tracked(dir: &Path, path: &str) -> Option<bool> {
     match git::status(dir, &args, Instant::now() + PATIENCE) {
         Some(0) => Some(true),
         Some(1) => Some(false),
-        _ => (!dir.ancestors().any(|dir| dir.join(".git").exists())).then_some(false),
+        _ => has_no_worktree(dir).then_some(false),
     }
+}
+
+/// Whether `dir` lies in no worktree for sure: outside of git, in git's own directory, or beside a bare repository.
+fn has_no_worktree(dir: &Path) -> bool {
+    let args = ["-c", "safe.directory=*", "rev-parse", "--is-inside-work-tree"];
+    !dir.ancestors().any(|dir| dir.join(".git").exists())
+        || layout::is_inside_git_dir(dir)
+        || git::output(dir, &args, Instant::now() + PATIENCE).is_some_and(|answer| answer.trim_ascii() == b"false")
 }
 
 #[cfg(test)]
@@ -99,6 +104,27 @@ mod tests {
             assert_eq!(fault.kind, ErrorKind::Refused, "{name}");
             assert!(fault.hint.unwrap().contains("git rm -r --cached .thrum"), "{name}");
         }
+    }
+
+    #[test]
+    fn beside_and_inside_a_bare_repository_nothing_is_tracked() {
+        let guard = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(guard.path()).unwrap();
+        git(&root, &["init", "--quiet", "--bare", ".bare"]);
+        fs::write(root.join(".git"), "gitdir: ./.bare\n").unwrap();
+        for dir in [root.clone(), root.join(".bare")] {
+            assert_eq!(check(&Repo::create(&dir, None).unwrap()), Ok(()), "{}", dir.display());
+            assert_eq!(is_tracked(&dir, ".env"), Some(false), "{}", dir.display());
+        }
+    }
+
+    /// C28
+    #[test]
+    fn one_in_a_bare_repository_that_came_with_the_code_is_refused() {
+        let (_guard, root, _) = repository();
+        git(&root, &["init", "--quiet", "--bare", "vendor/evil.git"]);
+        let evil = Repo::create(&root.join("vendor/evil.git"), None).unwrap();
+        assert!(check(&evil).unwrap_err().message.contains("not at its top"));
     }
 
     #[test]

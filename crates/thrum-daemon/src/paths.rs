@@ -1,8 +1,10 @@
 //! Where everything lies: the repository, its `.thrum`, and every file name in it, once.
 //!
-//! All worktrees of a repository share one daemon. The worktree that has it keeps its state in `.thrum`; the others have a
+//! All worktrees of a repository share one daemon. Its state is in the `.thrum` of [`layout::home`]; the worktrees have a
 //! `.thrum` of their own for their identities, and in it a file `redirect` with the path of the first. One hop, no more: a
-//! chain is a mistake somebody made by hand, and following it would hide the mistake.
+//! chain is a mistake somebody made by hand, and following it would hide the mistake. A worktree without that file (a fresh
+//! one) shares the same mailbox, because git's files say which repository it belongs to; only a worktree that already has a
+//! mailbox of its own keeps it.
 //!
 //! Command and daemon must come to the same paths from any directory, so everything here is a function of the directory one
 //! starts from, the file system, and (for sockets that do not fit their place) the record the running daemon left.
@@ -14,7 +16,7 @@ use std::{
 
 use thrum_core::{ErrorKind, Fault, Sum, limits};
 
-use crate::{disk, pidfile};
+use crate::{disk, layout, pidfile};
 
 /// A repository that uses Thrum.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,41 +25,54 @@ pub struct Repo {
     local_dir: PathBuf,
     main_root: PathBuf,
     thrum_dir: PathBuf,
+    nested: Option<PathBuf>,
 }
 
 impl Repo {
-    /// The repository that `start` lies in: the nearest ancestor with a `.thrum`, links resolved. `THRUM_HOME`, where set,
-    /// is for the caller to pass as `start`.
+    /// The repository that `start` lies in, links resolved: the nearest `.thrum` at or above it, but not above the git repository
+    /// around it if that shares a mailbox by its layout. `THRUM_HOME`, where set, is for the caller to pass as `start`.
     ///
     /// # Errors
-    /// `not_found` if there is none, or only outside of the linked git worktree that `start` lies in; `refused` if `.thrum` is a link that leads out of the repository; `invalid` if its
-    /// redirect is relative, leads nowhere, or leads to another redirect.
+    /// `not_found` if there is none, or only outside of the linked git worktree that `start` lies in; `refused` if `.thrum` is a
+    /// link that leads out of the repository; `invalid` if its redirect is relative, leads nowhere, or leads to another redirect.
     pub fn discover(start: &Path) -> Result<Self, Fault> {
         let start = fs::canonicalize(start).map_err(|error| disk::fault("look at", start, &error))?;
-        let root = start.ancestors().find(|dir| dir.join(".thrum").is_dir()).ok_or_else(|| {
-            Fault::new(ErrorKind::NotFound, format!("no .thrum directory in {} or above", start.display()))
-                .hint("Run `thrum init` in the repository first.")
-        })?;
-        // A worktree inside another one (`git worktree add .worktrees/x`): whoever works there is not the agent of the outer.
-        let top = git_top(&start);
-        if top != root && top.starts_with(root) && main_worktree(&top).is_some() {
-            return Err(Fault::new(ErrorKind::NotFound, format!("the git worktree {} is not set up", top.display()))
-                .hint("Run `thrum init` or `thrum quickstart` in it first."));
+        let root = start.ancestors().find(|dir| dir.join(".thrum").is_dir());
+        match (root, layout::around(&start)) {
+            (Some(root), top) if top.is_none_or(|top| root.starts_with(top)) => Self::at(root),
+            (outer, Some(top)) => Self::without_own(top, outer),
+            _ => Err(nothing_here(&start)),
         }
-        Self::at(root)
     }
 
-    /// Makes `.thrum` in `root` with its directories unless they are there. `redirect_to` is the `.thrum` of the worktree
-    /// that has the daemon, where this is another worktree of the same repository.
+    /// The repository of the git worktree at `top`, which has no `.thrum`; `outer` is the nearest directory above it that has one.
+    fn without_own(top: &Path, outer: Option<&Path>) -> Result<Self, Fault> {
+        if let Some(home) = layout::home(top).filter(|home| home.join(".thrum").is_dir()) {
+            return Ok(Self { root: top.to_owned(), local_dir: top.join(".thrum"), ..Self::at(&home)? });
+        }
+        // Whoever works in a linked worktree inside another one is not the agent of the outer one.
+        if layout::is_linked(top) {
+            return Err(not_set_up(top));
+        }
+        let outer = Self::at(outer.ok_or_else(|| nothing_here(top))?)?;
+        Ok(Self { nested: Some(top.to_owned()), ..outer })
+    }
+
+    /// Makes `.thrum` in `root` with its directories unless they are there. `redirect_to` is the `.thrum` that has the daemon's
+    /// state, where that is another one.
     ///
     /// # Errors
-    /// As [`discover`](Self::discover), and those of the file system.
+    /// As [`discover`](Self::discover), and those of the file system. Nothing is written through a link that leads elsewhere.
     pub fn create(root: &Path, redirect_to: Option<&Path>) -> Result<Self, Fault> {
         let root = fs::canonicalize(root).map_err(|error| disk::fault("look at", root, &error))?;
-        let local = root.join(".thrum");
+        let mut local = root.join(".thrum");
+        if fs::symlink_metadata(&local).is_ok_and(|about| about.is_symlink()) {
+            local = resolve_inside(&root)?;
+        }
         disk::make_dir(&local, 0o750)?;
+        disk::refuse_links(&[&local.join("identities")])?;
         disk::make_dir(&local.join("identities"), 0o750)?;
-        if let Some(target) = redirect_to {
+        if let Some(target) = redirect_to.filter(|target| **target != local) {
             disk::write_private(&local.join("redirect"), format!("{}\n", target.display()).as_bytes())?;
         }
         let repo = Self::at(&root)?;
@@ -69,11 +84,16 @@ impl Repo {
     fn at(root: &Path) -> Result<Self, Fault> {
         let local_dir = resolve_inside(root)?;
         let root = root.to_owned();
-        let (main_root, thrum_dir) = match follow_redirect(&local_dir)? {
-            Some(elsewhere) => (elsewhere.parent().unwrap_or(&elsewhere).to_owned(), elsewhere),
-            None => (root.clone(), local_dir.clone()),
+        let (main_root, thrum_dir) = match (follow_redirect(&local_dir)?, layout::home(&root)) {
+            (Some(elsewhere), _) => (elsewhere.parent().unwrap_or(&elsewhere).to_owned(), elsewhere),
+            (None, Some(home)) if !has_mailbox(&local_dir) && home.join(".thrum").is_dir() => {
+                let shared = Self::at(&home)?;
+                (shared.main_root, shared.thrum_dir)
+            }
+            (None, Some(_)) if !has_mailbox(&local_dir) && layout::is_linked(&root) => return Err(not_set_up(&root)),
+            (None, _) => (root.clone(), local_dir.clone()),
         };
-        Ok(Self { root, local_dir, main_root, thrum_dir })
+        Ok(Self { root, local_dir, main_root, thrum_dir, nested: None })
     }
 
     /// The worktree of this repository that `path` lies in.
@@ -108,6 +128,17 @@ impl Repo {
     /// The worktree that has the daemon; this one, if there is no redirect.
     pub fn main_root(&self) -> &Path {
         &self.main_root
+    }
+
+    /// The top of a separate git repository below this one that has no `.thrum`, if one works there: this mailbox is that of the
+    /// repository around it.
+    pub fn nested(&self) -> Option<&Path> {
+        self.nested.as_deref()
+    }
+
+    /// Whether this worktree has a `.thrum`. A fresh worktree has none, and shares the mailbox of its repository all the same.
+    pub fn is_set_up(&self) -> bool {
+        self.nested.is_none() && self.local_dir.is_dir()
     }
 
     /// The daemon's repository by its last path component, as Go Thrum names it.
@@ -194,23 +225,19 @@ impl Repo {
     }
 }
 
-/// Where `thrum init` puts a new `.thrum`: the top level of the git worktree that `start` lies in, else `start` itself.
-pub fn git_top(start: &Path) -> PathBuf {
-    start.ancestors().find(|dir| dir.join(".git").exists()).unwrap_or(start).to_owned()
+/// Whether a `.thrum` holds a daemon's mail.
+fn has_mailbox(thrum_dir: &Path) -> bool {
+    thrum_dir.join("var/messages.db").exists()
 }
 
-/// The main worktree of a repository, if `top` is the top level of a linked one (`git worktree add`).
-pub fn main_worktree(top: &Path) -> Option<PathBuf> {
-    let link = small_text(&top.join(".git"))?;
-    let git_dir = top.join(link.strip_prefix("gitdir:")?.trim());
-    let common = small_text(&git_dir.join("commondir"))?;
-    let common = fs::canonicalize(git_dir.join(common.trim())).ok()?;
-    (common.file_name()? == ".git").then(|| common.parent().map(Path::to_owned)).flatten()
+fn nothing_here(start: &Path) -> Fault {
+    Fault::new(ErrorKind::NotFound, format!("no .thrum directory in {} or above", start.display()))
+        .hint("Run `thrum init` in the repository first.")
 }
 
-fn small_text(path: &Path) -> Option<String> {
-    let bytes = disk::read_private(path, limits::MAX_SMALL_FILE_BYTES).ok()??;
-    String::from_utf8(bytes).ok()
+fn not_set_up(top: &Path) -> Fault {
+    Fault::new(ErrorKind::NotFound, format!("the git worktree {} is not set up", top.display()))
+        .hint("Run `thrum init` or `thrum quickstart` in it first.")
 }
 
 /// The user's directory for sockets whose own place has too long a path.
@@ -229,8 +256,12 @@ fn resolve_inside(root: &Path) -> Result<PathBuf, Fault> {
     let named = root.join(".thrum");
     let dir = fs::canonicalize(&named).map_err(|error| disk::fault("look at", &named, &error))?;
     if !dir.starts_with(root) {
-        return Err(Fault::new(ErrorKind::Refused, format!("{} is a link that leads out of the repository", named.display()))
-            .hint("Replace it by a directory; to share a daemon, put the path into `.thrum/redirect`."));
+        return Err(Fault::new(ErrorKind::Refused, format!("{} is a link that leads out of the repository", named.display())).hint(
+            match layout::home(root) {
+                Some(_) => "Remove the link, then run `thrum init`: a worktree shares the mailbox of its repository without one.",
+                None => "Replace it by a directory; to share a daemon, put the path into `.thrum/redirect`.",
+            },
+        ));
     }
     Ok(dir)
 }
@@ -239,7 +270,7 @@ fn follow_redirect(local_dir: &Path) -> Result<Option<PathBuf>, Fault> {
     let file = local_dir.join("redirect");
     let wrong = |why: String| {
         let top = local_dir.parent().unwrap_or(local_dir);
-        Fault::new(ErrorKind::Invalid, format!("{}: {why}", file.display())).hint(if main_worktree(top).is_some() {
+        Fault::new(ErrorKind::Invalid, format!("{}: {why}", file.display())).hint(if layout::home(top).is_some() {
             "`thrum init` in this worktree writes it anew."
         } else if top.join(".git").is_file() {
             "If the main worktree was moved: `git worktree repair` there, then `thrum init` here."
@@ -354,6 +385,21 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_written_through_a_link_that_leads_out_of_the_worktree() {
+        let (_guard, dir) = canonical_tempdir();
+        fs::create_dir_all(dir.join("main")).unwrap();
+        fs::create_dir_all(dir.join("feature")).unwrap();
+        let main = Repo::create(&dir.join("main"), None).unwrap();
+        symlink("../main/.thrum", dir.join("feature/.thrum")).unwrap();
+        assert_eq!(Repo::create(&dir.join("feature"), Some(main.thrum_dir())).unwrap_err().kind, ErrorKind::Refused);
+        assert!(!dir.join("main/.thrum/redirect").exists(), "the main worktree is no redirect to itself");
+        fs::remove_dir(dir.join("main/.thrum/identities")).unwrap();
+        fs::create_dir(dir.join("elsewhere")).unwrap();
+        symlink(dir.join("elsewhere"), dir.join("main/.thrum/identities")).unwrap();
+        assert_eq!(Repo::create(&dir.join("main"), None).unwrap_err().kind, ErrorKind::Refused);
+    }
+
+    #[test]
     fn c14_a_path_too_long_for_a_socket_gets_a_short_one_that_all_agree_on() {
         let (_guard, dir) = canonical_tempdir();
         let deep = dir.join("x".repeat(120));
@@ -366,18 +412,5 @@ mod tests {
         assert_ne!(daemon_of_another_session, opened);
         let _record = pidfile::write(&repo, &daemon_of_another_session, "2026-01-01T00:00:00Z").unwrap();
         assert_eq!(repo.socket(), daemon_of_another_session, "what the running daemon recorded wins");
-    }
-
-    #[test]
-    fn a_linked_git_worktree_knows_its_main_one() {
-        let (_guard, dir) = canonical_tempdir();
-        fs::create_dir_all(dir.join("main/.git/worktrees/feature")).unwrap();
-        fs::create_dir_all(dir.join("feature/src")).unwrap();
-        fs::write(dir.join("main/.git/worktrees/feature/commondir"), "../..\n").unwrap();
-        fs::write(dir.join("feature/.git"), format!("gitdir: {}\n", dir.join("main/.git/worktrees/feature").display())).unwrap();
-        assert_eq!(git_top(&dir.join("feature/src")), dir.join("feature"));
-        assert_eq!(main_worktree(&dir.join("feature")), Some(dir.join("main")));
-        assert_eq!(main_worktree(&dir.join("main")), None);
-        assert_eq!(git_top(&dir), dir);
     }
 }

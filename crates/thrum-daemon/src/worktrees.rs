@@ -8,16 +8,26 @@ use std::{
 
 use thrum_core::{limits, name};
 
-use crate::{disk, paths::Repo};
+use crate::{disk, layout, paths::Repo};
 
 /// Most worktrees looked at: git keeps one directory for each, and nobody works in a thousand.
 const MOST: usize = 1000;
 
-/// The top levels of the worktrees of `repo` that are still there: the main one, and those git knows of. Git is not started.
+/// The top levels of the worktrees of `repo` that are still there: the one with the daemon, the one that `repo` was found in, and
+/// those git knows of. Git is not started. The main worktree of a repository whose git directory lies elsewhere is in none of
+/// git's lists.
 pub fn of(repo: &Repo) -> Vec<PathBuf> {
     let mut found = vec![repo.main_root().to_owned()];
-    let links = fs::read_dir(repo.main_root().join(".git/worktrees")).into_iter().flatten().flatten().take(MOST);
-    found.extend(links.filter_map(|entry| linked(&entry.path())));
+    if repo.root() != repo.main_root() {
+        found.push(repo.root().to_owned());
+    }
+    let known = layout::common_dir(repo.main_root()).and_then(|common| fs::read_dir(common.join("worktrees")).ok());
+    let links = known.into_iter().flatten().flatten().take(MOST).filter_map(|entry| linked(&entry.path()));
+    for top in links {
+        if !found.contains(&top) {
+            found.push(top);
+        }
+    }
     found
 }
 
@@ -25,7 +35,7 @@ pub fn of(repo: &Repo) -> Vec<PathBuf> {
 fn linked(git_dir: &Path) -> Option<PathBuf> {
     let bytes = disk::read_private(&git_dir.join("gitdir"), limits::MAX_SMALL_FILE_BYTES).ok()??;
     let text = String::from_utf8(bytes).ok()?;
-    let top = git_dir.join(text.trim()).parent()?.to_owned();
+    let top = fs::canonicalize(git_dir.join(text.trim()).parent()?).ok()?;
     top.is_dir().then_some(top)
 }
 
@@ -34,6 +44,12 @@ pub fn identities(repo: &Repo) -> BTreeSet<String> {
     let files = of(repo).into_iter().filter_map(|top| fs::read_dir(top.join(".thrum/identities")).ok()).flatten().flatten();
     let names = files.filter_map(|entry| entry.file_name().into_string().ok()?.strip_suffix(".json").map(str::to_owned));
     names.filter(|name| name::check_agent(name).is_ok()).collect()
+}
+
+/// Whether the agent `name`, a name that was checked, has an identity file in the worktree at `top`, and that one shares the daemon
+/// of `repo`.
+pub fn has_identity(repo: &Repo, top: &Path, name: &str) -> bool {
+    repo.worktree(top).is_ok_and(|worktree| worktree.identities().join(format!("{name}.json")).exists())
 }
 
 #[cfg(test)]

@@ -38,6 +38,10 @@ impl Context {
             return Ok(repo);
         }
         let found = Repo::discover(self.directory())?;
+        if let Some(nested) = found.nested() {
+            let (outer, nested) = (found.main_root().display(), nested.display());
+            self.output.hint(&format!("This is the mailbox of {outer}, which is around {nested}; `thrum init` here makes one of its own."));
+        }
         Ok(self.repo.get_or_init(|| found))
     }
 

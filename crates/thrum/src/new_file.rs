@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use thrum_core::{ErrorKind, Fault};
-use thrum_daemon::paths;
+use thrum_daemon::layout;
 
 use crate::git;
 
@@ -17,7 +17,7 @@ pub(crate) fn has_directory(file: &Path) -> Result<(), Fault> {
 /// Whether it lies in a worktree whose next `git add .` would take it along.
 pub(crate) fn git_would_take(file: &Path) -> bool {
     let Ok(file) = file.canonicalize() else { return false };
-    let top = paths::git_top(&file);
+    let top = layout::git_top(&file);
     match (file.strip_prefix(&top), file.to_str()) {
         (Ok(below), Some(name)) if top.join(".git").exists() && !below.starts_with(".git") => git::ignores(&top, name) == Some(false),
         _ => false,

@@ -46,13 +46,7 @@ pub(crate) struct Enrolled {
 
 /// Registers the agent at the daemon, after setting the repository up if need be.
 pub(crate) fn enrol(wanted: &Wanted, cx: &Context) -> Result<(Enrolled, Client), Fault> {
-    if cx.repo().is_err_and(|fault| fault.kind == ErrorKind::NotFound) {
-        wanted.check(cx)?;
-        let setup = setup::set_up(cx.directory(), false)?;
-        init::tell(&setup, cx);
-        let ignored = setup.ignored_in.as_ref().map(|file| format!(" and added it to {}", setup.shown(file))).unwrap_or_default();
-        cx.output.note(&format!("Created {}{ignored}", setup.repo.local_dir().display()));
-    }
+    set_up_if_need_be(wanted, cx)?;
     let repo = cx.repo()?;
     let who = wanted.who(cx)?;
     let mut client = cx.daemon()?;
@@ -82,6 +76,35 @@ pub(crate) fn enrol(wanted: &Wanted, cx: &Context) -> Result<(Enrolled, Client),
         cx.output.warn(&format!("@{} is also the agent of worktree {other}; both read one mailbox", part.name));
     }
     Ok((Enrolled { file, status: registered.status }, client))
+}
+
+/// Sets up the worktree one is in, unless it is. A separate repository inside another one that uses Thrum gets a mailbox of its
+/// own, as it would anywhere else.
+fn set_up_if_need_be(wanted: &Wanted, cx: &Context) -> Result<(), Fault> {
+    let around = match Repo::discover(cx.directory()) {
+        Ok(repo) if repo.is_set_up() => return Ok(()),
+        Ok(repo) if repo.nested().is_none() => None,
+        Ok(repo) => Some(repo),
+        Err(fault) if fault.kind == ErrorKind::NotFound => None,
+        Err(fault) => return Err(fault),
+    };
+    // In a worktree whose repository is set up the daemon may know the agent, and what is missing here.
+    if around.is_some() || cx.repo().is_err() {
+        wanted.check(cx)?;
+    }
+    let setup = setup::set_up(cx.directory(), false)?;
+    init::tell(&setup, cx);
+    let ignored = setup.ignored_in.as_ref().map(|file| format!(" and added it to {}", setup.shown(file))).unwrap_or_default();
+    let local = setup.repo.local_dir().display();
+    match (setup.shares_with, around) {
+        (Some(main), _) => cx.output.note(&format!("Created {local}{ignored}; it shares the mailbox of {}", main.display())),
+        (None, Some(around)) => cx.output.note(&format!(
+            "Created {local}{ignored}: this repository has a mailbox of its own, apart from that of {} around it",
+            around.main_root().display()
+        )),
+        (None, None) => cx.output.note(&format!("Created {local}{ignored}")),
+    }
+    Ok(())
 }
 
 /// Another worktree of this daemon with an identity of this name.

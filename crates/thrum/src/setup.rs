@@ -7,7 +7,7 @@ use std::{
 };
 
 use thrum_core::{ErrorKind, Fault};
-use thrum_daemon::paths::{self, Repo};
+use thrum_daemon::{layout, paths::Repo};
 
 use crate::git;
 
@@ -37,23 +37,38 @@ impl Setup {
     }
 }
 
-/// Makes the git worktree that `start` lies in (outside git, `start` itself) a Thrum repository. In a linked worktree that
-/// is a redirect to the main one, which is set up, too, if it was not. `stealth` leaves `.gitignore` alone.
+/// Makes the git worktree that `start` lies in (outside git, `start` itself) a Thrum repository. Where the mailbox of its
+/// repository lives elsewhere ([`layout::home`]), that place is set up, too, if it was not, and the worktree gets a redirect to
+/// it. `stealth` leaves `.gitignore` alone.
 pub(crate) fn set_up(start: &Path, stealth: bool) -> Result<Setup, Fault> {
     let start = fs::canonicalize(start).map_err(|error| io_fault("look at", start, &error))?;
-    let top = paths::git_top(&start);
-    let linked_to = paths::main_worktree(&top).filter(|main| *main != top);
-    let main = match (&linked_to, shared_already(&top)) {
-        (Some(main), None) => {
+    set_up_at(layout::git_top(&start), stealth)
+}
+
+/// Makes the `.thrum` of a fresh worktree, before something is written into it.
+pub(crate) fn complete(repo: &Repo) -> Result<(), Fault> {
+    if repo.is_set_up() || repo.nested().is_some() { Ok(()) } else { set_up_at(repo.root().to_owned(), false).map(|_| ()) }
+}
+
+fn set_up_at(top: PathBuf, stealth: bool) -> Result<Setup, Fault> {
+    if fs::symlink_metadata(top.join(".thrum")).is_ok_and(|about| about.is_symlink()) {
+        // A link that leads elsewhere is refused before anything is looked for or made behind it.
+        Repo::discover(&top)?;
+    }
+    let home = layout::home(&top);
+    let main = match (&home, shared_already(&top)) {
+        // A main worktree may have got its mailbox before its repository had other worktrees.
+        (Some(_), None) if !layout::is_linked(&top) && own_mailbox(&top).is_some() => None,
+        (Some(home), None) => {
             refuse_own_mailbox(&top)?;
-            Some(set_up(main, stealth)?.repo)
+            Some(set_up_at(home.clone(), stealth)?.repo)
         }
         (_, shared) => shared,
     };
     let git = top.join(".git").exists();
     let created = !top.join(".thrum").is_dir();
     let repo = Repo::create(&top, main.as_ref().map(Repo::thrum_dir))?;
-    let ignored_in = if git { ignore(&top, stealth)? } else { None };
+    let ignored_in = if git && git::is_worktree(&top) { ignore(&top, stealth)? } else { None };
     let exposed_env = [".env", ".thrum/.env"].iter().find(|name| git && top.join(name).exists() && git::ignores(&top, name) == Some(false));
     Ok(Setup {
         created,
@@ -72,26 +87,29 @@ fn shared_already(top: &Path) -> Option<Repo> {
     if repo.main_root() == top { None } else { Repo::discover(repo.main_root()).ok() }
 }
 
+fn own_mailbox(top: &Path) -> Option<PathBuf> {
+    Some(top.join(".thrum/var/messages.db")).filter(|own| own.exists())
+}
+
 /// A worktree that had a daemon of its own would lose sight of its mail by a redirect.
 fn refuse_own_mailbox(top: &Path) -> Result<(), Fault> {
-    let own = top.join(".thrum/var/messages.db");
-    if !own.exists() {
-        return Ok(());
-    }
+    let Some(own) = own_mailbox(top) else { return Ok(()) };
     Err(Fault::new(ErrorKind::Refused, format!("this worktree has a mailbox of its own, {}, and would share another", own.display()))
-        .hint("To share the main worktree's: thrum daemon stop, then move .thrum/var of this worktree away."))
+        .hint("To share the one of the other worktrees: thrum daemon stop, then move .thrum/var of this worktree away."))
 }
 
 /// Tells git to leave `.thrum` alone, in the file's own kind of line ends. `None` if it does.
 ///
-/// In `.gitignore`, which everybody gets; but in a linked worktree, where that would change the branch somebody works on, and
-/// where it is not wanted (`stealth`), in the `info/exclude` that all worktrees share.
+/// In `.gitignore`, which everybody gets; but in a linked worktree, where that would change the branch somebody works on, where
+/// it is not wanted (`stealth`), and where `.gitignore` is a link, which leads who knows where and which git does not follow, in
+/// the `info/exclude` that all worktrees share.
 pub(crate) fn ignore(top: &Path, stealth: bool) -> Result<Option<PathBuf>, Fault> {
     let public = top.join(".gitignore");
-    let private = git::common_dir(top).map(|dir| dir.join("info/exclude"));
-    let chosen = if stealth || paths::main_worktree(top).is_some() { private.as_ref().unwrap_or(&public) } else { &public };
+    let private = layout::common_dir(top).map(|dir| dir.join("info/exclude"));
+    let linked_file = fs::symlink_metadata(&public).is_ok_and(|about| about.is_symlink());
+    let chosen = if stealth || linked_file || layout::is_linked(top) { private.as_ref().unwrap_or(&public) } else { &public };
     let mut addition = None;
-    for path in [Some(&public), private.as_ref()].into_iter().flatten() {
+    for path in [Some(&public).filter(|_| !linked_file), private.as_ref()].into_iter().flatten() {
         let old = match fs::read(path) {
             Ok(old) => old,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -107,7 +125,7 @@ pub(crate) fn ignore(top: &Path, stealth: bool) -> Result<Option<PathBuf>, Fault
     if let Some(dir) = chosen.parent() {
         fs::create_dir_all(dir).map_err(|e| io_fault("make the directory", dir, &e))?;
     }
-    // Appended, so that a crash cannot lose what was there, and a link stays a link.
+    // Appended, so that a crash cannot lose what was there.
     let mut file = OpenOptions::new().append(true).create(true).open(chosen).map_err(|e| io_fault("write", chosen, &e))?;
     file.write_all(addition.as_bytes()).map_err(|e| io_fault("write", chosen, &e))?;
     Ok(Some(chosen.clone()))

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs};
 
 use serde_json::{Value, json};
+use thrum_daemon::paths::Repo;
 
 use crate::harness::{Daemon, World};
 
@@ -24,15 +25,26 @@ fn clean_up_deletes_whom_nobody_heard_of_and_nobody_has_an_identity_of_and_only_
     for (name, identities) in [("main", repo.identities()), ("fay", feature.join(".thrum/identities"))] {
         fs::write(identities.join(format!("{name}.json")), "{}").unwrap();
     }
-    for name in ["left", "main", "fay", "called", "working"] {
+    for name in ["left", "main", "fay", "called", "working", "apart", "moved"] {
         daemon.agent(name, "builder");
+    }
+    // A directory that is in no list of git's, such as the main worktree of a repository whose git directory lies elsewhere.
+    let apart_dir = world.dir.join("apart");
+    fs::create_dir(&apart_dir).unwrap();
+    let apart = Repo::create(&apart_dir, Some(repo.thrum_dir())).unwrap();
+    fs::write(apart.identities().join("apart.json"), "{}").unwrap();
+    for name in ["apart", "moved"] {
+        let work = json!({"worktree_path": apart.root()});
+        let session = daemon.call("session.start", json!({"agent_id": name, "work_context": work}));
+        daemon.call("session.end", json!({"session_id": session["session_id"]}));
     }
     daemon.stop();
     // Forty days later.
     let database = rusqlite::Connection::open(repo.database()).unwrap();
     let days = 40 * 86_400_000_000_000_i64;
     database.execute("UPDATE agents SET registered_at = registered_at - ?1", [days]).unwrap();
-    database.execute("UPDATE sessions SET started_at = started_at - ?1", [days]).unwrap();
+    database.execute("UPDATE sessions SET started_at = started_at - ?1, ended_at = ended_at - ?1", [days]).unwrap();
+    database.execute("UPDATE contexts SET at = at - ?1", [days]).unwrap();
     database.execute("UPDATE presence SET last_seen_at = last_seen_at - ?1", [days]).unwrap();
     drop(database);
 
@@ -43,13 +55,13 @@ fn clean_up_deletes_whom_nobody_heard_of_and_nobody_has_an_identity_of_and_only_
         let found = daemon.call("agent.cleanup", params);
         (names(&found["orphans"]).into_iter().map(str::to_owned).collect::<Vec<_>>(), found["deleted"].clone())
     };
-    let left = vec!["left".to_owned()];
+    let left = vec!["left".to_owned(), "moved".to_owned()];
     assert_eq!(orphans(json!({})), (left.clone(), json!([])), "whoever does not say so deletes nobody");
     assert_eq!(orphans(json!({"dry_run": true})), (left.clone(), json!([])));
     assert_eq!(orphans(json!({"threshold": 41})), (vec![], json!([])));
     assert_eq!(daemon.client().error("agent.cleanup", json!({"force": true, "dry_run": true}))["data"]["kind"], "invalid");
-    assert_eq!(orphans(json!({"force": true})), (left, json!(["left"])));
-    assert_eq!(names(&daemon.call("agent.list", json!({}))["agents"]), ["called", "fay", "main", "working"].into());
+    assert_eq!(orphans(json!({"force": true})), (left, json!(["moved", "left"])));
+    assert_eq!(names(&daemon.call("agent.list", json!({}))["agents"]), ["apart", "called", "fay", "main", "working"].into());
     assert_eq!(orphans(json!({"force": true})), (vec![], json!([])));
 }
 

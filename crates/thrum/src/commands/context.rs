@@ -16,7 +16,7 @@ use crate::{
     context::Context,
     identity,
     render::{Page, Render, Said, Silent, agent, style::DIM},
-    text,
+    setup, text,
 };
 
 /// Keep notes for the time after your context is lost
@@ -172,6 +172,7 @@ impl Command {
 fn save(text: Text, whose: Whose, part: Part, cx: &Context) -> Result<Said, Fault> {
     let name = whose.name(cx)?;
     let content = text.read()?;
+    setup::complete(cx.repo()?)?;
     let path = Notes::of(cx.repo()?).write(&name, part, &content)?;
     let what = if part == Part::Notes { "notes" } else { "preamble" };
     Ok(Said {

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault, name::printable, work::FileChange};
-use thrum_daemon::paths;
+use thrum_daemon::layout;
 
 use crate::{
     context::Context,
@@ -53,7 +53,7 @@ pub(crate) fn repo_path(file: &str, cx: &Context) -> Result<String, Fault> {
         fs::canonicalize(path).map_err(|error| Fault::new(ErrorKind::Invalid, format!("cannot look at {}: {error}", path.display())))
     };
     let here = look(cx.directory())?;
-    let top = paths::git_top(&here);
+    let top = layout::git_top(&here);
     let top = if top.join(".git").exists() { top } else { cx.repo()?.root().to_owned() };
     let plain = without_dots(&here.join(file));
     // The file itself may be gone, or be a link that git has as such; the directory it is in may have been reached by one.

@@ -7,11 +7,7 @@ pub(crate) mod changes;
 mod status;
 mod work;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, path::Path, time::Duration};
 
 use thrum_daemon::git as run;
 pub(crate) use work::collect;
@@ -40,19 +36,11 @@ pub(crate) fn ignores(top: &Path, name: &str) -> Option<bool> {
     }
 }
 
-/// The directory that all worktrees of the repository of the worktree at `top` share: `.git` of the main one. Read from
-/// files. `None` outside git.
-pub(crate) fn common_dir(top: &Path) -> Option<PathBuf> {
-    let dot_git = top.join(".git");
-    if dot_git.is_dir() {
-        return Some(dot_git);
-    }
-    let link = fs::read_to_string(&dot_git).ok()?;
-    let git_dir = top.join(link.strip_prefix("gitdir:")?.trim());
-    match fs::read_to_string(git_dir.join("commondir")) {
-        Ok(common) => fs::canonicalize(git_dir.join(common.trim())).ok(),
-        Err(_) => Some(git_dir),
-    }
+/// Whether files in `top` can be committed: it is a worktree, and not the directory around a bare repository. `true` if git is not
+/// there to say.
+pub(crate) fn is_worktree(top: &Path) -> bool {
+    let deadline = std::time::Instant::now() + SETTING_UP;
+    run::output(top, &["rev-parse", "--is-inside-work-tree"], deadline).is_none_or(|answer| answer.trim_ascii() == b"true")
 }
 
 #[cfg(test)]

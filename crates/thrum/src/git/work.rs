@@ -9,7 +9,7 @@ use thrum_core::{
     Stamp, limits,
     work::{Commit, FileChange, Work},
 };
-use thrum_daemon::paths;
+use thrum_daemon::layout;
 
 use super::{run, status};
 
@@ -20,7 +20,7 @@ const BASES: [&str; 5] =
 /// Collects the state of the worktree that `root` lies in, until `deadline`. `None` outside git. What git did not say in time
 /// is missing: the branch never is.
 pub(crate) fn collect(root: &Path, deadline: Instant) -> Option<Work> {
-    let top = paths::git_top(root);
+    let top = layout::git_top(root);
     if !top.join(".git").exists() {
         return None;
     }

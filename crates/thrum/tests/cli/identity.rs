@@ -130,13 +130,15 @@ fn a_variable_is_obeyed_where_nobody_lives_which_is_said_and_a_name_nobody_regis
 #[test]
 fn the_agents_of_the_main_worktree_are_not_those_of_another() {
     let repo = TestRepo::with_agent("repo", "ann");
-    // Inside the main worktree, where many put theirs, and not set up: not even then is one the agent around it.
+    // Inside the main worktree, where many put theirs, and fresh: it shares the mailbox, and not the agent of the one around it.
     repo.git_done(&["commit", "-q", "--allow-empty", "-m", "one"]);
     repo.git_done(&["worktree", "add", "-q", "-b", "inner", ".worktrees/inner"]);
     let inner = repo.path(".worktrees/inner");
-    run_in(&repo, &inner, &[], &["send", "whose?", "--to", "@ann"]).fails(3, "is not set up").fails(3, "thrum init");
+    run_in(&repo, &inner, &[], &["send", "whose?", "--to", "@ann"])
+        .fails(3, "no agent is registered in this worktree")
+        .fails(3, "thrum quickstart");
     fs::create_dir(inner.join("src")).unwrap();
-    run_in(&repo, &inner.join("src"), &[], &["whoami"]).fails(3, "is not set up");
+    run_in(&repo, &inner.join("src"), &[], &["whoami"]).fails(3, "no agent is registered in this worktree");
     run_in(&repo, &inner, &[], &["init"]).ok();
     run_in(&repo, &inner, &[], &["whoami"]).fails(3, "no agent is registered in this worktree");
     run_in(&repo, &inner, &[], &["quickstart", "--name", "ida", "--role", "reviewer", "--module", "y"]).ok();

@@ -152,14 +152,15 @@ fn a_redirect_that_somebody_wrote_stays_and_a_mailbox_of_ones_own_is_not_hidden(
     let flag = feature.to_str().unwrap();
     let other = repo.above().join("other");
     fs::create_dir(&other).unwrap();
-    repo.thrum(&["init", "--no-start", "--repo", other.to_str().unwrap()]).ok();
+    repo.thrum(&["init", "--repo", other.to_str().unwrap()]).ok();
+    repo.thrum(&["daemon", "stop", "--repo", other.to_str().unwrap()]).ok();
     let by_hand = format!("{}\n", other.join(".thrum").display());
     fs::write(feature.join(".thrum/redirect"), &by_hand).unwrap();
     repo.thrum(&["init", "--no-start", "--repo", flag]).ok();
     assert_eq!(fs::read_to_string(feature.join(".thrum/redirect")).unwrap(), by_hand);
 
     fs::remove_file(feature.join(".thrum/redirect")).unwrap();
-    repo.thrum(&["daemon", "start", "--repo", flag]).ok();
+    fs::rename(other.join(".thrum/var"), feature.join(".thrum/var")).unwrap();
     repo.thrum(&["init", "--repo", flag]).fails(4, "a mailbox of its own").fails(4, "thrum daemon stop");
     assert!(!feature.join(".thrum/redirect").exists());
 }

@@ -4,11 +4,14 @@
 //! identity file in no worktree of the repository; see `thrum_store::ops::abandoned` for what Go Thrum does instead.
 //! Nothing is deleted unless `force` says so.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits};
-use thrum_store::{ops, query::Agent};
+use thrum_store::{
+    ops,
+    query::{Agent, SessionFilter},
+};
 
 use super::agent;
 use crate::{ambient::System, daemon::Daemon, worktrees};
@@ -44,6 +47,34 @@ struct Orphan {
     days_since_seen: u64,
 }
 
+/// Those of `agents` that have an identity in no worktree: in none that git lists, and not where they worked last. The main worktree
+/// of a repository whose git directory lies elsewhere is in no list, and neither is a directory whose redirect somebody wrote.
+async fn without_identity(daemon: &Daemon, agents: Vec<Agent>) -> Result<Vec<Agent>, Fault> {
+    let home = daemon.id.clone();
+    let placed = daemon.storage.read(move |reader| {
+        let last = |agent: Agent| {
+            let filter = SessionFilter {
+                agent_id: Some(agent.agent_id.clone()),
+                home: Some(home.clone()),
+                newest: Some(1),
+                ..SessionFilter::default()
+            };
+            let session = reader.sessions(&filter)?.into_iter().next();
+            Ok((agent, session.and_then(|session| session.context.worktree_path)))
+        };
+        agents.into_iter().map(last).collect::<Result<Vec<_>, _>>()
+    });
+    let (placed, repo) = (placed.await?, daemon.repo.clone());
+    let left = tokio::task::spawn_blocking(move || {
+        let named = worktrees::identities(&repo);
+        let lives = |name: &str, top: Option<&str>| {
+            named.contains(name) || top.is_some_and(|top| worktrees::has_identity(&repo, Path::new(top), name))
+        };
+        placed.into_iter().filter(|(agent, top)| !lives(&agent.agent_id, top.as_deref())).map(|(agent, _)| agent).collect()
+    });
+    left.await.map_err(|error| Fault::new(ErrorKind::Failed, format!("the worktrees could not be looked at: {error}")))
+}
+
 pub(super) async fn cleanup(daemon: &Daemon, params: Cleanup) -> Result<Cleaned, Fault> {
     const DAY: u64 = 86_400;
     if params.dry_run && params.force {
@@ -55,10 +86,7 @@ pub(super) async fn cleanup(daemon: &Daemon, params: Cleanup) -> Result<Cleaned,
     let mut found = daemon.storage.read(move |reader| ops::abandoned(reader, now, silence)).await?;
     // What was heard since it was last written down counts, too.
     found.retain(|agent| agent::seen(daemon, agent).is_none_or(|seen| now.since(seen) >= silence));
-    let repo = daemon.repo.clone();
-    let named = tokio::task::spawn_blocking(move || worktrees::identities(&repo));
-    let named = named.await.map_err(|error| Fault::new(ErrorKind::Failed, format!("the worktrees could not be looked at: {error}")))?;
-    found.retain(|agent| !named.contains(&agent.agent_id));
+    let found = without_identity(daemon, found).await?;
     let mut deleted = Vec::new();
     if params.force && !found.is_empty() {
         let names: Vec<String> = found.iter().map(|agent| agent.agent_id.clone()).collect();

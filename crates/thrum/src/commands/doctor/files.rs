@@ -7,7 +7,7 @@ use std::{
 };
 
 use thrum_core::{ErrorKind, Fault};
-use thrum_daemon::{backup, paths, paths::Repo};
+use thrum_daemon::{backup, layout, paths::Repo};
 
 use super::{
     Check,
@@ -73,7 +73,7 @@ fn belong(files: usize) -> &'static str {
 
 /// Whatever git takes along, everybody with the repository reads.
 fn gitignore(repo: &Repo) -> Check {
-    let top = paths::git_top(repo.root());
+    let top = layout::git_top(repo.root());
     if !top.join(".git").exists() {
         return Check::new("gitignore", Skipped, "this is no git repository");
     }

@@ -15,6 +15,7 @@ use crate::{
     context::Context,
     identity,
     render::{Page, Render, agent, style::YELLOW},
+    setup,
     text::count,
 };
 
@@ -251,6 +252,7 @@ fn copy_identities(source: &Source, dry_run: bool, cx: &Context) -> Result<Vec<(
                         file.agent.name.clone_from(&name);
                         // Of a session there.
                         file.session_id = None;
+                        setup::complete(cx.repo()?)?;
                         identity::write(&to, file)?;
                     }
                     "copied"

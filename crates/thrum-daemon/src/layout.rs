@@ -1,0 +1,189 @@
+//! How a git repository is laid out, and where its `.thrum` lives. Everything is read from files; git is not started.
+//!
+//! All worktrees of a repository share its *common directory*: `.git` of an ordinary clone, the bare repository of `git clone
+//! --bare`, a directory elsewhere (`git init --separate-git-dir`), `.git/modules/NAME` of the outer repository for a submodule.
+//! The shared `.thrum` lives where every worktree finds it from that directory alone ([`home`]):
+//!
+//! * beside the common directory, if it is called `.git` or the directory around it has a `.git` file that leads to it (an
+//!   ordinary clone, and `project/.bare` with `project/.git`);
+//! * inside the common directory otherwise: nothing beside `/srv/project.git` belongs to that project alone.
+//!
+//! The variables `GIT_DIR` and `GIT_WORK_TREE` do not count. Hooks set them for another repository than the one in which a
+//! command runs, and two commands in one directory must not end up at two mailboxes.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use thrum_core::limits;
+
+use crate::disk;
+
+/// Returns the top level of the git worktree that `start` lies in, or `start` itself outside of git. A directory that only
+/// holds a bare repository and a `.git` file leading to it counts as one.
+pub fn git_top(start: &Path) -> PathBuf {
+    around(start).unwrap_or(start).to_owned()
+}
+
+/// The nearest directory at `start` or above that has a `.git`.
+pub(crate) fn around(start: &Path) -> Option<&Path> {
+    start.ancestors().find(|dir| dir.join(".git").exists())
+}
+
+/// Returns the common directory of the worktree whose top level is `top`, or of the git directory that `top` is itself, links
+/// resolved. `None` outside of git.
+pub fn common_dir(top: &Path) -> Option<PathBuf> {
+    let git_dir = git_dir(top)?;
+    let common = small_text(&git_dir.join("commondir")).map_or_else(|| git_dir.clone(), |common| git_dir.join(common.trim()));
+    fs::canonicalize(common).ok()
+}
+
+/// Returns whether `top` is a linked worktree (`git worktree add`).
+pub fn is_linked(top: &Path) -> bool {
+    git_dir(top).is_some_and(|dir| dir.join("commondir").exists())
+}
+
+/// Returns the directory whose `.thrum` holds the mailbox of the worktree at `top`, if that is not `top` itself. `None` outside
+/// of git.
+pub fn home(top: &Path) -> Option<PathBuf> {
+    if !top.join(".git").exists() {
+        return None;
+    }
+    let common = common_dir(top)?;
+    let beside = common.parent().filter(|parent| {
+        let belongs = common.ends_with(".git") || git_dir(parent).and_then(|dir| fs::canonicalize(dir).ok()).as_deref() == Some(&common);
+        // Set up before somebody added the `.git` file beside it.
+        belongs && !common.join(".thrum").is_dir()
+    });
+    let home = beside.unwrap_or(&common);
+    (home != top).then(|| home.to_owned())
+}
+
+/// Returns whether `dir` lies in the git directory of the repository around it, where nothing comes from anybody's code.
+pub(crate) fn is_inside_git_dir(dir: &Path) -> bool {
+    around(dir).and_then(common_dir).is_some_and(|common| dir.starts_with(common))
+}
+
+/// The git directory of the worktree at `top`: `.git`, where the file `.git` leads, or `top` where it is a git directory.
+fn git_dir(top: &Path) -> Option<PathBuf> {
+    let dot_git = top.join(".git");
+    if dot_git.is_dir() {
+        return Some(dot_git);
+    }
+    if let Some(link) = small_text(&dot_git) {
+        return Some(top.join(link.strip_prefix("gitdir:")?.trim()));
+    }
+    let is_one = top.join("HEAD").is_file() && top.join("objects").is_dir() && top.join("refs").is_dir();
+    is_one.then(|| top.to_owned())
+}
+
+fn small_text(path: &Path) -> Option<String> {
+    let bytes = disk::read_private(path, limits::MAX_SMALL_FILE_BYTES).ok()??;
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::git;
+
+    fn run(dir: &Path, args: &[&str]) {
+        let identity = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false", "-c", "protocol.file.allow=always"];
+        let mut command = git::command(dir, &[&identity[..], args].concat());
+        command.env("GIT_ALLOW_PROTOCOL", "file");
+        assert!(command.status().unwrap().success(), "{args:?}");
+    }
+
+    /// A directory with a repository `main` that has one commit.
+    fn with_repository() -> (tempfile::TempDir, PathBuf) {
+        let guard = tempfile::tempdir().unwrap();
+        let dir = fs::canonicalize(guard.path()).unwrap();
+        fs::create_dir(dir.join("main")).unwrap();
+        run(&dir.join("main"), &["init", "-q", "-b", "main"]);
+        run(&dir.join("main"), &["commit", "-q", "--allow-empty", "-m", "one"]);
+        (guard, dir)
+    }
+
+    #[test]
+    fn worktrees_of_an_ordinary_clone_share_what_lies_in_the_main_one() {
+        let (_guard, dir) = with_repository();
+        let main = dir.join("main");
+        run(&main, &["worktree", "add", "-q", "-b", "feature", "../feature"]);
+        run(&main, &["worktree", "add", "-q", "-b", "inner", ".worktrees/inner"]);
+        fs::create_dir(dir.join("feature/src")).unwrap();
+        assert_eq!(git_top(&dir.join("feature/src")), dir.join("feature"));
+        assert_eq!((home(&main), home(&dir.join("feature"))), (None, Some(main.clone())));
+        assert_eq!(home(&main.join(".worktrees/inner")), Some(main.clone()));
+        assert_eq!((is_linked(&main), is_linked(&dir.join("feature"))), (false, true));
+        assert_eq!(common_dir(&dir.join("feature")), Some(main.join(".git")));
+        assert_eq!((home(&dir), common_dir(&dir), git_top(&dir)), (None, None, dir.clone()));
+        // Git's own way to name it is relative where `worktree.useRelativePaths` is set.
+        fs::write(dir.join("feature/.git"), "gitdir: ../main/.git/worktrees/feature\n").unwrap();
+        assert_eq!(home(&dir.join("feature")), Some(main));
+    }
+
+    #[test]
+    fn worktrees_of_a_bare_repository_share_whatever_it_is_called() {
+        let (_guard, dir) = with_repository();
+        for (bare, home_of_all) in [("p/.bare", "p"), ("q/.git", "q"), ("r/store", "r/store"), ("s.git", "s.git")] {
+            let bare = dir.join(bare);
+            let around = bare.parent().unwrap().to_owned();
+            fs::create_dir_all(&around).unwrap();
+            run(&dir, &["clone", "-q", "--bare", "main", bare.to_str().unwrap()]);
+            if home_of_all == "p" {
+                fs::write(dir.join("p/.git"), "gitdir: ./.bare\n").unwrap();
+            }
+            let shared = Some(dir.join(home_of_all));
+            for name in ["one", "two"] {
+                let top = dir.join(format!("{}-{name}", bare.file_name().unwrap().to_str().unwrap()));
+                run(&bare, &["worktree", "add", "-q", "-b", name, top.to_str().unwrap()]);
+                assert_eq!(home(&top), shared, "{}", bare.display());
+            }
+        }
+        assert_eq!(home(&dir.join("p")), None, "the directory around it holds it");
+        assert!(is_inside_git_dir(&dir.join("p/.bare")) && !is_inside_git_dir(&dir.join("p")));
+        assert_eq!(common_dir(&dir.join("s.git")), Some(dir.join("s.git")));
+    }
+
+    #[test]
+    fn a_mailbox_in_a_bare_repository_stays_when_a_git_file_is_added_beside_it() {
+        let (_guard, dir) = with_repository();
+        run(&dir, &["clone", "-q", "--bare", "main", "p/.bare"]);
+        run(&dir.join("p/.bare"), &["worktree", "add", "-q", "-b", "one", "../one"]);
+        fs::create_dir(dir.join("p/.bare/.thrum")).unwrap();
+        fs::write(dir.join("p/.git"), "gitdir: ./.bare\n").unwrap();
+        for top in ["p/one", "p"] {
+            assert_eq!(home(&dir.join(top)), Some(dir.join("p/.bare")), "{top}");
+        }
+    }
+
+    #[test]
+    fn submodules_and_separate_git_directories_share_with_their_own_worktrees() {
+        let (_guard, dir) = with_repository();
+        fs::create_dir(dir.join("outer")).unwrap();
+        run(&dir.join("outer"), &["init", "-q", "-b", "main"]);
+        run(&dir.join("outer"), &["submodule", "--quiet", "add", "../main", "sub"]);
+        run(&dir.join("outer/sub"), &["worktree", "add", "-q", "-b", "feature", "../../sub-feature"]);
+        let module = dir.join("outer/.git/modules/sub");
+        assert_eq!((home(&dir.join("outer/sub")), home(&dir.join("sub-feature"))), (Some(module.clone()), Some(module.clone())));
+        assert_eq!((is_linked(&dir.join("outer/sub")), home(&dir.join("outer"))), (false, None));
+        assert!(is_inside_git_dir(&module));
+
+        run(&dir, &["init", "-q", "-b", "main", "--separate-git-dir", "store", "work"]);
+        run(&dir.join("work"), &["commit", "-q", "--allow-empty", "-m", "one"]);
+        run(&dir.join("work"), &["worktree", "add", "-q", "-b", "feature", "../work-feature"]);
+        let store = Some(dir.join("store"));
+        assert_eq!((home(&dir.join("work")), home(&dir.join("work-feature"))), (store.clone(), store));
+    }
+
+    #[test]
+    fn a_bare_repository_that_came_inside_a_clone_is_not_in_its_git_directory() {
+        let (_guard, dir) = with_repository();
+        run(&dir, &["clone", "-q", "--bare", "main", "main/vendor/evil.git"]);
+        assert!(!is_inside_git_dir(&dir.join("main/vendor/evil.git")));
+        assert_eq!(git::status(&dir.join("main"), &["status"], Instant::now() + Duration::from_secs(5)), Some(0));
+    }
+}
