@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use thrum_core::{Ambient, DaemonKey, Stamp};
+use thrum_core::{Ambient, DaemonId, DaemonKey, Stamp};
 
 use crate::{OpenOptions, Store, StoreError, Tx, digest, fold, migrate, salvage, store};
 
@@ -76,8 +76,8 @@ impl Checkup {
         conn.execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
         drop(conn);
         let conn = store::connect(&copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let (last_at, version): (i64, i64) =
-            conn.query_row("SELECT last_at, fold_version FROM state", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (last_at, version, mailboxes_of): (i64, i64, String) =
+            conn.query_row("SELECT last_at, fold_version, mailboxes_of FROM state", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let events: u64 = conn.query_row("SELECT count(*) FROM events", [], |row| row.get(0))?;
         let unequal = unequal(&conn)?;
         // Rows that were lost are one reason. Rows whose text is another one now are worse: counted anew, they would stay.
@@ -92,13 +92,14 @@ impl Checkup {
         } else if waits {
             Compared::Not("a purge waits for its time")
         } else {
-            let before = digest::projection(&conn)?;
+            let before = (digest::projection(&conn)?, digest::mailboxes(&conn)?);
             drop(conn);
-            // Of the copy, which is nobody's.
+            // Of the copy, which nobody writes in.
             let key = DaemonKey::generate(ambient.as_mut());
-            let mut store = Store::open(&copy, OpenOptions::new(key, None), ambient)?;
+            let id = DaemonId::parse(&mailboxes_of).unwrap_or_else(|| key.id());
+            let mut store = Store::open_as(&copy, id, OpenOptions::new(key, None), ambient)?;
             store.rebuild()?;
-            Compared::Found(before == store.projection()?)
+            Compared::Found(before == (store.projection()?, store.mailboxes()?))
         };
         Ok(Self { events, last_at: Stamp::from_nanos(last_at), damage, heads, projection })
     }

@@ -9,7 +9,7 @@ use thrum_core::{Head, Heads, Sum};
 
 use crate::{Reader, StoreError, Tx};
 
-/// Every table of the projection, without the numbers that mean something here only.
+/// Every table of the projection on which all daemons agree, without the numbers that mean something here only.
 const VIEWS: &[&str] = &[
     "SELECT 'purge', cutoff FROM purge",
     "SELECT 'message', message_id, at, event_id, origin, home, agent_id, session_id, thread_id, reply_to,
@@ -18,17 +18,28 @@ const VIEWS: &[&str] = &[
     "SELECT 'agent', agent_id, home, event_id, registered_at, first_at, kind, role, module, display, hostname, worktree FROM agents",
     "SELECT 'former', agent_id, former, home, until FROM former_homes",
     "SELECT 'cleanup', agent_id, home, at, event_id FROM cleanups",
-    "SELECT 'mailbox', g.agent_id, g.home, b.at, m.message_id, b.unread
-     FROM mailbox b JOIN agents g USING (owner) JOIN messages m ON m.sequence = b.sequence",
     "SELECT 'receipt', m.message_id, r.agent_id, r.origin, seen_at, read_at FROM receipts r JOIN messages m USING (sequence)",
     "SELECT 'session', session_id, agent_id, home, started_at, start_event, ended_at, end_event, end_reason FROM sessions",
     "SELECT 'context', session_id, agent_id, home, at, event_id, context FROM contexts",
 ];
 
-/// The sum over all rows of the projection.
+/// What each daemon has of its own agents alone. It follows from the tables above and from whose daemon it is.
+const MAILBOXES: &str = "SELECT 'mailbox', g.agent_id, g.home, b.at, m.message_id, b.unread
+     FROM mailbox b JOIN agents g USING (owner) JOIN messages m ON m.sequence = b.sequence";
+
+/// The sum over all rows on which daemons with the same events agree.
 pub(crate) fn projection(conn: &Connection) -> Result<Sum, StoreError> {
+    sum(conn, VIEWS)
+}
+
+/// The sum over the mailboxes of this daemon's agents.
+pub(crate) fn mailboxes(conn: &Connection) -> Result<Sum, StoreError> {
+    sum(conn, &[MAILBOXES])
+}
+
+fn sum(conn: &Connection, views: &[&str]) -> Result<Sum, StoreError> {
     let mut total = Sum::default();
-    for view in VIEWS {
+    for view in views {
         let mut statement = conn.prepare_cached(view)?;
         let columns = statement.column_count();
         let mut rows = statement.query([])?;

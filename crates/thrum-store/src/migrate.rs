@@ -17,6 +17,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0010_checkpoint_events.sql"),
     include_str!("migrations/0011_origins.sql"),
     include_str!("migrations/0012_numbers.sql"),
+    include_str!("migrations/0013_mailboxes_of.sql"),
 ];
 
 /// `application_id` of our files, so that a stray database of somebody else is not taken for ours ("Thrm").
@@ -107,6 +108,32 @@ mod tests {
         let mut statement = conn.prepare(sql).expect("prepares");
         let rows = statement.query_map([], |row| row.get(0)).expect("reads");
         rows.collect::<Result<_, _>>().expect("reads")
+    }
+
+    /// C30: also where the file is too large to be written anew afterwards.
+    #[test]
+    fn c30_a_table_that_is_made_anew_leaves_no_texts_where_it_was() {
+        const TEXTS: usize = 300;
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let mut conn = Connection::open(file.path()).expect("opens");
+        for migration in &MIGRATIONS[..10] {
+            conn.execute_batch(migration).expect("migrates");
+        }
+        for n in 0..TEXTS {
+            let body = format!("the old text {n:03} {}", "x".repeat(500));
+            conn.execute("INSERT INTO events VALUES (?1, ?2, 'x', 1, 'd_go', '', 0, '', NULL, ?3)", (n + 1, format!("evt_{n}"), body))
+                .expect("inserts");
+        }
+        conn.pragma_update(None, "application_id", APPLICATION_ID).expect("marks");
+        conn.pragma_update(None, "user_version", 10).expect("marks");
+        migrate(&mut conn).expect("migrates");
+        let free: i64 = conn.query_row("PRAGMA freelist_count", [], |row| row.get(0)).expect("counts");
+        assert!(free > 0, "the case has free pages");
+        conn.close().expect("closes");
+        let bytes = std::fs::read(file.path()).expect("reads");
+        let found = bytes.windows(13).filter(|window| *window == b"the old text ").count();
+        // Now and then SQLite moves a row to another page and leaves it on the first one.
+        assert!((TEXTS..TEXTS + TEXTS / 10).contains(&found), "{found} copies of {TEXTS} texts");
     }
 
     #[test]

@@ -66,7 +66,15 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Newer`], [`StoreError::Damaged`], [`StoreError::ReadOnly`], [`StoreError::Full`]; the file is as it was.
-    pub fn open(path: &Path, options: OpenOptions, mut ambient: Box<dyn Ambient>) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, options: OpenOptions, ambient: Box<dyn Ambient>) -> Result<Self, StoreError> {
+        Self::open_as(path, options.key.id(), options, ambient)
+    }
+
+    /// The same, for the daemon `id`: of a copy that is only looked at, nobody has the key.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open).
+    pub(crate) fn open_as(path: &Path, id: DaemonId, options: OpenOptions, mut ambient: Box<dyn Ambient>) -> Result<Self, StoreError> {
         let mut conn = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         // Like FULL with a write-ahead log. What is written before there is one has a journal, which may come back after a crash
         // and undo what was written since, unless its deletion is synced, too.
@@ -80,8 +88,8 @@ impl Store {
         }
         let counters = origin::open(&mut conn, options.left.as_ref(), options.new_log, ambient.as_mut())?;
         let mut store = Self {
-            id: options.key.id(),
-            ids: IdSource::bound_to(options.key.id()).after(counters.last_at),
+            ids: IdSource::bound_to(id.clone()).after(counters.last_at),
+            id,
             key: options.key,
             conn,
             ambient,
@@ -91,10 +99,10 @@ impl Store {
             rewritten: None,
         };
         store.publish();
-        let fold_version: i64;
-        (fold_version, store.scrub) =
-            store.conn.query_row("SELECT fold_version, scrub FROM state", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if fold_version == fold::VERSION {
+        let sql = "SELECT fold_version, mailboxes_of, scrub FROM state";
+        let (fold_version, mailboxes_of): (i64, String);
+        (fold_version, mailboxes_of, store.scrub) = store.conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        if fold_version == fold::VERSION && mailboxes_of == store.id.as_str() {
             store.fold_due()?;
         } else {
             store.rebuild()?;
@@ -313,12 +321,20 @@ impl Store {
         self.write(fold::rebuild)
     }
 
-    /// The digest over the projection; reads all of it.
+    /// The digest over the projection, the same at all daemons with the same events; reads all of it. Mailboxes are not part of it.
     ///
     /// # Errors
     /// SQLite's.
     pub fn projection(&self) -> Result<Sum, StoreError> {
         digest::projection(&self.conn)
+    }
+
+    /// The digest over the mailboxes of the agents that live here; reads all of them.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn mailboxes(&self) -> Result<Sum, StoreError> {
+        digest::mailboxes(&self.conn)
     }
 
     /// What is held of every log.

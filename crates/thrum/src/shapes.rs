@@ -390,8 +390,8 @@ pub(crate) struct Member {
     pub(crate) unmerged_commits: u64,
     pub(crate) uncommitted_files: Vec<String>,
     pub(crate) file_changes: Vec<FileChange>,
-    pub(crate) inbox_total: u64,
-    pub(crate) inbox_unread: u64,
+    pub(crate) inbox_total: Option<u64>,
+    pub(crate) inbox_unread: Option<u64>,
     pub(crate) status: String,
     /// The daemon it lives at.
     pub(crate) home: Option<String>,

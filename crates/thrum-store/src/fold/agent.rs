@@ -67,11 +67,13 @@ pub(super) fn register(tx: &mut Tx<'_>, at: At<'_>, body: &AgentRegister) -> Res
     Ok(Folded::Done)
 }
 
-/// Makes an agent what its registrations say, at one home, and fills its mailbox if that says so.
-pub(super) fn settle(conn: &Connection, event: &Event, body: &AgentRegister, first_at: Stamp, refill: bool) -> Result<(), StoreError> {
+/// Makes an agent what its registrations say, at one home, and fills its mailbox if that says so and it is read here.
+pub(super) fn settle(tx: &Tx<'_>, event: &Event, body: &AgentRegister, first_at: Stamp, refill: bool) -> Result<(), StoreError> {
+    let conn = tx.conn;
     let before = registered(conn, &body.agent_id, &event.origin)?;
     put(conn, event, body, first_at)?;
-    if refill || before.is_none_or(|before| before.first_at != first_at || before.role != body.role) {
+    let changed = refill || before.is_none_or(|before| before.first_at != first_at || before.role != body.role);
+    if changed && event.origin == tx.home() {
         fill_mailbox(conn, &body.agent_id, &event.origin)?;
     }
     Ok(())

@@ -82,7 +82,7 @@ pub(super) fn settle(tx: &mut Tx<'_>, agent_id: &str) -> Result<(), StoreError> 
     agent::remove_but_at(tx.conn, agent_id, &standings.keys().collect::<Vec<_>>())?;
     for standing in standings.values() {
         let (event, body) = standing.last;
-        agent::settle(tx.conn, event, body, standing.first_at, moves)?;
+        agent::settle(tx, event, body, standing.first_at, moves)?;
     }
     Ok(())
 }

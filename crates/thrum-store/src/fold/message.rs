@@ -57,7 +57,7 @@ pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Resul
         }
         return Ok(Folded::Done);
     }
-    insert(tx.conn, at, body)?;
+    insert(tx, at, body)?;
     // What refers to a message that is not here is parked; looking there is much cheaper than in the log.
     if tx.conn.prepare_cached("SELECT 1 FROM parked WHERE target = ?1")?.exists([&body.message_id])? {
         refold_dependents(tx, &body.message_id, at.sequence)?;
@@ -68,7 +68,7 @@ pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Resul
 /// Folds a message and all that is about it again from what is left in the log.
 pub(super) fn refold(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     if let Some(message) = held(tx.conn, message_id)? {
-        remove(tx.conn, message.sequence, message.at)?;
+        remove(tx, message.sequence, message.at)?;
     }
     // A creation folds what is parked for its message, and it would be folded twice.
     tx.conn.prepare_cached("DELETE FROM parked WHERE target = ?1")?.execute([message_id])?;
@@ -110,8 +110,8 @@ fn refold_dependents(tx: &mut Tx<'_>, message_id: &str, created: u64) -> Result<
     Ok(())
 }
 
-fn insert(conn: &Connection, at: At<'_>, body: &MessageCreate) -> Result<(), StoreError> {
-    let (event, time) = (at.event, at.event.at.nanos());
+fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreError> {
+    let (conn, event, time) = (tx.conn, at.event, at.event.at.nanos());
     let home = former::live(conn, &body.agent_id, &event.origin, event.at)?;
     conn.prepare_cached(
         "INSERT INTO messages (sequence, message_id, at, event_id, origin, home, agent_id, session_id, thread_id, reply_to)
@@ -133,26 +133,32 @@ fn insert(conn: &Connection, at: At<'_>, body: &MessageCreate) -> Result<(), Sto
     for (kind, value) in audience.rows() {
         conn.prepare_cached("INSERT INTO audience VALUES (?1, ?2, ?3, ?4)")?.execute((kind, value, time, at.sequence))?;
     }
+    deliver(tx, at, body, &audience, &home)
+}
+
+/// Puts a message into the mailboxes of this daemon's agents. Others read theirs at their own daemons.
+fn deliver(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, audience: &Audience<'_>, author_home: &str) -> Result<(), StoreError> {
+    let (conn, here, time) = (tx.conn, tx.home(), at.event.at.nanos());
     let mut deliver = conn.prepare_cached("INSERT OR IGNORE INTO mailbox VALUES (?1, ?2, ?3, ?4)")?;
     // Named ones get it whenever they registered; roles and everyone only if they were there. The author's own copy of mail
     // to oneself is stored and read.
-    let mut direct = conn.prepare_cached("SELECT owner, home FROM agents WHERE agent_id = ?1")?;
+    let author = if author_home == here { body.agent_id.as_str() } else { "" };
+    let mut direct = conn.prepare_cached("SELECT owner FROM agents WHERE agent_id = ?1 AND home = ?2")?;
     for agent in &audience.agents {
-        for row in direct.query_map([agent], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?)))? {
-            let (owner, lives) = row?;
-            let own = *agent == body.agent_id && lives == home;
-            deliver.execute((owner, time, at.sequence, !own))?;
+        let owner: Option<i64> = direct.query_row((agent, here), |row| row.get(0)).optional()?;
+        if let Some(owner) = owner {
+            deliver.execute((owner, time, at.sequence, *agent != author))?;
         }
     }
-    let present = if audience.everyone { "" } else { "role = ?4 AND " };
-    let sql = format!("SELECT owner FROM agents WHERE {present} first_at <= ?1 AND NOT (agent_id = ?2 AND home = ?3)");
+    let role = if audience.everyone { "" } else { " AND role = ?4" };
+    let sql = format!("SELECT owner FROM agents WHERE home = ?1 AND first_at <= ?2 AND agent_id <> ?3{role}");
     let values: &[&str] = if audience.everyone { &[""] } else { &audience.roles };
     for value in values {
         let mut statement = conn.prepare_cached(&sql)?;
         let owners: Vec<i64> = if audience.everyone {
-            statement.query_map((time, &body.agent_id, &home), |row| row.get(0))?.collect::<Result<_, _>>()?
+            statement.query_map((here, time, author), |row| row.get(0))?.collect::<Result<_, _>>()?
         } else {
-            statement.query_map((time, &body.agent_id, &home, value), |row| row.get(0))?.collect::<Result<_, _>>()?
+            statement.query_map((here, time, author, value), |row| row.get(0))?.collect::<Result<_, _>>()?
         };
         for owner in owners {
             deliver.execute((owner, time, at.sequence, true))?;
@@ -162,10 +168,10 @@ fn insert(conn: &Connection, at: At<'_>, body: &MessageCreate) -> Result<(), Sto
 }
 
 /// Takes a message out of every view but its own row.
-fn hide(conn: &Connection, sequence: u64, at: Stamp) -> Result<(), StoreError> {
-    let time = at.nanos();
-    conn.prepare_cached("DELETE FROM mailbox WHERE at = ?1 AND sequence = ?2 AND owner IN (SELECT owner FROM agents)")?
-        .execute((time, sequence))?;
+fn hide(tx: &Tx<'_>, sequence: u64, at: Stamp) -> Result<(), StoreError> {
+    let (conn, time) = (tx.conn, at.nanos());
+    conn.prepare_cached("DELETE FROM mailbox WHERE at = ?1 AND sequence = ?2 AND owner IN (SELECT owner FROM agents WHERE home = ?3)")?
+        .execute((time, sequence, tx.home()))?;
     let body: Option<String> =
         conn.prepare_cached("SELECT body FROM events WHERE sequence = ?1")?.query_row([sequence], |row| row.get(0)).optional()?;
     let created = body.and_then(|body| serde_json::from_str::<MessageCreate>(&body).ok());
@@ -179,8 +185,9 @@ fn hide(conn: &Connection, sequence: u64, at: Stamp) -> Result<(), StoreError> {
 }
 
 /// Takes it away altogether, with its receipts.
-fn remove(conn: &Connection, sequence: u64, at: Stamp) -> Result<(), StoreError> {
-    hide(conn, sequence, at)?;
+fn remove(tx: &Tx<'_>, sequence: u64, at: Stamp) -> Result<(), StoreError> {
+    hide(tx, sequence, at)?;
+    let conn = tx.conn;
     conn.prepare_cached("DELETE FROM receipts WHERE sequence = ?1")?.execute([sequence])?;
     conn.prepare_cached("DELETE FROM messages WHERE sequence = ?1")?.execute([sequence])?;
     Ok(())
@@ -216,7 +223,8 @@ pub(super) fn edit(conn: &Connection, at: At<'_>, body: &MessageEdit) -> Result<
 }
 
 /// A deletion by the author's own daemon is for good; the first one is shown.
-pub(super) fn delete(conn: &Connection, at: At<'_>, body: &MessageDelete) -> Result<Folded, StoreError> {
+pub(super) fn delete(tx: &Tx<'_>, at: At<'_>, body: &MessageDelete) -> Result<Folded, StoreError> {
+    let conn = tx.conn;
     let Some(message) = held(conn, &body.message_id)? else {
         if purge::is_gone(conn, &body.message_id)? {
             return Ok(Folded::Done);
@@ -227,7 +235,7 @@ pub(super) fn delete(conn: &Connection, at: At<'_>, body: &MessageDelete) -> Res
         return Ok(Folded::waits_for(&body.message_id, "it deletes a message of another daemon"));
     }
     if message.deletion.is_none() {
-        hide(conn, message.sequence, message.at)?;
+        hide(tx, message.sequence, message.at)?;
     }
     if message.deletion.as_ref().is_none_or(|deletion| wins(deletion, at, Ordering::Greater)) {
         conn.prepare_cached("UPDATE messages SET deleted_at = ?2, delete_event = ?3, delete_reason = ?4 WHERE sequence = ?1")?

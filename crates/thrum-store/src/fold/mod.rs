@@ -29,7 +29,7 @@ pub use purge::Purged;
 pub(crate) use purge::{FAR_AHEAD, announced, cutoff, is_purged, preview, waits};
 
 /// Changes with every change of a rule: a database folded by another version is folded again at the next start.
-pub(crate) const VERSION: i64 = 5;
+pub(crate) const VERSION: i64 = 6;
 
 /// Where an event stands among those it competes with.
 pub(crate) type Rank<'a> = (Stamp, &'a str);
@@ -76,7 +76,7 @@ pub(crate) fn fold(tx: &mut Tx<'_>, event: &Event, sequence: u64, payload: serde
         Ok(payload) if let Some(reason) = beyond_bounds(payload) => Folded::Parked { reason: reason.to_owned(), target: None, due: None },
         Ok(Payload::MessageCreate(body)) => message::create(tx, at, body)?,
         Ok(Payload::MessageEdit(body)) => message::edit(tx.conn, at, body)?,
-        Ok(Payload::MessageDelete(body)) => message::delete(tx.conn, at, body)?,
+        Ok(Payload::MessageDelete(body)) => message::delete(tx, at, body)?,
         Ok(Payload::MessageReceipt(body)) => message::receipt(tx.conn, at, body)?,
         Ok(Payload::AgentRegister(body)) => agent::register(tx, at, body)?,
         Ok(Payload::AgentCleanup(body)) => agent::cleanup(tx, at, body)?,
@@ -176,7 +176,7 @@ pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
         }
     }
     finish(tx)?;
-    tx.conn.execute("UPDATE state SET fold_version = ?1", [VERSION])?;
+    tx.conn.execute("UPDATE state SET fold_version = ?1, mailboxes_of = ?2", (VERSION, tx.home()))?;
     Ok(())
 }
 

@@ -53,22 +53,19 @@ pub(super) fn stamp(nanos: i64) -> Stamp {
     Stamp::from_nanos(nanos)
 }
 
-/// SQL for when the agent of `row` (which has `agent_id` and `home`) last wrote or read a message, as far as the newest few
-/// tell: an index leads to these, however many there are. NULL for one that lives at ?1, whose every call is seen.
+/// SQL for when the agent of `row` (which has `agent_id` and `home`) last read a message, or wrote one of the newest few under its
+/// name: indexes lead to both, however many there are. NULL for one that lives at ?1, whose every call is seen.
 pub(super) fn written_by(row: &str) -> String {
     format!(
         "CASE WHEN {row}.home <> ?1 THEN nullif(max(
             coalesce((SELECT max(at) FROM (SELECT at, origin FROM messages WHERE agent_id = {row}.agent_id
                 ORDER BY at DESC, sequence DESC LIMIT {NEWEST}) WHERE origin = {row}.home), 0),
-            coalesce((SELECT max(r.read_at) FROM (SELECT sequence FROM mailbox
-                WHERE owner = (SELECT o.owner FROM agents o WHERE o.agent_id = {row}.agent_id AND o.home = {row}.home)
-                ORDER BY at DESC, sequence DESC LIMIT {NEWEST}) b
-                CROSS JOIN receipts r ON r.sequence = b.sequence AND r.agent_id = {row}.agent_id AND r.origin = {row}.home), 0)), 0) END"
+            coalesce((SELECT max(r.read_at) FROM receipts r
+                WHERE r.agent_id = {row}.agent_id AND r.origin = {row}.home AND r.read_at IS NOT NULL), 0)), 0) END"
     )
 }
 
-/// How many messages of an agent, and to it, are asked for its last sign of life. The newest may be of a namesake elsewhere, or
-/// not read yet.
+/// How many messages under an agent's name are asked for its last sign of life. The newest may be of a namesake elsewhere.
 const NEWEST: usize = 16;
 
 /// Conditions with their values, joined by AND. The first value, ?1, is the daemon that asks.

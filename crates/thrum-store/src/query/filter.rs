@@ -38,7 +38,7 @@ pub struct Filter {
     pub to: Option<String>,
     /// Only those that name one of these agents or roles; a message for everyone names nobody.
     pub named: Vec<String>,
-    /// Only those that somebody has in the mailbox and has not read.
+    /// Only those that one of their recipients, here or elsewhere, has not read.
     pub unread_by_somebody: bool,
     /// Only later than this.
     pub after: Option<Stamp>,
@@ -142,11 +142,6 @@ impl Asks {
             let n = self.value(name);
             self.message(&format!(" AND m.sequence IN (SELECT u.sequence FROM audience u WHERE u.kind IN (0, 1) AND u.value = {n})"));
         }
-        if filter.unread_by_somebody {
-            self.message(
-                " AND EXISTS (SELECT 1 FROM mailbox u INDEXED BY mailbox_unread_by_message WHERE u.sequence = m.sequence AND u.unread)",
-            );
-        }
     }
 
     fn of_texts(&mut self, filter: &Filter) {
@@ -155,6 +150,20 @@ impl Asks {
                 let (kind, value) = (self.value(&tag.kind), self.value(&tag.value));
                 self.tagged(list, &format!("= {kind}"), &value);
             }
+        }
+        if filter.unread_by_somebody {
+            // Of the recipients that are shown with the message, which live anywhere: each home says what was read there.
+            self.texts = true;
+            self.conditions.push_str(
+                " AND EXISTS (SELECT 1 FROM json_each(e.body, '$.recipients') n CROSS JOIN agents a ON a.agent_id = n.value
+                      WHERE NOT (a.agent_id = m.agent_id AND a.home = m.home)
+                      AND NOT EXISTS (SELECT 1 FROM receipts r
+                                      WHERE r.sequence = m.sequence AND r.agent_id = a.agent_id AND r.read_at IS NOT NULL
+                                      AND (r.origin = a.home
+                                           OR EXISTS (SELECT 1 FROM former_homes f
+                                                      WHERE f.agent_id = a.agent_id AND f.former = r.origin AND f.home = a.home
+                                                      AND f.until > max(r.read_at, m.at)))))",
+            );
         }
         if !filter.named.is_empty() {
             let names: Vec<String> = filter.named.iter().map(|name| self.value(name)).collect();

@@ -321,7 +321,7 @@ fn what_another_machine_calls_its_agents_keeps_nobody_here_from_working() {
 
 #[test]
 fn a_broadcast_to_more_agents_than_an_event_can_name_still_reaches_them() {
-    let mut node = team();
+    let (mut node, mut far) = (team(), Node::new(2));
     let register = |n: usize| {
         crate::kit::foreign(
             &format!("evt_{n}"),
@@ -332,10 +332,14 @@ fn a_broadcast_to_more_agents_than_an_event_can_name_still_reaches_them() {
         )
     };
     node.apply(&(0..5000).map(register).collect::<Vec<_>>());
+    far.register("zoe", "robot");
+    let (_, read) = node.pull(&far, 0);
+    assert!(read > 0);
     let sent = node.send("ann", &["@everyone"], "to all");
     assert_eq!(sent.recipients.len(), limits::MAX_AUDIENCE, "as many as there is room for");
-    let far = Mailbox { agent_id: "far4999".into(), home: "d_go".into() };
-    assert!(node.store.reader().has_unread(&far).expect("reads"));
+    assert!(!sent.recipients.contains(&"zoe".to_owned()), "the names before hers took all of it");
+    far.pull(&node, 0);
+    assert!(far.store.reader().has_unread(&far.mailbox("zoe")).expect("reads"));
     assert_eq!(node.inbox("cy").len(), 1);
     assert_eq!(node.store.reader().totals().expect("reads").parked, 0);
 }

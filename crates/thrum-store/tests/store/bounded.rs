@@ -1,9 +1,9 @@
 //! What a peer can make us do with one batch is bounded: what its events undo of each other is worked out once (I7).
 
 use serde_json::{Value, json};
-use thrum_core::Event;
+use thrum_core::{Event, Payload, payload::AgentRegister};
 
-use crate::kit::{Node, foreign};
+use crate::kit::{self, Node, foreign};
 
 const EVENTS: usize = 60;
 
@@ -35,15 +35,32 @@ fn register(n: usize, when: i64) -> Event {
     at(n, when, "agent.register", json!({"agent_id": "ann", "kind": "agent", "role": role, "module": "m"}))
 }
 
+/// The daemon at which `ann` registers with [`signed`].
+fn home() -> Node {
+    Node::of(kit::key(1), kit::World::new(1))
+}
+
+fn signed(n: usize, when: i64, former: &[&str]) -> Event {
+    let body = AgentRegister {
+        agent_id: "ann".into(),
+        kind: "agent".into(),
+        role: ["coder", "tester"][n % 2].into(),
+        module: "m".into(),
+        former_homes: former.iter().map(|home| (*home).to_owned()).collect(),
+        ..AgentRegister::default()
+    };
+    kit::signed(&format!("evt_signed_{n}"), 1, n as u64 + 1, when, &Payload::AgentRegister(body))
+}
+
 fn mail(n: usize) -> Event {
     at(n, 100 + seconds(n), "message.create", json!({"message_id": format!("msg_{n}"), "agent_id": "cy", "scopes": []}))
 }
 
 #[test]
 fn registrations_with_ever_earlier_times_and_other_roles_fill_a_mailbox_once() {
-    let mut node = Node::new(1);
+    let mut node = home();
     node.apply(&(0..EVENTS).map(mail).collect::<Vec<_>>());
-    let batch: Vec<Event> = (0..EVENTS).map(|n| register(n, 99 - seconds(n))).collect();
+    let batch: Vec<Event> = (0..EVENTS).map(|n| signed(n, 99 - seconds(n), &[])).collect();
     assert_eq!(written(&mut node, "mailbox", &batch), EVENTS);
 }
 
@@ -79,22 +96,11 @@ fn creations_of_one_message_with_ever_earlier_times_fold_its_receipts_once() {
 
 #[test]
 fn claims_of_a_former_home_that_come_one_by_one_fill_a_mailbox_once() {
-    use thrum_core::{Payload, payload::AgentRegister};
-    let mut node = Node::new(1);
-    let mut past = vec![register(0, 50)];
+    let mut node = home();
+    let mut past = vec![register(0, 50), signed(EVENTS, 60, &[])];
     past.extend((0..EVENTS).map(mail));
     node.apply(&past);
-    let claim = |n: usize| {
-        let body = AgentRegister {
-            agent_id: "ann".into(),
-            kind: "agent".into(),
-            role: "coder".into(),
-            module: "m".into(),
-            former_homes: vec!["d_go".into()],
-            ..AgentRegister::default()
-        };
-        crate::kit::signed(&format!("evt_claim_{n}"), 1, n as u64 + 1, 300 + seconds(n), &Payload::AgentRegister(body))
-    };
+    let claim = |n: usize| signed(n, 300 + seconds(n), &["d_go"]);
     assert_eq!(written(&mut node, "mailbox", &(0..EVENTS).map(claim).collect::<Vec<_>>()), EVENTS);
 }
 
@@ -102,7 +108,7 @@ fn claims_of_a_former_home_that_come_one_by_one_fill_a_mailbox_once() {
 #[test]
 fn p6_what_is_about_a_message_does_not_move_for_every_creation_that_comes() {
     let mut node = Node::new(9);
-    node.world.set(crate::kit::START + 3_600_000_000_000);
+    node.world.set(kit::START + 3_600_000_000_000);
     let creation = |n: i64| {
         let id = format!("evt_create_{n:03}");
         foreign(&id, "d_go", 1000 - n, "message.create", json!({"message_id": "msg_1", "agent_id": "ann", "scopes": []}))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use thrum_core::Event;
+use thrum_core::{Event, Payload, payload::AgentRegister};
 
 use crate::kit::{Node, foreign};
 
@@ -89,18 +89,56 @@ fn a_deletion_is_for_good() {
 
 #[test]
 fn everyone_and_roles_address_who_was_registered_by_then() {
-    let mut node = node();
-    let register = |id: &str, seconds, agent: &str| {
-        foreign(id, "d_go", seconds, "agent.register", json!({"agent_id": agent, "role": "coder", "module": "m"}))
+    let mut node = Node::of(crate::kit::key(0), crate::kit::World::new(1));
+    let register = |number: u64, seconds, agent: &str| {
+        let body = AgentRegister {
+            agent_id: agent.into(),
+            kind: "agent".into(),
+            role: "coder".into(),
+            module: "m".into(),
+            ..AgentRegister::default()
+        };
+        crate::kit::signed(&format!("evt_{number}"), 0, number, seconds, &Payload::AgentRegister(body))
     };
     let everyone = message("evt_3", 10, "msg_1", json!({"scopes": [{"type": "group", "value": "everyone"}]}));
     let role = message("evt_4", 11, "msg_2", json!({"scopes": [{"type": "group", "value": "coder"}]}));
-    node.apply(&[everyone, register("evt_1", 9, "early"), register("evt_2", 20, "late"), role]);
-    let count = |agent: &str| {
-        let mailbox = thrum_store::query::Mailbox { agent_id: agent.into(), home: "d_go".into() };
-        node.store.reader().mail_count(&mailbox).expect("counts")
-    };
+    node.apply(&[everyone, register(1, 9, "early"), register(2, 20, "late"), role]);
+    let count = |agent: &str| node.store.reader().mail_count(&node.mailbox(agent)).expect("counts");
     assert_eq!((count("early"), count("late")), ((2, 2), (0, 0)));
+}
+
+#[test]
+fn mailboxes_are_those_of_the_agents_that_live_here() {
+    let register = foreign("evt_1", "d_go", 1, "agent.register", json!({"agent_id": "bob", "role": "coder"}));
+    let mail = message("evt_2", 2, "msg_1", json!({"recipients": ["bob"]}));
+    let rows = |node: &Node| -> u64 {
+        let conn = rusqlite::Connection::open(node.path()).expect("opens");
+        conn.query_row("SELECT (SELECT count(*) FROM mailbox) + (SELECT count(*) FROM mailbox_counts)", [], |row| row.get(0))
+            .expect("counts")
+    };
+    for order in [[&register, &mail], [&mail, &register]] {
+        let mut node = node();
+        node.apply(&order.map(Clone::clone));
+        assert_eq!(rows(&node), 0, "bob reads at his own daemon");
+        node.register("bob", "coder");
+        assert_eq!(rows(&node), 2, "here is another bob");
+        node.check();
+    }
+}
+
+#[test]
+fn a_database_of_another_daemon_gets_the_mailboxes_of_this_one() {
+    let mut node = node();
+    node.register("bob", "coder");
+    node.apply(&[message("evt_1", 1, "msg_1", json!({"recipients": ["bob"]}))]);
+    let before = node.store.mailboxes().expect("digest");
+    let own = std::mem::replace(&mut node.key, crate::kit::key(5));
+    let left = node.store.left();
+    let mut node = node.reopen(Some(left));
+    assert_eq!(node.store.mailboxes().expect("digest"), thrum_core::Sum::default(), "nobody lives here yet");
+    node.key = own;
+    let left = node.store.left();
+    assert_eq!(node.reopen(Some(left)).store.mailboxes().expect("digest"), before);
 }
 
 #[test]

@@ -62,7 +62,9 @@ fn show(member: &Member, page: &mut Page) {
         (_, Some(at)) => facts.push(format!("{}, last seen {}", printable(status), page.time(*at))),
         _ => facts.push(printable(status)),
     }
-    facts.push(format!("inbox {}/{}", member.inbox_unread, member.inbox_total));
+    if let (Some(unread), Some(total)) = (member.inbox_unread, member.inbox_total) {
+        facts.push(format!("inbox {unread}/{total}"));
+    }
     let home = at_home(member.local.unwrap_or(true), member.home_name.as_deref());
     page.line(format!("{mark} {}{home}  {}", agent(agent_id), facts.join("  ")));
     let said = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(|text| preview(text, 120));

@@ -1,5 +1,7 @@
 //! `team.list`: who is doing what, everywhere.
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thrum_core::{Fault, Stamp};
@@ -64,8 +66,11 @@ struct Member {
     uncommitted_files: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     file_changes: Vec<Value>,
-    inbox_total: u64,
-    inbox_unread: u64,
+    /// Of an agent that lives here; what others have in theirs is known at their own daemons.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inbox_total: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inbox_unread: Option<u64>,
     /// `active` while a session is open and its agent was heard of lately, else `offline`.
     status: &'static str,
     /// The daemon it lives at.
@@ -82,13 +87,14 @@ struct Member {
     home_state_since: Option<Stamp>,
 }
 
-/// An agent with its newest open session and its mail: total and unread.
-type Found = (Agent, Option<Session>, (u64, u64));
+/// An agent with its newest open session and, if it lives here, its mail: total and unread.
+type Found = (Agent, Option<Session>, Option<(u64, u64)>);
 
 pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Team, Fault> {
+    let here = daemon.id.clone();
     let found = daemon.storage.read(move |reader| {
         let (everyone, roles) = reader.shared_mail()?;
-        Ok((members(reader)?, everyone, roles))
+        Ok((members(reader, &here)?, everyone, roles))
     });
     let (found, everyone, roles) = found.await?;
     let mut members: Vec<Member> = found.into_iter().map(|found| member(daemon, found)).collect();
@@ -105,19 +111,22 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Team, Fault> {
     Ok(Team { members, shared_messages: Shared { broadcast_total: everyone, groups } })
 }
 
-fn members(reader: &Reader<'_>) -> Result<Vec<Found>, StoreError> {
-    let mut sessions = reader.sessions(&SessionFilter { open_only: true, ..SessionFilter::default() })?;
+fn members(reader: &Reader<'_>, here: &str) -> Result<Vec<Found>, StoreError> {
+    let mut sessions = HashMap::new();
+    for session in reader.sessions(&SessionFilter { open_only: true, ..SessionFilter::default() })? {
+        // The newest comes first.
+        sessions.entry((session.agent_id.clone(), session.home.clone())).or_insert(session);
+    }
     let found = |agent: Agent| {
-        // The newest first, so the first is the one.
-        let session = sessions.iter().position(|session| session.agent_id == agent.agent_id && session.home == agent.home);
-        let session = session.map(|index| sessions.remove(index));
-        let mail = reader.mail_count(&Mailbox { agent_id: agent.agent_id.clone(), home: agent.home.clone() })?;
+        let mailbox = Mailbox { agent_id: agent.agent_id.clone(), home: agent.home.clone() };
+        let mail = if mailbox.home == here { Some(reader.mail_count(&mailbox)?) } else { None };
+        let session = sessions.remove(&(mailbox.agent_id, mailbox.home));
         Ok((agent, session, mail))
     };
     reader.agents(&AgentFilter::default())?.into_iter().map(found).collect()
 }
 
-fn member(daemon: &Daemon, (agent, mut session, (inbox_total, inbox_unread)): Found) -> Member {
+fn member(daemon: &Daemon, (agent, mut session, mail): Found) -> Member {
     if let Some(session) = &mut session {
         session::refresh(daemon, session);
     }
@@ -147,8 +156,8 @@ fn member(daemon: &Daemon, (agent, mut session, (inbox_total, inbox_unread)): Fo
         unmerged_commits: context.unmerged_commits.len(),
         uncommitted_files: context.uncommitted_files,
         file_changes: context.file_changes,
-        inbox_total,
-        inbox_unread,
+        inbox_total: mail.map(|(total, _)| total),
+        inbox_unread: mail.map(|(_, unread)| unread),
         status,
         home: agent.home,
         home_name: None,
