@@ -1,6 +1,6 @@
 //! What the daemon is made of once it runs, and what a client can ask of it.
 
-use std::{fs, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use serde::Deserialize;
 use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits, name};
@@ -10,6 +10,7 @@ use thrum_tailnet::Tailnet;
 use crate::{
     ambient::{self, System},
     bell::Bell,
+    caller,
     config::Config,
     env::Settings,
     paths::Repo,
@@ -46,20 +47,15 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// The agent in whose name a call is made: the one it names, else the only one that has an identity file here, which is
-    /// what Go Thrum's older commands expect.
+    /// The agent in whose name a call is made: the one it names, else the agent of the process that made it
+    /// ([`caller::of_process`]).
     ///
     /// # Errors
-    /// `invalid` if it names none and there is not exactly one.
-    pub(crate) fn caller(&self, named: Option<String>) -> Result<String, Fault> {
-        if let Some(name) = named.filter(|name| !name.is_empty()) {
-            return Ok(name);
-        }
-        let identities = fs::read_dir(self.repo.thrum_dir().join("identities")).into_iter().flatten().flatten();
-        let mut names = identities.filter_map(|entry| entry.file_name().into_string().ok()?.strip_suffix(".json").map(str::to_owned));
-        match (names.next(), names.next()) {
-            (Some(name), None) => Ok(name),
-            _ => Err(Fault::new(ErrorKind::Invalid, "caller_agent_id is required").hint("Say who you are: `--as NAME`, or THRUM_NAME.")),
+    /// `invalid` if it names none and the process is not clearly one agent's.
+    pub(crate) fn caller(&self, named: Option<String>, process: Option<i32>) -> Result<String, Fault> {
+        match named.filter(|name| !name.is_empty()) {
+            Some(name) => Ok(name),
+            None => caller::of_process(&self.repo, process),
         }
     }
 

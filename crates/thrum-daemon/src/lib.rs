@@ -7,6 +7,7 @@ mod acknowledged;
 mod ambient;
 pub mod backup;
 mod bell;
+mod caller;
 pub mod checkup;
 pub mod config;
 mod daemon;

@@ -41,7 +41,12 @@ fn linked(git_dir: &Path) -> Option<PathBuf> {
 
 /// The names of all agents with an identity file in one of the worktrees of `repo`.
 pub fn identities(repo: &Repo) -> BTreeSet<String> {
-    let files = of(repo).into_iter().filter_map(|top| fs::read_dir(top.join(".thrum/identities")).ok()).flatten().flatten();
+    of(repo).iter().flat_map(|top| identities_in(top)).collect()
+}
+
+/// The names of the agents with an identity file in the worktree with this top level.
+pub fn identities_in(top: &Path) -> BTreeSet<String> {
+    let files = fs::read_dir(top.join(".thrum/identities")).into_iter().flatten().flatten();
     let names = files.filter_map(|entry| entry.file_name().into_string().ok()?.strip_suffix(".json").map(str::to_owned));
     names.filter(|name| name::check_agent(name).is_ok()).collect()
 }

@@ -54,21 +54,31 @@ pub(crate) enum Outcome {
     Stream(Box<RawValue>, mpsc::Receiver<String>),
 }
 
-/// What lives as long as the connection that asked for it.
+/// What belongs to one connection: the process that made it, and whatever lives as long as it does.
 #[derive(Default)]
-pub(crate) struct Kept(Vec<Box<dyn Send>>);
+pub(crate) struct Kept {
+    process: Option<i32>,
+    guards: Vec<Box<dyn Send>>,
+}
 
 impl Kept {
     /// Keeps `guard` until the connection ends.
     pub(crate) fn keep(&mut self, guard: impl Send + 'static) {
-        self.0.push(Box::new(guard));
+        self.guards.push(Box::new(guard));
+    }
+
+    /// The process that connected, by its id. `None` where the kernel does not give it.
+    pub(crate) fn process(&self) -> Option<i32> {
+        self.process
     }
 }
 
 /// Serves one client until it leaves, is idle for too long, sends what cannot be a request, or the daemon stops.
 pub(crate) async fn serve<S: Service>(stream: UnixStream, service: Arc<S>, shutdown: Shutdown) {
+    let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
     let (reader, writer) = stream.into_split();
-    let mut connection = Connection { lines: Lines::new(reader), writer, service, shutdown, kept: Kept::default() };
+    let kept = Kept { process, guards: Vec::new() };
+    let mut connection = Connection { lines: Lines::new(reader), writer, service, shutdown, kept };
     // A client that is gone needs no word about it.
     let _ = connection.run().await;
 }

@@ -77,7 +77,10 @@ pub const GOS_METHODS: [Method; 56] = [
     ),
     served("message.outbox", "`message_id` asks for one message. A name that is taken on several machines is as many recipients."),
     served("message.edit", ""),
-    served("message.delete", "The author only, as for `message.edit`; Go Thrum lets anybody."),
+    served(
+        "message.delete",
+        "The author only, as for `message.edit`. Without a caller it is the agent of the worktree that the call comes from.",
+    ),
     served(
         "message.markRead",
         "Marks the caller's own mail only. `all` in place of ids marks what is unread, some hundred at a time; `unread` says how many are left.",

@@ -45,6 +45,32 @@ fn a_process_may_be_a_daemon() {
     });
 }
 
+/// Which socket a process of this binary is to call, and with which line.
+const CALLER_AT: &str = "CALLER_AT";
+const CALLS: &str = "CALLS";
+
+/// In a test run this does nothing. With [`CALLER_AT`] it prints what the daemon answers.
+#[test]
+fn a_process_may_be_a_caller() {
+    let Some(path) = env::var_os(CALLER_AT) else { return };
+    let mut stream = UnixStream::connect(path).unwrap();
+    writeln!(stream, "{}", env::var(CALLS).unwrap()).unwrap();
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).unwrap();
+    eprintln!("{answer}");
+    std::process::exit(0);
+}
+
+/// What a daemon answers to a process that runs in `dir` with these variables.
+pub fn call_from(repo: &Repo, dir: &Path, variables: &[(&str, &str)], method: &str, params: &Value) -> Result<Value, Value> {
+    let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+    let mut command = itself("harness::a_process_may_be_a_caller", CALLER_AT, &repo.socket());
+    command.current_dir(dir).envs(variables.iter().copied()).env(CALLS, request.to_string());
+    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    let answer: Value = serde_json::from_slice(&output.stderr).unwrap();
+    if answer["error"].is_null() { Ok(answer["result"].clone()) } else { Err(answer["error"].clone()) }
+}
+
 /// In a test run this does nothing. With [`STRANGER_AT`] it prints what the daemon answers to `health`.
 #[test]
 fn a_process_may_be_a_stranger() {

@@ -188,16 +188,28 @@ fn c16_an_agent_edits_and_deletes_its_own_messages_only_and_sends_in_its_own_nam
     assert_eq!(client.ok("message.get", json!({"message_id": id}))["message"]["body"]["content"], "mine");
 }
 
+/// Go Thrum's `inbox --all` and `prime` name no mailbox, only the caller.
 #[test]
-fn who_does_not_say_who_he_is_is_the_only_identity_there_is() {
+fn a_list_of_all_messages_shows_what_its_caller_has_read() {
     let world = World::new();
     let daemon = office(&world);
     let mut client = daemon.client();
-    assert_eq!(client.error("agent.whoami", json!({}))["message"], "caller_agent_id is required");
-    std::fs::write(daemon.repo.identities().join("bob.json"), "{}").unwrap();
-    assert_eq!(client.ok("agent.whoami", json!({}))["agent_id"], "bob");
-    std::fs::write(daemon.repo.identities().join("alice.json"), "{}").unwrap();
-    assert_eq!(client.error("agent.whoami", json!({}))["data"]["kind"], "invalid");
+    let read = client.ok("message.send", send("alice", "bob", "one"))["message_id"].clone();
+    client.ok("message.send", send("alice", "bob", "two"));
+    client.ok("message.markRead", json!({"caller_agent_id": "bob", "message_ids": [read]}));
+    let mut list = |params: Value| {
+        let page = client.ok("message.list", params);
+        let messages = page["messages"].as_array().unwrap();
+        let read: Vec<_> = messages.iter().map(|message| (message["body"]["content"].clone(), message["is_read"].clone())).collect();
+        (read, page["total"].clone(), page["unread"].clone())
+    };
+    let row = |text: &str, is_read: bool| (json!(text), json!(is_read));
+    let bob = (vec![row("two", false), row("one", true)], json!(2), json!(1));
+    assert_eq!(list(json!({"caller_agent_id": "bob"})), bob);
+    assert_eq!(list(json!({"caller_agent_id": "bob", "exclude_self": true, "sort_by": "created_at"})), bob);
+    let alice = (vec![row("two", false), row("one", false)], json!(2), json!(0));
+    assert_eq!(list(json!({"caller_agent_id": "alice"})), alice, "another agent's mail is nothing that she has to read");
+    assert_eq!(list(json!({})), alice, "nobody in particular");
 }
 
 #[test]

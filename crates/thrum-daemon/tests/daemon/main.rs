@@ -4,6 +4,8 @@
 
 mod agents;
 mod boundary;
+#[cfg(target_os = "linux")]
+mod callers;
 mod compare;
 mod compatibility;
 mod crowd;

@@ -20,6 +20,8 @@ pub enum Order {
 pub struct Filter {
     /// Only those in this mailbox; also decides `is_read`.
     pub mailbox: Option<Mailbox>,
+    /// Whose `is_read` and number of unread ones is asked for where no mailbox is.
+    pub reader: Option<Mailbox>,
     /// Only unread ones of that mailbox.
     pub unread: bool,
     /// Only of this author.

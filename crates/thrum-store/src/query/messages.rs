@@ -116,10 +116,14 @@ impl Reader<'_> {
         }
         let selection = Selection::of(filter, owner);
         let (from, values) = (&selection.rows, &selection.values);
-        let (total, unread) = match owner {
-            Some(owner) if selection.is_whole_mailbox => self.kept_counts(owner)?,
-            Some(_) => self.count(&selection.counted, "coalesce(sum(b.unread), 0)", values)?,
-            None => self.count(&selection.counted, "0", values)?,
+        let reader = if owner.is_some() { owner } else { self.owner(filter.reader.as_ref())? };
+        let (total, unread) = match (owner, reader) {
+            (Some(owner), _) if selection.is_whole_mailbox => self.kept_counts(owner)?,
+            (Some(_), _) => self.count(&selection.counted, "coalesce(sum(b.unread), 0)", values)?,
+            (None, Some(reader)) => {
+                self.count(&selection.counted, &format!("coalesce(sum({}), 0)", in_mailbox(reader, "o.unread")), values)?
+            }
+            (None, None) => self.count(&selection.counted, "0", values)?,
         };
         let total = if filter.unread { unread } else { total };
         let time = if filter.by_update { "coalesce(m.edited_at, m.at)" } else { if owner.is_some() { "b.at" } else { "m.at" } };
@@ -128,7 +132,7 @@ impl Reader<'_> {
         let unread_only = if filter.unread { " AND b.unread" } else { "" };
         let sql = format!(
             "SELECT {COLUMNS}, {} {from}{unread_only} ORDER BY {time} {direction}, {number} {direction} LIMIT {} OFFSET {}",
-            is_read(owner.unwrap_or(0)),
+            is_read(reader.unwrap_or(0)),
             filter.limit,
             filter.offset
         );
@@ -276,7 +280,12 @@ fn read_body<T: serde::de::DeserializeOwned>(body: &str) -> Result<T, StoreError
 }
 
 fn is_read(owner: i64) -> String {
-    format!("EXISTS (SELECT 1 FROM mailbox o WHERE o.owner = {owner} AND o.at = m.at AND o.sequence = m.sequence AND NOT o.unread)")
+    in_mailbox(owner, "NOT o.unread")
+}
+
+/// Whether a message is in a mailbox, in this state.
+fn in_mailbox(owner: i64, state: &str) -> String {
+    format!("EXISTS (SELECT 1 FROM mailbox o WHERE o.owner = {owner} AND o.at = m.at AND o.sequence = m.sequence AND {state})")
 }
 
 /// A row whose texts are not read yet.

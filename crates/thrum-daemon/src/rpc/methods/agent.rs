@@ -169,9 +169,9 @@ pub(super) struct Me {
     home: String,
 }
 
-pub(super) async fn whoami(daemon: &Daemon, params: Whoami) -> Result<Me, Fault> {
+pub(super) async fn whoami(daemon: &Daemon, params: Whoami, process: Option<i32>) -> Result<Me, Fault> {
     let source = if params.caller_agent_id.is_some() { "caller" } else { "identity" };
-    let name = daemon.caller(params.caller_agent_id)?;
+    let name = daemon.caller(params.caller_agent_id, process)?;
     let found = daemon.storage.read(move |reader| {
         ops::resident(reader, &name)?;
         let session = match reader.open_session(&name)? {

@@ -146,19 +146,23 @@ impl Page {
     }
 }
 
-pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Page, Fault> {
+pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) -> Result<Page, Fault> {
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let unread = params.unread || given(params.unread_for_agent.clone()).is_some();
     let mut owner = given(params.for_agent).or(given(params.unread_for_agent));
     if owner.is_none() && unread {
-        owner = Some(daemon.caller(params.caller_agent_id.clone())?);
+        owner = Some(daemon.caller(params.caller_agent_id.clone(), process)?);
     }
     let named = given(params.mention_role);
-    let mentioned = if named.is_none() && params.mentions { Some(daemon.caller(params.caller_agent_id.clone())?) } else { None };
+    let mentioned = if named.is_none() && params.mentions { Some(daemon.caller(params.caller_agent_id.clone(), process)?) } else { None };
     let mailbox = |agent_id| Mailbox { agent_id, home: daemon.id.clone() };
-    let exclude_author = if params.exclude_self { Some(mailbox(daemon.caller(params.caller_agent_id)?)) } else { None };
+    let caller = daemon.caller(params.caller_agent_id, process);
+    // Nobody has to say who asks in order to see all messages; then none of them is shown as read.
+    let reader = caller.as_ref().ok().cloned().map(mailbox);
+    let exclude_author = if params.exclude_self { Some(mailbox(caller?)) } else { None };
     let mut filter = Filter {
         mailbox: owner.map(mailbox),
+        reader,
         unread,
         author: given(params.author_id),
         author_home: None,
@@ -217,8 +221,8 @@ pub(super) struct Outbox {
 }
 
 /// What an agent sent, newest first. With `unread`, those that somebody it was sent to has not read.
-pub(super) async fn outbox(daemon: &Daemon, params: Outbox) -> Result<Page, Fault> {
-    let author = daemon.caller(params.caller_agent_id)?;
+pub(super) async fn outbox(daemon: &Daemon, params: Outbox, process: Option<i32>) -> Result<Page, Fault> {
+    let author = daemon.caller(params.caller_agent_id, process)?;
     let deliveries = Deliveries::now(daemon);
     if let Some(id) = params.message_id.filter(|id| !id.is_empty()) {
         let message = daemon.storage.read(move |reader| {
@@ -269,7 +273,7 @@ pub(super) struct Marked {
     unread: Option<u64>,
 }
 
-pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead) -> Result<Marked, Fault> {
+pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead, process: Option<i32>) -> Result<Marked, Fault> {
     let ids = params.message_ids;
     if ids.is_empty() != params.all {
         let why = if params.all { "either message_ids or all" } else { "message_ids is required" };
@@ -278,7 +282,7 @@ pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead) -> Result<Marke
     if ids.len() > limits::MAX_BATCH_EVENTS {
         return Err(Fault::new(ErrorKind::Invalid, format!("more than {} message_ids at once", limits::MAX_BATCH_EVENTS)));
     }
-    let agent = daemon.caller(params.caller_agent_id)?;
+    let agent = daemon.caller(params.caller_agent_id, process)?;
     if params.all {
         let (marked_count, unread) = daemon.storage.write(move |tx| tx.mark_all_read(&agent)).await?;
         return Ok(Marked { marked_count, also_read_by: BTreeMap::new(), unread: Some(unread) });

@@ -61,31 +61,31 @@ methods! {
 
     "agent.register" => Prompt, |daemon, params, _kept| answer(&agent::register(daemon, params.read()?).await?);
     "agent.list" => Prompt, |daemon, params, _kept| answer(&agent::list(daemon, params.read()?).await?);
-    "agent.whoami" => Prompt, |daemon, params, _kept| answer(&agent::whoami(daemon, params.read()?).await?);
+    "agent.whoami" => Prompt, |daemon, params, kept| answer(&agent::whoami(daemon, params.read()?, kept.process()).await?);
     "agent.listContext" => Prompt, |daemon, params, _kept| answer(&agent::list_context(daemon, params.read()?).await?);
     "agent.delete" => Prompt, |daemon, params, _kept| answer(&agent::delete(daemon, params.read()?).await?);
     "agent.check" => Prompt, |daemon, params, _kept| answer(&agent::check(daemon, params.read()?).await?);
     "agent.cleanup" => Prompt, |daemon, params, _kept| answer(&cleanup::cleanup(daemon, params.read()?).await?);
     "team.list" => Prompt, |daemon, params, _kept| answer(&team::list(daemon, params.read()?).await?);
 
-    "session.start" => Prompt, |daemon, params, _kept| answer(&session::start(daemon, params.read()?).await?);
+    "session.start" => Prompt, |daemon, params, kept| answer(&session::start(daemon, params.read()?, kept.process()).await?);
     "session.end" => Prompt, |daemon, params, _kept| answer(&session::end(daemon, params.read()?).await?);
     "session.list" => Prompt, |daemon, params, _kept| answer(&session::list(daemon, params.read()?).await?);
     "session.heartbeat" => Prompt, |daemon, params, _kept| answer(&session::heartbeat(daemon, params.read()?).await?);
     "session.setIntent" => Prompt, |daemon, params, _kept| answer(&session::set_intent(daemon, params.read()?).await?);
     "session.setTask" => Prompt, |daemon, params, _kept| answer(&session::set_task(daemon, params.read()?).await?);
 
-    "message.send" => Prompt, |daemon, params, _kept| answer(&sending::send(daemon, params.read()?).await?);
-    "message.edit" => Prompt, |daemon, params, _kept| answer(&sending::edit(daemon, params.read()?).await?);
-    "message.delete" => Prompt, |daemon, params, _kept| answer(&sending::delete(daemon, params.read()?).await?);
+    "message.send" => Prompt, |daemon, params, kept| answer(&sending::send(daemon, params.read()?, kept.process()).await?);
+    "message.edit" => Prompt, |daemon, params, kept| answer(&sending::edit(daemon, params.read()?, kept.process()).await?);
+    "message.delete" => Prompt, |daemon, params, kept| answer(&sending::delete(daemon, params.read()?, kept.process()).await?);
     "message.get" => Prompt, |daemon, params, _kept| answer(&message::get(daemon, params.read()?).await?);
-    "message.list" => Prompt, |daemon, params, _kept| answer(&message::list(daemon, params.read()?).await?);
-    "message.outbox" => Prompt, |daemon, params, _kept| answer(&message::outbox(daemon, params.read()?).await?);
-    "message.markRead" => Prompt, |daemon, params, _kept| answer(&message::mark_read(daemon, params.read()?).await?);
+    "message.list" => Prompt, |daemon, params, kept| answer(&message::list(daemon, params.read()?, kept.process()).await?);
+    "message.outbox" => Prompt, |daemon, params, kept| answer(&message::outbox(daemon, params.read()?, kept.process()).await?);
+    "message.markRead" => Prompt, |daemon, params, kept| answer(&message::mark_read(daemon, params.read()?, kept.process()).await?);
     "message.archive" => Prompt, |_daemon, _params, _kept| refused::local_deletion("message.archive");
     "message.deleteByAgent" => Prompt, |_daemon, _params, _kept| refused::local_deletion("message.deleteByAgent");
     "message.deleteByScope" => Prompt, |_daemon, _params, _kept| refused::local_deletion("message.deleteByScope");
-    "message.wait" => Long, |daemon, params, _kept| answer(&wait::wait(daemon, params.read()?).await?);
+    "message.wait" => Long, |daemon, params, kept| answer(&wait::wait(daemon, params.read()?, kept.process()).await?);
 
     "group.list" => Prompt, |daemon, _params, _kept| answer(&group::list(daemon).await?);
     "group.info" => Prompt, |daemon, params, _kept| answer(&group::info(daemon, params.read()?).await?);

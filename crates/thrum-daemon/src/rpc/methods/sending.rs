@@ -48,12 +48,12 @@ pub(super) struct Sent {
     recipients: Vec<Delivery>,
 }
 
-pub(super) async fn send(daemon: &Daemon, params: Send) -> Result<Sent, Fault> {
+pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) -> Result<Sent, Fault> {
     if params.acting_as.is_some_and(|name| !name.is_empty()) {
         return Err(Fault::new(ErrorKind::Refused, "an agent sends in its own name only"));
     }
     let send = ops::Send {
-        from: daemon.caller(params.caller_agent_id)?,
+        from: daemon.caller(params.caller_agent_id, process)?,
         content: required("content", params.content)?,
         format: params.format.unwrap_or_default(),
         structured: params.structured.map(|json| json.get().to_owned()).filter(|json| json != "null"),
@@ -96,9 +96,9 @@ pub(super) struct Edited {
     version: u64,
 }
 
-pub(super) async fn edit(daemon: &Daemon, params: Edit) -> Result<Edited, Fault> {
+pub(super) async fn edit(daemon: &Daemon, params: Edit, process: Option<i32>) -> Result<Edited, Fault> {
     let message_id = required("message_id", params.message_id)?;
-    let agent = daemon.caller(params.caller_agent_id)?;
+    let agent = daemon.caller(params.caller_agent_id, process)?;
     let structured = params.structured.map(|json| json.get().to_owned()).filter(|json| json != "null");
     let id = message_id.clone();
     let edited = daemon.storage.write(move |tx| tx.edit(&agent, &id, params.content, structured)).await?;
@@ -121,9 +121,9 @@ pub(super) struct Deleted {
     deleted_at: Stamp,
 }
 
-pub(super) async fn delete(daemon: &Daemon, params: Delete) -> Result<Deleted, Fault> {
+pub(super) async fn delete(daemon: &Daemon, params: Delete, process: Option<i32>) -> Result<Deleted, Fault> {
     let message_id = required("message_id", params.message_id)?;
-    let agent = daemon.caller(params.caller_agent_id)?;
+    let agent = daemon.caller(params.caller_agent_id, process)?;
     if params.reason.as_ref().is_some_and(|reason| reason.len() > thrum_core::limits::MAX_TEXT_BYTES) {
         return Err(Fault::new(ErrorKind::Invalid, "the reason is too long"));
     }

@@ -36,8 +36,8 @@ pub(super) struct Started {
     started_at: Stamp,
 }
 
-pub(super) async fn start(daemon: &Daemon, params: Start) -> Result<Started, Fault> {
-    let agent_id = daemon.caller(params.agent_id.clone().or(params.caller_agent_id.clone()))?;
+pub(super) async fn start(daemon: &Daemon, params: Start, process: Option<i32>) -> Result<Started, Fault> {
+    let agent_id = daemon.caller(params.agent_id.clone().or(params.caller_agent_id.clone()), process)?;
     let name = agent_id.clone();
     let Start { scopes, refs, intent, work_context, .. } = params;
     let beat = Beat { work: work_context, intent, add_scopes: scopes, add_refs: refs, ..Beat::default() };

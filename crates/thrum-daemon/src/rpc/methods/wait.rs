@@ -45,13 +45,13 @@ pub(super) struct Waited {
     unread: u64,
 }
 
-pub(super) async fn wait(daemon: &Daemon, params: Wait) -> Result<Waited, Fault> {
+pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) -> Result<Waited, Fault> {
     let within = params.timeout_ms.map_or(DEFAULT, Duration::from_millis);
     if within > limits::MAX_WAIT {
         return Err(Fault::new(ErrorKind::Invalid, format!("invalid params: timeout_ms is at most {}", limits::MAX_WAIT.as_millis())));
     }
     let deadline = Instant::now() + within;
-    let agent = daemon.caller(params.caller_agent_id)?;
+    let agent = daemon.caller(params.caller_agent_id, process)?;
     // Before the first look, so that what is committed meanwhile wakes us again.
     let mut bell = daemon.bell.listen(&agent);
     let mailbox = Mailbox { agent_id: agent, home: daemon.id.clone() };
