@@ -26,6 +26,9 @@ use context::Context;
 use output::Output;
 
 fn main() -> ExitCode {
+    // A daemon, a `tailscaled` or a git that starts here must not keep open what our caller left open: locks (`flock FILE thrum …`),
+    // pipes, sockets.
+    close_fds::set_fds_cloexec(3, &[]);
     let cli = match cli::parse() {
         Ok(cli) => cli,
         Err(code) => return code,
