@@ -76,8 +76,23 @@ impl Repo {
             disk::write_private(&local.join("redirect"), format!("{}\n", target.display()).as_bytes())?;
         }
         let repo = Self::at(&root)?;
-        disk::make_private_dir(&repo.var())?;
+        repo.make_var()?;
         Ok(repo)
+    }
+
+    /// Makes [`var`](Self::var) unless it is there, with a `.gitignore` that keeps keys and mail out of every repository around it,
+    /// whatever happens to the ignore line of the repository itself.
+    ///
+    /// # Errors
+    /// Those of the file system; `refused` for a link or a directory of another user.
+    pub(crate) fn make_var(&self) -> Result<(), Fault> {
+        let var = self.var();
+        disk::make_private_dir(&var)?;
+        let ignore = var.join(".gitignore");
+        if ignore.symlink_metadata().is_err() {
+            disk::write_private(&ignore, b"*\n")?;
+        }
+        Ok(())
     }
 
     /// The repository whose `.thrum` is in `root`, a path without links.

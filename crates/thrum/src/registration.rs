@@ -48,6 +48,7 @@ pub(crate) struct Enrolled {
 pub(crate) fn enrol(wanted: &Wanted, cx: &Context) -> Result<(Enrolled, Client), Fault> {
     set_up_if_need_be(wanted, cx)?;
     let repo = cx.repo()?;
+    setup::keep_ignored(repo, &cx.output);
     let who = wanted.who(cx)?;
     let mut client = cx.daemon()?;
     let mut file = wanted.merged(who, &mut client)?;

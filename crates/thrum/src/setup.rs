@@ -9,7 +9,7 @@ use std::{
 use thrum_core::{ErrorKind, Fault};
 use thrum_daemon::{layout, paths::Repo};
 
-use crate::git;
+use crate::{git, output::Output};
 
 /// The line in `.gitignore`.
 const IGNORED: &str = ".thrum/";
@@ -129,6 +129,20 @@ pub(crate) fn ignore(top: &Path, stealth: bool) -> Result<Option<PathBuf>, Fault
     let mut file = OpenOptions::new().append(true).create(true).open(chosen).map_err(|e| io_fault("write", chosen, &e))?;
     file.write_all(addition.as_bytes()).map_err(|e| io_fault("write", chosen, &e))?;
     Ok(Some(chosen.clone()))
+}
+
+/// Adds the ignore line to a repository that was set up before, if it is not there (any more). That this fails keeps nobody from
+/// working: `.thrum/var`, which holds key and mail, ignores itself.
+pub(crate) fn keep_ignored(repo: &Repo, output: &Output) {
+    let top = layout::git_top(repo.root());
+    if !top.join(".git").exists() || !git::is_worktree(&top) {
+        return;
+    }
+    match ignore(&top, false) {
+        Ok(None) => {}
+        Ok(Some(file)) => output.note(&format!("Added {IGNORED} to {}", file.strip_prefix(&top).unwrap_or(&file).display())),
+        Err(fault) => output.warn(&format!("{}: git may take {IGNORED} along", fault.message)),
+    }
 }
 
 /// What to append to a `.gitignore` with this content, if anything.

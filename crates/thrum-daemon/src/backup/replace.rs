@@ -201,7 +201,7 @@ mod tests {
     fn files(repo: &Repo) -> Vec<(String, String)> {
         let entries = fs::read_dir(repo.var()).unwrap().map(|entry| entry.unwrap().path());
         let mut files: Vec<_> = entries
-            .filter(|path| path.is_file())
+            .filter(|path| path.is_file() && !path.ends_with(".gitignore"))
             .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(&path).unwrap()))
             .collect();
         files.sort();
