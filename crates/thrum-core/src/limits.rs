@@ -432,6 +432,14 @@ pub const MAX_SMALL_FILE_BYTES: u64 = 64 << 10;
 /// Longest path of a Unix socket: macOS has room for 104 bytes with the final zero, Linux for 108.
 pub const MAX_SOCKET_PATH_BYTES: usize = 103;
 
+/// How often a daemon looks whether its state directory and its socket are still at their paths. Two `stat`s each time; an agent that
+/// finds no socket waits this long at most.
+pub const STATE_LOOK: Duration = Duration::from_secs(1);
+
+/// How long a command waits for a daemon that holds the lock and does not answer: it is starting, stopping, or stuck. Opening a large
+/// log takes a few seconds on a slow disk.
+pub const SILENT_DAEMON: Duration = Duration::from_secs(5);
+
 /// How long a daemon that finds a socket file waits for somebody to answer on it. Go's daemon uses the same.
 pub const SOCKET_PROBE: Duration = Duration::from_millis(500);
 

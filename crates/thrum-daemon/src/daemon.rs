@@ -13,6 +13,7 @@ use crate::{
     caller,
     config::Config,
     env::Settings,
+    hold::Hold,
     paths::Repo,
     presence::Presence,
     rpc::{
@@ -44,6 +45,7 @@ pub(crate) struct Daemon {
     pub(crate) peers: Peers,
     pub(crate) tailnet: Tailnet,
     pub(crate) shutdown: Shutdown,
+    pub(crate) hold: Hold,
 }
 
 impl Daemon {
@@ -113,7 +115,11 @@ impl Service for Daemon {
         struct Caller {
             caller_agent_id: Option<String>,
         }
-        let outcome = methods::call(self, method, params, kept).await?;
+        // Before, because some methods write files, and after, because an answer is a promise.
+        self.hold.check()?;
+        let outcome = methods::call(self, method, params, kept).await;
+        self.hold.check()?;
+        let outcome = outcome?;
         // Only now: a call in the name of somebody who does not live here has failed.
         if let Ok(Caller { caller_agent_id: Some(agent) }) = params.read() {
             self.heard_of(&agent);

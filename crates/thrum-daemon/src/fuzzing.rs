@@ -23,7 +23,9 @@ use crate::{
     daemon::Daemon,
     disk,
     env::{Environment, Parsed, Settings},
+    hold::Hold,
     identity::{Claim, Identity},
+    lock,
     paths::Repo,
     presence::Presence,
     rpc::{
@@ -121,7 +123,8 @@ impl Socket {
             .build()
             .map_err(|error| disk::fault("start a runtime for", root, &error))?;
         let mut identity = Identity::load(&repo, Claim::None, &mut System)?;
-        let storage = Arc::new(Storage::open(&repo, &mut identity)?);
+        let hold = Hold::new(lock::acquire(&repo)?, &repo);
+        let storage = Arc::new(Storage::open(&repo, &mut identity, hold.clone())?);
         let id = identity.key().id().to_string();
         let ambients: Ambients = Arc::new(|| Box::new(System) as Box<dyn Ambient>);
         let tailnet = tailnet::of(&repo, &settings, &config, "fuzz", Arc::clone(&ambients));
@@ -159,6 +162,7 @@ impl Socket {
             peers,
             tailnet,
             shutdown: shutdown.clone(),
+            hold,
         };
         Ok(Self { runtime, service: Arc::new(Patience(daemon)), storage, shutdown })
     }

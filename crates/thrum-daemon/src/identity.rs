@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thrum_core::{Ambient, DaemonId, DaemonKey, ErrorKind, Fault, exchange::Commit, limits};
 use thrum_store::Left;
+use thrum_sync::held_dir::HeldDir;
 use tokio::{sync::watch, time::sleep};
 
 use crate::{disk, paths::Repo, shutdown::Shutdown};
@@ -57,6 +58,7 @@ struct Record {
 /// Who this daemon is.
 pub(crate) struct Identity {
     file: PathBuf,
+    directory: HeldDir,
     record: Record,
     /// Whether a new log must begin, whatever the database says.
     pub(crate) new_log: bool,
@@ -88,13 +90,13 @@ impl Identity {
                 Self::create(file, here, true, ambient)
             }
             None => Self::create(file, here, repo.database().exists(), ambient),
-            Some(record) if record.path == here => Ok(Self { file, record, new_log: false }),
+            Some(record) if record.path == here => Self::of(file, record, false),
             Some(record) => {
                 let whereabouts = whereabouts(Path::new(&record.path), &record.key.id(), &file)?;
                 if whereabouts == Whereabouts::Both && claim == Claim::None {
                     return Err(copied(&record.path, &here));
                 }
-                Ok(Self { file, record: Record { path: here, ..record }, new_log: whereabouts != Whereabouts::Same })
+                Self::of(file, Record { path: here, ..record }, whereabouts != Whereabouts::Same)
             }
         }
     }
@@ -103,9 +105,14 @@ impl Identity {
         let key = DaemonKey::generate(ambient);
         let record =
             Record { daemon_id: key.id().to_string(), key, path, log_id: String::new(), open_counter: 0, sequence: 0, rest: Map::new() };
-        let identity = Self { file, record, new_log };
+        let identity = Self::of(file, record, new_log)?;
         identity.save()?;
         Ok(identity)
+    }
+
+    fn of(file: PathBuf, record: Record, new_log: bool) -> Result<Self, Fault> {
+        let (directory, _) = HeldDir::of(&file).map_err(|error| disk::fault("write", &file, &error))?;
+        Ok(Self { file, directory, record, new_log })
     }
 
     /// The daemon's key.
@@ -129,7 +136,8 @@ impl Identity {
 
     fn save(&self) -> Result<(), Fault> {
         let json = serde_json::to_vec_pretty(&self.record).map_err(|error| disk::fault("write", &self.file, &error.into()))?;
-        disk::write_private(&self.file, &json)
+        let name = Path::new(self.file.file_name().unwrap_or_default());
+        self.directory.replace(name, &json).map_err(|error| disk::fault("write", &self.file, &error))
     }
 }
 

@@ -16,10 +16,11 @@ pub mod env;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod git;
+mod hold;
 mod identity;
 pub mod layout;
 mod listen;
-mod lock;
+pub mod lock;
 mod log;
 mod logfile;
 pub mod notes;

@@ -2,26 +2,43 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
 use thrum_core::{ErrorKind, Fault, limits};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    time::{Instant, sleep},
+};
 
 use crate::{disk, paths::Repo};
 
-/// An open socket, removed when dropped.
+/// An open socket. When dropped, its file is removed unless another socket is at that path by now.
 #[derive(Debug)]
 pub(crate) struct Listening {
     pub(crate) listener: UnixListener,
     path: PathBuf,
+    identity: Option<(u64, u64)>,
+}
+
+impl Listening {
+    /// Returns `true` if clients that connect to the path reach this socket.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.identity.is_some() && identity(&self.path) == self.identity
+    }
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if self.is_in_place() {
+            let _ = fs::remove_file(&self.path);
+        }
     }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|about| (about.dev(), about.ino()))
 }
 
 /// Opens the socket of `repo`. The caller holds the lock, so a socket file that is there was left by a crash, or belongs
@@ -34,9 +51,16 @@ pub(crate) async fn open(repo: &Repo) -> Result<Listening, Fault> {
     if let Some(directory) = path.parent() {
         disk::make_private_dir(directory)?;
     }
-    clear(&path).await?;
+    let until = Instant::now() + limits::STATE_LOOK * 3;
+    while let Err(fault) = clear(&path).await {
+        // Its path is in the runtime directory, and a daemon whose state was replaced is about to leave it.
+        if path.starts_with(repo.var()) || Instant::now() >= until {
+            return Err(fault);
+        }
+        sleep(limits::SOCKET_PROBE / 5).await;
+    }
     let listener = UnixListener::bind(&path).map_err(|error| disk::fault("listen on", &path, &error))?;
-    let listening = Listening { listener, path };
+    let listening = Listening { listener, identity: identity(&path), path };
     fs::set_permissions(&listening.path, fs::Permissions::from_mode(0o600))
         .map_err(|error| disk::fault("protect", &listening.path, &error))?;
     Ok(listening)

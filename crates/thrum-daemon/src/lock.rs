@@ -2,11 +2,17 @@
 //!
 //! The lock alone decides. Pid files and sockets outlive a crash and process ids are used again; a lock does neither. The
 //! file is never removed, because a lock on a removed file excludes nobody.
+//!
+//! Two locks are taken on that file. `flock` decides. A record lock (`fcntl`) beside it lets the system name the holder's process,
+//! which `flock` cannot, so that a daemon without a socket is found and stopped all the same.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
-    os::unix::fs::OpenOptionsExt,
+    fs::{self, File, OpenOptions, TryLockError},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::PathBuf,
 };
+
+use rustix::process::{Flock, FlockType, Pid};
 
 use thrum_core::{ErrorKind, Fault};
 
@@ -16,6 +22,22 @@ use crate::{disk, paths::Repo, pidfile};
 #[derive(Debug)]
 pub(crate) struct Lock {
     _file: File,
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Lock {
+    /// Returns `true` if the file at its path is still the one that is locked.
+    pub(crate) fn is_in_place(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_ok_and(|about| (about.dev(), about.ino()) == self.identity)
+    }
+}
+
+/// Returns the process that is the daemon of `repo`, as the system names it. `None` if there is none, and for a daemon that took no
+/// record lock: it is of an older version, or starting just now.
+pub fn holder(repo: &Repo) -> Option<Pid> {
+    let file = File::open(repo.lock_file()).ok()?;
+    rustix::process::fcntl_getlk(&file, &Flock::from(FlockType::ReadLock)).ok()??.pid
 }
 
 /// Takes the lock, without waiting.
@@ -28,7 +50,14 @@ pub(crate) fn acquire(repo: &Repo) -> Result<Lock, Fault> {
     let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(no_links).open(&path);
     let file = open.map_err(|error| disk::fault("open", &path, &error))?;
     match file.try_lock() {
-        Ok(()) => Ok(Lock { _file: file }),
+        Ok(()) => {
+            // Where the file system knows no record locks, the holder is found by its socket.
+            let _ = rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
+            let about = file.metadata().map_err(|error| disk::fault("look at", &path, &error))?;
+            let lock = Lock { _file: file, identity: (about.dev(), about.ino()), path };
+            // Whoever replaced the directory meanwhile has another lock file there.
+            if lock.is_in_place() { Ok(lock) } else { Err(already_running(repo)) }
+        }
         Err(TryLockError::WouldBlock) => Err(already_running(repo)),
         Err(TryLockError::Error(error)) => Err(disk::fault("lock", &path, &error)),
     }
@@ -48,7 +77,7 @@ mod tests {
     fn c28_a_second_daemon_is_refused_by_the_first_ones_pid_and_a_stale_pid_file_refuses_nobody() {
         let dir = tempfile::tempdir().unwrap();
         let repo = Repo::create(dir.path(), None).unwrap();
-        std::fs::write(repo.pid_file(), "1").unwrap();
+        fs::write(repo.pid_file(), "1").unwrap();
         let first = acquire(&repo).expect("a pid file alone, even of a living process, holds nothing");
         let record = pidfile::write(&repo, &repo.socket(), "2026-01-01T00:00:00Z").unwrap();
         let fault = acquire(&repo).unwrap_err();

@@ -22,60 +22,60 @@ impl Log for Storage {
     }
 
     fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Fault> {
-        Ok(self.readers.with(|reader| reader.page(after, max_events, max_bytes))?)
+        self.read_now(|reader| reader.page(after, max_events, max_bytes))
     }
 
     fn footings(&self, rows: &[Row]) -> Result<Vec<Footing>, Fault> {
-        Ok(self.readers.with(|reader| reader.footings(rows))?)
+        self.read_now(|reader| reader.footings(rows))
     }
 
     fn heads(&self) -> Result<Heads, Fault> {
-        Ok(self.readers.with(|reader| reader.heads())?)
+        self.read_now(|reader| reader.heads())
     }
 
     fn counted(&self) -> Result<Heads, Fault> {
-        Ok(self.readers.with(|reader| reader.counted())?)
+        self.read_now(|reader| reader.counted())
     }
 
     fn mend(&self) -> Result<bool, Fault> {
         // First beside those who write, and of one moment: else what they write meanwhile would look lost.
-        Ok(self.readers.with(|reader| reader.lacks())? && self.writer.call(|tx| tx.mend_losses())?)
+        Ok(self.read_now(|reader| reader.lacks())? && self.write_now(|tx| tx.mend_losses())?)
     }
 
     fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Fault> {
-        Ok(self.readers.with(|reader| reader.numbers(of, after, most))?)
+        self.read_now(|reader| reader.numbers(of, after, most))
     }
 
     fn listing(&self, of: &LogOf, after: &str, upto: &str, most: usize) -> Result<Listing, Fault> {
-        Ok(self.readers.with(|reader| reader.listing(of, after, upto, most))?)
+        self.read_now(|reader| reader.listing(of, after, upto, most))
     }
 
     fn stretch(&self, of: &LogOf, after: &str, upto: &str) -> Result<(u64, Sum), Fault> {
-        Ok(self.readers.with(|reader| reader.stretch(of, after, upto))?)
+        self.read_now(|reader| reader.stretch(of, after, upto))
     }
 
     fn named(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Fault> {
-        Ok(self.readers.with(|reader| reader.named(of, wanted, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES))?)
+        self.read_now(|reader| reader.named(of, wanted, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES))
     }
 
     fn projection(&self) -> Result<Sum, Fault> {
-        Ok(self.readers.with(|reader| reader.projection())?)
+        self.read_now(|reader| reader.projection())
     }
 
     fn purge_waits(&self) -> Result<bool, Fault> {
-        Ok(self.readers.with(|reader| reader.purge_waits())?)
+        self.read_now(|reader| reader.purge_waits())
     }
 
     fn checkpoint(&self, peer: &str) -> Result<Option<Checkpoint>, Fault> {
-        Ok(self.readers.with(|reader| reader.checkpoint(peer))?)
+        self.read_now(|reader| reader.checkpoint(peer))
     }
 
     fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Fault> {
-        Ok(self.readers.with(|reader| events.iter().map(|event| reader.holds(&event.id, &event.body)).collect())?)
+        self.read_now(|reader| events.iter().map(|event| reader.holds(&event.id, &event.body)).collect())
     }
 
     fn apply(&self, batch: Batch) -> Result<Applied, Fault> {
-        Ok(self.writer.call(move |tx| tx.apply(&batch))?)
+        self.write_now(move |tx| tx.apply(&batch))
     }
 
     fn acknowledged(&self, peer: &str, upto: u64, at: Stamp) {
@@ -88,10 +88,10 @@ impl Log for Storage {
     fn forget(&self, peer: &str) -> Result<(), Fault> {
         self.acknowledged.forget(peer);
         let peer = peer.to_owned();
-        Ok(self.writer.call(move |tx| {
+        self.write_now(move |tx| {
             tx.save_acknowledged(&peer, true, &[])?;
             tx.forget(&peer)
-        })?)
+        })
     }
 
     fn backlog(&self, peer: &str, after: u64) -> Result<u64, Fault> {
@@ -99,10 +99,10 @@ impl Log for Storage {
         if self.commits().borrow().latest_not_from(peer) <= after {
             return Ok(0);
         }
-        Ok(self.readers.with(|reader| reader.backlog(peer, after))?)
+        self.read_now(|reader| reader.backlog(peer, after))
     }
 
     fn troubles(&self, peer: &str) -> Result<thrum_core::exchange::Troubles, Fault> {
-        Ok(self.readers.with(|reader| reader.troubles(peer))?)
+        self.read_now(|reader| reader.troubles(peer))
     }
 }

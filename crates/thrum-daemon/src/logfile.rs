@@ -5,14 +5,14 @@
 
 use std::{
     fmt::{self, Write as _},
-    fs::{self, File, OpenOptions},
+    fs::File,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Mutex,
 };
 
 use thrum_core::{Fault, limits, name};
+use thrum_sync::held_dir::{HeldDir, with_suffix};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -93,9 +93,11 @@ impl Write for Output {
     }
 }
 
-/// A file that is renamed to `.1` before it grows beyond a size; `.1` becomes `.2`, and so on up to [`limits::LOG_FILES`].
+/// A file that is renamed to `.1` before it grows beyond a size; `.1` becomes `.2`, and so on up to [`limits::LOG_FILES`]. All of
+/// them stay in the directory that was at the path at the start.
 struct Rotating {
-    path: PathBuf,
+    directory: HeldDir,
+    name: PathBuf,
     file: File,
     size: u64,
     most: u64,
@@ -104,32 +106,21 @@ struct Rotating {
 impl Rotating {
     fn open(path: &Path, most: u64) -> Result<Self, Fault> {
         let failed = |error| disk::fault("open the log", path, &error);
-        let file = Self::append_to(path).map_err(failed)?;
+        let (directory, name) = HeldDir::of(path).map_err(failed)?;
+        let file = directory.append(&name).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
-        Ok(Self { path: path.to_owned(), file, size, most })
-    }
-
-    fn append_to(path: &Path) -> io::Result<File> {
-        let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-        OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(no_links).open(path)
+        Ok(Self { directory, name, file, size, most })
     }
 
     fn numbered(&self, number: usize) -> PathBuf {
-        let mut name = self.path.as_os_str().to_owned();
-        if number > 0 {
-            name.push(format!(".{number}"));
-        }
-        name.into()
+        if number == 0 { self.name.clone() } else { with_suffix(&self.name, &format!(".{number}")) }
     }
 
     fn rotate(&mut self) -> io::Result<()> {
         for number in (0..limits::LOG_FILES).rev() {
-            match fs::rename(self.numbered(number), self.numbered(number + 1)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            self.directory.rename(&self.numbered(number), &self.numbered(number + 1))?;
         }
-        self.file = Self::append_to(&self.path)?;
+        self.file = self.directory.append(&self.name)?;
         self.size = 0;
         Ok(())
     }
@@ -153,7 +144,7 @@ impl Write for Rotating {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt;
+    use std::{fs, os::unix::fs::MetadataExt};
 
     use super::*;
 

@@ -3,13 +3,11 @@
 //! It decides nothing. A crash leaves it behind and the number may be another process's by now; whether a daemon runs is
 //! known from the lock and from an answer on the socket.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use thrum_core::{Fault, limits};
+use thrum_sync::held_dir::HeldDir;
 
 use crate::{disk, paths::Repo};
 
@@ -49,24 +47,28 @@ pub(crate) fn write(repo: &Repo, socket: &Path, started_at: &str) -> Result<PidR
         socket_path: Some(socket.to_owned()),
     };
     let json = serde_json::to_vec(&file).map_err(|error| disk::fault("write", &path, &error.into()))?;
-    disk::write_private(&path, &json)?;
-    Ok(PidRecord { path })
+    let (directory, name) = HeldDir::of(&path).map_err(|error| disk::fault("write", &path, &error))?;
+    directory.replace(&name, &json).map_err(|error| disk::fault("write", &path, &error))?;
+    Ok(PidRecord { directory, name })
 }
 
 /// The record of a running daemon; removed when dropped, while the lock is still held.
 #[derive(Debug)]
 pub(crate) struct PidRecord {
-    path: PathBuf,
+    directory: HeldDir,
+    name: PathBuf,
 }
 
 impl Drop for PidRecord {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        let _ = self.directory.remove(&self.name);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

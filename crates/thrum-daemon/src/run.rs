@@ -8,7 +8,11 @@ use thrum_sync::{
     service::{Ambients, Prover},
     transport::local::Local,
 };
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::Semaphore,
+    time::sleep,
+};
 
 use crate::{
     acknowledged,
@@ -17,10 +21,11 @@ use crate::{
     bell::{self, Bell},
     config::Config,
     daemon::{Daemon, name_towards_peers},
-    disk,
     env::{Environment, Settings},
+    hold::Hold,
     identity::{self, Claim, Identity},
-    listen, lock, logfile, origin,
+    listen::{self, Listening},
+    lock, logfile, origin,
     paths::Repo,
     pidfile,
     presence::Presence,
@@ -66,12 +71,12 @@ impl RunOptions {
 pub fn run(options: RunOptions) -> Result<(), Fault> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     origin::check(&options.repo)?;
-    disk::make_private_dir(&options.repo.var())?;
-    let _lock = lock::acquire(&options.repo)?;
+    options.repo.make_var()?;
+    let hold = Hold::new(lock::acquire(&options.repo)?, &options.repo);
     let _pid = pidfile::write(&options.repo, &options.repo.socket_to_open(), &System.now().to_string())?;
     logfile::init(&options.repo.log_file(), options.foreground)?;
     let runtime = runtime()?;
-    let outcome = runtime.block_on(serve(options));
+    let outcome = runtime.block_on(serve(options, &hold));
     // Nothing that is left may hold the process: it can only be waiting.
     runtime.shutdown_background();
     if let Err(fault) = &outcome {
@@ -80,15 +85,15 @@ pub fn run(options: RunOptions) -> Result<(), Fault> {
     outcome
 }
 
-async fn serve(options: RunOptions) -> Result<(), Fault> {
+async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Fault> {
     let mut signals = Signals::catch()?;
     let RunOptions { repo, version, .. } = &options;
     backup::undo(repo)?;
     let (settings, config, warnings) = settings(repo);
     let mut identity = Identity::load(repo, claim(&options)?, &mut System)?;
     let id = identity.key().id().to_string();
-    let storage = Arc::new(Storage::open(repo, &mut identity)?);
-    let listening = listen::open(repo).await?;
+    let storage = Arc::new(Storage::open(repo, &mut identity, hold.clone())?);
+    let mut listening = listen::open(repo).await?;
     let name = name_towards_peers(&settings, repo);
     let ambients: Ambients = Arc::new(|| Box::new(System) as Box<dyn Ambient>);
     let tailnet = tailnet::of(repo, &settings, &config, &name, Arc::clone(&ambients));
@@ -130,8 +135,8 @@ async fn serve(options: RunOptions) -> Result<(), Fault> {
         peers: peers.clone(),
         tailnet: tailnet.clone(),
         shutdown: shutdown.clone(),
+        hold: hold.clone(),
     };
-    let accept = server::accept(&listening.listener, Arc::new(daemon), shutdown.clone(), limits::MAX_LOCAL_CONNECTIONS);
     let outcome = tokio::select! {
         signal = signals.next() => {
             tracing::info!("stopping on {signal}");
@@ -139,7 +144,7 @@ async fn serve(options: RunOptions) -> Result<(), Fault> {
         }
         // A daemon that cannot store anything is none; whoever needs it starts a new one.
         () = storage.broken() => Err(Fault::new(ErrorKind::Failed, "the database can no longer be written: a defect, see above")),
-        () = accept => Ok(()),
+        fault = serve_agents(repo, hold, &mut listening, Arc::new(daemon), &shutdown) => Err(fault),
     };
 
     let (left_over, ()) = tokio::join!(shutdown.drain(limits::DRAIN), peers.shutdown());
@@ -153,6 +158,37 @@ async fn serve(options: RunOptions) -> Result<(), Fault> {
     drop(listening);
     tracing::info!("stopped");
     outcome
+}
+
+/// Serves agents as long as the state directory is in place; returns why it is not. Binds the socket anew when its file is gone.
+async fn serve_agents(repo: &Repo, hold: &Hold, listening: &mut Listening, daemon: Arc<Daemon>, shutdown: &Shutdown) -> Fault {
+    let room = Arc::new(Semaphore::new(limits::MAX_LOCAL_CONNECTIONS));
+    let mut complained = false;
+    loop {
+        let accept = server::accept(&listening.listener, Arc::clone(&daemon), shutdown.clone(), &room);
+        tokio::select! {
+            () = accept => {}
+            () = hold.lost() => {}
+            () = sleep(limits::STATE_LOOK) => {}
+        }
+        if let Err(fault) = hold.check() {
+            return fault;
+        }
+        if listening.is_in_place() {
+            continue;
+        }
+        match listen::open(repo).await {
+            Ok(anew) => {
+                tracing::warn!("{} was gone; listening there again", repo.socket_to_open().display());
+                (*listening, complained) = (anew, false);
+            }
+            Err(fault) if !complained => {
+                tracing::error!("the socket is gone and cannot be made anew: {fault}");
+                complained = true;
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 fn runtime() -> Result<Runtime, Fault> {

@@ -6,7 +6,7 @@ use thrum_core::{ErrorKind, Fault, exchange::Commit, limits};
 use thrum_store::{OpenOptions, Reader, Readers, Store, StoreError, Tx, Writer};
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use crate::{acknowledged::Acknowledged, ambient::System, disk, identity::Identity, paths::Repo};
+use crate::{acknowledged::Acknowledged, ambient::System, disk, hold::Hold, identity::Identity, paths::Repo};
 
 /// The log and its projection, open.
 pub(crate) struct Storage {
@@ -14,6 +14,8 @@ pub(crate) struct Storage {
     pub(crate) readers: Readers,
     /// Since when each peer has what of our log.
     pub(crate) acknowledged: Acknowledged,
+    /// Whether the database is still the one at its path.
+    hold: Hold,
     commits: watch::Receiver<Commit>,
     /// Fewer than the writer's queue has room for, so that queueing never blocks a thread of the runtime.
     places: Arc<Semaphore>,
@@ -24,7 +26,7 @@ impl Storage {
     ///
     /// # Errors
     /// Those of [`Store::open`]; those of the file system.
-    pub(crate) fn open(repo: &Repo, identity: &mut Identity) -> Result<Self, Fault> {
+    pub(crate) fn open(repo: &Repo, identity: &mut Identity, hold: Hold) -> Result<Self, Fault> {
         let path = repo.database();
         disk::refuse_links(&[&path, &path.with_extension("db-wal"), &path.with_extension("db-shm")])?;
         let mut options = OpenOptions::new(identity.key().clone(), identity.left());
@@ -36,12 +38,19 @@ impl Storage {
         let (sender, commits) = watch::channel(store.commit().clone());
         let announce = move |commit: &Commit| drop(sender.send_replace(commit.clone()));
         let writer = Writer::start(store, announce).map_err(|error| disk::fault("start the writer of", &path, &error))?;
-        Ok(Self { writer, readers, acknowledged, commits, places: Arc::new(Semaphore::new(limits::WRITER_QUEUE / 2)) })
+        Ok(Self { writer, readers, acknowledged, hold, commits, places: Arc::new(Semaphore::new(limits::WRITER_QUEUE / 2)) })
     }
 
     /// Ends the writer after the work that was accepted. If nobody else uses the storage any more, the readers are closed
     /// first: SQLite folds the write-ahead log into the database file when the last connection closes, if that one may write.
+    ///
+    /// Nothing is closed once the state directory is lost: SQLite would remove the write-ahead log by its path, which is another
+    /// daemon's by then. The files end with the process.
     pub(crate) fn close(self: Arc<Self>) {
+        if self.hold.check().is_err() {
+            std::mem::forget(self);
+            return;
+        }
         match Arc::try_unwrap(self) {
             Ok(Self { writer, readers, .. }) => {
                 drop(readers);
@@ -71,10 +80,36 @@ impl Storage {
         question: impl FnOnce(&Reader<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Fault> {
         let storage = Arc::clone(self);
-        match tokio::task::spawn_blocking(move || storage.readers.with(question)).await {
-            Ok(answer) => Ok(answer?),
+        match tokio::task::spawn_blocking(move || storage.read_now(question)).await {
+            Ok(answer) => answer,
             Err(error) => Err(Fault::new(ErrorKind::Failed, format!("a question to the store failed: {error}"))),
         }
+    }
+
+    /// Asks about one moment; blocks.
+    ///
+    /// # Errors
+    /// The question's, SQLite's; those of [`Hold::check`].
+    pub(crate) fn read_now<T>(&self, question: impl FnOnce(&Reader<'_>) -> Result<T, StoreError>) -> Result<T, Fault> {
+        // Before, for a connection may be opened, and after, for it may have been opened to another database.
+        self.hold.check()?;
+        let answer = self.readers.with(question)?;
+        self.hold.check()?;
+        Ok(answer)
+    }
+
+    /// Does a piece of work in the next commit; blocks until it is durable in the directory that is at its path.
+    ///
+    /// # Errors
+    /// The work's own, or why the commit failed; those of [`Hold::check`].
+    pub(crate) fn write_now<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Fault> {
+        self.hold.check()?;
+        let outcome = self.writer.call(work)?;
+        self.hold.check()?;
+        Ok(outcome)
     }
 
     /// Does a piece of work in one of the next commits, for what nobody waits for; nothing if the writer is very busy.
@@ -99,6 +134,7 @@ impl Storage {
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Fault> {
         let closed = || Fault::from(StoreError::Closed);
+        self.hold.check()?;
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
         let (sender, receiver) = oneshot::channel();
         self.writer.submit(work, move |outcome| {
@@ -106,6 +142,9 @@ impl Storage {
             // Nobody listens if the caller was given up.
             let _ = sender.send(outcome);
         });
-        Ok(receiver.await.map_err(|_| closed())??)
+        let outcome = receiver.await.map_err(|_| closed())?;
+        // Durable, but in a file that nobody can open any more.
+        self.hold.check()?;
+        Ok(outcome?)
     }
 }

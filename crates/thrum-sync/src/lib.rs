@@ -7,6 +7,7 @@
 pub mod backoff;
 pub mod clock;
 pub mod conn;
+pub mod held_dir;
 pub mod intake;
 pub mod legacy;
 pub mod log;

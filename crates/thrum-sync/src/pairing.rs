@@ -204,7 +204,7 @@ impl Pairing {
     /// # Errors
     /// A file that cannot be read whole: wrong guesses are not forgotten because a file is damaged.
     pub fn open(path: PathBuf) -> Result<Self, Fault> {
-        let file = StateFile(path);
+        let file = StateFile::at(path)?;
         let budget = match file.read()? {
             Some(text) => serde_json::from_str(&text).map_err(|error| file.broken(&misshapen(&error)))?,
             None => Budget::default(),

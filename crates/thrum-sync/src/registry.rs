@@ -95,7 +95,7 @@ impl Registry {
     /// # Errors
     /// A file that cannot be read or understood whole, or that names a peer or a token twice. Retrying does not help.
     pub fn open(path: PathBuf, daemon_id: &str) -> Result<Self, Fault> {
-        let file = StateFile(path);
+        let file = StateFile::at(path)?;
         let mut content = match file.read()? {
             Some(text) => parse(&text).map_err(|why| file.broken(&why))?,
             None => Content::default(),

@@ -1,41 +1,59 @@
 //! A small file of secrets or counters that is replaced whole: written beside itself, synced, renamed, its directory synced.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
 use thrum_core::{ErrorKind, Fault, limits};
 
-/// A file of mode 0600 that holds a state.
+use crate::held_dir::HeldDir;
+
+/// A file of mode 0600 that holds a state, in a directory that is held from its first use on.
 #[derive(Debug)]
-pub(crate) struct StateFile(pub(crate) PathBuf);
+pub(crate) struct StateFile {
+    path: PathBuf,
+    directory: HeldDir,
+    name: PathBuf,
+}
 
 impl StateFile {
+    /// The file at `path`, which need not be there; its directory must.
+    ///
+    /// # Errors
+    /// The directory cannot be opened.
+    pub(crate) fn at(path: PathBuf) -> Result<Self, Fault> {
+        let opened = HeldDir::of(&path);
+        let (directory, name) =
+            opened.map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot open the directory of {}: {error}", path.display())))?;
+        Ok(Self { path, directory, name })
+    }
+
     /// The file's text; `None` if there is none yet. A mode that lets others read it is corrected and logged.
     ///
     /// # Errors
     /// A symbolic link, something that is no file, no UTF-8, more than [`limits::MAX_STATE_FILE_BYTES`], or the disk.
     pub(crate) fn read(&self) -> Result<Option<String>, Fault> {
-        read_private(&self.0)?.map(|bytes| String::from_utf8(bytes).map_err(|_| self.broken("it is not UTF-8"))).transpose()
+        read_private(&self.path)?.map(|bytes| String::from_utf8(bytes).map_err(|_| self.broken("it is not UTF-8"))).transpose()
     }
 
     /// Replaces the content; returns when it is durable. On an error the old content stays, but where only the directory could
     /// not be synced: then it is not known which one a crash would leave.
     pub(crate) fn write(&self, text: &str) -> Result<(), Fault> {
-        let is_link = fs::symlink_metadata(&self.0).is_ok_and(|meta| meta.is_symlink());
-        let written = if is_link { Err(io::Error::other("it is a symbolic link")) } else { replace(&self.0, text.as_bytes()) };
+        let is_link = self.directory.is_link(&self.name);
+        let written =
+            if is_link { Err(io::Error::other("it is a symbolic link")) } else { self.directory.replace(&self.name, text.as_bytes()) };
         written.map_err(|error| {
-            Fault::new(ErrorKind::Failed, format!("cannot write {}: {error}", self.0.display()))
+            Fault::new(ErrorKind::Failed, format!("cannot write {}: {error}", self.path.display()))
                 .hint("See that there is room on that file system and that this user may write there, and try again.")
         })
     }
 
     /// The error for content that cannot be used. Nothing is ever guessed from half a file.
     pub(crate) fn broken(&self, why: &str) -> Fault {
-        let name = self.0.display();
+        let name = self.path.display();
         Fault::new(ErrorKind::Failed, format!("{name} cannot be used: {why}"))
             .hint(format!("Repair {name}, or move it away and pair again."))
     }
@@ -74,33 +92,13 @@ fn read_private(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
     Ok(Some(bytes))
 }
 
-/// Replaces a file, mode 0600: written beside it, synced, renamed, and the directory synced, so that it is durable on return.
-/// A link in its place is replaced, not followed.
+/// Replaces the file at `path` as [`HeldDir::replace`] does, in the directory that the path leads to now.
 ///
 /// # Errors
-/// The file system's; the old content stays, unless only the directory could not be synced, and nothing is left beside it.
+/// As [`HeldDir::of`] and [`HeldDir::replace`].
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".tmp");
-    let beside = Path::new(&beside);
-    let write = || {
-        // What a crash left here may have another mode, or be a link.
-        match fs::remove_file(beside) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(beside, path)?;
-        match path.parent() {
-            Some(directory) => File::open(directory)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    write().inspect_err(|_| {
-        let _ = fs::remove_file(beside);
-    })
+    let (directory, name) = HeldDir::of(path)?;
+    directory.replace(&name, bytes)
 }
 
 #[cfg(test)]
@@ -111,7 +109,7 @@ mod tests {
     fn what_was_written_is_private_and_comes_back() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("peers.json");
-        let file = StateFile(path.clone());
+        let file = StateFile::at(path.clone()).unwrap();
         assert_eq!(file.read().unwrap(), None);
         fs::write(path.with_extension("json.tmp"), "left by a crash").unwrap();
         file.write("one").unwrap();
@@ -127,7 +125,7 @@ mod tests {
         let path = directory.path().join("peers.json");
         fs::write(&path, "text").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert_eq!(StateFile(path.clone()).read().unwrap().as_deref(), Some("text"));
+        assert_eq!(StateFile::at(path.clone()).unwrap().read().unwrap().as_deref(), Some("text"));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
@@ -137,7 +135,7 @@ mod tests {
         let (real, link) = (directory.path().join("real"), directory.path().join("peers.json"));
         fs::write(&real, "text").unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        let file = StateFile(link);
+        let file = StateFile::at(link).unwrap();
         assert!(file.read().unwrap_err().message.contains("symbolic link"));
         assert!(file.write("new").unwrap_err().message.contains("symbolic link"));
         assert_eq!(fs::read_to_string(&real).unwrap(), "text");

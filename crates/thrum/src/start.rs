@@ -14,10 +14,10 @@ use std::{
 };
 
 use serde_json::json;
-use thrum_core::{ErrorKind, Fault, limits};
-use thrum_daemon::paths::Repo;
+use thrum_core::{ErrorKind, Fault, Stamp, limits};
+use thrum_daemon::{lock, paths::Repo, pidfile};
 
-use crate::{client::Client, context::Context, output::Output, shapes::Health};
+use crate::{client::Client, context::Context, output::Output, shapes::Health, time};
 
 /// How long a daemon may take to answer after it was started. Opening a large log takes a few seconds on a slow disk.
 const UP: Duration = limits::LOCAL_CALL.saturating_mul(2);
@@ -78,7 +78,7 @@ pub(crate) fn start(repo: &Repo, flags: &[&str], output: &Output) -> Result<(Cli
     let mut spawn = || command.spawn().map_err(|error| cannot("start the daemon", error));
 
     let mut child = spawn()?;
-    let (mut more, mut said) = (MORE_STARTS, false);
+    let (mut more, mut silent_since) = (MORE_STARTS, None);
     let deadline = Instant::now() + UP;
     loop {
         let ended = child.try_wait().ok().flatten();
@@ -88,10 +88,13 @@ pub(crate) fn start(repo: &Repo, flags: &[&str], output: &Output) -> Result<(Cli
         match ended {
             // Another one holds the lock: it is starting, or stopping and about to make room.
             Some(status) if refused(status) && lock_is_held(repo) => {
-                if !said {
+                let since = *silent_since.get_or_insert_with(|| {
                     output.note("Another daemon is starting or stopping here; waiting for it …");
+                    Instant::now()
+                });
+                if since.elapsed() > limits::SILENT_DAEMON && !has_just_started(repo) {
+                    return Err(silent(repo));
                 }
-                said = true;
             }
             Some(status) if refused(status) && more > 0 => {
                 more -= 1;
@@ -106,6 +109,20 @@ pub(crate) fn start(repo: &Repo, flags: &[&str], output: &Output) -> Result<(Cli
         }
         thread::sleep(LOOK);
     }
+}
+
+/// Returns `true` if the daemon was started so recently that it may still be opening its log, as its pid file says.
+fn has_just_started(repo: &Repo) -> bool {
+    let started = pidfile::read(&repo.pid_file()).and_then(|file| Stamp::parse(&file.started_at?));
+    started.is_some_and(|started| (started..started.plus(UP)).contains(&time::now()))
+}
+
+/// That a process has the lock and does not answer.
+fn silent(repo: &Repo) -> Fault {
+    let who = lock::holder(repo).map_or_else(String::new, |pid| format!(" (pid {})", pid.as_raw_nonzero()));
+    let within = limits::SILENT_DAEMON.as_secs();
+    Fault::new(ErrorKind::TryAgain, format!("the daemon of {}{who} did not answer within {within} s", repo.main_root().display()))
+        .hint("Try again if it is just starting; else `thrum daemon restart`. `thrum daemon logs` shows what it does.")
 }
 
 /// A file of nobody's but ours, on no disk where the system has such.

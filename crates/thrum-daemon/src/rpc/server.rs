@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{ErrorKind, Fault, limits};
 use tokio::{
     io::AsyncWriteExt,
     net::{UnixListener, UnixStream},
@@ -23,9 +23,9 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 /// How long the word of refusal may take to be written.
 const REFUSAL: Duration = Duration::from_secs(1);
 
-/// Serves at most `most` clients at a time, until the daemon stops. Further ones hear that they should try again.
-pub(crate) async fn accept<S: Service>(listener: &UnixListener, service: Arc<S>, shutdown: Shutdown, most: usize) {
-    let room = Arc::new(Semaphore::new(most));
+/// Serves as many clients at a time as `room` has places, until the daemon stops. Further ones hear that they should try again.
+/// Dropping the future stops accepting and leaves those who are served alone.
+pub(crate) async fn accept<S: Service>(listener: &UnixListener, service: Arc<S>, shutdown: Shutdown, room: &Arc<Semaphore>) {
     let own_uid = rustix::process::geteuid().as_raw();
     loop {
         let accepted = tokio::select! {
@@ -46,7 +46,7 @@ pub(crate) async fn accept<S: Service>(listener: &UnixListener, service: Arc<S>,
             shutdown.spawn(refuse(stream, Fault::new(ErrorKind::Refused, "this daemon serves the user who runs it, and nobody else")));
             continue;
         }
-        match Arc::clone(&room).try_acquire_owned() {
+        match Arc::clone(room).try_acquire_owned() {
             Ok(place) => {
                 let (service, told) = (Arc::clone(&service), shutdown.clone());
                 shutdown.spawn(async move {
@@ -55,8 +55,9 @@ pub(crate) async fn accept<S: Service>(listener: &UnixListener, service: Arc<S>,
                 });
             }
             Err(_) => {
-                let fault = Fault::new(ErrorKind::TryAgain, format!("the daemon serves {most} connections already"))
-                    .hint("Close some: each `thrum wait` and each MCP server holds one.");
+                let fault =
+                    Fault::new(ErrorKind::TryAgain, format!("the daemon serves {} connections already", limits::MAX_LOCAL_CONNECTIONS))
+                        .hint("Close some: each `thrum wait` and each MCP server holds one.");
                 shutdown.spawn(refuse(stream, fault));
             }
         }
@@ -78,7 +79,6 @@ mod tests {
     use std::path::PathBuf;
 
     use serde_json::{Value, json};
-    use thrum_core::limits;
     use tokio::{
         io::{AsyncBufReadExt, AsyncReadExt, BufReader},
         sync::mpsc,
@@ -151,7 +151,7 @@ mod tests {
         let (sender, told) = mpsc::unbounded_channel();
         let shutdown = Shutdown::default();
         let stop = shutdown.clone();
-        shutdown.spawn(async move { accept(&listener, Arc::new(Situation { told: sender }), stop, most).await });
+        shutdown.spawn(async move { accept(&listener, Arc::new(Situation { told: sender }), stop, &Arc::new(Semaphore::new(most))).await });
         Running { _dir: dir, path, shutdown, told }
     }
 

@@ -168,8 +168,10 @@ fn last_sync_reaches_the_file_once_per_round() {
 #[test]
 fn a_change_that_cannot_be_written_does_not_count() {
     let directory = tempfile::tempdir().unwrap();
-    let missing = directory.path().join("gone").join("peers.json");
-    let mut registry = Registry::open(missing, "d_me").unwrap();
+    let gone = directory.path().join("gone");
+    fs::create_dir(&gone).unwrap();
+    let mut registry = Registry::open(gone.join("peers.json"), "d_me").unwrap();
+    fs::remove_dir(&gone).unwrap();
     assert!(registry.pair(stranger("d_x", "x"), Token::generate(&mut Seed(0)), Stamp::ZERO).is_err());
     assert!(registry.peers().is_empty());
 }

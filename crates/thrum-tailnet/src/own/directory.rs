@@ -15,6 +15,7 @@ use std::{
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use thrum_core::{Sum, limits};
+use thrum_sync::held_dir::HeldDir;
 use tokio::{
     net::UnixStream,
     time::{Instant, sleep, timeout},
@@ -22,12 +23,16 @@ use tokio::{
 
 use crate::{Config, State, state::Verdict};
 
+const LOCK_FILE: &str = "thrum.lock";
+const PID_FILE: &str = "tailscaled.pid";
+
 /// The directory, locked as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
     socket: PathBuf,
-    _lock: File,
+    held: HeldDir,
+    lock: File,
 }
 
 impl Directory {
@@ -60,7 +65,16 @@ impl Directory {
             let hash = Sum::of(path.as_os_str().as_encoded_bytes()).to_string();
             socket = runtime_dir.join(format!("{}.ts", &hash[..16]));
         }
-        Ok(Self { path: path.clone(), socket, _lock: lock })
+        let held = HeldDir::open(path).map_err(failed)?;
+        Ok(Self { path: path.clone(), socket, held, lock })
+    }
+
+    /// Returns `true` if the lock still excludes other daemons from the directory at this path. Once it does not, a `tailscaled` that
+    /// runs on that path is another daemon's, and ours must not write there any more.
+    pub(crate) fn is_in_place(&self) -> bool {
+        let identity = |about: fs::Metadata| (about.dev(), about.ino());
+        let locked = self.lock.metadata().map(identity);
+        self.held.is_in_place() && fs::symlink_metadata(self.path.join(LOCK_FILE)).map(identity).ok() == locked.ok()
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -73,25 +87,20 @@ impl Directory {
     }
 
     fn pid_file(&self) -> PathBuf {
-        self.path.join("tailscaled.pid")
+        self.path.join(PID_FILE)
     }
 
     /// Writes down which process it is, for whoever comes after us.
     pub(crate) fn remember_process(&self, pid: u32) {
         // Without it an orphan is still found by its socket.
-        let write = || -> io::Result<()> {
-            let mut open = OpenOptions::new();
-            let file = open.write(true).create(true).truncate(true).mode(0o600).custom_flags(no_links()).open(self.pid_file())?;
-            io::Write::write_all(&mut &file, pid.to_string().as_bytes())
-        };
-        if let Err(error) = write() {
+        if let Err(error) = self.held.replace(Path::new(PID_FILE), pid.to_string().as_bytes()) {
             tracing::warn!("tailnet: cannot write {}: {error}", self.pid_file().display());
         }
     }
 
     /// The process is gone.
     pub(crate) fn forget_process(&self) {
-        let _ = fs::remove_file(self.pid_file());
+        let _ = self.held.remove(Path::new(PID_FILE));
     }
 
     /// Ends a `tailscaled` that an earlier daemon left on this directory. We have the lock, so it is nobody's any more.
@@ -207,7 +216,7 @@ fn private(path: &Path) -> io::Result<()> {
 
 /// `None` if another process has it.
 fn lock(directory: &Path) -> io::Result<Option<File>> {
-    let path = directory.join("thrum.lock");
+    let path = directory.join(LOCK_FILE);
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(no_links()).open(path)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),

@@ -3,7 +3,6 @@
 use std::{
     env, fs,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
@@ -11,6 +10,7 @@ use std::{
 
 use rustix::process::{Pid, Signal};
 use thrum_core::limits;
+use thrum_sync::held_dir::{HeldDir, with_suffix};
 use tokio::{
     io::AsyncReadExt,
     process::{Child, ChildStderr, Command},
@@ -49,7 +49,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts it on a directory. Its log goes to the log file, by a task of `tasks` that ends with it.
-    pub(crate) fn start(binary: &Path, directory: &Directory, config: &Config, tasks: &TaskTracker) -> io::Result<Self> {
+    pub(crate) fn start(binary: &Path, directory: &Directory, config: &Config, log: LogPlace, tasks: &TaskTracker) -> io::Result<Self> {
         let mut command = Command::new(binary);
         command
             .arg("--tun=userspace-networking")
@@ -74,7 +74,7 @@ impl Process {
             tracing::info!("tailnet: started {} (pid {pid})", binary.display());
         }
         let last_line = Arc::default();
-        let copying = child.stderr.take().map(|stderr| tasks.spawn(copy(stderr, config.clone(), Arc::clone(&last_line))));
+        let copying = child.stderr.take().map(|stderr| tasks.spawn(copy(stderr, config.clone(), log, Arc::clone(&last_line))));
         Ok(Self { child, copying, last_line })
     }
 
@@ -106,8 +106,8 @@ impl Process {
 }
 
 /// Takes over what it says, until it ends: line by line, since a key that control repeats is left out.
-async fn copy(mut from: ChildStderr, config: Config, last_line: Arc<Mutex<String>>) {
-    let mut log = Log::open(&config.log_file);
+async fn copy(mut from: ChildStderr, config: Config, place: LogPlace, last_line: Arc<Mutex<String>>) {
+    let mut log = Log::open(place);
     // So much that a key which begins in what is kept of a long line is seen whole.
     let most = limits::MAX_TAILSCALED_LINE_BYTES + config.auth_key.as_ref().map_or(0, |key| key.reveal().len());
     let mut buffer = vec![0; limits::MAX_TAILSCALED_LINE_BYTES];
@@ -137,27 +137,31 @@ async fn copy(mut from: ChildStderr, config: Config, last_line: Arc<Mutex<String
 /// stops nothing.
 #[derive(Debug)]
 struct Log {
-    path: PathBuf,
+    place: LogPlace,
     file: Option<fs::File>,
     size: u64,
 }
 
+/// The directory of the log, held since the daemon started, and the log's name in it. `None` where it could not be opened.
+pub(crate) type LogPlace = Option<(HeldDir, PathBuf)>;
+
 impl Log {
-    fn open(path: &Path) -> Self {
-        let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-        let file = fs::OpenOptions::new().append(true).create(true).mode(0o600).custom_flags(no_links).open(path);
-        let file = file.inspect_err(|error| tracing::warn!("tailnet: cannot write {}: {error}", path.display())).ok();
+    fn open(place: LogPlace) -> Self {
+        let file = place.as_ref().and_then(|(directory, name)| {
+            let shown = directory.path().join(name);
+            directory.append(name).inspect_err(|error| tracing::warn!("tailnet: cannot write {}: {error}", shown.display())).ok()
+        });
         let size = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |about| about.len());
-        Self { path: path.to_owned(), file, size }
+        Self { place, file, size }
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        if self.size > 0 && self.size + bytes.len() as u64 > limits::TAILSCALED_LOG_BYTES {
-            let mut old = self.path.as_os_str().to_owned();
-            old.push(".1");
-            if fs::rename(&self.path, old).is_ok() {
-                *self = Self::open(&self.path);
-            }
+        if self.size > 0
+            && self.size + bytes.len() as u64 > limits::TAILSCALED_LOG_BYTES
+            && let Some((directory, name)) = &self.place
+            && directory.rename(name, &with_suffix(name, ".1")).is_ok()
+        {
+            *self = Self::open(self.place.take());
         }
         if let Some(file) = &mut self.file
             && file.write_all(bytes).is_ok()
@@ -175,7 +179,7 @@ mod tests {
     fn the_log_stays_bounded() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tailscaled.log");
-        let mut log = Log::open(&path);
+        let mut log = Log::open(HeldDir::of(&path).ok());
         let block = vec![b'x'; 1 << 19];
         for _ in 0..12 {
             log.write(&block);

@@ -41,6 +41,7 @@ mod reply;
 mod send;
 mod sent;
 mod session;
+mod state;
 mod status;
 mod story;
 mod sync;

@@ -14,7 +14,7 @@ use rustix::{
 };
 use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault, limits, name::printable};
-use thrum_daemon::{RunOptions, paths::Repo};
+use thrum_daemon::{RunOptions, lock, paths::Repo};
 
 use crate::{
     cli::boxed,
@@ -159,6 +159,10 @@ fn said(line: String, status: &str, health: &Health) -> Said {
 fn holder(repo: &Repo) -> Result<Option<Pid>, Fault> {
     let deadline = Instant::now() + SILENT;
     while start::lock_is_held(repo) {
+        if let Some(process) = lock::holder(repo) {
+            return Ok(Some(process));
+        }
+        // A daemon of before the record lock is known by its socket only.
         if let Ok(listener) = UnixStream::connect(repo.socket()).and_then(|stream| Ok(socket_peercred(&stream)?)) {
             return Ok(Some(listener.pid));
         }

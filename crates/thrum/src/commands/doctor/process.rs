@@ -4,7 +4,7 @@ use std::{fs, io, os::unix::fs::FileTypeExt};
 
 use serde_json::json;
 use thrum_core::{Fault, limits};
-use thrum_daemon::{paths::Repo, pidfile};
+use thrum_daemon::{lock, paths::Repo, pidfile};
 
 use super::{
     Check, Done,
@@ -12,6 +12,8 @@ use super::{
 };
 use crate::{
     client::{self, Client},
+    commands::daemon::halt,
+    output::Output,
     shapes::Health,
     start,
 };
@@ -40,7 +42,7 @@ impl Daemon {
 
 pub(super) fn checks(repo: &Repo, daemon: &Daemon) -> Vec<Check> {
     let mut checks = vec![answer(repo, daemon)];
-    checks.extend([lock(repo), socket(repo, daemon)]);
+    checks.extend([lock_file(repo), socket(repo, daemon)]);
     checks
 }
 
@@ -56,7 +58,11 @@ fn answer(repo: &Repo, daemon: &Daemon) -> Check {
         }
         Daemon::Answers(_, health) => Check::new("daemon", Fine, format!("it runs (pid {}, version {})", health.pid, health.version)),
         Daemon::NotRunning if held => {
-            Check::new("daemon", Problem, "a process holds its lock, but nobody answers on its socket").fix("thrum daemon restart")
+            let who = lock::holder(repo).map_or_else(|| "a process".to_owned(), |pid| format!("pid {}", pid.as_raw_nonzero()));
+            let repo = repo.clone();
+            Check::new("daemon", Problem, format!("{who} holds its lock, but nobody answers on its socket"))
+                .fix("thrum daemon restart")
+                .mend(move || restart(&repo))
         }
         Daemon::NotRunning => Check::new("daemon", Fine, "it is not running; commands start it"),
         Daemon::Silent(fault) => Check::new("daemon", Problem, fault.message.clone()).fix("thrum daemon restart"),
@@ -64,7 +70,7 @@ fn answer(repo: &Repo, daemon: &Daemon) -> Check {
 }
 
 /// The lock decides who is the daemon; the pid file only says its number.
-fn lock(repo: &Repo) -> Check {
+fn lock_file(repo: &Repo) -> Check {
     let file = repo.pid_file();
     let says = pidfile::read(&file);
     if start::lock_is_held(repo) {
@@ -103,6 +109,12 @@ fn socket(repo: &Repo, daemon: &Daemon) -> Check {
         }
         Ok(_) => Check::new("socket", Fine, shown),
     }
+}
+
+fn restart(repo: &Repo) -> Result<Done, Fault> {
+    let stopped = halt(repo)?.map_or_else(String::new, |pid| format!("stopped pid {pid} and "));
+    let (_, health) = start::start(repo, &[], &Output::new(false, true))?;
+    Ok(format!("{stopped}started the daemon anew (pid {})", health.pid).into())
 }
 
 fn remove(file: &std::path::Path) -> Result<Done, Fault> {

@@ -1,0 +1,172 @@
+//! What a daemon does when its state is deleted, replaced or exposed while it runs.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, test_kill_process};
+use serde_json::json;
+
+use crate::common::TestRepo;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until the process is gone.
+fn ends(pid: u32) {
+    let process = Pid::from_raw(pid.cast_signed()).unwrap();
+    let until = Instant::now() + PATIENCE;
+    while test_kill_process(process).is_ok() {
+        assert!(Instant::now() < until, "daemon {pid} goes on");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Every file below a directory with its content, but for sockets.
+fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            found.extend(contents(&entry.path()));
+        } else if kind.is_file() {
+            found.push((entry.path(), fs::read(entry.path()).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-r").arg(from).arg(to).status().unwrap().success());
+}
+
+#[test]
+fn a_daemon_whose_state_is_deleted_confirms_nothing_more_and_ends() {
+    for deleted in [".thrum", ".thrum/var", ".thrum/var/thrum.lock"] {
+        let repo = TestRepo::with_agent("repo", "ann");
+        let pid = repo.daemon_pid().unwrap();
+        let mut held = repo.connect();
+        held.call("health", &json!({}));
+        let path = repo.path(deleted);
+        if path.is_dir() {
+            fs::remove_dir_all(&path).unwrap()
+        } else {
+            fs::remove_file(&path).unwrap()
+        }
+        // It answers with an error, or has ended by now.
+        let message = json!({"content": "lost", "mentions": ["ann"], "caller_agent_id": "ann"});
+        if let Some(answer) = held.answer("message.send", &message) {
+            assert_eq!(answer["error"]["data"]["kind"], "try_again", "{deleted}: {answer}");
+            assert!(answer["error"]["message"].as_str().unwrap().contains("deleted or replaced"), "{answer}");
+        }
+        ends(pid);
+        assert!(!repo.path(deleted).exists() || deleted == ".thrum/var/thrum.lock", "{deleted}: it made nothing anew");
+    }
+}
+
+#[test]
+fn a_daemon_whose_state_is_replaced_changes_nothing_in_what_is_there_now() {
+    let repo = TestRepo::with_agent_and_port("repo", "ann");
+    repo.thrum(&["send", "before", "--to", "@ann"]).ok();
+    repo.thrum(&["daemon", "stop"]).ok();
+    let aside = repo.above().join("aside");
+    copy(&repo.path(".thrum"), &aside);
+    repo.thrum(&["daemon", "start"]).ok();
+    repo.thrum(&["send", "after", "--to", "@ann"]).ok();
+    let pid = repo.daemon_pid().unwrap();
+
+    fs::remove_dir_all(repo.path(".thrum")).unwrap();
+    copy(&aside, &repo.path(".thrum"));
+    // A log that belongs to the database that is there now, and a pid file and socket of another daemon.
+    fs::write(repo.path(".thrum/var/messages.db-wal"), "not of this daemon").unwrap();
+    fs::write(repo.path(".thrum/var/thrum.pid"), json!({"pid": 1}).to_string()).unwrap();
+    let socket = repo.path(".thrum/var/thrum.sock");
+    let _other = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let before = contents(&repo.path(".thrum"));
+    ends(pid);
+    assert_eq!(contents(&repo.path(".thrum")), before);
+    assert!(socket.exists(), "the socket of the other daemon is left alone");
+}
+
+#[test]
+fn the_next_command_finds_a_daemon_on_what_is_there_now() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let first = repo.json(&["daemon", "status"])["health"]["daemon_id"].clone();
+    fs::rename(repo.path(".thrum"), repo.above().join("moved")).unwrap();
+    // The former daemon may still be there; it is neither found nor in the way.
+    repo.agent("ann", "implementer");
+    repo.thrum(&["send", "new", "--to", "@ann"]).ok();
+    let status = repo.json(&["daemon", "status"]);
+    assert_ne!(status["health"]["daemon_id"], first);
+    assert_eq!(repo.json(&["inbox", "--all"])["messages"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_socket_file_that_is_gone_is_made_anew_and_stop_and_restart_find_the_daemon_without_it() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let pid = repo.daemon_pid().unwrap();
+    let socket = repo.path(".thrum/var/thrum.sock");
+    fs::remove_file(&socket).unwrap();
+    repo.thrum(&["inbox"]).ok();
+    assert_eq!(repo.daemon_pid(), Some(pid), "the same daemon listens again");
+
+    // Where it cannot listen, it is found by its lock.
+    fs::remove_file(&socket).unwrap();
+    fs::create_dir(&socket).unwrap();
+    let doctor = repo.thrum(&["doctor", "--json"]).json();
+    let daemon = doctor["checks"].as_array().unwrap().iter().find(|check| check["name"] == "daemon").unwrap().clone();
+    assert!(daemon["evidence"].as_str().unwrap().contains(&format!("pid {pid} ")), "{daemon}");
+    fs::remove_dir(&socket).unwrap();
+    fs::write(repo.path(".thrum/var/thrum.pid"), std::process::id().to_string()).unwrap();
+    assert_eq!(repo.json(&["daemon", "stop"])["pid"], pid, "whatever number is in the pid file");
+    ends(pid);
+}
+
+#[test]
+fn doctor_leaves_one_daemon_that_can_be_reached() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let pid = repo.daemon_pid().unwrap();
+    fs::remove_file(repo.path(".thrum/var/thrum.sock")).unwrap();
+    // It is replaced now, unless it has made its socket anew before the look.
+    repo.thrum(&["doctor", "--fix"]);
+    repo.thrum(&["inbox", "--no-start"]).ok();
+    let now = repo.json(&["daemon", "status"])["health"]["pid"].clone();
+    if now != pid {
+        ends(pid);
+    }
+}
+
+#[test]
+fn what_a_caller_left_open_is_not_kept_open_by_the_daemon() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["daemon", "stop"]).ok();
+    let lock = repo.above().join("lock");
+    let mut shell = repo.there("/bin/sh");
+    let program = repo.command(&[]).get_program().to_owned();
+    repo.in_surroundings(&mut shell).arg("-c").arg("exec 9>\"$1\"; exec \"$0\" inbox").arg(program).arg(&lock);
+    assert!(shell.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
+    let pid = repo.daemon_pid().unwrap();
+    let open: Vec<PathBuf> =
+        fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(|entry| fs::read_link(entry.unwrap().path()).ok()).collect();
+    assert!(!open.contains(&lock), "{open:?}");
+}
+
+#[test]
+fn git_takes_neither_key_nor_mail_along_whoever_made_the_directory() {
+    let repo = TestRepo::git("repo");
+    fs::create_dir(repo.path(".thrum")).unwrap();
+    repo.thrum(&["quickstart", "--name", "ann", "--role", "implementer", "--module", "auth"]).ok().says("Added .thrum/ to .gitignore");
+    repo.git_done(&["add", "-A"]);
+    assert_eq!(repo.git_says(&["ls-files"]).trim(), ".gitignore");
+
+    // Also where the line is taken out again.
+    fs::write(repo.path(".gitignore"), "").unwrap();
+    repo.git_done(&["add", "-A"]);
+    let staged = repo.git_says(&["ls-files"]);
+    assert!(!staged.contains(".thrum/var"), "{staged}");
+    repo.thrum(&["quickstart"]).ok().says("Added .thrum/ to .gitignore");
+}
