@@ -179,7 +179,8 @@ pub fn admit(candidates: Vec<Candidate>) -> (Vec<Event>, Vec<Rejected>) {
 /// A rejected event with the beginning of what was served.
 pub fn reject(id: &str, why: &Malformed, served: &str) -> Rejected {
     let cut = |text: &str, most: usize| text[..text.floor_char_boundary(most)].to_owned();
-    Rejected { id: cut(id, limits::MAX_FOREIGN_ID_BYTES), reason: why.to_string(), sample: cut(served, limits::MAX_REJECTED_SAMPLE_BYTES) }
+    let reason = cut(&why.to_string(), limits::MAX_REASON_BYTES);
+    Rejected { id: cut(id, limits::MAX_FOREIGN_ID_BYTES), reason, sample: cut(served, limits::MAX_REJECTED_SAMPLE_BYTES) }
 }
 
 #[cfg(test)]

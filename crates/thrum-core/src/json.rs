@@ -19,6 +19,43 @@ pub fn parse_object(text: &str) -> Result<Map<String, Value>, serde_json::Error>
     }
 }
 
+/// How many bytes a value has as JSON.
+pub fn size(value: &impl serde::Serialize) -> usize {
+    struct Count(usize);
+
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut count = Count(0);
+    // Counting cannot fail, and what is counted here always has a JSON form.
+    let _ = serde_json::to_writer(&mut count, value);
+    count.0
+}
+
+/// The longest beginning of a text that has at most so many bytes as a JSON string, without its quotes.
+pub fn prefix(text: &str, most: usize) -> &str {
+    let mut bytes = 0;
+    for (at, c) in text.char_indices() {
+        bytes += match c {
+            '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+            c if u32::from(c) < 0x20 => 6,
+            c => c.len_utf8(),
+        };
+        if bytes > most {
+            return &text[..at];
+        }
+    }
+    text
+}
+
 /// The object in canonical form without `sequence`, in the two shapes that signatures need.
 ///
 /// Top-level members are written one by one, so that both texts come from one pass over the values.
@@ -166,6 +203,17 @@ mod tests {
 
     fn canonical_of(text: &str) -> Canonical {
         canonical(&parse_object(text).expect("an object")).expect("canonical")
+    }
+
+    #[test]
+    fn a_prefix_is_as_long_as_json_makes_it() {
+        let text = "a\u{1}é\"\\\n\u{7f}世b";
+        for most in 0..40 {
+            let cut = prefix(text, most);
+            assert!(size(&cut) - 2 <= most && text.starts_with(cut));
+            let longer: String = text.chars().take(cut.chars().count() + 1).collect();
+            assert!(cut == text || size(&longer) - 2 > most, "it is the longest");
+        }
     }
 
     #[test]

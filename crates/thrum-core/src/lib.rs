@@ -3,6 +3,7 @@
 //! No I/O, no clock and no randomness of its own: what it needs of the world comes in through [`Ambient`].
 
 pub mod ambient;
+pub mod bounds;
 pub mod compare;
 pub mod event;
 pub mod exchange;

@@ -11,6 +11,14 @@ pub const MAX_EVENT_BYTES: usize = 8 << 20;
 /// Longest line accepted on any connection: the largest event twice over (`event_json` beside its envelope), no more.
 pub const MAX_LINE_BYTES: usize = 16 << 20;
 
+/// Most bytes of an answer to a local client that is made of many messages, agents or sessions. Thirty ordinary messages have thirty
+/// kilobytes; four clients at once take some copies of this each.
+pub const MAX_ANSWER_BYTES: usize = 4 << 20;
+
+/// Most bytes of one message's text that `inbox`, `sent`, `wait` and `prime` print unless all is asked for: eight thousand tokens of
+/// the reader's context window.
+pub const MAX_PRINTED_BYTES: usize = 32 << 10;
+
 /// Deepest nesting of JSON accepted; what `serde_json` refuses by itself, written down.
 pub const MAX_JSON_DEPTH: usize = 128;
 
@@ -53,6 +61,22 @@ pub const MAX_CONTEXT_FILES: usize = 300;
 
 /// Most unmerged commits in a work context, for the same reason.
 pub const MAX_CONTEXT_COMMITS: usize = 50;
+
+/// Most bytes of one work context as JSON. The lists above at their usual lengths of 60 bytes a path come to half of it; at their
+/// greatest lengths they would come to megabytes, of which the team's view shows one for every agent.
+pub const MAX_CONTEXT_BYTES: usize = 256 << 10;
+
+/// Most work contexts in one update: one for each session that an agent has open. Ours carry one.
+pub const MAX_CONTEXTS: usize = 16;
+
+/// Most members of an object inside a work context, and most changed fields of a group. Those of Go Thrum have five.
+pub const MAX_GROUP_FIELDS: usize = 16;
+
+/// Deepest nesting inside a work context: a commit is an object with a list of texts.
+pub const MAX_VALUE_DEPTH: usize = 3;
+
+/// Longest reason kept of why an event is parked or rejected: the error of a JSON reader repeats the text that it did not expect.
+pub const MAX_REASON_BYTES: usize = 1024;
 
 /// An agent of this daemon that neither called nor waited for this long is not there any more, whether or not its session was
 /// ended. Builds, tests and long thoughts of an agent at work last less.

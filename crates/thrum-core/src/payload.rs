@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
+use crate::bounds;
+
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
@@ -28,8 +30,16 @@ macro_rules! payloads {
             /// All known types.
             pub const KINDS: &[&str] = &[$($kind),+];
 
-            /// Reads the payload out of an event's body. An error means: known type, content that cannot be folded.
+            /// Reads the payload out of an event's body, cut to the [bounds](crate::bounds) of its type. An error means: known
+            /// type, content that cannot be folded.
             pub fn read(kind: &str, body: &str) -> Result<Self, serde_json::Error> {
+                let mut payload = Self::read_whole(kind, body)?;
+                bounds::cut(&mut payload);
+                Ok(payload)
+            }
+
+            /// Reads the payload as it was served.
+            pub(crate) fn read_whole(kind: &str, body: &str) -> Result<Self, serde_json::Error> {
                 match kind {
                     $($kind => serde_json::from_str(body).map(Self::$variant),)+
                     _ => Ok(Self::Unknown),

@@ -7,7 +7,7 @@ use std::{
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
-    Ambient, DaemonId, DaemonKey, Draft, ErrorKind, Event, Fault, Payload, Runs, Stamp, Sum,
+    Ambient, DaemonId, DaemonKey, Draft, ErrorKind, Event, Fault, Payload, Runs, Stamp, Sum, bounds,
     exchange::{Applied, Batch, Rejected},
     ids::{self, IdKind, IdSource},
     limits,
@@ -258,8 +258,9 @@ impl<'s> Tx<'s> {
     /// or confirms: the event is later than that (as far as that clock can be believed), and later than all of ours before.
     ///
     /// # Errors
-    /// SQLite's; [`ErrorKind::Invalid`] if the event would be too large.
-    pub fn append(&mut self, payload: Payload, after: Option<Stamp>) -> Result<Event, StoreError> {
+    /// SQLite's; [`ErrorKind::Invalid`] if the event would be too large, or a field of it exceeds the [`bounds`].
+    pub fn append(&mut self, mut payload: Payload, after: Option<Stamp>) -> Result<Event, StoreError> {
+        bounds::check(&mut payload)?;
         let now = self.ambient.now();
         // A clock that is far ahead elsewhere must not become ours: what we write would look new for ever.
         let after = after.map_or(Stamp::ZERO, |after| after.next().min(now.plus(limits::CLOCK_OFF)));

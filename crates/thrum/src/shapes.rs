@@ -126,6 +126,8 @@ pub(crate) struct Summary {
     pub(crate) audiences: Vec<Tag>,
     /// In an outbox.
     pub(crate) recipients: Vec<Recipient>,
+    /// How many bytes the whole content has, where only its beginning is here.
+    pub(crate) content_bytes: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -222,6 +224,7 @@ pub(crate) struct Conflict {
 #[serde(default)]
 pub(crate) struct Agents {
     pub(crate) agents: Vec<ListedAgent>,
+    pub(crate) more: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -263,6 +266,7 @@ pub(crate) struct Orphan {
 #[serde(default)]
 pub(crate) struct Contexts {
     pub(crate) contexts: Vec<Working>,
+    pub(crate) more: bool,
 }
 
 /// What goes on in one open session.
@@ -370,6 +374,7 @@ pub(crate) struct Whoami {
 #[serde(default)]
 pub(crate) struct Team {
     pub(crate) members: Vec<Member>,
+    pub(crate) more: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]

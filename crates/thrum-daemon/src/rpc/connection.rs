@@ -27,6 +27,9 @@ use crate::shutdown::Shutdown;
 /// How often a client that closed only its writing half is looked at: the system does not tell when the other half follows.
 const HALF_CLOSED_CHECK: Duration = Duration::from_secs(1);
 
+/// Most bytes of a result: the longest line, but for what stands around it.
+const MOST: usize = limits::MAX_LINE_BYTES - (64 << 10);
+
 /// What clients can ask for.
 pub(crate) trait Service: Send + Sync + 'static {
     /// How a method is bounded; `None` if there is no such method.
@@ -127,6 +130,12 @@ impl<S: Service> Connection<S> {
             },
         };
         match outcome {
+            Ok(Outcome::Answer(result)) if result.get().len() > MOST => {
+                // No list is meant to come to it. A client that reads lines would take a longer one for a broken connection.
+                let text = format!("the answer to {} has {} bytes, more than a line may have", call.method, result.get().len());
+                let fault = Fault::new(ErrorKind::Failed, text).hint("Ask for less: fewer entries, or one at a time.");
+                self.write(&envelope::failure(&fault, id)).await
+            }
             Ok(Outcome::Answer(result)) => self.write(&envelope::answer(Ok(&result), id)).await,
             Ok(Outcome::Stream(result, lines)) => {
                 self.write(&envelope::answer(Ok(&result), id)).await?;

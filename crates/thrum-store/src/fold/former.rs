@@ -24,7 +24,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension};
-use thrum_core::{Event, Payload, Stamp, key, limits, payload::AgentRegister};
+use thrum_core::{Event, Payload, Stamp, bounds, key, limits, payload::AgentRegister};
 
 use super::{Rank, agent};
 use crate::{StoreError, Tx};
@@ -107,7 +107,7 @@ fn registrations(tx: &Tx<'_>, agent_id: &str) -> Result<Vec<(Event, AgentRegiste
     let mut registrations = Vec::new();
     super::each(tx, "target = ?1 AND type = 'agent.register'", agent_id, |mut event, sequence| {
         match Payload::read(&event.kind, &event.body) {
-            Ok(payload) if super::beyond_bounds(&payload).is_some() => {}
+            Ok(payload) if bounds::oversized_id(&payload) => {}
             Ok(Payload::AgentRegister(body)) => {
                 // Much larger than what is read of it, if somebody wants it to be.
                 event.body = String::new();

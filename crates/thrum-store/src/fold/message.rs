@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
-    Event, Payload, Stamp,
+    Event, Payload, Stamp, bounds,
     payload::{MessageCreate, MessageDelete, MessageEdit, MessageReceipt, ReceiptType},
 };
 
@@ -79,7 +79,7 @@ pub(super) fn refold(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError
     let mut created: Option<u64> = None;
     super::each(tx, "target = ?1 AND type = 'message.create'", message_id, |event, sequence| {
         // One that cannot be folded is parked and stays so.
-        if Payload::read(&event.kind, &event.body).is_ok_and(|payload| super::beyond_bounds(&payload).is_none()) {
+        if Payload::read(&event.kind, &event.body).is_ok_and(|payload| !bounds::oversized_id(&payload)) {
             created = Some(created.map_or(sequence, |first| first.min(sequence)));
             if counts.as_ref().is_none_or(|(best, _)| claim(message_id, &event) < claim(message_id, best)) {
                 counts = Some((event, sequence));
@@ -174,8 +174,8 @@ fn hide(tx: &Tx<'_>, sequence: u64, at: Stamp) -> Result<(), StoreError> {
         .execute((time, sequence, tx.home()))?;
     let body: Option<String> =
         conn.prepare_cached("SELECT body FROM events WHERE sequence = ?1")?.query_row([sequence], |row| row.get(0)).optional()?;
-    let created = body.and_then(|body| serde_json::from_str::<MessageCreate>(&body).ok());
-    if let Some(created) = created {
+    let created = body.and_then(|body| Payload::read("message.create", &body).ok());
+    if let Some(Payload::MessageCreate(created)) = created {
         for (kind, value) in Audience::of(&created.recipients, &created.scopes, &created.refs).rows() {
             conn.prepare_cached("DELETE FROM audience WHERE kind = ?1 AND value = ?2 AND at = ?3 AND sequence = ?4")?
                 .execute((kind, value, time, sequence))?;

@@ -21,7 +21,7 @@ mod purge;
 mod session;
 
 use rusqlite::Connection;
-use thrum_core::{Event, Payload, Stamp, ids, key, limits, payload::Tag};
+use thrum_core::{Event, Payload, Stamp, bounds, ids, key, limits, payload::Tag};
 
 use crate::{StoreError, Tx};
 pub(crate) use later::{Later, finish};
@@ -29,7 +29,7 @@ pub use purge::Purged;
 pub(crate) use purge::{FAR_AHEAD, announced, cutoff, is_purged, preview, waits};
 
 /// Changes with every change of a rule: a database folded by another version is folded again at the next start.
-pub(crate) const VERSION: i64 = 6;
+pub(crate) const VERSION: i64 = 7;
 
 /// Where an event stands among those it competes with.
 pub(crate) type Rank<'a> = (Stamp, &'a str);
@@ -73,7 +73,9 @@ impl Folded {
 pub(crate) fn fold(tx: &mut Tx<'_>, event: &Event, sequence: u64, payload: serde_json::Result<Payload>) -> Result<(), StoreError> {
     let at = At { event, sequence };
     let folded = match &payload {
-        Ok(payload) if let Some(reason) = beyond_bounds(payload) => Folded::Parked { reason: reason.to_owned(), target: None, due: None },
+        Ok(payload) if bounds::oversized_id(payload) => {
+            Folded::Parked { reason: "an id in it is too long".to_owned(), target: None, due: None }
+        }
         Ok(Payload::MessageCreate(body)) => message::create(tx, at, body)?,
         Ok(Payload::MessageEdit(body)) => message::edit(tx.conn, at, body)?,
         Ok(Payload::MessageDelete(body)) => message::delete(tx, at, body)?,
@@ -95,7 +97,8 @@ pub(crate) fn fold(tx: &mut Tx<'_>, event: &Event, sequence: u64, payload: serde
         Ok(Payload::Unknown) => Folded::Parked { reason: "its type is not known to this version".to_owned(), target: None, due: None },
         Err(error) => Folded::Parked { reason: format!("its content cannot be read: {error}"), target: None, due: None },
     };
-    if let Folded::Parked { reason, target, due } = folded {
+    if let Folded::Parked { mut reason, target, due } = folded {
+        bounds::truncate(&mut reason, limits::MAX_REASON_BYTES);
         tx.conn.prepare_cached("INSERT OR REPLACE INTO parked VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
             &event.id,
             event.signer(),
@@ -105,32 +108,6 @@ pub(crate) fn fold(tx: &mut Tx<'_>, event: &Event, sequence: u64, payload: serde
         ))?;
     }
     Ok(())
-}
-
-/// What a peer may put into an event is bounded before it becomes rows.
-fn beyond_bounds(payload: &Payload) -> Option<&'static str> {
-    let long = |id: &str| id.len() > limits::MAX_FOREIGN_ID_BYTES;
-    let (ids, entries): (&[&str], usize) = match payload {
-        Payload::MessageCreate(body) => {
-            (&[&body.message_id, &body.agent_id, &body.session_id], body.recipients.len() + body.scopes.len() + body.refs.len())
-        }
-        Payload::MessageReceipt(body) => (&[&body.message_id, &body.agent_id], 0),
-        Payload::AgentRegister(body) => {
-            (&[&body.agent_id, &body.role, &body.module], if body.former_homes.len() > limits::MAX_FORMER_HOMES { usize::MAX } else { 0 })
-        }
-        Payload::AgentCleanup(body) => (&[&body.agent_id], 0),
-        Payload::SessionStart(body) => (&[&body.session_id, &body.agent_id], 0),
-        Payload::SessionEnd(body) => (&[&body.session_id], 0),
-        Payload::AgentUpdate(body) => (&[&body.agent_id], body.work_contexts.len()),
-        Payload::MessageEdit(body) => (&[&body.message_id], 0),
-        Payload::MessageDelete(body) => (&[&body.message_id], 0),
-        _ => (&[], 0),
-    };
-    match () {
-        () if ids.iter().any(|id| long(id)) => Some("an id in it is too long"),
-        () if entries > 4 * limits::MAX_AUDIENCE => Some("it has too many recipients, scopes, refs, contexts or former homes"),
-        () => None,
-    }
 }
 
 /// Folds what is due now.
@@ -252,7 +229,7 @@ impl<'a> Audience<'a> {
         let groups: Vec<&str> = values(scopes, "group").chain(values(refs, "group")).collect();
         // Go's mention may name a role as well as an agent; an agent is among the recipients, too.
         let mentioned = values(refs, "mention").filter(|name| !recipients.iter().any(|recipient| recipient == name));
-        let mut roles: Vec<&str> = groups.iter().copied().filter(|group| *group != "everyone").chain(mentioned).collect();
+        let mut roles: Vec<&str> = groups.iter().copied().filter(|group| *group != "everyone").chain(mentioned).map(bounds::role).collect();
         for list in [&mut agents, &mut roles] {
             list.sort_unstable();
             list.dedup();

@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
-    Event, Payload, key,
+    Event, Payload, bounds, key,
     payload::{AgentUpdate, SessionEnd, SessionStart},
 };
 
@@ -130,7 +130,7 @@ pub(super) fn refold(tx: &mut Tx<'_>, session: &str) -> Result<(), StoreError> {
     let mut begun: Option<(Event, SessionStart)> = None;
     super::each(tx, "target = ?1 AND type = 'agent.session.start'", session, |mut event, _| {
         if let Ok(payload) = Payload::read(&event.kind, &event.body)
-            && super::beyond_bounds(&payload).is_none()
+            && !bounds::oversized_id(&payload)
             && let Payload::SessionStart(body) = payload
             && !agent::is_hidden(agent::cleaned_up(conn, &body.agent_id, &event.origin)?.as_ref(), (event.at, &event.id))
             && begun.as_ref().is_none_or(|(first, _)| claims(session, &event) < claims(session, first))
@@ -147,7 +147,7 @@ pub(super) fn refold(tx: &mut Tx<'_>, session: &str) -> Result<(), StoreError> {
     super::each(tx, "target = ?1 AND type = 'agent.session.end'", session, |mut event, _| {
         if begun.as_ref().is_none_or(|(begun, _)| may_end(&begun.origin, &event.origin))
             && let Ok(payload) = Payload::read(&event.kind, &event.body)
-            && super::beyond_bounds(&payload).is_none()
+            && !bounds::oversized_id(&payload)
             && let Payload::SessionEnd(body) = payload
             && ended.as_ref().is_none_or(|(first, _)| (event.at, &event.id, &event.origin) < (first.at, &first.id, &first.origin))
         {

@@ -1,7 +1,7 @@
 //! Registering agents and deleting them.
 
 use thrum_core::{
-    ErrorKind, Fault, Payload, Stamp, limits, name,
+    ErrorKind, Fault, Payload, Stamp, name,
     payload::{AgentCleanup, AgentRegister},
 };
 
@@ -51,11 +51,6 @@ impl Tx<'_> {
         name::check_agent(&name)?;
         name::check("role", &role)?;
         name::check("module", &module)?;
-        for (what, text) in [("display name", &display), ("hostname", &hostname), ("worktree", &worktree)] {
-            if text.len() > limits::MAX_TEXT_BYTES {
-                return Err(Fault::new(ErrorKind::Invalid, format!("the {what} has more than {} bytes", limits::MAX_TEXT_BYTES)).into());
-            }
-        }
         if name == role {
             return Err(Fault::new(ErrorKind::Invalid, format!("agent name '{name}' cannot be the same as its role")).into());
         }

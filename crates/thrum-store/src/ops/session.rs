@@ -1,9 +1,9 @@
 //! Sessions, intents and tasks.
 
 use thrum_core::{
-    ErrorKind, Fault, Payload, Stamp,
+    ErrorKind, Fault, Payload, Stamp, bounds,
     ids::IdKind,
-    limits, name,
+    name,
     payload::{AgentUpdate, SessionEnd, SessionStart, WorkContext},
 };
 
@@ -52,7 +52,6 @@ impl Tx<'_> {
     /// # Errors
     /// Those of [`end_session`](Self::end_session); [`ErrorKind::Invalid`] for a text out of bounds.
     pub fn set_intent(&mut self, session_id: &str, intent: &str) -> Result<Stamp, StoreError> {
-        check_text(intent)?;
         self.heartbeat(session_id, Beat { intent: Some(intent.to_owned()), ..Beat::default() })
     }
 
@@ -61,7 +60,6 @@ impl Tx<'_> {
     /// # Errors
     /// Those of [`set_intent`](Self::set_intent).
     pub fn set_task(&mut self, session_id: &str, task: &str) -> Result<Stamp, StoreError> {
-        check_text(task)?;
         let session = self.own_open_session(session_id)?;
         let mut context = session.context;
         let at = self.now();
@@ -111,7 +109,11 @@ impl Tx<'_> {
     }
 
     fn update(&mut self, agent_id: String, context: WorkContext, started_at: Stamp) -> Result<(), StoreError> {
-        self.append(Payload::AgentUpdate(AgentUpdate { agent_id, work_contexts: vec![context] }), Some(started_at))?;
+        let mut payload = Payload::AgentUpdate(AgentUpdate { agent_id, work_contexts: vec![context] });
+        // Fitting would hide what is refused.
+        bounds::check(&mut payload)?;
+        bounds::cut(&mut payload);
+        self.append(payload, Some(started_at))?;
         Ok(())
     }
 
@@ -132,11 +134,4 @@ impl Tx<'_> {
         }
         Ok(session)
     }
-}
-
-fn check_text(text: &str) -> Result<(), Fault> {
-    if text.len() > limits::MAX_TEXT_BYTES {
-        return Err(Fault::new(ErrorKind::Invalid, format!("more than {} bytes", limits::MAX_TEXT_BYTES)));
-    }
-    Ok(())
 }

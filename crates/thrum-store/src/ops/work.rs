@@ -31,30 +31,11 @@ impl Beat {
         *self == Self::default()
     }
 
-    /// Refuses what is out of bounds: an update is one event, and every daemon keeps it.
+    /// Refuses scopes and refs that say nothing. How long each may be is in the [table](thrum_core::bounds) of all events.
     pub(super) fn check(&self) -> Result<(), Fault> {
-        let too = |what: &str| Err(Fault::new(ErrorKind::Invalid, format!("the work context is out of bounds: {what}")));
-        for tag in [&self.add_scopes, &self.remove_scopes, &self.add_refs, &self.remove_refs].into_iter().flatten() {
-            if tag.kind.is_empty() || tag.value.is_empty() || tag.kind.len() + tag.value.len() > limits::MAX_TEXT_BYTES {
-                return too("a scope or ref is empty or too long");
-            }
-        }
-        let Some(work) = &self.work else { return Ok(()) };
-        let (files, commits) = (limits::MAX_CONTEXT_FILES, limits::MAX_CONTEXT_COMMITS);
-        if work.uncommitted_files.len() > files || work.changed_files.len() > files || work.file_changes.len() > files {
-            return too(&format!("more than {files} files"));
-        }
-        if work.unmerged_commits.len() > commits || work.unmerged_commits.iter().any(|commit| commit.files.len() > files) {
-            return too(&format!("more than {commits} commits, or one with more than {files} files"));
-        }
-        let of_commits = work.unmerged_commits.iter().flat_map(|commit| [&commit.sha, &commit.message].into_iter().chain(&commit.files));
-        let of_changes =
-            work.file_changes.iter().flat_map(|change| [&change.path, &change.status].into_iter().chain(&change.last_modified));
-        let mut texts = work.uncommitted_files.iter().chain(&work.changed_files).chain(of_commits).chain(of_changes);
-        if texts.any(|text| text.len() > limits::MAX_TEXT_BYTES)
-            || [&work.branch, &work.worktree_path].into_iter().flatten().any(|text| text.len() > limits::MAX_TEXT_BYTES)
-        {
-            return too(&format!("a text of more than {} bytes", limits::MAX_TEXT_BYTES));
+        let mut tags = [&self.add_scopes, &self.remove_scopes, &self.add_refs, &self.remove_refs].into_iter().flatten();
+        if tags.any(|tag| tag.kind.is_empty() || tag.value.is_empty()) {
+            return Err(Fault::new(ErrorKind::Invalid, "a scope or ref has a type and a value"));
         }
         Ok(())
     }

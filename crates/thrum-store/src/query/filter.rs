@@ -1,7 +1,7 @@
 //! Which messages, as SQL.
 
 use rusqlite::types::Value as Sql;
-use thrum_core::{Stamp, payload::Tag};
+use thrum_core::{Stamp, limits, payload::Tag};
 
 use super::Mailbox;
 
@@ -54,6 +54,38 @@ pub struct Filter {
     pub offset: u64,
     /// How many at most.
     pub limit: u64,
+    /// How much of their texts.
+    pub room: Room,
+}
+
+/// How much of the texts of messages is read. What is beyond it is cut, and the message says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Most bytes of each content.
+    pub content: usize,
+    /// Most bytes of all messages of a list as JSON.
+    pub all: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { content: usize::MAX, all: usize::MAX }
+    }
+}
+
+impl Room {
+    /// That of one answer to a client, with at most so many bytes of each content.
+    pub fn answer(content: Option<usize>) -> Self {
+        Self { content: content.unwrap_or(usize::MAX), all: limits::MAX_ANSWER_BYTES }
+    }
+
+    /// What the next message of a list may take if `after` others may follow: all that is left but for a share of each of them.
+    pub(super) fn next(&self, used: usize, limit: u64, after: u64) -> usize {
+        // A half is shared out beforehand, the other half goes to whoever comes first.
+        let share = self.all / 2 / usize::try_from(limit).unwrap_or(usize::MAX).max(1);
+        let kept = share.saturating_mul(usize::try_from(after).unwrap_or(usize::MAX));
+        self.all.saturating_sub(used).saturating_sub(kept).max(share)
+    }
 }
 
 /// A filter as SQL: `FROM … WHERE …`, without `unread`.

@@ -4,8 +4,8 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use rusqlite::{OptionalExtension, Row, params_from_iter, types::Value as Sql};
 use thrum_core::{
-    Stamp,
-    payload::{Body, MessageCreate, MessageEdit, Tag},
+    Payload, Stamp, bounds, json,
+    payload::{Body, MessageCreate, Tag},
 };
 
 use super::filter::{Filter, Order, Selection};
@@ -52,6 +52,52 @@ pub struct Message {
     pub is_read: bool,
     /// Where it stands in our log: what a peer has read up to there includes it.
     pub sequence: u64,
+    /// How many bytes the whole content has, if anything of the message was cut.
+    pub whole: Option<usize>,
+}
+
+impl Message {
+    /// What its texts and lists take as JSON, which is nearly all of it.
+    fn size(&self) -> usize {
+        let recipients: usize = self.recipients.iter().map(Recipient::size).sum();
+        json::size(&self.body) + [&self.scopes, &self.refs, &self.audiences].into_iter().map(json::size).sum::<usize>() + recipients
+    }
+
+    /// Cuts the content to so many bytes, and the whole message to about so many as JSON.
+    pub fn cut(&mut self, content: usize, all: usize) {
+        let whole = self.body.content.len();
+        bounds::truncate(&mut self.body.content, content);
+        let mut is_cut = self.body.content.len() < whole;
+        if self.size() > all {
+            is_cut = true;
+            // The lists first, to an eighth each: usually they are far smaller, and then this leaves them alone.
+            for list in [&mut self.scopes, &mut self.refs, &mut self.audiences] {
+                keep(list, all / 8, json::size);
+            }
+            keep(&mut self.recipients, all / 8, Recipient::size);
+            if self.body.structured.as_ref().is_some_and(|text| json::size(text) > all / 8) {
+                // Half of a JSON text is none.
+                self.body.structured = None;
+            }
+            let room = all.saturating_sub(self.size() - json::size(&self.body.content));
+            let kept = json::prefix(&self.body.content, room).len();
+            self.body.content.truncate(kept);
+        }
+        if is_cut {
+            self.whole = Some(whole);
+        }
+    }
+}
+
+/// Keeps as many of the first entries as have so many bytes.
+fn keep<T>(list: &mut Vec<T>, most: usize, size: impl Fn(&T) -> usize) {
+    let mut bytes = 0;
+    let kept = list.iter().take_while(|entry| {
+        bytes += size(entry) + 1;
+        bytes <= most
+    });
+    let kept = kept.count();
+    list.truncate(kept);
 }
 
 /// One mailbox a message is for: an agent that it named, at one of its homes.
@@ -65,6 +111,13 @@ pub struct Recipient {
     pub seen_at: Option<Stamp>,
     /// When it read it, as its home said.
     pub read_at: Option<Stamp>,
+}
+
+impl Recipient {
+    /// About what it takes in an answer: its texts, three instants, and the names of the fields.
+    fn size(&self) -> usize {
+        json::size(&self.agent_id) + json::size(&self.home) + 300
+    }
 }
 
 /// Whose mailbox: an agent is its name and its home.
@@ -136,12 +189,18 @@ impl Reader<'_> {
             filter.limit,
             filter.offset
         );
-        let found: Vec<Found> = {
-            let mut statement = self.conn.prepare(&sql)?;
-            statement.query_map(params_from_iter(values), read_message)?.collect::<Result<_, _>>()?
-        };
         let mut homes = filter.recipients.then(Homes::new);
-        let messages = found.into_iter().map(|found| self.finish(found, homes.as_mut())).collect::<Result<_, _>>()?;
+        let mut messages = Vec::new();
+        let mut used = 0;
+        let mut statement = self.conn.prepare(&sql)?;
+        // One at a time: a hundred events of the greatest size are larger than memory.
+        for found in statement.query_map(params_from_iter(values), read_message)? {
+            let mut message = self.finish(found?, homes.as_mut())?;
+            let after = filter.limit.saturating_sub(messages.len() as u64 + 1);
+            message.cut(filter.room.content, filter.room.next(used, filter.limit, after));
+            used += message.size();
+            messages.push(message);
+        }
         Ok(Listing { messages, total, unread })
     }
 
@@ -210,11 +269,12 @@ impl Reader<'_> {
     /// Reads the texts of a row, and what became of it at its recipients if `homes` is there to remember where they live.
     fn finish(&self, found: Found, homes: Option<&mut Homes>) -> Result<Message, StoreError> {
         let Found { mut message, created, edited } = found;
-        let created: MessageCreate = read_body(&created)?;
+        let Payload::MessageCreate(created) = read_body("message.create", &created)? else { return Err(unreadable("its type")) };
         message.audiences = audiences(&created);
         message.body = created.body;
         if let Some(edited) = edited {
-            message.body = read_body::<MessageEdit>(&edited)?.body;
+            let Payload::MessageEdit(edited) = read_body("message.edit", &edited)? else { return Err(unreadable("its type")) };
+            message.body = edited.body;
         }
         (message.scopes, message.refs) = (created.scopes, created.refs);
         if let Some(homes) = homes {
@@ -275,8 +335,12 @@ fn audiences(message: &MessageCreate) -> Vec<Tag> {
     audiences
 }
 
-fn read_body<T: serde::de::DeserializeOwned>(body: &str) -> Result<T, StoreError> {
-    serde_json::from_str(body).map_err(|error| StoreError::Damaged(format!("a folded event cannot be read: {error}")))
+fn read_body(kind: &str, body: &str) -> Result<Payload, StoreError> {
+    Payload::read(kind, body).map_err(|error| unreadable(&error.to_string()))
+}
+
+fn unreadable(why: &str) -> StoreError {
+    StoreError::Damaged(format!("a folded event cannot be read: {why}"))
 }
 
 fn is_read(owner: i64) -> String {
@@ -317,6 +381,7 @@ fn read_message(row: &Row<'_>) -> rusqlite::Result<Found> {
         delete_reason: row.get(10)?,
         is_read: row.get(15)?,
         sequence: row.get(13)?,
+        whole: None,
     };
     Ok(Found { message, created: row.get(11)?, edited: row.get(12)? })
 }

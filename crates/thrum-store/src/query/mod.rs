@@ -12,7 +12,7 @@ mod sets;
 
 pub(crate) use agents::Addressable;
 pub use agents::{Agent, AgentFilter};
-pub use filter::{Filter, Order};
+pub use filter::{Filter, Order, Room};
 pub use log::Totals;
 pub use messages::{Listing, Mailbox, Message, Recipient};
 pub use purges::PurgeSaid;

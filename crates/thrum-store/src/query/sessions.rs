@@ -1,5 +1,7 @@
 //! Sessions, what goes on in them, and whether anybody is still there.
 
+use std::ops::ControlFlow;
+
 use rusqlite::{OptionalExtension, Row, params_from_iter};
 use thrum_core::{Stamp, limits, payload::WorkContext};
 
@@ -70,6 +72,19 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn sessions(&self, filter: &SessionFilter) -> Result<Vec<Session>, StoreError> {
+        let mut sessions = Vec::new();
+        self.each_session(filter, |session| {
+            sessions.push(session);
+            ControlFlow::Continue(())
+        })?;
+        Ok(sessions)
+    }
+
+    /// The same, one at a time until `found` has enough: together their work contexts may be larger than memory.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn each_session(&self, filter: &SessionFilter, mut found: impl FnMut(Session) -> ControlFlow<()>) -> Result<(), StoreError> {
         let mut conditions = Conditions::new(self.home);
         conditions.equals("s.agent_id", filter.agent_id.as_ref());
         conditions.equals("s.home", filter.home.as_ref());
@@ -79,8 +94,26 @@ impl Reader<'_> {
         let sql = format!("{} WHERE s.started_at IS NOT NULL{} ORDER BY s.started_at DESC, s.session_id", select(), conditions.sql);
         let sql = filter.newest.map_or(sql.clone(), |newest| format!("{sql} LIMIT {newest}"));
         let mut statement = self.conn.prepare_cached(&sql)?;
-        let rows = statement.query_map(params_from_iter(conditions.values), read_session)?;
-        rows.map(|row| finish(row?)).collect()
+        for row in statement.query_map(params_from_iter(conditions.values), read_session)? {
+            if found(finish(row?)?).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest open session of an agent, wherever it lives.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn newest_open_session(&self, agent_id: &str, home: &str) -> Result<Option<Session>, StoreError> {
+        let sql = format!(
+            "{} WHERE s.started_at IS NOT NULL AND s.ended_at IS NULL AND s.agent_id = ?2 AND s.home = ?3
+             ORDER BY s.started_at DESC, s.session_id LIMIT 1",
+            select()
+        );
+        let found = self.conn.prepare_cached(&sql)?.query_row((self.home, agent_id, home), read_session).optional()?;
+        found.map(finish).transpose()
     }
 
     /// One session whose beginning is known.

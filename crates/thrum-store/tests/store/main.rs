@@ -3,6 +3,7 @@
 mod acts;
 mod answers;
 mod bounded;
+mod bounds;
 mod disk;
 mod faults;
 mod fold;

@@ -1,7 +1,7 @@
 //! `thrum inbox`.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, name::printable};
+use thrum_core::{Fault, limits, name::printable};
 
 use crate::{
     commands::{known, send},
@@ -10,7 +10,7 @@ use crate::{
         Page, Render, agent,
         style::{BOLD, CYAN, DIM},
     },
-    shapes::{Answer, Listing, Summary},
+    shapes::{Answer, Got, Listing, Summary},
     text::count,
 };
 
@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Oldest first
     #[arg(long, visible_alias = "chronological")]
     oldest: bool,
+    /// All of every message, not only its first 32 KiB
+    #[arg(long)]
+    full: bool,
     #[command(flatten)]
     paging: Paging,
 }
@@ -95,7 +98,10 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Fault> {
     if let Some(scope) = &args.scope {
         params["scope"] = json!(scope);
     }
-    let answer: Answer<Listing> = cx.daemon()?.call("message.list", params)?;
+    let mut answer: Answer<Listing> = cx.daemon()?.call("message.list", printed(params, args.full))?;
+    if args.full {
+        complete(&mut answer.read.messages, &mut answer.raw, cx)?;
+    }
     if let (Some(from), 0) = (&args.from, answer.read.total) {
         known::agent(from, cx)?;
     }
@@ -106,6 +112,29 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Fault> {
     let unread = answer.read.messages.iter().filter(|message| marks && !message.is_read);
     let new = unread.map(|message| message.message_id.clone()).collect();
     Ok(Inbox { answer, of: (!args.all).then(|| me.name.clone()), new, me: me.name, only: if args.unread { "unread " } else { "" }, chosen })
+}
+
+/// Asks for no more of each message than is printed, unless all is wanted.
+pub(crate) fn printed(mut params: Value, full: bool) -> Value {
+    if !full {
+        params["max_content_bytes"] = limits::MAX_PRINTED_BYTES.into();
+    }
+    params
+}
+
+/// Fetches the whole content of messages of which an answer had no room for all.
+pub(crate) fn complete(messages: &mut [Summary], raw: &mut Value, cx: &Context) -> Result<(), Fault> {
+    for (index, message) in messages.iter_mut().enumerate().filter(|(_, message)| message.content_bytes.is_some()) {
+        let mut whole: Answer<Got> = cx.daemon()?.call("message.get", json!({"message_id": message.message_id}))?;
+        message.body = whole.read.message.body;
+        message.content_bytes = None;
+        if let Some(shown) = raw["messages"].get_mut(index).and_then(Value::as_object_mut) {
+            shown.insert("body".to_owned(), whole.raw["message"]["body"].take());
+            shown.remove("truncated");
+            shown.remove("content_bytes");
+        }
+    }
+    Ok(())
 }
 
 /// Marks what was shown as read. It was shown all the same if that fails.
@@ -140,6 +169,10 @@ pub(crate) fn show(message: &Summary, page: &mut Page) {
         printable(&message.message_id),
     ));
     page.quote(&message.body.content, "  ");
+    if let Some(bytes) = message.content_bytes {
+        let (shown, id) = (message.body.content.len(), printable(&message.message_id));
+        page.line(format!("  {DIM}… {shown} of {bytes} bytes; all: thrum message get {id}{DIM:#}"));
+    }
 }
 
 impl Render for Inbox {

@@ -12,7 +12,7 @@ use thrum_daemon::notes::{Note, Notes, Part};
 
 use crate::{
     client::Client,
-    commands::{peer, status},
+    commands::{inbox, peer, status},
     context::Context,
     git::{self, changes::Changes},
     identity::Identity,
@@ -134,6 +134,7 @@ fn mail(me: &Identity, ask: &mut Ask<'_>) -> Option<Mail> {
     if let Some(role) = me.role() {
         params["for_agent_role"] = role.into();
     }
+    params = inbox::printed(params, false);
     let all: Listing = ask.of("message.list", params.clone())?;
     let mut recent = Vec::new();
     if all.unread > 0 {

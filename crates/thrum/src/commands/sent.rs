@@ -82,9 +82,13 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Sent, Fault> {
             args.paging.put(&mut params);
             params["unread"] = args.unread.into();
             params["to"] = args.to.clone().into();
+            params = inbox::printed(params, false);
         }
     }
-    let answer: Answer<Listing> = cx.daemon()?.call("message.outbox", params)?;
+    let mut answer: Answer<Listing> = cx.daemon()?.call("message.outbox", params)?;
+    if args.show.is_some() {
+        inbox::complete(&mut answer.read.messages, &mut answer.raw, cx)?;
+    }
     if let (Some(to), 0) = (&args.to, answer.read.total) {
         known::agent_or_role(to, cx)?;
     }

@@ -39,6 +39,9 @@ impl Render for Answer<Team> {
                 page.line(format!("    {YELLOW}Another daemon has an agent of this name, too{YELLOW:#}"));
             }
         }
+        if self.read.more {
+            page.line("There are more agents than an answer has room for: thrum agent list --role ROLE");
+        }
         if self.read.members.is_empty() {
             page.line("Nobody has an open session (thrum team --all shows everyone)");
         }

@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// Only messages with this scope, such as module:auth
     #[arg(long, value_name = "TYPE:VALUE", value_parser = send::tag)]
     scope: Option<Tag>,
+    /// All of every message, not only its first 32 KiB
+    #[arg(long)]
+    full: bool,
 }
 
 /// Prints what came itself, so that an error in doing so gets another exit code, too.
@@ -72,9 +75,13 @@ fn wait(args: &Args, cx: &Context) -> Result<Answer<Waited>, Fault> {
         let within = deadline.saturating_duration_since(Instant::now()).min(limits::MAX_WAIT);
         let params = json!({"caller_agent_id": me, "timeout_ms": within.as_millis().max(1), "after": args.after,
             "mention": args.mention, "scope": args.scope});
+        let params = inbox::printed(params, args.full);
         let gone = match client.attempt::<Answer<Waited>>(within, "message.wait", params) {
             Ok(Ok(answer)) if answer.read.messages.is_empty() && Instant::now() < deadline => continue,
-            Ok(Ok(answer)) => {
+            Ok(Ok(mut answer)) => {
+                if args.full {
+                    inbox::complete(&mut answer.read.messages, &mut answer.raw, cx)?;
+                }
                 if answer.read.messages.is_empty() {
                     cx.output.note(&format!("No message within {}.", time::brief(args.timeout)));
                 }

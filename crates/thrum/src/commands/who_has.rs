@@ -117,6 +117,9 @@ impl Render for Holders {
                 page.line(format!("{who} {does} {} ({numbers}){branch}{DIM}{silent}{DIM:#}", printable(name)));
             }
         }
+        if self.contexts.read.more {
+            page.line("There are more than an answer has room for");
+        }
         if self.contexts.read.contexts.is_empty() {
             page.line(format!("Nobody is known to work on {}", printable(&self.path)));
         }

@@ -29,6 +29,7 @@ mod inbox;
 mod init;
 mod json;
 mod labels;
+mod large;
 mod layout;
 mod message;
 mod output;

@@ -1,5 +1,7 @@
 //! `agent.*`: who is here.
 
+use std::ops::ControlFlow;
+
 use serde::{Deserialize, Serialize};
 use thrum_core::{ErrorKind, Fault, Stamp, Sum, payload::WorkContext};
 use thrum_store::{
@@ -7,7 +9,10 @@ use thrum_store::{
     query::{Agent, AgentFilter, Session, SessionFilter},
 };
 
-use super::{required, session};
+use super::{
+    budget::{Budget, shorten},
+    required, session,
+};
 use crate::daemon::Daemon;
 
 #[derive(Deserialize)]
@@ -90,6 +95,9 @@ pub(super) struct List {
 #[derive(Serialize)]
 pub(super) struct Agents {
     agents: Vec<Listed>,
+    /// There are more than an answer has room for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    more: bool,
 }
 
 #[derive(Serialize)]
@@ -134,7 +142,18 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Agents, Fault>
         hostname: agent.hostname,
         worktree: agent.worktree,
     };
-    Ok(Agents { agents: agents.into_iter().map(listed).collect() })
+    let (mut listing, mut budget) = (Agents { agents: Vec::new(), more: false }, Budget::new());
+    for mut agent in agents.into_iter().map(listed) {
+        if budget.is_short() {
+            shorten([&mut agent.display, &mut agent.hostname, &mut agent.worktree]);
+        }
+        if !budget.take(&agent) {
+            listing.more = true;
+            break;
+        }
+        listing.agents.push(agent);
+    }
+    Ok(listing)
 }
 
 /// The last sign of life, with what was heard since it was written down.
@@ -234,6 +253,9 @@ pub(super) struct ListContext {
 #[derive(Serialize)]
 pub(super) struct Contexts {
     contexts: Vec<Shown>,
+    /// There are more than an answer has room for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    more: bool,
 }
 
 #[derive(Serialize)]
@@ -247,16 +269,19 @@ struct Shown {
     /// `active`, or `silent` if its agent was not heard of for long.
     status: &'static str,
     last_seen_at: Stamp,
+    /// Whether lists or texts of it are left out or cut, because the answer has no room for them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
     #[serde(flatten)]
     context: WorkContext,
 }
 
 pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result<Contexts, Fault> {
     let open = SessionFilter { agent_id: params.agent_id.filter(|name| !name.is_empty()), open_only: true, ..SessionFilter::default() };
-    let sessions = daemon.storage.read(move |reader| reader.sessions(&open)).await?;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let (branch, file) = (given(params.branch), given(params.file));
-    let wanted = |session: &Session| {
+    let keeps = file.clone();
+    let wanted = move |session: &Session| {
         let context = &session.context;
         // Scopes and refs alone, which a session may begin with, are no work.
         let nothing = WorkContext {
@@ -271,7 +296,7 @@ pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result
         said_anything && (branch.is_none() || branch == context.branch) && file.as_ref().is_none_or(touches)
     };
     let peers = daemon.peers.list();
-    let shown = |mut session: Session| {
+    let shown = |(mut session, truncated): (Session, bool)| {
         session::refresh(daemon, &mut session);
         Shown {
             status: session::shown(&session, &daemon.id),
@@ -280,11 +305,46 @@ pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result
             last_seen_at: session.last_seen_at,
             agent_id: session.agent_id,
             home: session.home,
+            truncated,
             context: session.context,
         }
     };
-    Ok(Contexts { contexts: sessions.into_iter().filter(wanted).map(shown).collect() })
+    let found = daemon.storage.read(move |reader| {
+        let (mut found, mut more, mut budget) = (Vec::new(), false, Budget::new());
+        reader.each_session(&open, |mut session| {
+            if !wanted(&session) {
+                return ControlFlow::Continue(());
+            }
+            let truncated = budget.is_short() && brief(&mut session.context, keeps.as_deref());
+            if !budget.take(&(&session.context, &session.agent_id, &session.home, [0u8; 100].as_slice())) {
+                more = true;
+                return ControlFlow::Break(());
+            }
+            found.push((session, truncated));
+            ControlFlow::Continue(())
+        })?;
+        Ok((found, more))
+    });
+    let (found, more) = found.await?;
+    Ok(Contexts { contexts: found.into_iter().map(shown).collect(), more })
 }
+
+/// Leaves of a context what a long list has room for: no commits, and of the files only those that were asked for, at most
+/// [`BRIEF_FILES`]. Returns whether anything went.
+fn brief(context: &mut WorkContext, file: Option<&str>) -> bool {
+    let before = context.clone();
+    (context.unmerged_commits, context.file_changes, context.scopes, context.refs) = Default::default();
+    for files in [&mut context.changed_files, &mut context.uncommitted_files] {
+        files.retain(|path| file.is_none_or(|wanted| is_or_is_in(path, wanted)));
+        files.truncate(BRIEF_FILES);
+        shorten(files.iter_mut());
+    }
+    shorten([&mut context.branch, &mut context.worktree_path, &mut context.current_task, &mut context.intent].into_iter().flatten());
+    *context != before
+}
+
+/// Most files of each list of a context in a long answer.
+const BRIEF_FILES: usize = 5;
 
 /// Whether a path is the wanted one, or lies in the wanted directory.
 fn is_or_is_in(path: &str, wanted: &str) -> bool {

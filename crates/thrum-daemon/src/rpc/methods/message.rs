@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use thrum_core::{ErrorKind, Fault, Stamp, limits, name, payload::Tag};
 use thrum_store::{
     ops,
-    query::{Filter, Listing, Mailbox, Message, Order},
+    query::{Filter, Listing, Mailbox, Message, Order, Room},
 };
 
 use super::{
+    budget::Budget,
     delivery::Deliveries,
     required,
     shape::{Full, Summary},
@@ -55,6 +56,8 @@ pub(super) async fn get(daemon: &Daemon, params: Get) -> Result<Got, Fault> {
         daemon.storage.write(move |tx| tx.mark_read(&agent, &ids)).await?;
         (message, _) = look().await?;
     }
+    // An event of ours always fits; lists that are padded to the size of an event may not, beside what is made of them.
+    message.cut(usize::MAX, limits::MAX_LINE_BYTES / 4 * 3);
     Ok(Got { message: Full::of(message, &Deliveries::now(daemon)) })
 }
 
@@ -70,6 +73,10 @@ struct Paging {
     page_size: Option<i64>,
     #[serde(default)]
     page: Option<i64>,
+    /// Most bytes of each message's content; ours. What is longer is cut and marked `truncated`, as is what does not fit
+    /// into the answer.
+    #[serde(default)]
+    max_content_bytes: Option<usize>,
 }
 
 impl Paging {
@@ -79,6 +86,10 @@ impl Paging {
 
     fn page(&self) -> u64 {
         self.page.and_then(|page| u64::try_from(page).ok()).unwrap_or(1).max(1)
+    }
+
+    fn room(&self) -> Room {
+        Room::answer(self.max_content_bytes)
     }
 
     /// Rows before the page, as SQLite counts.
@@ -179,6 +190,7 @@ pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) ->
         },
         offset: params.paging.offset(),
         limit: params.paging.size(),
+        room: params.paging.room(),
         ..Filter::default()
     };
     let listing = daemon.storage.read(move |reader| {
@@ -229,7 +241,10 @@ pub(super) async fn outbox(daemon: &Daemon, params: Outbox, process: Option<i32>
             ops::resident(reader, &author)?;
             ops::sent_by(reader, &author, &id)
         });
-        let listing = Listing { messages: vec![message.await?], total: 1, unread: 0 };
+        let mut message = message.await?;
+        let room = params.paging.room();
+        message.cut(room.content, room.all);
+        let listing = Listing { messages: vec![message], total: 1, unread: 0 };
         return Ok(Page::of(listing, &params.paging, |message| Summary::sent(message, &deliveries)));
     }
     let to = params.to.map(|to| to.trim_start_matches('@').to_owned()).filter(|to| !to.is_empty());
@@ -241,6 +256,7 @@ pub(super) async fn outbox(daemon: &Daemon, params: Outbox, process: Option<i32>
         recipients: true,
         offset: params.paging.offset(),
         limit: params.paging.size(),
+        room: params.paging.room(),
         ..Filter::default()
     };
     let listing = daemon.storage.read(move |reader| {
@@ -290,12 +306,13 @@ pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead, process: Option
     let (marking, me) = (ids.clone(), agent.clone());
     let marked_count = daemon.storage.write(move |tx| Ok(tx.mark_read(&me, &marking)?.len())).await?;
     let also_read_by = daemon.storage.read(move |reader| {
-        let mut also_read_by = BTreeMap::new();
+        let (mut also_read_by, mut budget) = (BTreeMap::new(), Budget::new());
         for id in ids {
             let recipients = reader.message(&id, None)?.map(|message| message.recipients).unwrap_or_default();
             let others = recipients.into_iter().filter(|other| other.read_at.is_some() && other.agent_id != agent);
             let others: Vec<String> = others.map(|other| other.agent_id).collect();
-            if !others.is_empty() {
+            // Said beside the answer, and left out where it would be most of it.
+            if !others.is_empty() && budget.take(&(&id, &others)) {
                 also_read_by.insert(id, others);
             }
         }

@@ -3,6 +3,7 @@
 //! One table says which methods there are and how each is bounded; one file per family says what they do.
 
 mod agent;
+mod budget;
 mod cleanup;
 mod context;
 mod delivery;

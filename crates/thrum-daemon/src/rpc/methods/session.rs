@@ -1,14 +1,23 @@
 //! `session.*`: periods of work.
 
+use std::ops::ControlFlow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use thrum_core::{Ambient, Fault, Stamp, limits, payload::Tag, work::Work};
+use thrum_core::{
+    Ambient, Fault, Stamp, limits,
+    payload::{Tag, WorkContext},
+    work::Work,
+};
 use thrum_store::{
     ops::Beat,
     query::{Liveness, Session, SessionFilter},
 };
 
-use super::required;
+use super::{
+    budget::{Budget, shorten},
+    required,
+};
 use crate::{ambient::System, daemon::Daemon};
 
 #[derive(Deserialize)]
@@ -132,11 +141,37 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Sessions, Faul
         refs: session.context.refs,
         home: session.home,
     };
-    let mut sessions = daemon.storage.read(move |reader| reader.sessions(&filter)).await?;
+    let found = daemon.storage.read(move |reader| {
+        let (mut found, mut cut, mut budget) = (Vec::new(), false, Budget::new());
+        reader.each_session(&filter, |mut session| {
+            let context = &mut session.context;
+            // Of the context this list shows no more.
+            *context = WorkContext {
+                intent: context.intent.take(),
+                current_task: context.current_task.take(),
+                scopes: std::mem::take(&mut context.scopes),
+                refs: std::mem::take(&mut context.refs),
+                ..WorkContext::default()
+            };
+            if budget.is_short() {
+                (context.scopes, context.refs) = Default::default();
+                shorten([&mut context.intent, &mut context.current_task, &mut session.end_reason].into_iter().flatten());
+            }
+            let texts = (&session.context, &session.session_id, &session.agent_id, &session.home, &session.end_reason);
+            cut = !budget.take(&(texts, [0u8; 100].as_slice()));
+            if cut {
+                return ControlFlow::Break(());
+            }
+            found.push(session);
+            ControlFlow::Continue(())
+        })?;
+        Ok((found, cut))
+    });
+    let (mut sessions, cut) = found.await?;
     sessions.iter_mut().for_each(|session| refresh(daemon, session));
     let mut sessions: Vec<Listed> = sessions.into_iter().map(listed).collect();
     sessions.retain(|session| !params.active_only || session.status == "active");
-    let more = sessions.len() > limit;
+    let more = cut || sessions.len() > limit;
     sessions.truncate(limit);
     Ok(Sessions { sessions, more })
 }

@@ -42,12 +42,32 @@ pub(super) struct Summary {
     recipients: Option<Vec<Delivery>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     read_count: Option<usize>,
+    #[serde(flatten)]
+    cut: Cut,
+}
+
+/// What is missing of a message in an answer; nothing as a rule. `message.get` shows all of it.
+#[derive(Debug, Serialize)]
+struct Cut {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+    /// How many bytes the whole content has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_bytes: Option<usize>,
+}
+
+impl Cut {
+    fn of(message: &Message) -> Self {
+        let content_bytes = message.whole.filter(|_| message.deleted_at.is_none());
+        Self { truncated: content_bytes.is_some(), content_bytes }
+    }
 }
 
 impl Summary {
     /// As in an inbox.
     pub(super) fn of(message: Message) -> Self {
         Self {
+            cut: Cut::of(&message),
             audiences: message.audiences,
             from_home: message.home,
             origin_daemon: message.origin,
@@ -95,6 +115,8 @@ pub(super) struct Full {
     is_read: bool,
     audiences: Vec<Tag>,
     recipients: Vec<Delivery>,
+    #[serde(flatten)]
+    cut: Cut,
 }
 
 #[derive(Debug, Serialize)]
@@ -115,6 +137,7 @@ struct Metadata {
 impl Full {
     pub(super) fn of(message: Message, deliveries: &Deliveries<'_>) -> Self {
         Self {
+            cut: Cut::of(&message),
             recipients: deliveries.of(&message),
             audiences: message.audiences,
             message_id: message.message_id,

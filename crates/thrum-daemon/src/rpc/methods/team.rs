@@ -1,17 +1,19 @@
 //! `team.list`: who is doing what, everywhere.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thrum_core::{Fault, Stamp};
 use thrum_store::{
     Reader, StoreError,
-    query::{Agent, AgentFilter, Mailbox, Session, SessionFilter},
+    query::{Agent, AgentFilter, Mailbox, Session},
 };
 use thrum_sync::replicator::State;
 
-use super::{agent, session};
+use super::{
+    agent,
+    budget::{Budget, shorten},
+    session,
+};
 use crate::daemon::Daemon;
 
 #[derive(Deserialize)]
@@ -23,6 +25,9 @@ pub(super) struct List {
 #[derive(Serialize)]
 pub(super) struct Team {
     members: Vec<Member>,
+    /// There are more agents than an answer has room for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    more: bool,
     shared_messages: Shared,
 }
 
@@ -85,10 +90,20 @@ struct Member {
     home_state: Option<State>,
     #[serde(skip_serializing_if = "Option::is_none")]
     home_state_since: Option<Stamp>,
+    /// Whether lists or texts of it are left out or cut, because the answer has no room for them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
 }
 
 /// An agent with its newest open session and, if it lives here, its mail: total and unread.
 type Found = (Agent, Option<Session>, Option<(u64, u64)>);
+
+/// The agents that an answer has room for, and whether there are more.
+#[derive(Default)]
+struct Members {
+    found: Vec<(Found, bool)>,
+    more: bool,
+}
 
 pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Team, Fault> {
     let here = daemon.id.clone();
@@ -96,8 +111,8 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Team, Fault> {
         let (everyone, roles) = reader.shared_mail()?;
         Ok((members(reader, &here)?, everyone, roles))
     });
-    let (found, everyone, roles) = found.await?;
-    let mut members: Vec<Member> = found.into_iter().map(|found| member(daemon, found)).collect();
+    let (Members { found, more }, everyone, roles) = found.await?;
+    let mut members: Vec<Member> = found.into_iter().map(|(found, truncated)| Member { truncated, ..member(daemon, found) }).collect();
     members.retain(|member| params.include_offline || member.status == "active");
     let peers = daemon.peers.reach();
     for member in &mut members {
@@ -107,23 +122,52 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Team, Fault> {
         }
     }
     let mut groups = vec![Group { name: "everyone".to_owned(), total: everyone }];
-    groups.extend(roles.into_iter().map(|(name, total)| Group { name, total }));
-    Ok(Team { members, shared_messages: Shared { broadcast_total: everyone, groups } })
+    let mut budget = Budget::new();
+    groups.extend(roles.into_iter().map(|(name, total)| Group { name, total }).take_while(|group| budget.take(group)));
+    Ok(Team { members, more, shared_messages: Shared { broadcast_total: everyone, groups } })
 }
 
-fn members(reader: &Reader<'_>, here: &str) -> Result<Vec<Found>, StoreError> {
-    let mut sessions = HashMap::new();
-    for session in reader.sessions(&SessionFilter { open_only: true, ..SessionFilter::default() })? {
-        // The newest comes first.
-        sessions.entry((session.agent_id.clone(), session.home.clone())).or_insert(session);
-    }
-    let found = |agent: Agent| {
+/// All agents, each with its newest open session. Their work contexts may together be larger than memory, so the lists of files
+/// are left out once the answer is half full.
+fn members(reader: &Reader<'_>, here: &str) -> Result<Members, StoreError> {
+    let mut members = Members::default();
+    let mut budget = Budget::new();
+    for mut agent in reader.agents(&AgentFilter::default())? {
+        let mut session = reader.newest_open_session(&agent.agent_id, &agent.home)?;
+        let mut truncated = false;
+        if let Some(session) = &mut session {
+            let context = &mut session.context;
+            // Not shown here.
+            (context.changed_files, context.scopes, context.refs) = Default::default();
+            context.unmerged_commits.iter_mut().for_each(|commit| *commit = Value::Null);
+            let lists = (&context.uncommitted_files, &context.file_changes);
+            if budget.is_short() || !budget.take(&lists) {
+                truncated = !(context.uncommitted_files.is_empty() && context.file_changes.is_empty());
+                (context.uncommitted_files, context.file_changes) = Default::default();
+            }
+        }
+        if budget.is_short() {
+            truncated |= shorten([&mut agent.display, &mut agent.hostname, &mut agent.worktree]);
+            if let Some(session) = &mut session {
+                let context = &mut session.context;
+                truncated |= shorten([&mut context.intent, &mut context.current_task, &mut context.branch].into_iter().flatten());
+            }
+        }
+        let texts = (&agent.agent_id, &agent.role, &agent.module, &agent.display, &agent.hostname, &agent.worktree, &agent.home);
+        let of_session = session.as_ref().map(|session| {
+            let context = &session.context;
+            (&session.session_id, &context.intent, &context.current_task, &context.branch)
+        });
+        // What else is said of a member takes about as much as this.
+        if !budget.take(&(texts, of_session, [0u8; 200].as_slice())) {
+            members.more = true;
+            break;
+        }
         let mailbox = Mailbox { agent_id: agent.agent_id.clone(), home: agent.home.clone() };
         let mail = if mailbox.home == here { Some(reader.mail_count(&mailbox)?) } else { None };
-        let session = sessions.remove(&(mailbox.agent_id, mailbox.home));
-        Ok((agent, session, mail))
-    };
-    reader.agents(&AgentFilter::default())?.into_iter().map(found).collect()
+        members.found.push(((agent, session, mail), truncated));
+    }
+    Ok(members)
 }
 
 fn member(daemon: &Daemon, (agent, mut session, mail): Found) -> Member {
@@ -163,5 +207,6 @@ fn member(daemon: &Daemon, (agent, mut session, mail): Found) -> Member {
         home_name: None,
         home_state: None,
         home_state_since: None,
+        truncated: false,
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thrum_core::{ErrorKind, Fault, Stamp, limits, payload::Tag};
 use thrum_store::{
     ops,
-    query::{Filter, Listing, Mailbox, Order},
+    query::{Filter, Listing, Mailbox, Order, Room},
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -34,6 +34,9 @@ pub(super) struct Wait {
     /// Only mail that names this agent or role; a message for everyone names nobody.
     #[serde(default)]
     mention: Option<String>,
+    /// Most bytes of each message's content; ours.
+    #[serde(default)]
+    max_content_bytes: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -65,6 +68,7 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) ->
         named: params.mention.map(|name| name.trim_start_matches('@').to_owned()).filter(|name| !name.is_empty()).into_iter().collect(),
         order: Order::OldestFirst,
         limit: MOST,
+        room: Room::answer(params.max_content_bytes),
         ..Filter::default()
     };
     loop {

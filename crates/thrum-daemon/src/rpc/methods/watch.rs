@@ -15,8 +15,9 @@ use crate::{
     storage::Storage,
 };
 
-/// Lines made ahead of a client that reads slowly; then the log is not read on until it has caught up.
-const AHEAD: usize = 16;
+/// Lines made ahead of a client that reads slowly; then the log is not read on until it has caught up. Each may be as long as an
+/// event.
+const AHEAD: usize = 2;
 
 #[derive(Deserialize)]
 pub(super) struct Watch {

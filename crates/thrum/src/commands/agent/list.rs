@@ -69,6 +69,9 @@ impl Render for List {
         };
         let rows = agents.iter().map(row).collect();
         page.table(&["AGENT", "ROLE", "MODULE", "DISPLAY", "LIVES", "LAST SEEN"], rows);
+        if self.agents.read.more {
+            page.line("There are more than an answer has room for: --role and --module choose among them");
+        }
         if let Some(contexts) = &self.contexts {
             page.line("");
             context::table(&contexts.read, page);
