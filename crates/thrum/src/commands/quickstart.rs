@@ -1,60 +1,86 @@
 //! `thrum quickstart`: from nothing to an agent that can send, in one command.
+//!
+//! Hooks run it at every start of a program, also after a compaction, so a second run continues the open session with its intent,
+//! task, scopes and refs. Only `--new-session` begins another one.
 
 use serde_json::{Value, json};
 use thrum_core::Fault;
 
 use crate::{
     beat,
+    client::Client,
     commands::register,
     context::Context,
     identity::IdentityFile,
     registration::{self, Enrolled, Wanted},
     render::{Page, Render},
+    shapes::Whoami,
     text::preview,
 };
 
 /// Register as an agent and begin a session; sets the repository up if need be
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Safe to repeat: a registered agent stays the same and begins a new session.
+Safe to repeat: a registered agent stays the same, and its open session goes on with intent, task, scopes and refs.
 
 Examples:
   thrum quickstart --name ann --role implementer --module auth
-  thrum quickstart --name ann --intent \"Make login faster\"")]
+  thrum quickstart --name ann --intent \"Make login faster\"
+  thrum quickstart --new-session")]
 pub(crate) struct Args {
     #[command(flatten)]
     wanted: Wanted,
     /// What it is about to do; the team sees it
     #[arg(long, value_name = "TEXT")]
     intent: Option<String>,
+    /// End an open session and begin another one
+    #[arg(long)]
+    new_session: bool,
 }
 
 /// An agent with a session.
 pub(crate) struct Started {
     enrolled: Enrolled,
+    /// Whether the session was open before.
+    continued: bool,
     path: String,
 }
 
 pub(crate) fn run(args: Args, cx: &Context) -> Result<Started, Fault> {
     let (mut enrolled, mut client) = registration::enrol(&args.wanted, cx)?;
     let file = &mut enrolled.file;
-    let session: Value = client.call(
-        "session.start",
-        json!({
-            "agent_id": file.agent.name, "intent": args.intent, "work_context": beat::work(cx)?,
-        }),
-    )?;
-    file.session_id = session["session_id"].as_str().map(str::to_owned);
-    file.intent = args.intent;
+    let open = if args.new_session { None } else { open_session(&file.agent.name, &mut client)? };
+    let continued = open.is_some();
+    (file.session_id, file.intent) = match open {
+        Some((id, intent)) => {
+            client.call::<Value>("session.heartbeat", json!({"session_id": id, "work_context": beat::work(cx)?}))?;
+            if let Some(intent) = &args.intent {
+                client.call::<Value>("session.setIntent", json!({"session_id": id, "intent": intent}))?;
+            }
+            (Some(id), args.intent.or(intent).filter(|intent| !intent.is_empty()))
+        }
+        None => {
+            let params = json!({"agent_id": file.agent.name, "intent": args.intent, "work_context": beat::work(cx)?});
+            let session: Value = client.call("session.start", params)?;
+            (session["session_id"].as_str().map(str::to_owned), args.intent)
+        }
+    };
     let path = enrolled.keep(cx)?.display().to_string();
-    Ok(Started { enrolled, path })
+    Ok(Started { enrolled, continued, path })
+}
+
+/// The open session of an agent and its intent.
+fn open_session(name: &str, client: &mut Client) -> Result<Option<(String, Option<String>)>, Fault> {
+    let me: Whoami = client.call("agent.whoami", json!({"caller_agent_id": name}))?;
+    Ok(me.session_id.map(|id| (id, me.intent)))
 }
 
 impl Render for Started {
     fn human(&self, page: &mut Page) {
         register::registered(&self.enrolled, page);
         let IdentityFile { session_id, intent, .. } = &self.enrolled.file;
-        page.line(format!("Session {}", session_id.as_deref().unwrap_or("-")));
+        let goes_on = if self.continued { " goes on" } else { "" };
+        page.line(format!("Session {}{goes_on}", session_id.as_deref().unwrap_or("-")));
         if let Some(intent) = intent {
             page.line(format!("Intent: {}", preview(intent, 200)));
         }
@@ -64,7 +90,7 @@ impl Render for Started {
         let Enrolled { file: IdentityFile { agent: part, session_id, intent, worktree, branch, .. }, status } = &self.enrolled;
         json!({
             "status": status, "agent_id": part.name, "role": part.role, "module": part.module, "display": part.display,
-            "session_id": session_id, "intent": intent, "worktree": worktree, "branch": branch, "identity_file": self.path,
+            "session_id": session_id, "continued": self.continued, "intent": intent, "worktree": worktree, "branch": branch, "identity_file": self.path,
         })
     }
 }

@@ -21,13 +21,33 @@ fn from_nothing_to_an_agent_in_one_command() {
 }
 
 #[test]
-fn a_second_time_is_the_same_agent_with_a_new_session() {
+fn a_second_time_is_the_same_agent_in_the_same_session() {
     let repo = TestRepo::with_agent("repo", "ann");
-    let before = repo.json(&["whoami"]);
+    repo.thrum(&["session", "set-intent", "Fix the login"]).ok();
+    repo.thrum(&["session", "set-task", "AUTH-17"]).ok();
+    repo.thrum(&["session", "heartbeat", "--add-scope", "module:auth", "--add-ref", "issue:17"]).ok();
+    let session = || repo.json(&["session", "list", "--active"])["sessions"].clone();
+    let before = session();
     let again = repo.json(&["quickstart"]);
-    assert_eq!(again["agent_id"], "ann");
-    assert_eq!(again["role"], "implementer", "what was not said again stays");
-    assert_ne!(again["session_id"], before["session_id"]);
+    assert_eq!((&again["agent_id"], &again["role"]), (&"ann".into(), &"implementer".into()), "what was not said again stays");
+    assert_eq!((&again["continued"], &again["intent"]), (&true.into(), &"Fix the login".into()));
+    assert_eq!(again["session_id"], before[0]["session_id"]);
+    let mut after = session();
+    for (name, value) in [("current_task", "AUTH-17"), ("intent", "Fix the login")] {
+        assert_eq!(after[0][name], value, "{after}");
+    }
+    after[0]["last_seen_at"] = before[0]["last_seen_at"].clone();
+    assert_eq!(after, before, "one session, with its scopes and refs");
+    let file: Value = serde_json::from_str(&fs::read_to_string(repo.path(".thrum/identities/ann.json")).unwrap()).unwrap();
+    assert_eq!((&file["intent"], &file["session_id"]), (&"Fix the login".into(), &before[0]["session_id"]));
+
+    let ran = repo.thrum(&["quickstart", "--intent", "Something else"]).ok();
+    assert!(ran.stdout.contains(" goes on\n"), "{}", ran.stdout);
+    assert_eq!((&session()[0]["intent"], &session()[0]["current_task"]), (&"Something else".into(), &"AUTH-17".into()));
+    let other = repo.json(&["quickstart", "--new-session"]);
+    assert_eq!((&other["continued"], &other["intent"]), (&false.into(), &Value::Null));
+    assert_ne!(other["session_id"], before[0]["session_id"]);
+    assert_eq!(session().as_array().unwrap().len(), 1);
     assert_eq!(repo.json(&["team", "--all"])["members"].as_array().unwrap().len(), 1);
 }
 
