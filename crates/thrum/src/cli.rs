@@ -1,6 +1,6 @@
 //! What can be typed. The doc comments here and in `commands/` are the help texts.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use clap::{
     Args, CommandFactory, Parser, Subcommand,
@@ -9,6 +9,7 @@ use clap::{
 use thrum_core::{ErrorKind, Fault};
 
 use crate::{
+    arguments::{self, Arguments},
     commands::{
         agent, backup, bench, completions, config, context, daemon, demo, doctor, export, import, inbox, init, message, peer, ping, prime,
         purge, quickstart, register, reply, restore, send, sent, session, status, sync, team, version, wait, who_has, whoami,
@@ -30,6 +31,9 @@ pub(crate) struct Cli {
 
 const AFTER_HELP: &str = "\
 Begin with: thrum quickstart --name ann --role implementer --module auth
+
+An argument that begins with a dash is an option if it is --NAME or a dash and a letter, without a space in it; every other one is a \
+text, as in: thrum send \"- done: login\" --to @bob. For a text such as -done, write -- before it, or --intent=-done.
 
 Exit codes: 0 done, 1 failed (wait: timed out), 2 usage, 3 not found, 4 refused, 69 daemon not running, 75 try again.";
 
@@ -166,11 +170,27 @@ fn command_named() -> String {
     words.join(" ")
 }
 
-/// Says beside a missing text what may stand in its place.
-fn with_ways_to_give_a_text(mut error: clap::Error) -> clap::Error {
-    let missing = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
-    if error.kind() == Usage::MissingRequiredArgument && missing.contains("<TEXT>") {
-        let tip = "give the text, - to read it from standard input, or --body-file FILE";
+/// Adds how a text that looks like an option is given: to an option that lacks its value, and to one dash with several letters,
+/// of which the parser names only the first.
+fn with_way_to_give_a_text(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    let invalid = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+    if error.kind() == Usage::UnknownArgument && !invalid.starts_with("--") {
+        let texts: Vec<_> = args.iter().filter_map(|arg| arg.to_str()).collect();
+        if let Some(at) = texts.iter().position(|arg| arg.len() > invalid.len() && arg.starts_with(&invalid)) {
+            let (whole, before) = (texts[at], texts[at.saturating_sub(1)]);
+            error.insert(ContextKind::InvalidArg, ContextValue::String(whole.to_owned()));
+            let tip = match before.strip_prefix("--").is_some_and(|name| !name.is_empty() && !name.contains('=')) {
+                true => format!("to give '{whole}' as the value of {before}, use '{before}={whole}'"),
+                false => format!("to give '{whole}' as a text, use '-- {whole}'"),
+            };
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        }
+    }
+    let lacks_value = matches!(error.kind(), Usage::InvalidValue)
+        && error.get(ContextKind::InvalidValue).is_some_and(|value| value.to_string().is_empty());
+    if lacks_value {
+        let name = invalid.split_whitespace().next().unwrap_or("--OPTION");
+        let tip = format!("a text that looks like an option follows a '=': {name}=-text");
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
     }
     error
@@ -178,7 +198,18 @@ fn with_ways_to_give_a_text(mut error: clap::Error) -> clap::Error {
 
 /// Reads the command line. Help and errors are printed here; then there is only an exit code left.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
-    Cli::try_parse().map_err(with_ways_to_give_a_text).map_err(|error| {
+    let Arguments { all, notes } = arguments::prepare(std::env::args_os(), &Cli::command()).map_err(|fault| {
+        let json = std::env::args_os().any(|arg| arg == "--json");
+        ExitCode::from(Output::new(json, false).fault(&fault))
+    })?;
+    let cli = parse_prepared(all)?;
+    let output = Output::new(cli.global.json, cli.global.quiet);
+    notes.iter().for_each(|note| output.note(&format!("Note: {note}.")));
+    Ok(cli)
+}
+
+fn parse_prepared(args: Vec<OsString>) -> Result<Cli, ExitCode> {
+    Cli::try_parse_from(&args).map_err(|error| with_way_to_give_a_text(error, &args)).map_err(|error| {
         let asked_for = matches!(error.kind(), Usage::DisplayHelp | Usage::DisplayVersion);
         if !asked_for && std::env::args_os().skip(1).any(|arg| arg == "--json") {
             let text = error.render().to_string();

@@ -2,6 +2,7 @@
 //!
 //! No domain rules: what a message, a peer or an acknowledgement is, the daemon knows.
 
+mod arguments;
 mod beat;
 mod cli;
 mod client;

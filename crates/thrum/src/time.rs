@@ -14,7 +14,7 @@ pub(crate) fn now() -> Stamp {
 /// Longest length of time accepted: nobody waits longer, and clocks can add it.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
-/// A length of time from the command line: `20s`, `8m`, `1h30m`, `500ms`.
+/// A length of time from the command line: `20s`, `8m`, `1h30m`, `500ms`; a number alone is seconds.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let length = Duration::try_from(parse_signed(text)?).map_err(|_| "must not be negative".to_owned())?;
     if length > LONGEST { Err("is longer than a year".to_owned()) } else { Ok(length) }
@@ -59,7 +59,10 @@ pub(crate) fn parse_past(text: &str) -> Result<Stamp, String> {
 }
 
 fn parse_signed(text: &str) -> Result<SignedDuration, String> {
-    text.parse().map_err(|_| "give a number with a unit: 20s, 8m, 1h30m, 500ms".to_owned())
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    let bare = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = if bare { format!("{text}s") } else { text.to_owned() };
+    seconds.parse().map_err(|_| "give a number with a unit: 20s, 8m, 1h30m, 500ms".to_owned())
 }
 
 /// A length of time in one or two words: `12s`, `5m`, `3h 20m`, `2d`.
@@ -102,11 +105,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_of_time_need_a_unit_and_no_sign() {
+    fn lengths_of_time_are_seconds_unless_they_have_a_unit_and_have_no_sign() {
         assert_eq!(parse_duration("20s"), Ok(Duration::from_secs(20)));
         assert_eq!(parse_duration("1h30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        for text in ["", "20", "-5s", "soon", "20 parsecs", "9999999h"] {
+        assert_eq!(parse_duration("30"), Ok(Duration::from_secs(30)));
+        for text in ["", "-", "-5s", "-5", "99999999999999999999", "soon", "20 parsecs", "9999999h"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
     }
@@ -132,6 +136,8 @@ mod tests {
         let before = now();
         let fifteen = parse_instant("-15s").expect("valid");
         assert!(fifteen < before && before.since(fifteen) <= Duration::from_secs(15));
+        let ninety = parse_instant("-90").expect("seconds");
+        assert_eq!(now().since(ninety).as_secs() / 10, 9);
         assert!(parse_instant("+5s").expect("valid") > before);
         assert!(parse_instant("2h").unwrap_err().contains("write -2h"), "a forgotten sign");
         assert!(parse_instant("yesterday").is_err());

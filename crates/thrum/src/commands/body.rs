@@ -2,17 +2,29 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, IsTerminal, Read},
+    os::fd::AsFd,
     path::PathBuf,
+    time::Duration,
 };
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thrum_core::{ErrorKind, Fault, limits};
+
+use crate::output::Output;
+
+/// How long standard input may be silent before people read that it is waited for.
+const SILENT: Duration = Duration::from_secs(2);
+
+/// How long it is waited for where nobody asked to read it: a test run that is piped into `thrum send` may take minutes, and a
+/// program that was given an open pipe by mistake must end.
+const UNASKED: Duration = Duration::from_secs(10 * 60);
 
 /// Where the text comes from.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Body {
-    /// The text, or - to read it from standard input
-    #[arg(value_name = "TEXT", required_unless_present = "body_file", conflicts_with = "body_file")]
+    /// The text; - or none to read it from standard input
+    #[arg(value_name = "TEXT", conflicts_with = "body_file")]
     text: Option<String>,
     /// Read the text from this file
     #[arg(long, value_name = "FILE")]
@@ -23,18 +35,64 @@ impl Body {
     /// The text. Exactly as it is: line ends, too.
     ///
     /// # Errors
-    /// `invalid` if it is empty, longer than 1 MiB or no UTF-8; what the file system says otherwise.
-    pub(crate) fn read(self) -> Result<String, Fault> {
+    /// `invalid` if there is none, or it is empty, longer than 1 MiB or no UTF-8; what the file system says otherwise.
+    pub(crate) fn read(self, output: &Output) -> Result<String, Fault> {
         match (self.text.as_deref(), self.body_file) {
+            (Some("-"), None) => bounded(&mut io::stdin().lock(), "standard input"),
+            (_, Some(path)) if path.as_os_str() == "-" => bounded(&mut io::stdin().lock(), "standard input"),
             (_, Some(path)) => {
                 let cannot = |error| read_fault(&path.display().to_string(), &error);
                 let mut file = File::open(&path).map_err(cannot)?;
                 bounded(&mut file, &path.display().to_string())
             }
-            (Some("-"), None) => bounded(&mut io::stdin().lock(), "standard input"),
-            (text, None) => checked(text.unwrap_or_default().to_owned()),
+            (Some(text), None) => checked(text.to_owned()),
+            (None, None) => {
+                unasked("--body-file FILE", output)?;
+                bounded(&mut io::stdin().lock(), "standard input")
+            }
         }
     }
+}
+
+/// Makes sure that standard input, which nobody asked to read, has something to read. `file` is the other way to give a text.
+///
+/// # Errors
+/// `invalid` if standard input is a terminal, or has nothing.
+pub(crate) fn unasked(file: &str, output: &Output) -> Result<(), Fault> {
+    let stdin = io::stdin();
+    let ready = |within: Duration| {
+        let within = Timespec::try_from(within).ok();
+        let flags = PollFlags::IN | PollFlags::HUP;
+        // Interrupted, or not to be waited for: then reading shows what there is.
+        poll(&mut [PollFd::from_borrowed_fd(stdin.as_fd(), flags)], within.as_ref()).map_or(true, |ready| ready > 0)
+    };
+    let none = |why: &str| {
+        let ways = format!("Give the text as TEXT, with {file}, or on standard input (- waits for it as long as it takes).");
+        Fault::new(ErrorKind::Invalid, format!("no text was given{why}")).hint(ways)
+    };
+    if stdin.is_terminal() {
+        return Err(none(""));
+    }
+    if !ready(SILENT) {
+        output.note("Reading the text from standard input …");
+        if !ready(UNASKED) {
+            return Err(none(&format!(", and nothing came on standard input within {} minutes", UNASKED.as_secs() / 60)));
+        }
+    }
+    Ok(())
+}
+
+/// A short text such as an intent: the argument, or what standard input has, without the end of its last line.
+///
+/// # Errors
+/// `invalid` if nothing was given; an empty argument is a text.
+pub(crate) fn short(text: Option<String>, output: &Output) -> Result<String, Fault> {
+    match text {
+        Some(text) if text != "-" => return Ok(text),
+        Some(_) => {}
+        None => unasked("\"\" to clear it", output)?,
+    }
+    Ok(bounded(&mut io::stdin().lock(), "standard input")?.trim_end().to_owned())
 }
 
 fn bounded(source: &mut dyn Read, name: &str) -> Result<String, Fault> {
@@ -56,7 +114,7 @@ fn bounded(source: &mut dyn Read, name: &str) -> Result<String, Fault> {
 
 fn checked(text: String) -> Result<String, Fault> {
     if text.trim().is_empty() {
-        return Err(Fault::new(ErrorKind::Invalid, "the text of the message is empty")
+        return Err(Fault::new(ErrorKind::Invalid, "the text is empty")
             .hint("Give it as TEXT, as - from standard input, or with --body-file FILE."));
     }
     if text.len() > limits::MAX_CONTENT_BYTES {
@@ -91,7 +149,7 @@ mod tests {
     fn a_text_of_nothing_but_space_is_empty() {
         for text in ["", " ", "\n", " \t\r\n", "\u{3000}"] {
             let fault = checked(text.to_owned()).unwrap_err();
-            assert_eq!((fault.kind, fault.message.as_str()), (ErrorKind::Invalid, "the text of the message is empty"), "{text:?}");
+            assert_eq!((fault.kind, fault.message.as_str()), (ErrorKind::Invalid, "the text is empty"), "{text:?}");
             assert!(fault.hint.unwrap().contains("--body-file"));
         }
         assert_eq!(checked(" x\n".to_owned()).as_deref(), Ok(" x\n"), "what is sent is sent exactly");

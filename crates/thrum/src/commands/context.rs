@@ -12,9 +12,10 @@ use thrum_daemon::notes::{self, Note, Notes, Part};
 
 use crate::{
     cli::boxed,
-    commands::{known, prime},
+    commands::{body, known, prime},
     context::Context,
     identity,
+    output::Output,
     render::{Page, Render, Said, Silent, agent, style::DIM},
     setup, text,
 };
@@ -29,7 +30,7 @@ Kept in .thrum/context/NAME.md of this worktree, for you alone; at most 256 KiB 
 Examples:
   thrum context save \"The login form is done; next: the tests in src/login.rs\"
   thrum context save --file notes.md
-  cat notes.md | thrum context save -")]
+  cat notes.md | thrum context save")]
     Save {
         #[command(flatten)]
         text: Text,
@@ -83,8 +84,8 @@ Examples:
 /// A text from the command line, a file or standard input.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Text {
-    /// The text, or - to read it from standard input
-    #[arg(value_name = "TEXT", required_unless_present = "file", conflicts_with = "file")]
+    /// The text; - or none to read it from standard input
+    #[arg(value_name = "TEXT", conflicts_with = "file")]
     text: Option<String>,
     /// Read the text from this file
     #[arg(long, value_name = "FILE")]
@@ -92,10 +93,15 @@ pub(crate) struct Text {
 }
 
 impl Text {
-    fn read(self) -> Result<Vec<u8>, Fault> {
+    fn read(self, output: &Output) -> Result<Vec<u8>, Fault> {
         let content = match (self.text, self.file) {
             (Some(text), None) if text == "-" => bounded(&mut io::stdin().lock(), "standard input")?,
-            (text, None) => text.unwrap_or_default().into_bytes(),
+            (None, Some(path)) if path.as_os_str() == "-" => bounded(&mut io::stdin().lock(), "standard input")?,
+            (Some(text), None) => text.into_bytes(),
+            (None, None) => {
+                body::unasked("--file FILE", output)?;
+                bounded(&mut io::stdin().lock(), "standard input")?
+            }
             (_, Some(path)) => {
                 let shown = path.display().to_string();
                 let mut file = File::open(&path).map_err(|error| cannot_read(&shown, &error))?;
@@ -104,7 +110,8 @@ impl Text {
         };
         notes::check(&content)?;
         if content.trim_ascii().is_empty() {
-            return Err(Fault::new(ErrorKind::Invalid, "the text is empty").hint("To remove the notes: thrum context clear"));
+            return Err(Fault::new(ErrorKind::Invalid, "the text is empty")
+                .hint("Give it as TEXT, with --file FILE, or on standard input. To remove the notes: thrum context clear"));
         }
         Ok(content)
     }
@@ -171,7 +178,7 @@ impl Command {
 
 fn save(text: Text, whose: Whose, part: Part, cx: &Context) -> Result<Said, Fault> {
     let name = whose.name(cx)?;
-    let content = text.read()?;
+    let content = text.read(&cx.output)?;
     setup::complete(cx.repo()?)?;
     let path = Notes::of(cx.repo()?).write(&name, part, &content)?;
     let what = if part == Part::Notes { "notes" } else { "preamble" };

@@ -80,7 +80,7 @@ pub(crate) struct Stored {
 pub(crate) fn run(args: Args, cx: &Context) -> Result<Stored, Fault> {
     let mentions = audience(&args)?;
     let from = cx.identity()?;
-    let content = args.body.read()?;
+    let content = args.body.read(&cx.output)?;
     let answer = store(cx, json!({"content": content, "mentions": mentions, "caller_agent_id": from.name}), args.details)?;
     Ok(Stored { answer, verb: "Sent" })
 }

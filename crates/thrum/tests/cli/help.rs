@@ -75,8 +75,10 @@ fn usage_errors_are_json_where_json_is_asked_for() {
     assert_eq!(hint(&["--as", "ann", "send", "x", "--scope", "y", "--json"]), "See `thrum help send`.", "an error without usage");
     assert_eq!(hint(&["message", "read", "--json", "--all", "m"]), "See `thrum help message read`.");
     for command in [&["send", "--to", "bob"][..], &["reply", "msg_1"], &["message", "edit", "msg_1"]] {
-        repo.thrum(command).fails(2, "<TEXT>").says("tip: give the text, - to read it from standard input, or --body-file FILE");
-        assert!(hint(&[command, &["--json"]].concat()).contains("--body-file"), "{command:?}");
+        let args = [command, &["--jsn"]].concat();
+        repo.thrum(&args).fails(2, "unexpected argument '--jsn' found").says("a similar argument exists: '--json'");
+        assert!(hint(&[&args[..], &["--json"]].concat()).contains("'--json'"), "{command:?}");
     }
+    repo.thrum(&["quickstart", "--intent", "--quiet"]).fails(2, "a value is required").says("--intent=-text");
     repo.thrum(&["sned"]).fails(2, "send");
 }

@@ -6,6 +6,7 @@ mod common;
 
 mod abuse;
 mod agent;
+mod arguments;
 mod backup;
 mod bench;
 mod bodies;

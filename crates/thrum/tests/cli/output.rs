@@ -154,7 +154,7 @@ fn closed_streams_are_survived() {
     };
     run("<&- >&- 2>&-", &["team"]).ok();
     run("2>&-", &["message", "get", "msg_none"]).fails(3, "");
-    run("<&-", &["send", "-", "--to", "@ann"]).fails(2, "the text of the message is empty");
+    run("<&-", &["send", "-", "--to", "@ann"]).fails(2, "the text is empty");
     run("<&-", &["peer", "join", "127.0.0.1:9"]).fails(2, "code");
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, cx: &Context) -> Result<Said, Fault> {
     let me = cx.identity()?.name;
-    let content = args.body.read()?;
+    let content = args.body.read(&cx.output)?;
     let params = json!({"message_id": args.message_id, "content": content, "caller_agent_id": me});
     let value: Value = cx.daemon()?.call("message.edit", params)?;
     let line = format!("Edited {} (version {})", args.message_id, value["version"].as_u64().unwrap_or(1));

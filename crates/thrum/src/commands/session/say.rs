@@ -5,6 +5,7 @@ use thrum_core::Fault;
 
 use super::{mine, note};
 use crate::{
+    commands::body,
     context::Context,
     render::Said,
     shapes::{Answer, Any},
@@ -18,9 +19,9 @@ Examples:
   thrum session set-intent \"Make login faster\"
   thrum session set-intent \"\"")]
 pub(crate) struct IntentArgs {
-    /// The intent; "" clears it
+    /// The intent; "" clears it, - or none reads it from standard input
     #[arg(value_name = "TEXT")]
-    text: String,
+    text: Option<String>,
     /// Which session, instead of the open one of this agent
     #[arg(long, value_name = "SESSION")]
     session_id: Option<String>,
@@ -33,27 +34,29 @@ Examples:
   thrum session set-task AUTH-17
   thrum session set-task \"\"")]
 pub(crate) struct TaskArgs {
-    /// The task; "" clears it
+    /// The task; "" clears it, - or none reads it from standard input
     #[arg(value_name = "TEXT")]
-    text: String,
+    text: Option<String>,
     /// Which session, instead of the open one of this agent
     #[arg(long, value_name = "SESSION")]
     session_id: Option<String>,
 }
 
 pub(crate) fn intent(args: &IntentArgs, cx: &Context) -> Result<Said, Fault> {
+    let text = body::short(args.text.clone(), &cx.output)?;
     let mut client = cx.daemon()?;
     let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
-    let set: Answer<Any> = client.call("session.setIntent", json!({"session_id": mine.session_id, "intent": args.text}))?;
-    note(mine.identity, cx, |file| file.intent = Some(args.text.clone()).filter(|text| !text.is_empty()))?;
-    Ok(said("Intent", &args.text, set))
+    let set: Answer<Any> = client.call("session.setIntent", json!({"session_id": mine.session_id, "intent": text}))?;
+    note(mine.identity, cx, |file| file.intent = Some(text.clone()).filter(|text| !text.is_empty()))?;
+    Ok(said("Intent", &text, set))
 }
 
 pub(crate) fn task(args: &TaskArgs, cx: &Context) -> Result<Said, Fault> {
+    let text = body::short(args.text.clone(), &cx.output)?;
     let mut client = cx.daemon()?;
     let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
-    let set: Answer<Any> = client.call("session.setTask", json!({"session_id": mine.session_id, "current_task": args.text}))?;
-    Ok(said("Task", &args.text, set))
+    let set: Answer<Any> = client.call("session.setTask", json!({"session_id": mine.session_id, "current_task": text}))?;
+    Ok(said("Task", &text, set))
 }
 
 fn said(what: &str, text: &str, set: Answer<Any>) -> Said {

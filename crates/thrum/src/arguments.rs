@@ -1,0 +1,214 @@
+//! The command line before it is parsed: texts that begin with a dash, and words that only Go Thrum knows.
+//!
+//! **A dash does not make an option.** An argument is an option if it is `--` and a name (`--json`, `--to=bob`), or one dash and a
+//! letter, without a space in front of a `=`. Everything else that begins with a dash is a text: `- done: login`, `--all green`,
+//! `-> see below`, `-5 degrees`. A text that looks like an option (`-done`) needs `--` before it, or `--intent=-done` for the
+//! value of an option. So a text needs no quoting beyond the shell's, and a mistyped `--jsn` is still an unknown option.
+//!
+//! The parser takes such texts only behind `--` and behind `=`, so they are moved there.
+//!
+//! **What is retired** is listed in [`retired`]: an option of Go Thrum that ours lacks is replaced, left out with a note, or
+//! refused with what to use instead.
+
+mod retired;
+
+use std::ffi::{OsStr, OsString};
+
+use clap::{Arg, Command};
+use retired::Instead;
+use thrum_core::{ErrorKind, Fault};
+
+/// The arguments as the parser takes them, and what to tell people about those that were left out.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Arguments {
+    pub(crate) all: Vec<OsString>,
+    pub(crate) notes: Vec<String>,
+}
+
+/// Prepares the arguments of this process, the program's name first, for `root`.
+///
+/// # Errors
+/// `invalid`, for an option or a command that is retired, with what to use instead.
+pub(crate) fn prepare(args: impl IntoIterator<Item = OsString>, root: &Command) -> Result<Arguments, Fault> {
+    let mut walk = Walk { root, at: root, path: Vec::new(), front: Vec::new(), words: Vec::new(), texts: false, notes: Vec::new() };
+    let mut args = args.into_iter();
+    walk.front.extend(args.next());
+    let mut only_words = false;
+    while let Some(arg) = args.next() {
+        if only_words {
+            walk.words.push(arg);
+        } else if arg == "--" {
+            (only_words, walk.texts) = (true, true);
+        } else if is_option(&arg) {
+            walk.option(arg, &mut args)?;
+        } else {
+            walk.word(arg)?;
+        }
+    }
+    Ok(walk.end())
+}
+
+struct Walk<'a> {
+    root: &'a Command,
+    /// The command named so far.
+    at: &'a Command,
+    path: Vec<&'a str>,
+    /// The program, the words that name the command, and all options.
+    front: Vec<OsString>,
+    /// What follows the name of the command and belongs to no option.
+    words: Vec<OsString>,
+    /// Whether one of the words begins with a dash.
+    texts: bool,
+    notes: Vec<String>,
+}
+
+impl Walk<'_> {
+    fn option(&mut self, arg: OsString, rest: &mut impl Iterator<Item = OsString>) -> Result<(), Fault> {
+        let shown = arg.to_string_lossy().into_owned();
+        let (name, has_value) = shown.split_once('=').map_or((shown.as_str(), false), |(name, _)| (name, true));
+        if matches!(name, "--help" | "-h" | "--version" | "-V") {
+            self.front.push(arg);
+            return Ok(());
+        }
+        let known = find(self.at, name).or_else(|| find(self.root, name));
+        let Some(known) = known else {
+            let Some((takes_value, instead)) = retired::option(&self.path, name) else {
+                self.front.push(arg);
+                return Ok(());
+            };
+            if takes_value && !has_value {
+                rest.next();
+            }
+            return self.replace(name, instead);
+        };
+        if has_value || !takes_value(known) || is_cluster(&shown) {
+            self.front.push(arg);
+        } else {
+            match rest.next() {
+                Some(value) if begins_with_dash(&value) && !is_option(&value) => {
+                    let mut whole = arg;
+                    whole.push("=");
+                    whole.push(value);
+                    self.front.push(whole);
+                }
+                value => self.front.extend([arg].into_iter().chain(value)),
+            }
+        }
+        Ok(())
+    }
+
+    fn replace(&mut self, name: &str, instead: Instead) -> Result<(), Fault> {
+        match instead {
+            Instead::StandardInput => self.words.push("-".into()),
+            Instead::Nothing(why) => self.notes.push(format!("{name} is left out: {why}")),
+            Instead::Use(what) => return Err(Fault::new(ErrorKind::Invalid, format!("{name} is an option of Go Thrum")).hint(what)),
+        }
+        Ok(())
+    }
+
+    fn word(&mut self, arg: OsString) -> Result<(), Fault> {
+        let name = arg.to_string_lossy().into_owned();
+        if self.words.is_empty() {
+            if let Some(command) = self.at.find_subcommand(&name) {
+                (self.at, self.path) = (command, [&self.path[..], &[command.get_name()]].concat());
+                self.front.push(arg);
+                return Ok(());
+            }
+            if let Some(what) = retired::command(&self.path, &name) {
+                let whole = [&self.path[..], &[&name]].concat().join(" ");
+                return Err(Fault::new(ErrorKind::Invalid, format!("`thrum {whole}` is a command of Go Thrum")).hint(what));
+            }
+        }
+        self.texts |= begins_with_dash(&arg);
+        self.words.push(arg);
+        Ok(())
+    }
+
+    fn end(self) -> Arguments {
+        let Self { mut front, words, texts, notes, .. } = self;
+        if texts {
+            front.push("--".into());
+        }
+        front.extend(words);
+        Arguments { all: front, notes }
+    }
+}
+
+/// Whether an argument that begins with a dash is meant as one. `-` alone is standard input.
+fn begins_with_dash(arg: &OsStr) -> bool {
+    arg.as_encoded_bytes().starts_with(b"-") && arg != "-"
+}
+
+/// Whether the parser should take an argument for an option, known or not.
+fn is_option(arg: &OsStr) -> bool {
+    let bytes = arg.as_encoded_bytes();
+    let name = bytes.split(|byte| *byte == b'=').next().unwrap_or_default();
+    match name {
+        [b'-', b'-', first, rest @ ..] => {
+            first.is_ascii_alphabetic() && rest.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        }
+        [b'-', first, rest @ ..] => first.is_ascii_alphabetic() && !rest.iter().any(u8::is_ascii_whitespace),
+        _ => false,
+    }
+}
+
+/// Whether an option of one dash holds more than its letter: further ones, or its value.
+fn is_cluster(arg: &str) -> bool {
+    !arg.starts_with("--") && arg.len() > 2
+}
+
+fn takes_value(arg: &Arg) -> bool {
+    arg.get_action().takes_values()
+}
+
+/// The option of this name, with its dashes; of several letters behind one dash the first.
+fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
+    let long = name.strip_prefix("--");
+    let short = name.strip_prefix('-').and_then(|letters| letters.chars().next());
+    let matches = |arg: &&Arg| match long {
+        Some(long) => arg.get_long() == Some(long) || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&long)),
+        None => arg.get_short() == short,
+    };
+    command.get_arguments().filter(|arg| !arg.is_positional()).find(matches)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    fn of(args: &[&str]) -> Result<Vec<String>, Fault> {
+        let all = [&["thrum"], args].concat().into_iter().map(OsString::from);
+        prepare(all, &Cli::command()).map(|done| done.all[1..].iter().map(|arg| arg.to_string_lossy().into_owned()).collect())
+    }
+
+    #[test]
+    fn texts_that_begin_with_a_dash_move_behind_the_options() {
+        for (args, expected) in [
+            (&["send", "- done: login", "--to", "bob"][..], &["send", "--to", "bob", "--", "- done: login"][..]),
+            (&["send", "--all green", "-b", "--json"], &["send", "-b", "--json", "--", "--all green"]),
+            (&["reply", "msg_1", "-> this", "--json"], &["reply", "--json", "--", "msg_1", "-> this"]),
+            (&["--json", "message", "edit", "msg_1", "---"], &["--json", "message", "edit", "--", "msg_1", "---"]),
+            (&["quickstart", "--intent", "- one", "--name", "x"], &["quickstart", "--intent=- one", "--name", "x"]),
+            (&["wait", "--after", "-15s"], &["wait", "--after=-15s"]),
+            (&["send", "-", "--to", "bob"], &["send", "--to", "bob", "-"]),
+            (&["send", "--to", "bob", "--", "-done"], &["send", "--to", "bob", "--", "-done"]),
+            (&["daemon", "logs", "-n", "5"], &["daemon", "logs", "-n", "5"]),
+            (&["daemon", "logs", "-n5", "-f"], &["daemon", "logs", "-n5", "-f"]),
+            (&["send", "a", "--format=plain", "- b"], &["send", "--format=plain", "--", "a", "- b"]),
+        ] {
+            assert_eq!(of(args).unwrap(), expected, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn what_looks_like_an_option_is_left_to_the_parser() {
+        for args in
+            [&["send", "--jsn", "--to", "bob"][..], &["send", "-done"], &["send", "--jsn=x y"], &["quickstart", "--intent", "--json"]]
+        {
+            assert_eq!(of(args).unwrap(), args, "{args:?}");
+        }
+    }
+}
