@@ -94,7 +94,7 @@ impl From<StoreError> for Fault {
             StoreError::Foreign => Self::new(ErrorKind::Refused, message)
                 .hint("Move it away: mkdir .thrum-other && mv .thrum/var/messages.db* .thrum-other/ && thrum doctor --fix"),
             StoreError::Gos => Self::new(ErrorKind::Refused, message)
-                .hint("Move it and take it over: mv .thrum .thrum-go && thrum init && thrum import .thrum-go"),
+                .hint("Move it and take it over: thrum daemon stop; mv .thrum .thrum-go && thrum init && thrum import .thrum-go"),
             StoreError::Full => Self::new(ErrorKind::TryAgain, message).hint("Make room and try again."),
             StoreError::ReadOnly(_) => Self::new(ErrorKind::Failed, message).hint("Check owner and permissions of .thrum/var."),
             StoreError::Unknown(_) => Self::new(ErrorKind::TryAgain, message).hint("Try again with the same idempotency key."),

@@ -61,7 +61,8 @@ impl Tx<'_> {
 
     /// Whom an answer goes to: the author of what it answers and whoever that named, but not who answers. An answer to a
     /// message for everyone is for its author, not for everyone again; where nobody else is left it stays with who answers.
-    /// Who was named and is gone since is left out, with a warning.
+    /// Who was named and is gone since is left out, with a warning. A group that a Go Thrum keeps is not known here: its
+    /// members then are the recipients that Go noted in the message, and they get the answer, which keeps the group's tag.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if all of them are gone.
@@ -79,16 +80,44 @@ impl Tx<'_> {
         }
         let mut seen = HashSet::new();
         names.retain(|name| seen.insert(*name));
-        let (mut known, mut gone) = (Vec::new(), Vec::new());
+        let (mut known, mut gone, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
         for name in names {
-            if self.is_known(name)? { known.push(name) } else { gone.push(name) }
+            let is_group = || parent.scopes.iter().any(|tag| tag.kind == "group" && tag.value == name);
+            match self.is_known(name)? {
+                true => known.push(name),
+                false if is_group() => foreign.push(name),
+                false => gone.push(name),
+            }
+        }
+        let mut members = Vec::new();
+        if !foreign.is_empty() {
+            for recipient in parent.recipients.iter().map(|recipient| recipient.agent_id.as_str()).filter(|name| *name != agent) {
+                if seen.insert(recipient) && self.is_known(recipient)? {
+                    members.push(recipient);
+                }
+            }
+            known.extend(members.iter().take(limits::MAX_AUDIENCE));
         }
         if known.is_empty() {
+            gone.extend(foreign);
             return Err(self.unknown_recipients(&gone)?.into());
         }
         let mut to = Addressed { resolved_to: known.len(), ..Addressed::default() };
         to.warnings = gone.iter().map(|name| format!("@{} is not registered any more and gets no answer", name::printable(name))).collect();
         self.resolve(&mut to, agent, &known)?;
+        for group in foreign {
+            to.group("group", group);
+            let names: Vec<String> = members.iter().take(MOST_LISTED).map(|name| format!("@{}", name::printable(name))).collect();
+            let more = members.len().saturating_sub(names.len());
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let who = if names.is_empty() {
+                "nobody else gets the answer".to_owned()
+            } else {
+                format!("{}{more} get the answer, too", names.join(", "))
+            };
+            let group = name::printable(group);
+            to.warnings.push(format!("@{group} is a group of Go Thrum; of those who got the message, {who}"));
+        }
         Ok(to)
     }
 
@@ -157,6 +186,9 @@ impl Tx<'_> {
         Ok(Fault::new(ErrorKind::NotFound, text).hint(hint))
     }
 }
+
+/// Most members of a group that a warning names.
+const MOST_LISTED: usize = 8;
 
 const WHO: &str = "thrum team --all lists who there is.";
 

@@ -329,7 +329,8 @@ fn audiences(message: &MessageCreate) -> Vec<Tag> {
         let kind = if scope.value == "everyone" { "broadcast" } else { "group" };
         audiences.push(Tag::new(kind, &scope.value));
     }
-    if audiences.is_empty() && message.recipients.is_empty() {
+    // Go Thrum writes its broadcasts without any tag, but with the recipients that it knew of.
+    if audiences.is_empty() {
         audiences.push(Tag::new("broadcast", "everyone"));
     }
     audiences

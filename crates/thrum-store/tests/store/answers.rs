@@ -1,11 +1,12 @@
 //! Whom an answer goes to, and what else addresses.
 
+use serde_json::json;
 use thrum_core::{ErrorKind, limits, payload::Tag};
 use thrum_store::ops::Send;
 
 use crate::{
     acts::{fault, send, team},
-    kit::Node,
+    kit::{Node, foreign},
 };
 
 fn answer(from: &str, parent: &str) -> Send {
@@ -94,4 +95,28 @@ fn a_scope_that_addresses_is_a_mention_and_any_other_is_passed_through() {
     for (kind, value) in [("", "auth"), ("module", "")] {
         assert_eq!(fault(node.store.write(|tx| tx.send(tagged(kind, value)))).kind, ErrorKind::Invalid);
     }
+}
+
+/// Go Thrum keeps groups of its own, and notes in each message who their members were.
+#[test]
+fn an_answer_to_a_group_of_go_thrum_goes_to_the_members_that_it_noted() {
+    let mut node = team();
+    let go = foreign("evt_1", "d_go", 1, "agent.register", json!({"agent_id": "gia", "kind": "agent", "role": "r", "module": "m"}));
+    let group = |value: &str| json!([{"type": "group", "value": value}]);
+    let message = |id: &str, recipients: serde_json::Value| {
+        json!({"message_id": id, "agent_id": "gia", "body": {"format": "markdown", "content": "who?"},
+            "recipients": recipients, "scopes": group("devs"), "refs": group("devs")})
+    };
+    let some = foreign("evt_2", "d_go", 2, "message.create", message("msg_some", json!(["ann", "ben", "gone"])));
+    let none = foreign("evt_3", "d_go", 3, "message.create", message("msg_none", json!(["ben"])));
+    node.apply(&[go, some, none]);
+
+    let sent = node.store.write(|tx| tx.send(answer("ben", "msg_some"))).expect("sends");
+    assert_eq!(sent.recipients, ["gia", "ann"]);
+    assert_eq!(sent.warnings, ["@devs is a group of Go Thrum; of those who got the message, @ann get the answer, too"]);
+    assert!(sent.audiences.contains(&Tag::new("group", "devs")), "Go's own members find it by the group: {:?}", sent.audiences);
+    assert_eq!(node.inbox("ann"), [("who?".to_owned(), false), ("answer".to_owned(), false)]);
+    let sent = node.store.write(|tx| tx.send(answer("ben", "msg_none"))).expect("sends");
+    assert_eq!(sent.recipients, ["gia"]);
+    assert_eq!(sent.warnings, ["@devs is a group of Go Thrum; of those who got the message, nobody else gets the answer"]);
 }
