@@ -12,8 +12,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::{Value, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 use thrum_core::{ErrorKind, Fault, Retry, limits};
+
+use crate::{go_daemon, shapes::Health};
 
 /// How long a command waits for an answer: what the daemon allows itself, and a moment for the way.
 const ANSWER: Duration = limits::LOCAL_CALL.saturating_add(limits::DIAL);
@@ -116,15 +118,29 @@ impl Client {
             (Err(_), Err(error)) | (Err(error), Ok(())) => return Err(Lost(error)),
         };
         if let Some(error) = line.error {
-            return Ok(Err(fault(method, error)));
+            let fault = fault(method, error);
+            let other_version = method != HEALTH && fault.hint.as_deref() == Some(RESTART);
+            return Ok(Err(if other_version { self.or_of_go(fault) } else { fault }));
         }
         if line.id != id {
             return Err(Lost(io::Error::new(io::ErrorKind::InvalidData, "it answered another question")));
         }
         Ok(read(line.result).map_err(|error| {
-            Fault::new(ErrorKind::Failed, format!("the daemon's answer to {method} cannot be read: {error}"))
-                .hint("If it runs another version: thrum daemon restart")
+            let fault = Fault::new(ErrorKind::Failed, format!("the daemon's answer to {method} cannot be read: {error}"))
+                .hint("If it runs another version: thrum daemon restart");
+            if method == HEALTH { fault } else { self.or_of_go(fault) }
         }))
+    }
+
+    /// The error as it is, with other advice where the daemon is one of Go Thrum.
+    fn or_of_go(&mut self, fault: Fault) -> Fault {
+        match self.call::<Value>(HEALTH, json!({})).ok().and_then(|health| serde_json::from_value::<Health>(health).ok()) {
+            Some(health) if go_daemon::answers(&health) => {
+                let text = fault.message.replace("it is of another version than this command", "it is one of Go Thrum");
+                Fault { message: text, ..fault.hint(format!("To change over, in the main worktree: {}", go_daemon::CHANGE_OVER)) }
+            }
+            _ => fault,
+        }
     }
 
     /// The parameters of the next notification, after `events.watch`.
@@ -187,6 +203,12 @@ pub(crate) fn cannot_connect(path: &Path, error: &io::Error) -> Fault {
     Fault::new(kind, format!("cannot connect to the daemon at {}: {error}", path.display()))
 }
 
+/// Every daemon has it.
+const HEALTH: &str = "health";
+
+/// What helps where the daemon is of another version.
+const RESTART: &str = "thrum daemon restart";
+
 fn fault(method: &str, error: RpcError) -> Fault {
     const METHOD_NOT_FOUND: i64 = -32601;
     if error.code == METHOD_NOT_FOUND {
@@ -194,7 +216,7 @@ fn fault(method: &str, error: RpcError) -> Fault {
             ErrorKind::Failed,
             format!("the running daemon does not know {method}; it is of another version than this command"),
         )
-        .hint("thrum daemon restart");
+        .hint(RESTART);
     }
     let kind = serde_json::from_value(error.data["kind"].clone()).unwrap_or(ErrorKind::Failed);
     let mut fault = Fault::new(kind, error.message);
@@ -208,8 +230,6 @@ fn fault(method: &str, error: RpcError) -> Fault {
 #[cfg(test)]
 mod tests {
     use std::{os::unix::net::UnixListener, thread};
-
-    use serde_json::json;
 
     use super::*;
 

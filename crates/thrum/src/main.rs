@@ -9,6 +9,7 @@ mod client;
 mod commands;
 mod context;
 mod git;
+mod go_daemon;
 mod identity;
 mod new_file;
 mod output;

@@ -124,6 +124,8 @@ pub(crate) struct Summary {
     pub(crate) deleted: bool,
     pub(crate) is_read: bool,
     pub(crate) audiences: Vec<Tag>,
+    pub(crate) scopes: Vec<Tag>,
+    pub(crate) refs: Vec<Tag>,
     /// In an outbox.
     pub(crate) recipients: Vec<Recipient>,
     /// How many bytes the whole content has, where only its beginning is here.
@@ -189,6 +191,7 @@ pub(crate) struct Message {
     pub(crate) author: Author,
     pub(crate) body: Body,
     pub(crate) scopes: Vec<Tag>,
+    pub(crate) refs: Vec<Tag>,
     pub(crate) created_at: Stamp,
     pub(crate) updated_at: Option<Stamp>,
     pub(crate) deleted: bool,

@@ -10,7 +10,7 @@ use crate::{
         Page, Render, agent,
         style::{BOLD, CYAN, DIM},
     },
-    shapes::{Answer, Got, Listing, Summary},
+    shapes::{Answer, Got, Listing, Summary, Tag},
     text::count,
 };
 
@@ -156,12 +156,21 @@ pub(crate) fn nothing(listing: &Listing, these: &str) -> String {
     }
 }
 
+/// Whether a message went to everyone. Go Thrum's daemon lists no audiences, but the tags they come from.
+pub(crate) fn is_to_everyone(message: &Summary) -> bool {
+    let Summary { audiences, scopes, refs, .. } = message;
+    let addressed = |tag: &&Tag| matches!(tag.kind.as_str(), "group" | "mention");
+    let mut addresses = refs.iter().filter(addressed).chain(scopes.iter().filter(addressed)).peekable();
+    let everyone = |to: &Tag| to.kind == "broadcast" || to.value == "everyone";
+    audiences.iter().any(everyone) || audiences.is_empty() && (addresses.peek().is_none() || addresses.any(everyone))
+}
+
 /// One message as lists show it: who, when, its id and its whole text.
 pub(crate) fn show(message: &Summary, page: &mut Page) {
     let mark = if message.is_read { " ".to_owned() } else { format!("{CYAN}●{CYAN:#}") };
     let edited = if message.updated_at.is_some() { " (edited)" } else { "" };
     let answers = message.reply_to.as_deref().map(|parent| format!(" ↳ {}", printable(parent))).unwrap_or_default();
-    let everyone = if message.audiences.iter().any(|to| to.kind == "broadcast" || to.value == "everyone") { " to everyone" } else { "" };
+    let everyone = if is_to_everyone(message) { " to everyone" } else { "" };
     page.line(format!(
         "{mark} {BOLD}{}{BOLD:#}{everyone}  {}{edited}  {DIM}{}{answers}{DIM:#}",
         agent(&message.agent_id),

@@ -6,7 +6,7 @@ use thrum_core::{Fault, Stamp, name::printable};
 use crate::{
     commands::{peer, version::VERSION},
     context::Context,
-    git,
+    git, go_daemon,
     identity::Identity,
     render::{
         Page, Render, agent,
@@ -65,7 +65,10 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Status, Fault> {
 
 /// Says so when the running daemon is of another version than this command.
 pub(crate) fn tell_version(health: &Health, cx: &Context) {
-    if health.version != VERSION {
+    if go_daemon::answers(health) {
+        let about = go_daemon::sentence(health);
+        cx.output.warn(&format!("{about}; to change over, in the main worktree: {}", go_daemon::CHANGE_OVER));
+    } else if health.version != VERSION {
         cx.output.warn(&format!(
             "the running daemon is version {}, this command is {VERSION}; to use this version: thrum daemon restart",
             printable(&health.version)
@@ -219,7 +222,9 @@ impl Tailnet {
 /// The daemon in one line.
 pub(crate) fn daemon(health: &Health) -> String {
     let up = time::brief(std::time::Duration::from_millis(health.uptime_ms));
-    format!("running, pid {}, up {up}, version {}", health.pid, printable(&health.version))
+    // Go Thrum's daemon does not give its process.
+    let (pid, of) = if go_daemon::answers(health) { (String::new(), " of Go Thrum") } else { (format!("pid {}, ", health.pid), "") };
+    format!("running, {pid}up {up}, version {}{of}", printable(&health.version))
 }
 
 /// `2 connected`, `1 connected, 1 unreachable`.

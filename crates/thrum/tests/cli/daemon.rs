@@ -1,6 +1,6 @@
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::common::{TestRepo, instead_of_daemon};
 
@@ -132,8 +132,49 @@ fn a_path_too_long_for_a_socket_works_all_the_same() {
 fn a_daemon_of_another_version_is_noticed() {
     let repo = TestRepo::with_agent("repo", "ann");
     let heard = instead_of_daemon(&repo, 1, |request| {
-        Some(json!({"jsonrpc": "2.0", "id": request["id"], "result": {"status": "ok", "version": "0.0.9", "pid": 1}}))
+        Some(json!({"jsonrpc": "2.0", "id": request["id"], "result": {"status": "ok", "version": "0.0.9", "pid": 1, "daemon_id": "d_x"}}))
     });
     repo.thrum(&["daemon", "start"]).ok().says("version 0.0.9").says("thrum daemon restart");
     heard.join().unwrap();
+}
+
+/// Go Thrum's daemon on the socket: it does not know our methods, and its `health` gives no id.
+fn go_daemon(request: &Value) -> Option<Value> {
+    let result = match request["method"].as_str().unwrap() {
+        "health" => json!({"status": "ok", "uptime_ms": 5, "version": "0.6.3", "repo_id": "r_1", "sync_state": "synced"}),
+        "sync.status" => json!({"running": true, "sync_state": "synced", "local_only": false}),
+        "team.list" => json!({"members": []}),
+        "message.list" => json!({"messages": [], "total": 0, "unread": 0, "page": 1, "page_size": 10, "total_pages": 0}),
+        method => {
+            let error = json!({"code": -32601, "message": "Method not found", "data": format!("method '{method}' is not registered")});
+            return Some(json!({"jsonrpc": "2.0", "id": request["id"], "error": error}));
+        }
+    };
+    Some(json!({"jsonrpc": "2.0", "id": request["id"], "result": result}))
+}
+
+/// Whoever only restarted it would have no daemon at all: ours cannot start on its database.
+#[test]
+fn a_running_daemon_of_go_thrum_is_recognised_and_left_running() {
+    const CHANGE_OVER: &str = "thrum daemon stop && mv .thrum .thrum-go && thrum init && thrum import .thrum-go";
+    for (command, code) in [
+        (["daemon", "restart"].as_slice(), 4),
+        (&["daemon", "start"], 0),
+        (&["daemon", "status"], 0),
+        (&["status"], 0),
+        (&["peer", "ping", "desk"], 1),
+        (&["wait", "--timeout", "1s"], 75),
+    ] {
+        let repo = TestRepo::with_agent("repo", "ann");
+        instead_of_daemon(&repo, 9, go_daemon);
+        let ran = repo.thrum(command);
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert!(ran.stderr.contains("one of Go Thrum") && ran.stderr.contains(CHANGE_OVER), "{command:?}: {ran:?}");
+        assert!(!ran.stderr.contains("daemon restart") && !ran.stdout.contains("pid 0"), "{command:?}: {ran:?}");
+    }
+    let repo = TestRepo::with_agent("repo", "ann");
+    instead_of_daemon(&repo, 9, go_daemon);
+    let doctor = repo.thrum(&["doctor"]);
+    assert!(doctor.stdout.contains("the running daemon is one of Go Thrum (version 0.6.3)"), "{doctor:?}");
+    assert!(doctor.stdout.contains(&format!("To change over: {CHANGE_OVER}")), "{doctor:?}");
 }

@@ -188,7 +188,7 @@ fn a_lock_that_is_held_while_nobody_answers_is_a_problem() {
 fn a_daemon_of_another_version_or_one_that_does_not_answer_is_told() {
     let repo = in_use();
     let old = instead_of_daemon(&repo, 2, |request| {
-        let result = if request["method"] == "health" { json!({"version": "9.9.9", "pid": 1}) } else { json!([]) };
+        let result = if request["method"] == "health" { json!({"version": "9.9.9", "daemon_id": "d_x", "pid": 1}) } else { json!([]) };
         Some(json!({"jsonrpc": "2.0", "id": request["id"], "result": result}))
     });
     fs::set_permissions(repo.path(".thrum/var/thrum.sock"), Permissions::from_mode(0o600)).unwrap();

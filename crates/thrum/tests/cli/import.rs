@@ -410,3 +410,19 @@ fn a_peer_on_the_tailnet_is_told_of_to_be_paired_anew_unless_this_daemon_is_the_
         assert_eq!(repo.json(&["status"])["health"]["tailnet"]["enabled"], true, "it is wanted now");
     }
 }
+
+/// Go Thrum writes a broadcast without any tag, but with the recipients that it knew of.
+#[test]
+fn a_message_of_go_thrum_to_everyone_says_so_and_its_refs_are_shown() {
+    let (repo, go) = two();
+    go.message(1, "msg_general", &json!({"recipients": ["a1"], "body": {"format": "markdown", "content": "general"}}));
+    let refs = json!([{"type": "issue", "value": "42"}, {"type": "mention", "value": "a1"}]);
+    go.message(2, "msg_refs", &json!({"recipients": ["a1"], "refs": refs, "body": {"format": "markdown", "content": "with refs"}}));
+    drop(go);
+    repo.thrum(&["import", "../old"]).ok();
+    let inbox = repo.thrum(&["inbox"]).ok().stdout;
+    let header = |id: &str| inbox.lines().find(|line| line.contains(id)).unwrap().to_owned();
+    assert!(header("msg_general").contains(" to everyone  ") && !header("msg_refs").contains("everyone"), "{inbox}");
+    let shown = repo.thrum(&["message", "get", "msg_refs"]).ok().stdout;
+    assert!(shown.lines().any(|line| line.split_whitespace().eq(["Refs:", "issue:42"])), "{shown}");
+}

@@ -20,6 +20,7 @@ use crate::{
     cli::boxed,
     commands::status,
     context::Context,
+    go_daemon,
     render::{Page, Render, Said, Silent},
     shapes::{Answer, Health},
     start, time,
@@ -123,7 +124,9 @@ fn start(identity: CopiedRepository, cx: &Context) -> Result<Said, Fault> {
     let repo = cx.repo()?;
     if let Some((_, health)) = start::answering(repo) {
         status::tell_version(&health, cx);
-        return Ok(said(format!("The daemon was running already (pid {})", health.pid), "already_running", &health));
+        // Go Thrum's daemon does not give its process.
+        let pid = if health.pid == 0 { String::new() } else { format!(" (pid {})", health.pid) };
+        return Ok(said(format!("The daemon was running already{pid}"), "already_running", &health));
     }
     let _progress = cx.output.progress("Starting the daemon", None);
     let (_, health) = start::start(repo, &identity.flags(), &cx.output)?;
@@ -143,6 +146,9 @@ fn stop(cx: &Context) -> Result<Said, Fault> {
 
 fn restart(cx: &Context) -> Result<Said, Fault> {
     let repo = cx.repo()?;
+    if let Some((_, health)) = start::answering(repo).filter(|(_, health)| go_daemon::answers(health)) {
+        return Err(go_daemon::left_running(&health));
+    }
     let _progress = cx.output.progress("Starting the daemon anew", None);
     halt(repo)?;
     let (_, health) = start::start(repo, &[], &cx.output)?;

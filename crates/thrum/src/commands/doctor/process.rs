@@ -13,6 +13,7 @@ use super::{
 use crate::{
     client::{self, Client},
     commands::daemon::halt,
+    go_daemon,
     output::Output,
     shapes::Health,
     start,
@@ -49,6 +50,9 @@ pub(super) fn checks(repo: &Repo, daemon: &Daemon) -> Vec<Check> {
 fn answer(repo: &Repo, daemon: &Daemon) -> Check {
     let held = start::lock_is_held(repo);
     match daemon {
+        Daemon::Answers(_, health) if go_daemon::answers(health) => {
+            Check::new("daemon", Warning, go_daemon::sentence(health)).fix(format!("To change over: {}", go_daemon::CHANGE_OVER))
+        }
         Daemon::Answers(_, health) if health.version != env!("CARGO_PKG_VERSION") => {
             let text = format!("it runs version {}, this command is {}", health.version, env!("CARGO_PKG_VERSION"));
             Check::new("daemon", Warning, text).fix("thrum daemon restart")

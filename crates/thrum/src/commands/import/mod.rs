@@ -35,7 +35,7 @@ Events come as they are, under the id of the daemon that wrote them. Agents that
 what was read of it and what they sent stays theirs. Peers of v0.5.9 to v0.6.3 are taken over with their tokens, and go on knowing \
 this daemon by its old id; it says of each whether it can still reach this daemon. Who is a peer here already stays as it is.
 
-To change over in the same repository: mv .thrum .thrum-go && thrum init && thrum import .thrum-go
+To change over in the same repository: thrum daemon stop; mv .thrum .thrum-go && thrum init && thrum import .thrum-go
 
 Examples:
   thrum import ../old-project --dry-run
@@ -131,7 +131,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Fault> {
     let same = |a: &PathBuf, b: &PathBuf| fs::canonicalize(a).ok().is_some_and(|a| fs::canonicalize(b).ok() == Some(a));
     if same(&source.database, &repo.database()) {
         return Err(Fault::new(ErrorKind::Refused, format!("{} is this repository's own database", source.database.display()))
-            .hint("If Go Thrum made it: mv .thrum .thrum-go && thrum init && thrum import .thrum-go"));
+            .hint("If Go Thrum made it: thrum daemon stop; mv .thrum .thrum-go && thrum init && thrum import .thrum-go"));
     }
     source.is_at_rest()?;
     let scratch =

@@ -37,7 +37,19 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Seen, Fault> {
 impl Render for Seen {
     fn human(&self, page: &mut Page) {
         let Message {
-            message_id, thread_id, reply_to, author, body, scopes, created_at, updated_at, deleted, audiences, recipients, ..
+            message_id,
+            thread_id,
+            reply_to,
+            author,
+            body,
+            scopes,
+            refs,
+            created_at,
+            updated_at,
+            deleted,
+            audiences,
+            recipients,
+            ..
         } = &self.answer.read.message;
         page.field("Message", message_id);
         page.field("From", agent(&author.agent_id));
@@ -51,9 +63,12 @@ impl Render for Seen {
                 page.field(name, printable(id));
             }
         }
-        let scopes: Vec<_> = scopes.iter().filter(|tag| tag.kind != "group").map(Tag::shown).collect();
-        if !scopes.is_empty() {
-            page.field("Scopes", scopes.join(", "));
+        // Whom it addresses and what it answers are shown already.
+        for (name, tags, shown) in [("Scopes", scopes, ["group"].as_slice()), ("Refs", refs, &["group", "mention", "reply_to"])] {
+            let tags: Vec<_> = tags.iter().filter(|tag| !shown.contains(&tag.kind.as_str())).map(Tag::shown).collect();
+            if !tags.is_empty() {
+                page.field(name, tags.join(", "));
+            }
         }
         sent::recipients(recipients, usize::MAX, page);
         page.line("");
