@@ -22,7 +22,10 @@ impl Log for Nothing {
     fn page(&self, _: u64, _: usize, _: usize) -> Result<Page, Fault> {
         Ok(Page::default())
     }
-    fn footings(&self, rows: &[Row]) -> Result<Vec<Footing>, Fault> {
+    fn long_events(&self, _: usize) -> Result<Vec<Row>, Fault> {
+        Ok(vec![])
+    }
+    fn footings(&self, rows: &[Row], _: &dyn Fn(&Row) -> bool) -> Result<Vec<Footing>, Fault> {
         Ok(vec![Footing::default(); rows.len()])
     }
     fn heads(&self) -> Result<Heads, Fault> {

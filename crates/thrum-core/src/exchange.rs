@@ -68,13 +68,13 @@ pub struct Checkpoint {
 }
 
 /// What stands around a row in the log, for a peer that applies rows one by one and cannot wait for what is missing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footing {
     /// Whether a purge or a clean-up hides it.
     pub hidden: bool,
-    /// For an edit, deletion or receipt: what created its message, if that stands before it, is not hidden, and no clean-up of
-    /// the author came after it.
-    pub creations: Vec<Row>,
+    /// For an edit, deletion or receipt: whether no creation of its message stands before it that the peer can apply, that is not
+    /// hidden, and whose author was not cleaned up after it.
+    pub lacks_message: bool,
     /// For an update of sessions: whether the beginning of one of them is missing there in the same way.
     pub lacks_session: bool,
 }
@@ -93,6 +93,10 @@ pub struct Rejected {
 /// What is wrong with what one peer served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Troubles {
+    /// Events that change nothing here, because only the author of a message may edit or delete it.
+    pub without_effect: u64,
+    /// The last of them, and why.
+    pub last_without_effect: Option<(String, String)>,
     /// Events in the log that are not folded.
     pub parked: u64,
     /// Events that stayed outside the log, ever.

@@ -19,6 +19,9 @@ pub const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// the reader's context window.
 pub const MAX_PRINTED_BYTES: usize = 32 << 10;
 
+/// Longest answer of an old peer that is read past: it holds one event that is longer than [`MAX_LINE_BYTES`], which is skipped.
+pub const MAX_SKIPPED_LINE_BYTES: usize = 256 << 20;
+
 /// Deepest nesting of JSON accepted; what `serde_json` refuses by itself, written down.
 pub const MAX_JSON_DEPTH: usize = 128;
 
@@ -337,6 +340,29 @@ pub const LEGACY_ASKED_PLACES: usize = 32;
 
 /// Events that an old peer refused and that are skipped for it; the oldest is forgotten first, which the peer has passed by then.
 pub const LEGACY_SKIPPED: usize = 64;
+
+/// Longest event that an old peer is served, as its encoder writes it. It cannot read its own journal any more after a line of
+/// 1 MiB; the rest is room for what it adds and for numbers that it writes in another way.
+pub const LEGACY_LINE_BYTES: usize = (1 << 20) - 1024;
+
+/// Canonical length from which an event may be longer than [`LEGACY_LINE_BYTES`] there. An index of the database has the same number.
+pub const LEGACY_LONG_BYTES: usize = 170_000;
+
+const _: () = assert!(LEGACY_LONG_BYTES <= LEGACY_LINE_BYTES / 6, "the encoder makes six bytes of one at most");
+
+/// Events of that length that are looked at for the status of an old peer. More are not counted.
+pub const LEGACY_LONG_EVENTS: usize = 64;
+
+/// Rows that are looked at for one question of an old peer. Where none of them can be served, the answer is empty, and the next
+/// question goes on there. A hundred thousand rows take some three seconds; an old peer gives up after thirty.
+pub const LEGACY_ROWS_LOOKED_AT: usize = 100_000;
+
+/// Creations of one message, or beginnings of one session, that are looked at for an old peer. Honest daemons write one; a peer that
+/// writes thousands of them costs no more than this, and what depends on them is withheld from old peers.
+pub const LEGACY_CREATIONS: usize = 256;
+
+/// How long a call of a Go daemon that is too new is shown in the status.
+pub const NEWER_GO_SHOWN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Longest name of an author that an old peer is served: it makes a file's name of it, which may have 255 bytes.
 pub const LEGACY_AUTHOR_BYTES: usize = 200;

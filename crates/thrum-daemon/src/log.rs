@@ -25,8 +25,12 @@ impl Log for Storage {
         self.read_now(|reader| reader.page(after, max_events, max_bytes))
     }
 
-    fn footings(&self, rows: &[Row]) -> Result<Vec<Footing>, Fault> {
-        self.read_now(|reader| reader.footings(rows))
+    fn long_events(&self, max: usize) -> Result<Vec<Row>, Fault> {
+        self.read_now(|reader| reader.long_events(max))
+    }
+
+    fn footings(&self, rows: &[Row], fits: &dyn Fn(&Row) -> bool) -> Result<Vec<Footing>, Fault> {
+        self.read_now(|reader| reader.footings(rows, fits))
     }
 
     fn heads(&self) -> Result<Heads, Fault> {

@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0011_origins.sql"),
     include_str!("migrations/0012_numbers.sql"),
     include_str!("migrations/0013_mailboxes_of.sql"),
+    include_str!("migrations/0014_plans.sql"),
 ];
 
 /// `application_id` of our files, so that a stray database of somebody else is not taken for ours ("Thrm").

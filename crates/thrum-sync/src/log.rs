@@ -22,8 +22,13 @@ pub trait Log: Send + Sync + 'static {
     /// Rows above `after`, ascending, at most `max_events` and `max_bytes` of bodies, but at least one if there is any.
     fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Fault>;
 
-    /// What stands around each of these rows, in the order given: for peers that cannot judge by themselves.
-    fn footings(&self, rows: &[Row]) -> Result<Vec<Footing>, Fault>;
+    /// What stands around each of these rows, in the order given: for peers that cannot judge by themselves. `fits` decides whether
+    /// such a peer can apply a row on which others depend.
+    fn footings(&self, rows: &[Row], fits: &dyn Fn(&Row) -> bool) -> Result<Vec<Footing>, Fault>;
+
+    /// The newest rows with more than [`LEGACY_LONG_BYTES`](thrum_core::limits::LEGACY_LONG_BYTES) of body, at most `max`: an old
+    /// peer may not be able to hold them.
+    fn long_events(&self, max: usize) -> Result<Vec<Row>, Fault>;
 
     /// What is held of every origin.
     fn heads(&self) -> Result<Heads, Fault>;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use thrum_core::{
     Payload, Stamp,
     exchange::{Footing, Row},
+    limits,
 };
 
 use crate::{Reader, StoreError, fold};
@@ -21,22 +22,26 @@ struct Cleanup {
 #[derive(Default)]
 struct Known {
     cleanups: BTreeMap<String, Vec<Cleanup>>,
-    /// By type and target.
-    standing: BTreeMap<(&'static str, String), Vec<Row>>,
+    /// By type and target: the sequence of the first row that stands.
+    standing: BTreeMap<(&'static str, String), Option<u64>>,
 }
 
+/// Whether a peer can apply a row, as far as the row itself decides.
+type Fits<'f> = &'f dyn Fn(&Row) -> bool;
+
 impl Reader<'_> {
-    /// For each row, in the order given: whether it is hidden, and what it stands on.
+    /// For each row, in the order given: whether it is hidden, and what it stands on. `fits` decides whether the peer can apply a
+    /// row on which other rows depend.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn footings(&self, rows: &[Row]) -> Result<Vec<Footing>, StoreError> {
+    pub fn footings(&self, rows: &[Row], fits: Fits<'_>) -> Result<Vec<Footing>, StoreError> {
         let cutoff = fold::cutoff(self.conn)?;
         let mut known = Known::default();
-        rows.iter().map(|row| self.footing(row, cutoff, &mut known)).collect()
+        rows.iter().map(|row| self.footing(row, cutoff, fits, &mut known)).collect()
     }
 
-    fn footing(&self, row: &Row, cutoff: Stamp, known: &mut Known) -> Result<Footing, StoreError> {
+    fn footing(&self, row: &Row, cutoff: Stamp, fits: Fits<'_>, known: &mut Known) -> Result<Footing, StoreError> {
         let mut footing = Footing::default();
         match Payload::read(&row.kind, &row.body) {
             Ok(Payload::MessageCreate(body)) => {
@@ -48,13 +53,13 @@ impl Reader<'_> {
             Ok(Payload::AgentUpdate(body)) => {
                 footing.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?;
                 for context in &body.work_contexts {
-                    let begun = self.standing_before(row.sequence, "agent.session.start", &context.session_id, cutoff, known)?;
-                    footing.lacks_session |= begun.is_empty();
+                    footing.lacks_session |=
+                        !self.stands_before(row.sequence, "agent.session.start", &context.session_id, cutoff, fits, known)?;
                 }
             }
             Ok(payload @ (Payload::MessageEdit(_) | Payload::MessageDelete(_) | Payload::MessageReceipt(_))) => {
                 let message_id = crate::tx::target(&payload).unwrap_or_default();
-                footing.creations = self.standing_before(row.sequence, "message.create", message_id, cutoff, known)?;
+                footing.lacks_message = !self.stands_before(row.sequence, "message.create", message_id, cutoff, fits, known)?;
             }
             _ => {}
         }
@@ -62,7 +67,8 @@ impl Reader<'_> {
     }
 
     fn instant(&self, row: &Row) -> Result<Stamp, StoreError> {
-        let mut statement = self.conn.prepare_cached("SELECT at FROM events WHERE event_id = ?1 AND origin_daemon = ?2")?;
+        // Without the plus sign SQLite prefers the index by origin, and reads all events of that origin for each row.
+        let mut statement = self.conn.prepare_cached("SELECT at FROM events WHERE event_id = ?1 AND +origin_daemon = ?2")?;
         Ok(Stamp::from_nanos(statement.query_row((&row.id, &row.origin), |row| row.get(0))?))
     }
 
@@ -72,54 +78,64 @@ impl Reader<'_> {
         Ok(self.cleanups(agent_id, known)?.iter().any(|cleanup| cleanup.home == row.origin && rank < (cleanup.at, &cleanup.event_id)))
     }
 
-    /// The rows of this type about a target that stand before `sequence` for whoever applies rows in order.
-    fn standing_before(
+    /// Whether a row of this type about a target stands before `sequence` for a peer that applies rows in order.
+    fn stands_before(
         &self,
         sequence: u64,
         kind: &'static str,
         target: &str,
         cutoff: Stamp,
+        fits: Fits<'_>,
         known: &mut Known,
-    ) -> Result<Vec<Row>, StoreError> {
+    ) -> Result<bool, StoreError> {
         let key = (kind, target.to_owned());
-        if !known.standing.contains_key(&key) {
-            let standing = self.standing(kind, target, cutoff, known)?;
-            known.standing.insert(key.clone(), standing);
-        }
-        let standing = known.standing.get(&key).map_or(&[][..], Vec::as_slice);
-        Ok(standing.iter().filter(|row| row.sequence < sequence).cloned().collect())
+        let first = match known.standing.get(&key) {
+            Some(first) => *first,
+            None => {
+                let first = self.first_standing(kind, target, cutoff, fits, known)?;
+                known.standing.insert(key, first);
+                first
+            }
+        };
+        Ok(first.is_some_and(|first| first < sequence))
     }
 
-    fn standing(&self, kind: &str, target: &str, cutoff: Stamp, known: &mut Known) -> Result<Vec<Row>, StoreError> {
+    fn first_standing(
+        &self,
+        kind: &str,
+        target: &str,
+        cutoff: Stamp,
+        fits: Fits<'_>,
+        known: &mut Known,
+    ) -> Result<Option<u64>, StoreError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT sequence, event_id, type, origin_daemon, body, at FROM events WHERE target = ?1 AND type = ?2 ORDER BY sequence",
+            "SELECT sequence, event_id, type, origin_daemon, body, at FROM events WHERE target = ?1 AND type = ?2 ORDER BY sequence LIMIT ?3",
         )?;
-        let placed = statement.query_map((target, kind), |row| {
-            let at = Stamp::from_nanos(row.get(5)?);
-            Ok((Row { sequence: row.get(0)?, id: row.get(1)?, kind: row.get(2)?, origin: row.get(3)?, body: row.get(4)? }, at))
-        })?;
-        let mut standing = Vec::new();
-        for (row, at) in placed.collect::<Result<Vec<_>, _>>()? {
+        let mut rows = statement.query((target, kind, limits::LEGACY_CREATIONS))?;
+        while let Some(found) = rows.next()? {
+            let at = Stamp::from_nanos(found.get(5)?);
+            let row = Row { sequence: found.get(0)?, id: found.get(1)?, kind: found.get(2)?, origin: found.get(3)?, body: found.get(4)? };
             let agent_id = match Payload::read(&row.kind, &row.body) {
                 Ok(Payload::MessageCreate(body)) => body.agent_id,
                 Ok(Payload::SessionStart(body)) => body.agent_id,
-                // What cannot be read never was one.
+                // It cannot be read, so it created nothing.
                 _ => continue,
             };
-            // Whoever applies a clean-up after a message or a session loses it, whoever cleaned up.
+            // A Go daemon that applies a clean-up deletes all messages and sessions of the agent that came before it, no matter
+            // which daemon sent the clean-up.
             let swept = self.cleanups(&agent_id, known)?.iter().any(|cleanup| cleanup.sequence > row.sequence);
-            if at >= cutoff && !swept && !self.is_cleaned_up(&row, at, &agent_id, known)? {
-                standing.push(row);
+            if at >= cutoff && !swept && fits(&row) && !self.is_cleaned_up(&row, at, &agent_id, known)? {
+                return Ok(Some(row.sequence));
             }
         }
-        Ok(standing)
+        Ok(None)
     }
 
     fn cleanups<'k>(&self, agent_id: &str, known: &'k mut Known) -> Result<&'k [Cleanup], StoreError> {
         if !known.cleanups.contains_key(agent_id) {
             let mut statement = self.conn.prepare_cached(
                 "SELECT c.home, c.at, c.event_id, e.sequence FROM cleanups c
-                 JOIN events e ON e.event_id = c.event_id AND e.origin_daemon = c.home WHERE c.agent_id = ?1",
+                 JOIN events e ON e.event_id = c.event_id AND +e.origin_daemon = c.home WHERE c.agent_id = ?1",
             )?;
             let read = |row: &rusqlite::Row<'_>| {
                 Ok(Cleanup { home: row.get(0)?, at: Stamp::from_nanos(row.get(1)?), event_id: row.get(2)?, sequence: row.get(3)? })

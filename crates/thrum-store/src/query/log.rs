@@ -11,6 +11,10 @@ use crate::{Purged, Reader, StoreError, digest, fold};
 /// Rows looked at for a backlog: a few milliseconds.
 const BACKLOG_COUNTED: u64 = 5000;
 
+/// The reasons of what is parked and waits for nothing: the fold of messages lets only the author's daemon edit and delete. Should
+/// an earlier creation by that daemon come, the fold still finds it.
+const NOT_ALLOWED: &str = "% a message of another daemon";
+
 /// How much there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -20,7 +24,7 @@ pub struct Totals {
     pub messages: u64,
     /// Agents registered, here and elsewhere.
     pub agents: u64,
-    /// Events in the log that are not folded.
+    /// Events in the log that are not folded and wait for something.
     pub parked: u64,
     /// Events that stayed outside the log, ever.
     pub rejected: u64,
@@ -50,6 +54,22 @@ impl Reader<'_> {
             page.rows.push(row);
         }
         Ok(page)
+    }
+
+    /// The newest rows whose body has more than [`LEGACY_LONG_BYTES`](thrum_core::limits::LEGACY_LONG_BYTES), at most `max`.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn long_events(&self, max: usize) -> Result<Vec<Row>, StoreError> {
+        // The condition is that of the index, to the letter.
+        let mut statement = self.conn.prepare_cached(
+            "SELECT sequence, event_id, type, origin_daemon, body FROM events WHERE octet_length(body) > 170000
+             ORDER BY sequence DESC LIMIT ?1",
+        )?;
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(Row { sequence: row.get(0)?, id: row.get(1)?, kind: row.get(2)?, origin: row.get(3)?, body: row.get(4)? })
+        };
+        Ok(statement.query_map([max], read)?.collect::<Result<_, _>>()?)
     }
 
     /// The last sequence; 0 if there is none.
@@ -120,16 +140,28 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn troubles(&self, peer: &str) -> Result<Troubles, StoreError> {
-        let mut parked = self
-            .conn
-            .prepare_cached("SELECT count(*) FROM parked p CROSS JOIN events e USING (event_id, signer) WHERE e.received_from = ?1")?;
+        let mut parked = self.conn.prepare_cached(
+            "SELECT coalesce(sum(p.reason NOT LIKE ?2), 0), coalesce(sum(p.reason LIKE ?2), 0),
+                    max(CASE WHEN p.reason LIKE ?2 THEN e.sequence END)
+             FROM parked p CROSS JOIN events e USING (event_id, signer) WHERE e.received_from = ?1",
+        )?;
+        let (parked, without_effect, last_of_them): (u64, u64, Option<u64>) =
+            parked.query_row([peer, NOT_ALLOWED], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let mut reason = self.conn.prepare_cached(
+            "SELECT e.event_id, p.reason || ' (' || coalesce(e.target, '') || ')'
+             FROM events e JOIN parked p ON p.event_id = e.event_id AND p.signer = e.signer WHERE e.sequence = ?1",
+        )?;
+        let last_without_effect = match last_of_them {
+            Some(sequence) => reason.query_row([sequence], |row| Ok((row.get(0)?, row.get(1)?))).optional()?,
+            None => None,
+        };
         let mut rejected = self.conn.prepare_cached("SELECT times, event_id, reason, at FROM rejections WHERE peer = ?1")?;
         let read = |row: &rusqlite::Row<'_>| {
             let last = LastRejected { event_id: row.get(1)?, reason: row.get(2)?, at: Stamp::from_nanos(row.get(3)?) };
             Ok((row.get(0)?, Some(last)))
         };
         let (rejected, last) = rejected.query_row([peer], read).optional()?.unwrap_or_default();
-        Ok(Troubles { parked: parked.query_row([peer], |row| row.get(0))?, rejected, last })
+        Ok(Troubles { without_effect, last_without_effect, parked, rejected, last })
     }
 
     /// How much there is.
@@ -142,7 +174,10 @@ impl Reader<'_> {
             events: digest::heads(self.conn)?.total(),
             messages: count("SELECT count(*) FROM messages")?,
             agents: count("SELECT count(*) FROM agents")?,
-            parked: count("SELECT count(*) FROM parked")?,
+            parked: self
+                .conn
+                .prepare_cached("SELECT count(*) FROM parked WHERE reason NOT LIKE ?1")?
+                .query_row([NOT_ALLOWED], |row| row.get(0))?,
             rejected: count("SELECT coalesce(max(number), 0) FROM rejected")?,
         })
     }

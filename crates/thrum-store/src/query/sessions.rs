@@ -167,8 +167,9 @@ fn read_session(row: &Row<'_>) -> rusqlite::Result<(Session, Option<String>)> {
 
 fn finish((mut session, context): (Session, Option<String>)) -> Result<Session, StoreError> {
     if let Some(text) = context {
-        session.context =
+        let context: WorkContext =
             serde_json::from_str(&text).map_err(|error| StoreError::Damaged(format!("a work context cannot be read: {error}")))?;
+        session.context = context.of_event();
     }
     session.context.session_id.clone_from(&session.session_id);
     Ok(session)

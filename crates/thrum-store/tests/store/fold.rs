@@ -58,7 +58,8 @@ fn only_the_messages_own_origin_edits_or_deletes_it() {
     node.apply(&[message("evt_1", 1, "msg_1", json!({})), edit("evt_2", "d_other", 2, "forged"), delete]);
     assert_eq!(content(&node), "as written");
     assert_eq!(node.store.reader().message("msg_1", None).expect("reads").expect("is here").deleted_at, None);
-    assert_eq!(parked(&node), 2, "both are shown");
+    let troubles = node.store.reader().troubles("d_peer").expect("reads");
+    assert_eq!((parked(&node), troubles.without_effect), (0, 2), "both are shown");
 }
 
 #[test]

@@ -199,3 +199,29 @@ fn writers_that_wait_together_are_committed_together_and_fail_alone() {
     writer.close();
     assert!(matches!(writer.call(|_| Ok(())), Err(StoreError::Closed)));
 }
+
+/// Go Thrum lets anybody delete a message. Here only its author may, and such an event waits for nothing.
+#[test]
+fn a_deletion_by_another_daemon_is_named_with_its_reason_and_counts_as_nothing_that_waits() {
+    let mut node = Node::new(1);
+    let create = foreign("evt_1", "d_ann", 1, "message.create", json!({"message_id": "msg_1", "agent_id": "ann"}));
+    let delete = |id: &str, message: &str| foreign(id, "d_go", 2, "message.delete", json!({"message_id": message}));
+    node.apply(&[create, delete("evt_2", "msg_1"), delete("evt_3", "msg_not_here")]);
+    let troubles = node.store.reader().troubles("d_peer").expect("reads");
+    assert_eq!((troubles.parked, troubles.without_effect), (1, 1));
+    let (id, why) = troubles.last_without_effect.expect("one");
+    assert_eq!((id.as_str(), why.as_str()), ("evt_2", "it deletes a message of another daemon (msg_1)"));
+    assert_eq!(node.store.reader().totals().expect("reads").parked, 1);
+    assert!(node.store.reader().message("msg_1", None).expect("reads").expect("is here").deleted_at.is_none());
+}
+
+#[test]
+fn long_events_are_found_newest_first_without_reading_the_others() {
+    let mut node = Node::new(1);
+    let edit = |id: &str, bytes: usize| {
+        foreign(id, "d_go", 2, "message.edit", json!({"message_id": "msg_1", "body": {"format": "plain", "content": "x".repeat(bytes)}}))
+    };
+    node.apply(&[edit("evt_1", 10), edit("evt_2", 180_000), edit("evt_3", 169_000), edit("evt_4", 200_000)]);
+    let ids = |max| node.store.reader().long_events(max).expect("reads").into_iter().map(|row| row.id).collect::<Vec<_>>();
+    assert_eq!((ids(10), ids(1)), (vec!["evt_4".to_owned(), "evt_2".to_owned()], vec!["evt_4".to_owned()]));
+}

@@ -18,6 +18,7 @@ mod odd;
 mod order;
 mod origin;
 mod outbox;
+mod plans;
 mod presence;
 mod purge;
 mod recorded;

@@ -13,8 +13,11 @@
 //! gets them one by one; the one after which that happens again, and more often, is the one it refuses, and is skipped for it,
 //! in memory: the peer has passed it before we could forget it.
 //!
-//! It is also remembered for it where the log holds nothing more for it, so that what is withheld at the end is looked at once and
-//! not at each of its questions.
+//! A peer that only was slow (on a slow line or disk) looks the same. So behind the events that it got one by one the batches
+//! grow again, twice as large with each one that it has passed.
+//!
+//! It is also remembered where the log holds nothing for the peer, so that what is withheld there is looked at once and not at each
+//! of its questions.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -29,6 +32,7 @@ use thrum_core::{
     limits,
 };
 
+use super::journal;
 use crate::{Log, Now, wire::Pull};
 
 /// Rows looked at for the next one that can be served, where they are served one by one.
@@ -42,12 +46,14 @@ pub fn withheld(row: &Row, footing: &Footing) -> Option<&'static str> {
     if footing.lacks_session {
         return Some("its session did not begin before it");
     }
+    if journal::is_too_long(&row.body) {
+        return Some("it is longer than a line of its journal may be");
+    }
     let of_message = row.kind.starts_with("message.");
     match Payload::read(&row.kind, &row.body) {
         Ok(Payload::Unknown) | Err(_) if of_message => Some("it is of a message, and unknown or unreadable"),
         Ok(Payload::MessageEdit(_) | Payload::MessageDelete(_) | Payload::MessageReceipt(_)) => {
-            let stands = footing.creations.iter().any(|creation| withheld(creation, &Footing::default()).is_none());
-            (!stands).then_some("its message does not stand before it")
+            footing.lacks_message.then_some("its message does not stand before it")
         }
         Ok(Payload::MessageCreate(body)) => unfit(&body.agent_id),
         Ok(payload) => subject(&payload).and_then(unfit),
@@ -99,8 +105,12 @@ struct Asker {
     asked: Vec<Asked>,
     /// Up to here it gets events one by one.
     singly: u64,
+    /// How many it gets at once behind that; `None` if as many as it asks for.
+    most: Option<usize>,
     skipped: VecDeque<Skipped>,
     barren: Option<Barren>,
+    /// Its last question: in which log, after which sequence, and when.
+    read: Option<(Arc<str>, u64, Stamp)>,
 }
 
 /// A part of a log in which nothing can be served.
@@ -127,7 +137,7 @@ struct Asked {
 /// How a question is answered.
 #[derive(Debug, PartialEq, Eq)]
 struct Plan {
-    singly: bool,
+    most: Option<usize>,
     skips: Vec<String>,
     barren: Option<Barren>,
 }
@@ -136,6 +146,14 @@ impl Askers {
     /// What is skipped for a peer, oldest first.
     pub fn skipped(&self, peer: &str) -> Vec<Skipped> {
         self.0.get(peer).map(|asker| asker.skipped.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Up to which sequence of the log `id` a peer has read, as its last question shows, and when it asked; `None` before it did.
+    pub fn read_upto(&self, peer: &str, id: &str) -> Option<(u64, Stamp)> {
+        let asker = self.0.get(peer)?;
+        let (_, after, at) = asker.read.as_ref().filter(|(log, ..)| **log == *id)?;
+        let barren = asker.barren.as_ref().filter(|barren| *barren.log == *id && (barren.after..=barren.upto).contains(after));
+        Some((barren.map_or(*after, |barren| barren.upto), *at))
     }
 
     /// Forgets a removed peer.
@@ -155,10 +173,12 @@ impl Askers {
         now: Now,
     ) -> Result<Page, Fault> {
         let plan = locked().0.entry(peer.to_owned()).or_default().ask(peer, pull.after, now);
-        let (page, barren) = rows(pull, &plan, log)?;
+        let id = log.id();
+        let (page, barren) = rows(pull, &plan, log, &id)?;
         if let Some(asker) = locked().0.get_mut(peer) {
             asker.got(pull.after, &page, now.tick);
             asker.barren = barren.or(asker.barren.take());
+            asker.read = Some((id, pull.after, now.at));
         }
         Ok(page)
     }
@@ -177,21 +197,24 @@ impl Asker {
                 self.asked.retain(|place| place.after != after);
                 self.stuck(peer, upto, only, now.at);
             }
+        } else if after >= self.singly {
+            // It has passed a batch. Larger ones than it asks for there are not.
+            self.most = self.most.map(|most| most.saturating_mul(2)).filter(|most| *most < limits::MAX_BATCH_EVENTS);
         }
         let skips = self.skipped.iter().map(|skipped| skipped.event_id.clone()).collect();
-        Plan { singly: after < self.singly, skips, barren: self.barren.clone() }
+        Plan { most: if after < self.singly { Some(1) } else { self.most }, skips, barren: self.barren.clone() }
     }
 
     fn stuck(&mut self, peer: &str, upto: u64, only: Option<(String, String)>, since: Stamp) {
         let peer = thrum_core::name::printable(peer);
         let Some((event_id, kind)) = only else {
             tracing::warn!("{peer} asks for the same events again and again; it gets them one by one");
-            self.singly = upto;
+            (self.singly, self.most) = (upto, Some(1));
             return;
         };
         let (id, shown) = (thrum_core::name::printable(&event_id), thrum_core::name::printable(&kind));
         tracing::warn!("{peer} refuses the event {id} ({shown}); it is skipped for it");
-        self.singly = 0;
+        (self.singly, self.most) = (0, None);
         self.skipped.push_back(Skipped { event_id, r#type: kind, since });
         if self.skipped.len() > limits::LEGACY_SKIPPED {
             self.skipped.pop_front();
@@ -218,13 +241,16 @@ impl Asker {
     }
 }
 
-/// The next rows that the peer can apply; or none, and where nothing can be served.
-fn rows(pull: &Pull, plan: &Plan, log: &dyn Log) -> Result<(Page, Option<Barren>), Fault> {
-    let (most, looked_at) = if plan.singly { (1, LOOKED_AT) } else { (pull.max_batch, pull.max_batch) };
-    let id = log.id();
-    let known = plan.barren.as_ref().filter(|known| known.log == id && (known.after..=known.upto).contains(&pull.after));
+/// The next rows that the peer can apply, if there are any, and the part of the log before them, or up to where was looked, in
+/// which nothing can be served.
+fn rows(pull: &Pull, plan: &Plan, log: &dyn Log, id: &Arc<str>) -> Result<(Page, Option<Barren>), Fault> {
+    let most = plan.most.unwrap_or(usize::MAX).min(pull.max_batch);
+    let looked_at = if most < pull.max_batch { most.max(LOOKED_AT) } else { pull.max_batch };
+    let fits = |row: &Row| withheld(row, &Footing::default()).is_none() && !plan.skips.contains(&row.id);
+    let known = plan.barren.as_ref().filter(|known| known.log == *id && (known.after..=known.upto).contains(&pull.after));
     let mut known = known.cloned();
     let mut after = known.as_ref().map_or(pull.after, |known| known.upto);
+    let mut looked = 0;
     loop {
         let Page { rows, more } = log.page(after, looked_at, limits::MAX_BATCH_BYTES)?;
         // These decide what is withheld.
@@ -232,20 +258,22 @@ fn rows(pull: &Pull, plan: &Plan, log: &dyn Log) -> Result<(Page, Option<Barren>
             (known, after) = (None, pull.after);
             continue;
         }
-        let footings = log.footings(&rows)?;
+        let footings = log.footings(&rows, &fits)?;
+        looked += rows.len();
+        let before = after;
         after = rows.last().map_or(after, |last| last.sequence);
         let fit =
             rows.into_iter().zip(&footings).filter(|(row, footing)| withheld(row, footing).is_none() && !plan.skips.contains(&row.id));
         let mut rows: Vec<Row> = fit.map(|(row, _)| row).collect();
         let more = more || rows.len() > most;
         rows.truncate(most);
-        if !rows.is_empty() {
-            return Ok((Page { rows, more }, None));
-        }
-        if !more {
-            let barren = Barren { after: known.map_or(pull.after, |known| known.after), upto: after, log: id };
+        let is_enough = looked >= limits::LEGACY_ROWS_LOOKED_AT;
+        if !rows.is_empty() || !more || is_enough {
+            let upto = if rows.is_empty() { after } else { before };
+            let barren = Barren { after: known.map_or(pull.after, |known| known.after), upto, log: Arc::clone(id) };
             // The log may have become another one meanwhile.
-            return Ok((Page::default(), Some(barren).filter(|barren| barren.after < barren.upto && barren.log == log.id())));
+            let barren = Some(barren).filter(|barren| barren.after < barren.upto && barren.log == log.id());
+            return Ok((Page { more: more && !rows.is_empty(), rows }, barren));
         }
     }
 }
@@ -298,16 +326,15 @@ mod tests {
 
     #[test]
     fn what_is_about_a_message_is_withheld_unless_a_creation_that_was_served_stands_before_it() {
-        let on = |creations: Vec<Row>| Footing { creations, ..Footing::default() };
+        let on = |lacks_message: bool| Footing { lacks_message, ..Footing::default() };
         for (kind, body) in [
             ("message.edit", r#"{"message_id":"msg_1","body":{}}"#),
             ("message.delete", r#"{"message_id":"msg_1"}"#),
             ("message.receipt", r#"{"message_id":"msg_1","agent_id":"ann","receipt_type":"read"}"#),
         ] {
             let row = row(2, kind, body);
-            assert!(withheld(&row, &on(vec![])).is_some(), "{kind}");
-            assert!(withheld(&row, &on(vec![create("a/b")])).is_some(), "{kind}");
-            assert_eq!(withheld(&row, &on(vec![create("a/b"), create("ann")])), None, "{kind}");
+            assert!(withheld(&row, &on(true)).is_some(), "{kind}");
+            assert_eq!(withheld(&row, &on(false)), None, "{kind}");
         }
     }
 
@@ -332,7 +359,10 @@ mod tests {
             *self.looked_at.lock().unwrap() += rows.len();
             Ok(Page { more: after + (rows.len() as u64) < kinds.len() as u64, rows })
         }
-        fn footings(&self, rows: &[Row]) -> Result<Vec<Footing>, Fault> {
+        fn long_events(&self, _: usize) -> Result<Vec<Row>, Fault> {
+            unreachable!()
+        }
+        fn footings(&self, rows: &[Row], _: &dyn Fn(&Row) -> bool) -> Result<Vec<Footing>, Fault> {
             Ok(rows.iter().map(|row| Footing { hidden: row.kind != "x", ..Footing::default() }).collect())
         }
         fn heads(&self) -> Result<thrum_core::Heads, Fault> {
@@ -418,7 +448,7 @@ mod tests {
 
         fn ask(&mut self, after: u64) -> Vec<u64> {
             let plan = self.asker.ask(PEER, after, Now { tick: self.now, at: Stamp::ZERO });
-            let most = if plan.singly { 1 } else { 5 };
+            let most = plan.most.unwrap_or(5).min(5);
             let above = (after + 1..10).map(|n| row(n, "x", "{}")).filter(|row| !plan.skips.contains(&row.id));
             let page = Page { rows: above.take(most).collect(), more: true };
             self.asker.got(after, &page, self.now);
@@ -462,7 +492,7 @@ mod tests {
             case.later(15);
         }
         let served: Vec<Vec<u64>> = (2..8).map(|after| case.ask(after)).collect();
-        assert_eq!(served, [vec![3], vec![4], vec![5], vec![6], vec![7], vec![8, 9]]);
+        assert_eq!(served, [vec![3], vec![4], vec![5], vec![6], vec![7], vec![8, 9]], "twice as many at once behind that");
         assert_eq!(case.skipped(), Vec::<&str>::new());
     }
 

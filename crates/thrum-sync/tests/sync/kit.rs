@@ -171,8 +171,12 @@ impl Log for StoreLog {
     fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Fault> {
         self.read(|store| store.reader().page(after, max_events, max_bytes))
     }
-    fn footings(&self, rows: &[Row]) -> Result<Vec<Footing>, Fault> {
-        self.read(|store| store.reader().footings(rows))
+    fn long_events(&self, max: usize) -> Result<Vec<Row>, Fault> {
+        self.read(|store| store.reader().long_events(max))
+    }
+
+    fn footings(&self, rows: &[Row], fits: &dyn Fn(&Row) -> bool) -> Result<Vec<Footing>, Fault> {
+        self.read(|store| store.reader().footings(rows, fits))
     }
     fn heads(&self) -> Result<Heads, Fault> {
         self.read(Store::heads)

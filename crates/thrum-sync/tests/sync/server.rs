@@ -80,9 +80,10 @@ fn a_batch_is_bounded_in_bytes_and_has_at_least_one_event() {
     for _ in 0..3 {
         stand.log.say("ann", &large);
     }
+    let log = stand.log.id().to_string();
     let (mut after, mut sizes) = (0, Vec::new());
     loop {
-        let (reply, _) = ask(&mut stand, "sync.pull", &json!({"token": token, "after_sequence": after}));
+        let (reply, _) = ask(&mut stand, "sync.pull", &json!({"token": token, "after_sequence": after, "log_id": log}));
         let events = reply["result"]["events"].as_array().unwrap().len();
         sizes.push((events, reply["result"]["more_available"].as_bool().unwrap()));
         if events == 0 {

@@ -1,0 +1,250 @@
+//! How SQLite answers each statement of the crate: by an index that leads to the rows, or by reading a whole table.
+//!
+//! The statements are taken from the source, so that a new one is looked at, too. Those that are put together from parts which are
+//! no constants are listed in [`EXPANDED`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::kit::Node;
+
+/// Statements that may read a whole table, or all rows of one origin: by a part of their text, with the reason.
+const MAY_READ_ALL: &[(&str, &str)] = &[
+    ("FROM state", "one row"),
+    ("UPDATE state", "one row"),
+    ("FROM purge)", "one row"),
+    ("FROM purge", "one row"),
+    ("FROM acknowledged", "one row per peer"),
+    ("FROM heads", "one row per log of an origin, and all of them are wanted"),
+    ("sqlite_schema", "the schema"),
+    ("pragma_", "no table"),
+    ("SELECT count(*) FROM ", "a total, for the status and for people"),
+    ("SELECT origin_daemon, origin_log, origin_seq, body FROM events", "the log is counted anew: verify and doctor"),
+    ("SELECT event_id, type, origin_daemon, origin_log, received_from, body FROM events", "a damaged database is made anew"),
+    ("SELECT sequence, type, at, target FROM events", "a purge; an index by age would cost every message"),
+    ("DELETE FROM contexts WHERE at < ?1", "a purge"),
+    ("UPDATE rejected SET sample", "a purge; the table is bounded"),
+    ("DELETE FROM presence", "a purge"),
+    ("temp.leaving", "the rows that a purge takes away"),
+    ("SELECT max(at) FROM events WHERE origin_daemon = ?1", "an agent moves here, once"),
+    ("SELECT agent_id FROM agents WHERE home = ?1 UNION", "an agent moves here, once"),
+    ("SELECT agent_id, role FROM agents", "a name was not found: all are compared with it"),
+    ("SELECT agent_id, home FROM agents", "the recipients of everyone"),
+    ("SELECT owner FROM agents WHERE first_at <= ?1", "the recipients of everyone"),
+    ("SELECT value, total FROM audience_counts", "the roles that exist"),
+    ("SELECT role, agent_id, first_at FROM agents", "a list of all agents"),
+    ("SELECT received_from FROM events WHERE sequence > ?1", "a bounded number of rows"),
+    ("FROM parked p CROSS JOIN events", "the events that are parked"),
+    ("m.sequence, NOT (m.agent_id = ?2", "the messages that an agent gets when it registers"),
+    ("SELECT 'message'", "the digest reads all"),
+    ("SELECT 'audience'", "the digest reads all"),
+    ("SELECT 'agent'", "the digest reads all"),
+    ("SELECT 'former'", "the digest reads all"),
+    ("SELECT 'cleanup'", "the digest reads all"),
+    ("SELECT 'mailbox'", "the digest reads all"),
+    ("SELECT 'receipt'", "the digest reads all"),
+    ("SELECT 'session'", "the digest reads all"),
+    ("SELECT 'context'", "the digest reads all"),
+    ("DELETE FROM parked; DELETE FROM messages", "all is folded anew"),
+];
+
+/// What stands for a statement with parts that are no constants: by its beginning.
+const EXPANDED: &[(&str, &[&str])] = &[
+    (
+        "SELECT owner FROM agents WHERE {present}",
+        &[
+            "SELECT owner FROM agents WHERE first_at <= ?1 AND NOT (agent_id = ?2 AND home = ?3)",
+            "SELECT owner FROM agents WHERE role = ?4 AND first_at <= ?1 AND NOT (agent_id = ?2 AND home = ?3)",
+        ],
+    ),
+    (
+        "SELECT sequence, event_id, type, at, origin_daemon, origin_log, origin_seq, body FROM events WHERE {condition}",
+        &[
+            "SELECT body FROM events WHERE target = ?1 AND type = 'agent.register' AND sequence <= ?2",
+            "SELECT body FROM events WHERE event_id = ?1 AND sequence <= ?2",
+            "SELECT body FROM events WHERE type = ?1 AND sequence <= ?2",
+        ],
+    ),
+    (
+        "SELECT sequence FROM events WHERE {condition}",
+        &["SELECT sequence FROM events WHERE target = ?1 AND type IN ('message.edit', 'message.receipt') AND sequence <= ?2"],
+    ),
+    (
+        "SELECT a.agent_id, a.home, a.kind",
+        &[
+            "SELECT a.role FROM agents a WHERE true AND a.agent_id = ?2 ORDER BY a.registered_at DESC",
+            "SELECT max(at) FROM (SELECT at, origin FROM messages WHERE agent_id = ?1 ORDER BY at DESC, sequence DESC LIMIT 16)",
+            "SELECT sequence FROM mailbox WHERE owner = ?1 ORDER BY at DESC, sequence DESC LIMIT 16",
+        ],
+    ),
+    (
+        "SELECT m.message_id, coalesce(m.thread_id",
+        &[
+            "SELECT e.body FROM messages m JOIN events e USING (sequence) WHERE m.message_id = ?1",
+            "SELECT e.body FROM mailbox b JOIN messages m ON m.sequence = b.sequence AND m.at = b.at JOIN events e ON e.sequence = m.sequence
+             WHERE b.owner = 7 AND b.unread ORDER BY b.at DESC, b.sequence DESC LIMIT 10 OFFSET 0",
+            "SELECT r.thread_id FROM messages r WHERE r.reply_to = ?1 AND r.thread_id IS NOT NULL ORDER BY r.at, r.event_id LIMIT 1",
+        ],
+    ),
+    ("SELECT count(*), {unread}", &["SELECT count(*), coalesce(sum(b.unread), 0) FROM mailbox b WHERE b.owner = 7"]),
+    (
+        "SELECT s.session_id, s.agent_id",
+        &[
+            "SELECT c.context FROM sessions s LEFT JOIN contexts c ON c.session_id = s.session_id AND c.agent_id = s.agent_id
+             AND c.home = s.home LEFT JOIN presence p ON p.agent_id = s.agent_id WHERE s.started_at IS NOT NULL AND s.session_id = ?2",
+        ],
+    ),
+];
+
+/// Where statements are about other databases than ours.
+const OTHERS: &[&str] = &["go.rs", "backup.rs"];
+
+#[test]
+fn no_statement_reads_a_whole_table_or_all_rows_of_an_origin_without_a_reason() {
+    let mut node = Node::new(1);
+    node.register("ann", "coder");
+    node.register("bob", "tester");
+    for n in 0..20 {
+        node.send("ann", &["bob"], &n.to_string());
+    }
+    let conn = rusqlite::Connection::open(node.path()).expect("opens");
+    conn.execute_batch("CREATE TEMP TABLE leaving (sequence INTEGER PRIMARY KEY)").expect("a table that a purge makes");
+    let (mut slow, mut excused) = (Vec::new(), BTreeSet::new());
+    let mut looked_at = 0;
+    for (file, statements) in statements() {
+        for statement in statements.split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
+            looked_at += 1;
+            for step in plan(&conn, &file, statement).into_iter().filter(|step| reads_all(step)) {
+                match MAY_READ_ALL.iter().find(|(part, _)| statements.contains(part)) {
+                    Some((part, _)) => _ = excused.insert(*part),
+                    None => slow.push(format!("{file}: {step}\n    {statement}")),
+                }
+            }
+        }
+    }
+    assert!(slow.is_empty(), "{}", slow.join("\n"));
+    let idle: Vec<_> = MAY_READ_ALL.iter().filter(|(part, _)| !excused.contains(part)).collect();
+    assert!(idle.is_empty(), "no statement needs these any more: {idle:?}");
+    assert!(looked_at > 150, "the source has {looked_at} statements only: are they found?");
+}
+
+/// The mistake that this is about: among equals SQLite prefers the index by origin, and reads the whole log of that origin.
+#[test]
+fn the_index_by_origin_alone_is_found_out() {
+    let node = Node::new(1);
+    let conn = rusqlite::Connection::open(node.path()).expect("opens");
+    let of = |sql: &str| plan(&conn, "", sql).iter().any(|step| reads_all(step));
+    assert!(of("SELECT at FROM events WHERE event_id = ?1 AND origin_daemon = ?2"));
+    assert!(!of("SELECT at FROM events WHERE event_id = ?1 AND +origin_daemon = ?2"));
+    assert!(of("SELECT body FROM events WHERE body = ?1"));
+}
+
+fn reads_all(step: &str) -> bool {
+    let by_origin = step.contains("INDEX events_by_origin") && !step.contains("origin_seq");
+    let whole = step.starts_with("SCAN") && !step.starts_with("SCAN CONSTANT ROW") && !step.contains("USING INDEX events_long");
+    whole || by_origin || step.contains("AUTOMATIC")
+}
+
+/// The steps of a statement's plan.
+fn plan(conn: &rusqlite::Connection, file: &str, statement: &str) -> Vec<String> {
+    let mut explained = conn.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).unwrap_or_else(|error| {
+        panic!("{file}: {error}; if it is put together from parts, list it in EXPANDED:\n{statement}");
+    });
+    let mut rows = explained.raw_query();
+    let mut steps = Vec::new();
+    while let Some(row) = rows.next().expect("a step") {
+        steps.push(row.get(3).expect("a text"));
+    }
+    steps
+}
+
+/// All statements of the crate's source, with their files.
+fn statements() -> Vec<(String, String)> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    collect(&source, &mut files);
+    files.sort_unstable();
+    let mut statements = Vec::new();
+    for path in files {
+        let file = path.strip_prefix(&source).expect("below it").display().to_string();
+        if OTHERS.contains(&file.as_str()) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("reads");
+        let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+        let constants = constants(text);
+        for literal in literals(text).into_iter().map(|(_, literal)| literal).filter(|literal| is_statement(literal)) {
+            let statement = constants.iter().fold(squeezed(&literal), |sql, (name, value)| sql.replace(&format!("{{{name}}}"), value));
+            match EXPANDED.iter().find(|(beginning, _)| statement.contains('{') && statement.starts_with(beginning)) {
+                Some((_, whole)) => statements.extend(whole.iter().map(|sql| (file.clone(), (*sql).to_owned()))),
+                None => statements.push((file.clone(), statement)),
+            }
+        }
+    }
+    statements
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("lists") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+fn is_statement(literal: &str) -> bool {
+    let first = literal.split_whitespace().next().unwrap_or_default();
+    matches!(first, "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "WITH" | "REPLACE")
+}
+
+fn squeezed(sql: &str) -> String {
+    sql.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// `const NAME: &str = "…"`, squeezed.
+fn constants(text: &str) -> BTreeMap<String, String> {
+    let name_before = |at: usize| {
+        let before = text[..at].trim_end().strip_suffix('=')?.trim_end().strip_suffix("&str")?.trim_end().strip_suffix(':')?;
+        let name = before.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next()?;
+        before.strip_suffix(name)?.trim_end().ends_with("const").then(|| name.to_owned())
+    };
+    literals(text).into_iter().filter_map(|(at, literal)| Some((name_before(at)?, squeezed(&literal)))).collect()
+}
+
+/// The string literals of Rust source, with where they begin.
+fn literals(text: &str) -> Vec<(usize, String)> {
+    let bytes = text.as_bytes();
+    let (mut at, mut found) = (0, Vec::new());
+    while at < bytes.len() {
+        match bytes[at] {
+            b'/' if bytes.get(at + 1) == Some(&b'/') => at += text[at..].find('\n').unwrap_or(text.len() - at),
+            // A character, which may be a quote; a lifetime has no second apostrophe.
+            b'\'' if bytes.get(at + 1) == Some(&b'\\') => at += 2 + text[at + 2..].find('\'').map_or(1, |end| end + 1).max(2),
+            b'\'' if bytes.get(at + 2) == Some(&b'\'') => at += 3,
+            b'"' => {
+                let begin = at;
+                let mut literal = Vec::new();
+                at += 1;
+                while bytes[at] != b'"' {
+                    if bytes[at] == b'\\' {
+                        at += 1;
+                        literal.push(if bytes[at] == b'\n' { b' ' } else { bytes[at] });
+                    } else {
+                        literal.push(bytes[at]);
+                    }
+                    at += 1;
+                }
+                at += 1;
+                found.push((begin, String::from_utf8_lossy(&literal).into_owned()));
+            }
+            _ => at += 1,
+        }
+    }
+    found
+}
