@@ -290,9 +290,12 @@ pub struct WorkContext {
     /// The same with counts.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub file_changes: Vec<Value>,
-    /// When git was asked.
+    /// When git was asked; in events see [`for_event`](Self::for_event).
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub git_updated_at: Option<String>,
+    /// In events of ours: when git really was asked, empty if never. Not in Go's events.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
+    pub git_asked_at: Option<String>,
     /// The task.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub current_task: Option<String>,
@@ -311,6 +314,27 @@ pub struct WorkContext {
     /// What the session points to; not in Go's events.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub refs: Vec<Tag>,
+}
+
+impl WorkContext {
+    /// The context as it goes into an event of the time `at`.
+    ///
+    /// A Go daemon keeps, of two contexts of a session, the one with the later `git_updated_at`, compared as texts. So that field has
+    /// the time of the event, also where only an intent or a task changed, and when git was asked stands in a field of its own.
+    #[must_use]
+    pub fn for_event(self, at: &str) -> Self {
+        let asked = self.git_updated_at.unwrap_or_default();
+        Self { git_updated_at: Some(at.to_owned()), git_asked_at: Some(asked), ..self }
+    }
+
+    /// The context as an event has it, with the time at which git was asked in its place again.
+    #[must_use]
+    pub fn of_event(self) -> Self {
+        match self.git_asked_at {
+            Some(asked) => Self { git_updated_at: Some(asked).filter(|asked| !asked.is_empty()), git_asked_at: None, ..self },
+            None => self,
+        }
+    }
 }
 
 /// An agent deleted.

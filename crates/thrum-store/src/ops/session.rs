@@ -1,5 +1,6 @@
 //! Sessions, intents and tasks.
 
+use rusqlite::OptionalExtension;
 use thrum_core::{
     ErrorKind, Fault, Payload, Stamp, bounds,
     ids::IdKind,
@@ -109,12 +110,21 @@ impl Tx<'_> {
     }
 
     fn update(&mut self, agent_id: String, context: WorkContext, started_at: Stamp) -> Result<(), StoreError> {
+        let at = self.now().max(self.last_update(&agent_id, &context.session_id)?.next());
+        let context = context.for_event(&at.to_string());
         let mut payload = Payload::AgentUpdate(AgentUpdate { agent_id, work_contexts: vec![context] });
         // Fitting would hide what is refused.
         bounds::check(&mut payload)?;
         bounds::cut(&mut payload);
         self.append(payload, Some(started_at))?;
         Ok(())
+    }
+
+    /// When the context of a session was last written down.
+    fn last_update(&self, agent_id: &str, session_id: &str) -> Result<Stamp, StoreError> {
+        let mut statement = self.conn.prepare_cached("SELECT at FROM contexts WHERE session_id = ?1 AND agent_id = ?2 AND home = ?3")?;
+        let at: Option<i64> = statement.query_row((session_id, agent_id, self.home()), |row| row.get(0)).optional()?;
+        Ok(at.map_or(Stamp::ZERO, Stamp::from_nanos))
     }
 
     fn own_open_session(&self, session_id: &str) -> Result<Session, StoreError> {

@@ -1,6 +1,8 @@
 //! What agents ask for.
 
-use thrum_core::{ErrorKind, Fault, limits, payload::Tag};
+use std::time::Duration;
+
+use thrum_core::{ErrorKind, Fault, limits, payload::Tag, work::Work};
 use thrum_store::{
     StoreError,
     ops::{Beat, Register, Registration, Send},
@@ -352,4 +354,37 @@ fn a_name_that_is_an_agent_and_elsewhere_a_role_reaches_both_and_says_so() {
     let sent = here.send("ann", &["tester"], "to both");
     assert_eq!(sent.warnings, ["@tester is an agent and a role, and both get it"]);
     assert!(["tester", "ben", "cy"].iter().all(|name| sent.recipients.contains(&(*name).to_owned())), "{:?}", sent.recipients);
+}
+
+/// What a Go daemon does with the contexts of one session: the one with the later `git_updated_at` stays, compared as texts.
+#[test]
+fn every_change_of_a_context_replaces_the_one_before_at_a_go_daemon_and_git_was_asked_when_it_was() {
+    let mut node = Node::new(1);
+    node.register("ann", "coder");
+    let (session, _) = node.store.write(|tx| tx.start_session("ann", Beat::default())).expect("starts");
+    let work = Beat { work: Some(Work { branch: Some("main".into()), ..Work::default() }), ..Beat::default() };
+    let read = |node: &Node| node.store.reader().session(&session).expect("reads").expect("is here").context;
+    node.world.pass(Duration::from_secs(1));
+    node.store.write(|tx| tx.set_intent(&session, "first")).expect("sets");
+    assert_eq!((read(&node).git_updated_at, read(&node).git_asked_at), (None, None), "nobody asked git");
+    node.world.pass(Duration::from_secs(1));
+    node.store.write(|tx| tx.heartbeat(&session, work)).expect("beats");
+    let asked = read(&node).git_updated_at.expect("git was asked");
+    node.world.pass(Duration::from_secs(1));
+    node.store.write(|tx| tx.set_intent(&session, "second")).expect("sets");
+    node.store.write(|tx| tx.set_task(&session, "a task")).expect("sets");
+    assert_eq!(read(&node).git_updated_at.as_ref(), Some(&asked));
+
+    let page = node.store.reader().page(0, 1000, usize::MAX).expect("a page").rows;
+    let mut kept = serde_json::Value::Null;
+    for row in page.iter().filter(|row| row.kind == "agent.update") {
+        let body: serde_json::Value = serde_json::from_str(&row.body).expect("json");
+        let context = body["work_contexts"][0].clone();
+        if kept.is_null() || context["git_updated_at"].as_str().unwrap_or_default() > kept["git_updated_at"].as_str().unwrap_or_default() {
+            kept = context;
+        }
+    }
+    assert_eq!((kept["intent"].as_str(), kept["current_task"].as_str()), (Some("second"), Some("a task")));
+    assert_eq!(kept["git_asked_at"].as_str(), Some(asked.as_str()));
+    node.check();
 }
