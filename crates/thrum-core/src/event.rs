@@ -61,6 +61,9 @@ pub enum Malformed {
     /// An id longer than [`limits::MAX_FOREIGN_ID_BYTES`].
     #[error("an id of more than {} bytes", limits::MAX_FOREIGN_ID_BYTES)]
     LongId,
+    /// Longer than an answer may be: it was not read.
+    #[error("longer than {} bytes: it was not read", limits::MAX_LINE_BYTES)]
+    Unread,
     /// Larger than [`limits::MAX_EVENT_BYTES`].
     #[error("{0} bytes, more than an event may have")]
     TooLarge(usize),

@@ -4,7 +4,7 @@ use std::{io, time::Duration};
 
 use thrum_core::limits;
 use tokio::{
-    io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf, split},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf, split},
     time::timeout,
 };
 
@@ -60,6 +60,38 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         self.next_within(limit, idle, line, step).await
     }
 
+    /// The same for a line that may be longer than `limit`: its first `limit` bytes then, and how many there were in all; the rest
+    /// is read and thrown away, up to `most` bytes in all.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn next_cut(
+        &mut self,
+        limit: usize,
+        most: usize,
+        idle: Duration,
+        line: Duration,
+        step: usize,
+    ) -> Result<(Vec<u8>, usize), NoLine> {
+        if timeout(idle, self.reader.fill_buf()).await.map_err(|_| NoLine::Idle(idle))??.is_empty() {
+            return Err(NoLine::Closed);
+        }
+        let (mut text, mut length) = (Vec::new(), 0);
+        loop {
+            let mut part = Vec::new();
+            let ended = timeout(line, self.more(&mut part, usize::MAX, step)).await.unwrap_or(Err(NoLine::Slow(line)))?;
+            length += part.len();
+            part.truncate(limit - text.len());
+            text.append(&mut part);
+            if ended {
+                return Ok((text, length));
+            }
+            if length > most {
+                return Err(NoLine::TooLong(most));
+            }
+        }
+    }
+
     async fn next_within(&mut self, limit: usize, idle: Duration, within: Duration, step: usize) -> Result<Vec<u8>, NoLine> {
         if timeout(idle, self.reader.fill_buf()).await.map_err(|_| NoLine::Idle(idle))??.is_empty() {
             return Err(NoLine::Closed);
@@ -72,6 +104,15 @@ impl<R: AsyncRead + Unpin> Lines<R> {
                 return Ok(text);
             }
         }
+    }
+
+    /// The next bytes, as many as `bytes` holds; they come within `within`.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn exactly(&mut self, bytes: &mut [u8], within: Duration) -> Result<(), NoLine> {
+        timeout(within, self.reader.read_exact(bytes)).await.map_err(|_| NoLine::Slow(within))??;
+        Ok(())
     }
 
     /// Waits until the other side closes or says something that nobody asked for. May be cancelled.
@@ -151,6 +192,22 @@ mod tests {
         assert!(matches!(Lines::new(&b"123456\n"[..]).next(5, LONG, LONG).await, Err(NoLine::TooLong(5))));
     }
 
+    #[tokio::test]
+    async fn a_line_that_is_too_long_can_be_read_past() {
+        for step in [1, 3, 100] {
+            let mut lines = Lines::new(
+                &b"123456789
+next
+and a third"[..],
+            );
+            assert_eq!(lines.next_cut(4, 9, LONG, LONG, step).await.unwrap(), (b"1234".to_vec(), 9));
+            assert_eq!(lines.next_cut(4, 9, LONG, LONG, step).await.unwrap(), (b"next".to_vec(), 4));
+            assert!(matches!(lines.next_cut(4, 9, LONG, LONG, step).await, Err(NoLine::TooLong(9) | NoLine::Cut)));
+        }
+        let endless = tokio::io::repeat(b'x');
+        assert!(matches!(Lines::new(endless).next_cut(4, 1 << 20, LONG, LONG, 1000).await, Err(NoLine::TooLong(_))));
+    }
+
     /// C18: the reader is endless; only a bound in the reader ends this test.
     #[tokio::test]
     async fn a_line_without_end_is_given_up_at_the_limit() {
@@ -209,7 +266,7 @@ mod tests {
             let (mut ours, mut theirs) = tokio::io::duplex(1 << 10);
             let read = async {
                 let mut part = vec![0; limits::SLOW_BYTES / 100];
-                while tokio::io::AsyncReadExt::read_exact(&mut theirs, &mut part).await.is_ok() {
+                while theirs.read_exact(&mut part).await.is_ok() {
                     tokio::time::sleep(Duration::from_millis(pause)).await;
                 }
             };

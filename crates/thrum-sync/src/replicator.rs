@@ -398,6 +398,10 @@ impl Replicator {
             (Call::PeerInfo { digest }, Ok(Reply::Info(info))) => self.met(*info, digest, flight.sent, todo),
             (Call::Notify { latest, .. }, Ok(Reply::Notified)) => self.announced = self.announced.max(latest),
             (Call::Pull(pull), Ok(Reply::Pulled(pulled))) => {
+                if pulled.events.iter().any(|event| event.event_json.is_empty()) {
+                    // What was too long is passed.
+                    self.batch_limit = limits::MAX_BATCH_EVENTS;
+                }
                 let began = flight.deadline.saturating_sub(time_for(&Call::Pull(pull.clone())));
                 // What ends the log says little about the line.
                 let was_quick = pulled.more && todo.now.tick < began + limits::PULL / 4;
@@ -548,7 +552,7 @@ impl Replicator {
         self.status.forced = self.forcing;
         let (cause, applied) = std::mem::replace(&mut self.run, (Cause::Round, Applied::default()));
         if cause == Cause::Notify {
-            let pause = self.pace.announced(&applied, now.tick);
+            let pause = self.pace.announced(&applied, self.known == Some(None), now.tick);
             self.pause(pause);
         }
         if applied.applied > 0 || applied.rejected > 0 {
@@ -568,9 +572,19 @@ impl Replicator {
     fn too_long(&mut self, todo: &mut Todo<'_>) {
         match self.flight.take().map(|flight| flight.call) {
             Some(Call::Pull(pull)) if pull.max_batch > 1 => {
-                self.max_batch = pull.max_batch / 2;
+                // An old peer bounds no batch: its answer may have been many times too long.
+                let less = if pull.log.is_none() { 8 } else { 2 };
+                self.max_batch = (pull.max_batch / less).max(1);
                 self.batch_limit = self.max_batch;
                 self.down(todo.now.tick, todo);
+            }
+            Some(Call::Pull(pull)) if pull.log.is_none() => {
+                let most = limits::MAX_SKIPPED_LINE_BYTES;
+                self.fail(
+                    format!("one event in an answer of more than {most} bytes, or one that does not say which event it is"),
+                    false,
+                    todo,
+                );
             }
             _ => self.fail(format!("an answer of more than {} bytes", limits::MAX_LINE_BYTES), false, todo),
         }

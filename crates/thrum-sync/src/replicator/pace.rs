@@ -60,12 +60,14 @@ impl Pace {
         (self.crumbs >= limits::CRUMBS).then(|| (tick + limits::CRUMB_PAUSE, why("it sends much smaller batches than it could")))
     }
 
-    /// It was read to the end after it had announced something.
-    pub(super) fn announced(&mut self, applied: &Applied, tick: Duration) -> Option<Pause> {
+    /// It was read to the end after it had announced something. An old peer (`is_old`) announces each event that it has just read
+    /// from us, so that empty announcements are no fault of it.
+    pub(super) fn announced(&mut self, applied: &Applied, is_old: bool, tick: Duration) -> Option<Pause> {
         self.empty = if applied.applied == 0 { self.empty.saturating_add(1) } else { 0 };
         let too_often = self.empty >= limits::EMPTY_NOTIFIES;
         // What there is came by another way.
-        let why = || Some("it announces again and again what it does not have".to_owned()).filter(|_| *applied == Applied::default());
+        let why =
+            || Some("it announces again and again what it does not have".to_owned()).filter(|_| !is_old && *applied == Applied::default());
         too_often.then(|| (tick + limits::CRUMB_PAUSE, why()))
     }
 

@@ -109,6 +109,15 @@ pub(super) enum Gone {
     Lost(String),
 }
 
+impl From<NoLine> for Gone {
+    fn from(why: NoLine) -> Self {
+        match why {
+            NoLine::TooLong(_) => Self::TooLong,
+            other => Self::Lost(other.to_string()),
+        }
+    }
+}
+
 /// A connection to a peer, over which it is asked with its token.
 pub(super) struct Talk {
     lines: Lines<ReadHalf<Conn>>,
@@ -219,7 +228,10 @@ impl Talk {
     async fn ask_once(&mut self, id: u64, call: &Call) -> Result<Result<Reply, BadReply>, Gone> {
         let request = zeroize::Zeroizing::new(call.line(id, &self.own_id, &self.token));
         let line = match self.owed.take() {
-            None => self.exchange(&request).await?,
+            None => {
+                self.write(&request).await?;
+                if call.is_for_one_of_an_old_peer() { self.next_line_or_its_beginning().await? } else { self.next_line().await? }
+            }
             Some(challenge) => {
                 // Both at once: the proof costs no time of its own.
                 let both = zeroize::Zeroizing::new(format!("{}\n{}", *self.proof(&challenge), *request));
@@ -231,6 +243,11 @@ impl Talk {
                 line
             }
         };
+        if line.len() > limits::MAX_LINE_BYTES {
+            // One event of an old peer. It is skipped, and the others are read.
+            let pulled = wire::read_cut(&line).ok_or(Gone::TooLong)?;
+            return Ok(Ok(Reply::Pulled(pulled)));
+        }
         if line.len() <= LARGE_LINE {
             return Ok(call.read(&line, id));
         }
@@ -239,14 +256,21 @@ impl Talk {
     }
 
     async fn exchange(&mut self, request: &str) -> Result<Vec<u8>, Gone> {
-        conn::write_line(&mut self.writer, request, limits::PEER_WRITE).await.map_err(|error| Gone::Lost(error.to_string()))?;
+        self.write(request).await?;
         self.next_line().await
     }
 
+    async fn write(&mut self, request: &str) -> Result<(), Gone> {
+        conn::write_line(&mut self.writer, request, limits::PEER_WRITE).await.map_err(|error| Gone::Lost(error.to_string()))
+    }
+
     async fn next_line(&mut self) -> Result<Vec<u8>, Gone> {
-        self.lines.next_slow(limits::MAX_LINE_BYTES, limits::PULL, limits::PULL, limits::SLOW_BYTES).await.map_err(|why| match why {
-            NoLine::TooLong(_) => Gone::TooLong,
-            other => Gone::Lost(other.to_string()),
-        })
+        self.lines.next_slow(limits::MAX_LINE_BYTES, limits::PULL, limits::PULL, limits::SLOW_BYTES).await.map_err(Gone::from)
+    }
+
+    /// Of a line that is too long, one byte more than a line may have.
+    async fn next_line_or_its_beginning(&mut self) -> Result<Vec<u8>, Gone> {
+        let (keep, most) = (limits::MAX_LINE_BYTES + 1, limits::MAX_SKIPPED_LINE_BYTES);
+        Ok(self.lines.next_cut(keep, most, limits::PULL, limits::PULL, limits::SLOW_BYTES).await?.0)
     }
 }

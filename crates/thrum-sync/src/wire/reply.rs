@@ -1,7 +1,7 @@
 //! Replies: written to peers, read from peers.
 
 use serde::Deserialize;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Map, Value, json, value::RawValue};
 use thrum_core::{
     Heads, Stamp, Sum,
     compare::{Listing, Numbers},
@@ -57,7 +57,7 @@ pub struct Served {
     pub sequence: i64,
     /// `event_id`, `type`, `timestamp`, `origin_daemon`: `None` where it is no text or empty.
     pub envelope: [Option<String>; 4],
-    /// The event as JSON of whatever shape.
+    /// The event as JSON of whatever shape; empty if it was too long to be read.
     pub event_json: String,
 }
 
@@ -290,6 +290,9 @@ struct WireError {
 
 fn result<'a>(line: &'a [u8], asked: u64) -> Result<&'a RawValue, BadReply> {
     let not_reply = |why: String| BadReply::NotReply(why);
+    if line.starts_with(b"HTTP/") {
+        return Err(BadReply::Http);
+    }
     if !line.trim_ascii_start().starts_with(b"{") {
         return Err(not_reply("not a JSON object".into()));
     }
@@ -470,6 +473,24 @@ pub fn read_pulled(line: &[u8], asked: u64) -> Result<Pulled, BadReply> {
         more: wire.more_available,
         log: wire.log_id.filter(|log| !log.is_empty()),
     })
+}
+
+/// Reads the beginning of a reply to `sync.pull` for one event that was too long to be read: which event it is. `None` if that is
+/// not in the beginning, where Go Thrum has it.
+pub fn read_cut(beginning: &[u8]) -> Option<Pulled> {
+    const EVENTS: &str = r#""events":[{"#;
+    // Ids, a type and a time stand before the event itself.
+    const BEGINNING: usize = 64 << 10;
+    // Within a text the quotes would be escaped.
+    const BODY: &str = r#","event_json":"#;
+    let text = String::from_utf8_lossy(&beginning[..beginning.len().min(BEGINNING)]);
+    let from = text.find(EVENTS)? + EVENTS.len();
+    let fields = &text[from..from + text[from..].find(BODY)?];
+    let envelope: Map<String, Value> = serde_json::from_str(&format!("{{{fields}}}")).ok()?;
+    let sequence = envelope.get("sequence")?.as_i64()?;
+    let text = |name: &str| envelope.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+    let served = Served { sequence, envelope: Served::ENVELOPE.map(text), event_json: String::new() };
+    Some(Pulled { events: vec![served], next: sequence, more: true, log: None })
 }
 
 /// A text, or `None` for any other JSON.

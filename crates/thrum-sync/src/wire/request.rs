@@ -146,6 +146,13 @@ impl std::fmt::Debug for Pair {
     }
 }
 
+impl Call {
+    /// Whether it asks an old peer for a single event: nothing less can be asked for.
+    pub fn is_for_one_of_an_old_peer(&self) -> bool {
+        matches!(self, Self::Pull(Pull { max_batch: 1, log: None, .. }))
+    }
+}
+
 /// Whether a line begins a request of HTTP: a browser's, or that of a client of long ago, which came over a WebSocket.
 pub fn is_http(line: &[u8]) -> bool {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
