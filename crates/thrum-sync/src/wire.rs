@@ -9,11 +9,14 @@ mod go;
 mod reply;
 mod request;
 
+/// What helps with a Go Thrum that speaks WebSocket.
+pub const NEWER_GO: &str = "Run this Thrum there in its place (`thrum import` takes over its mail), or Go Thrum v0.6.3.";
+
 pub use compare::{About, Asked, PROTOCOL as RANGES, listing_line, numbers_line, read_listing, read_numbers};
 pub use reply::{
     Confirmed, Hello, Info, Paired, Probed, Pulled, Reply, Served, begun_line, confirmed_line, error_line, hello_line, info_line,
-    notified_line, paired_line, probed_line, proved_line, pull_line, read_begun, read_confirmed, read_hello, read_info, read_notified,
-    read_paired, read_probed, read_proved, read_pulled,
+    notified_line, paired_line, probed_line, proved_line, pull_line, read_begun, read_confirmed, read_cut, read_hello, read_info,
+    read_notified, read_paired, read_probed, read_proved, read_pulled,
 };
 pub use request::{
     Begin, Call, Id, NOT_HTTP, Pair, Pull, Query, Request, confirm_request, hello_request, is_http, probe_request, prove_request,
@@ -108,6 +111,9 @@ pub enum BadReply {
     /// Not a JSON-RPC reply at all: another program, or a batch.
     #[error("it does not answer in Thrum's protocol ({0})")]
     NotReply(String),
+    /// HTTP: a Go Thrum that speaks WebSocket, or a web server.
+    #[error("it answers in HTTP: Go Thrum v0.7 or later, which cannot exchange mail with this daemon, or another program")]
+    Http,
     /// A reply to something we did not ask.
     #[error("it answered request {got} where {asked} was asked")]
     WrongId {

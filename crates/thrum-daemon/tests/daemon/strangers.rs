@@ -51,7 +51,7 @@ fn c15_what_a_browser_sends_to_the_peer_port_has_no_effect() {
     for request in [
         format!("GET / HTTP/1.1\r\nHost: {address}\r\n\r\n"),
         format!(
-            "GET /ws HTTP/1.1\r\nHost: evil.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n{pair}\n"
+            "GET /ws HTTP/1.1\r\nHost: evil.example\r\nOrigin: https://evil.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n{pair}\n"
         ),
         post("/", "text/plain", &pair.to_string()),
         post("/", "application/x-www-form-urlencoded", &format!("{pair}")),

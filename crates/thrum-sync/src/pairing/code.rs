@@ -4,6 +4,11 @@ use subtle::ConstantTimeEq;
 use thrum_core::{Ambient, ErrorKind, Fault};
 use zeroize::Zeroizing;
 
+use crate::wire::NEWER_GO;
+
+/// Digits of the codes of Go Thrum v0.7 and later.
+const NEWER_GO_DIGITS: usize = 16;
+
 /// Four decimal digits, all ten thousand equally likely. Prints nothing of itself.
 #[derive(Clone)]
 pub struct Code(Zeroizing<String>);
@@ -29,6 +34,10 @@ impl Code {
     pub fn parse(text: &str) -> Result<Self, Fault> {
         if text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(Self(Zeroizing::new(text.to_owned())));
+        }
+        if text.len() == NEWER_GO_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            let what = "a code of 16 digits is one of Go Thrum v0.7 or later, which cannot be paired with this daemon";
+            return Err(Fault::new(ErrorKind::Invalid, what).hint(NEWER_GO));
         }
         Err(Fault::new(ErrorKind::Invalid, "a pairing code has four digits (0-9)")
             .hint("Type the code that `thrum peer add` shows on the other machine."))

@@ -106,6 +106,7 @@ impl Line<'_> {
     fn bad(&self, bad: BadReply) -> Fault {
         match bad {
             BadReply::Error(error) => said_no(&error),
+            BadReply::Http => cannot(self.address, &bad.to_string()).hint(wire::NEWER_GO),
             other => cannot(self.address, &other.to_string()).hint(WHERE),
         }
     }

@@ -239,6 +239,7 @@ impl Inner {
         let (mut lines, mut writer) = conn::halves(conn);
         let introduced_by = Instant::now() + limits::UNAUTHENTICATED_DEADLINE;
         let mut known = false;
+        let caller = visit.as_ref().map(|visit| visit.caller.clone());
         loop {
             let left = introduced_by.saturating_duration_since(Instant::now());
             let (idle, whole) = if known { (limits::PEER_IDLE, limits::PEER_LINE) } else { (left, left) };
@@ -251,6 +252,10 @@ impl Inner {
                 // A page in a browser of this machine can post lines to this port, as the text of a form. It must not get so far as to
                 // guess at a code; no peer ever sends such a line first.
                 Ok(line) if !known && wire::is_http(&line) => {
+                    if self.turn_newer_go_away(&line, &mut lines, &mut writer, left).await {
+                        self.note_newer_go(caller.as_ref());
+                        return NoLine::Io(io::Error::new(io::ErrorKind::InvalidData, "it is Go Thrum v0.7 or later"));
+                    }
                     // Whoever does not read it is closed all the same.
                     let _ = conn::write_line(&mut writer, wire::NOT_HTTP, limits::PEER_WRITE).await;
                     return NoLine::Io(io::Error::new(io::ErrorKind::InvalidData, "it spoke HTTP"));

@@ -102,6 +102,7 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
     let commit = daemon.storage.commits().borrow().clone();
     let mut warnings = daemon.warnings.clone();
     warnings.extend(daemon.peers.listen_error().await.map(|fault| fault.to_string()));
+    warnings.extend(daemon.peers.newer_go().map(|newer| newer.to_string()));
     warnings.extend(peers.iter().filter_map(missing));
     let purges = purges(daemon, &peers, &mut warnings).await?;
     let tailnet = daemon.tailnet.status().borrow().clone();
