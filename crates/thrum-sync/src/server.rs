@@ -297,7 +297,9 @@ fn prove(desk: &mut Desk, request: &Request, peer: &Peer, visit: &mut Visit, now
     let asked = visit.challenge.take().or_else(|| visit.proofs.as_mut()?.challenge.take());
     let Some((whom, challenge)) = asked else { return refuse(&RpcError::unauthorized()) };
     let is_it = daemon_id == peer.daemon_id && whom == peer.daemon_id;
-    if !is_it || !key::proves(&signature, &challenge, &peer.daemon_id, &desk.me.daemon_id) {
+    // A peer that was taken over knows us by the id of the daemon that we replace, and signs for that one.
+    let proves = |to: &str| key::proves(&signature, &challenge, &peer.daemon_id, to);
+    if !is_it || !(proves(&desk.me.daemon_id) || peer.as_daemon_id.as_deref().is_some_and(proves)) {
         desk.registry.strayed(&peer.daemon_id, &visit.whence(), now.at);
         let effects = refused(desk, &peer.daemon_id, now).into_iter().collect();
         return Received { effects, ..refuse(&RpcError::unauthorized()) };

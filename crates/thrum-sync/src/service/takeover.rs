@@ -89,7 +89,7 @@ impl Peers {
                 Kind::Local => self.port(kind).await == Some(port),
                 Kind::Tailnet => same_node && self.port(kind).await.or(fixed_port) == Some(port),
             };
-            let note = (!is_there).then(|| unreachable(port));
+            let note = (!is_there).then(|| unreachable(port, &name));
             let status = if dry_run { "would_be_taken" } else { "taken" };
             results.push(TakenOver { name, daemon_id, address, status, reason: None, note });
         }
@@ -120,9 +120,9 @@ impl Peers {
 }
 
 /// A peer dials the address that it was told when it was paired.
-fn unreachable(port: u16) -> String {
+fn unreachable(port: u16, name: &str) -> String {
     format!(
         "it dials this machine where Go Thrum listened, at port {port} of its node, and not here: it is read, but reads nothing. \
-         Pair it anew, or listen there (THRUM_TS_PORT={port}, THRUM_TS_STATE_DIR of Go Thrum)"
+         Pair it anew (first: thrum peer remove {name}), or listen there (THRUM_TS_PORT={port}, THRUM_TS_STATE_DIR of Go Thrum)"
     )
 }
