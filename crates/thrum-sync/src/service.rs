@@ -12,6 +12,8 @@ mod join;
 mod lacks;
 mod link;
 mod listener;
+mod newer_go;
+mod notes;
 mod pair;
 mod path;
 mod ping;
@@ -109,6 +111,8 @@ struct Inner {
     visitors: Visitors,
     /// Old peers that read us.
     askers: Mutex<Askers>,
+    /// The last call of a Go daemon that is too new.
+    newer_go: Mutex<Option<newer_go::NewerGo>>,
     pairing_moved: Notify,
     /// Peers from which something was looked for and fetched that was missing.
     turns: Mutex<BTreeMap<String, Arc<repair::Turn>>>,
@@ -154,6 +158,7 @@ impl Peers {
             listener_ended: Notify::new(),
             visitors: Visitors::default(),
             askers: Mutex::default(),
+            newer_go: Mutex::default(),
             pairing_moved: Notify::new(),
             turns: Mutex::default(),
             tickets: std::sync::atomic::AtomicU64::new(0),

@@ -434,6 +434,7 @@ pub(crate) struct Peer {
     pub(crate) last_rejected: Option<LastRejected>,
     pub(crate) paired_by: Option<String>,
     pub(crate) skipped: Vec<SkippedEvent>,
+    pub(crate) notes: Vec<String>,
     pub(crate) version: Option<String>,
     pub(crate) clock_offset_ms: Option<i64>,
     pub(crate) node: Option<Node>,

@@ -208,7 +208,7 @@ pub struct PeerStatus {
     pub our_latest: u64,
     /// Events of its that are not here yet; `None` before it first answered.
     pub backlog_from_them: Option<u64>,
-    /// Events of ours that it has not confirmed; `None` if it never said how far it is, as old peers do not.
+    /// Events of ours that it has not confirmed, of an old peer those that it has not asked for; `None` before it asked.
     pub backlog_to_them: Option<u64>,
     /// Events that came from it and wait for something.
     pub parked: u64,
@@ -220,6 +220,9 @@ pub struct PeerStatus {
     /// Events that it, an old peer, refused, and that are not sent to it any more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,
+    /// What a person should know of it beside, in sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Its program's version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,

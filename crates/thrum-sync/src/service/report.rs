@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use thrum_core::{Fault, Stamp, exchange::Troubles};
+use thrum_core::{Fault, Stamp, exchange::Troubles, limits};
 
-use super::{PeerStatus, Peers, Repaired, blocking, driver::Driver, lock};
+use super::{PeerStatus, Peers, Repaired, blocking, driver::Driver, lock, notes};
 use crate::{
     Log,
     legacy::serving::Skipped,
@@ -50,8 +50,12 @@ impl Peers {
         };
         let inner = Arc::clone(&self.0);
         blocking(move || {
-            let skipped = |peer: &Peer| lock(&inner.askers).skipped(&peer.daemon_id);
-            let report = |(peer, strays, status, seen)| report(&*inner.log, skipped(&peer), peer, strays, status, seen);
+            let id = inner.log.id();
+            let asked = |peer: &Peer| {
+                let askers = lock(&inner.askers);
+                Asked { skipped: askers.skipped(&peer.daemon_id), read: askers.read_upto(&peer.daemon_id, &id) }
+            };
+            let report = |(peer, strays, status, seen)| report(&*inner.log, asked(&peer), peer, strays, status, seen);
             known.into_iter().map(report).collect()
         })
         .await
@@ -63,16 +67,30 @@ type Strays = (Option<Stray>, Option<Stray>);
 
 type Known = (Peer, Strays);
 
+/// What an old peer has asked for.
+struct Asked {
+    skipped: Vec<Skipped>,
+    /// Up to which sequence it has read, and when it asked last.
+    read: Option<(u64, Stamp)>,
+}
+
 fn report(
     log: &dyn Log,
-    skipped: Vec<Skipped>,
+    asked: Asked,
     peer: Peer,
     strays: Strays,
     status: Status,
     (path, repaired): (Option<Path>, Option<Repaired>),
 ) -> Result<PeerStatus, Fault> {
-    let Troubles { parked, rejected, last } = log.troubles(&peer.daemon_id)?;
-    let backlog_to_them = status.read_by_them.map(|read| log.backlog(&peer.daemon_id, read)).transpose()?;
+    let troubles = log.troubles(&peer.daemon_id)?;
+    let read = status.read_by_them.or(asked.read.map(|(upto, _)| upto));
+    let backlog_to_them = read.map(|read| log.backlog(&peer.daemon_id, read)).transpose()?;
+    let mut notes = notes::without_effect(&troubles).into_iter().collect::<Vec<_>>();
+    if status.legacy == Some(true) {
+        notes.extend(notes::behind(backlog_to_them, asked.read));
+        notes.extend(notes::too_long(&log.long_events(limits::LEGACY_LONG_EVENTS)?));
+    }
+    let Troubles { parked, rejected, last, .. } = troubles;
     let read_by_us = status.checkpoint.as_ref().map_or(0, |(_, sequence)| *sequence);
     Ok(PeerStatus {
         has_token: peer.token.is_some(),
@@ -93,7 +111,8 @@ fn report(
         rejected,
         last_rejected: last,
         paired_by: peer.paired_by,
-        skipped,
+        skipped: asked.skipped,
+        notes,
         version: status.version,
         clock_offset_ms: status.clock_offset_ms,
         node: peer.node,

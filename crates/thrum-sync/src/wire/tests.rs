@@ -115,7 +115,7 @@ fn a_served_row_carries_its_number_and_its_own_time() {
 fn a_reply_must_be_the_one_that_was_asked_for() {
     let cases = [
         (r#"[{"result":{},"id":3}]"#, "it does not answer in Thrum's protocol"),
-        ("HTTP/1.1 400 Bad Request", "it does not answer in Thrum's protocol"),
+        ("HTTP/1.1 400 Bad Request", "it answers in HTTP: Go Thrum v0.7 or later"),
         ("SSH-2.0-OpenSSH_9.7", "it does not answer in Thrum's protocol"),
         ("{}", "it answered request without id"),
         (r#"{"id":3}"#, "neither result nor error"),
@@ -200,5 +200,18 @@ proptest! {
         prop_assert_eq!(request.token(), token.reveal());
         prop_assert_eq!(request.id.as_ref().map(|id| id.get()), Some("9"));
         prop_assert_eq!(request.query(), Ok(Query::Pull(pull)));
+    }
+}
+
+#[test]
+fn which_event_was_too_long_to_be_read_stands_at_the_beginning_of_gos_answer() {
+    let answer = |fields: &str| format!(r#"{{"jsonrpc":"2.0","result":{{"events":[{{{fields},"event_json":{{"text":"xxxx"#);
+    let go = r#""event_id":"evt_7","sequence":7,"type":"x","timestamp":"2026-01-01T00:00:00Z","origin_daemon":"d_\",\"event_json\":""#;
+    let Pulled { events, next, more, log } = read_cut(answer(go).as_bytes()).unwrap();
+    assert_eq!((events[0].sequence, events[0].event_json.as_str(), next, more, log), (7, "", 7, true, None));
+    assert_eq!(events[0].envelope[0].as_deref(), Some("evt_7"));
+    assert_eq!(events[0].envelope[3].as_deref(), Some(r#"d_","event_json":"#));
+    for other in ["", "{}", &answer(r#""event_id":"evt_7""#), &answer(r#""sequence":"7""#), &answer(go).replace("event_json\":{", "x")] {
+        assert_eq!(read_cut(other.as_bytes()), None, "{other}");
     }
 }

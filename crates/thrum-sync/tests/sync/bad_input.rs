@@ -160,7 +160,7 @@ async fn an_address_where_nobody_listens_or_something_else_does_is_named() {
     let address = listener.local_addr().unwrap().to_string();
     for (speaks, expected) in [
         ("SSH-2.0-OpenSSH_9.7\r\n", "does not answer in Thrum's protocol"),
-        ("HTTP/1.1 400 Bad Request\r\n\r\n", "does not answer in Thrum's protocol"),
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", "it answers in HTTP: Go Thrum v0.7 or later"),
         ("[{\"id\":1}]\n", "does not answer in Thrum's protocol"),
         ("{\"id\":7,\"result\":{}}\n", "answered request 7 where 1 was asked"),
         ("{\"id\":1,\"result\":{\"status\":\"paired\"}}\n", "makes no sense"),

@@ -9,6 +9,7 @@ mod by_hand;
 mod costly;
 mod crowd;
 mod go;
+mod go_peer;
 mod heads;
 mod intake;
 mod joining;

@@ -274,6 +274,8 @@ pub(super) struct Standing {
     paired_by: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     skipped: Vec<Skipped>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -321,6 +323,7 @@ impl Standing {
             last_rejected: peer.last_rejected,
             paired_by: peer.paired_by,
             skipped: peer.skipped,
+            notes: peer.notes,
             version: peer.version,
             clock_offset_ms: peer.clock_offset_ms,
             node: peer.node,

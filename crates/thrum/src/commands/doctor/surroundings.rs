@@ -108,6 +108,10 @@ fn wrong(peer: &Peer) -> Option<String> {
         let last = peer.last_rejected.as_ref().map(|last| format!(" (last: {})", printable(&last.reason))).unwrap_or_default();
         faults.push(format!("served {} that were rejected{last}", count(peer.rejected, "event")));
     }
+    if !peer.notes.is_empty() {
+        let notes: Vec<String> = peer.notes.iter().map(|note| printable(note)).collect();
+        faults.push(format!("({})", notes.join("; ")));
+    }
     (!faults.is_empty()).then(|| format!("{} {}", printable(&peer.name), faults.join(", ")))
 }
 

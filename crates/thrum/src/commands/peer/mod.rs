@@ -167,6 +167,9 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         let (id, kind) = (printable(&skipped.event_id), printable(&skipped.kind));
         page.line(format!("    {YELLOW}It refuses {id} ({kind}); that event is skipped for it{YELLOW:#}"));
     }
+    for note in &peer.notes {
+        page.line(format!("    {YELLOW}{}{YELLOW:#}", printable(note)));
+    }
     if let Some(offset) = peer.clock_offset_ms.filter(|offset| offset.unsigned_abs() > CLOCK_OFF_MS) {
         let direction = if offset > 0 { "ahead" } else { "behind" };
         let by = time::brief(std::time::Duration::from_millis(offset.unsigned_abs()));
@@ -271,6 +274,17 @@ mod tests {
             json!({"name": "desk", "address": "100.64.0.2:9100", "state": "connected", "parked": 0, "rejected": 0, "skipped": skipped});
         let text = shown(peer, Some(80));
         assert!(text.ends_with("    It refuses evt_1 (message.edit); that event is skipped for it\n"), "{text}");
+    }
+
+    #[test]
+    fn what_a_person_should_know_of_a_peer_stands_in_lines_of_its_own() {
+        let notes = json!(["2 events are too long for the journal of a Go daemon\u{1b} and not sent to it: evt_1, evt_2"]);
+        let peer = json!({"name": "desk", "address": "100.64.0.2:9100", "state": "connected", "notes": notes});
+        let text = shown(peer, Some(120));
+        assert!(
+            text.ends_with("    2 events are too long for the journal of a Go daemon\\u{1b} and not sent to it: evt_1, evt_2\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -1,0 +1,72 @@
+//! What a person should know of a peer beside its state, one sentence each.
+
+use thrum_core::{
+    Stamp,
+    exchange::{Row, Troubles},
+    limits,
+    name::printable,
+};
+
+use crate::legacy::journal;
+
+/// Ids that are named at most.
+const NAMED: usize = 3;
+
+/// An old peer has not asked for all events yet.
+pub(super) fn behind(waiting: Option<u64>, asked: Option<(u64, Stamp)>) -> Option<String> {
+    let (waiting, (_, at)) = (waiting.filter(|waiting| *waiting > 0)?, asked?);
+    Some(format!("The Go daemon there is still catching up: {} not there yet, and it last asked at {at}", events(waiting, "is", "are")))
+}
+
+/// Events that an old peer could not keep in its journal.
+pub(super) fn too_long(long: &[Row]) -> Option<String> {
+    let ids: Vec<String> = long.iter().filter(|row| journal::is_too_long(&row.body)).map(|row| printable(&row.id)).collect();
+    if ids.is_empty() {
+        return None;
+    }
+    let or_more = if long.len() == limits::LEGACY_LONG_EVENTS { " or more" } else { "" };
+    let named = ids[..ids.len().min(NAMED)].join(", ");
+    let others = if ids.len() > NAMED { format!(" and {} others", ids.len() - NAMED) } else { String::new() };
+    let number = ids.len() as u64;
+    let what = if or_more.is_empty() { events(number, "is", "are") } else { format!("{number}{or_more} events are") };
+    Some(format!("{what} too long for the journal of a Go daemon and not sent to it: {named}{others}"))
+}
+
+/// Edits and deletions that only the author of the message may make.
+pub(super) fn without_effect(troubles: &Troubles) -> Option<String> {
+    let (id, why) = troubles.last_without_effect.as_ref()?;
+    let what = events(troubles.without_effect, "changes", "change");
+    let (id, why) = (printable(id), printable(why));
+    Some(format!("{what} nothing here, because only its author may edit or delete a message: {id}, {why}"))
+}
+
+fn events(number: u64, one: &str, many: &str) -> String {
+    if number == 1 { format!("1 event {one}") } else { format!("{number} events {many}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(n: u64, bytes: usize) -> Row {
+        Row { sequence: n, id: format!("evt_{n}"), kind: "x".into(), origin: "d_x".into(), body: "<".repeat(bytes) }
+    }
+
+    #[test]
+    fn what_is_too_long_for_a_go_daemon_is_counted_and_named() {
+        assert_eq!(too_long(&[row(1, 10)]), None);
+        let long = |count: u64| (1..=count).map(|n| row(n, limits::LEGACY_LINE_BYTES / 6 + 1)).collect::<Vec<_>>();
+        let text = " too long for the journal of a Go daemon and not sent to it: ";
+        assert_eq!(too_long(&long(1)).unwrap(), format!("1 event is{text}evt_1"));
+        assert_eq!(too_long(&long(5)).unwrap(), format!("5 events are{text}evt_1, evt_2, evt_3 and 2 others"));
+        let many = too_long(&long(limits::LEGACY_LONG_EVENTS as u64)).unwrap();
+        assert!(many.starts_with("64 or more events are"), "{many}");
+    }
+
+    #[test]
+    fn a_go_daemon_that_is_behind_says_by_how_much_and_one_that_is_not_says_nothing() {
+        let asked = Some((7, Stamp::ZERO));
+        assert_eq!((behind(Some(0), asked), behind(None, None), behind(Some(2), None)), (None, None, None));
+        assert!(behind(Some(2), asked).unwrap().contains("2 events are not there yet"));
+    }
+}
