@@ -139,6 +139,7 @@ fn walk_context(context: &mut WorkContext, to: &mut impl Visitor) {
     to.texts("current_task", &mut context.current_task, MAX_TEXT_BYTES);
     to.texts("intent", &mut context.intent, MAX_TEXT_BYTES);
     to.names("git_updated_at", &mut context.git_updated_at, MAX_NAME_BYTES);
+    to.names("git_asked_at", &mut context.git_asked_at, MAX_NAME_BYTES);
     to.names("task_updated_at", &mut context.task_updated_at, MAX_NAME_BYTES);
     to.names("intent_updated_at", &mut context.intent_updated_at, MAX_NAME_BYTES);
     for (field, files) in [("uncommitted_files", &mut context.uncommitted_files), ("changed_files", &mut context.changed_files)] {

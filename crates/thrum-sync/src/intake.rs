@@ -76,7 +76,7 @@ fn judge(served: &[Served], log: &dyn Log) -> Result<(Vec<Event>, Vec<Rejected>)
 /// Go lays the envelope's four texts over the event, so that is what an event is. An empty one says nothing: laid over an
 /// event without that text it would give two daemons two canonical forms of one event.
 fn candidate(served: &Served) -> Result<Candidate, Malformed> {
-    if served.event_json.is_empty() {
+    if served.is_unread() {
         return Err(Malformed::Unread);
     }
     let mut fields = json::parse_object(&served.event_json).map_err(|error| Malformed::Json(error.to_string()))?;

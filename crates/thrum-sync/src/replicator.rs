@@ -164,6 +164,8 @@ pub struct Replicator {
     /// everything is read.
     max_batch: usize,
     batch_limit: usize,
+    /// Whether the last event was too long to be read.
+    passed_unread: bool,
     pull_not_before: Duration,
     /// Our highest sequence that the peer does not have from elsewhere, what it was told, and commits not told of.
     target: u64,
@@ -204,6 +206,7 @@ impl Replicator {
             run: (Cause::Round, Applied::default()),
             max_batch: limits::MAX_BATCH_EVENTS,
             batch_limit: limits::MAX_BATCH_EVENTS,
+            passed_unread: false,
             pull_not_before: Duration::ZERO,
             target: 0,
             announced: 0,
@@ -398,10 +401,7 @@ impl Replicator {
             (Call::PeerInfo { digest }, Ok(Reply::Info(info))) => self.met(*info, digest, flight.sent, todo),
             (Call::Notify { latest, .. }, Ok(Reply::Notified)) => self.announced = self.announced.max(latest),
             (Call::Pull(pull), Ok(Reply::Pulled(pulled))) => {
-                if pulled.events.iter().any(|event| event.event_json.is_empty()) {
-                    // What was too long is passed.
-                    self.batch_limit = limits::MAX_BATCH_EVENTS;
-                }
+                self.look_for_unread(&pulled);
                 let began = flight.deadline.saturating_sub(time_for(&Call::Pull(pull.clone())));
                 // What ends the log says little about the line.
                 let was_quick = pulled.more && todo.now.tick < began + limits::PULL / 4;
@@ -414,6 +414,16 @@ impl Replicator {
             (_, Err(BadReply::Error(error))) if error.is_unauthorized() => self.removed(todo),
             (_, Err(bad)) => self.fail(bad.to_string(), false, todo),
             (_, Ok(_)) => self.fail("a reply to another method".into(), false, todo),
+        }
+    }
+
+    /// What was too long to be read is asked for alone, and so is the event behind it: on a new connection the last event that was
+    /// read has to be shown again, and it must not be the long one, or the same would come again and again.
+    fn look_for_unread(&mut self, pulled: &Pulled) {
+        if pulled.events.iter().any(Served::is_unread) {
+            self.passed_unread = true;
+        } else if std::mem::take(&mut self.passed_unread) {
+            self.batch_limit = limits::MAX_BATCH_EVENTS;
         }
     }
 
@@ -504,7 +514,9 @@ impl Replicator {
         self.status.applied += applied.applied as u64;
         self.status.skipped += applied.skipped as u64;
         self.disk.reset();
-        let pause = self.pace.stored(&applied, more, now.tick);
+        // That an event was too long is shown with what was rejected.
+        let passed_unread = self.passed_unread;
+        let pause = self.pace.stored(&applied, more, now.tick).map(|(until, why)| (until, why.filter(|_| !passed_unread)));
         if applied.applied > 0 {
             self.connects.reset();
         }
@@ -576,6 +588,7 @@ impl Replicator {
                 let less = if pull.log.is_none() { 8 } else { 2 };
                 self.max_batch = (pull.max_batch / less).max(1);
                 self.batch_limit = self.max_batch;
+                self.passed_unread = false;
                 self.down(todo.now.tick, todo);
             }
             Some(Call::Pull(pull)) if pull.log.is_none() => {

@@ -306,7 +306,7 @@ fn a_clock_that_is_far_ahead_elsewhere_does_not_become_ours() {
     node.store.write(|tx| tx.mark_read("ann", &["msg_far".to_owned()])).expect("reads");
     let now = node.send("ann", &["ben"], "now").created_at;
     let off = now.since(thrum_core::Stamp::from_nanos(crate::kit::START));
-    assert!(off <= limits::CLOCK_OFF + std::time::Duration::from_secs(1), "{off:?}");
+    assert!(off <= limits::CLOCK_OFF + Duration::from_secs(1), "{off:?}");
 }
 
 #[test]

@@ -496,6 +496,21 @@ mod tests {
         assert_eq!(case.skipped(), Vec::<&str>::new());
     }
 
+    /// A slow peer would only be stuck again.
+    #[test]
+    fn behind_what_came_one_by_one_batches_grow_with_each_that_was_passed() {
+        let mut case = Case::new();
+        for _ in 0..4 {
+            case.ask(2);
+            case.later(15);
+        }
+        assert_eq!(case.ask(2), [3]);
+        let mut most = |after: u64| case.asker.ask(PEER, after, Now { tick: case.now, at: Stamp::ZERO }).most;
+        assert_eq!((most(3), most(6)), (Some(1), Some(1)));
+        assert_eq!([most(7), most(9), most(13), most(21)], [Some(2), Some(4), Some(8), Some(16)]);
+        assert_eq!((0..10).map(|n| most(100 + n)).last(), Some(None), "as many as it asks for");
+    }
+
     #[test]
     fn nobody_is_stuck_who_gets_nothing_or_asks_seldom_or_in_parallel() {
         let mut case = Case::new();

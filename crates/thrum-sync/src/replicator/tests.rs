@@ -830,3 +830,26 @@ fn honest_announcements_are_never_slowed() {
         assert_eq!(case.calls(nothing("log")), []);
     }
 }
+
+/// An old peer announces each event that it has just read from us. While it catches up, that is nothing to complain of.
+#[test]
+fn an_old_peer_that_announces_what_it_has_from_us_is_asked_slowly_without_a_complaint() {
+    let mut case = Case::new(None);
+    case.step(Input::Timer);
+    case.step(Input::Connected);
+    case.calls(info(None, 0));
+    case.step(old(&[], false));
+    let (mut asked, end) = (0, case.tick + seconds(10));
+    while case.tick < end {
+        case.tick += Duration::from_millis(1);
+        let mut calls = case.calls(Input::Notified { latest: 1_000_000 });
+        calls.extend(case.calls(Input::Timer));
+        for call in calls {
+            assert!(matches!(call, Call::Pull(_)), "{call:?}");
+            asked += 1;
+            assert_eq!(case.calls(old(&[], false)), []);
+        }
+        assert_eq!(case.error(), "");
+    }
+    assert!((100..=130).contains(&asked), "{asked}");
+}

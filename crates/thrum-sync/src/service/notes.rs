@@ -37,7 +37,7 @@ pub(super) fn without_effect(troubles: &Troubles) -> Option<String> {
     let (id, why) = troubles.last_without_effect.as_ref()?;
     let what = events(troubles.without_effect, "changes", "change");
     let (id, why) = (printable(id), printable(why));
-    Some(format!("{what} nothing here, because only its author may edit or delete a message: {id}, {why}"))
+    Some(format!("{what} nothing here, because only the author of a message may edit or delete it: {id}, {why}"))
 }
 
 fn events(number: u64, one: &str, many: &str) -> String {

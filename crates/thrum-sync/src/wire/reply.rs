@@ -64,6 +64,11 @@ pub struct Served {
 impl Served {
     /// The keys of [`envelope`](Self::envelope), in its order.
     pub const ENVELOPE: [&str; 4] = ["event_id", "type", "timestamp", "origin_daemon"];
+
+    /// Whether it was too long to be read.
+    pub fn is_unread(&self) -> bool {
+        self.event_json.is_empty()
+    }
 }
 
 /// What one of our calls brought.
