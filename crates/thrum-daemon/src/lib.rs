@@ -28,6 +28,7 @@ mod origin;
 pub mod paths;
 pub mod pidfile;
 mod presence;
+pub mod preview;
 mod rpc;
 mod run;
 mod shutdown;

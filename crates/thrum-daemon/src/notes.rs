@@ -4,6 +4,7 @@
 //! Command and daemon both come here, so that both check a name before it becomes part of a path.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -38,6 +39,19 @@ impl Notes {
     /// The notes of the worktree that `repo` was found from.
     pub fn of(repo: &Repo) -> Self {
         Self(repo.local_dir().join("context"))
+    }
+
+    /// The notes beside the identities of a `.thrum` that need not be ours.
+    pub fn in_dir(thrum_dir: &Path) -> Self {
+        Self(thrum_dir.join("context"))
+    }
+
+    /// The agents that have notes or a preamble here, by name, at most `most`.
+    pub fn agents(&self, most: usize) -> BTreeSet<String> {
+        let files = fs::read_dir(&self.0).into_iter().flatten().flatten().take(most);
+        let names = files.filter_map(|entry| entry.file_name().into_string().ok()?.strip_suffix(".md").map(str::to_owned));
+        let names = names.map(|name| name.strip_suffix("_preamble").map(str::to_owned).unwrap_or(name));
+        names.filter(|name| name::check_agent(name).is_ok()).collect()
     }
 
     /// Where a part is kept.

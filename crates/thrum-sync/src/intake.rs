@@ -30,8 +30,8 @@ pub fn batch(peer: &str, log_id: &str, checkpoint: u64, served: Vec<Served>, log
     let mut shares = served.chunks(share);
     let first = shares.next().unwrap_or_default();
     let judged: Vec<_> = thread::scope(|scope| {
-        let others: Vec<_> = shares.map(|share| scope.spawn(move || judge(share, log))).collect();
-        let first = judge(first, log);
+        let others: Vec<_> = shares.map(|share| scope.spawn(move || judge(share, &|events| log.holds(events)))).collect();
+        let first = judge(first, &|events| log.holds(events));
         std::iter::once(first).chain(others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)))).collect()
     });
     let mut batch = Batch {
@@ -50,7 +50,14 @@ pub fn batch(peer: &str, log_id: &str, checkpoint: u64, served: Vec<Served>, log
     Ok(batch)
 }
 
-fn judge(served: &[Served], log: &dyn Log) -> Result<(Vec<Event>, Vec<Rejected>), Fault> {
+/// Says of each event whether it is in a log already.
+pub type Holds<'a> = &'a dyn Fn(&[&Event]) -> Result<Vec<bool>, Fault>;
+
+/// The events that may enter a log, and what is no event; `holds` says which are in the log already.
+///
+/// # Errors
+/// Those of `holds`.
+pub fn judge(served: &[Served], holds: Holds<'_>) -> Result<(Vec<Event>, Vec<Rejected>), Fault> {
     let mut rejected: Vec<Rejected> = Vec::new();
     let mut candidates = Vec::with_capacity(served.len());
     for one in served {
@@ -61,7 +68,7 @@ fn judge(served: &[Served], log: &dyn Log) -> Result<(Vec<Event>, Vec<Rejected>)
     }
     // What comes back comes in runs: where the first is new, the others are not worth looking up.
     let held = match candidates.first() {
-        Some(first) if log.holds(&[first.event()])? == [true] => log.holds(&candidates.iter().map(Candidate::event).collect::<Vec<_>>())?,
+        Some(first) if holds(&[first.event()])? == [true] => holds(&candidates.iter().map(Candidate::event).collect::<Vec<_>>())?,
         _ => Vec::new(),
     };
     let mut held = held.into_iter();

@@ -69,6 +69,14 @@ impl Params {
         serde_json::from_str(text).or_else(|error| without_nulls(text).unwrap_or(Err(error))).map_err(|error| wrong(error.to_string()))
     }
 
+    /// Parameters that were not read from a line.
+    ///
+    /// # Errors
+    /// `failed` if they have no JSON form, which no value of ours has.
+    pub(crate) fn of_value(value: &serde_json::Value) -> Result<Self, Fault> {
+        Ok(Self(Some(result(value)?)))
+    }
+
     #[cfg(test)]
     pub(crate) fn of(text: &str) -> Self {
         Self(Some(RawValue::from_string(text.to_owned()).expect("JSON")))

@@ -426,3 +426,60 @@ fn a_message_of_go_thrum_to_everyone_says_so_and_its_refs_are_shown() {
     let shown = repo.thrum(&["message", "get", "msg_refs"]).ok().stdout;
     assert!(shown.lines().any(|line| line.split_whitespace().eq(["Refs:", "issue:42"])), "{shown}");
 }
+
+#[test]
+fn a_dry_run_starts_no_daemon_and_changes_no_file() {
+    let (repo, go) = two();
+    go.message(1, "msg_new", &json!({"recipients": ["a1"]}));
+    drop(go);
+    for imported in [false, true] {
+        if imported {
+            repo.thrum(&["import", "../old"]).ok();
+        }
+        repo.thrum(&["daemon", "stop"]).ok();
+        let before = go::files(&repo.above());
+        let done = repo.json(&["import", "../old", "--dry-run"]);
+        let (applied, skipped) = if imported { (0, 19) } else { (19, 0) };
+        assert_eq!((&done["applied"], &done["skipped"], &done["rejected"]), (&applied.into(), &skipped.into(), &0.into()), "{done}");
+        assert_eq!(done["agents"][0]["status"], "would_be_adopted");
+        repo.thrum(&["daemon", "status"]).fails(69, "thrum daemon start");
+        assert!(go::files(&repo.above()) == before, "imported: {imported}");
+    }
+}
+
+#[test]
+fn notes_and_preambles_come_over_and_what_stays_behind_is_named() {
+    let (repo, go) = two();
+    let dir = go.dir.clone();
+    drop(go);
+    fs::create_dir_all(dir.join("context")).unwrap();
+    fs::create_dir_all(dir.join("archive")).unwrap();
+    for (file, text) in [
+        ("context/a1.md", "where I was"),
+        ("context/a1_preamble.md", "who I am"),
+        ("context/b2.md", "theirs"),
+        ("config.json", r#"{"daemon": {"local_only": true}}"#),
+        (".env", "THRUM_TS_AUTHKEY=tskey-secret"),
+    ] {
+        fs::write(dir.join(file), text).unwrap();
+    }
+    fs::create_dir_all(repo.path(".thrum/context")).unwrap();
+    fs::write(repo.path(".thrum/context/b2.md"), "of here").unwrap();
+    let note = |agent: &str, part: &str, status: &str| json!({"agent_id": agent, "part": part, "status": status, "reason": null});
+    let notes = json!([note("a1", "notes", "copied"), note("a1", "preamble", "copied"), note("b2", "notes", "kept")]);
+    let left = |done: &Value| -> Vec<String> {
+        done["left_behind"].as_array().unwrap().iter().map(|left| left["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let done = repo.json(&["import", "../old", "--dry-run"]);
+    assert_eq!((&done["notes"], left(&done)), (&notes, vec![".env".to_owned(), "config.json".to_owned()]), "{done}");
+    assert!(!repo.path(".thrum/context/a1.md").exists());
+
+    let done = repo.json(&["import", "../old"]);
+    assert_eq!(done["notes"], notes);
+    let shown = repo.json(&["context", "show"]);
+    assert_eq!((&shown["content"], &shown["preamble"]), (&"where I was".into(), &"who I am".into()), "{shown}");
+    assert_eq!(fs::read_to_string(repo.path(".thrum/context/b2.md")).unwrap(), "of here");
+    let text = repo.thrum(&["import", "../old"]).ok().stdout;
+    assert!(text.contains("thrum config set KEY VALUE") && text.contains("copy those wanted here to .thrum/.env"), "{text}");
+    assert!(!text.contains("tskey-secret"), "{text}");
+}

@@ -3,24 +3,37 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{Ambient, ErrorKind, Fault, exchange::Rejected, limits};
-use thrum_store::ops::Adopted;
+use thrum_core::{Ambient, ErrorKind, Event, Fault, exchange::Rejected, limits};
+use thrum_store::{LogCopy, ops::Adopted};
 use thrum_sync::{
     Log, intake,
-    legacy::{self, peers::GoPeers},
+    legacy::peers::{self, GoPeers, Judged},
+    registry::Registry,
     service::{Replaced, TakenOver},
     wire::Served,
 };
 
 use super::required;
-use crate::{ambient::System, daemon::Daemon, storage::Storage};
+use crate::{ambient::System, daemon::Daemon, identity, paths::Repo, storage::Storage};
 
 #[derive(Deserialize)]
-pub(super) struct Events {
+pub(crate) struct Events {
     events: Vec<Row>,
     /// Only say what would come of it.
     #[serde(default)]
     dry_run: bool,
+}
+
+impl Events {
+    fn served(self) -> Vec<Served> {
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let served = |row: Row| Served {
+            sequence: row.sequence,
+            envelope: [given(row.event_id), given(row.kind), given(row.timestamp), given(row.origin_daemon)],
+            event_json: row.event_json,
+        };
+        self.events.into_iter().map(served).collect()
+    }
 }
 
 /// A row of Go's log, each column as it stands there.
@@ -41,7 +54,7 @@ struct Row {
 }
 
 #[derive(Serialize)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     /// New here.
     applied: usize,
     /// Here already.
@@ -62,30 +75,38 @@ pub(super) async fn events(daemon: &Daemon, params: Events) -> Result<Taken, Fau
     if params.events.len() > limits::MAX_BATCH_EVENTS {
         return Err(Fault::new(ErrorKind::Invalid, format!("more than {} events at once", limits::MAX_BATCH_EVENTS)));
     }
-    let given = |text: Option<String>| text.filter(|text| !text.is_empty());
-    let served = |row: Row| Served {
-        sequence: row.sequence,
-        envelope: [given(row.event_id), given(row.kind), given(row.timestamp), given(row.origin_daemon)],
-        event_json: row.event_json,
-    };
-    let served: Vec<Served> = params.events.into_iter().map(served).collect();
+    let (dry_run, served) = (params.dry_run, params.served());
     let storage = Arc::clone(&daemon.storage);
-    let judged = tokio::task::spawn_blocking(move || judge(&storage, served, params.dry_run)).await;
+    let judged = tokio::task::spawn_blocking(move || judge(&storage, served, dry_run)).await;
     judged.map_err(|error| Fault::new(ErrorKind::Failed, format!("the import failed: {error}")))?
 }
 
 fn judge(storage: &Arc<Storage>, served: Vec<Served>, dry_run: bool) -> Result<Taken, Fault> {
     let storage: &dyn Log = storage.as_ref();
     let batch = intake::batch("", "", 0, served, storage)?;
-    let refused = |rejected: &Rejected| Refused { event_id: rejected.id.clone(), reason: rejected.reason.clone() };
-    let rejected = batch.rejected.iter().map(refused).collect();
     if dry_run {
-        let held = storage.holds(&batch.events.iter().collect::<Vec<_>>())?;
-        let skipped = held.iter().filter(|held| **held).count();
-        return Ok(Taken { applied: held.len() - skipped, skipped, rejected });
+        return would_be_taken(&batch.events, &batch.rejected, &|events| storage.holds(events));
     }
+    let rejected = batch.rejected.iter().map(refused).collect();
     let applied = storage.apply(batch)?;
     Ok(Taken { applied: applied.applied, skipped: applied.skipped, rejected })
+}
+
+fn refused(rejected: &Rejected) -> Refused {
+    Refused { event_id: rejected.id.clone(), reason: rejected.reason.clone() }
+}
+
+fn would_be_taken(events: &[Event], rejected: &[Rejected], holds: intake::Holds<'_>) -> Result<Taken, Fault> {
+    let held = holds(&events.iter().collect::<Vec<_>>())?;
+    let skipped = held.iter().filter(|held| **held).count();
+    Ok(Taken { applied: held.len() - skipped, skipped, rejected: rejected.iter().map(refused).collect() })
+}
+
+/// What [`events`] would answer to a dry run, by a copy of the log: the daemon does not run.
+pub(crate) fn preview_events(log: &LogCopy, params: Events) -> Result<Taken, Fault> {
+    let holds = |events: &[&Event]| events.iter().map(|event| Ok(log.holds(&event.id, &event.body)?)).collect();
+    let (events, rejected) = intake::judge(&params.served(), &holds)?;
+    would_be_taken(&events, &rejected, &holds)
 }
 
 #[derive(Deserialize)]
@@ -153,7 +174,7 @@ pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead) -> Result<Marke
 }
 
 #[derive(Deserialize)]
-pub(super) struct GoPeersFile {
+pub(crate) struct GoPeersFile {
     /// The text of Go's `peers.json`, tokens and all.
     #[serde(default)]
     peers_json: Option<String>,
@@ -174,25 +195,59 @@ pub(super) struct GoPeersFile {
 }
 
 #[derive(Serialize)]
-pub(super) struct PeersTaken {
+pub(crate) struct PeersTaken {
     peers: Vec<TakenOver>,
 }
 
+impl GoPeersFile {
+    /// The file, and by which id its peers know that daemon; `None` if it names no peer.
+    fn read(&mut self) -> Result<Option<(GoPeers, String)>, Fault> {
+        let params = self;
+        let invalid = |why: String| Fault::new(ErrorKind::Invalid, why);
+        let file = GoPeers::read(&params.peers_json.take().unwrap_or_default())
+            .map_err(|why| invalid(format!("its peers.json cannot be used: {why}")))?;
+        if file.is_empty() {
+            return Ok(None);
+        }
+        if params.schema_version > peers::LAST_SCHEMA {
+            let why = "its peers speak the protocol of Go Thrum v0.7 and later, which is not spoken here";
+            return Err(invalid(why.to_owned()).hint("Pair with those that change over, too: thrum peer add"));
+        }
+        let Some(known_as) = file.own_id.clone().or(params.known_as.take()) else {
+            return Err(invalid("it is not known by which id its peers know it".to_owned()).hint("Say which: --former-id ID"));
+        };
+        Ok(Some((file, known_as)))
+    }
+}
+
+/// What [`peers`] would answer to a dry run, by the registry alone: the daemon does not run.
+pub(crate) fn preview_peers(repo: &Repo, mut params: GoPeersFile) -> Result<PeersTaken, Fault> {
+    let Some((file, known_as)) = params.read()? else { return Ok(PeersTaken { peers: Vec::new() }) };
+    let id = identity::known(repo)?.unwrap_or_default();
+    let registry = Registry::open(repo.peers_file(), &id)?;
+    params.former_homes.push(id);
+    let judged = file.judge(&params.former_homes, &known_as, registry.peers()).into_iter().map(|judged| match judged {
+        Judged::New(peer) => TakenOver {
+            name: peer.name,
+            daemon_id: peer.daemon_id,
+            address: peer.address,
+            status: "would_be_taken",
+            reason: None,
+            note: Some("whether it can reach this daemon shows when that runs".to_owned()),
+        },
+        Judged::Known(other) => left(other, "known"),
+        Judged::Refused(other) => left(other, "refused"),
+    });
+    Ok(PeersTaken { peers: judged.collect() })
+}
+
+fn left(other: peers::Refused, status: &'static str) -> TakenOver {
+    TakenOver { name: other.name, daemon_id: other.daemon_id, address: other.address, status, reason: Some(other.reason), note: None }
+}
+
 /// Takes Go's peers over with their tokens. Who is a peer here already stays as it is.
-pub(super) async fn peers(daemon: &Daemon, params: GoPeersFile) -> Result<PeersTaken, Fault> {
-    let invalid = |why: String| Fault::new(ErrorKind::Invalid, why);
-    let file =
-        GoPeers::read(&params.peers_json.unwrap_or_default()).map_err(|why| invalid(format!("its peers.json cannot be used: {why}")))?;
-    if file.is_empty() {
-        return Ok(PeersTaken { peers: Vec::new() });
-    }
-    if params.schema_version > legacy::peers::LAST_SCHEMA {
-        let why = "its peers speak the protocol of Go Thrum v0.7 and later, which is not spoken here";
-        return Err(invalid(why.to_owned()).hint("Pair with those that change over, too: thrum peer add"));
-    }
-    let Some(known_as) = file.own_id.clone().or(params.known_as) else {
-        return Err(invalid("it is not known by which id its peers know it".to_owned()).hint("Say which: --former-id ID"));
-    };
+pub(super) async fn peers(daemon: &Daemon, mut params: GoPeersFile) -> Result<PeersTaken, Fault> {
+    let Some((file, known_as)) = params.read()? else { return Ok(PeersTaken { peers: Vec::new() }) };
     let same = |one: &PathBuf, other: &PathBuf| fs::canonicalize(one).ok().is_some_and(|one| fs::canonicalize(other).ok() == Some(one));
     let own_node = daemon.settings.ts_mode.as_deref() != Some("host");
     let same_node =

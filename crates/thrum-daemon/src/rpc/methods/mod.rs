@@ -9,7 +9,7 @@ mod context;
 mod delivery;
 mod group;
 mod health;
-mod import;
+pub(crate) mod import;
 mod message;
 mod peer;
 mod purge;

@@ -1,15 +1,20 @@
 //! `thrum import`: from Go Thrum to here, with everything that was said.
 
+mod files;
 mod source;
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault, limits, name::printable};
+use thrum_daemon::preview::Preview;
 use thrum_store::{GoDatabase, GoEvent, GoTotals};
 
-use self::source::Source;
+use self::{
+    files::{LeftBehind, NoteTaken},
+    source::Source,
+};
 use crate::{
     client::Client,
     context::Context,
@@ -30,6 +35,9 @@ const BATCH: Duration = limits::LOCAL_CALL.saturating_mul(6);
 #[command(after_help = "\
 PATH is the repository, a worktree of it, its .thrum, or a messages.db. It is only read; its daemon must not run. Doing it again \
 takes what is new there and nothing twice, also after it was interrupted.
+
+Identities, notes and preambles of the worktree are copied unless there are some here; what stays behind, such as config.json and \
+.env, is named. A dry run starts no daemon.
 
 Events come as they are, under the id of the daemon that wrote them. Agents that lived there live here from then on: old mail, \
 what was read of it and what they sent stays theirs. Peers of v0.5.9 to v0.6.3 are taken over with their tokens, and go on knowing \
@@ -61,6 +69,8 @@ pub(crate) struct Imported {
     taken: Taken,
     agents: Vec<Adoption>,
     identities: Vec<(String, &'static str)>,
+    notes: Vec<NoteTaken>,
+    left: Vec<LeftBehind>,
     marked_read: u64,
     peers: Vec<PeerTaken>,
     /// Why none was, if that is so.
@@ -140,8 +150,16 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Fault> {
     let totals = database.totals()?;
     let former_homes = source.own_ids(&args.former_ids, &totals)?;
 
-    let mut client = cx.daemon()?;
-    let taken = take_events(&database, totals.events, args.dry_run, &mut client, cx)?;
+    let mut target = if args.dry_run {
+        // A look must not leave a daemon behind.
+        match cx.running_daemon()? {
+            Some(client) => Target::Running(client),
+            None => Target::AtRest(Preview::of(repo, scratch.path())?),
+        }
+    } else {
+        Target::Running(cx.daemon()?)
+    };
+    let taken = take_events(&database, totals.events, args.dry_run, &mut target, cx)?;
     database.unchanged()?;
     let mut imported = Imported {
         source: source.database.clone(),
@@ -150,6 +168,8 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Fault> {
         taken,
         agents: Vec::new(),
         identities: Vec::new(),
+        notes: Vec::new(),
+        left: files::left_behind(&source),
         marked_read: 0,
         former_homes,
         peers: Vec::new(),
@@ -160,13 +180,14 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Fault> {
         imported.agents = database.registered(&imported.former_homes)?.into_iter().map(adoption).collect();
     } else if !imported.former_homes.is_empty() {
         let params = json!({"former_homes": imported.former_homes});
-        imported.agents = client.call_within::<Adoptions>(limits::MAX_WAIT, "import.adopt", params)?.agents;
+        imported.agents = target.call::<Adoptions>(limits::MAX_WAIT, "import.adopt", params)?.agents;
         for adopted in imported.agents.iter().filter(|adopted| matches!(adopted.status.as_str(), "adopted" | "known")) {
-            imported.marked_read += mark_read(&database, &adopted.agent_id, &mut client)?;
+            imported.marked_read += mark_read(&database, &adopted.agent_id, &mut target)?;
         }
     }
     imported.identities = copy_identities(&source, args.dry_run, cx)?;
-    match take_peers(&source, &imported, &mut client) {
+    imported.notes = files::copy_notes(&source, args.dry_run, cx)?;
+    match take_peers(&source, &imported, &mut target) {
         Ok(peers) => imported.peers = peers,
         Err(fault) if matches!(fault.kind, ErrorKind::Invalid | ErrorKind::Refused | ErrorKind::Failed) => {
             let hint = fault.hint.map(|hint| format!(" ({})", hint.trim_end_matches('.'))).unwrap_or_default();
@@ -177,18 +198,34 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Fault> {
     Ok(imported)
 }
 
+/// Who is asked what would be taken over: the daemon, or, for a dry run where none runs, its files.
+enum Target {
+    Running(Client),
+    AtRest(Preview),
+}
+
+impl Target {
+    fn call<T: DeserializeOwned>(&mut self, within: Duration, method: &str, params: Value) -> Result<T, Fault> {
+        match self {
+            Self::Running(client) => client.call_within(within, method, params),
+            Self::AtRest(preview) => serde_json::from_value(preview.call(method, &params)?)
+                .map_err(|error| Fault::new(ErrorKind::Failed, format!("the preview cannot be read: {error}"))),
+        }
+    }
+}
+
 /// Hands the file with its tokens to the daemon, over its socket.
-fn take_peers(source: &Source, imported: &Imported, client: &mut Client) -> Result<Vec<PeerTaken>, Fault> {
+fn take_peers(source: &Source, imported: &Imported, target: &mut Target) -> Result<Vec<PeerTaken>, Fault> {
     let Some(text) = source.peers_json()? else { return Ok(Vec::new()) };
     let params = json!({
         "peers_json": text, "schema_version": imported.totals.schema, "known_as": source::known_as(&imported.former_homes),
         "former_homes": imported.former_homes, "state_dir": source.tailnet_state(), "dry_run": imported.dry_run,
     });
-    Ok(client.call_within::<PeersTaken>(limits::MAX_WAIT, "import.peers", params)?.peers)
+    Ok(target.call::<PeersTaken>(limits::MAX_WAIT, "import.peers", params)?.peers)
 }
 
 /// Sends the log in batches, each of which is stored or not as a whole.
-fn take_events(database: &GoDatabase, total: u64, dry_run: bool, client: &mut Client, cx: &Context) -> Result<Taken, Fault> {
+fn take_events(database: &GoDatabase, total: u64, dry_run: bool, target: &mut Target, cx: &Context) -> Result<Taken, Fault> {
     let progress = cx.output.progress(if dry_run { "Looking at events" } else { "Taking events over" }, Some(total));
     let mut taken = Taken::default();
     let (mut after, mut done) = (i64::MIN, 0);
@@ -204,7 +241,7 @@ fn take_events(database: &GoDatabase, total: u64, dry_run: bool, client: &mut Cl
                 Err(refused) => taken.reject(refused),
             }
         }
-        let one: Taken = client.call_within(BATCH, "import.events", json!({"events": rows, "dry_run": dry_run}))?;
+        let one: Taken = target.call(BATCH, "import.events", json!({"events": rows, "dry_run": dry_run}))?;
         taken.applied += one.applied;
         taken.skipped += one.skipped;
         one.rejected.into_iter().for_each(|refused| taken.reject(refused));
@@ -228,10 +265,10 @@ fn row(event: &GoEvent) -> Result<Value, Refused> {
 }
 
 /// Go's tables know of messages that were read without an event that says so.
-fn mark_read(database: &GoDatabase, agent_id: &str, client: &mut Client) -> Result<u64, Fault> {
+fn mark_read(database: &GoDatabase, agent_id: &str, target: &mut Target) -> Result<u64, Fault> {
     let mut marked = 0;
     for ids in database.read_by(agent_id)?.chunks(limits::MAX_BATCH_EVENTS) {
-        let answer: Value = client.call("import.markRead", json!({"agent_id": agent_id, "message_ids": ids}))?;
+        let answer: Value = target.call(BATCH, "import.markRead", json!({"agent_id": agent_id, "message_ids": ids}))?;
         marked += answer["marked_count"].as_u64().unwrap_or(0);
     }
     Ok(marked)
@@ -301,6 +338,9 @@ impl Render for Imported {
             };
             page.field("Identity", format!("{} {what}", agent(name)));
         }
+        for note in &self.notes {
+            page.field("Notes", note.line(*dry_run));
+        }
         for peer in &self.peers {
             let (name, reason) = (printable(&peer.name), printable(peer.reason.as_deref().unwrap_or("unknown reason")));
             let note = peer.note.as_deref().map(|note| format!("; {}", printable(note))).unwrap_or_default();
@@ -317,6 +357,9 @@ impl Render for Imported {
         }
         if self.marked_read > 0 {
             page.field("Read", format!("{} marked as read, as they were there", count(self.marked_read, "message")));
+        }
+        for left in &self.left {
+            page.field("Left", left.line());
         }
         if totals.messages_without_event > 0 {
             let messages = count(totals.messages_without_event, "message");
@@ -335,6 +378,8 @@ impl Render for Imported {
             "rejected": self.taken.rejected_count, "rejected_events": rejected, "agents": agents, "identities": identities,
             "marked_read": self.marked_read, "messages_without_event": self.totals.messages_without_event,
             "peers": self.peers,
+            "notes": self.notes.iter().map(NoteTaken::json).collect::<Vec<_>>(),
+            "left_behind": self.left.iter().map(LeftBehind::json).collect::<Vec<_>>(),
         });
         if let Some(why) = &self.peers_error {
             result["peers_error"] = why.as_str().into();

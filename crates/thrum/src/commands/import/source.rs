@@ -95,6 +95,16 @@ impl Source {
 }
 
 impl Source {
+    /// The `.thrum` that has the database, if it lies in one.
+    pub(super) fn thrum_dir(&self) -> Option<&Path> {
+        self.thrum_dir.as_deref()
+    }
+
+    /// The `.thrum` of the worktree that was named: its own identities and notes are there.
+    pub(super) fn local_dir(&self) -> Option<&Path> {
+        self.identities.as_deref()?.parent()
+    }
+
     /// Where its daemon kept the state of its tailnet node, if it had one.
     pub(super) fn tailnet_state(&self) -> Option<PathBuf> {
         fs::canonicalize(self.thrum_dir.as_ref()?.join("var/tsnet")).ok()

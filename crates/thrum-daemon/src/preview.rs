@@ -1,0 +1,43 @@
+//! What an import would bring to a repository whose daemon does not run: looked at without starting it, and without a change
+//! to any file of the repository.
+
+use std::path::Path;
+
+use serde_json::Value;
+use thrum_core::{ErrorKind, Fault};
+use thrum_store::LogCopy;
+
+use crate::{
+    paths::Repo,
+    rpc::{envelope::Params, methods::import},
+};
+
+/// A repository at rest, and a copy of its log.
+pub struct Preview {
+    repo: Repo,
+    log: LogCopy,
+}
+
+impl Preview {
+    /// Copies the log of `repo` into `scratch`, a private directory.
+    ///
+    /// # Errors
+    /// A database that cannot be read; the disk's.
+    pub fn of(repo: &Repo, scratch: &Path) -> Result<Self, Fault> {
+        Ok(Self { repo: repo.clone(), log: LogCopy::of(&repo.database(), scratch)? })
+    }
+
+    /// The answer that the running daemon would give to a dry run of `import.events` or `import.peers`.
+    ///
+    /// # Errors
+    /// Those of the method; `not_found` for another one.
+    pub fn call(&self, method: &str, params: &Value) -> Result<Value, Fault> {
+        let params = Params::of_value(params)?;
+        let shown = match method {
+            "import.events" => serde_json::to_value(import::preview_events(&self.log, params.read()?)?),
+            "import.peers" => serde_json::to_value(import::preview_peers(&self.repo, params.read()?)?),
+            _ => return Err(Fault::new(ErrorKind::NotFound, format!("there is no preview of {method}"))),
+        };
+        shown.map_err(|error| Fault::new(ErrorKind::Failed, format!("the preview has no JSON form: {error}")))
+    }
+}
