@@ -79,7 +79,7 @@ impl Log for Storage {
     }
 
     fn apply(&self, batch: Batch) -> Result<Applied, Fault> {
-        self.write_now(move |tx| tx.apply(&batch))
+        self.take(batch)
     }
 
     fn acknowledged(&self, peer: &str, upto: u64, at: Stamp) {

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use thrum_core::{ErrorKind, Fault, exchange::Commit, limits};
+use thrum_core::{
+    ErrorKind, Fault,
+    exchange::{Applied, Batch, Commit},
+    limits,
+};
 use thrum_store::{OpenOptions, Reader, Readers, Store, StoreError, Tx, Writer};
 use tokio::sync::{Semaphore, oneshot, watch};
 
@@ -110,6 +114,17 @@ impl Storage {
         let outcome = self.writer.call(work)?;
         self.hold.check()?;
         Ok(outcome)
+    }
+
+    /// Stores what a pull brought, in pieces; returns when all of it is durable. Blocks.
+    ///
+    /// # Errors
+    /// Those of [`Writer::apply`], those of [`Hold::check`].
+    pub(crate) fn take(&self, batch: Batch) -> Result<Applied, Fault> {
+        self.hold.check()?;
+        let applied = self.writer.apply(batch)?;
+        self.hold.check()?;
+        Ok(applied)
     }
 
     /// Does a piece of work in one of the next commits, for what nobody waits for; nothing if the writer is very busy.

@@ -18,7 +18,8 @@ const VIEWS: &[&str] = &[
     "SELECT 'agent', agent_id, home, event_id, registered_at, first_at, kind, role, module, display, hostname, worktree FROM agents",
     "SELECT 'former', agent_id, former, home, until FROM former_homes",
     "SELECT 'cleanup', agent_id, home, at, event_id FROM cleanups",
-    "SELECT 'receipt', m.message_id, r.agent_id, r.origin, seen_at, read_at FROM receipts r JOIN messages m USING (sequence)",
+    "SELECT 'receipt', message_id, agent_id, origin, seen_at, read_at FROM receipts",
+    "SELECT 'revision', message_id, kind, origin, count, at, event_id, reason FROM revisions",
     "SELECT 'session', session_id, agent_id, home, started_at, start_event, ended_at, end_event, end_reason FROM sessions",
     "SELECT 'context', session_id, agent_id, home, at, event_id, context FROM contexts",
 ];

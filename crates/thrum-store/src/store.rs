@@ -7,11 +7,17 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags};
-use thrum_core::{Ambient, DaemonId, DaemonKey, Heads, Sum, exchange::Commit, ids::IdSource, limits};
+use thrum_core::{
+    Ambient, DaemonId, DaemonKey, Heads, Sum,
+    exchange::{Applied, Batch, Commit},
+    ids::IdSource,
+    limits,
+};
 
 use crate::{
     StoreError, Tx, digest, fold, migrate,
     origin::{self, Counters, Left},
+    pieces::{pieces, sum},
     tx::Progress,
 };
 
@@ -36,7 +42,7 @@ impl OpenOptions {
 
 /// The log and its projection, with the only connection that writes.
 pub struct Store {
-    conn: Connection,
+    pub(crate) conn: Connection,
     key: DaemonKey,
     id: DaemonId,
     ambient: Box<dyn Ambient>,
@@ -135,11 +141,21 @@ impl Store {
         &self.commit
     }
 
-    /// One job in a transaction of its own.
+    /// One job in a transaction of its own, and then, in others, what it left for later.
     ///
     /// # Errors
     /// The job's, or why the commit failed.
     pub fn write<T>(&mut self, job: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let value = self.transact(job)?;
+        while self.work_off()? {}
+        Ok(value)
+    }
+
+    /// One job in a transaction of its own.
+    ///
+    /// # Errors
+    /// The job's, or why the commit failed.
+    pub(crate) fn transact<T>(&mut self, job: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
         self.conn.execute_batch("BEGIN IMMEDIATE")?;
         let mut progress = self.progress.clone();
         let mut tx = Tx::new(&self.conn, &self.key, &self.id, self.ambient.as_mut(), &mut self.ids, &mut progress);
@@ -160,6 +176,27 @@ impl Store {
                 Err(error)
             }
         }
+    }
+
+    /// Stores what a pull brought, in pieces, each in a transaction of its own (`pieces.rs`).
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write). Some of the events may be stored then; the checkpoint is where it was.
+    pub fn apply(&mut self, batch: Batch) -> Result<Applied, StoreError> {
+        let mut applied = Applied::default();
+        for piece in pieces(batch) {
+            applied = sum(applied, self.write(|tx| tx.apply(&piece))?);
+        }
+        Ok(applied)
+    }
+
+    /// One job in a transaction of its own, without a savepoint: it may run as many statements as it likes.
+    pub(crate) fn write_alone(&mut self, mut job: Box<dyn Job + Send>, announce: &dyn Fn(&Commit)) {
+        let outcome = self.transact(|tx| job.run(tx));
+        if outcome.is_ok() {
+            announce(&self.commit);
+        }
+        job.done(outcome);
     }
 
     /// All jobs in one transaction, each in its savepoint, each told what became of it.
@@ -297,6 +334,23 @@ impl Store {
             self.conn.execute("UPDATE state SET scrub = 0", [])?;
         }
         Ok(done)
+    }
+
+    /// Does one piece of the work that transactions left for later, in a transaction of its own. Whether more is left.
+    ///
+    /// # Errors
+    /// Those of [`write`](Self::write).
+    pub fn work_off(&mut self) -> Result<bool, StoreError> {
+        if !self.has_pending() {
+            return Ok(false);
+        }
+        self.transact(fold::work)?;
+        Ok(self.has_pending())
+    }
+
+    /// Whether there is such work. A database that cannot be read says no: whoever writes next hears of that.
+    pub(crate) fn has_pending(&self) -> bool {
+        fold::is_pending(&self.conn).unwrap_or(false)
     }
 
     /// Folds what waited for its time. Call it now and then; cheap when nothing is due.

@@ -174,6 +174,8 @@ pub struct Tx<'s> {
     pub(crate) floor: Cell<Option<Stamp>>,
     /// What has to be worked out before the transaction ends.
     pub(crate) later: fold::Later,
+    /// How much of what was left by others it may do besides.
+    pub(crate) room: fold::Room,
     /// What purges took away in this transaction.
     pub(crate) swept: fold::Purged,
     /// The sequence up to which the log is folded: the last one, but while the log is folded again.
@@ -202,6 +204,7 @@ impl<'s> Tx<'s> {
             cutoff: Cell::new(None),
             floor: Cell::new(None),
             later: fold::Later::default(),
+            room: fold::Room::default(),
             swept: fold::Purged::default(),
             frontier,
             rebuilds: false,

@@ -65,7 +65,8 @@ pub trait Log: Send + Sync + 'static {
     /// Which of these are here already, word for word, in the order given.
     fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Fault>;
 
-    /// Stores what a pull brought, with the peer's checkpoint, in one transaction; returns after COMMIT.
+    /// Stores what a pull brought, and in the last of its transactions the peer's checkpoint; returns after that one's COMMIT. After an
+    /// error some of it may be stored, and the checkpoint is where it was.
     fn apply(&self, batch: Batch) -> Result<Applied, Fault>;
 
     /// The peer itself says that it has our log, the one with the present [`id`](Self::id), up to here, durably. Must not wait.

@@ -43,7 +43,32 @@ pub(crate) struct Health {
     pub(crate) tailscale_sync: TailscaleSync,
     pub(crate) tailnet: Tailnet,
     pub(crate) purges: Option<Purges>,
+    pub(crate) storing: Vec<Storing>,
     pub(crate) warnings: Vec<String>,
+}
+
+/// What the writer has been at for long: a peer's batch, or work that earlier events left.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Storing {
+    pub(crate) daemon_id: Option<String>,
+    pub(crate) peer: Option<String>,
+    pub(crate) for_ms: u64,
+    pub(crate) done: u64,
+    pub(crate) events: u64,
+}
+
+impl std::fmt::Display for Storing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let since = self.for_ms / 1000;
+        match self.peer.as_ref().or(self.daemon_id.as_ref()) {
+            Some(peer) => {
+                let peer = printable(peer);
+                write!(f, "a batch of {peer} for {since}s, {} of {} events done", self.done, self.events)
+            }
+            None => write!(f, "work that earlier events left, for {since}s"),
+        }
+    }
 }
 
 /// Before what all is gone, and who said so.

@@ -6,7 +6,7 @@ use thrum_core::{
     payload::{AgentCleanup, AgentRegister},
 };
 
-use super::{At, Folded, Rank, former};
+use super::{At, Folded, Rank, former, message};
 use crate::{StoreError, Tx};
 
 struct Registered {
@@ -137,16 +137,10 @@ pub(super) fn cleanup(tx: &mut Tx<'_>, at: At<'_>, body: &AgentCleanup) -> Resul
 fn fill_mailbox(conn: &Connection, agent_id: &str, home: &str) -> Result<(), StoreError> {
     let Some(agent) = registered(conn, agent_id, home)? else { return Ok(()) };
     conn.prepare_cached("DELETE FROM mailbox WHERE owner = ?1")?.execute([agent.owner])?;
-    conn.prepare_cached(
+    conn.prepare_cached(&format!(
         "INSERT INTO mailbox (owner, at, sequence, unread)
          SELECT ?1, m.at, m.sequence,
-                NOT (m.agent_id = ?2 AND m.home = ?3)
-                AND NOT EXISTS (SELECT 1 FROM receipts r
-                                WHERE r.sequence = m.sequence AND r.agent_id = ?2 AND r.read_at IS NOT NULL
-                                AND (r.origin = ?3
-                                     OR EXISTS (SELECT 1 FROM former_homes f
-                                                WHERE f.agent_id = ?2 AND f.former = r.origin AND f.home = ?3
-                                                AND f.until > max(r.read_at, m.at))))
+                NOT (m.agent_id = ?2 AND m.home = ?3) AND NOT {}
          FROM (SELECT sequence FROM audience WHERE kind = 0 AND value = ?2
                UNION
                SELECT a.sequence FROM audience a JOIN messages m ON m.sequence = a.sequence
@@ -154,8 +148,9 @@ fn fill_mailbox(conn: &Connection, agent_id: &str, home: &str) -> Result<(), Sto
                UNION
                SELECT a.sequence FROM audience a JOIN messages m ON m.sequence = a.sequence
                WHERE a.kind = 2 AND a.value = '' AND a.at >= ?5 AND NOT (m.agent_id = ?2 AND m.home = ?3)) addressed
-         JOIN messages m ON m.sequence = addressed.sequence",
-    )?
+         JOIN messages m ON m.sequence = addressed.sequence JOIN agents a ON a.owner = ?1",
+        message::read_at_home("m.message_id", "m.at")
+    ))?
     .execute((agent.owner, agent_id, home, &agent.role, agent.first_at.nanos()))?;
     Ok(())
 }

@@ -183,10 +183,8 @@ fn reassign_messages(tx: &Tx<'_>, agent_id: &str) -> Result<Vec<String>, StoreEr
          WHERE agent_id = ?1 AND home <> coalesce(
              (SELECT f.home FROM former_homes f WHERE f.agent_id = ?1 AND f.former = messages.origin AND f.until > messages.at), origin)
          RETURNING message_id, EXISTS (
-             SELECT 1 FROM events e WHERE e.target = messages.message_id AND e.type IN ('message.edit', 'message.delete')
-             AND e.origin_daemon <> messages.origin AND e.sequence <= ?2)",
+             SELECT 1 FROM revisions r WHERE r.message_id = messages.message_id AND r.origin <> messages.origin)",
     )?;
-    let changed: Vec<(String, bool)> =
-        statement.query_map((agent_id, tx.frontier), |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+    let changed: Vec<(String, bool)> = statement.query_map([agent_id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
     Ok(changed.into_iter().filter(|(_, written_to)| *written_to).map(|(message_id, _)| message_id).collect())
 }

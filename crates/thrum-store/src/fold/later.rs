@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeSet, mem};
 
-use super::{former, message, purge, session};
+use super::{former, message, pending, purge, session};
 use crate::{StoreError, Tx};
 
 /// What is to be worked out.
@@ -21,7 +21,7 @@ pub(crate) struct Later {
     pub(super) cleaned: BTreeSet<(String, String)>,
     /// Sessions of which more than one beginning, or end, was said, by whomever, or of whose home nothing can be proven.
     pub(super) sessions: BTreeSet<String>,
-    /// Messages with all that is about them.
+    /// Messages whose author moved.
     pub(super) messages: BTreeSet<String>,
     /// Whether the purge's cutoff moved: rows have to leave the log.
     pub(super) purge: bool,
@@ -47,10 +47,11 @@ pub(crate) fn finish(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     }
     // An agent that moved may have changed who may write to its messages.
     for message_id in mem::take(&mut tx.later.messages) {
-        message::refold(tx, &message_id)?;
+        message::replace(tx, &message_id)?;
     }
     if mem::take(&mut tx.later.purge) {
         purge::sweep(tx)?;
     }
+    pending::work(tx)?;
     Ok(())
 }

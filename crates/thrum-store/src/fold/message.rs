@@ -4,21 +4,21 @@ use std::cmp::Ordering;
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
-    Event, Payload, Stamp, bounds,
+    Event, Payload, Stamp, bounds, key,
     payload::{MessageCreate, MessageDelete, MessageEdit, MessageReceipt, ReceiptType},
 };
 
-use super::{At, Audience, Claim, Folded, former, purge};
+use super::{At, Audience, Claim, Folded, former, pending, purge};
 use crate::{StoreError, Tx};
 
 /// What the rules need of a message that is here.
 struct Held {
+    message_id: String,
     sequence: u64,
     at: Stamp,
     event_id: String,
     origin: String,
     home: String,
-    edit: Option<(Stamp, String)>,
     deletion: Option<(Stamp, String)>,
 }
 
@@ -30,39 +30,86 @@ impl Held {
 }
 
 fn held(conn: &Connection, message_id: &str) -> Result<Option<Held>, StoreError> {
-    let mut statement = conn.prepare_cached(
-        "SELECT sequence, at, event_id, origin, home, edited_at, edit_event, deleted_at, delete_event FROM messages WHERE message_id = ?1",
-    )?;
-    let pair = |at: Option<i64>, id: Option<String>| at.map(Stamp::from_nanos).zip(id);
+    let mut statement =
+        conn.prepare_cached("SELECT sequence, at, event_id, origin, home, deleted_at, delete_event FROM messages WHERE message_id = ?1")?;
     let found = statement.query_row([message_id], |row| {
+        let (deleted_at, delete_event): (Option<i64>, Option<String>) = (row.get(5)?, row.get(6)?);
         Ok(Held {
+            message_id: message_id.to_owned(),
             sequence: row.get(0)?,
             at: Stamp::from_nanos(row.get(1)?),
             event_id: row.get(2)?,
             origin: row.get(3)?,
             home: row.get(4)?,
-            edit: pair(row.get(5)?, row.get(6)?),
-            deletion: pair(row.get(7)?, row.get(8)?),
+            deletion: deleted_at.map(Stamp::from_nanos).zip(delete_event),
         })
     });
     Ok(found.optional()?)
 }
 
+/// Whether a message of this id is here.
+pub(super) fn is_here(conn: &Connection, message_id: &str) -> Result<bool, StoreError> {
+    Ok(conn.prepare_cached("SELECT 1 FROM messages WHERE message_id = ?1")?.exists([message_id])?)
+}
+
 /// Of several creations of a message one counts: that of the daemon that made its id, else the first; the others are inert.
+///
+/// What is about the message is kept by the message's id ([`receipt`], [`edit`], [`delete`]), so that a creation that counts before
+/// another one replaces one row and none of those.
 pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<Folded, StoreError> {
-    if let Some(known) = held(tx.conn, &body.message_id)? {
-        let before = super::claim(&body.message_id, &known.origin, (known.at, &known.event_id));
-        if super::claim(&body.message_id, &at.event.origin, at.rank()) < before {
-            tx.later.messages.insert(body.message_id.clone());
+    let Some(known) = held(tx.conn, &body.message_id)? else {
+        insert(tx, at, body)?;
+        // What refers to a message that is not here is parked; looking there is much cheaper than in the log.
+        if tx.conn.prepare_cached("SELECT 1 FROM parked WHERE target = ?1")?.exists([&body.message_id])? {
+            pending::arrived(tx, &body.message_id, at.sequence)?;
         }
         return Ok(Folded::Done);
-    }
-    insert(tx, at, body)?;
-    // What refers to a message that is not here is parked; looking there is much cheaper than in the log.
-    if tx.conn.prepare_cached("SELECT 1 FROM parked WHERE target = ?1")?.exists([&body.message_id])? {
-        refold_dependents(tx, &body.message_id, at.sequence)?;
+    };
+    let before = super::claim(&body.message_id, &known.origin, (known.at, &known.event_id));
+    if super::claim(&body.message_id, &at.event.origin, at.rank()) < before {
+        remove(tx, known.sequence, known.at)?;
+        insert(tx, at, body)?;
+        if known.origin != at.event.origin {
+            judge_again(tx, &body.message_id)?;
+        }
     }
     Ok(Folded::Done)
+}
+
+/// Most edits and deletions that are judged again when a message turns out to be another daemon's. Those beyond stay listed as they
+/// were until the projection is made anew; what the message says does not depend on the list.
+const JUDGED_AGAIN: usize = 64;
+
+/// Sees to it that of the edits and deletions of a message those are parked that are not its author's.
+fn judge_again(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
+    let Some(message) = held(tx.conn, message_id)? else { return Ok(()) };
+    for (kind, foreign) in [("message.edit", FOREIGN_EDIT), ("message.delete", FOREIGN_DELETION)] {
+        let mut statement = tx
+            .conn
+            .prepare_cached("SELECT sequence FROM events WHERE target = ?1 AND type = ?2 AND sequence <= ?3 ORDER BY sequence LIMIT ?4")?;
+        let places: Vec<u64> =
+            statement.query_map((message_id, kind, tx.frontier, JUDGED_AGAIN), |row| row.get(0))?.collect::<Result<_, _>>()?;
+        for place in places {
+            let event = super::at_place(tx, place)?;
+            if message.is_of(&event.origin) {
+                super::unpark(tx, &event)?;
+            } else {
+                super::park(tx, &event, foreign, Some(message_id), None)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes a message's row anew from the creation that counts: its author moved, which changes who may edit and delete it.
+pub(super) fn replace(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
+    let Some(known) = held(tx.conn, message_id)? else { return Ok(()) };
+    let event = super::at_place(tx, known.sequence)?;
+    if let Ok(Payload::MessageCreate(body)) = Payload::read(&event.kind, &event.body) {
+        remove(tx, known.sequence, known.at)?;
+        insert(tx, At { event: &event, sequence: known.sequence }, &body)?;
+    }
+    Ok(())
 }
 
 /// Folds a message and all that is about it again from what is left in the log.
@@ -70,8 +117,11 @@ pub(super) fn refold(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError
     if let Some(message) = held(tx.conn, message_id)? {
         remove(tx, message.sequence, message.at)?;
     }
-    // A creation folds what is parked for its message, and it would be folded twice.
+    for table in ["receipts", "revisions"] {
+        tx.conn.prepare_cached(&format!("DELETE FROM {table} WHERE message_id = ?1"))?.execute([message_id])?;
+    }
     tx.conn.prepare_cached("DELETE FROM parked WHERE target = ?1")?.execute([message_id])?;
+    pending::gone(tx, message_id)?;
     fn claim<'e>(message_id: &str, event: &'e Event) -> Claim<'e> {
         super::claim(message_id, &event.origin, (event.at, &event.id))
     }
@@ -90,24 +140,44 @@ pub(super) fn refold(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError
     if let Some((event, sequence)) = counts {
         super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
     }
-    refold_dependents(tx, message_id, created.unwrap_or_default())
-}
-
-/// Folds the edits, deletions and receipts of a message again: into the one that is here now, or, if none is, to be parked.
-///
-/// Those that stand before the first creation, `created`, move behind it. Not behind the one that counts: every earlier one that
-/// comes would move them all once more, here and wherever they are served again.
-fn refold_dependents(tx: &mut Tx<'_>, message_id: &str, created: u64) -> Result<(), StoreError> {
-    let dependents = super::places(tx, "target = ?1 AND type IN ('message.edit', 'message.delete', 'message.receipt')", message_id)?;
-    for mut sequence in dependents {
+    let about = super::places(tx, "target = ?1 AND type IN ('message.edit', 'message.delete', 'message.receipt')", message_id)?;
+    for mut sequence in about {
         let event = super::at_place(tx, sequence)?;
-        tx.conn.prepare_cached("DELETE FROM parked WHERE event_id = ?1 AND signer = ?2")?.execute((&event.id, event.signer()))?;
-        if sequence < created && !tx.rebuilds {
-            sequence = tx.move_to_end(sequence)?;
+        // Behind the first creation, not behind the one that counts: every earlier one that comes would move them all once more,
+        // here and wherever they are served again.
+        if sequence < created.unwrap_or_default() && !tx.rebuilds {
+            sequence = move_behind(tx, &event, sequence)?;
         }
         super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
     }
     Ok(())
+}
+
+/// Whether an event that waited for a message stays parked: another daemon's edit or deletion.
+pub(super) fn stays_parked(tx: &Tx<'_>, event: &Event, message_id: &str) -> Result<bool, StoreError> {
+    let reason = match event.kind.as_str() {
+        "message.edit" => FOREIGN_EDIT,
+        "message.delete" => FOREIGN_DELETION,
+        _ => return Ok(false),
+    };
+    let is_foreign = held(tx.conn, message_id)?.is_some_and(|message| !message.is_of(&event.origin));
+    if is_foreign {
+        super::park(tx, event, reason, Some(message_id), None)?;
+    }
+    Ok(is_foreign)
+}
+
+/// Gives an event about a message a new number, behind all others, and notes it where the message's text is looked up by it.
+pub(super) fn move_behind(tx: &mut Tx<'_>, event: &Event, sequence: u64) -> Result<u64, StoreError> {
+    let end = tx.move_to_end(sequence)?;
+    if let Ok(Payload::MessageEdit(body)) = Payload::read(&event.kind, &event.body) {
+        tx.conn.prepare_cached("UPDATE messages SET edit_sequence = ?3 WHERE message_id = ?1 AND edit_sequence = ?2")?.execute((
+            &body.message_id,
+            sequence,
+            end,
+        ))?;
+    }
+    Ok(end)
 }
 
 fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreError> {
@@ -129,17 +199,33 @@ fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreErro
         &body.thread_id,
         body.reply_to(),
     ))?;
+    show(tx, at, body, &home)?;
+    if conn.prepare_cached("SELECT 1 FROM revisions WHERE message_id = ?1")?.exists([&body.message_id])?
+        && let Some(message) = held(conn, &body.message_id)?
+    {
+        revise(tx, &message)?;
+    }
+    Ok(())
+}
+
+/// Lists a message where it is looked for: under those whom it addresses, and in the mailboxes of this daemon's agents. Others read
+/// theirs at their own daemons.
+fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str) -> Result<(), StoreError> {
+    let (conn, here, time) = (tx.conn, tx.home(), at.event.at.nanos());
     let audience = Audience::of(&body.recipients, &body.scopes, &body.refs);
     for (kind, value) in audience.rows() {
         conn.prepare_cached("INSERT INTO audience VALUES (?1, ?2, ?3, ?4)")?.execute((kind, value, time, at.sequence))?;
     }
-    deliver(tx, at, body, &audience, &home)
-}
-
-/// Puts a message into the mailboxes of this daemon's agents. Others read theirs at their own daemons.
-fn deliver(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, audience: &Audience<'_>, author_home: &str) -> Result<(), StoreError> {
-    let (conn, here, time) = (tx.conn, tx.home(), at.event.at.nanos());
-    let mut deliver = conn.prepare_cached("INSERT OR IGNORE INTO mailbox VALUES (?1, ?2, ?3, ?4)")?;
+    // Receipts may have come before the message.
+    let is_read =
+        conn.prepare_cached("SELECT 1 FROM receipts WHERE message_id = ?1 AND read_at IS NOT NULL")?.exists([&body.message_id])?;
+    let mut read_by = conn.prepare_cached(&format!("SELECT 1 FROM agents a WHERE a.owner = ?1 AND {}", read_at_home("?2", "?3")))?;
+    let mut put = conn.prepare_cached("INSERT OR IGNORE INTO mailbox VALUES (?1, ?2, ?3, ?4)")?;
+    let mut deliver = |owner: i64, is_own: bool| -> Result<(), StoreError> {
+        let unread = !(is_own || is_read && read_by.exists((owner, &body.message_id, time))?);
+        put.execute((owner, time, at.sequence, unread))?;
+        Ok(())
+    };
     // Named ones get it whenever they registered; roles and everyone only if they were there. The author's own copy of mail
     // to oneself is stored and read.
     let author = if author_home == here { body.agent_id.as_str() } else { "" };
@@ -147,7 +233,7 @@ fn deliver(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, audience: &Audience<'_
     for agent in &audience.agents {
         let owner: Option<i64> = direct.query_row((agent, here), |row| row.get(0)).optional()?;
         if let Some(owner) = owner {
-            deliver.execute((owner, time, at.sequence, *agent != author))?;
+            deliver(owner, *agent == author)?;
         }
     }
     let role = if audience.everyone { "" } else { " AND role = ?4" };
@@ -161,10 +247,23 @@ fn deliver(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, audience: &Audience<'_
             statement.query_map((here, time, author, value), |row| row.get(0))?.collect::<Result<_, _>>()?
         };
         for owner in owners {
-            deliver.execute((owner, time, at.sequence, true))?;
+            deliver(owner, false)?;
         }
     }
     Ok(())
+}
+
+/// SQL for whether the agent in row `a` has read a message, by its id and instant: as its home said, or a former home of what that
+/// one could know, or the home itself where it is a former one.
+pub(super) fn read_at_home(message_id: &str, at: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM receipts r
+                 WHERE r.message_id = {message_id} AND r.agent_id = a.agent_id AND r.read_at IS NOT NULL
+                 AND (r.origin = a.home
+                      OR EXISTS (SELECT 1 FROM former_homes f
+                                 WHERE f.agent_id = a.agent_id AND f.former = r.origin AND f.home = a.home
+                                 AND f.until > max(r.read_at, {at}))))"
+    )
 }
 
 /// Takes a message out of every view but its own row.
@@ -184,71 +283,117 @@ fn hide(tx: &Tx<'_>, sequence: u64, at: Stamp) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes it away altogether, with its receipts.
+/// Takes its row away. What others did to it stays.
 fn remove(tx: &Tx<'_>, sequence: u64, at: Stamp) -> Result<(), StoreError> {
     hide(tx, sequence, at)?;
-    let conn = tx.conn;
-    conn.prepare_cached("DELETE FROM receipts WHERE sequence = ?1")?.execute([sequence])?;
-    conn.prepare_cached("DELETE FROM messages WHERE sequence = ?1")?.execute([sequence])?;
+    tx.conn.prepare_cached("DELETE FROM messages WHERE sequence = ?1")?.execute([sequence])?;
     Ok(())
 }
 
-/// Whether an event takes the place of the one that counted, which is on this side of it. Two of one rank are one of the author's
-/// daemon that signs nothing, and one of the daemon to which the author moved: the signed one counts.
-fn wins((time, id): &(Stamp, String), at: At<'_>, side: Ordering) -> bool {
-    match (*time, id.as_str()).cmp(&at.rank()) {
-        Ordering::Equal => !at.event.signer().is_empty(),
-        found => found == side,
-    }
+const EDIT: i64 = 0;
+const DELETION: i64 = 1;
+
+/// What the edits, or the deletions, of one daemon come to.
+struct Revision {
+    origin: String,
+    count: u64,
+    rank: (Stamp, String),
+    reason: Option<String>,
 }
 
+/// Writes down an edit or a deletion, whoever made it and whether or not the message is here. Of one daemon's edits the last one
+/// counts, of its deletions the first one.
+fn note(conn: &Connection, kind: i64, message_id: &str, at: At<'_>, reason: Option<&str>) -> Result<(), StoreError> {
+    let side = if kind == EDIT { ">" } else { "<" };
+    let counts = format!("(excluded.at, excluded.event_id) {side} (at, event_id)");
+    conn.prepare_cached(&format!(
+        "INSERT INTO revisions VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET count = count + 1,
+             at = iif({counts}, excluded.at, at), event_id = iif({counts}, excluded.event_id, event_id),
+             reason = iif({counts}, excluded.reason, reason)"
+    ))?
+    .execute((message_id, kind, &at.event.origin, at.event.at.nanos(), &at.event.id, reason))?;
+    Ok(())
+}
+
+/// What those did to a message who may: how often, and the one that counts.
+fn revision(conn: &Connection, kind: i64, message: &Held) -> Result<Option<Revision>, StoreError> {
+    let mut statement = conn.prepare_cached(
+        "SELECT origin, count, at, event_id, reason FROM revisions WHERE message_id = ?1 AND kind = ?2 AND origin IN (?3, ?4)",
+    )?;
+    let revisions = statement.query_map((&message.message_id, kind, &message.origin, &message.home), |row| {
+        let rank = (Stamp::from_nanos(row.get(2)?), row.get(3)?);
+        Ok(Revision { origin: row.get(0)?, count: row.get(1)?, rank, reason: row.get(4)? })
+    })?;
+    let mut counts: Option<Revision> = None;
+    for revision in revisions {
+        let revision = revision?;
+        let count = revision.count + counts.as_ref().map_or(0, |other| other.count);
+        let wins = counts.as_ref().is_none_or(|other| match revision.rank.cmp(&other.rank) {
+            // Two of one rank are one of the author's daemon that signs nothing, and one of the daemon to which the author moved.
+            Ordering::Equal => key::is_signed_origin(&revision.origin),
+            found => (found == Ordering::Greater) == (kind == EDIT),
+        });
+        counts = if wins { Some(Revision { count, ..revision }) } else { counts.map(|other| Revision { count, ..other }) };
+    }
+    Ok(counts)
+}
+
+/// Makes a message say what its edits and deletions come to.
+fn revise(tx: &Tx<'_>, message: &Held) -> Result<(), StoreError> {
+    let conn = tx.conn;
+    if let Some(edit) = revision(conn, EDIT, message)? {
+        let signer = if key::is_signed_origin(&edit.origin) { edit.origin.as_str() } else { "" };
+        conn.prepare_cached(
+            "UPDATE messages SET edits = ?2, edited_at = ?3, edit_event = ?4,
+                 edit_sequence = (SELECT sequence FROM events WHERE event_id = ?4 AND signer = ?5) WHERE sequence = ?1",
+        )?
+        .execute((message.sequence, edit.count, edit.rank.0.nanos(), &edit.rank.1, signer))?;
+    }
+    if let Some(deletion) = revision(conn, DELETION, message)?
+        && message.deletion.as_ref() != Some(&deletion.rank)
+    {
+        if message.deletion.is_none() {
+            hide(tx, message.sequence, message.at)?;
+        }
+        conn.prepare_cached("UPDATE messages SET deleted_at = ?2, delete_event = ?3, delete_reason = ?4 WHERE sequence = ?1")?
+            .execute((message.sequence, deletion.rank.0.nanos(), &deletion.rank.1, &deletion.reason))?;
+    }
+    Ok(())
+}
+
+const NOT_HERE: &str = "its message is not here";
+const FOREIGN_EDIT: &str = "it edits a message of another daemon";
+const FOREIGN_DELETION: &str = "it deletes a message of another daemon";
+
 /// Edits of the author's own daemon count, and the last of them is the text.
-pub(super) fn edit(conn: &Connection, at: At<'_>, body: &MessageEdit) -> Result<Folded, StoreError> {
-    let Some(message) = held(conn, &body.message_id)? else {
-        return Ok(Folded::waits_for(&body.message_id, "its message is not here"));
-    };
+pub(super) fn edit(tx: &Tx<'_>, at: At<'_>, body: &MessageEdit) -> Result<Folded, StoreError> {
+    note(tx.conn, EDIT, &body.message_id, at, None)?;
+    let Some(message) = held(tx.conn, &body.message_id)? else { return Ok(Folded::waits_for(&body.message_id, NOT_HERE)) };
     if !message.is_of(&at.event.origin) {
-        return Ok(Folded::waits_for(&body.message_id, "it edits a message of another daemon"));
+        return Ok(Folded::waits_for(&body.message_id, FOREIGN_EDIT));
     }
-    conn.prepare_cached("UPDATE messages SET edits = edits + 1 WHERE sequence = ?1")?.execute([message.sequence])?;
-    if message.edit.as_ref().is_none_or(|edit| wins(edit, at, Ordering::Less)) {
-        conn.prepare_cached("UPDATE messages SET edit_sequence = ?2, edited_at = ?3, edit_event = ?4 WHERE sequence = ?1")?.execute((
-            message.sequence,
-            at.sequence,
-            at.event.at.nanos(),
-            &at.event.id,
-        ))?;
-    }
+    revise(tx, &message)?;
     Ok(Folded::Done)
 }
 
 /// A deletion by the author's own daemon is for good; the first one is shown.
 pub(super) fn delete(tx: &Tx<'_>, at: At<'_>, body: &MessageDelete) -> Result<Folded, StoreError> {
-    let conn = tx.conn;
-    let Some(message) = held(conn, &body.message_id)? else {
-        if purge::is_gone(conn, &body.message_id)? {
+    note(tx.conn, DELETION, &body.message_id, at, body.reason.as_deref())?;
+    let Some(message) = held(tx.conn, &body.message_id)? else {
+        if purge::is_gone(tx.conn, &body.message_id)? {
             return Ok(Folded::Done);
         }
-        return Ok(Folded::waits_for(&body.message_id, "its message is not here"));
+        return Ok(Folded::waits_for(&body.message_id, NOT_HERE));
     };
     if !message.is_of(&at.event.origin) {
-        return Ok(Folded::waits_for(&body.message_id, "it deletes a message of another daemon"));
+        return Ok(Folded::waits_for(&body.message_id, FOREIGN_DELETION));
     }
-    if message.deletion.is_none() {
-        hide(tx, message.sequence, message.at)?;
-    }
-    if message.deletion.as_ref().is_none_or(|deletion| wins(deletion, at, Ordering::Greater)) {
-        conn.prepare_cached("UPDATE messages SET deleted_at = ?2, delete_event = ?3, delete_reason = ?4 WHERE sequence = ?1")?
-            .execute((message.sequence, at.event.at.nanos(), &at.event.id, &body.reason))?;
-    }
+    revise(tx, &message)?;
     Ok(Folded::Done)
 }
 
 /// The earliest receipt of each reader counts; it never makes the reader a recipient.
 pub(super) fn receipt(conn: &Connection, at: At<'_>, body: &MessageReceipt) -> Result<Folded, StoreError> {
-    let Some(message) = held(conn, &body.message_id)? else {
-        return Ok(Folded::waits_for(&body.message_id, "its message is not here"));
-    };
     let time = at.event.at.nanos();
     let read = (body.receipt_type == ReceiptType::Read).then_some(time);
     conn.prepare_cached(
@@ -256,7 +401,8 @@ pub(super) fn receipt(conn: &Connection, at: At<'_>, body: &MessageReceipt) -> R
              seen_at = min(seen_at, excluded.seen_at),
              read_at = min(coalesce(read_at, excluded.read_at), coalesce(excluded.read_at, read_at))",
     )?
-    .execute((message.sequence, &body.agent_id, &at.event.origin, time, read))?;
+    .execute((&body.message_id, &body.agent_id, &at.event.origin, time, read))?;
+    let Some(message) = held(conn, &body.message_id)? else { return Ok(Folded::waits_for(&body.message_id, NOT_HERE)) };
     if read.is_some() {
         // Of a former home counts what it could know: a receipt from before the move, of a message from before the move. It
         // also counts where it was said: the agent may have been registered there again since.

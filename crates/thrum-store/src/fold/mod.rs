@@ -17,6 +17,7 @@ mod agent;
 mod former;
 mod later;
 mod message;
+mod pending;
 mod purge;
 mod session;
 
@@ -25,11 +26,12 @@ use thrum_core::{Event, Payload, Stamp, bounds, ids, key, limits, payload::Tag};
 
 use crate::{StoreError, Tx};
 pub(crate) use later::{Later, finish};
+pub(crate) use pending::{Room, is_pending, work};
 pub use purge::Purged;
 pub(crate) use purge::{FAR_AHEAD, announced, cutoff, is_purged, preview, waits};
 
 /// Changes with every change of a rule: a database folded by another version is folded again at the next start.
-pub(crate) const VERSION: i64 = 7;
+pub(crate) const VERSION: i64 = 8;
 
 /// Where an event stands among those it competes with.
 pub(crate) type Rank<'a> = (Stamp, &'a str);
@@ -77,7 +79,7 @@ pub(crate) fn fold(tx: &mut Tx<'_>, event: &Event, sequence: u64, payload: serde
             Folded::Parked { reason: "an id in it is too long".to_owned(), target: None, due: None }
         }
         Ok(Payload::MessageCreate(body)) => message::create(tx, at, body)?,
-        Ok(Payload::MessageEdit(body)) => message::edit(tx.conn, at, body)?,
+        Ok(Payload::MessageEdit(body)) => message::edit(tx, at, body)?,
         Ok(Payload::MessageDelete(body)) => message::delete(tx, at, body)?,
         Ok(Payload::MessageReceipt(body)) => message::receipt(tx.conn, at, body)?,
         Ok(Payload::AgentRegister(body)) => agent::register(tx, at, body)?,
@@ -99,14 +101,24 @@ pub(crate) fn fold(tx: &mut Tx<'_>, event: &Event, sequence: u64, payload: serde
     };
     if let Folded::Parked { mut reason, target, due } = folded {
         bounds::truncate(&mut reason, limits::MAX_REASON_BYTES);
-        tx.conn.prepare_cached("INSERT OR REPLACE INTO parked VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
-            &event.id,
-            event.signer(),
-            reason,
-            target,
-            due.map(Stamp::nanos),
-        ))?;
+        park(tx, event, &reason, target.as_deref(), due)?;
     }
+    Ok(())
+}
+
+fn park(tx: &Tx<'_>, event: &Event, reason: &str, target: Option<&str>, due: Option<Stamp>) -> Result<(), StoreError> {
+    tx.conn.prepare_cached("INSERT OR REPLACE INTO parked VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
+        &event.id,
+        event.signer(),
+        reason,
+        target,
+        due.map(Stamp::nanos),
+    ))?;
+    Ok(())
+}
+
+fn unpark(tx: &Tx<'_>, event: &Event) -> Result<(), StoreError> {
+    tx.conn.prepare_cached("DELETE FROM parked WHERE event_id = ?1 AND signer = ?2")?.execute((&event.id, event.signer()))?;
     Ok(())
 }
 
@@ -131,11 +143,13 @@ pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     const CHUNK: usize = 1000;
     tx.conn.execute_batch(
         "DELETE FROM parked; DELETE FROM messages; DELETE FROM audience; DELETE FROM agents; DELETE FROM cleanups;
-         DELETE FROM former_homes; DELETE FROM mailbox; DELETE FROM receipts; DELETE FROM sessions; DELETE FROM contexts;",
+         DELETE FROM former_homes; DELETE FROM mailbox; DELETE FROM receipts; DELETE FROM revisions;
+         DELETE FROM pending; DELETE FROM sessions; DELETE FROM contexts;",
     )?;
     // Purges first: what they take away must not be folded. A cutoff that was due once stays, even if the clock was set back
     // since: what it took away does not come back either.
     tx.rebuilds = true;
+    tx.room = Room::ALL;
     tx.frontier = tx.progress.counters.next_sequence - 1;
     for (event, sequence) in load(tx, "type = ?1", "purge.executed")? {
         fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;

@@ -177,13 +177,16 @@ pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<(), StoreError> {
         "DELETE FROM parked WHERE (event_id, signer) IN (SELECT event_id, signer FROM events JOIN temp.leaving USING (sequence));
          DELETE FROM mailbox WHERE sequence IN (SELECT sequence FROM temp.leaving);
          DELETE FROM audience WHERE sequence IN (SELECT sequence FROM temp.leaving);
-         DELETE FROM receipts WHERE sequence IN (SELECT sequence FROM temp.leaving);
+         DELETE FROM receipts WHERE message_id IN (SELECT target FROM events JOIN temp.leaving USING (sequence) WHERE type = 'message.receipt');
+         DELETE FROM revisions WHERE kind = 0 AND message_id IN (SELECT target FROM events JOIN temp.leaving USING (sequence) WHERE type = 'message.edit');
          DELETE FROM messages WHERE sequence IN (SELECT sequence FROM temp.leaving);
          DELETE FROM events WHERE sequence IN (SELECT sequence FROM temp.leaving);",
     )?;
     conn.execute("DELETE FROM contexts WHERE at < ?1", [cutoff.nanos()])?;
     // What was refused then may hold text of then; that it was refused stays known.
     conn.execute("UPDATE rejected SET sample = '' WHERE at < ?1", [cutoff.nanos()])?;
+    // While the log is folded again, it is what is left that is folded.
+    let touched = if tx.rebuilds { BTreeSet::new() } else { touched };
     for (target, of_session) in &touched {
         if *of_session {
             session::refold(tx, target)?;

@@ -192,7 +192,7 @@ impl Asks {
                 " AND EXISTS (SELECT 1 FROM json_each(e.body, '$.recipients') n CROSS JOIN agents a ON a.agent_id = n.value
                       WHERE NOT (a.agent_id = m.agent_id AND a.home = m.home)
                       AND NOT EXISTS (SELECT 1 FROM receipts r
-                                      WHERE r.sequence = m.sequence AND r.agent_id = a.agent_id AND r.read_at IS NOT NULL
+                                      WHERE r.message_id = m.message_id AND r.agent_id = a.agent_id AND r.read_at IS NOT NULL
                                       AND (r.origin = a.home
                                            OR EXISTS (SELECT 1 FROM former_homes f
                                                       WHERE f.agent_id = a.agent_id AND f.former = r.origin AND f.home = a.home

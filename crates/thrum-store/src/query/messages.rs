@@ -292,9 +292,9 @@ impl Reader<'_> {
             .prepare_cached(
                 "SELECT agent_id, coalesce((SELECT f.home FROM former_homes f WHERE f.agent_id = r.agent_id AND f.former = r.origin
                                             AND f.until > max(coalesce(r.read_at, r.seen_at), ?2)), r.origin), seen_at, read_at
-                 FROM receipts r WHERE sequence = ?1",
+                 FROM receipts r WHERE message_id = ?1",
             )?
-            .query_map((message.sequence, message.created_at.nanos()), |row| {
+            .query_map((&message.message_id, message.created_at.nanos()), |row| {
                 let (seen_at, read_at) = (stamp(row.get(2)?), stamp(row.get(3)?));
                 Ok((row.get(0)?, Recipient { agent_id: String::new(), home: row.get(1)?, seen_at, read_at }))
             })?

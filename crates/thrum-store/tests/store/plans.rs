@@ -38,7 +38,9 @@ const MAY_READ_ALL: &[(&str, &str)] = &[
     ("SELECT received_from FROM events WHERE sequence > ?1", "a bounded number of rows"),
     ("FROM parked p CROSS JOIN events", "the events that are parked"),
     ("m.sequence, NOT (m.agent_id = ?2", "the messages that an agent gets when it registers"),
+    ("SELECT 1 FROM pending LIMIT 1", "the first row, if there is one"),
     ("SELECT 'message'", "the digest reads all"),
+    ("SELECT 'revision'", "the digest reads all"),
     ("SELECT 'audience'", "the digest reads all"),
     ("SELECT 'agent'", "the digest reads all"),
     ("SELECT 'former'", "the digest reads all"),
@@ -52,6 +54,26 @@ const MAY_READ_ALL: &[(&str, &str)] = &[
 
 /// What stands for a statement with parts that are no constants: by its beginning.
 const EXPANDED: &[(&str, &[&str])] = &[
+    (
+        "SELECT 1 FROM agents a WHERE a.owner = ?1 AND {}",
+        &["SELECT 1 FROM agents a WHERE a.owner = ?1 AND EXISTS (SELECT 1 FROM receipts r
+           WHERE r.message_id = ?2 AND r.agent_id = a.agent_id AND r.read_at IS NOT NULL AND (r.origin = a.home
+           OR EXISTS (SELECT 1 FROM former_homes f WHERE f.agent_id = a.agent_id AND f.former = r.origin AND f.home = a.home
+                      AND f.until > max(r.read_at, ?3))))"],
+    ),
+    (
+        "INSERT INTO mailbox (owner, at, sequence, unread)",
+        &[
+            "SELECT sequence FROM audience WHERE kind = 0 AND value = ?2",
+            "SELECT a.sequence FROM audience a JOIN messages m ON m.sequence = a.sequence
+             WHERE a.kind = 2 AND a.value = '' AND a.at >= ?5 AND NOT (m.agent_id = ?2 AND m.home = ?3)",
+        ],
+    ),
+    (
+        "INSERT INTO revisions VALUES",
+        &["INSERT INTO revisions VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET count = count + 1"],
+    ),
+    ("DELETE FROM {table} WHERE message_id", &["DELETE FROM receipts WHERE message_id = ?1", "DELETE FROM revisions WHERE message_id = ?1"]),
     (
         "SELECT owner FROM agents WHERE home = ?1 AND first_at <= ?2",
         &[

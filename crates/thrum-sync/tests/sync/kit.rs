@@ -212,7 +212,7 @@ impl Log for StoreLog {
         self.read(|store| events.iter().map(|event| store.reader().holds(&event.id, &event.body)).collect())
     }
     fn apply(&self, batch: Batch) -> Result<Applied, Fault> {
-        self.write(|tx| tx.apply(&batch)).map_err(Fault::from)
+        self.with(|store| store.apply(batch)).map_err(Fault::from)
     }
     fn acknowledged(&self, peer: &str, upto: u64, _: Stamp) {
         self.acknowledged.lock().unwrap().push((peer.to_owned(), upto));

@@ -141,6 +141,9 @@ impl Render for Status {
         if let Some(purges) = &health.purges {
             show_purge(purges, page);
         }
+        for storing in &health.storing {
+            page.field("Storing", storing.to_string());
+        }
         for warning in &health.warnings {
             page.line(format!("{YELLOW}Warning:{YELLOW:#} {}", text::lines(warning)));
         }

@@ -7,6 +7,7 @@ use thrum_sync::{service::PeerStatus, transport::Kind};
 use super::{
     peer::{Listed, ago, sync_state},
     purges::{Purges, purges},
+    storing::{Storing, storing},
 };
 use crate::{daemon::Daemon, tailnet};
 
@@ -38,6 +39,9 @@ pub(super) struct Health {
     /// Who purged what; nothing where nobody did.
     #[serde(skip_serializing_if = "Option::is_none")]
     purges: Option<Purges>,
+    /// What the writer has been at for longer than a second.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    storing: Vec<Storing>,
     /// What the user should mend.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
@@ -105,6 +109,7 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
     warnings.extend(daemon.peers.newer_go().map(|newer| newer.to_string()));
     warnings.extend(peers.iter().filter_map(missing));
     let purges = purges(daemon, &peers, &mut warnings).await?;
+    let storing = storing(daemon.storage.writer.busy(), &peers);
     let tailnet = daemon.tailnet.status().borrow().clone();
     let address = daemon.peers.address(Kind::Tailnet).await;
     let enabled = tailnet.enabled;
@@ -133,6 +138,7 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
         tailscale: Tailscale::of(enabled, &daemon.name, &peers),
         local_address: daemon.peers.address(Kind::Local).await,
         purges,
+        storing,
         warnings,
     })
 }

@@ -18,6 +18,7 @@ mod refused;
 mod sending;
 mod session;
 mod shape;
+mod storing;
 mod sync;
 mod team;
 mod user;

@@ -58,9 +58,14 @@ fn answer(repo: &Repo, daemon: &Daemon) -> Check {
             Check::new("daemon", Warning, text).fix("thrum daemon restart")
         }
         Daemon::Answers(_, health) if !health.warnings.is_empty() => {
-            Check::new("daemon", Warning, format!("it runs (pid {}) and warns: {}", health.pid, health.warnings.join("; ")))
+            let storing = health.storing.iter().map(|storing| format!("it is storing {storing}"));
+            let said: Vec<String> = health.warnings.iter().cloned().chain(storing).collect();
+            Check::new("daemon", Warning, format!("it runs (pid {}) and warns: {}", health.pid, said.join("; ")))
         }
-        Daemon::Answers(_, health) => Check::new("daemon", Fine, format!("it runs (pid {}, version {})", health.pid, health.version)),
+        Daemon::Answers(_, health) => {
+            let storing: String = health.storing.iter().map(|storing| format!("; it is storing {storing}")).collect();
+            Check::new("daemon", Fine, format!("it runs (pid {}, version {}){storing}", health.pid, health.version))
+        }
         Daemon::NotRunning if held => {
             let who = lock::holder(repo).map_or_else(|| "a process".to_owned(), |pid| format!("pid {}", pid.as_raw_nonzero()));
             let repo = repo.clone();
