@@ -109,7 +109,7 @@ struct Asker {
     most: Option<usize>,
     skipped: VecDeque<Skipped>,
     barren: Option<Barren>,
-    /// Its last question: in which log, after which sequence, and when.
+    /// In which log it has read, up to where as its last question and the answer show, and when it asked.
     read: Option<(Arc<str>, u64, Stamp)>,
 }
 
@@ -148,7 +148,8 @@ impl Askers {
         self.0.get(peer).map(|asker| asker.skipped.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// Up to which sequence of the log `id` a peer has read, as its last question shows, and when it asked; `None` before it did.
+    /// Up to which sequence of the log `id` a peer has read, as its last question and the answer show, and when it asked; `None` before
+    /// it did.
     pub fn read_upto(&self, peer: &str, id: &str) -> Option<(u64, Stamp)> {
         let asker = self.0.get(peer)?;
         let (_, after, at) = asker.read.as_ref().filter(|(log, ..)| **log == *id)?;
@@ -174,11 +175,14 @@ impl Askers {
     ) -> Result<Page, Fault> {
         let plan = locked().0.entry(peer.to_owned()).or_default().ask(peer, pull.after, now);
         let id = log.id();
-        let (page, barren) = rows(pull, &plan, log, &id)?;
+        let (page, barren, end) = rows(pull, &plan, log, &id)?;
         if let Some(asker) = locked().0.get_mut(peer) {
             asker.got(pull.after, &page, now.tick);
             asker.barren = barren.or(asker.barren.take());
-            asker.read = Some((id, pull.after, now.at));
+            // It asks again only when there is more, or for the same place when something went wrong.
+            let asks_again = asker.asked.iter().any(|place| place.after == pull.after && place.times > 1);
+            let upto = end.filter(|_| !asks_again).unwrap_or(pull.after);
+            asker.read = Some((id, upto, now.at));
         }
         Ok(page)
     }
@@ -241,9 +245,9 @@ impl Asker {
     }
 }
 
-/// The next rows that the peer can apply, if there are any, and the part of the log before them, or up to where was looked, in
-/// which nothing can be served.
-fn rows(pull: &Pull, plan: &Plan, log: &dyn Log, id: &Arc<str>) -> Result<(Page, Option<Barren>), Fault> {
+/// The next rows that the peer can apply, if there are any; the part of the log before them, or up to where was looked, in which nothing
+/// can be served; and the log's end, if they reach it.
+fn rows(pull: &Pull, plan: &Plan, log: &dyn Log, id: &Arc<str>) -> Result<(Page, Option<Barren>, Option<u64>), Fault> {
     let most = plan.most.unwrap_or(usize::MAX).min(pull.max_batch);
     let looked_at = if most < pull.max_batch { most.max(LOOKED_AT) } else { pull.max_batch };
     let fits = |row: &Row| withheld(row, &Footing::default()).is_none() && !plan.skips.contains(&row.id);
@@ -273,7 +277,7 @@ fn rows(pull: &Pull, plan: &Plan, log: &dyn Log, id: &Arc<str>) -> Result<(Page,
             let barren = Barren { after: known.map_or(pull.after, |known| known.after), upto, log: Arc::clone(id) };
             // The log may have become another one meanwhile.
             let barren = Some(barren).filter(|barren| barren.after < barren.upto && barren.log == log.id());
-            return Ok((Page { more: more && !rows.is_empty(), rows }, barren));
+            return Ok((Page { more: more && !rows.is_empty(), rows }, barren, Some(after).filter(|_| !more)));
         }
     }
 }

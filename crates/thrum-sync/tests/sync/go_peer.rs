@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use thrum_core::limits;
-use thrum_sync::{legacy::peers::GoPeers, replicator::State, service::Replaced, transport::Kind};
+use thrum_sync::{Log, legacy::peers::GoPeers, replicator::State, service::Replaced, transport::Kind};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -25,11 +25,17 @@ async fn accept(hand: &Hand) -> Wire {
 
 /// A pull of the Go daemon: the ids that it is served.
 async fn pull(hand: &mut Hand, after: u64) -> Vec<String> {
-    let params = json!({"token": hand.token, "after_sequence": after, "max_batch": 1000});
+    pull_some(hand, after, 1000).await.0
+}
+
+/// The same of at most so many; and where to go on.
+async fn pull_some(hand: &mut Hand, after: u64, most: u64) -> (Vec<String>, u64) {
+    let params = json!({"token": hand.token, "after_sequence": after, "max_batch": most});
     hand.to_daemon.say(&json!({"jsonrpc": "2.0", "method": "sync.pull", "params": params, "id": 2})).await;
     let reply = hand.to_daemon.hear().await;
     let id = |event: &Value| event["event_id"].as_str().unwrap().to_owned();
-    reply["result"]["events"].as_array().unwrap().iter().map(id).collect()
+    let events = reply["result"]["events"].as_array().unwrap().iter().map(id).collect();
+    (events, reply["result"]["next_sequence"].as_u64().unwrap())
 }
 
 /// A future event, in the order in which Go writes its fields.
@@ -112,14 +118,21 @@ async fn how_far_a_go_daemon_is_behind_is_shown_until_it_has_asked_for_all() {
     for n in 0..10 {
         hand.daemon.log.say("ann", &n.to_string());
     }
-    let all = pull(&mut hand, 0).await.len();
+    let all = hand.daemon.log.event_ids().len() as u64;
+    let (_, next) = pull_some(&mut hand, 0, 4).await;
     let status = hand.daemon.peers.status().await.unwrap().remove(0);
-    assert_eq!(status.backlog_to_them, Some(all as u64), "what it was sent it may not have got");
+    assert_eq!(status.backlog_to_them, Some(all), "it has not asked for more yet");
     assert!(status.notes.iter().any(|note| note.contains(&format!("{all} events are not there yet"))), "{:?}", status.notes);
-    let latest = hand.daemon.peers.status().await.unwrap()[0].our_latest;
-    assert_eq!(pull(&mut hand, latest).await.len(), 0);
+    let rest = pull(&mut hand, next).await.len() as u64;
+    assert_eq!(rest, all - 4);
     let status = hand.daemon.peers.status().await.unwrap().remove(0);
     assert_eq!((status.backlog_to_them, status.notes), (Some(0), vec![]));
+    // It could not apply them.
+    pull(&mut hand, next).await;
+    assert_eq!(hand.daemon.peers.status().await.unwrap()[0].backlog_to_them, Some(rest));
+    let latest = hand.daemon.log.latest();
+    assert_eq!(pull(&mut hand, latest).await.len(), 0);
+    assert_eq!(hand.daemon.peers.status().await.unwrap()[0].backlog_to_them, Some(0));
 }
 
 /// What Go v0.7 and later say to a line, and to anybody who is no browser.
