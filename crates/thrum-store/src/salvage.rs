@@ -157,7 +157,8 @@ fn row(cell: &Cell) -> Option<Columns<'_>> {
 fn entry(cell: &Cell) -> Option<(LogOf, u64)> {
     let [origin, log, number, sequence] = cell.values::<4>()?;
     let (origin, log) = (origin.text()?, log.text()?);
-    let number = number.number().filter(|number| *number > 0)?;
+    // An entry of the index over readers looks the same, with an instant in this place.
+    let number = number.number().filter(|number| (1..LATEST).contains(number))?;
     // A checkpoint of an early version looks the same, with an instant at its end.
     sequence.number().filter(|sequence| *sequence < LATEST)?;
     Some((LogOf { origin: origin.to_owned(), log: log.to_owned() }, number))
