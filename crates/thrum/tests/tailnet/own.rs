@@ -18,7 +18,8 @@ fn two_own_nodes_share_one_mailbox_whatever_happens_to_them() {
     let Some(tools) = tools() else { return };
     let mut tailnet = Tailnet::on_loopback(tools);
     let left = Machine::own_on_usual_port(tools, &tailnet, "my-laptop", "ann");
-    let right = Machine::own(tools, &tailnet, "office-server", "bob");
+    let newer = tools.newer();
+    let right = Machine::own(&newer, &tailnet, "office-server", "bob");
     let named = |name: &str| scenario(name, vec![left.dir(), right.dir()]);
     {
         let _now = named("what was written before pairing is caught up");
@@ -106,7 +107,7 @@ fn two_own_nodes_share_one_mailbox_whatever_happens_to_them() {
     {
         let _now = named("a node of the tailnet that was not paired gets nothing with a stolen token");
         let thief = stranger::Node::on_loopback(tools, &tailnet, "thief");
-        stranger::is_refused_with_a_stolen_token(&thief, "thief", &stranger::Node::own(tools, &right), &left, &right);
+        stranger::is_refused_with_a_stolen_token(&thief, "thief", &stranger::Node::own(&newer, &right), &left, &right);
     }
     {
         let _now = named("a program of this machine is nobody at the node's port");

@@ -106,7 +106,7 @@ pub(crate) struct Host {
 const NETWORK: &str = "10.99.0";
 
 impl Lab {
-    /// Machines of these names, with Tailscale up.
+    /// Machines of these names, with Tailscale up: every second one runs the newest.
     pub(crate) fn new(tools: &Tools, names: &[&str]) -> Self {
         let hub = Space::new("hub");
         let mut command = hub.command_seen_from_here(&tools.tailnet);
@@ -121,7 +121,9 @@ impl Lab {
             plug_in(&mut lan, &space, name, number + 2);
             let dir = tempfile::Builder::new().prefix("thrum-host-").tempdir().unwrap();
             std::fs::write(dir.path().join("key"), AUTH_KEY).unwrap();
-            let (tailscale, tailscaled) = (tools.tailscale.clone(), tools.tailscaled.clone());
+            let newer = tools.newer();
+            let Tools { tailscale, tailscaled, .. } = if number % 2 == 0 { tools } else { &newer };
+            let (tailscale, tailscaled) = (tailscale.clone(), tailscaled.clone());
             let mut host =
                 Host { name: (*name).to_owned(), space, tailscale, tailscaled, url: tailnet.url().to_owned(), dir, running: None };
             host.start_tailscaled();

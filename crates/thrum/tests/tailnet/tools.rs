@@ -14,6 +14,15 @@ pub(crate) struct Tools {
     pub(crate) tailnet: PathBuf,
     pub(crate) tailscaled: PathBuf,
     pub(crate) tailscale: PathBuf,
+    newer: PathBuf,
+}
+
+impl Tools {
+    /// The same tailnet with the newest `tailscaled`. In every scenario with several machines some run this one and some the other.
+    pub(crate) fn newer(&self) -> Self {
+        let Self { tailnet, newer, .. } = self;
+        Self { tailnet: tailnet.clone(), tailscaled: newer.join("tailscaled"), tailscale: newer.join("tailscale"), newer: newer.clone() }
+    }
 }
 
 /// The programs, or `None` where they cannot be made: then the caller returns, and one line said why. With `CI=true` nothing
@@ -55,7 +64,12 @@ fn build() -> Result<Tools, String> {
     if !output.status.success() {
         return Err(last_line(&output.stderr));
     }
-    Ok(Tools { tailnet: dir.join("tailnet"), tailscaled: dir.join("tailscaled"), tailscale: dir.join("tailscale") })
+    Ok(Tools {
+        tailnet: dir.join("tailnet"),
+        tailscaled: dir.join("tailscaled"),
+        tailscale: dir.join("tailscale"),
+        newer: dir.join("newer"),
+    })
 }
 
 fn last_line(text: &[u8]) -> String {
