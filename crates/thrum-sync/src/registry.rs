@@ -300,6 +300,22 @@ impl Registry {
         self.change(daemon_id, |peer| peer.address != address, |peer| address.clone_into(&mut peer.address))
     }
 
+    /// Notes on which port of its host a peer listens now, as it reports itself. Written if it changed.
+    ///
+    /// # Errors
+    /// The disk; the old address stays.
+    pub fn listens_at(&mut self, daemon_id: &str, port: u16) -> Result<(), Fault> {
+        let Some(peer) = self.get(daemon_id) else { return Ok(()) };
+        let Some((host, _)) = peer.address.rsplit_once(':') else { return Ok(()) };
+        let (name, old, new) = (peer.name.clone(), peer.address.clone(), crate::transport::with_port(host, port));
+        if old == new {
+            return Ok(());
+        }
+        self.follow(daemon_id, &new)?;
+        tracing::info!("[pairing] {name} listens at {} now, and not at {} any more", name::printable(&new), name::printable(&old));
+        Ok(())
+    }
+
     /// Notes that somebody else uses a peer's token.
     pub fn strayed(&mut self, daemon_id: &str, node: &Node, at: Stamp) {
         note(&mut self.strays, daemon_id, node, at);

@@ -67,6 +67,8 @@ pub enum Input {
     ApplyFailed(String),
     /// The network has come up: worth one attempt now, whatever backoff says.
     NetworkUp,
+    /// One of the two sides has another address now: an open connection is dead although nobody closed it.
+    Moved,
     /// Our log has events up to here that did not come from this peer.
     Commit(u64),
     /// The peer has something new.
@@ -306,6 +308,7 @@ impl Replicator {
                 self.status.their_latest = self.status.their_latest.max(Some(latest));
             }
             Input::NetworkUp => self.probe_at(todo.now.tick),
+            Input::Moved => self.moved(todo),
             Input::Authenticated => self.called(todo.now),
             Input::Acknowledged(upto) => {
                 self.status.read_by_them = Some(upto);
@@ -622,6 +625,15 @@ impl Replicator {
         if let Some(Flight { call: Call::Pull(pull), .. }) = &self.flight {
             self.max_batch = (pull.max_batch / 2).max(1);
         }
+    }
+
+    /// Connects anew at once, instead of waiting until a request on the dead connection has had its time.
+    fn moved(&mut self, todo: &mut Todo<'_>) {
+        if !matches!(self.link, Link::Down { .. }) {
+            self.down(todo.now.tick, todo);
+            self.status.set_state(State::Connecting, todo.now.at);
+        }
+        self.probe_at(todo.now.tick);
     }
 
     fn removed(&mut self, todo: &mut Todo<'_>) {

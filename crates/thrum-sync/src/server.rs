@@ -95,6 +95,8 @@ pub enum Effect {
     },
     /// The peer says that something of its is missing here.
     Differs,
+    /// The peer gives us this connection for our own questions.
+    Lent,
     /// Somebody else used a token, and was refused. The peer should hear of it.
     Strayed {
         /// Whose token.
@@ -202,7 +204,19 @@ pub fn receive(desk: &mut Desk, line: &[u8], visit: &mut Visit, now: Now, ambien
             Next::Reply(wire::notified_line(&request.id))
         }
         Ok(Query::Pull(pull)) => Next::Serve(Job { id: request.id, peer: asker, asks: Asks::Pull(pull) }),
-        Ok(Query::PeerInfo { digest }) => Next::Serve(Job { id: request.id, peer: asker, asks: Asks::PeerInfo { digest } }),
+        Ok(Query::PeerInfo { digest, port }) => {
+            if let Some(port) = port.filter(|_| key::is_signed_origin(&peer))
+                && let Err(fault) = desk.registry.listens_at(&peer, port)
+            {
+                tracing::warn!("{fault}");
+            }
+            Next::Serve(Job { id: request.id, peer: asker, asks: Asks::PeerInfo { digest } })
+        }
+        Ok(Query::Lend) if key::is_signed_origin(&peer) => {
+            effects.push(Effect::Lent);
+            Next::Reply(wire::notified_line(&request.id))
+        }
+        Ok(Query::Lend) => Next::Reply(wire::error_line(&request.id, &RpcError::unknown_method("sync.lend"))),
         Ok(Query::About(about)) => Next::Serve(Job { id: request.id, peer: asker, asks: Asks::About(about) }),
         Ok(Query::Differs) => {
             effects.push(Effect::Differs);

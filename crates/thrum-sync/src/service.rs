@@ -24,6 +24,7 @@ mod repair;
 mod report;
 mod takeover;
 mod visitors;
+mod ways;
 
 use std::{
     collections::BTreeMap,
@@ -58,6 +59,7 @@ use driver::{Driver, First};
 use listener::Listening;
 pub use takeover::{Replaced, TakenOver};
 use visitors::Visitors;
+use ways::Ways;
 
 /// Makes a source of time and randomness for each task that needs one.
 pub type Ambients = Arc<dyn Fn() -> Box<dyn Ambient> + Send + Sync>;
@@ -109,6 +111,7 @@ struct Inner {
     /// A listener ended by itself.
     listener_ended: Notify,
     visitors: Visitors,
+    ways: Ways,
     /// Old peers that read us.
     askers: Mutex<Askers>,
     /// The last call of a Go daemon that is too new.
@@ -157,6 +160,7 @@ impl Peers {
             listeners: tokio::sync::Mutex::default(),
             listener_ended: Notify::new(),
             visitors: Visitors::default(),
+            ways: Ways::default(),
             askers: Mutex::default(),
             newer_go: Mutex::default(),
             pairing_moved: Notify::new(),
@@ -219,6 +223,7 @@ impl Peers {
         .await?;
         let driver = lock(&self.0.drivers).remove(&peer.daemon_id);
         self.0.visitors.close(&peer.daemon_id);
+        self.0.ways.forget(&peer.daemon_id);
         lock(&self.0.askers).forget(&peer.daemon_id);
         if let Some(driver) = driver {
             driver.end().await;

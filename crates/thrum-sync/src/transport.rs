@@ -4,6 +4,7 @@
 pub mod conformance;
 pub mod local;
 pub mod memory;
+pub mod port_owner;
 
 use std::{fmt, future::Future, io, net::IpAddr, pin::Pin, time::Duration};
 

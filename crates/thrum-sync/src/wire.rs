@@ -1,4 +1,4 @@
-//! The peer wire: JSON-RPC 2.0, one document per line, Go's four methods and ten of ours. Encodes and decodes, nothing else.
+//! The peer wire: JSON-RPC 2.0, one document per line, Go's four methods and eleven of ours. Encodes and decodes, nothing else.
 //!
 //! Go Thrum v0.5.9–v0.6.3 speaks the same: its names, its error texts, and its habit of echoing `id` raw or leaving it out
 //! are kept to the byte, because its clients show the texts and decode the rest strictly. What we add is optional on both
@@ -14,13 +14,13 @@ pub const NEWER_GO: &str = "Run this Thrum there in its place (`thrum import` ta
 
 pub use compare::{About, Asked, PROTOCOL as RANGES, listing_line, numbers_line, read_listing, read_numbers};
 pub use reply::{
-    Confirmed, Hello, Info, Paired, Probed, Pulled, Reply, Served, begun_line, confirmed_line, error_line, hello_line, info_line,
-    notified_line, paired_line, probed_line, proved_line, pull_line, read_begun, read_confirmed, read_cut, read_hello, read_info,
-    read_notified, read_paired, read_probed, read_proved, read_pulled,
+    Confirmed, Hello, Info, Paired, Probed, Pulled, Reply, Served, add_unreached, begun_line, confirmed_line, error_line, hello_line,
+    info_line, is_unreached, notified_line, paired_line, probed_line, proved_line, pull_line, read_begun, read_confirmed, read_cut,
+    read_hello, read_info, read_notified, read_paired, read_probed, read_proved, read_pulled,
 };
 pub use request::{
-    Begin, Call, Id, NOT_HTTP, Pair, Pull, Query, Request, confirm_request, hello_request, is_http, probe_request, prove_request,
-    refused_request,
+    Begin, Call, Id, NOT_HTTP, Pair, Pull, Query, Request, confirm_request, hello_request, is_http, lend_request, peer_info_request,
+    probe_request, prove_request, refused_request,
 };
 
 /// A JSON-RPC error as it goes over the wire.

@@ -10,7 +10,7 @@ use std::{
 use thrum_core::{ErrorKind, Fault, Retry, limits, name};
 use thrum_sync::{
     Transport,
-    transport::{Condition, Conn, Kind, Listener, Neighbour, Node, Path, Pending},
+    transport::{Condition, Conn, Kind, Listener, Neighbour, Node, Path, Pending, port_owner},
 };
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
@@ -217,6 +217,7 @@ async fn bind(ip: IpAddr, port: Option<u16>) -> Result<TcpListener, Fault> {
 
 fn cannot_listen(ip: IpAddr, port: Option<u16>, error: &io::Error) -> Fault {
     let at = match port {
+        Some(port) if error.kind() == io::ErrorKind::AddrInUse => format!("{}{}", SocketAddr::new(ip, port), port_owner::describe(port)),
         Some(port) => SocketAddr::new(ip, port).to_string(),
         None => format!("{ip}, ports {}-{}", limits::PORTS.start(), limits::PORTS.end()),
     };

@@ -44,6 +44,7 @@ pub(crate) struct Health {
     pub(crate) tailnet: Tailnet,
     pub(crate) purges: Option<Purges>,
     pub(crate) storing: Vec<Storing>,
+    pub(crate) not_listening: Option<NotListening>,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -69,6 +70,14 @@ impl std::fmt::Display for Storing {
             None => write!(f, "work that earlier events left, for {since}s"),
         }
     }
+}
+
+/// Why peers cannot dial this daemon.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct NotListening {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
 }
 
 /// Before what all is gone, and who said so.
@@ -469,6 +478,8 @@ pub(crate) struct Peer {
     pub(crate) refused_there: Option<Stray>,
     pub(crate) path: Option<Route>,
     pub(crate) repaired: Option<Repaired>,
+    pub(crate) asked_over_its_connection: bool,
+    pub(crate) asks_over_our_connection: bool,
 }
 
 /// What the daemon did by itself about what was missing.

@@ -188,6 +188,12 @@ pub struct PeerStatus {
     pub paired_by: Option<String>,
     /// Whether it can be reached.
     pub state: State,
+    /// It cannot be dialled and is asked over a connection that it opened.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub asked_over_its_connection: bool,
+    /// It cannot dial us and asks over a connection that we opened.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub asks_over_our_connection: bool,
     /// Since when.
     pub since: Stamp,
     /// What went wrong last.

@@ -23,7 +23,7 @@ use super::{Inner, Repaired, heal, link::Link, listener::changed, lock, path};
 use crate::{
     Now, intake,
     registry::Peer,
-    replicator::{Action, Input, Replicator, Status},
+    replicator::{Action, Input, Replicator, State, Status},
     server::Desk,
     transport::{Condition, Path},
 };
@@ -64,6 +64,8 @@ struct Slots {
     acknowledged: Option<u64>,
     force: Option<u64>,
     compare: Option<u64>,
+    reachable: bool,
+    moved: bool,
 }
 
 impl Signals {
@@ -73,6 +75,16 @@ impl Signals {
 
     pub(super) fn called(&self) {
         self.put(|slots| slots.called = true);
+    }
+
+    /// The peer has another address now.
+    pub(super) fn moved(&self) {
+        self.put(|slots| slots.moved = true);
+    }
+
+    /// The peer can be asked now, whatever the last attempts came to.
+    pub(super) fn reachable(&self) {
+        self.put(|slots| slots.reachable = true);
     }
 
     pub(super) fn acknowledged(&self, upto: u64) {
@@ -101,6 +113,8 @@ impl Signals {
         [
             slots.acknowledged.map(Input::Acknowledged),
             slots.called.then_some(Input::Authenticated),
+            slots.reachable.then_some(Input::NetworkUp),
+            slots.moved.then_some(Input::Moved),
             slots.notified.map(|latest| Input::Notified { latest }),
             slots.force.map(Input::Force),
             slots.compare.map(Input::Compare),
@@ -211,6 +225,11 @@ impl Run {
                     }
                 }
             }
+            match machine.status().state {
+                State::Unreachable => inner.ways.reached(&self.peer.daemon_id, false),
+                State::Connected => inner.ways.reached(&self.peer.daemon_id, true),
+                State::Connecting | State::RemovedUs => {}
+            }
             if machine.status().ends != ends {
                 ends = machine.status().ends;
                 self.heard();
@@ -225,14 +244,22 @@ impl Run {
             let wake = inner.clock.instant(machine.wait_until());
             tokio::select! {
                 () = self.stop.cancelled() => break,
-                event = next_event(&mut link) => inputs.push_back(event),
+                event = next_event(&mut link) => {
+                    let has_failed = matches!(event, Input::ConnectFailed(_));
+                    inputs.push_back(event);
+                    // It came while we dialled.
+                    if has_failed && inner.ways.has_lent(&self.peer.daemon_id) {
+                        inputs.push_back(Input::NetworkUp);
+                    }
+                }
                 stored = finished(&mut storing) => inputs.push_back(stored),
                 changed = commits.changed() => match changed {
                     Ok(()) => inputs.push_back(self.news(&mut commits)),
                     // The log is gone, and so will we be.
                     Err(_) => break,
                 },
-                () = up(&mut condition) => inputs.push_back(Input::NetworkUp),
+                // Also when it stayed up with another address.
+                () = up(&mut condition) => inputs.push_back(Input::Moved),
                 () = self.signals.set.notified() => inputs.extend(self.signals.take()),
                 () = sleep_until(wake) => inputs.push_back(Input::Timer),
             }

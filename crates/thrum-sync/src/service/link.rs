@@ -10,7 +10,7 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Inner, reach::in_words};
+use super::{Inner, reach::in_words, ways::Halves};
 use crate::{
     Token,
     clock::go_duration,
@@ -62,7 +62,8 @@ impl Link {
 
 /// Returns the link's last event.
 async fn run(inner: &Arc<Inner>, peer: &Peer, mut asked: mpsc::Receiver<(u64, Call)>, tell: &mpsc::Sender<Input>) -> Option<Input> {
-    let mut talk = match Talk::begin(inner, peer).await {
+    let lent = inner.ways.take(&peer.daemon_id);
+    let mut talk = match Talk::begin_over(inner, peer, lent).await {
         Ok(talk) => talk,
         Err(fault) => return Some(Input::ConnectFailed(in_words(&fault))),
     };
@@ -140,10 +141,20 @@ impl Talk {
     /// # Errors
     /// As [`Inner::reach`]; `Unavailable` if it takes too long; `Refused` if somebody else answers there.
     pub(super) async fn begin(inner: &Arc<Inner>, peer: &Peer) -> Result<Self, thrum_core::Fault> {
+        Self::begin_over(inner, peer, None).await
+    }
+
+    /// Does what [`begin`](Self::begin) does, over a connection that the peer has lent to us, if it has.
+    async fn begin_over(inner: &Arc<Inner>, peer: &Peer, lent: Option<Halves>) -> Result<Self, thrum_core::Fault> {
         let late = |message: String| thrum_core::Fault::new(thrum_core::ErrorKind::Unavailable, message);
-        let reached = timeout(limits::DIAL, inner.reach(peer)).await;
-        let (conn, unproven) = reached.map_err(|_| late(format!("no connection within {}", go_duration(limits::DIAL))))??;
-        let (lines, writer) = conn::halves(conn);
+        let ((lines, writer), unproven) = match lent {
+            Some(halves) => (halves, None),
+            None => {
+                let reached = timeout(limits::DIAL, inner.reach(peer)).await;
+                let (conn, unproven) = reached.map_err(|_| late(format!("no connection within {}", go_duration(limits::DIAL))))??;
+                (conn::halves(conn), unproven)
+            }
+        };
         let token = peer.token.clone().ok_or_else(|| thrum_core::Fault::new(thrum_core::ErrorKind::Refused, "it has no token"))?;
         let own_id = peer.as_daemon_id.as_ref().unwrap_or(&inner.me.daemon_id).clone();
         let mut talk = Self { lines, writer, inner: Arc::clone(inner), peer: peer.clone(), own_id, token, unproven, owed: None };
@@ -226,7 +237,10 @@ impl Talk {
     }
 
     async fn ask_once(&mut self, id: u64, call: &Call) -> Result<Result<Reply, BadReply>, Gone> {
-        let request = zeroize::Zeroizing::new(call.line(id, &self.own_id, &self.token));
+        let request = zeroize::Zeroizing::new(match (call, self.own_port()) {
+            (Call::PeerInfo { digest }, Some(port)) => wire::peer_info_request(id, &self.token, *digest, port),
+            _ => call.line(id, &self.own_id, &self.token),
+        });
         let line = match self.owed.take() {
             None => {
                 self.write(&request).await?;
@@ -249,10 +263,38 @@ impl Talk {
             return Ok(Ok(Reply::Pulled(pulled)));
         }
         if line.len() <= LARGE_LINE {
+            if self.peer.has_key() && wire::is_unreached(&line) {
+                self.inner.lend(&self.peer);
+            }
             return Ok(call.read(&line, id));
         }
         let call = call.clone();
         tokio::task::spawn_blocking(move || call.read(&line, id)).await.map_err(|error| Gone::Lost(error.to_string()))
+    }
+
+    /// Where we listen, for a peer that follows it.
+    fn own_port(&self) -> Option<u16> {
+        self.peer.kind().filter(|_| self.peer.has_key()).and_then(|kind| self.inner.ways.port(kind))
+    }
+
+    /// Gives the connection to the peer for its own questions.
+    ///
+    /// # Errors
+    /// The peer does not take it: it is of an older version, or the connection ended.
+    pub(super) async fn lend(mut self) -> Result<Halves, thrum_core::Fault> {
+        let lost = |why: String| thrum_core::Fault::new(thrum_core::ErrorKind::Unavailable, why);
+        let in_words = |gone: Gone| match gone {
+            Gone::TooLong => "its answer is too long".to_owned(),
+            Gone::Lost(why) => why,
+        };
+        if let Some(challenge) = self.owed.take() {
+            let proved = self.exchange(&self.proof(&challenge)).await.map_err(|gone| lost(in_words(gone)))?;
+            wire::read_proved(&proved, UNNUMBERED).map_err(|bad| lost(bad.to_string()))?;
+        }
+        let request = zeroize::Zeroizing::new(wire::lend_request(1, &self.token));
+        let line = self.exchange(&request).await.map_err(|gone| lost(in_words(gone)))?;
+        wire::read_notified(&line, 1).map_err(|bad| lost(bad.to_string()))?;
+        Ok((self.lines, self.writer))
     }
 
     async fn exchange(&mut self, request: &str) -> Result<Vec<u8>, Gone> {

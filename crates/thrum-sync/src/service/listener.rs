@@ -4,15 +4,17 @@ use std::{io, sync::Arc};
 
 use thrum_core::{ErrorKind, Fault, limits};
 use tokio::{
+    io::{ReadHalf, WriteHalf},
     sync::{OwnedSemaphorePermit, watch},
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Inner, blocking, driver::First, lock};
+use super::{Inner, blocking, driver::First, lock, ways::Halves};
 use crate::{
-    conn::{self, NoLine},
+    conn::{self, Lines, NoLine},
+    registry::Peer,
     server::{self, Effect, Next, Visit},
     transport::{Caller, Condition, Conn, Kind, Listener, Transport},
     wire::{self, RpcError},
@@ -39,6 +41,8 @@ struct Answered {
     is_peer: bool,
     /// Held until the line is written: what a peer does not read stays in memory, and so it may have no more of that than turns.
     turn: Option<OwnedSemaphorePermit>,
+    /// The peer that lends us this connection from now on.
+    lent_by: Option<String>,
 }
 
 /// Waits until a transport's condition changes. Loopback's never does.
@@ -72,8 +76,12 @@ impl Inner {
         let result = self.open(kind).await;
         listeners.retain(|one| one.kind != kind);
         match result {
-            Ok(listener) => {
+            Ok((listener, has_moved)) => {
                 let address = listener.address();
+                self.ways.listens(kind, Some(listener.port()));
+                if has_moved {
+                    self.tell_port(kind);
+                }
                 let (inner, stop) = (Arc::clone(self), self.stop.child_token());
                 let task = self.tasks.spawn({
                     let stop = stop.clone();
@@ -101,14 +109,28 @@ impl Inner {
         fault.map_or(Ok(()), Err)
     }
 
-    async fn open(self: &Arc<Self>, kind: Kind) -> Result<Box<dyn Listener>, Fault> {
+    /// Opens a listener on the port that is kept, and on another one if that is taken and every peer of this kind follows. Says whether
+    /// peers know another port.
+    async fn open(self: &Arc<Self>, kind: Kind) -> Result<(Box<dyn Listener>, bool), Fault> {
         let transport =
             self.transport(kind).ok_or_else(|| Fault::new(ErrorKind::Unavailable, format!("the {kind} transport is not available")))?;
-        let kept = self.desk().registry.port(kind);
-        let listener = transport.listen(kept).await?;
+        let (kept, all_follow) = {
+            let desk = self.desk();
+            let mut of_kind = desk.registry.peers().iter().filter(|peer| peer.kind() == Some(kind));
+            (desk.registry.port(kind), of_kind.all(Peer::has_key))
+        };
+        let listener = match transport.listen(kept).await {
+            // A Go Thrum dials the port that it knows: with one among the peers, this waits until that is free.
+            Err(fault) if kept.is_some() && all_follow => {
+                let listener = transport.listen(None).await.map_err(|_| fault.clone())?;
+                tracing::warn!("{fault}; listening at {} instead, as peers are told", listener.address());
+                listener
+            }
+            opened => opened?,
+        };
         let (inner, port) = (Arc::clone(self), listener.port());
         blocking(move || inner.desk().registry.keep_port(kind, port)).await?;
-        Ok(listener)
+        Ok((listener, kept.is_some_and(|kept| kept != port)))
     }
 
     /// Closes what listens on this kind of transport.
@@ -122,6 +144,7 @@ impl Inner {
             }
         }
         listeners.retain(|one| one.kind != kind);
+        self.ways.listens(kind, None);
     }
 
     /// Listens on a transport whenever it is up: from the start, after each change, and when a listener ended by itself.
@@ -197,7 +220,8 @@ impl Inner {
                         let inner = Arc::clone(&self);
                         self.tasks.spawn(async move {
                             let address = caller.address.clone();
-                            let why = inner.visit(conn, caller, id, &stop).await;
+                            let (lines, writer) = conn::halves(conn);
+                            let why = inner.visit(lines, writer, caller, id, &stop).await;
                             inner.visitors.leave(id);
                             tracing::debug!("connection from {address} ended: {why}");
                         });
@@ -225,9 +249,16 @@ impl Inner {
     }
 
     /// Answers line by line; returns why it ended.
-    async fn visit(self: &Arc<Self>, conn: Conn, caller: Caller, id: u64, stop: &CancellationToken) -> NoLine {
+    pub(super) async fn visit(
+        self: &Arc<Self>,
+        lines: Lines<ReadHalf<Conn>>,
+        writer: WriteHalf<Conn>,
+        caller: Caller,
+        id: u64,
+        stop: &CancellationToken,
+    ) -> NoLine {
         let mut visit = Some(Visit::from(caller).proving(Arc::clone(&self.prover)));
-        let why = self.converse(conn, &mut visit, id, stop).await;
+        let why = self.converse((lines, writer), &mut visit, id, stop).await;
         let effects = visit.map(|visit| server::leave(&mut self.desk(), visit, self.clock.now()));
         for effect in effects.unwrap_or_default() {
             self.tell("", effect);
@@ -235,8 +266,13 @@ impl Inner {
         why
     }
 
-    async fn converse(self: &Arc<Self>, conn: Conn, visit: &mut Option<Visit>, id: u64, stop: &CancellationToken) -> NoLine {
-        let (mut lines, mut writer) = conn::halves(conn);
+    async fn converse(
+        self: &Arc<Self>,
+        (mut lines, mut writer): Halves,
+        visit: &mut Option<Visit>,
+        id: u64,
+        stop: &CancellationToken,
+    ) -> NoLine {
         let introduced_by = Instant::now() + limits::UNAUTHENTICATED_DEADLINE;
         let mut known = false;
         let caller = visit.as_ref().map(|visit| visit.caller.clone());
@@ -247,7 +283,7 @@ impl Inner {
                 () = stop.cancelled() => return NoLine::Closed,
                 line = lines.next(limits::MAX_PEER_REQUEST_BYTES, idle, whole) => line,
             };
-            let mut held = None;
+            let (mut held, mut lent_by) = (None, None);
             let reply = match line {
                 // A page in a browser of this machine can post lines to this port, as the text of a form. It must not get so far as to
                 // guess at a code; no peer ever sends such a line first.
@@ -268,9 +304,9 @@ impl Inner {
                     };
                     *visit = Some(after);
                     match answer {
-                        Ok(Answered { line, is_peer, turn }) => {
+                        Ok(Answered { line, is_peer, turn, lent_by: lender }) => {
                             known |= is_peer;
-                            held = turn;
+                            (held, lent_by) = (turn, lender);
                             line
                         }
                         Err(fault) => wire::error_line(&None, &fault.into()),
@@ -289,6 +325,13 @@ impl Inner {
                 },
             }
             drop(held);
+            if let Some(peer) = lent_by {
+                self.ways.keep(&peer, (lines, writer));
+                if let Some(signals) = lock(&self.drivers).get(&peer).map(super::driver::Driver::signals) {
+                    signals.reachable();
+                }
+                return NoLine::Closed;
+            }
         }
     }
 
@@ -313,13 +356,22 @@ impl Inner {
         let known = received.peer.is_some();
         if let Some(peer) = &received.peer {
             self.visitors.known(visitor, peer);
+            if self.ways.calls_from(peer, &visit.caller)
+                && let Some(signals) = lock(&self.drivers).get(peer).map(super::driver::Driver::signals)
+            {
+                tracing::info!("[pairing] {} calls from {} now", thrum_core::name::printable(peer), visit.caller.address);
+                signals.moved();
+            }
         }
         let peer = received.peer.unwrap_or_default();
+        let lent_by = received.effects.iter().any(|effect| matches!(effect, Effect::Lent)).then(|| peer.clone());
         for effect in received.effects {
             self.tell(&peer, effect);
         }
+        let needs_loan = self.ways.needs_loan(&peer);
+        let marked = move |line: String| if needs_loan { wire::add_unreached(&line) } else { line };
         let job = match received.next {
-            Next::Reply(line) => return Ok((Ok(Answered { line, is_peer: known, turn: None }), visit)),
+            Next::Reply(line) => return Ok((Ok(Answered { line: marked(line), is_peer: known, turn: None, lent_by }), visit)),
             Next::Serve(job) => job,
         };
         let turn = tokio::select! {
@@ -333,7 +385,7 @@ impl Inner {
             if let Some(effect) = effect {
                 self.tell(&peer, effect);
             }
-            Answered { line, is_peer: known, turn: Some(turn) }
+            Answered { line: marked(line), is_peer: known, turn: Some(turn), lent_by: None }
         });
         Ok((answer, visit))
     }
@@ -348,6 +400,8 @@ impl Inner {
                     signals.differs();
                 }
             }
+            // The connection is handed over once the answer is written.
+            Effect::Lent => {}
             Effect::PairingMoved => self.pairing_moved.notify_waiters(),
             Effect::Authenticated => {
                 if let Some(signals) = signals() {

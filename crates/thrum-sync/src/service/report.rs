@@ -44,7 +44,8 @@ impl Peers {
             let drivers = lock(&self.0.drivers);
             let standing = |(peer, strays): Known| {
                 let driver: &Driver = drivers.get(&peer.daemon_id)?;
-                Some((peer, strays, driver.status().borrow().clone(), (driver.path(), driver.repaired())))
+                let ways = (self.0.ways.borrows_from(&peer.daemon_id), self.0.ways.lends_to(&peer.daemon_id));
+                Some((peer, strays, driver.status().borrow().clone(), (driver.path(), driver.repaired(), ways)))
             };
             known.into_iter().filter_map(standing).collect()
         };
@@ -80,7 +81,7 @@ fn report(
     peer: Peer,
     strays: Strays,
     status: Status,
-    (path, repaired): (Option<Path>, Option<Repaired>),
+    (path, repaired, (borrows, lends)): (Option<Path>, Option<Repaired>, (bool, bool)),
 ) -> Result<PeerStatus, Fault> {
     let troubles = log.troubles(&peer.daemon_id)?;
     let read = status.read_by_them.or(asked.read.map(|(upto, _)| upto));
@@ -99,6 +100,8 @@ fn report(
         last_synced_seq: read_by_us,
         transport: peer.transport.clone().unwrap_or_else(|| crate::transport::Kind::of_address(&peer.address).to_string()),
         state: status.state,
+        asked_over_its_connection: borrows && status.state == State::Connected,
+        asks_over_our_connection: lends,
         since: status.since,
         next_attempt: status.next_attempt,
         read_by_us,

@@ -18,7 +18,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Caller, Conn, Kind, Listener, Pending, Transport, is_loopback};
+use super::{Caller, Conn, Kind, Listener, Pending, Transport, is_loopback, port_owner};
 
 /// Tells programs of this machine from those whom one of them lets in.
 pub trait Guard: Send + Sync + 'static {
@@ -73,8 +73,12 @@ impl Transport for Local {
             Err(match port {
                 // Peers know this port; another one would leave them dialling whoever has it now.
                 Some(port) => {
-                    Fault::new(ErrorKind::Unavailable, format!("cannot listen on 127.0.0.1:{port}, the port peers know us by: {why}"))
-                        .hint(format!("Stop the program that has port {port}; the daemon then takes it by itself."))
+                    let owner = port_owner::describe(port);
+                    Fault::new(
+                        ErrorKind::Unavailable,
+                        format!("cannot listen on 127.0.0.1:{port}{owner}, the port peers know us by: {why}"),
+                    )
+                    .hint(format!("Stop the program that has port {port}; the daemon then takes it by itself."))
                 }
                 None => Fault::new(
                     ErrorKind::Unavailable,

@@ -149,6 +149,29 @@ pub fn notified_line(id: &Id) -> String {
     result_line(id, &json!({"status": "ok"}))
 }
 
+/// Adds to a result that we cannot dial the peer that asks, so that it lends us a connection. Errors stay as they are.
+pub fn add_unreached(line: &str) -> String {
+    const RESULT: &str = r#"{"jsonrpc":"2.0","result":{"#;
+    match line.strip_prefix(RESULT) {
+        Some(rest) => format!("{RESULT}\"unreached\":true{}{rest}", if rest.starts_with('}') { "" } else { "," }),
+        None => line.to_owned(),
+    }
+}
+
+/// Returns `true` if a reply says that its sender cannot dial us.
+pub fn is_unreached(line: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Wire {
+        result: Flag,
+    }
+    #[derive(Deserialize)]
+    struct Flag {
+        #[serde(default)]
+        unreached: bool,
+    }
+    serde_json::from_slice(line).is_ok_and(|Wire { result }| result.unreached)
+}
+
 /// The reply to `sync.prove`.
 pub fn proved_line(id: &Id) -> String {
     result_line(id, &json!({"status": "ok"}))

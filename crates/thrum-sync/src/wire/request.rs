@@ -33,6 +33,7 @@ enum Method {
     Hello,
     About(&'static str),
     Differs,
+    Lend,
 }
 
 #[derive(Deserialize)]
@@ -70,6 +71,8 @@ pub enum Query {
     PeerInfo {
         /// Whether the digest of the projection is wanted, too.
         digest: bool,
+        /// Where the asker listens now. From daemons of ours alone.
+        port: Option<u16>,
     },
     /// `pair.request`
     Pair(Pair),
@@ -99,6 +102,8 @@ pub enum Query {
     About(About),
     /// `sync.differs`: something of the asker's is missing here. Ours alone.
     Differs,
+    /// `sync.lend`: ask your own questions over this connection from now on. Ours alone.
+    Lend,
 }
 
 /// The parameters of `sync.pull`.
@@ -191,6 +196,7 @@ impl Request {
             "sync.ids" => Method::About("sync.ids"),
             "sync.fetch" => Method::About("sync.fetch"),
             "sync.differs" => Method::Differs,
+            "sync.lend" => Method::Lend,
             other => return Err((envelope.id, RpcError::unknown_method(other))),
         };
         Ok(Self { id: envelope.id, method, params })
@@ -243,9 +249,13 @@ impl Request {
                 }
                 Ok(Query::Notify { daemon_id, latest, count })
             }
-            Method::PeerInfo => Ok(Query::PeerInfo {
-                digest: matches!(&self.params, Params::Object(_)) && self.params.fields("SyncPeerInfoRequest")?.flag("digest"),
-            }),
+            Method::PeerInfo if matches!(&self.params, Params::Object(_)) => {
+                let fields = self.params.fields("SyncPeerInfoRequest")?;
+                // What is no port is nothing to follow, and no reason not to answer.
+                let port = fields.integer("port", "int").ok().and_then(|port| u16::try_from(port).ok());
+                Ok(Query::PeerInfo { digest: fields.flag("digest"), port: port.filter(|port| *port > 0) })
+            }
+            Method::PeerInfo => Ok(Query::PeerInfo { digest: false, port: None }),
             Method::Prove => {
                 let fields = self.params.fields("SyncProveRequest")?;
                 Ok(Query::Prove { daemon_id: fields.text("daemon_id")?, signature: fields.text("signature")? })
@@ -266,6 +276,7 @@ impl Request {
             }
             Method::About(method) => Ok(Query::About(About::read(method, self.params.object()?)?)),
             Method::Differs => Ok(Query::Differs),
+            Method::Lend => Ok(Query::Lend),
             Method::Begin => {
                 let fields = self.params.fields("PairBeginRequest")?;
                 let begin = Begin {
@@ -386,6 +397,20 @@ pub fn hello_request(id: u64, challenge: &str, own_id: &str) -> String {
 /// The request line of `sync.prove`, without its end.
 pub fn prove_request(id: u64, own_id: &str, token: &Token, signature: &str) -> String {
     line("sync.prove", &serde_json::json!({"daemon_id": own_id, "signature": signature, "token": token.reveal()}), id)
+}
+
+/// The request line of `sync.peer_info` to a daemon of ours, which follows where we listen; without its end.
+pub fn peer_info_request(id: u64, token: &Token, digest: bool, port: u16) -> String {
+    let mut params = serde_json::json!({"port": port, "token": token.reveal()});
+    if digest {
+        params["digest"] = true.into();
+    }
+    line("sync.peer_info", &params, id)
+}
+
+/// The request line of `sync.lend`, without its end.
+pub fn lend_request(id: u64, token: &Token) -> String {
+    line("sync.lend", &serde_json::json!({"token": token.reveal()}), id)
 }
 
 /// The request line of `sync.refused`, without its end.

@@ -47,7 +47,7 @@ fn methods_are_matched_exactly() {
         assert!(reply.contains(r#""code":-32601"#) && reply.ends_with(r#","id":"a"}"#), "{reply}");
     }
     let crlf = Request::read(b"{\"method\":\"sync.peer_info\"}\r").expect("white space is allowed");
-    assert_eq!(crlf.query(), Ok(Query::PeerInfo { digest: false }));
+    assert_eq!(crlf.query(), Ok(Query::PeerInfo { digest: false, port: None }));
 }
 
 #[test]

@@ -321,6 +321,17 @@ impl Daemon {
         (here.unwrap(), there.unwrap())
     }
 
+    /// While it does not run: adds a Go Thrum as a peer on this kind of transport, which knows its port and learns no other.
+    pub fn knows_a_go_thrum(&self, kind: Kind) {
+        let path = self.directory.path().join("peers.json");
+        let mut content: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let go = serde_json::json!({
+            "name": "go", "address": "127.0.0.1:1", "daemon_id": "d_47fkcmt93fcz", "token": "ab".repeat(32), "transport": kind.as_str(),
+        });
+        content["peers"].as_array_mut().unwrap().push(go);
+        std::fs::write(path, content.to_string()).unwrap();
+    }
+
     /// Waits until a message is here.
     pub async fn hears(&self, id: &str) {
         let mut commits = self.log.commits();

@@ -28,3 +28,4 @@ mod simulation;
 mod stand;
 mod tailnet;
 mod transcripts;
+mod ways;

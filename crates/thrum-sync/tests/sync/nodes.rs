@@ -339,13 +339,14 @@ async fn a_tailnet_that_does_not_come_up_ends_the_wait_with_its_own_sentence() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kept_tailnet_port_that_another_has_is_shown_and_never_changed() {
+async fn a_tailnet_port_that_a_go_thrum_knows_and_another_has_is_shown_and_never_changed() {
     let net = MemoryTailnet::default();
     let here = net.node("desk", "ann");
     let mut a = daemon("alpha", &here).await;
     let address = listening(&a).await;
     let port = address.rsplit_once(':').unwrap().1.parse().unwrap();
     a.peers.shutdown().await;
+    a.knows_a_go_thrum(Kind::Tailnet);
     let thief = here.listen(Some(port)).await.unwrap();
     a.restart_over(over(&here)).await;
     let fault = eventually(async || a.peers.listen_error().await).await;

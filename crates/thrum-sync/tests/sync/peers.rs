@@ -216,12 +216,13 @@ async fn peers_of_one_name_get_different_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_kept_port_that_another_has_is_shown_and_never_changed() {
+async fn a_port_that_a_go_thrum_knows_and_another_has_is_shown_and_never_changed() {
     let a = Daemon::start("alpha").await;
     a.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
     let address = a.peers.address(Kind::Local).await.unwrap();
     let port = address.rsplit_once(':').unwrap().1.parse().unwrap();
     a.peers.shutdown().await;
+    a.knows_a_go_thrum(Kind::Local);
     let thief: Box<dyn Listener> = Local::default().listen(Some(port)).await.unwrap();
     let peers = start_peers("alpha", &a.id, &a.log, &a.directory).await.unwrap();
     assert_eq!(peers.address(Kind::Local).await, None);

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::common::{Ran, TestRepo, docs, go::GoThrum, instead_of_daemon, paired};
 
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "daemon",
     "lock",
     "socket",
@@ -19,6 +19,7 @@ const NAMES: [&str; 14] = [
     "projection",
     "clock",
     "tailnet",
+    "listening",
     "peers",
     "environment",
     "identity",
@@ -85,7 +86,7 @@ fn where_all_is_well_it_says_so_with_a_daemon_and_without_and_leaves_nothing_beh
         let names: Vec<_> = findings["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
         assert_eq!(names, NAMES);
         for check in findings["checks"].as_array().unwrap() {
-            let skipped = !running && ["socket", "tailnet", "peers"].contains(&check["name"].as_str().unwrap());
+            let skipped = !running && ["socket", "tailnet", "listening", "peers"].contains(&check["name"].as_str().unwrap());
             let expected = if skipped { "skipped" } else { "ok" };
             assert!(check["verdict"] == expected || check["name"] == "disk", "{check}");
         }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -9,9 +10,9 @@ use std::{
 };
 
 use rustix::process::{Pid, test_kill_process};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::common::TestRepo;
+use crate::common::{TestRepo, pair};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -169,4 +170,49 @@ fn git_takes_neither_key_nor_mail_along_whoever_made_the_directory() {
     let staged = repo.git_says(&["ls-files"]);
     assert!(!staged.contains(".thrum/var"), "{staged}");
     repo.thrum(&["quickstart"]).ok().says("Added .thrum/ to .gitignore");
+}
+
+/// Stops the daemon and takes its port for peers.
+fn take_port(repo: &TestRepo) -> (TcpListener, String) {
+    let address = repo.json(&["status"])["health"]["local_address"].as_str().unwrap().to_owned();
+    repo.thrum(&["daemon", "stop"]).ok();
+    (TcpListener::bind(&address).unwrap(), address)
+}
+
+#[test]
+fn a_daemon_whose_port_another_program_took_sends_and_receives_all_the_same() {
+    let (ann, bob) = (TestRepo::with_agent_and_port("left", "ann"), TestRepo::with_agent_and_port("right", "bob"));
+    pair(&ann, &bob);
+    let (_taken, address) = take_port(&ann);
+    ann.thrum(&["send", "from another port", "--to", "@bob"]).ok();
+    assert!(bob.thrum(&["wait", "--timeout", "60s"]).ok().stdout.contains("from another port"));
+    bob.thrum(&["send", "back to it", "--to", "@ann"]).ok();
+    assert!(ann.thrum(&["wait", "--timeout", "60s"]).ok().stdout.contains("back to it"));
+    let now = ann.json(&["status"])["health"]["local_address"].clone();
+    assert_ne!(now, address);
+    assert_eq!(bob.json(&["peer", "status"])[0]["address"], now, "it is followed");
+    assert_eq!(ann.json(&["doctor"])["problems"], 0);
+}
+
+#[test]
+fn a_port_that_must_stay_and_is_taken_is_a_problem_that_names_the_program() {
+    let (ann, bob) = (TestRepo::with_agent_and_port("left", "ann"), TestRepo::with_agent_and_port("right", "bob"));
+    pair(&ann, &bob);
+    let (_taken, _) = take_port(&ann);
+    let file = ann.path(".thrum/var/peers.json");
+    let mut content: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let go = json!({"name": "go", "address": "127.0.0.1:1", "daemon_id": "d_47fkcmt93fcz", "token": "ab".repeat(32), "transport": "local"});
+    content["peers"].as_array_mut().unwrap().push(go);
+    fs::write(&file, content.to_string()).unwrap();
+    ann.thrum(&["daemon", "start"]).ok();
+    let doctor = ann.thrum(&["doctor", "--json"]);
+    let checks = doctor.json()["checks"].clone();
+    let listening = checks.as_array().unwrap().iter().find(|check| check["name"] == "listening").unwrap().clone();
+    assert_eq!((doctor.code, &listening["verdict"]), (1, &json!("problem")));
+    assert!(listening["evidence"].as_str().unwrap().contains(&format!("(pid {}) has", std::process::id())), "{listening}");
+    assert!(ann.thrum(&["status"]).ok().stdout.contains("cannot listen on"));
+    // Nobody can dial it, and its mail travels all the same.
+    ann.thrum(&["send", "out of a closed door", "--to", "@bob"]).ok();
+    assert!(bob.thrum(&["wait", "--timeout", "60s"]).ok().stdout.contains("out of a closed door"));
+    assert_eq!(bob.json(&["peer", "status"])[0]["asked_over_its_connection"], true);
 }

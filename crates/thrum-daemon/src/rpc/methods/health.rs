@@ -36,6 +36,9 @@ pub(super) struct Health {
     /// Where peers on this machine reach us.
     #[serde(skip_serializing_if = "Option::is_none")]
     local_address: Option<String>,
+    /// Why peers cannot dial this daemon although they expect to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_listening: Option<NotListening>,
     /// Who purged what; nothing where nobody did.
     #[serde(skip_serializing_if = "Option::is_none")]
     purges: Option<Purges>,
@@ -45,6 +48,13 @@ pub(super) struct Health {
     /// What the user should mend.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct NotListening {
+    message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
 }
 
 /// The shape that Go Thrum documents.
@@ -105,7 +115,8 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
     let peers = daemon.peers.status().await?;
     let commit = daemon.storage.commits().borrow().clone();
     let mut warnings = daemon.warnings.clone();
-    warnings.extend(daemon.peers.listen_error().await.map(|fault| fault.to_string()));
+    let listen_error = daemon.peers.listen_error().await;
+    warnings.extend(listen_error.as_ref().map(ToString::to_string));
     warnings.extend(daemon.peers.newer_go().map(|newer| newer.to_string()));
     warnings.extend(peers.iter().filter_map(missing));
     let purges = purges(daemon, &peers, &mut warnings).await?;
@@ -137,6 +148,7 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
         tailnet: tailnet::Shown::of(&tailnet, address),
         tailscale: Tailscale::of(enabled, &daemon.name, &peers),
         local_address: daemon.peers.address(Kind::Local).await,
+        not_listening: listen_error.map(|Fault { message, hint, .. }| NotListening { message, hint }),
         purges,
         storing,
         warnings,

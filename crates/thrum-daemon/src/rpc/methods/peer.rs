@@ -294,6 +294,10 @@ pub(super) struct Standing {
     path: Option<Route>,
     #[serde(skip_serializing_if = "Option::is_none")]
     repaired: Option<Repaired>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    asked_over_its_connection: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    asks_over_our_connection: bool,
 }
 
 impl Standing {
@@ -333,6 +337,8 @@ impl Standing {
             refused_there: peer.refused_there,
             path: peer.path,
             repaired: peer.repaired,
+            asked_over_its_connection: peer.asked_over_its_connection,
+            asks_over_our_connection: peer.asks_over_our_connection,
         }
     }
 }

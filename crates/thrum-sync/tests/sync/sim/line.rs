@@ -190,7 +190,7 @@ impl Sim {
                 Effect::Authenticated => Input::Authenticated,
                 Effect::Notified { latest } => Input::Notified { latest },
                 Effect::Acknowledged { upto, .. } => Input::Acknowledged(upto),
-                Effect::Paired(_) | Effect::PairingMoved | Effect::Strayed { .. } | Effect::Differs => continue,
+                Effect::Paired(_) | Effect::PairingMoved | Effect::Strayed { .. } | Effect::Differs | Effect::Lent => continue,
             };
             self.step(to, &peer, input);
         }

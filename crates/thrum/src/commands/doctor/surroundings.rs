@@ -42,7 +42,7 @@ const KNOWN: [&str; 17] = [
 ];
 
 pub(super) fn checks(cx: &Context, repo: &Repo, daemon: Daemon) -> Vec<Check> {
-    vec![tailnet(&daemon), peers(daemon), environment(repo), identity(cx, repo), disk(repo)]
+    vec![tailnet(&daemon), listening(&daemon), peers(daemon), environment(repo), identity(cx, repo), disk(repo)]
 }
 
 /// Whether peers on the tailnet can be reached at all.
@@ -63,6 +63,18 @@ fn tailnet(daemon: &Daemon) -> Check {
         _ => Problem,
     };
     Check { fix: tailnet.hint.clone(), ..Check::new("tailnet", verdict, evidence) }
+}
+
+/// Whether peers can dial this daemon.
+fn listening(daemon: &Daemon) -> Check {
+    match daemon {
+        Daemon::Answers(_, health) => match &health.not_listening {
+            None => Check::new("listening", Fine, "nothing keeps peers from dialling this daemon"),
+            Some(why) => Check { fix: why.hint.clone(), ..Check::new("listening", Problem, printable(&why.message)) },
+        },
+        Daemon::NotRunning => Check::new("listening", Skipped, "only a running daemon knows"),
+        Daemon::Silent(_) => Check::new("listening", Skipped, "the daemon does not answer"),
+    }
 }
 
 fn peers(daemon: Daemon) -> Check {
@@ -97,6 +109,12 @@ fn wrong(peer: &Peer) -> Option<String> {
             faults.push(format!("does not answer{why}"));
         }
         _ => {}
+    }
+    if peer.asked_over_its_connection {
+        faults.push(format!("cannot be dialled at {} and is asked over a connection that it opened", printable(&peer.address)));
+    }
+    if peer.asks_over_our_connection {
+        faults.push("cannot dial this daemon and asks over a connection that was opened from here".to_owned());
     }
     if let Some(offset) = peer.clock_offset_ms
         && u128::from(offset.unsigned_abs()) > limits::CLOCK_OFF.as_millis()

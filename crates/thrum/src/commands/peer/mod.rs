@@ -138,6 +138,12 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         printable(&peer.address),
     ));
     whereabouts(peer, page);
+    if peer.asked_over_its_connection {
+        page.line(format!("    {YELLOW}It cannot be dialled there; it is asked over a connection that it opened{YELLOW:#}"));
+    }
+    if peer.asks_over_our_connection {
+        page.line(format!("    {YELLOW}It cannot dial this daemon; it asks over a connection that was opened from here{YELLOW:#}"));
+    }
     page.line(format!("    {}", progress(peer)));
     if peer.parked + peer.rejected > 0 {
         page.line(format!("    {} parked, {} rejected", peer.parked, peer.rejected));
