@@ -25,6 +25,16 @@ impl Sum {
         }
     }
 
+    /// Takes away a sum that was added.
+    pub fn subtract(&mut self, other: Self) {
+        let mut borrow = 0i16;
+        for (byte, less) in self.0.iter_mut().zip(other.0) {
+            let left = i16::from(*byte) - i16::from(less) - borrow;
+            borrow = i16::from(left < 0);
+            *byte = left.rem_euclid(256).to_le_bytes()[0];
+        }
+    }
+
     /// Whether it is the sum of nothing.
     pub fn is_zero(&self) -> bool {
         *self == Self::default()

@@ -15,6 +15,7 @@ pub mod key;
 pub mod limits;
 pub mod name;
 pub mod payload;
+pub mod quota;
 pub mod ranges;
 pub mod stamp;
 pub mod work;

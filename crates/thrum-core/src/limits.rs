@@ -239,6 +239,27 @@ pub const UNAUTHENTICATED_DEADLINE: Duration = Duration::from_secs(10);
 /// Most paired peers. Fifty are many; each costs a connection and a request per round.
 pub const MAX_PEERS: usize = 200;
 
+/// Bytes of events kept of one peer: a million messages of a kilobyte, of all daemons behind it. With its indexes and the projection the
+/// database has two to three times as much.
+pub const MAX_PEER_BYTES: u64 = 1 << 30;
+
+/// Agents kept of one peer. Thirty are usual, two hundred were seen; each is a line of the team's view.
+pub const MAX_PEER_AGENTS: u64 = 1_000;
+
+/// Daemons whose events are kept of one peer. It relays those of its own peers, at most [`MAX_PEERS`], and Go Thrum's ids change with
+/// names and versions.
+pub const MAX_PEER_ORIGINS: u64 = 1_000;
+
+/// Events of one peer that wait for something. Of a peer of a newer version all events of new types wait; beyond this many it is time
+/// to update.
+pub const MAX_PEER_PARKED: u64 = 50_000;
+
+/// Rows of the log that one piece of forgetting a peer looks at; some ten milliseconds of the writer.
+pub const FORGET_ROWS: usize = 500;
+
+/// How often it is looked whether a peer that is over its quota still is.
+pub const QUOTA_LOOK: Duration = Duration::from_secs(5);
+
 /// Longest request accepted from a peer. Requests carry a token, a code, ids and numbers; only replies carry events.
 pub const MAX_PEER_REQUEST_BYTES: usize = 64 << 10;
 

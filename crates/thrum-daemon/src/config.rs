@@ -6,7 +6,10 @@
 use std::{fmt, fs::File, time::Duration};
 
 use serde_json::{Map, Value};
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{
+    ErrorKind, Fault, limits,
+    quota::{Amounts, Measure},
+};
 
 use crate::{
     disk,
@@ -23,11 +26,21 @@ pub enum Key {
     SyncInterval,
     /// Speak to peers on the tailnet.
     Tailnet,
+    /// How much of one peer is kept until it is read no further.
+    Quota(Measure),
 }
 
 impl Key {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::LocalOnly, Self::SyncInterval, Self::Tailnet];
+    pub const ALL: [Self; 7] = [
+        Self::LocalOnly,
+        Self::SyncInterval,
+        Self::Tailnet,
+        Self::Quota(Measure::Bytes),
+        Self::Quota(Measure::Agents),
+        Self::Quota(Measure::Origins),
+        Self::Quota(Measure::Parked),
+    ];
 
     /// As it is written: `SECTION.KEY` of the file.
     pub const fn name(self) -> &'static str {
@@ -35,6 +48,10 @@ impl Key {
             Self::LocalOnly => "daemon.local_only",
             Self::SyncInterval => "daemon.sync_interval",
             Self::Tailnet => "tailnet.enabled",
+            Self::Quota(Measure::Bytes) => "peers.max_mb",
+            Self::Quota(Measure::Agents) => "peers.max_agents",
+            Self::Quota(Measure::Origins) => "peers.max_daemons",
+            Self::Quota(Measure::Parked) => "peers.max_parked",
         }
     }
 
@@ -44,6 +61,10 @@ impl Key {
             Self::LocalOnly => "THRUM_LOCAL",
             Self::SyncInterval => "THRUM_SYNC_INTERVAL",
             Self::Tailnet => "THRUM_TS_ENABLED",
+            Self::Quota(Measure::Bytes) => "THRUM_PEER_MAX_MB",
+            Self::Quota(Measure::Agents) => "THRUM_PEER_MAX_AGENTS",
+            Self::Quota(Measure::Origins) => "THRUM_PEER_MAX_DAEMONS",
+            Self::Quota(Measure::Parked) => "THRUM_PEER_MAX_PARKED",
         }
     }
 
@@ -69,6 +90,10 @@ impl Key {
                 }
                 Ok(seconds.as_secs().into())
             }
+            Self::Quota(_) => match text.parse::<u64>() {
+                Ok(number) if QUOTAS.contains(&number) => Ok(number.into()),
+                _ => Err(wrong()),
+            },
         }
     }
 
@@ -79,6 +104,7 @@ impl Key {
                 let (least, most) = (limits::ROUNDS.start().as_secs(), limits::ROUNDS.end().as_secs());
                 format!("a whole number of seconds from {least} to {most}")
             }
+            Self::Quota(_) => format!("a whole number from {} to {}", QUOTAS.start(), QUOTAS.end()),
         }
     }
 
@@ -95,6 +121,7 @@ impl Key {
             (Self::SyncInterval, Value::Number(number)) => {
                 number.as_u64().is_some_and(|seconds| limits::ROUNDS.contains(&Duration::from_secs(seconds)))
             }
+            (Self::Quota(_), Value::Number(number)) => number.as_u64().is_some_and(|number| QUOTAS.contains(&number)),
             _ => false,
         };
         let wrong = || Fault::new(ErrorKind::Invalid, format!("{} in config.json is not {} and is left out", self.name(), self.expected()));
@@ -109,7 +136,7 @@ impl Key {
             (Self::LocalOnly, "1" | "true") => Ok(Some(true.into())),
             (Self::LocalOnly, "0" | "false") => Ok(None),
             (Self::LocalOnly, _) => Err(format!("{} is not 1 or true and is left out", self.variable())),
-            (Self::SyncInterval | Self::Tailnet, text) => {
+            (Self::SyncInterval | Self::Tailnet | Self::Quota(_), text) => {
                 self.parse(text).map(Some).map_err(|_| format!("{} is not {} and is left out", self.variable(), self.expected()))
             }
         }
@@ -126,9 +153,16 @@ impl Key {
         match self {
             Self::LocalOnly | Self::Tailnet => false.into(),
             Self::SyncInterval => limits::ROUND.as_secs().into(),
+            Self::Quota(Measure::Bytes) => (Amounts::QUOTA.bytes / MEGABYTE).into(),
+            Self::Quota(measure) => Amounts::QUOTA.of(measure).into(),
         }
     }
 }
+
+/// What a quota may be set to: at least one of everything, at most what no machine has.
+const QUOTAS: std::ops::RangeInclusive<u64> = 1..=1_000_000_000;
+
+const MEGABYTE: u64 = 1 << 20;
 
 /// Where a value came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +243,20 @@ impl Config {
 
     /// One setting.
     pub fn get(&self, key: Key) -> &Setting {
-        &self.settings[key as usize]
+        let place = Key::ALL.iter().position(|known| *known == key);
+        // Every key is among all of them.
+        &self.settings[place.unwrap_or_default()]
+    }
+
+    /// How much of one peer may be kept.
+    pub fn quota(&self) -> Amounts {
+        let of = |measure| self.get(Key::Quota(measure)).value.as_u64().unwrap_or_else(|| Amounts::QUOTA.of(measure));
+        Amounts {
+            bytes: of(Measure::Bytes).saturating_mul(MEGABYTE),
+            agents: of(Measure::Agents),
+            origins: of(Measure::Origins),
+            parked: of(Measure::Parked),
+        }
     }
 
     /// `daemon.local_only`.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits, name};
 use thrum_sync::Peers;
 use thrum_tailnet::Tailnet;
+use tokio::sync::Notify;
 
 use crate::{
     ambient::{self, System},
@@ -43,6 +44,8 @@ pub(crate) struct Daemon {
     pub(crate) bell: Arc<Bell>,
     pub(crate) presence: Presence,
     pub(crate) peers: Peers,
+    /// Told when what a removed peer brought is to go.
+    pub(crate) forgetting: Arc<Notify>,
     pub(crate) tailnet: Tailnet,
     pub(crate) shutdown: Shutdown,
     pub(crate) hold: Hold,

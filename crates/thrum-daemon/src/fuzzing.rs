@@ -148,6 +148,7 @@ impl Socket {
             shutdown.spawn(bell::follow(Arc::clone(&bell), Arc::clone(&storage), shutdown.clone()));
         }
         let daemon = Daemon {
+            forgetting: Arc::default(),
             id,
             name: "fuzz".to_owned(),
             repo,

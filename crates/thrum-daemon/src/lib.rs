@@ -13,6 +13,7 @@ pub mod config;
 mod daemon;
 mod disk;
 pub mod env;
+mod forgetting;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod git;

@@ -7,6 +7,7 @@ use thrum_core::{
     compare::{Listing, LogOf, Numbers, Wanted},
     exchange::{Applied, Batch, Checkpoint, Footing, Page, Row},
     limits,
+    quota::OverQuota,
 };
 use thrum_sync::Log;
 
@@ -104,6 +105,11 @@ impl Log for Storage {
             return Ok(0);
         }
         self.read_now(|reader| reader.backlog(peer, after))
+    }
+
+    fn over_quota(&self, peer: &str) -> Result<Option<OverQuota>, Fault> {
+        let kept = self.readers.with(|reader| reader.usage(peer))?;
+        Ok(kept.beyond(&(self.quota)()))
     }
 
     fn troubles(&self, peer: &str) -> Result<thrum_core::exchange::Troubles, Fault> {

@@ -10,7 +10,7 @@ use thrum_sync::{
 };
 use tokio::{
     runtime::{Builder, Runtime},
-    sync::Semaphore,
+    sync::{Notify, Semaphore},
     time::sleep,
 };
 
@@ -22,6 +22,7 @@ use crate::{
     config::Config,
     daemon::{Daemon, name_towards_peers},
     env::{Environment, Settings},
+    forgetting,
     hold::Hold,
     identity::{self, Claim, Identity},
     listen::{self, Listening},
@@ -118,6 +119,8 @@ async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Fault> {
     shutdown.spawn(identity::follow(identity, storage.commits(), shutdown.clone()));
     shutdown.spawn(acknowledged::follow(Arc::clone(&storage), shutdown.clone()));
     shutdown.spawn(bell::follow(Arc::clone(&bell), Arc::clone(&storage), shutdown.clone()));
+    let wake = Arc::new(Notify::new());
+    shutdown.spawn(forgetting::follow(Arc::clone(&storage), peers.clone(), id.clone(), Arc::clone(&wake), shutdown.clone()));
     tracing::info!("daemon {version} started: {id} for {}", repo.main_root().display());
 
     let daemon = Daemon {
@@ -133,6 +136,7 @@ async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Fault> {
         bell,
         presence: Presence::default(),
         peers: peers.clone(),
+        forgetting: wake,
         tailnet: tailnet.clone(),
         shutdown: shutdown.clone(),
         hold: hold.clone(),

@@ -6,11 +6,14 @@ use thrum_core::{
     ErrorKind, Fault,
     exchange::{Applied, Batch, Commit},
     limits,
+    quota::Amounts,
 };
 use thrum_store::{OpenOptions, Reader, Readers, Store, StoreError, Tx, Writer};
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use crate::{acknowledged::Acknowledged, ambient::System, disk, hold::Hold, identity::Identity, paths::Repo};
+use crate::{
+    acknowledged::Acknowledged, ambient::System, config::Config, disk, env::Environment, hold::Hold, identity::Identity, paths::Repo,
+};
 
 /// The log and its projection, open.
 pub(crate) struct Storage {
@@ -20,6 +23,8 @@ pub(crate) struct Storage {
     pub(crate) acknowledged: Acknowledged,
     /// Whether the database is still the one at its path.
     hold: Hold,
+    /// How much of one peer may be kept, as the settings have it now.
+    pub(crate) quota: Box<dyn Fn() -> Amounts + Send + Sync>,
     commits: watch::Receiver<Commit>,
     /// Fewer than the writer's queue has room for, so that queueing never blocks a thread of the runtime.
     places: Arc<Semaphore>,
@@ -42,7 +47,9 @@ impl Storage {
         let (sender, commits) = watch::channel(store.commit().clone());
         let announce = move |commit: &Commit| drop(sender.send_replace(commit.clone()));
         let writer = Writer::start(store, announce).map_err(|error| disk::fault("start the writer of", &path, &error))?;
-        Ok(Self { writer, readers, acknowledged, hold, commits, places: Arc::new(Semaphore::new(limits::WRITER_QUEUE / 2)) })
+        let of = repo.clone();
+        let quota = Box::new(move || Config::load(&of, &Environment::load(&of, std::env::vars_os())).quota());
+        Ok(Self { writer, readers, acknowledged, quota, hold, commits, places: Arc::new(Semaphore::new(limits::WRITER_QUEUE / 2)) })
     }
 
     /// Ends the writer after the work that was accepted. If nobody else uses the storage any more, the readers are closed

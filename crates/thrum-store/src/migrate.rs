@@ -20,6 +20,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0013_mailboxes_of.sql"),
     include_str!("migrations/0014_plans.sql"),
     include_str!("migrations/0015_by_message.sql"),
+    include_str!("migrations/0016_received.sql"),
 ];
 
 /// `application_id` of our files, so that a stray database of somebody else is not taken for ours ("Thrm").

@@ -23,6 +23,8 @@ pub(crate) struct Progress {
     heads: BTreeMap<(String, String), Growth>,
     /// Places in logs that a purge keeps empty.
     gone: BTreeMap<(String, String), Runs>,
+    /// Places that were empty because they were forgotten, and are not any more.
+    restored: BTreeMap<(String, String), Runs>,
     /// Places that it kept empty, on a peer's word.
     kept_out: BTreeMap<(String, String), Runs>,
     /// Whether text was purged that may still lie in a free corner of the file.
@@ -36,13 +38,27 @@ struct Growth {
     sum: Sum,
     purged: u64,
     purged_sum: Sum,
+    /// Forgotten events that came back, which counted as purged.
+    restored: u64,
+    restored_sum: Sum,
+    /// Events that leave without a trace.
+    dropped: u64,
+    dropped_sum: Sum,
 }
 
 impl Progress {
     /// All that is there counts as ours at first, so that every peer is told once.
     pub(crate) fn new(counters: Counters) -> Self {
         let by_source = BTreeMap::from([(String::new(), counters.next_sequence - 1)]);
-        Self { counters, by_source, heads: BTreeMap::new(), gone: BTreeMap::new(), kept_out: BTreeMap::new(), scrub: false }
+        Self {
+            counters,
+            by_source,
+            heads: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            restored: BTreeMap::new(),
+            kept_out: BTreeMap::new(),
+            scrub: false,
+        }
     }
 
     fn count(&mut self, event: &Event, source: &str, sequence: u64) {
@@ -67,6 +83,35 @@ impl Progress {
         self.scrub = true;
     }
 
+    /// Counts an event that is forgotten: as purged if its place says which it was, else not at all.
+    pub(crate) fn forget(&mut self, origin: &str, log: &str, number: u64, sum: Sum) {
+        let of = (origin.to_owned(), log.to_owned());
+        let growth = self.heads.entry(of.clone()).or_default();
+        if number > 0 {
+            growth.purged += 1;
+            growth.purged_sum.add(sum);
+            self.gone.entry(of).or_default().add(number);
+        } else {
+            growth.dropped += 1;
+            growth.dropped_sum.add(sum);
+        }
+    }
+
+    /// Whether an event left the log in this very transaction.
+    pub(crate) fn is_gone(&self, event: &Event) -> bool {
+        self.gone.get(&(event.origin.clone(), event.log.clone())).is_some_and(|gone| gone.contains(event.seq))
+    }
+
+    /// Counts an event that was forgotten and comes back.
+    fn restore(&mut self, event: &Event, source: &str, sequence: u64) {
+        let of = (event.origin.clone(), event.log.clone());
+        let growth = self.heads.entry(of.clone()).or_default();
+        growth.restored += 1;
+        growth.restored_sum.add(Sum::of(event.body.as_bytes()));
+        self.restored.entry(of).or_default().add(event.seq);
+        self.by_source.insert(source.to_owned(), sequence);
+    }
+
     /// Notes an event that a purge keeps out of the log, so that nobody asks for it.
     fn keep_out(&mut self, event: &Event) {
         if event.seq > 0 {
@@ -85,23 +130,34 @@ impl Progress {
                 .prepare_cached("SELECT count, highest, sum, purged, purged_sum FROM heads WHERE origin = ?1 AND log = ?2")?
                 .query_row((&origin, &log), |row| {
                     let sum = |column| row.get(column).map(Sum::from_bytes);
-                    Ok(Growth { count: row.get(0)?, highest: row.get(1)?, sum: sum(2)?, purged: row.get(3)?, purged_sum: sum(4)? })
+                    let (sum, purged_sum) = (sum(2)?, sum(4)?);
+                    Ok(Growth { count: row.get(0)?, highest: row.get(1)?, sum, purged: row.get(3)?, purged_sum, ..Growth::default() })
                 });
             let mut now = known.optional()?.unwrap_or_default();
             now.sum.add(growth.sum);
             now.purged_sum.add(growth.purged_sum);
+            now.sum.subtract(growth.dropped_sum);
+            now.purged_sum.subtract(growth.restored_sum);
+            let count = (now.count + growth.count).saturating_sub(growth.dropped);
+            if count == 0 {
+                conn.prepare_cached("DELETE FROM heads WHERE origin = ?1 AND log = ?2")?.execute((&origin, &log))?;
+                continue;
+            }
             conn.prepare_cached("INSERT OR REPLACE INTO heads VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute((
                 &origin,
                 &log,
-                now.count + growth.count,
+                count,
                 now.highest.max(growth.highest),
                 now.sum.to_bytes(),
-                now.purged + growth.purged,
+                (now.purged + growth.purged).saturating_sub(growth.restored),
                 now.purged_sum.to_bytes(),
             ))?;
         }
         for ((origin, log), gone) in std::mem::take(&mut self.gone) {
             keep_empty(conn, &origin, &log, &gone, usize::MAX)?;
+        }
+        for ((origin, log), restored) in std::mem::take(&mut self.restored) {
+            fill_again(conn, &origin, &log, &restored)?;
         }
         for ((origin, log), kept_out) in std::mem::take(&mut self.kept_out) {
             if has_head(conn, &origin, &log)? && has_room(conn)? {
@@ -121,6 +177,23 @@ pub(crate) fn purged(conn: &Connection, origin: &str, log: &str) -> Result<Runs,
         runs.insert(row.get(0)?..=row.get(1)?);
     }
     Ok(runs)
+}
+
+/// Notes that places of a log are not empty any more.
+fn fill_again(conn: &Connection, origin: &str, log: &str, restored: &Runs) -> Result<(), StoreError> {
+    for run in restored.iter() {
+        let (first, last) = run.into_inner();
+        let overlapping: Vec<(u64, u64)> = conn
+            .prepare_cached("DELETE FROM purged WHERE origin = ?1 AND log = ?2 AND last >= ?3 AND first <= ?4 RETURNING first, last")?
+            .query_map((origin, log, first, last), |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
+        for (from, to) in overlapping {
+            for (from, to) in [(from, first.saturating_sub(1)), (last + 1, to)].into_iter().filter(|(from, to)| from <= to) {
+                conn.prepare_cached("INSERT INTO purged VALUES (?1, ?2, ?3, ?4)")?.execute((origin, log, from, to))?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether anything is, or was, held of a log: a peer may make up as many others as it likes.
@@ -390,7 +463,11 @@ impl<'s> Tx<'s> {
         ))?;
         self.progress.counters.next_sequence += 1;
         self.frontier = sequence;
-        self.progress.count(event, source, sequence);
+        if !source.is_empty() && self.restores(event)? {
+            self.progress.restore(event, source, sequence);
+        } else {
+            self.progress.count(event, source, sequence);
+        }
         Ok(sequence)
     }
 

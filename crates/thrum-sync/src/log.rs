@@ -6,6 +6,7 @@ use thrum_core::{
     Event, Fault, Heads, Stamp, Sum,
     compare::{Listing, LogOf, Numbers, Wanted},
     exchange::{Applied, Batch, Checkpoint, Footing, Page, Row, Troubles},
+    quota::OverQuota,
 };
 
 /// The event log. Every call may block on the disk; callers in async code go through `spawn_blocking`.
@@ -77,6 +78,11 @@ pub trait Log: Send + Sync + 'static {
 
     /// How many rows above `after` did not come from `peer`.
     fn backlog(&self, peer: &str, after: u64) -> Result<u64, Fault>;
+
+    /// Why `peer` is to be read no further, if so much of it is kept already.
+    fn over_quota(&self, _peer: &str) -> Result<Option<OverQuota>, Fault> {
+        Ok(None)
+    }
 
     /// What is wrong with what `peer` served.
     fn troubles(&self, peer: &str) -> Result<Troubles, Fault>;

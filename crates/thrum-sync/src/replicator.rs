@@ -30,6 +30,7 @@ use thrum_core::{
     Ambient, Stamp,
     exchange::{Applied, Checkpoint},
     limits,
+    quota::OverQuota,
 };
 
 use crate::{
@@ -65,6 +66,8 @@ pub enum Input {
     Applied(Applied),
     /// It is not, and nothing has changed.
     ApplyFailed(String),
+    /// Whether so much of the peer is kept that it is to be read no further.
+    Quota(Option<OverQuota>),
     /// The network has come up: worth one attempt now, whatever backoff says.
     NetworkUp,
     /// One of the two sides has another address now: an open connection is dead although nobody closed it.
@@ -275,7 +278,7 @@ impl Replicator {
         if self.owes_notify() {
             at = at.min(self.notify_not_before);
         }
-        if self.due.is_some() && self.applying.is_none() {
+        if self.may_pull() {
             at = at.min(self.pull_not_before);
         }
         at
@@ -307,6 +310,7 @@ impl Replicator {
                 self.reading.notified(latest);
                 self.status.their_latest = self.status.their_latest.max(Some(latest));
             }
+            Input::Quota(over) => self.quota(over),
             Input::NetworkUp => self.probe_at(todo.now.tick),
             Input::Moved => self.moved(todo),
             Input::Authenticated => self.called(todo.now),
@@ -316,6 +320,11 @@ impl Replicator {
             }
             Input::Force(ticket) => {
                 self.force = ticket;
+                if let Some(over) = &self.status.over_quota {
+                    self.status.last_error = Some(over.to_string());
+                    self.status.failures += 1;
+                    self.status.forced = ticket;
+                }
                 self.due = self.due.or(Some(Cause::Round));
                 self.pull_not_before = todo.now.tick;
                 self.probe_at(todo.now.tick);
@@ -367,7 +376,7 @@ impl Replicator {
         } else if self.owes_notify() && tick >= self.notify_not_before {
             self.notify_not_before = tick + legacy::notify_gap(self.known.as_ref().and_then(|log| log.as_deref()));
             Call::Notify { latest: self.target, count: std::mem::take(&mut self.untold).max(1) }
-        } else if self.due.is_some() && self.applying.is_none() && tick >= self.pull_not_before {
+        } else if self.may_pull() && tick >= self.pull_not_before {
             let cause = self.due.take().unwrap_or(Cause::Round);
             if self.run.1 == Applied::default() {
                 self.run.0 = cause;
@@ -382,6 +391,11 @@ impl Replicator {
         self.next_id += 1;
         self.flight = Some(Flight { call: call.clone(), deadline: tick + time_for(&call), sent: todo.now.at });
         todo.actions.push(Action::Send { id, call });
+    }
+
+    /// Whether there is a reason to pull and nothing that forbids it but time.
+    fn may_pull(&self) -> bool {
+        self.due.is_some() && self.applying.is_none() && self.status.over_quota.is_none()
     }
 
     fn owes_notify(&self) -> bool {
@@ -538,6 +552,27 @@ impl Replicator {
             self.caught_up(self.reading.head(), now);
         }
         self.pause(pause);
+    }
+
+    /// Nothing is lost by it: the checkpoint stays where it is.
+    fn quota(&mut self, over: Option<OverQuota>) {
+        let peer = thrum_core::name::printable(&self.peer);
+        match (&over, &self.status.over_quota) {
+            (Some(now), before) => {
+                if before.is_none() {
+                    tracing::warn!("periodic_sync: {peer} is {now}");
+                }
+                self.status.last_error = Some(now.to_string());
+                self.due = self.due.or(Some(Cause::Round));
+            }
+            (None, Some(_)) => {
+                tracing::info!("periodic_sync: {peer} is within its quota again and is read on");
+                self.status.last_error = None;
+                self.due = self.due.or(Some(Cause::Round));
+            }
+            (None, None) => {}
+        }
+        self.status.over_quota = over;
     }
 
     fn pause(&mut self, pause: Option<pace::Pause>) {

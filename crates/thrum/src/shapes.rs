@@ -454,6 +454,7 @@ pub(crate) struct Peer {
     pub(crate) transport: Option<String>,
     pub(crate) state: String,
     pub(crate) since: Option<Stamp>,
+    pub(crate) over_quota: Option<OverQuota>,
     pub(crate) last_sync_at: Option<Stamp>,
     pub(crate) last_error: Option<String>,
     pub(crate) next_attempt: Option<Stamp>,
@@ -480,6 +481,30 @@ pub(crate) struct Peer {
     pub(crate) repaired: Option<Repaired>,
     pub(crate) asked_over_its_connection: bool,
     pub(crate) asks_over_our_connection: bool,
+}
+
+/// Why a peer is read no further.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct OverQuota {
+    /// `bytes`, `agents`, `origins` or `parked`.
+    pub(crate) measure: String,
+    pub(crate) kept: u64,
+    pub(crate) allowed: u64,
+}
+
+impl OverQuota {
+    /// `1500 agents kept, 1000 allowed`, and the setting that decides it.
+    pub(crate) fn shown(&self) -> (String, &'static str) {
+        let Self { measure, kept, allowed } = self;
+        let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / f64::from(1 << 20));
+        match measure.as_str() {
+            "bytes" => (format!("{} kept, {} allowed", megabytes(*kept), megabytes(*allowed)), "peers.max_mb"),
+            "agents" => (format!("{kept} agents kept, {allowed} allowed"), "peers.max_agents"),
+            "origins" => (format!("events of {kept} daemons kept, {allowed} allowed"), "peers.max_daemons"),
+            _ => (format!("{kept} events wait for something, {allowed} may"), "peers.max_parked"),
+        }
+    }
 }
 
 /// What the daemon did by itself about what was missing.

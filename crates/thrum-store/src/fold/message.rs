@@ -112,6 +112,14 @@ pub(super) fn replace(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Takes the rows of a message away, if it is here.
+pub(super) fn withdraw(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
+    match held(tx.conn, message_id)? {
+        Some(message) => remove(tx, message.sequence, message.at),
+        None => Ok(()),
+    }
+}
+
 /// Folds a message and all that is about it again from what is left in the log.
 pub(super) fn refold(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     if let Some(message) = held(tx.conn, message_id)? {

@@ -122,6 +122,27 @@ fn unpark(tx: &Tx<'_>, event: &Event) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// An agent's registrations are others now.
+pub(crate) fn agent_changed(tx: &mut Tx<'_>, agent_id: &str) {
+    tx.later.agents.insert(agent_id.to_owned());
+}
+
+/// What is said of a session is something else now.
+pub(crate) fn session_changed(tx: &mut Tx<'_>, session: &str) {
+    tx.later.sessions.insert(session.to_owned());
+}
+
+/// Takes the rows of a message away while its events are still there; [`refold_message`] makes it of what is left.
+pub(crate) fn withdraw_message(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
+    message::withdraw(tx, message_id)
+}
+
+/// Makes a message of what the log says about it.
+pub(crate) fn refold_message(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError> {
+    message::refold(tx, message_id)?;
+    Ok(())
+}
+
 /// Folds what is due now.
 pub(crate) fn due(tx: &mut Tx<'_>) -> Result<usize, StoreError> {
     let now = tx.now().nanos();

@@ -9,6 +9,7 @@ mod purges;
 mod roles;
 mod sessions;
 mod sets;
+mod usage;
 
 pub(crate) use agents::Addressable;
 pub use agents::{Agent, AgentFilter};

@@ -9,6 +9,7 @@ mod faults;
 mod fold;
 mod footing;
 mod forged;
+mod forget;
 mod growth;
 mod kit;
 mod log;

@@ -18,6 +18,8 @@ const MAY_READ_ALL: &[(&str, &str)] = &[
     ("FROM purge)", "one row"),
     ("FROM purge", "one row"),
     ("FROM acknowledged", "one row per peer"),
+    ("FROM forgetting", "one row per peer that was removed"),
+    ("FROM received WHERE origin = ?1", "one row per peer and origin, which quotas bound"),
     ("FROM heads", "one row per log of an origin, and all of them are wanted"),
     ("sqlite_schema", "the schema"),
     ("pragma_", "no table"),

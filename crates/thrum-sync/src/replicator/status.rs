@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use thrum_core::{Heads, Stamp, Sum};
+use thrum_core::{Heads, Stamp, Sum, quota::OverQuota};
 
 use crate::wire::{self, Info};
 
@@ -19,6 +19,8 @@ pub enum State {
     Unreachable,
     /// It answers that it does not know us.
     RemovedUs,
+    /// So much of it is kept here that it is read no further, whether or not it answers.
+    OverQuota,
 }
 
 /// A peer's digests, as fresh as the comparison that asked for them.
@@ -39,6 +41,8 @@ pub struct Status {
     pub state: State,
     /// Since when.
     pub since: Stamp,
+    /// Why it is read no further, if so much of it is kept here already.
+    pub over_quota: Option<OverQuota>,
     /// What went wrong last; `None` once everything that it has is here.
     pub last_error: Option<String>,
     /// When it will be dialled again, while it is not connected.
@@ -82,6 +86,7 @@ impl Status {
         Self {
             state: State::Connecting,
             since: at,
+            over_quota: None,
             last_error: None,
             next_attempt: None,
             checkpoint,
@@ -101,6 +106,11 @@ impl Status {
             applied: 0,
             skipped: 0,
         }
+    }
+
+    /// The state as people see it.
+    pub fn shown_state(&self) -> State {
+        if self.over_quota.is_some() { State::OverQuota } else { self.state }
     }
 
     pub(super) fn set_state(&mut self, state: State, at: Stamp) {

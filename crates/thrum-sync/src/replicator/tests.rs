@@ -853,3 +853,26 @@ fn an_old_peer_that_announces_what_it_has_from_us_is_asked_slowly_without_a_comp
     }
     assert!((100..=130).contains(&asked), "{asked}");
 }
+
+#[test]
+fn a_peer_over_its_quota_is_pulled_no_further_and_read_on_from_there_once_it_is_within() {
+    use thrum_core::quota::{Measure, OverQuota};
+    let over = OverQuota { measure: Measure::Agents, kept: 1001, allowed: 1000 };
+    let (mut case, _) = Case::met(Some(("log", 5)), "log", 9);
+    assert!(matches!(&case.step(pulled("log", &[6, 7], 7, true))[..], [Action::Apply { .. }]));
+    assert_eq!(case.calls(Input::Quota(Some(over))), []);
+    assert_eq!(case.calls(stored(2)), [], "the batch is kept, and no other is asked for");
+    assert_eq!((case.machine.status().shown_state(), case.error().starts_with("over quota: 1001 agents")), (State::OverQuota, true));
+    assert_eq!(case.machine.status().checkpoint, Some(("log".to_owned(), 7)));
+    for input in [Input::Notified { latest: 12 }, Input::Timer, Input::Authenticated] {
+        assert_eq!(case.calls(input), []);
+    }
+    assert!(case.machine.wait_until() > case.tick, "nothing keeps it awake");
+    case.step(Input::Force(3));
+    assert_eq!((case.machine.status().forced, case.machine.status().failures), (3, 1), "who asks for a pull hears at once");
+    // What is written here is announced all the same.
+    assert!(matches!(case.calls(Input::Commit(20))[..], [Call::Notify { latest: 20, .. }]));
+    case.step(Input::Replied(Ok(Reply::Notified)));
+    assert_eq!(case.calls(Input::Quota(None)), [pull(7, "log")]);
+    assert_eq!(case.machine.status().shown_state(), State::Connected);
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use thrum_core::{Runs, Stamp, Sum, exchange::LastRejected, heads::Difference};
+use thrum_core::{Runs, Stamp, Sum, exchange::LastRejected, heads::Difference, quota::OverQuota};
 
 use super::ping::micros;
 use crate::{
@@ -196,6 +196,9 @@ pub struct PeerStatus {
     pub asks_over_our_connection: bool,
     /// Since when.
     pub since: Stamp,
+    /// Why it is read no further, if so much of it is kept here already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over_quota: Option<OverQuota>,
     /// What went wrong last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,

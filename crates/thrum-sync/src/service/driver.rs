@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     future::pending,
+    pin::pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -11,6 +12,7 @@ use thrum_core::{
     Fault,
     exchange::{Applied, Batch, Checkpoint, Commit},
     limits,
+    quota::OverQuota,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -180,7 +182,10 @@ struct Run {
 }
 
 /// A batch on its way to the disk.
-type Storing = JoinHandle<Result<Applied, Fault>>;
+type Storing = JoinHandle<Result<(Applied, Option<OverQuota>), Fault>>;
+
+/// A look at what is kept of the peer.
+type Looking = JoinHandle<Result<Option<OverQuota>, Fault>>;
 
 impl Run {
     async fn run(self) {
@@ -197,7 +202,11 @@ impl Run {
         let mut link: Option<Link> = None;
         let mut storing: Option<Storing> = None;
         let mut ends = 0;
-        let mut inputs = VecDeque::from([self.news(&mut commits)]);
+        let mut looking: Option<Looking> = Some(self.look());
+        let mut look_again = pin!(tokio::time::sleep(Duration::ZERO));
+        // It is read only once it is known that it may be.
+        let unknown = Input::Quota(looked(&mut looking).await);
+        let mut inputs = VecDeque::from([unknown, self.news(&mut commits)]);
         loop {
             while let Some(input) = inputs.pop_front() {
                 for action in machine.step(input, inner.clock.now(), &mut *ambient) {
@@ -217,7 +226,10 @@ impl Run {
                             let (store, peer) = (Arc::clone(&inner.log), self.peer.daemon_id.clone());
                             storing = Some(tokio::task::spawn_blocking(move || {
                                 let batch = intake::batch(&peer, &log, checkpoint, events, &*store)?;
-                                store.apply(Batch { checkpoint_event, ..batch })
+                                let applied = store.apply(Batch { checkpoint_event, ..batch })?;
+                                // A look that fails says nothing; the next batch is followed by another one.
+                                let over = if applied.applied > 0 { store.over_quota(&peer).unwrap_or_default() } else { None };
+                                Ok((applied, over))
                             }));
                         }
                         Action::NoteWelcome => self.note(false).await,
@@ -228,7 +240,7 @@ impl Run {
             match machine.status().state {
                 State::Unreachable => inner.ways.reached(&self.peer.daemon_id, false),
                 State::Connected => inner.ways.reached(&self.peer.daemon_id, true),
-                State::Connecting | State::RemovedUs => {}
+                State::Connecting | State::RemovedUs | State::OverQuota => {}
             }
             if machine.status().ends != ends {
                 ends = machine.status().ends;
@@ -252,7 +264,16 @@ impl Run {
                         inputs.push_back(Input::NetworkUp);
                     }
                 }
-                stored = finished(&mut storing) => inputs.push_back(stored),
+                stored = finished(&mut storing) => {
+                    inputs.extend(stored);
+                    look_again.as_mut().reset(tokio::time::Instant::now() + limits::QUOTA_LOOK);
+                }
+                over = looked(&mut looking), if looking.is_some() => {
+                    inputs.push_back(Input::Quota(over));
+                    look_again.as_mut().reset(tokio::time::Instant::now() + limits::QUOTA_LOOK);
+                }
+                // Somebody may have raised the quota, or made room.
+                () = &mut look_again, if machine.status().over_quota.is_some() && looking.is_none() => looking = Some(self.look()),
                 changed = commits.changed() => match changed {
                     Ok(()) => inputs.push_back(self.news(&mut commits)),
                     // The log is gone, and so will we be.
@@ -268,6 +289,11 @@ impl Run {
         if let Some(storing) = storing {
             let _ = storing.await;
         }
+    }
+
+    fn look(&self) -> Looking {
+        let (log, id) = (Arc::clone(&self.inner.log), self.peer.daemon_id.clone());
+        tokio::task::spawn_blocking(move || log.over_quota(&id))
     }
 
     /// What there is to announce: nothing that the peer itself brought.
@@ -347,15 +373,25 @@ async fn next_event(link: &mut Option<Link>) -> Input {
     }
 }
 
-async fn finished(storing: &mut Option<Storing>) -> Input {
+/// What became of the batch, and whether the peer is over its quota by it.
+async fn finished(storing: &mut Option<Storing>) -> Vec<Input> {
     let Some(task) = storing else { return pending().await };
     let result = task.await;
     *storing = None;
     match result {
-        Ok(Ok(applied)) => Input::Applied(applied),
-        Ok(Err(fault)) => Input::ApplyFailed(fault.message),
-        Err(error) => Input::ApplyFailed(error.to_string()),
+        // First the quota, so that nothing is pulled in between.
+        Ok(Ok((applied, over))) => over.map(|over| Input::Quota(Some(over))).into_iter().chain([Input::Applied(applied)]).collect(),
+        Ok(Err(fault)) => vec![Input::ApplyFailed(fault.message)],
+        Err(error) => vec![Input::ApplyFailed(error.to_string())],
     }
+}
+
+/// What a look found. One that failed says nothing, and the peer is read: the next batch is followed by another look.
+async fn looked(looking: &mut Option<Looking>) -> Option<OverQuota> {
+    let Some(task) = looking else { return pending().await };
+    let result = task.await;
+    *looking = None;
+    result.ok().and_then(Result::ok).flatten()
 }
 
 /// Waits until a driver's status satisfies `done`; `false` if it does not within `within`, or the driver ended.

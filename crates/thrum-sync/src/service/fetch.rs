@@ -155,6 +155,9 @@ impl Inner {
         if self.desk().registry.get(peer).is_none() {
             return Err(Fault::new(ErrorKind::NotFound, "it is no peer any more"));
         }
+        if let Some(over) = self.log.over_quota(peer)? {
+            return Err(Fault::new(ErrorKind::Refused, over.to_string()));
+        }
         let applied = self.log.apply(Batch { events: events.clone(), rejected: batch.rejected, ..batch })?;
         let mut kept_out = 0;
         if applied.skipped > 0 {

@@ -114,6 +114,11 @@ impl Inner {
     /// second one finds out what the first has left.
     pub(super) async fn repair(self: &Arc<Self>, peer: &Peer, differences: &[Difference], tells: bool, deadline: Instant) -> Outcome {
         let mut outcome = Outcome::default();
+        let (log, id) = (Arc::clone(&self.log), peer.daemon_id.clone());
+        if let Ok(Some(over)) = blocking(move || log.over_quota(&id)).await {
+            outcome.error = Some(over.to_string());
+            return outcome;
+        }
         let turn = self.turn(&peer.daemon_id);
         // One event over a slow line takes its time; the peer's own.
         let is_slow = turn.most.try_lock().is_ok_and(|most| *most == 1);

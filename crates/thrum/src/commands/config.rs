@@ -43,15 +43,22 @@ Keys:
   tailnet.enabled       true: speak to peers on the tailnet. It is off where nothing sets it;
                         joining a tailnet address and `peer add --via tailnet` set it.
                         THRUM_TS_ENABLED wins
+  peers.max_mb          how much of one peer is kept here until it is read no further, in
+                        megabytes of events: 1024 where nothing sets it. THRUM_PEER_MAX_MB wins
+  peers.max_agents      the same in agents: 1000. THRUM_PEER_MAX_AGENTS wins
+  peers.max_daemons     the same in daemons that wrote its events: 1000. THRUM_PEER_MAX_DAEMONS
+                        wins
+  peers.max_parked      the same in events that wait for something: 50000.
+                        THRUM_PEER_MAX_PARKED wins
 
-A running daemon goes by a change after `thrum daemon restart`.
+A running daemon goes by a change after `thrum daemon restart`; by one of `peers` within seconds.
 
 Examples:
   thrum config set daemon.sync_interval 30s
   thrum config set daemon.local_only true
   thrum config set daemon.sync_interval default")]
     Set {
-        /// Which: daemon.local_only, daemon.sync_interval or tailnet.enabled
+        /// Which: one of the keys above
         key: String,
         /// Its value, or `default`
         #[arg(allow_hyphen_values = true)]
@@ -144,6 +151,8 @@ impl Shown {
             Key::LocalOnly => sync.local_only.into(),
             Key::SyncInterval => sync.sync_interval.into(),
             Key::Tailnet => sync.tailnet.into(),
+            // Looked up whenever a peer is read.
+            Key::Quota(_) => return None,
         };
         (running != self.config.get(key).value).then_some(running)
     }
@@ -186,7 +195,7 @@ impl Render for Shown {
         let overrides =
             Key::ALL.iter().filter(|key| matches!(self.config.get(**key).source, Source::Variable(_))).map(|key| key.variable());
         json!({
-            "config_file": self.file, "daemon": sections.get("daemon"), "tailnet": sections.get("tailnet"), "variables": variables.collect::<Map<_, _>>(),
+            "config_file": self.file, "daemon": sections.get("daemon"), "tailnet": sections.get("tailnet"), "peers": sections.get("peers"), "variables": variables.collect::<Map<_, _>>(),
             "overrides": overrides.collect::<Vec<_>>(), "unknown_keys": self.config.unknown,
             "unknown_variables": self.unknown_variables, "warnings": self.warnings,
         })
@@ -220,7 +229,7 @@ fn set(name: &str, value: &str, cx: &Context) -> Result<Changed, Fault> {
         cx.output.warn(&format!("{} is set in {origin} and wins over the file", key.variable()));
     }
     let changed = before != value;
-    let restart = changed && cx.running_daemon().ok().flatten().is_some();
+    let restart = changed && !matches!(key, Key::Quota(_)) && cx.running_daemon().ok().flatten().is_some();
     if restart {
         cx.output.hint("The running daemon goes by it after: thrum daemon restart");
     }

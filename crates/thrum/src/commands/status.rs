@@ -233,7 +233,7 @@ pub(crate) fn daemon(health: &Health) -> String {
 /// `2 connected`, `1 connected, 1 unreachable`.
 pub(crate) fn states(peers: &[Peer]) -> String {
     let mut words: Vec<String> = Vec::new();
-    for state in ["connected", "connecting", "unreachable", "removed_us"] {
+    for state in ["connected", "connecting", "unreachable", "removed_us", "over_quota"] {
         let number = peers.iter().filter(|peer| peer.state == state).count();
         if number > 0 || state == "connected" {
             words.push(format!("{number} {}", state.replace('_', " ")));

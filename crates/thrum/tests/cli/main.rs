@@ -38,6 +38,7 @@ mod pairing;
 mod prime;
 mod purge;
 mod quickstart;
+mod quota;
 mod register;
 mod reply;
 mod send;

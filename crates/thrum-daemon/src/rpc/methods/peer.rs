@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use thrum_core::{Ambient, ErrorKind, Fault, Stamp, exchange::LastRejected, limits, name};
+use thrum_core::{Ambient, ErrorKind, Fault, Stamp, exchange::LastRejected, limits, name, quota::OverQuota};
 use thrum_sync::{
     Peers,
     clock::go_duration,
@@ -24,7 +24,7 @@ pub(super) fn sync_state(peers: &[PeerStatus]) -> &'static str {
     let behind = |backlog: Option<u64>| backlog.is_some_and(|events| events > 0);
     if peers.is_empty() {
         "idle"
-    } else if peers.iter().any(|peer| matches!(peer.state, State::Unreachable | State::RemovedUs)) {
+    } else if peers.iter().any(|peer| matches!(peer.state, State::Unreachable | State::RemovedUs | State::OverQuota)) {
         "error"
     } else if peers.iter().any(|peer| peer.state == State::Connecting || behind(peer.backlog_from_them) || behind(peer.backlog_to_them)) {
         "syncing"
@@ -217,6 +217,8 @@ pub(super) struct Listed {
     last_synced_seq: u64,
     transport: String,
     state: State,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    over_quota: Option<OverQuota>,
 }
 
 impl Listed {
@@ -229,6 +231,7 @@ impl Listed {
             last_sync_at: peer.last_sync,
             last_synced_seq: peer.last_synced_seq,
             transport: peer.transport.clone(),
+            over_quota: peer.over_quota,
             state: peer.state,
         }
     }
@@ -254,6 +257,8 @@ pub(super) struct Standing {
     transport: String,
     state: State,
     since: Stamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    over_quota: Option<OverQuota>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -314,6 +319,7 @@ impl Standing {
             transport: peer.transport,
             state: peer.state,
             since: peer.since,
+            over_quota: peer.over_quota,
             last_error: peer.last_error,
             next_attempt: peer.next_attempt,
             read_by_us: peer.read_by_us,
@@ -353,6 +359,9 @@ pub(super) struct Remove {
     name: Option<String>,
     #[serde(default)]
     daemon_id: Option<String>,
+    /// Whether what it brought goes, too; ours.
+    #[serde(default)]
+    forget: bool,
 }
 
 #[derive(Serialize)]
@@ -360,12 +369,31 @@ pub(super) struct Removed {
     status: &'static str,
     name: String,
     daemon_id: String,
+    /// Whether what it brought is being dropped now.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    forgetting: bool,
 }
 
 pub(super) async fn remove(daemon: &Daemon, params: Remove) -> Result<Removed, Fault> {
     let wanted = required("name or daemon_id", params.daemon_id.filter(|id| !id.is_empty()).or(params.name))?;
-    let peer = daemon.peers.remove(&wanted).await?;
-    Ok(Removed { status: "ok", name: peer.name, daemon_id: peer.daemon_id })
+    let (name, daemon_id) = match daemon.peers.remove(&wanted).await {
+        Ok(peer) => (peer.name, peer.daemon_id),
+        // Removed before; what it brought may still be here.
+        Err(fault) if params.forget && fault.kind == ErrorKind::NotFound => {
+            let former = wanted.clone();
+            if !daemon.storage.read(move |reader| reader.has_received_from(&former)).await? {
+                return Err(fault);
+            }
+            (wanted.clone(), wanted)
+        }
+        Err(fault) => return Err(fault),
+    };
+    if params.forget {
+        let peer = daemon_id.clone();
+        daemon.storage.write(move |tx| tx.begin_forgetting(&peer)).await?;
+        daemon.forgetting.notify_one();
+    }
+    Ok(Removed { status: "ok", name, daemon_id, forgetting: params.forget })
 }
 
 #[cfg(test)]

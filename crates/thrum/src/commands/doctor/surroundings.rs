@@ -91,10 +91,15 @@ fn peers(daemon: Daemon) -> Check {
         return Check::new("peers", Fine, "there are none");
     }
     let removed = peers.iter().find(|peer| peer.state == "removed_us");
+    let over = peers.iter().find_map(|peer| Some((printable(&peer.name), peer.over_quota.as_ref()?.shown().1)));
     let faults: Vec<String> = peers.iter().filter_map(wrong).collect();
     match (removed, faults.is_empty()) {
         (_, true) => Check::new("peers", Fine, format!("{}, all reachable", count(peers.len() as u64, "peer"))),
         (Some(gone), false) => Check::new("peers", Problem, faults.join("; ")).fix(format!("thrum peer remove {}", printable(&gone.name))),
+        (None, false) if let Some((name, key)) = over => {
+            let fix = format!("thrum config set {key} NUMBER, or thrum peer remove {name} --forget");
+            Check::new("peers", Warning, faults.join("; ")).fix(fix)
+        }
         (None, false) => Check::new("peers", Warning, faults.join("; ")).fix("thrum peer status"),
     }
 }
@@ -107,6 +112,10 @@ fn wrong(peer: &Peer) -> Option<String> {
         "unreachable" => {
             let why = peer.last_error.as_deref().map(|error| format!(" ({})", printable(error))).unwrap_or_default();
             faults.push(format!("does not answer{why}"));
+        }
+        "over_quota" => {
+            let what = peer.over_quota.as_ref().map(|over| over.shown().0).unwrap_or_default();
+            faults.push(format!("is over its quota and read no further ({what})"));
         }
         _ => {}
     }

@@ -32,15 +32,23 @@ Examples:
   thrum peer list --json")]
     List,
     Ping(ping::Args),
-    /// Forget a peer; it is told
+    /// Remove a peer; it is told
     #[command(after_help = "\
+With --forget, the events that came from it leave this database, but for those that this daemon or a peer that is still paired wrote. That \
+goes on in the background, also after a restart of the daemon. Paired again, the peer is read from its start, and all that it still \
+has comes back. Events of Go Thrum come back as well through another peer of ours that has them.
+
 Examples:
   thrum peer remove desk
+  thrum peer remove desk --forget
   thrum peer remove desk --quiet")]
     Remove {
         /// Its name or daemon id
         #[arg(value_name = "NAME")]
         name: String,
+        /// Also drop what it brought, so that its space is free. Works by daemon id for one that was removed before
+        #[arg(long)]
+        forget: bool,
     },
     /// Show for each peer whether it is reachable, what was read by whom, and what waits
     #[command(after_help = "\
@@ -57,7 +65,7 @@ impl Command {
             Self::Join(args) => boxed(join::run(&args, cx)),
             Self::List => boxed(list(cx)),
             Self::Ping(args) => boxed(ping::run(&args, cx)),
-            Self::Remove { name } => boxed(remove(&name, cx)),
+            Self::Remove { name, forget } => boxed(remove(&name, forget, cx)),
             Self::Status => boxed(cx.daemon()?.call("peer.status", json!({})).map(Details)),
         }
     }
@@ -73,10 +81,14 @@ fn list(cx: &Context) -> Result<List, Fault> {
     cx.daemon()?.call("peer.list", json!({})).map(List)
 }
 
-fn remove(name: &str, cx: &Context) -> Result<Said, Fault> {
-    let params = if name.starts_with("d_") { json!({"daemon_id": name}) } else { json!({"name": name}) };
+fn remove(name: &str, forget: bool, cx: &Context) -> Result<Said, Fault> {
+    let mut params = if name.starts_with("d_") { json!({"daemon_id": name}) } else { json!({"name": name}) };
+    if forget {
+        params["forget"] = true.into();
+    }
     let value: Value = cx.daemon()?.call("peer.remove", params)?;
-    Ok(Said { line: format!("Removed {}", printable(name)), value })
+    let dropped = if forget { "; what it brought is being dropped" } else { "" };
+    Ok(Said { line: format!("Removed {}{dropped}", printable(name)), value })
 }
 
 impl Render for List {
@@ -88,6 +100,9 @@ impl Render for List {
         let row = |peer: &Peer| vec![peer.name.clone(), peer.address.clone(), peer.state.replace('_', " "), last_sync(peer, page)];
         let rows = peers.iter().map(row).collect();
         page.table(&["NAME", "ADDRESS", "STATE", "LAST SYNC"], rows);
+        for peer in peers {
+            over_quota(peer, "", page);
+        }
     }
 
     fn json(&self) -> Value {
@@ -145,6 +160,7 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         page.line(format!("    {YELLOW}It cannot dial this daemon; it asks over a connection that was opened from here{YELLOW:#}"));
     }
     page.line(format!("    {}", progress(peer)));
+    over_quota(peer, "    ", page);
     if peer.parked + peer.rejected > 0 {
         page.line(format!("    {} parked, {} rejected", peer.parked, peer.rejected));
     }
@@ -181,10 +197,18 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         let by = time::brief(std::time::Duration::from_millis(offset.unsigned_abs()));
         page.line(format!("    {YELLOW}Its clock is {by} {direction}{YELLOW:#}"));
     }
-    if let Some(error) = peer.last_error.as_deref().filter(|error| !error.is_empty()) {
+    if let Some(error) = peer.last_error.as_deref().filter(|error| !error.is_empty() && peer.over_quota.is_none()) {
         let next = peer.next_attempt.map(|at| format!("; {}", next_attempt(at, page.now()))).unwrap_or_default();
         page.line(format!("    {DIM}Last error: {}{next}{DIM:#}", printable(error)));
     }
+}
+
+/// That a peer is read no further, and what to do about it.
+fn over_quota(peer: &Peer, indent: &str, page: &mut Page) {
+    let Some(over) = &peer.over_quota else { return };
+    let ((what, key), name) = (over.shown(), printable(&peer.name));
+    page.line(format!("{indent}{YELLOW}{name} is over quota and read no further: {what}. What is left waits there{YELLOW:#}"));
+    page.line(format!("{indent}{DIM}thrum config set {key} NUMBER reads on; thrum peer remove {name} --forget makes room{DIM:#}"));
 }
 
 /// On which node it is and how it is reached; that it moved, and who else used its token.

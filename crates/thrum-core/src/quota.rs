@@ -1,0 +1,116 @@
+//! How much of what one peer served is kept here before it is read no further.
+//!
+//! A quota counts what was received *from* a peer, whoever wrote it, because the peer is who can be removed. It never drops single
+//! events: which ones came first depends on order and route, and daemons that dropped different ones would differ for ever (I6). It
+//! stops the reading of that peer between two batches. Nothing is lost: the checkpoint stays where it is, and the reading goes on
+//! from there once the quota is raised.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::limits;
+
+/// What a quota counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Measure {
+    /// Bytes of events.
+    Bytes,
+    /// Registered agents.
+    Agents,
+    /// Daemons that wrote them.
+    Origins,
+    /// Events that wait for something.
+    Parked,
+}
+
+impl Measure {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Bytes, Self::Agents, Self::Origins, Self::Parked];
+}
+
+impl fmt::Display for Measure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bytes => "bytes",
+            Self::Agents => "agents",
+            Self::Origins => "daemons",
+            Self::Parked => "parked events",
+        })
+    }
+}
+
+/// An amount of each measure: what is kept of a peer, or what may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Amounts {
+    /// See [`Measure::Bytes`].
+    pub bytes: u64,
+    /// See [`Measure::Agents`].
+    pub agents: u64,
+    /// See [`Measure::Origins`].
+    pub origins: u64,
+    /// See [`Measure::Parked`].
+    pub parked: u64,
+}
+
+impl Amounts {
+    /// What may be kept of a peer unless somebody sets something else.
+    pub const QUOTA: Self = Self {
+        bytes: limits::MAX_PEER_BYTES,
+        agents: limits::MAX_PEER_AGENTS,
+        origins: limits::MAX_PEER_ORIGINS,
+        parked: limits::MAX_PEER_PARKED,
+    };
+
+    /// One of them.
+    pub const fn of(&self, measure: Measure) -> u64 {
+        match measure {
+            Measure::Bytes => self.bytes,
+            Measure::Agents => self.agents,
+            Measure::Origins => self.origins,
+            Measure::Parked => self.parked,
+        }
+    }
+
+    /// The first measure in which these amounts exceed a quota.
+    pub fn beyond(&self, quota: &Self) -> Option<OverQuota> {
+        let over = |measure: &Measure| self.of(*measure) > quota.of(*measure);
+        let measure = Measure::ALL.into_iter().find(over)?;
+        Some(OverQuota { measure, kept: self.of(measure), allowed: quota.of(measure) })
+    }
+}
+
+/// Why a peer is read no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct OverQuota {
+    /// What there is too much of.
+    pub measure: Measure,
+    /// How much is kept of the peer.
+    pub kept: u64,
+    /// How much may be.
+    pub allowed: u64,
+}
+
+impl fmt::Display for OverQuota {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { measure, kept, allowed } = self;
+        write!(f, "over quota: {kept} {measure} of it are kept here, {allowed} are allowed; it is read no further")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_exceeded_by_more_than_it_and_names_the_first_measure() {
+        let quota = Amounts { bytes: 10, agents: 2, origins: 3, parked: 4 };
+        assert_eq!(quota.beyond(&quota), None);
+        let over = |amounts: Amounts| amounts.beyond(&quota).map(|over| (over.measure, over.kept, over.allowed));
+        assert_eq!(over(Amounts { bytes: 11, parked: 9, ..quota }), Some((Measure::Bytes, 11, 10)));
+        assert_eq!(over(Amounts { agents: 3, ..quota }), Some((Measure::Agents, 3, 2)));
+        assert_eq!(over(Amounts { origins: 4, ..quota }), Some((Measure::Origins, 4, 3)));
+        assert_eq!(over(Amounts { parked: 5, ..quota }), Some((Measure::Parked, 5, 4)));
+    }
+}

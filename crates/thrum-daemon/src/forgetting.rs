@@ -1,0 +1,58 @@
+//! Drops what removed peers brought, piece by piece beside everything else (`peer remove --forget`).
+//!
+//! What is still to go is noted in the database, so a daemon that stops in between goes on at its next start.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use thrum_core::{Fault, limits, name::printable};
+use thrum_sync::Peers;
+use tokio::sync::Notify;
+
+use crate::{shutdown::Shutdown, storage::Storage};
+
+/// Runs until the daemon stops. `wake` says that another peer is to be forgotten.
+pub(crate) async fn follow(storage: Arc<Storage>, peers: Peers, own: String, wake: Arc<Notify>, shutdown: Shutdown) {
+    loop {
+        let work = async {
+            match storage.read(|reader| reader.forgetting()).await {
+                Ok(removed) => {
+                    for peer in removed {
+                        if let Err(fault) = forget(&storage, &peers, &own, &peer).await {
+                            tracing::warn!("what {} brought is not dropped yet: {fault}", printable(&peer));
+                        }
+                    }
+                }
+                Err(fault) => tracing::warn!("cannot look which peers are to be forgotten: {fault}"),
+            }
+            tokio::select! {
+                () = wake.notified() => {}
+                // What failed is tried again.
+                () = tokio::time::sleep(limits::BACKOFF_LAST) => {}
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            () = shutdown.stopping() => return,
+        }
+    }
+}
+
+async fn forget(storage: &Arc<Storage>, peers: &Peers, own: &str, peer: &str) -> Result<(), Fault> {
+    let mut events = 0;
+    loop {
+        let paired = peers.list();
+        if paired.iter().any(|known| known.daemon_id == peer) {
+            let again = peer.to_owned();
+            return storage.write(move |tx| tx.stop_forgetting(&again)).await;
+        }
+        let ids = paired.into_iter().flat_map(|known| [Some(known.daemon_id), known.as_daemon_id]).flatten();
+        let keeps: BTreeSet<String> = ids.chain([own.to_owned()]).collect();
+        let of = peer.to_owned();
+        let piece = storage.write(move |tx| tx.forget_piece(&of, &keeps)).await?;
+        events += piece.events;
+        if piece.is_done {
+            tracing::info!("dropped {events} events that came from {}, which was removed", printable(peer));
+            return Ok(());
+        }
+    }
+}

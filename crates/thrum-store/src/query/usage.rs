@@ -1,0 +1,27 @@
+//! How much is kept of what a peer served.
+
+use thrum_core::quota::Amounts;
+
+use crate::{Reader, StoreError};
+
+impl Reader<'_> {
+    /// What is kept of what this peer served. Bytes and origins are kept by the database; agents and parked events are counted, which
+    /// their quotas bound.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn usage(&self, peer: &str) -> Result<Amounts, StoreError> {
+        let mut received = self.conn.prepare_cached("SELECT coalesce(sum(bytes), 0), count(*) FROM received WHERE peer = ?1")?;
+        let (bytes, origins) = received.query_row([peer], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let count = |sql: &str| -> Result<u64, StoreError> { Ok(self.conn.prepare_cached(sql)?.query_row([peer], |row| row.get(0))?) };
+        Ok(Amounts {
+            bytes,
+            origins,
+            agents: count(
+                "SELECT count(*) FROM agents a CROSS JOIN events e ON e.event_id = a.event_id AND +e.origin_daemon = a.home
+                 WHERE e.received_from = ?1",
+            )?,
+            parked: count("SELECT count(*) FROM parked p CROSS JOIN events e USING (event_id, signer) WHERE e.received_from = ?1")?,
+        })
+    }
+}
