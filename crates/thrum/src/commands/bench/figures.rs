@@ -61,6 +61,11 @@ impl Figures {
         self.add(&format!("{what} of {events} events"), value, text);
     }
 
+    /// How long something took.
+    pub(super) fn took(&mut self, what: &str, took: Duration) {
+        self.add(what, json!({"seconds": took.as_secs_f64()}), format!("{:.1} s", took.as_secs_f64()));
+    }
+
     /// Nothing is said where the system does not tell.
     pub(super) fn memory(&mut self, what: &str, bytes: Option<u64>) {
         if let Some(bytes) = bytes {

@@ -4,9 +4,11 @@
 //! durable write, SQLite with the same rows, a round trip on a socket, a signature. What a figure says of this program is its
 //! distance from those.
 
+mod abuse;
 mod against;
 mod figures;
 mod floor;
+mod hostile;
 mod ours;
 mod tailnet;
 mod work;
@@ -29,7 +31,7 @@ use crate::{
 #[command(after_help = "\
 Takes about a minute. With --against the same requests go to two other daemons that are paired with each other: they get an agent \
 \"bench\" and its messages. With --tailnet two daemons are paired and one is filled, so take some that you can throw away \
-(docs/tailscale.md says how).
+(docs/tailscale.md says how). With --abuse a hostile peer is played, and it is measured what that costs an agent of this machine.
 
 Examples:
   thrum bench --messages 500 --events 1000
@@ -48,6 +50,9 @@ pub(crate) struct Args {
     /// paths of their sockets
     #[arg(long, value_name = "SOCKET_A,SOCKET_B", value_delimiter = ',', num_args = 1, conflicts_with = "against")]
     tailnet: Vec<PathBuf>,
+    /// Measure what a hostile peer costs instead: how long an agent here waits for `send`, and the daemon's memory
+    #[arg(long, conflicts_with_all = ["against", "tailnet"])]
+    abuse: bool,
 }
 
 /// Most messages sent one by one.
@@ -68,6 +73,10 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Fault> {
     let mut figures = Figures::default();
     if let Some((one, two)) = on_tailnet {
         tailnet::measure((one, two), args.events, one_by_one, &step, &mut figures)?;
+        return Ok(figures);
+    }
+    if args.abuse {
+        abuse::measure(&Stage::open("bench")?, &step, &mut figures)?;
         return Ok(figures);
     }
     // Before anything else: a socket that cannot be used should not be noticed only after a minute.

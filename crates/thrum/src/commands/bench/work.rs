@@ -63,17 +63,17 @@ impl Agent {
     /// A new one at somebody else's daemon.
     pub(super) fn visiting(socket: &Path) -> Result<Self, Fault> {
         let agent = Self { socket: socket.to_owned(), name: "bench".to_owned(), to: "@bench".to_owned() };
-        let mut client = agent.client()?;
+        let mut client = agent.connect()?;
         client.call::<Value>("agent.register", json!({"name": agent.name, "role": "visitor", "module": "bench", "re_register": true}))?;
         client.call::<Value>("session.start", json!({"agent_id": agent.name}))?;
         Ok(agent)
     }
 
-    fn client(&self) -> Result<Client, Fault> {
+    pub(super) fn connect(&self) -> Result<Client, Fault> {
         Client::connect(&self.socket).map_err(|error| cannot_connect(&self.socket, &error))
     }
 
-    fn send(&self, client: &mut Client) -> Result<Sent, Fault> {
+    pub(super) fn send(&self, client: &mut Client) -> Result<Sent, Fault> {
         client.call("message.send", json!({"content": "x".repeat(200), "mentions": [self.to], "caller_agent_id": self.name}))
     }
 }
@@ -91,7 +91,7 @@ fn repeated(number: usize, mut work: impl FnMut() -> Result<(), Fault>) -> Resul
 
 /// `message.send` by one writer.
 pub(super) fn send_one_by_one(agent: &Agent, number: usize) -> Result<Times, Fault> {
-    let mut client = agent.client()?;
+    let mut client = agent.connect()?;
     repeated(number, || agent.send(&mut client).map(|_| ())).map(Times::new)
 }
 
@@ -99,7 +99,7 @@ pub(super) fn send_one_by_one(agent: &Agent, number: usize) -> Result<Times, Fau
 pub(super) fn send_beside(agent: &Agent, writers: usize, each: usize) -> Result<Beside, Fault> {
     let ready = &Barrier::new(writers + 1);
     thread::scope(|scope| {
-        let connected = (0..writers).map(|_| agent.client()).collect::<Result<Vec<_>, _>>()?;
+        let connected = (0..writers).map(|_| agent.connect()).collect::<Result<Vec<_>, _>>()?;
         let handles: Vec<_> = connected
             .into_iter()
             .map(|mut client| {
@@ -121,7 +121,7 @@ pub(super) fn send_beside(agent: &Agent, writers: usize, each: usize) -> Result<
 
 /// `message.get` of one message.
 pub(super) fn get(agent: &Agent, number: usize) -> Result<Times, Fault> {
-    let mut client = agent.client()?;
+    let mut client = agent.connect()?;
     let message_id = agent.send(&mut client)?.message_id;
     let params = json!({"message_id": message_id, "caller_agent_id": agent.name});
     repeated(number, || client.call::<Value>("message.get", &params).map(|_| ())).map(Times::new)
@@ -129,14 +129,14 @@ pub(super) fn get(agent: &Agent, number: usize) -> Result<Times, Fault> {
 
 /// `message.list`, the newest ten.
 pub(super) fn list(agent: &Agent, number: usize) -> Result<Times, Fault> {
-    let mut client = agent.client()?;
+    let mut client = agent.connect()?;
     let params = json!({"page_size": 10, "page": 1, "sort_order": "desc", "caller_agent_id": agent.name});
     repeated(number, || client.call::<Value>("message.list", &params).map(|_| ())).map(Times::new)
 }
 
 /// From the request on one daemon until the other gives the message.
 pub(super) fn arrivals(from: &Agent, to: &Agent, number: usize) -> Result<Times, Fault> {
-    let (mut sending, mut looking) = (from.client()?, to.client()?);
+    let (mut sending, mut looking) = (from.connect()?, to.connect()?);
     let mut times = Vec::with_capacity(number);
     for _ in 0..number {
         let began = Instant::now();
