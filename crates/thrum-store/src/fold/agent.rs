@@ -57,6 +57,18 @@ pub(super) fn register(tx: &mut Tx<'_>, at: At<'_>, body: &AgentRegister) -> Res
         return Ok(Folded::Done);
     }
     match registered(conn, &body.agent_id, &event.origin)? {
+        // An agent that lives elsewhere has no mailbox here, so that what it is follows from what it was and this event.
+        None if event.origin != tx.home() => put(conn, event, body, event.at)?,
+        Some(before) if event.origin != tx.home() && (before.last.0, before.last.1.as_str()) < at.rank() => {
+            put(conn, event, body, before.first_at.min(event.at))?;
+        }
+        Some(_) if event.origin != tx.home() => {
+            conn.prepare_cached("UPDATE agents SET first_at = ?3 WHERE agent_id = ?1 AND home = ?2 AND first_at > ?3")?.execute((
+                &body.agent_id,
+                &event.origin,
+                event.at.nanos(),
+            ))?;
+        }
         // Nobody's mailbox changes.
         Some(before) if before.first_at <= event.at && at.rank() < (before.last.0, before.last.1.as_str()) => {}
         Some(before) if before.first_at <= event.at && before.role == body.role => put(conn, event, body, before.first_at)?,

@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
-    Event, Payload, bounds, key,
+    Event, Payload, Stamp, bounds, key,
     payload::{AgentUpdate, SessionEnd, SessionStart},
 };
 
@@ -16,16 +16,17 @@ use crate::{StoreError, Tx};
 enum Begun {
     Not,
     Unknown,
-    At(String),
+    At { home: String, at: Stamp, event_id: String },
 }
 
 fn begun(conn: &Connection, session: &str) -> Result<Begun, StoreError> {
-    let mut statement = conn.prepare_cached("SELECT started_at, home FROM sessions WHERE session_id = ?1")?;
-    let found: Option<(Option<i64>, String)> = statement.query_row([session], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let mut statement = conn.prepare_cached("SELECT started_at, start_event, home FROM sessions WHERE session_id = ?1")?;
+    let found: Option<(Option<i64>, Option<String>, String)> =
+        statement.query_row([session], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
     Ok(match found {
         None => Begun::Not,
-        Some((None, _)) => Begun::Unknown,
-        Some((Some(_), home)) => Begun::At(home),
+        Some((Some(at), Some(event_id), home)) => Begun::At { home, at: Stamp::from_nanos(at), event_id },
+        Some(_) => Begun::Unknown,
     })
 }
 
@@ -38,6 +39,13 @@ pub(super) fn start(tx: &mut Tx<'_>, at: At<'_>, body: &SessionStart) -> Result<
     }
     match begun(conn, &body.session_id)? {
         Begun::Not => put_start(conn, event, body)?,
+        // There may be any number of beginnings: those that do not count cost nothing, and one of the same daemon changes nothing else.
+        Begun::At { home, at: begun, event_id }
+            if claim(&body.session_id, &home, (begun, &event_id)) <= claims(&body.session_id, event) => {}
+        Begun::At { home, .. } if home == event.origin => {
+            conn.prepare_cached("UPDATE sessions SET agent_id = ?2, started_at = ?3, start_event = ?4 WHERE session_id = ?1")?
+                .execute((&body.session_id, &body.agent_id, event.at.nanos(), &event.id))?;
+        }
         _ => {
             tx.later.sessions.insert(body.session_id.clone());
         }
@@ -55,13 +63,20 @@ fn put_start(conn: &Connection, event: &Event, body: &SessionStart) -> Result<()
 pub(super) fn end(tx: &mut Tx<'_>, at: At<'_>, body: &SessionEnd) -> Result<Folded, StoreError> {
     match begun(tx.conn, &body.session_id)? {
         // Ends of one signer have ids of their own. Others may share instant and id, and are told apart by their origins.
-        Begun::At(home) if home == at.event.origin && key::is_signed_origin(&home) => put_end(tx.conn, at.event, body)?,
-        Begun::At(home) if !may_end(&home, &at.event.origin) => {}
+        Begun::At { home, .. } if home == at.event.origin && key::is_signed_origin(&home) => put_end(tx.conn, at.event, body)?,
+        Begun::At { home, .. } if !may_end(&home, &at.event.origin) => {}
+        Begun::At { .. } | Begun::Unknown if !is_end_of_rank(tx.conn, &body.session_id, at)? => put_end(tx.conn, at.event, body)?,
         _ => {
             tx.later.sessions.insert(body.session_id.clone());
         }
     }
     Ok(Folded::Done)
+}
+
+/// Whether the end that counts has the instant and the id of this one.
+fn is_end_of_rank(conn: &Connection, session: &str, at: At<'_>) -> Result<bool, StoreError> {
+    let mut statement = conn.prepare_cached("SELECT 1 FROM sessions WHERE session_id = ?1 AND ended_at = ?2 AND end_event = ?3")?;
+    Ok(statement.exists((session, at.event.at.nanos(), &at.event.id))?)
 }
 
 /// Whose word counts that a session of `home` is over. Where that daemon signs nothing, anybody could say it in its name, and it

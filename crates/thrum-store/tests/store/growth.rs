@@ -42,6 +42,14 @@ fn register(n: usize, when: i64, agent: &str, role: &str) -> Event {
     event(n, "d_go", when, "agent.register", json!({"agent_id": agent, "kind": "agent", "role": role, "module": "m"}))
 }
 
+fn start(n: usize, when: i64) -> Event {
+    event(n, "d_go", when, "agent.session.start", json!({"session_id": "ses_1", "agent_id": "cy"}))
+}
+
+fn end(n: usize, when: i64) -> Event {
+    event(n, "d_go", when, "agent.session.end", json!({"session_id": "ses_1", "reason": "r"}))
+}
+
 /// Rows changed and tens of instructions run by some batches, after others that are not counted.
 fn cost(before: Vec<Vec<Event>>, attack: Vec<Vec<Event>>) -> [u64; 2] {
     let mut node = Node::new(1);
@@ -86,6 +94,7 @@ fn each(events: impl Iterator<Item = Event>) -> Vec<Vec<Event>> {
     events.map(|event| vec![event]).collect()
 }
 
+/// P6
 #[test]
 fn what_waits_for_a_message_costs_the_same_each() {
     for (name, about) in [("receipts", receipt as fn(usize) -> Event), ("edits", edit), ("deletions", deletion)] {
@@ -94,6 +103,7 @@ fn what_waits_for_a_message_costs_the_same_each() {
     }
 }
 
+/// P6
 #[test]
 fn earlier_creations_cost_the_same_however_much_is_about_their_message() {
     for (name, about) in [("receipts", receipt as fn(usize) -> Event), ("edits", edit), ("deletions", deletion)] {
@@ -105,10 +115,29 @@ fn earlier_creations_cost_the_same_however_much_is_about_their_message() {
     }
 }
 
+/// P6
 #[test]
 fn messages_to_everyone_cost_the_same_however_many_agents_a_peer_has() {
     let agents = |size: usize| (0..size).map(|n| register(n, 1, &format!("robot{n}"), "robot")).collect::<Vec<_>>();
     let mail = || (0..20).map(|n| create(n, "d_go", 1000 + seconds(n), &format!("msg_{n}"))).collect::<Vec<_>>();
     grows_as_it("agents, then mail", false, |size| (vec![agents(size)], vec![mail()]));
     grows_as_it("mail, then agents", true, |size| (vec![mail()], vec![agents(size)]));
+}
+
+/// P6
+#[test]
+fn registrations_of_one_agent_that_come_one_by_one_cost_the_same_each() {
+    let roles = ["robot", "tester"];
+    grows_as_it("later", true, |size| (vec![], each((0..size).map(|n| register(n, seconds(n), "cy", roles[n % 2])))));
+    grows_as_it("earlier", true, |size| (vec![], each((0..size).map(|n| register(n, 2000 - seconds(n), "cy", roles[n % 2])))));
+}
+
+/// P6
+#[test]
+fn beginnings_and_ends_of_one_session_that_come_one_by_one_cost_the_same_each() {
+    grows_as_it("later starts", true, |size| (vec![], each((0..size).map(|n| start(n, seconds(n))))));
+    grows_as_it("earlier starts", true, |size| (vec![], each((0..size).map(|n| start(n, 2000 - seconds(n))))));
+    let ends = |size: usize| (0..size).map(|n| end(n, 2000 - seconds(n)));
+    grows_as_it("ends, then starts", true, |size| (vec![], each(ends(size).chain((0..size).map(|n| start(n, 900 - seconds(n)))))));
+    grows_as_it("starts, then ends", true, |size| (vec![], each((0..size).map(|n| start(n, 900 - seconds(n))).chain(ends(size)))));
 }

@@ -45,6 +45,7 @@ fn writer(store: Store, first: impl FnOnce(&Commit) + Send + 'static) -> Writer 
     .expect("starts")
 }
 
+/// P7
 #[test]
 fn others_write_between_two_pieces_of_a_batch() {
     let Node { store, dir, .. } = Node::new(1);
@@ -79,7 +80,7 @@ fn whose_batch_is_being_stored_and_how_much_of_it_is_known() {
     assert_eq!(writer.busy(), [], "then it is not");
 }
 
-/// I4
+/// P7, I4
 #[test]
 fn a_batch_that_is_interrupted_moves_no_checkpoint_and_is_not_begun_anew() {
     let Node { store, world, key, dir } = Node::new(1);
