@@ -6,7 +6,7 @@
 
 mod entry;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -300,14 +300,20 @@ impl Registry {
         self.change(daemon_id, |peer| peer.address != address, |peer| address.clone_into(&mut peer.address))
     }
 
-    /// Notes on which port of its host a peer listens now, as it reports itself. Written if it changed.
+    /// Notes on which port a peer listens now, as it reports itself, and on which address of its node, as the network reports it. A name
+    /// and an address of the other family stay as they are. Written if it changed.
     ///
     /// # Errors
     /// The disk; the old address stays.
-    pub fn listens_at(&mut self, daemon_id: &str, port: u16) -> Result<(), Fault> {
+    pub fn listens_at(&mut self, daemon_id: &str, calls_from: Option<IpAddr>, port: u16) -> Result<(), Fault> {
         let Some(peer) = self.get(daemon_id) else { return Ok(()) };
         let Some((host, _)) = peer.address.rsplit_once(':') else { return Ok(()) };
-        let (name, old, new) = (peer.name.clone(), peer.address.clone(), crate::transport::with_port(host, port));
+        let known: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+        let host = match (known, calls_from) {
+            (Some(known), Some(now)) if known.is_ipv4() == now.is_ipv4() => now.to_string(),
+            _ => host.to_owned(),
+        };
+        let (name, old, new) = (peer.name.clone(), peer.address.clone(), crate::transport::with_port(&host, port));
         if old == new {
             return Ok(());
         }

@@ -7,7 +7,10 @@ mod hello;
 mod pair;
 mod ranges;
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+};
 
 use hello::Proofs;
 pub use hello::{Prover, challenge, proves_to_listen};
@@ -19,7 +22,7 @@ use crate::{
     legacy::serving::Askers,
     pairing::{Exchange, Pairing},
     registry::{Origin, Peer, Registry},
-    transport::{Caller, Node},
+    transport::{Caller, Kind, Node},
     wire::{self, About, Begin, Id, Info, Pull, Query, Request, RpcError},
 };
 
@@ -206,7 +209,7 @@ pub fn receive(desk: &mut Desk, line: &[u8], visit: &mut Visit, now: Now, ambien
         Ok(Query::Pull(pull)) => Next::Serve(Job { id: request.id, peer: asker, asks: Asks::Pull(pull) }),
         Ok(Query::PeerInfo { digest, port }) => {
             if let Some(port) = port.filter(|_| key::is_signed_origin(&peer))
-                && let Err(fault) = desk.registry.listens_at(&peer, port)
+                && let Err(fault) = desk.registry.listens_at(&peer, caller_ip(&visit.caller), port)
             {
                 tracing::warn!("{fault}");
             }
@@ -235,6 +238,12 @@ pub fn receive(desk: &mut Desk, line: &[u8], visit: &mut Visit, now: Now, ambien
         Err(error) => Next::Reply(wire::error_line(&request.id, &error)),
     };
     Received { peer: Some(peer), effects, next }
+}
+
+/// The address of a caller on a tailnet, which the network itself gives.
+fn caller_ip(caller: &Caller) -> Option<IpAddr> {
+    let (host, _) = caller.address.rsplit_once(':').filter(|_| caller.kind == Kind::Tailnet)?;
+    host.trim_matches(['[', ']']).parse().ok()
 }
 
 /// A token counts from the node that it was given to. From another one, who has the peer's key may say that it has moved;

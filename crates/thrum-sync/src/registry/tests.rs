@@ -176,6 +176,21 @@ fn a_change_that_cannot_be_written_does_not_count() {
     assert!(registry.peers().is_empty());
 }
 
+#[test]
+fn the_address_of_a_peer_follows_its_port_and_the_host_that_the_network_reports() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut registry = open(&directory).unwrap();
+    let peer = Stranger { address: "100.64.0.2:9100".into(), kind: Kind::Tailnet, ..stranger("d_x", "x") };
+    registry.pair(peer, Token::generate(&mut Seed(1)), Stamp::ZERO).unwrap();
+    let ip = |text: &str| Some(text.parse().unwrap());
+    for (calls_from, port, address) in
+        [(None, 9101, "100.64.0.2:9101"), (ip("100.64.0.7"), 9101, "100.64.0.7:9101"), (ip("fd7a:115c:a1e0::7"), 9102, "100.64.0.7:9102")]
+    {
+        registry.listens_at("d_x", calls_from, port).unwrap();
+        assert_eq!(registry.get("d_x").unwrap().address, address);
+    }
+}
+
 /// A node with many tags has a long "user", which is shown and nothing else.
 #[test]
 fn long_words_about_a_node_are_cut_when_read_and_a_long_id_is_an_error() {

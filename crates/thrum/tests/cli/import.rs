@@ -437,13 +437,13 @@ fn a_dry_run_starts_no_daemon_and_changes_no_file() {
             repo.thrum(&["import", "../old"]).ok();
         }
         repo.thrum(&["daemon", "stop"]).ok();
-        let before = go::files(&repo.above());
+        let before = go::files(repo.above());
         let done = repo.json(&["import", "../old", "--dry-run"]);
         let (applied, skipped) = if imported { (0, 19) } else { (19, 0) };
         assert_eq!((&done["applied"], &done["skipped"], &done["rejected"]), (&applied.into(), &skipped.into(), &0.into()), "{done}");
         assert_eq!(done["agents"][0]["status"], "would_be_adopted");
         repo.thrum(&["daemon", "status"]).fails(69, "thrum daemon start");
-        assert!(go::files(&repo.above()) == before, "imported: {imported}");
+        assert!(go::files(repo.above()) == before, "imported: {imported}");
     }
 }
 
