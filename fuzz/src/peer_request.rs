@@ -134,7 +134,7 @@ fn desk(directory: &Path, world: &mut World) -> (Desk, String) {
     let _ = fs::remove_file(&pairing);
     let registry = Registry::open(peers, "d_me").expect("opens");
     let mut pairing = Pairing::open(pairing).expect("opens");
-    let here = Here { kind: Kind::Local, node: None, port: 9100 };
+    let here = Here { kind: Kind::Local, node: None, address: "127.0.0.1:9100".into() };
     let opened = pairing.start(here, limits::PAIRING_SESSION, Now::default(), world).expect("starts");
     let me = Me { daemon_id: "d_me".into(), name: "me".into(), version: "0.1.0".into() };
     (Desk { me, registry, pairing }, opened.code.reveal().to_owned())

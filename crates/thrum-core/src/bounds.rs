@@ -7,6 +7,8 @@
 //! Ids are the exception. A cut id could be the id of something else, so an event whose own ids are too long is not folded
 //! ([`oversized_id`]), and in lists of ids the long ones are left out.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::{
@@ -35,6 +37,7 @@ fn walk(payload: &mut Payload, to: &mut impl Visitor) {
             walk_tags("scopes", &mut body.scopes, MAX_ENTRIES, to);
             walk_tags("refs", &mut body.refs, MAX_ENTRIES, to);
             to.ids("recipients", &mut body.recipients, MAX_ENTRIES);
+            walk_homes(&mut body.recipient_homes, to);
         }
         Payload::MessageEdit(body) => {
             to.id("message_id", &body.message_id);
@@ -115,6 +118,18 @@ fn walk(payload: &mut Payload, to: &mut impl Visitor) {
             to.names("removed_by", [&mut body.removed_by], MAX_FOREIGN_ID_BYTES);
         }
         Payload::Unknown => {}
+    }
+}
+
+/// At most [`MAX_ENTRIES`] homes and as many names in all; a home whose id is too long is left out with its names.
+fn walk_homes(recipient_homes: &mut BTreeMap<String, Vec<String>>, to: &mut impl Visitor) {
+    let mut homes: Vec<String> = recipient_homes.keys().cloned().collect();
+    to.ids("recipient_homes", &mut homes, MAX_ENTRIES);
+    recipient_homes.retain(|home, _| homes.binary_search(home).is_ok());
+    let mut room = MAX_ENTRIES;
+    for names in recipient_homes.values_mut() {
+        to.ids("recipient_homes", names, room);
+        room = room.saturating_sub(names.len());
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! No I/O, no clock and no randomness of its own: what it needs of the world comes in through [`Ambient`].
 
+pub mod address;
 pub mod ambient;
 pub mod bounds;
 pub mod compare;
@@ -20,6 +21,7 @@ pub mod ranges;
 pub mod stamp;
 pub mod work;
 
+pub use address::{Address, Machines};
 pub use ambient::Ambient;
 pub use event::{Draft, Event, Malformed};
 pub use fault::{ErrorKind, Fault, Retry};

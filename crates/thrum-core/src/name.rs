@@ -70,6 +70,49 @@ pub fn printable(text: &str) -> String {
     out
 }
 
+/// Returns `true` for a name in our alphabet, `^[a-z0-9_-]{1,64}$`.
+pub fn is_plain(name: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
+    (1..=limits::MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed)
+}
+
+/// The name of an agent, role or module as it is shown: as it is if it is [plain](is_plain), else in quotes and in ASCII, so that
+/// neither spaces nor letters of another script can pass for something else.
+pub fn shown(name: &str) -> String {
+    if is_plain(name) { name.to_owned() } else { in_quotes(name, |c| c.is_ascii()) }
+}
+
+/// The name of a machine as it is shown: as [`shown`], and dots are plain, too.
+pub fn shown_machine(name: &str) -> String {
+    if is_plain(&name.replace('.', "-")) { name.to_owned() } else { shown(name) }
+}
+
+/// A text of others on one line: as it is if it is one word of ASCII letters, digits and `._/+:-` that does not end with a colon,
+/// else in quotes, so that a reader sees where it ends.
+pub fn quoted(text: &str) -> String {
+    let of_word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'/' | b'+' | b':' | b'-');
+    if !text.is_empty() && !text.ends_with(':') && text.bytes().all(of_word) { text.to_owned() } else { in_quotes(text, is_printable) }
+}
+
+/// A text of others in quotes, also if it is one word.
+pub fn always_quoted(text: &str) -> String {
+    in_quotes(text, is_printable)
+}
+
+fn in_quotes(text: &str, as_it_is: impl Fn(char) -> bool) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if is_printable(c) && as_it_is(c) => out.push(c),
+            c => out.extend(c.escape_default()),
+        }
+    }
+    out.push('"');
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

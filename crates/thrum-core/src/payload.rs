@@ -145,6 +145,10 @@ pub struct MessageCreate {
     /// Agents that were addressed when it was sent.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub recipients: Vec<String>,
+    /// Where the recipients live: names among `recipients`, by the id of the daemon. A recipient whose name stands under no daemon
+    /// is addressed by its name alone, as Go Thrum addresses; Go Thrum passes this field through.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
+    pub recipient_homes: BTreeMap<String, Vec<String>>,
     /// Who wrote it in the author's name.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub authored_by: Option<String>,
@@ -154,6 +158,12 @@ pub struct MessageCreate {
 }
 
 impl MessageCreate {
+    /// The daemons at which this message says that a recipient lives; none if it addresses the name alone.
+    pub fn homes_of<'a>(&'a self, recipient: &'a str) -> impl Iterator<Item = &'a str> {
+        let named = move |(home, names): (&'a String, &'a Vec<String>)| names.iter().any(|name| name == recipient).then_some(home.as_str());
+        self.recipient_homes.iter().filter_map(named)
+    }
+
     /// The message this one answers.
     pub fn reply_to(&self) -> Option<&str> {
         self.refs.iter().find(|tag| tag.kind == "reply_to").map(|tag| tag.value.as_str())

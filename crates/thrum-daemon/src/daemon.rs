@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use serde::Deserialize;
-use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits, name};
+use thrum_core::{Ambient, ErrorKind, Fault, Machines, Stamp, limits, name};
 use thrum_sync::Peers;
 use thrum_tailnet::Tailnet;
 use tokio::sync::Notify;
@@ -92,6 +92,13 @@ impl Daemon {
         let (tailnet, repo, config) = (self.tailnet.clone(), self.repo.clone(), self.config.clone());
         let enabled = tokio::task::spawn_blocking(move || tailnet::enable(&tailnet, &repo, &config)).await;
         enabled.map_err(|error| Fault::new(ErrorKind::Failed, format!("an internal task failed: {error}")))?
+    }
+
+    /// The names of this machine and of the peers' machines. [`Reader::name_machines`](thrum_store::Reader::name_machines) adds
+    /// those behind them.
+    pub(crate) fn machines(&self) -> Machines {
+        let peers = self.peers.list();
+        Machines::new((&self.id, &self.name), peers.iter().map(|peer| (peer.daemon_id.as_str(), peer.name.as_str())))
     }
 
     /// The machine's name as shown with the agents that live here.

@@ -11,12 +11,13 @@ use crate::{Reader, StoreError, Tx};
 
 /// Every table of the projection on which all daemons agree, without the numbers that mean something here only.
 const VIEWS: &[&str] = &[
-    "SELECT 'purge', cutoff FROM purge",
+    "SELECT 'purge', origin, cutoff FROM cutoffs",
     "SELECT 'message', message_id, at, event_id, origin, home, agent_id, session_id, thread_id, reply_to,
             edited_at, edit_event, edits, deleted_at, delete_event, delete_reason FROM messages",
-    "SELECT 'audience', kind, value, a.at, m.message_id FROM audience a JOIN messages m USING (sequence)",
+    "SELECT 'audience', kind, value, a.home, a.at, m.message_id FROM audience a JOIN messages m USING (sequence)",
     "SELECT 'agent', agent_id, home, event_id, registered_at, first_at, kind, role, module, display, hostname, worktree FROM agents",
     "SELECT 'former', agent_id, former, home, until FROM former_homes",
+    "SELECT 'residence', agent_id, home, since, until FROM residences",
     "SELECT 'cleanup', agent_id, home, at, event_id FROM cleanups",
     "SELECT 'receipt', message_id, agent_id, origin, seen_at, read_at FROM receipts",
     "SELECT 'revision', message_id, kind, origin, count, at, event_id, reason FROM revisions",

@@ -21,6 +21,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0014_plans.sql"),
     include_str!("migrations/0015_by_message.sql"),
     include_str!("migrations/0016_received.sql"),
+    include_str!("migrations/0017_recipient_homes.sql"),
+    include_str!("migrations/0018_cutoffs.sql"),
 ];
 
 /// `application_id` of our files, so that a stray database of somebody else is not taken for ours ("Thrm").

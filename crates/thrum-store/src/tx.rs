@@ -380,7 +380,7 @@ impl<'s> Tx<'s> {
             }
             let payload = Payload::read(&event.kind, &event.body);
             let target = payload.as_ref().map_or(None, target);
-            let is_purged = fold::is_purged(&event.kind, event.at, target, self.cutoff()?);
+            let is_purged = fold::is_purged(&event.kind, event.at, target, fold::cutoff_of(self.conn, &event.origin, self.cutoff()?)?);
             let Counters { log_id, next_origin_seq, .. } = &self.progress.counters;
             let is_ours = event.origin == self.id.as_str() && event.log == **log_id;
             // Its number was given out here, and its row is gone: purged, or lost to the disk. Then it comes back.

@@ -51,8 +51,8 @@ pub struct Here {
     pub kind: Kind,
     /// Our node; `None` on loopback.
     pub node: Option<Node>,
-    /// Our port.
-    pub port: u16,
+    /// Our address, `IP:PORT`.
+    pub address: String,
 }
 
 /// How two daemons were paired.
@@ -286,7 +286,7 @@ impl Pairing {
             joiner_node: pake::place(caller.kind, caller.node.as_ref()).to_owned(),
             listener: listener.to_owned(),
             listener_node: pake::place(here.kind, here.node.as_ref()).to_owned(),
-            listener_port: here.port,
+            listener_address: here.address,
         };
         let (answered, message) = pake::answer(&code, &parties, &begin.message, ambient);
         Ok((Exchange { number, session: id, answered }, message))

@@ -67,6 +67,29 @@ pub(crate) fn is_loopback(address: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
+/// An address of the local transport as it is dialled and stored: 127.0.0.1, which is also what `localhost` means.
+///
+/// Every address of 127.0.0.0/8 and ::1 leads to this machine, but to another listener. Until the channel itself is authenticated, a
+/// program that listens on one of them could pass a pairing and everything after it on to the daemon at 127.0.0.1.
+///
+/// # Errors
+/// `Invalid` for another address of this machine's, and for one that is not on this machine.
+pub(crate) fn local_address(address: &str) -> Result<String, Fault> {
+    let shown = name::printable(address);
+    let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
+    match host {
+        "127.0.0.1" | "localhost" => Ok(format!("127.0.0.1:{port}")),
+        _ if is_loopback(address) => {
+            Err(Fault::new(ErrorKind::Invalid, format!("{shown} is another address of this machine than 127.0.0.1"))
+                .hint("Daemons of one machine reach each other at 127.0.0.1 only, so that no program in between can pass for one."))
+        }
+        _ => {
+            Err(Fault::new(ErrorKind::Invalid, format!("{shown} is not on this machine"))
+                .hint("The local transport reaches 127.0.0.1 only."))
+        }
+    }
+}
+
 /// Whether tailnets give out such addresses to their nodes.
 pub(crate) fn is_of_tailnet(ip: IpAddr) -> bool {
     match ip.to_canonical() {

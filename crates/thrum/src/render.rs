@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use serde_json::Value;
-use thrum_core::{Stamp, name::printable};
+use thrum_core::{Stamp, name};
 
 use crate::{context::Context, text, time};
 
@@ -20,7 +20,7 @@ pub(crate) mod style {
     pub(crate) const CYAN: Style = AnsiColor::Cyan.on_default();
 }
 
-use style::{BOLD, CYAN, DIM};
+use style::{BOLD, CYAN, DIM, YELLOW};
 
 /// What a command gives back.
 pub(crate) trait Render {
@@ -156,13 +156,13 @@ impl Page {
     /// Adds a table without lines around its cells, as wide as the terminal at most. Where what a row is about does not fit
     /// beside the rest, each row becomes a block of lines, so that an id can be copied.
     pub(crate) fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) {
-        let first = rows.iter().filter_map(|row| row.first()).map(|cell| text::width(&printable(cell))).max().unwrap_or(0);
+        let first = rows.iter().filter_map(|row| row.first()).map(|cell| text::width(&name::printable(cell))).max().unwrap_or(0);
         if self.width.is_some_and(|width| width < NARROW && first > usize::from(width) * 3 / 5) {
             return self.blocks(header, &rows);
         }
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_header(header.iter().copied());
-        table.add_rows(rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect::<Vec<_>>()));
+        table.add_rows(rows.iter().map(|row| row.iter().map(|cell| name::printable(cell)).collect::<Vec<_>>()));
         if let Some(width) = self.width {
             table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.max(20));
             // What a row is about stays in one piece where there is room for it and something beside.
@@ -184,8 +184,8 @@ impl Page {
         for row in rows {
             for (index, (name, cell)) in header.iter().zip(row).enumerate().filter(|(index, (_, cell))| *index == 0 || !cell.is_empty()) {
                 match index {
-                    0 => self.put(&format!("{BOLD}{}{BOLD:#}", printable(cell)), HANG),
-                    _ => self.put(&format!("    {DIM}{}:{DIM:#} {}", name.to_lowercase(), printable(cell)), 2 * HANG),
+                    0 => self.put(&format!("{BOLD}{}{BOLD:#}", name::printable(cell)), HANG),
+                    _ => self.put(&format!("    {DIM}{}:{DIM:#} {}", name.to_lowercase(), name::printable(cell)), 2 * HANG),
                 }
             }
         }
@@ -204,9 +204,39 @@ const NARROW: u16 = 50;
 /// On terminals with fewer columns nothing is gained by breaking lines at words.
 const LEAST: usize = 20;
 
-/// `@name`, as agents are addressed.
-pub(crate) fn agent(name: &str) -> String {
-    format!("{CYAN}@{}{CYAN:#}", printable(name))
+/// `@name`, as agents of this daemon are addressed.
+pub(crate) fn agent(agent: &str) -> String {
+    format!("{CYAN}@{}{CYAN:#}", name::shown(agent))
+}
+
+/// An agent as the daemon addresses it, `@name` or `@name@machine`, and whether its daemon does not sign what it says. A daemon
+/// of an earlier version gives no address.
+pub(crate) fn who(agent_id: &str, address: &str, signed: Option<bool>) -> String {
+    let who = if address.is_empty() { agent(agent_id) } else { format!("{CYAN}{}{CYAN:#}", name::printable(address)) };
+    if signed == Some(false) { format!("{who} {YELLOW}unsigned{YELLOW:#}") } else { who }
+}
+
+/// The same for the cell of a table, which has no styles.
+pub(crate) fn who_plain(agent_id: &str, address: &str, signed: Option<bool>) -> String {
+    anstream::adapter::strip_str(&who(agent_id, address, signed)).to_string()
+}
+
+/// Characters of others' texts that are shown where no other bound is given: longer than any id or path.
+const MOST_SAID: usize = 1000;
+
+/// What somebody else wrote outside of a message's body, on one line: a plain word as it is, everything else in quotes, so that it
+/// ends where it ends and looks like nothing of ours ([`name::quoted`]).
+pub(crate) fn said(text: &str) -> String {
+    said_within(text, MOST_SAID)
+}
+
+/// The beginning of such a text, of at most `most` characters.
+pub(crate) fn said_within(text: &str, most: usize) -> String {
+    let text = text.trim();
+    match text.char_indices().nth(most) {
+        Some((end, _)) => name::quoted(&format!("{}…", &text[..end])),
+        None => name::quoted(text),
+    }
 }
 
 /// The same result as it is: what one call gave, in both forms. For commands whose whole result is a line and a value.

@@ -4,9 +4,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use thrum_core::{
     Runs, Stamp,
-    name::printable,
     work::{Commit, FileChange},
 };
+
+use crate::render::{said, who, who_plain};
 
 /// An answer as it came, and what we read of it.
 #[derive(Clone, Debug)]
@@ -64,7 +65,7 @@ impl std::fmt::Display for Storing {
         let since = self.for_ms / 1000;
         match self.peer.as_ref().or(self.daemon_id.as_ref()) {
             Some(peer) => {
-                let peer = printable(peer);
+                let peer = said(peer);
                 write!(f, "a batch of {peer} for {since}s, {} of {} events done", self.done, self.events)
             }
             None => write!(f, "work that earlier events left, for {since}s"),
@@ -93,6 +94,8 @@ pub(crate) struct Purges {
 pub(crate) struct SaidPurge {
     pub(crate) by: String,
     pub(crate) by_name: Option<String>,
+    pub(crate) signed: Option<bool>,
+    pub(crate) via: Option<String>,
     pub(crate) at: Option<Stamp>,
     pub(crate) before: Option<Stamp>,
     pub(crate) waiting: bool,
@@ -142,6 +145,7 @@ pub(crate) struct Recipient {
     pub(crate) state: String,
     pub(crate) at_home_since: Option<Stamp>,
     pub(crate) home_name: Option<String>,
+    pub(crate) address: String,
     pub(crate) local: Option<bool>,
 }
 
@@ -152,6 +156,9 @@ pub(crate) struct Summary {
     pub(crate) message_id: String,
     pub(crate) reply_to: Option<String>,
     pub(crate) agent_id: String,
+    pub(crate) address: String,
+    pub(crate) home_name: Option<String>,
+    pub(crate) signed: Option<bool>,
     pub(crate) body: Body,
     pub(crate) created_at: Stamp,
     pub(crate) updated_at: Option<Stamp>,
@@ -186,7 +193,7 @@ pub(crate) struct Tag {
 impl Tag {
     /// `type:value`, as it is typed.
     pub(crate) fn shown(&self) -> String {
-        printable(&format!("{}:{}", self.kind, self.value))
+        said(&format!("{}:{}", self.kind, self.value))
     }
 }
 
@@ -238,6 +245,8 @@ pub(crate) struct Message {
 #[serde(default)]
 pub(crate) struct Author {
     pub(crate) agent_id: String,
+    pub(crate) address: String,
+    pub(crate) signed: Option<bool>,
 }
 
 /// `agent.register`.
@@ -273,6 +282,8 @@ pub(crate) struct ListedAgent {
     pub(crate) display: String,
     pub(crate) home: String,
     pub(crate) home_name: Option<String>,
+    pub(crate) address: String,
+    pub(crate) signed: Option<bool>,
     pub(crate) local: bool,
     pub(crate) hostname: String,
     pub(crate) registered_at: Stamp,
@@ -313,6 +324,8 @@ pub(crate) struct Working {
     pub(crate) agent_id: String,
     pub(crate) home: String,
     pub(crate) home_name: Option<String>,
+    pub(crate) address: String,
+    pub(crate) signed: Option<bool>,
     pub(crate) local: bool,
     pub(crate) status: String,
     pub(crate) last_seen_at: Stamp,
@@ -328,18 +341,14 @@ pub(crate) struct Working {
 }
 
 impl Working {
-    /// ` at NAME`, if that is another machine.
-    pub(crate) fn place(&self) -> String {
-        at_home(self.local, self.home_name.as_deref())
+    /// The agent, as it is addressed.
+    pub(crate) fn who(&self) -> String {
+        who(&self.agent_id, &self.address, self.signed)
     }
-}
 
-/// ` at NAME` for what lives at a peer, ` elsewhere` for what lives behind one.
-pub(crate) fn at_home(local: bool, name: Option<&str>) -> String {
-    match (local, name) {
-        (true, _) => String::new(),
-        (false, Some(name)) => format!(" at {}", printable(name)),
-        (false, None) => " elsewhere".to_owned(),
+    /// The same for the cell of a table.
+    pub(crate) fn who_plain(&self) -> String {
+        who_plain(&self.agent_id, &self.address, self.signed)
     }
 }
 
@@ -371,6 +380,8 @@ pub(crate) struct Sessions {
 pub(crate) struct Session {
     pub(crate) session_id: String,
     pub(crate) agent_id: String,
+    pub(crate) address: String,
+    pub(crate) signed: Option<bool>,
     pub(crate) started_at: Stamp,
     pub(crate) ended_at: Option<Stamp>,
     pub(crate) end_reason: Option<String>,
@@ -439,6 +450,8 @@ pub(crate) struct Member {
     pub(crate) home: Option<String>,
     pub(crate) local: Option<bool>,
     pub(crate) home_name: Option<String>,
+    pub(crate) address: String,
+    pub(crate) signed: Option<bool>,
     /// Whether that daemon answers us.
     pub(crate) home_state: Option<String>,
     pub(crate) home_state_since: Option<Stamp>,
@@ -530,9 +543,15 @@ pub(crate) struct Node {
 impl Node {
     /// `laptop (ann@example.com)`, and nothing that drives a terminal.
     pub(crate) fn shown(&self) -> String {
-        let name = printable(if self.name.is_empty() { &self.id } else { &self.name });
-        if self.user.is_empty() { name } else { format!("{name} ({})", printable(&self.user)) }
+        let name = said(if self.name.is_empty() { &self.id } else { &self.name });
+        if self.user.is_empty() { name } else { format!("{name} ({})", user(&self.user)) }
     }
+}
+
+/// A login name: an address of e-mail is a word, too.
+fn user(login: &str) -> String {
+    let parts: Vec<_> = login.split('@').collect();
+    if parts.len() == 2 && parts.iter().all(|part| said(part) == *part) { login.to_owned() } else { said(login) }
 }
 
 /// A peer that went to another node.
@@ -564,7 +583,7 @@ pub(crate) struct Route {
 impl Route {
     /// `direct, 0.4 ms` or `via relay fra, 48 ms`.
     pub(crate) fn shown(&self) -> String {
-        let way = self.relay.as_ref().map_or_else(|| "direct".to_owned(), |relay| format!("via relay {}", printable(relay)));
+        let way = self.relay.as_ref().map_or_else(|| "direct".to_owned(), |relay| format!("via relay {}", said(relay)));
         format!("{way}, {}", millis(self.round_trip_us))
     }
 }

@@ -6,7 +6,7 @@ use thrum_core::{
     payload::{AgentCleanup, AgentRegister},
 };
 
-use super::{At, Folded, Rank, former, message};
+use super::{At, Folded, Rank, former, message, residence};
 use crate::{StoreError, Tx};
 
 struct Registered {
@@ -54,7 +54,13 @@ pub(super) fn register(tx: &mut Tx<'_>, at: At<'_>, body: &AgentRegister) -> Res
     }
     let cleanup = cleaned_up(conn, &body.agent_id, &event.origin)?;
     if is_hidden(cleanup.as_ref(), at.rank()) {
+        if let Some((until, _)) = cleanup {
+            residence::extend(tx, &body.agent_id, &event.origin, event.at, until.nanos())?;
+        }
         return Ok(Folded::Done);
+    }
+    if event.origin != tx.home() {
+        residence::extend(tx, &body.agent_id, &event.origin, event.at, i64::MAX)?;
     }
     match registered(conn, &body.agent_id, &event.origin)? {
         // An agent that lives elsewhere has no mailbox here, so that what it is follows from what it was and this event.
@@ -153,15 +159,16 @@ fn fill_mailbox(conn: &Connection, agent_id: &str, home: &str) -> Result<(), Sto
         "INSERT INTO mailbox (owner, at, sequence, unread)
          SELECT ?1, m.at, m.sequence,
                 NOT (m.agent_id = ?2 AND m.home = ?3) AND NOT {}
-         FROM (SELECT sequence FROM audience WHERE kind = 0 AND value = ?2
+         FROM (SELECT a.sequence FROM audience a WHERE a.kind = 0 AND a.value = ?2 AND {}
                UNION
                SELECT a.sequence FROM audience a JOIN messages m ON m.sequence = a.sequence
-               WHERE a.kind = 1 AND a.value = ?4 AND a.at >= ?5 AND NOT (m.agent_id = ?2 AND m.home = ?3)
+               WHERE a.kind = 1 AND a.value = ?4 AND a.home = '' AND a.at >= ?5 AND NOT (m.agent_id = ?2 AND m.home = ?3)
                UNION
                SELECT a.sequence FROM audience a JOIN messages m ON m.sequence = a.sequence
-               WHERE a.kind = 2 AND a.value = '' AND a.at >= ?5 AND NOT (m.agent_id = ?2 AND m.home = ?3)) addressed
+               WHERE a.kind = 2 AND a.value = '' AND a.home = '' AND a.at >= ?5 AND NOT (m.agent_id = ?2 AND m.home = ?3)) addressed
          JOIN messages m ON m.sequence = addressed.sequence JOIN agents a ON a.owner = ?1",
-        message::read_at_home("m.message_id", "m.at")
+        message::read_at_home("m.message_id", "m.at"),
+        residence::is_for("?2", "?3")
     ))?
     .execute((agent.owner, agent_id, home, &agent.role, agent.first_at.nanos()))?;
     Ok(())

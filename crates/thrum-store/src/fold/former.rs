@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{Event, Payload, Stamp, bounds, key, limits, payload::AgentRegister};
 
-use super::{Rank, agent};
+use super::{Rank, agent, residence};
 use crate::{StoreError, Tx};
 
 /// Where an agent lives of which `origin` said something at `at`: at `origin`, unless it moved.
@@ -58,9 +58,9 @@ fn claimed<'a>(event: &Event, body: &'a AgentRegister) -> impl Iterator<Item = &
 
 /// Where an agent lives that lived elsewhere, and up to when that counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Moved {
-    home: String,
-    until: Stamp,
+pub(super) struct Moved {
+    pub(super) home: String,
+    pub(super) until: Stamp,
 }
 
 /// What one home says of the agent.
@@ -78,11 +78,12 @@ pub(super) fn settle(tx: &mut Tx<'_>, agent_id: &str) -> Result<(), StoreError> 
         let rewritten = reassign_messages(tx, agent_id)?;
         tx.later.messages.extend(rewritten);
     }
+    let resides = residence::settle(tx.conn, agent_id, &registrations, &moved)?;
     let standings = standings(tx.conn, agent_id, &registrations, &moved)?;
     agent::remove_but_at(tx.conn, agent_id, &standings.keys().collect::<Vec<_>>())?;
     for standing in standings.values() {
         let (event, body) = standing.last;
-        agent::settle(tx, event, body, standing.first_at, moves)?;
+        agent::settle(tx, event, body, standing.first_at, moves || resides)?;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use thrum_core::{
     payload::{MessageCreate, MessageDelete, MessageEdit, MessageReceipt, ReceiptType},
 };
 
-use super::{At, Audience, Claim, Folded, former, pending, purge};
+use super::{At, Audience, Claim, Folded, former, pending, purge, residence};
 use crate::{StoreError, Tx};
 
 /// What the rules need of a message that is here.
@@ -220,9 +220,10 @@ fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreErro
 /// theirs at their own daemons.
 fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str) -> Result<(), StoreError> {
     let (conn, here, time) = (tx.conn, tx.home(), at.event.at.nanos());
-    let audience = Audience::of(&body.recipients, &body.scopes, &body.refs);
-    for (kind, value) in audience.rows() {
-        conn.prepare_cached("INSERT INTO audience VALUES (?1, ?2, ?3, ?4)")?.execute((kind, value, time, at.sequence))?;
+    let audience = Audience::of(body);
+    for (kind, value, home) in audience.rows() {
+        let row = (kind, value, home, time, at.sequence);
+        conn.prepare_cached("INSERT OR IGNORE INTO audience VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(row)?;
     }
     // Receipts may have come before the message.
     let is_read =
@@ -234,12 +235,16 @@ fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str) -> Res
         put.execute((owner, time, at.sequence, unread))?;
         Ok(())
     };
-    // Named ones get it whenever they registered; roles and everyone only if they were there. The author's own copy of mail
-    // to oneself is stored and read.
+    // An agent that is named gets it if it is the one that is meant (`residence.rs`); roles and everyone only if they were there. The
+    // author's own copy of mail to oneself is stored and read.
     let author = if author_home == here { body.agent_id.as_str() } else { "" };
-    let mut direct = conn.prepare_cached("SELECT owner FROM agents WHERE agent_id = ?1 AND home = ?2")?;
+    let mut direct = conn.prepare_cached(&format!(
+        "SELECT owner FROM agents WHERE agent_id = ?1 AND home = ?2
+         AND EXISTS (SELECT 1 FROM audience a WHERE a.kind = 0 AND a.value = ?1 AND a.at = ?3 AND a.sequence = ?4 AND {})",
+        residence::is_for("?1", "?2")
+    ))?;
     for agent in &audience.agents {
-        let owner: Option<i64> = direct.query_row((agent, here), |row| row.get(0)).optional()?;
+        let owner: Option<i64> = direct.query_row((agent, here, time, at.sequence), |row| row.get(0)).optional()?;
         if let Some(owner) = owner {
             deliver(owner, *agent == author)?;
         }
@@ -283,9 +288,9 @@ fn hide(tx: &Tx<'_>, sequence: u64, at: Stamp) -> Result<(), StoreError> {
         conn.prepare_cached("SELECT body FROM events WHERE sequence = ?1")?.query_row([sequence], |row| row.get(0)).optional()?;
     let created = body.and_then(|body| Payload::read("message.create", &body).ok());
     if let Some(Payload::MessageCreate(created)) = created {
-        for (kind, value) in Audience::of(&created.recipients, &created.scopes, &created.refs).rows() {
-            conn.prepare_cached("DELETE FROM audience WHERE kind = ?1 AND value = ?2 AND at = ?3 AND sequence = ?4")?
-                .execute((kind, value, time, sequence))?;
+        for (kind, value, home) in Audience::of(&created).rows() {
+            conn.prepare_cached("DELETE FROM audience WHERE kind = ?1 AND value = ?2 AND home = ?3 AND at = ?4 AND sequence = ?5")?
+                .execute((kind, value, home, time, sequence))?;
         }
     }
     Ok(())

@@ -19,19 +19,23 @@ mod later;
 mod message;
 mod pending;
 mod purge;
+pub(crate) mod residence;
 mod session;
 
 use rusqlite::Connection;
-use thrum_core::{Event, Payload, Stamp, bounds, ids, key, limits, payload::Tag};
+use thrum_core::{
+    Event, Payload, Stamp, bounds, ids, key, limits,
+    payload::{MessageCreate, Tag},
+};
 
 use crate::{StoreError, Tx};
 pub(crate) use later::{Later, finish};
 pub(crate) use pending::{Room, is_pending, work};
 pub use purge::Purged;
-pub(crate) use purge::{FAR_AHEAD, announced, cutoff, is_purged, preview, waits};
+pub(crate) use purge::{FAR_AHEAD, announced, cutoff, cutoff_at_go, cutoff_of, is_purged, preview, waits};
 
 /// Changes with every change of a rule: a database folded by another version is folded again at the next start.
-pub(crate) const VERSION: i64 = 8;
+pub(crate) const VERSION: i64 = 9;
 
 /// Where an event stands among those it competes with.
 pub(crate) type Rank<'a> = (Stamp, &'a str);
@@ -164,7 +168,7 @@ pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
     const CHUNK: usize = 1000;
     tx.conn.execute_batch(
         "DELETE FROM parked; DELETE FROM messages; DELETE FROM audience; DELETE FROM agents; DELETE FROM cleanups;
-         DELETE FROM former_homes; DELETE FROM mailbox; DELETE FROM receipts; DELETE FROM revisions;
+         DELETE FROM former_homes; DELETE FROM residences; DELETE FROM mailbox; DELETE FROM receipts; DELETE FROM revisions;
          DELETE FROM pending; DELETE FROM sessions; DELETE FROM contexts;",
     )?;
     // Purges first: what they take away must not be folded. A cutoff that was due once stays, even if the clock was set back
@@ -250,15 +254,17 @@ fn load_chunk(conn: &Connection, after: u64, most: usize) -> Result<Vec<(Event, 
     Ok(statement.query_map((after, most), read_event)?.collect::<Result<_, _>>()?)
 }
 
-/// Whom a message addresses, beside the recipients it names. A message that addresses nobody is for everyone, as in Go.
+/// Whom a message addresses. A message that addresses nobody is for everyone, as in Go.
 pub(crate) struct Audience<'a> {
+    message: &'a MessageCreate,
     pub(crate) agents: Vec<&'a str>,
     pub(crate) roles: Vec<&'a str>,
     pub(crate) everyone: bool,
 }
 
 impl<'a> Audience<'a> {
-    pub(crate) fn of(recipients: &'a [String], scopes: &'a [Tag], refs: &'a [Tag]) -> Self {
+    pub(crate) fn of(message: &'a MessageCreate) -> Self {
+        let MessageCreate { recipients, scopes, refs, .. } = message;
         let values = |tags: &'a [Tag], kind: &'static str| tags.iter().filter(move |tag| tag.kind == kind).map(|tag| tag.value.as_str());
         let mut agents: Vec<&str> = recipients.iter().map(String::as_str).chain(values(refs, "mention")).collect();
         let groups: Vec<&str> = values(scopes, "group").chain(values(refs, "group")).collect();
@@ -270,13 +276,20 @@ impl<'a> Audience<'a> {
             list.dedup();
         }
         let everyone = groups.contains(&"everyone") || (agents.is_empty() && groups.is_empty());
-        Self { agents, roles, everyone }
+        Self { message, agents, roles, everyone }
     }
 
-    /// As rows of the table: kind and value.
-    fn rows(&self) -> impl Iterator<Item = (i64, &'a str)> {
-        let agents = self.agents.iter().map(|agent| (0, *agent));
-        let roles = self.roles.iter().map(|role| (1, *role));
-        agents.chain(roles).chain(self.everyone.then_some((2, "")))
+    /// As rows of the table: kind, value and home. An agent of which the message says no home has one row with an empty home.
+    fn rows(&self) -> impl Iterator<Item = (i64, &'a str, &'a str)> {
+        let message = self.message;
+        let agents = self.agents.iter().flat_map(move |agent| {
+            let mut homes: Vec<&str> = message.homes_of(agent).collect();
+            if homes.is_empty() {
+                homes.push("");
+            }
+            homes.into_iter().map(|home| (0, *agent, home))
+        });
+        let roles = self.roles.iter().map(|role| (1, *role, ""));
+        agents.chain(roles).chain(self.everyone.then_some((2, "", "")))
     }
 }

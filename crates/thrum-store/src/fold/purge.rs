@@ -1,5 +1,8 @@
 //! Purges: one cutoff, the highest, takes away what is older, whenever it comes.
 //!
+//! A purge that is signed takes away everything. One of an origin that signs nothing could be served by anybody in that origin's name,
+//! so it takes away only what is said to be written by that origin: who can forge the purge could forge these events as well.
+//!
 //! What is purged is gone: its rows leave the log, and it is not taken again from whoever still has it. So that every daemon
 //! comes to the same rows, whether an event goes must follow from the event and the cutoff alone, whatever else is here. An
 //! edit or a receipt goes with its message, not by its own time, although the message may never have been here: a message's
@@ -9,10 +12,10 @@
 //!
 //! A fold only sets the cutoff. [`sweep`] does the work, once at the end of a batch, however many purges were in it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::Connection;
-use thrum_core::{Stamp, Sum, ids, limits, payload::PurgeExecuted};
+use thrum_core::{Stamp, Sum, ids, key, limits, payload::PurgeExecuted};
 
 use super::{At, Folded, message, session};
 use crate::{StoreError, Tx, migrate::overwrite};
@@ -48,16 +51,58 @@ fn is_old(target: &str, at: Stamp, cutoff: Stamp) -> bool {
     ids::ulid_time(target).map_or(at < cutoff, |made| made.millis() < cutoff.millis())
 }
 
-/// The highest cutoff that was due: what is older of messages, sessions and contexts is gone.
-pub(crate) fn cutoff(conn: &Connection) -> Result<Stamp, StoreError> {
-    let cutoff: i64 = conn.prepare_cached("SELECT coalesce((SELECT cutoff FROM purge), 0)")?.query_row([], |row| row.get(0))?;
-    Ok(Stamp::from_nanos(cutoff))
+/// Whose events a purge of `origin` takes away: empty for everybody's.
+fn scope(origin: &str) -> &str {
+    if key::is_signed_origin(origin) { "" } else { origin }
 }
 
-/// The highest cutoff that still waits for its time, of those up to an instant.
+/// The highest cutoff for everything that was due: what is older of messages, sessions and contexts is gone.
+pub(crate) fn cutoff(conn: &Connection) -> Result<Stamp, StoreError> {
+    cutoff_in(conn, "")
+}
+
+/// The highest cutoff for this scope that was due.
+fn cutoff_in(conn: &Connection, scope: &str) -> Result<Stamp, StoreError> {
+    let mut statement = conn.prepare_cached("SELECT coalesce((SELECT cutoff FROM cutoffs WHERE origin = ?1), 0)")?;
+    Ok(Stamp::from_nanos(statement.query_row([scope], |row| row.get(0))?))
+}
+
+/// The cutoff for events of `origin`, where `everything` is the one for everything.
+pub(crate) fn cutoff_of(conn: &Connection, origin: &str, everything: Stamp) -> Result<Stamp, StoreError> {
+    match scope(origin) {
+        "" => Ok(everything),
+        own => Ok(cutoff_in(conn, own)?.max(everything)),
+    }
+}
+
+/// The highest cutoff of any purge: Go Thrum takes every purge for one of everything.
+pub(crate) fn cutoff_at_go(conn: &Connection) -> Result<Stamp, StoreError> {
+    let mut statement = conn.prepare_cached("SELECT coalesce(max(cutoff), 0) FROM cutoffs")?;
+    Ok(Stamp::from_nanos(statement.query_row([], |row| row.get(0))?))
+}
+
+/// The cutoffs that a log is held against.
+struct Cutoffs {
+    everything: Stamp,
+    by_origin: BTreeMap<String, Stamp>,
+}
+
+impl Cutoffs {
+    fn all(conn: &Connection) -> Result<Self, StoreError> {
+        let mut statement = conn.prepare_cached("SELECT origin, cutoff FROM cutoffs WHERE origin <> ''")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, Stamp::from_nanos(row.get(1)?))))?;
+        Ok(Self { everything: cutoff(conn)?, by_origin: rows.collect::<Result<_, _>>()? })
+    }
+
+    fn of(&self, origin: &str) -> Stamp {
+        self.by_origin.get(origin).map_or(self.everything, |own| self.everything.max(*own))
+    }
+}
+
+/// The highest cutoff for everything that still waits for its time, of those up to an instant.
 pub(crate) fn announced(conn: &Connection, until: Stamp) -> Result<Stamp, StoreError> {
-    let mut statement =
-        conn.prepare_cached("SELECT coalesce(max(due), 0) FROM parked WHERE due IS NOT NULL AND due <= ?1 AND reason = ?2")?;
+    let mut statement = conn
+        .prepare_cached("SELECT coalesce(max(due), 0) FROM parked WHERE due IS NOT NULL AND due <= ?1 AND reason = ?2 AND signer <> ''")?;
     Ok(Stamp::from_nanos(statement.query_row((until.nanos(), AHEAD), |row| row.get(0))?))
 }
 
@@ -79,7 +124,8 @@ pub(super) fn execute(tx: &mut Tx<'_>, at: At<'_>, body: &PurgeExecuted) -> Resu
         return Ok(Folded::Parked { reason: format!("its cutoff is no time: {}", body.cutoff), target: None, due: None });
     };
     let effective = asked.min(at.event.at);
-    if effective <= tx.cutoff()? {
+    let scope = scope(&at.event.origin);
+    if effective <= cutoff_in(tx.conn, scope)? {
         return Ok(Folded::Done);
     }
     let now = tx.now();
@@ -90,25 +136,25 @@ pub(super) fn execute(tx: &mut Tx<'_>, at: At<'_>, body: &PurgeExecuted) -> Resu
     if effective > now {
         return Ok(Folded::Parked { reason: AHEAD.to_owned(), target: None, due: Some(effective) });
     }
-    tx.conn.prepare_cached("INSERT OR REPLACE INTO purge VALUES (1, ?1)")?.execute([effective.nanos()])?;
-    tx.cutoff.set(Some(effective));
+    tx.conn.prepare_cached("INSERT OR REPLACE INTO cutoffs VALUES (?1, ?2)")?.execute((scope, effective.nanos()))?;
+    tx.cutoff.set(None);
     tx.floor.set(None);
     tx.later.purge = true;
     Ok(Folded::Done)
 }
 
-/// The rows that a cutoff takes away, one by one.
+/// The rows that cutoffs take away, one by one.
 fn each_old(
     conn: &Connection,
-    cutoff: Stamp,
+    cutoffs: &Cutoffs,
     mut found: impl FnMut(&rusqlite::Row<'_>) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     // All rows are looked at: an index by age would cost every message, and purges are rare.
-    let mut statement = conn.prepare_cached("SELECT sequence, type, at, target FROM events")?;
+    let mut statement = conn.prepare_cached("SELECT sequence, type, at, target, origin_daemon FROM events")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let text = |column| -> rusqlite::Result<Option<&str>> { Ok(row.get_ref(column)?.as_str_or_null()?) };
-        if is_purged(text(1)?.unwrap_or_default(), Stamp::from_nanos(row.get(2)?), text(3)?, cutoff) {
+        if is_purged(text(1)?.unwrap_or_default(), Stamp::from_nanos(row.get(2)?), text(3)?, cutoffs.of(text(4)?.unwrap_or_default())) {
             found(row)?;
         }
     }
@@ -121,7 +167,7 @@ pub(crate) fn preview(conn: &Connection, cutoff: Stamp) -> Result<Purged, StoreE
     let mut sessions = BTreeSet::new();
     let mut message = conn.prepare_cached("SELECT 1 FROM messages WHERE sequence = ?1")?;
     let mut session = conn.prepare_cached("SELECT 1 FROM sessions WHERE session_id = ?1")?;
-    each_old(conn, cutoff, |row| {
+    each_old(conn, &Cutoffs { everything: cutoff, by_origin: BTreeMap::new() }, |row| {
         would.events += 1;
         let kind: String = row.get(1)?;
         let target: Option<String> = row.get(3)?;
@@ -140,7 +186,8 @@ pub(crate) fn preview(conn: &Connection, cutoff: Stamp) -> Result<Purged, StoreE
 ///
 /// The text is overwritten where it stood; the store then sees to the other corners of the file (`crate::store`).
 pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    let (conn, cutoff) = (tx.conn, cutoff(tx.conn)?);
+    let (conn, cutoffs) = (tx.conn, Cutoffs::all(tx.conn)?);
+    let cutoff = cutoffs.everything;
     let count = |sql: &str| -> Result<u64, StoreError> { Ok(conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?) };
     let shown =
         || -> Result<(u64, u64), StoreError> { Ok((count("SELECT count(*) FROM messages")?, count("SELECT count(*) FROM sessions")?)) };
@@ -148,16 +195,17 @@ pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<(), StoreError> {
 
     conn.execute_batch("CREATE TEMP TABLE IF NOT EXISTS leaving (sequence INTEGER PRIMARY KEY) STRICT; DELETE FROM temp.leaving;")?;
     let mut events = 0;
-    // What else is about the same target stays if the target says no time.
+    // What else is about the same target stays if the target says no time, or if another origin wrote it.
     let mut touched: BTreeSet<(String, bool)> = BTreeSet::new();
     {
         let mut leaves = conn.prepare_cached("INSERT INTO temp.leaving VALUES (?1)")?;
-        each_old(conn, cutoff, |row| {
+        each_old(conn, &cutoffs, |row| {
             leaves.execute([row.get::<_, i64>(0)?])?;
             let kind: String = row.get(1)?;
             if let Some(target) = row.get::<_, Option<String>>(3)? {
                 let of_session = kind.starts_with("agent.session.");
-                if of_session || ids::ulid_time(&target).is_none() {
+                let goes_everywhere = is_purged(&kind, Stamp::from_nanos(row.get(2)?), Some(&target), cutoff);
+                if of_session || ids::ulid_time(&target).is_none() || !goes_everywhere {
                     touched.insert((target, of_session));
                 }
             }
@@ -183,6 +231,9 @@ pub(super) fn sweep(tx: &mut Tx<'_>) -> Result<(), StoreError> {
          DELETE FROM events WHERE sequence IN (SELECT sequence FROM temp.leaving);",
     )?;
     conn.execute("DELETE FROM contexts WHERE at < ?1", [cutoff.nanos()])?;
+    for (origin, cutoff) in &cutoffs.by_origin {
+        conn.prepare_cached("DELETE FROM contexts WHERE home = ?1 AND at < ?2")?.execute((origin, cutoff.nanos()))?;
+    }
     // What was refused then may hold text of then; that it was refused stays known.
     conn.execute("UPDATE rejected SET sample = '' WHERE at < ?1", [cutoff.nanos()])?;
     // While the log is folded again, it is what is left that is folded.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rusqlite::OptionalExtension;
 use thrum_core::{
-    ErrorKind, Fault, Payload, Stamp, Sum,
+    ErrorKind, Fault, Machines, Payload, Stamp, Sum,
     ids::{self, IdKind},
     limits, name,
     payload::{Body, MessageCreate, MessageDelete, MessageEdit, MessageReceipt, ReceiptType, Tag},
@@ -13,7 +13,7 @@ use thrum_core::{
 use super::resident;
 use crate::{
     Reader, StoreError, Tx,
-    query::{Filter, Mailbox, Message, Order},
+    query::{Filter, Mailbox, Message, Order, Recipient},
 };
 
 /// A message to be sent.
@@ -37,6 +37,8 @@ pub struct Send {
     pub scopes: Vec<Tag>,
     /// Further refs, stored and passed through.
     pub refs: Vec<Tag>,
+    /// What the machines of the mentions are called here.
+    pub machines: Machines,
     /// With the same key and content the first message is answered again instead of a second one sent.
     pub idempotency_key: Option<String>,
 }
@@ -83,6 +85,8 @@ pub struct Sent {
     pub audiences: Vec<Tag>,
     /// Whom, by name, as known now.
     pub recipients: Vec<String>,
+    /// The same, with where they live.
+    pub mailboxes: Vec<Mailbox>,
     /// What the sender may not expect.
     pub warnings: Vec<String>,
 }
@@ -163,8 +167,12 @@ impl Tx<'_> {
     /// [`ErrorKind::NotFound`] for recipients nobody knows (all are listed, nothing is sent) or an unknown parent,
     /// [`ErrorKind::Refused`] if the author lives elsewhere or the idempotency key was used for another message,
     /// [`ErrorKind::Invalid`] for content out of bounds.
-    pub fn send(&mut self, send: Send) -> Result<Sent, StoreError> {
+    pub fn send(&mut self, mut send: Send) -> Result<Sent, StoreError> {
         send.check()?;
+        if !send.machines.is_own(self.home()) {
+            // The caller names no machines.
+            send.machines = Machines::new((self.home(), "this machine"), []);
+        }
         resident(&self.reader(), &send.from)?;
         if let Some(sent) = self.already_sent(&send)? {
             return Ok(sent);
@@ -177,9 +185,9 @@ impl Tx<'_> {
         let mut to = match &parent {
             Some(parent) if send.to_parent_audience => {
                 self.mark_read(&send.from, std::slice::from_ref(&parent.message_id))?;
-                self.address_answer(&send.from, parent)?
+                self.address_answer(&send.from, parent, &send.machines)?
             }
-            _ => self.address(&send.from, &send.mentions, send.scopes, send.refs)?,
+            _ => self.address(&send.from, &send.mentions, send.scopes, send.refs, &send.machines)?,
         };
         if let Some(parent) = &parent {
             to.refs.push(Tag::new("reply_to", &parent.message_id));
@@ -187,6 +195,7 @@ impl Tx<'_> {
         let thread_id = parent.as_ref().map(|parent| parent.thread_id.clone().unwrap_or_else(|| ids::thread_of(&parent.message_id)));
         let session_id = self.reader().open_session(&send.from)?.unwrap_or_default();
         let message_id = self.new_id(IdKind::Message)?;
+        let (recipients, recipient_homes) = (to.recipients(), to.homes());
         let message = MessageCreate {
             message_id: message_id.clone(),
             thread_id: thread_id.clone(),
@@ -195,7 +204,8 @@ impl Tx<'_> {
             body: Body { format: format_of(&send.format)?.to_owned(), content: send.content, structured: send.structured },
             scopes: to.scopes,
             refs: to.refs,
-            recipients: to.recipients.clone(),
+            recipients: recipients.clone(),
+            recipient_homes,
             authored_by: None,
             disclosed: false,
         };
@@ -209,7 +219,8 @@ impl Tx<'_> {
             created_at: event.at,
             resolved_to: to.resolved_to,
             audiences: to.audiences,
-            recipients: to.recipients,
+            recipients,
+            mailboxes: to.mailboxes,
             warnings: to.warnings,
         })
     }
@@ -234,6 +245,7 @@ impl Tx<'_> {
             self.reader().message(&message_id, None)?.ok_or_else(|| refuse("the message sent with this idempotency key was purged"))?;
         let mut recipients: Vec<String> = message.recipients.iter().map(|recipient| recipient.agent_id.clone()).collect();
         recipients.dedup();
+        let mailbox = |recipient: Recipient| Some(Mailbox { agent_id: recipient.agent_id, home: recipient.home? });
         Ok(Some(Sent {
             audiences: message.audiences,
             message_id,
@@ -241,6 +253,7 @@ impl Tx<'_> {
             created_at: message.created_at,
             resolved_to: send.mentions.len(),
             recipients,
+            mailboxes: message.recipients.into_iter().filter_map(mailbox).collect(),
             warnings: Vec::new(),
         }))
     }

@@ -12,7 +12,7 @@ mod purge;
 mod session;
 mod work;
 
-pub use address::{known, nearest};
+pub use address::{known, listed, nearest};
 pub use agent::{Register, Registration};
 pub use cleanup::abandoned;
 pub use message::{Edited, Send, Sent, sent_by};

@@ -1,7 +1,7 @@
 //! Agents: who is registered, and where.
 
 use rusqlite::{OptionalExtension, Row, params_from_iter, types::Value as Sql};
-use thrum_core::Stamp;
+use thrum_core::{Machines, Stamp};
 
 use crate::{Reader, StoreError};
 
@@ -153,6 +153,23 @@ impl Reader<'_> {
     pub(crate) fn homes(&self, name: &str) -> Result<Vec<String>, StoreError> {
         let mut statement = self.conn.prepare_cached("SELECT home FROM agents WHERE agent_id = ?1")?;
         Ok(statement.query_map([name], |row| row.get(0))?.collect::<Result<_, _>>()?)
+    }
+
+    /// Names the machines of these daemons that have no name yet: those known only through others, by what their agents' newest
+    /// registration says.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn name_machines<'h>(&self, machines: &mut Machines, mut homes: impl Iterator<Item = &'h str>) -> Result<(), StoreError> {
+        if homes.all(|home| machines.knows(home)) {
+            return Ok(());
+        }
+        // All of them, so that a machine's name does not depend on what else is shown.
+        let mut statement = self.conn.prepare_cached("SELECT home, hostname, max(registered_at) FROM agents GROUP BY home")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let daemons: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
+        machines.add_announced(daemons.iter().map(|(id, announced)| (id.as_str(), announced.as_str())));
+        Ok(())
     }
 
     /// When this daemon last deleted the agent, if it did.

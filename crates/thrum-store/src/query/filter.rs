@@ -4,6 +4,7 @@ use rusqlite::types::Value as Sql;
 use thrum_core::{Stamp, limits, payload::Tag};
 
 use super::Mailbox;
+use crate::fold::residence;
 
 /// Which way a list goes, by time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct Filter {
     pub reference: Option<Tag>,
     /// Only those that went to this agent or role, by name or as part of a group.
     pub to: Option<String>,
+    /// Only those that name this agent at this home.
+    pub addressed: Option<Mailbox>,
     /// Only those that name one of these agents or roles; a message for everyone names nobody.
     pub named: Vec<String>,
     /// Only those that one of their recipients, here or elsewhere, has not read.
@@ -185,19 +188,30 @@ impl Asks {
                 self.tagged(list, &format!("= {kind}"), &value);
             }
         }
+        if let Some(Mailbox { agent_id, home }) = &filter.addressed {
+            let (name, home) = (self.value(agent_id), self.value(home));
+            self.message(&format!(
+                " AND EXISTS (SELECT 1 FROM audience a WHERE a.kind = 0 AND a.value = {name} AND a.at = m.at AND a.sequence = m.sequence
+                              AND {})",
+                residence::is_for(&name, &home)
+            ));
+        }
         if filter.unread_by_somebody {
             // Of the recipients that are shown with the message, which live anywhere: each home says what was read there.
             self.texts = true;
-            self.conditions.push_str(
-                " AND EXISTS (SELECT 1 FROM json_each(e.body, '$.recipients') n CROSS JOIN agents a ON a.agent_id = n.value
-                      WHERE NOT (a.agent_id = m.agent_id AND a.home = m.home)
+            self.conditions.push_str(&format!(
+                " AND EXISTS (SELECT 1 FROM json_each(e.body, '$.recipients') n CROSS JOIN agents g ON g.agent_id = n.value
+                      WHERE NOT (g.agent_id = m.agent_id AND g.home = m.home)
+                      AND EXISTS (SELECT 1 FROM audience a WHERE a.kind = 0 AND a.value = g.agent_id
+                                  AND a.at = m.at AND a.sequence = m.sequence AND {})
                       AND NOT EXISTS (SELECT 1 FROM receipts r
-                                      WHERE r.message_id = m.message_id AND r.agent_id = a.agent_id AND r.read_at IS NOT NULL
-                                      AND (r.origin = a.home
+                                      WHERE r.message_id = m.message_id AND r.agent_id = g.agent_id AND r.read_at IS NOT NULL
+                                      AND (r.origin = g.home
                                            OR EXISTS (SELECT 1 FROM former_homes f
-                                                      WHERE f.agent_id = a.agent_id AND f.former = r.origin AND f.home = a.home
+                                                      WHERE f.agent_id = g.agent_id AND f.former = r.origin AND f.home = g.home
                                                       AND f.until > max(r.read_at, m.at)))))",
-            );
+                residence::is_for("g.agent_id", "g.home")
+            ));
         }
         if !filter.named.is_empty() {
             let names: Vec<String> = filter.named.iter().map(|name| self.value(name)).collect();

@@ -36,7 +36,7 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn footings(&self, rows: &[Row], fits: Fits<'_>) -> Result<Vec<Footing>, StoreError> {
-        let cutoff = fold::cutoff(self.conn)?;
+        let cutoff = fold::cutoff_at_go(self.conn)?;
         let mut known = Known::default();
         rows.iter().map(|row| self.footing(row, cutoff, fits, &mut known)).collect()
     }

@@ -9,7 +9,7 @@ use thrum_core::{
 };
 
 use super::filter::{Filter, Order, Selection};
-use crate::{Reader, StoreError};
+use crate::{Reader, StoreError, fold::residence};
 
 /// A message as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,13 @@ fn keep<T>(list: &mut Vec<T>, most: usize, size: impl Fn(&T) -> usize) {
     list.truncate(kept);
 }
 
+impl Message {
+    /// The daemons that it names: the author's home and the recipients'.
+    pub fn homes(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.home.as_str()).chain(self.recipients.iter().filter_map(|recipient| recipient.home.as_deref()))
+    }
+}
+
 /// One mailbox a message is for: an agent that it named, at one of its homes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
@@ -121,7 +128,7 @@ impl Recipient {
 }
 
 /// Whose mailbox: an agent is its name and its home.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Mailbox {
     /// The agent.
     pub agent_id: String,
@@ -271,21 +278,22 @@ impl Reader<'_> {
         let Found { mut message, created, edited } = found;
         let Payload::MessageCreate(created) = read_body("message.create", &created)? else { return Err(unreadable("its type")) };
         message.audiences = audiences(&created);
+        if let Some(homes) = homes {
+            message.recipients = self.recipients(&message, &created, homes)?;
+        }
         message.body = created.body;
         if let Some(edited) = edited {
             let Payload::MessageEdit(edited) = read_body("message.edit", &edited)? else { return Err(unreadable("its type")) };
             message.body = edited.body;
         }
         (message.scopes, message.refs) = (created.scopes, created.refs);
-        if let Some(homes) = homes {
-            message.recipients = self.recipients(&message, created.recipients, homes)?;
-        }
         Ok(message)
     }
 
-    /// One entry for each name and each home of that name, this one first. What a receipt says counts for the home that
-    /// wrote it, or to which its reader moved; for a name that lives nowhere any receipt does.
-    fn recipients(&self, message: &Message, names: Vec<String>, homes: &mut Homes) -> Result<Vec<Recipient>, StoreError> {
+    /// One entry for each name and each home that the message says, or, where it says none, each home that is meant
+    /// (`fold/residence.rs`), this one first. What a receipt says counts for the home that wrote it, or to which its reader moved; for a name that lives
+    /// nowhere any receipt does.
+    fn recipients(&self, message: &Message, created: &MessageCreate, homes: &mut Homes) -> Result<Vec<Recipient>, StoreError> {
         let stamp = |nanos: Option<i64>| nanos.map(Stamp::from_nanos);
         let receipts: Vec<(String, Recipient)> = self
             .conn
@@ -299,24 +307,48 @@ impl Reader<'_> {
                 Ok((row.get(0)?, Recipient { agent_id: String::new(), home: row.get(1)?, seen_at, read_at }))
             })?
             .collect::<Result<_, _>>()?;
-        let mut recipients = Vec::with_capacity(names.len());
-        for name in names {
+        let mut recipients = Vec::with_capacity(created.recipients.len());
+        for name in &created.recipients {
+            let mut said = created.homes_of(name).map(|home| self.lives_now(name, home)).collect::<Result<Vec<_>, _>>()?;
             let lives: &mut Vec<String> = match homes.entry(name.clone()) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(unknown) => {
-                    let mut lives = self.homes(&name)?;
+                    let mut lives = self.homes(name)?;
                     lives.sort_unstable_by_key(|home| (home != self.home, home.clone()));
                     unknown.insert(lives)
                 }
             };
-            let places = if lives.is_empty() { vec![None] } else { lives.iter().cloned().map(Some).collect() };
+            if said.is_empty() {
+                // By its name alone.
+                let meant = self.homes_at(name, message.created_at)?;
+                said = lives.iter().filter(|home| meant.contains(home)).cloned().collect();
+            }
+            said.sort_unstable_by_key(|home| (home != self.home, home.clone()));
+            said.dedup();
+            let places = if said.is_empty() { vec![None] } else { said.into_iter().map(Some).collect() };
             for home in places {
-                let here = receipts.iter().filter(|(agent, receipt)| *agent == name && (home.is_none() || receipt.home == home));
+                let here = receipts.iter().filter(|(agent, receipt)| agent == name && (home.is_none() || receipt.home == home));
                 let (seen_at, read_at) = (here.clone().filter_map(|(_, it)| it.seen_at).min(), here.filter_map(|(_, it)| it.read_at).min());
                 recipients.push(Recipient { agent_id: name.clone(), home, seen_at, read_at });
             }
         }
         Ok(recipients)
+    }
+}
+
+impl Reader<'_> {
+    /// Where an agent lives now that lived at `home`.
+    fn lives_now(&self, agent_id: &str, home: &str) -> Result<String, StoreError> {
+        let mut statement = self.conn.prepare_cached("SELECT home FROM former_homes WHERE agent_id = ?1 AND former = ?2")?;
+        Ok(statement.query_row((agent_id, home), |row| row.get(0)).optional()?.unwrap_or_else(|| home.to_owned()))
+    }
+}
+
+impl Reader<'_> {
+    /// The homes that a message of this instant means which addresses the name alone.
+    fn homes_at(&self, agent_id: &str, at: Stamp) -> Result<Vec<String>, StoreError> {
+        let mut statement = self.conn.prepare_cached(&residence::homes_at("?1", "?2"))?;
+        Ok(statement.query_map((agent_id, at.nanos()), |row| row.get(0))?.collect::<Result<_, _>>()?)
     }
 }
 

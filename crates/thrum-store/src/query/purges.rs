@@ -1,6 +1,6 @@
 //! Who purged what, and when.
 
-use thrum_core::{Payload, Stamp, limits};
+use thrum_core::{Payload, Stamp, key, limits};
 
 use crate::{Reader, StoreError, fold};
 
@@ -9,6 +9,8 @@ use crate::{Reader, StoreError, fold};
 pub struct PurgeSaid {
     /// The daemon that said it, as it says.
     pub by: String,
+    /// Whether it is signed. If not, it takes away only what `by` wrote.
+    pub signed: bool,
     /// The peer that served it; empty for our own.
     pub via: String,
     /// When it was said.
@@ -47,8 +49,10 @@ impl Reader<'_> {
             let Ok(Payload::PurgeExecuted(said)) = Payload::read("purge.executed", &body) else { continue };
             let Some(cutoff) = Stamp::parse(&said.cutoff) else { continue };
             let waits: Option<String> = row.get(4)?;
+            let by: String = row.get(0)?;
             purges.push(PurgeSaid {
-                by: row.get(0)?,
+                signed: key::is_signed_origin(&by),
+                by,
                 via: row.get(1)?,
                 at,
                 cutoff: cutoff.min(at),

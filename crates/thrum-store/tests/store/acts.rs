@@ -103,22 +103,23 @@ fn an_agent_acts_only_where_it_lives() {
 fn one_name_on_two_machines_is_two_mailboxes() {
     let (mut here, mut there) = (team(), Node::new(2));
     there.register("ann", "coder");
-    let sent = here.send("ben", &["ann"], "which ann?");
     there.pull(&here, 0);
     here.pull(&there, 0);
+    let sent = here.send("ben", &["everyone"], "all of you");
+    there.pull(&here, 0);
     let homes =
         here.store.reader().agents(&thrum_store::query::AgentFilter { agent_id: Some("ann".into()), ..Default::default() }).expect("reads");
     assert_eq!(homes.len(), 2);
     there.store.write(|tx| tx.mark_read("ann", std::slice::from_ref(&sent.message_id))).expect("reads");
     here.pull(&there, 0);
-    assert_eq!(here.inbox("ann"), [("which ann?".to_owned(), false)]);
-    assert_eq!(there.inbox("ann"), [("which ann?".to_owned(), true)]);
+    assert_eq!(here.inbox("ann"), [("all of you".to_owned(), false)]);
+    assert_eq!(there.inbox("ann"), [("all of you".to_owned(), true)]);
     // What a namesake writes is not one's own.
-    there.send("ann", &["ann"], "from the other ann");
+    there.send("ann", &["everyone"], "from the other ann");
     here.pull(&there, 0);
     let not_mine = Filter { mailbox: Some(here.mailbox("ann")), exclude_author: Some(here.mailbox("ann")), limit: 10, ..Filter::default() };
     let found: Vec<_> = here.store.reader().list(&not_mine).expect("lists").messages.into_iter().map(|m| m.body.content).collect();
-    assert_eq!(found, ["from the other ann", "which ann?"]);
+    assert_eq!(found, ["from the other ann", "all of you"]);
 }
 
 #[test]

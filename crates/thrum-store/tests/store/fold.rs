@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use thrum_core::{Event, Payload, payload::AgentRegister};
+use thrum_core::{
+    Event, Payload,
+    payload::{AgentRegister, PurgeExecuted},
+};
 
-use crate::kit::{Node, foreign};
+use crate::kit::{self, Node, foreign};
 
 fn message(id: &str, seconds: i64, message_id: &str, extra: Value) -> Event {
     let mut body = json!({"message_id": message_id, "agent_id": "ann", "body": {"content": "as written"}});
@@ -90,7 +93,7 @@ fn a_deletion_is_for_good() {
 
 #[test]
 fn everyone_and_roles_address_who_was_registered_by_then() {
-    let mut node = Node::of(crate::kit::key(0), crate::kit::World::new(1));
+    let mut node = Node::of(kit::key(0), kit::World::new(1));
     let register = |number: u64, seconds, agent: &str| {
         let body = AgentRegister {
             agent_id: agent.into(),
@@ -99,7 +102,7 @@ fn everyone_and_roles_address_who_was_registered_by_then() {
             module: "m".into(),
             ..AgentRegister::default()
         };
-        crate::kit::signed(&format!("evt_{number}"), 0, number, seconds, &Payload::AgentRegister(body))
+        kit::signed(&format!("evt_{number}"), 0, number, seconds, &Payload::AgentRegister(body))
     };
     let everyone = message("evt_3", 10, "msg_1", json!({"scopes": [{"type": "group", "value": "everyone"}]}));
     let role = message("evt_4", 11, "msg_2", json!({"scopes": [{"type": "group", "value": "coder"}]}));
@@ -122,7 +125,9 @@ fn mailboxes_are_those_of_the_agents_that_live_here() {
         node.apply(&order.map(Clone::clone));
         assert_eq!(rows(&node), 0, "bob reads at his own daemon");
         node.register("bob", "coder");
-        assert_eq!(rows(&node), 2, "here is another bob");
+        assert_eq!(rows(&node), 0, "here is another bob, who starts with an empty mailbox");
+        node.apply(&[message("evt_3", 3_000_000, "msg_2", json!({}))]);
+        assert_eq!(rows(&node), 2, "and gets what is for everyone from then on");
         node.check();
     }
 }
@@ -133,7 +138,7 @@ fn a_database_of_another_daemon_gets_the_mailboxes_of_this_one() {
     node.register("bob", "coder");
     node.apply(&[message("evt_1", 1, "msg_1", json!({"recipients": ["bob"]}))]);
     let before = node.store.mailboxes().expect("digest");
-    let own = std::mem::replace(&mut node.key, crate::kit::key(5));
+    let own = std::mem::replace(&mut node.key, kit::key(5));
     let left = node.store.left();
     let mut node = node.reopen(Some(left));
     assert_eq!(node.store.mailboxes().expect("digest"), thrum_core::Sum::default(), "nobody lives here yet");
@@ -185,8 +190,8 @@ fn a_clean_up_hides_what_came_before_it_but_no_message() {
 fn what_is_older_than_a_purge_never_comes_back() {
     let mut node = node();
     node.register("bob", "coder");
-    let cutoff = thrum_core::Stamp::from_nanos(crate::kit::START + 10_000_000_000).to_string();
-    let purge = foreign("evt_9", "d_other", 60, "purge.executed", json!({"cutoff": cutoff}));
+    let cutoff = thrum_core::Stamp::from_nanos(kit::START + 10_000_000_000).to_string();
+    let purge = kit::signed("evt_9", 7, 1, 60, &Payload::PurgeExecuted(PurgeExecuted { cutoff }));
     let old = message("evt_1", 1, "msg_1", json!({"recipients": ["bob"]}));
     let new = message("evt_2", 20, "msg_2", json!({"recipients": ["bob"]}));
     node.apply(&[old.clone(), new, purge]);

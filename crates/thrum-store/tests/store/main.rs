@@ -16,6 +16,7 @@ mod log;
 mod losses;
 mod migrated;
 mod moved;
+mod namesakes;
 mod odd;
 mod order;
 mod origin;

@@ -27,6 +27,11 @@ fn id_of(prefix: &str, n: usize) -> String {
     }
 }
 
+/// A daemon that a message may name: one that signs nothing, or the one whose mailboxes are compared.
+fn home_of(n: usize) -> String {
+    if n == 0 { ORIGINS[0].to_owned() } else { kit::key(0).id().to_string() }
+}
+
 /// An id that one of the daemons that sign made half way through, always the same.
 fn bound(kind: IdKind, number: u64) -> String {
     let world = kit::World::new(7);
@@ -55,7 +60,13 @@ fn events_among(names: std::ops::Range<usize>, [receipts, registrations]: [u32; 
     let message = (about(), small(), small(), small(), any::<bool>(), small()).prop_map(|(id, author, to, role, scoped, shape)| {
         let mut body = json!({"message_id": id_of("msg", id), "agent_id": AGENTS[author], "session_id": "", "body": {"format": "plain", "content": format!("{id}{to}")}});
         match shape {
-            0 => body["recipients"] = json!([AGENTS[to]]),
+            0 => {
+                body["recipients"] = json!([AGENTS[to]]);
+                // Half of them say where the recipient lives.
+                if scoped {
+                    body["recipient_homes"] = json!({home_of(role): [AGENTS[to]]});
+                }
+            }
             1 => body["scopes"] = json!([{"type": "group", "value": if scoped { ROLES[role % 2] } else { "everyone" }}]),
             _ => body["refs"] = json!([{"type": "mention", "value": if scoped { ROLES[role % 2] } else { AGENTS[to] }}, {"type": "reply_to", "value": "msg_0"}]),
         }

@@ -6,9 +6,11 @@ use thrum_store::{
     query::{Filter, Listing, Message, Recipient},
 };
 
+use serde_json::json;
+
 use crate::{
     acts::{fault, send, team},
-    kit::Node,
+    kit::{self, Node},
 };
 
 fn message(node: &Node, id: &str) -> Message {
@@ -34,25 +36,31 @@ fn namesakes_are_told_apart_and_each_reads_for_itself() {
     let (mut here, mut there) = (team(), Node::new(2));
     there.register("ben", "tester");
     here.pull(&there, 0);
-    let id = here.send("ann", &["ben"], "which of you?").message_id;
+    let id = here.send("ann", &["everyone"], "both of you").message_id;
     there.pull(&here, 0);
     there.store.write(|tx| tx.mark_read("ben", std::slice::from_ref(&id))).expect("reads");
     here.pull(&there, 0);
     let (at_home, elsewhere) = (Some(here.home()), Some(there.home()));
-    assert_eq!(reached(&here, &id), [("ben".into(), at_home.clone(), false), ("ben".into(), elsewhere.clone(), true)], "this one first");
+    let bens = |node: &Node| reached(node, &id).into_iter().filter(|(name, ..)| name == "ben").collect::<Vec<_>>();
+    assert_eq!(bens(&here), [("ben".into(), at_home.clone(), false), ("ben".into(), elsewhere.clone(), true)], "this one first");
     here.store.write(|tx| tx.mark_read("ben", std::slice::from_ref(&id))).expect("reads");
-    assert_eq!(reached(&here, &id), [("ben".into(), at_home, true), ("ben".into(), elsewhere, true)]);
+    assert_eq!(bens(&here), [("ben".into(), at_home, true), ("ben".into(), elsewhere, true)]);
 }
 
 #[test]
-fn a_recipient_that_is_gone_lives_nowhere_and_its_receipt_stays() {
+fn a_recipient_that_is_gone_is_shown_where_it_lived_and_its_receipt_stays() {
     let mut node = team();
     let id = node.send("ann", &["ben", "cy"], "x").message_id;
     node.store.write(|tx| tx.mark_read("ben", std::slice::from_ref(&id))).expect("reads");
     for gone in ["ben", "cy"] {
         node.store.write(|tx| tx.delete_agent(gone, None)).expect("deletes");
     }
-    assert_eq!(reached(&node, &id), [("ben".into(), None, true), ("cy".into(), None, false)]);
+    let home = Some(node.home());
+    assert_eq!(reached(&node, &id), [("ben".into(), home.clone(), true), ("cy".into(), home, false)], "where they lived is known");
+    // Of a message that names no home, nobody knows.
+    let unhomed = json!({"message_id": "msg_bare", "agent_id": "dee", "recipients": ["ben"]});
+    node.apply(&[kit::foreign("evt_bare", "d_go", 9, "message.create", unhomed)]);
+    assert_eq!(reached(&node, "msg_bare"), [("ben".into(), None, false)]);
 }
 
 #[test]
@@ -163,7 +171,7 @@ fn a_receipt_of_a_former_home_is_the_readers_own() {
     let mut node = team();
     let id = node.send("ann", &["ben"], "x").message_id;
     let receipt = serde_json::json!({"message_id": id, "agent_id": "ben", "receipt_type": "read"});
-    node.apply(&[crate::kit::foreign("evt_read", "d_go", 5, "message.receipt", receipt)]);
+    node.apply(&[kit::foreign("evt_read", "d_go", 5, "message.receipt", receipt)]);
     let read = |node: &Node| reached(node, &id).iter().map(|(_, _, read)| *read).collect::<Vec<_>>();
     assert_eq!(read(&node), [false], "a stranger's word");
     rusqlite::Connection::open(node.path())

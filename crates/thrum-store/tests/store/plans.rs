@@ -15,8 +15,7 @@ use crate::kit::Node;
 const MAY_READ_ALL: &[(&str, &str)] = &[
     ("FROM state", "one row"),
     ("UPDATE state", "one row"),
-    ("FROM purge)", "one row"),
-    ("FROM purge", "one row"),
+    ("FROM cutoffs", "one row, and one for each origin that purged and signs nothing"),
     ("FROM acknowledged", "one row per peer"),
     ("FROM forgetting", "one row per peer that was removed"),
     ("FROM received WHERE origin = ?1", "one row per peer and origin, which quotas bound"),
@@ -26,13 +25,15 @@ const MAY_READ_ALL: &[(&str, &str)] = &[
     ("SELECT count(*) FROM ", "a total, for the status and for people"),
     ("SELECT origin_daemon, origin_log, origin_seq, body FROM events", "the log is counted anew: verify and doctor"),
     ("SELECT event_id, type, origin_daemon, origin_log, received_from, body FROM events", "a damaged database is made anew"),
-    ("SELECT sequence, type, at, target FROM events", "a purge; an index by age would cost every message"),
+    ("SELECT sequence, type, at, target, origin_daemon FROM events", "a purge; an index by age would cost every message"),
     ("DELETE FROM contexts WHERE at < ?1", "a purge"),
+    ("DELETE FROM contexts WHERE home = ?1 AND at < ?2", "a purge"),
     ("UPDATE rejected SET sample", "a purge; the table is bounded"),
     ("DELETE FROM presence", "a purge"),
     ("temp.leaving", "the rows that a purge takes away"),
     ("SELECT max(at) FROM events WHERE origin_daemon = ?1", "an agent moves here, once"),
     ("SELECT agent_id FROM agents WHERE home = ?1 UNION", "an agent moves here, once"),
+    ("SELECT home, hostname, max(registered_at) FROM agents", "an agent behind a peer is shown or addressed: all machines are named"),
     ("SELECT agent_id, role FROM agents", "a name was not found: all are compared with it"),
     ("SELECT agent_id, home FROM agents", "the recipients of everyone"),
     ("SELECT value, total FROM audience_counts", "the roles that exist"),
@@ -46,6 +47,7 @@ const MAY_READ_ALL: &[(&str, &str)] = &[
     ("SELECT 'audience'", "the digest reads all"),
     ("SELECT 'agent'", "the digest reads all"),
     ("SELECT 'former'", "the digest reads all"),
+    ("SELECT 'residence'", "the digest reads all"),
     ("SELECT 'cleanup'", "the digest reads all"),
     ("SELECT 'mailbox'", "the digest reads all"),
     ("SELECT 'receipt'", "the digest reads all"),
@@ -64,18 +66,31 @@ const EXPANDED: &[(&str, &[&str])] = &[
                       AND f.until > max(r.read_at, ?3))))"],
     ),
     (
-        "INSERT INTO mailbox (owner, at, sequence, unread)",
-        &[
-            "SELECT sequence FROM audience WHERE kind = 0 AND value = ?2",
-            "SELECT a.sequence FROM audience a JOIN messages m ON m.sequence = a.sequence
-             WHERE a.kind = 2 AND a.value = '' AND a.at >= ?5 AND NOT (m.agent_id = ?2 AND m.home = ?3)",
-        ],
-    ),
-    (
         "INSERT INTO revisions VALUES",
         &["INSERT INTO revisions VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6) ON CONFLICT DO UPDATE SET count = count + 1"],
     ),
     ("DELETE FROM {table} WHERE message_id", &["DELETE FROM receipts WHERE message_id = ?1", "DELETE FROM revisions WHERE message_id = ?1"]),
+    (
+        "INSERT INTO mailbox (owner, at, sequence, unread) SELECT ?1, m.at",
+        &[
+            "SELECT a.sequence FROM audience a WHERE a.kind = 0 AND a.value = ?1 AND (a.home = ?2
+                OR a.home IN (SELECT f.former FROM former_homes f WHERE f.agent_id = ?1 AND f.home = ?2))",
+            "SELECT a.sequence FROM audience a JOIN messages m ON m.sequence = a.sequence
+             WHERE a.kind = 1 AND a.value = ?1 AND a.home = '' AND a.at >= ?2",
+        ],
+    ),
+    (
+        "SELECT owner FROM agents WHERE agent_id = ?1 AND home = ?2 AND EXISTS (SELECT 1 FROM audience",
+        &["SELECT owner FROM agents WHERE agent_id = ?1 AND home = ?2 AND EXISTS (SELECT 1 FROM audience a
+           WHERE a.kind = 0 AND a.value = ?1 AND a.home = ?2 AND a.at = ?3 AND a.sequence = ?4)"],
+    ),
+    (
+        "SELECT r.home FROM residences r WHERE r.agent_id = {agent}",
+        &[
+            "SELECT r.home FROM residences r WHERE r.agent_id = ?1 AND r.since <= ?2 AND r.until > ?2",
+            "SELECT r.home FROM residences r WHERE r.agent_id = ?1 AND r.since > ?2 ORDER BY r.since, r.home LIMIT 1",
+        ],
+    ),
     (
         "SELECT owner FROM agents WHERE home = ?1 AND first_at <= ?2",
         &[

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use serde_json::json;
-use thrum_core::{ErrorKind, Fault, Stamp};
+use thrum_core::{ErrorKind, Event, Fault, Payload, Stamp, payload};
 use thrum_store::{
     Purged, StoreError,
     ops::{Beat, Send},
 };
 
-use crate::kit::{Node, START, foreign};
+use crate::kit::{self, Node, START, foreign};
 
 fn now(node: &Node) -> Stamp {
     let mut world = node.world.clone();
@@ -268,10 +268,10 @@ fn a_purge_that_lies_far_ahead_keeps_nobody_from_comparing_until_it_is_near() {
     let days = 24 * 3600;
     let far = |days: i64| Stamp::from_nanos(START + days * 24 * 3600 * 1_000_000_000);
     node.apply(&[
-        foreign("evt_1", "d_other", 3000 * days, "purge.executed", json!({"cutoff": far(3000).to_string()})),
-        foreign("evt_2", "d_other", 30 * days, "purge.executed", json!({"cutoff": far(30).to_string()})),
+        signed_purge("evt_1", 7, 1, 3000 * days, far(3000)),
+        signed_purge("evt_2", 7, 2, 30 * days, far(30)),
         // Said far ahead about what is past: it takes that away at once.
-        foreign("evt_3", "d_third", 40 * days, "purge.executed", json!({"cutoff": Stamp::from_nanos(START).to_string()})),
+        signed_purge("evt_3", 8, 1, 40 * days, Stamp::from_nanos(START)),
     ]);
     let shown = |node: &Node| {
         let purges = node.store.reader().purges().expect("reads");
@@ -280,18 +280,56 @@ fn a_purge_that_lies_far_ahead_keeps_nobody_from_comparing_until_it_is_near() {
     assert!(!node.store.reader().purge_waits().expect("reads"), "nothing is held up");
     assert_eq!(node.store.reader().purged_before().expect("reads"), Stamp::from_nanos(START));
     let [third, one, other] = &shown(&node)[..] else { panic!("three") };
-    assert_eq!(third, &("d_third".to_owned(), Stamp::from_nanos(START), false, false));
-    assert_eq!((one, other), (&("d_other".to_owned(), far(30), true, true), &("d_other".to_owned(), far(3000), true, true)));
+    let by = |number| kit::key(number).id().to_string();
+    assert_eq!(third, &(by(8), Stamp::from_nanos(START), false, false));
+    assert_eq!((one, other), (&(by(7), far(30), true, true), &(by(7), far(3000), true, true)));
 
     node.world.set(far(29).nanos() + 1);
     assert_eq!(node.store.fold_due().expect("folds"), 1);
     assert!(node.store.reader().purge_waits().expect("reads"), "peers may fold it before or after us");
-    assert_eq!(shown(&node)[1], ("d_other".to_owned(), far(30), true, false));
+    assert_eq!(shown(&node)[1], (by(7), far(30), true, false));
     node.send("ann", &["bob"], "before it");
     node.world.set(far(30).nanos() + 1);
     assert_eq!(node.store.fold_due().expect("folds"), 1);
     assert!(!node.store.reader().purge_waits().expect("reads"));
     assert_eq!(node.inbox("bob"), []);
     assert_eq!(node.store.reader().purged_before().expect("reads"), far(30));
+    node.check();
+}
+
+/// A purge that one of the daemons with keys signs.
+fn signed_purge(id: &str, number: u64, seq: u64, seconds: i64, cutoff: Stamp) -> Event {
+    let said = payload::PurgeExecuted { cutoff: cutoff.to_string() };
+    kit::signed(id, number, seq, seconds, &Payload::PurgeExecuted(said))
+}
+
+/// Anybody can serve an unsigned purge in the name of a daemon that signs nothing. It takes away what that daemon wrote, and nothing else.
+#[test]
+fn an_unsigned_purge_takes_away_only_what_its_origin_wrote() {
+    let mut node = node();
+    let text = |id: &str, content: &str| json!({"message_id": id, "agent_id": "x", "recipients": ["bob"], "body": {"content": content}});
+    let cutoff = Stamp::from_nanos(START + 50_000_000_000);
+    let unsigned = foreign("evt_purge", "d_go", 60, "purge.executed", json!({"cutoff": cutoff.to_string()}));
+    node.apply(&[
+        foreign("evt_1", "d_go", 10, "message.create", text("msg_1", "of the one that purges")),
+        foreign("evt_2", "d_other", 11, "message.create", text("msg_2", "of another that signs nothing")),
+        kit::signed("evt_3", 9, 1, 12, &Payload::read("message.create", &text("msg_3", "of one that signs").to_string()).expect("reads")),
+        // The read receipt of another daemon is not the purging daemon's to take away.
+        foreign("evt_4", "d_other", 13, "message.receipt", json!({"message_id": "msg_1", "agent_id": "eve", "receipt_type": "read"})),
+        unsigned,
+    ]);
+    let left = |node: &Node| {
+        ["evt_1", "evt_2", "evt_3", "evt_4"].into_iter().filter(|id| node.ids().contains(&(*id).to_owned())).collect::<Vec<_>>()
+    };
+    assert_eq!(left(&node), ["evt_2", "evt_3", "evt_4"]);
+    assert_eq!(node.store.reader().message("msg_1", None).expect("reads"), None);
+    assert_eq!(node.store.reader().purged_before().expect("reads"), Stamp::ZERO, "nothing is purged of everybody's");
+    let said = &node.store.reader().purges().expect("reads")[0];
+    assert_eq!((said.by.as_str(), said.signed), ("d_go", false));
+    // What it wrote does not come back.
+    node.apply(&[foreign("evt_1", "d_go", 10, "message.create", text("msg_1", "of the one that purges"))]);
+    assert_eq!(left(&node), ["evt_2", "evt_3", "evt_4"]);
+    node.apply(&[signed_purge("evt_all", 9, 2, 60, cutoff)]);
+    assert_eq!(left(&node), Vec::<&str>::new(), "one that is signed takes all");
     node.check();
 }

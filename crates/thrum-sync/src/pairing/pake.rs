@@ -10,8 +10,9 @@
 //! 3. the one that seals the token, so that who only carries the lines does not get it.
 //!
 //! Whom each side believes to speak to goes into those keys ([`Parties`]): both ids, both nodes (each says its own and sees
-//! the other's), the port, the joiner's name and address, the version. A man in the middle is another node, or on loopback
-//! another port; so the two keys differ, and what fails is a wrong code to everybody. A message sent back fails, too, because
+//! the other's), the listener's address, the joiner's name and address, the version. A man in the middle is another node, or on
+//! loopback another address or port; so the two keys differ, and what fails is a wrong code to everybody. A daemon of version 0.1
+//! puts the port alone in place of the address, so between it and a later one every code is wrong. A message sent back fails, too, because
 //! the roles and the confirmations have names.
 //!
 //! Nothing here counts, stores or knows the time; [`Pairing`](super::Pairing) does. The library keeps its copy of the code and
@@ -61,8 +62,8 @@ pub struct Parties {
     pub listener: String,
     /// On which node it is.
     pub listener_node: String,
-    /// At which port. On loopback this is what tells it from another program of the same machine.
-    pub listener_port: u16,
+    /// At which address, `IP:PORT`. On loopback this is what tells it from another program of the same machine.
+    pub listener_address: String,
 }
 
 /// A node in the transcript: its id; on loopback, which knows no nodes, the literal `local`.
@@ -75,11 +76,10 @@ pub fn place(kind: Kind, node: Option<&Node>) -> &str {
 
 impl Parties {
     fn digest(&self) -> [u8; 32] {
-        let port = self.listener_port.to_string();
-        let Self { version, joiner, joiner_name, joiner_address, joiner_node, listener, listener_node, .. } = self;
+        let Self { version, joiner, joiner_name, joiner_address, joiner_node, listener, listener_node, listener_address } = self;
         let mut hash = Sha256::new();
         hash.update(CONTEXT);
-        for part in [VERSION, version, joiner, joiner_name, joiner_address, joiner_node, listener, listener_node, &port] {
+        for part in [VERSION, version, joiner, joiner_name, joiner_address, joiner_node, listener, listener_node, listener_address] {
             // With its length, so that no two lists of parts read alike.
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);

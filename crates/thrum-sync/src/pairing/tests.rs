@@ -22,7 +22,7 @@ fn at(seconds: u64) -> Now {
 }
 
 fn here(kind: Kind) -> Here {
-    Here { kind, node: None, port: 9100 }
+    Here { kind, node: None, address: "127.0.0.1:9100".into() }
 }
 
 fn local() -> Caller {
@@ -64,7 +64,7 @@ impl Case {
             joiner_node: "local".into(),
             listener: "d_me".into(),
             listener_node: "local".into(),
-            listener_port: 9100,
+            listener_address: "127.0.0.1:9100".into(),
         };
         let (joining, message) = pake::join(&Code::parse(code).unwrap(), parties.clone(), &mut self.ambient);
         let begin = Begin {

@@ -7,7 +7,7 @@ use crate::{
     Now, Token,
     pairing::{Protocol, pake},
     registry::{Peer, Stranger},
-    transport::{Caller, Kind, is_address, is_loopback},
+    transport::{Caller, Kind, is_address, local_address},
     wire::{self, Begin, Id, Pair, Probed, RpcError},
 };
 
@@ -135,8 +135,9 @@ fn admit(desk: &mut Desk, joiner: Joiner, caller: &Caller, token: &Token, now: N
     if !joiner.address.is_empty() && !is_address(&joiner.address) {
         return Err(refuse("the joiner's address is not HOST:PORT".into()));
     }
-    if kind == Kind::Local && !joiner.address.is_empty() && !is_loopback(&joiner.address) {
-        return Err(refuse(format!("{} is not on this machine", name::printable(&joiner.address))));
+    let mut joiner = joiner;
+    if kind == Kind::Local && !joiner.address.is_empty() {
+        joiner.address = local_address(&joiner.address).map_err(|fault| (fault.clone(), RpcError::from(fault)))?;
     }
     // Who has a key calls from where it listens. Go Thrum does not; where it listens shows when it is dialled.
     let (node, calls_from) = match caller.node.clone() {

@@ -70,7 +70,7 @@ impl Peers {
         let code = Code::parse(code)?;
         let place = self.0.place(&Typed::read(target)?).await?;
         let own = self.0.listen(place.kind).await?;
-        if own == place.address.replace("localhost:", "127.0.0.1:") {
+        if own == place.address {
             return Err(itself());
         }
         let (paired, protocol) = match self.0.look(&place).await? {
@@ -161,7 +161,6 @@ impl Inner {
     async fn exchange(&self, place: &Place, there: &Probed, code: &Code, own: String) -> Result<Paired, Fault> {
         let transport = self.transport(place.kind).ok_or_else(itself)?;
         let own_node = transport.own_node().await?;
-        let port = |address: &str| address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default();
         let parties = pake::Parties {
             version: pake::VERSION.to_owned(),
             joiner: self.me.daemon_id.clone(),
@@ -170,7 +169,7 @@ impl Inner {
             joiner_node: pake::place(place.kind, own_node.as_ref()).to_owned(),
             listener: there.daemon_id.clone(),
             listener_node: pake::place(place.kind, place.node.as_ref()).to_owned(),
-            listener_port: port(&place.address),
+            listener_address: place.address.clone(),
         };
         let (joining, message) = pake::join(code, parties.clone(), &mut *(self.ambients)());
         let begin = Begin {

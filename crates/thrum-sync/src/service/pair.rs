@@ -24,11 +24,10 @@ impl Peers {
             Some(transport) => transport.own_node().await?,
             None => None,
         };
-        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default();
-        let inner = Arc::clone(&self.0);
+        let (inner, here) = (Arc::clone(&self.0), Here { kind, node, address: address.clone() });
         let (opened, now) = blocking(move || {
             let (now, mut ambient) = (inner.clock.now(), (inner.ambients)());
-            Ok((inner.desk().pairing.start(Here { kind, node, port }, within, now, &mut *ambient)?, now))
+            Ok((inner.desk().pairing.start(here, within, now, &mut *ambient)?, now))
         })
         .await?;
         self.0.pairing_moved.notify_waiters();

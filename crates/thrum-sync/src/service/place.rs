@@ -7,7 +7,7 @@ use std::{net::IpAddr, sync::Arc};
 use thrum_core::{ErrorKind, Fault, limits, name};
 
 use super::{Inner, Peers, Waiting};
-use crate::transport::{Kind, Neighbour, Node, is_address, is_loopback, is_of_tailnet, with_port};
+use crate::transport::{Kind, Neighbour, Node, is_address, is_loopback, is_of_tailnet, local_address, with_port};
 
 /// Where to join.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ impl Inner {
         };
         if kind == Kind::Local {
             let port = typed.port.unwrap_or(*limits::PORTS.start());
-            return Ok(Place { address: with_port(&typed.host, port), kind, node: None });
+            return Ok(Place { address: local_address(&with_port(&typed.host, port))?, kind, node: None });
         }
         self.wait_until_up(kind).await?;
         let host = match typed.host.parse::<IpAddr>() {
@@ -106,6 +106,9 @@ impl Inner {
             _ => fault,
         })?;
         let node = node.ok_or_else(|| nobody(&host))?;
+        // The listener shows its first address, which is in the proof.
+        let first_address = async |of: &Node| Ok::<_, Fault>(transport.neighbours().await?.into_iter().find(|one| one.node.id == of.id));
+        let host = if host.contains(':') { first_address(&node).await?.map_or(host, |one| one.host) } else { host };
         let port = match typed.port {
             Some(port) => port,
             None => only(&self.waiting_at(Arc::clone(&transport), &host).await)?.unwrap_or(first),

@@ -18,7 +18,7 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Caller, Conn, Kind, Listener, Pending, Transport, is_loopback, port_owner};
+use super::{Caller, Conn, Kind, Listener, Pending, Transport, local_address, port_owner};
 
 /// Tells programs of this machine from those whom one of them lets in.
 pub trait Guard: Send + Sync + 'static {
@@ -90,12 +90,9 @@ impl Transport for Local {
 
     fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Fault>> {
         Box::pin(async move {
-            let shown = name::printable(address);
-            if !is_loopback(address) {
-                return Err(Fault::new(ErrorKind::Invalid, format!("{shown} is not on this machine"))
-                    .hint("The local transport reaches 127.0.0.1 only."));
-            }
-            let stream = TcpStream::connect(address).await.map_err(|error| {
+            let address = local_address(address)?;
+            let shown = name::printable(&address);
+            let stream = TcpStream::connect(&address).await.map_err(|error| {
                 let what = match error.kind() {
                     io::ErrorKind::ConnectionRefused => format!("nobody listens at {shown}"),
                     _ => format!("cannot reach {shown}: {error}"),
@@ -150,6 +147,10 @@ impl Listener for Open {
                     },
                     accepted = self.listener.accept(), if self.asked.len() < limits::MAX_WHOIS => {
                         let (stream, from) = accepted?;
+                        if from.ip() != Ipv4Addr::LOCALHOST {
+                            tracing::warn!("local: a caller from {} is turned away: only 127.0.0.1 is let in", from.ip());
+                            continue;
+                        }
                         let Some(guard) = self.guard.clone() else { return Ok(program_of_this_machine(stream, from)) };
                         self.asked.spawn(async move { guard.admits(&stream, from).await.then_some((stream, from)) });
                     }
@@ -194,11 +195,43 @@ mod tests {
 
     /// C8
     #[tokio::test]
-    async fn only_loopback_is_dialled() {
-        for address in ["100.64.0.1:9100", "0.0.0.0:9100", "192.168.0.1:80", "example.org:9100", "127.0.0.1.example.org:9100", "", "[::]:1"]
-        {
+    async fn only_127_0_0_1_is_dialled_and_localhost_means_it() {
+        for address in [
+            "100.64.0.1:9100",
+            "0.0.0.0:9100",
+            "192.168.0.1:80",
+            "example.org:9100",
+            "127.0.0.1.example.org:9100",
+            "",
+            "[::]:1",
+            "[::1]:9100",
+            "127.0.0.2:9100",
+            "127.1:9100",
+            "[::ffff:127.0.0.1]:9100",
+        ] {
             let fault = Local::default().dial(address).await.err().expect(address);
             assert_eq!(fault.kind, ErrorKind::Invalid, "{address}");
         }
+        let mut open = Local::on_ports(0..=0).listen(None).await.unwrap();
+        let dialled = format!("localhost:{}", open.port());
+        let local = Local::default();
+        let (dialled, accepted) = tokio::join!(local.dial(&dialled), open.accept());
+        assert!(dialled.is_ok() && accepted.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_caller_from_another_address_of_this_machine_is_turned_away() {
+        let mut open = Local::on_ports(0..=0).listen(None).await.unwrap();
+        let from = |ip: [u8; 4]| {
+            let (socket, to) = (tokio::net::TcpSocket::new_v4().unwrap(), open.address().parse().unwrap());
+            socket.bind(SocketAddr::from((ip, 0))).unwrap();
+            socket.connect(to)
+        };
+        let (alias, own) = (from([127, 0, 0, 2]).await.unwrap(), from([127, 0, 0, 1]).await.unwrap());
+        let (_, caller) = open.accept().await.unwrap();
+        assert_eq!(caller.address, own.local_addr().unwrap().to_string());
+        let mut byte = [0];
+        let read = tokio::io::AsyncReadExt::read(&mut { alias }, &mut byte).await;
+        assert!(matches!(read, Ok(0) | Err(_)), "closed");
     }
 }

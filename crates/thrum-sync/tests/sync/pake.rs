@@ -38,7 +38,7 @@ impl Joiner {
             joiner_node: "local".into(),
             listener: listener.id.clone(),
             listener_node: "local".into(),
-            listener_port: address.rsplit_once(':').unwrap().1.parse().unwrap(),
+            listener_address: address.to_owned(),
         };
         Self { stream: BufReader::new(TcpStream::connect(address).await.unwrap()), parties }
     }
@@ -117,6 +117,39 @@ async fn a_program_in_the_middle_on_this_machine_is_a_wrong_code_too() {
     assert!(a.peers.list().is_empty() && b.peers.list().is_empty());
 }
 
+/// C6: the same port at another address of this machine leads to another program. A joiner does not dial it, and whoever does is not
+/// believed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_at_another_address_of_this_machine_is_not_dialled_and_is_a_wrong_code() {
+    let (a, b) = (Daemon::start("alpha").await, Daemon::start("beta").await);
+    let pairing = a.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
+    let port = pairing.address.rsplit_once(':').unwrap().1.to_owned();
+    let between = TcpListener::bind(format!("127.0.0.2:{port}")).await.unwrap();
+    let to = pairing.address.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut from, _) = between.accept().await.unwrap();
+            let mut on = TcpStream::connect(&to).await.unwrap();
+            tokio::spawn(async move { copy_bidirectional(&mut from, &mut on).await });
+        }
+    });
+    for alias in [format!("127.0.0.2:{port}"), format!("[::1]:{port}")] {
+        let refused = b.peers.join(&alias, pairing.code.reveal()).await.unwrap_err();
+        assert_eq!((refused.kind, refused.message.contains("another address of this machine")), (ErrorKind::Invalid, true), "{refused}");
+    }
+    // An older joiner, which dials it: the two sides see another listener.
+    let mut joiner = Joiner::of(&b, &a, &format!("127.0.0.2:{port}")).await;
+    let confirmation = joiner.begun(&pairing.code).await;
+    let reply = joiner.ask(&confirmation).await;
+    assert_eq!(reply["error"]["message"], "invalid pairing code (2 attempts remaining)", "{reply}");
+    assert!(a.peers.list().is_empty() && b.peers.list().is_empty());
+    // `localhost` is 127.0.0.1, whatever else the name leads to.
+    let by_name = format!("localhost:{port}");
+    let (here, there) = tokio::join!(a.peers.wait_pairing(), b.peers.join(&by_name, pairing.code.reveal()));
+    assert!(here.unwrap().syncing && there.unwrap().syncing);
+    assert_eq!(b.peers.list()[0].address, pairing.address);
+}
+
 /// Somebody who answers each request by hand; what he heard.
 async fn stranger(mut answer: impl FnMut(&Value) -> Value + Send + 'static) -> (String, Arc<Mutex<Vec<Value>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -182,7 +215,7 @@ async fn a_listener_that_does_not_know_the_code_learns_nothing_and_is_not_stored
     let proven: Arc<Mutex<Option<(String, String)>>> = Arc::default();
     for knows in [false, true] {
         let (id, own, proven) = (id.clone(), own.clone(), Arc::clone(&proven));
-        let port = Arc::new(Mutex::new(0));
+        let port = Arc::new(Mutex::new(String::new()));
         let at = Arc::clone(&port);
         let mut answered = None;
         let (address, heard) = stranger(move |request| {
@@ -200,7 +233,7 @@ async fn a_listener_that_does_not_know_the_code_learns_nothing_and_is_not_stored
                         joiner_node: "local".into(),
                         listener: "d_mallory".into(),
                         listener_node: "local".into(),
-                        listener_port: *at.lock().unwrap(),
+                        listener_address: at.lock().unwrap().clone(),
                     };
                     let code = Code::parse(if knows { "0042" } else { "0043" }).unwrap();
                     let (state, message) = pake::answer(&code, &parties, params["msg"].as_str().unwrap(), &mut System);
@@ -218,7 +251,7 @@ async fn a_listener_that_does_not_know_the_code_learns_nothing_and_is_not_stored
             }
         })
         .await;
-        *port.lock().unwrap() = address.rsplit_once(':').unwrap().1.parse().unwrap();
+        port.lock().unwrap().clone_from(&address);
         let refused = b.peers.join(&address, "0042").await.unwrap_err();
         assert_eq!((refused.kind, refused.message.ends_with("nothing was stored")), (ErrorKind::Refused, true), "{refused}");
         assert!(b.peers.list().is_empty());

@@ -35,7 +35,7 @@ impl Stand {
         let registry = Registry::open(directory.path().join("peers.json"), id).unwrap();
         let mut pairing = Pairing::open(directory.path().join("pairing.json")).unwrap();
         let node = Node { id: "n1".into(), name: "here".into(), user: String::new() };
-        let here = Here { kind: Kind::Tailnet, node: Some(node), port: 9100 };
+        let here = Here { kind: Kind::Tailnet, node: Some(node), address: "100.64.0.1:9100".into() };
         let opened = pairing.start(here, limits::PAIRING_SESSION, Now::default(), &mut world).unwrap();
         let me = Me { daemon_id: id.into(), name: name.into(), version: "0.1.0".into() };
         (

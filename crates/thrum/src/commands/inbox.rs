@@ -1,14 +1,15 @@
 //! `thrum inbox`.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, limits, name::printable};
+use thrum_core::{Address, Fault, limits};
 
 use crate::{
     commands::{known, send},
     context::Context,
     render::{
-        Page, Render, agent,
+        Page, Render, agent, said,
         style::{BOLD, CYAN, DIM},
+        who,
     },
     shapes::{Answer, Got, Listing, Summary, Tag},
     text::count,
@@ -105,8 +106,8 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Fault> {
     if let (Some(from), 0) = (&args.from, answer.read.total) {
         known::agent(from, cx)?;
     }
-    let from = args.from.iter().map(|from| format!(" from {}", agent(known::bare(from))));
-    let scope = args.scope.iter().map(|scope| format!(" with scope {}:{}", printable(&scope.kind), printable(&scope.value)));
+    let from = args.from.iter().map(|from| format!(" from {}", Address::parse(from).shown()));
+    let scope = args.scope.iter().map(|scope| format!(" with scope {}", said(&format!("{}:{}", scope.kind, scope.value))));
     let chosen = from.chain(scope).chain(args.mentions.then(|| " that name you".to_owned())).collect();
     let marks = !args.unread && !args.all;
     let unread = answer.read.messages.iter().filter(|message| marks && !message.is_read);
@@ -169,17 +170,17 @@ pub(crate) fn is_to_everyone(message: &Summary) -> bool {
 pub(crate) fn show(message: &Summary, page: &mut Page) {
     let mark = if message.is_read { " ".to_owned() } else { format!("{CYAN}●{CYAN:#}") };
     let edited = if message.updated_at.is_some() { " (edited)" } else { "" };
-    let answers = message.reply_to.as_deref().map(|parent| format!(" ↳ {}", printable(parent))).unwrap_or_default();
+    let answers = message.reply_to.as_deref().map(|parent| format!(" ↳ {}", said(parent))).unwrap_or_default();
     let everyone = if is_to_everyone(message) { " to everyone" } else { "" };
     page.line(format!(
         "{mark} {BOLD}{}{BOLD:#}{everyone}  {}{edited}  {DIM}{}{answers}{DIM:#}",
-        agent(&message.agent_id),
+        who(&message.agent_id, &message.address, message.signed),
         page.time(message.created_at),
-        printable(&message.message_id),
+        said(&message.message_id),
     ));
     page.quote(&message.body.content, "  ");
     if let Some(bytes) = message.content_bytes {
-        let (shown, id) = (message.body.content.len(), printable(&message.message_id));
+        let (shown, id) = (message.body.content.len(), said(&message.message_id));
         page.line(format!("  {DIM}… {shown} of {bytes} bytes; all: thrum message get {id}{DIM:#}"));
     }
 }
@@ -232,7 +233,7 @@ mod tests {
         show(&message, &mut page);
         let shown = page.plain();
         let (header, body) = shown.split_once('\n').unwrap();
-        assert!(header.starts_with("● @x\\n● @boss"), "{header}");
+        assert!(header.starts_with("● @\"x\\n\\u{25cf} @boss"), "{header}");
         assert_eq!(body.lines().filter(|line| !line.starts_with("  │ ")).count(), 0, "{shown}");
         assert_eq!(body.lines().count(), 4, "{shown}");
     }

@@ -1,12 +1,12 @@
 //! `thrum ping`: is somebody there?
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, name::printable};
+use thrum_core::{Address, ErrorKind, Fault};
 
 use crate::{
     context::Context,
-    render::{Page, Render, agent},
-    shapes::{Answer, Member, Team, at_home},
+    render::{Page, Render, said, who},
+    shapes::{Answer, Member, Team},
 };
 
 /// Ask whether an agent is there, and when it was last heard of
@@ -27,16 +27,21 @@ pub(crate) struct Args {
 pub(crate) struct Found(Vec<(Member, Value)>);
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Found, Fault> {
-    let wanted = args.agent.strip_prefix('@').unwrap_or(&args.agent);
+    let Address { name: wanted, machine } = Address::parse(&args.agent);
     let team: Answer<Team> = cx.daemon()?.call("team.list", json!({"include_offline": true}))?;
     let Answer { mut raw, read } = team;
     let values = raw["members"].as_array_mut().map(std::mem::take).unwrap_or_default();
     let all: Vec<(Member, Value)> = read.members.into_iter().zip(values).collect();
-    let named =
-        |says: fn(&Member) -> &str| all.iter().filter(|(member, _)| says(member).eq_ignore_ascii_case(wanted)).cloned().collect::<Vec<_>>();
+    let is_there = |member: &Member| {
+        let called = |name: &Option<String>| machine.is_none() || *name == machine;
+        called(&member.home_name) || called(&member.home)
+    };
+    let named = |says: fn(&Member) -> &str| {
+        all.iter().filter(|(member, _)| says(member).eq_ignore_ascii_case(&wanted) && is_there(member)).cloned().collect::<Vec<_>>()
+    };
     let found = [named(|m| &m.agent_id), named(|m| &m.display), named(|m| &m.role)].into_iter().find(|found| !found.is_empty());
     found.map(Found).ok_or_else(|| {
-        Fault::new(ErrorKind::NotFound, format!("no agent, display name or role is called {}", printable(wanted))).hint("thrum team --all")
+        Fault::new(ErrorKind::NotFound, format!("no agent, display name or role is called {}", said(&args.agent))).hint("thrum team --all")
     })
 }
 
@@ -53,8 +58,7 @@ impl Render for Found {
 }
 
 fn line(member: &Member, page: &Page) -> String {
-    let Member { agent_id, status, last_seen, local, home_name, home_state, home_state_since, .. } = member;
-    let at = at_home(local.unwrap_or(true), home_name.as_deref());
+    let Member { agent_id, address, signed, status, last_seen, home_state, home_state_since, .. } = member;
     let seen = last_seen.map_or_else(|| "never seen".to_owned(), |at| format!("last seen {}", page.time(at)));
     let state = match (status.as_str(), last_seen) {
         ("active", _) => format!("active, {seen}"),
@@ -64,8 +68,8 @@ fn line(member: &Member, page: &Page) -> String {
     let reach = match (home_state.as_deref(), home_state_since) {
         (None, _) => String::new(),
         (Some("connected"), _) => "; its daemon answers".to_owned(),
-        (Some(state), Some(since)) => format!("; its daemon is {} ({})", printable(&state.replace('_', " ")), page.lasting(*since)),
-        (Some(state), None) => format!("; its daemon is {}", printable(state)),
+        (Some(state), Some(since)) => format!("; its daemon is {} ({})", said(&state.replace('_', "-")), page.lasting(*since)),
+        (Some(state), None) => format!("; its daemon is {}", said(state)),
     };
-    format!("{}{at}: {state}{reach}", agent(agent_id))
+    format!("{}: {state}{reach}", who(agent_id, address, *signed))
 }

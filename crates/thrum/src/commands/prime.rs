@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use thrum_core::{Fault, Stamp, name::printable};
+use thrum_core::{
+    Fault, Stamp,
+    name::{printable, shown},
+};
 use thrum_daemon::notes::{Note, Notes, Part};
 
 use crate::{
@@ -17,8 +20,9 @@ use crate::{
     git::{self, changes::Changes},
     identity::Identity,
     render::{
-        Page, Render, agent,
+        Page, Render, agent, said, said_within,
         style::{BOLD, CYAN, DIM, YELLOW},
+        who,
     },
     shapes::{Answer, Health, Listing, Member, Peer, Summary, SyncStatus, Team, Whoami},
     text::{self, count, preview},
@@ -195,9 +199,9 @@ impl Briefing {
             let mark = if message.is_read { " " } else { "●" };
             page.line(format!(
                 "  {CYAN}{mark}{CYAN:#} {}  {}  {DIM}{}{DIM:#}",
-                agent(&message.agent_id),
+                who(&message.agent_id, &message.address, message.signed),
                 page.time(message.created_at),
-                printable(&message.message_id)
+                said(&message.message_id)
             ));
             page.quote(&preview(&message.body.content, OF_MESSAGE), "    ");
         }
@@ -210,13 +214,14 @@ impl Briefing {
         page.field("Team", format!("{} active{known}", members.len()));
         for member in members.iter().filter(|member| self.member().is_none_or(|me| !std::ptr::eq(me, *member))).take(MOST_AGENTS) {
             let doing = [&member.intent, &member.current_task].into_iter().flatten().find(|text| !text.is_empty());
-            let doing = doing.map(|text| format!("  {}", preview(text, 80))).unwrap_or_default();
-            page.line(format!("    {} {} · {}{doing}", agent(&member.agent_id), printable(&member.role), printable(&member.module)));
+            let doing = doing.map(|text| format!(": {}", said_within(text, 80))).unwrap_or_default();
+            let who = who(&member.agent_id, &member.address, member.signed);
+            page.line(format!("    {who} {} · {}{doing}", shown(&member.role), shown(&member.module)));
         }
     }
 
     fn show_work(&self, page: &mut Page) {
-        let branch = self.branch.as_deref().map_or_else(|| "none".to_owned(), printable);
+        let branch = self.branch.as_deref().map_or_else(|| "none".to_owned(), said);
         match &self.changes {
             Ok(Changes { uncommitted, unmerged }) => {
                 let ahead = unmerged.filter(|number| *number > 0).map(|number| format!(", {} not pushed", count(number, "commit")));
@@ -225,7 +230,7 @@ impl Briefing {
                     format!("{branch}{}, {} uncommitted", ahead.unwrap_or_default(), count(uncommitted.len() as u64, "file")),
                 );
                 for file in uncommitted.iter().take(MOST_FILES) {
-                    page.line(format!("    {}", printable(file)));
+                    page.line(format!("    {}", said(file)));
                 }
                 if uncommitted.len() > MOST_FILES {
                     page.line(format!("    and {} more", uncommitted.len() - MOST_FILES));
@@ -264,17 +269,17 @@ impl Render for Briefing {
     fn human(&self, page: &mut Page) {
         let Whoami { role, module, session_id, session_start, intent, .. } = &self.known;
         if let Some(me) = &self.me {
-            let does = [role, module].map(|word| printable(word)).join(" · ");
+            let does = [role, module].map(|word| shown(word)).join(" · ");
             page.field("You are", format!("{} {DIM}({does}){DIM:#}", agent(&me.name)));
             let since = session_start.map(|at| format!(", {}", page.lasting(at))).unwrap_or_default();
-            page.field("Session", session_id.as_deref().map_or_else(|| "none".to_owned(), |id| format!("{}{since}", printable(id))));
+            page.field("Session", session_id.as_deref().map_or_else(|| "none".to_owned(), |id| format!("{}{since}", said(id))));
         }
         for (name, text) in [("Intent", intent.as_deref()), ("Task", self.task())] {
             if let Some(text) = text.filter(|text| !text.is_empty()) {
-                page.field(name, preview(text, OF_MESSAGE));
+                page.field(name, said_within(text, OF_MESSAGE));
             }
         }
-        page.field("Worktree", printable(&self.repo));
+        page.field("Worktree", said(&self.repo));
         self.show_work(page);
         self.show_mail(page);
         self.show_team(page);
@@ -308,7 +313,8 @@ impl Render for Briefing {
             .map(|id| json!({"session_id": id, "started_at": session_start, "intent": intent, "current_task": self.task()}));
         let message = |message: &Summary| {
             json!({
-                "message_id": message.message_id, "agent_id": message.agent_id, "created_at": message.created_at,
+                "message_id": message.message_id, "agent_id": message.agent_id, "address": message.address,
+                "home_name": message.home_name, "signed": message.signed, "created_at": message.created_at,
                 "is_read": message.is_read, "reply_to": message.reply_to, "preview": preview(&message.body.content, OF_MESSAGE),
             })
         };

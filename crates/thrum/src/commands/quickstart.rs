@@ -13,9 +13,8 @@ use crate::{
     context::Context,
     identity::IdentityFile,
     registration::{self, Enrolled, Wanted},
-    render::{Page, Render},
+    render::{Page, Render, said_within},
     shapes::Whoami,
-    text::preview,
 };
 
 /// Register as an agent and begin a session; sets the repository up if need be
@@ -82,7 +81,7 @@ impl Render for Started {
         let goes_on = if self.continued { " goes on" } else { "" };
         page.line(format!("Session {}{goes_on}", session_id.as_deref().unwrap_or("-")));
         if let Some(intent) = intent {
-            page.line(format!("Intent: {}", preview(intent, 200)));
+            page.line(format!("Intent: {}", said_within(intent, 200)));
         }
     }
 

@@ -6,7 +6,7 @@ use thrum_core::{ErrorKind, Fault, payload::Tag};
 use crate::{
     commands::body::Body,
     context::Context,
-    render::{Page, Render, agent, style::GREEN},
+    render::{Page, Render, agent, style::GREEN, who},
     shapes::{Answer, Sent, Tag as Audience},
     text::count,
 };
@@ -25,7 +25,7 @@ Examples:
 pub(crate) struct Args {
     #[command(flatten)]
     body: Body,
-    /// An agent or a role, with or without @; @everyone for all. May be repeated
+    /// An agent or a role, with or without @; @NAME@MACHINE for an agent of that machine; @everyone for all. May be repeated
     #[arg(long, value_name = "@NAME", visible_alias = "mention")]
     to: Vec<String>,
     /// To everyone
@@ -156,7 +156,7 @@ impl Render for Stored {
         };
         page.line(format!("{} {message_id} {to}", self.verb));
         for recipient in recipients {
-            page.line(format!("  {}  {GREEN}stored{GREEN:#}", agent(&recipient.agent_id)));
+            page.line(format!("  {}  {GREEN}stored{GREEN:#}", who(&recipient.agent_id, &recipient.address, None)));
         }
     }
 

@@ -1,7 +1,7 @@
 //! `thrum sent`: what I sent, and how far it got with each recipient.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, name::printable};
+use thrum_core::{Address, Fault};
 
 use crate::{
     commands::{
@@ -10,8 +10,9 @@ use crate::{
     },
     context::Context,
     render::{
-        Page, Render, agent,
+        Page, Render, agent, said,
         style::{BOLD, DIM, GREEN},
+        who,
     },
     shapes::{Answer, Listing, Recipient, Summary, Tag},
     text::{self, count},
@@ -92,7 +93,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Sent, Fault> {
     if let (Some(to), 0) = (&args.to, answer.read.total) {
         known::agent_or_role(to, cx)?;
     }
-    let chosen = args.to.as_deref().map(|to| format!(" to {}", agent(known::bare(to)))).unwrap_or_default();
+    let chosen = args.to.as_deref().map(|to| format!(" to {}", Address::parse(to).shown())).unwrap_or_default();
     Ok(Sent { answer, whole: args.show.is_some(), of: me, only: if args.unread { "unread " } else { "" }, chosen })
 }
 
@@ -120,7 +121,7 @@ impl Render for Sent {
 impl Sent {
     fn show(&self, message: &Summary, page: &mut Page) {
         let edited = if message.updated_at.is_some() { " (edited)" } else { "" };
-        let (id, to) = (printable(&message.message_id), audience(&message.audiences));
+        let (id, to) = (said(&message.message_id), audience(&message.audiences, &message.recipients));
         let deleted = if message.deleted { " (deleted)" } else { "" };
         page.line(format!("{BOLD}to{BOLD:#} {to}  {}{edited}{deleted}  {DIM}{id}{DIM:#}", page.time(message.created_at)));
         if self.whole {
@@ -133,10 +134,18 @@ impl Sent {
     }
 }
 
-/// Whom a message addresses.
-pub(crate) fn audience(audiences: &[Tag]) -> String {
+/// Whom a message addresses: agents as they are addressed, roles by name.
+pub(crate) fn audience(audiences: &[Tag], recipients: &[Recipient]) -> String {
+    let mut to: Vec<String> = Vec::new();
+    for audience in audiences {
+        let named = recipients.iter().filter(|recipient| audience.kind == "mention" && recipient.agent_id == audience.value);
+        let before = to.len();
+        to.extend(named.map(|recipient| who(&recipient.agent_id, &recipient.address, None)));
+        if to.len() == before {
+            to.push(agent(&audience.value));
+        }
+    }
     // An agent and a role that share a name are two audiences of one name.
-    let mut to: Vec<_> = audiences.iter().map(|to| agent(&to.value)).collect();
     to.dedup();
     if to.is_empty() { agent("everyone") } else { to.join(", ") }
 }
@@ -145,7 +154,7 @@ pub(crate) fn audience(audiences: &[Tag]) -> String {
 pub(crate) fn recipients(recipients: &[Recipient], shown: usize, page: &mut Page) {
     if recipients.len() <= shown {
         for recipient in recipients {
-            page.line(format!("  {}  {}", agent(&recipient.agent_id), state(recipient, page)));
+            page.line(format!("  {}  {}", who(&recipient.agent_id, &recipient.address, None), state(recipient, page)));
         }
         return;
     }
@@ -160,7 +169,7 @@ pub(crate) fn recipients(recipients: &[Recipient], shown: usize, page: &mut Page
 
 /// `stored`, `at HOME since …` or `read …`.
 fn state(recipient: &Recipient, page: &Page) -> String {
-    let home = recipient.home_name.as_deref().map_or_else(|| "another machine".to_owned(), printable);
+    let home = recipient.home_name.as_deref().map_or_else(|| "another machine".to_owned(), said);
     match (recipient.read_at, recipient.at_home_since) {
         (Some(at), _) => format!("{GREEN}read{GREEN:#} {}", page.time(at)),
         (None, Some(since)) => format!("at {home} since {}", page.time(since)),
@@ -187,6 +196,7 @@ mod tests {
             read_at: reached(&["read"]),
             at_home_since: reached(&["at_home", "read"]),
             home_name: Some("desk".into()),
+            address: format!("@{name}@desk"),
             local: Some(false),
         }
     }
@@ -200,9 +210,9 @@ mod tests {
     #[test]
     fn each_recipient_is_told_with_the_farthest_the_message_got() {
         let mut all = ["read", "at_home", "stored"].map(|state| recipient("bob", state)).to_vec();
-        all.push(Recipient { local: Some(true), ..recipient("eve", "stored") });
-        all.push(Recipient { home_name: None, ..recipient("zed", "at_home") });
-        let expected = "  @bob  read 1m ago\n  @bob  at desk since 1m ago\n  @bob  stored, not confirmed by desk\n  @eve  stored\n  @zed  at another machine since 1m ago\n";
+        all.push(Recipient { local: Some(true), address: "@eve".into(), ..recipient("eve", "stored") });
+        all.push(Recipient { home_name: None, address: String::new(), ..recipient("zed", "at_home") });
+        let expected = "  @bob@desk  read 1m ago\n  @bob@desk  at desk since 1m ago\n  @bob@desk  stored, not confirmed by desk\n  @eve  stored\n  @zed  at another machine since 1m ago\n";
         assert_eq!(shown(&all, 5), expected);
         assert_eq!(shown(&all, 4), "  5 agents: 1 read, 2 at home, 2 stored\n");
     }

@@ -1,7 +1,10 @@
 //! `thrum status`: who I am, what waits for me, how the daemon does, and every peer.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, Stamp, name::printable};
+use thrum_core::{
+    Fault, Stamp,
+    name::{self, printable},
+};
 
 use crate::{
     commands::{peer, version::VERSION},
@@ -9,10 +12,10 @@ use crate::{
     git, go_daemon,
     identity::Identity,
     render::{
-        Page, Render, agent,
+        Page, Render, agent, said, said_within,
         style::{DIM, GREEN, YELLOW},
     },
-    shapes::{Answer, Health, Listing, Member, Peer, Purges, SyncStatus, Tailnet, Team},
+    shapes::{Answer, Health, Listing, Member, Peer, Purges, SaidPurge, SyncStatus, Tailnet, Team},
     text::{self, count},
     time,
 };
@@ -71,7 +74,7 @@ pub(crate) fn tell_version(health: &Health, cx: &Context) {
     } else if health.version != VERSION {
         cx.output.warn(&format!(
             "the running daemon is version {}, this command is {VERSION}; to use this version: thrum daemon restart",
-            printable(&health.version)
+            said(&health.version)
         ));
     }
 }
@@ -90,10 +93,10 @@ impl Status {
             return;
         };
         let since = member.session_start.map(|at| format!(", {}", page.lasting(at))).unwrap_or_default();
-        page.field("Session", format!("{}{since}", printable(member.session_id.as_deref().unwrap_or("-"))));
+        page.field("Session", format!("{}{since}", said(member.session_id.as_deref().unwrap_or("-"))));
         for (name, text) in [("Intent", &member.intent), ("Task", &member.current_task)] {
             if let Some(text) = text.as_deref().filter(|text| !text.is_empty()) {
-                page.field(name, text::preview(text, 200));
+                page.field(name, said_within(text, 200));
             }
         }
     }
@@ -110,14 +113,34 @@ impl Status {
     }
 }
 
-/// Before what all is gone, and by whose word, as far as that is among the last ones.
-fn show_purge(purges: &Purges, page: &mut Page) {
-    let Some(before) = purges.before.filter(|before| *before > Stamp::ZERO) else { return };
-    let by = purges.last.iter().find(|purge| !purge.waiting && purge.before == Some(before)).map_or_else(String::new, |purge| {
+/// Most purges of origins that sign nothing that are shown.
+const PURGES: usize = 3;
+
+/// Before which instant all is gone, who purged it and through which peer that came, as far as it is among the last purges; and what
+/// daemons that sign nothing purged of their own.
+fn show_purges(purges: &Purges, page: &mut Page) {
+    let who = |purge: &SaidPurge, page: &Page| {
+        let by = name::shown_machine(purge.by_name.as_ref().unwrap_or(&purge.by));
+        let via = purge.via.as_deref().filter(|via| Some(*via) != purge.by_name.as_deref());
+        let via = via.map(|via| format!(", through {}", name::shown_machine(via))).unwrap_or_default();
+        let unsigned = if purge.signed == Some(false) { " (unsigned)" } else { "" };
         let at = purge.at.map(|at| format!(" {}", page.time(at))).unwrap_or_default();
-        format!(", by {}{at}", printable(purge.by_name.as_ref().unwrap_or(&purge.by)))
-    });
-    page.field("Purged", format!("what is older than {}{by}", time::exact(before)));
+        format!("by {by}{unsigned}{via}{at}")
+    };
+    let is_of_all = |purge: &&SaidPurge| purge.signed != Some(false);
+    if let Some(before) = purges.before.filter(|before| *before > Stamp::ZERO) {
+        let by = purges.last.iter().filter(is_of_all).find(|purge| !purge.waiting && purge.before == Some(before));
+        let by = by.map(|purge| format!(", {}", who(purge, page))).unwrap_or_default();
+        page.field("Purged", format!("what is older than {}{by}", time::exact(before)));
+    }
+    let mut shown: Vec<&str> = Vec::new();
+    for purge in purges.last.iter().filter(|purge| !is_of_all(purge) && !purge.waiting) {
+        if shown.len() < PURGES && !shown.contains(&purge.by.as_str()) {
+            shown.push(&purge.by);
+            let before = purge.before.map(time::exact).unwrap_or_default();
+            page.field("Purged", format!("of its own mail what is older than {before}, {}", who(purge, page)));
+        }
+    }
 }
 
 impl Render for Status {
@@ -128,8 +151,8 @@ impl Render for Status {
         }
         let health = &self.health.read;
         page.field("Team", format!("{} active of {}", self.team.read.members.len(), count(health.agents, "agent")));
-        page.field("Repository", printable(&self.repo));
-        page.field("Branch", self.branch.as_deref().map_or_else(|| "none".to_owned(), printable));
+        page.field("Repository", said(&self.repo));
+        page.field("Branch", self.branch.as_deref().map_or_else(|| "none".to_owned(), said));
         page.field("Daemon", daemon(health));
         page.field(
             "Log",
@@ -139,7 +162,7 @@ impl Render for Status {
             page.field("Troubles", format!("{} parked, {} rejected", health.parked, health.rejected));
         }
         if let Some(purges) = &health.purges {
-            show_purge(purges, page);
+            show_purges(purges, page);
         }
         for storing in &health.storing {
             page.field("Storing", storing.to_string());
@@ -153,7 +176,7 @@ impl Render for Status {
         page.line(format!("Peers: {}", states(&self.sync.read.peers)));
         let last = self.sync.read.last_sync_at.as_deref().and_then(Stamp::parse).filter(|at| *at > Stamp::ZERO);
         page.line(format!("Last sync: {}", last.map_or_else(|| "never".to_owned(), |at| page.time(at))));
-        page.line(format!("Hostname: {}", printable(&health.tailscale_sync.hostname)));
+        page.line(format!("Hostname: {}", said(&health.tailscale_sync.hostname)));
         for peer in &self.sync.read.peers {
             peer::show(peer, page);
         }
@@ -189,7 +212,7 @@ fn show_tailnet(tailnet: &Tailnet, page: &mut Page) {
         page.line(format!("    {DIM}Try: {}{DIM:#}", printable(hint)));
     }
     for warning in &tailnet.warnings {
-        page.line(format!("    {YELLOW}Tailscale says:{YELLOW:#} {}", text::lines(warning)));
+        page.line(format!("    {YELLOW}Tailscale says:{YELLOW:#} {}", said(warning)));
     }
     if tailnet.refused_callers > 0 {
         page.line(format!(
@@ -210,7 +233,7 @@ impl Tailnet {
         match (&self.hostname, &self.address) {
             (Some(name), Some(address)) if self.is_up() => {
                 let but = message.map(|message| format!("; {message}")).unwrap_or_default();
-                format!("up as {}, {}{but}", printable(name), printable(address))
+                format!("up as {}, {}{but}", said(name), said(address))
             }
             _ => {
                 let state = printable(&self.state.replace('_', " "));
@@ -227,7 +250,7 @@ pub(crate) fn daemon(health: &Health) -> String {
     let up = time::brief(std::time::Duration::from_millis(health.uptime_ms));
     // Go Thrum's daemon does not give its process.
     let (pid, of) = if go_daemon::answers(health) { (String::new(), " of Go Thrum") } else { (format!("pid {}, ", health.pid), "") };
-    format!("running, {pid}up {up}, version {}{of}", printable(&health.version))
+    format!("running, {pid}up {up}, version {}{of}", said(&health.version))
 }
 
 /// `2 connected`, `1 connected, 1 unreachable`.

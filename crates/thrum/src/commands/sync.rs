@@ -10,7 +10,7 @@ use crate::{
     commands::peer,
     context::Context,
     render::{
-        Page, Render,
+        Page, Render, said,
         style::{GREEN, YELLOW},
     },
     shapes::{Answer, Forced, SyncStatus, Verified},
@@ -92,7 +92,7 @@ impl Render for Answer<SyncStatus> {
 impl Render for Answer<Forced> {
     fn human(&self, page: &mut Page) {
         for peer in &self.read.results {
-            let name = printable(if peer.name.is_empty() { &peer.peer } else { &peer.name });
+            let name = said(if peer.name.is_empty() { &peer.peer } else { &peer.name });
             match peer.error.as_deref().filter(|error| !error.is_empty()) {
                 Some(error) => page.line(format!("{YELLOW}●{YELLOW:#} {name}  {}", printable(error))),
                 None => page.line(format!("{GREEN}●{GREEN:#} {name}  {} new, {} known", peer.applied, peer.skipped)),

@@ -6,12 +6,12 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, name::printable, work::FileChange};
+use thrum_core::{ErrorKind, Fault, work::FileChange};
 use thrum_daemon::layout;
 
 use crate::{
     context::Context,
-    render::{Page, Render, agent, style::DIM},
+    render::{Page, Render, said, style::DIM},
     shapes::{Answer, Contexts, Working},
 };
 
@@ -87,8 +87,8 @@ fn without_dots(path: &Path) -> PathBuf {
 /// `+2 -1, modified`. Of a file that is new to git, or not of lines, no numbers are known: they are 0.
 pub(crate) fn lines(change: &FileChange) -> String {
     match change {
-        FileChange { additions: 0, deletions: 0, status, .. } => printable(status),
-        FileChange { additions, deletions, status, .. } => format!("+{additions} -{deletions}, {}", printable(status)),
+        FileChange { additions: 0, deletions: 0, status, .. } => said(status),
+        FileChange { additions, deletions, status, .. } => format!("+{additions} -{deletions}, {}", said(status)),
     }
 }
 
@@ -107,21 +107,20 @@ impl Holders {
 impl Render for Holders {
     fn human(&self, page: &mut Page) {
         for context in &self.contexts.read.contexts {
-            let branch = context.branch.as_deref().map(|branch| format!(", branch: {}", printable(branch))).unwrap_or_default();
+            let branch = context.branch.as_deref().map(|branch| format!(", branch: {}", said(branch))).unwrap_or_default();
             let told = context.git_updated_at.map(|at| page.time(at)).unwrap_or_default();
             let silent = if context.status == "active" { "" } else { ", not heard of for long" };
             for (name, change) in self.files(context) {
                 let numbers = change.map_or_else(|| told.clone(), |change| format!("{} {told}", lines(change)));
                 let does = if context.uncommitted_files.iter().any(|file| file == name) { "is editing" } else { "has changed" };
-                let who = format!("{}{}", agent(&context.agent_id), context.place());
-                page.line(format!("{who} {does} {} ({numbers}){branch}{DIM}{silent}{DIM:#}", printable(name)));
+                page.line(format!("{} {does} {} ({numbers}){branch}{DIM}{silent}{DIM:#}", context.who(), said(name)));
             }
         }
         if self.contexts.read.more {
             page.line("There are more than an answer has room for");
         }
         if self.contexts.read.contexts.is_empty() {
-            page.line(format!("Nobody is known to work on {}", printable(&self.path)));
+            page.line(format!("Nobody is known to work on {}", said(&self.path)));
         }
     }
 
@@ -137,7 +136,8 @@ impl Render for Holders {
                 })
                 .collect();
             json!({
-                "agent_id": context.agent_id, "home": context.home, "home_name": context.home_name, "local": context.local,
+                "agent_id": context.agent_id, "address": context.address, "signed": context.signed, "home": context.home,
+                "home_name": context.home_name, "local": context.local,
                 "status": context.status, "last_seen_at": context.last_seen_at, "session_id": context.session_id,
                 "branch": context.branch, "git_updated_at": context.git_updated_at, "files": files,
             })

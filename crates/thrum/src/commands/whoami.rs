@@ -7,9 +7,8 @@ use crate::{
     client::Client,
     context::Context,
     identity::Identity,
-    render::{Page, Render, agent},
+    render::{Page, Render, agent, said_within},
     shapes::Whoami,
-    text::preview,
 };
 
 /// Show which agent you are here, and why
@@ -76,10 +75,10 @@ impl Render for Me {
         page.field("Role", role);
         page.field("Module", module);
         if !display.is_empty() {
-            page.field("Display", preview(display, 200));
+            page.field("Display", said_within(display, 200));
         }
         if let Some(intent) = intent {
-            page.field("Intent", preview(intent, 200));
+            page.field("Intent", said_within(intent, 200));
         }
         if let Some(session) = session_id {
             let started = session_start.map(|at| format!(" ({})", page.lasting(at))).unwrap_or_default();

@@ -40,7 +40,7 @@ fn what_an_agent_works_on_is_found_by_name_branch_and_file() {
     repo.thrum(&["session", "heartbeat"]).ok();
     repo.thrum(&["session", "set-intent", "Tidy up"]).ok();
     let shown = repo.thrum(&["agent", "context", "@ann"]).ok().stdout;
-    assert!(shown.contains("Intent: Tidy up") && shown.contains("Branch: main") && shown.contains("a b.rs (added)"), "{shown}");
+    assert!(shown.contains("Intent: \"Tidy up\"") && shown.contains("Branch: main") && shown.contains("\"a b.rs\" (added)"), "{shown}");
     let count = |args: &[&str]| repo.json(&[&["agent", "context"], args].concat())["contexts"].as_array().unwrap().len();
     assert_eq!([count(&["--branch", "main"]), count(&["--branch", "other"])], [1, 0]);
     assert_eq!([count(&["--file", "a b.rs"]), count(&["--file", "./a b.rs"]), count(&["--file", "b.rs"])], [1, 1, 0]);

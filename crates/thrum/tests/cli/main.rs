@@ -50,3 +50,4 @@ mod story;
 mod sync;
 mod team;
 mod wait;
+mod who;

@@ -359,7 +359,7 @@ fn whoever_waits_on_the_tailnet_is_offered_at_a_terminal() {
     joining.types("7392\n");
     let (code, screen) = joining.end();
     assert_eq!(code, 0, "{screen}");
-    assert!(screen.contains("1  desk\\u{1b}[2J at 100.64.0.2:9100 on tower (ann@example.com)\n"), "{screen}");
+    assert!(screen.contains("1  \"desk\\u{1b}[2J\" at 100.64.0.2:9100 on tower (ann@example.com)\n"), "{screen}");
     assert!(screen.contains("2  ci at 100.64.0.3:9101 on runner (ann@example.com)\n") && screen.contains("3 more nodes were not asked"));
     assert_eq!(heard.join().unwrap()[2]["params"], json!({"address": "100.64.0.3:9101", "code": "7392"}));
 }

@@ -29,10 +29,10 @@ fn it_says_who_i_am_what_waits_who_is_there_and_what_i_was_about() {
     let shown = repo.thrum(&[&["prime", "--as", "ann"], &PATIENT[..]].concat()).ok().stdout;
     for line in [
         "@ann (implementer · m-ann)\n",
-        "mend the login\n",
+        "\"mend the login\"\n",
         "T-7\n",
         "main, 2 files uncommitted\n",
-        "    new file.rs\n",
+        "    \"new file.rs\"\n",
         "7 unread of 7\n",
         "    │ number 6 more of it\n",
         "2 active of 2 agents\n",

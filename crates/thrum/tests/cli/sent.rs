@@ -45,14 +45,14 @@ fn a_message_is_at_its_home_once_that_home_says_so_and_a_restart_forgets_nothing
     let message = id(&left.json(&["send", "are you there?", "--to", "@bob"]));
     let shown = || left.json(&["sent", "show", &message])["message"]["recipients"][0].clone();
     assert_eq!((&shown()["state"], &shown()["home_name"], &shown()["local"]), (&"stored".into(), &"right".into(), &false.into()));
-    assert!(left.thrum(&["sent"]).ok().stdout.contains("@bob  stored, not confirmed by right"));
+    assert!(left.thrum(&["sent"]).ok().stdout.contains("@bob@right  stored, not confirmed by right"));
 
     right.thrum(&["daemon", "start"]).ok();
     // Its pull after the last event is its acknowledgement.
     right.thrum(&["sync", "force"]).ok();
     let there = shown();
     assert_eq!(there["state"], "at_home", "{there}");
-    assert!(left.thrum(&["message", "get", &message]).ok().stdout.contains("@bob  at right since "));
+    assert!(left.thrum(&["message", "get", &message]).ok().stdout.contains("@bob@right  at right since "));
     left.thrum(&["daemon", "restart"]).ok();
     assert_eq!(shown(), there);
 
@@ -74,7 +74,8 @@ fn what_a_relay_has_is_not_at_its_home() {
     right.thrum(&["sync", "force"]).ok();
     let shown = || left.json(&["sent", "show", &message])["message"]["recipients"][0].clone();
     assert_eq!((&shown()["state"], &shown()["at_home_since"]), (&"stored".into(), &Value::Null), "only bob's machine could say so");
-    assert!(left.thrum(&["sent"]).ok().stdout.contains("@bob  stored, not confirmed by another machine"));
+    let machine = shown()["home_name"].as_str().unwrap().to_owned();
+    assert!(left.thrum(&["sent"]).ok().stdout.contains(&format!("@bob@{machine}  stored, not confirmed by {machine}")), "{machine}");
 
     right.thrum(&["inbox"]).ok();
     relay.thrum(&["sync", "force"]).ok();

@@ -28,7 +28,7 @@ fn it_shows_what_i_am_about_and_how_many_are_at_work() {
     rpc.call("session.setTask", &json!({"session_id": session, "current_task": "T-7"}));
     rpc.call("agent.register", &json!({"name": "carol", "role": "tester", "module": "auth"}));
     let shown = repo.thrum(&["overview", "--as", "ann"]).ok().stdout;
-    for words in ["mend the login\n", "T-7\n", "2 active of 3 agents\n", "Branch:      main\n", session.as_str().unwrap()] {
+    for words in ["\"mend the login\"\n", "T-7\n", "2 active of 3 agents\n", "Branch:      main\n", session.as_str().unwrap()] {
         assert!(shown.contains(words), "no '{words}' in:\n{shown}");
     }
     let told = repo.json(&["status", "--as", "ann"]);

@@ -78,7 +78,7 @@ fn a_file_is_found_whichever_worktree_or_machine_it_is_edited_in() {
     left.thrum(&["session", "heartbeat"]).ok();
     left.thrum(&["sync", "verify"]).ok();
     let line = right.thrum(&["who-has", "shared.rs"]).ok().stdout;
-    assert!(line.starts_with("@ann at left is editing shared.rs"), "{line}");
+    assert!(line.starts_with("@ann@left is editing shared.rs"), "{line}");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn ping_finds_by_name_display_name_and_role() {
 #[test]
 fn ping_tells_where_an_agent_lives_and_whether_its_daemon_answers() {
     let (left, right) = paired();
-    assert!(left.thrum(&["ping", "bob"]).ok().stdout.starts_with("@bob at right: active"));
+    assert!(left.thrum(&["ping", "bob"]).ok().stdout.starts_with("@bob@right: active"));
     assert!(left.thrum(&["ping", "bob"]).ok().stdout.trim_end().ends_with("; its daemon answers"));
     right.thrum(&["daemon", "stop"]).ok();
     left.thrum(&["sync", "force"]);

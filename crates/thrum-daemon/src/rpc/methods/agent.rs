@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{ErrorKind, Fault, Stamp, Sum, payload::WorkContext};
+use thrum_core::{ErrorKind, Fault, Stamp, Sum, key, payload::WorkContext};
 use thrum_store::{
     ops::{self, Registration},
     query::{Agent, AgentFilter, Session, SessionFilter},
@@ -112,9 +112,12 @@ struct Listed {
     last_seen_at: Option<Stamp>,
     /// The daemon it lives at.
     home: String,
-    /// What we call that daemon, if it is a peer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    home_name: Option<String>,
+    /// What that daemon is called here.
+    home_name: String,
+    /// `@name`, or `@name@machine` for an agent of another daemon.
+    address: String,
+    /// Whether that daemon signs what it says.
+    signed: bool,
     /// Whether that is this one.
     local: bool,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -126,10 +129,17 @@ struct Listed {
 pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Agents, Fault> {
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let filter = AgentFilter { role: given(params.role), module: given(params.module), ..AgentFilter::default() };
-    let agents = daemon.storage.read(move |reader| reader.agents(&filter)).await?;
-    let peers = daemon.peers.list();
+    let mut machines = daemon.machines();
+    let agents = daemon.storage.read(move |reader| {
+        let agents = reader.agents(&filter)?;
+        reader.name_machines(&mut machines, agents.iter().map(|agent| agent.home.as_str()))?;
+        Ok((agents, machines))
+    });
+    let (agents, machines) = agents.await?;
     let listed = |agent: Agent| Listed {
-        home_name: peers.iter().find(|peer| peer.daemon_id == agent.home).map(|peer| peer.name.clone()),
+        home_name: machines.name(&agent.home).into_owned(),
+        address: machines.address(&agent.agent_id, &agent.home),
+        signed: key::is_signed_origin(&agent.home),
         local: agent.home == daemon.id,
         last_seen_at: seen(daemon, &agent),
         agent_id: agent.agent_id,
@@ -234,8 +244,8 @@ pub(super) struct Checked {
 /// Whether a name is anybody's, here or elsewhere; if not, the error says who may have been meant.
 pub(super) async fn check(daemon: &Daemon, params: Check) -> Result<Checked, Fault> {
     let name = required("name", params.name)?;
-    let asked = name.clone();
-    daemon.storage.read(move |reader| ops::known(reader, &asked, params.roles)).await?;
+    let (asked, machines) = (name.clone(), daemon.machines());
+    daemon.storage.read(move |reader| ops::known(reader, &asked, params.roles, machines)).await?;
     Ok(Checked { name })
 }
 
@@ -262,9 +272,12 @@ pub(super) struct Contexts {
 struct Shown {
     agent_id: String,
     home: String,
-    /// What we call that daemon, if it is a peer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    home_name: Option<String>,
+    /// What that daemon is called here.
+    home_name: String,
+    /// `@name`, or `@name@machine` for an agent of another daemon.
+    address: String,
+    /// Whether that daemon signs what it says.
+    signed: bool,
     local: bool,
     /// `active`, or `silent` if its agent was not heard of for long.
     status: &'static str,
@@ -277,7 +290,8 @@ struct Shown {
 }
 
 pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result<Contexts, Fault> {
-    let open = SessionFilter { agent_id: params.agent_id.filter(|name| !name.is_empty()), open_only: true, ..SessionFilter::default() };
+    let mut open = SessionFilter { open_only: true, ..SessionFilter::default() };
+    let (agent, mut machines) = (params.agent_id.filter(|name| !name.is_empty()), daemon.machines());
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let (branch, file) = (given(params.branch), given(params.file));
     let keeps = file.clone();
@@ -295,21 +309,11 @@ pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result
         let touches = |wanted: &String| files.any(|file| is_or_is_in(file, wanted));
         said_anything && (branch.is_none() || branch == context.branch) && file.as_ref().is_none_or(touches)
     };
-    let peers = daemon.peers.list();
-    let shown = |(mut session, truncated): (Session, bool)| {
-        session::refresh(daemon, &mut session);
-        Shown {
-            status: session::shown(&session, &daemon.id),
-            home_name: peers.iter().find(|peer| peer.daemon_id == session.home).map(|peer| peer.name.clone()),
-            local: session.home == daemon.id,
-            last_seen_at: session.last_seen_at,
-            agent_id: session.agent_id,
-            home: session.home,
-            truncated,
-            context: session.context,
-        }
-    };
     let found = daemon.storage.read(move |reader| {
+        if let Some(agent) = agent {
+            let (name, home) = ops::listed(reader, &agent, machines.clone())?;
+            (open.agent_id, open.home) = (Some(name), home);
+        }
         let (mut found, mut more, mut budget) = (Vec::new(), false, Budget::new());
         reader.each_session(&open, |mut session| {
             if !wanted(&session) {
@@ -323,9 +327,25 @@ pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result
             found.push((session, truncated));
             ControlFlow::Continue(())
         })?;
-        Ok((found, more))
+        reader.name_machines(&mut machines, found.iter().map(|(session, _): &(Session, bool)| session.home.as_str()))?;
+        Ok((found, more, machines))
     });
-    let (found, more) = found.await?;
+    let (found, more, machines) = found.await?;
+    let shown = |(mut session, truncated): (Session, bool)| {
+        session::refresh(daemon, &mut session);
+        Shown {
+            status: session::shown(&session, &daemon.id),
+            home_name: machines.name(&session.home).into_owned(),
+            address: machines.address(&session.agent_id, &session.home),
+            signed: key::is_signed_origin(&session.home),
+            local: session.home == daemon.id,
+            last_seen_at: session.last_seen_at,
+            agent_id: session.agent_id,
+            home: session.home,
+            truncated,
+            context: session.context,
+        }
+    };
     Ok(Contexts { contexts: found.into_iter().map(shown).collect(), more })
 }
 

@@ -4,9 +4,8 @@
 //! [`Acknowledged`](crate::acknowledged::Acknowledged)), or wrote the message itself. A relay's word does not count.
 
 use serde::Serialize;
-use thrum_core::Stamp;
-use thrum_store::query::{Message, Recipient};
-use thrum_sync::registry::Peer;
+use thrum_core::{Machines, Stamp};
+use thrum_store::query::{Mailbox, Message, Recipient};
 
 use crate::daemon::Daemon;
 
@@ -27,9 +26,12 @@ pub(super) struct Delivery {
     /// The daemon it lives at; missing if nobody of this name is registered anywhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     home: Option<String>,
-    /// What we call that daemon, if it is a peer.
+    /// What that daemon is called here.
     #[serde(skip_serializing_if = "Option::is_none")]
     home_name: Option<String>,
+    /// `@name`, or `@name@machine` where that is another daemon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<String>,
     /// Whether that is this one: then stored is at home.
     #[serde(skip_serializing_if = "Option::is_none")]
     local: Option<bool>,
@@ -45,17 +47,18 @@ enum State {
 
 impl Delivery {
     /// To somebody for whom it was stored just now.
-    pub(super) fn stored(agent_id: String, at: Stamp) -> Self {
+    pub(super) fn stored(mailbox: Mailbox, machines: &Machines, at: Stamp) -> Self {
         Self {
-            agent_id,
+            home_name: Some(machines.name(&mailbox.home).into_owned()),
+            address: Some(machines.address(&mailbox.agent_id, &mailbox.home)),
+            local: Some(machines.is_own(&mailbox.home)),
+            home: Some(mailbox.home),
+            agent_id: mailbox.agent_id,
             delivered_at: at,
             seen_at: None,
             read_at: None,
             state: State::Stored,
             at_home_since: None,
-            home: None,
-            home_name: None,
-            local: None,
         }
     }
 }
@@ -63,12 +66,18 @@ impl Delivery {
 /// What is known of all homes at one moment.
 pub(super) struct Deliveries<'d> {
     daemon: &'d Daemon,
-    peers: Vec<Peer>,
+    machines: Machines,
 }
 
 impl<'d> Deliveries<'d> {
-    pub(super) fn now(daemon: &'d Daemon) -> Self {
-        Self { daemon, peers: daemon.peers.list() }
+    /// `machines` has a name for the home of every recipient.
+    pub(super) fn now(daemon: &'d Daemon, machines: Machines) -> Self {
+        Self { daemon, machines }
+    }
+
+    /// What the machines are called.
+    pub(super) fn machines(&self) -> &Machines {
+        &self.machines
     }
 
     /// Every recipient of a message, in the order in which it names them.
@@ -93,10 +102,12 @@ impl<'d> Deliveries<'d> {
             seen_at: recipient.seen_at,
             read_at: recipient.read_at,
             at_home_since,
-            home_name: self.peers.iter().find(|peer| Some(peer.daemon_id.as_str()) == home).map(|peer| peer.name.clone()),
+            home_name: home.map(|home| self.machines.name(home).into_owned()),
+            address: home.map(|home| self.machines.address(&recipient.agent_id, home)),
             home: recipient.home.clone(),
             local,
-            ..Delivery::stored(recipient.agent_id.clone(), message.created_at)
+            agent_id: recipient.agent_id.clone(),
+            delivered_at: message.created_at,
         }
     }
 }

@@ -119,7 +119,7 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
     warnings.extend(listen_error.as_ref().map(ToString::to_string));
     warnings.extend(daemon.peers.newer_go().map(|newer| newer.to_string()));
     warnings.extend(peers.iter().filter_map(missing));
-    let purges = purges(daemon, &peers, &mut warnings).await?;
+    let purges = purges(daemon, &mut warnings).await?;
     let storing = storing(daemon.storage.writer.busy(), &peers);
     let tailnet = daemon.tailnet.status().borrow().clone();
     let address = daemon.peers.address(Kind::Tailnet).await;

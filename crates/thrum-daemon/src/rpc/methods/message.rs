@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{ErrorKind, Fault, Stamp, limits, name, payload::Tag};
+use thrum_core::{ErrorKind, Fault, Machines, Stamp, limits, name, payload::Tag};
 use thrum_store::{
-    ops,
+    Reader, StoreError, ops,
     query::{Filter, Listing, Mailbox, Message, Order, Room},
 };
 
@@ -42,23 +42,30 @@ pub(super) async fn get(daemon: &Daemon, params: Get) -> Result<Got, Fault> {
     let caller = params.caller_agent_id.filter(|name| !name.is_empty());
     let mailbox = caller.clone().map(|agent_id| Mailbox { agent_id, home: daemon.id.clone() });
     let look = async || {
-        let (wanted, mailbox) = (id.clone(), mailbox.clone());
+        let (wanted, mailbox, mut machines) = (id.clone(), mailbox.clone(), daemon.machines());
         let found = daemon.storage.read(move |reader| {
             let unread = mailbox.as_ref().map(|mailbox| reader.is_unread(&wanted, mailbox)).transpose()?;
-            Ok((reader.message(&wanted, mailbox.as_ref())?, unread == Some(true)))
+            let message = reader.message(&wanted, mailbox.as_ref())?;
+            name_machines(reader, &mut machines, message.as_slice())?;
+            Ok((message, machines, unread == Some(true)))
         });
-        let (message, unread) = found.await?;
-        message.map(|message| (message, unread)).ok_or_else(|| unknown_message(&id))
+        let (message, machines, unread) = found.await?;
+        message.map(|message| (message, machines, unread)).ok_or_else(|| unknown_message(&id))
     };
-    let (mut message, unread) = look().await?;
+    let (mut message, mut machines, unread) = look().await?;
     if let Some(agent) = caller.filter(|_| params.mark_read && unread) {
         let ids = [id.clone()];
         daemon.storage.write(move |tx| tx.mark_read(&agent, &ids)).await?;
-        (message, _) = look().await?;
+        (message, machines, _) = look().await?;
     }
     // An event of ours always fits; lists that are padded to the size of an event may not, beside what is made of them.
     message.cut(usize::MAX, limits::MAX_LINE_BYTES / 4 * 3);
-    Ok(Got { message: Full::of(message, &Deliveries::now(daemon)) })
+    Ok(Got { message: Full::of(message, &Deliveries::now(daemon, machines)) })
+}
+
+/// Names the machines that these messages are from and for.
+pub(super) fn name_machines(reader: &Reader<'_>, machines: &mut Machines, messages: &[Message]) -> Result<(), StoreError> {
+    reader.name_machines(machines, messages.iter().flat_map(Message::homes))
 }
 
 fn unknown_message(id: &str) -> Fault {
@@ -175,8 +182,6 @@ pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) ->
         mailbox: owner.map(mailbox),
         reader,
         unread,
-        author: given(params.author_id),
-        author_home: None,
         exclude_author,
         thread_id: given(params.thread_id),
         scope: params.scope,
@@ -193,7 +198,12 @@ pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) ->
         room: params.paging.room(),
         ..Filter::default()
     };
+    let (author, mut machines) = (given(params.author_id), daemon.machines());
     let listing = daemon.storage.read(move |reader| {
+        if let Some(author) = author {
+            let (name, home) = ops::listed(reader, &author, machines.clone())?;
+            (filter.author, filter.author_home) = (Some(name), home);
+        }
         if let Some(agent) = &mentioned {
             // Who is named by a role is named.
             filter.named.extend(reader.agent_here(agent)?.map(|agent| agent.role));
@@ -201,10 +211,12 @@ pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) ->
         if let Some(mailbox) = &filter.mailbox {
             ops::resident(reader, &mailbox.agent_id)?;
         }
-        reader.list(&filter)
+        let listing = reader.list(&filter)?;
+        name_machines(reader, &mut machines, &listing.messages)?;
+        Ok((listing, machines))
     });
-    let listing = listing.await?;
-    Ok(Page { unread: Some(listing.unread), ..Page::of(listing, &params.paging, Summary::of) })
+    let (listing, machines) = listing.await?;
+    Ok(Page { unread: Some(listing.unread), ..Page::of(listing, &params.paging, |message| Summary::of(message, &machines)) })
 }
 
 /// Whether the second of two words was given instead of the first.
@@ -235,23 +247,25 @@ pub(super) struct Outbox {
 /// What an agent sent, newest first. With `unread`, those that somebody it was sent to has not read.
 pub(super) async fn outbox(daemon: &Daemon, params: Outbox, process: Option<i32>) -> Result<Page, Fault> {
     let author = daemon.caller(params.caller_agent_id, process)?;
-    let deliveries = Deliveries::now(daemon);
+    let mut machines = daemon.machines();
     if let Some(id) = params.message_id.filter(|id| !id.is_empty()) {
         let message = daemon.storage.read(move |reader| {
             ops::resident(reader, &author)?;
-            ops::sent_by(reader, &author, &id)
+            let message = ops::sent_by(reader, &author, &id)?;
+            name_machines(reader, &mut machines, std::slice::from_ref(&message))?;
+            Ok((message, machines))
         });
-        let mut message = message.await?;
+        let (mut message, machines) = message.await?;
         let room = params.paging.room();
         message.cut(room.content, room.all);
+        let deliveries = Deliveries::now(daemon, machines);
         let listing = Listing { messages: vec![message], total: 1, unread: 0 };
         return Ok(Page::of(listing, &params.paging, |message| Summary::sent(message, &deliveries)));
     }
-    let to = params.to.map(|to| to.trim_start_matches('@').to_owned()).filter(|to| !to.is_empty());
-    let filter = Filter {
+    let to = params.to.filter(|to| !to.trim_start_matches('@').is_empty());
+    let mut filter = Filter {
         author: Some(author.clone()),
         author_home: Some(daemon.id.clone()),
-        to,
         unread_by_somebody: params.unread,
         recipients: true,
         offset: params.paging.offset(),
@@ -261,9 +275,19 @@ pub(super) async fn outbox(daemon: &Daemon, params: Outbox, process: Option<i32>
     };
     let listing = daemon.storage.read(move |reader| {
         ops::resident(reader, &author)?;
-        reader.list(&filter)
+        if let Some(to) = to {
+            match ops::listed(reader, &to, machines.clone())? {
+                (name, None) => filter.to = Some(name),
+                (agent_id, Some(home)) => filter.addressed = Some(Mailbox { agent_id, home }),
+            }
+        }
+        let listing = reader.list(&filter)?;
+        name_machines(reader, &mut machines, &listing.messages)?;
+        Ok((listing, machines))
     });
-    Ok(Page::of(listing.await?, &params.paging, |message| Summary::sent(message, &deliveries)))
+    let (listing, machines) = listing.await?;
+    let deliveries = Deliveries::now(daemon, machines);
+    Ok(Page::of(listing, &params.paging, |message| Summary::sent(message, &deliveries)))
 }
 
 #[derive(Deserialize)]

@@ -62,9 +62,16 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
         mentions: params.mentions.unwrap_or_default(),
         scopes: params.scopes.unwrap_or_default(),
         refs: params.refs.unwrap_or_default(),
+        machines: daemon.machines(),
         idempotency_key: params.idempotency_key,
     };
-    let sent = daemon.storage.write(|tx| tx.send(send)).await?;
+    let mut machines = daemon.machines();
+    let sent = daemon.storage.write(move |tx| {
+        let sent = tx.send(send)?;
+        tx.reader().name_machines(&mut machines, sent.mailboxes.iter().map(|mailbox| mailbox.home.as_str()))?;
+        Ok((sent, machines))
+    });
+    let (sent, machines) = sent.await?;
     let at = sent.created_at;
     Ok(Sent {
         message_id: sent.message_id,
@@ -73,7 +80,7 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
         resolved_to: sent.resolved_to,
         warnings: sent.warnings,
         audiences: sent.audiences,
-        recipients: sent.recipients.into_iter().map(|agent_id| Delivery::stored(agent_id, at)).collect(),
+        recipients: sent.mailboxes.into_iter().map(|mailbox| Delivery::stored(mailbox, &machines, at)).collect(),
     })
 }
 

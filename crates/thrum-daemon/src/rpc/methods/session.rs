@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thrum_core::{
-    Ambient, Fault, Stamp, limits,
+    Ambient, Fault, Stamp, key, limits,
     payload::{Tag, WorkContext},
     work::Work,
 };
 use thrum_store::{
-    ops::Beat,
+    ops::{self, Beat},
     query::{Liveness, Session, SessionFilter},
 };
 
@@ -116,32 +116,29 @@ struct Listed {
     /// `active`, `silent` (open, but its agent was not heard of for long) or `ended`.
     status: &'static str,
     home: String,
+    /// What that daemon is called here.
+    home_name: String,
+    /// `@name`, or `@name@machine` for an agent of another daemon.
+    address: String,
+    /// Whether that daemon signs what it says.
+    signed: bool,
 }
 
 pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Sessions, Fault> {
     let limit = params.limit.unwrap_or(limits::MAX_LISTED_SESSIONS).clamp(1, limits::MAX_LISTED_SESSIONS);
-    let filter = SessionFilter {
-        agent_id: params.agent_id.filter(|name| !name.is_empty()),
+    let agent = params.agent_id.filter(|name| !name.is_empty());
+    let mut filter = SessionFilter {
         open_only: params.active_only,
         // Whoever is at work is shown, however many sessions nobody has ended.
         newest: (!params.active_only).then_some(limit + 1),
         ..SessionFilter::default()
     };
-    let listed = |session: Session| Listed {
-        status: shown(&session, &daemon.id),
-        session_id: session.session_id,
-        agent_id: session.agent_id,
-        started_at: session.started_at,
-        ended_at: session.ended_at,
-        end_reason: session.end_reason,
-        last_seen_at: session.last_seen_at,
-        intent: session.context.intent,
-        current_task: session.context.current_task,
-        scopes: session.context.scopes,
-        refs: session.context.refs,
-        home: session.home,
-    };
+    let mut machines = daemon.machines();
     let found = daemon.storage.read(move |reader| {
+        if let Some(agent) = agent {
+            let (name, home) = ops::listed(reader, &agent, machines.clone())?;
+            (filter.agent_id, filter.home) = (Some(name), home);
+        }
         let (mut found, mut cut, mut budget) = (Vec::new(), false, Budget::new());
         reader.each_session(&filter, |mut session| {
             let context = &mut session.context;
@@ -165,9 +162,27 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Sessions, Faul
             found.push(session);
             ControlFlow::Continue(())
         })?;
-        Ok((found, cut))
+        reader.name_machines(&mut machines, found.iter().map(|session: &Session| session.home.as_str()))?;
+        Ok((found, cut, machines))
     });
-    let (mut sessions, cut) = found.await?;
+    let (mut sessions, cut, machines) = found.await?;
+    let listed = |session: Session| Listed {
+        home_name: machines.name(&session.home).into_owned(),
+        address: machines.address(&session.agent_id, &session.home),
+        signed: key::is_signed_origin(&session.home),
+        status: shown(&session, &daemon.id),
+        session_id: session.session_id,
+        agent_id: session.agent_id,
+        started_at: session.started_at,
+        ended_at: session.ended_at,
+        end_reason: session.end_reason,
+        last_seen_at: session.last_seen_at,
+        intent: session.context.intent,
+        current_task: session.context.current_task,
+        scopes: session.context.scopes,
+        refs: session.context.refs,
+        home: session.home,
+    };
     sessions.iter_mut().for_each(|session| refresh(daemon, session));
     let mut sessions: Vec<Listed> = sessions.into_iter().map(listed).collect();
     sessions.retain(|session| !params.active_only || session.status == "active");

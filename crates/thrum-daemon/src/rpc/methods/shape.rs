@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use thrum_core::{
-    Stamp,
+    Machines, Stamp, key,
     payload::{Body, Tag},
 };
 use thrum_store::query::Message;
@@ -23,8 +23,14 @@ pub(super) struct Summary {
     #[serde(skip_serializing_if = "Option::is_none")]
     reply_to: Option<String>,
     agent_id: String,
+    /// The author as it is shown and can be written to: `@name`, or `@name@machine` for an agent of another daemon.
+    address: String,
     /// The author's home.
     from_home: String,
+    /// What that daemon is called here.
+    home_name: String,
+    /// Whether the event that created it is signed.
+    signed: bool,
     /// The same under the name it has in events.
     origin_daemon: String,
     body: Body,
@@ -65,9 +71,12 @@ impl Cut {
 
 impl Summary {
     /// As in an inbox.
-    pub(super) fn of(message: Message) -> Self {
+    pub(super) fn of(message: Message, machines: &Machines) -> Self {
         Self {
             cut: Cut::of(&message),
+            address: machines.address(&message.agent_id, &message.home),
+            home_name: machines.name(&message.home).into_owned(),
+            signed: key::is_signed_origin(&message.origin),
             audiences: message.audiences,
             from_home: message.home,
             origin_daemon: message.origin,
@@ -91,7 +100,7 @@ impl Summary {
     pub(super) fn sent(message: Message, deliveries: &Deliveries<'_>) -> Self {
         let recipients = deliveries.of(&message);
         let read = recipients.iter().filter(|recipient| recipient.read_at.is_some()).count();
-        Self { recipients: Some(recipients), read_count: (read > 0).then_some(read), ..Self::of(message) }
+        Self { recipients: Some(recipients), read_count: (read > 0).then_some(read), ..Self::of(message, deliveries.machines()) }
     }
 }
 
@@ -124,6 +133,12 @@ struct Author {
     agent_id: String,
     session_id: String,
     home: String,
+    /// What that daemon is called here.
+    home_name: String,
+    /// `@name`, or `@name@machine` for an agent of another daemon.
+    address: String,
+    /// Whether the event that created the message is signed.
+    signed: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -136,6 +151,7 @@ struct Metadata {
 
 impl Full {
     pub(super) fn of(message: Message, deliveries: &Deliveries<'_>) -> Self {
+        let machines = deliveries.machines();
         Self {
             cut: Cut::of(&message),
             recipients: deliveries.of(&message),
@@ -143,7 +159,14 @@ impl Full {
             message_id: message.message_id,
             thread_id: message.thread_id,
             reply_to: message.reply_to,
-            author: Author { agent_id: message.agent_id, session_id: message.session_id, home: message.home },
+            author: Author {
+                address: machines.address(&message.agent_id, &message.home),
+                home_name: machines.name(&message.home).into_owned(),
+                signed: key::is_signed_origin(&message.origin),
+                agent_id: message.agent_id,
+                session_id: message.session_id,
+                home: message.home,
+            },
             body: body(message.body, message.deleted_at),
             scopes: message.scopes,
             refs: message.refs,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use thrum_core::{Fault, Stamp};
+use thrum_core::{Fault, Machines, Stamp, key};
 use thrum_store::{
     Reader, StoreError,
     query::{Agent, AgentFilter, Mailbox, Session},
@@ -82,9 +82,12 @@ struct Member {
     home: String,
     /// Whether that is this one.
     local: bool,
-    /// What we call that daemon, if it is a peer.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    home_name: Option<String>,
+    /// What that daemon is called here.
+    home_name: String,
+    /// `@name`, or `@name@machine` for an agent of another daemon.
+    address: String,
+    /// Whether that daemon signs what it says.
+    signed: bool,
     /// Whether that peer answers: `connected`, `connecting`, `unreachable` or `removed_us`.
     #[serde(skip_serializing_if = "Option::is_none")]
     home_state: Option<State>,
@@ -106,18 +109,20 @@ struct Members {
 }
 
 pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Team, Fault> {
-    let here = daemon.id.clone();
+    let (here, mut machines) = (daemon.id.clone(), daemon.machines());
     let found = daemon.storage.read(move |reader| {
         let (everyone, roles) = reader.shared_mail()?;
-        Ok((members(reader, &here)?, everyone, roles))
+        let members = members(reader, &here)?;
+        reader.name_machines(&mut machines, members.found.iter().map(|((agent, ..), _)| agent.home.as_str()))?;
+        Ok((members, machines, everyone, roles))
     });
-    let (Members { found, more }, everyone, roles) = found.await?;
-    let mut members: Vec<Member> = found.into_iter().map(|(found, truncated)| Member { truncated, ..member(daemon, found) }).collect();
+    let (Members { found, more }, machines, everyone, roles) = found.await?;
+    let mut members: Vec<Member> =
+        found.into_iter().map(|(found, truncated)| Member { truncated, ..member(daemon, &machines, found) }).collect();
     members.retain(|member| params.include_offline || member.status == "active");
     let peers = daemon.peers.reach();
     for member in &mut members {
-        if let Some((peer, state, since)) = peers.iter().find(|(peer, ..)| peer.daemon_id == member.home) {
-            member.home_name = Some(peer.name.clone());
+        if let Some((_, state, since)) = peers.iter().find(|(peer, ..)| peer.daemon_id == member.home) {
             (member.home_state, member.home_state_since) = (Some(*state), Some(*since));
         }
     }
@@ -170,7 +175,7 @@ fn members(reader: &Reader<'_>, here: &str) -> Result<Members, StoreError> {
     Ok(members)
 }
 
-fn member(daemon: &Daemon, (agent, mut session, mail): Found) -> Member {
+fn member(daemon: &Daemon, machines: &Machines, (agent, mut session, mail): Found) -> Member {
     if let Some(session) = &mut session {
         session::refresh(daemon, session);
     }
@@ -184,6 +189,9 @@ fn member(daemon: &Daemon, (agent, mut session, mail): Found) -> Member {
         None => Default::default(),
     };
     Member {
+        home_name: machines.name(&agent.home).into_owned(),
+        address: machines.address(&agent.agent_id, &agent.home),
+        signed: key::is_signed_origin(&agent.home),
         local: agent.home == daemon.id,
         agent_id: agent.agent_id,
         role: agent.role,
@@ -204,7 +212,6 @@ fn member(daemon: &Daemon, (agent, mut session, mail): Found) -> Member {
         inbox_unread: mail.map(|(_, unread)| unread),
         status,
         home: agent.home,
-        home_name: None,
         home_state: None,
         home_state_since: None,
         truncated: false,

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{ErrorKind, Fault, Stamp, limits, payload::Tag};
+use thrum_core::{ErrorKind, Fault, Machines, Stamp, limits, payload::Tag};
 use thrum_store::{
     ops,
     query::{Filter, Listing, Mailbox, Order, Room},
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::shape::Summary;
+use super::{message::name_machines, shape::Summary};
 use crate::daemon::Daemon;
 
 /// How long one waits who does not say.
@@ -58,23 +58,29 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) ->
     // Before the first look, so that what is committed meanwhile wakes us again.
     let mut bell = daemon.bell.listen(&agent);
     let mailbox = Mailbox { agent_id: agent, home: daemon.id.clone() };
-    let filter = Filter {
+    let mut filter = Filter {
         // Mail to oneself is stored and wakes nobody.
         exclude_author: Some(mailbox.clone()),
         mailbox: Some(mailbox),
         unread: params.after.is_none(),
         after: params.after,
         scope: params.scope,
-        named: params.mention.map(|name| name.trim_start_matches('@').to_owned()).filter(|name| !name.is_empty()).into_iter().collect(),
         order: Order::OldestFirst,
         limit: MOST,
         room: Room::answer(params.max_content_bytes),
         ..Filter::default()
     };
+    if let Some(mention) = params.mention.filter(|name| !name.trim_start_matches('@').is_empty()) {
+        let machines = daemon.machines();
+        match daemon.storage.read(move |reader| ops::listed(reader, &mention, machines)).await? {
+            (name, None) => filter.named = vec![name],
+            (agent_id, Some(home)) => filter.addressed = Some(Mailbox { agent_id, home }),
+        }
+    }
     loop {
-        let found = look(daemon, filter.clone()).await?;
+        let (found, machines) = look(daemon, filter.clone()).await?;
         if !found.messages.is_empty() {
-            let messages = found.messages.into_iter().map(Summary::of).collect();
+            let messages = found.messages.into_iter().map(|message| Summary::of(message, &machines)).collect();
             return Ok(Waited { status: "received", messages, unread: found.unread });
         }
         match timeout_at(deadline, bell.changed()).await {
@@ -85,15 +91,18 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) ->
     }
 }
 
-async fn look(daemon: &Daemon, filter: Filter) -> Result<Listing, Fault> {
+async fn look(daemon: &Daemon, filter: Filter) -> Result<(Listing, Machines), Fault> {
+    let mut machines = daemon.machines();
     let question = daemon.storage.read(move |reader| {
-        let Some(mailbox) = &filter.mailbox else { return Ok(Listing::default()) };
+        let Some(mailbox) = &filter.mailbox else { return Ok((Listing::default(), machines)) };
         ops::resident(reader, &mailbox.agent_id)?;
         // Cheap, and often enough.
         if filter.unread && !reader.has_unread(mailbox)? {
-            return Ok(Listing::default());
+            return Ok((Listing::default(), machines));
         }
-        reader.list(&filter)
+        let listing = reader.list(&filter)?;
+        name_machines(reader, &mut machines, &listing.messages)?;
+        Ok((listing, machines))
     });
     question.await
 }

@@ -30,7 +30,7 @@ fn parties() -> Parties {
         joiner_node: "n2".into(),
         listener: "d_listener".into(),
         listener_node: "n1".into(),
-        listener_port: 9100,
+        listener_address: "127.0.0.1:9100".into(),
     }
 }
 
@@ -58,7 +58,7 @@ fn who_knows_the_code_and_sees_the_same_gets_the_token_and_nobody_else() {
 #[test]
 fn whoever_sees_somebody_else_does_not_pair() {
     type Change = fn(&mut Parties);
-    let changes: [Change; 8] = [
+    let changes: [Change; 9] = [
         |parties| parties.version = "spake2-0".into(),
         |parties| parties.joiner = "d_mallory".into(),
         |parties| parties.joiner_name = "laptop-2".into(),
@@ -66,7 +66,8 @@ fn whoever_sees_somebody_else_does_not_pair() {
         |parties| parties.joiner_node = "n66".into(),
         |parties| parties.listener = "d_mallory".into(),
         |parties| parties.listener_node = "n66".into(),
-        |parties| parties.listener_port = 9101,
+        |parties| parties.listener_address = "127.0.0.1:9101".into(),
+        |parties| parties.listener_address = "127.0.0.2:9100".into(),
     ];
     for change in changes {
         let mut other = parties();

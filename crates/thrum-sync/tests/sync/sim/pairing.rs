@@ -21,7 +21,7 @@ impl Sim {
         let now = self.now(here);
         let (joiner, name) = (self.daemons[there].id.clone(), self.daemons[there].desk.me.name.clone());
         let daemon = &mut self.daemons[here];
-        let at = Here { kind: Kind::Local, node: None, port: u16::try_from(9100 + here).unwrap() };
+        let at = Here { kind: Kind::Local, node: None, address: format!("127.0.0.1:{}", 9100 + here) };
         let opened = daemon.desk.pairing.start(at, limits::PAIRING_SESSION, now, &mut daemon.world).unwrap();
         let parties = Parties {
             version: pake::VERSION.into(),
@@ -31,7 +31,7 @@ impl Sim {
             joiner_node: "local".into(),
             listener: daemon.id.clone(),
             listener_node: "local".into(),
-            listener_port: u16::try_from(9100 + here).unwrap(),
+            listener_address: format!("127.0.0.1:{}", 9100 + here),
         };
         let (joining, message) = pake::join(&opened.code, parties.clone(), &mut daemon.world);
         let Parties { version, joiner, joiner_name: name, joiner_address: address, listener, .. } = parties;
@@ -75,7 +75,12 @@ impl Sim {
         let opened = daemon
             .desk
             .pairing
-            .start(Here { kind: Kind::Local, node: None, port: 9100 }, limits::PAIRING_SESSION, now, &mut daemon.world)
+            .start(
+                Here { kind: Kind::Local, node: None, address: "127.0.0.1:9100".into() },
+                limits::PAIRING_SESSION,
+                now,
+                &mut daemon.world,
+            )
             .unwrap();
         let address = format!("127.0.0.1:{}", 9100 + place);
         let request = Pair { code: opened.code.reveal().into(), daemon_id: joiner.clone(), name: "go".into(), address };

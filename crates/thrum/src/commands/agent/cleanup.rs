@@ -1,12 +1,12 @@
 //! `thrum agent cleanup`.
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::{Fault, name};
 
 use super::delete::confirm;
 use crate::{
     context::Context,
-    render::{Page, Render, style::BOLD},
+    render::{Page, Render, said, style::BOLD, who_plain},
     shapes::{Answer, Cleaned, Orphan},
     text::count,
 };
@@ -58,12 +58,19 @@ impl Render for Answer<Cleaned> {
         let row = |orphan: &Orphan| {
             let Orphan { agent_id, role, module, worktree, days_since_seen } = orphan;
             let done = if deleted.contains(agent_id) { "deleted" } else { "" };
-            vec![format!("@{agent_id}"), role.clone(), module.clone(), worktree.clone(), count(*days_since_seen, "day"), done.to_owned()]
+            vec![
+                who_plain(agent_id, "", None),
+                name::shown(role),
+                name::shown(module),
+                said(worktree),
+                count(*days_since_seen, "day"),
+                done.to_owned(),
+            ]
         };
         if !orphans.is_empty() {
             page.table(&["AGENT", "ROLE", "MODULE", "WORKTREE", "NOT SEEN FOR", ""], orphans.iter().map(row).collect());
         }
-        page.line(format!("{BOLD}{}{BOLD:#}", thrum_core::name::printable(message)));
+        page.line(format!("{BOLD}{}{BOLD:#}", name::printable(message)));
     }
 
     fn json(&self) -> Value {

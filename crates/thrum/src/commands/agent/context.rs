@@ -1,7 +1,7 @@
 //! `thrum agent context`: what goes on in open sessions.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, name::printable};
+use thrum_core::Fault;
 
 use crate::{
     commands::{
@@ -9,9 +9,9 @@ use crate::{
         who_has::{lines, repo_path},
     },
     context::Context,
-    render::{Page, Render, agent, style::DIM},
+    render::{Page, Render, said, said_within, style::DIM},
     shapes::{Answer, Contexts, Working},
-    text::{count, preview},
+    text::count,
 };
 
 /// Most files and commits shown of one session.
@@ -62,24 +62,18 @@ impl Render for Answer<Contexts> {
 }
 
 fn show(context: &Working, page: &mut Page) {
-    let Working { agent_id, branch, unmerged_commits, file_changes, intent, current_task, last_seen_at, status, .. } = context;
-    page.line(format!(
-        "{}{}  {} ({DIM}last seen {}{DIM:#})",
-        agent(agent_id),
-        context.place(),
-        printable(status),
-        page.time(*last_seen_at)
-    ));
+    let Working { branch, unmerged_commits, file_changes, intent, current_task, last_seen_at, status, .. } = context;
+    page.line(format!("{}  {} ({DIM}last seen {}{DIM:#})", context.who(), said(status), page.time(*last_seen_at)));
     for (name, text) in [("Intent", intent), ("Task", current_task), ("Branch", branch)] {
         if let Some(text) = text {
-            page.line(format!("    {name}: {}", preview(text, 200)));
+            page.line(format!("    {name}: {}", said_within(text, 200)));
         }
     }
     for commit in unmerged_commits.iter().take(SHOWN) {
-        page.line(format!("    {} {}", preview(&commit.sha, 8), preview(&commit.message, 100)));
+        page.line(format!("    {} {}", said_within(commit.sha.get(..8).unwrap_or(&commit.sha), 8), said_within(&commit.message, 100)));
     }
     for change in file_changes.iter().take(SHOWN) {
-        page.line(format!("    {} ({})", printable(&change.path), lines(change)));
+        page.line(format!("    {} ({})", said(&change.path), lines(change)));
     }
     let more = unmerged_commits.len().saturating_sub(SHOWN) + file_changes.len().saturating_sub(SHOWN);
     if more > 0 {
@@ -90,14 +84,14 @@ fn show(context: &Working, page: &mut Page) {
 /// One line per session.
 pub(super) fn table(contexts: &Contexts, page: &mut Page) {
     let row = |context: &Working| {
-        let Working { agent_id, session_id, branch, unmerged_commits, uncommitted_files, intent, git_updated_at, .. } = context;
+        let Working { session_id, branch, unmerged_commits, uncommitted_files, intent, git_updated_at, .. } = context;
         vec![
-            format!("@{agent_id}"),
-            session_id.clone(),
-            branch.clone().unwrap_or_default(),
+            context.who_plain(),
+            said(session_id),
+            branch.as_deref().map(said).unwrap_or_default(),
             unmerged_commits.len().to_string(),
             count(uncommitted_files.len() as u64, "file"),
-            preview(intent.as_deref().unwrap_or_default(), 60),
+            intent.as_deref().filter(|intent| !intent.is_empty()).map(|intent| said_within(intent, 60)).unwrap_or_default(),
             git_updated_at.map(|at| page.time(at)).unwrap_or_default(),
         ]
     };

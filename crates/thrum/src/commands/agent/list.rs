@@ -1,12 +1,12 @@
 //! `thrum agent list`.
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::{Fault, name};
 
 use super::context;
 use crate::{
     context::Context,
-    render::{Page, Render},
+    render::{Page, Render, said_within, who_plain},
     shapes::{Agents, Answer, Contexts, ListedAgent},
 };
 
@@ -27,6 +27,9 @@ pub(crate) struct Args {
     #[arg(long)]
     context: bool,
 }
+
+/// Characters shown of a display name or a host name.
+const MOST: usize = 60;
 
 /// Agents, with their contexts if those were asked for.
 pub(crate) struct List {
@@ -56,16 +59,29 @@ impl Render for List {
             return page.line("No agents");
         }
         let row = |agent: &ListedAgent| {
-            let ListedAgent { agent_id, role, module, display, home, home_name, local, hostname, last_seen_at, registered_at } = agent;
-            let place = match (local, home_name) {
-                (true, _) => "here",
-                (false, Some(name)) => name,
-                // Behind a peer, where we call nobody by name.
-                (false, None) if hostname.is_empty() => home,
-                (false, None) => hostname,
+            let ListedAgent {
+                agent_id,
+                address,
+                signed,
+                role,
+                module,
+                display,
+                home_name,
+                local,
+                hostname,
+                last_seen_at,
+                registered_at,
+                ..
+            } = agent;
+            let who = who_plain(agent_id, address, *signed);
+            let place = match home_name {
+                _ if *local => "here".to_owned(),
+                Some(machine) => name::shown_machine(machine),
+                None => said_within(hostname, MOST),
             };
+            let display = if display.is_empty() { String::new() } else { said_within(display, MOST) };
             let seen = last_seen_at.map_or_else(|| format!("never; registered {}", page.time(*registered_at)), |at| page.time(at));
-            vec![format!("@{agent_id}"), role.clone(), module.clone(), display.clone(), place.to_owned(), seen]
+            vec![who, name::shown(role), name::shown(module), display, place, seen]
         };
         let rows = agents.iter().map(row).collect();
         page.table(&["AGENT", "ROLE", "MODULE", "DISPLAY", "LIVES", "LAST SEEN"], rows);

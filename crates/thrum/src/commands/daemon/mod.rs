@@ -13,7 +13,7 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, limits, name::printable};
+use thrum_core::{ErrorKind, Fault, limits, name};
 use thrum_daemon::{RunOptions, lock, paths::Repo};
 
 use crate::{
@@ -228,7 +228,7 @@ impl Render for State {
         match &self.health {
             Some(health) => {
                 page.field("Daemon", status::daemon(&health.read));
-                page.field("Identity", printable(&health.read.daemon_id));
+                page.field("Identity", name::quoted(&health.read.daemon_id));
             }
             None => page.field("Daemon", "not running"),
         }

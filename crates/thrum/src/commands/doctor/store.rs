@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, Runs, compare::LogOf, limits, name::printable};
+use thrum_core::{ErrorKind, Fault, Runs, compare::LogOf, limits};
 use thrum_daemon::{
     checkup::{self, Mended, Rebuilt},
     paths::Repo,
@@ -14,7 +14,7 @@ use super::{
     Check, Done,
     Verdict::{Ok as Fine, Problem, Skipped, Warning},
 };
-use crate::{context::Context, start, text::count, time};
+use crate::{context::Context, render, start, text::count, time};
 
 const NAMES: [&str; 3] = ["database", "heads", "projection"];
 
@@ -72,7 +72,7 @@ fn done(repo: &Repo, Rebuilt { daemon, salvaged, former, peers }: &Rebuilt) -> D
         said.push(format!("the damaged one is kept as {}", former.display()));
     }
     if *lost > 0 {
-        let whose = |of: &LogOf| if of.origin == *daemon { "this daemon".to_owned() } else { printable(&of.origin) };
+        let whose = |of: &LogOf| if of.origin == *daemon { "this daemon".to_owned() } else { render::said(&of.origin) };
         let runs = |(of, runs): (&LogOf, &Runs)| format!("of {}: {}", whose(of), more(runs));
         let named: Vec<String> = missing.iter().map(runs).take(limits::MAX_NAMED).collect();
         let named = if named.is_empty() { String::new() } else { format!(" ({})", named.join("; ")) };

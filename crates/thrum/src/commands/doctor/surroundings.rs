@@ -14,7 +14,7 @@ use super::{
     process::Daemon,
     store,
 };
-use crate::{context::Context, identity, shapes::Peer, text::count, time};
+use crate::{context::Context, identity, render::said, shapes::Peer, text::count, time};
 
 /// Less free than this is worth a word, less than the second a problem: a large message or a checkpoint may not fit.
 const LITTLE_ROOM: u64 = 500 << 20;
@@ -95,7 +95,7 @@ fn peers(daemon: Daemon) -> Check {
     let faults: Vec<String> = peers.iter().filter_map(wrong).collect();
     match (removed, faults.is_empty()) {
         (_, true) => Check::new("peers", Fine, format!("{}, all reachable", count(peers.len() as u64, "peer"))),
-        (Some(gone), false) => Check::new("peers", Problem, faults.join("; ")).fix(format!("thrum peer remove {}", printable(&gone.name))),
+        (Some(gone), false) => Check::new("peers", Problem, faults.join("; ")).fix(format!("thrum peer remove {}", said(&gone.name))),
         (None, false) if let Some((name, key)) = over => {
             let fix = format!("thrum config set {key} NUMBER, or thrum peer remove {name} --forget");
             Check::new("peers", Warning, faults.join("; ")).fix(fix)
@@ -139,7 +139,7 @@ fn wrong(peer: &Peer) -> Option<String> {
         let notes: Vec<String> = peer.notes.iter().map(|note| printable(note)).collect();
         faults.push(format!("({})", notes.join("; ")));
     }
-    (!faults.is_empty()).then(|| format!("{} {}", printable(&peer.name), faults.join(", ")))
+    (!faults.is_empty()).then(|| format!("{} {}", said(&peer.name), faults.join(", ")))
 }
 
 /// The variables of this shell and of the two files, and `config.json`, as the daemon would read them.
@@ -176,10 +176,10 @@ fn identity(cx: &Context, repo: &Repo) -> Check {
     };
     match (given, here.as_slice()) {
         (Some(name), here) if !here.iter().any(|known| known == name.trim_start_matches('@')) => {
-            let text = format!("THRUM_NAME or --as says @{}, who has no identity in this worktree", printable(&name));
+            let text = format!("THRUM_NAME or --as says @{}, who has no identity in this worktree", thrum_core::name::shown(&name));
             Check::new("identity", Warning, text).fix("unset THRUM_NAME")
         }
-        (Some(name), _) => Check::new("identity", Fine, format!("@{}, as THRUM_NAME or --as says", printable(&name))),
+        (Some(name), _) => Check::new("identity", Fine, format!("@{}, as THRUM_NAME or --as says", thrum_core::name::shown(&name))),
         (None, [only]) => Check::new("identity", Fine, format!("@{only}, the only one of this worktree")),
         (None, []) => Check::new("identity", Fine, "nobody is registered in this worktree"),
         (None, several) => {

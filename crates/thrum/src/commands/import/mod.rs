@@ -19,7 +19,7 @@ use crate::{
     client::Client,
     context::Context,
     identity,
-    render::{Page, Render, agent, style::YELLOW},
+    render::{Page, Render, agent, said, style::YELLOW},
     setup,
     text::count,
 };
@@ -313,7 +313,7 @@ impl Render for Imported {
         let verb = if *dry_run { "would be taken" } else { "taken" };
         page.field("Events", format!("{} {verb}, {} here already, {} rejected", taken.applied, taken.skipped, taken.rejected_count));
         for refused in taken.rejected.iter().take(SHOWN) {
-            page.line(format!("  {YELLOW}●{YELLOW:#} {}: {}", printable(&refused.event_id), printable(&refused.reason)));
+            page.line(format!("  {YELLOW}●{YELLOW:#} {}: {}", said(&refused.event_id), printable(&refused.reason)));
         }
         let more = taken.rejected_count.saturating_sub(SHOWN as u64);
         if more > 0 {
@@ -342,15 +342,15 @@ impl Render for Imported {
             page.field("Notes", note.line(*dry_run));
         }
         for peer in &self.peers {
-            let (name, reason) = (printable(&peer.name), printable(peer.reason.as_deref().unwrap_or("unknown reason")));
+            let (name, reason) = (said(&peer.name), printable(peer.reason.as_deref().unwrap_or("unknown reason")));
             let note = peer.note.as_deref().map(|note| format!("; {}", printable(note))).unwrap_or_default();
             let what = match peer.status.as_str() {
-                "taken" => format!("is a peer here now, at {}{note}", printable(&peer.address)),
-                "would_be_taken" => format!("would be a peer here, at {}{note}", printable(&peer.address)),
+                "taken" => format!("is a peer here now, at {}{note}", said(&peer.address)),
+                "would_be_taken" => format!("would be a peer here, at {}{note}", said(&peer.address)),
                 "known" => "is a peer here already and stays as it is".to_owned(),
                 _ => format!("is not taken over: {reason}"),
             };
-            page.field("Peer", format!("{} {what}", if name.is_empty() { printable(&peer.daemon_id) } else { name }));
+            page.field("Peer", format!("{} {what}", if peer.name.is_empty() { said(&peer.daemon_id) } else { name }));
         }
         if let Some(why) = &self.peers_error {
             page.field("Peers", format!("not taken over: {}", printable(why)));

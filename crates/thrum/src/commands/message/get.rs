@@ -1,12 +1,12 @@
 //! `thrum message get`.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, name::printable};
+use thrum_core::Fault;
 
 use crate::{
     commands::{inbox, sent},
     context::Context,
-    render::{Page, Render, agent},
+    render::{Page, Render, said, who},
     shapes::{Answer, Got, Message, Tag},
 };
 
@@ -51,16 +51,16 @@ impl Render for Seen {
             recipients,
             ..
         } = &self.answer.read.message;
-        page.field("Message", message_id);
-        page.field("From", agent(&author.agent_id));
-        page.field("To", sent::audience(audiences));
+        page.field("Message", said(message_id));
+        page.field("From", who(&author.agent_id, &author.address, author.signed));
+        page.field("To", sent::audience(audiences, recipients));
         page.field("Sent", page.time(*created_at));
         if let Some(at) = updated_at {
             page.field("Edited", page.time(*at));
         }
         for (name, id) in [("Thread", thread_id), ("Answers", reply_to)] {
             if let Some(id) = id {
-                page.field(name, printable(id));
+                page.field(name, said(id));
             }
         }
         // Whom it addresses and what it answers are shown already.

@@ -12,7 +12,7 @@ use thrum_core::{ErrorKind, Fault, limits, name::printable};
 use crate::{
     context::Context,
     render::{
-        Page, Render,
+        Page, Render, said,
         style::{BOLD, DIM},
     },
     shapes::{Answer, Attempt, Paired, Pairing},
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Fault> {
 
 /// `wrong code from cafe (mallory@example.com), which has 2 tries left`
 fn tried(attempt: &Attempt) -> String {
-    let who = attempt.node.as_ref().map_or_else(|| printable(&attempt.address), |node| node.shown());
+    let who = attempt.node.as_ref().map_or_else(|| said(&attempt.address), |node| node.shown());
     if let Some(until) = attempt.locked_until {
         return format!("{who} showed a code and was refused after too many wrong ones; it can pair again at {}", until.in_seconds());
     }
@@ -118,8 +118,8 @@ pub(crate) const PLAIN: &str = "plain";
 impl Render for Joined {
     fn human(&self, page: &mut Page) {
         let Paired { peer_name, peer_address, syncing, message, .. } = &self.paired.read;
-        let (name, address) = (printable(peer_name), printable(peer_address));
-        let whom = if self.with_address { format!("\"{name}\" ({address})") } else { format!("\"{name}\"") };
+        let (name, address) = (thrum_core::name::always_quoted(peer_name), said(peer_address));
+        let whom = if self.with_address { format!("{name} ({address})") } else { name };
         page.line(match (syncing, message) {
             (true, _) => format!("Paired with {whom}. Syncing started."),
             // A whole sentence; it names the address.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, limits, name::printable};
+use thrum_core::{ErrorKind, Fault, limits};
 
 use crate::{
     client::Client,
@@ -16,7 +16,7 @@ use crate::{
         typed::{self, Typed},
     },
     context::Context,
-    render::{Page, Render},
+    render::{Page, Render, said},
     shapes::{Answer, Found, Listener, WaitingDaemon},
 };
 
@@ -130,7 +130,7 @@ fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Resul
         return Ok(Way { address, plain });
     }
     let node = node.map(|node| format!("{} at ", node.shown())).unwrap_or_default();
-    let whom = format!("{node}{}", printable(&address));
+    let whom = format!("{node}{}", said(&address));
     cx.output.note(&format!("{whom} is no daemon of this version: it has to be sent the code, and can use it."));
     let said = answer(cx, &format!("Send the code to {whom}? [y/N] "), "the answer")?;
     if !matches!(said.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
@@ -277,7 +277,7 @@ fn nobody_named(found: &Found) -> Fault {
             "Nobody waits on the {} asked. On the other machine: thrum peer add. Here: echo 7392 | thrum peer join ADDRESS",
             if found.asked == 1 { "machine".to_owned() } else { format!("{} nodes", found.asked) }
         )),
-        [only] => fault.hint(format!("{} waits: echo CODE | thrum peer join {}", printable(&only.name), printable(&only.address))),
+        [only] => fault.hint(format!("{} waits: echo CODE | thrum peer join {}", said(&only.name), said(&only.address))),
         several => fault.hint(format!("These wait: {}. Give the address of one.", listed(several).replace('\n', "; "))),
     }
 }
@@ -289,7 +289,7 @@ fn listed(waiting: &[WaitingDaemon]) -> String {
 /// `desk at 100.64.0.2:9100 on tower (ann@example.com)`
 fn one(daemon: &WaitingDaemon) -> String {
     let node = daemon.node.as_ref().map(|node| format!(" on {}", node.shown())).unwrap_or_default();
-    format!("{} at {}{node}", printable(&daemon.name), printable(&daemon.address))
+    format!("{} at {}{node}", said(&daemon.name), said(&daemon.address))
 }
 
 const ENTER_CODE: &str = "Enter pairing code: ";

@@ -12,7 +12,7 @@ use crate::{
     cli::boxed,
     context::Context,
     render::{
-        Page, Render, Said,
+        Page, Render, Said, said,
         style::{BOLD, DIM, GREEN, RED, YELLOW},
     },
     shapes::{Answer, Peer},
@@ -88,7 +88,7 @@ fn remove(name: &str, forget: bool, cx: &Context) -> Result<Said, Fault> {
     }
     let value: Value = cx.daemon()?.call("peer.remove", params)?;
     let dropped = if forget { "; what it brought is being dropped" } else { "" };
-    Ok(Said { line: format!("Removed {}{dropped}", printable(name)), value })
+    Ok(Said { line: format!("Removed {}{dropped}", said(name)), value })
 }
 
 impl Render for List {
@@ -97,7 +97,7 @@ impl Render for List {
         if peers.is_empty() {
             return none(page);
         }
-        let row = |peer: &Peer| vec![peer.name.clone(), peer.address.clone(), peer.state.replace('_', " "), last_sync(peer, page)];
+        let row = |peer: &Peer| vec![said(&peer.name), said(&peer.address), peer.state.replace('_', " "), last_sync(peer, page)];
         let rows = peers.iter().map(row).collect();
         page.table(&["NAME", "ADDRESS", "STATE", "LAST SYNC"], rows);
         for peer in peers {
@@ -117,7 +117,7 @@ impl Render for Details {
         }
         for peer in &self.0.read {
             show(peer, page);
-            page.line(format!("    {DIM}{}{DIM:#}", printable(&peer.daemon_id)));
+            page.line(format!("    {DIM}{}{DIM:#}", said(&peer.daemon_id)));
         }
     }
 
@@ -143,14 +143,14 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         _ => YELLOW,
     };
     let since = peer.since.map(|at| format!(" {}", page.lasting(at))).unwrap_or_default();
-    let paired_by = peer.paired_by.as_deref().map(|way| format!(", paired by {}", printable(way))).unwrap_or_default();
-    let transport = peer.transport.as_deref().map(|name| format!(" ({}{paired_by})", printable(name))).unwrap_or_default();
-    let version = peer.version.as_deref().map(|version| format!("  version {}", printable(version))).unwrap_or_default();
+    let paired_by = peer.paired_by.as_deref().map(|way| format!(", paired by {}", said(way))).unwrap_or_default();
+    let transport = peer.transport.as_deref().map(|name| format!(" ({}{paired_by})", said(name))).unwrap_or_default();
+    let version = peer.version.as_deref().map(|version| format!("  version {}", said(version))).unwrap_or_default();
     page.line(format!(
         "{style}●{style:#} {BOLD}{}{BOLD:#}  {}{since}  {}{transport}{version}",
-        printable(&peer.name),
+        said(&peer.name),
         printable(&peer.state.replace('_', " ")),
-        printable(&peer.address),
+        said(&peer.address),
     ));
     whereabouts(peer, page);
     if peer.asked_over_its_connection {
@@ -166,7 +166,7 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
     }
     if let Some(last) = &peer.last_rejected {
         let at = last.at.map(|at| format!(" {}", page.time(at))).unwrap_or_default();
-        let (id, reason) = (printable(&last.event_id), printable(&last.reason));
+        let (id, reason) = (said(&last.event_id), printable(&last.reason));
         page.line(format!("    {YELLOW}Last rejected{at}: {id}: {reason}{YELLOW:#}"));
     }
     if let Some(repaired) = &peer.repaired {
@@ -186,7 +186,7 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         }
     }
     for skipped in &peer.skipped {
-        let (id, kind) = (printable(&skipped.event_id), printable(&skipped.kind));
+        let (id, kind) = (said(&skipped.event_id), said(&skipped.kind));
         page.line(format!("    {YELLOW}It refuses {id} ({kind}); that event is skipped for it{YELLOW:#}"));
     }
     for note in &peer.notes {
@@ -333,7 +333,7 @@ mod tests {
     On tower (ann@x), direct, 0.4 ms
     Calls from box (ann@x)
     Moved from laptop (ann@x) to tower (ann@x) 4m ago
-    Its token was used from cafe\\u{1b} 1m ago, the last of 3 times: refused. Pair again if it has been copied
+    Its token was used from \"cafe\\u{1b}\" 1m ago, the last of 3 times: refused. Pair again if it has been copied
     It refused bar (eve@x), which used the token that it shares with us 2m ago. Pair again if it has been copied
     read by us: all; read by them: all
 ";
@@ -359,7 +359,7 @@ mod tests {
         });
         assert_eq!(
             shown(peer, Some(80)),
-            "● x\\u{1b}[2J\\u{202e}  connected  100.64.0.2:9100\n    read by us: unknown; read by them: unknown\n"
+            "● \"x\\u{1b}[2J\\u{202e}\"  connected  100.64.0.2:9100\n    read by us: unknown; read by them: unknown\n"
         );
     }
 }

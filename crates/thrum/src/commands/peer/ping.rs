@@ -1,11 +1,11 @@
 //! `thrum peer ping`: ask one peer, now, and say how long everything took.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, name::printable};
+use thrum_core::Fault;
 
 use crate::{
     context::Context,
-    render::{Page, Render, style::BOLD},
+    render::{Page, Render, said, style::BOLD},
     shapes::{Answer, Pinged, millis},
 };
 
@@ -39,9 +39,9 @@ impl Render for Pong {
         let node = pinged.node.as_ref().map(|node| format!(" on {}", node.shown())).unwrap_or_default();
         page.line(format!(
             "{BOLD}{}{BOLD:#} answers in {}, at {}{node}",
-            printable(&pinged.name),
+            said(&pinged.name),
             millis(pinged.round_trip_us),
-            printable(&pinged.address),
+            said(&pinged.address),
         ));
         if let Some(path) = &pinged.path {
             page.line(format!("    Path: {}", path.shown()));
@@ -54,8 +54,8 @@ impl Render for Pong {
                 format!("{} {direction}", millis(offset.unsigned_abs().saturating_mul(1000)))
             }
         };
-        let theirs = pinged.version.as_deref().map_or_else(|| "of Go Thrum".to_owned(), printable);
-        page.line(format!("    Version: {theirs} there, {} here; its clock: {clock}", printable(&pinged.our_version)));
+        let theirs = pinged.version.as_deref().map_or_else(|| "of Go Thrum".to_owned(), said);
+        page.line(format!("    Version: {theirs} there, {} here; its clock: {clock}", said(&pinged.our_version)));
         let waiting = |backlog: Option<u64>| match backlog {
             Some(0) => "nothing".to_owned(),
             Some(events) => format!("{events} events"),
@@ -108,7 +108,7 @@ desk answers in 0.7 ms, at 100.64.0.2:9100 on tower (ann@example.com)
         assert_eq!(
             text,
             "\
-go\\u{1b}[2J answers in 0.0 ms, at 127.0.0.1:9100
+\"go\\u{1b}[2J\" answers in 0.0 ms, at 127.0.0.1:9100
     Version: of Go Thrum there, 0.2.0 here; its clock: unknown
     Waiting: unknown for us, unknown for it
 "

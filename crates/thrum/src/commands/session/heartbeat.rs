@@ -7,7 +7,7 @@ use super::mine;
 use crate::{
     beat,
     context::Context,
-    render::{Page, Render},
+    render::{Page, Render, said},
     shapes::{Answer, Beaten, Tag},
     text::count,
 };
@@ -66,9 +66,9 @@ fn pair(text: &str) -> Result<Value, Fault> {
 impl Render for Answer<Beaten> {
     fn human(&self, page: &mut Page) {
         let Beaten { session_id, branch, unmerged_commits, uncommitted_files, file_changes, scopes, refs } = &self.read;
-        page.line(format!("Told the team about session {session_id}"));
+        page.line(format!("Told the team about session {}", said(session_id)));
         if let Some(branch) = branch {
-            page.field("Branch", format!("{}, {}", thrum_core::name::printable(branch), count(*unmerged_commits, "unmerged commit")));
+            page.field("Branch", format!("{}, {}", said(branch), count(*unmerged_commits, "unmerged commit")));
         }
         if !file_changes.is_empty() || *uncommitted_files > 0 {
             page.field("Files", format!("{} changed, {uncommitted_files} not committed", file_changes.len()));

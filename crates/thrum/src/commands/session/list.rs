@@ -6,9 +6,8 @@ use thrum_core::Fault;
 use crate::{
     commands::known,
     context::Context,
-    render::{Page, Render, style::DIM},
+    render::{Page, Render, said, said_within, style::DIM, who_plain},
     shapes::{Answer, Session, Sessions},
-    text::preview,
 };
 
 /// List sessions, the newest first
@@ -47,15 +46,15 @@ impl Render for Answer<Sessions> {
             return page.line("No sessions");
         }
         let row = |session: &Session| {
-            let Session { session_id, agent_id, started_at, ended_at, end_reason, last_seen_at, intent, status } = session;
+            let Session { session_id, agent_id, address, signed, started_at, ended_at, end_reason, last_seen_at, intent, status } = session;
             let state = match (ended_at, end_reason) {
                 // Nobody knows whether it crashed, as the stored word (of Go Thrum) says.
                 (Some(_), Some(reason)) if reason == "crash_recovered" => format!("{status} (replaced by a new session)"),
-                (Some(_), Some(reason)) => format!("{status} ({})", reason.replace('_', " ")),
+                (Some(_), Some(reason)) => format!("{status} ({})", said(&reason.replace('_', "-"))),
                 _ => status.clone(),
             };
-            let intent = preview(intent.as_deref().unwrap_or_default(), 60);
-            vec![session_id.clone(), format!("@{agent_id}"), state, page.time(*started_at), page.time(*last_seen_at), intent]
+            let intent = intent.as_deref().filter(|intent| !intent.is_empty()).map(|intent| said_within(intent, 60)).unwrap_or_default();
+            vec![said(session_id), who_plain(agent_id, address, *signed), state, page.time(*started_at), page.time(*last_seen_at), intent]
         };
         let rows = self.read.sessions.iter().map(row).collect();
         page.table(&["SESSION", "AGENT", "STATE", "STARTED", "LAST SEEN", "INTENT"], rows);

@@ -7,9 +7,8 @@ use super::{mine, note};
 use crate::{
     commands::body,
     context::Context,
-    render::Said,
+    render::{Said, said_within},
     shapes::{Answer, Any},
-    text::preview,
 };
 
 /// Say what you are about to do; the team sees it, also on other machines
@@ -60,6 +59,6 @@ pub(crate) fn task(args: &TaskArgs, cx: &Context) -> Result<Said, Fault> {
 }
 
 fn said(what: &str, text: &str, set: Answer<Any>) -> Said {
-    let line = if text.is_empty() { format!("{what} cleared") } else { format!("{what}: {}", preview(text, 200)) };
+    let line = if text.is_empty() { format!("{what} cleared") } else { format!("{what}: {}", said_within(text, 200)) };
     Said { line, value: set.raw }
 }

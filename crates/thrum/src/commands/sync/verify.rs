@@ -5,7 +5,7 @@ use thrum_core::{ErrorKind, Runs, name::printable};
 
 use crate::{
     render::{
-        Page, Render,
+        Page, Render, said,
         style::{GREEN, RED, YELLOW},
     },
     shapes::{Answer, Lack, Missing, Verified},
@@ -17,12 +17,12 @@ impl Render for Answer<Verified> {
         let Verified { status, daemon_id, events, fetched, peers } = &self.read;
         let whose = |origin: &str, log: &str| {
             let known = peers.iter().find(|peer| peer.daemon_id == origin).map(|peer| peer.name.as_str());
-            let name = if origin == daemon_id { "this daemon" } else { known.unwrap_or(origin) };
-            let log = if log.is_empty() { String::new() } else { format!(" (log {})", printable(log)) };
-            format!("of {}{log}", printable(name))
+            let name = if origin == daemon_id { "this daemon".to_owned() } else { said(known.unwrap_or(origin)) };
+            let log = if log.is_empty() { String::new() } else { format!(" (log {})", said(log)) };
+            format!("of {name}{log}")
         };
         for peer in peers {
-            let name = printable(&peer.name);
+            let name = said(&peer.name);
             match peer.status.as_str() {
                 "equal" => {
                     let but = peer.error.as_deref().map(|but| format!(": {}", printable(but))).unwrap_or_default();
@@ -112,7 +112,7 @@ fn facts(missing: &Missing) -> Vec<String> {
 
 /// `4 events (5–7, 12)`. The numbers are the peer's word, and the ids are anybody's.
 fn named(lack: &Lack) -> String {
-    let ids = lack.ids.iter().map(|id| printable(id)).collect::<Vec<_>>().join(", ");
+    let ids = lack.ids.iter().map(|id| said(id)).collect::<Vec<_>>().join(", ");
     let names = if lack.numbers.is_empty() { ids } else { lack.numbers.to_string() };
     let shown = if lack.numbers.is_empty() { lack.ids.len() as u64 } else { lack.numbers.count() };
     let more = match lack.events.saturating_sub(shown) {
