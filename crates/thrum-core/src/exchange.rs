@@ -90,6 +90,15 @@ pub struct Rejected {
     pub sample: String,
 }
 
+/// Events that an old peer cannot keep.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LongEvents {
+    /// Their ids, newest first.
+    pub ids: Vec<String>,
+    /// Whether older events were not looked at.
+    pub more: bool,
+}
+
 /// What is wrong with what one peer served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Troubles {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thrum_core::{
     Event, Fault, Heads, Stamp, Sum,
     compare::{Listing, LogOf, Numbers, Wanted},
-    exchange::{Applied, Batch, Checkpoint, Footing, Page, Row},
+    exchange::{Applied, Batch, Checkpoint, Footing, LongEvents, Page, Row},
     limits,
     quota::OverQuota,
 };
@@ -26,8 +26,8 @@ impl Log for Storage {
         self.read_now(|reader| reader.page(after, max_events, max_bytes))
     }
 
-    fn long_events(&self, max: usize) -> Result<Vec<Row>, Fault> {
-        self.read_now(|reader| reader.long_events(max))
+    fn long_events(&self, max: usize, is_too_long: fn(&str) -> bool) -> Result<LongEvents, Fault> {
+        self.read_now(|reader| reader.long_events(max, is_too_long))
     }
 
     fn footings(&self, rows: &[Row], fits: &dyn Fn(&Row) -> bool) -> Result<Vec<Footing>, Fault> {

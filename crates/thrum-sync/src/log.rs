@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thrum_core::{
     Event, Fault, Heads, Stamp, Sum,
     compare::{Listing, LogOf, Numbers, Wanted},
-    exchange::{Applied, Batch, Checkpoint, Footing, Page, Row, Troubles},
+    exchange::{Applied, Batch, Checkpoint, Footing, LongEvents, Page, Row, Troubles},
     quota::OverQuota,
 };
 
@@ -27,9 +27,9 @@ pub trait Log: Send + Sync + 'static {
     /// such a peer can apply a row on which others depend.
     fn footings(&self, rows: &[Row], fits: &dyn Fn(&Row) -> bool) -> Result<Vec<Footing>, Fault>;
 
-    /// The newest rows with more than [`LEGACY_LONG_BYTES`](thrum_core::limits::LEGACY_LONG_BYTES) of body, at most `max`: an old
-    /// peer may not be able to hold them.
-    fn long_events(&self, max: usize) -> Result<Vec<Row>, Fault>;
+    /// Events that an old peer cannot keep, among the newest `max` of more than
+    /// [`LEGACY_LONG_BYTES`](thrum_core::limits::LEGACY_LONG_BYTES). `is_too_long` is asked of a body that may be short enough.
+    fn long_events(&self, max: usize, is_too_long: fn(&str) -> bool) -> Result<LongEvents, Fault>;
 
     /// What is held of every origin.
     fn heads(&self) -> Result<Heads, Fault>;

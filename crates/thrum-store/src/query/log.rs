@@ -3,7 +3,8 @@
 use rusqlite::OptionalExtension;
 use thrum_core::{
     Heads, Stamp, Sum,
-    exchange::{Checkpoint, LastRejected, Page, Row, Troubles},
+    exchange::{Checkpoint, LastRejected, LongEvents, Page, Row, Troubles},
+    limits,
 };
 
 use crate::{Purged, Reader, StoreError, digest, fold};
@@ -56,20 +57,30 @@ impl Reader<'_> {
         Ok(page)
     }
 
-    /// The newest rows whose body has more than [`LEGACY_LONG_BYTES`](thrum_core::limits::LEGACY_LONG_BYTES), at most `max`.
+    /// Events that an old peer cannot keep, among the newest `max` of more than
+    /// [`LEGACY_LONG_BYTES`](limits::LEGACY_LONG_BYTES). Those beyond [`LEGACY_LINE_BYTES`](limits::LEGACY_LINE_BYTES) are too long
+    /// in any case and are not read; of the others `is_too_long` is asked, and one body at a time is in memory.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn long_events(&self, max: usize) -> Result<Vec<Row>, StoreError> {
+    pub fn long_events(&self, max: usize, is_too_long: fn(&str) -> bool) -> Result<LongEvents, StoreError> {
         // The condition is that of the index, to the letter.
         let mut statement = self.conn.prepare_cached(
-            "SELECT sequence, event_id, type, origin_daemon, body FROM events WHERE octet_length(body) > 170000
+            "SELECT event_id, sequence, octet_length(body) FROM events WHERE octet_length(body) > 170000
              ORDER BY sequence DESC LIMIT ?1",
         )?;
-        let read = |row: &rusqlite::Row<'_>| {
-            Ok(Row { sequence: row.get(0)?, id: row.get(1)?, kind: row.get(2)?, origin: row.get(3)?, body: row.get(4)? })
-        };
-        Ok(statement.query_map([max], read)?.collect::<Result<_, _>>()?)
+        let mut body = self.conn.prepare_cached("SELECT body FROM events WHERE sequence = ?1")?;
+        let mut rows = statement.query([max])?;
+        let (mut long, mut seen) = (LongEvents::default(), 0);
+        while let Some(row) = rows.next()? {
+            let (sequence, bytes): (u64, usize) = (row.get(1)?, row.get(2)?);
+            if bytes > limits::LEGACY_LINE_BYTES || is_too_long(&body.query_row([sequence], |row| row.get::<_, String>(0))?) {
+                long.ids.push(row.get(0)?);
+            }
+            seen += 1;
+        }
+        long.more = seen == max;
+        Ok(long)
     }
 
     /// The last sequence; 0 if there is none.

@@ -221,7 +221,15 @@ fn long_events_are_found_newest_first_without_reading_the_others() {
     let edit = |id: &str, bytes: usize| {
         foreign(id, "d_go", 2, "message.edit", json!({"message_id": "msg_1", "body": {"format": "plain", "content": "x".repeat(bytes)}}))
     };
-    node.apply(&[edit("evt_1", 10), edit("evt_2", 180_000), edit("evt_3", 169_000), edit("evt_4", 200_000)]);
-    let ids = |max| node.store.reader().long_events(max).expect("reads").into_iter().map(|row| row.id).collect::<Vec<_>>();
-    assert_eq!((ids(10), ids(1)), (vec!["evt_4".to_owned(), "evt_2".to_owned()], vec!["evt_4".to_owned()]));
+    node.apply(&[edit("evt_1", 10), edit("evt_2", 180_000), edit("evt_3", 169_000), edit("evt_4", 200_000), edit("evt_5", 1 << 20)]);
+    let long = |max, is_too_long: fn(&str) -> bool| {
+        let long = node.store.reader().long_events(max, is_too_long).expect("reads");
+        (long.ids, long.more)
+    };
+    let (second, fourth, fifth) = ("evt_2".to_owned(), "evt_4".to_owned(), "evt_5".to_owned());
+    assert_eq!(long(10, |_| true), (vec![fifth.clone(), fourth.clone(), second], false));
+    assert_eq!(long(2, |_| true), (vec![fifth.clone(), fourth.clone()], true));
+    assert_eq!(long(10, |body| body.len() > 190_000), (vec![fifth.clone(), fourth], false));
+    // Too long whatever a Go daemon makes of it, so it is not read.
+    assert_eq!(long(10, |_| false), (vec![fifth], false));
 }

@@ -363,7 +363,7 @@ mod tests {
             *self.looked_at.lock().unwrap() += rows.len();
             Ok(Page { more: after + (rows.len() as u64) < kinds.len() as u64, rows })
         }
-        fn long_events(&self, _: usize) -> Result<Vec<Row>, Fault> {
+        fn long_events(&self, _: usize, _: fn(&str) -> bool) -> Result<thrum_core::exchange::LongEvents, Fault> {
             unreachable!()
         }
         fn footings(&self, rows: &[Row], _: &dyn Fn(&Row) -> bool) -> Result<Vec<Footing>, Fault> {

@@ -2,12 +2,9 @@
 
 use thrum_core::{
     Stamp,
-    exchange::{Row, Troubles},
-    limits,
+    exchange::{LongEvents, Troubles},
     name::printable,
 };
-
-use crate::legacy::journal;
 
 /// Ids that are named at most.
 const NAMED: usize = 3;
@@ -19,12 +16,12 @@ pub(super) fn behind(waiting: Option<u64>, asked: Option<(u64, Stamp)>) -> Optio
 }
 
 /// Events that an old peer could not keep in its journal.
-pub(super) fn too_long(long: &[Row]) -> Option<String> {
-    let ids: Vec<String> = long.iter().filter(|row| journal::is_too_long(&row.body)).map(|row| printable(&row.id)).collect();
+pub(super) fn too_long(long: &LongEvents) -> Option<String> {
+    let ids: Vec<String> = long.ids.iter().map(|id| printable(id)).collect();
     if ids.is_empty() {
         return None;
     }
-    let or_more = if long.len() == limits::LEGACY_LONG_EVENTS { " or more" } else { "" };
+    let or_more = if long.more { " or more" } else { "" };
     let named = ids[..ids.len().min(NAMED)].join(", ");
     let others = if ids.len() > NAMED { format!(" and {} others", ids.len() - NAMED) } else { String::new() };
     let number = ids.len() as u64;
@@ -48,18 +45,14 @@ fn events(number: u64, one: &str, many: &str) -> String {
 mod tests {
     use super::*;
 
-    fn row(n: u64, bytes: usize) -> Row {
-        Row { sequence: n, id: format!("evt_{n}"), kind: "x".into(), origin: "d_x".into(), body: "<".repeat(bytes) }
-    }
-
     #[test]
     fn what_is_too_long_for_a_go_daemon_is_counted_and_named() {
-        assert_eq!(too_long(&[row(1, 10)]), None);
-        let long = |count: u64| (1..=count).map(|n| row(n, limits::LEGACY_LINE_BYTES / 6 + 1)).collect::<Vec<_>>();
+        assert_eq!(too_long(&LongEvents::default()), None);
+        let long = |count: u64| LongEvents { ids: (1..=count).map(|n| format!("evt_{n}")).collect(), more: count == 64 };
         let text = " too long for the journal of a Go daemon and not sent to it: ";
         assert_eq!(too_long(&long(1)).unwrap(), format!("1 event is{text}evt_1"));
         assert_eq!(too_long(&long(5)).unwrap(), format!("5 events are{text}evt_1, evt_2, evt_3 and 2 others"));
-        let many = too_long(&long(limits::LEGACY_LONG_EVENTS as u64)).unwrap();
+        let many = too_long(&long(64)).unwrap();
         assert!(many.starts_with("64 or more events are"), "{many}");
     }
 

@@ -7,7 +7,7 @@ use thrum_core::{Fault, Stamp, exchange::Troubles, limits};
 use super::{PeerStatus, Peers, Repaired, blocking, driver::Driver, lock, notes};
 use crate::{
     Log,
-    legacy::serving::Skipped,
+    legacy::{journal, serving::Skipped},
     registry::{Peer, Stray},
     replicator::{State, Status},
     transport::Path,
@@ -89,7 +89,7 @@ fn report(
     let mut notes = notes::without_effect(&troubles).into_iter().collect::<Vec<_>>();
     if status.legacy == Some(true) {
         notes.extend(notes::behind(backlog_to_them, asked.read));
-        notes.extend(notes::too_long(&log.long_events(limits::LEGACY_LONG_EVENTS)?));
+        notes.extend(notes::too_long(&log.long_events(limits::LEGACY_LONG_EVENTS, journal::is_too_long)?));
     }
     let Troubles { parked, rejected, last, .. } = troubles;
     let read_by_us = status.checkpoint.as_ref().map_or(0, |(_, sequence)| *sequence);

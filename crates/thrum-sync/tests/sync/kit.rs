@@ -11,7 +11,7 @@ use std::{
 use thrum_core::{
     Ambient, DaemonKey, Event, Fault, Heads, Stamp, Sum,
     compare::{Listing, LogOf, Numbers, Wanted},
-    exchange::{Applied, Batch, Checkpoint, Commit, Footing, Page, Row},
+    exchange::{Applied, Batch, Checkpoint, Commit, Footing, LongEvents, Page, Row},
     limits,
 };
 use thrum_store::{
@@ -171,8 +171,8 @@ impl Log for StoreLog {
     fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Fault> {
         self.read(|store| store.reader().page(after, max_events, max_bytes))
     }
-    fn long_events(&self, max: usize) -> Result<Vec<Row>, Fault> {
-        self.read(|store| store.reader().long_events(max))
+    fn long_events(&self, max: usize, is_too_long: fn(&str) -> bool) -> Result<LongEvents, Fault> {
+        self.read(|store| store.reader().long_events(max, is_too_long))
     }
 
     fn footings(&self, rows: &[Row], fits: &dyn Fn(&Row) -> bool) -> Result<Vec<Footing>, Fault> {
