@@ -10,10 +10,15 @@ use std::{
 use thrum_core::{ErrorKind, Fault};
 use thrum_sync::state_file;
 
+use crate::sandbox;
+
 /// An I/O error as people see it: `cannot WHAT PATH: why`, with the next step where the cause has one.
 pub(crate) fn fault(what: &str, path: &Path, error: &io::Error) -> Fault {
     let shown = path.display();
     let plain = |kind| Fault::new(kind, format!("cannot {what} {shown}: {error}"));
+    if let Some(hint) = sandbox::hint(error) {
+        return plain(ErrorKind::Refused).hint(hint);
+    }
     match error.kind() {
         io::ErrorKind::NotFound => plain(ErrorKind::NotFound),
         io::ErrorKind::PermissionDenied => {

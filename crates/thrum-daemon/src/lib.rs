@@ -32,6 +32,7 @@ mod presence;
 pub mod preview;
 mod rpc;
 mod run;
+pub mod sandbox;
 mod shutdown;
 mod storage;
 mod tailnet;

@@ -14,6 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
 use thrum_core::{ErrorKind, Fault, Retry, limits};
+use thrum_daemon::sandbox;
 
 use crate::{go_daemon, shapes::Health};
 
@@ -200,7 +201,12 @@ pub(crate) fn cannot_connect(path: &Path, error: &io::Error) -> Fault {
         io::ErrorKind::InvalidInput => ErrorKind::Invalid,
         _ => ErrorKind::Unavailable,
     };
-    Fault::new(kind, format!("cannot connect to the daemon at {}: {error}", path.display()))
+    let fault = Fault::new(kind, format!("cannot connect to the daemon at {}: {error}", path.display()));
+    match sandbox::hint(error) {
+        Some(hint) => fault.hint(hint),
+        None if kind == ErrorKind::Refused => fault.hint("Check who owns the socket: only the user who runs the daemon may use it."),
+        None => fault,
+    }
 }
 
 /// Every daemon has it.

@@ -18,7 +18,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use thrum_core::{ErrorKind, Fault, limits, name};
-use thrum_daemon::paths::Repo;
+use thrum_daemon::{paths::Repo, sandbox};
 
 /// An agent's identity file. Keys we do not know are kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -244,7 +244,8 @@ fn quoted(path: &Path) -> String {
 }
 
 fn io_fault(what: &str, path: &Path, error: &io::Error) -> Fault {
-    Fault::new(ErrorKind::Failed, format!("cannot {what} {}: {error}", path.display()))
+    let fault = Fault::new(ErrorKind::Failed, format!("cannot {what} {}: {error}", path.display()));
+    sandbox::hint(error).map_or(fault.clone(), |hint| fault.hint(hint))
 }
 
 #[cfg(test)]

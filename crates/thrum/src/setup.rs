@@ -7,7 +7,7 @@ use std::{
 };
 
 use thrum_core::{ErrorKind, Fault};
-use thrum_daemon::{layout, paths::Repo};
+use thrum_daemon::{layout, paths::Repo, sandbox};
 
 use crate::{git, output::Output};
 
@@ -162,7 +162,8 @@ fn io_fault(what: &str, path: &Path, error: &io::Error) -> Fault {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Refused,
         _ => ErrorKind::Failed,
     };
-    Fault::new(kind, format!("cannot {what} {}: {error}", path.display()))
+    let fault = Fault::new(kind, format!("cannot {what} {}: {error}", path.display()));
+    sandbox::hint(error).map_or(fault.clone(), |hint| fault.hint(hint))
 }
 
 #[cfg(test)]

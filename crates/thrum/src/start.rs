@@ -15,7 +15,7 @@ use std::{
 
 use serde_json::json;
 use thrum_core::{ErrorKind, Fault, Stamp, limits};
-use thrum_daemon::{lock, paths::Repo, pidfile};
+use thrum_daemon::{lock, paths::Repo, pidfile, sandbox};
 
 use crate::{client::Client, context::Context, output::Output, shapes::Health, time};
 
@@ -56,7 +56,10 @@ pub(crate) fn not_running(repo: &Repo) -> Fault {
 /// # Errors
 /// What the daemon itself said before it ended, or `unavailable` with the last lines of its log when it does not answer in time.
 pub(crate) fn start(repo: &Repo, flags: &[&str], output: &Output) -> Result<(Client, Health), Fault> {
-    let cannot = |what: &str, error: std::io::Error| Fault::new(ErrorKind::Failed, format!("cannot {what}: {error}"));
+    let cannot = |what: &str, error: std::io::Error| {
+        let fault = Fault::new(ErrorKind::Failed, format!("cannot {what}: {error}"));
+        sandbox::hint(&error).map_or(fault.clone(), |hint| fault.hint(hint))
+    };
     let program = env::current_exe().map_err(|error| cannot("find this program to start the daemon", error))?;
     if !repo.var().is_dir() {
         Repo::create(repo.main_root(), None)?;

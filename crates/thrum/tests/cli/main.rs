@@ -41,6 +41,7 @@ mod quickstart;
 mod quota;
 mod register;
 mod reply;
+mod sandbox;
 mod send;
 mod sent;
 mod session;

@@ -8,7 +8,7 @@ mod mail;
 mod mounts;
 mod pairing;
 mod restoring;
-mod strace;
+pub(crate) mod strace;
 
 use std::{collections::BTreeSet, path::PathBuf};
 

@@ -39,7 +39,7 @@ pub(super) struct Fault {
 }
 
 /// Whether there is an `strace` that may trace; if not, one line says so, and with `CI=true` that is a failure.
-pub(super) fn possible() -> bool {
+pub(crate) fn possible() -> bool {
     static POSSIBLE: OnceLock<bool> = OnceLock::new();
     *POSSIBLE.get_or_init(|| {
         let why = match Command::new("strace").args(["-f", "-qq", "-o", "/dev/null", "true"]).output() {
