@@ -97,10 +97,8 @@ impl From<StoreError> for Fault {
                 .hint("Move it and take it over: thrum daemon stop; mv .thrum .thrum-go && thrum init && thrum import .thrum-go"),
             StoreError::Full => Self::new(ErrorKind::TryAgain, message).hint("Make room and try again."),
             StoreError::ReadOnly(_) => Self::new(ErrorKind::Failed, message).hint("Check owner and permissions of .thrum/var."),
-            StoreError::Unknown(_) => Self::new(ErrorKind::TryAgain, message).hint("Try again with the same idempotency key."),
-            StoreError::UnknownFull => {
-                Self::new(ErrorKind::TryAgain, message).hint("Make room, then try again with the same idempotency key.")
-            }
+            StoreError::Unknown(_) => Self::new(ErrorKind::TryAgain, message).hint("Try again."),
+            StoreError::UnknownFull => Self::new(ErrorKind::TryAgain, message).hint("Make room, then try again."),
             StoreError::Sqlite(_) => Self::new(ErrorKind::Failed, message),
             StoreError::Closed => Self::new(ErrorKind::Unavailable, message),
         }

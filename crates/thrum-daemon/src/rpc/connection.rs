@@ -149,7 +149,7 @@ impl<S: Service> Connection<S> {
         timeout(limits::LOCAL_CALL, self.service.call(&call.method, &call.params, &mut self.kept)).await.unwrap_or_else(|_| {
             let seconds = limits::LOCAL_CALL.as_secs();
             Err(Fault::new(ErrorKind::TryAgain, format!("{} took longer than {seconds} s; it may still be carried out", call.method))
-                .hint("Try again; a message with the same idempotency key is not sent twice."))
+                .hint("Look whether it was, then try again."))
         })
     }
 

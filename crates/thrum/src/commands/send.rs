@@ -1,7 +1,7 @@
 //! `thrum send`.
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, payload::Tag};
+use thrum_core::{ErrorKind, Fault, Retry, payload::Tag};
 
 use crate::{
     commands::body::Body,
@@ -97,8 +97,10 @@ pub(crate) fn store(cx: &Context, mut params: Value, details: Details) -> Result
     if let Some(structured) = structured {
         params["structured"] = structured;
     }
-    params["idempotency_key"] = idempotency_key.map_or_else(fresh_key, Ok)?.into();
-    let answer: Answer<Sent> = cx.repeat(std::time::Duration::ZERO, "message.send", &params)?;
+    let key = idempotency_key.map_or_else(fresh_key, Ok)?;
+    params["idempotency_key"] = key.as_str().into();
+    let sent = cx.repeat(std::time::Duration::ZERO, "message.send", &params);
+    let answer: Answer<Sent> = sent.map_err(|fault| with_key(fault, &key))?;
     for warning in &answer.read.warnings {
         cx.output.note(&format!("Note: {warning}"));
     }
@@ -126,6 +128,16 @@ fn audience(args: &Args) -> Result<Vec<String>, Fault> {
 }
 
 const WHOM: &str = "Add --to @NAME or --to @ROLE (thrum team shows them), or --broadcast for everyone.";
+
+/// Names the key under which this very message may be sent again: nobody has seen it, and without it the message might be there twice.
+fn with_key(fault: Fault, key: &str) -> Fault {
+    if fault.retry != Retry::Useful {
+        return fault;
+    }
+    let before = fault.hint.as_deref().map(|hint| format!("{hint} ")).unwrap_or_default();
+    let hint = format!("{before}With --idempotency-key {key} the same message is not sent twice.");
+    fault.hint(hint)
+}
 
 fn fresh_key() -> Result<String, Fault> {
     let mut bytes = [0; 16];

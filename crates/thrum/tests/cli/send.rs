@@ -144,3 +144,19 @@ fn unknown_recipients_are_all_listed_with_whom_they_may_have_meant() {
     repo.thrum(&args).fails(3, "@bop, @reviewers, @zebra").says("Did you mean @bob, @reviewer?");
     assert_eq!(repo.json(&["inbox", "--as", "bob"])["total"], 0);
 }
+
+/// The daemon of a full disk: it does not know whether the message is stored.
+#[test]
+fn an_error_after_which_the_same_message_may_be_sent_again_shows_its_key() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let unknown = |request: &serde_json::Value| {
+        let data = serde_json::json!({"kind": "try_again", "retryable": true, "hint": "Make room, then try again."});
+        Some(serde_json::json!({"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32000, "message": "disk full", "data": data}}))
+    };
+    let heard = instead_of_daemon(&repo, 2, unknown);
+    let failed = repo.thrum(&["send", "x", "--to", "@bob"]).fails(75, "Make room, then try again. With --idempotency-key ");
+    repo.thrum(&["send", "x", "--to", "@bob", "--idempotency-key", "mine"]).fails(75, "With --idempotency-key mine the same message");
+    let keys: Vec<_> = heard.join().unwrap().iter().map(|request| request["params"]["idempotency_key"].clone()).collect();
+    assert!(failed.stderr.contains(&format!("--idempotency-key {} ", keys[0].as_str().unwrap())), "{}", failed.stderr);
+    assert_eq!(keys[1], "mine");
+}

@@ -286,7 +286,7 @@ fn errors(stage: &mut Stage) {
     let busy = json!({"code": -32000, "message": "the disk is full: nothing was stored",
                       "data": {"kind": "try_again", "retryable": true, "hint": "Make room and try again."}});
     let daemon = instead_of_daemon(&stage.repo, 1, move |request| Some(json!({"jsonrpc": "2.0", "error": busy, "id": request["id"]})));
-    stage.fails("thrum send 'To a full disk' --to @bob", 75);
+    stage.fails("thrum send 'To a full disk' --to @bob --idempotency-key report-1", 75);
     daemon.join().unwrap();
     fs::write(stage.repo.path(".thrum/var/messages.db"), "nonsense").unwrap();
     stage.fails("thrum daemon start", 1);
