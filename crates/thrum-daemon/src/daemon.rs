@@ -13,7 +13,7 @@ use crate::{
     bell::Bell,
     caller,
     config::Config,
-    env::Settings,
+    env::{Effective, Settings},
     hold::Hold,
     paths::Repo,
     presence::Presence,
@@ -36,6 +36,8 @@ pub(crate) struct Daemon {
     pub(crate) repo: Repo,
     pub(crate) settings: Settings,
     pub(crate) config: Config,
+    /// The variables that `settings` and `config` were read from.
+    pub(crate) variables: Vec<Effective>,
     /// What was wrong with the settings.
     pub(crate) warnings: Vec<String>,
     pub(crate) version: String,

@@ -14,7 +14,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use thrum_core::{ErrorKind, Fault, limits};
+use serde::{Deserialize, Serialize};
+use thrum_core::{ErrorKind, Fault, Sum, limits};
 
 use crate::{disk, origin, paths::Repo};
 
@@ -26,6 +27,28 @@ pub const NOT_FROM_THE_REPOSITORY: [&str; 4] =
 /// What no file may set: programs that are run, and whom to ask who calls. Files come along with unpacked archives and
 /// packages, too, of which git knows nothing.
 pub const NOT_FROM_A_FILE: [&str; 2] = ["THRUM_TS_TAILSCALED", "THRUM_TS_SOCKET"];
+
+/// A variable that has no key in `config.json`.
+pub struct Variable {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether its value is never shown.
+    pub secret: bool,
+}
+
+/// The variables that a daemon reads, beside those of the keys in `config.json`, in the order in which they are shown.
+pub const VARIABLES: [Variable; 10] = [
+    Variable { name: "THRUM_HOSTNAME", secret: false },
+    Variable { name: "THRUM_TS_HOSTNAME", secret: false },
+    Variable { name: "THRUM_TS_PORT", secret: false },
+    Variable { name: "THRUM_TS_MODE", secret: false },
+    Variable { name: "THRUM_TS_STATE_DIR", secret: false },
+    Variable { name: "THRUM_TS_SOCKET", secret: false },
+    Variable { name: "THRUM_TS_TAILSCALED", secret: false },
+    Variable { name: "THRUM_TS_CONTROL_URL", secret: false },
+    Variable { name: "THRUM_TAILSCALE_CONTROL_URL", secret: false },
+    Variable { name: "THRUM_TS_AUTHKEY", secret: true },
+];
 
 /// The variables that are ours, by name, and what was wrong with the files.
 #[derive(Default)]
@@ -55,7 +78,36 @@ impl fmt::Display for Origin {
     }
 }
 
+/// A variable that a daemon goes by, as it may be told: of a secret only a mark, which is the same where the secret is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effective {
+    /// Its name.
+    pub name: String,
+    /// Its value, unless it is a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// A mark of the value, where it is a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
+}
+
 impl Environment {
+    /// The variables that a daemon started now would go by.
+    pub fn effective(&self) -> Vec<Effective> {
+        let told = |variable: &Variable| {
+            let (name, value) = (variable.name.to_owned(), self.get(variable.name)?);
+            // Who puts a password into a URL did not mean it to be shown.
+            let secret = variable.secret || value.contains('@');
+            let mark = || Sum::of(format!("thrum variable {name} {value}").as_bytes()).to_string()[..8].to_owned();
+            Some(if secret {
+                Effective { mark: Some(mark()), value: None, name }
+            } else {
+                Effective { mark: None, value: Some(value.to_owned()), name }
+            })
+        };
+        VARIABLES.iter().filter_map(told).collect()
+    }
+
     /// Reads the two files of `repo` under the variables of `process`. Never fails: a file that cannot be read or parsed is
     /// a [warning](Self::warnings), and its good lines count.
     pub fn load(repo: &Repo, process: impl IntoIterator<Item = (OsString, OsString)>) -> Self {

@@ -154,6 +154,7 @@ impl Socket {
             repo,
             settings,
             config,
+            variables: Vec::new(),
             warnings: Vec::new(),
             version: String::new(),
             started: Instant::now(),

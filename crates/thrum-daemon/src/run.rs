@@ -21,7 +21,7 @@ use crate::{
     bell::{self, Bell},
     config::Config,
     daemon::{Daemon, name_towards_peers},
-    env::{Environment, Settings},
+    env::{Effective, Environment, Settings},
     forgetting,
     hold::Hold,
     identity::{self, Claim, Identity},
@@ -90,7 +90,7 @@ async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Fault> {
     let mut signals = Signals::catch()?;
     let RunOptions { repo, version, .. } = &options;
     backup::undo(repo)?;
-    let (settings, config, warnings) = settings(repo);
+    let (settings, config, variables, warnings) = settings(repo);
     let mut identity = Identity::load(repo, claim(&options)?, &mut System)?;
     let id = identity.key().id().to_string();
     let storage = Arc::new(Storage::open(repo, &mut identity, hold.clone())?);
@@ -129,6 +129,7 @@ async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Fault> {
         repo: repo.clone(),
         settings,
         config,
+        variables,
         warnings,
         version: version.clone(),
         started: Instant::now(),
@@ -207,7 +208,7 @@ fn runtime() -> Result<Runtime, Fault> {
         .map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot start the runtime: {error}")))
 }
 
-fn settings(repo: &Repo) -> (Settings, Config, Vec<String>) {
+fn settings(repo: &Repo) -> (Settings, Config, Vec<Effective>, Vec<String>) {
     let environment = Environment::load(repo, std::env::vars_os());
     let (settings, wrong) = Settings::read(&environment);
     let config = Config::load(repo, &environment);
@@ -216,7 +217,7 @@ fn settings(repo: &Repo) -> (Settings, Config, Vec<String>) {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    (settings, config, warnings)
+    (settings, config, environment.effective(), warnings)
 }
 
 fn claim(options: &RunOptions) -> Result<Claim, Fault> {

@@ -1,12 +1,16 @@
 //! `thrum config`: every setting with its value and where it comes from, and a way to change what is in the file.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use thrum_core::{ErrorKind, Fault, name::printable};
 use thrum_daemon::{
     config::{self, Config, Key, Setting, Source},
-    env::{Environment, Origin},
+    env::{Effective, Environment, Origin, VARIABLES},
 };
 
 use crate::{
@@ -75,26 +79,6 @@ impl Command {
     }
 }
 
-/// A variable that has no key in the file.
-struct Variable {
-    name: &'static str,
-    secret: bool,
-}
-
-/// In the order in which they are shown.
-const VARIABLES: [Variable; 10] = [
-    Variable { name: "THRUM_HOSTNAME", secret: false },
-    Variable { name: "THRUM_TS_HOSTNAME", secret: false },
-    Variable { name: "THRUM_TS_PORT", secret: false },
-    Variable { name: "THRUM_TS_MODE", secret: false },
-    Variable { name: "THRUM_TS_STATE_DIR", secret: false },
-    Variable { name: "THRUM_TS_SOCKET", secret: false },
-    Variable { name: "THRUM_TS_TAILSCALED", secret: false },
-    Variable { name: "THRUM_TS_CONTROL_URL", secret: false },
-    Variable { name: "THRUM_TAILSCALE_CONTROL_URL", secret: false },
-    Variable { name: "THRUM_TS_AUTHKEY", secret: true },
-];
-
 /// Variables that the command itself reads, of its own environment alone: who acts where is the caller's to say, and a file that
 /// came with a repository shall not say it.
 const OF_THE_COMMAND: [&str; 4] = ["THRUM_NAME", "THRUM_AGENT_ID", "THRUM_HOME", "THRUM_NO_HINTS"];
@@ -111,6 +95,8 @@ struct Shown {
     warnings: Vec<String>,
     /// What the running daemon goes by: it read its settings when it started.
     running: Option<SyncStatus>,
+    /// The variables that it goes by and this place has otherwise, or not at all, with their values there.
+    other_variables: Vec<(String, String)>,
 }
 
 fn show(cx: &Context) -> Result<Shown, Fault> {
@@ -134,16 +120,52 @@ fn show(cx: &Context) -> Result<Shown, Fault> {
     };
     let unknown_variables = env.names().filter(|name| !is_known(name) || !is_read(name)).map(str::to_owned).collect();
     let warnings = env.warnings().iter().chain(&config.warnings).map(ToString::to_string).collect();
-    let asked = |mut client: crate::client::Client| client.call::<SyncStatus>("sync.status", json!({})).ok();
-    let running = cx.running_daemon().ok().flatten().and_then(asked).filter(|sync| sync.sync_interval > 0);
-    let shown = Shown { file: repo.config().display().to_string(), config, variables, unknown_variables, warnings, running };
-    if Key::ALL.iter().any(|key| shown.outdated(*key).is_some()) {
+    let mut client = cx.running_daemon().ok().flatten();
+    let running = client.as_mut().and_then(|client| client.call::<SyncStatus>("sync.status", json!({})).ok());
+    // A daemon of another version may not say.
+    let there = client.as_mut().and_then(|client| client.call::<RunningSettings>("daemon.settings", json!({})).ok());
+    let other_variables = there.map_or_else(Vec::new, |there| differing(&env.effective(), &there.variables));
+    let shown = Shown {
+        file: repo.config().display().to_string(),
+        config,
+        variables,
+        unknown_variables,
+        warnings,
+        running: running.filter(|sync| sync.sync_interval > 0),
+        other_variables,
+    };
+    if !shown.other_variables.is_empty() || Key::ALL.iter().any(|key| shown.outdated(*key).is_some()) {
         cx.output.hint("thrum daemon restart");
     }
     Ok(shown)
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RunningSettings {
+    variables: Vec<Effective>,
+}
+
+/// The variables that are not the same here and in the running daemon, with what the daemon has.
+fn differing(here: &[Effective], there: &[Effective]) -> Vec<(String, String)> {
+    let of = |all: &[Effective], name: &str| all.iter().find(|variable| variable.name == name).cloned();
+    let shown = |name: &str, there: Option<Effective>| match (there, of(here, name)) {
+        (None, _) => "not set".to_owned(),
+        (Some(Effective { value: Some(value), .. }), _) => value,
+        (Some(_), None) => "set".to_owned(),
+        (Some(_), Some(_)) => "another value".to_owned(),
+    };
+    let names: BTreeSet<&String> = here.iter().chain(there).map(|variable| &variable.name).collect();
+    let differ = names.into_iter().filter(|name| of(here, name) != of(there, name));
+    differ.map(|name| (name.clone(), shown(name, of(there, name)))).collect()
+}
+
 impl Shown {
+    /// What the running daemon has for a variable, in words, if that is something else.
+    fn other(&self, name: &str) -> Option<&str> {
+        self.other_variables.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
     /// What the running daemon goes by, if that is something else.
     fn outdated(&self, key: Key) -> Option<Value> {
         let sync = self.running.as_ref()?;
@@ -166,7 +188,12 @@ impl Render for Shown {
             let running = self.outdated(key).map(|value| format!(" (the running daemon: {})", written(key, &value))).unwrap_or_default();
             rows.push(vec![key.name().to_owned(), written(key, value), format!("{source}{running}")]);
         }
-        rows.extend(self.variables.iter().map(|(name, value, source)| vec![name.clone(), value.clone(), source.clone()]));
+        let running = |name: &str| self.other(name).map(|value| format!(" (the running daemon: {value})")).unwrap_or_default();
+        rows.extend(
+            self.variables.iter().map(|(name, value, source)| vec![name.clone(), value.clone(), format!("{source}{}", running(name))]),
+        );
+        let only_there = self.other_variables.iter().filter(|(name, _)| self.variables.iter().all(|(here, ..)| here != name));
+        rows.extend(only_there.map(|(name, _)| vec![name.clone(), "not set".to_owned(), running(name).trim_start().to_owned()]));
         page.table(&["SETTING", "VALUE", "FROM"], rows);
         page.line("");
         page.line(format!("{DIM}File: {}{DIM:#}", printable(&self.file)));
@@ -196,6 +223,7 @@ impl Render for Shown {
             Key::ALL.iter().filter(|key| matches!(self.config.get(**key).source, Source::Variable(_))).map(|key| key.variable());
         json!({
             "config_file": self.file, "daemon": sections.get("daemon"), "tailnet": sections.get("tailnet"), "peers": sections.get("peers"), "variables": variables.collect::<Map<_, _>>(),
+            "running_variables": self.other_variables.iter().cloned().collect::<BTreeMap<_, _>>(),
             "overrides": overrides.collect::<Vec<_>>(), "unknown_keys": self.config.unknown,
             "unknown_variables": self.unknown_variables, "warnings": self.warnings,
         })

@@ -17,6 +17,7 @@ mod purges;
 mod refused;
 mod sending;
 mod session;
+mod settings;
 mod shape;
 mod storing;
 mod sync;
@@ -60,6 +61,7 @@ macro_rules! methods {
 
 methods! {
     "health" => Prompt, |daemon, _params, _kept| answer(&health::health(daemon).await?);
+    "daemon.settings" => Prompt, |daemon, _params, _kept| answer(&settings::running(daemon));
 
     "agent.register" => Prompt, |daemon, params, _kept| answer(&agent::register(daemon, params.read()?).await?);
     "agent.list" => Prompt, |daemon, params, _kept| answer(&agent::list(daemon, params.read()?).await?);
