@@ -437,7 +437,8 @@ impl Attempt {
 pub(crate) const TOO_MANY: &str = "too many failed attempts";
 
 fn wrong_code(left: u8) -> RpcError {
-    RpcError::said(format!("invalid pairing code ({left} attempts remaining)"))
+    let attempts = if left == 1 { "attempt" } else { "attempts" };
+    RpcError::said(format!("invalid pairing code ({left} {attempts} remaining)"))
 }
 
 fn spent(last: &Attempt) -> Fault {

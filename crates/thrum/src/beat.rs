@@ -13,7 +13,12 @@ use serde_json::{Value, json};
 use thrum_core::{Fault, work::Work};
 use thrum_daemon::paths::Repo;
 
-use crate::{client::Client, context::Context, git, shapes::Whoami};
+use crate::{
+    client::Client,
+    context::Context,
+    git::{self, Collected},
+    shapes::Whoami,
+};
 
 /// How long a command waits for git. A large repository takes some 100 ms; one that takes longer is on a slow disk, and then
 /// the branch has to do.
@@ -27,6 +32,11 @@ const AGAIN: Duration = Duration::from_secs(5 * 60);
 
 /// The state of the worktree now; `None` outside git.
 pub(crate) fn work(cx: &Context) -> Result<Option<Work>, Fault> {
+    Ok(look(cx)?.map(|found| found.work))
+}
+
+/// The state of the worktree now, and whether git said it; `None` outside git.
+pub(crate) fn look(cx: &Context) -> Result<Option<Collected>, Fault> {
     let _progress = cx.output.progress("Asking git", None);
     Ok(git::collect(cx.repo()?.root(), Instant::now() + GIT))
 }
@@ -45,7 +55,7 @@ pub(crate) fn while_waiting(cx: &Context, agent: &str) {
 }
 
 fn tell(repo: &Repo, agent: &str) -> Option<()> {
-    let work = git::collect(repo.root(), Instant::now() + GIT)?;
+    let work = git::collect(repo.root(), Instant::now() + GIT)?.work;
     let mut client = Client::connect(&repo.socket()).ok()?;
     let me: Whoami = client.call("agent.whoami", json!({"caller_agent_id": agent})).ok()?;
     client.call::<Value>("session.heartbeat", json!({"session_id": me.session_id?, "work_context": work})).ok()?;

@@ -152,6 +152,13 @@ pub(crate) fn boxed<R: Render + 'static>(result: Result<R, Fault>) -> Result<Box
     result.map(|result| Box::new(result) as Box<dyn Render>)
 }
 
+/// A loop around a `wait` that is mistyped must not be busy either.
+fn pause_if_waiting() {
+    if command_named() == "thrum help wait" {
+        std::thread::sleep(wait::PAUSE);
+    }
+}
+
 /// The words of the command line that name a command.
 fn command_named() -> String {
     let root = Cli::command();
@@ -218,12 +225,18 @@ fn parse_prepared(args: Vec<OsString>) -> Result<Cli, ExitCode> {
             let message = said.join(" ").trim_start_matches("error: ").to_owned();
             let hint = tips.first().map_or_else(|| format!("See `{}`.", command_named()), |tip| tip.trim_start_matches("tip: ").to_owned());
             let fault = Fault::new(ErrorKind::Invalid, message).hint(hint);
-            return ExitCode::from(Output::new(true, false).fault(&fault));
+            let code = Output::new(true, false).fault(&fault);
+            pause_if_waiting();
+            return ExitCode::from(code);
+        }
+        if !asked_for {
+            Output::usage(&error.render().ansi().to_string());
+            pause_if_waiting();
+            return ExitCode::from(ErrorKind::Invalid.exit_code());
         }
         match error.print().or_else(output::unless_reader_left) {
-            Err(fault) if asked_for => ExitCode::from(Output::new(false, false).fault(&fault)),
-            // Nobody is left to be told that standard error is closed.
-            _ => ExitCode::from(if asked_for { 0 } else { ErrorKind::Invalid.exit_code() }),
+            Err(fault) => ExitCode::from(Output::new(false, false).fault(&fault)),
+            Ok(()) => ExitCode::SUCCESS,
         }
     })
 }

@@ -37,6 +37,7 @@ fn main() -> ExitCode {
     };
     let output = Output::new(cli.global.json, cli.global.quiet);
     let cx = Context::new(cli.global, output);
+    let pause = if let cli::Command::Wait(args) = &cli.command { Some(args.pause()) } else { None };
     let outcome = cli.command.run(&cx).and_then(|result| {
         if cx.output.result(result.as_ref())? {
             result.written(&cx);
@@ -45,6 +46,10 @@ fn main() -> ExitCode {
     });
     match outcome {
         Ok(code) => ExitCode::from(code),
-        Err(fault) => ExitCode::from(cx.output.fault(&fault)),
+        Err(fault) => {
+            let code = cx.output.fault(&fault);
+            pause.into_iter().for_each(std::thread::sleep);
+            ExitCode::from(code)
+        }
     }
 }

@@ -15,7 +15,7 @@ use thrum_core::{ErrorKind, Fault, Retry};
 use crate::{
     progress::Progress,
     render::{
-        Page, Render,
+        self, HANG, Page, Render,
         style::{DIM, RED, YELLOW},
     },
     text,
@@ -89,7 +89,7 @@ impl Output {
     /// Tells people what is going on. Programs and `--quiet` do not hear it.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet && !self.json {
-            Self::talk(&text::lines(text));
+            Self::talk_wrapped(&text::lines(text));
         }
     }
 
@@ -101,7 +101,7 @@ impl Output {
         if self.json {
             Self::talk(&text::json(&json!({"warning": {"message": text}})));
         } else {
-            Self::talk(&format!("{YELLOW}Warning:{YELLOW:#} {}", text::lines(text)));
+            Self::talk_wrapped(&format!("{YELLOW}Warning:{YELLOW:#} {}", text::lines(text)));
         }
     }
 
@@ -118,7 +118,7 @@ impl Output {
     }
 
     fn say_hint(text: &str) {
-        Self::talk(&format!("{DIM}Hint:{DIM:#} {}", text::lines(text)));
+        Self::talk_wrapped(&format!("{DIM}Hint:{DIM:#} {}", text::lines(text)));
     }
 
     /// Prints an error and gives its exit code.
@@ -130,7 +130,7 @@ impl Output {
             }});
             Self::talk(&text::json(&error));
         } else {
-            Self::talk(&format!("{RED}Error:{RED:#} {}", text::lines(&fault.message)));
+            Self::talk_wrapped(&format!("{RED}Error:{RED:#} {}", text::lines(&fault.message)));
             if let Some(hint) = hint {
                 Self::say_hint(hint);
             }
@@ -152,6 +152,18 @@ impl Output {
         write!(err, "{question}").and_then(|()| err.flush()).ok()?;
         let mut line = String::new();
         (io::stdin().read_line(&mut line).ok()? > 0).then_some(line)
+    }
+
+    /// Prints an error of usage, which the parser has worded.
+    pub(crate) fn usage(text: &str) {
+        Self::talk_wrapped(text.trim_end_matches('\n'));
+    }
+
+    /// Prints lines for people. A terminal would break a long line inside a word.
+    fn talk_wrapped(lines: &str) {
+        let Some(width) = render::columns(&io::stderr()) else { return Self::talk(lines) };
+        let wrapped: Vec<_> = lines.split('\n').map(|line| text::wrapped(line, width, HANG.min(width / 3))).collect();
+        Self::talk(&wrapped.join("\n"));
     }
 
     fn talk(line: &str) {

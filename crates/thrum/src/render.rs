@@ -1,6 +1,9 @@
 //! How results become text: one trait, one page.
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    os::fd::AsFd,
+};
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use serde_json::Value;
@@ -47,13 +50,23 @@ pub(crate) struct Page {
     now: Stamp,
 }
 
+/// The columns of the terminal that a stream is, as far as it says; `None` also where there are too few to break lines for.
+pub(crate) fn columns(stream: &(impl AsFd + IsTerminal)) -> Option<usize> {
+    let columns = if stream.is_terminal() { size(stream) } else { None };
+    columns.map(usize::from).filter(|columns| *columns >= LEAST)
+}
+
+fn size(stream: &impl AsFd) -> Option<u16> {
+    rustix::termios::tcgetwinsize(stream).ok().map(|size| size.ws_col).filter(|columns| *columns > 0)
+}
+
 impl Page {
     pub(crate) fn for_stdout() -> Self {
         // Who forces colours on a pipe shows it to people, as `thrum demo` does.
         let forced = std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0");
         let terminal = io::stdout().is_terminal() || forced;
-        let columns = || rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| size.ws_col).filter(|columns| *columns > 0);
-        Self::new(terminal.then(|| columns().unwrap_or(80)), time::now())
+        let columns = || size(&io::stdout()).unwrap_or(80);
+        Self::new(terminal.then(columns), time::now())
     }
 
     /// For a terminal of `width` columns, or none, at the time `now`.
@@ -196,7 +209,7 @@ impl Page {
 const BAR: char = '│';
 
 /// How far the rest of a long line is indented.
-const HANG: usize = 4;
+pub(crate) const HANG: usize = 4;
 
 /// Terminals with fewer columns get no column for the names of fields.
 const NARROW: u16 = 50;

@@ -1,5 +1,7 @@
 //! The daemon's answers as far as text is made of them. What programs get is the answer itself, unread: see [`Answer`].
 
+use std::time::Duration;
+
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use thrum_core::{
@@ -7,7 +9,10 @@ use thrum_core::{
     work::{Commit, FileChange},
 };
 
-use crate::render::{said, who, who_plain};
+use crate::{
+    render::{said, who, who_plain},
+    time,
+};
 
 /// An answer as it came, and what we read of it.
 #[derive(Clone, Debug)]
@@ -588,9 +593,12 @@ impl Route {
     }
 }
 
-/// Microseconds, for people: `0.4 ms`, `48 ms`.
+/// Microseconds, for people: `0.4 ms`, `48 ms`, `2.3s`.
 pub(crate) fn millis(micros: u64) -> String {
-    if micros < 10_000 { format!("{}.{} ms", micros / 1000, micros % 1000 / 100) } else { format!("{} ms", micros / 1000) }
+    match micros {
+        0..10_000 => format!("{}.{} ms", micros / 1000, micros % 1000 / 100),
+        _ => time::length(Duration::from_micros(micros)),
+    }
 }
 
 /// `peer.ping`.

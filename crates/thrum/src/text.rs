@@ -4,7 +4,7 @@ use std::{fmt::Write, iter};
 
 use serde_json::Value;
 use textwrap::{
-    Options, WordSeparator,
+    Options, WordSeparator, WordSplitter,
     core::{Word, display_width},
 };
 use thrum_core::name::is_printable;
@@ -79,6 +79,8 @@ pub(crate) fn wrapped(line: &str, width: usize, hang: usize) -> String {
         .initial_indent(first)
         .subsequent_indent(&further)
         .break_words(false)
+        // An option or a name that is broken at its dash can no longer be copied.
+        .word_splitter(WordSplitter::NoHyphenation)
         .word_separator(WordSeparator::Custom(apart));
     textwrap::wrap(words, options).join("\n")
 }
@@ -165,6 +167,7 @@ mod tests {
         assert_eq!(wrapped("日本語の長い行です", 8, 2), "日本語の\n  長い行\n  です");
         assert_eq!(wrapped("長い行です。", 10, 0), "長い行で\nす。", "a full stop stays with its sentence");
         assert_eq!(wrapped("see https://example.org/a/very/long/path now", 12, 0), "see\nhttps://example.org/a/very/long/path\nnow");
+        assert_eq!(wrapped("with --idempotency-key x", 12, 0), "with\n--idempotency-key\nx");
         assert_eq!(wrapped("a  b", 80, 4), "a  b");
         assert_eq!(wrapped("👍🏽👍🏽", 4, 0).matches("👍🏽").count(), 2, "a skin tone stays with its hand");
     }

@@ -77,6 +77,15 @@ pub(crate) fn brief(length: Duration) -> String {
     }
 }
 
+/// A length of time that may be shorter than a second or longer than a year: `150 ms`, `1.5s`, `12s`, `5m`, `730d`.
+pub(crate) fn length(length: Duration) -> String {
+    match length.as_millis() {
+        ms @ 0..1_000 => format!("{ms} ms"),
+        ms @ 1_000..10_000 => format!("{}.{}s", ms / 1_000, ms % 1_000 / 100),
+        _ => brief(length),
+    }
+}
+
 /// How long ago `then` was, as a person says it.
 pub(crate) fn ago(now: Stamp, then: Stamp) -> String {
     match now.since(then) {
@@ -147,6 +156,8 @@ mod tests {
     fn people_read_one_or_two_words() {
         let of = |seconds| brief(Duration::from_secs(seconds));
         assert_eq!([of(5), of(90), of(12_000), of(40_000), of(200_000)], ["5s", "1m", "3h 20m", "11h", "2d"]);
+        let exactly = |millis| length(Duration::from_millis(millis));
+        assert_eq!([exactly(150), exactly(1_500), exactly(12_000), exactly(63_071_999_999)], ["150 ms", "1.5s", "12s", "729d"]);
         assert_eq!(exact(Stamp::parse("2026-11-23T05:30:01.5Z").expect("valid")), "2026-11-23T05:30:01Z");
     }
 }

@@ -103,7 +103,7 @@ fn three_tries_the_third_may_be_right() {
     let opened = case.start(0).unwrap();
     let wrong = wrong(&opened.code);
     assert_eq!(case.guess(&wrong, 1), "invalid pairing code (2 attempts remaining)");
-    assert_eq!(case.guess(&wrong, 2), "invalid pairing code (1 attempts remaining)");
+    assert_eq!(case.guess(&wrong, 2), "invalid pairing code (1 attempt remaining)");
     assert_eq!(case.guess(opened.code.reveal(), 3), "right");
     assert_eq!(case.guess(opened.code.reveal(), 4), "no active pairing session", "C3: a code works once");
 }
@@ -328,7 +328,7 @@ fn an_exchange_proves_the_code_and_the_third_may_be_right() {
     let opened = case.start(0).unwrap();
     for left in [2, 1] {
         let begun = case.begin(&wrong(&opened.code), 1).unwrap();
-        assert_eq!(case.confirm(begun, 1), format!("invalid pairing code ({left} attempts remaining)"));
+        assert_eq!(case.confirm(begun, 1), format!("invalid pairing code ({left} attempt{} remaining)", if left == 1 { "" } else { "s" }));
     }
     let begun = case.begin(opened.code.reveal(), 2).unwrap();
     assert_eq!(case.confirm(begun, 2), "right");

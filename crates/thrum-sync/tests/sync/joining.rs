@@ -34,7 +34,10 @@ async fn a_stranger_who_burns_his_tries_keeps_nobody_else_from_joining_and_the_s
     let pairing = a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
     let (to, code) = (pairing.address.clone(), pairing.code.reveal().to_owned());
     for left in [2, 1, 0] {
-        assert_eq!(guess(&nodes[2], &to, &wrong(&code)).await, format!("invalid pairing code ({left} attempts remaining)"));
+        assert_eq!(
+            guess(&nodes[2], &to, &wrong(&code)).await,
+            format!("invalid pairing code ({left} attempt{} remaining)", if left == 1 { "" } else { "s" })
+        );
     }
     assert_eq!(guess(&nodes[2], &to, &code).await, "too many failed attempts", "also with the right one");
     let Waited::Tried(tried) = a.peers.wait_pairing_or_attempt(1).await.unwrap() else { panic!("nobody joined") };

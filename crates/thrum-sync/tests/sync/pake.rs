@@ -335,7 +335,7 @@ async fn a_connection_is_good_for_one_exchange_and_a_recorded_one_for_none() {
 
     let mut again = Joiner::of(&b, &a, &pairing.address).await;
     assert_ne!(again.ask(&first).await["result"]["msg"], answered["result"]["msg"]);
-    assert_eq!(refused(&again.ask(&right).await), "invalid pairing code (1 attempts remaining)", "the same lines again");
+    assert_eq!(refused(&again.ask(&right).await), "invalid pairing code (1 attempt remaining)", "the same lines again");
     let mut broken = Joiner::of(&b, &a, &pairing.address).await;
     let noise = broken.begin("no message at all".into());
     assert!(broken.ask(&noise).await["result"]["msg"].is_string(), "that it is none shows only at the end");

@@ -164,7 +164,7 @@ async fn joining_twice_joining_oneself_and_wrong_codes_are_refused() {
     });
     for left in [2, 1, 0] {
         let refused = c.peers.join(&pairing.address, &wrong).await.unwrap_err();
-        assert_eq!(refused.message, format!("invalid pairing code ({left} attempts remaining)"));
+        assert_eq!(refused.message, format!("invalid pairing code ({left} attempt{} remaining)", if left == 1 { "" } else { "s" }));
     }
     let told = tokio::time::timeout(PATIENCE, waiting).await.expect("the operator is told at once").unwrap().unwrap_err();
     assert_eq!(told.kind, ErrorKind::Refused);

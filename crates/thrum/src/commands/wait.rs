@@ -1,7 +1,8 @@
 //! `thrum wait`: sleep until there is mail.
 //!
-//! Exit code 1 says that nothing came, and nothing else says 1, so that `while ! thrum wait; do …` is safe. A daemon that
-//! goes away in between (an upgrade, a restart) is waited for like mail.
+//! Exit code 1 says that nothing came, and nothing else says 1, so that `while ! thrum wait; do …` is safe. Where waiting cannot
+//! work (no agent, no daemon, a mistyped option) the command says why and pauses before it ends, so that such a loop does not
+//! start a process eighty times a second. A daemon that goes away in between (an upgrade, a restart) is waited for like mail.
 
 use std::{
     thread,
@@ -24,7 +25,8 @@ use crate::{
 /// Wait until there is mail, and print it; exit code 1 if none came
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Returns at once if there is unread mail. Leaves it unread. Exit code 1 says that no mail came in time, and nothing else.
+Returns at once if there is unread mail. Leaves it unread. Exit code 1 says that no mail came in time, and nothing else. \
+Where waiting cannot work, the command says why and ends two seconds later with another exit code, so that a loop is not busy.
 
 Examples:
   thrum wait
@@ -46,6 +48,16 @@ pub(crate) struct Args {
     /// All of every message, not only its first 32 KiB
     #[arg(long)]
     full: bool,
+}
+
+/// How long a failed wait lasts after it has said why. Two seconds are too short for a person to mind, and make a loop harmless.
+pub(crate) const PAUSE: Duration = Duration::from_secs(2);
+
+impl Args {
+    /// How long the command pauses after it has failed: no longer than it would have waited.
+    pub(crate) fn pause(&self) -> Duration {
+        PAUSE.min(self.timeout)
+    }
 }
 
 /// Prints what came itself, so that an error in doing so gets another exit code, too.

@@ -10,7 +10,7 @@ mod work;
 use std::{fs, path::Path, time::Duration};
 
 use thrum_daemon::git as run;
-pub(crate) use work::collect;
+pub(crate) use work::{Collected, collect};
 
 /// How long setting up waits for git to say what it ignores.
 const SETTING_UP: Duration = Duration::from_secs(5);

@@ -17,16 +17,25 @@ use super::{run, status};
 const BASES: [&str; 5] =
     ["refs/heads/main", "refs/heads/master", "refs/remotes/origin/HEAD", "refs/remotes/origin/main", "refs/remotes/origin/master"];
 
+/// The state of a worktree.
+pub(crate) struct Collected {
+    pub(crate) work: Work,
+    /// Whether git answered. If not, commits and files are not none, but unknown.
+    pub(crate) answered: bool,
+}
+
 /// Collects the state of the worktree that `root` lies in, until `deadline`. `None` outside git. What git did not say in time
 /// is missing: the branch never is.
-pub(crate) fn collect(root: &Path, deadline: Instant) -> Option<Work> {
+pub(crate) fn collect(root: &Path, deadline: Instant) -> Option<Collected> {
     let top = layout::git_top(root);
     if !top.join(".git").exists() {
         return None;
     }
     let mut work = Work { branch: super::branch(&top), worktree_path: Some(top.display().to_string()), ..Work::default() };
     let ask = |args: &[&str]| run::output(&top, args, deadline);
-    let Some(found) = ask(&["status", "--porcelain=v2", "--branch", "--untracked-files=all", "-z"]) else { return Some(work) };
+    let Some(found) = ask(&["status", "--porcelain=v2", "--branch", "--untracked-files=all", "-z"]) else {
+        return Some(Collected { work, answered: false });
+    };
     let found = status::status(&found);
     let base = base(&top, work.branch.as_deref(), deadline);
     // Without a base (the first branch, no remote) what is new is what is not committed.
@@ -53,7 +62,7 @@ pub(crate) fn collect(root: &Path, deadline: Instant) -> Option<Work> {
     work.file_changes = changed.into_iter().chain(new).take(limits::MAX_CONTEXT_FILES).map(|change| file_change(&top, change)).collect();
     work.file_changes.retain(|change| change.path.len() <= limits::MAX_TEXT_BYTES);
     work.uncommitted_files = bounded([found.files, found.left].concat());
-    Some(work)
+    Some(Collected { work, answered: true })
 }
 
 fn base(top: &Path, branch: Option<&str>, deadline: Instant) -> Option<String> {

@@ -209,3 +209,24 @@ fn work_of_more_than_a_moment_shows_on_a_terminal_and_leaves_no_trace() {
     let (_, after) = screen.rsplit_once("Pulling from peers").unwrap();
     assert!(after.contains("\x1b[2K") && after.trim_end().ends_with("No peers to pull from"), "the line is wiped: {after:?}");
 }
+
+#[test]
+fn errors_hints_and_notes_break_between_words_on_a_terminal() {
+    let repo = TestRepo::with_agent("repo", "ann").with_variable("NO_COLOR", "1");
+    for args in [
+        &["send", "x"][..],
+        &["send", "x", "--to", "@nobody-of-that-name"],
+        &["init", "--agent-name", "eve"],
+        &["send", "x", "--jsn"],
+        &["message", "delete", "msg_1", "--structured", "x"],
+        &["wait", "--all", "--timeout", "1ms"],
+        &["restore", "a-file-with-a-long-name-that-is-not-there.backup", "--yes"],
+    ] {
+        let plain = repo.thrum(args);
+        let (_, shown) = repo.on_terminal(44, args);
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let fits = |line: &str| line.chars().count() <= 44 || !line.trim().contains(' ');
+        assert!(shown.lines().all(fits), "{args:?}: {shown}");
+        assert_eq!(words(&shown), words(&format!("{}{}", plain.stdout, plain.stderr)), "{args:?}");
+    }
+}

@@ -169,3 +169,14 @@ fn a_list_of_sessions_is_as_long_as_asked_for_and_says_that_there_are_more() {
     assert!(repo.json(&["session", "list", "--limit", "3"])["more"].is_null());
     repo.thrum(&["session", "list", "--limit", "0"]).fails(2, "--limit");
 }
+
+#[test]
+fn where_git_does_not_answer_commits_and_files_are_unknown_and_not_none() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let run = |args: &[&str]| -> crate::common::Ran { repo.command(args).env("PATH", "/nowhere").output().unwrap().into() };
+    let said = run(&["session", "heartbeat"]).ok().stdout;
+    assert!(said.contains("main, commits and files unknown: git did not answer") && !said.contains("0 unmerged"), "{said}");
+    let told = run(&["session", "heartbeat", "--json"]).ok().json();
+    assert_eq!((&told["branch"], &told["unmerged_commits"]), (&"main".into(), &serde_json::Value::Null), "{told}");
+    assert!(repo.thrum(&["session", "heartbeat"]).ok().stdout.contains("main, 0 unmerged commits"));
+}

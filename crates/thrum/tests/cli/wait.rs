@@ -118,3 +118,22 @@ fn a_result_that_cannot_be_printed_is_not_exit_code_one() {
     drop(reader);
     assert_eq!(timed_out.stdout(writer).output().unwrap().status.code(), Some(1));
 }
+
+#[test]
+fn a_wait_that_cannot_work_says_why_and_pauses_so_that_a_loop_is_not_busy() {
+    let repo = TestRepo::git("repo");
+    let nobody = TestRepo::git("nobody");
+    nobody.thrum(&["init", "--no-start"]).ok();
+    for (repo, args, code) in [
+        (&repo, &["wait"][..], 3),
+        (&nobody, &["wait", "--no-start", "--as", "ann"], 69),
+        (&nobody, &["wait", "--json"], 3),
+        (&nobody, &["wait", "--timout", "30s"], 2),
+        (&nobody, &["wait", "--timout", "30s", "--json"], 2),
+    ] {
+        let begun = std::time::Instant::now();
+        repo.thrum(args).fails(code, "");
+        assert!(begun.elapsed() >= std::time::Duration::from_secs(2), "{args:?} ended at once");
+    }
+    assert!(repo.thrum(&["wait", "--help"]).ok().stdout.contains("ends two seconds later"));
+}

@@ -92,9 +92,10 @@ pub(super) async fn cleanup(daemon: &Daemon, params: Cleanup) -> Result<Cleaned,
         let names: Vec<String> = found.iter().map(|agent| agent.agent_id.clone()).collect();
         deleted = daemon.storage.write(move |tx| tx.delete_abandoned(&names, silence)).await?;
     }
+    let silent = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
     let message = match (found.len(), deleted.len()) {
-        (0, _) => format!("No agent of this daemon was left behind for {days} days"),
-        (found, 0) => format!("{found} left behind for {days} days; nothing was deleted"),
+        (0, _) => format!("No agent of this daemon was left behind for {silent}"),
+        (found, 0) => format!("{found} left behind for {silent}; nothing was deleted"),
         (_, deleted) => format!("{deleted} deleted; their messages stay"),
     };
     let orphan = |agent: Agent| {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use thrum_core::{ErrorKind, Fault, Sum, key, limits};
 use thrum_store::GoTotals;
 
-use crate::render::said;
+use crate::{render::said, text::count};
 
 /// A Go Thrum's directory, or as much of it as there is.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,7 +88,8 @@ impl Source {
         ids.sort();
         ids.dedup();
         if ids.is_empty() && totals.events > 0 {
-            let wrote: Vec<_> = totals.origins.iter().map(|(origin, events)| format!("{} ({events} events)", said(origin))).collect();
+            let wrote: Vec<_> =
+                totals.origins.iter().map(|(origin, events)| format!("{} ({})", said(origin), count(*events, "event"))).collect();
             return Err(Fault::new(ErrorKind::Invalid, format!("it is not known which daemon this was: {}", wrote.join(", ")))
                 .hint("Say which is your own: --former-id ID"));
         }

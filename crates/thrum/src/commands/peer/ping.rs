@@ -1,5 +1,7 @@
 //! `thrum peer ping`: ask one peer, now, and say how long everything took.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use thrum_core::Fault;
 
@@ -7,6 +9,8 @@ use crate::{
     context::Context,
     render::{Page, Render, said, style::BOLD},
     shapes::{Answer, Pinged, millis},
+    text::count,
+    time,
 };
 
 /// Ask a peer now: how it is reached, how long it takes, whether its clock is right, what waits
@@ -51,14 +55,14 @@ impl Render for Pong {
             Some(offset) if offset.unsigned_abs() < SAME_CLOCK_MS => "the same".to_owned(),
             Some(offset) => {
                 let direction = if offset > 0 { "ahead" } else { "behind" };
-                format!("{} {direction}", millis(offset.unsigned_abs().saturating_mul(1000)))
+                format!("{} {direction}", time::length(Duration::from_millis(offset.unsigned_abs())))
             }
         };
         let theirs = pinged.version.as_deref().map_or_else(|| "of Go Thrum".to_owned(), said);
         page.line(format!("    Version: {theirs} there, {} here; its clock: {clock}", said(&pinged.our_version)));
         let waiting = |backlog: Option<u64>| match backlog {
             Some(0) => "nothing".to_owned(),
-            Some(events) => format!("{events} events"),
+            Some(events) => count(events, "event"),
             None => "unknown".to_owned(),
         };
         page.line(format!("    Waiting: {} for us, {} for it", waiting(pinged.backlog_from_them), waiting(pinged.backlog_to_them)));
@@ -96,7 +100,7 @@ mod tests {
             "\
 desk answers in 0.7 ms, at 100.64.0.2:9100 on tower (ann@example.com)
     Path: via relay fra, 48 ms
-    Version: 0.1.0 there, 0.2.0 here; its clock: 1500 ms behind
+    Version: 0.1.0 there, 0.2.0 here; its clock: 1.5s behind
     Waiting: nothing for us, 12 events for it
 "
         );

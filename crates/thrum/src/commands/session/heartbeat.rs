@@ -39,21 +39,30 @@ pub(crate) struct Args {
     session_id: Option<String>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Beaten>, Fault> {
+/// What the team was told.
+pub(crate) struct Told {
+    answer: Answer<Beaten>,
+    /// Whether git said what is worked on; `None` where it was not asked.
+    git: Option<bool>,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Told, Fault> {
     let tags = |given: &[String]| given.iter().map(|tag| pair(tag)).collect::<Result<Vec<_>, _>>();
     let (add_scopes, remove_scopes) = (tags(&args.add_scope)?, tags(&args.remove_scope)?);
     let (add_refs, remove_refs) = (tags(&args.add_ref)?, tags(&args.remove_ref)?);
     let mut client = cx.daemon()?;
     let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
     // Another's session is not about this worktree.
-    let work = if mine.identity.is_some() { beat::work(cx)? } else { None };
-    client.call(
+    let found = if mine.identity.is_some() { beat::look(cx)? } else { None };
+    let (git, work) = found.map(|found| (found.answered, found.work)).unzip();
+    let answer = client.call(
         "session.heartbeat",
         json!({
             "session_id": mine.session_id, "work_context": work, "add_scopes": add_scopes, "remove_scopes": remove_scopes,
             "add_refs": add_refs, "remove_refs": remove_refs,
         }),
-    )
+    )?;
+    Ok(Told { answer, git })
 }
 
 fn pair(text: &str) -> Result<Value, Fault> {
@@ -63,15 +72,21 @@ fn pair(text: &str) -> Result<Value, Fault> {
     }
 }
 
-impl Render for Answer<Beaten> {
+impl Render for Told {
     fn human(&self, page: &mut Page) {
-        let Beaten { session_id, branch, unmerged_commits, uncommitted_files, file_changes, scopes, refs } = &self.read;
+        let Beaten { session_id, branch, unmerged_commits, uncommitted_files, file_changes, scopes, refs } = &self.answer.read;
         page.line(format!("Told the team about session {}", said(session_id)));
+        let unknown = self.git == Some(false);
         if let Some(branch) = branch {
-            page.field("Branch", format!("{}, {}", said(branch), count(*unmerged_commits, "unmerged commit")));
+            let commits = if unknown {
+                "commits and files unknown: git did not answer".to_owned()
+            } else {
+                count(*unmerged_commits, "unmerged commit")
+            };
+            page.field("Branch", format!("{}, {commits}", said(branch)));
         }
-        if !file_changes.is_empty() || *uncommitted_files > 0 {
-            page.field("Files", format!("{} changed, {uncommitted_files} not committed", file_changes.len()));
+        if !unknown && (!file_changes.is_empty() || *uncommitted_files > 0) {
+            page.field("Files", format!("{} changed, {uncommitted_files} not committed", count(file_changes.len() as u64, "file")));
         }
         for (name, tags) in [("Scopes", scopes), ("Refs", refs)] {
             if !tags.is_empty() {
@@ -81,6 +96,12 @@ impl Render for Answer<Beaten> {
     }
 
     fn json(&self) -> Value {
-        self.raw.clone()
+        let mut value = self.answer.raw.clone();
+        if self.git == Some(false) {
+            for name in ["unmerged_commits", "uncommitted_files"] {
+                value[name] = Value::Null;
+            }
+        }
+        value
     }
 }
