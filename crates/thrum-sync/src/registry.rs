@@ -197,6 +197,48 @@ impl Registry {
         })
     }
 
+    /// Gives a peer a name of a person's choice, durably; from then on it does not follow what the peer calls itself.
+    ///
+    /// # Errors
+    /// `Invalid` for a name that cannot be one, `Refused` for another peer's; the disk.
+    pub fn rename(&mut self, daemon_id: &str, name: &str) -> Result<(), Fault> {
+        name::check_peer(name)?;
+        if let Some(other) = self.content.peers.iter().find(|peer| peer.name == name && peer.daemon_id != daemon_id) {
+            return Err(Fault::new(ErrorKind::Refused, format!("another peer is called {name}, {}", name::printable(&other.daemon_id)))
+                .hint("Give it another name, or rename that one first."));
+        }
+        self.change(
+            daemon_id,
+            |_| true,
+            |peer| {
+                name.clone_into(&mut peer.name);
+                peer.named_here = true;
+            },
+        )
+    }
+
+    /// What a peer is to be called that now calls itself `own`; `None` if its name stays: a person gave it, or it is that one
+    /// already, perhaps with the number that tells it from another peer.
+    pub fn follows_name(&self, daemon_id: &str, own: &str) -> Option<String> {
+        let peer = self.get(daemon_id).filter(|peer| !peer.named_here && !own.is_empty())?;
+        let wanted = entry::shown(own);
+        let is_numbered = |rest: &str| rest.strip_prefix('-').is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()));
+        if peer.name.strip_prefix(&wanted).is_some_and(|rest| rest.is_empty() || is_numbered(rest)) {
+            return None;
+        }
+        Some(self.content.free_name(&wanted)).filter(|name| name::check_peer(name).is_ok())
+    }
+
+    /// Notes that a peer calls itself something else now; returns its new name here if that follows.
+    ///
+    /// # Errors
+    /// The disk; it keeps its name then.
+    pub fn follow_name(&mut self, daemon_id: &str, own: &str) -> Result<Option<String>, Fault> {
+        let Some(name) = self.follows_name(daemon_id, own) else { return Ok(None) };
+        self.change(daemon_id, |_| true, |peer| name.clone_into(&mut peer.name))?;
+        Ok(Some(name))
+    }
+
     /// Removes a peer, durably; returns what it was, `None` if there was none.
     ///
     /// # Errors

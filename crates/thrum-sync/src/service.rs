@@ -207,6 +207,23 @@ impl Peers {
         self.0.listeners.lock().await.iter().find_map(|one| one.address.clone().err())
     }
 
+    /// Gives a peer, by id or name, a name of a person's choice; returns what it was called.
+    ///
+    /// # Errors
+    /// `NotFound`; those of [`Registry::rename`](crate::registry::Registry::rename).
+    pub async fn rename(&self, id_or_name: &str, name: &str) -> Result<Peer, Fault> {
+        let inner = Arc::clone(&self.0);
+        let (wanted, name) = (id_or_name.to_owned(), name.to_owned());
+        blocking(move || {
+            let mut desk = inner.desk();
+            let before = desk.registry.find(&wanted)?.clone();
+            desk.registry.rename(&before.daemon_id, &name)?;
+            tracing::info!("[pairing] {} is called {name} now", before.name);
+            Ok(before)
+        })
+        .await
+    }
+
     /// Removes a peer by id or name: its token is dead, its connections are closed in both directions, its checkpoints are
     /// forgotten when this returns.
     ///

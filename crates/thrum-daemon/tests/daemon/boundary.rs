@@ -55,8 +55,8 @@ const IN_NOBODYS_NAME: [&str; 37] = [
 ];
 
 /// Those that are about daemons, not agents.
-const OF_DAEMONS: [&str; 7] =
-    ["peer.start_pairing", "peer.wait_pairing", "peer.join", "peer.look", "peer.waiting", "peer.ping", "peer.remove"];
+const OF_DAEMONS: [&str; 8] =
+    ["peer.start_pairing", "peer.wait_pairing", "peer.join", "peer.look", "peer.waiting", "peer.ping", "peer.rename", "peer.remove"];
 
 /// A daemon with `ann`, and what it knows of `eve`, who lives at another daemon: a session of hers, a message that she wrote, and one to
 /// her that she has not read.

@@ -16,6 +16,9 @@ pub struct Peer {
     /// Unique among our peers; what people call it.
     #[serde(default)]
     pub name: String,
+    /// Whether a person gave it that name; else the name follows what the peer calls itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub named_here: bool,
     /// Where it is dialled, `host:port`.
     #[serde(default)]
     pub address: String,
@@ -122,6 +125,7 @@ impl Peer {
     pub(super) fn new(stranger: Stranger, name: String, token: Token, at: Stamp) -> Self {
         Self {
             name,
+            named_here: false,
             address: stranger.address,
             daemon_id: stranger.daemon_id,
             token: Some(token),
@@ -217,7 +221,11 @@ pub struct Stranger {
 impl Stranger {
     /// Its name as far as it can be shown: printable, and short enough for a suffix.
     pub(super) fn display_name(&self) -> String {
-        let printable = if self.name.is_empty() { &self.daemon_id } else { &self.name };
-        name::printable(printable).chars().take(limits::MAX_PEER_NAME_CHARS - 8).collect()
+        shown(if self.name.is_empty() { &self.daemon_id } else { &self.name })
     }
+}
+
+/// A name of a peer's own choice as far as it can be shown: printable, and short enough for a suffix.
+pub(super) fn shown(name: &str) -> String {
+    name::printable(name).chars().take(limits::MAX_PEER_NAME_CHARS - 8).collect()
 }

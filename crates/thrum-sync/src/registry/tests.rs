@@ -270,3 +270,35 @@ fn a_word_about_a_stray_is_said_once_a_minute_however_often_and_wherever_it_come
     assert_eq!(said.collect::<Vec<_>>(), [0, 60]);
     assert_eq!(registry.stray("d_x").map(|stray| stray.times), Some(120));
 }
+
+#[test]
+fn a_peer_is_called_what_it_calls_itself_until_a_person_names_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("peers.json");
+    let mut registry = Registry::open(path.clone(), "d_me").unwrap();
+    for (id, secret) in [("d_a", "1"), ("d_b", "2")] {
+        let stranger = Stranger {
+            daemon_id: id.into(),
+            name: "desk".into(),
+            address: "127.0.0.1:9101".into(),
+            kind: Kind::Local,
+            node: None,
+            calls_from: None,
+            protocol: Protocol::Pake,
+        };
+        registry.pair(stranger, Token::parse(&secret.repeat(64)).unwrap(), Stamp::ZERO).unwrap();
+    }
+    let names = |registry: &Registry| registry.peers().iter().map(|peer| peer.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(&registry), ["desk", "desk-2"]);
+    assert_eq!(registry.follow_name("d_b", "desk").unwrap(), None, "its number tells it from the other one");
+    assert_eq!(registry.follow_name("d_a", "tower").unwrap().as_deref(), Some("tower"));
+    assert_eq!(registry.follow_name("d_b", "tower").unwrap().as_deref(), Some("tower-2"), "nobody takes another's name");
+    assert_eq!(registry.follow_name("d_a", "").unwrap(), None);
+
+    assert_eq!(registry.rename("d_b", "tower").unwrap_err().kind, ErrorKind::Refused);
+    assert_eq!(registry.rename("d_b", "a\u{1b}[2J").unwrap_err().kind, ErrorKind::Invalid);
+    registry.rename("d_b", "box").unwrap();
+    let mut registry = Registry::open(path, "d_me").unwrap();
+    assert_eq!(registry.follow_name("d_b", "shed").unwrap(), None, "a person named it");
+    assert_eq!(names(&registry), ["tower", "box"]);
+}

@@ -203,9 +203,11 @@ impl Talk {
         let reply = self.ask_and_prove(id, call).await?;
         if let Ok(Reply::Info(info)) = &reply
             && info.daemon_id == self.peer.daemon_id
-            && let Some(node) = self.unproven.take()
         {
-            self.inner.learn_node(&self.peer, node).await;
+            if let Some(node) = self.unproven.take() {
+                self.inner.learn_node(&self.peer, node).await;
+            }
+            self.inner.learn_name(&self.peer, &info.name).await;
         }
         Ok(reply)
     }

@@ -60,6 +60,25 @@ impl Inner {
         }
     }
 
+    /// Takes over what a peer calls itself now, unless a person named it. As in [`learn_node`](Self::learn_node), a disk that fails
+    /// stops nothing.
+    pub(super) async fn learn_name(self: &Arc<Self>, peer: &Peer, own: &str) {
+        if self.desk().registry.follows_name(&peer.daemon_id, own).is_none() {
+            return;
+        }
+        let own = own.to_owned();
+        let renamed = self.note(peer, move |registry, id| {
+            let before = registry.get(id).map(|peer| peer.name.clone()).unwrap_or_default();
+            if let Some(name) = registry.follow_name(id, &own)? {
+                tracing::info!("[pairing] {before} calls itself {name} now");
+            }
+            Ok(())
+        });
+        if let Err(fault) = renamed.await {
+            tracing::warn!("{fault}");
+        }
+    }
+
     /// The transport on which a peer was paired.
     pub(super) fn route(&self, peer: &Peer) -> Result<Arc<dyn Transport>, Fault> {
         let refused = |why: &str| Fault::new(ErrorKind::Refused, why);

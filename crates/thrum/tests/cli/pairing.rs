@@ -513,3 +513,21 @@ fn an_address_that_can_be_nobodys_changes_nothing() {
     let enabled = repo.json(&["status"]);
     assert_eq!(enabled["health"]["tailnet"]["enabled"], json!(false), "{enabled}");
 }
+
+#[test]
+fn a_machine_that_is_renamed_is_called_so_by_its_peers_unless_a_person_named_it() {
+    let (left, right) = paired();
+    let name = |repo: &TestRepo| repo.json(&["peer", "list"])[0]["name"].as_str().unwrap().to_owned();
+    let restart_as = |new: &str| {
+        right.thrum(&["daemon", "stop"]).ok();
+        assert!(right.command(&["daemon", "start"]).env("THRUM_TS_HOSTNAME", new).output().unwrap().status.success());
+        left.thrum(&["sync", "force"]).ok();
+    };
+    restart_as("tower");
+    assert_eq!(name(&left), "tower");
+    let renamed = left.json(&["peer", "rename", "tower", "box"]);
+    assert_eq!((&renamed["name"], &renamed["former_name"]), (&"box".into(), &"tower".into()), "{renamed}");
+    restart_as("shed");
+    assert_eq!(name(&left), "box");
+    left.thrum(&["peer", "rename", "nobody", "x"]).fails(3, "nobody");
+}

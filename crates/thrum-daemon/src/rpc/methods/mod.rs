@@ -137,6 +137,7 @@ methods! {
     "peer.ping" => Long, |daemon, params, _kept| answer(&peer::ping(daemon, params.read()?).await?);
     "peer.list" => Prompt, |daemon, _params, _kept| answer(&peer::list(daemon).await?);
     "peer.status" => Prompt, |daemon, _params, _kept| answer(&peer::status(daemon).await?);
+    "peer.rename" => Prompt, |daemon, params, _kept| answer(&peer::rename(daemon, params.read()?).await?);
     "peer.remove" => Prompt, |daemon, params, _kept| answer(&peer::remove(daemon, params.read()?).await?);
 }
 

@@ -354,6 +354,32 @@ pub(super) async fn status(daemon: &Daemon) -> Result<Vec<Standing>, Fault> {
 }
 
 #[derive(Deserialize)]
+pub(super) struct Rename {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    daemon_id: Option<String>,
+    #[serde(default)]
+    new_name: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Renamed {
+    status: &'static str,
+    name: String,
+    former_name: String,
+    daemon_id: String,
+}
+
+/// Gives a peer a name of a person's choice, which the peer's own name does not replace.
+pub(super) async fn rename(daemon: &Daemon, params: Rename) -> Result<Renamed, Fault> {
+    let wanted = required("name or daemon_id", params.daemon_id.filter(|id| !id.is_empty()).or(params.name))?;
+    let name = required("new_name", params.new_name)?;
+    let before = daemon.peers.rename(&wanted, &name).await?;
+    Ok(Renamed { status: "ok", name, former_name: before.name, daemon_id: before.daemon_id })
+}
+
+#[derive(Deserialize)]
 pub(super) struct Remove {
     #[serde(default)]
     name: Option<String>,

@@ -50,6 +50,19 @@ Examples:
         #[arg(long)]
         forget: bool,
     },
+    /// Call a peer something else here; by itself its name follows what it calls itself
+    #[command(after_help = "\
+Examples:
+  thrum peer rename desk tower
+  thrum peer rename desk tower --json")]
+    Rename {
+        /// Its name or daemon id
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// What it is called here from now on
+        #[arg(value_name = "NEW")]
+        new_name: String,
+    },
     /// Show for each peer whether it is reachable, what was read by whom, and what waits
     #[command(after_help = "\
 Examples:
@@ -66,6 +79,7 @@ impl Command {
             Self::List => boxed(list(cx)),
             Self::Ping(args) => boxed(ping::run(&args, cx)),
             Self::Remove { name, forget } => boxed(remove(&name, forget, cx)),
+            Self::Rename { name, new_name } => boxed(rename(&name, &new_name, cx)),
             Self::Status => boxed(cx.daemon()?.call("peer.status", json!({})).map(Details)),
         }
     }
@@ -79,6 +93,13 @@ struct Details(Answer<Vec<Peer>>);
 
 fn list(cx: &Context) -> Result<List, Fault> {
     cx.daemon()?.call("peer.list", json!({})).map(List)
+}
+
+fn rename(name: &str, new_name: &str, cx: &Context) -> Result<Said, Fault> {
+    let mut params = if name.starts_with("d_") { json!({"daemon_id": name}) } else { json!({"name": name}) };
+    params["new_name"] = new_name.into();
+    let value: Value = cx.daemon()?.call("peer.rename", params)?;
+    Ok(Said { line: format!("{} is called {} now", said(name), said(new_name)), value })
 }
 
 fn remove(name: &str, forget: bool, cx: &Context) -> Result<Said, Fault> {

@@ -240,7 +240,8 @@ without an address and without input lists who waits, as `{\"daemons\":[{\"name\
     stage.run("thrum peer status");
     stage.run("thrum peer ping desk");
     stage.run("thrum status");
-    stage.run("thrum peer remove desk");
+    stage.run("thrum peer rename desk tower");
+    stage.run("thrum peer remove tower");
 }
 
 fn keeping(stage: &mut Stage) {
