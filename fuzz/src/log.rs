@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thrum_core::{
     Event, Fault, Heads, Stamp, Sum,
     compare::{Listing, LogOf, Numbers, Wanted},
-    exchange::{Applied, Batch, Checkpoint, Footing, Page, Row, Troubles},
+    exchange::{Applied, Batch, Checkpoint, Footing, LongEvents, Page, Row, Troubles},
 };
 use thrum_sync::Log;
 
@@ -22,8 +22,8 @@ impl Log for Nothing {
     fn page(&self, _: u64, _: usize, _: usize) -> Result<Page, Fault> {
         Ok(Page::default())
     }
-    fn long_events(&self, _: usize) -> Result<Vec<Row>, Fault> {
-        Ok(vec![])
+    fn long_events(&self, _: usize, _: fn(&str) -> bool) -> Result<LongEvents, Fault> {
+        Ok(LongEvents::default())
     }
     fn footings(&self, rows: &[Row], _: &dyn Fn(&Row) -> bool) -> Result<Vec<Footing>, Fault> {
         Ok(vec![Footing::default(); rows.len()])

@@ -16,7 +16,7 @@ use crate::{
     json::size,
     limits::{
         MAX_AUDIENCE, MAX_CONTENT_BYTES, MAX_CONTEXT_BYTES, MAX_CONTEXT_COMMITS, MAX_CONTEXT_FILES, MAX_CONTEXTS, MAX_FOREIGN_ID_BYTES,
-        MAX_FORMER_HOMES, MAX_GROUP_FIELDS, MAX_NAME_BYTES, MAX_TEXT_BYTES, MAX_VALUE_DEPTH,
+        MAX_FORMER_HOMES, MAX_GROUP_FIELDS, MAX_NAME_BYTES, MAX_PURGED_AHEAD, MAX_TEXT_BYTES, MAX_VALUE_DEPTH,
     },
     payload::{Body, Tag, WorkContext},
 };
@@ -62,6 +62,7 @@ fn walk(payload: &mut Payload, to: &mut impl Visitor) {
             to.texts("display", [&mut body.display], MAX_TEXT_BYTES);
             to.texts("hostname", [&mut body.hostname], MAX_TEXT_BYTES);
             to.ids("former_homes", &mut body.former_homes, MAX_FORMER_HOMES);
+            to.names("joined_at", &mut body.joined_at, MAX_NAME_BYTES);
         }
         Payload::SessionStart(body) => {
             to.id("session_id", &body.session_id);
@@ -83,7 +84,10 @@ fn walk(payload: &mut Payload, to: &mut impl Visitor) {
             to.texts("reason", &mut body.reason, MAX_TEXT_BYTES);
             to.names("method", &mut body.method, MAX_NAME_BYTES);
         }
-        Payload::PurgeExecuted(body) => to.names("cutoff", [&mut body.cutoff], MAX_NAME_BYTES),
+        Payload::PurgeExecuted(body) => {
+            to.names("cutoff", [&mut body.cutoff], MAX_NAME_BYTES);
+            to.ids("ahead", &mut body.ahead, MAX_PURGED_AHEAD);
+        }
         Payload::GroupCreate(body) => {
             to.id("group_id", &body.group_id);
             to.names("name", [&mut body.name], MAX_NAME_BYTES);

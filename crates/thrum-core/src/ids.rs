@@ -55,6 +55,11 @@ impl IdSource {
         self
     }
 
+    /// Goes on from the clock instead of the last id. Who calls this has to see to it that no id is made twice.
+    pub fn forget(&mut self) {
+        self.last = None;
+    }
+
     /// A new id of `kind`.
     pub fn next(&mut self, kind: IdKind, ambient: &mut dyn Ambient) -> String {
         let now = ambient.now().millis();

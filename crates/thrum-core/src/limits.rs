@@ -40,6 +40,9 @@ pub const MAX_TEXT_BYTES: usize = 4096;
 /// Most recipients, scopes or refs of one message. Thirty agents are usual, two hundred were seen.
 pub const MAX_AUDIENCE: usize = 1000;
 
+/// Most recipients of a message of which its sender hears what to expect. Nobody reads more of them.
+pub const MAX_OUTLOOKS: usize = 100;
+
 /// Messages that one request marks as read: each is an event, and together they keep the writer from others for some
 /// milliseconds.
 pub const MAX_READ_AT_ONCE: u64 = 200;
@@ -164,6 +167,9 @@ pub const MAX_REWRITTEN_BYTES: u64 = 512 << 20;
 /// minutes, those that nobody set by hours. One that lies further ahead waits as well, but holds up nothing until then: a peer that
 /// dates one a hundred years ahead would else keep all from comparing what they hold.
 pub const PURGE_AHEAD: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Most ids that one purge names of what claims a later time than it came. More are named by further purges.
+pub const MAX_PURGED_AHEAD: usize = 1000;
 
 /// Purges that a status lists, the last ones.
 pub const LISTED_PURGES: u64 = 20;
@@ -320,7 +326,14 @@ pub const ROUNDS: std::ops::RangeInclusive<Duration> = Duration::from_secs(5)..=
 pub const RECENT: Duration = Duration::from_secs(10);
 
 /// A peer whose clock differs by more is flagged: its mail sorts into the wrong place.
+///
+/// Our own clock that goes back by more was ahead before: by less it may have been put right by a few minutes, and events go on
+/// where they were.
 pub const CLOCK_OFF: Duration = Duration::from_secs(10 * 60);
+
+/// How far ahead of our clock the time of an event may lie and still be believed. Clocks that the network sets differ by less than
+/// a second.
+pub const CLOCK_AHEAD: Duration = Duration::from_secs(2);
 
 /// First wait after a failed connect; it doubles with each further failure.
 pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);

@@ -245,6 +245,10 @@ pub struct AgentRegister {
     /// [`MAX_FORMER_HOMES`](crate::limits::MAX_FORMER_HOMES); Go Thrum passes them through.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub former_homes: Vec<String>,
+    /// When it was really written, if its own time had to lie ahead to count: since then the agent is there. RFC 3339; Go Thrum
+    /// passes it through.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
+    pub joined_at: Option<String>,
 }
 
 /// A period of work begins.
@@ -365,6 +369,10 @@ pub struct AgentCleanup {
 pub struct PurgeExecuted {
     /// RFC 3339; what is older goes.
     pub cutoff: String,
+    /// What else goes: messages, sessions and events, by id, that came before the cutoff where the purge was asked for, and claim
+    /// a later time. At most [`MAX_PURGED_AHEAD`](crate::limits::MAX_PURGED_AHEAD); Go Thrum passes them through.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub ahead: Vec<String>,
 }
 
 /// A group made.

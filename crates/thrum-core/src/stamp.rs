@@ -14,6 +14,9 @@ impl Stamp {
     /// 1970-01-01T00:00:00Z, which an event gets whose time cannot be read.
     pub const ZERO: Self = Self(0);
 
+    /// 2026-01-01T00:00:00Z, before which this program did not exist: a clock that shows less is not set.
+    pub const PLAUSIBLE: Self = Self(1_767_225_600_000_000_000);
+
     /// From nanoseconds since the epoch; negative ones become zero.
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(if nanos < 0 { 0 } else { nanos })

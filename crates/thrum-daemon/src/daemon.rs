@@ -82,7 +82,7 @@ impl Daemon {
         } else if self.bell.is_heard_by(agent) {
             System.now()
         } else {
-            self.presence.last(agent).map_or(recorded, |seen| seen.max(recorded))
+            self.presence.last(agent, System.now()).map_or(recorded, |seen| seen.max(recorded))
         }
     }
 

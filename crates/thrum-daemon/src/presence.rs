@@ -30,8 +30,10 @@ impl Presence {
     pub(crate) fn seen(&self, agent: &str, now: Stamp) -> bool {
         let mut agents = self.agents();
         if let Some(known) = agents.get_mut(agent) {
-            known.seen = known.seen.max(now);
-            let keep = now.since(known.kept) >= limits::PRESENCE_KEPT;
+            // A clock that went far back was ahead before: then nobody was seen when it showed that.
+            let was_ahead = known.seen > now.plus(limits::CLOCK_OFF);
+            known.seen = if was_ahead { now } else { known.seen.max(now) };
+            let keep = was_ahead || now.since(known.kept) >= limits::PRESENCE_KEPT;
             if keep {
                 known.kept = now;
             }
@@ -45,9 +47,9 @@ impl Presence {
         true
     }
 
-    /// The last sign of life since the daemon started.
-    pub(crate) fn last(&self, agent: &str) -> Option<Stamp> {
-        self.agents().get(agent).map(|known| known.seen)
+    /// The last sign of life since the daemon started, unless it lies ahead of the clock.
+    pub(crate) fn last(&self, agent: &str, now: Stamp) -> Option<Stamp> {
+        self.agents().get(agent).map(|known| known.seen).filter(|seen| *seen <= now.plus(limits::CLOCK_OFF))
     }
 
     fn agents(&self) -> MutexGuard<'_, HashMap<String, Known>> {
@@ -68,10 +70,21 @@ mod tests {
         let at = |seconds: u64| Stamp::ZERO.plus(Duration::from_secs(seconds));
         let written: Vec<bool> = [0, 1, 59, 60, 61, 119, 121].into_iter().map(|seconds| presence.seen("ann", at(seconds))).collect();
         assert_eq!(written, [true, false, false, true, false, false, true]);
-        assert_eq!(presence.last("ann"), Some(at(121)));
+        let last = |agent: &str| presence.last(agent, at(121));
+        assert_eq!(last("ann"), Some(at(121)));
         presence.seen("ann", at(30));
-        assert_eq!(presence.last("ann"), Some(at(121)), "a clock that goes back takes nothing away");
-        assert_eq!(presence.last("bob"), None);
+        assert_eq!(last("ann"), Some(at(121)), "a clock that goes back takes nothing away");
+        assert_eq!(last("bob"), None);
+    }
+
+    #[test]
+    fn nobody_is_there_because_the_clock_was_years_ahead() {
+        let presence = Presence::default();
+        let now = Stamp::PLAUSIBLE;
+        presence.seen("ann", now.plus(1000 * limits::REMOTE_AGENT_SILENT));
+        assert_eq!(presence.last("ann", now), None);
+        assert!(presence.seen("ann", now), "what is on disk lies ahead, too");
+        assert_eq!(presence.last("ann", now), Some(now));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::path::Path;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use thrum_core::{Ambient, DaemonId, DaemonKey, Stamp};
 
-use crate::{OpenOptions, Store, StoreError, Tx, digest, fold, migrate, salvage, store};
+use crate::{Ahead, OpenOptions, Reader, Store, StoreError, Tx, digest, fold, migrate, salvage, store};
 
 /// Most faults that SQLite is asked to list; one is enough to know.
 const FAULTS: u32 = 5;
@@ -21,6 +21,8 @@ pub struct Checkup {
     pub events: u64,
     /// Instant of our last own event.
     pub last_at: Stamp,
+    /// Whose events lie ahead of the clock, as far as the daemon has found out.
+    pub ahead: Vec<Ahead>,
     /// What SQLite finds wrong with the file; empty if nothing.
     pub damage: Vec<String>,
     /// Origins whose heads are not what the log has.
@@ -58,7 +60,7 @@ impl Checkup {
     /// A database that cannot be read, for these reasons.
     pub fn damaged(damage: Vec<String>) -> Self {
         let why = "the file is damaged";
-        Self { events: 0, last_at: Stamp::ZERO, damage, heads: Compared::Not(why), projection: Compared::Not(why) }
+        Self { events: 0, last_at: Stamp::ZERO, ahead: Vec::new(), damage, heads: Compared::Not(why), projection: Compared::Not(why) }
     }
 
     fn of_whole(path: &Path, scratch: &Path, mut ambient: Box<dyn Ambient>) -> Result<Self, StoreError> {
@@ -70,7 +72,14 @@ impl Checkup {
         }
         if !is_current {
             let why = "another version made it; it is folded again at the next start";
-            return Ok(Self { events: 0, last_at: Stamp::ZERO, damage, heads: Compared::Not(why), projection: Compared::Not(why) });
+            return Ok(Self {
+                events: 0,
+                last_at: Stamp::ZERO,
+                ahead: Vec::new(),
+                damage,
+                heads: Compared::Not(why),
+                projection: Compared::Not(why),
+            });
         }
         let copy = scratch.join("copy.db");
         conn.execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
@@ -79,6 +88,7 @@ impl Checkup {
         let (last_at, version, mailboxes_of): (i64, i64, String) =
             conn.query_row("SELECT last_at, fold_version, mailboxes_of FROM state", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let events: u64 = conn.query_row("SELECT count(*) FROM events", [], |row| row.get(0))?;
+        let ahead = Reader::new(&conn, "").ahead(ambient.now())?;
         let unequal = unequal(&conn)?;
         // Rows that were lost are one reason. Rows whose text is another one now are worse: counted anew, they would stay.
         let altered = if unequal.is_empty() { 0 } else { salvage::altered(&conn)? };
@@ -101,7 +111,7 @@ impl Checkup {
             store.rebuild()?;
             Compared::Found(before == (store.projection()?, store.mailboxes()?))
         };
-        Ok(Self { events, last_at: Stamp::from_nanos(last_at), damage, heads, projection })
+        Ok(Self { events, last_at: Stamp::from_nanos(last_at), ahead, damage, heads, projection })
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{Reader, StoreError, Tx};
 /// Every table of the projection on which all daemons agree, without the numbers that mean something here only.
 const VIEWS: &[&str] = &[
     "SELECT 'purge', origin, cutoff FROM cutoffs",
+    "SELECT 'purged ahead', id, origin FROM purged_ahead",
     "SELECT 'message', message_id, at, event_id, origin, home, agent_id, session_id, thread_id, reply_to,
             edited_at, edit_event, edits, deleted_at, delete_event, delete_reason FROM messages",
     "SELECT 'audience', kind, value, a.home, a.at, m.message_id FROM audience a JOIN messages m USING (sequence)",
@@ -26,7 +27,7 @@ const VIEWS: &[&str] = &[
 ];
 
 /// What each daemon has of its own agents alone. It follows from the tables above and from whose daemon it is.
-const MAILBOXES: &str = "SELECT 'mailbox', g.agent_id, g.home, b.at, m.message_id, b.unread
+const MAILBOXES: &str = "SELECT 'mailbox', g.agent_id, g.home, m.at, m.message_id, b.unread
      FROM mailbox b JOIN agents g USING (owner) JOIN messages m ON m.sequence = b.sequence";
 
 /// The sum over all rows on which daemons with the same events agree.

@@ -8,6 +8,7 @@
 //! * [`Readers`] hand out read-only connections; [`query`] is what they answer.
 
 mod acknowledged;
+mod arrival;
 pub mod backup;
 mod checkup;
 mod digest;
@@ -28,6 +29,7 @@ mod store;
 mod tx;
 mod writer;
 
+pub use arrival::Ahead;
 pub use checkup::{Checkup, Compared, Condition, reindex};
 pub use effort::Effort;
 pub use error::StoreError;

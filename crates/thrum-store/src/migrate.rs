@@ -23,6 +23,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0016_received.sql"),
     include_str!("migrations/0017_recipient_homes.sql"),
     include_str!("migrations/0018_cutoffs.sql"),
+    include_str!("migrations/0019_arrival.sql"),
 ];
 
 /// `application_id` of our files, so that a stray database of somebody else is not taken for ours ("Thrm").

@@ -29,7 +29,12 @@ pub(crate) struct Counters {
     pub(crate) log_id: std::sync::Arc<str>,
     pub(crate) next_sequence: u64,
     pub(crate) next_origin_seq: u64,
+    /// Of our last event; the next one is later.
     pub(crate) last_at: Stamp,
+    /// The latest that any event of ours has. Later than `last_at` after a clock that was ahead was put right.
+    pub(crate) highest_at: Stamp,
+    /// What the clock showed when something was last written.
+    pub(crate) clock_at: Stamp,
     pub(crate) open_counter: u64,
 }
 
@@ -38,14 +43,24 @@ impl Counters {
     pub(crate) fn begin_log(&mut self, ambient: &mut dyn Ambient) {
         self.log_id = new_log_id(ambient).into();
         self.next_origin_seq = 1;
-        self.next_sequence = self.next_sequence.max(ambient.now().seconds() << 20);
+        // A clock that is not set would begin below what readers have seen.
+        self.next_sequence = self.next_sequence.max(ambient.now().max(Stamp::PLAUSIBLE).seconds() << 20);
     }
 
     pub(crate) fn save(&self, conn: &Connection) -> Result<(), StoreError> {
         conn.prepare_cached(
-            "UPDATE state SET log_id = ?1, next_sequence = ?2, next_origin_seq = ?3, last_at = ?4, open_counter = ?5 WHERE one = 1",
+            "UPDATE state SET log_id = ?1, next_sequence = ?2, next_origin_seq = ?3, last_at = ?4, open_counter = ?5, highest_at = ?6,
+                 clock_at = ?7 WHERE one = 1",
         )?
-        .execute((self.log_id.as_ref(), self.next_sequence, self.next_origin_seq, self.last_at.nanos(), self.open_counter))?;
+        .execute((
+            self.log_id.as_ref(),
+            self.next_sequence,
+            self.next_origin_seq,
+            self.last_at.nanos(),
+            self.open_counter,
+            self.highest_at.nanos(),
+            self.clock_at.nanos(),
+        ))?;
         Ok(())
     }
 }
@@ -59,13 +74,15 @@ fn new_log_id(ambient: &mut dyn Ambient) -> String {
 pub(crate) fn open(conn: &mut Connection, left: Option<&Left>, new_log: bool, ambient: &mut dyn Ambient) -> Result<Counters, StoreError> {
     let tx = conn.transaction()?;
     let found = tx
-        .query_row("SELECT log_id, next_sequence, next_origin_seq, last_at, open_counter FROM state", [], |row| {
+        .query_row("SELECT log_id, next_sequence, next_origin_seq, last_at, open_counter, highest_at, clock_at FROM state", [], |row| {
             Ok(Counters {
                 log_id: row.get::<_, String>(0)?.into(),
                 next_sequence: row.get(1)?,
                 next_origin_seq: row.get(2)?,
                 last_at: Stamp::from_nanos(row.get(3)?),
                 open_counter: row.get(4)?,
+                highest_at: Stamp::from_nanos(row.get(5)?),
+                clock_at: Stamp::from_nanos(row.get(6)?),
             })
         })
         .optional()?;
@@ -89,6 +106,8 @@ pub(crate) fn open(conn: &mut Connection, left: Option<&Left>, new_log: bool, am
                 next_origin_seq: 1,
                 last_at: Stamp::ZERO,
                 open_counter: 1,
+                highest_at: Stamp::ZERO,
+                clock_at: Stamp::ZERO,
             };
             if left.is_some() || new_log {
                 // There was a database before this one.

@@ -105,6 +105,8 @@ impl Store {
             rewritten: None,
         };
         store.publish();
+        // Before the log is folded again, which shows events where this says.
+        store.transact(|tx| tx.heed_clock())?;
         let sql = "SELECT fold_version, mailboxes_of, scrub FROM state";
         let (fold_version, mailboxes_of): (i64, String);
         (fold_version, mailboxes_of, store.scrub) = store.conn.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
@@ -359,6 +361,9 @@ impl Store {
     /// Those of [`write`](Self::write).
     pub fn fold_due(&mut self) -> Result<usize, StoreError> {
         let now = self.ambient.now();
+        if now.plus(limits::CLOCK_OFF) < self.progress.counters.clock_at {
+            self.write(|tx| tx.heed_clock())?;
+        }
         let due: Option<i64> =
             self.conn.query_row("SELECT min(due) FROM parked WHERE due IS NOT NULL", [], |row| row.get(0)).map_err(StoreError::from)?;
         if due.is_none_or(|due| due > now.nanos()) {

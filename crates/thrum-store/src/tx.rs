@@ -239,7 +239,7 @@ pub struct Tx<'s> {
     key: &'s DaemonKey,
     id: &'s DaemonId,
     ambient: &'s mut dyn Ambient,
-    ids: &'s mut IdSource,
+    pub(crate) ids: &'s mut IdSource,
     pub(crate) progress: &'s mut Progress,
     /// The purge's cutoff, once somebody asked.
     pub(crate) cutoff: Cell<Option<Stamp>>,
@@ -316,9 +316,10 @@ impl<'s> Tx<'s> {
         Ok(floor)
     }
 
-    /// The time now, not yet made monotonic.
+    /// The time now. A clock that is not set, or goes back by minutes, stands where it stood when something was last written.
     pub(crate) fn now(&mut self) -> Stamp {
-        self.ambient.now()
+        let (shown, known) = (self.ambient.now(), self.progress.counters.clock_at);
+        if shown < Stamp::PLAUSIBLE || known <= shown.plus(limits::CLOCK_OFF) { shown.max(known) } else { shown }
     }
 
     /// A new id. Its time is never before what was purged: an id tells how old a message or session is.
@@ -326,32 +327,64 @@ impl<'s> Tx<'s> {
     /// # Errors
     /// SQLite's.
     pub(crate) fn new_id(&mut self, kind: IdKind) -> Result<String, StoreError> {
-        let floor = self.floor()?;
-        Ok(self.ids.next(kind, &mut NotBefore { ambient: self.ambient, floor }))
+        let floor = self.floor()?.max(self.now());
+        loop {
+            let id = self.ids.next(kind, &mut NotBefore { ambient: self.ambient, floor });
+            // After a clock that was ahead was put right, it may come to a millisecond a second time.
+            let Counters { last_at, highest_at, .. } = self.progress.counters;
+            if last_at == highest_at || !self.is_taken(kind, &id)? {
+                return Ok(id);
+            }
+        }
     }
 
-    /// Stamps, signs, numbers, stores and folds an event of ours. `after` is the instant of what it answers, edits, deletes
-    /// or confirms: the event is later than that (as far as that clock can be believed), and later than all of ours before.
+    fn is_taken(&self, kind: IdKind, id: &str) -> Result<bool, StoreError> {
+        let sql = match kind {
+            IdKind::Event => "SELECT 1 FROM events WHERE event_id = ?1",
+            IdKind::Message | IdKind::Session => "SELECT 1 FROM events WHERE target = ?1",
+        };
+        Ok(self.conn.prepare_cached(sql)?.exists([id])?)
+    }
+
+    /// Stamps, signs, numbers, stores and folds an event of ours. `after` is the instant of what it answers or confirms: the event
+    /// is later than that, if that clock can be believed, and later than all of ours before.
     ///
     /// # Errors
     /// SQLite's; [`ErrorKind::Invalid`] if the event would be too large, or a field of it exceeds the [`bounds`].
-    pub fn append(&mut self, mut payload: Payload, after: Option<Stamp>) -> Result<Event, StoreError> {
-        bounds::check(&mut payload)?;
-        let now = self.ambient.now();
+    pub fn append(&mut self, payload: Payload, after: Option<Stamp>) -> Result<Event, StoreError> {
+        let believed = self.now().plus(limits::CLOCK_OFF);
         // A clock that is far ahead elsewhere must not become ours: what we write would look new for ever.
-        let after = after.map_or(Stamp::ZERO, |after| after.next().min(now.plus(limits::CLOCK_OFF)));
+        self.append_at(payload, after.filter(|after| *after <= believed))
+    }
+
+    /// The same for an event that takes the place of an earlier one of ours, or hides it, whose instant is `after`. It is later
+    /// than that one even if that one lies ahead, because our clock was wrong then: else it would not count. The events
+    /// after it are stamped by the clock again.
+    ///
+    /// # Errors
+    /// Those of [`append`](Self::append).
+    pub(crate) fn append_over(&mut self, payload: Payload, after: Option<Stamp>) -> Result<Event, StoreError> {
+        self.append_at(payload, after)
+    }
+
+    fn append_at(&mut self, mut payload: Payload, after: Option<Stamp>) -> Result<Event, StoreError> {
+        bounds::check(&mut payload)?;
+        self.heed_clock()?;
+        let now = self.now();
+        let after = after.map_or(Stamp::ZERO, Stamp::next);
         // A clock that was set back, or is behind, must not make what is new look purged.
-        let at = now.max(self.progress.counters.last_at.next()).max(after).max(self.floor()?);
+        let clock = now.max(self.progress.counters.last_at.next()).max(self.floor()?);
         let id = self.new_id(IdKind::Event)?;
         // Ids run ahead where many are made while the clock stands. The next run's begin after the last instant.
-        let at = at.max(ids::ulid_time(&id).unwrap_or_default());
+        let at = clock.max(after).max(ids::ulid_time(&id).unwrap_or_default());
         let Counters { log_id, next_origin_seq, .. } = &self.progress.counters;
         let event = Draft { id, at, payload: &payload }
             .seal(self.key, log_id, *next_origin_seq)
             .map_err(|error| Fault::new(ErrorKind::Invalid, format!("the event cannot be stored: {error}")))?;
         let sequence = self.insert(&event, "", target(&payload))?;
         self.progress.counters.next_origin_seq += 1;
-        self.progress.counters.last_at = at;
+        self.progress.counters.last_at = if at <= clock.plus(limits::CLOCK_OFF) { at } else { clock };
+        self.progress.counters.highest_at = self.progress.counters.highest_at.max(at);
         fold::fold(self, &event, sequence, Ok(payload))?;
         fold::finish(self)?;
         Ok(event)
@@ -363,6 +396,7 @@ impl<'s> Tx<'s> {
     /// # Errors
     /// Only the disk's: then nothing of the batch is stored and the same pull may be repeated.
     pub fn apply(&mut self, batch: &Batch) -> Result<Applied, StoreError> {
+        self.heed_clock()?;
         let mut outcome = Applied { rejected: batch.rejected.len(), ..Applied::default() };
         for rejected in &batch.rejected {
             self.reject(&batch.peer, rejected)?;
@@ -380,7 +414,8 @@ impl<'s> Tx<'s> {
             }
             let payload = Payload::read(&event.kind, &event.body);
             let target = payload.as_ref().map_or(None, target);
-            let is_purged = fold::is_purged(&event.kind, event.at, target, fold::cutoff_of(self.conn, &event.origin, self.cutoff()?)?);
+            let aged = fold::Aged { id: &event.id, origin: &event.origin, kind: &event.kind, at: event.at, target };
+            let is_purged = fold::is_purged(self.conn, aged, self.cutoff()?)?;
             let Counters { log_id, next_origin_seq, .. } = &self.progress.counters;
             let is_ours = event.origin == self.id.as_str() && event.log == **log_id;
             // Its number was given out here, and its row is gone: purged, or lost to the disk. Then it comes back.
@@ -406,7 +441,7 @@ impl<'s> Tx<'s> {
             self.trim_rejected(&batch.peer)?;
         }
         if batch.checkpoint > 0 {
-            let now = self.ambient.now().nanos();
+            let now = self.now().nanos();
             self.conn
                 .prepare_cached("INSERT OR REPLACE INTO checkpoints (peer, log, sequence, at, event_id) VALUES (?1, ?2, ?3, ?4, ?5)")?
                 .execute((&batch.peer, &batch.log, batch.checkpoint, now, &batch.checkpoint_event))?;
@@ -417,9 +452,12 @@ impl<'s> Tx<'s> {
     /// Sees to it that what is written from now on is later than these, as far as they are ours: they come from a database of ours
     /// whose clock is lost.
     pub(crate) fn keep_clock(&mut self, events: &[Event]) {
+        let now = self.now();
         let ours = events.iter().filter(|event| event.origin == self.id.as_str()).map(|event| event.at);
         let counters = &mut self.progress.counters;
-        counters.last_at = ours.fold(counters.last_at, Stamp::max);
+        counters.highest_at = ours.fold(counters.highest_at, Stamp::max);
+        // A clock that was far ahead must not be believed again.
+        counters.last_at = counters.highest_at.min(now.plus(limits::CLOCK_OFF));
     }
 
     /// Forgets how far a removed peer's logs were read, and how much of what it served was rejected.
@@ -468,6 +506,7 @@ impl<'s> Tx<'s> {
         } else {
             self.progress.count(event, source, sequence);
         }
+        self.note_arrival(event, sequence, target)?;
         Ok(sequence)
     }
 
@@ -482,6 +521,7 @@ impl<'s> Tx<'s> {
             .conn
             .prepare_cached("UPDATE events SET sequence = ?2 WHERE sequence = ?1 RETURNING received_from")?
             .query_row((sequence, end), |row| row.get(0))?;
+        self.conn.prepare_cached("UPDATE ahead SET sequence = ?2 WHERE sequence = ?1")?.execute((sequence, end))?;
         self.progress.counters.next_sequence += 1;
         self.frontier = end;
         self.progress.by_source.insert(source, end);
@@ -489,7 +529,7 @@ impl<'s> Tx<'s> {
     }
 
     fn reject(&mut self, peer: &str, rejected: &Rejected) -> Result<(), StoreError> {
-        let now = self.ambient.now().nanos();
+        let now = self.now().nanos();
         let news = self
             .conn
             .prepare_cached(

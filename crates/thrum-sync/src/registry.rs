@@ -453,7 +453,8 @@ fn note(strays: &mut BTreeMap<String, Stray>, daemon_id: &str, node: &Node, at: 
 
 fn is_news(strays: &mut BTreeMap<String, Stray>, daemon_id: &str, at: Stamp) -> bool {
     let Some(stray) = strays.get_mut(daemon_id) else { return false };
-    let news = stray.said.is_none_or(|said| at.since(said) >= limits::STRAY_PAUSE);
+    // One that lies ahead was said before the clock went back.
+    let news = stray.said.is_none_or(|said| said > at || at.since(said) >= limits::STRAY_PAUSE);
     if news {
         stray.said = Some(at);
     }

@@ -152,6 +152,8 @@ pub(crate) struct Recipient {
     pub(crate) home_name: Option<String>,
     pub(crate) address: String,
     pub(crate) local: Option<bool>,
+    /// Why it waits, as known when it was sent.
+    pub(crate) outlook: Option<String>,
 }
 
 /// One message of `message.list` and `message.wait`.
@@ -239,6 +241,8 @@ pub(crate) struct Message {
     pub(crate) scopes: Vec<Tag>,
     pub(crate) refs: Vec<Tag>,
     pub(crate) created_at: Stamp,
+    /// What it is dated, if it came before that.
+    pub(crate) claimed_at: Option<Stamp>,
     pub(crate) updated_at: Option<Stamp>,
     pub(crate) deleted: bool,
     pub(crate) is_read: bool,

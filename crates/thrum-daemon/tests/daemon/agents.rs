@@ -43,7 +43,9 @@ fn clean_up_deletes_whom_nobody_heard_of_and_nobody_has_an_identity_of_and_only_
     let database = rusqlite::Connection::open(repo.database()).unwrap();
     let days = 40 * 86_400_000_000_000_i64;
     database.execute("UPDATE agents SET registered_at = registered_at - ?1", [days]).unwrap();
-    database.execute("UPDATE sessions SET started_at = started_at - ?1, ended_at = ended_at - ?1", [days]).unwrap();
+    database
+        .execute("UPDATE sessions SET started_at = started_at - ?1, shown_at = shown_at - ?1, ended_at = ended_at - ?1", [days])
+        .unwrap();
     database.execute("UPDATE contexts SET at = at - ?1", [days]).unwrap();
     database.execute("UPDATE presence SET last_seen_at = last_seen_at - ?1", [days]).unwrap();
     drop(database);
@@ -75,7 +77,7 @@ fn a_session_nobody_ended_is_silent_after_a_while_and_its_agent_offline_until_it
     daemon.stop();
     let database = rusqlite::Connection::open(repo.database()).unwrap();
     let hours = 2 * 3_600_000_000_000_i64;
-    database.execute("UPDATE sessions SET started_at = started_at - ?1", [hours]).unwrap();
+    database.execute("UPDATE sessions SET started_at = started_at - ?1, shown_at = shown_at - ?1", [hours]).unwrap();
     database.execute("UPDATE presence SET last_seen_at = last_seen_at - ?1", [hours]).unwrap();
     drop(database);
 

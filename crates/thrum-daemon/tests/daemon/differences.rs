@@ -143,6 +143,11 @@ pub const DIFFERENCES: &[Difference] = &[
     added("message.outbox", &["messages[].recipients[].state"], FAR),
     added("message.send", &["recipients[].address", "recipients[].home", "recipients[].home_name", "recipients[].local"], HOME),
     added("message.send", &["recipients[].state"], FAR),
+    added(
+        "message.send",
+        &["recipients[].outlook", "recipients[].outlook_since", "recipients[].outlook_state"],
+        "What the message waits for, where nobody is there to read it.",
+    ),
     added("peer.list", &["result[].last_sync_at"], "`last_sync` for programs."),
     added("peer.list", &["result[].state", "result[].transport"], STATE),
     differs("peer.status", &["result[]"], "other order", "In the order of pairing; Go Thrum's order is random."),
@@ -174,6 +179,13 @@ pub const DIFFERENCES: &[Difference] = &[
     differs("sync.status", &["sync_state"], "Go `synced`, here `error`", STATED),
     added("team.list", &["members[].address", "members[].home", "members[].home_name", "members[].local", "members[].signed"], HOME),
     added("team.list", &["members[].home_state", "members[].home_state_since"], STATE),
+    differs(
+        "team.list",
+        &["members[]"],
+        "`ses_01M83CAPTURE00000000000001` missing",
+        "Its machine does not answer, so its agent is not active, and only `include_offline` shows it.",
+    ),
+    differs("team.list", &["members[].status"], "Go `active`, here `offline`", "Its machine does not answer."),
     differs(
         "team.list",
         &["members[].inbox_total", "members[].inbox_unread"],

@@ -42,6 +42,11 @@ pub(super) fn is_hidden(cleanup: Option<&(Stamp, String)>, rank: Rank<'_>) -> bo
     cleanup.is_some_and(|(time, id)| rank < (*time, id.as_str()))
 }
 
+/// Since when a registration says that the agent is there.
+pub(super) fn joined(event: &Event, body: &AgentRegister) -> Stamp {
+    body.joined_at.as_deref().and_then(Stamp::parse).map_or(event.at, |joined| joined.min(event.at))
+}
+
 /// The last registration says what the agent is; the first decides which mail to roles and everyone it gets.
 pub(super) fn register(tx: &mut Tx<'_>, at: At<'_>, body: &AgentRegister) -> Result<Folded, StoreError> {
     let (event, conn) = (at.event, tx.conn);
@@ -55,29 +60,29 @@ pub(super) fn register(tx: &mut Tx<'_>, at: At<'_>, body: &AgentRegister) -> Res
     let cleanup = cleaned_up(conn, &body.agent_id, &event.origin)?;
     if is_hidden(cleanup.as_ref(), at.rank()) {
         if let Some((until, _)) = cleanup {
-            residence::extend(tx, &body.agent_id, &event.origin, event.at, until.nanos())?;
+            residence::extend(tx, &body.agent_id, &event.origin, joined(event, body), until.nanos())?;
         }
         return Ok(Folded::Done);
     }
     if event.origin != tx.home() {
-        residence::extend(tx, &body.agent_id, &event.origin, event.at, i64::MAX)?;
+        residence::extend(tx, &body.agent_id, &event.origin, joined(event, body), i64::MAX)?;
     }
     match registered(conn, &body.agent_id, &event.origin)? {
         // An agent that lives elsewhere has no mailbox here, so that what it is follows from what it was and this event.
-        None if event.origin != tx.home() => put(conn, event, body, event.at)?,
+        None if event.origin != tx.home() => put(conn, event, body, joined(event, body))?,
         Some(before) if event.origin != tx.home() && (before.last.0, before.last.1.as_str()) < at.rank() => {
-            put(conn, event, body, before.first_at.min(event.at))?;
+            put(conn, event, body, before.first_at.min(joined(event, body)))?;
         }
         Some(_) if event.origin != tx.home() => {
             conn.prepare_cached("UPDATE agents SET first_at = ?3 WHERE agent_id = ?1 AND home = ?2 AND first_at > ?3")?.execute((
                 &body.agent_id,
                 &event.origin,
-                event.at.nanos(),
+                joined(event, body).nanos(),
             ))?;
         }
         // Nobody's mailbox changes.
-        Some(before) if before.first_at <= event.at && at.rank() < (before.last.0, before.last.1.as_str()) => {}
-        Some(before) if before.first_at <= event.at && before.role == body.role => put(conn, event, body, before.first_at)?,
+        Some(before) if before.first_at <= joined(event, body) && at.rank() < (before.last.0, before.last.1.as_str()) => {}
+        Some(before) if before.first_at <= joined(event, body) && before.role == body.role => put(conn, event, body, before.first_at)?,
         _ => {
             tx.later.agents.insert(body.agent_id.clone());
         }
@@ -157,7 +162,7 @@ fn fill_mailbox(conn: &Connection, agent_id: &str, home: &str) -> Result<(), Sto
     conn.prepare_cached("DELETE FROM mailbox WHERE owner = ?1")?.execute([agent.owner])?;
     conn.prepare_cached(&format!(
         "INSERT INTO mailbox (owner, at, sequence, unread)
-         SELECT ?1, m.at, m.sequence,
+         SELECT ?1, m.shown_at, m.sequence,
                 NOT (m.agent_id = ?2 AND m.home = ?3) AND NOT {}
          FROM (SELECT a.sequence FROM audience a WHERE a.kind = 0 AND a.value = ?2 AND {}
                UNION

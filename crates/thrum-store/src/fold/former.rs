@@ -161,8 +161,9 @@ fn standings<'a>(
         if agent::is_hidden(agent::cleaned_up(conn, agent_id, &event.origin)?.as_ref(), rank(event)) {
             continue;
         }
-        let standing = standings.entry(event.origin.clone()).or_insert(Standing { last: (event, body), first_at: event.at });
-        standing.first_at = standing.first_at.min(event.at);
+        let standing =
+            standings.entry(event.origin.clone()).or_insert(Standing { last: (event, body), first_at: agent::joined(event, body) });
+        standing.first_at = standing.first_at.min(agent::joined(event, body));
         if rank(standing.last.0) < rank(event) {
             standing.last = (event, body);
         }

@@ -9,13 +9,14 @@ use thrum_core::{
 };
 
 use super::{At, Audience, Claim, Folded, former, pending, purge, residence};
-use crate::{StoreError, Tx};
+use crate::{StoreError, Tx, arrival};
 
 /// What the rules need of a message that is here.
 struct Held {
     message_id: String,
     sequence: u64,
     at: Stamp,
+    shown: Stamp,
     event_id: String,
     origin: String,
     home: String,
@@ -30,14 +31,16 @@ impl Held {
 }
 
 fn held(conn: &Connection, message_id: &str) -> Result<Option<Held>, StoreError> {
-    let mut statement =
-        conn.prepare_cached("SELECT sequence, at, event_id, origin, home, deleted_at, delete_event FROM messages WHERE message_id = ?1")?;
+    let mut statement = conn.prepare_cached(
+        "SELECT sequence, at, event_id, origin, home, deleted_at, delete_event, shown_at FROM messages WHERE message_id = ?1",
+    )?;
     let found = statement.query_row([message_id], |row| {
         let (deleted_at, delete_event): (Option<i64>, Option<String>) = (row.get(5)?, row.get(6)?);
         Ok(Held {
             message_id: message_id.to_owned(),
             sequence: row.get(0)?,
             at: Stamp::from_nanos(row.get(1)?),
+            shown: Stamp::from_nanos(row.get(7)?),
             event_id: row.get(2)?,
             origin: row.get(3)?,
             home: row.get(4)?,
@@ -67,7 +70,7 @@ pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Resul
     };
     let before = super::claim(&body.message_id, &known.origin, (known.at, &known.event_id));
     if super::claim(&body.message_id, &at.event.origin, at.rank()) < before {
-        remove(tx, known.sequence, known.at)?;
+        remove(tx, &known)?;
         insert(tx, at, body)?;
         if known.origin != at.event.origin {
             judge_again(tx, &body.message_id)?;
@@ -106,7 +109,7 @@ pub(super) fn replace(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     let Some(known) = held(tx.conn, message_id)? else { return Ok(()) };
     let event = super::at_place(tx, known.sequence)?;
     if let Ok(Payload::MessageCreate(body)) = Payload::read(&event.kind, &event.body) {
-        remove(tx, known.sequence, known.at)?;
+        remove(tx, &known)?;
         insert(tx, At { event: &event, sequence: known.sequence }, &body)?;
     }
     Ok(())
@@ -115,7 +118,7 @@ pub(super) fn replace(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
 /// Takes the rows of a message away, if it is here.
 pub(super) fn withdraw(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     match held(tx.conn, message_id)? {
-        Some(message) => remove(tx, message.sequence, message.at),
+        Some(message) => remove(tx, &message),
         None => Ok(()),
     }
 }
@@ -123,7 +126,7 @@ pub(super) fn withdraw(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> 
 /// Folds a message and all that is about it again from what is left in the log.
 pub(super) fn refold(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     if let Some(message) = held(tx.conn, message_id)? {
-        remove(tx, message.sequence, message.at)?;
+        remove(tx, &message)?;
     }
     for table in ["receipts", "revisions"] {
         tx.conn.prepare_cached(&format!("DELETE FROM {table} WHERE message_id = ?1"))?.execute([message_id])?;
@@ -192,8 +195,8 @@ fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreErro
     let (conn, event, time) = (tx.conn, at.event, at.event.at.nanos());
     let home = former::live(conn, &body.agent_id, &event.origin, event.at)?;
     conn.prepare_cached(
-        "INSERT INTO messages (sequence, message_id, at, event_id, origin, home, agent_id, session_id, thread_id, reply_to)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO messages (sequence, message_id, at, event_id, origin, home, agent_id, session_id, thread_id, reply_to, shown_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?
     .execute((
         at.sequence,
@@ -206,6 +209,7 @@ fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreErro
         &body.session_id,
         &body.thread_id,
         body.reply_to(),
+        arrival::shown(conn, at.sequence, event.at)?.nanos(),
     ))?;
     show(tx, at, body, &home)?;
     if conn.prepare_cached("SELECT 1 FROM revisions WHERE message_id = ?1")?.exists([&body.message_id])?
@@ -220,6 +224,7 @@ fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreErro
 /// theirs at their own daemons.
 fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str) -> Result<(), StoreError> {
     let (conn, here, time) = (tx.conn, tx.home(), at.event.at.nanos());
+    let shown = arrival::shown(conn, at.sequence, at.event.at)?.nanos();
     let audience = Audience::of(body);
     for (kind, value, home) in audience.rows() {
         let row = (kind, value, home, time, at.sequence);
@@ -232,7 +237,7 @@ fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str) -> Res
     let mut put = conn.prepare_cached("INSERT OR IGNORE INTO mailbox VALUES (?1, ?2, ?3, ?4)")?;
     let mut deliver = |owner: i64, is_own: bool| -> Result<(), StoreError> {
         let unread = !(is_own || is_read && read_by.exists((owner, &body.message_id, time))?);
-        put.execute((owner, time, at.sequence, unread))?;
+        put.execute((owner, shown, at.sequence, unread))?;
         Ok(())
     };
     // An agent that is named gets it if it is the one that is meant (`residence.rs`); roles and everyone only if they were there. The
@@ -280,10 +285,10 @@ pub(super) fn read_at_home(message_id: &str, at: &str) -> String {
 }
 
 /// Takes a message out of every view but its own row.
-fn hide(tx: &Tx<'_>, sequence: u64, at: Stamp) -> Result<(), StoreError> {
-    let (conn, time) = (tx.conn, at.nanos());
+fn hide(tx: &Tx<'_>, message: &Held) -> Result<(), StoreError> {
+    let (conn, sequence, time) = (tx.conn, message.sequence, message.at.nanos());
     conn.prepare_cached("DELETE FROM mailbox WHERE at = ?1 AND sequence = ?2 AND owner IN (SELECT owner FROM agents WHERE home = ?3)")?
-        .execute((time, sequence, tx.home()))?;
+        .execute((message.shown.nanos(), sequence, tx.home()))?;
     let body: Option<String> =
         conn.prepare_cached("SELECT body FROM events WHERE sequence = ?1")?.query_row([sequence], |row| row.get(0)).optional()?;
     let created = body.and_then(|body| Payload::read("message.create", &body).ok());
@@ -297,9 +302,9 @@ fn hide(tx: &Tx<'_>, sequence: u64, at: Stamp) -> Result<(), StoreError> {
 }
 
 /// Takes its row away. What others did to it stays.
-fn remove(tx: &Tx<'_>, sequence: u64, at: Stamp) -> Result<(), StoreError> {
-    hide(tx, sequence, at)?;
-    tx.conn.prepare_cached("DELETE FROM messages WHERE sequence = ?1")?.execute([sequence])?;
+fn remove(tx: &Tx<'_>, message: &Held) -> Result<(), StoreError> {
+    hide(tx, message)?;
+    tx.conn.prepare_cached("DELETE FROM messages WHERE sequence = ?1")?.execute([message.sequence])?;
     Ok(())
 }
 
@@ -366,7 +371,7 @@ fn revise(tx: &Tx<'_>, message: &Held) -> Result<(), StoreError> {
         && message.deletion.as_ref() != Some(&deletion.rank)
     {
         if message.deletion.is_none() {
-            hide(tx, message.sequence, message.at)?;
+            hide(tx, message)?;
         }
         conn.prepare_cached("UPDATE messages SET deleted_at = ?2, delete_event = ?3, delete_reason = ?4 WHERE sequence = ?1")?
             .execute((message.sequence, deletion.rank.0.nanos(), &deletion.rank.1, &deletion.reason))?;
@@ -424,7 +429,7 @@ pub(super) fn receipt(conn: &Connection, at: At<'_>, body: &MessageReceipt) -> R
             "UPDATE mailbox SET unread = 0 WHERE at = ?1 AND sequence = ?2
              AND owner IN (SELECT owner FROM agents WHERE agent_id = ?3 AND home IN (?4, ?5))",
         )?
-        .execute((message.at.nanos(), message.sequence, &body.agent_id, home, &at.event.origin))?;
+        .execute((message.shown.nanos(), message.sequence, &body.agent_id, home, &at.event.origin))?;
     }
     Ok(Folded::Done)
 }

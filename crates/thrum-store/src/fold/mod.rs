@@ -32,10 +32,10 @@ use crate::{StoreError, Tx};
 pub(crate) use later::{Later, finish};
 pub(crate) use pending::{Room, is_pending, work};
 pub use purge::Purged;
-pub(crate) use purge::{FAR_AHEAD, announced, cutoff, cutoff_at_go, cutoff_of, is_purged, preview, waits};
+pub(crate) use purge::{Aged, FAR_AHEAD, announced, cutoff, cutoff_at_go, is_purged, lying_ahead, preview, reconsider, waits};
 
 /// Changes with every change of a rule: a database folded by another version is folded again at the next start.
-pub(crate) const VERSION: i64 = 9;
+pub(crate) const VERSION: i64 = 10;
 
 /// Where an event stands among those it competes with.
 pub(crate) type Rank<'a> = (Stamp, &'a str);

@@ -80,12 +80,13 @@ fn residences(
         present: Option<Stamp>,
     }
     let mut homes: BTreeMap<&str, First> = BTreeMap::new();
-    for (event, _) in registrations {
+    for (event, body) in registrations {
         let home = moved.get(event.origin.as_str()).filter(|to| event.at < to.until).map_or(event.origin.as_str(), |to| &to.home);
         let cleanup = agent::cleaned_up(conn, agent_id, home)?;
         let first = homes.entry(home).or_default();
         let side = if agent::is_hidden(cleanup.as_ref(), (event.at, &event.id)) { &mut first.past } else { &mut first.present };
-        *side = Some(side.map_or(event.at, |at| at.min(event.at)));
+        let since = agent::joined(event, body);
+        *side = Some(side.map_or(since, |first| first.min(since)));
     }
     let mut residences = BTreeSet::new();
     for (home, First { past, present }) in homes {

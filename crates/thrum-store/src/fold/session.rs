@@ -10,7 +10,7 @@ use thrum_core::{
 };
 
 use super::{At, Claim, Folded, agent, claim};
-use crate::{StoreError, Tx};
+use crate::{StoreError, Tx, arrival};
 
 /// Where a session began, as far as that is here.
 enum Begun {
@@ -54,8 +54,17 @@ pub(super) fn start(tx: &mut Tx<'_>, at: At<'_>, body: &SessionStart) -> Result<
 }
 
 fn put_start(conn: &Connection, event: &Event, body: &SessionStart) -> Result<(), StoreError> {
-    conn.prepare_cached("INSERT INTO sessions (session_id, agent_id, home, started_at, start_event) VALUES (?1, ?2, ?3, ?4, ?5)")?
-        .execute((&body.session_id, &body.agent_id, &event.origin, event.at.nanos(), &event.id))?;
+    conn.prepare_cached(
+        "INSERT INTO sessions (session_id, agent_id, home, started_at, start_event, shown_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute((
+        &body.session_id,
+        &body.agent_id,
+        &event.origin,
+        event.at.nanos(),
+        &event.id,
+        arrival::shown_of(conn, &event.origin, event.at)?.nanos(),
+    ))?;
     Ok(())
 }
 
@@ -112,6 +121,20 @@ pub(super) fn update(conn: &Connection, at: At<'_>, body: &AgentUpdate) -> Resul
         .execute((&context.session_id, &body.agent_id, &event.origin, event.at.nanos(), &event.id, text))?;
     }
     Ok(Folded::Done)
+}
+
+/// Works out the contexts of all agents of a home from what is in the log about them.
+pub(super) fn refold_contexts(tx: &mut Tx<'_>, home: &str) -> Result<(), StoreError> {
+    let conn = tx.conn;
+    conn.prepare_cached("DELETE FROM contexts WHERE home = ?1")?.execute([home])?;
+    super::each(tx, "type = 'agent.update' AND origin_daemon = ?1", home, |event, sequence| {
+        match Payload::read(&event.kind, &event.body) {
+            Ok(payload) if bounds::oversized_id(&payload) => {}
+            Ok(Payload::AgentUpdate(body)) => drop(update(conn, At { event: &event, sequence }, &body)?),
+            _ => {}
+        }
+        Ok(())
+    })
 }
 
 /// Hides the sessions and contexts of an agent that began before its clean-up.

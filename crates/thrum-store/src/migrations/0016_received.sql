@@ -4,6 +4,8 @@ CREATE TABLE received (
     origin TEXT    NOT NULL,
     events INTEGER NOT NULL,
     bytes  INTEGER NOT NULL,
+    -- By which a row is told from one of the index over places in logs, where nothing but its page is left.
+    what   TEXT    NOT NULL GENERATED ALWAYS AS ('received') STORED,
     PRIMARY KEY (peer, origin)
 ) STRICT, WITHOUT ROWID;
 INSERT INTO received

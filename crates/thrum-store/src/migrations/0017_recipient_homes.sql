@@ -25,5 +25,5 @@ CREATE TABLE residences (
     home     TEXT    NOT NULL,
     since    INTEGER NOT NULL,
     until    INTEGER NOT NULL,         -- when it was cleaned up; the largest number if it was not
-    PRIMARY KEY (agent_id, home, since)
+    PRIMARY KEY (agent_id, home, until)
 ) STRICT, WITHOUT ROWID;

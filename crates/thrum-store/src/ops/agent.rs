@@ -1,5 +1,6 @@
 //! Registering agents and deleting them.
 
+use rusqlite::OptionalExtension;
 use thrum_core::{
     ErrorKind, Fault, Payload, Stamp, name,
     payload::{AgentCleanup, AgentRegister},
@@ -59,6 +60,7 @@ impl Tx<'_> {
         if let Some(before) = before
             && (&before.role, &before.module, &before.display, &before.hostname, &before.worktree)
                 == (&role, &module, &display, &hostname, &worktree)
+            && !self.joined_ahead(&name)?
         {
             // Every session starts with a registration; one that says nothing new is no event.
             return Ok(Registration::Updated);
@@ -75,6 +77,7 @@ impl Tx<'_> {
             return Ok(Registration::Conflict(Box::new(rival.clone())));
         }
         let outcome = if before.is_some() { Registration::Updated } else { Registration::Registered };
+        let after = self.last_of(&name)?;
         let payload = AgentRegister {
             agent_id: name.clone(),
             kind: "agent".to_owned(),
@@ -85,9 +88,21 @@ impl Tx<'_> {
             display,
             hostname,
             former_homes: Vec::new(),
+            joined_at: after.and_then(|after| self.is_ahead(after)).map(|now| now.to_string()),
         };
-        self.append(Payload::AgentRegister(payload), None)?;
+        self.append_over(Payload::AgentRegister(payload), after)?;
         Ok(outcome)
+    }
+
+    /// Whether an agent of ours joined at a time that lies ahead, because our clock was wrong: until then it would get no mail to
+    /// everyone.
+    fn joined_ahead(&mut self, agent_id: &str) -> Result<bool, StoreError> {
+        let joined: Option<i64> = self
+            .conn
+            .prepare_cached("SELECT first_at FROM agents WHERE agent_id = ?1 AND home = ?2")?
+            .query_row((agent_id, self.home()), |row| row.get(0))
+            .optional()?;
+        Ok(joined.is_some_and(|joined| self.is_ahead(Stamp::from_nanos(joined)).is_some()))
     }
 
     /// Deletes an agent that lives here: its registration, sessions and contexts; never its messages.
@@ -105,7 +120,8 @@ impl Tx<'_> {
             .into());
         }
         let payload = AgentCleanup { agent_id: name.to_owned(), reason, method: Some("manual".to_owned()) };
-        let at = self.append(Payload::AgentCleanup(payload), None)?.at;
+        let after = self.last_of(name)?;
+        let at = self.append_over(Payload::AgentCleanup(payload), after)?.at;
         self.forget_presence(name)?;
         Ok(at)
     }

@@ -45,10 +45,24 @@ impl Tx<'_> {
         for agent_id in &gone {
             let reason = Some(format!("not heard of for {} days", silence.as_secs() / 86_400));
             let payload = AgentCleanup { agent_id: agent_id.clone(), reason, method: Some("automated".to_owned()) };
-            self.append(Payload::AgentCleanup(payload), None)?;
+            let after = self.last_of(agent_id)?;
+            self.append_over(Payload::AgentCleanup(payload), after)?;
             self.forget_presence(agent_id)?;
         }
         Ok(gone)
+    }
+
+    /// The latest instant of what a clean-up of an agent of ours hides, and of its last clean-up.
+    pub(super) fn last_of(&self, agent_id: &str) -> Result<Option<Stamp>, StoreError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT max(at) FROM (
+                 SELECT registered_at AS at FROM agents WHERE agent_id = ?1 AND home = ?2
+                 UNION ALL SELECT at FROM cleanups WHERE agent_id = ?1 AND home = ?2
+                 UNION ALL SELECT max(started_at) FROM sessions WHERE agent_id = ?1 AND home = ?2
+                 UNION ALL SELECT max(at) FROM contexts WHERE agent_id = ?1 AND home = ?2)",
+        )?;
+        let last: Option<i64> = statement.query_row((agent_id, self.home()), |row| row.get(0))?;
+        Ok(last.map(Stamp::from_nanos))
     }
 
     pub(super) fn forget_presence(&self, agent_id: &str) -> Result<(), StoreError> {

@@ -209,14 +209,14 @@ impl Tx<'_> {
             authored_by: None,
             disclosed: false,
         };
-        let event = self.append(Payload::MessageCreate(message), parent.map(|parent| parent.created_at))?;
+        let event = self.append(Payload::MessageCreate(message), parent.map(|parent| parent.claimed_at))?;
         if let (Some(key), Some(request)) = (&send.idempotency_key, request) {
             self.remember(&send.from, key, &message_id, request)?;
         }
         Ok(Sent {
             message_id,
             thread_id,
-            created_at: event.at,
+            created_at: self.shown_at(event.at),
             resolved_to: to.resolved_to,
             audiences: to.audiences,
             recipients,
@@ -305,9 +305,9 @@ impl Tx<'_> {
             content: content.unwrap_or(message.body.content),
             structured: structured.or(message.body.structured),
         };
-        let after = message.updated_at.unwrap_or(message.created_at);
-        let event = self.append(Payload::MessageEdit(MessageEdit { message_id: message_id.to_owned(), body }), Some(after))?;
-        Ok(Edited { updated_at: event.at, version: message.edits + 1 })
+        let after = message.edit_claimed_at.unwrap_or(message.claimed_at);
+        let event = self.append_over(Payload::MessageEdit(MessageEdit { message_id: message_id.to_owned(), body }), Some(after))?;
+        Ok(Edited { updated_at: self.shown_at(event.at), version: message.edits + 1 })
     }
 
     /// Takes one's own message back, for good. Deleting it again changes nothing.
@@ -320,7 +320,8 @@ impl Tx<'_> {
             return Ok(deleted_at);
         }
         let payload = Payload::MessageDelete(MessageDelete { message_id: message_id.to_owned(), reason });
-        Ok(self.append(payload, Some(message.created_at))?.at)
+        let deleted_at = self.append_over(payload, Some(message.claimed_at))?.at;
+        Ok(self.shown_at(deleted_at))
     }
 
     fn own_message(&self, agent: &str, message_id: &str, what: &str) -> Result<Message, StoreError> {
@@ -371,7 +372,7 @@ impl Tx<'_> {
             let found: Option<(i64, bool)> = self
                 .conn
                 .prepare_cached(
-                    "SELECT at, EXISTS (SELECT 1 FROM mailbox b WHERE b.owner = ?2 AND b.at = m.at AND b.sequence = m.sequence AND b.unread)
+                    "SELECT at, EXISTS (SELECT 1 FROM mailbox b WHERE b.owner = ?2 AND b.at = m.shown_at AND b.sequence = m.sequence AND b.unread)
                      FROM messages m WHERE message_id = ?1",
                 )?
                 .query_row((message_id, owner), |row| Ok((row.get(0)?, row.get(1)?)))

@@ -129,6 +129,7 @@ impl Tx<'_> {
             display: agent.display,
             hostname: agent.hostname,
             former_homes: claims,
+            joined_at: None,
         };
         self.append(Payload::AgentRegister(payload), Some(takeover.latest))?;
         let ended = sessions.len();

@@ -25,13 +25,15 @@ impl Tx<'_> {
         let open = SessionFilter { agent_id: Some(agent_id.to_owned()), home: Some(self.home().to_owned()), open_only: true, newest: None };
         for session in self.reader().sessions(&open)? {
             let payload = SessionEnd { session_id: session.session_id, reason: Some("crash_recovered".to_owned()) };
-            self.append(Payload::SessionEnd(payload), Some(session.started_at))?;
+            self.append_over(Payload::SessionEnd(payload), Some(session.start_claimed_at))?;
         }
         let session_id = self.new_id(IdKind::Session)?;
         let payload = SessionStart { session_id: session_id.clone(), agent_id: agent_id.to_owned() };
-        let event = self.append(Payload::SessionStart(payload), None)?;
+        // A deletion that lies ahead, because our clock was wrong, would hide it.
+        let deleted = self.reader().deleted_at(agent_id)?;
+        let event = self.append_over(Payload::SessionStart(payload), deleted)?;
         self.say(&session_id, agent_id, event.at, beat)?;
-        Ok((session_id, event.at))
+        Ok((session_id, self.shown_at(event.at)))
     }
 
     /// Ends a session; one that has ended stays as it is. Returns it and when it ended.
@@ -44,8 +46,8 @@ impl Tx<'_> {
             return Ok((session, ended_at));
         }
         let payload = SessionEnd { session_id: session_id.to_owned(), reason: Some(reason.unwrap_or_else(|| "normal".to_owned())) };
-        let event = self.append(Payload::SessionEnd(payload), Some(session.started_at))?;
-        Ok((session, event.at))
+        let event = self.append_over(Payload::SessionEnd(payload), Some(session.start_claimed_at))?;
+        Ok((session, self.shown_at(event.at)))
     }
 
     /// Says what the session is about; empty clears it. Peers hear at once.
@@ -66,7 +68,7 @@ impl Tx<'_> {
         let at = self.now();
         context.current_task = (!task.is_empty()).then(|| task.to_owned());
         context.task_updated_at = Some(at.to_string());
-        self.update(session.agent_id, context, session.started_at)?;
+        self.update(session.agent_id, context, session.start_claimed_at)?;
         Ok(at)
     }
 
@@ -78,7 +80,7 @@ impl Tx<'_> {
     /// out of bounds.
     pub fn heartbeat(&mut self, session_id: &str, beat: Beat) -> Result<Stamp, StoreError> {
         beat.check()?;
-        let Session { agent_id, started_at, .. } = self.own_open_session(session_id)?;
+        let Session { agent_id, start_claimed_at: started_at, .. } = self.own_open_session(session_id)?;
         let now = self.now();
         self.seen(&agent_id, now)?;
         self.say(session_id, &agent_id, started_at, beat)?;
@@ -110,13 +112,15 @@ impl Tx<'_> {
     }
 
     fn update(&mut self, agent_id: String, context: WorkContext, started_at: Stamp) -> Result<(), StoreError> {
-        let at = self.now().max(self.last_update(&agent_id, &context.session_id)?.next());
+        let said = self.last_update(&agent_id, &context.session_id)?;
+        let at = self.now().max(said.next());
         let context = context.for_event(&at.to_string());
+        let after = started_at.max(said);
         let mut payload = Payload::AgentUpdate(AgentUpdate { agent_id, work_contexts: vec![context] });
         // Fitting would hide what is refused.
         bounds::check(&mut payload)?;
         bounds::cut(&mut payload);
-        self.append(payload, Some(started_at))?;
+        self.append_over(payload, Some(after))?;
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Row, params_from_iter, types::Value as Sql};
 use thrum_core::{Machines, Stamp};
 
-use crate::{Reader, StoreError};
+use crate::{Reader, StoreError, arrival::shown_sql};
 
 /// A registered agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,12 +56,18 @@ pub(super) fn stamp(nanos: i64) -> Stamp {
 /// SQL for when the agent of `row` (which has `agent_id` and `home`) last read a message, or wrote one of the newest few under its
 /// name: indexes lead to both, however many there are. NULL for one that lives at ?1, whose every call is seen.
 pub(super) fn written_by(row: &str) -> String {
+    let read = shown_sql("r.origin", "r.read_at");
     format!(
         "CASE WHEN {row}.home <> ?1 THEN nullif(max(
-            coalesce((SELECT max(at) FROM (SELECT at, origin FROM messages WHERE agent_id = {row}.agent_id
-                ORDER BY at DESC, sequence DESC LIMIT {NEWEST}) WHERE origin = {row}.home), 0),
-            coalesce((SELECT max(r.read_at) FROM receipts r
-                WHERE r.agent_id = {row}.agent_id AND r.origin = {row}.home AND r.read_at IS NOT NULL), 0)), 0) END"
+            coalesce((SELECT max(shown_at) FROM (SELECT shown_at, origin FROM messages WHERE agent_id = {row}.agent_id
+                ORDER BY shown_at DESC, sequence DESC LIMIT {NEWEST}) WHERE origin = {row}.home), 0),
+            coalesce((SELECT {read} FROM receipts r
+                WHERE r.agent_id = {row}.agent_id AND r.origin = {row}.home AND r.read_at IS NOT NULL
+                ORDER BY r.read_at DESC LIMIT 1), 0),
+            coalesce((SELECT r.read_at FROM receipts r
+                WHERE r.agent_id = {row}.agent_id AND r.origin = {row}.home AND r.read_at IS NOT NULL
+                AND NOT EXISTS (SELECT 1 FROM ahead h WHERE h.origin = r.origin AND h.at = r.read_at)
+                ORDER BY r.read_at DESC LIMIT 1), 0)), 0) END"
     )
 }
 
@@ -98,14 +104,16 @@ impl Reader<'_> {
         conditions.equals("a.role", filter.role.as_ref());
         conditions.equals("a.module", filter.module.as_ref());
         conditions.equals("a.home", filter.home.as_ref());
+        let registered = shown_sql("a.home", "a.registered_at");
+        let (ended, said) = (shown_sql("s.home", "s.ended_at"), shown_sql("c.home", "c.at"));
         let sql = format!(
-            "SELECT a.agent_id, a.home, a.kind, a.role, a.module, a.display, a.hostname, a.worktree, a.registered_at,
+            "SELECT a.agent_id, a.home, a.kind, a.role, a.module, a.display, a.hostname, a.worktree, {registered},
                     (SELECT p.last_seen_at FROM presence p WHERE p.agent_id = a.agent_id AND a.home = ?1),
-                    (SELECT max(s.started_at, coalesce(s.ended_at, 0), coalesce(c.at, 0)) FROM sessions s
+                    (SELECT max(s.shown_at, coalesce({ended}, 0), coalesce({said}, 0)) FROM sessions s
                      LEFT JOIN contexts c ON c.session_id = s.session_id AND c.agent_id = s.agent_id AND c.home = s.home
-                     WHERE s.agent_id = a.agent_id AND s.home = a.home AND s.started_at IS NOT NULL ORDER BY s.started_at DESC LIMIT 1),
+                     WHERE s.agent_id = a.agent_id AND s.home = a.home AND s.started_at IS NOT NULL ORDER BY s.shown_at DESC LIMIT 1),
                     {}
-             FROM agents a WHERE true{} ORDER BY a.registered_at DESC, a.agent_id, a.home",
+             FROM agents a WHERE true{} ORDER BY {registered} DESC, a.agent_id, a.home",
             written_by("a"),
             conditions.sql
         );
@@ -147,6 +155,19 @@ impl Reader<'_> {
         // Not in SQL, for the reason given in the fold: this runs for every message sent.
         members.sort_unstable();
         Ok(members)
+    }
+
+    /// The peer that served the last registration of an agent; `None` if it was made here.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn agent_served_by(&self, name: &str, home: &str) -> Result<Option<String>, StoreError> {
+        let mut statement = self.conn.prepare_cached(
+            "SELECT e.received_from FROM agents a JOIN events e ON e.event_id = a.event_id AND e.origin_daemon = a.home
+             WHERE a.agent_id = ?1 AND a.home = ?2",
+        )?;
+        let via: Option<String> = statement.query_row((name, home), |row| row.get(0)).optional()?;
+        Ok(via.filter(|via| !via.is_empty()))
     }
 
     /// Where agents of this name live.

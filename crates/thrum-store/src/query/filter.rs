@@ -45,7 +45,7 @@ pub struct Filter {
     pub named: Vec<String>,
     /// Only those that one of their recipients, here or elsewhere, has not read.
     pub unread_by_somebody: bool,
-    /// Only later than this.
+    /// Only those shown later than this.
     pub after: Option<Stamp>,
     /// Whether to say of each what became of it at its recipients.
     pub recipients: bool,
@@ -109,14 +109,14 @@ impl Selection {
         let mut asks = Asks::default();
         asks.of_messages(filter);
         asks.of_texts(filter);
-        let time = if owner.is_some() { "b.at" } else { "m.at" };
+        let time = if owner.is_some() { "b.at" } else { "m.shown_at" };
         if let Some(after) = filter.after {
             asks.conditions.push_str(&format!(" AND {time} > {}", after.nanos()));
         }
         let texts = " JOIN events e ON e.sequence = m.sequence";
         let (base, messages, first) = match owner {
             // The time is part of both keys: whichever side has fewer rows can lead.
-            Some(owner) => ("mailbox b", " JOIN messages m ON m.sequence = b.sequence AND m.at = b.at", format!("b.owner = {owner}")),
+            Some(owner) => ("mailbox b", " JOIN messages m ON m.sequence = b.sequence AND m.shown_at = b.at", format!("b.owner = {owner}")),
             None => ("messages m", "", "m.deleted_at IS NULL".to_owned()),
         };
         let counted = match (asks.messages, asks.texts) {

@@ -9,7 +9,7 @@ use thrum_core::{
 };
 
 use super::filter::{Filter, Order, Selection};
-use crate::{Reader, StoreError, fold::residence};
+use crate::{Reader, StoreError, arrival, fold::residence};
 
 /// A message as it is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,10 +38,14 @@ pub struct Message {
     pub audiences: Vec<Tag>,
     /// Whom it named, and what they did with it. In a list only where [`Filter::recipients`] asks for it.
     pub recipients: Vec<Recipient>,
-    /// When it was written.
+    /// When it was written, or came, if it claims to be written later than it came.
     pub created_at: Stamp,
-    /// When it was last edited.
+    /// When it was written, as its author's daemon has it.
+    pub claimed_at: Stamp,
+    /// When it was last edited, or the edit came.
     pub updated_at: Option<Stamp>,
+    /// When it was last edited, as its author's daemon has it.
+    pub edit_claimed_at: Option<Stamp>,
     /// How often it was edited.
     pub edits: u64,
     /// When it was deleted.
@@ -150,8 +154,10 @@ pub struct Listing {
 const COLUMNS: &str = "m.message_id,
     coalesce(m.thread_id, (SELECT r.thread_id FROM messages r WHERE r.reply_to = m.message_id AND r.thread_id IS NOT NULL
                            ORDER BY r.at, r.event_id LIMIT 1)),
-    m.reply_to, m.agent_id, m.session_id, m.origin, m.at, m.edited_at, m.edits, m.deleted_at, m.delete_reason,
-    e.body, (SELECT body FROM events WHERE sequence = m.edit_sequence), m.sequence, m.home";
+    m.reply_to, m.agent_id, m.session_id, m.origin, m.shown_at,
+    min(m.edited_at, coalesce((SELECT h.shown_at FROM ahead h WHERE h.sequence = m.edit_sequence), m.edited_at)), m.edits,
+    min(m.deleted_at, coalesce((SELECT min(h.shown_at) FROM ahead h WHERE h.origin IN (m.origin, m.home) AND h.at = m.deleted_at), m.deleted_at)),
+    m.delete_reason, e.body, (SELECT body FROM events WHERE sequence = m.edit_sequence), m.sequence, m.home, m.at, m.edited_at";
 
 impl Reader<'_> {
     /// One message, deleted or not. `is_read` is as `mailbox` has it.
@@ -186,7 +192,11 @@ impl Reader<'_> {
             (None, None) => self.count(&selection.counted, "0", values)?,
         };
         let total = if filter.unread { unread } else { total };
-        let time = if filter.by_update { "coalesce(m.edited_at, m.at)" } else { if owner.is_some() { "b.at" } else { "m.at" } };
+        let time = if filter.by_update {
+            "coalesce(min(m.edited_at, coalesce((SELECT h.shown_at FROM ahead h WHERE h.sequence = m.edit_sequence), m.edited_at)), m.shown_at)"
+        } else {
+            if owner.is_some() { "b.at" } else { "m.shown_at" }
+        };
         let number = if owner.is_some() { "b.sequence" } else { "m.sequence" };
         let direction = if filter.order == Order::NewestFirst { "DESC" } else { "ASC" };
         let unread_only = if filter.unread { " AND b.unread" } else { "" };
@@ -236,7 +246,7 @@ impl Reader<'_> {
     pub fn is_unread(&self, message_id: &str, mailbox: &Mailbox) -> Result<bool, StoreError> {
         let Some(owner) = self.owner(Some(mailbox))? else { return Ok(false) };
         let mut statement = self.conn.prepare_cached(
-            "SELECT 1 FROM messages m JOIN mailbox b ON b.owner = ?2 AND b.at = m.at AND b.sequence = m.sequence AND b.unread
+            "SELECT 1 FROM messages m JOIN mailbox b ON b.owner = ?2 AND b.at = m.shown_at AND b.sequence = m.sequence AND b.unread
              WHERE m.message_id = ?1",
         )?;
         Ok(statement.exists((message_id, owner))?)
@@ -297,12 +307,14 @@ impl Reader<'_> {
         let stamp = |nanos: Option<i64>| nanos.map(Stamp::from_nanos);
         let receipts: Vec<(String, Recipient)> = self
             .conn
-            .prepare_cached(
+            .prepare_cached(&format!(
                 "SELECT agent_id, coalesce((SELECT f.home FROM former_homes f WHERE f.agent_id = r.agent_id AND f.former = r.origin
-                                            AND f.until > max(coalesce(r.read_at, r.seen_at), ?2)), r.origin), seen_at, read_at
+                                            AND f.until > max(coalesce(r.read_at, r.seen_at), ?2)), r.origin), {}, {}
                  FROM receipts r WHERE message_id = ?1",
-            )?
-            .query_map((&message.message_id, message.created_at.nanos()), |row| {
+                arrival::shown_sql("r.origin", "r.seen_at"),
+                arrival::shown_sql("r.origin", "r.read_at"),
+            ))?
+            .query_map((&message.message_id, message.claimed_at.nanos()), |row| {
                 let (seen_at, read_at) = (stamp(row.get(2)?), stamp(row.get(3)?));
                 Ok((row.get(0)?, Recipient { agent_id: String::new(), home: row.get(1)?, seen_at, read_at }))
             })?
@@ -320,7 +332,7 @@ impl Reader<'_> {
             };
             if said.is_empty() {
                 // By its name alone.
-                let meant = self.homes_at(name, message.created_at)?;
+                let meant = self.homes_at(name, message.claimed_at)?;
                 said = lives.iter().filter(|home| meant.contains(home)).cloned().collect();
             }
             said.sort_unstable_by_key(|home| (home != self.home, home.clone()));
@@ -382,7 +394,7 @@ fn is_read(owner: i64) -> String {
 
 /// Whether a message is in a mailbox, in this state.
 fn in_mailbox(owner: i64, state: &str) -> String {
-    format!("EXISTS (SELECT 1 FROM mailbox o WHERE o.owner = {owner} AND o.at = m.at AND o.sequence = m.sequence AND {state})")
+    format!("EXISTS (SELECT 1 FROM mailbox o WHERE o.owner = {owner} AND o.at = m.shown_at AND o.sequence = m.sequence AND {state})")
 }
 
 /// A row whose texts are not read yet.
@@ -408,11 +420,13 @@ fn read_message(row: &Row<'_>) -> rusqlite::Result<Found> {
         audiences: Vec::new(),
         recipients: Vec::new(),
         created_at: Stamp::from_nanos(row.get(6)?),
+        claimed_at: Stamp::from_nanos(row.get(15)?),
         updated_at: stamp(row.get(7)?),
+        edit_claimed_at: stamp(row.get(16)?),
         edits: row.get(8)?,
         deleted_at: stamp(row.get(9)?),
         delete_reason: row.get(10)?,
-        is_read: row.get(15)?,
+        is_read: row.get(17)?,
         sequence: row.get(13)?,
         whole: None,
     };

@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, Row, params_from_iter};
 use thrum_core::{Stamp, limits, payload::WorkContext};
 
 use super::agents::{Conditions, stamp, written_by};
-use crate::{Reader, StoreError};
+use crate::{Reader, StoreError, arrival::shown_sql};
 
 /// A period of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +17,10 @@ pub struct Session {
     pub agent_id: String,
     /// The agent's home.
     pub home: String,
-    /// When it began.
+    /// When it began, or that came.
     pub started_at: Stamp,
+    /// When it began, as its home has it.
+    pub(crate) start_claimed_at: Stamp,
     /// When it ended.
     pub ended_at: Option<Stamp>,
     /// Why.
@@ -91,7 +93,7 @@ impl Reader<'_> {
         if filter.open_only {
             conditions.sql.push_str(" AND s.ended_at IS NULL");
         }
-        let sql = format!("{} WHERE s.started_at IS NOT NULL{} ORDER BY s.started_at DESC, s.session_id", select(), conditions.sql);
+        let sql = format!("{} WHERE s.started_at IS NOT NULL{} ORDER BY s.shown_at DESC, s.session_id", select(), conditions.sql);
         let sql = filter.newest.map_or(sql.clone(), |newest| format!("{sql} LIMIT {newest}"));
         let mut statement = self.conn.prepare_cached(&sql)?;
         for row in statement.query_map(params_from_iter(conditions.values), read_session)? {
@@ -109,7 +111,7 @@ impl Reader<'_> {
     pub fn newest_open_session(&self, agent_id: &str, home: &str) -> Result<Option<Session>, StoreError> {
         let sql = format!(
             "{} WHERE s.started_at IS NOT NULL AND s.ended_at IS NULL AND s.agent_id = ?2 AND s.home = ?3
-             ORDER BY s.started_at DESC, s.session_id LIMIT 1",
+             ORDER BY s.shown_at DESC, s.session_id LIMIT 1",
             select()
         );
         let found = self.conn.prepare_cached(&sql)?.query_row((self.home, agent_id, home), read_session).optional()?;
@@ -131,9 +133,8 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn open_session(&self, agent_id: &str) -> Result<Option<String>, StoreError> {
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT started_at, session_id FROM sessions WHERE agent_id = ?1 AND home = ?2 AND ended_at IS NULL")?;
+        let mut statement =
+            self.conn.prepare_cached("SELECT shown_at, session_id FROM sessions WHERE agent_id = ?1 AND home = ?2 AND ended_at IS NULL")?;
         let open = statement.query_map((agent_id, self.home), |row| Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?)))?;
         // Not `max` in SQL, for the reason given in the fold: this runs for every message sent.
         Ok(open.collect::<Result<Vec<_>, _>>()?.into_iter().max().map(|(_, session_id)| session_id))
@@ -142,9 +143,10 @@ impl Reader<'_> {
 
 /// A session with its context and the last sign of life: of an agent that lives at ?1 as seen here, of others as they wrote.
 fn select() -> String {
+    let (ended, said) = (shown_sql("s.home", "s.ended_at"), shown_sql("c.home", "c.at"));
     format!(
-        "SELECT s.session_id, s.agent_id, s.home, s.started_at, s.ended_at, s.end_reason,
-            coalesce(s.ended_at, max(s.started_at, coalesce(c.at, 0), coalesce(p.last_seen_at, 0), coalesce({}, 0))), c.context
+        "SELECT s.session_id, s.agent_id, s.home, s.shown_at, {ended}, s.end_reason,
+            coalesce({ended}, max(s.shown_at, coalesce({said}, 0), coalesce(p.last_seen_at, 0), coalesce({}, 0))), c.context, s.started_at
         FROM sessions s LEFT JOIN presence p ON p.agent_id = s.agent_id AND s.home = ?1
         LEFT JOIN contexts c ON c.session_id = s.session_id AND c.agent_id = s.agent_id AND c.home = s.home",
         written_by("s")
@@ -157,6 +159,7 @@ fn read_session(row: &Row<'_>) -> rusqlite::Result<(Session, Option<String>)> {
         agent_id: row.get(1)?,
         home: row.get(2)?,
         started_at: stamp(row.get(3)?),
+        start_claimed_at: stamp(row.get(8)?),
         ended_at: row.get::<_, Option<i64>>(4)?.map(stamp),
         end_reason: row.get(5)?,
         last_seen_at: stamp(row.get(6)?),

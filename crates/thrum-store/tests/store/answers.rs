@@ -107,8 +107,8 @@ fn an_answer_to_a_group_of_go_thrum_goes_to_the_members_that_it_noted() {
         json!({"message_id": id, "agent_id": "gia", "body": {"format": "markdown", "content": "who?"},
             "recipients": recipients, "scopes": group("devs"), "refs": group("devs")})
     };
-    let some = foreign("evt_2", "d_go", 2, "message.create", message("msg_some", json!(["ann", "ben", "gone"])));
-    let none = foreign("evt_3", "d_go", 3, "message.create", message("msg_none", json!(["ben"])));
+    let some = foreign("evt_2", "d_go", 1, "message.create", message("msg_some", json!(["ann", "ben", "gone"])));
+    let none = foreign("evt_3", "d_go", 1, "message.create", message("msg_none", json!(["ben"])));
     node.apply(&[go, some, none]);
 
     let sent = node.store.write(|tx| tx.send(answer("ben", "msg_some"))).expect("sends");

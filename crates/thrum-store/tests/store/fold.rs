@@ -191,7 +191,7 @@ fn what_is_older_than_a_purge_never_comes_back() {
     let mut node = node();
     node.register("bob", "coder");
     let cutoff = thrum_core::Stamp::from_nanos(kit::START + 10_000_000_000).to_string();
-    let purge = kit::signed("evt_9", 7, 1, 60, &Payload::PurgeExecuted(PurgeExecuted { cutoff }));
+    let purge = kit::signed("evt_9", 7, 1, 60, &Payload::PurgeExecuted(PurgeExecuted { cutoff, ..PurgeExecuted::default() }));
     let old = message("evt_1", 1, "msg_1", json!({"recipients": ["bob"]}));
     let new = message("evt_2", 20, "msg_2", json!({"recipients": ["bob"]}));
     node.apply(&[old.clone(), new, purge]);

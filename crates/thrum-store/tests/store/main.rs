@@ -4,6 +4,7 @@ mod acts;
 mod answers;
 mod bounded;
 mod bounds;
+mod clock;
 mod disk;
 mod faults;
 mod fold;

@@ -39,6 +39,10 @@ fn bound(kind: IdKind, number: u64) -> String {
     IdSource::bound_to(kit::key(number).id()).next(kind, &mut world.clone())
 }
 
+fn at(seconds: i64) -> String {
+    thrum_core::Stamp::from_nanos(kit::START + seconds * 1_000_000_000).to_string()
+}
+
 /// What an event is made of: origin, second, type, payload.
 type Draft = (usize, i64, &'static str, Value);
 
@@ -80,8 +84,11 @@ fn events_among(names: std::ops::Range<usize>, [receipts, registrations]: [u32; 
         ("message.receipt", json!({"message_id": id_of("msg", id), "agent_id": AGENTS[agent], "receipt_type": kind}))
     });
     let former = prop::collection::vec(prop::sample::select(ORIGINS.to_vec()), 0..3);
-    let register = (small(), 0..2usize, small(), former).prop_map(|(agent, role, module, former)| {
-        let body = json!({"agent_id": AGENTS[agent], "kind": "agent", "role": ROLES[role], "module": format!("m{module}"), "former_homes": former});
+    let register = (small(), 0..2usize, small(), former, 0..180i64).prop_map(|(agent, role, module, former, joined)| {
+        let mut body = json!({"agent_id": AGENTS[agent], "kind": "agent", "role": ROLES[role], "module": format!("m{module}"), "former_homes": former});
+        if joined < 60 {
+            body["joined_at"] = json!(at(joined));
+        }
         ("agent.register", body)
     });
     let start = (about(), small())
@@ -92,8 +99,16 @@ fn events_among(names: std::ops::Range<usize>, [receipts, registrations]: [u32; 
         ("agent.update", json!({"agent_id": AGENTS[agent], "work_contexts": [{"session_id": id_of("ses", id), "intent": format!("i{n}")}]}))
     });
     let cleanup = small().prop_map(|agent| ("agent.cleanup", json!({"agent_id": AGENTS[agent], "method": "manual"})));
-    let purge = (0..60i64).prop_map(|seconds| {
-        ("purge.executed", json!({"cutoff": thrum_core::Stamp::from_nanos(kit::START + seconds * 1_000_000_000).to_string()}))
+    // Half of them name what they would not take by its time: messages and sessions, and events by their own ids.
+    let named = prop::collection::vec((about(), 0..40usize, 0..3usize), 0..3);
+    let purge = (0..60i64, any::<bool>(), named).prop_map(|(seconds, names, named)| {
+        let id = |(about, n, kind): (usize, usize, usize)| match kind {
+            0 => id_of("msg", about),
+            1 => id_of("ses", about),
+            _ => format!("evt_{:03}", n - n % 3),
+        };
+        let named: Vec<String> = if names { named.into_iter().map(id).collect() } else { Vec::new() };
+        ("purge.executed", json!({"cutoff": at(seconds), "ahead": named}))
     });
     let group = (0..5usize).prop_map(|n| {
         let kinds = ["group.create", "group.update", "group.delete", "group.member.add", "group.member.remove"];

@@ -20,12 +20,25 @@ const MAY_READ_ALL: &[(&str, &str)] = &[
     ("FROM forgetting", "one row per peer that was removed"),
     ("FROM received WHERE origin = ?1", "one row per peer and origin, which quotas bound"),
     ("FROM heads", "one row per log of an origin, and all of them are wanted"),
+    ("FROM ahead a WHERE a.at > ?1 GROUP BY", "events that lie ahead: none where clocks are right, and quotas bound what a peer brings"),
+    ("UPDATE ahead SET", "the clock was put back, which is rare"),
+    ("WHERE NOT EXISTS (SELECT 1 FROM ahead", "the clock was put back, which is rare"),
+    ("UPDATE sessions SET shown_at", "the clock was put back, which is rare"),
+    ("FROM ahead a JOIN messages m", "the clock was put back, which is rare"),
+    ("UPDATE presence SET last_seen_at = ?2", "the clock was put back, which is rare"),
+    ("UPDATE checkpoints SET at = max", "the clock was put back, which is rare"),
+    ("UPDATE acknowledged SET at", "the clock was put back, which is rare"),
+    ("UPDATE rejected SET at", "the clock was put back, which is rare"),
+    ("UPDATE rejections SET at", "the clock was put back, which is rare"),
+    ("FROM purged_ahead", "what purges named: nothing where clocks are right"),
+    ("FROM ahead a JOIN events e", "a purge, which is rare"),
+    ("DELETE FROM contexts WHERE home = ?1", "a purge named a context, which is rare"),
     ("sqlite_schema", "the schema"),
     ("pragma_", "no table"),
     ("SELECT count(*) FROM ", "a total, for the status and for people"),
     ("SELECT origin_daemon, origin_log, origin_seq, body FROM events", "the log is counted anew: verify and doctor"),
     ("SELECT event_id, type, origin_daemon, origin_log, received_from, body FROM events", "a damaged database is made anew"),
-    ("SELECT sequence, type, at, target, origin_daemon FROM events", "a purge; an index by age would cost every message"),
+    ("SELECT sequence, type, at, target, origin_daemon, event_id FROM events", "a purge; an index by age would cost every message"),
     ("DELETE FROM contexts WHERE at < ?1", "a purge"),
     ("DELETE FROM contexts WHERE home = ?1 AND at < ?2", "a purge"),
     ("UPDATE rejected SET sample", "a purge; the table is bounded"),
@@ -71,7 +84,7 @@ const EXPANDED: &[(&str, &[&str])] = &[
     ),
     ("DELETE FROM {table} WHERE message_id", &["DELETE FROM receipts WHERE message_id = ?1", "DELETE FROM revisions WHERE message_id = ?1"]),
     (
-        "INSERT INTO mailbox (owner, at, sequence, unread) SELECT ?1, m.at",
+        "INSERT INTO mailbox (owner, at, sequence, unread) SELECT ?1, m.shown_at",
         &[
             "SELECT a.sequence FROM audience a WHERE a.kind = 0 AND a.value = ?1 AND (a.home = ?2
                 OR a.home IN (SELECT f.former FROM former_homes f WHERE f.agent_id = ?1 AND f.home = ?2))",
@@ -127,6 +140,14 @@ const EXPANDED: &[(&str, &[&str])] = &[
             "SELECT r.thread_id FROM messages r WHERE r.reply_to = ?1 AND r.thread_id IS NOT NULL ORDER BY r.at, r.event_id LIMIT 1",
         ],
     ),
+    (
+        "SELECT agent_id, coalesce((SELECT f.home FROM former_homes f",
+        &[
+            "SELECT agent_id, coalesce((SELECT f.home FROM former_homes f WHERE f.agent_id = r.agent_id AND f.former = r.origin
+               AND f.until > max(coalesce(r.read_at, r.seen_at), ?2)), r.origin), r.seen_at FROM receipts r WHERE message_id = ?1",
+        ],
+    ),
+    ("UPDATE sessions SET shown_at = {} WHERE", &["SELECT sequence FROM ahead WHERE origin = ?1 AND at = ?2 ORDER BY sequence LIMIT 1"]),
     ("SELECT count(*), {unread}", &["SELECT count(*), coalesce(sum(b.unread), 0) FROM mailbox b WHERE b.owner = 7"]),
     (
         "SELECT s.session_id, s.agent_id",

@@ -299,7 +299,7 @@ fn a_purge_that_lies_far_ahead_keeps_nobody_from_comparing_until_it_is_near() {
 
 /// A purge that one of the daemons with keys signs.
 fn signed_purge(id: &str, number: u64, seq: u64, seconds: i64, cutoff: Stamp) -> Event {
-    let said = payload::PurgeExecuted { cutoff: cutoff.to_string() };
+    let said = payload::PurgeExecuted { cutoff: cutoff.to_string(), ..payload::PurgeExecuted::default() };
     kit::signed(id, number, seq, seconds, &Payload::PurgeExecuted(said))
 }
 

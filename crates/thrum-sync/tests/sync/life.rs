@@ -234,7 +234,7 @@ impl Life {
         self.sim.run_for(REST);
         self.sim.assert_properties();
         if !self.sim.gos.is_empty() {
-            crate::legacy::assert_exchanged(&self.sim, self.sim.purged_before);
+            crate::legacy::assert_exchanged(&self.sim, self.sim.purged.before);
         }
         self.sim.sum_up()
     }

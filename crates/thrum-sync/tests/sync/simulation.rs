@@ -73,6 +73,35 @@ fn partition_heals_and_both_sides_agree() {
     sim.assert_quiet(20);
 }
 
+/// One start with the clock three years ahead: what is written after it is put right is dated right, everybody agrees on all of it, and
+/// a purge takes what lies ahead from everybody.
+#[test]
+fn a_clock_that_was_years_ahead_dates_nothing_later_and_all_agree() {
+    const YEARS: i64 = 3 * 365 * 86_400;
+    let mut sim = paired(5, 3, &[(0, 1), (1, 2)]);
+    sim.skew(0, YEARS);
+    let ahead: Vec<String> = (0..10).map(|n| sim.say(0, &format!("ahead {n}"))).collect();
+    sim.run_for(Duration::from_secs(3600));
+    sim.skew(0, 0);
+    let after = [sim.say(0, "after"), sim.say(2, "of another")];
+    sim.run_for(Duration::from_secs(3600));
+    sim.assert_agreement();
+    let now = sim.wall();
+    for daemon in &sim.daemons {
+        let at = |message: &String| daemon.log.message(message).unwrap();
+        assert!(after.iter().all(|message| at(message).claimed_at < now), "{}", daemon.name());
+        assert!(ahead.iter().all(|message| at(message).created_at < now && at(message).claimed_at > now), "{}", daemon.name());
+    }
+    sim.purge(1, now.minus(Duration::from_secs(60)));
+    sim.run_for(Duration::from_secs(3600));
+    for daemon in &sim.daemons {
+        assert!(!ahead.iter().chain(&after).any(|message| daemon.log.has_message(message)), "{}", daemon.name());
+    }
+    sim.assert_agreement();
+    sim.run_for(REST);
+    sim.assert_quiet(20);
+}
+
 /// C26: what made the file is synced with its directory, so that its journal does not come back after a crash, over what was
 /// written since.
 #[test]

@@ -1,7 +1,7 @@
 //! `thrum send`.
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, Retry, payload::Tag};
+use thrum_core::{ErrorKind, Fault, Retry, name::printable, payload::Tag};
 
 use crate::{
     commands::body::Body,
@@ -168,7 +168,8 @@ impl Render for Stored {
         };
         page.line(format!("{} {message_id} {to}", self.verb));
         for recipient in recipients {
-            page.line(format!("  {}  {GREEN}stored{GREEN:#}", who(&recipient.agent_id, &recipient.address, None)));
+            let outlook = recipient.outlook.as_deref().map(|why| format!("; {}", printable(why))).unwrap_or_default();
+            page.line(format!("  {}  {GREEN}stored{GREEN:#}{outlook}", who(&recipient.agent_id, &recipient.address, None)));
         }
     }
 

@@ -198,6 +198,7 @@ mod tests {
             home_name: Some("desk".into()),
             address: format!("@{name}@desk"),
             local: Some(false),
+            outlook: None,
         }
     }
 

@@ -31,7 +31,7 @@ fn one_mebibyte_passes_and_nothing_empty_longer_or_not_utf8_does() {
     send(b"ab\xff\xfe").fails(2, "not UTF-8");
     repo.thrum(&["send", "", "--to", "bob", "--as", "ann"]).fails(2, "empty");
     repo.thrum(&["send", "--body-file", "no-such-file", "--to", "bob", "--as", "ann"]).fails(3, "no-such-file");
-    let inbox = repo.json(&["inbox", "--as", "bob"]);
+    let inbox = repo.json(&["inbox", "--as", "bob", "--full"]);
     assert_eq!(inbox["total"], 1);
     assert_eq!(inbox["messages"][0]["body"]["content"].as_str().unwrap().len(), MEBIBYTE);
 }

@@ -112,8 +112,11 @@ impl Stage {
                     self.peer();
                 }
                 self.shell(example, &line);
-                if words.starts_with(&["peer", "remove"]) {
-                    self.peer = None;
+                match words[..] {
+                    ["peer", "remove", ..] => self.peer = None,
+                    // The other examples know it by this name.
+                    ["peer", "rename", old, new, ..] => drop(self.repo.thrum(&["peer", "rename", new, old]).ok()),
+                    _ => {}
                 }
             }
         }

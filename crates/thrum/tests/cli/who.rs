@@ -54,8 +54,10 @@ fn mail_that_nobody_signed_and_mail_of_a_namesake_say_so_and_an_answer_goes_to_i
         sent["recipients"].as_array().unwrap().iter().map(|recipient| recipient["address"].clone()).collect()
     };
     assert_eq!(addresses(&answer), ["@ann@gopeer"], "to the home that wrote");
-    let bare = repo.thrum(&["send", "hi", "--to", "@ann", "--as", "cy", "--json"]).ok().says("there is also @ann@gopeer");
-    assert_eq!(addresses(&bare.json()), ["@ann"]);
+    repo.thrum(&["send", "hi", "--to", "@ann", "--as", "cy"]).ok().says("there is also @ann@gopeer");
+    let bare = repo.json(&["send", "hi", "--to", "@ann", "--as", "cy"]);
+    assert!(bare["warnings"][0].as_str().unwrap().contains("there is also @ann@gopeer"), "{bare}");
+    assert_eq!(addresses(&bare), ["@ann"]);
     assert_eq!(addresses(&repo.json(&["send", "hi", "--to", "@ann@gopeer", "--as", "cy"])), ["@ann@gopeer"]);
     let text = repo.thrum(&["send", "hi", "--to", "ann@gopeer", "--as", "cy"]).ok().stdout;
     assert!(text.contains("to 1 agent\n  @ann@gopeer  stored"), "{text}");

@@ -7,6 +7,7 @@ use serde::Serialize;
 use thrum_core::{Machines, Stamp};
 use thrum_store::query::{Mailbox, Message, Recipient};
 
+use super::outlook::Outlook;
 use crate::daemon::Daemon;
 
 /// One recipient of a message.
@@ -35,6 +36,9 @@ pub(super) struct Delivery {
     /// Whether that is this one: then stored is at home.
     #[serde(skip_serializing_if = "Option::is_none")]
     local: Option<bool>,
+    /// Why it waits, as far as that is known when it is sent.
+    #[serde(flatten)]
+    outlook: Option<Outlook>,
 }
 
 #[derive(Debug, Serialize)]
@@ -47,7 +51,11 @@ enum State {
 
 impl Delivery {
     /// To somebody for whom it was stored just now.
-    pub(super) fn stored(mailbox: Mailbox, machines: &Machines, at: Stamp) -> Self {
+    pub(super) fn sent(mailbox: Mailbox, machines: &Machines, at: Stamp, outlook: Option<Outlook>) -> Self {
+        Self { outlook, ..Self::stored(mailbox, machines, at) }
+    }
+
+    fn stored(mailbox: Mailbox, machines: &Machines, at: Stamp) -> Self {
         Self {
             home_name: Some(machines.name(&mailbox.home).into_owned()),
             address: Some(machines.address(&mailbox.agent_id, &mailbox.home)),
@@ -59,6 +67,7 @@ impl Delivery {
             read_at: None,
             state: State::Stored,
             at_home_since: None,
+            outlook: None,
         }
     }
 }
@@ -108,6 +117,7 @@ impl<'d> Deliveries<'d> {
             local,
             agent_id: recipient.agent_id.clone(),
             delivered_at: message.created_at,
+            outlook: None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `health`: one answer that says whether all is well, and what is not.
 
 use serde::Serialize;
-use thrum_core::Fault;
+use thrum_core::{Ambient, Fault, Stamp, name};
 use thrum_sync::{service::PeerStatus, transport::Kind};
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     purges::{Purges, purges},
     storing::{Storing, storing},
 };
-use crate::{daemon::Daemon, tailnet};
+use crate::{ambient::System, daemon::Daemon, tailnet};
 
 #[derive(Serialize)]
 pub(super) struct Health {
@@ -45,6 +45,9 @@ pub(super) struct Health {
     /// What the writer has been at for longer than a second.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     storing: Vec<Storing>,
+    /// Whose events lie ahead of this machine's clock.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ahead: Vec<Ahead>,
     /// What the user should mend.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
@@ -110,8 +113,54 @@ fn missing(peer: &PeerStatus) -> Option<String> {
     Some(format!("{} holds {events} missing here, as it says{why}; see `thrum sync verify`", peer.name))
 }
 
+/// A daemon of which events lie ahead of our clock: its own is wrong, or was when they were written.
+#[derive(Serialize)]
+struct Ahead {
+    daemon_id: String,
+    /// What we call it, if it is a peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// What we call the peer that served them, if another one wrote them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    via: Option<String>,
+    /// Whether that is this daemon.
+    local: bool,
+    events: u64,
+    /// The latest time among them.
+    latest: Stamp,
+}
+
+impl Ahead {
+    fn of(daemon: &Daemon, peers: &[PeerStatus], ahead: thrum_store::Ahead) -> Self {
+        let name = |id: &str| peers.iter().find(|peer| peer.daemon_id == id).map(|peer| peer.name.clone());
+        let via = Some(&ahead.via).filter(|via| !via.is_empty() && **via != ahead.origin);
+        Self {
+            name: name(&ahead.origin),
+            via: via.map(|via| name(via).unwrap_or_else(|| via.clone())),
+            local: ahead.origin == daemon.id,
+            daemon_id: ahead.origin,
+            events: ahead.events,
+            latest: ahead.latest,
+        }
+    }
+
+    fn warning(&self) -> String {
+        let events = if self.events == 1 { "1 event".to_owned() } else { format!("{} events", self.events) };
+        let latest = self.latest.to_the_second();
+        if self.local {
+            return format!(
+                "the clock of this machine was wrong: {events} of it are dated up to {latest}. What is written now is dated right; \
+                 `thrum purge` takes the others away"
+            );
+        }
+        let name = name::shown_machine(self.name.as_ref().unwrap_or(&self.daemon_id));
+        let via = self.via.as_ref().map(|via| format!(" (through {})", name::shown_machine(via))).unwrap_or_default();
+        format!("the clock of {name}{via} is or was wrong: {events} of it are dated up to {latest}, and are shown where they came")
+    }
+}
+
 pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
-    let totals = daemon.storage.read(|reader| reader.totals()).await?;
+    let (totals, ahead) = daemon.storage.read(|reader| Ok((reader.totals()?, reader.ahead(System.now())?))).await?;
     let peers = daemon.peers.status().await?;
     let commit = daemon.storage.commits().borrow().clone();
     let mut warnings = daemon.warnings.clone();
@@ -121,6 +170,8 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
     warnings.extend(peers.iter().filter_map(missing));
     let purges = purges(daemon, &mut warnings).await?;
     let storing = storing(daemon.storage.writer.busy(), &peers);
+    let ahead: Vec<Ahead> = ahead.into_iter().map(|ahead| Ahead::of(daemon, &peers, ahead)).collect();
+    warnings.extend(ahead.iter().map(Ahead::warning));
     let tailnet = daemon.tailnet.status().borrow().clone();
     let address = daemon.peers.address(Kind::Tailnet).await;
     let enabled = tailnet.enabled;
@@ -151,6 +202,7 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
         not_listening: listen_error.map(|Fault { message, hint, .. }| NotListening { message, hint }),
         purges,
         storing,
+        ahead,
         warnings,
     })
 }

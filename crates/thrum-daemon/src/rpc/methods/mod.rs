@@ -11,6 +11,7 @@ mod group;
 mod health;
 pub(crate) mod import;
 mod message;
+mod outlook;
 mod peer;
 mod purge;
 mod purges;

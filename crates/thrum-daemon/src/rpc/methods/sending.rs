@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use thrum_core::{ErrorKind, Fault, Stamp, payload::Tag};
 use thrum_store::ops;
 
-use super::{delivery::Delivery, required};
+use super::{delivery::Delivery, outlook::outlooks, required};
 use crate::daemon::Daemon;
 
 #[derive(Deserialize)]
@@ -73,6 +73,9 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
     });
     let (sent, machines) = sent.await?;
     let at = sent.created_at;
+    // It is stored; what is not known of the recipients is left out.
+    let outlooks = outlooks(daemon, sent.mailboxes.clone()).await.unwrap_or_default();
+    let outlooks = outlooks.into_iter().chain(std::iter::repeat_with(|| None));
     Ok(Sent {
         message_id: sent.message_id,
         thread_id: sent.thread_id,
@@ -80,7 +83,12 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
         resolved_to: sent.resolved_to,
         warnings: sent.warnings,
         audiences: sent.audiences,
-        recipients: sent.mailboxes.into_iter().map(|mailbox| Delivery::stored(mailbox, &machines, at)).collect(),
+        recipients: sent
+            .mailboxes
+            .into_iter()
+            .zip(outlooks)
+            .map(|(mailbox, outlook)| Delivery::sent(mailbox, &machines, at, outlook))
+            .collect(),
     })
 }
 

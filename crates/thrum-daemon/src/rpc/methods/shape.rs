@@ -38,7 +38,11 @@ pub(super) struct Summary {
     scopes: Vec<Tag>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     refs: Vec<Tag>,
+    /// When it was written; of one that claims a time ahead of its arrival, when it came.
     created_at: Stamp,
+    /// The time that it claims, where that is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claimed_at: Option<Stamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<Stamp>,
     deleted: bool,
@@ -88,6 +92,7 @@ impl Summary {
             scopes: message.scopes,
             refs: message.refs,
             created_at: message.created_at,
+            claimed_at: (message.claimed_at != message.created_at).then_some(message.claimed_at),
             updated_at: message.updated_at,
             deleted: message.deleted_at.is_some(),
             is_read: message.is_read,
@@ -117,7 +122,11 @@ pub(super) struct Full {
     scopes: Vec<Tag>,
     refs: Vec<Tag>,
     metadata: Metadata,
+    /// When it was written; of one that claims a time ahead of its arrival, when it came.
     created_at: Stamp,
+    /// The time that it claims, where that is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    claimed_at: Option<Stamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     updated_at: Option<Stamp>,
     deleted: bool,
@@ -172,6 +181,7 @@ impl Full {
             refs: message.refs,
             metadata: Metadata { deleted_at: message.deleted_at, delete_reason: message.delete_reason },
             created_at: message.created_at,
+            claimed_at: (message.claimed_at != message.created_at).then_some(message.claimed_at),
             updated_at: message.updated_at,
             deleted: message.deleted_at.is_some(),
             is_read: message.is_read,

@@ -7,11 +7,11 @@ use thrum_store::{
     Reader, StoreError,
     query::{Agent, AgentFilter, Mailbox, Session},
 };
-use thrum_sync::replicator::State;
 
 use super::{
     agent,
     budget::{Budget, shorten},
+    outlook::Way,
     session,
 };
 use crate::daemon::Daemon;
@@ -76,7 +76,7 @@ struct Member {
     inbox_total: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     inbox_unread: Option<u64>,
-    /// `active` while a session is open and its agent was heard of lately, else `offline`.
+    /// `active` while a session is open, its agent was heard of lately and its machine is not cut off; else `offline`.
     status: &'static str,
     /// The daemon it lives at.
     home: String,
@@ -88,9 +88,9 @@ struct Member {
     address: String,
     /// Whether that daemon signs what it says.
     signed: bool,
-    /// Whether that peer answers: `connected`, `connecting`, `unreachable` or `removed_us`.
+    /// Whether that peer answers: `connected`, `connecting`, `unreachable` or `removed_us`; `removed` if it is no peer any more.
     #[serde(skip_serializing_if = "Option::is_none")]
-    home_state: Option<State>,
+    home_state: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     home_state_since: Option<Stamp>,
     /// Whether lists or texts of it are left out or cut, because the answer has no room for them.
@@ -98,8 +98,8 @@ struct Member {
     truncated: bool,
 }
 
-/// An agent with its newest open session and, if it lives here, its mail: total and unread.
-type Found = (Agent, Option<Session>, Option<(u64, u64)>);
+/// An agent with its newest open session; if it lives here, its mail, total and unread; else the peer that served it.
+type Found = (Agent, Option<Session>, Option<(u64, u64)>, Option<String>);
 
 /// The agents that an answer has room for, and whether there are more.
 #[derive(Default)]
@@ -117,15 +117,19 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Team, Fault> {
         Ok((members, machines, everyone, roles))
     });
     let (Members { found, more }, machines, everyone, roles) = found.await?;
-    let mut members: Vec<Member> =
-        found.into_iter().map(|(found, truncated)| Member { truncated, ..member(daemon, &machines, found) }).collect();
-    members.retain(|member| params.include_offline || member.status == "active");
     let peers = daemon.peers.reach();
-    for member in &mut members {
-        if let Some((_, state, since)) = peers.iter().find(|(peer, ..)| peer.daemon_id == member.home) {
-            (member.home_state, member.home_state_since) = (Some(*state), Some(*since));
+    let member = |(found, truncated): (Found, bool)| {
+        let via = found.3.clone();
+        let mut member = Member { truncated, ..member(daemon, &machines, found) };
+        let way = Way::to(&member.home, via.as_deref(), &daemon.id, &peers);
+        if way.is_blocked() {
+            member.status = "offline";
         }
-    }
+        (member.home_state, member.home_state_since) = way.shown();
+        member
+    };
+    let mut members: Vec<Member> = found.into_iter().map(member).collect();
+    members.retain(|member| params.include_offline || member.status == "active");
     let mut groups = vec![Group { name: "everyone".to_owned(), total: everyone }];
     let mut budget = Budget::new();
     groups.extend(roles.into_iter().map(|(name, total)| Group { name, total }).take_while(|group| budget.take(group)));
@@ -170,12 +174,13 @@ fn members(reader: &Reader<'_>, here: &str) -> Result<Members, StoreError> {
         }
         let mailbox = Mailbox { agent_id: agent.agent_id.clone(), home: agent.home.clone() };
         let mail = if mailbox.home == here { Some(reader.mail_count(&mailbox)?) } else { None };
-        members.found.push(((agent, session, mail), truncated));
+        let via = reader.agent_served_by(&agent.agent_id, &agent.home)?;
+        members.found.push(((agent, session, mail, via), truncated));
     }
     Ok(members)
 }
 
-fn member(daemon: &Daemon, machines: &Machines, (agent, mut session, mail): Found) -> Member {
+fn member(daemon: &Daemon, machines: &Machines, (agent, mut session, mail, _): Found) -> Member {
     if let Some(session) = &mut session {
         session::refresh(daemon, session);
     }

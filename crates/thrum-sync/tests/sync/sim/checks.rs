@@ -22,18 +22,18 @@ impl Sim {
         for daemon in self.healthy() {
             let held: BTreeSet<String> = daemon.log.event_ids().into_iter().collect();
             for (id, (author, seen)) in &self.acknowledged {
-                let is_old = seen.is_purged_by(self.purged_before);
+                let is_old = seen.is_purged_by(&self.purged);
                 let (name, what) = (daemon.name(), if is_old { "still has what was purged" } else { "lacks what was acknowledged" });
                 assert!(held.contains(id) != is_old, "P2: {name} {what}: {seen:?} by daemon{author}");
             }
-            daemon.watcher.look_back(&daemon.log, daemon.name(), self.purged_before);
+            daemon.watcher.look_back(&daemon.log, daemon.name(), &self.purged);
         }
     }
 
     /// P2, after a crash and before anybody else is heard: what this daemon has shown is there.
     pub(super) fn p2_what_was_acknowledged_here_is_here(&self, at: usize) {
         let daemon = &self.daemons[at];
-        daemon.watcher.look_back(&daemon.log, daemon.name(), self.purged_before);
+        daemon.watcher.look_back(&daemon.log, daemon.name(), &self.purged);
     }
 
     /// P2: a peer that says to have our log up to somewhere has it, durably.
@@ -46,7 +46,7 @@ impl Sim {
         let known = self.believed.entry((at, peer, log.to_owned())).or_default();
         for row in self.daemons[at].log.page(*known, 100_000, 1 << 40).unwrap().rows.iter().take_while(|row| row.sequence <= upto) {
             let has = claims.watcher.events.contains_key(&row.id);
-            let purged = || self.daemons[at].watcher.events.get(&row.id).is_none_or(|seen| seen.is_purged_by(self.purged_before));
+            let purged = || self.daemons[at].watcher.events.get(&row.id).is_none_or(|seen| seen.is_purged_by(&self.purged));
             assert!(has || purged(), "P2: daemon{peer} acknowledges daemon{at} up to {upto} and lacks {}", row.id);
         }
         *known = upto.max(*known);
@@ -86,7 +86,7 @@ impl Sim {
             let held = daemon.log.event_ids();
             let missed: Vec<_> = held.iter().filter(|id| !shown.contains(id)).collect();
             assert!(missed.is_empty(), "P4: who reads {} by cursor never saw {missed:?}", daemon.name());
-            daemon.watcher.look_back(&daemon.log, daemon.name(), self.purged_before);
+            daemon.watcher.look_back(&daemon.log, daemon.name(), &self.purged);
         }
     }
 
@@ -94,7 +94,7 @@ impl Sim {
     /// moment, the watchers assert.
     pub fn p5_edits_and_purges_hold(&self) {
         for daemon in self.healthy() {
-            super::oracle::assert_shown(&daemon.log, daemon.name(), self.purged_before);
+            super::oracle::assert_shown(&daemon.log, daemon.name(), &self.purged);
         }
     }
 
@@ -165,7 +165,7 @@ impl Sim {
         for daemon in self.healthy() {
             let name = daemon.name();
             for (id, (_, seen)) in self.poison.iter().filter_map(|id| self.acknowledged.get_key_value(id)) {
-                let is_there = daemon.watcher.events.contains_key(id) || seen.is_purged_by(self.purged_before);
+                let is_there = daemon.watcher.events.contains_key(id) || seen.is_purged_by(&self.purged);
                 assert!(is_there, "P7: {name} never had the event {id} that cannot be folded");
             }
             for (peer, status) in daemon.statuses() {
@@ -193,7 +193,7 @@ impl Sim {
     /// All of them.
     pub fn assert_properties(&mut self) {
         // A purge that only was at a lost disk is none.
-        self.purged_before = self.healthy()[0].watcher.purged;
+        self.purged = self.healthy()[0].watcher.purged.clone();
         self.p1_all_have_the_same();
         self.p2_what_was_acknowledged_is_there();
         self.p3_nothing_was_applied_twice();
@@ -210,7 +210,7 @@ impl Sim {
             let others = self.daemons.iter().enumerate().filter(|(other, daemon)| *other != at && !daemon.hangs && !daemon.gone);
             others
                 .map(|(_, daemon)| daemon)
-                .any(|daemon: &Daemon| daemon.watcher.events.get(id).is_some_and(|seen| !seen.is_purged_by(daemon.watcher.purged)))
+                .any(|daemon: &Daemon| daemon.watcher.events.get(id).is_some_and(|seen| !seen.is_purged_by(&daemon.watcher.purged)))
         };
         let kept: Vec<(String, (usize, Seen))> = self
             .acknowledged

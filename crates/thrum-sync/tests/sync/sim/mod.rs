@@ -76,7 +76,7 @@ pub struct Sim {
     /// Events that nobody can fold.
     poison: Vec<String>,
     /// The highest instant that anybody purged up to.
-    pub purged_before: Stamp,
+    pub purged: watcher::Purges,
     /// The daemon that answers where a name of two daemons leads to.
     routes: BTreeMap<String, usize>,
     /// How long the slowest disk takes to store a batch, in milliseconds.
@@ -106,7 +106,7 @@ impl Sim {
             trace: std::hash::DefaultHasher::new(),
             acknowledged: BTreeMap::new(),
             poison: Vec::new(),
-            purged_before: Stamp::ZERO,
+            purged: watcher::Purges::default(),
             routes: BTreeMap::new(),
             slowest_disk: 0,
             believed: BTreeMap::new(),
@@ -224,7 +224,7 @@ impl Sim {
         // The peer that shows N+1 before N shows it to us, too.
         let in_order = self.gos.is_empty();
         let sources = daemon.watcher.poll(&daemon.log, &daemon.desk.me.name, source, in_order);
-        self.purged_before = self.purged_before.max(daemon.watcher.purged);
+        self.purged.add(&daemon.watcher.purged);
         if daemon.left.as_ref().is_some_and(|left| *left.log_id != *commit.log) && daemon.follows.is_none() {
             self.tally.new_logs += 1;
             let pause = Duration::from_millis(self.random(200) as u64);

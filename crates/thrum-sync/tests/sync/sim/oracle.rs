@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use thrum_core::{Stamp, ids, limits};
+use thrum_core::{Stamp, limits};
 use thrum_sync::Log;
 
+use super::watcher::Purges;
 use crate::kit::StoreLog;
 
 /// By when, and by which event.
@@ -20,10 +21,10 @@ struct Message {
 }
 
 /// Asserts that a daemon shows every message as its log has it.
-pub(super) fn assert_shown(log: &StoreLog, name: &str, purged_before: Stamp) {
+pub(super) fn assert_shown(log: &StoreLog, name: &str, purged: &Purges) {
     for (id, message) in read(log) {
         let shown = log.message(&id);
-        if ids::ulid_time(&id).is_some_and(|made| made.millis() < purged_before.millis()) {
+        if purged.takes(&id) {
             assert!(shown.is_none(), "P5: {name} shows {id}, which was purged");
             continue;
         }
@@ -39,10 +40,12 @@ pub(super) fn assert_shown(log: &StoreLog, name: &str, purged_before: Stamp) {
         let (edits, deletions) = (by_author(&message.edits), by_author(&message.deletions));
         let body = edits.last().map_or(&created, |(_, event)| event)["body"]["content"].as_str();
         assert_eq!(Some(shown.body.content.as_str()), body, "P5: {name} shows another text of {id} than its last edit");
-        assert_eq!(shown.created_at, at, "P5: {id} at {name}");
-        assert_eq!(shown.updated_at, edits.last().map(|((at, _), _)| *at), "P5: the last edit of {id} at {name}");
+        assert_eq!(shown.claimed_at, at, "P5: {id} at {name}");
+        assert!(shown.created_at <= at, "P5: {name} shows {id} later than it was written");
+        assert_eq!(shown.edit_claimed_at, edits.last().map(|((at, _), _)| *at), "P5: the last edit of {id} at {name}");
         assert_eq!(shown.edits, edits.len() as u64, "P3: {name} counts edits of {id} that there are not");
-        assert_eq!(shown.deleted_at, deletions.first().map(|((at, _), _)| *at), "P5: the deletion of {id} at {name}");
+        let deleted_at = deletions.first().map(|((at, _), _)| *at);
+        assert_eq!(shown.deleted_at.map(|at| Some(at) <= deleted_at), deleted_at.map(|_| true), "P5: the deletion of {id} at {name}");
         for recipient in &shown.recipients {
             let Some(home) = &recipient.home else { continue };
             let read = message.reads.contains(&(recipient.agent_id.clone(), home.clone()));

@@ -24,10 +24,29 @@ pub struct Watcher {
     messages: BTreeMap<String, Shown>,
     /// Who brought each event; nobody what was made here.
     sources: BTreeMap<String, String>,
-    /// The highest instant up to which anybody purged, as far as that was heard of here.
-    pub purged: Stamp,
+    /// What anybody purged, as far as that was heard of here.
+    pub purged: Purges,
     /// Creations of messages that were seen.
     created: BTreeSet<String>,
+}
+
+/// What purges take: all before an instant, and what they name.
+#[derive(Clone, Debug, Default)]
+pub struct Purges {
+    pub before: Stamp,
+    named: BTreeSet<String>,
+}
+
+impl Purges {
+    pub fn add(&mut self, other: &Self) {
+        self.before = self.before.max(other.before);
+        self.named.extend(other.named.iter().cloned());
+    }
+
+    /// Whether a message of this id is gone.
+    pub fn takes(&self, message_id: &str) -> bool {
+        self.named.contains(message_id) || ids::ulid_time(message_id).is_some_and(|made| made.millis() < self.before.millis())
+    }
 }
 
 /// An event as far as it matters when it is gone.
@@ -61,14 +80,15 @@ impl Seen {
         Self { id: row.id.clone(), kind: row.kind.clone(), at, target }
     }
 
-    /// Whether a purge of what is older than this takes it away: said here once more, apart from the store.
-    pub fn is_purged_by(&self, cutoff: Stamp) -> bool {
-        let by_id = |id: &String| ids::ulid_time(id).map(|made| made.millis() < cutoff.millis());
+    /// Whether purges take it away: said here once more, apart from the store.
+    pub fn is_purged_by(&self, purges: &Purges) -> bool {
+        let cutoff = purges.before;
+        let by_id = |id: &String| ids::ulid_time(id).map(|_| purges.takes(id));
         match self.kind.as_str() {
             "message.create" | "message.edit" | "message.receipt" | "agent.session.start" | "agent.session.end" => {
-                self.target.as_ref().and_then(by_id).unwrap_or(self.at < cutoff)
+                self.target.as_ref().and_then(by_id).unwrap_or(self.at < cutoff || purges.named.contains(&self.id))
             }
-            "agent.update" => self.at < cutoff,
+            "agent.update" => self.at < cutoff || purges.named.contains(&self.id),
             _ => false,
         }
     }
@@ -116,7 +136,8 @@ impl Watcher {
             return;
         }
         if let Some(cutoff) = event["cutoff"].as_str().and_then(Stamp::parse).filter(|_| seen.kind == "purge.executed") {
-            self.purged = self.purged.max(cutoff.min(seen.at));
+            let named = event["ahead"].as_array().into_iter().flatten().filter_map(|id| id.as_str().map(str::to_owned));
+            self.purged.add(&Purges { before: cutoff.min(seen.at), named: named.collect() });
         }
         if seen.kind == "message.create" {
             self.created.extend(seen.target.clone());
@@ -140,7 +161,7 @@ impl Watcher {
     /// A message as it is shown now, after what it was before.
     fn look(&mut self, log: &StoreLog, message: &str, name: &str) {
         let now = match log.message(message) {
-            Some(shown) => Shown::Here { edited: shown.updated_at, deleted: shown.deleted_at },
+            Some(shown) => Shown::Here { edited: shown.edit_claimed_at, deleted: shown.deleted_at },
             None if self.messages.contains_key(message) => Shown::Gone,
             // Something about a message that is not here.
             None => return,
@@ -157,7 +178,7 @@ impl Watcher {
     }
 
     /// Nothing was put below the cursor, and nothing that was seen is gone but by a purge or to a place behind (P4, P2).
-    pub fn look_back(&self, log: &StoreLog, name: &str, purged_before: Stamp) {
+    pub fn look_back(&self, log: &StoreLog, name: &str, purged: &Purges) {
         let rows = log.page(0, 1_000_000, 1 << 40).unwrap().rows;
         let mut held = BTreeSet::new();
         for row in rows.iter().filter(|row| row.sequence <= self.cursor) {
@@ -171,7 +192,7 @@ impl Watcher {
             held.insert(&row.id);
         }
         for (id, seen) in &self.events {
-            assert!(held.contains(id) || seen.is_purged_by(purged_before), "P2: {name} showed {seen:?} and has it no more");
+            assert!(held.contains(id) || seen.is_purged_by(purged), "P2: {name} showed {seen:?} and has it no more");
         }
         for (message, shown) in &self.messages {
             if *shown == Shown::Gone {

@@ -143,6 +143,15 @@ fn clock(found: &Checkup) -> Check {
         return Check::new("clock", Warning, format!("the last event written here is {ahead} ahead of the clock, which was set back"))
             .fix("timedatectl set-ntp true");
     }
+    if let Some(own) = found.ahead.iter().find(|ahead| ahead.via.is_empty()) {
+        let text = format!(
+            "it was wrong: {} written here {} dated up to {}; what is written now is dated right",
+            count(own.events, "event"),
+            if own.events == 1 { "is" } else { "are" },
+            own.latest.to_the_second()
+        );
+        return Check::new("clock", Warning, text).fix("timedatectl set-ntp true");
+    }
     Check::new("clock", Fine, "later than all that was written here")
 }
 

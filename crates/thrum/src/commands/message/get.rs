@@ -8,6 +8,7 @@ use crate::{
     context::Context,
     render::{Page, Render, said, who},
     shapes::{Answer, Got, Message, Tag},
+    time,
 };
 
 /// Show one message whole, and how far it got with each recipient; marks it read
@@ -55,6 +56,9 @@ impl Render for Seen {
         page.field("From", who(&author.agent_id, &author.address, author.signed));
         page.field("To", sent::audience(audiences, recipients));
         page.field("Sent", page.time(*created_at));
+        if let Some(at) = &self.answer.read.message.claimed_at {
+            page.field("Dated", format!("{}: it came before that, from a clock that is or was wrong", time::exact(*at)));
+        }
         if let Some(at) = updated_at {
             page.field("Edited", page.time(*at));
         }

@@ -53,7 +53,7 @@ impl Mounted {
     }
 
     fn texts(&self) -> BTreeSet<String> {
-        let inbox = self.repo.json(&["inbox", "--limit", "100"]);
+        let inbox = self.repo.json(&["inbox", "--limit", "100", "--full"]);
         inbox["messages"].as_array().unwrap().iter().map(|message| message["body"]["content"].as_str().unwrap().to_owned()).collect()
     }
 }
