@@ -3,8 +3,8 @@
 //!
 //! [`Hold::check`] compares the lock file at its path with the one that is locked, by device and inode. It costs one `stat` and is
 //! made before every answer to an agent, before and after every commit, before every answer to a peer, and every
-//! [`limits::STATE_LOOK`]. The lock file stands for the whole of `.thrum/var`: its path leads through `.thrum` and `var`, and the
-//! lock excludes nobody any more once another file is at that path.
+//! [`STATE_LOOK`](thrum_core::limits::STATE_LOOK). The lock file stands for the whole of `.thrum/var`: its path leads through
+//! `.thrum` and `var`, and the lock excludes nobody any more once another file is at that path.
 //!
 //! Every file that a daemon writes or removes by name:
 //!

@@ -10,7 +10,7 @@
 //!   store moves it behind (`Tx::apply`). Who stops all the same gets the events one by one, and the one it refuses is skipped.
 //! * **They pull for each notify**, in parallel. They hear of the first commit at once and of the rest of 100 ms together.
 //!
-//! Their successors (v0.7 and later) speak WebSocket, and are told so ([`newer`]).
+//! Their successors (v0.7 and later) speak WebSocket, and are told so (`legacy/newer.rs`).
 //!
 //! And who used one of them until now has its peers in a file ([`peers`]): they are taken over with their tokens, and go on
 //! knowing this daemon by the id of the one it replaces.

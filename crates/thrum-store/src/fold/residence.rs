@@ -1,7 +1,7 @@
 //! Which of the agents of one name a message is for.
 //!
-//! Mail belongs to a name and a home. A message of ours says where each recipient lives ([`MessageCreate::homes_of`]); one of Go
-//! Thrum's, or of an earlier version, has the name alone. Such a message goes to every daemon at which the name was registered at the
+//! Mail belongs to a name and a home. A message of ours names the home of each recipient ([`homes_of`]); one of Go Thrum's, or of an
+//! earlier version, has the name alone. Such a message goes to every daemon at which the name was registered at the
 //! message's instant. If none had it then, it goes to the daemon at which it was registered first afterwards, because clocks differ
 //! and registrations travel later than mail. So an agent that takes a name later elsewhere does not get the mail of the former one.
 //!
@@ -9,6 +9,8 @@
 //! set of events. Between the first registration and the last clean-up the name counts as registered throughout. What a former home
 //! registered counts for the home to which the agent moved (`former.rs`), so old mail stays its own; a message that names the
 //! former home goes to both, because its author may not have known of the move.
+//!
+//! [`homes_of`]: thrum_core::payload::MessageCreate::homes_of
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -220,7 +220,7 @@ impl GoPeersFile {
     }
 }
 
-/// What [`peers`] would answer to a dry run, by the registry alone: the daemon does not run.
+/// What [`peers()`] would answer to a dry run, by the registry alone: the daemon does not run.
 pub(crate) fn preview_peers(repo: &Repo, mut params: GoPeersFile) -> Result<PeersTaken, Fault> {
     let Some((file, known_as)) = params.read()? else { return Ok(PeersTaken { peers: Vec::new() }) };
     let id = identity::known(repo)?.unwrap_or_default();
