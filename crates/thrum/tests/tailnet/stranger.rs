@@ -139,7 +139,7 @@ pub(crate) fn tries_codes(eve: &Machine, victim: &Machine, other: impl FnOnce(&s
     let shown: Value = serde_json::from_str(&adding.line()).unwrap();
     let (code, address) = (shown["code"].as_str().unwrap(), shown["address"].as_str().unwrap());
     assert_eq!(eve.who_waits(), [victim.name()], "it is found without an address");
-    for left in ["2 attempts remaining", "1 attempts remaining", "0 attempts remaining"] {
+    for left in ["2 attempts remaining", "1 attempt remaining", "0 attempts remaining"] {
         join(eve, address, &wrong(code)).fails(4, left);
     }
     assert_ne!(join(eve, address, code).code, 0, "the right code comes too late");
