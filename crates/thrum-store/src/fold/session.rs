@@ -43,8 +43,11 @@ pub(super) fn start(tx: &mut Tx<'_>, at: At<'_>, body: &SessionStart) -> Result<
         Begun::At { home, at: begun, event_id }
             if claim(&body.session_id, &home, (begun, &event_id)) <= claims(&body.session_id, event) => {}
         Begun::At { home, .. } if home == event.origin => {
-            conn.prepare_cached("UPDATE sessions SET agent_id = ?2, started_at = ?3, start_event = ?4 WHERE session_id = ?1")?
-                .execute((&body.session_id, &body.agent_id, event.at.nanos(), &event.id))?;
+            let shown = arrival::shown_of(conn, &event.origin, event.at)?.nanos();
+            conn.prepare_cached(
+                "UPDATE sessions SET agent_id = ?2, started_at = ?3, start_event = ?4, shown_at = ?5 WHERE session_id = ?1",
+            )?
+            .execute((&body.session_id, &body.agent_id, event.at.nanos(), &event.id, shown))?;
         }
         _ => {
             tx.later.sessions.insert(body.session_id.clone());

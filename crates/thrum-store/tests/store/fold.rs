@@ -229,3 +229,19 @@ fn what_cannot_be_folded_is_parked_and_stops_nothing() {
     assert_eq!(node.store.heads().expect("heads").total(), 7, "all of them are in the log and its digest");
     node.check();
 }
+
+#[test]
+fn a_session_is_shown_from_its_earliest_beginning_whichever_comes_first() {
+    let begun =
+        |id: &str, seconds: i64| foreign(id, "d_go", seconds, "agent.session.start", json!({"session_id": "ses_1", "agent_id": "ann"}));
+    let shown = |order: [usize; 2]| {
+        let mut node = Node::new(1);
+        let events = [begun("evt_1", 0), begun("evt_2", 1)];
+        for n in order {
+            node.apply(&events[n..=n]);
+        }
+        let sessions = node.store.reader().sessions(&Default::default()).expect("reads");
+        sessions.iter().map(|session| session.started_at).collect::<Vec<_>>()
+    };
+    assert_eq!(shown([1, 0]), shown([0, 1]));
+}
