@@ -194,6 +194,7 @@ pub(super) fn move_behind(tx: &mut Tx<'_>, event: &Event, sequence: u64) -> Resu
 fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreError> {
     let (conn, event, time) = (tx.conn, at.event, at.event.at.nanos());
     let home = former::live(conn, &body.agent_id, &event.origin, event.at)?;
+    let shown = arrival::shown(conn, at.sequence, event.at)?.nanos();
     conn.prepare_cached(
         "INSERT INTO messages (sequence, message_id, at, event_id, origin, home, agent_id, session_id, thread_id, reply_to, shown_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
@@ -209,9 +210,9 @@ fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreErro
         &body.session_id,
         &body.thread_id,
         body.reply_to(),
-        arrival::shown(conn, at.sequence, event.at)?.nanos(),
+        shown,
     ))?;
-    show(tx, at, body, &home)?;
+    show(tx, at, body, &home, shown)?;
     if conn.prepare_cached("SELECT 1 FROM revisions WHERE message_id = ?1")?.exists([&body.message_id])?
         && let Some(message) = held(conn, &body.message_id)?
     {
@@ -222,9 +223,8 @@ fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreErro
 
 /// Lists a message where it is looked for: under those whom it addresses, and in the mailboxes of this daemon's agents. Others read
 /// theirs at their own daemons.
-fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str) -> Result<(), StoreError> {
+fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str, shown: i64) -> Result<(), StoreError> {
     let (conn, here, time) = (tx.conn, tx.home(), at.event.at.nanos());
-    let shown = arrival::shown(conn, at.sequence, at.event.at)?.nanos();
     let audience = Audience::of(body);
     for (kind, value, home) in audience.rows() {
         let row = (kind, value, home, time, at.sequence);

@@ -1,7 +1,7 @@
 //! `thrum team`.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, name, name::printable};
+use thrum_core::{Fault, name};
 
 use crate::{
     context::Context,
@@ -62,7 +62,7 @@ fn show(member: &Member, page: &mut Page) {
     }
     if let Some(state) = member.home_state.as_deref().filter(|state| !matches!(*state, "connected" | "connecting")) {
         let since = member.home_state_since.map(|at| format!(" since {}", page.time(at))).unwrap_or_default();
-        facts.push(format!("its machine: {}{since}", printable(&state.replace('_', " "))));
+        facts.push(format!("its machine: {}{since}", name::printable(&state.replace('_', " "))));
     }
     if let (Some(unread), Some(total)) = (member.inbox_unread, member.inbox_total) {
         facts.push(format!("inbox {unread}/{total}"));

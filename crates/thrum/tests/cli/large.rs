@@ -1,26 +1,16 @@
 //! Large things of one's own and of a peer: every list still answers, what it has no room for is cut, and a command shows all of it.
 
-use std::{thread, time::Duration};
-
 use serde_json::{Value, json};
 
-use crate::common::{TestRepo, plain::PlainPeer};
+use crate::common::{
+    TestRepo,
+    plain::{PlainPeer, until},
+};
 
 const MIB: usize = 1 << 20;
 
 /// The most that a command prints of a message unless all is asked for.
 const PRINTED: usize = 32 << 10;
-
-/// Looks again until something is there; a peer is read beside the test.
-fn until(mut found: impl FnMut() -> bool) {
-    for _ in 0..600 {
-        if found() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    panic!("it did not come");
-}
 
 fn peak_kb(repo: &TestRepo) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", repo.daemon_pid().unwrap())).unwrap();

@@ -1,21 +1,11 @@
 //! A peer of which so much is kept that it is read no further, and what can be done about it.
 
-use std::{thread, time::Duration};
-
 use serde_json::{Value, json};
 
-use crate::common::{TestRepo, plain::PlainPeer};
-
-/// Looks again until something is there; a peer is read beside the test.
-fn until(mut found: impl FnMut() -> bool) {
-    for _ in 0..600 {
-        if found() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
-    panic!("it did not come");
-}
+use crate::common::{
+    TestRepo,
+    plain::{PlainPeer, until},
+};
 
 fn registrations(from: usize, to: usize) -> impl Iterator<Item = (&'static str, Value)> {
     (from..to)

@@ -153,14 +153,10 @@ struct Known {
 }
 
 fn known(reader: &Reader<'_>, mailbox: &Mailbox) -> Result<Option<Known>, StoreError> {
-    let agents = reader.agents(&AgentFilter { agent_id: Some(mailbox.agent_id.clone()), ..AgentFilter::default() })?;
-    let Some(agent) = agents.into_iter().find(|agent| agent.home == mailbox.home) else { return Ok(None) };
-    let last = SessionFilter {
-        agent_id: Some(agent.agent_id.clone()),
-        home: Some(agent.home.clone()),
-        newest: Some(1),
-        ..SessionFilter::default()
-    };
+    let (agent_id, home) = (Some(mailbox.agent_id.clone()), Some(mailbox.home.clone()));
+    let is_it = AgentFilter { agent_id: agent_id.clone(), home: home.clone(), ..AgentFilter::default() };
+    let Some(agent) = reader.agents(&is_it)?.pop() else { return Ok(None) };
+    let last = SessionFilter { agent_id, home, newest: Some(1), ..SessionFilter::default() };
     let session = reader.sessions(&last)?.into_iter().next();
     Ok(Some(Known { via: reader.agent_served_by(&agent.agent_id, &agent.home)?, agent, session }))
 }

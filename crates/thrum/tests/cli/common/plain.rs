@@ -15,6 +15,17 @@ use super::TestRepo;
 /// Most bytes of one answer to a pull.
 const ANSWER: usize = 2 << 20;
 
+/// Looks again until something is there; a peer is read beside the test. At most a minute.
+pub(crate) fn until(mut found: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        if found() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+    panic!("it did not come");
+}
+
 /// A scripted peer. Its threads end with the test.
 pub(crate) struct PlainPeer {
     /// What it serves, each with its size as JSON.
