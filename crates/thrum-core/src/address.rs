@@ -21,8 +21,8 @@ pub struct Address {
 }
 
 impl Address {
-    /// Reads `name`, `@name` or `name@machine`, each part plain or in quotes. Never fails: what is no address is a name that
-    /// nobody has.
+    /// Reads `name`, `@name` or `name@machine`, each part plain or in quotes. Never fails: any other
+    /// text becomes a name, under which no agent will be found.
     pub fn parse(text: &str) -> Self {
         let text = text.strip_prefix('@').unwrap_or(text);
         let whole = || Self { name: text.to_owned(), machine: None };

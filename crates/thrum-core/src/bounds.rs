@@ -357,7 +357,7 @@ pub fn fit_context(context: &mut WorkContext) {
         ];
         let longest = sizes.iter().enumerate().max_by_key(|(_, bytes)| **bytes).map_or(0, |(index, _)| index);
         match longest {
-            // An empty list has two bytes: what is left are the single texts, and those fit.
+            // All lists are empty (`[]`, two bytes). The single texts that remain were cut before and fit.
             _ if sizes[longest] <= 2 => return,
             0 => halve(&mut context.unmerged_commits),
             1 => halve(&mut context.file_changes),

@@ -35,7 +35,7 @@ pub fn size(value: &impl serde::Serialize) -> usize {
     }
 
     let mut count = Count(0);
-    // Counting cannot fail, and what is counted here always has a JSON form.
+    // `Count` never returns an error, and the values counted here can all be written as JSON.
     let _ = serde_json::to_writer(&mut count, value);
     count.0
 }

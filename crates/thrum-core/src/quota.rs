@@ -1,6 +1,6 @@
 //! How much of what one peer served is kept here before it is read no further.
 //!
-//! A quota counts what was received *from* a peer, whoever wrote it, because the peer is who can be removed. It never drops single
+//! A quota counts what was received *from* a peer, whichever daemon wrote it, because a peer can be removed. It never drops single
 //! events: which ones came first depends on order and route, and daemons that dropped different ones would differ for ever (I6). It
 //! stops the reading of that peer between two batches. Nothing is lost: the checkpoint stays where it is, and the reading goes on
 //! from there once the quota is raised.
@@ -41,7 +41,7 @@ impl fmt::Display for Measure {
     }
 }
 
-/// An amount of each measure: what is kept of a peer, or what may be.
+/// One number for each measure: either how much of a peer's data is stored, or how much may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amounts {
     /// See [`Measure::Bytes`].

@@ -5,7 +5,7 @@
 //! an agent that it could not be by its own worktree and environment, so every doubt is an error: a directory outside the
 //! repository's worktrees, a worktree with several agents, a `THRUM_NAME` that says another name, an identity file that was
 //! copied to a second worktree. Where the system shows no directory (macOS), the call counts only if the whole repository
-//! has one agent: then there is nobody else to be taken for.
+//! has one agent, so that no other agent can be meant.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 

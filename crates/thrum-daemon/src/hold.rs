@@ -48,7 +48,7 @@ impl Hold {
     /// Checks that the state directory is the one that this daemon locked.
     ///
     /// # Errors
-    /// `try_again` once it is not, and ever after: another daemon may be started on what is there now.
+    /// `try_again` as soon as it is another one, and from then on. A retry helps: the next command starts a daemon on the new one.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         if !self.0.lost.is_cancelled() && self.0.lock.is_in_place() {
             return Ok(());

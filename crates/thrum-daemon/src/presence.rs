@@ -30,7 +30,7 @@ impl Presence {
     pub(crate) fn seen(&self, agent: &str, now: Stamp) -> bool {
         let mut agents = self.agents();
         if let Some(known) = agents.get_mut(agent) {
-            // A clock that went far back was ahead before: then nobody was seen when it showed that.
+            // A clock that went far back was ahead before, so times that it showed then are not when an agent was seen.
             let was_ahead = known.seen > now.plus(limits::CLOCK_OFF);
             known.seen = if was_ahead { now } else { known.seen.max(now) };
             let keep = was_ahead || now.since(known.kept) >= limits::PRESENCE_KEPT;

@@ -27,7 +27,7 @@ use crate::shutdown::Shutdown;
 /// How often a client that closed only its writing half is looked at: the system does not tell when the other half follows.
 const HALF_CLOSED_CHECK: Duration = Duration::from_secs(1);
 
-/// Most bytes of a result: the longest line, but for what stands around it.
+/// Most bytes of a result: the longest line less the envelope around the result.
 const MOST: usize = limits::MAX_LINE_BYTES - (64 << 10);
 
 /// What clients can ask for.
