@@ -13,8 +13,10 @@ use crate::{shutdown::Shutdown, storage::Storage};
 /// Runs until the daemon stops. `wake` says that another peer is to be forgotten.
 pub(crate) async fn follow(storage: Arc<Storage>, peers: Peers, own: String, wake: Arc<Notify>, shutdown: Shutdown) {
     loop {
+        // Not cut off by a stop: the read would go on without us and keep the database from being closed.
+        let removed = storage.read(|reader| reader.forgetting()).await;
         let work = async {
-            match storage.read(|reader| reader.forgetting()).await {
+            match removed {
                 Ok(removed) => {
                     for peer in removed {
                         if let Err(fault) = forget(&storage, &peers, &own, &peer).await {
