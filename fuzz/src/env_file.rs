@@ -1,11 +1,12 @@
-//! A `.env`.
+//! Target: the parser of `.env` files.
 
 use thrum_core::limits;
 use thrum_daemon::fuzzing;
 
 use crate::assert_sayable;
 
-/// A file's bytes. Only variables of ours come out of it, each of them is one that the file spells out, and no warning shows a value.
+/// Parses the bytes of a file. The result contains only our own variables, each of which is in the file, and no warning
+/// reveals a value.
 pub fn env_file(bytes: &[u8]) {
     let Ok(read) = fuzzing::env_file(bytes) else { return };
     assert!(bytes.len() as u64 <= limits::MAX_ENV_FILE_BYTES, "larger than a file may be");
@@ -15,7 +16,7 @@ pub fn env_file(bytes: &[u8]) {
         assert!(name.starts_with("THRUM_") || name.starts_with("TAILSCALE_"), "{name} is not ours");
         assert!(text.contains(name.as_str()), "{name} is not in the file");
         assert!(!value.is_empty(), "an empty variable is none");
-        // Between single quotes all stands for itself but these.
+        // Between single quotes every character is literal, except these.
         if !value.contains(['\'', '\\', '\n', '\r']) {
             let again = fuzzing::env_file(format!("{name}='{value}'\n").as_bytes()).expect("a file");
             assert_eq!(again.values, [(name.clone(), value.clone())], "what is quoted reads the same");
@@ -26,8 +27,10 @@ pub fn env_file(bytes: &[u8]) {
     }
     for warning in &read.warnings {
         assert_sayable(warning);
-        // A key has digits and stands for itself; no warning has a word of that length that the file gave it.
-        for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() >= 16 && !read.is_a_name(word)) {
+        // A key contains digits and has no escapes. No warning may contain a word of a key's length that the file
+        // provided.
+        for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() >= 16 && !read.is_a_name(word))
+        {
             assert!(!warning.contains(word), "{warning:?} shows {word:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! An event as it is served: form, canonical form, payload.
+//! Target: an event as served by a peer, its canonical form and its payload.
 
 use serde_json::Value;
 use thrum_core::{
@@ -9,7 +9,8 @@ use thrum_core::{
 
 use crate::assert_sayable;
 
-/// One event's JSON. Its canonical form is a fixed point, within the limits, and its payload reads back as it was written.
+/// Parses one event's JSON. Its canonical form is a fixed point and within the limits, and its payload survives a round
+/// trip.
 pub fn event(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match candidate(text) {
@@ -33,9 +34,11 @@ fn candidate(text: &str) -> Result<Candidate, Malformed> {
     json::parse_object(text).map_err(|error| Malformed::Json(error.to_string())).and_then(Candidate::new)
 }
 
-/// Of an event that has form: what the log, the digest and the relay rely on.
+/// Checks a well-formed event for the properties that the log, the digest and the relay rely on.
 pub(crate) fn assert_kept(event: &Event) {
-    for (name, text) in [("event_id", &event.id), ("type", &event.kind), ("origin_daemon", &event.origin), ("origin_log", &event.log)] {
+    for (name, text) in
+        [("event_id", &event.id), ("type", &event.kind), ("origin_daemon", &event.origin), ("origin_log", &event.log)]
+    {
         assert!(text.len() <= limits::MAX_FOREIGN_ID_BYTES, "{name} of {} bytes", text.len());
     }
     assert!(!event.id.is_empty() && event.body.len() <= limits::MAX_EVENT_BYTES && i64::try_from(event.seq).is_ok());
@@ -55,8 +58,10 @@ fn assert_payload(event: &Event) {
     assert_eq!(again, payload, "what is written reads the same");
 }
 
-/// Of what stays outside: recognisable, and no more than that.
-pub(crate) fn assert_rejected(rejected: &thrum_core::exchange::Rejected) {
-    assert!(rejected.id.len() <= limits::MAX_FOREIGN_ID_BYTES && rejected.sample.len() <= limits::MAX_REJECTED_SAMPLE_BYTES);
+/// Checks that a rejected event stores only enough to recognise it.
+pub(crate) fn assert_rejected(rejected: &thrum_core::event::Rejected) {
+    assert!(
+        rejected.id.len() <= limits::MAX_FOREIGN_ID_BYTES && rejected.sample.len() <= limits::MAX_REJECTED_SAMPLE_BYTES
+    );
     assert_sayable(&rejected.reason);
 }

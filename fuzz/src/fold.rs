@@ -1,4 +1,4 @@
-//! Events folded into a store, whatever they say.
+//! Target: folding events of any content into a store.
 
 use std::{cell::RefCell, fs, path::PathBuf};
 
@@ -12,16 +12,17 @@ use thrum_store::{OpenOptions, Store};
 
 use crate::world::{World, directory};
 
-/// More events than this take longer without showing more.
+/// More events take longer without finding more.
 const MOST: usize = 24;
 
-/// Lines of events. All that have form are stored (I5), in either order to the same projection (I6), and folding the log anew gives
-/// it once more (I1).
+/// Parses one event per line. Every well-formed event is stored (I5), both orders lead to the same projection (I6), and
+/// folding the log again reproduces it (I1).
 pub fn fold(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    let candidates = text.lines().take(MOST).filter_map(|line| Candidate::new(json::parse_object(line).ok()?).ok()).collect();
+    let candidates =
+        text.lines().take(MOST).filter_map(|line| Candidate::new(json::parse_object(line).ok()?).ok()).collect();
     let (mut events, _) = admit(candidates);
-    // Of two contents of one unsigned id the first is kept, so that order does matter.
+    // If one unsigned id has two contents, the first one is kept. The order would then matter.
     let mut seen = std::collections::BTreeSet::new();
     events.retain(|event| seen.insert(event.id.clone()));
     if events.is_empty() {
@@ -32,17 +33,18 @@ pub fn fold(bytes: &[u8]) {
     events.reverse();
     let backwards = folded(&events, events.len(), purges);
     assert_eq!(projection, backwards.1, "the order of events does not matter");
-    // What a purge covers was counted before it went, or was not taken: heads tell that apart.
+    // An event that a purge covers is counted in the heads if it was stored before the purge, and not counted
+    // otherwise.
     assert!(purges || heads == backwards.0, "the same events are held");
 }
 
-/// The digests of the log and of the projection after batches of so many events.
+/// The digests of the log and of the projection after storing the events in batches of `share` events.
 fn folded(events: &[Event], share: usize, purges: bool) -> (String, String) {
     thread_local! {
         static EMPTY: RefCell<Option<(tempfile::TempDir, Vec<u8>)>> = const { RefCell::new(None) };
     }
     EMPTY.with_borrow_mut(|empty| {
-        // A new database is copied rather than made: making one takes longer than all the rest.
+        // Copies a new database instead of creating one, which would take longer than everything else.
         let (directory, bytes) = empty.get_or_insert_with(|| {
             let directory = directory();
             drop(open(directory.path().join("empty.db")));

@@ -1,8 +1,10 @@
-//! What must hold of everything that is read from others: a function of bytes for each reader, which panics where it does not.
+//! Fuzz targets for every parser of foreign input: one function of bytes per parser, which panics if a required
+//! property does not hold.
 //!
-//! The fuzzer calls them (`fuzz/run TARGET SECONDS`), and so does a test, with the corpus that the fuzzer has left, on every run of
-//! the tests and without a fuzzer. "Does not panic" is the least of it: what was read and written again reads the same, a canonical
-//! form is its own canonical form, nothing beyond a limit gets in, and no error shows a secret or carries a control character.
+//! The fuzzer calls them (`fuzz/run TARGET SECONDS`). A test also calls them with the corpus that the fuzzer has left,
+//! in every test run and without a fuzzer. "Does not panic" is only the minimum. In addition, written values parse to
+//! the same value, a canonical form is its own canonical form, nothing beyond a limit gets in, and no error reveals a
+//! secret or contains a control character.
 
 mod env_file;
 mod event;
@@ -22,10 +24,10 @@ pub use peer_request::peer_request;
 pub use peers_json::peers_json;
 pub use rpc_line::rpc_line;
 
-/// A target: a reader and what must hold of it.
+/// A fuzz target: runs a parser and checks its properties.
 pub type Target = fn(&[u8]);
 
-/// All of them, by the names of their programs and of their directories in `fuzz/corpus`.
+/// All targets by name, which is also the name of the program and of the directory in `fuzz/corpus`.
 pub const TARGETS: [(&str, Target); 7] = [
     ("env_file", env_file),
     ("event", event),
@@ -36,10 +38,10 @@ pub const TARGETS: [(&str, Target); 7] = [
     ("rpc_line", rpc_line),
 ];
 
-/// Longest error text that is acceptable, in bytes: a line of a log that quotes two ids, escaped.
+/// Longest acceptable error text, in bytes: a log line that quotes two ids, escaped.
 const MAX_ERROR_BYTES: usize = 8 << 10;
 
-/// An error's text is for a terminal and a log: short, one line, and it drives nothing.
+/// Checks that a text is safe for a terminal and a log: short, one line, no control characters.
 #[track_caller]
 fn assert_sayable(text: &str) {
     assert!(text.chars().all(thrum_core::name::is_printable), "not printable: {text:?}");

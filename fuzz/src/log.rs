@@ -1,4 +1,4 @@
-//! A log that holds nothing.
+//! A log without events.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use thrum_core::{
 };
 use thrum_sync::Log;
 
-/// Empty, and takes nothing.
+/// An empty log that stores nothing.
 pub(crate) struct Nothing;
 
 impl Log for Nothing {

@@ -1,9 +1,9 @@
-//! What a peer answers us.
+//! Target: the parsers of a peer's replies.
 
 use thrum_core::{exchange::Page, exchange::Row, limits};
 use thrum_sync::{
     intake,
-    wire::{self, BadReply, Info, Pulled, Served},
+    protocol::wire::{self, BadReply, Info, Pulled, Served},
 };
 
 use crate::{
@@ -12,11 +12,11 @@ use crate::{
     log::Nothing,
 };
 
-/// The request that is answered.
+/// The id of the request that the line answers.
 const ASKED: u64 = 1;
 
-/// One line, read as the reply to each of our questions. What is taken is within the limits, is the same when it is served on, and
-/// what is not taken is said in words that can be shown.
+/// Parses one line as the reply to each of our requests. An accepted value is within the limits and survives being
+/// served again; the error for a rejected one is safe to display.
 pub fn peer_reply(line: &[u8]) {
     let info = said(wire::read_info(line, ASKED));
     if let Some(info) = info {
@@ -28,9 +28,15 @@ pub fn peer_reply(line: &[u8]) {
     if let Some(paired) = said(wire::read_paired(line, ASKED)) {
         assert!((1..=limits::MAX_FOREIGN_ID_BYTES).contains(&paired.daemon_id.len()));
         assert!(!format!("{paired:?}").contains(paired.token.reveal()), "a token is not printed");
-        let again = wire::read_paired(wire::paired_line(&id(), &paired.token, &paired.daemon_id, &paired.name).as_bytes(), ASKED);
+        let again = wire::read_paired(
+            wire::paired_line(&id(), &paired.token, &paired.daemon_id, &paired.name).as_bytes(),
+            ASKED,
+        );
         let again = again.expect("what is written reads");
-        assert!(again.token.matches(paired.token.reveal()) && (again.daemon_id, again.name) == (paired.daemon_id, paired.name));
+        assert!(
+            again.token.matches(paired.token.reveal())
+                && (again.daemon_id, again.name) == (paired.daemon_id, paired.name)
+        );
     }
     if let Some(probed) = said(wire::read_probed(line, ASKED)) {
         assert!(probed.daemon_id.len() <= limits::MAX_FOREIGN_ID_BYTES);
@@ -38,7 +44,13 @@ pub fn peer_reply(line: &[u8]) {
         assert_sayable(&probed.version);
     }
     if let Some(confirmed) = said(wire::read_confirmed(line, ASKED)) {
-        let written = wire::confirmed_line(&id(), &confirmed.confirmation, &confirmed.sealed, &confirmed.daemon_id, &confirmed.name);
+        let written = wire::confirmed_line(
+            &id(),
+            &confirmed.confirmation,
+            &confirmed.sealed,
+            &confirmed.daemon_id,
+            &confirmed.name,
+        );
         assert_eq!(wire::read_confirmed(written.as_bytes(), ASKED), Ok(confirmed));
     }
     if let Some(message) = said(wire::read_begun(line, ASKED)) {
@@ -60,7 +72,7 @@ fn id() -> wire::Id {
     Some(serde_json::value::to_raw_value(&ASKED).expect("a number is JSON"))
 }
 
-/// What was read; of an error, only that it can be shown.
+/// Returns the parsed value. For an error, checks that it is safe to display.
 fn said<T>(read: Result<T, BadReply>) -> Option<T> {
     read.inspect_err(|error| {
         assert_sayable(&error.to_string());
@@ -77,11 +89,15 @@ fn assert_info(info: &Info) {
     }
     info.version.iter().for_each(|version| assert_sayable(version));
     let again = wire::read_info(wire::info_line(&id(), info).as_bytes(), ASKED).expect("what is written reads");
-    // What is shown of a version is escaped each time it is read.
-    assert_eq!(Info { version: None, ..again }, Info { version: None, ..info.clone() }, "what is written reads the same");
+    // The version is escaped for display each time it is read.
+    assert_eq!(
+        Info { version: None, ..again },
+        Info { version: None, ..info.clone() },
+        "what is written reads the same"
+    );
 }
 
-/// Each event is judged by itself; those that get in are the same for whoever reads them from us.
+/// Checks each event of a batch. Accepted events must be the same for a peer that reads them from us.
 fn assert_pulled(pulled: Pulled) {
     assert!(pulled.log.as_ref().is_none_or(|log| (1..=limits::MAX_FOREIGN_ID_BYTES).contains(&log.len())));
     let served = pulled.events.len();
@@ -99,7 +115,9 @@ fn assert_pulled(pulled: Pulled) {
     let line = wire::pull_line(&id(), &Page { rows: rows.collect(), more: pulled.more }, "log");
     assert!(!line.contains('\n'), "a reply is one line");
     let again = wire::read_pulled(line.as_bytes(), ASKED).expect("what is served reads");
-    assert!(again.events.iter().zip(1..).all(|(Served { sequence, .. }, n)| *sequence == n) && again.more == pulled.more);
+    assert!(
+        again.events.iter().zip(1..).all(|(Served { sequence, .. }, n)| *sequence == n) && again.more == pulled.more
+    );
     let relayed = intake::batch("d_peer", "log", 1, again.events, &Nothing).expect("nothing is read from a log");
     assert_eq!(relayed.rejected, [], "what we let in, the next one lets in");
     assert_eq!(relayed.events, batch.events, "and as the same");

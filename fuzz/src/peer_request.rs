@@ -1,4 +1,4 @@
-//! What a peer, or anybody, asks us.
+//! Target: requests from a peer, or from an unknown caller.
 
 use std::{cell::RefCell, fs, path::Path, sync::Mutex, time::Duration};
 
@@ -9,10 +9,10 @@ use thrum_sync::{
     conn::{Lines, NoLine},
     legacy::serving::Askers,
     pairing::{Here, Pairing},
+    protocol::wire::{self, Call, Query, Request},
+    protocol::{self, AuthState, Effect, Me, Next, PeerSession},
     registry::Registry,
-    server::{self, Desk, Effect, Me, Next, Visit},
     transport::{Caller, Kind},
-    wire::{self, Call, Query, Request},
 };
 
 use crate::{
@@ -20,17 +20,17 @@ use crate::{
     world::{START, World, directory},
 };
 
-/// The token of the peer that the desk knows: a corpus can show it.
+/// The token of the registered peer, fixed so that the corpus can contain it.
 const TOKEN: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-/// More lines than a conversation needs to come from pairing to pulling.
+/// More lines than a conversation takes from pairing to pulling.
 const MOST: usize = 16;
 
-/// Not waited for: the bytes are there.
+/// Never reached, because all bytes are available at once.
 const LONG: Duration = Duration::from_secs(3600);
 
-/// All that one caller sends. Lines are cut where they end, each gets one answer, a question means the same when it is asked again, and who
-/// knows neither code nor token changes nothing and is told neither.
+/// Processes all bytes that one caller sends. Lines are split correctly, each line gets one answer, and a request that
+/// is written again means the same. A caller that knows neither code nor token changes nothing and learns neither.
 pub fn peer_request(bytes: &[u8]) {
     thread_local! {
         static STAGE: RefCell<Option<Stage>> = const { RefCell::new(None) };
@@ -52,46 +52,47 @@ impl Stage {
     fn hear(&self, bytes: &[u8]) {
         let lines = self.lines(bytes);
         let mut world = World::new(7);
-        let (mut desk, code) = desk(self.directory.path(), &mut world);
+        let (mut auth, code) = auth(self.directory.path(), &mut world);
         let now = Now { tick: Duration::from_secs(1), at: thrum_core::Stamp::from_nanos(START) };
-        let mut visit = Visit::from(Caller { address: "127.0.0.1:4000".into(), kind: Kind::Local, node: None });
+        let mut session = PeerSession::from(Caller { address: "127.0.0.1:4000".into(), kind: Kind::Local, node: None });
         let askers = Mutex::<Askers>::default();
         let (mut knows_token, mut knows_code) = (false, false);
         for line in lines.iter().take(MOST) {
             asked_again(line);
             let text = String::from_utf8_lossy(line);
             knows_token |= text.contains(TOKEN);
-            // Escapes may hide it.
+            // The code may be hidden by escapes.
             knows_code |= text.contains(&code) || text.contains('\\');
-            let received = server::receive(&mut desk, line, &mut visit, now, &mut world);
+            let received = protocol::receive(&mut auth, line, &mut session, now, &mut world);
             for effect in &received.effects {
                 let may = match effect {
                     Effect::PairingMoved => true,
                     Effect::Paired(_) => knows_code,
-                    _ => knows_token || text.contains('\\') || desk.registry.peers().len() > 1,
+                    _ => knows_token || text.contains('\\') || auth.registry.peers().len() > 1,
                 };
                 assert!(may, "{effect:?} for a stranger");
             }
             let reply = match received.next {
                 Next::Reply(reply) => reply,
-                Next::Serve(job) => server::serve(job, &desk.me, &Nothing, &askers, now).0,
+                Next::Serve(job) => protocol::serve(job, &auth.me, &Nothing, &askers, now).0,
             };
             assert!(!reply.contains('\n') && reply.len() <= limits::MAX_LINE_BYTES, "an answer is one line");
             let answer: Value = serde_json::from_str(&reply).expect("an answer is JSON");
             assert!(answer.get("result").is_some() != answer.get("error").is_some(), "a result or an error: {reply}");
             assert!(knows_token || text.contains('\\') || !reply.contains(TOKEN), "a token is told: {reply}");
         }
-        server::leave(&mut desk, visit, now);
-        for peer in desk.registry.peers() {
+        protocol::leave(&mut auth, session, now);
+        for peer in auth.registry.peers() {
             assert!((1..=limits::MAX_FOREIGN_ID_BYTES).contains(&peer.daemon_id.len()));
             assert_eq!(thrum_core::name::check_peer(&peer.name), Ok(()));
         }
-        let again = Registry::open(self.directory.path().join("peers.json"), "d_me").expect("what was stored is read at the next start");
-        assert_eq!(again.peers().len(), desk.registry.peers().len());
+        let again = Registry::open(self.directory.path().join("peers.json"), "d_me")
+            .expect("what was stored is read at the next start");
+        assert_eq!(again.peers().len(), auth.registry.peers().len());
         Pairing::open(self.directory.path().join("pairing.json")).expect("so is the budget");
     }
 
-    /// The lines as a connection cuts them.
+    /// Splits the bytes into lines as a connection does.
     fn lines(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
         let mut lines = Lines::new(bytes);
         let mut cut = Vec::new();
@@ -107,7 +108,7 @@ impl Stage {
                     assert!(text.len() > limits::MAX_PEER_REQUEST_BYTES);
                     return cut;
                 }
-                // What has no end is half of a line, or nothing.
+                // Bytes without a final line break are an incomplete line, or nothing.
                 (Err(NoLine::Cut), Some(text)) => {
                     assert!(!text.is_empty() && expected.next().is_none());
                     return cut;
@@ -122,8 +123,8 @@ impl Stage {
     }
 }
 
-/// A daemon with one peer that shows a code, and the code.
-fn desk(directory: &Path, world: &mut World) -> (Desk, String) {
+/// A daemon with one peer and an open pairing session, and the session's code.
+fn auth(directory: &Path, world: &mut World) -> (AuthState, String) {
     let (peers, pairing) = (directory.join("peers.json"), directory.join("pairing.json"));
     let known = format!(
         r#"{{"local":{{"daemon_id":"d_me"}},"peers":[{{"name":"peer","address":"127.0.0.1:9101","daemon_id":"d_peer","token":"{TOKEN}","token_used":true}}]}}"#
@@ -136,11 +137,11 @@ fn desk(directory: &Path, world: &mut World) -> (Desk, String) {
     let mut pairing = Pairing::open(pairing).expect("opens");
     let here = Here { kind: Kind::Local, node: None, address: "127.0.0.1:9100".into() };
     let opened = pairing.start(here, limits::PAIRING_SESSION, Now::default(), world).expect("starts");
-    let me = Me { daemon_id: "d_me".into(), name: "me".into(), version: "0.1.0".into() };
-    (Desk { me, registry, pairing }, opened.code.reveal().to_owned())
+    let me = Me { daemon_id: "d_me".into(), name: "me".into(), version: "0.1.0".into(), instance: "1".into() };
+    (AuthState { me, registry, pairing }, opened.code.reveal().to_owned())
 }
 
-/// What was asked, asked once more by us, is the same.
+/// Checks that a request survives being written by us and parsed again.
 fn asked_again(line: &[u8]) {
     let Ok(request) = Request::read(line) else { return };
     let Ok(query) = request.query() else { return };
@@ -162,7 +163,9 @@ fn asked_again(line: &[u8]) {
         Query::Probe => wire::probe_request(1),
         Query::About(about) => Call::About(about.clone()).line(1, "d_me", &token),
         Query::Differs => Call::Differs.line(1, "d_me", &token),
-        Query::Hello { challenge, daemon_id } => wire::hello_request(1, challenge, daemon_id),
+        Query::Hello { challenge, daemon_id, instance } => {
+            wire::hello_request(1, challenge, daemon_id, instance.as_deref().unwrap_or_default())
+        }
     };
     assert!(!written.contains('\n'), "a question is one line");
     let again = Request::read(written.as_bytes()).expect("what is asked can be read");

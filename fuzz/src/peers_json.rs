@@ -1,4 +1,4 @@
-//! A `peers.json`: ours at a daemon's start, and Go Thrum's that is taken over.
+//! Target: the parser of `peers.json`, our own at the daemon's start and Go Thrum's when it is imported.
 
 use std::{cell::RefCell, fs, os::unix::fs::PermissionsExt};
 
@@ -12,8 +12,8 @@ use thrum_sync::{
 
 use crate::{assert_sayable, world::directory};
 
-/// A file's bytes. It is taken whole or not at all, what is taken is the same after it was written, no two peers share an id or a
-/// token, and no error shows a token.
+/// Parses the bytes of a file. The file is accepted as a whole or not at all, its content survives a round trip, no two
+/// peers share an id or a token, and no error reveals a token.
 pub fn peers_json(bytes: &[u8]) {
     thread_local! {
         static DIRECTORY: RefCell<Option<tempfile::TempDir>> = const { RefCell::new(None) };
@@ -27,7 +27,7 @@ pub fn peers_json(bytes: &[u8]) {
             Ok(mut registry) => {
                 assert_distinct(registry.peers().iter(), &text);
                 let before = shape(registry.peers());
-                // Another port than it has, so that it is written.
+                // A different port, so that the file is written.
                 let port = if registry.port(Kind::Local) == Some(9100) { 9101 } else { 9100 };
                 registry.keep_port(Kind::Local, port).expect("writes");
                 let again = Registry::open(path, "d_me").expect("what we write we read");
@@ -53,7 +53,9 @@ pub fn peers_json(bytes: &[u8]) {
             }
             assert!(count <= limits::MAX_PEERS);
             assert_distinct(new.iter(), &text);
-            assert!(new.iter().all(|peer| peer.token.is_some() && !["d_me", "d_go"].contains(&peer.daemon_id.as_str())));
+            assert!(
+                new.iter().all(|peer| peer.token.is_some() && !["d_me", "d_go"].contains(&peer.daemon_id.as_str()))
+            );
         }
         Err(why) => assert_shows_no_token(&why, &text),
     }
@@ -73,12 +75,15 @@ fn assert_distinct<'p>(peers: impl Iterator<Item = &'p Peer> + Clone, file: &str
             assert!(token(other).is_none() || token(other) != token(peer), "a token of two peers");
         }
         let token = peer.token.as_ref().map_or("", |token| token.reveal());
-        // Where it stands in the file once more, somebody has made a name of it.
-        assert!(token.is_empty() || file.matches(token).count() > 1 || !format!("{peer:?}").contains(token), "a token is not printed");
+        // If the token occurs more than once in the file, it is also used as a name, which may be printed.
+        assert!(
+            token.is_empty() || file.matches(token).count() > 1 || !format!("{peer:?}").contains(token),
+            "a token is not printed"
+        );
     }
 }
 
-/// Nothing of the file that could be one is in the words.
+/// Checks that the text contains no word of the file that could be a token.
 fn assert_shows_no_token(words: &str, file: &str) {
     assert_sayable(words);
     for word in file.split(|c: char| !c.is_ascii_hexdigit()).filter(|word| word.len() == 64) {

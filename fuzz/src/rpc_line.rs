@@ -1,4 +1,4 @@
-//! What a client of the local socket sends.
+//! Target: requests from a client of the local socket.
 
 use std::cell::RefCell;
 
@@ -8,11 +8,11 @@ use thrum_daemon::fuzzing::Socket;
 
 use crate::world::directory;
 
-/// A daemon is made anew after so many inputs: what they stored makes later ones slower.
+/// Number of inputs after which a new daemon is created, because stored data slows down later inputs.
 const INPUTS: u32 = 2000;
 
-/// All that a client sends, to a daemon that has every method and no network. Each line has at most one answer, which is one line of
-/// JSON with a result or an error, and the daemon goes on serving.
+/// Sends all bytes of one client to a daemon that has every method but no network. Each line gets at most one answer,
+/// which is one line of JSON with a result or an error, and the daemon continues to serve.
 pub fn rpc_line(bytes: &[u8]) {
     thread_local! {
         static DAEMON: RefCell<Option<(Socket, tempfile::TempDir, u32)>> = const { RefCell::new(None) };

@@ -1,11 +1,11 @@
-//! A clock that stands and numbers that are the same in every run.
+//! A clock that stands still, and random numbers that are the same in every run.
 
 use thrum_core::{Ambient, Stamp};
 
 /// 2026-03-28T17:05:13Z
 pub(crate) const START: i64 = 1_774_717_513_000_000_000;
 
-/// Every run of it is the same.
+/// A deterministic environment.
 pub(crate) struct World(u64);
 
 impl World {
@@ -28,7 +28,7 @@ impl Ambient for World {
     }
 }
 
-/// A directory for what a target writes, in memory where there is such a place.
+/// Creates a directory for a target's files, in memory if possible.
 pub(crate) fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
 }

@@ -1,4 +1,4 @@
-//! Replays what the fuzzer has left, and what comes of it when bytes are changed, without a fuzzer.
+//! Replays the corpus that the fuzzer has left, and mutations of it, without a fuzzer.
 
 use std::{
     fs,
@@ -8,10 +8,10 @@ use std::{
 
 use thrum_fuzz::{TARGETS, Target};
 
-/// Changed copies of each file.
+/// Number of mutated copies of each file.
 const CHANGED: u32 = 8;
 
-/// Where numbers come from, the same in every run (SplitMix64).
+/// A random number generator with the same sequence in every run (SplitMix64).
 struct Numbers(u64);
 
 impl Numbers {
@@ -28,7 +28,8 @@ impl Numbers {
     }
 }
 
-/// What breaks parsers: ends of strings and lines, signs, escapes, half of a character, numbers at their bounds.
+/// Input that breaks parsers: ends of strings and lines, signs, escapes, partial characters, numbers beyond their
+/// bounds.
 const WORDS: [&[u8]; 16] = [
     b"\"",
     b"\\",
@@ -84,7 +85,7 @@ fn corpus(name: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Calls the target; of bytes that it panics at, says how to have them again.
+/// Calls the target. If it panics, prints the bytes that reproduce the panic.
 fn call(target: Target, what: &str, bytes: &[u8]) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| target(bytes))) {
         eprintln!("{what}: {}", bytes.escape_ascii());
@@ -92,7 +93,7 @@ fn call(target: Target, what: &str, bytes: &[u8]) {
     }
 }
 
-/// C18 and all that the targets say: the corpus holds, and so does what comes of it.
+/// C18 and all properties of the targets hold for the corpus and for its mutations.
 fn replay(name: &str) {
     let (_, target) = TARGETS.into_iter().find(|(known, _)| *known == name).unwrap();
     let files = corpus(name);
@@ -151,7 +152,8 @@ fn every_target_has_a_corpus_and_a_program() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let names = |directory: &str| {
         let entries = fs::read_dir(root.join(directory)).unwrap();
-        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned()).collect();
         names.sort();
         names
     };

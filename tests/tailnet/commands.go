@@ -98,8 +98,8 @@ func (t *tailnet) change(command, name string) error {
 		case "renew":
 			n.KeyExpiry = time.Time{}
 		case "move":
-			// The server makes the node's own view of its address from its number. Whoever has a stream under the old
-			// number has to come again.
+			// The server derives the node's own view of its address from its ID. A node with a stream under the old ID has to
+			// reconnect.
 			t.moved++
 			n.ID = tailcfg.NodeID(0x4000 + t.moved)
 			v4 := netip.AddrFrom4([4]byte{100, 64, byte(n.ID >> 8), byte(n.ID)})
@@ -117,8 +117,9 @@ func (t *tailnet) change(command, name string) error {
 	return fmt.Errorf("no node %q", name)
 }
 
-// forget takes a node out of the server, which has no way of its own to do that. The server numbers nodes by how many it
-// has: whoever registers afterwards gets the number of the last one that is left, unless that was the one that went.
+// forget removes a node from the server, which has no function for that. The server numbers a new node by how many it
+// holds, so a node that registers afterwards gets the ID of the last remaining one, unless the removed node was the
+// last.
 func (t *tailnet) forget(node key.NodePublic) {
 	server := reflect.ValueOf(t.control).Elem()
 	mu := (*sync.Mutex)(server.FieldByName("mu").Addr().UnsafePointer())
@@ -128,7 +129,7 @@ func (t *tailnet) forget(node key.NodePublic) {
 	delete(*nodes, node)
 }
 
-// hostname is what the node calls itself, not what the coordination server made of it.
+// hostname returns the node's own name for itself, not the one that the coordination server assigned.
 func hostname(n *tailcfg.Node) string {
 	name, _, _ := strings.Cut(n.Name, ".")
 	return name

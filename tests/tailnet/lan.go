@@ -22,12 +22,13 @@ const (
   udp on|off                  whether machines reach each other by UDP; the first one attached is reached always`
 
 	longestFrame = 1 << 16
-	// What a cable holds while its frames travel. A switch drops what does not fit, too.
+	// Frames that a cable holds in transit. Further frames are dropped, as by a real switch.
 	onTheWay = 4096
 )
 
-// lan is an Ethernet switch with a cable to each of several network namespaces. It is a program, and not the kernel's bridge
-// with `tc netem`, because few kernels have netem built in and a pulled cable then looks pulled to the machine.
+// lan is an Ethernet switch with a cable to each of several network namespaces. It is a program instead of the kernel's
+// bridge with `tc netem` because few kernels include netem, and because a pulled cable then looks pulled to the
+// machine.
 type lan struct {
 	mu    sync.Mutex
 	ports []*port
@@ -92,7 +93,7 @@ func (l *lan) attach(name, pid string) error {
 	return nil
 }
 
-// tapIn makes an interface "eth0" in a network namespace, whose other end is the file.
+// tapIn creates an interface "eth0" in a network namespace and returns its other end as a file.
 func tapIn(namespace string) (*os.File, error) {
 	ns, err := os.Open(namespace)
 	if err != nil {
@@ -101,7 +102,7 @@ func tapIn(namespace string) (*os.File, error) {
 	defer ns.Close()
 	made, failed := make(chan *os.File, 1), make(chan error, 1)
 	go func() {
-		// This thread stays there and ends with this function.
+		// The thread stays in the namespace, and ends with this function because it is never unlocked.
 		runtime.LockOSThread()
 		tap, err := func() (*os.File, error) {
 			if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
@@ -116,7 +117,7 @@ func tapIn(namespace string) (*os.File, error) {
 				return nil, err
 			}
 			request.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI)
-			// Only then can it be waited for.
+			// Before this call, the runtime cannot poll the file descriptor.
 			if err := unix.IoctlIfreq(fd, unix.TUNSETIFF, request); err != nil {
 				return nil, err
 			}
@@ -141,7 +142,7 @@ func (p *port) carrier(on bool) error {
 	return errors.Join(err, err2)
 }
 
-// deliver brings frames to the machine when they have travelled long enough, in their order.
+// deliver passes frames to the machine in order, each after its travel time.
 func (p *port) deliver() {
 	for frame := range p.frames {
 		time.Sleep(time.Until(frame.due))
@@ -149,7 +150,7 @@ func (p *port) deliver() {
 	}
 }
 
-// forward takes what a machine sends to every other one, which looks for itself whether it is meant.
+// forward sends each frame of a machine to every other one, which itself ignores frames for others.
 func (l *lan) forward(from *port) {
 	chance := rand.New(rand.NewPCG(1, 2))
 	var buffer [longestFrame]byte
@@ -175,7 +176,7 @@ func (l *lan) forward(from *port) {
 	}
 }
 
-// udp says whether a frame carries UDP over IPv4.
+// udp reports whether a frame carries UDP over IPv4.
 func udp(data []byte) bool {
 	return len(data) > 23 && data[12] == 8 && data[13] == 0 && data[23] == 17
 }

@@ -1,16 +1,16 @@
-// A tailnet without the internet, for Thrum's tests and for trying things by hand: coordination server, relay (DERP)
-// and STUN in one process. Everything is in memory, so another process is another tailnet.
+// A tailnet without the internet, for Thrum's tests and for manual trials: coordination server, relay (DERP) and STUN
+// in one process. Everything is in memory, so a new process is a new tailnet.
 //
-// Try it on your own machine (two repositories, two private nodes; it prints what to put into each .env):
+// To try it on your own machine, with two repositories and two private nodes (it prints what to put into each .env):
 //
 //	tests/tailnet/up
 //
-// The tests (crates/thrum/tests/tailnet) start it as a child. On standard output it says one line of JSON when it is ready,
-// {"control": URL, "relay": "IP:PORT", "stun": "IP:PORT"}; then it takes one command a line on standard input and answers
-// each with one line: "ok", "ok DATA" or "error: WHY". It ends when standard input does.
+// The tests (crates/thrum/tests/tailnet) start it as a child process. When it is ready, it prints one line of JSON,
+// {"control": URL, "relay": "IP:PORT", "stun": "IP:PORT"}. It then reads one command per line from standard input and
+// answers each with one line: "ok", "ok DATA" or "error: WHY". It exits when standard input ends.
 //
-// With -lan it is a local network between network namespaces instead (see lan.go): a process of its own, because
-// an outage of the coordination server is its process stopped (SIGSTOP) and continued.
+// With -lan it is a local network between network namespaces instead (see lan.go). That is a separate process, because
+// tests simulate an outage of the coordination server by stopping (SIGSTOP) and continuing its process.
 package main
 
 import (
@@ -102,7 +102,7 @@ func run(address string, port int, authKey string, play bool, tailscaled string)
 	return obey(tailnet.do)
 }
 
-// obey does what standard input says until it ends.
+// obey executes commands from standard input until it ends.
 func obey(do func(command string, args []string) (string, error)) error {
 	commands := bufio.NewScanner(os.Stdin)
 	for commands.Scan() {
@@ -123,7 +123,7 @@ func obey(do func(command string, args []string) (string, error)) error {
 	return commands.Err()
 }
 
-// connections is a listener that can break all its connections, as a coordination server that restarts would.
+// connections is a listener that can break all its connections, as a restarting coordination server would.
 type connections struct {
 	net.Listener
 	mu   sync.Mutex

@@ -14,8 +14,8 @@ import (
 	"tailscale.com/types/key"
 )
 
-// relay is a DERP server that keeps its address and key while it is stopped and started, and a STUN server beside it, which
-// always runs.
+// relay is a DERP server that keeps its address and key while it is stopped and started, with a STUN server that always
+// runs.
 type relay struct {
 	address string
 	key     key.NodePrivate
@@ -52,7 +52,7 @@ func (r *relay) turn(to string) error {
 		r.https.Listener.Close()
 		r.https.Listener = listener
 		r.https.Config.ErrorLog = log.Default()
-		// DERP takes the connection over, which HTTP/2 does not let it.
+		// DERP takes over the connection, which HTTP/2 does not allow.
 		r.https.Config.TLSNextProto = map[string]func(*http.Server, *tls.Conn, http.Handler){}
 		r.https.StartTLS()
 	default:
@@ -74,7 +74,7 @@ func (r *relay) answerSTUN() {
 	}
 }
 
-// region is the map with this relay alone.
+// region returns a DERP map that contains only this relay.
 func (r *relay) region() *tailcfg.DERPMap {
 	at := r.https.Listener.Addr().(*net.TCPAddr)
 	ip := at.IP.String()

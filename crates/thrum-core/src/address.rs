@@ -1,8 +1,8 @@
 //! Addresses of agents: `@name` for an agent of this daemon, `@name@machine` for one of another daemon.
 //!
 //! Two daemons may each have an agent `ann`, and two peers may announce the same machine name. [`Machines`] gives every
-//! daemon id a machine name that is unique here, so that an address names one mailbox. A name outside our alphabet is quoted
-//! and escaped, so that nothing in it can be taken for the text around it.
+//! daemon id a machine name that is unique here, so that an address identifies one mailbox. A name outside our alphabet
+//! is quoted and escaped, so that no part of it can be mistaken for the surrounding text.
 
 use std::{
     borrow::Cow,
@@ -11,25 +11,25 @@ use std::{
 
 use crate::{Sum, name};
 
-/// An address as somebody typed it.
+/// An agent's address as a user typed it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Address {
     /// The name of an agent or a role.
     pub name: String,
-    /// The machine, as [`Machines`] names it, or a daemon id.
+    /// The machine: a name assigned by [`Machines`], or a daemon id.
     pub machine: Option<String>,
 }
 
 impl Address {
-    /// Reads `name`, `@name` or `name@machine`, each part plain or in quotes. Never fails: any other
-    /// text becomes a name, under which no agent will be found.
+    /// Parses `name`, `@name` or `name@machine`, each part plain or in quotes. Never fails: any other text becomes a
+    /// name that matches no agent.
     pub fn parse(text: &str) -> Self {
         let text = text.strip_prefix('@').unwrap_or(text);
         let whole = || Self { name: text.to_owned(), machine: None };
         let (name, rest) = match quoted_part(text) {
             Some(part) => part,
             None => match text.find('@') {
-                // `ann, @bob` is a list, which is no address.
+                // `ann, @bob` is a list, not an address.
                 Some(at) if at > 0 && !text[..at].contains([',', ' ']) => (text[..at].to_owned(), &text[at..]),
                 _ => return whole(),
             },
@@ -44,7 +44,7 @@ impl Address {
         }
     }
 
-    /// The address as it is shown, with the `@`.
+    /// The address for display, with the `@`.
     pub fn shown(&self) -> String {
         match &self.machine {
             None => format!("@{}", name::shown(&self.name)),
@@ -53,7 +53,7 @@ impl Address {
     }
 }
 
-/// Takes a quoted text off the front, as [`name::quoted`] writes it.
+/// Splits a quoted text, as written by [`name::quoted`], off the front.
 fn quoted_part(text: &str) -> Option<(String, &str)> {
     let mut chars = text.strip_prefix('"')?.char_indices();
     let (mut part, mut escaped) = (String::new(), false);
@@ -69,7 +69,8 @@ fn quoted_part(text: &str) -> Option<(String, &str)> {
             (true, 'r') => part.push('\r'),
             (true, 't') => part.push('\t'),
             (true, 'u') => {
-                let code: String = chars.by_ref().map(|(_, c)| c).skip_while(|c| *c == '{').take_while(|c| *c != '}').collect();
+                let code: String =
+                    chars.by_ref().map(|(_, c)| c).skip_while(|c| *c == '{').take_while(|c| *c != '}').collect();
                 part.push(u32::from_str_radix(&code, 16).ok().and_then(char::from_u32)?);
             }
             (true, c) => part.push(c),
@@ -79,8 +80,8 @@ fn quoted_part(text: &str) -> Option<(String, &str)> {
     None
 }
 
-/// Names for daemon ids, unique here: our own name, what a person calls a peer, and for a daemon that is known only through
-/// others the host name that it announces, followed by a part of its id.
+/// Unique machine names for daemon ids: our own name, the user's name for a peer, and for a daemon that is known only
+/// through others its announced host name plus a part of its id.
 #[derive(Clone, Debug, Default)]
 pub struct Machines {
     own: String,
@@ -88,14 +89,15 @@ pub struct Machines {
     taken: BTreeSet<String>,
 }
 
-/// Characters of a daemon's id behind its announced name, as long as they tell it from all others.
+/// Number of characters of a daemon id appended to its announced name; more only if needed to make the name unique.
 const TAIL: usize = 7;
 
-/// Longest announced name that is shown, in characters.
+/// Longest part of an announced name that is displayed, in characters.
 const ANNOUNCED: usize = 32;
 
 impl Machines {
-    /// Our own id and name, and those of the peers. A peer that has our own name gets a part of its id behind it.
+    /// Names our own daemon and the peers, from pairs of id and name. A peer with our own name gets a part of its id
+    /// appended.
     pub fn new<'a>(own: (&str, &str), peers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut machines = Self { own: own.0.to_owned(), ..Self::default() };
         machines.put(own.0, own.1.to_owned());
@@ -108,8 +110,8 @@ impl Machines {
         machines
     }
 
-    /// Adds daemons that are known only through others: ids, and the host names that they announce. Ids that have a name keep
-    /// it.
+    /// Adds daemons that are known only through others, as pairs of id and announced host name. An id that already has
+    /// a name keeps it.
     pub fn add_announced<'a>(&mut self, daemons: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let daemons: BTreeMap<&str, &str> = daemons.into_iter().filter(|(id, _)| !self.knows(id)).collect();
         for (id, announced) in daemons {
@@ -118,7 +120,7 @@ impl Machines {
         }
     }
 
-    /// Returns `true` if this id has a name of its own.
+    /// Returns `true` if this id was given a name.
     pub fn knows(&self, id: &str) -> bool {
         self.names.contains_key(id)
     }
@@ -128,23 +130,23 @@ impl Machines {
         self.own == id
     }
 
-    /// The machine's name. One that was never added is named by its id alone.
+    /// The machine name of a daemon. For an id that was never added, the name is derived from the id alone.
     pub fn name(&self, id: &str) -> Cow<'_, str> {
         self.names.get(id).map_or_else(|| self.with_tail("machine", id).into(), |name| name.as_str().into())
     }
 
-    /// The agent's address as it is shown: `@name`, or `@name@machine` for an agent of another daemon.
+    /// The agent's address for display: `@name`, or `@name@machine` for an agent of another daemon.
     pub fn address(&self, agent: &str, home: &str) -> String {
         let machine = (!self.is_own(home)).then(|| self.name(home).into_owned());
         Address { name: agent.to_owned(), machine }.shown()
     }
 
-    /// Returns `true` if somebody who typed `machine` means the daemon `id`.
+    /// Returns `true` if `machine`, as typed by a user, denotes the daemon `id`.
     pub fn is_called(&self, id: &str, machine: &str) -> bool {
         id == machine || self.name(id) == machine
     }
 
-    /// The ids of the daemons that somebody who typed `machine` may mean.
+    /// The ids of all daemons that `machine`, as typed by a user, may denote.
     pub fn called<'a>(&'a self, machine: &'a str) -> impl Iterator<Item = &'a str> {
         self.names.iter().filter(move |(id, name)| *id == machine || *name == machine).map(|(id, _)| id.as_str())
     }
@@ -154,22 +156,24 @@ impl Machines {
         self.names.insert(id.to_owned(), name);
     }
 
-    /// `name-TAIL`, with as much of the id as makes it unique.
+    /// Returns `name-TAIL`, with as many characters of the id as needed to make it unique.
     fn with_tail(&self, name: &str, id: &str) -> String {
         let tail = match id.strip_prefix("d_") {
             Some(tail) if name::is_plain(tail) => tail.to_owned(),
-            // The id is no name; its hash is one.
+            // This id cannot be part of a name, but its hash can.
             _ => format!("x{}", Sum::of(id.as_bytes())),
         };
         let lengths = (TAIL.min(tail.len())..tail.len()).map(|length| format!("{name}-{}", &tail[..length]));
-        let mut names = lengths.chain((1..).map(|n| if n == 1 { format!("{name}-{tail}") } else { format!("{name}-{tail}-{n}") }));
+        let mut names =
+            lengths.chain((1..).map(|n| if n == 1 { format!("{name}-{tail}") } else { format!("{name}-{tail}-{n}") }));
         names.find(|name| !self.taken.contains(name)).unwrap_or_default()
     }
 }
 
-/// What a daemon announces, in our alphabet.
+/// Converts an announced name to our alphabet.
 fn announced_name(announced: &str) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c.to_ascii_lowercase() } else { '-' };
+    let plain =
+        |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c.to_ascii_lowercase() } else { '-' };
     let name: String = announced.chars().take(ANNOUNCED).map(plain).collect();
     let name = name.trim_matches('-');
     if name.is_empty() { "machine".to_owned() } else { name.to_owned() }
@@ -202,7 +206,16 @@ mod tests {
         assert_eq!(name("d_kfar1zzzzzzz"), "desk-kfar1zzz", "as much of the id as tells the two apart");
         assert!(name("d \n").starts_with("b-ro----boss-x"), "{}", name("d \n"));
         assert!(name("d_kunknownxxx").starts_with("machine-kunknow"));
-        let ids = ["d_kown", "d_kpeer1aaaaaa", "d_kpeer2bbbbbb", "d_gopeer", "d_kfar1zzzzzzz", "d_kfar1zzzzzyy", "d \n", "d_kunknownxxx"];
+        let ids = [
+            "d_kown",
+            "d_kpeer1aaaaaa",
+            "d_kpeer2bbbbbb",
+            "d_gopeer",
+            "d_kfar1zzzzzzz",
+            "d_kfar1zzzzzyy",
+            "d \n",
+            "d_kunknownxxx",
+        ];
         assert_eq!(ids.iter().map(|id| name(id)).collect::<BTreeSet<_>>().len(), ids.len());
     }
 

@@ -1,10 +1,11 @@
-//! Clock and randomness, passed in everywhere so that a simulation can replay them from a seed.
+//! The clock and the random source, injected everywhere so that a simulation can replay a run from a seed.
 
 use crate::Stamp;
 
-/// The clock and the randomness of whoever runs the code: the operating system's in the daemon, a seed's in a simulation.
+/// The clock and the random source of the running environment: the operating system's in the daemon, a seeded one in a
+/// simulation.
 pub trait Ambient: Send {
-    /// The time now. May go backwards, as clocks do; who needs monotony adds it.
+    /// The current time. May go backwards, as clocks do; callers that need monotonic time must ensure it themselves.
     fn now(&mut self) -> Stamp;
 
     /// Fills `buffer` with random bytes. In the daemon they come from the operating system's cryptographic source.

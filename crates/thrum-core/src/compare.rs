@@ -1,8 +1,9 @@
-//! What two daemons tell each other when they compare one log of one origin: numbers where events have them, ids where not.
+//! The types with which two daemons compare one log of one origin: by origin sequence where the events have one,
+//! otherwise by id.
 
 use crate::{Runs, Sum};
 
-/// One log of one origin.
+/// Identifies one log of one origin.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LogOf {
     /// `origin_daemon`; opaque if foreign.
@@ -11,41 +12,42 @@ pub struct LogOf {
     pub log: String,
 }
 
-/// Which events of a log are held, and which a purge took away or kept out.
+/// The events of a log by origin sequence: which are held, and which a purge removed or kept out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
-    /// Held.
+    /// Origin sequences of events that are held.
     pub held: Runs,
-    /// Purged.
+    /// Origin sequences of events that were purged.
     pub purged: Runs,
-    /// Up to here all is said; there is more above it. 0 where everything is said.
+    /// The origin sequence up to which this description is complete if more follows above it; 0 if it covers the whole
+    /// log.
     pub next: u64,
 }
 
-/// Which events of a log are held, between two ids in their order.
+/// The events that are held in a log, in an interval of ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listing {
-    /// Each, with the sum of its canonical form, in order.
+    /// Each id with the digest of its event's canonical form, in order.
     Ids(Vec<(String, Sum)>),
-    /// They are too many for one answer: in parts of about the same size, in order.
+    /// Too many ids for one answer: consecutive parts of about the same size, in order.
     Parts(Vec<Part>),
 }
 
-/// A stretch of ids, and what is held there.
+/// An interval of ids, with the number and the digest of the events held in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// The last id of it; empty for the last part.
+    /// The last id of the part; empty for the last part.
     pub upto: String,
-    /// How many events.
+    /// Number of events.
     pub count: u64,
-    /// The sum over their canonical forms.
+    /// Digest over the canonical forms of the events.
     pub sum: Sum,
 }
 
-/// Events that somebody asks for by name.
+/// Events that a peer requests explicitly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// By their place in the log.
+    /// By origin sequence.
     Numbers(Runs),
     /// By id.
     Ids(Vec<String>),

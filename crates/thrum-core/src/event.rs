@@ -1,44 +1,43 @@
-//! An event: the envelope that every type shares, and the two ways in, made here or served by a peer.
+//! Events: the envelope that all types share, and the two ways in which an event enters the log, sealed here
+//! ([`Draft`]) or served by a peer ([`Candidate`]).
 
 use serde_json::{Map, Value};
 
 use crate::{
-    DaemonKey, Payload, Stamp,
-    exchange::Rejected,
-    ids,
+    DaemonKey, Payload, Stamp, ids,
     json::{self, Canonical},
     key::{self, Claim},
     limits,
 };
 
-/// A well-formed event, as the log keeps it.
+/// A well-formed event, as the log stores it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// `event_id`: with the [`signer`](Event::signer), the event's identity everywhere.
+    /// `event_id`. Together with the [`signer`](Event::signer), it identifies the event on every daemon.
     pub id: String,
     /// `type`.
     pub kind: String,
-    /// `timestamp` as an instant; where it cannot be read, the ULID's, else zero.
+    /// `timestamp` as an instant. If it cannot be parsed, the time in the ULID; if there is none, zero.
     pub at: Stamp,
     /// `origin_daemon`.
     pub origin: String,
-    /// `origin_log`; empty for foreign origins that name none.
+    /// `origin_log`; empty if a foreign origin names none.
     pub log: String,
-    /// `origin_seq`, contiguous per log of ours; 0 where there is none.
+    /// `origin_seq`, contiguous in each log of ours; 0 if the event has none.
     pub seq: u64,
     /// Canonical form without `sequence`.
     pub body: String,
 }
 
 impl Event {
-    /// Whose signature the event carries; empty where its origin signs nothing. An event is told by its id and its signer: an
-    /// id alone anybody may use.
+    /// The daemon whose signature the event carries; empty if its origin signs nothing. An event is identified by its
+    /// id and its signer, because anybody may use an id.
     pub fn signer(&self) -> &str {
         if key::is_signed_origin(&self.origin) { &self.origin } else { "" }
     }
 }
 
-/// What is to become an event of ours: everything but its place in the log.
+/// An event to be made here, without its position in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft<'a> {
     /// `evt_…`
@@ -49,34 +48,34 @@ pub struct Draft<'a> {
     pub payload: &'a Payload,
 }
 
-/// Why a served event stays outside the log. Serving it again does not help.
+/// The reason why a served event stays outside the log. Serving it again does not help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Not an object, or without canonical form.
+    /// Not an object, or an object without a canonical form.
     #[error("not canonical JSON: {0}")]
     Json(String),
     /// `event_id` missing, not a string, or empty.
     #[error("no event id")]
     NoId,
-    /// An id longer than [`limits::MAX_FOREIGN_ID_BYTES`].
+    /// An id or another envelope field is longer than [`limits::MAX_FOREIGN_ID_BYTES`].
     #[error("an id of more than {} bytes", limits::MAX_FOREIGN_ID_BYTES)]
     LongId,
-    /// Longer than an answer may be: it was not read.
+    /// Longer than an answer may be; the event was not read.
     #[error("longer than {} bytes: it was not read", limits::MAX_LINE_BYTES)]
     Unread,
     /// Larger than [`limits::MAX_EVENT_BYTES`].
     #[error("{0} bytes, more than an event may have")]
     TooLarge(usize),
-    /// The signature its origin owes is missing or wrong.
+    /// The signature is missing or wrong, although the event's origin signs its events.
     #[error("the signature of its origin is missing or wrong")]
     Signature,
 }
 
 impl Draft<'_> {
-    /// Stamps and signs: the event as it will be in the log and on the wire.
+    /// Adds the envelope and signs the event. The result is the event as it appears in the log and on the wire.
     ///
     /// # Errors
-    /// [`Malformed::TooLarge`], nothing else: what we make ourselves has a canonical form.
+    /// Only [`Malformed::TooLarge`]: an event made here always has a canonical form.
     pub fn seal(self, key: &DaemonKey, log: &str, seq: u64) -> Result<Event, Malformed> {
         let origin = key.id();
         let kind = self.payload.kind();
@@ -98,11 +97,19 @@ impl Draft<'_> {
         if body.len() > limits::MAX_EVENT_BYTES {
             return Err(Malformed::TooLarge(body.len()));
         }
-        Ok(Event { id: self.id, kind: kind.to_owned(), at: self.at, origin: origin.to_string(), log: log.to_owned(), seq, body })
+        Ok(Event {
+            id: self.id,
+            kind: kind.to_owned(),
+            at: self.at,
+            origin: origin.to_string(),
+            log: log.to_owned(),
+            seq,
+            body,
+        })
     }
 }
 
-/// A served event that has form; whether its signature holds is not known yet.
+/// A served event that is well-formed but whose signature is not verified yet.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     event: Event,
@@ -111,10 +118,10 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Takes the fields of an event as served. `sequence` is the server's and goes.
+    /// Takes the fields of an event as served. Drops `sequence`, which belongs to the serving daemon.
     ///
     /// # Errors
-    /// Every [`Malformed`] but `Signature`.
+    /// Every [`Malformed`] except `Signature`.
     pub fn new(mut fields: Map<String, Value>) -> Result<Self, Malformed> {
         fields.remove("sequence");
         let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -123,7 +130,7 @@ impl Candidate {
             return Err(Malformed::NoId);
         }
         let timestamp = text("timestamp");
-        // All that an envelope repeats: what is longer could not be served again within a line.
+        // Checks every envelope field: an event with longer ones could not be served again within a line.
         if [&id, &kind, &origin, &log, &timestamp].iter().any(|text| text.len() > limits::MAX_FOREIGN_ID_BYTES) {
             return Err(Malformed::LongId);
         }
@@ -138,34 +145,56 @@ impl Candidate {
         Ok(Self { event: Event { id, kind, at, origin, log, seq, body }, canonical, signature })
     }
 
-    /// The event, whether or not its signature holds.
+    /// The event, whether or not its signature is valid.
     pub fn event(&self) -> &Event {
         &self.event
     }
 
-    /// The event, unverified. For one that the log holds already, word for word: its signature was looked at when it came.
+    /// The event without verification, for one whose exact text the log already holds. Its signature was verified on
+    /// arrival.
     pub fn into_held(self) -> Event {
         self.event
     }
 }
 
-/// A number as the canonical form will have it: `7.0` is 7 there, and what a double cannot hold exactly is another number for whoever
-/// reads it from us. So such a one is nobody's place in a log; ours are far below.
+/// Reads an origin sequence as the canonical form represents it: `7.0` is 7. A number that a double cannot hold exactly
+/// would be a different number for a daemon that reads it from us, and counts as no sequence (0). Our own sequences are
+/// far below.
 fn place_in_log(number: &Value) -> u64 {
     const EXACT: f64 = 9_007_199_254_740_991.0;
     let exact = number.as_f64().filter(|number| number.fract() == 0.0 && (0.0..=EXACT).contains(number));
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a whole number within the bounds of both")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a whole number within the bounds of both"
+    )]
     exact.map_or(0, |number| number as u64)
 }
 
-/// Lets in whose signature holds and whose origin has none; the others come back as rejected. Order is kept.
+/// A served event that did not enter the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// `event_id`, as far as the event has one.
+    pub id: String,
+    /// The reason, in words.
+    pub reason: String,
+    /// The beginning of what was served.
+    pub sample: String,
+}
+
+/// Admits events whose signature is valid or whose origin does not sign, and returns the others as rejected. Keeps the
+/// order.
 pub fn admit(candidates: Vec<Candidate>) -> (Vec<Event>, Vec<Rejected>) {
     let owing: Vec<bool> = candidates.iter().map(|candidate| key::is_signed_origin(&candidate.event.origin)).collect();
     let claims: Vec<Claim<'_>> = candidates
         .iter()
         .zip(&owing)
         .filter(|(_, owes)| **owes)
-        .map(|(c, _)| Claim { origin: &c.event.origin, signed_part: c.canonical.signed_part(), signature: c.signature.as_deref() })
+        .map(|(c, _)| Claim {
+            origin: &c.event.origin,
+            signed_part: c.canonical.signed_part(),
+            signature: c.signature.as_deref(),
+        })
         .collect();
     let mut verdicts = key::verify(&claims).into_iter();
     let (mut events, mut rejected) = (Vec::with_capacity(candidates.len()), Vec::new());
@@ -179,11 +208,15 @@ pub fn admit(candidates: Vec<Candidate>) -> (Vec<Event>, Vec<Rejected>) {
     (events, rejected)
 }
 
-/// A rejected event with the beginning of what was served.
+/// Builds a rejected event with the beginning of what was served.
 pub fn reject(id: &str, why: &Malformed, served: &str) -> Rejected {
     let cut = |text: &str, most: usize| text[..text.floor_char_boundary(most)].to_owned();
     let reason = cut(&why.to_string(), limits::MAX_REASON_BYTES);
-    Rejected { id: cut(id, limits::MAX_FOREIGN_ID_BYTES), reason, sample: cut(served, limits::MAX_REJECTED_SAMPLE_BYTES) }
+    Rejected {
+        id: cut(id, limits::MAX_FOREIGN_ID_BYTES),
+        reason,
+        sample: cut(served, limits::MAX_REJECTED_SAMPLE_BYTES),
+    }
 }
 
 #[cfg(test)]
@@ -207,8 +240,11 @@ mod tests {
 
     fn sealed() -> (DaemonKey, Event) {
         let key = DaemonKey::generate(&mut Seed(3));
-        let payload =
-            Payload::MessageCreate(MessageCreate { message_id: "msg_1".into(), agent_id: "alice".into(), ..MessageCreate::default() });
+        let payload = Payload::MessageCreate(MessageCreate {
+            message_id: "msg_1".into(),
+            agent_id: "alice".into(),
+            ..MessageCreate::default()
+        });
         let draft = Draft { id: "evt_1".into(), at: Seed(0).now(), payload: &payload };
         let event = draft.seal(&key, "log", 1).expect("an event");
         (key, event)
@@ -261,7 +297,7 @@ mod tests {
         assert_eq!(Payload::read(&admitted[0].kind, &admitted[0].body).expect("unknown is fine"), Payload::Unknown);
     }
 
-    /// C18: a relay reads the canonical form, and must come to the same place.
+    /// C18: a relay reads the canonical form and must arrive at the same origin sequence.
     #[test]
     fn a_place_in_a_log_is_the_one_that_the_canonical_form_says() {
         for (number, seq) in [
@@ -279,7 +315,8 @@ mod tests {
             ("\"7\"", 0),
             ("null", 0),
         ] {
-            let first = candidate(&format!(r#"{{"event_id":"e","origin_seq":{number}}}"#)).expect("well-formed").into_held();
+            let first =
+                candidate(&format!(r#"{{"event_id":"e","origin_seq":{number}}}"#)).expect("well-formed").into_held();
             let relayed = candidate(&first.body).expect("well-formed").into_held();
             assert_eq!((first.seq, relayed), (seq, first), "{number}");
         }
@@ -303,11 +340,13 @@ mod tests {
 
     #[test]
     fn every_known_type_reads_what_it_writes() {
-        assert_eq!(Payload::KINDS.len(), 15);
+        assert_eq!(Payload::TYPES.len(), 19);
         let payload = Payload::SessionEnd(SessionEnd { session_id: "ses_1".into(), reason: Some("normal".into()) });
         let body = Value::Object(payload.fields()).to_string();
         assert_eq!(Payload::read("agent.session.end", &body).expect("reads"), payload);
         assert!(Payload::read("agent.session.end", r#"{"session_id":7}"#).is_err(), "a wrong type is not guessed at");
-        assert!(Payload::read("message.receipt", r#"{"message_id":"m","agent_id":"a","receipt_type":"smelled"}"#).is_err());
+        assert!(
+            Payload::read("message.receipt", r#"{"message_id":"m","agent_id":"a","receipt_type":"smelled"}"#).is_err()
+        );
     }
 }

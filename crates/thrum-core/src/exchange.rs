@@ -1,15 +1,15 @@
-//! The words that the log and the replication share: what one gives to a peer, what the other took from it.
+//! The types that log and replication share: pages served to a peer, and batches received from one.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 
-use crate::{Event, Stamp};
+use crate::{Event, Stamp, event::Rejected};
 
-/// Rows of the log as a peer is served them.
+/// Rows of the log to be served to a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// In ascending sequence.
+    /// The rows in ascending sequence.
     pub rows: Vec<Row>,
     /// Whether at least one more row follows.
     pub more: bool,
@@ -18,7 +18,7 @@ pub struct Page {
 /// One row of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// This daemon's number for it; says nothing to another daemon.
+    /// The row's sequence in this daemon's log; meaningless to other daemons.
     pub sequence: u64,
     /// `event_id`.
     pub id: String,
@@ -31,7 +31,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// The event as peers and Go Thrum see it: canonical form, with this daemon's `sequence` put first.
+    /// The event as peers and Go Thrum receive it: canonical form, with this daemon's `sequence` as first member.
     pub fn event_json(&self) -> String {
         let rest = self.body.strip_prefix('{').unwrap_or("}");
         let comma = if rest.starts_with('}') { "" } else { "," };
@@ -39,121 +39,116 @@ impl Row {
     }
 }
 
-/// What one pull brought, verified, ready to be stored in one transaction with the peer's checkpoint.
+/// The verified result of one pull, to be stored in one transaction with the peer's checkpoint.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// `daemon_id` of the peer that served it, which need not be the origin of anything in it.
+    /// `daemon_id` of the peer that served the batch. The events may have other origins.
     pub peer: String,
-    /// The peer's `log_id`; empty for peers that have none.
+    /// The peer's `log_id`; empty for a peer that has none.
     pub log: String,
-    /// Where the peer's log was read up to; 0 leaves the checkpoint as it is.
+    /// The sequence up to which the peer's log was read; 0 leaves the checkpoint unchanged.
     pub checkpoint: u64,
-    /// The event that stands there, by which a log without id is known again. Empty for logs that have one.
+    /// The event at the checkpoint, which identifies a log without id. Empty for logs with an id.
     pub checkpoint_event: String,
-    /// Well-formed events whose signatures hold or that need none, in the order served.
+    /// Well-formed events in the order served, each with a valid signature or from an origin that does not sign.
     pub events: Vec<Event>,
-    /// What stays outside the log.
+    /// Events that stay outside the log.
     pub rejected: Vec<Rejected>,
 }
 
-/// Where a peer's log was read up to.
+/// How far a peer's log was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Which of its logs; empty for a peer whose log has no id.
+    /// The id of the peer's log; empty for a peer whose log has no id.
     pub log: String,
-    /// Up to here.
+    /// The last sequence that was read.
     pub sequence: u64,
-    /// The event that stands there, for a log without id; else empty.
+    /// The event at that sequence, for a log without id; otherwise empty.
     pub event: String,
 }
 
-/// What stands around a row in the log, for a peer that applies rows one by one and cannot wait for what is missing.
+/// The causal prerequisites of a row, for a peer that applies rows one by one and cannot wait for missing ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footing {
-    /// Whether a purge or a clean-up hides it.
+    /// Whether a purge or a clean-up hides the row.
     pub hidden: bool,
-    /// For an edit, deletion or receipt: whether no creation of its message stands before it that the peer can apply, that is not
-    /// hidden, and whose author was not cleaned up after it.
+    /// For an edit, deletion or receipt: whether its message is missing for the peer. The message is present if an
+    /// earlier row creates it, the peer can apply that row, the row is not hidden, and the message's author was not
+    /// cleaned up after it.
     pub lacks_message: bool,
-    /// For an update of sessions: whether the beginning of one of them is missing there in the same way.
+    /// For an update of sessions: whether the start of one of them is missing for the peer, by the same criteria.
     pub lacks_session: bool,
 }
 
-/// An event that did not enter the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejected {
-    /// `event_id` as far as there is one.
-    pub id: String,
-    /// Why, in words.
-    pub reason: String,
-    /// The beginning of what was served.
-    pub sample: String,
-}
-
-/// Events that an old peer cannot keep.
+/// Events that are too long for a legacy peer to store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LongEvents {
     /// Their ids, newest first.
     pub ids: Vec<String>,
-    /// Whether older events were not looked at.
+    /// Whether older events were not examined.
     pub more: bool,
 }
 
-/// What is wrong with what one peer served.
+/// Problems with the events that one peer served.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Troubles {
-    /// Events that change nothing here, because only the author of a message may edit or delete it.
+    /// Number of edits and deletions without effect here, because only the author of a message may make them.
     pub without_effect: u64,
-    /// The last of them, and why.
+    /// Id of the latest of these events, and the reason.
     pub last_without_effect: Option<(String, String)>,
-    /// Events in the log that are not folded.
+    /// Number of events in the log that are not folded.
     pub parked: u64,
-    /// Events that stayed outside the log, ever.
+    /// Number of events that stayed outside the log, ever.
     pub rejected: u64,
-    /// The last of those.
+    /// The latest of the rejected events.
     pub last: Option<LastRejected>,
 }
 
-/// The last event of a peer that stayed outside the log.
+/// The latest event from a peer that stayed outside the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LastRejected {
-    /// `event_id` as far as there is one; whoever served it chose it.
+    /// `event_id`, as far as the event has one; chosen by the peer that served it.
     pub event_id: String,
-    /// Why, in words.
+    /// The reason, in words.
     pub reason: String,
-    /// When it was served.
+    /// When the event was served.
     pub at: Stamp,
 }
 
-/// What became of a batch.
+/// The result of storing a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Events new to this log.
+    /// Events that are new to this log.
     pub applied: usize,
-    /// Events that were here already.
+    /// Events that this log already held.
     pub skipped: usize,
-    /// Those of them whose content is not what is here.
+    /// Those among the skipped ones whose content differs from the event held here.
     pub collided: usize,
     /// Events that stayed outside the log.
     pub rejected: usize,
-    /// Whether the whole log was looked through for what a purge in it takes away.
+    /// Whether the whole log was scanned for events that a purge in the batch removes.
     pub purged: bool,
 }
 
-/// What is durable, as far as those who wait for it care. Sent after every COMMIT.
+/// The durable state of the log, published to waiting tasks after every COMMIT.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
-    /// This log's id; changes when the database turns out not to be the one we left.
+    /// This log's id. Changes when the database turns out not to be the one that this daemon left.
     pub log: Arc<str>,
-    /// The highest sequence.
+    /// The highest sequence in the log.
     pub latest: u64,
-    /// The highest sequence by where it came from: a peer's `daemon_id`, or the empty string for events made here.
+    /// The highest sequence per source: a peer's `daemon_id`, or the empty string for events made here.
     pub by_source: Arc<BTreeMap<String, u64>>,
 }
 
 impl Commit {
-    /// The highest sequence that did not come from `peer`, hence what to announce to it. 0 if there is none.
+    /// The highest sequence that did not come from `peer`, to be announced to that peer. 0 if there is none.
     pub fn latest_not_from(&self, peer: &str) -> u64 {
-        self.by_source.iter().filter(|(source, _)| source.as_str() != peer).map(|(_, latest)| *latest).max().unwrap_or(0)
+        self.by_source
+            .iter()
+            .filter(|(source, _)| source.as_str() != peer)
+            .map(|(_, latest)| *latest)
+            .max()
+            .unwrap_or(0)
     }
 }

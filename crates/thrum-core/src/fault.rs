@@ -1,29 +1,29 @@
-//! The outward face of every error: what kind it is, what happened, what to do next.
+//! The public form of every error: its kind, what happened, and what to do next.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What went wrong, for programs: the kind decides the exit code of the command.
+/// The kind of an error, for programs. It determines the exit code of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
-    /// It did not work, and none of the other kinds says why.
+    /// The request failed for a reason that no other kind describes.
     Failed,
-    /// The request makes no sense as it is.
+    /// The request itself is invalid.
     Invalid,
-    /// What the request names does not exist.
+    /// Something that the request names does not exist.
     NotFound,
-    /// It exists, but the caller may not, or not now.
+    /// It exists, but the caller may not use it, or not now.
     Refused,
-    /// Who should answer is not running.
+    /// The process that should answer is not running.
     Unavailable,
-    /// Nothing is known to be wrong; the same request may work later.
+    /// No problem is known; the same request may succeed later.
     TryAgain,
 }
 
 impl ErrorKind {
-    /// The exit code of a command that fails so (sysexits.h for the last two).
+    /// The exit code of a command that fails with this kind (the last two are from sysexits.h).
     pub const fn exit_code(self) -> u8 {
         match self {
             Self::Failed => 1,
@@ -45,21 +45,22 @@ pub enum Retry {
     Useful,
 }
 
-/// An error as people and programs outside see it.
+/// An error as users and other programs see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// For programs.
+    /// The kind of error, for programs.
     pub kind: ErrorKind,
     /// One sentence: what happened, and to what.
     pub message: String,
-    /// The next step where it is known; a sentence or a command.
+    /// The next step, if known: a sentence or a command.
     pub hint: Option<String>,
-    /// Whether to repeat the request.
+    /// Whether to repeat the request unchanged.
     pub retry: Retry,
 }
 
 impl Fault {
-    /// A fault without a hint; only [`ErrorKind::TryAgain`] and [`ErrorKind::Unavailable`] are worth repeating.
+    /// Creates an error without a hint. Only [`ErrorKind::TryAgain`] and [`ErrorKind::Unavailable`] are worth
+    /// repeating.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let retry = match kind {
             ErrorKind::TryAgain | ErrorKind::Unavailable => Retry::Useful,
@@ -68,7 +69,7 @@ impl Fault {
         Self { kind, message: message.into(), hint: None, retry }
     }
 
-    /// The same with the next step.
+    /// Adds a hint with the next step.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

@@ -1,21 +1,23 @@
-//! Heads: what a daemon holds of every origin's log. Two daemons that compare them know what is missing, on any route.
+//! The version vector ([`Heads`]): what a daemon holds of every log of every origin. Two daemons that compare their
+//! version vectors know which events are missing, whatever route the events take.
 
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 
-/// A sum of SHA-256 hashes modulo 2^256: the same for the same set in any order. Against faults, not attackers.
+/// The digest of a set of events: the sum of SHA-256 hashes modulo 2^256, independent of the order. Protects against
+/// faults, not against attackers.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Sum([u8; 32]);
 
 impl Sum {
-    /// The sum of one text.
+    /// The digest of a set with one text.
     pub fn of(text: &[u8]) -> Self {
         Self(Sha256::digest(text).into())
     }
 
-    /// Adds another sum.
+    /// Adds another digest. The result is the digest of both sets together.
     pub fn add(&mut self, other: Self) {
         let mut carry = 0u16;
         for (byte, more) in self.0.iter_mut().zip(other.0) {
@@ -25,7 +27,7 @@ impl Sum {
         }
     }
 
-    /// Takes away a sum that was added.
+    /// Subtracts a digest that was added before.
     pub fn subtract(&mut self, other: Self) {
         let mut borrow = 0i16;
         for (byte, less) in self.0.iter_mut().zip(other.0) {
@@ -35,17 +37,17 @@ impl Sum {
         }
     }
 
-    /// Whether it is the sum of nothing.
+    /// Returns `true` if this is the digest of the empty set.
     pub fn is_zero(&self) -> bool {
         *self == Self::default()
     }
 
-    /// As stored: 32 bytes, least significant first.
+    /// The stored form: 32 bytes, least significant first.
     pub const fn to_bytes(self) -> [u8; 32] {
         self.0
     }
 
-    /// From what [`to_bytes`](Self::to_bytes) gave.
+    /// Restores a digest from the bytes returned by [`to_bytes`](Self::to_bytes).
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
@@ -77,42 +79,43 @@ impl<'de> Deserialize<'de> for Sum {
     }
 }
 
-/// What was taken of one log of one origin, and how much of that a purge has taken away again.
+/// Summary of the events that a daemon stored of one log of one origin, and of those among them that were purged since.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// `origin_daemon`; opaque if foreign.
     pub origin: String,
-    /// `origin_log`; empty for events that name none, as Go's.
+    /// `origin_log`; empty for events that name none, such as Go Thrum's.
     #[serde(default)]
     pub log: String,
-    /// Events taken, purged ones included.
+    /// Number of events stored, including those purged since.
     pub count: u64,
-    /// Highest `origin_seq` taken; 0 where there is none.
+    /// Highest `origin_seq` stored; 0 if the events have none.
     #[serde(default)]
     pub highest: u64,
-    /// Sum over the canonical forms of all that were taken.
+    /// Digest over the canonical forms of all events that were stored.
     pub sum: Sum,
-    /// Events of these that were purged. An event that a purge kept from being taken at all is not counted anywhere.
+    /// Number of stored events that were purged since. An event that a purge kept from being stored is not counted
+    /// anywhere.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub purged: u64,
-    /// Sum over the canonical forms of the purged ones.
+    /// Digest over the canonical forms of the purged events.
     #[serde(default, skip_serializing_if = "Sum::is_zero")]
     pub purged_sum: Sum,
 }
 
-/// `serde` asks by reference.
+/// Returns `true` for 0. `serde` requires the reference.
 const fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
 impl Head {
-    /// Events held now. What a peer counts is not trusted to add up.
+    /// Number of events held now. Saturates, because a peer's counts may be inconsistent.
     pub const fn held(&self) -> u64 {
         self.count.saturating_sub(self.purged)
     }
 
-    /// Whether nothing is missing on either side: both hold the same now, or took the same, of which a purge that reached
-    /// only one of them has taken some away.
+    /// Returns `true` if neither side is missing an event. Either both hold the same events now, or both stored the
+    /// same events and a purge that reached only one side has removed some of them.
     fn lacks_nothing_of(&self, there: &Self) -> bool {
         let plus = |one: Sum, other: Sum| {
             let mut both = one;
@@ -125,25 +128,25 @@ impl Head {
     }
 }
 
-/// All heads of a daemon.
+/// All heads of a daemon, one per origin and log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heads(BTreeMap<(String, String), Head>);
 
-/// One log of which two daemons hold different sets.
+/// One log of which two daemons hold different sets of events.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
-    /// Whose events.
+    /// The origin of the events.
     pub origin: String,
-    /// Of which of its logs.
+    /// The log of that origin.
     pub log: String,
     /// Events held here.
     pub here: u64,
     /// Events held there.
     pub there: u64,
-    /// Events held here before a purge took them away.
+    /// Events purged here.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub purged_here: u64,
-    /// The same there, as it says.
+    /// Events purged there, as reported by the peer.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub purged_there: u64,
 }
@@ -154,32 +157,32 @@ impl Heads {
         self.0.get(&(origin.to_owned(), log.to_owned()))
     }
 
-    /// Puts a head in, in place of the one of the same log.
+    /// Inserts a head, replacing one of the same log.
     pub fn insert(&mut self, head: Head) {
         self.0.insert((head.origin.clone(), head.log.clone()), head);
     }
 
-    /// All heads, by origin and log.
+    /// All heads, ordered by origin and log.
     pub fn iter(&self) -> impl Iterator<Item = &Head> {
         self.0.values()
     }
 
-    /// How many logs of how many origins there are.
+    /// Number of logs, over all origins.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether nothing is held.
+    /// Returns `true` if there is no head.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Events held in all.
+    /// Total number of events held now.
     pub fn total(&self) -> u64 {
         self.iter().fold(0, |total, head| total.saturating_add(head.held()))
     }
 
-    /// Every log of which the two hold different sets.
+    /// Lists every log of which the two daemons hold different sets of events.
     pub fn differences(&self, there: &Self) -> Vec<Difference> {
         let keys: std::collections::BTreeSet<_> = self.0.keys().chain(there.0.keys()).collect();
         keys.into_iter()
@@ -257,7 +260,7 @@ mod tests {
         assert_eq!(copied, here);
     }
 
-    /// `taken` in all, of which `purged` are gone.
+    /// A single head that stored `taken`, of which `purged` were purged.
     fn head(taken: &[&str], purged: &[&str]) -> Heads {
         let sum = |texts: &[&str]| {
             let mut sum = Sum::default();
@@ -265,7 +268,15 @@ mod tests {
             sum
         };
         let (count, gone) = (taken.len() as u64, purged.len() as u64);
-        let head = Head { origin: "a".into(), log: "l".into(), count, highest: 9, sum: sum(taken), purged: gone, purged_sum: sum(purged) };
+        let head = Head {
+            origin: "a".into(),
+            log: "l".into(),
+            count,
+            highest: 9,
+            sum: sum(taken),
+            purged: gone,
+            purged_sum: sum(purged),
+        };
         std::iter::once(head).collect()
     }
 
@@ -295,7 +306,8 @@ mod tests {
     #[test]
     fn a_peer_that_claims_to_have_purged_more_than_it_took_breaks_nothing() {
         let claim = |origin: &str, count, purged| Head { origin: origin.into(), count, purged, ..Head::default() };
-        let absurd: Heads = [claim("a", 1, u64::MAX), claim("b", u64::MAX, 0), claim("c", u64::MAX, 0)].into_iter().collect();
+        let absurd: Heads =
+            [claim("a", 1, u64::MAX), claim("b", u64::MAX, 0), claim("c", u64::MAX, 0)].into_iter().collect();
         assert_eq!(absurd.total(), u64::MAX);
         assert_eq!(head(&["1"], &[]).differences(&absurd).len(), 3);
     }

@@ -1,16 +1,17 @@
 //! Ids: ULIDs with the prefixes of Go Thrum, monotonic within a process.
 //!
-//! An id made here is bound to the daemon that makes it: of the 80 bits that a ULID leaves to chance, 16 count and 64 are a
-//! hash over that daemon's id, the rest of the ULID and the prefix. So whoever sees the id can tell whose it is, and nobody
-//! else can make events about it that look like the maker's ([`is_made_by`]): he would need a key whose hash is the same, which
-//! takes 2^64 of them. For everybody else it is a ULID like any other.
+//! An id made here is bound to the daemon that makes it. Of the 80 bits that a ULID leaves to chance, 16 are a counter
+//! and 64 are a hash over the daemon's id, the rest of the ULID and the prefix. Every daemon that sees the id can thus
+//! verify which daemon made it ([`is_made_by`]), and no other daemon can pass off its own events about that id as the
+//! maker's: it would need a key with the same hash, and thus some 2^64 keys. To Go Thrum, such an id is an ordinary
+//! ULID.
 
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
 use crate::{Ambient, DaemonId, Stamp, key};
 
-/// What an id names; decides its prefix.
+/// The kind of thing that an id names; determines the prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdKind {
     /// `evt_…`
@@ -31,41 +32,41 @@ impl IdKind {
     }
 }
 
-/// Makes ids that sort in the order they were made, also when the clock stands still or goes back.
+/// A source of ids that sort in the order in which they were made, even if the clock stops or goes back.
 #[derive(Debug, Default)]
 pub struct IdSource {
     last: Option<Ulid>,
     maker: Option<DaemonId>,
 }
 
-/// How many bits of a bound id count.
+/// Number of counter bits in a bound id.
 const COUNTING: u32 = 16;
 
 impl IdSource {
-    /// A source of ids that are bound to this daemon. Without one (`default`) they are like those of Go Thrum.
+    /// A source of ids that are bound to this daemon. A `default` source makes unbound ids, like those of Go Thrum.
     pub fn bound_to(maker: DaemonId) -> Self {
         Self { last: None, maker: Some(maker) }
     }
 
-    /// Begins after the millisecond of this instant, up to which an earlier run may have made ids: while the clock stands, or is
-    /// behind, only that keeps those of two runs apart.
+    /// Starts after the millisecond of this instant, up to which an earlier run may have made ids. If the clock has
+    /// stopped or lags, only this keeps the ids of the two runs distinct.
     #[must_use]
     pub fn after(mut self, instant: Stamp) -> Self {
         self.last = Some(Ulid::from_parts(instant.millis(), u128::MAX >> 48));
         self
     }
 
-    /// Goes on from the clock instead of the last id. Who calls this has to see to it that no id is made twice.
+    /// Continues from the clock instead of from the last id. The caller must ensure that no id is made twice.
     pub fn forget(&mut self) {
         self.last = None;
     }
 
-    /// A new id of `kind`.
+    /// Makes a new id of `kind`.
     pub fn next(&mut self, kind: IdKind, ambient: &mut dyn Ambient) -> String {
         let now = ambient.now().millis();
         let id = match &self.maker {
             Some(maker) => {
-                // Half of the room is left for counting up from any start.
+                // The counter starts in the lower half of its range, so that it can count up from any start.
                 let mut fresh = |time| (time, ambient.random_u128() & ((1 << (COUNTING - 1)) - 1));
                 let (time, count) = match self.last {
                     Some(last) if now <= last.timestamp_ms() => match (last.random() >> u64::BITS) + 1 {
@@ -78,7 +79,7 @@ impl IdSource {
                 Ulid::from_parts(time, counted.random() | u128::from(tag(maker.as_str(), kind.prefix(), counted)))
             }
             None => {
-                // 79 of the 80 random bits: the free one leaves room for counting up from any start.
+                // Uses 79 of the 80 random bits: the free one leaves room to count up from any start.
                 let mut fresh = || Ulid::from_parts(now, ambient.random_u128() & (u128::MAX >> 49));
                 match self.last {
                     Some(last) if now <= last.timestamp_ms() => last.increment().unwrap_or_else(|_| fresh()),
@@ -91,7 +92,7 @@ impl IdSource {
     }
 }
 
-/// What binds an id to its maker; of the ULID, the time and the count go in.
+/// The hash that binds an id to its maker. Covers the time and the counter of the ULID.
 fn tag(maker: &str, prefix: &str, id: Ulid) -> u64 {
     let counted = (id.0 >> u64::BITS) as u64;
     let hash = Sha256::new()
@@ -104,23 +105,27 @@ fn tag(maker: &str, prefix: &str, id: Ulid) -> u64 {
     hash.iter().take(8).fold(0, |tag, byte| tag << 8 | u64::from(*byte))
 }
 
-/// Whether a daemon that signs has made this id. Says nothing about ids that are not bound: those of Go Thrum, and those that
-/// were made here before ids were bound.
+/// Returns `true` if the daemon `origin`, which must be a signing one, has made this id. Always `false` for unbound
+/// ids: those of Go Thrum, and those made here before ids were bound.
 pub fn is_made_by(id: &str, origin: &str) -> bool {
     let Some((prefix, text)) = id.find('_').map(|at| id.split_at(at + 1)) else { return false };
     let Ok(ulid) = Ulid::from_string(text) else { return false };
-    // Other spellings of the same number are other ids.
-    key::is_signed_origin(origin) && ulid.to_string() == text && ulid.0 & u128::from(u64::MAX) == u128::from(tag(origin, prefix, ulid))
+    // Other spellings of the same ULID are different ids.
+    key::is_signed_origin(origin)
+        && ulid.to_string() == text
+        && ulid.0 & u128::from(u64::MAX) == u128::from(tag(origin, prefix, ulid))
 }
 
-/// The time inside an id such as `evt_01M83E0S5FJJYA5B1VP5F76S9R`. `None` if it holds no ULID, or one after 2262.
+/// The time encoded in an id such as `evt_01M83E0S5FJJYA5B1VP5F76S9R`. `None` if the id contains no ULID, or one after
+/// 2262.
 pub fn ulid_time(id: &str) -> Option<Stamp> {
     let (_, text) = id.split_once('_')?;
     let ulid = Ulid::from_string(text).ok()?;
     Stamp::from_millis(ulid.timestamp_ms())
 }
 
-/// The thread that begins with this message: every daemon that sees the first reply gives it the same one.
+/// The id of the thread that starts with this message. Derived from the message id, so that all daemons that see the
+/// first reply assign the same one.
 pub fn thread_of(message_id: &str) -> String {
     format!("thr_{}", message_id.strip_prefix("msg_").unwrap_or(message_id))
 }
@@ -159,7 +164,7 @@ mod tests {
             let mut clock = Frozen(1_774_717_513_941_000_000);
             let mut made = vec![source.next(IdKind::Event, &mut clock)];
             clock.0 -= 60_000_000_000;
-            // More than a millisecond has room for.
+            // More ids than a millisecond has room for.
             for _ in 0..70_000 {
                 made.push(source.next(IdKind::Event, &mut clock));
             }
@@ -170,7 +175,7 @@ mod tests {
         }
     }
 
-    /// C21: what binds an id cannot be claimed by another daemon, nor carried over to another id.
+    /// C21: no other daemon can claim an id's binding or transfer it to another id.
     #[test]
     fn an_id_is_its_makers_and_nobody_elses() {
         let (maker, other) = (daemon(1), daemon(2));
@@ -183,7 +188,7 @@ mod tests {
             assert!(!is_made_by(&id, other.as_str()) && !is_made_by(&id, "d_go") && !is_made_by(&id, ""));
             assert!(!is_made_by(&id.replace("msg_", "ses_"), maker.as_str()), "as a session's");
             assert!(!is_made_by(&id.to_lowercase(), maker.as_str()), "in another spelling");
-            // Each character but the first one, which has no room for another.
+            // Every character except the first, which encodes too few bits to be changed.
             for at in 5..id.len() {
                 let mut changed = id.clone().into_bytes();
                 changed[at] = if changed[at] == b'0' { b'1' } else { b'0' };

@@ -1,4 +1,4 @@
-//! JSON as events need it: read strictly, written in RFC 8785 canonical form.
+//! JSON as events need it: parsed strictly, written in RFC 8785 canonical form.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use serde::{
 };
 use serde_json::{Map, Number, Value};
 
-/// Reads one JSON object. Refused: anything else, duplicate keys, lone surrogates, numbers beyond a double, nesting beyond
-/// [`MAX_JSON_DEPTH`](crate::limits::MAX_JSON_DEPTH), bytes after the end.
+/// Parses one JSON object. Refuses anything else, duplicate keys, lone surrogates, numbers outside the range of a
+/// double, nesting beyond [`MAX_JSON_DEPTH`](crate::limits::MAX_JSON_DEPTH), and bytes after the end.
 pub fn parse_object(text: &str) -> Result<Map<String, Value>, serde_json::Error> {
     let Strict(value) = serde_json::from_str(text)?;
     match value {
@@ -19,7 +19,7 @@ pub fn parse_object(text: &str) -> Result<Map<String, Value>, serde_json::Error>
     }
 }
 
-/// How many bytes a value has as JSON.
+/// The length of a value as JSON, in bytes.
 pub fn size(value: &impl serde::Serialize) -> usize {
     struct Count(usize);
 
@@ -35,30 +35,50 @@ pub fn size(value: &impl serde::Serialize) -> usize {
     }
 
     let mut count = Count(0);
-    // `Count` never returns an error, and the values counted here can all be written as JSON.
+    // `Count` never returns an error, and every value counted here can be written as JSON.
     let _ = serde_json::to_writer(&mut count, value);
     count.0
 }
 
-/// The longest beginning of a text that has at most so many bytes as a JSON string, without its quotes.
+/// The length of a string as JSON without its quotes, in bytes. Same result as [`size`], but at the speed of memory.
+pub fn text_size(text: &str) -> usize {
+    text.bytes().map(|byte| usize::from(ESCAPED[usize::from(byte)])).sum()
+}
+
+/// The number of bytes that each byte of a string takes in JSON.
+const ESCAPED: [u8; 256] = {
+    let mut bytes = [1; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        bytes[control] = 6;
+        control += 1;
+    }
+    let mut short = 0;
+    while short < SHORT_ESCAPES.len() {
+        bytes[SHORT_ESCAPES[short] as usize] = 2;
+        short += 1;
+    }
+    bytes
+};
+
+/// Characters that are escaped as a backslash and one character.
+const SHORT_ESCAPES: [u8; 7] = *b"\"\\\n\r\t\x08\x0c";
+
+/// The longest prefix of a string that takes at most `most` bytes in JSON, without its quotes.
 pub fn prefix(text: &str, most: usize) -> &str {
     let mut bytes = 0;
-    for (at, c) in text.char_indices() {
-        bytes += match c {
-            '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
-            c if u32::from(c) < 0x20 => 6,
-            c => c.len_utf8(),
-        };
+    for (at, byte) in text.bytes().enumerate() {
+        bytes += usize::from(ESCAPED[usize::from(byte)]);
         if bytes > most {
-            return &text[..at];
+            return &text[..text.floor_char_boundary(at)];
         }
     }
     text
 }
 
-/// The object in canonical form without `sequence`, in the two shapes that signatures need.
+/// Converts an object to canonical form without `sequence`, in the two shapes that signatures need.
 ///
-/// Top-level members are written one by one, so that both texts come from one pass over the values.
+/// Writes the top-level members one by one, so that one pass over the values yields both shapes.
 pub fn canonical(fields: &Map<String, Value>) -> Result<Canonical, serde_json::Error> {
     let mut keys: Vec<&String> = fields.keys().filter(|key| *key != "sequence" && *key != SIGNATURE).collect();
     keys.sort_by(|a, b| a.encode_utf16().cmp(b.encode_utf16()));
@@ -66,7 +86,7 @@ pub fn canonical(fields: &Map<String, Value>) -> Result<Canonical, serde_json::E
     let mut signature_at = None;
     signed_part.push(b'{');
     for key in keys {
-        // Order by code units and by bytes agree as long as one side is ASCII, as `signature` is.
+        // The order by UTF-16 code units equals the order by bytes if one side is ASCII, as `signature` is.
         if key.as_str() > SIGNATURE && signature_at.is_none() {
             signature_at = Some(signed_part.len());
         }
@@ -94,25 +114,25 @@ const SIGNATURE: &str = "signature";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Canonical {
     signed_part: String,
-    /// Where the signature's member stands in it.
+    /// Byte offset in `signed_part` at which the signature's member belongs.
     signature_at: usize,
-    /// The signature, as JSON.
+    /// The signature as JSON.
     signature: Option<String>,
 }
 
 impl Canonical {
-    /// Without `sequence` and `signature`: what the signature covers.
+    /// The text that the signature covers: without `sequence` and `signature`.
     pub fn signed_part(&self) -> &str {
         &self.signed_part
     }
 
-    /// With this signature, base64url.
+    /// Sets the signature, given in base64url.
     #[must_use]
     pub fn signed(self, signature: &str) -> Self {
         Self { signature: Some(format!("\"{signature}\"")), ..self }
     }
 
-    /// Without `sequence`, with the signature if there is one: what the log keeps and the digest sums.
+    /// The text that the log stores and the digest covers: without `sequence`, with the signature if there is one.
     pub fn whole(&self) -> String {
         let Some(signature) = &self.signature else { return self.signed_part.clone() };
         let (before, after) = self.signed_part.split_at(self.signature_at);
@@ -122,7 +142,7 @@ impl Canonical {
     }
 }
 
-/// A value read with duplicate keys refused; `serde_json` alone keeps the last one silently.
+/// A value parsed without duplicate keys. `serde_json` alone silently keeps the last duplicate.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -214,12 +234,18 @@ mod tests {
             let longer: String = text.chars().take(cut.chars().count() + 1).collect();
             assert!(cut == text || size(&longer) - 2 > most, "it is the longest");
         }
+        let every: String = (0..0x180).filter_map(char::from_u32).collect();
+        assert_eq!(text_size(&every), size(&every) - 2);
     }
 
     #[test]
     fn sequence_and_signature_are_taken_out_wherever_they_stand() {
         let cases = [
-            (r#"{"sequence":7,"v":1,"signature":"s","a":"<b>"}"#, r#"{"a":"<b>","signature":"s","v":1}"#, r#"{"a":"<b>","v":1}"#),
+            (
+                r#"{"sequence":7,"v":1,"signature":"s","a":"<b>"}"#,
+                r#"{"a":"<b>","signature":"s","v":1}"#,
+                r#"{"a":"<b>","v":1}"#,
+            ),
             (r#"{"signature":"s","v":1}"#, r#"{"signature":"s","v":1}"#, r#"{"v":1}"#),
             (r#"{"signature":"s","a":1}"#, r#"{"a":1,"signature":"s"}"#, r#"{"a":1}"#),
             (r#"{"signature":"s"}"#, r#"{"signature":"s"}"#, "{}"),

@@ -1,4 +1,4 @@
-//! The daemon's key and the id made of it.
+//! The daemon's key pair, and the daemon id derived from it.
 
 use std::{collections::HashMap, fmt, sync::LazyLock};
 
@@ -9,10 +9,10 @@ use zeroize::Zeroizing;
 
 use crate::Ambient;
 
-/// Stands before what is signed, so that no signature made here can be taken for one over something else.
+/// Prefix of every signed event, so that its signature cannot be taken for one over something else.
 const EVENT_CONTEXT: &[u8] = b"thrum-event-1\n";
 
-/// The same for proofs of who calls.
+/// Prefix of every signed proof of identity, for the same reason.
 const PROOF_CONTEXT: &str = "thrum-prove-1\n";
 
 /// RFC 4648 base32, lower case, no padding, spare bits zero.
@@ -23,12 +23,12 @@ static BASE32: LazyLock<Encoding> = LazyLock::new(|| {
     spec.encoding().expect("base32 alphabet")
 });
 
-/// The id of one of our daemons: `d_k` and 52 base32 characters of its Ed25519 public key. Any other id is foreign.
+/// The id of a daemon with a key: `d_k` and its Ed25519 public key in 52 base32 characters. Any other id is foreign.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DaemonId(String);
 
 impl DaemonId {
-    /// Reads an id. `None` for a foreign one: wrong length, other characters, or no point of the curve.
+    /// Parses an id. Returns `None` for a foreign one: wrong length, other characters, or not a point on the curve.
     pub fn parse(text: &str) -> Option<Self> {
         public_key(text).map(|_| Self(text.to_owned()))
     }
@@ -51,21 +51,23 @@ impl fmt::Debug for DaemonId {
     }
 }
 
-/// The public key inside an id of ours, `None` if the id is foreign.
+/// The public key in an id, or `None` for a foreign id.
 fn public_key(id: &str) -> Option<VerifyingKey> {
     let encoded = id.strip_prefix("d_k").filter(|rest| rest.len() == 52)?;
     let bytes: [u8; 32] = BASE32.decode(encoded.as_bytes()).ok()?.try_into().ok()?;
     VerifyingKey::from_bytes(&bytes).ok()
 }
 
-/// Whether an event of this origin must carry a valid signature.
+/// Returns `true` if an event of this origin must carry a valid signature.
 ///
-/// Decided by the shape alone: an id that looks like ours but holds no key is nobody's, and nothing can be signed by it.
+/// Decided by the form of the id alone. An id of our form that contains no valid key belongs to no daemon, and no
+/// signature can be valid for it.
 pub fn is_signed_origin(id: &str) -> bool {
-    id.strip_prefix("d_k").is_some_and(|rest| rest.len() == 52 && rest.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7')))
+    id.strip_prefix("d_k")
+        .is_some_and(|rest| rest.len() == 52 && rest.bytes().all(|b| matches!(b, b'a'..=b'z' | b'2'..=b'7')))
 }
 
-/// The daemon's secret key. Not printable; stored as base64 in a file of mode 0600.
+/// The daemon's secret key. Never printed; stored as base64url in a file of mode 0600.
 #[derive(Clone)]
 pub struct DaemonKey {
     signing: SigningKey,
@@ -73,7 +75,7 @@ pub struct DaemonKey {
 }
 
 impl DaemonKey {
-    /// A new key.
+    /// Generates a key.
     pub fn generate(ambient: &mut dyn Ambient) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         ambient.fill(&mut *seed);
@@ -86,35 +88,38 @@ impl DaemonKey {
         Self { signing, id }
     }
 
-    /// The id that belongs to this key.
+    /// The daemon id derived from this key.
     pub fn id(&self) -> DaemonId {
         self.id.clone()
     }
 
-    /// Signs the [signed part](crate::json::Canonical::signed_part) of an event: 86 characters of base64url.
+    /// Signs the [signed part](crate::json::Canonical::signed_part) of an event. Returns 86 characters of base64url.
     pub fn sign_event(&self, signed_part: &str) -> String {
         let signature = self.signing.sign(&covered(signed_part));
         BASE64URL_NOPAD.encode(&signature.to_bytes())
     }
 
-    /// Answers a challenge of the daemon `to`: 86 characters of base64url. Good for that challenge and that daemon only, so
-    /// that nobody can hand a challenge on to us.
+    /// Answers a challenge from the daemon `to` with 86 characters of base64url. The proof is valid only for that
+    /// challenge and that daemon, so that a challenged daemon cannot pass the challenge on to us and use our answer.
     pub fn prove(&self, challenge: &str, to: &str) -> String {
         let signature = self.signing.sign(proof(challenge, self.id.as_str(), to).as_bytes());
         BASE64URL_NOPAD.encode(&signature.to_bytes())
     }
 }
 
-/// Whether `signature` is the answer of the daemon `by` to a `challenge` of the daemon `to`. Nothing is, if `by` is foreign.
+/// Returns `true` if `signature` is the answer of the daemon `by` to a `challenge` from the daemon `to`. Always `false`
+/// if `by` is foreign.
 pub fn proves(signature: &str, challenge: &str, by: &str, to: &str) -> bool {
-    let decoded = BASE64URL_NOPAD.decode(signature.as_bytes()).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
+    let decoded =
+        BASE64URL_NOPAD.decode(signature.as_bytes()).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
     match (public_key(by), decoded) {
         (Some(key), Some(signature)) => key.verify_strict(proof(challenge, by, to).as_bytes(), &signature).is_ok(),
         _ => false,
     }
 }
 
-/// What a proof covers. Ids of ours have no line breaks, and a foreign `to` stands last.
+/// The text that a proof covers. It is unambiguous, because our ids contain no line breaks, and `to`, which may be
+/// foreign, comes last.
 fn proof(challenge: &str, by: &str, to: &str) -> String {
     format!("{PROOF_CONTEXT}{challenge}\n{by}\n{to}")
 }
@@ -134,7 +139,9 @@ impl Serialize for DaemonKey {
 impl<'de> Deserialize<'de> for DaemonKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Zeroizing::new(String::deserialize(deserializer)?);
-        let bytes = Zeroizing::new(BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| de::Error::custom("the key is not base64url"))?);
+        let bytes = Zeroizing::new(
+            BASE64URL_NOPAD.decode(text.as_bytes()).map_err(|_| de::Error::custom("the key is not base64url"))?,
+        );
         let seed: [u8; 32] = bytes.as_slice().try_into().map_err(|_| de::Error::custom("the key has not 32 bytes"))?;
         Ok(Self::from_seed(&seed))
     }
@@ -144,19 +151,20 @@ fn covered(signed_part: &str) -> Vec<u8> {
     [EVENT_CONTEXT, signed_part.as_bytes()].concat()
 }
 
-/// What one signature claims: that `origin` signed `signed_part`.
+/// A signature to verify: the claim that `origin` signed `signed_part`.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {
     /// `origin_daemon` of the event.
     pub origin: &'a str,
-    /// What the signature covers, without the context.
+    /// The text that the signature covers, without the context.
     pub signed_part: &'a str,
-    /// `signature` of the event; `None` if it has none.
+    /// `signature` of the event; `None` if the event has none.
     pub signature: Option<&'a str>,
 }
 
 impl<'a> Claim<'a> {
-    /// Most claims of a batch are of few origins, and a key costs as much to unpack as half a verification.
+    /// Decodes key and signature, with decoded keys cached in `keys`. Most claims of a batch have few origins, and
+    /// decompressing a key costs half as much as a verification.
     fn decode(&self, keys: &mut HashMap<&'a str, Option<VerifyingKey>>) -> Option<(VerifyingKey, Signature, Vec<u8>)> {
         let key = (*keys.entry(self.origin).or_insert_with(|| public_key(self.origin)))?;
         let bytes = BASE64URL_NOPAD.decode(self.signature?.as_bytes()).ok()?;
@@ -164,7 +172,8 @@ impl<'a> Claim<'a> {
     }
 }
 
-/// Which claims hold, in order. All at once costs a third of one by one; only if the batch fails is each looked at alone.
+/// Verifies claims and returns the results in order. Batch verification costs a third of single verifications, so each
+/// claim is verified alone only if the batch fails.
 pub fn verify(claims: &[Claim<'_>]) -> Vec<bool> {
     let mut keys = HashMap::new();
     let decoded: Vec<_> = claims.iter().map(|claim| claim.decode(&mut keys)).collect();
@@ -173,7 +182,10 @@ pub fn verify(claims: &[Claim<'_>]) -> Vec<bool> {
     let signatures: Vec<Signature> = present.iter().map(|(_, signature, _)| *signature).collect();
     let keys: Vec<VerifyingKey> = present.iter().map(|(key, _, _)| *key).collect();
     let all = present.len() > 1 && ed25519_dalek::verify_batch(&messages, &signatures, &keys).is_ok();
-    decoded.iter().map(|one| one.as_ref().is_some_and(|(key, signature, message)| all || key.verify(message, signature).is_ok())).collect()
+    decoded
+        .iter()
+        .map(|one| one.as_ref().is_some_and(|(key, signature, message)| all || key.verify(message, signature).is_ok()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -199,9 +211,14 @@ mod tests {
         assert_eq!(DaemonId::parse(id.as_str()), Some(id.clone()));
         assert!(is_signed_origin(id.as_str()));
         let spare_bits_set = format!("{}b", &id.as_str()[..54]);
-        for foreign in
-            ["", "d_47fkcmt93fcz", "d_01M83E0S5FJJYA5B1VP5F76S9R", &id.as_str()[..54], &id.as_str().to_uppercase(), &spare_bits_set]
-        {
+        for foreign in [
+            "",
+            "d_47fkcmt93fcz",
+            "d_01M83E0S5FJJYA5B1VP5F76S9R",
+            &id.as_str()[..54],
+            &id.as_str().to_uppercase(),
+            &spare_bits_set,
+        ] {
             assert_eq!(DaemonId::parse(foreign), None, "{foreign}");
         }
     }
@@ -217,7 +234,9 @@ mod tests {
         assert!(!proves(&proof, "challenge", id.as_str(), "d_elsewhere"), "handed on");
         assert!(!proves(&other.prove("challenge", "d_there"), "challenge", id.as_str(), "d_there"));
         assert!(!proves(&key.sign_event("challenge"), "challenge", id.as_str(), "d_there"), "an event is no proof");
-        assert!(!proves("", "challenge", id.as_str(), "d_there") && !proves(&proof, "challenge", "d_foreign", "d_there"));
+        assert!(
+            !proves("", "challenge", id.as_str(), "d_there") && !proves(&proof, "challenge", "d_foreign", "d_there")
+        );
     }
 
     #[test]

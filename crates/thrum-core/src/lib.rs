@@ -1,10 +1,9 @@
-//! What a Thrum event is: ids, names, time, the event types, limits, errors and signing.
+//! The core types of Thrum: events and their payloads, ids, names, timestamps, limits, errors and signing.
 //!
-//! No I/O, no clock and no randomness of its own: what it needs of the world comes in through [`Ambient`].
+//! This crate does no I/O and has no clock and no random source of its own; both are passed in as [`Ambient`].
 
 pub mod address;
 pub mod ambient;
-pub mod bounds;
 pub mod compare;
 pub mod event;
 pub mod exchange;
@@ -15,10 +14,12 @@ pub mod json;
 pub mod key;
 pub mod limits;
 pub mod name;
+pub mod path;
 pub mod payload;
 pub mod quota;
 pub mod ranges;
 pub mod stamp;
+pub mod words;
 pub mod work;
 
 pub use address::{Address, Machines};
@@ -27,6 +28,6 @@ pub use event::{Draft, Event, Malformed};
 pub use fault::{ErrorKind, Fault, Retry};
 pub use heads::{Head, Heads, Sum};
 pub use key::{DaemonId, DaemonKey};
-pub use payload::Payload;
+pub use payload::{Payload, bounds};
 pub use ranges::Runs;
 pub use stamp::Stamp;

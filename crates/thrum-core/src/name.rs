@@ -1,11 +1,12 @@
-//! Names made here: agents, roles, modules and peers.
+//! Validation and display of names: agents, roles, modules and peers.
 
 use crate::{ErrorKind, Fault, limits};
 
-/// Words that address something else than one agent, or that Go Thrum keeps for itself.
+/// Words that address more than one agent, or that Go Thrum reserves.
 const RESERVED: [&str; 6] = ["daemon", "system", "thrum", "all", "broadcast", "everyone"];
 
-/// Accepts `^[a-z0-9_-]{1,64}$`, the names of agents, roles and modules. `what` names it in the error ("agent name").
+/// Accepts the names of agents, roles and modules: `^[a-z0-9_-]{1,64}$`. `what` is the term used in the error ("agent
+/// name").
 pub fn check(what: &str, name: &str) -> Result<(), Fault> {
     let refuse = |why: String| Err(Fault::new(ErrorKind::Invalid, format!("invalid {what}: {why}")));
     if name.is_empty() {
@@ -16,7 +17,7 @@ pub fn check(what: &str, name: &str) -> Result<(), Fault> {
     }
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
     if !name.bytes().all(allowed) {
-        // The text is Go Thrum's (recorded): its clients show it.
+        // Go Thrum's wording (recorded), because its clients display it.
         return refuse(format!(
             "{what} '{}' contains invalid characters; only lowercase letters (a-z), digits (0-9), underscores (_), and hyphens (-) are allowed",
             printable(name)
@@ -25,7 +26,7 @@ pub fn check(what: &str, name: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Accepts what [`check`] accepts and is no reserved word: the name of an agent.
+/// Accepts the name of an agent: any name that [`check`] accepts and that is not reserved.
 pub fn check_agent(name: &str) -> Result<(), Fault> {
     check("agent name", name)?;
     if RESERVED.contains(&name) {
@@ -35,7 +36,7 @@ pub fn check_agent(name: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Accepts 1–255 printable characters: the name of a peer, which the peer chose.
+/// Accepts the name of a peer, which the peer itself chose: 1–255 printable characters.
 pub fn check_peer(name: &str) -> Result<(), Fault> {
     let count = name.chars().count();
     if count == 0 || count > limits::MAX_PEER_NAME_CHARS || !name.chars().all(is_printable) {
@@ -47,8 +48,8 @@ pub fn check_peer(name: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether a character can stand on a terminal without moving the cursor, colouring, turning the direction of writing, or
-/// hiding from the reader.
+/// Returns `true` if a character can be shown on a terminal without moving the cursor, changing colours, reversing the
+/// writing direction, or being invisible.
 pub fn is_printable(c: char) -> bool {
     !c.is_control()
         && !matches!(c,
@@ -56,8 +57,8 @@ pub fn is_printable(c: char) -> bool {
             '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-/// The text with everything escaped that is not [printable](is_printable), so that others' words cannot forge lines or
-/// drive a terminal. Line breaks and tabs are escaped, too.
+/// Escapes every character that is not [printable](is_printable), including line breaks and tabs, so that foreign text
+/// cannot forge lines or control a terminal.
 pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -70,31 +71,62 @@ pub fn printable(text: &str) -> String {
     out
 }
 
+/// Returns the name with the smallest edit distance to `typed`, if the distance is small. Names are lower case, so the
+/// case of `typed` is ignored.
+pub fn nearest<'a>(typed: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let typed = typed.to_lowercase();
+    names
+        .map(|known| (strsim::osa_distance(&typed, known), known))
+        .filter(|(far, known)| *far <= 1 + known.len() / 3)
+        .min()
+        .map(|(_, known)| known)
+}
+
+/// Returns the machine that `typed` may mean: the only one that has it as first or last part, because people call
+/// `vm-desk` just `desk`; otherwise the [`nearest`] one.
+pub fn nearest_machine<'a>(typed: &str, names: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    let typed = typed.to_lowercase();
+    let is_part = |known: &&str| {
+        let known = known.to_lowercase();
+        let at_start = known.strip_prefix(&typed).is_some_and(|rest| rest.starts_with(['-', '.', '_']));
+        at_start || known.strip_suffix(&typed).is_some_and(|rest| rest.ends_with(['-', '.', '_']))
+    };
+    let mut parts = names.clone().filter(is_part);
+    match (parts.next(), parts.next()) {
+        (Some(only), None) => Some(only),
+        _ => nearest(&typed, names),
+    }
+}
+
 /// Returns `true` for a name in our alphabet, `^[a-z0-9_-]{1,64}$`.
 pub fn is_plain(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_' || b == b'-';
     (1..=limits::MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed)
 }
 
-/// The name of an agent, role or module as it is shown: as it is if it is [plain](is_plain), else in quotes and in ASCII, so that
-/// neither spaces nor letters of another script can pass for something else.
+/// Formats the name of an agent, role or module for display: unchanged if it is [plain](is_plain), otherwise quoted and
+/// in ASCII, so that neither spaces nor letters of another script can pass for something else.
 pub fn shown(name: &str) -> String {
     if is_plain(name) { name.to_owned() } else { in_quotes(name, |c| c.is_ascii()) }
 }
 
-/// The name of a machine as it is shown: as [`shown`], and dots are plain, too.
+/// Formats the name of a machine for display: as [`shown`], except that dots also count as plain.
 pub fn shown_machine(name: &str) -> String {
     if is_plain(&name.replace('.', "-")) { name.to_owned() } else { shown(name) }
 }
 
-/// A text of others on one line: as it is if it is one word of ASCII letters, digits and `._/+:-` that does not end with a colon,
-/// else in quotes, so that a reader sees where it ends.
+/// Formats foreign text on one line: unchanged if it is one word of ASCII letters, digits and `._/+:-` that does not
+/// end with a colon, otherwise quoted, so that a reader sees where it ends.
 pub fn quoted(text: &str) -> String {
     let of_word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'/' | b'+' | b':' | b'-');
-    if !text.is_empty() && !text.ends_with(':') && text.bytes().all(of_word) { text.to_owned() } else { in_quotes(text, is_printable) }
+    if !text.is_empty() && !text.ends_with(':') && text.bytes().all(of_word) {
+        text.to_owned()
+    } else {
+        in_quotes(text, is_printable)
+    }
 }
 
-/// A text of others in quotes, also if it is one word.
+/// Quotes foreign text, even if it is one word.
 pub fn always_quoted(text: &str) -> String {
     in_quotes(text, is_printable)
 }
@@ -123,10 +155,30 @@ mod tests {
             assert_eq!(check_agent(name), Ok(()), "{name}");
         }
         let long = "x".repeat(300);
-        for name in ["", "a/b", "..", "../../etc/passwd", "Claude", "a b", "@all", "а", "a\n", &long, "everyone", "system"] {
+        for name in
+            ["", "a/b", "..", "../../etc/passwd", "Claude", "a b", "@all", "а", "a\n", &long, "everyone", "system"]
+        {
             let fault = check_agent(name).expect_err(name);
             assert_eq!(fault.kind, ErrorKind::Invalid, "{name}");
         }
+    }
+
+    #[test]
+    fn a_machine_is_meant_by_a_part_of_its_name_or_with_few_letters_wrong() {
+        let machines = ["vm-a", "vm-b", "laptop", "desk.office"];
+        for (typed, meant) in [
+            ("b", Some("vm-b")),
+            ("B", Some("vm-b")),
+            ("desk", Some("desk.office")),
+            ("latpop", Some("laptop")),
+            ("top", Some("laptop")),
+            ("nowhere", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest_machine(typed, machines.iter().copied()), meant, "{typed}");
+        }
+        let twins = ["b-vm", "vm-b"];
+        assert_eq!(nearest_machine("b", twins.iter().copied()), None, "it may be either");
     }
 
     #[test]

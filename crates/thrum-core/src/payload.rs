@@ -1,44 +1,119 @@
-//! The fifteen event types of Go Thrum v0.5.9–v0.10.6 and what they carry (its wire facts, 3.2).
+//! The event types and their payloads: the fifteen types of Go Thrum v0.5.9–v0.10.6 (its wire facts, 3.2), and our own
+//! `file.*`, `agent.presence` and `agent.woken`. Go Thrum stores and relays our types as it does every type that it
+//! does not know.
 //!
-//! Reading is lenient where Go is (a `null` or missing optional field is its default) and strict where a fold would have to
-//! guess (a wrong type is an error, and the event is parked). Writing leaves defaults out, as Go does. Keys not named here
-//! survive in the event's canonical form; a payload is only ever a view of it.
+//! Reading is lenient where Go is: a `null` or missing optional field becomes its default. It is strict where a fold
+//! would have to guess: a wrong type is an error, and the event is parked. Writing omits defaults, as Go does. A
+//! payload is only a view of the event's canonical form, which keeps all other keys.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use crate::bounds;
+pub mod bounds;
 
 fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Writes the enum from one table, so that a type cannot be readable and not writable.
+/// What must be known of an event type without its payload. One row of the table below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventType {
+    /// Its name: `type` of the event.
+    pub kind: &'static str,
+    /// The subject under whose id the log indexes the event, so that the fold finds it again; `None` if it never has to.
+    pub target: Option<Subject>,
+    /// Whether the event is parked until its message has arrived.
+    pub waits_for_message: bool,
+    /// How a purge removes it.
+    pub ages: Ages,
+    /// What a legacy peer does with it.
+    pub legacy: Legacy,
+}
+
+impl EventType {
+    /// Returns the known event type of this name.
+    pub fn named(kind: &str) -> Option<&'static Self> {
+        Payload::TYPES.iter().find(|known| known.kind == kind)
+    }
+
+    /// Returns `true` if events of this type are parked until their message has arrived; `false` for an unknown type.
+    pub fn waits_for_message(kind: &str) -> bool {
+        Self::named(kind).is_some_and(|known| known.waits_for_message)
+    }
+}
+
+/// The subject of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A message.
+    Message,
+    /// A session of an agent.
+    Session,
+    /// An agent, at all its homes.
+    Agent,
+}
+
+/// How a purge removes events of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ages {
+    /// Together with its target: the age of the target counts.
+    WithTarget,
+    /// By its own time.
+    ByTime,
+    /// Not at all.
+    Never,
+}
+
+/// What a legacy peer (Go Thrum v0.5.9–v0.6.3) does with events of a type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Legacy {
+    /// Knows the type and applies it.
+    Applied,
+    /// Keeps and relays the event without applying it. It must not be of a message: Go Thrum stops at those.
+    Relayed,
+}
+
+/// Generates the enum, its reader, its writer and the facts about each type from one table, so that no type can miss one
+/// of them.
 macro_rules! payloads {
-    ($($kind:literal => $variant:ident($body:ty)),+ $(,)?) => {
-        /// What an event says, by its type.
+    (@option) => { None };
+    (@option $value:expr) => { Some($value) };
+    ($($kind:literal => $variant:ident($body:ty) {
+        ids: [$($id:ident),*],
+        $(target: $subject:ident($target:ident),)?
+        $(waits_for_message: $waits:literal,)?
+        ages: $ages:ident,
+        legacy: $legacy:ident $(by $author:ident)?,
+    })+) => {
+        /// The payload of an event, by event type.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum Payload {
             $(#[doc = concat!("`", $kind, "`")] $variant($body),)+
-            /// A type we do not know: stored and relayed.
+            /// A type that this version does not know. Such an event is stored and relayed.
             Unknown,
         }
 
         impl Payload {
-            /// All known types.
-            pub const KINDS: &[&str] = &[$($kind),+];
+            /// All known event types.
+            pub const TYPES: &[EventType] = &[$(EventType {
+                kind: $kind,
+                target: payloads!(@option $(Subject::$subject)?),
+                waits_for_message: false $(|| $waits)?,
+                ages: Ages::$ages,
+                legacy: Legacy::$legacy,
+            }),+];
 
-            /// Reads the payload out of an event's body, cut to the [bounds](crate::bounds) of its type. An error means: known
-            /// type, content that cannot be folded.
+            /// Reads the payload from an event's body and cuts it to the [bounds](crate::bounds) of its type. An error
+            /// means that the type is known but the content cannot be folded.
             pub fn read(kind: &str, body: &str) -> Result<Self, serde_json::Error> {
                 let mut payload = Self::read_whole(kind, body)?;
                 bounds::cut(&mut payload);
                 Ok(payload)
             }
 
-            /// Reads the payload as it was served.
+            /// Reads the payload as it was served, without cutting it.
             pub(crate) fn read_whole(kind: &str, body: &str) -> Result<Self, serde_json::Error> {
                 match kind {
                     $($kind => serde_json::from_str(body).map(Self::$variant),)+
@@ -46,7 +121,7 @@ macro_rules! payloads {
                 }
             }
 
-            /// The type's name; empty for an unknown one, which nobody makes here.
+            /// The name of the event type; empty for [`Payload::Unknown`], which is never written here.
             pub const fn kind(&self) -> &'static str {
                 match self {
                     $(Self::$variant(_) => $kind,)+
@@ -54,7 +129,41 @@ macro_rules! payloads {
                 }
             }
 
-            /// The payload's own fields, to be put beside the envelope's.
+            /// The ids that identify the subject of the event, with the names of their fields.
+            pub(crate) fn ids(&self) -> Vec<(&'static str, &str)> {
+                match self {
+                    $(Self::$variant(body) => {
+                        let _ = body;
+                        vec![$((stringify!($id), body.$id.as_str())),*]
+                    })+
+                    Self::Unknown => Vec::new(),
+                }
+            }
+
+            /// The id of the subject under which the log indexes the event; `None` if the type has no such subject.
+            pub fn target(&self) -> Option<&str> {
+                match self {
+                    $(Self::$variant(body) => {
+                        let _ = body;
+                        payloads!(@option $(body.$target.as_str())?)
+                    })+
+                    Self::Unknown => None,
+                }
+            }
+
+            /// The agent after which a legacy peer names the file that it appends the event to; `None` if the file has
+            /// another name.
+            pub fn legacy_author(&self) -> Option<&str> {
+                match self {
+                    $(Self::$variant(body) => {
+                        let _ = body;
+                        payloads!(@option $(body.$author.as_str())?)
+                    })+
+                    Self::Unknown => None,
+                }
+            }
+
+            /// The payload's own fields, to be merged with those of the envelope.
             pub fn fields(&self) -> Map<String, Value> {
                 let value = match self {
                     $(Self::$variant(body) => serde_json::to_value(body),)+
@@ -70,24 +179,71 @@ macro_rules! payloads {
 }
 
 payloads! {
-    "message.create" => MessageCreate(MessageCreate),
-    "message.edit" => MessageEdit(MessageEdit),
-    "message.delete" => MessageDelete(MessageDelete),
-    "message.receipt" => MessageReceipt(MessageReceipt),
-    "agent.register" => AgentRegister(AgentRegister),
-    "agent.session.start" => SessionStart(SessionStart),
-    "agent.session.end" => SessionEnd(SessionEnd),
-    "agent.update" => AgentUpdate(AgentUpdate),
-    "agent.cleanup" => AgentCleanup(AgentCleanup),
-    "purge.executed" => PurgeExecuted(PurgeExecuted),
-    "group.create" => GroupCreate(GroupCreate),
-    "group.update" => GroupUpdate(GroupUpdate),
-    "group.delete" => GroupDelete(GroupDelete),
-    "group.member.add" => GroupMemberAdd(GroupMemberAdd),
-    "group.member.remove" => GroupMemberRemove(GroupMemberRemove),
+    "message.create" => MessageCreate(MessageCreate) {
+        ids: [message_id, agent_id, session_id],
+        target: Message(message_id),
+        ages: WithTarget,
+        legacy: Applied by agent_id,
+    }
+    "message.edit" => MessageEdit(MessageEdit) {
+        ids: [message_id],
+        target: Message(message_id),
+        waits_for_message: true,
+        ages: WithTarget,
+        legacy: Applied,
+    }
+    "message.delete" => MessageDelete(MessageDelete) {
+        ids: [message_id],
+        target: Message(message_id),
+        waits_for_message: true,
+        ages: Never,
+        legacy: Applied,
+    }
+    "message.receipt" => MessageReceipt(MessageReceipt) {
+        ids: [message_id, agent_id],
+        target: Message(message_id),
+        waits_for_message: true,
+        ages: WithTarget,
+        legacy: Applied,
+    }
+    "agent.register" => AgentRegister(AgentRegister) {
+        ids: [agent_id],
+        target: Agent(agent_id),
+        ages: Never,
+        legacy: Applied by agent_id,
+    }
+    "agent.session.start" => SessionStart(SessionStart) {
+        ids: [session_id, agent_id],
+        target: Session(session_id),
+        ages: WithTarget,
+        legacy: Applied by agent_id,
+    }
+    "agent.session.end" => SessionEnd(SessionEnd) {
+        ids: [session_id],
+        target: Session(session_id),
+        ages: WithTarget,
+        legacy: Applied,
+    }
+    "agent.update" => AgentUpdate(AgentUpdate) { ids: [agent_id], ages: ByTime, legacy: Applied by agent_id, }
+    "agent.cleanup" => AgentCleanup(AgentCleanup) { ids: [agent_id], ages: Never, legacy: Applied by agent_id, }
+    "purge.executed" => PurgeExecuted(PurgeExecuted) { ids: [], ages: Never, legacy: Applied, }
+    "group.create" => GroupCreate(GroupCreate) { ids: [group_id], ages: Never, legacy: Applied, }
+    "group.update" => GroupUpdate(GroupUpdate) { ids: [group_id], ages: Never, legacy: Applied, }
+    "group.delete" => GroupDelete(GroupDelete) { ids: [group_id], ages: Never, legacy: Applied, }
+    "group.member.add" => GroupMemberAdd(GroupMemberAdd) { ids: [group_id], ages: Never, legacy: Applied, }
+    "group.member.remove" => GroupMemberRemove(GroupMemberRemove) { ids: [group_id], ages: Never, legacy: Applied, }
+    "file.claim" => FileClaim(FileClaim) { ids: [agent_id], ages: Never, legacy: Relayed, }
+    "file.release" => FileRelease(FileRelease) { ids: [agent_id], ages: Never, legacy: Relayed, }
+    "agent.presence" => AgentPresence(AgentPresence) { ids: [agent_id], ages: ByTime, legacy: Relayed, }
+    "agent.woken" => AgentWoken(AgentWoken) {
+        ids: [agent_id, message_id],
+        target: Message(message_id),
+        ages: WithTarget,
+        legacy: Relayed,
+    }
 }
 
-/// Text of a message.
+/// The text of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Body {
     /// `markdown`, `plain` or `json`.
@@ -96,7 +252,7 @@ pub struct Body {
     /// The text.
     #[serde(default, deserialize_with = "nullable")]
     pub content: String,
-    /// Structured content: JSON as a string, as Go keeps it.
+    /// Structured content: JSON encoded as a string, as in Go Thrum.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub structured: Option<String>,
 }
@@ -113,7 +269,7 @@ pub struct Tag {
 }
 
 impl Tag {
-    /// A pair.
+    /// Creates a pair from its type and value.
     pub fn new(kind: &str, value: &str) -> Self {
         Self { kind: kind.to_owned(), value: value.to_owned() }
     }
@@ -139,61 +295,64 @@ pub struct MessageCreate {
     /// Classification, and groups addressed.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<Tag>,
-    /// What it points to.
+    /// References to other messages or agents.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub refs: Vec<Tag>,
-    /// Agents that were addressed when it was sent.
+    /// Agents that were addressed when the message was sent.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub recipients: Vec<String>,
-    /// Where the recipients live: names among `recipients`, by the id of the daemon. A recipient whose name stands under no daemon
-    /// is addressed by its name alone, as Go Thrum addresses; Go Thrum passes this field through.
+    /// The homes of the recipients: names from `recipients`, grouped by daemon id. A recipient that is listed under no
+    /// daemon is addressed by its name alone, as in Go Thrum, which relays this field unchanged.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
     pub recipient_homes: BTreeMap<String, Vec<String>>,
-    /// Who wrote it in the author's name.
+    /// The actual writer, if the message was written in the author's name.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub authored_by: Option<String>,
-    /// Whether that is shown.
+    /// Whether the actual writer is disclosed.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "std::ops::Not::not")]
     pub disclosed: bool,
 }
 
 impl MessageCreate {
-    /// The daemons at which this message says that a recipient lives; none if it addresses the name alone.
+    /// The daemons that this message gives as homes of a recipient; empty if the recipient is addressed by its name
+    /// alone.
     pub fn homes_of<'a>(&'a self, recipient: &'a str) -> impl Iterator<Item = &'a str> {
-        let named = move |(home, names): (&'a String, &'a Vec<String>)| names.iter().any(|name| name == recipient).then_some(home.as_str());
+        let named = move |(home, names): (&'a String, &'a Vec<String>)| {
+            names.iter().any(|name| name == recipient).then_some(home.as_str())
+        };
         self.recipient_homes.iter().filter_map(named)
     }
 
-    /// The message this one answers.
+    /// The id of the message that this one answers.
     pub fn reply_to(&self) -> Option<&str> {
         self.refs.iter().find(|tag| tag.kind == "reply_to").map(|tag| tag.value.as_str())
     }
 }
 
-/// New text of a message.
+/// Replaces the text of a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageEdit {
-    /// Which message.
+    /// The edited message.
     pub message_id: String,
-    /// The text from now on.
+    /// The new text.
     #[serde(default, deserialize_with = "nullable")]
     pub body: Body,
 }
 
-/// A message taken back.
+/// Withdraws a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageDelete {
-    /// Which message.
+    /// The deleted message.
     pub message_id: String,
-    /// Why.
+    /// The reason for the deletion.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// An agent saw or read a message.
+/// Records that an agent has seen or read a message.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MessageReceipt {
-    /// Which message.
+    /// The message.
     pub message_id: String,
     /// The reader.
     pub agent_id: String,
@@ -204,159 +363,162 @@ pub struct MessageReceipt {
     pub receipt_type: ReceiptType,
 }
 
-/// How much a receipt says.
+/// The degree of attention that a receipt confirms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReceiptType {
-    /// Read, hence seen.
+    /// The agent has read the message, and thus seen it.
     #[default]
     Read,
-    /// Only seen.
+    /// The agent has only seen the message.
     Seen,
 }
 
-/// An agent and what it is.
+/// Registers an agent with its role, module and machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentRegister {
-    /// Its name.
+    /// The agent's name.
     pub agent_id: String,
     /// `agent` or `user`.
     #[serde(default, deserialize_with = "nullable")]
     pub kind: String,
-    /// Its name again, as Go has it.
+    /// The agent's name again, as Go Thrum writes it.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Its kind of work.
+    /// The agent's kind of work.
     #[serde(default, deserialize_with = "nullable")]
     pub role: String,
-    /// Its area of the code.
+    /// The agent's area of the code.
     #[serde(default, deserialize_with = "nullable")]
     pub module: String,
-    /// The worktree it works in.
+    /// The worktree that the agent works in.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub worktree: Option<String>,
-    /// Its name for people.
+    /// The agent's name for people.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub display: String,
-    /// The machine.
+    /// The name of the agent's machine.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
     pub hostname: String,
-    /// The daemons that registered it before it moved here: what they said of it until now is its own. At most
-    /// [`MAX_FORMER_HOMES`](crate::limits::MAX_FORMER_HOMES); Go Thrum passes them through.
+    /// The agent's homes before it moved here. Events that these daemons wrote about the agent until now count as its
+    /// own. At most [`MAX_FORMER_HOMES`](crate::limits::MAX_FORMER_HOMES); Go Thrum relays the field unchanged.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub former_homes: Vec<String>,
-    /// When it was really written, if its own time had to lie ahead to count: since then the agent is there. RFC 3339; Go Thrum
-    /// passes it through.
+    /// When the event was actually written, if its timestamp had to be set ahead of the clock to take effect. The agent
+    /// exists from this time on. RFC 3339; Go Thrum relays the field unchanged.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub joined_at: Option<String>,
 }
 
-/// A period of work begins.
+/// Starts a session of an agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionStart {
     /// `ses_…`
     pub session_id: String,
-    /// Whose.
+    /// The agent whose session this is.
     #[serde(default, deserialize_with = "nullable")]
     pub agent_id: String,
 }
 
-/// A period of work ends.
+/// Ends a session of an agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionEnd {
-    /// Which.
+    /// The session that ends.
     pub session_id: String,
     /// `normal`, `crash`, `superseded`, `crash_recovered`.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// What an agent is doing.
+/// Publishes what an agent is working on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentUpdate {
-    /// Who.
+    /// The agent.
     pub agent_id: String,
-    /// Per session.
+    /// One context per session.
     #[serde(default, deserialize_with = "nullable")]
     pub work_contexts: Vec<WorkContext>,
 }
 
-/// What is going on in one session.
+/// What an agent works on in one session.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkContext {
-    /// Which session.
+    /// The session.
     pub session_id: String,
     /// The git branch.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// Where the worktree is on its machine.
+    /// The worktree's path on its machine.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub worktree_path: Option<String>,
-    /// Commits that are not merged yet, as git names them.
+    /// Commits that are not merged yet, as git reports them.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub unmerged_commits: Vec<Value>,
-    /// Files not committed.
+    /// Files with uncommitted changes.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub uncommitted_files: Vec<String>,
-    /// Files changed against the base.
+    /// Files that differ from the base.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub changed_files: Vec<String>,
-    /// The same with counts.
+    /// Files that differ from the base, with the number of changed lines.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub file_changes: Vec<Value>,
-    /// When git was asked; in events see [`for_event`](Self::for_event).
+    /// When git was queried. In events, this is the time of the event; see [`for_event`](Self::for_event).
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub git_updated_at: Option<String>,
-    /// In events of ours: when git really was asked, empty if never. Not in Go's events.
+    /// In our events, the actual time when git was queried, empty if it never was. Absent from Go Thrum's events.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub git_asked_at: Option<String>,
-    /// The task.
+    /// The agent's current task.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub current_task: Option<String>,
-    /// Since when.
+    /// When the task was set.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub task_updated_at: Option<String>,
-    /// The intent.
+    /// The agent's current intent.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub intent: Option<String>,
-    /// Since when.
+    /// When the intent was set.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub intent_updated_at: Option<String>,
-    /// Classification of the session; not in Go's events.
+    /// Classification of the session; absent from Go Thrum's events.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<Tag>,
-    /// What the session points to; not in Go's events.
+    /// References of the session; absent from Go Thrum's events.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub refs: Vec<Tag>,
 }
 
 impl WorkContext {
-    /// The context as it goes into an event of the time `at`.
+    /// Prepares the context for an event with the timestamp `at`.
     ///
-    /// A Go daemon keeps, of two contexts of a session, the one with the later `git_updated_at`, compared as texts. So that field has
-    /// the time of the event, also where only an intent or a task changed, and when git was asked stands in a field of its own.
+    /// Of two contexts of one session, a Go daemon keeps the one with the later `git_updated_at`, compared as strings.
+    /// That field therefore carries the time of the event, even if only an intent or a task changed. The time at which
+    /// git was queried goes into a field of its own.
     #[must_use]
     pub fn for_event(self, at: &str) -> Self {
         let asked = self.git_updated_at.unwrap_or_default();
         Self { git_updated_at: Some(at.to_owned()), git_asked_at: Some(asked), ..self }
     }
 
-    /// The context as an event has it, with the time at which git was asked in its place again.
+    /// Restores a context read from an event: moves the time at which git was queried back to `git_updated_at`.
     #[must_use]
     pub fn of_event(self) -> Self {
         match self.git_asked_at {
-            Some(asked) => Self { git_updated_at: Some(asked).filter(|asked| !asked.is_empty()), git_asked_at: None, ..self },
+            Some(asked) => {
+                Self { git_updated_at: Some(asked).filter(|asked| !asked.is_empty()), git_asked_at: None, ..self }
+            }
             None => self,
         }
     }
 }
 
-/// An agent deleted.
+/// Deletes an agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentCleanup {
-    /// Who.
+    /// The deleted agent.
     pub agent_id: String,
-    /// Why.
+    /// The reason for the deletion.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// `manual`, `automated` or `ui`.
@@ -364,84 +526,170 @@ pub struct AgentCleanup {
     pub method: Option<String>,
 }
 
-/// Old mail thrown away.
+/// Purges old messages.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PurgeExecuted {
-    /// RFC 3339; what is older goes.
+    /// Everything older than this is removed. RFC 3339.
     pub cutoff: String,
-    /// What else goes: messages, sessions and events, by id, that came before the cutoff where the purge was asked for, and claim
-    /// a later time. At most [`MAX_PURGED_AHEAD`](crate::limits::MAX_PURGED_AHEAD); Go Thrum passes them through.
+    /// Ids of further messages, sessions and events to remove: they arrived before the cutoff at the daemon that
+    /// purges, but claim a later time. At most [`MAX_PURGED_AHEAD`](crate::limits::MAX_PURGED_AHEAD); Go Thrum relays
+    /// the field unchanged.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub ahead: Vec<String>,
 }
 
-/// A group made.
+/// Creates a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupCreate {
     /// `grp_…`
     pub group_id: String,
-    /// Its name.
+    /// The group's name.
     #[serde(default, deserialize_with = "nullable")]
     pub name: String,
-    /// What it is for.
+    /// The group's purpose.
     #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// By whom.
+    /// The agent that created the group.
     #[serde(default, deserialize_with = "nullable")]
     pub created_by: String,
 }
 
-/// A group changed.
+/// Changes fields of a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupUpdate {
-    /// Which.
+    /// The changed group.
     pub group_id: String,
-    /// By whom.
+    /// The agent that changed the group.
     #[serde(default, deserialize_with = "nullable")]
     pub updated_by: String,
-    /// New values.
+    /// New values by field name.
     #[serde(default, deserialize_with = "nullable")]
     pub fields: BTreeMap<String, String>,
 }
 
-/// A group deleted.
+/// Deletes a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupDelete {
-    /// Which.
+    /// The deleted group.
     pub group_id: String,
-    /// By whom.
+    /// The agent that deleted the group.
     #[serde(default, deserialize_with = "nullable")]
     pub deleted_by: String,
 }
 
-/// A member added to a group.
+/// Adds a member to a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupMemberAdd {
-    /// Which group.
+    /// The group.
     pub group_id: String,
     /// `agent`, `role` or `group`.
     #[serde(default, deserialize_with = "nullable")]
     pub member_type: String,
-    /// Who.
+    /// The name of the member.
     #[serde(default, deserialize_with = "nullable")]
     pub member_value: String,
-    /// By whom.
+    /// The agent that added the member.
     #[serde(default, deserialize_with = "nullable")]
     pub added_by: String,
 }
 
-/// A member removed from a group.
+/// Removes a member from a group.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupMemberRemove {
-    /// Which group.
+    /// The group.
     pub group_id: String,
     /// `agent`, `role` or `group`.
     #[serde(default, deserialize_with = "nullable")]
     pub member_type: String,
-    /// Who.
+    /// The name of the member.
     #[serde(default, deserialize_with = "nullable")]
     pub member_value: String,
-    /// By whom.
+    /// The agent that removed the member.
     #[serde(default, deserialize_with = "nullable")]
     pub removed_by: String,
+}
+
+/// Claims files: an agent asks the others not to change them until a given time. Claims are advisory and prevent
+/// nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileClaim {
+    /// The agent that claims the files.
+    pub agent_id: String,
+    /// Files and directories, relative to the top of the worktree; `.` is the whole worktree. At most
+    /// [`MAX_CLAIM_PATHS`](crate::limits::MAX_CLAIM_PATHS).
+    #[serde(default, deserialize_with = "nullable")]
+    pub paths: Vec<String>,
+    /// When the claim ends, at most [`MAX_CLAIM`](crate::limits::MAX_CLAIM) after the event. RFC 3339.
+    #[serde(default, deserialize_with = "nullable")]
+    pub expires_at: String,
+}
+
+/// Releases claimed files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRelease {
+    /// The agent that releases its claims.
+    pub agent_id: String,
+    /// The released paths, as they were claimed; if empty, all paths that the agent has claimed.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<String>,
+}
+
+/// Publishes whether an agent is present and whether it is working. Our own type. The latest event per agent and
+/// reporting daemon counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentPresence {
+    /// The agent.
+    pub agent_id: String,
+    /// The name of a [`PresenceState`]. A string, so that later versions can add states.
+    #[serde(default, deserialize_with = "nullable")]
+    pub state: String,
+    /// Whether a message starts a turn of the agent, because something in its program waits for mail.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "std::ops::Not::not")]
+    pub wakeable: bool,
+    /// When the agent entered this state, in RFC 3339. The event may be written later.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// When a user last gave the agent a prompt, in RFC 3339.
+    #[serde(default, deserialize_with = "nullable", skip_serializing_if = "Option::is_none")]
+    pub person_at: Option<String>,
+}
+
+/// The activity of an agent's program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PresenceState {
+    /// No session of the agent is running.
+    Gone,
+    /// The agent has ended its turn.
+    Idle,
+    /// The agent waits for a user's permission or answer.
+    NeedsYou,
+    /// The agent is in a turn: a prompt was given and the turn has not ended.
+    Working,
+}
+
+impl PresenceState {
+    /// The state's name in events, in JSON and in output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Idle => "idle",
+            Self::NeedsYou => "needs_you",
+            Self::Working => "working",
+        }
+    }
+
+    /// Returns the state with this name; `None` for a state of a later version.
+    pub fn named(name: &str) -> Option<Self> {
+        [Self::Gone, Self::Idle, Self::NeedsYou, Self::Working].into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// Records that a waiter of an agent received a message to wake the agent with. Our own type. The first event counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentWoken {
+    /// The woken agent.
+    pub agent_id: String,
+    /// The message that woke the agent.
+    pub message_id: String,
 }

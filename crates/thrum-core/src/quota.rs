@@ -1,9 +1,9 @@
-//! How much of what one peer served is kept here before it is read no further.
+//! Quotas: how much data received from one peer is kept before the peer is read no further.
 //!
-//! A quota counts what was received *from* a peer, whichever daemon wrote it, because a peer can be removed. It never drops single
-//! events: which ones came first depends on order and route, and daemons that dropped different ones would differ for ever (I6). It
-//! stops the reading of that peer between two batches. Nothing is lost: the checkpoint stays where it is, and the reading goes on
-//! from there once the quota is raised.
+//! A quota counts what was received *from* a peer, whichever daemon wrote it, because the user can remove a peer. A
+//! quota never drops single events: which ones arrived first depends on order and route, and daemons that dropped
+//! different ones would differ for ever (I6). Instead it stops reading from that peer between two batches. Nothing is
+//! lost: the checkpoint stays where it is, and reading continues from there once the quota is raised.
 
 use std::fmt;
 
@@ -11,22 +11,22 @@ use serde::Serialize;
 
 use crate::limits;
 
-/// What a quota counts.
+/// A quantity that a quota limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Measure {
     /// Bytes of events.
     Bytes,
-    /// Registered agents.
+    /// Origins: daemons that wrote the events.
     Agents,
-    /// Daemons that wrote them.
+    /// Parked events.
     Origins,
     /// Events that wait for something.
     Parked,
 }
 
 impl Measure {
-    /// All of them.
+    /// All measures.
     pub const ALL: [Self; 4] = [Self::Bytes, Self::Agents, Self::Origins, Self::Parked];
 }
 
@@ -41,7 +41,7 @@ impl fmt::Display for Measure {
     }
 }
 
-/// One number for each measure: either how much of a peer's data is stored, or how much may be.
+/// One number per measure: either how much of a peer's data is stored, or how much may be stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amounts {
     /// See [`Measure::Bytes`].
@@ -55,7 +55,7 @@ pub struct Amounts {
 }
 
 impl Amounts {
-    /// What may be kept of a peer unless somebody sets something else.
+    /// The default quota of a peer.
     pub const QUOTA: Self = Self {
         bytes: limits::MAX_PEER_BYTES,
         agents: limits::MAX_PEER_AGENTS,
@@ -63,7 +63,7 @@ impl Amounts {
         parked: limits::MAX_PEER_PARKED,
     };
 
-    /// One of them.
+    /// The amount of one measure.
     pub const fn of(&self, measure: Measure) -> u64 {
         match measure {
             Measure::Bytes => self.bytes,
@@ -81,14 +81,14 @@ impl Amounts {
     }
 }
 
-/// Why a peer is read no further.
+/// The reason why a peer is read no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct OverQuota {
-    /// What there is too much of.
+    /// The measure that exceeds its quota.
     pub measure: Measure,
-    /// How much is kept of the peer.
+    /// How much of the peer's data is stored.
     pub kept: u64,
-    /// How much may be.
+    /// How much may be stored.
     pub allowed: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Runs of numbers: which places of a log are held, purged, or missing.
+//! Range sets of origin sequences: which events of a log are held, purged or missing.
 
 use std::ops::RangeInclusive;
 
@@ -7,15 +7,16 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::limits;
 
-/// A set of `origin_seq`s, kept and told as runs: `[[1,40],[42,42]]`. Numbers are 1 to `i64::MAX`, as in the log.
+/// A set of `origin_seq`s, stored and serialised as runs: `[[1,40],[42,42]]`. Numbers are 1 to `i64::MAX`, as in the
+/// log.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Runs(RangeInclusiveSet<u64>);
 
-/// The largest number that is a place in a log: what SQLite holds.
+/// The largest possible origin sequence: SQLite's largest integer.
 pub const LAST: u64 = i64::MAX.unsigned_abs();
 
 impl Runs {
-    /// Adds a run. What is no place in a log is left out.
+    /// Adds a run. Numbers that cannot be origin sequences are left out.
     pub fn insert(&mut self, run: RangeInclusive<u64>) {
         let run = (*run.start()).max(1)..=(*run.end()).min(LAST);
         if !run.is_empty() {
@@ -28,24 +29,24 @@ impl Runs {
         self.insert(number..=number);
     }
 
-    /// Adds all of another set.
+    /// Adds all numbers of another set.
     pub fn extend(&mut self, other: &Self) {
         other.iter().for_each(|run| self.insert(run));
     }
 
-    /// Takes all of another set out.
+    /// Removes all numbers of another set.
     pub fn subtract(&mut self, other: &Self) {
         other.iter().for_each(|run| self.0.remove(run));
     }
 
-    /// What is in this set and not in the other.
+    /// The numbers of this set that are not in the other.
     #[must_use]
     pub fn without(mut self, other: &Self) -> Self {
         self.subtract(other);
         self
     }
 
-    /// What of it lies in a window.
+    /// The numbers of this set that lie in a window.
     #[must_use]
     pub fn within(&self, window: &RangeInclusive<u64>) -> Self {
         let clip = |run: RangeInclusive<u64>| (*run.start()).max(*window.start())..=(*run.end()).min(*window.end());
@@ -54,13 +55,13 @@ impl Runs {
         inside
     }
 
-    /// The first runs of it, at most so many.
+    /// The first `most` runs of this set.
     #[must_use]
     pub fn first(&self, most: usize) -> Self {
         Self(self.0.iter().take(most).cloned().collect())
     }
 
-    /// The smallest numbers of it, at most so many.
+    /// The smallest `most` numbers of this set.
     #[must_use]
     pub fn lowest_numbers(&self, most: u64) -> Self {
         let (mut lowest, mut room) = (Self::default(), most);
@@ -75,37 +76,37 @@ impl Runs {
         lowest
     }
 
-    /// Whether a number is in it.
+    /// Returns `true` if the set contains the number.
     pub fn contains(&self, number: u64) -> bool {
         self.0.contains(&number)
     }
 
-    /// The runs, ascending, apart from each other.
+    /// The runs in ascending order, disjoint and not adjacent.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = RangeInclusive<u64>> + '_ {
         self.0.iter().cloned()
     }
 
-    /// How many runs there are.
+    /// Number of runs.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is no number in it.
+    /// Returns `true` if the set contains no number.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many numbers there are.
+    /// Number of numbers in the set.
     pub fn count(&self) -> u64 {
         self.iter().fold(0, |count, run| count.saturating_add(run.end() - run.start() + 1))
     }
 
-    /// The smallest number in it.
+    /// The smallest number of the set.
     pub fn lowest(&self) -> Option<u64> {
         self.iter().next().map(|run| *run.start())
     }
 
-    /// The largest number in it.
+    /// The largest number of the set.
     pub fn highest(&self) -> Option<u64> {
         self.iter().next_back().map(|run| *run.end())
     }
@@ -114,7 +115,7 @@ impl Runs {
 impl FromIterator<u64> for Runs {
     fn from_iter<I: IntoIterator<Item = u64>>(numbers: I) -> Self {
         let mut runs = Self::default();
-        // Most come one after the other: a run at a time is cheaper than a number at a time.
+        // Most numbers are consecutive, and inserting a run is cheaper than inserting each of its numbers.
         let mut open: Option<RangeInclusive<u64>> = None;
         for number in numbers {
             open = match open.take() {
@@ -131,7 +132,7 @@ impl FromIterator<u64> for Runs {
     }
 }
 
-/// `3`, `5–9`, separated by commas.
+/// `3, 5–9`: single numbers and runs, separated by commas.
 impl std::fmt::Display for Runs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (n, run) in self.iter().enumerate() {
@@ -158,8 +159,8 @@ impl Serialize for Runs {
     }
 }
 
-/// Takes runs in any order, overlapping or not, at most [`limits::MAX_TOLD_RUNS`]. One whose end lies before its start, or that is
-/// no place in a log, is an error: who says it does not count.
+/// Accepts runs in any order, overlapping or not, at most [`limits::MAX_TOLD_RUNS`]. A run that ends before it starts,
+/// or contains a number that cannot be an origin sequence, is an error, because its sender is faulty.
 impl<'de> Deserialize<'de> for Runs {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut runs = Self::default();
@@ -202,7 +203,16 @@ mod tests {
     /// C18
     #[test]
     fn numbers_that_are_no_place_in_a_log_are_refused_and_huge_runs_cost_nothing() {
-        for wrong in ["[[0,3]]", "[[3,1]]", "[[1,9223372036854775808]]", "[[-1,1]]", "[[1]]", "[[1,2,3]]", "[[1.5,2]]", r#"["1-2"]"#] {
+        for wrong in [
+            "[[0,3]]",
+            "[[3,1]]",
+            "[[1,9223372036854775808]]",
+            "[[-1,1]]",
+            "[[1]]",
+            "[[1,2,3]]",
+            "[[1.5,2]]",
+            r#"["1-2"]"#,
+        ] {
             assert!(serde_json::from_str::<Runs>(wrong).is_err(), "{wrong}");
         }
         let all = runs("[[1,9223372036854775807]]");

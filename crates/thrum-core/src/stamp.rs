@@ -1,4 +1,4 @@
-//! Instants as events carry them: UTC, nanoseconds, 1970 to 2262.
+//! Timestamps as events carry them: UTC, in nanoseconds, from 1970 to 2262.
 
 use std::{fmt, time::Duration};
 
@@ -6,28 +6,29 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// An instant in nanoseconds since 1970-01-01T00:00:00Z, never negative.
 ///
-/// Printed as RFC 3339 in UTC with nine digits and `Z`, so that texts sort as instants do; Go trims zeros, which does not.
+/// Printed as RFC 3339 in UTC with nine digits and `Z`, so that the strings sort like the instants. Go trims trailing
+/// zeros, which breaks that order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Stamp(i64);
 
 impl Stamp {
-    /// 1970-01-01T00:00:00Z, which an event gets whose time cannot be read.
+    /// 1970-01-01T00:00:00Z, used for an event whose time cannot be parsed.
     pub const ZERO: Self = Self(0);
 
-    /// 2026-01-01T00:00:00Z, before which this program did not exist: a clock that shows less is not set.
+    /// 2026-01-01T00:00:00Z, when this program did not exist yet. A clock that shows an earlier time is not set.
     pub const PLAUSIBLE: Self = Self(1_767_225_600_000_000_000);
 
-    /// From nanoseconds since the epoch; negative ones become zero.
+    /// From nanoseconds since the epoch; negative values become zero.
     pub const fn from_nanos(nanos: i64) -> Self {
         Self(if nanos < 0 { 0 } else { nanos })
     }
 
-    /// From milliseconds since the epoch, as a ULID holds them. `None` beyond the year 2262.
+    /// From milliseconds since the epoch, the unit of a ULID. `None` beyond the year 2262.
     pub fn from_millis(millis: u64) -> Option<Self> {
         i64::try_from(millis).ok()?.checked_mul(1_000_000).map(Self)
     }
 
-    /// From any RFC 3339 text. `None` if it is none, or outside 1970–2262.
+    /// Parses any RFC 3339 text. `None` if it is invalid or outside 1970–2262.
     pub fn parse(text: &str) -> Option<Self> {
         let nanos = text.parse::<jiff::Timestamp>().ok()?.as_nanosecond();
         i64::try_from(nanos).ok().filter(|nanos| *nanos >= 0).map(Self)
@@ -48,18 +49,18 @@ impl Stamp {
         (self.0 / 1_000_000_000).unsigned_abs()
     }
 
-    /// The next instant that can be told apart.
+    /// The next representable instant, one nanosecond later.
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 
-    /// For people: to the second, in UTC.
+    /// Formats the instant for people: in UTC, truncated to the second.
     pub fn to_the_second(self) -> String {
         let text = self.to_string();
         format!("{}Z", text.get(..19).unwrap_or(&text))
     }
 
-    /// The instant `duration` later, at most the last one.
+    /// The instant `duration` later, at most the last representable one.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)))
     }
@@ -69,14 +70,14 @@ impl Stamp {
         Self::from_nanos(self.0.saturating_sub(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)))
     }
 
-    /// How long after `earlier` this is; zero if it is not.
+    /// The time elapsed since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
     }
 }
 
 impl Stamp {
-    /// The instant as RFC 3339 in whole seconds, rounded up: for people who are to wait until then.
+    /// The instant as RFC 3339 in whole seconds, rounded up, for people who must wait until then.
     pub fn in_seconds(self) -> String {
         const SECOND: i64 = 1_000_000_000;
         let text = Self(self.0.saturating_add(SECOND - 1) / SECOND * SECOND).to_string();
@@ -111,7 +112,9 @@ mod tests {
     #[test]
     fn every_form_of_one_instant_is_one_instant() {
         let expected = Stamp::from_nanos(1_774_717_513_941_790_360);
-        for text in ["2026-03-28T17:05:13.94179036Z", "2026-03-28T17:05:13.941790360Z", "2026-03-28T10:05:13.94179036-07:00"] {
+        for text in
+            ["2026-03-28T17:05:13.94179036Z", "2026-03-28T17:05:13.941790360Z", "2026-03-28T10:05:13.94179036-07:00"]
+        {
             assert_eq!(Stamp::parse(text), Some(expected), "{text}");
         }
         assert_eq!(expected.to_string(), "2026-03-28T17:05:13.941790360Z");
@@ -120,7 +123,9 @@ mod tests {
 
     #[test]
     fn texts_that_are_no_time_we_keep_are_refused() {
-        for text in ["", "yesterday", "1969-12-31T23:59:59Z", "2263-01-01T00:00:00Z", "10889-08-02T05:31:50Z", "2026-03-28"] {
+        for text in
+            ["", "yesterday", "1969-12-31T23:59:59Z", "2263-01-01T00:00:00Z", "10889-08-02T05:31:50Z", "2026-03-28"]
+        {
             assert_eq!(Stamp::parse(text), None, "{text}");
         }
     }

@@ -1,22 +1,25 @@
-//! The state of a worktree, as an agent's command reads it from git and tells its daemon.
+//! The state of a worktree, as a daemon or an agent's command reads it from git.
 
 use serde::{Deserialize, Serialize};
 
-/// What one works on. Who reports it asked git; a daemon never does.
+/// The state of one worktree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Work {
-    /// The branch; `None` on a detached head.
+    /// The branch; `None` for a detached HEAD.
     pub branch: Option<String>,
-    /// Where the worktree is.
+    /// Path of the worktree.
     pub worktree_path: Option<String>,
-    /// Commits that the base does not have, newest first.
+    /// Whether git failed or timed out. Then only branch and path are known, and the empty lists mean nothing.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unanswered: bool,
+    /// Commits that are not in the base, newest first.
     pub unmerged_commits: Vec<Commit>,
-    /// Files that differ from the last commit, also untracked ones; paths from the top of the worktree.
+    /// Files that differ from the last commit, including untracked ones. Paths are relative to the top of the worktree.
     pub uncommitted_files: Vec<String>,
     /// Files that differ from the base.
     pub changed_files: Vec<String>,
-    /// The same with numbers.
+    /// Files that differ from the base, with the number of changed lines.
     pub file_changes: Vec<FileChange>,
 }
 
@@ -28,7 +31,7 @@ pub struct Commit {
     pub sha: String,
     /// The first line of its message.
     pub message: String,
-    /// What it touches.
+    /// The files that the commit changes.
     pub files: Vec<String>,
 }
 
@@ -36,9 +39,9 @@ pub struct Commit {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FileChange {
-    /// Where, from the top of the worktree.
+    /// Path, relative to the top of the worktree.
     pub path: String,
-    /// RFC 3339; absent for a file that is gone.
+    /// Modification time in RFC 3339; absent for a deleted file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_modified: Option<String>,
     /// Lines added; 0 for a binary file.

@@ -1,18 +1,20 @@
-//! Since when each peer has what of our log, by its own word: a pull goes on after what the peer has stored durably.
+//! Records when each peer acknowledged which part of our log. A pull acknowledges everything before its start position,
+//! because the peer continues after what it has stored durably.
 //!
-//! For every peer a list of marks: "everything up to this sequence, by this instant". A message is at its home since the first
-//! mark at or above it. Only the home itself makes marks, so that no relay's word counts. A peer that asks for less than it had
-//! has lost what was above, and its marks there go. The marks live in memory, and on disk to survive a restart.
+//! Each peer has a list of marks: "everything up to this sequence, by this instant". A message has been at its home
+//! since the first mark at or above its sequence. Only the home itself makes marks, so a relay's word does not count. A
+//! peer that asks for less than before has lost the rest, so its marks above that sequence are removed. The marks live
+//! in memory, and are saved to disk to survive a restart.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use thrum_core::{Stamp, limits};
-use tokio::{sync::Notify, time::sleep};
+use tokio::sync::Notify;
 
-use crate::{shutdown::Shutdown, storage::Storage};
+pub(crate) mod save;
 
 /// The marks of all peers.
 #[derive(Debug, Default)]
@@ -24,13 +26,13 @@ pub(crate) struct Acknowledged {
 #[derive(Debug, Default)]
 struct Marks {
     at: BTreeMap<u64, Stamp>,
-    /// Up to where they are on disk.
+    /// The highest sequence that is saved on disk.
     saved: u64,
-    /// Whether something on disk must go.
+    /// `true` if marks on disk must be removed.
     afresh: bool,
 }
 
-/// What is to be written of one peer's marks.
+/// Marks of one peer that must be saved.
 #[derive(Debug, PartialEq, Eq)]
 struct Change {
     peer: String,
@@ -39,7 +41,7 @@ struct Change {
 }
 
 impl Acknowledged {
-    /// With what was on disk.
+    /// Starts with the saved marks.
     pub(crate) fn new(saved: Vec<(String, u64, Stamp)>) -> Self {
         let mut peers: BTreeMap<String, Marks> = BTreeMap::new();
         for (peer, sequence, at) in saved {
@@ -50,7 +52,7 @@ impl Acknowledged {
         Self { peers: Mutex::new(peers), unsaved: Notify::new() }
     }
 
-    /// `peer` says that it has everything up to `upto`, durably.
+    /// Records that `peer` reports having everything up to `upto`, durably.
     pub(crate) fn note(&self, peer: &str, upto: u64, now: Stamp) {
         let mut peers = self.peers();
         let marks = peers.entry(peer.to_owned()).or_default();
@@ -59,7 +61,8 @@ impl Acknowledged {
         }
     }
 
-    /// Since when `peer` has the event with this sequence of our log, at the latest; `None` if it has not said so.
+    /// Returns the latest time by which `peer` had the event with this sequence of our log; `None` if the peer has not
+    /// acknowledged it.
     pub(crate) fn since(&self, peer: &str, sequence: u64) -> Option<Stamp> {
         self.peers().get(peer)?.at.range(sequence..).next().map(|(_, at)| *at)
     }
@@ -73,7 +76,7 @@ impl Acknowledged {
         self.peers().iter_mut().filter_map(|(peer, marks)| marks.take_unsaved(peer)).collect()
     }
 
-    /// The marks on disk are unknown: all are written again.
+    /// Marks everything for saving again, because the state of the marks on disk is unknown.
     fn not_saved(&self) {
         self.peers().values_mut().for_each(|marks| marks.afresh = true);
         self.unsaved.notify_one();
@@ -85,7 +88,7 @@ impl Acknowledged {
 }
 
 impl Marks {
-    /// Whether that changed anything.
+    /// Records an acknowledgement. Returns `true` if the marks changed.
     fn note(&mut self, upto: u64, now: Stamp) -> bool {
         let lost = self.at.split_off(&(upto + 1));
         self.afresh |= !lost.is_empty();
@@ -112,33 +115,6 @@ impl Marks {
         let marks: Vec<(u64, Stamp)> = self.at.range(from..).map(|(sequence, at)| (*sequence, *at)).collect();
         self.saved = self.at.last_key_value().map_or(0, |(highest, _)| *highest);
         (afresh || !marks.is_empty()).then(|| Change { peer: peer.to_owned(), afresh, marks })
-    }
-}
-
-/// Writes marks down a moment after they were made, until the daemon stops.
-pub(crate) async fn follow(storage: Arc<Storage>, shutdown: Shutdown) {
-    loop {
-        tokio::select! {
-            () = storage.acknowledged.unsaved.notified() => {}
-            () = shutdown.stopping() => break,
-        }
-        tokio::select! {
-            () = sleep(limits::SAVE_ACKNOWLEDGEMENTS) => save(&storage).await,
-            () = shutdown.stopping() => break,
-        }
-    }
-    save(&storage).await;
-}
-
-async fn save(storage: &Storage) {
-    let changes = storage.acknowledged.take_unsaved();
-    if changes.is_empty() {
-        return;
-    }
-    let saved = storage.write(move |tx| changes.iter().try_for_each(|it| tx.save_acknowledged(&it.peer, it.afresh, &it.marks)));
-    if let Err(fault) = saved.await {
-        tracing::warn!("what peers have read cannot be written down: {fault}");
-        storage.acknowledged.not_saved();
     }
 }
 

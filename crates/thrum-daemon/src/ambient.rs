@@ -1,10 +1,10 @@
-//! The real world's clock and randomness.
+//! The operating system's clock and randomness.
 
 use std::time::SystemTime;
 
 use thrum_core::{Ambient, Stamp};
 
-/// The operating system's clock and its cryptographic random source.
+/// Provides the operating system's time and its cryptographic randomness.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct System;
 
@@ -15,12 +15,13 @@ impl Ambient for System {
     }
 
     fn fill(&mut self, buffer: &mut [u8]) {
-        // No key, token or id can be made without; the system call fails only where the system has no such source at all.
+        // Without randomness no key, token or id can be made. The system call fails only if the system has no such
+        // source at all.
         getrandom::fill(buffer).expect("the operating system gives random bytes");
     }
 }
 
-/// The name of this machine, without its domain.
+/// Returns the name of this machine, without its domain.
 pub(crate) fn hostname() -> String {
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let short = name.split('.').next().unwrap_or_default();

@@ -1,12 +1,19 @@
-//! Backups of a whole mailbox, and putting one in the place of the mailbox that is there.
+//! Backups of a whole mailbox, and restoring a mailbox from a backup.
 //!
-//! What belongs to a mailbox: the database; the daemon's key, without which nobody is the home of its agents any more; the
-//! registry of peers, without which nobody heals what came after the backup; the agents' identities and notes in the worktree
-//! that has the daemon; the settings. Not the `.env` files, which hold keys of other services, not logs, and not what lies in
-//! other worktrees. So a backup is as secret as `.thrum/var`, and its file has mode 0600.
+//! A mailbox consists of:
 //!
-//! Restoring replaces the database and nothing else: what else there is here is newer than the backup (a peer that was removed
-//! since must stay removed). Only what is missing here is taken from it. The database that was here is kept beside (`replace.rs`).
+//! * the database;
+//! * the daemon's key, without which the agents' home no longer exists;
+//! * the registry of peers, from which the mail after the backup is fetched;
+//! * the agents' identities and notes in the daemon's worktree;
+//! * the settings.
+//!
+//! A backup does not contain the `.env` files, which hold keys of other services, the logs, or files of other
+//! worktrees. It is as secret as `.thrum/var`, so its file has mode 0600.
+//!
+//! Restoring replaces only the database. Other files are restored only if they are missing here, because existing ones
+//! are newer than the backup: a peer that was removed since must stay removed. The previous database is kept beside the
+//! new one (`replace.rs`).
 
 mod replace;
 
@@ -29,29 +36,29 @@ use crate::{ambient::System, disk, identity, lock, paths::Repo};
 pub use replace::set_aside;
 pub(crate) use replace::{Why, replace, undo};
 
-/// Files of `.thrum` that belong to the mailbox, beside those of its agents. The first two are secret.
+/// Files of `.thrum` that belong to the mailbox, apart from those of its agents. The first two are secret.
 const FILES: [&str; 3] = ["var/daemon.json", "var/peers.json", "config.json"];
 
-/// Directories of `.thrum` with files of its agents.
+/// Directories of `.thrum` that contain files of the agents.
 const DIRECTORIES: [&str; 2] = ["identities", "context"];
 
-/// A backup that was made.
+/// A backup that was written.
 #[derive(Clone, Debug)]
 pub struct Made {
-    /// Where.
+    /// The path of the backup file.
     pub file: PathBuf,
-    /// What it says of itself.
+    /// The manifest in the backup.
     pub manifest: Manifest,
-    /// Its size.
+    /// The size of the backup file.
     pub bytes: u64,
 }
 
-/// `.thrum/backup`: where backups go unless somebody says otherwise.
+/// `.thrum/backup`: the default directory for backups.
 pub fn directory(repo: &Repo) -> PathBuf {
     repo.thrum_dir().join("backup")
 }
 
-/// A name for a backup made now: `REPO-20261123T053000Z.backup`.
+/// Returns a file name for a backup made now: `REPO-20261123T053000Z.backup`.
 pub fn file_name(repo: &Repo) -> String {
     format!("{}-{}.backup", repo.name(), compact(System.now()))
 }
@@ -62,20 +69,27 @@ fn compact(at: Stamp) -> String {
     format!("{digits}Z")
 }
 
-/// Writes a backup of the mailbox of `repo` into the new file `to`, which appears when it is complete and durable. The daemon
-/// may run. Without `secrets` the key and the peers stay out.
+/// Writes a backup of the mailbox of `repo` into the new file `to`, which appears once it is complete and durable. The
+/// daemon may run meanwhile. Without `secrets` the backup contains neither the key nor the peers.
 ///
 /// # Errors
-/// `not_found` where no daemon ever ran; `refused` if `to` is there already; `failed` for a
-/// damaged database; the database's, the file system's. No file is left then.
-pub fn make(repo: &Repo, to: &Path, secrets: bool, version: &str, progress: &mut dyn FnMut(u64, u64)) -> Result<Made, Fault> {
-    let nothing =
-        || Fault::new(ErrorKind::NotFound, format!("there is no mailbox in {} yet", repo.main_root().display())).hint("thrum quickstart");
+/// `not_found` if no daemon has ever run; `refused` if `to` exists; `failed` for a damaged database; errors of the
+/// database and the file system. After an error no file is left.
+pub fn make(
+    repo: &Repo,
+    to: &Path,
+    secrets: bool,
+    version: &str,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Made, Fault> {
+    let nothing = || {
+        Fault::new(ErrorKind::NotFound, format!("there is no mailbox in {} yet", repo.main_root().display()))
+            .hint("thrum quickstart")
+    };
     let daemon_id = identity::known(repo)?.filter(|_| repo.database().exists()).ok_or_else(nothing)?;
     if to.symlink_metadata().is_ok() {
-        return Err(
-            Fault::new(ErrorKind::Refused, format!("{} is there already", to.display())).hint("Choose another name, or remove it first.")
-        );
+        return Err(Fault::new(ErrorKind::Refused, format!("{} is there already", to.display()))
+            .hint("Choose another name, or remove it first."));
     }
     let mut beside = to.as_os_str().to_owned();
     beside.push(format!(".{}.part", std::process::id()));
@@ -94,7 +108,8 @@ pub fn make(repo: &Repo, to: &Path, secrets: bool, version: &str, progress: &mut
     let written = backup::write(&repo.database(), &beside.0, manifest, &collect(repo, secrets)?, progress);
     let manifest = written.map_err(|error| match error {
         StoreError::Damaged(why) => {
-            Fault::new(ErrorKind::Failed, format!("the database is damaged, so there is no backup of it: {why}")).hint("thrum doctor")
+            Fault::new(ErrorKind::Failed, format!("the database is damaged, so there is no backup of it: {why}"))
+                .hint("thrum doctor")
         }
         other => other.into(),
     })?;
@@ -105,7 +120,8 @@ pub fn make(repo: &Repo, to: &Path, secrets: bool, version: &str, progress: &mut
 }
 
 fn collect(repo: &Repo, secrets: bool) -> Result<Vec<Kept>, Fault> {
-    let mut names: Vec<String> = FILES.iter().filter(|name| secrets || !name.starts_with("var/")).map(|name| (*name).to_owned()).collect();
+    let mut names: Vec<String> =
+        FILES.iter().filter(|name| secrets || !name.starts_with("var/")).map(|name| (*name).to_owned()).collect();
     for directory in DIRECTORIES {
         let entries = fs::read_dir(repo.thrum_dir().join(directory)).into_iter().flatten().flatten();
         let found = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -115,7 +131,8 @@ fn collect(repo: &Repo, secrets: bool) -> Result<Vec<Kept>, Fault> {
     for name in names {
         match disk::read_private(&repo.thrum_dir().join(&name), limits::MAX_STATE_FILE_BYTES) {
             Ok(Some(content)) => files.push(Kept { name, content }),
-            // Without these it would not be the backup that it says it is; of the others, what is no plain small file is none of ours.
+            // A backup without one of `FILES` would be incomplete. Any other entry that is not a small plain file does
+            // not belong to the mailbox.
             Err(fault) if FILES.contains(&name.as_str()) => return Err(fault),
             _ => {}
         }
@@ -123,7 +140,8 @@ fn collect(repo: &Repo, secrets: bool) -> Result<Vec<Kept>, Fault> {
     Ok(files)
 }
 
-/// Whether a backup may bring a file of this name. A backup is a file from somewhere: no name of it leads elsewhere.
+/// Returns `true` if a backup may contain a file of this name. A backup may come from anywhere, so its names must not
+/// lead to other directories.
 fn is_ours(name: &str) -> bool {
     let of_agent = |(directory, file): (&str, &str)| {
         DIRECTORIES.contains(&directory)
@@ -134,30 +152,30 @@ fn is_ours(name: &str) -> bool {
     FILES.contains(&name) || name.split_once('/').is_some_and(of_agent)
 }
 
-/// A backup that was checked and can be put in place. Dropped, it leaves nothing behind.
+/// A checked backup that can be installed. Dropping it leaves no files behind.
 pub struct Prepared {
-    /// What it says of itself.
+    /// The manifest in the backup.
     pub manifest: Manifest,
     files: Vec<Kept>,
     database: Unfinished,
 }
 
-/// A mailbox that was restored.
+/// The result of a restoration.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// The database that was here before.
+    /// The path of the database that was here before.
     pub former: Option<PathBuf>,
-    /// Other files that were missing here.
+    /// Names of other files that were missing here and were added.
     pub added: Vec<String>,
-    /// Whether the daemon has a key: else it becomes another daemon at its next start.
+    /// `true` if the daemon has a key. Otherwise the next start creates a new daemon identity.
     pub has_key: bool,
 }
 
-/// Checks a backup: that it is one, whole, of a version this program reads, and of this repository's daemon.
+/// Checks that a backup is valid, complete, of a supported version, and of this repository's daemon.
 ///
 /// # Errors
-/// `refused` for another repository's and for one of a newer version; `failed` for a damaged one; `not_found`. Nothing has
-/// changed then.
+/// `refused` for a backup of another repository or of a newer version; `failed` for a damaged one; `not_found`. After
+/// an error nothing has changed.
 pub fn prepare(repo: &Repo, file: &Path) -> Result<Prepared, Fault> {
     disk::make_private_dir(&repo.var())?;
     let database = Unfinished(repo.var().join(format!("messages.db.{}.restoring", std::process::id())));
@@ -168,18 +186,24 @@ pub fn prepare(repo: &Repo, file: &Path) -> Result<Prepared, Fault> {
             Fault::new(ErrorKind::Failed, format!("{shown} is damaged, or no backup: {why}"))
                 .hint("Use another backup; nothing has changed.")
         }
-        StoreError::Foreign => Fault::new(ErrorKind::Failed, format!("{shown} is no backup, but the database of another program"))
-            .hint("Use another file; nothing has changed."),
-        StoreError::Newer { .. } => Fault::new(ErrorKind::Refused, format!("{shown} was written by a newer version of thrum"))
-            .hint("Install that version; nothing has changed."),
-        StoreError::Gos => Fault::new(ErrorKind::Refused, format!("{shown} is a database of Go Thrum")).hint("thrum import takes it over."),
+        StoreError::Foreign => {
+            Fault::new(ErrorKind::Failed, format!("{shown} is no backup, but the database of another program"))
+                .hint("Use another file; nothing has changed.")
+        }
+        StoreError::Newer { .. } => {
+            Fault::new(ErrorKind::Refused, format!("{shown} was written by a newer version of thrum"))
+                .hint("Install that version; nothing has changed.")
+        }
+        StoreError::Gos => Fault::new(ErrorKind::Refused, format!("{shown} is a database of Go Thrum"))
+            .hint("thrum import takes it over."),
         other => other.into(),
     })?;
     if let Some(here) = identity::known(repo)?
         && here != manifest.daemon_id
     {
         let path = printable(&manifest.path);
-        let text = format!("{shown} is a backup of another repository: of {path}, daemon {}", printable(&manifest.daemon_id));
+        let text =
+            format!("{shown} is a backup of another repository: of {path}, daemon {}", printable(&manifest.daemon_id));
         return Err(Fault::new(ErrorKind::Refused, text).hint(format!(
             "Restore it in {path}. Where that is lost: in a fresh clone, `thrum init --no-start`, then restore it there. To have its mail here, pair with it."
         )));
@@ -200,16 +224,17 @@ fn copy(file: &Path, to: &Path) -> Result<(), Fault> {
 }
 
 impl Prepared {
-    /// Puts the backup in the place of the database. The daemon must not run: its lock is held meanwhile. The next start begins
-    /// a new log, and peers bring what came after the backup.
+    /// Replaces the database with the backup, while holding the daemon's lock; the daemon must not run. The next start
+    /// begins a new log, and peers bring the mail that came after the backup.
     ///
     /// # Errors
-    /// `refused` if a daemon runs; the file system's. The former database is in its place then, unless the message says that
-    /// only making it durable failed.
+    /// `refused` if a daemon runs; file system errors. The previous database is then back in its place, unless the
+    /// message says that only making the new one durable failed.
     pub fn install(&self, repo: &Repo) -> Result<Restored, Fault> {
         let _lock = lock::acquire(repo)?;
         undo(repo)?;
-        // First what is missing: cut off after the database, it would be that of a daemon without a key.
+        // Add the missing files first. If the restoration were interrupted after the database, the database would
+        // belong to a daemon without a key.
         let mut added = Vec::new();
         for Kept { name, content } in self.files.iter().filter(|file| is_ours(&file.name)) {
             let path = repo.thrum_dir().join(name);
@@ -225,7 +250,8 @@ impl Prepared {
     }
 }
 
-/// The daemon's key without what it remembers of a database: none is the one it left.
+/// Removes the record of the last open database from the daemon's key file, because no database here is the one that
+/// the daemon left.
 fn forgetful(content: &[u8]) -> Result<Vec<u8>, Fault> {
     let damaged = |_| Fault::new(ErrorKind::Failed, "the daemon's key in the backup is damaged");
     let mut record: Value = serde_json::from_slice(content).map_err(damaged)?;
@@ -234,7 +260,7 @@ fn forgetful(content: &[u8]) -> Result<Vec<u8>, Fault> {
     serde_json::to_vec_pretty(&record).map_err(damaged)
 }
 
-/// A file that is removed unless it was moved to its place.
+/// Removes its file when dropped, unless the file was moved to its final place.
 pub(crate) struct Unfinished(pub(crate) PathBuf);
 
 impl Drop for Unfinished {
@@ -242,7 +268,7 @@ impl Drop for Unfinished {
         for suffix in ["", "-journal", "-wal", "-shm"] {
             let mut path = self.0.as_os_str().to_owned();
             path.push(suffix);
-            // Not there any more is how it should be.
+            // The file is missing if it was moved.
             let _ = fs::remove_file(path);
         }
     }

@@ -1,9 +1,11 @@
-//! Who wakes up for what was committed.
+//! Wakes the waiting agents that a commit may concern.
 //!
-//! Two hundred agents may be waiting for mail while others write without pause. If every commit woke them all, they would
-//! spend the machine on finding out that nothing was for them. So one task reads what was committed and rings for those it
-//! may concern. It may ring once too often, never too seldom: whom a message is for, exactly, the store decides when the
-//! woken one looks. A message that is for a role or for everyone, and anything that is not plain, rings for all.
+//! Two hundred agents may wait for mail while others write without pause. If every commit woke all of them, they would
+//! use up the machine only to find no mail. So one task reads the committed events and wakes the agents that these
+//! events may concern. It may wake an agent unnecessarily, but must never miss one: the woken agent asks the store,
+//! which knows the exact recipients. All agents are woken for a message to a role or to everyone, for a message whose
+//! tags are not plain, and for every commit while a mailbox is being filled: messages sent before an agent registered
+//! reach its mailbox without a new event.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,17 +18,18 @@ use thrum_core::{
     limits,
     payload::MessageCreate,
 };
+use thrum_store::Reader;
 use tokio::sync::watch;
 
 use crate::{shutdown::Shutdown, storage::Storage};
 
-/// Rings for agents by name.
+/// Wakes waiting agents by name.
 #[derive(Debug, Default)]
 pub(crate) struct Bell {
     waiting: Mutex<BTreeMap<String, watch::Sender<()>>>,
 }
 
-/// Whom a page of the log may concern.
+/// The agents that a page of the log may concern.
 #[derive(Debug, PartialEq, Eq)]
 enum Concerned {
     All,
@@ -34,14 +37,14 @@ enum Concerned {
 }
 
 impl Bell {
-    /// Hears of what is committed from now on and may be mail for `agent`. The receiver's `changed` fails when the daemon ends.
+    /// Subscribes to commits that may contain mail for `agent`. The receiver's `changed` fails when the daemon ends.
     pub(crate) fn listen(&self, agent: &str) -> watch::Receiver<()> {
         let mut waiting = self.waiting();
         waiting.retain(|_, sender| sender.receiver_count() > 0);
         waiting.entry(agent.to_owned()).or_insert_with(|| watch::Sender::new(())).subscribe()
     }
 
-    /// Whether somebody waits in the name of `agent` now.
+    /// Returns `true` if a call in the name of `agent` is waiting now.
     pub(crate) fn is_heard_by(&self, agent: &str) -> bool {
         self.waiting().get(agent).is_some_and(|sender| sender.receiver_count() > 0)
     }
@@ -50,7 +53,9 @@ impl Bell {
         let waiting = self.waiting();
         match concerned {
             Concerned::All => waiting.values().for_each(|sender| sender.send_replace(())),
-            Concerned::Agents(names) => names.iter().filter_map(|name| waiting.get(name)).for_each(|sender| sender.send_replace(())),
+            Concerned::Agents(names) => {
+                names.iter().filter_map(|name| waiting.get(name)).for_each(|sender| sender.send_replace(()))
+            }
         }
     }
 
@@ -59,34 +64,44 @@ impl Bell {
     }
 
     fn waiting(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<()>>> {
-        // Every change is one call on the map.
+        // Every change is a single call on the map.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Follows the log and rings, until the daemon stops.
+/// Follows the log and wakes agents until the daemon stops.
 pub(crate) async fn follow(bell: Arc<Bell>, storage: Arc<Storage>, shutdown: Shutdown) {
     let mut commits = storage.commits();
     let mut after = commits.borrow_and_update().latest;
+    // Assume that a mailbox is being filled until the store reports otherwise.
+    let mut filled = true;
     loop {
         tokio::select! {
             changed = commits.changed() => if changed.is_err() { break },
             () = shutdown.stopping() => break,
         }
         let latest = commits.borrow_and_update().latest;
-        // Who begins to listen now looks at all that is here by now.
-        if !bell.nobody_waits() {
-            let page = storage.read(move |reader| reader.page(after, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES)).await;
-            bell.ring(&page.map_or(Concerned::All, |page| concerned(&page)));
+        // A call that starts to wait after this point looks at everything committed so far.
+        if bell.nobody_waits() {
+            filled = true;
+        } else {
+            let look = move |reader: &Reader<'_>| {
+                Ok((reader.page(after, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES)?, reader.mailbox_fills()?))
+            };
+            let (all, fills) =
+                storage.read(look).await.map_or((Concerned::All, true), |(page, fills)| (concerned(&page), fills));
+            // Wake all agents once more after the filling has finished.
+            bell.ring(if filled || fills { &Concerned::All } else { &all });
+            filled = fills;
         }
         after = latest;
     }
-    // Whoever still waits hears that nothing more will come.
+    // Dropping the senders tells every waiting call that the daemon ends.
     bell.waiting().clear();
 }
 
 fn concerned(page: &Page) -> Concerned {
-    // A long way to catch up: everybody looks once.
+    // There is a lot to catch up on: wake all agents once.
     if page.more {
         return Concerned::All;
     }
@@ -103,9 +118,9 @@ fn concerned(page: &Page) -> Concerned {
 fn concerned_by(row: &Row) -> Concerned {
     match Payload::read(&row.kind, &row.body) {
         Ok(Payload::MessageCreate(message)) => addressed(message),
-        // An agent whose registration comes after its mail finds the mail then.
+        // An agent that registers after its mail was sent finds the mail then.
         Ok(Payload::AgentRegister(agent)) => Concerned::Agents(BTreeSet::from([agent.agent_id])),
-        // Nothing else puts mail into a mailbox, and what cannot be read is not folded.
+        // Other events put no mail into a mailbox, and unreadable events are not folded.
         _ => Concerned::Agents(BTreeSet::new()),
     }
 }
@@ -113,16 +128,26 @@ fn concerned_by(row: &Row) -> Concerned {
 fn addressed(message: MessageCreate) -> Concerned {
     let recipients: BTreeSet<String> = message.recipients.into_iter().collect();
     let mut tags = message.scopes.iter().chain(&message.refs);
-    // A mention that is no recipient may be a role, as Go Thrum has them.
+    // A mention of something other than a recipient may be a role, as in Go Thrum.
     let plain = |kind: &str, value: &str| kind != "group" && (kind != "mention" || recipients.contains(value));
-    if recipients.is_empty() || !tags.all(|tag| plain(&tag.kind, &tag.value)) { Concerned::All } else { Concerned::Agents(recipients) }
+    if recipients.is_empty() || !tags.all(|tag| plain(&tag.kind, &tag.value)) {
+        Concerned::All
+    } else {
+        Concerned::Agents(recipients)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use thrum_core::payload::Tag;
+    use thrum_store::{
+        ops::Register,
+        query::{Filter, Mailbox},
+    };
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::storage::kit;
 
     fn message(recipients: &[&str], refs: &[(&str, &str)]) -> Row {
         let payload = Payload::MessageCreate(MessageCreate {
@@ -171,5 +196,33 @@ mod tests {
         assert!(alice.has_changed().unwrap() && carol.has_changed().unwrap());
         drop((alice, carol));
         assert!(bell.nobody_waits());
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_hears_when_the_last_piece_of_its_mailbox_is_there() {
+        let all = 2 * kit::PIECE + 1;
+        let (_dir, storage) = kit::with_mail_of_dan(all);
+        let (bell, shutdown) = (Arc::new(Bell::default()), Shutdown::default());
+        let mailbox =
+            Mailbox { agent_id: "dan".into(), home: storage.write_now(|tx| Ok(tx.home().to_owned())).unwrap() };
+        let mut dan = bell.listen("dan");
+        shutdown.spawn(follow(Arc::clone(&bell), Arc::clone(&storage), shutdown.clone()));
+        // Let the task start, so that it follows the commits from now on.
+        tokio::task::yield_now().await;
+        let register =
+            Register { name: "dan".into(), role: "reader".into(), module: "m".into(), ..Register::default() };
+        let held = kit::hold_after_two_pieces(&storage, |tx| tx.register(register));
+        let mut heard = async || timeout(limits::LOCAL_CALL, dan.changed()).await.expect("is rung for").unwrap();
+        let found = || {
+            let filter = Filter { mailbox: Some(mailbox.clone()), limit: 1, ..Filter::default() };
+            storage.read_now(|reader| Ok(reader.list(&filter)?.total)).unwrap()
+        };
+        heard().await;
+        assert_eq!(found(), 2 * kit::PIECE);
+        drop(held);
+        while found() < all {
+            heard().await;
+        }
+        shutdown.drain(limits::DRAIN).await;
     }
 }

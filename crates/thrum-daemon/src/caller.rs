@@ -1,11 +1,11 @@
-//! Which agent a process is, when its call does not name one.
+//! Determines which agent a process is when its call names no agent.
 //!
-//! Go Thrum's `message delete` and some older commands name nobody. Such a call is made by the agent of the worktree in which the
-//! calling process runs: the kernel gives the process of a connection, and its directory. This must never let a process act as
-//! an agent that it could not be by its own worktree and environment, so every doubt is an error: a directory outside the
-//! repository's worktrees, a worktree with several agents, a `THRUM_NAME` that says another name, an identity file that was
-//! copied to a second worktree. Where the system shows no directory (macOS), the call counts only if the whole repository
-//! has one agent, so that no other agent can be meant.
+//! Go Thrum's `message delete` and some older commands name no agent. Such a call is attributed to the agent of the
+//! worktree in which the calling process runs: the kernel reports the process of a connection and its directory. A
+//! process must never act as an agent that it could not be by its own worktree and environment, so every doubt is an
+//! error: a directory outside the repository's worktrees, a worktree with several agents, a `THRUM_NAME` with another
+//! name, an identity file that was copied to a second worktree. If the system does not show the directory (macOS), the
+//! call is accepted only if the whole repository has exactly one agent.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -13,36 +13,44 @@ use thrum_core::{ErrorKind, Fault};
 
 use crate::{paths::Repo, worktrees};
 
-/// The agent of the process `pid`, as far as the system shows it.
+/// Returns the agent of the process `pid`, as far as the system shows it.
 ///
 /// # Errors
-/// `invalid` if that is not exactly one agent of `repo`.
+/// `invalid` unless the process belongs to exactly one agent of `repo`.
 pub(crate) fn of_process(repo: &Repo, pid: Option<i32>) -> Result<String, Fault> {
     match pid.and_then(Process::of) {
         Some(process) => process.agent(repo),
         None if cfg!(target_os = "linux") => Err(unnamed("and the calling process cannot be looked at")),
-        None => only(&worktrees::identities(repo)).ok_or_else(|| unnamed("and this system does not show where the calling process runs")),
+        None => only(&worktrees::identities(repo))
+            .ok_or_else(|| unnamed("and this system does not show where the calling process runs")),
     }
 }
 
-/// What the system shows of a process.
+/// The data that the system shows about a process.
 struct Process {
     directory: PathBuf,
-    /// Its variable `THRUM_NAME`.
+    /// The value of its variable `THRUM_NAME`.
     named: Option<String>,
 }
 
 impl Process {
-    /// The agent that this process would be by the rules of the command line.
+    /// Returns the agent that this process would be by the rules of the command line.
     fn agent(&self, repo: &Repo) -> Result<String, Fault> {
-        let here =
-            repo.worktree(&self.directory).map_err(|_| unnamed("and the calling process does not run in a worktree of this repository"))?;
+        let here = repo
+            .worktree(&self.directory)
+            .map_err(|_| unnamed("and the calling process does not run in a worktree of this repository"))?;
         let agents = worktrees::identities_in(here.root());
         let agent = match &self.named {
-            Some(named) => agents.get(named).cloned().ok_or_else(|| unnamed("and THRUM_NAME is no agent of the worktree it came from"))?,
-            None => only(&agents).ok_or_else(|| unnamed("and the worktree it came from does not have exactly one agent"))?,
+            Some(named) => agents
+                .get(named)
+                .cloned()
+                .ok_or_else(|| unnamed("and THRUM_NAME is no agent of the worktree it came from"))?,
+            None => {
+                only(&agents).ok_or_else(|| unnamed("and the worktree it came from does not have exactly one agent"))?
+            }
         };
-        let copied = worktrees::of(repo).iter().any(|top| top != here.root() && worktrees::identities_in(top).contains(&agent));
+        let copied =
+            worktrees::of(repo).iter().any(|top| top != here.root() && worktrees::identities_in(top).contains(&agent));
         if copied {
             return Err(unnamed("and the agent of the worktree it came from has an identity in another worktree, too"));
         }
@@ -53,12 +61,12 @@ impl Process {
     fn of(pid: i32) -> Option<Self> {
         use std::{io::Read, os::unix::fs::MetadataExt};
 
-        /// The kernel bounds arguments and variables by a quarter of the stack, usually 2 MiB.
+        /// The kernel limits arguments and variables to a quarter of the stack, usually 2 MiB.
         const MOST_VARIABLES: u64 = 8 << 20;
 
         let proc = PathBuf::from(format!("/proc/{}", u32::try_from(pid).ok().filter(|pid| *pid > 0)?));
         let directory = fs::read_link(proc.join("cwd")).ok()?;
-        // In another mount namespace the same path is another directory.
+        // The same path may be another directory in another mount namespace.
         let (there, here) = (fs::metadata(proc.join("cwd")).ok()?, fs::metadata(&directory).ok()?);
         if (there.dev(), there.ino()) != (here.dev(), here.ino()) {
             return None;
@@ -69,7 +77,9 @@ impl Process {
             return None;
         }
         let named = variables.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(b"THRUM_NAME="));
-        let named = named.map(|name| String::from_utf8_lossy(name).trim_start_matches('@').to_owned()).filter(|name| !name.is_empty());
+        let named = named
+            .map(|name| String::from_utf8_lossy(name).trim_start_matches('@').to_owned())
+            .filter(|name| !name.is_empty());
         Some(Self { directory, named })
     }
 

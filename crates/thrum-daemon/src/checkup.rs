@@ -1,4 +1,4 @@
-//! Looking after a database from outside its daemon.
+//! Examines and repairs a database from outside its daemon.
 
 use std::{
     fs::{self, OpenOptions as FileOptions},
@@ -15,12 +15,12 @@ use crate::{
     backup::{Unfinished, Why, replace, undo},
     disk,
     identity::{self, Claim, Identity},
-    lock,
+    lock, origin,
     paths::Repo,
 };
 
-/// Examines the database of `repo`, whether or not its daemon runs; `None` if there is none yet. `scratch` is a private
-/// directory with room for a copy.
+/// Examines the database of `repo`, whether or not its daemon runs; `None` if there is no database yet. `scratch` is a
+/// private directory with room for a copy.
 ///
 /// # Errors
 /// Those of [`Checkup::examine`].
@@ -31,12 +31,23 @@ pub fn examine(repo: &Repo, scratch: &Path) -> Result<Option<Checkup>, Fault> {
     Ok(Checkup::examine(&repo.database(), scratch, Box::new(System))?)
 }
 
-/// Whether the database that the daemon left is gone, or nothing is in it; in words.
+/// Checks whether the daemon of `repo` would accept its state as its own at the next start.
 ///
 /// # Errors
-/// The daemon's own file is damaged; those of the file system.
+/// The error of that start: `refused` for a copy and for state that came with the code; `failed` for a damaged
+/// identity.
+pub fn is_own(repo: &Repo) -> Result<(), Fault> {
+    origin::check(repo)?;
+    identity::check(repo)
+}
+
+/// Describes the loss if the database that the daemon left is missing or empty; `None` otherwise.
+///
+/// # Errors
+/// The daemon's own file is damaged; file system errors.
 pub fn lost(repo: &Repo) -> Result<Option<&'static str>, Fault> {
-    // Opened, it would take the log along that lies beside it, which may be all that is left of another.
+    // A log without a database also counts as a loss. A new database would take the log over, which may be all that is
+    // left of a former one.
     if !identity::has_left(repo)? && !has_log(repo) {
         return Ok(None);
     }
@@ -47,15 +58,15 @@ pub fn lost(repo: &Repo) -> Result<Option<&'static str>, Fault> {
     Ok(fs::metadata(database).is_ok_and(|about| about.len() == 0).then_some("the file is empty"))
 }
 
-/// Whether there is something in the database's write-ahead log.
+/// Returns `true` if the database's write-ahead log is not empty.
 fn has_log(repo: &Repo) -> bool {
     fs::metadata(repo.var().join("messages.db-wal")).is_ok_and(|about| about.len() > 0)
 }
 
-/// Makes the projection and the heads anew from the log. Holds the daemon's lock meanwhile.
+/// Rebuilds the projection and the heads from the log, while holding the daemon's lock.
 ///
 /// # Errors
-/// `refused` while the daemon runs; whatever keeps it from starting.
+/// `refused` while the daemon runs; any error that keeps the daemon from starting.
 pub fn mend(repo: &Repo) -> Result<(), Fault> {
     let _lock = lock::acquire(repo)?;
     undo(repo)?;
@@ -67,42 +78,42 @@ pub fn mend(repo: &Repo) -> Result<(), Fault> {
     Ok(store.mend()?)
 }
 
-/// What was done about a damaged database.
+/// The result of repairing a database.
 #[derive(Clone, Debug)]
 pub enum Mended {
-    /// Nothing: it is whole.
+    /// No repair was needed.
     Whole,
-    /// Its indexes were made anew.
+    /// Only the indexes were rebuilt.
     Indexes,
-    /// All of it was.
+    /// The whole database was rebuilt.
     Rebuilt(Rebuilt),
 }
 
-/// A database that was made anew from what could be read of a damaged one.
+/// A database that was rebuilt from the readable parts of a damaged one.
 #[derive(Clone, Debug)]
 pub struct Rebuilt {
-    /// Whose it is.
+    /// The id of the database's daemon.
     pub daemon: String,
-    /// What was saved, and what not.
+    /// What was saved and what was lost.
     pub salvaged: Salvaged,
-    /// Where the damaged database is kept.
+    /// The path at which the damaged database is kept.
     pub former: Option<PathBuf>,
-    /// The peers that are asked for everything at the next start, by name; `None` if that cannot be read.
+    /// The names of the peers that are asked for everything at the next start; `None` if the registry cannot be read.
     pub peers: Option<Vec<String>>,
 }
 
-/// Makes a new database from what can be read of the one of `repo`, puts it in its place, and keeps the damaged one beside; only
-/// its indexes where nothing else is damaged, and nothing where nothing is any more. The daemon's lock is held meanwhile. At its
-/// next start peers are read from their beginning.
+/// Repairs the database of `repo`, while holding the daemon's lock. Builds a new database from the readable parts, puts
+/// it in place, and keeps the damaged one beside it. Rebuilds only the indexes if nothing else is damaged, and does
+/// nothing if there is no damage any more. After a rebuild, the next start reads all peers from the beginning.
 ///
 /// # Errors
-/// `refused` while the daemon runs, and for a database of another program; no room; `failed` where nothing in the file is an event.
-/// Then the database is as it was.
+/// `refused` while the daemon runs, and for a database of another program; no space left; `failed` if the file contains
+/// no event. After an error the database is unchanged.
 pub fn rebuild(repo: &Repo) -> Result<Mended, Fault> {
     let _lock = lock::acquire(repo)?;
     let database = repo.database();
     undo(repo)?;
-    // Whoever had the lock until now may have mended it, or put another in its place.
+    // The previous holder of the lock may have repaired the database, or replaced it.
     if lost(repo)?.is_none() {
         match Condition::of(&database)? {
             Condition::Whole => return Ok(Mended::Whole),
@@ -125,17 +136,24 @@ pub fn rebuild(repo: &Repo) -> Result<Mended, Fault> {
         return Err(StoreError::Foreign.into());
     }
     let daemon = identity.key().id().to_string();
-    // What is wrong with that file is told where peers are looked at.
-    let peers: Option<Vec<String>> =
-        Registry::open(repo.peers_file(), &daemon).map(|registry| registry.peers().iter().map(|peer| printable(&peer.name)).collect()).ok();
+    // An error in that file is reported where peers are shown.
+    let peers: Option<Vec<String>> = Registry::open(repo.peers_file(), &daemon)
+        .map(|registry| registry.peers().iter().map(|peer| printable(&peer.name)).collect())
+        .ok();
     if salvaged.events == 0 && peers.as_ref().is_none_or(Vec::is_empty) {
         if peers.is_none() {
-            let text = format!("nothing in the file is an event, and {} cannot be read: it was left as it is", repo.peers_file().display());
+            let text = format!(
+                "nothing in the file is an event, and {} cannot be read: it was left as it is",
+                repo.peers_file().display()
+            );
             return Err(Fault::new(ErrorKind::Failed, text)
                 .hint("Mend that file first, or put a backup in place of the database: thrum restore FILE"));
         }
-        return Err(Fault::new(ErrorKind::Failed, "nothing in the file is an event, and no peer has any: it was left as it is")
-            .hint("Put a backup in its place: thrum restore FILE"));
+        return Err(Fault::new(
+            ErrorKind::Failed,
+            "nothing in the file is an event, and no peer has any: it was left as it is",
+        )
+        .hint("Put a backup in its place: thrum restore FILE"));
     }
     let former = replace(&database, &next.0, Why::Damaged)?;
     Ok(Mended::Rebuilt(Rebuilt { daemon, salvaged, former, peers }))

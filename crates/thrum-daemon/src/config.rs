@@ -1,7 +1,7 @@
-//! `.thrum/config.json`, and what the environment says instead: each setting with its value and where that came from.
+//! `.thrum/config.json` and the environment variables that override it: each setting with its value and its source.
 //!
-//! The file is Go Thrum's and may hold much that is not ours; keys we do not know survive a change. What cannot be read never
-//! keeps the daemon from starting: it is a warning, and the default holds.
+//! The file is Go Thrum's and may contain keys that are not ours; unknown keys survive a change. An unreadable value
+//! never keeps the daemon from starting: it becomes a warning, and the default applies.
 
 use std::{fmt, fs::File, time::Duration};
 
@@ -20,19 +20,23 @@ use crate::{
 /// A setting that can be changed in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// Speak to peers on this machine only.
+    /// Communicate with peers on this machine only.
     LocalOnly,
-    /// How often every peer is asked for news, whatever it announces.
+    /// Interval at which every peer is asked for news, regardless of its announcements.
     SyncInterval,
-    /// Speak to peers on the tailnet.
+    /// Communicate with peers on the tailnet.
     Tailnet,
-    /// How much of one peer is kept until it is read no further.
+    /// How much data of one peer is stored before the daemon stops reading from that peer.
     Quota(Measure),
+    /// Let mail start a turn in an idle Codex session.
+    WakeCodex,
+    /// How many messages two agents may exchange without a person; 0 for no limit.
+    Exchange,
 }
 
 impl Key {
-    /// All of them.
-    pub const ALL: [Self; 7] = [
+    /// All keys.
+    pub const ALL: [Self; 9] = [
         Self::LocalOnly,
         Self::SyncInterval,
         Self::Tailnet,
@@ -40,9 +44,11 @@ impl Key {
         Self::Quota(Measure::Agents),
         Self::Quota(Measure::Origins),
         Self::Quota(Measure::Parked),
+        Self::WakeCodex,
+        Self::Exchange,
     ];
 
-    /// As it is written: `SECTION.KEY` of the file.
+    /// Returns the key's name in the form `SECTION.KEY`, as in the file.
     pub const fn name(self) -> &'static str {
         match self {
             Self::LocalOnly => "daemon.local_only",
@@ -52,10 +58,12 @@ impl Key {
             Self::Quota(Measure::Agents) => "peers.max_agents",
             Self::Quota(Measure::Origins) => "peers.max_daemons",
             Self::Quota(Measure::Parked) => "peers.max_parked",
+            Self::WakeCodex => "codex.wake",
+            Self::Exchange => "agents.exchange",
         }
     }
 
-    /// The variable that wins over the file.
+    /// Returns the environment variable that overrides the file.
     pub const fn variable(self) -> &'static str {
         match self {
             Self::LocalOnly => "THRUM_LOCAL",
@@ -65,17 +73,19 @@ impl Key {
             Self::Quota(Measure::Agents) => "THRUM_PEER_MAX_AGENTS",
             Self::Quota(Measure::Origins) => "THRUM_PEER_MAX_DAEMONS",
             Self::Quota(Measure::Parked) => "THRUM_PEER_MAX_PARKED",
+            Self::WakeCodex => "THRUM_CODEX_WAKE",
+            Self::Exchange => "THRUM_EXCHANGE",
         }
     }
 
-    /// Reads a value as a person types it: `true`, `30s`, `1m`; seconds without a unit.
+    /// Parses a value as a person types it: `true`, `30s`, `1m`. A number without a unit means seconds.
     ///
     /// # Errors
-    /// `invalid`, saying what would be right.
+    /// `invalid`, with a description of the valid values.
     pub fn parse(self, text: &str) -> Result<Value, Fault> {
         let wrong = || Fault::new(ErrorKind::Invalid, format!("'{text}' is not {}", self.expected()));
         match self {
-            Self::LocalOnly | Self::Tailnet => match text.to_ascii_lowercase().as_str() {
+            Self::LocalOnly | Self::Tailnet | Self::WakeCodex => match text.to_ascii_lowercase().as_str() {
                 "true" | "on" | "yes" | "1" => Ok(true.into()),
                 "false" | "off" | "no" | "0" => Ok(false.into()),
                 _ => Err(wrong()),
@@ -83,7 +93,11 @@ impl Key {
             Self::SyncInterval => {
                 let seconds = match text.parse::<u64>() {
                     Ok(seconds) => Duration::from_secs(seconds),
-                    Err(_) => text.parse::<jiff::SignedDuration>().ok().and_then(|length| length.try_into().ok()).ok_or_else(wrong)?,
+                    Err(_) => text
+                        .parse::<jiff::SignedDuration>()
+                        .ok()
+                        .and_then(|length| length.try_into().ok())
+                        .ok_or_else(wrong)?,
                 };
                 if !limits::ROUNDS.contains(&seconds) || seconds.subsec_nanos() > 0 {
                     return Err(wrong());
@@ -94,17 +108,22 @@ impl Key {
                 Ok(number) if QUOTAS.contains(&number) => Ok(number.into()),
                 _ => Err(wrong()),
             },
+            Self::Exchange => match text.parse::<u64>() {
+                Ok(number) if EXCHANGES.contains(&number) => Ok(number.into()),
+                _ => Err(wrong()),
+            },
         }
     }
 
     fn expected(self) -> String {
         match self {
-            Self::LocalOnly | Self::Tailnet => "true or false".to_owned(),
+            Self::LocalOnly | Self::Tailnet | Self::WakeCodex => "true or false".to_owned(),
             Self::SyncInterval => {
                 let (least, most) = (limits::ROUNDS.start().as_secs(), limits::ROUNDS.end().as_secs());
                 format!("a whole number of seconds from {least} to {most}")
             }
             Self::Quota(_) => format!("a whole number from {} to {}", QUOTAS.start(), QUOTAS.end()),
+            Self::Exchange => format!("a whole number from {} to {}", EXCHANGES.start(), EXCHANGES.end()),
         }
     }
 
@@ -112,33 +131,54 @@ impl Key {
         self.name().split_once('.').unwrap_or_default()
     }
 
-    /// What the file says; `Err` if that is no value for this key.
+    /// Returns the value in the file. `Err` if it is not valid for this key.
     fn in_file(self, file: &Map<String, Value>) -> Result<Option<Value>, Fault> {
         let (section, key) = self.path();
         let Some(value) = file.get(section).and_then(|section| section.get(key)) else { return Ok(None) };
         let fits = match (self, value) {
-            (Self::LocalOnly | Self::Tailnet, Value::Bool(_)) => true,
+            (Self::LocalOnly | Self::Tailnet | Self::WakeCodex, Value::Bool(_)) => true,
             (Self::SyncInterval, Value::Number(number)) => {
                 number.as_u64().is_some_and(|seconds| limits::ROUNDS.contains(&Duration::from_secs(seconds)))
             }
             (Self::Quota(_), Value::Number(number)) => number.as_u64().is_some_and(|number| QUOTAS.contains(&number)),
+            (Self::Exchange, Value::Number(number)) => {
+                number.as_u64().is_some_and(|number| EXCHANGES.contains(&number))
+            }
             _ => false,
         };
-        let wrong = || Fault::new(ErrorKind::Invalid, format!("{} in config.json is not {} and is left out", self.name(), self.expected()));
-        if fits { Ok(Some(value.clone())) } else { Err(wrong().hint(format!("thrum config set {} default", self.name()))) }
+        let wrong = || {
+            Fault::new(
+                ErrorKind::Invalid,
+                format!("{} in config.json is not {} and is left out", self.name(), self.expected()),
+            )
+        };
+        if fits {
+            Ok(Some(value.clone()))
+        } else {
+            Err(wrong().hint(format!("thrum config set {} default", self.name())))
+        }
     }
 
-    /// What the environment says. `THRUM_LOCAL` can only switch on, as in Go Thrum: a `.env` that came with a repository shall
-    /// not open what its user has closed.
+    /// Returns the value in the environment. `THRUM_LOCAL` can only switch the setting on, as in Go Thrum: a `.env`
+    /// that came with a repository must not open what the user has closed.
     fn in_environment(self, env: &Environment) -> Result<Option<Value>, Fault> {
         let Some(text) = env.get(self.variable()) else { return Ok(None) };
         match (self, text) {
             (Self::LocalOnly, "1" | "true") => Ok(Some(true.into())),
             (Self::LocalOnly, "0" | "false") => Ok(None),
+            // A `.env` that came with a repository must not start turns that the user pays for.
+            (Self::WakeCodex, text) => match self.parse(text) {
+                Ok(wanted) if wanted == false || env.origin(self.variable()) == Some(Origin::Process) => {
+                    Ok(Some(wanted))
+                }
+                Ok(_) => Ok(None),
+                Err(_) => Err(format!("{} is not {} and is left out", self.variable(), self.expected())),
+            },
             (Self::LocalOnly, _) => Err(format!("{} is not 1 or true and is left out", self.variable())),
-            (Self::SyncInterval | Self::Tailnet | Self::Quota(_), text) => {
-                self.parse(text).map(Some).map_err(|_| format!("{} is not {} and is left out", self.variable(), self.expected()))
-            }
+            (Self::SyncInterval | Self::Tailnet | Self::Quota(_) | Self::Exchange, text) => self
+                .parse(text)
+                .map(Some)
+                .map_err(|_| format!("{} is not {} and is left out", self.variable(), self.expected())),
         }
         .map_err(|message| {
             let fault = Fault::new(ErrorKind::Invalid, message);
@@ -151,29 +191,33 @@ impl Key {
 
     fn default(self) -> Value {
         match self {
-            Self::LocalOnly | Self::Tailnet => false.into(),
+            Self::LocalOnly | Self::Tailnet | Self::WakeCodex => false.into(),
             Self::SyncInterval => limits::ROUND.as_secs().into(),
+            Self::Exchange => limits::EXCHANGE.into(),
             Self::Quota(Measure::Bytes) => (Amounts::QUOTA.bytes / MEGABYTE).into(),
             Self::Quota(measure) => Amounts::QUOTA.of(measure).into(),
         }
     }
 }
 
-/// What a quota may be set to: at least one of everything, at most what no machine has.
+/// Valid quotas: at least one of every measure, and at most more than any machine has.
 const QUOTAS: std::ops::RangeInclusive<u64> = 1..=1_000_000_000;
+
+/// Valid limits of an exchange; 0 means no limit.
+const EXCHANGES: std::ops::RangeInclusive<u64> = 0..=10_000;
 
 const MEGABYTE: u64 = 1 << 20;
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Nobody said anything.
+    /// No source sets it.
     Default,
     /// `config.json`.
     File,
-    /// Nobody, but `config.json` cannot be used and may have said so.
+    /// No other source sets it, and `config.json`, which may set it, cannot be used.
     Unusable,
-    /// A variable.
+    /// An environment variable.
     Variable(Origin),
 }
 
@@ -188,12 +232,12 @@ impl fmt::Display for Source {
     }
 }
 
-/// A value, and where it came from.
+/// A value and its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting {
-    /// A boolean, or seconds.
+    /// A boolean, a number of seconds, or another whole number.
     pub value: Value,
-    /// Who says so.
+    /// The source of the value.
     pub source: Source,
 }
 
@@ -201,16 +245,16 @@ pub struct Setting {
 #[derive(Clone, Debug)]
 pub struct Config {
     settings: [Setting; Key::ALL.len()],
-    /// Keys of the file, `SECTION` or `SECTION.KEY`, that are kept and mean nothing to us.
+    /// Keys in the file, as `SECTION` or `SECTION.KEY`, that are kept but have no meaning here.
     pub unknown: Vec<String>,
-    /// What was wrong, a sentence each.
+    /// Problems in the file and the variables, one sentence each.
     pub warnings: Vec<Fault>,
 }
 
 impl Config {
-    /// Reads the file under the variables of `env`. Never fails: what cannot be read is a warning.
+    /// Reads the file; the variables of `env` take precedence. Never fails: an unreadable value becomes a warning.
     ///
-    /// A file that cannot be read at all may have said `local_only`, so that is taken to be on.
+    /// A file that cannot be read at all may have set `local_only`, so that setting is then assumed to be on.
     pub fn load(repo: &Repo, env: &Environment) -> Self {
         let mut warnings = Vec::new();
         let (file, readable) = match read(repo) {
@@ -226,7 +270,10 @@ impl Config {
                 None
             });
             if let Some(value) = said {
-                return Setting { value, source: Source::Variable(env.origin(key.variable()).unwrap_or(Origin::Process)) };
+                return Setting {
+                    value,
+                    source: Source::Variable(env.origin(key.variable()).unwrap_or(Origin::Process)),
+                };
             }
             match key.in_file(&file) {
                 Ok(Some(value)) => Setting { value, source: Source::File },
@@ -241,14 +288,14 @@ impl Config {
         Self { settings, unknown: unknown(&file), warnings }
     }
 
-    /// One setting.
+    /// Returns one setting.
     pub fn get(&self, key: Key) -> &Setting {
         let place = Key::ALL.iter().position(|known| *known == key);
-        // Every key is among all of them.
+        // `Key::ALL` contains every key.
         &self.settings[place.unwrap_or_default()]
     }
 
-    /// How much of one peer may be kept.
+    /// Returns how much data of one peer may be stored.
     pub fn quota(&self) -> Amounts {
         let of = |measure| self.get(Key::Quota(measure)).value.as_u64().unwrap_or_else(|| Amounts::QUOTA.of(measure));
         Amounts {
@@ -259,30 +306,37 @@ impl Config {
         }
     }
 
-    /// `daemon.local_only`.
+    /// Returns `agents.exchange`, or `None` if there is no limit.
+    pub fn exchange(&self) -> Option<u64> {
+        self.get(Key::Exchange).value.as_u64().filter(|limit| *limit > 0)
+    }
+
+    /// Returns `daemon.local_only`.
     pub fn local_only(&self) -> bool {
         self.get(Key::LocalOnly).value != false
     }
 
-    /// `tailnet.enabled`.
+    /// Returns `tailnet.enabled`.
     pub fn tailnet(&self) -> bool {
         self.get(Key::Tailnet).value == true
     }
 
-    /// `daemon.sync_interval`, within [`limits::ROUNDS`].
+    /// Returns `daemon.sync_interval`, which is within [`limits::ROUNDS`].
     pub fn sync_interval(&self) -> Duration {
         self.get(Key::SyncInterval).value.as_u64().map_or(limits::ROUND, Duration::from_secs)
     }
 }
 
-/// Changes one key of the file, or removes it with `None`; everything else in it stays. Gives what was there.
+/// Changes one key of the file, or removes it with `None`. All other content stays. Returns the previous value.
 ///
 /// # Errors
-/// `invalid` if the file is there and is no JSON object, or the key's section is none; the file system's.
+/// `invalid` if the file exists and is not a JSON object, or if the key's section is not an object; file system errors.
 pub fn set(repo: &Repo, key: Key, value: Option<Value>) -> Result<Option<Value>, Fault> {
-    // Two changes at once: the second reads what the first wrote. The directory is what is always there to be locked.
+    // The lock serialises concurrent changes, so that the second one reads what the first one wrote. The directory is
+    // locked because it always exists.
     let dir = repo.thrum_dir();
-    let lock = File::open(dir).and_then(|dir| dir.lock().map(|()| dir)).map_err(|error| disk::fault("lock", dir, &error))?;
+    let lock =
+        File::open(dir).and_then(|dir| dir.lock().map(|()| dir)).map_err(|error| disk::fault("lock", dir, &error))?;
     let mut file = read(repo)?;
     let (section, name) = key.path();
     let section = file.entry(section).or_insert_with(|| Value::Object(Map::new()));
@@ -356,7 +410,10 @@ mod tests {
         assert_eq!(config.get(Key::LocalOnly).source, Source::Default);
         fs::write(repo.config(), r#"{"daemon":{"local_only":false,"sync_interval":60}}"#).unwrap();
         let config = load(&repo, &[]);
-        assert_eq!((config.sync_interval(), config.get(Key::SyncInterval).source), (Duration::from_secs(60), Source::File));
+        assert_eq!(
+            (config.sync_interval(), config.get(Key::SyncInterval).source),
+            (Duration::from_secs(60), Source::File)
+        );
         fs::write(&repo.env_files()[0], "THRUM_SYNC_INTERVAL=120\n").unwrap();
         fs::set_permissions(&repo.env_files()[0], fs::Permissions::from_mode(0o600)).unwrap();
         let config = load(&repo, &[("THRUM_LOCAL", "1")]);
@@ -380,11 +437,28 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_variables_lets_mail_start_no_turns() {
+        let (_guard, repo) = place();
+        let wakes = |process: &[(&str, &str)]| load(&repo, process).get(Key::WakeCodex).value == true;
+        fs::write(&repo.env_files()[0], "THRUM_CODEX_WAKE=1\n").unwrap();
+        fs::set_permissions(&repo.env_files()[0], fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(!wakes(&[]));
+        assert!(wakes(&[("THRUM_CODEX_WAKE", "1")]), "its user says so");
+        set(&repo, Key::WakeCodex, Some(true.into())).unwrap();
+        assert!(wakes(&[]));
+        fs::write(&repo.env_files()[0], "THRUM_CODEX_WAKE=0\n").unwrap();
+        assert!(!wakes(&[]), "but it may switch it off");
+    }
+
+    #[test]
     fn what_cannot_be_read_is_a_warning_and_never_opens_what_may_have_been_closed() {
         let (_guard, repo) = place();
-        for text in
-            ["{", "[]", r#"{"daemon":{"local_only":"no","sync_interval":1}}"#, r#"{"daemon":{"local_only":0,"sync_interval":"60"}}"#]
-        {
+        for text in [
+            "{",
+            "[]",
+            r#"{"daemon":{"local_only":"no","sync_interval":1}}"#,
+            r#"{"daemon":{"local_only":0,"sync_interval":"60"}}"#,
+        ] {
             fs::write(repo.config(), text).unwrap();
             let config = load(&repo, &[("THRUM_SYNC_INTERVAL", "4")]);
             assert!(config.local_only() && !config.warnings.is_empty(), "{text}");
@@ -396,8 +470,11 @@ mod tests {
     #[test]
     fn a_change_keeps_everything_else_and_makes_the_file_private() {
         let (_guard, repo) = place();
-        fs::write(repo.config(), r#"{"runtime":{"primary":"claude"},"daemon":{"ws_port":"auto","local_only":true},"z":[1,{"a":null}]}"#)
-            .unwrap();
+        fs::write(
+            repo.config(),
+            r#"{"runtime":{"primary":"claude"},"daemon":{"ws_port":"auto","local_only":true},"z":[1,{"a":null}]}"#,
+        )
+        .unwrap();
         assert_eq!(set(&repo, Key::LocalOnly, Some(false.into())).unwrap(), Some(true.into()));
         assert_eq!(set(&repo, Key::SyncInterval, Some(30.into())).unwrap(), None);
         assert_eq!(set(&repo, Key::LocalOnly, None).unwrap(), Some(false.into()));
@@ -421,7 +498,10 @@ mod tests {
         for text in ["", "4", "3601", "0", "-30", "soon", "1.5", "5500ms", "99999999999999999999"] {
             assert!(Key::SyncInterval.parse(text).is_err(), "{text}");
         }
-        assert_eq!((Key::LocalOnly.parse("ON").unwrap(), Key::LocalOnly.parse("0").unwrap()), (true.into(), false.into()));
+        assert_eq!(
+            (Key::LocalOnly.parse("ON").unwrap(), Key::LocalOnly.parse("0").unwrap()),
+            (true.into(), false.into())
+        );
         assert!(Key::LocalOnly.parse("perhaps").unwrap_err().message.contains("true or false"));
     }
 }

@@ -1,4 +1,4 @@
-//! Small private files: read with a bound, written so that a crash leaves the old or the new content, never half of it.
+//! Small private files: read with a size bound, and written so that a crash leaves either the old or the new content.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -12,7 +12,7 @@ use thrum_sync::state_file;
 
 use crate::sandbox;
 
-/// An I/O error as people see it: `cannot WHAT PATH: why`, with the next step where the cause has one.
+/// Converts an I/O error for people: `cannot WHAT PATH: why`, with the next step if the cause suggests one.
 pub(crate) fn fault(what: &str, path: &Path, error: &io::Error) -> Fault {
     let shown = path.display();
     let plain = |kind| Fault::new(kind, format!("cannot {what} {shown}: {error}"));
@@ -24,7 +24,9 @@ pub(crate) fn fault(what: &str, path: &Path, error: &io::Error) -> Fault {
         io::ErrorKind::PermissionDenied => {
             plain(ErrorKind::Refused).hint(format!("Check who owns {shown} and whether this user may write there."))
         }
-        io::ErrorKind::ReadOnlyFilesystem => plain(ErrorKind::Refused).hint("The file system is mounted read-only; mount it writable."),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            plain(ErrorKind::Refused).hint("The file system is mounted read-only; mount it writable.")
+        }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             plain(ErrorKind::Failed).hint("Free some space on that file system and try again.")
         }
@@ -32,8 +34,8 @@ pub(crate) fn fault(what: &str, path: &Path, error: &io::Error) -> Fault {
     }
 }
 
-/// Reads a file of at most `most` bytes. `None` if there is none. A symbolic link is refused: what we keep private is not
-/// read from elsewhere.
+/// Reads a file of at most `most` bytes; `None` if it does not exist. A symbolic link is refused, because private data
+/// must not be read from elsewhere.
 pub(crate) fn read_private(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Fault> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
@@ -58,29 +60,27 @@ pub(crate) fn read_bounded(file: &File, path: &Path, most: u64) -> Result<Vec<u8
     Ok(bytes)
 }
 
-/// Makes sure that none of these is a symbolic link, for a program that would follow it: all mail would go elsewhere.
+/// Refuses symbolic links at these paths. SQLite, for example, would follow them and store all mail elsewhere.
 pub(crate) fn refuse_links(paths: &[&Path]) -> Result<(), Fault> {
     match paths.iter().find(|path| fs::symlink_metadata(path).is_ok_and(|about| about.is_symlink())) {
         None => Ok(()),
-        Some(link) => {
-            Err(Fault::new(ErrorKind::Refused, format!("{} is a symbolic link", link.display()))
-                .hint("Replace the link by the file itself."))
-        }
+        Some(link) => Err(Fault::new(ErrorKind::Refused, format!("{} is a symbolic link", link.display()))
+            .hint("Replace the link by the file itself.")),
     }
 }
 
-/// Replaces a file, mode 0600; durable on return.
+/// Replaces a file, with mode 0600; durable on return.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
     state_file::replace(path, bytes).map_err(|error| fault("write", path, &error))
 }
 
-/// Makes the names in a file's directory durable.
+/// Makes changes of the names in a file's directory durable.
 pub(crate) fn sync_directory(file: &Path) -> io::Result<()> {
     let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent)?.sync_all()
 }
 
-/// Makes a directory with the given mode unless it is there.
+/// Creates a directory with the given mode unless it exists.
 pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<(), Fault> {
     match DirBuilder::new().mode(mode).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(fault("make the directory", path, &error)),
@@ -88,7 +88,8 @@ pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<(), Fault> {
     }
 }
 
-/// Makes a directory that only its owner can enter, or makes an existing one so. Refused if it is a link or another user's.
+/// Creates a directory that only its owner can enter, or restricts an existing one. Refuses a link and another user's
+/// directory.
 pub(crate) fn make_private_dir(path: &Path) -> Result<(), Fault> {
     make_dir(path, 0o700)?;
     let about = fs::symlink_metadata(path).map_err(|error| fault("look at", path, &error))?;

@@ -1,8 +1,9 @@
-//! Settings: the environment, then `.thrum/.env`, then the `.env` beside it. The first that names a variable wins.
+//! Settings from three sources: the process environment, then `.thrum/.env`, then the `.env` beside `.thrum`. The first
+//! source that sets a variable wins.
 //!
-//! A `.env` belongs to the repository and perhaps to whoever wrote the repository, so it can set what is ours and nothing
-//! else: no `PATH`, no `LD_PRELOAD`. Its content never enters the process environment, where children would inherit it;
-//! it goes into a map. Values never appear in a warning, they may be keys.
+//! A `.env` file may come from the author of a cloned repository. It can therefore set Thrum's own variables only: no
+//! `PATH`, no `LD_PRELOAD`. Its content goes into a map and never into the process environment, which child processes
+//! inherit. Warnings never contain a value, because it may be a key.
 
 use std::{
     collections::BTreeMap,
@@ -19,24 +20,24 @@ use thrum_core::{ErrorKind, Fault, Sum, limits};
 
 use crate::{disk, origin, paths::Repo};
 
-/// What a `.env` that git tracks may not set: a cloned repository would send mail to somebody else's tailnet. A key in it is
-/// everybody's who has the repository.
+/// Variables that a `.env` tracked by git may not set. A cloned repository could otherwise send mail to somebody else's
+/// tailnet, and a tracked key is readable by anyone with a clone of the repository.
 pub const NOT_FROM_THE_REPOSITORY: [&str; 4] =
     ["THRUM_TS_AUTHKEY", "THRUM_TS_CONTROL_URL", "THRUM_TAILSCALE_CONTROL_URL", "THRUM_TS_STATE_DIR"];
 
-/// What no file may set: programs that are run, and whom to ask who calls. Files come along with unpacked archives and
-/// packages, too, of which git knows nothing.
+/// Variables that no file may set: the program that the daemon runs, and the Tailscale socket that it asks to identify
+/// callers. Files also arrive with unpacked archives and packages, which git knows nothing about.
 pub const NOT_FROM_A_FILE: [&str; 2] = ["THRUM_TS_TAILSCALED", "THRUM_TS_SOCKET"];
 
 /// A variable that has no key in `config.json`.
 pub struct Variable {
-    /// Its name.
+    /// The variable's name.
     pub name: &'static str,
-    /// Whether its value is never shown.
+    /// `true` if the value is never shown.
     pub secret: bool,
 }
 
-/// The variables that a daemon reads, beside those of the keys in `config.json`, in the order in which they are shown.
+/// The variables that a daemon reads in addition to those of the keys in `config.json`, in display order.
 pub const VARIABLES: [Variable; 10] = [
     Variable { name: "THRUM_HOSTNAME", secret: false },
     Variable { name: "THRUM_TS_HOSTNAME", secret: false },
@@ -50,14 +51,14 @@ pub const VARIABLES: [Variable; 10] = [
     Variable { name: "THRUM_TS_AUTHKEY", secret: true },
 ];
 
-/// The variables that are ours, by name, and what was wrong with the files.
+/// Thrum's own variables by name, and the problems found in the files.
 #[derive(Default)]
 pub struct Environment {
     values: BTreeMap<String, (String, Origin)>,
     warnings: Vec<Fault>,
 }
 
-/// Which source a variable came from.
+/// The source of a variable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// The process's environment.
@@ -78,25 +79,25 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A variable that a daemon goes by, as it may be told: of a secret only a mark, which is the same where the secret is.
+/// A variable in effect, in a form that may be shown: a secret is replaced by a mark that is equal for equal secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Effective {
-    /// Its name.
+    /// The variable's name.
     pub name: String,
-    /// Its value, unless it is a secret.
+    /// The value, unless it is a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// A mark of the value, where it is a secret.
+    /// The mark of the value, if it is a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mark: Option<String>,
 }
 
 impl Environment {
-    /// The variables that a daemon started now would go by.
+    /// Returns the variables that would be in effect for a daemon started now.
     pub fn effective(&self) -> Vec<Effective> {
         let told = |variable: &Variable| {
             let (name, value) = (variable.name.to_owned(), self.get(variable.name)?);
-            // Who puts a password into a URL did not mean it to be shown.
+            // A URL with a password in it is not meant to be shown.
             let secret = variable.secret || value.contains('@');
             let mark = || Sum::of(format!("thrum variable {name} {value}").as_bytes()).to_string()[..8].to_owned();
             Some(if secret {
@@ -108,8 +109,8 @@ impl Environment {
         VARIABLES.iter().filter_map(told).collect()
     }
 
-    /// Reads the two files of `repo` under the variables of `process`. Never fails: a file that cannot be read or parsed is
-    /// a [warning](Self::warnings), and its good lines count.
+    /// Reads the two files of `repo`; the variables of `process` take precedence. Never fails: a file that cannot be
+    /// read or parsed becomes a [warning](Self::warnings), and its valid lines still count.
     pub fn load(repo: &Repo, process: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         let mut all = Self::default();
         for (name, value) in process {
@@ -125,34 +126,35 @@ impl Environment {
         all
     }
 
-    /// A variable that is set and not empty.
+    /// Returns the value of a variable that is set and not empty.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.values.get(name).map(|(value, _)| value.as_str())
     }
 
-    /// Where a variable came from.
+    /// Returns the source of a variable.
     pub fn origin(&self, name: &str) -> Option<Origin> {
         self.values.get(name).map(|(_, origin)| *origin)
     }
 
-    /// The names of all variables of ours that are set.
+    /// Returns the names of all of Thrum's variables that are set.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.values.keys().map(String::as_str)
     }
 
-    /// What the user should know of the files, a sentence each.
+    /// Problems in the files that the user should know about, one sentence each.
     pub fn warnings(&self) -> &[Fault] {
         &self.warnings
     }
 
-    /// Takes a variable of ours that no earlier source has set; an empty one counts as not set, as in Go Thrum.
+    /// Records one of Thrum's variables unless an earlier source has set it. An empty value counts as not set, as in Go
+    /// Thrum.
     fn offer(&mut self, name: String, value: String, origin: Origin) {
         if is_ours(&name) && !value.is_empty() {
             self.values.entry(name).or_insert((value, origin));
         }
     }
 
-    /// As [`offer`](Self::offer), of the repository's file.
+    /// Offers a variable as if it stood in the repository's `.env`.
     #[cfg(feature = "fuzzing")]
     pub(crate) fn offer_of_file(&mut self, name: String, value: String) {
         self.offer(name, value, Origin::RootFile);
@@ -165,13 +167,13 @@ impl Environment {
             Err(error) => return Err(disk::fault("read", path, &error)),
         };
         let bytes = disk::read_bounded(&file, path, limits::MAX_ENV_FILE_BYTES)?;
-        let Parsed { mut values, unreadable: wrong, names_ours: found_ours } =
+        let Parsed { mut values, unreadable: wrong, may_hold_secret } =
             Parsed::read(bytes).map_err(|line| unreadable(path, line))?;
         self.warnings.extend(wrong.into_iter().map(|line| unreadable(path, line)));
         self.leave_out_what_came_with_the_repository(path, &mut values);
         values.into_iter().for_each(|(name, value)| self.offer(name, value, origin));
         let mode = file.metadata().map_err(|error| disk::fault("look at", path, &error))?.mode();
-        if found_ours && mode & 0o044 != 0 {
+        if may_hold_secret && mode & 0o044 != 0 {
             let warning = Fault::new(ErrorKind::Refused, format!("{} can be read by other users", path.display()));
             self.warnings.push(warning.hint(format!("Run `chmod 600 {}`.", path.display())));
         }
@@ -181,16 +183,32 @@ impl Environment {
 
 impl Environment {
     fn leave_out_what_came_with_the_repository(&mut self, path: &Path, values: &mut BTreeMap<String, String>) {
-        self.leave_out(&NOT_FROM_A_FILE, path, values, "a file", "Set it in the environment of the shell that starts the daemon.");
-        // Git is only asked where it matters.
-        let (dir, name) = (path.parent().unwrap_or(path), path.file_name().and_then(|name| name.to_str()).unwrap_or_default());
-        if NOT_FROM_THE_REPOSITORY.iter().any(|name| values.contains_key(*name)) && origin::is_tracked(dir, name) != Some(false) {
+        self.leave_out(
+            &NOT_FROM_A_FILE,
+            path,
+            values,
+            "a file",
+            "Set it in the environment of the shell that starts the daemon.",
+        );
+        // Run git only if the file sets one of these variables.
+        let (dir, name) =
+            (path.parent().unwrap_or(path), path.file_name().and_then(|name| name.to_str()).unwrap_or_default());
+        if NOT_FROM_THE_REPOSITORY.iter().any(|name| values.contains_key(*name))
+            && origin::is_tracked(dir, name) != Some(false)
+        {
             let hint = format!("git rm --cached {name} && echo {name} >> .gitignore");
             self.leave_out(&NOT_FROM_THE_REPOSITORY, path, values, "a file that git tracks", &hint);
         }
     }
 
-    fn leave_out(&mut self, names: &[&str], path: &Path, values: &mut BTreeMap<String, String>, whence: &str, hint: &str) {
+    fn leave_out(
+        &mut self,
+        names: &[&str],
+        path: &Path,
+        values: &mut BTreeMap<String, String>,
+        whence: &str,
+        hint: &str,
+    ) {
         let found: Vec<&str> = names.iter().copied().filter(|name| values.remove(*name).is_some()).collect();
         if !found.is_empty() {
             let what = format!("{} may not be set in {whence} ({}) and is left out", found.join(", "), path.display());
@@ -199,37 +217,48 @@ impl Environment {
     }
 }
 
-/// What one file says.
+/// Returns `true` if a settings file contains one of Thrum's secrets, or may contain one because the file, or one of
+/// its lines about Thrum, cannot be read.
+pub fn may_hold_secret(path: &Path) -> bool {
+    let bytes = match File::open(path) {
+        Ok(file) => disk::read_bounded(&file, path, limits::MAX_ENV_FILE_BYTES),
+        Err(error) => return error.kind() != io::ErrorKind::NotFound,
+    };
+    bytes.map_or(true, |bytes| Parsed::read(bytes).map_or(true, |parsed| parsed.may_hold_secret))
+}
+
+/// The parsed content of one file.
 #[derive(Default)]
 pub(crate) struct Parsed {
-    /// The variables of ours.
+    /// Thrum's own variables.
     pub(crate) values: BTreeMap<String, String>,
-    /// The lines about one of ours that cannot be read, from 1.
+    /// Numbers, from 1, of the lines about Thrum's variables that cannot be read.
     pub(crate) unreadable: Vec<usize>,
-    /// Whether anything in it is ours.
-    names_ours: bool,
+    /// `true` if the file contains one of Thrum's secrets, or an unreadable line about Thrum that may contain one.
+    may_hold_secret: bool,
 }
 
 impl Parsed {
-    /// Reads a file's bytes; of one that is no text, the error is the line where it ceases to be.
+    /// Parses a file's bytes. If they are not UTF-8, the error is the number of the first invalid line.
     pub(crate) fn read(bytes: Vec<u8>) -> Result<Self, usize> {
-        let text = String::from_utf8(bytes).map_err(|error| line_of(error.as_bytes(), error.utf8_error().valid_up_to()))?;
+        let text =
+            String::from_utf8(bytes).map_err(|error| line_of(error.as_bytes(), error.utf8_error().valid_up_to()))?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
         let mut parsed = Self::default();
         for item in dotenvy::from_read_iter(text.as_bytes()) {
             match item {
                 Ok((name, value)) if is_ours(&name) => {
-                    parsed.names_ours = true;
-                    // Within one file the last line wins, as in every shell.
+                    parsed.may_hold_secret |= VARIABLES.iter().any(|variable| variable.secret && variable.name == name);
+                    // Within one file the last assignment wins, as in every shell.
                     parsed.values.insert(name, value);
                 }
                 Err(dotenvy::Error::LineParse(wrong, _)) => {
-                    // What comes back may be the value alone, or all from an open quote to the end of the file.
+                    // The error may contain only the value, or everything from an open quote to the end of the file.
                     let wrong = wrong.trim();
                     let Some(at) = text.find(wrong) else { continue };
                     let begin = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
                     if names_ours(&text[begin..at + wrong.len()]) {
-                        parsed.names_ours = true;
+                        parsed.may_hold_secret = true;
                         parsed.unreadable.push(line_of(text.as_bytes(), at));
                     }
                 }
@@ -242,7 +271,7 @@ impl Parsed {
 }
 
 impl fmt::Debug for Environment {
-    /// Names only.
+    /// Shows names only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.values.keys()).finish()
     }
@@ -252,12 +281,16 @@ fn is_ours(name: &str) -> bool {
     name.starts_with("THRUM_") || name.starts_with("TAILSCALE_")
 }
 
-/// Whether others on the network can be the control server of this URL: it is neither https nor on this machine.
+/// Returns `true` if another host on the network could pose as the control server of this URL: it is plain http, and
+/// not on this machine.
 fn is_open_to_others(url: &str) -> bool {
     let plain = url.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http://"));
     let host = url.get(7..).unwrap_or_default().split(['/', '?', '#']).next().unwrap_or_default();
     let host = host.rsplit('@').next().unwrap_or_default();
-    let host = host.strip_prefix('[').and_then(|host| host.split(']').next()).unwrap_or_else(|| host.split(':').next().unwrap_or_default());
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.split(']').next())
+        .unwrap_or_else(|| host.split(':').next().unwrap_or_default());
     let is_here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     plain && !is_here
 }
@@ -275,12 +308,12 @@ fn unreadable(path: &Path, line: usize) -> Fault {
         .hint("Write NAME=value; quote a value that contains spaces, quotes or #.")
 }
 
-/// A value that is not printed.
+/// A value that is never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The value itself, for whoever has to hand it on.
+    /// Returns the value itself, for callers that have to pass it on.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -292,10 +325,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The variables with their types. What cannot be read as its type is left out with a warning.
+/// The variables with their types. A value that does not have its type is left out with a warning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// `THRUM_TS_HOSTNAME`: the name of this daemon towards its peers.
+    /// `THRUM_TS_HOSTNAME`: this daemon's name towards its peers.
     pub ts_hostname: Option<String>,
     /// `THRUM_TS_PORT`: the port for peers.
     pub ts_port: Option<u16>,
@@ -305,18 +338,18 @@ pub struct Settings {
     pub ts_state_dir: Option<PathBuf>,
     /// `THRUM_TS_CONTROL_URL`, or its other name `THRUM_TAILSCALE_CONTROL_URL`.
     pub ts_control_url: Option<String>,
-    /// `THRUM_TS_MODE`: which node is used, `auto`, `host` or `own`.
+    /// `THRUM_TS_MODE`: which Tailscale node is used, `auto`, `host` or `own`.
     pub ts_mode: Option<String>,
-    /// `THRUM_TS_SOCKET`: where the machine's own Tailscale answers.
+    /// `THRUM_TS_SOCKET`: the socket of the machine's own Tailscale.
     pub ts_socket: Option<PathBuf>,
-    /// `THRUM_TS_TAILSCALED`: the program of the own node.
+    /// `THRUM_TS_TAILSCALED`: the program that runs the daemon's own node.
     pub ts_tailscaled: Option<PathBuf>,
-    /// `THRUM_HOSTNAME`: the host shown with agents registered here; else the machine's own name.
+    /// `THRUM_HOSTNAME`: the host name shown with agents registered here. Defaults to the machine's name.
     pub hostname: Option<String>,
 }
 
 impl Settings {
-    /// Reads the settings; the second part says what was wrong with them.
+    /// Reads the settings. The second part of the result lists the invalid values.
     pub fn read(env: &Environment) -> (Self, Vec<Fault>) {
         let mut warnings = Vec::new();
         let mut wrong = |name: &str, expected: &str| {
@@ -404,7 +437,8 @@ mod tests {
         place.write(0, "THRUM_A=near\nTHRUM_B=near\n");
         place.write(1, "THRUM_A=far\nTHRUM_B=far\nTHRUM_C=far\nTAILSCALE_X=far\nTHRUM_EMPTY=far\n");
         let env = place.load(&[("THRUM_A", "process"), ("THRUM_EMPTY", "")]);
-        let found: Vec<_> = ["THRUM_A", "THRUM_B", "THRUM_C", "TAILSCALE_X", "THRUM_EMPTY"].iter().map(|name| env.get(name)).collect();
+        let found: Vec<_> =
+            ["THRUM_A", "THRUM_B", "THRUM_C", "TAILSCALE_X", "THRUM_EMPTY"].iter().map(|name| env.get(name)).collect();
         assert_eq!(found, [Some("process"), Some("near"), Some("far"), Some("far"), Some("far")]);
         assert_eq!(env.warnings(), []);
     }
@@ -420,8 +454,9 @@ mod tests {
         place.write(1, &text);
         let outside = place.load(&[]);
         assert_eq!((outside.get("THRUM_TS_AUTHKEY"), outside.get("THRUM_TS_TAILSCALED")), (Some("tskey-secret"), None));
-        let git =
-            |args: &[&str]| assert_eq!(crate::git::status(&root, args, Instant::now() + Duration::from_secs(60)), Some(0), "{args:?}");
+        let git = |args: &[&str]| {
+            assert_eq!(crate::git::status(&root, args, Instant::now() + Duration::from_secs(60)), Some(0), "{args:?}")
+        };
         git(&["init", "--quiet"]);
         assert_eq!(place.load(&[]).get("THRUM_TS_AUTHKEY"), Some("tskey-secret"), "git does not track it");
         git(&["add", "--force", ".env"]);
@@ -432,7 +467,7 @@ mod tests {
         assert!(of_files.message.contains("THRUM_TS_SOCKET") && of_git.message.contains("THRUM_TS_AUTHKEY"));
         assert!(!format!("{of_files}{of_git}").contains("tskey"), "{of_git}");
         assert_eq!(of_git.hint.as_deref(), Some("git rm --cached .env && echo .env >> .gitignore"));
-        // Where git does not say, the user has to say it elsewhere.
+        // If git cannot tell whether the file is tracked, the key is left out as well.
         fs::write(root.join(".git/index"), "damaged").unwrap();
         assert_eq!(place.load(&[]).get("THRUM_TS_AUTHKEY"), None);
     }
@@ -492,10 +527,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_others_can_read_gets_a_warning_if_it_holds_something_of_ours() {
+    fn a_file_that_others_can_read_gets_a_warning_if_it_holds_a_secret() {
         let place = place();
         place.write(0, "THRUM_TS_AUTHKEY=k\n");
-        place.write(1, "OTHER=1\n");
+        place.write(1, "THRUM_TS_ENABLED=true\nOTHER=1\n");
         for path in place.repo.env_files() {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         }

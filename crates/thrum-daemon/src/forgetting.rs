@@ -1,24 +1,25 @@
-//! Drops what removed peers brought, piece by piece beside everything else (`peer remove --forget`).
+//! Drops the data of removed peers (`peer remove --forget`), piece by piece in the background.
 //!
-//! What is still to go is noted in the database, so a daemon that stops in between goes on at its next start.
+//! The database records what must still be dropped, so a daemon that stops meanwhile continues at its next start.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use thrum_core::{Fault, limits, name::printable};
+use thrum_core::{Fault, limits, name::printable, words::count};
+use thrum_store::Forgetting;
 use thrum_sync::Peers;
 use tokio::sync::Notify;
 
 use crate::{shutdown::Shutdown, storage::Storage};
 
-/// Runs until the daemon stops. `wake` says that another peer is to be forgotten.
+/// Runs until the daemon stops. `wake` reports that another peer must be forgotten.
 pub(crate) async fn follow(storage: Arc<Storage>, peers: Peers, own: String, wake: Arc<Notify>, shutdown: Shutdown) {
     loop {
-        // Not cut off by a stop: the read would go on without us and keep the database from being closed.
+        // A stop must not interrupt this read: it would continue without us and keep the database from being closed.
         let removed = storage.read(|reader| reader.forgetting()).await;
         let work = async {
             match removed {
                 Ok(removed) => {
-                    for peer in removed {
+                    for Forgetting { peer, .. } in removed {
                         if let Err(fault) = forget(&storage, &peers, &own, &peer).await {
                             tracing::warn!("what {} brought is not dropped yet: {fault}", printable(&peer));
                         }
@@ -28,7 +29,7 @@ pub(crate) async fn follow(storage: Arc<Storage>, peers: Peers, own: String, wak
             }
             tokio::select! {
                 () = wake.notified() => {}
-                // What failed is tried again.
+                // Failed work is retried.
                 () = tokio::time::sleep(limits::BACKOFF_LAST) => {}
             }
         };
@@ -53,7 +54,7 @@ async fn forget(storage: &Arc<Storage>, peers: &Peers, own: &str, peer: &str) ->
         let piece = storage.write(move |tx| tx.forget_piece(&of, &keeps)).await?;
         events += piece.events;
         if piece.is_done {
-            tracing::info!("dropped {events} events that came from {}, which was removed", printable(peer));
+            tracing::info!("dropped {} of {}, which was removed", count(events, "event"), printable(peer));
             return Ok(());
         }
     }

@@ -1,4 +1,4 @@
-//! Doors for `fuzz/` to the readers that the daemon keeps to itself. Not part of the program: the feature `fuzzing` alone makes them.
+//! Exposes the daemon's internal parsers to `fuzz/`. Compiled only with the feature `fuzzing`; not part of the program.
 
 use std::{
     io::{Read, Write},
@@ -12,7 +12,7 @@ use std::{
 use thrum_core::{Ambient, Fault, limits};
 use thrum_sync::{
     Peers, PeersConfig,
-    service::{Ambients, Prover},
+    peers::{Ambients, Prover},
 };
 use tokio::{net::UnixStream, runtime::Runtime, time::timeout};
 
@@ -20,14 +20,14 @@ use crate::{
     ambient::System,
     bell::{self, Bell},
     config::{self, Config, Key},
-    daemon::Daemon,
+    daemon::{Daemon, Live},
     disk,
     env::{Environment, Parsed, Settings},
     hold::Hold,
     identity::{Claim, Identity},
+    large::LargeAnswers,
     lock,
     paths::Repo,
-    presence::Presence,
     rpc::{
         connection::{self, Kept, Outcome, Pace, Service},
         envelope::Params,
@@ -37,27 +37,28 @@ use crate::{
     tailnet,
 };
 
-/// What a `.env` says.
+/// The content of a `.env`.
 pub struct EnvFile {
-    /// The variables of ours that are set, by name.
+    /// Thrum's variables that are set, by name.
     pub values: Vec<(String, String)>,
-    /// The lines that cannot be read, from 1.
+    /// Numbers, from 1, of the lines that cannot be read.
     pub unreadable: Vec<usize>,
-    /// All that would be said about its content.
+    /// All warnings about the content.
     pub warnings: Vec<String>,
 }
 
 impl EnvFile {
-    /// Whether a word is part of a variable's name, which a warning may show.
+    /// Returns `true` if a word is part of a variable's name, which a warning may show.
     pub fn is_a_name(&self, word: &str) -> bool {
         self.values.iter().any(|(name, _)| name.contains(word))
     }
 }
 
-/// Reads a `.env` of these bytes as the daemon does, but for what it asks of the file itself: who may read it, and whether git tracks it.
+/// Parses a `.env` with these bytes as the daemon does, without its checks of the file itself (who can read it, and
+/// whether git tracks it).
 ///
 /// # Errors
-/// It is larger than such a file may be, or no text.
+/// The content is larger than such a file may be, or is not text.
 pub fn env_file(bytes: &[u8]) -> Result<EnvFile, String> {
     if bytes.len() as u64 > limits::MAX_ENV_FILE_BYTES {
         return Err("larger than a file may be".to_owned());
@@ -69,11 +70,12 @@ pub fn env_file(bytes: &[u8]) -> Result<EnvFile, String> {
     }
     let (_, wrong) = Settings::read(&environment);
     let warnings = wrong.iter().map(ToString::to_string).collect();
-    let values = environment.names().filter_map(|name| Some((name.to_owned(), environment.get(name)?.to_owned()))).collect();
+    let values =
+        environment.names().filter_map(|name| Some((name.to_owned(), environment.get(name)?.to_owned()))).collect();
     Ok(EnvFile { values, unreadable, warnings })
 }
 
-/// How long a call that waits is let wait.
+/// How long a long call may wait.
 const WAIT: Duration = Duration::from_millis(2);
 
 /// A daemon with all its methods and no network, and a socket to it.
@@ -84,7 +86,7 @@ pub struct Socket {
     shutdown: Shutdown,
 }
 
-/// The daemon's methods, but none that waits for long.
+/// The daemon's methods, with a short time bound for long ones.
 struct Patience(Daemon);
 
 impl Service for Patience {
@@ -99,7 +101,7 @@ impl Service for Patience {
         } else {
             call.await
         };
-        // A stream is over when it has begun, so that the connection comes to an end.
+        // Ends a stream right after its start, so that the connection ends.
         outcome.map(|outcome| match outcome {
             Outcome::Answer(result) | Outcome::Stream(result, _) => Outcome::Answer(result),
         })
@@ -107,10 +109,10 @@ impl Service for Patience {
 }
 
 impl Socket {
-    /// Makes a repository in the empty directory `root` and a daemon for it.
+    /// Creates a repository in the empty directory `root`, and a daemon for it.
     ///
     /// # Errors
-    /// The file system's.
+    /// File system errors.
     pub fn open(root: &Path) -> Result<Self, Fault> {
         let repo = Repo::create(root, None)?;
         config::set(&repo, Key::LocalOnly, Some(true.into()))?;
@@ -147,6 +149,7 @@ impl Socket {
             let _entered = runtime.enter();
             shutdown.spawn(bell::follow(Arc::clone(&bell), Arc::clone(&storage), shutdown.clone()));
         }
+        let large = LargeAnswers::start(1).map_err(|error| disk::fault("start a thread for", root, &error))?;
         let daemon = Daemon {
             forgetting: Arc::default(),
             id,
@@ -160,16 +163,18 @@ impl Socket {
             started: Instant::now(),
             storage: Arc::clone(&storage),
             bell,
-            presence: Presence::default(),
+            // No task reads this state, so git is never run.
+            live: Live::default(),
             peers,
             tailnet,
             shutdown: shutdown.clone(),
             hold,
+            large,
         };
         Ok(Self { runtime, service: Arc::new(Patience(daemon)), storage, shutdown })
     }
 
-    /// All that the daemon answers to a client that sends these bytes and no more.
+    /// Returns everything that the daemon answers to a client that sends exactly these bytes.
     pub fn talk(&self, bytes: &[u8]) -> Vec<u8> {
         self.try_talk(bytes).unwrap_or_default()
     }
@@ -178,19 +183,20 @@ impl Socket {
         let (mut client, served) = Blocking::pair()?;
         served.set_nonblocking(true)?;
         let _entered = self.runtime.enter();
-        let serving = connection::serve(UnixStream::from_std(served)?, Arc::clone(&self.service), self.shutdown.clone());
+        let serving =
+            connection::serve(UnixStream::from_std(served)?, Arc::clone(&self.service), self.shutdown.clone());
         let serving = self.runtime.spawn(serving);
         let mut writer = client.try_clone()?;
-        // Both at once: who does not read is not read from.
+        // Write and read concurrently: the daemon stops reading from a client that does not read.
         let answers = std::thread::scope(|scope| {
             scope.spawn(move || {
-                // A daemon that hangs up reads no more.
+                // An error means that the daemon has closed the connection.
                 let _ = writer.write_all(bytes).and_then(|()| writer.shutdown(Half::Write));
             });
             let mut answers = Vec::new();
             client.read_to_end(&mut answers).map(|_| answers)
         });
-        // A panic of the daemon's is one here.
+        // Pass on a panic of the daemon.
         if let Err(error) = self.runtime.block_on(serving)
             && error.is_panic()
         {
@@ -199,7 +205,7 @@ impl Socket {
         answers
     }
 
-    /// Ends the daemon, with the threads it has.
+    /// Stops the daemon and its threads.
     pub fn close(self) {
         let Self { runtime, service, storage, shutdown } = self;
         runtime.block_on(async {

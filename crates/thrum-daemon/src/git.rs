@@ -1,6 +1,10 @@
-//! Running git for a bounded time, and reading a bounded amount of what it says.
+//! Runs git for a bounded time, and reads a bounded amount of its output.
+
+pub mod status;
+mod work;
 
 use std::{
+    fs,
     io::Read,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
@@ -9,23 +13,39 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Most bytes read of one answer. Ten thousand files with long names fit; beyond it the answer is cut at the last whole entry.
+pub use work::collect;
+
+/// Maximum time for git to report what an agent works on. A large repository takes about 100 ms. If it takes longer,
+/// the disk is slow, and only the branch is reported.
+pub const WORK: Duration = Duration::from_secs(2);
+
+/// Maximum bytes of output to read. Ten thousand files with long names fit; longer output is cut after the last whole
+/// entry.
 const MOST: u64 = 1 << 20;
 
-/// How often we look whether a git without output has ended.
+/// Interval for checking whether a git process without captured output has ended.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// What a repository's configuration may have git run while it only answers questions, switched off: a monitor of files, hooks,
-/// and whoever checks signatures. Aliases do not count for git's own commands, pagers not without a terminal.
-const RUNS_NOTHING: [&str; 8] =
-    ["--no-optional-locks", "--no-pager", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "log.showSignature=false"];
+/// Options that disable the programs that a repository's configuration can make git run during a query: a file system
+/// monitor, hooks, and signature checks. Aliases do not affect git's own commands, and pagers need a terminal.
+const RUNS_NOTHING: [&str; 8] = [
+    "--no-optional-locks",
+    "--no-pager",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "core.hooksPath=/dev/null",
+    "-c",
+    "log.showSignature=false",
+];
 
-/// Variables of git's that say which settings are the user's own, and nothing about a repository.
+/// Git variables that name the user's own settings and say nothing about a repository.
 const OF_THE_USER: [&str; 3] = ["GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM"];
 
-/// Git in `top`, deaf to what a hook that we may run in has set for another repository. It takes no lock that an agent's own
-/// `git add` may need, and runs no program that the repository's configuration names. Filters (`filter.NAME.clean`) are the exception:
-/// without them git would take files for changed that are not.
+/// Prepares a git command in `top` that ignores the variables that a hook may have set for another repository. The
+/// command takes no lock that an agent's own `git add` may need, and runs no program that the repository's
+/// configuration names. Filters (`filter.NAME.clean`) are the exception: without them git would report unchanged files
+/// as changed.
 pub fn command(top: &Path, args: &[&str]) -> Command {
     let mut command = Command::new("git");
     for (name, _) in std::env::vars_os() {
@@ -34,28 +54,57 @@ pub fn command(top: &Path, args: &[&str]) -> Command {
         }
     }
     command.args(RUNS_NOTHING).args(args).env("LC_ALL", "C");
-    // Of a partial clone it would fetch what is missing, with the program that the configuration names for that. Git before
-    // 2.45 knows only the second way to forbid it.
+    // In a partial clone git would fetch missing objects with a program that the configuration names. Git before 2.45
+    // supports only the second way to forbid that.
     command.env("GIT_NO_LAZY_FETCH", "1").env("GIT_ALLOW_PROTOCOL", "none").env("GIT_TERMINAL_PROMPT", "0");
     command.current_dir(top).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 
-/// The exit code of a git; `None` if it could not be run or did not end in time.
+/// Returns the branch that is checked out in the worktree at `top`. `None` outside git and on a detached head.
+pub fn branch(top: &Path) -> Option<String> {
+    let dot_git = top.join(".git");
+    let git_dir = match fs::read_to_string(&dot_git) {
+        Ok(link) => top.join(link.strip_prefix("gitdir:")?.trim()),
+        Err(_) => dot_git,
+    };
+    let head = fs::read_to_string(git_dir.join("HEAD")).ok()?;
+    head.trim().strip_prefix("ref: refs/heads/").map(str::to_owned)
+}
+
+/// Returns the exit code of a git command; `None` if it could not be run or did not end in time.
 pub fn status(top: &Path, args: &[&str], deadline: Instant) -> Option<i32> {
     let mut child = command(top, args).spawn().ok()?;
     wait(&mut child, deadline)?.code()
 }
 
-/// What a git printed; `None` if it failed or did not end in time.
+/// Returns the files that the next commit in `top` changes, relative to `top`; renamed files under both names. `None`
+/// if git fails.
+///
+/// In a hook of `git commit -a` or `git commit FILE`, the commit has its own index, which `GIT_INDEX_FILE` names.
+pub fn staged(top: &Path, deadline: Instant) -> Option<Vec<String>> {
+    let mut command = command(top, &["diff", "--cached", "--name-only", "--no-renames", "-z"]);
+    if let Some(index) = std::env::var_os("GIT_INDEX_FILE") {
+        command.env("GIT_INDEX_FILE", index);
+    }
+    let names = answer(command, deadline)?;
+    let names = names.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+    Some(names.map(|name| String::from_utf8_lossy(name).into_owned()).collect())
+}
+
+/// Returns the output of a git command; `None` if it failed or did not end in time.
 pub fn output(top: &Path, args: &[&str], deadline: Instant) -> Option<Vec<u8>> {
-    let mut child = command(top, args).stdout(Stdio::piped()).spawn().ok()?;
+    answer(command(top, args), deadline)
+}
+
+fn answer(mut command: Command, deadline: Instant) -> Option<Vec<u8>> {
+    let mut child = command.stdout(Stdio::piped()).spawn().ok()?;
     let stdout = child.stdout.take()?;
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
         let read = stdout.take(MOST).read_to_end(&mut bytes);
-        // Nobody listens any more after the deadline.
+        // The receiver is gone after the deadline.
         let _ = sender.send(read.map(|_| bytes));
     });
     let answer = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()));
@@ -64,7 +113,7 @@ pub fn output(top: &Path, args: &[&str], deadline: Instant) -> Option<Vec<u8>> {
         return None;
     };
     if bytes.len() as u64 == MOST {
-        // The rest is not read, so git may never end by itself.
+        // The rest of the output is not read, so git may never end by itself.
         end(&mut child);
         bytes.truncate(bytes.iter().rposition(|byte| *byte == 0).map_or(0, |last| last + 1));
         return Some(bytes);
@@ -86,7 +135,26 @@ fn wait(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
 }
 
 fn end(child: &mut Child) {
-    // It may have ended meanwhile.
+    // An error means that the process has ended meanwhile.
     let _ = child.kill();
     let _ = child.wait();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_branch_is_read_in_main_and_in_linked_worktrees() {
+        let dir = tempfile::tempdir().unwrap();
+        let (main, linked) = (dir.path().join("main"), dir.path().join("linked"));
+        fs::create_dir_all(main.join(".git/worktrees/linked")).unwrap();
+        fs::create_dir_all(&linked).unwrap();
+        fs::write(main.join(".git/HEAD"), "ref: refs/heads/feature/login\n").unwrap();
+        fs::write(main.join(".git/worktrees/linked/HEAD"), "5f0c8e1\n").unwrap();
+        fs::write(linked.join(".git"), format!("gitdir: {}\n", main.join(".git/worktrees/linked").display())).unwrap();
+        assert_eq!(branch(&main).as_deref(), Some("feature/login"));
+        assert_eq!(branch(&linked), None, "detached");
+        assert_eq!(branch(dir.path()), None);
+    }
 }

@@ -1,10 +1,13 @@
-//! The state directory may be deleted, replaced or restored while its daemon runs (`git clean -xfd`, `rm -rf`, `git stash -a`, a
-//! restored cache). The daemon then ends, and neither writes to nor removes from a directory that it does not hold.
+//! Detects that the state directory is deleted, replaced or restored while its daemon runs (`git clean -xfd`, `rm -rf`,
+//! `git stash -a`, a restored cache). The daemon then ends, and neither writes to nor removes from a directory that it
+//! does not hold.
 //!
-//! [`Hold::check`] compares the lock file at its path with the one that is locked, by device and inode. It costs one `stat` and is
-//! made before every answer to an agent, before and after every commit, before every answer to a peer, and every
-//! [`STATE_LOOK`](thrum_core::limits::STATE_LOOK). The lock file stands for the whole of `.thrum/var`: its path leads through
-//! `.thrum` and `var`, and the lock excludes nobody any more once another file is at that path.
+//! [`Hold::check`] compares the lock file at its path with the locked one, by device and inode, and does the same for
+//! the files of the database. This costs four `stat`s. The check is made before every answer to an agent, before and
+//! after every commit, before every answer to a peer, and every [`STATE_LOOK`](thrum_core::limits::STATE_LOOK). The
+//! lock file represents the whole of `.thrum/var`: its path leads through `.thrum` and `var`, and the lock no longer
+//! excludes other daemons once another file is at that path. The database is checked in addition, because it may be
+//! deleted alone (`find -name '*.db*' -delete`), and later writes to it would be lost.
 //!
 //! Every file that a daemon writes or removes by name:
 //!
@@ -15,21 +18,34 @@
 //! | `peers.json`, `pairing.json` | the same, through `StateFile` of `thrum-sync` |
 //! | `daemon.log` and its rotation | the same; [`crate::logfile`] |
 //! | `tailscaled.log` and its rotation, `tsnet/tailscaled.pid` | the same; `thrum-tailnet/src/own/` |
-//! | `tsnet/` itself | locked by a file of its own; `tailscaled`, which writes there by path, is ended when that lock file is gone |
-//! | `thrum.sock`, also in the runtime directory | removed only if its inode is the one that was bound; [`crate::listen`] |
-//! | `messages.db`, `-wal`, `-shm` | opened by path after a check; SQLite removes the log by path when the last connection closes, so connections are not closed once the directory is lost: the process ends with them open |
-//! | `.thrum/context/*`, `.thrum/config.json` | by path, right after a check, because they may be another worktree's |
+//! | `tsnet/` | locked by its own file; see note 1 |
+//! | `thrum.sock`, also in the runtime directory | removed only if its inode is the bound one; [`crate::listen`] |
+//! | `messages.db`, `-wal`, `-shm` | opened by path after a check; see note 2 |
+//! | `.thrum/context/*`, `.thrum/config.json` | written by path, right after a check; see note 3 |
+//!
+//! Notes:
+//!
+//! 1. `tailscaled` writes there by path, and is ended when the lock file is gone.
+//! 2. SQLite removes the log by path when the last connection closes. Connections are therefore not closed once the
+//!    directory or `messages.db` is lost: the process ends with them open. If only the other two files are gone,
+//!    closing folds the written data into `messages.db`.
+//! 3. By path, because they may belong to another worktree.
 //!
 //! Backups, exports, restored and rebuilt databases are written by commands, not by the daemon.
 
-use std::sync::Arc;
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
 
 use thrum_core::{ErrorKind, Fault, Retry};
 use tokio_util::sync::CancellationToken;
 
 use crate::{lock::Lock, paths::Repo};
 
-/// The state directory of the running daemon. Cloning gives another handle.
+/// Handle to the state directory of the running daemon; clones share the state.
 #[derive(Clone, Debug)]
 pub(crate) struct Hold(Arc<Inner>);
 
@@ -37,30 +53,87 @@ pub(crate) struct Hold(Arc<Inner>);
 struct Inner {
     lock: Lock,
     shown: String,
+    /// The database, its write-ahead log and its shared-memory index.
+    database: OnceLock<Vec<OpenFile>>,
     lost: CancellationToken,
+}
+
+/// The path and identity of an open file.
+#[derive(Debug)]
+struct OpenFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl OpenFile {
+    /// Returns the file at a path; `None` if there is none.
+    fn at(path: PathBuf) -> Option<Self> {
+        identity(&path).map(|identity| Self { path, identity })
+    }
+
+    fn is_in_place(&self) -> bool {
+        identity(&self.path) == Some(self.identity)
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|about| (about.dev(), about.ino()))
 }
 
 impl Hold {
     pub(crate) fn new(lock: Lock, repo: &Repo) -> Self {
-        Self(Arc::new(Inner { lock, shown: repo.var().display().to_string(), lost: CancellationToken::new() }))
+        Self(Arc::new(Inner {
+            lock,
+            shown: repo.var().display().to_string(),
+            database: OnceLock::new(),
+            lost: CancellationToken::new(),
+        }))
     }
 
-    /// Checks that the state directory is the one that this daemon locked.
+    /// Also checks the open database and the files beside it from now on. Only the first call has an effect.
+    pub(crate) fn keep(&self, database: PathBuf) {
+        let beside = ["db-wal", "db-shm"].map(|extension| database.with_extension(extension));
+        self.0.database.get_or_init(|| [database].into_iter().chain(beside).filter_map(OpenFile::at).collect());
+    }
+
+    /// Checks that the state directory is the one that this daemon locked, and that the database in it is the one that
+    /// it opened.
     ///
     /// # Errors
-    /// `try_again` as soon as it is another one, and from then on. A retry helps: the next command starts a daemon on the new one.
+    /// `try_again` as soon as either was replaced, and ever after. A retry helps: the next command starts a daemon on
+    /// the new directory.
     pub(crate) fn check(&self) -> Result<(), Fault> {
-        if !self.0.lost.is_cancelled() && self.0.lock.is_in_place() {
+        let in_place = || self.0.lock.is_in_place() && self.files().iter().all(OpenFile::is_in_place);
+        if !self.0.lost.is_cancelled() && in_place() {
             return Ok(());
         }
         self.0.lost.cancel();
-        let text = format!("{} was deleted or replaced while its daemon ran; this daemon stores nothing more and ends", self.0.shown);
-        let hint = "Repeat the command: it starts a daemon on what is there now. Mail of the former directory is where that went.";
+        let (what, hint) = match self.files().iter().find(|file| !file.is_in_place()) {
+            Some(file) if self.0.lock.is_in_place() => (
+                file.path.display().to_string(),
+                "Repeat the command: it starts a daemon, which says if something must be mended first.",
+            ),
+            _ => (
+                self.0.shown.clone(),
+                "Repeat the command: it starts a daemon on what is there now. Mail of the former directory is where that went.",
+            ),
+        };
+        let text =
+            format!("{what} was deleted or replaced while its daemon ran; this daemon stores nothing more and ends");
         Err(Fault { retry: Retry::Useful, ..Fault::new(ErrorKind::TryAgain, text).hint(hint) })
+    }
+
+    /// Returns `true` if the database may be closed. Closing folds its log into its file and removes the log by path.
+    pub(crate) fn may_close(&self) -> bool {
+        self.0.lock.is_in_place() && self.files().first().is_none_or(OpenFile::is_in_place)
     }
 
     /// Resolves once a check has failed.
     pub(crate) async fn lost(&self) {
         self.0.lost.cancelled().await;
+    }
+
+    fn files(&self) -> &[OpenFile] {
+        self.0.database.get().map_or(&[], Vec::as_slice)
     }
 }

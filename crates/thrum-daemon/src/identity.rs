@@ -1,15 +1,16 @@
-//! `daemon.json`: the daemon's key, and what recognises the database and the place it belongs to.
+//! `daemon.json`: the daemon's key, and the record of the database and the path that belong to it.
 //!
-//! The key is the daemon's name in every event it ever signed, so it must exist once. Two things break that rule from
-//! outside. Somebody copies a repository with its `.thrum`: then two daemons would sign as one. Somebody restores or
-//! replaces the database: then numbers would be given out twice under one log. The second is the store's to notice, by what
-//! is written here ([`Left`]); the first is ours:
+//! The key identifies the daemon in every event that it has ever signed, so only one daemon may have it. Two outside
+//! actions break that rule. A repository is copied together with its `.thrum`: then two daemons would sign as one. The
+//! database is restored or replaced: then origin sequences would be assigned twice in one log. The store detects the
+//! second case from the record kept here ([`Left`]). This module detects the first one:
 //!
-//! * the path is as recorded, or the recorded path leads to this very file: nothing happened;
-//! * at the recorded path there is no daemon with this key any more: moved. The log begins anew, because a backup that was
-//!   unpacked elsewhere looks the same;
-//! * at the recorded path lies the same key: a copy. Which of the two is the daemon only the user knows, so we refuse to
-//!   start until told: `--moved` (this one is) or `--new-identity` (this one becomes a daemon of its own).
+//! * The path is the recorded one, or the recorded path leads to this very file: nothing happened.
+//! * There is no daemon with this key at the recorded path any more: the repository was moved. The log begins anew,
+//!   because a backup unpacked elsewhere looks the same.
+//! * The same key lies at the recorded path: this is a copy. Only the user knows which of the two is the daemon, so the
+//!   start is refused until the user decides: `--moved` (this one is the daemon) or `--new-identity` (this one becomes
+//!   a daemon of its own).
 
 use std::{
     fs,
@@ -26,23 +27,23 @@ use tokio::{sync::watch, time::sleep};
 
 use crate::{disk, paths::Repo, shutdown::Shutdown};
 
-/// What the user said about a copied `.thrum`.
+/// The user's decision about a copied `.thrum`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// Nothing: refuse if in doubt.
+    /// No decision: refuse if in doubt.
     #[default]
     None,
-    /// This place is the daemon's now.
+    /// The daemon now lives at this path.
     Moved,
-    /// This place gets a daemon of its own.
+    /// A new daemon is created at this path.
     NewIdentity,
 }
 
-/// The file's content. Keys we do not know are kept.
+/// The content of the file. Unknown keys are kept.
 #[derive(Clone, Serialize, Deserialize)]
 struct Record {
     key: DaemonKey,
-    /// For people; the key decides.
+    /// For people; the key is authoritative.
     daemon_id: String,
     path: String,
     #[serde(default)]
@@ -55,20 +56,20 @@ struct Record {
     rest: Map<String, Value>,
 }
 
-/// Who this daemon is.
+/// The identity of this daemon.
 pub(crate) struct Identity {
     file: PathBuf,
     directory: HeldDir,
     record: Record,
-    /// Whether a new log must begin, whatever the database says.
+    /// `true` if a new log must begin, regardless of the database's content.
     pub(crate) new_log: bool,
 }
 
 impl Identity {
-    /// Reads the identity of the daemon in `repo`, or makes one and writes it before it is used.
+    /// Reads the identity of the daemon in `repo`, or creates one and writes it before it is used.
     ///
     /// # Errors
-    /// `refused` for a copy without a claim; `failed` for a damaged file; those of the file system.
+    /// `refused` for a copy without a claim; `failed` for a damaged file; file system errors.
     pub(crate) fn load(repo: &Repo, claim: Claim, ambient: &mut dyn Ambient) -> Result<Self, Fault> {
         let file = repo.identity_file();
         let here = repo.thrum_dir().to_string_lossy().into_owned();
@@ -84,7 +85,8 @@ impl Identity {
         match found {
             Some(_) if claim == Claim::NewIdentity => {
                 set_aside(&file)?;
-                // Its tokens, its name there and its node on a tailnet belong to the daemon this one was copied from.
+                // These files contain the peers' tokens, this daemon's name at the peers, and its tailnet node. They
+                // belong to the daemon that this one was copied from.
                 set_aside(&repo.peers_file())?;
                 set_aside(&repo.node_dir())?;
                 Self::create(file, here, true, ambient)
@@ -103,8 +105,15 @@ impl Identity {
 
     fn create(file: PathBuf, path: String, new_log: bool, ambient: &mut dyn Ambient) -> Result<Self, Fault> {
         let key = DaemonKey::generate(ambient);
-        let record =
-            Record { daemon_id: key.id().to_string(), key, path, log_id: String::new(), open_counter: 0, sequence: 0, rest: Map::new() };
+        let record = Record {
+            daemon_id: key.id().to_string(),
+            key,
+            path,
+            log_id: String::new(),
+            open_counter: 0,
+            sequence: 0,
+            rest: Map::new(),
+        };
         let identity = Self::of(file, record, new_log)?;
         identity.save()?;
         Ok(identity)
@@ -115,34 +124,36 @@ impl Identity {
         Ok(Self { file, directory, record, new_log })
     }
 
-    /// The daemon's key.
+    /// Returns the daemon's key.
     pub(crate) fn key(&self) -> &DaemonKey {
         &self.record.key
     }
 
-    /// What stood beside the database when it was last open; `None` before the first time.
+    /// Returns the fingerprint of the database that was last open; `None` before the first start.
     pub(crate) fn left(&self) -> Option<Left> {
         let Record { log_id, open_counter, sequence, .. } = &self.record;
         (!log_id.is_empty()).then(|| Left { log_id: log_id.clone(), counter: *open_counter, sequence: *sequence })
     }
 
-    /// Writes down which database is open now; durable on return.
+    /// Records which database is open now; durable on return.
     pub(crate) fn record(&mut self, left: &Left) -> Result<(), Fault> {
-        // Also if the write fails: it will not succeed by trying at every commit.
-        (self.record.log_id, self.record.open_counter, self.record.sequence) = (left.log_id.clone(), left.counter, left.sequence);
+        // Update the record in memory even if the write fails: retrying at every commit would not help.
+        (self.record.log_id, self.record.open_counter, self.record.sequence) =
+            (left.log_id.clone(), left.counter, left.sequence);
         self.new_log = false;
         self.save()
     }
 
     fn save(&self) -> Result<(), Fault> {
-        let json = serde_json::to_vec_pretty(&self.record).map_err(|error| disk::fault("write", &self.file, &error.into()))?;
+        let json =
+            serde_json::to_vec_pretty(&self.record).map_err(|error| disk::fault("write", &self.file, &error.into()))?;
         let name = Path::new(self.file.file_name().unwrap_or_default());
         self.directory.replace(name, &json).map_err(|error| disk::fault("write", &self.file, &error))
     }
 }
 
-/// Writes down when the log begins anew while the daemon runs, which a peer's copy of our own events can cause, and now and
-/// then how far it went.
+/// Records a new log that begins while the daemon runs, which a peer's copy of our own events can cause. Also records
+/// from time to time how far the log has grown.
 pub(crate) async fn follow(mut identity: Identity, mut commits: watch::Receiver<Commit>, shutdown: Shutdown) {
     let mut goes_on = true;
     while goes_on {
@@ -157,43 +168,66 @@ pub(crate) async fn follow(mut identity: Identity, mut commits: watch::Receiver<
             tracing::warn!("the database was not the one we left: log {log} begins");
         }
         if (is_new || latest > identity.record.sequence)
-            && let Err(fault) = identity.record(&Left { log_id: log.to_string(), counter: identity.record.open_counter, sequence: latest })
+            && let Err(fault) = identity.record(&Left {
+                log_id: log.to_string(),
+                counter: identity.record.open_counter,
+                sequence: latest,
+            })
         {
-            // At the next start the database will not be recognised and begin yet another log, which is safe.
+            // The next start will not recognise the database and begin yet another log, which is safe.
             tracing::error!("{fault}");
         }
     }
 }
 
-/// The id of the daemon of `repo`; `None` before its first start.
+/// Returns the id of the daemon of `repo`; `None` before its first start.
 ///
 /// # Errors
-/// `failed` for a damaged file; those of the file system.
+/// `failed` for a damaged file; file system errors.
 pub(crate) fn known(repo: &Repo) -> Result<Option<String>, Fault> {
     Ok(read(&repo.identity_file())?.map(|record| record.key.id().to_string()))
 }
 
-/// Another program may have made the file anew, with the mode of any file. Who runs the daemon has to hear it: the key may be known.
+/// Checks whether [`Identity::load`] would accept the present state without a claim. Changes nothing.
+///
+/// # Errors
+/// Those of [`Identity::load`].
+pub(crate) fn check(repo: &Repo) -> Result<(), Fault> {
+    let (file, here) = (repo.identity_file(), repo.thrum_dir().to_string_lossy().into_owned());
+    match read(&file)? {
+        Some(record)
+            if record.path != here
+                && whereabouts(Path::new(&record.path), &record.key.id(), &file)? == Whereabouts::Both =>
+        {
+            Err(copied(&record.path, &here))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes the file private again. Another program may have rewritten it with default permissions. The log warns the
+/// user, because others may know the key by now.
 fn close_to_others(file: &Path) -> Result<(), Fault> {
-    // A link is refused when it is read.
+    // A symbolic link is refused later, when the file is read.
     if fs::symlink_metadata(file).is_ok_and(|about| about.is_file() && about.mode() & 0o077 != 0) {
         tracing::warn!("{} could be read by others; its mode is 0600 again", file.display());
-        fs::set_permissions(file, fs::Permissions::from_mode(0o600)).map_err(|error| disk::fault("protect", file, &error))?;
+        fs::set_permissions(file, fs::Permissions::from_mode(0o600))
+            .map_err(|error| disk::fault("protect", file, &error))?;
     }
     Ok(())
 }
 
-/// Whether the daemon of `repo` ever left a database.
+/// Returns `true` if the daemon of `repo` has ever recorded a database.
 ///
 /// # Errors
-/// As [`known`].
+/// Those of [`known`].
 pub(crate) fn has_left(repo: &Repo) -> Result<bool, Fault> {
     Ok(read(&repo.identity_file())?.is_some_and(|record| !record.log_id.is_empty()))
 }
 
 fn read(file: &Path) -> Result<Option<Record>, Fault> {
     let Some(bytes) = disk::read_private(file, limits::MAX_SMALL_FILE_BYTES)? else { return Ok(None) };
-    // The text of a parse error may quote the key.
+    // The text of a parse error is not shown, because it may quote the key.
     serde_json::from_slice(&bytes).map(Some).map_err(|_| {
         Fault::new(ErrorKind::Failed, format!("{} is damaged", file.display()))
             .hint("Restore it from a backup, or give this daemon a new identity: `thrum daemon start --new-identity`.")
@@ -202,11 +236,11 @@ fn read(file: &Path) -> Result<Option<Record>, Fault> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Whereabouts {
-    /// The recorded path leads here: another name of the same place.
+    /// The recorded path leads here: it is another name of this place.
     Same,
-    /// Nothing of this daemon is at the recorded path.
+    /// There is no daemon with this key at the recorded path.
     Moved,
-    /// The same key is there, too.
+    /// The same key is also at the recorded path.
     Both,
 }
 
@@ -218,10 +252,11 @@ fn whereabouts(recorded: &Path, id: &DaemonId, file: &Path) -> Result<Whereabout
     }
     match read(&theirs) {
         Ok(Some(record)) if record.key.id() == *id => Ok(Whereabouts::Both),
-        // No such file, another daemon's, or no readable one: nobody can sign there with this key.
+        // There is no such file, it belongs to another daemon, or it is not readable as a key: no daemon there can sign
+        // with this key.
         Ok(_) => Ok(Whereabouts::Moved),
         Err(fault) if fault.kind == ErrorKind::Failed => Ok(Whereabouts::Moved),
-        // It is there and we may not look: to be sure, the user decides.
+        // The file exists but may not be read: leave the decision to the user.
         Err(_) => Ok(Whereabouts::Both),
     }
 }

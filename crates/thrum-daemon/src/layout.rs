@@ -1,15 +1,17 @@
-//! How a git repository is laid out, and where its `.thrum` lives. Everything is read from files; git is not started.
+//! Determines the layout of a git repository and the location of its `.thrum`. Everything is read from files; git is
+//! not run.
 //!
-//! All worktrees of a repository share its *common directory*: `.git` of an ordinary clone, the bare repository of `git clone
-//! --bare`, a directory elsewhere (`git init --separate-git-dir`), `.git/modules/NAME` of the outer repository for a submodule.
-//! The shared `.thrum` lives where every worktree finds it from that directory alone ([`home`]):
+//! All worktrees of a repository share its *common directory*: `.git` in an ordinary clone, the bare repository of `git
+//! clone --bare`, a directory elsewhere (`git init --separate-git-dir`), `.git/modules/NAME` of the outer repository
+//! for a submodule. The location of the shared `.thrum` follows from that directory alone ([`home`]):
 //!
-//! * beside the common directory, if it is called `.git` or the directory around it has a `.git` file that leads to it (an
-//!   ordinary clone, and `project/.bare` with `project/.git`);
-//! * inside the common directory otherwise: nothing beside `/srv/project.git` belongs to that project alone.
+//! * beside the common directory, if that is called `.git`, or if its parent directory has a `.git` file that leads to
+//!   it (an ordinary clone, and `project/.bare` with `project/.git`);
+//! * inside the common directory otherwise, because the directory around `/srv/project.git` may not belong to that
+//!   project alone.
 //!
-//! The variables `GIT_DIR` and `GIT_WORK_TREE` do not count. Hooks set them for another repository than the one in which a
-//! command runs, and two commands in one directory must not end up at two mailboxes.
+//! The variables `GIT_DIR` and `GIT_WORK_TREE` are ignored. Hooks set them for a repository other than the one in which
+//! a command runs, and two commands in the same directory must use the same mailbox.
 
 use std::{
     fs,
@@ -20,52 +22,63 @@ use thrum_core::limits;
 
 use crate::disk;
 
-/// Returns the top level of the git worktree that `start` lies in, or `start` itself outside of git. A directory that only
-/// holds a bare repository and a `.git` file leading to it counts as one.
+/// Returns the top level of the git worktree that contains `start`, or `start` itself outside git. A directory that
+/// contains only a bare repository and a `.git` file leading to it counts as a worktree.
 pub fn git_top(start: &Path) -> PathBuf {
     around(start).unwrap_or(start).to_owned()
 }
 
-/// The nearest directory at `start` or above that has a `.git`.
+/// Returns the nearest directory, `start` or above, that has a `.git`.
 pub(crate) fn around(start: &Path) -> Option<&Path> {
     start.ancestors().find(|dir| dir.join(".git").exists())
 }
 
-/// Returns the common directory of the worktree whose top level is `top`, or of the git directory that `top` is itself, links
-/// resolved. `None` outside of git.
+/// Returns the common directory of the worktree with the top level `top`, or of `top` if it is a git directory itself,
+/// with links resolved. `None` outside git.
 pub fn common_dir(top: &Path) -> Option<PathBuf> {
     let git_dir = git_dir(top)?;
-    let common = small_text(&git_dir.join("commondir")).map_or_else(|| git_dir.clone(), |common| git_dir.join(common.trim()));
+    let common =
+        small_text(&git_dir.join("commondir")).map_or_else(|| git_dir.clone(), |common| git_dir.join(common.trim()));
     fs::canonicalize(common).ok()
 }
 
-/// Returns whether `top` is a linked worktree (`git worktree add`).
+/// Returns `true` if `top` is a linked worktree (`git worktree add`).
 pub fn is_linked(top: &Path) -> bool {
     git_dir(top).is_some_and(|dir| dir.join("commondir").exists())
 }
 
-/// Returns the directory whose `.thrum` holds the mailbox of the worktree at `top`, if that is not `top` itself. `None` outside
-/// of git.
+/// Returns the main checkout of the linked worktree at `top`: the parent of the common directory, if it has a `.git`
+/// directory or file. `None` for the main checkout itself, and for a bare repository without a `.git` beside it.
+pub fn main_checkout(top: &Path) -> Option<PathBuf> {
+    let common = common_dir(top).filter(|_| is_linked(top))?;
+    common.parent().filter(|dir| dir.join(".git").exists()).map(Path::to_owned)
+}
+
+/// Returns the directory whose `.thrum` contains the mailbox of the worktree at `top`, if it is not `top` itself.
+/// `None` outside git.
 pub fn home(top: &Path) -> Option<PathBuf> {
     if !top.join(".git").exists() {
         return None;
     }
     let common = common_dir(top)?;
     let beside = common.parent().filter(|parent| {
-        let belongs = common.ends_with(".git") || git_dir(parent).and_then(|dir| fs::canonicalize(dir).ok()).as_deref() == Some(&common);
-        // Set up before somebody added the `.git` file beside it.
+        let belongs = common.ends_with(".git")
+            || git_dir(parent).and_then(|dir| fs::canonicalize(dir).ok()).as_deref() == Some(&common);
+        // A mailbox inside the common directory stays there: it was set up before the `.git` file beside it was added.
         belongs && !common.join(".thrum").is_dir()
     });
     let home = beside.unwrap_or(&common);
     (home != top).then(|| home.to_owned())
 }
 
-/// Returns whether `dir` lies in the git directory of the repository around it, where nothing comes from anybody's code.
+/// Returns `true` if `dir` lies in the git directory of the enclosing repository, which never contains checked-out
+/// code.
 pub(crate) fn is_inside_git_dir(dir: &Path) -> bool {
     around(dir).and_then(common_dir).is_some_and(|common| dir.starts_with(common))
 }
 
-/// The git directory of the worktree at `top`: `.git`, where the file `.git` leads, or `top` where it is a git directory.
+/// Returns the git directory of the worktree at `top`: `.git`, the target of the file `.git`, or `top` if it is a git
+/// directory.
 fn git_dir(top: &Path) -> Option<PathBuf> {
     let dot_git = top.join(".git");
     if dot_git.is_dir() {
@@ -91,13 +104,22 @@ mod tests {
     use crate::git;
 
     fn run(dir: &Path, args: &[&str]) {
-        let identity = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "commit.gpgsign=false", "-c", "protocol.file.allow=always"];
+        let identity = [
+            "-c",
+            "user.name=t",
+            "-c",
+            "user.email=t@t",
+            "-c",
+            "commit.gpgsign=false",
+            "-c",
+            "protocol.file.allow=always",
+        ];
         let mut command = git::command(dir, &[&identity[..], args].concat());
         command.env("GIT_ALLOW_PROTOCOL", "file");
         assert!(command.status().unwrap().success(), "{args:?}");
     }
 
-    /// A directory with a repository `main` that has one commit.
+    /// Creates a directory with a repository `main` that has one commit.
     fn with_repository() -> (tempfile::TempDir, PathBuf) {
         let guard = tempfile::tempdir().unwrap();
         let dir = fs::canonicalize(guard.path()).unwrap();
@@ -118,9 +140,10 @@ mod tests {
         assert_eq!((home(&main), home(&dir.join("feature"))), (None, Some(main.clone())));
         assert_eq!(home(&main.join(".worktrees/inner")), Some(main.clone()));
         assert_eq!((is_linked(&main), is_linked(&dir.join("feature"))), (false, true));
+        assert_eq!((main_checkout(&main), main_checkout(&dir.join("feature"))), (None, Some(main.clone())));
         assert_eq!(common_dir(&dir.join("feature")), Some(main.join(".git")));
         assert_eq!((home(&dir), common_dir(&dir), git_top(&dir)), (None, None, dir.clone()));
-        // Git's own way to name it is relative where `worktree.useRelativePaths` is set.
+        // Git itself writes a relative path if `worktree.useRelativePaths` is set.
         fs::write(dir.join("feature/.git"), "gitdir: ../main/.git/worktrees/feature\n").unwrap();
         assert_eq!(home(&dir.join("feature")), Some(main));
     }
@@ -168,7 +191,10 @@ mod tests {
         run(&dir.join("outer"), &["submodule", "--quiet", "add", "../main", "sub"]);
         run(&dir.join("outer/sub"), &["worktree", "add", "-q", "-b", "feature", "../../sub-feature"]);
         let module = dir.join("outer/.git/modules/sub");
-        assert_eq!((home(&dir.join("outer/sub")), home(&dir.join("sub-feature"))), (Some(module.clone()), Some(module.clone())));
+        assert_eq!(
+            (home(&dir.join("outer/sub")), home(&dir.join("sub-feature"))),
+            (Some(module.clone()), Some(module.clone()))
+        );
         assert_eq!((is_linked(&dir.join("outer/sub")), home(&dir.join("outer"))), (false, None));
         assert!(is_inside_git_dir(&module));
 

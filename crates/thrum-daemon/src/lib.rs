@@ -1,7 +1,7 @@
-//! The daemon process: lock, socket RPC, wiring, health, logs. No protocol detail.
+//! The daemon process: lock, socket RPC, wiring, health, logs. Contains no protocol details.
 //!
-//! [`run()`] starts and stops everything in order; `rpc` serves local clients; [`paths`], [`worktrees`], [`git`] and [`mod@env`] are what the
-//! command shares with the daemon so that both look in the same places.
+//! [`run()`] starts and stops everything in order, and `rpc` serves local clients. The command shares [`paths`],
+//! [`worktrees`], [`git`] and [`mod@env`] with the daemon, so that both look in the same places.
 
 mod acknowledged;
 mod ambient;
@@ -9,6 +9,7 @@ pub mod backup;
 mod bell;
 mod caller;
 pub mod checkup;
+mod collisions;
 pub mod config;
 mod daemon;
 mod disk;
@@ -17,8 +18,11 @@ mod forgetting;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod git;
+mod git_state;
+mod guard;
 mod hold;
 mod identity;
+mod large;
 pub mod layout;
 mod listen;
 pub mod lock;
@@ -30,12 +34,15 @@ pub mod paths;
 pub mod pidfile;
 mod presence;
 pub mod preview;
+mod process;
+mod programs;
 mod rpc;
 mod run;
 pub mod sandbox;
 mod shutdown;
 mod storage;
 mod tailnet;
+mod waiters;
 pub mod worktrees;
 
 pub use rpc::methods::METHODS;

@@ -1,4 +1,4 @@
-//! The Unix socket: one that nobody answers on is cleared away, the new one is for this user only.
+//! The Unix socket: removes a stale one, and creates a new one for this user only.
 
 use std::{
     fs, io,
@@ -41,11 +41,11 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::symlink_metadata(path).ok().map(|about| (about.dev(), about.ino()))
 }
 
-/// Opens the socket of `repo`. The caller holds the lock, so a socket file that is there was left by a crash, or belongs
-/// to a program that knows nothing of the lock.
+/// Opens the socket of `repo`. The caller holds the lock, so an existing socket file was left by a crash, or belongs to
+/// a program that does not know the lock.
 ///
 /// # Errors
-/// `refused` if somebody answers on the socket, or something else lies in its place.
+/// `refused` if a program answers on the socket, or if the path belongs to something else.
 pub(crate) async fn open(repo: &Repo) -> Result<Listening, Fault> {
     let path = repo.socket_to_open();
     if let Some(directory) = path.parent() {
@@ -53,7 +53,7 @@ pub(crate) async fn open(repo: &Repo) -> Result<Listening, Fault> {
     }
     let until = Instant::now() + limits::STATE_LOOK * 3;
     while let Err(fault) = clear(&path).await {
-        // Its path is in the runtime directory, and a daemon whose state was replaced is about to leave it.
+        // A socket in the runtime directory may belong to a daemon whose state was replaced and which is about to end.
         if path.starts_with(repo.var()) || Instant::now() >= until {
             return Err(fault);
         }
@@ -71,7 +71,9 @@ async fn clear(path: &Path) -> Result<(), Fault> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(disk::fault("look at", path, &error)),
         Ok(about) if !about.file_type().is_socket() => {
-            return Err(Fault::new(ErrorKind::Refused, format!("{} is no socket", path.display())).hint("Move it away."));
+            return Err(
+                Fault::new(ErrorKind::Refused, format!("{} is no socket", path.display())).hint("Move it away.")
+            );
         }
         Ok(_) => {}
     }

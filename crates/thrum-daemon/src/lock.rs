@@ -1,10 +1,11 @@
-//! One daemon per repository: an exclusive lock taken before anything else is opened, freed by the system when we end.
+//! Allows one daemon per repository: an exclusive lock is taken before anything else is opened, and the system frees it
+//! when the process ends.
 //!
-//! The lock alone decides. Pid files and sockets outlive a crash and process ids are used again; a lock does neither. The
-//! file is never removed, because a lock on a removed file excludes nobody.
+//! Only the lock decides. Pid files and sockets outlive a crash, and process ids are reused; neither is true of a lock.
+//! The file is never removed, because a lock on a removed file does not keep another daemon out.
 //!
-//! Two locks are taken on that file. `flock` decides. A record lock (`fcntl`) beside it lets the system name the holder's process,
-//! which `flock` cannot, so that a daemon without a socket is found and stopped all the same.
+//! Two locks are taken on the file. `flock` decides. A record lock (`fcntl`) beside it lets the system name the holding
+//! process, which it cannot do for `flock`, so that a daemon without a socket can also be found and stopped.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -33,29 +34,47 @@ impl Lock {
     }
 }
 
-/// Returns the process that is the daemon of `repo`, as the system names it. `None` if there is none, and for a daemon that took no
-/// record lock: it is of an older version, or starting just now.
+/// Returns the process that is the daemon of `repo`. `None` if there is no daemon, and for a daemon without a record
+/// lock, which is an older version or is just starting.
 pub fn holder(repo: &Repo) -> Option<Pid> {
     let file = File::open(repo.lock_file()).ok()?;
     rustix::process::fcntl_getlk(&file, &Flock::from(FlockType::ReadLock)).ok()??.pid
 }
 
-/// Takes the lock, without waiting.
+/// Returns the process that holds the lock of `repo` if it is a daemon of Go Thrum, which takes no record lock and has
+/// a database of another format. Also `None` if the system does not list the holders of locks.
+pub fn go_holder(repo: &Repo) -> Option<Pid> {
+    if holder(repo).is_some() || !thrum_store::is_head_of_other(&repo.database()) {
+        return None;
+    }
+    let inode = fs::metadata(repo.lock_file()).ok()?.ino().to_string();
+    // `1: FLOCK  ADVISORY  WRITE 4711 fe:00:123456 0 EOF`
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let holder = locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, "WRITE", pid, file, ..] = words.as_slice() else { return None };
+        (file.rsplit(':').next() == Some(inode.as_str())).then_some(*pid)
+    });
+    holder?.parse().ok().and_then(Pid::from_raw)
+}
+
+/// Takes the lock without waiting.
 ///
 /// # Errors
-/// `refused`, naming the process, if another daemon has it.
+/// `refused`, naming the process, if another daemon holds it.
 pub(crate) fn acquire(repo: &Repo) -> Result<Lock, Fault> {
     let path = repo.lock_file();
     let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-    let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(no_links).open(&path);
+    let open =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(no_links).open(&path);
     let file = open.map_err(|error| disk::fault("open", &path, &error))?;
     match file.try_lock() {
         Ok(()) => {
-            // Where the file system knows no record locks, the holder is found by its socket.
+            // On a file system without record locks, the holder can still be found through its socket.
             let _ = rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
             let about = file.metadata().map_err(|error| disk::fault("look at", &path, &error))?;
             let lock = Lock { _file: file, identity: (about.dev(), about.ino()), path };
-            // Whoever replaced the directory meanwhile has another lock file there.
+            // If the directory was replaced meanwhile, it contains another lock file.
             if lock.is_in_place() { Ok(lock) } else { Err(already_running(repo)) }
         }
         Err(TryLockError::WouldBlock) => Err(already_running(repo)),
@@ -64,7 +83,8 @@ pub(crate) fn acquire(repo: &Repo) -> Result<Lock, Fault> {
 }
 
 fn already_running(repo: &Repo) -> Fault {
-    let who = pidfile::read(&repo.pid_file()).map_or_else(|| "it is just starting".to_owned(), |file| format!("pid {}", file.pid));
+    let who = pidfile::read(&repo.pid_file())
+        .map_or_else(|| "it is just starting".to_owned(), |file| format!("pid {}", file.pid));
     Fault::new(ErrorKind::Refused, format!("a daemon is already running for {} ({who})", repo.main_root().display()))
         .hint("`thrum daemon status` shows it, `thrum daemon restart` replaces it.")
 }
@@ -79,7 +99,8 @@ mod tests {
         let repo = Repo::create(dir.path(), None).unwrap();
         fs::write(repo.pid_file(), "1").unwrap();
         let first = acquire(&repo).expect("a pid file alone, even of a living process, holds nothing");
-        let record = pidfile::write(&repo, &repo.socket(), "2026-01-01T00:00:00Z").unwrap();
+        let record =
+            pidfile::write(&repo.pid_file(), repo.main_root(), &repo.socket(), "2026-01-01T00:00:00Z").unwrap();
         let fault = acquire(&repo).unwrap_err();
         assert_eq!(fault.kind, ErrorKind::Refused);
         assert!(fault.message.contains(&format!("pid {}", std::process::id())), "{fault}");

@@ -1,4 +1,4 @@
-//! The store as replication sees it.
+//! Implements the `Log` of replication on top of the store.
 
 use std::sync::Arc;
 
@@ -43,7 +43,8 @@ impl Log for Storage {
     }
 
     fn mend(&self) -> Result<bool, Fault> {
-        // First beside those who write, and of one moment: else what they write meanwhile would look lost.
+        // Check in a read first, which runs beside writers and on one snapshot. Otherwise events written meanwhile
+        // would look lost.
         Ok(self.read_now(|reader| reader.lacks())? && self.write_now(|tx| tx.mend_losses())?)
     }
 
@@ -84,7 +85,7 @@ impl Log for Storage {
     }
 
     fn acknowledged(&self, peer: &str, upto: u64, at: Stamp) {
-        // Who claims more than there is speaks of another life of this database.
+        // A peer that claims more than the log contains refers to an earlier life of this database.
         if upto <= self.latest() {
             self.acknowledged.note(peer, upto, at);
         }
@@ -100,7 +101,8 @@ impl Log for Storage {
     }
 
     fn backlog(&self, peer: &str, after: u64) -> Result<u64, Fault> {
-        // Most often nothing waits for them, and that is known without looking at rows: somebody asks while a peer is read.
+        // Usually no events wait for the peer. This case is answered without reading rows, because the backlog is also
+        // requested while a peer is being read.
         if self.commits().borrow().latest_not_from(peer) <= after {
             return Ok(0);
         }

@@ -1,7 +1,7 @@
-//! `daemon.log`: lines as Go Thrum writes them, `2026/03/28 10:00:00 text key=value`, in the machine's time zone.
+//! `daemon.log`: lines in Go Thrum's format, `2026/03/28 10:00:00 text key=value`, in the machine's time zone.
 //!
-//! Names and texts of others end up in here, so a line is escaped as a whole: nobody forges a second line or drives the
-//! terminal of whoever reads it. The file is private and rotates by size.
+//! Lines may contain names and texts from other daemons. Each line is therefore escaped as a whole, so that nobody can
+//! forge a second line or control the terminal of a reader. The file is private and is rotated by size.
 
 use std::{
     fmt::{self, Write as _},
@@ -24,19 +24,23 @@ use tracing_subscriber::{
 
 use crate::disk;
 
-/// Sends everything that is logged in this process from now on to `path`, and to standard error if `also_shown`.
+/// Sends all further log output of this process to `path`, and also to standard error if `also_shown`.
 pub(crate) fn init(path: &Path, also_shown: bool) -> Result<(), Fault> {
     let file = Rotating::open(path, limits::LOG_FILE_BYTES)?;
     let writer = Mutex::new(Output { file, also_shown });
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(Level::INFO).with_ansi(false).event_format(GoLines).with_writer(writer).finish();
-    // In a process that logs already, the first one keeps the lines.
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(Level::INFO)
+        .with_ansi(false)
+        .event_format(GoLines)
+        .with_writer(writer)
+        .finish();
+    // If the process has a logger already, that one stays in use.
     let _ = tracing::subscriber::set_global_default(subscriber);
     std::panic::set_hook(Box::new(|panic| tracing::error!("a defect in the daemon: {panic}")));
     Ok(())
 }
 
-/// One event on one line.
+/// Formats one event as one line.
 struct GoLines;
 
 impl<S, N> FormatEvent<S, N> for GoLines
@@ -57,13 +61,13 @@ where
     }
 }
 
-/// The message, then the fields in the order they were given.
+/// The message, followed by the fields in their order.
 struct Line(String);
 
 impl Visit for Line {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let space = if self.0.is_empty() { "" } else { " " };
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = match field.name() {
             "message" => write!(self.0, "{space}{value:?}"),
             name => write!(self.0, "{space}{name}={value:?}"),
@@ -93,8 +97,8 @@ impl Write for Output {
     }
 }
 
-/// A file that is renamed to `.1` before it grows beyond a size; `.1` becomes `.2`, and so on up to [`limits::LOG_FILES`]. All of
-/// them stay in the directory that was at the path at the start.
+/// A file that is renamed to `.1` before it exceeds a size; `.1` becomes `.2`, and so on up to [`limits::LOG_FILES`].
+/// All files stay in the directory that was at the path at the start.
 struct Rotating {
     directory: HeldDir,
     name: PathBuf,
@@ -129,7 +133,7 @@ impl Rotating {
 impl Write for Rotating {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.size > 0 && self.size + line.len() as u64 > self.most {
-            // A directory that cannot be written to: better one long file than none.
+            // If the directory is not writable, one long file is better than no log.
             let _ = self.rotate();
         }
         let written = self.file.write(line)?;
@@ -150,7 +154,8 @@ mod tests {
 
     fn log_to(path: &Path, most: u64, log: impl FnOnce()) {
         let writer = Mutex::new(Output { file: Rotating::open(path, most).unwrap(), also_shown: false });
-        let subscriber = tracing_subscriber::fmt().with_max_level(Level::INFO).event_format(GoLines).with_writer(writer).finish();
+        let subscriber =
+            tracing_subscriber::fmt().with_max_level(Level::INFO).event_format(GoLines).with_writer(writer).finish();
         tracing::subscriber::with_default(subscriber, log);
     }
 
@@ -179,7 +184,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("daemon.log");
         log_to(&path, 100, || (0..20).for_each(|n| tracing::info!("{n:060}")));
-        let mut found: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut found: Vec<_> =
+            fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         found.sort();
         assert_eq!(found, ["daemon.log", "daemon.log.1", "daemon.log.2", "daemon.log.3"]);
         assert!(fs::read_to_string(&path).unwrap().ends_with("19\n"));

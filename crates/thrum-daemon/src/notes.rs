@@ -1,7 +1,8 @@
-//! What an agent writes down for itself, so that it can go on after it has lost its context: `.thrum/context/NAME.md`, and
-//! beside it `NAME_preamble.md`, the part that stays. Files of one worktree, never replicated; Go Thrum keeps the same.
+//! An agent's notes to itself, with which it continues after losing its context: `.thrum/context/NAME.md`, and beside
+//! it `NAME_preamble.md`, the part that stays. The files belong to one worktree and are never replicated. Go Thrum
+//! keeps the same files.
 //!
-//! Command and daemon both come here, so that both check a name before it becomes part of a path.
+//! Both the command and the daemon use this module, so that both check a name before it becomes part of a path.
 
 use std::{
     collections::BTreeSet,
@@ -17,51 +18,55 @@ use crate::{disk, paths::Repo};
 #[derive(Clone, Debug)]
 pub struct Notes(PathBuf);
 
-/// Which of an agent's two files.
+/// One of an agent's two files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// What it saves and clears as it works.
+    /// Notes that the agent saves and clears as it works.
     Notes,
-    /// What stays.
+    /// Text that stays.
     Preamble,
 }
 
-/// A file as it is.
+/// The content of a file and its time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// Markdown; what somebody else wrote into the file may be anything.
+    /// Usually Markdown, but another program may have written anything into the file.
     pub content: Vec<u8>,
-    /// When it was last written.
+    /// When the file was last written.
     pub updated_at: Stamp,
 }
 
 impl Notes {
-    /// The notes of the worktree that `repo` was found from.
+    /// Returns the notes of the worktree in which `repo` was found.
     pub fn of(repo: &Repo) -> Self {
         Self(repo.local_dir().join("context"))
     }
 
-    /// The notes beside the identities of a `.thrum` that need not be ours.
+    /// Returns the notes beside the identities of a `.thrum` that need not be ours.
     pub fn in_dir(thrum_dir: &Path) -> Self {
         Self(thrum_dir.join("context"))
     }
 
-    /// The agents that have notes or a preamble here, by name, at most `most`.
+    /// Returns the names of the agents that have notes or a preamble here, reading at most `most` files.
     pub fn agents(&self, most: usize) -> BTreeSet<String> {
         let files = fs::read_dir(&self.0).into_iter().flatten().flatten().take(most);
-        let names = files.filter_map(|entry| entry.file_name().into_string().ok()?.strip_suffix(".md").map(str::to_owned));
+        let names =
+            files.filter_map(|entry| entry.file_name().into_string().ok()?.strip_suffix(".md").map(str::to_owned));
         let names = names.map(|name| name.strip_suffix("_preamble").map(str::to_owned).unwrap_or(name));
         names.filter(|name| name::check_agent(name).is_ok()).collect()
     }
 
-    /// Where a part is kept.
+    /// Returns the path of a part.
     ///
     /// # Errors
-    /// `invalid` if `agent` cannot be an agent's name, or one whose notes would be another's preamble.
+    /// `invalid` if `agent` is not a valid agent name, or if its notes would be another agent's preamble.
     pub fn path(&self, agent: &str, part: Part) -> Result<PathBuf, Fault> {
         name::check_agent(agent)?;
         if agent.ends_with("_preamble") {
-            return Err(Fault::new(ErrorKind::Invalid, format!("{agent} cannot have notes: its file would be another agent's preamble")));
+            return Err(Fault::new(
+                ErrorKind::Invalid,
+                format!("{agent} cannot have notes: its file would be another agent's preamble"),
+            ));
         }
         Ok(self.0.join(match part {
             Part::Notes => format!("{agent}.md"),
@@ -69,24 +74,31 @@ impl Notes {
         }))
     }
 
-    /// Reads a part; `None` if there is none.
+    /// Reads a part; `None` if it does not exist.
     ///
     /// # Errors
-    /// Those of [`path`](Self::path); a file that is a link or has more than [`limits::MAX_NOTES_BYTES`]; the file system.
+    /// Those of [`path`](Self::path); an error if the file is a link or larger than [`limits::MAX_NOTES_BYTES`]; file
+    /// system errors.
     pub fn read(&self, agent: &str, part: Part) -> Result<Option<Note>, Fault> {
         let path = self.path(agent, part)?;
         if !self.is_there()? {
             return Ok(None);
         }
         let Some(content) = disk::read_private(&path, limits::MAX_NOTES_BYTES as u64)? else { return Ok(None) };
-        let written = fs::metadata(&path).and_then(|about| about.modified()).map_err(|error| disk::fault("look at", &path, &error))?;
-        Ok(Some(Note { content, updated_at: Stamp::ZERO.plus(written.duration_since(std::time::UNIX_EPOCH).unwrap_or_default()) }))
+        let written = fs::metadata(&path)
+            .and_then(|about| about.modified())
+            .map_err(|error| disk::fault("look at", &path, &error))?;
+        Ok(Some(Note {
+            content,
+            updated_at: Stamp::ZERO.plus(written.duration_since(std::time::UNIX_EPOCH).unwrap_or_default()),
+        }))
     }
 
-    /// Replaces a part, mode 0600; durable on return.
+    /// Replaces a part, with mode 0600; durable on return.
     ///
     /// # Errors
-    /// Those of [`path`](Self::path); `invalid` if it is no UTF-8 or has more than [`limits::MAX_NOTES_BYTES`]; the file system.
+    /// Those of [`path`](Self::path); `invalid` if the content is not UTF-8 or larger than [`limits::MAX_NOTES_BYTES`];
+    /// file system errors.
     pub fn write(&self, agent: &str, part: Part, content: &[u8]) -> Result<PathBuf, Fault> {
         let path = self.path(agent, part)?;
         check(content)?;
@@ -95,10 +107,10 @@ impl Notes {
         Ok(path)
     }
 
-    /// Removes the notes, not the preamble. Gives whether there were any.
+    /// Removes the notes but not the preamble. Returns `true` if there were any notes.
     ///
     /// # Errors
-    /// Those of [`path`](Self::path), and the file system's.
+    /// Those of [`path`](Self::path); file system errors.
     pub fn clear(&self, agent: &str) -> Result<bool, Fault> {
         let path = self.path(agent, Part::Notes)?;
         if !self.is_there()? {
@@ -111,7 +123,7 @@ impl Notes {
         }
     }
 
-    /// Whether the directory is there; refused if it is a link, which would lead somewhere else.
+    /// Returns `true` if the directory exists. A link is refused, because it would lead somewhere else.
     fn is_there(&self) -> Result<bool, Fault> {
         match fs::symlink_metadata(&self.0) {
             Ok(about) if about.is_dir() => Ok(true),
@@ -122,10 +134,10 @@ impl Notes {
     }
 }
 
-/// Accepts what can be kept: UTF-8 of at most [`limits::MAX_NOTES_BYTES`].
+/// Checks that content can be stored: UTF-8 of at most [`limits::MAX_NOTES_BYTES`].
 ///
 /// # Errors
-/// `invalid`, with what is wrong.
+/// `invalid`, with the problem.
 pub fn check(content: &[u8]) -> Result<(), Fault> {
     if content.len() > limits::MAX_NOTES_BYTES {
         return Err(Fault::new(
@@ -218,7 +230,10 @@ mod tests {
     fn what_is_too_long_or_no_text_is_refused_and_the_old_notes_stay() {
         let (_guard, _, notes) = place();
         notes.write("ann", Part::Notes, &vec![b'x'; limits::MAX_NOTES_BYTES]).unwrap();
-        assert_eq!(notes.write("ann", Part::Notes, &vec![b'x'; limits::MAX_NOTES_BYTES + 1]).unwrap_err().kind, ErrorKind::Invalid);
+        assert_eq!(
+            notes.write("ann", Part::Notes, &vec![b'x'; limits::MAX_NOTES_BYTES + 1]).unwrap_err().kind,
+            ErrorKind::Invalid
+        );
         let fault = notes.write("ann", Part::Notes, b"ab\xff").unwrap_err();
         assert!(fault.message.contains("byte 3"), "{fault}");
         assert_eq!(notes.read("ann", Part::Notes).unwrap().unwrap().content.len(), limits::MAX_NOTES_BYTES);

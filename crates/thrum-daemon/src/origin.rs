@@ -1,8 +1,8 @@
-//! Where a `.thrum` came from. It holds a key, the tokens of peers and the way to a tailnet: one that came along with somebody's
-//! code would make this daemon theirs.
+//! Checks where a `.thrum` came from. It contains a key, the tokens of peers and the settings for a tailnet: one that
+//! came with somebody else's code would put this daemon under that person's control.
 //!
-//! Git says which files came with a repository. And a `.thrum` is made at the top of a git worktree, inside git's own directory,
-//! or outside of both: one further down came with a package, an example, a vendored tree.
+//! Git knows which files came with a repository. In addition, a legitimate `.thrum` lies at the top of a git worktree,
+//! inside git's own directory, or outside both. One further down came with a package, an example or a vendored tree.
 
 use std::{
     path::Path,
@@ -13,16 +13,16 @@ use thrum_core::{ErrorKind, Fault};
 
 use crate::{git, layout, paths::Repo};
 
-/// How long git may take to say what it tracks.
+/// Maximum time for git to report what it tracks.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What of a `.thrum` nobody may send: the daemon's state, and the way to another one.
+/// Paths that must not come with a repository: the daemon's state, and the redirect to another one.
 const OURS: [&str; 2] = [".thrum/var", ".thrum/redirect"];
 
-/// Makes sure that the state of `repo` did not come with its code.
+/// Checks that the state of `repo` did not come with its code.
 ///
 /// # Errors
-/// `refused`, with what to remove. Retrying does not help.
+/// `refused`, naming what to remove. Retrying does not help.
 pub(crate) fn check(repo: &Repo) -> Result<(), Fault> {
     let root = repo.main_root();
     let top = layout::git_top(root);
@@ -33,11 +33,14 @@ pub(crate) fn check(repo: &Repo) -> Result<(), Fault> {
         let shown = repo.thrum_dir().display();
         return Err(Fault::new(
             ErrorKind::Refused,
-            format!("{shown} lies inside the git repository {}, not at its top: it may have come with somebody's code", top.display()),
+            format!(
+                "{shown} lies inside the git repository {}, not at its top: it may have come with somebody's code",
+                top.display()
+            ),
         )
         .hint(format!("Remove it if you did not make it; `thrum init` makes one at {}.", top.display())));
     }
-    // A git that does not say keeps no daemon from starting: who cloned the repository has one that does.
+    // If git gives no answer, the daemon starts nevertheless: the git of a user who cloned the repository answers.
     if OURS.iter().any(|path| is_tracked(root, path) == Some(true)) {
         return Err(Fault::new(
             ErrorKind::Refused,
@@ -51,11 +54,11 @@ pub(crate) fn check(repo: &Repo) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Whether the file at `path`, or one below it, belongs to the git repository around `dir`. In any case, as some file systems
-/// have it. `None` where git does not say although there is a repository.
+/// Returns `true` if the file at `path`, or a file below it, belongs to the git repository around `dir`. Ignores upper
+/// and lower case, as some file systems do. `None` if there is a repository but git gives no answer.
 pub(crate) fn is_tracked(dir: &Path, path: &str) -> Option<bool> {
     let pathspec = format!(":(icase){path}");
-    // Looking into the index runs nothing of the repository, whoever owns it.
+    // Reading the index runs nothing from the repository, so its owner does not matter.
     let args = ["-c", "safe.directory=*", "ls-files", "--error-unmatch", "--", &pathspec];
     match git::status(dir, &args, Instant::now() + PATIENCE) {
         Some(0) => Some(true),
@@ -64,7 +67,8 @@ pub(crate) fn is_tracked(dir: &Path, path: &str) -> Option<bool> {
     }
 }
 
-/// Whether `dir` lies in no worktree for sure: outside of git, in git's own directory, or beside a bare repository.
+/// Returns `true` if `dir` certainly lies in no worktree: outside git, in git's own directory, or beside a bare
+/// repository.
 fn has_no_worktree(dir: &Path) -> bool {
     let args = ["-c", "safe.directory=*", "rev-parse", "--is-inside-work-tree"];
     !dir.ancestors().any(|dir| dir.join(".git").exists())

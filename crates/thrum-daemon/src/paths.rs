@@ -1,13 +1,14 @@
-//! Where everything lies: the repository, its `.thrum`, and every file name in it, once.
+//! All paths in one place: the repository, its `.thrum` directory, and every file name in it.
 //!
-//! All worktrees of a repository share one daemon. Its state is in the `.thrum` of [`layout::home`]; the worktrees have a
-//! `.thrum` of their own for their identities, and in it a file `redirect` with the path of the first. One hop, no more: a
-//! chain is a mistake somebody made by hand, and following it would hide the mistake. A worktree without that file (a fresh
-//! one) shares the same mailbox, because git's files say which repository it belongs to; only a worktree that already has a
-//! mailbox of its own keeps it.
+//! All worktrees of a repository share one daemon. The daemon's state is in the `.thrum` of [`layout::home`]. Every
+//! other worktree has a `.thrum` of its own for its identities, with a file `redirect` that contains the path of the
+//! shared one. Only one hop is allowed: a chain of redirects is a manual mistake, and following it would hide the
+//! mistake. A fresh worktree has no such file and shares the same mailbox, because git's files tell which repository it
+//! belongs to. Only a worktree that already has a mailbox of its own keeps it.
 //!
-//! Command and daemon must come to the same paths from any directory, so everything here is a function of the directory one
-//! starts from, the file system, and (for sockets that do not fit their place) the record the running daemon left.
+//! The command and the daemon must arrive at the same paths from any directory. All results therefore depend only on
+//! the start directory, the file system, and (for socket paths that are too long) the record that the running daemon
+//! left.
 
 use std::{
     env, fs,
@@ -29,12 +30,14 @@ pub struct Repo {
 }
 
 impl Repo {
-    /// The repository that `start` lies in, links resolved: the nearest `.thrum` at or above it, but not above the git repository
-    /// around it if that shares a mailbox by its layout. `THRUM_HOME`, where set, is for the caller to pass as `start`.
+    /// Finds the repository that contains `start`, with links resolved: the nearest `.thrum` at or above it, but not
+    /// above the enclosing git repository if the layout of that repository determines its mailbox. A caller that
+    /// honours `THRUM_HOME` passes it as `start`.
     ///
     /// # Errors
-    /// `not_found` if there is none, or only outside of the linked git worktree that `start` lies in; `refused` if `.thrum` is a
-    /// link that leads out of the repository; `invalid` if its redirect is relative, leads nowhere, or leads to another redirect.
+    /// `not_found` if there is no `.thrum`, or only one outside the linked git worktree that contains `start`;
+    /// `refused` if `.thrum` is a link that leads out of the repository; `invalid` if its redirect is relative, leads
+    /// nowhere, or leads to another redirect.
     pub fn discover(start: &Path) -> Result<Self, Fault> {
         let start = fs::canonicalize(start).map_err(|error| disk::fault("look at", start, &error))?;
         let root = start.ancestors().find(|dir| dir.join(".thrum").is_dir());
@@ -45,12 +48,13 @@ impl Repo {
         }
     }
 
-    /// The repository of the git worktree at `top`, which has no `.thrum`; `outer` is the nearest directory above it that has one.
+    /// Returns the repository of the git worktree at `top`, which has no `.thrum`. `outer` is the nearest directory
+    /// above that has one.
     fn without_own(top: &Path, outer: Option<&Path>) -> Result<Self, Fault> {
         if let Some(home) = layout::home(top).filter(|home| home.join(".thrum").is_dir()) {
             return Ok(Self { root: top.to_owned(), local_dir: top.join(".thrum"), ..Self::at(&home)? });
         }
-        // Whoever works in a linked worktree inside another one is not the agent of the outer one.
+        // An agent in a linked worktree that lies inside another worktree is not the agent of the outer one.
         if layout::is_linked(top) {
             return Err(not_set_up(top));
         }
@@ -58,11 +62,12 @@ impl Repo {
         Ok(Self { nested: Some(top.to_owned()), ..outer })
     }
 
-    /// Makes `.thrum` in `root` with its directories unless they are there. `redirect_to` is the `.thrum` that has the daemon's
-    /// state, where that is another one.
+    /// Creates `.thrum` and its directories in `root` unless they exist. `redirect_to` is the `.thrum` with the
+    /// daemon's state, if that is a different one.
     ///
     /// # Errors
-    /// As [`discover`](Self::discover), and those of the file system. Nothing is written through a link that leads elsewhere.
+    /// The errors of [`discover`](Self::discover) and of the file system. Nothing is written through a link that leads
+    /// elsewhere.
     pub fn create(root: &Path, redirect_to: Option<&Path>) -> Result<Self, Fault> {
         let root = fs::canonicalize(root).map_err(|error| disk::fault("look at", root, &error))?;
         let mut local = root.join(".thrum");
@@ -80,11 +85,11 @@ impl Repo {
         Ok(repo)
     }
 
-    /// Makes [`var`](Self::var) unless it is there, with a `.gitignore` that keeps keys and mail out of every repository around it,
-    /// whatever happens to the ignore line of the repository itself.
+    /// Creates [`var`](Self::var) unless it exists, with a `.gitignore` that keeps keys and mail out of every enclosing
+    /// repository, even if that repository's own ignore line is lost.
     ///
     /// # Errors
-    /// Those of the file system; `refused` for a link or a directory of another user.
+    /// File system errors; `refused` if it is a link or belongs to another user.
     pub(crate) fn make_var(&self) -> Result<(), Fault> {
         let var = self.var();
         disk::make_private_dir(&var)?;
@@ -95,7 +100,7 @@ impl Repo {
         Ok(())
     }
 
-    /// The repository whose `.thrum` is in `root`, a path without links.
+    /// Returns the repository whose `.thrum` is in `root`, a path without links.
     fn at(root: &Path) -> Result<Self, Fault> {
         let local_dir = resolve_inside(root)?;
         let root = root.to_owned();
@@ -111,11 +116,11 @@ impl Repo {
         Ok(Self { root, local_dir, main_root, thrum_dir, nested: None })
     }
 
-    /// The worktree of this repository that `path` lies in.
+    /// Returns the worktree of this repository that contains `path`.
     ///
     /// # Errors
-    /// `refused` if it lies in none that shares this one's daemon, whatever else it is: a client decides what it says, not
-    /// where we read and write.
+    /// `refused` if no worktree that shares this daemon contains it. A client decides what it sends, not where the
+    /// daemon reads and writes.
     pub fn worktree(&self, path: &Path) -> Result<Self, Fault> {
         let found = if path.is_absolute() { Self::discover(path).ok() } else { None };
         found.filter(|found| found.thrum_dir == self.thrum_dir).ok_or_else(|| {
@@ -125,38 +130,39 @@ impl Repo {
         })
     }
 
-    /// The worktree one works in: the directory that holds its `.thrum`.
+    /// Returns the current worktree: the directory that contains its `.thrum`.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// This worktree's own `.thrum`, which holds its identities.
+    /// Returns this worktree's own `.thrum`, which contains its identities.
     pub fn local_dir(&self) -> &Path {
         &self.local_dir
     }
 
-    /// The `.thrum` that holds the daemon's state, after the redirect.
+    /// Returns the `.thrum` with the daemon's state, after the redirect.
     pub fn thrum_dir(&self) -> &Path {
         &self.thrum_dir
     }
 
-    /// The worktree that has the daemon; this one, if there is no redirect.
+    /// Returns the worktree with the daemon; without a redirect, this one.
     pub fn main_root(&self) -> &Path {
         &self.main_root
     }
 
-    /// The top of a separate git repository below this one that has no `.thrum`, if one works there: this mailbox is that of the
-    /// repository around it.
+    /// Returns the top of a separate git repository without a `.thrum` that lies below this repository, if it is the
+    /// current one. It uses the mailbox of the enclosing repository.
     pub fn nested(&self) -> Option<&Path> {
         self.nested.as_deref()
     }
 
-    /// Whether this worktree has a `.thrum`. A fresh worktree has none, and shares the mailbox of its repository all the same.
+    /// Returns `true` if this worktree has a `.thrum`. A fresh worktree has none, but still shares the mailbox of its
+    /// repository.
     pub fn is_set_up(&self) -> bool {
         self.nested.is_none() && self.local_dir.is_dir()
     }
 
-    /// The daemon's repository by its last path component, as Go Thrum names it.
+    /// Returns the name of the daemon's repository: its last path component, as in Go Thrum.
     pub fn name(&self) -> String {
         self.main_root.file_name().map_or_else(|| "root".to_owned(), |name| name.to_string_lossy().into_owned())
     }
@@ -171,29 +177,32 @@ impl Repo {
         self.thrum_dir.join("config.json")
     }
 
-    /// The files of variables, the one that wins first.
+    /// The `.env` files in order of precedence.
     pub fn env_files(&self) -> [PathBuf; 2] {
         [self.thrum_dir.join(".env"), self.main_root().join(".env")]
     }
 
-    /// `.thrum/var`, mode 0700: everything the daemon writes.
+    /// `.thrum/var`, mode 0700: everything that the daemon writes.
     pub fn var(&self) -> PathBuf {
         self.thrum_dir.join("var")
     }
 
-    /// The socket that the daemon listens on.
+    /// Returns the path of the socket that the daemon listens on.
     ///
-    /// `var/thrum.sock`, or if that path is too long for a socket, the one the running daemon recorded, or if none did, a
-    /// short one in the user's runtime directory made of a hash of `.thrum`'s path.
+    /// This is `var/thrum.sock`. If that path is too long for a socket, it is the path that the running daemon
+    /// recorded. Without a record, it is a short path in the user's runtime directory, derived from a hash of the path
+    /// of `.thrum`.
     pub fn socket(&self) -> PathBuf {
         let usual = self.var().join("thrum.sock");
         if usual.as_os_str().len() <= limits::MAX_SOCKET_PATH_BYTES {
             return usual;
         }
-        pidfile::read(&self.pid_file()).and_then(|running| running.socket_path).unwrap_or_else(|| self.short_socket(&runtime_dir()))
+        pidfile::read(&self.pid_file())
+            .and_then(|running| running.socket_path)
+            .unwrap_or_else(|| self.short_socket(&runtime_dir()))
     }
 
-    /// Where a daemon that starts now listens.
+    /// Returns the socket path for a daemon that starts now.
     pub(crate) fn socket_to_open(&self) -> PathBuf {
         let usual = self.var().join("thrum.sock");
         if usual.as_os_str().len() <= limits::MAX_SOCKET_PATH_BYTES { usual } else { self.short_socket(&runtime_dir()) }
@@ -204,12 +213,12 @@ impl Repo {
         runtime_dir.join(format!("{}.sock", &hash[..16]))
     }
 
-    /// `var/thrum.pid`: which process, for people. Whether it runs is decided by the lock.
+    /// `var/thrum.pid`: the daemon's process, for people. Only the lock decides whether a daemon runs.
     pub fn pid_file(&self) -> PathBuf {
         self.var().join("thrum.pid")
     }
 
-    /// `var/thrum.lock`: held by the daemon as long as it runs.
+    /// `var/thrum.lock`: locked by the daemon for as long as it runs.
     pub fn lock_file(&self) -> PathBuf {
         self.var().join("thrum.lock")
     }
@@ -219,7 +228,7 @@ impl Repo {
         self.var().join("daemon.json")
     }
 
-    /// `var/tsnet`: the identity of this daemon's own node on a tailnet, unless the user keeps it elsewhere.
+    /// `var/tsnet`: the identity of the daemon's own tailnet node, unless the user keeps it elsewhere.
     pub fn node_dir(&self) -> PathBuf {
         self.var().join("tsnet")
     }
@@ -234,14 +243,14 @@ impl Repo {
         self.var().join("peers.json")
     }
 
-    /// `var/daemon.log`; older ones have `.1`, `.2`, `.3` behind it.
+    /// `var/daemon.log`; older files have the suffix `.1`, `.2` or `.3`.
     pub fn log_file(&self) -> PathBuf {
         self.var().join("daemon.log")
     }
 }
 
-/// Whether a `.thrum` holds a daemon's mail.
-fn has_mailbox(thrum_dir: &Path) -> bool {
+/// Returns `true` if a `.thrum` contains a daemon's mail.
+pub(crate) fn has_mailbox(thrum_dir: &Path) -> bool {
     thrum_dir.join("var/messages.db").exists()
 }
 
@@ -255,28 +264,34 @@ fn not_set_up(top: &Path) -> Fault {
         .hint("Run `thrum init` or `thrum quickstart` in it first.")
 }
 
-/// The user's directory for sockets whose own place has too long a path.
+/// Returns the user's directory for sockets whose usual path is too long.
 pub(crate) fn runtime_dir() -> PathBuf {
-    let fits =
-        |dir: &PathBuf| dir.is_absolute() && dir.as_os_str().len() + "/thrum/0123456789abcdef.sock".len() <= limits::MAX_SOCKET_PATH_BYTES;
+    let fits = |dir: &PathBuf| {
+        dir.is_absolute()
+            && dir.as_os_str().len() + "/thrum/0123456789abcdef.sock".len() <= limits::MAX_SOCKET_PATH_BYTES
+    };
     match env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| fits(dir) && dir.is_dir()) {
         Some(dir) => dir.join("thrum"),
         None => PathBuf::from(format!("/tmp/thrum-{}", rustix::process::geteuid().as_raw())),
     }
 }
 
-/// `.thrum` of `root` without links; one that leads out of `root` is refused, because whoever made the link would decide
-/// where mail and keys go.
+/// Resolves the `.thrum` of `root`. A link that leads out of `root` is refused, because its author would decide where
+/// mail and keys go.
 fn resolve_inside(root: &Path) -> Result<PathBuf, Fault> {
     let named = root.join(".thrum");
     let dir = fs::canonicalize(&named).map_err(|error| disk::fault("look at", &named, &error))?;
     if !dir.starts_with(root) {
-        return Err(Fault::new(ErrorKind::Refused, format!("{} is a link that leads out of the repository", named.display())).hint(
-            match layout::home(root) {
-                Some(_) => "Remove the link, then run `thrum init`: a worktree shares the mailbox of its repository without one.",
-                None => "Replace it by a directory; to share a daemon, put the path into `.thrum/redirect`.",
-            },
-        ));
+        return Err(Fault::new(
+            ErrorKind::Refused,
+            format!("{} is a link that leads out of the repository", named.display()),
+        )
+        .hint(match layout::home(root) {
+            Some(_) => {
+                "Remove the link, then run `thrum init`: a worktree shares the mailbox of its repository without one."
+            }
+            None => "Replace it by a directory; to share a daemon, put the path into `.thrum/redirect`.",
+        }));
     }
     Ok(dir)
 }
@@ -425,7 +440,8 @@ mod tests {
         assert_eq!(repo.socket(), opened);
         let daemon_of_another_session = repo.short_socket(Path::new("/run/user/1000/thrum"));
         assert_ne!(daemon_of_another_session, opened);
-        let _record = pidfile::write(&repo, &daemon_of_another_session, "2026-01-01T00:00:00Z").unwrap();
+        let _record =
+            pidfile::write(&repo.pid_file(), &deep, &daemon_of_another_session, "2026-01-01T00:00:00Z").unwrap();
         assert_eq!(repo.socket(), daemon_of_another_session, "what the running daemon recorded wins");
     }
 }

@@ -1,7 +1,7 @@
-//! `thrum.pid`: which process the daemon is, for people and for `daemon stop`.
+//! `thrum.pid`: the daemon's process, for people and for `daemon stop`.
 //!
-//! It decides nothing. A crash leaves it behind and the number may be another process's by now; whether a daemon runs is
-//! known from the lock and from an answer on the socket.
+//! The file decides nothing. A crash leaves it behind, and another process may have the same id by now. Only the lock
+//! and an answer on the socket show whether a daemon runs.
 
 use std::path::{Path, PathBuf};
 
@@ -9,25 +9,25 @@ use serde::{Deserialize, Serialize};
 use thrum_core::{Fault, limits};
 use thrum_sync::held_dir::HeldDir;
 
-use crate::{disk, paths::Repo};
+use crate::disk;
 
-/// What a daemon says of itself; Go Thrum's keys.
+/// The daemon's description of itself, with Go Thrum's keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PidFile {
     /// The process id.
     pub pid: u32,
-    /// The repository.
+    /// The path of the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repo_path: Option<PathBuf>,
-    /// RFC 3339.
+    /// The start time in RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<String>,
-    /// Where it listens.
+    /// The socket that the daemon listens on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket_path: Option<PathBuf>,
 }
 
-/// Reads a pid file, also the plain number that old versions wrote. `None` if it is missing or says nothing.
+/// Reads a pid file, including the plain number that old versions wrote. `None` if the file is missing or invalid.
 pub fn read(path: &Path) -> Option<PidFile> {
     let bytes = disk::read_private(path, limits::MAX_SMALL_FILE_BYTES).ok()??;
     let text = std::str::from_utf8(&bytes).ok()?.trim();
@@ -37,22 +37,21 @@ pub fn read(path: &Path) -> Option<PidFile> {
     }
 }
 
-/// Says that this process is the daemon of `repo` and listens on `socket`.
-pub(crate) fn write(repo: &Repo, socket: &Path, started_at: &str) -> Result<PidRecord, Fault> {
-    let path = repo.pid_file();
+/// Records in the file at `path` that this process is the daemon of the repository at `repo_path` and listens on `socket`.
+pub(crate) fn write(path: &Path, repo_path: &Path, socket: &Path, started_at: &str) -> Result<PidRecord, Fault> {
     let file = PidFile {
         pid: std::process::id(),
-        repo_path: Some(repo.main_root().to_owned()),
+        repo_path: Some(repo_path.to_owned()),
         started_at: Some(started_at.to_owned()),
         socket_path: Some(socket.to_owned()),
     };
-    let json = serde_json::to_vec(&file).map_err(|error| disk::fault("write", &path, &error.into()))?;
-    let (directory, name) = HeldDir::of(&path).map_err(|error| disk::fault("write", &path, &error))?;
-    directory.replace(&name, &json).map_err(|error| disk::fault("write", &path, &error))?;
+    let json = serde_json::to_vec(&file).map_err(|error| disk::fault("write", path, &error.into()))?;
+    let (directory, name) = HeldDir::of(path).map_err(|error| disk::fault("write", path, &error))?;
+    directory.replace(&name, &json).map_err(|error| disk::fault("write", path, &error))?;
     Ok(PidRecord { directory, name })
 }
 
-/// The record of a running daemon; removed when dropped, while the lock is still held.
+/// The pid file of a running daemon; removed when dropped, while the lock is still held.
 #[derive(Debug)]
 pub(crate) struct PidRecord {
     directory: HeldDir,
@@ -78,7 +77,10 @@ mod tests {
         assert_eq!(read(&path), None);
         for (text, pid) in [
             ("4711\n", Some(4711)),
-            (r#"{"pid":42,"repo_path":"/r","started_at":"2026-11-23T05:29:20Z","socket_path":"/r/s","more":1}"#, Some(42)),
+            (
+                r#"{"pid":42,"repo_path":"/r","started_at":"2026-11-23T05:29:20Z","socket_path":"/r/s","more":1}"#,
+                Some(42),
+            ),
             ("", None),
             ("-1", None),
             ("{\"pid\":\"x\"}", None),

@@ -1,9 +1,9 @@
-//! Who was heard of when.
+//! Records the agents' last signs of life.
 //!
-//! Any call that names an agent as its caller is a sign of its life, and so is a wait that lasts: nobody has to send
-//! heartbeats to be seen. Go Thrum v0.6.3 counts heartbeats alone and nothing there sends them, so its agents look offline.
-//! A sign of life is no event, nor worth an fsync of its own: it is kept in memory and written beside the log at most once
-//! per [`limits::PRESENCE_KEPT`] and agent. Other daemons are not told; they see what the agent writes.
+//! Any call that names an agent as its caller is a sign of life, and so is a wait while it lasts, so no heartbeats are
+//! needed. Go Thrum v0.6.3 counts only heartbeats, which nothing there sends, so its agents look offline. A sign of
+//! life is not an event and does not justify an fsync. It is kept in memory, and written beside the log at most once
+//! per [`limits::PRESENCE_KEPT`] and agent. Other daemons do not learn of it; they see what the agent writes.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,7 @@ use std::{
 
 use thrum_core::{Stamp, limits};
 
-/// The last signs of life.
+/// The last signs of life of the agents.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
     agents: Mutex<HashMap<String, Known>>,
@@ -21,16 +21,16 @@ pub(crate) struct Presence {
 #[derive(Clone, Copy, Debug)]
 struct Known {
     seen: Stamp,
-    /// The one that was last handed out to be written down.
+    /// The sign of life that was last returned for writing.
     kept: Stamp,
 }
 
 impl Presence {
-    /// Notes a sign of life. Returns whether it should be written down now.
+    /// Records a sign of life. Returns `true` if it should be written now.
     pub(crate) fn seen(&self, agent: &str, now: Stamp) -> bool {
         let mut agents = self.agents();
         if let Some(known) = agents.get_mut(agent) {
-            // A clock that went far back was ahead before, so times that it showed then are not when an agent was seen.
+            // If the clock went back far, it was ahead before, so its earlier times are wrong.
             let was_ahead = known.seen > now.plus(limits::CLOCK_OFF);
             known.seen = if was_ahead { now } else { known.seen.max(now) };
             let keep = was_ahead || now.since(known.kept) >= limits::PRESENCE_KEPT;
@@ -39,7 +39,8 @@ impl Presence {
             }
             return keep;
         }
-        // A caller may claim any name, so there may be many: what goes was written down a minute ago at most.
+        // Callers may claim any name, so the map could grow without bound. It may be cleared, because its entries were
+        // written a minute ago at most.
         if agents.len() >= limits::MAX_PRESENT {
             agents.clear();
         }
@@ -47,13 +48,13 @@ impl Presence {
         true
     }
 
-    /// The last sign of life since the daemon started, unless it lies ahead of the clock.
+    /// Returns the last sign of life since the daemon started, unless it lies ahead of the clock.
     pub(crate) fn last(&self, agent: &str, now: Stamp) -> Option<Stamp> {
         self.agents().get(agent).map(|known| known.seen).filter(|seen| *seen <= now.plus(limits::CLOCK_OFF))
     }
 
     fn agents(&self) -> MutexGuard<'_, HashMap<String, Known>> {
-        // Every change is one call on the map.
+        // Every change is a single call on the map.
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -68,7 +69,8 @@ mod tests {
     fn every_sign_counts_and_one_a_minute_is_written_down() {
         let presence = Presence::default();
         let at = |seconds: u64| Stamp::ZERO.plus(Duration::from_secs(seconds));
-        let written: Vec<bool> = [0, 1, 59, 60, 61, 119, 121].into_iter().map(|seconds| presence.seen("ann", at(seconds))).collect();
+        let written: Vec<bool> =
+            [0, 1, 59, 60, 61, 119, 121].into_iter().map(|seconds| presence.seen("ann", at(seconds))).collect();
         assert_eq!(written, [true, false, false, true, false, false, true]);
         let last = |agent: &str| presence.last(agent, at(121));
         assert_eq!(last("ann"), Some(at(121)));

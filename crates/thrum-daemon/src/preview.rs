@@ -1,5 +1,5 @@
-//! What an import would bring to a repository whose daemon does not run: looked at without starting it, and without a change
-//! to any file of the repository.
+//! Previews an import into a repository whose daemon does not run, without starting the daemon or changing any file of
+//! the repository.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::{
     rpc::{envelope::Params, methods::import},
 };
 
-/// A repository at rest, and a copy of its log.
+/// A repository whose daemon does not run, and a copy of its log.
 pub struct Preview {
     repo: Repo,
     log: LogCopy,
@@ -22,15 +22,15 @@ impl Preview {
     /// Copies the log of `repo` into `scratch`, a private directory.
     ///
     /// # Errors
-    /// A database that cannot be read; the disk's.
+    /// The database cannot be read; file system errors.
     pub fn of(repo: &Repo, scratch: &Path) -> Result<Self, Fault> {
         Ok(Self { repo: repo.clone(), log: LogCopy::of(&repo.database(), scratch)? })
     }
 
-    /// The answer that the running daemon would give to a dry run of `import.events` or `import.peers`.
+    /// Returns the answer of the running daemon to a dry run of `import.events` or `import.peers`.
     ///
     /// # Errors
-    /// Those of the method; `not_found` for another one.
+    /// Those of the method; `not_found` for another method.
     pub fn call(&self, method: &str, params: &Value) -> Result<Value, Fault> {
         let params = Params::of_value(params)?;
         let shown = match method {

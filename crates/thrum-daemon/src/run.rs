@@ -1,11 +1,11 @@
-//! From nothing to a running daemon and back, in one order and its reverse.
+//! Starts the daemon step by step, and stops it in the reverse order.
 
 use std::{sync::Arc, time::Instant};
 
-use thrum_core::{Ambient, ErrorKind, Fault, limits};
+use thrum_core::{Ambient, ErrorKind, Fault, limits, words::count};
 use thrum_sync::{
     Log, Peers, PeersConfig,
-    service::{Ambients, Prover},
+    peers::{Ambients, Prover},
     transport::local::Local,
 };
 use tokio::{
@@ -19,34 +19,35 @@ use crate::{
     ambient::System,
     backup,
     bell::{self, Bell},
+    collisions,
     config::Config,
-    daemon::{Daemon, name_towards_peers},
+    daemon::{Daemon, Live, name_towards_peers},
     env::{Effective, Environment, Settings},
-    forgetting,
+    forgetting, git_state,
     hold::Hold,
     identity::{self, Claim, Identity},
+    large::LargeAnswers,
     listen::{self, Listening},
     lock, logfile, origin,
     paths::Repo,
-    pidfile,
-    presence::Presence,
+    pidfile, programs,
     rpc::server,
     shutdown::{Shutdown, Signals},
     storage::Storage,
     tailnet,
 };
 
-/// Threads for what waits on a disk. Reading has a handful of connections; the rest stands in a queue.
+/// Maximum number of threads for work that waits on a disk. Reads have only a few connections; further ones queue.
 const BLOCKING_THREADS: usize = 64;
 
-/// How a daemon is started.
+/// Options for starting a daemon.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
-    /// For which repository.
+    /// The daemon's repository.
     pub repo: Repo,
-    /// This `.thrum` was copied, and the place it came from is no longer used.
+    /// This `.thrum` was moved here: the place that it was copied from is no longer used.
     pub moved: bool,
-    /// This `.thrum` was copied, and becomes a daemon of its own.
+    /// This `.thrum` was copied and becomes a new daemon.
     pub new_identity: bool,
     /// Also write the log to standard error.
     pub foreground: bool,
@@ -55,30 +56,31 @@ pub struct RunOptions {
 }
 
 impl RunOptions {
-    /// A daemon in the background, for a `.thrum` that was not copied.
+    /// Returns the options for a daemon in the background whose `.thrum` was not copied.
     pub fn new(repo: Repo) -> Self {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Self { repo, moved: false, new_identity: false, foreground: false, version }
     }
 }
 
-/// Runs the daemon until a signal asks it to end (SIGTERM, SIGINT, SIGHUP); it then stops within [`limits::DRAIN`].
+/// Runs the daemon until a signal asks it to end (SIGTERM, SIGINT, SIGHUP). It then stops within [`limits::DRAIN`].
 ///
-/// It takes the process for itself: its signals, its log, its umask.
+/// The daemon takes over the whole process: its signals, its log, its umask.
 ///
 /// # Errors
-/// `refused` if a daemon runs already, or for a copied `.thrum` of which the options say nothing; whatever keeps the key,
-/// the database or the socket from being opened. Nothing is left behind then.
+/// `refused` if a daemon already runs, or for a copied `.thrum` if the options do not tell what to do with it; any
+/// error that keeps the key, the database or the socket from being opened. After an error nothing is left behind.
 pub fn run(options: RunOptions) -> Result<(), Fault> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     origin::check(&options.repo)?;
     options.repo.make_var()?;
     let hold = Hold::new(lock::acquire(&options.repo)?, &options.repo);
-    let _pid = pidfile::write(&options.repo, &options.repo.socket_to_open(), &System.now().to_string())?;
+    let repo = &options.repo;
+    let _pid = pidfile::write(&repo.pid_file(), repo.main_root(), &repo.socket_to_open(), &System.now().to_string())?;
     logfile::init(&options.repo.log_file(), options.foreground)?;
     let runtime = runtime()?;
     let outcome = runtime.block_on(serve(options, &hold));
-    // Nothing that is left may hold the process: it can only be waiting.
+    // Remaining tasks can only be waiting, so they must not keep the process alive.
     runtime.shutdown_background();
     if let Err(fault) = &outcome {
         tracing::error!("{fault}");
@@ -98,7 +100,7 @@ async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Fault> {
     let name = name_towards_peers(&settings, repo);
     let ambients: Ambients = Arc::new(|| Box::new(System) as Box<dyn Ambient>);
     let tailnet = tailnet::of(repo, &settings, &config, &name, Arc::clone(&ambients));
-    // It comes up beside everything else, or does not; nobody waits for it here.
+    // The tailnet comes up, or fails, in the background; the start does not wait for it.
     tailnet.start();
     let key = identity.key().clone();
     let prover: Prover = Arc::new(move |challenge, to| key.prove(challenge, to));
@@ -117,12 +119,40 @@ async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Fault> {
     let shutdown = Shutdown::default();
     let bell = Arc::new(Bell::default());
     shutdown.spawn(identity::follow(identity, storage.commits(), shutdown.clone()));
-    shutdown.spawn(acknowledged::follow(Arc::clone(&storage), shutdown.clone()));
+    shutdown.spawn(acknowledged::save::follow(Arc::clone(&storage), shutdown.clone()));
     shutdown.spawn(bell::follow(Arc::clone(&bell), Arc::clone(&storage), shutdown.clone()));
+    let live = Live::default();
+    let reading = git_state::follow(
+        Arc::clone(&live.git_state),
+        repo.clone(),
+        id.clone(),
+        Arc::clone(&storage),
+        shutdown.clone(),
+    );
+    shutdown.spawn(reading);
+    shutdown.spawn(collisions::follow(Arc::clone(&storage), shutdown.clone()));
     let wake = Arc::new(Notify::new());
-    shutdown.spawn(forgetting::follow(Arc::clone(&storage), peers.clone(), id.clone(), Arc::clone(&wake), shutdown.clone()));
+    shutdown.spawn(forgetting::follow(
+        Arc::clone(&storage),
+        peers.clone(),
+        id.clone(),
+        Arc::clone(&wake),
+        shutdown.clone(),
+    ));
     tracing::info!("daemon {version} started: {id} for {}", repo.main_root().display());
 
+    programs::restore(&live.programs, &storage, &shutdown, &id)?;
+    let telling = programs::follow(
+        Arc::clone(&live.programs),
+        Arc::clone(&storage),
+        Arc::clone(&live.presence),
+        shutdown.clone(),
+    );
+    shutdown.spawn(telling);
+
+    let large = LargeAnswers::start(runtime_threads()).map_err(|error| {
+        Fault::new(ErrorKind::Failed, format!("cannot start the threads for large answers: {error}"))
+    })?;
     let daemon = Daemon {
         id,
         name,
@@ -135,28 +165,32 @@ async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Fault> {
         started: Instant::now(),
         storage: Arc::clone(&storage),
         bell,
-        presence: Presence::default(),
+        live,
         peers: peers.clone(),
         forgetting: wake,
         tailnet: tailnet.clone(),
         shutdown: shutdown.clone(),
         hold: hold.clone(),
+        large,
     };
     let outcome = tokio::select! {
         signal = signals.next() => {
             tracing::info!("stopping on {signal}");
             Ok(())
         }
-        // A daemon that cannot store anything is none; whoever needs it starts a new one.
+        // A daemon that cannot store anything is useless. The next command starts a new one.
         () = storage.broken() => Err(Fault::new(ErrorKind::Failed, "the database can no longer be written: a defect, see above")),
         fault = serve_agents(repo, hold, &mut listening, Arc::new(daemon), &shutdown) => Err(fault),
     };
 
+    // Agents' requests may finish. A peer's batch could take longer than anybody waits, so the rest of it is refused;
+    // the peer serves it again.
+    storage.writer.wind_down();
     let (left_over, ()) = tokio::join!(shutdown.drain(limits::DRAIN), peers.shutdown());
-    // After those who use it. Its own node's process is gone when this returns.
+    // Stop the tailnet after its users. The process of the daemon's own node has ended when this returns.
     tailnet.stop().await;
     if left_over > 0 {
-        tracing::warn!("{left_over} requests were cut off");
+        tracing::warn!("cut off {}", count(left_over as u64, "request"));
     }
     drop(peers);
     tokio::task::block_in_place(|| storage.close());
@@ -165,8 +199,15 @@ async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Fault> {
     outcome
 }
 
-/// Serves agents as long as the state directory is in place; returns why it is not. Binds the socket anew when its file is gone.
-async fn serve_agents(repo: &Repo, hold: &Hold, listening: &mut Listening, daemon: Arc<Daemon>, shutdown: &Shutdown) -> Fault {
+/// Serves agents while the state directory is in place, and returns the reason when it no longer is. Binds the socket
+/// again if its file is gone.
+async fn serve_agents(
+    repo: &Repo,
+    hold: &Hold,
+    listening: &mut Listening,
+    daemon: Arc<Daemon>,
+    shutdown: &Shutdown,
+) -> Fault {
     let room = Arc::new(Semaphore::new(limits::MAX_LOCAL_CONNECTIONS));
     let mut complained = false;
     loop {
@@ -196,11 +237,15 @@ async fn serve_agents(repo: &Repo, hold: &Hold, listening: &mut Listening, daemo
     }
 }
 
+/// Returns the number of threads that serve connections: half of the cores. The log keeps as many again busy: one
+/// thread writes, others verify.
+fn runtime_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).clamp(1, 4)
+}
+
 fn runtime() -> Result<Runtime, Fault> {
-    // As many again are busy with the log: one writes, others verify.
-    let threads = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).clamp(1, 4);
     Builder::new_multi_thread()
-        .worker_threads(threads)
+        .worker_threads(runtime_threads())
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("thrum")
         .enable_all()

@@ -1,27 +1,30 @@
-//! Naming the sandbox that a command runs in, where the system forbids what every command needs: a Unix socket, a process, a file
-//! in `.thrum`.
+//! Names the sandbox that a command runs in, if the system forbids something that every command needs: a Unix socket, a
+//! process, a file in `.thrum`.
 //!
-//! Coding agents run commands in sandboxes that answer `EPERM`, `EACCES` or "read-only file system" without a reason, and an agent
-//! takes that for a defect of the command. Codex and Claude Code leave a variable; a system call filter shows in `/proc`. Nothing
-//! shows for Landlock, AppArmor and SELinux, so `EPERM` is explained without a name.
+//! Coding agents run commands in sandboxes that answer `EPERM`, `EACCES` or "read-only file system" without a reason,
+//! and an agent takes this for a defect of the command. Codex and Claude Code set a variable; a system call filter is
+//! visible in `/proc`. Landlock, AppArmor and SELinux leave no trace, so `EPERM` is then explained without a name.
 
 use std::{env, fs, io};
 
-/// A sandbox, as far as it can be told.
+/// A sandbox, as far as it can be recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sandbox {
     Codex,
     Claude,
-    /// Of Gemini CLI and Qwen Code: a container, or Apple's sandbox.
+    /// The sandbox of Gemini CLI or Qwen Code: a container, or Apple's sandbox.
     Named,
-    /// A system call filter that somebody installed.
+    /// An unidentified system call filter.
     Filter,
     None,
 }
 
-/// Returns what to do about an error of the system if a sandbox may be its cause, in one or two sentences that name it.
+/// Returns advice about a system error that a sandbox may have caused, in one or two sentences that name the sandbox.
 pub fn hint(error: &io::Error) -> Option<String> {
-    let filter = || fs::read_to_string("/proc/self/status").is_ok_and(|status| status.lines().any(|line| line.trim_end() == "Seccomp:\t2"));
+    let filter = || {
+        fs::read_to_string("/proc/self/status")
+            .is_ok_and(|status| status.lines().any(|line| line.trim_end() == "Seccomp:\t2"))
+    };
     explain(error, find(|name| env::var_os(name).is_some(), filter))
 }
 
@@ -57,7 +60,7 @@ fn explain(error: &io::Error, sandbox: Sandbox) -> Option<String> {
                 "This command runs in a sandbox, as the variable SANDBOX says, which forbids it. Run thrum outside, or let the sandbox \
                  use Unix sockets and write to .thrum."
             }
-            // Ordinary permissions give EACCES also where a container has a filter for other calls.
+            // `EACCES` may come from ordinary permissions, even in a container that filters other calls.
             Sandbox::Filter if is_eperm => {
                 "This process has a system call filter (seccomp), as in a sandbox, which forbids it. Run thrum outside the sandbox, or \
                  let it use Unix sockets and write to .thrum."
@@ -83,7 +86,10 @@ mod tests {
         let of = |set: &'static str, filter: bool| find(|name| name == set, || filter);
         assert_eq!(of("CODEX_SANDBOX_NETWORK_DISABLED", true), Sandbox::Codex);
         assert_eq!(of("SANDBOX_RUNTIME", true), Sandbox::Claude);
-        assert_eq!((of("SANDBOX", false), of("", true), of("", false)), (Sandbox::Named, Sandbox::Filter, Sandbox::None));
+        assert_eq!(
+            (of("SANDBOX", false), of("", true), of("", false)),
+            (Sandbox::Named, Sandbox::Filter, Sandbox::None)
+        );
     }
 
     #[test]
@@ -91,7 +97,11 @@ mod tests {
         let said = |errno: Errno, sandbox| explain(&errno.into(), sandbox);
         for errno in [Errno::PERM, Errno::ACCESS, Errno::ROFS] {
             assert!(said(errno, Sandbox::Codex).unwrap().contains("Codex"), "{errno:?}");
-            assert_eq!(said(errno, Sandbox::None).is_some(), errno == Errno::PERM, "ordinary permissions have their own hint");
+            assert_eq!(
+                said(errno, Sandbox::None).is_some(),
+                errno == Errno::PERM,
+                "ordinary permissions have their own hint"
+            );
             assert_eq!(said(errno, Sandbox::Filter).is_some(), errno == Errno::PERM);
         }
         assert_eq!(said(Errno::NOENT, Sandbox::Codex), None);

@@ -1,4 +1,4 @@
-//! Stopping: on a signal, in order, within a bound.
+//! Stopping the daemon: on a signal, in order, within a time bound.
 
 use std::{future::Future, time::Duration};
 
@@ -6,7 +6,7 @@ use thrum_core::Fault;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Owns every task of the daemon, tells them all to stop, and waits until they have or the time is up.
+/// Owns every task of the daemon, tells all of them to stop, and waits for them within a time bound.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shutdown {
     stop: CancellationToken,
@@ -14,17 +14,17 @@ pub(crate) struct Shutdown {
 }
 
 impl Shutdown {
-    /// Runs a task that is waited for when the daemon stops; it watches [`stopping`](Self::stopping) itself.
+    /// Spawns a task that the shutdown waits for. The task must watch [`stopping`](Self::stopping) itself.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         drop(self.tasks.spawn(task));
     }
 
-    /// Resolves as soon as the daemon is told to stop, and ever after.
+    /// Resolves as soon as the daemon has to stop, and ever after.
     pub(crate) async fn stopping(&self) {
         self.stop.cancelled().await;
     }
 
-    /// Tells all tasks to stop and waits for them. Returns how many were still running when `within` had passed.
+    /// Tells all tasks to stop and waits for them. Returns how many still ran after `within`.
     pub(crate) async fn drain(&self, within: Duration) -> usize {
         self.stop.cancel();
         self.tasks.close();
@@ -33,7 +33,7 @@ impl Shutdown {
     }
 }
 
-/// Waits for the first signal that asks the process to end, and names it.
+/// Receives the signals that ask the process to end.
 pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
@@ -41,10 +41,12 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From here on these signals no longer kill the process.
+    /// Catches the signals, which no longer kill the process from here on.
     pub(crate) fn catch() -> Result<Self, Fault> {
-        let catch =
-            |kind| signal(kind).map_err(|error| Fault::new(thrum_core::ErrorKind::Failed, format!("cannot handle signals: {error}")));
+        let catch = |kind| {
+            signal(kind)
+                .map_err(|error| Fault::new(thrum_core::ErrorKind::Failed, format!("cannot handle signals: {error}")))
+        };
         Ok(Self {
             terminate: catch(SignalKind::terminate())?,
             interrupt: catch(SignalKind::interrupt())?,
@@ -52,7 +54,7 @@ impl Signals {
         })
     }
 
-    /// The next one.
+    /// Waits for the next signal and returns its name.
     pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

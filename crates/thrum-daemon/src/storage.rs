@@ -1,4 +1,4 @@
-//! The store as the daemon's tasks use it: many wait, one thread writes, nobody blocks the runtime.
+//! The store for the daemon's tasks: many tasks wait, one thread writes, and the runtime is never blocked.
 
 use std::sync::Arc;
 
@@ -12,29 +12,30 @@ use thrum_store::{OpenOptions, Reader, Readers, Store, StoreError, Tx, Writer};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
-    acknowledged::Acknowledged, ambient::System, config::Config, disk, env::Environment, hold::Hold, identity::Identity, paths::Repo,
+    acknowledged::Acknowledged, ambient::System, config::Config, disk, env::Environment, hold::Hold,
+    identity::Identity, large::Turn, paths::Repo,
 };
 
-/// The log and its projection, open.
+/// The open log and its projection.
 pub(crate) struct Storage {
     pub(crate) writer: Writer,
     pub(crate) readers: Readers,
-    /// Since when each peer has what of our log.
+    /// Which part of our log each peer has acknowledged, and when.
     pub(crate) acknowledged: Acknowledged,
-    /// Whether the database is still the one at its path.
+    /// Checks that the open database is still the one at its path.
     hold: Hold,
-    /// How much of one peer may be kept, as the settings have it now.
+    /// Returns how much data of one peer may be stored, according to the current settings.
     pub(crate) quota: Box<dyn Fn() -> Amounts + Send + Sync>,
     commits: watch::Receiver<Commit>,
-    /// Fewer than the writer's queue has room for, so that queueing never blocks a thread of the runtime.
+    /// Permits for writes, fewer than the writer's queue has room for, so that queueing never blocks a runtime thread.
     places: Arc<Semaphore>,
 }
 
 impl Storage {
-    /// Opens the database of `repo` and writes down which one it is, before anything is stored in it.
+    /// Opens the database of `repo` and records which one it is before anything is stored in it.
     ///
     /// # Errors
-    /// Those of [`Store::open`]; those of the file system.
+    /// Those of [`Store::open`]; file system errors.
     pub(crate) fn open(repo: &Repo, identity: &mut Identity, hold: Hold) -> Result<Self, Fault> {
         let path = repo.database();
         disk::refuse_links(&[&path, &path.with_extension("db-wal"), &path.with_extension("db-shm")])?;
@@ -42,23 +43,35 @@ impl Storage {
         options.new_log = identity.new_log;
         let store = Store::open(&path, options, Box::new(System))?;
         identity.record(&store.left())?;
+        hold.keep(path.clone());
         let readers = Readers::new(&path, store.daemon_id().as_str());
         let acknowledged = Acknowledged::new(store.reader().acknowledged()?);
         let (sender, commits) = watch::channel(store.commit().clone());
         let announce = move |commit: &Commit| drop(sender.send_replace(commit.clone()));
-        let writer = Writer::start(store, announce).map_err(|error| disk::fault("start the writer of", &path, &error))?;
+        let writer =
+            Writer::start(store, announce).map_err(|error| disk::fault("start the writer of", &path, &error))?;
         let of = repo.clone();
         let quota = Box::new(move || Config::load(&of, &Environment::load(&of, std::env::vars_os())).quota());
-        Ok(Self { writer, readers, acknowledged, quota, hold, commits, places: Arc::new(Semaphore::new(limits::WRITER_QUEUE / 2)) })
+        Ok(Self {
+            writer,
+            readers,
+            acknowledged,
+            quota,
+            hold,
+            commits,
+            places: Arc::new(Semaphore::new(limits::WRITER_QUEUE / 2)),
+        })
     }
 
-    /// Ends the writer after the work that was accepted. If nobody else uses the storage any more, the readers are closed
-    /// first: SQLite folds the write-ahead log into the database file when the last connection closes, if that one may write.
+    /// Ends the writer after all accepted work. If nothing else uses the storage any more, the readers are closed
+    /// first: SQLite folds the write-ahead log into the database file when the last connection closes, if that
+    /// connection may write.
     ///
-    /// Nothing is closed once the state directory is lost: SQLite would remove the write-ahead log by its path, which is another
-    /// daemon's by then. The files end with the process.
+    /// Nothing is closed once the state directory or the database is lost. SQLite would remove the write-ahead log by
+    /// its path, where another daemon's log may be by then. The operating system closes the files when the process
+    /// ends.
     pub(crate) fn close(self: Arc<Self>) {
-        if self.hold.check().is_err() {
+        if !self.hold.may_close() {
             std::mem::forget(self);
             return;
         }
@@ -71,21 +84,21 @@ impl Storage {
         }
     }
 
-    /// Resolves when nothing can be written any more, which happens by a defect only: the writing thread panicked.
+    /// Resolves when nothing can be written any more. Only a defect causes this: the writing thread panicked.
     pub(crate) async fn broken(&self) {
-        // The thread owns the sender.
+        // The writing thread owns the sender.
         let _ = self.commits().wait_for(|_| false).await;
     }
 
-    /// What is durable, now and whenever that changes.
+    /// Subscribes to the durable state and its changes.
     pub(crate) fn commits(&self) -> watch::Receiver<Commit> {
         self.commits.clone()
     }
 
-    /// Asks about one moment.
+    /// Runs a query on one snapshot.
     ///
     /// # Errors
-    /// The question's, SQLite's.
+    /// Errors of the query and of SQLite.
     pub(crate) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         question: impl FnOnce(&Reader<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -97,22 +110,36 @@ impl Storage {
         }
     }
 
-    /// Asks about one moment; blocks.
+    /// Runs a query on one snapshot, in the turn of an answer that may have megabytes.
     ///
     /// # Errors
-    /// The question's, SQLite's; those of [`Hold::check`].
+    /// Errors of the query and of SQLite.
+    pub(crate) async fn read_much<T: Send + 'static>(
+        self: &Arc<Self>,
+        turn: &Turn,
+        question: impl FnOnce(&Reader<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Fault> {
+        let storage = Arc::clone(self);
+        turn.work(move || storage.read_now(question)).await
+    }
+
+    /// Runs a query on one snapshot; blocks.
+    ///
+    /// # Errors
+    /// Errors of the query and of SQLite; those of [`Hold::check`].
     pub(crate) fn read_now<T>(&self, question: impl FnOnce(&Reader<'_>) -> Result<T, StoreError>) -> Result<T, Fault> {
-        // Before, for a connection may be opened, and after, for it may have been opened to another database.
+        // Check before the query, because it may open a connection, and after it, because the connection may have been
+        // opened to another database.
         self.hold.check()?;
         let answer = self.readers.with(question)?;
         self.hold.check()?;
         Ok(answer)
     }
 
-    /// Does a piece of work in the next commit; blocks until it is durable in the directory that is at its path.
+    /// Does work in the next commit. Blocks until the work is durable in the directory that is at its path.
     ///
     /// # Errors
-    /// The work's own, or why the commit failed; those of [`Hold::check`].
+    /// The error of the work or of the commit; those of [`Hold::check`].
     pub(crate) fn write_now<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -123,10 +150,10 @@ impl Storage {
         Ok(outcome)
     }
 
-    /// Stores what a pull brought, in pieces; returns when all of it is durable. Blocks.
+    /// Stores the events of a pull, in pieces. Blocks until all of them are durable.
     ///
     /// # Errors
-    /// Those of [`Writer::apply`], those of [`Hold::check`].
+    /// Those of [`Writer::apply`] and of [`Hold::check`].
     pub(crate) fn take(&self, batch: Batch) -> Result<Applied, Fault> {
         self.hold.check()?;
         let applied = self.writer.apply(batch)?;
@@ -134,7 +161,7 @@ impl Storage {
         Ok(applied)
     }
 
-    /// Does a piece of work in one of the next commits, for what nobody waits for; nothing if the writer is very busy.
+    /// Does work that no caller waits for in one of the next commits. Does nothing if the writer is very busy.
     pub(crate) fn note(&self, work: impl FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send + 'static) {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             self.writer.submit(work, move |outcome| {
@@ -146,11 +173,11 @@ impl Storage {
         }
     }
 
-    /// Does a piece of work in the next commit; returns when it is durable (I3). Given up by its caller, it is done all the
-    /// same.
+    /// Does work in the next commit and returns when it is durable (I3). The work is done even if the caller drops the
+    /// future.
     ///
     /// # Errors
-    /// The work's own, or why the commit failed.
+    /// The error of the work or of the commit.
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -161,12 +188,84 @@ impl Storage {
         let (sender, receiver) = oneshot::channel();
         self.writer.submit(work, move |outcome| {
             drop(place);
-            // Nobody listens if the caller was given up.
+            // The receiver is gone if the caller dropped the future.
             let _ = sender.send(outcome);
         });
         let outcome = receiver.await.map_err(|_| closed())?;
-        // Durable, but in a file that nobody can open any more.
+        // The work is durable, but the file may be one that nobody can open any more.
         self.hold.check()?;
         Ok(outcome?)
+    }
+}
+
+/// Storages for tests whose writer can be paused.
+#[cfg(test)]
+pub(crate) mod kit {
+    use std::sync::mpsc;
+
+    use serde_json::json;
+    use tempfile::TempDir;
+    use thrum_core::event::Candidate;
+
+    use super::*;
+    use crate::{identity::Claim, lock};
+
+    /// The number of messages that one piece of pending work handles.
+    pub(crate) const PIECE: u64 = 100;
+
+    /// Creates a storage in its own directory, with this many messages from a peer for an agent that is not registered
+    /// yet.
+    pub(crate) fn with_mail_of_dan(messages: u64) -> (TempDir, Arc<Storage>) {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repo::create(dir.path(), None).unwrap();
+        let mut identity = Identity::load(&repo, Claim::None, &mut System).unwrap();
+        let hold = Hold::new(lock::acquire(&repo).unwrap(), &repo);
+        let storage = Storage::open(&repo, &mut identity, hold).unwrap();
+        let mail = |n: u64| {
+            let fields = json!({"event_id": format!("evt_{n}"), "type": "message.create", "timestamp": "2026-01-01T00:00:00Z",
+                "origin_daemon": "d_go", "message_id": format!("msg_{n}"), "agent_id": "cy", "recipients": ["dan"]});
+            Candidate::new(fields.as_object().unwrap().clone()).unwrap().into_held()
+        };
+        let batch = Batch {
+            peer: "d_go".to_owned(),
+            log: String::new(),
+            checkpoint: 0,
+            checkpoint_event: String::new(),
+            events: (0..messages).map(mail).collect(),
+            rejected: Vec::new(),
+        };
+        storage.take(batch).unwrap();
+        (dir, Arc::new(storage))
+    }
+
+    /// Does `work` together with the first piece of the pending work that it leaves, and the second piece in its own
+    /// commit. The writer then pauses until the returned sender is dropped.
+    pub(crate) fn hold_after_two_pieces<T: Send + 'static>(
+        storage: &Storage,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> mpsc::Sender<()> {
+        let wait = || {
+            let ((entered, is_held), (holding, held)) = (mpsc::channel(), mpsc::channel::<()>());
+            let job = move |_: &mut Tx<'_>| {
+                // Dropping the sender lets the test continue.
+                drop(entered);
+                let _ = held.recv();
+                Ok(())
+            };
+            storage.writer.submit(job, |outcome| outcome.unwrap());
+            (is_held, holding)
+        };
+        let until = |is_held: mpsc::Receiver<()>| assert!(is_held.recv().is_err(), "nothing is ever sent");
+        let (is_held, first) = wait();
+        until(is_held);
+        // Fill a whole group commit; after it the writer turns to pending work.
+        storage.writer.submit(work, |outcome| drop(outcome.unwrap()));
+        for _ in 1..limits::MAX_GROUP_COMMIT {
+            storage.writer.submit(|_| Ok(()), |outcome| outcome.unwrap());
+        }
+        let (is_held, second) = wait();
+        drop(first);
+        until(is_held);
+        second
     }
 }

@@ -1,10 +1,10 @@
-//! The tailnet of this daemon: what the settings say of it, and how it stands, for clients.
+//! The tailnet of this daemon: its configuration from the settings, and its state for clients.
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use thrum_core::{ErrorKind, Fault, Stamp};
-use thrum_sync::service::Ambients;
+use thrum_sync::peers::Ambients;
 use thrum_tailnet::{AuthKey, Config as TailnetConfig, Mode, State, Status, Tailnet};
 
 use crate::{
@@ -13,10 +13,16 @@ use crate::{
     paths::{self, Repo},
 };
 
-/// Where a machine's own Tailscale answers on Linux.
+/// The socket of a machine's own Tailscale on Linux.
 const HOST_SOCKET: &str = "/var/run/tailscale/tailscaled.sock";
 
-/// The tailnet as the settings want it. Nothing of it runs yet.
+/// The reason why there is no tailnet while `daemon.local_only` is on, regardless of the other settings.
+const KEPT_HERE: &str = "daemon.local_only keeps this daemon from other machines";
+
+/// Hint for switching `daemon.local_only` off.
+const LET_OUT: &str = "thrum config set daemon.local_only false, then thrum daemon restart";
+
+/// Creates the tailnet from the settings, without starting it.
 pub(crate) fn of(repo: &Repo, settings: &Settings, config: &Config, name: &str, ambients: Ambients) -> Tailnet {
     let from_root = |path: &PathBuf| repo.main_root().join(path);
     Tailnet::new(TailnetConfig {
@@ -35,17 +41,16 @@ pub(crate) fn of(repo: &Repo, settings: &Settings, config: &Config, name: &str, 
     })
 }
 
-/// Switches the tailnet on, now and for every start from now on: somebody wants to pair over it.
+/// Switches the tailnet on permanently, because somebody wants to pair over it.
 ///
 /// # Errors
-/// `refused` where the user keeps the daemon from it; the file system's.
+/// `refused` if the user keeps the daemon off the tailnet; file system errors.
 pub(crate) fn enable(tailnet: &Tailnet, repo: &Repo, config: &Config) -> Result<(), Fault> {
     if tailnet.status().borrow().enabled {
         return Ok(());
     }
     if config.local_only() {
-        return Err(Fault::new(ErrorKind::Refused, "daemon.local_only keeps this daemon from other machines")
-            .hint("thrum config set daemon.local_only false, then thrum daemon restart"));
+        return Err(Fault::new(ErrorKind::Refused, KEPT_HERE).hint(LET_OUT));
     }
     if let Source::Variable(origin) = config.get(Key::Tailnet).source {
         return Err(Fault::new(ErrorKind::Refused, format!("THRUM_TS_ENABLED is off in {origin}"))
@@ -57,7 +62,7 @@ pub(crate) fn enable(tailnet: &Tailnet, repo: &Repo, config: &Config) -> Result<
     Ok(())
 }
 
-/// How the tailnet stands, as `health` shows it.
+/// The state of the tailnet, as shown by `health`.
 #[derive(Serialize)]
 pub(crate) struct Shown {
     enabled: bool,
@@ -67,43 +72,45 @@ pub(crate) struct Shown {
     why: String,
     state: State,
     since: Stamp,
-    /// What is the matter, unless it simply works.
+    /// The current problem, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
-    /// Where a person logs the node in.
+    /// The page on which a person logs the node in.
     #[serde(skip_serializing_if = "Option::is_none")]
     login_url: Option<String>,
-    /// What the tailnet calls this node.
+    /// The name of this node on the tailnet.
     #[serde(skip_serializing_if = "Option::is_none")]
     hostname: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     dns_name: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     addresses: Vec<String>,
-    /// Where peers reach this daemon, once it listens.
+    /// The address for peers, once the daemon listens.
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
-    /// What Tailscale itself complains of.
+    /// Warnings of Tailscale itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
-    /// Callers turned away since the start: programs of this machine on the port of the tailnet, nodes on the local one.
+    /// Number of callers refused since the start: local programs on the tailnet's port, and tailnet nodes on the local
+    /// port.
     refused_callers: u64,
 }
 
 impl Shown {
-    pub(crate) fn of(status: &Status, address: Option<String>) -> Self {
+    pub(crate) fn of(status: &Status, address: Option<String>, config: &Config) -> Self {
+        let kept_here = config.local_only() && !status.enabled;
         Self {
             enabled: status.enabled,
             mode: status.mode.map(|mode| if mode == Mode::Own { "own" } else { "host" }),
-            why: status.why.clone(),
+            why: if kept_here { KEPT_HERE.to_owned() } else { status.why.clone() },
             state: status.state,
             since: status.since,
             message: status.sentence.clone(),
-            hint: status.hint.clone(),
+            hint: if kept_here { Some(LET_OUT.to_owned()) } else { status.hint.clone() },
             login_url: status.login_url.clone(),
             hostname: status.hostname.clone(),
             dns_name: status.dns_name.clone(),

@@ -1,4 +1,4 @@
-//! The worktrees of a repository, and the agents that have an identity in one of them.
+//! Lists the worktrees of a repository, and the agents that have an identity in one of them.
 
 use std::{
     collections::BTreeSet,
@@ -8,14 +8,17 @@ use std::{
 
 use thrum_core::{limits, name};
 
-use crate::{disk, layout, paths::Repo};
+use crate::{
+    disk, layout,
+    paths::{self, Repo},
+};
 
-/// Most worktrees looked at: git keeps one directory for each, and nobody works in a thousand.
+/// Maximum number of worktrees to read. Git keeps one directory for each, and nobody works in a thousand.
 const MOST: usize = 1000;
 
-/// The top levels of the worktrees of `repo` that are still there: the one with the daemon, the one that `repo` was found in, and
-/// those git knows of. Git is not started. The main worktree of a repository whose git directory lies elsewhere is in none of
-/// git's lists.
+/// Returns the top levels of the existing worktrees of `repo`: the one with the daemon, the one in which `repo` was
+/// found, and those that git knows. Git is not run. Git does not list the main worktree of a repository whose git
+/// directory lies elsewhere.
 pub fn of(repo: &Repo) -> Vec<PathBuf> {
     let mut found = vec![repo.main_root().to_owned()];
     if repo.root() != repo.main_root() {
@@ -31,7 +34,8 @@ pub fn of(repo: &Repo) -> Vec<PathBuf> {
     found
 }
 
-/// The worktree that git's directory for it points to: the directory of the `.git` file named in `gitdir`.
+/// Returns the worktree that belongs to one of git's worktree directories: the parent of the `.git` file named in
+/// `gitdir`.
 fn linked(git_dir: &Path) -> Option<PathBuf> {
     let bytes = disk::read_private(&git_dir.join("gitdir"), limits::MAX_SMALL_FILE_BYTES).ok()??;
     let text = String::from_utf8(bytes).ok()?;
@@ -39,20 +43,31 @@ fn linked(git_dir: &Path) -> Option<PathBuf> {
     top.is_dir().then_some(top)
 }
 
-/// The names of all agents with an identity file in one of the worktrees of `repo`.
+/// Returns the `.thrum` directories with a mailbox among this repository's worktrees and their shared place. There is
+/// only one, unless some were created before worktrees of one common directory shared theirs.
+pub fn mailboxes(repo: &Repo) -> Vec<PathBuf> {
+    let tops = of(repo);
+    let shared = tops.iter().filter_map(|top| layout::home(top)).next();
+    let dirs = tops.into_iter().chain(shared).filter_map(|top| fs::canonicalize(top.join(".thrum")).ok());
+    let dirs: BTreeSet<PathBuf> = dirs.filter(|dir| paths::has_mailbox(dir)).collect();
+    dirs.into_iter().collect()
+}
+
+/// Returns the names of all agents with an identity file in one of the worktrees of `repo`.
 pub fn identities(repo: &Repo) -> BTreeSet<String> {
     of(repo).iter().flat_map(|top| identities_in(top)).collect()
 }
 
-/// The names of the agents with an identity file in the worktree with this top level.
+/// Returns the names of the agents with an identity file in the worktree with this top level.
 pub fn identities_in(top: &Path) -> BTreeSet<String> {
     let files = fs::read_dir(top.join(".thrum/identities")).into_iter().flatten().flatten();
-    let names = files.filter_map(|entry| entry.file_name().into_string().ok()?.strip_suffix(".json").map(str::to_owned));
+    let names =
+        files.filter_map(|entry| entry.file_name().into_string().ok()?.strip_suffix(".json").map(str::to_owned));
     names.filter(|name| name::check_agent(name).is_ok()).collect()
 }
 
-/// Whether the agent `name`, a name that was checked, has an identity file in the worktree at `top`, and that one shares the daemon
-/// of `repo`.
+/// Returns `true` if the agent `name`, a checked name, has an identity file in the worktree at `top` and that worktree
+/// shares the daemon of `repo`.
 pub fn has_identity(repo: &Repo, top: &Path, name: &str) -> bool {
     repo.worktree(top).is_ok_and(|worktree| worktree.identities().join(format!("{name}.json")).exists())
 }
@@ -74,7 +89,11 @@ mod tests {
         fs::create_dir_all(dir.join("feature")).unwrap();
         let repo = Repo::create(&main, None).unwrap();
         Repo::create(&dir.join("feature"), Some(repo.thrum_dir())).unwrap();
-        for file in ["main/.thrum/identities/ann.json", "feature/.thrum/identities/fay.json", "feature/.thrum/identities/No Name.json"] {
+        for file in [
+            "main/.thrum/identities/ann.json",
+            "feature/.thrum/identities/fay.json",
+            "feature/.thrum/identities/No Name.json",
+        ] {
             fs::write(dir.join(file), "{}").unwrap();
         }
         let mut tops = of(&repo);

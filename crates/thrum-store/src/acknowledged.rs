@@ -1,24 +1,27 @@
-//! How far peers have read our log, by their own word, and when they said so. Kept here only to survive a restart; the daemon
-//! decides what to keep ([`limits::MAX_ACKNOWLEDGEMENTS`](thrum_core::limits::MAX_ACKNOWLEDGEMENTS)).
+//! How far peers have read our log, according to their own acknowledgements, with times. Stored only to survive a
+//! restart; the daemon decides which ones to keep
+//! ([`limits::MAX_ACKNOWLEDGEMENTS`](thrum_core::limits::MAX_ACKNOWLEDGEMENTS)).
 
 use thrum_core::Stamp;
 
 use crate::{Reader, StoreError, Tx};
 
 impl Reader<'_> {
-    /// Every peer with a sequence of our log and when it first had everything up to there, by peer and sequence.
+    /// Returns for each peer the acknowledged sequences of our log and when the peer first had everything up to each,
+    /// by peer and sequence.
     ///
     /// # Errors
     /// SQLite's.
     pub fn acknowledged(&self) -> Result<Vec<(String, u64, Stamp)>, StoreError> {
-        let mut statement = self.conn.prepare_cached("SELECT peer, sequence, at FROM acknowledged ORDER BY peer, sequence")?;
+        let mut statement =
+            self.conn.prepare_cached("SELECT peer, sequence, at FROM acknowledged ORDER BY peer, sequence")?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, Stamp::from_nanos(row.get(2)?))))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 }
 
 impl Tx<'_> {
-    /// Adds what a peer acknowledged; with `afresh`, in place of all it had before.
+    /// Adds acknowledgements of a peer. With `afresh` they replace all earlier ones.
     ///
     /// # Errors
     /// SQLite's.

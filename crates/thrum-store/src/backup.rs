@@ -1,12 +1,12 @@
-//! A backup: one file with the database and what belongs to it.
+//! Backups: one file with the database and the small files that belong to it.
 //!
-//! The file is the database itself, copied page by page with SQLite's online backup while the daemon goes on, and two more
-//! tables in it: the manifest, and small files beside the database. So it is checked with SQLite's own means, and it opens in
-//! any tool.
+//! The file is the database itself, copied page by page with SQLite's online backup while the daemon runs, plus two
+//! tables: the manifest, and the small files beside the database. So SQLite's own tools can check it, and any SQLite
+//! tool can open it.
 //!
-//! What comes back from a backup is not the database we left, although it may look so: taken and put back within one run of
-//! the daemon, both would have the same log and the same count of openings. So a backup forgets how often it was opened, and
-//! whoever opens it begins a new log (see `origin.rs`).
+//! A restored backup is not the database we left, but could be mistaken for it: if the backup was made and restored
+//! within one run of the daemon, its log id and counter of openings are those of the database we left. Therefore a
+//! backup resets the counter, and opening it begins a new log (see `origin.rs`).
 
 use std::path::Path;
 
@@ -14,48 +14,48 @@ use rusqlite::{Connection, OpenFlags, backup};
 use serde::{Deserialize, Serialize};
 use thrum_core::{Stamp, Sum};
 
-use crate::{StoreError, checkup, digest, migrate, store};
+use crate::{StoreError, checkup, connection, digest, migrate};
 
-/// The form of a backup that this version writes, and the newest it reads.
+/// Version of the backup format that this program writes, and the newest that it reads.
 pub const FORM: u32 = 1;
 
-/// Pages copied at once: half a megabyte, so that progress moves.
+/// Number of pages copied per step: half a megabyte, so that progress is visible.
 const STEP: i32 = 128;
 
-/// What a backup says of itself.
+/// Description of a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// [`FORM`]
+    /// Format of the backup; see [`FORM`].
     pub form: u32,
     /// The version of the program that wrote it.
     pub version: String,
-    /// When.
+    /// When the backup was made.
     pub made_at: Stamp,
-    /// Whose mailbox it is.
+    /// The daemon that owns the mailbox.
     pub daemon_id: String,
-    /// Where that was.
+    /// Where the mailbox was.
     pub path: String,
-    /// Events in the log.
+    /// Number of events in the log.
     pub events: u64,
-    /// Messages that are shown.
+    /// Number of messages that are shown.
     pub messages: u64,
 }
 
-/// A small file that belongs to the mailbox.
+/// A small file that belongs to the mailbox, beside the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     /// Its path below `.thrum`.
     pub name: String,
-    /// What is in it.
+    /// Its content.
     pub content: Vec<u8>,
 }
 
-/// Copies the database at `from` into the empty file `to`, with manifest and files; what `manifest` says of the content is
-/// counted. The copy is then checked as [`unpack`] checks it: who needs the backup cannot make another. `progress` hears pages
-/// done and pages in all.
+/// Copies the database at `from` into the empty file `to`, with manifest and files, and fills in the counts of
+/// `manifest`. The copy is then checked as [`unpack`] does it, because a user who needs the backup can no longer make
+/// another. `progress` is called with the number of pages copied and the total.
 ///
 /// # Errors
-/// [`StoreError::Damaged`], SQLite's; what was written of `to` is then worth nothing.
+/// [`StoreError::Damaged`], SQLite's; the file `to` is then useless.
 pub fn write(
     from: &Path,
     to: &Path,
@@ -63,10 +63,10 @@ pub fn write(
     files: &[Kept],
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Manifest, StoreError> {
-    let source = store::connect(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let source = connection::connect(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
     let format = migrate::check(&source)?;
-    let mut copy = store::connect(to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    // One moment for the whole copy: without that, every commit of the daemon would begin the copy anew.
+    let mut copy = connection::connect(to, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    // Use one read transaction for the whole copy; otherwise every commit of the daemon would restart the copy.
     source.execute_batch("BEGIN; SELECT count(*) FROM state;")?;
     {
         let running = backup::Backup::new(&source, &mut copy)?;
@@ -78,7 +78,7 @@ pub fn write(
     }
     drop(source);
     check_pages(&copy)?;
-    // The counts of an older format are those of its time; `unpack` brings them up to date before it looks.
+    // The counts of an older format follow the rules of its time; `unpack` migrates before it checks them.
     if format == migrate::newest() {
         check_events(&copy)?;
     }
@@ -100,13 +100,14 @@ pub fn write(
     Ok(manifest)
 }
 
-/// Makes a copy of a backup's file the database it was made of, and gives what else was in it. All of it is checked first: the
-/// form, the pages, and every event against the digests of the log.
+/// Turns a copy of a backup's file back into the original database, and returns the manifest and the files. Checks
+/// everything first: the format, the pages, and every event against the digests of the log.
 ///
 /// # Errors
-/// [`StoreError::Newer`]; [`StoreError::Damaged`] for a damaged one and for what is no backup. The copy is then worth nothing.
+/// [`StoreError::Newer`]; [`StoreError::Damaged`] for a damaged backup or a file that is no backup. The copy is then
+/// useless.
 pub fn unpack(copy: &Path) -> Result<(Manifest, Vec<Kept>), StoreError> {
-    let mut conn = store::connect(copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let mut conn = connection::connect(copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     migrate::check(&conn)?;
     let found = conn.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'backup'")?.exists([])?;
     if !found {
@@ -118,7 +119,7 @@ pub fn unpack(copy: &Path) -> Result<(Manifest, Vec<Kept>), StoreError> {
     let files = read_files(&conn)?;
     migrate::migrate(&mut conn)?;
     check_events(&conn)?;
-    // The files hold secrets; nothing of them stays in the database.
+    // The files hold secrets, which must not remain in the database.
     conn.query_row("PRAGMA secure_delete = ON", [], |_| Ok(()))?;
     conn.execute_batch("DROP TABLE backup; DROP TABLE backup_files;")?;
     conn.close().map_err(|(_, error)| error)?;
@@ -142,7 +143,7 @@ fn read_manifest(text: &str) -> Result<Manifest, StoreError> {
         form: u32,
     }
     let unreadable = |error: serde_json::Error| StoreError::Damaged(format!("its manifest cannot be read: {error}"));
-    // A newer manifest may lack what this one has.
+    // A newer manifest may not have all fields of this version.
     let Form { form } = serde_json::from_str(text).map_err(unreadable)?;
     if form > FORM {
         return Err(StoreError::Newer { found: form.into(), known: FORM.into() });
@@ -152,25 +153,29 @@ fn read_manifest(text: &str) -> Result<Manifest, StoreError> {
 
 fn read_files(conn: &Connection) -> Result<Vec<Kept>, StoreError> {
     let mut statement = conn.prepare("SELECT name, content, sum FROM backup_files ORDER BY name")?;
-    let rows = statement.query_map([], |row| Ok((Kept { name: row.get(0)?, content: row.get(1)? }, row.get::<_, [u8; 32]>(2)?)))?;
+    let rows = statement
+        .query_map([], |row| Ok((Kept { name: row.get(0)?, content: row.get(1)? }, row.get::<_, [u8; 32]>(2)?)))?;
     let mut files = Vec::new();
     for row in rows {
         let (file, sum) = row?;
         if Sum::of(&file.content).to_bytes() != sum {
-            return Err(StoreError::Damaged(format!("its copy of {} was changed", thrum_core::name::printable(&file.name))));
+            return Err(StoreError::Damaged(format!(
+                "its copy of {} was changed",
+                thrum_core::name::printable(&file.name)
+            )));
         }
         files.push(file);
     }
     Ok(files)
 }
 
-/// Folds the write-ahead log of a database that nobody uses into its file, as far as it can be read, so that the file alone is
-/// all of it.
+/// Checkpoints the write-ahead log of a database that no process uses into its file, as far as it is readable, so that
+/// the file alone is complete.
 ///
 /// # Errors
-/// SQLite's; nothing is lost then.
+/// SQLite's; no data is lost then.
 pub fn settle(path: &Path) -> Result<(), StoreError> {
-    let conn = store::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    let conn = connection::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     Ok(conn.close().map_err(|(_, error)| error)?)
 }

@@ -1,7 +1,7 @@
-//! Digests: over what is held, and over what was folded from it.
+//! Digests of the log and of the projection.
 //!
-//! The digest over the projection is computed from its rows whenever somebody asks, not kept beside them: a kept one would
-//! agree with itself even where a rule went wrong.
+//! The digest of the projection is computed from its rows on each request and not stored: a stored digest could not
+//! reveal a faulty fold rule.
 
 use rusqlite::{Connection, types::ValueRef};
 use sha2::{Digest, Sha256};
@@ -9,7 +9,7 @@ use thrum_core::{Head, Heads, Sum};
 
 use crate::{Reader, StoreError, Tx};
 
-/// Every table of the projection on which all daemons agree, without the numbers that mean something here only.
+/// The tables of the projection on which all daemons agree, without the columns that are only meaningful locally.
 const VIEWS: &[&str] = &[
     "SELECT 'purge', origin, cutoff FROM cutoffs",
     "SELECT 'purged ahead', id, origin FROM purged_ahead",
@@ -23,19 +23,22 @@ const VIEWS: &[&str] = &[
     "SELECT 'receipt', message_id, agent_id, origin, seen_at, read_at FROM receipts",
     "SELECT 'revision', message_id, kind, origin, count, at, event_id, reason FROM revisions",
     "SELECT 'session', session_id, agent_id, home, started_at, start_event, ended_at, end_event, end_reason FROM sessions",
+    "SELECT 'presence', agent_id, home, at, event_id, state, wakeable, since, person_at FROM presences",
+    "SELECT 'woken', message_id, agent_id, origin, at FROM wakes",
     "SELECT 'context', session_id, agent_id, home, at, event_id, context FROM contexts",
+    "SELECT 'claim', agent_id, home, path, at, event_id, until FROM claims",
 ];
 
-/// What each daemon has of its own agents alone. It follows from the tables above and from whose daemon it is.
+/// The mailboxes, which each daemon has only for its own agents. They follow from the tables above and the daemon's id.
 const MAILBOXES: &str = "SELECT 'mailbox', g.agent_id, g.home, m.at, m.message_id, b.unread
      FROM mailbox b JOIN agents g USING (owner) JOIN messages m ON m.sequence = b.sequence";
 
-/// The sum over all rows on which daemons with the same events agree.
+/// The digest of all rows on which daemons with the same events agree.
 pub(crate) fn projection(conn: &Connection) -> Result<Sum, StoreError> {
     sum(conn, VIEWS)
 }
 
-/// The sum over the mailboxes of this daemon's agents.
+/// The digest of the mailboxes of this daemon's agents.
 pub(crate) fn mailboxes(conn: &Connection) -> Result<Sum, StoreError> {
     sum(conn, &[MAILBOXES])
 }
@@ -49,7 +52,7 @@ fn sum(conn: &Connection, views: &[&str]) -> Result<Sum, StoreError> {
         while let Some(row) = rows.next()? {
             let mut hash = Sha256::new();
             for column in 0..columns {
-                // Type and length first, so that no two rows run together to the same text.
+                // Type and length come first, so that different rows never hash the same bytes.
                 let (kind, bytes) = match row.get_ref(column)? {
                     ValueRef::Null => (0u8, Vec::new()),
                     ValueRef::Integer(number) => (1, number.to_le_bytes().to_vec()),
@@ -67,9 +70,10 @@ fn sum(conn: &Connection, views: &[&str]) -> Result<Sum, StoreError> {
     Ok(total)
 }
 
-/// The heads as kept.
+/// The stored heads.
 pub(crate) fn heads(conn: &Connection) -> Result<Heads, StoreError> {
-    let mut statement = conn.prepare_cached("SELECT origin, log, count, highest, sum, purged, purged_sum FROM heads")?;
+    let mut statement =
+        conn.prepare_cached("SELECT origin, log, count, highest, sum, purged, purged_sum FROM heads")?;
     let rows = statement.query_map([], |row| {
         Ok(Head {
             origin: row.get(0)?,
@@ -84,7 +88,7 @@ pub(crate) fn heads(conn: &Connection) -> Result<Heads, StoreError> {
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// The heads counted afresh from the rows, but for what was purged: that is known from the kept ones alone.
+/// Recounts the heads from the rows, except for purged events, which only the stored heads know.
 pub(crate) fn recount(conn: &Connection) -> Result<Heads, StoreError> {
     let gone = |head: Head| Head { count: head.purged, sum: head.purged_sum, ..head };
     let kept = heads(conn)?;
@@ -103,7 +107,7 @@ pub(crate) fn recount(conn: &Connection) -> Result<Heads, StoreError> {
 }
 
 impl Reader<'_> {
-    /// Whether what is kept about the log is not what the log holds: the disk lost rows. Reads all of it.
+    /// Returns `true` if the stored heads differ from the log, because the disk lost rows. Reads the whole log.
     ///
     /// # Errors
     /// SQLite's.
@@ -113,13 +117,14 @@ impl Reader<'_> {
 }
 
 impl Tx<'_> {
-    /// The same as [`mend`](Self::mend), but only where rows were lost; whether it was so. Who found that out looked at another
-    /// moment, and to fold all again takes fifty times as long as to count it.
+    /// Rebuilds heads and projection (see [`mend`](Self::mend)) if rows were lost; returns whether they were. The check
+    /// is repeated here because the caller's finding may be outdated, and folding everything again takes fifty times as
+    /// long as counting.
     ///
     /// # Errors
     /// SQLite's.
     pub fn mend_losses(&mut self) -> Result<bool, StoreError> {
-        // What others did in this transaction is among the rows already.
+        // Write out what other jobs in this transaction counted, because their rows are already in the log.
         self.progress.flush(self.conn)?;
         let lacks = self.reader().lacks()?;
         if lacks {

@@ -1,12 +1,12 @@
-//! What can go wrong with a database, and what to do about it.
+//! Errors of the store, and the remedies.
 
 use rusqlite::ErrorCode;
 use thrum_core::{ErrorKind, Fault};
 
-/// Why the store did not do what it was asked. Nothing is half written: the transaction, or the job's part of it, is undone.
+/// Error of a store operation. Nothing is half written: the transaction, or the job's part of it, is rolled back.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The request itself was refused; the fault says why.
+    /// The request itself was refused, for the reason in the fault.
     #[error("{0}")]
     Refused(Fault),
     /// The database was made by a newer version. Retrying does not help.
@@ -14,31 +14,32 @@ pub enum StoreError {
     Newer {
         /// `user_version` of the file.
         found: i64,
-        /// The newest this binary knows.
+        /// The newest format that this binary reads.
         known: i64,
     },
-    /// The file is no database, or a damaged one. Retrying does not help.
+    /// The file is not a database, or a damaged one. Retrying does not help.
     #[error("the database is damaged: {0}")]
     Damaged(String),
-    /// The file is a database of another program, and none of ours to mend. Retrying does not help.
+    /// The file is a database of another program, which must not be repaired. Retrying does not help.
     #[error("the database is that of another program")]
     Foreign,
     /// The file is Go Thrum's database. Retrying does not help.
     #[error("the database is one of Go Thrum")]
     Gos,
-    /// No room. Retrying helps once there is.
+    /// The disk is full. Retrying helps once there is room.
     #[error("the disk is full: nothing was stored")]
     Full,
-    /// The file or its directory cannot be written. Retrying helps once it can.
+    /// The file or its directory is not writable. Retrying helps once it is.
     #[error("the database cannot be written: {0}")]
     ReadOnly(String),
-    /// COMMIT failed: whether the work is durable is not known. Retry with the same idempotency key.
+    /// COMMIT failed, so it is unknown whether the work is durable. Retry with the same idempotency key.
     #[error("the commit failed, so it is not known whether the work was stored: {0}")]
     Unknown(String),
-    /// The same for want of room. Retrying helps once there is.
+    /// COMMIT failed because the disk is full, so it is unknown whether the work is durable. Retrying helps once there
+    /// is room.
     #[error("the disk is full, so it is not known whether the work was stored")]
     UnknownFull,
-    /// Anything else SQLite reports.
+    /// Any other error that SQLite reports.
     #[error("database: {0}")]
     Sqlite(String),
     /// The writer has stopped.
@@ -59,12 +60,16 @@ impl From<rusqlite::Error> for StoreError {
 }
 
 impl StoreError {
-    /// Why a COMMIT failed. Whatever the reason, its last page may have reached the disk.
+    /// The error of a failed COMMIT. Whatever the cause, the last page may have reached the disk.
     pub(crate) fn of_commit(error: rusqlite::Error) -> Self {
-        if error.sqlite_error_code() == Some(ErrorCode::DiskFull) { Self::UnknownFull } else { Self::Unknown(error.to_string()) }
+        if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+            Self::UnknownFull
+        } else {
+            Self::Unknown(error.to_string())
+        }
     }
 
-    /// The same for each of those who waited together.
+    /// A copy of this error for each job of a failed group.
     pub(crate) fn told_again(&self) -> Self {
         match self {
             Self::Full => Self::Full,

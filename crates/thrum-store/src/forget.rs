@@ -1,31 +1,47 @@
-//! Forgetting what a removed peer brought, so that its space is free again.
+//! Removes the events that a removed peer brought, to free their space.
 //!
-//! What goes are the events received from it, unless their origin is this daemon or a peer that is still paired: those are not only
-//! its own. They leave the log in pieces of bounded size, each a transaction of its own, so that others write in between and an
-//! interrupted run goes on where it was ([`Reader::forgetting`]). The projection is what the remaining events say.
+//! Events received from that peer are removed, unless their origin is this daemon or a peer that is still paired. They
+//! leave the log in pieces of bounded size, each in its own transaction. So other writes run in between, and an
+//! interrupted run resumes where it stopped ([`Reader::forgetting`]). Afterwards the projection corresponds to the
+//! remaining events.
 //!
-//! Numbered events count as purged: heads stay equal to those of peers that still hold them, and nobody brings them back by
-//! comparing. Unlike what a purge took, they may be served again: a peer that is paired anew is read from its start, and all it
-//! still has comes back ([`Tx::restores`]). Events without numbers, Go Thrum's, are taken off the heads, because there is no place by
-//! which they would be known again; another peer of ours that holds them brings them back.
+//! Events with an origin sequence count as purged. So the heads stay equal to those of peers that still hold the
+//! events, and anti-entropy does not fetch the events again. Unlike purged events, they may be served again: a peer
+//! that is paired anew is read from its start, and all events that it still holds come back ([`Tx::restores`]). Events
+//! without an origin sequence, as Go Thrum writes them, are subtracted from the heads, because there is no position by
+//! which to recognise them. They come back from any other of our peers that holds them.
 
 use std::collections::BTreeSet;
 
-use rusqlite::OptionalExtension;
-use thrum_core::{Event, Payload, Sum, limits};
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use thrum_core::{
+    Event, Payload, Sum, limits,
+    payload::{EventType, Subject},
+};
 
 use crate::{Reader, StoreError, Tx, fold};
 
-/// What one piece came to.
+/// The result of one piece.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Forgotten {
-    /// Events that left the log.
+    /// Number of events removed from the log.
     pub events: u64,
-    /// Whether nothing is left to be done for this peer.
+    /// Whether all events of this peer are processed.
     pub is_done: bool,
 }
 
-/// An event that goes.
+/// A removed peer whose events are being removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forgetting {
+    /// The id of the peer.
+    pub peer: String,
+    /// The sequence up to which the log was processed.
+    pub done: u64,
+    /// The highest sequence of the log.
+    pub upto: u64,
+}
+
+/// An event to be removed.
 struct Leaving {
     sequence: u64,
     id: String,
@@ -35,21 +51,87 @@ struct Leaving {
     log: String,
     number: u64,
     sum: Sum,
-    /// Of an update: its sessions, with the agent. Of a clean-up: no session, with the agent.
-    said_of: Vec<(String, String)>,
+    said: Said,
+}
+
+/// The content of an event without a target, as far as rows of the projection belong to it.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    /// The deletion of this agent.
+    Cleanup(String),
+    /// The presence of this agent.
+    Presence(String),
+    /// The work contexts of this agent in these sessions.
+    Contexts(String, Vec<String>),
+    /// The claims or releases of these paths by this agent; `''` stands for all paths.
+    Claims(String, Vec<String>),
+}
+
+impl Said {
+    fn of(kind: &str, body: &str) -> Self {
+        match Payload::read(kind, body) {
+            Ok(Payload::AgentCleanup(cleanup)) => Self::Cleanup(cleanup.agent_id),
+            Ok(Payload::AgentPresence(presence)) => Self::Presence(presence.agent_id),
+            Ok(Payload::AgentUpdate(update)) => Self::Contexts(
+                update.agent_id,
+                update.work_contexts.into_iter().map(|context| context.session_id).collect(),
+            ),
+            Ok(Payload::FileClaim(claim)) => Self::Claims(claim.agent_id, claim.paths),
+            Ok(Payload::FileRelease(release)) if release.paths.is_empty() => {
+                Self::Claims(release.agent_id, vec![String::new()])
+            }
+            Ok(Payload::FileRelease(release)) => Self::Claims(release.agent_id, release.paths),
+            _ => Self::Nothing,
+        }
+    }
+}
+
+impl Leaving {
+    /// Removes the event's data from the projection, where this event was the last to set it.
+    fn withdraw(&self, conn: &Connection) -> Result<(), StoreError> {
+        let (home, id) = (&self.origin, &self.id);
+        let delete = |sql: &str, values: &[&str]| -> Result<(), StoreError> {
+            conn.prepare_cached(sql)?.execute(params_from_iter(values))?;
+            Ok(())
+        };
+        match &self.said {
+            Said::Nothing => Ok(()),
+            Said::Cleanup(agent) => {
+                delete("DELETE FROM cleanups WHERE agent_id = ?1 AND home = ?2 AND event_id = ?3", &[agent, home, id])
+            }
+            Said::Presence(agent) => {
+                delete("DELETE FROM presences WHERE agent_id = ?1 AND home = ?2 AND event_id = ?3", &[agent, home, id])
+            }
+            Said::Contexts(agent, sessions) => sessions.iter().try_for_each(|session| {
+                let sql =
+                    "DELETE FROM contexts WHERE agent_id = ?1 AND home = ?2 AND event_id = ?3 AND session_id = ?4";
+                delete(sql, &[agent, home, id, session])
+            }),
+            Said::Claims(agent, paths) => paths.iter().try_for_each(|path| {
+                delete(
+                    "DELETE FROM claims WHERE agent_id = ?1 AND home = ?2 AND event_id = ?3 AND path = ?4",
+                    &[agent, home, id, path],
+                )
+            }),
+        }
+    }
 }
 
 impl Reader<'_> {
-    /// Removed peers whose events are still to go.
+    /// Returns the removed peers whose events are not yet all removed.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn forgetting(&self) -> Result<Vec<String>, StoreError> {
-        let mut statement = self.conn.prepare_cached("SELECT peer FROM forgetting ORDER BY peer")?;
-        Ok(statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+    pub fn forgetting(&self) -> Result<Vec<Forgetting>, StoreError> {
+        let sql = "SELECT peer, after, max(after, coalesce((SELECT max(sequence) FROM events), 0)) FROM forgetting ORDER BY peer";
+        let mut statement = self.conn.prepare_cached(sql)?;
+        let found = statement
+            .query_map([], |row| Ok(Forgetting { peer: row.get(0)?, done: row.get(1)?, upto: row.get(2)? }))?;
+        Ok(found.collect::<Result<_, _>>()?)
     }
 
-    /// Whether anything received from this peer is here.
+    /// Returns `true` if the store holds any event received from this peer.
     ///
     /// # Errors
     /// SQLite's.
@@ -59,7 +141,7 @@ impl Reader<'_> {
 }
 
 impl Tx<'_> {
-    /// Notes that what this peer brought is to go. [`forget_piece`](Self::forget_piece) does it.
+    /// Marks the events that this peer brought for removal by [`forget_piece`](Self::forget_piece).
     ///
     /// # Errors
     /// SQLite's.
@@ -68,7 +150,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Leaves the rest of what this peer brought: it is paired again.
+    /// Stops the removal, because the peer is paired again. The remaining events stay.
     ///
     /// # Errors
     /// SQLite's.
@@ -77,11 +159,11 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Takes the next events of a removed peer out of the log, but for those of the origins in `keeps`. Looks at no more than
+    /// Removes the next events of a removed peer from the log, except those whose origin is in `keeps`. Reads at most
     /// [`limits::FORGET_ROWS`] rows.
     ///
     /// # Errors
-    /// SQLite's; nothing of the piece is done then.
+    /// SQLite's; the whole piece is then undone.
     pub fn forget_piece(&mut self, peer: &str, keeps: &BTreeSet<String>) -> Result<Forgotten, StoreError> {
         let found: Option<(u64, bool)> = self
             .conn
@@ -101,11 +183,12 @@ impl Tx<'_> {
         let is_done = upto.is_none();
         if is_done {
             if refolds {
-                // Others brought a part of what those origins wrote: it may have been hidden by what is gone.
+                // Other peers brought some of these origins' events, and the removed events may have hidden their
+                // effects.
                 fold::rebuild(self)?;
             }
             self.conn.execute("DELETE FROM forgetting WHERE peer = ?1", [peer])?;
-            // The file becomes as small as it can be.
+            // Shrink the file to its minimum size.
             self.progress.scrub = true;
         } else {
             self.conn.prepare_cached("UPDATE forgetting SET after = ?2, refold = ?3 WHERE peer = ?1")?.execute((
@@ -117,8 +200,13 @@ impl Tx<'_> {
         Ok(Forgotten { events: leaving.len() as u64, is_done })
     }
 
-    /// The events of the next piece that go, and up to which row it looked; `None` if to the end.
-    fn leaving(&self, peer: &str, after: u64, keeps: &BTreeSet<String>) -> Result<(Vec<Leaving>, Option<u64>), StoreError> {
+    /// Returns the events of the next piece to be removed, and the last row read; `None` if the end was reached.
+    fn leaving(
+        &self,
+        peer: &str,
+        after: u64,
+        keeps: &BTreeSet<String>,
+    ) -> Result<(Vec<Leaving>, Option<u64>), StoreError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT sequence, event_id, type, target, origin_daemon, origin_log, origin_seq, CASE received_from WHEN ?2 THEN body END
              FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?3",
@@ -133,13 +221,7 @@ impl Tx<'_> {
                 continue;
             }
             let kind: String = row.get(2)?;
-            let said_of = match (kind.as_str(), Payload::read(&kind, body)) {
-                ("agent.cleanup", Ok(Payload::AgentCleanup(cleanup))) => vec![(String::new(), cleanup.agent_id)],
-                ("agent.update", Ok(Payload::AgentUpdate(update))) => {
-                    update.work_contexts.into_iter().map(|context| (context.session_id, update.agent_id.clone())).collect()
-                }
-                _ => Vec::new(),
-            };
+            let said = Said::of(&kind, body);
             bytes += body.len();
             leaving.push(Leaving {
                 sequence: last,
@@ -150,7 +232,7 @@ impl Tx<'_> {
                 log: row.get(5)?,
                 number: row.get(6)?,
                 sum: Sum::of(body.as_bytes()),
-                said_of,
+                said,
             });
             if bytes > limits::MAX_EVENT_BYTES {
                 return Ok((leaving, Some(last)));
@@ -159,45 +241,38 @@ impl Tx<'_> {
         Ok((leaving, (seen == limits::FORGET_ROWS).then_some(last)))
     }
 
-    /// Takes one event out of the log, and what it was out of the projection; returns whether more may change than is worked out
-    /// at the end of the piece.
+    /// Removes one event from the log and its data from the projection. Returns `true` if the projection may change
+    /// beyond what the end of the piece recomputes.
     fn take_out(&mut self, peer: &str, event: &Leaving, messages: &mut BTreeSet<String>) -> Result<bool, StoreError> {
         let conn = self.conn;
         let mut partial = false;
         if let Some(target) = &event.target {
-            match event.kind.as_str() {
-                "agent.register" => fold::agent_changed(self, target),
-                kind if kind.starts_with("agent.session.") => fold::session_changed(self, target),
-                _ => {
+            match EventType::named(&event.kind).and_then(|known| known.target) {
+                Some(Subject::Agent) => drop(self.deferred.agents.insert(target.clone())),
+                Some(Subject::Session) => drop(self.deferred.sessions.insert(target.clone())),
+                Some(Subject::Message) => {
                     fold::withdraw_message(self, target)?;
                     messages.insert(target.clone());
                 }
+                None => {}
             }
-        } else if matches!(event.kind.as_str(), "agent.cleanup" | "agent.update") {
+        } else if event.said != Said::Nothing {
             let by_others = "SELECT 1 FROM received WHERE origin = ?1 AND peer <> ?2";
             partial = conn.prepare_cached(by_others)?.exists((&event.origin, peer))?;
         }
-        for (session_id, agent_id) in &event.said_of {
-            if event.kind == "agent.cleanup" {
-                conn.prepare_cached("DELETE FROM cleanups WHERE agent_id = ?1 AND home = ?2 AND event_id = ?3")?.execute((
-                    agent_id,
-                    &event.origin,
-                    &event.id,
-                ))?;
-                continue;
-            }
-            conn.prepare_cached("DELETE FROM contexts WHERE session_id = ?1 AND agent_id = ?2 AND home = ?3 AND event_id = ?4")?
-                .execute((session_id, agent_id, &event.origin, &event.id))?;
-        }
-        conn.prepare_cached("DELETE FROM parked WHERE (event_id, signer) = (SELECT event_id, signer FROM events WHERE sequence = ?1)")?
-            .execute([event.sequence])?;
+        event.withdraw(conn)?;
+        conn.prepare_cached(
+            "DELETE FROM parked WHERE (event_id, signer) = (SELECT event_id, signer FROM events WHERE sequence = ?1)",
+        )?
+        .execute([event.sequence])?;
         conn.prepare_cached("DELETE FROM events WHERE sequence = ?1")?.execute([event.sequence])?;
         conn.prepare_cached("DELETE FROM ahead WHERE sequence = ?1")?.execute([event.sequence])?;
         self.progress.forget(&event.origin, &event.log, event.number, event.sum);
         Ok(partial)
     }
 
-    /// Whether an event that was forgotten comes back: its place counts as purged, and no purge keeps it out.
+    /// Returns `true` if a forgotten event comes back. Its origin sequence counts as purged, and callers have checked
+    /// that no purge removes it.
     pub(crate) fn restores(&self, event: &Event) -> Result<bool, StoreError> {
         if event.seq == 0 {
             return Ok(false);
@@ -205,10 +280,11 @@ impl Tx<'_> {
         if self.progress.is_gone(event) {
             return Ok(true);
         }
-        let mut statement = self
-            .conn
-            .prepare_cached("SELECT last FROM purged WHERE origin = ?1 AND log = ?2 AND first <= ?3 ORDER BY first DESC LIMIT 1")?;
-        let last: Option<u64> = statement.query_row((&event.origin, &event.log, event.seq), |row| row.get(0)).optional()?;
+        let mut statement = self.conn.prepare_cached(
+            "SELECT last FROM purged WHERE origin = ?1 AND log = ?2 AND first <= ?3 ORDER BY first DESC LIMIT 1",
+        )?;
+        let last: Option<u64> =
+            statement.query_row((&event.origin, &event.log, event.seq), |row| row.get(0)).optional()?;
         Ok(last.is_some_and(|last| event.seq <= last))
     }
 }

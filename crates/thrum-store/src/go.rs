@@ -1,9 +1,9 @@
-//! Go Thrum's database, as a source of events. Nothing of it is written, not even its side files change.
+//! Reads events from Go Thrum's database. Never writes to it; not even its side files change.
 //!
-//! SQLite keeps what was committed last in a write-ahead log beside the database, and whoever opens both to read them makes
-//! or changes a third file. So a database without such a log is opened as one that cannot change; one with it is copied,
-//! and the copy is read. Whoever calls makes sure that its daemon does not run meanwhile; that it did not write is checked
-//! all the same when everything was read ([`GoDatabase::unchanged`]).
+//! SQLite keeps the last commits in a write-ahead log beside the database, and a process that opens both for reading
+//! creates or changes a third file. Therefore a database without such a log is opened as immutable; a database with one
+//! is copied, and the copy is read. The caller must make sure that the Go daemon does not run meanwhile. After reading,
+//! [`GoDatabase::unchanged`] also checks that no process wrote to the database.
 
 use std::{
     fs,
@@ -14,35 +14,35 @@ use std::{
 use rusqlite::{Connection, OpenFlags, Row, types::ValueRef};
 use thrum_core::{ErrorKind, Fault, limits};
 
-use crate::{StoreError, migrate};
+use crate::{StoreError, connection::beside, migrate};
 
-/// A row of Go's `events`, each text as it stands there; `None` where it is no text.
+/// A row of Go's `events` table with unmodified texts; `None` where a value is not text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoEvent {
-    /// Go's number for it.
+    /// The sequence that Go assigned.
     pub sequence: i64,
     /// `event_id`, `type`, `timestamp`, `origin_daemon`.
     pub envelope: [Option<String>; 4],
-    /// The event; need not be JSON.
+    /// The event; may be invalid JSON.
     pub event_json: String,
 }
 
-/// What a database holds.
+/// Summary of the contents of a database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GoTotals {
-    /// The version of its tables: 15 is Go Thrum v0.6.3, 51 is v0.10.6.
+    /// Schema version: 15 is Go Thrum v0.6.3, 51 is v0.10.6.
     pub schema: i64,
-    /// Rows of its log.
+    /// Number of rows in its log.
     pub events: u64,
-    /// Messages in its tables whose creation is not in its log any more: later versions trim it.
+    /// Messages in its tables whose creation is no longer in its log, because later versions trim the log.
     pub messages_without_event: u64,
-    /// Who wrote how many of the events, most first.
+    /// Number of events by each origin, largest first.
     pub origins: Vec<(String, u64)>,
-    /// The daemon's own id, where the database has it (since v0.9).
+    /// The daemon's own id, if the database has it (since v0.9).
     pub own_id: Option<String>,
 }
 
-/// A file as it was when it was opened.
+/// Size and modification time of a file when it was opened.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen(Option<(u64, SystemTime)>);
 
@@ -59,13 +59,7 @@ pub struct GoDatabase {
     seen: [Seen; 3],
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-/// What is said of a database of our own where one of Go Thrum was asked for.
+/// The error for a database of our own where a Go Thrum database was expected.
 pub fn not_gos(path: &Path) -> Fault {
     Fault::new(ErrorKind::Refused, format!("{} is a database of this program, not of Go Thrum", path.display()))
         .hint("To keep or move such a one: thrum backup, thrum restore.")
@@ -75,11 +69,12 @@ impl GoDatabase {
     /// Opens the database at `path`. `scratch` is a private directory for a copy, if one is needed.
     ///
     /// # Errors
-    /// `not_found` if there is none; `failed` for a damaged one; `refused` for one of this program; `invalid` for one of
-    /// another program, or without a log.
+    /// `not_found` if there is no file; `failed` if it is damaged; `refused` if it is a database of this program;
+    /// `invalid` if it belongs to another program or has no log.
     pub fn open(path: &Path, scratch: &Path) -> Result<Self, Fault> {
         let cannot = |what: &str, error: std::io::Error| {
-            let kind = if error.kind() == std::io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Failed };
+            let kind =
+                if error.kind() == std::io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Failed };
             Fault::new(kind, format!("cannot {what} {}: {error}", path.display()))
         };
         let path = &fs::canonicalize(path).map_err(|error| cannot("read", error))?;
@@ -92,7 +87,10 @@ impl GoDatabase {
                     fs::copy(file, scratch.join(name)).map_err(|error| cannot("copy", error))?;
                 }
             }
-            Connection::open_with_flags(scratch.join("messages.db"), OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+            Connection::open_with_flags(
+                scratch.join("messages.db"),
+                OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+            )
         } else {
             fs::File::open(path).map_err(|error| cannot("read", error))?;
             let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
@@ -116,8 +114,13 @@ impl GoDatabase {
                 return Err(not_gos(&self.path).into());
             }
             Ok(_) | Err(StoreError::Damaged(_) | StoreError::Foreign) => {
-                let has_messages = self.conn.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'messages'")?.exists([])?;
-                let why = if has_messages { "has no log of events: Go Thrum keeps one since v0.5" } else { "is no database of Go Thrum" };
+                let has_messages =
+                    self.conn.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'messages'")?.exists([])?;
+                let why = if has_messages {
+                    "has no log of events: Go Thrum keeps one since v0.5"
+                } else {
+                    "is no database of Go Thrum"
+                };
                 return Err(Fault::new(ErrorKind::Invalid, format!("{shown} {why}"))
                     .hint("Name the repository, its .thrum, or its .thrum/var/messages.db.")
                     .into());
@@ -128,12 +131,13 @@ impl GoDatabase {
         if first_fault == "ok" { Ok(()) } else { Err(StoreError::Damaged(first_fault)) }
     }
 
-    /// That nobody wrote to it since it was opened.
+    /// Checks that no process has written to the database since it was opened.
     ///
     /// # Errors
-    /// `try_again` if somebody did: what was read may be of two moments.
+    /// `try_again` if a process has: the data read may mix two states.
     pub fn unchanged(&self) -> Result<(), Fault> {
-        let now = [self.path.clone(), beside(&self.path, "-wal"), beside(&self.path, "-journal")].map(|file| Seen::at(&file));
+        let now =
+            [self.path.clone(), beside(&self.path, "-wal"), beside(&self.path, "-journal")].map(|file| Seen::at(&file));
         if now == self.seen {
             return Ok(());
         }
@@ -141,7 +145,7 @@ impl GoDatabase {
             .hint("Stop the daemon that writes to it and repeat the command; what is here already is not taken twice."))
     }
 
-    /// What it holds.
+    /// Returns a summary of the database.
     ///
     /// # Errors
     /// `failed` if it cannot be read.
@@ -155,7 +159,7 @@ impl GoDatabase {
             let mut origins = conn
                 .prepare("SELECT origin_daemon, count(*) FROM events WHERE typeof(origin_daemon) = 'text' GROUP BY 1 ORDER BY 2 DESC, 1")?;
             let origins = origins.query_map([], |row| Ok((lossy(row, 0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
-            // Set against each other in a table of its own: Go has no index from a message to its event.
+            // Collect the ids in a temporary table: Go has no index from a message to its event.
             conn.execute_batch(
                 "PRAGMA temp_store = MEMORY; CREATE TEMP TABLE IF NOT EXISTS created (message_id TEXT PRIMARY KEY) WITHOUT ROWID;
                  INSERT OR IGNORE INTO temp.created SELECT event_json ->> 'message_id' FROM events
@@ -177,8 +181,8 @@ impl GoDatabase {
         })
     }
 
-    /// The rows above `after`, at most [`limits::MAX_BATCH_EVENTS`] and [`limits::MAX_BATCH_BYTES`], but at least one if there
-    /// is any.
+    /// Returns the rows above `after`, at most [`limits::MAX_BATCH_EVENTS`] and [`limits::MAX_BATCH_BYTES`], but at
+    /// least one if there is any.
     ///
     /// # Errors
     /// `failed` if it cannot be read.
@@ -203,7 +207,7 @@ impl GoDatabase {
         })
     }
 
-    /// The names that these daemons registered as agents, whether or not they were deleted later.
+    /// Returns the names that these daemons registered as agents, including those deleted later.
     ///
     /// # Errors
     /// `failed` if it cannot be read.
@@ -225,7 +229,7 @@ impl GoDatabase {
         })
     }
 
-    /// The messages that an agent has read according to Go's tables, which know more than its log.
+    /// Returns the messages that an agent has read according to Go's tables, which are more complete than its log.
     ///
     /// # Errors
     /// `failed` if it cannot be read.
@@ -233,12 +237,16 @@ impl GoDatabase {
         self.read(|conn| {
             let mut ids = Vec::new();
             for (table, sql) in [
-                ("message_deliveries", "SELECT message_id FROM message_deliveries WHERE recipient_agent_id = ?1 AND read_at IS NOT NULL"),
+                (
+                    "message_deliveries",
+                    "SELECT message_id FROM message_deliveries WHERE recipient_agent_id = ?1 AND read_at IS NOT NULL",
+                ),
                 ("message_reads", "SELECT message_id FROM message_reads WHERE agent_id = ?1"),
             ] {
                 if has_table(conn, table)? {
                     let mut statement = conn.prepare(sql)?;
-                    let found: Vec<String> = statement.query_map([agent_id], |row| row.get(0))?.collect::<Result<_, _>>()?;
+                    let found: Vec<String> =
+                        statement.query_map([agent_id], |row| row.get(0))?.collect::<Result<_, _>>()?;
                     ids.extend(found);
                 }
             }
@@ -257,7 +265,7 @@ fn has_table(conn: &Connection, name: &str) -> Result<bool, StoreError> {
     Ok(conn.prepare_cached("SELECT 1 FROM main.sqlite_schema WHERE type = 'table' AND name = ?1")?.exists([name])?)
 }
 
-/// A column's text; `None` if it is none, or no UTF-8.
+/// Returns a column's text; `None` if it is not text, or not UTF-8.
 fn text(row: &Row<'_>, column: usize) -> Result<Option<String>, StoreError> {
     Ok(match row.get_ref(column)? {
         ValueRef::Text(text) => String::from_utf8(text.to_vec()).ok(),
@@ -269,7 +277,7 @@ fn lossy(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
     Ok(row.get_ref(column)?.as_bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default())
 }
 
-/// The file as one that cannot change. Of what a path may contain, these characters mean something in a URI.
+/// A URI that opens the file as immutable. The escaped characters have a meaning in a URI and may occur in a path.
 fn as_uri(path: &Path) -> PathBuf {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
     let mut uri = b"file:".to_vec();
@@ -288,6 +296,7 @@ fn damaged(path: &Path, error: &StoreError) -> Fault {
         StoreError::Damaged(why) => why.clone(),
         error => error.to_string(),
     };
-    Fault::new(ErrorKind::Failed, format!("{} cannot be read as a database: {why}", path.display()))
-        .hint("A backup of it may be whole; else SQLite's own tool saves what can be read: sqlite3 messages.db .recover")
+    Fault::new(ErrorKind::Failed, format!("{} cannot be read as a database: {why}", path.display())).hint(
+        "A backup of it may be whole; else SQLite's own tool saves what can be read: sqlite3 messages.db .recover",
+    )
 }

@@ -1,19 +1,29 @@
-//! The event log and its projection in SQLite: a plain synchronous function over batches.
+//! The event log and its projection in SQLite: a synchronous library that stores and folds batches of events.
 //!
-//! No sockets, and no thread but the one that drives it. The `events` table is the only truth; every other table about mail
-//! and agents is a fold of the *set* of events and can be thrown away and folded again ([`Store::rebuild`]).
+//! It uses no sockets, and no thread except the writer thread. The `events` table is the only source of truth. Every
+//! other table about mail and agents is a fold of the *set* of events and can be discarded and rebuilt
+//! ([`Store::rebuild`]).
 //!
-//! * [`Store`] owns the one writing connection; [`Writer`] is the thread that commits once for all who wait.
-//! * [`Tx`] is what a job may do inside a transaction; [`ops`] are the jobs that agents ask for.
-//! * [`Readers`] hand out read-only connections; [`query`] is what they answer.
+//! * [`Store`] owns the only writing connection; [`Writer`] is the thread that does one commit for all waiting jobs.
+//! * [`Tx`] is the interface of a job inside a transaction; [`ops`] are the operations that agents request.
+//! * [`Readers`] hand out read-only connections; [`query`] contains the queries.
 
 mod acknowledged;
+mod append;
+mod apply;
 mod arrival;
 pub mod backup;
 mod checkup;
+mod clock;
+mod collisions;
+mod connection;
+mod cursors;
+mod cutoff;
+mod deferred;
 mod digest;
 mod effort;
 mod error;
+mod event_rows;
 mod fold;
 mod forget;
 mod go;
@@ -22,8 +32,12 @@ mod migrate;
 pub mod ops;
 mod origin;
 mod pieces;
+mod progress;
+mod purged_ranges;
 pub mod query;
 mod readers;
+mod rejected;
+mod room;
 mod salvage;
 mod store;
 mod tx;
@@ -31,12 +45,14 @@ mod writer;
 
 pub use arrival::Ahead;
 pub use checkup::{Checkup, Compared, Condition, reindex};
+pub use collisions::Collision;
+pub use cutoff::Purged;
 pub use effort::Effort;
 pub use error::StoreError;
-pub use fold::Purged;
-pub use forget::Forgotten;
+pub use forget::{Forgetting, Forgotten};
 pub use go::{GoDatabase, GoEvent, GoTotals, not_gos};
 pub use log_copy::LogCopy;
+pub use migrate::is_head_of_other;
 pub use origin::Left;
 pub use readers::{Reader, Readers};
 pub use salvage::{Salvaged, salvage};

@@ -1,20 +1,20 @@
-//! The log of a database whose daemon does not run, looked at in a private copy: nothing beside the original changes, not even
-//! the files that SQLite makes for a reader.
+//! Reads the log of a database whose daemon is not running from a private copy. No file beside the original changes,
+//! not even those that SQLite creates for a reader.
 
 use std::{fs, io, path::Path};
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::{StoreError, migrate, store};
+use crate::{StoreError, connection, migrate};
 
-/// A copy of a log; empty where there is no database yet.
+/// A copy of a log; empty if there is no database yet.
 pub struct LogCopy(Option<Connection>);
 
 impl LogCopy {
     /// Copies the database at `path` into `scratch`, a private directory with room for it.
     ///
     /// # Errors
-    /// [`StoreError::Newer`], [`StoreError::Gos`], [`StoreError::Foreign`], [`StoreError::Damaged`]; the disk's.
+    /// [`StoreError::Newer`], [`StoreError::Gos`], [`StoreError::Foreign`], [`StoreError::Damaged`]; those of the disk.
     pub fn of(path: &Path, scratch: &Path) -> Result<Self, StoreError> {
         let copy = scratch.join("log.db");
         let failed = |error: io::Error| StoreError::ReadOnly(format!("cannot copy {}: {error}", path.display()));
@@ -26,11 +26,11 @@ impl LogCopy {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             copied => drop(copied.map_err(failed)?),
         }
-        let conn = store::connect(&copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let conn = connection::connect(&copy, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         Ok(Self((migrate::check(&conn)? > 0).then_some(conn)))
     }
 
-    /// Whether this event is there, word for word.
+    /// Returns `true` if exactly this event is in the log.
     ///
     /// # Errors
     /// SQLite's.

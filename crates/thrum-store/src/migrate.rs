@@ -1,4 +1,6 @@
-//! Numbered migrations, append-only. A released one is never changed.
+//! Numbered, append-only schema migrations. A released migration is never changed.
+
+use std::{fs::File, io::Read, path::Path};
 
 use rusqlite::Connection;
 
@@ -24,17 +26,22 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0017_recipient_homes.sql"),
     include_str!("migrations/0018_cutoffs.sql"),
     include_str!("migrations/0019_arrival.sql"),
+    include_str!("migrations/0020_cursors.sql"),
+    include_str!("migrations/0021_claims.sql"),
+    include_str!("migrations/0022_states.sql"),
+    include_str!("migrations/0023_collisions.sql"),
+    include_str!("migrations/0024_person_at.sql"),
 ];
 
-/// `application_id` of our files, so that a stray database of somebody else is not taken for ours ("Thrm").
+/// `application_id` of our files ("Thrm"), which distinguishes them from databases of other programs.
 pub(crate) const APPLICATION_ID: i64 = 0x5468_726d;
 
-/// The format that this version makes.
+/// The format that this version writes.
 pub(crate) fn newest() -> i64 {
     i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
 }
 
-/// Whether the database is ours and of a format this version reads; gives the format.
+/// Checks that the database is ours and has a format that this version reads; returns the format.
 ///
 /// # Errors
 /// [`StoreError::Newer`], [`StoreError::Foreign`], [`StoreError::Gos`], [`StoreError::Damaged`].
@@ -42,11 +49,16 @@ pub(crate) fn check(conn: &Connection) -> Result<i64, StoreError> {
     let known = newest();
     let found: i64 = conn.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let application: i64 = conn.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    // The schema of a newer one may be one that this SQLite cannot read: then it is not a damaged one.
-    if application != APPLICATION_ID && conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? > 0 {
+    // Do not read the schema of our own files here: this SQLite may be unable to read the schema of a newer version,
+    // which would look like damage.
+    if application != APPLICATION_ID
+        && conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))? > 0
+    {
         return Err(match () {
             () if has_column(conn, GOS_COLUMN)? => StoreError::Gos,
-            () if has_column(conn, OUR_COLUMN)? => StoreError::Damaged("its head is not the one that was written".to_owned()),
+            () if has_column(conn, OUR_COLUMN)? => {
+                StoreError::Damaged("its head is not the one that was written".to_owned())
+            }
             () => StoreError::Foreign,
         });
     }
@@ -56,7 +68,15 @@ pub(crate) fn check(conn: &Connection) -> Result<i64, StoreError> {
     Ok(found)
 }
 
-/// What the log of Go Thrum has, which keeps each event as it came, and what ours has.
+/// Returns `true` if the file begins like a database, but not like one of ours. Reads only the header of the file, so a
+/// program that has it open is not disturbed. Content that is still in the write-ahead log is not seen.
+pub fn is_head_of_other(path: &Path) -> bool {
+    let mut head = [0; 72];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head.starts_with(b"SQLite format 3\0") && head[68..] != APPLICATION_ID.to_be_bytes()[4..]
+}
+
+/// A column that only Go Thrum's log has (it keeps each event as it came), and one that only ours has.
 const GOS_COLUMN: &str = "event_json";
 const OUR_COLUMN: &str = "received_from";
 
@@ -64,14 +84,14 @@ fn has_column(conn: &Connection, name: &str) -> Result<bool, StoreError> {
     Ok(conn.prepare("SELECT 1 FROM pragma_table_info('events') WHERE name = ?1")?.exists([name])?)
 }
 
-/// Brings the database to the newest format; returns whether it was empty. All or nothing.
+/// Migrates the database to the newest format, completely or not at all. Returns `true` if it was empty.
 pub(crate) fn migrate(conn: &mut Connection) -> Result<bool, StoreError> {
     let known = newest();
     let found = check(conn)?;
     if found == known {
         return Ok(false);
     }
-    // Tables that are made anew leave their texts in free pages, where a later purge would not look for them.
+    // Rebuilt tables would leave their texts in free pages, where a later purge does not look for them.
     overwrite(conn, true)?;
     let migrated = run(conn, found, known);
     overwrite(conn, false)?;
@@ -89,7 +109,8 @@ fn run(conn: &mut Connection, found: i64, known: i64) -> Result<(), StoreError> 
     Ok(tx.commit()?)
 }
 
-/// Whether SQLite overwrites what it deletes. Not otherwise, because that costs writes and nothing else that is deleted is text.
+/// Turns SQLite's overwriting of deleted data on or off. It is off by default, because it costs writes and other
+/// deletions do not concern text.
 pub(crate) fn overwrite(conn: &Connection, on: bool) -> Result<(), StoreError> {
     let sql = if on { "PRAGMA secure_delete = ON" } else { "PRAGMA secure_delete = OFF" };
     Ok(conn.query_row(sql, [], |_| Ok(()))?)
@@ -99,7 +120,7 @@ pub(crate) fn overwrite(conn: &Connection, on: bool) -> Result<(), StoreError> {
 mod tests {
     use super::*;
 
-    /// A database as the version with this many migrations left it.
+    /// A database in the state that the version with this number of migrations left.
     fn of_version(migrations: usize) -> Connection {
         let conn = Connection::open_in_memory().expect("opens");
         for migration in &MIGRATIONS[..migrations] {
@@ -116,7 +137,7 @@ mod tests {
         rows.collect::<Result<_, _>>().expect("reads")
     }
 
-    /// C30: also where the file is too large to be written anew afterwards.
+    /// C30: also if the file is too large to be rewritten afterwards.
     #[test]
     fn c30_a_table_that_is_made_anew_leaves_no_texts_where_it_was() {
         const TEXTS: usize = 300;
@@ -127,8 +148,11 @@ mod tests {
         }
         for n in 0..TEXTS {
             let body = format!("the old text {n:03} {}", "x".repeat(500));
-            conn.execute("INSERT INTO events VALUES (?1, ?2, 'x', 1, 'd_go', '', 0, '', NULL, ?3)", (n + 1, format!("evt_{n}"), body))
-                .expect("inserts");
+            conn.execute(
+                "INSERT INTO events VALUES (?1, ?2, 'x', 1, 'd_go', '', 0, '', NULL, ?3)",
+                (n + 1, format!("evt_{n}"), body),
+            )
+            .expect("inserts");
         }
         conn.pragma_update(None, "application_id", APPLICATION_ID).expect("marks");
         conn.pragma_update(None, "user_version", 10).expect("marks");
@@ -138,7 +162,7 @@ mod tests {
         conn.close().expect("closes");
         let bytes = std::fs::read(file.path()).expect("reads");
         let found = bytes.windows(13).filter(|window| *window == b"the old text ").count();
-        // Now and then SQLite moves a row to another page and leaves it on the first one.
+        // SQLite occasionally moves a row to another page and leaves a copy on the first one.
         assert!((TEXTS..TEXTS + TEXTS / 10).contains(&found), "{found} copies of {TEXTS} texts");
     }
 
@@ -146,8 +170,12 @@ mod tests {
     fn events_keep_their_place_when_they_get_a_signer_and_rejected_ones_are_counted() {
         let mut conn = of_version(10);
         let signed = format!("d_k{}", "a".repeat(52));
-        let almost =
-            [format!("d_k{}", "A".repeat(52)), format!("d_k{}", "a".repeat(51)), format!("d_k{}1", "a".repeat(51)), "d_go".to_owned()];
+        let almost = [
+            format!("d_k{}", "A".repeat(52)),
+            format!("d_k{}", "a".repeat(51)),
+            format!("d_k{}1", "a".repeat(51)),
+            "d_go".to_owned(),
+        ];
         for (n, origin) in [&signed].into_iter().chain(&almost).enumerate() {
             let sequence = (n + 1) * 10;
             conn.execute(
@@ -157,8 +185,11 @@ mod tests {
             .expect("inserts");
         }
         for (peer, reason) in [("d_p", "one"), ("d_q", "two"), ("d_p", "three")] {
-            conn.execute("INSERT INTO rejected (at, peer, event_id, reason, sample) VALUES (7, ?1, 'evt', ?2, '')", [peer, reason])
-                .expect("inserts");
+            conn.execute(
+                "INSERT INTO rejected (at, peer, event_id, reason, sample) VALUES (7, ?1, 'evt', ?2, '')",
+                [peer, reason],
+            )
+            .expect("inserts");
         }
         conn.execute_batch(
             "INSERT INTO checkpoints (peer, log, sequence, at, event_id) VALUES ('d_p', '', 1, 1, ''), ('d_q', '', 1, 1, '')",
@@ -170,10 +201,14 @@ mod tests {
             (0..5).map(|n| format!("{} evt_{n} {}", (n + 1) * 10, if n == 0 { signed.as_str() } else { "" })).collect();
         assert_eq!(events, expected);
         let origins = all(&conn, "SELECT origin_daemon FROM events");
-        assert!(origins.iter().all(|origin| thrum_core::key::is_signed_origin(origin) == (*origin == signed)), "as the code decides it");
+        assert!(
+            origins.iter().all(|origin| thrum_core::key::is_signed_origin(origin) == (*origin == signed)),
+            "as the code decides it"
+        );
         let counted = all(&conn, "SELECT peer || ' ' || times || ' ' || reason FROM rejections ORDER BY peer");
         assert_eq!(counted, ["d_p 2 three", "d_q 1 two"]);
-        let again = conn.execute("INSERT INTO events VALUES (99, 'evt_1', 'x', 1, 'd_other', '', 0, '', NULL, '{}')", []);
+        let again =
+            conn.execute("INSERT INTO events VALUES (99, 'evt_1', 'x', 1, 'd_other', '', 0, '', NULL, '{}')", []);
         assert!(again.is_err(), "of what nobody signed, an id is there once");
     }
 }

@@ -1,49 +1,50 @@
-//! Whose log this database is: the rules for one that is not the one we left.
+//! Detects whether a database is the one we left, and begins a new log if not.
 //!
-//! A log of ours is numbered without holes, and peers remember how far they read it. A database that was restored from a
-//! backup, replaced or lost would hand out the same numbers again for other events. So every life of the database has its
-//! own `log_id`, and a counter of openings that is kept twice: here, and beside the database. The database commits first;
-//! equal or one ahead is the one we left, unless it ends before where we left it; anything else is not. Then a new log begins, its sequences so high that readers who
-//! know no `log_id` find them above every checkpoint they may hold.
+//! Our log is numbered without gaps, and peers remember how far they read it. A database that was restored from a
+//! backup, replaced or lost would assign the same sequences again to other events. Therefore every life of the database
+//! has its own `log_id` and a counter of openings that is stored twice: in the database and beside it. The database
+//! commits first. If its counter equals the other one or is one ahead, it is the database we left, unless it ends at a
+//! lower sequence than recorded. In all other cases a new log begins. Its sequences are so high that readers without
+//! support for `log_id` find them above every checkpoint they may hold.
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{Ambient, Stamp};
 
-use crate::{StoreError, fold};
+use crate::StoreError;
 
-/// What is written beside the database (`daemon.json`) to recognise it again.
+/// The store fingerprint: written beside the database (`daemon.json`) to recognise the database again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Left {
-    /// Its `log_id`.
+    /// The database's `log_id`.
     pub log_id: String,
-    /// How often it was opened.
+    /// Number of times the database was opened.
     pub counter: u64,
-    /// Up to where it went at least, when somebody last wrote that down. A copy of its file that was made before and put back
-    /// within one run of the daemon has the same counter, and ends earlier.
+    /// Lower bound for the last sequence of the database, at the time it was written. An earlier copy of the file that
+    /// was restored within one run of the daemon has the same counter, but ends earlier.
     pub sequence: u64,
 }
 
-/// What only a COMMIT may move on.
+/// Counters that only a COMMIT may advance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Counters {
     pub(crate) log_id: std::sync::Arc<str>,
     pub(crate) next_sequence: u64,
     pub(crate) next_origin_seq: u64,
-    /// Of our last event; the next one is later.
+    /// Time of our last event; the next one is later.
     pub(crate) last_at: Stamp,
-    /// The latest that any event of ours has. Later than `last_at` after a clock that was ahead was put right.
+    /// The latest time of any own event. Later than `last_at` once a clock that was ahead has been corrected.
     pub(crate) highest_at: Stamp,
-    /// What the clock showed when something was last written.
+    /// The time that the clock showed at the last write.
     pub(crate) clock_at: Stamp,
     pub(crate) open_counter: u64,
 }
 
 impl Counters {
-    /// Begins a new log whose sequences lie above all that any reader of an earlier one has seen.
+    /// Begins a new log whose sequences lie above all that a reader of an earlier log has seen.
     pub(crate) fn begin_log(&mut self, ambient: &mut dyn Ambient) {
         self.log_id = new_log_id(ambient).into();
         self.next_origin_seq = 1;
-        // A clock that is not set would begin below what readers have seen.
+        // A clock that is not set would begin below sequences that readers have seen.
         self.next_sequence = self.next_sequence.max(ambient.now().max(Stamp::PLAUSIBLE).seconds() << 20);
     }
 
@@ -69,22 +70,33 @@ fn new_log_id(ambient: &mut dyn Ambient) -> String {
     format!("{:016x}", ambient.random_u64())
 }
 
-/// Reads the counters and counts this opening, durably. `left` is what stood beside the database, `new_log` a reason from
-/// outside to begin a new log (the directory was moved or copied).
-pub(crate) fn open(conn: &mut Connection, left: Option<&Left>, new_log: bool, ambient: &mut dyn Ambient) -> Result<Counters, StoreError> {
+/// Reads the counters and durably counts this opening. `left` is the fingerprint found beside the database, `new_log`
+/// an external reason to begin a new log (the directory was moved or copied). A new database is marked as folded by
+/// `fold_version`, because there is nothing to fold.
+pub(crate) fn open(
+    conn: &mut Connection,
+    left: Option<&Left>,
+    new_log: bool,
+    fold_version: i64,
+    ambient: &mut dyn Ambient,
+) -> Result<Counters, StoreError> {
     let tx = conn.transaction()?;
     let found = tx
-        .query_row("SELECT log_id, next_sequence, next_origin_seq, last_at, open_counter, highest_at, clock_at FROM state", [], |row| {
-            Ok(Counters {
-                log_id: row.get::<_, String>(0)?.into(),
-                next_sequence: row.get(1)?,
-                next_origin_seq: row.get(2)?,
-                last_at: Stamp::from_nanos(row.get(3)?),
-                open_counter: row.get(4)?,
-                highest_at: Stamp::from_nanos(row.get(5)?),
-                clock_at: Stamp::from_nanos(row.get(6)?),
-            })
-        })
+        .query_row(
+            "SELECT log_id, next_sequence, next_origin_seq, last_at, open_counter, highest_at, clock_at FROM state",
+            [],
+            |row| {
+                Ok(Counters {
+                    log_id: row.get::<_, String>(0)?.into(),
+                    next_sequence: row.get(1)?,
+                    next_origin_seq: row.get(2)?,
+                    last_at: Stamp::from_nanos(row.get(3)?),
+                    open_counter: row.get(4)?,
+                    highest_at: Stamp::from_nanos(row.get(5)?),
+                    clock_at: Stamp::from_nanos(row.get(6)?),
+                })
+            },
+        )
         .optional()?;
     let counters = match found {
         Some(mut counters) => {
@@ -110,13 +122,20 @@ pub(crate) fn open(conn: &mut Connection, left: Option<&Left>, new_log: bool, am
                 clock_at: Stamp::ZERO,
             };
             if left.is_some() || new_log {
-                // There was a database before this one.
+                // A database existed before this one.
                 counters.begin_log(ambient);
             }
             tx.execute(
                 "INSERT INTO state (one, log_id, next_sequence, next_origin_seq, last_at, open_counter, fold_version)
                  VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6)",
-                (counters.log_id.as_ref(), counters.next_sequence, counters.next_origin_seq, 0, counters.open_counter, fold::VERSION),
+                (
+                    counters.log_id.as_ref(),
+                    counters.next_sequence,
+                    counters.next_origin_seq,
+                    0,
+                    counters.open_counter,
+                    fold_version,
+                ),
             )?;
             counters
         }

@@ -1,22 +1,26 @@
-//! A batch of a peer, taken in pieces.
+//! Splits a peer's batch into pieces.
 //!
-//! A batch may hold a thousand events, and nobody else writes during a transaction. So it is stored in several: every piece is small, and
-//! only the last one moves the peer's checkpoint (I4: the checkpoint is never ahead of the events). Whoever is interrupted in between
-//! is served the same batch again, and what is stored of it already is skipped.
+//! A batch may hold a thousand events, and a transaction blocks all other writes. So a batch is stored in several small
+//! pieces, and only the last one moves the peer's checkpoint (I4: the checkpoint is never ahead of the events). After
+//! an interruption the peer serves the same batch again, and stored events are skipped.
 
-use thrum_core::exchange::{Applied, Batch};
+use thrum_core::{
+    Event, Payload, Sum,
+    exchange::{Applied, Batch},
+};
 
-/// Most events of a piece: ten to twenty milliseconds of work.
+/// Maximum number of events in a piece: ten to twenty milliseconds of work.
 const EVENTS: usize = 100;
 
-/// Most bytes of bodies in a piece, but for one event that is larger.
+/// Maximum number of body bytes in a piece, except for a single event that is larger.
 const BYTES: usize = 512 << 10;
 
-/// Cuts a batch into pieces, in order. The last one has the checkpoint, and there is always one.
+/// Splits a batch into pieces, in order. There is at least one piece, and the last one has the checkpoint.
 pub(crate) fn pieces(mut batch: Batch) -> Vec<Batch> {
     let mut pieces = Vec::new();
     let piece = |batch: &Batch| Batch { checkpoint: 0, events: Vec::new(), rejected: Vec::new(), ..batch.clone() };
-    let (events, mut rejected) = (std::mem::take(&mut batch.events), std::mem::take(&mut batch.rejected).into_iter().peekable());
+    let (events, mut rejected) =
+        (std::mem::take(&mut batch.events), std::mem::take(&mut batch.rejected).into_iter().peekable());
     while rejected.peek().is_some() {
         pieces.push(Batch { rejected: rejected.by_ref().take(EVENTS).collect(), ..piece(&batch) });
     }
@@ -33,7 +37,26 @@ pub(crate) fn pieces(mut batch: Batch) -> Vec<Batch> {
     pieces
 }
 
-/// What became of two parts of a batch.
+/// The parts of an event that can be computed from its body without the database. For a body of several megabytes this
+/// takes as long as storing it, so it is done before the writer's turn.
+pub(crate) struct Content {
+    pub(crate) payload: serde_json::Result<Payload>,
+    /// The event's contribution to the digest of its log.
+    pub(crate) sum: Sum,
+}
+
+impl Content {
+    pub(crate) fn of(event: &Event) -> Self {
+        Self { payload: Payload::read(&event.kind, &event.body), sum: Sum::of(event.body.as_bytes()) }
+    }
+
+    /// The contents of a piece's events, in order.
+    pub(crate) fn all(piece: &Batch) -> Vec<Self> {
+        piece.events.iter().map(Self::of).collect()
+    }
+}
+
+/// The combined result of two parts of a batch.
 pub(crate) fn sum(one: Applied, other: Applied) -> Applied {
     Applied {
         applied: one.applied + other.applied,

@@ -1,4 +1,4 @@
-//! Read-only connections.
+//! A pool of read-only connections.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,13 +7,12 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags};
 
-use crate::{StoreError, migrate, store};
+use crate::{StoreError, connection, migrate};
 
-/// Connections kept open for reading; as many answers can be worked out at once as two cores have use for, with some waiting
-/// on the disk.
+/// Number of read connections kept open: enough to use two cores, with some queries waiting for the disk.
 const CONNECTIONS: usize = 4;
 
-/// A handful of read-only connections for whoever asks.
+/// A small pool of read-only connections.
 pub struct Readers {
     path: PathBuf,
     home: String,
@@ -26,7 +25,7 @@ struct Idle {
     connections: Vec<Connection>,
 }
 
-/// One consistent view of the database; see [`query`](crate::query) for what it answers.
+/// One consistent view of the database. [`query`](crate::query) contains the queries.
 pub struct Reader<'c> {
     pub(crate) conn: &'c Connection,
     pub(crate) home: &'c str,
@@ -39,14 +38,14 @@ impl<'c> Reader<'c> {
 }
 
 impl Readers {
-    /// Readers of the database that a [`Store`](crate::Store) opened at `path` for the daemon `home`.
+    /// Creates readers of the database that a [`Store`](crate::Store) opened at `path` for the daemon `home`.
     pub fn new(path: &Path, home: &str) -> Self {
         let idle = Mutex::new(Idle { open: 0, connections: Vec::new() });
         Self { path: path.to_owned(), home: home.to_owned(), idle, returned: Condvar::new() }
     }
 
-    /// Readers of a database that this process did not open for writing: beside its daemon, or without one. `None` if there is
-    /// no database yet.
+    /// Creates readers of a database that this process has not opened for writing, whether its daemon runs or not.
+    /// Returns `None` if there is no database yet.
     ///
     /// # Errors
     /// [`StoreError::Newer`], [`StoreError::Gos`], [`StoreError::Damaged`]; SQLite's.
@@ -59,7 +58,8 @@ impl Readers {
         Ok(Some(readers))
     }
 
-    /// Runs `question` on a connection, in one read transaction: all it reads is of one moment. Blocks while all are busy.
+    /// Runs `question` on a connection in one read transaction, so that all its reads see the same state. Blocks while
+    /// all connections are busy.
     ///
     /// # Errors
     /// SQLite's, and the question's own.
@@ -67,7 +67,7 @@ impl Readers {
         let conn = self.take()?;
         let answer = read(&conn, &self.home, question);
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        // A transaction that could not be ended would keep its view for ever.
+        // Drop a connection whose transaction could not be ended; it would keep its old view for ever.
         if conn.is_autocommit() {
             idle.connections.push(conn);
         } else {
@@ -84,7 +84,7 @@ impl Readers {
                 return Ok(conn);
             }
             if idle.open < CONNECTIONS {
-                let conn = store::connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+                let conn = connection::connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
                 idle.open += 1;
                 return Ok(conn);
             }
@@ -93,7 +93,11 @@ impl Readers {
     }
 }
 
-fn read<T>(conn: &Connection, home: &str, question: impl FnOnce(&Reader<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+fn read<T>(
+    conn: &Connection,
+    home: &str,
+    question: impl FnOnce(&Reader<'_>) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     conn.prepare_cached("BEGIN")?.execute([])?;
     let answer = question(&Reader::new(conn, home));
     let end = conn.prepare_cached("COMMIT").and_then(|mut end| end.execute([]));

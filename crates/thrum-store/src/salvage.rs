@@ -1,14 +1,15 @@
-//! Saves the events of a damaged database into a new one.
+//! Salvages the events of a damaged database into a new one.
 //!
-//! The file is read page by page, whatever SQLite thinks of it: a page that holds rows of the log is recognised by itself, so that
-//! neither a broken header nor a broken page above it keeps its rows away. A row is believed if its text is an event in canonical form
-//! that agrees with the columns beside it, and, where its origin signs, if the signature holds; what was altered is left behind and
-//! comes back from a peer.
+//! The file is read page by page, independently of SQLite: a page with rows of the log is recognised by its own
+//! contents, so a broken header or parent page does not hide its rows. A row is accepted if its text is an event in
+//! canonical form that agrees with the columns beside it and, if its origin signs, if the signature is valid. Altered
+//! rows are left out; peers serve them again.
 //!
-//! The new database begins a new log, because nobody knows which numbers the old one gave out. It knows of no checkpoint: what a page
-//! that is gone held may lie below it, so every peer is read from its start; what is here is skipped. It is folded anew. Which
-//! places a purge left empty is taken along, so that nobody asks for what was there; its cutoff is in the purge's own event. What
-//! else is not an event (acknowledgements, idempotency keys, signs of life) stays behind.
+//! The new database begins a new log, because it is unknown which sequences the old one assigned. It has no
+//! checkpoints: events on a lost page may lie below the old ones. So every peer is read from its start, and events that
+//! are present are skipped. The projection is folded anew. The ranges of purged origin sequences are copied, so that
+//! these events are not requested again; the cutoff is in the purge's own event. All other data (acknowledgements,
+//! idempotency keys, signs of life) is left behind.
 
 mod pages;
 
@@ -22,53 +23,58 @@ use thrum_core::{
     json, limits,
 };
 
-use crate::{OpenOptions, Store, StoreError, migrate, tx};
+use crate::{OpenOptions, Store, StoreError, migrate, purged_ranges};
 use pages::{Cell, Pages, Value};
 
-/// What was saved of a damaged database, and what not.
+/// The result of salvaging a damaged database.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Salvaged {
-    /// Events saved.
+    /// Number of events salvaged.
     pub events: u64,
-    /// Rows that could be read and not be believed.
+    /// Rows that could be read but not accepted.
     pub altered: u64,
-    /// Events that the damaged database had and that were not saved, as far as what is left of it says so.
+    /// Events of the damaged database that were not salvaged, as far as the rest of the file shows.
     pub lost: u64,
-    /// Of these, those whose places are known, by log.
+    /// The lost events with known origin sequences, by log.
     pub missing: BTreeMap<LogOf, Runs>,
-    /// Whether there are rows in the file, none of a log, and no head that says that it is ours and no newer one: it may be one of
-    /// somebody else.
+    /// Whether the file has rows but none of a log, and its header does not mark it as a database of ours in a known
+    /// version. It may belong to another program.
     pub is_foreign: bool,
 }
 
-/// What stands in a file.
+/// Everything recognised in a file.
 #[derive(Default)]
 struct Survey {
     found: Vec<Found>,
-    /// Which places in whose logs the index over them names.
+    /// The origin sequences that the index over them lists, by log.
     named: BTreeMap<LogOf, Runs>,
-    /// Which of them purges took or kept out.
+    /// The origin sequences that purges removed or kept out.
     purged: BTreeMap<LogOf, Runs>,
-    /// Whether there is any other row or entry.
+    /// Whether there are any other rows or entries.
     has_others: bool,
 }
 
-/// A row of the log, where it stands.
+/// The position of a row of the log.
 struct Found {
     sequence: u64,
     page: u32,
     cell: usize,
 }
 
-/// Saves every event that can be read in the file at `from` (and in the write-ahead log beside it) into the new database at `to`.
-/// Changes nothing of the former.
+/// Copies every readable event of the file at `from` (and of the write-ahead log beside it) into a new database at
+/// `to`. Does not change the file at `from`.
 ///
 /// # Errors
-/// The file cannot be opened; the new one cannot be written. What is at `to` is then worth nothing.
-pub fn salvage(from: &Path, to: &Path, options: OpenOptions, ambient: Box<dyn Ambient>) -> Result<Salvaged, StoreError> {
+/// The file cannot be opened, or the new one cannot be written. The file at `to` is then useless.
+pub fn salvage(
+    from: &Path,
+    to: &Path,
+    options: OpenOptions,
+    ambient: Box<dyn Ambient>,
+) -> Result<Salvaged, StoreError> {
     let mut pages = Pages::open(from).map_err(|error| StoreError::ReadOnly(format!("{}: {error}", from.display())))?;
     let mut seen = survey(&pages);
-    // A head is believed for what is found by it.
+    // Trust the page size in the header only if it finds more rows.
     if let Some(told) = Pages::as_told(from) {
         let by_head = survey(&told);
         if by_head.found.len() > seen.found.len() {
@@ -93,7 +99,9 @@ pub fn salvage(from: &Path, to: &Path, options: OpenOptions, ambient: Box<dyn Am
         })?;
         salvaged.events += applied as u64;
     }
-    store.write(|tx| purged.iter().try_for_each(|(of, places)| tx::keep_empty(tx.conn, &of.origin, &of.log, places, usize::MAX)))?;
+    store.write(|tx| {
+        purged.iter().try_for_each(|(of, places)| purged_ranges::add(tx.conn, &of.origin, &of.log, places, usize::MAX))
+    })?;
     for (of, had) in named {
         let numbers = store.reader().numbers(&of, 0, usize::MAX)?;
         let missing = had.without(&numbers.held).without(&numbers.purged);
@@ -107,11 +115,13 @@ pub fn salvage(from: &Path, to: &Path, options: OpenOptions, ambient: Box<dyn Am
     Ok(salvaged)
 }
 
-/// Whether the head says that the database is ours, and of a version this one knows.
+/// Returns `true` if the header marks the database as ours, and as a version that this program knows.
 fn is_ours(pages: &Pages) -> bool {
     let Some(page) = pages.page(1) else { return false };
-    let word = |at: usize| page.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes).map(i64::from);
-    word(68) == Some(migrate::APPLICATION_ID) && word(60).is_some_and(|version| (1..=migrate::newest()).contains(&version))
+    let word =
+        |at: usize| page.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes).map(i64::from);
+    word(68) == Some(migrate::APPLICATION_ID)
+        && word(60).is_some_and(|version| (1..=migrate::newest()).contains(&version))
 }
 
 fn survey(pages: &Pages) -> Survey {
@@ -144,44 +154,59 @@ struct Columns<'a> {
 }
 
 fn row(cell: &Cell) -> Option<Columns<'_>> {
-    let [Value::Null, id, kind, Value::Integer(_), origin, log, number, source, target, body] = cell.values::<10>()? else { return None };
+    let [Value::Null, id, kind, Value::Integer(_), origin, log, number, source, target, body] = cell.values::<10>()?
+    else {
+        return None;
+    };
     if !matches!(target, Value::Null | Value::Text(_)) {
         return None;
     }
     number.number()?;
     let body = body.text().filter(|body| body.starts_with('{'))?;
-    Some(Columns { id: id.text()?, kind: kind.text()?, origin: origin.text()?, log: log.text()?, source: source.text()?, body })
+    Some(Columns {
+        id: id.text()?,
+        kind: kind.text()?,
+        origin: origin.text()?,
+        log: log.text()?,
+        source: source.text()?,
+        body,
+    })
 }
 
-/// An entry of the index over places in logs.
+/// Parses an entry of the index over origin sequences.
 fn entry(cell: &Cell) -> Option<(LogOf, u64)> {
     let [origin, log, number, sequence] = cell.values::<4>()?;
     let (origin, log) = (origin.text()?, log.text()?);
-    // An entry of the index over readers looks the same, with an instant in this place.
+    // An entry of the index over readers has the same shape, but a timestamp in this column.
     let number = number.number().filter(|number| (1..LATEST).contains(number))?;
-    // A checkpoint of an early version looks the same, with an instant at its end.
+    // A checkpoint of an early version has the same shape, but a timestamp in the last column.
     sequence.number().filter(|sequence| *sequence < LATEST)?;
     Some((LogOf { origin: origin.to_owned(), log: log.to_owned() }, number))
 }
 
-/// More rows than any database has, and long before every instant in nanoseconds.
+/// More rows than any database has, and far below every timestamp in nanoseconds.
 const LATEST: u64 = 1 << 53;
 
-/// A row of the table of places whose events a purge took away or kept out.
+/// Parses a row of the table of origin sequences whose events a purge removed or kept out.
 fn empty(cell: &Cell) -> Option<(LogOf, RangeInclusive<u64>)> {
     let [origin, log, first, last, Value::Text("purged")] = cell.values::<5>()? else { return None };
     let (first, last) = (first.number().filter(|first| *first > 0)?, last.number()?);
-    (first <= last).then(|| Some((LogOf { origin: origin.text()?.to_owned(), log: log.text()?.to_owned() }, first..=last)))?
+    (first <= last)
+        .then(|| Some((LogOf { origin: origin.text()?.to_owned(), log: log.text()?.to_owned() }, first..=last)))?
 }
 
-/// The events of some rows that can be believed, in order, by where they came from; and how many cannot.
+/// Returns the acceptable events of some rows, in order and grouped by source, and the number of rows that are not
+/// acceptable.
 fn believe(pages: &Pages, rows: &[Found]) -> (Vec<Batch>, u64) {
     let mut altered = 0;
     let mut candidates: Vec<(String, Candidate)> = Vec::with_capacity(rows.len());
     let mut at: (u32, Vec<Cell>) = (0, Vec::new());
     for found in rows {
         if at.0 != found.page {
-            at = (found.page, pages.page(found.page).map(|page| pages.cells(&page, found.page == 1)).unwrap_or_default());
+            at = (
+                found.page,
+                pages.page(found.page).map(|page| pages.cells(&page, found.page == 1)).unwrap_or_default(),
+            );
         }
         let Some(columns) = at.1.get(found.cell).and_then(row) else { continue };
         match candidate(&columns) {
@@ -196,7 +221,7 @@ fn believe(pages: &Pages, rows: &[Found]) -> (Vec<Batch>, u64) {
     let mut sources = sources.into_iter();
     let mut batches: Vec<Batch> = Vec::new();
     for event in events {
-        // Both are in one order, and the refused ones are in the first only.
+        // Both lists have the same order; refused events are only in the first.
         let source = sources.by_ref().find(|(id, _)| *id == event.id).map(|(_, source)| source).unwrap_or_default();
         match batches.last_mut().filter(|batch| batch.peer == source) {
             Some(batch) => batch.events.push(event),
@@ -213,20 +238,25 @@ fn believe(pages: &Pages, rows: &[Found]) -> (Vec<Batch>, u64) {
     (batches, altered)
 }
 
-/// The event that a row holds, if its text is one, as we write it, and is the one that the columns speak of.
+/// Returns the event of a row if its text is an event in canonical form that agrees with the columns.
 fn candidate(columns: &Columns<'_>) -> Option<Candidate> {
     let candidate = Candidate::new(json::parse_object(columns.body).ok()?).ok()?;
     let Event { id, kind, origin, log, body, .. } = candidate.event();
-    let agrees = id == columns.id && kind == columns.kind && origin == columns.origin && log == columns.log && body == columns.body;
+    let agrees = id == columns.id
+        && kind == columns.kind
+        && origin == columns.origin
+        && log == columns.log
+        && body == columns.body;
     agrees.then_some(candidate)
 }
 
-/// How many rows of the log of a database that SQLite reads hold no event that can be believed.
+/// Counts the rows of a readable database's log that hold no acceptable event.
 ///
 /// # Errors
 /// SQLite's.
 pub(crate) fn altered(conn: &rusqlite::Connection) -> Result<u64, StoreError> {
-    let mut statement = conn.prepare("SELECT event_id, type, origin_daemon, origin_log, received_from, body FROM events")?;
+    let mut statement =
+        conn.prepare("SELECT event_id, type, origin_daemon, origin_log, received_from, body FROM events")?;
     let mut rows = statement.query([])?;
     let mut altered = 0;
     let mut candidates = Vec::new();
@@ -237,7 +267,8 @@ pub(crate) fn altered(conn: &rusqlite::Connection) -> Result<u64, StoreError> {
         }
         let Some(row) = row else { return Ok(altered) };
         let text = |column: usize| row.get_ref(column).ok().and_then(|value| value.as_str().ok()).unwrap_or_default();
-        let columns = Columns { id: text(0), kind: text(1), origin: text(2), log: text(3), source: text(4), body: text(5) };
+        let columns =
+            Columns { id: text(0), kind: text(1), origin: text(2), log: text(3), source: text(4), body: text(5) };
         match candidate(&columns) {
             Some(candidate) => candidates.push(candidate),
             None => altered += 1,

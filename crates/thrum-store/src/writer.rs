@@ -1,16 +1,19 @@
-//! The thread that writes, and group commit.
+//! The writer thread, and group commit.
 //!
-//! Durable means one `fsync` per COMMIT, and an `fsync` costs as much as the work of fifty messages. So whoever wants to
-//! write queues a job; the thread takes all that wait (at most `MAX_GROUP_COMMIT`), runs each in a savepoint of its own and
-//! commits once for all. While the disk works, the next group gathers: no timer, no added latency when nobody else writes,
-//! and more writers make it faster. A job that fails is undone alone. If the COMMIT itself fails, nobody is told "stored".
+//! Durability needs one `fsync` per COMMIT, and an `fsync` costs as much as the work of fifty messages. Therefore
+//! callers queue their jobs. The thread takes all waiting jobs (at most `MAX_GROUP_COMMIT`), runs each in its own
+//! savepoint and commits once for all of them. While the disk works, the next group gathers. This needs no timer, adds
+//! no latency for a single writer, and throughput grows with the number of writers. A job that fails is undone alone.
+//! If the COMMIT itself fails, all jobs of the group fail.
 //!
-//! What peers bring waits in a second queue, as pieces of batches ([`Writer::apply`]), and so does work that earlier transactions left
-//! (`fold/pending.rs`). Between two groups of jobs the thread does one piece, in a transaction of its own: a job never waits for more than
-//! one, and peers get their turn however much is written here. A piece has no savepoint: SQLite looks through the memory of a
-//! savepoint from its start at the end of every statement, so that thousands of statements in one cost the square of their number.
+//! Events from peers wait in a second queue, as pieces of batches ([`Writer::apply`]). Earlier transactions also leave
+//! deferred work (`fold/pending.rs`). Between two groups of jobs the thread does one piece, in its own transaction: a
+//! job never waits for more than one piece, and peers make progress however much is written locally. A piece has no
+//! savepoint: at the end of every statement SQLite scans the memory of the savepoint from its start, so thousands of
+//! statements in one savepoint would take quadratic time.
 //!
-//! Both queues are bounded: when one is full, [`Writer::submit`] and [`Writer::apply`] block, which is the back-pressure.
+//! Both queues are bounded. When a queue is full, [`Writer::submit`] and [`Writer::apply`] block, which is the
+//! back-pressure.
 
 use std::{
     collections::VecDeque,
@@ -29,41 +32,42 @@ use thrum_core::{
 
 use crate::{
     Store, StoreError, Tx,
-    pieces::{pieces, sum},
+    pieces::{Content, pieces, sum},
+    room::PIECE,
     store::Job,
 };
 
-/// How often events that wait for their time are looked at.
+/// Interval between checks for parked events that have become due.
 const DUE_CHECK: Duration = Duration::from_secs(1);
 
-/// A handle to the writing thread. Dropping it ends the thread after the jobs that were accepted.
+/// A handle to the writer thread. Dropping it ends the thread after the accepted jobs are done.
 pub struct Writer {
     queue: Arc<Queue>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// A batch that is being stored, or work that earlier events left.
+/// A batch that is being stored, or deferred work that is in progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Busy {
-    /// The peer that served the batch; `None` for work that was left.
+    /// The peer that served the batch; `None` for deferred work.
     pub peer: Option<String>,
-    /// How long it has been so.
+    /// How long it has been in progress.
     pub lasts: Duration,
-    /// Events of the batch that were looked at.
+    /// Number of events of the batch that were processed.
     pub done: usize,
-    /// Events of the batch.
+    /// Number of events in the batch.
     pub events: usize,
 }
 
 type Queued = Box<dyn Job + Send>;
 
-/// What waits for the thread.
+/// The queues of the writer thread.
 #[derive(Default)]
 struct Queue {
     lanes: Mutex<Lanes>,
-    /// Rings when something waits, or nothing will any more.
+    /// Signals that work is waiting, or that the queue was closed.
     filled: Condvar,
-    /// Rings when there is room again.
+    /// Signals that a queue has room again.
     taken: Condvar,
 }
 
@@ -71,11 +75,13 @@ struct Queue {
 struct Lanes {
     jobs: VecDeque<Queued>,
     pieces: VecDeque<Queued>,
+    /// Do only jobs; leave pieces of batches and deferred work alone.
+    only_jobs: bool,
     closed: bool,
-    /// Batches that are being stored, oldest first, by a number of their own.
+    /// Batches that are being stored, oldest first, each with its own number.
     batches: Vec<(u64, Stored)>,
     next_batch: u64,
-    /// Since when there is work that earlier events left.
+    /// Since when there is deferred work.
     left_since: Option<Instant>,
 }
 
@@ -86,11 +92,13 @@ struct Stored {
     events: usize,
 }
 
-/// What the thread does next.
+/// The next work of the writer thread.
 #[derive(Default)]
 struct Turn {
     group: Vec<Queued>,
     piece: Option<Queued>,
+    /// Whether deferred work waits for the next start.
+    only_jobs: bool,
     closed: bool,
 }
 
@@ -112,10 +120,11 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits until there is something to do, or until `until`; with `more`, something is left to be done besides. A piece is handed
-    /// over only if `with_piece`.
+    /// Waits until there is something to do, or until `until`. With `more` there is deferred work, so the call does not
+    /// wait. Returns a piece only if `with_piece`.
     fn next(&self, until: Instant, more: bool, with_piece: bool) -> Turn {
         let mut lanes = self.lanes();
+        let more = more && !lanes.only_jobs;
         lanes.left_since = if more { lanes.left_since.or_else(|| Some(Instant::now())) } else { None };
         while lanes.jobs.is_empty() && lanes.pieces.is_empty() && !lanes.closed && !more {
             let left = until.saturating_duration_since(Instant::now());
@@ -127,37 +136,47 @@ impl Queue {
         let jobs = lanes.jobs.len().min(limits::MAX_GROUP_COMMIT);
         let group = lanes.jobs.drain(..jobs).collect();
         let piece = if with_piece { lanes.pieces.pop_front() } else { None };
-        let turn = Turn { group, piece, closed: lanes.closed };
+        let turn = Turn { group, piece, only_jobs: lanes.only_jobs, closed: lanes.closed };
         self.taken.notify_all();
         turn
     }
 
-    /// Accepts nothing more and lets go of the pieces that wait: peers serve them again.
-    fn close(&self) {
+    fn has_jobs(&self) -> bool {
+        !self.lanes().jobs.is_empty()
+    }
+
+    /// Drops the waiting pieces and the rest of their batches; the peers serve them again.
+    fn wind_down(&self) {
         let mut lanes = self.lanes();
-        lanes.closed = true;
+        lanes.only_jobs = true;
         let pieces = std::mem::take(&mut lanes.pieces);
         drop(lanes);
-        self.filled.notify_all();
         self.taken.notify_all();
         for piece in pieces {
             piece.done(Err(StoreError::Closed));
         }
     }
+
+    /// Drops the waiting pieces and accepts no more work.
+    fn close(&self) {
+        self.lanes().closed = true;
+        self.wind_down();
+        self.filled.notify_all();
+    }
 }
 
 impl Writer {
-    /// Starts the thread. `announce` is called there after every COMMIT, before those who waited for it are answered; it
-    /// must not block.
+    /// Starts the thread. `announce` is called there after every COMMIT, before the waiting callers get their results;
+    /// it must not block.
     ///
     /// # Errors
-    /// The operating system's, if it gives no thread.
+    /// The operating system's, if it cannot create a thread.
     pub fn start(store: Store, announce: impl Fn(&Commit) + Send + 'static) -> std::io::Result<Self> {
         let queue = Arc::<Queue>::default();
         let thread = {
             let queue = Arc::clone(&queue);
             std::thread::Builder::new().name("thrum-writer".to_owned()).spawn(move || {
-                // Also when it panics: nobody must wait for what will not be done.
+                // Closes the queue even on panic, so that no caller waits for a job that will never run.
                 let closes = Closes(&queue);
                 drive(store, &queue, &announce);
                 drop(closes);
@@ -166,21 +185,24 @@ impl Writer {
         Ok(Self { queue, thread: Mutex::new(Some(thread)) })
     }
 
-    /// Queues `job`; `done` hears, on the writing thread, what became of it: after COMMIT, or why not. `done` must not block.
+    /// Queues `job`. `done` is called on the writer thread with the result, after COMMIT or after the failure; it must
+    /// not block.
     pub fn submit<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
         done: impl FnOnce(Result<T, StoreError>) + Send + 'static,
     ) {
-        if let Err(refused) = self.queue.put(Box::new(Waiting { job: Some(job), done, value: None }), |lanes| &mut lanes.jobs) {
+        if let Err(refused) =
+            self.queue.put(Box::new(Waiting { job: Some(job), done, value: None }), |lanes| &mut lanes.jobs)
+        {
             refused.done(Err(StoreError::Closed));
         }
     }
 
-    /// The same, waiting for the outcome.
+    /// Queues `job` and waits for the result.
     ///
     /// # Errors
-    /// The job's, or why the commit failed.
+    /// The job's error, or the reason why the commit failed.
     pub fn call<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -193,11 +215,12 @@ impl Writer {
         receiver.recv().unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Stores what a pull brought, in pieces between which others write; returns when all of it is durable (I4).
+    /// Stores a pulled batch in pieces, between which other jobs are done. Returns when the whole batch is durable
+    /// (I4).
     ///
     /// # Errors
-    /// Those of the disk, and [`StoreError::Closed`]. The checkpoint is then where it was, and some of the events may be here: the
-    /// same pull may be repeated.
+    /// Those of the disk, and [`StoreError::Closed`]. The checkpoint is then unchanged, and some of the events may be
+    /// stored. The same pull may be repeated.
     pub fn apply(&self, batch: Batch) -> Result<Applied, StoreError> {
         let (peer, events) = (batch.peer.clone(), batch.events.len());
         let number = {
@@ -214,11 +237,16 @@ impl Writer {
 
     fn apply_pieces(&self, batch: Batch, number: u64) -> Result<Applied, StoreError> {
         let mut applied = Applied::default();
-        for piece in pieces(batch) {
+        let mut pieces = pieces(batch).into_iter().map(|piece| (Content::all(&piece), piece));
+        let mut next = pieces.next();
+        while let Some((contents, piece)) = next {
+            if self.queue.lanes().only_jobs {
+                return Err(StoreError::Closed);
+            }
             let (sender, receiver) = mpsc::sync_channel(1);
             let events = piece.events.len();
             let job = Waiting {
-                job: Some(move |tx: &mut Tx<'_>| tx.apply(&piece)),
+                job: Some(move |tx: &mut Tx<'_>| tx.apply_read(&piece, contents)),
                 done: move |outcome| {
                     // The receiver waits below.
                     let _ = sender.send(outcome);
@@ -228,6 +256,8 @@ impl Writer {
             if let Err(refused) = self.queue.put(Box::new(job), |lanes| &mut lanes.pieces) {
                 refused.done(Err(StoreError::Closed));
             }
+            // Parse the next piece while the thread stores the previous one.
+            next = pieces.next();
             applied = sum(applied, receiver.recv().unwrap_or(Err(StoreError::Closed))?);
             if let Some((_, stored)) = self.queue.lanes().batches.iter_mut().find(|(other, _)| *other == number) {
                 stored.done += events;
@@ -236,7 +266,7 @@ impl Writer {
         Ok(applied)
     }
 
-    /// The batches that are being stored, and what earlier ones left to be done.
+    /// Returns the batches that are being stored, and whether deferred work is in progress.
     pub fn busy(&self) -> Vec<Busy> {
         let lanes = self.queue.lanes();
         let batches = lanes.batches.iter().map(|(_, stored)| Busy {
@@ -249,16 +279,17 @@ impl Writer {
         batches.chain(left).collect()
     }
 
-    /// Accepts nothing more: later jobs, and what is left of batches, are refused with [`StoreError::Closed`].
-    pub fn refuse(&self) {
-        self.queue.close();
+    /// From now on, does only jobs. The rest of each batch fails with [`StoreError::Closed`], and deferred work waits
+    /// for the next start.
+    pub fn wind_down(&self) {
+        self.queue.wind_down();
     }
 
-    /// The same, and ends the thread after the jobs that were accepted and the piece that it is at.
+    /// Accepts no more work, and ends the thread after the accepted jobs and the current piece.
     pub fn close(&self) {
-        self.refuse();
+        self.queue.close();
         if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // A panic of the thread has closed the queue already; there is nobody left to tell.
+            // If the thread panicked, the queue is already closed and there is no caller left to notify.
             let _ = thread.join();
         }
     }
@@ -285,10 +316,13 @@ impl Drop for Closes<'_> {
 fn drive(mut store: Store, queue: &Queue, announce: &dyn Fn(&Commit)) {
     let mut due_check = Instant::now() + DUE_CHECK;
     let mut more = store.has_pending();
-    // Whose turn it is: what a peer left behind must not keep it, or another one, from being read, nor the other way round.
+    // Alternates between pieces and deferred work, so that neither delays the other.
     let mut left_first = false;
+    if let Err(error) = store.fold_log_between() {
+        tracing::warn!("SQLite folds the write-ahead log by itself: {error}");
+    }
     loop {
-        let Turn { group, piece, closed } = queue.next(due_check, more, !(more && left_first));
+        let Turn { group, piece, only_jobs, closed } = queue.next(due_check, more, !(more && left_first));
         if closed && group.is_empty() {
             break;
         }
@@ -303,25 +337,35 @@ fn drive(mut store: Store, queue: &Queue, announce: &dyn Fn(&Commit)) {
             store.write_alone(piece, announce);
             more |= store.has_pending();
             left_first = true;
-        } else if more {
-            more = work_off(&mut store, announce);
+        } else {
+            if more && !only_jobs {
+                more = work_off(&mut store, announce);
+            }
             left_first = false;
         }
-        // Also while there is always something to write.
+        store.fold_log(queue.has_jobs());
+        // Check even if the queues are never empty.
         if Instant::now() >= due_check {
-            match store.fold_due() {
+            let mut next = DUE_CHECK;
+            match store.fold_due_piece() {
                 Ok(0) => {}
-                Ok(_) => announce(store.commit()),
+                Ok(folded) => {
+                    announce(store.commit());
+                    if folded == PIECE {
+                        next = Duration::ZERO;
+                    }
+                }
                 Err(error) => tracing::warn!("events that are due were not folded: {error}"),
             }
             store.scrub();
             more |= store.has_pending();
-            due_check = Instant::now() + DUE_CHECK;
+            due_check = Instant::now() + next;
         }
     }
 }
 
-/// Does one piece of what is left. Whether to go on at once: what failed is tried again when the disk may be better.
+/// Does one piece of deferred work. Returns `true` if the next piece should follow at once. Returns `false` after an
+/// error, so that a later retry may find the disk in a better state.
 fn work_off(store: &mut Store, announce: &dyn Fn(&Commit)) -> bool {
     match store.work_off() {
         Ok(more) => {

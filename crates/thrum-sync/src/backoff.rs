@@ -1,11 +1,11 @@
-//! How long to wait after the n-th failure in a row.
+//! Wait times after repeated failures.
 
 use std::time::Duration;
 
 use thrum_core::Ambient;
 
-/// Doubles from a first wait to a last one; half of each wait is random, so that those who failed together do not return
-/// together.
+/// Exponential backoff from a first to a last wait. Half of each wait is random, so that peers that failed together do
+/// not retry together.
 #[derive(Debug)]
 pub struct Backoff {
     first: Duration,
@@ -14,17 +14,17 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Nothing failed yet.
+    /// Creates a backoff without failures.
     pub const fn new(first: Duration, last: Duration) -> Self {
         Self { first, last, failures: 0 }
     }
 
-    /// Failures in a row.
+    /// Returns the number of consecutive failures.
     pub const fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// Another failure: how long to wait now, between half of what it has come to and all of it.
+    /// Records a failure. Returns the time to wait, between half and all of the current interval.
     pub fn next(&mut self, ambient: &mut dyn Ambient) -> Duration {
         let full = self.first.saturating_mul(1 << self.failures.min(20)).min(self.last);
         self.failures = self.failures.saturating_add(1);
@@ -33,7 +33,7 @@ impl Backoff {
         half + Duration::from_nanos(ambient.random_u64() % span)
     }
 
-    /// It worked.
+    /// Records a success.
     pub const fn reset(&mut self) {
         self.failures = 0;
     }

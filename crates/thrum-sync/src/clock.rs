@@ -1,4 +1,4 @@
-//! Time as the state machines take it: one reading for waiting, one for people.
+//! Time as input for the state machines: one reading for waiting, one for display.
 
 use std::time::Duration;
 
@@ -6,23 +6,24 @@ use thrum_core::Stamp;
 
 /// One reading of both clocks.
 ///
-/// Deadlines compare `tick`, which never goes back; what is shown or stored is `at`, which may.
+/// Deadlines compare `tick`, which never goes back. `at` is displayed or stored, and may go back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Now {
-    /// Time since some fixed moment, monotonic.
+    /// Monotonic time since a fixed moment.
     pub tick: Duration,
-    /// The wall clock.
+    /// Wall-clock time.
     pub at: Stamp,
 }
 
 impl Now {
-    /// The wall-clock time at which the monotonic clock will show `tick`.
+    /// Returns the wall-clock time at which the monotonic clock will reach `tick`.
     pub fn wall(self, tick: Duration) -> Stamp {
         self.at.plus(tick.saturating_sub(self.tick))
     }
 }
 
-/// A duration as Go prints it: `5m0s`, `1h0m0s`, `15s`, without fractions. Go Thrum's log lines and messages have it.
+/// Formats a duration without fractions as Go does: `5m0s`, `1h0m0s`, `15s`. Go Thrum's log lines and messages use this
+/// format.
 pub fn go_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);

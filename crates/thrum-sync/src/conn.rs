@@ -1,4 +1,4 @@
-//! Lines over a connection: bounded in length and in time, nothing else.
+//! Reads and writes lines over a connection, with bounds on length and time. Nothing else.
 
 use std::{io, time::Duration};
 
@@ -10,30 +10,30 @@ use tokio::{
 
 use crate::transport::Conn;
 
-/// Why there is no line. The connection is of no use afterwards.
+/// Why a line could not be read. The connection is unusable afterwards.
 #[derive(Debug, thiserror::Error)]
 pub enum NoLine {
-    /// The other side closed between two lines.
+    /// The other side closed the connection between two lines.
     #[error("the connection was closed")]
     Closed,
-    /// The other side closed in the middle of a line.
+    /// The other side closed the connection in the middle of a line.
     #[error("the connection was closed in the middle of a line")]
     Cut,
-    /// No byte came in time.
+    /// No byte arrived in time.
     #[error("silence for {0:?}")]
     Idle(Duration),
-    /// A line began and did not end in time.
+    /// A line began but did not end in time.
     #[error("a line that did not end within {0:?}")]
     Slow(Duration),
-    /// The line is longer than allowed; the rest was not read.
+    /// The line exceeds the limit. The rest was not read.
     #[error("a line of more than {0} bytes")]
     TooLong(usize),
-    /// The network.
+    /// The network failed.
     #[error("{0}")]
     Io(#[from] io::Error),
 }
 
-/// The reading half: one line at a time.
+/// The reading half of a connection: one line at a time.
 pub struct Lines<R> {
     reader: BufReader<R>,
 }
@@ -44,27 +44,35 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Self { reader: BufReader::new(reader) }
     }
 
-    /// The next line without its end. Waits `idle` for its first byte and `line` for the rest; holds at most `limit` bytes.
+    /// Reads the next line, without its end. Waits `idle` for its first byte and `line` for the rest; buffers at most
+    /// `limit` bytes.
     ///
     /// # Errors
-    /// [`NoLine`]. Not to be called again then, nor after being cancelled.
+    /// [`NoLine`]. Must not be called again after an error or a cancellation.
     pub async fn next(&mut self, limit: usize, idle: Duration, line: Duration) -> Result<Vec<u8>, NoLine> {
         self.next_within(limit, idle, line, usize::MAX).await
     }
 
-    /// The same for a line that may be long and slow: `line` is for each `step` bytes of it.
+    /// Reads a line that may be long and slow: like [`next`](Self::next), but `line` bounds the time for each `step`
+    /// bytes.
     ///
     /// # Errors
-    /// As [`next`](Self::next).
-    pub async fn next_slow(&mut self, limit: usize, idle: Duration, line: Duration, step: usize) -> Result<Vec<u8>, NoLine> {
+    /// Those of [`next`](Self::next).
+    pub async fn next_slow(
+        &mut self,
+        limit: usize,
+        idle: Duration,
+        line: Duration,
+        step: usize,
+    ) -> Result<Vec<u8>, NoLine> {
         self.next_within(limit, idle, line, step).await
     }
 
-    /// The same for a line that may be longer than `limit`: its first `limit` bytes then, and how many there were in all; the rest
-    /// is read and thrown away, up to `most` bytes in all.
+    /// Reads a line that may exceed `limit`. Returns its first `limit` bytes and its total length. The rest is
+    /// discarded; the total is bounded by `most` bytes, and `line` is the time for each `step` bytes.
     ///
     /// # Errors
-    /// As [`next`](Self::next).
+    /// Those of [`next`](Self::next).
     pub async fn next_cut(
         &mut self,
         limit: usize,
@@ -73,13 +81,12 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         line: Duration,
         step: usize,
     ) -> Result<(Vec<u8>, usize), NoLine> {
-        if timeout(idle, self.reader.fill_buf()).await.map_err(|_| NoLine::Idle(idle))??.is_empty() {
-            return Err(NoLine::Closed);
-        }
+        self.begins(idle).await?;
         let (mut text, mut length) = (Vec::new(), 0);
         loop {
             let mut part = Vec::new();
-            let ended = timeout(line, self.more(&mut part, usize::MAX, step)).await.unwrap_or(Err(NoLine::Slow(line)))?;
+            let ended =
+                timeout(line, self.more(&mut part, usize::MAX, step)).await.unwrap_or(Err(NoLine::Slow(line)))?;
             length += part.len();
             part.truncate(limit - text.len());
             text.append(&mut part);
@@ -92,30 +99,46 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    async fn next_within(&mut self, limit: usize, idle: Duration, within: Duration, step: usize) -> Result<Vec<u8>, NoLine> {
-        if timeout(idle, self.reader.fill_buf()).await.map_err(|_| NoLine::Idle(idle))??.is_empty() {
-            return Err(NoLine::Closed);
-        }
+    async fn next_within(
+        &mut self,
+        limit: usize,
+        idle: Duration,
+        within: Duration,
+        step: usize,
+    ) -> Result<Vec<u8>, NoLine> {
+        self.begins(idle).await?;
         let mut text = Vec::new();
         loop {
             let enough = text.len().saturating_add(step);
-            let ended = timeout(within, self.more(&mut text, limit, enough)).await.unwrap_or(Err(NoLine::Slow(within)))?;
+            let ended =
+                timeout(within, self.more(&mut text, limit, enough)).await.unwrap_or(Err(NoLine::Slow(within)))?;
             if ended {
                 return Ok(text);
             }
         }
     }
 
-    /// The next bytes, as many as `bytes` holds; they come within `within`.
+    /// Fills `bytes` from the connection, within `within`.
     ///
     /// # Errors
-    /// As [`next`](Self::next).
+    /// Those of [`next`](Self::next).
     pub async fn exactly(&mut self, bytes: &mut [u8], within: Duration) -> Result<(), NoLine> {
         timeout(within, self.reader.read_exact(bytes)).await.map_err(|_| NoLine::Slow(within))??;
         Ok(())
     }
 
-    /// Waits until the other side closes or says something that nobody asked for. May be cancelled.
+    /// Waits at most `within` for the first byte of the next line, without consuming it.
+    ///
+    /// # Errors
+    /// Those of [`next`](Self::next).
+    pub async fn begins(&mut self, within: Duration) -> Result<(), NoLine> {
+        if timeout(within, self.reader.fill_buf()).await.map_err(|_| NoLine::Idle(within))??.is_empty() {
+            return Err(NoLine::Closed);
+        }
+        Ok(())
+    }
+
+    /// Waits until the other side closes, or sends an unsolicited byte. Cancel-safe.
     pub async fn unasked(&mut self) -> NoLine {
         match self.reader.fill_buf().await {
             Ok([]) => NoLine::Closed,
@@ -124,7 +147,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    /// Reads on until the line ends, or has `enough` bytes; says whether it has ended.
+    /// Reads until the line ends or has `enough` bytes. Returns `true` if the line has ended.
     async fn more(&mut self, text: &mut Vec<u8>, limit: usize, enough: usize) -> Result<bool, NoLine> {
         while text.len() < enough {
             let bytes = self.reader.fill_buf().await?;
@@ -147,13 +170,13 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 }
 
-/// Writes one line and its end; each [`limits::SLOW_BYTES`] of it within `within`.
+/// Writes one line and its end. Each [`limits::SLOW_BYTES`] must be written within `within`.
 ///
 /// # Errors
-/// `TimedOut`, or the network's. The connection is of no use afterwards.
+/// `TimedOut`, or those of the network. The connection is unusable afterwards.
 pub async fn write_line<W: AsyncWrite + Unpin>(writer: &mut W, line: &str, within: Duration) -> io::Result<()> {
     let too_long = || io::Error::new(io::ErrorKind::TimedOut, "writing took too long");
-    // One write, so that one packet carries a short line.
+    // A single write, so that a short line fits into one packet.
     let mut bytes = Vec::with_capacity(line.len() + 1);
     bytes.extend_from_slice(line.as_bytes());
     bytes.push(b'\n');
@@ -163,8 +186,11 @@ pub async fn write_line<W: AsyncWrite + Unpin>(writer: &mut W, line: &str, withi
     timeout(within, writer.flush()).await.map_err(|_| too_long())?
 }
 
-/// Both halves of a connection.
-pub fn halves(conn: Conn) -> (Lines<ReadHalf<Conn>>, WriteHalf<Conn>) {
+/// Both halves of a connection. Bytes read ahead stay in the first half.
+pub type Halves = (Lines<ReadHalf<Conn>>, WriteHalf<Conn>);
+
+/// Splits a connection into its halves.
+pub fn halves(conn: Conn) -> Halves {
     let (reader, writer) = split(conn);
     (Lines::new(reader), writer)
 }
@@ -227,7 +253,7 @@ and a third"[..],
         assert_eq!(full.unwrap_err().kind(), io::ErrorKind::TimedOut, "a reader that does not read");
     }
 
-    /// C17: a line that is slow and honest comes through, in whatever time; one that is slower than anybody works over does not.
+    /// C17: a slow but steady line is read, however long it takes. A line below the minimum rate is not.
     #[tokio::test(start_paused = true)]
     async fn a_long_line_may_take_as_long_as_it_makes_progress() {
         let text = "z".repeat(100 * 1000);
@@ -242,7 +268,7 @@ and a third"[..],
                     }
                 }
             };
-            // A thousand bytes each ten milliseconds.
+            // The minimum rate is a thousand bytes per ten milliseconds.
             let (read, ()) = tokio::join!(
                 async {
                     let read = lines.next_slow(1 << 20, LONG, SHORT * 10, 10_000).await;
@@ -259,7 +285,7 @@ and a third"[..],
         }
     }
 
-    /// C17: the same where we write.
+    /// C17: the same minimum rate for writing.
     #[tokio::test(start_paused = true)]
     async fn a_long_line_is_written_as_long_as_it_is_read() {
         for (pause, through) in [(400, true), (1100, false)] {
@@ -271,7 +297,7 @@ and a third"[..],
                 }
             };
             let line = "y".repeat(limits::SLOW_BYTES * 4);
-            // A hundredth each time: forty seconds or a hundred and ten for each step, where sixty are allowed.
+            // Each read takes a hundredth of a step, so that a step takes 40 s or 110 s. The limit is 60 s.
             let write = async {
                 let written = write_line(&mut ours, &line, Duration::from_secs(60)).await;
                 drop(ours);

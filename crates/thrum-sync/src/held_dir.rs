@@ -1,8 +1,8 @@
 //! A directory held by a descriptor: its files are read, replaced, renamed and removed relative to that descriptor.
 //!
-//! A daemon runs for weeks, and meanwhile its `.thrum` may be deleted, replaced or restored (`git clean`, `git stash -a`). A path
-//! then leads to a directory that belongs to another daemon. A descriptor does not: in a deleted directory every write fails with
-//! "not found", and a directory that was moved takes its files along.
+//! A daemon runs for weeks. Meanwhile its `.thrum` may be deleted, replaced or restored (`git clean`, `git stash -a`),
+//! and the path then leads to a directory that belongs to another daemon. The descriptor does not: in a deleted
+//! directory each write fails with "not found", and a moved directory takes its files along.
 
 use std::{
     ffi::OsStr,
@@ -15,7 +15,7 @@ use std::{
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-/// A directory that stays the same whatever happens to its path. Cloning gives another handle to it.
+/// A directory that stays the same even if its path changes. A clone is another handle to it.
 #[derive(Clone, Debug)]
 pub struct HeldDir {
     directory: Arc<File>,
@@ -27,7 +27,7 @@ impl HeldDir {
     /// Opens the directory at `path`.
     ///
     /// # Errors
-    /// The file system's; `NotADirectory` for something else.
+    /// Those of the file system; `NotADirectory` if the path leads to anything else.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = File::from(rustix::fs::open(path, flags, Mode::empty())?);
@@ -35,17 +35,17 @@ impl HeldDir {
         Ok(Self { directory: Arc::new(directory), path: path.to_owned(), identity: (about.dev(), about.ino()) })
     }
 
-    /// Opens the directory that holds `file`, and gives the file's name in it.
+    /// Opens the directory that contains `file`. Returns it with the file's name.
     ///
     /// # Errors
-    /// As [`open`](Self::open); `InvalidInput` for a path without a file name.
+    /// Those of [`open`](Self::open); `InvalidInput` for a path without a file name.
     pub fn of(file: &Path) -> io::Result<(Self, PathBuf)> {
         let name = file.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         Ok((Self::open(parent)?, name.into()))
     }
 
-    /// The path by which it was opened.
+    /// Returns the path by which the directory was opened.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -55,23 +55,24 @@ impl HeldDir {
         fs::metadata(&self.path).is_ok_and(|about| (about.dev(), about.ino()) == self.identity)
     }
 
-    /// Opens a file for appending; makes it, mode 0600, unless it is there. A link is refused.
+    /// Opens a file for appending, and creates it with mode 0600 if it does not exist. A symbolic link is refused.
     ///
     /// # Errors
-    /// The file system's.
+    /// Those of the file system.
     pub fn append(&self, name: &Path) -> io::Result<File> {
         self.open_file(name, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE)
     }
 
-    /// Replaces a file, mode 0600: written beside it, synced, renamed, and the directory synced, so that it is durable on return.
-    /// A link in its place is replaced, not followed.
+    /// Replaces a file, with mode 0600: writes and syncs a temporary file, renames it and syncs the directory, so that
+    /// the content is durable on return. A symbolic link of this name is replaced, not followed.
     ///
     /// # Errors
-    /// The file system's; the old content stays, unless only the directory could not be synced, and nothing is left beside it.
+    /// Those of the file system. The old content stays, unless only the sync of the directory failed. The temporary
+    /// file is removed.
     pub fn replace(&self, name: &Path, bytes: &[u8]) -> io::Result<()> {
         let beside = with_suffix(name, ".tmp");
         let write = || {
-            // A crash may have left a file there with another mode, or a link.
+            // A crash may have left a file with another mode, or a link.
             self.remove(&beside)?;
             let mut file = self.open_file(&beside, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL)?;
             file.write_all(bytes)?;
@@ -84,18 +85,18 @@ impl HeldDir {
         })
     }
 
-    /// Renames a file within the directory. Nothing happens if it is not there.
+    /// Renames a file within the directory. Does nothing if the file does not exist.
     ///
     /// # Errors
-    /// The file system's.
+    /// Those of the file system.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         unless_missing(rustix::fs::renameat(&*self.directory, from, &*self.directory, to))
     }
 
-    /// Removes a file. Nothing happens if it is not there.
+    /// Removes a file. Does nothing if the file does not exist.
     ///
     /// # Errors
-    /// The file system's.
+    /// Those of the file system.
     pub fn remove(&self, name: &Path) -> io::Result<()> {
         unless_missing(rustix::fs::unlinkat(&*self.directory, name, AtFlags::empty()))
     }
@@ -112,7 +113,7 @@ impl HeldDir {
     }
 }
 
-/// The name with `suffix` after it.
+/// Appends `suffix` to a file name.
 pub fn with_suffix(name: &Path, suffix: &str) -> PathBuf {
     let mut bytes = name.as_os_str().as_bytes().to_vec();
     bytes.extend_from_slice(suffix.as_bytes());
@@ -131,7 +132,8 @@ mod tests {
     use super::*;
 
     fn names(path: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }

@@ -1,26 +1,27 @@
-//! From served events to a batch: the envelope laid over the event, form and signature checked. Off the writer's thread.
+//! Turns served events into a batch: overlays the envelope on each event, and checks form and signature. Runs outside
+//! the writer's thread.
 //!
-//! Signatures are most of the work of reading a peer. So a large batch is shared among threads, and what the log holds already
-//! is not verified again: a peer serves us our own events back, too.
+//! Signatures are most of the work of reading a peer. Therefore a large batch is split among threads, and events that
+//! the log already holds are not verified again, since a peer also serves our own events back.
 
 use std::{num::NonZero, panic::resume_unwind, thread};
 
 use thrum_core::{
     Event, Fault,
-    event::{self, Candidate, Malformed},
-    exchange::{Batch, Rejected},
+    event::{self, Candidate, Malformed, Rejected},
+    exchange::Batch,
     json,
 };
 
-use crate::{Log, wire::Served};
+use crate::{Log, protocol::wire::Served};
 
-/// Fewest events worth a thread of their own: some five milliseconds of work.
+/// Minimum number of events for one thread: about five milliseconds of work.
 const SHARE: usize = 128;
 
-/// Most threads for one batch; more would only take turns with those who write and serve.
+/// Maximum number of threads for one batch. More would only compete with writing and serving.
 const MAX_THREADS: usize = 4;
 
-/// Judges each event by itself: a bad one lands in `rejected` and stops nothing (I5).
+/// Validates each event separately. An invalid event is added to `rejected` and blocks no other event (I5).
 ///
 /// # Errors
 /// The log cannot be read.
@@ -30,9 +31,12 @@ pub fn batch(peer: &str, log_id: &str, checkpoint: u64, served: Vec<Served>, log
     let mut shares = served.chunks(share);
     let first = shares.next().unwrap_or_default();
     let judged: Vec<_> = thread::scope(|scope| {
-        let others: Vec<_> = shares.map(|share| scope.spawn(move || judge(share, &|events| log.holds(events)))).collect();
+        let others: Vec<_> =
+            shares.map(|share| scope.spawn(move || judge(share, &|events| log.holds(events)))).collect();
         let first = judge(first, &|events| log.holds(events));
-        std::iter::once(first).chain(others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)))).collect()
+        std::iter::once(first)
+            .chain(others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic))))
+            .collect()
     });
     let mut batch = Batch {
         peer: peer.to_owned(),
@@ -50,10 +54,11 @@ pub fn batch(peer: &str, log_id: &str, checkpoint: u64, served: Vec<Served>, log
     Ok(batch)
 }
 
-/// Says of each event whether it is in a log already.
+/// Reports for each event whether a log already holds it.
 pub type Holds<'a> = &'a dyn Fn(&[&Event]) -> Result<Vec<bool>, Fault>;
 
-/// The events that may enter a log, and what is no event; `holds` says which are in the log already.
+/// Splits served events into those that may enter the log and rejected ones. `holds` reports which events are already
+/// in the log.
 ///
 /// # Errors
 /// Those of `holds`.
@@ -63,25 +68,29 @@ pub fn judge(served: &[Served], holds: Holds<'_>) -> Result<(Vec<Event>, Vec<Rej
     for one in served {
         match candidate(one) {
             Ok(candidate) => candidates.push(candidate),
-            Err(why) => rejected.push(event::reject(one.envelope[0].as_deref().unwrap_or_default(), &why, &one.event_json)),
+            Err(why) => {
+                rejected.push(event::reject(one.envelope[0].as_deref().unwrap_or_default(), &why, &one.event_json))
+            }
         }
     }
-    // What comes back comes in runs: where the first is new, the others are not worth looking up.
+    // Known events come back in runs. If the first event is new, it is not worth looking up the others.
     let held = match candidates.first() {
-        Some(first) if holds(&[first.event()])? == [true] => holds(&candidates.iter().map(Candidate::event).collect::<Vec<_>>())?,
+        Some(first) if holds(&[first.event()])? == [true] => {
+            holds(&candidates.iter().map(Candidate::event).collect::<Vec<_>>())?
+        }
         _ => Vec::new(),
     };
     let mut held = held.into_iter();
     let (known, fresh): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|_| held.next() == Some(true));
     let (admitted, unsigned) = event::admit(fresh);
     rejected.extend(unsigned);
-    // Those that are here are only counted; the order of the others is the peer's.
+    // Held events are only counted. The others keep the peer's order.
     let events = known.into_iter().map(Candidate::into_held).chain(admitted).collect();
     Ok((events, rejected))
 }
 
-/// Go lays the envelope's four texts over the event, so that is what an event is. An empty one says nothing: laid over an
-/// event without that text it would give two daemons two canonical forms of one event.
+/// Overlays the envelope's four strings on the event, because Go defines an event this way. Empty strings are ignored:
+/// overlaid on an event that lacks the field, they would give one event two canonical forms on two daemons.
 fn candidate(served: &Served) -> Result<Candidate, Malformed> {
     if served.is_unread() {
         return Err(Malformed::Unread);

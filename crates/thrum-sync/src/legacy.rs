@@ -1,33 +1,38 @@
-//! Old peers: Go Thrum v0.5.9 to v0.6.3, which is who says no `log_id`. All that is done for them alone is here.
+//! Everything that is specific to legacy peers: Go Thrum v0.5.9 to v0.6.3, recognized by the absence of `log_id`.
 //!
-//! They speak the same wire, and three things about them cost events if they are treated like ours:
+//! They speak the same wire protocol, but three of their properties would lose events if they were treated like other
+//! peers:
 //!
-//! * **They show N+1 before N.** A number is taken first and its row becomes visible later, so whoever has read N+1 may never
-//!   see N. And their log may be rebuilt, with numbers that start again and nothing that says so. Hence `reading`: where we
-//!   stood two minutes ago is read again for two minutes, and the event that stood there must still stand there.
-//! * **They stop for ever at an event that they cannot apply**, and at some they write files where no file should be. Hence
-//!   [`serving`]: such events are withheld from them. What only waits for its message is served when the message is here: the
-//!   store moves it behind (`Tx::apply`). Who stops all the same gets the events one by one, and the one it refuses is skipped.
-//! * **They pull for each notify**, in parallel. They hear of the first commit at once and of the rest of 100 ms together.
+//! * **They show N+1 before N.** A sequence is assigned first and its row becomes visible later, so a reader that has
+//!   read N+1 may never see N. Also, their log may be rebuilt, with sequences that start again, and without notice.
+//!   Therefore `reading` reads the last two minutes again for two minutes, and checks that the event at the earlier
+//!   position is still the same.
+//! * **They stop forever at an event that they cannot apply**, and for some events they write files in wrong places.
+//!   Therefore [`serving`] withholds such events. An event that only waits for its message is served once the message
+//!   is here: the store moves it behind the message (`Tx::apply`). If a legacy peer stops nevertheless, it gets the
+//!   events one by one, and the one that it refuses is skipped.
+//! * **They pull for each notify**, in parallel. The first commit is announced at once, and those of the next 100 ms
+//!   together.
 //!
-//! Their successors (v0.7 and later) speak WebSocket, and are told so (`legacy/newer.rs`).
+//! Their successors (v0.7 and later) speak WebSocket, and are told what to do (`legacy/newer.rs`).
 //!
-//! And who used one of them until now has its peers in a file ([`peers`]): they are taken over with their tokens, and go on
-//! knowing this daemon by the id of the one it replaces.
+//! A Go Thrum that this daemon replaces has its peers in a file ([`peers`]). They are taken over with their tokens, and
+//! still know this daemon by the id of the replaced one.
 //!
-//! No I/O here, and no clock: what these machines need to know comes in.
+//! This module does no I/O and reads no clock; all inputs are passed in.
 
 pub(crate) mod journal;
 pub(crate) mod newer;
 pub mod peers;
 pub(crate) mod reading;
 pub mod serving;
+pub(crate) mod unsent;
 
 use std::time::Duration;
 
 use thrum_core::limits;
 
-/// How long after a notify a peer is left alone; `log` is its log's id.
+/// Returns the minimum time between two notifies to a peer; `log` is its log's id.
 pub(crate) fn notify_gap(log: Option<&str>) -> Duration {
     if log.is_none() { limits::LEGACY_NOTIFY_GAP } else { Duration::ZERO }
 }

@@ -1,28 +1,34 @@
-//! Peers: pairing, the wire, replication and its schedule, over a [`Transport`].
+//! Peers: pairing, the wire protocol, replication and its schedule, over a [`Transport`].
 //!
-//! No SQL, no Tailscale: the log is seen through [`Log`], the network through [`Transport`], clock and randomness through
-//! [`thrum_core::Ambient`]. The decisions ([`replicator`], [`pairing`], [`server`]) are functions of their inputs; only
-//! [`service`], [`conn`] and the transports do I/O.
+//! This crate contains no SQL and no Tailscale. It accesses the log through [`Log`], the network through [`Transport`],
+//! and clock and randomness through [`thrum_core::Ambient`]. The decisions ([`replicator`], [`pairing`], [`protocol`])
+//! are functions of their inputs. Only [`peers`] and its parts, [`conn`] and the transports do I/O.
 
+mod addresses;
+mod answers;
 pub mod backoff;
 pub mod clock;
 pub mod conn;
+mod environment;
 pub mod held_dir;
+mod inbound;
 pub mod intake;
 pub mod legacy;
 pub mod log;
+mod outbound;
+mod pair;
 pub mod pairing;
+pub mod peers;
+pub mod protocol;
+mod reconcile;
 pub mod registry;
 pub mod replicator;
-pub mod server;
-pub mod service;
 pub mod state_file;
 pub mod token;
 pub mod transport;
-pub mod wire;
 
 pub use clock::Now;
 pub use log::Log;
-pub use service::{Peers, PeersConfig};
+pub use peers::{Peers, PeersConfig};
 pub use token::Token;
 pub use transport::Transport;

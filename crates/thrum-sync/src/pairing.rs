@@ -1,24 +1,25 @@
-//! Pairing with a 4-digit code: the side that shows the code.
+//! Pairing with a 4-digit code: the side that displays the code.
 //!
-//! Ten thousand codes are few. What protects them is that guesses are, too: three per session, and over all sessions a
-//! budget per hour and day that is on disk before a guess is answered, so that neither a new session nor a restart gives
-//! fresh ones. Everything else follows from asking what a stranger may learn or do:
+//! Ten thousand codes are few, so the number of guesses must be limited: three per session, and a budget per hour and
+//! day over all sessions. The budget is on disk before a guess is answered, so that neither a new session nor a restart
+//! restores guesses. The other rules limit what a stranger may learn or do:
 //!
-//! * the lock is looked at first; while it holds, the right code fails like any other;
-//! * a code works once, and comparing it takes the same time whatever was typed;
-//! * a stranger who burns his three guesses has lost the session for his node and for no other; where the callers cannot be
-//!   told apart, and when all guesses of the hour are used up, he ends it, and the operator is told at once and not when the
-//!   five minutes are over;
-//! * guesses on loopback and on the tailnet are counted apart, so that a local program cannot lock other machines out;
-//! * the operator sees who guesses, while he waits, and who is refused because of earlier guesses;
-//! * whoever is refused for its earlier guesses is given the time when it may try again;
-//! * only who knows the code learns whether his id is known here;
-//! * an exchange of the PAKE ([`pake`]) is a guess from its first message on, before that is answered: nobody gets answers that
-//!   are not counted, however many he asks for at once. Who then proves that he knows the code has not guessed, and the guess
-//!   is taken off again: a fleet that pairs in an hour locks nobody out.
+//! * the lock is checked first; while it holds, the right code fails like any other;
+//! * a code works once, and comparing it takes the same time for any input;
+//! * after three wrong guesses, the session is closed to the guessing node, but to no other. If callers cannot be told
+//!   apart, or if all guesses of the hour are used up, the session ends, and the operator is told at once instead of
+//!   after five minutes;
+//! * guesses on loopback and on the tailnet are counted separately, so that a local program cannot lock out other
+//!   machines;
+//! * while waiting, the operator sees who guesses, and who is refused because of earlier guesses;
+//! * a caller that is refused because of earlier guesses is told when it may try again;
+//! * only a caller that knows the code learns whether its id is known here;
+//! * an exchange of the PAKE ([`pake`]) counts as a guess from its first message, before the reply: no caller gets
+//!   replies that are not counted, however many it requests at once. If the caller then proves that it knows the code,
+//!   the guess is refunded, so that a fleet that pairs within an hour locks nobody out.
 //!
-//! The state machine takes the time and the words of the wire and returns what to answer. The outcome of a session is kept
-//! until it is collected: the joiner may be faster than the person who waits for it.
+//! The state machine receives time and wire messages as inputs, and returns replies. The outcome of a session is kept
+//! until it is collected, because the joiner may be faster than the user who waits for it.
 
 mod budget;
 mod code;
@@ -34,20 +35,20 @@ pub use code::Code;
 use crate::{
     Now,
     clock::go_duration,
+    protocol::wire::{Begin, RpcError},
     state_file::{StateFile, misshapen},
     transport::{Caller, Kind, Node},
-    wire::{Begin, RpcError},
 };
 use budget::Budget;
 
-/// Names one session, so that only who started it ends it.
+/// Identifies one session, so that only its initiator can end it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionId(u64);
 
-/// Where a session is reached. A joiner that sees something else is not the one that we speak to.
+/// The local endpoint of a session. The exchange fails for a joiner that sees a different one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Here {
-    /// On what kind of transport.
+    /// The kind of transport.
     pub kind: Kind,
     /// Our node; `None` on loopback.
     pub node: Option<Node>,
@@ -55,17 +56,17 @@ pub struct Here {
     pub address: String,
 }
 
-/// How two daemons were paired.
+/// The protocol by which two daemons were paired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// By [`pake`]: the code was not sent.
+    /// [`pake`]: the code was not sent.
     Pake,
-    /// The code was sent, as Go Thrum does.
+    /// The code was sent, as in Go Thrum.
     Plain,
 }
 
 impl Protocol {
-    /// The name as stored and shown.
+    /// Returns the name as stored and displayed.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pake => pake::VERSION,
@@ -74,7 +75,8 @@ impl Protocol {
     }
 }
 
-/// An exchange of the PAKE that was begun and counted. It ends with [`Pairing::confirm`] or [`Pairing::abandon`].
+/// A PAKE exchange that has begun and was counted as a guess. It ends with [`Pairing::confirm`] or
+/// [`Pairing::abandon`].
 #[derive(Debug)]
 pub struct Exchange {
     number: u64,
@@ -82,13 +84,13 @@ pub struct Exchange {
     answered: pake::Answered,
 }
 
-/// A session that has just begun.
+/// A session that has just started.
 pub struct Opened {
-    /// To wait for it or to cancel it.
+    /// Identifies the session, to wait for it or to cancel it.
     pub id: SessionId,
-    /// For the person, and nobody else.
+    /// The code, for the user only.
     pub code: Code,
-    /// When it ends by itself.
+    /// When the session expires.
     pub expires: Now,
 }
 
@@ -98,37 +100,37 @@ impl fmt::Debug for Opened {
     }
 }
 
-/// A wrong code that somebody showed in a session, or a caller that was refused for its earlier ones.
+/// A wrong code in a session, or a caller refused because of earlier wrong codes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attempt {
-    /// From which node; `None` on loopback.
+    /// The caller's node; `None` on loopback.
     pub node: Option<Node>,
-    /// From where, for people.
+    /// The caller's address, for display.
     pub address: String,
-    /// How many the same caller has left in this session.
+    /// Guesses that this caller has left in this session.
     pub left: u8,
-    /// When.
+    /// Time of the attempt.
     pub at: Stamp,
-    /// If the code was not even looked at, because of too many wrong ones before: when the caller may try again.
+    /// When the caller may try again, if its code was not checked because of too many earlier wrong ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub locked_until: Option<Stamp>,
 }
 
-/// How a session ended: the new peer's id, or why there is none.
+/// How a session ended: with the new peer's id, or an error.
 pub type Outcome = Result<String, Fault>;
 
-/// Where a session stands.
+/// State of the session.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Standing {
     /// There is no session, and no outcome to collect.
     Nothing,
-    /// Nobody came yet; ask again by the tick.
+    /// No peer has joined yet. Check again at this tick at the latest.
     Waiting(Duration),
-    /// It ended.
+    /// The session ended.
     Ended(Outcome),
 }
 
-/// The pairing side of a daemon.
+/// The side of pairing that displays the code.
 #[derive(Debug)]
 pub struct Pairing {
     file: StateFile,
@@ -145,12 +147,11 @@ struct Session {
     here: Here,
     started: Now,
     expires: Now,
-    /// The wrong codes, in order. Bounded by the budget of all.
+    /// The wrong codes, in order. Bounded by the total budget.
     attempts: Vec<Attempt>,
-    /// The exchanges that are under way, by their numbers; each will have been a wrong code if it does not end well. Bounded by
-    /// the budget, too.
+    /// The exchanges in progress, by number. Each becomes a wrong code unless it succeeds. Bounded by the budget, too.
     open: Vec<(u64, Attempt)>,
-    /// All guesses are used; it stays until it expires, to say so.
+    /// All guesses are used up. The session stays until it expires, so that callers are told.
     spent: bool,
 }
 
@@ -165,19 +166,19 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    /// By either clock: the monotonic one stands still while the machine sleeps.
+    /// Checks both clocks, because the monotonic one stops while the machine sleeps.
     fn is_over(&self, now: Now) -> bool {
         now.tick >= self.expires.tick || now.at >= self.expires.at
     }
 
-    /// One more of this caller's.
+    /// Builds the record of one more attempt of this caller.
     fn attempt(&self, caller: &Caller, at: Stamp) -> Attempt {
         let (node, address) = (caller.node.clone(), caller.address.clone());
         let left = self.left(node.as_ref().map(|node| node.id.as_str())).saturating_sub(1);
         Attempt { node, address, left, at, locked_until: None }
     }
 
-    /// Notes for the operator that a caller is refused until then; once for each node.
+    /// Records for the operator that a caller is refused until `until`; once per node.
     fn refused(&mut self, caller: &Caller, at: Stamp, until: Stamp) {
         let node = caller.node.as_ref().map(|node| node.id.as_str());
         if !self.attempts.iter().any(|attempt| attempt.locked_until.is_some() && attempt.node_id() == node) {
@@ -190,7 +191,7 @@ impl Session {
         }
     }
 
-    /// How many codes a node may still show. Those who cannot be told apart are one.
+    /// Returns how many codes a node may still try. Callers that cannot be told apart count as one.
     fn left(&self, node: Option<&str>) -> u8 {
         let all = self.attempts.iter().chain(self.open.iter().map(|(_, attempt)| attempt));
         let used = all.filter(|attempt| attempt.node_id() == node && attempt.locked_until.is_none()).count();
@@ -199,10 +200,10 @@ impl Session {
 }
 
 impl Pairing {
-    /// Reads the budget, `pairing.json`; there need not be one.
+    /// Reads the budget from `pairing.json`, which need not exist.
     ///
     /// # Errors
-    /// A file that cannot be read whole: wrong guesses are not forgotten because a file is damaged.
+    /// The file cannot be read completely. Damage to the file must not reset the count of wrong guesses.
     pub fn open(path: PathBuf) -> Result<Self, Fault> {
         let file = StateFile::at(path)?;
         let budget = match file.read()? {
@@ -212,11 +213,17 @@ impl Pairing {
         Ok(Self { file, budget, session: None, outcome: None, sessions: 0, exchanges: 0 })
     }
 
-    /// Begins a session of at most [`limits::PAIRING_SESSION`].
+    /// Starts a session of at most [`limits::PAIRING_SESSION`].
     ///
     /// # Errors
-    /// `Refused` while another session is open, or while pairing is locked (says until when).
-    pub fn start(&mut self, here: Here, timeout: Duration, now: Now, ambient: &mut dyn Ambient) -> Result<Opened, Fault> {
+    /// `Refused` while another session is open, or while pairing is locked (with the end of the lock).
+    pub fn start(
+        &mut self,
+        here: Here,
+        timeout: Duration,
+        now: Now,
+        ambient: &mut dyn Ambient,
+    ) -> Result<Opened, Fault> {
         self.expire(now);
         self.come_back(now)?;
         if let Some(until) = self.budget.locked_until(here.kind, now.at) {
@@ -224,8 +231,11 @@ impl Pairing {
         }
         if let Some(session) = self.session.as_ref().filter(|session| !session.spent) {
             let age = go_duration(now.tick.saturating_sub(session.started.tick));
-            return Err(Fault::new(ErrorKind::Refused, format!("pairing already in progress (code generated {age} ago)"))
-                .hint("Use that code, or stop the `thrum peer add` that shows it."));
+            return Err(Fault::new(
+                ErrorKind::Refused,
+                format!("pairing already in progress (code generated {age} ago)"),
+            )
+            .hint("Use that code, or stop the `thrum peer add` that shows it."));
         }
         let timeout = timeout.min(limits::PAIRING_SESSION);
         self.sessions += 1;
@@ -234,15 +244,24 @@ impl Pairing {
         let expires = Now { tick: now.tick + timeout, at: now.at.plus(timeout) };
         tracing::info!("[pairing] Session started, code=****, timeout={}", go_duration(timeout));
         self.outcome = None;
-        self.session =
-            Some(Session { id, code: code.clone(), here, started: now, expires, attempts: Vec::new(), open: Vec::new(), spent: false });
+        self.session = Some(Session {
+            id,
+            code: code.clone(),
+            here,
+            started: now,
+            expires,
+            attempts: Vec::new(),
+            open: Vec::new(),
+            spent: false,
+        });
         Ok(Opened { id, code, expires })
     }
 
-    /// Looks at a code that a caller shows. `Ok` consumes it: [`settle`](Self::settle) must follow.
+    /// Checks a caller's code. `Ok` consumes the code: [`settle`](Self::settle) must follow.
     ///
     /// # Errors
-    /// Go's texts. A wrong guess is on disk when this returns; if that fails, the error says so and no guess was allowed.
+    /// Go's texts. A wrong guess is on disk on return. If writing it fails, the error reports that, and no guess was
+    /// allowed.
     pub fn try_code(&mut self, shown: &str, caller: &Caller, now: Now) -> Result<(), RpcError> {
         let session = self.admits(caller, now)?;
         if session.code.matches(shown) {
@@ -257,10 +276,11 @@ impl Pairing {
         Err(wrong_code(left))
     }
 
-    /// Answers the first message of an exchange, as `listener`; returns our message. Counted, on disk, before there is one.
+    /// Answers the first message of an exchange, as `listener`. Returns our message. The guess is counted on disk
+    /// before that.
     ///
     /// # Errors
-    /// As [`try_code`](Self::try_code), but for a wrong code: that shows at the end.
+    /// Those of [`try_code`](Self::try_code), except for a wrong code, which is detected only at the end.
     pub fn begin(
         &mut self,
         begin: &Begin,
@@ -270,7 +290,8 @@ impl Pairing {
         ambient: &mut dyn Ambient,
     ) -> Result<(Exchange, String), RpcError> {
         let session = self.admits(caller, now)?;
-        let (id, here, code, attempt) = (session.id, session.here.clone(), session.code.clone(), session.attempt(caller, now.at));
+        let (id, here, code, attempt) =
+            (session.id, session.here.clone(), session.code.clone(), session.attempt(caller, now.at));
         self.budget.record(now.at, attempt.node_id());
         self.save()?;
         self.exchanges += 1;
@@ -292,10 +313,10 @@ impl Pairing {
         Ok((Exchange { number, session: id, answered }, message))
     }
 
-    /// Looks at the joiner's confirmation. `Ok` consumes the code: [`settle`](Self::settle) must follow.
+    /// Checks the joiner's confirmation. `Ok` consumes the code: [`settle`](Self::settle) must follow.
     ///
     /// # Errors
-    /// The texts of a wrong code, whatever was wrong; `no active pairing session` if somebody else was faster.
+    /// The texts for a wrong code, whatever the cause; `no active pairing session` if another joiner was faster.
     pub fn confirm(&mut self, exchange: Exchange, confirmation: &str, now: Now) -> Result<pake::Proven, RpcError> {
         let Some(attempt) = self.close(&exchange) else { return Err(RpcError::said("no active pairing session")) };
         if self.session.as_ref().is_some_and(|session| session.is_over(now)) {
@@ -315,22 +336,29 @@ impl Pairing {
         Ok(proven)
     }
 
-    /// Ends an exchange that nobody confirmed: a wrong code.
+    /// Ends an exchange without a confirmation: a wrong code.
     pub fn abandon(&mut self, exchange: &Exchange, now: Now) {
         if let Some(attempt) = self.close(exchange) {
             self.failed(attempt, now);
         }
     }
 
-    /// The session that a caller may try a code in. The lock is looked at first.
+    /// Returns the session in which a caller may try a code. The lock is checked first.
     fn admits(&mut self, caller: &Caller, now: Now) -> Result<&Session, RpcError> {
         let node = caller.node.as_ref().map(|node| node.id.as_str());
         self.come_back(now)?;
-        if let Some(until) = self.budget.locked_until(caller.kind, now.at).max(self.budget.node_locked_until(node, now.at)) {
-            if let Some(session) = self.session.as_mut().filter(|session| session.here.kind == caller.kind && !session.is_over(now)) {
+        if let Some(until) =
+            self.budget.locked_until(caller.kind, now.at).max(self.budget.node_locked_until(node, now.at))
+        {
+            if let Some(session) =
+                self.session.as_mut().filter(|session| session.here.kind == caller.kind && !session.is_over(now))
+            {
                 session.refused(caller, now.at, until);
             }
-            return Err(RpcError::said(format!("{TOO_MANY}; pairing from there is possible again at {}", until.in_seconds())));
+            return Err(RpcError::said(format!(
+                "{TOO_MANY}; pairing from there is possible again at {}",
+                until.in_seconds()
+            )));
         }
         if self.session.as_ref().is_some_and(|session| session.here.kind == caller.kind && session.is_over(now)) {
             self.expire(now);
@@ -343,45 +371,49 @@ impl Pairing {
         }
     }
 
-    /// Takes an exchange from its session, if that is still the present one.
+    /// Removes an exchange from its session, if that is still the current one.
     fn close(&mut self, exchange: &Exchange) -> Option<Attempt> {
         let session = self.session.as_mut().filter(|session| session.id == exchange.session)?;
         let at = session.open.iter().position(|(number, _)| *number == exchange.number)?;
         Some(session.open.remove(at).1)
     }
 
-    /// Shows a wrong code to the operator, and ends the session if nobody can join any more. It is in the budget already.
+    /// Reports a wrong code to the operator, and ends the session if no one can join any more. The budget already
+    /// contains the code.
     fn failed(&mut self, attempt: Attempt, now: Now) {
         let Some(session) = &mut self.session else { return };
         let locked_until = self.budget.locked_until(session.here.kind, now.at);
         tracing::warn!("[pairing] Wrong code from {} (attempts left: {})", attempt.who(), attempt.left);
         session.attempts.push(attempt.clone());
-        // A node that is out of guesses keeps nobody else from joining; where all are one, there is nobody else. Who has
-        // begun an exchange may still be right.
+        // A node without guesses left must not end the session for other nodes. Callers without a node count as one, so
+        // there are no others. A caller whose exchange is still open may yet be right.
         let none_left = attempt.node.is_none() && session.left(None) == 0;
         if session.open.is_empty() && (locked_until.is_some() || none_left) {
             session.spent = true;
-            self.outcome = Some(Err(locked_until.map_or_else(|| spent(&attempt), |until| locked(until, Some(&attempt)))));
+            self.outcome =
+                Some(Err(locked_until.map_or_else(|| spent(&attempt), |until| locked(until, Some(&attempt)))));
         }
     }
 
-    /// Whether somebody waits here for a caller on that kind of transport. A caller that has used up its tries gets the same
-    /// answer: it is told so, with the time when it may try again, when it shows a code.
+    /// Returns `true` if a session waits for callers on this kind of transport. A caller that has used up its guesses
+    /// gets the same answer; it is told when it may try again once it sends a code.
     pub fn waits_for(&self, caller: &Caller, now: Now) -> bool {
-        self.session.as_ref().is_some_and(|session| session.here.kind == caller.kind && !session.spent && !session.is_over(now))
+        self.session
+            .as_ref()
+            .is_some_and(|session| session.here.kind == caller.kind && !session.spent && !session.is_over(now))
     }
 
-    /// The wrong codes that were shown in the present session, or the one that has just ended.
+    /// Returns the wrong codes of the current session, or of the one that has just ended.
     pub fn attempts(&self) -> &[Attempt] {
         self.session.as_ref().map_or(&[], |session| &session.attempts)
     }
 
-    /// Ends the session whose code was right: paired, or why not after all.
+    /// Sets the outcome of the session whose code was right: paired, or why not.
     pub fn settle(&mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
     }
 
-    /// Ends the session if it is still `id`'s. The outcome is then `pairing canceled`.
+    /// Ends the session if its id is still `id`. The outcome is then `pairing canceled`.
     pub fn cancel(&mut self, id: SessionId) {
         if self.session.as_ref().is_some_and(|session| session.id == id) {
             let spent = self.session.take().is_some_and(|session| session.spent);
@@ -391,7 +423,7 @@ impl Pairing {
         }
     }
 
-    /// Where the session stands. An outcome is given once.
+    /// Returns the state of the session. An outcome is returned once.
     pub fn collect(&mut self, now: Now) -> Standing {
         self.expire(now);
         if let Some(outcome) = self.outcome.take() {
@@ -407,23 +439,25 @@ impl Pairing {
         if let Some(session) = self.session.take_if(|session| session.is_over(now))
             && !session.spent
         {
-            self.outcome = Some(Err(Fault::new(ErrorKind::TryAgain, "pairing timed out").hint("Run `thrum peer add` again.")));
+            self.outcome =
+                Some(Err(Fault::new(ErrorKind::TryAgain, "pairing timed out").hint("Run `thrum peer add` again.")));
         }
     }
 
-    /// A clock that was ahead must not lock pairing until the time that it showed.
+    /// Corrects guesses in the future, so that a clock that was ahead does not extend the lock.
     fn come_back(&mut self, now: Now) -> Result<(), Fault> {
         if self.budget.come_back(now.at) { self.save() } else { Ok(()) }
     }
 
     fn save(&self) -> Result<(), Fault> {
-        let text = serde_json::to_string(&self.budget).map_err(|error| Fault::new(ErrorKind::Failed, error.to_string()))?;
+        let text =
+            serde_json::to_string(&self.budget).map_err(|error| Fault::new(ErrorKind::Failed, error.to_string()))?;
         self.file.write(&text)
     }
 }
 
 impl Attempt {
-    /// Who it was, for people: the node and its user, or the address where that is all there is.
+    /// Describes the caller for display: the node and its user, or only the address.
     pub fn who(&self) -> String {
         self.node.as_ref().map_or_else(|| name::printable(&self.address), ToString::to_string)
     }
@@ -433,7 +467,7 @@ impl Attempt {
     }
 }
 
-/// Go Thrum's words; the time when it ends may follow.
+/// Go Thrum's text; the end of the lock may follow.
 pub(crate) const TOO_MANY: &str = "too many failed attempts";
 
 fn wrong_code(left: u8) -> RpcError {
@@ -449,8 +483,11 @@ fn spent(last: &Attempt) -> Fault {
 
 fn locked(until: Stamp, last: Option<&Attempt>) -> Fault {
     let whence = last.map_or_else(String::new, |last| format!(", the last from {}", last.who()));
-    Fault::new(ErrorKind::Refused, format!("pairing is locked until {} after too many wrong codes{whence}", until.in_seconds()))
-        .hint("If you did not type them, somebody who reaches this daemon is guessing.")
+    Fault::new(
+        ErrorKind::Refused,
+        format!("pairing is locked until {} after too many wrong codes{whence}", until.in_seconds()),
+    )
+    .hint("If you did not type them, somebody who reaches this daemon is guessing.")
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
-//! Who we are paired with: `peers.json`, in the shape of Go Thrum's plus our keys.
+//! The paired peers: `peers.json`, in Go Thrum's format plus our own keys.
 //!
-//! The file is the registry: what is here is durable, for every change is written before it counts, so that a token never
-//! leaves for a peer that a crash would make us forget. A file that cannot be read whole is an error and nothing else; Go's
-//! way of starting without peers then is how sync stops silently. Keys that we do not know survive at every level.
+//! The file is the registry. Each change is written before it takes effect, so that a token is never sent to a peer
+//! that a crash would make us forget. A file that cannot be read completely is an error. Go Thrum starts without peers
+//! in that case, and sync stops silently. Unknown keys survive at all levels.
 
 mod entry;
+mod lives;
 
 use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -13,6 +14,8 @@ use serde_json::{Map, Value};
 use thrum_core::{ErrorKind, Fault, Stamp, json, limits, name};
 
 pub use entry::{Moved, Origin, Peer, Stranger};
+use lives::Lives;
+pub use lives::{Seen, Sign};
 
 use crate::{
     Now, Token,
@@ -26,27 +29,29 @@ use crate::{
 pub struct Registry {
     file: StateFile,
     content: Content,
-    /// When `last_sync` was last written, and whether it changed since.
+    /// When `last_sync` was last written, and whether it has changed since.
     written: Duration,
     stale: bool,
-    /// By peer, who else used its token. In memory only: whoever has a stolen token must not keep our disk busy.
+    /// By peer: the latest misuse of its token here. In memory only, so that a stolen token cannot keep our disk busy.
     strays: BTreeMap<String, Stray>,
-    /// By peer, who used the token that we share with it, as it says.
+    /// By peer: the latest misuse of our shared token, as reported by the peer.
     reported: BTreeMap<String, Stray>,
-    /// Of each peer, when it was last said that it announces something under another's id.
+    /// By peer: when we last logged that it announces events under another daemon's id.
     misnamed: BTreeMap<String, Duration>,
+    /// The processes that run with the keys of our peers, and with our own.
+    lives: Lives,
 }
 
-/// Somebody who used a peer's token and is not that peer.
+/// Misuse of a peer's token by a caller that is not that peer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stray {
-    /// From where, the last time.
+    /// The node of the latest caller.
     pub node: Node,
-    /// When that was.
+    /// Time of the latest misuse.
     pub at: Stamp,
-    /// How often it happened since the daemon's start.
+    /// Number of occurrences since the daemon's start.
     pub times: u64,
-    /// When there was last a word about it.
+    /// When the misuse was last reported.
     #[serde(skip)]
     said: Option<Stamp>,
 }
@@ -65,10 +70,10 @@ struct Content {
 struct Local {
     #[serde(default)]
     daemon_id: String,
-    /// The port of the local transport, once it was opened.
+    /// The port of the local transport, once it has been opened.
     #[serde(default, skip_serializing_if = "is_zero")]
     port: u16,
-    /// The port of the tailnet transport, once it was opened. Our key.
+    /// The port of the tailnet transport, once it has been opened. Not in Go Thrum's file.
     #[serde(default, skip_serializing_if = "is_zero")]
     tailnet_port: u16,
     #[serde(flatten)]
@@ -76,7 +81,7 @@ struct Local {
 }
 
 impl Content {
-    /// The name wanted, with `-2`, `-3`, … if another peer has it.
+    /// Returns the wanted name, with `-2`, `-3`, … appended if another peer has it.
     fn free_name(&self, wanted: &str) -> String {
         let taken = |name: &str| self.peers.iter().any(|peer| peer.name == name);
         let names = std::iter::once(wanted.to_owned()).chain((2..).map(|n| format!("{wanted}-{n}")));
@@ -90,20 +95,24 @@ fn is_zero(port: &u16) -> bool {
 }
 
 impl Registry {
-    /// Reads `peers.json`; there need not be one.
+    /// Reads `peers.json`, which need not exist.
     ///
     /// # Errors
-    /// A file that cannot be read or understood whole, or that names a peer or a token twice. Retrying does not help.
+    /// The file cannot be read or parsed completely, or contains a peer or a token twice. A retry does not help.
     pub fn open(path: PathBuf, daemon_id: &str) -> Result<Self, Fault> {
         let file = StateFile::at(path)?;
         let mut content = match file.read()? {
             Some(text) => parse(&text).map_err(|why| file.broken(&why))?,
             None => Content::default(),
         };
-        // Go Thrum's own file, found in our place: its peers go on knowing us by its id.
+        // The file was written by the Go Thrum that we replace. Its peers still know us by its id.
         let theirs = std::mem::replace(&mut content.local.daemon_id, daemon_id.to_owned());
         if !theirs.is_empty() && theirs != daemon_id && !thrum_core::key::is_signed_origin(&theirs) {
-            content.peers.iter_mut().filter(|peer| peer.as_daemon_id.is_none()).for_each(|peer| peer.as_daemon_id = Some(theirs.clone()));
+            content
+                .peers
+                .iter_mut()
+                .filter(|peer| peer.as_daemon_id.is_none())
+                .for_each(|peer| peer.as_daemon_id = Some(theirs.clone()));
         }
         Ok(Self {
             file,
@@ -113,31 +122,37 @@ impl Registry {
             strays: BTreeMap::new(),
             reported: BTreeMap::new(),
             misnamed: BTreeMap::new(),
+            lives: Lives::default(),
         })
     }
 
-    /// All peers, in the order of pairing.
+    /// Returns all peers, in the order of pairing.
     pub fn peers(&self) -> &[Peer] {
         &self.content.peers
     }
 
-    /// The peer of this id.
+    /// Finds a peer by id.
     pub fn get(&self, daemon_id: &str) -> Option<&Peer> {
         self.content.peers.iter().find(|peer| peer.daemon_id == daemon_id)
     }
 
-    /// The peer of this id or name.
+    /// Finds a peer by id or name.
     ///
     /// # Errors
     /// `NotFound`.
     pub fn find(&self, id_or_name: &str) -> Result<&Peer, Fault> {
-        self.get(id_or_name).or_else(|| self.content.peers.iter().find(|peer| peer.name == id_or_name)).ok_or_else(|| {
-            Fault::new(ErrorKind::NotFound, format!("peer \"{}\" not found", name::printable(id_or_name)))
-                .hint("`thrum peer list` shows the paired peers.")
-        })
+        self.get(id_or_name).or_else(|| self.content.peers.iter().find(|peer| peer.name == id_or_name)).ok_or_else(
+            || {
+                let near = name::nearest_machine(id_or_name, self.content.peers.iter().map(|peer| peer.name.as_str()));
+                let hint = near.map(|near| format!("Did you mean {}?", name::shown_machine(near)));
+                Fault::new(ErrorKind::NotFound, format!("peer \"{}\" not found", name::printable(id_or_name)))
+                    .hint(hint.unwrap_or_else(|| "`thrum peer list` shows the paired peers.".to_owned()))
+            },
+        )
     }
 
-    /// Whose token this is, if it is valid on this kind of transport. Looks at every entry whatever it finds.
+    /// Finds the owner of a token, if the token is valid on this kind of transport. Compares all entries even after a
+    /// match.
     pub fn authenticate(&self, token: &str, kind: Kind) -> Option<&Peer> {
         let mut owner = None;
         for peer in &self.content.peers {
@@ -149,21 +164,28 @@ impl Registry {
         owner
     }
 
-    /// Stores a new peer, durably. Its name gets `-2`, `-3`, … if another peer has it.
+    /// Stores a new peer, durably. Appends `-2`, `-3`, … to its name if another peer has that name.
     ///
     /// # Errors
-    /// `Refused` for an id that is paired already, unless that pairing never worked or the peer removed us since; the disk.
+    /// `Refused` if the id is already paired, unless that pairing never worked or the peer has removed us since; or if
+    /// there are too many peers. Otherwise those of the disk.
     pub fn pair(&mut self, stranger: Stranger, token: Token, at: Stamp) -> Result<Peer, Fault> {
         if let Some(known) = self.get(&stranger.daemon_id).filter(|known| known.token_used && !known.removed_us) {
             return Err(Fault::new(ErrorKind::Refused, format!("already paired with {}", known.name))
                 .hint(format!("Run `thrum peer remove {}` on both machines to pair anew.", known.name)));
         }
         if self.content.peers.len() >= limits::MAX_PEERS && self.get(&stranger.daemon_id).is_none() {
-            return Err(Fault::new(ErrorKind::Refused, format!("there are {} peers already, the most allowed", limits::MAX_PEERS)));
+            return Err(Fault::new(
+                ErrorKind::Refused,
+                format!("there are {} peers already, the most allowed", limits::MAX_PEERS),
+            ));
         }
         self.update(|content| {
-            // It goes on knowing us by the id that it knows, unless the PAKE has just told it ours.
-            let known = content.peers.iter().find(|peer| peer.daemon_id == stranger.daemon_id && stranger.protocol == Protocol::Plain);
+            // The peer keeps the id by which it knows us, unless the PAKE has just given it our current one.
+            let known = content
+                .peers
+                .iter()
+                .find(|peer| peer.daemon_id == stranger.daemon_id && stranger.protocol == Protocol::Plain);
             let as_daemon_id = known.and_then(|peer| peer.as_daemon_id.clone());
             content.peers.retain(|peer| peer.daemon_id != stranger.daemon_id);
             let name = content.free_name(&stranger.display_name());
@@ -174,14 +196,17 @@ impl Registry {
         })
     }
 
-    /// Stores peers that another program had, durably and as a whole; returns them as they are called here. Those beyond
-    /// [`limits::MAX_PEERS`] are an error, and so is the disk; nobody is stored then.
+    /// Stores the peers of another program, durably and all at once. Returns them with their names here.
     ///
     /// # Errors
-    /// `Refused`; the disk.
+    /// `Refused` if there would be more than [`limits::MAX_PEERS`]; otherwise those of the disk. No peer is stored
+    /// then.
     pub fn take_over(&mut self, peers: Vec<Peer>) -> Result<Vec<Peer>, Fault> {
         if self.content.peers.len() + peers.len() > limits::MAX_PEERS {
-            return Err(Fault::new(ErrorKind::Refused, format!("there would be more than {} peers, the most allowed", limits::MAX_PEERS)));
+            return Err(Fault::new(
+                ErrorKind::Refused,
+                format!("there would be more than {} peers, the most allowed", limits::MAX_PEERS),
+            ));
         }
         if peers.is_empty() {
             return Ok(peers);
@@ -197,15 +222,18 @@ impl Registry {
         })
     }
 
-    /// Gives a peer a name of a person's choice, durably; from then on it does not follow what the peer calls itself.
+    /// Gives a peer a name chosen by the user, durably. From then on the name no longer follows the peer's own.
     ///
     /// # Errors
-    /// `Invalid` for a name that cannot be one, `Refused` for another peer's; the disk.
+    /// `Invalid` for an invalid name, `Refused` for another peer's name; otherwise those of the disk.
     pub fn rename(&mut self, daemon_id: &str, name: &str) -> Result<(), Fault> {
         name::check_peer(name)?;
         if let Some(other) = self.content.peers.iter().find(|peer| peer.name == name && peer.daemon_id != daemon_id) {
-            return Err(Fault::new(ErrorKind::Refused, format!("another peer is called {name}, {}", name::printable(&other.daemon_id)))
-                .hint("Give it another name, or rename that one first."));
+            return Err(Fault::new(
+                ErrorKind::Refused,
+                format!("another peer is called {name}, {}", name::printable(&other.daemon_id)),
+            )
+            .hint("Give it another name, or rename that one first."));
         }
         self.change(
             daemon_id,
@@ -217,61 +245,68 @@ impl Registry {
         )
     }
 
-    /// What a peer is to be called that now calls itself `own`; `None` if its name stays: a person gave it, or it is that one
-    /// already, perhaps with the number that tells it from another peer.
+    /// Returns the new name for a peer that now calls itself `own`. Returns `None` if the name stays: the user chose
+    /// it, or it is already that name, perhaps with a number to make it unique.
     pub fn follows_name(&self, daemon_id: &str, own: &str) -> Option<String> {
         let peer = self.get(daemon_id).filter(|peer| !peer.named_here && !own.is_empty())?;
         let wanted = entry::shown(own);
-        let is_numbered = |rest: &str| rest.strip_prefix('-').is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()));
+        let is_numbered = |rest: &str| {
+            rest.strip_prefix('-').is_some_and(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()))
+        };
         if peer.name.strip_prefix(&wanted).is_some_and(|rest| rest.is_empty() || is_numbered(rest)) {
             return None;
         }
         Some(self.content.free_name(&wanted)).filter(|name| name::check_peer(name).is_ok())
     }
 
-    /// Notes that a peer calls itself something else now; returns its new name here if that follows.
+    /// Records a change of a peer's own name. Returns the peer's new name here, if that changes as well.
     ///
     /// # Errors
-    /// The disk; it keeps its name then.
+    /// Those of the disk; the peer keeps its name then.
     pub fn follow_name(&mut self, daemon_id: &str, own: &str) -> Result<Option<String>, Fault> {
         let Some(name) = self.follows_name(daemon_id, own) else { return Ok(None) };
         self.change(daemon_id, |_| true, |peer| name.clone_into(&mut peer.name))?;
         Ok(Some(name))
     }
 
-    /// Removes a peer, durably; returns what it was, `None` if there was none.
+    /// Removes a peer, durably. Returns the removed entry; `None` if there was none.
     ///
     /// # Errors
-    /// The disk; the peer stays then.
+    /// Those of the disk; the peer stays then.
     pub fn remove(&mut self, daemon_id: &str) -> Result<Option<Peer>, Fault> {
         let Some(peer) = self.get(daemon_id).cloned() else { return Ok(None) };
         self.update(|content| content.peers.retain(|peer| peer.daemon_id != daemon_id))?;
         self.strays.remove(daemon_id);
         self.reported.remove(daemon_id);
         self.misnamed.remove(daemon_id);
+        self.lives.forget(daemon_id);
         Ok(Some(peer))
     }
 
-    /// Notes that the peer's token worked: a repeated pairing no longer replaces the entry. Written once.
+    /// Records that the peer's token has worked, so that a repeated pairing no longer replaces the entry. Written once.
     ///
     /// # Errors
-    /// The disk.
+    /// Those of the disk.
     pub fn token_worked(&mut self, daemon_id: &str) -> Result<(), Fault> {
-        self.change(daemon_id, |peer| !peer.token_used || peer.removed_us, |peer| (peer.token_used, peer.removed_us) = (true, false))
+        self.change(
+            daemon_id,
+            |peer| !peer.token_used || peer.removed_us,
+            |peer| (peer.token_used, peer.removed_us) = (true, false),
+        )
     }
 
-    /// Notes that the peer does not know us any more. Written once.
+    /// Records that the peer no longer knows us. Written once.
     ///
     /// # Errors
-    /// The disk.
+    /// Those of the disk.
     pub fn removed_us(&mut self, daemon_id: &str) -> Result<(), Fault> {
         self.change(daemon_id, |peer| !peer.removed_us, |peer| peer.removed_us = true)
     }
 
-    /// Notes that the peer was heard. Reaches the file at most once per [`limits::ROUND`].
+    /// Records contact with the peer. Written to the file at most once per [`limits::ROUND`].
     ///
     /// # Errors
-    /// The disk; the time is kept in memory and written with the next change.
+    /// Those of the disk; the time is kept in memory and written with the next change.
     pub fn heard(&mut self, daemon_id: &str, now: Now) -> Result<(), Fault> {
         if let Some(peer) = self.content.peers.iter_mut().find(|peer| peer.daemon_id == daemon_id) {
             peer.last_sync = Some(now.at);
@@ -284,18 +319,19 @@ impl Registry {
         Ok(())
     }
 
-    /// Writes what [`heard`](Self::heard) has kept back. For a stopping daemon.
+    /// Writes the times that [`heard`](Self::heard) has held back. For a stopping daemon.
     ///
     /// # Errors
-    /// The disk.
+    /// Those of the disk.
     pub fn flush(&mut self) -> Result<(), Fault> {
         if self.stale { self.update(|_| ()) } else { Ok(()) }
     }
 
-    /// Learns from which node a peer calls that has not called before: where it listens, too, if it has a key. Once.
+    /// Records the node from which a peer calls for the first time. If the peer has a key, it also listens there. Done
+    /// once.
     ///
     /// # Errors
-    /// The disk; nothing is learnt then.
+    /// Those of the disk; nothing is recorded then.
     pub fn learn_caller(&mut self, daemon_id: &str, node: &Node) -> Result<(), Fault> {
         let place = |peer: &Peer| if peer.has_key() { peer.node.is_none() } else { peer.calls_from.is_none() };
         self.change(daemon_id, place, |peer| {
@@ -304,20 +340,20 @@ impl Registry {
         })
     }
 
-    /// Learns on which node a peer listens, if that is not known, or what that node is called now. Another node is not
-    /// learnt here.
+    /// Records the node on which a peer listens, if it was unknown, or a new name of that node. Does not change to
+    /// another node.
     ///
     /// # Errors
-    /// The disk; nothing is learnt then.
+    /// Those of the disk; nothing is recorded then.
     pub fn learn_node(&mut self, daemon_id: &str, node: &Node) -> Result<(), Fault> {
         let due = |peer: &Peer| peer.node.as_ref().is_none_or(|known| known.id == node.id && known != node);
         self.change(daemon_id, due, |peer| peer.node = Some(node.clone()))
     }
 
-    /// Notes that a peer proved that it is on another node now.
+    /// Records that a peer proved that it has moved to another node.
     ///
     /// # Errors
-    /// The disk; it has not moved then.
+    /// Those of the disk; the peer has not moved then.
     pub fn moved(&mut self, daemon_id: &str, to: &Node, at: Stamp) -> Result<(), Fault> {
         self.change(
             daemon_id,
@@ -334,19 +370,19 @@ impl Registry {
         Ok(())
     }
 
-    /// Notes where a peer's node is reached now. Written if it changed.
+    /// Records the current address of a peer's node. Written if it changed.
     ///
     /// # Errors
-    /// The disk; the old address stays.
+    /// Those of the disk; the old address stays.
     pub fn follow(&mut self, daemon_id: &str, address: &str) -> Result<(), Fault> {
         self.change(daemon_id, |peer| peer.address != address, |peer| address.clone_into(&mut peer.address))
     }
 
-    /// Notes on which port a peer listens now, as it reports itself, and on which address of its node, as the network reports it. A name
-    /// and an address of the other family stay as they are. Written if it changed.
+    /// Records the port on which a peer listens, as it reports itself, and the address of its node, as the network
+    /// reports it. A host name, or an address of the other IP family, stays unchanged. Written if it changed.
     ///
     /// # Errors
-    /// The disk; the old address stays.
+    /// Those of the disk; the old address stays.
     pub fn listens_at(&mut self, daemon_id: &str, calls_from: Option<IpAddr>, port: u16) -> Result<(), Fault> {
         let Some(peer) = self.get(daemon_id) else { return Ok(()) };
         let Some((host, _)) = peer.address.rsplit_once(':') else { return Ok(()) };
@@ -360,38 +396,80 @@ impl Registry {
             return Ok(());
         }
         self.follow(daemon_id, &new)?;
-        tracing::info!("[pairing] {name} listens at {} now, and not at {} any more", name::printable(&new), name::printable(&old));
+        tracing::info!(
+            "[pairing] {name} listens at {} now, and not at {} any more",
+            name::printable(&new),
+            name::printable(&old)
+        );
         Ok(())
     }
 
-    /// Notes that somebody else uses a peer's token.
+    /// Records token misuse: another caller used the peer's token.
     pub fn strayed(&mut self, daemon_id: &str, node: &Node, at: Stamp) {
         note(&mut self.strays, daemon_id, node, at);
     }
 
-    /// Whether that is worth a word now, in the log and to the peer; once per [`limits::STRAY_PAUSE`].
+    /// Returns `true` if token misuse should be reported now, in the log and to the peer; at most once per
+    /// [`limits::STRAY_PAUSE`].
     pub fn stray_is_news(&mut self, daemon_id: &str, at: Stamp) -> bool {
         is_news(&mut self.strays, daemon_id, at)
     }
 
-    /// Who else used a peer's token last.
+    /// Returns the latest misuse of a peer's token.
     pub fn stray(&self, daemon_id: &str) -> Option<&Stray> {
         self.strays.get(daemon_id)
     }
 
-    /// Notes that a peer refused somebody who used the token that we share with it; whether it is worth a word in the log.
+    /// Records that a peer refused a caller that used our shared token. Returns `true` if this should be logged now.
     pub fn strayed_there(&mut self, daemon_id: &str, node: &Node, at: Stamp) -> bool {
         note(&mut self.reported, daemon_id, node, at);
         is_news(&mut self.reported, daemon_id, at)
     }
 
-    /// Whom a peer refused last who used the token that we share with it.
+    /// Returns the latest misuse of our shared token that a peer reported.
     pub fn stray_there(&self, daemon_id: &str) -> Option<&Stray> {
         self.reported.get(daemon_id)
     }
 
-    /// Whether it is worth a word in the log now that a peer announces something under another's id; once per
-    /// [`limits::MISNAMED_PAUSE`].
+    /// Records a sign of life of a process with a peer's key. Logs once when two such processes run at the same time.
+    pub fn alive(&mut self, daemon_id: &str, sign: &Sign<'_>, now: Now) {
+        let Some(name) = self.get(daemon_id).map(|peer| peer.name.clone()) else { return };
+        if let Some((one, other)) = self.lives.alive(daemon_id, sign, now) {
+            tracing::warn!("two daemons run with the key of {name}: at {} and at {}", one.place(), other.place());
+        }
+    }
+
+    /// Returns the two processes that run with a peer's key at the same time, if both were seen within
+    /// [`limits::SAME_KEY`].
+    pub fn both(&self, daemon_id: &str, now: Now) -> Option<(Seen, Seen)> {
+        self.lives.both(daemon_id, now)
+    }
+
+    /// Returns another process that runs with the same key as process `instance`, and the time since it was last seen.
+    pub fn other(&self, daemon_id: &str, instance: &str, now: Now) -> Option<(Seen, Duration)> {
+        self.lives.other(daemon_id, instance, now)
+    }
+
+    /// Records a peer's report about our own key. Logs once when another process uses the key.
+    pub fn told_of_other(&mut self, by: &str, other: Option<Seen>, now: Now) {
+        let Some(name) = self.get(by).map(|peer| peer.name.clone()) else { return };
+        let place = other.as_ref().map(Seen::place);
+        if self.lives.told(by, other, now) {
+            tracing::warn!(
+                "another daemon runs with this daemon's key: seen by {name} at {}",
+                place.unwrap_or_default()
+            );
+        }
+    }
+
+    /// Returns other processes that run with our own key, each with the name of the peer that reports it.
+    pub fn others_of_ours(&self, now: Now) -> Vec<(String, Seen)> {
+        let named = |(by, seen): (String, Seen)| Some((self.get(&by)?.name.clone(), seen));
+        self.lives.others_of_ours(now).into_iter().filter_map(named).collect()
+    }
+
+    /// Returns `true` if it should be logged now that a peer announces events under another daemon's id; at most once
+    /// per [`limits::MISNAMED_PAUSE`].
     pub fn misnamed_is_news(&mut self, daemon_id: &str, now: Now) -> bool {
         let news = self.misnamed.get(daemon_id).is_none_or(|said| now.tick >= *said + limits::MISNAMED_PAUSE);
         if news {
@@ -400,7 +478,7 @@ impl Registry {
         news
     }
 
-    /// The port that a transport keeps, if it was ever opened.
+    /// Returns the stored port of a transport, if the transport was ever opened.
     pub fn port(&self, kind: Kind) -> Option<u16> {
         let local = &self.content.local;
         let port = match kind {
@@ -410,10 +488,10 @@ impl Registry {
         Some(port).filter(|port| *port != 0)
     }
 
-    /// Keeps the port of a transport, durably, for every start from now on.
+    /// Stores the port of a transport for all later starts, durably.
     ///
     /// # Errors
-    /// The disk.
+    /// Those of the disk.
     pub fn keep_port(&mut self, kind: Kind, port: u16) -> Result<(), Fault> {
         if self.port(kind) == Some(port) {
             return Ok(());
@@ -424,14 +502,19 @@ impl Registry {
         })
     }
 
-    fn change(&mut self, daemon_id: &str, due: impl Fn(&Peer) -> bool, change: impl Fn(&mut Peer)) -> Result<(), Fault> {
+    fn change(
+        &mut self,
+        daemon_id: &str,
+        due: impl Fn(&Peer) -> bool,
+        change: impl Fn(&mut Peer),
+    ) -> Result<(), Fault> {
         if !self.get(daemon_id).is_some_and(due) {
             return Ok(());
         }
         self.update(|content| content.peers.iter_mut().filter(|peer| peer.daemon_id == daemon_id).for_each(change))
     }
 
-    /// Changes a copy, writes it, and only then lets it count.
+    /// Applies a change to a copy, writes it, and only then makes it current.
     fn update<R>(&mut self, change: impl FnOnce(&mut Content) -> R) -> Result<R, Fault> {
         let mut content = self.content.clone();
         let result = change(&mut content);
@@ -453,7 +536,7 @@ fn note(strays: &mut BTreeMap<String, Stray>, daemon_id: &str, node: &Node, at: 
 
 fn is_news(strays: &mut BTreeMap<String, Stray>, daemon_id: &str, at: Stamp) -> bool {
     let Some(stray) = strays.get_mut(daemon_id) else { return false };
-    // One that lies ahead was said before the clock went back.
+    // A time in the future means that the clock has gone back since the last report.
     let news = stray.said.is_none_or(|said| said > at || at.since(said) >= limits::STRAY_PAUSE);
     if news {
         stray.said = Some(at);
@@ -461,7 +544,7 @@ fn is_news(strays: &mut BTreeMap<String, Stray>, daemon_id: &str, at: Stamp) -> 
     news
 }
 
-/// Reads both of Go's forms: the object, and the bare array of v0.5.9.
+/// Parses both of Go's formats: the object, and the bare array of v0.5.9.
 fn parse(text: &str) -> Result<Content, String> {
     let text = text.trim();
     let object = if text.starts_with('[') { format!("{{\"peers\":{text}}}") } else { text.to_owned() };

@@ -1,24 +1,27 @@
-//! Keeps one peer read: when to dial, what to ask, what to store, how long to wait.
+//! Replicates from one peer: decides when to dial, what to request, what to store and how long to wait.
 //!
-//! One kept connection, one request in flight. After each input the machine does the first of: ask who the peer is (once per
-//! connection, and for `verify`), announce what it has not heard, pull if there may be something. A pull goes from the
-//! checkpoint; what it brings is stored together with the new checkpoint before the next pull, which thereby acknowledges it.
+//! There is one persistent connection with one request in flight. After each input, the state machine takes the first
+//! step that applies: ask the peer for its identity (once per connection, and for `verify`), announce events that it
+//! has not been told about, pull if there may be new events. A pull starts at the checkpoint. Its events are stored
+//! together with the new checkpoint before the next pull, which thereby acknowledges them.
 //!
-//! What makes this converge without noise:
-//! * a reason to pull that comes during a pull is one bit, answered by one more pull;
+//! Convergence without needless traffic:
+//! * reasons to pull that arrive during a pull set one flag, and cause one more pull;
 //! * a commit is announced only above what the peer was told or has read, and never if it came from the peer;
-//! * the checkpoint moves only to what was served and stored, within one log; another `log_id` starts at its beginning;
-//! * what makes no sense (numbers that go back or stand still, a reply to nobody) closes the connection, is shown, and waits
-//!   like a failed connect. There is no error that is retried at once.
+//! * the checkpoint moves only to events that were served and stored, within one log; another `log_id` starts at its
+//!   beginning;
+//! * an invalid reply (sequences that go back or stand still, a reply without a request) closes the connection, is
+//!   reported, and waits like a failed connect. No error is retried immediately.
 //!
-//! What a line cannot carry in one piece is asked for in halves, down to single events, and in larger pieces again once they come
-//! quickly.
+//! If a batch is too long or too slow for one reply, the next pulls request half as much, down to single events, and
+//! more again once replies arrive quickly.
 //!
-//! While a peer cannot be reached, one attempt at a time probes it, from a second apart to five minutes. Only news that were stored
-//! and a completed pull reset that, but a peer that calls us is asked soon: it is there. A peer without `log_id` is an old one: where its log is
-//! read, and when it is told of what, is decided in [`legacy`].
+//! While a peer is unreachable, one attempt at a time probes it, from one second to five minutes apart. Only newly
+//! stored events or a completed pull reset this backoff. An incoming call from the peer triggers an early attempt,
+//! because it proves that the peer is up. A peer without `log_id` is a legacy peer; [`legacy`] decides where its log is
+//! read, and when it is told about events.
 //!
-//! Everything random or timed comes in; a simulation runs the same code.
+//! All randomness and time are passed in, so that a simulation runs the same code.
 
 mod judge;
 mod pace;
@@ -31,6 +34,7 @@ use thrum_core::{
     exchange::{Applied, Checkpoint},
     limits,
     quota::OverQuota,
+    words::count,
 };
 
 use crate::{
@@ -41,82 +45,82 @@ use crate::{
         self,
         reading::{Read, Reading},
     },
-    wire::{BadReply, Call, Info, Pull, Pulled, Reply, Served},
+    protocol::wire::{BadReply, Call, Info, Pull, Pulled, Reply, Served},
 };
 use judge::{Found, Judged, judge};
 use pace::Pace;
 pub use status::{Comparable, State, Status};
 
-/// What happens to a replicator.
+/// An input of the replicator.
 #[derive(Debug)]
 pub enum Input {
-    /// Time passed.
+    /// Time has passed.
     Timer,
-    /// The dial that was asked for succeeded.
+    /// The requested dial succeeded.
     Connected,
-    /// It did not.
+    /// The requested dial failed.
     ConnectFailed(String),
-    /// The connection is gone.
+    /// The connection ended.
     Disconnected(String),
-    /// The request in flight was answered.
+    /// The peer replied to the request in flight.
     Replied(Result<Reply, BadReply>),
-    /// The answer was longer than a line may be; the connection is gone.
+    /// The reply exceeded the maximum line length, and the connection ended.
     TooLong,
     /// The batch is durable.
     Applied(Applied),
-    /// It is not, and nothing has changed.
+    /// The batch could not be stored, and nothing has changed.
     ApplyFailed(String),
-    /// Whether so much of the peer is kept that it is to be read no further.
+    /// Whether the peer is over its quota and must not be read further.
     Quota(Option<OverQuota>),
-    /// The network has come up: worth one attempt now, whatever backoff says.
+    /// The network has come up: worth one attempt now, regardless of backoff.
     NetworkUp,
-    /// One of the two sides has another address now: an open connection is dead although nobody closed it.
+    /// The address of either side changed. An open connection is dead even though neither side closed it.
     Moved,
-    /// Our log has events up to here that did not come from this peer.
+    /// Our log has events up to this sequence that did not come from this peer.
     Commit(u64),
-    /// The peer has something new.
+    /// The peer has new events.
     Notified {
-        /// Its highest sequence, as it says.
+        /// The peer's highest sequence, as the peer reports it.
         latest: u64,
     },
-    /// The peer called us, with a good token.
+    /// The peer called us with a valid token.
     Authenticated,
-    /// The peer has our log up to here, durably.
+    /// The peer has durably stored our log up to this sequence.
     Acknowledged(u64),
-    /// Somebody asks for a pull now; done when [`Status::forced`] has reached this number.
+    /// A pull is requested now. It is done when [`Status::forced`] has reached this ticket.
     Force(u64),
-    /// Somebody asks for the peer's digests; done when [`Status::compared`] has reached this number.
+    /// The peer's digests are requested. Done when [`Status::compared`] has reached this ticket.
     Compare(u64),
 }
 
-/// What a replicator wants done.
+/// An action that the replicator requests.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Connect; answer with `Connected` or `ConnectFailed`.
+    /// Connect; respond with `Connected` or `ConnectFailed`.
     Dial,
-    /// Send this; answer with `Replied`, `TooLong` or `Disconnected`.
+    /// Send a request; respond with `Replied`, `TooLong` or `Disconnected`.
     Send {
         /// The request's id.
         id: u64,
-        /// What is asked.
+        /// The request.
         call: Call,
     },
-    /// Store this; answer with `Applied` or `ApplyFailed`.
+    /// Store a batch; respond with `Applied` or `ApplyFailed`.
     Apply {
-        /// The peer's log; empty for an old peer.
+        /// The peer's log; empty for a legacy peer.
         log: String,
-        /// How far it is read once this is stored; 0 leaves the checkpoint on disk as it is.
+        /// The checkpoint to store with the batch; 0 leaves the stored one unchanged.
         checkpoint: u64,
-        /// For an old peer, the event there.
+        /// For a legacy peer, the event at the checkpoint.
         checkpoint_event: String,
-        /// What was served.
+        /// The served events.
         events: Vec<Served>,
     },
-    /// Drop the connection, or the dial.
+    /// Drop the connection, or the dial in progress.
     Close,
-    /// Note that the peer knows our token.
+    /// Record that the peer accepts our token.
     NoteWelcome,
-    /// Note that it does not.
+    /// Record that the peer does not know our token.
     NoteRemoved,
 }
 
@@ -136,68 +140,69 @@ struct Flight {
 
 #[derive(Debug)]
 struct Applying {
-    /// What is on disk then.
+    /// The checkpoint on disk after this batch.
     checkpoint: Checkpoint,
-    /// Of an old peer, up to where that reads it: its last event.
+    /// For a legacy peer: sequence and id of the last event in the batch.
     last: Option<(u64, String)>,
     more: bool,
 }
 
-/// Why a pull is due, for the log lines.
+/// Why a pull is due, for log messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Round,
     Notify,
 }
 
-/// The machine for one peer.
+/// The state machine for one peer.
 #[derive(Debug)]
 pub struct Replicator {
     peer: String,
     link: Link,
-    /// Who answers on this connection: its log, or `None` for an old peer. `None` outside until it was asked.
+    /// The peer's log on this connection, with `Some(None)` for a legacy peer. `None` until the peer was asked.
     known: Option<Option<String>>,
-    /// How far an old peer is read.
+    /// How far a legacy peer has been read.
     reading: Reading,
     flight: Option<Flight>,
     next_id: u64,
     applying: Option<Applying>,
     due: Option<Cause>,
-    /// What the current run of pulls brought, for one log line at its end.
+    /// Result of the current run of pulls, for one log message at its end.
     run: (Cause, Applied),
-    /// How many events the next pull asks for, and how many it may: what was longer than a line is not asked for again until
-    /// everything is read.
+    /// Size of the next pull in events, and its upper limit. A size that exceeded the line length is not requested
+    /// again until everything is read.
     max_batch: usize,
     batch_limit: usize,
     /// Whether the last event was too long to be read.
     passed_unread: bool,
     pull_not_before: Duration,
-    /// Our highest sequence that the peer does not have from elsewhere, what it was told, and commits not told of.
+    /// Our highest sequence of an event that did not come from the peer, the highest one announced to it, and the
+    /// number of commits not announced yet.
     target: u64,
     announced: u64,
     untold: u64,
     notify_not_before: Duration,
     round: Duration,
-    /// From one round to the next.
+    /// The sync interval.
     every: Duration,
     asked: Option<Duration>,
     attempted: Option<Duration>,
     connects: Backoff,
     disk: Backoff,
-    /// How fast it is read.
+    /// Throttle for a peer that wastes resources.
     pace: Pace,
-    /// Whether a call from the peer says anything about the reason for waiting.
+    /// Whether a call from the peer suggests that the reason for waiting is gone.
     call_helps: bool,
     force: u64,
     forcing: u64,
     compare: u64,
-    /// Whether the digest was asked for on this connection and has not come yet.
+    /// Whether the digest was requested on this connection and has not arrived yet.
     comparing: bool,
     status: Status,
 }
 
 impl Replicator {
-    /// A replicator that dials at once. `checkpoint` is where the peer's log was last read up to.
+    /// Creates a replicator that dials at once. `checkpoint` is how far the peer's log has been applied.
     pub fn new(peer: &str, checkpoint: Option<Checkpoint>, now: Now) -> Self {
         Self {
             peer: peer.to_owned(),
@@ -233,7 +238,7 @@ impl Replicator {
         }
     }
 
-    /// Asks the peer this often, instead of every [`limits::ROUND`].
+    /// Sets the sync interval, instead of [`limits::ROUND`].
     #[must_use]
     pub fn every(mut self, round: Duration, now: Now) -> Self {
         self.every = round;
@@ -241,17 +246,17 @@ impl Replicator {
         self
     }
 
-    /// Leaves the first word to the peer, for a second: who has just been given a token may not have stored it yet.
+    /// Gives the peer one second to call first, because it may not have stored its new token yet.
     pub fn wait_for_call(&mut self, now: Now) {
         self.link = Link::Down { retry: now.tick + limits::BACKOFF_FIRST };
     }
 
-    /// Where things stand.
+    /// Returns the current status.
     pub fn status(&self) -> &Status {
         &self.status
     }
 
-    /// Takes one input and says what to do, in order.
+    /// Processes one input. Returns the resulting actions, in order.
     pub fn step(&mut self, input: Input, now: Now, ambient: &mut dyn Ambient) -> Vec<Action> {
         let mut todo = Todo { actions: Vec::new(), now, ambient };
         self.take(input, &mut todo);
@@ -264,7 +269,7 @@ impl Replicator {
         todo.actions
     }
 
-    /// When [`Input::Timer`] is due, unless something happens before.
+    /// Returns when [`Input::Timer`] is due, unless another input arrives before.
     pub fn wait_until(&self) -> Duration {
         match self.link {
             Link::Down { retry } => return retry,
@@ -333,12 +338,12 @@ impl Replicator {
                 self.compare = ticket;
                 self.probe_at(todo.now.tick);
             }
-            // Late news of a connection that was given up, and commits the peer itself brought.
+            // Late events of an abandoned connection, and commits that the peer itself caused.
             Input::Connected | Input::ConnectFailed(_) | Input::Disconnected(_) | Input::Commit(_) => {}
         }
     }
 
-    /// What is over by now.
+    /// Handles expired deadlines.
     fn expire(&mut self, todo: &mut Todo<'_>) {
         let tick = todo.now.tick;
         if tick >= self.round {
@@ -359,7 +364,7 @@ impl Replicator {
         }
     }
 
-    /// Does what can be done now.
+    /// Starts the next request, if possible now.
     fn advance(&mut self, todo: &mut Todo<'_>) {
         let tick = todo.now.tick;
         if matches!(self.link, Link::Down { retry } if tick >= retry) {
@@ -393,7 +398,7 @@ impl Replicator {
         todo.actions.push(Action::Send { id, call });
     }
 
-    /// Whether there is a reason to pull and nothing that forbids it but time.
+    /// Returns `true` if there is a reason to pull, and only a wait time may forbid it.
     fn may_pull(&self) -> bool {
         self.due.is_some() && self.applying.is_none() && self.status.over_quota.is_none()
     }
@@ -402,7 +407,8 @@ impl Replicator {
         self.known.is_some() && self.target > self.announced
     }
 
-    /// From the checkpoint if it speaks of the log that the peer has now, else from the start.
+    /// Builds a pull from the checkpoint, if the checkpoint belongs to the peer's current log; otherwise from the
+    /// start.
     fn pull(&mut self, tick: Duration) -> Pull {
         let log = self.known.clone().flatten();
         let after = match (&log, &self.status.checkpoint) {
@@ -420,7 +426,7 @@ impl Replicator {
             (Call::Pull(pull), Ok(Reply::Pulled(pulled))) => {
                 self.look_for_unread(&pulled);
                 let began = flight.deadline.saturating_sub(time_for(&Call::Pull(pull.clone())));
-                // What ends the log says little about the line.
+                // The end of the log says little about the speed of the network.
                 let was_quick = pulled.more && todo.now.tick < began + limits::PULL / 4;
                 match self.pulled(&pull, pulled, todo) {
                     Ok(()) if was_quick => self.max_batch = pull.max_batch.saturating_mul(2).min(self.batch_limit),
@@ -434,8 +440,8 @@ impl Replicator {
         }
     }
 
-    /// What was too long to be read is asked for alone, and so is the event behind it: on a new connection the last event that was
-    /// read has to be shown again, and it must not be the long one, or the same would come again and again.
+    /// Keeps single-event pulls for an unreadably long event and for the event after it. On a new connection, the last
+    /// event that was read must be shown again. If that were the long event, it would be transferred again and again.
     fn look_for_unread(&mut self, pulled: &Pulled) {
         if pulled.events.iter().any(Served::is_unread) {
             self.passed_unread = true;
@@ -446,13 +452,21 @@ impl Replicator {
 
     fn met(&mut self, info: Info, digest: bool, sent: Stamp, todo: &mut Todo<'_>) {
         if info.daemon_id != self.peer {
-            return self.fail(format!("another daemon answers there: {}", thrum_core::name::printable(&info.daemon_id)), false, todo);
+            return self.fail(
+                format!("another daemon answers there: {}", thrum_core::name::printable(&info.daemon_id)),
+                false,
+                todo,
+            );
         }
         if let (Some(log), Some(latest), Some((known, sequence))) = (&info.log, info.latest, &self.status.checkpoint)
             && log == known
             && latest < *sequence
         {
-            return self.fail(format!("checkpoint regression: its log ends at {latest} but we have read it up to {sequence}"), false, todo);
+            return self.fail(
+                format!("checkpoint regression: its log ends at {latest} but we have read it up to {sequence}"),
+                false,
+                todo,
+            );
         }
         if self.known.is_none() {
             todo.actions.push(Action::NoteWelcome);
@@ -469,7 +483,7 @@ impl Replicator {
         }
     }
 
-    /// Hands what a pull brought on to be stored.
+    /// Validates the reply to a pull and passes its events on to be stored.
     fn pulled(&mut self, pull: &Pull, pulled: Pulled, todo: &mut Todo<'_>) -> Result<(), String> {
         let Judged { log, after, found } = judge(pull, pulled)?;
         if pull.log.is_none() {
@@ -490,13 +504,14 @@ impl Replicator {
         Ok(())
     }
 
-    /// The same of an old peer.
+    /// Handles the reply to a pull from a legacy peer.
     fn old_pulled(&mut self, found: Found, todo: &mut Todo<'_>) -> Result<(), String> {
         let tick = todo.now.tick;
         let (events, last, more, read) = match found {
             Found::End => (Vec::new(), None, false, self.reading.nothing(tick)),
             Found::Events { events, checkpoint, highest, more } => {
-                let last = legacy::reading::last_upto(&events, checkpoint).ok_or("it says to go on before the first event it sent")?;
+                let last = legacy::reading::last_upto(&events, checkpoint)
+                    .ok_or("it says to go on before the first event it sent")?;
                 self.status.their_latest = self.status.their_latest.max(Some(highest));
                 self.pace.served(&events, more);
                 let read = self.reading.found(&events, tick);
@@ -507,7 +522,10 @@ impl Replicator {
             Read::End => self.caught_up(self.reading.head(), todo.now),
             Read::Store(checkpoint) => self.apply(checkpoint, events, last, more, todo),
             Read::Rebuilt => {
-                tracing::warn!("{} shows another log than before; it is read from its start", thrum_core::name::printable(&self.peer));
+                tracing::warn!(
+                    "{} shows another log than before; it is read from its start",
+                    thrum_core::name::printable(&self.peer)
+                );
                 self.status.checkpoint = Some((String::new(), 0));
                 self.status.their_latest = None;
                 self.due = self.due.or(Some(self.run.0));
@@ -516,7 +534,14 @@ impl Replicator {
         Ok(())
     }
 
-    fn apply(&mut self, checkpoint: Checkpoint, events: Vec<Served>, last: Option<(u64, String)>, more: bool, todo: &mut Todo<'_>) {
+    fn apply(
+        &mut self,
+        checkpoint: Checkpoint,
+        events: Vec<Served>,
+        last: Option<(u64, String)>,
+        more: bool,
+        todo: &mut Todo<'_>,
+    ) {
         let Checkpoint { log, sequence, event } = checkpoint.clone();
         self.applying = Some(Applying { checkpoint, last, more });
         todo.actions.push(Action::Apply { log, checkpoint: sequence, checkpoint_event: event, events });
@@ -531,9 +556,10 @@ impl Replicator {
         self.status.applied += applied.applied as u64;
         self.status.skipped += applied.skipped as u64;
         self.disk.reset();
-        // That an event was too long is shown with what was rejected.
+        // The rejected events already include the one that was too long.
         let passed_unread = self.passed_unread;
-        let pause = self.pace.stored(&applied, more, now.tick).map(|(until, why)| (until, why.filter(|_| !passed_unread)));
+        let pause =
+            self.pace.stored(&applied, more, now.tick).map(|(until, why)| (until, why.filter(|_| !passed_unread)));
         if applied.applied > 0 {
             self.connects.reset();
         }
@@ -548,13 +574,13 @@ impl Replicator {
             // The next pull acknowledges what is durable now.
             self.due = self.due.or(Some(self.run.0));
         } else {
-            // An old peer takes no acknowledgements, and has said that there is no more.
+            // A legacy peer takes no acknowledgements, and has reported that there is no more.
             self.caught_up(self.reading.head(), now);
         }
         self.pause(pause);
     }
 
-    /// Nothing is lost by it: the checkpoint stays where it is.
+    /// Applies a change of the peer's quota state. No event is lost, because the checkpoint stays unchanged.
     fn quota(&mut self, over: Option<OverQuota>) {
         let peer = thrum_core::name::printable(&self.peer);
         match (&over, &self.status.over_quota) {
@@ -589,7 +615,7 @@ impl Replicator {
         self.report_failure(format!("cannot store what it sent: {why}"));
     }
 
-    /// The peer has nothing above `after`, and everything up to there is stored.
+    /// Handles the end of the peer's log: everything up to `after` is stored, and there is nothing above.
     fn caught_up(&mut self, after: u64, now: Now) {
         if self.due.is_none() {
             self.status.their_latest = Some(after);
@@ -609,12 +635,18 @@ impl Replicator {
             let peer = thrum_core::name::printable(&self.peer);
             match cause {
                 Cause::Notify => {
-                    tracing::info!("sync.notify: synced from {peer} — applied={} skipped={}", applied.applied, applied.skipped)
+                    tracing::info!(
+                        "sync.notify: synced from {peer} — applied={} skipped={}",
+                        applied.applied,
+                        applied.skipped
+                    )
                 }
-                Cause::Round => tracing::info!("periodic_sync: synced {} events from {peer}", applied.applied),
+                Cause::Round => {
+                    tracing::info!("periodic_sync: synced {} from {peer}", count(applied.applied as u64, "event"))
+                }
             }
             if applied.rejected > 0 {
-                tracing::warn!("{} events from {peer} were rejected", applied.rejected);
+                tracing::warn!("rejected {} from {peer}", count(applied.rejected as u64, "event"));
             }
         }
     }
@@ -622,7 +654,7 @@ impl Replicator {
     fn too_long(&mut self, todo: &mut Todo<'_>) {
         match self.flight.take().map(|flight| flight.call) {
             Some(Call::Pull(pull)) if pull.max_batch > 1 => {
-                // An old peer bounds no batch: its answer may have been many times too long.
+                // A legacy peer does not bound its batches, so its reply may have been many times too long.
                 let less = if pull.log.is_none() { 8 } else { 2 };
                 self.max_batch = (pull.max_batch / less).max(1);
                 self.batch_limit = self.max_batch;
@@ -632,7 +664,9 @@ impl Replicator {
             Some(Call::Pull(pull)) if pull.log.is_none() => {
                 let most = limits::MAX_SKIPPED_LINE_BYTES;
                 self.fail(
-                    format!("one event in an answer of more than {most} bytes, or one that does not say which event it is"),
+                    format!(
+                        "one event in an answer of more than {most} bytes, or one that does not say which event it is"
+                    ),
                     false,
                     todo,
                 );
@@ -641,7 +675,8 @@ impl Replicator {
         }
     }
 
-    /// A peer that stops, or closes an idle connection, is no failure yet: it is asked again within a second.
+    /// Handles the end of a connection. A peer that stops, or closes an idle connection, has not failed yet: retry
+    /// within a second.
     fn disconnected(&mut self, why: String, todo: &mut Todo<'_>) {
         if self.known.is_some() && self.flight.is_none() && self.connects.failures() == 0 {
             let retry = todo.now.tick + self.connects.next(todo.ambient);
@@ -655,14 +690,14 @@ impl Replicator {
         }
     }
 
-    /// If the answer to a pull does not come through, half of it may.
+    /// Halves the size of the next pull, because a smaller reply may get through.
     fn ask_for_less(&mut self) {
         if let Some(Flight { call: Call::Pull(pull), .. }) = &self.flight {
             self.max_batch = (pull.max_batch / 2).max(1);
         }
     }
 
-    /// Connects anew at once, instead of waiting until a request on the dead connection has had its time.
+    /// Reconnects at once, instead of waiting for a request on the dead connection to time out.
     fn moved(&mut self, todo: &mut Todo<'_>) {
         if !matches!(self.link, Link::Down { .. }) {
             self.down(todo.now.tick, todo);
@@ -679,7 +714,7 @@ impl Replicator {
         self.report_failure("it does not know us any more: unauthorized".into());
     }
 
-    /// Gives the connection up and waits. `reach`: whether a call from the peer would show that the reason is gone.
+    /// Closes the connection and waits. `reach`: whether a call from the peer would show that the reason is gone.
     fn fail(&mut self, why: String, reach: bool, todo: &mut Todo<'_>) {
         let retry = todo.now.tick + self.connects.next(todo.ambient);
         self.down(retry, todo);
@@ -707,7 +742,7 @@ impl Replicator {
         todo.actions.push(Action::Close);
     }
 
-    /// The peer called: it is there, and a second after the last attempt is soon enough.
+    /// Handles a call from the peer, which proves that it is up: retry one second after the last attempt.
     fn called(&mut self, now: Now) {
         if self.call_helps {
             self.probe_at(self.attempted.map_or(now.tick, |last| now.tick.max(last + limits::BACKOFF_FIRST)));
@@ -721,23 +756,23 @@ impl Replicator {
     }
 }
 
-/// What a step has gathered.
+/// Collects the actions of a step.
 struct Todo<'a> {
     actions: Vec<Action>,
     now: Now,
     ambient: &'a mut dyn Ambient,
 }
 
-/// Who was asked within this time is left out of a round.
+/// Peers that were pulled within this time are skipped in a periodic pull.
 pub(crate) fn recent_within(round: Duration) -> Duration {
     limits::RECENT.min(round * 2 / 3)
 }
 
-/// How long a call may take.
+/// Returns the maximum duration of a call.
 fn time_for(call: &Call) -> Duration {
     match call {
         Call::PeerInfo { .. } => limits::PEER_INFO,
-        // Nothing less can be asked for; whether it makes progress, the connection sees.
+        // No smaller request exists. The connection checks that it makes progress.
         Call::Pull(pull) if pull.max_batch == 1 => limits::SLOW_PULL,
         Call::Pull(_) | Call::About(_) => limits::PULL,
         Call::Notify { .. } | Call::Differs => limits::NOTIFY,

@@ -1,4 +1,5 @@
-//! A small file of secrets or counters that is replaced whole: written beside itself, synced, renamed, its directory synced.
+//! A small file of secrets or counters that is replaced as a whole: written to a temporary file, synced and renamed;
+//! then the directory is synced.
 
 use std::{
     fs::{self, File},
@@ -11,7 +12,7 @@ use thrum_core::{ErrorKind, Fault, limits};
 
 use crate::held_dir::HeldDir;
 
-/// A file of mode 0600 that holds a state, in a directory that is held from its first use on.
+/// A state file of mode 0600. Its directory is held open from first use.
 #[derive(Debug)]
 pub(crate) struct StateFile {
     path: PathBuf,
@@ -20,38 +21,45 @@ pub(crate) struct StateFile {
 }
 
 impl StateFile {
-    /// The file at `path`, which need not be there; its directory must.
+    /// Opens the directory of `path`. The file itself need not exist.
     ///
     /// # Errors
     /// The directory cannot be opened.
     pub(crate) fn at(path: PathBuf) -> Result<Self, Fault> {
         let opened = HeldDir::of(&path);
-        let (directory, name) =
-            opened.map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot open the directory of {}: {error}", path.display())))?;
+        let (directory, name) = opened.map_err(|error| {
+            Fault::new(ErrorKind::Failed, format!("cannot open the directory of {}: {error}", path.display()))
+        })?;
         Ok(Self { path, directory, name })
     }
 
-    /// The file's text; `None` if there is none yet. A mode that lets others read it is corrected and logged.
+    /// Reads the file; `None` if it does not exist. A mode that lets others read the file is corrected and logged.
     ///
     /// # Errors
-    /// A symbolic link, something that is no file, no UTF-8, more than [`limits::MAX_STATE_FILE_BYTES`], or the disk.
+    /// The path is a symbolic link or not a regular file, the content is not UTF-8 or exceeds
+    /// [`limits::MAX_STATE_FILE_BYTES`], or the disk failed.
     pub(crate) fn read(&self) -> Result<Option<String>, Fault> {
-        read_private(&self.path)?.map(|bytes| String::from_utf8(bytes).map_err(|_| self.broken("it is not UTF-8"))).transpose()
+        read_private(&self.path)?
+            .map(|bytes| String::from_utf8(bytes).map_err(|_| self.broken("it is not UTF-8")))
+            .transpose()
     }
 
-    /// Replaces the content; returns when it is durable. On an error the old content stays, but where only the directory could
-    /// not be synced: then it is not known which one a crash would leave.
+    /// Replaces the content and returns when it is durable. On an error the old content stays, unless only the sync of
+    /// the directory failed: then either version may survive a crash.
     pub(crate) fn write(&self, text: &str) -> Result<(), Fault> {
         let is_link = self.directory.is_link(&self.name);
-        let written =
-            if is_link { Err(io::Error::other("it is a symbolic link")) } else { self.directory.replace(&self.name, text.as_bytes()) };
+        let written = if is_link {
+            Err(io::Error::other("it is a symbolic link"))
+        } else {
+            self.directory.replace(&self.name, text.as_bytes())
+        };
         written.map_err(|error| {
             Fault::new(ErrorKind::Failed, format!("cannot write {}: {error}", self.path.display()))
                 .hint("See that there is room on that file system and that this user may write there, and try again.")
         })
     }
 
-    /// The error for content that cannot be used. Nothing is ever guessed from half a file.
+    /// Returns the error for unusable content. Nothing is inferred from a damaged file.
     pub(crate) fn broken(&self, why: &str) -> Fault {
         let name = self.path.display();
         Fault::new(ErrorKind::Failed, format!("{name} cannot be used: {why}"))
@@ -59,10 +67,11 @@ impl StateFile {
     }
 }
 
-/// What is wrong with a text, without a word of it: what `serde_json` finds in the wrong place it quotes, and that may be a secret.
+/// Describes a JSON error without the file's text. `serde_json` quotes the unexpected value, which may be a secret.
 pub(crate) fn misshapen(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    text.rsplit_once(", expected ").map_or_else(|| text.clone(), |(_, expected)| format!("there is something else than {expected}"))
+    text.rsplit_once(", expected ")
+        .map_or_else(|| text.clone(), |(_, expected)| format!("there is something else than {expected}"))
 }
 
 fn read_private(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
@@ -92,10 +101,10 @@ fn read_private(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
     Ok(Some(bytes))
 }
 
-/// Replaces the file at `path` as [`HeldDir::replace`] does, in the directory that the path leads to now.
+/// Replaces the file at `path` as [`HeldDir::replace`] does, in the directory to which the path leads now.
 ///
 /// # Errors
-/// As [`HeldDir::of`] and [`HeldDir::replace`].
+/// Those of [`HeldDir::of`] and [`HeldDir::replace`].
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (directory, name) = HeldDir::of(path)?;
     directory.replace(&name, bytes)

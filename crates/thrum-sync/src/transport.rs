@@ -1,4 +1,4 @@
-//! How bytes reach a peer.
+//! Transports carry bytes between peers.
 
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
@@ -15,10 +15,10 @@ use tokio::{
     sync::watch,
 };
 
-/// A future that can be kept in a trait object.
+/// A boxed future, as returned by trait objects.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Bytes in both directions.
+/// A bidirectional byte stream.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
@@ -26,7 +26,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 /// An open connection.
 pub type Conn = Box<dyn Stream>;
 
-/// The kinds of transport, by the names that `peers.json` and Go Thrum since v0.7 use.
+/// The kinds of transport, by their names in `peers.json` and in Go Thrum since v0.7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Loopback: this machine only.
@@ -36,7 +36,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The name as stored and shown.
+    /// Returns the name as stored and displayed.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Local => "local",
@@ -44,12 +44,12 @@ impl Kind {
         }
     }
 
-    /// Reads [`as_str`](Self::as_str). `None` for a kind we do not have.
+    /// Parses the name that [`as_str`](Self::as_str) returns. `None` for an unknown kind.
     pub fn parse(name: &str) -> Option<Self> {
         [Self::Local, Self::Tailnet].into_iter().find(|kind| kind.as_str() == name)
     }
 
-    /// The kind that an address belongs to: loopback is local, the rest is the tailnet's.
+    /// Returns the kind of an address: loopback is local, all others belong to the tailnet.
     pub fn of_address(address: &str) -> Self {
         if is_loopback(address) { Self::Local } else { Self::Tailnet }
     }
@@ -61,19 +61,21 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Whether `host:port` names this machine's loopback. Names are not looked up, but for `localhost`.
+/// Returns `true` if `host:port` is on loopback. Does not resolve names, except `localhost`.
 pub(crate) fn is_loopback(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// An address of the local transport as it is dialled and stored: 127.0.0.1, which is also what `localhost` means.
+/// Normalizes an address of the local transport for dialling and storing: always 127.0.0.1, which is also the meaning
+/// of `localhost`.
 ///
-/// Every address of 127.0.0.0/8 and ::1 leads to this machine, but to another listener. Until the channel itself is authenticated, a
-/// program that listens on one of them could pass a pairing and everything after it on to the daemon at 127.0.0.1.
+/// All addresses of 127.0.0.0/8 and ::1 lead to this machine, but to different listeners. As long as the channel itself
+/// is not authenticated, a program that listens on one of them could relay a pairing and all later traffic to the
+/// daemon at 127.0.0.1.
 ///
 /// # Errors
-/// `Invalid` for another address of this machine's, and for one that is not on this machine.
+/// `Invalid` for any other address of this machine, and for an address that is not on this machine.
 pub(crate) fn local_address(address: &str) -> Result<String, Fault> {
     let shown = name::printable(address);
     let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
@@ -90,7 +92,7 @@ pub(crate) fn local_address(address: &str) -> Result<String, Fault> {
     }
 }
 
-/// Whether tailnets give out such addresses to their nodes.
+/// Returns `true` if tailnets assign such addresses to their nodes.
 pub(crate) fn is_of_tailnet(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.octets()[0] == 100 && (64..128).contains(&ip.octets()[1]),
@@ -98,45 +100,46 @@ pub(crate) fn is_of_tailnet(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether this is `host:port` as something that can be dialled, shown and stored: printable, with a port from 1 to 65535.
+/// Returns `true` if this is a `host:port` that can be dialled, displayed and stored: printable, with a port from 1 to
+/// 65535.
 pub(crate) fn is_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let host_is_plain = !host.is_empty() && host.chars().all(|c| name::is_printable(c) && !c.is_whitespace());
     host_is_plain && text.len() <= limits::MAX_FOREIGN_ID_BYTES && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// `host:port`; an IPv6 address gets its brackets.
+/// Formats `host:port`, with brackets around an IPv6 address.
 pub(crate) fn with_port(host: &str, port: impl fmt::Display) -> String {
     let host = host.trim_matches(['[', ']']);
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-/// Who is at the other end of an accepted connection.
+/// The other end of an accepted connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Where it comes from, for people.
+    /// Its address, for display.
     pub address: String,
-    /// On what kind of transport.
+    /// The kind of transport.
     pub kind: Kind,
-    /// The node, where the transport knows one; all callers on loopback are one node.
+    /// Its node, if the transport knows nodes. All loopback callers share one node.
     pub node: Option<Node>,
 }
 
-/// A machine as a tailnet knows it.
+/// A machine as known to a tailnet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
-    /// Stable across renames and restarts.
+    /// Id that is stable across renames and restarts.
     pub id: String,
-    /// What people call it.
+    /// Display name.
     #[serde(default)]
     pub name: String,
-    /// Whose it is.
+    /// The owner of the node.
     #[serde(default)]
     pub user: String,
 }
 
 impl fmt::Display for Node {
-    /// For people: `laptop (ann@example.com)`. Both are others' words.
+    /// Formats as `laptop (ann@example.com)` for display. Both texts come from others.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = if self.name.is_empty() { &self.id } else { &self.name };
         f.write_str(&name::printable(name))?;
@@ -144,52 +147,53 @@ impl fmt::Display for Node {
     }
 }
 
-/// Another node that the network knows.
+/// Another node on the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Neighbour {
-    /// Who it is.
+    /// The node.
     pub node: Node,
-    /// Its name in full on the network, `laptop.tail1234.ts.net`; empty if it has none. Names of other tailnets, whose nodes are
-    /// shared with this one, may begin alike.
+    /// Its full name on the network, `laptop.tail1234.ts.net`; empty if it has none. The first label is not unique:
+    /// nodes shared from other tailnets may have the same.
     pub full_name: String,
-    /// Where it is reached now, without a port.
+    /// Its current address, without a port.
     pub host: String,
-    /// Whether the network has seen it just now.
+    /// Whether the network considers it online.
     pub online: bool,
 }
 
-/// How packets travel to an address.
+/// The route of packets to an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
-    /// The relay they go through; `None` when they go directly.
+    /// The relay on the route; `None` for a direct route.
     pub relay: Option<String>,
-    /// There and back, as the network itself measures it.
+    /// Round-trip time, as measured by the network.
     pub round_trip: Duration,
 }
 
-/// Whether a transport can be used now, as it says itself.
+/// Whether a transport can be used now, as reported by the transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Nobody asked for it.
+    /// The transport is not enabled.
     Off,
-    /// On its way; the text says to what it waits, if it is for a person: "visit …".
+    /// The transport is starting. The text contains what it waits for, if the user must act: "visit …".
     Starting(String),
-    /// It works.
+    /// The transport works.
     Up,
-    /// It does not work: what happened, and what mends it. It recovers by itself once that is mended.
+    /// The transport failed; the error has cause and remedy. The transport recovers by itself once the cause is fixed.
     Down(Fault),
 }
 
 impl Condition {
-    /// Why nothing can be dialled or listened for now; `None` while it works.
+    /// Returns why dialling and listening are impossible now; `None` while the transport works.
     pub fn fault(&self) -> Option<Fault> {
         match self {
             Self::Up => None,
-            Self::Off => Some(
-                Fault::new(ErrorKind::Unavailable, "the tailnet is not enabled")
-                    .hint("Set THRUM_TS_ENABLED=true in .env and run `thrum daemon restart`, or join an address of the tailnet."),
-            ),
-            Self::Starting(what) if what.is_empty() => Some(Fault::new(ErrorKind::TryAgain, "the tailnet is starting").hint(WAIT)),
+            Self::Off => Some(Fault::new(ErrorKind::Unavailable, "the tailnet is not enabled").hint(
+                "Set THRUM_TS_ENABLED=true in .env and run `thrum daemon restart`, or join an address of the tailnet.",
+            )),
+            Self::Starting(what) if what.is_empty() => {
+                Some(Fault::new(ErrorKind::TryAgain, "the tailnet is starting").hint(WAIT))
+            }
             Self::Starting(what) => Some(Fault::new(ErrorKind::TryAgain, what.clone()).hint(WAIT)),
             Self::Down(fault) => Some(fault.clone()),
         }
@@ -198,76 +202,78 @@ impl Condition {
 
 const WAIT: &str = "`thrum status` says when it is up.";
 
-/// A way to reach peers and be reached.
+/// A means to reach peers and be reached by them.
 pub trait Transport: Send + Sync + 'static {
-    /// Which kind this is; there is one transport of each.
+    /// Returns the kind. There is one transport of each kind.
     fn kind(&self) -> Kind;
 
-    /// Whether it can be used, now and as it changes. Whoever failed to listen or dial tries again after a change to
-    /// [`Condition::Up`], and the addresses of nodes may have changed then. Loopback never changes.
+    /// Subscribes to the transport's condition. After a change to [`Condition::Up`], failed listens and dials should be
+    /// retried, and node addresses may have changed. Loopback never changes.
     fn condition(&self) -> watch::Receiver<Condition> {
         watch::channel(Condition::Up).1
     }
 
-    /// The node that has an address (`host:port`, or `host`) now: the one to which a token sent there would go. `None` where
-    /// the transport knows no nodes, as on loopback.
+    /// Returns the node that currently has an address (`host:port` or `host`), to which a token sent there would go.
+    /// `None` if the transport knows no nodes, as on loopback.
     ///
     /// # Errors
-    /// `NotFound` if no node has it, `Unavailable` if the network cannot be asked.
+    /// `NotFound` if no node has the address, `Unavailable` if the network cannot be queried.
     fn node_at<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Node>, Fault>> {
         let _ = address;
         Box::pin(async { Ok(None) })
     }
 
-    /// The node that we are on this network, as the others see it. `None` where the transport knows no nodes, as on loopback.
+    /// Returns our own node on this network, as seen by others. `None` if the transport knows no nodes, as on loopback.
     ///
     /// # Errors
-    /// `Unavailable` if the network is down or cannot be asked.
+    /// `Unavailable` if the network is down or cannot be queried.
     fn own_node(&self) -> Pending<'_, Result<Option<Node>, Fault>> {
         Box::pin(async { Ok(None) })
     }
 
-    /// The other nodes, with their addresses as of now; none where the transport knows no nodes.
+    /// Returns the other nodes with their current addresses; empty if the transport knows no nodes.
     ///
     /// # Errors
-    /// `Unavailable` if the network cannot be asked.
+    /// `Unavailable` if the network cannot be queried.
     fn neighbours(&self) -> Pending<'_, Result<Vec<Neighbour>, Fault>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    /// How packets travel to an address, measured now. `None` where there is nothing to say about it, as on loopback. The
-    /// caller bounds the time.
+    /// Measures the route of packets to an address. `None` if the transport has no routes, as on loopback. The caller
+    /// must bound the time.
     ///
     /// # Errors
-    /// `NotFound` if no node has it, `Unavailable` if it does not answer or the network cannot be asked.
+    /// `NotFound` if no node has the address, `Unavailable` if the node does not answer or the network cannot be
+    /// queried.
     fn path<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Path>, Fault>> {
         let _ = address;
         Box::pin(async { Ok(None) })
     }
 
-    /// Opens the listener at `port`, or where the transport sees fit the first time. A port once given is kept by the caller.
+    /// Opens a listener on `port`. With `None`, the transport chooses a port, which the caller stores for later starts.
     ///
     /// # Errors
-    /// `Unavailable` if the port is taken or the network is down; retrying may help.
+    /// `Unavailable` if the port is taken or the network is down; a retry may help.
     fn listen(&self, port: Option<u16>) -> Pending<'_, Result<Box<dyn Listener>, Fault>>;
 
-    /// Connects. The caller bounds the time.
+    /// Connects to an address. The caller must bound the time.
     ///
     /// # Errors
-    /// `Invalid` for an address that this transport cannot reach, `NotFound` if no node of its network has it, `Unavailable` if
-    /// nobody answers there.
+    /// `Invalid` for an address outside of this transport, `NotFound` if no node of its network has the address,
+    /// `Unavailable` if nothing answers there.
     fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Fault>>;
 }
 
 /// An open listener; closed when dropped.
 pub trait Listener: Send {
-    /// Where others reach it, `host:port`.
+    /// Returns the address at which others reach the listener, `host:port`.
     fn address(&self) -> String;
 
-    /// The port, to be kept.
+    /// Returns the port, to be stored for later starts.
     fn port(&self) -> u16;
 
-    /// The next caller. An error concerns that caller only, unless it repeats. [`io::ErrorKind::NotConnected`] means that the
-    /// listener has ended, as when the network went away or gave this machine another address: listen anew.
+    /// Waits for the next caller. An error concerns only that caller, unless it repeats.
+    /// [`io::ErrorKind::NotConnected`] means that the listener has ended, as when the network went away or assigned
+    /// another address to this machine; open a new one.
     fn accept(&mut self) -> Pending<'_, io::Result<(Conn, Caller)>>;
 }

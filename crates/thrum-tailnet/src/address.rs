@@ -1,5 +1,5 @@
-//! What a tailnet address is: `100.64.0.0/10`, `fd7a:115c:a1e0::/48`, or a name of the tailnet. Nothing else is dialled, so that
-//! a peer cannot make us call something inside of our network.
+//! Validation of tailnet addresses: `100.64.0.0/10`, `fd7a:115c:a1e0::/48`, or a name on the tailnet. Nothing else is
+//! dialled, so that a peer cannot make this daemon connect to a host inside its own network.
 
 use std::net::IpAddr;
 
@@ -7,17 +7,17 @@ use thrum_core::{ErrorKind, Fault, name};
 
 use crate::localapi::{NodeStatus, PeerNode, first_label};
 
-/// Whose address is wanted.
+/// A node to be reached, by address or by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Host {
     Ip(IpAddr),
     Name(String),
 }
 
-/// Reads `host` or `[v6]`.
+/// Parses `host` or `[v6]`.
 ///
 /// # Errors
-/// `Invalid` for what can be no node of a tailnet.
+/// `Invalid` for a host that cannot be a node of a tailnet.
 pub(crate) fn host(text: &str) -> Result<Host, Fault> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let refuse = |why: &str| {
@@ -28,27 +28,32 @@ pub(crate) fn host(text: &str) -> Result<Host, Fault> {
         return if is_tailnet(ip) { Ok(Host::Ip(ip.to_canonical())) } else { refuse("is not an address of a tailnet") };
     }
     let name = bare.trim_end_matches('.').to_ascii_lowercase();
-    let plain = !name.is_empty() && name.len() <= 253 && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
-    // `127.1` and `0x7f000001` are addresses to some resolvers. No node has such a name, and none is resolved but by us.
+    let plain = !name.is_empty()
+        && name.len() <= 253
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    // Some resolvers accept `127.1` and `0x7f000001` as addresses. No node has such a name, and names are resolved only
+    // by this module.
     if !plain || name == "localhost" || name.ends_with(".localhost") {
         return refuse("is not the name of a node");
     }
     Ok(Host::Name(name))
 }
 
-/// Splits `host:port`.
+/// Parses `host:port`.
 ///
 /// # Errors
-/// `Invalid` as of [`host`], and without a port.
+/// `Invalid` in the cases of [`host`], and if there is no port.
 pub(crate) fn host_and_port(text: &str) -> Result<(Host, u16), Fault> {
-    let parts = text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok().filter(|port| *port > 0)?)));
+    let parts =
+        text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok().filter(|port| *port > 0)?)));
     let Some((name, port)) = parts else {
         return Err(Fault::new(ErrorKind::Invalid, format!("{} is not HOST:PORT", name::printable(text))));
     };
     Ok((host(name)?, port))
 }
 
-/// The host part of `host:port`, or the whole; IPv6 without brackets and port, too.
+/// The host part of `host:port`, or the whole text if there is no port. Also accepts an IPv6 address without brackets
+/// and port.
 pub(crate) fn without_port(text: &str) -> &str {
     if text.parse::<IpAddr>().is_ok() {
         return text;
@@ -56,24 +61,28 @@ pub(crate) fn without_port(text: &str) -> &str {
     text.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(text, |(host, _)| host)
 }
 
-/// Whether Tailscale gives out such addresses to nodes.
+/// Returns `true` if Tailscale assigns this address to nodes.
 fn is_tailnet(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let [a, b, c, _] = ip.octets();
-            // 100.100.100.x and 100.115.92.x are kept for Tailscale's services and for Chrome OS.
+            // Excludes 100.100.100.x, reserved for Tailscale's services. 100.115.92.x, reserved for Chrome OS, is not
+            // excluded.
             a == 100 && (64..128).contains(&b) && !(b == 100 && c == 100)
         }
         IpAddr::V6(ip) => ip.segments()[..3] == [0xfd7a, 0x115c, 0xa1e0],
     }
 }
 
-/// The node of that name: by its name on the tailnet, whole or the first label, else as it calls itself, if only one does.
+/// Finds the node with this name: by its name on the tailnet, in full or the first label only; otherwise by its host
+/// name, if that is unambiguous.
 pub(crate) fn named<'a>(status: &'a NodeStatus, wanted: &str) -> Result<&'a PeerNode, Fault> {
     let nodes = || status.peers.values().chain([&status.me]);
     let dns = |node: &&PeerNode| {
         let name = node.dns_name.trim_end_matches('.');
-        !name.is_empty() && (name.eq_ignore_ascii_case(wanted) || (!wanted.contains('.') && first_label(name).eq_ignore_ascii_case(wanted)))
+        !name.is_empty()
+            && (name.eq_ignore_ascii_case(wanted)
+                || (!wanted.contains('.') && first_label(name).eq_ignore_ascii_case(wanted)))
     };
     if let Some(node) = nodes().find(dns) {
         return Ok(node);
@@ -81,10 +90,13 @@ pub(crate) fn named<'a>(status: &'a NodeStatus, wanted: &str) -> Result<&'a Peer
     let mut same: Vec<_> = nodes().filter(|node| node.host_name.eq_ignore_ascii_case(wanted)).collect();
     match (same.pop(), same.len()) {
         (Some(node), 0) => Ok(node),
-        (Some(_), _) => Err(Fault::new(ErrorKind::Invalid, format!("several nodes of the tailnet call themselves {wanted}"))
-            .hint("Use its name on the tailnet or its 100.x address; `tailscale status` lists them.")),
-        (None, _) => Err(Fault::new(ErrorKind::NotFound, format!("no node of the tailnet is called {wanted}"))
-            .hint("`tailscale status` lists the nodes; a node that others share with you may go by its 100.x address only.")),
+        (Some(_), _) => {
+            Err(Fault::new(ErrorKind::Invalid, format!("several nodes of the tailnet call themselves {wanted}"))
+                .hint("Use its name on the tailnet or its 100.x address; `tailscale status` lists them."))
+        }
+        (None, _) => Err(Fault::new(ErrorKind::NotFound, format!("no node of the tailnet is called {wanted}")).hint(
+            "`tailscale status` lists the nodes; a node that others share with you may go by its 100.x address only.",
+        )),
     }
 }
 
@@ -122,7 +134,9 @@ mod tests {
         ] {
             assert_eq!(host(text).map_err(|fault| fault.kind), Err(ErrorKind::Invalid), "{text}");
         }
-        for text in ["100.64.0.1", "100.127.255.254", "fd7a:115c:a1e0:ab12::1", "[fd7a:115c:a1e0::53]", "::ffff:100.64.0.1"] {
+        for text in
+            ["100.64.0.1", "100.127.255.254", "fd7a:115c:a1e0:ab12::1", "[fd7a:115c:a1e0::53]", "::ffff:100.64.0.1"]
+        {
             assert!(matches!(host(text), Ok(Host::Ip(_))), "{text}");
         }
         assert_eq!(host("Laptop.Tail1.ts.net."), Ok(Host::Name("laptop.tail1.ts.net".to_owned())));
@@ -134,9 +148,12 @@ mod tests {
         for text in ["a", "a:", "a:0", "a:99999", "a:b", "fd7a:115c:a1e0::1"] {
             assert!(host_and_port(text).is_err(), "{text}");
         }
-        for (text, host) in
-            [("a:9100", "a"), ("a", "a"), ("[fd7a:115c:a1e0::1]:1", "[fd7a:115c:a1e0::1]"), ("fd7a:115c:a1e0::1", "fd7a:115c:a1e0::1")]
-        {
+        for (text, host) in [
+            ("a:9100", "a"),
+            ("a", "a"),
+            ("[fd7a:115c:a1e0::1]:1", "[fd7a:115c:a1e0::1]"),
+            ("fd7a:115c:a1e0::1", "fd7a:115c:a1e0::1"),
+        ] {
             assert_eq!(without_port(text), host);
         }
     }

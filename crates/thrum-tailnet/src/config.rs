@@ -1,27 +1,27 @@
-//! What the user says about the tailnet.
+//! The user's settings for the tailnet.
 
 use std::{fmt, path::PathBuf};
 
-use thrum_sync::service::Ambients;
+use thrum_sync::peers::Ambients;
 use zeroize::Zeroizing;
 
-/// The control server where none is named: Tailscale's.
+/// The default control server: Tailscale's.
 pub const DEFAULT_CONTROL_URL: &str = "https://controlplane.tailscale.com";
 
-/// Which node is used.
+/// The node that the daemon uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// The own one when there is an auth key or a stored state, else the machine's.
+    /// Uses the daemon's own node if there is an auth key or a stored state, otherwise the machine's node.
     #[default]
     Auto,
-    /// The machine's own node.
+    /// The machine's node, run by its system-wide `tailscaled`.
     Host,
-    /// A private node.
+    /// The daemon's own node: a private `tailscaled`.
     Own,
 }
 
 impl Mode {
-    /// Reads `auto`, `host` or `own`; `None` for anything else.
+    /// Parses `auto`, `host` or `own`; `None` for anything else.
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "auto" => Some(Self::Auto),
@@ -32,19 +32,19 @@ impl Mode {
     }
 }
 
-/// A key that registers a node without a person. Prints nothing of itself and is wiped when dropped.
+/// A key that registers a node without user interaction. It is never printed and is wiped from memory when dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AuthKey(Zeroizing<String>);
 
 impl AuthKey {
-    /// Takes the key; `None` for an empty one.
+    /// Wraps a key, without surrounding white space; `None` for an empty one.
     pub fn new(key: impl Into<String>) -> Option<Self> {
         let key = Zeroizing::new(key.into());
         let trimmed = key.trim();
         (!trimmed.is_empty()).then(|| Self(Zeroizing::new(trimmed.to_owned())))
     }
 
-    /// The secret itself, for `tailscaled` only.
+    /// The secret itself, to be passed to `tailscaled` only.
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
@@ -56,38 +56,39 @@ impl fmt::Debug for AuthKey {
     }
 }
 
-/// What the tailnet needs to know. Wrong values become a [`State`](crate::State), never an error.
+/// The settings of the tailnet transport. Invalid values lead to an error [`State`](crate::State), never to an error
+/// return.
 #[derive(Clone)]
 pub struct Config {
-    /// Whether it is used at all; [`Tailnet::enable`](crate::Tailnet::enable) can switch it on later.
+    /// Whether the tailnet is used; [`Tailnet::enable`](crate::Tailnet::enable) can switch it on later.
     pub enabled: bool,
-    /// Which node.
+    /// The node to use.
     pub mode: Mode,
-    /// What the own node wants to be called.
+    /// The host name that the own node requests.
     pub hostname: String,
-    /// Registers the own node; needed until it is registered.
+    /// The key that registers the own node; needed until the node is registered.
     pub auth_key: Option<AuthKey>,
-    /// The own node's control server; [`DEFAULT_CONTROL_URL`] if none.
+    /// The control server of the own node; `None` means [`DEFAULT_CONTROL_URL`].
     pub control_url: Option<String>,
-    /// Where the own node keeps its keys.
+    /// The directory where the own node stores its keys.
     pub state_dir: PathBuf,
-    /// Where peers reach us, if it is fixed.
+    /// The fixed port for connections from peers, if one is configured.
     pub port: Option<u16>,
     /// The socket of the machine's `tailscaled`.
     pub host_socket: PathBuf,
-    /// The `tailscaled` to run; else the one on `PATH` or in a usual place.
+    /// The `tailscaled` to run; `None` means the one on `PATH` or in a usual directory.
     pub tailscaled: Option<PathBuf>,
-    /// Where the own `tailscaled`'s words go.
+    /// The log file for the output of the own `tailscaled`.
     pub log_file: PathBuf,
-    /// A directory for the own node's socket if `state_dir` is too long a path for one; made if it is not there, and only its
-    /// owner may enter it.
+    /// A directory for the own node's socket if the path of `state_dir` is too long for one. Created if missing, and
+    /// accessible to its owner only.
     pub runtime_dir: PathBuf,
-    /// Clock and randomness.
+    /// Creates clocks and random sources.
     pub ambients: Ambients,
 }
 
 impl Config {
-    /// Others' words, should they repeat the key.
+    /// Removes the auth key from foreign text, which may repeat it.
     pub(crate) fn without_key(&self, words: &str) -> String {
         match &self.auth_key {
             Some(key) => words.replace(key.reveal(), "[key]"),

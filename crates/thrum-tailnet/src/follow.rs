@@ -1,4 +1,4 @@
-//! Watches a `tailscaled` and says how it stands, until it cannot be asked any more.
+//! Watches a `tailscaled` and publishes its state until it no longer answers.
 
 use thrum_core::limits;
 use tokio::time::{Instant, sleep_until};
@@ -7,13 +7,19 @@ use crate::{
     Config, DEFAULT_CONTROL_URL, Mode, State,
     hub::{Hub, Up},
     localapi::{ApiError, LocalApi, NodeStatus},
-    own::Login,
+    login::Login,
     state::{Seen, Verdict, judge},
 };
 
-/// Follows a `tailscaled` and publishes how it stands; returns why it cannot be asked any more. `answered` is called once it
-/// has been heard.
-pub(crate) async fn follow(hub: &Hub, mode: Mode, api: &LocalApi, mut login: Option<Login>, mut answered: impl FnMut() + Send) -> ApiError {
+/// Watches a `tailscaled` and publishes its state; returns the error with which it stopped answering. Calls `answered`
+/// after each status received.
+pub(crate) async fn follow(
+    hub: &Hub,
+    mode: Mode,
+    api: &LocalApi,
+    mut login: Option<Login>,
+    mut answered: impl FnMut() + Send,
+) -> ApiError {
     let mut bus = match api.watch().await {
         Ok(bus) => bus,
         Err(error) => return error,
@@ -51,12 +57,15 @@ pub(crate) async fn follow(hub: &Hub, mode: Mode, api: &LocalApi, mut login: Opt
         }
         let (user, up) = if verdict.state == State::Running { node(api, &status).await } else { (None, None) };
         if verdict.state == State::Running && up.is_none() {
-            verdict =
-                Verdict { sentence: Some("the tailnet has given this node no address yet".into()), ..Verdict::plain(State::Starting) };
+            verdict = Verdict {
+                sentence: Some("the tailnet has given this node no address yet".into()),
+                ..Verdict::plain(State::Starting)
+            };
         }
         hub.publish(&verdict, Some((&status, user)), up);
         let slow_at = waiting_since + limits::TAILNET_STARTING;
-        let next_look = if running || slow_at <= Instant::now() { Instant::now() + limits::TAILNET_LOOK } else { slow_at };
+        let next_look =
+            if running || slow_at <= Instant::now() { Instant::now() + limits::TAILNET_LOOK } else { slow_at };
         let next_look = login.as_ref().and_then(Login::retry_at).map_or(next_look, |at| at.min(next_look));
         tokio::select! {
             notice = bus.next() => match notice {
@@ -92,7 +101,7 @@ fn seen<'a>(
     }
 }
 
-/// Whose the running node is, and what can be used of it.
+/// The owner of the running node, and the means to use the node.
 async fn node(api: &LocalApi, status: &NodeStatus) -> (Option<String>, Option<Up>) {
     let mut addresses = status.addresses.clone();
     addresses.sort_by_key(std::net::IpAddr::is_ipv6);

@@ -1,4 +1,5 @@
-//! Keeps the tailnet out of the local listener: a node without a kernel device hands connections on to every port of loopback.
+//! Keeps nodes of the tailnet out of the local listener. A `tailscaled` without a kernel device forwards connections to
+//! every loopback port, so that a node could otherwise reach the port for local programs.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -14,10 +15,12 @@ impl Guard for Tailnet {
             let why = match api.caller(from).await {
                 Ok(whois) => format!("it is {}, and called the port for programs of this machine", whois.node()),
                 Err(ApiError::NotRunning) => return true,
-                // A connection is forgotten when it ends, and what it brought can still be read then.
-                Err(ApiError::NotFound) if has_ended(stream).await => "it ended before it was known who it was".to_owned(),
+                // `tailscaled` forgets a connection that has ended, but the bytes that it brought can still be read.
+                Err(ApiError::NotFound) if has_ended(stream).await => {
+                    "it ended before it was known who it was".to_owned()
+                }
                 Err(ApiError::NotFound) => return true,
-                // The tailnet's trouble is not that of the programs here.
+                // Problems of the tailnet must not lock out local programs.
                 Err(_) if self.0.up.borrow().is_none() => return true,
                 Err(error) => format!("nobody can tell whether it is a program of this machine: {error}"),
             };
@@ -27,7 +30,7 @@ impl Guard for Tailnet {
     }
 }
 
-/// Whether the far end has said its last, also when something it said before is still unread.
+/// Returns `true` if the other end has closed its sending side, even if earlier bytes are still unread.
 async fn has_ended(stream: &TcpStream) -> bool {
     match timeout(Duration::ZERO, stream.ready(Interest::READABLE)).await {
         Ok(Ok(ready)) => ready.is_read_closed(),

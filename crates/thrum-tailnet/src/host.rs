@@ -1,4 +1,5 @@
-//! The machine's own node. Somebody else runs it: we look, say what is the matter, and wait for it to change.
+//! The machine's own node, which the daemon does not manage. This module only watches it, reports problems, and waits
+//! until they are solved.
 
 use crate::{
     Mode,
@@ -8,7 +9,7 @@ use crate::{
     state::host_unreachable,
 };
 
-/// Follows the machine's `tailscaled` until we are to end.
+/// Watches the machine's `tailscaled` until the transport is stopped.
 pub(crate) async fn run(hub: &Hub) {
     let api = LocalApi::new(&hub.config.host_socket);
     hub.is_handed_on_to_by(Some(&api));

@@ -1,4 +1,5 @@
-//! What the parts share: the settings, how it stands, and the node while it runs.
+//! The state shared by all parts of the transport: the settings, the published status, and the node while it is
+//! running.
 
 use std::{
     net::IpAddr,
@@ -20,23 +21,23 @@ use crate::{
     state::Verdict,
 };
 
-/// How long a `tailscaled` that failed is left alone.
+/// The backoff between attempts with a `tailscaled` that failed.
 pub(crate) const fn patience() -> Backoff {
     Backoff::new(limits::TAILNET_RETRY_FIRST, limits::TAILNET_RETRY_LAST)
 }
 
-/// A node that runs. Another value means that whoever listens must listen anew.
+/// A running node. When this value changes, every listener must be reopened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Up {
     pub(crate) api: LocalApi,
-    /// At least one; IPv4 first.
+    /// The node's addresses: at least one, IPv4 first.
     pub(crate) addresses: Vec<IpAddr>,
-    /// Whether the addresses are a kernel device's: they can be bound and dialled as any other.
+    /// Whether the addresses belong to a kernel device, so that they can be bound and dialled like any other.
     pub(crate) tun: bool,
 }
 
 impl Up {
-    /// Where peers reach us.
+    /// The address at which peers reach this node.
     pub(crate) fn address(&self) -> IpAddr {
         self.addresses.first().copied().unwrap_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED))
     }
@@ -52,7 +53,8 @@ pub(crate) struct Hub {
     pub(crate) up: watch::Sender<Option<Arc<Up>>>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
-    /// A `tailscaled` that may hand connections on to loopback: one without a kernel device, or of which that is not known yet.
+    /// A `tailscaled` that may forward connections to loopback: one without a kernel device, or one that has not been
+    /// asked yet.
     hands_on: Mutex<Option<LocalApi>>,
     last_refusal_logged: Mutex<Option<Instant>>,
 }
@@ -79,7 +81,7 @@ impl Hub {
         (self.config.ambients)().now()
     }
 
-    /// Waits as long as the backoff says. `false` if we are to end instead.
+    /// Waits for the duration of the backoff. Returns `false` if the transport is stopped meanwhile.
     pub(crate) async fn pause(&self, backoff: &mut Backoff) -> bool {
         let pause = backoff.next(&mut *(self.config.ambients)());
         tokio::select! {
@@ -95,16 +97,19 @@ impl Hub {
         }
     }
 
-    /// Which node is used, and why.
+    /// Records and logs which node is used, and why.
     pub(crate) fn chose(&self, mode: Mode, why: &str) {
-        tracing::info!("tailnet: using {}: {why}", if mode == Mode::Own { "a node of our own" } else { "this machine's node" });
+        tracing::info!(
+            "tailnet: using {}: {why}",
+            if mode == Mode::Own { "a node of our own" } else { "this machine's node" }
+        );
         self.status.send_modify(|status| {
             status.mode = Some(mode);
             why.clone_into(&mut status.why);
         });
     }
 
-    /// How it stands now. Listeners hear of the node before anybody is told that it works.
+    /// Publishes the current state. Listeners learn of the node before the state is reported as running.
     pub(crate) fn publish(&self, verdict: &Verdict, node: Option<(&NodeStatus, Option<String>)>, up: Option<Up>) {
         let renewed = self.up.send_if_modified(|now| {
             let changed = now.as_deref() != up.as_ref();
@@ -123,7 +128,7 @@ impl Hub {
             next.warnings.clear();
             match node {
                 Some((node, user)) => describe(&mut next, node, user),
-                // The name stays known, the address does not: nothing is reached there now.
+                // The name stays known, but the addresses are removed: the node cannot be reached there now.
                 None => next.addresses.clear(),
             }
             if next == *status {
@@ -133,7 +138,11 @@ impl Hub {
                 next.since = at;
             }
             let moved = next.state == State::Running && next.addresses != status.addresses;
-            if next.state != status.state || next.sentence != status.sentence || next.login_url != status.login_url || moved {
+            if next.state != status.state
+                || next.sentence != status.sentence
+                || next.login_url != status.login_url
+                || moved
+            {
                 log(&next);
             }
             *status = next;
@@ -147,12 +156,12 @@ impl Hub {
         });
     }
 
-    /// The end: off, whatever it was.
+    /// Publishes the final state: off.
     pub(crate) fn ended(&self) {
         self.publish(&Verdict::plain(State::Off), None, None);
     }
 
-    /// Why it cannot be used now.
+    /// The error for an attempt to use the tailnet now.
     pub(crate) fn fault(&self) -> thrum_core::Fault {
         let status = self.status.borrow();
         let sentence = match status.state {
@@ -162,7 +171,7 @@ impl Hub {
         Verdict { state: status.state, sentence, hint: status.hint.clone(), login_url: None }.fault()
     }
 
-    /// From now on this `tailscaled`, if any, may hand connections on to loopback, whatever else is known about it.
+    /// Records the `tailscaled` that may forward connections to loopback, if any.
     pub(crate) fn is_handed_on_to_by(&self, api: Option<&LocalApi>) {
         *self.hands_on.lock().unwrap_or_else(PoisonError::into_inner) = api.cloned();
     }
@@ -171,7 +180,8 @@ impl Hub {
         self.hands_on.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A caller was turned away: one that is no other node on the tailnet's port, or one that is on the local port.
+    /// Counts and logs a refused caller. The tailnet's port refuses callers that are not another node; the local port
+    /// refuses nodes.
     pub(crate) fn refused(&self, from: &str, why: &str) {
         let at = self.now();
         let mut count = 0;
@@ -204,8 +214,10 @@ fn describe(status: &mut Status, node: &NodeStatus, user: Option<String>) {
     if user.is_some() {
         status.user = user;
     }
-    // The state says the rest in our own words.
-    let said = |text: &String| text.contains("is starting") || text.contains("is stopped") || text.contains("You are logged out");
+    // The state already describes these in our own words.
+    let said = |text: &String| {
+        text.contains("is starting") || text.contains("is stopped") || text.contains("You are logged out")
+    };
     status.warnings = node.health.iter().filter(|text| !said(text)).cloned().collect();
     status.warnings.sort();
 }
@@ -225,7 +237,7 @@ fn log(status: &Status) {
     }
 }
 
-/// Waits for the tasks, but no longer than this.
+/// Waits for the tasks to end, at most `within`.
 pub(crate) async fn drained(tasks: &TaskTracker, within: Duration) {
     tasks.close();
     if tokio::time::timeout(within, tasks.wait()).await.is_err() {

@@ -1,17 +1,21 @@
-//! [`Transport`](thrum_sync::Transport) on a tailnet, through the LocalAPI of a `tailscaled`.
+//! A [`Transport`](thrum_sync::Transport) over a tailnet, through the LocalAPI of a `tailscaled`.
 //!
-//! No events, no peers, no tokens: bytes, and whose node is at the other end. Nothing here stops the daemon or makes it wait;
-//! whatever is wrong is a [`State`] with a sentence, and it recovers by itself once that is mended.
+//! This crate knows no events, peers or tokens: it transports bytes and identifies the node at the other end. It never
+//! stops the daemon or makes it wait. Every problem is reported as a [`State`] with a sentence, and the transport
+//! recovers by itself once the problem is solved.
 //!
 //! Two kinds of node share one client ([`localapi`]) and one watcher (`follow.rs`):
 //!
-//! * **host**: the machine's own node, run by somebody else. We only look and listen (`host.rs`).
-//! * **own**: a private `tailscaled` in userspace, without root, which we run, log in and end (`own.rs`).
+//! * **host**: the machine's own node, which the daemon does not manage but only watches and listens on (`host.rs`).
+//! * **own**: a private `tailscaled` in userspace, without root, which the daemon starts, logs in and ends (`own.rs`).
 //!
-//! What a `tailscaled` says becomes a [`State`] in one pure function (`state.rs`). The trouble comes from three facts:
-//! a userspace node hands connections on to loopback, whatever the port, so that every connection must be asked for its caller: a
-//! program of this machine is turned away from the tailnet's port, a node from the local one (`guard.rs`); the node's address and state change while connections are open; and a `tailscaled` outlives
-//! us when we are killed.
+//! One pure function maps the answers of a `tailscaled` to a [`State`] (`state.rs`). Three facts make the rest
+//! difficult:
+//!
+//! * A userspace node forwards connections to loopback, to any port. The caller of every connection must therefore be
+//!   looked up: a local program is refused on the tailnet's port, a node on the local one (`guard.rs`).
+//! * The node's address and state change while connections are open.
+//! * A `tailscaled` outlives a daemon that is killed.
 
 mod address;
 mod config;
@@ -21,6 +25,7 @@ mod host;
 mod hub;
 mod listener;
 pub mod localapi;
+mod login;
 mod own;
 mod state;
 mod status;

@@ -1,6 +1,7 @@
-//! Accepts connections and asks for each whose node it comes from.
+//! Accepts connections and looks up the calling node of each.
 //!
-//! Several are asked about at once, so that one slow answer keeps nobody else waiting; a caller that is no other node is closed.
+//! Several callers are looked up concurrently, so that one slow answer does not delay the others. A connection that
+//! does not come from another node is closed.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -39,7 +40,7 @@ impl Listener for Open {
         Box::pin(async move {
             loop {
                 let node = Arc::clone(&self.node);
-                // Every branch can be cancelled without losing a connection.
+                // Every branch is cancel-safe: no connection is lost.
                 tokio::select! {
                     _ = self.changes.wait_for(|now| now.as_ref() != Some(&node)) => {
                         return Err(io::Error::new(io::ErrorKind::NotConnected, "the tailnet went away or gave this node another address"));
@@ -59,21 +60,22 @@ impl Listener for Open {
     }
 }
 
-/// Somebody who is turned away.
+/// A caller that is refused.
 pub(crate) struct Stranger {
     from: SocketAddr,
     why: String,
 }
 
-/// The caller of a connection, unless it is no other node, or that cannot be found out.
+/// Looks up the caller of a connection. Fails if the caller is not another node, or cannot be identified.
 async fn identify(node: Arc<Up>, stream: TcpStream, from: SocketAddr) -> Result<(Conn, Caller), Stranger> {
     let _ = stream.set_nodelay(true);
     let refuse = |why: &str| Err(Stranger { from, why: why.to_owned() });
     match node.api.caller(from).await {
-        // A program of this machine that called our own address. It is nobody's daemon, see `dial`.
+        // A program of this machine that called the node's own address. It cannot be another daemon's connection; see
+        // `dial`.
         Ok(whois) if whois.address().is_some_and(|ip| node.addresses.contains(&ip)) => refuse("it is this node itself"),
         Ok(whois) => {
-            // A userspace node connects from loopback; the node's own address says more.
+            // A userspace node connects from loopback, so the calling node's own address is more informative.
             let address = SocketAddr::new(whois.address().unwrap_or(from.ip()), from.port()).to_string();
             Ok((Box::new(stream) as Conn, Caller { address, kind: Kind::Tailnet, node: Some(whois.node()) }))
         }

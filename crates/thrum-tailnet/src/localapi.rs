@@ -1,7 +1,8 @@
-//! A client of the LocalAPI: HTTP/1.1 on the Unix socket of a `tailscaled`. One connection per call, as Tailscale's own.
+//! A client of the LocalAPI: HTTP/1.1 on the Unix socket of a `tailscaled`. Uses one connection per call, as
+//! Tailscale's own client does.
 //!
-//! Every call but [`dial`](LocalApi::dial) and the stream behind [`watch`](LocalApi::watch) ends within
-//! [`limits::LOCALAPI_CALL`], and no answer is longer than [`limits::MAX_LOCALAPI_BYTES`].
+//! Every call except [`dial`](LocalApi::dial) and the stream behind [`watch`](LocalApi::watch) ends within
+//! [`limits::LOCALAPI_CALL`], and no answer may exceed [`limits::MAX_LOCALAPI_BYTES`].
 
 mod answers;
 mod bus;
@@ -30,27 +31,28 @@ use zeroize::Zeroizing;
 pub use answers::{NodeStatus, Notice, PeerNode, Pong, Prefs, User, WhoIs, first_label};
 pub use bus::Bus;
 
-/// Current state, current health, and changes of the tailnet no more often than every few seconds (`ipn.NotifyWatchOpt`).
+/// Requests the current state, the current health, and rate-limited changes of the tailnet, every few seconds at most
+/// (`ipn.NotifyWatchOpt`).
 const WATCH_MASK: u16 = (1 << 1) | (1 << 7) | (1 << 8);
 
-/// Why a call failed.
+/// The reason why a call failed.
 #[derive(Debug)]
 pub enum ApiError {
-    /// Nobody listens on the socket, or there is none. Helps to try again once `tailscaled` runs.
+    /// The socket does not exist or nothing listens on it. Retrying helps once `tailscaled` runs.
     NotRunning,
-    /// This user may not open the socket, or not do this.
+    /// This user may not open the socket, or may not make this call.
     NotPermitted(String),
-    /// What was asked about does not exist.
+    /// The requested object does not exist.
     NotFound,
-    /// It was refused or failed; `tailscaled`'s words.
+    /// The call was refused or failed; contains the message of `tailscaled`.
     Failed(String),
-    /// No answer in time.
+    /// There was no answer in time.
     Timeout,
-    /// The connection broke; the reason.
+    /// The connection broke; contains the reason.
     Broken(String),
     /// The stream has ended.
     Ended,
-    /// An answer that is none.
+    /// The answer could not be parsed.
     Unreadable(String),
 }
 
@@ -71,29 +73,29 @@ impl fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
-/// A `tailscaled`, by its socket.
+/// A `tailscaled`, identified by its socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalApi {
     socket: PathBuf,
 }
 
 impl LocalApi {
-    /// The one that listens at `socket`; nothing is opened yet.
+    /// A client for the `tailscaled` that listens at `socket`. Opens nothing yet.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into() }
     }
 
-    /// Its socket.
+    /// The path of the socket.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// How it stands, without the other nodes.
+    /// The status of the node, without the other nodes.
     pub async fn status(&self) -> Result<NodeStatus, ApiError> {
         self.get("status?peers=false").await
     }
 
-    /// How it stands, with the other nodes and users.
+    /// The status of the node, with the other nodes and users.
     pub async fn status_with_peers(&self) -> Result<NodeStatus, ApiError> {
         self.get("status").await
     }
@@ -101,21 +103,21 @@ impl LocalApi {
     /// The node that has an address.
     ///
     /// # Errors
-    /// `NotFound` if it is nobody's.
+    /// `NotFound` if no node has it.
     pub async fn whois(&self, address: IpAddr) -> Result<WhoIs, ApiError> {
         self.get(&format!("whois?proto=tcp&addr={}", escaped(&address.to_string()))).await
     }
 
-    /// The node that opened a connection whose far end this is.
+    /// The node that opened a connection, given the remote address of that connection.
     ///
     /// # Errors
-    /// `NotFound` if no node did: a program of this machine.
+    /// `NotFound` if no node did: the caller is a program of this machine.
     pub async fn caller(&self, far_end: SocketAddr) -> Result<WhoIs, ApiError> {
         let path = format!("whois?proto=tcp&addr={}", escaped(&far_end.to_string()));
         timeout(limits::WHOIS, self.get(&path)).await.map_err(|_| ApiError::Timeout)?
     }
 
-    /// How packets travel to a node.
+    /// Pings a node and reports the path of the packets.
     ///
     /// # Errors
     /// `Timeout` for a node that does not answer.
@@ -124,39 +126,41 @@ impl LocalApi {
         json(&self.call(Method::POST, &path, Bytes::new()).await?)
     }
 
-    /// What is set.
+    /// The preferences of the node.
     pub async fn prefs(&self) -> Result<Prefs, ApiError> {
         self.get("prefs").await
     }
 
-    /// Sets some of it: `ipn.MaskedPrefs`.
+    /// Changes some preferences: `ipn.MaskedPrefs`.
     pub async fn edit_prefs(&self, masked: &Value) -> Result<(), ApiError> {
         self.call(Method::PATCH, "prefs", masked.to_string().into()).await.map(drop)
     }
 
-    /// Begins with these settings, and an auth key in `options` if one is needed: `ipn.Options`.
+    /// Starts the backend with these preferences, and an auth key in `options` if one is needed: `ipn.Options`.
     pub async fn start(&self, options: Zeroizing<String>) -> Result<(), ApiError> {
-        // The copy that hyper holds is freed with the connection.
+        // Hyper's copy is freed with the connection.
         self.call(Method::POST, "start", Bytes::copy_from_slice(options.as_bytes())).await.map(drop)
     }
 
-    /// Logs in: with the auth key given at the start, or by a URL that then appears in the status.
+    /// Logs in, with the auth key passed to [`start`](Self::start), or interactively at a URL that then appears in the
+    /// status.
     pub async fn login_interactive(&self) -> Result<(), ApiError> {
         self.call(Method::POST, "login-interactive", Bytes::new()).await.map(drop)
     }
 
-    /// What changes, from now on.
+    /// Subscribes to changes of the node.
     pub async fn watch(&self) -> Result<Bus, ApiError> {
         let path = format!("watch-ipn-bus?mask={WATCH_MASK}");
-        let response =
-            timeout(limits::LOCALAPI_CALL, self.send(Method::GET, &path, Bytes::new())).await.map_err(|_| ApiError::Timeout)??;
+        let response = timeout(limits::LOCALAPI_CALL, self.send(Method::GET, &path, Bytes::new()))
+            .await
+            .map_err(|_| ApiError::Timeout)??;
         Ok(Bus::new(checked(response).await?.into_body()))
     }
 
-    /// Connects to a node. The caller bounds the time.
+    /// Connects to a node. The caller must apply a timeout.
     ///
     /// # Errors
-    /// `NotFound` for an address outside of the tailnet, `Failed` if nobody answers there.
+    /// `NotFound` for an address outside the tailnet, `Failed` if no program listens there.
     pub async fn dial(&self, address: SocketAddr) -> Result<TokioIo<hyper::upgrade::Upgraded>, ApiError> {
         let request = Request::post("/localapi/v0/dial")
             .header(header::HOST, HOST)
@@ -170,10 +174,11 @@ impl LocalApi {
         let response = self.send_request(request).await?;
         match response.status() {
             StatusCode::SWITCHING_PROTOCOLS => {
-                let upgraded = hyper::upgrade::on(response).await.map_err(|error| ApiError::Broken(error.to_string()))?;
+                let upgraded =
+                    hyper::upgrade::on(response).await.map_err(|error| ApiError::Broken(error.to_string()))?;
                 Ok(TokioIo::new(upgraded))
             }
-            // "Dial it yourself": it is not of the tailnet.
+            // This status means "dial it yourself": the address is outside the tailnet.
             StatusCode::OK => Err(ApiError::NotFound),
             _ => Err(checked(response).await.err().unwrap_or(ApiError::Ended)),
         }
@@ -202,11 +207,14 @@ impl LocalApi {
     async fn send_request(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ApiError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
             io::ErrorKind::PermissionDenied => ApiError::NotPermitted(error.to_string()),
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => ApiError::NotRunning,
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
+                ApiError::NotRunning
+            }
             _ => ApiError::Broken(error.to_string()),
         })?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|error| ApiError::Broken(error.to_string()))?;
-        // Owned by the response: it ends when the body, the stream or the upgraded connection is dropped.
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| ApiError::Broken(error.to_string()))?;
+        // Owned by the response: the task ends when the body, the stream or the upgraded connection is dropped.
         tokio::spawn(async move {
             let _ = connection.with_upgrades().await;
         });
@@ -214,13 +222,13 @@ impl LocalApi {
     }
 }
 
-/// What Tailscale's own clients send; another name is refused.
+/// The host name that Tailscale's own clients send. `tailscaled` refuses any other.
 const HOST: &str = "local-tailscaled.sock";
 
-/// Longest text taken over from an answer that says no.
+/// Longest text taken from an error answer, in bytes.
 const MAX_WORDS: usize = 300;
 
-/// How long an answer that says no may take to say why.
+/// How long an error answer may take to deliver its text.
 const WORDS: Duration = Duration::from_secs(1);
 
 async fn body(response: Response<Incoming>) -> Result<Bytes, ApiError> {
@@ -252,7 +260,9 @@ fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     serde_json::from_slice(bytes).map_err(|error| ApiError::Unreadable(error.to_string()))
 }
 
-/// For a query: only what addresses consist of is left as it is.
+/// Escapes an address for a query: everything except ASCII letters, digits and dots.
 fn escaped(text: &str) -> String {
-    text.bytes().map(|b| if b.is_ascii_alphanumeric() || b == b'.' { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| if b.is_ascii_alphanumeric() || b == b'.' { char::from(b).to_string() } else { format!("%{b:02X}") })
+        .collect()
 }

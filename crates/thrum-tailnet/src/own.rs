@@ -1,22 +1,25 @@
-//! A node of our own: a private `tailscaled` in userspace, run without root, with its state in a directory that only we enter.
+//! The daemon's own node: a private `tailscaled` in userspace, run without root, with its state in a private directory.
 //!
-//! It is started, logged in, watched and ended here. What makes it hard is that it may outlive us: a daemon that is killed
-//! leaves it behind, holding the state. So the state directory is locked before anything is started, and one that is found
-//! running on it is ended first (after a look at its command line: nothing else is ever signalled). When the directory is deleted or
-//! replaced while we run, the lock excludes nobody any more: our `tailscaled` is ended, and the one on the new directory, which may
-//! be another daemon's, is left alone until we have locked that directory.
+//! This module starts the process, logs it in, watches it and ends it. The difficulty is that the process may outlive
+//! the daemon: a daemon that is killed leaves it running on the state directory. The directory is therefore locked
+//! before anything is started, and a `tailscaled` found running on it is ended first. It is signalled only if its
+//! command line identifies it as such a `tailscaled`.
 //!
-//! Its socket lets everybody in (mode 0666), so that it lies in a directory of mode 0700.
+//! If the directory is deleted or replaced while the daemon runs, the lock no longer excludes other daemons. The daemon
+//! then ends its own `tailscaled`. It leaves a process on the new directory alone until it has locked that directory,
+//! because that process may be another daemon's.
+//!
+//! The socket of `tailscaled` is open to every user (mode 0666), so it is placed in a directory of mode 0700.
 
 mod binary;
 mod directory;
-mod login;
 mod process;
 
 use thrum_core::limits;
 use thrum_sync::held_dir::HeldDir;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::login::Login;
 use crate::{
     Mode, State,
     follow::follow,
@@ -27,10 +30,9 @@ use crate::{
 pub(crate) use binary::find as find_binary;
 use directory::Directory;
 pub(crate) use directory::is_registered;
-pub(crate) use login::Login;
 use process::{LogPlace, Process};
 
-/// Keeps a node of our own up until we are to end; it is gone when this returns.
+/// Keeps the own node running until the transport is stopped. When this returns, the process is gone.
 pub(crate) async fn run(hub: &Hub) {
     let mut backoff = patience();
     let log = HeldDir::of(&hub.config.log_file).ok();
@@ -40,7 +42,7 @@ pub(crate) async fn run(hub: &Hub) {
             Some(directory) => directory,
             None => match Directory::open(&hub.config).await {
                 Ok(directory) => {
-                    // One that an earlier daemon left hands connections on before ours runs.
+                    // A `tailscaled` left behind by an earlier daemon forwards connections even before ours runs.
                     hub.is_handed_on_to_by(Some(&LocalApi::new(directory.socket())));
                     directory
                 }
@@ -55,7 +57,7 @@ pub(crate) async fn run(hub: &Hub) {
         };
         let began = Instant::now();
         let verdict = once(hub, &directory, log.clone()).await;
-        // One that ends as soon as it runs is not started again all the time.
+        // A process that ends right after its start is restarted with increasing pauses only.
         if began.elapsed() > limits::TAILNET_RETRY_LAST {
             backoff.reset();
         }
@@ -69,7 +71,7 @@ pub(crate) async fn run(hub: &Hub) {
     }
 }
 
-/// One life of the process; why it ended, unless we were to end.
+/// Runs the process once. Returns the reason why it ended, or `None` if the transport was stopped.
 async fn once(hub: &Hub, directory: &Directory, log: LogPlace) -> Option<Verdict> {
     let binary = match find_binary(&hub.config) {
         Ok(binary) => binary,
@@ -89,7 +91,7 @@ async fn once(hub: &Hub, directory: &Directory, log: LogPlace) -> Option<Verdict
         ended = process.ended() => Some(ended),
         () = replaced(directory) => Some("its state directory was deleted or replaced".to_owned()),
         error = serve(hub, &api) => Some(match timeout(limits::SOCKET_PROBE, process.ended()).await {
-            // The connection breaks when the process ends, which says more.
+            // The connection breaks when the process ends, whose exit status is more informative.
             Ok(ended) => ended,
             Err(_) => error.to_string(),
         }),
@@ -99,14 +101,14 @@ async fn once(hub: &Hub, directory: &Directory, log: LogPlace) -> Option<Verdict
     why.map(|why| crashed(&format!("this daemon's own tailscaled ended: {}", hub.config.without_key(&why))))
 }
 
-/// Resolves when the state directory at its path is not the one that was locked.
+/// Resolves when the directory at the path of the state directory is no longer the locked one.
 async fn replaced(directory: &Directory) {
     while directory.is_in_place() {
         sleep(limits::STATE_LOOK).await;
     }
 }
 
-/// Waits until it answers, logs it in and follows it; returns why it cannot be asked any more.
+/// Waits until the process answers, logs the node in and watches it; returns the error with which it stopped answering.
 async fn serve(hub: &Hub, api: &LocalApi) -> ApiError {
     let until = Instant::now() + limits::TAILSCALED_START;
     loop {

@@ -1,4 +1,4 @@
-//! What a `tailscaled` says, as one state with a sentence and the next command. A pure function of what was seen.
+//! Maps the answers of a `tailscaled` to one state with a sentence and the next command. A pure function of its inputs.
 
 use std::{path::Path, time::Duration};
 
@@ -11,46 +11,46 @@ use crate::{
     localapi::{ApiError, NodeStatus, first_label},
 };
 
-/// How the tailnet stands, for programs.
+/// The state of the tailnet transport, for programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Not enabled, or ended.
+    /// The tailnet is not enabled, or the transport has ended.
     Off,
-    /// On its way; nobody needs to do anything.
+    /// The node is starting; no action is needed.
     Starting,
-    /// A person must log the node in.
+    /// A user must log the node in.
     NeedsLogin,
     /// An administrator of the tailnet must approve the node.
     NeedsApproval,
-    /// Control does not accept the auth key.
+    /// The control server does not accept the auth key.
     KeyRefused,
     /// The node's own key has expired.
     Expired,
-    /// The tailnet does not know the node any more.
+    /// The tailnet no longer knows the node.
     Deleted,
     /// The control server does not answer, and the node cannot start without it.
     ControlUnreachable,
-    /// There is no `tailscaled` to run.
+    /// No `tailscaled` program was found.
     BinaryMissing,
     /// The state directory cannot be used, or another process uses it.
     StateDir,
-    /// The own `tailscaled` does not start, or ends by itself.
+    /// The own `tailscaled` does not start, or exits by itself.
     Crashed,
     /// The machine's Tailscale was stopped.
     Stopped,
-    /// The machine's Tailscale does not run.
+    /// The machine's Tailscale is not running.
     NotRunning,
-    /// This user may not ask the machine's Tailscale.
+    /// This user may not query the machine's Tailscale.
     NotPermitted,
-    /// The machine's Tailscale serves another user now.
+    /// The machine's Tailscale currently serves another user.
     InUse,
-    /// It works.
+    /// The node is running.
     Running,
 }
 
 impl State {
-    /// As in JSON.
+    /// The state's name in JSON.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Off => "off",
@@ -73,7 +73,7 @@ impl State {
     }
 }
 
-/// A state with its words.
+/// A state with its message and hint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Verdict {
     pub(crate) state: State,
@@ -96,7 +96,7 @@ impl Verdict {
         self
     }
 
-    /// The same for whoever listens and dials.
+    /// The corresponding condition for code that listens and dials.
     pub(crate) fn condition(&self) -> Condition {
         let words = || self.sentence.clone().unwrap_or_else(|| "the tailnet is starting".to_owned());
         match self.state {
@@ -111,9 +111,12 @@ impl Verdict {
         }
     }
 
-    /// What to answer to somebody who wants to use it now.
+    /// The error for a caller that wants to use the tailnet now.
     pub(crate) fn fault(&self) -> Fault {
-        let fault = Fault::new(ErrorKind::Unavailable, self.sentence.clone().unwrap_or_else(|| "the tailnet is starting".to_owned()));
+        let fault = Fault::new(
+            ErrorKind::Unavailable,
+            self.sentence.clone().unwrap_or_else(|| "the tailnet is starting".to_owned()),
+        );
         match &self.hint {
             Some(hint) => fault.hint(hint.clone()),
             None => fault,
@@ -121,41 +124,44 @@ impl Verdict {
     }
 }
 
-/// What is known about a node whose `tailscaled` answers.
+/// The inputs for judging a node whose `tailscaled` answers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen<'a> {
     pub(crate) mode: Mode,
     /// Whether the user left the choice of the node to us.
     pub(crate) auto: bool,
     pub(crate) status: &'a NodeStatus,
-    /// What control said against us last, since it last accepted us.
+    /// The reason of the last refusal by the control server since it last accepted the node.
     pub(crate) refusal: Option<&'a str>,
-    /// How long it has not been running while we look.
+    /// How long the node has been watched without running.
     pub(crate) waited: Duration,
     pub(crate) now: Stamp,
-    /// What the own node wants to be called.
+    /// The host name that the own node requests.
     pub(crate) hostname: &'a str,
     /// Whether there is an auth key.
     pub(crate) has_key: bool,
     /// The own node's control server.
     pub(crate) control_url: &'a str,
-    /// Where the own node keeps its keys.
+    /// The directory where the own node stores its keys.
     pub(crate) state_dir: &'a Path,
 }
 
-/// What Tailscale puts before the reason why it could not log in.
+/// Tailscale's text before the reason of a failed login.
 const LOGIN_ERROR: &str = "last login error was: ";
 
-/// What its reasons begin with when control did not answer, or not as control does. All others are control's own words.
+/// Prefixes of the reasons that mean that the control server did not answer, or not as a control server does. All other
+/// reasons are the control server's own words.
 const ON_THE_WAY: [&str; 4] = ["fetch control key:", "register request:", "getNoiseClient:", "context deadline"];
 
-/// What it says when control calls the node's key expired before the tailnet was seen.
+/// Part of Tailscale's message if the control server reports the node's key as expired before the node has seen the
+/// tailnet.
 const EXPIRED_AT_CONTROL: &str = "NodeKeyExpired";
 
-/// The state of a node whose `tailscaled` answers.
+/// Judges a node whose `tailscaled` answers.
 pub(crate) fn judge(seen: &Seen<'_>) -> Verdict {
     let status = seen.status;
-    let expired = status.me.expired || status.me.key_expiry.as_deref().and_then(Stamp::parse).is_some_and(|at| at <= seen.now);
+    let expired =
+        status.me.expired || status.me.key_expiry.as_deref().and_then(Stamp::parse).is_some_and(|at| at <= seen.now);
     match status.backend_state.as_str() {
         "Running" => running(seen),
         "Stopped" => stopped(seen),
@@ -175,26 +181,40 @@ fn running(seen: &Seen<'_>) -> Verdict {
     let mut verdict = Verdict::plain(State::Running);
     let name = first_label(&seen.status.me.dns_name);
     let wanted = host_label(seen.hostname);
-    // The tailnet appends a number to a name that is taken. Go Thrum's page knows it as "-1".
+    // The tailnet appends a number to a name that is taken. Go Thrum's documentation mentions "-1".
     let numbered = name.strip_prefix(&*wanted).and_then(|rest| rest.strip_prefix('-'));
-    if seen.mode == Mode::Own && numbered.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit())) {
-        verdict.sentence =
-            Some(format!("the name {wanted} is taken on the tailnet, so that this node is called {}", name::printable(name)));
-        verdict.hint = Some("Remove the other one from the tailnet or set another THRUM_TS_HOSTNAME, if that matters.".to_owned());
+    if seen.mode == Mode::Own
+        && numbered.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+    {
+        verdict.sentence = Some(format!(
+            "the name {wanted} is taken on the tailnet, so that this node is called {}",
+            name::printable(name)
+        ));
+        verdict.hint =
+            Some("Remove the other one from the tailnet or set another THRUM_TS_HOSTNAME, if that matters.".to_owned());
     }
     verdict
 }
 
-/// A name as Tailscale makes one of it: `Ann's Mac` becomes `ann-s-mac`.
+/// Converts a host name as Tailscale does: `Ann's Mac` becomes `ann-s-mac`.
 fn host_label(name: &str) -> String {
-    let label: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let label: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     label.trim_matches('-').to_owned()
 }
 
 fn stopped(seen: &Seen<'_>) -> Verdict {
     match seen.mode {
-        Mode::Own => Verdict::new(State::Stopped, "this daemon's own Tailscale node was stopped", "`thrum daemon restart` starts it."),
-        _ => Verdict::new(State::Stopped, "this machine's Tailscale is stopped", or_own(seen.auto, "`sudo tailscale up` starts it")),
+        Mode::Own => Verdict::new(
+            State::Stopped,
+            "this daemon's own Tailscale node was stopped",
+            "`thrum daemon restart` starts it.",
+        ),
+        _ => Verdict::new(
+            State::Stopped,
+            "this machine's Tailscale is stopped",
+            or_own(seen.auto, "`sudo tailscale up` starts it"),
+        ),
     }
 }
 
@@ -258,11 +278,11 @@ fn login(seen: &Seen<'_>) -> Verdict {
     .url(url)
 }
 
-/// Not running, and no person was asked for yet.
+/// Judges a node that is not running and does not ask for a login yet.
 fn waiting(seen: &Seen<'_>, backend_state: &str) -> Verdict {
     let status = seen.status;
     let login_error = status.health.iter().find_map(|text| text.split_once(LOGIN_ERROR)).map(|(_, why)| why.trim());
-    // We ourselves interrupted an attempt by beginning another.
+    // We interrupted this attempt ourselves by starting another.
     let login_error = login_error.filter(|error| !error.ends_with("context canceled"));
     let refusal = match login_error {
         Some(error) if ON_THE_WAY.iter().any(|start| error.starts_with(start)) => None,
@@ -284,7 +304,10 @@ fn waiting(seen: &Seen<'_>, backend_state: &str) -> Verdict {
                 format!("this machine's Tailscale cannot reach its control server: {}", name::printable(why)),
                 "Is the machine online? It goes on by itself.",
             ),
-            _ => Verdict { sentence: Some("this machine's Tailscale is starting".to_owned()), ..Verdict::plain(State::Starting) },
+            _ => Verdict {
+                sentence: Some("this machine's Tailscale is starting".to_owned()),
+                ..Verdict::plain(State::Starting)
+            },
         };
     }
     if let Some(words) = refusal {
@@ -301,15 +324,22 @@ fn waiting(seen: &Seen<'_>, backend_state: &str) -> Verdict {
     match login_error {
         Some(why) => unreachable(format!("cannot be reached: {}", name::printable(why))),
         None if seen.waited >= limits::TAILNET_STARTING => unreachable("does not answer".to_owned()),
-        None => Verdict { sentence: Some("this daemon's Tailscale node is starting".to_owned()), ..Verdict::plain(State::Starting) },
+        None => Verdict {
+            sentence: Some("this daemon's Tailscale node is starting".to_owned()),
+            ..Verdict::plain(State::Starting)
+        },
     }
 }
 
-/// Control answered, and said no to the own node.
+/// Judges an own node that the control server refused.
 fn refused(seen: &Seen<'_>, words: &str) -> Verdict {
     let words = name::printable(words);
     if words.contains("rate limited") {
-        Verdict::new(State::ControlUnreachable, format!("the tailnet's control server asks to wait: {words}"), "It goes on by itself.")
+        Verdict::new(
+            State::ControlUnreachable,
+            format!("the tailnet's control server asks to wait: {words}"),
+            "It goes on by itself.",
+        )
     } else if seen.status.have_node_key {
         Verdict::new(
             State::Deleted,
@@ -334,7 +364,7 @@ fn refused(seen: &Seen<'_>, words: &str) -> Verdict {
     }
 }
 
-/// The state when the machine's `tailscaled` cannot be asked.
+/// The state when the machine's `tailscaled` cannot be queried.
 pub(crate) fn host_unreachable(error: &ApiError, socket: &Path, auto: bool) -> Verdict {
     let socket = socket.display();
     match error {
@@ -356,10 +386,12 @@ pub(crate) fn host_unreachable(error: &ApiError, socket: &Path, auto: bool) -> V
     }
 }
 
-/// A hint about the machine's node, and where the choice is ours, the other way.
+/// A hint about the machine's node; if the user left the choice of node to us, also mentions the own node.
 fn or_own(auto: bool, what: &str) -> String {
     if auto {
-        format!("{what}; or set THRUM_TS_AUTHKEY (or THRUM_TS_MODE=own, to log in by hand) for a node of this daemon's own.")
+        format!(
+            "{what}; or set THRUM_TS_AUTHKEY (or THRUM_TS_MODE=own, to log in by hand) for a node of this daemon's own."
+        )
     } else {
         format!("{what}.")
     }

@@ -1,4 +1,4 @@
-//! How the tailnet stands, for people and for `status --json`.
+//! The status of the tailnet, for people and for `status --json`.
 
 use std::net::IpAddr;
 
@@ -6,54 +6,54 @@ use thrum_core::Stamp;
 
 use crate::{Mode, State};
 
-/// How the tailnet stands now.
+/// The current status of the tailnet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Whether it is used at all.
+    /// Whether the tailnet is used.
     pub enabled: bool,
-    /// Which node is used, [`Mode::Host`] or [`Mode::Own`]; `None` until that is decided.
+    /// The node in use, [`Mode::Host`] or [`Mode::Own`]; `None` until that is decided.
     pub mode: Option<Mode>,
-    /// Why that one, in words.
+    /// Why this node was chosen, in words.
     pub why: String,
     /// The state.
     pub state: State,
-    /// What is the matter, unless it simply works. Also said while it works, of a name that was taken.
+    /// What is wrong, in one sentence. Also set on a running node whose requested name was taken.
     pub sentence: Option<String>,
-    /// What mends it.
+    /// How to solve the problem.
     pub hint: Option<String>,
-    /// Where a person logs the node in.
+    /// The URL at which a user logs the node in.
     pub login_url: Option<String>,
-    /// What the tailnet calls this node: the first label of its name.
+    /// The node's name on the tailnet: the first label of its DNS name.
     pub hostname: Option<String>,
-    /// Its whole name, without a dot at the end.
+    /// The node's full DNS name, without a trailing dot.
     pub dns_name: Option<String>,
-    /// Its addresses, IPv4 first. Peers use the first.
+    /// The node's addresses, IPv4 first. Peers use the first.
     pub addresses: Vec<IpAddr>,
-    /// Whose it is: a login name, or tags joined by commas.
+    /// The node's owner: a login name, or tags joined by commas.
     pub user: Option<String>,
-    /// Its home relay, through which it is reached where there is no direct path.
+    /// The node's home relay, used where there is no direct path.
     pub relay: Option<String>,
-    /// What Tailscale itself complains of, in its words. It may work nevertheless.
+    /// Warnings from Tailscale, in its own words. The node may work nevertheless.
     pub warnings: Vec<String>,
-    /// Callers turned away.
+    /// The refused callers.
     pub refused: Refused,
-    /// Since when the state is what it is.
+    /// When the current state began.
     pub since: Stamp,
 }
 
-/// Callers turned away: programs of this machine on the tailnet's port, nodes of the tailnet on the local one.
+/// Refused callers: local programs on the tailnet's port, and nodes of the tailnet on the local port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refused {
-    /// How many, since the start.
+    /// Number of refused callers since the start.
     pub count: u64,
-    /// Where the last one came from.
+    /// The address of the last one.
     pub last: Option<String>,
-    /// When.
+    /// When the last one called.
     pub at: Option<Stamp>,
 }
 
 impl Status {
-    /// Before anything is known.
+    /// The status before anything is known about the node.
     pub(crate) fn unknown(enabled: bool, since: Stamp) -> Self {
         Self {
             enabled,

@@ -1,4 +1,4 @@
-//! The handle that the daemon holds.
+//! The daemon's handle to the tailnet transport.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -12,17 +12,18 @@ use crate::{
     own,
 };
 
-/// The tailnet transport. Cloning gives another handle to the same.
+/// The tailnet transport. A clone is another handle to the same transport.
 #[derive(Clone)]
 pub struct Tailnet(pub(crate) Arc<Hub>);
 
 impl Tailnet {
-    /// A transport that does nothing yet.
+    /// Creates a transport that does nothing until it is started.
     pub fn new(config: Config) -> Self {
         Self(Arc::new(Hub::new(config)))
     }
 
-    /// Uses the tailnet from now on, if [`start`](Self::start) was called, else from then on. Does nothing the second time.
+    /// Enables the tailnet. Takes effect at once if [`start`](Self::start) was called, otherwise with that call.
+    /// Further calls have no effect.
     pub fn enable(&self) {
         self.0.enable();
         if self.0.started.load(Ordering::SeqCst) {
@@ -30,8 +31,8 @@ impl Tailnet {
         }
     }
 
-    /// Begins, if it is enabled: finds a node, keeps it up and says how it stands. Never fails and never waits. Needs a tokio
-    /// runtime.
+    /// Starts the transport if it is enabled: chooses a node, keeps it running and publishes its status. Never fails
+    /// and never waits. Needs a tokio runtime.
     pub fn start(&self) {
         let hub = &self.0;
         hub.started.store(true, Ordering::SeqCst);
@@ -55,19 +56,20 @@ impl Tailnet {
         });
     }
 
-    /// Ends it; a `tailscaled` of our own is gone when this returns. Takes at most [`limits::TAILSCALED_STOP`] and a little.
+    /// Stops the transport. When this returns, the own `tailscaled` is gone. Takes at most [`limits::TAILSCALED_STOP`]
+    /// plus [`limits::DRAIN`].
     pub async fn stop(&self) {
         self.0.stop.cancel();
         drained(&self.0.tasks, limits::TAILSCALED_STOP + limits::DRAIN).await;
     }
 
-    /// How it stands, now and as it changes.
+    /// Subscribes to the status: its current value and all changes.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.0.status.subscribe()
     }
 }
 
-/// Which node, and why.
+/// Chooses a node; returns the choice and its reason.
 async fn choose(config: &Config) -> (Mode, String) {
     match config.mode {
         Mode::Host => return (Mode::Host, "THRUM_TS_MODE is host".to_owned()),
@@ -79,9 +81,9 @@ async fn choose(config: &Config) -> (Mode, String) {
     } else if config.auth_key.is_some() {
         "there is an auth key"
     } else {
-        return (Mode::Host, "there is neither an auth key nor a registered node of our own".to_owned());
+        return (Mode::Host, "no auth key and no earlier login for a node of its own".to_owned());
     };
-    // The app for macOS brings no tailscaled that we could run.
+    // The app for macOS does not include a `tailscaled` that we could run.
     if own::find_binary(config).is_err() {
         let host = LocalApi::new(&config.host_socket).status().await;
         if host.is_ok_and(|status| status.backend_state == "Running") {

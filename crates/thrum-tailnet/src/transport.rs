@@ -1,4 +1,4 @@
-//! [`Transport`] on a tailnet.
+//! The implementation of [`Transport`] for a tailnet.
 
 use std::{
     io,
@@ -81,11 +81,12 @@ impl Transport for Tailnet {
         Box::pin(async move {
             let changes = self.0.up.subscribe();
             let node = self.up()?;
-            // Without a kernel device the address cannot be bound: connections to it are handed on to loopback.
+            // Without a kernel device the address cannot be bound; `tailscaled` forwards connections to it to loopback.
             let ip = if node.tun { node.address() } else { Ipv4Addr::LOCALHOST.into() };
             let listener = bind(ip, self.0.config.port.or(port)).await?;
             let port = listener.local_addr().map_err(|error| cannot_listen(ip, None, &error))?.port();
-            Ok(Box::new(Open { hub: Arc::clone(&self.0), listener, port, node, changes, asked: JoinSet::new() }) as Box<dyn Listener>)
+            Ok(Box::new(Open { hub: Arc::clone(&self.0), listener, port, node, changes, asked: JoinSet::new() })
+                as Box<dyn Listener>)
         })
     }
 
@@ -93,15 +94,17 @@ impl Transport for Tailnet {
         Box::pin(async move {
             let (host, port) = address::host_and_port(address)?;
             let node = self.up()?;
-            // Nobody there now, to whoever dials: a tailnet takes a moment to know a node.
+            // While dialling, an unknown node counts as temporarily unavailable: a tailnet takes a moment to learn of a
+            // new node.
             let (ip, _) = resolve(&node, host).await.map_err(|fault| match fault.kind {
                 ErrorKind::NotFound => Fault { kind: ErrorKind::Unavailable, retry: Retry::Useful, ..fault },
                 _ => fault,
             })?;
             let shown = name::printable(address);
             if node.addresses.contains(&ip) {
-                return Err(Fault::new(ErrorKind::Invalid, format!("{shown} is this node itself"))
-                    .hint("Another repository on this machine is reached over loopback: `thrum peer add --via local` there."));
+                return Err(Fault::new(ErrorKind::Invalid, format!("{shown} is this node itself")).hint(
+                    "Another repository on this machine is reached over loopback: `thrum peer add --via local` there.",
+                ));
             }
             match timeout(limits::DIAL, connect(&node, SocketAddr::new(ip, port), &shown)).await {
                 Ok(result) => result,
@@ -117,20 +120,25 @@ impl Tailnet {
     }
 }
 
-/// The address of a node, and who it is. Every address is asked for: one that no node has may be routed anywhere.
+/// Resolves a host to its address and node. An address is always checked with `tailscaled`, because one that no node
+/// has may be routed anywhere.
 async fn resolve(node: &Up, host: Host) -> Result<(IpAddr, Node), Fault> {
     match host {
         Host::Ip(ip) => match node.api.whois(ip).await {
             Ok(whois) => Ok((ip, whois.node())),
-            Err(ApiError::NotFound) => Err(Fault::new(ErrorKind::NotFound, format!("no node of the tailnet has the address {ip}"))
-                .hint("`tailscale status` lists the nodes; one that was removed and added again has another address.")),
+            Err(ApiError::NotFound) => {
+                Err(Fault::new(ErrorKind::NotFound, format!("no node of the tailnet has the address {ip}")).hint(
+                    "`tailscale status` lists the nodes; one that was removed and added again has another address.",
+                ))
+            }
             Err(error) => Err(unasked(&error)),
         },
         Host::Name(wanted) => {
             let status = node.api.status_with_peers().await.map_err(|error| unasked(&error))?;
             let found = address::named(&status, &wanted)?;
-            let ip = first_address(&found.addresses)
-                .ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("the node {wanted} has no address on the tailnet")))?;
+            let ip = first_address(&found.addresses).ok_or_else(|| {
+                Fault::new(ErrorKind::NotFound, format!("the node {wanted} has no address on the tailnet"))
+            })?;
             Ok((ip, status.node(found)))
         }
     }
@@ -154,8 +162,8 @@ async fn connect(node: &Up, target: SocketAddr, shown: &str) -> Result<Conn, Fau
     }
 }
 
-/// From an address of ours: without one of them the target is not of the tailnet any more, but whoever the default route leads
-/// to, and a provider may use the same addresses.
+/// Connects from one of our own addresses. Without such an address the target is no longer on the tailnet: the default
+/// route would lead to an unrelated host, because a provider may use the same address range.
 async fn connect_from(ours: &[IpAddr], target: SocketAddr) -> io::Result<TcpStream> {
     let from = ours.iter().find(|ip| ip.is_ipv4() == target.is_ipv4()).ok_or(io::ErrorKind::AddrNotAvailable)?;
     let socket = if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -168,8 +176,10 @@ fn first_address(addresses: &[IpAddr]) -> Option<IpAddr> {
 }
 
 fn neighbours(status: &NodeStatus) -> Vec<Neighbour> {
-    // Those run no daemons: nodes that only we are shared with, and the exits of a VPN, of which there are hundreds.
-    let is_machine = |peer: &&PeerNode| !peer.sharee_node && !peer.tags.iter().any(|tag| tag == "tag:mullvad-exit-node");
+    // Excludes nodes that run no daemon: nodes that are listed only because one of ours is shared with their user, and
+    // VPN exit nodes, of which there are hundreds.
+    let is_machine =
+        |peer: &&PeerNode| !peer.sharee_node && !peer.tags.iter().any(|tag| tag == "tag:mullvad-exit-node");
     let mut all: Vec<Neighbour> = status
         .peers
         .values()
@@ -197,7 +207,7 @@ async fn ping(node: &Up, ip: IpAddr) -> Result<Path, Fault> {
     Err(Fault::new(kind, format!("{ip} does not answer on the tailnet: {}", name::printable(&pong.err))))
 }
 
-/// At a given port, or the first that is free.
+/// Listens on the given port, or on the first free one.
 async fn bind(ip: IpAddr, port: Option<u16>) -> Result<TcpListener, Fault> {
     let mut last = None;
     for candidate in port.map_or(limits::PORTS, |port| port..=port) {
@@ -217,7 +227,9 @@ async fn bind(ip: IpAddr, port: Option<u16>) -> Result<TcpListener, Fault> {
 
 fn cannot_listen(ip: IpAddr, port: Option<u16>, error: &io::Error) -> Fault {
     let at = match port {
-        Some(port) if error.kind() == io::ErrorKind::AddrInUse => format!("{}{}", SocketAddr::new(ip, port), port_owner::describe(port)),
+        Some(port) if error.kind() == io::ErrorKind::AddrInUse => {
+            format!("{}{}", SocketAddr::new(ip, port), port_owner::describe(port))
+        }
         Some(port) => SocketAddr::new(ip, port).to_string(),
         None => format!("{ip}, ports {}-{}", limits::PORTS.start(), limits::PORTS.end()),
     };
@@ -239,8 +251,9 @@ fn nobody_listens(shown: &str) -> Fault {
 }
 
 fn unanswered(shown: &str, why: &str) -> Fault {
-    Fault::new(ErrorKind::Unavailable, format!("cannot reach {shown}: {}", name::printable(why)))
-        .hint("`tailscale ping` shows whether the machine can be reached; the tailnet's access rules may forbid the port.")
+    Fault::new(ErrorKind::Unavailable, format!("cannot reach {shown}: {}", name::printable(why))).hint(
+        "`tailscale ping` shows whether the machine can be reached; the tailnet's access rules may forbid the port.",
+    )
 }
 
 fn unasked(error: &ApiError) -> Fault {
@@ -256,9 +269,13 @@ mod tests {
     async fn a_node_with_a_device_dials_from_its_own_address_and_not_at_all_once_that_is_gone() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = listener.local_addr().unwrap();
-        // Of a block for documentation, which no machine has.
+        // From a block reserved for documentation, which no machine uses.
         for gone in [vec!["192.0.2.1".parse().unwrap()], vec!["::1".parse().unwrap()], vec![]] {
-            assert_eq!(connect_from(&gone, target).await.unwrap_err().kind(), io::ErrorKind::AddrNotAvailable, "{gone:?}");
+            assert_eq!(
+                connect_from(&gone, target).await.unwrap_err().kind(),
+                io::ErrorKind::AddrNotAvailable,
+                "{gone:?}"
+            );
         }
         let ours = ["::1".parse().unwrap(), "127.0.0.1".parse().unwrap()];
         let stream = connect_from(&ours, target).await.unwrap();

@@ -1,15 +1,18 @@
-//! The command line before it is parsed: texts that begin with a dash, and words that only Go Thrum knows.
+//! Prepares the command line for the parser: texts that begin with a dash, and options and commands of Go Thrum.
 //!
-//! **A dash does not make an option.** An argument is an option if it is `--` and a name (`--json`, `--to=bob`), or one dash and a
-//! letter, without a space in front of a `=`. Everything else that begins with a dash is a text: `- done: login`, `--all green`,
-//! `-> see below`, `-5 degrees`. A text that looks like an option (`-done`) needs `--` before it, or `--intent=-done` for the
-//! value of an option. So a text needs no quoting beyond the shell's, and a mistyped `--jsn` is still an unknown option.
+//! **A leading dash does not make an option.** An argument is an option if it is `--` and a name (`--json`,
+//! `--to=bob`), or one dash and a letter, with no space before a `=`. Everything else that begins with a dash is a
+//! text: `- done: login`, `--all green`, `-> see below`, `-5 degrees`. A text that looks like an option (`-done`) needs
+//! `--` before it, or `--intent=-done` for the value of an option. So a text needs no quoting beyond the shell's, and a
+//! mistyped `--jsn` is still an unknown option.
 //!
-//! The parser takes such texts only behind `--` and behind `=`, so they are moved there.
+//! The parser accepts such texts only after `--` or `=`, so this module moves them there.
 //!
-//! **What is retired** is listed in [`retired`]: an option of Go Thrum that ours lacks is replaced, left out with a note, or
-//! refused with what to use instead.
+//! **Retired options** are listed in [`retired`]: an option of Go Thrum that this program does not have is replaced,
+//! dropped with a note, or refused with a hint at its replacement.
 
+#[cfg(test)]
+mod quoted;
 mod retired;
 
 use std::ffi::{OsStr, OsString};
@@ -18,19 +21,27 @@ use clap::{Arg, Command};
 use retired::Instead;
 use thrum_core::{ErrorKind, Fault};
 
-/// The arguments as the parser takes them, and what to tell people about those that were left out.
+/// The arguments as the parser accepts them, and notes for the user about those that were dropped.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Arguments {
     pub(crate) all: Vec<OsString>,
     pub(crate) notes: Vec<String>,
 }
 
-/// Prepares the arguments of this process, the program's name first, for `root`.
+/// Prepares the arguments of this process, the program's name first, for the command `root`.
 ///
 /// # Errors
-/// `invalid`, for an option or a command that is retired, with what to use instead.
+/// `invalid` for a retired option or command, with what to use instead.
 pub(crate) fn prepare(args: impl IntoIterator<Item = OsString>, root: &Command) -> Result<Arguments, Fault> {
-    let mut walk = Walk { root, at: root, path: Vec::new(), front: Vec::new(), words: Vec::new(), texts: false, notes: Vec::new() };
+    let mut walk = Walk {
+        root,
+        at: root,
+        path: Vec::new(),
+        front: Vec::new(),
+        words: Vec::new(),
+        texts: false,
+        notes: Vec::new(),
+    };
     let mut args = args.into_iter();
     walk.front.extend(args.next());
     let mut only_words = false;
@@ -55,9 +66,9 @@ struct Walk<'a> {
     path: Vec<&'a str>,
     /// The program, the words that name the command, and all options.
     front: Vec<OsString>,
-    /// What follows the name of the command and belongs to no option.
+    /// Arguments after the command's name that belong to no option.
     words: Vec<OsString>,
-    /// Whether one of the words begins with a dash.
+    /// `true` if one of the words begins with a dash.
     texts: bool,
     notes: Vec<String>,
 }
@@ -101,7 +112,9 @@ impl Walk<'_> {
         match instead {
             Instead::StandardInput => self.words.push("-".into()),
             Instead::Nothing(why) => self.notes.push(format!("{name} is left out: {why}")),
-            Instead::Use(what) => return Err(Fault::new(ErrorKind::Invalid, format!("{name} is an option of Go Thrum")).hint(what)),
+            Instead::Use(what) => {
+                return Err(Fault::new(ErrorKind::Invalid, format!("{name} is an option of Go Thrum")).hint(what));
+            }
         }
         Ok(())
     }
@@ -116,7 +129,9 @@ impl Walk<'_> {
             }
             if let Some(what) = retired::command(&self.path, &name) {
                 let whole = [&self.path[..], &[&name]].concat().join(" ");
-                return Err(Fault::new(ErrorKind::Invalid, format!("`thrum {whole}` is a command of Go Thrum")).hint(what));
+                return Err(
+                    Fault::new(ErrorKind::Invalid, format!("`thrum {whole}` is a command of Go Thrum")).hint(what)
+                );
             }
         }
         self.texts |= begins_with_dash(&arg);
@@ -134,25 +149,26 @@ impl Walk<'_> {
     }
 }
 
-/// Whether an argument that begins with a dash is meant as one. `-` alone is standard input.
+/// Returns `true` if the argument begins with a dash. A lone `-` is standard input and does not count.
 fn begins_with_dash(arg: &OsStr) -> bool {
     arg.as_encoded_bytes().starts_with(b"-") && arg != "-"
 }
 
-/// Whether the parser should take an argument for an option, known or not.
+/// Returns `true` if the parser should take the argument for an option, known or not.
 fn is_option(arg: &OsStr) -> bool {
     let bytes = arg.as_encoded_bytes();
     let name = bytes.split(|byte| *byte == b'=').next().unwrap_or_default();
     match name {
         [b'-', b'-', first, rest @ ..] => {
-            first.is_ascii_alphabetic() && rest.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            first.is_ascii_alphabetic()
+                && rest.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         }
         [b'-', first, rest @ ..] => first.is_ascii_alphabetic() && !rest.iter().any(u8::is_ascii_whitespace),
         _ => false,
     }
 }
 
-/// Whether an option of one dash holds more than its letter: further ones, or its value.
+/// Returns `true` if a single-dash argument has more than one letter: further options, or a value.
 fn is_cluster(arg: &str) -> bool {
     !arg.starts_with("--") && arg.len() > 2
 }
@@ -161,12 +177,14 @@ fn takes_value(arg: &Arg) -> bool {
     arg.get_action().takes_values()
 }
 
-/// The option of this name, with its dashes; of several letters behind one dash the first.
+/// Finds an option by its name, given with its dashes. Of several letters after one dash, the first counts.
 fn find<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
     let long = name.strip_prefix("--");
     let short = name.strip_prefix('-').and_then(|letters| letters.chars().next());
     let matches = |arg: &&Arg| match long {
-        Some(long) => arg.get_long() == Some(long) || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&long)),
+        Some(long) => {
+            arg.get_long() == Some(long) || arg.get_all_aliases().is_some_and(|aliases| aliases.contains(&long))
+        }
         None => arg.get_short() == short,
     };
     command.get_arguments().filter(|arg| !arg.is_positional()).find(matches)
@@ -181,7 +199,8 @@ mod tests {
 
     fn of(args: &[&str]) -> Result<Vec<String>, Fault> {
         let all = [&["thrum"], args].concat().into_iter().map(OsString::from);
-        prepare(all, &Cli::command()).map(|done| done.all[1..].iter().map(|arg| arg.to_string_lossy().into_owned()).collect())
+        prepare(all, &Cli::command())
+            .map(|done| done.all[1..].iter().map(|arg| arg.to_string_lossy().into_owned()).collect())
     }
 
     #[test]
@@ -205,9 +224,12 @@ mod tests {
 
     #[test]
     fn what_looks_like_an_option_is_left_to_the_parser() {
-        for args in
-            [&["send", "--jsn", "--to", "bob"][..], &["send", "-done"], &["send", "--jsn=x y"], &["quickstart", "--intent", "--json"]]
-        {
+        for args in [
+            &["send", "--jsn", "--to", "bob"][..],
+            &["send", "-done"],
+            &["send", "--jsn=x y"],
+            &["quickstart", "--intent", "--json"],
+        ] {
             assert_eq!(of(args).unwrap(), args, "{args:?}");
         }
     }

@@ -1,8 +1,8 @@
-//! Telling the daemon what one works on.
+//! Reports to the daemon what an agent is working on.
 //!
-//! That an agent is there, the daemon sees by any call it makes. What it works on only git knows, and only the command asks
-//! git: when a session begins, when somebody runs `thrum session heartbeat`, and beside a `thrum wait` that lasts, which is
-//! how an agent with a listener is up to date without doing anything. No other command of an agent's day starts git.
+//! The daemon notices from any call that an agent is present, and then runs git itself, in parallel to its answer. A
+//! command runs git only where its own answer includes the result: when a session begins, and in
+//! `thrum session heartbeat`. A long `thrum wait` runs git as well, because its agent makes no other call meanwhile.
 
 use std::{
     thread,
@@ -11,37 +11,23 @@ use std::{
 
 use serde_json::{Value, json};
 use thrum_core::{Fault, work::Work};
-use thrum_daemon::paths::Repo;
+use thrum_daemon::{git, paths::Repo};
 
-use crate::{
-    client::Client,
-    context::Context,
-    git::{self, Collected},
-    shapes::Whoami,
-};
+use crate::{client::Client, context::Context, shapes::Whoami};
 
-/// How long a command waits for git. A large repository takes some 100 ms; one that takes longer is on a slow disk, and then
-/// the branch has to do.
-const GIT: Duration = Duration::from_secs(2);
-
-/// A wait that is shorter tells nothing: there was mail, or somebody only looked.
+/// A shorter wait reports nothing: there was mail, or the caller only polled.
 const FIRST: Duration = Duration::from_secs(1);
 
-/// How often a wait that lasts tells again.
+/// How often a long wait repeats its report.
 const AGAIN: Duration = Duration::from_secs(5 * 60);
 
-/// The state of the worktree now; `None` outside git.
+/// Returns the current state of the worktree; `None` outside git.
 pub(crate) fn work(cx: &Context) -> Result<Option<Work>, Fault> {
-    Ok(look(cx)?.map(|found| found.work))
-}
-
-/// The state of the worktree now, and whether git said it; `None` outside git.
-pub(crate) fn look(cx: &Context) -> Result<Option<Collected>, Fault> {
     let _progress = cx.output.progress("Asking git", None);
-    Ok(git::collect(cx.repo()?.root(), Instant::now() + GIT))
+    Ok(git::collect(cx.repo()?.root(), Instant::now() + git::WORK))
 }
 
-/// Tells the daemon, as long as this process lives, what `agent` works on. Nothing that goes wrong here is worth a word.
+/// Reports what `agent` works on to the daemon, for as long as this process lives. Errors are ignored.
 pub(crate) fn while_waiting(cx: &Context, agent: &str) {
     let Ok(repo) = cx.repo().cloned() else { return };
     let agent = agent.to_owned();
@@ -55,7 +41,7 @@ pub(crate) fn while_waiting(cx: &Context, agent: &str) {
 }
 
 fn tell(repo: &Repo, agent: &str) -> Option<()> {
-    let work = git::collect(repo.root(), Instant::now() + GIT)?.work;
+    let work = git::collect(repo.root(), Instant::now() + git::WORK)?;
     let mut client = Client::connect(&repo.socket()).ok()?;
     let me: Whoami = client.call("agent.whoami", json!({"caller_agent_id": agent})).ok()?;
     client.call::<Value>("session.heartbeat", json!({"session_id": me.session_id?, "work_context": work})).ok()?;

@@ -1,9 +1,9 @@
-//! What can be typed. The doc comments here and in `commands/` are the help texts.
+//! The command line's grammar. The doc comments here and in `commands/` are the help texts.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::{
-    Args, CommandFactory, Parser, Subcommand,
+    CommandFactory, Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind as Usage},
 };
 use thrum_core::{ErrorKind, Fault};
@@ -11,12 +11,13 @@ use thrum_core::{ErrorKind, Fault};
 use crate::{
     arguments::{self, Arguments},
     commands::{
-        agent, backup, bench, completions, config, context, daemon, demo, doctor, export, import, inbox, init, message, peer, ping, prime,
-        purge, quickstart, register, reply, restore, send, sent, session, status, sync, team, version, wait, who_has, whoami,
+        agent, backup, bench, claim, completions, config, context, daemon, demo, doctor, export, hook, import, inbox,
+        init, mcp, message, peer, ping, prime, purge, quickstart, register, release, reply, restore, send, sent,
+        session, setup, status, sync, team, version, wait, who_has, whoami,
     },
-    context::Context,
+    context::{Context, Global},
     output::{self, Output},
-    render::{Render, Silent},
+    render::{Render, Silent, boxed},
 };
 
 /// A durable mailbox for coding agents, across sessions, worktrees and machines.
@@ -32,31 +33,12 @@ pub(crate) struct Cli {
 const AFTER_HELP: &str = "\
 Begin with: thrum quickstart --name ann --role implementer --module auth
 
-An argument that begins with a dash is an option if it is --NAME or a dash and a letter, without a space in it; every other one is a \
-text, as in: thrum send \"- done: login\" --to @bob. For a text such as -done, write -- before it, or --intent=-done.
+A text may begin with a dash:
+  thrum send \"- done: login\" --to @bob
+Only --NAME, and a dash and a letter, without a space in them, are options. For a text such as -done, write -- before it, or \
+--intent=-done.
 
-Exit codes: 0 done, 1 failed (wait: timed out), 2 usage, 3 not found, 4 refused, 69 daemon not running, 75 try again.";
-
-/// What every command understands.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Options of every command")]
-pub(crate) struct Global {
-    /// Print one compact line of JSON instead of text; errors too
-    #[arg(long, global = true, display_order = 900)]
-    pub(crate) json: bool,
-    /// The repository, or any directory in it
-    #[arg(long, global = true, value_name = "DIR", env = "THRUM_HOME", hide_env_values = true, display_order = 901)]
-    pub(crate) repo: Option<PathBuf>,
-    /// Act as this agent (else THRUM_NAME, else the only identity of this worktree)
-    #[arg(long = "as", global = true, value_name = "NAME", display_order = 902)]
-    pub(crate) acting_as: Option<String>,
-    /// Print results and errors only, no notes and hints
-    #[arg(long, short, global = true, display_order = 903)]
-    pub(crate) quiet: bool,
-    /// Do not start the daemon if it is not running
-    #[arg(long, global = true, display_order = 904)]
-    pub(crate) no_start: bool,
-}
+Exit codes: 0 done, 1 failed (wait: timed out; claim: others hold it, too), 2 usage, 3 not found, 4 refused, 69 daemon not running, 75 try again.";
 
 /// The commands, in the order of a first day.
 #[derive(Debug, Subcommand)]
@@ -75,6 +57,8 @@ pub(crate) enum Command {
     Wait(wait::Args),
     Team(team::Args),
     WhoHas(who_has::Args),
+    Claim(claim::Args),
+    Release(release::Args),
     Ping(ping::Args),
     #[command(visible_alias = "overview")]
     Status(status::Args),
@@ -84,6 +68,10 @@ pub(crate) enum Command {
     Session(session::Command),
     #[command(subcommand)]
     Agent(agent::Command),
+    #[command(subcommand)]
+    Mcp(mcp::Command),
+    Hook(hook::Args),
+    Setup(setup::Args),
     #[command(subcommand)]
     Peer(peer::Command),
     #[command(subcommand)]
@@ -107,7 +95,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Runs the command and gives what it has to say.
+    /// Runs the command and returns its output.
     pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
         match self {
             Self::Init(args) => boxed(init::run(&args, cx)),
@@ -123,11 +111,16 @@ impl Command {
             Self::Wait(args) => boxed(wait::run(&args, cx)),
             Self::Team(args) => boxed(team::run(&args, cx)),
             Self::WhoHas(args) => boxed(who_has::run(&args, cx)),
+            Self::Claim(args) => claim::run(&args, cx),
+            Self::Release(args) => boxed(release::run(&args, cx)),
             Self::Ping(args) => boxed(ping::run(&args, cx)),
             Self::Session(command) => command.run(cx),
             Self::Agent(command) => command.run(cx),
             Self::Status(args) => boxed(status::run(&args, cx)),
             Self::Context(command) => command.run(cx),
+            Self::Mcp(command) => command.run(cx),
+            Self::Hook(args) => hook::run(&args, cx),
+            Self::Setup(args) => boxed(setup::run(args, cx)),
             Self::Peer(command) => command.run(cx),
             Self::Sync(command) => command.run(cx),
             Self::Daemon(command) => command.run(cx),
@@ -135,9 +128,9 @@ impl Command {
             Self::Restore(args) => boxed(restore::run(&args, cx)),
             Self::Purge(args) => boxed(purge::run(&args, cx)),
             Self::Config(command) => command.run(cx),
-            Self::Completions(args) => completions::run(&args, cx),
+            Self::Completions(args) => completions::run(&args, &mut Cli::command(), cx),
             Self::Demo(args) => demo::run(&args, cx).and_then(|()| boxed(Ok(Silent))),
-            Self::Doctor(args) => boxed(doctor::run(&args, cx)),
+            Self::Doctor(args) => args.run(cx),
             Self::Export(args) => boxed(export::run(args, cx)),
             Self::Import(args) => boxed(import::run(&args, cx)),
             Self::Bench(args) => boxed(bench::run(&args, cx)),
@@ -147,19 +140,20 @@ impl Command {
     }
 }
 
-/// The result of one command as the result of any.
-pub(crate) fn boxed<R: Render + 'static>(result: Result<R, Fault>) -> Result<Box<dyn Render>, Fault> {
-    result.map(|result| Box::new(result) as Box<dyn Render>)
-}
-
-/// A loop around a `wait` that is mistyped must not be busy either.
+/// Pauses after a usage error in `wait`, so that a script which loops around a mistyped `wait` does not spin.
 fn pause_if_waiting() {
     if command_named() == "thrum help wait" {
         std::thread::sleep(wait::PAUSE);
     }
 }
 
-/// The words of the command line that name a command.
+/// The exit code for a command line that cannot be parsed: success for `thrum hook`. Settings may name a hook of a
+/// later version, and an exit code of 2 from a hook makes the agent's program reject the prompt.
+fn harmless_to_agents(code: ExitCode) -> ExitCode {
+    if command_named() == "thrum help hook" { ExitCode::SUCCESS } else { code }
+}
+
+/// Returns `thrum help` and the words of the command line that name a command.
 fn command_named() -> String {
     let root = Cli::command();
     let (mut at, mut words) = (&root, vec!["thrum help"]);
@@ -169,7 +163,7 @@ fn command_named() -> String {
                 words.push(found.get_name());
                 at = found;
             }
-            // Options of every command may stand before it.
+            // Global options may come before the command.
             None if words.len() == 1 => {}
             None => break,
         }
@@ -177,8 +171,8 @@ fn command_named() -> String {
     words.join(" ")
 }
 
-/// Adds how a text that looks like an option is given: to an option that lacks its value, and to one dash with several letters,
-/// of which the parser names only the first.
+/// Adds a tip on how to pass a text that looks like an option. This applies to an option without its value, and to one
+/// dash with several letters, of which the parser names only the first.
 fn with_way_to_give_a_text(mut error: clap::Error, args: &[OsString]) -> clap::Error {
     let invalid = error.get(ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
     if error.kind() == Usage::UnknownArgument && !invalid.starts_with("--") {
@@ -203,13 +197,13 @@ fn with_way_to_give_a_text(mut error: clap::Error, args: &[OsString]) -> clap::E
     error
 }
 
-/// Reads the command line. Help and errors are printed here; then there is only an exit code left.
+/// Parses the command line. Prints help and errors itself; the error is only the exit code.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
     let Arguments { all, notes } = arguments::prepare(std::env::args_os(), &Cli::command()).map_err(|fault| {
         let json = std::env::args_os().any(|arg| arg == "--json");
         ExitCode::from(Output::new(json, false).fault(&fault))
     })?;
-    let cli = parse_prepared(all)?;
+    let cli = parse_prepared(all).map_err(harmless_to_agents)?;
     let output = Output::new(cli.global.json, cli.global.quiet);
     notes.iter().for_each(|note| output.note(&format!("Note: {note}.")));
     Ok(cli)
@@ -220,10 +214,17 @@ fn parse_prepared(args: Vec<OsString>) -> Result<Cli, ExitCode> {
         let asked_for = matches!(error.kind(), Usage::DisplayHelp | Usage::DisplayVersion);
         if !asked_for && std::env::args_os().skip(1).any(|arg| arg == "--json") {
             let text = error.render().to_string();
-            let said = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:")).filter(|line| !line.is_empty());
+            let said = text
+                .lines()
+                .map(str::trim)
+                .take_while(|line| !line.starts_with("Usage:"))
+                .filter(|line| !line.is_empty());
             let (tips, said): (Vec<_>, Vec<_>) = said.partition(|line| line.starts_with("tip: "));
             let message = said.join(" ").trim_start_matches("error: ").to_owned();
-            let hint = tips.first().map_or_else(|| format!("See `{}`.", command_named()), |tip| tip.trim_start_matches("tip: ").to_owned());
+            let hint = tips.first().map_or_else(
+                || format!("See `{}`.", command_named()),
+                |tip| tip.trim_start_matches("tip: ").to_owned(),
+            );
             let fault = Fault::new(ErrorKind::Invalid, message).hint(hint);
             let code = Output::new(true, false).fault(&fault);
             pause_if_waiting();

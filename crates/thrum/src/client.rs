@@ -1,8 +1,8 @@
-//! The line to the daemon: newline JSON-RPC 2.0 on a Unix socket, blocking, every wait bounded.
+//! The connection to the daemon: newline-delimited JSON-RPC 2.0 on a Unix socket, blocking, with a bound on every wait.
 //!
-//! A call has three outcomes, and the third is the reason for [`Lost`]: an answer, a refusal, or a connection that broke
-//! in between, after which nobody knows whether the request took effect. Who sends requests that may be repeated (a send
-//! with its idempotency key, a wait) uses [`Client::attempt`] and repeats them; everyone else sees a fault.
+//! A call has three outcomes: an answer, a refusal, or a broken connection ([`Lost`]), after which it is unknown
+//! whether the request took effect. Callers whose requests may be repeated (a send with its idempotency key, a wait)
+//! use [`Client::attempt`] and retry; all other callers get a fault.
 
 use std::{
     io::{self, BufRead, BufReader, Write},
@@ -18,7 +18,7 @@ use thrum_daemon::sandbox;
 
 use crate::{go_daemon, shapes::Health};
 
-/// How long a command waits for an answer: what the daemon allows itself, and a moment for the way.
+/// How long a command waits for an answer: the daemon's own limit, and a margin for the transport.
 const ANSWER: Duration = limits::LOCAL_CALL.saturating_add(limits::DIAL);
 
 /// A connection to the daemon.
@@ -26,11 +26,11 @@ const ANSWER: Duration = limits::LOCAL_CALL.saturating_add(limits::DIAL);
 pub(crate) struct Client {
     stream: BufReader<UnixStream>,
     last_id: u64,
-    /// How long one read may wait now, as the system was told.
+    /// The current read timeout, as set on the socket.
     patience: Option<Duration>,
 }
 
-/// The connection broke, or nothing came in time: unknown whether the request took effect.
+/// The connection broke or timed out; it is unknown whether the request took effect.
 #[derive(Debug)]
 pub(crate) struct Lost(io::Error);
 
@@ -55,7 +55,7 @@ struct Request<'a, P> {
     params: P,
 }
 
-/// What a line from the daemon holds, as far as we look.
+/// The parts of a line from the daemon that the client reads.
 #[derive(Deserialize)]
 struct Line {
     #[serde(default)]
@@ -68,7 +68,7 @@ struct Line {
     params: Option<Box<RawValue>>,
 }
 
-/// Reads what a line holds; where it holds nothing, `null`.
+/// Parses a part of a line; a missing part is parsed as `null`.
 fn read<T: DeserializeOwned>(held: Option<Box<RawValue>>) -> serde_json::Result<T> {
     serde_json::from_str(held.as_ref().map_or("null", |held| held.get()))
 }
@@ -82,24 +82,34 @@ struct RpcError {
 }
 
 impl Client {
-    /// Connects to the socket at `path`. The error says whether somebody listens there: see [`nobody_listens`].
+    /// Connects to the socket at `path`. [`nobody_listens`] tells from the error whether a daemon is running.
     pub(crate) fn connect(path: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
         stream.set_write_timeout(Some(ANSWER))?;
         Ok(Self { stream: BufReader::new(stream), last_id: 0, patience: None })
     }
 
-    /// Calls a method that answers at once.
+    /// The underlying stream.
+    pub(crate) fn connection(&self) -> &UnixStream {
+        self.stream.get_ref()
+    }
+
+    /// Calls a method that answers immediately.
     pub(crate) fn call<T: DeserializeOwned>(&mut self, method: &str, params: impl Serialize) -> Result<T, Fault> {
         self.call_within(Duration::ZERO, method, params)
     }
 
-    /// Calls a method that may take `within` before it answers.
-    pub(crate) fn call_within<T: DeserializeOwned>(&mut self, within: Duration, method: &str, params: impl Serialize) -> Result<T, Fault> {
+    /// Calls a method that may take up to `within` before it answers.
+    pub(crate) fn call_within<T: DeserializeOwned>(
+        &mut self,
+        within: Duration,
+        method: &str,
+        params: impl Serialize,
+    ) -> Result<T, Fault> {
         self.attempt(within, method, params)?
     }
 
-    /// Calls a method, and tells a refusal from a broken connection.
+    /// Calls a method. The result distinguishes a refusal from a broken connection.
     pub(crate) fn attempt<T: DeserializeOwned>(
         &mut self,
         within: Duration,
@@ -113,7 +123,8 @@ impl Client {
         let mut request = request.map_err(|error| Lost(error.into()))?;
         request.push('\n');
         let sent = self.stream.get_mut().write_all(request.as_bytes());
-        // A daemon that refuses a connection says why before it closes it, so an answer is looked for either way.
+        // A daemon that refuses a connection sends the reason before it closes it, so read an answer even if the write
+        // failed.
         let line = match (self.read_line(deadline), sent) {
             (Ok(line), _) => line,
             (Err(_), Err(error)) | (Err(error), Ok(())) => return Err(Lost(error)),
@@ -127,30 +138,41 @@ impl Client {
             return Err(Lost(io::Error::new(io::ErrorKind::InvalidData, "it answered another question")));
         }
         Ok(read(line.result).map_err(|error| {
-            let fault = Fault::new(ErrorKind::Failed, format!("the daemon's answer to {method} cannot be read: {error}"))
-                .hint("If it runs another version: thrum daemon restart");
+            let fault =
+                Fault::new(ErrorKind::Failed, format!("the daemon's answer to {method} cannot be read: {error}"))
+                    .hint("If it runs another version: thrum daemon restart");
             if method == HEALTH { fault } else { self.or_of_go(fault) }
         }))
     }
 
-    /// The error as it is, with other advice where the daemon is one of Go Thrum.
+    /// Returns the fault, with different advice if the running daemon is one of Go Thrum.
     fn or_of_go(&mut self, fault: Fault) -> Fault {
-        match self.call::<Value>(HEALTH, json!({})).ok().and_then(|health| serde_json::from_value::<Health>(health).ok()) {
+        match self
+            .call::<Value>(HEALTH, json!({}))
+            .ok()
+            .and_then(|health| serde_json::from_value::<Health>(health).ok())
+        {
             Some(health) if go_daemon::answers(&health) => {
                 let text = fault.message.replace("it is of another version than this command", "it is one of Go Thrum");
-                Fault { message: text, ..fault.hint(format!("To change over, in the main worktree: {}", go_daemon::CHANGE_OVER)) }
+                Fault {
+                    message: text,
+                    ..fault.hint(format!("To change over, in the main worktree: {}", go_daemon::CHANGE_OVER))
+                }
             }
             _ => fault,
         }
     }
 
-    /// The parameters of the next notification, after `events.watch`.
+    /// Waits for the next notification after `events.watch` and returns its parameters.
     pub(crate) fn next_notification<T: DeserializeOwned>(&mut self, within: Duration) -> Result<T, Fault> {
         let line = self.read_line(Instant::now() + within).map_err(Lost)?;
-        read(line.params).map_err(|error| Fault::new(ErrorKind::Failed, format!("a notification of the daemon cannot be read: {error}")))
+        read(line.params).map_err(|error| {
+            Fault::new(ErrorKind::Failed, format!("a notification of the daemon cannot be read: {error}"))
+        })
     }
 
-    /// Lets a read wait for about this long. The system is told only of a change: most calls of a connection wait alike.
+    /// Sets the read timeout to about `left`. Small changes are skipped to save the system call: most calls of a
+    /// connection use the same timeout.
     fn be_patient(&mut self, left: Duration) -> io::Result<()> {
         let near = left / 10;
         if self.patience.is_none_or(|patience| patience.abs_diff(left) > near) {
@@ -169,7 +191,9 @@ impl Client {
             }
             self.be_patient(left)?;
             let chunk = match self.stream.fill_buf() {
-                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => continue,
+                Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
+                    continue;
+                }
                 chunk => chunk?,
             };
             if chunk.is_empty() {
@@ -189,12 +213,12 @@ impl Client {
     }
 }
 
-/// Whether an error of [`Client::connect`] means that no daemon runs.
+/// Returns `true` if an error of [`Client::connect`] means that no daemon is running.
 pub(crate) fn nobody_listens(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
-/// A connection that could not be made although somebody may listen.
+/// The fault for a connection that failed although a daemon may be running.
 pub(crate) fn cannot_connect(path: &Path, error: &io::Error) -> Fault {
     let kind = match error.kind() {
         io::ErrorKind::PermissionDenied => ErrorKind::Refused,
@@ -204,15 +228,17 @@ pub(crate) fn cannot_connect(path: &Path, error: &io::Error) -> Fault {
     let fault = Fault::new(kind, format!("cannot connect to the daemon at {}: {error}", path.display()));
     match sandbox::hint(error) {
         Some(hint) => fault.hint(hint),
-        None if kind == ErrorKind::Refused => fault.hint("Check who owns the socket: only the user who runs the daemon may use it."),
+        None if kind == ErrorKind::Refused => {
+            fault.hint("Check who owns the socket: only the user who runs the daemon may use it.")
+        }
         None => fault,
     }
 }
 
-/// Every daemon has it.
+/// A method that every daemon has, Go Thrum's included.
 const HEALTH: &str = "health";
 
-/// What helps where the daemon is of another version.
+/// The hint for a daemon of another version.
 const RESTART: &str = "thrum daemon restart";
 
 fn fault(method: &str, error: RpcError) -> Fault {
@@ -239,7 +265,7 @@ mod tests {
 
     use super::*;
 
-    /// A daemon that answers every line it gets with `answer`.
+    /// A daemon that answers every line with `answer`.
     fn daemon(answer: &'static [u8]) -> (tempfile::TempDir, Client) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
@@ -265,13 +291,15 @@ mod tests {
 "#,
         );
         let fault = client.call::<Value>("x", json!({})).unwrap_err();
-        let expected = Fault { kind: ErrorKind::NotFound, message: "no".into(), hint: Some("look".into()), retry: Retry::Useful };
+        let expected =
+            Fault { kind: ErrorKind::NotFound, message: "no".into(), hint: Some("look".into()), retry: Retry::Useful };
         assert_eq!(fault, expected);
     }
 
     #[test]
     fn an_error_without_data_as_go_gives_it_is_a_failure() {
-        let (_dir, mut client) = daemon(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32000,\"message\":\"no\"}}\n");
+        let (_dir, mut client) =
+            daemon(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32000,\"message\":\"no\"}}\n");
         assert_eq!(client.call::<Value>("x", json!({})).unwrap_err(), Fault::new(ErrorKind::Failed, "no"));
     }
 

@@ -1,38 +1,102 @@
-//! What every command may ask for: the repository, who I am, the daemon, and where the words go. Each is found when first asked for.
+//! The environment of a command: the repository, the agent's identity, the daemon, and the output. Each is determined
+//! on first use.
 
-use std::{cell::OnceCell, env, path::Path, time::Duration};
+use std::{
+    cell::OnceCell,
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 use thrum_core::{ErrorKind, Fault, name::printable};
 use thrum_daemon::paths::Repo;
 
 use crate::{
-    cli::Global,
     client::{self, Client},
+    hook::Caller,
     identity::{self, Identity},
+    interrupt::Interrupt,
     output::Output,
     start,
 };
 
-/// The surroundings of a command.
+/// What every command understands.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Global {
+    /// Print one compact line of JSON instead of text; errors too
+    #[arg(long, global = true, display_order = 900)]
+    pub(crate) json: bool,
+    /// The repository, or any directory in it
+    #[arg(long, global = true, value_name = "DIR", env = "THRUM_HOME", hide_env_values = true, display_order = 901)]
+    pub(crate) repo: Option<PathBuf>,
+    /// Act as this agent (else the agent of this session, THRUM_NAME, the only identity of this worktree)
+    #[arg(long = "as", global = true, value_name = "NAME", display_order = 902)]
+    pub(crate) acting_as: Option<String>,
+    /// Print results and errors only, no notes and hints
+    #[arg(long, short, global = true, display_order = 903)]
+    pub(crate) quiet: bool,
+    /// Do not start the daemon if it is not running
+    #[arg(long, global = true, display_order = 904)]
+    pub(crate) no_start: bool,
+}
+
+/// The environment of a command.
 pub(crate) struct Context {
     pub(crate) output: Output,
     global: Global,
     repo: OnceCell<Repo>,
     identity: OnceCell<Identity>,
+    caller: Caller,
+    /// Lets another thread cancel the command. `None` for a command in its own process, which a signal ends.
+    interrupt: Option<Interrupt>,
 }
 
 impl Context {
     pub(crate) fn new(global: Global, output: Output) -> Self {
-        Self { output, global, repo: OnceCell::new(), identity: OnceCell::new() }
+        Self {
+            output,
+            global,
+            repo: OnceCell::new(),
+            identity: OnceCell::new(),
+            caller: Caller::of_process(),
+            interrupt: None,
+        }
     }
 
-    /// The directory the caller means: `--repo`, else the current one.
+    /// The environment of one of many calls in one process: silent, and cancellable by another thread.
+    pub(crate) fn of_call(global: Global, interrupt: Interrupt) -> Self {
+        Self { interrupt: Some(interrupt), ..Self::new(global, Output::new(false, true)) }
+    }
+
+    /// Sets the caller, if its program names it.
+    pub(crate) fn by(self, caller: Option<Caller>) -> Self {
+        Self { caller: caller.unwrap_or_else(|| self.caller.clone()), ..self }
+    }
+
+    /// The session of a program that the caller belongs to.
+    pub(crate) fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Returns `true` if showing mail marks it as read. A sub-agent must not consume the mail of the session that it
+    /// works for, unless it names the reader with `--as`.
+    pub(crate) fn takes_mail(&self) -> bool {
+        !self.caller.is_sub_agent || self.global.acting_as.is_some()
+    }
+
+    /// The global options.
+    pub(crate) fn global(&self) -> &Global {
+        &self.global
+    }
+
+    /// The directory that the command applies to: `--repo`, or else the current one.
     pub(crate) fn directory(&self) -> &Path {
         self.global.repo.as_deref().unwrap_or(Path::new("."))
     }
 
-    /// The repository, with its `.thrum`.
+    /// The repository and its `.thrum`.
     pub(crate) fn repo(&self) -> Result<&Repo, Fault> {
         if let Some(repo) = self.repo.get() {
             return Ok(repo);
@@ -40,67 +104,93 @@ impl Context {
         let found = Repo::discover(self.directory())?;
         if let Some(nested) = found.nested() {
             let (outer, nested) = (found.main_root().display(), nested.display());
-            self.output.hint(&format!("This is the mailbox of {outer}, which is around {nested}; `thrum init` here makes one of its own."));
+            self.output.hint(&format!(
+                "This is the mailbox of {outer}, which is around {nested}; `thrum init` here makes one of its own."
+            ));
         }
         Ok(self.repo.get_or_init(|| found))
     }
 
-    /// Who I am. One place decides: [`identity::resolve`].
+    /// The agent that this command acts for. Only [`identity::resolve`] decides it.
     pub(crate) fn identity(&self) -> Result<Identity, Fault> {
         if let Some(identity) = self.identity.get() {
             return Ok(identity.clone());
         }
-        let env = if self.global.acting_as.is_some() { None } else { env_name()? };
-        let found = identity::resolve(self.global.acting_as.as_deref(), env.as_deref(), &self.repo()?.identities())?;
+        let repo = self.repo()?;
+        let flag = self.global.acting_as.as_deref();
+        let session = if flag.is_some() { None } else { self.caller.agent(repo) };
+        let env = if flag.is_some() || session.is_some() { None } else { env_name()? };
+        let found = identity::resolve(flag, session.as_deref(), env.as_deref(), &repo.identities())?;
         if found.source == "environment" && found.file.is_none() {
-            self.output.warn(&format!("acting as @{}, as the variable THRUM_NAME says; it has no identity in this worktree", found.name));
+            self.output.warn(&format!(
+                "acting as @{}, as the variable THRUM_NAME says; it has no identity in this worktree",
+                found.name
+            ));
         }
         Ok(self.identity.get_or_init(|| found).clone())
     }
 
-    /// The name given by flag or environment, whether or not an identity of that name is here.
+    /// The agent named by flag or environment, whether or not it has an identity here.
     pub(crate) fn given_name(&self) -> Result<Option<String>, Fault> {
         if self.global.acting_as.is_some() { Ok(self.global.acting_as.clone()) } else { env_name() }
     }
 
-    /// Whether the daemon may be started by a command that needs it.
+    /// Returns `true` if another thread has cancelled the command.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.interrupt.as_ref().is_some_and(Interrupt::is_given_up)
+    }
+
+    /// Returns `true` if a command may start the daemon when it needs it.
     pub(crate) fn may_start(&self) -> bool {
         !self.global.no_start
     }
 
-    /// A connection to the daemon, which is started unless it runs.
+    /// Connects to the daemon, and starts it if it is not running.
     pub(crate) fn daemon(&self) -> Result<Client, Fault> {
         let repo = self.repo()?;
         match Client::connect(&repo.socket()) {
-            Ok(client) => Ok(client),
-            Err(error) if client::nobody_listens(&error) => start::on_demand(self, repo),
+            Ok(client) => self.watched(client),
+            Err(error) if client::nobody_listens(&error) && self.may_start() => {
+                self.watched(start::on_demand(repo, &self.output)?)
+            }
+            Err(error) if client::nobody_listens(&error) => Err(start::not_running(repo)),
             Err(error) => Err(client::cannot_connect(&repo.socket(), &error)),
         }
     }
 
-    /// A connection to the daemon if it runs.
+    /// Makes the connection close as soon as the command is cancelled.
+    fn watched(&self, client: Client) -> Result<Client, Fault> {
+        if let Some(interrupt) = &self.interrupt {
+            interrupt.watch(client.connection())?;
+        }
+        Ok(client)
+    }
+
+    /// Connects to the daemon; `None` if it is not running.
     pub(crate) fn running_daemon(&self) -> Result<Option<Client>, Fault> {
         let socket = self.repo()?.socket();
         match Client::connect(&socket) {
-            Ok(client) => Ok(Some(client)),
+            Ok(client) => self.watched(client).map(Some),
             Err(error) if client::nobody_listens(&error) => Ok(None),
             Err(error) => Err(client::cannot_connect(&socket, &error)),
         }
     }
 
-    /// Calls a method that may be repeated without harm: a broken connection is made anew, once, if need be with a new daemon.
-    pub(crate) fn repeat<T: DeserializeOwned>(&self, within: Duration, method: &str, params: &impl Serialize) -> Result<T, Fault> {
-        match self.daemon()?.attempt(within, method, params) {
+    /// Calls an idempotent method. After a broken connection, connects and calls once more, starting a new daemon if
+    /// necessary.
+    pub(crate) fn repeat<T: DeserializeOwned>(&self, method: &str, params: &impl Serialize) -> Result<T, Fault> {
+        match self.daemon()?.attempt(Duration::ZERO, method, params) {
             Ok(answer) => answer,
-            Err(_) => self.daemon()?.call_within(within, method, params),
+            Err(_) => self.daemon()?.call(method, params),
         }
     }
 }
 
-/// The agent that the environment names: `THRUM_NAME`, or `THRUM_AGENT_ID`, which Go Thrum obeys without looking further and
-/// which is here but another name of the same.
+/// The agent named by the environment: `THRUM_NAME`, or its synonym `THRUM_AGENT_ID`, which Go Thrum obeys without
+/// further checks.
 fn env_name() -> Result<Option<String>, Fault> {
-    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    // Some programs expand `${NAME}` in their settings, and pass on that text itself if the variable is not set.
+    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty() && !value.starts_with("${"));
     match (variable("THRUM_NAME"), variable("THRUM_AGENT_ID")) {
         (Some(name), Some(id)) if name != id => Err(Fault::new(
             ErrorKind::Invalid,

@@ -1,27 +1,41 @@
-//! A running daemon of Go Thrum: how it is recognised, and how one changes over from it.
+//! A running daemon of Go Thrum: how to recognize it, and how to migrate from it.
 //!
-//! It serves the same socket with the same methods, so many commands work on it. To stop it is the wrong advice: nothing of this
-//! program can start on its `.thrum`, so whoever only restarts has no daemon at all.
+//! It serves the same socket with the same methods, so many commands work with it. A hint to stop or restart it would
+//! be wrong: our daemon cannot start on its `.thrum`, so a user who follows the hint would be left without a daemon.
 
 use thrum_core::{ErrorKind, Fault, name::printable};
+use thrum_daemon::{lock, paths::Repo};
 
 use crate::shapes::Health;
 
-/// How one changes over in the same repository, with everything that was said.
+/// The commands that migrate a repository in place, with all its messages.
 pub(crate) const CHANGE_OVER: &str = "thrum daemon stop && mv .thrum .thrum-go && thrum init && thrum import .thrum-go";
 
-/// Whether a daemon that answers like this is Go Thrum's: its `health` gives no id.
+/// Returns `true` if a daemon with this answer is Go Thrum's: its `health` has no id.
 pub(crate) fn answers(health: &Health) -> bool {
     health.daemon_id.is_empty()
 }
 
-/// A sentence about it.
+/// Describes the daemon in a sentence.
 pub(crate) fn sentence(health: &Health) -> String {
     format!("the running daemon is one of Go Thrum (version {})", printable(&health.version))
 }
 
-/// That it was left running, and the way to change over.
+/// The fault for a daemon of Go Thrum that was left running, with the way to migrate.
 pub(crate) fn left_running(health: &Health) -> Fault {
-    Fault::new(ErrorKind::Refused, format!("{}, which this program cannot start anew; it was left running", sentence(health)))
-        .hint(format!("To change over, in the main worktree: {CHANGE_OVER}"))
+    Fault::new(
+        ErrorKind::Refused,
+        format!("{}, which this program cannot start anew; it was left running", sentence(health)),
+    )
+    .hint(format!("To change over, in the main worktree: {CHANGE_OVER}"))
+}
+
+/// The fault for a running daemon that cannot be reached because its socket is gone; `None` if there is no such daemon.
+pub(crate) fn without_socket(repo: &Repo) -> Option<Fault> {
+    let pid = lock::go_holder(repo)?.as_raw_nonzero();
+    let text = format!(
+        "a daemon of Go Thrum (pid {pid}) runs, but its socket {} is gone; it was left running",
+        repo.socket().display()
+    );
+    Some(Fault::new(ErrorKind::Refused, text).hint(format!("To change over, in the main worktree: {CHANGE_OVER}")))
 }

@@ -1,16 +1,18 @@
-//! Who am I: one place decides.
+//! Determines the agent that a command acts for; no other place decides it.
 //!
-//! The wrong sender is what users of mailboxes for agents complain about most, so there is no guessing: `--as`, else
-//! `THRUM_NAME`, else the only identity of this worktree, else an error that lists the candidates. Identities are files
-//! in the worktree's own `.thrum/identities`, in Go Thrum's version 3, so that both programs can share a worktree.
+//! Users of agent mailboxes complain most about a wrong sender, so there is no guessing. The sources are, in this
+//! order: `--as`, the agent of the program's session that runs this command (`hook::Caller`), `THRUM_NAME`, the only
+//! identity of this worktree. If none decides, the error lists the candidates. Identities are files in the worktree's
+//! own `.thrum/identities`, in Go Thrum's version 3, so that both programs can share a worktree.
 //!
-//! What was said for another place does not count here. A variable outlives the directory it was set for, so it is refused
-//! where this worktree's agents are others (Go Thrum v0.6.3 sends in the variable's name; v0.10.3 lets the worktree win).
-//! A file that was copied from a worktree which still has it is refused, too: two agents would be one.
+//! A name that was set for another place does not count here. A variable outlives the directory it was set for, so it
+//! is refused if this worktree has other agents (Go Thrum v0.6.3 sends in the variable's name; v0.10.3 lets the
+//! worktree win). A file that was copied from a worktree which still has it is refused as well: two agents would share
+//! one identity.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -20,7 +22,9 @@ use serde_json::{Map, Value};
 use thrum_core::{ErrorKind, Fault, limits, name};
 use thrum_daemon::{paths::Repo, sandbox};
 
-/// An agent's identity file. Keys we do not know are kept.
+use crate::new_file;
+
+/// An agent's identity file. Unknown keys are preserved.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct IdentityFile {
     #[serde(default)]
@@ -30,7 +34,8 @@ pub(crate) struct IdentityFile {
     pub(crate) agent: AgentPart,
     #[serde(default)]
     pub(crate) worktree: String,
-    /// Where the worktree is, to tell a copy from the original. Ours; Go keeps only the last part.
+    /// The worktree's path, which distinguishes a copied file from the original. This key is ours; Go Thrum keeps only
+    /// the last part of the path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) worktree_path: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,7 +50,7 @@ pub(crate) struct IdentityFile {
     pub(crate) rest: Map<String, Value>,
 }
 
-/// Go writes these keys with capitals and reads them in either case; so do we.
+/// The agent in an identity file. Go Thrum writes these keys with capitals and reads them in either case; so do we.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct AgentPart {
@@ -61,36 +66,45 @@ pub(crate) struct AgentPart {
     pub(crate) display: String,
 }
 
-/// The version of the files that we write.
+/// The version of the identity files that we write.
 const VERSION: u32 = 3;
 
-/// Who a command acts for.
+/// The agent that a command acts for.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     /// The agent's name, which is its id.
     pub(crate) name: String,
-    /// What decided: `flag`, `environment` or `file`.
+    /// What decided: `flag`, `session`, `environment` or `file`.
     pub(crate) source: &'static str,
-    /// Its file in this worktree, if it has one.
+    /// The agent's identity file in this worktree, if it has one.
     pub(crate) file: Option<(PathBuf, IdentityFile)>,
 }
 
 impl Identity {
-    /// Its role, as far as this worktree knows it.
+    /// The agent's role, if this worktree knows it.
     pub(crate) fn role(&self) -> Option<&str> {
         self.file.as_ref().map(|(_, file)| file.agent.role.as_str()).filter(|role| !role.is_empty())
     }
 }
 
-/// Decides who a command acts for: `flag` (`--as`), else `env` (`THRUM_NAME`), else the only identity in `dir`.
+/// Decides which agent a command acts for: `flag` (`--as`), else `session`, else `env` (`THRUM_NAME`), else the only
+/// identity in `dir`.
 ///
 /// # Errors
-/// `invalid` if the name given cannot be one, if the variable names none of the several agents of `dir`, if none is given and
-/// `dir` holds several, or if a file cannot be read as an identity; `refused` for a copied one; `not_found` if none is given
-/// and `dir` holds none.
-pub(crate) fn resolve(flag: Option<&str>, env: Option<&str>, dir: &Path) -> Result<Identity, Fault> {
+/// `invalid` if the given name is not a valid name, if the variable names none of the agents of `dir`, if no name is
+/// given and `dir` has several agents, or if a file is not a valid identity; `refused` for a copied identity;
+/// `not_found` if no name is given and `dir` has no agent.
+pub(crate) fn resolve(
+    flag: Option<&str>,
+    session: Option<&str>,
+    env: Option<&str>,
+    dir: &Path,
+) -> Result<Identity, Fault> {
     if let Some(name) = flag {
         return named(name, dir);
+    }
+    if let Some(name) = session {
+        return Ok(Identity { source: "session", ..named(name, dir)? });
     }
     let mut names = candidates(dir)?;
     if let Some(name) = env {
@@ -101,7 +115,11 @@ pub(crate) fn resolve(flag: Option<&str>, env: Option<&str>, dir: &Path) -> Resu
         if who.file.is_none() && !names.is_empty() {
             return Err(Fault::new(
                 ErrorKind::Invalid,
-                format!("the variable THRUM_NAME says {}, who has no identity in this worktree; it has: {}", who.name, names.join(", ")),
+                format!(
+                    "the variable THRUM_NAME says {}, who has no identity in this worktree; it has: {}",
+                    who.name,
+                    names.join(", ")
+                ),
             )
             .hint(format!("unset THRUM_NAME, or say whom you mean: --as {}", names[0])));
         }
@@ -123,13 +141,13 @@ pub(crate) fn resolve(flag: Option<&str>, env: Option<&str>, dir: &Path) -> Resu
     }
 }
 
-/// The agent of this name, as far as `dir` knows it.
+/// Returns the agent of this name, with its identity file in `dir` if there is one.
 ///
 /// # Errors
-/// `invalid` if the name cannot be one, or its file cannot be read as an identity.
+/// `invalid` if the name is not a valid name, or if its file is not a valid identity.
 pub(crate) fn named(name: &str, dir: &Path) -> Result<Identity, Fault> {
     let name = name.strip_prefix('@').unwrap_or(name);
-    // Before it becomes part of a path.
+    // Check the name before it becomes part of a path.
     name::check_agent(name).map_err(|fault| {
         let lower = name.to_lowercase();
         let meant = candidates(dir).is_ok_and(|names| names.contains(&lower));
@@ -138,10 +156,14 @@ pub(crate) fn named(name: &str, dir: &Path) -> Result<Identity, Fault> {
     Ok(Identity { name: name.to_owned(), source: "flag", file: read(dir, name)? })
 }
 
-/// Refuses an identity that was copied from a worktree which still has it, if both share a daemon. One whose worktree was
-/// moved is fine, and so is one in a copy of the whole repository: that has, or will have, a daemon of its own.
+/// Rejects an identity that was copied from a worktree which still has it, if both worktrees share a daemon. The
+/// identity of a moved worktree is valid, and so is one in a copy of the whole repository, which has its own daemon or
+/// will get one.
 fn check_place(path: &Path, file: &IdentityFile) -> Result<(), Fault> {
-    let (Some(written_for), Some(here)) = (file.worktree_path.as_deref().map(Path::new), path.ancestors().nth(3)) else { return Ok(()) };
+    let (Some(written_for), Some(here)) = (file.worktree_path.as_deref().map(Path::new), path.ancestors().nth(3))
+    else {
+        return Ok(());
+    };
     let original = written_for.join(".thrum/identities").join(path.file_name().unwrap_or_default());
     if here == written_for || !original.exists() {
         return Ok(());
@@ -154,11 +176,16 @@ fn check_place(path: &Path, file: &IdentityFile) -> Result<(), Fault> {
         return Ok(());
     }
     let name = &file.agent.name;
-    Err(Fault::new(ErrorKind::Refused, format!("{} was copied: {name} is at work in {}", path.display(), written_for.display()))
-        .hint(format!("Remove the file and be another agent here (thrum quickstart --name …), or say --as {name} if you are {name}.")))
+    Err(Fault::new(
+        ErrorKind::Refused,
+        format!("{} was copied: {name} is at work in {}", path.display(), written_for.display()),
+    )
+    .hint(format!(
+        "Remove the file and be another agent here (thrum quickstart --name …), or say --as {name} if you are {name}."
+    )))
 }
 
-/// The names of the identities in `dir`, sorted. Files whose names cannot be agents' are passed over.
+/// The names of the identities in `dir`, sorted. Files whose names are not valid agent names are skipped.
 pub(crate) fn candidates(dir: &Path) -> Result<Vec<String>, Fault> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -173,7 +200,7 @@ pub(crate) fn candidates(dir: &Path) -> Result<Vec<String>, Fault> {
     Ok(names)
 }
 
-/// Reads the identity `name`, which must have been checked. `None` if there is none.
+/// Reads the identity `name`, which must be a valid name. `None` if there is none.
 pub(crate) fn read(dir: &Path, name: &str) -> Result<Option<(PathBuf, IdentityFile)>, Fault> {
     let path = dir.join(format!("{name}.json"));
     let text = match plain_text(&path) {
@@ -186,14 +213,14 @@ pub(crate) fn read(dir: &Path, name: &str) -> Result<Option<(PathBuf, IdentityFi
             .hint(format!("rm {} && thrum quickstart --name {name}", quoted(&path)))
     };
     let file: IdentityFile = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
-    // A copied file would make its owner speak in another's name.
+    // With a copied file, the agent would act in another agent's name.
     if !file.agent.name.is_empty() && file.agent.name != name {
         return Err(unreadable(format!("it names another agent, '{}'", file.agent.name)));
     }
     Ok(Some((path, file)))
 }
 
-/// The text of a file that is one, and no longer than an identity may be. A link may lead to what is not the repository's.
+/// Reads a regular file no longer than an identity may be. Links are not followed: they may lead out of the repository.
 fn plain_text(path: &Path) -> io::Result<String> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
@@ -210,33 +237,23 @@ fn plain_text(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Writes the identity of `file.agent.name`: beside its place, then renamed, so that nobody reads half a file.
+/// Writes the identity of `file.agent.name`.
 pub(crate) fn write(dir: &Path, mut file: IdentityFile) -> Result<PathBuf, Fault> {
     name::check_agent(&file.agent.name)?;
     file.version = VERSION;
     let path = dir.join(format!("{}.json", file.agent.name));
-    let beside = dir.join(format!(".{}.{}", file.agent.name, std::process::id()));
     let replace = || -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         if fs::symlink_metadata(dir)?.is_symlink() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is a symbolic link", dir.display())));
         }
-        // What a crash left here may be a link by now.
-        let _ = fs::remove_file(&beside);
-        let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-        serde_json::to_writer_pretty(&out, &file)?;
-        out.write_all(b"\n")?;
-        out.sync_all()?;
-        fs::rename(&beside, &path)
+        new_file::replace(&path, 0o600, &format!("{}\n", serde_json::to_string_pretty(&file)?))
     };
-    replace().map_err(|error| {
-        let _ = fs::remove_file(&beside);
-        io_fault("write", &path, &error)
-    })?;
+    replace().map_err(|error| io_fault("write", &path, &error))?;
     Ok(path)
 }
 
-/// A path as a shell takes it.
+/// Quotes a path for a shell.
 fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
@@ -253,7 +270,8 @@ mod tests {
     use super::*;
 
     fn file(name: &str) -> IdentityFile {
-        let agent = AgentPart { kind: "agent".into(), name: name.into(), role: "implementer".into(), ..AgentPart::default() };
+        let agent =
+            AgentPart { kind: "agent".into(), name: name.into(), role: "implementer".into(), ..AgentPart::default() };
         IdentityFile { agent, ..IdentityFile::default() }
     }
 
@@ -261,7 +279,7 @@ mod tests {
     fn the_flag_beats_the_environment_beats_the_only_identity() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), file("only")).unwrap();
-        let who = |flag, env| resolve(flag, env, dir.path()).map(|who| (who.name, who.source)).unwrap();
+        let who = |flag, env| resolve(flag, None, env, dir.path()).map(|who| (who.name, who.source)).unwrap();
         assert_eq!(who(None, None), ("only".into(), "file"));
         write(dir.path(), file("env")).unwrap();
         assert_eq!(who(Some("@flag"), Some("env")), ("flag".into(), "flag"));
@@ -271,12 +289,20 @@ mod tests {
     #[test]
     fn a_variable_that_was_set_for_another_place_does_not_decide_here() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(resolve(None, Some("far"), dir.path()).unwrap().name, "far", "where nobody lives, there is nobody to mistake");
+        assert_eq!(
+            resolve(None, None, Some("far"), dir.path()).unwrap().name,
+            "far",
+            "where nobody lives, there is nobody to mistake"
+        );
         write(dir.path(), file("only")).unwrap();
-        let fault = resolve(None, Some("far"), dir.path()).unwrap_err();
+        let fault = resolve(None, None, Some("far"), dir.path()).unwrap_err();
         assert_eq!(fault.kind, ErrorKind::Invalid);
         assert!(fault.message.contains("far") && fault.message.contains("only"), "{fault}");
-        assert_eq!(resolve(Some("far"), Some("far"), dir.path()).unwrap().source, "flag", "what is said now counts");
+        assert_eq!(
+            resolve(Some("far"), None, Some("far"), dir.path()).unwrap().source,
+            "flag",
+            "what is said now counts"
+        );
     }
 
     #[test]
@@ -290,26 +316,30 @@ mod tests {
         let one = Repo::create(&top.join("one"), None).unwrap();
         Repo::create(&top.join("two"), Some(one.thrum_dir())).unwrap();
         Repo::create(&top.join("three"), None).unwrap();
-        write(&at("one"), IdentityFile { worktree_path: Some(top.join("one").display().to_string()), ..file("ann") }).unwrap();
-        assert_eq!(resolve(None, None, &at("one")).unwrap().name, "ann");
+        write(&at("one"), IdentityFile { worktree_path: Some(top.join("one").display().to_string()), ..file("ann") })
+            .unwrap();
+        assert_eq!(resolve(None, None, None, &at("one")).unwrap().name, "ann");
         for copy in ["two", "three"] {
             fs::copy(at("one").join("ann.json"), at(copy).join("ann.json")).unwrap();
         }
-        assert_eq!(resolve(None, None, &at("two")).unwrap_err().kind, ErrorKind::Refused);
-        assert_eq!(resolve(None, None, &at("three")).unwrap().name, "ann", "another mailbox");
+        assert_eq!(resolve(None, None, None, &at("two")).unwrap_err().kind, ErrorKind::Refused);
+        assert_eq!(resolve(None, None, None, &at("three")).unwrap().name, "ann", "another mailbox");
         fs::remove_file(at("one").join("ann.json")).unwrap();
-        assert_eq!(resolve(None, None, &at("two")).unwrap().name, "ann", "moved: the only one there is");
+        assert_eq!(resolve(None, None, None, &at("two")).unwrap().name, "ann", "moved: the only one there is");
     }
 
     #[test]
     fn of_several_identities_none_is_guessed() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(resolve(None, None, dir.path()).unwrap_err().kind, ErrorKind::NotFound);
+        assert_eq!(resolve(None, None, None, dir.path()).unwrap_err().kind, ErrorKind::NotFound);
         write(dir.path(), file("b")).unwrap();
         write(dir.path(), file("a")).unwrap();
-        let fault = resolve(None, None, dir.path()).unwrap_err();
-        assert_eq!((fault.kind, fault.message.as_str()), (ErrorKind::Invalid, "this worktree has several agents: a, b"));
-        assert_eq!(resolve(Some("b"), None, dir.path()).unwrap().role(), Some("implementer"));
+        let fault = resolve(None, None, None, dir.path()).unwrap_err();
+        assert_eq!(
+            (fault.kind, fault.message.as_str()),
+            (ErrorKind::Invalid, "this worktree has several agents: a, b")
+        );
+        assert_eq!(resolve(Some("b"), None, None, dir.path()).unwrap().role(), Some("implementer"));
     }
 
     #[test]
@@ -319,7 +349,11 @@ mod tests {
         write(dir.path(), file("secret")).unwrap();
         let long = "x".repeat(300);
         for name in ["../secret", "..", "a/b", "Upper", "", "everyone", "-rf\n", &long] {
-            assert_eq!(resolve(Some(name), None, &dir.path().join("identities")).unwrap_err().kind, ErrorKind::Invalid, "{name}");
+            assert_eq!(
+                resolve(Some(name), None, None, &dir.path().join("identities")).unwrap_err().kind,
+                ErrorKind::Invalid,
+                "{name}"
+            );
             assert!(write(dir.path(), file(name)).is_err(), "{name}");
         }
     }
@@ -327,11 +361,13 @@ mod tests {
     #[test]
     fn go_thrums_files_are_read_in_either_case_and_unknown_keys_survive() {
         let dir = tempfile::tempdir().unwrap();
-        for (name, role) in
-            [("upper", r#""Kind":"agent","Name":"upper","Role":"r""#), ("lower", r#""kind":"agent","name":"lower","role":"r""#)]
-        {
-            let text =
-                format!(r#"{{"version":3,"repo_id":"r_1","agent":{{{role}}},"worktree":"w","listener":{{"a":1}},"updated_at":"x"}}"#);
+        for (name, role) in [
+            ("upper", r#""Kind":"agent","Name":"upper","Role":"r""#),
+            ("lower", r#""kind":"agent","name":"lower","role":"r""#),
+        ] {
+            let text = format!(
+                r#"{{"version":3,"repo_id":"r_1","agent":{{{role}}},"worktree":"w","listener":{{"a":1}},"updated_at":"x"}}"#
+            );
             fs::write(dir.path().join(format!("{name}.json")), text).unwrap();
             let (path, file) = read(dir.path(), name).unwrap().unwrap();
             assert_eq!((file.agent.name.as_str(), file.agent.role.as_str()), (name, "r"));
@@ -346,6 +382,6 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = write(dir.path(), file("alice")).unwrap();
         fs::rename(path, dir.path().join("bob.json")).unwrap();
-        assert!(resolve(None, None, dir.path()).unwrap_err().message.contains("another agent, 'alice'"));
+        assert!(resolve(None, None, None, dir.path()).unwrap_err().message.contains("another agent, 'alice'"));
     }
 }

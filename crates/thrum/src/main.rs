@@ -1,21 +1,27 @@
-//! The `thrum` command: arguments in, one call to the repository's daemon, something printable out.
+//! The `thrum` command: parses arguments, makes one call to the repository's daemon, and prints the result.
 //!
-//! No domain rules: what a message, a peer or an acknowledgement is, the daemon knows.
+//! It has no domain rules: only the daemon knows what a message, a peer or an acknowledgement is.
 
+mod agent_text;
 mod arguments;
 mod beat;
+mod bounded;
 mod cli;
 mod client;
 mod commands;
 mod context;
 mod git;
 mod go_daemon;
+mod hook;
 mod identity;
+mod interrupt;
+mod mcp;
 mod new_file;
 mod output;
 mod progress;
 mod registration;
 mod render;
+mod runtimes;
 mod setup;
 mod shapes;
 mod start;
@@ -28,8 +34,8 @@ use context::Context;
 use output::Output;
 
 fn main() -> ExitCode {
-    // A daemon, a `tailscaled` or a git that starts here must not keep open what our caller left open: locks (`flock FILE thrum …`),
-    // pipes, sockets.
+    // A daemon, a `tailscaled` or a git that starts here must not keep open what our caller left open: locks
+    // (`flock FILE thrum …`), pipes, sockets.
     close_fds::set_fds_cloexec(3, &[]);
     let cli = match cli::parse() {
         Ok(cli) => cli,
@@ -40,7 +46,7 @@ fn main() -> ExitCode {
     let pause = if let cli::Command::Wait(args) = &cli.command { Some(args.pause()) } else { None };
     let outcome = cli.command.run(&cx).and_then(|result| {
         if cx.output.result(result.as_ref())? {
-            result.written(&cx);
+            result.new_mail().into_iter().for_each(|mail| commands::inbox::mark_read(&mail, &cx));
         }
         Ok(result.code())
     });

@@ -1,7 +1,8 @@
-//! The two ways out: results go to standard output, talk goes to standard error, and errors have one form each for people and programs.
+//! The output of a command: results go to standard output, everything else goes to standard error, and errors have one
+//! form for users and one for programs.
 //!
-//! Hints are talk for people and data for programs: with `--json` they come as `hints` in the result, and as `hint` in an
-//! error. `--quiet` and the variable `THRUM_NO_HINTS` leave them out.
+//! Hints are lines for users and data for programs: with `--json` they are `hints` in the result and `hint` in an
+//! error. `--quiet` and the variable `THRUM_NO_HINTS` suppress them.
 
 use std::{
     cell::RefCell,
@@ -21,28 +22,29 @@ use crate::{
     text,
 };
 
-/// Where the words of a command go.
+/// Prints the results, notes and errors of a command.
 #[derive(Clone, Debug)]
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
-    /// The hints given so far, which come with the result, or after it; `None` if nobody wants any.
+    /// The hints given so far, which are printed with the result or after it; `None` if hints are suppressed.
     hints: Option<RefCell<Vec<String>>>,
 }
 
 impl Output {
     pub(crate) fn new(json: bool, quiet: bool) -> Self {
-        let unwanted = quiet || env::var("THRUM_NO_HINTS").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
+        let unwanted =
+            quiet || env::var("THRUM_NO_HINTS").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"));
         Self { json, quiet, hints: (!unwanted).then(RefCell::default) }
     }
 
-    /// Whether the caller asked for JSON.
+    /// Returns `true` if the caller asked for JSON.
     pub(crate) fn is_json(&self) -> bool {
         self.json
     }
 
-    /// Prints the result of a command: one compact line of JSON, or text. Says whether all of it was written; a reader that
-    /// has left is no error.
+    /// Prints the result of a command: one compact line of JSON, or text. Returns `true` if all of it was written. A
+    /// reader that has closed the pipe is not an error.
     pub(crate) fn result(&self, result: &dyn Render) -> Result<bool, Fault> {
         let hints = self.hints.as_ref().map(RefCell::take).unwrap_or_default();
         if self.json {
@@ -59,7 +61,8 @@ impl Output {
         Ok(written)
     }
 
-    /// Prints what comes last. A reader that has left changes nothing: the exit code is what the command found.
+    /// Prints the final output. A reader that has closed the pipe does not change the exit code, which is the
+    /// command's.
     fn last(text: &str) -> Result<bool, Fault> {
         match write(text) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
@@ -67,17 +70,17 @@ impl Output {
         }
     }
 
-    /// Prints one compact line of JSON, at once.
+    /// Prints one compact line of JSON immediately.
     pub(crate) fn json_line(&self, value: &Value) -> Result<(), Fault> {
         self.text(&format!("{}\n", text::json(value)))
     }
 
-    /// Prints text as it is, at once; styles are left out where standard output does not show them.
+    /// Prints text as it is, immediately. Styles are removed if standard output does not support them.
     pub(crate) fn text(&self, text: &str) -> Result<(), Fault> {
         write(text).or_else(unless_reader_left)
     }
 
-    /// Prints bytes as they are, at once; on a terminal without what drives it.
+    /// Prints bytes as they are, immediately. On a terminal, control characters are escaped.
     pub(crate) fn exactly(&self, bytes: &[u8]) -> Result<(), Fault> {
         let mut out = io::stdout().lock();
         if out.is_terminal() {
@@ -86,14 +89,14 @@ impl Output {
         out.write_all(bytes).and_then(|()| out.flush()).or_else(unless_reader_left)
     }
 
-    /// Tells people what is going on. Programs and `--quiet` do not hear it.
+    /// Prints a note about what is going on, unless the output is for a program or `--quiet`.
     pub(crate) fn note(&self, text: &str) {
         if !self.quiet && !self.json {
             Self::talk_wrapped(&text::lines(text));
         }
     }
 
-    /// Warns people and programs; only `--quiet` keeps it back.
+    /// Prints a warning, for users or for programs; only `--quiet` suppresses it.
     pub(crate) fn warn(&self, text: &str) {
         if self.quiet {
             return;
@@ -105,12 +108,13 @@ impl Output {
         }
     }
 
-    /// A line that moves while the command works, for people at a terminal; nothing for anyone else.
+    /// Shows a progress line while the command works, for users at a terminal only.
     pub(crate) fn progress(&self, what: &str, total: Option<u64>) -> Progress {
         if self.quiet || self.json { Progress::silent() } else { Progress::on_terminal(what, total) }
     }
 
-    /// Names the next command. People read it below the result; if the command fails after all, only the error's own hint counts.
+    /// Suggests the next command. The hint is printed below the result; if the command fails, only the error's own hint
+    /// is printed.
     pub(crate) fn hint(&self, text: &str) {
         if let Some(hints) = &self.hints {
             hints.borrow_mut().push(text.to_owned());
@@ -121,7 +125,7 @@ impl Output {
         Self::talk_wrapped(&format!("{DIM}Hint:{DIM:#} {}", text::lines(text)));
     }
 
-    /// Prints an error and gives its exit code.
+    /// Prints an error and returns its exit code.
     pub(crate) fn fault(&self, fault: &Fault) -> u8 {
         let hint = fault.hint.as_deref().filter(|_| self.hints.is_some());
         if self.json {
@@ -138,12 +142,12 @@ impl Output {
         fault.kind.exit_code()
     }
 
-    /// Whether somebody can be asked.
+    /// Returns `true` if a user can be asked.
     pub(crate) fn can_ask(&self) -> bool {
         io::stdin().is_terminal()
     }
 
-    /// Asks on the terminal and reads one line. `None` when standard input is no terminal, or ended.
+    /// Asks on the terminal and reads one line; `None` if standard input is not a terminal or has ended.
     pub(crate) fn ask(&self, question: &str) -> Option<String> {
         if !io::stdin().is_terminal() {
             return None;
@@ -154,12 +158,12 @@ impl Output {
         (io::stdin().read_line(&mut line).ok()? > 0).then_some(line)
     }
 
-    /// Prints an error of usage, which the parser has worded.
+    /// Prints a usage error in the parser's words.
     pub(crate) fn usage(text: &str) {
         Self::talk_wrapped(text.trim_end_matches('\n'));
     }
 
-    /// Prints lines for people. A terminal would break a long line inside a word.
+    /// Prints lines for users, wrapped at words: a terminal would break a long line inside a word.
     fn talk_wrapped(lines: &str) {
         let Some(width) = render::columns(&io::stderr()) else { return Self::talk(lines) };
         let wrapped: Vec<_> = lines.split('\n').map(|line| text::wrapped(line, width, HANG.min(width / 3))).collect();
@@ -167,7 +171,7 @@ impl Output {
     }
 
     fn talk(line: &str) {
-        // Nobody is left to be told that standard error is closed.
+        // If standard error is closed, there is no way to report it.
         let _ = writeln!(anstream::AutoStream::auto(io::stderr().lock()), "{line}");
     }
 }
@@ -177,7 +181,8 @@ fn write(text: &str) -> io::Result<()> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush())
 }
 
-/// What a failed write to standard output means: an error, unless the reader has seen enough (`thrum inbox | head -1`).
+/// Handles a failed write to standard output: exits if the reader has closed the pipe (`thrum inbox | head -1`),
+/// otherwise returns a fault.
 pub(crate) fn unless_reader_left(error: io::Error) -> Result<(), Fault> {
     if error.kind() == io::ErrorKind::BrokenPipe {
         std::process::exit(0);

@@ -1,11 +1,11 @@
-//! What a command shows while it works for longer than a second: one line on standard error, for people at a terminal only.
+//! Shows progress during longer work: one line on standard error, for users at a terminal only.
 //!
 //! ```ignore
 //! let progress = cx.output.progress("Reading events", Some(total));
 //! progress.at(done);
 //! ```
-//! Nothing is shown in the first moments, so that quick work does not flicker, and nothing is left behind. Programs
-//! (`--json`), `--quiet`, pipes and terminals that cannot move a cursor get nothing at all.
+//! Nothing is shown in the first moments, so that quick work does not flicker, and the line is removed at the end.
+//! Programs (`--json`), `--quiet`, pipes and terminals that cannot move a cursor get no output at all.
 
 use std::{
     env,
@@ -18,13 +18,13 @@ use std::{
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use thrum_core::name::printable;
 
-/// Work that is shorter is not worth a line.
+/// Work that takes less time shows no line.
 const APPEARS_AFTER: Duration = Duration::from_millis(700);
 
-/// How often the line moves although nothing is reported.
+/// How often the line moves while nothing is reported.
 const TICK: Duration = Duration::from_millis(120);
 
-/// A line that says how far work is. It goes when this is dropped.
+/// A progress line, which is removed on drop.
 pub(crate) struct Progress(Option<Shown>);
 
 struct Shown {
@@ -35,12 +35,13 @@ struct Shown {
 }
 
 impl Progress {
-    /// Shows nothing, ever.
+    /// A progress line that never shows anything.
     pub(crate) const fn silent() -> Self {
         Self(None)
     }
 
-    /// Says `what` is going on, and how far it is if `total` is known. Shows nothing unless standard error is a terminal.
+    /// Shows `what` is going on, and how far it is if `total` is known. Shows nothing unless standard error is a
+    /// terminal.
     pub(crate) fn on_terminal(what: &str, total: Option<u64>) -> Self {
         if !io::stderr().is_terminal() || env::var_os("TERM").is_none_or(|term| term == "dumb") {
             return Self::silent();
@@ -62,7 +63,7 @@ impl Progress {
         Self(Some(Shown { bar, end: Some(end), appearing: Some(appearing) }))
     }
 
-    /// `done` of the total is done.
+    /// Sets how much of the total is done.
     pub(crate) fn at(&self, done: u64) {
         if let Some(shown) = &self.0 {
             shown.bar.set_position(done);

@@ -1,4 +1,4 @@
-//! Becoming an agent: what `register` and `quickstart` have in common.
+//! Registers an agent: the common part of `register` and `quickstart`.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,6 @@ use thrum_daemon::{paths::Repo, worktrees};
 
 use crate::{
     client::Client,
-    commands::init,
     context::Context,
     git,
     identity::{self, AgentPart, Identity, IdentityFile},
@@ -37,14 +36,14 @@ pub(crate) struct Wanted {
     force: bool,
 }
 
-/// A registered agent whose identity is not written yet.
+/// A registered agent whose identity file is not written yet.
 pub(crate) struct Enrolled {
     pub(crate) file: IdentityFile,
-    /// `registered`, or `updated` if it was here.
+    /// `registered`, or `updated` if the agent was registered here before.
     pub(crate) status: String,
 }
 
-/// Registers the agent at the daemon, after setting the repository up if need be.
+/// Registers the agent with the daemon, and sets the repository up first if necessary.
 pub(crate) fn enrol(wanted: &Wanted, cx: &Context) -> Result<(Enrolled, Client), Fault> {
     set_up_if_need_be(wanted, cx)?;
     let repo = cx.repo()?;
@@ -71,7 +70,10 @@ pub(crate) fn enrol(wanted: &Wanted, cx: &Context) -> Result<(Enrolled, Client),
             ErrorKind::Refused,
             format!("{} is already the {} of {}{since}", conflict.existing_agent_id, part.role, part.module),
         )
-        .hint(format!("Be that agent (--name {}), choose another role or module, or add --force.", conflict.existing_agent_id)));
+        .hint(format!(
+            "Be that agent (--name {}), choose another role or module, or add --force.",
+            conflict.existing_agent_id
+        )));
     }
     if let Some(other) = elsewhere(&part.name, repo) {
         cx.output.warn(&format!("@{} is also the agent of worktree {other}; both read one mailbox", part.name));
@@ -79,8 +81,8 @@ pub(crate) fn enrol(wanted: &Wanted, cx: &Context) -> Result<(Enrolled, Client),
     Ok((Enrolled { file, status: registered.status }, client))
 }
 
-/// Sets up the worktree one is in, unless it is. A separate repository inside another one that uses Thrum gets a mailbox of its
-/// own, as it would anywhere else.
+/// Sets up the current worktree if necessary. A separate repository inside another one that uses Thrum gets its own
+/// mailbox, as it would anywhere else.
 fn set_up_if_need_be(wanted: &Wanted, cx: &Context) -> Result<(), Fault> {
     let around = match Repo::discover(cx.directory()) {
         Ok(repo) if repo.is_set_up() => return Ok(()),
@@ -89,16 +91,19 @@ fn set_up_if_need_be(wanted: &Wanted, cx: &Context) -> Result<(), Fault> {
         Err(fault) if fault.kind == ErrorKind::NotFound => None,
         Err(fault) => return Err(fault),
     };
-    // In a worktree whose repository is set up the daemon may know the agent, and what is missing here.
+    // If the worktree's repository is set up, the daemon may know the agent and what is missing here.
     if around.is_some() || cx.repo().is_err() {
         wanted.check(cx)?;
     }
     let setup = setup::set_up(cx.directory(), false)?;
-    init::tell(&setup, cx);
-    let ignored = setup.ignored_in.as_ref().map(|file| format!(" and added it to {}", setup.shown(file))).unwrap_or_default();
+    setup.tell(&cx.output);
+    let ignored =
+        setup.ignored_in.as_ref().map(|file| format!(" and added it to {}", setup.shown(file))).unwrap_or_default();
     let local = setup.repo.local_dir().display();
     match (setup.shares_with, around) {
-        (Some(main), _) => cx.output.note(&format!("Created {local}{ignored}; it shares the mailbox of {}", main.display())),
+        (Some(main), _) => {
+            cx.output.note(&format!("Created {local}{ignored}; it shares the mailbox of {}", main.display()))
+        }
         (None, Some(around)) => cx.output.note(&format!(
             "Created {local}{ignored}: this repository has a mailbox of its own, apart from that of {} around it",
             around.main_root().display()
@@ -108,7 +113,7 @@ fn set_up_if_need_be(wanted: &Wanted, cx: &Context) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Another worktree of this daemon with an identity of this name.
+/// Finds another worktree of this daemon with an identity of this name.
 fn elsewhere(name: &str, repo: &Repo) -> Option<String> {
     let others = worktrees::of(repo).into_iter().filter_map(|top| Repo::discover(&top).ok());
     let mut sharing = others.filter(|other| other.root() != repo.root() && other.thrum_dir() == repo.thrum_dir());
@@ -117,38 +122,48 @@ fn elsewhere(name: &str, repo: &Repo) -> Option<String> {
 }
 
 impl Enrolled {
-    /// Writes the identity, and says what changes by it.
+    /// Writes the identity file, and prints a hint if it changes how commands choose the agent.
     pub(crate) fn keep(&mut self, cx: &Context) -> Result<PathBuf, Fault> {
         self.file.updated_at = time::now().to_string();
         let dir = cx.repo()?.identities();
         let path = identity::write(&dir, self.file.clone())?;
+        cx.caller().is_now(&self.file.agent.name, cx.repo()?);
         let others = identity::candidates(&dir)?.len() > 1;
         if others && cx.given_name()?.is_none() {
-            cx.output
-                .hint(&format!("This worktree has several agents now; say which one you are: export THRUM_NAME={}", self.file.agent.name));
+            cx.output.hint(&format!(
+                "This worktree has several agents now; say which one you are: export THRUM_NAME={}",
+                self.file.agent.name
+            ));
         }
         Ok(path)
     }
 }
 
 impl Wanted {
-    /// What can be refused before anything is made.
+    /// Checks what can be rejected before anything is created.
     fn check(&self, cx: &Context) -> Result<(), Fault> {
-        let name = self.name.clone().map_or_else(|| cx.given_name(), |name| Ok(Some(name)))?.ok_or_else(|| missing("--name"))?;
+        let name = self
+            .name
+            .clone()
+            .map_or_else(|| cx.given_name(), |name| Ok(Some(name)))?
+            .ok_or_else(|| missing("--name"))?;
         name::check_agent(name.strip_prefix('@').unwrap_or(&name))?;
         name::check("role", self.role.as_deref().ok_or_else(|| missing("--role"))?)?;
         name::check("module", self.module.as_deref().ok_or_else(|| missing("--module"))?)
     }
 
     fn who(&self, cx: &Context) -> Result<Identity, Fault> {
-        // Whoever registers may be new here, so a name that was given needs no identity.
+        // An agent that registers may be new here, so a given name needs no identity.
         match self.name.clone().map_or_else(|| cx.given_name(), |name| Ok(Some(name)))? {
             Some(name) => identity::named(&name, &cx.repo()?.identities()),
-            None => cx.identity().map_err(|fault| if fault.kind == ErrorKind::NotFound { missing("--name") } else { fault }),
+            None => {
+                cx.identity().map_err(|fault| if fault.kind == ErrorKind::NotFound { missing("--name") } else { fault })
+            }
         }
     }
 
-    /// The identity as it was, with what the arguments change. If its file is gone, the daemon may still know the agent.
+    /// Returns the existing identity with the changes from the arguments. If its file is gone, the daemon may still
+    /// know the agent.
     fn merged(&self, who: Identity, client: &mut Client) -> Result<IdentityFile, Fault> {
         let mut file = match who.file {
             Some((_, file)) => file,
@@ -172,7 +187,7 @@ impl Wanted {
     }
 }
 
-/// What the daemon has of an agent that lives with it.
+/// Returns what the daemon knows about a local agent.
 fn known(name: &str, client: &mut Client) -> Result<AgentPart, Fault> {
     let all: Agents = client.call("agent.list", json!({}))?;
     let here = all.agents.into_iter().find(|agent| agent.local && agent.agent_id == name);
@@ -185,5 +200,6 @@ fn known(name: &str, client: &mut Client) -> Result<AgentPart, Fault> {
 }
 
 fn missing(flag: &str) -> Fault {
-    Fault::new(ErrorKind::Invalid, format!("{flag} is missing")).hint("thrum quickstart --name NAME --role ROLE --module MODULE")
+    Fault::new(ErrorKind::Invalid, format!("{flag} is missing"))
+        .hint("thrum quickstart --name NAME --role ROLE --module MODULE")
 }

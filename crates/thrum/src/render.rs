@@ -1,4 +1,4 @@
-//! How results become text: one trait, one page.
+//! Renders results as text: one trait, one page.
 
 use std::{
     io::{self, IsTerminal},
@@ -7,11 +7,14 @@ use std::{
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use serde_json::Value;
-use thrum_core::{Stamp, name};
+use thrum_core::{Fault, Stamp, name};
 
-use crate::{context::Context, text, time};
+use crate::{
+    text::{self, BAR},
+    time,
+};
 
-/// The styles of all output. Left out where the terminal or the reader does not want them (`NO_COLOR`, a pipe).
+/// The styles of all output. They are removed if the terminal or the reader does not want them (`NO_COLOR`, a pipe).
 pub(crate) mod style {
     use clap::builder::styling::{AnsiColor, Style};
 
@@ -25,32 +28,48 @@ pub(crate) mod style {
 
 use style::{BOLD, CYAN, DIM, YELLOW};
 
-/// What a command gives back.
+/// The result of a command, in its two forms.
 pub(crate) trait Render {
-    /// Text for people. Others' words go through [`Page`]'s methods or [`text`].
+    /// Writes the text for users. Texts by others must go through [`Page`]'s methods or [`text`].
     fn human(&self, page: &mut Page);
 
-    /// The contract with programs: fields are added, never renamed.
+    /// Returns the JSON for programs, a stable contract: fields are added, never renamed.
     fn json(&self) -> Value;
 
-    /// What follows once all of it was written: a reader that left early, or a full disk, leaves it undone.
-    fn written(&self, _: &Context) {}
+    /// The unread mail in the result. It is marked as read once all of the result was written; if the reader left early
+    /// or the disk is full, it stays unread.
+    fn new_mail(&self) -> Option<NewMail<'_>> {
+        None
+    }
 
-    /// The exit code, where a result is not simply a success.
+    /// The exit code, if the result is not simply a success.
     fn code(&self) -> u8 {
         0
     }
 }
 
-/// A text in the making, and what it must know about its reader.
+/// Boxes the result of a command.
+pub(crate) fn boxed<R: Render + 'static>(result: Result<R, Fault>) -> Result<Box<dyn Render>, Fault> {
+    result.map(|result| Box::new(result) as Box<dyn Render>)
+}
+
+/// Messages that are marked as read once they are shown.
+pub(crate) struct NewMail<'a> {
+    /// The agent that reads the messages.
+    pub(crate) reader: &'a str,
+    pub(crate) message_ids: &'a [String],
+}
+
+/// A text under construction, with the width of the terminal and the current time.
 pub(crate) struct Page {
     text: String,
-    /// The columns of the terminal; `None` if there is none.
+    /// The terminal's width in columns; `None` if there is no terminal.
     width: Option<u16>,
     now: Stamp,
 }
 
-/// The columns of the terminal that a stream is, as far as it says; `None` also where there are too few to break lines for.
+/// The width of the stream's terminal in columns. `None` if it is not a terminal, or if it is unknown or too narrow to
+/// wrap lines.
 pub(crate) fn columns(stream: &(impl AsFd + IsTerminal)) -> Option<usize> {
     let columns = if stream.is_terminal() { size(stream) } else { None };
     columns.map(usize::from).filter(|columns| *columns >= LEAST)
@@ -62,14 +81,15 @@ fn size(stream: &impl AsFd) -> Option<u16> {
 
 impl Page {
     pub(crate) fn for_stdout() -> Self {
-        // Who forces colours on a pipe shows it to people, as `thrum demo` does.
+        // Colours that are forced on a pipe are meant for users, as in `thrum demo`.
         let forced = std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0");
         let terminal = io::stdout().is_terminal() || forced;
-        let columns = || size(&io::stdout()).unwrap_or(80);
+        let said = || std::env::var("COLUMNS").ok()?.parse().ok().filter(|columns| *columns > 0);
+        let columns = || size(&io::stdout()).or_else(said).unwrap_or(80);
         Self::new(terminal.then(columns), time::now())
     }
 
-    /// For a terminal of `width` columns, or none, at the time `now`.
+    /// Makes a page for a terminal of `width` columns, or for no terminal, at the time `now`.
     pub(crate) fn new(width: Option<u16>, now: Stamp) -> Self {
         Self { text: String::new(), width, now }
     }
@@ -88,17 +108,17 @@ impl Page {
         self.now
     }
 
-    /// Adds a line. On a terminal too narrow for it, it goes on below, indented.
+    /// Adds a line. If the terminal is too narrow, it continues below, indented.
     pub(crate) fn line(&mut self, line: impl AsRef<str>) {
         for line in line.as_ref().split('\n') {
-            // As it is seen: a style may stand before a space.
+            // Measure the indent without styles: one may come before a space.
             let seen = anstream::adapter::strip_str(line).to_string();
             let indent = seen.len() - seen.trim_start_matches(' ').len();
             self.put(line, if indent == 0 { HANG } else { indent });
         }
     }
 
-    /// Adds a text that is ours or the reader's own; its line breaks and indents stay.
+    /// Adds a text by us or by the reader; its line breaks and indents are kept.
     pub(crate) fn body(&mut self, body: &str) {
         for line in text::lines(body).lines() {
             let own = line.len() - line.trim_start_matches(' ').len();
@@ -106,8 +126,8 @@ impl Page {
         }
     }
 
-    /// Adds what somebody wrote, every line of it behind a bar, empty ones and the rest of long ones, too: an agent reads on where a
-    /// message ends, and no line of the message can be taken for a second one, or for a word of Thrum's.
+    /// Adds a text by another agent with a bar before every line, including empty and wrapped ones. An agent reads on
+    /// where a message ends, and no line of the message may pass for another message or for a line of Thrum's.
     pub(crate) fn quote(&mut self, body: &str, indent: &str) {
         let bar = format!("{indent}{DIM}{BAR}{DIM:#}");
         let width = self.width.map(usize::from).filter(|width| *width >= LEAST);
@@ -123,13 +143,17 @@ impl Page {
         }
     }
 
-    /// Adds `Name:  value` with the value in a column of its own.
+    /// Adds `Name:  value` with the value in its own column.
     pub(crate) fn field(&mut self, name: &str, value: impl AsRef<str>) {
-        let line = format!("{DIM}{:<12}{DIM:#} {}", format!("{name}:"), value.as_ref());
-        self.put(&line, if self.width.is_some_and(|width| width < NARROW) { HANG } else { 13 });
+        self.columns(format!("{DIM}{:<12}{DIM:#} {}", format!("{name}:"), value.as_ref()), 13);
     }
 
-    /// Adds names and what they mean, in two columns, or on a narrow terminal below each other.
+    /// Adds a line whose last column begins after `before` columns, and wraps within that column.
+    pub(crate) fn columns(&mut self, line: impl AsRef<str>, before: usize) {
+        self.put(line.as_ref(), if self.width.is_some_and(|width| width < NARROW) { HANG } else { before });
+    }
+
+    /// Adds names with their meanings in two columns, or below each other on a narrow terminal.
     pub(crate) fn glossary(&mut self, entries: &[(&str, &str)]) {
         let names = entries.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         let narrow = self.width.is_some_and(|width| usize::from(width) < 2 * names);
@@ -143,10 +167,10 @@ impl Page {
         }
     }
 
-    /// Adds one line, where it is too long for the terminal as several, the further ones indented by `hang`.
+    /// Adds one line, wrapped to the terminal, with the continuation lines indented by `hang`.
     ///
-    /// Whoever made the line has neutralised what others wrote in it. Should a place have been forgotten, this one still
-    /// lets nothing through but styles.
+    /// The caller has neutralized the texts of others in it. In case a caller forgot to, this still lets nothing but
+    /// styles through.
     fn put(&mut self, line: &str, hang: usize) {
         let line = text::styled(line);
         match self.width.map(usize::from) {
@@ -156,20 +180,25 @@ impl Page {
         self.text.push('\n');
     }
 
-    /// An instant: how long ago for people at a terminal, RFC 3339 for everyone else.
+    /// Formats an instant: relative for users at a terminal, RFC 3339 otherwise.
     pub(crate) fn time(&self, then: Stamp) -> String {
         if self.width.is_some() { time::ago(self.now, then) } else { time::exact(then) }
     }
 
-    /// How long something has lasted.
+    /// Formats how long something has lasted.
     pub(crate) fn lasting(&self, since: Stamp) -> String {
         if self.width.is_some() { time::brief(self.now.since(since)) } else { format!("since {}", time::exact(since)) }
     }
 
-    /// Adds a table without lines around its cells, as wide as the terminal at most. Where what a row is about does not fit
-    /// beside the rest, each row becomes a block of lines, so that an id can be copied.
+    /// Adds a table without borders, no wider than the terminal. If the first column does not fit beside the others,
+    /// each row becomes a block of lines, so that an id can be copied.
     pub(crate) fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) {
-        let first = rows.iter().filter_map(|row| row.first()).map(|cell| text::width(&name::printable(cell))).max().unwrap_or(0);
+        let first = rows
+            .iter()
+            .filter_map(|row| row.first())
+            .map(|cell| text::width(&name::printable(cell)))
+            .max()
+            .unwrap_or(0);
         if self.width.is_some_and(|width| width < NARROW && first > usize::from(width) * 3 / 5) {
             return self.blocks(header, &rows);
         }
@@ -178,7 +207,7 @@ impl Page {
         table.add_rows(rows.iter().map(|row| row.iter().map(|cell| name::printable(cell)).collect::<Vec<_>>()));
         if let Some(width) = self.width {
             table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.max(20));
-            // What a row is about stays in one piece where there is room for it and something beside.
+            // Keep the first column unbroken if there is room for it and something beside it.
             if let Some(column) = table.column_mut(0).filter(|_| first <= usize::from(width) * 3 / 5) {
                 column.set_constraint(ColumnConstraint::ContentWidth);
             }
@@ -192,67 +221,49 @@ impl Page {
         }
     }
 
-    /// Each row as its first cell, and below it the others that say something, with their names.
+    /// Adds each row as its first cell, with the other non-empty cells and their names below it.
     fn blocks(&mut self, header: &[&str], rows: &[Vec<String>]) {
         for row in rows {
-            for (index, (name, cell)) in header.iter().zip(row).enumerate().filter(|(index, (_, cell))| *index == 0 || !cell.is_empty()) {
+            for (index, (name, cell)) in
+                header.iter().zip(row).enumerate().filter(|(index, (_, cell))| *index == 0 || !cell.is_empty())
+            {
                 match index {
                     0 => self.put(&format!("{BOLD}{}{BOLD:#}", name::printable(cell)), HANG),
-                    _ => self.put(&format!("    {DIM}{}:{DIM:#} {}", name.to_lowercase(), name::printable(cell)), 2 * HANG),
+                    _ => self
+                        .put(&format!("    {DIM}{}:{DIM:#} {}", name.to_lowercase(), name::printable(cell)), 2 * HANG),
                 }
             }
         }
     }
 }
 
-/// Stands before each line that somebody else wrote.
-const BAR: char = '│';
-
-/// How far the rest of a long line is indented.
+/// Indentation of the continuation of a long line.
 pub(crate) const HANG: usize = 4;
 
-/// Terminals with fewer columns get no column for the names of fields.
+/// On a terminal with fewer columns, field names do not get their own column.
 const NARROW: u16 = 50;
 
-/// On terminals with fewer columns nothing is gained by breaking lines at words.
+/// On a terminal with fewer columns, wrapping at words is pointless.
 const LEAST: usize = 20;
 
-/// `@name`, as agents of this daemon are addressed.
+/// Formats an agent of this daemon as `@name`.
 pub(crate) fn agent(agent: &str) -> String {
     format!("{CYAN}@{}{CYAN:#}", name::shown(agent))
 }
 
-/// An agent as the daemon addresses it, `@name` or `@name@machine`, and whether its daemon does not sign what it says. A daemon
-/// of an earlier version gives no address.
+/// Formats an agent with the daemon's address for it, `@name` or `@name@machine`, and marks it if its daemon does not
+/// sign events. A daemon of an earlier version gives no address.
 pub(crate) fn who(agent_id: &str, address: &str, signed: Option<bool>) -> String {
     let who = if address.is_empty() { agent(agent_id) } else { format!("{CYAN}{}{CYAN:#}", name::printable(address)) };
     if signed == Some(false) { format!("{who} {YELLOW}unsigned{YELLOW:#}") } else { who }
 }
 
-/// The same for the cell of a table, which has no styles.
+/// Formats an agent as [`who`] does, without styles, for the cell of a table.
 pub(crate) fn who_plain(agent_id: &str, address: &str, signed: Option<bool>) -> String {
     anstream::adapter::strip_str(&who(agent_id, address, signed)).to_string()
 }
 
-/// Characters of others' texts that are shown where no other bound is given: longer than any id or path.
-const MOST_SAID: usize = 1000;
-
-/// What somebody else wrote outside of a message's body, on one line: a plain word as it is, everything else in quotes, so that it
-/// ends where it ends and looks like nothing of ours ([`name::quoted`]).
-pub(crate) fn said(text: &str) -> String {
-    said_within(text, MOST_SAID)
-}
-
-/// The beginning of such a text, of at most `most` characters.
-pub(crate) fn said_within(text: &str, most: usize) -> String {
-    let text = text.trim();
-    match text.char_indices().nth(most) {
-        Some((end, _)) => name::quoted(&format!("{}…", &text[..end])),
-        None => name::quoted(text),
-    }
-}
-
-/// The same result as it is: what one call gave, in both forms. For commands whose whole result is a line and a value.
+/// A result that consists of one line of text and one JSON value.
 pub(crate) struct Said {
     pub(crate) line: String,
     pub(crate) value: Value,
@@ -268,8 +279,23 @@ impl Render for Said {
     }
 }
 
-/// Nothing more to say: what had to be printed was printed while it happened.
+/// A result without further output: everything was printed during the command.
 pub(crate) struct Silent;
+
+/// A result without further output, with an exit code.
+pub(crate) struct Exits(pub(crate) u8);
+
+impl Render for Exits {
+    fn human(&self, _: &mut Page) {}
+
+    fn json(&self) -> Value {
+        Value::Null
+    }
+
+    fn code(&self) -> u8 {
+        self.0
+    }
+}
 
 impl Render for Silent {
     fn human(&self, _: &mut Page) {}
@@ -295,7 +321,12 @@ mod tests {
 
     #[test]
     fn a_table_stays_within_a_narrow_terminal_and_wide_characters_keep_its_columns() {
-        let rows = || vec![vec!["日本語の名前".to_owned(), "127.0.0.1:9100".to_owned()], vec!["ann\x1b[2J".to_owned(), "x".repeat(60)]];
+        let rows = || {
+            vec![
+                vec!["日本語の名前".to_owned(), "127.0.0.1:9100".to_owned()],
+                vec!["ann\x1b[2J".to_owned(), "x".repeat(60)],
+            ]
+        };
         let mut wide = Page::new(None, at(0));
         wide.table(&["NAME", "ADDRESS"], rows());
         let lines: Vec<_> = wide.text().lines().collect();
@@ -306,7 +337,11 @@ mod tests {
         assert!(narrow.text().lines().skip(1).all(|line| line.chars().count() <= 40), "{}", narrow.text());
         let mut keyed = Page::new(Some(40), at(0));
         keyed.table(&["SETTING", "VALUE"], vec![vec!["daemon.sync_interval".to_owned(), "x".repeat(60)]]);
-        assert!(keyed.text().contains("\ndaemon.sync_interval  x"), "what a row is about stays whole: {}", keyed.text());
+        assert!(
+            keyed.text().contains("\ndaemon.sync_interval  x"),
+            "what a row is about stays whole: {}",
+            keyed.text()
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Making a directory a Thrum repository. Doing it twice changes nothing, and nothing that people wrote is rewritten.
+//! Turns a directory into a Thrum repository. Repeating it changes nothing, and the user's files are only appended to.
 
 use std::{
     fs::{self, OpenOptions},
@@ -14,15 +14,15 @@ use crate::{git, output::Output};
 /// The line in `.gitignore`.
 const IGNORED: &str = ".thrum/";
 
-/// What was found and done.
+/// What was found, and what was set up.
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) repo: Repo,
-    /// Whether `.thrum` was made now.
+    /// `true` if `.thrum` was created now.
     pub(crate) created: bool,
-    /// Whether the directory is in a git repository.
+    /// `true` if the directory is in a git repository.
     pub(crate) git: bool,
-    /// The `.gitignore` or `info/exclude` that got a line.
+    /// The `.gitignore` or `info/exclude` to which a line was added.
     pub(crate) ignored_in: Option<PathBuf>,
     /// The worktree that has the daemon, if it is another one.
     pub(crate) shares_with: Option<PathBuf>,
@@ -31,28 +31,45 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// A file as people know it: from the top of the worktree, if it is in there.
+    /// Formats a file's path for users: relative to the top of the worktree if it is inside.
     pub(crate) fn shown(&self, file: &Path) -> String {
         file.strip_prefix(self.repo.root()).unwrap_or(file).display().to_string()
     }
+
+    /// Prints what the user should know about the repository that was just set up.
+    pub(crate) fn tell(&self, output: &Output) {
+        if !self.git {
+            output.note("This is no git repository. Thrum works here all the same; only what needs git is missing.");
+        }
+        if let Some(env) = &self.exposed_env {
+            output.warn(&format!(
+                "{} is not ignored by git; it may hold auth keys. Add it to .gitignore.",
+                env.display()
+            ));
+        }
+    }
 }
 
-/// Makes the git worktree that `start` lies in (outside git, `start` itself) a Thrum repository. Where the mailbox of its
-/// repository lives elsewhere ([`layout::home`]), that place is set up, too, if it was not, and the worktree gets a redirect to
-/// it. `stealth` leaves `.gitignore` alone.
+/// Sets up the git worktree that contains `start` (outside git, `start` itself). If the mailbox of its repository is in
+/// another place ([`layout::home`]), that place is set up as well if necessary, and the worktree gets a redirect to it.
+/// `stealth` leaves `.gitignore` alone.
 pub(crate) fn set_up(start: &Path, stealth: bool) -> Result<Setup, Fault> {
     let start = fs::canonicalize(start).map_err(|error| io_fault("look at", start, &error))?;
     set_up_at(layout::git_top(&start), stealth)
 }
 
-/// Makes the `.thrum` of a fresh worktree, before something is written into it.
+/// Creates the `.thrum` of a fresh worktree, before something is written into it.
 pub(crate) fn complete(repo: &Repo) -> Result<(), Fault> {
-    if repo.is_set_up() || repo.nested().is_some() { Ok(()) } else { set_up_at(repo.root().to_owned(), false).map(|_| ()) }
+    if repo.is_set_up() || repo.nested().is_some() {
+        Ok(())
+    } else {
+        set_up_at(repo.root().to_owned(), false).map(|_| ())
+    }
 }
 
 fn set_up_at(top: PathBuf, stealth: bool) -> Result<Setup, Fault> {
     if fs::symlink_metadata(top.join(".thrum")).is_ok_and(|about| about.is_symlink()) {
-        // A link that leads elsewhere is refused before anything is looked for or made behind it.
+        // Reject a link that leads elsewhere before anything is looked up or created behind it.
         Repo::discover(&top)?;
     }
     let home = layout::home(&top);
@@ -69,7 +86,9 @@ fn set_up_at(top: PathBuf, stealth: bool) -> Result<Setup, Fault> {
     let created = !top.join(".thrum").is_dir();
     let repo = Repo::create(&top, main.as_ref().map(Repo::thrum_dir))?;
     let ignored_in = if git && git::is_worktree(&top) { ignore(&top, stealth)? } else { None };
-    let exposed_env = [".env", ".thrum/.env"].iter().find(|name| git && top.join(name).exists() && git::ignores(&top, name) == Some(false));
+    let exposed_env = [".env", ".thrum/.env"]
+        .iter()
+        .find(|name| git && top.join(name).exists() && git::ignores(&top, name) == Some(false));
     Ok(Setup {
         created,
         git,
@@ -80,8 +99,8 @@ fn set_up_at(top: PathBuf, stealth: bool) -> Result<Setup, Fault> {
     })
 }
 
-/// The repository whose daemon the worktree at `top` shares by a redirect that leads somewhere. One that somebody wrote by
-/// hand stays; one that leads nowhere any more is written anew.
+/// Returns the repository whose daemon the worktree at `top` shares by a valid redirect. A redirect that a user wrote
+/// is kept; a dangling one is rewritten.
 fn shared_already(top: &Path) -> Option<Repo> {
     let repo = top.join(".thrum").is_dir().then(|| Repo::discover(top).ok()).flatten()?;
     if repo.main_root() == top { None } else { Repo::discover(repo.main_root()).ok() }
@@ -91,23 +110,27 @@ fn own_mailbox(top: &Path) -> Option<PathBuf> {
     Some(top.join(".thrum/var/messages.db")).filter(|own| own.exists())
 }
 
-/// A worktree that had a daemon of its own would lose sight of its mail by a redirect.
+/// Rejects a worktree with its own mailbox: a redirect would hide its mail.
 fn refuse_own_mailbox(top: &Path) -> Result<(), Fault> {
     let Some(own) = own_mailbox(top) else { return Ok(()) };
-    Err(Fault::new(ErrorKind::Refused, format!("this worktree has a mailbox of its own, {}, and would share another", own.display()))
-        .hint("To share the one of the other worktrees: thrum daemon stop, then move .thrum/var of this worktree away."))
+    Err(Fault::new(
+        ErrorKind::Refused,
+        format!("this worktree has a mailbox of its own, {}, and would share another", own.display()),
+    )
+    .hint("To share the one of the other worktrees: thrum daemon stop, then move .thrum/var of this worktree away."))
 }
 
-/// Tells git to leave `.thrum` alone, in the file's own kind of line ends. `None` if it does.
+/// Makes git ignore `.thrum`, with the line ends of the changed file. Returns `None` if git already ignores it.
 ///
-/// In `.gitignore`, which everybody gets; but in a linked worktree, where that would change the branch somebody works on, where
-/// it is not wanted (`stealth`), and where `.gitignore` is a link, which leads who knows where and which git does not follow, in
-/// the `info/exclude` that all worktrees share.
+/// The line goes into `.gitignore`, which is shared with everyone. It goes into the `info/exclude` that all worktrees
+/// share in three cases: in a linked worktree, where a changed `.gitignore` would disturb the branch in work; with
+/// `stealth`; and if `.gitignore` is a link, which may lead anywhere and which git does not follow.
 pub(crate) fn ignore(top: &Path, stealth: bool) -> Result<Option<PathBuf>, Fault> {
     let public = top.join(".gitignore");
     let private = layout::common_dir(top).map(|dir| dir.join("info/exclude"));
     let linked_file = fs::symlink_metadata(&public).is_ok_and(|about| about.is_symlink());
-    let chosen = if stealth || linked_file || layout::is_linked(top) { private.as_ref().unwrap_or(&public) } else { &public };
+    let chosen =
+        if stealth || linked_file || layout::is_linked(top) { private.as_ref().unwrap_or(&public) } else { &public };
     let mut addition = None;
     for path in [Some(&public).filter(|_| !linked_file), private.as_ref()].into_iter().flatten() {
         let old = match fs::read(path) {
@@ -125,14 +148,15 @@ pub(crate) fn ignore(top: &Path, stealth: bool) -> Result<Option<PathBuf>, Fault
     if let Some(dir) = chosen.parent() {
         fs::create_dir_all(dir).map_err(|e| io_fault("make the directory", dir, &e))?;
     }
-    // Appended, so that a crash cannot lose what was there.
-    let mut file = OpenOptions::new().append(true).create(true).open(chosen).map_err(|e| io_fault("write", chosen, &e))?;
+    // Append, so that a crash cannot lose the existing content.
+    let mut file =
+        OpenOptions::new().append(true).create(true).open(chosen).map_err(|e| io_fault("write", chosen, &e))?;
     file.write_all(addition.as_bytes()).map_err(|e| io_fault("write", chosen, &e))?;
     Ok(Some(chosen.clone()))
 }
 
-/// Adds the ignore line to a repository that was set up before, if it is not there (any more). That this fails keeps nobody from
-/// working: `.thrum/var`, which holds key and mail, ignores itself.
+/// Adds the ignore line to a repository that was set up before, if it is missing. A failure is only a warning:
+/// `.thrum/var`, which holds key and mail, ignores itself.
 pub(crate) fn keep_ignored(repo: &Repo, output: &Output) {
     let top = layout::git_top(repo.root());
     if !top.join(".git").exists() || !git::is_worktree(&top) {
@@ -140,12 +164,14 @@ pub(crate) fn keep_ignored(repo: &Repo, output: &Output) {
     }
     match ignore(&top, false) {
         Ok(None) => {}
-        Ok(Some(file)) => output.note(&format!("Added {IGNORED} to {}", file.strip_prefix(&top).unwrap_or(&file).display())),
+        Ok(Some(file)) => {
+            output.note(&format!("Added {IGNORED} to {}", file.strip_prefix(&top).unwrap_or(&file).display()))
+        }
         Err(fault) => output.warn(&format!("{}: git may take {IGNORED} along", fault.message)),
     }
 }
 
-/// What to append to a `.gitignore` with this content, if anything.
+/// Returns the text to append to a `.gitignore` with this content, if any.
 fn ignore_line(old: &[u8]) -> Option<String> {
     let covers = |line: &[u8]| matches!(line.trim_ascii(), b".thrum" | b".thrum/" | b"/.thrum" | b"/.thrum/");
     if old.split(|byte| *byte == b'\n').any(covers) {

@@ -1,27 +1,44 @@
-//! The daemon's answers as far as text is made of them. What programs get is the answer itself, unread: see [`Answer`].
+//! The daemon's answers, as far as commands display them. With `--json` the whole answer is passed on: see [`Answer`].
+
+mod work;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Value, json};
 use thrum_core::{
-    Runs, Stamp,
+    ErrorKind, Fault, Runs, Stamp,
     work::{Commit, FileChange},
 };
 
 use crate::{
-    render::{said, who, who_plain},
+    render::{who, who_plain},
+    text::said,
     time,
 };
+pub(crate) use work::{Claim, Claimed, Claims, Collisions, Free, Released};
 
-/// An answer as it came, and what we read of it.
+/// An answer as received, and the parts of it that we read.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer<T> {
     pub(crate) raw: Value,
     pub(crate) read: T,
 }
 
-/// Where nothing of an answer is read, but all of it is passed on.
+impl<T: Default> Answer<T> {
+    /// Returns the answer; an empty `list` if the daemon is of an earlier version, which does not know the method.
+    ///
+    /// # Errors
+    /// Returns the daemon's other errors.
+    pub(crate) fn or_empty(answer: Result<Self, Fault>, list: &str) -> Result<Self, Fault> {
+        match answer {
+            Err(fault) if fault.kind == ErrorKind::NotFound => Ok(Self { raw: json!({list: []}), read: T::default() }),
+            answer => answer,
+        }
+    }
+}
+
+/// Reads nothing of an answer that is only passed on.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(crate) struct Any {}
 
@@ -33,7 +50,7 @@ impl<'de, T: for<'a> Deserialize<'a>> Deserialize<'de> for Answer<T> {
     }
 }
 
-/// `health`.
+/// The answer to `health`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Health {
@@ -50,11 +67,12 @@ pub(crate) struct Health {
     pub(crate) tailnet: Tailnet,
     pub(crate) purges: Option<Purges>,
     pub(crate) storing: Vec<Storing>,
+    pub(crate) forgetting: Vec<Forgetting>,
     pub(crate) not_listening: Option<NotListening>,
     pub(crate) warnings: Vec<String>,
 }
 
-/// What the writer has been at for long: a peer's batch, or work that earlier events left.
+/// A long-running job of the writer: a peer's batch, or work left by earlier events.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Storing {
@@ -78,6 +96,21 @@ impl std::fmt::Display for Storing {
     }
 }
 
+/// Progress of dropping the events of a removed peer, in rows of the log.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Forgetting {
+    pub(crate) daemon_id: String,
+    pub(crate) done: u64,
+    pub(crate) rows: u64,
+}
+
+impl std::fmt::Display for Forgetting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "what {} brought, {} of {} rows of the log looked at", said(&self.daemon_id), self.done, self.rows)
+    }
+}
+
 /// Why peers cannot dial this daemon.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
@@ -86,7 +119,7 @@ pub(crate) struct NotListening {
     pub(crate) hint: Option<String>,
 }
 
-/// Before what all is gone, and who said so.
+/// The purge cutoff, and the last purges.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Purges {
@@ -103,6 +136,7 @@ pub(crate) struct SaidPurge {
     pub(crate) via: Option<String>,
     pub(crate) at: Option<Stamp>,
     pub(crate) before: Option<Stamp>,
+    pub(crate) named: u64,
     pub(crate) waiting: bool,
 }
 
@@ -113,7 +147,7 @@ pub(crate) struct TailscaleSync {
     pub(crate) hostname: String,
 }
 
-/// How the tailnet stands.
+/// The state of the tailnet.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Tailnet {
@@ -131,11 +165,13 @@ pub(crate) struct Tailnet {
     pub(crate) refused_callers: u64,
 }
 
-/// `message.send`.
+/// The answer to `message.send`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Sent {
     pub(crate) message_id: String,
+    /// Number of the given names that were resolved to recipients.
+    pub(crate) resolved_to: u64,
     pub(crate) warnings: Vec<String>,
     pub(crate) recipients: Vec<Recipient>,
     pub(crate) audiences: Vec<Tag>,
@@ -146,14 +182,17 @@ pub(crate) struct Sent {
 pub(crate) struct Recipient {
     pub(crate) agent_id: String,
     pub(crate) read_at: Option<Stamp>,
-    /// `stored`, `at_home` or `read`.
+    pub(crate) seen_at: Option<Stamp>,
+    pub(crate) woken_at: Option<Stamp>,
+    /// `stored`, `at_home`, `wake_requested`, `shown` or `read`.
     pub(crate) state: String,
     pub(crate) at_home_since: Option<Stamp>,
     pub(crate) home_name: Option<String>,
     pub(crate) address: String,
     pub(crate) local: Option<bool>,
-    /// Why it waits, as known when it was sent.
+    /// What can be expected of the delivery, as known at the time of sending.
     pub(crate) outlook: Option<String>,
+    pub(crate) outlook_state: Option<String>,
 }
 
 /// One message of `message.list` and `message.wait`.
@@ -174,17 +213,30 @@ pub(crate) struct Summary {
     pub(crate) audiences: Vec<Tag>,
     pub(crate) scopes: Vec<Tag>,
     pub(crate) refs: Vec<Tag>,
-    /// In an outbox.
+    /// Only in an outbox.
     pub(crate) recipients: Vec<Recipient>,
-    /// How many bytes the whole content has, where only its beginning is here.
+    /// Size of the whole content in bytes, if only its beginning is here.
     pub(crate) content_bytes: Option<u64>,
+}
+
+impl Summary {
+    /// Returns `true` if the message went to everyone. Go Thrum's daemon sends no audiences, only the tags that they
+    /// are derived from.
+    pub(crate) fn is_to_everyone(&self) -> bool {
+        let Self { audiences, scopes, refs, .. } = self;
+        let addressed = |tag: &&Tag| matches!(tag.kind.as_str(), "group" | "mention");
+        let mut addresses = refs.iter().filter(addressed).chain(scopes.iter().filter(addressed)).peekable();
+        let everyone = |to: &Tag| to.kind == "broadcast" || to.value == "everyone";
+        audiences.iter().any(everyone)
+            || audiences.is_empty() && (addresses.peek().is_none() || addresses.any(everyone))
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Body {
     pub(crate) content: String,
-    /// JSON.
+    /// A JSON text.
     pub(crate) structured: Option<String>,
 }
 
@@ -198,13 +250,13 @@ pub(crate) struct Tag {
 }
 
 impl Tag {
-    /// `type:value`, as it is typed.
+    /// Formats the tag as it is typed: `type:value`.
     pub(crate) fn shown(&self) -> String {
         said(&format!("{}:{}", self.kind, self.value))
     }
 }
 
-/// `message.list`.
+/// The answer to `message.list`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Listing {
@@ -215,15 +267,28 @@ pub(crate) struct Listing {
     pub(crate) total_pages: u64,
 }
 
-/// `message.wait`.
+/// The answer to `message.wait`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Waited {
     pub(crate) status: String,
     pub(crate) messages: Vec<Summary>,
+    pub(crate) unread: u64,
 }
 
-/// `message.get`.
+/// The answer to `message.news`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct News {
+    /// `told`; for a wait also `timeout`, or `replaced` if another wait took its name.
+    pub(crate) status: String,
+    pub(crate) messages: Vec<Summary>,
+    pub(crate) cursor: String,
+    pub(crate) remaining: u64,
+    pub(crate) unread: u64,
+}
+
+/// The answer to `message.get`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Got {
@@ -241,7 +306,7 @@ pub(crate) struct Message {
     pub(crate) scopes: Vec<Tag>,
     pub(crate) refs: Vec<Tag>,
     pub(crate) created_at: Stamp,
-    /// What it is dated, if it came before that.
+    /// The time that the message claims, if that was after its arrival.
     pub(crate) claimed_at: Option<Stamp>,
     pub(crate) updated_at: Option<Stamp>,
     pub(crate) deleted: bool,
@@ -258,7 +323,7 @@ pub(crate) struct Author {
     pub(crate) signed: Option<bool>,
 }
 
-/// `agent.register`.
+/// The answer to `agent.register`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Registered {
@@ -274,7 +339,7 @@ pub(crate) struct Conflict {
     pub(crate) registered_at: Option<Stamp>,
 }
 
-/// `agent.list`.
+/// The answer to `agent.list`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Agents {
@@ -297,9 +362,11 @@ pub(crate) struct ListedAgent {
     pub(crate) hostname: String,
     pub(crate) registered_at: Stamp,
     pub(crate) last_seen_at: Option<Stamp>,
+    #[serde(flatten)]
+    pub(crate) doing: Doing,
 }
 
-/// `agent.cleanup`.
+/// The answer to `agent.cleanup`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Cleaned {
@@ -318,7 +385,36 @@ pub(crate) struct Orphan {
     pub(crate) days_since_seen: u64,
 }
 
-/// `agent.listContext`.
+/// An agent as named in answers.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct AgentRef {
+    pub(crate) agent_id: String,
+    pub(crate) home: String,
+    pub(crate) home_name: Option<String>,
+    pub(crate) address: String,
+    pub(crate) signed: Option<bool>,
+    pub(crate) local: bool,
+}
+
+impl AgentRef {
+    /// Formats the agent by its address; see [`who`].
+    pub(crate) fn who(&self) -> String {
+        who(&self.agent_id, &self.address, self.signed)
+    }
+
+    /// Formats the agent as plain text.
+    pub(crate) fn who_plain(&self) -> String {
+        who_plain(&self.agent_id, &self.address, self.signed)
+    }
+
+    /// Returns `true` if this is the local agent of this name.
+    pub(crate) fn is(&self, name: &str) -> bool {
+        self.local && self.agent_id == name
+    }
+}
+
+/// The answer to `agent.listContext`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Contexts {
@@ -326,18 +422,16 @@ pub(crate) struct Contexts {
     pub(crate) more: bool,
 }
 
-/// What goes on in one open session.
+/// The work in one open session.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Working {
-    pub(crate) agent_id: String,
-    pub(crate) home: String,
-    pub(crate) home_name: Option<String>,
-    pub(crate) address: String,
-    pub(crate) signed: Option<bool>,
-    pub(crate) local: bool,
+    #[serde(flatten)]
+    pub(crate) agent: AgentRef,
     pub(crate) status: String,
     pub(crate) last_seen_at: Stamp,
+    #[serde(flatten)]
+    pub(crate) doing: Doing,
     pub(crate) session_id: String,
     pub(crate) branch: Option<String>,
     pub(crate) unmerged_commits: Vec<Commit>,
@@ -349,33 +443,21 @@ pub(crate) struct Working {
     pub(crate) intent: Option<String>,
 }
 
-impl Working {
-    /// The agent, as it is addressed.
-    pub(crate) fn who(&self) -> String {
-        who(&self.agent_id, &self.address, self.signed)
-    }
-
-    /// The same for the cell of a table.
-    pub(crate) fn who_plain(&self) -> String {
-        who_plain(&self.agent_id, &self.address, self.signed)
-    }
-}
-
-/// `session.start`.
+/// The answer to `session.start`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct SessionStarted {
     pub(crate) session_id: String,
 }
 
-/// `session.end`.
+/// The answer to `session.end`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct SessionEnded {
     pub(crate) duration_ms: u64,
 }
 
-/// `session.list`.
+/// The answer to `session.list`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Sessions {
@@ -399,7 +481,7 @@ pub(crate) struct Session {
     pub(crate) status: String,
 }
 
-/// `session.heartbeat`.
+/// The answer to `session.heartbeat`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Beaten {
@@ -408,11 +490,12 @@ pub(crate) struct Beaten {
     pub(crate) unmerged_commits: u64,
     pub(crate) uncommitted_files: u64,
     pub(crate) file_changes: Vec<FileChange>,
+    pub(crate) git_updated_at: Option<Stamp>,
     pub(crate) scopes: Vec<Tag>,
     pub(crate) refs: Vec<Tag>,
 }
 
-/// `agent.whoami`.
+/// The answer to `agent.whoami`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Whoami {
@@ -426,7 +509,7 @@ pub(crate) struct Whoami {
     pub(crate) current_task: Option<String>,
 }
 
-/// `team.list`.
+/// The answer to `team.list`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Team {
@@ -455,15 +538,48 @@ pub(crate) struct Member {
     pub(crate) inbox_total: Option<u64>,
     pub(crate) inbox_unread: Option<u64>,
     pub(crate) status: String,
-    /// The daemon it lives at.
+    #[serde(flatten)]
+    pub(crate) doing: Doing,
+    pub(crate) held: Vec<Held>,
+    /// The id of the agent's home daemon.
     pub(crate) home: Option<String>,
     pub(crate) local: Option<bool>,
     pub(crate) home_name: Option<String>,
     pub(crate) address: String,
     pub(crate) signed: Option<bool>,
-    /// Whether that daemon answers us.
+    /// The state of the connection to the agent's home.
     pub(crate) home_state: Option<String>,
     pub(crate) home_state_since: Option<Stamp>,
+}
+
+/// Mail from an agent that is held back from `to`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Held {
+    pub(crate) to: String,
+    pub(crate) messages: u64,
+}
+
+/// What an agent's program is doing.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Doing {
+    /// `working`, `needs_you`, `idle` or `gone`; `None` if unknown.
+    pub(crate) presence: Option<String>,
+    pub(crate) presence_since: Option<Stamp>,
+    pub(crate) wakeable: bool,
+}
+
+impl Doing {
+    /// Describes the presence in words; `None` if it is unknown.
+    pub(crate) fn words(&self) -> Option<String> {
+        let words = match self.presence.as_deref()? {
+            "needs_you" => "needs you".to_owned(),
+            "idle" if self.wakeable => "idle, mail wakes it".to_owned(),
+            other => said(other),
+        };
+        Some(words)
+    }
 }
 
 /// One peer of `peer.status`.
@@ -505,7 +621,7 @@ pub(crate) struct Peer {
     pub(crate) asks_over_our_connection: bool,
 }
 
-/// Why a peer is read no further.
+/// Why a peer is not read any further.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct OverQuota {
@@ -516,7 +632,7 @@ pub(crate) struct OverQuota {
 }
 
 impl OverQuota {
-    /// `1500 agents kept, 1000 allowed`, and the setting that decides it.
+    /// Describes the excess, such as `1500 agents kept, 1000 allowed`, and names the setting that limits it.
     pub(crate) fn shown(&self) -> (String, &'static str) {
         let Self { measure, kept, allowed } = self;
         let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / f64::from(1 << 20));
@@ -529,7 +645,7 @@ impl OverQuota {
     }
 }
 
-/// What the daemon did by itself about what was missing.
+/// Result of the daemon's last automatic reconciliation with a peer.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Repaired {
@@ -540,7 +656,7 @@ pub(crate) struct Repaired {
     pub(crate) note: Option<String>,
 }
 
-/// A machine as a tailnet knows it.
+/// A machine as known to a tailnet.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Node {
@@ -550,20 +666,20 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// `laptop (ann@example.com)`, and nothing that drives a terminal.
+    /// Formats the node as `laptop (ann@example.com)`, with control characters escaped.
     pub(crate) fn shown(&self) -> String {
         let name = said(if self.name.is_empty() { &self.id } else { &self.name });
         if self.user.is_empty() { name } else { format!("{name} ({})", user(&self.user)) }
     }
 }
 
-/// A login name: an address of e-mail is a word, too.
+/// Formats a login name; an e-mail address needs no quotes.
 fn user(login: &str) -> String {
     let parts: Vec<_> = login.split('@').collect();
     if parts.len() == 2 && parts.iter().all(|part| said(part) == *part) { login.to_owned() } else { said(login) }
 }
 
-/// A peer that went to another node.
+/// A peer that has moved to another node.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Moved {
@@ -572,7 +688,7 @@ pub(crate) struct Moved {
     pub(crate) at: Option<Stamp>,
 }
 
-/// Somebody who used a peer's token and is not that peer.
+/// A node that used a peer's token but is not that peer.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Stray {
@@ -581,7 +697,7 @@ pub(crate) struct Stray {
     pub(crate) times: u64,
 }
 
-/// How packets travel to a peer.
+/// The network path to a peer.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Route {
@@ -590,14 +706,14 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    /// `direct, 0.4 ms` or `via relay fra, 48 ms`.
+    /// Formats the path as `direct, 0.4 ms` or `via relay fra, 48 ms`.
     pub(crate) fn shown(&self) -> String {
         let way = self.relay.as_ref().map_or_else(|| "direct".to_owned(), |relay| format!("via relay {}", said(relay)));
         format!("{way}, {}", millis(self.round_trip_us))
     }
 }
 
-/// Microseconds, for people: `0.4 ms`, `48 ms`, `2.3s`.
+/// Formats microseconds for users: `0.4 ms`, `48 ms`, `2.3s`.
 pub(crate) fn millis(micros: u64) -> String {
     match micros {
         0..10_000 => format!("{}.{} ms", micros / 1000, micros % 1000 / 100),
@@ -605,7 +721,7 @@ pub(crate) fn millis(micros: u64) -> String {
     }
 }
 
-/// `peer.ping`.
+/// The answer to `peer.ping`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Pinged {
@@ -613,6 +729,7 @@ pub(crate) struct Pinged {
     pub(crate) address: String,
     pub(crate) node: Option<Node>,
     pub(crate) path: Option<Route>,
+    pub(crate) asked_over_its_connection: bool,
     pub(crate) round_trip_us: u64,
     pub(crate) clock_offset_ms: Option<i64>,
     pub(crate) version: Option<String>,
@@ -621,7 +738,7 @@ pub(crate) struct Pinged {
     pub(crate) backlog_to_them: Option<u64>,
 }
 
-/// `peer.waiting`.
+/// The answer to `peer.waiting`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Found {
@@ -649,7 +766,7 @@ pub(crate) struct Attempt {
     pub(crate) locked_until: Option<Stamp>,
 }
 
-/// An event that an old peer refused.
+/// An event that a legacy peer refused.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct SkippedEvent {
@@ -658,7 +775,7 @@ pub(crate) struct SkippedEvent {
     pub(crate) kind: String,
 }
 
-/// The last event of a peer that stayed outside the log.
+/// The last event of a peer that was rejected.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct LastRejected {
@@ -667,7 +784,7 @@ pub(crate) struct LastRejected {
     pub(crate) at: Option<Stamp>,
 }
 
-/// `peer.start_pairing`.
+/// The answer to `peer.start_pairing`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Pairing {
@@ -678,33 +795,33 @@ pub(crate) struct Pairing {
     pub(crate) transport: String,
 }
 
-/// `peer.wait_pairing` and `peer.join`.
+/// The answer to `peer.wait_pairing` and `peer.join`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Paired {
-    /// `paired`, or `waiting` while nobody joined.
+    /// `paired`, or `waiting` while no daemon has joined.
     pub(crate) status: String,
     /// The wrong codes so far, while it waits.
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) peer_name: String,
     pub(crate) peer_address: String,
-    /// `plain` where the code was sent.
+    /// `plain` if the code was transmitted.
     pub(crate) pairing: String,
     pub(crate) syncing: bool,
     pub(crate) message: Option<String>,
 }
 
-/// `peer.look`.
+/// The answer to `peer.look`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Listener {
     pub(crate) address: String,
     pub(crate) node: Option<Node>,
-    /// `plain` where the code would have to be sent.
+    /// `plain` if the code would have to be transmitted.
     pub(crate) pairing: String,
 }
 
-/// `sync.status`.
+/// The answer to `sync.status`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct SyncStatus {
@@ -712,14 +829,14 @@ pub(crate) struct SyncStatus {
     pub(crate) last_error: Option<String>,
     pub(crate) sync_state: String,
     pub(crate) local_only: bool,
-    /// Whether the tailnet is used.
+    /// `true` if the tailnet is used.
     pub(crate) tailnet: bool,
     /// In seconds.
     pub(crate) sync_interval: u64,
     pub(crate) peers: Vec<Peer>,
 }
 
-/// `sync.force`.
+/// The answer to `sync.force`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Forced {
@@ -736,7 +853,7 @@ pub(crate) struct ForcedPeer {
     pub(crate) error: Option<String>,
 }
 
-/// `purge.execute`.
+/// The answer to `purge.execute`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Purged {
@@ -745,9 +862,41 @@ pub(crate) struct Purged {
     pub(crate) messages_deleted: u64,
     pub(crate) sessions_deleted: u64,
     pub(crate) events_deleted: u64,
+    pub(crate) goes_on: bool,
 }
 
-/// `sync.verify`.
+/// The answer to `sync.parked`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ParkedList {
+    pub(crate) groups: Vec<Parked>,
+    pub(crate) more: bool,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Parked {
+    /// The name of the peer that served these events.
+    pub(crate) peer: Option<String>,
+    pub(crate) reason: String,
+    pub(crate) events: u64,
+    pub(crate) waits: bool,
+    pub(crate) last: ParkedEvent,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct ParkedEvent {
+    pub(crate) event_id: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) origin_name: String,
+    pub(crate) at: Option<Stamp>,
+    pub(crate) target: Option<String>,
+    pub(crate) due: Option<Stamp>,
+}
+
+/// The answer to `sync.verify`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Verified {
@@ -769,7 +918,7 @@ pub(crate) struct VerifiedPeer {
     pub(crate) error: Option<String>,
 }
 
-/// What exactly of one origin's log was on one side only.
+/// The exact differences in one origin's log.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Missing {
@@ -784,7 +933,7 @@ pub(crate) struct Missing {
     pub(crate) note: Option<String>,
 }
 
-/// Events that one side does not hold.
+/// Events that one side is missing.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Lack {
@@ -793,7 +942,7 @@ pub(crate) struct Lack {
     pub(crate) ids: Vec<String>,
 }
 
-/// What of one origin's log is on one side only.
+/// The number of events of one origin's log that are on one side only.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Difference {

@@ -1,4 +1,4 @@
-//! Others' words on their way to a terminal.
+//! Makes texts by others safe for a terminal, and wraps lines.
 
 use std::{fmt::Write, iter};
 
@@ -7,9 +7,13 @@ use textwrap::{
     Options, WordSeparator, WordSplitter,
     core::{Word, display_width},
 };
-use thrum_core::name::is_printable;
+use thrum_core::{
+    json::{prefix, text_size},
+    name::{self, is_printable},
+};
 
-/// A text of several lines: line breaks stay, a tab becomes four columns, everything else that could drive a terminal is escaped.
+/// Escapes a text of several lines. Line breaks are kept, a tab becomes four columns, and everything else that could
+/// control a terminal is escaped.
 pub(crate) fn lines(text: &str) -> String {
     let lines: Vec<_> = text.trim_end_matches(['\n', '\r']).split('\n').map(line).collect();
     lines.join("\n")
@@ -23,7 +27,7 @@ fn line(text: &str) -> String {
         marks = if columns(c) == 0 { marks + 1 } else { 0 };
         match c {
             '\t' => out.push_str("    "),
-            // Joins emoji and the letters of some scripts; between others it has no business.
+            // These join emoji and the letters of some scripts. After ASCII they have no legitimate use.
             '\u{200c}' | '\u{200d}' if !before.is_ascii() => out.push(c),
             c if is_printable(c) && marks <= MOST_MARKS => out.push(c),
             c if is_printable(c) => out.extend(c.escape_unicode()),
@@ -34,10 +38,11 @@ fn line(text: &str) -> String {
     out
 }
 
-/// Most combining marks on one letter. More of them grow into the lines above and below; no language needs as many.
+/// Maximum number of combining marks on one letter. More would grow into the lines above and below, and no language
+/// needs as many.
 const MOST_MARKS: usize = 6;
 
-/// How many columns a line takes. Styles take none.
+/// The number of columns that a line takes, not counting styles.
 pub(crate) fn width(line: &str) -> usize {
     display_width(line)
 }
@@ -46,13 +51,15 @@ fn columns(c: char) -> usize {
     if c.is_ascii() { usize::from(!c.is_ascii_control()) } else { display_width(c.encode_utf8(&mut [0; 4])) }
 }
 
-/// The text with our own styles (`ESC [ digits m`) and nothing else that drives a terminal.
+/// Escapes a text except for our own styles (`ESC [ digits m`).
 pub(crate) fn styled(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('\x1b') {
         out.push_str(&line(&rest[..at]));
-        let code = rest[at + 1..].strip_prefix('[').and_then(|code| Some(&code[..code.find(|c: char| !matches!(c, '0'..='9' | ';'))?]));
+        let code = rest[at + 1..]
+            .strip_prefix('[')
+            .and_then(|code| Some(&code[..code.find(|c: char| !matches!(c, '0'..='9' | ';'))?]));
         let end = match code {
             Some(code) if rest[at + 2 + code.len()..].starts_with('m') => at + 3 + code.len(),
             _ => at + 1,
@@ -67,8 +74,8 @@ pub(crate) fn styled(text: &str) -> String {
     out + &line(rest)
 }
 
-/// A line on as many lines of at most `width` columns as it needs, the further ones indented by `hang`. Styles take no columns;
-/// a word that is longer than a line stays whole, so that it can be copied.
+/// Wraps a line to at most `width` columns, with the continuation lines indented by `hang`. Styles take no columns. A
+/// word that is longer than a line is not broken, so that it can be copied.
 pub(crate) fn wrapped(line: &str, width: usize, hang: usize) -> String {
     if self::width(line) <= width {
         return line.to_owned();
@@ -79,23 +86,24 @@ pub(crate) fn wrapped(line: &str, width: usize, hang: usize) -> String {
         .initial_indent(first)
         .subsequent_indent(&further)
         .break_words(false)
-        // An option or a name that is broken at its dash can no longer be copied.
+        // An option or a name that is broken at its dash cannot be copied.
         .word_splitter(WordSplitter::NoHyphenation)
         .word_separator(WordSeparator::Custom(apart));
     textwrap::wrap(words, options).join("\n")
 }
 
-/// What no line begins with, where words are not parted by spaces.
+/// Characters that must not begin a line, in scripts without spaces between words.
 const CLOSING: [char; 14] = ['、', '。', '，', '．', '！', '？', '：', '；', '）', '」', '』', '】', '〉', 'ー'];
 
-/// Words end at spaces, and behind each character of two columns: scripts made of these have no spaces.
+/// Splits a line into words: at spaces, and after each character of two columns, because scripts with those have no
+/// spaces.
 fn apart(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
     let mut rest = line;
     Box::new(iter::from_fn(move || {
         let mut spaces = false;
         let mut wide = false;
         let mut ends = rest.char_indices().filter_map(|(at, c)| {
-            // What has no width belongs to the character before it.
+            // A character without width belongs to the one before it.
             let end = (spaces && c != ' ') || (wide && c != ' ' && columns(c) > 0 && !CLOSING.contains(&c));
             spaces |= c == ' ';
             wide = columns(c) == 2 || (wide && columns(c) == 0);
@@ -107,23 +115,23 @@ fn apart(line: &str) -> Box<dyn Iterator<Item = Word<'_>> + '_> {
     }))
 }
 
-/// The beginning of a text on one line of at most `chars` characters.
+/// Returns the beginning of a text on one line of at most `chars` characters.
 pub(crate) fn preview(text: &str, chars: usize) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let line = line(&words);
-    // A mark is not torn from its letter.
+    // Do not separate a combining mark from its letter.
     match line.char_indices().skip(chars).find(|(_, c)| columns(*c) > 0) {
         Some((end, _)) => format!("{}…", line[..end].trim_end()),
         None => line,
     }
 }
 
-/// One compact line of JSON in which also those characters are escaped that JSON allows but terminals obey.
+/// Returns one compact line of JSON. Characters that JSON allows but terminals obey are escaped as well.
 pub(crate) fn json(value: &Value) -> String {
     escaped(&value.to_string())
 }
 
-/// The same for a line that is JSON already; line breaks between its values are not.
+/// Escapes a line that is already JSON. It must not have line breaks between its values.
 pub(crate) fn escaped(plain: &str) -> String {
     let mut out = String::with_capacity(plain.len());
     for c in plain.chars() {
@@ -139,9 +147,36 @@ pub(crate) fn escaped(plain: &str) -> String {
     out
 }
 
-/// `1 message`, `2 messages`.
-pub(crate) fn count(number: u64, what: &str) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+pub(crate) use thrum_core::words::count;
+
+/// Precedes each line of a text by others.
+pub(crate) const BAR: char = '│';
+
+/// Maximum number of characters shown of a text by others without another limit: longer than any id or path.
+const MOST_SAID: usize = 1000;
+
+/// Formats a text by others outside a message's body, on one line. A plain word stays as it is; everything else is
+/// quoted, so that its end is clear and it cannot imitate our own output ([`name::quoted`]).
+pub(crate) fn said(text: &str) -> String {
+    said_within(text, MOST_SAID)
+}
+
+/// Formats the beginning of a text by others, at most `most` characters.
+pub(crate) fn said_within(text: &str, most: usize) -> String {
+    let text = text.trim();
+    match text.char_indices().nth(most) {
+        Some((end, _)) => name::quoted(&format!("{}…", &text[..end])),
+        None => name::quoted(text),
+    }
+}
+
+/// Returns the beginning of a text, at most `most` bytes as JSON.
+pub(crate) fn clipped(text: &str, most: usize) -> String {
+    const CUT: char = '…';
+    if text_size(text) <= most {
+        return text.to_owned();
+    }
+    format!("{}{CUT}", prefix(text, most.saturating_sub(CUT.len_utf8())))
 }
 
 #[cfg(test)]
@@ -166,7 +201,10 @@ mod tests {
         assert_eq!(wrapped("  one two three", 9, 4), "  one two\n    three");
         assert_eq!(wrapped("日本語の長い行です", 8, 2), "日本語の\n  長い行\n  です");
         assert_eq!(wrapped("長い行です。", 10, 0), "長い行で\nす。", "a full stop stays with its sentence");
-        assert_eq!(wrapped("see https://example.org/a/very/long/path now", 12, 0), "see\nhttps://example.org/a/very/long/path\nnow");
+        assert_eq!(
+            wrapped("see https://example.org/a/very/long/path now", 12, 0),
+            "see\nhttps://example.org/a/very/long/path\nnow"
+        );
         assert_eq!(wrapped("with --idempotency-key x", 12, 0), "with\n--idempotency-key\nx");
         assert_eq!(wrapped("a  b", 80, 4), "a  b");
         assert_eq!(wrapped("👍🏽👍🏽", 4, 0).matches("👍🏽").count(), 2, "a skin tone stays with its hand");

@@ -1,27 +1,27 @@
-//! Times as people write and read them.
+//! Parses and formats times for users.
 
 use std::time::{Duration, SystemTime};
 
 use jiff::SignedDuration;
 use thrum_core::Stamp;
 
-/// The time now.
+/// The current time.
 pub(crate) fn now() -> Stamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Stamp::ZERO.plus(since)
 }
 
-/// Longest length of time accepted: nobody waits longer, and clocks can add it.
+/// Longest duration that is accepted: nobody needs a longer wait, and adding it to a clock cannot overflow.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
 
-/// A length of time from the command line: `20s`, `8m`, `1h30m`, `500ms`; a number alone is seconds.
+/// Parses a duration from the command line: `20s`, `8m`, `1h30m`, `500ms`; a number alone is seconds.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let length = Duration::try_from(parse_signed(text)?).map_err(|_| "must not be negative".to_owned())?;
     if length > LONGEST { Err("is longer than a year".to_owned()) } else { Ok(length) }
 }
 
-/// What `--after` accepts: an instant, or a distance back from now (`-15s`); the future only if a sign says that it is meant
-/// (`+5s`), for without one a distance is more likely a forgotten `-`.
+/// Parses a value of `--after`: an instant, or a distance back from now (`-15s`). A distance into the future needs a
+/// sign (`+5s`), because without one it is more likely that the `-` was forgotten.
 pub(crate) fn parse_instant(text: &str) -> Result<Stamp, String> {
     if let Some(stamp) = Stamp::parse(text) {
         return Ok(stamp);
@@ -29,19 +29,25 @@ pub(crate) fn parse_instant(text: &str) -> Result<Stamp, String> {
     let forms = "give a distance such as -15s, or a time such as 2026-11-23T05:30:00Z";
     let distance = parse_signed(text).map_err(|_| forms.to_owned())?;
     if distance.is_positive() && !text.trim_start().starts_with('+') {
-        return Err(format!("lies in the future, and no message is from there yet: write -{text} for what came since, or +{text}"));
+        return Err(format!(
+            "lies in the future, and no message is from there yet: write -{text} for what came since, or +{text}"
+        ));
     }
     Ok(if distance.is_negative() { now().minus(distance.unsigned_abs()) } else { now().plus(distance.unsigned_abs()) })
 }
 
-/// What lies behind us, from the command line: a distance back from now (`2d`, `24h`, `1w`), the beginning of a day here
-/// (`2026-11-20`), or an instant.
+/// Parses a time in the past from the command line: a distance back from now (`2d`, `24h`, `1w`), the beginning of a
+/// local day (`2026-11-20`), or an instant.
 pub(crate) fn parse_past(text: &str) -> Result<Stamp, String> {
     if let Some(stamp) = Stamp::parse(text) {
         return Ok(stamp);
     }
-    let forms = || "give a distance such as 30d, 24h or 1h30m, a day such as 2026-11-20, or a time such as 2026-11-23T05:30:00Z".to_owned();
-    // Dates of the calendar look like nothing else; everything that jiff takes beyond them (a time without zone) is not taken.
+    let forms = || {
+        "give a distance such as 30d, 24h or 1h30m, a day such as 2026-11-20, or a time such as 2026-11-23T05:30:00Z"
+            .to_owned()
+    };
+    // A date of ten characters cannot be confused with the other forms. Further forms that jiff accepts (a time without
+    // zone) are rejected.
     if text.len() == 10
         && let Ok(date) = text.parse::<jiff::civil::Date>()
     {
@@ -65,7 +71,7 @@ fn parse_signed(text: &str) -> Result<SignedDuration, String> {
     seconds.parse().map_err(|_| "give a number with a unit: 20s, 8m, 1h30m, 500ms".to_owned())
 }
 
-/// A length of time in one or two words: `12s`, `5m`, `3h 20m`, `2d`.
+/// Formats a duration in one or two words: `12s`, `5m`, `3h 20m`, `2d`.
 pub(crate) fn brief(length: Duration) -> String {
     let seconds = length.as_secs();
     match seconds {
@@ -77,7 +83,7 @@ pub(crate) fn brief(length: Duration) -> String {
     }
 }
 
-/// A length of time that may be shorter than a second or longer than a year: `150 ms`, `1.5s`, `12s`, `5m`, `730d`.
+/// Formats a duration that may be shorter than a second or longer than a year: `150 ms`, `1.5s`, `12s`, `5m`, `730d`.
 pub(crate) fn length(length: Duration) -> String {
     match length.as_millis() {
         ms @ 0..1_000 => format!("{ms} ms"),
@@ -86,7 +92,7 @@ pub(crate) fn length(length: Duration) -> String {
     }
 }
 
-/// How long ago `then` was, as a person says it.
+/// Formats how long ago `then` was.
 pub(crate) fn ago(now: Stamp, then: Stamp) -> String {
     match now.since(then) {
         short if short < Duration::from_secs(2) => "just now".to_owned(),
@@ -94,12 +100,12 @@ pub(crate) fn ago(now: Stamp, then: Stamp) -> String {
     }
 }
 
-/// An instant to the second, in UTC.
+/// Formats an instant to the second, in UTC.
 pub(crate) fn exact(then: Stamp) -> String {
     then.to_the_second()
 }
 
-/// Milliseconds with as many digits as they deserve: `0.42 ms`, `3.1 ms`, `120 ms`.
+/// Formats milliseconds with a useful number of digits: `0.42 ms`, `3.1 ms`, `120 ms`.
 pub(crate) fn millis(length: Duration) -> String {
     let ms = length.as_secs_f64() * 1e3;
     match ms {
@@ -133,8 +139,22 @@ mod tests {
         assert_eq!((back("2d") / 60, back("24h") / 60, back("1w") / 60), (2880, 1440, 10_080));
         assert_eq!(parse_past("2026-11-23T05:30:00Z"), Ok(Stamp::parse("2026-11-23T05:30:00Z").expect("valid")));
         let day = parse_past("2026-11-20").expect("a day");
-        assert!(Stamp::parse("2026-11-20T00:00:00Z").expect("valid").since(day).as_secs() < 86_400, "midnight of wherever this runs");
-        for text in ["", "2", "soon", "-2d", "2 moons", "1mo", "2026-13-01", "2026-11-20T10:00:00", "1066-10-14", "2d 2026-11-20"] {
+        assert!(
+            Stamp::parse("2026-11-20T00:00:00Z").expect("valid").since(day).as_secs() < 86_400,
+            "midnight of wherever this runs"
+        );
+        for text in [
+            "",
+            "2",
+            "soon",
+            "-2d",
+            "2 moons",
+            "1mo",
+            "2026-13-01",
+            "2026-11-20T10:00:00",
+            "1066-10-14",
+            "2d 2026-11-20",
+        ] {
             assert!(parse_past(text).is_err(), "{text}");
         }
     }
@@ -157,7 +177,10 @@ mod tests {
         let of = |seconds| brief(Duration::from_secs(seconds));
         assert_eq!([of(5), of(90), of(12_000), of(40_000), of(200_000)], ["5s", "1m", "3h 20m", "11h", "2d"]);
         let exactly = |millis| length(Duration::from_millis(millis));
-        assert_eq!([exactly(150), exactly(1_500), exactly(12_000), exactly(63_071_999_999)], ["150 ms", "1.5s", "12s", "729d"]);
+        assert_eq!(
+            [exactly(150), exactly(1_500), exactly(12_000), exactly(63_071_999_999)],
+            ["150 ms", "1.5s", "12s", "729d"]
+        );
         assert_eq!(exact(Stamp::parse("2026-11-23T05:30:01.5Z").expect("valid")), "2026-11-23T05:30:01Z");
     }
 }

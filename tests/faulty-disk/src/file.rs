@@ -1,5 +1,6 @@
-//! An open file as SQLite sees it: `sqlite3_io_methods`. SQLite calls them with pointers that are valid for the call, and with
-//! one call at a time per file. What is behind a file is behind the disk's mutex.
+//! An open file as SQLite sees it: the functions of `sqlite3_io_methods`. SQLite passes pointers that are valid for the
+//! duration of the call, and makes one call at a time per file. The state behind a file is protected by the disk's
+//! mutex.
 
 use std::{
     ffi::{c_int, c_void},
@@ -19,7 +20,7 @@ use crate::{
     state::Step,
 };
 
-/// What SQLite has room for: its own part, and where ours is.
+/// The file structure that SQLite allocates: SQLite's own part, and a pointer to ours.
 #[repr(C)]
 pub(crate) struct File {
     base: ffi::sqlite3_file,
@@ -30,21 +31,21 @@ pub(crate) struct File {
 pub(crate) struct Handle {
     pub(crate) disk: Arc<Shared>,
     pub(crate) inode: u64,
-    /// Whose locks.
+    /// The number under which this handle holds locks.
     pub(crate) number: u64,
     pub(crate) life: u64,
     pub(crate) read_only: bool,
-    /// A name to delete at the end.
+    /// A file name to delete when the handle is closed.
     pub(crate) transient: Option<String>,
     pub(crate) shm: Option<(Arc<Shm>, Held)>,
 }
 
-/// Our part of a file.
+/// Returns our part of a file.
 ///
 /// # Safety
 /// `file` was opened by `open` and is not closed.
 unsafe fn handle<'f>(file: *mut ffi::sqlite3_file) -> &'f mut Handle {
-    // SAFETY: `open` boxed it; SQLite makes one call at a time per file.
+    // SAFETY: `open` boxed the handle, and SQLite makes one call at a time per file.
     unsafe { &mut *(*file.cast::<File>()).handle }
 }
 
@@ -91,7 +92,7 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
 unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, buffer: *mut c_void, amount: c_int, offset: i64) -> c_int {
     // SAFETY: the file is open.
     let handle = unsafe { handle(file) };
-    // SAFETY: SQLite gives room for `amount` bytes and nobody else has them.
+    // SAFETY: SQLite provides `amount` writable bytes that nothing else accesses.
     let buffer = unsafe { std::slice::from_raw_parts_mut(buffer.cast::<u8>(), size(amount.into())) };
     let mut state = handle.disk.state();
     if !state.serves(handle.life) {
@@ -108,7 +109,7 @@ unsafe extern "C" fn read(file: *mut ffi::sqlite3_file, buffer: *mut c_void, amo
 unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, bytes: *const c_void, amount: c_int, offset: i64) -> c_int {
     // SAFETY: the file is open.
     let handle = unsafe { handle(file) };
-    // SAFETY: SQLite gives `amount` bytes.
+    // SAFETY: SQLite provides `amount` readable bytes.
     let bytes = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), size(amount.into())) };
     let mut state = handle.disk.state();
     if !state.serves(handle.life) {
@@ -169,7 +170,7 @@ unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, _flags: c_int) -> c_int 
 }
 
 unsafe extern "C" fn file_size(file: *mut ffi::sqlite3_file, length: *mut i64) -> c_int {
-    // SAFETY: the file is open, and there is room for the answer.
+    // SAFETY: the file is open, and `length` points to room for the result.
     let (handle, length) = unsafe { (handle(file), &mut *length) };
     let mut state = handle.disk.state();
     if !state.serves(handle.life) {
@@ -191,12 +192,13 @@ unsafe extern "C" fn lock(file: *mut ffi::sqlite3_file, level: c_int) -> c_int {
     if level <= held {
         return ffi::SQLITE_OK;
     }
-    let others = locks.iter().filter(|(number, _)| **number != handle.number).map(|(_, level)| *level).max().unwrap_or(0);
+    let others =
+        locks.iter().filter(|(number, _)| **number != handle.number).map(|(_, level)| *level).max().unwrap_or(0);
     let (granted, code) = match level {
         ffi::SQLITE_LOCK_SHARED if others >= ffi::SQLITE_LOCK_PENDING => (held, ffi::SQLITE_BUSY),
         ffi::SQLITE_LOCK_SHARED => (level, ffi::SQLITE_OK),
         _ if others >= ffi::SQLITE_LOCK_RESERVED => (held, ffi::SQLITE_BUSY),
-        // Who wants the file alone keeps new readers out while the others finish.
+        // A pending exclusive lock keeps new readers out while the present ones finish.
         ffi::SQLITE_LOCK_EXCLUSIVE if others > ffi::SQLITE_LOCK_NONE => (ffi::SQLITE_LOCK_PENDING, ffi::SQLITE_BUSY),
         _ => (level, ffi::SQLITE_OK),
     };
@@ -219,7 +221,7 @@ unsafe extern "C" fn unlock(file: *mut ffi::sqlite3_file, level: c_int) -> c_int
 }
 
 unsafe extern "C" fn check_reserved_lock(file: *mut ffi::sqlite3_file, reserved: *mut c_int) -> c_int {
-    // SAFETY: the file is open, and there is room for the answer.
+    // SAFETY: the file is open, and `reserved` points to room for the result.
     let (handle, reserved) = unsafe { (handle(file), &mut *reserved) };
     let mut state = handle.disk.state();
     if !state.serves(handle.life) {
@@ -242,12 +244,12 @@ unsafe extern "C" fn device_characteristics(_: *mut ffi::sqlite3_file) -> c_int 
 }
 
 impl Handle {
-    /// Makes `file` an open file.
+    /// Turns `file` into an open file with this handle.
     ///
     /// # Safety
     /// `file` has room for a `File`.
     pub(crate) unsafe fn put_into(self, file: *mut ffi::sqlite3_file) {
-        // SAFETY: the caller's; `close` takes the box back.
+        // SAFETY: the caller guarantees the room; `close` takes the box back.
         unsafe {
             (*file.cast::<File>()).handle = Box::into_raw(Box::new(self));
             (*file).pMethods = &raw const METHODS;
@@ -260,7 +262,7 @@ impl Handle {
         }
     }
 
-    /// The memory shared with the other users of the file.
+    /// The memory shared with the other users of the file. `None` if the handle no longer works.
     fn shm(&mut self) -> Option<&mut (Arc<Shm>, Held)> {
         let mut state = self.disk.state();
         if !state.serves(self.life) {
@@ -277,13 +279,19 @@ impl Handle {
     }
 }
 
-unsafe extern "C" fn shm_map(file: *mut ffi::sqlite3_file, index: c_int, bytes: c_int, extend: c_int, out: *mut *mut c_void) -> c_int {
-    // SAFETY: the file is open, and there is room for the answer.
+unsafe extern "C" fn shm_map(
+    file: *mut ffi::sqlite3_file,
+    index: c_int,
+    bytes: c_int,
+    extend: c_int,
+    out: *mut *mut c_void,
+) -> c_int {
+    // SAFETY: the file is open, and `out` points to room for the result.
     let (handle, out) = unsafe { (handle(file), &mut *out) };
     *out = ptr::null_mut();
     let Some((shm, _)) = handle.shm() else { return ffi::SQLITE_IOERR_SHMMAP };
     assert_eq!(size(bytes.into()), Shm::REGION, "SQLite maps regions of one size");
-    // The handle has the memory until `shm_unmap` or `close`, when SQLite is done with it.
+    // The handle keeps the memory alive until `shm_unmap` or `close`, after which SQLite does not use it.
     *out = shm.region(size(index.into()), extend != 0).unwrap_or(ptr::null_mut());
     ffi::SQLITE_OK
 }
@@ -311,7 +319,7 @@ unsafe extern "C" fn shm_unmap(file: *mut ffi::sqlite3_file, _delete: c_int) -> 
     ffi::SQLITE_OK
 }
 
-/// SQLite's sizes and offsets are never negative.
+/// Converts a size or offset of SQLite, which is never negative.
 pub(crate) fn size(value: i64) -> usize {
     usize::try_from(value).expect("SQLite's sizes are not negative")
 }

@@ -1,34 +1,34 @@
-//! One file: what reads see, what is on the disk, and what is between the two.
+//! One file: the content that reads see, the durable content, and the unsynced changes between the two.
 
 use std::{collections::BTreeMap, sync::Weak};
 
 use crate::{random::Random, shm::Shm};
 
-/// What a disk writes at once, or tears. SQLite is told the same.
+/// Size of a sector in bytes: the unit that a disk writes at once, or tears. SQLite gets the same value.
 pub(crate) const SECTOR: usize = 4096;
 
-/// A change that was made and not synced.
+/// A change that has not been synced.
 enum Change {
     Write { at: usize, bytes: Vec<u8> },
     Resize(usize),
 }
 
-/// A file, named or not.
+/// A file, with or without a name.
 #[derive(Default)]
 pub(crate) struct Inode {
     now: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
-    /// Open handles.
+    /// Number of open handles.
     pub(crate) opens: usize,
-    /// Who holds which of SQLite's five locks.
+    /// The level of SQLite's file lock that each handle holds, by handle number.
     pub(crate) locks: BTreeMap<u64, i32>,
-    /// The memory that a write-ahead log's users share, while any of them is there.
+    /// The memory that the users of a write-ahead log share. It exists as long as one of them does.
     pub(crate) shm: Weak<Shm>,
 }
 
 impl Inode {
-    /// A file that is on the disk.
+    /// Creates a file whose content is already durable.
     pub(crate) fn durable(content: Vec<u8>) -> Self {
         Self { now: content.clone(), durable: content, ..Self::default() }
     }
@@ -37,7 +37,7 @@ impl Inode {
         &self.now
     }
 
-    /// Fills what it can of `buffer` and gives how much.
+    /// Reads into `buffer` up to the end of the file, and returns the number of bytes read.
     pub(crate) fn read(&self, at: usize, buffer: &mut [u8]) -> usize {
         let there = self.now.get(at..).unwrap_or_default();
         let length = there.len().min(buffer.len());
@@ -50,7 +50,7 @@ impl Inode {
         self.pending.push(Change::Write { at, bytes: bytes.to_owned() });
     }
 
-    /// Writes what is on the disk for certain, although nobody synced it.
+    /// Writes bytes that are durable at once, without a sync.
     pub(crate) fn write_through(&mut self, at: usize, bytes: &[u8]) {
         apply(&mut self.now, at, bytes);
         apply(&mut self.durable, at, bytes);
@@ -61,7 +61,7 @@ impl Inode {
         self.pending.push(Change::Resize(size));
     }
 
-    /// Everything written reaches the disk, but for what an earlier sync lost.
+    /// Makes every pending change durable. What an earlier failed sync lost stays lost.
     pub(crate) fn sync(&mut self) {
         for change in self.pending.drain(..) {
             match change {
@@ -71,7 +71,7 @@ impl Inode {
         }
     }
 
-    /// Of what is not synced a part reaches the disk, and the rest never will.
+    /// Makes a random part of the pending changes durable and drops the rest for good.
     pub(crate) fn lose(&mut self, random: &mut Random) {
         let changes = std::mem::take(&mut self.pending);
         match random.up_to(3) {
@@ -85,7 +85,7 @@ impl Inode {
         }
     }
 
-    /// After a crash reads see what is on the disk.
+    /// Resets the file after a crash: reads see the durable content.
     pub(crate) fn forget(&mut self) {
         self.now.clone_from(&self.durable);
         self.pending.clear();

@@ -1,6 +1,7 @@
-//! An in-memory disk under SQLite that forgets at a crash what was not synced, and fails where it is told. Tests only.
+//! An in-memory disk under SQLite for tests. A crash discards data that was not synced, and calls fail where a test
+//! plans it.
 //!
-//! A database on it is opened by [`Disk::path`], with nothing but the path being different:
+//! To open a database on the disk, use the path that [`Disk::path`] returns:
 //!
 //! ```
 //! let disk = faulty_disk::Disk::new(1);
@@ -11,16 +12,18 @@
 //! assert_eq!(conn.query_row("SELECT text FROM mail", [], |row| row.get::<_, String>(0)).unwrap(), "kept");
 //! ```
 //!
-//! What it promises is what the less careful file systems promise, and no more:
+//! The disk guarantees what the less careful file systems guarantee, and no more:
 //!
-//! * What was written before a successful sync of the file is there after a crash. Of what was written later, anything may be
-//!   there: nothing, a beginning, all, any of its sectors, half a sector. The bytes around a torn write are left alone, as
-//!   SQLite assumes (`SQLITE_IOCAP_POWERSAFE_OVERWRITE`).
-//! * A file's first sync makes its name durable, and no other. Of the names that were made and deleted and not synced, a crash
-//!   takes back all from some point on: a deleted journal may come back, and undo a transaction that was committed.
-//! * After a sync that failed the file still reads as written, but a later sync does not bring what this one lost, as on Linux.
+//! * Data written before a successful sync of the file survives a crash. Of later writes, any part may survive:
+//!   nothing, a beginning, everything, any of the sectors, half a sector. The bytes around a torn write keep their
+//!   value, as SQLite assumes (`SQLITE_IOCAP_POWERSAFE_OVERWRITE`).
+//! * The first sync of a file makes its own name durable, and no other name. A crash undoes all unsynced creations and
+//!   deletions of names from some point on. A deleted journal may therefore come back and undo a committed transaction.
+//! * After a failed sync the file still reads as written, but a later sync does not make the lost data durable, as on
+//!   Linux.
 //!
-//! The same seed and the same calls give the same disk. Locks and shared memory work between connections of one process.
+//! The same seed and the same calls produce the same disk. Locks and shared memory work between connections of one
+//! process.
 
 mod file;
 mod inode;
@@ -38,33 +41,34 @@ use std::{
 
 use state::State;
 
-/// How a disk fails. Reading goes on except after a crash.
+/// How a disk fails. Reads continue to work, except after a crash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// The power goes: nothing works any more, until [`Disk::crash`]. The call itself may or may not have reached the disk.
+    /// Power failure: every call fails until [`Disk::crash`]. The failing call itself may or may not reach the disk.
     Crash,
-    /// The same, and of the call, if it writes, a part is on the disk for certain.
+    /// Power failure during a write: like `Crash`, but a random part of the failing write is durable.
     TornWrite,
-    /// No room: of what is written, a part is (`SQLITE_FULL`), and no file can be made.
+    /// Disk full: a write stores only a part of its bytes and fails with `SQLITE_FULL`, and no file can be created.
     Full,
-    /// Writes, syncs, truncations and deletions fail (`SQLITE_IOERR_*`).
+    /// I/O error: writes, syncs, truncations and deletions fail with `SQLITE_IOERR_*`.
     IoError,
-    /// Writes fail with `SQLITE_READONLY`, and nothing can be made or deleted.
+    /// Read-only disk: writes fail with `SQLITE_READONLY`, and files cannot be created or deleted.
     ReadOnly,
 }
 
-/// All kinds, for tests that go through them.
-pub const FAILURES: [Failure; 5] = [Failure::Crash, Failure::TornWrite, Failure::Full, Failure::IoError, Failure::ReadOnly];
+/// All kinds of failure, for tests that iterate over them.
+pub const FAILURES: [Failure; 5] =
+    [Failure::Crash, Failure::TornWrite, Failure::Full, Failure::IoError, Failure::ReadOnly];
 
-/// What was in the files of a disk, by name.
+/// A copy of the files of a disk, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Image(BTreeMap<String, Vec<u8>>);
 
-/// A disk. Clones are the same disk; its files are gone with the last clone and the last connection.
+/// A handle to a disk. Clones share the disk. Its files are freed with the last clone and the last connection.
 #[derive(Clone)]
 pub struct Disk(Arc<Shared>);
 
-/// What a disk shares with the files that are open on it.
+/// The part of a disk that its open files share.
 struct Shared {
     state: Mutex<State>,
     registration: vfs::Registration,
@@ -77,81 +81,85 @@ impl Shared {
 }
 
 impl Disk {
-    /// An empty disk. `seed` decides what a crash leaves.
+    /// Creates an empty disk. `seed` determines what survives a crash.
     pub fn new(seed: u64) -> Self {
-        Self(Arc::new_cyclic(|shared| Shared { state: Mutex::new(State::new(seed)), registration: vfs::Registration::new(shared) }))
+        Self(Arc::new_cyclic(|shared| Shared {
+            state: Mutex::new(State::new(seed)),
+            registration: vfs::Registration::new(shared),
+        }))
     }
 
-    /// What SQLite knows the disk by, for `open_with_flags_and_vfs` and `?vfs=`.
+    /// The name under which the disk is registered with SQLite, for `open_with_flags_and_vfs` and `?vfs=`.
     pub fn vfs(&self) -> &str {
         self.0.registration.name()
     }
 
-    /// The path of a file on this disk for whoever opens databases by path: a URI that names the disk.
+    /// Returns the path of a file on this disk as a URI that names the disk, for code that opens databases by path.
     pub fn path(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("file:{name}?vfs={}", self.vfs()))
     }
 
-    /// The power goes and comes back: every file becomes what was synced, and a part, by the seed, of what was written since.
-    /// Whatever was open before fails from now on; planned failures are off.
+    /// Cuts and restores the power: each file keeps what was synced and, depending on the seed, a part of what was
+    /// written since. Handles that were open fail from now on, and planned failures are cancelled.
     pub fn crash(&self) {
         self.0.state().crash();
     }
 
-    /// How many calls there were so far that change something: creating, writing, syncing, truncating, deleting.
+    /// Number of calls so far that change something: creating, writing, syncing, truncating, deleting.
     pub fn steps(&self) -> u64 {
         self.0.state().steps()
     }
 
-    /// From the call that makes [`steps`](Self::steps) this number on, everything that this failure concerns fails, until
-    /// [`mend`](Self::mend) or [`crash`](Self::crash).
+    /// Plans a failure. From the call that raises [`steps`](Self::steps) to `step`, every call that the failure
+    /// concerns fails, until [`mend`](Self::mend) or [`crash`](Self::crash).
     pub fn fail_at(&self, step: u64, failure: Failure) {
         self.0.state().plan(step, failure, false);
     }
 
-    /// The same, but only the first call that it concerns fails.
+    /// Plans a failure like [`fail_at`](Self::fail_at), but only the first call that it concerns fails.
     pub fn fail_once_at(&self, step: u64, failure: Failure) {
         self.0.state().plan(step, failure, true);
     }
 
-    /// How many calls failed because they were told to.
+    /// Number of calls that failed because of a planned failure.
     pub fn failed(&self) -> u64 {
         self.0.state().failed()
     }
 
-    /// Takes back what [`fail_at`](Self::fail_at) planned. A disk that crashed stays dead.
+    /// Cancels the failure that [`fail_at`](Self::fail_at) planned. A disk that lost power stays dead until
+    /// [`crash`](Self::crash).
     pub fn mend(&self) {
         self.0.state().mend();
     }
 
-    /// What a copy of all files would hold now, written or synced.
+    /// Copies all files as reads see them now, synced or not.
     pub fn image(&self) -> Image {
         Image(self.0.state().image())
     }
 
-    /// Puts other files in the place of all that is there, durably. Whatever was open fails from now on.
+    /// Replaces all files with those of `image`, durably. Handles that were open fail from now on.
     pub fn restore(&self, image: &Image) {
         self.0.state().restore(&image.0);
     }
 
-    /// Deletes a database, durably, with its journal and its write-ahead log. Who has it open keeps it, as on Unix.
+    /// Deletes a database with its journal and its write-ahead log, durably. Open handles keep the file, as on Unix.
     pub fn remove(&self, name: &str) {
         self.0.state().remove(name);
     }
 }
 
 impl Image {
-    /// The content of a file; `None` if there is no such file.
+    /// The content of a file, or `None` if the file does not exist.
     pub fn file(&self, name: &str) -> Option<&[u8]> {
         self.0.get(name).map(Vec::as_slice)
     }
 
-    /// The content of a file, to change it: a damaged sector, a cut end.
+    /// The content of a file for modification, for example to damage a sector or cut the end off.
     pub fn file_mut(&mut self, name: &str) -> Option<&mut Vec<u8>> {
         self.0.get_mut(name)
     }
 
-    /// Moves a file to another name; nothing if there is none.
+    /// Renames a file. Does nothing if `from` does not exist.
     pub fn rename(&mut self, from: &str, to: &str) {
         if let Some(content) = self.0.remove(from) {
             self.0.insert(to.to_owned(), content);

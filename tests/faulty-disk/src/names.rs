@@ -1,4 +1,4 @@
-//! The one directory: names now, and names on the disk.
+//! The only directory of the disk: the current names of files, and the durable ones.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::random::Random;
 pub(crate) struct Names {
     now: BTreeMap<String, u64>,
     durable: BTreeMap<String, u64>,
-    /// Names that were made or deleted and not synced, in order.
+    /// Creations and deletions of names that have not been synced, in order.
     pending: Vec<(String, Option<u64>)>,
 }
 
@@ -31,7 +31,7 @@ impl Names {
         self.pending.push((name.to_owned(), None));
     }
 
-    /// What happened so far to the name of this file is durable.
+    /// Makes the name of this file durable as it is now.
     pub(crate) fn sync_file(&mut self, inode: u64) {
         let name = self.now.iter().find(|(_, at)| **at == inode).map(|(name, _)| name.clone());
         if let Some(name) = name {
@@ -39,7 +39,7 @@ impl Names {
         }
     }
 
-    /// What happened so far to this name is durable.
+    /// Makes the current state of this name durable, whether the name exists or not.
     pub(crate) fn sync(&mut self, name: &str) {
         self.pending.retain(|(pending, _)| pending != name);
         match self.now.get(name) {
@@ -48,7 +48,7 @@ impl Names {
         };
     }
 
-    /// Of what is not durable a beginning stays: file systems keep the order of names.
+    /// Keeps a random prefix of the unsynced changes and drops the rest: file systems keep the order of name changes.
     pub(crate) fn crash(&mut self, random: &mut Random) {
         let kept = random.up_to(self.pending.len());
         for (name, inode) in self.pending.drain(..).take(kept) {
@@ -60,7 +60,7 @@ impl Names {
         self.now.clone_from(&self.durable);
     }
 
-    /// Whether the file can still be reached by a name, now or after a crash.
+    /// Returns `true` if the file can be reached by a name, now or after a crash.
     pub(crate) fn knows(&self, inode: u64) -> bool {
         let pending = self.pending.iter().filter_map(|(_, inode)| inode.as_ref());
         self.now.values().chain(self.durable.values()).chain(pending).any(|at| *at == inode)

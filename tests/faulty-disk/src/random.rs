@@ -1,6 +1,6 @@
-//! Numbers from a seed.
+//! Pseudo-random numbers from a seed.
 
-/// SplitMix64: small, and good enough to choose what a crash leaves.
+/// The SplitMix64 generator: small, and good enough to choose what survives a crash.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -16,7 +16,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// Up to and with `most`.
+    /// Returns a number from 0 to `most`, inclusive.
     pub(crate) fn up_to(&mut self, most: usize) -> usize {
         usize::try_from(self.next() % (most as u64 + 1)).unwrap_or(0)
     }

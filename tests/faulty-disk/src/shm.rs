@@ -1,5 +1,5 @@
-//! The memory that the users of a write-ahead log share, and its locks. It is lost at a crash, as what it stands for (a file
-//! that is never synced) is made anew by SQLite after one.
+//! The shared memory of a write-ahead log's users, and its locks. A crash discards it: it stands for the `-shm` file,
+//! which SQLite never syncs and rebuilds after a crash.
 
 use std::{
     cell::UnsafeCell,
@@ -7,29 +7,29 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// SQLite's locks on the shared memory.
+/// Number of SQLite's locks on the shared memory.
 const SLOTS: usize = 8;
 
-/// Words of a region: SQLite maps 32 KiB at a time.
+/// Number of words in a region: SQLite maps 32 KiB at a time.
 const WORDS: usize = 32 * 1024 / size_of::<u64>();
 
-/// The memory, while any of its users is there.
+/// The memory and its locks. Exists as long as one user does.
 #[derive(Default)]
 pub(crate) struct Shm {
     regions: Mutex<Vec<Region>>,
-    /// Per lock the number of those who share it, or -1.
+    /// For each lock the number of its shared holders, or -1 if it is held exclusively.
     slots: Mutex<[i32; SLOTS]>,
 }
 
-/// A piece of memory that stays where it is.
+/// A piece of memory with a stable address.
 struct Region(Box<[UnsafeCell<u64>]>);
 
-// SAFETY: nobody here ever looks into the memory; SQLite does, under the locks and barriers that it brings for it.
+// SAFETY: this crate never reads or writes the memory; SQLite does, under its own locks and barriers.
 unsafe impl Send for Region {}
-// SAFETY: the same.
+// SAFETY: as for `Send`.
 unsafe impl Sync for Region {}
 
-/// The locks that one user holds, a bit for each.
+/// The locks that one user holds, one bit per lock.
 #[derive(Default)]
 pub(crate) struct Held {
     shared: u8,
@@ -37,10 +37,11 @@ pub(crate) struct Held {
 }
 
 impl Shm {
-    /// Bytes of a region.
+    /// Size of a region in bytes.
     pub(crate) const REGION: usize = WORDS * size_of::<u64>();
 
-    /// Where region `index` is; it is made if it is not there and `extend`, zeroed. Valid as long as `self`.
+    /// Returns the address of region `index`, which stays valid as long as `self`. A missing region is created with
+    /// zeroes if `extend` is set; otherwise the result is `None`.
     pub(crate) fn region(&self, index: usize, extend: bool) -> Option<*mut c_void> {
         let mut regions = self.regions.lock().unwrap_or_else(PoisonError::into_inner);
         while extend && regions.len() <= index {
@@ -49,7 +50,7 @@ impl Shm {
         regions.get(index).map(|Region(words)| UnsafeCell::raw_get(words.as_ptr()).cast())
     }
 
-    /// Takes locks, all or none; whether it could.
+    /// Takes all of the locks or none of them. Returns `true` if it took them.
     pub(crate) fn lock(&self, held: &mut Held, slots: std::ops::Range<usize>, exclusive: bool) -> bool {
         let mut locks = self.locks();
         let free = slots.clone().all(|slot| match (bit(slot), exclusive) {
@@ -82,7 +83,7 @@ impl Shm {
         }
     }
 
-    /// Gives up everything that a user holds.
+    /// Releases every lock that a user holds.
     pub(crate) fn leave(&self, held: &mut Held) {
         self.unlock(held, 0..SLOTS);
     }

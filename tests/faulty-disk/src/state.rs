@@ -1,10 +1,10 @@
-//! The disk as a whole: its files, its steps, and the failure that is planned.
+//! The state of a disk: its files, its count of steps and the planned failure.
 
 use std::collections::BTreeMap;
 
 use crate::{Failure, inode::Inode, names::Names, random::Random};
 
-/// A call that changes something, as far as failures tell them apart.
+/// A call that changes something, by the kinds that failures distinguish.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     Create,
@@ -24,9 +24,9 @@ pub(crate) struct State {
     random: Random,
     pub(crate) names: Names,
     inodes: BTreeMap<u64, Inode>,
-    /// The last number given out, to a file or to a handle.
+    /// The last number assigned to a file or a handle.
     last: u64,
-    /// Handles of an earlier life fail.
+    /// Number of crashes and restores so far. Handles that were opened in an earlier life fail.
     pub(crate) life: u64,
     dead: bool,
     steps: u64,
@@ -61,7 +61,7 @@ impl State {
         &mut self.random
     }
 
-    /// Whether a handle of that life still works.
+    /// Returns `true` if a handle of that life still works.
     pub(crate) fn serves(&self, life: u64) -> bool {
         self.life == life && !self.dead
     }
@@ -78,19 +78,21 @@ impl State {
         self.plan = None;
     }
 
-    /// Whether the disk takes no writes at all now, without counting a step.
+    /// Returns `true` if the disk currently refuses all writes. Does not count a step.
     pub(crate) fn is_read_only(&self) -> bool {
-        self.plan.as_ref().is_some_and(|plan| plan.failure == Failure::ReadOnly && !plan.once && self.steps + 1 >= plan.at)
+        self.plan
+            .as_ref()
+            .is_some_and(|plan| plan.failure == Failure::ReadOnly && !plan.once && self.steps + 1 >= plan.at)
     }
 
-    /// Counts a call; `Some` is how it has to fail.
+    /// Counts a call, and returns how it has to fail, if at all.
     pub(crate) fn step(&mut self, step: Step) -> Option<Failure> {
         self.steps += 1;
         let plan = self.plan.as_ref()?;
         let concerned = match plan.failure {
             Failure::Crash | Failure::TornWrite | Failure::IoError => true,
             Failure::Full => matches!(step, Step::Create | Step::Write),
-            // On what was made read-only, a sync has nothing to do.
+            // A sync on a read-only file system has nothing to write.
             Failure::ReadOnly => step != Step::Sync,
         };
         if self.steps < plan.at || !concerned {
@@ -119,10 +121,10 @@ impl State {
         number
     }
 
-    /// A file that somebody has open, or that has a name.
+    /// Returns a file that is open or has a name.
     ///
     /// # Panics
-    /// If there is none: files stay as long as anybody has them.
+    /// If there is no such file. Files are kept as long as they are open or named.
     pub(crate) fn inode(&mut self, number: u64) -> &mut Inode {
         self.inodes.get_mut(&number).expect("files that are open or named are kept")
     }
@@ -132,7 +134,7 @@ impl State {
         self.names.sync_file(number);
     }
 
-    /// A sync that failed: something arrived, the rest never will.
+    /// Fails a sync: a random part of the pending changes becomes durable, and the rest is lost.
     pub(crate) fn lose(&mut self, number: u64) {
         if let Some(inode) = self.inodes.get_mut(&number) {
             inode.lose(&mut self.random);
@@ -157,7 +159,7 @@ impl State {
         self.plan = None;
     }
 
-    /// Files that nobody can reach are gone.
+    /// Removes files that are neither open nor reachable by a name.
     pub(crate) fn sweep(&mut self) {
         let names = &self.names;
         self.inodes.retain(|number, inode| inode.opens > 0 || names.knows(*number));

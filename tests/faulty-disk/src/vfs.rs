@@ -1,5 +1,5 @@
-//! The disk as SQLite sees it: `sqlite3_vfs` (<https://sqlite.org/vfs.html>). SQLite calls its functions with pointers that are
-//! valid for the call.
+//! The disk as SQLite sees it: the functions of `sqlite3_vfs` (<https://sqlite.org/vfs.html>). SQLite passes pointers
+//! that are valid for the duration of the call.
 
 use std::{
     ffi::{CStr, CString, c_char, c_int},
@@ -19,18 +19,19 @@ use crate::{
     state::Step,
 };
 
-/// A disk's place in SQLite's list, under a name of its own.
+/// The registration of a disk in SQLite's list of file systems, under a unique name.
 pub(crate) struct Registration {
     vfs: *mut ffi::sqlite3_vfs,
     disk: *mut Weak<Shared>,
     name: String,
-    /// What `vfs` points to.
+    /// The C string that `vfs.zName` points to.
     _c_name: CString,
 }
 
-// SAFETY: the pointers are to memory of its own, which nobody changes after `new` but SQLite, under a mutex of SQLite's.
+// SAFETY: the pointers refer to memory that the registration owns. After `new` only SQLite changes it, under a mutex of
+// its own.
 unsafe impl Send for Registration {}
-// SAFETY: the same.
+// SAFETY: as for `Send`.
 unsafe impl Sync for Registration {}
 
 impl Registration {
@@ -63,7 +64,7 @@ impl Registration {
             xGetSystemCall: None,
             xNextSystemCall: None,
         }));
-        // SAFETY: `vfs` is complete and stays where it is until `drop` has taken it off the list.
+        // SAFETY: `vfs` is complete, and keeps its address until `drop` has unregistered it.
         let code = unsafe { ffi::sqlite3_vfs_register(vfs, 0) };
         assert_eq!(code, ffi::SQLITE_OK, "SQLite takes another VFS");
         Self { vfs, disk, name, _c_name: c_name }
@@ -76,8 +77,8 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        // SAFETY: both were boxed in `new`. Every open file has the disk, so none is open now, and no connection without a file
-        // open comes back to its VFS.
+        // SAFETY: `new` boxed both. Every open file holds a reference to the disk, so no file is open now, and a
+        // connection without an open file does not call its VFS again.
         unsafe {
             ffi::sqlite3_vfs_unregister(self.vfs);
             drop(Box::from_raw(self.vfs));
@@ -86,10 +87,10 @@ impl Drop for Registration {
     }
 }
 
-/// The disk behind a VFS, while anybody has it.
+/// Returns the disk behind a VFS, or `None` if the disk has been dropped.
 ///
 /// # Safety
-/// `vfs` is one of ours, as everything that comes through its functions is.
+/// `vfs` was registered by this module, which holds for every pointer that its functions receive.
 unsafe fn disk(vfs: *mut ffi::sqlite3_vfs) -> Option<Arc<Shared>> {
     // SAFETY: `pAppData` was set in `Registration::new` and lives as long as the registration.
     unsafe { (*(*vfs).pAppData.cast::<Weak<Shared>>()).upgrade() }
@@ -102,9 +103,9 @@ unsafe extern "C" fn open(
     flags: c_int,
     out_flags: *mut c_int,
 ) -> c_int {
-    // SAFETY: SQLite gives room for a `File`; without methods it does not close it.
+    // SAFETY: SQLite provides room for a `File`, and does not close a file without methods.
     unsafe { (*file).pMethods = ptr::null() };
-    // SAFETY: `vfs` is ours, `name` is null or ends with NUL.
+    // SAFETY: `vfs` is ours, and `name` is null or ends with NUL.
     let (disk, name) = unsafe { (disk(vfs), (!name.is_null()).then(|| text(name))) };
     let Some(disk) = disk else { return ffi::SQLITE_CANTOPEN };
     let has = |flag| flags & flag != 0;
@@ -131,11 +132,12 @@ unsafe extern "C" fn open(
     drop(state);
     let transient = name.filter(|_| has(ffi::SQLITE_OPEN_DELETEONCLOSE));
     let handle = Handle { disk, inode, number, life, read_only, transient, shm: None };
-    // SAFETY: as above; `out_flags` may be null.
+    // SAFETY: SQLite provides room for a `File`; `out_flags` may be null.
     unsafe {
         handle.put_into(file);
         if !out_flags.is_null() {
-            *out_flags = if read_only { flags & !ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_READONLY } else { flags };
+            *out_flags =
+                if read_only { flags & !ffi::SQLITE_OPEN_READWRITE | ffi::SQLITE_OPEN_READONLY } else { flags };
         }
     }
     ffi::SQLITE_OK
@@ -166,8 +168,13 @@ unsafe extern "C" fn delete(vfs: *mut ffi::sqlite3_vfs, name: *const c_char, syn
     ffi::SQLITE_OK
 }
 
-unsafe extern "C" fn access(vfs: *mut ffi::sqlite3_vfs, name: *const c_char, question: c_int, answer: *mut c_int) -> c_int {
-    // SAFETY: `vfs` is ours, `name` ends with NUL, and there is room for the answer.
+unsafe extern "C" fn access(
+    vfs: *mut ffi::sqlite3_vfs,
+    name: *const c_char,
+    question: c_int,
+    answer: *mut c_int,
+) -> c_int {
+    // SAFETY: `vfs` is ours, `name` ends with NUL, and `answer` points to room for the result.
     let (disk, name, answer) = unsafe { (disk(vfs), text(name), &mut *answer) };
     let Some(disk) = disk else { return ffi::SQLITE_IOERR_ACCESS };
     let mut state = disk.state();
@@ -176,7 +183,7 @@ unsafe extern "C" fn access(vfs: *mut ffi::sqlite3_vfs, name: *const c_char, que
     }
     let length = state.names.get(&name).map(|inode| state.inode(inode).content().len());
     *answer = c_int::from(match question {
-        // SQLite's own files do the same: an empty one is not there.
+        // SQLite's own VFS for Unix does the same: an empty file counts as missing.
         ffi::SQLITE_ACCESS_EXISTS => length.is_some_and(|length| length > 0),
         ffi::SQLITE_ACCESS_READWRITE => length.is_some() && !state.is_read_only(),
         _ => length.is_some(),
@@ -184,8 +191,13 @@ unsafe extern "C" fn access(vfs: *mut ffi::sqlite3_vfs, name: *const c_char, que
     ffi::SQLITE_OK
 }
 
-unsafe extern "C" fn full_pathname(_: *mut ffi::sqlite3_vfs, name: *const c_char, room: c_int, out: *mut c_char) -> c_int {
-    // SAFETY: `name` ends with NUL, and there is room for `room` bytes.
+unsafe extern "C" fn full_pathname(
+    _: *mut ffi::sqlite3_vfs,
+    name: *const c_char,
+    room: c_int,
+    out: *mut c_char,
+) -> c_int {
+    // SAFETY: `name` ends with NUL, and `out` has room for `room` bytes.
     unsafe {
         let name = CStr::from_ptr(name).to_bytes_with_nul();
         if name.len() > size(room.into()) {
@@ -197,7 +209,7 @@ unsafe extern "C" fn full_pathname(_: *mut ffi::sqlite3_vfs, name: *const c_char
 }
 
 unsafe extern "C" fn randomness(vfs: *mut ffi::sqlite3_vfs, amount: c_int, out: *mut c_char) -> c_int {
-    // SAFETY: `vfs` is ours, and there is room for `amount` bytes.
+    // SAFETY: `vfs` is ours, and `out` has room for `amount` bytes.
     let (disk, out) = unsafe { (disk(vfs), std::slice::from_raw_parts_mut(out.cast::<u8>(), size(amount.into()))) };
     if let Some(disk) = disk {
         let mut state = disk.state();
@@ -211,17 +223,17 @@ unsafe extern "C" fn sleep(_: *mut ffi::sqlite3_vfs, micros: c_int) -> c_int {
     micros
 }
 
-/// Noon of 1 January 2026, in Julian days: nothing here depends on the time.
+/// Noon of 1 January 2026 as a Julian day. The time is fixed because nothing here depends on it.
 const TODAY: i32 = 2_461_042;
 
 unsafe extern "C" fn current_time(_: *mut ffi::sqlite3_vfs, out: *mut f64) -> c_int {
-    // SAFETY: there is room for the answer.
+    // SAFETY: `out` points to room for the result.
     unsafe { *out = f64::from(TODAY) };
     ffi::SQLITE_OK
 }
 
 unsafe extern "C" fn current_time_millis(_: *mut ffi::sqlite3_vfs, out: *mut i64) -> c_int {
-    // SAFETY: there is room for the answer.
+    // SAFETY: `out` points to room for the result.
     unsafe { *out = i64::from(TODAY) * 86_400_000 };
     ffi::SQLITE_OK
 }
@@ -230,9 +242,11 @@ unsafe extern "C" fn last_error(_: *mut ffi::sqlite3_vfs, _room: c_int, _out: *m
     ffi::SQLITE_OK
 }
 
+/// Copies a C string into a `String`.
+///
 /// # Safety
 /// `name` ends with NUL.
 unsafe fn text(name: *const c_char) -> String {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned()
 }

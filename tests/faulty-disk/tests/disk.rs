@@ -1,10 +1,10 @@
-//! The disk against plain SQLite: what it keeps, what it forgets, how it fails.
+//! Plain SQLite on the disk: what survives a crash, what is lost, and how calls fail.
 
 use faulty_disk::{Disk, Failure};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-/// EXTRA until there is a write-ahead log: a deleted journal that comes back would undo what it was for, and only EXTRA syncs
-/// its deletion.
+/// EXTRA applies until there is a write-ahead log: a deleted journal that comes back would undo its transaction, and
+/// only EXTRA syncs the deletion.
 const WAL: &str = "PRAGMA synchronous = EXTRA; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
 const JOURNAL: &str = "PRAGMA synchronous = EXTRA; PRAGMA journal_mode = DELETE;";
 const FORGETFUL: &str = "PRAGMA synchronous = OFF; PRAGMA journal_mode = WAL;";
@@ -21,12 +21,13 @@ fn prepared(disk: &Disk, settings: &str) -> Connection {
     conn
 }
 
-/// Longer with every number, so that the file grows by a page and by several.
+/// Stores a text whose length grows with `number`, so that the file grows by one page or by several.
 fn store(conn: &Connection, number: u64) -> rusqlite::Result<usize> {
     conn.execute("INSERT INTO mail VALUES (?1, hex(zeroblob(?1 * 350)))", [number])
 }
 
-/// Stores mail, a transaction for each, with checkpoints between, until something fails; gives how many were acknowledged.
+/// Stores up to twelve messages, one transaction each, with checkpoints between them, until something fails. Returns
+/// how many were acknowledged.
 fn work(conn: &Connection) -> u64 {
     for number in 1..=12 {
         if store(conn, number).is_err() {
@@ -39,14 +40,17 @@ fn work(conn: &Connection) -> u64 {
     12
 }
 
-/// How many there are, if they are the first so many, whole, in a sound database.
+/// Returns the number of messages. Asserts that the database is sound and that the messages are complete and numbered
+/// from 1 without a gap.
 fn found(conn: &Connection) -> u64 {
     let sound: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("checks");
     assert_eq!(sound, "ok");
     let (count, whole, last): (u64, u64, u64) = conn
-        .query_row("SELECT count(*), coalesce(sum(length(text) = number * 700), 0), coalesce(max(number), 0) FROM mail", [], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })
+        .query_row(
+            "SELECT count(*), coalesce(sum(length(text) = number * 700), 0), coalesce(max(number), 0) FROM mail",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )
         .expect("counts");
     assert_eq!((count, last), (whole, count), "all of the first ones, and whole");
     count
@@ -76,17 +80,23 @@ fn a_committed_transaction_survives_a_crash_at_every_step() {
                 disk.fail_at(step, failure);
                 let stored = work(&conn);
                 assert_eq!(disk.failed(), 1, "{settings} {failure:?} at {step}");
-                assert!(conn.query_row("SELECT count(*) FROM mail", [], |row| row.get::<_, u64>(0)).is_err(), "nothing works any more");
+                assert!(
+                    conn.query_row("SELECT count(*) FROM mail", [], |row| row.get::<_, u64>(0)).is_err(),
+                    "nothing works any more"
+                );
                 disk.crash();
                 drop(conn);
                 let found = found(&open(&disk, settings).expect("opens again"));
-                assert!(found == stored || found == stored + 1, "{settings} {failure:?} at {step}: {stored} stored, {found} found");
+                assert!(
+                    found == stored || found == stored + 1,
+                    "{settings} {failure:?} at {step}: {stored} stored, {found} found"
+                );
             }
         }
     }
 }
 
-/// Without this the test above would prove nothing.
+/// Without this property, the test above would prove nothing.
 #[test]
 fn what_was_not_synced_is_lost_by_some_crash() {
     let mut lost = 0;
@@ -94,7 +104,9 @@ fn what_was_not_synced_is_lost_by_some_crash() {
         let disk = Disk::new(seed);
         let conn = prepared(&disk, WAL);
         conn.pragma_update(None, "synchronous", "OFF").expect("sets");
-        let stored = (1..=4).map(|number| conn.execute("INSERT INTO mail VALUES (?1, 'x')", [number]).expect("stores")).sum::<usize>();
+        let stored = (1..=4)
+            .map(|number| conn.execute("INSERT INTO mail VALUES (?1, 'x')", [number]).expect("stores"))
+            .sum::<usize>();
         assert_eq!(stored, 4);
         disk.crash();
         drop(conn);
@@ -105,7 +117,7 @@ fn what_was_not_synced_is_lost_by_some_crash() {
     assert!(lost < 20, "the disk keeps nothing that was not synced");
 }
 
-/// Why a store has to ask for more than FULL while it has no write-ahead log.
+/// The reason why a store needs more than FULL while it has no write-ahead log.
 #[test]
 fn a_journal_whose_deletion_was_not_synced_comes_back_after_some_crash() {
     let undone = (0..20).filter(|seed| {
@@ -125,7 +137,8 @@ fn a_database_that_was_never_synced_may_be_gone_or_broken() {
         let disk = Disk::new(*seed);
         work(&prepared(&disk, FORGETFUL));
         disk.crash();
-        let read = open(&disk, "").and_then(|conn| conn.query_row("SELECT count(*) FROM mail", [], |row| row.get::<_, u64>(0)));
+        let read = open(&disk, "")
+            .and_then(|conn| conn.query_row("SELECT count(*) FROM mail", [], |row| row.get::<_, u64>(0)));
         !matches!(read, Ok(12))
     });
     assert!(gone.count() > 5);
@@ -143,11 +156,18 @@ fn every_other_failure_is_told_and_work_goes_on_after_it() {
                 let stored = work(&conn);
                 disk.mend();
                 let here = found(&conn);
-                assert!(here == stored || here == stored + 1, "{settings} {failure:?} at {step}: {stored} stored, {here} found");
+                assert!(
+                    here == stored || here == stored + 1,
+                    "{settings} {failure:?} at {step}: {stored} stored, {here} found"
+                );
                 store(&conn, here + 1).expect("goes on");
                 disk.crash();
                 drop(conn);
-                assert_eq!(found(&open(&disk, settings).expect("opens again")), here + 1, "{settings} {failure:?} at {step}");
+                assert_eq!(
+                    found(&open(&disk, settings).expect("opens again")),
+                    here + 1,
+                    "{settings} {failure:?} at {step}"
+                );
             }
         }
     }
@@ -190,7 +210,10 @@ fn connections_share_a_log_and_wait_for_each_other() {
     writer.execute_batch("BEGIN IMMEDIATE; INSERT INTO mail VALUES (2, 'x')").expect("writes");
     assert_eq!(count(), 1, "not before COMMIT");
     reader.busy_timeout(std::time::Duration::ZERO).expect("sets");
-    assert_eq!(reader.execute_batch("BEGIN IMMEDIATE").expect_err("waits").sqlite_error_code(), Some(ErrorCode::DatabaseBusy));
+    assert_eq!(
+        reader.execute_batch("BEGIN IMMEDIATE").expect_err("waits").sqlite_error_code(),
+        Some(ErrorCode::DatabaseBusy)
+    );
     reader.execute_batch("BEGIN").expect("begins");
     assert_eq!(count(), 1);
     writer.execute_batch("COMMIT").expect("commits");
@@ -201,7 +224,10 @@ fn connections_share_a_log_and_wait_for_each_other() {
     reader.execute_batch("COMMIT").expect("ends");
     assert_eq!(count(), 2);
     let read_only = Connection::open_with_flags(disk.path("mail.db"), OpenFlags::SQLITE_OPEN_READ_ONLY).expect("opens");
-    assert_eq!(read_only.execute("DELETE FROM mail", []).expect_err("is refused").sqlite_error_code(), Some(ErrorCode::ReadOnly));
+    assert_eq!(
+        read_only.execute("DELETE FROM mail", []).expect_err("is refused").sqlite_error_code(),
+        Some(ErrorCode::ReadOnly)
+    );
 }
 
 #[test]
@@ -229,10 +255,15 @@ fn vacuum_backup_and_temporary_files_work() {
     let disk = Disk::new(1);
     let conn = prepared(&disk, WAL);
     assert_eq!(work(&conn), 12);
-    conn.execute_batch("PRAGMA temp_store = FILE; PRAGMA cache_size = 2; CREATE TEMP TABLE other AS SELECT * FROM mail; VACUUM")
-        .expect("works");
+    conn.execute_batch(
+        "PRAGMA temp_store = FILE; PRAGMA cache_size = 2; CREATE TEMP TABLE other AS SELECT * FROM mail; VACUUM",
+    )
+    .expect("works");
     let mut copy = Connection::open(disk.path("copy.db")).expect("opens");
-    rusqlite::backup::Backup::new(&conn, &mut copy).expect("begins").run_to_completion(3, std::time::Duration::ZERO, None).expect("copies");
+    rusqlite::backup::Backup::new(&conn, &mut copy)
+        .expect("begins")
+        .run_to_completion(3, std::time::Duration::ZERO, None)
+        .expect("copies");
     assert_eq!((found(&conn), found(&copy)), (12, 12));
     drop((conn, copy));
     let names = |disk: &Disk| ["mail.db", "mail.db-wal", "copy.db"].map(|name| disk.image().file(name).is_some());
@@ -277,6 +308,9 @@ fn a_read_only_disk_can_be_read() {
     disk.fail_at(disk.steps() + 1, Failure::ReadOnly);
     let conn = Connection::open(disk.path("mail.db")).expect("opens");
     assert_eq!(found(&conn), 12);
-    assert_eq!(conn.execute("DELETE FROM mail", []).expect_err("is refused").sqlite_error_code(), Some(ErrorCode::ReadOnly));
+    assert_eq!(
+        conn.execute("DELETE FROM mail", []).expect_err("is refused").sqlite_error_code(),
+        Some(ErrorCode::ReadOnly)
+    );
     assert!(Connection::open(disk.path("new.db")).is_err());
 }

@@ -1,9 +1,9 @@
-//! One database in the place of another, so that a crash at any step leaves the one or the other.
+//! Replaces one database with another so that a crash at any step leaves either the old or the new one.
 //!
-//! The database that is there gets a second name, its write-ahead log is moved to that name, and then the new one takes the
-//! first name in one step. Nothing is ever without a database, because a daemon that finds none makes an empty one. What was
-//! cut off before that last step is undone by whoever takes the lock next ([`undo`]): else the second name would be that of
-//! the database in use, and its log would be missing.
+//! The current database gets a second name, its write-ahead log is moved to that name, and a single rename then puts
+//! the new database under the first name. At every moment a database exists under the first name, because a daemon that
+//! finds none creates an empty one. If a crash prevents the last step, the next holder of the lock undoes the earlier
+//! ones ([`undo`]). Otherwise the second name would still refer to the database in use, which would be missing its log.
 
 use std::{
     ffi::OsString,
@@ -18,17 +18,17 @@ use thrum_store::backup;
 
 use crate::{disk, paths::Repo};
 
-/// Why a database is replaced.
+/// The reason for replacing a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Why {
-    /// By a backup.
+    /// It is replaced by a backup.
     Restored,
-    /// By what could be saved of it.
+    /// It is damaged and replaced by the data that could be saved from it.
     Damaged,
 }
 
 impl Why {
-    /// What a former database is called, after its own name; further ones are numbered.
+    /// Returns the suffix of a former database's name; further ones are numbered.
     const fn former(self) -> &'static str {
         match self {
             Self::Restored => "before-restore",
@@ -37,17 +37,18 @@ impl Why {
     }
 }
 
-/// Puts the checked database `new` in the place of the one at `database`, if there is one; says where that is now. With the lock
-/// held.
+/// Puts the checked database `new` at `database`. If there was a database, keeps it under another name and returns that
+/// path. The caller holds the lock.
 ///
 /// # Errors
-/// The file system's. The former database is in its place then, unless the message says that only making it durable failed.
+/// File system errors. The former database is then back in its place, unless the message says that only making the new
+/// one durable failed.
 pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<PathBuf>, Fault> {
     let durable = File::open(new).and_then(|file| file.sync_all());
     durable.map_err(|error| disk::fault("read back", new, &error))?;
     let former = if database.exists() {
-        // A damaged one may be the reason for restoring; then its write-ahead log goes along. One that is known to be is kept as
-        // it is.
+        // Fold the former database's log into it first. This fails if it is damaged, which may be the reason for
+        // restoring; then its log is moved along with it. A database that is known to be damaged is kept unchanged.
         if why == Why::Restored
             && let Err(error) = backup::settle(database)
         {
@@ -57,12 +58,13 @@ pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<Pa
     } else {
         None
     };
-    // Where the database is gone, its log is all that is left of it.
+    // If the database is gone, its log may hold the only copy of its data, so the log is kept.
     let moved = match &former {
         Some(former) => move_log(database, former),
         None => move_log(database, &free(database, why)),
     };
-    // Else the new one might be found beside the former log after a power cut.
+    // Make the move of the log durable first. Otherwise the new database might be found beside the former log after a
+    // power cut.
     let placed = moved.and_then(|()| disk::sync_directory(database)).and_then(|()| fs::rename(new, database));
     if let Err(error) = placed {
         if let Some(former) = &former {
@@ -70,16 +72,16 @@ pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<Pa
         }
         return Err(disk::fault("replace", database, &error));
     }
-    // It is the former one's; SQLite would notice.
+    // This file belongs to the former database. A failure is harmless, because SQLite would notice the mismatch.
     let _ = remove(&with(database, "-shm"));
     disk::sync_directory(database).map_err(|error| disk::fault("make durable the restored", database, &error))?;
     Ok(former)
 }
 
-/// Takes back what a replacement did that was cut off before its last step, and what it left. With the lock held.
+/// Undoes a replacement that did not reach its last step, and removes unfinished files. The caller holds the lock.
 ///
 /// # Errors
-/// The file system's.
+/// File system errors.
 pub(crate) fn undo(repo: &Repo) -> Result<(), Fault> {
     let database = repo.database();
     let Some(var) = database.parent() else { return Ok(()) };
@@ -87,7 +89,9 @@ pub(crate) fn undo(repo: &Repo) -> Result<(), Fault> {
     let inode = |path: &Path| fs::symlink_metadata(path).map(|about| (about.dev(), about.ino())).ok();
     let used = inode(&database);
     for path in entries.flatten().map(|entry| entry.path()) {
-        let Some(name) = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("messages.db.")) else {
+        let Some(name) =
+            path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("messages.db."))
+        else {
             continue;
         };
         let is_former = [Why::Restored, Why::Damaged].iter().any(|why| name.starts_with(why.former()));
@@ -101,7 +105,7 @@ pub(crate) fn undo(repo: &Repo) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The databases that were replaced and kept, with their logs. What was purged since is still in them.
+/// Returns the databases that were replaced and kept, with their logs. They still contain mail that was purged since.
 pub fn set_aside(repo: &Repo) -> Vec<PathBuf> {
     let is_former = |path: &PathBuf| {
         let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("messages.db."));
@@ -113,10 +117,10 @@ pub fn set_aside(repo: &Repo) -> Vec<PathBuf> {
     found
 }
 
-/// What a database in the making is called, after the number of the process that makes it.
+/// Infixes of an unfinished database's name, after the id of the process that makes it.
 const UNFINISHED: [&str; 2] = [".restoring", ".salvaging"];
 
-/// Whether a process of this number runs: its copy of a backup may be needed yet.
+/// Returns `true` if the process with this id runs, because it may still need its copy of a backup.
 fn runs(pid: &str) -> bool {
     let pid = pid.parse().ok().and_then(rustix::process::Pid::from_raw);
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(rustix::io::Errno::SRCH))
@@ -129,7 +133,7 @@ fn name_twice(database: &Path, why: Why) -> Result<PathBuf, Fault> {
     Ok(former)
 }
 
-/// The first name that no former database has.
+/// Returns the first name that no former database has.
 fn free(database: &Path, why: Why) -> PathBuf {
     let former = why.former();
     let name = |n: u32| with(database, &if n == 1 { format!(".{former}") } else { format!(".{former}-{n}") });
@@ -144,8 +148,8 @@ fn move_log(database: &Path, former: &Path) -> io::Result<()> {
     }
 }
 
-/// Undoes [`name_twice`] and [`move_log`]. If somebody wrote to the database since, who did not know of that, its former log would
-/// undo what was written: then that stays where it is.
+/// Undoes [`name_twice`] and [`move_log`]. If another program has written to the database since, putting its former log
+/// back would undo those writes, so the log stays where it is.
 fn take_back(database: &Path, former: &Path) -> Result<(), Fault> {
     let (log, moved) = (with(database, "-wal"), with(former, "-wal"));
     let back = match fs::symlink_metadata(&moved) {
@@ -156,14 +160,15 @@ fn take_back(database: &Path, former: &Path) -> Result<(), Fault> {
             );
             Ok(())
         }
-        // Who only read the database meanwhile has begun an empty one.
+        // A program that only read the database meanwhile has created an empty log.
         Ok(_) => fs::rename(&moved, &log),
         Err(_) => Ok(()),
     };
     back.and_then(|()| remove(former)).map_err(|error| disk::fault("put back", former, &error))
 }
 
-/// Whether a database was written to after its log was moved, which is the last that changed that file's entry.
+/// Returns `true` if a database was written to after its log was moved. The move is the last change of the log file's
+/// metadata.
 fn is_written(database: &Path, log: &Path, moved: &fs::Metadata) -> bool {
     let has_log = fs::metadata(log).is_ok_and(|about| about.len() > 0);
     let is_newer = |about: fs::Metadata| (about.mtime(), about.mtime_nsec()) > (moved.ctime(), moved.ctime_nsec());
@@ -187,7 +192,8 @@ fn with(path: &Path, suffix: &str) -> PathBuf {
 mod tests {
     use super::*;
 
-    /// A repository with a database, whose write-ahead log could not be folded into it, and a new one beside it.
+    /// Creates a repository whose database has a write-ahead log that cannot be folded into it, with a new database
+    /// beside it.
     fn unsettled() -> (tempfile::TempDir, Repo, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let repo = Repo::create(&fs::canonicalize(dir.path()).unwrap(), None).unwrap();
@@ -216,7 +222,7 @@ mod tests {
     fn the_former_database_is_kept_under_a_name_that_is_free() {
         let (_dir, repo, new) = unsettled();
         fs::remove_file(with(&repo.database(), "-wal")).unwrap();
-        // The log of an earlier one is not overwritten.
+        // The log of an earlier former database is not overwritten.
         fs::write(with(&repo.database(), ".before-restore-wal"), "an earlier log").unwrap();
         let former = replace(&repo.database(), &new, Why::Restored).unwrap().unwrap();
         assert!(former.ends_with("messages.db.before-restore-2"));
@@ -242,7 +248,11 @@ mod tests {
                 }
             }
             undo(&repo).unwrap();
-            assert_eq!(files(&repo), named(&[("messages.db", "no database"), ("messages.db-wal", "its log")]), "after {steps} steps");
+            assert_eq!(
+                files(&repo),
+                named(&[("messages.db", "no database"), ("messages.db-wal", "its log")]),
+                "after {steps} steps"
+            );
         }
     }
 

@@ -18,7 +18,7 @@ impl World {
         Repo::create(&self.dir.join(name), None).unwrap()
     }
 
-    /// A daemon that was started once in `name`, and whose database was opened as the seventh time.
+    /// Creates a daemon that was started once in `name` and whose database was opened for the seventh time.
     fn started(&self, name: &str) -> (Repo, DaemonId) {
         let repo = self.repo(name);
         let mut identity = load(&repo, Claim::None).unwrap();
@@ -61,7 +61,8 @@ fn an_identity_is_made_once_and_found_again_with_what_was_left() {
 async fn how_far_the_log_went_is_noted_when_the_daemon_stops() {
     let world = World::new();
     let (repo, _) = world.started("a");
-    let (_commits, seen) = watch::channel(Commit { log: left().log_id.into(), latest: left().sequence + 9, ..Commit::default() });
+    let (_commits, seen) =
+        watch::channel(Commit { log: left().log_id.into(), latest: left().sequence + 9, ..Commit::default() });
     let shutdown = Shutdown::default();
     shutdown.spawn(follow(load(&repo, Claim::None).unwrap(), seen, shutdown.clone()));
     assert_eq!(shutdown.drain(limits::DRAIN).await, 0);
@@ -118,7 +119,11 @@ fn a_moved_repository_keeps_its_key_and_begins_a_new_log_until_that_is_recorded(
     fs::remove_dir_all(original.root()).unwrap();
     for _ in 0..2 {
         let identity = load(&moved, Claim::None).unwrap();
-        assert_eq!((identity.key().id(), identity.new_log), (id.clone(), true), "a crash before the record changes nothing");
+        assert_eq!(
+            (identity.key().id(), identity.new_log),
+            (id.clone(), true),
+            "a crash before the record changes nothing"
+        );
     }
     load(&moved, Claim::None).unwrap().record(&left()).unwrap();
     assert!(!load(&moved, Claim::None).unwrap().new_log);
@@ -144,6 +149,9 @@ fn a_damaged_file_is_an_error_that_shows_no_key_and_names_the_way_out() {
     let text = fs::read_to_string(repo.identity_file()).unwrap();
     fs::write(repo.identity_file(), &text[..text.len() / 2]).unwrap();
     let fault = load(&repo, Claim::None).err().expect("damaged");
-    assert_eq!((fault.kind, fault.message), (ErrorKind::Failed, format!("{} is damaged", repo.identity_file().display())));
+    assert_eq!(
+        (fault.kind, fault.message),
+        (ErrorKind::Failed, format!("{} is damaged", repo.identity_file().display()))
+    );
     assert_ne!(load(&repo, Claim::NewIdentity).unwrap().key().id(), id);
 }

@@ -1,8 +1,9 @@
-//! One client: its requests are answered in the order they came.
+//! Serves one client: answers its requests in the order of their arrival.
 //!
-//! A prompt call is given [`limits::LOCAL_CALL`]; what it stores it stores, whether or not the client stays. A long one
-//! (a wait, a pairing, a round of all peers) sets its own bound and is given up as soon as its client is gone or the daemon
-//! stops. Clients may send requests ahead; they are read when their turn comes, so the socket's buffer is the queue.
+//! A prompt call may take [`limits::LOCAL_CALL`]; what it stores stays stored, whether or not the client waits for the
+//! answer. A long call (a wait, a pairing, a sync with all peers) sets its own time bound and is dropped as soon as its
+//! client is gone or the daemon stops. Clients may send several requests at once. The daemon reads each one only when
+//! its turn comes, so the socket's buffer is the queue.
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -24,40 +25,49 @@ use super::{
 };
 use crate::shutdown::Shutdown;
 
-/// How often a client that closed only its writing half is looked at: the system does not tell when the other half follows.
+/// Interval for checking a client that has closed only its writing half: the system does not report when the other half
+/// is closed.
 const HALF_CLOSED_CHECK: Duration = Duration::from_secs(1);
 
-/// Most bytes of a result: the longest line less the envelope around the result.
+/// Maximum bytes of a result: the maximum line less the envelope around the result.
 const MOST: usize = limits::MAX_LINE_BYTES - (64 << 10);
 
-/// What clients can ask for.
+/// A larger result is not copied into its line; the line is written in parts instead.
+const LARGE: usize = 64 << 10;
+
+/// The methods that clients can call.
 pub(crate) trait Service: Send + Sync + 'static {
-    /// How a method is bounded; `None` if there is no such method.
+    /// Returns the time bound of a method; `None` if the method does not exist.
     fn pace(&self, method: &str) -> Option<Pace>;
 
-    /// Carries out a call. Dropping the future gives the call up.
-    fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> impl Future<Output = Result<Outcome, Fault>> + Send;
+    /// Executes a call. Dropping the future abandons the call.
+    fn call(
+        &self,
+        method: &str,
+        params: &Params,
+        kept: &mut Kept,
+    ) -> impl Future<Output = Result<Outcome, Fault>> + Send;
 }
 
-/// How a method is bounded.
+/// The time bound of a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
     /// Answered within [`limits::LOCAL_CALL`].
     Prompt,
-    /// Waits for something, within a bound of its own.
+    /// Waits for something, within its own bound.
     Long,
 }
 
-/// What a call comes to.
+/// The outcome of a call.
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    /// The result.
+    /// A result.
     Answer(Box<RawValue>),
-    /// The result, and after it the connection carries these lines and nothing else, until the sender is dropped.
+    /// A result; afterwards the connection carries only these lines, until the sender is dropped.
     Stream(Box<RawValue>, mpsc::Receiver<String>),
 }
 
-/// What belongs to one connection: the process that made it, and whatever lives as long as it does.
+/// State of one connection: the process that opened it, and guards that live as long as it does.
 #[derive(Default)]
 pub(crate) struct Kept {
     process: Option<i32>,
@@ -70,19 +80,20 @@ impl Kept {
         self.guards.push(Box::new(guard));
     }
 
-    /// The process that connected, by its id. `None` where the kernel does not give it.
+    /// Returns the id of the process that connected; `None` if the kernel does not report it.
     pub(crate) fn process(&self) -> Option<i32> {
         self.process
     }
 }
 
-/// Serves one client until it leaves, is idle for too long, sends what cannot be a request, or the daemon stops.
+/// Serves one client until it disconnects, is idle for too long, sends something that cannot be a request, or the
+/// daemon stops.
 pub(crate) async fn serve<S: Service>(stream: UnixStream, service: Arc<S>, shutdown: Shutdown) {
     let process = stream.peer_cred().ok().and_then(|peer| peer.pid());
     let (reader, writer) = stream.into_split();
     let kept = Kept { process, guards: Vec::new() };
     let mut connection = Connection { lines: Lines::new(reader), writer, service, shutdown, kept };
-    // A client that is gone needs no word about it.
+    // A write error means that the client is gone, so the error is not reported.
     let _ = connection.run().await;
 }
 
@@ -111,7 +122,10 @@ impl<S: Service> Connection<S> {
                     Err(answer) => self.write(&answer).await?,
                 },
                 Line::TooLong => {
-                    let fault = Fault::new(ErrorKind::Invalid, format!("a request has more than {} bytes", limits::MAX_LINE_BYTES));
+                    let fault = Fault::new(
+                        ErrorKind::Invalid,
+                        format!("a request has more than {} bytes", limits::MAX_LINE_BYTES),
+                    );
                     return self.write(&envelope::failure(&fault, None)).await;
                 }
                 Line::End => return Ok(()),
@@ -131,10 +145,21 @@ impl<S: Service> Connection<S> {
         };
         match outcome {
             Ok(Outcome::Answer(result)) if result.get().len() > MOST => {
-                // No list is meant to come to it. A client that reads lines would take a longer one for a broken connection.
-                let text = format!("the answer to {} has {} bytes, more than a line may have", call.method, result.get().len());
+                // Lists are bounded, so this should not happen. A client that reads lines would take a longer line for
+                // a broken connection.
+                let text = format!(
+                    "the answer to {} has {} bytes, more than a line may have",
+                    call.method,
+                    result.get().len()
+                );
                 let fault = Fault::new(ErrorKind::Failed, text).hint("Ask for less: fewer entries, or one at a time.");
                 self.write(&envelope::failure(&fault, id)).await
+            }
+            Ok(Outcome::Answer(result)) if result.get().len() > LARGE => {
+                let (before, after) = envelope::around(id);
+                self.write(&before).await?;
+                self.write(result.get()).await?;
+                self.write(&after).await
             }
             Ok(Outcome::Answer(result)) => self.write(&envelope::answer(Ok(&result), id)).await,
             Ok(Outcome::Stream(result, lines)) => {
@@ -146,14 +171,19 @@ impl<S: Service> Connection<S> {
     }
 
     async fn prompt(&mut self, call: &Call) -> Result<Outcome, Fault> {
-        timeout(limits::LOCAL_CALL, self.service.call(&call.method, &call.params, &mut self.kept)).await.unwrap_or_else(|_| {
-            let seconds = limits::LOCAL_CALL.as_secs();
-            Err(Fault::new(ErrorKind::TryAgain, format!("{} took longer than {seconds} s; it may still be carried out", call.method))
+        timeout(limits::LOCAL_CALL, self.service.call(&call.method, &call.params, &mut self.kept)).await.unwrap_or_else(
+            |_| {
+                let seconds = limits::LOCAL_CALL.as_secs();
+                Err(Fault::new(
+                    ErrorKind::TryAgain,
+                    format!("{} took longer than {seconds} s; it may still be carried out", call.method),
+                )
                 .hint("Look whether it was, then try again."))
-        })
+            },
+        )
     }
 
-    /// `None` if the client left meanwhile.
+    /// Executes a long call; `None` if the client disconnects meanwhile.
     async fn long(&mut self, call: &Call) -> Option<Result<Outcome, Fault>> {
         tokio::select! {
             biased;
@@ -182,7 +212,7 @@ impl<S: Service> Connection<S> {
     }
 }
 
-/// Resolves when the client has closed the connection. One that only said that it will send no more still reads.
+/// Resolves when the client has closed the connection. A client that has closed only its writing half can still read.
 async fn gone(lines: &mut Lines<OwnedReadHalf>) {
     if lines.ended().await.is_err() {
         return;

@@ -1,4 +1,4 @@
-//! What a line means, and how an answer looks. The error texts of the first three codes are Go Thrum's (recorded).
+//! Parses request lines and formats answer lines. The error texts of the first three codes are Go Thrum's (recorded).
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use thrum_core::{ErrorKind, Fault};
 
-/// A request as it came. Keys we do not know are passed over.
+/// A request as received. Unknown keys are ignored.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Request {
     #[serde(default)]
@@ -15,29 +15,29 @@ pub(crate) struct Request {
     method: Option<String>,
     #[serde(default)]
     params: Option<Box<RawValue>>,
-    /// Given back as it came.
+    /// Returned unchanged in the answer.
     #[serde(default)]
     id: Option<Box<RawValue>>,
 }
 
-/// A request that can be carried out.
+/// A request that can be executed.
 #[derive(Debug)]
 pub(crate) struct Call {
-    /// Its name; perhaps of no method.
+    /// The name of the method, which may not exist.
     pub(crate) method: String,
-    /// Its parameters.
+    /// The call's parameters.
     pub(crate) params: Params,
-    /// Given back as it came; `None` if there was none.
+    /// Returned unchanged in the answer; `None` if the request had none.
     pub(crate) id: Option<Box<RawValue>>,
 }
 
-/// Reads a line.
+/// Parses a line.
 ///
 /// # Errors
-/// The finished answer to a line that is no request.
+/// The finished answer line for a line that is not a request.
 pub(crate) fn read(line: &[u8]) -> Result<Call, String> {
     let no_request = |why: String| answer(Err(&RpcError::with_text(-32700, "Parse error", why)), None);
-    // Serde would take an array for a struct's fields in order.
+    // Serde would accept an array as the fields of a struct in order.
     if line.trim_ascii_start().first() == Some(&b'[') {
         return Err(no_request("a request is an object; batches are not served".to_owned()));
     }
@@ -50,15 +50,16 @@ pub(crate) fn read(line: &[u8]) -> Result<Call, String> {
     Ok(Call { method: method.unwrap_or_default(), params: Params(params), id })
 }
 
-/// The parameters of a call.
+/// The unparsed parameters of a call.
 #[derive(Debug)]
 pub(crate) struct Params(Option<Box<RawValue>>);
 
 impl Params {
-    /// The parameters as what a method expects; missing ones are an empty object, and a `null` is as a missing one, as in Go.
+    /// Parses the parameters into a method's type. Missing parameters count as an empty object, and `null` counts as
+    /// missing, as in Go.
     ///
     /// # Errors
-    /// `invalid`, saying which field is wrong.
+    /// `invalid`, naming the wrong field.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Fault> {
         let text = self.0.as_ref().map_or("{}", |raw| raw.get().trim());
         let text = if text == "null" { "{}" } else { text };
@@ -66,13 +67,15 @@ impl Params {
         if !text.starts_with('{') {
             return Err(wrong("not an object".to_owned()));
         }
-        serde_json::from_str(text).or_else(|error| without_nulls(text).unwrap_or(Err(error))).map_err(|error| wrong(error.to_string()))
+        serde_json::from_str(text)
+            .or_else(|error| without_nulls(text).unwrap_or(Err(error)))
+            .map_err(|error| wrong(error.to_string()))
     }
 
-    /// Parameters that were not read from a line.
+    /// Wraps parameters that were not read from a line.
     ///
     /// # Errors
-    /// `failed` if they have no JSON form, which no value of ours has.
+    /// `failed` if they have no JSON form, which does not happen for our values.
     pub(crate) fn of_value(value: &serde_json::Value) -> Result<Self, Fault> {
         Ok(Self(Some(result(value)?)))
     }
@@ -83,7 +86,7 @@ impl Params {
     }
 }
 
-/// The same read without its nulls, if it has any.
+/// Parses the parameters again without their null fields; `None` if there are none.
 fn without_nulls<T: DeserializeOwned>(text: &str) -> Option<serde_json::Result<T>> {
     let mut fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(text).ok()?;
     let all = fields.len();
@@ -91,7 +94,7 @@ fn without_nulls<T: DeserializeOwned>(text: &str) -> Option<serde_json::Result<T
     (fields.len() < all).then(|| serde_json::from_str(&serde_json::to_string(&fields)?))
 }
 
-/// An error as it stands in an answer.
+/// An error in the form of an answer.
 #[derive(Debug, Serialize)]
 pub(crate) struct RpcError {
     code: i32,
@@ -104,7 +107,7 @@ impl RpcError {
         Self { code, message: message.to_owned(), data: serde_json::Value::String(data.into()) }
     }
 
-    /// There is no such method.
+    /// Returns the error for a method that does not exist.
     pub(crate) fn unknown_method(name: &str) -> Self {
         Self::with_text(-32601, "Method not found", format!("method '{name}' is not registered"))
     }
@@ -127,7 +130,7 @@ struct Answer<'a> {
     id: Option<&'a RawValue>,
 }
 
-/// The line that answers a request.
+/// Formats the answer line for a request.
 pub(crate) fn answer(outcome: Result<&RawValue, &RpcError>, id: Option<&RawValue>) -> String {
     let (result, error) = match outcome {
         Ok(result) => (Some(result), None),
@@ -136,12 +139,19 @@ pub(crate) fn answer(outcome: Result<&RawValue, &RpcError>, id: Option<&RawValue
     line(&Answer { jsonrpc: "2.0", result, error, id })
 }
 
-/// The line that says `error`.
+/// Returns the text before and after the result in the line that [`answer`] would format.
+pub(crate) fn around(id: Option<&RawValue>) -> (String, String) {
+    let before = r#"{"jsonrpc":"2.0","result":"#;
+    let id = id.map(|id| format!(",\"id\":{}", id.get())).unwrap_or_default();
+    (before.to_owned(), format!("{id}}}\n"))
+}
+
+/// Formats the answer line for a fault.
 pub(crate) fn failure(fault: &Fault, id: Option<&RawValue>) -> String {
     answer(Err(&fault.into()), id)
 }
 
-/// The line of a notification.
+/// Formats the line of a notification.
 pub(crate) fn notification(method: &str, params: &impl Serialize) -> String {
     #[derive(Serialize)]
     struct Notification<'a, T> {
@@ -152,13 +162,14 @@ pub(crate) fn notification(method: &str, params: &impl Serialize) -> String {
     line(&Notification { jsonrpc: "2.0", method, params })
 }
 
-/// What a method found, as JSON.
+/// Serialises a method's result.
 pub(crate) fn result(value: &impl Serialize) -> Result<Box<RawValue>, Fault> {
-    serde_json::value::to_raw_value(value).map_err(|error| Fault::new(ErrorKind::Failed, format!("the answer has no JSON form: {error}")))
+    serde_json::value::to_raw_value(value)
+        .map_err(|error| Fault::new(ErrorKind::Failed, format!("the answer has no JSON form: {error}")))
 }
 
 fn line(value: &impl Serialize) -> String {
-    // Text, numbers and JSON that was read before: nothing in an answer can fail to be written.
+    // An answer contains only text, numbers and JSON that was parsed before, so serialising it cannot fail.
     let mut line = serde_json::to_string(value).expect("answers are JSON");
     line.push('\n');
     line
@@ -177,9 +188,23 @@ mod tests {
     #[test]
     fn what_is_no_request_gets_gos_answers() {
         let deep = format!("{{\"jsonrpc\":\"2.0\",\"method\":{}1", "[".repeat(100_000));
-        for line in ["nonsense", "", "[]", "[{\"jsonrpc\":\"2.0\"}]", "7", "{\"jsonrpc\":2}", "{\"id\":1,\"id\":2}", "\u{feff}{}", &deep] {
+        for line in [
+            "nonsense",
+            "",
+            "[]",
+            "[{\"jsonrpc\":\"2.0\"}]",
+            "7",
+            "{\"jsonrpc\":2}",
+            "{\"id\":1,\"id\":2}",
+            "\u{feff}{}",
+            &deep,
+        ] {
             let answer = refused(line);
-            assert_eq!((&answer["error"]["code"], &answer["error"]["message"]), (&json!(-32700), &json!("Parse error")), "{line:.40}");
+            assert_eq!(
+                (&answer["error"]["code"], &answer["error"]["message"]),
+                (&json!(-32700), &json!("Parse error")),
+                "{line:.40}"
+            );
             assert!(answer["error"]["data"].is_string() && answer.get("id").is_none(), "{answer}");
         }
         for line in ["{\"id\":\"x\"}", "{\"jsonrpc\":\"1.0\",\"id\":\"x\"}", "{\"jsonrpc\":null,\"id\":\"x\"}"] {
@@ -196,11 +221,21 @@ mod tests {
     fn an_answer_carries_the_id_as_it_came() {
         for id in ["1", "\"a\"", "null", "[1]", "1e3"] {
             let call =
-                read(format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"health\",\"more\":1}}\r").as_bytes()).expect("a request");
+                read(format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"health\",\"more\":1}}\r").as_bytes())
+                    .expect("a request");
             let line = answer(Err(&RpcError::unknown_method(&call.method)), call.id.as_deref());
-            // A null id is as none, in serde as in Go.
+            // Serde treats a null id as absent, as Go does.
             let expected = if id == "null" { "}".to_owned() } else { format!(",\"id\":{id}}}") };
             assert!(line.ends_with(&format!("\"data\":\"method 'health' is not registered\"}}{expected}\n")), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_large_result_stands_in_the_same_line_as_a_small_one() {
+        let value = result(&json!({"n": [1, "\u{1}"]})).expect("JSON");
+        for id in [None, Some(result(&7).expect("JSON")), Some(result(&"a").expect("JSON"))] {
+            let (before, after) = around(id.as_deref());
+            assert_eq!(format!("{before}{}{after}", value.get()), answer(Ok(&value), id.as_deref()));
         }
     }
 
@@ -215,7 +250,9 @@ mod tests {
         assert_eq!(Params::of("null").read::<Wanted>(), Ok(Wanted { n: 0 }));
         assert_eq!(Params::of("{\"n\":null,\"x\":1}").read::<Wanted>(), Ok(Wanted { n: 0 }));
         assert_eq!(Params::of(" {\"n\":7,\"x\":1} ").read::<Wanted>(), Ok(Wanted { n: 7 }));
-        for wrong in ["{\"n\":\"7\",\"x\":null}", "[7]", "7", "\"n\"", "{\"n\":-1}", "{\"n\":\"7\"}", "{\"n\":7,\"n\":8}"] {
+        for wrong in
+            ["{\"n\":\"7\",\"x\":null}", "[7]", "7", "\"n\"", "{\"n\":-1}", "{\"n\":\"7\"}", "{\"n\":7,\"n\":8}"]
+        {
             let fault = Params::of(wrong).read::<Wanted>().expect_err(wrong);
             assert!(fault.kind == ErrorKind::Invalid && fault.message.starts_with("invalid params: "), "{fault}");
         }

@@ -1,21 +1,21 @@
-//! Lines out of a byte stream, with a bound, and one may stop waiting at any moment without losing a byte.
+//! Reads lines from a byte stream, with a size bound. A read can be cancelled at any moment without losing a byte.
 
 use std::io;
 
 use thrum_core::limits;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// How much room is made for one read. A usual request has a few hundred bytes.
+/// Buffer space reserved for one read. A usual request has a few hundred bytes.
 const CHUNK: usize = 8 << 10;
 
-/// What came.
+/// The result of reading a line.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Line {
-    /// A line without its end.
+    /// A line without its line break.
     Text(Vec<u8>),
-    /// More than [`limits::MAX_LINE_BYTES`] without an end; nothing after it can be told apart.
+    /// More than [`limits::MAX_LINE_BYTES`] without a line break; anything after it cannot be parsed.
     TooLong,
-    /// No more will come. What stood behind the last line end is lost with it, as half of a request means nothing.
+    /// The end of the stream. Bytes after the last line break are discarded, because half a request means nothing.
     End,
 }
 
@@ -24,7 +24,7 @@ pub(crate) enum Line {
 pub(crate) struct Lines<R> {
     source: R,
     buffer: Vec<u8>,
-    /// No line ends before this position.
+    /// The bytes before this position contain no line break.
     searched: usize,
     ended: bool,
 }
@@ -34,7 +34,7 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Self { source, buffer: Vec::new(), searched: 0, ended: false }
     }
 
-    /// The next line.
+    /// Returns the next line.
     pub(crate) async fn next(&mut self) -> io::Result<Line> {
         loop {
             if let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
@@ -55,8 +55,8 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
-    /// Resolves when the other side has sent its last byte, reading ahead until then; never, if it has sent so much ahead
-    /// that no more is taken in before the lines are.
+    /// Reads ahead until the other side has sent its last byte, and then resolves. Never resolves if the buffer fills
+    /// up with unread lines first.
     pub(crate) async fn ended(&mut self) -> io::Result<()> {
         while !self.ended {
             if self.buffer.len() > limits::MAX_LINE_BYTES {
@@ -67,14 +67,14 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Ok(())
     }
 
-    /// The stream that is read.
+    /// Returns the underlying stream.
     pub(crate) fn source(&self) -> &R {
         &self.source
     }
 
     async fn read(&mut self) -> io::Result<()> {
         self.buffer.reserve(CHUNK);
-        // Bytes are either in the buffer or not read: this is the only await.
+        // This is the only await, so every byte is either in the buffer or not yet read.
         self.ended = self.source.read_buf(&mut self.buffer).await? == 0;
         Ok(())
     }

@@ -1,7 +1,7 @@
-//! JSON-RPC 2.0 on the local socket, a line per object, as Go Thrum speaks it.
+//! JSON-RPC 2.0 on the local socket, one object per line, as in Go Thrum.
 //!
-//! [`lines`] reads, [`envelope`] says what a line means, [`connection`] serves one client, [`server`] accepts them;
-//! `methods` is what they can ask for, one file per family.
+//! [`lines`] reads lines, [`envelope`] parses them, [`connection`] serves one client, and [`server`] accepts clients.
+//! `methods` contains the methods, one file per family.
 
 pub(crate) mod connection;
 pub(crate) mod envelope;

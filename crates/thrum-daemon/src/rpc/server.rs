@@ -1,4 +1,4 @@
-//! Accepts clients: this user's only, and so many at most.
+//! Accepts local clients: only processes of this user, and only a limited number at a time.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,16 +16,21 @@ use super::{
 };
 use crate::shutdown::Shutdown;
 
-/// How long accepting rests after the system refused: usually it has no file descriptors left, and asking again at once
-/// would burn a core until somebody closes one.
+/// Pause after the system refuses to accept a connection. Usually no file descriptor is left, and an immediate retry
+/// would occupy a core until somebody closes one.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
-/// How long the word of refusal may take to be written.
+/// Maximum time to write the line that refuses a connection.
 const REFUSAL: Duration = Duration::from_secs(1);
 
-/// Serves as many clients at a time as `room` has places, until the daemon stops. Further ones hear that they should try again.
-/// Dropping the future stops accepting and leaves those who are served alone.
-pub(crate) async fn accept<S: Service>(listener: &UnixListener, service: Arc<S>, shutdown: Shutdown, room: &Arc<Semaphore>) {
+/// Serves as many clients at a time as `room` has permits, until the daemon stops. Further clients are told to try
+/// again. Dropping the future stops accepting and does not affect clients that are being served.
+pub(crate) async fn accept<S: Service>(
+    listener: &UnixListener,
+    service: Arc<S>,
+    shutdown: Shutdown,
+    room: &Arc<Semaphore>,
+) {
     let own_uid = rustix::process::geteuid().as_raw();
     loop {
         let accepted = tokio::select! {
@@ -43,7 +48,10 @@ pub(crate) async fn accept<S: Service>(listener: &UnixListener, service: Arc<S>,
         let caller = stream.peer_cred().map(|caller| caller.uid()).ok();
         if !may_call(caller, own_uid) {
             tracing::warn!(?caller, "refused a local connection of another user");
-            shutdown.spawn(refuse(stream, Fault::new(ErrorKind::Refused, "this daemon serves the user who runs it, and nobody else")));
+            shutdown.spawn(refuse(
+                stream,
+                Fault::new(ErrorKind::Refused, "this daemon serves the user who runs it, and nobody else"),
+            ));
             continue;
         }
         match Arc::clone(room).try_acquire_owned() {
@@ -55,16 +63,19 @@ pub(crate) async fn accept<S: Service>(listener: &UnixListener, service: Arc<S>,
                 });
             }
             Err(_) => {
-                let fault =
-                    Fault::new(ErrorKind::TryAgain, format!("the daemon serves {} connections already", limits::MAX_LOCAL_CONNECTIONS))
-                        .hint("Close some: each `thrum wait` and each MCP server holds one.");
+                let fault = Fault::new(
+                    ErrorKind::TryAgain,
+                    format!("the daemon serves {} connections already", limits::MAX_LOCAL_CONNECTIONS),
+                )
+                .hint("Close some: each `thrum wait` and each MCP server holds one.");
                 shutdown.spawn(refuse(stream, fault));
             }
         }
     }
 }
 
-/// The socket's mode keeps others out; where it does not (a mount that ignores modes, root), this does.
+/// Checks the caller's user. Usually the socket's mode already excludes other users; this check covers root and mounts
+/// that ignore modes.
 fn may_call(caller: Option<u32>, own_uid: u32) -> bool {
     caller == Some(own_uid)
 }
@@ -90,7 +101,7 @@ mod tests {
         envelope::Params,
     };
 
-    /// Answers, hangs, or streams, as it is asked, and tells what becomes of its calls and guards.
+    /// Answers, hangs or streams as the request asks, and reports the end of its calls and guards.
     struct Situation {
         told: mpsc::UnboundedSender<&'static str>,
     }
@@ -151,7 +162,9 @@ mod tests {
         let (sender, told) = mpsc::unbounded_channel();
         let shutdown = Shutdown::default();
         let stop = shutdown.clone();
-        shutdown.spawn(async move { accept(&listener, Arc::new(Situation { told: sender }), stop, &Arc::new(Semaphore::new(most))).await });
+        shutdown.spawn(async move {
+            accept(&listener, Arc::new(Situation { told: sender }), stop, &Arc::new(Semaphore::new(most))).await
+        });
         Running { _dir: dir, path, shutdown, told }
     }
 
@@ -169,10 +182,13 @@ mod tests {
         }
 
         async fn call(&mut self, method: &str, id: u32) {
-            self.send(format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{{\"n\":{id}}},\"id\":{id}}}\n")).await;
+            self.send(format!(
+                "{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{{\"n\":{id}}},\"id\":{id}}}\n"
+            ))
+            .await;
         }
 
-        /// The next line; null at the end.
+        /// Reads the next line; null at the end of the stream.
         async fn line(&mut self) -> Value {
             let mut line = String::new();
             self.0.read_line(&mut line).await.unwrap();
@@ -210,7 +226,7 @@ mod tests {
         let (mut reader, mut writer) = running.client().await.0.into_inner().into_split();
         let flood = tokio::spawn(async move {
             let chunk = vec![b'x'; 1 << 20];
-            // Ends when the daemon hangs up.
+            // The loop ends when the daemon closes the connection.
             while writer.write_all(&chunk).await.is_ok() {}
         });
         let mut other = running.client().await;
@@ -233,7 +249,10 @@ mod tests {
         }
         let mut third = running.client().await;
         let answer = third.line().await;
-        assert_eq!((&answer["error"]["data"]["kind"], &answer["error"]["data"]["retryable"]), (&json!("try_again"), &json!(true)));
+        assert_eq!(
+            (&answer["error"]["data"]["kind"], &answer["error"]["data"]["retryable"]),
+            (&json!("try_again"), &json!(true))
+        );
         assert_eq!(third.line().await, Value::Null);
         second.call("echo", 2).await;
         assert_eq!(second.line().await["result"]["n"], 2);

@@ -1,4 +1,4 @@
-//! Who is there, and who was left behind.
+//! Which agents are present, and which were left behind.
 
 use std::{collections::BTreeSet, fs};
 
@@ -16,7 +16,7 @@ fn clean_up_deletes_whom_nobody_heard_of_and_nobody_has_an_identity_of_and_only_
     let world = World::new();
     let repo = world.repo("r");
     let daemon = Daemon::start(&repo);
-    // One worktree more, which shares the daemon.
+    // A second worktree that shares the daemon.
     let feature = world.dir.join("feature");
     let git_dir = repo.root().join(".git/worktrees/feature");
     fs::create_dir_all(&git_dir).unwrap();
@@ -28,7 +28,7 @@ fn clean_up_deletes_whom_nobody_heard_of_and_nobody_has_an_identity_of_and_only_
     for name in ["left", "main", "fay", "called", "working", "apart", "moved"] {
         daemon.agent(name, "builder");
     }
-    // A directory that is in no list of git's, such as the main worktree of a repository whose git directory lies elsewhere.
+    // A directory that git does not list, such as the main worktree of a repository whose git directory lies elsewhere.
     let apart_dir = world.dir.join("apart");
     fs::create_dir(&apart_dir).unwrap();
     let apart = Repo::create(&apart_dir, Some(repo.thrum_dir())).unwrap();
@@ -44,7 +44,10 @@ fn clean_up_deletes_whom_nobody_heard_of_and_nobody_has_an_identity_of_and_only_
     let days = 40 * 86_400_000_000_000_i64;
     database.execute("UPDATE agents SET registered_at = registered_at - ?1", [days]).unwrap();
     database
-        .execute("UPDATE sessions SET started_at = started_at - ?1, shown_at = shown_at - ?1, ended_at = ended_at - ?1", [days])
+        .execute(
+            "UPDATE sessions SET started_at = started_at - ?1, shown_at = shown_at - ?1, ended_at = ended_at - ?1",
+            [days],
+        )
         .unwrap();
     database.execute("UPDATE contexts SET at = at - ?1", [days]).unwrap();
     database.execute("UPDATE presence SET last_seen_at = last_seen_at - ?1", [days]).unwrap();
@@ -61,9 +64,15 @@ fn clean_up_deletes_whom_nobody_heard_of_and_nobody_has_an_identity_of_and_only_
     assert_eq!(orphans(json!({})), (left.clone(), json!([])), "whoever does not say so deletes nobody");
     assert_eq!(orphans(json!({"dry_run": true})), (left.clone(), json!([])));
     assert_eq!(orphans(json!({"threshold": 41})), (vec![], json!([])));
-    assert_eq!(daemon.client().error("agent.cleanup", json!({"force": true, "dry_run": true}))["data"]["kind"], "invalid");
+    assert_eq!(
+        daemon.client().error("agent.cleanup", json!({"force": true, "dry_run": true}))["data"]["kind"],
+        "invalid"
+    );
     assert_eq!(orphans(json!({"force": true})), (left, json!(["moved", "left"])));
-    assert_eq!(names(&daemon.call("agent.list", json!({}))["agents"]), ["apart", "called", "fay", "main", "working"].into());
+    assert_eq!(
+        names(&daemon.call("agent.list", json!({}))["agents"]),
+        ["apart", "called", "fay", "main", "working"].into()
+    );
     assert_eq!(orphans(json!({"force": true})), (vec![], json!([])));
 }
 
@@ -90,7 +99,7 @@ fn a_session_nobody_ended_is_silent_after_a_while_and_its_agent_offline_until_it
     };
     assert_eq!(state(), (json!("silent"), json!("offline"), 0));
     assert_eq!(daemon.call("team.list", json!({}))["members"], json!([]));
-    // A wait is a sign of life as long as it lasts.
+    // A wait is a sign of life for as long as it lasts.
     let mut waiting = daemon.client();
     waiting.request("message.wait", json!({"caller_agent_id": "ann", "timeout_ms": 600_000}));
     while state().0 == "silent" {}

@@ -1,4 +1,5 @@
-//! The line between agents, users and files: who may act for whom, who may read what, and where links lead.
+//! Boundaries between agents, users and files: who may act for which agent, who may read which file, and where links
+//! lead.
 
 use std::{
     fs,
@@ -12,8 +13,8 @@ use thrum_daemon::{METHODS, paths::Repo};
 
 use crate::harness::{Client, Daemon, Start, World, is_root, stranger};
 
-/// Methods that act in nobody's name and show nothing but what everybody here may see, or nothing at all.
-const IN_NOBODYS_NAME: [&str; 37] = [
+/// Methods that act in no agent's name, and show nothing or only what every local client may see.
+const IN_NOBODYS_NAME: [&str; 41] = [
     "health",
     "agent.list",
     "agent.listContext",
@@ -21,6 +22,10 @@ const IN_NOBODYS_NAME: [&str; 37] = [
     "daemon.settings",
     "team.list",
     "session.list",
+    "claim.list",
+    "collision.list",
+    // The caller only serves to exclude it from the agents that are waited for.
+    "work.wait",
     "message.archive",
     "message.deleteByAgent",
     "message.deleteByScope",
@@ -39,13 +44,14 @@ const IN_NOBODYS_NAME: [&str; 37] = [
     "telegram.configure",
     "telegram.status",
     "telegram.pair",
-    // What it brings keeps its origin, and is verified where its origin signs.
+    // Imported events keep their origin, and are verified if their origin signs.
     "import.events",
     "import.peers",
     "purge.execute",
     "events.watch",
     "sync.status",
     "sync.force",
+    "sync.parked",
     "sync.verify",
     "tsync.force",
     "tsync.peers.list",
@@ -54,12 +60,20 @@ const IN_NOBODYS_NAME: [&str; 37] = [
     "peer.status",
 ];
 
-/// Those that are about daemons, not agents.
-const OF_DAEMONS: [&str; 8] =
-    ["peer.start_pairing", "peer.wait_pairing", "peer.join", "peer.look", "peer.waiting", "peer.ping", "peer.rename", "peer.remove"];
+/// Methods that concern daemons rather than agents.
+const OF_DAEMONS: [&str; 8] = [
+    "peer.start_pairing",
+    "peer.wait_pairing",
+    "peer.join",
+    "peer.look",
+    "peer.waiting",
+    "peer.ping",
+    "peer.rename",
+    "peer.remove",
+];
 
-/// A daemon with `ann`, and what it knows of `eve`, who lives at another daemon: a session of hers, a message that she wrote, and one to
-/// her that she has not read.
+/// Starts a daemon with `ann`, and with events about `eve`, who lives at another daemon: her session, a message from
+/// her, and an unread message to her.
 fn with_eve(world: &World) -> Daemon {
     let daemon = Daemon::start(&world.repo("r"));
     daemon.agent("ann", "planner");
@@ -84,7 +98,7 @@ fn with_eve(world: &World) -> Daemon {
     daemon
 }
 
-/// C16: every method is in a table here, so that a new one has to be thought about.
+/// C16: every method is in a table here, so that a new method cannot be overlooked.
 #[test]
 fn c16_nobody_here_acts_for_an_agent_of_another_daemon() {
     let world = World::new();
@@ -92,7 +106,7 @@ fn c16_nobody_here_acts_for_an_agent_of_another_daemon() {
     let mut client = daemon.client();
     let to_eve = client.ok("message.outbox", json!({"caller_agent_id": "ann"}))["messages"][0]["message_id"].clone();
     let home = client.ok("agent.list", json!({}))["agents"].clone();
-    // What is done in her name, in every way in which it can be said whose name it is.
+    // Actions in her name, with every way to give the name.
     let refused: Vec<(&str, Value)> = vec![
         ("message.send", json!({"content": "x", "mentions": ["ann"], "caller_agent_id": "eve"})),
         ("message.send", json!({"content": "x", "mentions": ["ann"], "caller_agent_id": "ann", "acting_as": "eve"})),
@@ -101,6 +115,7 @@ fn c16_nobody_here_acts_for_an_agent_of_another_daemon() {
         ("message.delete", json!({"message_id": "msg_of_eve", "caller_agent_id": "eve"})),
         ("message.delete", json!({"message_id": "msg_of_eve", "caller_agent_id": "ann"})),
         ("message.wait", json!({"caller_agent_id": "eve", "timeout_ms": 0})),
+        ("message.news", json!({"caller_agent_id": "eve", "reader": "r"})),
         ("message.markRead", json!({"caller_agent_id": "eve", "message_ids": [to_eve]})),
         ("message.markRead", json!({"caller_agent_id": "eve", "all": true})),
         ("session.start", json!({"agent_id": "eve"})),
@@ -110,8 +125,12 @@ fn c16_nobody_here_acts_for_an_agent_of_another_daemon() {
         ("session.setIntent", json!({"session_id": "ses_eve", "intent": "x"})),
         ("session.setTask", json!({"session_id": "ses_eve", "current_task": "x"})),
         ("agent.delete", json!({"name": "eve"})),
+        ("claim.take", json!({"caller_agent_id": "eve", "paths": ["src"]})),
+        ("claim.release", json!({"caller_agent_id": "eve"})),
+        ("agent.setPresence", json!({"caller_agent_id": "eve", "session": "s", "state": "working"})),
+        ("collision.news", json!({"caller_agent_id": "eve"})),
     ];
-    // What may be asked, and changes nothing of hers.
+    // Calls that are permitted and change nothing of hers.
     let harmless: Vec<(&str, Value)> = vec![
         ("agent.whoami", json!({"caller_agent_id": "eve"})),
         ("agent.cleanup", json!({"force": true})),
@@ -128,18 +147,26 @@ fn c16_nobody_here_acts_for_an_agent_of_another_daemon() {
         ("context.preamble.save", json!({"agent_name": "eve", "content": "eA=="})),
         ("context.preamble.show", json!({"agent_name": "eve"})),
     ];
-    let in_the_table = |method: &str| method == "agent.register" || refused.iter().chain(&harmless).any(|(listed, _)| *listed == method);
+    let in_the_table = |method: &str| {
+        method == "agent.register" || refused.iter().chain(&harmless).any(|(listed, _)| *listed == method)
+    };
     for method in METHODS {
         let places = [in_the_table(method), IN_NOBODYS_NAME.contains(method), OF_DAEMONS.contains(method)];
         assert_eq!(places.iter().filter(|listed| **listed).count(), 1, "{method}: in whose name does it act?");
     }
     let hers = |client: &mut Client| {
         let sessions = client.ok("session.list", json!({"agent_id": "eve"}))["sessions"].clone();
-        let session: Vec<Value> = ["session_id", "ended_at", "intent", "current_task"].map(|key| sessions[0][key].clone()).into();
+        let session: Vec<Value> =
+            ["session_id", "ended_at", "intent", "current_task"].map(|key| sessions[0][key].clone()).into();
         let recipients = client.ok("message.get", json!({"message_id": to_eve}))["message"]["recipients"].clone();
         let message = client.ok("message.get", json!({"message_id": "msg_of_eve"}))["message"]["body"].clone();
         let agents = client.ok("agent.list", json!({}))["agents"].clone();
-        let eve = agents.as_array().unwrap().iter().find(|agent| agent["agent_id"] == "eve" && agent["home"] == "d_elsewhere").cloned();
+        let eve = agents
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|agent| agent["agent_id"] == "eve" && agent["home"] == "d_elsewhere")
+            .cloned();
         (session, recipients[0]["read_at"].clone(), message, eve.map(|eve| eve["role"].clone()))
     };
     let before = hers(&mut client);
@@ -147,7 +174,10 @@ fn c16_nobody_here_acts_for_an_agent_of_another_daemon() {
     for (method, params) in &refused {
         match client.call(method, params.clone()) {
             Err(error) => {
-                assert!(["refused", "not_found"].contains(&error["data"]["kind"].as_str().unwrap()), "{method} {params}: {error}")
+                assert!(
+                    ["refused", "not_found"].contains(&error["data"]["kind"].as_str().unwrap()),
+                    "{method} {params}: {error}"
+                )
             }
             Ok(answer) => panic!("{method} {params}: {answer}"),
         }
@@ -159,7 +189,7 @@ fn c16_nobody_here_acts_for_an_agent_of_another_daemon() {
     }
     let error = client.error("message.list", json!({"for_agent": "eve", "caller_agent_id": "eve"}));
     assert_eq!(error["data"]["kind"], "refused", "her mailbox is at her home: {error}");
-    // Whoever takes her name here is another agent, and is shown as one.
+    // An agent that takes her name here is a different agent, and is shown as one.
     client.ok("agent.register", json!({"name": "eve", "role": "impostor", "module": "m"}));
     let agents = client.ok("agent.list", json!({}))["agents"].clone();
     let eves: Vec<_> = agents.as_array().unwrap().iter().filter(|agent| agent["agent_id"] == "eve").collect();
@@ -170,7 +200,7 @@ fn c16_nobody_here_acts_for_an_agent_of_another_daemon() {
     }
 }
 
-/// Everything below a directory, with its mode.
+/// Returns everything below a directory, with its mode.
 fn below(dir: &Path) -> Vec<(PathBuf, u32)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
@@ -184,7 +214,7 @@ fn below(dir: &Path) -> Vec<(PathBuf, u32)> {
     found
 }
 
-/// C14: whatever the umask of whoever starts it.
+/// C14: regardless of the umask of the user who starts the daemon.
 #[test]
 fn c14_nothing_that_the_daemon_writes_is_for_others() {
     let world = World::new();
@@ -193,14 +223,26 @@ fn c14_nothing_that_the_daemon_writes_is_for_others() {
     daemon.agent("ann", "planner");
     let mut adding = daemon.client();
     let shown = adding.ok("peer.start_pairing", json!({"transport": "local"}));
-    // One wrong guess, so that there is a budget to write down.
-    other.client().error("peer.join", json!({"address": shown["address"], "code": if shown["code"] == "0000" { "0001" } else { "0000" }}));
+    // One wrong guess, so that the daemon writes down the remaining guesses.
+    other.client().error(
+        "peer.join",
+        json!({"address": shown["address"], "code": if shown["code"] == "0000" { "0001" } else { "0000" }}),
+    );
     other.call("peer.join", json!({"address": shown["address"], "code": shown["code"]}));
     daemon.call("context.save", json!({"agent_name": "ann", "content": "eA=="}));
     daemon.call("message.send", json!({"content": "x", "mentions": ["ann"], "caller_agent_id": "ann"}));
     for daemon in [&daemon, &other] {
         let found = below(&daemon.repo.var());
-        for name in ["messages.db", "messages.db-wal", "daemon.json", "peers.json", "daemon.log", "thrum.sock", "thrum.lock", "thrum.pid"] {
+        for name in [
+            "messages.db",
+            "messages.db-wal",
+            "daemon.json",
+            "peers.json",
+            "daemon.log",
+            "thrum.sock",
+            "thrum.lock",
+            "thrum.pid",
+        ] {
             assert!(found.iter().any(|(path, _)| path.ends_with(name)), "{name} is missing: {found:?}");
         }
         let open: Vec<_> = found.iter().filter(|(_, mode)| mode & 0o077 != 0).collect();
@@ -212,7 +254,7 @@ fn c14_nothing_that_the_daemon_writes_is_for_others() {
     assert!(!notes.is_empty() && notes.iter().all(|(_, mode)| mode & 0o077 == 0), "{notes:?}");
 }
 
-/// C13, C14: what lies where the daemon keeps its own, and leads elsewhere, is neither read nor written.
+/// C13, C14: a link in place of one of the daemon's files is followed neither for reading nor for writing.
 #[test]
 fn c14_no_link_leads_the_daemon_out_of_its_directory() {
     for name in [
@@ -229,7 +271,7 @@ fn c14_no_link_leads_the_daemon_out_of_its_directory() {
     ] {
         let world = World::new();
         let repo = world.repo("r");
-        // As after a life of a daemon, so that every file has content that could be taken for it.
+        // A former run of the daemon gives every file real content, which could be mistaken for valid.
         Daemon::start(&repo).stop();
         let inside = repo.thrum_dir().join(name);
         let outside = world.dir.join("outside");
@@ -248,7 +290,7 @@ fn c14_no_link_leads_the_daemon_out_of_its_directory() {
     }
 }
 
-/// Of a file its bytes, of a directory the names in it.
+/// Returns the bytes of a file, or the names in a directory.
 fn content(path: &Path) -> Vec<u8> {
     if path.is_dir() {
         let mut names: Vec<_> = below(path).into_iter().map(|(path, _)| path.display().to_string()).collect();
@@ -258,7 +300,7 @@ fn content(path: &Path) -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
-/// C13: they were open to others until now, so whoever runs the daemon has to hear it.
+/// C13: the files were open to other users until now, so the log must say so.
 #[test]
 fn c13_a_key_or_tokens_that_others_could_read_are_closed_to_them_and_it_is_said() {
     let world = World::new();
@@ -275,14 +317,16 @@ fn c13_a_key_or_tokens_that_others_could_read_are_closed_to_them_and_it_is_said(
     let log = fs::read_to_string(repo.log_file()).unwrap();
     for name in ["daemon.json", "peers.json"] {
         assert!(
-            log.lines().any(|line| line.contains("warning: ") && line.contains(name) && line.contains("could be read by others")),
+            log.lines().any(|line| line.contains("warning: ")
+                && line.contains(name)
+                && line.contains("could be read by others")),
             "{name}: {log}"
         );
     }
     drop(daemon);
 }
 
-/// C13: what an editor or a crash makes of it; the file stays for whoever repairs it.
+/// C13: damage by an editor or a crash. The file stays for the person who repairs it.
 #[test]
 fn c13_a_registry_that_is_not_whole_stops_the_daemon_with_a_word_and_stays_as_it_is() {
     let world = World::new();
@@ -298,13 +342,16 @@ fn c13_a_registry_that_is_not_whole_stops_the_daemon_with_a_word_and_stays_as_it
         fs::write(repo.peers_file(), &text).unwrap();
         let (code, said) = Start::of(&repo).refused();
         assert_ne!(code, 0);
-        assert!(said.contains("peers.json cannot be used") && said.contains("Hint: Repair") && !said.contains(&token), "{said}");
+        assert!(
+            said.contains("peers.json cannot be used") && said.contains("Hint: Repair") && !said.contains(&token),
+            "{said}"
+        );
         assert_eq!(fs::read_to_string(repo.peers_file()).unwrap(), text);
         assert!(!fs::read_to_string(repo.log_file()).unwrap().contains(&token));
     }
 }
 
-/// C14: paths of any length, each with its own socket, in a directory that is for this user only.
+/// C14: paths of any length, each with its own socket, in a directory for this user only.
 #[test]
 fn c14_long_paths_have_short_sockets_that_do_not_collide_and_go_with_their_daemon() {
     let world = World::new();
@@ -314,7 +361,7 @@ fn c14_long_paths_have_short_sockets_that_do_not_collide_and_go_with_their_daemo
     let repos = ["a", "b"].map(|name| world.repo(&format!("{long}/{name}")));
     let runtime_dir = runtime.to_str().unwrap();
     let daemons = repos.each_ref().map(|repo| Start::of(repo).env("XDG_RUNTIME_DIR", runtime_dir).run());
-    // As the daemons recorded them, for a caller that has another runtime directory.
+    // As recorded by the daemons, for a caller with another runtime directory.
     let sockets = repos.each_ref().map(Repo::socket);
     assert_ne!(sockets[0], sockets[1]);
     for (socket, repo) in sockets.iter().zip(&repos) {
@@ -342,7 +389,7 @@ fn c14_long_paths_have_short_sockets_that_do_not_collide_and_go_with_their_daemo
     assert_eq!(fs::read_dir(runtime.join("thrum")).unwrap().count(), 0, "nothing is left");
 }
 
-/// C35: what differs for the file system or the eye differs here, and what does not is refused.
+/// C35: names that the file system or the eye cannot tell apart are refused; all others are different agents.
 #[test]
 fn c35_twins_are_no_agents_and_nobody_is_taken_for_another() {
     let world = World::new();
@@ -350,18 +397,30 @@ fn c35_twins_are_no_agents_and_nobody_is_taken_for_another() {
     daemon.agent("alice", "planner");
     let mut client = daemon.client();
     let long = "x".repeat(300);
-    for twin in
-        ["Alice", "ALICE", "аlice", "a\u{301}lice", "alice\u{200b}", "\u{202e}ecila", "alice ", " alice", "alice\n", "＠alice", &long]
-    {
+    for twin in [
+        "Alice",
+        "ALICE",
+        "аlice",
+        "a\u{301}lice",
+        "alice\u{200b}",
+        "\u{202e}ecila",
+        "alice ",
+        " alice",
+        "alice\n",
+        "＠alice",
+        &long,
+    ] {
         let error = client.error("agent.register", json!({"name": twin, "role": "r", "module": "m"}));
         assert_eq!(error["data"]["kind"], "invalid", "{twin:?}: {error}");
-        let error = client.error("message.send", json!({"content": "x", "mentions": [twin], "caller_agent_id": "alice"}));
+        let error =
+            client.error("message.send", json!({"content": "x", "mentions": [twin], "caller_agent_id": "alice"}));
         assert_eq!(error["data"]["kind"], "not_found", "{twin:?}: {error}");
-        let error = client.error("message.send", json!({"content": "x", "mentions": ["alice"], "caller_agent_id": twin}));
+        let error =
+            client.error("message.send", json!({"content": "x", "mentions": ["alice"], "caller_agent_id": twin}));
         assert_eq!(error["data"]["kind"], "not_found", "{twin:?}: {error}");
         assert!(!error.to_string().contains(['\u{200b}', '\u{202e}']), "{error}");
     }
-    // At another daemon of ours they cannot be either; Go Thrum's may call theirs so, and then they are others.
+    // No agent of our daemons can have such a name. An agent of Go Thrum can, and then counts as a different agent.
     let event = json!({"event_id": "evt_1", "type": "agent.register", "origin_daemon": "d_go", "timestamp": "2026-03-28T17:05:13Z",
         "agent_id": "аlice", "role": "r", "module": "m", "v": 1});
     client.ok("import.events", json!({"events": [{"event_json": event.to_string()}]}));

@@ -1,4 +1,4 @@
-//! Calls that do not name an agent: whose they are, and that nobody acts as another by them.
+//! Calls that name no agent: which agent makes them, and that no process can act as another agent through them.
 
 use std::{
     fs,
@@ -29,21 +29,24 @@ impl Office {
         office
     }
 
-    /// The agent that a call from there is made by, if it is made by one.
+    /// Returns the agent that makes a call from this directory, if there is one.
     fn who(&self, dir: &Path, variables: &[(&str, &str)]) -> Option<String> {
         match call_from(&self.daemon.repo, dir, variables, "agent.whoami", &json!({})) {
             Ok(me) => Some(me["agent_id"].as_str().unwrap().to_owned()),
             Err(error) => {
                 assert_eq!(error["data"]["kind"], "invalid", "{error}");
                 let message = error["message"].as_str().unwrap();
-                assert!(message.starts_with("caller_agent_id is required: ") && error["data"]["hint"].is_string(), "{error}");
+                assert!(
+                    message.starts_with("caller_agent_id is required: ") && error["data"]["hint"].is_string(),
+                    "{error}"
+                );
                 None
             }
         }
     }
 }
 
-/// A second worktree, as git notes it.
+/// Creates a second worktree, as git records it.
 fn worktree(repo: &Repo, top: &Path) -> PathBuf {
     let git_dir = repo.main_root().join(".git/worktrees").join(top.file_name().unwrap());
     fs::create_dir_all(&git_dir).unwrap();
@@ -66,14 +69,14 @@ fn a_call_that_names_nobody_is_made_by_the_agent_of_the_worktree_it_comes_from()
     assert_eq!(office.who(&main, &[]).as_deref(), Some("ann"));
     assert_eq!(office.who(&office.feature, &[]).as_deref(), Some("fay"));
     assert_eq!(office.who(&office.feature.join("src"), &[("THRUM_NAME", "@fay")]).as_deref(), Some("fay"));
-    // Several agents of one worktree are told apart by their variable alone.
+    // Several agents of one worktree are distinguished by their variable only.
     identity(&office.feature, "gil");
     office.daemon.agent("gil", "builder");
     assert_eq!(office.who(&office.feature, &[]), None);
     assert_eq!(office.who(&office.feature, &[("THRUM_NAME", "gil")]).as_deref(), Some("gil"));
 }
 
-/// C16: a doubt is an error, so that a call without a name never lets a process be another agent than its own.
+/// C16: every doubt is an error, so that a call without a name never lets a process act as another agent.
 #[test]
 fn c16_a_process_elsewhere_under_another_name_or_with_a_copied_identity_is_nobody() {
     let office = Office::new();
@@ -92,12 +95,13 @@ fn c16_a_process_elsewhere_under_another_name_or_with_a_copied_identity_is_nobod
     assert_eq!(office.who(&office.feature, &[]).as_deref(), Some("fay"), "whom that does not concern");
 }
 
-/// Go Thrum's `message delete` does not name its agent.
+/// Go Thrum's `message delete` names no agent.
 #[test]
 fn a_deletion_that_names_nobody_takes_the_messages_of_its_own_agent_only() {
     let office = Office::new();
     let main = office.daemon.repo.main_root().to_owned();
-    let sent = office.daemon.call("message.send", json!({"content": "x", "mentions": ["ann"], "caller_agent_id": "fay"}));
+    let sent =
+        office.daemon.call("message.send", json!({"content": "x", "mentions": ["ann"], "caller_agent_id": "fay"}));
     let delete = |dir: &Path| {
         call_from(&office.daemon.repo, dir, &[], "message.delete", &json!({"message_id": sent["message_id"]}))
             .map_err(|error: Value| error["data"]["kind"].clone())

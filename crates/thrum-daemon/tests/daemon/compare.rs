@@ -1,20 +1,21 @@
-//! Two answers side by side: what one has and the other has not.
+//! Compares two answers: lists the parts that only one of them has, or that differ.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 use thrum_core::Stamp;
 
-/// What is of a moment or of a build.
+/// Keys whose values depend on the moment or the build.
 const OF_A_MOMENT: [&str; 3] = ["uptime_ms", "duration_ms", "version"];
 
-/// What elements of lists are told apart by, in this order.
-const KEYS: [&str; 9] = ["message_id", "session_id", "agent_id", "daemon_id", "group_id", "peer", "member_value", "type", "name"];
+/// Keys that identify elements of lists, in order of preference.
+const KEYS: [&str; 9] =
+    ["message_id", "session_id", "agent_id", "daemon_id", "group_id", "peer", "member_value", "type", "name"];
 
-/// A place in an answer and what is there.
+/// Places in an answer, with the difference found there.
 pub type Found = BTreeSet<(String, String)>;
 
-/// Writes down where `ours` differs from `theirs`; instants and what depends on them are all the same.
+/// Records where `ours` differs from `theirs`. All instants, and all texts that depend on them, count as equal.
 pub fn differences(theirs: &Value, ours: &Value, at: &str, found: &mut Found) {
     match (theirs, ours) {
         (Value::Object(theirs), Value::Object(ours)) => {
@@ -48,7 +49,9 @@ fn lists(theirs: &[Value], ours: &[Value], at: &str, found: &mut Found) {
     for name in our_names.iter().filter(|name| !their_names.contains(name)) {
         note(found, at, &format!("`{name}` added"));
     }
-    let shared = |list: &[String], other: &[String]| list.iter().filter(|name| other.contains(name)).cloned().collect::<Vec<_>>();
+    let shared = |list: &[String], other: &[String]| {
+        list.iter().filter(|name| other.contains(name)).cloned().collect::<Vec<_>>()
+    };
     if shared(&their_names, &our_names) != shared(&our_names, &their_names) {
         note(found, at, "other order");
     }
@@ -59,7 +62,7 @@ fn name(value: &Value) -> String {
     named.map_or_else(|| settled(value), str::to_owned)
 }
 
-/// A value without the moment it speaks of.
+/// Returns a value with times replaced by placeholders.
 fn settled(value: &Value) -> String {
     match value.as_str() {
         Some(text) if Stamp::parse(text).is_some() => "TIME".to_owned(),

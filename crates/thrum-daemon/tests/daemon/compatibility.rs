@@ -1,4 +1,5 @@
-//! `docs/compatibility.md` says what is so: its tables are made from those here, and these are held against a daemon.
+//! Keeps `docs/compatibility.md` true: its tables are generated from the tables here, which are checked against a
+//! daemon.
 //!
 //! After a change: `UPDATE_DOCS=1 cargo test -p thrum-daemon --test daemon compatibility::`
 
@@ -11,19 +12,19 @@ use crate::{
     harness::{Start, World, keep_port},
 };
 
-/// A method of Go Thrum v0.6.3 and what it comes to here.
+/// A method of Go Thrum v0.6.3 and its state here.
 pub struct Method {
     pub name: &'static str,
     pub state: State,
-    /// What callers should know.
+    /// Information for callers.
     pub note: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Answers in Go's shape.
+    /// Answers in Go's format.
     Served,
-    /// Answers with an error that says why.
+    /// Answers with an error that gives the reason.
     Refused,
 }
 
@@ -37,8 +38,10 @@ const fn refused(name: &'static str, note: &'static str) -> Method {
 
 const LOCAL_DELETION: &str = "It would delete other agents' messages on one machine, and every peer would keep them. `message.delete` takes one's own \
                               back, `purge.execute` removes what is old everywhere.";
-const CUSTOM_GROUPS: &str = "The groups are `everyone` and one for each role. Custom groups of Go peers pass through untouched.";
-const SUBSCRIPTIONS: &str = "In Go Thrum they are stored and nothing is ever delivered. `message.wait` and `events.watch` do.";
+const CUSTOM_GROUPS: &str =
+    "The groups are `everyone` and one for each role. Custom groups of Go peers pass through untouched.";
+const SUBSCRIPTIONS: &str =
+    "In Go Thrum they are stored and nothing is ever delivered. `message.wait` and `events.watch` do.";
 const TELEGRAM: &str = "A bridge can be a program of its own.";
 const GO_SCOPES: &str = "`scopes` and `refs` are shown with the session, here and at peers; in Go Thrum nothing reads them. `intent` and `work_context` (the \
                          worktree as git has it) may be given.";
@@ -60,7 +63,7 @@ pub const GOS_METHODS: [Method; 56] = [
     served("session.list", ""),
     served(
         "session.heartbeat",
-        "Scopes and refs are shown with the session. The daemon does not start git: `work_context`, which the caller collected, may be given.",
+        "Scopes and refs are shown with the session. `work_context`, which the caller collected from git, may be given; the answer does not wait for git.",
     ),
     served("session.setIntent", "Peers hear at once, not only at the end of the session."),
     served("session.setTask", "Peers hear at once, not only at the end of the session."),
@@ -75,7 +78,10 @@ pub const GOS_METHODS: [Method; 56] = [
         "An agent's role is the one it registered with: `for_agent_role` and `caller_mention_role` have no effect. `mention_role` lists what \
          names that role. Deleted messages are not listed.",
     ),
-    served("message.outbox", "`message_id` asks for one message. A name that is taken on several machines is as many recipients."),
+    served(
+        "message.outbox",
+        "`message_id` asks for one message. A name that is taken on several machines is as many recipients.",
+    ),
     served("message.edit", ""),
     served(
         "message.delete",
@@ -94,7 +100,10 @@ pub const GOS_METHODS: [Method; 56] = [
     refused("group.member.remove", CUSTOM_GROUPS),
     served("group.list", "The built-in groups."),
     served("group.info", "The built-in groups."),
-    served("group.members", "The built-in groups; `expand` names the agents."),
+    served(
+        "group.members",
+        "The built-in groups; `expand` names the agents, those of other machines by `@name@machine`.",
+    ),
     refused("subscribe", SUBSCRIPTIONS),
     refused("unsubscribe", SUBSCRIPTIONS),
     refused("subscriptions.list", SUBSCRIPTIONS),
@@ -125,7 +134,10 @@ pub const GOS_METHODS: [Method; 56] = [
     served("tsync.force", ""),
     served("tsync.peers.list", "As `peer.list`."),
     refused("tsync.peers.add", "It would add a peer without a token."),
-    served("purge.execute", "An instant in the future is refused. Nothing of ours is on a git branch, so the last two counts are 0."),
+    served(
+        "purge.execute",
+        "An instant in the future is refused. Nothing of ours is on a git branch, so the last two counts are 0. `goes_on` is there and true where some of it is not gone yet after 40 seconds.",
+    ),
     served("user.identify", ""),
     refused("user.register", "On the socket Go Thrum refuses it, too."),
     refused("telegram.configure", TELEGRAM),
@@ -141,7 +153,7 @@ fn every_method_of_go_thrum_is_served_or_refused_as_the_table_says() {
     let daemon = Start::of(&repo).run();
     for Method { name, state, .. } in GOS_METHODS {
         assert!(thrum_daemon::METHODS.contains(&name), "{name} is not there");
-        // A connection each, as Go's commands have: what one begins ends with it.
+        // One connection per call, as Go's commands have: pairings and streams end with their connection.
         let answer = daemon.client().call(name, json!({}));
         let kind = answer.as_ref().err().map(|error| &error["data"]["kind"]);
         let is_refused = kind.is_some_and(|kind| kind == "refused");
@@ -161,20 +173,22 @@ fn docs_compatibility_md_has_the_methods_and_the_differences() {
         methods += &format!("| `{name}` | {state} | {note} |\n");
     }
     let gos: BTreeSet<_> = GOS_METHODS.iter().map(|method| method.name).collect();
-    let ours: Vec<_> = thrum_daemon::METHODS.iter().filter(|name| !gos.contains(*name)).map(|name| format!("`{name}`")).collect();
+    let ours: Vec<_> =
+        thrum_daemon::METHODS.iter().filter(|name| !gos.contains(*name)).map(|name| format!("`{name}`")).collect();
     let added = format!("Not in Go Thrum: {}.\n", ours.join(", "));
 
     let mut differences = "| method | where | how | why |\n|---|---|---|---|\n".to_owned();
     for row in DIFFERENCES {
         let method = if row.method.contains(' ') { row.method.to_owned() } else { format!("`{}`", row.method) };
         let places: Vec<_> = row.places.iter().map(|place| format!("`{place}`")).collect();
-        differences += &format!("| {method} | {} | {} | {} |\n", places.join(", "), row.how.replace("``", "empty"), row.why);
+        differences +=
+            &format!("| {method} | {} | {} | {} |\n", places.join(", "), row.how.replace("``", "empty"), row.why);
     }
     section("methods", &(methods + "\n" + &added));
     section("differences", &differences);
 }
 
-/// The document has this text between its marks of `name`; with `UPDATE_DOCS` set, it gets it.
+/// Checks that the document has this text between its marks of `name`. With `UPDATE_DOCS` set, writes the text there.
 #[track_caller]
 fn section(name: &str, now: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/compatibility.md");
@@ -187,7 +201,12 @@ fn section(name: &str, now: &str) {
         return;
     }
     for (line, (then, now)) in then.lines().zip(now.lines()).enumerate() {
-        assert_eq!(then, now, "line {} of {name}; if it is meant: UPDATE_DOCS=1 cargo test -p thrum-daemon --test daemon", line + 1);
+        assert_eq!(
+            then,
+            now,
+            "line {} of {name}; if it is meant: UPDATE_DOCS=1 cargo test -p thrum-daemon --test daemon",
+            line + 1
+        );
     }
     assert_eq!(then.lines().count(), now.lines().count(), "lines of {name}");
 }

@@ -1,4 +1,4 @@
-//! How our answers differ from Go Thrum's, and why. `docs/compatibility.md` shows this table.
+//! The differences between our answers and Go Thrum's, with reasons. `docs/compatibility.md` shows this table.
 
 /// Places in the answers to one method that differ in the same way for the same reason.
 pub struct Difference {
@@ -9,20 +9,21 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Each place by itself: method, place, and how.
+    /// Returns each place separately: method, place, and difference.
     pub fn each(&self) -> impl Iterator<Item = (String, String, String)> {
         self.places.iter().map(|place| (self.method.to_owned(), (*place).to_owned(), self.how.to_owned()))
     }
 }
 
 const HOME: &str = "An agent lives at one daemon, and a name may be taken on several machines.";
-const FAR: &str = "How far the message got with each recipient: `stored` here, `at_home` at the recipient's own daemon, `read`.";
+const FAR: &str = "How far the message got with each recipient: `stored` here, `at_home` at the recipient's own daemon, \
+     `wake_requested`, `shown`, `read`.";
 const WHOLE: &str = "A list tells of a message all that `message.get` does but what its recipients did with it.";
 const STATE: &str = "How the peer stands, which Go Thrum does not tell; a peer that does not answer is visible.";
-const INTERVAL: &str = "How often every peer is asked, which can be set; the daemon goes by what it read when it started.";
+const INTERVAL: &str =
+    "How often every peer is asked, which can be set; the daemon goes by what it read when it started.";
 const STATED: &str = "The state is told, not a constant; both peers are down in this situation.";
-const SAME_NUMBERS: &str =
-    "One mailbox counts everywhere: these are the numbers of that agent's inbox. Go Thrum counts other messages in each place.";
+const SAME_NUMBERS: &str = "One mailbox counts everywhere: these are the numbers of that agent's inbox. Go Thrum counts other messages in each place.";
 const MAILBOX: &str = "Unread is what waits in that agent's mailbox. Go Thrum counts every message the agent has not marked, also its own, other \
                        people's and deleted ones, and they never become fewer.";
 
@@ -38,21 +39,38 @@ const fn added(method: &'static str, places: &'static [&'static str], why: &'sta
     Difference { method, places, how: "added", why }
 }
 
-const fn differs(method: &'static str, places: &'static [&'static str], how: &'static str, why: &'static str) -> Difference {
+const fn differs(
+    method: &'static str,
+    places: &'static [&'static str],
+    how: &'static str,
+    why: &'static str,
+) -> Difference {
     Difference { method, places, how, why }
 }
 
 pub const DIFFERENCES: &[Difference] = &[
-    added("any error", &["error.data"], "What programs need to act on an error: its kind, the next step, whether to repeat the call."),
+    added(
+        "any error",
+        &["error.data"],
+        "What programs need to act on an error: its kind, the next step, whether to repeat the call.",
+    ),
     differs(
         "no JSON",
         &["error.data"],
         "Go `invalid character 'o' in literal null (expecting 'u')`, here `expected ident at line 1 column 2`",
         "The words of another parser.",
     ),
-    added("agent.list", &["agents[].address", "agents[].home", "agents[].home_name", "agents[].local", "agents[].signed"], HOME),
+    added(
+        "agent.list",
+        &["agents[].address", "agents[].home", "agents[].home_name", "agents[].local", "agents[].signed"],
+        HOME,
+    ),
     added("agent.list", &["agents[].hostname"], "Where to look for the agent."),
-    added("agent.list", &["agents[].last_seen_at"], "Any call is a sign of life; in Go Thrum few agents ever have one."),
+    added(
+        "agent.list",
+        &["agents[].last_seen_at"],
+        "Any call is a sign of life; in Go Thrum few agents ever have one.",
+    ),
     added(
         "agent.listContext",
         &["contexts[].address", "contexts[].home", "contexts[].home_name", "contexts[].local", "contexts[].signed"],
@@ -77,9 +95,17 @@ pub const DIFFERENCES: &[Difference] = &[
         "`grp_role_reviewer` added",
         "A role of an agent on another machine can be addressed, so it is listed.",
     ),
-    added("health", &["agents", "events", "messages", "parked", "rejected"], "How full the daemon is, and what it could not use."),
+    added(
+        "health",
+        &["agents", "events", "messages", "parked", "rejected"],
+        "How full the daemon is, and what it could not use.",
+    ),
     added("health", &["daemon_id", "log_id", "pid", "repo_path"], "Which daemon answers."),
-    added("health", &["tailscale_sync"], "The shape that Go Thrum documents but does not serve; `tailscale` is the one it serves."),
+    added(
+        "health",
+        &["tailscale_sync"],
+        "The shape that Go Thrum documents but does not serve; `tailscale` is the one it serves.",
+    ),
     added("health", &["tailnet"], "Which node is used and why, how it stands, and what mends it."),
     differs("health", &["sync_state"], "Go `synced`, here `error`", STATED),
     differs(
@@ -88,10 +114,19 @@ pub const DIFFERENCES: &[Difference] = &[
         "Go `true`, here `false`",
         "The peers in this situation are on the same machine, not on a tailnet.",
     ),
-    added("message.get", &["message.author.address", "message.author.home", "message.author.home_name", "message.author.signed"], HOME),
     added(
         "message.get",
-        &["message.recipients[].address", "message.recipients[].home", "message.recipients[].home_name", "message.recipients[].local"],
+        &["message.author.address", "message.author.home", "message.author.home_name", "message.author.signed"],
+        HOME,
+    ),
+    added(
+        "message.get",
+        &[
+            "message.recipients[].address",
+            "message.recipients[].home",
+            "message.recipients[].home_name",
+            "message.recipients[].local",
+        ],
         HOME,
     ),
     added("message.get", &["message.recipients[].state"], FAR),
@@ -111,13 +146,25 @@ pub const DIFFERENCES: &[Difference] = &[
     added("message.list", &["messages[].audiences", "messages[].refs", "messages[].scopes"], WHOLE),
     added(
         "message.list",
-        &["messages[].address", "messages[].from_home", "messages[].home_name", "messages[].origin_daemon", "messages[].signed"],
+        &[
+            "messages[].address",
+            "messages[].from_home",
+            "messages[].home_name",
+            "messages[].origin_daemon",
+            "messages[].signed",
+        ],
         HOME,
     ),
     added("message.list, `unread_for_agent`", &["messages[].audiences", "messages[].refs", "messages[].scopes"], WHOLE),
     added(
         "message.list, `unread_for_agent`",
-        &["messages[].address", "messages[].from_home", "messages[].home_name", "messages[].origin_daemon", "messages[].signed"],
+        &[
+            "messages[].address",
+            "messages[].from_home",
+            "messages[].home_name",
+            "messages[].origin_daemon",
+            "messages[].signed",
+        ],
         HOME,
     ),
     differs("message.list, `unread_for_agent`", &["messages[]"], "`msg_01M83E44V08K2MQ6F7CBXV64SG` missing", MAILBOX),
@@ -127,7 +174,13 @@ pub const DIFFERENCES: &[Difference] = &[
     added("message.outbox", &["messages[].refs", "messages[].scopes"], WHOLE),
     added(
         "message.outbox",
-        &["messages[].address", "messages[].from_home", "messages[].home_name", "messages[].origin_daemon", "messages[].signed"],
+        &[
+            "messages[].address",
+            "messages[].from_home",
+            "messages[].home_name",
+            "messages[].origin_daemon",
+            "messages[].signed",
+        ],
         HOME,
     ),
     added(
@@ -141,12 +194,16 @@ pub const DIFFERENCES: &[Difference] = &[
         HOME,
     ),
     added("message.outbox", &["messages[].recipients[].state"], FAR),
-    added("message.send", &["recipients[].address", "recipients[].home", "recipients[].home_name", "recipients[].local"], HOME),
+    added(
+        "message.send",
+        &["recipients[].address", "recipients[].home", "recipients[].home_name", "recipients[].local"],
+        HOME,
+    ),
     added("message.send", &["recipients[].state"], FAR),
     added(
         "message.send",
         &["recipients[].outlook", "recipients[].outlook_since", "recipients[].outlook_state"],
-        "What the message waits for, where nobody is there to read it.",
+        "What can be expected: what the message waits for, or what its recipient does.",
     ),
     added("peer.list", &["result[].last_sync_at"], "`last_sync` for programs."),
     added("peer.list", &["result[].state", "result[].transport"], STATE),
@@ -171,13 +228,21 @@ pub const DIFFERENCES: &[Difference] = &[
         STATE,
     ),
     added("session.list", &["sessions[].current_task"], "It is known, so it is told."),
-    added("session.list", &["sessions[].address", "sessions[].home", "sessions[].home_name", "sessions[].signed"], HOME),
+    added(
+        "session.list",
+        &["sessions[].address", "sessions[].home", "sessions[].home_name", "sessions[].signed"],
+        HOME,
+    ),
     added("sync.status", &["last_error"], STATED),
     added("sync.status", &["peers"], STATE),
     added("sync.status", &["sync_interval"], INTERVAL),
     added("sync.status", &["tailnet"], "Whether the tailnet is used."),
     differs("sync.status", &["sync_state"], "Go `synced`, here `error`", STATED),
-    added("team.list", &["members[].address", "members[].home", "members[].home_name", "members[].local", "members[].signed"], HOME),
+    added(
+        "team.list",
+        &["members[].address", "members[].home", "members[].home_name", "members[].local", "members[].signed"],
+        HOME,
+    ),
     added("team.list", &["members[].home_state", "members[].home_state_since"], STATE),
     differs(
         "team.list",
@@ -194,7 +259,12 @@ pub const DIFFERENCES: &[Difference] = &[
     ),
     differs("team.list", &["members[].inbox_total"], "Go `1`, here `3`", SAME_NUMBERS),
     differs("team.list", &["members[].inbox_unread"], "Go `0`, here `2`", SAME_NUMBERS),
-    differs("team.list", &["shared_messages.broadcast_total", "shared_messages.groups[].total"], "Go `1`, here `2`", EVERYONE),
+    differs(
+        "team.list",
+        &["shared_messages.broadcast_total", "shared_messages.groups[].total"],
+        "Go `1`, here `2`",
+        EVERYONE,
+    ),
     differs("tsync.force", &["results[].error"], REFUSED[0], REFUSED[2]),
     differs("tsync.force", &["results[].error"], REFUSED[1], REFUSED[2]),
     added("tsync.force", &["results[].name"], "What people call the peer."),

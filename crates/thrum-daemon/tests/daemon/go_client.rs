@@ -1,6 +1,7 @@
-//! A session of an existing Go client: its commands make one connection each and send these lines, byte for byte in the form of
-//! Go's encoder. What they decode must be there with the type they decode it into: Go's decoder fails on a wrong type, takes a
-//! missing or null field for an empty one without a word, and its commands range over lists without asking.
+//! Plays a session of an existing Go client. Its commands make one connection each and send these lines, byte for byte
+//! as Go's encoder writes them. Every field that they decode must be present with the expected type: Go's decoder fails
+//! on a wrong type, silently takes a missing or null field for an empty one, and the commands range over lists without
+//! checking.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -13,7 +14,7 @@ use thrum_core::Stamp;
 
 use crate::harness::{Daemon, Start, World};
 
-/// One command: connect, one line, one answer, hang up.
+/// Runs one command: connects, sends one line, reads one answer, and disconnects.
 fn command(daemon: &Daemon, line: &str) -> Value {
     let mut stream = BufReader::new(UnixStream::connect(daemon.repo.socket()).unwrap());
     stream.get_mut().write_all(line.as_bytes()).unwrap();
@@ -30,19 +31,22 @@ fn command(daemon: &Daemon, line: &str) -> Value {
 }
 
 fn result(daemon: &Daemon, method: &str, params: &str) -> Value {
-    let answer = command(daemon, &format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{params},\"id\":2}}"));
+    let answer =
+        command(daemon, &format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{params},\"id\":2}}"));
     assert!(answer.get("error").is_none(), "{method} {params}: {answer}");
     answer["result"].clone()
 }
 
 fn error(daemon: &Daemon, method: &str, params: &str) -> String {
-    let answer = command(daemon, &format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{params},\"id\":2}}"));
+    let answer =
+        command(daemon, &format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{params},\"id\":2}}"));
     assert_eq!(answer["error"]["code"], -32000, "{answer}");
     answer["error"]["message"].as_str().unwrap().to_owned()
 }
 
-/// Holds a value against `place:type` pairs: `s`tring, `t`ime, `i`nteger, `b`ool, `o`bject, `[]` in a place for each element of a list that is
-/// not empty, `[*]` for each of one that may be. With `?` in front, the place may be absent, but not null.
+/// Checks a value against `place:type` pairs: `s`tring, `t`ime, `i`nteger, `b`ool, `o`bject. In a place, `[]` stands
+/// for each element of a list that must not be empty, and `[*]` for each element of one that may be. A place with `?`
+/// in front may be absent, but not null.
 #[track_caller]
 fn decodes(value: &Value, fields: &str) {
     for field in fields.split_whitespace() {
@@ -92,9 +96,11 @@ fn a_go_client_registers_sends_lists_reads_edits_and_asks_for_team_and_health() 
     let world = World::new();
     let daemon = Daemon::start(&world.repo("g1"));
 
-    // quickstart, twice: a conflict, then on the first one's place.
-    let registered = "agent_id:s status:s ?conflict.existing_agent_id:s ?conflict.registered_at:t ?conflict.last_seen_at:s";
-    let ann = result(&daemon, "agent.register", r#"{"name":"ann","role":"implementer","module":"auth","display":"Ann"}"#);
+    // quickstart twice for bob: a conflict over ann's role, then a registration with another role.
+    let registered =
+        "agent_id:s status:s ?conflict.existing_agent_id:s ?conflict.registered_at:t ?conflict.last_seen_at:s";
+    let ann =
+        result(&daemon, "agent.register", r#"{"name":"ann","role":"implementer","module":"auth","display":"Ann"}"#);
     decodes(&ann, registered);
     assert_eq!(ann["status"], "registered");
     let conflict = result(&daemon, "agent.register", r#"{"name":"bob","role":"implementer","module":"auth"}"#);
@@ -110,23 +116,32 @@ fn a_go_client_registers_sends_lists_reads_edits_and_asks_for_team_and_health() 
     let mut sessions = Vec::new();
     for name in ["ann", "bob"] {
         let refs = r#"[{"type":"worktree","value":"/home/dev/repo"}]"#;
-        let session = result(&daemon, "session.start", &format!(r#"{{"agent_id":"{name}","scopes":null,"refs":{refs}}}"#));
+        let session =
+            result(&daemon, "session.start", &format!(r#"{{"agent_id":"{name}","scopes":null,"refs":{refs}}}"#));
         decodes(&session, "session_id:s agent_id:s started_at:t");
         sessions.push(session["session_id"].as_str().unwrap().to_owned());
     }
     let [ann_session, bob_session] = &sessions[..] else { panic!() };
-    let intent = result(&daemon, "session.setIntent", &format!(r#"{{"session_id":"{ann_session}","intent":"log in & out <b>"}}"#));
+    let intent = result(
+        &daemon,
+        "session.setIntent",
+        &format!(r#"{{"session_id":"{ann_session}","intent":"log in & out <b>"}}"#),
+    );
     decodes(&intent, "session_id:s intent:s intent_updated_at:t");
     let task = result(&daemon, "session.setTask", &format!(r#"{{"session_id":"{ann_session}","current_task":""}}"#));
     decodes(&task, "session_id:s current_task:s task_updated_at:t");
-    let beat = result(&daemon, "session.heartbeat", &format!(r#"{{"session_id":"{ann_session}","add_scopes":[],"remove_refs":null}}"#));
+    let beat = result(
+        &daemon,
+        "session.heartbeat",
+        &format!(r#"{{"session_id":"{ann_session}","add_scopes":[],"remove_refs":null}}"#),
+    );
     decodes(&beat, "session_id:s last_seen_at:t ?branch:s ?unmerged_commits:i");
     decodes(
         &result(&daemon, "agent.whoami", r#"{"caller_agent_id":"ann"}"#),
         "agent_id:s role:s module:s display:s source:s session_id:s session_start:t ?branch:s intent:s",
     );
 
-    // send, with all that Go's command can give, and as little as it gives.
+    // send, with all the fields of Go's command, and with as few as it may send.
     let sent = result(
         &daemon,
         "message.send",
@@ -148,7 +163,9 @@ fn a_go_client_registers_sends_lists_reads_edits_and_asks_for_team_and_health() 
     let reply = result(
         &daemon,
         "message.send",
-        &format!(r#"{{"content":"On it","format":"markdown","reply_to":"{id}","mentions":["@ann"],"caller_agent_id":"bob"}}"#),
+        &format!(
+            r#"{{"content":"On it","format":"markdown","reply_to":"{id}","mentions":["@ann"],"caller_agent_id":"bob"}}"#
+        ),
     );
     decodes(&reply, "message_id:s thread_id:s");
 
@@ -180,7 +197,11 @@ fn a_go_client_registers_sends_lists_reads_edits_and_asks_for_team_and_health() 
     assert_eq!(got["message"]["scopes"][0]["value"], "auth");
     let marked = result(&daemon, "message.markRead", &format!(r#"{{"message_ids":["{id}"],"caller_agent_id":"bob"}}"#));
     decodes(&marked, "marked_count:i");
-    let outbox = result(&daemon, "message.outbox", r#"{"caller_agent_id":"ann","to":"","unread":false,"page_size":10,"page":1}"#);
+    let outbox = result(
+        &daemon,
+        "message.outbox",
+        r#"{"caller_agent_id":"ann","to":"","unread":false,"page_size":10,"page":1}"#,
+    );
     decodes(&outbox, SUMMARY);
     decodes(
         &outbox,
@@ -188,17 +209,23 @@ fn a_go_client_registers_sends_lists_reads_edits_and_asks_for_team_and_health() 
     );
 
     // edit, delete.
-    let edited = result(&daemon, "message.edit", &format!(r#"{{"message_id":"{id}","content":"Ready, really","caller_agent_id":"ann"}}"#));
+    let edited = result(
+        &daemon,
+        "message.edit",
+        &format!(r#"{{"message_id":"{id}","content":"Ready, really","caller_agent_id":"ann"}}"#),
+    );
     decodes(&edited, "message_id:s updated_at:t version:i");
-    let theirs = error(&daemon, "message.edit", &format!(r#"{{"message_id":"{id}","content":"x","caller_agent_id":"bob"}}"#));
+    let theirs =
+        error(&daemon, "message.edit", &format!(r#"{{"message_id":"{id}","content":"x","caller_agent_id":"bob"}}"#));
     assert_eq!(theirs, "only message author can edit (author: ann, current: bob)");
     let deleted = result(&daemon, "message.delete", &format!(r#"{{"message_id":"{id}","caller_agent_id":"ann"}}"#));
     decodes(&deleted, "message_id:s deleted_at:t");
     decodes(&result(&daemon, "message.get", &format!(r#"{{"message_id":"{id}"}}"#)), full);
-    let unknown = error(&daemon, "message.send", r#"{"content":"x","mentions":["@ghost","@bob"],"caller_agent_id":"ann"}"#);
+    let unknown =
+        error(&daemon, "message.send", r#"{"content":"x","mentions":["@ghost","@bob"],"caller_agent_id":"ann"}"#);
     assert_eq!(unknown, "unknown recipients: @ghost \u{2014} no matching agent, role, or group found");
 
-    // team, agents, groups, health; without parameters in each way that Go has.
+    // team, agents, groups, health; without parameters in every form that Go uses.
     let member = "members[].agent_id:s members[].role:s members[].module:s ?members[].display:s ?members[].hostname:s ?members[].worktree:s \
                   ?members[].session_id:s ?members[].session_start:t ?members[].last_seen:t ?members[].intent:s ?members[].current_task:s ?members[].branch:s \
                   members[].unmerged_commits:i members[].inbox_total:i members[].inbox_unread:i members[].status:s shared_messages.broadcast_total:i \
@@ -223,7 +250,9 @@ fn a_go_client_registers_sends_lists_reads_edits_and_asks_for_team_and_health() 
     assert_eq!(group["expanded"], serde_json::json!(["bob"]));
     let health = "status:s uptime_ms:i version:s repo_id:s sync_state:s";
     decodes(&result(&daemon, "health", "{}"), health);
-    for line in [r#"{"jsonrpc":"2.0","method":"health","id":2}"#, r#"{"jsonrpc":"2.0","method":"health","params":null,"id":2}"#] {
+    for line in
+        [r#"{"jsonrpc":"2.0","method":"health","id":2}"#, r#"{"jsonrpc":"2.0","method":"health","params":null,"id":2}"#]
+    {
         decodes(&command(&daemon, line)["result"], health);
     }
     decodes(&result(&daemon, "sync.status", "{}"), "running:b ?last_sync_at:t ?last_error:s sync_state:s local_only:b");
@@ -243,7 +272,8 @@ fn a_person_is_who_git_says_in_this_repository() {
     let repo = world.repo("g1");
     let daemon = Start::of(&repo).env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", world.dir.to_str().unwrap()).run();
     assert_eq!(error(&daemon, "user.identify", "{}"), "git knows no user.name in this repository");
-    let git = |args: &[&str]| assert!(Command::new("git").args(args).current_dir(repo.root()).status().unwrap().success());
+    let git =
+        |args: &[&str]| assert!(Command::new("git").args(args).current_dir(repo.root()).status().unwrap().success());
     git(&["init", "-q"]);
     git(&["config", "user.name", "Ann O'Neill"]);
     let person = result(&daemon, "user.identify", "{}");

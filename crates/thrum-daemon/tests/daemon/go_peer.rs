@@ -1,4 +1,4 @@
-//! The peer of the recording, played by hand.
+//! A hand-written replay of the peer in the recording.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -14,12 +14,12 @@ use std::{
 use serde_json::{Value, json};
 use thrum_core::Stamp;
 
-/// A Go daemon as a peer: it has an agent, its session and a message to `a1`, and then it is gone.
+/// A Go daemon as a peer: it has an agent, the agent's session and a message to `a1`, and then disappears.
 pub struct GoPeer {
     listener: TcpListener,
 }
 
-/// The same, answering.
+/// The peer while it answers.
 pub struct Serving {
     address: String,
     gone: Arc<AtomicBool>,
@@ -36,7 +36,7 @@ impl GoPeer {
         self.listener.local_addr().unwrap().to_string()
     }
 
-    /// From now on it answers; what it tells of happened now.
+    /// Starts answering; the events that it serves are dated now.
     pub fn serve(self) -> Serving {
         let address = self.address();
         let (gone, open) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
@@ -58,7 +58,7 @@ impl GoPeer {
 }
 
 impl Serving {
-    /// Closes its port and every connection.
+    /// Closes the peer's port and all connections.
     pub fn leave(self) {
         self.gone.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(&self.address);
@@ -87,7 +87,7 @@ fn answer(stream: &TcpStream, events: &[Value]) {
     }
 }
 
-/// What the peer of the recording had, written just now.
+/// Returns the events of the recorded peer, dated now.
 fn remote_events() -> Vec<Value> {
     let now = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap();
     let fields = [

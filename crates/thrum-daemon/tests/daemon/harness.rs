@@ -1,4 +1,4 @@
-//! Real daemons in a hermetic environment: this very test binary runs itself once more for each.
+//! Real daemons in a hermetic environment: this test binary runs itself once more for each daemon.
 
 use std::{
     env, fs,
@@ -19,16 +19,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use thrum_daemon::{RunOptions, paths::Repo};
 
-/// Nothing here takes as long; it is what a hanging daemon costs the test.
+/// Upper bound for every operation here. A hanging daemon costs a test this long.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Which repository a process of this binary is to be the daemon of.
+/// Environment variable: the repository whose daemon this process becomes.
 const DAEMON_OF: &str = "DAEMON_OF";
 
-/// Which socket a process of this binary is to call as a stranger.
+/// Environment variable: the socket that this process calls as another user.
 const STRANGER_AT: &str = "STRANGER_AT";
 
-/// In a test run this does nothing. With [`DAEMON_OF`] it is a daemon, and never returns.
+/// Does nothing in a test run. With [`DAEMON_OF`] it is a daemon, and never returns.
 #[test]
 fn a_process_may_be_a_daemon() {
     let Some(root) = env::var_os(DAEMON_OF) else { return };
@@ -45,11 +45,11 @@ fn a_process_may_be_a_daemon() {
     });
 }
 
-/// Which socket a process of this binary is to call, and with which line.
+/// Environment variables: the socket that this process calls, and the line that it sends.
 const CALLER_AT: &str = "CALLER_AT";
 const CALLS: &str = "CALLS";
 
-/// In a test run this does nothing. With [`CALLER_AT`] it prints what the daemon answers.
+/// Does nothing in a test run. With [`CALLER_AT`] it prints the daemon's answer.
 #[test]
 fn a_process_may_be_a_caller() {
     let Some(path) = env::var_os(CALLER_AT) else { return };
@@ -61,8 +61,14 @@ fn a_process_may_be_a_caller() {
     std::process::exit(0);
 }
 
-/// What a daemon answers to a process that runs in `dir` with these variables.
-pub fn call_from(repo: &Repo, dir: &Path, variables: &[(&str, &str)], method: &str, params: &Value) -> Result<Value, Value> {
+/// Returns a daemon's answer to a process that runs in `dir` with these variables.
+pub fn call_from(
+    repo: &Repo,
+    dir: &Path,
+    variables: &[(&str, &str)],
+    method: &str,
+    params: &Value,
+) -> Result<Value, Value> {
     let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
     let mut command = itself("harness::a_process_may_be_a_caller", CALLER_AT, &repo.socket());
     command.current_dir(dir).envs(variables.iter().copied()).env(CALLS, request.to_string());
@@ -71,7 +77,7 @@ pub fn call_from(repo: &Repo, dir: &Path, variables: &[(&str, &str)], method: &s
     if answer["error"].is_null() { Ok(answer["result"].clone()) } else { Err(answer["error"].clone()) }
 }
 
-/// In a test run this does nothing. With [`STRANGER_AT`] it prints what the daemon answers to `health`.
+/// Does nothing in a test run. With [`STRANGER_AT`] it prints the daemon's answer to `health`.
 #[test]
 fn a_process_may_be_a_stranger() {
     let Some(path) = env::var_os(STRANGER_AT) else { return };
@@ -85,7 +91,11 @@ fn a_process_may_be_a_stranger() {
 
 fn itself(test: &str, variable: &str, value: &Path) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env_clear().env(variable, value).env("TZ", "UTC");
+    command
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env_clear()
+        .env(variable, value)
+        .env("TZ", "UTC");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
 }
@@ -110,19 +120,20 @@ impl World {
     }
 }
 
-/// Gives the daemon of `repo` a port for peers that no other test uses. Without one, a daemon that is down for a moment may
-/// find that another test's has taken its port, and would wait for it, as it should.
+/// Gives the daemon of `repo` a port for peers that no other test uses. Otherwise another test's daemon could take the
+/// port of a daemon that is down for a moment. That daemon would then wait for its port, as it should.
 pub fn keep_port(repo: &Repo) {
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    // Below what the system gives out by itself, and elsewhere in each run of the tests.
-    let next = || u16::try_from(10_000 + (std::process::id() * 37 + TAKEN.fetch_add(1, Ordering::Relaxed)) % 20_000).unwrap();
+    // Below the range that the system assigns by itself, and different in each run of the tests.
+    let next =
+        || u16::try_from(10_000 + (std::process::id() * 37 + TAKEN.fetch_add(1, Ordering::Relaxed)) % 20_000).unwrap();
     let port = std::iter::repeat_with(next).find(free).unwrap();
     fs::write(repo.peers_file(), json!({"local": {"port": port}}).to_string()).unwrap();
     fs::set_permissions(repo.peers_file(), fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// How a daemon is to be started.
+/// Options for starting a daemon.
 pub struct Start {
     command: Command,
     repo: Repo,
@@ -138,7 +149,7 @@ impl Start {
         self
     }
 
-    /// With this umask, as whoever starts it may have it.
+    /// Starts the daemon with the umask that its user may have set.
     pub fn umask(mut self, mask: u32) -> Self {
         let mut shell = Command::new("/bin/sh");
         shell
@@ -157,7 +168,7 @@ impl Start {
         self
     }
 
-    /// Starts it and waits until it says that it runs.
+    /// Starts the daemon and waits until it reports that it runs.
     pub fn run(mut self) -> Daemon {
         let mut child = self.command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
@@ -168,12 +179,12 @@ impl Start {
         Daemon { child, log, repo: self.repo }
     }
 
-    /// Starts it, expecting that it refuses: its exit code and what it said.
+    /// Starts the daemon, which must refuse to run. Returns its exit code and its output.
     pub fn refused(mut self) -> (i32, String) {
         let child = self.command.spawn().unwrap();
         let pid = Pid::from_child(&child);
         let (ended, hears) = channel::<()>();
-        // One that starts after all would be waited for without end.
+        // A daemon that starts after all would never end by itself.
         let watch = thread::spawn(move || {
             if hears.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
                 let _ = kill_process(pid, Signal::KILL);
@@ -207,12 +218,12 @@ impl Daemon {
         Client::connect(&self.repo)
     }
 
-    /// One call on a connection of its own.
+    /// Makes one call on its own connection.
     pub fn call(&self, method: &str, params: Value) -> Value {
         self.client().ok(method, params)
     }
 
-    /// An agent that lives here.
+    /// Registers an agent that lives here.
     pub fn agent(&self, name: &str, role: &str) {
         self.call("agent.register", json!({"name": name, "role": role, "module": name}));
     }
@@ -221,13 +232,13 @@ impl Daemon {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Stops it and waits for its end.
+    /// Stops the daemon and waits for its end.
     pub fn stop(self) {
         self.signal(Signal::TERM);
         assert_eq!(self.ended().0, Some(0));
     }
 
-    /// Waits for its end: the exit code, `None` if it was killed, and the rest of its log.
+    /// Waits for the daemon's end. Returns the exit code, `None` if it was killed, and the rest of its log.
     pub fn ended(mut self) -> (Option<i32>, String) {
         let mut rest = String::new();
         self.log.read_to_string(&mut rest).unwrap();
@@ -264,27 +275,27 @@ impl Client {
         self.send_line(&json!({"jsonrpc": "2.0", "method": method, "params": params, "id": self.id}).to_string());
     }
 
-    /// The next line; null at the end.
+    /// Reads the next line; null at the end of the stream.
     pub fn line(&mut self) -> Value {
         let mut line = String::new();
         self.stream.read_line(&mut line).unwrap();
         if line.is_empty() { Value::Null } else { serde_json::from_str(&line).unwrap() }
     }
 
-    /// The answer, or the error.
+    /// Makes a call; returns the result or the error.
     pub fn call(&mut self, method: &str, params: Value) -> Result<Value, Value> {
         self.request(method, params);
         self.answer()
     }
 
-    /// The answer to the last request, or the error.
+    /// Reads the answer to the last request; returns the result or the error.
     pub fn answer(&mut self) -> Result<Value, Value> {
         let mut answer = self.line();
         assert_eq!(answer["id"], self.id, "{answer}");
         if answer.get("error").is_some() { Err(answer["error"].take()) } else { Ok(answer["result"].take()) }
     }
 
-    /// The result, if the daemon lives long enough to give one.
+    /// Makes a call; returns the result if the daemon lives long enough to give one.
     pub fn attempt(&mut self, method: &str, params: Value) -> Option<Value> {
         let request = json!({"jsonrpc": "2.0", "method": method, "params": params, "id": 0}).to_string();
         self.stream.get_mut().write_all(format!("{request}\n").as_bytes()).ok()?;
@@ -293,7 +304,8 @@ impl Client {
         serde_json::from_str::<Value>(&line).ok()?.get("result").cloned()
     }
 
-    /// Asks to wait for an agent's mail and does not wait for the answer; whether the request could be sent.
+    /// Sends a request to wait for an agent's mail, without reading the answer. Returns `true` if the request could be
+    /// sent.
     pub fn attempt_to_wait(&mut self, agent: &str) -> bool {
         let params = json!({"caller_agent_id": agent, "timeout_ms": 600_000});
         let request = json!({"jsonrpc": "2.0", "method": "message.wait", "params": params, "id": 0}).to_string();
@@ -309,7 +321,7 @@ impl Client {
     }
 }
 
-/// What a daemon answers to a process of another user.
+/// Returns a daemon's answer to a process of another user.
 pub fn stranger(socket: &Path, uid: u32) -> String {
     let mut command = itself("harness::a_process_may_be_a_stranger", STRANGER_AT, socket);
     let output = command.uid(uid).gid(uid).spawn().unwrap().wait_with_output().unwrap();

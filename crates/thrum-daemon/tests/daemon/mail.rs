@@ -1,4 +1,4 @@
-//! Mail within one repository: bounds, waiting, watching, and who may act for whom.
+//! Mail within one repository: bounds, waiting, watching, and permissions between agents.
 
 use serde_json::{Value, json};
 
@@ -154,10 +154,20 @@ fn pages_are_bounded_and_totals_exact() {
     let page = |params: Value| daemon.call("message.list", params);
     let first = page(json!({"for_agent": "bob"}));
     assert_eq!((&first["total"], &first["page_size"], &first["total_pages"]), (&json!(23), &json!(10), &json!(3)));
-    assert_eq!((first["messages"].as_array().map(Vec::len), &first["messages"][0]["body"]["content"]), (Some(10), &json!("22")));
+    assert_eq!(
+        (first["messages"].as_array().map(Vec::len), &first["messages"][0]["body"]["content"]),
+        (Some(10), &json!("22"))
+    );
     let last = page(json!({"for_agent": "bob", "page": 3, "sort_order": "asc"}));
-    assert_eq!((last["messages"].as_array().map(Vec::len), &last["messages"][2]["body"]["content"]), (Some(3), &json!("22")));
-    for odd in [json!({"page": -1, "page_size": 0}), json!({"page_size": 100_000}), json!({"page": i64::MAX, "page_size": 100})] {
+    assert_eq!(
+        (last["messages"].as_array().map(Vec::len), &last["messages"][2]["body"]["content"]),
+        (Some(3), &json!("22"))
+    );
+    for odd in [
+        json!({"page": -1, "page_size": 0}),
+        json!({"page_size": 100_000}),
+        json!({"page": i64::MAX, "page_size": 100}),
+    ] {
         let mut params = odd.clone();
         params["for_agent"] = json!("bob");
         assert_eq!(page(params)["total"], 23, "{odd}");
@@ -188,7 +198,7 @@ fn c16_an_agent_edits_and_deletes_its_own_messages_only_and_sends_in_its_own_nam
     assert_eq!(client.ok("message.get", json!({"message_id": id}))["message"]["body"]["content"], "mine");
 }
 
-/// Go Thrum's `inbox --all` and `prime` name no mailbox, only the caller.
+/// Go Thrum's `inbox --all` and `prime` name only the caller, not a mailbox.
 #[test]
 fn a_list_of_all_messages_shows_what_its_caller_has_read() {
     let world = World::new();
@@ -200,16 +210,17 @@ fn a_list_of_all_messages_shows_what_its_caller_has_read() {
     let mut list = |params: Value| {
         let page = client.ok("message.list", params);
         let messages = page["messages"].as_array().unwrap();
-        let read: Vec<_> = messages.iter().map(|message| (message["body"]["content"].clone(), message["is_read"].clone())).collect();
+        let read: Vec<_> =
+            messages.iter().map(|message| (message["body"]["content"].clone(), message["is_read"].clone())).collect();
         (read, page["total"].clone(), page["unread"].clone())
     };
     let row = |text: &str, is_read: bool| (json!(text), json!(is_read));
     let bob = (vec![row("two", false), row("one", true)], json!(2), json!(1));
     assert_eq!(list(json!({"caller_agent_id": "bob"})), bob);
     assert_eq!(list(json!({"caller_agent_id": "bob", "exclude_self": true, "sort_by": "created_at"})), bob);
-    let alice = (vec![row("two", false), row("one", false)], json!(2), json!(0));
-    assert_eq!(list(json!({"caller_agent_id": "alice"})), alice, "another agent's mail is nothing that she has to read");
-    assert_eq!(list(json!({})), alice, "nobody in particular");
+    let of_both = |is_read| (vec![row("two", is_read), row("one", is_read)], json!(2), json!(0));
+    assert_eq!(list(json!({"caller_agent_id": "alice"})), of_both(true), "she wrote them");
+    assert_eq!(list(json!({})), of_both(false), "nobody in particular");
 }
 
 #[test]

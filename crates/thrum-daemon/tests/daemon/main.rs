@@ -15,6 +15,7 @@ mod go_peer;
 mod harness;
 mod lifecycle;
 mod mail;
+mod news;
 mod notes;
 mod peers;
 mod recorded;

@@ -1,4 +1,4 @@
-//! An agent's notes over the socket: contents are base64, and a client decides neither path nor place.
+//! An agent's notes over the socket: contents are base64, and a client can choose neither the path nor the directory.
 
 use std::{fs, os::unix::fs::symlink};
 
@@ -24,7 +24,10 @@ fn notes_go_to_the_worktree_that_was_named_and_come_back() {
     assert_eq!(fs::read_to_string(main.local_dir().join("context/ann.md")).unwrap(), "main");
 
     let shown = daemon.call("context.show", json!({"agent_name": "ann", "include_preamble": true, "repo_path": root}));
-    assert_eq!((&shown["content"], &shown["preamble"], &shown["size"]), (&json!("ZmVhdHVyZQ=="), &json!("SSBhbSBhbm4="), &json!(7)));
+    assert_eq!(
+        (&shown["content"], &shown["preamble"], &shown["size"]),
+        (&json!("ZmVhdHVyZQ=="), &json!("SSBhbSBhbm4="), &json!(7))
+    );
     assert_eq!((&shown["has_context"], &shown["has_preamble"]), (&json!(true), &json!(true)));
     assert!(shown["updated_at"].as_str().unwrap().ends_with('Z'), "{shown}");
     let preamble = daemon.call("context.preamble.show", json!({"agent_name": "ann"}));
@@ -51,9 +54,14 @@ fn c35_no_client_makes_the_daemon_read_or_write_elsewhere() {
             let error = client.error(method, json!({"agent_name": name, "content": "eA=="}));
             assert_eq!(error["data"]["kind"], "invalid", "{method} {name:?}");
         }
-        for place in
-            [other.main_root(), &above, &main.main_root().join("link"), &main.main_root().join("../other"), "other".as_ref(), "/".as_ref()]
-        {
+        for place in [
+            other.main_root(),
+            &above,
+            &main.main_root().join("link"),
+            &main.main_root().join("../other"),
+            "other".as_ref(),
+            "/".as_ref(),
+        ] {
             let error = client.error(method, json!({"agent_name": "ann", "content": "eA==", "repo_path": place}));
             assert_eq!(error["data"]["kind"], "refused", "{method} {place:?}: {error}");
         }

@@ -1,4 +1,4 @@
-//! Two daemons on one machine: pairing, mail across, removal.
+//! Two daemons on one machine: pairing, mail between them, removal.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,8 @@ use crate::harness::{Daemon, Start, World, keep_port};
 
 /// Go Thrum's keys (recorded).
 const GOS_LIST: [&str; 5] = ["daemon_id", "name", "address", "last_sync", "last_synced_seq"];
-const GOS_STATUS: [&str; 7] = ["daemon_id", "name", "address", "has_token", "paired_at", "last_sync", "last_synced_seq"];
+const GOS_STATUS: [&str; 7] =
+    ["daemon_id", "name", "address", "has_token", "paired_at", "last_sync", "last_synced_seq"];
 
 fn two(world: &World) -> (Daemon, Daemon) {
     let start = |name: &str| {
@@ -33,8 +34,16 @@ fn two_repositories_pair_and_mail_from_one_wakes_the_other() {
     left.agent("alice", "planner");
     right.agent("bob", "builder");
     let (added, joined) = pair(&left, &right);
-    assert_eq!((&added["status"], &added["peer_name"], &added["syncing"]), (&json!("paired"), &json!("right"), &json!(true)), "{added}");
-    assert_eq!((&joined["status"], &joined["peer_name"], &joined["syncing"]), (&json!("paired"), &json!("left"), &json!(true)), "{joined}");
+    assert_eq!(
+        (&added["status"], &added["peer_name"], &added["syncing"]),
+        (&json!("paired"), &json!("right"), &json!(true)),
+        "{added}"
+    );
+    assert_eq!(
+        (&joined["status"], &joined["peer_name"], &joined["syncing"]),
+        (&json!("paired"), &json!("left"), &json!(true)),
+        "{joined}"
+    );
 
     let mut waiting = right.client();
     waiting.request("message.wait", json!({"caller_agent_id": "bob", "timeout_ms": 60_000}));
@@ -46,13 +55,14 @@ fn two_repositories_pair_and_mail_from_one_wakes_the_other() {
     let mut seen = left.client();
     seen.ok("events.watch", json!({}));
     right.call("message.markRead", json!({"message_ids": [sent["message_id"]], "caller_agent_id": "bob"}));
-    assert_eq!(seen.line()["params"]["type"], "message.receipt");
+    // Other events may come first, such as the one that a waiter was given the message.
+    while seen.line()["params"]["type"] != "message.receipt" {}
     let outbox = left.call("message.outbox", json!({"caller_agent_id": "alice"}));
     assert!(outbox["messages"][0]["recipients"][0]["read_at"].is_string(), "{outbox}");
 
     for daemon in [&left, &right] {
         let verified = daemon.call("sync.verify", json!({"timeout_ms": 30_000}));
-        assert_eq!((&verified["status"], &verified["events"]), (&json!("equal"), &json!(4)), "{verified}");
+        assert_eq!((&verified["status"], &verified["events"]), (&json!("equal"), &json!(5)), "{verified}");
     }
     let listed = left.call("peer.list", json!({}));
     assert!(GOS_LIST.iter().all(|key| listed[0].get(key).is_some()) && listed[0]["state"] == "connected", "{listed}");
@@ -69,6 +79,45 @@ fn two_repositories_pair_and_mail_from_one_wakes_the_other() {
     assert_eq!((&bob["local"], &bob["home"]), (&json!(false), &added["peer_daemon_id"]));
     let refused = left.client().error("message.send", json!({"content": "forged", "caller_agent_id": "bob"}));
     assert_eq!(refused["data"]["kind"], "refused", "one daemon does not act for another's agents");
+}
+
+#[test]
+fn a_list_of_agents_tells_a_namesake_of_another_machine_from_our_own_agent() {
+    let world = World::new();
+    let (left, right) = two(&world);
+    pair(&left, &right);
+    left.agent("alice", "planner");
+    left.agent("carol", "tester");
+    let mut seen = left.client();
+    seen.ok("events.watch", json!({}));
+    right.agent("alice", "tester");
+    right.agent("carol", "tester");
+    while seen.line()["params"]["event_json"]["agent_id"] != "carol" {}
+
+    let group = left.call("group.members", json!({"name": "tester", "expand": true}));
+    assert_eq!(
+        group["expanded"],
+        json!(["@alice@right", "carol", "@carol@right"]),
+        "Go Thrum's client looks for its own id: {group}"
+    );
+    let shown: Vec<_> =
+        group["agents"].as_array().unwrap().iter().map(|it| (&it["address"], &it["signed"], &it["local"])).collect();
+    let (yes, no) = (json!(true), json!(false));
+    let (alice, carol, other) = (json!("@alice@right"), json!("@carol"), json!("@carol@right"));
+    assert_eq!(shown, [(&alice, &yes, &no), (&carol, &yes, &yes), (&other, &yes, &no)]);
+
+    let sent = left.call(
+        "message.send",
+        json!({"content": "x", "mentions": ["carol", "carol@right"], "caller_agent_id": "alice"}),
+    );
+    let mark = json!({"message_ids": [sent["message_id"]], "caller_agent_id": "carol"});
+    right.call("message.wait", json!({"caller_agent_id": "carol", "timeout_ms": 60_000}));
+    right.call("message.markRead", mark.clone());
+    while seen.line()["params"]["type"] != "message.receipt" {}
+    let marked = left.call("message.markRead", mark);
+    let id = sent["message_id"].as_str().unwrap();
+    assert_eq!(marked["also_read_by"][id], json!(["@carol@right"]), "{marked}");
+    assert_eq!((&marked["readers"][id][0]["home_name"], &marked["readers"][id][0]["local"]), (&json!("right"), &no));
 }
 
 #[test]
@@ -105,7 +154,8 @@ fn c4_c5_codes_are_text_of_four_digits_and_appear_nowhere() {
     assert_eq!(joined["status"], "paired", "nothing of that was counted");
     for daemon in [&left, &right] {
         let log = std::fs::read_to_string(daemon.repo.log_file()).unwrap();
-        let plain: Vec<&str> = log.lines().filter(|line| line[20..].contains(code) && line.contains("[pairing]")).collect();
+        let plain: Vec<&str> =
+            log.lines().filter(|line| line[20..].contains(code) && line.contains("[pairing]")).collect();
         assert!(plain.iter().all(|line| line.contains("127.0.0.1") || line.contains("d_k")), "{plain:?}");
         assert!(!log.contains(&format!("code={code}")), "{log}");
     }
@@ -116,6 +166,7 @@ fn c10_a_removed_peer_is_gone_and_the_other_side_learns_it() {
     let world = World::new();
     let (left, right) = two(&world);
     pair(&left, &right);
+    assert_eq!(left.client().error("peer.remove", json!({"name": "rihgt"}))["data"]["hint"], "Did you mean right?");
     assert_eq!(left.call("peer.remove", json!({"name": "right"}))["status"], "ok");
     assert_eq!(left.call("peer.list", json!({})), json!([]));
     right.call("sync.force", json!({}));
@@ -132,9 +183,12 @@ fn addresses_that_lead_nowhere_and_oneself() {
     let mut adding = left.client();
     let shown = adding.ok("peer.start_pairing", json!({}));
     let mut joining = left.client();
-    for (address, kind) in
-        [(json!("127.0.0.1:1"), "unavailable"), (json!(""), "invalid"), (json!("host:x"), "invalid"), (shown["address"].clone(), "refused")]
-    {
+    for (address, kind) in [
+        (json!("127.0.0.1:1"), "unavailable"),
+        (json!(""), "invalid"),
+        (json!("host:x"), "invalid"),
+        (shown["address"].clone(), "refused"),
+    ] {
         let error = joining.error("peer.join", json!({"address": address, "code": "0042"}));
         assert_eq!(error["data"]["kind"], kind, "{address}: {error}");
     }

@@ -1,5 +1,6 @@
-//! Calls recorded on a Go Thrum v0.6.3 daemon, made once more on ours in the same situation. What differs stands in
-//! [`DIFFERENCES`] with its reason, and in `docs/compatibility.md`; nothing else may, and nothing may stand there that does not.
+//! Repeats calls that were recorded on a Go Thrum v0.6.3 daemon, in the same situation on our daemon. Every difference
+//! must be listed in [`DIFFERENCES`] with its reason, and in `docs/compatibility.md`; every listed difference must
+//! exist.
 
 use std::{collections::BTreeSet, fs, net::TcpListener, os::unix::fs::PermissionsExt};
 
@@ -14,7 +15,7 @@ use crate::{
 
 const RECORDED: &str = include_str!("../data/rpc-go-serves.jsonl");
 
-/// One exchange with the daemon that was recorded.
+/// One exchange with the recorded daemon.
 struct Exchange {
     asked: String,
     answered: String,
@@ -33,7 +34,7 @@ fn recorded() -> Vec<Exchange> {
 /// The situation of the recording: two peers that are down, an agent and a message of one of them, and mail of `a1`.
 struct Stage {
     daemon: Daemon,
-    /// What has another name there: theirs, ours.
+    /// Names that differ between the recording and our daemon: theirs, ours.
     names: Vec<(String, String)>,
 }
 
@@ -45,20 +46,24 @@ fn stage(world: &World) -> Stage {
         json!({"name": name, "address": address, "daemon_id": daemon_id, "token": token.repeat(64),
                "paired_at": "2026-01-01T00:00:00Z", "last_sync": "2026-01-01T00:00:00Z"})
     };
-    // Both have one name in the recording; here a name is of one peer.
+    // In the recording both peers have the same name; here names are unique.
     let peers = json!({"peers": [
         paired("capture-box", "d_capturepeer1", &closed, "1"),
         paired("capture-box-2", "d_capturepeer2", &peer.address(), "2"),
     ]});
     fs::write(repo.peers_file(), peers.to_string()).unwrap();
-    // As Go Thrum's `init` leaves it.
+    // As written by Go Thrum's `init`.
     fs::write(repo.config(), r#"{"daemon":{"local_only":true}}"#).unwrap();
     fs::set_permissions(repo.peers_file(), fs::Permissions::from_mode(0o600)).unwrap();
-    let names = [("100.64.0.2:9200", closed), ("100.64.0.2:9300", peer.address()), ("capture-box", "capture-box-2".to_owned())];
+    let names =
+        [("100.64.0.2:9200", closed), ("100.64.0.2:9300", peer.address()), ("capture-box", "capture-box-2".to_owned())];
 
     let daemon = Start::of(&repo).env("THRUM_HOSTNAME", "box1").env("THRUM_TS_HOSTNAME", "gonode1").run();
     let mut a1 = daemon.client();
-    a1.ok("agent.register", json!({"name": "a1", "role": "implementer", "module": "m1", "display": "Implementer (m1)"}));
+    a1.ok(
+        "agent.register",
+        json!({"name": "a1", "role": "implementer", "module": "m1", "display": "Implementer (m1)"}),
+    );
     let session = a1.ok("session.start", json!({"agent_id": "a1"}));
     a1.ok("message.send", json!({"content": "first message", "mentions": ["@everyone"], "caller_agent_id": "a1"}));
     let second = a1.ok("message.send", json!({"content": "second", "caller_agent_id": "a1"}));
@@ -67,7 +72,7 @@ fn stage(world: &World) -> Stage {
     let got = a1.ok("message.wait", json!({"caller_agent_id": "a1", "timeout_ms": 60_000}));
     a1.ok("message.markRead", json!({"message_ids": [got["messages"][0]["message_id"]], "caller_agent_id": "a1"}));
     peer.leave();
-    // Until both are known to be down.
+    // Wait until both are known to be down.
     while a1.ok("peer.status", json!({})).as_array().unwrap().iter().any(|peer| peer["state"] != "unreachable") {
         a1.ok("tsync.force", json!({}));
     }
@@ -76,7 +81,7 @@ fn stage(world: &World) -> Stage {
     Stage { daemon, names }
 }
 
-/// What differs: method, place, and how.
+/// Returns the differences: method, place, and difference.
 fn replay() -> BTreeSet<(String, String, String)> {
     let world = World::new();
     let Stage { daemon, mut names } = stage(&world);
@@ -94,7 +99,7 @@ fn replay() -> BTreeSet<(String, String, String)> {
         let method = called(&asked);
         all.extend(found.into_iter().map(|(at, what)| {
             let at = at.strip_prefix("result.").unwrap_or(&at).to_owned();
-            // One row says it for all.
+            // One row covers all methods.
             let method = if at == "error.data" && what == "added" { "any error" } else { &method };
             (method.to_owned(), at, what)
         }));
@@ -102,14 +107,14 @@ fn replay() -> BTreeSet<(String, String, String)> {
     all
 }
 
-/// The method of a request; `message.list` is two, by whose mail it asks for.
+/// Returns the method of a request. `message.list` counts as two methods, depending on whose mail is requested.
 fn called(asked: &str) -> String {
     let Ok(request) = serde_json::from_str::<Value>(asked) else { return "no JSON".to_owned() };
     let unread = if request["params"]["unread_for_agent"].is_string() { ", `unread_for_agent`" } else { "" };
     format!("{}{unread}", request["method"].as_str().unwrap())
 }
 
-/// Remembers which of our ids stands for which of theirs.
+/// Records which of our ids corresponds to which of theirs.
 fn learn(theirs: &Value, ours: &Value, names: &mut Vec<(String, String)>) {
     for key in ["session_id", "message_id", "thread_id"] {
         if let (Some(theirs), Some(ours)) = (theirs[key].as_str(), ours[key].as_str())
@@ -124,7 +129,9 @@ fn learn(theirs: &Value, ours: &Value, names: &mut Vec<(String, String)>) {
 fn recorded_calls_get_gos_answers_but_for_the_differences_we_give_reasons_for() {
     let expected: BTreeSet<_> = DIFFERENCES.iter().flat_map(Difference::each).collect();
     let found = replay();
-    let list = |set: BTreeSet<&(String, String, String)>| set.into_iter().map(|row| format!("\n  {row:?}")).collect::<String>();
+    let list = |set: BTreeSet<&(String, String, String)>| {
+        set.into_iter().map(|row| format!("\n  {row:?}")).collect::<String>()
+    };
     let (unexplained, stale) = (found.difference(&expected).collect(), expected.difference(&found).collect());
     assert!(found == expected, "without a reason:{}\nno longer so:{}", list(unexplained), list(stale));
 }

@@ -1,4 +1,4 @@
-//! The peer port and whoever finds it: browsers, old clients, versions that are not ours.
+//! Unexpected clients on the peer port: browsers, old clients, other versions.
 
 use std::{
     io::{Read, Write},
@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Daemon, World, keep_port};
 
-/// A daemon that shows a code on loopback, the connection that keeps the code, the address and the code.
+/// Starts a daemon that shows a code on loopback. Also returns the connection that keeps the code valid, the address
+/// and the code.
 fn waiting(world: &World) -> (Daemon, Client, String, String) {
     let repo = world.repo("r");
     keep_port(&repo);
@@ -22,19 +23,20 @@ fn waiting(world: &World) -> (Daemon, Client, String, String) {
     (daemon, adding, text("address"), text("code"))
 }
 
-/// Sends bytes and reads until the daemon hangs up.
+/// Sends bytes and reads until the daemon closes the connection.
 fn until_closed(address: &str, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     stream.write_all(bytes).unwrap();
     let mut answer = Vec::new();
-    // A reset is a way of hanging up.
+    // A reset also closes the connection.
     let _ = stream.read_to_end(&mut answer);
     String::from_utf8(answer).unwrap()
 }
 
-/// C15: there is no web port. A page in a browser of this machine can send lines to the peer port, though: as the body of a form
-/// that it posts, without being asked. It must not get a guess at a code out of it, nor an answer that looks like one.
+/// C15: there is no web port. A web page in a local browser can nevertheless send lines to the peer port, in the body
+/// of a form that it posts without asking the user. It must get neither a guess at a code nor an answer that looks like
+/// one.
 #[test]
 fn c15_what_a_browser_sends_to_the_peer_port_has_no_effect() {
     let world = World::new();
@@ -60,18 +62,23 @@ fn c15_what_a_browser_sends_to_the_peer_port_has_no_effect() {
     ] {
         let answer = until_closed(&address, request.as_bytes());
         assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("not HTTP"), "{request}: {answer}");
-        assert!(!answer.contains("paired") && !answer.contains("jsonrpc") && !answer.to_lowercase().contains("access-control"), "{answer}");
+        assert!(
+            !answer.contains("paired")
+                && !answer.contains("jsonrpc")
+                && !answer.to_lowercase().contains("access-control"),
+            "{answer}"
+        );
     }
     assert_eq!((daemon.call("peer.list", json!({})), daemon.call("health", json!({}))["events"].clone()), before);
-    // The code is as good as before, and no guess was counted.
+    // The code is still valid, and no guess was counted.
     let answer = until_closed_after(&address, &pair);
     assert_eq!(answer["result"]["status"], "paired", "{answer}");
-    // The daemon itself has no other port: what listens is the socket and this.
+    // The daemon has no other port: it listens only on the socket and on this port.
     let listening: Vec<u16> = ports_of(daemon.pid());
     assert_eq!(listening, [address.rsplit_once(':').unwrap().1.parse::<u16>().unwrap()]);
 }
 
-/// One request, and the answer to it.
+/// Sends one request and returns the answer.
 fn until_closed_after(address: &str, request: &Value) -> Value {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -81,12 +88,19 @@ fn until_closed_after(address: &str, request: &Value) -> Value {
     serde_json::from_str(&line).unwrap()
 }
 
-/// The TCP ports on which a process listens.
+/// Returns the TCP ports on which a process listens.
 fn ports_of(pid: u32) -> Vec<u16> {
     let sockets: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()
         .filter_map(|entry| {
-            Some(std::fs::read_link(entry.ok()?.path()).ok()?.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+            Some(
+                std::fs::read_link(entry.ok()?.path())
+                    .ok()?
+                    .to_str()?
+                    .strip_prefix("socket:[")?
+                    .strip_suffix(']')?
+                    .to_owned(),
+            )
         })
         .collect();
     let mut ports = Vec::new();
@@ -102,7 +116,7 @@ fn ports_of(pid: u32) -> Vec<u16> {
     ports
 }
 
-/// C25: a peer that is newer asks for more than we know, and one that is older for less.
+/// C25: a newer peer sends more fields than we know, and an older one fewer.
 #[test]
 fn c25_fields_and_methods_of_other_versions_are_passed_over_or_named() {
     let world = World::new();
@@ -113,28 +127,29 @@ fn c25_fields_and_methods_of_other_versions_are_passed_over_or_named() {
     assert_eq!((&answer["id"], &answer["result"]["status"]), (&json!("a string"), &json!("paired")), "{answer}");
     let token = answer["result"]["token"].clone();
     newer["method"] = json!("sync.pull");
-    newer["params"] =
-        json!({"token": token, "after_sequence": 0, "max_batch": 5000, "compress": "zstd", "log_id": null, "filter": {"x": 1}});
+    newer["params"] = json!({"token": token, "after_sequence": 0, "max_batch": 5000, "compress": "zstd", "log_id": null, "filter": {"x": 1}});
     let answer = until_closed_after(&address, &newer);
     assert_eq!(answer["result"]["events"].as_array().map(Vec::len), Some(1), "{answer}");
     newer["method"] = json!("sync.stream");
     let answer = until_closed_after(&address, &newer);
-    assert_eq!((&answer["error"]["code"], &answer["error"]["message"]), (&json!(-32601), &json!("method not found: sync.stream")));
-    // As the oldest ask: no version, no id, nothing optional.
+    assert_eq!(
+        (&answer["error"]["code"], &answer["error"]["message"]),
+        (&json!(-32601), &json!("method not found: sync.stream"))
+    );
+    // A request of the oldest peers: no version, no id, nothing optional.
     let answer = until_closed_after(&address, &json!({"method": "sync.pull", "params": {"token": token}}));
     assert_eq!(answer["result"]["events"].as_array().map(Vec::len), Some(1), "{answer}");
     assert_eq!(answer.get("id"), None);
 }
 
-/// C25, C29: what cannot be folded keeps nobody else waiting, and is shown.
+/// C25, C29: events that cannot be folded do not delay others, and are shown.
 #[test]
 fn c29_events_of_another_version_and_events_that_make_no_sense_stop_nothing_and_are_shown() {
     let world = World::new();
     let daemon = Daemon::start(&world.repo("r"));
     daemon.agent("ann", "planner");
     let event = |n: u32, kind: &str, payload: Value| {
-        let mut fields =
-            json!({"event_id": format!("evt_{n}"), "type": kind, "origin_daemon": "d_x", "v": 1, "timestamp": "2026-03-28T17:05:13Z"});
+        let mut fields = json!({"event_id": format!("evt_{n}"), "type": kind, "origin_daemon": "d_x", "v": 1, "timestamp": "2026-03-28T17:05:13Z"});
         fields.as_object_mut().unwrap().extend(payload.as_object().unwrap().clone());
         json!({"event_json": fields.to_string()})
     };
@@ -168,6 +183,6 @@ fn c29_events_of_another_version_and_events_that_make_no_sense_stop_nothing_and_
     assert_eq!(inbox["total"], 2, "those before and behind it are there: {inbox}");
     let health = daemon.call("health", json!({}));
     assert!(health["parked"].as_u64().unwrap() >= 6 && health["rejected"] == 2, "{health}");
-    // All that has form is served on, for whoever understands it.
+    // All well-formed events are served to peers, which may understand them.
     assert_eq!(health["events"], 13);
 }

@@ -1,75 +1,50 @@
-//! Messages, their edits, deletions and receipts.
+//! Messages, their edits and deletions.
+//!
+//! A message, the events about it and the purge that removes it may arrive in any order. Therefore each of them is
+//! stored under the message's id, and the state of the message follows from all of them together. A rule here records
+//! what its event states and, if the message is present, updates the message's row. `refold.rs` rebuilds a message from
+//! all its events; `receipt.rs` folds receipts.
+//!
+//! Example: an edit arrives before its message. It is counted in `revisions` and parked. When the message arrives, it
+//! has the edited text at once, and the edit is no longer listed as parked ([`release`]).
 
 use std::cmp::Ordering;
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
-    Event, Payload, Stamp, bounds, key,
-    payload::{MessageCreate, MessageDelete, MessageEdit, MessageReceipt, ReceiptType},
+    Event, Payload, Stamp, key,
+    payload::{EventType, MessageCreate, MessageDelete, MessageEdit},
 };
 
-use super::{At, Audience, Claim, Folded, former, pending, purge, residence};
-use crate::{StoreError, Tx, arrival};
+use super::{
+    audience::Audience,
+    events, former,
+    message_row::{self, MessageRow, held},
+    parked::{self, Folded},
+    pending,
+    rank::{At, claim},
+    receipt::read_at_home,
+    residence,
+};
+use crate::{StoreError, Tx, arrival, cutoff};
 
-/// What the rules need of a message that is here.
-struct Held {
-    message_id: String,
-    sequence: u64,
-    at: Stamp,
-    shown: Stamp,
-    event_id: String,
-    origin: String,
-    home: String,
-    deletion: Option<(Stamp, String)>,
-}
-
-impl Held {
-    /// Whether a daemon may edit and delete it: the one that wrote it, and the one that its author moved to.
-    fn is_of(&self, daemon: &str) -> bool {
-        self.origin == daemon || self.home == daemon
-    }
-}
-
-fn held(conn: &Connection, message_id: &str) -> Result<Option<Held>, StoreError> {
-    let mut statement = conn.prepare_cached(
-        "SELECT sequence, at, event_id, origin, home, deleted_at, delete_event, shown_at FROM messages WHERE message_id = ?1",
-    )?;
-    let found = statement.query_row([message_id], |row| {
-        let (deleted_at, delete_event): (Option<i64>, Option<String>) = (row.get(5)?, row.get(6)?);
-        Ok(Held {
-            message_id: message_id.to_owned(),
-            sequence: row.get(0)?,
-            at: Stamp::from_nanos(row.get(1)?),
-            shown: Stamp::from_nanos(row.get(7)?),
-            event_id: row.get(2)?,
-            origin: row.get(3)?,
-            home: row.get(4)?,
-            deletion: deleted_at.map(Stamp::from_nanos).zip(delete_event),
-        })
-    });
-    Ok(found.optional()?)
-}
-
-/// Whether a message of this id is here.
-pub(super) fn is_here(conn: &Connection, message_id: &str) -> Result<bool, StoreError> {
-    Ok(conn.prepare_cached("SELECT 1 FROM messages WHERE message_id = ?1")?.exists([message_id])?)
-}
-
-/// Of several creations of a message one counts: that of the daemon that made its id, else the first; the others are inert.
+/// Of several creations of a message, one counts: the creation by the daemon that made the id, otherwise the first one.
+/// The others have no effect.
 ///
-/// What is about the message is kept by the message's id ([`receipt`], [`edit`], [`delete`]), so that a creation that counts before
-/// another one replaces one row and none of those.
+/// Edits, deletions and receipts are stored under the message's id (`receipt.rs`, [`edit`], [`delete`]). So a creation
+/// that takes precedence replaces one row and none of these.
 pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<Folded, StoreError> {
     let Some(known) = held(tx.conn, &body.message_id)? else {
         insert(tx, at, body)?;
-        // What refers to a message that is not here is parked; looking there is much cheaper than in the log.
+        // Events that refer to a missing message are parked, and a lookup there is much cheaper than in the log.
         if tx.conn.prepare_cached("SELECT 1 FROM parked WHERE target = ?1")?.exists([&body.message_id])? {
-            pending::arrived(tx, &body.message_id, at.sequence)?;
+            pending::arrived(tx.conn, &body.message_id, at.sequence)?;
+            return Ok(Folded::Awaited);
         }
         return Ok(Folded::Done);
     };
-    let before = super::claim(&body.message_id, &known.origin, (known.at, &known.event_id));
-    if super::claim(&body.message_id, &at.event.origin, at.rank()) < before {
+    let before = claim(&body.message_id, &known.origin, (known.at, &known.event_id));
+    if claim(&body.message_id, &at.event.origin, at.rank()) < before {
         remove(tx, &known)?;
         insert(tx, at, body)?;
         if known.origin != at.event.origin {
@@ -79,35 +54,38 @@ pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Resul
     Ok(Folded::Done)
 }
 
-/// Most edits and deletions that are judged again when a message turns out to be another daemon's. Those beyond stay listed as they
-/// were until the projection is made anew; what the message says does not depend on the list.
+/// Maximum number of edits and deletions that are checked again when a message turns out to belong to another daemon.
+/// Any others keep their parked state until the projection is rebuilt; the state of the message does not depend on the
+/// list of parked events.
 const JUDGED_AGAIN: usize = 64;
 
-/// Sees to it that of the edits and deletions of a message those are parked that are not its author's.
+/// Parks the edits and deletions of a message that its author's daemon did not write, and unparks the others.
 fn judge_again(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     let Some(message) = held(tx.conn, message_id)? else { return Ok(()) };
     for (kind, foreign) in [("message.edit", FOREIGN_EDIT), ("message.delete", FOREIGN_DELETION)] {
-        let mut statement = tx
-            .conn
-            .prepare_cached("SELECT sequence FROM events WHERE target = ?1 AND type = ?2 AND sequence <= ?3 ORDER BY sequence LIMIT ?4")?;
-        let places: Vec<u64> =
-            statement.query_map((message_id, kind, tx.frontier, JUDGED_AGAIN), |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let mut statement = tx.conn.prepare_cached(
+            "SELECT sequence FROM events WHERE target = ?1 AND type = ?2 AND sequence <= ?3 ORDER BY sequence LIMIT ?4",
+        )?;
+        let places: Vec<u64> = statement
+            .query_map((message_id, kind, tx.frontier, JUDGED_AGAIN), |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
         for place in places {
-            let event = super::at_place(tx, place)?;
+            let event = events::at(tx, place)?;
             if message.is_of(&event.origin) {
-                super::unpark(tx, &event)?;
+                parked::unpark(tx, &event)?;
             } else {
-                super::park(tx, &event, foreign, Some(message_id), None)?;
+                parked::park(tx, &event, foreign, Some(message_id), None)?;
             }
         }
     }
     Ok(())
 }
 
-/// Makes a message's row anew from the creation that counts: its author moved, which changes who may edit and delete it.
+/// Rebuilds a message's row from the creation that counts. Needed when the author has moved, which changes the daemons
+/// that may edit and delete it.
 pub(super) fn replace(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     let Some(known) = held(tx.conn, message_id)? else { return Ok(()) };
-    let event = super::at_place(tx, known.sequence)?;
+    let event = events::at(tx, known.sequence)?;
     if let Ok(Payload::MessageCreate(body)) = Payload::read(&event.kind, &event.body) {
         remove(tx, &known)?;
         insert(tx, At { event: &event, sequence: known.sequence }, &body)?;
@@ -115,56 +93,48 @@ pub(super) fn replace(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Takes the rows of a message away, if it is here.
-pub(super) fn withdraw(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
+/// Removes the rows of a message, if it is present.
+pub(crate) fn withdraw(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     match held(tx.conn, message_id)? {
         Some(message) => remove(tx, &message),
         None => Ok(()),
     }
 }
 
-/// Folds a message and all that is about it again from what is left in the log.
-pub(super) fn refold(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError> {
-    if let Some(message) = held(tx.conn, message_id)? {
-        remove(tx, &message)?;
+/// Removes the rows of a message, if this creation is the one that counts.
+pub(super) fn withdraw_creation(tx: &Tx<'_>, message_id: &str, sequence: u64) -> Result<(), StoreError> {
+    match held(tx.conn, message_id)? {
+        Some(message) if message.sequence == sequence => remove(tx, &message),
+        _ => Ok(()),
     }
-    for table in ["receipts", "revisions"] {
-        tx.conn.prepare_cached(&format!("DELETE FROM {table} WHERE message_id = ?1"))?.execute([message_id])?;
-    }
-    tx.conn.prepare_cached("DELETE FROM parked WHERE target = ?1")?.execute([message_id])?;
-    pending::gone(tx, message_id)?;
-    fn claim<'e>(message_id: &str, event: &'e Event) -> Claim<'e> {
-        super::claim(message_id, &event.origin, (event.at, &event.id))
-    }
-    let mut counts: Option<(Event, u64)> = None;
-    let mut created: Option<u64> = None;
-    super::each(tx, "target = ?1 AND type = 'message.create'", message_id, |event, sequence| {
-        // One that cannot be folded is parked and stays so.
-        if Payload::read(&event.kind, &event.body).is_ok_and(|payload| !bounds::oversized_id(&payload)) {
-            created = Some(created.map_or(sequence, |first| first.min(sequence)));
-            if counts.as_ref().is_none_or(|(best, _)| claim(message_id, &event) < claim(message_id, best)) {
-                counts = Some((event, sequence));
-            }
+}
+
+/// Removes the projected state of a receipt or edit that leaves the log: the receipts of this reader, or all edits by
+/// this daemon.
+pub(super) fn withdraw_said(conn: &Connection, event: &Event) -> Result<(), StoreError> {
+    match Payload::read(&event.kind, &event.body) {
+        Ok(Payload::MessageReceipt(body)) => {
+            let mut statement =
+                conn.prepare_cached("DELETE FROM receipts WHERE message_id = ?1 AND agent_id = ?2 AND origin = ?3")?;
+            statement.execute((&body.message_id, &body.agent_id, &event.origin))?;
         }
-        Ok(())
-    })?;
-    if let Some((event, sequence)) = counts {
-        super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
-    }
-    let about = super::places(tx, "target = ?1 AND type IN ('message.edit', 'message.delete', 'message.receipt')", message_id)?;
-    for mut sequence in about {
-        let event = super::at_place(tx, sequence)?;
-        // Behind the first creation, not behind the one that counts: every earlier one that comes would move them all once more,
-        // here and wherever they are served again.
-        if sequence < created.unwrap_or_default() && !tx.rebuilds {
-            sequence = move_behind(tx, &event, sequence)?;
+        Ok(Payload::AgentWoken(body)) => {
+            let mut statement =
+                conn.prepare_cached("DELETE FROM wakes WHERE message_id = ?1 AND agent_id = ?2 AND origin = ?3")?;
+            statement.execute((&body.message_id, &body.agent_id, &event.origin))?;
         }
-        super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
+        Ok(Payload::MessageEdit(body)) => {
+            let mut statement =
+                conn.prepare_cached("DELETE FROM revisions WHERE message_id = ?1 AND kind = ?2 AND origin = ?3")?;
+            statement.execute((&body.message_id, EDIT, &event.origin))?;
+        }
+        _ => {}
     }
     Ok(())
 }
 
-/// Whether an event that waited for a message stays parked: another daemon's edit or deletion.
+/// Returns `true` if an event that waited for a message stays parked, because it is an edit or deletion by another
+/// daemon.
 pub(super) fn stays_parked(tx: &Tx<'_>, event: &Event, message_id: &str) -> Result<bool, StoreError> {
     let reason = match event.kind.as_str() {
         "message.edit" => FOREIGN_EDIT,
@@ -173,20 +143,57 @@ pub(super) fn stays_parked(tx: &Tx<'_>, event: &Event, message_id: &str) -> Resu
     };
     let is_foreign = held(tx.conn, message_id)?.is_some_and(|message| !message.is_of(&event.origin));
     if is_foreign {
-        super::park(tx, event, reason, Some(message_id), None)?;
+        parked::park(tx, event, reason, Some(message_id), None)?;
     }
     Ok(is_foreign)
 }
 
-/// Gives an event about a message a new number, behind all others, and notes it where the message's text is looked up by it.
+/// Processes the next events that precede the message to which they refer. Returns the position reached, if more are
+/// left.
+pub(super) fn release(
+    tx: &mut Tx<'_>,
+    message_id: &str,
+    after: i64,
+    upto: i64,
+) -> Result<Option<(i64, i64)>, StoreError> {
+    // A purge may have removed the message meanwhile; then the events wait again.
+    if !message_row::is_here(tx.conn, message_id)? {
+        tx.room.spend(0);
+        return Ok(None);
+    }
+    let mut places: Vec<u64> = Vec::new();
+    let most = tx.room.piece();
+    for EventType { kind, .. } in Payload::TYPES.iter().filter(|known| known.waits_for_message) {
+        let mut statement = tx.conn.prepare_cached(
+            "SELECT sequence FROM events WHERE target = ?1 AND type = ?2 AND sequence > ?3 AND sequence < ?4 ORDER BY sequence LIMIT ?5",
+        )?;
+        for place in statement.query_map((message_id, kind, after, upto, most), |row| row.get(0))? {
+            places.push(place?);
+        }
+    }
+    places.sort_unstable();
+    places.truncate(most);
+    for place in &places {
+        let event = events::at(tx, *place)?;
+        if !stays_parked(tx, &event, message_id)? {
+            parked::unpark(tx, &event)?;
+        }
+        if !tx.rebuilds {
+            move_behind(tx, &event, *place)?;
+        }
+    }
+    tx.room.spend(places.len());
+    Ok(places.last().filter(|_| places.len() == most).map(|last| (i64::try_from(*last).unwrap_or(i64::MAX), upto)))
+}
+
+/// Moves an event about a message to a new sequence at the end of the log, and updates the reference to it in the
+/// message's row.
 pub(super) fn move_behind(tx: &mut Tx<'_>, event: &Event, sequence: u64) -> Result<u64, StoreError> {
     let end = tx.move_to_end(sequence)?;
     if let Ok(Payload::MessageEdit(body)) = Payload::read(&event.kind, &event.body) {
-        tx.conn.prepare_cached("UPDATE messages SET edit_sequence = ?3 WHERE message_id = ?1 AND edit_sequence = ?2")?.execute((
-            &body.message_id,
-            sequence,
-            end,
-        ))?;
+        tx.conn
+            .prepare_cached("UPDATE messages SET edit_sequence = ?3 WHERE message_id = ?1 AND edit_sequence = ?2")?
+            .execute((&body.message_id, sequence, end))?;
     }
     Ok(end)
 }
@@ -221,8 +228,8 @@ fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Lists a message where it is looked for: under those whom it addresses, and in the mailboxes of this daemon's agents. Others read
-/// theirs at their own daemons.
+/// Adds a message to the indexes by which it is found: the audience of its addressees, and the mailboxes of this
+/// daemon's agents. Other agents read theirs at their own daemons.
 fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str, shown: i64) -> Result<(), StoreError> {
     let (conn, here, time) = (tx.conn, tx.home(), at.event.at.nanos());
     let audience = Audience::of(body);
@@ -230,18 +237,20 @@ fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str, shown:
         let row = (kind, value, home, time, at.sequence);
         conn.prepare_cached("INSERT OR IGNORE INTO audience VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(row)?;
     }
-    // Receipts may have come before the message.
-    let is_read =
-        conn.prepare_cached("SELECT 1 FROM receipts WHERE message_id = ?1 AND read_at IS NOT NULL")?.exists([&body.message_id])?;
-    let mut read_by = conn.prepare_cached(&format!("SELECT 1 FROM agents a WHERE a.owner = ?1 AND {}", read_at_home("?2", "?3")))?;
+    // Receipts may have arrived before the message.
+    let is_read = conn
+        .prepare_cached("SELECT 1 FROM receipts WHERE message_id = ?1 AND read_at IS NOT NULL")?
+        .exists([&body.message_id])?;
+    let mut read_by =
+        conn.prepare_cached(&format!("SELECT 1 FROM agents a WHERE a.owner = ?1 AND {}", read_at_home("?2", "?3")))?;
     let mut put = conn.prepare_cached("INSERT OR IGNORE INTO mailbox VALUES (?1, ?2, ?3, ?4)")?;
     let mut deliver = |owner: i64, is_own: bool| -> Result<(), StoreError> {
         let unread = !(is_own || is_read && read_by.exists((owner, &body.message_id, time))?);
         put.execute((owner, shown, at.sequence, unread))?;
         Ok(())
     };
-    // An agent that is named gets it if it is the one that is meant (`residence.rs`); roles and everyone only if they were there. The
-    // author's own copy of mail to oneself is stored and read.
+    // A named agent gets the message if the name means that agent (`residence.rs`). Roles and everyone get it only if
+    // they were registered at the time. The author's own copy of mail to itself is stored as read.
     let author = if author_home == here { body.agent_id.as_str() } else { "" };
     let mut direct = conn.prepare_cached(&format!(
         "SELECT owner FROM agents WHERE agent_id = ?1 AND home = ?2
@@ -271,38 +280,31 @@ fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str, shown:
     Ok(())
 }
 
-/// SQL for whether the agent in row `a` has read a message, by its id and instant: as its home said, or a former home of what that
-/// one could know, or the home itself where it is a former one.
-pub(super) fn read_at_home(message_id: &str, at: &str) -> String {
-    format!(
-        "EXISTS (SELECT 1 FROM receipts r
-                 WHERE r.message_id = {message_id} AND r.agent_id = a.agent_id AND r.read_at IS NOT NULL
-                 AND (r.origin = a.home
-                      OR EXISTS (SELECT 1 FROM former_homes f
-                                 WHERE f.agent_id = a.agent_id AND f.former = r.origin AND f.home = a.home
-                                 AND f.until > max(r.read_at, {at}))))"
-    )
-}
-
-/// Takes a message out of every view but its own row.
-fn hide(tx: &Tx<'_>, message: &Held) -> Result<(), StoreError> {
+/// Removes a message from every view except its own row.
+fn hide(tx: &Tx<'_>, message: &MessageRow) -> Result<(), StoreError> {
     let (conn, sequence, time) = (tx.conn, message.sequence, message.at.nanos());
-    conn.prepare_cached("DELETE FROM mailbox WHERE at = ?1 AND sequence = ?2 AND owner IN (SELECT owner FROM agents WHERE home = ?3)")?
-        .execute((message.shown.nanos(), sequence, tx.home()))?;
-    let body: Option<String> =
-        conn.prepare_cached("SELECT body FROM events WHERE sequence = ?1")?.query_row([sequence], |row| row.get(0)).optional()?;
+    conn.prepare_cached(
+        "DELETE FROM mailbox WHERE at = ?1 AND sequence = ?2 AND owner IN (SELECT owner FROM agents WHERE home = ?3)",
+    )?
+    .execute((message.shown.nanos(), sequence, tx.home()))?;
+    let body: Option<String> = conn
+        .prepare_cached("SELECT body FROM events WHERE sequence = ?1")?
+        .query_row([sequence], |row| row.get(0))
+        .optional()?;
     let created = body.and_then(|body| Payload::read("message.create", &body).ok());
     if let Some(Payload::MessageCreate(created)) = created {
         for (kind, value, home) in Audience::of(&created).rows() {
-            conn.prepare_cached("DELETE FROM audience WHERE kind = ?1 AND value = ?2 AND home = ?3 AND at = ?4 AND sequence = ?5")?
-                .execute((kind, value, home, time, sequence))?;
+            conn.prepare_cached(
+                "DELETE FROM audience WHERE kind = ?1 AND value = ?2 AND home = ?3 AND at = ?4 AND sequence = ?5",
+            )?
+            .execute((kind, value, home, time, sequence))?;
         }
     }
     Ok(())
 }
 
-/// Takes its row away. What others did to it stays.
-fn remove(tx: &Tx<'_>, message: &Held) -> Result<(), StoreError> {
+/// Removes the row of a message. Edits, deletions and receipts stay.
+fn remove(tx: &Tx<'_>, message: &MessageRow) -> Result<(), StoreError> {
     hide(tx, message)?;
     tx.conn.prepare_cached("DELETE FROM messages WHERE sequence = ?1")?.execute([message.sequence])?;
     Ok(())
@@ -311,7 +313,7 @@ fn remove(tx: &Tx<'_>, message: &Held) -> Result<(), StoreError> {
 const EDIT: i64 = 0;
 const DELETION: i64 = 1;
 
-/// What the edits, or the deletions, of one daemon come to.
+/// The combined result of the edits, or of the deletions, by one daemon.
 struct Revision {
     origin: String,
     count: u64,
@@ -319,8 +321,8 @@ struct Revision {
     reason: Option<String>,
 }
 
-/// Writes down an edit or a deletion, whoever made it and whether or not the message is here. Of one daemon's edits the last one
-/// counts, of its deletions the first one.
+/// Records an edit or a deletion by any daemon, whether or not the message is present. Of one daemon's edits the last
+/// one counts, of its deletions the first one.
 fn note(conn: &Connection, kind: i64, message_id: &str, at: At<'_>, reason: Option<&str>) -> Result<(), StoreError> {
     let side = if kind == EDIT { ">" } else { "<" };
     let counts = format!("(excluded.at, excluded.event_id) {side} (at, event_id)");
@@ -333,8 +335,8 @@ fn note(conn: &Connection, kind: i64, message_id: &str, at: At<'_>, reason: Opti
     Ok(())
 }
 
-/// What those did to a message who may: how often, and the one that counts.
-fn revision(conn: &Connection, kind: i64, message: &Held) -> Result<Option<Revision>, StoreError> {
+/// The permitted edits or deletions of a message: their number, and the one that counts.
+fn revision(conn: &Connection, kind: i64, message: &MessageRow) -> Result<Option<Revision>, StoreError> {
     let mut statement = conn.prepare_cached(
         "SELECT origin, count, at, event_id, reason FROM revisions WHERE message_id = ?1 AND kind = ?2 AND origin IN (?3, ?4)",
     )?;
@@ -347,17 +349,19 @@ fn revision(conn: &Connection, kind: i64, message: &Held) -> Result<Option<Revis
         let revision = revision?;
         let count = revision.count + counts.as_ref().map_or(0, |other| other.count);
         let wins = counts.as_ref().is_none_or(|other| match revision.rank.cmp(&other.rank) {
-            // Two of one rank are one of the author's daemon that signs nothing, and one of the daemon to which the author moved.
+            // If two have the same rank, one is by the author's daemon, which signs nothing, and one by the daemon to
+            // which the author moved.
             Ordering::Equal => key::is_signed_origin(&revision.origin),
             found => (found == Ordering::Greater) == (kind == EDIT),
         });
-        counts = if wins { Some(Revision { count, ..revision }) } else { counts.map(|other| Revision { count, ..other }) };
+        counts =
+            if wins { Some(Revision { count, ..revision }) } else { counts.map(|other| Revision { count, ..other }) };
     }
     Ok(counts)
 }
 
-/// Makes a message say what its edits and deletions come to.
-fn revise(tx: &Tx<'_>, message: &Held) -> Result<(), StoreError> {
+/// Updates the row of a message from its edits and deletions.
+fn revise(tx: &Tx<'_>, message: &MessageRow) -> Result<(), StoreError> {
     let conn = tx.conn;
     if let Some(edit) = revision(conn, EDIT, message)? {
         let signer = if key::is_signed_origin(&edit.origin) { edit.origin.as_str() } else { "" };
@@ -373,20 +377,23 @@ fn revise(tx: &Tx<'_>, message: &Held) -> Result<(), StoreError> {
         if message.deletion.is_none() {
             hide(tx, message)?;
         }
-        conn.prepare_cached("UPDATE messages SET deleted_at = ?2, delete_event = ?3, delete_reason = ?4 WHERE sequence = ?1")?
-            .execute((message.sequence, deletion.rank.0.nanos(), &deletion.rank.1, &deletion.reason))?;
+        conn.prepare_cached(
+            "UPDATE messages SET deleted_at = ?2, delete_event = ?3, delete_reason = ?4 WHERE sequence = ?1",
+        )?
+        .execute((message.sequence, deletion.rank.0.nanos(), &deletion.rank.1, &deletion.reason))?;
     }
     Ok(())
 }
 
-const NOT_HERE: &str = "its message is not here";
 const FOREIGN_EDIT: &str = "it edits a message of another daemon";
 const FOREIGN_DELETION: &str = "it deletes a message of another daemon";
 
-/// Edits of the author's own daemon count, and the last of them is the text.
+/// Folds an edit. Edits by the author's own daemon count, and the last one determines the text.
 pub(super) fn edit(tx: &Tx<'_>, at: At<'_>, body: &MessageEdit) -> Result<Folded, StoreError> {
     note(tx.conn, EDIT, &body.message_id, at, None)?;
-    let Some(message) = held(tx.conn, &body.message_id)? else { return Ok(Folded::waits_for(&body.message_id, NOT_HERE)) };
+    let Some(message) = held(tx.conn, &body.message_id)? else {
+        return parked::waits_for_message(tx, at, &body.message_id);
+    };
     if !message.is_of(&at.event.origin) {
         return Ok(Folded::waits_for(&body.message_id, FOREIGN_EDIT));
     }
@@ -394,42 +401,18 @@ pub(super) fn edit(tx: &Tx<'_>, at: At<'_>, body: &MessageEdit) -> Result<Folded
     Ok(Folded::Done)
 }
 
-/// A deletion by the author's own daemon is for good; the first one is shown.
+/// Folds a deletion. A deletion by the author's own daemon is permanent; the first one is shown.
 pub(super) fn delete(tx: &Tx<'_>, at: At<'_>, body: &MessageDelete) -> Result<Folded, StoreError> {
     note(tx.conn, DELETION, &body.message_id, at, body.reason.as_deref())?;
     let Some(message) = held(tx.conn, &body.message_id)? else {
-        if purge::is_gone(tx.conn, &body.message_id)? {
+        if cutoff::is_gone(tx.conn, &body.message_id)? {
             return Ok(Folded::Done);
         }
-        return Ok(Folded::waits_for(&body.message_id, NOT_HERE));
+        return parked::waits_for_message(tx, at, &body.message_id);
     };
     if !message.is_of(&at.event.origin) {
         return Ok(Folded::waits_for(&body.message_id, FOREIGN_DELETION));
     }
     revise(tx, &message)?;
-    Ok(Folded::Done)
-}
-
-/// The earliest receipt of each reader counts; it never makes the reader a recipient.
-pub(super) fn receipt(conn: &Connection, at: At<'_>, body: &MessageReceipt) -> Result<Folded, StoreError> {
-    let time = at.event.at.nanos();
-    let read = (body.receipt_type == ReceiptType::Read).then_some(time);
-    conn.prepare_cached(
-        "INSERT INTO receipts VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET
-             seen_at = min(seen_at, excluded.seen_at),
-             read_at = min(coalesce(read_at, excluded.read_at), coalesce(excluded.read_at, read_at))",
-    )?
-    .execute((&body.message_id, &body.agent_id, &at.event.origin, time, read))?;
-    let Some(message) = held(conn, &body.message_id)? else { return Ok(Folded::waits_for(&body.message_id, NOT_HERE)) };
-    if read.is_some() {
-        // Of a former home counts what it could know: a receipt from before the move, of a message from before the move. It
-        // also counts where it was said: the agent may have been registered there again since.
-        let home = former::live(conn, &body.agent_id, &at.event.origin, at.event.at.max(message.at))?;
-        conn.prepare_cached(
-            "UPDATE mailbox SET unread = 0 WHERE at = ?1 AND sequence = ?2
-             AND owner IN (SELECT owner FROM agents WHERE agent_id = ?3 AND home IN (?4, ?5))",
-        )?
-        .execute((message.shown.nanos(), message.sequence, &body.agent_id, home, &at.event.origin))?;
-    }
     Ok(Folded::Done)
 }

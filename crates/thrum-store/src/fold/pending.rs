@@ -1,105 +1,143 @@
-//! What one transaction leaves for the next ones, because there is no telling how much it is.
+//! The queue of work that one transaction leaves for later ones: the table `pending`.
 //!
-//! An event may concern any number of others: a message may come after a hundred thousand receipts for it. What has to be done with
-//! each of them is written down in the table `pending` and worked off in pieces, each in a transaction that also writes down how far it
-//! got. So nobody waits longer than for one piece, and a process that is killed goes on where it was.
+//! One event may affect any number of others: a message may arrive after a hundred thousand receipts for it, and a
+//! purge removes all old events. This work is recorded in the table `pending` and done in pieces, each in a transaction
+//! that also records the progress. So no caller waits longer than for one piece, and a killed process resumes where it
+//! stopped.
 //!
-//! Nothing of what is pending changes what daemons compare: an event is in the projection from the moment it is stored.
+//! * `arrived`: a message has arrived, and the events that waited for it are released. They are no longer listed as
+//!   parked, and move behind the message in the log, for peers that read rows in order and cannot keep events that they
+//!   cannot apply yet (`message.rs`).
+//! * `fill` and `prune`: messages are added to an agent's mailbox, newest first, and removed from it if they do not
+//!   belong there (`mailbox.rs`).
+//! * `purge`: purged events leave the log (`purge.rs`).
+//! * `refold …`: a purge removed some of the events about a message, a session, or the work contexts of a home. The rest
+//!   is folded again, one target at a time, when no more events leave (`refold.rs`, `session.rs`).
 //!
-//! * `arrived`: a message is here, and what waited for it waits no more. It is listed as parked no longer, and moves behind the message
-//!   in the log, for peers that read rows in order and cannot keep what they cannot apply yet.
+//! While `purge` or `refold …` is pending, daemons do not compare projections. The other kinds do not change the
+//! compared tables.
+//!
+//! This file maintains the queue and chooses the next work; it does none of the work. `work.rs` dispatches each row to
+//! the file of its subject.
+//!
+//! Example: a purge is folded, and an agent registers. The queue holds `purge` and `fill 7`. The kinds take turns:
+//! after a piece of `fill` comes a piece of `purge`. Meanwhile the purge adds `refold message msg_1`, which is not
+//! dispatched before `purge` is done.
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{message, unpark};
-use crate::{StoreError, Tx};
+use crate::StoreError;
 
-const ARRIVED: &str = "arrived";
+pub(super) const ARRIVED: &str = "arrived";
+pub(super) const FILL: &str = "fill";
+pub(super) const PRUNE: &str = "prune";
+pub(super) const PURGE: &str = "purge";
+// These sort behind `purge`, and `is_purging` relies on it.
+pub(super) const REFOLD_CONTEXTS: &str = "refold contexts";
+pub(super) const REFOLD_MESSAGE: &str = "refold message";
+pub(super) const REFOLD_SESSION: &str = "refold session";
 
-/// Most rows that one transaction works off: some ten milliseconds.
-const PIECE: usize = 100;
-
-/// How much pending work a transaction may still do.
-#[derive(Debug)]
-pub(crate) struct Room(usize);
-
-impl Default for Room {
-    fn default() -> Self {
-        Self(PIECE)
-    }
+/// One row of the table. Each kind of work defines its own meaning of `after` and `upto`.
+pub(super) struct Pending {
+    pub(super) work: String,
+    pub(super) target: String,
+    pub(super) after: i64,
+    pub(super) upto: i64,
 }
 
-impl Room {
-    /// For a transaction that leaves nothing to others.
-    pub(crate) const ALL: Self = Self(usize::MAX);
-}
-
-/// Whether anything is left to be done.
+/// Returns `true` if any work is left.
 pub(crate) fn is_pending(conn: &Connection) -> Result<bool, StoreError> {
     Ok(conn.prepare_cached("SELECT 1 FROM pending LIMIT 1")?.exists([])?)
 }
 
-/// The first creation of a message came, with this number, and something waited for it.
-pub(super) fn arrived(tx: &mut Tx<'_>, message_id: &str, created: u64) -> Result<(), StoreError> {
-    tx.conn.prepare_cached("INSERT OR REPLACE INTO pending VALUES (?1, ?2, 0, ?3)")?.execute((ARRIVED, message_id, created))?;
-    // At once, as far as there is room: what comes after the message then stands behind what waited for it.
-    work(tx)
+/// Returns `true` if the log may still contain purged rows.
+pub(crate) fn is_sweeping(conn: &Connection) -> Result<bool, StoreError> {
+    Ok(conn.prepare_cached("SELECT 1 FROM pending WHERE work = 'purge'")?.exists([])?)
 }
 
-/// The message is gone again, or all about it is folded anew.
-pub(super) fn gone(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
-    tx.conn.prepare_cached("DELETE FROM pending WHERE work = ?1 AND target = ?2")?.execute((ARRIVED, message_id))?;
+/// Returns `true` if a purge is in progress, including the refolds that follow it.
+pub(crate) fn is_purging(conn: &Connection) -> Result<bool, StoreError> {
+    Ok(conn.prepare_cached("SELECT 1 FROM pending WHERE work >= 'purge' LIMIT 1")?.exists([])?)
+}
+
+/// Returns `true` if a mailbox of this daemon is being filled.
+pub(crate) fn is_filling(conn: &Connection) -> Result<bool, StoreError> {
+    Ok(conn.prepare_cached("SELECT 1 FROM pending WHERE work = 'fill' LIMIT 1")?.exists([])?)
+}
+
+/// Records the progress of some work, or that it is done.
+pub(super) fn keep(conn: &Connection, work: &str, target: &str, left: Option<(i64, i64)>) -> Result<(), StoreError> {
+    match left {
+        Some((after, upto)) => note(conn, work, target, after, upto),
+        None => done(conn, work, target),
+    }
+}
+
+/// Records new work. Work that is already recorded starts over.
+fn note(conn: &Connection, work: &str, target: &str, after: i64, upto: i64) -> Result<(), StoreError> {
+    conn.prepare_cached("INSERT OR REPLACE INTO pending VALUES (?1, ?2, ?3, ?4)")?
+        .execute((work, target, after, upto))?;
     Ok(())
 }
 
-/// Does as much of it as this transaction has room for.
-pub(crate) fn work(tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    while tx.room.0 > 0 {
-        let first = tx
-            .conn
-            .prepare_cached("SELECT target, after, upto FROM pending WHERE work = ?1 LIMIT 1")?
-            .query_row([ARRIVED], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-            .optional()?;
-        let Some((message_id, after, upto)) = first else { break };
-        release(tx, message_id, after, upto)?;
-    }
+fn done(conn: &Connection, work: &str, target: &str) -> Result<(), StoreError> {
+    conn.prepare_cached("DELETE FROM pending WHERE work = ?1 AND target = ?2")?.execute((work, target))?;
     Ok(())
 }
 
-/// Looks at the next events that stand before the message they are about.
-fn release(tx: &mut Tx<'_>, message_id: String, after: u64, upto: u64) -> Result<(), StoreError> {
-    // A purge may have taken it meanwhile: then they wait again.
-    if !message::is_here(tx.conn, &message_id)? {
-        return gone(tx, &message_id);
-    }
-    let mut places = Vec::new();
-    let most = tx.room.0.min(PIECE);
-    for kind in ["message.edit", "message.delete", "message.receipt"] {
-        let mut statement = tx.conn.prepare_cached(
-            "SELECT sequence FROM events WHERE target = ?1 AND type = ?2 AND sequence > ?3 AND sequence < ?4 ORDER BY sequence LIMIT ?5",
-        )?;
-        for place in statement.query_map((&message_id, kind, after, upto, most), |row| row.get::<_, u64>(0))? {
-            places.push(place?);
-        }
-    }
-    places.sort_unstable();
-    places.truncate(most);
-    for place in &places {
-        let event = super::at_place(tx, *place)?;
-        if !message::stays_parked(tx, &event, &message_id)? {
-            unpark(tx, &event)?;
-        }
-        if !tx.rebuilds {
-            message::move_behind(tx, &event, *place)?;
-        }
-    }
-    tx.room.0 = tx.room.0.saturating_sub(places.len().max(1));
-    match places.last() {
-        Some(last) if places.len() == most => {
-            let mut statement = tx.conn.prepare_cached("UPDATE pending SET after = ?3 WHERE work = ?1 AND target = ?2")?;
-            statement.execute((ARRIVED, &message_id, last))?;
-            Ok(())
-        }
-        _ => gone(tx, &message_id),
-    }
+/// Records that the first creation of a message arrived, with this sequence, and that events waited for it.
+pub(super) fn arrived(conn: &Connection, message_id: &str, created: u64) -> Result<(), StoreError> {
+    note(conn, ARRIVED, message_id, 0, i64::try_from(created).unwrap_or(i64::MAX))
+}
+
+/// Schedules the mailbox with this owner to be filled, newest messages first.
+pub(super) fn fill(conn: &Connection, owner: i64) -> Result<(), StoreError> {
+    note(conn, FILL, &owner.to_string(), i64::MAX, i64::MAX)
+}
+
+/// Drops the release of a message's waiting events: the message is gone again, or is refolded completely.
+pub(super) fn gone(conn: &Connection, message_id: &str) -> Result<(), StoreError> {
+    done(conn, ARRIVED, message_id)
+}
+
+/// Schedules the mailbox with this owner to be pruned: it may hold messages that do not belong there, or its agent is
+/// gone.
+pub(super) fn prune(conn: &Connection, owner: i64) -> Result<(), StoreError> {
+    note(conn, PRUNE, &owner.to_string(), i64::MIN, i64::MIN)
+}
+
+/// Schedules a sweep, because purges now remove more events.
+pub(super) fn purge(conn: &Connection) -> Result<(), StoreError> {
+    note(conn, PURGE, "", 0, 0)
+}
+
+/// Schedules a refold of a message, because a purge removed some of its events.
+pub(super) fn refold_message(conn: &Connection, message_id: &str) -> Result<(), StoreError> {
+    note(conn, REFOLD_MESSAGE, message_id, 0, 0)
+}
+
+/// Schedules a refold of a session, because a purge removed some of its events.
+pub(super) fn refold_session(conn: &Connection, session: &str) -> Result<(), StoreError> {
+    note(conn, REFOLD_SESSION, session, 0, 0)
+}
+
+/// Schedules a refold of work contexts, because a purge removed a later one than some that stay.
+pub(super) fn refold_contexts(conn: &Connection) -> Result<(), StoreError> {
+    note(conn, REFOLD_CONTEXTS, "", 0, 0)
+}
+
+/// Returns the next work. `turn` is the kind that was done last, so that the kinds take turns. Refolds wait until no
+/// more events leave.
+pub(super) fn next(conn: &Connection, turn: &str) -> Result<Option<Pending>, StoreError> {
+    let mut statement = conn.prepare_cached(
+        "SELECT work, target, after, upto FROM pending WHERE work > ?1 ORDER BY work, target LIMIT 1",
+    )?;
+    let mut behind = |work: &str| -> Result<Option<Pending>, StoreError> {
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok(Pending { work: row.get(0)?, target: row.get(1)?, after: row.get(2)?, upto: row.get(3)? })
+        };
+        Ok(statement.query_row([work], read).optional()?)
+    };
+    let Some(next) = behind(turn)?.map_or_else(|| behind(""), |next| Ok(Some(next)))? else { return Ok(None) };
+    if next.work.as_str() > PURGE && is_sweeping(conn)? { behind(PRUNE) } else { Ok(Some(next)) }
 }

@@ -1,14 +1,16 @@
-//! Which of the agents of one name a message is for.
+//! Determines which of the agents of one name a message is for.
 //!
-//! Mail belongs to a name and a home. A message of ours names the home of each recipient ([`homes_of`]); one of Go Thrum's, or of an
-//! earlier version, has the name alone. Such a message goes to every daemon at which the name was registered at the
-//! message's instant. If none had it then, it goes to the daemon at which it was registered first afterwards, because clocks differ
-//! and registrations travel later than mail. So an agent that takes a name later elsewhere does not get the mail of the former one.
+//! Mail belongs to a name and a home. Our messages name the home of each recipient ([`homes_of`]); messages of Go Thrum
+//! or of an earlier version contain only the name. Such a message goes to every daemon at which the name was registered
+//! at the message's time. If there was none, it goes to the daemon at which the name was first registered afterwards,
+//! because clocks differ and registrations may arrive later than mail. So an agent that takes a name elsewhere later
+//! does not get the mail of the earlier agent.
 //!
-//! The instants come from all registrations of the name and from the last clean-up of each home, so the rule is a function of the
-//! set of events. Between the first registration and the last clean-up the name counts as registered throughout. What a former home
-//! registered counts for the home to which the agent moved (`former.rs`), so old mail stays its own; a message that names the
-//! former home goes to both, because its author may not have known of the move.
+//! The periods come from all registrations of the name and from the last clean-up of each home, so the rule is a
+//! function of the set of events. Between the first registration and the last clean-up, the name counts as registered
+//! throughout. Registrations by a former home count for the home to which the agent moved (`former.rs`), so its old
+//! mail stays its own. A message that names the former home goes to both, because its author may not have known of the
+//! move.
 //!
 //! [`homes_of`]: thrum_core::payload::MessageCreate::homes_of
 
@@ -17,13 +19,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{Event, Stamp, payload::AgentRegister};
 
-use super::{agent, former::Moved};
+use super::{cleanup, former::Moved, rank::rank};
 use crate::{StoreError, Tx};
 
 /// One period in which a name was registered at a home.
 type Residence = (String, i64, i64);
 
-/// Writes down when a name was registered where. Returns `true` if the mailbox of an agent of this name may change by it.
+/// The time at which the agent joined, according to a registration.
+pub(super) fn joined(event: &Event, body: &AgentRegister) -> Stamp {
+    body.joined_at.as_deref().and_then(Stamp::parse).map_or(event.at, |joined| joined.min(event.at))
+}
+
+/// Stores the periods of registration of a name. Returns `true` if this may change the mailbox of an agent of this
+/// name.
 pub(super) fn settle(
     conn: &Connection,
     agent_id: &str,
@@ -39,33 +47,41 @@ pub(super) fn settle(
     }
     conn.prepare_cached("DELETE FROM residences WHERE agent_id = ?1")?.execute([agent_id])?;
     for (home, since, until) in &residences {
-        conn.prepare_cached("INSERT INTO residences VALUES (?1, ?2, ?3, ?4)")?.execute((agent_id, home, since, until))?;
+        conn.prepare_cached("INSERT INTO residences VALUES (?1, ?2, ?3, ?4)")?
+            .execute((agent_id, home, since, until))?;
     }
-    // Only mail without a home asks for residences.
+    // Residences matter only for mail without a home.
     let mut bare = conn.prepare_cached("SELECT 1 FROM audience WHERE kind = 0 AND value = ?1 AND home = '' LIMIT 1")?;
     Ok(bare.exists([agent_id])?)
 }
 
-/// Notes one registration of a name at a home that nobody moved to or from: until its last clean-up, or the largest number.
+/// Records one registration of a name at a home without moves. The period ends at the last clean-up, or at `i64::MAX`.
 pub(super) fn extend(tx: &mut Tx<'_>, agent_id: &str, home: &str, at: Stamp, until: i64) -> Result<(), StoreError> {
     let conn = tx.conn;
     if at.nanos() >= until {
         return Ok(());
     }
-    let mut known = conn.prepare_cached("SELECT since FROM residences WHERE agent_id = ?1 AND home = ?2 AND until = ?3")?;
+    let mut known =
+        conn.prepare_cached("SELECT since FROM residences WHERE agent_id = ?1 AND home = ?2 AND until = ?3")?;
     let known: Option<i64> = known.query_row((agent_id, home, until), |row| row.get(0)).optional()?;
     if known.is_some_and(|since| since <= at.nanos()) {
         return Ok(());
     }
-    // Mail that names no home may change hands.
+    // Mail that names no home may go to another agent now.
     let mut bare = conn.prepare_cached("SELECT 1 FROM audience WHERE kind = 0 AND value = ?1 AND home = '' LIMIT 1")?;
     let mut lives_here = conn.prepare_cached("SELECT 1 FROM agents WHERE agent_id = ?1 AND home = ?2")?;
     if bare.exists([agent_id])? && lives_here.exists((agent_id, tx.home()))? {
-        tx.later.agents.insert(agent_id.to_owned());
+        tx.deferred.agents.insert(agent_id.to_owned());
         return Ok(());
     }
-    conn.prepare_cached("DELETE FROM residences WHERE agent_id = ?1 AND home = ?2 AND until = ?3")?.execute((agent_id, home, until))?;
-    conn.prepare_cached("INSERT INTO residences VALUES (?1, ?2, ?3, ?4)")?.execute((agent_id, home, at.nanos(), until))?;
+    conn.prepare_cached("DELETE FROM residences WHERE agent_id = ?1 AND home = ?2 AND until = ?3")?
+        .execute((agent_id, home, until))?;
+    conn.prepare_cached("INSERT INTO residences VALUES (?1, ?2, ?3, ?4)")?.execute((
+        agent_id,
+        home,
+        at.nanos(),
+        until,
+    ))?;
     Ok(())
 }
 
@@ -83,17 +99,21 @@ fn residences(
     }
     let mut homes: BTreeMap<&str, First> = BTreeMap::new();
     for (event, body) in registrations {
-        let home = moved.get(event.origin.as_str()).filter(|to| event.at < to.until).map_or(event.origin.as_str(), |to| &to.home);
-        let cleanup = agent::cleaned_up(conn, agent_id, home)?;
+        let home = moved
+            .get(event.origin.as_str())
+            .filter(|to| event.at < to.until)
+            .map_or(event.origin.as_str(), |to| &to.home);
+        let cleaned_up = cleanup::cleaned_up(conn, agent_id, home)?;
         let first = homes.entry(home).or_default();
-        let side = if agent::is_hidden(cleanup.as_ref(), (event.at, &event.id)) { &mut first.past } else { &mut first.present };
-        let since = agent::joined(event, body);
+        let side =
+            if cleanup::is_hidden(cleaned_up.as_ref(), rank(event)) { &mut first.past } else { &mut first.present };
+        let since = joined(event, body);
         *side = Some(side.map_or(since, |first| first.min(since)));
     }
     let mut residences = BTreeSet::new();
     for (home, First { past, present }) in homes {
-        let cleanup = agent::cleaned_up(conn, agent_id, home)?;
-        if let Some((since, (until, _))) = past.zip(cleanup).filter(|(since, (until, _))| since < until) {
+        let cleaned_up = cleanup::cleaned_up(conn, agent_id, home)?;
+        if let Some((since, (until, _))) = past.zip(cleaned_up).filter(|(since, (until, _))| since < until) {
             residences.insert((home.to_owned(), since.nanos(), until.nanos()));
         }
         residences.extend(present.map(|since| (home.to_owned(), since.nanos(), i64::MAX)));
@@ -101,19 +121,24 @@ fn residences(
     Ok(residences)
 }
 
-/// SQL: the homes at which the name `agent` was registered at `at`, or else the one where it was first registered afterwards.
+/// SQL: the homes at which the name `agent` was registered at `at`, otherwise the home at which it was first registered
+/// afterwards.
 pub(crate) fn homes_at(agent: &str, at: &str) -> String {
-    let then = format!("SELECT r.home FROM residences r WHERE r.agent_id = {agent} AND r.since <= {at} AND r.until > {at}");
-    let later = format!("SELECT r.home FROM residences r WHERE r.agent_id = {agent} AND r.since > {at} ORDER BY r.since, r.home LIMIT 1");
+    let then =
+        format!("SELECT r.home FROM residences r WHERE r.agent_id = {agent} AND r.since <= {at} AND r.until > {at}");
+    let later = format!(
+        "SELECT r.home FROM residences r WHERE r.agent_id = {agent} AND r.since > {at} ORDER BY r.since, r.home LIMIT 1"
+    );
     format!("{then} UNION SELECT * FROM ({later}) WHERE NOT EXISTS ({then})")
 }
 
-/// SQL: whether the row `a` of `audience`, which addresses `agent`, is for the agent of that name at `home`.
+/// SQL condition: the row `a` of `audience`, which addresses `agent`, is for the agent of that name at `home`. The
+/// possible homes come first and as one list, so that an index finds the row, however many others address the agent.
 pub(crate) fn is_for(agent: &str, home: &str) -> String {
     format!(
-        "(a.home = {home}
-          OR a.home IN (SELECT f.former FROM former_homes f WHERE f.agent_id = {agent} AND f.home = {home})
-          OR (a.home = '' AND {home} IN ({})))",
+        "(a.home IN (SELECT {home} UNION ALL SELECT '' UNION ALL
+                     SELECT f.former FROM former_homes f WHERE f.agent_id = {agent} AND f.home = {home})
+          AND (a.home <> '' OR {home} IN ({})))",
         homes_at(agent, "a.at")
     )
 }

@@ -1,18 +1,23 @@
-//! Sessions and what goes on in them.
+//! Sessions, and the work contexts and presence reported in them.
 //!
-//! Of several beginnings of a session one counts: that of the daemon that made its id, else the first. Where it began, it ends:
-//! of that daemon's ends the first counts. An end whose beginning is not known is shown until it is.
+//! Of several starts of a session, one counts: the start by the daemon that made the id, otherwise the first one. A
+//! session ends at the daemon where it started: of that daemon's ends the first one counts. An end without a known
+//! start is shown until the start arrives.
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
     Event, Payload, Stamp, bounds, key,
-    payload::{AgentUpdate, SessionEnd, SessionStart},
+    payload::{AgentPresence, AgentUpdate, SessionEnd, SessionStart},
 };
 
-use super::{At, Claim, Folded, agent, claim};
+use super::{
+    cleanup, events,
+    parked::Folded,
+    rank::{At, claim, claim_of, rank},
+};
 use crate::{StoreError, Tx, arrival};
 
-/// Where a session began, as far as that is here.
+/// What is known here about the start of a session.
 enum Begun {
     Not,
     Unknown,
@@ -20,7 +25,8 @@ enum Begun {
 }
 
 fn begun(conn: &Connection, session: &str) -> Result<Begun, StoreError> {
-    let mut statement = conn.prepare_cached("SELECT started_at, start_event, home FROM sessions WHERE session_id = ?1")?;
+    let mut statement =
+        conn.prepare_cached("SELECT started_at, start_event, home FROM sessions WHERE session_id = ?1")?;
     let found: Option<(Option<i64>, Option<String>, String)> =
         statement.query_row([session], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
     Ok(match found {
@@ -30,18 +36,19 @@ fn begun(conn: &Connection, session: &str) -> Result<Begun, StoreError> {
     })
 }
 
-/// A session begins.
+/// Folds the start of a session.
 pub(super) fn start(tx: &mut Tx<'_>, at: At<'_>, body: &SessionStart) -> Result<Folded, StoreError> {
     let (conn, event) = (tx.conn, at.event);
-    let cleanup = agent::cleaned_up(conn, &body.agent_id, &event.origin)?;
-    if agent::is_hidden(cleanup.as_ref(), at.rank()) {
+    let cleaned_up = cleanup::cleaned_up(conn, &body.agent_id, &event.origin)?;
+    if cleanup::is_hidden(cleaned_up.as_ref(), at.rank()) {
         return Ok(Folded::Done);
     }
     match begun(conn, &body.session_id)? {
         Begun::Not => put_start(conn, event, body)?,
-        // There may be any number of beginnings: those that do not count cost nothing, and one of the same daemon changes nothing else.
+        // There may be any number of starts. Those that do not count cost nothing, and a further start by the same
+        // daemon changes only this row.
         Begun::At { home, at: begun, event_id }
-            if claim(&body.session_id, &home, (begun, &event_id)) <= claims(&body.session_id, event) => {}
+            if claim(&body.session_id, &home, (begun, &event_id)) <= claim_of(&body.session_id, event) => {}
         Begun::At { home, .. } if home == event.origin => {
             let shown = arrival::shown_of(conn, &event.origin, event.at)?.nanos();
             conn.prepare_cached(
@@ -50,7 +57,7 @@ pub(super) fn start(tx: &mut Tx<'_>, at: At<'_>, body: &SessionStart) -> Result<
             .execute((&body.session_id, &body.agent_id, event.at.nanos(), &event.id, shown))?;
         }
         _ => {
-            tx.later.sessions.insert(body.session_id.clone());
+            tx.deferred.sessions.insert(body.session_id.clone());
         }
     }
     Ok(Folded::Done)
@@ -71,28 +78,33 @@ fn put_start(conn: &Connection, event: &Event, body: &SessionStart) -> Result<()
     Ok(())
 }
 
-/// A session ends, whether or not its beginning is known.
+/// Folds the end of a session, whether or not its start is known.
 pub(super) fn end(tx: &mut Tx<'_>, at: At<'_>, body: &SessionEnd) -> Result<Folded, StoreError> {
     match begun(tx.conn, &body.session_id)? {
-        // Ends of one signer have ids of their own. Others may share instant and id, and are told apart by their origins.
-        Begun::At { home, .. } if home == at.event.origin && key::is_signed_origin(&home) => put_end(tx.conn, at.event, body)?,
+        // Ends by one signer have unique ids. Other ends may share time and id, and differ only in their origins.
+        Begun::At { home, .. } if home == at.event.origin && key::is_signed_origin(&home) => {
+            put_end(tx.conn, at.event, body)?
+        }
         Begun::At { home, .. } if !may_end(&home, &at.event.origin) => {}
-        Begun::At { .. } | Begun::Unknown if !is_end_of_rank(tx.conn, &body.session_id, at)? => put_end(tx.conn, at.event, body)?,
+        Begun::At { .. } | Begun::Unknown if !is_end_of_rank(tx.conn, &body.session_id, at)? => {
+            put_end(tx.conn, at.event, body)?
+        }
         _ => {
-            tx.later.sessions.insert(body.session_id.clone());
+            tx.deferred.sessions.insert(body.session_id.clone());
         }
     }
     Ok(Folded::Done)
 }
 
-/// Whether the end that counts has the instant and the id of this one.
+/// Returns `true` if the end that counts has the same time and id as this one.
 fn is_end_of_rank(conn: &Connection, session: &str, at: At<'_>) -> Result<bool, StoreError> {
-    let mut statement = conn.prepare_cached("SELECT 1 FROM sessions WHERE session_id = ?1 AND ended_at = ?2 AND end_event = ?3")?;
+    let mut statement =
+        conn.prepare_cached("SELECT 1 FROM sessions WHERE session_id = ?1 AND ended_at = ?2 AND end_event = ?3")?;
     Ok(statement.exists((session, at.event.at.nanos(), &at.event.id))?)
 }
 
-/// Whose word counts that a session of `home` is over. Where that daemon signs nothing, anybody could say it in its name, and it
-/// is also said by the daemon to which the agent moved.
+/// Returns `true` if `origin` may end a session of `home`. If that daemon signs nothing, any peer could forge its
+/// events, and the daemon to which the agent moved also reports the end.
 fn may_end(home: &str, origin: &str) -> bool {
     home == origin || !key::is_signed_origin(home)
 }
@@ -107,11 +119,11 @@ fn put_end(conn: &Connection, event: &Event, body: &SessionEnd) -> Result<(), St
     Ok(())
 }
 
-/// The last update of a session counts, per agent and home.
+/// Folds an update. The last update of a session counts, per agent and home.
 pub(super) fn update(conn: &Connection, at: At<'_>, body: &AgentUpdate) -> Result<Folded, StoreError> {
     let event = at.event;
-    let cleanup = agent::cleaned_up(conn, &body.agent_id, &event.origin)?;
-    if agent::is_hidden(cleanup.as_ref(), at.rank()) {
+    let cleaned_up = cleanup::cleaned_up(conn, &body.agent_id, &event.origin)?;
+    if cleanup::is_hidden(cleaned_up.as_ref(), at.rank()) {
         return Ok(Folded::Done);
     }
     for context in &body.work_contexts {
@@ -126,26 +138,97 @@ pub(super) fn update(conn: &Connection, at: At<'_>, body: &AgentUpdate) -> Resul
     Ok(Folded::Done)
 }
 
-/// Works out the contexts of all agents of a home from what is in the log about them.
-pub(super) fn refold_contexts(tx: &mut Tx<'_>, home: &str) -> Result<(), StoreError> {
-    let conn = tx.conn;
-    conn.prepare_cached("DELETE FROM contexts WHERE home = ?1")?.execute([home])?;
-    super::each(tx, "type = 'agent.update' AND origin_daemon = ?1", home, |event, sequence| {
-        match Payload::read(&event.kind, &event.body) {
-            Ok(payload) if bounds::oversized_id(&payload) => {}
-            Ok(Payload::AgentUpdate(body)) => drop(update(conn, At { event: &event, sequence }, &body)?),
-            _ => {}
-        }
-        Ok(())
-    })
+/// Folds a presence. The last presence that a daemon reports for an agent counts.
+pub(super) fn presence(conn: &Connection, at: At<'_>, body: &AgentPresence) -> Result<Folded, StoreError> {
+    let event = at.event;
+    let cleaned_up = cleanup::cleaned_up(conn, &body.agent_id, &event.origin)?;
+    if cleanup::is_hidden(cleaned_up.as_ref(), at.rank()) {
+        return Ok(Folded::Done);
+    }
+    let of = |text: &Option<String>| text.as_deref().and_then(Stamp::parse).map(|at| at.min(event.at));
+    let (since, person_at) = (of(&body.since).unwrap_or(event.at), of(&body.person_at).unwrap_or_default());
+    conn.prepare_cached(
+        "INSERT INTO presences (agent_id, home, at, event_id, state, wakeable, since, person_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT DO UPDATE SET at = excluded.at, event_id = excluded.event_id, state = excluded.state,
+             wakeable = excluded.wakeable, since = excluded.since, person_at = excluded.person_at
+         WHERE (excluded.at, excluded.event_id) > (at, event_id)",
+    )?
+    .execute((
+        &body.agent_id,
+        &event.origin,
+        event.at.nanos(),
+        &event.id,
+        &body.state,
+        body.wakeable,
+        since.nanos(),
+        person_at.nanos(),
+    ))?;
+    Ok(Folded::Done)
 }
 
-/// Hides the sessions and contexts of an agent that began before its clean-up.
+/// Folds the work contexts and presences in the next rows of the log again. This is idempotent, so no rows are removed
+/// before. Returns the position reached, if more rows are left.
+pub(super) fn refold_contexts(tx: &mut Tx<'_>, after: i64) -> Result<Option<i64>, StoreError> {
+    let conn = tx.conn;
+    let mut statement =
+        conn.prepare_cached("SELECT sequence, type FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2")?;
+    let rows: Vec<(u64, String)> = statement
+        .query_map((after, tx.room.rows()), |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    let (most, mut said, mut looked_at, mut last) = (tx.room.piece(), 0, 0, None);
+    for (sequence, kind) in &rows {
+        if said == most {
+            break;
+        }
+        (last, looked_at) = (i64::try_from(*sequence).ok(), looked_at + 1);
+        if !matches!(kind.as_str(), "agent.update" | "agent.presence") {
+            continue;
+        }
+        said += 1;
+        let event = events::at(tx, *sequence)?;
+        match Payload::read(&event.kind, &event.body) {
+            Ok(payload) if bounds::oversized_id(&payload) => {}
+            Ok(Payload::AgentUpdate(body)) => drop(update(conn, At { event: &event, sequence: *sequence }, &body)?),
+            Ok(Payload::AgentPresence(body)) => drop(presence(conn, At { event: &event, sequence: *sequence }, &body)?),
+            _ => {}
+        }
+    }
+    tx.room.spend_looking(said, looked_at);
+    Ok(last)
+}
+
+/// Removes the work contexts or the presence that an event set, if it was the last to set them; the event leaves the
+/// log.
+pub(super) fn withdraw_contexts(conn: &Connection, event: &Event) -> Result<(), StoreError> {
+    let body = match Payload::read(&event.kind, &event.body) {
+        Ok(Payload::AgentUpdate(body)) => body,
+        Ok(Payload::AgentPresence(body)) => {
+            conn.prepare_cached(
+                "DELETE FROM presences WHERE agent_id = ?1 AND home = ?2 AND at = ?3 AND event_id = ?4",
+            )?
+            .execute((&body.agent_id, &event.origin, event.at.nanos(), &event.id))?;
+            return Ok(());
+        }
+        _ => return Ok(()),
+    };
+    for context in &body.work_contexts {
+        conn.prepare_cached(
+            "DELETE FROM contexts WHERE session_id = ?1 AND agent_id = ?2 AND home = ?3 AND at = ?4 AND event_id = ?5",
+        )?
+        .execute((&context.session_id, &body.agent_id, &event.origin, event.at.nanos(), &event.id))?;
+    }
+    Ok(())
+}
+
+/// Hides the sessions, contexts and presence of an agent from before its clean-up.
 pub(super) fn hide(tx: &mut Tx<'_>, agent_id: &str, home: &str) -> Result<(), StoreError> {
-    let Some((time, id)) = agent::cleaned_up(tx.conn, agent_id, home)? else { return Ok(()) };
+    let Some((time, id)) = cleanup::cleaned_up(tx.conn, agent_id, home)? else { return Ok(()) };
     let (time, id) = (time.nanos(), id.as_str());
     tx.conn
         .prepare_cached("DELETE FROM contexts WHERE agent_id = ?1 AND home = ?2 AND (at, event_id) < (?3, ?4)")?
+        .execute((agent_id, home, time, id))?;
+    tx.conn
+        .prepare_cached("DELETE FROM presences WHERE agent_id = ?1 AND home = ?2 AND (at, event_id) < (?3, ?4)")?
         .execute((agent_id, home, time, id))?;
     let sessions: Vec<String> = {
         let mut statement = tx
@@ -159,22 +242,18 @@ pub(super) fn hide(tx: &mut Tx<'_>, agent_id: &str, home: &str) -> Result<(), St
     Ok(())
 }
 
-fn claims<'e>(session: &str, event: &'e Event) -> Claim<'e> {
-    claim(session, &event.origin, (event.at, &event.id))
-}
-
-/// Works a session out from what is in the log about it.
+/// Rebuilds a session from all its events in the log.
 pub(super) fn refold(tx: &mut Tx<'_>, session: &str) -> Result<(), StoreError> {
     let conn = tx.conn;
     conn.prepare_cached("DELETE FROM sessions WHERE session_id = ?1")?.execute([session])?;
-    // Only the best so far is kept: there may be many, each padded to the size that an event may have.
+    // Keep only the best candidate so far: there may be many, each padded to the maximum size of an event.
     let mut begun: Option<(Event, SessionStart)> = None;
-    super::each(tx, "target = ?1 AND type = 'agent.session.start'", session, |mut event, _| {
+    events::each(tx, "target = ?1 AND type = 'agent.session.start'", session, |mut event, _| {
         if let Ok(payload) = Payload::read(&event.kind, &event.body)
             && !bounds::oversized_id(&payload)
             && let Payload::SessionStart(body) = payload
-            && !agent::is_hidden(agent::cleaned_up(conn, &body.agent_id, &event.origin)?.as_ref(), (event.at, &event.id))
-            && begun.as_ref().is_none_or(|(first, _)| claims(session, &event) < claims(session, first))
+            && !cleanup::is_hidden(cleanup::cleaned_up(conn, &body.agent_id, &event.origin)?.as_ref(), rank(&event))
+            && begun.as_ref().is_none_or(|(first, _)| claim_of(session, &event) < claim_of(session, first))
         {
             event.body = String::new();
             begun = Some((event, body));
@@ -185,12 +264,14 @@ pub(super) fn refold(tx: &mut Tx<'_>, session: &str) -> Result<(), StoreError> {
         put_start(conn, event, body)?;
     }
     let mut ended: Option<(Event, SessionEnd)> = None;
-    super::each(tx, "target = ?1 AND type = 'agent.session.end'", session, |mut event, _| {
+    events::each(tx, "target = ?1 AND type = 'agent.session.end'", session, |mut event, _| {
         if begun.as_ref().is_none_or(|(begun, _)| may_end(&begun.origin, &event.origin))
             && let Ok(payload) = Payload::read(&event.kind, &event.body)
             && !bounds::oversized_id(&payload)
             && let Payload::SessionEnd(body) = payload
-            && ended.as_ref().is_none_or(|(first, _)| (event.at, &event.id, &event.origin) < (first.at, &first.id, &first.origin))
+            && ended
+                .as_ref()
+                .is_none_or(|(first, _)| (event.at, &event.id, &event.origin) < (first.at, &first.id, &first.origin))
         {
             event.body = String::new();
             ended = Some((event, body));

@@ -1,4 +1,4 @@
-//! Whom a message is for: names into recipients, and the audience of an answer.
+//! Resolves the names that a message addresses to recipients, and determines the audience of an answer.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,28 +11,28 @@ use crate::{
 
 const EVERYONE: &str = "everyone";
 
-/// Whom a message is for, worked out from its mentions.
+/// The resolved audience of a message.
 #[derive(Default)]
 pub(super) struct Addressed {
-    /// Agents by name and home.
+    /// Recipients by name and home.
     pub(super) mailboxes: Vec<Mailbox>,
     pub(super) audiences: Vec<Tag>,
     pub(super) scopes: Vec<Tag>,
     pub(super) refs: Vec<Tag>,
     pub(super) warnings: Vec<String>,
-    /// How many mentions named somebody.
+    /// Number of mentions that named a recipient.
     pub(super) resolved_to: usize,
 }
 
 impl Addressed {
-    /// The names of the recipients, each once.
+    /// The names of the recipients, without duplicates.
     pub(super) fn recipients(&self) -> Vec<String> {
         let mut names: Vec<String> = self.mailboxes.iter().map(|mailbox| mailbox.agent_id.clone()).collect();
         unique(&mut names);
         names
     }
 
-    /// The names by home, as the event carries them.
+    /// The recipients' names by home, in the form that the event carries.
     pub(super) fn homes(&self) -> BTreeMap<String, Vec<String>> {
         let mut homes: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for Mailbox { agent_id, home } in &self.mailboxes {
@@ -41,7 +41,8 @@ impl Addressed {
         homes
     }
 
-    /// Adds the members of a group, as far as an event has room; the group itself is what addresses.
+    /// Adds the members of a group, as far as the event has room. The group tag, not the list of members, addresses the
+    /// message.
     fn expand(&mut self, members: Vec<Mailbox>) {
         let room = limits::MAX_AUDIENCE.saturating_sub(self.mailboxes.len());
         self.mailboxes.extend(members.into_iter().take(room));
@@ -68,20 +69,21 @@ impl Addressed {
     }
 }
 
-/// Which homes a typed address means.
+/// The homes that a typed address means.
 enum Meant {
     Nobody,
     One(String),
-    /// The agent of this daemon; these homes have agents of the name, too.
+    /// The agent of this daemon; agents at these other homes have the same name.
     Own(Vec<String>),
-    /// One of these, and nothing tells which.
+    /// One of these homes, but it is ambiguous which.
     OneOf(Vec<String>),
 }
 
 impl Tx<'_> {
-    /// Works out whom the mentions address: each names an agent, a role or everyone. All that name nobody are listed in one
-    /// error, and so are all names that several daemons have. Nobody named is everyone. A scope or ref that says the same as a
-    /// mention addresses, too: Go Thrum's `reply` sends such.
+    /// Resolves the mentions of a message; each names an agent, a role or everyone. One error lists all mentions that
+    /// match no recipient, and another lists all names that are ambiguous between daemons. Without any mention the
+    /// message goes to everyone. A scope or ref that names an agent, a role or everyone as a mention does also
+    /// addresses, because Go Thrum's `reply` sends such tags.
     pub(super) fn address(
         &self,
         author: &str,
@@ -106,23 +108,30 @@ impl Tx<'_> {
         Ok(to.without_repetitions())
     }
 
-    /// Works out whom an answer goes to: the author of the parent, where it was written, and whoever the parent named, but not
-    /// the author of the answer. An answer to a message for everyone is for its author, not for everyone again; where nobody
-    /// else is left it stays with its own author. Who was named and is gone since is left out, with a warning. A group
-    /// that a Go Thrum keeps is not known here: its members then are the recipients that Go noted in the message, and they get the
-    /// answer, which keeps the group's tag.
+    /// Resolves the recipients of an answer: the author of the parent at its home, and all recipients that the parent
+    /// named, but not the author of the answer. An answer to a message for everyone goes to its author, not to everyone
+    /// again. If no other recipient remains, the answer stays with its own author. Named recipients that are no longer
+    /// registered are left out, with a warning. Groups that a Go Thrum keeps are not known here; their members are the
+    /// recipients that Go noted in the parent. These get the answer, which keeps the group's tag.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if all of them are gone.
-    pub(super) fn address_answer(&self, agent: &str, parent: &Message, machines: &Machines) -> Result<Addressed, StoreError> {
+    /// [`ErrorKind::NotFound`] if no recipient is registered any more.
+    pub(super) fn address_answer(
+        &self,
+        agent: &str,
+        parent: &Message,
+        machines: &Machines,
+    ) -> Result<Addressed, StoreError> {
         let own = Mailbox { agent_id: agent.to_owned(), home: self.home().to_owned() };
         let mentions = parent.refs.iter().filter(|tag| tag.kind == "mention").map(|tag| tag.value.as_str());
         let named = |name: &str| {
             let of_name = parent.recipients.iter().filter(|recipient| recipient.agent_id == name);
-            of_name.filter_map(|recipient| Some(Mailbox { agent_id: name.to_owned(), home: recipient.home.clone()? })).collect::<Vec<_>>()
+            of_name
+                .filter_map(|recipient| Some(Mailbox { agent_id: name.to_owned(), home: recipient.home.clone()? }))
+                .collect::<Vec<_>>()
         };
         let mut agents = vec![Mailbox { agent_id: parent.agent_id.clone(), home: parent.home.clone() }];
-        // Go's mention may name a role, which no recipient is called.
+        // A mention by Go Thrum may name a role, and a role is not listed among the recipients.
         let mut names: Vec<&str> = Vec::new();
         for name in mentions {
             let mailboxes = named(name);
@@ -163,7 +172,10 @@ impl Tx<'_> {
             for recipient in &parent.recipients {
                 let Some(home) = recipient.home.clone() else { continue };
                 let mailbox = Mailbox { agent_id: recipient.agent_id.clone(), home };
-                if mailbox != own && !to.mailboxes.contains(&mailbox) && self.reader().homes(&mailbox.agent_id)?.contains(&mailbox.home) {
+                if mailbox != own
+                    && !to.mailboxes.contains(&mailbox)
+                    && self.reader().homes(&mailbox.agent_id)?.contains(&mailbox.home)
+                {
                     members.push(mailbox);
                 }
             }
@@ -172,26 +184,29 @@ impl Tx<'_> {
         to.resolved_to = to.mailboxes.len() + known.len();
         if to.resolved_to == 0 {
             gone.extend(foreign.iter().map(|group| Address { name: (*group).to_owned(), machine: None }.shown()));
-            return Err(self.unknown_recipients(&gone, &[])?.into());
+            return Err(self.unknown_recipients(&gone, &[], machines)?.into());
         }
         self.resolve(&mut to, agent, &known, machines)?;
         to.warnings.extend(gone.iter().map(|shown| format!("{shown} is not registered any more and gets no answer")));
         for group in foreign {
             to.group("group", group);
-            let shown = members.iter().take(MOST_LISTED).map(|mailbox| self.shown(mailbox, machines)).collect::<Result<Vec<_>, _>>()?;
-            let more = members.len().saturating_sub(shown.len());
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let who = if shown.is_empty() {
-                "nobody else gets the answer".to_owned()
-            } else {
-                format!("{}{more} get the answer, too", shown.join(", "))
+            let who = match members.is_empty() {
+                true => "nobody else gets the answer".to_owned(),
+                false => format!("{} get the answer, too", self.some_shown(&members, machines)?),
             };
-            to.warnings.push(format!("@{} is a group of Go Thrum; of those who got the message, {who}", name::shown(group)));
+            to.warnings
+                .push(format!("@{} is a group of Go Thrum; of those who got the message, {who}", name::shown(group)));
         }
         Ok(to.without_repetitions())
     }
 
-    fn resolve(&self, to: &mut Addressed, author: &str, names: &[Address], machines: &Machines) -> Result<(), StoreError> {
+    fn resolve(
+        &self,
+        to: &mut Addressed,
+        author: &str,
+        names: &[Address],
+        machines: &Machines,
+    ) -> Result<(), StoreError> {
         let others = |members: Vec<(String, String)>| {
             let all = members.into_iter().map(|(agent_id, home)| Mailbox { agent_id, home });
             all.filter(|member| !(member.agent_id == author && member.home == self.home())).collect::<Vec<_>>()
@@ -204,22 +219,29 @@ impl Tx<'_> {
                 continue;
             }
             let meant = self.meant(address, machines)?;
-            // A role has no machine.
+            // An address with a machine cannot be a role.
             let members = if machine.is_none() { self.reader().members(Some(name))? } else { Vec::new() };
             let is_agent = !matches!(meant, Meant::Nobody);
             match meant {
-                Meant::Nobody if members.is_empty() => unknown.push(address),
+                Meant::Nobody if members.is_empty() => {
+                    let group = if machine.is_none() { self.reader().group_of_go(name)? } else { None };
+                    match group {
+                        Some(mailboxes) => self.address_group(to, author, name, mailboxes, machines)?,
+                        None => unknown.push(address),
+                    }
+                }
                 Meant::Nobody => {}
-                // One's own name is taken at its word: mail to oneself is stored.
+                // An agent may address itself; such mail is stored.
                 Meant::One(home) => to.agent(Mailbox { agent_id: name.clone(), home }),
                 Meant::Own(others) => {
                     let all = self.all_shown(name, &others, machines)?;
-                    to.warnings.push(format!("@{} is the agent of this machine; there is also {all}", name::shown(name)));
+                    to.warnings
+                        .push(format!("@{} is the agent of this machine; there is also {all}", name::shown(name)));
                     to.agent(Mailbox { agent_id: name.clone(), home: self.home().to_owned() });
                 }
                 Meant::OneOf(homes) => ambiguous.push((address, homes)),
             }
-            // Both, if another machine calls an agent what is a role here.
+            // Address both if a name is an agent on another machine and a role here.
             if !members.is_empty() {
                 to.expand(others(members));
                 to.group("group", name);
@@ -232,14 +254,13 @@ impl Tx<'_> {
             }
         }
         if !unknown.is_empty() {
-            // As it was typed, where that is one word: a name in capitals is a typing error, not an attack.
+            // Shown as typed if it is a single word: a name in capitals is a typing error, not an attack.
             let typed = |address: &&Address| match address.machine {
                 None => format!("@{}", name::quoted(&address.name)),
                 Some(_) => address.shown(),
             };
             let shown: Vec<String> = unknown.iter().map(typed).collect();
-            let names: Vec<&str> = unknown.iter().map(|address| address.name.as_str()).collect();
-            return Err(self.unknown_recipients(&shown, &names)?.into());
+            return Err(self.unknown_recipients(&shown, &unknown, machines)?.into());
         }
         if !ambiguous.is_empty() {
             let mut each = Vec::new();
@@ -252,7 +273,40 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The homes that an address means. A bare name that several daemons have is the agent of this one, if it is among them.
+    /// Addresses each member of a Go Thrum group individually, because the members' own daemons do not know the group.
+    /// The group's tag is kept, so that members on Go Thrum find the message by it.
+    fn address_group(
+        &self,
+        to: &mut Addressed,
+        author: &str,
+        group: &str,
+        mut members: Vec<Mailbox>,
+        machines: &Machines,
+    ) -> Result<(), StoreError> {
+        members.retain(|member| !(member.agent_id == author && member.home == self.home()));
+        let who = self.some_shown(&members, machines)?;
+        let who = if members.is_empty() {
+            "it has no other member that is registered".to_owned()
+        } else {
+            format!("it goes to {who}")
+        };
+        to.warnings.push(format!("@{} is a group of Go Thrum; {who}", name::shown(group)));
+        members.into_iter().take(limits::MAX_AUDIENCE).for_each(|mailbox| to.agent(mailbox));
+        to.group("group", group);
+        Ok(())
+    }
+
+    /// Formats the addresses of the first of these agents, and how many more there are.
+    fn some_shown(&self, agents: &[Mailbox], machines: &Machines) -> Result<String, StoreError> {
+        let shown =
+            agents.iter().take(MOST_LISTED).map(|agent| self.shown(agent, machines)).collect::<Result<Vec<_>, _>>()?;
+        let more = agents.len().saturating_sub(shown.len());
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        Ok(format!("{}{more}", shown.join(", ")))
+    }
+
+    /// Resolves an address to homes. A bare name that several daemons have means the agent of this daemon, if there is
+    /// one.
     fn meant(&self, address: &Address, machines: &Machines) -> Result<Meant, StoreError> {
         let mut homes = self.reader().homes(&address.name)?;
         homes.sort_unstable();
@@ -271,7 +325,7 @@ impl Tx<'_> {
         })
     }
 
-    /// The machines with names for these homes, also for those behind peers.
+    /// Adds names for these homes to `machines`, including those of daemons behind peers.
     fn all_named(&self, homes: &[String], machines: &Machines) -> Result<Machines, StoreError> {
         let mut machines = machines.clone();
         self.reader().name_machines(&mut machines, homes.iter().map(String::as_str))?;
@@ -291,56 +345,81 @@ impl Tx<'_> {
         Ok(!self.reader().homes(name)?.is_empty() || !self.reader().members(Some(name))?.is_empty())
     }
 
-    /// Lists all addresses that are nobody's, and who may have been meant by their names.
-    fn unknown_recipients(&self, shown: &[String], names: &[&str]) -> Result<Fault, StoreError> {
+    /// Builds the error that lists all unknown addresses, with suggestions.
+    fn unknown_recipients(
+        &self,
+        shown: &[String],
+        unknown: &[&Address],
+        machines: &Machines,
+    ) -> Result<Fault, StoreError> {
         let agents = self.reader().addressable()?;
         // The text is Go Thrum's (recorded).
         let text = format!("unknown recipients: {} \u{2014} no matching agent, role, or group found", shown.join(", "));
-        if let Some(several) = names.iter().find(|name| name.contains(',')) {
-            let each: Vec<String> = several.split(',').map(|name| format!("--to {}", Address::parse(name.trim()).shown())).collect();
+        if let Some(several) = unknown.iter().map(|address| address.name.as_str()).find(|name| name.contains(',')) {
+            let each: Vec<String> =
+                several.split(',').map(|name| format!("--to {}", Address::parse(name.trim()).shown())).collect();
             return Ok(Fault::new(ErrorKind::NotFound, text).hint(format!("Repeat --to for each: {}", each.join(" "))));
         }
-        let mut near: Vec<String> = names
-            .iter()
-            .filter_map(|name| nearest(name, self::names(&agents, true)))
-            .map(|name| format!("@{}", name::shown(name)))
-            .collect();
+        let mut near = Vec::new();
+        for address in unknown {
+            let namesakes = if address.machine.is_some() { self.namesakes(&address.name)? } else { Vec::new() };
+            if !namesakes.is_empty() {
+                near.push(self.some_shown(&namesakes, machines)?);
+            } else if let Some(name) = name::nearest(&address.name, names(&agents, true)) {
+                near.push(format!("@{}", name::shown(name)));
+            }
+        }
         unique(&mut near);
         let hint = if near.is_empty() { WHO.to_owned() } else { format!("Did you mean {}?", near.join(", ")) };
         Ok(Fault::new(ErrorKind::NotFound, text).hint(hint))
     }
+
+    /// Lists all agents of this name, the agent of this daemon last: a user who typed a machine name did not mean it.
+    fn namesakes(&self, name: &str) -> Result<Vec<Mailbox>, StoreError> {
+        let mut homes = self.reader().homes(name)?;
+        homes.sort_unstable_by_key(|home| (home == self.home(), home.clone()));
+        Ok(homes.into_iter().map(|home| Mailbox { agent_id: name.to_owned(), home }).collect())
+    }
 }
 
-/// Most members of a group that a warning names.
+/// Maximum number of group members that a warning names.
 const MOST_LISTED: usize = 8;
 
 const WHO: &str = "thrum team --all lists who there is.";
 
-/// Reads an address for a list: a name, and with `name@machine` the id of that machine's daemon. A bare name stands for all
-/// agents that have it, because a list shows the machine of each.
+/// Parses an address for a list: a name, and for `name@machine` the id of that machine's daemon. A bare name stands for
+/// all agents that have it, because a list shows the machine of each.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if no machine is called so, [`ErrorKind::Invalid`] if several are.
+/// [`ErrorKind::NotFound`] if no machine has this name, [`ErrorKind::Invalid`] if several do.
 pub fn listed(reader: &Reader<'_>, text: &str, mut machines: Machines) -> Result<(String, Option<String>), StoreError> {
-    let Address { name, machine: Some(machine) } = Address::parse(text) else { return Ok((Address::parse(text).name, None)) };
-    reader.name_machines(&mut machines, reader.homes(&name)?.iter().map(String::as_str))?;
+    let Address { name, machine: Some(machine) } = Address::parse(text) else {
+        return Ok((Address::parse(text).name, None));
+    };
+    let homes = reader.homes(&name)?;
+    reader.name_machines(&mut machines, homes.iter().map(String::as_str))?;
     let shown = name::shown_machine(&machine);
     match machines.called(&machine).collect::<Vec<_>>().as_slice() {
         [id] => Ok((name, Some((*id).to_owned()))),
-        [] => Err(Fault::new(ErrorKind::NotFound, format!("no machine is called {shown} here"))
-            .hint("thrum team --all shows the agents with their machines.")
-            .into()),
+        [] => {
+            let names: Vec<_> = homes.iter().map(|home| machines.name(home)).collect();
+            let near = name::nearest_machine(&machine, names.iter().map(AsRef::as_ref));
+            let hint =
+                near.map(|near| format!("Did you mean {}?", Address { name, machine: Some(near.to_owned()) }.shown()));
+            let hint = hint.unwrap_or_else(|| "thrum team --all shows the agents with their machines.".to_owned());
+            Err(Fault::new(ErrorKind::NotFound, format!("no machine is called {shown} here")).hint(hint).into())
+        }
         several => Err(Fault::new(ErrorKind::Invalid, format!("{shown} may be {}", several.join(" or ")))
             .hint("Write the daemon id in place of the machine's name.")
             .into()),
     }
 }
 
-/// Whether anybody, here or elsewhere, has this name, or with `roles` this role. For lists, in which a name misspelt would
-/// look like one of which there is nothing.
+/// Checks that an agent (or, with `roles`, a role) of this name exists here or elsewhere. For lists, where a misspelt
+/// name would look like one without any entries.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`] if nobody has, with who may have been meant; those of [`listed`].
+/// [`ErrorKind::NotFound`] with a suggestion if none exists; those of [`listed`].
 pub fn known(reader: &Reader<'_>, text: &str, roles: bool, machines: Machines) -> Result<(), StoreError> {
     let (name, home) = listed(reader, text, machines)?;
     let name = name.as_str();
@@ -357,7 +436,8 @@ pub fn known(reader: &Reader<'_>, text: &str, roles: bool, machines: Machines) -
     }
     let what = if roles { "agent or role" } else { "agent" };
     let agents = reader.addressable()?;
-    let hint = nearest(name, names(&agents, roles)).map_or_else(|| WHO.to_owned(), |near| format!("Did you mean @{}?", name::shown(near)));
+    let hint = name::nearest(name, names(&agents, roles))
+        .map_or_else(|| WHO.to_owned(), |near| format!("Did you mean @{}?", name::shown(near)));
     Err(Fault::new(ErrorKind::NotFound, format!("unknown {what}: @{}", name::quoted(name))).hint(hint).into())
 }
 
@@ -370,17 +450,7 @@ fn is_address(tag: &Tag) -> bool {
     tag.kind == "mention" || tag.kind == "group"
 }
 
-/// The name that differs least, if it differs little. Names are lower case, so upper case is no difference.
-pub fn nearest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let name = name.to_lowercase();
-    names
-        .map(|known| (strsim::osa_distance(&name, known), known))
-        .filter(|(far, known)| *far <= 1 + known.len() / 3)
-        .min()
-        .map(|(_, known)| known)
-}
-
-/// Keeps the first of each.
+/// Removes duplicates and keeps the first occurrence of each entry.
 fn unique<T: Clone + Eq + std::hash::Hash>(list: &mut Vec<T>) {
     let mut seen = HashSet::new();
     list.retain(|entry| seen.insert(entry.clone()));

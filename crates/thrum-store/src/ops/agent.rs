@@ -1,4 +1,4 @@
-//! Registering agents and deleting them.
+//! Registers and deletes agents.
 
 use rusqlite::OptionalExtension;
 use thrum_core::{
@@ -15,9 +15,9 @@ use crate::{
 /// An agent to be registered.
 #[derive(Clone, Debug, Default)]
 pub struct Register {
-    /// Its name; must be free here or its own.
+    /// Its name; must be unused here or belong to this agent.
     pub name: String,
-    /// Its kind of work.
+    /// Its role: the kind of its work.
     pub role: String,
     /// Its area of the code.
     pub module: String,
@@ -31,19 +31,19 @@ pub struct Register {
     pub force: bool,
 }
 
-/// What came of it.
+/// The result of a registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Registration {
     /// A new agent.
     Registered,
-    /// The agent was here and is now as asked.
+    /// The agent was registered before and now has the requested properties.
     Updated,
     /// Another agent here has the same role and module; nothing was stored.
     Conflict(Box<Agent>),
 }
 
 impl Tx<'_> {
-    /// Registers an agent here, or updates what it is.
+    /// Registers an agent here, or updates its properties.
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] for a name, role or module that is malformed, reserved, or used for the other.
@@ -53,19 +53,22 @@ impl Tx<'_> {
         name::check("role", &role)?;
         name::check("module", &module)?;
         if name == role {
-            return Err(Fault::new(ErrorKind::Invalid, format!("agent name '{name}' cannot be the same as its role")).into());
+            return Err(
+                Fault::new(ErrorKind::Invalid, format!("agent name '{name}' cannot be the same as its role")).into()
+            );
         }
-        let agents = self.reader().agents(&AgentFilter { home: Some(self.home().to_owned()), ..AgentFilter::default() })?;
+        let agents =
+            self.reader().agents(&AgentFilter { home: Some(self.home().to_owned()), ..AgentFilter::default() })?;
         let before = agents.iter().find(|agent| agent.agent_id == name);
         if let Some(before) = before
             && (&before.role, &before.module, &before.display, &before.hostname, &before.worktree)
                 == (&role, &module, &display, &hostname, &worktree)
             && !self.joined_ahead(&name)?
         {
-            // Every session starts with a registration; one that says nothing new is no event.
+            // Every session starts with a registration; one without changes is not an event.
             return Ok(Registration::Updated);
         }
-        // Names are ruled per machine: what others call their agents must keep nobody here from working.
+        // Names must be unique per machine only: agents elsewhere must not block a name here.
         if before.is_none() && agents.iter().any(|agent| agent.role == name) {
             return Err(Fault::new(ErrorKind::Invalid, format!("agent name '{name}' is the name of a role")).into());
         }
@@ -94,8 +97,8 @@ impl Tx<'_> {
         Ok(outcome)
     }
 
-    /// Whether an agent of ours joined at a time that lies ahead, because our clock was wrong: until then it would get no mail to
-    /// everyone.
+    /// Returns `true` if an agent of this daemon has a join time in the future, because our clock was wrong. Until then
+    /// it would get no mail to everyone.
     fn joined_ahead(&mut self, agent_id: &str) -> Result<bool, StoreError> {
         let joined: Option<i64> = self
             .conn
@@ -105,15 +108,17 @@ impl Tx<'_> {
         Ok(joined.is_some_and(|joined| self.is_ahead(Stamp::from_nanos(joined)).is_some()))
     }
 
-    /// Deletes an agent that lives here: its registration, sessions and contexts; never its messages.
+    /// Deletes an agent whose home is this daemon: its registration, sessions and contexts, but never its messages.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if it lives elsewhere.
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if its home is another daemon.
     pub fn delete_agent(&mut self, name: &str, reason: Option<String>) -> Result<Stamp, StoreError> {
         if let Some(absence) = Absence::of(&self.reader(), name)? {
             let fault = absence.fault(name);
             return Err(match absence {
-                Absence::Elsewhere(_) => fault.hint(format!("Delete it where it lives: thrum agent delete {}", name::printable(name))),
+                Absence::Elsewhere(_) => {
+                    fault.hint(format!("Delete it where it lives: thrum agent delete {}", name::printable(name)))
+                }
                 Absence::Unknown(Some(near)) => fault.hint(format!("Did you mean {near}?")),
                 Absence::Deleted(_) | Absence::Unknown(None) => fault.hint("thrum agent list names those there are."),
             }

@@ -1,9 +1,9 @@
-//! Agents that were left behind: what may be proposed for deletion, and deleting it.
+//! Finds abandoned agents, which may be proposed for deletion, and deletes them.
 //!
-//! Go Thrum v0.6.3 takes every agent without an identity file in the daemon's own worktree for an orphan: forced, it deletes
-//! the agents of all other worktrees and machines, and the deletions spread. Here an agent is proposed only by the daemon it
-//! lives at, and only if nobody heard of it for a long time; whether an identity file still names it, the caller has to check,
-//! for the store knows no files.
+//! Go Thrum v0.6.3 treats every agent without an identity file in the daemon's own worktree as an orphan. When forced,
+//! it deletes the agents of all other worktrees and machines, and the deletions spread. Here only an agent's home
+//! proposes the agent, and only after a long time without a sign of life. The caller must check whether an identity
+//! file still names the agent, because the store does not read such files.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     query::{Agent, AgentFilter, Liveness, SessionFilter},
 };
 
-/// The agents that live here, were not heard of for `silence`, and have no session in which somebody may still be at work.
+/// Returns the agents of this daemon that gave no sign of life for `silence` and have no active session.
 ///
 /// # Errors
 /// SQLite's.
@@ -23,7 +23,8 @@ pub fn abandoned(reader: &Reader<'_>, now: Stamp, silence: Duration) -> Result<V
     let open = SessionFilter { home: here.clone(), open_only: true, ..SessionFilter::default() };
     let open = reader.sessions(&open)?;
     let at_work = |agent: &Agent| {
-        open.iter().any(|session| session.agent_id == agent.agent_id && session.liveness(now, reader.home) == Liveness::Active)
+        open.iter()
+            .any(|session| session.agent_id == agent.agent_id && session.liveness(now, reader.home) == Liveness::Active)
     };
     let mut agents = reader.agents(&AgentFilter { home: here, ..AgentFilter::default() })?;
     agents.retain(|agent| {
@@ -34,13 +35,14 @@ pub fn abandoned(reader: &Reader<'_>, now: Stamp, silence: Duration) -> Result<V
 }
 
 impl Tx<'_> {
-    /// Deletes those of `names` that are still [`abandoned`]. Returns their names.
+    /// Deletes those agents in `names` that are still [`abandoned`]. Returns their names.
     ///
     /// # Errors
     /// SQLite's.
     pub fn delete_abandoned(&mut self, names: &[String], silence: Duration) -> Result<Vec<String>, StoreError> {
         let now = self.now();
-        let mut gone: Vec<String> = abandoned(&self.reader(), now, silence)?.into_iter().map(|agent| agent.agent_id).collect();
+        let mut gone: Vec<String> =
+            abandoned(&self.reader(), now, silence)?.into_iter().map(|agent| agent.agent_id).collect();
         gone.retain(|name| names.contains(name));
         for agent_id in &gone {
             let reason = Some(format!("not heard of for {} days", silence.as_secs() / 86_400));
@@ -52,14 +54,15 @@ impl Tx<'_> {
         Ok(gone)
     }
 
-    /// The latest instant of what a clean-up of an agent of ours hides, and of its last clean-up.
+    /// The latest time of an own agent's events that a clean-up hides, and of its last clean-up.
     pub(super) fn last_of(&self, agent_id: &str) -> Result<Option<Stamp>, StoreError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT max(at) FROM (
                  SELECT registered_at AS at FROM agents WHERE agent_id = ?1 AND home = ?2
                  UNION ALL SELECT at FROM cleanups WHERE agent_id = ?1 AND home = ?2
                  UNION ALL SELECT max(started_at) FROM sessions WHERE agent_id = ?1 AND home = ?2
-                 UNION ALL SELECT max(at) FROM contexts WHERE agent_id = ?1 AND home = ?2)",
+                 UNION ALL SELECT max(at) FROM contexts WHERE agent_id = ?1 AND home = ?2
+                 UNION ALL SELECT at FROM presences WHERE agent_id = ?1 AND home = ?2)",
         )?;
         let last: Option<i64> = statement.query_row((agent_id, self.home()), |row| row.get(0))?;
         Ok(last.map(Stamp::from_nanos))

@@ -1,4 +1,4 @@
-//! Sending, answering, editing, deleting and reading.
+//! Operations on messages: send, answer, edit, delete and mark as read.
 
 use std::collections::HashSet;
 
@@ -19,7 +19,7 @@ use crate::{
 /// A message to be sent.
 #[derive(Clone, Debug, Default)]
 pub struct Send {
-    /// The author; must live here.
+    /// The author; its home must be this daemon.
     pub from: String,
     /// Text, 1 byte to [`limits::MAX_CONTENT_BYTES`].
     pub content: String,
@@ -27,19 +27,19 @@ pub struct Send {
     pub format: String,
     /// Structured content, JSON.
     pub structured: Option<String>,
-    /// The message it answers.
+    /// The message that it answers.
     pub reply_to: Option<String>,
-    /// To whom an answer to `reply_to` goes, in place of `mentions`; who answers so has read the message.
+    /// Sends the answer to the audience of `reply_to`, in place of `mentions`, and marks the parent as read.
     pub to_parent_audience: bool,
-    /// Whom: agents, roles or `everyone`, with or without `@`. Nobody means everyone.
+    /// Recipients: agents, roles or `everyone`, with or without `@`. Empty means everyone.
     pub mentions: Vec<String>,
     /// Further scopes, stored and passed through.
     pub scopes: Vec<Tag>,
     /// Further refs, stored and passed through.
     pub refs: Vec<Tag>,
-    /// What the machines of the mentions are called here.
+    /// The local names of the machines in the mentions.
     pub machines: Machines,
-    /// With the same key and content the first message is answered again instead of a second one sent.
+    /// A repeated request with the same key and content returns the first message instead of sending a second one.
     pub idempotency_key: Option<String>,
 }
 
@@ -62,7 +62,7 @@ impl Send {
         Ok(())
     }
 
-    /// Tells one request from another under the same idempotency key.
+    /// Distinguishes requests with the same idempotency key.
     fn digest(&self) -> Sum {
         let body = (&self.content, &self.format, &self.structured);
         let to = (&self.mentions, &self.reply_to, self.to_parent_audience, &self.scopes, &self.refs);
@@ -70,40 +70,42 @@ impl Send {
     }
 }
 
-/// A message that was sent.
+/// The result of sending a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// `msg_…`
     pub message_id: String,
-    /// Its thread, if it answers.
+    /// Its thread, if it is an answer.
     pub thread_id: Option<String>,
-    /// When.
+    /// When it was created.
     pub created_at: Stamp,
-    /// How many mentions named somebody.
+    /// Number of mentions that named a recipient.
     pub resolved_to: usize,
-    /// Whom, as asked: `agent`, `group` or `broadcast`.
+    /// The addressees as requested: `agent`, `group` or `broadcast`.
     pub audiences: Vec<Tag>,
-    /// Whom, by name, as known now.
+    /// Names of the recipients that are known now.
     pub recipients: Vec<String>,
-    /// The same, with where they live.
+    /// The recipients with their homes.
     pub mailboxes: Vec<Mailbox>,
-    /// What the sender may not expect.
+    /// Warnings about effects that the sender may not expect.
     pub warnings: Vec<String>,
+    /// Whether an earlier request with the same idempotency key already stored the message.
+    pub is_repeated: bool,
 }
 
-/// A message that was edited.
+/// The result of editing a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edited {
-    /// When.
+    /// When it was edited.
     pub updated_at: Stamp,
-    /// How often by now.
+    /// Number of edits so far.
     pub version: u64,
 }
 
-/// A message of this author, who lives here.
+/// Returns a message by this author, whose home must be this daemon.
 ///
 /// # Errors
-/// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] for somebody else's.
+/// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if another agent wrote the message.
 pub fn sent_by(reader: &Reader<'_>, author: &str, message_id: &str) -> Result<Message, StoreError> {
     let message = known_message(reader, message_id)?;
     if message.agent_id == author && message.home == reader.home {
@@ -124,10 +126,11 @@ fn known_message(reader: &Reader<'_>, message_id: &str) -> Result<Message, Store
 fn check_content(content: &str) -> Result<(), Fault> {
     match content.len() {
         0 => Err(Fault::new(ErrorKind::Invalid, "the message is empty")),
-        n if n > limits::MAX_CONTENT_BYTES => {
-            Err(Fault::new(ErrorKind::Invalid, format!("the message has {n} bytes; at most {} are allowed", limits::MAX_CONTENT_BYTES))
-                .hint("Put the text into a file both can read, and send its path."))
-        }
+        n if n > limits::MAX_CONTENT_BYTES => Err(Fault::new(
+            ErrorKind::Invalid,
+            format!("the message has {n} bytes; at most {} are allowed", limits::MAX_CONTENT_BYTES),
+        )
+        .hint("Put the text into a file both can read, and send its path.")),
         _ => Ok(()),
     }
 }
@@ -136,9 +139,10 @@ fn format_of(format: &str) -> Result<&str, Fault> {
     match format {
         "" => Ok("markdown"),
         "markdown" | "plain" | "json" => Ok(format),
-        other => {
-            Err(Fault::new(ErrorKind::Invalid, format!("unknown format '{}': markdown, plain and json are known", name::printable(other))))
-        }
+        other => Err(Fault::new(
+            ErrorKind::Invalid,
+            format!("unknown format '{}': markdown, plain and json are known", name::printable(other)),
+        )),
     }
 }
 
@@ -161,16 +165,16 @@ fn check_tags(tags: &[Tag]) -> Result<(), Fault> {
 }
 
 impl Tx<'_> {
-    /// Sends a message: whoever is named gets it, now or when it arrives where they live.
+    /// Sends a message. Each named recipient gets it, at once or when the event reaches its home.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] for recipients nobody knows (all are listed, nothing is sent) or an unknown parent,
-    /// [`ErrorKind::Refused`] if the author lives elsewhere or the idempotency key was used for another message,
+    /// [`ErrorKind::NotFound`] for unknown recipients (all are listed, nothing is sent) or an unknown parent,
+    /// [`ErrorKind::Refused`] if the author's home is elsewhere or the idempotency key was used for another message,
     /// [`ErrorKind::Invalid`] for content out of bounds.
     pub fn send(&mut self, mut send: Send) -> Result<Sent, StoreError> {
         send.check()?;
         if !send.machines.is_own(self.home()) {
-            // The caller names no machines.
+            // The caller did not supply names of machines.
             send.machines = Machines::new((self.home(), "this machine"), []);
         }
         resident(&self.reader(), &send.from)?;
@@ -192,7 +196,9 @@ impl Tx<'_> {
         if let Some(parent) = &parent {
             to.refs.push(Tag::new("reply_to", &parent.message_id));
         }
-        let thread_id = parent.as_ref().map(|parent| parent.thread_id.clone().unwrap_or_else(|| ids::thread_of(&parent.message_id)));
+        let thread_id = parent
+            .as_ref()
+            .map(|parent| parent.thread_id.clone().unwrap_or_else(|| ids::thread_of(&parent.message_id)));
         let session_id = self.reader().open_session(&send.from)?.unwrap_or_default();
         let message_id = self.new_id(IdKind::Message)?;
         let (recipients, recipient_homes) = (to.recipients(), to.homes());
@@ -201,7 +207,11 @@ impl Tx<'_> {
             thread_id: thread_id.clone(),
             agent_id: send.from.clone(),
             session_id,
-            body: Body { format: format_of(&send.format)?.to_owned(), content: send.content, structured: send.structured },
+            body: Body {
+                format: format_of(&send.format)?.to_owned(),
+                content: send.content,
+                structured: send.structured,
+            },
             scopes: to.scopes,
             refs: to.refs,
             recipients: recipients.clone(),
@@ -222,6 +232,7 @@ impl Tx<'_> {
             recipients,
             mailboxes: to.mailboxes,
             warnings: to.warnings,
+            is_repeated: false,
         })
     }
 
@@ -241,9 +252,12 @@ impl Tx<'_> {
         if Sum::from_bytes(digest) != send.digest() {
             return Err(refuse("the idempotency key was used for another message").into());
         }
-        let message =
-            self.reader().message(&message_id, None)?.ok_or_else(|| refuse("the message sent with this idempotency key was purged"))?;
-        let mut recipients: Vec<String> = message.recipients.iter().map(|recipient| recipient.agent_id.clone()).collect();
+        let message = self
+            .reader()
+            .message(&message_id, None)?
+            .ok_or_else(|| refuse("the message sent with this idempotency key was purged"))?;
+        let mut recipients: Vec<String> =
+            message.recipients.iter().map(|recipient| recipient.agent_id.clone()).collect();
         recipients.dedup();
         let mailbox = |recipient: Recipient| Some(Mailbox { agent_id: recipient.agent_id, home: recipient.home? });
         Ok(Some(Sent {
@@ -255,22 +269,22 @@ impl Tx<'_> {
             recipients,
             mailboxes: message.recipients.into_iter().filter_map(mailbox).collect(),
             warnings: Vec::new(),
+            is_repeated: true,
         }))
     }
 
-    /// Keeps what a repetition of the request is answered by; the oldest keys go.
+    /// Stores the response to a repeated request, and removes the oldest keys.
     fn remember(&self, agent: &str, key: &str, message_id: &str, request: Sum) -> Result<(), StoreError> {
-        // Between two sweeps the table grows by this much.
+        // The table grows by at most this many rows between two sweeps.
         const SWEEP: i64 = 256;
-        self.conn.prepare_cached("INSERT INTO idempotency (agent_id, key, message_id, digest) VALUES (?1, ?2, ?3, ?4)")?.execute((
-            agent,
-            key,
-            message_id,
-            request.to_bytes(),
-        ))?;
+        self.conn
+            .prepare_cached("INSERT INTO idempotency (agent_id, key, message_id, digest) VALUES (?1, ?2, ?3, ?4)")?
+            .execute((agent, key, message_id, request.to_bytes()))?;
         let number = self.conn.last_insert_rowid();
         if number % SWEEP == 0 {
-            self.conn.prepare_cached("DELETE FROM idempotency WHERE number <= ?1")?.execute([number - limits::MAX_IDEMPOTENCY_KEYS])?;
+            self.conn
+                .prepare_cached("DELETE FROM idempotency WHERE number <= ?1")?
+                .execute([number - limits::MAX_IDEMPOTENCY_KEYS])?;
         }
         Ok(())
     }
@@ -279,10 +293,10 @@ impl Tx<'_> {
         known_message(&self.reader(), message_id)
     }
 
-    /// Replaces the text of one's own message.
+    /// Replaces the text of the agent's own message.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] for somebody else's or a deleted one.
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if the message is deleted or another agent's.
     pub fn edit(
         &mut self,
         agent: &str,
@@ -294,7 +308,9 @@ impl Tx<'_> {
             check_content(content)?;
         }
         if content.is_none() && structured.is_none() {
-            return Err(Fault::new(ErrorKind::Invalid, "nothing to change: neither content nor structured is given").into());
+            return Err(
+                Fault::new(ErrorKind::Invalid, "nothing to change: neither content nor structured is given").into()
+            );
         }
         let message = self.own_message(agent, message_id, "edit")?;
         if message.deleted_at.is_some() {
@@ -306,14 +322,15 @@ impl Tx<'_> {
             structured: structured.or(message.body.structured),
         };
         let after = message.edit_claimed_at.unwrap_or(message.claimed_at);
-        let event = self.append_over(Payload::MessageEdit(MessageEdit { message_id: message_id.to_owned(), body }), Some(after))?;
+        let event = self
+            .append_over(Payload::MessageEdit(MessageEdit { message_id: message_id.to_owned(), body }), Some(after))?;
         Ok(Edited { updated_at: self.shown_at(event.at), version: message.edits + 1 })
     }
 
-    /// Takes one's own message back, for good. Deleting it again changes nothing.
+    /// Deletes the agent's own message permanently. Deleting it again has no effect.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] for somebody else's.
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if another agent wrote the message.
     pub fn delete(&mut self, agent: &str, message_id: &str, reason: Option<String>) -> Result<Stamp, StoreError> {
         let message = self.own_message(agent, message_id, "delete")?;
         if let Some(deleted_at) = message.deleted_at {
@@ -332,13 +349,15 @@ impl Tx<'_> {
             let namesake = if message.agent_id == agent { " of another machine" } else { "" };
             // The text is Go Thrum's (recorded).
             let text = format!("only message author can {what} (author: {author}{namesake}, current: {current})");
-            return Err(Fault::new(ErrorKind::Refused, text).hint("thrum sent lists your messages; thrum reply answers this one.").into());
+            return Err(Fault::new(ErrorKind::Refused, text)
+                .hint("thrum sent lists your messages; thrum reply answers this one.")
+                .into());
         }
         Ok(message)
     }
 
-    /// Marks the oldest unread messages of one's own mailbox as read, at most [`limits::MAX_READ_AT_ONCE`]; returns how many,
-    /// and how many unread ones are left.
+    /// Marks the oldest unread messages in the agent's own mailbox as read, at most [`limits::MAX_READ_AT_ONCE`].
+    /// Returns the number marked and the number still unread.
     ///
     /// # Errors
     /// Those of [`mark_read`](Self::mark_read).
@@ -352,16 +371,17 @@ impl Tx<'_> {
             limit: limits::MAX_READ_AT_ONCE,
             ..Filter::default()
         };
-        let unread: Vec<String> = self.reader().list(&oldest)?.messages.into_iter().map(|message| message.message_id).collect();
+        let unread: Vec<String> =
+            self.reader().list(&oldest)?.messages.into_iter().map(|message| message.message_id).collect();
         let marked = self.mark_read(agent, &unread)?.len();
         Ok((marked, self.reader().mail_count(&mailbox)?.1))
     }
 
-    /// Marks messages of one's own mailbox as read; returns those that were not before. Messages of others' mailboxes are
-    /// left alone.
+    /// Marks messages in the agent's own mailbox as read, and returns those that were unread. Ignores messages that are
+    /// not in this mailbox.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if a message does not exist; then none is marked.
+    /// [`ErrorKind::NotFound`] if a message does not exist; then no message is marked.
     pub fn mark_read(&mut self, agent: &str, message_ids: &[String]) -> Result<Vec<String>, StoreError> {
         resident(&self.reader(), agent)?;
         let mailbox = Mailbox { agent_id: agent.to_owned(), home: self.home().to_owned() };

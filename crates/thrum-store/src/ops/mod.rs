@@ -1,20 +1,25 @@
-//! What agents ask for: each a check and the event that follows from it, inside one transaction.
+//! Operations that agents request: each checks the request and appends the resulting event, inside one transaction.
 //!
-//! Everything is decided here once, whoever asks (socket, MCP, simulation). An agent acts only where it lives: its home is
-//! the daemon that registered it, and only that daemon writes in its name.
+//! Requests are validated once here, for all callers (socket, MCP, simulation). An agent acts only at its home, the
+//! daemon that registered it, and only that daemon writes in its name.
 
 mod address;
 mod agent;
+mod claim;
 mod cleanup;
+mod guard;
 mod message;
 mod moving;
+mod presence;
 mod purge;
 mod session;
 mod work;
 
-pub use address::{known, listed, nearest};
+pub use address::{known, listed};
 pub use agent::{Register, Registration};
+pub use claim::Claimed;
 pub use cleanup::abandoned;
+pub use guard::Exchange;
 pub use message::{Edited, Send, Sent, sent_by};
 pub use moving::{Adopted, Takeover};
 pub use purge::check_cutoff;
@@ -24,18 +29,18 @@ use thrum_core::{ErrorKind, Fault, Stamp, name};
 
 use crate::{Reader, StoreError, query::AgentFilter};
 
-/// Why there is no agent of a name here.
+/// The reason why no agent of a name is registered here.
 enum Absence {
-    /// It lives at this other daemon.
+    /// The agent's home is this other daemon.
     Elsewhere(String),
-    /// It was deleted then.
+    /// The agent was deleted at this time.
     Deleted(Stamp),
-    /// Nobody of this name is known; this one may have been meant.
+    /// No agent of this name is known; contains the nearest existing name, if any.
     Unknown(Option<String>),
 }
 
 impl Absence {
-    /// `None` if it lives here.
+    /// Returns `None` if the agent's home is this daemon.
     fn of(reader: &Reader<'_>, agent: &str) -> Result<Option<Self>, StoreError> {
         let homes = reader.homes(agent)?;
         if homes.iter().any(|home| home == reader.home) {
@@ -48,27 +53,35 @@ impl Absence {
             return Ok(Some(Self::Deleted(at)));
         }
         let here = reader.agents(&AgentFilter { home: Some(reader.home.to_owned()), ..AgentFilter::default() })?;
-        Ok(Some(Self::Unknown(nearest(agent, here.iter().map(|agent| agent.agent_id.as_str())).map(str::to_owned))))
+        Ok(Some(Self::Unknown(
+            name::nearest(agent, here.iter().map(|agent| agent.agent_id.as_str())).map(str::to_owned),
+        )))
     }
 
-    /// As an error, without a hint: what to do depends on what was wanted.
+    /// Converts it to an error without a hint, because the hint depends on the operation.
     fn fault(&self, agent: &str) -> Fault {
         let agent = name::printable(agent);
         match self {
             Self::Elsewhere(home) => Fault::new(
                 ErrorKind::Refused,
-                format!("{agent} lives at another daemon ({}): this daemon does not act in its name", name::printable(home)),
+                format!(
+                    "{agent} lives at another daemon ({}): this daemon does not act in its name",
+                    name::printable(home)
+                ),
             ),
-            Self::Deleted(at) => Fault::new(ErrorKind::NotFound, format!("no agent {agent} is registered here: it was deleted at {at}")),
+            Self::Deleted(at) => Fault::new(
+                ErrorKind::NotFound,
+                format!("no agent {agent} is registered here: it was deleted at {}", at.to_the_second()),
+            ),
             Self::Unknown(_) => Fault::new(ErrorKind::NotFound, format!("no agent {agent} is registered here")),
         }
     }
 }
 
-/// Whether an agent of this name lives here.
+/// Checks that this daemon is the home of an agent of this name.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] if it lives only elsewhere, [`ErrorKind::NotFound`] if nobody of this name is known.
+/// [`ErrorKind::Refused`] if its home is another daemon, [`ErrorKind::NotFound`] if no agent of this name is known.
 pub fn resident(reader: &Reader<'_>, name: &str) -> Result<(), StoreError> {
     let Some(absence) = Absence::of(reader, name)? else { return Ok(()) };
     let shown = name::printable(name);

@@ -1,4 +1,5 @@
-//! Agents that come here from a daemon that signs nothing: how they keep their mail. What it means, `fold/former.rs` says.
+//! Moves agents here from a daemon that signs nothing, so that they keep their mail. `fold/former.rs` describes the
+//! semantics.
 
 use thrum_core::{
     ErrorKind, Fault, Payload, Stamp, limits, name,
@@ -10,45 +11,51 @@ use crate::{
     query::{Agent, AgentFilter, SessionFilter},
 };
 
-/// Agents that former homes know, and up to when these wrote anything.
+/// Agents known at former homes, and the time of the last event of these homes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Takeover {
     /// The former homes.
     pub former_homes: Vec<String>,
-    /// Agents that live or lived there, by name.
+    /// Names of the agents that live or lived there.
     pub agents: Vec<String>,
-    /// The last instant of any event of theirs, as far as clocks can be believed.
+    /// The time of the last event of these homes, ignoring implausible times.
     pub latest: Stamp,
 }
 
-/// What became of an agent that was to be taken over.
+/// The result of taking over an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Adopted {
-    /// It lives here now, with its old mail; this many sessions that it had there were still open and are ended.
+    /// The agent lives here now, with its old mail. This many of its sessions there were still open and were ended.
     Taken(usize),
-    /// It does so already.
+    /// The agent already lives here.
     Known,
-    /// It was taken over and deleted here since; it stays deleted.
+    /// The agent was taken over and has been deleted here since; it stays deleted.
     Deleted,
     /// Another daemon took it over first.
     Elsewhere(String),
 }
 
 impl Reader<'_> {
-    /// Who can be taken over from these former homes. Reads the whole log once.
+    /// Finds the agents that can be taken over from these former homes. Reads the whole log once.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for more than [`limits::MAX_FORMER_HOMES`], and for one that has a key and speaks for itself.
+    /// [`ErrorKind::Invalid`] for more than [`limits::MAX_FORMER_HOMES`], and for a former home that has a key and can
+    /// sign for itself.
     pub fn takeover(&self, former_homes: Vec<String>, now: Stamp) -> Result<Takeover, StoreError> {
         if former_homes.len() > limits::MAX_FORMER_HOMES {
-            return Err(Fault::new(ErrorKind::Invalid, format!("more than {} former homes", limits::MAX_FORMER_HOMES)).into());
+            return Err(
+                Fault::new(ErrorKind::Invalid, format!("more than {} former homes", limits::MAX_FORMER_HOMES)).into()
+            );
         }
         let mut takeover = Takeover { former_homes, ..Takeover::default() };
-        // A clock that was far ahead there must not become ours.
+        // A clock that was far ahead at the former home must not become ours.
         let believed = now.plus(limits::CLOCK_OFF);
         for home in &takeover.former_homes {
             if home.is_empty() || home.len() > limits::MAX_FOREIGN_ID_BYTES || thrum_core::key::is_signed_origin(home) {
-                let text = format!("'{}' cannot be a former home: a daemon with a key speaks for itself", name::printable(home));
+                let text = format!(
+                    "'{}' cannot be a former home: a daemon with a key speaks for itself",
+                    name::printable(home)
+                );
                 return Err(Fault::new(ErrorKind::Invalid, text).into());
             }
             let latest: Option<i64> = self
@@ -56,9 +63,9 @@ impl Reader<'_> {
                 .prepare_cached("SELECT max(at) FROM events WHERE origin_daemon = ?1 AND at <= ?2")?
                 .query_row((home, believed.nanos()), |row| row.get(0))?;
             takeover.latest = takeover.latest.max(latest.map_or(Stamp::ZERO, Stamp::from_nanos));
-            let mut agents = self
-                .conn
-                .prepare_cached("SELECT agent_id FROM agents WHERE home = ?1 UNION SELECT agent_id FROM former_homes WHERE former = ?1")?;
+            let mut agents = self.conn.prepare_cached(
+                "SELECT agent_id FROM agents WHERE home = ?1 UNION SELECT agent_id FROM former_homes WHERE former = ?1",
+            )?;
             for agent in agents.query_map([home], |row| row.get(0))? {
                 takeover.agents.push(agent?);
             }
@@ -68,20 +75,24 @@ impl Reader<'_> {
         Ok(takeover)
     }
 
-    /// Where an agent moved to from a former home, and up to when what that one said counts.
+    /// The home to which an agent moved from a former home, and the time up to which the former home's events count.
     fn moved(&self, agent_id: &str, former: &str) -> Result<Option<(String, Stamp)>, StoreError> {
         use rusqlite::OptionalExtension;
-        let mut statement = self.conn.prepare_cached("SELECT home, until FROM former_homes WHERE agent_id = ?1 AND former = ?2")?;
-        Ok(statement.query_row((agent_id, former), |row| Ok((row.get(0)?, Stamp::from_nanos(row.get(1)?)))).optional()?)
+        let mut statement =
+            self.conn.prepare_cached("SELECT home, until FROM former_homes WHERE agent_id = ?1 AND former = ?2")?;
+        Ok(statement
+            .query_row((agent_id, former), |row| Ok((row.get(0)?, Stamp::from_nanos(row.get(1)?))))
+            .optional()?)
     }
 }
 
 impl Tx<'_> {
-    /// Registers an agent of former homes here, with all that these said of it until now. An agent of this name that is here
-    /// already is the same one and stays what it is. Doing it again changes nothing, unless there is news of the former homes.
+    /// Registers an agent of former homes here, together with all their events about it up to now. An agent of this
+    /// name that is already registered here is the same agent and keeps its properties. Repeating this changes nothing
+    /// unless the former homes have new events.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] if its name, role or module cannot be one here.
+    /// [`ErrorKind::Invalid`] if its name, role or module is not valid here.
     pub fn adopt(&mut self, agent_id: &str, takeover: &Takeover) -> Result<Adopted, StoreError> {
         let reader = self.reader();
         let here = reader.agent_here(agent_id)?;
@@ -89,7 +100,11 @@ impl Tx<'_> {
         let (mut elsewhere, mut was_here) = (None, false);
         let mut there: Option<Agent> = None;
         for former in &takeover.former_homes {
-            let filter = AgentFilter { agent_id: Some(agent_id.to_owned()), home: Some(former.clone()), ..AgentFilter::default() };
+            let filter = AgentFilter {
+                agent_id: Some(agent_id.to_owned()),
+                home: Some(former.clone()),
+                ..AgentFilter::default()
+            };
             let known = reader.agents(&filter)?.into_iter().next();
             match reader.moved(agent_id, former)? {
                 None if known.is_none() => continue,
@@ -143,16 +158,22 @@ impl Tx<'_> {
     fn open_sessions(&self, agent_id: &str, homes: &[String]) -> Result<Vec<String>, StoreError> {
         let mut open = Vec::new();
         for home in homes {
-            let filter = SessionFilter { agent_id: Some(agent_id.to_owned()), home: Some(home.clone()), open_only: true, newest: None };
+            let filter = SessionFilter {
+                agent_id: Some(agent_id.to_owned()),
+                home: Some(home.clone()),
+                open_only: true,
+                newest: None,
+            };
             open.extend(self.reader().sessions(&filter)?.into_iter().map(|session| session.session_id));
         }
         Ok(open)
     }
 
-    /// Marks what an agent had read elsewhere, as far as it is here and in its mailbox. Returns how many were unread here.
+    /// Marks the messages that an agent had read elsewhere as read, if they are in its mailbox here. Returns the number
+    /// of messages that were unread.
     ///
     /// # Errors
-    /// Those of [`mark_read`](Self::mark_read) but that messages are missing.
+    /// Those of [`mark_read`](Self::mark_read), except that missing messages are ignored.
     pub fn mark_read_before(&mut self, agent_id: &str, message_ids: &[String]) -> Result<usize, StoreError> {
         let mut known = Vec::new();
         for message_id in message_ids {

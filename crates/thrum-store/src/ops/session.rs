@@ -1,4 +1,4 @@
-//! Sessions, intents and tasks.
+//! Operations on sessions, intents and tasks.
 
 use rusqlite::OptionalExtension;
 use thrum_core::{
@@ -6,51 +6,80 @@ use thrum_core::{
     ids::IdKind,
     name,
     payload::{AgentUpdate, SessionEnd, SessionStart, WorkContext},
+    work::Work,
 };
 
 use super::{Beat, resident};
 use crate::{
-    StoreError, Tx,
+    Reader, StoreError, Tx,
     query::{Session, SessionFilter},
 };
 
-impl Tx<'_> {
-    /// Begins a session that says at once what it is about; older open ones of the agent end as `crash_recovered`, for nobody ended them.
+impl Reader<'_> {
+    /// Returns `true` if this state of a worktree differs from the recorded work context of the session.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] or [`ErrorKind::Refused`], as [`resident`] says; [`ErrorKind::Invalid`] for a beat out of bounds.
+    /// SQLite's.
+    pub fn is_news(&self, session_id: &str, work: &Work) -> Result<bool, StoreError> {
+        let Some(session) = self.session(session_id)? else { return Ok(false) };
+        let mut context = session.context.clone();
+        let at = session.context.git_updated_at.clone().unwrap_or_default();
+        Beat { work: Some(work.clone()), ..Beat::default() }.lay_over(&mut context, &at)?;
+        Ok(context != session.context)
+    }
+}
+
+impl Tx<'_> {
+    /// Starts a session with an initial work context. Older open sessions of the agent end as `crash_recovered`,
+    /// because they were not ended properly.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] or [`ErrorKind::Refused`], as for [`resident`]; [`ErrorKind::Invalid`] for a beat out of
+    /// bounds.
     pub fn start_session(&mut self, agent_id: &str, beat: Beat) -> Result<(String, Stamp), StoreError> {
         beat.check()?;
         resident(&self.reader(), agent_id)?;
-        let open = SessionFilter { agent_id: Some(agent_id.to_owned()), home: Some(self.home().to_owned()), open_only: true, newest: None };
+        let open = SessionFilter {
+            agent_id: Some(agent_id.to_owned()),
+            home: Some(self.home().to_owned()),
+            open_only: true,
+            newest: None,
+        };
         for session in self.reader().sessions(&open)? {
             let payload = SessionEnd { session_id: session.session_id, reason: Some("crash_recovered".to_owned()) };
             self.append_over(Payload::SessionEnd(payload), Some(session.start_claimed_at))?;
         }
         let session_id = self.new_id(IdKind::Session)?;
         let payload = SessionStart { session_id: session_id.clone(), agent_id: agent_id.to_owned() };
-        // A deletion that lies ahead, because our clock was wrong, would hide it.
+        // A deletion stamped in the future by a wrong clock of ours would hide the start.
         let deleted = self.reader().deleted_at(agent_id)?;
         let event = self.append_over(Payload::SessionStart(payload), deleted)?;
         self.say(&session_id, agent_id, event.at, beat)?;
         Ok((session_id, self.shown_at(event.at)))
     }
 
-    /// Ends a session; one that has ended stays as it is. Returns it and when it ended.
+    /// Ends a session and releases the files that its agent has claimed; a session that has ended is unchanged. Returns
+    /// the session and its end.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if it is not of an agent that lives here.
+    /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if the home of its agent is another daemon.
     pub fn end_session(&mut self, session_id: &str, reason: Option<String>) -> Result<(Session, Stamp), StoreError> {
         let session = self.own_session(session_id)?;
         if let Some(ended_at) = session.ended_at {
             return Ok((session, ended_at));
         }
-        let payload = SessionEnd { session_id: session_id.to_owned(), reason: Some(reason.unwrap_or_else(|| "normal".to_owned())) };
+        let payload = SessionEnd {
+            session_id: session_id.to_owned(),
+            reason: Some(reason.unwrap_or_else(|| "normal".to_owned())),
+        };
         let event = self.append_over(Payload::SessionEnd(payload), Some(session.start_claimed_at))?;
+        if resident(&self.reader(), &session.agent_id).is_ok() {
+            self.release(&session.agent_id, &[])?;
+        }
         Ok((session, self.shown_at(event.at)))
     }
 
-    /// Says what the session is about; empty clears it. Peers hear at once.
+    /// Sets the session's intent; an empty text clears it. Peers are notified at once.
     ///
     /// # Errors
     /// Those of [`end_session`](Self::end_session); [`ErrorKind::Invalid`] for a text out of bounds.
@@ -58,7 +87,7 @@ impl Tx<'_> {
         self.heartbeat(session_id, Beat { intent: Some(intent.to_owned()), ..Beat::default() })
     }
 
-    /// Says which task the session works on; empty clears it. Peers hear at once.
+    /// Sets the task on which the session works; an empty text clears it. Peers are notified at once.
     ///
     /// # Errors
     /// Those of [`set_intent`](Self::set_intent).
@@ -72,12 +101,12 @@ impl Tx<'_> {
         Ok(at)
     }
 
-    /// Notes a sign of life, here only, and what it says about the work, everywhere. That somebody is still there is no event;
-    /// that a branch, a file, an intent, a scope or a ref changed is one, with the whole context.
+    /// Records a sign of life locally, and changes of the work as an event. The sign of life itself is no event. A
+    /// changed branch, file, intent, scope or ref is one, with the whole context.
     ///
     /// # Errors
-    /// Those of [`end_session`](Self::end_session); [`ErrorKind::Refused`] if it has ended; [`ErrorKind::Invalid`] for a beat
-    /// out of bounds.
+    /// Those of [`end_session`](Self::end_session); [`ErrorKind::Refused`] if the session has ended;
+    /// [`ErrorKind::Invalid`] for a beat out of bounds.
     pub fn heartbeat(&mut self, session_id: &str, beat: Beat) -> Result<Stamp, StoreError> {
         beat.check()?;
         let Session { agent_id, start_claimed_at: started_at, .. } = self.own_open_session(session_id)?;
@@ -87,7 +116,17 @@ impl Tx<'_> {
         Ok(now)
     }
 
-    /// Notes that an agent which lives here was heard of; nothing if it does not. Never goes back in time.
+    /// Records the work of a session as an event, if it has changed.
+    ///
+    /// # Errors
+    /// Those of [`heartbeat`](Self::heartbeat).
+    pub fn note_work(&mut self, session_id: &str, beat: Beat) -> Result<(), StoreError> {
+        beat.check()?;
+        let Session { agent_id, start_claimed_at: started_at, .. } = self.own_open_session(session_id)?;
+        self.say(session_id, &agent_id, started_at, beat)
+    }
+
+    /// Records a sign of life of an agent, if its home is this daemon. The recorded time never decreases.
     ///
     /// # Errors
     /// SQLite's.
@@ -100,7 +139,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Writes down what changes by a beat, if anything does.
+    /// Writes an update event if the beat changes the work context.
     fn say(&mut self, session_id: &str, agent_id: &str, started_at: Stamp, beat: Beat) -> Result<(), StoreError> {
         if beat.is_empty() {
             return Ok(());
@@ -117,16 +156,18 @@ impl Tx<'_> {
         let context = context.for_event(&at.to_string());
         let after = started_at.max(said);
         let mut payload = Payload::AgentUpdate(AgentUpdate { agent_id, work_contexts: vec![context] });
-        // Fitting would hide what is refused.
+        // Check first: cutting would hide content that must be refused.
         bounds::check(&mut payload)?;
         bounds::cut(&mut payload);
         self.append_over(payload, Some(after))?;
         Ok(())
     }
 
-    /// When the context of a session was last written down.
+    /// When the context of a session was last updated.
     fn last_update(&self, agent_id: &str, session_id: &str) -> Result<Stamp, StoreError> {
-        let mut statement = self.conn.prepare_cached("SELECT at FROM contexts WHERE session_id = ?1 AND agent_id = ?2 AND home = ?3")?;
+        let mut statement = self
+            .conn
+            .prepare_cached("SELECT at FROM contexts WHERE session_id = ?1 AND agent_id = ?2 AND home = ?3")?;
         let at: Option<i64> = statement.query_row((session_id, agent_id, self.home()), |row| row.get(0)).optional()?;
         Ok(at.map_or(Stamp::ZERO, Stamp::from_nanos))
     }
@@ -134,15 +175,19 @@ impl Tx<'_> {
     fn own_open_session(&self, session_id: &str) -> Result<Session, StoreError> {
         let session = self.own_session(session_id)?;
         if session.ended_at.is_some() {
-            return Err(Fault::new(ErrorKind::Refused, "the session has ended").hint("Start a new one: thrum session start").into());
+            return Err(Fault::new(ErrorKind::Refused, "the session has ended")
+                .hint("Start a new one: thrum session start")
+                .into());
         }
         Ok(session)
     }
 
     fn own_session(&self, session_id: &str) -> Result<Session, StoreError> {
         let shown = name::printable(session_id);
-        let session =
-            self.reader().session(session_id)?.ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("session not found: {shown}")))?;
+        let session = self
+            .reader()
+            .session(session_id)?
+            .ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("session not found: {shown}")))?;
         if session.home != self.home() {
             return Err(Fault::new(ErrorKind::Refused, format!("session {shown} belongs to another machine")).into());
         }

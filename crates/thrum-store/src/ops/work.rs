@@ -1,4 +1,4 @@
-//! What an agent says about its work, and how that becomes an update of its session.
+//! The work that an agent reports, and how it updates the agent's session.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -8,30 +8,31 @@ use thrum_core::{
     work::Work,
 };
 
-/// What a sign of life may carry.
+/// Data that may accompany a sign of life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Beat {
-    /// The worktree now; `None` leaves what was said before.
+    /// The current worktree; `None` keeps the recorded one.
     pub work: Option<Work>,
-    /// The intent; `None` leaves it, empty clears it.
+    /// The intent; `None` keeps it, empty clears it.
     pub intent: Option<String>,
-    /// Scopes that the session gets.
+    /// Scopes to add to the session.
     pub add_scopes: Vec<Tag>,
-    /// Scopes that it loses.
+    /// Scopes to remove.
     pub remove_scopes: Vec<Tag>,
-    /// Refs that the session gets.
+    /// Refs to add to the session.
     pub add_refs: Vec<Tag>,
-    /// Refs that it loses.
+    /// Refs to remove.
     pub remove_refs: Vec<Tag>,
 }
 
 impl Beat {
-    /// Whether it says anything but that somebody is there.
+    /// Returns `true` if it contains only the sign of life.
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Refuses scopes and refs that say nothing. How long each may be is in the [table](thrum_core::bounds) of all events.
+    /// Refuses scopes and refs with an empty type or value. The [table](thrum_core::bounds) for all events limits their
+    /// length.
     pub(super) fn check(&self) -> Result<(), Fault> {
         let mut tags = [&self.add_scopes, &self.remove_scopes, &self.add_refs, &self.remove_refs].into_iter().flatten();
         if tags.any(|tag| tag.kind.is_empty() || tag.value.is_empty()) {
@@ -40,12 +41,15 @@ impl Beat {
         Ok(())
     }
 
-    /// Lays it over what was said before. `at` is when.
+    /// Applies the changes to the recorded context. `at` is the current time.
     pub(super) fn lay_over(self, context: &mut WorkContext, at: &str) -> Result<(), Fault> {
         change(&mut context.scopes, self.add_scopes, &self.remove_scopes);
         change(&mut context.refs, self.add_refs, &self.remove_refs);
         if context.scopes.len() + context.refs.len() > limits::MAX_AUDIENCE {
-            return Err(Fault::new(ErrorKind::Invalid, format!("a session has at most {} scopes and refs", limits::MAX_AUDIENCE)));
+            return Err(Fault::new(
+                ErrorKind::Invalid,
+                format!("a session has at most {} scopes and refs", limits::MAX_AUDIENCE),
+            ));
         }
         if let Some(intent) = self.intent {
             context.intent = (!intent.is_empty()).then_some(intent);
@@ -55,13 +59,16 @@ impl Beat {
             let before = context.clone();
             context.branch = work.branch;
             context.worktree_path = work.worktree_path;
-            context.uncommitted_files = work.uncommitted_files;
-            context.changed_files = work.changed_files;
-            context.unmerged_commits = values(&work.unmerged_commits);
-            context.file_changes = values(&work.file_changes);
-            // That nothing changed is no news, and news are what is written down.
-            if *context != before {
-                context.git_updated_at = Some(at.to_owned());
+            // Old data is better than none, and carries the time of its state.
+            if !work.unanswered {
+                context.uncommitted_files = work.uncommitted_files;
+                context.changed_files = work.changed_files;
+                context.unmerged_commits = values(&work.unmerged_commits);
+                context.file_changes = values(&work.file_changes);
+                // Without a change keep the old time, so that no update is written.
+                if *context != before {
+                    context.git_updated_at = Some(at.to_owned());
+                }
             }
         }
         Ok(())
@@ -77,8 +84,8 @@ fn change(tags: &mut Vec<Tag>, add: Vec<Tag>, remove: &[Tag]) {
     }
 }
 
-/// As JSON values, which is how an update carries them: others' may have more in them.
+/// Converts items to JSON values, the form in an update event: those of other daemons may have more fields.
 fn values<T: Serialize>(items: &[T]) -> Vec<Value> {
-    // Structures of texts and whole numbers always are values.
+    // Structures of texts and integers always convert.
     items.iter().filter_map(|item| serde_json::to_value(item).ok()).collect()
 }

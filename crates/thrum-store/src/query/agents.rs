@@ -1,4 +1,4 @@
-//! Agents: who is registered, and where.
+//! Queries over registered agents.
 
 use rusqlite::{OptionalExtension, Row, params_from_iter, types::Value as Sql};
 use thrum_core::{Machines, Stamp};
@@ -24,28 +24,28 @@ pub struct Agent {
     pub hostname: String,
     /// Its worktree; may be empty.
     pub worktree: String,
-    /// Last registration.
+    /// Time of its last registration.
     pub registered_at: Stamp,
     /// Last sign of life known here.
     pub last_seen_at: Option<Stamp>,
 }
 
-/// What an agent may be addressed by.
+/// Names by which an agent can be addressed.
 pub(crate) struct Addressable {
     pub(crate) agent_id: String,
     pub(crate) role: String,
 }
 
-/// Which agents.
+/// Selects agents.
 #[derive(Clone, Debug, Default)]
 pub struct AgentFilter {
-    /// Of this name.
+    /// Only agents with this name.
     pub agent_id: Option<String>,
-    /// With this role.
+    /// Only agents with this role.
     pub role: Option<String>,
-    /// With this module.
+    /// Only agents with this module.
     pub module: Option<String>,
-    /// Of this home.
+    /// Only agents with this home.
     pub home: Option<String>,
 }
 
@@ -53,14 +53,16 @@ pub(super) fn stamp(nanos: i64) -> Stamp {
     Stamp::from_nanos(nanos)
 }
 
-/// SQL for when the agent of `row` (which has `agent_id` and `home`) last read a message, or wrote one of the newest few under its
-/// name: indexes lead to both, however many there are. NULL for one that lives at ?1, whose every call is seen.
+/// SQL expression: when the agent of `row` (which has `agent_id` and `home`) last read a message, changed its presence,
+/// or wrote one of the newest few messages under its name. Indexes serve all of these, however many rows there are.
+/// NULL for an agent whose home is ?1, because that daemon sees all its calls.
 pub(super) fn written_by(row: &str) -> String {
-    let read = shown_sql("r.origin", "r.read_at");
+    let (read, said) = (shown_sql("r.origin", "r.read_at"), shown_sql("p.home", "p.at"));
     format!(
         "CASE WHEN {row}.home <> ?1 THEN nullif(max(
             coalesce((SELECT max(shown_at) FROM (SELECT shown_at, origin FROM messages WHERE agent_id = {row}.agent_id
                 ORDER BY shown_at DESC, sequence DESC LIMIT {NEWEST}) WHERE origin = {row}.home), 0),
+            coalesce((SELECT {said} FROM presences p WHERE p.agent_id = {row}.agent_id AND p.home = {row}.home), 0),
             coalesce((SELECT {read} FROM receipts r
                 WHERE r.agent_id = {row}.agent_id AND r.origin = {row}.home AND r.read_at IS NOT NULL
                 ORDER BY r.read_at DESC LIMIT 1), 0),
@@ -71,10 +73,11 @@ pub(super) fn written_by(row: &str) -> String {
     )
 }
 
-/// How many messages under an agent's name are asked for its last sign of life. The newest may be of a namesake elsewhere.
+/// Number of messages under an agent's name that are searched for its last sign of life. The newest may be by an agent
+/// of the same name elsewhere.
 const NEWEST: usize = 16;
 
-/// Conditions with their values, joined by AND. The first value, ?1, is the daemon that asks.
+/// SQL conditions with their values, joined by AND. The first value, ?1, is the id of the querying daemon.
 pub(super) struct Conditions {
     pub(super) sql: String,
     pub(super) values: Vec<Sql>,
@@ -94,7 +97,7 @@ impl Conditions {
 }
 
 impl Reader<'_> {
-    /// Agents, newest registration first.
+    /// Returns the selected agents, newest registration first.
     ///
     /// # Errors
     /// SQLite's.
@@ -119,7 +122,8 @@ impl Reader<'_> {
         );
         let mut statement = self.conn.prepare_cached(&sql)?;
         let rows = statement.query_map(params_from_iter(conditions.values), |row| {
-            let (seen, session, written): (Option<i64>, Option<i64>, Option<i64>) = (row.get(9)?, row.get(10)?, row.get(11)?);
+            let (seen, session, written): (Option<i64>, Option<i64>, Option<i64>) =
+                (row.get(9)?, row.get(10)?, row.get(11)?);
             Ok(Agent {
                 agent_id: row.get(0)?,
                 home: row.get(1)?,
@@ -136,13 +140,15 @@ impl Reader<'_> {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Names of all agents, and their roles: whom somebody may have meant who named nobody.
+    /// The names and roles of all agents, from which to suggest a recipient for an unknown name.
     pub(crate) fn addressable(&self) -> Result<Vec<Addressable>, StoreError> {
         let mut statement = self.conn.prepare_cached("SELECT agent_id, role FROM agents")?;
-        Ok(statement.query_map([], |row| Ok(Addressable { agent_id: row.get(0)?, role: row.get(1)? }))?.collect::<Result<_, _>>()?)
+        Ok(statement
+            .query_map([], |row| Ok(Addressable { agent_id: row.get(0)?, role: row.get(1)? }))?
+            .collect::<Result<_, _>>()?)
     }
 
-    /// The agents of a role, or all: name and home, in that order.
+    /// The agents with a role, or all agents: name and home, in that order.
     pub(crate) fn members(&self, role: Option<&str>) -> Result<Vec<(String, String)>, StoreError> {
         let pair = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
         let mut members: Vec<(String, String)> = match role {
@@ -150,14 +156,18 @@ impl Reader<'_> {
                 let mut statement = self.conn.prepare_cached("SELECT agent_id, home FROM agents WHERE role = ?1")?;
                 statement.query_map([role], pair)?.collect::<Result<_, _>>()?
             }
-            None => self.conn.prepare_cached("SELECT agent_id, home FROM agents")?.query_map([], pair)?.collect::<Result<_, _>>()?,
+            None => self
+                .conn
+                .prepare_cached("SELECT agent_id, home FROM agents")?
+                .query_map([], pair)?
+                .collect::<Result<_, _>>()?,
         };
-        // Not in SQL, for the reason given in the fold: this runs for every message sent.
+        // Sort here instead of in SQL, for the reason given in the fold: this runs for every message sent.
         members.sort_unstable();
         Ok(members)
     }
 
-    /// The peer that served the last registration of an agent; `None` if it was made here.
+    /// Returns the peer that served the last registration of an agent; `None` if it was made here.
     ///
     /// # Errors
     /// SQLite's.
@@ -170,23 +180,31 @@ impl Reader<'_> {
         Ok(via.filter(|via| !via.is_empty()))
     }
 
-    /// Where agents of this name live.
-    pub(crate) fn homes(&self, name: &str) -> Result<Vec<String>, StoreError> {
+    /// Returns the homes of the agents with this name.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn homes(&self, name: &str) -> Result<Vec<String>, StoreError> {
         let mut statement = self.conn.prepare_cached("SELECT home FROM agents WHERE agent_id = ?1")?;
         Ok(statement.query_map([name], |row| row.get(0))?.collect::<Result<_, _>>()?)
     }
 
-    /// Names the machines of these daemons that have no name yet: those known only through others, by what their agents' newest
-    /// registration says.
+    /// Adds machine names for these daemons where one is missing. Daemons known only through others are named after the
+    /// newest registration of their agents.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn name_machines<'h>(&self, machines: &mut Machines, mut homes: impl Iterator<Item = &'h str>) -> Result<(), StoreError> {
+    pub fn name_machines<'h>(
+        &self,
+        machines: &mut Machines,
+        mut homes: impl Iterator<Item = &'h str>,
+    ) -> Result<(), StoreError> {
         if homes.all(|home| machines.knows(home)) {
             return Ok(());
         }
-        // All of them, so that a machine's name does not depend on what else is shown.
-        let mut statement = self.conn.prepare_cached("SELECT home, hostname, max(registered_at) FROM agents GROUP BY home")?;
+        // Pass all daemons, so that a machine's name does not depend on the others shown.
+        let mut statement =
+            self.conn.prepare_cached("SELECT home, hostname, max(registered_at) FROM agents GROUP BY home")?;
         let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let daemons: Vec<(String, String)> = rows.collect::<Result<_, _>>()?;
         machines.add_announced(daemons.iter().map(|(id, announced)| (id.as_str(), announced.as_str())));
@@ -199,12 +217,13 @@ impl Reader<'_> {
         Ok(statement.query_row((name, self.home), |row| row.get(0)).optional()?.map(stamp))
     }
 
-    /// The agent of this name that was registered here.
+    /// Returns the agent of this name that is registered here.
     ///
     /// # Errors
     /// SQLite's.
     pub fn agent_here(&self, name: &str) -> Result<Option<Agent>, StoreError> {
-        let filter = AgentFilter { agent_id: Some(name.to_owned()), home: Some(self.home.to_owned()), ..AgentFilter::default() };
+        let filter =
+            AgentFilter { agent_id: Some(name.to_owned()), home: Some(self.home.to_owned()), ..AgentFilter::default() };
         Ok(self.agents(&filter)?.into_iter().next())
     }
 }

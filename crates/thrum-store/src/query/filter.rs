@@ -1,12 +1,11 @@
-//! Which messages, as SQL.
+//! Translates message filters into SQL.
 
 use rusqlite::types::Value as Sql;
 use thrum_core::{Stamp, limits, payload::Tag};
 
-use super::Mailbox;
 use crate::fold::residence;
 
-/// Which way a list goes, by time.
+/// Order of a list by time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
     /// Newest first.
@@ -16,57 +15,68 @@ pub enum Order {
     OldestFirst,
 }
 
-/// Which messages. Deleted ones are never listed.
+/// Identifies a mailbox by the agent's name and home.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Mailbox {
+    /// The name of the agent.
+    pub agent_id: String,
+    /// The home of the agent.
+    pub home: String,
+}
+
+/// Selects messages. Deleted messages are never listed.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only those in this mailbox; also decides `is_read`.
+    /// Only messages in this mailbox; it also determines `is_read`.
     pub mailbox: Option<Mailbox>,
-    /// Whose `is_read` and number of unread ones is asked for where no mailbox is.
+    /// Mailbox that determines `is_read` and the number of unread messages if `mailbox` is not set.
     pub reader: Option<Mailbox>,
-    /// Only unread ones of that mailbox.
+    /// Only messages that are unread in `mailbox`.
     pub unread: bool,
-    /// Only of this author.
+    /// Only messages by this author.
     pub author: Option<String>,
-    /// Only of this author's home, with `author`.
+    /// Only messages whose author has this home; use with `author`.
     pub author_home: Option<String>,
-    /// Not written by this agent; its namesakes elsewhere are others.
+    /// Excludes messages by this agent, but not by agents of the same name elsewhere.
     pub exclude_author: Option<Mailbox>,
-    /// Only in this thread.
+    /// Only messages in this thread.
     pub thread_id: Option<String>,
-    /// Only with this scope.
+    /// Only messages with this scope.
     pub scope: Option<Tag>,
-    /// Only with this ref.
+    /// Only messages with this ref.
     pub reference: Option<Tag>,
-    /// Only those that went to this agent or role, by name or as part of a group.
+    /// Only messages to this agent or role, by name or as part of a group.
     pub to: Option<String>,
-    /// Only those that name this agent at this home.
+    /// Only messages that name this agent at this home.
     pub addressed: Option<Mailbox>,
-    /// Only those that name one of these agents or roles; a message for everyone names nobody.
+    /// Only messages that name one of these agents or roles; a message for everyone names none of them.
     pub named: Vec<String>,
-    /// Only those that one of their recipients, here or elsewhere, has not read.
+    /// Only messages that at least one recipient, here or elsewhere, has not read.
     pub unread_by_somebody: bool,
-    /// Only those shown later than this.
+    /// Only messages shown later than this.
     pub after: Option<Stamp>,
-    /// Whether to say of each what became of it at its recipients.
+    /// Only messages of the mailbox that come after this sequence in our log, in the order of the log.
+    pub since: Option<u64>,
+    /// Whether each message includes its recipients with their receipts.
     pub recipients: bool,
-    /// By last change instead of creation.
+    /// Order by last change instead of creation.
     pub by_update: bool,
-    /// Direction.
+    /// The order of the list.
     pub order: Order,
-    /// How many to skip.
+    /// Number of messages to skip.
     pub offset: u64,
-    /// How many at most.
+    /// Maximum number of messages.
     pub limit: u64,
-    /// How much of their texts.
+    /// Limits on the length of texts.
     pub room: Room,
 }
 
-/// How much of the texts of messages is read. What is beyond it is cut, and the message says so.
+/// Limits on the length of message texts. Longer texts are cut, and the message records this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// Most bytes of each content.
+    /// Maximum number of bytes per content.
     pub content: usize,
-    /// Most bytes of all messages of a list as JSON.
+    /// Maximum size of all messages of a list in bytes of JSON.
     pub all: usize,
 }
 
@@ -77,34 +87,36 @@ impl Default for Room {
 }
 
 impl Room {
-    /// That of one answer to a client, with at most so many bytes of each content.
+    /// The limits for one answer to a client, with at most `content` bytes per content.
     pub fn answer(content: Option<usize>) -> Self {
         Self { content: content.unwrap_or(usize::MAX), all: limits::MAX_ANSWER_BYTES }
     }
 
-    /// What the next message of a list may take if `after` others may follow: all that is left but for a share of each of them.
+    /// Limit for the next message of a list if `after` others may follow: all the remaining room except a share for
+    /// each of them.
     pub(super) fn next(&self, used: usize, limit: u64, after: u64) -> usize {
-        // A half is shared out beforehand, the other half goes to whoever comes first.
+        // Half of the room is reserved in equal shares; the other half goes to the first messages that need it.
         let share = self.all / 2 / usize::try_from(limit).unwrap_or(usize::MAX).max(1);
         let kept = share.saturating_mul(usize::try_from(after).unwrap_or(usize::MAX));
         self.all.saturating_sub(used).saturating_sub(kept).max(share)
     }
 }
 
-/// A filter as SQL: `FROM … WHERE …`, without `unread`.
+/// A filter as SQL: `FROM … WHERE …`, without the condition `unread`.
 pub(super) struct Selection {
-    /// With everything a message is made of.
+    /// The clauses with all tables that a message needs.
     pub(super) rows: String,
-    /// With the tables alone that the conditions speak of: counting a mailbox without its messages is ten times as fast.
+    /// The clauses with only the tables that the conditions use: counting a mailbox without its messages is ten times
+    /// as fast.
     pub(super) counted: String,
-    /// The values of both.
+    /// The parameter values of both clauses.
     pub(super) values: Vec<Sql>,
-    /// Whether nothing but a mailbox is asked for.
+    /// Whether the filter selects a whole mailbox without further conditions.
     pub(super) is_whole_mailbox: bool,
 }
 
 impl Selection {
-    /// Of the mailbox with this number, or of all messages.
+    /// Translates a filter for the mailbox with this owner number, or for all messages.
     pub(super) fn of(filter: &Filter, owner: Option<i64>) -> Self {
         let mut asks = Asks::default();
         asks.of_messages(filter);
@@ -114,10 +126,20 @@ impl Selection {
             asks.conditions.push_str(&format!(" AND {time} > {}", after.nanos()));
         }
         let texts = " JOIN events e ON e.sequence = m.sequence";
-        let (base, messages, first) = match owner {
-            // The time is part of both keys: whichever side has fewer rows can lead.
-            Some(owner) => ("mailbox b", " JOIN messages m ON m.sequence = b.sequence AND m.shown_at = b.at", format!("b.owner = {owner}")),
-            None => ("messages m", "", "m.deleted_at IS NULL".to_owned()),
+        let (base, messages, first) = match (owner, filter.since) {
+            // Start from the later part of the log, however large the mailbox is.
+            (Some(owner), Some(since)) => (
+                "messages m CROSS JOIN mailbox b ON b.at = m.shown_at AND b.sequence = m.sequence",
+                "",
+                format!("m.sequence > {since} AND b.owner = {owner}"),
+            ),
+            // The time is part of both keys, so the query can start from the side with fewer rows.
+            (Some(owner), None) => (
+                "mailbox b",
+                " JOIN messages m ON m.sequence = b.sequence AND m.shown_at = b.at",
+                format!("b.owner = {owner}"),
+            ),
+            (None, _) => ("messages m", "", "m.deleted_at IS NULL".to_owned()),
         };
         let counted = match (asks.messages, asks.texts) {
             (_, true) => format!("{base}{messages}{texts}"),
@@ -126,7 +148,7 @@ impl Selection {
         };
         let conditions = asks.conditions;
         Self {
-            is_whole_mailbox: owner.is_some() && conditions.is_empty(),
+            is_whole_mailbox: owner.is_some() && filter.since.is_none() && conditions.is_empty(),
             rows: format!("FROM {base}{messages}{texts} WHERE {first}{conditions}"),
             counted: format!("FROM {counted} WHERE {first}{conditions}"),
             values: asks.values,
@@ -134,12 +156,12 @@ impl Selection {
     }
 }
 
-/// Conditions in the making.
+/// The conditions collected so far.
 #[derive(Default)]
 struct Asks {
     conditions: String,
     values: Vec<Sql>,
-    /// Whether they speak of messages, and of their texts.
+    /// Whether the conditions use the `messages` table, and the texts of the messages.
     messages: bool,
     texts: bool,
 }
@@ -164,8 +186,10 @@ impl Asks {
             let home = self.value(home);
             self.message(&format!(" AND m.home = {home}"));
         }
-        // One's own copy in one's own mailbox is never unread.
-        if let Some(author) = filter.exclude_author.as_ref().filter(|author| !(filter.unread && filter.mailbox.as_ref() == Some(author))) {
+        // The agent's own copy in its own mailbox is never unread.
+        if let Some(author) =
+            filter.exclude_author.as_ref().filter(|author| !(filter.unread && filter.mailbox.as_ref() == Some(author)))
+        {
             let (name, home) = (self.value(&author.agent_id), self.value(&author.home));
             self.message(&format!(" AND NOT (m.agent_id = {name} AND m.home = {home})"));
         }
@@ -177,7 +201,9 @@ impl Asks {
         }
         if let Some(name) = &filter.to {
             let n = self.value(name);
-            self.message(&format!(" AND m.sequence IN (SELECT u.sequence FROM audience u WHERE u.kind IN (0, 1) AND u.value = {n})"));
+            self.message(&format!(
+                " AND m.sequence IN (SELECT u.sequence FROM audience u WHERE u.kind IN (0, 1) AND u.value = {n})"
+            ));
         }
     }
 
@@ -197,7 +223,8 @@ impl Asks {
             ));
         }
         if filter.unread_by_somebody {
-            // Of the recipients that are shown with the message, which live anywhere: each home says what was read there.
+            // Covers the recipients that are shown with the message, at any home; each home reports the reads of its
+            // own agents.
             self.texts = true;
             self.conditions.push_str(&format!(
                 " AND EXISTS (SELECT 1 FROM json_each(e.body, '$.recipients') n CROSS JOIN agents g ON g.agent_id = n.value

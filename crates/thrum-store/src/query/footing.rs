@@ -1,4 +1,4 @@
-//! What stands around a row, for peers that apply rows one by one in the order served.
+//! Determines the causal prerequisites of rows, for peers that apply rows one by one in the order served.
 
 use std::collections::BTreeMap;
 
@@ -6,9 +6,11 @@ use thrum_core::{
     Payload, Stamp,
     exchange::{Footing, Row},
     limits,
+    payload::EventType,
 };
 
-use crate::{Reader, StoreError, fold};
+use super::log::read_row;
+use crate::{Reader, StoreError, cutoff};
 
 /// The last clean-up of an agent by one daemon.
 struct Cleanup {
@@ -18,25 +20,25 @@ struct Cleanup {
     sequence: u64,
 }
 
-/// Looked up once per page, however many rows ask.
+/// Results cached for one page, so that each is looked up once.
 #[derive(Default)]
 struct Known {
     cleanups: BTreeMap<String, Vec<Cleanup>>,
-    /// By type and target: the sequence of the first row that stands.
+    /// By type and target: the sequence of the first row that the peer can apply.
     standing: BTreeMap<(&'static str, String), Option<u64>>,
 }
 
-/// Whether a peer can apply a row, as far as the row itself decides.
+/// Decides from a row alone whether a peer can apply it.
 type Fits<'f> = &'f dyn Fn(&Row) -> bool;
 
 impl Reader<'_> {
-    /// For each row, in the order given: whether it is hidden, and what it stands on. `fits` decides whether the peer can apply a
-    /// row on which other rows depend.
+    /// Returns for each row, in the given order, whether it is hidden and which prerequisites are missing. `fits`
+    /// decides whether the peer can apply a row on which other rows depend.
     ///
     /// # Errors
     /// SQLite's.
     pub fn footings(&self, rows: &[Row], fits: Fits<'_>) -> Result<Vec<Footing>, StoreError> {
-        let cutoff = fold::cutoff_at_go(self.conn)?;
+        let cutoff = cutoff::highest(self.conn)?;
         let mut known = Known::default();
         rows.iter().map(|row| self.footing(row, cutoff, fits, &mut known)).collect()
     }
@@ -48,18 +50,29 @@ impl Reader<'_> {
                 let at = self.instant(row)?;
                 footing.hidden = at < cutoff || self.is_cleaned_up(row, at, &body.agent_id, known)?;
             }
-            Ok(Payload::AgentRegister(body)) => footing.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?,
-            Ok(Payload::SessionStart(body)) => footing.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?,
+            Ok(Payload::AgentRegister(body)) => {
+                footing.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?
+            }
+            Ok(Payload::SessionStart(body)) => {
+                footing.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?
+            }
             Ok(Payload::AgentUpdate(body)) => {
                 footing.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?;
                 for context in &body.work_contexts {
-                    footing.lacks_session |=
-                        !self.stands_before(row.sequence, "agent.session.start", &context.session_id, cutoff, fits, known)?;
+                    footing.lacks_session |= !self.stands_before(
+                        row.sequence,
+                        "agent.session.start",
+                        &context.session_id,
+                        cutoff,
+                        fits,
+                        known,
+                    )?;
                 }
             }
-            Ok(payload @ (Payload::MessageEdit(_) | Payload::MessageDelete(_) | Payload::MessageReceipt(_))) => {
-                let message_id = crate::tx::target(&payload).unwrap_or_default();
-                footing.lacks_message = !self.stands_before(row.sequence, "message.create", message_id, cutoff, fits, known)?;
+            Ok(payload) if EventType::waits_for_message(&row.kind) => {
+                let message_id = payload.target().unwrap_or_default();
+                footing.lacks_message =
+                    !self.stands_before(row.sequence, "message.create", message_id, cutoff, fits, known)?;
             }
             _ => {}
         }
@@ -68,17 +81,22 @@ impl Reader<'_> {
 
     fn instant(&self, row: &Row) -> Result<Stamp, StoreError> {
         // Without the plus sign SQLite prefers the index by origin, and reads all events of that origin for each row.
-        let mut statement = self.conn.prepare_cached("SELECT at FROM events WHERE event_id = ?1 AND +origin_daemon = ?2")?;
+        let mut statement =
+            self.conn.prepare_cached("SELECT at FROM events WHERE event_id = ?1 AND +origin_daemon = ?2")?;
         Ok(Stamp::from_nanos(statement.query_row((&row.id, &row.origin), |row| row.get(0))?))
     }
 
-    /// As the fold has it: only the daemon that said it cleans it up.
+    /// Returns `true` if a clean-up hides the row. As in the fold, only a clean-up by the row's own origin counts.
     fn is_cleaned_up(&self, row: &Row, at: Stamp, agent_id: &str, known: &mut Known) -> Result<bool, StoreError> {
         let rank = (at, row.id.as_str());
-        Ok(self.cleanups(agent_id, known)?.iter().any(|cleanup| cleanup.home == row.origin && rank < (cleanup.at, &cleanup.event_id)))
+        Ok(self
+            .cleanups(agent_id, known)?
+            .iter()
+            .any(|cleanup| cleanup.home == row.origin && rank < (cleanup.at, &cleanup.event_id)))
     }
 
-    /// Whether a row of this type about a target stands before `sequence` for a peer that applies rows in order.
+    /// Returns `true` if a peer that applies rows in order can have applied a row of this type and target before
+    /// `sequence`.
     fn stands_before(
         &self,
         sequence: u64,
@@ -114,15 +132,15 @@ impl Reader<'_> {
         let mut rows = statement.query((target, kind, limits::LEGACY_CREATIONS))?;
         while let Some(found) = rows.next()? {
             let at = Stamp::from_nanos(found.get(5)?);
-            let row = Row { sequence: found.get(0)?, id: found.get(1)?, kind: found.get(2)?, origin: found.get(3)?, body: found.get(4)? };
+            let row = read_row(found)?;
             let agent_id = match Payload::read(&row.kind, &row.body) {
                 Ok(Payload::MessageCreate(body)) => body.agent_id,
                 Ok(Payload::SessionStart(body)) => body.agent_id,
-                // It cannot be read, so it created nothing.
+                // An unreadable event created nothing.
                 _ => continue,
             };
-            // A Go daemon that applies a clean-up deletes all messages and sessions of the agent that came before it, no matter
-            // which daemon sent the clean-up.
+            // A Go daemon that applies a clean-up deletes all messages and sessions of the agent that came before it,
+            // no matter which daemon sent the clean-up.
             let swept = self.cleanups(&agent_id, known)?.iter().any(|cleanup| cleanup.sequence > row.sequence);
             if at >= cutoff && !swept && fits(&row) && !self.is_cleaned_up(&row, at, &agent_id, known)? {
                 return Ok(Some(row.sequence));
@@ -138,7 +156,12 @@ impl Reader<'_> {
                  JOIN events e ON e.event_id = c.event_id AND +e.origin_daemon = c.home WHERE c.agent_id = ?1",
             )?;
             let read = |row: &rusqlite::Row<'_>| {
-                Ok(Cleanup { home: row.get(0)?, at: Stamp::from_nanos(row.get(1)?), event_id: row.get(2)?, sequence: row.get(3)? })
+                Ok(Cleanup {
+                    home: row.get(0)?,
+                    at: Stamp::from_nanos(row.get(1)?),
+                    event_id: row.get(2)?,
+                    sequence: row.get(3)?,
+                })
             };
             let found = statement.query_map([agent_id], read)?.collect::<Result<_, _>>()?;
             known.cleanups.insert(agent_id.to_owned(), found);

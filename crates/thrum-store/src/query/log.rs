@@ -1,43 +1,53 @@
-//! The log: pages for peers, heads, checkpoints, counts.
+//! Queries over the log: pages for peers, heads, checkpoints and counts.
 
-use rusqlite::OptionalExtension;
+use rusqlite::{OptionalExtension, Row as SqlRow};
 use thrum_core::{
     Heads, Stamp, Sum,
     exchange::{Checkpoint, LastRejected, LongEvents, Page, Row, Troubles},
     limits,
 };
 
-use crate::{Purged, Reader, StoreError, digest, fold};
+use crate::{Purged, Reader, StoreError, cutoff, digest, fold};
 
-/// Rows looked at for a backlog: a few milliseconds.
+/// Rows read for a backlog count; this takes a few milliseconds.
 const BACKLOG_COUNTED: u64 = 5000;
 
-/// The reasons of what is parked and waits for nothing: the fold of messages lets only the author's daemon edit and delete. Should
-/// an earlier creation by that daemon come, the fold still finds it.
-const NOT_ALLOWED: &str = "% a message of another daemon";
+/// Pattern for the reasons of parked events that wait for nothing: only the author's daemon may edit or delete a
+/// message. If an earlier creation by the event's own daemon arrives, the fold still finds these events.
+pub(super) const NOT_ALLOWED: &str = "% a message of another daemon";
 
-/// How much there is.
+/// Counts of the store's contents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Events in the log.
     pub events: u64,
-    /// Messages that are visible, deleted ones included.
+    /// Visible messages, including deleted ones.
     pub messages: u64,
-    /// Agents registered, here and elsewhere.
+    /// Registered agents, here and elsewhere.
     pub agents: u64,
-    /// Events in the log that are not folded and wait for something.
+    /// Events of other origins that are parked until a missing event arrives. Own events are folded when they are
+    /// written, and wait only for events that were forgotten with the peer that brought them.
     pub parked: u64,
-    /// Events that stayed outside the log, ever.
+    /// Events ever rejected, which are outside the log.
     pub rejected: u64,
 }
 
+/// The columns of a [`Row`].
+pub(super) const ROW_COLUMNS: &str = "sequence, event_id, type, origin_daemon, body";
+
+/// Reads a [`Row`] from the first columns of a query, which are [`ROW_COLUMNS`].
+pub(super) fn read_row(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
+    Ok(Row { sequence: row.get(0)?, id: row.get(1)?, kind: row.get(2)?, origin: row.get(3)?, body: row.get(4)? })
+}
+
 impl Reader<'_> {
-    /// The rows above `after`, at most `max_events` and `max_bytes` of bodies, but at least one if there is any.
+    /// Returns the rows above `after`, at most `max_events` and `max_bytes` of bodies, but at least one if there is
+    /// any.
     ///
     /// # Errors
     /// SQLite's.
     pub fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, StoreError> {
-        // Sequences are SQLite integers; nothing lies above the largest.
+        // Sequences are SQLite integers; no row lies above the largest.
         let after = i64::try_from(after).unwrap_or(i64::MAX);
         let mut statement = self.conn.prepare_cached(
             "SELECT sequence, event_id, type, origin_daemon, body FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
@@ -46,7 +56,7 @@ impl Reader<'_> {
         let mut page = Page::default();
         let mut bytes = 0;
         while let Some(row) = rows.next()? {
-            let row = Row { sequence: row.get(0)?, id: row.get(1)?, kind: row.get(2)?, origin: row.get(3)?, body: row.get(4)? };
+            let row = read_row(row)?;
             bytes += row.body.len();
             if !page.rows.is_empty() && (page.rows.len() == max_events || bytes > max_bytes) {
                 page.more = true;
@@ -57,14 +67,15 @@ impl Reader<'_> {
         Ok(page)
     }
 
-    /// Events that an old peer cannot keep, among the newest `max` of more than
-    /// [`LEGACY_LONG_BYTES`](limits::LEGACY_LONG_BYTES). Those beyond [`LEGACY_LINE_BYTES`](limits::LEGACY_LINE_BYTES) are too long
-    /// in any case and are not read; of the others `is_too_long` is asked, and one body at a time is in memory.
+    /// Returns events that a legacy peer cannot store, among the newest `max` events longer than
+    /// [`LEGACY_LONG_BYTES`](limits::LEGACY_LONG_BYTES). Those beyond [`LEGACY_LINE_BYTES`](limits::LEGACY_LINE_BYTES)
+    /// are too long in any case and are not read. For the others `is_too_long` decides, with one body in memory at a
+    /// time.
     ///
     /// # Errors
     /// SQLite's.
     pub fn long_events(&self, max: usize, is_too_long: fn(&str) -> bool) -> Result<LongEvents, StoreError> {
-        // The condition is that of the index, to the letter.
+        // The condition must match the condition of the index literally.
         let mut statement = self.conn.prepare_cached(
             "SELECT event_id, sequence, octet_length(body) FROM events WHERE octet_length(body) > 170000
              ORDER BY sequence DESC LIMIT ?1",
@@ -74,7 +85,9 @@ impl Reader<'_> {
         let (mut long, mut seen) = (LongEvents::default(), 0);
         while let Some(row) = rows.next()? {
             let (sequence, bytes): (u64, usize) = (row.get(1)?, row.get(2)?);
-            if bytes > limits::LEGACY_LINE_BYTES || is_too_long(&body.query_row([sequence], |row| row.get::<_, String>(0))?) {
+            if bytes > limits::LEGACY_LINE_BYTES
+                || is_too_long(&body.query_row([sequence], |row| row.get::<_, String>(0))?)
+            {
                 long.ids.push(row.get(0)?);
             }
             seen += 1;
@@ -83,15 +96,18 @@ impl Reader<'_> {
         Ok(long)
     }
 
-    /// The last sequence; 0 if there is none.
+    /// Returns the last sequence; 0 if the log is empty.
     ///
     /// # Errors
     /// SQLite's.
     pub fn latest(&self) -> Result<u64, StoreError> {
-        Ok(self.conn.prepare_cached("SELECT coalesce(max(sequence), 0) FROM events")?.query_row([], |row| row.get(0))?)
+        Ok(self
+            .conn
+            .prepare_cached("SELECT coalesce(max(sequence), 0) FROM events")?
+            .query_row([], |row| row.get(0))?)
     }
 
-    /// What is held of every log.
+    /// The version vector: the events held of each log.
     ///
     /// # Errors
     /// SQLite's.
@@ -99,7 +115,7 @@ impl Reader<'_> {
         digest::heads(self.conn)
     }
 
-    /// The digest over the projection; reads all of it.
+    /// Computes the digest of the projection; reads the whole projection.
     ///
     /// # Errors
     /// SQLite's.
@@ -107,18 +123,20 @@ impl Reader<'_> {
         digest::projection(self.conn)
     }
 
-    /// Which of a peer's logs was read last, and how far.
+    /// Returns the checkpoint of the peer's log that was read last.
     ///
     /// # Errors
     /// SQLite's.
     pub fn checkpoint(&self, peer: &str) -> Result<Option<Checkpoint>, StoreError> {
-        let mut statement =
-            self.conn.prepare_cached("SELECT log, sequence, event_id FROM checkpoints WHERE peer = ?1 ORDER BY at DESC, log LIMIT 1")?;
-        let read = |row: &rusqlite::Row<'_>| Ok(Checkpoint { log: row.get(0)?, sequence: row.get(1)?, event: row.get(2)? });
+        let mut statement = self.conn.prepare_cached(
+            "SELECT log, sequence, event_id FROM checkpoints WHERE peer = ?1 ORDER BY at DESC, log LIMIT 1",
+        )?;
+        let read =
+            |row: &rusqlite::Row<'_>| Ok(Checkpoint { log: row.get(0)?, sequence: row.get(1)?, event: row.get(2)? });
         Ok(statement.query_row([peer], read).optional()?)
     }
 
-    /// Whether this event is here, word for word.
+    /// Returns `true` if exactly this event is stored.
     ///
     /// # Errors
     /// SQLite's.
@@ -127,8 +145,9 @@ impl Reader<'_> {
         Ok(statement.exists((event_id, body))?)
     }
 
-    /// Rows above `after` that did not come from this peer: exact up to some thousands, then all rows above `after`, because
-    /// a status that takes longer the more is wrong helps nobody.
+    /// Counts the rows above `after` that did not come from this peer. The count is exact up to some thousands of rows;
+    /// beyond that it includes all rows above `after`, because a status query must not become slower the larger the
+    /// backlog is.
     ///
     /// # Errors
     /// SQLite's.
@@ -138,26 +157,27 @@ impl Reader<'_> {
             "SELECT count(*), coalesce(sum(received_from <> ?2), 0)
              FROM (SELECT received_from FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?3)",
         )?;
-        let (rows, backlog): (u64, u64) = counted.query_row((above, peer, BACKLOG_COUNTED), |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (rows, backlog): (u64, u64) =
+            counted.query_row((above, peer, BACKLOG_COUNTED), |row| Ok((row.get(0)?, row.get(1)?)))?;
         if rows < BACKLOG_COUNTED {
             return Ok(backlog);
         }
-        // Sequences leave holes only where something was purged, and jump where a new log began.
+        // Sequences have gaps only at purged events and where a new log began.
         Ok(self.latest()?.abs_diff(after).min(digest::heads(self.conn)?.total()))
     }
 
-    /// What is wrong with what this peer served.
+    /// Counts the problems with the events that this peer served.
     ///
     /// # Errors
     /// SQLite's.
     pub fn troubles(&self, peer: &str) -> Result<Troubles, StoreError> {
         let mut parked = self.conn.prepare_cached(
-            "SELECT coalesce(sum(p.reason NOT LIKE ?2), 0), coalesce(sum(p.reason LIKE ?2), 0),
+            "SELECT coalesce(sum(p.reason NOT LIKE ?2 AND p.reason <> ?3), 0), coalesce(sum(p.reason LIKE ?2), 0),
                     max(CASE WHEN p.reason LIKE ?2 THEN e.sequence END)
              FROM parked p CROSS JOIN events e USING (event_id, signer) WHERE e.received_from = ?1",
         )?;
-        let (parked, without_effect, last_of_them): (u64, u64, Option<u64>) =
-            parked.query_row([peer, NOT_ALLOWED], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let (parked, without_effect, last_of_them): (u64, u64, Option<u64>) = parked
+            .query_row([peer, NOT_ALLOWED, fold::MAY_BE_PURGED], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let mut reason = self.conn.prepare_cached(
             "SELECT e.event_id, p.reason || ' (' || coalesce(e.target, '') || ')'
              FROM events e JOIN parked p ON p.event_id = e.event_id AND p.signer = e.signer WHERE e.sequence = ?1",
@@ -166,7 +186,8 @@ impl Reader<'_> {
             Some(sequence) => reason.query_row([sequence], |row| Ok((row.get(0)?, row.get(1)?))).optional()?,
             None => None,
         };
-        let mut rejected = self.conn.prepare_cached("SELECT times, event_id, reason, at FROM rejections WHERE peer = ?1")?;
+        let mut rejected =
+            self.conn.prepare_cached("SELECT times, event_id, reason, at FROM rejections WHERE peer = ?1")?;
         let read = |row: &rusqlite::Row<'_>| {
             let last = LastRejected { event_id: row.get(1)?, reason: row.get(2)?, at: Stamp::from_nanos(row.get(3)?) };
             Ok((row.get(0)?, Some(last)))
@@ -175,33 +196,53 @@ impl Reader<'_> {
         Ok(Troubles { without_effect, last_without_effect, parked, rejected, last })
     }
 
-    /// How much there is.
+    /// Counts the store's contents.
     ///
     /// # Errors
     /// SQLite's.
     pub fn totals(&self) -> Result<Totals, StoreError> {
-        let count = |sql: &str| -> Result<u64, StoreError> { Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?) };
+        let count = |sql: &str| -> Result<u64, StoreError> {
+            Ok(self.conn.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+        };
         Ok(Totals {
             events: digest::heads(self.conn)?.total(),
             messages: count("SELECT count(*) FROM messages")?,
             agents: count("SELECT count(*) FROM agents")?,
             parked: self
                 .conn
-                .prepare_cached("SELECT count(*) FROM parked WHERE reason NOT LIKE ?1")?
-                .query_row([NOT_ALLOWED], |row| row.get(0))?,
+                .prepare_cached(
+                    "SELECT count(*) FROM parked WHERE reason NOT LIKE ?1 AND reason <> ?2 AND signer <> ?3",
+                )?
+                .query_row([NOT_ALLOWED, fold::MAY_BE_PURGED, self.home], |row| row.get(0))?,
             rejected: count("SELECT coalesce(max(number), 0) FROM rejected")?,
         })
     }
 
-    /// What a purge of everything before an instant would take away now.
+    /// Counts what a purge of everything before a time would remove now.
     ///
     /// # Errors
     /// SQLite's.
     pub fn purge_preview(&self, before: Stamp) -> Result<Purged, StoreError> {
-        fold::preview(self.conn, before)
+        cutoff::preview(self.conn, before)
     }
 
-    /// Whether a purge waits for its time, and that is near; projections are not compared then.
+    /// Returns `true` if the log still contains events to be purged.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn purge_goes_on(&self) -> Result<bool, StoreError> {
+        fold::is_sweeping(self.conn)
+    }
+
+    /// Returns `true` while a mailbox of this daemon is being filled: any commit may then add old mail to it.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn mailbox_fills(&self) -> Result<bool, StoreError> {
+        fold::is_filling(self.conn)
+    }
+
+    /// Returns `true` if a purge is due soon or still in progress; projections are not compared then.
     ///
     /// # Errors
     /// SQLite's.

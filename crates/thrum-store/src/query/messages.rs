@@ -1,4 +1,4 @@
-//! Messages and mailboxes.
+//! Queries over messages and mailboxes.
 
 use std::collections::{HashMap, hash_map::Entry};
 
@@ -8,17 +8,17 @@ use thrum_core::{
     payload::{Body, MessageCreate, Tag},
 };
 
-use super::filter::{Filter, Order, Selection};
+use super::filter::{Filter, Mailbox, Order, Selection};
 use crate::{Reader, StoreError, arrival, fold::residence};
 
-/// A message as it is now.
+/// The current state of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     /// `msg_…`
     pub message_id: String,
-    /// Its thread: its own, or the one that the first answer to it began.
+    /// Its thread: the one it was sent in, or the one that the first answer to it started.
     pub thread_id: Option<String>,
-    /// What it answers.
+    /// The message that it answers.
     pub reply_to: Option<String>,
     /// The author.
     pub agent_id: String,
@@ -28,62 +28,66 @@ pub struct Message {
     pub origin: String,
     /// The author's home: where it lives now, if it moved.
     pub home: String,
-    /// The text, after the last edit.
+    /// The content, after the last edit.
     pub body: Body,
-    /// Classification and groups.
+    /// Scopes: classification and groups.
     pub scopes: Vec<Tag>,
-    /// What it points to.
+    /// References to other things.
     pub refs: Vec<Tag>,
-    /// Whom it addresses, as `type:value`: `mention`, `group` or `broadcast`.
+    /// The addressees as `type:value`; the type is `mention`, `group` or `broadcast`.
     pub audiences: Vec<Tag>,
-    /// Whom it named, and what they did with it. In a list only where [`Filter::recipients`] asks for it.
+    /// The recipients that it named, with their receipts. Lists fill it only if [`Filter::recipients`] is set.
     pub recipients: Vec<Recipient>,
-    /// When it was written, or came, if it claims to be written later than it came.
+    /// When it was written. If that is later than its arrival here, the time of arrival.
     pub created_at: Stamp,
-    /// When it was written, as its author's daemon has it.
+    /// When it was written, according to the author's daemon.
     pub claimed_at: Stamp,
-    /// When it was last edited, or the edit came.
+    /// When it was last edited. If that is later than the arrival of the edit, the time of arrival.
     pub updated_at: Option<Stamp>,
-    /// When it was last edited, as its author's daemon has it.
+    /// When it was last edited, according to the author's daemon.
     pub edit_claimed_at: Option<Stamp>,
-    /// How often it was edited.
+    /// Number of edits.
     pub edits: u64,
     /// When it was deleted.
     pub deleted_at: Option<Stamp>,
-    /// Why.
+    /// The reason for the deletion.
     pub delete_reason: Option<String>,
-    /// Whether whoever asks has read it; always false when nobody in particular asks.
+    /// Whether the reader named in the query has read it; always `false` without a reader.
     pub is_read: bool,
-    /// Where it stands in our log: what a peer has read up to there includes it.
+    /// Its sequence in our log; a peer that has read the log up to there has the message.
     pub sequence: u64,
-    /// How many bytes the whole content has, if anything of the message was cut.
+    /// Full length of the content in bytes, if any part of the message was cut.
     pub whole: Option<usize>,
 }
 
 impl Message {
-    /// What its texts and lists take as JSON, which is nearly all of it.
+    /// Size of its texts and lists as JSON, which is nearly the size of the whole message.
     fn size(&self) -> usize {
         let recipients: usize = self.recipients.iter().map(Recipient::size).sum();
-        json::size(&self.body) + [&self.scopes, &self.refs, &self.audiences].into_iter().map(json::size).sum::<usize>() + recipients
+        let Body { format, content, structured } = &self.body;
+        let body = json::text_size(content)
+            + json::size(&(format, structured))
+            + r#"{"format":,"content":"","structured":}"#.len();
+        body + [&self.scopes, &self.refs, &self.audiences].into_iter().map(json::size).sum::<usize>() + recipients
     }
 
-    /// Cuts the content to so many bytes, and the whole message to about so many as JSON.
+    /// Cuts the content to at most `content` bytes, and the whole message to about `all` bytes of JSON.
     pub fn cut(&mut self, content: usize, all: usize) {
         let whole = self.body.content.len();
         bounds::truncate(&mut self.body.content, content);
         let mut is_cut = self.body.content.len() < whole;
         if self.size() > all {
             is_cut = true;
-            // The lists first, to an eighth each: usually they are far smaller, and then this leaves them alone.
+            // Cut the lists first, to an eighth of the room each. They are usually far smaller and stay as they are.
             for list in [&mut self.scopes, &mut self.refs, &mut self.audiences] {
                 keep(list, all / 8, json::size);
             }
             keep(&mut self.recipients, all / 8, Recipient::size);
             if self.body.structured.as_ref().is_some_and(|text| json::size(text) > all / 8) {
-                // Half of a JSON text is none.
+                // A truncated JSON text is not valid JSON.
                 self.body.structured = None;
             }
-            let room = all.saturating_sub(self.size() - json::size(&self.body.content));
+            let room = all.saturating_sub(self.size() - json::text_size(&self.body.content));
             let kept = json::prefix(&self.body.content, room).len();
             self.body.content.truncate(kept);
         }
@@ -93,7 +97,7 @@ impl Message {
     }
 }
 
-/// Keeps as many of the first entries as have so many bytes.
+/// Keeps the first entries whose sizes add up to at most `most` bytes.
 fn keep<T>(list: &mut Vec<T>, most: usize, size: impl Fn(&T) -> usize) {
     let mut bytes = 0;
     let kept = list.iter().take_while(|entry| {
@@ -105,49 +109,43 @@ fn keep<T>(list: &mut Vec<T>, most: usize, size: impl Fn(&T) -> usize) {
 }
 
 impl Message {
-    /// The daemons that it names: the author's home and the recipients'.
+    /// The ids of the daemons in this message: the home of the author and those of the recipients.
     pub fn homes(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.home.as_str()).chain(self.recipients.iter().filter_map(|recipient| recipient.home.as_deref()))
+        std::iter::once(self.home.as_str())
+            .chain(self.recipients.iter().filter_map(|recipient| recipient.home.as_deref()))
     }
 }
 
-/// One mailbox a message is for: an agent that it named, at one of its homes.
+/// One mailbox that a message is for: a named agent at one of its homes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipient {
-    /// Who.
+    /// The name of the agent.
     pub agent_id: String,
-    /// Where it lives; `None` if nobody of this name is registered anywhere (any more).
+    /// The home of the agent; `None` if no registered agent has this name (any more).
     pub home: Option<String>,
-    /// When it saw the message.
+    /// When a waiter of the agent was first given the message, according to the agent's home.
+    pub woken_at: Option<Stamp>,
+    /// When the agent saw the message.
     pub seen_at: Option<Stamp>,
-    /// When it read it, as its home said.
+    /// When the agent read the message, according to its home.
     pub read_at: Option<Stamp>,
 }
 
 impl Recipient {
-    /// About what it takes in an answer: its texts, three instants, and the names of the fields.
+    /// Approximate size in an answer: its texts, four timestamps and the field names.
     fn size(&self) -> usize {
         json::size(&self.agent_id) + json::size(&self.home) + 300
     }
 }
 
-/// Whose mailbox: an agent is its name and its home.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Mailbox {
-    /// The agent.
-    pub agent_id: String,
-    /// Its home.
-    pub home: String,
-}
-
 /// A page of messages and exact counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listing {
-    /// The page.
+    /// The messages of the page.
     pub messages: Vec<Message>,
-    /// How many the filter matches in all.
+    /// Number of messages that match the filter.
     pub total: u64,
-    /// How many of those are unread by the mailbox's owner.
+    /// Number of matching messages that the mailbox's owner has not read.
     pub unread: u64,
 }
 
@@ -160,18 +158,21 @@ const COLUMNS: &str = "m.message_id,
     m.delete_reason, e.body, (SELECT body FROM events WHERE sequence = m.edit_sequence), m.sequence, m.home, m.at, m.edited_at";
 
 impl Reader<'_> {
-    /// One message, deleted or not. `is_read` is as `mailbox` has it.
+    /// Returns one message, deleted or not. `is_read` refers to `mailbox`.
     ///
     /// # Errors
     /// SQLite's.
     pub fn message(&self, message_id: &str, mailbox: Option<&Mailbox>) -> Result<Option<Message>, StoreError> {
         let owner = self.owner(mailbox)?.unwrap_or(0);
-        let sql = format!("SELECT {COLUMNS}, {} FROM messages m JOIN events e USING (sequence) WHERE m.message_id = ?1", is_read(owner));
+        let sql = format!(
+            "SELECT {COLUMNS}, {} FROM messages m JOIN events e USING (sequence) WHERE m.message_id = ?1",
+            is_read(owner)
+        );
         let found = self.conn.prepare_cached(&sql)?.query_row([message_id], read_message).optional()?;
         found.map(|found| self.finish(found, Some(&mut Homes::new()))).transpose()
     }
 
-    /// A page of messages.
+    /// Returns a page of messages.
     ///
     /// # Errors
     /// SQLite's.
@@ -186,9 +187,11 @@ impl Reader<'_> {
         let (total, unread) = match (owner, reader) {
             (Some(owner), _) if selection.is_whole_mailbox => self.kept_counts(owner)?,
             (Some(_), _) => self.count(&selection.counted, "coalesce(sum(b.unread), 0)", values)?,
-            (None, Some(reader)) => {
-                self.count(&selection.counted, &format!("coalesce(sum({}), 0)", in_mailbox(reader, "o.unread")), values)?
-            }
+            (None, Some(reader)) => self.count(
+                &selection.counted,
+                &format!("coalesce(sum({}), 0)", in_mailbox(reader, "o.unread")),
+                values,
+            )?,
             (None, None) => self.count(&selection.counted, "0", values)?,
         };
         let total = if filter.unread { unread } else { total };
@@ -198,11 +201,16 @@ impl Reader<'_> {
             if owner.is_some() { "b.at" } else { "m.shown_at" }
         };
         let number = if owner.is_some() { "b.sequence" } else { "m.sequence" };
+        let order = |time: &str, direction: &str| match (owner, filter.since) {
+            (Some(_), Some(_)) => "m.sequence".to_owned(),
+            _ => format!("{time} {direction}, {number} {direction}"),
+        };
         let direction = if filter.order == Order::NewestFirst { "DESC" } else { "ASC" };
         let unread_only = if filter.unread { " AND b.unread" } else { "" };
         let sql = format!(
-            "SELECT {COLUMNS}, {} {from}{unread_only} ORDER BY {time} {direction}, {number} {direction} LIMIT {} OFFSET {}",
+            "SELECT {COLUMNS}, {} {from}{unread_only} ORDER BY {} LIMIT {} OFFSET {}",
             is_read(reader.unwrap_or(0)),
+            order(time, direction),
             filter.limit,
             filter.offset
         );
@@ -210,7 +218,7 @@ impl Reader<'_> {
         let mut messages = Vec::new();
         let mut used = 0;
         let mut statement = self.conn.prepare(&sql)?;
-        // One at a time: a hundred events of the greatest size are larger than memory.
+        // Read one message at a time: a hundred events of the maximum size do not fit into memory.
         for found in statement.query_map(params_from_iter(values), read_message)? {
             let mut message = self.finish(found?, homes.as_mut())?;
             let after = filter.limit.saturating_sub(messages.len() as u64 + 1);
@@ -221,7 +229,7 @@ impl Reader<'_> {
         Ok(Listing { messages, total, unread })
     }
 
-    /// How much mail an agent has, and how much of it is unread.
+    /// Returns how many messages an agent's mailbox holds, and how many of them are unread.
     ///
     /// # Errors
     /// SQLite's.
@@ -230,7 +238,7 @@ impl Reader<'_> {
         self.kept_counts(owner)
     }
 
-    /// Whether an agent has unread mail.
+    /// Returns `true` if an agent has unread mail.
     ///
     /// # Errors
     /// SQLite's.
@@ -239,7 +247,7 @@ impl Reader<'_> {
         Ok(self.conn.prepare_cached("SELECT 1 FROM mailbox WHERE owner = ?1 AND unread LIMIT 1")?.exists([owner])?)
     }
 
-    /// Whether this message is in the mailbox and unread.
+    /// Returns `true` if this message is in the mailbox and unread.
     ///
     /// # Errors
     /// SQLite's.
@@ -252,12 +260,13 @@ impl Reader<'_> {
         Ok(statement.exists((message_id, owner))?)
     }
 
-    /// Messages for everyone, and for each role that was addressed: name and count, by name.
+    /// Counts the messages addressed to everyone, and those for each addressed role: name and count, by name.
     ///
     /// # Errors
     /// SQLite's.
     pub fn shared_mail(&self) -> Result<(u64, Vec<(String, u64)>), StoreError> {
-        let mut everyone = self.conn.prepare_cached("SELECT total FROM audience_counts WHERE kind = 2 AND value = ''")?;
+        let mut everyone =
+            self.conn.prepare_cached("SELECT total FROM audience_counts WHERE kind = 2 AND value = ''")?;
         let everyone: Option<u64> = everyone.query_row([], |row| row.get(0)).optional()?;
         let mut statement = self.conn.prepare_cached(
             "SELECT value, total FROM audience_counts WHERE kind = 1 AND total > 0 AND value IN (SELECT role FROM agents) ORDER BY value",
@@ -277,33 +286,42 @@ impl Reader<'_> {
         Ok(statement.query_row(params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?)))?)
     }
 
-    /// Of a mailbox, as the database keeps them.
+    /// The total and unread counts that the database keeps for a mailbox.
     fn kept_counts(&self, owner: i64) -> Result<(u64, u64), StoreError> {
         let mut statement = self.conn.prepare_cached("SELECT total, unread FROM mailbox_counts WHERE owner = ?1")?;
         Ok(statement.query_row([owner], |row| Ok((row.get(0)?, row.get(1)?))).optional()?.unwrap_or_default())
     }
 
-    /// Reads the texts of a row, and what became of it at its recipients if `homes` is there to remember where they live.
+    /// Parses the bodies of a row. Adds the state of the recipients if `homes`, a cache of their homes, is given.
     fn finish(&self, found: Found, homes: Option<&mut Homes>) -> Result<Message, StoreError> {
         let Found { mut message, created, edited } = found;
-        let Payload::MessageCreate(created) = read_body("message.create", &created)? else { return Err(unreadable("its type")) };
+        let Payload::MessageCreate(created) = read_body("message.create", &created)? else {
+            return Err(unreadable("its type"));
+        };
         message.audiences = audiences(&created);
         if let Some(homes) = homes {
             message.recipients = self.recipients(&message, &created, homes)?;
         }
         message.body = created.body;
         if let Some(edited) = edited {
-            let Payload::MessageEdit(edited) = read_body("message.edit", &edited)? else { return Err(unreadable("its type")) };
+            let Payload::MessageEdit(edited) = read_body("message.edit", &edited)? else {
+                return Err(unreadable("its type"));
+            };
             message.body = edited.body;
         }
         (message.scopes, message.refs) = (created.scopes, created.refs);
         Ok(message)
     }
 
-    /// One entry for each name and each home that the message says, or, where it says none, each home that is meant
-    /// (`fold/residence.rs`), this one first. What a receipt says counts for the home that wrote it, or to which its reader moved; for a name that lives
-    /// nowhere any receipt does.
-    fn recipients(&self, message: &Message, created: &MessageCreate, homes: &mut Homes) -> Result<Vec<Recipient>, StoreError> {
+    /// Returns one entry per name and home that the message carries. For a name without homes there is one entry per
+    /// home that the name means (`fold/residence.rs`), this daemon first. A receipt counts for the home that wrote it,
+    /// or for the home to which its reader moved. For a name without any home, every receipt counts.
+    fn recipients(
+        &self,
+        message: &Message,
+        created: &MessageCreate,
+        homes: &mut Homes,
+    ) -> Result<Vec<Recipient>, StoreError> {
         let stamp = |nanos: Option<i64>| nanos.map(Stamp::from_nanos);
         let receipts: Vec<(String, Recipient)> = self
             .conn
@@ -316,12 +334,25 @@ impl Reader<'_> {
             ))?
             .query_map((&message.message_id, message.claimed_at.nanos()), |row| {
                 let (seen_at, read_at) = (stamp(row.get(2)?), stamp(row.get(3)?));
-                Ok((row.get(0)?, Recipient { agent_id: String::new(), home: row.get(1)?, seen_at, read_at }))
+                Ok((row.get(0)?, Recipient { agent_id: String::new(), home: row.get(1)?, woken_at: None, seen_at, read_at }))
+            })?
+            .collect::<Result<_, _>>()?;
+        let wakes: Vec<(String, Option<String>, Stamp)> = self
+            .conn
+            .prepare_cached(&format!(
+                "SELECT agent_id, coalesce((SELECT f.home FROM former_homes f WHERE f.agent_id = w.agent_id AND f.former = w.origin
+                                            AND f.until > max(w.at, ?2)), w.origin), {}
+                 FROM wakes w WHERE message_id = ?1",
+                arrival::shown_sql("w.origin", "w.at"),
+            ))?
+            .query_map((&message.message_id, message.claimed_at.nanos()), |row| {
+                Ok((row.get(0)?, row.get(1)?, Stamp::from_nanos(row.get(2)?)))
             })?
             .collect::<Result<_, _>>()?;
         let mut recipients = Vec::with_capacity(created.recipients.len());
         for name in &created.recipients {
-            let mut said = created.homes_of(name).map(|home| self.lives_now(name, home)).collect::<Result<Vec<_>, _>>()?;
+            let mut said =
+                created.homes_of(name).map(|home| self.lives_now(name, home)).collect::<Result<Vec<_>, _>>()?;
             let lives: &mut Vec<String> = match homes.entry(name.clone()) {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(unknown) => {
@@ -331,7 +362,7 @@ impl Reader<'_> {
                 }
             };
             if said.is_empty() {
-                // By its name alone.
+                // The message carries only the name.
                 let meant = self.homes_at(name, message.claimed_at)?;
                 said = lives.iter().filter(|home| meant.contains(home)).cloned().collect();
             }
@@ -339,9 +370,15 @@ impl Reader<'_> {
             said.dedup();
             let places = if said.is_empty() { vec![None] } else { said.into_iter().map(Some).collect() };
             for home in places {
-                let here = receipts.iter().filter(|(agent, receipt)| agent == name && (home.is_none() || receipt.home == home));
-                let (seen_at, read_at) = (here.clone().filter_map(|(_, it)| it.seen_at).min(), here.filter_map(|(_, it)| it.read_at).min());
-                recipients.push(Recipient { agent_id: name.clone(), home, seen_at, read_at });
+                let here = receipts
+                    .iter()
+                    .filter(|(agent, receipt)| agent == name && (home.is_none() || receipt.home == home));
+                let (seen_at, read_at) =
+                    (here.clone().filter_map(|(_, it)| it.seen_at).min(), here.filter_map(|(_, it)| it.read_at).min());
+                let woken =
+                    wakes.iter().filter(|(agent, origin, _)| agent == name && (home.is_none() || *origin == home));
+                let woken_at = woken.map(|(.., at)| *at).min();
+                recipients.push(Recipient { agent_id: name.clone(), home, woken_at, seen_at, read_at });
             }
         }
         Ok(recipients)
@@ -349,22 +386,23 @@ impl Reader<'_> {
 }
 
 impl Reader<'_> {
-    /// Where an agent lives now that lived at `home`.
+    /// The current home of an agent that lived at `home`.
     fn lives_now(&self, agent_id: &str, home: &str) -> Result<String, StoreError> {
-        let mut statement = self.conn.prepare_cached("SELECT home FROM former_homes WHERE agent_id = ?1 AND former = ?2")?;
+        let mut statement =
+            self.conn.prepare_cached("SELECT home FROM former_homes WHERE agent_id = ?1 AND former = ?2")?;
         Ok(statement.query_row((agent_id, home), |row| row.get(0)).optional()?.unwrap_or_else(|| home.to_owned()))
     }
 }
 
 impl Reader<'_> {
-    /// The homes that a message of this instant means which addresses the name alone.
+    /// The homes that a message of this time means if it addresses only the name.
     fn homes_at(&self, agent_id: &str, at: Stamp) -> Result<Vec<String>, StoreError> {
         let mut statement = self.conn.prepare_cached(&residence::homes_at("?1", "?2"))?;
         Ok(statement.query_map((agent_id, at.nanos()), |row| row.get(0))?.collect::<Result<_, _>>()?)
     }
 }
 
-/// Where the agents of a name live, looked up once per answer.
+/// Cache of the homes of each name, for one answer.
 type Homes = HashMap<String, Vec<String>>;
 
 fn audiences(message: &MessageCreate) -> Vec<Tag> {
@@ -373,7 +411,7 @@ fn audiences(message: &MessageCreate) -> Vec<Tag> {
         let kind = if scope.value == "everyone" { "broadcast" } else { "group" };
         audiences.push(Tag::new(kind, &scope.value));
     }
-    // Go Thrum writes its broadcasts without any tag, but with the recipients that it knew of.
+    // Go Thrum writes broadcasts without any tag; they only list the recipients that it knew.
     if audiences.is_empty() {
         audiences.push(Tag::new("broadcast", "everyone"));
     }
@@ -388,16 +426,23 @@ fn unreadable(why: &str) -> StoreError {
     StoreError::Damaged(format!("a folded event cannot be read: {why}"))
 }
 
+/// SQL condition: the owner of a mailbox has read a message. An agent's own messages count as read, even if they are
+/// not in its mailbox.
 fn is_read(owner: i64) -> String {
-    in_mailbox(owner, "NOT o.unread")
+    let own = format!(
+        "EXISTS (SELECT 1 FROM agents a WHERE a.owner = {owner} AND a.agent_id = m.agent_id AND a.home = m.home)"
+    );
+    format!("({} OR {own})", in_mailbox(owner, "NOT o.unread"))
 }
 
-/// Whether a message is in a mailbox, in this state.
+/// SQL condition: a message is in a mailbox, in this state.
 fn in_mailbox(owner: i64, state: &str) -> String {
-    format!("EXISTS (SELECT 1 FROM mailbox o WHERE o.owner = {owner} AND o.at = m.shown_at AND o.sequence = m.sequence AND {state})")
+    format!(
+        "EXISTS (SELECT 1 FROM mailbox o WHERE o.owner = {owner} AND o.at = m.shown_at AND o.sequence = m.sequence AND {state})"
+    )
 }
 
-/// A row whose texts are not read yet.
+/// A row whose bodies are not parsed yet.
 struct Found {
     message: Message,
     created: String,

@@ -1,10 +1,14 @@
-//! What can be asked of the store. Everything answered here is of one moment ([`Readers::with`](crate::Readers::with)).
+//! The queries of the store. All queries of one reader see the same state ([`Readers::with`](crate::Readers::with)).
 
 mod agents;
+mod claims;
 mod filter;
 mod footing;
+mod groups;
 mod log;
 mod messages;
+mod parked;
+mod presence;
 mod purges;
 mod roles;
 mod sessions;
@@ -13,9 +17,12 @@ mod usage;
 
 pub(crate) use agents::Addressable;
 pub use agents::{Agent, AgentFilter};
-pub use filter::{Filter, Order, Room};
+pub use claims::Claim;
+pub use filter::{Filter, Mailbox, Order, Room};
 pub use log::Totals;
-pub use messages::{Listing, Mailbox, Message, Recipient};
+pub use messages::{Listing, Message, Recipient};
+pub use parked::{Parked, ParkedEvent};
+pub use presence::{Presence, ProgramSession};
 pub use purges::PurgeSaid;
 pub use roles::Role;
 pub use sessions::{Liveness, Session, SessionFilter};

@@ -1,38 +1,41 @@
-//! Who purged what, and when.
+//! Queries over the purges in the log.
 
 use thrum_core::{Payload, Stamp, key, limits};
 
-use crate::{Reader, StoreError, fold};
+use crate::{Reader, StoreError, cutoff};
 
-/// A purge that is in the log.
+/// A purge in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PurgeSaid {
-    /// The daemon that said it, as it says.
+    /// The daemon that executed the purge, as stated in the event.
     pub by: String,
-    /// Whether it is signed. If not, it takes away only what `by` wrote.
+    /// Whether the purge is signed. If not, it removes only events by `by`.
     pub signed: bool,
     /// The peer that served it; empty for our own.
     pub via: String,
-    /// When it was said.
+    /// Time of the purge.
     pub at: Stamp,
-    /// What is older goes; never later than `at`.
+    /// Older events are removed; never later than `at`.
     pub cutoff: Stamp,
-    /// Whether it lies ahead and waits for its time.
+    /// Number of listed messages, sessions and events, which claim a later time.
+    pub named: usize,
+    /// Whether the purge lies in the future and is parked until then.
     pub waits: bool,
-    /// Whether that is so far ahead that nothing is held up for it.
+    /// Whether it lies so far in the future that nothing waits for it.
     pub far_ahead: bool,
 }
 
 impl Reader<'_> {
-    /// Before what all is purged; zero if nothing is.
+    /// The cutoff before which everything is purged; zero if there is none.
     ///
     /// # Errors
     /// SQLite's.
     pub fn purged_before(&self) -> Result<Stamp, StoreError> {
-        fold::cutoff(self.conn)
+        cutoff::for_everything(self.conn)
     }
 
-    /// The last purges that came, the last first, at most [`limits::LISTED_PURGES`]. Those that say no time are left out.
+    /// Returns the last purges to arrive, latest first, at most [`limits::LISTED_PURGES`]. Purges without a valid
+    /// cutoff are left out.
     ///
     /// # Errors
     /// SQLite's.
@@ -56,7 +59,8 @@ impl Reader<'_> {
                 via: row.get(1)?,
                 at,
                 cutoff: cutoff.min(at),
-                far_ahead: waits.as_deref() == Some(fold::FAR_AHEAD),
+                named: said.ahead.len(),
+                far_ahead: waits.as_deref() == Some(cutoff::FAR_AHEAD),
                 waits: waits.is_some(),
             });
         }

@@ -1,4 +1,4 @@
-//! Sessions, what goes on in them, and whether anybody is still there.
+//! Queries over sessions, their work contexts and the liveness of their agents.
 
 use std::ops::ControlFlow;
 
@@ -8,68 +8,73 @@ use thrum_core::{Stamp, limits, payload::WorkContext};
 use super::agents::{Conditions, stamp, written_by};
 use crate::{Reader, StoreError, arrival::shown_sql};
 
-/// A period of work.
+/// An agent's period of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
     /// `ses_…`
     pub session_id: String,
-    /// Whose.
+    /// The agent.
     pub agent_id: String,
     /// The agent's home.
     pub home: String,
-    /// When it began, or that came.
+    /// When it started. If that is later than the arrival of the start event, the time of arrival.
     pub started_at: Stamp,
-    /// When it began, as its home has it.
+    /// When it started, according to its home.
     pub(crate) start_claimed_at: Stamp,
     /// When it ended.
     pub ended_at: Option<Stamp>,
-    /// Why.
+    /// The reason for its end.
     pub end_reason: Option<String>,
-    /// Last sign of life known here.
+    /// Last sign of life of the agent that is known here.
     pub last_seen_at: Stamp,
-    /// What goes on in it, as the agent said it last; empty if it said nothing.
+    /// The agent's last work context; empty if it reported none.
     pub context: WorkContext,
 }
 
-/// Which sessions.
+/// Selects sessions.
 #[derive(Clone, Debug, Default)]
 pub struct SessionFilter {
-    /// Of this agent.
+    /// Only sessions of this agent.
     pub agent_id: Option<String>,
-    /// Of this home.
+    /// Only sessions of this home.
     pub home: Option<String>,
-    /// Only those that have not ended.
+    /// Only sessions that have not ended.
     pub open_only: bool,
-    /// So many of the newest; all if `None`.
+    /// Only this many of the newest; all if `None`.
     pub newest: Option<usize>,
 }
 
 impl Session {
-    /// Whether anybody is still there. `here` is the daemon that asks: of agents that live with it, it sees every call; of
-    /// others only what they write down, which is much less often.
+    /// Until when the agent counts as active without another sign of life. `here` is the querying daemon: it sees every
+    /// call of its own agents, but of other agents only the events that they write, which are much less frequent.
+    pub fn heard_until(&self, here: &str) -> Stamp {
+        self.last_seen_at.plus(if self.home == here { limits::AGENT_SILENT } else { limits::REMOTE_AGENT_SILENT })
+    }
+
+    /// The liveness of the session as seen by the daemon `here`; see [`heard_until`](Self::heard_until).
     pub fn liveness(&self, now: Stamp, here: &str) -> Liveness {
-        let silent = if self.home == here { limits::AGENT_SILENT } else { limits::REMOTE_AGENT_SILENT };
         match self.ended_at {
             Some(_) => Liveness::Ended,
-            None if now.since(self.last_seen_at) > silent => Liveness::Silent,
+            None if now > self.heard_until(here) => Liveness::Silent,
             None => Liveness::Active,
         }
     }
 }
 
-/// What a session looks like from outside.
+/// Liveness of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Liveness {
-    /// Open, and its agent was heard of lately.
+    /// Open, with a recent sign of life.
     Active,
-    /// Open, but nothing was heard for so long that the agent is probably gone. The next sign of life makes it active again.
+    /// Open, but without a sign of life for so long that the agent is probably gone. The next sign of life makes it
+    /// active again.
     Silent,
     /// Ended.
     Ended,
 }
 
 impl Reader<'_> {
-    /// Sessions whose beginning is known, newest first.
+    /// Returns the sessions with a known start, newest first.
     ///
     /// # Errors
     /// SQLite's.
@@ -82,18 +87,27 @@ impl Reader<'_> {
         Ok(sessions)
     }
 
-    /// The same, one at a time until `found` has enough: together their work contexts may be larger than memory.
+    /// Passes the sessions with a known start to `found`, one at a time, until it breaks. Together their work contexts
+    /// may not fit into memory.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn each_session(&self, filter: &SessionFilter, mut found: impl FnMut(Session) -> ControlFlow<()>) -> Result<(), StoreError> {
+    pub fn each_session(
+        &self,
+        filter: &SessionFilter,
+        mut found: impl FnMut(Session) -> ControlFlow<()>,
+    ) -> Result<(), StoreError> {
         let mut conditions = Conditions::new(self.home);
         conditions.equals("s.agent_id", filter.agent_id.as_ref());
         conditions.equals("s.home", filter.home.as_ref());
         if filter.open_only {
             conditions.sql.push_str(" AND s.ended_at IS NULL");
         }
-        let sql = format!("{} WHERE s.started_at IS NOT NULL{} ORDER BY s.shown_at DESC, s.session_id", select(), conditions.sql);
+        let sql = format!(
+            "{} WHERE s.started_at IS NOT NULL{} ORDER BY s.shown_at DESC, s.session_id",
+            select(),
+            conditions.sql
+        );
         let sql = filter.newest.map_or(sql.clone(), |newest| format!("{sql} LIMIT {newest}"));
         let mut statement = self.conn.prepare_cached(&sql)?;
         for row in statement.query_map(params_from_iter(conditions.values), read_session)? {
@@ -104,7 +118,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The newest open session of an agent, wherever it lives.
+    /// Returns the newest open session of an agent at any home.
     ///
     /// # Errors
     /// SQLite's.
@@ -118,7 +132,7 @@ impl Reader<'_> {
         found.map(finish).transpose()
     }
 
-    /// One session whose beginning is known.
+    /// Returns one session with a known start.
     ///
     /// # Errors
     /// SQLite's.
@@ -128,20 +142,23 @@ impl Reader<'_> {
         found.map(finish).transpose()
     }
 
-    /// The id of the open session of an agent registered here; of the newest, if there are several.
+    /// Returns the id of the open session of an agent registered here; the newest, if there are several.
     ///
     /// # Errors
     /// SQLite's.
     pub fn open_session(&self, agent_id: &str) -> Result<Option<String>, StoreError> {
-        let mut statement =
-            self.conn.prepare_cached("SELECT shown_at, session_id FROM sessions WHERE agent_id = ?1 AND home = ?2 AND ended_at IS NULL")?;
-        let open = statement.query_map((agent_id, self.home), |row| Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?)))?;
-        // Not `max` in SQL, for the reason given in the fold: this runs for every message sent.
+        let mut statement = self.conn.prepare_cached(
+            "SELECT shown_at, session_id FROM sessions WHERE agent_id = ?1 AND home = ?2 AND ended_at IS NULL",
+        )?;
+        let open =
+            statement.query_map((agent_id, self.home), |row| Ok((row.get::<_, Option<i64>>(0)?, row.get(1)?)))?;
+        // Take the maximum here instead of in SQL, for the reason given in the fold: this runs for every message sent.
         Ok(open.collect::<Result<Vec<_>, _>>()?.into_iter().max().map(|(_, session_id)| session_id))
     }
 }
 
-/// A session with its context and the last sign of life: of an agent that lives at ?1 as seen here, of others as they wrote.
+/// SQL that selects a session with its context and last sign of life: for agents whose home is ?1 as seen here, for
+/// others as they reported it.
 fn select() -> String {
     let (ended, said) = (shown_sql("s.home", "s.ended_at"), shown_sql("c.home", "c.at"));
     format!(
@@ -170,8 +187,8 @@ fn read_session(row: &Row<'_>) -> rusqlite::Result<(Session, Option<String>)> {
 
 fn finish((mut session, context): (Session, Option<String>)) -> Result<Session, StoreError> {
     if let Some(text) = context {
-        let context: WorkContext =
-            serde_json::from_str(&text).map_err(|error| StoreError::Damaged(format!("a work context cannot be read: {error}")))?;
+        let context: WorkContext = serde_json::from_str(&text)
+            .map_err(|error| StoreError::Damaged(format!("a work context cannot be read: {error}")))?;
         session.context = context.of_event();
     }
     session.context.session_id.clone_from(&session.session_id);

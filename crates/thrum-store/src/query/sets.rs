@@ -1,6 +1,5 @@
-//! Which events of one log are held: by number, by id, and the events themselves. For daemons that compare.
+//! Queries for reconciliation: the events held of one log, by origin sequence, by id, and the events themselves.
 
-use rusqlite::Row as SqlRow;
 use thrum_core::{
     Heads, Runs, Sum,
     compare::{Listing, LogOf, Numbers, Part, Wanted},
@@ -9,19 +8,15 @@ use thrum_core::{
     ranges::LAST,
 };
 
-use crate::{Reader, StoreError, digest, tx};
+use super::log::{ROW_COLUMNS, read_row};
+use crate::{Reader, StoreError, digest, purged_ranges};
 
-const COLUMNS: &str = "sequence, event_id, type, origin_daemon, body";
-
-/// By the index over ids: what lies outside costs nothing.
-const BETWEEN: &str = "WHERE event_id > ?3 AND (?4 = '' OR event_id <= ?4) AND +origin_daemon = ?1 AND +origin_log = ?2";
-
-fn row(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
-    Ok(Row { sequence: row.get(0)?, id: row.get(1)?, kind: row.get(2)?, origin: row.get(3)?, body: row.get(4)? })
-}
+/// Uses the index over ids, so events outside the range cost nothing.
+const BETWEEN: &str =
+    "WHERE event_id > ?3 AND (?4 = '' OR event_id <= ?4) AND +origin_daemon = ?1 AND +origin_log = ?2";
 
 impl Reader<'_> {
-    /// What is held of every log, counted from the rows: the proof of what [`heads`](Self::heads) keeps. Reads all of them.
+    /// Counts the events held of each log from the rows, to verify the stored [`heads`](Self::heads). Reads all rows.
     ///
     /// # Errors
     /// SQLite's.
@@ -29,7 +24,8 @@ impl Reader<'_> {
         digest::recount(self.conn)
     }
 
-    /// Which places above `after` of a log are held, and which were purged: at most `most` runs of each, from the lowest on.
+    /// Returns the held and the purged origin sequences of a log above `after`: at most `most` runs of each, lowest
+    /// first.
     ///
     /// # Errors
     /// SQLite's.
@@ -51,7 +47,7 @@ impl Reader<'_> {
             held.push(number);
         }
         let held: Runs = held.into_iter().collect();
-        let mut purged = tx::purged(self.conn, origin, log)?.without(&held);
+        let mut purged = purged_ranges::of_log(self.conn, origin, log)?.without(&held);
         purged = if after < LAST { purged.within(&(after + 1..=LAST)) } else { Runs::default() };
         if purged.len() > most {
             purged = purged.first(most);
@@ -61,15 +57,25 @@ impl Reader<'_> {
         Ok(Numbers { held: held.within(&(1..=upto)), purged: purged.within(&(1..=upto)), next })
     }
 
-    /// Which events of a log are held after one id up to another, in the order of their bytes; an empty `upto` is the end.
-    /// Each by itself if they are at most `most`, else in [`limits::TOLD_PARTS`] parts.
+    /// Returns the events of a log whose ids are above `after` and up to `upto`, in byte order; an empty `upto` means
+    /// the end. Lists single events if they are at most `most`, otherwise [`limits::TOLD_PARTS`] parts.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn listing(&self, LogOf { origin, log }: &LogOf, after: &str, upto: &str, most: usize) -> Result<Listing, StoreError> {
+    pub fn listing(
+        &self,
+        LogOf { origin, log }: &LogOf,
+        after: &str,
+        upto: &str,
+        most: usize,
+    ) -> Result<Listing, StoreError> {
         let asked = (origin, log, after, upto);
-        let count: u64 = self.conn.prepare_cached(&format!("SELECT count(*) FROM events {BETWEEN}"))?.query_row(asked, |row| row.get(0))?;
-        let mut statement = self.conn.prepare_cached(&format!("SELECT event_id, body FROM events {BETWEEN} ORDER BY event_id"))?;
+        let count: u64 = self
+            .conn
+            .prepare_cached(&format!("SELECT count(*) FROM events {BETWEEN}"))?
+            .query_row(asked, |row| row.get(0))?;
+        let mut statement =
+            self.conn.prepare_cached(&format!("SELECT event_id, body FROM events {BETWEEN} ORDER BY event_id"))?;
         let mut rows = statement.query(asked)?;
         let mut listed = Vec::new();
         let mut parts: Vec<Part> = Vec::new();
@@ -94,7 +100,8 @@ impl Reader<'_> {
         Ok(Listing::Ids(listed))
     }
 
-    /// How many events of a log are held after one id up to another, and the sum over their canonical forms.
+    /// Returns the number of events of a log whose ids are above `after` and up to `upto`, and the digest over their
+    /// canonical forms.
     ///
     /// # Errors
     /// SQLite's.
@@ -109,12 +116,18 @@ impl Reader<'_> {
         Ok((count, total))
     }
 
-    /// The events asked for by name that are here, in the order asked, at most `max_events` and `max_bytes` of bodies, but at
-    /// least one if there is any. [`Page::more`] says that the answer was cut short.
+    /// Returns the requested events that are held, in the order of the request: at most `max_events` and `max_bytes` of
+    /// bodies, but at least one if there is any. [`Page::more`] is set if the answer was cut short.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn named(&self, LogOf { origin, log }: &LogOf, wanted: &Wanted, max_events: usize, max_bytes: usize) -> Result<Page, StoreError> {
+    pub fn named(
+        &self,
+        LogOf { origin, log }: &LogOf,
+        wanted: &Wanted,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Result<Page, StoreError> {
         let mut page = Page::default();
         let mut bytes = 0;
         let mut take = |row: Row| {
@@ -128,11 +141,11 @@ impl Reader<'_> {
         match wanted {
             Wanted::Numbers(runs) => {
                 let mut statement = self.conn.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM events WHERE origin_daemon = ?1 AND origin_log = ?2 AND origin_seq BETWEEN ?3 AND ?4
+                    "SELECT {ROW_COLUMNS} FROM events WHERE origin_daemon = ?1 AND origin_log = ?2 AND origin_seq BETWEEN ?3 AND ?4
                      ORDER BY origin_seq"
                 ))?;
                 'runs: for run in runs.iter() {
-                    for found in statement.query_map((origin, log, run.start(), run.end()), row)? {
+                    for found in statement.query_map((origin, log, run.start(), run.end()), read_row)? {
                         if take(found?) {
                             break 'runs;
                         }
@@ -141,10 +154,10 @@ impl Reader<'_> {
             }
             Wanted::Ids(ids) => {
                 let mut statement = self.conn.prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM events WHERE event_id = ?3 AND +origin_daemon = ?1 AND +origin_log = ?2"
+                    "SELECT {ROW_COLUMNS} FROM events WHERE event_id = ?3 AND +origin_daemon = ?1 AND +origin_log = ?2"
                 ))?;
                 'ids: for id in ids {
-                    for found in statement.query_map((origin, log, id), row)? {
+                    for found in statement.query_map((origin, log, id), read_row)? {
                         if take(found?) {
                             break 'ids;
                         }

@@ -1,19 +1,22 @@
-//! How much is kept of what a peer served.
+//! Measures how much storage a peer's events use.
 
 use thrum_core::quota::Amounts;
 
 use crate::{Reader, StoreError};
 
 impl Reader<'_> {
-    /// What is kept of what this peer served. Bytes and origins are kept by the database; agents and parked events are counted, which
-    /// their quotas bound.
+    /// Returns the amount of data stored from this peer. The database maintains the numbers of bytes and origins.
+    /// Agents and parked events are counted here, which is cheap because quotas bound them.
     ///
     /// # Errors
     /// SQLite's.
     pub fn usage(&self, peer: &str) -> Result<Amounts, StoreError> {
-        let mut received = self.conn.prepare_cached("SELECT coalesce(sum(bytes), 0), count(*) FROM received WHERE peer = ?1")?;
+        let mut received =
+            self.conn.prepare_cached("SELECT coalesce(sum(bytes), 0), count(*) FROM received WHERE peer = ?1")?;
         let (bytes, origins) = received.query_row([peer], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let count = |sql: &str| -> Result<u64, StoreError> { Ok(self.conn.prepare_cached(sql)?.query_row([peer], |row| row.get(0))?) };
+        let count = |sql: &str| -> Result<u64, StoreError> {
+            Ok(self.conn.prepare_cached(sql)?.query_row([peer], |row| row.get(0))?)
+        };
         Ok(Amounts {
             bytes,
             origins,

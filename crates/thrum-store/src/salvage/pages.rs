@@ -1,40 +1,41 @@
-//! The pages of a database file, read without SQLite: it refuses what it does not trust, and here nothing is trusted.
+//! Reads the pages of a database file without SQLite. SQLite refuses files that it does not trust; this module trusts
+//! no part of the file.
 //!
-//! <https://sqlite.org/fileformat2.html>. Every number in the file may be any number: all reading is within bounds, and every chain
-//! has an end.
+//! <https://sqlite.org/fileformat2.html>. Every number in the file may have any value. Therefore all reads are
+//! bounds-checked, and every chain of pages is bounded.
 
 use std::{collections::HashMap, fs::File, io, os::unix::fs::FileExt, path::Path};
 
-use crate::store::beside;
+use crate::connection::beside;
 
-/// Bytes in a page of every database of ours; all of them are used.
+/// Page size of every database of ours in bytes; the whole page is used.
 const USUAL_PAGE: usize = 4096;
 
-/// The head of a database file, of a write-ahead log, and of a page in that.
+/// Header sizes in bytes: of a database file, of a write-ahead log, and of a frame in it.
 const HEAD: usize = 100;
 const WAL_HEAD: u64 = 32;
 const FRAME_HEAD: u64 = 24;
 
-/// A database file, with what its write-ahead log holds of it.
+/// A database file together with the committed pages in its write-ahead log.
 pub(super) struct Pages {
     file: File,
-    /// Bytes in a page, and those of them that are used.
+    /// Bytes per page, and how many of them are used.
     size: usize,
     usable: usize,
-    /// Pages in the file alone.
+    /// Number of pages in the database file, without the write-ahead log.
     count: u32,
     wal: Option<File>,
-    /// Where in the write-ahead log a page stands that was committed there.
+    /// Offset in the write-ahead log of each page that was committed there.
     newer: HashMap<u32, u64>,
 }
 
 impl Pages {
-    /// A file with pages as all of ours are, whatever its head says.
+    /// Opens a file with our usual page size, whatever its header states.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         Self::of(path, USUAL_PAGE, USUAL_PAGE)
     }
 
-    /// The same with pages as its head says, if that says something else that can be.
+    /// Opens a file with the page size from its header. Returns `None` if that is the usual one or is invalid.
     pub(super) fn as_told(path: &Path) -> Option<Self> {
         let mut head = [0; HEAD];
         File::open(path).ok()?.read_exact_at(&mut head, 0).ok()?;
@@ -54,14 +55,14 @@ impl Pages {
                 let length = file.metadata()?.len();
                 (file, length)
             }
-            // All that is left.
+            // Only the write-ahead log is left.
             Err(error) if error.kind() == io::ErrorKind::NotFound => (log.as_ref().map_err(|_| error)?.try_clone()?, 0),
             Err(error) => return Err(error),
         };
         let count = u32::try_from(length / size as u64).unwrap_or(u32::MAX);
         let mut pages = Self { file, size, usable, count, wal: None, newer: HashMap::new() };
         if let Ok(wal) = log {
-            // What of it cannot be read was never committed, or is lost.
+            // The unreadable part of the log was never committed, or is lost.
             pages.read_wal(wal).unwrap_or_default();
         }
         Ok(pages)
@@ -73,7 +74,7 @@ impl Pages {
         1..=last
     }
 
-    /// A page, as it was committed last; `None` where it cannot be read.
+    /// Returns the last committed version of a page; `None` if it cannot be read.
     pub(super) fn page(&self, number: u32) -> Option<Vec<u8>> {
         let mut page = vec![0; self.size];
         match (self.newer.get(&number), &self.wal) {
@@ -87,12 +88,13 @@ impl Pages {
         Some(page)
     }
 
-    /// Notes the pages of all transactions that were committed, by the rule by which SQLite finds them again: as far as salts and
-    /// checksums hold, up to the last commit.
+    /// Records the pages of all committed transactions. As in SQLite's recovery, frames count as long as their salts
+    /// and checksums match, up to the last commit.
     fn read_wal(&mut self, wal: File) -> io::Result<()> {
         let mut head = [0; 32];
         wal.read_exact_at(&mut head, 0)?;
-        let word = |bytes: &[u8], at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let word =
+            |bytes: &[u8], at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let is_big = match word(&head, 0) {
             0x377f_0682 => false,
             0x377f_0683 => true,
@@ -104,7 +106,7 @@ impl Pages {
             return Ok(());
         }
         if size != self.size {
-            // The write-ahead log has a checksum, and the file's head has none.
+            // Trust the write-ahead log, which has a checksum; the header of the file has none.
             let length = u64::from(self.count) * self.size as u64;
             (self.size, self.usable) = (size, size);
             self.count = u32::try_from(length / size as u64).unwrap_or(u32::MAX);
@@ -128,8 +130,8 @@ impl Pages {
         Ok(())
     }
 
-    /// The cells of a page that holds rows or index entries: with their row numbers, and their records as far as these can be
-    /// put together.
+    /// The cells of a page that holds rows or index entries: their row numbers, and their records if these can be
+    /// assembled.
     pub(super) fn cells(&self, page: &[u8], is_first: bool) -> Vec<Cell> {
         let base = if is_first { HEAD } else { 0 };
         let kind = match page.get(base) {
@@ -146,7 +148,7 @@ impl Pages {
     }
 
     fn cell(&self, page: &[u8], at: usize, kind: Kind) -> Option<Cell> {
-        // Before the record, an inner page of an index names the page below.
+        // On an inner page of an index, the number of the child page precedes the record.
         let mut at = if let Kind::Entries { head: 12 } = kind { at + 4 } else { at };
         let length = usize::try_from(varint(page, &mut at)?).ok()?;
         let row = if let Kind::Rows = kind { varint(page, &mut at)? } else { 0 };
@@ -161,7 +163,8 @@ impl Pages {
             _ => least,
         };
         let mut record = page.get(at..at + here)?.to_vec();
-        let mut next = if here < length { u32::from_be_bytes(page.get(at + here..at + here + 4)?.try_into().ok()?) } else { 0 };
+        let mut next =
+            if here < length { u32::from_be_bytes(page.get(at + here..at + here + 4)?.try_into().ok()?) } else { 0 };
         while record.len() < length {
             let page = self.page(next)?;
             next = u32::from_be_bytes(page.get(..4)?.try_into().ok()?);
@@ -172,7 +175,7 @@ impl Pages {
     }
 }
 
-/// Longest record that is put together: an event of the largest size with its columns.
+/// Maximum length of an assembled record: an event of the maximum size with its columns.
 const LONGEST: usize = thrum_core::limits::MAX_EVENT_BYTES + (64 << 10);
 
 #[derive(Clone, Copy)]
@@ -187,7 +190,7 @@ pub(super) struct Cell {
     record: Vec<u8>,
 }
 
-/// A value of a record.
+/// A value in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Value<'a> {
     Null,
@@ -207,7 +210,7 @@ impl<'a> Value<'a> {
 }
 
 impl Cell {
-    /// Whether this is a record at all: its head says how long it is.
+    /// Returns `true` if this is a well-formed record: its header gives the right length.
     pub(super) fn is_record(&self) -> bool {
         self.measure().is_some_and(|length| length == self.record.len() as u64)
     }
@@ -229,7 +232,7 @@ impl Cell {
         (at == head && at > 1).then_some(length)
     }
 
-    /// The values of the record, if it is one of so many.
+    /// The values of the record, if it has exactly `N`.
     pub(super) fn values<const N: usize>(&self) -> Option<[Value<'_>; N]> {
         let record = &self.record;
         let mut at = 0;
@@ -269,7 +272,7 @@ impl Cell {
     }
 }
 
-/// SQLite's numbers of one to nine bytes.
+/// SQLite's variable-length integers of one to nine bytes.
 fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     let mut number = 0;
     for n in 0..9 {
@@ -286,7 +289,7 @@ fn varint(bytes: &[u8], at: &mut usize) -> Option<u64> {
     Some(number)
 }
 
-/// The checksum of a write-ahead log, over pairs of words.
+/// The checksum of a write-ahead log, computed over pairs of words.
 fn checksum([mut one, mut two]: [u32; 2], bytes: &[u8], is_big: bool) -> [u32; 2] {
     for pair in bytes.chunks_exact(8) {
         let word = |at: usize| {

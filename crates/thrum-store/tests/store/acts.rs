@@ -1,4 +1,4 @@
-//! What agents ask for.
+//! Operations that agents request.
 
 use std::time::Duration;
 
@@ -16,7 +16,12 @@ pub fn fault<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> Fault {
 }
 
 pub fn send(from: &str, to: &[&str], content: &str) -> Send {
-    Send { from: from.into(), content: content.into(), mentions: to.iter().map(|name| (*name).to_owned()).collect(), ..Send::default() }
+    Send {
+        from: from.into(),
+        content: content.into(),
+        mentions: to.iter().map(|name| (*name).to_owned()).collect(),
+        ..Send::default()
+    }
 }
 
 pub fn team() -> Node {
@@ -68,8 +73,11 @@ fn content_has_bounds() {
     let mut node = team();
     let exact = "x".repeat(limits::MAX_CONTENT_BYTES);
     assert_eq!(fault(node.store.write(|tx| tx.send(send("ann", &["ben"], "")))).kind, ErrorKind::Invalid);
-    assert_eq!(fault(node.store.write(|tx| tx.send(send("ann", &["ben"], &format!("{exact}x"))))).kind, ErrorKind::Invalid);
-    // Every character escaped six-fold is the worst case, and still an event.
+    assert_eq!(
+        fault(node.store.write(|tx| tx.send(send("ann", &["ben"], &format!("{exact}x"))))).kind,
+        ErrorKind::Invalid
+    );
+    // Every character escaped to six bytes is the worst case, and the event is still accepted.
     let escaped = "\u{1}".repeat(limits::MAX_CONTENT_BYTES);
     for content in [exact, escaped] {
         node.store.write(|tx| tx.send(send("ann", &["ben"], &content))).expect("is sent");
@@ -107,18 +115,27 @@ fn one_name_on_two_machines_is_two_mailboxes() {
     here.pull(&there, 0);
     let sent = here.send("ben", &["everyone"], "all of you");
     there.pull(&here, 0);
-    let homes =
-        here.store.reader().agents(&thrum_store::query::AgentFilter { agent_id: Some("ann".into()), ..Default::default() }).expect("reads");
+    let homes = here
+        .store
+        .reader()
+        .agents(&thrum_store::query::AgentFilter { agent_id: Some("ann".into()), ..Default::default() })
+        .expect("reads");
     assert_eq!(homes.len(), 2);
     there.store.write(|tx| tx.mark_read("ann", std::slice::from_ref(&sent.message_id))).expect("reads");
     here.pull(&there, 0);
     assert_eq!(here.inbox("ann"), [("all of you".to_owned(), false)]);
     assert_eq!(there.inbox("ann"), [("all of you".to_owned(), true)]);
-    // What a namesake writes is not one's own.
+    // Mail by an agent of the same name elsewhere is not one's own.
     there.send("ann", &["everyone"], "from the other ann");
     here.pull(&there, 0);
-    let not_mine = Filter { mailbox: Some(here.mailbox("ann")), exclude_author: Some(here.mailbox("ann")), limit: 10, ..Filter::default() };
-    let found: Vec<_> = here.store.reader().list(&not_mine).expect("lists").messages.into_iter().map(|m| m.body.content).collect();
+    let not_mine = Filter {
+        mailbox: Some(here.mailbox("ann")),
+        exclude_author: Some(here.mailbox("ann")),
+        limit: 10,
+        ..Filter::default()
+    };
+    let found: Vec<_> =
+        here.store.reader().list(&not_mine).expect("lists").messages.into_iter().map(|m| m.body.content).collect();
     assert_eq!(found, ["from the other ann", "all of you"]);
 }
 
@@ -128,7 +145,10 @@ fn only_the_author_edits_and_deletes() {
     let sent = node.send("ann", &["ben"], "first");
     let id = sent.message_id.as_str();
     let refused = fault(node.store.write(|tx| tx.edit("ben", id, Some("x".into()), None)));
-    assert_eq!((refused.kind, refused.message.as_str()), (ErrorKind::Refused, "only message author can edit (author: ann, current: ben)"));
+    assert_eq!(
+        (refused.kind, refused.message.as_str()),
+        (ErrorKind::Refused, "only message author can edit (author: ann, current: ben)")
+    );
     assert!(refused.hint.is_some());
     assert_eq!(fault(node.store.write(|tx| tx.delete("ben", id, None))).kind, ErrorKind::Refused);
     assert_eq!(node.store.write(|tx| tx.edit("ann", id, Some("second".into()), None)).expect("edits").version, 1);
@@ -136,7 +156,10 @@ fn only_the_author_edits_and_deletes() {
     let deleted = node.store.write(|tx| tx.delete("ann", id, None)).expect("deletes");
     assert_eq!(node.store.write(|tx| tx.delete("ann", id, None)).expect("again"), deleted);
     assert_eq!(node.inbox("ben"), []);
-    assert_eq!(fault(node.store.write(|tx| tx.edit("ann", "msg_none", Some("x".into()), None))).kind, ErrorKind::NotFound);
+    assert_eq!(
+        fault(node.store.write(|tx| tx.edit("ann", "msg_none", Some("x".into()), None))).kind,
+        ErrorKind::NotFound
+    );
     node.check();
 }
 
@@ -157,7 +180,8 @@ fn reading_marks_each_message_of_ones_own_once() {
 fn an_answer_goes_to_the_author_and_joins_the_thread() {
     let mut node = team();
     let parent = node.send("ann", &["ben"], "question");
-    let answer = Send { reply_to: Some(parent.message_id.clone()), to_parent_audience: true, ..send("ben", &[], "answer") };
+    let answer =
+        Send { reply_to: Some(parent.message_id.clone()), to_parent_audience: true, ..send("ben", &[], "answer") };
     let answer = node.store.write(|tx| tx.send(answer)).expect("sends");
     assert_eq!(answer.recipients, ["ann"]);
     let reader = node.store.reader();
@@ -212,7 +236,11 @@ fn idempotency_keys_are_kept_up_to_a_number_and_the_oldest_go() {
         .query_row("SELECT count(*) FROM idempotency", [], |row| row.get(0))
         .expect("counts");
     assert!((limits::MAX_IDEMPOTENCY_KEYS..=limits::MAX_IDEMPOTENCY_KEYS + 256).contains(&kept), "{kept}");
-    assert_eq!(&node.store.write(|tx| tx.send(keyed(fill))).expect("answers").message_id, &ids[0], "a recent key is known");
+    assert_eq!(
+        &node.store.write(|tx| tx.send(keyed(fill))).expect("answers").message_id,
+        &ids[0],
+        "a recent key is known"
+    );
     assert_ne!(node.store.write(|tx| tx.send(keyed(1))).expect("sends").message_id, first, "the first is forgotten");
 }
 
@@ -226,15 +254,27 @@ fn registration_has_rules() {
         force,
         ..Register::default()
     };
-    for (name, role) in [("tester", "coder"), ("dee", "ann"), ("dee", "dee"), ("everyone", "coder"), ("Dee", "coder"), ("dee", "a/b")] {
-        assert_eq!(fault(node.store.write(|tx| tx.register(register(name, role, "m", false)))).kind, ErrorKind::Invalid, "{name} {role}");
+    for (name, role) in
+        [("tester", "coder"), ("dee", "ann"), ("dee", "dee"), ("everyone", "coder"), ("Dee", "coder"), ("dee", "a/b")]
+    {
+        assert_eq!(
+            fault(node.store.write(|tx| tx.register(register(name, role, "m", false)))).kind,
+            ErrorKind::Invalid,
+            "{name} {role}"
+        );
     }
     let conflict = node.store.write(|tx| tx.register(register("dee", "coder", "of-ann", false))).expect("answers");
     assert!(matches!(&conflict, Registration::Conflict(rival) if rival.agent_id == "ann"), "{conflict:?}");
-    assert_eq!(node.store.write(|tx| tx.register(register("dee", "coder", "of-ann", true))).expect("registers"), Registration::Registered);
+    assert_eq!(
+        node.store.write(|tx| tx.register(register("dee", "coder", "of-ann", true))).expect("registers"),
+        Registration::Registered
+    );
     assert!(node.store.reader().agent_here("ann").expect("reads").is_some(), "forcing removes nobody");
     let before = node.store.reader().totals().expect("reads").events;
-    assert_eq!(node.store.write(|tx| tx.register(register("dee", "coder", "of-ann", false))).expect("updates"), Registration::Updated);
+    assert_eq!(
+        node.store.write(|tx| tx.register(register("dee", "coder", "of-ann", false))).expect("updates"),
+        Registration::Updated
+    );
     assert_eq!(node.store.reader().totals().expect("reads").events, before, "what says nothing new is no event");
 }
 
@@ -280,14 +320,20 @@ fn counts_are_exact_beyond_the_page() {
         node.send("ann", &["ben"], &format!("{n}"));
     }
     let mailbox = Mailbox { agent_id: "ben".into(), home: node.home() };
-    let listing =
-        node.store.reader().list(&Filter { mailbox: Some(mailbox.clone()), limit: 10, offset: 20, ..Filter::default() }).expect("lists");
+    let listing = node
+        .store
+        .reader()
+        .list(&Filter { mailbox: Some(mailbox.clone()), limit: 10, offset: 20, ..Filter::default() })
+        .expect("lists");
     assert_eq!((listing.messages.len(), listing.total, listing.unread), (5, 25, 25));
     assert_eq!(listing.messages[4].body.content, "0", "newest first");
     let ids: Vec<String> = listing.messages.iter().map(|message| message.message_id.clone()).collect();
     node.store.write(|tx| tx.mark_read("ben", &ids)).expect("reads");
-    let unread =
-        node.store.reader().list(&Filter { mailbox: Some(mailbox.clone()), unread: true, limit: 10, ..Filter::default() }).expect("lists");
+    let unread = node
+        .store
+        .reader()
+        .list(&Filter { mailbox: Some(mailbox.clone()), unread: true, limit: 10, ..Filter::default() })
+        .expect("lists");
     assert_eq!((unread.messages.len(), unread.total), (10, 20));
     assert_eq!(node.store.reader().mail_count(&mailbox).expect("counts"), (25, 20));
 }
@@ -354,10 +400,15 @@ fn a_name_that_is_an_agent_and_elsewhere_a_role_reaches_both_and_says_so() {
     here.pull(&there, 0);
     let sent = here.send("ann", &["tester"], "to both");
     assert_eq!(sent.warnings, ["@tester is an agent and a role, and both get it"]);
-    assert!(["tester", "ben", "cy"].iter().all(|name| sent.recipients.contains(&(*name).to_owned())), "{:?}", sent.recipients);
+    assert!(
+        ["tester", "ben", "cy"].iter().all(|name| sent.recipients.contains(&(*name).to_owned())),
+        "{:?}",
+        sent.recipients
+    );
 }
 
-/// What a Go daemon does with the contexts of one session: the one with the later `git_updated_at` stays, compared as texts.
+/// What a Go daemon does with the contexts of one session: it keeps the one with the later `git_updated_at`, compared
+/// as text.
 #[test]
 fn every_change_of_a_context_replaces_the_one_before_at_a_go_daemon_and_git_was_asked_when_it_was() {
     let mut node = Node::new(1);
@@ -381,7 +432,10 @@ fn every_change_of_a_context_replaces_the_one_before_at_a_go_daemon_and_git_was_
     for row in page.iter().filter(|row| row.kind == "agent.update") {
         let body: serde_json::Value = serde_json::from_str(&row.body).expect("json");
         let context = body["work_contexts"][0].clone();
-        if kept.is_null() || context["git_updated_at"].as_str().unwrap_or_default() > kept["git_updated_at"].as_str().unwrap_or_default() {
+        if kept.is_null()
+            || context["git_updated_at"].as_str().unwrap_or_default()
+                > kept["git_updated_at"].as_str().unwrap_or_default()
+        {
             kept = context;
         }
     }

@@ -1,4 +1,4 @@
-//! Whom an answer goes to, and what else addresses.
+//! The recipients of an answer, and other ways to address a message.
 
 use serde_json::json;
 use thrum_core::{ErrorKind, limits, payload::Tag};
@@ -13,7 +13,7 @@ fn answer(from: &str, parent: &str) -> Send {
     Send { reply_to: Some(parent.into()), to_parent_audience: true, ..send(from, &[], "answer") }
 }
 
-/// Whom the answer of `from` to a message of ann's goes to.
+/// The recipients of `from`'s answer to a message by ann.
 fn answered(node: &mut Node, from: &str, parent: &[&str]) -> Vec<String> {
     let parent = node.send("ann", parent, "question").message_id;
     node.store.write(|tx| tx.send(answer(from, &parent))).expect("sends").recipients
@@ -47,7 +47,10 @@ fn who_answers_has_read_the_parent_and_both_or_neither_is_stored() {
     let parent = node.send("ann", &["ben"], "question").message_id;
     let too_long = Send { content: "x".repeat(limits::MAX_CONTENT_BYTES + 1), ..answer("ben", &parent) };
     assert_eq!(fault(node.store.write(|tx| tx.send(too_long))).kind, ErrorKind::Invalid);
-    assert!(node.store.reader().has_unread(&node.mailbox("ben")).expect("reads"), "nothing was sent, and nothing is read");
+    assert!(
+        node.store.reader().has_unread(&node.mailbox("ben")).expect("reads"),
+        "nothing was sent, and nothing is read"
+    );
     node.store.write(|tx| tx.send(answer("ben", &parent))).expect("sends");
     assert!(!node.store.reader().has_unread(&node.mailbox("ben")).expect("reads"));
     let both = Send { mentions: vec!["cy".into()], ..answer("ben", &parent) };
@@ -97,11 +100,17 @@ fn a_scope_that_addresses_is_a_mention_and_any_other_is_passed_through() {
     }
 }
 
-/// Go Thrum keeps groups of its own, and notes in each message who their members were.
+/// Go Thrum keeps groups of its own, and lists their members in each message.
 #[test]
 fn an_answer_to_a_group_of_go_thrum_goes_to_the_members_that_it_noted() {
     let mut node = team();
-    let go = foreign("evt_1", "d_go", 1, "agent.register", json!({"agent_id": "gia", "kind": "agent", "role": "r", "module": "m"}));
+    let go = foreign(
+        "evt_1",
+        "d_go",
+        1,
+        "agent.register",
+        json!({"agent_id": "gia", "kind": "agent", "role": "r", "module": "m"}),
+    );
     let group = |value: &str| json!([{"type": "group", "value": value}]);
     let message = |id: &str, recipients: serde_json::Value| {
         json!({"message_id": id, "agent_id": "gia", "body": {"format": "markdown", "content": "who?"},
@@ -114,9 +123,74 @@ fn an_answer_to_a_group_of_go_thrum_goes_to_the_members_that_it_noted() {
     let sent = node.store.write(|tx| tx.send(answer("ben", "msg_some"))).expect("sends");
     assert_eq!(sent.recipients, ["gia", "ann"]);
     assert_eq!(sent.warnings, ["@devs is a group of Go Thrum; of those who got the message, @ann get the answer, too"]);
-    assert!(sent.audiences.contains(&Tag::new("group", "devs")), "Go's own members find it by the group: {:?}", sent.audiences);
+    assert!(
+        sent.audiences.contains(&Tag::new("group", "devs")),
+        "Go's own members find it by the group: {:?}",
+        sent.audiences
+    );
     assert_eq!(node.inbox("ann"), [("who?".to_owned(), false), ("answer".to_owned(), false)]);
     let sent = node.store.write(|tx| tx.send(answer("ben", "msg_none"))).expect("sends");
     assert_eq!(sent.recipients, ["gia"]);
-    assert_eq!(sent.warnings, ["@devs is a group of Go Thrum; of those who got the message, nobody else gets the answer"]);
+    assert_eq!(
+        sent.warnings,
+        ["@devs is a group of Go Thrum; of those who got the message, nobody else gets the answer"]
+    );
+}
+
+/// The group's events are in the log, in any order of arrival.
+#[test]
+fn a_message_to_a_group_of_go_thrum_goes_to_its_members() {
+    let mut node = team();
+    let agent = |name: &str| json!({"agent_id": name, "kind": "agent", "role": "r", "module": "m"});
+    let member = |kind: &str, value: &str| json!({"group_id": "grp_1", "member_type": kind, "member_value": value, "added_by": "gia"});
+    node.apply(&[
+        foreign("evt_7", "d_go", 7, "group.member.remove", member("agent", "gil")),
+        foreign("evt_3", "d_go", 3, "group.create", json!({"group_id": "grp_1", "name": "devs", "created_by": "gia"})),
+        foreign("evt_4", "d_go", 4, "group.member.add", member("agent", "gia")),
+        foreign("evt_5", "d_go", 5, "group.member.add", member("agent", "gil")),
+        foreign("evt_6", "d_go", 6, "group.member.add", member("role", "tester")),
+        foreign("evt_8", "d_go", 8, "group.create", json!({"group_id": "grp_2", "name": "ops", "created_by": "gia"})),
+        foreign("evt_9", "d_go", 9, "group.delete", json!({"group_id": "grp_2", "deleted_by": "gia"})),
+        foreign("evt_1", "d_go", 1, "agent.register", agent("gia")),
+        foreign("evt_2", "d_go", 1, "agent.register", agent("gil")),
+    ]);
+    let sent = node.send("ann", &["devs"], "to the group");
+    assert_eq!(sent.recipients, ["ben", "cy", "gia"]);
+    let warning = &sent.warnings[0];
+    assert!(warning.starts_with("@devs is a group of Go Thrum; it goes to @ben, @cy, @gia@"), "{warning}");
+    assert!(
+        sent.audiences.contains(&Tag::new("group", "devs")),
+        "Go's own members find it by the group: {:?}",
+        sent.audiences
+    );
+    assert_eq!(node.inbox("cy"), [("to the group".to_owned(), false)]);
+    let unknown = fault(node.store.write(|tx| tx.send(send("ann", &["ops"], "to nobody"))));
+    assert_eq!(unknown.kind, ErrorKind::NotFound, "{unknown}");
+}
+
+/// An answer by Go repeats the mentions of its parent, which usually include its author.
+#[test]
+fn an_answer_of_go_thrum_that_mentions_its_author_is_no_mail_to_the_author() {
+    let mut node = team();
+    let mention = |name: &str| json!({"type": "mention", "value": name});
+    let message = |id: &str, recipients: serde_json::Value| {
+        json!({"message_id": id, "agent_id": "ann", "body": {"format": "markdown", "content": id}, "recipients": recipients,
+            "refs": [mention("ann"), mention("cy")]})
+    };
+    node.apply(&[
+        foreign(
+            "evt_1",
+            "d_go",
+            1,
+            "agent.register",
+            json!({"agent_id": "ann", "kind": "agent", "role": "r", "module": "m"}),
+        ),
+        foreign("evt_2", "d_go", 2, "message.create", message("msg_answer", json!(["cy"]))),
+        foreign("evt_3", "d_go", 3, "message.create", message("msg_note", json!(["cy", "ann"]))),
+    ]);
+    let texts = |name: &str| node.inbox(name).into_iter().map(|(text, _)| text).collect::<Vec<_>>();
+    assert_eq!(
+        (texts("ann"), texts("cy")),
+        (vec!["msg_note".to_owned()], vec!["msg_answer".to_owned(), "msg_note".to_owned()])
+    );
 }

@@ -1,4 +1,4 @@
-//! What a peer can make us do with one batch is bounded: what its events undo of each other is worked out once (I7).
+//! The work that a peer's batch can cause is bounded: changes that its events overwrite are computed only once (I7).
 
 use serde_json::{Value, json};
 use thrum_core::{Event, Payload, payload::AgentRegister};
@@ -7,12 +7,14 @@ use crate::kit::{self, Node, foreign};
 
 const EVENTS: usize = 60;
 
-/// Applies a batch, and says how often a row was written to a table meanwhile.
+/// Applies a batch, and returns how often a row was written to a table meanwhile.
 fn written(node: &mut Node, table: &str, batch: &[Event]) -> usize {
     let conn = rusqlite::Connection::open(node.path()).expect("opens");
     let triggers: String = ["INSERT", "UPDATE"]
         .iter()
-        .map(|what| format!("CREATE TRIGGER written_{what} AFTER {what} ON {table} BEGIN INSERT INTO written VALUES (1); END;"))
+        .map(|what| {
+            format!("CREATE TRIGGER written_{what} AFTER {what} ON {table} BEGIN INSERT INTO written VALUES (1); END;")
+        })
         .collect();
     conn.execute_batch(&format!("CREATE TABLE written (one INTEGER); {triggers}")).expect("watches");
     node.apply(batch);
@@ -35,7 +37,7 @@ fn register(n: usize, when: i64) -> Event {
     at(n, when, "agent.register", json!({"agent_id": "ann", "kind": "agent", "role": role, "module": "m"}))
 }
 
-/// The daemon at which `ann` registers with [`signed`].
+/// A daemon at which `ann` is registered; its events are made with [`signed`].
 fn home() -> Node {
     Node::of(kit::key(1), kit::World::new(1))
 }
@@ -68,8 +70,9 @@ fn registrations_with_ever_earlier_times_and_other_roles_fill_a_mailbox_once() {
 fn clean_ups_with_ever_later_times_fold_the_registrations_once() {
     let mut node = Node::new(1);
     node.apply(&(0..EVENTS).map(|n| register(n, 2 * seconds(n))).collect::<Vec<_>>());
-    let mut batch: Vec<Event> =
-        (0..EVENTS).map(|n| at(n, 2 * seconds(n) - 1, "agent.cleanup", json!({"agent_id": "ann", "method": "manual"}))).collect();
+    let mut batch: Vec<Event> = (0..EVENTS)
+        .map(|n| at(n, 2 * seconds(n) - 1, "agent.cleanup", json!({"agent_id": "ann", "method": "manual"})))
+        .collect();
     batch.extend((0..EVENTS).map(|n| register(EVENTS + n, 200 + seconds(n))));
     assert_eq!(written(&mut node, "agents", &batch), 1);
 }
@@ -79,17 +82,26 @@ fn clean_ups_fold_a_session_that_began_many_times_once() {
     let mut node = Node::new(1);
     let start = |n| at(n, 2 * seconds(n), "agent.session.start", json!({"session_id": "ses_1", "agent_id": "ann"}));
     node.apply(&(0..EVENTS).map(start).collect::<Vec<_>>());
-    let batch: Vec<Event> =
-        (0..EVENTS).map(|n| at(n, 2 * seconds(n) - 1, "agent.cleanup", json!({"agent_id": "ann", "method": "manual"}))).collect();
+    let batch: Vec<Event> = (0..EVENTS)
+        .map(|n| at(n, 2 * seconds(n) - 1, "agent.cleanup", json!({"agent_id": "ann", "method": "manual"})))
+        .collect();
     assert_eq!(written(&mut node, "sessions", &batch), 1);
 }
 
 #[test]
 fn creations_of_one_message_with_ever_earlier_times_leave_its_receipts_alone() {
     let mut node = Node::new(1);
-    let create = |n: usize| at(n, 100 - seconds(n), "message.create", json!({"message_id": "msg_0", "agent_id": "cy", "scopes": []}));
-    let receipt =
-        |n: usize| at(n, 200, "message.receipt", json!({"message_id": "msg_0", "agent_id": format!("reader{n}"), "receipt_type": "read"}));
+    let create = |n: usize| {
+        at(n, 100 - seconds(n), "message.create", json!({"message_id": "msg_0", "agent_id": "cy", "scopes": []}))
+    };
+    let receipt = |n: usize| {
+        at(
+            n,
+            200,
+            "message.receipt",
+            json!({"message_id": "msg_0", "agent_id": format!("reader{n}"), "receipt_type": "read"}),
+        )
+    };
     node.apply(&std::iter::once(create(0)).chain((0..EVENTS).map(receipt)).collect::<Vec<_>>());
     assert_eq!(written(&mut node, "receipts", &(1..EVENTS).map(create).collect::<Vec<_>>()), 0);
 }
@@ -104,17 +116,29 @@ fn claims_of_a_former_home_that_come_one_by_one_fill_a_mailbox_once() {
     assert_eq!(written(&mut node, "mailbox", &(0..EVENTS).map(claim).collect::<Vec<_>>()), EVENTS);
 }
 
-/// P6: what is about a message moves behind it once, and is served once more for it, however many earlier creations come.
+/// P6: events about a message move behind it once, and are served once more, however many earlier creations arrive.
 #[test]
 fn p6_what_is_about_a_message_does_not_move_for_every_creation_that_comes() {
     let mut node = Node::new(9);
     node.world.set(kit::START + 3_600_000_000_000);
     let creation = |n: i64| {
         let id = format!("evt_create_{n:03}");
-        foreign(&id, "d_go", 1000 - n, "message.create", json!({"message_id": "msg_1", "agent_id": "ann", "scopes": []}))
+        foreign(
+            &id,
+            "d_go",
+            1000 - n,
+            "message.create",
+            json!({"message_id": "msg_1", "agent_id": "ann", "scopes": []}),
+        )
     };
-    let receipt =
-        |n: usize| at(n, 2000, "message.receipt", json!({"message_id": "msg_1", "agent_id": format!("reader{n}"), "receipt_type": "read"}));
+    let receipt = |n: usize| {
+        at(
+            n,
+            2000,
+            "message.receipt",
+            json!({"message_id": "msg_1", "agent_id": format!("reader{n}"), "receipt_type": "read"}),
+        )
+    };
     let early: Vec<Event> = (0..EVENTS / 2).map(receipt).collect();
     let late: Vec<Event> = (EVENTS / 2..EVENTS).map(receipt).collect();
     assert_eq!(written(&mut node, "events", &early), early.len());

@@ -1,4 +1,4 @@
-//! What another daemon says at greater length than anybody may here: kept and relayed whole, shown cut.
+//! Events of other daemons that exceed local bounds: they are stored and relayed whole, and shown cut.
 
 use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Event, bounds::MARK, limits};
@@ -24,7 +24,7 @@ fn begin(n: usize) -> Event {
     foreign(&format!("evt_s{n}"), "d_go", 2, "agent.session.start", body)
 }
 
-/// A work context of three lists that together have so many bytes.
+/// A work context whose three lists have this many bytes in total.
 fn update(n: usize, bytes: usize) -> Event {
     let files: Vec<String> = (0..bytes / 3 / 1000).map(|file| format!("{file:03}/{}", "x".repeat(993))).collect();
     let changes: Vec<Value> = files.iter().map(|path| json!({"path": path})).collect();
@@ -58,7 +58,7 @@ fn what_is_too_long_is_kept_and_relayed_whole_and_shown_cut() {
     assert_eq!(context.intent.as_ref().map(String::len), Some(limits::MAX_TEXT_BYTES));
     assert!(!context.uncommitted_files.is_empty() && !context.file_changes.is_empty());
 
-    // Another order and another route come to the same.
+    // Another order and another route give the same result.
     let mut other = Node::new(2);
     for event in served.iter().rev() {
         other.apply(std::slice::from_ref(event));
@@ -73,7 +73,10 @@ fn a_role_that_is_cut_is_still_addressed_by_its_whole_name() {
     let role = "r".repeat(200);
     let agent = json!({"agent_id": "ann", "role": role, "module": "m"});
     let mail = json!({"message_id": "msg_1", "agent_id": "cy", "scopes": [{"type": "group", "value": role}], "body": {"content": "hello"}});
-    node.apply(&[foreign("evt_1", "d_go", 1, "agent.register", agent), foreign("evt_2", "d_go", 2, "message.create", mail)]);
+    node.apply(&[
+        foreign("evt_1", "d_go", 1, "agent.register", agent),
+        foreign("evt_2", "d_go", 2, "message.create", mail),
+    ]);
     let (_, roles) = node.store.reader().shared_mail().expect("counts");
     let role = &node.store.reader().agents(&AgentFilter::default()).expect("agents")[0].role;
     assert_eq!(roles, [(role.clone(), 1)]);
@@ -109,7 +112,7 @@ fn our_own_door_refuses_what_is_longer_than_the_table() {
     };
     let beat = |files| Beat { work: Some(work(files)), ..Beat::default() };
     refused(node.store.write(|tx| tx.heartbeat(&session, beat(limits::MAX_CONTEXT_FILES + 1))).map(drop));
-    // Within the bounds of its fields, but all of it is too large: fitted.
+    // Each field is within its bounds, but the event as a whole is too large: it is cut.
     node.store.write(|tx| tx.heartbeat(&session, beat(limits::MAX_CONTEXT_FILES))).expect("is fitted");
     let known = node.store.reader().session(&session).expect("reads").expect("is here");
     assert!(serde_json::to_string(&known.context).expect("json").len() <= limits::MAX_CONTEXT_BYTES);

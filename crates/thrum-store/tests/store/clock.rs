@@ -21,7 +21,7 @@ fn now(node: &Node) -> Stamp {
     node.world.clone().now()
 }
 
-/// Whether something is stamped by the clock: that stands while a test writes.
+/// Checks whether something is stamped with the current time; the clock stands still while a test writes.
 fn is_now(node: &Node, at: Stamp) -> bool {
     at >= now(node) && at.since(now(node)) < Duration::from_millis(1)
 }
@@ -30,16 +30,19 @@ fn set(node: &Node, at: Stamp) {
     node.world.set(at.nanos());
 }
 
-/// What stands on the first page of an inbox, newest first.
+/// The first page of an inbox, newest first.
 fn first_page(node: &Node, agent: &str) -> Vec<String> {
     let filter = Filter { mailbox: Some(node.mailbox(agent)), limit: 10, ..Filter::default() };
     texts(node, &filter)
 }
 
-/// What `wait --after` finds.
+/// The messages that `wait --after` finds.
 fn after(node: &Node, agent: &str, after: Stamp) -> Vec<String> {
     let order = Order::OldestFirst;
-    texts(node, &Filter { mailbox: Some(node.mailbox(agent)), after: Some(after), order, limit: 10, ..Filter::default() })
+    texts(
+        node,
+        &Filter { mailbox: Some(node.mailbox(agent)), after: Some(after), order, limit: 10, ..Filter::default() },
+    )
 }
 
 fn texts(node: &Node, filter: &Filter) -> Vec<String> {
@@ -47,14 +50,14 @@ fn texts(node: &Node, filter: &Filter) -> Vec<String> {
     listing.messages.into_iter().map(|message| message.body.content).collect()
 }
 
-/// A message of a peer to ann, dated `ahead` of the start.
+/// A message from a peer to ann, dated `ahead` of the start.
 fn dated(number: i64, ahead: Duration) -> thrum_core::Event {
     let body = json!({"message_id": format!("msg_far{number}"), "agent_id": "far", "recipients": ["ann"], "body": {"content": format!("far {number}")}});
     let seconds = i64::try_from(ahead.as_secs()).expect("fits") + number;
     kit::foreign(&format!("evt_far{number}"), "d_far", seconds, "message.create", body)
 }
 
-/// A database that was used when the clock was right, then with a clock three years ahead, and again with the right one.
+/// A database that was used with a correct clock, then with a clock three years ahead, and again with the correct one.
 fn was_ahead() -> Node {
     let mut node = Node::new(1);
     node.register("ann", "coder");
@@ -82,21 +85,34 @@ fn mail_that_a_peer_dates_years_ahead_stands_where_it_came_and_is_no_news_for_ev
     node.world.pass(SECOND);
     node.send("ben", &["ann"], "new");
     let page = first_page(&node, "ann");
-    assert_eq!((page[0].as_str(), page[1].as_str(), page.len()), ("new", "far 9", 10), "in the order in which they came");
+    assert_eq!(
+        (page[0].as_str(), page[1].as_str(), page.len()),
+        ("new", "far 9", 10),
+        "in the order in which they came"
+    );
     node.world.pass(MINUTE);
     let cursor = now(&node).minus(5 * SECOND);
     assert_eq!(after(&node, "ann", cursor), [] as [&str; 0]);
     node.check();
     assert_eq!(first_page(&node, "ann"), page, "a rebuilt projection shows them at the same place");
     let shown = node.store.reader().message("msg_far0", None).expect("reads").expect("is here");
-    assert_eq!((shown.created_at, shown.claimed_at), (Stamp::from_nanos(START), Stamp::from_nanos(START).plus(73 * 365 * DAY)));
+    assert_eq!(
+        (shown.created_at, shown.claimed_at),
+        (Stamp::from_nanos(START), Stamp::from_nanos(START).plus(73 * 365 * DAY))
+    );
 }
 
 #[test]
 fn arrival_changes_what_is_shown_and_not_what_the_events_come_to() {
     let (mut early, mut late) = (Node::new(1), Node::new(2));
     late.world.pass(THREE_YEARS);
-    let edit = kit::foreign("evt_edit", "d_far", 3600, "message.edit", json!({"message_id": "msg_far1", "body": {"content": "edited"}}));
+    let edit = kit::foreign(
+        "evt_edit",
+        "d_far",
+        3600,
+        "message.edit",
+        json!({"message_id": "msg_far1", "body": {"content": "edited"}}),
+    );
     for node in [&mut early, &mut late] {
         node.apply(&[dated(1, HOUR), edit.clone()]);
     }
@@ -105,6 +121,42 @@ fn arrival_changes_what_is_shown_and_not_what_the_events_come_to() {
     assert_eq!(shown(&early).created_at, Stamp::from_nanos(START), "it came an hour before its time");
     assert_eq!(shown(&early).updated_at, Some(Stamp::from_nanos(START)));
     assert_eq!(shown(&late).created_at, shown(&late).claimed_at, "here it is an old message");
+}
+
+/// The allowance for differing clocks also applies to events further ahead; otherwise an answer would stand before the
+/// message that it answers.
+#[test]
+fn what_is_ahead_by_a_little_more_than_is_allowed_stands_behind_what_is_ahead_by_that() {
+    let mut node = Node::new(1);
+    node.register("ann", "coder");
+    let said = |id: &str, millis: u64| {
+        let body = json!({"message_id": format!("msg_{id}"), "agent_id": "far", "recipients": ["ann"], "body": {"content": id}});
+        let at = Stamp::from_nanos(START).plus(limits::CLOCK_AHEAD).plus(Duration::from_millis(millis));
+        let mut fields = json!({"event_id": format!("evt_{id}"), "type": "message.create", "origin_daemon": "d_far", "v": 1, "timestamp": at.to_string()});
+        fields.as_object_mut().expect("an object").extend(body.as_object().expect("an object").clone());
+        kit::event(&fields)
+    };
+    node.apply(&[said("question", 0), said("answer", 1)]);
+    let reply = thrum_store::ops::Send {
+        from: "ann".into(),
+        content: "own answer".into(),
+        reply_to: Some("msg_question".into()),
+        mentions: vec!["ann".into()],
+        ..Default::default()
+    };
+    let sent = node.store.write(|tx| tx.send(reply)).expect("sends");
+    assert_eq!(first_page(&node, "ann"), ["own answer", "answer", "question"]);
+    let shown = node.store.reader().message(&sent.message_id, None).expect("reads").expect("is here");
+    assert_eq!(sent.created_at, shown.created_at, "the sender hears where it is shown");
+    // If a clock is off by more, answers are not stamped by its time, and it gets no allowance.
+    node.apply(&[said("far", 11 * 60 * 1000)]);
+    let far = node.store.reader().message("msg_far", None).expect("reads").expect("is here");
+    assert_eq!(far.created_at, Stamp::from_nanos(START));
+    // `wait --after` the last seen message finds the next one.
+    node.world.pass(3 * SECOND);
+    node.send("ann", &["ann"], "next");
+    assert_eq!(after(&node, "ann", sent.created_at), ["next"]);
+    node.check();
 }
 
 #[test]
@@ -133,7 +185,7 @@ fn a_database_that_began_with_the_clock_ahead_is_set_right_by_the_first_write_af
     node.register("ben", "tester");
     node.send("ben", &["ann"], "ahead");
     set(&node, right);
-    // No restart between.
+    // Without a restart in between.
     let sent = node.send("ben", &["ann"], "after");
     assert!(is_now(&node, sent.created_at), "{}", sent.created_at);
     assert_eq!(first_page(&node, "ann"), ["after", "ahead"]);
@@ -175,17 +227,24 @@ fn what_takes_the_place_of_something_that_lies_ahead_counts() {
     let shown = node.store.reader().message(&message, None).expect("reads").expect("is here");
     assert_eq!((shown.body.content.as_str(), shown.updated_at.map(|at| is_now(&node, at))), ("edited", Some(true)));
     node.store.write(|tx| tx.set_intent(&session, "now")).expect("says");
-    assert_eq!(node.store.reader().session(&session).expect("reads").expect("is here").context.intent.as_deref(), Some("now"));
+    assert_eq!(
+        node.store.reader().session(&session).expect("reads").expect("is here").context.intent.as_deref(),
+        Some("now")
+    );
     let (ended, at) = node.store.write(|tx| tx.end_session(&session, None)).expect("ends");
     assert!(is_now(&node, at), "{at}");
     assert!(node.store.reader().session(&ended.session_id).expect("reads").expect("is here").ended_at.is_some());
     let next = node.send("ann", &["ben"], "x").created_at;
     assert!(is_now(&node, next), "none of it carries over to what comes next: {next}");
 
-    // The same name, from now on: it gets what is sent to everyone from now on, and may be deleted and made again.
+    // The same name, from now on: it gets mail to everyone from now on, and can be deleted and registered again.
     let moved = |node: &mut Node, module: &str| {
-        let register =
-            thrum_store::ops::Register { name: "ben".into(), role: "tester".into(), module: module.into(), ..Default::default() };
+        let register = thrum_store::ops::Register {
+            name: "ben".into(),
+            role: "tester".into(),
+            module: module.into(),
+            ..Default::default()
+        };
         node.store.write(|tx| tx.register(register)).expect("registers");
     };
     moved(&mut node, "of-ben");
@@ -219,7 +278,7 @@ fn an_agent_that_is_gone_is_not_there_because_a_clock_was_ahead() {
     let agents = node.store.reader().agents(&Default::default()).expect("reads");
     assert_eq!((agents[0].last_seen_at, agents[0].registered_at), (Some(arrived), arrived));
 
-    // Our own, seen last while our clock was ahead.
+    // Our own agent, last seen while our clock was ahead.
     let right = now(&node);
     set(&node, right.plus(THREE_YEARS));
     node.register("ann", "coder");
@@ -264,7 +323,7 @@ fn a_clock_that_is_not_set_stands_where_it_stood() {
     assert_eq!(first_page(&node, "ann")[0], "set again");
     node.check();
 
-    // A database that is made while the clock is not set.
+    // A database created while the clock is not set.
     let mut young = Node::new(2);
     set(&young, Stamp::ZERO);
     young.register("ann", "coder");
@@ -292,7 +351,8 @@ fn a_purge_takes_what_came_before_its_cutoff_whatever_time_it_claims() {
     let mut far = Node::new(2);
     far.world.pass(4 * DAY);
     let old: Vec<_> = (0..10).map(|number| dated(number, 73 * 365 * DAY)).collect();
-    // One more that only the other one has when the purge is asked for: it is not named, and stays everywhere.
+    // One more event that only the other daemon has when the purge is requested: it is not listed, and stays
+    // everywhere.
     node.apply(&old[..9]);
     far.apply(&old);
     far.pull(&node, 0);
@@ -302,7 +362,7 @@ fn a_purge_takes_what_came_before_its_cutoff_whatever_time_it_claims() {
     let preview = node.store.reader().purge_preview(cutoff).expect("looks");
     assert_eq!(preview.messages, 1 + 10 + 9);
     let end = node.store.reader().latest().expect("reads");
-    let purged = node.store.write(|tx| tx.purge(cutoff)).expect("purges");
+    let purged = node.store.purge(cutoff).expect("purges");
     assert_eq!((purged.messages, purged.events), (preview.messages, preview.events));
     assert_eq!(first_page(&node, "ann"), ["after"]);
 
@@ -311,7 +371,7 @@ fn a_purge_takes_what_came_before_its_cutoff_whatever_time_it_claims() {
     node.apply(&old);
     assert_eq!(first_page(&node, "ann").len(), 2, "what nobody named, and what came after the cutoff");
     assert_eq!(node.store.projection().expect("a digest"), far.store.projection().expect("a digest"));
-    assert_eq!(node.store.write(|tx| tx.purge(cutoff)).expect("purges").events, 0, "nothing is left to be named");
+    assert_eq!(node.store.purge(cutoff).expect("purges").events, 0, "nothing is left to be named");
     node.check();
     far.check();
 }

@@ -1,4 +1,4 @@
-//! Bad databases and bad disks: a clear error, nothing lost, nothing half written.
+//! Damaged databases and faulty disks: a clear error, no data lost, nothing half written.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -35,7 +35,8 @@ fn a_damaged_or_strange_file_is_refused_and_left_alone() {
     for (path, is_foreign) in [(noise, false), (strange, true)] {
         let before = fs::read(&path).expect("reads");
         let error = open(&path, &node).err().expect("is refused");
-        let is_known = if is_foreign { matches!(error, StoreError::Foreign) } else { matches!(error, StoreError::Damaged(_)) };
+        let is_known =
+            if is_foreign { matches!(error, StoreError::Foreign) } else { matches!(error, StoreError::Damaged(_)) };
         assert!(is_known, "{error}");
         assert!(fs::read(&path).expect("reads") == before, "{} was changed", path.display());
     }
@@ -70,12 +71,16 @@ fn a_full_disk_refuses_new_mail_and_keeps_the_old() {
     let Node { store, key, world, dir } = node;
     drop(store);
     let pages = fs::metadata(&path).expect("is there").len() / 4096 + 20;
-    let options = OpenOptions { max_pages: Some(u32::try_from(pages).expect("few")), ..OpenOptions::new(key.clone(), Some(left)) };
+    let options = OpenOptions {
+        max_pages: Some(u32::try_from(pages).expect("few")),
+        ..OpenOptions::new(key.clone(), Some(left))
+    };
     let store = Store::open(&path, options, Box::new(world.clone())).expect("opens");
     let mut node = Node { store, key, world, dir };
     let mut stored = 1;
     let error = loop {
-        let send = Send { from: "ann".into(), content: "x".repeat(10_000), mentions: vec!["ann".into()], ..Send::default() };
+        let send =
+            Send { from: "ann".into(), content: "x".repeat(10_000), mentions: vec!["ann".into()], ..Send::default() };
         match node.store.write(|tx| tx.send(send)) {
             Ok(_) => stored += 1,
             Err(error) => break error,
@@ -85,7 +90,11 @@ fn a_full_disk_refuses_new_mail_and_keeps_the_old() {
     assert!(matches!(error, StoreError::Full), "{error}");
     assert!(Fault::from(error).hint.is_some());
     assert_eq!(node.inbox("ann").len(), stored);
-    assert_eq!(node.store.heads().expect("heads"), node.store.recounted_heads().expect("heads"), "nothing half written");
+    assert_eq!(
+        node.store.heads().expect("heads"),
+        node.store.recounted_heads().expect("heads"),
+        "nothing half written"
+    );
     let left = node.store.left();
     let mut node = node.reopen(Some(left));
     node.send("ann", &["ann"], "there is room again");
@@ -100,7 +109,7 @@ fn a_directory_that_cannot_be_written_is_a_clear_error() {
     fs::create_dir(&dir).expect("creates");
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o555)).expect("sets");
     let outcome = open(&dir.join("messages.db"), &node);
-    // Whoever may write everywhere (root) is not stopped by a mode; then a file in the place of the directory does.
+    // Root can write despite the mode; for that case a file takes the place of the directory.
     let outcome = if outcome.is_ok() { open(&node.path().join("messages.db"), &node) } else { outcome };
     let error = outcome.err().expect("is refused");
     assert!(matches!(error, StoreError::ReadOnly(_)), "{error}");

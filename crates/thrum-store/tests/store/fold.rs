@@ -1,4 +1,4 @@
-//! The rules of the fold, one by one.
+//! The fold rules, one by one.
 
 use std::time::Duration;
 
@@ -46,8 +46,11 @@ fn an_edit_that_arrives_before_its_message_is_applied_when_the_message_comes() {
 #[test]
 fn the_last_edit_by_instant_wins_and_equal_instants_are_decided_by_id() {
     let mut node = node();
-    let edits =
-        [edit("evt_4", "d_go", 5, "later"), edit("evt_3", "d_go", 4, "earlier"), edit("evt_5", "d_go", 5, "same instant, higher id")];
+    let edits = [
+        edit("evt_4", "d_go", 5, "later"),
+        edit("evt_3", "d_go", 4, "earlier"),
+        edit("evt_5", "d_go", 5, "same instant, higher id"),
+    ];
     node.apply(&[message("evt_1", 1, "msg_1", json!({}))]);
     node.apply(&edits);
     assert_eq!(content(&node), "same instant, higher id");
@@ -84,7 +87,11 @@ fn a_deletion_is_for_good() {
     let mut node = node();
     node.register("bob", "coder");
     let delete = foreign("evt_2", "d_go", 3, "message.delete", json!({"message_id": "msg_1", "reason": "wrong"}));
-    node.apply(&[delete, message("evt_1", 1, "msg_1", json!({"recipients": ["bob"]})), edit("evt_3", "d_go", 9, "undeleted?")]);
+    node.apply(&[
+        delete,
+        message("evt_1", 1, "msg_1", json!({"recipients": ["bob"]})),
+        edit("evt_3", "d_go", 9, "undeleted?"),
+    ]);
     let message = node.store.reader().message("msg_1", None).expect("reads").expect("is here");
     assert!(message.deleted_at.is_some());
     assert_eq!(message.delete_reason.as_deref(), Some("wrong"));
@@ -117,8 +124,10 @@ fn mailboxes_are_those_of_the_agents_that_live_here() {
     let mail = message("evt_2", 2, "msg_1", json!({"recipients": ["bob"]}));
     let rows = |node: &Node| -> u64 {
         let conn = rusqlite::Connection::open(node.path()).expect("opens");
-        conn.query_row("SELECT (SELECT count(*) FROM mailbox) + (SELECT count(*) FROM mailbox_counts)", [], |row| row.get(0))
-            .expect("counts")
+        conn.query_row("SELECT (SELECT count(*) FROM mailbox) + (SELECT count(*) FROM mailbox_counts)", [], |row| {
+            row.get(0)
+        })
+        .expect("counts")
     };
     for order in [[&register, &mail], [&mail, &register]] {
         let mut node = node();
@@ -152,7 +161,13 @@ fn a_receipt_marks_only_the_readers_own_copy_and_makes_nobody_a_recipient() {
     let mut node = node();
     node.register("bob", "coder");
     let receipt = |id: &str, agent: &str, origin: &str| {
-        foreign(id, origin, 3, "message.receipt", json!({"message_id": "msg_1", "agent_id": agent, "receipt_type": "read"}))
+        foreign(
+            id,
+            origin,
+            3,
+            "message.receipt",
+            json!({"message_id": "msg_1", "agent_id": agent, "receipt_type": "read"}),
+        )
     };
     node.apply(&[
         message("evt_1", 1, "msg_1", json!({"recipients": ["bob"]})),
@@ -170,7 +185,8 @@ fn a_receipt_marks_only_the_readers_own_copy_and_makes_nobody_a_recipient() {
 #[test]
 fn a_clean_up_hides_what_came_before_it_but_no_message() {
     let mut node = node();
-    let register = |id: &str, seconds| foreign(id, "d_go", seconds, "agent.register", json!({"agent_id": "ann", "role": "coder"}));
+    let register =
+        |id: &str, seconds| foreign(id, "d_go", seconds, "agent.register", json!({"agent_id": "ann", "role": "coder"}));
     let start = foreign("evt_2", "d_go", 2, "agent.session.start", json!({"session_id": "ses_1", "agent_id": "ann"}));
     let cleanup = foreign("evt_5", "d_go", 5, "agent.cleanup", json!({"agent_id": "ann"}));
     let elsewhere = foreign("evt_6", "d_other", 1, "agent.register", json!({"agent_id": "ann", "role": "coder"}));
@@ -191,7 +207,8 @@ fn what_is_older_than_a_purge_never_comes_back() {
     let mut node = node();
     node.register("bob", "coder");
     let cutoff = thrum_core::Stamp::from_nanos(kit::START + 10_000_000_000).to_string();
-    let purge = kit::signed("evt_9", 7, 1, 60, &Payload::PurgeExecuted(PurgeExecuted { cutoff, ..PurgeExecuted::default() }));
+    let purge =
+        kit::signed("evt_9", 7, 1, 60, &Payload::PurgeExecuted(PurgeExecuted { cutoff, ..PurgeExecuted::default() }));
     let old = message("evt_1", 1, "msg_1", json!({"recipients": ["bob"]}));
     let new = message("evt_2", 20, "msg_2", json!({"recipients": ["bob"]}));
     node.apply(&[old.clone(), new, purge]);
@@ -204,7 +221,11 @@ fn what_is_older_than_a_purge_never_comes_back() {
     assert_eq!(late.store.reader().message("msg_1", None).expect("reads"), None);
     let (heads, heads_late) = (node.store.heads().expect("heads"), late.store.heads().expect("heads"));
     let of_go = |heads: &thrum_core::Heads| heads.get("d_go", "").map(|head| (head.count, head.purged, head.held()));
-    assert_eq!((of_go(&heads), of_go(&heads_late)), (Some((2, 1, 1)), Some((1, 0, 1))), "the heads still count what was here");
+    assert_eq!(
+        (of_go(&heads), of_go(&heads_late)),
+        (Some((2, 1, 1)), Some((1, 0, 1))),
+        "the heads still count what was here"
+    );
     let missing: Vec<_> = heads.differences(&heads_late).into_iter().map(|difference| difference.origin).collect();
     assert!(!missing.contains(&"d_go".to_owned()), "and nobody lacks it: {missing:?}");
     node.check();
@@ -218,7 +239,13 @@ fn what_cannot_be_folded_is_parked_and_stops_nothing() {
         foreign("evt_1", "d_go", 1, "future.thing", json!({"x": 1})),
         foreign("evt_2", "d_go", 1, "message.create", json!({"message_id": {"not": "text"}})),
         foreign("evt_3", "d_go", 1, "message.create", json!({"message_id": long})),
-        foreign("evt_4", "d_go", 1, "message.receipt", json!({"message_id": "msg_1", "agent_id": "a", "receipt_type": "smelled"})),
+        foreign(
+            "evt_4",
+            "d_go",
+            1,
+            "message.receipt",
+            json!({"message_id": "msg_1", "agent_id": "a", "receipt_type": "smelled"}),
+        ),
         foreign("evt_5", "d_go", 1, "purge.executed", json!({"cutoff": "soon"})),
         foreign("evt_6", "d_go", 1, "message.create", json!({"message_id": "msg_x", "recipients": vec!["a"; 5000]})),
         message("evt_7", 2, "msg_1", json!({})),
@@ -232,8 +259,9 @@ fn what_cannot_be_folded_is_parked_and_stops_nothing() {
 
 #[test]
 fn a_session_is_shown_from_its_earliest_beginning_whichever_comes_first() {
-    let begun =
-        |id: &str, seconds: i64| foreign(id, "d_go", seconds, "agent.session.start", json!({"session_id": "ses_1", "agent_id": "ann"}));
+    let begun = |id: &str, seconds: i64| {
+        foreign(id, "d_go", seconds, "agent.session.start", json!({"session_id": "ses_1", "agent_id": "ann"}))
+    };
     let shown = |order: [usize; 2]| {
         let mut node = Node::new(1);
         let events = [begun("evt_1", 0), begun("evt_2", 1)];

@@ -1,4 +1,4 @@
-//! What stands around a row: for peers that apply rows one by one, in the order served.
+//! Causal prerequisites of rows, for peers that apply rows one by one in the order served.
 
 use serde_json::{Value, json};
 use thrum_core::exchange::{Footing, Row};
@@ -26,7 +26,7 @@ fn order(node: &Node) -> Vec<String> {
     rows(node).into_iter().map(|row| row.id).collect()
 }
 
-/// By event id: whether it is hidden, and whether a creation of its message stands before it.
+/// By event id: whether it is hidden, and whether a creation of its message precedes it.
 fn footing(node: &Node, id: &str) -> (bool, bool) {
     let rows = rows(node);
     let at = rows.iter().position(|row| row.id == id).expect("in the log");
@@ -41,7 +41,8 @@ fn footings(node: &Node, rows: &[Row]) -> Vec<Footing> {
 #[test]
 fn what_waits_for_a_message_moves_behind_it_when_it_comes() {
     let mut node = Node::new(1);
-    let edit = foreign("evt_1", "d_go", 2, "message.edit", json!({"message_id": "msg_1", "body": {"content": "later"}}));
+    let edit =
+        foreign("evt_1", "d_go", 2, "message.edit", json!({"message_id": "msg_1", "body": {"content": "later"}}));
     node.apply(&[edit, receipt("evt_2", "d_go", 3, "msg_1")]);
     node.apply(&[cleanup("evt_3", "d_go", 4, "nobody")]);
     assert_eq!(footing(&node, "evt_1"), (false, false));
@@ -74,7 +75,11 @@ fn who_served_what_moves_does_not_hear_of_it_and_everybody_else_does() {
 #[test]
 fn a_message_stands_before_what_is_about_it_or_not_at_all() {
     let mut node = Node::new(1);
-    node.apply(&[create("evt_1", "d_go", 1, "msg_1", "ann"), receipt("evt_2", "d_go", 2, "msg_1"), receipt("evt_3", "d_go", 2, "msg_2")]);
+    node.apply(&[
+        create("evt_1", "d_go", 1, "msg_1", "ann"),
+        receipt("evt_2", "d_go", 2, "msg_1"),
+        receipt("evt_3", "d_go", 2, "msg_2"),
+    ]);
     let unreadable = foreign("evt_4", "d_go", 1, "message.create", json!({"message_id": "msg_2", "agent_id": 7}));
     node.apply(&[unreadable, receipt("evt_5", "d_go", 2, "msg_2")]);
     assert_eq!(["evt_2", "evt_3", "evt_5"].map(|id| footing(&node, id).1), [true, false, false]);
@@ -87,8 +92,14 @@ fn a_message_that_the_peer_cannot_apply_stands_before_nothing_and_another_creati
     node.apply(&[create("evt_3", "d_go", 3, "msg_1", "ann"), receipt("evt_4", "d_go", 4, "msg_1")]);
     let rows = rows(&node);
     let fits = |row: &Row| !row.body.contains("a/b");
-    let lacking: Vec<bool> =
-        node.store.reader().footings(&rows, &fits).expect("reads").iter().map(|footing| footing.lacks_message).collect();
+    let lacking: Vec<bool> = node
+        .store
+        .reader()
+        .footings(&rows, &fits)
+        .expect("reads")
+        .iter()
+        .map(|footing| footing.lacks_message)
+        .collect();
     assert_eq!(rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["evt_1", "evt_2", "evt_3", "evt_4"]);
     assert_eq!(lacking, [false, true, false, false]);
 }
@@ -96,7 +107,9 @@ fn a_message_that_the_peer_cannot_apply_stands_before_nothing_and_another_creati
 #[test]
 fn what_a_clean_up_hides_is_said_to_be_hidden_and_its_messages_carry_nothing_any_more() {
     let mut node = Node::new(1);
-    let of = |agent: &str| -> Value { json!({"agent_id": agent, "session_id": format!("ses_{agent}"), "role": "coder", "module": "m"}) };
+    let of = |agent: &str| -> Value {
+        json!({"agent_id": agent, "session_id": format!("ses_{agent}"), "role": "coder", "module": "m"})
+    };
     node.apply(&[
         foreign("evt_01", "d_go", 1, "agent.register", of("ann")),
         foreign("evt_02", "d_go", 1, "agent.session.start", of("ann")),
@@ -121,7 +134,7 @@ fn what_a_clean_up_hides_is_said_to_be_hidden_and_its_messages_carry_nothing_any
 fn what_is_older_than_a_purge_is_hidden_even_where_its_row_is_kept() {
     let mut node = Node::new(1);
     let at = |seconds: i64| thrum_core::Stamp::from_nanos(crate::kit::START + seconds * 1_000_000_000);
-    // By its id it is a millisecond too young to go.
+    // By its id it is one millisecond too young to be removed.
     let message = "msg_01KMTPH8JR0000000000000000";
     let made = thrum_core::ids::ulid_time(message).expect("a time");
     let seconds = (made.nanos() - crate::kit::START) / 1_000_000_000;
@@ -140,7 +153,13 @@ fn what_is_older_than_a_purge_is_hidden_even_where_its_row_is_kept() {
 fn an_update_lacks_a_session_that_did_not_begin_before_it_or_is_gone() {
     let mut node = Node::new(1);
     let update = |id: &str, seconds: i64, session: &str| {
-        foreign(id, "d_go", seconds, "agent.update", json!({"agent_id": "ann", "work_contexts": [{"session_id": session}]}))
+        foreign(
+            id,
+            "d_go",
+            seconds,
+            "agent.update",
+            json!({"agent_id": "ann", "work_contexts": [{"session_id": session}]}),
+        )
     };
     let start = |id: &str, seconds: i64, session: &str| {
         foreign(id, "d_go", seconds, "agent.session.start", json!({"agent_id": "ann", "session_id": session}))
@@ -157,7 +176,11 @@ fn an_update_lacks_a_session_that_did_not_begin_before_it_or_is_gone() {
     ]);
     let rows = rows(&node);
     let footings = footings(&node, &rows);
-    let lacking: Vec<&str> =
-        rows.iter().zip(&footings).filter(|(_, footing)| footing.lacks_session).map(|(row, _)| row.id.as_str()).collect();
+    let lacking: Vec<&str> = rows
+        .iter()
+        .zip(&footings)
+        .filter(|(_, footing)| footing.lacks_session)
+        .map(|(row, _)| row.id.as_str())
+        .collect();
     assert_eq!(lacking, ["evt_1", "evt_3", "evt_5"]);
 }

@@ -1,4 +1,4 @@
-//! Events that others make about what is not theirs: the genuine ones count, whatever comes first.
+//! Forged events about other daemons' things: the genuine ones count, whatever arrives first.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use thrum_store::query::SessionFilter;
 
 use crate::kit::{self, Node, World};
 
-/// The author's daemon and the attacker's, both with keys, and one without.
+/// The author's daemon and the attacker's, both with keys, and one daemon without.
 const AUTHOR: u64 = 1;
 const ATTACKER: u64 = 2;
 const GO: &str = "d_go";
@@ -31,12 +31,12 @@ fn said(message_id: &str, agent: &str, content: &str) -> Payload {
     })
 }
 
-/// The same, said by a daemon that signs nothing.
+/// The same kind of event by a daemon that signs nothing.
 fn unsigned(event_id: &str, seconds: i64, kind: &'static str, payload: &Payload) -> Event {
     kit::foreign(event_id, GO, seconds, kind, Value::Object(payload.fields()))
 }
 
-/// Every order of some events, each event in a batch of its own, and all in one batch.
+/// All orders of some events, each event in its own batch, and all in one batch.
 fn in_every_order(events: &[Event], mut check: impl FnMut(&mut Node)) {
     fn orders(rest: &[usize]) -> Vec<Vec<usize>> {
         if rest.is_empty() {
@@ -65,7 +65,8 @@ fn in_every_order(events: &[Event], mut check: impl FnMut(&mut Node)) {
     assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "every order gives the same");
 }
 
-/// C21: an id is told by its signer, so an event under somebody else's id is one more event and keeps nothing out.
+/// C21: the signer is part of an event's identity, so an event under another daemon's id is an additional event and
+/// displaces none.
 #[test]
 fn a_genuine_event_gets_in_before_and_after_forged_ones_under_its_id() {
     let genuine = kit::signed("evt_1", AUTHOR, 1, 5, &said("msg_1", "ann", "genuine"));
@@ -82,7 +83,7 @@ fn a_genuine_event_gets_in_before_and_after_forged_ones_under_its_id() {
     });
 }
 
-/// C21: a message cannot be replaced under an id of its author's daemon, whatever time the other one claims.
+/// C21: a message cannot be replaced under an id of its author's daemon, whatever time the other event claims.
 #[test]
 fn a_message_cannot_be_taken_over_by_an_earlier_one_under_its_id() {
     let message = id(IdKind::Message, AUTHOR);
@@ -104,7 +105,7 @@ fn a_message_cannot_be_taken_over_by_an_earlier_one_under_its_id() {
     });
 }
 
-/// C21: ids made before they were bound, and Go's: who signs is before who does not, then the earlier.
+/// C21: for unbound ids, and Go's ids, a signed creation precedes an unsigned one, and then the earlier one counts.
 #[test]
 fn of_ids_that_are_nobodys_the_first_signed_one_counts() {
     let events = [
@@ -115,12 +116,14 @@ fn of_ids_that_are_nobodys_the_first_signed_one_counts() {
     in_every_order(&events, |node| assert_eq!(node.inbox("bob"), [("the first that is signed".to_owned(), false)]));
 }
 
-/// C21: nor a session; and only where it began it ends.
+/// C21: a session cannot be replaced either; and it ends only where it started.
 #[test]
 fn a_session_cannot_be_taken_over_or_ended_from_elsewhere() {
     let session = id(IdKind::Session, AUTHOR);
-    let start = |agent: &str| Payload::SessionStart(SessionStart { session_id: session.clone(), agent_id: agent.into() });
-    let end = |reason: &str| Payload::SessionEnd(SessionEnd { session_id: session.clone(), reason: Some(reason.into()) });
+    let start =
+        |agent: &str| Payload::SessionStart(SessionStart { session_id: session.clone(), agent_id: agent.into() });
+    let end =
+        |reason: &str| Payload::SessionEnd(SessionEnd { session_id: session.clone(), reason: Some(reason.into()) });
     let genuine = kit::signed("evt_5", AUTHOR, 1, 5, &start("ann"));
     let forged = [
         kit::signed("evt_1", ATTACKER, 1, 1, &start("eve")),
@@ -140,7 +143,8 @@ fn a_session_cannot_be_taken_over_or_ended_from_elsewhere() {
     });
 }
 
-/// C21: what a daemon says twice under one id of its own is its own fault: the first to come is kept, the other one is shown.
+/// C21: a daemon that signs two events under one own id is at fault itself: the first to arrive is stored, the other
+/// one is shown as rejected.
 #[test]
 fn two_contents_under_one_id_of_one_signer_are_shown() {
     let mut node = Node::new(9);
@@ -152,7 +156,7 @@ fn two_contents_under_one_id_of_one_signer_are_shown() {
     assert_eq!(node.store.reader().totals().expect("reads").rejected, 1);
 }
 
-/// C21: what our daemons make is bound to them.
+/// C21: ids made by our daemons are bound to them.
 #[test]
 fn ids_made_here_are_this_daemons() {
     let mut node = Node::new(1);
@@ -165,11 +169,12 @@ fn ids_made_here_are_this_daemons() {
     }
 }
 
-/// I6: two ends of one instant and one id, by a daemon that signs and one that does not.
+/// I6: two ends with the same time and id, by a daemon that signs and one that does not.
 #[test]
 fn of_two_ends_of_one_instant_and_id_the_same_counts_in_every_order() {
     let start = Payload::SessionStart(SessionStart { session_id: "ses_1".into(), agent_id: "ann".into() });
-    let end = |reason: &str| Payload::SessionEnd(SessionEnd { session_id: "ses_1".into(), reason: Some(reason.into()) });
+    let end =
+        |reason: &str| Payload::SessionEnd(SessionEnd { session_id: "ses_1".into(), reason: Some(reason.into()) });
     for other in [ATTACKER, AUTHOR] {
         let events = [
             unsigned("evt_1", 1, "agent.session.start", &start),

@@ -1,4 +1,5 @@
-//! Forgetting a removed peer: what only it brought is gone, all else is as if it had never been there, and it may come back.
+//! Forgetting a removed peer: events that only it brought are gone, the rest is as if they had never existed, and they
+//! may come back.
 
 use std::collections::BTreeSet;
 
@@ -16,13 +17,36 @@ fn numbered(number: u64) -> Vec<Event> {
         signed(&format!("evt_{number}_{seq}"), number, seq, i64::try_from(seq).expect("small"), &payload)
     };
     let register = |name: &str| {
-        Payload::AgentRegister(payload::AgentRegister { agent_id: name.into(), role: "coder".into(), ..payload::AgentRegister::default() })
+        Payload::AgentRegister(payload::AgentRegister {
+            agent_id: name.into(),
+            role: "coder".into(),
+            ..payload::AgentRegister::default()
+        })
     };
     let mut events = vec![event(register(&format!("ann{number}"))), event(register("gone"))];
     let session_id = format!("ses_{number}");
-    events.push(event(Payload::SessionStart(payload::SessionStart { session_id: session_id.clone(), agent_id: format!("ann{number}") })));
+    events.push(event(Payload::SessionStart(payload::SessionStart {
+        session_id: session_id.clone(),
+        agent_id: format!("ann{number}"),
+    })));
     let context = payload::WorkContext { session_id, intent: Some("work".into()), ..payload::WorkContext::default() };
-    events.push(event(Payload::AgentUpdate(payload::AgentUpdate { agent_id: format!("ann{number}"), work_contexts: vec![context] })));
+    events.push(event(Payload::AgentUpdate(payload::AgentUpdate {
+        agent_id: format!("ann{number}"),
+        work_contexts: vec![context],
+    })));
+    let expires_at = thrum_core::Stamp::from_nanos(crate::kit::START + 3_600_000_000_000).to_string();
+    let paths = || vec!["src".to_owned(), "docs".to_owned()];
+    let claim = |paths| {
+        Payload::FileClaim(payload::FileClaim {
+            agent_id: format!("ann{number}"),
+            paths,
+            expires_at: expires_at.clone(),
+        })
+    };
+    let release = |paths| Payload::FileRelease(payload::FileRelease { agent_id: format!("ann{number}"), paths });
+    events.extend(
+        [claim(paths()), release(vec!["docs".to_owned()]), release(Vec::new()), claim(paths())].map(&mut event),
+    );
     for n in 0..20 {
         let body = payload::Body { content: format!("mail {n}"), ..payload::Body::default() };
         let message_id = format!("msg_{number}_{n}");
@@ -35,7 +59,10 @@ fn numbered(number: u64) -> Vec<Event> {
         })));
         events.push(event(Payload::MessageEdit(payload::MessageEdit { message_id, body })));
     }
-    events.push(event(Payload::AgentCleanup(payload::AgentCleanup { agent_id: "gone".into(), ..payload::AgentCleanup::default() })));
+    events.push(event(Payload::AgentCleanup(payload::AgentCleanup {
+        agent_id: "gone".into(),
+        ..payload::AgentCleanup::default()
+    })));
     events
 }
 
@@ -61,7 +88,7 @@ fn apply(node: &mut Node, peer: &str, events: &[Event]) {
     node.apply_batch(&batch);
 }
 
-/// Forgets in as many pieces as it takes; returns how many events went.
+/// Forgets in as many pieces as necessary; returns the number of removed events.
 fn forget(node: &mut Node, peer: &str, keeps: &[&str]) -> u64 {
     let keeps: BTreeSet<String> = keeps.iter().map(|id| (*id).to_owned()).chain([node.home()]).collect();
     node.store.write(|tx| tx.forget(peer)).expect("forgets the checkpoint");
@@ -87,10 +114,11 @@ fn with_own_mail(seed: u64) -> Node {
 fn what_only_a_removed_peer_brought_is_gone_and_the_rest_is_as_if_it_had_never_been_there() {
     let mut node = with_own_mail(1);
     apply(&mut node, "d_other", &of_go("d_kept"));
-    let (before, total) = (node.store.projection().expect("a digest"), node.store.reader().usage("d_other").expect("usage"));
+    let (before, total) =
+        (node.store.projection().expect("a digest"), node.store.reader().usage("d_other").expect("usage"));
     apply(&mut node, "d_bad", &numbered(7));
     apply(&mut node, "d_bad", &of_go("d_bad"));
-    // Of a peer that stays, brought by the other.
+    // From a peer that stays, brought by the other one.
     apply(&mut node, "d_bad", &of_go("d_stays"));
     assert_eq!(node.store.reader().usage("d_bad").expect("usage").origins, 3);
     let gone = forget(&mut node, "d_bad", &["d_stays"]);
@@ -98,7 +126,7 @@ fn what_only_a_removed_peer_brought_is_gone_and_the_rest_is_as_if_it_had_never_b
     let kept = node.store.reader().usage("d_bad").expect("usage");
     assert_eq!((kept.origins, kept.agents), (1, 0), "its space is free");
     assert_eq!(node.store.reader().usage("d_other").expect("usage"), total);
-    assert_eq!(node.store.reader().forgetting().expect("reads"), Vec::<String>::new());
+    assert_eq!(node.store.reader().forgetting().expect("reads"), []);
     assert!(node.store.reader().message("msg_7_3", None).expect("reads").is_none());
     assert_eq!(node.store.reader().agents(&AgentFilter::default()).expect("agents").len(), 1);
     node.check();
@@ -119,9 +147,12 @@ fn heads_stay_those_of_who_still_holds_it_and_a_peer_that_is_paired_again_brings
     forget(&mut node, "d_bad", &[]);
     let origin = crate::kit::key(7).id().to_string();
     let (here, there) = (node.store.heads().expect("heads"), holder.store.heads().expect("heads"));
-    assert!(!here.differences(&there).iter().any(|difference| difference.origin == origin), "nobody brings it back by comparing");
+    assert!(
+        !here.differences(&there).iter().any(|difference| difference.origin == origin),
+        "nobody brings it back by comparing"
+    );
     assert!(here.get("d_bad", "").is_none(), "what has no numbers is not counted any more");
-    // Half of it comes, then all.
+    // Half of the events come, then all.
     apply(&mut node, "d_again", &numbered(7)[..10]);
     node.check();
     apply(&mut node, "d_again", &numbered(7));
@@ -135,14 +166,21 @@ fn heads_stay_those_of_who_still_holds_it_and_a_peer_that_is_paired_again_brings
 fn what_somebody_else_brought_of_the_same_origin_stays_and_means_what_it_says_alone() {
     let events = numbered(7);
     let mut node = with_own_mail(1);
-    // The clean-up and the edits came from the peer that is removed, the rest from another.
-    let (of_bad, of_other): (Vec<Event>, Vec<Event>) =
-        events.iter().cloned().partition(|event| matches!(event.kind.as_str(), "agent.cleanup" | "message.edit" | "agent.update"));
+    // The clean-up and the edits came from the removed peer, the rest from another one.
+    let (of_bad, of_other): (Vec<Event>, Vec<Event>) = events.iter().cloned().partition(|event| {
+        matches!(event.kind.as_str(), "agent.cleanup" | "message.edit" | "agent.update" | "file.release")
+    });
     apply(&mut node, "d_other", &of_other);
     apply(&mut node, "d_bad", &of_bad);
     forget(&mut node, "d_bad", &[]);
-    let names: Vec<String> =
-        node.store.reader().agents(&AgentFilter::default()).expect("agents").into_iter().map(|agent| agent.agent_id).collect();
+    let names: Vec<String> = node
+        .store
+        .reader()
+        .agents(&AgentFilter::default())
+        .expect("agents")
+        .into_iter()
+        .map(|agent| agent.agent_id)
+        .collect();
     assert!(names.contains(&"gone".to_owned()), "what its clean-up hid is shown again: {names:?}");
     assert_eq!(node.store.reader().message("msg_7_3", None).expect("reads").expect("is here").edits, 0);
     node.check();
@@ -163,7 +201,9 @@ fn forgetting_goes_on_after_an_interruption_and_each_piece_is_bounded() {
     node.check();
     let left = node.store.left();
     let mut node = node.reopen(Some(left));
-    assert_eq!(node.store.reader().forgetting().expect("reads"), ["d_bad"]);
+    let forgetting = node.store.reader().forgetting().expect("reads").remove(0);
+    assert_eq!((forgetting.peer.as_str(), forgetting.done), ("d_bad", 500), "as far as the first piece looked");
+    assert_eq!(forgetting.upto, node.store.commit().latest);
     let mut rest = 0;
     while !node.store.reader().forgetting().expect("reads").is_empty() {
         rest += node.store.write(|tx| tx.forget_piece("d_bad", &keeps)).expect("a piece").events;
@@ -179,7 +219,7 @@ fn what_is_kept_of_a_peer_is_counted_by_the_database() {
     let (ours, go) = (numbered(7), of_go("d_bad"));
     apply(&mut node, "d_bad", &ours);
     apply(&mut node, "d_bad", &go);
-    // Again: it is here already.
+    // Served again although they are already stored.
     apply(&mut node, "d_bad", &ours);
     let usage = node.store.reader().usage("d_bad").expect("usage");
     let bytes: usize = ours.iter().chain(&go).map(|event| event.body.len()).sum();

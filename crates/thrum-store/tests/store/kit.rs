@@ -1,4 +1,4 @@
-//! A store in a temporary directory, with a clock and randomness of the test's own.
+//! A store in a temporary directory, with a clock and randomness controlled by the test.
 
 use std::{
     path::PathBuf,
@@ -25,7 +25,7 @@ use thrum_store::{
 /// 2026-03-28T17:05:13Z
 pub const START: i64 = 1_774_717_513_000_000_000;
 
-/// A clock that the test moves, and numbers that are different but the same in every run; clones share both.
+/// A clock that the test advances, and random numbers that repeat in every run; clones share both.
 #[derive(Clone)]
 pub struct World {
     now: Arc<AtomicI64>,
@@ -54,7 +54,11 @@ impl Ambient for World {
     fn fill(&mut self, buffer: &mut [u8]) {
         for byte in buffer {
             // A linear congruential generator, Knuth's MMIX constants.
-            let seed = self.seed.load(Ordering::Relaxed).wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let seed = self
+                .seed
+                .load(Ordering::Relaxed)
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             self.seed.store(seed, Ordering::Relaxed);
             *byte = seed.to_be_bytes()[0];
         }
@@ -75,12 +79,13 @@ impl Node {
         Self::of(key, world)
     }
 
-    /// The daemon with this key.
+    /// Creates the daemon with this key.
     pub fn of(key: DaemonKey, world: World) -> Self {
-        // In memory where there is such a place: what a disk does is another test's matter.
+        // In memory if possible: other tests cover the behaviour of disks.
         let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory");
         let store =
-            Store::open(&dir.path().join("messages.db"), OpenOptions::new(key.clone(), None), Box::new(world.clone())).expect("opens");
+            Store::open(&dir.path().join("messages.db"), OpenOptions::new(key.clone(), None), Box::new(world.clone()))
+                .expect("opens");
         Self { store, world, key, dir }
     }
 
@@ -96,17 +101,19 @@ impl Node {
         OpenOptions::new(self.key.clone(), left)
     }
 
-    /// Closes and opens again, with what stood beside the database.
+    /// Closes and reopens the store, with the given fingerprint beside the database.
     pub fn reopen(self, left: Option<Left>) -> Self {
         let Self { store, world, key, dir } = self;
         drop(store);
         let store =
-            Store::open(&dir.path().join("messages.db"), OpenOptions::new(key.clone(), left), Box::new(world.clone())).expect("opens");
+            Store::open(&dir.path().join("messages.db"), OpenOptions::new(key.clone(), left), Box::new(world.clone()))
+                .expect("opens");
         Self { store, world, key, dir }
     }
 
     pub fn register(&mut self, name: &str, role: &str) {
-        let register = Register { name: name.into(), role: role.into(), module: format!("of-{name}"), ..Register::default() };
+        let register =
+            Register { name: name.into(), role: role.into(), module: format!("of-{name}"), ..Register::default() };
         self.store.write(|tx| tx.register(register)).expect("registers");
     }
 
@@ -120,16 +127,20 @@ impl Node {
         Mailbox { agent_id: agent.into(), home: self.home() }
     }
 
-    /// What an agent that lives here finds: content and whether it is read, oldest first.
+    /// The mailbox of an agent of this daemon: content and whether it is read, oldest first.
     pub fn inbox(&self, agent: &str) -> Vec<(String, bool)> {
-        let filter =
-            Filter { mailbox: Some(self.mailbox(agent)), order: thrum_store::query::Order::OldestFirst, limit: 1000, ..Filter::default() };
+        let filter = Filter {
+            mailbox: Some(self.mailbox(agent)),
+            order: thrum_store::query::Order::OldestFirst,
+            limit: 1000,
+            ..Filter::default()
+        };
         let listing = self.store.reader().list(&filter).expect("lists");
         assert_eq!(listing.total, listing.messages.len() as u64, "the total is exact");
         listing.messages.into_iter().map(|message| (message.body.content, message.is_read)).collect()
     }
 
-    /// What is in the log, sorted.
+    /// The ids of all events in the log, sorted.
     pub fn ids(&self) -> Vec<String> {
         let rows = self.store.reader().page(0, 100_000, usize::MAX).expect("a page").rows;
         let mut ids: Vec<String> = rows.into_iter().map(|row| row.id).collect();
@@ -137,7 +148,7 @@ impl Node {
         ids
     }
 
-    /// Takes everything the other has above a sequence, as a pull would; returns the other's end.
+    /// Applies everything that the other daemon has above a sequence, as a pull would; returns the end of its log.
     pub fn pull(&mut self, other: &Self, after: u64) -> (Applied, u64) {
         let page = other.store.reader().page(after, 100_000, usize::MAX).expect("a page");
         let events = page.rows.iter().map(|row| event(&serde_json::from_str(&row.body).expect("json"))).collect();
@@ -157,22 +168,19 @@ impl Node {
     }
 
     pub fn apply(&mut self, events: &[Event]) -> Applied {
-        let batch = Batch {
-            peer: "d_peer".into(),
-            log: String::new(),
-            checkpoint: 1,
-            checkpoint_event: String::new(),
-            events: events.to_vec(),
-            rejected: vec![],
-        };
-        self.apply_batch(&batch)
+        self.apply_batch(&served(events))
+    }
+
+    /// Applies a batch without the work that it defers to later transactions.
+    pub fn apply_once(&mut self, events: &[Event]) -> Applied {
+        self.store.transact(|tx| tx.apply(&served(events))).expect("applies")
     }
 
     pub fn apply_batch(&mut self, batch: &Batch) -> Applied {
         self.store.write(|tx| tx.apply(batch)).expect("applies")
     }
 
-    /// Everything kept twice or made from something else agrees.
+    /// Checks that all redundant and derived data is consistent.
     pub fn check(&mut self) {
         assert_eq!(self.miscounted(), 0, "kept counts are the mailboxes'");
         let digests = |store: &Store| (store.projection().expect("a digest"), store.mailboxes().expect("a digest"));
@@ -184,7 +192,7 @@ impl Node {
         assert_eq!(self.miscounted(), 0, "kept counts are the mailboxes' after a rebuild, too");
     }
 
-    /// Edits, deletions and receipts that stand before every creation of their message.
+    /// Edits, deletions and receipts that precede every creation of their message in the log.
     fn out_of_order(&self) -> u64 {
         let sql = "SELECT count(*) FROM messages m JOIN events e ON e.target = m.message_id
                    WHERE e.type IN ('message.edit', 'message.delete', 'message.receipt') AND e.sequence <
@@ -193,7 +201,7 @@ impl Node {
         connection.query_row(sql, [], |row| row.get(0)).expect("counts")
     }
 
-    /// Mailboxes and audiences whose kept counts are not those of their rows.
+    /// Mailboxes and audiences whose stored counts differ from their rows, and mail of agents that are gone.
     fn miscounted(&self) -> u64 {
         let sql = "SELECT count(*) FROM (SELECT owner FROM mailbox UNION SELECT owner FROM mailbox_counts) o
                    LEFT JOIN mailbox_counts c USING (owner)
@@ -203,11 +211,22 @@ impl Node {
         let of = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, u64>(0)).expect("counts");
         let audiences = "SELECT count(*) FROM audience_counts c
                          WHERE (SELECT count(*) FROM audience a WHERE a.kind = c.kind AND a.value = c.value) <> c.total";
-        of(sql) + of(audiences)
+        of(sql) + of(audiences) + of("SELECT count(*) FROM mailbox WHERE owner NOT IN (SELECT owner FROM agents)")
     }
 }
 
-/// A served event, admitted.
+fn served(events: &[Event]) -> Batch {
+    Batch {
+        peer: "d_peer".into(),
+        log: String::new(),
+        checkpoint: 1,
+        checkpoint_event: String::new(),
+        events: events.to_vec(),
+        rejected: vec![],
+    }
+}
+
+/// An event as served by a peer, admitted.
 pub fn event(fields: &Value) -> Event {
     let candidate = Candidate::new(fields.as_object().expect("an object").clone()).expect("well-formed");
     let (mut events, rejected) = admit(vec![candidate]);
@@ -215,7 +234,7 @@ pub fn event(fields: &Value) -> Event {
     events.remove(0)
 }
 
-/// The key of another daemon, the same for the same number.
+/// The key of another daemon; the same number gives the same key.
 pub fn key(number: u64) -> DaemonKey {
     DaemonKey::generate(&mut World::new(1000 + number))
 }
@@ -226,7 +245,7 @@ pub fn signed(id: &str, number: u64, seq: u64, seconds: i64, payload: &Payload) 
     Draft { id: id.into(), at, payload }.seal(&key(number), "log", seq).expect("seals")
 }
 
-/// A foreign event: the envelope around a payload, `seconds` after the start.
+/// An event of another daemon: the envelope around a payload, `seconds` after the start.
 pub fn foreign(id: &str, origin: &str, seconds: i64, kind: &str, payload: Value) -> Event {
     let mut fields = json!({
         "event_id": id, "type": kind, "origin_daemon": origin, "v": 1,

@@ -4,7 +4,8 @@ use serde_json::json;
 use std::sync::{Arc, Mutex, mpsc};
 use thrum_core::{
     ErrorKind, Fault,
-    exchange::{Batch, Checkpoint, Rejected},
+    event::Rejected,
+    exchange::{Batch, Checkpoint},
 };
 use thrum_store::{Readers, StoreError, Writer, ops::Send, query::Filter};
 
@@ -22,7 +23,8 @@ fn our_events_are_signed_numbered_without_holes_and_later_than_all_before() {
     let (outcome, _) = other.pull(&node, 0);
     assert_eq!((outcome.applied, outcome.rejected), (6, 0), "every signature holds");
     let rows = node.store.reader().page(0, 100, usize::MAX).expect("a page").rows;
-    let fields: Vec<serde_json::Value> = rows.iter().map(|row| serde_json::from_str(&row.body).expect("json")).collect();
+    let fields: Vec<serde_json::Value> =
+        rows.iter().map(|row| serde_json::from_str(&row.body).expect("json")).collect();
     let numbers: Vec<u64> = fields.iter().map(|event| event["origin_seq"].as_u64().expect("a number")).collect();
     let times: Vec<&str> = fields.iter().map(|event| event["timestamp"].as_str().expect("text")).collect();
     assert_eq!(numbers, [1, 2, 3, 4, 5, 6]);
@@ -70,7 +72,10 @@ fn a_batch_its_projection_and_its_checkpoint_commit_together() {
     assert_eq!(node.store.commit().latest, 0, "counters move only at COMMIT");
     node.apply_batch(&batch);
     let reader = node.store.reader();
-    assert_eq!(reader.checkpoint("d_p").expect("reads"), Some(Checkpoint { log: "l1".into(), sequence: 7, event: String::new() }));
+    assert_eq!(
+        reader.checkpoint("d_p").expect("reads"),
+        Some(Checkpoint { log: "l1".into(), sequence: 7, event: String::new() })
+    );
     assert!(reader.message("msg_1", None).expect("reads").is_some());
     node.store.write(|tx| tx.forget("d_p")).expect("forgets");
     assert_eq!(node.store.reader().checkpoint("d_p").expect("reads"), None);
@@ -92,7 +97,7 @@ fn a_known_event_is_skipped_and_other_content_under_its_id_is_shown() {
     assert_eq!(troubles.last.map(|last| last.event_id).as_deref(), Some("evt_1"));
 }
 
-/// What a peer served that stays outside the log.
+/// Records rejected events from a peer.
 fn refuse(node: &mut Node, peer: &str, rejected: Vec<Rejected>) {
     node.apply_batch(&Batch {
         peer: peer.into(),
@@ -105,18 +110,20 @@ fn refuse(node: &mut Node, peer: &str, rejected: Vec<Rejected>) {
 }
 
 fn bad(ids: std::ops::Range<usize>) -> Vec<Rejected> {
-    ids.map(|n| Rejected { id: format!("evt_{n}"), reason: "the signature is wrong".into(), sample: "{}".into() }).collect()
+    ids.map(|n| Rejected { id: format!("evt_{n}"), reason: "the signature is wrong".into(), sample: "{}".into() })
+        .collect()
 }
 
-/// Ids of the rows that are kept of a peer's rejected events, in the order in which they came.
+/// Ids of the stored rows of a peer's rejected events, in order of arrival.
 fn kept(node: &Node, peer: &str) -> Vec<String> {
     let connection = rusqlite::Connection::open(node.path()).expect("opens");
-    let mut statement = connection.prepare("SELECT event_id FROM rejected WHERE peer = ?1 ORDER BY number").expect("prepares");
+    let mut statement =
+        connection.prepare("SELECT event_id FROM rejected WHERE peer = ?1 ORDER BY number").expect("prepares");
     let rows = statement.query_map([peer], |row| row.get(0)).expect("reads");
     rows.collect::<Result<_, _>>().expect("reads")
 }
 
-/// C21: the counter tells how many there were, and of the rows the first and the last stay.
+/// C21: the counter has the total, and the first and the last rows stay.
 #[test]
 fn rejected_events_are_kept_in_bounds_and_counted_beyond() {
     let mut node = Node::new(1);
@@ -124,20 +131,26 @@ fn rejected_events_are_kept_in_bounds_and_counted_beyond() {
     refuse(&mut node, "d_p", bad(800..1500));
     let troubles = node.store.reader().troubles("d_p").expect("reads");
     assert_eq!((troubles.rejected, node.store.reader().totals().expect("reads").rejected), (1500, 1500));
-    assert_eq!(troubles.last.map(|last| (last.event_id, last.reason)), Some(("evt_1499".into(), "the signature is wrong".into())));
+    assert_eq!(
+        troubles.last.map(|last| (last.event_id, last.reason)),
+        Some(("evt_1499".into(), "the signature is wrong".into()))
+    );
     let kept = kept(&node, "d_p");
-    assert_eq!((kept.len(), kept[0].as_str(), kept[49].as_str(), kept[50].as_str()), (100, "evt_0", "evt_49", "evt_1450"));
-    // The same again counts once.
+    assert_eq!(
+        (kept.len(), kept[0].as_str(), kept[49].as_str(), kept[50].as_str()),
+        (100, "evt_0", "evt_49", "evt_1450")
+    );
+    // A repetition counts once.
     refuse(&mut node, "d_p", vec![bad(1499..1500).remove(0); 50]);
     assert_eq!(node.store.reader().troubles("d_p").expect("reads").rejected, 1500);
     node.store.write(|tx| tx.forget("d_p")).expect("forgets");
     assert_eq!(node.store.reader().troubles("d_p").expect("reads").rejected, 0);
-    // Paired again, it serves the same again, and that is news.
+    // Paired again, the peer serves the same event again, and it counts as new.
     refuse(&mut node, "d_p", bad(1499..1500));
     assert_eq!(node.store.reader().troubles("d_p").expect("reads").rejected, 1);
 }
 
-/// C21: what one peer is caught at cannot be pushed out by others, however much they serve.
+/// C21: other peers cannot displace the rejected events of one peer, however many they serve.
 #[test]
 fn floods_of_rejected_events_push_out_nobody_elses() {
     let mut node = Node::new(1);
@@ -174,10 +187,15 @@ fn writers_that_wait_together_are_committed_together_and_fail_alone() {
     let writer = Writer::start(store, move |commit| seen.lock().expect("lock").push(commit.latest)).expect("a thread");
     writer
         .call(|tx| {
-            tx.register(thrum_store::ops::Register { name: "ann".into(), role: "coder".into(), module: "m".into(), ..Default::default() })
+            tx.register(thrum_store::ops::Register {
+                name: "ann".into(),
+                role: "coder".into(),
+                module: "m".into(),
+                ..Default::default()
+            })
         })
         .expect("registers");
-    // The first job holds the thread until all others wait.
+    // The first job blocks the thread until all others wait.
     let (done, finished) = mpsc::channel();
     writer.submit(move |_| begun.recv().map_err(|_| StoreError::Closed), |_| {});
     for n in 0..20 {
@@ -200,7 +218,7 @@ fn writers_that_wait_together_are_committed_together_and_fail_alone() {
     assert!(matches!(writer.call(|_| Ok(())), Err(StoreError::Closed)));
 }
 
-/// Go Thrum lets anybody delete a message. Here only its author may, and such an event waits for nothing.
+/// Go Thrum lets any agent delete a message. Here only its author may, and other deletions wait for nothing.
 #[test]
 fn a_deletion_by_another_daemon_is_named_with_its_reason_and_counts_as_nothing_that_waits() {
     let mut node = Node::new(1);
@@ -219,9 +237,21 @@ fn a_deletion_by_another_daemon_is_named_with_its_reason_and_counts_as_nothing_t
 fn long_events_are_found_newest_first_without_reading_the_others() {
     let mut node = Node::new(1);
     let edit = |id: &str, bytes: usize| {
-        foreign(id, "d_go", 2, "message.edit", json!({"message_id": "msg_1", "body": {"format": "plain", "content": "x".repeat(bytes)}}))
+        foreign(
+            id,
+            "d_go",
+            2,
+            "message.edit",
+            json!({"message_id": "msg_1", "body": {"format": "plain", "content": "x".repeat(bytes)}}),
+        )
     };
-    node.apply(&[edit("evt_1", 10), edit("evt_2", 180_000), edit("evt_3", 169_000), edit("evt_4", 200_000), edit("evt_5", 1 << 20)]);
+    node.apply(&[
+        edit("evt_1", 10),
+        edit("evt_2", 180_000),
+        edit("evt_3", 169_000),
+        edit("evt_4", 200_000),
+        edit("evt_5", 1 << 20),
+    ]);
     let long = |max, is_too_long: fn(&str) -> bool| {
         let long = node.store.reader().long_events(max, is_too_long).expect("reads");
         (long.ids, long.more)
@@ -230,6 +260,6 @@ fn long_events_are_found_newest_first_without_reading_the_others() {
     assert_eq!(long(10, |_| true), (vec![fifth.clone(), fourth.clone(), second], false));
     assert_eq!(long(2, |_| true), (vec![fifth.clone(), fourth.clone()], true));
     assert_eq!(long(10, |body| body.len() > 190_000), (vec![fifth.clone(), fourth], false));
-    // Too long whatever a Go daemon makes of it, so it is not read.
+    // Too long in any form that a Go daemon gives it, so it is not read.
     assert_eq!(long(10, |_| false), (vec![fifth], false));
 }

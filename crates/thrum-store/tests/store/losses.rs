@@ -1,10 +1,11 @@
-//! What is noted of purged places, and what is made anew where rows were lost: both at most as dear as what there is.
+//! Records of purged origin sequences, and rebuilds after rows were lost: the cost of both is bounded by the size of
+//! the data.
 
 use thrum_core::{Event, Stamp, compare::LogOf, limits};
 
 use crate::kit::{self, Node};
 
-/// An old event of an origin without a key, as a peer serves it: purged already.
+/// An old event of an origin without a key, as a peer serves it: already purged.
 fn old(origin: &str, number: u64) -> Event {
     let body =
         serde_json::json!({"event_id": format!("evt_{origin}_{number}"), "type": "agent.update", "origin_daemon": origin}).to_string();
@@ -35,12 +36,13 @@ fn purged_node() -> Node {
     node
 }
 
-/// C20: a peer that serves purged events with numbers of its own choice leaves no more than so many rows, and none of logs that
-/// nothing is held of.
+/// C20: a peer that serves purged events with arbitrary origin sequences causes a bounded number of rows, and none for
+/// logs of which no event is held.
 #[test]
 fn places_that_a_peer_makes_up_are_noted_up_to_a_bound() {
     let mut node = purged_node();
-    let sparse = |origin: &str, from: u64| -> Vec<Event> { (from..from + 500).map(|n| old(origin, 10 + 2 * n)).collect() };
+    let sparse =
+        |origin: &str, from: u64| -> Vec<Event> { (from..from + 500).map(|n| old(origin, 10 + 2 * n)).collect() };
     for batch in 0..2 * limits::MAX_KEPT_OUT_RUNS as u64 / 500 {
         assert_eq!(node.apply(&sparse("d_far", batch * 500)).skipped, 500);
         assert!(kept_out(&node, "d_far") <= limits::MAX_KEPT_OUT_RUNS);
@@ -52,7 +54,7 @@ fn places_that_a_peer_makes_up_are_noted_up_to_a_bound() {
     assert_eq!(kept_out(&node, "d_stranger"), 0, "nothing is held of it");
 }
 
-/// Runs grow, and grow together, as if all had been noted at once.
+/// Runs grow and merge as if all had been added at once.
 #[test]
 fn purged_places_that_touch_become_one_run() {
     let mut node = purged_node();
@@ -67,21 +69,26 @@ fn purged_places_that_touch_become_one_run() {
     assert_eq!(rows, 2);
 }
 
-/// P1: somebody found other heads a moment ago; whether that is so still is asked before anything is taken away.
+/// P1: the caller found different heads a moment ago; they are compared again before anything is removed.
 #[test]
 fn nothing_is_made_anew_where_nothing_was_lost() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     node.send("ann", &[], "one");
-    // Seen by who folds again only.
+    // Only a rebuild changes this value.
     let conn = rusqlite::Connection::open(node.path()).expect("opens");
     let is_folded_again = |conn: &rusqlite::Connection| -> bool {
         conn.query_row("SELECT fold_version > 0 FROM state", [], |row| row.get(0)).expect("reads")
     };
     conn.execute("UPDATE state SET fold_version = 0", []).expect("writes");
     let mended = node.store.write(|tx| {
-        // In the same transaction: its head is not written yet.
-        tx.register(thrum_store::ops::Register { name: "ben".into(), role: "coder".into(), module: "ben".into(), ..Default::default() })?;
+        // In the same transaction, whose heads are not written yet.
+        tx.register(thrum_store::ops::Register {
+            name: "ben".into(),
+            role: "coder".into(),
+            module: "ben".into(),
+            ..Default::default()
+        })?;
         tx.mend_losses()
     });
     assert!(!mended.expect("looks"));

@@ -1,10 +1,13 @@
-//! Scenarios of the store, by what must hold.
+//! Scenarios of the store, named after the property that must hold.
 
 mod acts;
 mod answers;
 mod bounded;
 mod bounds;
+mod claims;
 mod clock;
+mod collisions;
+mod cursors;
 mod disk;
 mod faults;
 mod fold;
@@ -28,3 +31,4 @@ mod presence;
 mod purge;
 mod recorded;
 mod salvage;
+mod states;

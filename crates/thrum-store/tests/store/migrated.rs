@@ -18,7 +18,8 @@ fn formats(upto: usize) -> String {
     files[..upto].iter().map(|file| std::fs::read_to_string(file).expect("reads")).collect()
 }
 
-/// The node's log in a database of the format before signers, with rejected rows of two peers, of which one was read since.
+/// The node's log in a database of the format before signers, with rejected rows of two peers, one of which has been
+/// read since.
 fn opened_from_before_signers(node: Node) -> Node {
     let (path, left) = (node.path(), node.store.left());
     let Node { store, world, key, dir } = node;
@@ -60,18 +61,18 @@ fn written() -> Node {
     node
 }
 
-/// How often one of the texts stands in the file.
+/// The number of occurrences of one of the texts in the file.
 fn copies(path: &Path) -> usize {
     let bytes = std::fs::read(path).expect("reads");
     bytes.windows(13).filter(|window| *window == b"the old text ").count()
 }
 
-/// C30: of a table that is made anew, what it was before is gone once the database is open.
+/// C30: the old contents of a rebuilt table are gone once the database is open.
 #[test]
 fn c30_an_older_database_that_was_opened_has_one_copy_of_a_text() {
     let mut node = opened_from_before_signers(written());
     let conn = Connection::open(node.path()).expect("opens");
-    // Now and then SQLite moves a row to another page and leaves it on the first one.
+    // SQLite occasionally moves a row to another page and leaves a copy on the first one.
     assert!((MESSAGES..MESSAGES + MESSAGES / 10).contains(&copies(&node.path())));
     assert_eq!(conn.query_row("PRAGMA freelist_count", [], |row| row.get::<_, i64>(0)).expect("counts"), 0);
     assert_eq!(conn.query_row("SELECT scrub FROM state", [], |row| row.get::<_, i64>(0)).expect("reads"), 0);
@@ -87,7 +88,7 @@ fn what_a_removed_peer_served_is_not_counted_when_it_is_paired_again() {
     assert_eq!((rejected("d_read"), rejected("d_removed")), (1, 0));
 }
 
-/// A clock that stands, and chance that always falls the same.
+/// A clock that does not move, and constant randomness.
 struct Still;
 
 impl thrum_core::Ambient for Still {
@@ -100,7 +101,7 @@ impl thrum_core::Ambient for Still {
     }
 }
 
-/// C22: a machine without a clock of its own begins every run with the same instant; its ids differ all the same.
+/// C22: a machine without a battery-backed clock begins every run at the same time; its ids still differ.
 #[test]
 fn c22_ids_of_two_runs_differ_although_the_clock_stands() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -1,4 +1,4 @@
-//! Agents that came from a daemon that signs nothing keep their mail, here and in everybody's eyes.
+//! Agents that came from a daemon that signs nothing keep their mail, here and as seen by every peer.
 
 use std::time::Duration;
 
@@ -43,7 +43,8 @@ fn read(message: &str, agent: &str) -> Value {
     json!({"message_id": message, "agent_id": agent, "receipt_type": "read"})
 }
 
-/// What a Go Thrum that `ann` used holds: mail to her, read and unread, by name, role and to everyone, and mail by her.
+/// The events of a Go Thrum that `ann` used: mail to her, read and unread, by name, role and to everyone, and mail by
+/// her.
 fn past() -> Vec<Event> {
     vec![
         peer(1, 0, "agent.register", register("zoe", "tester")),
@@ -72,7 +73,10 @@ fn adopt(node: &mut Node, former: &[&str]) -> Vec<(String, Adopted)> {
     let now = thrum_core::Ambient::now(&mut now);
     let takeover = node.store.reader().takeover(former, now).expect("reads");
     let agents = takeover.agents.clone();
-    agents.into_iter().map(|name| (name.clone(), node.store.write(|tx| tx.adopt(&name, &takeover)).expect("adopts"))).collect()
+    agents
+        .into_iter()
+        .map(|name| (name.clone(), node.store.write(|tx| tx.adopt(&name, &takeover)).expect("adopts")))
+        .collect()
 }
 
 fn moved_in() -> Node {
@@ -95,7 +99,10 @@ fn owned(list: &[(&str, bool)]) -> Vec<(String, bool)> {
 #[test]
 fn old_mail_is_in_the_inbox_as_it_was_read_and_what_the_agent_sent_is_its_own() {
     let mut node = moved_in();
-    assert_eq!(inbox(&node, "ann"), owned(&[("msg_read", true), ("msg_unread", false), ("msg_all", true), ("msg_role", false)]));
+    assert_eq!(
+        inbox(&node, "ann"),
+        owned(&[("msg_read", true), ("msg_unread", false), ("msg_all", true), ("msg_role", false)])
+    );
     assert_eq!(node.store.reader().mail_count(&node.mailbox("ann")).expect("reads"), (4, 2));
     let sent = Filter { author: Some("ann".into()), author_home: Some(node.home()), limit: 10, ..Filter::default() };
     let sent = node.store.reader().list(&sent).expect("lists").messages;
@@ -111,7 +118,8 @@ fn old_mail_is_in_the_inbox_as_it_was_read_and_what_the_agent_sent_is_its_own() 
 fn she_is_one_agent_her_old_session_has_ended_and_the_import_says_so_once() {
     let mut node = moved_in();
     let agents = node.store.reader().agents(&AgentFilter::default()).expect("reads");
-    let homes: Vec<_> = agents.iter().map(|agent| (agent.agent_id.as_str(), agent.home.clone(), agent.role.as_str())).collect();
+    let homes: Vec<_> =
+        agents.iter().map(|agent| (agent.agent_id.as_str(), agent.home.clone(), agent.role.as_str())).collect();
     assert_eq!(homes, [("ann", node.home(), "coder"), ("zoe", PEER.to_owned(), "tester")]);
     let open = SessionFilter { open_only: true, ..SessionFilter::default() };
     assert_eq!(node.store.reader().sessions(&open).expect("reads"), []);
@@ -124,7 +132,8 @@ fn she_is_one_agent_her_old_session_has_ended_and_the_import_says_so_once() {
 fn her_own_old_message_can_be_edited_and_deleted_by_her_and_by_nobody_else() {
     let mut node = moved_in();
     node.register("ben", "reviewer");
-    let refused: Fault = node.store.write(|tx| tx.edit("ben", "msg_hers", Some("x".into()), None)).expect_err("is refused").into();
+    let refused: Fault =
+        node.store.write(|tx| tx.edit("ben", "msg_hers", Some("x".into()), None)).expect_err("is refused").into();
     assert_eq!(refused.kind, ErrorKind::Refused);
     node.store.write(|tx| tx.edit("ann", "msg_hers", Some("better".into()), None)).expect("edits");
     let message = node.store.reader().message("msg_hers", None).expect("reads").expect("is here");
@@ -134,7 +143,7 @@ fn her_own_old_message_can_be_edited_and_deleted_by_her_and_by_nobody_else() {
     node.check();
 }
 
-/// `ann` registers and says that she lived there before.
+/// A registration of `ann` that declares her former home.
 fn claim(former: &str) -> Payload {
     Payload::AgentRegister(AgentRegister {
         agent_id: "ann".into(),
@@ -145,7 +154,7 @@ fn claim(former: &str) -> Payload {
     })
 }
 
-/// The order of `count` things that has this number, of all orders.
+/// The permutation of `count` items with this number.
 fn order(mut number: usize, count: usize) -> Vec<usize> {
     let mut left: Vec<usize> = (0..count).collect();
     let take = |places: usize| {
@@ -159,8 +168,10 @@ fn order(mut number: usize, count: usize) -> Vec<usize> {
 #[test]
 fn a_peer_that_gets_the_events_in_any_order_sees_the_same() {
     let claim = claim(GO);
-    let edit =
-        Payload::MessageEdit(MessageEdit { message_id: "msg_hers".into(), body: Body { content: "better".into(), ..Body::default() } });
+    let edit = Payload::MessageEdit(MessageEdit {
+        message_id: "msg_hers".into(),
+        body: Body { content: "better".into(), ..Body::default() },
+    });
     let set = [
         go(1, 1, "agent.register", register("ann", "coder")),
         peer(2, 2, "message.create", everyone("msg_all", "zoe")),
@@ -170,7 +181,7 @@ fn a_peer_that_gets_the_events_in_any_order_sees_the_same() {
         kit::signed("evt_6", 0, 2, 60, &edit),
     ];
     let mut digests = std::collections::HashSet::new();
-    // Every seventeenth of the 720 orders: each needs a database of its own.
+    // Every seventeenth of the 720 orders, because each needs its own database.
     for number in (0..720).step_by(17) {
         let order = order(number, set.len());
         let mut node = Node::new(1);
@@ -211,13 +222,18 @@ fn what_the_former_home_says_after_the_move_is_a_strangers_word_until_it_is_take
     let zoes = peer(20, 150, "message.create", message("msg_new", "zoe", &["ann"]));
     node.world.pass(Duration::from_secs(100));
     node.apply(&[zoes]);
-    // Dated back or not: who serves unsigned events must not be able to mark new mail as read, or speak for her.
-    node.apply(&[go(21, 8, "message.receipt", read("msg_new", "ann")), go(22, 160, "message.receipt", read("msg_new", "ann"))]);
+    // Backdated or not: a peer that serves unsigned events must not be able to mark new mail as read, or write in her
+    // name.
+    node.apply(&[
+        go(21, 8, "message.receipt", read("msg_new", "ann")),
+        go(22, 160, "message.receipt", read("msg_new", "ann")),
+    ]);
     node.apply(&[
         go(23, 161, "message.create", message("msg_forged", "ann", &["zoe"])),
         go(24, 162, "message.delete", json!({"message_id": new.message_id})),
     ]);
-    let unread = |node: &Node| inbox(node, "ann").into_iter().filter(|(_, read)| !read).map(|(id, _)| id).collect::<Vec<_>>();
+    let unread =
+        |node: &Node| inbox(node, "ann").into_iter().filter(|(_, read)| !read).map(|(id, _)| id).collect::<Vec<_>>();
     assert_eq!(unread(&node), ["msg_unread", "msg_role", "msg_new"]);
     let home = |node: &Node| node.store.reader().message("msg_forged", None).expect("reads").expect("is here").home;
     assert_eq!(home(&node), GO);
@@ -225,7 +241,7 @@ fn what_the_former_home_says_after_the_move_is_a_strangers_word_until_it_is_take
     assert!(node.store.reader().agent_here("ann").expect("reads").is_some(), "only her home deletes her");
     node.check();
 
-    // Its user says that it is the same one, also for what it wrote meanwhile.
+    // The user takes the agent over again, including the events that it wrote meanwhile.
     assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Taken(0))]);
     assert_eq!((unread(&node), home(&node)), (vec!["msg_unread".to_owned(), "msg_role".to_owned()], node.home()));
     assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Known)]);
@@ -240,20 +256,32 @@ fn who_says_it_first_has_taken_the_agent_over_and_a_daemon_with_a_key_is_nobodys
     let first = kit::key(0).id().to_string();
     node.apply(&[kit::signed("evt_50", 0, 1, 50, &claim(GO))]);
     assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Elsewhere(first.clone()))]);
-    // Another key cannot take over what has a key.
+    // A key cannot take over the agents of another key.
     node.apply(&[kit::signed("evt_60", 1, 1, 60, &claim(&first))]);
-    let mut homes: Vec<_> =
-        node.store.reader().agents(&AgentFilter::default()).expect("reads").into_iter().map(|a| (a.agent_id, a.home)).collect();
+    let mut homes: Vec<_> = node
+        .store
+        .reader()
+        .agents(&AgentFilter::default())
+        .expect("reads")
+        .into_iter()
+        .map(|a| (a.agent_id, a.home))
+        .collect();
     homes.sort();
-    let mut expected =
-        vec![("ann".to_owned(), first.clone()), ("ann".to_owned(), kit::key(1).id().to_string()), ("zoe".to_owned(), PEER.to_owned())];
+    let mut expected = vec![
+        ("ann".to_owned(), first.clone()),
+        ("ann".to_owned(), kit::key(1).id().to_string()),
+        ("zoe".to_owned(), PEER.to_owned()),
+    ];
     expected.sort();
     assert_eq!(homes, expected);
     let refused: Fault = node.store.reader().takeover(vec![first], Stamp::ZERO).expect_err("is refused").into();
     assert_eq!(refused.kind, ErrorKind::Invalid);
-    // Whoever said it earlier, and is heard later, wins: everybody must come to the same.
+    // The earlier declaration wins even if it arrives later: all daemons must reach the same result.
     node.apply(&[kit::signed("evt_40", 1, 2, 40, &claim(GO))]);
-    assert_eq!(node.store.reader().message("msg_hers", None).expect("reads").expect("is here").home, kit::key(1).id().to_string());
+    assert_eq!(
+        node.store.reader().message("msg_hers", None).expect("reads").expect("is here").home,
+        kit::key(1).id().to_string()
+    );
     node.check();
 }
 
@@ -262,12 +290,22 @@ fn an_agent_deleted_here_stays_deleted_and_finds_its_old_mail_when_it_registers_
     let mut node = moved_in();
     node.world.pass(Duration::from_secs(1));
     node.store.write(|tx| tx.delete_agent("ann", None)).expect("deletes");
-    assert_eq!(node.store.reader().agents(&AgentFilter { agent_id: Some("ann".into()), ..AgentFilter::default() }).expect("reads"), []);
+    assert_eq!(
+        node.store
+            .reader()
+            .agents(&AgentFilter { agent_id: Some("ann".into()), ..AgentFilter::default() })
+            .expect("reads"),
+        []
+    );
     assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Deleted)]);
     node.check();
     node.world.pass(Duration::from_secs(1));
     node.register("ann", "coder");
-    assert_eq!(inbox(&node, "ann"), owned(&[("msg_read", true), ("msg_unread", false)]), "mail by name is hers whenever she registers");
+    assert_eq!(
+        inbox(&node, "ann"),
+        owned(&[("msg_read", true), ("msg_unread", false)]),
+        "mail by name is hers whenever she registers"
+    );
     node.check();
 }
 
@@ -278,8 +316,15 @@ fn an_agent_that_was_here_before_its_mail_stays_what_it_is_and_gets_the_mail() {
     node.register("ann", "reviewer");
     node.apply(&past());
     assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Taken(1))]);
-    assert_eq!(node.store.reader().agent_here("ann").expect("reads").map(|agent| agent.role).as_deref(), Some("reviewer"));
-    assert_eq!(inbox(&node, "ann"), owned(&[("msg_read", true), ("msg_unread", false), ("msg_all", true)]), "she is no coder now");
+    assert_eq!(
+        node.store.reader().agent_here("ann").expect("reads").map(|agent| agent.role).as_deref(),
+        Some("reviewer")
+    );
+    assert_eq!(
+        inbox(&node, "ann"),
+        owned(&[("msg_read", true), ("msg_unread", false), ("msg_all", true)]),
+        "she is no coder now"
+    );
     node.check();
 }
 

@@ -1,4 +1,4 @@
-//! Agents of one name at several daemons: whom a message is for, and who has old mail.
+//! Agents of one name at several daemons: the recipients of a message, and the owners of old mail.
 
 use serde_json::json;
 use thrum_core::{ErrorKind, Machines, Stamp};
@@ -9,7 +9,7 @@ use crate::{
     kit::{self, Node, foreign},
 };
 
-/// Two daemons that know each other; `ben` lives at the first, `ann` at both.
+/// Two daemons that know each other; `ben` is at the first, `ann` at both.
 fn two() -> (Node, Node) {
     let (mut here, mut there) = (Node::new(1), Node::new(2));
     here.register("ben", "coder");
@@ -20,7 +20,7 @@ fn two() -> (Node, Node) {
     (here, there)
 }
 
-/// What the daemons are called here.
+/// The local names of the daemons.
 fn machines(here: &Node, others: &[(&Node, &str)]) -> Machines {
     let homes: Vec<(String, &str)> = others.iter().map(|(node, name)| (node.home(), *name)).collect();
     Machines::new((&here.home(), "here"), homes.iter().map(|(id, name)| (id.as_str(), *name)))
@@ -33,15 +33,21 @@ fn texts(node: &Node, agent: &str) -> Vec<String> {
 #[test]
 fn a_message_goes_to_the_one_that_its_address_names() {
     let (mut here, mut there) = two();
-    let to = |address: &str, text: &str| Send { machines: machines(&here, &[(&there, "desk")]), ..send("ben", &[address], text) };
+    let to = |address: &str, text: &str| Send {
+        machines: machines(&here, &[(&there, "desk")]),
+        ..send("ben", &[address], text)
+    };
     let (bare, near, far) = (to("@ann", "bare"), to("@ann@here", "near"), to("ann@desk", "far"));
     let bare = here.store.write(|tx| tx.send(bare)).expect("sends");
     assert!(
-        bare.warnings.iter().any(|warning| warning.contains("@ann is the agent of this machine") && warning.contains("@ann@desk")),
+        bare.warnings
+            .iter()
+            .any(|warning| warning.contains("@ann is the agent of this machine") && warning.contains("@ann@desk")),
         "{bare:?}"
     );
     let sent = [near, far].map(|send| here.store.write(|tx| tx.send(send)).expect("sends"));
-    let homes: Vec<_> = sent.iter().map(|sent| sent.mailboxes.iter().map(|mailbox| mailbox.home.clone()).collect::<Vec<_>>()).collect();
+    let homes: Vec<_> =
+        sent.iter().map(|sent| sent.mailboxes.iter().map(|mailbox| mailbox.home.clone()).collect::<Vec<_>>()).collect();
     assert_eq!(homes, [[here.home()], [there.home()]]);
     there.pull(&here, 0);
     assert_eq!((texts(&here, "ann"), texts(&there, "ann")), (vec!["bare".into(), "near".into()], vec!["far".into()]));
@@ -62,13 +68,15 @@ fn a_bare_name_that_two_others_have_is_an_error_that_lists_both() {
     let error = fault(third.store.write(|tx| tx.send(bare)));
     assert_eq!(error.kind, ErrorKind::Invalid);
     assert!(error.message.contains("@ann@left") && error.message.contains("@ann@right"), "{error}");
-    for (address, kind) in
-        [("@ann@nowhere", ErrorKind::NotFound), ("@ben@right", ErrorKind::NotFound), ("@coder@left", ErrorKind::NotFound)]
-    {
+    for (address, kind) in [
+        ("@ann@nowhere", ErrorKind::NotFound),
+        ("@ben@right", ErrorKind::NotFound),
+        ("@coder@left", ErrorKind::NotFound),
+    ] {
         let send = Send { machines: names.clone(), ..send("cy", &[address], "x") };
         assert_eq!(fault(third.store.write(|tx| tx.send(send))).kind, kind, "{address}");
     }
-    // A daemon behind a peer is named by what it announces and a part of its id; the whole id does, too.
+    // A daemon behind a peer is named by its announced name and a part of its id; the whole id works, too.
     let by_id = Send { machines: names, ..send("cy", &[&format!("ann@{}", there.home())], "by id") };
     assert_eq!(third.store.write(|tx| tx.send(by_id)).expect("sends").mailboxes[0].home, there.home());
 }
@@ -106,13 +114,14 @@ fn a_new_namesake_starts_with_an_empty_inbox() {
     third.check();
 }
 
-/// Registers `ann` at a daemon that signs nothing.
+/// A registration of `ann` at a daemon that signs nothing.
 fn registered(id: &str, origin: &str, seconds: i64) -> thrum_core::Event {
     foreign(id, origin, seconds, "agent.register", json!({"agent_id": "ann", "role": "coder"}))
 }
 
 fn by_name(id: &str, seconds: i64) -> thrum_core::Event {
-    let body = json!({"message_id": format!("msg_{id}"), "agent_id": "x", "recipients": ["ann"], "body": {"content": id}});
+    let body =
+        json!({"message_id": format!("msg_{id}"), "agent_id": "x", "recipients": ["ann"], "body": {"content": id}});
     foreign(&format!("evt_{id}"), "d_go", seconds, "message.create", body)
 }
 
@@ -134,7 +143,7 @@ fn mail_by_name_goes_to_who_had_the_name_then_or_else_to_the_first_who_takes_it(
         foreign("evt_c", "d_a", 30, "agent.cleanup", json!({"agent_id": "ann"})),
         by_name("after", 35),
     ]);
-    // The agent of d_a is gone now, and with it what only it had.
+    // The agent of d_a is gone now, and with it the mail that only it had.
     assert_eq!(
         ["early", "between", "both", "after"].map(|id| homes(&node, id)),
         [vec![], vec![], vec!["d_b".to_owned()], vec!["d_b".to_owned()]]
@@ -145,7 +154,7 @@ fn mail_by_name_goes_to_who_had_the_name_then_or_else_to_the_first_who_takes_it(
         [1, 1, 2, 1],
         "registered again at its home, it has its mail again"
     );
-    // An earlier registration that comes late takes the mail that nobody had the name for.
+    // An earlier registration that arrives late gets the mail from a time at which the name was unregistered.
     node.apply(&[registered("evt_e", "d_c", 4)]);
     assert_eq!(homes(&node, "early"), ["d_c"]);
     node.check();
@@ -157,8 +166,11 @@ fn mail_that_names_a_former_home_reaches_the_agent_where_it_lives_now() {
     node.apply(&[registered("evt_a", "d_old", 10)]);
     node.world.pass(std::time::Duration::from_secs(60));
     node.register("ann", "coder");
-    let takeover =
-        Takeover { former_homes: vec!["d_old".into()], agents: vec!["ann".into()], latest: Stamp::from_nanos(kit::START + 10_000_000_000) };
+    let takeover = Takeover {
+        former_homes: vec!["d_old".into()],
+        agents: vec!["ann".into()],
+        latest: Stamp::from_nanos(kit::START + 10_000_000_000),
+    };
     assert_eq!(node.store.write(|tx| tx.adopt("ann", &takeover)).expect("adopts"), Adopted::Taken(0));
     let late = json!({"message_id": "msg_late", "agent_id": "x", "recipients": ["ann"], "recipient_homes": {"d_old": ["ann"]}, "body": {"content": "late"}});
     node.apply(&[foreign("evt_late", "d_third", 4_000_000, "message.create", late)]);

@@ -1,10 +1,10 @@
-//! Origins that no Thrum ever had: SQL and Rust must see the same signer in them.
+//! Origins that no Thrum ever had: SQL and Rust must determine the same signer for them.
 
 use thrum_core::{Event, Stamp};
 
 use crate::kit::{self, Node};
 
-/// An event as if it had been admitted, whoever its origin is.
+/// An event as if it had been admitted, with any origin.
 fn of(origin: &str) -> Event {
     let body = serde_json::json!({"event_id": "evt_1", "type": "odd", "origin_daemon": origin}).to_string();
     Event {
@@ -18,8 +18,8 @@ fn of(origin: &str) -> Event {
     }
 }
 
-/// C29: the database decides by its own rule under which signer an event is held; where that were not Rust's, an event that is
-/// here would be taken for news, refused by the database, and asked for again for ever.
+/// C29: the database determines by its own rule the signer under which an event is stored. If that rule differed from
+/// Rust's, a stored event would be treated as new, refused by the database, and requested again for ever.
 #[test]
 fn c29_sql_and_rust_see_one_signer_in_every_origin() {
     let shape = format!("d_k{}", "a".repeat(52));
@@ -29,7 +29,7 @@ fn c29_sql_and_rust_see_one_signer_in_every_origin() {
         "d_go".into(),
         shape.clone(),
         real.clone(),
-        // Spare bits, which no key has.
+        // Spare bits set, as in no key.
         format!("{}b", &shape[..54]),
         format!("{shape}\0x"),
         format!("{shape}\0"),
@@ -37,7 +37,7 @@ fn c29_sql_and_rust_see_one_signer_in_every_origin() {
         format!("{}\0{}", &shape[..20], &shape[21..]),
         format!("\0{shape}"),
         format!("d_k\0{}", &shape[4..]),
-        // As many characters, and as many bytes.
+        // The same number of characters, and the same number of bytes.
         format!("{}é", &shape[..54]),
         format!("{}é", &shape[..53]),
         format!("{}\u{1f980}", &shape[..51]),

@@ -1,4 +1,4 @@
-//! A database that is not the one we left must not speak with its numbers.
+//! A database that is not the one we left must not reuse its sequences.
 
 use crate::kit::Node;
 use thrum_store::{Left, OpenOptions, Store};
@@ -23,12 +23,12 @@ fn the_database_we_left_goes_on_where_it_was() {
     assert_eq!(node.store.left().counter, left.counter + 1);
     node.send("ann", &["ann"], "two");
     assert_eq!(node.store.commit().latest, latest + 1);
-    // The database counted, and the machine died before it was written down beside it.
+    // The database counted the opening, and the machine crashed before the fingerprint beside it was written.
     let node = node.reopen(Some(left));
     assert_eq!(log_of(&node), log);
 }
 
-/// C27: as often opened as the one we left, and shorter.
+/// C27: opened as often as the one we left, but shorter.
 #[test]
 fn a_copy_of_the_file_that_is_put_back_within_one_run_begins_a_new_log() {
     let mut node = used(1);
@@ -65,7 +65,11 @@ fn a_restored_database_begins_a_new_log_far_above_the_old_one() {
     let mut node = Node { store, world, key, dir };
     assert_ne!(log_of(&node), log);
     node.send("ann", &["ann"], "after the restore");
-    assert!(node.store.commit().latest > 1_700_000_000 << 20, "old readers' checkpoints lie below: {}", node.store.commit().latest);
+    assert!(
+        node.store.commit().latest > 1_700_000_000 << 20,
+        "old readers' checkpoints lie below: {}",
+        node.store.commit().latest
+    );
     let heads = node.store.heads().expect("heads");
     assert_eq!(heads.get(&node.home(), &log_of(&node)).map(|head| (head.count, head.highest)), Some((1, 1)));
     assert_eq!(node.inbox("ann").len(), 2, "what was in the backup is there");
@@ -105,7 +109,7 @@ fn the_same_holds_if_its_number_was_given_out_again_meanwhile() {
 }
 
 fn restored_unnoticed(writes_before: usize) {
-    // The whole state directory was restored, so that nothing beside the database tells.
+    // The whole state directory was restored, so the fingerprint beside the database does not reveal it.
     let node = used(1);
     let left = node.store.left();
     let copy = std::fs::read(node.path()).expect("reads");
@@ -120,7 +124,8 @@ fn restored_unnoticed(writes_before: usize) {
     std::fs::write(&path, copy).expect("restores");
     std::fs::write(path.with_extension("db-wal"), wal).expect("restores");
     world.pass(std::time::Duration::from_secs(1));
-    let store = Store::open(&path, OpenOptions::new(key.clone(), Some(left.clone())), Box::new(world.clone())).expect("opens");
+    let store =
+        Store::open(&path, OpenOptions::new(key.clone(), Some(left.clone())), Box::new(world.clone())).expect("opens");
     let mut node = Node { store, world, key, dir };
     assert_eq!(log_of(&node), left.log_id, "nothing tells yet");
     for n in 0..writes_before {

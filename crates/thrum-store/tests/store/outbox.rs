@@ -1,4 +1,4 @@
-//! What became of a message at each of its recipients, and lists that ask for it.
+//! The state of a message at each of its recipients, and lists that include it.
 
 use thrum_core::payload::Tag;
 use thrum_store::{
@@ -17,7 +17,7 @@ fn message(node: &Node, id: &str) -> Message {
     node.store.reader().message(id, None).expect("reads").expect("is here")
 }
 
-/// Who has it where, and whether it was read there.
+/// The recipients with their homes, and whether they have read the message.
 fn reached(node: &Node, id: &str) -> Vec<(String, Option<String>, bool)> {
     let of = |it: Recipient| (it.agent_id, it.home, it.read_at.is_some());
     message(node, id).recipients.into_iter().map(of).collect()
@@ -42,7 +42,11 @@ fn namesakes_are_told_apart_and_each_reads_for_itself() {
     here.pull(&there, 0);
     let (at_home, elsewhere) = (Some(here.home()), Some(there.home()));
     let bens = |node: &Node| reached(node, &id).into_iter().filter(|(name, ..)| name == "ben").collect::<Vec<_>>();
-    assert_eq!(bens(&here), [("ben".into(), at_home.clone(), false), ("ben".into(), elsewhere.clone(), true)], "this one first");
+    assert_eq!(
+        bens(&here),
+        [("ben".into(), at_home.clone(), false), ("ben".into(), elsewhere.clone(), true)],
+        "this one first"
+    );
     here.store.write(|tx| tx.mark_read("ben", std::slice::from_ref(&id))).expect("reads");
     assert_eq!(bens(&here), [("ben".into(), at_home, true), ("ben".into(), elsewhere, true)]);
 }
@@ -56,8 +60,12 @@ fn a_recipient_that_is_gone_is_shown_where_it_lived_and_its_receipt_stays() {
         node.store.write(|tx| tx.delete_agent(gone, None)).expect("deletes");
     }
     let home = Some(node.home());
-    assert_eq!(reached(&node, &id), [("ben".into(), home.clone(), true), ("cy".into(), home, false)], "where they lived is known");
-    // Of a message that names no home, nobody knows.
+    assert_eq!(
+        reached(&node, &id),
+        [("ben".into(), home.clone(), true), ("cy".into(), home, false)],
+        "where they lived is known"
+    );
+    // The home of the recipient is unknown if the message names none.
     let unhomed = json!({"message_id": "msg_bare", "agent_id": "dee", "recipients": ["ben"]});
     node.apply(&[kit::foreign("evt_bare", "d_go", 9, "message.create", unhomed)]);
     assert_eq!(reached(&node, "msg_bare"), [("ben".into(), None, false)]);
@@ -67,7 +75,12 @@ fn a_recipient_that_is_gone_is_shown_where_it_lived_and_its_receipt_stays() {
 fn what_somebody_has_not_read_is_found_however_old_it_is() {
     let mut node = team();
     let unread = |node: &Node| {
-        let filter = Filter { author: Some("ann".into()), author_home: Some(node.home()), unread_by_somebody: true, ..Filter::default() };
+        let filter = Filter {
+            author: Some("ann".into()),
+            author_home: Some(node.home()),
+            unread_by_somebody: true,
+            ..Filter::default()
+        };
         list(node, filter)
     };
     let first = node.send("ann", &["ben", "cy"], "first").message_id;
@@ -130,7 +143,10 @@ fn every_filter_counts_what_it_lists() {
         (Filter { author: Some("ann".into()), author_home: Some("d_elsewhere".into()), ..Filter::default() }, vec![]),
         (Filter { exclude_author: ben.clone(), ..Filter::default() }, vec!["two", "one"]),
         (Filter { scope: Some(Tag::new("module", "auth")), ..Filter::default() }, vec!["two"]),
-        (Filter { reference: Some(Tag::new("issue", "17")), author: Some("cy".into()), ..Filter::default() }, vec!["two"]),
+        (
+            Filter { reference: Some(Tag::new("issue", "17")), author: Some("cy".into()), ..Filter::default() },
+            vec!["two"],
+        ),
         (Filter { thread_id, ..Filter::default() }, vec!["two", "one"]),
     ] {
         for mailbox in [None, ben.clone()] {
@@ -147,7 +163,10 @@ fn only_what_one_sent_oneself_is_in_the_outbox() {
     let reader = node.store.reader();
     assert_eq!(ops::sent_by(&reader, "ann", &id).expect("hers").message_id, id);
     let refused = fault(ops::sent_by(&reader, "ben", &id));
-    assert_eq!((refused.kind, refused.message.as_str()), (thrum_core::ErrorKind::Refused, format!("{id} was sent by @ann").as_str()));
+    assert_eq!(
+        (refused.kind, refused.message.as_str()),
+        (thrum_core::ErrorKind::Refused, format!("{id} was sent by @ann").as_str())
+    );
     assert_eq!(fault(ops::sent_by(&reader, "ben", "msg_none")).kind, thrum_core::ErrorKind::NotFound);
 }
 
@@ -167,7 +186,7 @@ fn all_unread_mail_is_marked_in_bounded_steps() {
 
 #[test]
 fn a_receipt_of_a_former_home_is_the_readers_own() {
-    // What the fold says of a mailbox and what is told of a recipient must not differ.
+    // The mailbox of the fold and the reported state of the recipient must agree.
     let mut node = team();
     let id = node.send("ann", &["ben"], "x").message_id;
     let receipt = serde_json::json!({"message_id": id, "agent_id": "ben", "receipt_type": "read"});

@@ -1,4 +1,4 @@
-//! Who is still there, what sessions say, and who was left behind.
+//! Liveness of agents, work contexts of sessions, and abandoned agents.
 
 use std::time::Duration;
 
@@ -52,8 +52,19 @@ fn a_sign_of_life_is_no_event_and_news_are() {
     assert_eq!(events(&node), before);
     assert_eq!(node.store.reader().session(&session).expect("reads").expect("is here").last_seen_at, now(&node));
 
-    let change = FileChange { path: "a b.rs".into(), additions: 3, deletions: 1, status: "modified".into(), last_modified: None };
-    let work = Work { branch: Some("x".into()), uncommitted_files: vec!["a b.rs".into()], file_changes: vec![change], ..Work::default() };
+    let change = FileChange {
+        path: "a b.rs".into(),
+        additions: 3,
+        deletions: 1,
+        status: "modified".into(),
+        last_modified: None,
+    };
+    let work = Work {
+        branch: Some("x".into()),
+        uncommitted_files: vec!["a b.rs".into()],
+        file_changes: vec![change],
+        ..Work::default()
+    };
     let said = Beat { work: Some(work.clone()), add_scopes: vec![Tag::new("module", "auth")], ..Beat::default() };
     beat(&mut node, said.clone());
     assert_eq!(events(&node), before + 1);
@@ -61,7 +72,11 @@ fn a_sign_of_life_is_no_event_and_news_are() {
     assert_eq!(events(&node), before + 1, "the same again is no news");
     beat(&mut node, Beat { remove_scopes: vec![Tag::new("module", "auth")], ..Beat::default() });
     let context = node.store.reader().session(&session).expect("reads").expect("is here").context;
-    assert_eq!((context.branch.as_deref(), context.scopes.as_slice()), (Some("x"), [].as_slice()), "what was not said again stays");
+    assert_eq!(
+        (context.branch.as_deref(), context.scopes.as_slice()),
+        (Some("x"), [].as_slice()),
+        "what was not said again stays"
+    );
     assert_eq!(context.file_changes[0]["path"], "a b.rs");
     node.check();
 }
@@ -114,7 +129,7 @@ fn a_session_nobody_hears_of_is_not_active_for_ever_and_any_sign_of_life_makes_i
     node.store.write(|tx| tx.seen("ann", at)).expect("writes");
     node.store.write(|tx| tx.seen("ann", Stamp::from_nanos(START))).expect("writes");
     assert_eq!(liveness(&node, &session), Liveness::Active, "a late note takes nothing away");
-    // A peer hears neither calls nor waits, so it is slower to give up.
+    // A peer sees neither calls nor waits, so it waits longer before it reports an agent as silent.
     far.world.pass(DAY);
     assert_eq!(liveness(&far, &session), Liveness::Active);
     far.world.pass(Duration::from_secs(1));
@@ -151,5 +166,33 @@ fn only_agents_of_this_daemon_that_nobody_heard_of_for_long_are_left_behind() {
     assert!(node.store.reader().agent_here("busy").expect("reads").is_some());
     node.check();
     let refused = fault(node.store.write(|tx| tx.start_session("old", Beat::default())));
-    assert!(refused.message.contains("it was deleted at 2026-05-07"), "{refused}");
+    let (_, at) = refused.message.split_once("it was deleted at ").unwrap();
+    assert!(at.starts_with("2026-05-07T") && at.len() == "2026-05-07T00:00:00Z".len(), "to the second: {refused}");
+}
+
+#[test]
+fn the_state_of_a_worktree_is_written_down_when_it_is_news() {
+    let mut node = Node::new(1);
+    node.register("ann", "coder");
+    let session = node.store.write(|tx| tx.start_session("ann", Beat::default())).expect("starts").0;
+    let work = |files: &[&str]| Work {
+        branch: Some("main".into()),
+        uncommitted_files: files.iter().map(|&file| file.to_owned()).collect(),
+        ..Work::default()
+    };
+    let note = |node: &mut Node, files: &[&str]| {
+        node.world.pass(Duration::from_secs(60));
+        let news = node.store.reader().is_news(&session, &work(files)).expect("reads");
+        let (id, beat) = (session.clone(), Beat { work: Some(work(files)), ..Beat::default() });
+        let before = node.ids().len();
+        node.store.write(move |tx| tx.note_work(&id, beat)).expect("notes");
+        assert_eq!(node.ids().len() > before, news, "an event is written where it is news");
+        news
+    };
+    assert_eq!(
+        [&["a.rs"][..], &["a.rs"], &["b.rs"], &[]].map(|files| note(&mut node, files)),
+        [true, false, true, true]
+    );
+    node.store.write(move |tx| tx.end_session(&session, None)).expect("ends");
+    node.check();
 }

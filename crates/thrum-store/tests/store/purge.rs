@@ -1,4 +1,4 @@
-//! Purges: what is gone, what stays, and that nobody brings it back.
+//! Purges: the data that they remove, the data that stays, and that no peer brings purged data back.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ fn now(node: &Node) -> Stamp {
     thrum_core::Ambient::now(&mut world)
 }
 
-/// A node with an agent, an hour after the start.
+/// A node with an agent, one hour after the start.
 fn node() -> Node {
     let mut node = Node::new(1);
     node.register("ann", "coder");
@@ -26,10 +26,10 @@ fn node() -> Node {
 }
 
 fn purge(node: &mut Node, before: Stamp) -> Purged {
-    node.store.write(|tx| tx.purge(before)).expect("purges")
+    node.store.purge(before).expect("purges")
 }
 
-/// Whether some file of the database holds these bytes anywhere.
+/// Whether a file of the database contains these bytes.
 fn is_in_a_file(node: &Node, text: &str) -> bool {
     let entries = std::fs::read_dir(node.dir.path()).expect("a directory");
     entries
@@ -42,17 +42,19 @@ fn purged_text_is_nowhere_in_the_files_and_the_rest_is() {
     let mut node = node();
     let mut sent = Vec::new();
     for n in 0..60 {
-        // From the first page on, on pages that were split, and on pages of their own.
+        // Texts on the first page, on split pages, and on overflow pages.
         let content = format!("the old secret {n} {}", "x".repeat(n * n * 8));
         sent.push(node.send("ann", &["bob"], &content).message_id);
         node.world.pass(Duration::from_secs(1));
     }
     node.store
-        .write(|tx| tx.start_session("ann", Beat::default()).and_then(|(id, _)| tx.set_intent(&id, "the old secret plan")))
+        .write(|tx| {
+            tx.start_session("ann", Beat::default()).and_then(|(id, _)| tx.set_intent(&id, "the old secret plan"))
+        })
         .expect("an intent");
     node.world.pass(Duration::from_secs(1));
     let cutoff = now(&node);
-    // So much that the tree of pages keeps its shape, with copies of what once was in its root.
+    // So much data that the tree of pages keeps its shape, with copies of old contents in its root.
     for n in 0..40 {
         node.send("ann", &["bob"], &format!("what is new {n} {}", "y".repeat(1000)));
     }
@@ -120,7 +122,8 @@ fn what_is_not_written_yet_is_not_purged() {
     let mut node = node();
     node.send("ann", &["bob"], "just now");
     let hour_ahead = now(&node).plus(Duration::from_secs(3600));
-    let Err(StoreError::Refused(Fault { kind, message, hint, .. })) = node.store.write(|tx| tx.purge(hour_ahead)) else {
+    let Err(StoreError::Refused(Fault { kind, message, hint, .. })) = node.store.write(|tx| tx.purge(hour_ahead))
+    else {
         panic!("it was taken")
     };
     assert_eq!(kind, ErrorKind::Refused);
@@ -131,11 +134,11 @@ fn what_is_not_written_yet_is_not_purged() {
 #[test]
 fn mail_that_is_written_after_a_purge_stays_although_the_clock_is_set_back() {
     let mut node = node();
-    // A peer's, so that nothing of our own is as late.
+    // An event by a peer, so that no own event is as late.
     let cutoff = now(&node).to_string();
     node.apply(&[foreign("evt_1", "d_other", 3600, "purge.executed", json!({"cutoff": cutoff}))]);
     node.world.set(START);
-    // Not even a restart makes it forget.
+    // A restart does not lose the cutoff.
     let left = node.store.left();
     let mut node = node.reopen(Some(left));
     node.send("ann", &["bob"], "after the purge");
@@ -186,7 +189,13 @@ fn a_message_and_a_session_of_one_id_are_both_folded_again() {
     let mut node = node();
     node.apply(&[
         foreign("evt_1", "d_go", 1, "agent.session.start", json!({"session_id": "both", "agent_id": "cy"})),
-        foreign("evt_2", "d_go", 2, "message.create", json!({"message_id": "both", "agent_id": "cy", "recipients": ["bob"]})),
+        foreign(
+            "evt_2",
+            "d_go",
+            2,
+            "message.create",
+            json!({"message_id": "both", "agent_id": "cy", "recipients": ["bob"]}),
+        ),
     ]);
     let cutoff = now(&node);
     assert_eq!(purge(&mut node, cutoff), Purged { messages: 1, sessions: 1, events: 2 });
@@ -225,9 +234,10 @@ fn ones_own_purged_mail_that_a_peer_offers_is_no_sign_of_another_database() {
     let (outcome, _) = node.pull(&peer, 0);
     assert_eq!((outcome.applied, outcome.skipped), (0, 3));
     assert_eq!((node.store.left().log_id, node.inbox("bob").len()), (log, 0));
-    // The peer has not heard of it; nothing is missing for all that but the purge itself.
+    // The peer does not have the purge. Only the purge itself is missing from its log.
     let differences = node.store.heads().expect("heads").differences(&peer.store.heads().expect("heads"));
-    let counted: Vec<_> = differences.iter().map(|one| (one.here, one.purged_here, one.there, one.purged_there)).collect();
+    let counted: Vec<_> =
+        differences.iter().map(|one| (one.here, one.purged_here, one.there, one.purged_there)).collect();
     assert_eq!(counted, [(3, 1, 3, 0)]);
 }
 
@@ -237,14 +247,25 @@ fn a_purge_that_came_before_is_kept_by_a_rebuild_and_by_a_database_of_an_older_f
     let cutoff = Stamp::from_nanos(START + 10_000_000_000).to_string();
     node.apply(&[
         foreign("evt_1", "d_go", 20, "purge.executed", json!({"cutoff": cutoff})),
-        foreign("evt_2", "d_go", 30, "message.create", json!({"message_id": "msg_2", "agent_id": "cy", "recipients": ["bob"]})),
+        foreign(
+            "evt_2",
+            "d_go",
+            30,
+            "message.create",
+            json!({"message_id": "msg_2", "agent_id": "cy", "recipients": ["bob"]}),
+        ),
     ]);
     let (projection, left, path) = (node.store.projection().expect("digest"), node.store.left(), node.path());
     let Node { store, world, key, dir } = node;
     drop(store);
-    // As an older version left it: rows that its purge only hid.
-    let old =
-        foreign("evt_0", "d_go", 1, "message.create", json!({"message_id": "msg_0", "agent_id": "cy", "body": {"content": "hidden"}}));
+    // Rows as an older version left them, which only hid purged rows.
+    let old = foreign(
+        "evt_0",
+        "d_go",
+        1,
+        "message.create",
+        json!({"message_id": "msg_0", "agent_id": "cy", "body": {"content": "hidden"}}),
+    );
     let conn = rusqlite::Connection::open(&path).expect("opens");
     conn.execute(
         "INSERT INTO events VALUES ((SELECT next_sequence FROM state), ?1, ?2, ?3, ?4, '', 0, 'd_peer', 'msg_0', ?5)",
@@ -261,7 +282,8 @@ fn a_purge_that_came_before_is_kept_by_a_rebuild_and_by_a_database_of_an_older_f
     assert!(!is_in_a_file(&node, "hidden"));
 }
 
-/// C30: one that is dated far ahead holds up nothing until it is near, whoever hears of it when, and is shown with who said it.
+/// C30: a purge dated far ahead delays nothing until it is near, whenever a daemon receives it, and is shown with its
+/// author.
 #[test]
 fn a_purge_that_lies_far_ahead_keeps_nobody_from_comparing_until_it_is_near() {
     let mut node = node();
@@ -270,7 +292,7 @@ fn a_purge_that_lies_far_ahead_keeps_nobody_from_comparing_until_it_is_near() {
     node.apply(&[
         signed_purge("evt_1", 7, 1, 3000 * days, far(3000)),
         signed_purge("evt_2", 7, 2, 30 * days, far(30)),
-        // Said far ahead about what is past: it takes that away at once.
+        // A purge written far in the future with a past cutoff takes effect at once.
         signed_purge("evt_3", 8, 1, 40 * days, Stamp::from_nanos(START)),
     ]);
     let shown = |node: &Node| {
@@ -297,13 +319,14 @@ fn a_purge_that_lies_far_ahead_keeps_nobody_from_comparing_until_it_is_near() {
     node.check();
 }
 
-/// A purge that one of the daemons with keys signs.
+/// A purge signed by one of the daemons with keys.
 fn signed_purge(id: &str, number: u64, seq: u64, seconds: i64, cutoff: Stamp) -> Event {
     let said = payload::PurgeExecuted { cutoff: cutoff.to_string(), ..payload::PurgeExecuted::default() };
     kit::signed(id, number, seq, seconds, &Payload::PurgeExecuted(said))
 }
 
-/// Anybody can serve an unsigned purge in the name of a daemon that signs nothing. It takes away what that daemon wrote, and nothing else.
+/// Any peer can serve an unsigned purge in the name of a daemon that signs nothing. It removes that daemon's events and
+/// no others.
 #[test]
 fn an_unsigned_purge_takes_away_only_what_its_origin_wrote() {
     let mut node = node();
@@ -313,23 +336,93 @@ fn an_unsigned_purge_takes_away_only_what_its_origin_wrote() {
     node.apply(&[
         foreign("evt_1", "d_go", 10, "message.create", text("msg_1", "of the one that purges")),
         foreign("evt_2", "d_other", 11, "message.create", text("msg_2", "of another that signs nothing")),
-        kit::signed("evt_3", 9, 1, 12, &Payload::read("message.create", &text("msg_3", "of one that signs").to_string()).expect("reads")),
-        // The read receipt of another daemon is not the purging daemon's to take away.
-        foreign("evt_4", "d_other", 13, "message.receipt", json!({"message_id": "msg_1", "agent_id": "eve", "receipt_type": "read"})),
+        kit::signed(
+            "evt_3",
+            9,
+            1,
+            12,
+            &Payload::read("message.create", &text("msg_3", "of one that signs").to_string()).expect("reads"),
+        ),
+        // The purging daemon may not remove another daemon's read receipt.
+        foreign(
+            "evt_4",
+            "d_other",
+            13,
+            "message.receipt",
+            json!({"message_id": "msg_1", "agent_id": "eve", "receipt_type": "read"}),
+        ),
         unsigned,
     ]);
     let left = |node: &Node| {
-        ["evt_1", "evt_2", "evt_3", "evt_4"].into_iter().filter(|id| node.ids().contains(&(*id).to_owned())).collect::<Vec<_>>()
+        ["evt_1", "evt_2", "evt_3", "evt_4"]
+            .into_iter()
+            .filter(|id| node.ids().contains(&(*id).to_owned()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(left(&node), ["evt_2", "evt_3", "evt_4"]);
     assert_eq!(node.store.reader().message("msg_1", None).expect("reads"), None);
     assert_eq!(node.store.reader().purged_before().expect("reads"), Stamp::ZERO, "nothing is purged of everybody's");
     let said = &node.store.reader().purges().expect("reads")[0];
     assert_eq!((said.by.as_str(), said.signed), ("d_go", false));
-    // What it wrote does not come back.
+    // The purged events do not come back.
     node.apply(&[foreign("evt_1", "d_go", 10, "message.create", text("msg_1", "of the one that purges"))]);
     assert_eq!(left(&node), ["evt_2", "evt_3", "evt_4"]);
     node.apply(&[signed_purge("evt_all", 9, 2, 60, cutoff)]);
     assert_eq!(left(&node), Vec::<&str>::new(), "one that is signed takes all");
     node.check();
+}
+
+/// Events of other daemons about a message that an unsigned purge removed stay, because they are not that daemon's to
+/// remove. But they wait for nothing.
+#[test]
+fn what_is_about_a_message_that_an_unsigned_purge_took_is_not_counted_as_waiting_in_any_order() {
+    let message = "msg_01KMTPH8JR0000000000000007";
+    let cutoff = Stamp::from_nanos(START + 50_000_000_000).to_string();
+    let made = |id: &str, origin: &str| {
+        foreign(
+            id,
+            origin,
+            30,
+            "message.create",
+            json!({"message_id": message, "agent_id": "x", "body": {"content": origin}}),
+        )
+    };
+    let receipt = |agent: &str| json!({"message_id": message, "agent_id": agent, "receipt_type": "read"});
+    let events = [
+        made("evt_1", "d_go"),
+        foreign("evt_2", "d_other", 40, "message.receipt", receipt("eve")),
+        foreign("evt_3", "d_other", 70, "message.edit", json!({"message_id": message, "body": {"content": "edited"}})),
+        foreign("evt_4", "d_go", 60, "purge.executed", json!({"cutoff": cutoff})),
+        foreign("evt_5", "d_other", 80, "message.receipt", receipt("bob")),
+    ];
+    let mut digests = Vec::new();
+    for order in [[0, 1, 2, 3, 4], [3, 0, 1, 2, 4], [1, 2, 3, 4, 0], [4, 3, 2, 1, 0]] {
+        let mut node = node();
+        for which in order {
+            node.apply(&[events[which].clone()]);
+        }
+        let counted = |node: &Node| {
+            let reader = node.store.reader();
+            (reader.totals().expect("counts").parked, reader.troubles("d_peer").expect("reads").parked)
+        };
+        assert_eq!(counted(&node), (0, 0), "{order:?}");
+        // An event that waits for a message that is not purged is counted.
+        let young = foreign(
+            "evt_6",
+            "d_other",
+            90,
+            "message.receipt",
+            json!({"message_id": "msg_young", "agent_id": "eve", "receipt_type": "read"}),
+        );
+        node.apply(&[young]);
+        assert_eq!(counted(&node), (1, 1), "{order:?}");
+        // A message of this id by another daemon is accepted, with the events about it.
+        node.apply(&[made("evt_7", "d_other")]);
+        let shown = node.store.reader().message(message, None).expect("reads").expect("is here");
+        assert_eq!((shown.body.content.as_str(), counted(&node)), ("edited", (1, 1)), "{order:?}");
+        digests.push(node.store.projection().expect("digest"));
+        node.check();
+    }
+    digests.dedup();
+    assert_eq!(digests.len(), 1);
 }

@@ -1,4 +1,4 @@
-//! Events that Go Thrum v0.6.3 wrote parse, fold, and come out as they went in.
+//! Events written by Go Thrum v0.6.3 are parsed, folded and serialised unchanged.
 
 use std::time::Duration;
 
@@ -34,7 +34,11 @@ fn recorded_events_come_out_as_they_went_in() {
         assert_eq!(served, line["event_json"]);
         assert_eq!(
             (row.id.as_str(), row.kind.as_str(), row.origin.as_str()),
-            (line["event_id"].as_str().expect("text"), line["type"].as_str().expect("text"), line["origin_daemon"].as_str().expect("text"),)
+            (
+                line["event_id"].as_str().expect("text"),
+                line["type"].as_str().expect("text"),
+                line["origin_daemon"].as_str().expect("text"),
+            )
         );
     }
     node.check();
@@ -51,9 +55,11 @@ fn recorded_events_fold_to_what_go_showed() {
     let edited = reader.message("msg_01M83E134V122W5NSHZGN40QAD", None).expect("reads").expect("is here");
     assert_eq!((edited.body.content.as_str(), edited.edits, edited.deleted_at.is_some()), ("got it (edited)", 1, true));
     let remote = reader.message("msg_01M83CAPTURE00000000000001", None).expect("reads").expect("is here");
-    let read: Vec<_> = remote.recipients.iter().map(|r| (r.agent_id.as_str(), r.read_at.map(|at| at.to_string()))).collect();
+    let read: Vec<_> =
+        remote.recipients.iter().map(|r| (r.agent_id.as_str(), r.read_at.map(|at| at.to_string()))).collect();
     assert_eq!(read, [("a1", Some("2026-11-23T05:29:36.570854306Z".to_owned()))]);
-    let mut agents: Vec<_> = reader.agents(&Default::default()).expect("reads").into_iter().map(|a| (a.agent_id, a.role)).collect();
+    let mut agents: Vec<_> =
+        reader.agents(&Default::default()).expect("reads").into_iter().map(|a| (a.agent_id, a.role)).collect();
     agents.sort();
     assert_eq!(agents, [("a1".to_owned(), "implementer".to_owned()), ("remote1".to_owned(), "reviewer".to_owned())]);
     let open: Vec<_> = reader

@@ -1,4 +1,5 @@
-//! C26, C27: damaged databases. Every event that can be read is saved, what was altered is not, and a peer brings back the rest.
+//! C26, C27: damaged databases. Every readable event is salvaged, altered events are not, and a peer brings back the
+//! rest.
 
 #![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and not what they share")]
 
@@ -16,7 +17,7 @@ use crate::kit::{Node, World, foreign};
 
 const PAGE: usize = 4096;
 
-/// Pages that are damaged one at a time, unless this variable asks for all.
+/// Number of pages that are damaged one at a time, unless this variable requests all.
 const SOME: usize = 12;
 const ALL: &str = "THRUM_DAMAGE_ALL";
 
@@ -35,11 +36,13 @@ impl Original {
             node.register(name, "coder");
         }
         for n in 0..messages {
-            // Some are longer than a page, so that they go on in others.
+            // Some texts are longer than a page, so they use overflow pages.
             let text = if n % 50 == 7 { "long ".repeat(4000) } else { format!("{n} {}", "x".repeat(n % 300)) };
             node.send("ann", &["ben"], &text);
         }
-        let go: Vec<_> = (0..messages / 4).map(|n| foreign(&format!("evt_go_{n}"), "d_go", 1, "future.thing", json!({"n": n}))).collect();
+        let go: Vec<_> = (0..messages / 4)
+            .map(|n| foreign(&format!("evt_go_{n}"), "d_go", 1, "future.thing", json!({"n": n})))
+            .collect();
         node.apply(&go);
         let mut peer = Node::new(2);
         peer.pull(&node, 0);
@@ -54,7 +57,7 @@ impl Original {
         self.node.dir.path().join(name)
     }
 
-    /// Salvages a file; the new database holds nothing but what was there, is sound, and with the peer's help has everything.
+    /// Salvages a file. The new database holds only original events, is intact, and is complete with the peer's help.
     #[track_caller]
     fn salvages(&self, damaged: &Path) -> Salvaged {
         let (to, world) = (self.place("salvaged.db"), World::new(9));
@@ -81,7 +84,7 @@ impl Original {
         salvaged
     }
 
-    /// The same for the file with some bytes changed.
+    /// Salvages the file with some bytes changed.
     #[track_caller]
     fn survives(&self, damage: impl FnOnce(&mut Vec<u8>)) -> Salvaged {
         let (mut bytes, path) = (self.bytes.clone(), self.place("damaged.db"));
@@ -95,7 +98,7 @@ impl Original {
     }
 }
 
-/// One page after the other, of whatever table or index; the others are untouched by it.
+/// One page after another, of any table or index; the others are unaffected.
 #[test]
 fn whichever_page_is_damaged_only_what_stood_there_is_lost() {
     let original = Original::new(600);
@@ -115,12 +118,16 @@ fn whichever_page_is_damaged_only_what_stood_there_is_lost() {
 fn a_file_without_head_or_end_is_read_as_far_as_it_goes() {
     let original = Original::new(200);
     let total = original.total();
-    assert_eq!(original.survives(|_| {}), Salvaged { events: total, ..Salvaged::default() }, "nothing is wrong with it");
+    assert_eq!(
+        original.survives(|_| {}),
+        Salvaged { events: total, ..Salvaged::default() },
+        "nothing is wrong with it"
+    );
     assert_eq!(original.survives(|bytes| bytes[..100].fill(0)).events, total, "the head of the file");
     assert_eq!(original.survives(|bytes| bytes[..PAGE].fill(0x5a)).events, total, "the page with the schema");
-    // Of a page size that it does not have.
+    // A header with a wrong page size.
     assert_eq!(original.survives(|bytes| bytes[16..18].copy_from_slice(&[0x03, 0x21])).events, total);
-    // Of one that it does not have either, and that is one; of bytes at each page's end that are used by somebody else.
+    // A header with another wrong but valid page size, and one that reserves bytes at each page's end.
     assert_eq!(original.survives(|bytes| bytes[16..18].copy_from_slice(&[0x20, 0])).events, total);
     assert_eq!(original.survives(|bytes| bytes[20] ^= 0x40).events, total);
     let half = original.survives(|bytes| bytes.truncate(bytes.len() / 2 + 77));
@@ -129,22 +136,23 @@ fn a_file_without_head_or_end_is_read_as_far_as_it_goes() {
     assert_eq!(original.survives(|bytes| bytes.fill(0xff)).events, 0);
 }
 
-/// What was lost is known from the index that is left.
+/// The index that is left shows which events are lost.
 #[test]
 fn what_could_not_be_read_is_named_by_its_number() {
     let original = Original::new(200);
-    // The page in which the last message's row stands.
+    // The page that contains the last message's row.
     let needle = b"\"msg_";
     let at = original.bytes.windows(needle.len()).rposition(|window| window == needle).unwrap() / PAGE;
-    let pages: BTreeSet<usize> =
-        (0..original.bytes.len() / PAGE).filter(|page| original.bytes[page * PAGE] == 0x0d && page.abs_diff(at) < 40).collect();
+    let pages: BTreeSet<usize> = (0..original.bytes.len() / PAGE)
+        .filter(|page| original.bytes[page * PAGE] == 0x0d && page.abs_diff(at) < 40)
+        .collect();
     let salvaged = original.survives(|bytes| pages.iter().for_each(|page| bytes[page * PAGE] = 0x77));
     let ours = LogOf { origin: original.node.home(), log: original.node.store.left().log_id };
     let missing = salvaged.missing.get(&ours).map_or(0, thrum_core::Runs::count);
     assert!(missing > 0 && missing <= salvaged.lost, "{salvaged:?}");
 }
 
-/// What a purge took is not lost, and is not asked for again.
+/// Purged events are not lost, and are not requested again.
 #[test]
 fn what_was_purged_is_known_to_be_gone() {
     let mut node = Node::new(1);
@@ -158,7 +166,7 @@ fn what_was_purged_is_known_to_be_gone() {
     (0..40).for_each(|n| send(&mut node, n));
     let cutoff = node.world.clone().now();
     (0..10).for_each(|n| send(&mut node, n));
-    let purged = node.store.write(|tx| tx.purge(cutoff)).unwrap();
+    let purged = node.store.purge(cutoff).unwrap();
     assert_eq!(purged.events, 40);
     let ours = LogOf { origin: node.home(), log: node.store.left().log_id };
     let before = node.store.reader().numbers(&ours, 0, usize::MAX).unwrap();
@@ -174,15 +182,17 @@ fn what_was_purged_is_known_to_be_gone() {
     assert_eq!(store.projection().unwrap(), node.store.projection().unwrap());
 }
 
-/// I9: a row is believed for its signature, not for being there.
+/// I9: a row is accepted for its signature, not for its presence.
 #[test]
 fn a_row_whose_text_was_altered_is_left_behind_and_comes_back_genuine() {
     let original = Original::new(50);
     let path = original.place("altered.db");
     fs::write(&path, &original.bytes).unwrap();
     let connection = rusqlite::Connection::open(&path).unwrap();
-    let altered = connection
-        .execute("UPDATE events SET body = replace(body, '\"content\":\"8 ', '\"content\":\"9 ') WHERE type = 'message.create'", []);
+    let altered = connection.execute(
+        "UPDATE events SET body = replace(body, '\"content\":\"8 ', '\"content\":\"9 ') WHERE type = 'message.create'",
+        [],
+    );
     assert!(altered.unwrap() > 0);
     connection.execute("UPDATE events SET event_id = 'evt_other' WHERE event_id = 'evt_go_3'", []).unwrap();
     connection.execute("UPDATE events SET body = replace(body, '{', '{ ') WHERE event_id = 'evt_go_4'", []).unwrap();
@@ -195,7 +205,7 @@ fn a_row_whose_text_was_altered_is_left_behind_and_comes_back_genuine() {
     assert_eq!(salvaged.events, original.total() - 3);
 }
 
-/// What was committed last stands in the write-ahead log alone.
+/// The last commits are only in the write-ahead log.
 #[test]
 fn the_write_ahead_log_is_read_as_far_as_it_holds() {
     let original = Original::new(100);
@@ -204,7 +214,12 @@ fn the_write_ahead_log_is_read_as_far_as_it_holds() {
         let mut store = Store::open(&original.place(name), key, Box::new(World::new(4))).unwrap();
         store
             .write(|tx| {
-                tx.register(thrum_store::ops::Register { name: "ann".into(), role: "r".into(), module: "m".into(), ..Default::default() })
+                tx.register(thrum_store::ops::Register {
+                    name: "ann".into(),
+                    role: "r".into(),
+                    module: "m".into(),
+                    ..Default::default()
+                })
             })
             .unwrap();
         for n in 0..20 {
@@ -213,9 +228,10 @@ fn the_write_ahead_log_is_read_as_far_as_it_holds() {
         }
         store
     };
-    // As a kill leaves it: not closed.
+    // The state after a kill: not closed.
     let alive = store("alive.db");
-    let (file, log) = (fs::read(original.place("alive.db")).unwrap(), fs::read(original.place("alive.db-wal")).unwrap());
+    let (file, log) =
+        (fs::read(original.place("alive.db")).unwrap(), fs::read(original.place("alive.db-wal")).unwrap());
     let ids = alive.reader().totals().unwrap().events;
     drop(alive);
     let saved = |log: &[u8]| {
@@ -234,7 +250,7 @@ fn the_write_ahead_log_is_read_as_far_as_it_holds() {
     assert_eq!(saved(&vec![0x5a; 100_000]), saved(&[]), "garbage");
 }
 
-/// C18: no input makes it panic, read outside, or run on.
+/// C18: no input causes a panic, an out-of-bounds read, or endless work.
 #[test]
 fn garbage_of_any_kind_is_read_without_harm() {
     let original = Original::new(60);
@@ -244,7 +260,7 @@ fn garbage_of_any_kind_is_read_without_harm() {
         let mut bytes = original.bytes.clone();
         for _ in 0..1 + random(400) {
             let at = random(bytes.len());
-            // Where structure stands: at the beginning of a page.
+            // Half of the changes hit the beginning of a page, which holds its structure.
             let at = if round % 2 == 0 { at / PAGE * PAGE + random(64) } else { at };
             bytes[at] = u8::try_from(random(256)).unwrap();
         }
@@ -265,7 +281,10 @@ fn garbage_of_any_kind_is_read_without_harm() {
             .map(|row| (row.id, Sum::of(row.body.as_bytes())))
             .collect();
         let signed = |row: &&thrum_core::exchange::Row| row.origin == original.node.home();
-        assert!(rows.iter().filter(signed).all(|row| genuine.get(&row.id) == Some(&Sum::of(row.body.as_bytes()))), "round {round}");
+        assert!(
+            rows.iter().filter(signed).all(|row| genuine.get(&row.id) == Some(&Sum::of(row.body.as_bytes()))),
+            "round {round}"
+        );
         assert_eq!(rows.len() as u64, salvaged.events);
         drop(held);
         fs::remove_file(to).unwrap();
@@ -284,7 +303,7 @@ fn a_file_that_is_not_there_is_an_error() {
     assert!(matches!(outcome, Err(StoreError::ReadOnly(_))), "{outcome:?}");
 }
 
-/// A newer version's database is told by its head; its schema may be one that we cannot read.
+/// A newer version's database is recognised by its header; its schema may be unreadable for us.
 #[test]
 fn a_newer_database_is_not_taken_for_a_damaged_one() {
     let node = Node::new(1);
@@ -299,7 +318,7 @@ fn a_newer_database_is_not_taken_for_a_damaged_one() {
     assert!(matches!(found, Err(StoreError::Newer { found: 99, .. })), "{found:?}");
 }
 
-/// Where the rows are all there, nobody has to be asked for them; where one is not, what an index has is a trace of it.
+/// If all rows are present, no peer is needed; if one is missing, an index entry is a trace of it.
 #[test]
 fn indexes_alone_are_made_anew_if_no_row_is_gone() {
     let original = Original::new(50);

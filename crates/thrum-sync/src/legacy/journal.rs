@@ -1,18 +1,18 @@
-//! How long an event is in the journal of a Go daemon.
+//! Length of an event in the journal of a Go daemon.
 //!
-//! A Go daemon appends each event as one line of JSON to a journal, and reads its journals at every start. Its line reader holds
-//! 1 MiB; after one longer line it does not start again. Its encoder escapes more than ours does, so a text of 200 KB can be too
-//! long there.
+//! A Go daemon appends each event as one line of JSON to a journal, and reads its journals at every start. Its line
+//! reader holds 1 MiB; after one longer line the daemon does not start again. Its encoder escapes more than ours does,
+//! so a text of 200 KB can already be too long.
 
 use thrum_core::limits;
 
-/// Whether an event is too long for the journal. `body` is its canonical form.
+/// Returns `true` if an event is too long for the journal. `body` is its canonical form.
 pub(crate) fn is_too_long(body: &str) -> bool {
-    // The encoder makes six bytes of one at most.
+    // The encoder turns one byte into at most six.
     body.len() > limits::LEGACY_LINE_BYTES / 6 && line_bytes(body) > limits::LEGACY_LINE_BYTES
 }
 
-/// Length of the line, without the sequence that the Go daemon adds.
+/// Returns the length of the line, without the sequence that the Go daemon adds.
 fn line_bytes(body: &str) -> usize {
     let mut escaped = false;
     let more = |c: char| {

@@ -1,10 +1,10 @@
-//! The peers of a Go Thrum that this daemon replaces, as its `peers.json` names them.
+//! Reads the peers of a Go Thrum that this daemon replaces, from its `peers.json`.
 //!
-//! Both of its shapes are read: the object of v0.6, and the bare array of v0.5.9. Each entry is judged by itself; one that
-//! cannot be used costs the others nothing. Who is a peer here already stays as it is.
+//! Both of its formats are supported: the object of v0.6, and the bare array of v0.5.9. Each entry is checked
+//! separately, so that an unusable one does not affect the others. An existing peer stays unchanged.
 //!
-//! They know the replaced daemon by its id: that is what they file its token under, and whom they look up when they are told
-//! of news. So each entry keeps that id (`as_daemon_id`), and this daemon goes by it towards them.
+//! The peers know the replaced daemon by its id: they store its token under that id, and look it up when they receive a
+//! notify. Therefore each entry keeps the id (`as_daemon_id`), and this daemon uses it towards them.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -16,18 +16,19 @@ use crate::{
     transport::{Kind, is_address},
 };
 
-/// Go Thrum's port where its file names none.
+/// Go Thrum's port if its file contains none.
 pub const DEFAULT_PORT: u16 = *limits::PORTS.start();
 
-/// The version of Go Thrum's tables up to which it speaks this wire; 15 is v0.6.3. Its later versions speak another one.
+/// The last version of Go Thrum's tables that speaks this wire protocol; 15 is v0.6.3. Later versions speak another
+/// one.
 pub const LAST_SCHEMA: i64 = 15;
 
-/// What a `peers.json` of Go Thrum says.
+/// Content of a `peers.json` of Go Thrum.
 #[derive(Debug)]
 pub struct GoPeers {
-    /// Its daemon's id; v0.5.9 did not write it down.
+    /// The Go daemon's id. v0.5.9 did not write it.
     pub own_id: Option<String>,
-    /// Where it listened.
+    /// Its listening port.
     pub port: u16,
     entries: Vec<Result<Entry, Refused>>,
 }
@@ -42,27 +43,27 @@ struct Entry {
     paired_at: Option<Stamp>,
 }
 
-/// What was read of an entry that is of no use, and why.
+/// An entry that is not taken over, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// As far as it has one.
+    /// The entry's name, if it has one.
     pub name: String,
-    /// As far as it has one.
+    /// The entry's id, if it has one.
     pub daemon_id: String,
-    /// As far as it has one.
+    /// The entry's address, if it has one.
     pub address: String,
-    /// In words.
+    /// The reason, for display.
     pub reason: String,
 }
 
-/// What becomes of an entry.
+/// Decision about an entry.
 #[derive(Debug)]
 pub enum Judged {
-    /// A new peer; its name may still get a suffix.
+    /// A new peer. Its name may still get a suffix.
     New(Box<Peer>),
-    /// It is a peer here, by this name, and stays as it is.
+    /// Already a peer here, with this name; it stays unchanged.
     Known(Refused),
-    /// It cannot be a peer.
+    /// Not usable as a peer.
     Refused(Refused),
 }
 
@@ -87,15 +88,20 @@ fn nullable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Value>, D:
 }
 
 impl GoPeers {
-    /// Reads the file's text.
+    /// Parses the file.
     ///
     /// # Errors
-    /// What is wrong with the file as a whole, in words; nothing of its content is in them.
+    /// A description of what is wrong with the file as a whole, without any of its content.
     pub fn read(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let object = zeroize::Zeroizing::new(if text.starts_with('[') { format!("{{\"peers\":{text}}}") } else { text.to_owned() });
+        let object = zeroize::Zeroizing::new(if text.starts_with('[') {
+            format!("{{\"peers\":{text}}}")
+        } else {
+            text.to_owned()
+        });
         let fields = json::parse_object(&object).map_err(|error| error.to_string())?;
-        let raw: Raw = serde_json::from_value(Value::Object(fields)).map_err(|_| "it has not the shape of a peers.json".to_owned())?;
+        let raw: Raw = serde_json::from_value(Value::Object(fields))
+            .map_err(|_| "it has not the shape of a peers.json".to_owned())?;
         if raw.peers.len() > limits::MAX_PEERS {
             return Err(format!("it names {} peers, more than {}", raw.peers.len(), limits::MAX_PEERS));
         }
@@ -106,20 +112,23 @@ impl GoPeers {
         Ok(Self { own_id: Some(local.daemon_id).filter(|id| !id.is_empty()), port, entries })
     }
 
-    /// Whether it names nobody.
+    /// Returns `true` if the file contains no peers.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Whether one of them may be a peer over the tailnet.
+    /// Returns `true` if any of the peers may use the tailnet.
     pub fn want_tailnet(&self) -> bool {
         self.entries.iter().flatten().any(|entry| Kind::of_address(&entry.address) == Kind::Tailnet)
     }
 
-    /// Says of each entry what becomes of it. `own` are all ids of this daemon, `known_as` the one that the peers know it by, and
-    /// `present` are the peers it has.
+    /// Decides about each entry. `own` are all ids of this daemon, `known_as` is the id by which the peers know it, and
+    /// `present` are its existing peers.
     pub fn judge(self, own: &[String], known_as: &str, present: &[Peer]) -> Vec<Judged> {
-        self.entries.into_iter().map(|entry| entry.map_or_else(Judged::Refused, |entry| entry.judge(own, known_as, present))).collect()
+        self.entries
+            .into_iter()
+            .map(|entry| entry.map_or_else(Judged::Refused, |entry| entry.judge(own, known_as, present)))
+            .collect()
     }
 }
 
@@ -129,9 +138,9 @@ impl Entry {
             return Judged::Known(Refused { name: known.name.clone(), ..self.because("it is a peer here already") });
         }
         if own.contains(&self.daemon_id) || self.daemon_id == known_as {
-            return Judged::Refused(
-                self.because("it has the same id as the daemon it was paired with: two machines of one name; pair it anew"),
-            );
+            return Judged::Refused(self.because(
+                "it has the same id as the daemon it was paired with: two machines of one name; pair it anew",
+            ));
         }
         let has_token = |peer: &&Peer| peer.token.as_ref().is_some_and(|token| token.matches(self.token.reveal()));
         if let Some(other) = present.iter().find(has_token) {
@@ -152,10 +161,15 @@ fn entry(value: &Value) -> Result<Entry, Refused> {
     let nothing = Map::new();
     let fields = value.as_object().unwrap_or(&nothing);
     let text = |key: &str| fields.get(key).and_then(Value::as_str).unwrap_or_default();
-    // Others' words, for people.
+    // Untrusted texts, for display.
     let shown = |key: &str| name::printable(&text(key)[..text(key).floor_char_boundary(limits::MAX_FOREIGN_ID_BYTES)]);
     let refuse = |reason: &str| {
-        Err(Refused { name: shown("name"), daemon_id: shown("daemon_id"), address: shown("address"), reason: reason.to_owned() })
+        Err(Refused {
+            name: shown("name"),
+            daemon_id: shown("daemon_id"),
+            address: shown("address"),
+            reason: reason.to_owned(),
+        })
     };
     let daemon_id = text("daemon_id");
     if daemon_id.is_empty() || daemon_id.len() > limits::MAX_FOREIGN_ID_BYTES {
@@ -165,8 +179,11 @@ fn entry(value: &Value) -> Result<Entry, Refused> {
         return refuse("its address is not HOST:PORT; pair it anew");
     }
     let Some(token) = Token::parse(text("token")) else {
-        let reason =
-            if text("token").is_empty() { "it has no token; pair it anew" } else { "its token is not 64 hex digits; pair it anew" };
+        let reason = if text("token").is_empty() {
+            "it has no token; pair it anew"
+        } else {
+            "its token is not 64 hex digits; pair it anew"
+        };
         return refuse(reason);
     };
     let name = if text("name").is_empty() { shown("daemon_id") } else { shown("name") };
@@ -175,7 +192,8 @@ fn entry(value: &Value) -> Result<Entry, Refused> {
     Ok(Entry { name, address, daemon_id, token, paired_at: Stamp::parse(text("paired_at")) })
 }
 
-/// Of several entries with one id the last one counts, as it did in Go. A token of two peers would make one the other.
+/// If several entries have the same id, the last one counts, as in Go. With one token for two peers, each would be
+/// taken for the other.
 fn refuse_doubles(entries: &mut [Result<Entry, Refused>]) {
     let double = |n: usize| {
         let entry = entries[n].as_ref().ok()?;
@@ -208,14 +226,16 @@ mod tests {
                "paired_at": "2026-03-28T10:05:13.899-07:00", "last_sync": "2026-03-28T10:09:44.962-07:00"})
     }
 
-    /// Who is new, and the reasons for the others.
+    /// Returns the new peers, and the reasons for the other entries.
     fn judged(text: &str, present: &[Peer]) -> (Vec<Peer>, Vec<String>) {
         let (mut new, mut others) = (Vec::new(), Vec::new());
         let own = ["d_me".to_owned(), "d_go".to_owned()];
         for judged in GoPeers::read(text).unwrap().judge(&own, "d_go", present) {
             match judged {
                 Judged::New(peer) => new.push(*peer),
-                Judged::Known(other) | Judged::Refused(other) => others.push(format!("{}: {}", other.daemon_id, other.reason)),
+                Judged::Known(other) | Judged::Refused(other) => {
+                    others.push(format!("{}: {}", other.daemon_id, other.reason))
+                }
             }
         }
         (new, others)

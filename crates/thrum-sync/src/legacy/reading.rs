@@ -1,33 +1,36 @@
-//! Reading a log that shows N+1 before N, and that may be another one tomorrow.
+//! Reads a log that shows N+1 before N, and that may be replaced at any time.
 //!
-//! Between two runs of pulls the machine knows where it stood, and since when. A run begins in one of two places:
+//! Between two runs of pulls, the machine remembers its position and since when it has been there. A run begins at one
+//! of two positions:
 //!
-//! * at the *head*, where we stand: for what is announced, so that new mail is not kept waiting;
-//! * at the *anchor*, where we stood [`LEGACY_LOOK_BACK`](limits::LEGACY_LOOK_BACK) ago: once per round, on every new connection, and when a notify
-//!   tells of something at or below the head. It begins at the anchor's own event. If that is not there, or another one is,
-//!   the log was rebuilt and is read from its start. What is here already is skipped by its id.
+//! * the *head*, the current position: for announced events, so that new mail is not delayed;
+//! * the *anchor*, the position [`LEGACY_LOOK_BACK`](limits::LEGACY_LOOK_BACK) ago: once per sync interval, on every
+//!   new connection, and when a notify announces a sequence at or below the head. The reply must begin with the
+//!   anchor's own event. If that event is missing or differs, the log was rebuilt and is read from its start. Events
+//!   that are already here are skipped by their id.
 //!
-//! A run that a broken connection cut off goes on where it was, with the event there, and the anchor is looked at when it has
-//! ended: a log that takes longer to read than connections last is read all the same.
+//! A run that was cut off with its connection continues where it stopped, and checks the event there. The anchor is
+//! checked after the run has ended. Thus a log that takes longer to read than connections last is still read
+//! completely.
 //!
-//! Two minutes after the last news anchor and head are one, and a round costs one empty pull.
+//! Two minutes after the last new event, anchor and head are the same, and each sync interval costs one empty pull.
 //!
-//! What is on disk is the anchor with its event, never the head: a restart reads again what was read in the two minutes before
-//! the last news.
+//! Only the anchor with its event is on disk, never the head: after a restart, the events of the last two minutes
+//! before the last new event are read again.
 
 use std::{collections::VecDeque, time::Duration};
 
 use thrum_core::{exchange::Checkpoint, limits};
 
-use crate::wire::Served;
+use crate::protocol::wire::Served;
 
-/// A place in the peer's log: an event, and since when we have stood there.
+/// A position in the peer's log: an event, and since when we have been there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Place {
     sequence: u64,
-    /// Its `event_id`; empty for one without.
+    /// Its `event_id`; empty if the event has none.
     event: String,
-    /// `None`: since before this machine was made.
+    /// `None` if the position is older than this machine.
     since: Option<Duration>,
 }
 
@@ -37,43 +40,43 @@ impl Place {
     }
 }
 
-/// What an answer means.
+/// The consequence of a reply.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Read {
-    /// These events are to be stored, with this checkpoint; then [`Reading::stored`].
+    /// Store these events with this checkpoint, and then call [`Reading::stored`].
     Store(Checkpoint),
-    /// Everything is here.
+    /// All events are here.
     End,
-    /// It is not the log that we have read: all of it has to be read.
+    /// The log is not the one that we have read. All of it must be read.
     Rebuilt,
 }
 
-/// How far an old peer's log is read.
+/// How far the log of a legacy peer has been read.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
-    /// Oldest first. The last one is the head.
+    /// Previous positions, oldest first. The last one is the head.
     stood: VecDeque<Place>,
-    /// What is on disk.
+    /// The checkpoint on disk.
     kept: Checkpoint,
-    /// Where the present run goes on: the last event that it brought.
+    /// Where the current run continues: the last event that it returned.
     cursor: Option<Place>,
-    /// Whether it has to be shown first that the cursor's event is still there.
+    /// Whether the next reply must show that the cursor's event is still there.
     cut_off: bool,
-    /// The event that the answer to the last question must begin with.
+    /// The event with which the next reply must begin.
     must_show: Option<Place>,
-    /// Whether the next run begins at the anchor even if that is the head.
+    /// Whether the next run begins at the anchor even if that is also the head.
     doubt: bool,
     /// When a run last began at the anchor.
     looked: Option<Duration>,
-    /// The anchor of when the peer was last heard on the connection before this one, for the first look on this one: what came
-    /// late while there was no connection was looked for by nobody.
+    /// The anchor at the time of the last reply on the previous connection, for the first check on this one. Events
+    /// that appeared late while disconnected have not been looked for yet.
     look_from: Option<Place>,
-    /// When the peer last answered.
+    /// When the peer last replied.
     heard: Duration,
 }
 
 impl Reading {
-    /// Goes on where a checkpoint says, if it is one of a log without id.
+    /// Continues from a checkpoint, if it belongs to a log without an id.
     pub(crate) fn new(checkpoint: Option<&Checkpoint>) -> Self {
         let kept = checkpoint.filter(|kept| kept.log.is_empty()).cloned().unwrap_or_default();
         let known = Some(&kept).filter(|kept| kept.sequence > 0);
@@ -81,23 +84,23 @@ impl Reading {
         Self { stood: stood.into_iter().collect(), kept, ..Self::default() }
     }
 
-    /// Where we stand.
+    /// Returns the current position.
     pub(crate) fn head(&self) -> u64 {
         self.stood.back().map_or(0, |place| place.sequence)
     }
 
-    /// There is a new connection: behind it may be another log.
+    /// Handles a new connection, which may lead to another log.
     pub(crate) fn met(&mut self) {
         (self.cut_off, self.must_show, self.looked, self.doubt) = (self.cursor.is_some(), None, None, true);
         self.look_from = Some(self.anchor(self.heard));
     }
 
-    /// The peer announces an event. One that we must have passed came late, or is of another log.
+    /// Handles an announcement. A sequence at or below the head appeared late, or belongs to another log.
     pub(crate) fn notified(&mut self, latest: u64) {
         self.doubt |= latest <= self.head();
     }
 
-    /// After which sequence to ask.
+    /// Returns the sequence after which to request events.
     pub(crate) fn ask(&mut self, now: Duration) -> u64 {
         if let Some(cursor) = &self.cursor {
             self.must_show = self.cut_off.then(|| cursor.clone());
@@ -116,7 +119,7 @@ impl Reading {
         before
     }
 
-    /// There was nothing above the place asked for.
+    /// Handles an empty reply.
     pub(crate) fn nothing(&mut self, now: Duration) -> Read {
         self.heard = now;
         self.cursor = None;
@@ -133,7 +136,7 @@ impl Reading {
         Read::End
     }
 
-    /// There were these events.
+    /// Handles a reply with events.
     pub(crate) fn found(&mut self, events: &[Served], now: Duration) -> Read {
         self.heard = now;
         let shown = events.first().map(|event| (event.sequence, id(event)));
@@ -146,7 +149,7 @@ impl Reading {
         Read::Store(checkpoint(self.anchor(now)))
     }
 
-    /// What was found is on disk, and so is this checkpoint. `last` is the last event up to which it was read.
+    /// Records that the events and this checkpoint are on disk. `last` is the last event that was read.
     pub(crate) fn stored(&mut self, kept: Checkpoint, last: Option<(u64, String)>, more: bool, now: Duration) {
         if kept.sequence > 0 {
             self.kept = kept;
@@ -163,7 +166,7 @@ impl Reading {
         Read::Rebuilt
     }
 
-    /// Where we stood two minutes ago; the start if we had not read anything then.
+    /// Returns the position two minutes ago; the start if nothing had been read by then.
     fn anchor(&mut self, now: Duration) -> Place {
         while self.stood.get(1).is_some_and(|next| next.is_old(now)) {
             self.stood.pop_front();
@@ -171,7 +174,8 @@ impl Reading {
         self.stood.front().filter(|place| place.is_old(now)).cloned().unwrap_or_default()
     }
 
-    /// The head may move on without a place of its own; it is then taken for younger than it is, never for older.
+    /// Moves the head, possibly without keeping its previous position. The head may then appear younger than it is, but
+    /// never older.
     fn stand(&mut self, place: Place) {
         let before = self.stood.len().checked_sub(2).and_then(|n| self.stood.get(n)).and_then(|place| place.since);
         let is_close = before.zip(place.since).is_some_and(|(before, now)| now < before + limits::LEGACY_PLACES_APART);
@@ -186,7 +190,7 @@ fn id(event: &Served) -> &str {
     event.envelope[0].as_deref().unwrap_or_default()
 }
 
-/// The last of these events up to a sequence, with its number; `None` if all are above.
+/// Returns sequence and id of the last of these events up to a sequence; `None` if all are above it.
 pub(crate) fn last_upto(events: &[Served], sequence: u64) -> Option<(u64, String)> {
     let numbered = events.iter().filter_map(|event| Some((u64::try_from(event.sequence).ok()?, event)));
     numbered.take_while(|(number, _)| *number <= sequence).last().map(|(number, event)| (number, id(event).to_owned()))
@@ -212,7 +216,7 @@ mod tests {
         Checkpoint { log: String::new(), sequence, event: format!("evt_{sequence}") }
     }
 
-    /// Asks, is answered with these, and stores them; says after what was asked and what was kept.
+    /// Requests events, returns these and stores them. Returns the requested sequence and the stored checkpoint.
     fn round(reading: &mut Reading, sequences: &[i64], now: Duration) -> (u64, u64) {
         let after = reading.ask(now);
         let events: Vec<Served> = sequences.iter().copied().map(served).collect();
@@ -243,7 +247,8 @@ mod tests {
     fn news_are_read_at_once_and_the_past_at_most_every_ten_seconds() {
         let mut reading = Reading::new(Some(&at(10)));
         reading.met();
-        let asked: Vec<u64> = (0..21).map(|n| round(&mut reading, &[10, 11 + n], seconds(n.unsigned_abs())).0).collect();
+        let asked: Vec<u64> =
+            (0..21).map(|n| round(&mut reading, &[10, 11 + n], seconds(n.unsigned_abs())).0).collect();
         assert_eq!(asked[0], 9);
         assert_eq!(asked[1..10], (11..20).collect::<Vec<u64>>());
         assert_eq!((asked[10], asked[20]), (9, 9));
@@ -251,7 +256,11 @@ mod tests {
 
     #[test]
     fn a_log_that_shows_another_event_at_the_anchor_or_none_is_read_from_its_start() {
-        for answer in [vec![served(11)], vec![Served { envelope: [Some("evt_x".into()), None, None, None], ..served(10) }], vec![]] {
+        for answer in [
+            vec![served(11)],
+            vec![Served { envelope: [Some("evt_x".into()), None, None, None], ..served(10) }],
+            vec![],
+        ] {
             let mut reading = Reading::new(Some(&at(10)));
             reading.met();
             assert_eq!(reading.ask(seconds(0)), 9);
@@ -300,13 +309,13 @@ mod tests {
         assert_eq!(round(&mut reading, &[10, 12], seconds(0)), (9, 10), "11 is not shown yet");
         reading.met();
         assert_eq!(reading.ask(seconds(300)), 9, "and not where we have stood for five minutes, at 12");
-        // Cut again before an answer.
+        // Cut off again before a reply.
         reading.met();
         assert_eq!(round(&mut reading, &[10, 11, 12], seconds(600)).0, 9);
         assert_eq!(reading.ask(seconds(615)), 12);
     }
 
-    /// A log that takes longer to read than a line holds must be read all the same.
+    /// A log that takes longer to read than a connection lasts must still be read.
     #[test]
     fn a_run_goes_on_over_a_new_connection_if_the_event_there_is_the_same_and_the_anchor_is_looked_at_afterwards() {
         let cut_at_20 = || {
@@ -318,7 +327,7 @@ mod tests {
             reading.stored(kept, last_upto(&events, u64::MAX), true, seconds(0));
             for _ in 0..3 {
                 assert_eq!(reading.ask(seconds(0)), 20);
-                // Cut before the answer, and the next one, too.
+                // Cut off before the reply, twice in a row.
                 reading.met();
                 assert_eq!(reading.ask(seconds(1)), 19, "with the event there");
                 reading.met();

@@ -1,23 +1,24 @@
-//! What an old peer is served: only what it can apply.
+//! Serves a legacy peer only events that it can apply.
 //!
-//! It applies a batch event by event, and at the first one that it cannot apply it drops the rest and asks for the same batch
-//! again, for ever. So a row is withheld if applying it would fail there, whatever is held here: the events themselves stay in
-//! the log, and every peer of ours gets them. Its numbers have holes then, which mean nothing.
+//! A legacy peer applies a batch event by event. At the first event that it cannot apply, it drops the rest and
+//! requests the same batch again, forever. Therefore a row is withheld if the peer would fail to apply it. The event
+//! stays in the log, and all non-legacy peers get it. The peer's sequences then have gaps, which are harmless.
 //!
-//! What costs such a peer one failed attempt and no more (a second creation of a message, a member of a group that it does not
-//! know) is served: it passes it the second time. But not updates of sessions that it does not know: after a purge there may
-//! be hundreds, each a failed attempt, and it would make nothing of them.
+//! An event that costs the peer only one failed attempt (a second creation of a message, an unknown member of a group)
+//! is served: the peer gets past it the second time. The exception is updates of unknown sessions: after a purge there
+//! may be hundreds, each a failed attempt, and the peer would make nothing of them.
 //!
-//! This cannot foresee everything: the peer may have taken something away by itself, or have a bug that nobody knows of. So
-//! it is also watched. If it asks for the same place for [`LEGACY_STUCK`](limits::LEGACY_STUCK) although it got events, it
-//! gets them one by one; the one after which that happens again, and more often, is the one it refuses, and is skipped for it,
-//! in memory: the peer has passed it before we could forget it.
+//! Not every failure is predictable: the peer may have deleted data itself, or have an unknown bug. Therefore its
+//! progress is observed. If it requests the same position for [`LEGACY_STUCK`](limits::LEGACY_STUCK) although it got
+//! events, it gets them one by one. If it then requests the position of a single event for as long, and more often,
+//! that event is the one it refuses, and is skipped for this peer. This is kept in memory only: by the time we forget
+//! it, the peer has passed it.
 //!
-//! A peer that only was slow (on a slow line or disk) looks the same. So behind the events that it got one by one the batches
-//! grow again, twice as large with each one that it has passed.
+//! A peer that is only slow (because of its network or disk) looks the same. Therefore the batch size grows again after
+//! the single events: it doubles with each batch that the peer has passed.
 //!
-//! It is also remembered where the log holds nothing for the peer, so that what is withheld there is looked at once and not at each
-//! of its questions.
+//! A range of the log without servable events is also remembered, so that withheld rows are examined once and not for
+//! every request.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -30,15 +31,19 @@ use thrum_core::{
     Fault, Payload, Stamp,
     exchange::{Footing, Page, Row},
     limits,
+    payload::{EventType, Legacy},
 };
 
-use super::journal;
-use crate::{Log, Now, wire::Pull};
+use super::{
+    journal,
+    unsent::{self, Unsent, Withheld},
+};
+use crate::{Log, Now, protocol::wire::Pull};
 
-/// Rows looked at for the next one that can be served, where they are served one by one.
+/// Number of rows to examine for the next servable one, when rows are served one by one.
 const LOOKED_AT: usize = 16;
 
-/// Why a row would stop an old peer; `None` if it would not.
+/// Returns why a row would stop a legacy peer; `None` if it would not.
 pub fn withheld(row: &Row, footing: &Footing) -> Option<&'static str> {
     if footing.hidden {
         return Some("a purge or a clean-up hides it");
@@ -49,33 +54,33 @@ pub fn withheld(row: &Row, footing: &Footing) -> Option<&'static str> {
     if journal::is_too_long(&row.body) {
         return Some("it is longer than a line of its journal may be");
     }
-    let of_message = row.kind.starts_with("message.");
+    let is_applied = EventType::named(&row.kind).is_some_and(|known| known.legacy == Legacy::Applied);
     match Payload::read(&row.kind, &row.body) {
-        Ok(Payload::Unknown) | Err(_) if of_message => Some("it is of a message, and unknown or unreadable"),
-        Ok(Payload::MessageEdit(_) | Payload::MessageDelete(_) | Payload::MessageReceipt(_)) => {
+        payload if row.kind.starts_with("message.") && (payload.is_err() || !is_applied) => {
+            Some("it is of a message, and unknown or unreadable")
+        }
+        Ok(_) if EventType::waits_for_message(&row.kind) => {
             footing.lacks_message.then_some("its message does not stand before it")
         }
-        Ok(Payload::MessageCreate(body)) => unfit(&body.agent_id),
-        Ok(payload) => subject(&payload).and_then(unfit),
+        Ok(payload) => payload.legacy_author().and_then(unfit),
         Err(_) => None,
     }
 }
 
-/// The agent that an event names, beside messages.
-fn subject(payload: &Payload) -> Option<&str> {
-    match payload {
-        Payload::AgentRegister(body) => Some(&body.agent_id),
-        Payload::AgentCleanup(body) => Some(&body.agent_id),
-        Payload::AgentUpdate(body) => Some(&body.agent_id),
-        Payload::SessionStart(body) => Some(&body.agent_id),
-        _ => None,
+/// Returns a withheld row if the user should know about it. Rows hidden by a purge or clean-up are no loss, and neither
+/// are rows about such a message. Long events are reported from the log instead.
+fn worth_telling(row: &Row, footing: &Footing) -> Option<unsent::Found> {
+    if footing.hidden || footing.lacks_message || journal::is_too_long(&row.body) {
+        return None;
     }
+    withheld(row, footing).map(|why| (row.sequence, row.id.clone(), why))
 }
 
-/// It writes to a file of the author's name, as the name came.
+/// Returns why a name is unusable: a legacy peer writes to a file with the author's unmodified name.
 fn unfit(agent_id: &str) -> Option<&'static str> {
     let name = agent_id.strip_prefix("agent:").unwrap_or(agent_id);
-    let leads_elsewhere = name.contains(['/', '\\']) || name == "." || name == ".." || name.chars().any(char::is_control);
+    let leads_elsewhere =
+        name.contains(['/', '\\']) || name == "." || name == ".." || name.chars().any(char::is_control);
     match () {
         () if name.is_empty() => Some("it has no author"),
         () if leads_elsewhere => Some("its agent's name is a path"),
@@ -84,36 +89,37 @@ fn unfit(agent_id: &str) -> Option<&'static str> {
     }
 }
 
-/// An event that an old peer refused and that is not served to it any more.
+/// An event that a legacy peer refused, and that is no longer served to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Skipped {
-    /// Which.
+    /// The event's id.
     pub event_id: String,
-    /// Its type.
+    /// The event's type.
     pub r#type: String,
-    /// Since when.
+    /// When it was skipped.
     pub since: Stamp,
 }
 
-/// The old peers that ask, and how they get on.
+/// The requests and the progress of legacy peers.
 #[derive(Debug, Default)]
 pub struct Askers(BTreeMap<String, Asker>);
 
 #[derive(Debug, Default)]
 struct Asker {
-    /// The places it asked for lately, and got events.
+    /// Positions requested recently, for which the peer got events.
     asked: Vec<Asked>,
-    /// Up to here it gets events one by one.
+    /// Events up to this sequence are served one by one.
     singly: u64,
-    /// How many it gets at once behind that; `None` if as many as it asks for.
+    /// Batch size above that; `None` for as many as the peer requests.
     most: Option<usize>,
     skipped: VecDeque<Skipped>,
     barren: Option<Barren>,
-    /// In which log it has read, up to where as its last question and the answer show, and when it asked.
+    withheld: Withheld,
+    /// The log that the peer reads, its position according to the last request and reply, and the time of the request.
     read: Option<(Arc<str>, u64, Stamp)>,
 }
 
-/// A part of a log in which nothing can be served.
+/// A range of a log without servable events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Barren {
     log: Arc<str>,
@@ -121,20 +127,20 @@ struct Barren {
     upto: u64,
 }
 
-/// A place that was asked for more than once.
+/// A position that was requested, perhaps repeatedly.
 #[derive(Debug)]
 struct Asked {
     after: u64,
     first: Duration,
     last: Duration,
     times: u32,
-    /// What it got.
+    /// The last sequence that was served.
     upto: u64,
-    /// If that was one event, which.
+    /// Id and type of the served event, if there was only one.
     only: Option<(String, String)>,
 }
 
-/// How a question is answered.
+/// How to answer a request.
 #[derive(Debug, PartialEq, Eq)]
 struct Plan {
     most: Option<usize>,
@@ -143,17 +149,24 @@ struct Plan {
 }
 
 impl Askers {
-    /// What is skipped for a peer, oldest first.
+    /// Returns the events skipped for a peer, oldest first.
     pub fn skipped(&self, peer: &str) -> Vec<Skipped> {
         self.0.get(peer).map(|asker| asker.skipped.iter().cloned().collect()).unwrap_or_default()
     }
 
-    /// Up to which sequence of the log `id` a peer has read, as its last question and the answer show, and when it asked; `None` before
-    /// it did.
+    /// Returns the events withheld from a peer and not reported otherwise, by reason, from its requests since this
+    /// daemon started.
+    pub(crate) fn withheld(&self, peer: &str) -> Vec<(&'static str, Unsent)> {
+        self.0.get(peer).map(|asker| asker.withheld.reasons()).unwrap_or_default()
+    }
+
+    /// Returns how far a peer has read the log `id`, according to its last request and reply, and the time of the
+    /// request. `None` before its first request.
     pub fn read_upto(&self, peer: &str, id: &str) -> Option<(u64, Stamp)> {
         let asker = self.0.get(peer)?;
         let (_, after, at) = asker.read.as_ref().filter(|(log, ..)| **log == *id)?;
-        let barren = asker.barren.as_ref().filter(|barren| *barren.log == *id && (barren.after..=barren.upto).contains(after));
+        let barren =
+            asker.barren.as_ref().filter(|barren| *barren.log == *id && (barren.after..=barren.upto).contains(after));
         Some((barren.map_or(*after, |barren| barren.upto), *at))
     }
 
@@ -162,7 +175,7 @@ impl Askers {
         self.0.remove(peer);
     }
 
-    /// Finds the rows for a peer's question. `locked` gives access to the askers; it is not held while the log is read.
+    /// Finds the rows for a peer's request. `locked` locks the askers; the lock is not held while the log is read.
     ///
     /// # Errors
     /// The log cannot be read.
@@ -175,11 +188,13 @@ impl Askers {
     ) -> Result<Page, Fault> {
         let plan = locked().0.entry(peer.to_owned()).or_default().ask(peer, pull.after, now);
         let id = log.id();
-        let (page, barren, end) = rows(pull, &plan, log, &id)?;
+        let mut withheld = Vec::new();
+        let (page, barren, end, upto) = rows(pull, &plan, log, &id, &mut withheld)?;
         if let Some(asker) = locked().0.get_mut(peer) {
+            asker.withheld.note(&id, withheld, upto);
             asker.got(pull.after, &page, now.tick);
             asker.barren = barren.or(asker.barren.take());
-            // It asks again only when there is more, or for the same place when something went wrong.
+            // The peer requests again only if there is more, or the same position if something went wrong.
             let asks_again = asker.asked.iter().any(|place| place.after == pull.after && place.times > 1);
             let upto = end.filter(|_| !asks_again).unwrap_or(pull.after);
             asker.read = Some((id, upto, now.at));
@@ -190,7 +205,7 @@ impl Askers {
 
 impl Asker {
     fn ask(&mut self, peer: &str, after: u64, now: Now) -> Plan {
-        // Who has not asked for a place for so long was not kept there.
+        // The peer was not stuck at a position that it has not requested for so long.
         self.asked.retain(|place| place.last + limits::LEGACY_STUCK >= now.tick);
         if let Some(place) = self.asked.iter_mut().find(|place| place.after == after) {
             place.last = now.tick;
@@ -202,7 +217,7 @@ impl Asker {
                 self.stuck(peer, upto, only, now.at);
             }
         } else if after >= self.singly {
-            // It has passed a batch. Larger ones than it asks for there are not.
+            // The peer has passed a batch. Double the size, up to what it requests.
             self.most = self.most.map(|most| most.saturating_mul(2)).filter(|most| *most < limits::MAX_BATCH_EVENTS);
         }
         let skips = self.skipped.iter().map(|skipped| skipped.event_id.clone()).collect();
@@ -232,8 +247,11 @@ impl Asker {
         };
         let only = (page.rows.len() == 1).then(|| (last.id.clone(), last.kind.clone()));
         match self.asked.iter_mut().find(|place| place.after == after) {
-            // One event that others joined is not known to be the one that is refused, and the other way round.
-            Some(place) if place.only != only => (place.only, place.upto, place.first, place.times) = (only, last.sequence, now, 1),
+            // A changed reply restarts the count: a single event that others have joined is not known to be the refused
+            // one, and vice versa.
+            Some(place) if place.only != only => {
+                (place.only, place.upto, place.first, place.times) = (only, last.sequence, now, 1)
+            }
             Some(place) => place.upto = last.sequence,
             None => {
                 if self.asked.len() >= limits::LEGACY_ASKED_PLACES {
@@ -245,19 +263,26 @@ impl Asker {
     }
 }
 
-/// The next rows that the peer can apply, if there are any; the part of the log before them, or up to where was looked, in which nothing
-/// can be served; and the log's end, if they reach it.
-fn rows(pull: &Pull, plan: &Plan, log: &dyn Log, id: &Arc<str>) -> Result<(Page, Option<Barren>, Option<u64>), Fault> {
+/// Returns the next servable rows, if any; the range before them without servable rows; the end of the log, if they
+/// reach it; and the last examined sequence. Adds withheld rows to `found`.
+fn rows(
+    pull: &Pull,
+    plan: &Plan,
+    log: &dyn Log,
+    id: &Arc<str>,
+    found: &mut Vec<unsent::Found>,
+) -> Result<(Page, Option<Barren>, Option<u64>, u64), Fault> {
     let most = plan.most.unwrap_or(usize::MAX).min(pull.max_batch);
     let looked_at = if most < pull.max_batch { most.max(LOOKED_AT) } else { pull.max_batch };
     let fits = |row: &Row| withheld(row, &Footing::default()).is_none() && !plan.skips.contains(&row.id);
-    let known = plan.barren.as_ref().filter(|known| known.log == *id && (known.after..=known.upto).contains(&pull.after));
+    let known =
+        plan.barren.as_ref().filter(|known| known.log == *id && (known.after..=known.upto).contains(&pull.after));
     let mut known = known.cloned();
     let mut after = known.as_ref().map_or(pull.after, |known| known.upto);
     let mut looked = 0;
     loop {
         let Page { rows, more } = log.page(after, looked_at, limits::MAX_BATCH_BYTES)?;
-        // These decide what is withheld.
+        // These events change which rows are withheld.
         if known.is_some() && rows.iter().any(|row| matches!(row.kind.as_str(), "purge.executed" | "agent.cleanup")) {
             (known, after) = (None, pull.after);
             continue;
@@ -266,8 +291,11 @@ fn rows(pull: &Pull, plan: &Plan, log: &dyn Log, id: &Arc<str>) -> Result<(Page,
         looked += rows.len();
         let before = after;
         after = rows.last().map_or(after, |last| last.sequence);
-        let fit =
-            rows.into_iter().zip(&footings).filter(|(row, footing)| withheld(row, footing).is_none() && !plan.skips.contains(&row.id));
+        found.extend(rows.iter().zip(&footings).filter_map(|(row, footing)| worth_telling(row, footing)));
+        let fit = rows
+            .into_iter()
+            .zip(&footings)
+            .filter(|(row, footing)| withheld(row, footing).is_none() && !plan.skips.contains(&row.id));
         let mut rows: Vec<Row> = fit.map(|(row, _)| row).collect();
         let more = more || rows.len() > most;
         rows.truncate(most);
@@ -275,9 +303,9 @@ fn rows(pull: &Pull, plan: &Plan, log: &dyn Log, id: &Arc<str>) -> Result<(Page,
         if !rows.is_empty() || !more || is_enough {
             let upto = if rows.is_empty() { after } else { before };
             let barren = Barren { after: known.map_or(pull.after, |known| known.after), upto, log: Arc::clone(id) };
-            // The log may have become another one meanwhile.
+            // The log may have been replaced meanwhile.
             let barren = Some(barren).filter(|barren| barren.after < barren.upto && barren.log == log.id());
-            return Ok((Page { more: more && !rows.is_empty(), rows }, barren, Some(after).filter(|_| !more)));
+            return Ok((Page { more: more && !rows.is_empty(), rows }, barren, Some(after).filter(|_| !more), after));
         }
     }
 }
@@ -317,8 +345,13 @@ mod tests {
         ] {
             assert!(withheld(&row(1, kind, body), &alone).is_some(), "{kind} {body}");
         }
-        for (kind, body) in [("future.thing", "{}"), ("agent.update", r#"{"agent_id":7}"#), ("agent.session.end", r#"{"session_id":"s"}"#)]
-        {
+        let claim = r#"{"agent_id":"ann","paths":["src"],"expires_at":"2026-03-28T17:05:13Z"}"#;
+        for (kind, body) in [
+            ("file.claim", claim),
+            ("future.thing", "{}"),
+            ("agent.update", r#"{"agent_id":7}"#),
+            ("agent.session.end", r#"{"session_id":"s"}"#),
+        ] {
             assert_eq!(withheld(&row(1, kind, body), &alone), None, "{kind} {body}");
         }
         assert!(withheld(&row(1, "agent.register", r#"{"agent_id":"a/b","role":"r","module":"m"}"#), &alone).is_some());
@@ -342,7 +375,7 @@ mod tests {
         }
     }
 
-    /// A log whose rows can be served if they are of type `x`, and how many of them were looked at.
+    /// A log in which only rows of type `x` are servable. Counts the examined rows.
     #[derive(Default)]
     struct Rows {
         kinds: Mutex<Vec<&'static str>>,
@@ -421,7 +454,7 @@ mod tests {
     fn what_is_withheld_at_the_end_is_looked_at_once() {
         let (askers, log) = (Mutex::new(Askers::default()), Rows::default());
         log.kinds.lock().unwrap().extend(["x", "x"].into_iter().chain(["hidden"; 5000]));
-        // What a peer that asks from there is served, and how many rows were looked at for that.
+        // Returns the rows served from there, and how many rows were examined.
         let ask = |after: u64| {
             *log.looked_at.lock().unwrap() = 0;
             let pull = Pull { after, max_batch: 1000, log: None };
@@ -439,7 +472,7 @@ mod tests {
         assert_eq!((ask(2), ask(5006)), ((vec![5006], 1), (vec![], 0)));
     }
 
-    /// A peer at a place, and what it is served of rows 1 to 9.
+    /// A peer that requests positions in rows 1 to 9.
     struct Case {
         asker: Asker,
         now: Duration,
@@ -496,11 +529,15 @@ mod tests {
             case.later(15);
         }
         let served: Vec<Vec<u64>> = (2..8).map(|after| case.ask(after)).collect();
-        assert_eq!(served, [vec![3], vec![4], vec![5], vec![6], vec![7], vec![8, 9]], "twice as many at once behind that");
+        assert_eq!(
+            served,
+            [vec![3], vec![4], vec![5], vec![6], vec![7], vec![8, 9]],
+            "twice as many at once behind that"
+        );
         assert_eq!(case.skipped(), Vec::<&str>::new());
     }
 
-    /// A slow peer would only be stuck again.
+    /// A slow peer would otherwise be stuck again.
     #[test]
     fn behind_what_came_one_by_one_batches_grow_with_each_that_was_passed() {
         let mut case = Case::new();
@@ -539,7 +576,10 @@ mod tests {
             case.asker.got(after, &Page { rows: vec![row(after + 1, "x", "{}")], more: true }, Duration::ZERO);
             case.asker.stuck(PEER, 0, Some((format!("evt_{after}"), "x".into())), Stamp::ZERO);
         }
-        assert_eq!((case.asker.asked.len(), case.asker.skipped.len()), (limits::LEGACY_ASKED_PLACES, limits::LEGACY_SKIPPED));
+        assert_eq!(
+            (case.asker.asked.len(), case.asker.skipped.len()),
+            (limits::LEGACY_ASKED_PLACES, limits::LEGACY_SKIPPED)
+        );
         assert_eq!(case.skipped().last(), Some(&"evt_999"));
     }
 }

@@ -1,4 +1,4 @@
-//! Wrong guesses of the last day, and when they are too many.
+//! The budget for wrong guesses: those of the last day, and the resulting locks.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::transport::Kind;
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// What `pairing.json` holds. Bounded: guesses stop long before a day's worth of them is large.
+/// Content of `pairing.json`. Bounded, because guesses are locked long before a day's worth of them is large.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Budget {
     #[serde(default)]
@@ -28,27 +28,27 @@ struct Attempt {
 }
 
 impl Attempt {
-    /// Where it was made: only a caller on a tailnet has a node.
+    /// Returns the kind of transport of the guess. Only a tailnet caller has a node.
     fn kind(&self) -> Kind {
         if self.node.is_some() { Kind::Tailnet } else { Kind::Local }
     }
 }
 
 impl Budget {
-    /// Counts a wrong guess; forgets those of more than a day ago.
+    /// Counts a guess, and forgets those older than a day.
     pub(super) fn record(&mut self, now: Stamp, node: Option<&str>) {
         self.attempts.retain(|attempt| age(attempt, now) < DAY);
         self.attempts.push(Attempt { at: now, node: node.map(str::to_owned) });
     }
 
-    /// A guess in the future was made before the clock went back: it counts as made now, so that it ages from now on.
-    /// Says whether there was one.
+    /// Sets guesses in the future, made before the clock went back, to the current time, so that they age from now on.
+    /// Returns `true` if there were any.
     pub(super) fn come_back(&mut self, now: Stamp) -> bool {
         let ahead = self.attempts.iter_mut().filter(|attempt| attempt.at > now);
         ahead.map(|attempt| attempt.at = now).count() > 0
     }
 
-    /// Takes a guess off again that was none. Its time may be another one since, if the clock went back.
+    /// Refunds a guess that was right. Its time may have changed if the clock went back.
     pub(super) fn forgive(&mut self, at: Stamp, node: Option<&str>) {
         let its = |attempt: &&Attempt| attempt.node.as_deref() == node;
         let exact = self.attempts.iter().rposition(|attempt| attempt.at == at && its(&attempt));
@@ -57,23 +57,32 @@ impl Budget {
         }
     }
 
-    /// Until when nobody may guess on this kind of transport; `None` if somebody may. Loopback and tailnet are counted apart:
-    /// a local program must not be able to keep other machines from pairing.
+    /// Returns until when this kind of transport is locked; `None` if guesses are allowed. Loopback and tailnet are
+    /// counted separately, so that a local program cannot keep other machines from pairing.
     pub(super) fn locked_until(&self, kind: Kind, now: Stamp) -> Option<Stamp> {
         let windows = [(HOUR, limits::PAIRING_TOTAL_HOUR), (DAY, limits::PAIRING_TOTAL_DAY)];
-        windows.into_iter().filter_map(|(window, most)| self.free_at(now, window, most, |attempt| attempt.kind() == kind)).max()
+        windows
+            .into_iter()
+            .filter_map(|(window, most)| self.free_at(now, window, most, |attempt| attempt.kind() == kind))
+            .max()
     }
 
-    /// Until when this node has used up its own hour. On loopback all are one node, whose budget is the total.
+    /// Returns until when this node is locked, because it has used up its own hourly budget. All loopback callers count
+    /// as one node, whose budget is the total.
     pub(super) fn node_locked_until(&self, node: Option<&str>, now: Stamp) -> Option<Stamp> {
         let node = node?;
         self.free_at(now, HOUR, limits::PAIRING_NODE_HOUR, |attempt| attempt.node.as_deref() == Some(node))
     }
 
-    /// When fewer than `most` attempts will lie within `window`; `None` if that is so now.
+    /// Returns when fewer than `most` attempts will lie within `window`; `None` if that is already the case.
     fn free_at(&self, now: Stamp, window: Duration, most: usize, counts: impl Fn(&Attempt) -> bool) -> Option<Stamp> {
-        let mut recent: Vec<Duration> =
-            self.attempts.iter().filter(|one| counts(one)).map(|one| age(one, now)).filter(|age| *age < window).collect();
+        let mut recent: Vec<Duration> = self
+            .attempts
+            .iter()
+            .filter(|one| counts(one))
+            .map(|one| age(one, now))
+            .filter(|age| *age < window)
+            .collect();
         recent.sort_unstable();
         recent.get(most - 1).map(|age| now.plus(window - *age))
     }

@@ -1,36 +1,37 @@
-//! The code itself.
+//! The pairing code.
 
 use subtle::ConstantTimeEq;
 use thrum_core::{Ambient, ErrorKind, Fault};
 use zeroize::Zeroizing;
 
-use crate::wire::NEWER_GO;
+use crate::protocol::wire::NEWER_GO;
 
-/// Digits of the codes of Go Thrum v0.7 and later.
+/// Number of digits in the codes of Go Thrum v0.7 and later.
 const NEWER_GO_DIGITS: usize = 16;
 
-/// Four decimal digits, all ten thousand equally likely. Prints nothing of itself.
+/// Four decimal digits; all ten thousand codes are equally likely. Never printed.
 #[derive(Clone)]
 pub struct Code(Zeroizing<String>);
 
 impl Code {
-    /// A new code.
+    /// Generates a new code.
     pub fn generate(ambient: &mut dyn Ambient) -> Self {
         loop {
             let mut bytes = [0; 2];
             ambient.fill(&mut bytes);
             let number = u16::from_le_bytes(bytes);
-            // The largest multiple of 10,000 in 16 bits; without the cut, low codes would be likelier.
+            // The largest multiple of 10,000 in 16 bits. Without this limit, low codes would be more likely.
             if number < 60_000 {
                 return Self(Zeroizing::new(format!("{:04}", number % 10_000)));
             }
         }
     }
 
-    /// Reads what a person typed, before it is sent anywhere.
+    /// Parses the user's input, before it is sent anywhere.
     ///
     /// # Errors
-    /// `Invalid` unless it is four ASCII digits; nothing is trimmed and no other digits are taken for them.
+    /// `Invalid` unless the input has exactly four ASCII digits. Nothing is trimmed, and other Unicode digits are not
+    /// accepted.
     pub fn parse(text: &str) -> Result<Self, Fault> {
         if text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(Self(Zeroizing::new(text.to_owned())));
@@ -43,12 +44,12 @@ impl Code {
             .hint("Type the code that `thrum peer add` shows on the other machine."))
     }
 
-    /// Whether `shown` is this code; takes the same time wherever they differ.
+    /// Returns `true` if `shown` is this code. Compares in constant time.
     pub fn matches(&self, shown: &str) -> bool {
         self.0.as_bytes().ct_eq(shown.as_bytes()).into()
     }
 
-    /// The digits, for the person at the terminal and for the wire.
+    /// Returns the digits, for the user's terminal and the wire.
     pub fn reveal(&self) -> &str {
         &self.0
     }

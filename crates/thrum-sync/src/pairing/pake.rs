@@ -1,22 +1,24 @@
-//! The exchange by which two daemons of ours pair: both prove that they know the code, and neither shows it.
+//! The exchange by which two non-legacy daemons pair: both prove that they know the code, and neither reveals it.
 //!
-//! A code that is sent belongs to whoever receives it: the wrong host that somebody typed, a relay, a log. In a
-//! password-authenticated key exchange (SPAKE2 on Ed25519, the library's, with its two roles) each side sends one message, and
-//! both come to the same key only if they used the same code. Who guesses learns from one exchange about one code and no
-//! more, whatever he computes afterwards, on either side. From the key, by HKDF, come three others:
+//! A code that is sent is known to every receiver: a mistyped host, a relay, a log. In a password-authenticated key
+//! exchange (SPAKE2 on Ed25519 from a library, with its two roles), each side sends one message, and both derive the
+//! same key only if they used the same code. With one exchange, an attacker on either side can test one code and no
+//! more, even with unlimited computation afterwards. HKDF derives three keys from the result:
 //!
 //! 1. the joiner's confirmation, which the listener checks before it stores anything;
-//! 2. the listener's, which the joiner checks before it stores anything;
-//! 3. the one that seals the token, so that who only carries the lines does not get it.
+//! 2. the listener's confirmation, which the joiner checks before it stores anything;
+//! 3. the key that seals the token, so that a relay of the lines does not learn it.
 //!
-//! Whom each side believes to speak to goes into those keys ([`Parties`]): both ids, both nodes (each says its own and sees
-//! the other's), the listener's address, the joiner's name and address, the version. A man in the middle is another node, or on
-//! loopback another address or port; so the two keys differ, and what fails is a wrong code to everybody. A daemon of version 0.1
-//! puts the port alone in place of the address, so between it and a later one every code is wrong. A message sent back fails, too, because
-//! the roles and the confirmations have names.
+//! These keys include the identities that each side assumes ([`Parties`]): both ids, both nodes (each side states its
+//! own and observes the other's), the listener's address, the joiner's name and address, the version. A man in the
+//! middle is another node, or on loopback another address or port. The two sides then derive different keys, and the
+//! exchange fails like a wrong code. A daemon of version 0.1 uses the port alone in place of the address, so its
+//! exchange with a later version always fails like a wrong code. A reflected message fails, too, because roles and
+//! confirmations are labelled.
 //!
-//! Nothing here counts, stores or knows the time; [`Pairing`](super::Pairing) does. The library keeps its copy of the code and
-//! its scalars in memory that it does not wipe; they are worth nothing once the session is over. What is derived here is wiped.
+//! This module counts nothing, stores nothing and uses no clock; [`Pairing`](super::Pairing) does. The library keeps
+//! its copy of the code and its scalars in memory that it does not wipe; they are worthless once the session is over.
+//! The keys derived here are wiped.
 
 use std::fmt;
 
@@ -39,34 +41,34 @@ use crate::{
     transport::{Kind, Node},
 };
 
-/// This exchange, by the name under which a daemon says that it speaks it.
+/// Name of this exchange in the list of supported pairing protocols.
 pub const VERSION: &str = "spake2-1";
 
-/// Begins the transcript and salts the keys, so that they are good for nothing else.
+/// Starts the transcript and salts the keys, so that they are useless elsewhere.
 const CONTEXT: &[u8] = b"thrum-pair\n";
 
-/// Who takes part, as one side sees it. The keys are the same only if both see the same.
+/// Both parties, as seen by one side. The keys match only if both sides see the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parties {
-    /// The version that the joiner asked for.
+    /// The version requested by the joiner.
     pub version: String,
     /// The joiner's id.
     pub joiner: String,
-    /// What it calls itself.
+    /// The joiner's own name.
     pub joiner_name: String,
-    /// Where it says that it can be reached.
+    /// The joiner's address, as the joiner reports it.
     pub joiner_address: String,
-    /// On which node it is; see [`place`].
+    /// The joiner's node; see [`place`].
     pub joiner_node: String,
     /// The listener's id.
     pub listener: String,
-    /// On which node it is.
+    /// The listener's node.
     pub listener_node: String,
-    /// At which address, `IP:PORT`. On loopback this is what tells it from another program of the same machine.
+    /// The listener's address, `IP:PORT`. On loopback, this distinguishes it from other programs on the machine.
     pub listener_address: String,
 }
 
-/// A node in the transcript: its id; on loopback, which knows no nodes, the literal `local`.
+/// Returns a node's name in the transcript: its id, or the literal `local` on loopback, which has no nodes.
 pub fn place(kind: Kind, node: Option<&Node>) -> &str {
     match kind {
         Kind::Local => "local",
@@ -76,11 +78,30 @@ pub fn place(kind: Kind, node: Option<&Node>) -> &str {
 
 impl Parties {
     fn digest(&self) -> [u8; 32] {
-        let Self { version, joiner, joiner_name, joiner_address, joiner_node, listener, listener_node, listener_address } = self;
+        let Self {
+            version,
+            joiner,
+            joiner_name,
+            joiner_address,
+            joiner_node,
+            listener,
+            listener_node,
+            listener_address,
+        } = self;
         let mut hash = Sha256::new();
         hash.update(CONTEXT);
-        for part in [VERSION, version, joiner, joiner_name, joiner_address, joiner_node, listener, listener_node, listener_address] {
-            // With its length, so that no two lists of parts read alike.
+        for part in [
+            VERSION,
+            version,
+            joiner,
+            joiner_name,
+            joiner_address,
+            joiner_node,
+            listener,
+            listener_node,
+            listener_address,
+        ] {
+            // Include the length, so that different lists of parts never hash alike.
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         }
@@ -94,7 +115,7 @@ impl Parties {
 
 type Secret = Zeroizing<[u8; 32]>;
 
-/// What both sides derive. Each is used once.
+/// The keys that both sides derive. Each is used once.
 struct Keys {
     joiner: Secret,
     listener: Secret,
@@ -113,7 +134,7 @@ impl Keys {
         Self { joiner: key("joiner confirms"), listener: key("listener confirms"), seal: key("token") }
     }
 
-    /// The key is used once, for one token, so the nonce need not be another one each time.
+    /// The key is used once, for one token, so a constant nonce is safe.
     fn cipher(&self) -> (ChaCha20Poly1305, Nonce) {
         (ChaCha20Poly1305::new((&*self.seal).into()), Nonce::default())
     }
@@ -123,12 +144,12 @@ fn hex(bytes: &[u8]) -> String {
     HEXLOWER.encode(bytes)
 }
 
-/// Takes the same time wherever the two differ.
+/// Compares in constant time.
 fn is_confirmation(shown: &str, expected: &Secret) -> bool {
     HEXLOWER.decode(shown.as_bytes()).is_ok_and(|shown| bool::from(shown.as_slice().ct_eq(expected.as_slice())))
 }
 
-/// Our randomness, as the library wants it.
+/// Adapts our random source to the library's trait.
 struct Random<'a>(&'a mut dyn Ambient);
 
 impl RngCore for Random<'_> {
@@ -152,25 +173,25 @@ impl RngCore for Random<'_> {
 /// [`Ambient`] is the operating system's cryptographic source wherever it matters.
 impl CryptoRng for Random<'_> {}
 
-/// The joiner, who has sent its message.
+/// The joiner, after sending its message.
 pub struct Joining {
     spake: Spake2<Ed25519Group>,
     parties: Parties,
 }
 
-/// The joiner, who has sent its confirmation and waits for the listener's.
+/// The joiner, after sending its confirmation, waiting for the listener's.
 pub struct Confirming(Keys);
 
-/// The listener, who has answered a message and waits for a confirmation.
+/// The listener, after answering a message, waiting for a confirmation.
 pub struct Answered(
-    /// None comes from a message that is none. That it is none shows only at the end, as with a wrong code.
+    /// `None` after an invalid message. The joiner learns this only at the end, as with a wrong code.
     Option<Keys>,
 );
 
-/// The listener, who knows that the joiner knows the code.
+/// The listener, after the joiner has proven that it knows the code.
 pub struct Proven(Keys);
 
-/// Begins as the joiner; returns the message to send, in hex.
+/// Starts an exchange as the joiner. Returns the message to send, in hex.
 pub fn join(code: &Code, parties: Parties, ambient: &mut dyn Ambient) -> (Joining, String) {
     let (joiner, listener) = parties.ids();
     let (spake, message) = Spake2::start_a_with_rng(&Password::new(code.reveal()), &joiner, &listener, Random(ambient));
@@ -178,7 +199,8 @@ pub fn join(code: &Code, parties: Parties, ambient: &mut dyn Ambient) -> (Joinin
 }
 
 impl Joining {
-    /// Takes the listener's message; returns the confirmation to send, in hex. `None` if it is no message of a listener.
+    /// Processes the listener's message. Returns the confirmation to send, in hex; `None` if the message is not a
+    /// listener's.
     pub fn confirm(self, message: &str) -> Option<(Confirming, String)> {
         let shared = Zeroizing::new(self.spake.finish(&HEXLOWER.decode(message.as_bytes()).ok()?).ok()?);
         let keys = Keys::derive(&shared, &self.parties);
@@ -188,8 +210,8 @@ impl Joining {
 }
 
 impl Confirming {
-    /// Takes the listener's confirmation and the sealed token, with the name that came beside. `None` if it does not know the
-    /// code, or somebody changed a word: nothing may be stored then.
+    /// Checks the listener's confirmation and opens the sealed token, with the name that came beside it. Returns `None`
+    /// if the listener does not know the code or the reply was altered; nothing may be stored then.
     pub fn open(self, confirmation: &str, sealed: &str, name: &str) -> Option<Token> {
         if !is_confirmation(confirmation, &self.0.listener) {
             return None;
@@ -201,27 +223,33 @@ impl Confirming {
     }
 }
 
-/// Answers a joiner's message; returns the listener's, in hex.
+/// Answers a joiner's message. Returns the listener's message, in hex.
 pub fn answer(code: &Code, parties: &Parties, message: &str, ambient: &mut dyn Ambient) -> (Answered, String) {
     let (joiner, listener) = parties.ids();
-    let (spake, ours) = Spake2::<Ed25519Group>::start_b_with_rng(&Password::new(code.reveal()), &joiner, &listener, Random(ambient));
-    let shared = HEXLOWER.decode(message.as_bytes()).ok().and_then(|message| spake.finish(&message).ok()).map(Zeroizing::new);
+    let (spake, ours) =
+        Spake2::<Ed25519Group>::start_b_with_rng(&Password::new(code.reveal()), &joiner, &listener, Random(ambient));
+    let shared =
+        HEXLOWER.decode(message.as_bytes()).ok().and_then(|message| spake.finish(&message).ok()).map(Zeroizing::new);
     (Answered(shared.map(|shared| Keys::derive(&shared, parties))), hex(&ours))
 }
 
 impl Answered {
-    /// Looks at the joiner's confirmation. `None`: it does not know the code, or does not see what we see.
+    /// Checks the joiner's confirmation. Returns `None` if the joiner does not know the code, or sees different
+    /// parties.
     pub fn check(self, confirmation: &str) -> Option<Proven> {
         self.0.filter(|keys| is_confirmation(confirmation, &keys.joiner)).map(Proven)
     }
 }
 
 impl Proven {
-    /// Our confirmation and the token for the joiner, both in hex. Our name goes beside them in clear and cannot be changed.
+    /// Returns our confirmation and the sealed token for the joiner, both in hex. Our name is sent beside them in clear
+    /// text, but authenticated.
     pub fn seal(self, token: &Token, name: &str) -> (String, String) {
         let (cipher, nonce) = self.0.cipher();
         #[expect(clippy::expect_used, reason = "it fails for more than 256 GB")]
-        let sealed = cipher.encrypt(&nonce, Payload { msg: token.reveal().as_bytes(), aad: name.as_bytes() }).expect("a short text");
+        let sealed = cipher
+            .encrypt(&nonce, Payload { msg: token.reveal().as_bytes(), aad: name.as_bytes() })
+            .expect("a short text");
         (hex(&*self.0.listener), hex(&sealed))
     }
 }

@@ -18,7 +18,10 @@ impl Ambient for Counter {
 }
 
 fn at(seconds: u64) -> Now {
-    Now { tick: Duration::from_secs(seconds), at: Stamp::from_nanos(1_774_717_513_000_000_000).plus(Duration::from_secs(seconds)) }
+    Now {
+        tick: Duration::from_secs(seconds),
+        at: Stamp::from_nanos(1_774_717_513_000_000_000).plus(Duration::from_secs(seconds)),
+    }
 }
 
 fn here(kind: Kind) -> Here {
@@ -54,7 +57,8 @@ impl Case {
         self.pairing.try_code(code, &local(), at(seconds)).map_or_else(|error| error.message, |()| "right".into())
     }
 
-    /// The first message of a joiner on loopback, who types this code, and what it makes of the answer.
+    /// Runs the first message of a loopback joiner that types this code. Returns the exchange and the joiner's
+    /// confirmation.
     fn begin(&mut self, code: &str, seconds: u64) -> Result<(Exchange, String), String> {
         let parties = pake::Parties {
             version: pake::VERSION.into(),
@@ -80,10 +84,12 @@ impl Case {
     }
 
     fn confirm(&mut self, (exchange, confirmation): (Exchange, String), seconds: u64) -> String {
-        self.pairing.confirm(exchange, &confirmation, at(seconds)).map_or_else(|error| error.message, |_| "right".into())
+        self.pairing
+            .confirm(exchange, &confirmation, at(seconds))
+            .map_or_else(|error| error.message, |_| "right".into())
     }
 
-    /// Three wrong guesses in one session, started at `seconds`.
+    /// Uses up the three guesses of one session, started at `seconds`.
     fn burn(&mut self, seconds: u64) {
         let opened = self.start(seconds).expect("not locked");
         let wrong = wrong(&opened.code);
@@ -108,7 +114,7 @@ fn three_tries_the_third_may_be_right() {
     assert_eq!(case.guess(opened.code.reveal(), 4), "no active pairing session", "C3: a code works once");
 }
 
-/// C2: Go's waiter sleeps on after the lock.
+/// C2: Go's waiter keeps sleeping after the lock.
 #[test]
 fn after_three_wrong_codes_the_operator_knows_at_once_and_the_right_code_fails() {
     let mut case = Case::new();
@@ -165,7 +171,10 @@ fn thirty_wrong_codes_lock_the_day() {
     for n in 0..10 {
         case.burn(n * 1300);
     }
-    assert!(case.start(9 * 1300 + 4000).unwrap_err().message.contains("locked until"), "the hour is over, the day is not");
+    assert!(
+        case.start(9 * 1300 + 4000).unwrap_err().message.contains("locked until"),
+        "the hour is over, the day is not"
+    );
     assert!(case.start(24 * 3600).is_ok());
 }
 
@@ -210,7 +219,7 @@ fn a_node_that_guesses_is_locked_and_does_not_lock_the_others() {
         for _ in 0..3 {
             case.pairing.try_code(&wrong(&opened.code), &caller("mallory"), at(n)).unwrap_err();
         }
-        // C2: in the same session, too.
+        // C2: in the same session as well.
         let answer = case.pairing.try_code(opened.code.reveal(), &caller("mallory"), at(n)).unwrap_err();
         assert!(answer.message.starts_with(TOO_MANY), "{answer}");
         assert!(matches!(case.pairing.collect(at(n)), Standing::Waiting(_)), "others may join");
@@ -218,18 +227,22 @@ fn a_node_that_guesses_is_locked_and_does_not_lock_the_others() {
         case.pairing.cancel(opened.id);
     }
     let opened = open(&mut case.pairing, 10);
-    // Both sides learn when it may try again: the caller from the answer, the operator from the session.
+    // Both sides learn when the caller may try again: the caller from the reply, the operator from the session.
     let until = at(3600).at;
     for _ in 0..2 {
         let answer = case.pairing.try_code(opened.code.reveal(), &caller("mallory"), at(11)).unwrap_err();
-        assert_eq!(answer.message, format!("{TOO_MANY}; pairing from there is possible again at {}", until.in_seconds()));
+        assert_eq!(
+            answer.message,
+            format!("{TOO_MANY}; pairing from there is possible again at {}", until.in_seconds())
+        );
     }
-    let shown: Vec<_> = case.pairing.attempts().iter().map(|attempt| (attempt.who(), attempt.left, attempt.locked_until)).collect();
+    let shown: Vec<_> =
+        case.pairing.attempts().iter().map(|attempt| (attempt.who(), attempt.left, attempt.locked_until)).collect();
     assert_eq!(shown, [("mallory".to_owned(), 0, Some(until))], "once, however often it tries");
     assert_eq!(case.pairing.try_code(opened.code.reveal(), &caller("alice"), at(12)), Ok(()));
 }
 
-/// C2: any program of this machine may call on loopback; it must not keep other machines out.
+/// C2: any program on this machine may call on loopback; it must not lock out other machines.
 #[test]
 fn guesses_on_loopback_lock_loopback_and_not_the_tailnet() {
     let mut case = Case::new();
@@ -256,7 +269,7 @@ fn a_code_shown_on_one_transport_is_not_taken_on_another() {
     assert_eq!(case.guess(opened.code.reveal(), 2), "right");
 }
 
-/// Go answers `no active pairing session` to who asks a moment too late.
+/// Go answers `no active pairing session` to a caller that asks a moment too late.
 #[test]
 fn the_outcome_waits_until_it_is_collected() {
     let mut case = Case::new();
@@ -328,7 +341,10 @@ fn an_exchange_proves_the_code_and_the_third_may_be_right() {
     let opened = case.start(0).unwrap();
     for left in [2, 1] {
         let begun = case.begin(&wrong(&opened.code), 1).unwrap();
-        assert_eq!(case.confirm(begun, 1), format!("invalid pairing code ({left} attempt{} remaining)", if left == 1 { "" } else { "s" }));
+        assert_eq!(
+            case.confirm(begun, 1),
+            format!("invalid pairing code ({left} attempt{} remaining)", if left == 1 { "" } else { "s" })
+        );
     }
     let begun = case.begin(opened.code.reveal(), 2).unwrap();
     assert_eq!(case.confirm(begun, 2), "right");
@@ -341,7 +357,8 @@ fn an_exchange_proves_the_code_and_the_third_may_be_right() {
     assert_eq!(count(&case), 2, "who knew it has not guessed");
 }
 
-/// C1: what is asked for is counted, not what is confirmed; and on disk, so that a crash does not forget it.
+/// C1: exchanges count when they begin, not when they are confirmed, and on disk, so that a crash does not lose the
+/// count.
 #[test]
 fn an_exchange_counts_from_its_first_message_on_however_many_are_begun_at_once() {
     let mut case = Case::new();

@@ -1,4 +1,4 @@
-//! One peer as `peers.json` keeps it.
+//! One peer as stored in `peers.json`.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -13,78 +13,79 @@ use crate::{
 /// A paired daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Peer {
-    /// Unique among our peers; what people call it.
+    /// Display name; unique among our peers.
     #[serde(default)]
     pub name: String,
-    /// Whether a person gave it that name; else the name follows what the peer calls itself.
+    /// Whether the user chose the name. Otherwise the name follows the peer's own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub named_here: bool,
-    /// Where it is dialled, `host:port`.
+    /// The address to dial, `host:port`.
     #[serde(default)]
     pub address: String,
-    /// Who it is.
+    /// The peer's daemon id.
     pub daemon_id: String,
-    /// The secret shared with it. Entries of Go's oldest versions have none and cannot sync.
+    /// The shared secret. Entries of Go's oldest versions have none and cannot sync.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "token")]
     pub token: Option<Token>,
     /// When it was paired.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "time")]
     pub paired_at: Option<Stamp>,
-    /// When it was last heard, at most a round ago if it is now.
+    /// When we last had contact with the peer, at most one sync interval out of date.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "time")]
     pub last_sync: Option<Stamp>,
-    /// The kind of transport it was paired on, the only one on which its token is valid. Missing in Go's files.
+    /// The kind of transport on which it was paired; its token is valid only there. Missing in Go's files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<String>,
-    /// Whether its token ever worked. A pairing that one side never heard of is replaced without asking. Go's files do not
-    /// say; their entries are in use.
+    /// Whether its token has ever worked. A pairing that one side never learned about is replaced without asking. Go's
+    /// files do not contain this; their entries are in use.
     #[serde(default = "yes")]
     pub token_used: bool,
-    /// Whether it told us that it does not know us any more.
+    /// Whether the peer has told us that it no longer knows us.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removed_us: bool,
-    /// How it was paired, as [`Protocol::as_str`] says it; `None` if nobody noted it.
+    /// The pairing protocol, as in [`Protocol::as_str`]; `None` if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paired_by: Option<String>,
-    /// Whom it takes us for: the daemon of Go Thrum that we have replaced. It files our token under that id.
+    /// The id by which the peer knows us: that of the Go Thrum that we replaced. The peer stores our token under this
+    /// id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_daemon_id: Option<String>,
-    /// The node where it listens: its token goes there and nowhere else. A peer of ours calls from there, too. `None` on
-    /// loopback, and until it was learnt for entries that others made.
+    /// The node on which the peer listens. Its token is sent only there. A peer with a key also calls from there.
+    /// `None` on loopback, and for imported entries until the node is known.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "node_if_any")]
     pub node: Option<Node>,
-    /// The node from which it calls, where that may be another one: Go Thrum listens with a node of its own and dials from
-    /// the machine's. Learnt at its first call, once.
+    /// The node from which the peer calls, if that may be another one: Go Thrum listens on a node of its own, and dials
+    /// from the machine's node. Recorded once, at its first call.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "node_if_any")]
     pub calls_from: Option<Node>,
-    /// The last time it proved that it is on another node now.
+    /// The last time the peer proved that it has moved to another node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved: Option<Moved>,
     #[serde(flatten)]
     unknown: Map<String, Value>,
 }
 
-/// A peer that went from one node to another, and proved with its key that it is the same.
+/// The move of a peer from one node to another, proven with its key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moved {
-    /// Where it was.
+    /// The previous node.
     #[serde(deserialize_with = "node")]
     pub from: Node,
-    /// Where it is.
+    /// The current node.
     #[serde(deserialize_with = "node")]
     pub to: Node,
-    /// Since when.
+    /// When it moved.
     pub at: Stamp,
 }
 
-/// What it means that a peer's token comes from a node.
+/// How the calling node relates to the peer whose token was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// It comes from where the peer is.
+    /// It is the peer's node.
     Its,
-    /// It is not known yet where the peer is: here, from now on.
+    /// The peer's node was unknown; this node is recorded as the peer's.
     New,
-    /// The peer is another node.
+    /// The peer is on another node.
     Elsewhere,
 }
 
@@ -92,7 +93,7 @@ fn yes() -> bool {
     true
 }
 
-/// Go writes an absent token as no key, hand-edited files have an empty one.
+/// Go omits an absent token; hand-edited files contain an empty one.
 fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Token>, D::Error> {
     let text = zeroize::Zeroizing::new(Option::<String>::deserialize(deserializer)?.unwrap_or_default());
     if text.is_empty() {
@@ -106,7 +107,7 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Stamp>, D::
     Ok(Option::<String>::deserialize(deserializer)?.as_deref().and_then(Stamp::parse))
 }
 
-/// What is only shown of a node is cut where it is too long: no name keeps a daemon from starting.
+/// Shortens texts that are only displayed, so that no node name can keep a daemon from starting.
 fn node<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {
     let mut node = Node::deserialize(deserializer)?;
     for text in [&mut node.name, &mut node.user] {
@@ -143,7 +144,7 @@ impl Peer {
         }
     }
 
-    /// A peer of Go Thrum's, whose token is in use. It knows us as `as_daemon_id`.
+    /// Creates the entry of a Go Thrum's peer, whose token is in use. The peer knows us as `as_daemon_id`.
     pub(crate) fn taken_over(
         name: String,
         address: String,
@@ -153,12 +154,21 @@ impl Peer {
         as_daemon_id: String,
     ) -> Self {
         let kind = Kind::of_address(&address);
-        let stranger = Stranger { daemon_id, name: String::new(), address, kind, node: None, calls_from: None, protocol: Protocol::Plain };
+        let stranger = Stranger {
+            daemon_id,
+            name: String::new(),
+            address,
+            kind,
+            node: None,
+            calls_from: None,
+            protocol: Protocol::Plain,
+        };
         let peer = Self::new(stranger, name, token, Stamp::ZERO);
         Self { paired_by: None, paired_at, token_used: true, as_daemon_id: Some(as_daemon_id), ..peer }
     }
 
-    /// The kind of transport it was paired on; `None` for one we do not have. Go's files name none but have an address.
+    /// Returns the kind of transport on which the peer was paired; `None` for an unknown kind. Go's files contain no
+    /// kind, so it follows from the address.
     pub fn kind(&self) -> Option<Kind> {
         match &self.transport {
             Some(name) => Kind::parse(name),
@@ -166,15 +176,15 @@ impl Peer {
         }
     }
 
-    /// Whether it can prove who it is: its id is a key.
+    /// Returns `true` if the peer can prove its identity: its id is a public key.
     pub fn has_key(&self) -> bool {
         key::is_signed_origin(&self.daemon_id)
     }
 
-    /// What it means that this caller shows the peer's token.
+    /// Returns how this caller's node relates to the peer whose token it used.
     pub fn origin(&self, caller: &Caller) -> Origin {
         let Some(from) = &caller.node else {
-            // A caller on a tailnet always has a node; who has none is nobody there.
+            // A tailnet caller always has a node. Treat one without a node as a stranger.
             return if caller.kind == Kind::Local { Origin::Its } else { Origin::Elsewhere };
         };
         let is = |node: &Option<Node>| node.as_ref().is_some_and(|node| node.id == from.id);
@@ -192,40 +202,48 @@ impl Peer {
         if self.daemon_id.is_empty() || self.daemon_id.len() > limits::MAX_FOREIGN_ID_BYTES {
             return Err(format!("a peer's daemon_id has {} bytes", self.daemon_id.len()));
         }
-        if let Some(node) = [&self.node, &self.calls_from].into_iter().flatten().find(|node| node.id.len() > limits::MAX_FOREIGN_ID_BYTES) {
-            return Err(format!("the id of a node of {} has {} bytes", self.daemon_id, node.id.len()));
+        if let Some(node) = [&self.node, &self.calls_from]
+            .into_iter()
+            .flatten()
+            .find(|node| node.id.len() > limits::MAX_FOREIGN_ID_BYTES)
+        {
+            return Err(format!(
+                "the id of a node of {} has {} bytes",
+                name::printable(&self.daemon_id),
+                node.id.len()
+            ));
         }
-        name::check_peer(&self.name).map_err(|fault| format!("{}: {fault}", self.daemon_id))
+        name::check_peer(&self.name).map_err(|fault| format!("{}: {fault}", name::printable(&self.daemon_id)))
     }
 }
 
-/// A daemon that is about to become a peer. Its words are its own.
+/// A daemon that is about to become a peer. It supplies all texts itself.
 #[derive(Clone, Debug)]
 pub struct Stranger {
-    /// Who it says it is.
+    /// The id that it claims.
     pub daemon_id: String,
-    /// What it calls itself; may be anything.
+    /// The name that it gives itself; may be any text.
     pub name: String,
-    /// Where it can be reached.
+    /// The address at which it can be reached.
     pub address: String,
-    /// The kind of transport it came on.
+    /// The kind of transport on which it called.
     pub kind: Kind,
-    /// The node where it listens, if that is known.
+    /// The node on which it listens, if known.
     pub node: Option<Node>,
-    /// The node it called from, if it may listen on another.
+    /// The node from which it called, if it may listen on another.
     pub calls_from: Option<Node>,
-    /// How it is paired.
+    /// The pairing protocol.
     pub protocol: Protocol,
 }
 
 impl Stranger {
-    /// Its name as far as it can be shown: printable, and short enough for a suffix.
+    /// Returns its name in displayable form: printable, and short enough for a suffix.
     pub(super) fn display_name(&self) -> String {
         shown(if self.name.is_empty() { &self.daemon_id } else { &self.name })
     }
 }
 
-/// A name of a peer's own choice as far as it can be shown: printable, and short enough for a suffix.
+/// Converts a peer's own name into displayable form: printable, and short enough for a suffix.
 pub(super) fn shown(name: &str) -> String {
     name::printable(name).chars().take(limits::MAX_PEER_NAME_CHARS - 8).collect()
 }

@@ -51,7 +51,8 @@ fn a_file_of_gos_is_read_and_keeps_every_key_it_had() {
     assert_eq!(peer.last_sync, None, "the year 1 is never");
     assert_eq!(registry.port(Kind::Local), Some(9147));
     registry.pair(stranger("d_new", "new"), Token::generate(&mut Seed(1)), Stamp::ZERO).unwrap();
-    let written: Value = serde_json::from_str(&fs::read_to_string(directory.path().join("peers.json")).unwrap()).unwrap();
+    let written: Value =
+        serde_json::from_str(&fs::read_to_string(directory.path().join("peers.json")).unwrap()).unwrap();
     assert_eq!(written["future_top"]["kept"], true);
     assert_eq!(written["local"]["future_local"], 1);
     assert_eq!(written["local"]["daemon_id"], "d_me");
@@ -62,7 +63,8 @@ fn a_file_of_gos_is_read_and_keeps_every_key_it_had() {
 
 #[test]
 fn the_array_of_the_oldest_version_is_read() {
-    let (_directory, registry) = with_file(r#"[{"name":"a","address":"100.64.0.1:9100","daemon_id":"d_a","token":""}]"#);
+    let (_directory, registry) =
+        with_file(r#"[{"name":"a","address":"100.64.0.1:9100","daemon_id":"d_a","token":""}]"#);
     let registry = registry.unwrap();
     assert_eq!(registry.peers()[0].name, "a");
     assert!(registry.peers()[0].token.is_none());
@@ -87,7 +89,7 @@ fn a_broken_file_is_an_error_and_stays_as_it_is() {
         (r#"[{"daemon_id":"d_a","name":"\u001b[2J"}]"#, "invalid peer name"),
         (r#"[{"daemon_id":"d_a","name":"a","token":"short"}]"#, "64 hex digits"),
         (r#"{"local":{"port":70000}}"#, "else than u16"),
-        // What stands in the wrong place may be a secret.
+        // The unexpected value may be a secret.
         (&format!("[{}]", peer.replace("address", "moved").replace("x:1", TOKEN)), "else than"),
     ] {
         let (directory, registry) = with_file(text);
@@ -104,7 +106,9 @@ fn a_pairing_that_works_is_not_replaced_and_one_that_does_not_is() {
     let directory = tempfile::tempdir().unwrap();
     let mut registry = open(&directory).unwrap();
     let mut seed = Seed(0);
-    let mut pair = |registry: &mut Registry, name: &str| registry.pair(stranger("d_x", name), Token::generate(&mut seed), Stamp::ZERO);
+    let mut pair = |registry: &mut Registry, name: &str| {
+        registry.pair(stranger("d_x", name), Token::generate(&mut seed), Stamp::ZERO)
+    };
     pair(&mut registry, "first").unwrap();
     pair(&mut registry, "second").unwrap();
     assert_eq!(registry.peers().len(), 1, "the reply was lost: the token was never used");
@@ -121,7 +125,8 @@ fn two_peers_never_have_one_name_and_no_name_drives_a_terminal() {
     let directory = tempfile::tempdir().unwrap();
     let mut registry = open(&directory).unwrap();
     let mut seed = Seed(0);
-    let mut name = |id: &str, name: &str| registry.pair(stranger(id, name), Token::generate(&mut seed), Stamp::ZERO).unwrap().name;
+    let mut name =
+        |id: &str, name: &str| registry.pair(stranger(id, name), Token::generate(&mut seed), Stamp::ZERO).unwrap().name;
     assert_eq!(name("d_1", "box"), "box");
     assert_eq!(name("d_2", "box"), "box-2");
     assert_eq!(name("d_3", "box"), "box-3");
@@ -150,7 +155,10 @@ fn last_sync_reaches_the_file_once_per_round() {
     let path = directory.path().join("peers.json");
     let mut registry = open(&directory).unwrap();
     registry.pair(stranger("d_x", "x"), Token::generate(&mut Seed(0)), Stamp::ZERO).unwrap();
-    let now = |seconds: u64| Now { tick: Duration::from_secs(seconds), at: Stamp::from_nanos(1).plus(Duration::from_secs(seconds)) };
+    let now = |seconds: u64| Now {
+        tick: Duration::from_secs(seconds),
+        at: Stamp::from_nanos(1).plus(Duration::from_secs(seconds)),
+    };
     let mut writes = 0;
     let mut last = fs::read(&path).unwrap();
     for second in 0..31 {
@@ -183,15 +191,17 @@ fn the_address_of_a_peer_follows_its_port_and_the_host_that_the_network_reports(
     let peer = Stranger { address: "100.64.0.2:9100".into(), kind: Kind::Tailnet, ..stranger("d_x", "x") };
     registry.pair(peer, Token::generate(&mut Seed(1)), Stamp::ZERO).unwrap();
     let ip = |text: &str| Some(text.parse().unwrap());
-    for (calls_from, port, address) in
-        [(None, 9101, "100.64.0.2:9101"), (ip("100.64.0.7"), 9101, "100.64.0.7:9101"), (ip("fd7a:115c:a1e0::7"), 9102, "100.64.0.7:9102")]
-    {
+    for (calls_from, port, address) in [
+        (None, 9101, "100.64.0.2:9101"),
+        (ip("100.64.0.7"), 9101, "100.64.0.7:9101"),
+        (ip("fd7a:115c:a1e0::7"), 9102, "100.64.0.7:9102"),
+    ] {
         registry.listens_at("d_x", calls_from, port).unwrap();
         assert_eq!(registry.get("d_x").unwrap().address, address);
     }
 }
 
-/// A node with many tags has a long "user", which is shown and nothing else.
+/// A node with many tags has a long "user" text, which is only displayed.
 #[test]
 fn long_words_about_a_node_are_cut_when_read_and_a_long_id_is_an_error() {
     let long = Node { id: "n1".into(), name: "é".repeat(200), user: "tag:x,".repeat(60) };
@@ -204,9 +214,13 @@ fn long_words_about_a_node_are_cut_when_read_and_a_long_id_is_an_error() {
     let peer = registry.get("d_x").unwrap();
     for node in [&peer.node, &peer.calls_from] {
         let node = node.as_ref().unwrap();
-        assert_eq!((node.id.as_str(), node.name.chars().count(), node.user.len()), ("n1", 128, limits::MAX_FOREIGN_ID_BYTES));
+        assert_eq!(
+            (node.id.as_str(), node.name.chars().count(), node.user.len()),
+            ("n1", 128, limits::MAX_FOREIGN_ID_BYTES)
+        );
     }
-    let (_, registry) = with_file(&format!(r#"{{"peers":[{{"name":"a","daemon_id":"d_x","node":{{"id":"{}"}}}}]}}"#, "n".repeat(257)));
+    let (_, registry) =
+        with_file(&format!(r#"{{"peers":[{{"name":"a","daemon_id":"d_x","node":{{"id":"{}"}}}}]}}"#, "n".repeat(257)));
     assert!(registry.expect_err("refused").message.contains("257 bytes"));
 }
 
@@ -228,7 +242,11 @@ fn a_peer_with_a_key_is_one_node_and_one_without_may_call_from_a_second() {
         let stranger = Stranger { kind: Kind::Tailnet, ..stranger(id, id) };
         registry.pair(stranger, Token::generate(&mut Seed(u8::try_from(id.len()).unwrap())), Stamp::ZERO).unwrap();
         assert_eq!(registry.get(id).unwrap().origin(&from("a")), Origin::New);
-        assert_eq!(registry.get(id).unwrap().origin(&Caller { node: None, ..from("a") }), Origin::Elsewhere, "nobody of the tailnet");
+        assert_eq!(
+            registry.get(id).unwrap().origin(&Caller { node: None, ..from("a") }),
+            Origin::Elsewhere,
+            "nobody of the tailnet"
+        );
         registry.learn_caller(id, &node("a")).unwrap();
         registry.learn_caller(id, &node("b")).unwrap();
         assert_eq!(registry.get(id).unwrap().origin(&from("a")), Origin::Its);
@@ -292,7 +310,11 @@ fn a_peer_is_called_what_it_calls_itself_until_a_person_names_it() {
     assert_eq!(names(&registry), ["desk", "desk-2"]);
     assert_eq!(registry.follow_name("d_b", "desk").unwrap(), None, "its number tells it from the other one");
     assert_eq!(registry.follow_name("d_a", "tower").unwrap().as_deref(), Some("tower"));
-    assert_eq!(registry.follow_name("d_b", "tower").unwrap().as_deref(), Some("tower-2"), "nobody takes another's name");
+    assert_eq!(
+        registry.follow_name("d_b", "tower").unwrap().as_deref(),
+        Some("tower-2"),
+        "nobody takes another's name"
+    );
     assert_eq!(registry.follow_name("d_a", "").unwrap(), None);
 
     assert_eq!(registry.rename("d_b", "tower").unwrap_err().kind, ErrorKind::Refused);

@@ -1,15 +1,17 @@
-//! What the reply to a pull may say, and what follows from it. A peer is not trusted to count.
+//! Validates the reply to a pull. Sequences and counts from a peer are not trusted.
 
-use crate::wire::{Pull, Pulled, Served};
+use thrum_core::words::count;
 
-/// A reply that makes sense.
+use crate::protocol::wire::{Pull, Pulled, Served};
+
+/// A valid reply.
 #[derive(Debug)]
 pub(super) struct Judged {
-    /// The log that was served; empty for an old peer.
+    /// The log that was served; empty for a legacy peer.
     pub(super) log: String,
-    /// Where it was served from: the place asked for, or the start if the log is another one than asked for.
+    /// The sequence after which it was served: the requested one, or 0 if another log was served than requested.
     pub(super) after: u64,
-    /// What there was.
+    /// The events, or the end of the log.
     pub(super) found: Found,
 }
 
@@ -17,10 +19,10 @@ pub(super) struct Judged {
 pub(super) enum Found {
     /// Nothing above `after`.
     End,
-    /// Events, and at least one more step forward.
+    /// Events that advance the checkpoint by at least one.
     Events {
         events: Vec<Served>,
-        /// Where to go on: never past what was served.
+        /// The sequence from which to continue; never past the served events.
         checkpoint: u64,
         /// The highest sequence served.
         highest: u64,
@@ -29,7 +31,7 @@ pub(super) enum Found {
     },
 }
 
-/// Judges a reply. The error says what makes no sense; going on would lose events or never end.
+/// Validates a reply. The error describes an inconsistency that would lose events or repeat forever.
 pub(super) fn judge(asked: &Pull, reply: Pulled) -> Result<Judged, String> {
     let Pulled { events, next, more, log } = reply;
     let log = match (&asked.log, log) {
@@ -46,7 +48,11 @@ pub(super) fn judge(asked: &Pull, reply: Pulled) -> Result<Judged, String> {
         };
     }
     if events.len() > asked.max_batch {
-        return Err(format!("it sent {} events where {} were asked for", events.len(), asked.max_batch));
+        return Err(format!(
+            "it sent {}, and was asked for {} at most",
+            count(events.len() as u64, "event"),
+            asked.max_batch
+        ));
     }
     let mut highest = after;
     for event in &events {

@@ -1,32 +1,34 @@
-//! How fast a peer is read that costs more than it brings.
+//! Throttles peers that waste our resources.
 //!
-//! One request is in flight per peer, so whatever a peer does costs it a round trip each time; on a fast line that is still
-//! thousands a second. What honest peers do is not slowed to speak of: they send full batches, hardly anything that is rejected, and
-//! announce what they have. They purge now and then, and many times at once only to who reads their log for the first time; and
-//! they serve what is here already many times at once only to who reads their log anew.
+//! Only one request per peer is in flight, so each wasteful reply costs the peer a round trip. On a fast network that
+//! still allows thousands per second. Honest peers are hardly slowed: they send full batches, almost no events that are
+//! rejected, and announce only events that they have. They purge occasionally; many purges at once arrive only when
+//! their log is read for the first time. Likewise, many events that we already hold arrive at once only when their log
+//! is read anew.
 
 use std::time::Duration;
 
 use thrum_core::{exchange::Applied, limits};
 
-use crate::{clock::go_duration, wire::Served};
+use crate::{clock::go_duration, protocol::wire::Served};
 
-/// What a peer did lately, for nothing.
+/// Recent behaviour of a peer that wastes resources.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Purges that it may still have at once, and up to when what has come back was counted.
+    /// Purges left in the allowance, and the time up to which its refill was counted.
     purges: u32,
     counted: Duration,
-    /// Events that were here already, but for those that are forgotten, and up to when these were counted.
+    /// Events that were already held, minus a constant decay, and the time up to which the decay was counted.
     repeated: u64,
     forgotten: Duration,
-    /// Batches in a row that were much smaller than they may be, with more to come.
+    /// Consecutive batches that were much smaller than allowed although there was more.
     crumbs: u32,
-    /// Announcements in a row behind which there was nothing.
+    /// Consecutive announcements without new events.
     empty: u32,
 }
 
-/// Not before when it is asked again, and why, in words for people; without, if an honest peer may come to it, too.
+/// The earliest time of the next request, and the reason for display. There is no reason if an honest peer may cause
+/// the pause, too.
 pub(super) type Pause = (Duration, Option<String>);
 
 impl Pace {
@@ -34,14 +36,15 @@ impl Pace {
         Self { purges: limits::PURGES_AT_ONCE, counted: tick, repeated: 0, forgotten: tick, crumbs: 0, empty: 0 }
     }
 
-    /// A reply came. That little was asked for, because the peer's answers were too long or too slow, is no reason to ask more often.
+    /// Records a reply. A batch is small even if we requested little because the peer's replies were too long or too
+    /// slow: that is no reason to ask more often.
     pub(super) fn served(&mut self, events: &[Served], more: bool) {
         let bytes: usize = events.iter().map(|event| event.event_json.len()).sum();
         let is_crumb = more && events.len() < limits::MAX_BATCH_EVENTS && bytes < limits::MAX_BATCH_BYTES / 2;
         self.crumbs = if is_crumb { self.crumbs.saturating_add(1) } else { 0 };
     }
 
-    /// What it sent is stored, and it has `more`.
+    /// Records a stored batch, after which the peer has `more`.
     pub(super) fn stored(&mut self, applied: &Applied, more: bool, tick: Duration) -> Option<Pause> {
         let repeats = self.repeats_too_much(applied, tick);
         if applied.purged && self.spends_the_last_purge(tick) {
@@ -49,7 +52,7 @@ impl Pace {
             let why = format!("it sends one purge after the other: it is read every {every}");
             return Some((self.counted + limits::PURGE_PAUSE, Some(why)));
         }
-        // An old peer shows its newest events in every round, among them the one that was rejected long ago.
+        // A legacy peer sends its newest events in each round, including one that was rejected long ago.
         let why = |words: &str| Some(words.to_owned()).filter(|_| more);
         if applied.rejected + applied.collided > applied.applied {
             return Some((tick + limits::REJECTED_PAUSE, why("most of what it sends must be rejected")));
@@ -57,17 +60,20 @@ impl Pace {
         if repeats {
             return Some((tick + limits::REJECTED_PAUSE, why("it sends again and again what is here already")));
         }
-        (self.crumbs >= limits::CRUMBS).then(|| (tick + limits::CRUMB_PAUSE, why("it sends much smaller batches than it could")))
+        (self.crumbs >= limits::CRUMBS)
+            .then(|| (tick + limits::CRUMB_PAUSE, why("it sends much smaller batches than it could")))
     }
 
-    /// It was read to the end after it had announced something. An old peer (`is_old`) announces each event that it has just read
-    /// from us, so that empty announcements are no fault of it.
+    /// Records that the peer was read to the end after an announcement. A legacy peer (`is_old`) also announces each
+    /// event that it has just read from us, so empty announcements are not its fault.
     pub(super) fn announced(&mut self, applied: &Applied, is_old: bool, tick: Duration) -> Option<Pause> {
         self.empty = if applied.applied == 0 { self.empty.saturating_add(1) } else { 0 };
         let too_often = self.empty >= limits::EMPTY_NOTIFIES;
-        // What there is came by another way.
-        let why =
-            || Some("it announces again and again what it does not have".to_owned()).filter(|_| !is_old && *applied == Applied::default());
+        // Otherwise the announced events exist, but arrived from another peer.
+        let why = || {
+            Some("it announces again and again what it does not have".to_owned())
+                .filter(|_| !is_old && *applied == Applied::default())
+        };
         too_often.then(|| (tick + limits::CRUMB_PAUSE, why()))
     }
 

@@ -1,83 +1,84 @@
-//! What is known about a peer at a glance (I11).
+//! The status of a peer at a glance (I11).
 
 use std::sync::Arc;
 
 use serde::Serialize;
 use thrum_core::{Heads, Stamp, Sum, quota::OverQuota};
 
-use crate::wire::{self, Info};
+use crate::protocol::wire::{self, Info};
 
-/// Whether a peer can be reached.
+/// Connection state of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Not yet, or not any more since a moment ago.
+    /// Not connected yet, or disconnected a moment ago.
     Connecting,
-    /// It answers.
+    /// The peer answers.
     Connected,
-    /// It does not, or not sensibly; `last_error` says how.
+    /// The peer does not answer, or not correctly; see `last_error`.
     Unreachable,
-    /// It answers that it does not know us.
+    /// The peer answers that it does not know us.
     RemovedUs,
-    /// So much of it is kept here that it is read no further, whether or not it answers.
+    /// The peer is over its quota here and is not read further, whether or not it answers.
     OverQuota,
 }
 
-/// A peer's digests, as fresh as the comparison that asked for them.
+/// A peer's digests at the time of the last comparison.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comparable {
-    /// What it holds.
+    /// Its version vector.
     pub heads: Option<Heads>,
     /// The digest of its projection.
     pub projection: Option<Sum>,
-    /// Whether a purge lies in its future.
+    /// Whether it holds a purge that lies in the future.
     pub purge_waits: bool,
 }
 
-/// Everything known about one peer.
+/// The status of one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
-    /// Whether it can be reached.
+    /// Connection state.
     pub state: State,
-    /// Since when.
+    /// Time of the last state change.
     pub since: Stamp,
-    /// Why it is read no further, if so much of it is kept here already.
+    /// Why the peer is not read further, if it is over its quota.
     pub over_quota: Option<OverQuota>,
-    /// What went wrong last; `None` once everything that it has is here.
+    /// The last error; `None` once all events of the peer are here.
     pub last_error: Option<String>,
-    /// When it will be dialled again, while it is not connected.
+    /// Time of the next dial, while disconnected.
     pub next_attempt: Option<Stamp>,
-    /// How far we have read it: its log's id (empty for an old peer) and the sequence.
+    /// Our checkpoint in the peer's log: its log id (empty for a legacy peer) and the sequence.
     pub checkpoint: Option<(String, u64)>,
-    /// Its highest sequence as far as known.
+    /// The peer's highest known sequence.
     pub their_latest: Option<u64>,
-    /// Events in its log when it was last asked.
+    /// Number of events in the peer's log when last asked.
     pub their_total: Option<u64>,
-    /// How far it has read us, durably, as it said itself. `None` for old peers and until its first pull.
+    /// How far the peer has durably stored our log, as it reports itself. `None` for legacy peers and until its first
+    /// pull.
     pub read_by_them: Option<u64>,
-    /// When a pull last reached the end of its log.
+    /// When a pull last reached the end of the peer's log.
     pub pulled_at: Option<Stamp>,
-    /// Its program's version; `None` for old peers.
+    /// Version of the peer's program; `None` for legacy peers.
     pub version: Option<String>,
-    /// Whether it is an old peer; `None` until it has answered once.
+    /// Whether this is a legacy peer; `None` until the peer has answered once.
     pub legacy: Option<bool>,
-    /// Whether it tells what it holds by number and id, and serves events by name.
+    /// Whether the peer supports comparison by origin sequence and id, and serves requested events.
     pub ranges: bool,
-    /// By how much its clock is ahead of ours.
+    /// By how much the peer's clock is ahead of ours.
     pub clock_offset_ms: Option<i64>,
-    /// Its digests, as of the comparison `compared`.
+    /// The peer's digests from the comparison with ticket `compared`.
     pub comparable: Option<Arc<Comparable>>,
-    /// The last comparison that was answered.
+    /// Ticket of the last answered comparison.
     pub compared: u64,
-    /// The last forced pull that ended, well or not.
+    /// Ticket of the last forced pull that ended, successfully or not.
     pub forced: u64,
-    /// Runs of pulls that reached the end.
+    /// Number of pull runs that reached the end.
     pub ends: u64,
-    /// Failures of any kind.
+    /// Number of failures of any kind.
     pub failures: u64,
-    /// Events of it that were new here, since the start.
+    /// Number of its events that were new here, since the start.
     pub applied: u64,
-    /// Events of it that were here already, since the start.
+    /// Number of its events that were already here, since the start.
     pub skipped: u64,
 }
 
@@ -108,7 +109,7 @@ impl Status {
         }
     }
 
-    /// The state as people see it.
+    /// Returns the state to display.
     pub fn shown_state(&self) -> State {
         if self.over_quota.is_some() { State::OverQuota } else { self.state }
     }
@@ -119,7 +120,7 @@ impl Status {
         }
     }
 
-    /// The peer answered who it is; `sent` and `now` surround the moment at which it looked at its clock.
+    /// Records the peer's identity reply. `sent` and `now` enclose the time at which the peer read its clock.
     pub(super) fn met(&mut self, info: Info, sent: Stamp, now: Stamp, compared: u64) {
         self.set_state(State::Connected, now);
         self.their_latest = info.latest;
@@ -133,11 +134,16 @@ impl Status {
         });
         if compared > self.compared {
             self.compared = compared;
-            self.comparable = Some(Arc::new(Comparable { heads: info.heads, projection: info.projection, purge_waits: info.purge_waits }));
+            self.comparable = Some(Arc::new(Comparable {
+                heads: info.heads,
+                projection: info.projection,
+                purge_waits: info.purge_waits,
+            }));
         }
     }
 
-    /// How many of its events are not here yet, as far as known: exact within a log read before, else what it holds in all.
+    /// Returns how many of the peer's events are not here yet: exact within a log read before, otherwise the peer's
+    /// total.
     pub fn backlog(&self) -> Option<u64> {
         let latest = self.their_latest?;
         match &self.checkpoint {

@@ -1,9 +1,9 @@
 use thrum_core::{Heads, Stamp};
 
 use super::*;
-use crate::wire::RpcError;
+use crate::protocol::wire::RpcError;
 
-/// Random numbers are zero, so that a wait is its fixed half.
+/// Returns only zeros, so that each wait is its fixed half.
 struct Zeros;
 
 impl Ambient for Zeros {
@@ -23,11 +23,15 @@ struct Case {
 
 impl Case {
     fn new(checkpoint: Option<(&str, u64)>) -> Self {
-        let checkpoint = checkpoint.map(|(log, sequence)| Checkpoint { log: log.to_owned(), sequence, event: format!("evt_{sequence}") });
+        let checkpoint = checkpoint.map(|(log, sequence)| Checkpoint {
+            log: log.to_owned(),
+            sequence,
+            event: format!("evt_{sequence}"),
+        });
         Self { machine: Replicator::new("d_peer", checkpoint, Now::default()), tick: Duration::ZERO }
     }
 
-    /// Connected to a peer of ours whose log is `log`, with the first pull in flight.
+    /// Connects to a non-legacy peer whose log is `log`; the first pull is in flight.
     fn met(checkpoint: Option<(&str, u64)>, log: &str, latest: u64) -> (Self, Pull) {
         let mut case = Self::new(checkpoint);
         assert_eq!(case.step(Input::Timer), [Action::Dial]);
@@ -38,7 +42,7 @@ impl Case {
         (case, pull)
     }
 
-    /// The same with everything read.
+    /// Connects to a peer and reads everything.
     fn quiet() -> Self {
         let (mut case, _) = Self::met(Some(("log", 5)), "log", 5);
         assert_eq!(case.calls(nothing("log")), []);
@@ -55,7 +59,7 @@ impl Case {
         self.step(input).into_iter().filter_map(is_call).collect()
     }
 
-    /// Lets time pass until the machine wants to be woken; returns what it then does.
+    /// Advances the time until the machine must be woken. Returns its actions.
     fn wake(&mut self) -> Vec<Action> {
         self.tick = self.machine.wait_until();
         self.step(Input::Timer)
@@ -65,7 +69,7 @@ impl Case {
         self.machine.status().last_error.as_deref().unwrap_or_default()
     }
 
-    /// Every attempt of the next `within` that fails at once, as offsets from now.
+    /// Returns the times of all dials within `within`, each of which fails at once, as offsets from now.
     fn attempts(&mut self, within: Duration) -> Vec<Duration> {
         let start = self.tick;
         let mut attempts = Vec::new();
@@ -91,12 +95,13 @@ fn info(log: Option<&str>, latest: u64) -> Input {
 }
 
 fn pulled(log: &str, sequences: &[i64], next: i64, more: bool) -> Input {
-    let served = |sequence: &i64| Served { sequence: *sequence, envelope: [const { None }; 4], event_json: "{}".into() };
+    let served =
+        |sequence: &i64| Served { sequence: *sequence, envelope: [const { None }; 4], event_json: "{}".into() };
     let log = Some(log.to_owned()).filter(|log| !log.is_empty());
     Input::Replied(Ok(Reply::Pulled(Pulled { events: sequences.iter().map(served).collect(), next, more, log })))
 }
 
-/// Events of an old peer, each with an id.
+/// Builds events of a legacy peer, each with an id.
 fn old(sequences: &[i64], more: bool) -> Input {
     let served = |sequence: &i64| Served {
         sequence: *sequence,
@@ -116,7 +121,11 @@ fn stored(applied: usize) -> Input {
 }
 
 fn pull(after: u64, log: &str) -> Call {
-    Call::Pull(Pull { after, max_batch: limits::MAX_BATCH_EVENTS, log: Some(log.to_owned()).filter(|log| !log.is_empty()) })
+    Call::Pull(Pull {
+        after,
+        max_batch: limits::MAX_BATCH_EVENTS,
+        log: Some(log.to_owned()).filter(|log| !log.is_empty()),
+    })
 }
 
 fn seconds(seconds: u64) -> Duration {
@@ -128,7 +137,10 @@ fn what_was_pulled_is_stored_before_it_is_acknowledged_by_the_next_pull() {
     let (mut case, first) = Case::met(Some(("log", 5)), "log", 8);
     assert_eq!(first.after, 5);
     let actions = case.step(pulled("log", &[6, 8], 8, false));
-    assert!(matches!(&actions[..], [Action::Apply { log, checkpoint: 8, events, .. }] if log == "log" && events.len() == 2), "{actions:?}");
+    assert!(
+        matches!(&actions[..], [Action::Apply { log, checkpoint: 8, events, .. }] if log == "log" && events.len() == 2),
+        "{actions:?}"
+    );
     assert_eq!(case.machine.status().checkpoint, Some(("log".into(), 5)), "not before it is durable");
     assert_eq!(case.calls(stored(2)), [pull(8, "log")]);
     assert_eq!(case.calls(nothing("log")), []);
@@ -141,7 +153,7 @@ fn what_was_pulled_is_stored_before_it_is_acknowledged_by_the_next_pull() {
 fn another_log_is_read_from_its_start() {
     let (_, first) = Case::met(Some(("old", 500)), "new", 3);
     assert_eq!((first.after, first.log.as_deref()), (0, Some("new")));
-    // The log changes between peer_info and the pull: the server rewinds by itself.
+    // The log changes between peer_info and the pull; the server rewinds on its own.
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 5);
     let actions = case.step(pulled("other", &[1, 2], 2, false));
     assert!(matches!(&actions[..], [Action::Apply { log, checkpoint: 2, .. }] if log == "other"), "{actions:?}");
@@ -272,7 +284,10 @@ fn a_notify_goes_before_a_pull_and_while_a_batch_is_stored() {
     case.step(Input::Commit(10));
     case.step(Input::Notified { latest: 7 });
     let actions = case.step(pulled("log", &[6], 6, false));
-    assert!(matches!(&actions[..], [Action::Apply { .. }, Action::Send { call: Call::Notify { latest: 10, .. }, .. }]), "{actions:?}");
+    assert!(
+        matches!(&actions[..], [Action::Apply { .. }, Action::Send { call: Call::Notify { latest: 10, .. }, .. }]),
+        "{actions:?}"
+    );
     assert_eq!(case.step(stored(1)), [], "one request in flight");
     assert_eq!(case.calls(Input::Replied(Ok(Reply::Notified))), [pull(6, "log")]);
 }
@@ -302,7 +317,7 @@ fn an_old_peer_hears_of_the_first_commit_at_once_and_of_the_rest_of_100_ms_toget
     assert_eq!(case.tick, limits::LEGACY_NOTIFY_GAP);
 }
 
-/// C20, C19: whatever makes no sense closes the connection, is shown, moves nothing and waits.
+/// C20, C19: any invalid reply closes the connection, is reported, moves nothing, and waits.
 #[test]
 fn nonsense_is_shown_and_waits_and_moves_nothing() {
     let many: Vec<i64> = (6..2000).collect();
@@ -315,10 +330,13 @@ fn nonsense_is_shown_and_waits_and_moves_nothing() {
         (pulled("log", &[6], -3, true), "checkpoint regression: peer sent next_seq=-3 but current is 5"),
         (pulled("log", &[6], 5, true), "it sent events up to 6 and says to go on after 5 again"),
         (pulled("log", &[], 0, true), "it says that there is more and sends nothing"),
-        (pulled("log", &many, 1999, false), "it sent 1994 events where 1000 were asked for"),
+        (pulled("log", &many, 1999, false), "it sent 1994 events, and was asked for 1000 at most"),
         (pulled("", &[6], 6, false), "a pull without log_id from a peer that has one"),
         (Input::Replied(Ok(Reply::Notified)), "a reply to another method"),
-        (Input::Replied(Err(BadReply::WrongId { got: "7".into(), asked: 2 })), "it answered request 7 where 2 was asked"),
+        (
+            Input::Replied(Err(BadReply::WrongId { got: "7".into(), asked: 2 })),
+            "it answered request 7 where 2 was asked",
+        ),
         (Input::Replied(Err(BadReply::Error(RpcError::said("store on fire")))), "it answered: store on fire"),
         (Input::Disconnected("reset".into()), "reset"),
     ];
@@ -327,8 +345,15 @@ fn nonsense_is_shown_and_waits_and_moves_nothing() {
         assert_eq!(case.step(input), [Action::Close], "{expected}");
         assert_eq!(case.error(), expected);
         let status = case.machine.status();
-        assert_eq!((status.state, status.checkpoint.clone()), (State::Unreachable, Some(("log".into(), 5))), "{expected}");
-        assert!(status.next_attempt > Some(Stamp::ZERO) && case.machine.wait_until() >= limits::BACKOFF_FIRST / 2, "{expected}");
+        assert_eq!(
+            (status.state, status.checkpoint.clone()),
+            (State::Unreachable, Some(("log".into(), 5))),
+            "{expected}"
+        );
+        assert!(
+            status.next_attempt > Some(Stamp::ZERO) && case.machine.wait_until() >= limits::BACKOFF_FIRST / 2,
+            "{expected}"
+        );
     }
 }
 
@@ -339,7 +364,7 @@ fn a_checkpoint_never_passes_what_was_served() {
     assert!(matches!(&actions[..], [Action::Apply { checkpoint: 7, .. }]), "{actions:?}");
 }
 
-/// Backoff must grow although every connect succeeds.
+/// Backoff must grow even though every connect succeeds.
 #[test]
 fn a_peer_that_answers_nonsense_for_ever_is_asked_ever_more_rarely() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 9);
@@ -506,7 +531,7 @@ fn a_reply_longer_than_a_line_is_asked_for_in_halves() {
     assert!(case.error().contains("more than 16777216 bytes"), "{}", case.error());
 }
 
-/// Connects again, whatever the wait; returns how many events the first pull asks for.
+/// Connects again after any wait. Returns the size of the first pull.
 fn asks_again(case: &mut Case) -> usize {
     while !case.wake().contains(&Action::Dial) {}
     case.step(Input::Connected);
@@ -533,7 +558,7 @@ fn a_pull_that_a_line_does_not_carry_in_time_is_asked_for_in_halves_until_it_doe
             sizes.push(asks_again(&mut case));
         }
         assert_eq!(sizes, [1000, 500, 250, 125, 62, 31, 15, 7, 3, 1, 1, 1], "cut: {cut}");
-        // C17: less cannot be asked for, so a single event may take its time; whether it makes progress, the connection sees.
+        // C17: no smaller request exists, so a single event may take long; the connection checks its progress.
         assert_eq!(case.machine.wait_until() - case.tick, limits::SLOW_PULL);
     }
 }
@@ -641,15 +666,21 @@ fn news_of_a_connection_that_was_given_up_changes_nothing() {
     let (mut case, _) = Case::met(None, "log", 5);
     case.wake();
     let before = case.machine.status().clone();
-    let late = [Input::Connected, Input::Disconnected("late".into()), Input::ConnectFailed("late".into()), nothing("log"), stored(1)];
+    let late = [
+        Input::Connected,
+        Input::Disconnected("late".into()),
+        Input::ConnectFailed("late".into()),
+        nothing("log"),
+        stored(1),
+    ];
     for input in late {
         assert_eq!(case.step(input), []);
     }
     assert_eq!(*case.machine.status(), before);
 }
 
-/// Lets the machine, whose first pull is in flight, run for a minute of virtual time; returns how many questions it asked. The peer answers each at once, and what it
-/// sends is stored as `applied` says.
+/// Runs the machine, whose first pull is in flight, for a minute of virtual time. Returns the number of its requests.
+/// The peer replies at once, and its events are stored with the result `applied`.
 fn asked_within_a_minute(case: &mut Case, reply: impl FnMut(&Pull) -> Input, applied: Applied) -> usize {
     let first = Pull { after: 5, max_batch: limits::MAX_BATCH_EVENTS, log: Some("log".into()) };
     asked_from(case, first, reply, applied)
@@ -674,7 +705,7 @@ fn asked_from(case: &mut Case, first: Pull, mut reply: impl FnMut(&Pull) -> Inpu
         assert!(asked < 100_000, "without end");
         actions = match next {
             Some(input) => {
-                // A fast line: a tenth of a millisecond there and back.
+                // A fast network, with a round trip of a tenth of a millisecond.
                 case.tick += Duration::from_micros(50);
                 case.step(input)
             }
@@ -689,7 +720,7 @@ fn one_more(pull: &Pull) -> Input {
     pulled("log", &[next], next, true)
 }
 
-/// C20: progress by one event at a time, with more to come for ever, stays possible and becomes slow.
+/// C20: endless progress by one event at a time remains possible, but slow.
 #[test]
 fn a_peer_that_serves_crumbs_without_end_is_read_slowly() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 8);
@@ -698,7 +729,7 @@ fn a_peer_that_serves_crumbs_without_end_is_read_slowly() {
     assert_eq!(case.error(), "it sends much smaller batches than it could");
 }
 
-/// C21: nor does a peer get more than a look a second at what is to be rejected.
+/// C21: a peer's rejected events are read at most once per second.
 #[test]
 fn a_peer_that_serves_nothing_but_forged_events_is_read_once_a_second() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 8);
@@ -707,10 +738,12 @@ fn a_peer_that_serves_nothing_but_forged_events_is_read_once_a_second() {
     assert_eq!(case.error(), "most of what it sends must be rejected");
 }
 
-/// C21: one that is good among a thousand changes nothing, nor does one that is here with other content.
+/// C21: one good event among a thousand changes nothing, and neither does one that is held with different content.
 #[test]
 fn a_good_event_among_the_forged_ones_does_not_make_them_cheap() {
-    for bad in [Applied { rejected: 999, ..Applied::default() }, Applied { skipped: 999, collided: 999, ..Applied::default() }] {
+    for bad in
+        [Applied { rejected: 999, ..Applied::default() }, Applied { skipped: 999, collided: 999, ..Applied::default() }]
+    {
         let (mut case, _) = Case::met(Some(("log", 5)), "log", 8);
         let asked = asked_within_a_minute(&mut case, full, Applied { applied: 1, ..bad });
         assert!((55..=61).contains(&asked), "{asked}");
@@ -718,14 +751,14 @@ fn a_good_event_among_the_forged_ones_does_not_make_them_cheap() {
     }
 }
 
-/// As many events as a batch may have.
+/// Returns a full batch of events.
 fn full(pull: &Pull) -> Input {
     let first = i64::try_from(pull.after + 1).unwrap();
     let sequences: Vec<i64> = (first..first + i64::try_from(pull.max_batch).unwrap()).collect();
     pulled(pull.log.as_deref().unwrap_or_default(), &sequences, sequences[sequences.len() - 1], true)
 }
 
-/// C20: a log that is read anew is not slowed, and one that is the same for ever is.
+/// C20: a log that is read anew is not throttled; one that repeats forever is.
 #[test]
 fn a_peer_that_serves_for_ever_what_is_here_already_is_read_slowly_after_some() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 8);
@@ -733,7 +766,7 @@ fn a_peer_that_serves_for_ever_what_is_here_already_is_read_slowly_after_some() 
     let asked = asked_within_a_minute(&mut case, full, again);
     assert!((2_000..=2_070).contains(&asked), "{asked}");
     assert_eq!(case.error(), "it sends again and again what is here already");
-    // One that is new among them changes nothing.
+    // A single new event among them changes nothing.
     let end = pull_after(&case);
     let asked = asked_from(&mut case, end, full, Applied { applied: 1, skipped: 999, ..Applied::default() });
     assert!((55..=70).contains(&asked), "{asked}");
@@ -744,7 +777,7 @@ fn pull_after(case: &Case) -> Pull {
     Pull { after, max_batch: limits::MAX_BATCH_EVENTS, log: Some(log) }
 }
 
-/// C20: a peer whose answers are too long is asked for less, and is not read faster for that.
+/// C20: a peer whose replies are too long gets smaller requests, but not more of them.
 #[test]
 fn who_sent_too_long_answers_does_not_get_crumbs_for_nothing() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 8);
@@ -762,7 +795,7 @@ fn who_sent_too_long_answers_does_not_get_crumbs_for_nothing() {
     assert!((600..=700).contains(&asked), "{asked}");
 }
 
-/// C20, C25: an old peer is read no faster.
+/// C20, C25: a legacy peer is not read faster.
 #[test]
 fn an_old_peer_that_serves_crumbs_without_end_is_read_slowly() {
     let mut case = Case::new(None);
@@ -775,7 +808,8 @@ fn an_old_peer_that_serves_crumbs_without_end_is_read_slowly() {
     assert!((600..=700).contains(&asked), "{asked}");
 }
 
-/// C29: an old peer shows its newest event again in every round. That it was rejected once is no error of today.
+/// C29: a legacy peer sends its newest event again in every round. An old rejection of that event is not a current
+/// error.
 #[test]
 fn an_old_peer_whose_newest_event_is_rejected_is_fully_read_all_the_same() {
     let mut case = Case::new(None);
@@ -788,7 +822,8 @@ fn an_old_peer_whose_newest_event_is_rejected_is_fully_read_all_the_same() {
     assert_eq!((status.ends, status.last_error.as_deref()), (1, None));
 }
 
-/// C30: nor may it have the whole log looked through all the time. A first reading of a log with many purges is not slowed.
+/// C30: a peer must not cause scans of the whole log all the time. A first reading of a log with many purges is not
+/// throttled.
 #[test]
 fn a_peer_that_purges_without_end_is_read_slowly_after_some() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 8);
@@ -798,7 +833,7 @@ fn a_peer_that_purges_without_end_is_read_slowly_after_some() {
     assert!(case.error().starts_with("it sends one purge after the other"), "{}", case.error());
 }
 
-/// C23: a thousand notifies a second, with nothing behind them.
+/// C23: a thousand notifies per second without new events.
 #[test]
 fn a_peer_that_announces_nothing_without_end_is_asked_slowly() {
     let mut case = Case::quiet();
@@ -817,7 +852,7 @@ fn a_peer_that_announces_nothing_without_end_is_asked_slowly() {
     assert_eq!(case.error(), "it announces again and again what it does not have");
 }
 
-/// What is announced and is there is fetched at once, however often.
+/// Announced events that exist are fetched at once, however frequent.
 #[test]
 fn honest_announcements_are_never_slowed() {
     let mut case = Case::quiet();
@@ -831,7 +866,7 @@ fn honest_announcements_are_never_slowed() {
     }
 }
 
-/// An old peer announces each event that it has just read from us. While it catches up, that is nothing to complain of.
+/// A legacy peer announces each event that it has just read from us. While it catches up, that is not a fault.
 #[test]
 fn an_old_peer_that_announces_what_it_has_from_us_is_asked_slowly_without_a_complaint() {
     let mut case = Case::new(None);
@@ -862,15 +897,22 @@ fn a_peer_over_its_quota_is_pulled_no_further_and_read_on_from_there_once_it_is_
     assert!(matches!(&case.step(pulled("log", &[6, 7], 7, true))[..], [Action::Apply { .. }]));
     assert_eq!(case.calls(Input::Quota(Some(over))), []);
     assert_eq!(case.calls(stored(2)), [], "the batch is kept, and no other is asked for");
-    assert_eq!((case.machine.status().shown_state(), case.error().starts_with("over quota: 1001 agents")), (State::OverQuota, true));
+    assert_eq!(
+        (case.machine.status().shown_state(), case.error().starts_with("over quota: 1001 agents")),
+        (State::OverQuota, true)
+    );
     assert_eq!(case.machine.status().checkpoint, Some(("log".to_owned(), 7)));
     for input in [Input::Notified { latest: 12 }, Input::Timer, Input::Authenticated] {
         assert_eq!(case.calls(input), []);
     }
     assert!(case.machine.wait_until() > case.tick, "nothing keeps it awake");
     case.step(Input::Force(3));
-    assert_eq!((case.machine.status().forced, case.machine.status().failures), (3, 1), "who asks for a pull hears at once");
-    // What is written here is announced all the same.
+    assert_eq!(
+        (case.machine.status().forced, case.machine.status().failures),
+        (3, 1),
+        "who asks for a pull hears at once"
+    );
+    // Our own commits are still announced.
     assert!(matches!(case.calls(Input::Commit(20))[..], [Call::Notify { latest: 20, .. }]));
     case.step(Input::Replied(Ok(Reply::Notified)));
     assert_eq!(case.calls(Input::Quota(None)), [pull(7, "log")]);

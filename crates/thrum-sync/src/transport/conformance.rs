@@ -1,6 +1,6 @@
-//! What every transport must do, as a suite that each runs: loopback, the one in memory, both kinds of tailnet node.
+//! Conformance suite for all transports: loopback, in memory, and both kinds of tailnet node.
 //!
-//! [`check`] runs all of it. A transport that fails panics with what did not hold.
+//! [`check`] runs the whole suite and panics at the first failure.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,19 +12,19 @@ use tokio::{
 
 use super::{Caller, Condition, Conn, Listener, Transport};
 
-/// Longest that anything here may take: no measure, only so that a transport that hangs fails.
+/// Maximum duration of each step. Only makes a transport that hangs fail; it is not a performance measure.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Two places on one network, both up; on loopback the same one twice.
+/// Two endpoints on one network, both up. On loopback they are the same.
 #[derive(Clone)]
 pub struct Places {
-    /// One.
+    /// The first endpoint.
     pub here: Arc<dyn Transport>,
-    /// The other.
+    /// The second endpoint.
     pub there: Arc<dyn Transport>,
-    /// Addresses that lie outside of the network: dialling them must be refused, whatever listens there.
+    /// Addresses outside of the network. Dialling them must be refused, even if a program listens there.
     pub outside: Vec<String>,
-    /// Addresses of the network at which there is nobody now.
+    /// Addresses on the network at which nothing listens.
     pub deserted: Vec<String>,
 }
 
@@ -78,7 +78,7 @@ async fn a_caller_is_the_node_that_has_the_address(places: &Places) {
     let (_, _, caller) = connect(&places.there, &mut *one).await;
     assert_eq!(caller.kind, places.here.kind());
     assert!(!caller.address.is_empty());
-    // Asked from the place that was called, the caller is who has the address that the caller listens at.
+    // Asked from the called endpoint, the caller's node must be the one that has the caller's listening address.
     let node = soon("who has an address", places.here.node_at(&other.address())).await.expect("known");
     assert_eq!(caller.node, node);
     if let Some(node) = node {
@@ -137,7 +137,7 @@ async fn nobody_listens_once_the_listener_is_dropped(places: &Places) {
     drop(listener);
     match soon("dialling", places.here.dial(&address)).await {
         Err(fault) => assert_eq!(fault.kind, ErrorKind::Unavailable, "{fault}"),
-        // A network may say so only on the connection.
+        // Some networks report this only on the connection.
         Ok(mut conn) => {
             let end = soon("the end is seen", conn.read(&mut [0; 1])).await;
             assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
@@ -148,11 +148,13 @@ async fn nobody_listens_once_the_listener_is_dropped(places: &Places) {
 /// C8
 async fn what_lies_outside_is_not_dialled(places: &Places) {
     for address in places.outside.iter().map(String::as_str).chain(["", ":", "nowhere", ":9100"]) {
-        let fault = soon("dialling", places.here.dial(address)).await.err().unwrap_or_else(|| panic!("{address} was dialled"));
+        let fault =
+            soon("dialling", places.here.dial(address)).await.err().unwrap_or_else(|| panic!("{address} was dialled"));
         assert!(matches!(fault.kind, ErrorKind::Invalid | ErrorKind::NotFound), "{address}: {fault}");
     }
     for address in &places.deserted {
-        let fault = soon("dialling", places.here.dial(address)).await.err().unwrap_or_else(|| panic!("{address} was dialled"));
+        let fault =
+            soon("dialling", places.here.dial(address)).await.err().unwrap_or_else(|| panic!("{address} was dialled"));
         assert!(matches!(fault.kind, ErrorKind::Unavailable | ErrorKind::NotFound), "{address}: {fault}");
     }
 }
@@ -161,7 +163,7 @@ async fn listen(at: &Arc<dyn Transport>, port: Option<u16>) -> Box<dyn Listener>
     soon("listening", at.listen(port)).await.unwrap_or_else(|fault| panic!("cannot listen: {fault}"))
 }
 
-/// The called end, the calling end, and who is said to call.
+/// Returns the called end, the calling end, and the reported caller.
 async fn connect(from: &Arc<dyn Transport>, to: &mut dyn Listener) -> (Conn, Conn, Caller) {
     let address = to.address();
     soon("connecting", async {

@@ -1,9 +1,10 @@
-//! Loopback TCP: two repositories on one machine, the demo, tests.
+//! Loopback TCP: for two repositories on one machine, the demo, and tests.
 //!
-//! A port of loopback is not out of the network's reach: a program of this machine may hand connections on to it, as a
-//! Tailscale node in userspace does with every port that the tailnet's rules let through. Whoever holds such a node gives the
-//! transport a [`Guard`], which tells those callers from the programs of this machine; they are closed unheard. It knows its own
-//! daemon's node only: what another daemon's node or any other forwarder lets in is taken for a program of this machine.
+//! Callers on a loopback port are not always local: a program on this machine may forward connections from the network
+//! to it, as a Tailscale node in userspace does with each port that the tailnet's rules allow. The owner of such a node
+//! passes a [`Guard`] to the transport, which distinguishes those callers from programs on this machine. Their
+//! connections are closed before anything is read. The guard knows only its own daemon's node: a caller admitted by
+//! another daemon's node, or by any other forwarder, counts as a program on this machine.
 
 use std::{
     io,
@@ -20,10 +21,10 @@ use tokio::{
 
 use super::{Caller, Conn, Kind, Listener, Pending, Transport, local_address, port_owner};
 
-/// Tells programs of this machine from those whom one of them lets in.
+/// Distinguishes programs on this machine from remote callers that are forwarded to loopback.
 pub trait Guard: Send + Sync + 'static {
-    /// Whether a connection that was just accepted is a program's of this machine, as far as can be found out. Whoever answers
-    /// bounds the time, and says in the log why not; the connection is closed then.
+    /// Returns `true` if an accepted connection comes from a program on this machine, as far as can be determined. If
+    /// not, the implementation logs the reason, and the connection is closed. The implementation bounds the time.
     fn admits<'a>(&'a self, stream: &'a TcpStream, from: SocketAddr) -> Pending<'a, bool>;
 }
 
@@ -41,12 +42,13 @@ impl Default for Local {
 }
 
 impl Local {
-    /// Takes its first port from `ports` instead of [`limits::PORTS`]; `0..=0` lets the system choose.
+    /// Creates a transport that picks its first port from `ports` instead of [`limits::PORTS`]. `0..=0` lets the
+    /// operating system choose.
     pub const fn on_ports(ports: RangeInclusive<u16>) -> Self {
         Self { ports, guard: None }
     }
 
-    /// Asks `guard` about every caller.
+    /// Checks each caller with `guard`.
     #[must_use]
     pub fn guarded(self, guard: Arc<dyn Guard>) -> Self {
         Self { guard: Some(guard), ..self }
@@ -63,7 +65,9 @@ impl Transport for Local {
         Box::pin(async move {
             let mut last = None;
             for candidate in ports.clone() {
-                match TcpListener::bind((Ipv4Addr::LOCALHOST, candidate)).await.and_then(|listener| Open::new(listener, self.guard.clone()))
+                match TcpListener::bind((Ipv4Addr::LOCALHOST, candidate))
+                    .await
+                    .and_then(|listener| Open::new(listener, self.guard.clone()))
                 {
                     Ok(open) => return Ok(Box::new(open) as Box<dyn Listener>),
                     Err(error) => last = Some(error),
@@ -71,7 +75,7 @@ impl Transport for Local {
             }
             let why = last.map_or_else(|| "no port to try".to_owned(), |error| error.to_string());
             Err(match port {
-                // Peers know this port; another one would leave them dialling whoever has it now.
+                // Peers know this port. With another port, they would dial whatever program has this one now.
                 Some(port) => {
                     let owner = port_owner::describe(port);
                     Fault::new(
@@ -97,7 +101,8 @@ impl Transport for Local {
                     io::ErrorKind::ConnectionRefused => format!("nobody listens at {shown}"),
                     _ => format!("cannot reach {shown}: {error}"),
                 };
-                Fault::new(ErrorKind::Unavailable, what).hint("Is the daemon of the other repository running, and is the port right?")
+                Fault::new(ErrorKind::Unavailable, what)
+                    .hint("Is the daemon of the other repository running, and is the port right?")
             })?;
             let _ = stream.set_nodelay(true);
             Ok(Box::new(stream) as Conn)
@@ -109,7 +114,7 @@ struct Open {
     listener: TcpListener,
     port: u16,
     guard: Option<Arc<dyn Guard>>,
-    /// Those the guard is being asked about; `None` of them is one it does not admit.
+    /// Pending guard checks; `None` is the result for a caller that is not admitted.
     asked: JoinSet<Option<(TcpStream, SocketAddr)>>,
 }
 
@@ -137,8 +142,8 @@ impl Listener for Open {
     fn accept(&mut self) -> Pending<'_, io::Result<(Conn, Caller)>> {
         Box::pin(async move {
             loop {
-                // Several are asked about at once, so that one slow answer keeps nobody else waiting. Every branch can be
-                // cancelled without losing a connection.
+                // Several checks run concurrently, so that a slow one does not delay other callers. Each branch is
+                // cancel-safe and loses no connection.
                 tokio::select! {
                     Some(answer) = self.asked.join_next() => match answer {
                         Ok(Some((stream, from))) => return Ok(program_of_this_machine(stream, from)),
@@ -173,7 +178,13 @@ mod tests {
     async fn conforms() {
         let local = Arc::new(Local::on_ports(0..=0));
         let outside = ["100.64.0.1:9100", "192.168.0.1:80", "example.org:9100"].map(str::to_owned).to_vec();
-        conformance::check(&Places { here: local.clone(), there: local, outside, deserted: vec!["127.0.0.1:1".to_owned()] }).await;
+        conformance::check(&Places {
+            here: local.clone(),
+            there: local,
+            outside,
+            deserted: vec!["127.0.0.1:1".to_owned()],
+        })
+        .await;
     }
 
     #[tokio::test]

@@ -1,8 +1,8 @@
-//! Networks in memory, for tests.
+//! Simulated networks, for tests.
 //!
-//! [`Network`] misbehaves by seed: latency, loss, duplication, reordering, partition. It carries messages between numbered
-//! places and knows no connections: who loses a message sees silence, as on a real network whose connection hangs. Time is
-//! the caller's.
+//! [`Network`] misbehaves according to a seed: latency, loss, duplication, reordering, partition. It carries messages
+//! between numbered places and has no connections: a lost message looks like silence, as on a real network whose
+//! connection hangs. The caller supplies the time.
 //!
 //! [`MemoryTailnet`] carries connections between named nodes, as a tailnet does.
 
@@ -15,64 +15,72 @@ use std::{
     time::Duration,
 };
 
-/// How badly the network behaves. Chances are in percent.
+/// Parameters of the simulated faults. Probabilities are in percent.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
-    /// Least and most time on the way. Messages of one route overtake each other where it varies.
+    /// Minimum and maximum latency. If they differ, messages on one route may overtake each other.
     pub latency: (Duration, Duration),
-    /// Messages that vanish.
+    /// Probability that a message is lost.
     pub loss: u8,
-    /// Messages that arrive twice.
+    /// Probability that a message arrives twice.
     pub duplication: u8,
 }
 
 impl Weather {
-    /// Nothing goes wrong, and everything takes a millisecond.
-    pub const CALM: Self = Self { latency: (Duration::from_millis(1), Duration::from_millis(1)), loss: 0, duplication: 0 };
+    /// No faults, and a latency of one millisecond.
+    pub const CALM: Self =
+        Self { latency: (Duration::from_millis(1), Duration::from_millis(1)), loss: 0, duplication: 0 };
 }
 
 /// A message that has arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delivery<M> {
-    /// When.
+    /// Time of arrival.
     pub at: Duration,
-    /// From which place.
+    /// The sender's place.
     pub from: usize,
-    /// At which place.
+    /// The receiver's place.
     pub to: usize,
-    /// What.
+    /// The content.
     pub message: M,
 }
 
-/// The network.
+/// A simulated network.
 #[derive(Debug)]
 pub struct Network<M> {
-    /// How it behaves from now on.
+    /// The current fault parameters.
     pub weather: Weather,
-    /// Arrivals, by time and then by number, so that a seed replays.
+    /// Messages in transit, ordered by arrival time and then by number, so that a seed replays exactly.
     travelling: BTreeMap<(Duration, u64), (usize, usize, M)>,
-    /// Ways on which nothing arrives: from, to.
+    /// Blocked directions: from, to.
     cut: BTreeSet<(usize, usize)>,
     sent: u64,
     toll: Toll,
     seed: u64,
 }
 
-/// What became of the messages so far.
+/// Counters of the messages so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Toll {
-    /// Sent, by whoever sent them.
+    /// Messages sent.
     pub sent: u64,
-    /// Of these, vanished on the way or at a cut.
+    /// Messages lost in transit or at a partition.
     pub lost: u64,
-    /// Of these, arrived twice.
+    /// Messages that arrived twice.
     pub doubled: u64,
 }
 
 impl<M: Clone> Network<M> {
-    /// A network that misbehaves as `seed` says.
+    /// Creates a network whose faults follow from `seed`.
     pub const fn new(seed: u64, weather: Weather) -> Self {
-        Self { weather, travelling: BTreeMap::new(), cut: BTreeSet::new(), sent: 0, toll: Toll { sent: 0, lost: 0, doubled: 0 }, seed }
+        Self {
+            weather,
+            travelling: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            sent: 0,
+            toll: Toll { sent: 0, lost: 0, doubled: 0 },
+            seed,
+        }
     }
 
     /// Sends a message at `now`.
@@ -89,17 +97,17 @@ impl<M: Clone> Network<M> {
         self.put(now, from, to, message);
     }
 
-    /// What became of the messages so far.
+    /// Returns the counters so far.
     pub const fn toll(&self) -> Toll {
         self.toll
     }
 
-    /// When the next message arrives.
+    /// Returns the arrival time of the next message.
     pub fn next_at(&self) -> Option<Duration> {
         self.travelling.keys().next().map(|(at, _)| *at)
     }
 
-    /// The next message that has arrived by `now`. What crosses a partition is lost.
+    /// Returns the next message that has arrived by `now`. Messages across a partition are lost.
     pub fn next(&mut self, now: Duration) -> Option<Delivery<M>> {
         while let Some(entry) = self.travelling.first_entry().filter(|entry| entry.key().0 <= now) {
             let ((at, _), (from, to, message)) = entry.remove_entry();
@@ -111,13 +119,13 @@ impl<M: Clone> Network<M> {
         None
     }
 
-    /// Cuts the ways between two places, in both directions, or mends them.
+    /// Blocks or restores both directions between two places.
     pub fn cut(&mut self, one: usize, other: usize, cut: bool) {
         self.cut_way(one, other, cut);
         self.cut_way(other, one, cut);
     }
 
-    /// Cuts one direction alone, or mends it: who sends there hears the other side and is not heard.
+    /// Blocks or restores one direction. The sender then still receives from the other side, but does not reach it.
     pub fn cut_way(&mut self, from: usize, to: usize, cut: bool) {
         if cut {
             self.cut.insert((from, to));
@@ -126,7 +134,7 @@ impl<M: Clone> Network<M> {
         }
     }
 
-    /// Mends every way.
+    /// Restores all directions.
     pub fn heal(&mut self) {
         self.cut.clear();
     }

@@ -1,25 +1,27 @@
-//! Which program of this machine listens on a port, for the words of an error.
+//! Finds the program on this machine that listens on a port, for error messages.
 
 use std::{fs, path::Path};
 
-/// Describes the process that listens on a TCP port of this machine: `, which python3 (pid 4711) has`. Empty where the system does not say,
-/// as for another user's process and on systems without `/proc`.
+/// Describes the process that listens on a TCP port of this machine: `, which python3 (pid 4711) has`. Empty if the
+/// system does not reveal it, as for another user's process and on systems without `/proc`.
 pub fn describe(port: u16) -> String {
-    let sockets: Vec<String> = ["/proc/net/tcp", "/proc/net/tcp6"].iter().flat_map(|table| listening(Path::new(table), port)).collect();
+    let sockets: Vec<String> =
+        ["/proc/net/tcp", "/proc/net/tcp6"].iter().flat_map(|table| listening(Path::new(table), port)).collect();
     if sockets.is_empty() {
         return String::new();
     }
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let owner = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find(|pid| holds(*pid, &sockets));
+    let owner =
+        processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find(|pid| holds(*pid, &sockets));
     owner.map_or_else(String::new, |pid| {
         let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
         format!(", which {} (pid {pid}) has", thrum_core::name::printable(name.trim()))
     })
 }
 
-/// The sockets that listen on this port, as `/proc/PID/fd` names them.
+/// Returns the sockets that listen on this port, in the notation of `/proc/PID/fd`.
 fn listening(table: &Path, port: u16) -> Vec<String> {
-    /// `TCP_LISTEN` of the kernel.
+    /// The kernel's `TCP_LISTEN`.
     const LISTEN: &str = "0A";
     let text = fs::read_to_string(table).unwrap_or_default();
     let wanted = format!(":{port:04X}");

@@ -1,4 +1,5 @@
-//! What a paired peer, or whoever reaches the port, can do to a daemon: it costs him more than others, and it is shown.
+//! Abuse by a paired peer, or by any program that reaches the port: it must cost the abuser more than others, and be
+//! visible.
 
 use std::collections::VecDeque;
 
@@ -17,8 +18,8 @@ use crate::{
     tailnet::{eventually, status},
 };
 
-/// C17: ten thousand connections of strangers, over real sockets. Those that are open are counted by the strangers: whoever was
-/// closed reads the end. Peers of the daemon exchange meanwhile, and a new one pairs.
+/// C17: ten thousand connections from strangers over real sockets. The strangers count those that are open, because a
+/// closed one reads the end. Meanwhile the daemon's peers exchange events, and a new one pairs.
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_connections_hold_as_many_places_as_strangers_may_and_keep_no_peer_out() {
     let (a, b, c) = (Daemon::start("alpha").await, Daemon::start("beta").await, Daemon::start("gamma").await);
@@ -29,7 +30,7 @@ async fn ten_thousand_connections_hold_as_many_places_as_strangers_may_and_keep_
     let (mut open, keep) = (VecDeque::new(), 4 * limits::MAX_UNAUTHENTICATED_CONNECTIONS);
     for n in 0..10_000 {
         open.push_back(TcpStream::connect(&pairing.address).await.unwrap());
-        // No more file descriptors than that at once on our side.
+        // Limits the file descriptors on our side.
         if open.len() > keep {
             open.pop_front();
         }
@@ -38,14 +39,14 @@ async fn ten_thousand_connections_hold_as_many_places_as_strangers_may_and_keep_
             b.hears(&news).await;
         }
     }
-    // All but the newest are closed, and the newest are few.
+    // All but the newest connections are closed, and only a few are newest.
     let closed = async {
         let old = open.len() - limits::MAX_UNAUTHENTICATED_CONNECTIONS;
         for stream in open.iter_mut().take(old) {
             assert!(!stream.read(&mut [0; 1]).await.is_ok_and(|read| read > 0));
         }
     };
-    // Because there are newer ones: their own time is not over yet.
+    // Closed because of newer ones: their own deadline has not expired yet.
     timeout(limits::UNAUTHENTICATED_DEADLINE / 2, closed).await.expect("the old ones are closed");
     let (here, there) = tokio::join!(a.peers.wait_pairing(), c.peers.join(&pairing.address, pairing.code.reveal()));
     assert!(here.unwrap().syncing && there.unwrap().syncing);
@@ -53,7 +54,7 @@ async fn ten_thousand_connections_hold_as_many_places_as_strangers_may_and_keep_
     a.hears(&news).await;
 }
 
-/// C23: five thousand announcements at once with nothing behind them bring few questions, and another peer hears at once.
+/// C23: five thousand announcements at once without new events cause few requests, and another peer is served at once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_announcements_is_answered_coalesced_and_shown() {
     let mut hand = Hand::pair().await;
@@ -98,7 +99,7 @@ async fn a_flood_of_announcements_is_answered_coalesced_and_shown() {
     assert!(pulls < FLOOD / 5, "{pulls} questions for {FLOOD} announcements");
 }
 
-/// The events of a daemon with a key, as a relay serves them: `(envelope, event)`.
+/// Returns the events of a daemon with a key as a relay serves them: `(envelope, event)`.
 fn genuine(daemon: &Daemon) -> Vec<Value> {
     use thrum_sync::Log;
     let rows = daemon.log.page(0, 100, usize::MAX).unwrap().rows;
@@ -110,7 +111,7 @@ fn genuine(daemon: &Daemon) -> Vec<Value> {
     rows.iter().map(served).collect()
 }
 
-/// Everything that a relay may do to an event that is not its own; what must not get in under the author's name.
+/// Returns all manipulations of an event that a relay can attempt. None may be stored under the author's name.
 fn forgeries(genuine: &Value) -> Vec<(&'static str, Value)> {
     let with = |change: &dyn Fn(&mut Value)| {
         let mut forged = genuine.clone();
@@ -137,11 +138,11 @@ fn forgeries(genuine: &Value) -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// As many events were meddled with: the one, and the one under another id. How often each was is not counted.
+/// Number of rejected events: one for each of the two forged ids. Repeated forgeries of one event are not counted.
 const CAUGHT: u64 = 2;
 
-/// C21: whatever a relay does to an event is caught and shown with the relay's name; the genuine one gets in, before it, after it,
-/// and from another peer.
+/// C21: each manipulation by a relay is detected and reported with the relay's name. The genuine event is stored,
+/// before the forgery, after it, and from another peer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_changes_what_it_relays_is_caught_and_named_and_the_genuine_event_gets_in() {
     let author = Daemon::start("author").await;
@@ -168,7 +169,11 @@ async fn a_relay_that_changes_what_it_relays_is_caught_and_named_and_the_genuine
             add(said);
         }
         served[0]["sequence"] = json!(1);
-        wire.expect("sync.pull", json!({"events": served, "next_sequence": sequence, "more_available": false, "log_id": "log"})).await;
+        wire.expect(
+            "sync.pull",
+            json!({"events": served, "next_sequence": sequence, "more_available": false, "log_id": "log"}),
+        )
+        .await;
         wire.expect("sync.pull", nothing()).await;
         hand.daemon.hears(&message).await;
         let shown = status(&hand.daemon).await;
@@ -180,21 +185,31 @@ async fn a_relay_that_changes_what_it_relays_is_caught_and_named_and_the_genuine
         assert!(!hand.daemon.log.has_message("something else"));
     }
 
-    // Forged here, genuine from the author itself.
+    // Forged by the hand-played peer, genuine from the author itself.
     let hand = Hand::pair().await;
     let mut wire = hand.accept(0).await;
     let mut served: Vec<Value> = forgeries(said).into_iter().map(|(_, event)| event).collect();
-    // And once in nobody's name: that is another event, and keeps nothing out.
+    // Also once without the author's name: that is another event, and does not exclude the genuine one.
     let mut unsigned = said.clone();
     unsigned["origin_daemon"] = json!("d_nobody");
     served.push(unsigned);
     for (n, event) in served.iter_mut().enumerate() {
         event["sequence"] = json!(n + 1);
     }
-    wire.expect("sync.pull", json!({"events": served, "next_sequence": served.len(), "more_available": false, "log_id": "log"})).await;
+    wire.expect(
+        "sync.pull",
+        json!({"events": served, "next_sequence": served.len(), "more_available": false, "log_id": "log"}),
+    )
+    .await;
     wire.expect("sync.pull", nothing()).await;
-    let wrote = |daemon: &Daemon| daemon.log.write(|tx| Ok(tx.reader().message(&message, None)?.map(|message| message.origin))).unwrap();
-    assert_eq!(wrote(&hand.daemon).as_deref(), Some("d_nobody"), "as long as nothing else is known, and not in the author's name");
+    let wrote = |daemon: &Daemon| {
+        daemon.log.write(|tx| Ok(tx.reader().message(&message, None)?.map(|message| message.origin))).unwrap()
+    };
+    assert_eq!(
+        wrote(&hand.daemon).as_deref(),
+        Some("d_nobody"),
+        "as long as nothing else is known, and not in the author's name"
+    );
     hand.daemon.pair(&author).await;
     eventually(async || (wrote(&hand.daemon).as_ref() == Some(&author.id)).then_some(())).await;
     let statuses = hand.daemon.peers.status().await.unwrap();
@@ -202,7 +217,7 @@ async fn a_relay_that_changes_what_it_relays_is_caught_and_named_and_the_genuine
     assert_eq!((of("hand"), of("author")), (Some(CAUGHT), Some(0)), "the relay is named, and nobody else");
 }
 
-/// C20: whatever a peer asks for, the answer is a page or an error, and the connection stays of use.
+/// C20: the answer to any request is a page or an error, and the connection stays usable.
 #[tokio::test(flavor = "multi_thread")]
 async fn absurd_questions_get_answers_within_bounds() {
     let mut hand = Hand::pair().await;
@@ -237,7 +252,7 @@ async fn absurd_questions_get_answers_within_bounds() {
     }
 }
 
-/// C12: what is not exactly a token and a method is neither.
+/// C12: anything that is not exactly a token and a method is rejected.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_form_of_a_token_but_the_token_and_no_form_of_a_method_but_the_method() {
     let hand = Hand::pair().await;
@@ -280,11 +295,12 @@ async fn no_form_of_a_token_but_the_token_and_no_form_of_a_method_but_the_method
             assert_eq!(wire.hear().await["error"]["code"], -32601, "{variant}");
         }
     }
-    // A second key of the same name does not help the first.
-    let doubled = format!("{{\"method\":\"sync.peer_info\",\"params\":{{\"token\":\"{good}\",\"token\":\"\"}},\"id\":1}}");
+    // A duplicate key does not bring back the first value.
+    let doubled =
+        format!("{{\"method\":\"sync.peer_info\",\"params\":{{\"token\":\"{good}\",\"token\":\"\"}},\"id\":1}}");
     wire.0.get_mut().write_all(format!("{doubled}\n").as_bytes()).await.unwrap();
     assert!(wire.hear().await.get("result").is_none());
-    // And the connection was good for it all along.
+    // The connection itself was valid all along.
     wire.say(&json!({"method": "sync.peer_info", "params": {"token": good}, "id": 1})).await;
     assert!(wire.hear().await["result"].is_object());
 }

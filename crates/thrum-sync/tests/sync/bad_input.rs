@@ -1,4 +1,4 @@
-//! What strangers and broken peers send, over real sockets.
+//! Input from strangers and broken peers, over real sockets.
 
 use thrum_core::{ErrorKind, limits};
 use thrum_sync::transport::Kind;
@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::kit::{Daemon, PATIENCE};
 
-/// A daemon that listens, and a stranger's connection to it.
+/// Starts a daemon that listens, and opens a stranger's connection to it.
 async fn visited() -> (Daemon, BufReader<TcpStream>) {
     let daemon = Daemon::start("alpha").await;
     let pairing = daemon.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
@@ -36,13 +36,16 @@ async fn strangers_get_gos_words_and_the_connection_stays() {
             r#"{"method":"sync.pull","params":{"token":"x"},"id":1}"#,
             r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"unauthorized: unknown peer token"},"id":1}"#,
         ),
-        (r#"{"method":"health","id":2}"#, r#"{"jsonrpc":"2.0","error":{"code":-32601,"message":"method not found: health"},"id":2}"#),
+        (
+            r#"{"method":"health","id":2}"#,
+            r#"{"jsonrpc":"2.0","error":{"code":-32601,"message":"method not found: health"},"id":2}"#,
+        ),
     ] {
         assert_eq!(answer(&mut stream, line).await, format!("{expected}\n"));
     }
 }
 
-/// C18: one gigabyte is offered; the daemon hangs up long before.
+/// C18: one gigabyte is offered, but the daemon hangs up long before.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_of_a_gigabyte_is_refused_at_its_beginning() {
     let (_daemon, stream) = visited().await;
@@ -57,7 +60,7 @@ async fn a_line_of_a_gigabyte_is_refused_at_its_beginning() {
     }
     assert!(written < 64 << 20, "{written} bytes were taken");
     let mut reply = Vec::new();
-    // The rest of the line makes the daemon's system reset the connection; the reply may be lost with it.
+    // The unread rest of the line makes the daemon's system reset the connection, and the reply may be lost.
     let _ = reader.read_to_end(&mut reply).await;
     assert!(reply.is_empty() || String::from_utf8_lossy(&reply).contains("a request of more than 65536 bytes"));
 }
@@ -69,7 +72,8 @@ async fn a_request_a_little_too_long_is_told_so() {
     assert!(reply.contains("a request of more than 65536 bytes") && reply.contains("\"kind\":\"invalid\""), "{reply}");
 }
 
-/// C17: a byte now and then does not keep a stranger's connection. The clock is the runtime's and jumps when everyone waits.
+/// C17: an occasional byte does not keep a stranger's connection open. The runtime's clock advances when all tasks are
+/// idle.
 #[tokio::test(start_paused = true)]
 async fn a_stranger_who_says_nothing_or_one_byte_a_second_is_sent_away() {
     let (_daemon, mut silent) = visited().await;
@@ -86,12 +90,13 @@ async fn a_stranger_who_says_nothing_or_one_byte_a_second_is_sent_away() {
     assert!(start.elapsed() < limits::UNAUTHENTICATED_DEADLINE * 2, "{:?}", start.elapsed());
 }
 
-/// A JSON number is no code, and no guess.
+/// A JSON number is neither a code nor a guess.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_that_is_a_number_is_refused_uncounted() {
     let (daemon, mut stream) = visited().await;
     for _ in 0..20 {
-        let reply = answer(&mut stream, r#"{"method":"pair.request","params":{"code":1234,"daemon_id":"d_x"},"id":1}"#).await;
+        let reply =
+            answer(&mut stream, r#"{"method":"pair.request","params":{"code":1234,"daemon_id":"d_x"},"id":1}"#).await;
         assert!(reply.contains("invalid params: json: cannot unmarshal number"), "{reply}");
     }
     assert!(!daemon.directory.path().join("pairing.json").exists());
@@ -101,11 +106,15 @@ async fn a_code_that_is_a_number_is_refused_uncounted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_joiner_cannot_make_us_dial_elsewhere() {
     let daemon = Daemon::start("alpha").await;
-    for address in ["192.168.0.1:80", "0.0.0.0:9100", "100.64.0.9:9100", "evil.example:9100", "127.0.0.1:\\u001b[2J", "127.0.0.1"] {
+    for address in
+        ["192.168.0.1:80", "0.0.0.0:9100", "100.64.0.9:9100", "evil.example:9100", "127.0.0.1:\\u001b[2J", "127.0.0.1"]
+    {
         let pairing = daemon.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
         let mut stream = BufReader::new(TcpStream::connect(&pairing.address).await.unwrap());
         let code = pairing.code.reveal();
-        let request = format!(r#"{{"method":"pair.request","params":{{"code":"{code}","daemon_id":"d_x","address":"{address}"}},"id":1}}"#);
+        let request = format!(
+            r#"{{"method":"pair.request","params":{{"code":"{code}","daemon_id":"d_x","address":"{address}"}},"id":1}}"#
+        );
         let reply = answer(&mut stream, &request).await;
         assert!(reply.contains("is not on this machine") || reply.contains("is not HOST:PORT"), "{reply}");
         assert!(daemon.peers.wait_pairing().await.is_err());
@@ -120,7 +129,8 @@ async fn a_half_made_pairing_is_healed_by_pairing_again() {
     let pairing = a.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
     let mut stream = BufReader::new(TcpStream::connect(&pairing.address).await.unwrap());
     let (code, id) = (pairing.code.reveal(), &b.id);
-    let request = format!(r#"{{"method":"pair.request","params":{{"code":"{code}","daemon_id":"{id}","name":"beta"}},"id":1}}"#);
+    let request =
+        format!(r#"{{"method":"pair.request","params":{{"code":"{code}","daemon_id":"{id}","name":"beta"}},"id":1}}"#);
     assert!(answer(&mut stream, &request).await.contains("\"paired\""));
     assert_eq!(a.peers.list().len(), 1);
     let half = a.peers.wait_pairing().await.unwrap();
@@ -184,7 +194,7 @@ async fn an_address_where_nobody_listens_or_something_else_does_is_named() {
     assert!(daemon.peers.list().is_empty());
 }
 
-/// The clock is the runtime's and jumps when everyone waits: ten seconds of silence take none.
+/// The runtime's clock advances when all tasks are idle, so ten seconds of silence take no real time.
 #[tokio::test(start_paused = true)]
 async fn an_address_that_hangs_is_given_up() {
     let daemon = Daemon::start("alpha").await;

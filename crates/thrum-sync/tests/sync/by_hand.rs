@@ -1,7 +1,7 @@
-//! A daemon whose peer is played by hand: what it says on its kept connection, line by line.
+//! A daemon with a peer played by the test: the messages on its persistent connection, line by line.
 
 use serde_json::{Value, json};
-use thrum_sync::{Log, legacy::peers::GoPeers, replicator::State, service::Replaced, transport::Kind};
+use thrum_sync::{Log, legacy::peers::GoPeers, peers::Replaced, replicator::State, transport::Kind};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::kit::{self, Daemon, PATIENCE};
 
-/// A line-wise connection.
+/// A connection that carries lines.
 pub struct Wire(pub BufReader<TcpStream>);
 
 impl Wire {
@@ -24,7 +24,7 @@ impl Wire {
         serde_json::from_str(&line).unwrap()
     }
 
-    /// The next request, which must be of this method; answers it.
+    /// Reads the next request, which must be of this method, and answers it.
     pub async fn expect(&mut self, method: &str, result: Value) -> Value {
         let request = self.hear().await;
         assert_eq!(request["method"], method, "{request}");
@@ -33,11 +33,11 @@ impl Wire {
     }
 }
 
-/// The peer `d_hand`, paired with a daemon.
+/// The peer `d_hand`, which is paired with a daemon and played by the test.
 pub struct Hand {
     pub daemon: Daemon,
     pub listener: TcpListener,
-    /// A connection of the peer's to the daemon.
+    /// The peer's connection to the daemon.
     pub to_daemon: Wire,
     pub token: String,
 }
@@ -55,11 +55,14 @@ impl Hand {
         Self { daemon, listener, to_daemon, token }
     }
 
-    /// The connection that the daemon keeps to its peer, up to its first pull; the peer has `latest` as highest sequence.
+    /// Accepts the daemon's persistent connection to its peer, up to the first pull. The peer's highest sequence is
+    /// `latest`.
     pub async fn accept(&self, latest: u64) -> Wire {
         let (stream, _) = timeout(PATIENCE, self.listener.accept()).await.expect("it dials").unwrap();
         let mut wire = Wire(BufReader::new(stream));
-        let params = wire.expect("sync.peer_info", json!({"daemon_id": "d_hand", "name": "hand", "log_id": "log", "latest": latest})).await;
+        let params = wire
+            .expect("sync.peer_info", json!({"daemon_id": "d_hand", "name": "hand", "log_id": "log", "latest": latest}))
+            .await;
         assert_eq!(params["token"], self.token.as_str());
         wire
     }
@@ -74,13 +77,15 @@ fn event(sequence: u64, event_json: &Value) -> Value {
         "origin_daemon": "d_far", "event_json": event_json})
 }
 
-/// I5: the bad event is counted, the good one stored, the checkpoint moves, and nothing is echoed.
+/// I5: the bad event is counted, the good one is stored, the checkpoint moves, and nothing is echoed.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_peer_brought_is_acknowledged_and_not_announced_to_it() {
     let hand = Hand::pair().await;
     let mut wire = hand.accept(8).await;
     let events = [event(7, &json!("no object")), event(8, &json!({"v": 1}))];
-    let first = wire.expect("sync.pull", json!({"events": events, "next_sequence": 8, "more_available": false, "log_id": "log"})).await;
+    let first = wire
+        .expect("sync.pull", json!({"events": events, "next_sequence": 8, "more_available": false, "log_id": "log"}))
+        .await;
     assert_eq!((&first["after_sequence"], &first["log_id"]), (&json!(0), &json!("log")));
     let second = wire.expect("sync.pull", nothing()).await;
     assert_eq!(second["after_sequence"], 8, "no notify came before it");
@@ -89,7 +94,10 @@ async fn what_a_peer_brought_is_acknowledged_and_not_announced_to_it() {
     assert_eq!((status.rejected, status.read_by_us, status.state), (1, 8, State::Connected));
     hand.daemon.log.register("ann");
     let notify = wire.expect("sync.notify", json!({"status": "ok"})).await;
-    assert_eq!((&notify["daemon_id"], &notify["latest_seq"]), (&json!(hand.daemon.id), &json!(hand.daemon.log.latest())));
+    assert_eq!(
+        (&notify["daemon_id"], &notify["latest_seq"]),
+        (&json!(hand.daemon.id), &json!(hand.daemon.log.latest()))
+    );
 }
 
 /// C23
@@ -104,7 +112,8 @@ async fn a_notify_makes_the_daemon_pull_over_its_kept_connection() {
     assert_eq!(hand.to_daemon.hear().await["result"]["status"], "ok");
     hand.to_daemon.say(&own).await;
     assert_eq!(hand.to_daemon.hear().await["result"]["status"], "ok");
-    let news = json!({"events": [event(1, &json!({"v": 1}))], "next_sequence": 1, "more_available": false, "log_id": "log"});
+    let news =
+        json!({"events": [event(1, &json!({"v": 1}))], "next_sequence": 1, "more_available": false, "log_id": "log"});
     wire.expect("sync.pull", news).await;
     wire.expect("sync.pull", nothing()).await;
     let mut status = hand.daemon.peers.watch("hand").unwrap();
@@ -112,7 +121,7 @@ async fn a_notify_makes_the_daemon_pull_over_its_kept_connection() {
     assert!(kit::logs().contains("sync.notify: synced from d_hand — applied=1 skipped=0"), "the page's line");
 }
 
-/// C10: nothing more has to be sent for a removed peer to be cut off, in both directions.
+/// C10: a removed peer is cut off in both directions without any further message.
 #[tokio::test(flavor = "multi_thread")]
 async fn removal_closes_open_connections_at_once() {
     let mut hand = Hand::pair().await;
@@ -129,7 +138,7 @@ async fn removal_closes_open_connections_at_once() {
     assert_eq!(hand.daemon.log.checkpoint("d_hand").unwrap(), None);
 }
 
-/// C19: a second reply, or any word that nobody asked for, ends the connection; another follows.
+/// C19: a second reply, or any unsolicited line, ends the connection; another one follows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_speaks_without_being_asked_is_hung_up_on() {
     let hand = Hand::pair().await;
@@ -142,7 +151,7 @@ async fn a_peer_that_speaks_without_being_asked_is_hung_up_on() {
     again.expect("sync.pull", nothing()).await;
 }
 
-/// Who knew Go Thrum's daemon goes on speaking to it: that id is in what we answer and in what we announce.
+/// A peer of the replaced Go daemon still addresses that daemon: its id is in our replies and notifies.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_taken_over_from_go_knows_us_by_the_id_it_knew() {
     let daemon = Daemon::start("alpha").await;
@@ -152,7 +161,11 @@ async fn a_peer_taken_over_from_go_knows_us_by_the_id_it_knew() {
     let replaced = Replaced { known_as: "d_go".into(), ..Replaced::default() };
     let take = || daemon.peers.take_over(GoPeers::read(&file.to_string()).unwrap(), replaced.clone(), false);
     let taken = take().await.unwrap();
-    assert_eq!((taken[0].status, taken[0].note.as_ref().is_some_and(|note| note.contains("9147"))), ("taken", true), "another port");
+    assert_eq!(
+        (taken[0].status, taken[0].note.as_ref().is_some_and(|note| note.contains("9147"))),
+        ("taken", true),
+        "another port"
+    );
 
     let (stream, _) = timeout(PATIENCE, listener.accept()).await.expect("it dials").unwrap();
     let mut wire = Wire(BufReader::new(stream));

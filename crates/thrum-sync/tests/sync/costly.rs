@@ -1,5 +1,5 @@
-//! A repair costs who is repaired no more than a pull would, keeps nobody else waiting, and what it shows is taken back when it is true
-//! no more.
+//! Reconciliation costs the peer no more than a pull, delays no other peer, and its reports are withdrawn when they are
+//! no longer true.
 
 use std::{
     sync::{Arc, Mutex, OnceLock},
@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 use thrum_core::{Sum, limits};
-use thrum_sync::{Log, service::Peers};
+use thrum_sync::{Log, peers::Peers};
 
 use crate::{
     heads,
@@ -16,12 +16,12 @@ use crate::{
     liars::{Liar, RANGES, SILENCE, event, events, info, said},
 };
 
-/// The first event that is asked for.
+/// Returns the first requested event.
 fn first(params: &Value) -> u64 {
     params["ranges"][0][0].as_u64().unwrap()
 }
 
-/// C20: each looks through the whole log.
+/// C20: each purge scans the whole log.
 #[tokio::test(flavor = "multi_thread")]
 async fn purges_without_end_are_not_fetched_without_end() {
     let liar = Liar::pair(|method, params| match method {
@@ -43,7 +43,7 @@ async fn purges_without_end_are_not_fetched_without_end() {
     assert_eq!(verified.peers[0].error.as_deref(), Some("it sends one purge after the other"));
 }
 
-/// C20: one good event does not pay for two bad ones.
+/// C20: one good event does not outweigh two bad ones.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_most_of_which_are_rejected_are_fetched_three_times() {
     let liar = Liar::pair(|method, params| match method {
@@ -80,7 +80,7 @@ async fn a_peer_that_lets_us_wait_keeps_no_other_from_being_repaired() {
     assert_eq!((verified.fetched, liar.daemon.log.heads().unwrap()), (1, whole), "{verified:?}");
 }
 
-/// P6: what it claims no more is shown no more.
+/// P6: a claim that the peer no longer makes is no longer shown.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_warning_goes_when_nothing_differs_any_more() {
     let agrees: Arc<Mutex<Option<Value>>> = Arc::default();
@@ -111,7 +111,7 @@ async fn a_warning_goes_when_nothing_differs_any_more() {
     shows(false).await;
 }
 
-/// P6: an event that comes while the peer is asked is not missing, and is not asked for.
+/// P6: an event that arrives while the peer is asked is not missing, and is not requested.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_came_meanwhile_is_not_missing() {
     let log: Arc<OnceLock<Arc<StoreLog>>> = Arc::default();
@@ -134,7 +134,7 @@ async fn what_came_meanwhile_is_not_missing() {
     assert_eq!(liar.times("sync.fetch"), 0);
 }
 
-/// C10: what a repair asked for before a peer was removed is not stored after it.
+/// C10: events requested by a reconciliation before a peer was removed are not stored afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_stored_of_a_peer_that_was_removed_meanwhile() {
     let peers: Arc<OnceLock<Peers>> = Arc::default();
@@ -145,7 +145,7 @@ async fn nothing_is_stored_of_a_peer_that_was_removed_meanwhile() {
         _ if params["origin"] == "d_far" => {
             let peers = ours.get().unwrap().clone();
             let removed = peers.clone();
-            // On a thread of its own: this one may be the only one that is left to run it.
+            // On a separate thread, because this one may be the only one left to run the removal.
             let runtime = runtime.clone();
             std::thread::spawn(move || runtime.block_on(removed.remove("liar")));
             while !peers.list().is_empty() {
@@ -162,7 +162,7 @@ async fn nothing_is_stored_of_a_peer_that_was_removed_meanwhile() {
     assert_eq!((liar.daemon.log.event_ids(), liar.daemon.peers.list().len()), (before, 0));
 }
 
-/// C18: ids that are as long as they may be are asked for in several requests.
+/// C18: ids of maximum length are requested in several requests.
 #[tokio::test(flavor = "multi_thread")]
 async fn long_ids_are_asked_for_in_requests_that_are_not_too_long() {
     let ids: Vec<String> = (0..400).map(|n| format!("{n:03}{}", "\u{1}".repeat(200))).collect();

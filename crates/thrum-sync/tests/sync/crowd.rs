@@ -1,4 +1,4 @@
-//! Many peers, most of them dead.
+//! Many peers, most of them unreachable.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,8 +22,8 @@ async fn daemon(node: &MemoryNode, name: &str) -> Daemon {
     daemon
 }
 
-/// C39, P7: of fifty peers forty-five answer neither with a connection nor with a refusal. The five hear of everything at once
-/// and are heard, and each of the dead is dialled once in a while.
+/// C39, P7: of fifty peers, forty-five neither accept nor refuse a connection. The other five exchange everything at
+/// once, and each unreachable peer is dialled only occasionally.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_dead_keep_nobody_from_the_living() {
     let net = MemoryTailnet::default();
@@ -42,7 +42,7 @@ async fn the_dead_keep_nobody_from_the_living() {
         peer.peers.shutdown().await;
         node.set_deaf(true);
     }
-    // All of them are missed: the hub dials each, and waits in vain.
+    // The hub fails to reach any of them: it dials each and waits in vain.
     for (_, peer) in &dead {
         let mut status = hub.peers.watch(&peer.id).unwrap();
         let missed = status.wait_for(|status| status.state != State::Connected);
@@ -58,7 +58,8 @@ async fn the_dead_keep_nobody_from_the_living() {
     }
     let mut dials: BTreeMap<String, usize> = BTreeMap::new();
     net.dialled().into_iter().skip(dials_before).for_each(|(_, address)| *dials.entry(address).or_default() += 1);
-    // A backoff that doubles from a second on has no more than a handful of attempts in the time that this takes at most.
+    // A backoff that doubles from one second allows only a handful of attempts within the maximum duration of this
+    // test.
     let most = (PATIENCE.as_secs() / limits::BACKOFF_FIRST.as_secs()).ilog2() as usize + 2;
     assert!(dials.values().all(|times| *times <= most), "{dials:?}");
     let status = hub.peers.status().await.unwrap();

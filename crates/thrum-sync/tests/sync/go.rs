@@ -1,5 +1,6 @@
-//! Go Thrum v0.6.3 as its wire facts describe it, faults included: numbers that become visible out of order, batches that stop
-//! at what cannot be applied, parallel pulls, an echo of every event, a log that may be lost.
+//! A model of Go Thrum v0.6.3 according to its wire facts, including its faults: sequences that become visible out of
+//! order, batches that stop at an event that cannot be applied, parallel pulls, an echo of every event, a log that may
+//! be lost.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,23 +10,23 @@ use std::{
 use serde_json::{Map, Value, json};
 use thrum_core::{Ambient, Stamp, ids::IdKind, ids::IdSource};
 use thrum_sync::Token;
-use thrum_sync::wire::{self, Call, Pull, Served};
+use thrum_sync::protocol::wire::{self, Call, Pull, Served};
 
 use crate::{kit::World, sim::Message};
 
-/// What it wants sent, and to which place.
+/// Messages to send, with their destinations.
 type Out = Vec<(usize, Message)>;
 
-/// Its own bounds.
+/// Go's own limits.
 const PULL: Duration = Duration::from_secs(30);
 const ROUND: Duration = Duration::from_secs(15);
 const RECENT: Duration = Duration::from_secs(10);
 const PULLS_FOR_NOTIFIES: usize = 10;
 
-/// A row of its log.
+/// A row of Go's log.
 struct Row {
     event: Map<String, Value>,
-    /// Its number was taken before; it is seen from here on.
+    /// The row is visible from then on; its sequence was assigned before.
     visible: Duration,
     announced: bool,
 }
@@ -37,7 +38,7 @@ struct Peer {
     checkpoint_at: Option<Duration>,
 }
 
-/// A connection that it opened.
+/// A connection that the Go daemon opened.
 struct Conn {
     peer: String,
     call: Call,
@@ -51,7 +52,7 @@ struct Conn {
 pub enum Stop {
     /// Nothing was written: it stops there every time.
     ForEver,
-    /// The event is in its log all the same, and skipped the next time.
+    /// The event is in the log nevertheless, and skipped the next time.
     Once,
 }
 
@@ -61,10 +62,10 @@ pub struct Go {
     pub up: bool,
     rows: BTreeMap<u64, Row>,
     counter: u64,
-    /// Everything that was ever applied since the log began.
+    /// All events that were ever applied since the log began.
     pub had: BTreeSet<String>,
     messages: BTreeMap<String, Map<String, Value>>,
-    /// With their agents and when they began.
+    /// By session: its agent and its start.
     sessions: BTreeMap<String, (String, String)>,
     cutoff: String,
     peers: BTreeMap<String, Peer>,
@@ -74,7 +75,7 @@ pub struct Go {
     calls: u64,
     world: World,
     ids: IdSource,
-    /// Batches that stopped at an event, ever and by event: for those who ask how often it happens.
+    /// Number of batches that stopped at an event, by event, for statistics.
     pub stops: BTreeMap<String, usize>,
 }
 
@@ -82,7 +83,7 @@ fn text<'a>(event: &'a Map<String, Value>, key: &str) -> &'a str {
     event.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// RFC 3339 as Go writes it: without the zeros at the end.
+/// RFC 3339 in Go's format: without trailing zeros.
 pub fn go_time(at: Stamp) -> String {
     let text = at.to_string();
     format!("{}Z", text.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.'))
@@ -130,7 +131,7 @@ impl Go {
         (self.up, self.round) = (true, now);
     }
 
-    /// Its database is gone, with the checkpoints; `peers.json` is another file.
+    /// Deletes the database with the checkpoints. `peers.json` is a separate file and stays.
     pub fn lose_database(&mut self) {
         self.crash();
         self.rows.clear();
@@ -144,7 +145,7 @@ impl Go {
         }
     }
 
-    /// Something that an agent there does; returns the event's id.
+    /// Writes an event of a local agent. Returns the event's id.
     pub fn write(&mut self, kind: &str, mut payload: Value, tick: Duration, at: Stamp) -> String {
         let mut clock = World::new(self.world.random_u64());
         clock.nanos.store(at.nanos(), std::sync::atomic::Ordering::Relaxed);
@@ -169,13 +170,13 @@ impl Go {
         self.ids.next(kind, &mut clock)
     }
 
-    /// A message that is there, and whether its own agent wrote it.
+    /// Returns an existing message, and whether a local agent wrote it.
     pub fn any_message(&mut self) -> Option<(String, bool)> {
         let n = usize::try_from(self.below(self.messages.len().max(1) as u64)).unwrap();
         self.messages.iter().nth(n).map(|(id, event)| (id.clone(), text(event, "origin_daemon") == self.id))
     }
 
-    /// The event ids in its log, whoever has seen them.
+    /// Returns the event ids in the log, visible or not.
     pub fn log(&self) -> BTreeSet<String> {
         self.rows.values().map(|row| text(&row.event, "event_id").to_owned()).collect()
     }
@@ -184,7 +185,7 @@ impl Go {
         self.messages.contains_key(id)
     }
 
-    /// A fault of its own.
+    /// Simulates a fault of the Go daemon itself.
     pub fn lose_message(&mut self, id: &str) {
         self.messages.remove(id);
     }
@@ -193,14 +194,14 @@ impl Go {
         self.rows.values().map(|row| &row.event).find(|event| text(event, "event_id") == id)
     }
 
-    /// What applying this would come to. Go writes the file of an author before it looks at anything else.
+    /// Returns the result of applying this event. Go writes the author's file before it checks anything else.
     pub fn check(&self, event: &Map<String, Value>) -> Result<(), Stop> {
         let kind = text(event, "type");
         if !kind.starts_with("message.") {
             let unknown_session = kind == "agent.update"
-                && event["work_contexts"]
-                    .as_array()
-                    .is_some_and(|all| all.iter().any(|one| !self.sessions.contains_key(one["session_id"].as_str().unwrap_or_default())));
+                && event["work_contexts"].as_array().is_some_and(|all| {
+                    all.iter().any(|one| !self.sessions.contains_key(one["session_id"].as_str().unwrap_or_default()))
+                });
             let again = kind == "agent.session.start" && self.sessions.contains_key(text(event, "session_id"));
             return if unknown_session || again { Err(Stop::Once) } else { Ok(()) };
         }
@@ -219,20 +220,23 @@ impl Go {
         }
     }
 
-    /// Whether it refuses or ignores an event by what was purged.
+    /// Returns `true` if a purge makes Go refuse or ignore the event.
     pub fn is_purged(&self, event: &Map<String, Value>) -> bool {
         !self.cutoff.is_empty() && text(event, "timestamp") < self.cutoff.as_str()
     }
 
-    /// Writes the row first, as Go does, and what it means after it.
+    /// Writes the row first, as Go does, and then its effects.
     fn take(&mut self, mut event: Map<String, Value>, tick: Duration) {
         self.counter += 1;
         event.insert("sequence".to_owned(), json!(self.counter));
         self.had.insert(text(&event, "event_id").to_owned());
-        // Mostly at once; sometimes others that came later are seen before.
+        // Usually visible at once; sometimes later rows are visible earlier.
         let delay = if self.below(3) == 0 { self.below(3_000) } else { 0 };
         let checked = self.check(&event);
-        self.rows.insert(self.counter, Row { event: event.clone(), visible: tick + Duration::from_millis(delay), announced: false });
+        self.rows.insert(
+            self.counter,
+            Row { event: event.clone(), visible: tick + Duration::from_millis(delay), announced: false },
+        );
         if checked.is_ok() {
             self.project(event);
         }
@@ -249,20 +253,24 @@ impl Go {
                 let agent = text(&event, "agent_id").to_owned();
                 self.messages.retain(|_, message| text(message, "agent_id") != agent);
                 self.sessions.retain(|_, (of, _)| *of != agent);
-                self.rows.retain(|_, row| text(&row.event, "agent_id") != agent || text(&row.event, "type") == "agent.cleanup");
+                self.rows.retain(|_, row| {
+                    text(&row.event, "agent_id") != agent || text(&row.event, "type") == "agent.cleanup"
+                });
             }
             "purge.executed" => {
                 self.cutoff = self.cutoff.clone().max(text(&event, "cutoff").to_owned());
                 let cutoff = self.cutoff.clone();
                 self.messages.retain(|_, message| text(message, "timestamp") >= cutoff.as_str());
                 self.sessions.retain(|_, (_, began)| *began >= cutoff);
-                self.rows.retain(|_, row| text(&row.event, "timestamp") >= cutoff.as_str() || text(&row.event, "type") == "purge.executed");
+                self.rows.retain(|_, row| {
+                    text(&row.event, "timestamp") >= cutoff.as_str() || text(&row.event, "type") == "purge.executed"
+                });
             }
             _ => {}
         }
     }
 
-    /// One event of a batch.
+    /// Applies one event of a batch.
     fn apply(&mut self, served: &Served, tick: Duration) -> Result<(), Stop> {
         let mut event: Map<String, Value> = serde_json::from_str(&served.event_json).unwrap();
         for (key, text) in Served::ENVELOPE.into_iter().zip(&served.envelope) {
@@ -276,7 +284,7 @@ impl Go {
             if row.visible <= tick {
                 return Ok(());
             }
-            // Another pull is just writing it: a number is used up, and the projection fails.
+            // Another pull is writing the event at this moment: a sequence is used up, and the projection fails.
             self.counter += 1;
             return Err(Stop::Once);
         }
@@ -290,7 +298,7 @@ impl Go {
         checked
     }
 
-    /// When something is due.
+    /// Returns when the next action is due.
     pub fn next_at(&self) -> Duration {
         if !self.up {
             return Duration::MAX;
@@ -299,13 +307,14 @@ impl Go {
         shown.chain(self.conns.values().map(|conn| conn.deadline)).chain([self.round]).min().unwrap_or(Duration::MAX)
     }
 
-    /// Does what is due.
+    /// Does everything that is due.
     pub fn wake(&mut self, tick: Duration, conns: &mut u64) -> Out {
         let mut out = Out::new();
         if !self.up {
             return out;
         }
-        let late: Vec<u64> = self.conns.iter().filter(|(_, conn)| conn.deadline <= tick).map(|(conn, _)| *conn).collect();
+        let late: Vec<u64> =
+            self.conns.iter().filter(|(_, conn)| conn.deadline <= tick).map(|(conn, _)| *conn).collect();
         for conn in late {
             self.drop_conn(conn, &mut out);
         }
@@ -353,7 +362,7 @@ impl Go {
         }
     }
 
-    /// Sends what a connection is for.
+    /// Sends the request for which a connection was opened.
     fn ask(&mut self, conn: u64, tick: Duration, out: &mut Out) {
         self.calls += 1;
         let Some(asking) = self.conns.get_mut(&conn) else { return };
@@ -371,14 +380,18 @@ impl Go {
                 self.visitors.insert(conn);
                 out.push((from, Message::Accepted(conn)));
             }
-            Message::Accepted(conn) if self.conns.get(&conn).is_some_and(|conn| conn.id == 0) => self.ask(conn, tick, &mut out),
+            Message::Accepted(conn) if self.conns.get(&conn).is_some_and(|conn| conn.id == 0) => {
+                self.ask(conn, tick, &mut out)
+            }
             Message::Accepted(_) => {}
             Message::Refused(conn) => drop(self.conns.remove(&conn)),
             Message::Closed(conn) => {
                 self.conns.remove(&conn);
                 self.visitors.remove(&conn);
             }
-            Message::Line { conn, text } if self.conns.contains_key(&conn) => self.answered(conn, &text, tick, &mut out),
+            Message::Line { conn, text } if self.conns.contains_key(&conn) => {
+                self.answered(conn, &text, tick, &mut out)
+            }
             Message::Line { conn, text } if self.visitors.contains(&conn) => {
                 let reply = self.answer(&text, tick, conns, &mut out);
                 out.push((from, Message::Line { conn, text: reply }));
@@ -388,7 +401,7 @@ impl Go {
         out
     }
 
-    /// A reply to one of its calls. TCP doubles no reply, so one that was not asked for is passed over.
+    /// Handles a reply to one of Go's calls. TCP duplicates no replies, so an unexpected one is ignored.
     fn answered(&mut self, conn: u64, line: &str, tick: Duration, out: &mut Out) {
         let asked = &self.conns[&conn];
         let (peer, id) = (asked.peer.clone(), asked.id);
@@ -411,7 +424,7 @@ impl Go {
         let Some(last) = events.last() else { return Ok(()) };
         let next = next.min(last.sequence).unsigned_abs();
         if next < self.peers[peer].checkpoint {
-            // A checkpoint regression, as among its own parallel pulls.
+            // A checkpoint regression, as between Go's own parallel pulls.
             return Err(Stop::Once);
         }
         for event in events {
@@ -423,11 +436,15 @@ impl Go {
         Ok(())
     }
 
-    /// The reply to a line.
+    /// Returns the reply to a line.
     fn answer(&mut self, line: &str, tick: Duration, conns: &mut u64, out: &mut Out) -> String {
         let request: Value = serde_json::from_str(line).unwrap();
         let (id, params) = (&request["id"], &request["params"]);
-        let peer = self.peers.iter().find(|(_, peer)| peer.token.matches(params["token"].as_str().unwrap())).map(|(id, _)| id.clone());
+        let peer = self
+            .peers
+            .iter()
+            .find(|(_, peer)| peer.token.matches(params["token"].as_str().unwrap()))
+            .map(|(id, _)| id.clone());
         assert!(peer.is_some(), "every token is good");
         let result = match request["method"].as_str().unwrap() {
             "sync.peer_info" => json!({"daemon_id": self.id, "name": "go"}),
@@ -444,7 +461,8 @@ impl Go {
                 let after = params["after_sequence"].as_u64().unwrap();
                 let most = usize::try_from(params["max_batch"].as_u64().unwrap()).unwrap();
                 let mut above = self.rows.range(after + 1..).filter(|(_, row)| row.visible <= tick);
-                let events: Vec<Value> = above.by_ref().take(most).map(|(sequence, row)| served(*sequence, &row.event)).collect();
+                let events: Vec<Value> =
+                    above.by_ref().take(most).map(|(sequence, row)| served(*sequence, &row.event)).collect();
                 let next = events.last().map_or(0, |event| event["sequence"].as_u64().unwrap());
                 json!({"events": events, "next_sequence": next, "more_available": above.next().is_some()})
             }

@@ -1,8 +1,9 @@
-//! A Go daemon played by hand: what it cannot hold, what it sends that nobody can read, and its later versions.
+//! A Go daemon played by the test: events that it cannot store, unreadably long events that it sends, and its later
+//! versions.
 
 use serde_json::{Value, json};
 use thrum_core::limits;
-use thrum_sync::{Log, legacy::peers::GoPeers, replicator::State, service::Replaced, transport::Kind};
+use thrum_sync::{Log, legacy::peers::GoPeers, peers::Replaced, replicator::State, transport::Kind};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -15,7 +16,7 @@ use crate::{
     tailnet::eventually,
 };
 
-/// The connection that the daemon keeps to its peer, a Go daemon, up to its first pull.
+/// Accepts the daemon's persistent connection to its Go peer, up to the first pull.
 async fn accept(hand: &Hand) -> Wire {
     let (stream, _) = timeout(PATIENCE, hand.listener.accept()).await.expect("it dials").unwrap();
     let mut wire = Wire(BufReader::new(stream));
@@ -23,12 +24,12 @@ async fn accept(hand: &Hand) -> Wire {
     wire
 }
 
-/// A pull of the Go daemon: the ids that it is served.
+/// Pulls as the Go daemon. Returns the served ids.
 async fn pull(hand: &mut Hand, after: u64) -> Vec<String> {
     pull_some(hand, after, 1000).await.0
 }
 
-/// The same of at most so many; and where to go on.
+/// Pulls at most `most` events. Returns the served ids and the next sequence.
 async fn pull_some(hand: &mut Hand, after: u64, most: u64) -> (Vec<String>, u64) {
     let params = json!({"token": hand.token, "after_sequence": after, "max_batch": most});
     hand.to_daemon.say(&json!({"jsonrpc": "2.0", "method": "sync.pull", "params": params, "id": 2})).await;
@@ -38,7 +39,7 @@ async fn pull_some(hand: &mut Hand, after: u64, most: u64) -> (Vec<String>, u64)
     (events, reply["result"]["next_sequence"].as_u64().unwrap())
 }
 
-/// A future event, in the order in which Go writes its fields.
+/// Builds an event of an unknown type, with its fields in Go's order.
 fn event(sequence: u64, text: &str) -> String {
     format!(
         r#"{{"event_id":"evt_{sequence}","sequence":{sequence},"type":"future.thing","timestamp":"2026-01-01T00:00:00Z","origin_daemon":"d_far","event_json":{{"v":1,"text":"{text}"}}}}"#
@@ -49,7 +50,7 @@ async fn answer(wire: &mut Wire, id: &Value, events: &[String], next: u64, more:
     let events = events.join(",");
     let result = format!(r#"{{"events":[{events}],"next_sequence":{next},"more_available":{more}}}"#);
     let line = format!("{{\"jsonrpc\":\"2.0\",\"result\":{result},\"id\":{id}}}\n");
-    // The daemon hangs up where a line is too long.
+    // The daemon hangs up if a line is too long.
     wire.0.get_mut().write_all(line.as_bytes()).await.is_ok()
 }
 
@@ -59,7 +60,7 @@ async fn an_event_that_fits_into_no_answer_is_skipped_and_named_and_the_others_a
     let long = |sequence| event(sequence, &"x".repeat(limits::MAX_LINE_BYTES));
     let mut asked = Vec::new();
     let mut wire = accept(&hand).await;
-    // As Go serves: what is above the place asked for, up to so many.
+    // Serves as Go does: a limited number of events above the requested sequence.
     let rows = [event(3, "short"), long(7), event(9, "short, too"), long(12), long(13), event(15, "the last")];
     let numbers = [3, 7, 9, 12, 13, 15];
     loop {
@@ -70,13 +71,16 @@ async fn an_event_that_fits_into_no_answer_is_skipped_and_named_and_the_others_a
         }
         let request: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(request["method"], "sync.pull", "{request}");
-        let (after, most) = (request["params"]["after_sequence"].as_u64().unwrap(), request["params"]["max_batch"].as_u64().unwrap());
+        let (after, most) =
+            (request["params"]["after_sequence"].as_u64().unwrap(), request["params"]["max_batch"].as_u64().unwrap());
         asked.push((after, most));
         let from = numbers.iter().filter(|number| **number <= after).count();
         let upto = (from + usize::try_from(most).unwrap()).min(rows.len());
         let next = upto.checked_sub(1).filter(|_| upto > from).map_or(0, |last| numbers[last]);
         answer(&mut wire, &request["id"], &rows[from..upto], next, upto < rows.len()).await;
-        if from == rows.len() || (upto == rows.len() && !rows[from..upto].iter().any(|row| row.len() > limits::MAX_LINE_BYTES)) {
+        if from == rows.len()
+            || (upto == rows.len() && !rows[from..upto].iter().any(|row| row.len() > limits::MAX_LINE_BYTES))
+        {
             break;
         }
     }
@@ -98,7 +102,7 @@ async fn an_event_that_its_journal_cannot_hold_is_not_sent_to_a_go_daemon_and_na
     wire.expect("sync.pull", json!({"events": [], "next_sequence": 0, "more_available": false})).await;
     hand.daemon.log.register("ann");
     let before = hand.daemon.log.event_ids();
-    // Six bytes each in Go's journal.
+    // Each takes six bytes in Go's journal.
     hand.daemon.log.say("ann", &"<".repeat(limits::LEGACY_LINE_BYTES / 6 + 1));
     let long = hand.daemon.log.event_ids().into_iter().find(|id| !before.contains(id)).unwrap();
     hand.daemon.log.say("ann", &"<".repeat(1000));
@@ -107,6 +111,30 @@ async fn an_event_that_its_journal_cannot_hold_is_not_sent_to_a_go_daemon_and_na
     let status = hand.daemon.peers.status().await.unwrap().remove(0);
     let named = status.notes.iter().any(|note| note.contains("too long for the journal") && note.contains(&long));
     assert!(named, "{:?}", status.notes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_go_daemon_could_not_apply_is_named_with_the_reason() {
+    let mut hand = Hand::pair().await;
+    let mut wire = accept(&hand).await;
+    let long = "x".repeat(limits::LEGACY_AUTHOR_BYTES + 1);
+    let odd = [("evt_1", "../up"), ("evt_2", long.as_str()), ("evt_3", "fine")].map(|(id, name)| {
+        let event = json!({"agent_id": name, "kind": "agent", "role": "r", "module": "m", "display": "", "v": 1});
+        json!({"event_id": id, "sequence": id[4..].parse::<u64>().unwrap(), "type": "agent.register",
+            "timestamp": "2026-01-01T00:00:00Z", "origin_daemon": "d_far", "event_json": event})
+    });
+    wire.expect("sync.pull", json!({"events": odd, "next_sequence": 3, "more_available": false})).await;
+    eventually(async || (hand.daemon.log.event_ids().len() == 3).then_some(())).await;
+    for _ in 0..2 {
+        assert_eq!(pull(&mut hand, 0).await, ["evt_3"], "the others are sent");
+    }
+    let notes = hand.daemon.peers.status().await.unwrap().remove(0).notes;
+    for (id, why) in [("evt_1", "its agent's name is a path"), ("evt_2", "its agent's name is too long for a file's")] {
+        assert!(
+            notes.contains(&format!("1 event is not sent to the Go daemon there, because {why}: {id}")),
+            "{notes:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,12 +150,16 @@ async fn how_far_a_go_daemon_is_behind_is_shown_until_it_has_asked_for_all() {
     let (_, next) = pull_some(&mut hand, 0, 4).await;
     let status = hand.daemon.peers.status().await.unwrap().remove(0);
     assert_eq!(status.backlog_to_them, Some(all), "it has not asked for more yet");
-    assert!(status.notes.iter().any(|note| note.contains(&format!("{all} events are not there yet"))), "{:?}", status.notes);
+    assert!(
+        status.notes.iter().any(|note| note.contains(&format!("{all} events are not there yet"))),
+        "{:?}",
+        status.notes
+    );
     let rest = pull(&mut hand, next).await.len() as u64;
     assert_eq!(rest, all - 4);
     let status = hand.daemon.peers.status().await.unwrap().remove(0);
     assert_eq!((status.backlog_to_them, status.notes), (Some(0), vec![]));
-    // It could not apply them.
+    // The peer could not apply them.
     pull(&mut hand, next).await;
     assert_eq!(hand.daemon.peers.status().await.unwrap()[0].backlog_to_them, Some(rest));
     let latest = hand.daemon.log.latest();
@@ -135,8 +167,9 @@ async fn how_far_a_go_daemon_is_behind_is_shown_until_it_has_asked_for_all() {
     assert_eq!(hand.daemon.peers.status().await.unwrap()[0].backlog_to_them, Some(0));
 }
 
-/// What Go v0.7 and later say to a line, and to anybody who is no browser.
-const NEWER: &str = "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request";
+/// The response of Go v0.7 and later to a plain line, and to any client that is not a browser.
+const NEWER: &str =
+    "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_later_go_daemon_is_named_when_it_is_joined_and_where_a_peer_became_one() {
@@ -151,9 +184,10 @@ async fn a_later_go_daemon_is_named_when_it_is_joined_and_where_a_peer_became_on
         }
     };
     let ask = async {
-        for fault in
-            [hand.daemon.peers.look(&address).await.unwrap_err(), hand.daemon.peers.join_even_plainly(&address, "1234").await.unwrap_err()]
-        {
+        for fault in [
+            hand.daemon.peers.look(&address).await.unwrap_err(),
+            hand.daemon.peers.join_even_plainly(&address, "1234").await.unwrap_err(),
+        ] {
             assert!(fault.message.contains("Go Thrum v0.7 or later"), "{fault:?}");
             assert!(fault.hint.as_ref().is_some_and(|hint| hint.contains("thrum import")), "{fault:?}");
         }
@@ -167,7 +201,7 @@ async fn a_later_go_daemon_is_named_when_it_is_joined_and_where_a_peer_became_on
     assert!(!why.contains("not a JSON object"), "{why}");
 }
 
-/// Its client shows nothing of an error of HTTP.
+/// Its client displays nothing of an HTTP error.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_later_go_daemon_that_calls_is_told_what_to_do_and_shown_here() {
     let daemon = Daemon::start("alpha").await;
@@ -182,13 +216,18 @@ async fn a_later_go_daemon_that_calls_is_told_what_to_do_and_shown_here() {
         let mut stream = TcpStream::connect(&pairing.address).await.unwrap();
         stream.write_all(handshake.as_bytes()).await.unwrap();
         let mut call = vec![0x81, 0x80 | 126, 0, 200, 0, 0, 0, 0];
-        let text = json!({"id": 1, "jsonrpc": "2.0", "method": "pair.request", "params": {"code": pairing.code.reveal()}}).to_string();
+        let text =
+            json!({"id": 1, "jsonrpc": "2.0", "method": "pair.request", "params": {"code": pairing.code.reveal()}})
+                .to_string();
         call.extend(format!("{text:200}").bytes());
         stream.write_all(&call).await.unwrap();
         let mut answer = Vec::new();
         timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it is closed").unwrap();
         let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.starts_with("HTTP/1.1 101 ") && answer.contains(r#""id":1"#) && answer.contains("v0.5.9 to v0.6.3"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 101 ") && answer.contains(r#""id":1"#) && answer.contains("v0.5.9 to v0.6.3"),
+            "{answer}"
+        );
     }
     let shown = daemon.peers.newer_go().expect("it called").to_string();
     assert!(shown.contains("(2 times)") && shown.contains("thrum import"), "{shown}");
@@ -203,7 +242,8 @@ async fn a_code_of_a_later_go_daemon_is_named() {
     assert!(!daemon.peers.join("127.0.0.1:9", "12345").await.unwrap_err().message.contains("Go Thrum"));
 }
 
-/// A daemon of ours that was paired with the Go daemon which this one replaces goes on knowing it by the old id, and signs for that.
+/// A non-legacy daemon that was paired with the replaced Go daemon still knows this one by the old id, and signs for
+/// that id.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rust_peer_of_the_go_daemon_that_is_replaced_goes_on_with_its_replacement() {
     let (new, peer) = (Daemon::start("alpha").await, Daemon::start("beta").await);
@@ -218,11 +258,14 @@ async fn a_rust_peer_of_the_go_daemon_that_is_replaced_goes_on_with_its_replacem
         let entry = json!({"name": id, "address": address, "daemon_id": id, "token": token});
         GoPeers::read(&json!({"local": {"daemon_id": "d_go", "port": 9147}, "peers": [entry]}).to_string()).unwrap()
     };
-    // How it was paired with the Go daemon.
+    // The pairing with the Go daemon.
     let known_as = peer.id.clone();
     peer.peers.take_over(file("d_go", &at_new), Replaced { known_as, ..Replaced::default() }, false).await.unwrap();
-    let taken =
-        new.peers.take_over(file(&peer.id, &at_peer), Replaced { known_as: "d_go".into(), ..Replaced::default() }, false).await.unwrap();
+    let taken = new
+        .peers
+        .take_over(file(&peer.id, &at_peer), Replaced { known_as: "d_go".into(), ..Replaced::default() }, false)
+        .await
+        .unwrap();
     assert_eq!(taken[0].status, "taken");
     new.log.register("ann");
     peer.log.register("bob");

@@ -1,29 +1,29 @@
-//! What lies below the checkpoint and is missing: named with its numbers or ids, and fetched, exactly.
+//! Events missing below the checkpoint are reported by origin sequence or id, and exactly those are fetched.
 
 use std::time::Duration;
 
 use thrum_core::{Event, Runs, Stamp, compare::LogOf, event, exchange::Batch, json, limits};
 use thrum_sync::{
     Log,
-    service::{Missing, Verdict, Verified},
+    peers::{Missing, Verdict, Verified},
 };
 
 use crate::kit::{Daemon, PATIENCE};
 
-/// A database loses rows, as one that is salvaged does.
+/// Deletes rows from the database, like a salvage of a damaged file.
 pub fn lose(daemon: &Daemon, which: &str) {
     let conn = rusqlite::Connection::open(daemon.directory.path().join("messages.db")).unwrap();
     conn.busy_timeout(PATIENCE).unwrap();
     assert!(conn.execute(&format!("DELETE FROM events WHERE {which}"), []).unwrap() > 0, "{which}");
 }
 
-/// And counts what is left.
+/// Deletes rows, and recounts the rest.
 fn lose_knowingly(daemon: &Daemon, which: &str) {
     lose(daemon, which);
     daemon.log.mend().unwrap();
 }
 
-/// Two daemons with this many messages each, which hold the same.
+/// Pairs two daemons with this many messages each, and waits until they hold the same events.
 async fn pair(messages: usize) -> (Daemon, Daemon) {
     let (a, b) = (Daemon::start("alpha").await, Daemon::start("beta").await);
     for (daemon, agent) in [(&a, "ann"), (&b, "ben")] {
@@ -35,7 +35,7 @@ async fn pair(messages: usize) -> (Daemon, Daemon) {
     (a, b)
 }
 
-/// Has nothing more to pull, not even what it has already.
+/// Pulls until nothing is left, not even events that are already held.
 async fn read_to_the_end(daemon: &Daemon) {
     let forced = daemon.peers.force(None).await.unwrap();
     assert!(forced.iter().all(|peer| peer.error.is_none()), "{forced:?}");
@@ -45,17 +45,20 @@ async fn verify(daemon: &Daemon) -> Verified {
     daemon.peers.verify(PATIENCE).await.unwrap()
 }
 
-/// What one verify said about the only peer, log by log of these origins.
+/// Returns what one `verify` reported about the only peer, for a log of this origin.
 fn of<'a>(verified: &'a Verified, origin: &str) -> &'a Missing {
     let missing = &verified.peers[0].missing;
-    missing.iter().find(|missing| missing.origin == origin).unwrap_or_else(|| panic!("nothing of {origin} in {missing:?}"))
+    missing
+        .iter()
+        .find(|missing| missing.origin == origin)
+        .unwrap_or_else(|| panic!("nothing of {origin} in {missing:?}"))
 }
 
 fn runs(text: &str) -> Runs {
     serde_json::from_str(text).unwrap()
 }
 
-/// P1, C27: in both directions at once, of either's events; and nothing but the hole travels.
+/// P1, C27: in both directions at once, for events of either side. Only the missing events are transferred.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hole_is_named_with_its_numbers_and_filled_exactly() {
     let (a, b) = pair(20).await;
@@ -70,7 +73,10 @@ async fn a_hole_is_named_with_its_numbers_and_filled_exactly() {
     let theirs = of(&verified, &b.id);
     assert_eq!((theirs.here.events, theirs.here.numbers.clone(), theirs.fetched), (4, runs("[[5,7],[12,12]]"), 4));
     let ours = of(&verified, &a.id);
-    assert_eq!((ours.here.numbers.clone(), ours.there.numbers.clone(), ours.fetched), (runs("[[3,3]]"), runs("[[9,11]]"), 1));
+    assert_eq!(
+        (ours.here.numbers.clone(), ours.there.numbers.clone(), ours.fetched),
+        (runs("[[3,3]]"), runs("[[9,11]]"), 1)
+    );
     for daemon in [&a, &b] {
         assert_eq!((daemon.log.event_ids().len(), daemon.log.projection().unwrap()), before);
         assert_eq!(daemon.log.heads().unwrap(), daemon.log.counted().unwrap());
@@ -81,7 +87,7 @@ async fn a_hole_is_named_with_its_numbers_and_filled_exactly() {
     assert!(again.status == Verdict::Equal && again.fetched == 0 && again.peers[0].missing.is_empty(), "{again:?}");
 }
 
-/// P1: what neither of two has comes from a third that only one of them knows.
+/// P1: events that both of two daemons lack come from a third one, which only one of them knows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hole_in_two_daemons_is_filled_by_a_third() {
     let (a, b) = pair(5).await;
@@ -115,7 +121,7 @@ async fn what_was_purged_is_not_asked_for() {
     b.agrees().await;
     a.log.write(|tx| tx.purge(Stamp::parse("2026-06-01T00:00:00Z").unwrap())).unwrap();
     b.agrees().await;
-    // Some come too late: they are kept out, and nobody asks for them either.
+    // Events that arrive too late are excluded, and not requested either.
     b.log.apply(numbered(6..8, 1)).unwrap();
     a.log.apply(numbered(8..12, 9)).unwrap();
     b.agrees().await;
@@ -129,12 +135,17 @@ async fn what_was_purged_is_not_asked_for() {
     lose_knowingly(&a, "origin_daemon = 'd_far' AND origin_seq = 9");
     let verified = verify(&a).await;
     let found = of(&verified, "d_far");
-    assert_eq!((verified.status, found.here.numbers.to_string().as_str(), found.fetched), (Verdict::Equal, "9", 1), "{verified:?}");
+    assert_eq!(
+        (verified.status, found.here.numbers.to_string().as_str(), found.fetched),
+        (Verdict::Equal, "9", 1),
+        "{verified:?}"
+    );
 }
 
-/// Events as a peer serves them, unsigned.
+/// Builds unsigned events as a peer serves them.
 pub fn batch(bodies: impl Iterator<Item = String>) -> Batch {
-    let event = |body: String| -> Event { event::Candidate::new(json::parse_object(&body).unwrap()).unwrap().into_held() };
+    let event =
+        |body: String| -> Event { event::Candidate::new(json::parse_object(&body).unwrap()).unwrap().into_held() };
     Batch {
         peer: "d_go".into(),
         log: String::new(),
@@ -151,7 +162,7 @@ fn of_go(range: std::ops::Range<usize>) -> Batch {
     }))
 }
 
-/// P1: events without numbers are compared as a set, and a large one in parts.
+/// P1: events without origin sequences are compared as a set, and a large set in parts.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_of_go_thrum_are_compared_by_set() {
     let (a, b) = pair(1).await;
@@ -166,7 +177,11 @@ async fn events_of_go_thrum_are_compared_by_set() {
     let mut ids = found.here.ids.clone();
     ids.sort();
     assert_eq!((ids, &*found.log), (vec!["evt_00000".to_owned(), "evt_00007".into(), "evt_04999".into()], ""));
-    assert_eq!((found.there.events, found.there.ids.len()), (1200, limits::MAX_NAMED), "all are counted, some are named");
+    assert_eq!(
+        (found.there.events, found.there.ids.len()),
+        (1200, limits::MAX_NAMED),
+        "all are counted, some are named"
+    );
     assert!(found.here.numbers.is_empty());
 }
 
@@ -182,7 +197,7 @@ async fn an_id_with_two_contents_is_named_and_stays_as_it_is() {
     assert_eq!(of(&verified, "d_go").other_content, 1);
 }
 
-/// Nobody calls verify: both sides find out by themselves, say so, and are quiet then.
+/// Without a call of `verify`, both sides find the hole, report it, and are quiet afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hole_heals_by_itself_and_is_shown() {
     let (mut a, mut b) = pair(10).await;
@@ -212,14 +227,16 @@ async fn a_hole_heals_by_itself_and_is_shown() {
     a.agrees().await;
 }
 
-/// What a daemon says of itself is bounded; beyond it the other side says that it cannot compare, and why.
+/// The reported version vector is bounded. Beyond that, the other side reports that it cannot compare, and why.
 #[tokio::test(flavor = "multi_thread")]
 async fn more_logs_than_a_peer_is_told_of_cannot_be_compared() {
     let (a, b) = pair(1).await;
     let one_each = |range: std::ops::Range<usize>| {
-        batch(range.map(|n| format!(r#"{{"event_id":"evt_{n}","type":"future.thing","timestamp":"x","origin_daemon":"d_{n}"}}"#)))
+        batch(range.map(|n| {
+            format!(r#"{{"event_id":"evt_{n}","type":"future.thing","timestamp":"x","origin_daemon":"d_{n}"}}"#)
+        }))
     };
-    // Two daemons of ours are there already.
+    // Two non-legacy daemons are already included.
     let room = limits::MAX_HEADS - 2;
     a.log.apply(one_each(0..room)).unwrap();
     a.agrees().await;

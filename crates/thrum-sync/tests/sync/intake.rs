@@ -1,7 +1,7 @@
-//! Events as peers serve them, good and bad, on their way into a batch.
+//! Turns good and bad events into a batch, as served by peers.
 
 use thrum_core::{Draft, Payload, exchange::Checkpoint, ids::IdSource, payload::SessionEnd};
-use thrum_sync::{Log, intake, wire::Served};
+use thrum_sync::{Log, intake, protocol::wire::Served};
 
 use crate::kit::{StoreLog, World, directory};
 
@@ -28,7 +28,10 @@ fn events_of_wrong_shape_are_rejected_and_stop_nothing() {
     let batch = intake::batch("d_peer", "log", 9, events, &*log).unwrap();
     assert_eq!(batch.events.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), ["evt_good"]);
     let rejected: Vec<_> = batch.rejected.iter().map(|one| one.id.as_str()).collect();
-    assert_eq!(rejected, ["evt_text", "evt_null", "evt_array", "evt_twice", "evt_huge", "evt_surrogate", "evt_deep", ""]);
+    assert_eq!(
+        rejected,
+        ["evt_text", "evt_null", "evt_array", "evt_twice", "evt_huge", "evt_surrogate", "evt_deep", ""]
+    );
     assert_eq!((batch.peer.as_str(), batch.log.as_str(), batch.checkpoint), ("d_peer", "log", 9));
     let applied = log.apply(batch).unwrap();
     assert_eq!(
@@ -47,10 +50,13 @@ fn the_envelope_wins_over_the_event_as_in_go() {
         event_json: r#"{"event_id":"evt_b","type":7,"sequence":12,"v":1}"#.into(),
     };
     let made = intake::batch("d_peer", "", 1, vec![one], &*log).unwrap();
-    assert_eq!(made.events[0].body, r#"{"event_id":"evt_a","origin_daemon":"d_x","timestamp":"2026-01-01T00:00:00Z","type":"t","v":1}"#);
+    assert_eq!(
+        made.events[0].body,
+        r#"{"event_id":"evt_a","origin_daemon":"d_x","timestamp":"2026-01-01T00:00:00Z","type":"t","v":1}"#
+    );
 }
 
-/// C21: in a small batch and in one that is shared among threads, fresh or beside what is held already.
+/// C21: in a small batch and in one split among threads, with and without events that are already held.
 #[test]
 fn a_forged_event_is_the_only_one_refused_and_the_order_is_the_peers() {
     let directory = directory();
@@ -62,7 +68,10 @@ fn a_forged_event_is_the_only_one_refused_and_the_order_is_the_peers() {
         .map(|n| {
             let payload = Payload::SessionEnd(SessionEnd { session_id: format!("ses_{n}"), reason: None });
             let id = ids.next(thrum_core::ids::IdKind::Event, &mut world);
-            Draft { id, at: thrum_core::Stamp::from_nanos(n), payload: &payload }.seal(&key, "log", n.unsigned_abs()).unwrap().body
+            Draft { id, at: thrum_core::Stamp::from_nanos(n), payload: &payload }
+                .seal(&key, "log", n.unsigned_abs())
+                .unwrap()
+                .body
         })
         .collect();
     for held in [false, true] {

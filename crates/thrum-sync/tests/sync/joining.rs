@@ -1,9 +1,9 @@
-//! Daemons that find and join each other on a tailnet, and who keeps them from it.
+//! Daemons that find and join each other on a tailnet, and strangers that interfere.
 
 use serde_json::{Value, json};
 use thrum_core::{ErrorKind, limits};
 use thrum_sync::{
-    service::Waited,
+    peers::Waited,
     transport::{
         Kind, Transport,
         memory::{MemoryNode, MemoryTailnet},
@@ -20,11 +20,13 @@ fn wrong(code: &str) -> String {
     format!("{:04}", (code.parse::<u32>().unwrap() + 1) % 10_000)
 }
 
-/// C2, C1: the stranger is out and the joiner is not; the operator sees both; the sum is bounded whoever guesses.
+/// C2, C1: the stranger is excluded and the joiner is not; the operator sees both; the total number of guesses is
+/// bounded.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stranger_who_burns_his_tries_keeps_nobody_else_from_joining_and_the_sum_is_bounded() {
     let net = MemoryTailnet::default();
-    let nodes: Vec<_> = ["desk", "laptop", "cafe", "bar", "pub"].map(|name| net.node(name, &format!("{name}@x"))).into();
+    let nodes: Vec<_> =
+        ["desk", "laptop", "cafe", "bar", "pub"].map(|name| net.node(name, &format!("{name}@x"))).into();
     let (a, b) = (daemon("alpha", &nodes[0]).await, daemon("beta", &nodes[1]).await);
     let guess = async |node: &MemoryNode, address: &str, code: &str| {
         let params = json!({"code": code, "daemon_id": "d_stranger", "name": "x", "address": ""});
@@ -42,7 +44,10 @@ async fn a_stranger_who_burns_his_tries_keeps_nobody_else_from_joining_and_the_s
     assert_eq!(guess(&nodes[2], &to, &code).await, "too many failed attempts", "also with the right one");
     let Waited::Tried(tried) = a.peers.wait_pairing_or_attempt(1).await.unwrap() else { panic!("nobody joined") };
     let shown: Vec<_> = tried.iter().map(|one| (one.who(), one.left)).collect();
-    assert_eq!(shown, [("cafe (cafe@x)".to_owned(), 2), ("cafe (cafe@x)".to_owned(), 1), ("cafe (cafe@x)".to_owned(), 0)]);
+    assert_eq!(
+        shown,
+        [("cafe (cafe@x)".to_owned(), 2), ("cafe (cafe@x)".to_owned(), 1), ("cafe (cafe@x)".to_owned(), 0)]
+    );
     let (here, there) = tokio::join!(a.peers.wait_pairing_or_attempt(3), b.peers.join(&to, &code));
     assert!(matches!(here.unwrap(), Waited::Joined(joined) if joined.syncing) && there.unwrap().syncing);
 
@@ -53,10 +58,16 @@ async fn a_stranger_who_burns_his_tries_keeps_nobody_else_from_joining_and_the_s
     }
     assert!(guess(&nodes[2], &to, &wrong(&code)).await.ends_with("(2 attempts remaining)"), "the tenth of all");
     let refused = guess(&nodes[1], &to, &code).await;
-    assert!(refused.starts_with("too many failed attempts; pairing from there is possible again at 20"), "for everybody: {refused}");
+    assert!(
+        refused.starts_with("too many failed attempts; pairing from there is possible again at 20"),
+        "for everybody: {refused}"
+    );
     let ended = a.peers.wait_pairing().await.unwrap_err();
     assert_eq!(ended.kind, ErrorKind::Refused);
-    assert!(ended.message.contains("locked until") && ended.message.ends_with("the last from cafe (cafe@x)"), "{ended}");
+    assert!(
+        ended.message.contains("locked until") && ended.message.ends_with("the last from cafe (cafe@x)"),
+        "{ended}"
+    );
     assert!(a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.is_err());
 }
 
@@ -64,8 +75,9 @@ async fn a_stranger_who_burns_his_tries_keeps_nobody_else_from_joining_and_the_s
 async fn a_node_is_joined_by_its_name_and_where_somebody_waits_there() {
     let net = MemoryTailnet::default();
     let (here, there) = (net.node("desk.tail1.ts.net", "ann"), net.node("laptop", "ben"));
-    // Two repositories of one machine: the second waits.
-    let (first, second, b) = (daemon("first", &here).await, daemon("second", &here).await, daemon("beta", &there).await);
+    // Two repositories on one machine; the second one waits.
+    let (first, second, b) =
+        (daemon("first", &here).await, daemon("second", &here).await, daemon("beta", &there).await);
     assert_ne!(listening(&first).await, listening(&second).await);
     let pairing = second.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
     let (waited, joined) = tokio::join!(second.peers.wait_pairing(), b.peers.join("Desk", pairing.code.reveal()));
@@ -82,17 +94,22 @@ async fn a_node_is_joined_by_its_name_and_where_somebody_waits_there() {
         let fault = b.peers.join(nowhere, "1234").await.unwrap_err();
         assert_eq!((fault.kind, fault.hint.is_some()), (kind, true), "{nowhere}");
     }
-    let to_nobody =
-        net.dialled().into_iter().skip(before).filter(|(by, to)| *by == there.node().id && *to != listening_now(&second)).count();
+    let to_nobody = net
+        .dialled()
+        .into_iter()
+        .skip(before)
+        .filter(|(by, to)| *by == there.node().id && *to != listening_now(&second))
+        .count();
     assert_eq!(to_nobody, 0, "no code was sent");
 }
 
-/// A code goes to nobody of whom it is not clear that he is meant.
+/// A code is sent only to an unambiguous target.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_goes_neither_to_one_of_several_who_wait_nor_to_a_name_that_only_begins_alike() {
     let net = MemoryTailnet::default();
     let (here, there) = (net.node("build.theirs.ts.net", "mallory"), net.node("laptop.mine.ts.net", "ben"));
-    let (first, second, b) = (daemon("first", &here).await, daemon("second", &here).await, daemon("beta", &there).await);
+    let (first, second, b) =
+        (daemon("first", &here).await, daemon("second", &here).await, daemon("beta", &there).await);
     let one = first.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
     let other = second.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
 
@@ -122,14 +139,16 @@ async fn who_waits_to_be_joined_is_found_and_nobody_else() {
     let nodes: Vec<_> = ["desk", "laptop", "tower", "off"].map(|name| net.node(name, "ann")).into();
     let (a, b) = (daemon("alpha", &nodes[0]).await, daemon("beta", &nodes[1]).await);
     let (_idle, asleep) = (daemon("idle", &nodes[2]).await, daemon("asleep", &nodes[3]).await);
-    let (pairing, _hidden) =
-        (a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap(), asleep.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap());
+    let (pairing, _hidden) = (
+        a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap(),
+        asleep.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap(),
+    );
     nodes[3].set_online(false);
     let found = b.peers.waiting().await.unwrap();
     assert_eq!((found.asked, found.not_asked, found.daemons.len()), (2, 0, 1));
     let one = &found.daemons[0];
     assert_eq!((one.name.as_str(), &one.address, &one.node), ("alpha", &pairing.address, &Some(nodes[0].node())));
-    // A probe needs no token and tells no more.
+    // A probe needs no token and reveals nothing more.
     let reply = Wire::dial(&nodes[1], &pairing.address).await.ask("pair.probe", json!({})).await;
     let keys: Vec<_> = reply["result"].as_object().unwrap().keys().cloned().collect();
     assert_eq!(keys, ["daemon_id", "name", "pairing", "protocols", "version", "waiting"]);
@@ -137,7 +156,7 @@ async fn who_waits_to_be_joined_is_found_and_nobody_else() {
     assert!(b.peers.waiting().await.unwrap().daemons.is_empty());
 }
 
-/// However many nodes there are, whether they take the connection and say nothing, or do not even refuse it. The time is
+/// Holds for any number of nodes, whether they accept the connection and stay silent, or do not even refuse it. Time is
 /// virtual.
 #[tokio::test(start_paused = true)]
 async fn looking_for_who_waits_is_bounded_in_nodes_connections_and_time() {
@@ -163,7 +182,8 @@ async fn looking_for_who_waits_is_bounded_in_nodes_connections_and_time() {
     }
 }
 
-/// Every port that a daemon may take is asked, also where another machine does not even refuse. The time is virtual.
+/// Every port that a daemon may use is probed, even if another machine does not even refuse a connection. Time is
+/// virtual.
 #[tokio::test(start_paused = true)]
 async fn who_waits_is_found_on_the_last_port_beside_machines_that_do_not_answer() {
     let net = MemoryTailnet::default();
@@ -186,8 +206,8 @@ async fn who_waits_is_found_on_the_last_port_beside_machines_that_do_not_answer(
     assert_eq!(found.daemons.into_iter().map(|one| one.address).collect::<Vec<_>>(), expected);
 }
 
-/// C9: the new peer is about to store the token that it is given; whoever dialled it at once would be told that it knows nobody. The
-/// time is virtual.
+/// C9: the new peer is about to store its token. A daemon that dialled it at once would be told that it is unknown.
+/// Time is virtual.
 #[tokio::test(start_paused = true)]
 async fn after_a_pairing_the_new_peer_has_a_second_to_speak_first() {
     let net = MemoryTailnet::default();
@@ -196,7 +216,8 @@ async fn after_a_pairing_the_new_peer_has_a_second_to_speak_first() {
     let mut theirs = there.listen(None).await.unwrap();
     let pairing = a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
     let mut wire = Wire::dial(&there, &pairing.address).await;
-    let params = json!({"code": pairing.code.reveal(), "daemon_id": "d_hand", "name": "hand", "address": theirs.address()});
+    let params =
+        json!({"code": pairing.code.reveal(), "daemon_id": "d_hand", "name": "hand", "address": theirs.address()});
     assert!(wire.ask("pair.request", params).await["result"]["token"].is_string());
     let paired = tokio::time::Instant::now();
     theirs.accept().await.unwrap();

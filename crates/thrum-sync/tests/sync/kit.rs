@@ -1,4 +1,4 @@
-//! What the tests are made of: a log in SQLite, a clock, a daemon's peers on loopback.
+//! Test fixtures: a log in SQLite, a clock, a daemon's peers on loopback.
 
 use std::{
     sync::{
@@ -21,15 +21,15 @@ use thrum_store::{
 };
 use thrum_sync::{
     Log, Peers, PeersConfig,
-    service::{Joined, Verdict},
+    peers::{Joined, Verdict},
     transport::{Kind, Transport, local::Local},
 };
 use tokio::sync::watch;
 
-/// Longer than anything here takes; a test that waits so long has failed.
+/// Longer than any step takes; a test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The time of all worlds that share it, and randomness from a seed.
+/// A clock shared by all clones, and randomness from a seed.
 #[derive(Clone)]
 pub struct World {
     pub nanos: Arc<AtomicI64>,
@@ -41,7 +41,7 @@ impl World {
         Self { nanos: Arc::new(AtomicI64::new(1_774_717_513_000_000_000)), seed }
     }
 
-    /// Another source of randomness with the same clock.
+    /// Returns another source of randomness with the same clock.
     pub fn fork(&mut self) -> Self {
         Self { nanos: Arc::clone(&self.nanos), seed: self.random_u64() }
     }
@@ -59,19 +59,19 @@ impl Ambient for World {
     }
 }
 
-/// A directory in memory where there is one: these tests do not try out disks.
+/// Creates a directory in memory if possible, because these tests do not exercise disks.
 pub fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// The real log behind the trait.
+/// Implements the log trait with the real store.
 pub struct StoreLog {
     /// `None` once the daemon is gone.
     store: Mutex<Option<Store>>,
-    /// Of the daemon whose log it is, where that is a whole daemon.
+    /// The daemon's key, if the log belongs to a complete daemon.
     pub key: OnceLock<DaemonKey>,
     commits: watch::Sender<Commit>,
-    /// What peers said to have of it, in order.
+    /// Acknowledgements by peers, in order.
     pub acknowledged: Mutex<Vec<(String, u64)>>,
 }
 
@@ -81,21 +81,25 @@ impl StoreLog {
         Arc::new(Self { store: Mutex::new(Some(store)), key: OnceLock::new(), commits, acknowledged: Mutex::default() })
     }
 
-    /// Of a daemon that does not run.
+    /// The log of a daemon that is not running.
     pub fn closed() -> Arc<Self> {
         let commits = watch::Sender::new(Commit::default());
         Arc::new(Self { store: Mutex::new(None), key: OnceLock::new(), commits, acknowledged: Mutex::default() })
     }
 
-    /// Closes the database, however it is.
+    /// Closes the database in its current state.
     pub fn close(&self) {
         drop(self.store.lock().unwrap().take());
     }
 
     pub fn open(directory: &tempfile::TempDir, world: &mut World) -> (Arc<Self>, DaemonKey) {
         let key = DaemonKey::generate(world);
-        let store =
-            Store::open(&directory.path().join("messages.db"), OpenOptions::new(key.clone(), None), Box::new(world.fork())).unwrap();
+        let store = Store::open(
+            &directory.path().join("messages.db"),
+            OpenOptions::new(key.clone(), None),
+            Box::new(world.fork()),
+        )
+        .unwrap();
         let log = Self::new(store);
         log.key.set(key.clone()).unwrap();
         (log, key)
@@ -113,12 +117,12 @@ impl StoreLog {
         self.with(|store| store.write(job))
     }
 
-    /// What the thread that writes does now and then.
+    /// Runs the periodic work of the writer thread.
     pub fn chores(&self) -> Result<usize, StoreError> {
         self.with(Store::fold_due)
     }
 
-    /// Folds the log again from its start.
+    /// Rebuilds the projection from the start of the log.
     pub fn rebuild(&self) -> Result<(), StoreError> {
         self.with(Store::rebuild)
     }
@@ -139,13 +143,19 @@ impl StoreLog {
         self.read(|store| store.reader().message(id, None)).unwrap()
     }
 
-    /// An agent that lives here.
+    /// Registers a local agent.
     pub fn register(&self, name: &str) {
-        let agent = Register { name: name.into(), role: "coder".into(), module: name.into(), force: true, ..Register::default() };
+        let agent = Register {
+            name: name.into(),
+            role: "coder".into(),
+            module: name.into(),
+            force: true,
+            ..Register::default()
+        };
         self.write(|tx| tx.register(agent)).unwrap();
     }
 
-    /// A message to everyone; returns its event id's message.
+    /// Sends a message to everyone. Returns its message id.
     pub fn say(&self, from: &str, content: &str) -> String {
         let message = Send { from: from.into(), content: content.into(), ..Send::default() };
         self.write(|tx| tx.send(message)).unwrap().message_id
@@ -241,7 +251,7 @@ impl Ambient for System {
     }
 }
 
-/// Everything that any test of this program logged, however detailed.
+/// Returns everything that any test in this process has logged, at all levels.
 pub fn logs() -> String {
     String::from_utf8_lossy(&LOGS.lock().unwrap()).into_owned()
 }
@@ -261,10 +271,12 @@ fn keep_logs() {
     }
 
     static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(|| Keep).init());
+    ONCE.call_once(|| {
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_ansi(false).with_writer(|| Keep).init()
+    });
 }
 
-/// A daemon's peers with a log, on a port of its own.
+/// A daemon's peers with a log, on their own port.
 pub struct Daemon {
     pub name: String,
     pub id: String,
@@ -278,7 +290,7 @@ impl Daemon {
         Self::start_over(name, vec![Arc::new(Local::on_ports(0..=0))]).await
     }
 
-    /// With these transports.
+    /// Starts a daemon with these transports.
     pub async fn start_over(name: &str, transports: Vec<Arc<dyn Transport>>) -> Self {
         keep_logs();
         let directory = directory();
@@ -290,38 +302,44 @@ impl Daemon {
         Self { name: name.into(), id, log, peers, directory }
     }
 
-    /// Stops and starts again; the log stays.
+    /// Restarts the daemon's peers. The log stays open.
     pub async fn restart(&mut self) {
         self.peers.shutdown().await;
         self.peers = start_peers(&self.name, &self.id, &self.log, &self.directory).await.unwrap();
     }
 
-    /// The same, with rounds this far apart.
+    /// Restarts with this sync interval.
     pub async fn restart_with_round(&mut self, round: Duration) {
         self.peers.shutdown().await;
         let transports: Vec<Arc<dyn Transport>> = vec![Arc::new(Local::on_ports(0..=0))];
-        self.peers = start_peers_over(transports, round, false, &self.name, &self.id, &self.log, &self.directory).await.unwrap();
+        self.peers =
+            start_peers_over(transports, round, false, &self.name, &self.id, &self.log, &self.directory).await.unwrap();
     }
 
-    /// The same, with these transports.
+    /// Restarts with these transports.
     pub async fn restart_over(&mut self, transports: Vec<Arc<dyn Transport>>) {
         self.peers.shutdown().await;
-        self.peers = start_peers_over(transports, limits::ROUND, false, &self.name, &self.id, &self.log, &self.directory).await.unwrap();
+        self.peers =
+            start_peers_over(transports, limits::ROUND, false, &self.name, &self.id, &self.log, &self.directory)
+                .await
+                .unwrap();
     }
 
-    /// Shows a code that `other` joins with; returns what each side reports.
+    /// Displays a code with which `other` joins. Returns the results of both sides.
     pub async fn pair(&self, other: &Self) -> (Joined, Joined) {
         self.pair_over(Kind::Local, other).await
     }
 
-    /// The same, on this kind of transport.
+    /// Pairs over this kind of transport.
     pub async fn pair_over(&self, kind: Kind, other: &Self) -> (Joined, Joined) {
         let pairing = self.peers.start_pairing(kind, PATIENCE).await.unwrap();
-        let (here, there) = tokio::join!(self.peers.wait_pairing(), other.peers.join(&pairing.address, pairing.code.reveal()));
+        let (here, there) =
+            tokio::join!(self.peers.wait_pairing(), other.peers.join(&pairing.address, pairing.code.reveal()));
         (here.unwrap(), there.unwrap())
     }
 
-    /// While it does not run: adds a Go Thrum as a peer on this kind of transport, which knows its port and learns no other.
+    /// Adds a Go Thrum as a peer on this kind of transport while the daemon is stopped. That peer knows its port and
+    /// learns no other.
     pub fn knows_a_go_thrum(&self, kind: Kind) {
         let path = self.directory.path().join("peers.json");
         let mut content: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
@@ -336,7 +354,8 @@ impl Daemon {
     pub async fn hears(&self, id: &str) {
         let mut commits = self.log.commits();
         let heard = async {
-            // Not `wait_for`: it holds the channel while it asks, and who writes holds the store while it tells the channel.
+            // Not `wait_for`: it holds the channel during its check, while the writer holds the store during its
+            // notification.
             while !self.log.has_message(id) {
                 commits.changed().await.unwrap();
             }
@@ -350,7 +369,12 @@ impl Daemon {
     }
 }
 
-pub async fn start_peers(name: &str, id: &str, log: &Arc<StoreLog>, directory: &tempfile::TempDir) -> Result<Peers, Fault> {
+pub async fn start_peers(
+    name: &str,
+    id: &str,
+    log: &Arc<StoreLog>,
+    directory: &tempfile::TempDir,
+) -> Result<Peers, Fault> {
     start_peers_over(vec![Arc::new(Local::on_ports(0..=0))], limits::ROUND, false, name, id, log, directory).await
 }
 

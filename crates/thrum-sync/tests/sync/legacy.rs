@@ -1,4 +1,4 @@
-//! Old peers among ours: simulated, with everything that Go Thrum v0.6.3 does to a log and to those who read it.
+//! Legacy peers among others: simulated, with all effects that Go Thrum v0.6.3 has on a log and its readers.
 //! `THRUM_SEED=n` replays one seed.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::{Map, Value, json};
 use thrum_core::{Stamp, ids, ids::IdKind};
 use thrum_store::ops::Beat;
-use thrum_sync::{Log, intake, transport::memory::Weather, wire::Served};
+use thrum_sync::{Log, intake, protocol::wire::Served, transport::memory::Weather};
 
 use crate::{
     go::{Go, Stop, go_time},
@@ -15,7 +15,7 @@ use crate::{
     simulation::seeds::{Replay, only_seed},
 };
 
-/// Two of ours and one of Go's, which is paired with both.
+/// Creates two non-legacy daemons and a Go daemon that is paired with both.
 fn three(seed: u64) -> Sim {
     let mut sim = Sim::new(seed, 2);
     sim.pair(0, 1);
@@ -37,7 +37,7 @@ pub fn say(sim: &mut Sim, text: &str) -> String {
     message_id
 }
 
-/// An event of a daemon that is not here, served to one of ours.
+/// Serves an event of a foreign daemon to one of ours.
 fn smuggle(sim: &mut Sim, at: usize, n: usize, kind: &str, mut payload: Value) {
     let when = sim.wall();
     let event = payload.as_object_mut().unwrap();
@@ -48,7 +48,7 @@ fn smuggle(sim: &mut Sim, at: usize, n: usize, kind: &str, mut payload: Value) {
     sim.write(at, |log| log.apply(intake::batch("d_stranger", "", 0, served, log).unwrap()).unwrap());
 }
 
-/// What our daemons hold, as events.
+/// Returns the events that our daemons hold.
 fn held(sim: &Sim) -> Vec<Map<String, Value>> {
     let page = sim.daemons[0].log.page(0, 1_000_000, 1 << 40).unwrap();
     page.rows.iter().map(|row| serde_json::from_str(&row.event_json()).unwrap()).collect()
@@ -58,16 +58,19 @@ fn text<'a>(event: &'a Map<String, Value>, key: &str) -> &'a str {
     event.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Go has all that it can have, and we have its whole log but what is purged.
+/// Asserts that Go has all events that it can have, and that we have its whole log except what was purged.
 pub fn assert_exchanged(sim: &Sim, purged_before: Stamp) {
     let ours = held(sim);
     for go in &sim.gos {
-        let missing: Vec<_> =
-            ours.iter().filter(|event| !go.had.contains(text(event, "event_id")) && !rightly_withheld(go, event, &ours)).collect();
+        let missing: Vec<_> = ours
+            .iter()
+            .filter(|event| !go.had.contains(text(event, "event_id")) && !rightly_withheld(go, event, &ours))
+            .collect();
         assert!(missing.is_empty(), "{} lacks {missing:#?}", go.id);
         let held: BTreeSet<&str> = ours.iter().map(|event| text(event, "event_id")).collect();
         let purged = |id: &str| go.event(id).is_some_and(|event| is_older(event, purged_before));
-        let lacking: Vec<String> = go.log().into_iter().filter(|id| !held.contains(id.as_str()) && !purged(id)).collect();
+        let lacking: Vec<String> =
+            go.log().into_iter().filter(|id| !held.contains(id.as_str()) && !purged(id)).collect();
         assert!(lacking.is_empty(), "we lack {lacking:?} of {}", go.id);
     }
 }
@@ -77,9 +80,11 @@ fn is_older(event: &Map<String, Value>, cutoff: Stamp) -> bool {
     made("message_id") || made("session_id") || Stamp::parse(text(event, "timestamp")).unwrap() < cutoff
 }
 
-/// It could not apply it, or has thrown it away, or what it is about.
+/// Returns `true` if Go could not apply the event, or has discarded it or its subject.
 fn rightly_withheld(go: &Go, event: &Map<String, Value>, ours: &[Map<String, Value>]) -> bool {
-    let is = |other: &Map<String, Value>, kind: &str, key: &str, value: &str| text(other, "type") == kind && text(other, key) == value;
+    let is = |other: &Map<String, Value>, kind: &str, key: &str, value: &str| {
+        text(other, "type") == kind && text(other, key) == value
+    };
     let cleaned_up = |agent: &str| ours.iter().any(|other| is(other, "agent.cleanup", "agent_id", agent));
     let creations = ours.iter().filter(|other| is(other, "message.create", "message_id", text(event, "message_id")));
     let mut agents: Vec<&str> = creations.map(|creation| text(creation, "agent_id")).collect();
@@ -129,7 +134,7 @@ fn what_an_old_peer_cannot_apply_does_not_reach_it_and_stops_nothing() {
     sim.assert_quiet(20);
 }
 
-/// Go deletes an agent with its messages, and says so only later than it does.
+/// Go deletes an agent with its messages, and announces that only later.
 #[test]
 fn an_event_that_an_old_peer_refuses_all_the_same_is_skipped_for_it() {
     let mut sim = three(3);
@@ -185,7 +190,7 @@ fn a_restart_reads_an_old_peer_from_where_we_stood_and_not_from_its_start() {
     sim.assert_agreement();
 }
 
-/// One life with an old peer: what is said, what goes wrong, all from the seed.
+/// Simulates one history with a legacy peer: messages and faults, all from the seed.
 fn live(seed: u64) {
     let mut sim = Sim::new(seed, 1);
     let count = 1 + sim.random(3);
@@ -218,8 +223,11 @@ fn live(seed: u64) {
             4 => {
                 let (loss, duplication) = (sim.random(20), sim.random(10));
                 let latency = (Duration::from_millis(1), Duration::from_millis(1 + sim.random(300) as u64));
-                sim.network.weather =
-                    Weather { latency, loss: u8::try_from(loss).unwrap(), duplication: u8::try_from(duplication).unwrap() };
+                sim.network.weather = Weather {
+                    latency,
+                    loss: u8::try_from(loss).unwrap(),
+                    duplication: u8::try_from(duplication).unwrap(),
+                };
             }
             5 => sim.gos[0].crash(),
             6 | 7 => sim.gos[0].start(sim.tick),
@@ -265,7 +273,10 @@ fn live(seed: u64) {
                     1 => ("message.create", json!({"message_id": target, "body": {}})),
                     2 => ("message.create", json!({"message_id": target, "agent_id": "../x"})),
                     3 => ("message.create", json!({"message_id": target, "agent_id": "stranger"})),
-                    4 => ("message.receipt", json!({"message_id": target, "agent_id": "goagent", "receipt_type": "read"})),
+                    4 => (
+                        "message.receipt",
+                        json!({"message_id": target, "agent_id": "goagent", "receipt_type": "read"}),
+                    ),
                     _ => ("message.edit", json!({"message_id": target, "body": {"content": "edited"}})),
                 };
                 smuggle(&mut sim, at, strangers, kind, payload);
@@ -274,12 +285,17 @@ fn live(seed: u64) {
                 if let Some((message, own)) = sim.gos[0].any_message() {
                     let (kind, payload) = match own {
                         true => ("message.edit", json!({"message_id": message, "body": {"content": "edited there"}})),
-                        false => ("message.receipt", json!({"message_id": message, "agent_id": "goagent", "receipt_type": "read"})),
+                        false => (
+                            "message.receipt",
+                            json!({"message_id": message, "agent_id": "goagent", "receipt_type": "read"}),
+                        ),
                     };
                     sim.go_writes(0, kind, payload);
                 }
             }
-            16 if sim.gos[0].up && sim.random(3) == 0 => sim.go_writes(0, "agent.cleanup", json!({"agent_id": "goagent"})),
+            16 if sim.gos[0].up && sim.random(3) == 0 => {
+                sim.go_writes(0, "agent.cleanup", json!({"agent_id": "goagent"}))
+            }
             17 | 18 if sim.gos[0].up => theirs.push(say(&mut sim, "from there")),
             _ if sim.daemons[at].up => ours.push((at, sim.say(at, "something"))),
             _ => {}
@@ -294,7 +310,10 @@ fn live(seed: u64) {
     assert_eq!(sim.skipped(), [], "nothing had to be found out by being refused");
     for (_, message) in &ours {
         let is_old = ids::ulid_time(message).unwrap().millis() < purged_before.millis();
-        assert!(sim.daemons.iter().all(|daemon| daemon.log.has_message(message) != is_old), "{message} was acknowledged; purged: {is_old}");
+        assert!(
+            sim.daemons.iter().all(|daemon| daemon.log.has_message(message) != is_old),
+            "{message} was acknowledged; purged: {is_old}"
+        );
     }
     sim.assert_quiet(10);
 }

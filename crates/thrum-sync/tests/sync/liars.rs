@@ -1,4 +1,4 @@
-//! A peer whose word about what it holds is worth nothing: it costs bounded work, harms nobody, and is named.
+//! A peer that lies about the events that it holds: it causes bounded work, harms nobody, and is reported.
 
 use std::{
     sync::{Arc, Mutex},
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use thrum_core::{Stamp, Sum, limits};
 use thrum_sync::{
     Log,
-    service::{Verdict, Verified},
+    peers::{Verdict, Verified},
     transport::Kind,
 };
 use tokio::{
@@ -19,18 +19,18 @@ use tokio::{
 
 use crate::kit::{Daemon, PATIENCE};
 
-/// The peer `d_liar`, which answers as it likes on as many connections as it gets.
+/// The peer `d_liar`, which gives arbitrary answers on any number of connections.
 pub struct Liar {
     pub daemon: Daemon,
-    /// Methods and parameters that it was asked.
+    /// The requested methods and their parameters.
     pub asked: Arc<Mutex<Vec<(String, Value)>>>,
-    /// A connection of its own to the daemon, and what it shows there.
+    /// The liar's connection to the daemon, and its token.
     to_daemon: BufReader<TcpStream>,
     token: String,
 }
 
 impl Liar {
-    /// `answer` gives the result of every method but `sync.pull` and `sync.notify`.
+    /// Pairs a liar. `answer` returns the result of each method except `sync.pull` and `sync.notify`.
     pub async fn pair(answer: impl Fn(&str, &Value) -> Value + Send + Sync + 'static) -> Self {
         let daemon = Daemon::start("alpha").await;
         daemon.log.register("ann");
@@ -54,7 +54,7 @@ impl Liar {
         Self { daemon, asked, to_daemon: stream, token }
     }
 
-    /// Asks the daemon something.
+    /// Sends a request to the daemon.
     async fn asks(&mut self, method: &str) -> Value {
         let request = json!({"method": method, "params": {"token": self.token}, "id": 2});
         self.to_daemon.get_mut().write_all(format!("{request}\n").as_bytes()).await.unwrap();
@@ -95,10 +95,10 @@ async fn talk(stream: TcpStream, answer: Arc<impl Fn(&str, &Value) -> Value>, he
     }
 }
 
-/// As an answer: none, ever.
+/// As an answer: never answer.
 pub const SILENCE: &str = "silence";
 
-/// It says that it holds `count` events of `d_far` that nobody else has.
+/// Claims to hold `count` events of `d_far` that no one else has.
 pub fn info(count: u64, protocols: &[&str]) -> Value {
     let head = json!({"origin": "d_far", "log": "7", "count": count, "highest": count, "sum": Sum::of(b"x")});
     json!({"daemon_id": "d_liar", "name": "liar", "version": "0.1.0", "protocols": protocols, "log_id": "log", "latest": 0,
@@ -119,12 +119,16 @@ pub fn events(events: &[Value]) -> Value {
 
 pub const RANGES: [&str; 2] = ["lines-1", "ranges-1"];
 
-/// What `verify` said of the log that it lies about.
+/// Returns what `verify` reported about the log in question.
 pub fn said(verified: &Verified) -> (u64, u64, String) {
     let peer = &verified.peers[0];
     let missing = peer.missing.iter().find(|missing| missing.origin == "d_far");
     let note = missing.and_then(|missing| missing.note.clone()).or_else(|| peer.error.clone());
-    (missing.map_or(0, |missing| missing.here.events), missing.map_or(0, |missing| missing.fetched), note.unwrap_or_default())
+    (
+        missing.map_or(0, |missing| missing.here.events),
+        missing.map_or(0, |missing| missing.fetched),
+        note.unwrap_or_default(),
+    )
 }
 
 /// P7, C20
@@ -137,13 +141,15 @@ async fn one_that_does_not_serve_what_it_claims_is_asked_three_times_and_named()
     })
     .await;
     let verified = liar.verify().await;
-    let of_far = |method: &str| liar.asked.lock().unwrap().iter().filter(|asked| asked.0 == method && asked.1["origin"] == "d_far").count();
+    let of_far = |method: &str| {
+        liar.asked.lock().unwrap().iter().filter(|asked| asked.0 == method && asked.1["origin"] == "d_far").count()
+    };
     assert_eq!((of_far("sync.ranges"), of_far("sync.fetch")), (1, limits::MAX_FRUITLESS as usize));
     assert_eq!(verified.status, Verdict::Differs);
     assert_eq!(said(&verified), (9, 0, "it does not serve all that it says to hold".into()));
 }
 
-/// P6: nobody calls verify; it finds out by itself, says so, and does not go on asking.
+/// P6: without a call of `verify`, the daemon finds the difference, reports it, and stops asking.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_peer_claims_and_does_not_serve_is_shown_without_being_asked_for() {
     let mut liar = Liar::pair(|method, _| match method {
@@ -171,11 +177,16 @@ async fn what_a_peer_claims_and_does_not_serve_is_shown_without_being_asked_for(
         }
     };
     tokio::time::timeout(PATIENCE, later).await.expect("rounds go on");
-    // Once in twenty rounds, and then less often, in two logs.
-    assert!(liar.times("sync.fetch") <= fetches + 2 * limits::MAX_FRUITLESS as usize, "{} after {fetches}", liar.times("sync.fetch"));
+    // Once in twenty intervals, and then less often, for two logs.
+    assert!(
+        liar.times("sync.fetch") <= fetches + 2 * limits::MAX_FRUITLESS as usize,
+        "{} after {fetches}",
+        liar.times("sync.fetch")
+    );
 }
 
-/// P6: who is told that something is missing looks, and does not tell back; a flood of it is one look.
+/// P6: a daemon that is told about missing events compares, and does not tell back. A flood of hints causes one
+/// comparison.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_says_that_something_is_missing_is_looked_at_once_and_told_nothing() {
     let mut liar = Liar::pair(|method, _| match method {
@@ -195,11 +206,17 @@ async fn a_peer_that_says_that_something_is_missing_is_looked_at_once_and_told_n
     let repaired = liar.daemon.peers.status().await.unwrap()[0].repaired.clone().unwrap();
     assert!(repaired.missing_there > 0, "{repaired:?}");
     assert_eq!(liar.times("sync.differs"), 0);
-    let of_far = liar.asked.lock().unwrap().iter().filter(|asked| asked.0 == "sync.ranges" && asked.1["origin"] == "d_far").count();
+    let of_far = liar
+        .asked
+        .lock()
+        .unwrap()
+        .iter()
+        .filter(|asked| asked.0 == "sync.ranges" && asked.1["origin"] == "d_far")
+        .count();
     assert_eq!(of_far, 1);
 }
 
-/// C30: not even of a peer that still holds it.
+/// C30: not even if a peer still holds it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_purged_here_is_not_asked_for() {
     let liar = Liar::pair(|method, _| match method {
@@ -221,7 +238,7 @@ async fn what_was_purged_here_is_not_asked_for() {
     assert_eq!(first.1["ranges"], json!([[6, 9]]));
 }
 
-/// C21: only what was asked for is stored, and of that only what is signed by whom it says.
+/// C21: only requested events are stored, and only with a valid signature of their origin.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_that_nobody_asked_for_are_not_taken() {
     let liar = Liar::pair(|method, _| match method {
@@ -238,7 +255,7 @@ async fn events_that_nobody_asked_for_are_not_taken() {
     assert_eq!(said(&verified), (3, 1, "it serves other events than those asked for; they were not taken".into()));
 }
 
-/// C18, C20: numbers without end, too many, beyond an i64, backwards; each ends the repair, and says why.
+/// C18, C20: sequences without end, too many, beyond an i64, descending: each ends the reconciliation and is reported.
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_that_make_no_sense_end_the_comparison() {
     let endless = |_: &str, params: &Value| {
@@ -272,18 +289,19 @@ async fn claims_that_make_no_sense_end_the_comparison() {
     }
 }
 
-/// C25: who does not say that it tells ranges is compared by its heads, as before, and asked nothing else.
+/// C25: a peer without range support is compared by its version vector, as before, and not asked anything else.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_without_the_new_methods_is_compared_by_its_heads() {
     let liar = Liar::pair(|_, _| info(9, &["lines-1"])).await;
     let verified = liar.verify().await;
     assert_eq!((verified.status, verified.peers[0].missing.len()), (Verdict::Differs, 0));
-    let differs: Vec<_> = verified.peers[0].differences.iter().map(|difference| (difference.origin.as_str(), difference.there)).collect();
+    let differs: Vec<_> =
+        verified.peers[0].differences.iter().map(|difference| (difference.origin.as_str(), difference.there)).collect();
     assert!(differs.contains(&("d_far", 9)), "{differs:?}");
     assert_eq!(liar.times("sync.ranges") + liar.times("sync.ids") + liar.times("sync.fetch"), 0);
 }
 
-/// C20: parts of parts of parts.
+/// C20: parts nested without end.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_set_that_is_cut_without_end_is_given_up() {
     let liar = Liar::pair(|method, params| match method {

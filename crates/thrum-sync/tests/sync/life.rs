@@ -1,4 +1,4 @@
-//! A life of some daemons, all of it from the seed: who is paired with whom, what their agents do, and what goes wrong.
+//! One history of several daemons, entirely determined by the seed: pairings, actions of agents, and faults.
 
 mod trouble;
 
@@ -9,25 +9,25 @@ use thrum_store::ops::{Beat, Register, Send};
 
 use crate::sim::{Copied, Sim, Tally};
 
-/// Longer than the longest backoff and a few rounds.
+/// Longer than the longest backoff and a few sync intervals.
 pub const REST: Duration = Duration::from_secs(700);
 
 const ROLES: [&str; 3] = ["coder", "reviewer", "tester"];
 
-/// What is kept in mind from one thing that happens to the next.
+/// State between the steps of a history.
 struct Life {
     sim: Sim,
-    /// Daemons at work; the last one may be reserved for a copy.
+    /// Number of active daemons. The last one may be reserved for a copy.
     count: usize,
     copy: Option<usize>,
-    /// Messages that were acknowledged, with their authors' daemons and names.
+    /// Acknowledged messages: their author's daemon and name, and the message.
     messages: Vec<(usize, String, String)>,
     sessions: Vec<(usize, String)>,
     backups: Vec<(usize, Copied)>,
     names: usize,
 }
 
-/// Lives one life to its end, heals everything, and asserts all seven properties.
+/// Runs one history to its end, repairs all faults, and asserts all seven properties.
 pub fn live(seed: u64) -> (Tally, u64) {
     let mut life = Life::begin(seed);
     let things = 40 + life.sim.random(30);
@@ -51,7 +51,7 @@ impl Life {
             let to = sim.random(at);
             sim.pair(to, at);
         }
-        // Often there are circles, too.
+        // Usually there are cycles, too.
         for _ in 0..1 + count / 3 {
             let (one, other) = (sim.random(count), sim.random(count));
             if one != other && !sim.are_paired(one, other) {
@@ -66,7 +66,7 @@ impl Life {
             let at = sim.random(count);
             sim.pair_go(at, 0);
         }
-        // A clock that is a day off, in one life of three.
+        // In one of three histories, a clock is up to a day off.
         if !with_old && sim.one_in(3) {
             let (at, seconds) = (sim.random(count), sim.random(2 * 86_400));
             sim.skew(at, i64::try_from(seconds).unwrap() - 86_400);
@@ -78,7 +78,7 @@ impl Life {
         life
     }
 
-    /// A daemon that runs and answers.
+    /// Picks a daemon that runs and answers.
     fn somebody(&mut self) -> Option<usize> {
         let at = self.sim.random(self.sim.daemons.len());
         let daemon = &self.sim.daemons[at];
@@ -142,8 +142,12 @@ impl Life {
     }
 
     fn edit_or_delete(&mut self, at: usize) {
-        let own: Vec<(String, String)> =
-            self.messages.iter().filter(|(author, ..)| *author == at).map(|(_, agent, id)| (agent.clone(), id.clone())).collect();
+        let own: Vec<(String, String)> = self
+            .messages
+            .iter()
+            .filter(|(author, ..)| *author == at)
+            .map(|(_, agent, id)| (agent.clone(), id.clone()))
+            .collect();
         if own.is_empty() {
             return;
         }
@@ -166,7 +170,8 @@ impl Life {
     }
 
     fn session(&mut self, at: usize, agent: &str) {
-        let open: Vec<String> = self.sessions.iter().filter(|(home, _)| *home == at).map(|(_, id)| id.clone()).collect();
+        let open: Vec<String> =
+            self.sessions.iter().filter(|(home, _)| *home == at).map(|(_, id)| id.clone()).collect();
         let known = open.len().checked_sub(1).map(|last| open[self.sim.random(last + 1)].clone());
         match (self.sim.random(4), known) {
             (0, Some(session)) => drop(self.sim.act(at, |tx| tx.set_intent(&session, "survive"))),
@@ -179,7 +184,7 @@ impl Life {
         }
     }
 
-    /// A new agent, the same one with another role, or one of a name that another machine has, too.
+    /// Registers a new agent, an existing one with another role, or one with a name that another machine uses, too.
     fn register(&mut self, at: usize) {
         let name = match self.sim.random(3) {
             0 if !self.sim.daemons[at].agents.is_empty() => self.agent_of(at),
@@ -207,9 +212,9 @@ impl Life {
     }
 
     fn purge(&mut self, at: usize) {
-        // Mostly what everybody's clock takes for the past, sometimes only one's own does.
+        // Usually in the past for every clock, sometimes only for the local one.
         let before = if self.sim.one_in(3) { self.sim.a_moment_ago(at) } else { self.sim.some_time_ago() };
-        // Whether it takes effect if nobody heard of its success is not known; then it counts as if it had.
+        // If the result was not acknowledged, it is unknown whether the purge took effect. Then it counts as effective.
         self.sim.purge(at, before);
     }
 
@@ -219,7 +224,11 @@ impl Life {
         }
         match (self.sim.random(4), self.sim.gos[0].any_message()) {
             (0, Some((message, true))) => {
-                self.sim.go_writes(0, "message.edit", json!({"message_id": message, "body": {"content": "edited there"}}));
+                self.sim.go_writes(
+                    0,
+                    "message.edit",
+                    json!({"message_id": message, "body": {"content": "edited there"}}),
+                );
             }
             (1, Some((message, _))) => {
                 let receipt = json!({"message_id": message, "agent_id": "goagent", "receipt_type": "read"});

@@ -1,4 +1,4 @@
-//! What `daemon.local_only` keeps a daemon from: every other machine, in both directions.
+//! `daemon.local_only` excludes all other machines, in both directions.
 
 use std::sync::Arc;
 
@@ -14,12 +14,21 @@ use thrum_sync::{
 
 use crate::kit::{Daemon, PATIENCE, start_peers_over};
 
-/// Starts the peers of a daemon again, with a tailnet.
+/// Restarts a daemon's peers with a tailnet.
 async fn connect(daemon: &mut Daemon, node: &MemoryNode, local_only: bool) {
     daemon.peers.shutdown().await;
     let transports: Vec<Arc<dyn Transport>> = vec![Arc::new(Local::on_ports(0..=0)), Arc::new(node.clone())];
-    daemon.peers =
-        start_peers_over(transports, limits::ROUND, local_only, &daemon.name, &daemon.id, &daemon.log, &daemon.directory).await.unwrap();
+    daemon.peers = start_peers_over(
+        transports,
+        limits::ROUND,
+        local_only,
+        &daemon.name,
+        &daemon.id,
+        &daemon.log,
+        &daemon.directory,
+    )
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -37,7 +46,8 @@ async fn with_local_only_no_other_machine_is_dialled_listened_for_or_joined_and_
 
     connect(&mut a, &here, true).await;
     let mut standing = a.peers.watch("beta").unwrap();
-    let held = standing.wait_for(|status| status.last_error.as_deref().is_some_and(|error| error.contains("daemon.local_only")));
+    let held = standing
+        .wait_for(|status| status.last_error.as_deref().is_some_and(|error| error.contains("daemon.local_only")));
     tokio::time::timeout(PATIENCE, held).await.unwrap().unwrap();
     assert_ne!(a.peers.status().await.unwrap()[0].state, State::Connected);
     assert_eq!(a.peers.join("100.64.0.2:9100", "1234").await.unwrap_err().kind, ErrorKind::Refused);

@@ -1,5 +1,5 @@
-//! Peers against recorded lines of Go Thrum, over real sockets, and by the hundreds in simulated trouble. The log is the real
-//! one, in SQLite.
+//! Tests peers against recorded lines of Go Thrum, over real sockets, and by the hundreds in simulated faults. The log
+//! is the real one, in SQLite.
 
 #![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and not what they share")]
 
@@ -18,10 +18,12 @@ mod legacy;
 mod liars;
 mod life;
 mod local_only;
+mod long_lines;
 mod nodes;
 mod pake;
 mod peers;
 mod proofs;
+mod same_key;
 mod server;
 mod sim;
 mod simulation;

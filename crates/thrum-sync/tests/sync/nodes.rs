@@ -1,4 +1,4 @@
-//! Daemons on a tailnet: who is calling, where a token may go, and what happens when nodes move, vanish and come back.
+//! Daemons on a tailnet: identifying callers, restricting tokens to nodes, and nodes that move, vanish and return.
 
 use serde_json::{Value, json};
 use thrum_core::{DaemonKey, ErrorKind, Fault, limits};
@@ -19,7 +19,7 @@ use crate::{
     tailnet::{Two, UNKNOWN, Wire, daemon, eventually, fails_with, listening, over, status, told_of, until},
 };
 
-/// C11: the token alone is worth nothing on another node, nor with another's key, nor with an answer that was given before.
+/// C11: the token alone is useless on another node, with another key, or with a replayed answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stolen_token_brings_nothing_and_is_reported() {
     let two = Two::paired().await;
@@ -30,23 +30,32 @@ async fn a_stolen_token_brings_nothing_and_is_reported() {
 
     let mut wire = Wire::dial(&thief, &to).await;
     let mut challenges = Vec::new();
-    for (method, params) in [("sync.peer_info", json!({"token": token})), ("sync.pull", json!({"token": token, "after_sequence": 0}))] {
+    for (method, params) in
+        [("sync.peer_info", json!({"token": token})), ("sync.pull", json!({"token": token, "after_sequence": 0}))]
+    {
         let reply = wire.ask(method, params).await;
         assert!(reply.get("result").is_none(), "{reply}");
-        assert_eq!((&reply["error"]["data"]["kind"], &reply["error"]["data"]["retryable"]), (&json!("prove"), &json!(true)));
+        assert_eq!(
+            (&reply["error"]["data"]["kind"], &reply["error"]["data"]["retryable"]),
+            (&json!("prove"), &json!(true))
+        );
         challenges.push(reply["error"]["data"]["challenge"].as_str().unwrap().to_owned());
     }
     assert_ne!(challenges[0], challenges[1], "each is fresh");
     let prove = |signature: String| json!({"token": token, "daemon_id": two.b.id, "signature": signature});
-    // The earlier challenge is none any more, though the right key answers it.
+    // The earlier challenge is no longer valid, even though the right key answers it.
     assert_eq!(wire.ask("sync.prove", prove(key.prove(&challenges[0], &two.a.id))).await["error"]["message"], UNKNOWN);
-    // And with that wrong answer the later one is none, either.
+    // The wrong answer has also used up the later challenge.
     assert_eq!(wire.ask("sync.prove", prove(key.prove(&challenges[1], &two.a.id))).await["error"]["message"], UNKNOWN);
 
     let challenge = |reply: Value| reply["error"]["data"]["challenge"].as_str().unwrap().to_owned();
     let asked = challenge(wire.ask("sync.peer_info", json!({"token": token})).await);
     let other = DaemonKey::generate(&mut System);
-    assert_eq!(wire.ask("sync.prove", prove(other.prove(&asked, &two.a.id))).await["error"]["message"], UNKNOWN, "another's key");
+    assert_eq!(
+        wire.ask("sync.prove", prove(other.prove(&asked, &two.a.id))).await["error"]["message"],
+        UNKNOWN,
+        "another's key"
+    );
     let asked = challenge(wire.ask("sync.peer_info", json!({"token": token})).await);
     let mut second = Wire::dial(&thief, &to).await;
     let elsewhere = second.ask("sync.prove", prove(key.prove(&asked, &two.a.id))).await;
@@ -68,7 +77,7 @@ async fn a_stolen_token_brings_nothing_and_is_reported() {
     two.b.hears(&news).await;
 }
 
-/// C11: who does not even try to prove anything is reported when he hangs up.
+/// C11: a caller that does not even attempt a proof is reported when it hangs up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thief_who_says_no_more_is_reported_too() {
     let two = Two::paired().await;
@@ -80,7 +89,7 @@ async fn a_thief_who_says_no_more_is_reported_too() {
     assert_eq!(told_of(&two.b).await, (thief.node(), 1));
 }
 
-/// C11: a whole daemon with a copied registry and a key of its own.
+/// C11: a complete daemon with a copied registry and a key of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_with_a_copied_registry_is_refused_and_both_sides_say_so() {
     let mut two = Two::paired().await;
@@ -103,7 +112,7 @@ async fn a_peer_that_proves_its_key_from_another_node_has_moved_there() {
     let mut two = Two::paired().await;
     let new = two.net.node("tower", "ben");
     two.b.restart_over(over(&new)).await;
-    // It calls, is asked, proves it; then it is called where it is now.
+    // The peer calls, is challenged, and proves its identity. Then it is dialled at its new place.
     let news = two.a.log.say("alpha", "where are you?");
     two.b.hears(&news).await;
     let back = two.b.log.say("beta", "here");
@@ -114,7 +123,10 @@ async fn a_peer_that_proves_its_key_from_another_node_has_moved_there() {
     assert_eq!((moved.from, moved.to), (two.there.node(), new.node()));
     assert_eq!((shown.node, shown.refused), (Some(new.node()), None));
     assert_eq!(shown.address, listening(&two.b).await);
-    assert!(status(&two.b).await.refused_there.is_none() && !kit::logs().contains("was used from tower (ben)"), "no false alarm");
+    assert!(
+        status(&two.b).await.refused_there.is_none() && !kit::logs().contains("was used from tower (ben)"),
+        "no false alarm"
+    );
     two.a.restart_over(over(&two.here)).await;
     assert_eq!(status(&two.a).await.moved.map(|moved| moved.to), Some(new.node()), "durably");
     // The old node is a stranger now.
@@ -123,7 +135,7 @@ async fn a_peer_that_proves_its_key_from_another_node_has_moved_there() {
     assert_eq!(wire.ask("sync.peer_info", json!({"token": token.reveal()})).await["error"]["data"]["kind"], "prove");
 }
 
-/// Go Thrum listens on one node and dials from another. C11
+/// C11: Go Thrum listens on one node and dials from another.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_without_key_calls_from_one_other_node_and_from_no_third() {
     let net = MemoryTailnet::default();
@@ -133,10 +145,11 @@ async fn a_peer_without_key_calls_from_one_other_node_and_from_no_third() {
     let mut go = tsnet.listen(None).await.unwrap();
     let pairing = a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
     let mut wire = Wire::dial(&box1, &pairing.address).await;
-    let params =
-        json!({"code": pairing.code.reveal(), "daemon_id": "d_47fkcmt93fcz", "name": "go", "address": format!("{}:9100", tsnet.host())});
+    let params = json!({"code": pairing.code.reveal(), "daemon_id": "d_47fkcmt93fcz", "name": "go", "address": format!("{}:9100", tsnet.host())});
     let token = wire.ask("pair.request", params).await["result"]["token"].as_str().unwrap().to_owned();
-    let asks = async |node: &MemoryNode| Wire::dial(node, &pairing.address).await.ask("sync.peer_info", json!({"token": token})).await;
+    let asks = async |node: &MemoryNode| {
+        Wire::dial(node, &pairing.address).await.ask("sync.peer_info", json!({"token": token})).await
+    };
     assert!(asks(&box1).await["result"].is_object());
     let answers = async {
         let mut wire = BufReader::new(go.accept().await.unwrap().0);
@@ -149,7 +162,11 @@ async fn a_peer_without_key_calls_from_one_other_node_and_from_no_third() {
     };
     assert_eq!(answers.await, tsnet.node(), "the one that was dialled was learnt");
     let reply = asks(&third).await;
-    assert_eq!((&reply["error"]["message"], reply["error"].get("data")), (&json!(UNKNOWN), None), "as an unknown token, to the letter");
+    assert_eq!(
+        (&reply["error"]["message"], reply["error"].get("data")),
+        (&json!(UNKNOWN), None),
+        "as an unknown token, to the letter"
+    );
     assert!(asks(&tsnet).await["result"].is_object(), "where it listens it is, too");
     let shown = status(&a).await;
     assert_eq!((shown.calls_from, shown.node), (Some(box1.node()), Some(tsnet.node())));
@@ -189,7 +206,7 @@ async fn what_a_peer_announces_for_others_is_said_once_a_minute() {
     assert_eq!(kit::logs().matches("sync.notify: unknown peer d_never_heard_of").count(), 1);
 }
 
-/// An entry that Go made, or that is older than nodes.
+/// An entry written by Go, or older than the recording of nodes.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entry_without_node_learns_it_once_and_then_keeps_to_it() {
     let mut two = Two::paired().await;
@@ -210,7 +227,7 @@ async fn an_entry_without_node_learns_it_once_and_then_keeps_to_it() {
     assert!(wire.ask("sync.peer_info", json!({"token": token.reveal()})).await["error"].is_object());
 }
 
-/// As after an import, where the address is another node's by now.
+/// As after an import, when the address belongs to another node by now.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_where_another_daemon_answers_is_not_learnt() {
     let mut two = Two::paired().await;
@@ -264,7 +281,12 @@ async fn nothing_is_sent_to_an_address_whose_node_is_gone() {
     let _open = squatter.listen(Some(9100)).await.unwrap();
     let before = two.net.dialled().len();
     two.a.restart_over(over(&two.here)).await;
-    until(&two.a, "beta", fails_with("its node laptop (ben) is not on this tailnet, and 100.64.0.2:9100 belongs to cafe (mallory)")).await;
+    until(
+        &two.a,
+        "beta",
+        fails_with("its node laptop (ben) is not on this tailnet, and 100.64.0.2:9100 belongs to cafe (mallory)"),
+    )
+    .await;
     assert_eq!(two.dialled_by(&two.here, before), [""; 0]);
 }
 
@@ -286,10 +308,14 @@ async fn a_joiner_that_gives_another_nodes_address_is_called_on_its_own_node() {
         };
         let mut wire = Wire::dial(&joiner, &pairing.address).await;
         let params = json!({"code": pairing.code.reveal(), "daemon_id": id, "name": "beta", "address": address});
-        assert!(wire.ask("pair.request", params).await["result"].is_object(), "a pairing that never worked is replaced");
+        assert!(
+            wire.ask("pair.request", params).await["result"].is_object(),
+            "a pairing that never worked is replaced"
+        );
         let own = format!("{}:9100", joiner.host());
         eventually(async || (a.peers.list()[0].address == own).then_some(())).await;
-        let by_us: Vec<_> = net.dialled().into_iter().skip(before).filter(|(by, _)| *by == here.node().id).map(|(_, to)| to).collect();
+        let by_us: Vec<_> =
+            net.dialled().into_iter().skip(before).filter(|(by, _)| *by == here.node().id).map(|(_, to)| to).collect();
         assert!(by_us.iter().all(|to| *to == own), "{by_us:?}");
     }
 }
@@ -305,7 +331,10 @@ async fn a_tailnet_that_is_not_up_delays_nothing_and_says_why_until_it_is() {
     assert_eq!(refused, why);
     two.a.peers.shutdown().await;
     two.a.restart_over(over(&two.here)).await;
-    assert_eq!((two.a.peers.address(Kind::Tailnet).await, two.a.peers.condition(Kind::Tailnet)), (None, Some(Condition::Down(why))));
+    assert_eq!(
+        (two.a.peers.address(Kind::Tailnet).await, two.a.peers.condition(Kind::Tailnet)),
+        (None, Some(Condition::Down(why)))
+    );
 
     two.here.set(Condition::Up);
     let news = two.b.log.say("beta", "good morning");
@@ -356,7 +385,7 @@ async fn a_tailnet_port_that_a_go_thrum_knows_and_another_has_is_shown_and_never
     assert_eq!(a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap().address, address);
 }
 
-/// C11: whom the tailnet does not know is told nothing at all.
+/// C11: a caller unknown to the tailnet gets no reply at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_without_node_is_hung_up_on() {
     let two = Two::paired().await;
@@ -365,7 +394,7 @@ async fn a_caller_without_node_is_hung_up_on() {
     let mut conn = stranger.dial(&listening(&two.a).await).await.unwrap();
     let token = two.b.peers.list()[0].token.clone().unwrap();
     let request = json!({"method": "sync.peer_info", "params": {"token": token.reveal()}, "id": 1});
-    // It may be closed already.
+    // The connection may already be closed.
     let _ = conn.write_all(format!("{request}\n").as_bytes()).await;
     let mut heard = Vec::new();
     let _ = timeout(PATIENCE, conn.read_to_end(&mut heard)).await.expect("closed");

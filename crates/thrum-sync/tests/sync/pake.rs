@@ -1,4 +1,5 @@
-//! Pairing without sending the code, attacked: in between, from the side, by answering as an old peer, by cutting it off.
+//! Attacks on pairing without sending the code: in the middle, from the side, by answering like a legacy peer, by
+//! cutting connections.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,9 +10,9 @@ use thrum_sync::{
         Code,
         pake::{self, Parties},
     },
-    service::Waited,
+    peers::Waited,
+    protocol::wire::Begin,
     transport::{Kind, Listener, Transport, memory::MemoryTailnet},
-    wire::Begin,
 };
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, copy_bidirectional},
@@ -21,7 +22,7 @@ use tokio::{
 
 use crate::kit::{Daemon, PATIENCE, System};
 
-/// A joiner by hand, on loopback, which says that it is this daemon.
+/// A loopback joiner played by the test, which claims to be this daemon.
 struct Joiner {
     stream: BufReader<TcpStream>,
     parties: Parties,
@@ -59,7 +60,7 @@ impl Joiner {
         Begin { version, daemon_id: joiner, name, address, message }.line(1)
     }
 
-    /// Begins; gives the line with the confirmation.
+    /// Starts the exchange. Returns the line with the confirmation.
     async fn begun(&mut self, code: &Code) -> String {
         let (joining, message) = pake::join(code, self.parties.clone(), &mut System);
         let reply = self.ask(&self.begin(message)).await;
@@ -68,7 +69,7 @@ impl Joiner {
     }
 }
 
-/// C6: the address is the wrong one, and whoever is there hands everything on.
+/// C6: the address is wrong, and the daemon there relays everything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_in_the_middle_is_a_wrong_code_to_both_and_is_shown() {
     let net = MemoryTailnet::default();
@@ -88,17 +89,23 @@ async fn a_node_in_the_middle_is_a_wrong_code_to_both_and_is_shown() {
         }
     });
     let refused = b.peers.join(&wrong_host, pairing.code.reveal()).await.unwrap_err();
-    assert_eq!((refused.kind, refused.message.as_str()), (ErrorKind::Refused, "invalid pairing code (2 attempts remaining)"));
+    assert_eq!(
+        (refused.kind, refused.message.as_str()),
+        (ErrorKind::Refused, "invalid pairing code (2 attempts remaining)")
+    );
     let Waited::Tried(tried) = a.peers.wait_pairing_or_attempt(0).await.unwrap() else { panic!("nobody joined") };
     assert_eq!((tried.len(), tried[0].who().as_str()), (1, "cafe (x)"));
     assert!(a.peers.list().is_empty() && b.peers.list().is_empty());
     relay.abort();
-    // The code was not given away by that: it still is good for who reaches the right one.
+    // The code was not revealed by that: it still works at the right address.
     let (here, there) = tokio::join!(a.peers.wait_pairing(), b.peers.join(&pairing.address, pairing.code.reveal()));
-    assert_eq!((here.unwrap().pairing.as_deref(), there.unwrap().pairing.as_deref()), (Some("spake2-1"), Some("spake2-1")));
+    assert_eq!(
+        (here.unwrap().pairing.as_deref(), there.unwrap().pairing.as_deref()),
+        (Some("spake2-1"), Some("spake2-1"))
+    );
 }
 
-/// C6: on loopback, where all are one node, it is another port.
+/// C6: on loopback, where all callers are one node, the port differs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_in_the_middle_on_this_machine_is_a_wrong_code_too() {
     let (a, b) = (Daemon::start("alpha").await, Daemon::start("beta").await);
@@ -117,8 +124,8 @@ async fn a_program_in_the_middle_on_this_machine_is_a_wrong_code_too() {
     assert!(a.peers.list().is_empty() && b.peers.list().is_empty());
 }
 
-/// C6: the same port at another address of this machine leads to another program. A joiner does not dial it, and whoever does is not
-/// believed.
+/// C6: the same port at another address of this machine leads to another program. A joiner does not dial it, and one
+/// that does fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_at_another_address_of_this_machine_is_not_dialled_and_is_a_wrong_code() {
     let (a, b) = (Daemon::start("alpha").await, Daemon::start("beta").await);
@@ -135,22 +142,26 @@ async fn a_relay_at_another_address_of_this_machine_is_not_dialled_and_is_a_wron
     });
     for alias in [format!("127.0.0.2:{port}"), format!("[::1]:{port}")] {
         let refused = b.peers.join(&alias, pairing.code.reveal()).await.unwrap_err();
-        assert_eq!((refused.kind, refused.message.contains("another address of this machine")), (ErrorKind::Invalid, true), "{refused}");
+        assert_eq!(
+            (refused.kind, refused.message.contains("another address of this machine")),
+            (ErrorKind::Invalid, true),
+            "{refused}"
+        );
     }
-    // An older joiner, which dials it: the two sides see another listener.
+    // An older joiner dials it: the two sides see different listeners.
     let mut joiner = Joiner::of(&b, &a, &format!("127.0.0.2:{port}")).await;
     let confirmation = joiner.begun(&pairing.code).await;
     let reply = joiner.ask(&confirmation).await;
     assert_eq!(reply["error"]["message"], "invalid pairing code (2 attempts remaining)", "{reply}");
     assert!(a.peers.list().is_empty() && b.peers.list().is_empty());
-    // `localhost` is 127.0.0.1, whatever else the name leads to.
+    // `localhost` is 127.0.0.1, whatever the name resolves to.
     let by_name = format!("localhost:{port}");
     let (here, there) = tokio::join!(a.peers.wait_pairing(), b.peers.join(&by_name, pairing.code.reveal()));
     assert!(here.unwrap().syncing && there.unwrap().syncing);
     assert_eq!(b.peers.list()[0].address, pairing.address);
 }
 
-/// Somebody who answers each request by hand; what he heard.
+/// Starts a listener that answers each request with `answer`. Returns its address and the received requests.
 async fn stranger(mut answer: impl FnMut(&Value) -> Value + Send + 'static) -> (String, Arc<Mutex<Vec<Value>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -173,21 +184,30 @@ async fn stranger(mut answer: impl FnMut(&Value) -> Value + Send + 'static) -> (
     (address, heard)
 }
 
-/// C6: who answers as an old peer would, or as a version to come, is sent no code; only who asks for it sends one.
+/// C6: a daemon that answers like a legacy peer, or like a future version, is not sent the code, unless the caller
+/// requests that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_joiner_does_not_fall_back_by_itself() {
     let b = Daemon::start("beta").await;
     let unknown = json!({"error": {"code": -32601, "message": "method not found: pair.probe"}});
     let before = json!({"result": {"name": "x", "protocols": ["lines-1"], "version": "0.1.0", "waiting": true}});
-    let to_come = json!({"result": {"daemon_id": "d_x", "name": "x", "pairing": ["spake2-9"], "version": "9", "waiting": true}});
-    let nobody = json!({"result": {"daemon_id": "", "name": "x", "pairing": ["spake2-1"], "version": "9", "waiting": true}});
+    let to_come =
+        json!({"result": {"daemon_id": "d_x", "name": "x", "pairing": ["spake2-9"], "version": "9", "waiting": true}});
+    let nobody =
+        json!({"result": {"daemon_id": "", "name": "x", "pairing": ["spake2-1"], "version": "9", "waiting": true}});
     for probed in [unknown, before, to_come, nobody] {
-        let paired = json!({"result": {"status": "paired", "daemon_id": "d_old", "name": "old", "token": "5".repeat(64)}});
+        let paired =
+            json!({"result": {"status": "paired", "daemon_id": "d_old", "name": "old", "token": "5".repeat(64)}});
         let answered = probed.clone();
         let (address, heard) =
-            stranger(move |request| if request["method"] == "pair.probe" { answered.clone() } else { paired.clone() }).await;
+            stranger(move |request| if request["method"] == "pair.probe" { answered.clone() } else { paired.clone() })
+                .await;
         let refused = b.peers.join(&address, "0042").await.unwrap_err();
-        assert_eq!((refused.kind, refused.message.ends_with("nothing was sent")), (ErrorKind::Refused, true), "{refused}");
+        assert_eq!(
+            (refused.kind, refused.message.ends_with("nothing was sent")),
+            (ErrorKind::Refused, true),
+            "{refused}"
+        );
         assert!(refused.hint.as_ref().is_some_and(|hint| hint.contains("--plain")), "{refused:?}");
         let listener = b.peers.look(&address).await.unwrap();
         assert_eq!((listener.pairing.as_str(), &listener.address), ("plain", &address));
@@ -205,7 +225,7 @@ async fn a_joiner_does_not_fall_back_by_itself() {
     }
 }
 
-/// C6: a listener with tokens of its own, which does not know the code, gets nothing stored whatever it answers.
+/// C6: a listener with its own tokens that does not know the code is never stored, whatever it answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_that_does_not_know_the_code_learns_nothing_and_is_not_stored() {
     let b = Daemon::start("beta").await;
@@ -245,7 +265,7 @@ async fn a_listener_that_does_not_know_the_code_learns_nothing_and_is_not_stored
                     let sealed = answered.take().and_then(|state| state.check(params["mac"].as_str().unwrap()));
                     let (mac, sealed) = sealed.map_or_else(|| ("0".repeat(64), "0".repeat(160)), |proven| proven.seal(&token, "m"));
                     *proven.lock().unwrap() = Some((mac.clone(), sealed.clone()));
-                    // With the right code, only the name that came in clear is another.
+                    // With the right code; only the clear-text name differs.
                     json!({"result": {"status": "paired", "mac": mac, "sealed_token": sealed, "daemon_id": "d_mallory", "name": "n"}})
                 }
             }
@@ -253,7 +273,11 @@ async fn a_listener_that_does_not_know_the_code_learns_nothing_and_is_not_stored
         .await;
         port.lock().unwrap().clone_from(&address);
         let refused = b.peers.join(&address, "0042").await.unwrap_err();
-        assert_eq!((refused.kind, refused.message.ends_with("nothing was stored")), (ErrorKind::Refused, true), "{refused}");
+        assert_eq!(
+            (refused.kind, refused.message.ends_with("nothing was stored")),
+            (ErrorKind::Refused, true),
+            "{refused}"
+        );
         assert!(b.peers.list().is_empty());
         let heard = heard.lock().unwrap();
         let keys = |n: usize| heard[n]["params"].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
@@ -270,13 +294,13 @@ async fn a_listener_that_does_not_know_the_code_learns_nothing_and_is_not_stored
     assert_ne!(last.0, "0".repeat(64), "the second one knew the code");
 }
 
-/// C9: whichever message is lost, pairing again heals it.
+/// C9: if any message is lost, pairing again repairs it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pairing_cut_off_at_any_message_is_healed_by_pairing_again() {
     let (a, b) = (Daemon::start("alpha").await, Daemon::start("beta").await);
     let pairing = a.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
     let code = &pairing.code;
-    // The first message came, and nothing after it; then the confirmation is on its way and lost.
+    // First, nothing follows the first message. Then the confirmation is lost.
     let mut cut = Joiner::of(&b, &a, &pairing.address).await;
     let (_, message) = pake::join(code, cut.parties.clone(), &mut System);
     cut.say(&cut.begin(message)).await;
@@ -289,7 +313,7 @@ async fn a_pairing_cut_off_at_any_message_is_healed_by_pairing_again() {
     let (here, there) = tokio::join!(a.peers.wait_pairing(), b.peers.join(&pairing.address, code.reveal()));
     assert!(here.unwrap().syncing && there.unwrap().syncing, "in the same session, with the last try");
 
-    // The answer is lost: one side has stored what the other never heard of.
+    // The final reply is lost: one side has stored a pairing that the other never learned about.
     let c = Daemon::start("gamma").await;
     let pairing = a.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
     let mut cut = Joiner::of(&c, &a, &pairing.address).await;
@@ -304,20 +328,21 @@ async fn a_pairing_cut_off_at_any_message_is_healed_by_pairing_again() {
     assert_eq!((a.peers.list().len(), c.peers.list().len()), (2, 1));
 }
 
-/// C1, C3: a connection is good for one exchange, an exchange for one confirmation, and what was recorded for nothing.
+/// C1, C3: a connection allows one exchange, an exchange one confirmation, and a recording none.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_is_good_for_one_exchange_and_a_recorded_one_for_none() {
     let (a, b) = (Daemon::start("alpha").await, Daemon::start("beta").await);
     let pairing = a.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
     let guesses = || {
-        let text = std::fs::read_to_string(a.directory.path().join("pairing.json")).unwrap_or_else(|_| r#"{"attempts":[]}"#.into());
+        let text = std::fs::read_to_string(a.directory.path().join("pairing.json"))
+            .unwrap_or_else(|_| r#"{"attempts":[]}"#.into());
         serde_json::from_str::<Value>(&text).unwrap()["attempts"].as_array().unwrap().len()
     };
     let refused = |reply: &Value| reply["error"]["message"].as_str().unwrap_or("no error").to_owned();
     let mut joiner = Joiner::of(&b, &a, &pairing.address).await;
     let confirm = json!({"method": "pair.confirm", "params": {"mac": "00"}, "id": 2}).to_string();
     assert_eq!(refused(&joiner.ask(&confirm).await), "this connection has not begun to pair");
-    // C5: what has the wrong type is no message, and no guess.
+    // C5: a message of the wrong type is neither a message nor a guess.
     let number = json!({"method": "pair.begin", "params": {"msg": 42, "daemon_id": "d_x"}, "id": 1}).to_string();
     assert!(refused(&joiner.ask(&number).await).starts_with("invalid params"));
     assert_eq!(guesses(), 0);
@@ -331,7 +356,11 @@ async fn a_connection_is_good_for_one_exchange_and_a_recorded_one_for_none() {
     assert_eq!(refused(&joiner.ask(&confirm).await), "invalid pairing code (2 attempts remaining)");
     let (_, mac) = joining.confirm(answered["result"]["msg"].as_str().unwrap()).unwrap();
     let right = json!({"method": "pair.confirm", "params": {"mac": mac}, "id": 2}).to_string();
-    assert_eq!(refused(&joiner.ask(&right).await), "this connection has not begun to pair", "it was right, and too late");
+    assert_eq!(
+        refused(&joiner.ask(&right).await),
+        "this connection has not begun to pair",
+        "it was right, and too late"
+    );
 
     let mut again = Joiner::of(&b, &a, &pairing.address).await;
     assert_ne!(again.ask(&first).await["result"]["msg"], answered["result"]["msg"]);
@@ -343,7 +372,7 @@ async fn a_connection_is_good_for_one_exchange_and_a_recorded_one_for_none() {
     assert!(a.peers.list().is_empty());
 }
 
-/// C7: only who knows the code is told that a daemon is known here.
+/// C7: only a caller that knows the code learns that a daemon is known here.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_known_id_is_told_to_nobody_without_the_code_and_not_overwritten_by_who_has_it() {
     let (a, b) = (Daemon::start("alpha").await, Daemon::start("beta").await);

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use thrum_core::ErrorKind;
 use thrum_sync::{
     Log,
+    peers::Verdict,
     replicator::State,
-    service::Verdict,
     transport::{Kind, Listener, Transport, local::Local},
 };
 
@@ -30,11 +30,14 @@ async fn two_daemons_pair_and_each_reads_what_the_other_had() {
     b.agrees().await;
     let status = &a.peers.status().await.unwrap()[0];
     assert_eq!((status.state, status.backlog_from_them, status.rejected), (State::Connected, Some(0), 0));
-    assert_eq!((status.daemon_id.as_str(), status.transport.as_str(), status.version.as_deref()), (&*b.id, "local", Some("0.1.0")));
+    assert_eq!(
+        (status.daemon_id.as_str(), status.transport.as_str(), status.version.as_deref()),
+        (&*b.id, "local", Some("0.1.0"))
+    );
 }
 
-/// One thread, so that nobody acts on the pairing between the moment it is on disk and the moment it is asked for; several
-/// times, for the moment is short.
+/// On one thread, so that no other task acts on the pairing between its storage and the request for it. Repeated,
+/// because the interval is short.
 #[tokio::test]
 async fn who_asks_for_a_pairing_the_moment_it_succeeds_hears_that_it_did() {
     for _ in 0..10 {
@@ -42,7 +45,7 @@ async fn who_asks_for_a_pairing_the_moment_it_succeeds_hears_that_it_did() {
         let pairing = a.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
         let asking = async {
             loop {
-                // Far longer here than in the tasks, so that it is here that the peer is seen first.
+                // Busy here for far longer than the other tasks run, so that the peer is seen here first.
                 let turn = std::time::Instant::now();
                 while turn.elapsed() < Duration::from_millis(5) {
                     std::thread::yield_now();
@@ -64,9 +67,11 @@ async fn peers_are_asked_as_often_as_the_user_says() {
     a.pair(&b).await;
     a.peers.shutdown().await;
     let transports: Vec<Arc<dyn Transport>> = vec![Arc::new(Local::on_ports(0..=0))];
-    a.peers = start_peers_over(transports, Duration::from_millis(30), false, &a.name, &a.id, &a.log, &a.directory).await.unwrap();
+    a.peers = start_peers_over(transports, Duration::from_millis(30), false, &a.name, &a.id, &a.log, &a.directory)
+        .await
+        .unwrap();
     let mut standing = a.peers.watch("quiet").unwrap();
-    // Four times as long as patience lasts, were the rounds as long as they usually are.
+    // Would take four times as long as `PATIENCE` with the default sync interval.
     let asked = standing.wait_for(|status| status.ends >= 6);
     tokio::time::timeout(PATIENCE, asked).await.expect("rounds of 30 ms").unwrap();
 }
@@ -152,7 +157,11 @@ async fn joining_twice_joining_oneself_and_wrong_codes_are_refused() {
     let again = b.peers.join(&pairing.address, code).await.unwrap_err();
     assert_eq!((again.kind, again.message.as_str()), (ErrorKind::Refused, "already paired with beta"));
     assert!(again.hint.is_some());
-    assert_eq!(a.peers.wait_pairing().await.unwrap_err().message, "already paired with beta", "the operator hears it, too");
+    assert_eq!(
+        a.peers.wait_pairing().await.unwrap_err().message,
+        "already paired with beta",
+        "the operator hears it, too"
+    );
     assert_eq!(a.peers.wait_pairing().await.unwrap_err().message, "no active pairing session");
 
     let c = Daemon::start("gamma").await;
@@ -164,9 +173,13 @@ async fn joining_twice_joining_oneself_and_wrong_codes_are_refused() {
     });
     for left in [2, 1, 0] {
         let refused = c.peers.join(&pairing.address, &wrong).await.unwrap_err();
-        assert_eq!(refused.message, format!("invalid pairing code ({left} attempt{} remaining)", if left == 1 { "" } else { "s" }));
+        assert_eq!(
+            refused.message,
+            format!("invalid pairing code ({left} attempt{} remaining)", if left == 1 { "" } else { "s" })
+        );
     }
-    let told = tokio::time::timeout(PATIENCE, waiting).await.expect("the operator is told at once").unwrap().unwrap_err();
+    let told =
+        tokio::time::timeout(PATIENCE, waiting).await.expect("the operator is told at once").unwrap().unwrap_err();
     assert_eq!(told.kind, ErrorKind::Refused);
     let spent = c.peers.join(&pairing.address, pairing.code.reveal()).await.unwrap_err();
     assert_eq!(spent.message, "too many failed attempts");
@@ -205,7 +218,7 @@ async fn a_peer_that_is_away_is_shown_and_the_others_go_on() {
     assert_eq!(a.peers.force(Some("nobody")).await.unwrap_err().kind, ErrorKind::NotFound);
 }
 
-/// C7: two peers of one name.
+/// C7: two peers with the same name.
 #[tokio::test(flavor = "multi_thread")]
 async fn peers_of_one_name_get_different_ones() {
     let (a, b, c) = (Daemon::start("box").await, Daemon::start("box").await, Daemon::start("box").await);

@@ -1,10 +1,10 @@
-//! Who a peer is says its key, on loopback, where there are no nodes: not its port, not its token, not its word.
+//! On loopback, where there are no nodes, a peer's identity is its key: not its port, not its token, not its claim.
 
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use thrum_core::DaemonKey;
-use thrum_sync::{replicator::State, server, transport::Kind};
+use thrum_sync::{protocol, replicator::State, transport::Kind};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
@@ -17,7 +17,7 @@ use crate::{
     tailnet::{UNKNOWN, eventually, fails_with, status, told_of, until},
 };
 
-/// A connection to a daemon by hand.
+/// A connection to a daemon, played by the test.
 struct Wire(BufReader<TcpStream>);
 
 impl Wire {
@@ -35,7 +35,7 @@ impl Wire {
     }
 }
 
-/// Whoever took a daemon's port. Answers every line with what `answer` makes of it, and keeps it.
+/// A program that took a daemon's port. Answers each line with `answer`, and records it.
 struct Squatter {
     heard: Arc<Mutex<Vec<String>>>,
     _task: AbortOnDropHandle<()>,
@@ -43,7 +43,7 @@ struct Squatter {
 
 impl Squatter {
     async fn at(address: &str, answer: impl Fn(&Value) -> Value + Send + Sync + 'static) -> Self {
-        // The one before may be about to let go of it.
+        // The previous owner may be about to release the port.
         let listener = eventually(async || TcpListener::bind(address).await.ok()).await;
         let (heard, answer) = (Arc::new(Mutex::new(Vec::new())), Arc::new(answer));
         let keeps = Arc::clone(&heard);
@@ -78,7 +78,7 @@ async fn pair() -> (Daemon, Daemon) {
     a.log.register("alpha");
     b.log.register("beta");
     a.pair(&b).await;
-    // Both listen then.
+    // Both listen from then on.
     for daemon in [&a, &b] {
         let pairing = daemon.peers.start_pairing(Kind::Local, PATIENCE).await.unwrap();
         daemon.peers.cancel_pairing(pairing.session);
@@ -87,17 +87,23 @@ async fn pair() -> (Daemon, Daemon) {
     (a, b)
 }
 
-/// C7, C11: whoever takes a daemon's port while it is down gets no token, and is not believed that we were removed; also one that
-/// has heard what the daemon answered somebody else, and one that plays an old peer.
+/// C7, C11: a program that takes the port of a stopped daemon gets no token, and is not believed that we were removed.
+/// Includes one that replays a reply of the daemon, and one that plays a legacy peer.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_takes_a_daemons_port_gets_no_token_and_is_not_believed() {
     let (mut a, b) = pair().await;
     let address = a.peers.address(Kind::Local).await.unwrap();
     let token = b.peers.list()[0].token.clone().unwrap();
     let (id, own) = (a.id.clone(), DaemonKey::generate(&mut System));
-    // What the genuine daemon says, to this peer, but to another challenge.
+    // The genuine daemon's reply to this peer, but for another challenge.
     let old = Wire::to(&a).await.ask("sync.hello", json!({"challenge": "0".repeat(64), "daemon_id": b.id})).await;
-    assert!(server::proves_to_listen(old["result"]["signature"].as_str().unwrap(), &"0".repeat(64), Kind::Local, &a.id, &b.id));
+    assert!(protocol::proves_to_listen(
+        old["result"]["signature"].as_str().unwrap(),
+        &"0".repeat(64),
+        Kind::Local,
+        &a.id,
+        &b.id
+    ));
     a.peers.shutdown().await;
 
     type Answer = Box<dyn Fn(&Value) -> Value + Send + Sync>;
@@ -105,13 +111,23 @@ async fn whoever_takes_a_daemons_port_gets_no_token_and_is_not_believed() {
     let said = id.clone();
     let answers: Vec<(&str, Answer)> = vec![
         ("unauthorized", Box::new(move |_| error(UNKNOWN))),
-        ("method not found", Box::new(|_| json!({"jsonrpc": "2.0", "error": {"code": -32601, "message": "method not found: sync.hello"}}))),
-        // It may be no attack at all.
+        (
+            "method not found",
+            Box::new(
+                |_| json!({"jsonrpc": "2.0", "error": {"code": -32601, "message": "method not found: sync.hello"}}),
+            ),
+        ),
+        // Possibly no attack at all.
         (
             "or it runs an older Thrum: update it there",
-            Box::new(|_| json!({"jsonrpc": "2.0", "error": {"code": -32601, "message": "method not found: sync.hello"}})),
+            Box::new(
+                |_| json!({"jsonrpc": "2.0", "error": {"code": -32601, "message": "method not found: sync.hello"}}),
+            ),
         ),
-        ("makes no sense", Box::new(move |_| json!({"jsonrpc": "2.0", "result": {"daemon_id": said, "name": "alpha"}}))),
+        (
+            "makes no sense",
+            Box::new(move |_| json!({"jsonrpc": "2.0", "result": {"daemon_id": said, "name": "alpha"}})),
+        ),
         ("signature is wrong", Box::new(move |_| old.clone())),
         (
             "it says that it is",
@@ -147,7 +163,7 @@ async fn whoever_takes_a_daemons_port_gets_no_token_and_is_not_believed() {
     b.agrees().await;
 }
 
-/// C6: a signature is good for the network on which it was asked for, for its challenge and for the daemon that asked.
+/// C6: a signature is valid only on its network, for its challenge, and for the daemon that asked.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listeners_proof_is_good_for_one_network_one_challenge_and_one_daemon() {
     let (a, b) = pair().await;
@@ -155,12 +171,15 @@ async fn a_listeners_proof_is_good_for_one_network_one_challenge_and_one_daemon(
     let mut wire = Wire::to(&a).await;
     let hello = wire.ask("sync.hello", json!({"challenge": challenge, "daemon_id": b.id})).await["result"].clone();
     let signature = hello["signature"].as_str().unwrap();
-    assert!(server::proves_to_listen(signature, &challenge, Kind::Local, &a.id, &b.id));
-    assert!(!server::proves_to_listen(signature, &challenge, Kind::Tailnet, &a.id, &b.id));
-    assert!(!server::proves_to_listen(signature, &"6".repeat(64), Kind::Local, &a.id, &b.id));
-    assert!(!server::proves_to_listen(signature, &challenge, Kind::Local, &a.id, "d_other"));
+    assert!(protocol::proves_to_listen(signature, &challenge, Kind::Local, &a.id, &b.id));
+    assert!(!protocol::proves_to_listen(signature, &challenge, Kind::Tailnet, &a.id, &b.id));
+    assert!(!protocol::proves_to_listen(signature, &"6".repeat(64), Kind::Local, &a.id, &b.id));
+    assert!(!protocol::proves_to_listen(signature, &challenge, Kind::Local, &a.id, "d_other"));
     assert!(!thrum_core::key::proves(signature, &challenge, &a.id, &b.id), "nor is it a caller's");
-    assert!(wire.ask("sync.hello", json!({"challenge": challenge, "daemon_id": b.id})).await["error"].is_object(), "once");
+    assert!(
+        wire.ask("sync.hello", json!({"challenge": challenge, "daemon_id": b.id})).await["error"].is_object(),
+        "once"
+    );
     for bad in [
         json!({"challenge": "short", "daemon_id": b.id}),
         json!({"challenge": format!("listening-local-{}", "5".repeat(48)), "daemon_id": b.id}),
@@ -174,7 +193,7 @@ async fn a_listeners_proof_is_good_for_one_network_one_challenge_and_one_daemon(
     }
 }
 
-/// C11: without the key a token is worth nothing, and its owner hears that somebody has it.
+/// C11: a token is useless without the key, and its owner learns that it was copied.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copied_token_brings_nothing_on_loopback_either() {
     let (a, b) = pair().await;
@@ -190,7 +209,7 @@ async fn a_copied_token_brings_nothing_on_loopback_either() {
         let reply = Wire::to(&a).await.ask(method, params).await;
         assert_eq!(reply["error"]["data"]["kind"], "prove", "{method}: {reply}");
     }
-    // C7: whoever says that it is that daemon must have its key; and who says that he is himself is another.
+    // C7: a caller that claims to be that daemon must have its key. A caller with its own id is another daemon.
     let hello = async |wire: &mut Wire, id: &str| {
         let reply = wire.ask("sync.hello", json!({"challenge": "0".repeat(64), "daemon_id": id})).await;
         reply["result"]["challenge"].as_str().unwrap().to_owned()
@@ -199,10 +218,13 @@ async fn a_copied_token_brings_nothing_on_loopback_either() {
     for (claims, signs) in [(b.id.as_str(), &thief), (thief.id().as_str(), &thief)] {
         let mut wire = Wire::to(&a).await;
         let asked = hello(&mut wire, claims).await;
-        assert_eq!(wire.ask("sync.prove", prove(claims, signs.prove(&asked, &a.id))).await["error"]["message"], UNKNOWN);
+        assert_eq!(
+            wire.ask("sync.prove", prove(claims, signs.prove(&asked, &a.id))).await["error"]["message"],
+            UNKNOWN
+        );
         assert!(wire.ask("sync.pull", json!({"token": token})).await["error"].is_object());
     }
-    // An answer is good on its connection and once.
+    // An answer is valid only on its connection and only once.
     let (mut one, mut other) = (Wire::to(&a).await, Wire::to(&a).await);
     let (asked, _) = (hello(&mut one, &b.id).await, hello(&mut other, &b.id).await);
     let answer = prove(&b.id, key.prove(&asked, &a.id));
@@ -218,7 +240,8 @@ async fn a_copied_token_brings_nothing_on_loopback_either() {
     assert!(kit::logs().contains("the token of beta was used from another program of this machine"));
 }
 
-/// C11: who is asked to prove that it is the peer is not suspected before it has failed, as a peer that says no hello would be.
+/// C11: a caller that is challenged is not reported before it has failed. An honest peer without a hello is challenged,
+/// too.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_proves_when_asked_was_never_a_stranger_and_who_leaves_instead_is_one() {
     let (a, b) = pair().await;
@@ -245,7 +268,8 @@ async fn who_proves_when_asked_was_never_a_stranger_and_who_leaves_instead_is_on
     assert_eq!(told_of(&b).await.0.id, "local");
 }
 
-/// C7, C11: a whole daemon with a copied registry and a key of its own, and one whose registry is older than the last pairing.
+/// C7, C11: a complete daemon with a copied registry and a key of its own, and one with a registry older than the last
+/// pairing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copied_and_a_restored_registry_are_nobodys() {
     let (a, mut b) = pair().await;
@@ -260,7 +284,7 @@ async fn a_copied_and_a_restored_registry_are_nobodys() {
     assert_eq!(copy.log.event_ids().len(), 1, "its own, and nothing that was served");
     copy.peers.shutdown().await;
 
-    // Paired anew, then an older file comes back: its token is nobody's any more.
+    // Paired anew, and then an older file is restored: its token is no longer valid.
     a.peers.remove("beta").await.unwrap();
     eventually(async || b.peers.list()[0].removed_us.then_some(())).await;
     a.pair(&b).await;
@@ -271,7 +295,7 @@ async fn a_copied_and_a_restored_registry_are_nobodys() {
     assert!(status(&a).await.refused.is_none_or(|stray| stray.node.id == "local"));
 }
 
-/// What it costs: one question and answer when a connection is made, none for the caller's own proof, nothing afterwards.
+/// The cost of a proof: one request per new connection, none for the caller's own proof, and nothing afterwards.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_proof_costs_one_exchange_per_connection() {
     let (mut a, b) = pair().await;
@@ -294,10 +318,16 @@ async fn a_proof_costs_one_exchange_per_connection() {
     b.peers.force(None).await.unwrap();
     until(&b, "alpha", |status| status.state == State::Connected).await;
     let heard = squatter.heard.lock().unwrap().clone();
-    let methods: Vec<String> =
-        heard.iter().map(|line| serde_json::from_str::<Value>(line).unwrap()["method"].as_str().unwrap().to_owned()).collect();
+    let methods: Vec<String> = heard
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["method"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(methods[..3], ["sync.hello", "sync.prove", "sync.peer_info"]);
-    assert_eq!(methods.iter().filter(|method| *method == "sync.hello" || *method == "sync.prove").count(), 2, "{methods:?}");
+    assert_eq!(
+        methods.iter().filter(|method| *method == "sync.hello" || *method == "sync.prove").count(),
+        2,
+        "{methods:?}"
+    );
     drop(squatter);
     a.restart().await;
     a.agrees().await;

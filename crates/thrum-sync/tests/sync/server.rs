@@ -1,22 +1,23 @@
-//! What the server makes of requests beyond what Go recorded: logs, acknowledgements, whose token it is.
+//! The server's handling of requests beyond Go's recordings: logs, acknowledgements, owners of tokens.
 
 use serde_json::{Value, json};
 use thrum_core::limits;
 use thrum_sync::{
     Log,
     legacy::peers::{GoPeers, Judged},
-    server::Effect,
+    protocol::Effect,
+    protocol::wire::Served,
     transport::Kind,
-    wire::Served,
 };
 
 use crate::stand::Stand;
 
-/// A stand with one peer, `d_peer`, and its token.
+/// Creates a stand with one peer, `d_peer`. Returns it with the peer's token.
 fn paired() -> (Stand, String) {
     let (mut stand, code) = Stand::new("d_me", "me");
-    let reply =
-        stand.answer(&format!(r#"{{"method":"pair.request","params":{{"code":"{code}","daemon_id":"d_peer","name":"p"}},"id":1}}"#));
+    let reply = stand.answer(&format!(
+        r#"{{"method":"pair.request","params":{{"code":"{code}","daemon_id":"d_peer","name":"p"}},"id":1}}"#
+    ));
     let token = serde_json::from_str::<Value>(&reply).unwrap()["result"]["token"].as_str().unwrap().to_owned();
     stand.log.register("ann");
     (stand, token)
@@ -36,7 +37,8 @@ fn acknowledged(effects: &[Effect]) -> Option<u64> {
 fn a_notify_counts_only_for_who_sent_it() {
     let (mut stand, token) = paired();
     let mut notified = |id: &str| {
-        let (reply, effects) = ask(&mut stand, "sync.notify", &json!({"token": token, "daemon_id": id, "latest_seq": 7}));
+        let (reply, effects) =
+            ask(&mut stand, "sync.notify", &json!({"token": token, "daemon_id": id, "latest_seq": 7}));
         assert_eq!(reply["result"]["status"], "ok", "whoever is named");
         effects.iter().any(|effect| matches!(effect, Effect::Notified { latest: 7 }))
     };
@@ -49,7 +51,8 @@ fn a_checkpoint_in_another_log_is_rewound_and_acknowledges_nothing() {
     let (mut stand, token) = paired();
     let (here, latest) = (stand.log.id().to_string(), stand.log.latest());
     let mut pull = |after: u64, log: Option<&str>| {
-        let (reply, effects) = ask(&mut stand, "sync.pull", &json!({"token": token, "after_sequence": after, "log_id": log}));
+        let (reply, effects) =
+            ask(&mut stand, "sync.pull", &json!({"token": token, "after_sequence": after, "log_id": log}));
         assert_eq!(reply["result"]["log_id"], here);
         (reply["result"]["events"].as_array().unwrap().len(), acknowledged(&effects))
     };
@@ -67,9 +70,10 @@ fn a_token_is_good_on_its_transport_and_until_its_peer_is_removed() {
     let request = json!({"method": "sync.peer_info", "params": {"token": token}}).to_string();
     assert!(stand.answer(&request).contains("\"result\""));
     assert!(stand.hear(&request, Kind::Local).0.contains("unauthorized"));
-    let long = json!({"method": "sync.peer_info", "params": {"token": "f".repeat(limits::MAX_PEER_REQUEST_BYTES)}}).to_string();
+    let long = json!({"method": "sync.peer_info", "params": {"token": "f".repeat(limits::MAX_PEER_REQUEST_BYTES)}})
+        .to_string();
     assert!(stand.answer(&long).contains("unauthorized"));
-    stand.desk.registry.remove("d_peer").unwrap();
+    stand.auth.registry.remove("d_peer").unwrap();
     assert!(stand.answer(&request).contains("unauthorized"));
 }
 
@@ -104,38 +108,55 @@ fn the_digest_of_the_projection_is_given_only_on_request() {
     assert_eq!(full["result"]["latest"], stand.log.latest());
 }
 
-/// A peer that removed us and joins again overwrites its own entry of us, which is under the old id.
+/// A peer that removed us and joins again overwrites its own entry of us, which is stored under the old id.
 #[test]
 fn a_peer_taken_over_that_pairs_again_gets_the_id_that_it_knows() {
     let (mut stand, code) = Stand::new("d_me", "me");
-    let file = json!([{"name": "go", "address": "100.64.0.2:9100", "daemon_id": "d_peer", "token": "5".repeat(64)}]).to_string();
+    let file = json!([{"name": "go", "address": "100.64.0.2:9100", "daemon_id": "d_peer", "token": "5".repeat(64)}])
+        .to_string();
     let judged = GoPeers::read(&file).unwrap().judge(&["d_me".into()], "d_go", &[]);
-    let new = judged.into_iter().filter_map(|judged| if let Judged::New(peer) = judged { Some(*peer) } else { None }).collect();
-    stand.desk.registry.take_over(new).unwrap();
-    stand.desk.registry.removed_us("d_peer").unwrap();
+    let new = judged
+        .into_iter()
+        .filter_map(|judged| if let Judged::New(peer) = judged { Some(*peer) } else { None })
+        .collect();
+    stand.auth.registry.take_over(new).unwrap();
+    stand.auth.registry.removed_us("d_peer").unwrap();
     let params = json!({"code": code, "daemon_id": "d_peer", "name": "go", "address": "100.64.0.2:9100"});
     let reply: Value =
-        serde_json::from_str(&stand.answer(&json!({"method": "pair.request", "params": params, "id": 1}).to_string())).unwrap();
+        serde_json::from_str(&stand.answer(&json!({"method": "pair.request", "params": params, "id": 1}).to_string()))
+            .unwrap();
     assert_eq!((&reply["result"]["status"], &reply["result"]["daemon_id"]), (&json!("paired"), &json!("d_go")));
-    assert_eq!(stand.desk.registry.get("d_peer").unwrap().as_daemon_id.as_deref(), Some("d_go"));
+    assert_eq!(stand.auth.registry.get("d_peer").unwrap().as_daemon_id.as_deref(), Some("d_go"));
 }
 
-/// What stops an old peer is only for others; each of them is asked for what it was.
+/// Events that would stop a legacy peer are withheld only from pulls without a log id.
 #[test]
 fn only_who_says_no_log_id_has_events_withheld() {
     let (mut stand, code) = Stand::new("d_me", "me");
     let params = json!({"code": code, "daemon_id": "d_peer", "name": "p", "address": "100.64.0.2:9100"});
     let reply: Value =
-        serde_json::from_str(&stand.answer(&json!({"method": "pair.request", "params": params, "id": 1}).to_string())).unwrap();
+        serde_json::from_str(&stand.answer(&json!({"method": "pair.request", "params": params, "id": 1}).to_string()))
+            .unwrap();
     let token = reply["result"]["token"].clone();
     let event = |sequence, kind: &str| Served {
         sequence,
-        envelope: [Some(format!("evt_{sequence}")), Some(kind.to_owned()), Some("2026-01-01T00:00:00Z".into()), Some("d_far".into())],
+        envelope: [
+            Some(format!("evt_{sequence}")),
+            Some(kind.to_owned()),
+            Some("2026-01-01T00:00:00Z".into()),
+            Some("d_far".into()),
+        ],
         event_json: r#"{"v":1,"message_id":"msg_1"}"#.to_owned(),
     };
     stand.hold(
         5,
-        vec![event(1, "message.pinned"), event(2, "future.thing"), event(3, "message.edit"), event(4, "message.create"), event(5, "x.y")],
+        vec![
+            event(1, "message.pinned"),
+            event(2, "future.thing"),
+            event(3, "message.edit"),
+            event(4, "message.create"),
+            event(5, "x.y"),
+        ],
     );
     let mut pull = |log: Option<&str>, after: u64, max_batch: u64| {
         let mut params = json!({"token": token, "after_sequence": after, "max_batch": max_batch});
@@ -143,16 +164,25 @@ fn only_who_says_no_log_id_has_events_withheld() {
             params["log_id"] = log.into();
         }
         let reply: Value =
-            serde_json::from_str(&stand.answer(&json!({"method": "sync.pull", "params": params, "id": 2}).to_string())).unwrap();
+            serde_json::from_str(&stand.answer(&json!({"method": "sync.pull", "params": params, "id": 2}).to_string()))
+                .unwrap();
         let events = reply["result"]["events"]
             .as_array()
             .unwrap()
             .iter()
             .map(|event| event["event_id"].as_str().unwrap().to_owned())
             .collect::<Vec<_>>();
-        (events, reply["result"]["next_sequence"].as_u64().unwrap(), reply["result"]["more_available"].as_bool().unwrap())
+        (
+            events,
+            reply["result"]["next_sequence"].as_u64().unwrap(),
+            reply["result"]["more_available"].as_bool().unwrap(),
+        )
     };
-    assert_eq!(pull(None, 0, 1000), (vec!["evt_2".into(), "evt_5".into()], 6, false), "the edit moved behind its message, as number 6");
+    assert_eq!(
+        pull(None, 0, 1000),
+        (vec!["evt_2".into(), "evt_5".into()], 6, false),
+        "the edit moved behind its message, as number 6"
+    );
     assert_eq!(pull(None, 0, 1), (vec!["evt_2".into()], 2, true));
     assert_eq!(pull(None, 2, 1), (vec!["evt_5".into()], 6, false), "what is withheld is passed over");
     assert_eq!(pull(None, 6, 1), (vec![], 0, false));

@@ -1,5 +1,5 @@
-//! Two to eight daemons in loss, duplication, reordering, partition, crashes in the middle of a write, lost and restored disks,
-//! by seed: afterwards the seven properties hold. `THRUM_SEED=n` replays one seed, `THRUM_SEEDS=1..10000` runs as many.
+//! Two to eight daemons with loss, duplication, reordering, partition, crashes during a write, lost and restored disks,
+//! by seed. The seven properties hold afterwards. `THRUM_SEED=n` replays one seed, `THRUM_SEEDS=1..10000` runs a range.
 
 pub mod seeds;
 
@@ -30,7 +30,7 @@ fn a_message_is_announced_once_per_hop_and_never_back() {
     assert!(sim.daemons[2].log.has_message(&message));
     let sent = |from, to| sim.traffic.get(&(from, to)).cloned().unwrap_or_default();
     assert_eq!(sent(0, 1), Traffic { notifies: 1, events: 1, news: 1, ..Traffic::default() });
-    // The second pull acknowledges the first. What came from a daemon is served to it like everything, once.
+    // The second pull acknowledges the first. Events that came from a daemon are served to it like all others, once.
     assert_eq!(sent(1, 2), Traffic { notifies: 1, events: 1, news: 1, ..Traffic::default() });
     assert_eq!((sent(1, 0).notifies, sent(2, 1).notifies), (0, 0), "no echo");
     assert_eq!((sent(1, 0).pulls, sent(2, 1).pulls), (2, 2));
@@ -73,8 +73,8 @@ fn partition_heals_and_both_sides_agree() {
     sim.assert_quiet(20);
 }
 
-/// One start with the clock three years ahead: what is written after it is put right is dated right, everybody agrees on all of it, and
-/// a purge takes what lies ahead from everybody.
+/// One start with the clock three years ahead: events written after the correction are dated correctly, all daemons
+/// agree on everything, and a purge removes the events in the future everywhere.
 #[test]
 fn a_clock_that_was_years_ahead_dates_nothing_later_and_all_agree() {
     const YEARS: i64 = 3 * 365 * 86_400;
@@ -90,7 +90,11 @@ fn a_clock_that_was_years_ahead_dates_nothing_later_and_all_agree() {
     for daemon in &sim.daemons {
         let at = |message: &String| daemon.log.message(message).unwrap();
         assert!(after.iter().all(|message| at(message).claimed_at < now), "{}", daemon.name());
-        assert!(ahead.iter().all(|message| at(message).created_at < now && at(message).claimed_at > now), "{}", daemon.name());
+        assert!(
+            ahead.iter().all(|message| at(message).created_at < now && at(message).claimed_at > now),
+            "{}",
+            daemon.name()
+        );
     }
     sim.purge(1, now.minus(Duration::from_secs(60)));
     sim.run_for(Duration::from_secs(3600));
@@ -102,13 +106,13 @@ fn a_clock_that_was_years_ahead_dates_nothing_later_and_all_agree() {
     sim.assert_quiet(20);
 }
 
-/// C26: what made the file is synced with its directory, so that its journal does not come back after a crash, over what was
-/// written since.
+/// C26: a new database file is synced with its directory, so that its journal does not reappear after a crash and
+/// overwrite later writes.
 #[test]
 fn a_database_that_was_just_made_survives_a_crash() {
     for seed in 0..20 {
         let mut sim = Sim::new(seed, 1);
-        // Enough to move it from the write-ahead log into the file.
+        // Enough to move it from the write-ahead log into the database file.
         let messages: Vec<String> = (0..100).map(|n| sim.say(0, &format!("{n}"))).collect();
         sim.crash(0);
         sim.start(0);
@@ -116,8 +120,8 @@ fn a_database_that_was_just_made_survives_a_crash() {
     }
 }
 
-/// Two daemons with an open connection of which one direction is cut: who waits for an answer gives it up by its deadline, and
-/// says so; nobody waits for ever.
+/// An open connection between two daemons with one direction cut: a daemon that waits for a reply gives up at its
+/// deadline and reports it. No daemon waits forever.
 #[test]
 fn a_half_open_connection_ends_by_a_deadline() {
     for (from, to) in [(0, 1), (1, 0)] {
@@ -127,7 +131,11 @@ fn a_half_open_connection_ends_by_a_deadline() {
         sim.run_for(limits::ROUND + limits::PULL);
         for daemon in &sim.daemons {
             let (peer, status) = daemon.statuses().next().unwrap();
-            assert!(status.state == State::Unreachable && status.last_error.is_some(), "{} believes in {peer}: {status:?}", daemon.name());
+            assert!(
+                status.state == State::Unreachable && status.last_error.is_some(),
+                "{} believes in {peer}: {status:?}",
+                daemon.name()
+            );
         }
         sim.heal();
         sim.run_for(limits::BACKOFF_LAST + limits::MEET);
@@ -161,7 +169,7 @@ fn a_daemon_restored_from_a_backup_gets_its_own_events_back_and_is_read_again() 
     sim.assert_quiet(20);
 }
 
-/// C27: what peers know of the last log says nothing about one that begins below it.
+/// C27: what peers know about the previous log does not apply to one that begins below it.
 #[test]
 fn a_log_that_begins_below_the_last_one_is_read_from_its_start() {
     let mut sim = paired(10, 2, &[(0, 1)]);
@@ -178,7 +186,7 @@ fn a_log_that_begins_below_the_last_one_is_read_from_its_start() {
     sim.assert_agreement();
 }
 
-/// C27: nothing beside the database says that it is older, but a peer has what it has signed since.
+/// C27: nothing beside the database shows that it is older, but a peer holds events that it has signed since.
 #[test]
 fn a_directory_that_is_restored_whole_is_known_by_what_peers_hold() {
     let mut sim = paired(8, 2, &[(0, 1)]);
@@ -198,8 +206,8 @@ fn a_directory_that_is_restored_whole_is_known_by_what_peers_hold() {
     sim.assert_quiet(20);
 }
 
-/// C28: a machine was cloned, and both daemons run with one key and one log before anybody notices. Whichever of them is
-/// reached, peers go on, and what one wrote the other gets from them.
+/// C28: a machine was cloned, and both daemons run with one key and one log before this is noticed. Whichever of them
+/// is reached, peers continue, and pass the events of one to the other.
 #[test]
 fn two_daemons_with_one_key_and_one_log_hold_nobody_up() {
     let mut sim = Sim::new(9, 3);

@@ -1,4 +1,4 @@
-//! A daemon's server without sockets: a line in, a line and its effects out.
+//! A daemon's server without sockets: one line in, one line and its effects out.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,27 +7,27 @@ use thrum_sync::{
     Log, Now, intake,
     legacy::serving::Askers,
     pairing::{Here, Pairing},
+    protocol::wire::Served,
+    protocol::{self, AuthState, Effect, Me, Next},
     registry::Registry,
-    server::{self, Desk, Effect, Me, Next},
     transport::{Caller, Kind, Node},
-    wire::Served,
 };
 
 use crate::kit::{StoreLog, World, directory};
 
-/// A daemon that shows a code on the tailnet and is called from there.
+/// A daemon that displays a code on the tailnet and is called from there.
 pub struct Stand {
-    pub desk: Desk,
+    pub auth: AuthState,
     pub log: Arc<StoreLog>,
     pub askers: Mutex<Askers>,
-    /// What its clocks show.
+    /// The time of its clocks.
     pub now: Now,
     world: World,
     _directory: tempfile::TempDir,
 }
 
 impl Stand {
-    /// With the code it shows.
+    /// Creates a stand. Returns it with the displayed code.
     pub fn new(id: &str, name: &str) -> (Self, String) {
         let directory = directory();
         let mut world = World::new(1);
@@ -37,14 +37,21 @@ impl Stand {
         let node = Node { id: "n1".into(), name: "here".into(), user: String::new() };
         let here = Here { kind: Kind::Tailnet, node: Some(node), address: "100.64.0.1:9100".into() };
         let opened = pairing.start(here, limits::PAIRING_SESSION, Now::default(), &mut world).unwrap();
-        let me = Me { daemon_id: id.into(), name: name.into(), version: "0.1.0".into() };
+        let me = Me { daemon_id: id.into(), name: name.into(), version: "0.1.0".into(), instance: "1".into() };
         (
-            Self { desk: Desk { me, registry, pairing }, log, askers: Mutex::default(), now: Now::default(), world, _directory: directory },
+            Self {
+                auth: AuthState { me, registry, pairing },
+                log,
+                askers: Mutex::default(),
+                now: Now::default(),
+                world,
+                _directory: directory,
+            },
             opened.code.reveal().to_owned(),
         )
     }
 
-    /// Puts events into the log as if a peer had served them, up to a sequence of its.
+    /// Puts events into the log as if a peer had served them, up to a sequence of that peer.
     pub fn hold(&self, upto: u64, events: Vec<Served>) {
         let batch = intake::batch("d_source", "", upto, events, &*self.log).unwrap();
         self.log.apply(batch).unwrap();
@@ -54,16 +61,18 @@ impl Stand {
         self.hear(line, Kind::Tailnet).0
     }
 
-    /// The reply and what else the line means.
+    /// Returns the reply to a line and its effects.
     pub fn hear(&mut self, line: &str, kind: Kind) -> (String, Vec<Effect>) {
         let node = Node { id: "n2".into(), name: "there".into(), user: String::new() };
-        let caller = Caller { address: "100.64.0.2:4000".into(), kind, node: Some(node).filter(|_| kind == Kind::Tailnet) };
-        let received = server::receive(&mut self.desk, line.as_bytes(), &mut caller.into(), Now::default(), &mut self.world);
+        let caller =
+            Caller { address: "100.64.0.2:4000".into(), kind, node: Some(node).filter(|_| kind == Kind::Tailnet) };
+        let received =
+            protocol::receive(&mut self.auth, line.as_bytes(), &mut caller.into(), Now::default(), &mut self.world);
         let mut effects = received.effects;
         let reply = match received.next {
             Next::Reply(reply) => reply,
             Next::Serve(job) => {
-                let (reply, effect) = server::serve(job, &self.desk.me, &*self.log, &self.askers, self.now);
+                let (reply, effect) = protocol::serve(job, &self.auth.me, &*self.log, &self.askers, self.now);
                 effects.extend(effect);
                 reply
             }

@@ -1,11 +1,11 @@
-//! Daemons on a tailnet in memory, for the tests about nodes.
+//! Daemons on a tailnet in memory, for tests about nodes.
 
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 use thrum_sync::{
+    peers::PeerStatus,
     replicator::{State, Status},
-    service::PeerStatus,
     transport::{
         Conn, Kind, Node, Transport,
         memory::{MemoryNode, MemoryTailnet},
@@ -22,7 +22,7 @@ pub fn over(node: &MemoryNode) -> Vec<Arc<dyn Transport>> {
     vec![Arc::new(node.clone())]
 }
 
-/// A daemon on a node, listening.
+/// Starts a daemon on a node, and waits until it listens.
 pub async fn daemon(name: &str, node: &MemoryNode) -> Daemon {
     let daemon = Daemon::start_over(name, over(node)).await;
     daemon.log.register(name);
@@ -30,12 +30,12 @@ pub async fn daemon(name: &str, node: &MemoryNode) -> Daemon {
     daemon
 }
 
-/// Its address, once it listens.
+/// Returns the daemon's address, once it listens.
 pub async fn listening(daemon: &Daemon) -> String {
     eventually(async || daemon.peers.address(Kind::Tailnet).await).await
 }
 
-/// Asks until there is an answer, for what a daemon says to nobody but who asks.
+/// Polls until there is an answer, for states that a daemon does not announce.
 pub async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let answer = async {
         loop {
@@ -48,7 +48,7 @@ pub async fn eventually<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     timeout(PATIENCE, answer).await.expect("an answer in time")
 }
 
-/// Two daemons on two nodes, paired.
+/// Two paired daemons on two nodes.
 pub struct Two {
     pub net: MemoryTailnet,
     pub here: MemoryNode,
@@ -67,7 +67,7 @@ impl Two {
         Self { net, here, there, a, b }
     }
 
-    /// Where a node dialled, from some point on.
+    /// Returns the addresses that a node has dialled, starting with dial number `from`.
     pub fn dialled_by(&self, node: &MemoryNode, from: usize) -> Vec<String> {
         let id = node.node().id;
         self.net.dialled().into_iter().skip(from).filter(|(by, _)| *by == id).map(|(_, address)| address).collect()
@@ -84,16 +84,18 @@ pub async fn until(daemon: &Daemon, peer: &str, done: impl FnMut(&Status) -> boo
     assert!(matches!(reached, Ok(Ok(()))), "{:?}", status.borrow());
 }
 
-/// Whom the peer of a daemon says to have refused, and how often it said so.
+/// Returns the node that the daemon's peer reports to have refused, and how often it reported that.
 pub async fn told_of(daemon: &Daemon) -> (Node, u64) {
     eventually(async || status(daemon).await.refused_there.map(|stray| (stray.node, stray.times))).await
 }
 
 pub fn fails_with(text: &str) -> impl FnMut(&Status) -> bool {
-    move |status| status.state == State::Unreachable && status.last_error.as_deref().is_some_and(|error| error.contains(text))
+    move |status| {
+        status.state == State::Unreachable && status.last_error.as_deref().is_some_and(|error| error.contains(text))
+    }
 }
 
-/// A connection by hand.
+/// A connection played by the test.
 pub struct Wire(pub BufReader<Conn>);
 
 impl Wire {
@@ -109,10 +111,19 @@ impl Wire {
         serde_json::from_str(&reply).unwrap()
     }
 
-    /// Proves to `there` that it is `daemon` who calls, with the token that they share.
+    /// Proves to `there` that the caller is `daemon`, with their shared token.
     pub async fn prove(&mut self, daemon: &Daemon, there: &Daemon) {
+        self.prove_as(Value::Null, daemon, there).await;
+    }
+
+    /// Proves the identity as this process of the daemon.
+    pub async fn prove_as(&mut self, instance: Value, daemon: &Daemon, there: &Daemon) {
         let token = daemon.peers.list()[0].token.clone().unwrap();
-        let hello = self.ask("sync.hello", json!({"challenge": "0".repeat(64), "daemon_id": daemon.id})).await;
+        let mut hello = json!({"challenge": "0".repeat(64), "daemon_id": daemon.id});
+        if !instance.is_null() {
+            hello["instance"] = instance;
+        }
+        let hello = self.ask("sync.hello", hello).await;
         let signature = daemon.log.key.get().unwrap().prove(hello["result"]["challenge"].as_str().unwrap(), &there.id);
         let params = json!({"token": token.reveal(), "daemon_id": daemon.id, "signature": signature});
         assert!(self.ask("sync.prove", params).await["result"].is_object());

@@ -1,4 +1,5 @@
-//! What a `tailscaled` answers, as far as it is used here. It adds keys freely and leaves out empty ones.
+//! The answers of a `tailscaled`, limited to the fields used here. New versions add keys freely, and empty fields are
+//! omitted.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -11,35 +12,36 @@ fn null_as_empty<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deser
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// `GET /localapi/v0/status`.
+/// The answer to `GET /localapi/v0/status`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct NodeStatus {
-    /// `tailscaled`'s version.
+    /// The version of `tailscaled`.
     pub version: String,
-    /// Whether it has a device of the kernel. Without, its addresses cannot be bound and its connections come from loopback.
+    /// Whether the node has a kernel device. Without one, its addresses cannot be bound and its connections come from
+    /// loopback.
     #[serde(rename = "TUN")]
     pub tun: bool,
     /// `NoState`, `NeedsLogin`, `NeedsMachineAuth`, `Stopped`, `Starting`, `Running`, `InUseOtherUser`.
     pub backend_state: String,
-    /// Whether it was registered once.
+    /// Whether the node was ever registered.
     pub have_node_key: bool,
-    /// Where a person logs it in; empty if nobody needs to.
+    /// The URL at which a user logs the node in; empty if no login is needed.
     #[serde(rename = "AuthURL")]
     pub auth_url: String,
-    /// Its addresses; none before it is registered.
+    /// The node's addresses; empty before it is registered.
     #[serde(rename = "TailscaleIPs", deserialize_with = "null_as_empty")]
     pub addresses: Vec<IpAddr>,
-    /// Itself.
+    /// The node itself.
     #[serde(rename = "Self", deserialize_with = "null_as_empty")]
     pub me: PeerNode,
-    /// What is wrong, in sentences.
+    /// Current problems, in sentences.
     #[serde(deserialize_with = "null_as_empty")]
     pub health: Vec<String>,
-    /// The tailnet's domain, without a dot at the end.
+    /// The tailnet's domain, without a trailing dot.
     #[serde(rename = "MagicDNSSuffix")]
     pub domain: String,
-    /// The other nodes by key; empty if they were not asked for.
+    /// The other nodes by key; empty if they were not requested.
     #[serde(rename = "Peer", deserialize_with = "null_as_empty")]
     pub peers: BTreeMap<String, PeerNode>,
     /// Users by id.
@@ -51,38 +53,39 @@ pub struct NodeStatus {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct PeerNode {
-    /// Stable.
+    /// Stable id of the node.
     #[serde(rename = "ID")]
     pub id: String,
-    /// `nodekey:…`; changes when the node logs in anew.
+    /// `nodekey:…`; changes when the node logs in again.
     pub public_key: String,
-    /// As the machine calls itself.
+    /// The machine's own name for itself.
     pub host_name: String,
-    /// As the tailnet calls it, with a dot at the end.
+    /// The node's name on the tailnet, with a trailing dot.
     #[serde(rename = "DNSName")]
     pub dns_name: String,
-    /// Whose it is, if it has no tags.
+    /// The owner, if the node has no tags.
     #[serde(rename = "UserID")]
     pub user_id: i64,
-    /// Its addresses.
+    /// The node's addresses.
     #[serde(rename = "TailscaleIPs", deserialize_with = "null_as_empty")]
     pub addresses: Vec<IpAddr>,
-    /// Its tags; a node with tags belongs to no user.
+    /// The node's tags. A node with tags belongs to no user.
     #[serde(deserialize_with = "null_as_empty")]
     pub tags: Vec<String>,
-    /// Its home relay.
+    /// The node's home relay.
     pub relay: String,
-    /// Whether control has seen it just now.
+    /// Whether the control server currently sees the node as online.
     pub online: bool,
-    /// RFC 3339; none if it never expires.
+    /// When the node's key expires, in RFC 3339; `None` if it never does.
     pub key_expiry: Option<String>,
-    /// Whether it has.
+    /// Whether the node's key has expired.
     pub expired: bool,
-    /// Whether it is another tailnet's, there only because a node of ours is shared with its user. It cannot be dialled.
+    /// Whether the node belongs to another tailnet and is listed only because a node of ours is shared with its user.
+    /// Such a node cannot be dialled.
     pub sharee_node: bool,
 }
 
-/// A user.
+/// A user of the tailnet.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct User {
@@ -91,14 +94,14 @@ pub struct User {
 }
 
 impl NodeStatus {
-    /// A node of this status as peers know it.
+    /// Converts a node of this status to the form that peers use.
     pub fn node(&self, of: &PeerNode) -> Node {
         let user = self.users.get(&of.user_id.to_string()).map_or("", |user| &user.login_name);
         node(&of.id, &of.public_key, &[&of.dns_name, &of.host_name], user, &of.tags)
     }
 }
 
-/// `GET /localapi/v0/whois`.
+/// The answer to `GET /localapi/v0/whois`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct WhoIs {
@@ -121,28 +124,33 @@ struct WhoIsNode {
 }
 
 impl WhoIs {
-    /// The node as peers know it.
+    /// Converts the node to the form that peers use.
     pub fn node(&self) -> Node {
         let WhoIsNode { stable_id, key, name, computed_name, tags, .. } = &self.node;
         node(stable_id, key, &[name, computed_name], &self.user_profile.login_name, tags)
     }
 
-    /// The node's address, the IPv4 one if it has one.
+    /// The node's address; the IPv4 one if there is one.
     pub fn address(&self) -> Option<IpAddr> {
-        let mut all: Vec<IpAddr> =
-            self.node.addresses.iter().filter_map(|prefix| prefix.split('/').next().and_then(|ip| ip.parse().ok())).collect();
+        let mut all: Vec<IpAddr> = self
+            .node
+            .addresses
+            .iter()
+            .filter_map(|prefix| prefix.split('/').next().and_then(|ip| ip.parse().ok()))
+            .collect();
         all.sort_by_key(IpAddr::is_ipv6);
         all.first().copied()
     }
 }
 
-/// Others store what this says, and read no more than [`MAX_FOREIGN_ID_BYTES`]: a node may have any number of tags.
+/// Builds a node whose fields have at most [`MAX_FOREIGN_ID_BYTES`], because peers store them and read no more. The
+/// tags of a node can be longer: it may have any number.
 fn node(stable_id: &str, key: &str, names: &[&String], login: &str, tags: &[String]) -> Node {
     let name = names.iter().find(|name| !name.is_empty()).map_or("", |name| first_label(name));
     let id = if stable_id.is_empty() { key } else { stable_id };
     let user = if tags.is_empty() { login.to_owned() } else { tags.join(",") };
     Node {
-        // One that is cut could be another's.
+        // A cut id could be another node's, so a long id is replaced by its hash.
         id: if id.len() > MAX_FOREIGN_ID_BYTES { Sum::of(id.as_bytes()).to_string() } else { id.to_owned() },
         name: cut(name).to_owned(),
         user: cut(&user).to_owned(),
@@ -153,27 +161,27 @@ fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_FOREIGN_ID_BYTES)]
 }
 
-/// `laptop` of `laptop.tail1234.ts.net.`.
+/// The first label of a domain name: `laptop` of `laptop.tail1234.ts.net.`.
 pub fn first_label(name: &str) -> &str {
     name.split('.').next().unwrap_or(name)
 }
 
-/// `POST /localapi/v0/ping`.
+/// The answer to `POST /localapi/v0/ping`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Pong {
-    /// Why not; empty if it answered.
+    /// The reason for a failure; empty if the node answered.
     pub err: String,
-    /// There and back.
+    /// Round-trip time in seconds.
     pub latency_seconds: f64,
-    /// The relay it went through, if it did.
+    /// The relay that the packets went through, if any.
     #[serde(rename = "DERPRegionCode")]
     pub relay: String,
-    /// Another node that relayed, if one did.
+    /// Another node that relayed the packets, if any.
     pub peer_relay: String,
 }
 
-/// What is set, of `GET /localapi/v0/prefs`.
+/// The answer to `GET /localapi/v0/prefs`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Prefs {
@@ -182,13 +190,13 @@ pub struct Prefs {
     pub control_url: String,
 }
 
-/// One line of `watch-ipn-bus`, as far as it is not in the status.
+/// One line of `watch-ipn-bus`, limited to what the status does not contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Notice {
-    /// What control said against us, in its own words.
+    /// The reason why the control server refused the node, in its own words.
     pub err_message: Option<String>,
-    /// A new state, as a number.
+    /// The new state, as a number.
     pub state: Option<i64>,
 }
 

@@ -1,4 +1,4 @@
-//! The stream in which a `tailscaled` tells what changes.
+//! The notification stream of a `tailscaled`.
 
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -6,7 +6,7 @@ use thrum_core::limits::MAX_LOCALAPI_NOTICE_BYTES;
 
 use super::{ApiError, answers::Notice};
 
-/// Lines of JSON that come until `tailscaled` ends. Dropping it ends the stream.
+/// A stream of JSON lines that lasts as long as `tailscaled` does. Dropping it closes the stream.
 #[derive(Debug)]
 pub struct Bus {
     body: Incoming,
@@ -18,16 +18,17 @@ impl Bus {
         Self { body, lines: Lines::default() }
     }
 
-    /// The next notice. Cancelling loses nothing.
+    /// Waits for the next notice. Cancel-safe.
     ///
     /// # Errors
-    /// The stream has ended: `tailscaled` did.
+    /// The stream has ended, because `tailscaled` has.
     pub async fn next(&mut self) -> Result<Notice, ApiError> {
         loop {
             if let Some(notice) = self.lines.next() {
                 return Ok(notice);
             }
-            let frame = self.body.frame().await.ok_or(ApiError::Ended)?.map_err(|error| ApiError::Broken(error.to_string()))?;
+            let frame =
+                self.body.frame().await.ok_or(ApiError::Ended)?.map_err(|error| ApiError::Broken(error.to_string()))?;
             if let Ok(data) = frame.into_data() {
                 self.lines.push(&data);
             }
@@ -35,7 +36,7 @@ impl Bus {
     }
 }
 
-/// Splits bytes into lines, keeping of each no more than [`MAX_LOCALAPI_NOTICE_BYTES`].
+/// Splits bytes into lines and keeps at most [`MAX_LOCALAPI_NOTICE_BYTES`] of each.
 #[derive(Debug, Default)]
 struct Lines {
     line: Vec<u8>,
@@ -47,7 +48,7 @@ impl Lines {
     fn push(&mut self, mut data: &[u8]) {
         while let Some(end) = data.iter().position(|byte| *byte == b'\n') {
             self.keep(&data[..end]);
-            // What cannot be read, or not in full, still says that something changed.
+            // A line that is invalid or too long still means that something changed.
             let notice = serde_json::from_slice(&self.line).unwrap_or_default();
             self.whole.push_back(notice);
             self.line.clear();

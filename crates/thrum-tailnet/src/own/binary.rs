@@ -1,4 +1,4 @@
-//! Where `tailscaled` is.
+//! Finds the `tailscaled` program.
 
 use std::{
     env,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::{Config, State, state::Verdict};
 
-/// Where Linux packages, Homebrew and static builds put it.
+/// The directories used by Linux packages, Homebrew and static builds.
 const USUAL: [&str; 7] = [
     "/usr/sbin",
     "/usr/bin",
@@ -19,10 +19,10 @@ const USUAL: [&str; 7] = [
     "/run/current-system/sw/bin",
 ];
 
-/// The `tailscaled` to run: the one that was named, else the first on `PATH` or in a usual place.
+/// The `tailscaled` to run: the configured one, otherwise the first on `PATH` or in a usual directory.
 ///
 /// # Errors
-/// A verdict that says where it was looked for.
+/// A verdict that names the places that were searched.
 pub(crate) fn find(config: &Config) -> Result<PathBuf, Verdict> {
     if let Some(named) = &config.tailscaled {
         return if is_executable(named) {
@@ -48,7 +48,7 @@ pub(crate) fn find(config: &Config) -> Result<PathBuf, Verdict> {
 }
 
 fn first_in(places: &[PathBuf]) -> Option<PathBuf> {
-    // Relative entries of PATH depend on where we happen to be.
+    // Relative entries of PATH depend on the working directory.
     places.iter().filter(|dir| dir.is_absolute()).map(|dir| dir.join("tailscaled")).find(|path| is_executable(path))
 }
 
@@ -65,7 +65,8 @@ mod tests {
     #[test]
     fn the_first_program_of_that_name_is_taken_and_what_is_no_program_passed_over() {
         let dir = tempfile::tempdir().unwrap();
-        let places: Vec<_> = ["missing", "directory", "plain", "right", "later"].map(|name| dir.path().join(name)).to_vec();
+        let places: Vec<_> =
+            ["missing", "directory", "plain", "right", "later"].map(|name| dir.path().join(name)).to_vec();
         fs::create_dir_all(places[1].join("tailscaled")).unwrap();
         for (place, mode) in [(2, 0o644), (3, 0o755), (4, 0o755)] {
             fs::create_dir(&places[place]).unwrap();

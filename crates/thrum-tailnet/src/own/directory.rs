@@ -1,9 +1,11 @@
-//! The own node's state directory: private, locked, and cleared of a `tailscaled` that an earlier daemon left behind.
+//! The state directory of the daemon's own node: private, locked, and cleared of a `tailscaled` that an earlier daemon
+//! left behind.
 
 use std::{
     ffi::OsString,
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Read},
+    net::{Ipv4Addr, UdpSocket},
     os::unix::{
         ffi::OsStringExt,
         fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
@@ -26,7 +28,13 @@ use crate::{Config, State, state::Verdict};
 const LOCK_FILE: &str = "thrum.lock";
 const PID_FILE: &str = "tailscaled.pid";
 
-/// The directory, locked as long as this lives.
+/// Contains the last UDP port of the `tailscaled` in this directory.
+const PORT_FILE: &str = "tailscaled.port";
+
+/// The first port that can be bound without privileges.
+const UNPRIVILEGED: u16 = 1024;
+
+/// The state directory, locked while this value lives.
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
@@ -36,7 +44,7 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Makes it if it is not there, makes sure that only we enter it, and locks it.
+    /// Creates the directory if it is missing, restricts it to its owner, and locks it.
     pub(crate) async fn open(config: &Config) -> Result<Self, Verdict> {
         let (path, runtime_dir) = (config.state_dir.clone(), config.runtime_dir.clone());
         tokio::task::spawn_blocking(move || Self::open_now(&path, &runtime_dir))
@@ -45,12 +53,13 @@ impl Directory {
     }
 
     fn open_now(path: &Path, runtime_dir: &Path) -> Result<Self, Verdict> {
-        let failed = |error: io::Error| unusable(format!("the state directory {} cannot be used: {error}", path.display()));
+        let failed =
+            |error: io::Error| unusable(format!("the state directory {} cannot be used: {error}", path.display()));
         if let Some(parent) = path.parent() {
             DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(failed)?;
         }
         private(path).map_err(failed)?;
-        // Relative and linked paths would not be recognised on the command line of an orphan.
+        // Relative paths and symbolic links would not be recognised on the command line of an orphan.
         let path = &fs::canonicalize(path).map_err(failed)?;
         let lock = lock(path).map_err(failed)?.ok_or_else(|| {
             Verdict::new(
@@ -69,8 +78,8 @@ impl Directory {
         Ok(Self { path: path.clone(), socket, held, lock })
     }
 
-    /// Returns `true` if the lock still excludes other daemons from the directory at this path. Once it does not, a `tailscaled` that
-    /// runs on that path is another daemon's, and ours must not write there any more.
+    /// Returns `true` if the lock still excludes other daemons from the directory at this path. Otherwise a
+    /// `tailscaled` that runs on that path is another daemon's, and ours must not write there any more.
     pub(crate) fn is_in_place(&self) -> bool {
         let identity = |about: fs::Metadata| (about.dev(), about.ino());
         let locked = self.lock.metadata().map(identity);
@@ -81,7 +90,7 @@ impl Directory {
         &self.path
     }
 
-    /// Where its `tailscaled` listens.
+    /// The socket path for the `tailscaled` of this directory.
     pub(crate) fn socket(&self) -> &Path {
         &self.socket
     }
@@ -90,20 +99,41 @@ impl Directory {
         self.path.join(PID_FILE)
     }
 
-    /// Writes down which process it is, for whoever comes after us.
+    /// Stores the process id, for a later daemon that must end the process.
     pub(crate) fn remember_process(&self, pid: u32) {
-        // Without it an orphan is still found by its socket.
+        // Without the file, an orphan is still found by its socket.
         if let Err(error) = self.held.replace(Path::new(PID_FILE), pid.to_string().as_bytes()) {
             tracing::warn!("tailnet: cannot write {}: {error}", self.pid_file().display());
         }
     }
 
-    /// The process is gone.
+    /// Removes the stored process id after the process has ended.
     pub(crate) fn forget_process(&self) {
         let _ = self.held.remove(Path::new(PID_FILE));
     }
 
-    /// Ends a `tailscaled` that an earlier daemon left on this directory. We have the lock, so it is nobody's any more.
+    /// The UDP port for the `tailscaled` of this directory: the previous one if it is free, otherwise another. 0, which
+    /// lets `tailscaled` choose, if no port can be bound.
+    ///
+    /// Other nodes keep sending to the previous port as long as they trust it (6.5 s after they last heard the node
+    /// there). On another port, `tailscaled` would not receive their answer to its handshake, and would repeat the
+    /// handshake only after 5 s.
+    pub(crate) fn udp_port(&self) -> u16 {
+        let is_free = |port: &u16| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, *port)).is_ok();
+        let last = read_small(&self.path.join(PORT_FILE)).and_then(|text| text.trim().parse::<u16>().ok());
+        if let Some(last) = last.filter(|port| *port >= UNPRIVILEGED).filter(is_free) {
+            return last;
+        }
+        let any = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| socket.local_addr());
+        let port = any.map_or(0, |address| address.port());
+        if let Err(error) = self.held.replace(Path::new(PORT_FILE), port.to_string().as_bytes()) {
+            tracing::warn!("tailnet: cannot write {}: {error}", self.path.join(PORT_FILE).display());
+        }
+        port
+    }
+
+    /// Ends a `tailscaled` that an earlier daemon left on this directory. The lock is held, so no running daemon uses
+    /// that process.
     pub(crate) async fn end_orphan(&self) {
         let noted = read_small(&self.pid_file()).and_then(|text| text.trim().parse::<i32>().ok());
         for pid in [noted, self.listener().await].into_iter().flatten() {
@@ -121,7 +151,7 @@ impl Directory {
         self.forget_process();
     }
 
-    /// Who listens on the socket, as the system says.
+    /// The process that listens on the socket, as reported by the operating system.
     async fn listener(&self) -> Option<i32> {
         let stream = timeout(limits::SOCKET_PROBE, UnixStream::connect(&self.socket)).await.ok()?.ok()?;
         stream.peer_cred().ok()?.pid()
@@ -138,28 +168,29 @@ impl Directory {
         true
     }
 
-    /// Whether this process runs on this directory: process ids are used again.
+    /// Returns `true` if this process runs on this directory. Needed because process ids are reused.
     async fn is_ours(&self, process: Pid) -> bool {
         let Some(arguments) = command_line(process).await else { return false };
         is_tailscaled_on(&arguments, &self.path)
     }
 }
 
-/// Whether these are the arguments of a `tailscaled` with its state in this directory, as we start one.
+/// Returns `true` if these are the arguments of a `tailscaled` that we started with its state in this directory.
 fn is_tailscaled_on(arguments: &[OsString], state_dir: &Path) -> bool {
     let is_option = |text: &OsString| text.as_encoded_bytes().starts_with(b"-");
-    // A script's interpreter comes before it.
-    let program = arguments.iter().take_while(|text| !is_option(text)).last().and_then(|text| Path::new(text).file_name());
+    // For a script, the interpreter precedes the program.
+    let program =
+        arguments.iter().take_while(|text| !is_option(text)).last().and_then(|text| Path::new(text).file_name());
     let is_tailscaled = program.is_some_and(|name| name.to_string_lossy().contains("tailscaled"));
     is_tailscaled && arguments.windows(2).any(|pair| pair[0] == "--statedir" && Path::new(&pair[1]) == state_dir)
 }
 
-/// The arguments of a process. `None` once it has ended.
+/// The arguments of a process; `None` once it has ended.
 async fn command_line(process: Pid) -> Option<Vec<OsString>> {
     let pid = process.as_raw_nonzero();
     if cfg!(target_os = "linux") {
         let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        // A process that has ended and was not waited for has none.
+        // A zombie, which has ended but was not waited for, has an empty command line.
         let arguments = bytes.strip_suffix(b"\0").unwrap_or(&bytes).split(|byte| *byte == 0);
         (!bytes.is_empty()).then(|| arguments.map(|text| OsString::from_vec(text.to_owned())).collect())
     } else {
@@ -170,8 +201,8 @@ async fn command_line(process: Pid) -> Option<Vec<OsString>> {
     }
 }
 
-/// The arguments of a line of `ps`, which puts a space between them and leaves spaces within them as they are: the program, and
-/// each option with its value.
+/// Splits a line of `ps` into the program, and each option with its value. `ps` separates arguments by spaces and does
+/// not escape spaces within them.
 fn split_at_options(line: &str) -> Vec<OsString> {
     let mut parts = line.split(" --");
     let program = parts.next().unwrap_or_default().to_owned();
@@ -182,10 +213,13 @@ fn split_at_options(line: &str) -> Vec<OsString> {
     [Some(program)].into_iter().chain(options).flatten().map(OsString::from).collect()
 }
 
-/// Whether a node was registered with this state: what `tailscaled` wrote has a profile.
+/// Returns `true` if a node was registered with this state: `tailscaled` has stored a profile.
 pub(crate) fn is_registered(state_dir: &Path) -> bool {
-    let state = read_small(&state_dir.join("tailscaled.state")).and_then(|text| serde_json::from_str::<Value>(&text).ok());
-    state.is_some_and(|state| state.get("_current-profile").and_then(Value::as_str).is_some_and(|profile| !profile.is_empty()))
+    let state =
+        read_small(&state_dir.join("tailscaled.state")).and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    state.is_some_and(|state| {
+        state.get("_current-profile").and_then(Value::as_str).is_some_and(|profile| !profile.is_empty())
+    })
 }
 
 fn read_small(path: &Path) -> Option<String> {
@@ -195,7 +229,8 @@ fn read_small(path: &Path) -> Option<String> {
     Some(text)
 }
 
-/// Makes a directory that only its owner enters, or makes an existing one so. A link or another user's is refused.
+/// Creates a directory that only its owner may enter, or restricts an existing one. Refuses a link and another user's
+/// directory.
 fn private(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -214,10 +249,11 @@ fn private(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// `None` if another process has it.
+/// Locks the directory; `None` if another process holds the lock.
 fn lock(directory: &Path) -> io::Result<Option<File>> {
     let path = directory.join(LOCK_FILE);
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(no_links()).open(path)?;
+    let file =
+        OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(no_links()).open(path)?;
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
@@ -230,7 +266,11 @@ fn no_links() -> i32 {
 }
 
 fn unusable(sentence: String) -> Verdict {
-    Verdict::new(State::StateDir, sentence, "Set THRUM_TS_STATE_DIR to a directory that this user owns, or remove the setting.")
+    Verdict::new(
+        State::StateDir,
+        sentence,
+        "Set THRUM_TS_STATE_DIR to a directory that this user owns, or remove the setting.",
+    )
 }
 
 #[cfg(test)]
@@ -263,11 +303,33 @@ mod tests {
     }
 
     #[test]
+    fn a_node_keeps_its_port_until_another_program_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tsnet");
+        let port = open(&path, dir.path()).unwrap().udp_port();
+        assert!(port >= UNPRIVILEGED);
+        let again = open(&path, dir.path()).unwrap();
+        assert_eq!(again.udp_port(), port);
+        let taken = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+        let other = again.udp_port();
+        drop(taken);
+        assert!(other != port && other >= UNPRIVILEGED);
+        assert_eq!(again.udp_port(), other, "and keeps that");
+        for bad in ["", "0", "22", "65536", "x"] {
+            fs::write(path.join(PORT_FILE), bad).unwrap();
+            assert!(again.udp_port() >= UNPRIVILEGED, "{bad}");
+        }
+    }
+
+    #[test]
     fn a_path_too_long_for_a_socket_gets_a_short_one_in_a_private_directory() {
         let dir = tempfile::tempdir().unwrap();
         let runtime = dir.path().join("run");
         let directory = open(&dir.path().join("x".repeat(120)), &runtime).unwrap();
-        assert!(directory.socket().starts_with(&runtime) && directory.socket().as_os_str().len() <= limits::MAX_SOCKET_PATH_BYTES);
+        assert!(
+            directory.socket().starts_with(&runtime)
+                && directory.socket().as_os_str().len() <= limits::MAX_SOCKET_PATH_BYTES
+        );
         assert_eq!(fs::metadata(&runtime).unwrap().mode() & 0o777, 0o700);
     }
 

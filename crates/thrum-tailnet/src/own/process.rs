@@ -1,4 +1,4 @@
-//! The `tailscaled` process: its arguments, its environment, its log, its end.
+//! The `tailscaled` process: its arguments, its environment, its log and its termination.
 
 use std::{
     env, fs,
@@ -22,7 +22,8 @@ use tokio_util::task::TaskTracker;
 use super::directory::Directory;
 use crate::Config;
 
-/// What is handed on of our environment: how to reach the network, and nothing that changes what it does or where it writes.
+/// The environment variables passed on to the process: those needed to reach the network, none that change what it does
+/// or where it writes.
 const ENVIRONMENT: [&str; 13] = [
     "PATH",
     "TMPDIR",
@@ -39,7 +40,7 @@ const ENVIRONMENT: [&str; 13] = [
     "SSL_CERT_DIR",
 ];
 
-/// A running one. Killed when dropped; [`stop`](Self::stop) asks first.
+/// A running `tailscaled`. Killed when dropped; [`stop`](Self::stop) first asks it to exit.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
@@ -48,8 +49,15 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts it on a directory. Its log goes to the log file, by a task of `tasks` that ends with it.
-    pub(crate) fn start(binary: &Path, directory: &Directory, config: &Config, log: LogPlace, tasks: &TaskTracker) -> io::Result<Self> {
+    /// Starts the process on a directory. A task in `tasks` copies its output to the log file and ends with the
+    /// process.
+    pub(crate) fn start(
+        binary: &Path,
+        directory: &Directory,
+        config: &Config,
+        log: LogPlace,
+        tasks: &TaskTracker,
+    ) -> io::Result<Self> {
         let mut command = Command::new(binary);
         command
             .arg("--tun=userspace-networking")
@@ -57,10 +65,10 @@ impl Process {
             .arg(directory.path())
             .arg("--socket")
             .arg(directory.socket())
-            .args(["--port", "0", "--no-logs-no-support"])
+            .args(["--port", &directory.udp_port().to_string(), "--no-logs-no-support"])
             .env_clear()
             .envs(ENVIRONMENT.iter().filter_map(|name| Some((*name, env::var_os(name)?))))
-            // Else it writes small files below the user's home.
+            // Otherwise the process would write small files to the user's home.
             .env("HOME", directory.path())
             .env("TS_LOGS_DIR", directory.path())
             .current_dir(directory.path())
@@ -74,25 +82,27 @@ impl Process {
             tracing::info!("tailnet: started {} (pid {pid})", binary.display());
         }
         let last_line = Arc::default();
-        let copying = child.stderr.take().map(|stderr| tasks.spawn(copy(stderr, config.clone(), log, Arc::clone(&last_line))));
+        let copying =
+            child.stderr.take().map(|stderr| tasks.spawn(copy(stderr, config.clone(), log, Arc::clone(&last_line))));
         Ok(Self { child, copying, last_line })
     }
 
-    /// Waits for its end; how it ended, in words. If it ended by itself, the last line of its log says why.
+    /// Waits for the process to end; returns how it ended, in words. If it exited by itself, this includes the last
+    /// line of its log.
     pub(crate) async fn ended(&mut self) -> String {
         let status = match self.child.wait().await {
             Ok(status) => status,
             Err(error) => return error.to_string(),
         };
         if let Some(copying) = &mut self.copying {
-            // What it wrote last may still be in the pipe.
+            // The last output may still be in the pipe.
             let _ = timeout(limits::SOCKET_PROBE, copying).await;
         }
         let line = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
         if line.is_empty() || status.code().is_none() { status.to_string() } else { format!("{status}: {line}") }
     }
 
-    /// Ends it: asked first, killed after [`limits::TAILSCALED_STOP`].
+    /// Ends the process: asks it to exit, and kills it after [`limits::TAILSCALED_STOP`].
     pub(crate) async fn stop(&mut self) {
         if let Some(pid) = self.child.id().and_then(|pid| Pid::from_raw(pid.cast_signed())) {
             let _ = rustix::process::kill_process(pid, Signal::TERM);
@@ -105,10 +115,11 @@ impl Process {
     }
 }
 
-/// Takes over what it says, until it ends: line by line, since a key that control repeats is left out.
+/// Copies the output of the process to the log until the process ends. Works line by line, because an auth key that the
+/// control server repeats must be removed.
 async fn copy(mut from: ChildStderr, config: Config, place: LogPlace, last_line: Arc<Mutex<String>>) {
     let mut log = Log::open(place);
-    // So much that a key which begins in what is kept of a long line is seen whole.
+    // Long enough to contain a whole key that begins within the kept part of a long line.
     let most = limits::MAX_TAILSCALED_LINE_BYTES + config.auth_key.as_ref().map_or(0, |key| key.reveal().len());
     let mut buffer = vec![0; limits::MAX_TAILSCALED_LINE_BYTES];
     let mut line = Vec::new();
@@ -133,8 +144,8 @@ async fn copy(mut from: ChildStderr, config: Config, place: LogPlace, last_line:
     }
 }
 
-/// A file that begins anew at [`limits::TAILSCALED_LOG_BYTES`], with the one before beside it as `.1`. Failing to write it
-/// stops nothing.
+/// A log file that is started anew at [`limits::TAILSCALED_LOG_BYTES`]; the previous one is kept as `.1`. Write errors
+/// are ignored.
 #[derive(Debug)]
 struct Log {
     place: LogPlace,
@@ -142,14 +153,18 @@ struct Log {
     size: u64,
 }
 
-/// The directory of the log, held since the daemon started, and the log's name in it. `None` where it could not be opened.
+/// The directory of the log, held open since the daemon started, and the log's file name. `None` if the directory could
+/// not be opened.
 pub(crate) type LogPlace = Option<(HeldDir, PathBuf)>;
 
 impl Log {
     fn open(place: LogPlace) -> Self {
         let file = place.as_ref().and_then(|(directory, name)| {
             let shown = directory.path().join(name);
-            directory.append(name).inspect_err(|error| tracing::warn!("tailnet: cannot write {}: {error}", shown.display())).ok()
+            directory
+                .append(name)
+                .inspect_err(|error| tracing::warn!("tailnet: cannot write {}: {error}", shown.display()))
+                .ok()
         });
         let size = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |about| about.len());
         Self { place, file, size }

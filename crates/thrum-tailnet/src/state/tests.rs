@@ -1,4 +1,4 @@
-//! One line per state, from what a real `tailscaled` 1.98.0 answered where a test tailnet can bring it about.
+//! One test per state, with answers recorded from a real `tailscaled` 1.98.0 where a test tailnet can cause them.
 
 use super::*;
 
@@ -33,7 +33,7 @@ fn host(status: &NodeStatus) -> Verdict {
     judge(&seen(Mode::Host, status))
 }
 
-/// The state, what is said, and the next step.
+/// The state, its sentence and its hint.
 fn words(verdict: &Verdict) -> (State, &str, &str) {
     (verdict.state, verdict.sentence.as_deref().unwrap_or_default(), verdict.hint.as_deref().unwrap_or_default())
 }
@@ -89,7 +89,7 @@ fn a_refused_key_is_named_with_controls_own_words_and_not_shown() {
             "Make a new key in the tailnet's administration, put it into .env as THRUM_TS_AUTHKEY, then `thrum daemon restart`."
         )
     );
-    // Heard on the bus before the health says it.
+    // The refusal arrives on the bus before it appears in the health.
     let fresh = recorded!("fresh");
     assert_eq!(judge(&Seen { refusal: Some("key expired"), ..seen(Mode::Own, &fresh) }).state, State::KeyRefused);
     let keyless = judge(&Seen { has_key: false, ..seen(Mode::Own, &status) });
@@ -100,7 +100,7 @@ fn a_refused_key_is_named_with_controls_own_words_and_not_shown() {
 #[test]
 fn control_that_does_not_answer_is_no_refusal() {
     for status in [recorded!("control-unreachable"), recorded!("restarted-without-control")] {
-        // What it said before does not count.
+        // An earlier refusal does not count.
         let verdict = judge(&Seen { refusal: Some("invalid authkey"), ..seen(Mode::Own, &status) });
         assert_eq!(verdict.state, State::ControlUnreachable);
         assert!(verdict.sentence.unwrap().contains("connection refused"));
@@ -108,12 +108,17 @@ fn control_that_does_not_answer_is_no_refusal() {
         assert_eq!(host.state, State::ControlUnreachable);
     }
     let busy = NodeStatus {
-        health: vec!["You are logged out. The last login error was: node registration rate limited; will retry after 5s".into()],
+        health: vec![
+            "You are logged out. The last login error was: node registration rate limited; will retry after 5s".into(),
+        ],
         ..recorded!("fresh")
     };
     assert_eq!(own(&busy).state, State::ControlUnreachable);
     let again = NodeStatus {
-        health: vec!["You are logged out. The last login error was: fetch control key: Get \"https://x\": context canceled".into()],
+        health: vec![
+            "You are logged out. The last login error was: fetch control key: Get \"https://x\": context canceled"
+                .into(),
+        ],
         ..recorded!("fresh")
     };
     assert_eq!(own(&again).state, State::Starting, "we interrupted it ourselves");
@@ -134,7 +139,10 @@ fn a_login_url_is_shown_and_the_listeners_wait() {
     );
     assert_eq!(verdict.condition(), Condition::Starting(format!("visit {url} to log this machine in")));
     assert_eq!(verdict.login_url, Some(url.clone()));
-    assert_eq!(words(&host(&status)), (State::NeedsLogin, "this machine's Tailscale is logged out", &*format!("Visit {url}.")));
+    assert_eq!(
+        words(&host(&status)),
+        (State::NeedsLogin, "this machine's Tailscale is logged out", &*format!("Visit {url}."))
+    );
 }
 
 #[test]
@@ -176,7 +184,8 @@ fn an_expired_key_is_named_with_its_time() {
     );
     let url = NodeStatus { auth_url: "https://login/x".into(), ..status };
     assert_eq!(own(&url).login_url.as_deref(), Some("https://login/x"));
-    let weird = "You are logged out. The last login error was: weird: regen=true but server says NodeKeyExpired: nodekey:1";
+    let weird =
+        "You are logged out. The last login error was: weird: regen=true but server says NodeKeyExpired: nodekey:1";
     let unseen = NodeStatus { have_node_key: true, health: vec![weird.into()], ..recorded!("fresh") };
     assert_eq!(own(&unseen).state, State::Expired, "told before the tailnet was seen");
 }
@@ -199,10 +208,16 @@ fn approval_is_waited_for() {
 #[test]
 fn the_machines_tailscale_is_stopped_logged_out_or_starting() {
     let stopped = recorded!("stopped");
-    assert_eq!(words(&host(&stopped)), (State::Stopped, "this machine's Tailscale is stopped", "`sudo tailscale up` starts it."));
+    assert_eq!(
+        words(&host(&stopped)),
+        (State::Stopped, "this machine's Tailscale is stopped", "`sudo tailscale up` starts it.")
+    );
     assert_eq!(words(&own(&stopped)).2, "`thrum daemon restart` starts it.");
     let fresh = recorded!("fresh");
-    assert_eq!(words(&host(&fresh)), (State::NeedsLogin, "this machine's Tailscale is logged out", "`sudo tailscale up` logs it in."));
+    assert_eq!(
+        words(&host(&fresh)),
+        (State::NeedsLogin, "this machine's Tailscale is logged out", "`sudo tailscale up` logs it in.")
+    );
     let starting = NodeStatus { backend_state: "Starting".into(), ..fresh };
     assert_eq!(words(&host(&starting)), (State::Starting, "this machine's Tailscale is starting", ""));
     let other = NodeStatus { backend_state: "InUseOtherUser".into(), ..starting };
@@ -243,7 +258,15 @@ fn words_of_others_forge_no_lines() {
 
 #[test]
 fn states_have_one_name() {
-    for state in [State::Off, State::KeyRefused, State::ControlUnreachable, State::StateDir, State::InUse, State::Running, State::Deleted] {
+    for state in [
+        State::Off,
+        State::KeyRefused,
+        State::ControlUnreachable,
+        State::StateDir,
+        State::InUse,
+        State::Running,
+        State::Deleted,
+    ] {
         assert_eq!(serde_json::to_value(state).unwrap(), state.as_str());
     }
 }

@@ -1,5 +1,5 @@
-//! A LocalAPI that answers as a real `tailscaled` 1.98.0 did, and a tailnet of such nodes without packets: a connection to a
-//! node's address goes to loopback, as with userspace nodes.
+//! A fake LocalAPI that answers as a real `tailscaled` 1.98.0 did, and a fake tailnet of such nodes without packets: a
+//! connection to a node's address goes to loopback, as with userspace nodes.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,20 +22,20 @@ const WHOIS: &str = include_str!("../data/whois.json");
 const PONG: &str = include_str!("../data/ping.json");
 const NO_PONG: &str = include_str!("../data/ping-nobody.json");
 
-/// Who is on the tailnet, and which loopback connection is whose.
+/// The nodes of the tailnet, and the calling node of each loopback connection.
 #[derive(Clone, Default)]
 pub(crate) struct World(Arc<Mutex<Known>>);
 
 #[derive(Default)]
 struct Known {
-    /// Name by address.
+    /// Node names by address.
     nodes: BTreeMap<String, String>,
-    /// Address of the calling node by the near end of its connection.
+    /// Addresses of the calling nodes by the local address of their connections.
     flows: HashMap<SocketAddr, String>,
 }
 
 impl World {
-    /// Waits until no connection between nodes is open.
+    /// Waits until all connections between nodes are closed.
     pub(crate) async fn all_have_hung_up(&self) {
         while !self.known().flows.is_empty() {
             tokio::task::yield_now().await;
@@ -47,7 +47,7 @@ impl World {
     }
 }
 
-/// A node, which is there as long as this lives.
+/// A node, which exists while this value lives.
 pub(crate) struct Node {
     shared: Arc<Shared>,
     _server: JoinSet<()>,
@@ -61,12 +61,12 @@ struct Shared {
     requests: Mutex<Vec<(String, String)>>,
     forbidden: Mutex<bool>,
     refuses_starts: Mutex<bool>,
-    /// Callers are told one by one while this has permits; `None` tells them at once.
+    /// Limits the answers about callers: one per permit. `None` means no limit.
     callers: Mutex<Option<Arc<Semaphore>>>,
 }
 
 impl Node {
-    /// A running node of this name and address, which answers at `socket`.
+    /// Starts a node with this name and address whose LocalAPI listens at `socket`.
     pub(crate) fn start(world: &World, socket: &Path, name: &str, address: &str) -> Self {
         let _ = std::fs::remove_file(socket);
         let listener = UnixListener::bind(socket).unwrap();
@@ -96,7 +96,7 @@ impl Node {
         node
     }
 
-    /// The tailnet gives it this address.
+    /// Assigns this address to the node.
     pub(crate) fn gets_address(&self, address: &str) {
         let name = &self.shared.name;
         let mut known = self.shared.world.known();
@@ -112,28 +112,28 @@ impl Node {
         });
     }
 
-    /// Its status changes, and it says so.
+    /// Changes the status and notifies watchers.
     pub(crate) fn changes(&self, how: impl FnOnce(&mut Value)) {
         how(&mut self.shared.status.lock().unwrap());
         let _ = self.shared.bus.send(json!({"Version": "1.98.0", "State": null, "ErrMessage": null}));
     }
 
-    /// The answer to everything is "forbidden", or not any more.
+    /// Switches whether every request is answered with "forbidden".
     pub(crate) fn forbids(&self, forbids: bool) {
         *self.shared.forbidden.lock().unwrap() = forbids;
     }
 
-    /// No settings are taken, or they are again.
+    /// Switches whether all settings are refused.
     pub(crate) fn refuses_starts(&self, refuses: bool) {
         *self.shared.refuses_starts.lock().unwrap() = refuses;
     }
 
-    /// Says who calls only as often as the semaphore permits.
+    /// Answers questions about callers only as often as the semaphore permits.
     pub(crate) fn tells_callers_by(&self, permits: &Arc<Semaphore>) {
         *self.shared.callers.lock().unwrap() = Some(Arc::clone(permits));
     }
 
-    /// What was asked: method and path, and the body.
+    /// All requests received: method and path, and the body.
     pub(crate) fn requests(&self) -> Vec<(String, String)> {
         self.shared.requests.lock().unwrap().clone()
     }
@@ -154,7 +154,8 @@ impl Shared {
             return answer(&mut stream, "403 Forbidden", "access denied\n").await;
         }
         let (what, query) = request.line.split_once('?').unwrap_or((&request.line, ""));
-        let query: HashMap<&str, String> = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k, plain(v))).collect();
+        let query: HashMap<&str, String> =
+            query.split('&').filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k, plain(v))).collect();
         match what {
             "GET /localapi/v0/status" => answer(&mut stream, "200 OK", &self.status().to_string()).await,
             "GET /localapi/v0/whois" => {
@@ -178,7 +179,9 @@ impl Shared {
                 self.changes(|status| status["HaveNodeKey"] = true.into());
                 answer(&mut stream, "204 No Content", "").await
             }
-            "POST /localapi/v0/login-interactive" | "PATCH /localapi/v0/prefs" => answer(&mut stream, "204 No Content", "").await,
+            "POST /localapi/v0/login-interactive" | "PATCH /localapi/v0/prefs" => {
+                answer(&mut stream, "204 No Content", "").await
+            }
             other => panic!("a real tailscaled was never asked {other}"),
         }
     }
@@ -191,7 +194,9 @@ impl Shared {
     fn status(&self) -> Value {
         let mut status = self.status.lock().unwrap().clone();
         let mut peers = serde_json::Map::new();
-        for (number, (address, name)) in self.world.known().nodes.iter().enumerate().filter(|(_, (_, name))| **name != self.name) {
+        for (number, (address, name)) in
+            self.world.known().nodes.iter().enumerate().filter(|(_, (_, name))| **name != self.name)
+        {
             let peer = json!({"ID": format!("id-{name}"), "PublicKey": format!("nodekey:{name}"), "HostName": name, "UserID": number,
                 "DNSName": format!("{name}.tail.test."), "TailscaleIPs": [address], "Online": true});
             peers.insert(format!("nodekey:{name}"), peer);
@@ -224,7 +229,9 @@ impl Shared {
 
     async fn tell_changes(&self, stream: &mut UnixStream) -> io::Result<()> {
         let mut changes = self.bus.subscribe();
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n").await?;
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+            .await?;
         let mut next = json!({"SessionID": "6820bfb3603a9696", "State": 6});
         loop {
             let line = format!("{next}\n");
@@ -238,7 +245,8 @@ impl Shared {
         assert_eq!(request.headers["connection"], "upgrade");
         let (host, port) = (&request.headers["dial-host"], request.headers["dial-port"].parse().unwrap());
         if !self.world.known().nodes.contains_key(host) {
-            let head = format!("HTTP/1.1 200 OK\r\nDial-Addr: {host}:{port}\r\nDial-Self: true\r\nContent-Length: 0\r\n\r\n");
+            let head =
+                format!("HTTP/1.1 200 OK\r\nDial-Addr: {host}:{port}\r\nDial-Self: true\r\nContent-Length: 0\r\n\r\n");
             return stream.write_all(head.as_bytes()).await;
         }
         let socket = TcpSocket::new_v4()?;
@@ -249,9 +257,11 @@ impl Shared {
         match socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await {
             Ok(mut far) => {
                 far.set_nodelay(true)?;
-                stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: ts-dial\r\nConnection: upgrade\r\n\r\n").await?;
+                stream
+                    .write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: ts-dial\r\nConnection: upgrade\r\n\r\n")
+                    .await?;
                 let ((mut from, mut to), (mut from_far, mut to_far)) = (stream.split(), far.split());
-                // Either end ends both, and it is forgotten before the far one is closed.
+                // When either end closes, both do, and the flow is removed before the far end is closed.
                 let end = tokio::select! {
                     end = copy(&mut from, &mut to_far) => end,
                     end = copy(&mut from_far, &mut to) => end,
@@ -275,8 +285,10 @@ async fn read(stream: &mut UnixStream) -> io::Result<Request> {
     let head = String::from_utf8(head).unwrap();
     let mut lines = head.lines();
     let line = lines.next().unwrap().strip_suffix(" HTTP/1.1").unwrap().to_owned();
-    let headers: HashMap<_, _> =
-        lines.filter_map(|line| line.split_once(": ")).map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
+    let headers: HashMap<_, _> = lines
+        .filter_map(|line| line.split_once(": "))
+        .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+        .collect();
     let mut body = vec![0; headers.get("content-length").map_or(0, |length| length.parse().unwrap())];
     stream.read_exact(&mut body).await?;
     Ok(Request { line, headers, body: String::from_utf8(body).unwrap() })

@@ -1,4 +1,4 @@
-//! The machine's node: what happens to it, and who calls.
+//! Tests of the machine's node: its changes of state, and its callers.
 
 use std::{io, sync::Arc};
 
@@ -20,7 +20,7 @@ use crate::{
     soon, until, when,
 };
 
-/// A machine with a running node, and us on it.
+/// A machine with a running node, and a transport that uses it.
 struct Machine {
     dir: tempfile::TempDir,
     world: World,
@@ -39,8 +39,11 @@ impl Machine {
         Self { dir, world, node, tailnet }
     }
 
-    /// Another node, and a connection that it opens to our listener.
-    async fn called_by_another(&self, listener: &dyn Listener) -> (Node, Tailnet, thrum_sync::transport::Conn, tempfile::TempDir) {
+    /// Starts another node and opens a connection from it to our listener.
+    async fn called_by_another(
+        &self,
+        listener: &dyn Listener,
+    ) -> (Node, Tailnet, thrum_sync::transport::Conn, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let node = Node::start(&self.world, &dir.path().join("host.sock"), "two", "100.64.0.2");
         let other = Tailnet::new(config(Mode::Host, dir.path()));
@@ -62,7 +65,10 @@ async fn everything_that_happens_to_the_machines_tailscale_is_told_and_recovers_
     let tailnet = Tailnet::new(config(Mode::Auto, dir.path()));
     tailnet.start();
     let status = until(&tailnet, State::NotRunning).await;
-    assert_eq!((status.mode, status.why.as_str()), (Some(Mode::Host), "there is neither an auth key nor a registered node of our own"));
+    assert_eq!(
+        (status.mode, status.why.as_str()),
+        (Some(Mode::Host), "no auth key and no earlier login for a node of its own")
+    );
     assert!(status.hint.unwrap().contains("THRUM_TS_AUTHKEY"));
     assert!(matches!(*tailnet.condition().borrow(), Condition::Down(_)));
     let fault = tailnet.listen(None).await.err().unwrap();
@@ -141,7 +147,7 @@ async fn a_program_of_this_machine_is_turned_away_and_counted() {
     let machine = Machine::new().await;
     let mut listener = machine.tailnet.listen(None).await.unwrap();
     let mut stranger = TcpStream::connect(("127.0.0.1", listener.port())).await.unwrap();
-    // Through the node's own address it has a name, which is ours.
+    // A program that connects through the node's own address is identified, as the node itself.
     let api = LocalApi::new(machine.dir.path().join("host.sock"));
     let mut itself = api.dial(listener.address().parse().unwrap()).await.unwrap();
     let (_node, _other, mut conn, _dir) = machine.called_by_another(&*listener).await;
@@ -168,7 +174,7 @@ async fn one_slow_answer_about_a_caller_keeps_nobody_else_waiting() {
     let machine = Machine::new().await;
     let mut listener = machine.tailnet.listen(None).await.unwrap();
     let (_node, other, first, _dir) = machine.called_by_another(&*listener).await;
-    // One answer for two questions: whoever asks second waits for ever.
+    // One answer for two lookups: the second one waits for ever.
     let permits = Arc::new(Semaphore::new(1));
     machine.node.tells_callers_by(&permits);
     let _second = other.dial(&listener.address()).await.unwrap();
@@ -180,7 +186,7 @@ async fn one_slow_answer_about_a_caller_keeps_nobody_else_waiting() {
     machine.tailnet.stop().await;
 }
 
-/// Everybody who is accepted, by the first byte, until this many were turned away.
+/// Collects the first byte of every accepted connection until this many callers were refused.
 async fn accepted_until_refused(tailnet: &Tailnet, listener: &mut dyn Listener, refused: u64) -> Vec<u8> {
     let mut accepted = Vec::new();
     let accepting = async {
@@ -197,7 +203,7 @@ async fn accepted_until_refused(tailnet: &Tailnet, listener: &mut dyn Listener, 
     accepted
 }
 
-/// A node in userspace hands connections on to every port of loopback.
+/// A userspace node forwards connections to every loopback port.
 #[tokio::test]
 async fn the_local_port_is_for_programs_of_this_machine_and_for_no_node() {
     let machine = Machine::new().await;
@@ -214,10 +220,21 @@ async fn the_local_port_is_for_programs_of_this_machine_and_for_no_node() {
     leaves.write_all(b"2").await.unwrap();
     drop((leaves, stays));
     soon("the node has forgotten its callers", machine.world.all_have_hung_up()).await;
-    assert_eq!(accepted_until_refused(&machine.tailnet, &mut *local, 2).await, b"", "a node that left what it had to say");
+    assert_eq!(
+        accepted_until_refused(&machine.tailnet, &mut *local, 2).await,
+        b"",
+        "a node that left what it had to say"
+    );
 
-    // Nobody is kept waiting by an answer about another: both are asked about before there is one.
-    let asked = || machine.node.requests().iter().filter(|(line, _)| line.contains("whois") && line.contains("addr=127.0.0.1")).count();
+    // Lookups do not wait for each other: both are requested before either is answered.
+    let asked = || {
+        machine
+            .node
+            .requests()
+            .iter()
+            .filter(|(line, _)| line.contains("whois") && line.contains("addr=127.0.0.1"))
+            .count()
+    };
     let asked_before = asked();
     let permits = Arc::new(Semaphore::new(0));
     machine.node.tells_callers_by(&permits);
@@ -269,7 +286,9 @@ async fn names_addresses_neighbours_and_paths_are_the_tailnets() {
     for address in ["100.64.0.2", "100.64.0.2:9100", "two", "TWO.tail.test.", "two.tail.test:1"] {
         assert_eq!(machine.tailnet.node_at(address).await.unwrap().as_ref(), Some(&node), "{address}");
     }
-    for (address, kind) in [("three", ErrorKind::NotFound), ("100.64.9.9:1", ErrorKind::NotFound), ("10.0.0.1:1", ErrorKind::Invalid)] {
+    for (address, kind) in
+        [("three", ErrorKind::NotFound), ("100.64.9.9:1", ErrorKind::NotFound), ("10.0.0.1:1", ErrorKind::Invalid)]
+    {
         assert_eq!(machine.tailnet.node_at(address).await.unwrap_err().kind, kind, "{address}");
     }
     let neighbours = machine.tailnet.neighbours().await.unwrap();

@@ -1,4 +1,5 @@
-//! The tailnet transport against a `tailscaled` of the tests' own: its LocalAPI as recorded, and a process that is a script.
+//! Tests of the tailnet transport against a fake `tailscaled`: a LocalAPI with recorded answers, and a process that is
+//! a script.
 
 #![expect(clippy::unwrap_used, reason = "clippy knows tests by their attribute, and not what they share")]
 
@@ -13,7 +14,7 @@ use thrum_core::{Ambient, Stamp};
 use thrum_tailnet::{Config, Mode, State, Status, Tailnet};
 use tokio::time::timeout;
 
-/// A clock that stands still, and randomness that makes every pause the shortest.
+/// A clock that stands still, and a random source that makes every pause as short as possible.
 struct Still;
 
 impl Ambient for Still {
@@ -47,10 +48,12 @@ async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     timeout(Duration::from_secs(20), work).await.unwrap_or_else(|_| panic!("{what}: not soon"))
 }
 
-/// Waits until it stands like this.
+/// Waits until the status satisfies a condition.
 async fn when(tailnet: &Tailnet, what: impl Fn(&Status) -> bool) -> Status {
     let mut status = tailnet.status();
-    let reached = timeout(Duration::from_secs(20), status.wait_for(|status| what(status))).await.map(|status| status.unwrap().clone());
+    let reached = timeout(Duration::from_secs(20), status.wait_for(|status| what(status)))
+        .await
+        .map(|status| status.unwrap().clone());
     reached.unwrap_or_else(|_| panic!("it stands otherwise: {:?}", tailnet.status().borrow()))
 }
 

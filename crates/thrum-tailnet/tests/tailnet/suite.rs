@@ -1,4 +1,4 @@
-//! The suite that every transport passes.
+//! Runs the conformance suite that every transport must pass.
 
 use std::sync::Arc;
 
@@ -20,12 +20,12 @@ fn places(here: &Tailnet, there: &Tailnet) -> Places {
         "192.168.0.1:80",
         "169.254.169.254:80",
         "100.100.100.100:80",
-        // This node itself, whose ports are this machine's loopback.
+        // This node itself; its ports are this machine's loopback.
         "100.64.0.1:22",
         "one:22",
         "one.tail.test:22",
     ];
-    // Routed anywhere, were they dialled without a look at who has them.
+    // These would be routed anywhere if they were dialled without checking which node has them.
     let deserted = ["100.64.9.9:9100", "[fd7a:115c:a1e0::9]:9100", "three:9100", "example.org:80"];
     Places {
         here: Arc::new(here.clone()),

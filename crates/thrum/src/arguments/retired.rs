@@ -1,20 +1,20 @@
 //! The options and commands of Go Thrum that this program does not have, and what to use instead.
 
-/// What happens to an option that is retired.
+/// What happens to a retired option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Instead {
-    /// The text is read from standard input, as it was.
+    /// The text is read from standard input, as in Go Thrum.
     StandardInput,
-    /// It is left out, because nothing is lost without it; people read why.
+    /// The option is dropped, because nothing is lost without it. The note says why.
     Nothing(&'static str),
-    /// The command is refused, with what to use.
+    /// The command is refused, with a hint at what to use.
     Use(&'static str),
 }
 
 use Instead::{Nothing, StandardInput, Use};
 
 struct Retired {
-    /// The command; empty for every one.
+    /// The command that had the option; empty if every command had it.
     command: &'static str,
     option: &'static str,
     takes_value: bool,
@@ -31,10 +31,13 @@ const fn value(command: &'static str, option: &'static str, instead: Instead) ->
 
 const REGISTERED: Instead = Nothing("an agent has the role and module that it registered with (thrum register)");
 const NO_RUNTIME: Instead = Nothing("no files for a runtime are written");
-const NO_DRY_RUN: Instead = Use("Running it again changes nothing that is there; `thrum whoami` and `thrum doctor` only look.");
+const NO_DRY_RUN: Instead =
+    Use("Running it again changes nothing that is there; `thrum whoami` and `thrum doctor` only look.");
 const BOTH: Instead = Use("thrum quickstart --name NAME --role ROLE --module MODULE sets up and registers.");
 
-const OPTIONS: [Retired; 25] = [
+const NO_GIT_SYNC: Instead = Nothing("nothing is sent by git, so there is nothing to keep local");
+
+const OPTIONS: [Retired; 29] = [
     flag("", "--verbose", Nothing("nothing more is known; see `thrum daemon logs`")),
     value("", "--role", REGISTERED),
     value("", "--module", REGISTERED),
@@ -43,7 +46,11 @@ const OPTIONS: [Retired; 25] = [
     flag("message edit", "--stdin", StandardInput),
     flag("context save", "--stdin", StandardInput),
     flag("context preamble", "--stdin", StandardInput),
-    flag("context preamble", "--init", Use("There is no preamble to begin with: thrum context preamble TEXT sets one.")),
+    flag(
+        "context preamble",
+        "--init",
+        Use("There is no preamble to begin with: thrum context preamble TEXT sets one."),
+    ),
     flag("wait", "--all", Nothing("every message for you or for everyone ends the wait")),
     flag("wait", "--unread", Nothing("unread messages are what it waits for")),
     flag("init", "--force", Nothing("doing it twice is fine")),
@@ -59,16 +66,23 @@ const OPTIONS: [Retired; 25] = [
     value("quickstart", "--preamble-file", Use("After it: thrum context preamble --file FILE")),
     flag("daemon start", "--local", Use("thrum config set daemon.local_only true")),
     flag("daemon restart", "--local", Use("thrum config set daemon.local_only true")),
+    flag("daemon stop", "--local", NO_GIT_SYNC),
+    flag("daemon status", "--local", NO_GIT_SYNC),
+    value("mcp serve", "--agent-id", Use("thrum mcp serve --as NAME")),
+    value("agent context", "--agent", Use("thrum agent context @NAME")),
     value("daemon logs", "--since", Use("thrum daemon logs --lines N; the file's times are in UTC.")),
 ];
 
-/// The commands, each with the one it stands below.
-const COMMANDS: [(&str, &str, &str); 18] = [
-    ("", "group", "Write to a role (--to @ROLE) or to everyone (--broadcast); groups of Go Thrum peers are answered as they are."),
+/// The retired commands: parent command, name, and what to use instead.
+const COMMANDS: [(&str, &str, &str); 17] = [
+    (
+        "",
+        "group",
+        "Write to a role (--to @ROLE), to everyone (--broadcast), or to a group that Go Thrum made (--to @GROUP); only Go Thrum changes one.",
+    ),
     ("", "subscribe", "`thrum wait` wakes you for all your mail, `thrum wait --scope TYPE:VALUE` for a part of it."),
     ("", "unsubscribe", "There is nothing to undo: `thrum wait` waits for what its options say."),
     ("", "subscriptions", "There are none: `thrum wait` waits for what its options say."),
-    ("", "setup", "A worktree shares the mailbox of its repository by itself; `thrum quickstart` registers an agent there."),
     ("", "migrate", "`thrum import DIR` takes over what Go Thrum has."),
     ("", "runtime", "Nothing is configured for a runtime: any program that runs commands can use `thrum`."),
     ("", "roles", "A role is a word that an agent registers with: thrum register --role ROLE"),
@@ -84,14 +98,17 @@ const COMMANDS: [(&str, &str, &str); 18] = [
     ("message", "archive", "`thrum export --jsonl --to FILE` writes the whole log."),
 ];
 
-/// What to do about an option, with its dashes, of the command at `path`, and whether it takes a value.
+/// Looks up a retired option of the command at `path`, given with its dashes. Returns whether the option takes a value,
+/// and what to do about it.
 pub(super) fn option(path: &[&str], name: &str) -> Option<(bool, Instead)> {
     let command = path.join(" ");
-    let found = OPTIONS.iter().find(|retired| retired.option == name && (retired.command.is_empty() || retired.command == command))?;
+    let found = OPTIONS
+        .iter()
+        .find(|retired| retired.option == name && (retired.command.is_empty() || retired.command == command))?;
     Some((found.takes_value, found.instead))
 }
 
-/// What to use instead of the command `name` below the one at `path`.
+/// Returns what to use instead of the retired command `name` below the command at `path`.
 pub(super) fn command(path: &[&str], name: &str) -> Option<&'static str> {
     let above = path.join(" ");
     COMMANDS.iter().find(|(at, retired, _)| *at == above && *retired == name).map(|(_, _, instead)| *instead)
@@ -104,7 +121,7 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
 
-    /// What this program has is not retired.
+    /// A command or option that this program has must not be listed as retired.
     #[test]
     fn nothing_that_is_listed_is_there() {
         let root = Cli::command();

@@ -1,4 +1,4 @@
-//! `thrum backup`: the mailbox and what belongs to it, in one file.
+//! `thrum backup`: the mailbox and the files that belong to it, in one file.
 
 use std::{fs, os::unix::fs::DirBuilderExt, path::PathBuf};
 
@@ -34,7 +34,7 @@ pub(crate) struct Args {
     no_keys: bool,
 }
 
-/// A backup, and whether it holds secrets.
+/// A backup that was written; `secret` if it holds keys.
 pub(crate) struct Written {
     made: Made,
     secret: bool,
@@ -42,27 +42,29 @@ pub(crate) struct Written {
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Written, Fault> {
     let repo = cx.repo()?;
-    let to = match (&args.to, &args.dir) {
-        (Some(file), _) => file.clone(),
-        (None, Some(dir)) => dir.join(backup::file_name(repo)),
-        (None, None) => {
-            let dir = backup::directory(repo);
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&dir)
-                .map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot make {}: {error}", dir.display())))?;
-            // It holds keys. Who wants it elsewhere says so; a link may have come with the directory.
-            if fs::symlink_metadata(&dir).is_ok_and(|about| about.is_symlink()) {
-                return Err(Fault::new(ErrorKind::Refused, format!("{} is a symbolic link", dir.display()))
-                    .hint("Say where the backup goes: thrum backup --dir DIR"));
+    let to =
+        match (&args.to, &args.dir) {
+            (Some(file), _) => file.clone(),
+            (None, Some(dir)) => dir.join(backup::file_name(repo)),
+            (None, None) => {
+                let dir = backup::directory(repo);
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|error| {
+                    Fault::new(ErrorKind::Failed, format!("cannot make {}: {error}", dir.display()))
+                })?;
+                // The backup holds keys, so do not follow a link, which may have come with the directory. A user who wants
+                // it elsewhere can name a directory.
+                if fs::symlink_metadata(&dir).is_ok_and(|about| about.is_symlink()) {
+                    return Err(Fault::new(ErrorKind::Refused, format!("{} is a symbolic link", dir.display()))
+                        .hint("Say where the backup goes: thrum backup --dir DIR"));
+                }
+                dir.join(backup::file_name(repo))
             }
-            dir.join(backup::file_name(repo))
-        }
-    };
+        };
     new_file::has_directory(&to)?;
     let progress = cx.output.progress("Copying the mailbox", Some(100));
-    let made = backup::make(repo, &to, !args.no_keys, env!("CARGO_PKG_VERSION"), &mut |done, all| progress.at(done * 100 / all.max(1)))?;
+    let made = backup::make(repo, &to, !args.no_keys, env!("CARGO_PKG_VERSION"), &mut |done, all| {
+        progress.at(done * 100 / all.max(1))
+    })?;
     drop(progress);
     if !args.no_keys {
         if new_file::git_would_take(&made.file) {

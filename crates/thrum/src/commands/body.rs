@@ -13,11 +13,11 @@ use thrum_core::{ErrorKind, Fault, limits};
 
 use crate::output::Output;
 
-/// How long standard input may be silent before people read that it is waited for.
+/// How long standard input may be silent before the user is told that the command waits for it.
 const SILENT: Duration = Duration::from_secs(2);
 
-/// How long it is waited for where nobody asked to read it: a test run that is piped into `thrum send` may take minutes, and a
-/// program that was given an open pipe by mistake must end.
+/// How long the command waits for standard input without an explicit request to read it. A test run that is piped into
+/// `thrum send` may take minutes, but a program that was given an open pipe by mistake must end.
 const UNASKED: Duration = Duration::from_secs(10 * 60);
 
 /// Where the text comes from.
@@ -32,10 +32,11 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    /// The text. Exactly as it is: line ends, too.
+    /// Reads the text, byte for byte, line ends included.
     ///
     /// # Errors
-    /// `invalid` if there is none, or it is empty, longer than 1 MiB or no UTF-8; what the file system says otherwise.
+    /// `invalid` if there is no text, or if it is empty, longer than 1 MiB or not UTF-8; otherwise the file system's
+    /// error.
     pub(crate) fn read(self, output: &Output) -> Result<String, Fault> {
         match (self.text.as_deref(), self.body_file) {
             (Some("-"), None) => bounded(&mut io::stdin().lock(), "standard input"),
@@ -54,20 +55,22 @@ impl Body {
     }
 }
 
-/// Makes sure that standard input, which nobody asked to read, has something to read. `file` is the other way to give a text.
+/// Checks that standard input has something to read when it was not requested explicitly. `file` names the other way to
+/// give a text.
 ///
 /// # Errors
-/// `invalid` if standard input is a terminal, or has nothing.
+/// `invalid` if standard input is a terminal, or is silent for too long.
 pub(crate) fn unasked(file: &str, output: &Output) -> Result<(), Fault> {
     let stdin = io::stdin();
     let ready = |within: Duration| {
         let within = Timespec::try_from(within).ok();
         let flags = PollFlags::IN | PollFlags::HUP;
-        // Interrupted, or not to be waited for: then reading shows what there is.
+        // If the poll is interrupted or not supported, the read will show what there is.
         poll(&mut [PollFd::from_borrowed_fd(stdin.as_fd(), flags)], within.as_ref()).map_or(true, |ready| ready > 0)
     };
     let none = |why: &str| {
-        let ways = format!("Give the text as TEXT, with {file}, or on standard input (- waits for it as long as it takes).");
+        let ways =
+            format!("Give the text as TEXT, with {file}, or on standard input (- waits for it as long as it takes).");
         Fault::new(ErrorKind::Invalid, format!("no text was given{why}")).hint(ways)
     };
     if stdin.is_terminal() {
@@ -76,16 +79,19 @@ pub(crate) fn unasked(file: &str, output: &Output) -> Result<(), Fault> {
     if !ready(SILENT) {
         output.note("Reading the text from standard input …");
         if !ready(UNASKED) {
-            return Err(none(&format!(", and nothing came on standard input within {} minutes", UNASKED.as_secs() / 60)));
+            return Err(none(&format!(
+                ", and nothing came on standard input within {} minutes",
+                UNASKED.as_secs() / 60
+            )));
         }
     }
     Ok(())
 }
 
-/// A short text such as an intent: the argument, or what standard input has, without the end of its last line.
+/// A short text such as an intent: the argument, or standard input without trailing white space.
 ///
 /// # Errors
-/// `invalid` if nothing was given; an empty argument is a text.
+/// `invalid` if nothing was given. An empty argument is a valid text.
 pub(crate) fn short(text: Option<String>, output: &Output) -> Result<String, Fault> {
     match text {
         Some(text) if text != "-" => return Ok(text),
@@ -97,8 +103,11 @@ pub(crate) fn short(text: Option<String>, output: &Output) -> Result<String, Fau
 
 fn bounded(source: &mut dyn Read, name: &str) -> Result<String, Fault> {
     let mut bytes = Vec::new();
-    // One more than allowed shows that there is more; the rest is not worth reading.
-    source.take(limits::MAX_CONTENT_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|error| read_fault(name, &error))?;
+    // One byte more than allowed shows that the text is too long; the rest is not read.
+    source
+        .take(limits::MAX_CONTENT_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| read_fault(name, &error))?;
     if bytes.len() > limits::MAX_CONTENT_BYTES {
         return Err(too_long());
     }
@@ -112,7 +121,11 @@ fn bounded(source: &mut dyn Read, name: &str) -> Result<String, Fault> {
     checked(text)
 }
 
-fn checked(text: String) -> Result<String, Fault> {
+/// Returns the text of a message unchanged if it is valid.
+///
+/// # Errors
+/// `invalid` if it is empty or longer than 1 MiB.
+pub(crate) fn checked(text: String) -> Result<String, Fault> {
     if text.trim().is_empty() {
         return Err(Fault::new(ErrorKind::Invalid, "the text is empty")
             .hint("Give it as TEXT, as - from standard input, or with --body-file FILE."));
@@ -124,8 +137,11 @@ fn checked(text: String) -> Result<String, Fault> {
 }
 
 fn too_long() -> Fault {
-    Fault::new(ErrorKind::Invalid, format!("the text of the message is longer than {} bytes", limits::MAX_CONTENT_BYTES))
-        .hint("Put it into a file of the repository and send its path.")
+    Fault::new(
+        ErrorKind::Invalid,
+        format!("the text of the message is longer than {} bytes", limits::MAX_CONTENT_BYTES),
+    )
+    .hint("Put it into a file of the repository and send its path.")
 }
 
 fn read_fault(name: &str, error: &io::Error) -> Fault {
@@ -158,6 +174,9 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_refused_with_the_place() {
         let fault = bounded(&mut b"ab\xff".as_slice(), "x").unwrap_err();
-        assert_eq!((fault.kind, fault.message.as_str()), (ErrorKind::Invalid, "x is not UTF-8 (byte 3 is the first that is wrong)"));
+        assert_eq!(
+            (fault.kind, fault.message.as_str()),
+            (ErrorKind::Invalid, "x is not UTF-8 (byte 3 is the first that is wrong)")
+        );
     }
 }

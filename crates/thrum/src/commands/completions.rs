@@ -1,14 +1,12 @@
 //! `thrum completions`: scripts that let a shell complete commands and options.
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 use serde_json::json;
 use thrum_core::Fault;
 
 use crate::{
-    cli::{Cli, boxed},
     context::Context,
-    render::{Render, Said, Silent},
+    render::{Render, Said, Silent, boxed},
 };
 
 /// Print a script that lets your shell complete commands and options
@@ -27,9 +25,10 @@ pub(crate) struct Args {
     shell: Shell,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+/// Writes the completion script. `program` is the grammar of the whole command line.
+pub(crate) fn run(args: &Args, program: &mut clap::Command, cx: &Context) -> Result<Box<dyn Render>, Fault> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "thrum", &mut script);
+    clap_complete::generate(args.shell, program, "thrum", &mut script);
     if cx.output.is_json() {
         let value = json!({"shell": args.shell.to_string(), "script": String::from_utf8_lossy(&script)});
         return boxed(Ok(Said { line: String::new(), value }));

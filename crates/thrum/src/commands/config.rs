@@ -1,4 +1,4 @@
-//! `thrum config`: every setting with its value and where it comes from, and a way to change what is in the file.
+//! `thrum config`: shows every setting with its value and source, and changes settings in the file.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,10 +14,9 @@ use thrum_daemon::{
 };
 
 use crate::{
-    cli::boxed,
     context::Context,
     render::{
-        Page, Render,
+        Page, Render, boxed,
         style::{DIM, YELLOW},
     },
     shapes::SyncStatus,
@@ -54,8 +53,13 @@ Keys:
                         wins
   peers.max_parked      the same in events that wait for something: 50000.
                         THRUM_PEER_MAX_PARKED wins
+  codex.wake            true: mail starts a turn in an idle Codex session, at most ten an hour.
+                        `thrum setup codex --wake` sets it. THRUM_CODEX_WAKE wins
+  agents.exchange       how many messages two agents may write each other without a prompt of a
+                        person or a change of a file: 30; 0 for any number. THRUM_EXCHANGE wins
 
-A running daemon goes by a change after `thrum daemon restart`; by one of `peers` within seconds.
+A running daemon goes by a change after `thrum daemon restart`; by one of `peers` within seconds. `codex.wake` counts from \
+the end of the next turn, `agents.exchange` from the next message.
 
 Examples:
   thrum config set daemon.sync_interval 30s
@@ -79,23 +83,24 @@ impl Command {
     }
 }
 
-/// Variables that the command itself reads, of its own environment alone: who acts where is the caller's to say, and a file that
-/// came with a repository shall not say it.
+/// Variables that the command reads only from its own process environment. The caller decides which agent acts; a file
+/// that came with the repository must not.
 const OF_THE_COMMAND: [&str; 4] = ["THRUM_NAME", "THRUM_AGENT_ID", "THRUM_HOME", "THRUM_NO_HINTS"];
 
-/// What is shown instead of a secret.
+/// Shown in place of a secret.
 const HIDDEN: &str = "********";
 
-/// The settings as they are now.
+/// The current settings.
 struct Shown {
     file: String,
     config: Config,
     variables: Vec<(String, String, String)>,
     unknown_variables: Vec<String>,
     warnings: Vec<String>,
-    /// What the running daemon goes by: it read its settings when it started.
+    /// The running daemon's settings, as it read them at its start.
     running: Option<SyncStatus>,
-    /// The variables that it goes by and this place has otherwise, or not at all, with their values there.
+    /// The variables that the running daemon has with another value than this environment, or that only one of them
+    /// has; with the daemon's values.
     other_variables: Vec<(String, String)>,
 }
 
@@ -105,12 +110,15 @@ fn show(cx: &Context) -> Result<Shown, Fault> {
     let config = Config::load(repo, &env);
     let value = |name: &str, secret: bool| {
         let value = env.get(name)?;
-        // Who puts a password into a URL did not mean it to be shown.
+        // A URL may contain a password, which must not be shown.
         let shown = if secret || value.contains('@') { HIDDEN } else { value };
         Some((name.to_owned(), shown.to_owned(), env.origin(name)?.to_string()))
     };
     let is_read = |name: &str| !OF_THE_COMMAND.contains(&name) || env.origin(name) == Some(Origin::Process);
-    let known = VARIABLES.iter().map(|variable| (variable.name, variable.secret)).chain(OF_THE_COMMAND.map(|name| (name, false)));
+    let known = VARIABLES
+        .iter()
+        .map(|variable| (variable.name, variable.secret))
+        .chain(OF_THE_COMMAND.map(|name| (name, false)));
     let known = known.filter(|(name, _)| is_read(name));
     let variables = known.filter_map(|(name, secret)| value(name, secret)).collect();
     let is_known = |name: &str| {
@@ -122,7 +130,7 @@ fn show(cx: &Context) -> Result<Shown, Fault> {
     let warnings = env.warnings().iter().chain(&config.warnings).map(ToString::to_string).collect();
     let mut client = cx.running_daemon().ok().flatten();
     let running = client.as_mut().and_then(|client| client.call::<SyncStatus>("sync.status", json!({})).ok());
-    // A daemon of another version may not say.
+    // A daemon of another version may not have this method.
     let there = client.as_mut().and_then(|client| client.call::<RunningSettings>("daemon.settings", json!({})).ok());
     let other_variables = there.map_or_else(Vec::new, |there| differing(&env.effective(), &there.variables));
     let shown = Shown {
@@ -146,7 +154,7 @@ struct RunningSettings {
     variables: Vec<Effective>,
 }
 
-/// The variables that are not the same here and in the running daemon, with what the daemon has.
+/// Returns the variables that differ between here and the running daemon, with the daemon's values.
 fn differing(here: &[Effective], there: &[Effective]) -> Vec<(String, String)> {
     let of = |all: &[Effective], name: &str| all.iter().find(|variable| variable.name == name).cloned();
     let shown = |name: &str, there: Option<Effective>| match (there, of(here, name)) {
@@ -161,22 +169,26 @@ fn differing(here: &[Effective], there: &[Effective]) -> Vec<(String, String)> {
 }
 
 impl Shown {
-    /// What the running daemon has for a variable, in words, if that is something else.
+    /// Describes the running daemon's value of a variable, if it differs from ours.
     fn other(&self, name: &str) -> Option<&str> {
         self.other_variables.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
-    /// What the running daemon goes by, if that is something else.
+    /// Returns the running daemon's value of a setting, if it differs from the file's.
     fn outdated(&self, key: Key) -> Option<Value> {
-        let sync = self.running.as_ref()?;
-        let running = match key {
-            Key::LocalOnly => sync.local_only.into(),
-            Key::SyncInterval => sync.sync_interval.into(),
-            Key::Tailnet => sync.tailnet.into(),
-            // Looked up whenever a peer is read.
-            Key::Quota(_) => return None,
-        };
+        let running = of_running(key)?(self.running.as_ref()?);
         (running != self.config.get(key).value).then_some(running)
+    }
+}
+
+/// How to read a setting of the running daemon. `None` for a setting that the daemon looks up whenever a peer is read,
+/// a turn ends, or an agent sends.
+fn of_running(key: Key) -> Option<fn(&SyncStatus) -> Value> {
+    match key {
+        Key::LocalOnly => Some(|sync| sync.local_only.into()),
+        Key::SyncInterval => Some(|sync| sync.sync_interval.into()),
+        Key::Tailnet => Some(|sync| sync.tailnet.into()),
+        Key::Quota(_) | Key::WakeCodex | Key::Exchange => None,
     }
 }
 
@@ -185,20 +197,31 @@ impl Render for Shown {
         let mut rows = Vec::new();
         for key in Key::ALL {
             let Setting { value, source } = self.config.get(key);
-            let running = self.outdated(key).map(|value| format!(" (the running daemon: {})", written(key, &value))).unwrap_or_default();
+            let running = self
+                .outdated(key)
+                .map(|value| format!(" (the running daemon: {})", written(key, &value)))
+                .unwrap_or_default();
             rows.push(vec![key.name().to_owned(), written(key, value), format!("{source}{running}")]);
         }
-        let running = |name: &str| self.other(name).map(|value| format!(" (the running daemon: {value})")).unwrap_or_default();
+        let running =
+            |name: &str| self.other(name).map(|value| format!(" (the running daemon: {value})")).unwrap_or_default();
         rows.extend(
-            self.variables.iter().map(|(name, value, source)| vec![name.clone(), value.clone(), format!("{source}{}", running(name))]),
+            self.variables
+                .iter()
+                .map(|(name, value, source)| vec![name.clone(), value.clone(), format!("{source}{}", running(name))]),
         );
-        let only_there = self.other_variables.iter().filter(|(name, _)| self.variables.iter().all(|(here, ..)| here != name));
-        rows.extend(only_there.map(|(name, _)| vec![name.clone(), "not set".to_owned(), running(name).trim_start().to_owned()]));
+        let only_there =
+            self.other_variables.iter().filter(|(name, _)| self.variables.iter().all(|(here, ..)| here != name));
+        rows.extend(
+            only_there.map(|(name, _)| vec![name.clone(), "not set".to_owned(), running(name).trim_start().to_owned()]),
+        );
         page.table(&["SETTING", "VALUE", "FROM"], rows);
         page.line("");
         page.line(format!("{DIM}File: {}{DIM:#}", printable(&self.file)));
-        for (what, names) in [("Kept in it for other programs", &self.config.unknown), ("Variables nobody reads", &self.unknown_variables)]
-        {
+        for (what, names) in [
+            ("Kept in it for other programs", &self.config.unknown),
+            ("Variables nobody reads", &self.unknown_variables),
+        ] {
             if !names.is_empty() {
                 page.line(format!("{DIM}{what}: {}{DIM:#}", printable(&names.join(", "))));
             }
@@ -218,19 +241,28 @@ impl Render for Shown {
             let (section, name) = key.name().split_once('.').unwrap_or_default();
             sections.entry(section).or_default().insert(name.to_owned(), setting);
         }
-        let variables = self.variables.iter().map(|(name, value, source)| (name.clone(), json!({"value": value, "source": source})));
-        let overrides =
-            Key::ALL.iter().filter(|key| matches!(self.config.get(**key).source, Source::Variable(_))).map(|key| key.variable());
-        json!({
-            "config_file": self.file, "daemon": sections.get("daemon"), "tailnet": sections.get("tailnet"), "peers": sections.get("peers"), "variables": variables.collect::<Map<_, _>>(),
+        let variables = self
+            .variables
+            .iter()
+            .map(|(name, value, source)| (name.clone(), json!({"value": value, "source": source})));
+        let overrides = Key::ALL
+            .iter()
+            .filter(|key| matches!(self.config.get(**key).source, Source::Variable(_)))
+            .map(|key| key.variable());
+        let mut shown = json!({
+            "config_file": self.file, "variables": variables.collect::<Map<_, _>>(),
             "running_variables": self.other_variables.iter().cloned().collect::<BTreeMap<_, _>>(),
             "overrides": overrides.collect::<Vec<_>>(), "unknown_keys": self.config.unknown,
             "unknown_variables": self.unknown_variables, "warnings": self.warnings,
-        })
+        });
+        for (section, settings) in sections {
+            shown[section] = settings.into();
+        }
+        shown
     }
 }
 
-/// A value as people write it.
+/// Formats a value as users write it.
 fn written(key: Key, value: &Value) -> String {
     match (key, value.as_u64()) {
         (Key::SyncInterval, Some(seconds)) => time::brief(Duration::from_secs(seconds)),
@@ -238,7 +270,7 @@ fn written(key: Key, value: &Value) -> String {
     }
 }
 
-/// A setting that was changed.
+/// The result of changing a setting.
 struct Changed {
     key: Key,
     setting: Setting,
@@ -257,18 +289,20 @@ fn set(name: &str, value: &str, cx: &Context) -> Result<Changed, Fault> {
         cx.output.warn(&format!("{} is set in {origin} and wins over the file", key.variable()));
     }
     let changed = before != value;
-    let restart = changed && !matches!(key, Key::Quota(_)) && cx.running_daemon().ok().flatten().is_some();
+    let restart = changed && of_running(key).is_some() && cx.running_daemon().ok().flatten().is_some();
     if restart {
         cx.output.hint("The running daemon goes by it after: thrum daemon restart");
     }
     Ok(Changed { key, setting, changed, restart })
 }
 
-/// There is no such key: what was meant, or what there is.
+/// The fault for an unknown key, with the closest match or the list of keys.
 fn unknown(name: &str) -> Fault {
     let fault = Fault::new(ErrorKind::NotFound, format!("there is no setting '{}'", printable(name)));
     let where_to = if OF_THE_COMMAND.contains(&name) { "" } else { ", or in .thrum/.env" };
-    if let Some(variable) = VARIABLES.iter().map(|variable| variable.name).chain(OF_THE_COMMAND).find(|variable| *variable == name) {
+    if let Some(variable) =
+        VARIABLES.iter().map(|variable| variable.name).chain(OF_THE_COMMAND).find(|variable| *variable == name)
+    {
         return Fault::new(ErrorKind::Invalid, format!("{variable} is a variable, no key of config.json"))
             .hint(format!("Set it in the environment{where_to}: {variable}=VALUE"));
     }
@@ -277,7 +311,10 @@ fn unknown(name: &str) -> Fault {
     }
     let distance = |key: &Key| {
         let whole = strsim::damerau_levenshtein(name, key.name());
-        let last = strsim::damerau_levenshtein(name.rsplit('.').next().unwrap_or(name), key.name().rsplit('.').next().unwrap_or_default());
+        let last = strsim::damerau_levenshtein(
+            name.rsplit('.').next().unwrap_or(name),
+            key.name().rsplit('.').next().unwrap_or_default(),
+        );
         whole.min(last)
     };
     match Key::ALL.into_iter().min_by_key(distance).filter(|key| distance(key) <= 3) {

@@ -1,4 +1,4 @@
-//! `thrum context`: an agent's notes to itself, kept as files of this worktree. Works without the daemon.
+//! `thrum context`: an agent's notes to itself, kept as files in this worktree. Works without the daemon.
 
 use std::{
     fs::File,
@@ -11,12 +11,11 @@ use thrum_core::{ErrorKind, Fault, limits, name};
 use thrum_daemon::notes::{self, Note, Notes, Part};
 
 use crate::{
-    cli::boxed,
     commands::{body, known, prime},
     context::Context,
     identity,
     output::Output,
-    render::{Page, Render, Said, Silent, agent, style::DIM},
+    render::{Page, Render, Said, Silent, agent, boxed, style::DIM},
     setup, text,
 };
 
@@ -110,8 +109,9 @@ impl Text {
         };
         notes::check(&content)?;
         if content.trim_ascii().is_empty() {
-            return Err(Fault::new(ErrorKind::Invalid, "the text is empty")
-                .hint("Give it as TEXT, with --file FILE, or on standard input. To remove the notes: thrum context clear"));
+            return Err(Fault::new(ErrorKind::Invalid, "the text is empty").hint(
+                "Give it as TEXT, with --file FILE, or on standard input. To remove the notes: thrum context clear",
+            ));
         }
         Ok(content)
     }
@@ -119,8 +119,11 @@ impl Text {
 
 fn bounded(source: &mut dyn Read, name: &str) -> Result<Vec<u8>, Fault> {
     let mut bytes = Vec::new();
-    // One more than allowed shows that there is more; the rest is not worth reading.
-    source.take(limits::MAX_NOTES_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|error| cannot_read(name, &error))?;
+    // One byte more than allowed shows that the text is too long; the rest is not read.
+    source
+        .take(limits::MAX_NOTES_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| cannot_read(name, &error))?;
     Ok(bytes)
 }
 
@@ -151,16 +154,18 @@ impl Whose {
     }
 }
 
-/// An agent without an identity here and without notes is a name misspelt.
+/// Rejects an agent with neither an identity nor notes here: the name is probably misspelt.
 fn of_this_worktree(name: &str, cx: &Context) -> Result<(), Fault> {
     let identities = identity::candidates(&cx.repo()?.identities())?;
     let place = Notes::of(cx.repo()?);
-    let has_notes = || Ok::<_, Fault>(place.path(name, Part::Notes)?.exists() || place.path(name, Part::Preamble)?.exists());
+    let has_notes =
+        || Ok::<_, Fault>(place.path(name, Part::Notes)?.exists() || place.path(name, Part::Preamble)?.exists());
     if identities.iter().any(|known| known == name) || has_notes()? {
         return Ok(());
     }
-    let near = thrum_store::ops::nearest(name, identities.iter().map(String::as_str));
-    let hint = near.map_or_else(|| format!("It has: {}", identities.join(", ")), |near| format!("Did you mean @{near}?"));
+    let near = name::nearest(name, identities.iter().map(String::as_str));
+    let hint =
+        near.map_or_else(|| format!("It has: {}", identities.join(", ")), |near| format!("Did you mean @{near}?"));
     Err(Fault::new(ErrorKind::NotFound, format!("unknown agent: @{name} has no identity in this worktree")).hint(hint))
 }
 
@@ -191,7 +196,11 @@ fn save(text: Text, whose: Whose, part: Part, cx: &Context) -> Result<Said, Faul
 fn clear(whose: Whose, cx: &Context) -> Result<Said, Fault> {
     let name = whose.name(cx)?;
     let cleared = Notes::of(cx.repo()?).clear(&name)?;
-    let line = if cleared { format!("Cleared the notes of {}", agent(&name)) } else { format!("{} had no notes", agent(&name)) };
+    let line = if cleared {
+        format!("Cleared the notes of {}", agent(&name))
+    } else {
+        format!("{} had no notes", agent(&name))
+    };
     Ok(Said { line, value: json!({"status": if cleared { "cleared" } else { "none" }, "agent_name": name}) })
 }
 

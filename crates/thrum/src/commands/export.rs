@@ -1,4 +1,4 @@
-//! `thrum export`: the log in a form that any program reads.
+//! `thrum export`: writes the log in a form that any program can read.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -39,11 +39,11 @@ pub(crate) struct Args {
     to: Option<PathBuf>,
 }
 
-/// A log that was written out.
+/// The result of an export.
 pub(crate) struct Exported {
     events: u64,
     sequence: u64,
-    /// `None` for standard output, which then has the events and nothing else.
+    /// `None` for standard output, which then gets only the events.
     file: Option<PathBuf>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Exported, Fault> {
         let escaped = io::stdout().is_terminal();
         let written = write_log(readers.as_ref(), cx, &mut BufWriter::new(io::stdout().lock()), escaped);
         let (events, sequence) = match written {
-            // The reader has seen enough (`thrum export --jsonl | head -1`).
+            // The reader has closed the pipe (`thrum export --jsonl | head -1`).
             Err(Failed::Writing(error)) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
             written => written.map_err(|failed| failed.to("standard output"))?,
         };
@@ -79,16 +79,24 @@ impl Failed {
     }
 }
 
-/// Writes the whole log and says how many events it has, and the last one's sequence. Holds one page of it at a time, and no
-/// view of the database between pages, which would keep its write-ahead log from being folded in.
-fn write_log(readers: Option<&Readers>, cx: &Context, out: &mut impl Write, escaped: bool) -> Result<(u64, u64), Failed> {
+/// Writes the whole log. Returns the number of events and the last one's sequence. Holds one page of the log at a time,
+/// and no read transaction between pages, which would keep the write-ahead log from being checkpointed.
+fn write_log(
+    readers: Option<&Readers>,
+    cx: &Context,
+    out: &mut impl Write,
+    escaped: bool,
+) -> Result<(u64, u64), Failed> {
     let Some(readers) = readers else { return Ok((0, 0)) };
     let reading = |error: thrum_store::StoreError| Failed::Reading(error.into());
-    let (total, mut latest) = readers.with(|reader| Ok((reader.totals()?.events, reader.latest()?))).map_err(reading)?;
+    let (total, mut latest) =
+        readers.with(|reader| Ok((reader.totals()?.events, reader.latest()?))).map_err(reading)?;
     let progress = cx.output.progress("Writing events", Some(total));
     let (mut events, mut after, mut extended) = (0, 0, false);
     loop {
-        let page = readers.with(|reader| reader.page(after, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES)).map_err(reading)?;
+        let page = readers
+            .with(|reader| reader.page(after, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES))
+            .map_err(reading)?;
         for row in &page.rows {
             let line = line(row, escaped);
             out.write_all(line.as_bytes()).and_then(|()| out.write_all(b"\n")).map_err(Failed::Writing)?;
@@ -96,11 +104,12 @@ fn write_log(readers: Option<&Readers>, cx: &Context, out: &mut impl Write, esca
         }
         events += page.rows.len() as u64;
         progress.at(events);
-        // What was ahead of us may have moved behind this end meanwhile, because what it waited for came.
+        // An event that waited for another one may have moved past this end meanwhile, because the other one arrived.
+        // Extend the end once.
         if page.more && after >= latest && !extended {
             (latest, extended) = (readers.with(|reader| reader.latest()).map_err(reading)?, true);
         }
-        // Who writes faster than we read must not keep us for ever.
+        // Stop at the known end, so that a writer that is faster than we read cannot keep us here forever.
         if !page.more || after >= latest {
             out.flush().map_err(Failed::Writing)?;
             return Ok((events, after));
@@ -108,28 +117,35 @@ fn write_log(readers: Option<&Readers>, cx: &Context, out: &mut impl Write, esca
     }
 }
 
-/// Byte by byte as it is stored; only a terminal gets what it would obey in escapes, which are the same JSON.
+/// Returns an event as it is stored, byte for byte. For a terminal, control characters are replaced by escapes, which
+/// are equivalent JSON.
 fn line(row: &Row, escaped: bool) -> String {
     let line = row.event_json();
     if escaped { text::escaped(&line) } else { line }
 }
 
-/// Writes a new file of mode 0600 beside its place and moves it there when it is complete and durable.
+/// Writes a new file of mode 0600 under a temporary name, and moves it to `path` when it is complete and durable.
 fn write_file<T>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<T, Failed>) -> Result<T, Fault> {
     let shown = path.display().to_string();
     if path.symlink_metadata().is_ok() {
-        return Err(Fault::new(ErrorKind::Refused, format!("{shown} is there already")).hint("Choose another name, or remove it first."));
+        return Err(Fault::new(ErrorKind::Refused, format!("{shown} is there already"))
+            .hint("Choose another name, or remove it first."));
     }
     new_file::has_directory(path)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.part", std::process::id()));
     let beside = PathBuf::from(beside);
     let complete = || -> Result<T, Failed> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(Failed::Writing)?;
+        let file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside).map_err(Failed::Writing)?;
         let mut out = BufWriter::new(file);
         let written = write(&mut out)?;
-        out.into_inner().map_err(|error| error.into_error()).and_then(|file| file.sync_all()).map_err(Failed::Writing)?;
-        // A link fails where a rename would replace what appeared there meanwhile; not every file system has links.
+        out.into_inner()
+            .map_err(|error| error.into_error())
+            .and_then(|file| file.sync_all())
+            .map_err(Failed::Writing)?;
+        // A link fails if the path has come into existence meanwhile; a rename would replace it. Not every file system
+        // has links.
         let linked = fs::hard_link(&beside, path).or_else(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => Err(error),
             _ => fs::rename(&beside, path),

@@ -1,4 +1,4 @@
-//! `thrum init`.
+//! `thrum init`: sets up the repository, and starts its daemon.
 
 use serde_json::{Value, json};
 use thrum_core::Fault;
@@ -23,7 +23,7 @@ pub(crate) struct Args {
     stealth: bool,
 }
 
-/// A repository that is set up, with its daemon running unless that was not wanted.
+/// A repository that is set up, with its daemon running unless the user declined.
 pub(crate) struct Initialised {
     setup: Setup,
     started: Option<u32>,
@@ -31,22 +31,12 @@ pub(crate) struct Initialised {
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Initialised, Fault> {
     let setup = setup::set_up(cx.directory(), args.stealth)?;
-    tell(&setup, cx);
+    setup.tell(&cx.output);
     let started = if cx.may_start() { Some(start::ensure(&setup.repo, &cx.output)?.1.pid) } else { None };
     if identity::candidates(&setup.repo.identities())?.is_empty() {
         cx.output.hint("thrum quickstart --name NAME --role ROLE --module MODULE");
     }
     Ok(Initialised { setup, started })
-}
-
-/// Says what deserves attention about a repository that was just set up.
-pub(crate) fn tell(setup: &Setup, cx: &Context) {
-    if !setup.git {
-        cx.output.note("This is no git repository. Thrum works here all the same; only what needs git is missing.");
-    }
-    if let Some(env) = &setup.exposed_env {
-        cx.output.warn(&format!("{} is not ignored by git; it may hold auth keys. Add it to .gitignore.", env.display()));
-    }
 }
 
 impl Render for Initialised {

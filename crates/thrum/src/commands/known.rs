@@ -1,4 +1,4 @@
-//! Names of others on the command line: one that is nobody's is an error, not an empty list.
+//! Names of other agents on the command line. An unknown name is an error, not an empty list.
 
 use serde_json::{Value, json};
 use thrum_core::Fault;
@@ -10,15 +10,16 @@ pub(crate) fn bare(name: &str) -> &str {
     name.strip_prefix('@').unwrap_or(name)
 }
 
-/// Asked where nothing was found for a name: whoever is gone may have left something.
+/// Checks that an agent exists. Called only after nothing was found for a name, because an agent that is gone may still
+/// have data here.
 ///
 /// # Errors
-/// `not_found` if no agent has this name, with who may have been meant.
+/// `not_found` if no agent has this name, with the closest match.
 pub(crate) fn agent(name: &str, cx: &Context) -> Result<(), Fault> {
     check(name, false, cx)
 }
 
-/// The same, where the name of a role will do.
+/// Checks that an agent or a role of this name exists; see [`agent`].
 pub(crate) fn agent_or_role(name: &str, cx: &Context) -> Result<(), Fault> {
     check(name, true, cx)
 }

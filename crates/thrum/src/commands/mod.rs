@@ -1,9 +1,10 @@
-//! One file per command: its arguments, the call, and how its result reads.
+//! One file per command: its arguments, the call, and how its result is displayed.
 
 pub(crate) mod agent;
 pub(crate) mod backup;
 pub(crate) mod bench;
 pub(crate) mod body;
+pub(crate) mod claim;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod context;
@@ -11,10 +12,12 @@ pub(crate) mod daemon;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod export;
+pub(crate) mod hook;
 pub(crate) mod import;
 pub(crate) mod inbox;
 pub(crate) mod init;
 pub(crate) mod known;
+pub(crate) mod mcp;
 pub(crate) mod message;
 pub(crate) mod peer;
 pub(crate) mod ping;
@@ -22,11 +25,13 @@ pub(crate) mod prime;
 pub(crate) mod purge;
 pub(crate) mod quickstart;
 pub(crate) mod register;
+pub(crate) mod release;
 pub(crate) mod reply;
 pub(crate) mod restore;
 pub(crate) mod send;
 pub(crate) mod sent;
 pub(crate) mod session;
+pub(crate) mod setup;
 pub(crate) mod status;
 pub(crate) mod sync;
 pub(crate) mod team;

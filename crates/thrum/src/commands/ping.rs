@@ -1,12 +1,13 @@
-//! `thrum ping`: is somebody there?
+//! `thrum ping`: shows whether an agent is there.
 
 use serde_json::{Value, json};
-use thrum_core::{Address, ErrorKind, Fault};
+use thrum_core::{Address, ErrorKind, Fault, name};
 
 use crate::{
     context::Context,
-    render::{Page, Render, said, who},
+    render::{Page, Render, who},
     shapes::{Answer, Member, Team},
+    text::said,
 };
 
 /// Ask whether an agent is there, and when it was last heard of
@@ -23,7 +24,7 @@ pub(crate) struct Args {
     agent: String,
 }
 
-/// Everyone who was meant.
+/// All agents that the name matches.
 pub(crate) struct Found(Vec<(Member, Value)>);
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Found, Fault> {
@@ -37,11 +38,25 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Found, Fault> {
         called(&member.home_name) || called(&member.home)
     };
     let named = |says: fn(&Member) -> &str| {
-        all.iter().filter(|(member, _)| says(member).eq_ignore_ascii_case(&wanted) && is_there(member)).cloned().collect::<Vec<_>>()
+        all.iter()
+            .filter(|(member, _)| says(member).eq_ignore_ascii_case(&wanted) && is_there(member))
+            .cloned()
+            .collect::<Vec<_>>()
     };
-    let found = [named(|m| &m.agent_id), named(|m| &m.display), named(|m| &m.role)].into_iter().find(|found| !found.is_empty());
+    let found =
+        [named(|m| &m.agent_id), named(|m| &m.display), named(|m| &m.role)].into_iter().find(|found| !found.is_empty());
     found.map(Found).ok_or_else(|| {
-        Fault::new(ErrorKind::NotFound, format!("no agent, display name or role is called {}", said(&args.agent))).hint("thrum team --all")
+        let ids =
+            || all.iter().map(|(member, _)| member).filter(|member| machine.is_none() || member.agent_id == wanted);
+        let near = match &machine {
+            Some(machine) => name::nearest_machine(machine, ids().filter_map(|member| member.home_name.as_deref()))
+                .map(|machine| Address { name: wanted.clone(), machine: Some(machine.to_owned()) }),
+            None => name::nearest(&wanted, ids().flat_map(|member| [member.agent_id.as_str(), &member.role]))
+                .map(|name| Address { name: name.to_owned(), machine: None }),
+        };
+        let hint = near.map_or_else(|| "thrum team --all".to_owned(), |near| format!("Did you mean {}?", near.shown()));
+        Fault::new(ErrorKind::NotFound, format!("no agent, display name or role is called {}", said(&args.agent)))
+            .hint(hint)
     })
 }
 
@@ -68,7 +83,9 @@ fn line(member: &Member, page: &Page) -> String {
     let reach = match (home_state.as_deref(), home_state_since) {
         (None, _) => String::new(),
         (Some("connected"), _) => "; its daemon answers".to_owned(),
-        (Some(state), Some(since)) => format!("; its daemon is {} ({})", said(&state.replace('_', "-")), page.lasting(*since)),
+        (Some(state), Some(since)) => {
+            format!("; its daemon is {} ({})", said(&state.replace('_', "-")), page.lasting(*since))
+        }
         (Some(state), None) => format!("; its daemon is {}", said(state)),
     };
     format!("{}: {state}{reach}", who(agent_id, address, *signed))

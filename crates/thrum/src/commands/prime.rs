@@ -1,7 +1,7 @@
-//! `thrum prime`: everything an agent must know when it begins, or has lost its context, in one look.
+//! `thrum prime`: everything an agent must know when it begins or has lost its context.
 //!
-//! It is read by a model and paid for by the word, so every part is bounded. It is the last thing that should fail, so what
-//! cannot be known is listed as missing and the rest is shown.
+//! A model reads it and every word costs tokens, so every part is bounded. It should work even if little else does:
+//! parts that cannot be determined are listed as missing, and the rest is shown.
 
 use std::time::Duration;
 
@@ -20,24 +20,24 @@ use crate::{
     git::{self, changes::Changes},
     identity::Identity,
     render::{
-        Page, Render, agent, said, said_within,
+        Page, Render, agent,
         style::{BOLD, CYAN, DIM, YELLOW},
         who,
     },
     shapes::{Answer, Health, Listing, Member, Peer, Summary, SyncStatus, Team, Whoami},
-    text::{self, count, preview},
+    text::{self, count, preview, said, said_within},
     time,
 };
 
-/// Most messages, agents and files that are listed; their numbers are always given.
+/// Maximum number of messages, agents and files that are listed; their totals are always given.
 const MOST_MESSAGES: usize = 5;
 const MOST_AGENTS: usize = 20;
 const MOST_FILES: usize = 20;
 
-/// Characters shown of a message.
+/// Maximum number of characters shown of a message.
 const OF_MESSAGE: usize = 240;
 
-/// Characters shown of the notes, and of the preamble.
+/// Maximum number of characters shown of the notes, and of the preamble.
 const OF_NOTES: usize = 4000;
 
 pub(crate) const AFTER_HELP: &str = "\
@@ -56,7 +56,7 @@ pub(crate) struct Args {
     git_wait: Duration,
 }
 
-/// The briefing.
+/// All parts of the briefing.
 pub(crate) struct Briefing {
     repo: String,
     me: Option<Identity>,
@@ -72,7 +72,7 @@ pub(crate) struct Briefing {
     missing: Vec<Fault>,
 }
 
-/// What waits and what came last.
+/// Unread mail, and the most recent messages.
 struct Mail {
     unread: u64,
     total: u64,
@@ -115,7 +115,7 @@ fn keep<T>(result: Result<T, Fault>, missing: &mut Vec<Fault>) -> Option<T> {
     result.map_err(|fault| missing.push(fault)).ok()
 }
 
-/// The daemon, asked as long as it answers.
+/// Calls the daemon until it stops answering.
 struct Ask<'a> {
     client: &'a mut Option<Client>,
     missing: &'a mut Vec<Fault>,
@@ -132,7 +132,7 @@ impl Ask<'_> {
     }
 }
 
-/// Unread mail first; where there is little of it, what came last.
+/// Fetches unread mail first. If there is little of it, adds the most recent read messages.
 fn mail(me: &Identity, ask: &mut Ask<'_>) -> Option<Mail> {
     let mut params = json!({"caller_agent_id": me.name, "for_agent": me.name, "page_size": MOST_MESSAGES});
     if let Some(role) = me.role() {
@@ -145,12 +145,13 @@ fn mail(me: &Identity, ask: &mut Ask<'_>) -> Option<Mail> {
         params["unread_for_agent"] = me.name.as_str().into();
         recent = ask.of::<Listing>("message.list", params)?.messages;
     }
-    let read = all.messages.into_iter().filter(|message| message.is_read).take(MOST_MESSAGES.saturating_sub(recent.len()));
+    let read =
+        all.messages.into_iter().filter(|message| message.is_read).take(MOST_MESSAGES.saturating_sub(recent.len()));
     recent.extend(read);
     Some(Mail { unread: all.unread, total: all.total, recent })
 }
 
-/// What this worktree knows of an agent that the daemon does not tell of.
+/// Returns what this worktree's identity file knows, for an agent that the daemon does not know.
 fn from_file(me: &Identity) -> Whoami {
     let Some((_, file)) = &me.file else { return Whoami { agent_id: me.name.clone(), ..Whoami::default() } };
     Whoami {
@@ -164,7 +165,7 @@ fn from_file(me: &Identity) -> Whoami {
     }
 }
 
-/// The beginning of a text of several lines, and whether that is not all.
+/// Returns the beginning of a text, and `true` if it was cut.
 fn beginning(note: &Note, chars: usize) -> (String, bool) {
     let text = String::from_utf8_lossy(&note.content);
     let text = text.trim();
@@ -175,7 +176,7 @@ fn beginning(note: &Note, chars: usize) -> (String, bool) {
 }
 
 impl Briefing {
-    /// What the team knows of me.
+    /// The team's entry for this agent.
     fn member(&self) -> Option<&Member> {
         let me = self.me.as_ref()?;
         self.team.as_ref()?.read.members.iter().find(|member| member.agent_id == me.name && member.local != Some(false))
@@ -188,7 +189,9 @@ impl Briefing {
     fn troubles(&self) -> impl Iterator<Item = &Peer> {
         let peers = self.sync.iter().flat_map(|sync| &sync.peers);
         peers.filter(|peer| {
-            peer.state != "connected" || peer.parked + peer.rejected > 0 || peer.last_error.as_deref().is_some_and(|e| !e.is_empty())
+            peer.state != "connected"
+                || peer.parked + peer.rejected > 0
+                || peer.last_error.as_deref().is_some_and(|e| !e.is_empty())
         })
     }
 
@@ -210,9 +213,12 @@ impl Briefing {
     fn show_team(&self, page: &mut Page) {
         let Some(team) = &self.team else { return };
         let members = &team.read.members;
-        let known = self.health.as_ref().map(|health| format!(" of {}", count(health.agents, "agent"))).unwrap_or_default();
+        let known =
+            self.health.as_ref().map(|health| format!(" of {}", count(health.agents, "agent"))).unwrap_or_default();
         page.field("Team", format!("{} active{known}", members.len()));
-        for member in members.iter().filter(|member| self.member().is_none_or(|me| !std::ptr::eq(me, *member))).take(MOST_AGENTS) {
+        for member in
+            members.iter().filter(|member| self.member().is_none_or(|me| !std::ptr::eq(me, *member))).take(MOST_AGENTS)
+        {
             let doing = [&member.intent, &member.current_task].into_iter().flatten().find(|text| !text.is_empty());
             let doing = doing.map(|text| format!(": {}", said_within(text, 80))).unwrap_or_default();
             let who = who(&member.agent_id, &member.address, member.signed);
@@ -224,10 +230,16 @@ impl Briefing {
         let branch = self.branch.as_deref().map_or_else(|| "none".to_owned(), said);
         match &self.changes {
             Ok(Changes { uncommitted, unmerged }) => {
-                let ahead = unmerged.filter(|number| *number > 0).map(|number| format!(", {} not pushed", count(number, "commit")));
+                let ahead = unmerged
+                    .filter(|number| *number > 0)
+                    .map(|number| format!(", {} not pushed", count(number, "commit")));
                 page.field(
                     "Branch",
-                    format!("{branch}{}, {} uncommitted", ahead.unwrap_or_default(), count(uncommitted.len() as u64, "file")),
+                    format!(
+                        "{branch}{}, {} uncommitted",
+                        ahead.unwrap_or_default(),
+                        count(uncommitted.len() as u64, "file")
+                    ),
                 );
                 for file in uncommitted.iter().take(MOST_FILES) {
                     page.line(format!("    {}", said(file)));
@@ -248,13 +260,16 @@ impl Briefing {
             page.line(format!("{BOLD}{what}{BOLD:#} {DIM}(saved {}){DIM:#}", page.time(note.updated_at)));
             page.quote(&text, "  ");
             if more {
-                page.line(format!("{DIM}… of {}; all: thrum context show{DIM:#}", count(note.content.len() as u64, "byte")));
+                page.line(format!(
+                    "{DIM}… of {}; all: thrum context show{DIM:#}",
+                    count(note.content.len() as u64, "byte")
+                ));
             }
         }
     }
 }
 
-/// What an agent does next, in the order of a day.
+/// The commands that an agent uses next, in the order of a typical day.
 const COMMANDS: [(&str, &str); 7] = [
     ("thrum inbox", "read your mail"),
     ("thrum reply MESSAGE TEXT", "answer a message"),
@@ -265,6 +280,21 @@ const COMMANDS: [(&str, &str); 7] = [
     ("thrum context save -", "keep notes for the time after your context is lost"),
 ];
 
+/// Maximum number of files in each list of another agent.
+const FILES_OF_AGENT: usize = 5;
+
+/// Returns a member of the team with its lists of files shortened.
+fn briefly(member: &Value) -> Value {
+    let mut member = member.clone();
+    for name in ["uncommitted_files", "file_changes"] {
+        if let Some(files) = member[name].as_array_mut().filter(|files| files.len() > FILES_OF_AGENT) {
+            files.truncate(FILES_OF_AGENT);
+            member["truncated"] = true.into();
+        }
+    }
+    member
+}
+
 impl Render for Briefing {
     fn human(&self, page: &mut Page) {
         let Whoami { role, module, session_id, session_start, intent, .. } = &self.known;
@@ -272,7 +302,10 @@ impl Render for Briefing {
             let does = [role, module].map(|word| shown(word)).join(" · ");
             page.field("You are", format!("{} {DIM}({does}){DIM:#}", agent(&me.name)));
             let since = session_start.map(|at| format!(", {}", page.lasting(at))).unwrap_or_default();
-            page.field("Session", session_id.as_deref().map_or_else(|| "none".to_owned(), |id| format!("{}{since}", said(id))));
+            page.field(
+                "Session",
+                session_id.as_deref().map_or_else(|| "none".to_owned(), |id| format!("{}{since}", said(id))),
+            );
         }
         for (name, text) in [("Intent", intent.as_deref()), ("Task", self.task())] {
             if let Some(text) = text.filter(|text| !text.is_empty()) {
@@ -284,7 +317,8 @@ impl Render for Briefing {
         self.show_mail(page);
         self.show_team(page);
         if let Some(health) = &self.health {
-            let peers = self.sync.as_ref().map(|sync| format!("; peers: {}", status::states(&sync.peers))).unwrap_or_default();
+            let peers =
+                self.sync.as_ref().map(|sync| format!("; peers: {}", status::states(&sync.peers))).unwrap_or_default();
             page.field("Daemon", format!("{}{peers}", status::daemon(health)));
             for warning in &health.warnings {
                 page.line(format!("{YELLOW}Warning:{YELLOW:#} {}", text::lines(warning)));
@@ -304,13 +338,12 @@ impl Render for Briefing {
 
     fn json(&self) -> Value {
         let Whoami { role, module, display, session_id, session_start, intent, .. } = &self.known;
-        let identity = self
-            .me
-            .as_ref()
-            .map(|me| json!({"agent_id": me.name, "role": role, "module": module, "display": display, "source": me.source}));
-        let session = session_id
-            .as_ref()
-            .map(|id| json!({"session_id": id, "started_at": session_start, "intent": intent, "current_task": self.task()}));
+        let identity = self.me.as_ref().map(
+            |me| json!({"agent_id": me.name, "role": role, "module": module, "display": display, "source": me.source}),
+        );
+        let session = session_id.as_ref().map(
+            |id| json!({"session_id": id, "started_at": session_start, "intent": intent, "current_task": self.task()}),
+        );
         let message = |message: &Summary| {
             json!({
                 "message_id": message.message_id, "agent_id": message.agent_id, "address": message.address,
@@ -319,7 +352,7 @@ impl Render for Briefing {
             })
         };
         let agents = self.team.as_ref().map(|team| {
-            let list: Vec<_> = team.raw["members"].as_array().into_iter().flatten().take(MOST_AGENTS).collect();
+            let list: Vec<_> = team.raw["members"].as_array().into_iter().flatten().take(MOST_AGENTS).map(briefly).collect();
             json!({"total": self.health.as_ref().map(|health| health.agents), "active": team.read.members.len(), "list": list})
         });
         let messages = self

@@ -1,4 +1,4 @@
-//! `thrum purge`: old mail goes, here and at every peer.
+//! `thrum purge`: removes old mail here and at every peer.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::{
     time,
 };
 
-/// Rewriting the file takes some seconds at most; reading a large log may add as much.
+/// Time limit: rewriting the file takes some seconds at most, and reading a large log may take as long.
 const WITHIN: Duration = Duration::from_secs(60);
 
 /// Throw old messages, sessions and contexts away, here and at every peer
@@ -43,7 +43,8 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Purged>, Fault> {
     let before = args.before.unwrap_or_else(time::now);
     let mut client = cx.daemon()?;
     let progress = cx.output.progress(if args.confirm { "Purging" } else { "Counting" }, None);
-    let answer: Answer<Purged> = client.call_within(WITHIN, "purge.execute", json!({"before": before, "dry_run": !args.confirm}))?;
+    let answer: Answer<Purged> =
+        client.call_within(WITHIN, "purge.execute", json!({"before": before, "dry_run": !args.confirm}))?;
     drop(progress);
     if !args.confirm {
         cx.output.note("Nothing was purged: this is a preview.");
@@ -51,6 +52,9 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Purged>, Fault> {
             cx.output.hint("The same with --confirm does it.");
         }
     } else if let Ok(repo) = cx.repo() {
+        if answer.read.goes_on {
+            cx.output.note("Some of it is still there: it goes by itself, also after a restart.");
+        }
         for kept in backup::set_aside(repo) {
             cx.output.note(&format!("Old mail may still be in {}: remove it once nobody needs it.", kept.display()));
         }
@@ -60,8 +64,12 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Purged>, Fault> {
 
 impl Render for Answer<Purged> {
     fn human(&self, page: &mut Page) {
-        let Purged { before, dry_run, messages_deleted, sessions_deleted, events_deleted } = &self.read;
-        let done = if *dry_run { "Would purge" } else { "Purged" };
+        let Purged { before, dry_run, messages_deleted, sessions_deleted, events_deleted, goes_on } = &self.read;
+        let done = match (dry_run, goes_on) {
+            (true, _) => "Would purge",
+            (false, true) => "Purging",
+            (false, false) => "Purged",
+        };
         let what = format!(
             "{done} {} and {} from before {} ({})",
             count(*messages_deleted, "message"),

@@ -1,7 +1,7 @@
 //! `thrum quickstart`: from nothing to an agent that can send, in one command.
 //!
-//! Hooks run it at every start of a program, also after a compaction, so a second run continues the open session with its intent,
-//! task, scopes and refs. Only `--new-session` begins another one.
+//! Hooks run it at every start of a program, also after a compaction, so a second run continues the open session with
+//! its intent, task, scopes and refs. Only `--new-session` begins another one.
 
 use serde_json::{Value, json};
 use thrum_core::Fault;
@@ -13,8 +13,9 @@ use crate::{
     context::Context,
     identity::IdentityFile,
     registration::{self, Enrolled, Wanted},
-    render::{Page, Render, said_within},
+    render::{Page, Render},
     shapes::Whoami,
+    text::said_within,
 };
 
 /// Register as an agent and begin a session; sets the repository up if need be
@@ -37,10 +38,10 @@ pub(crate) struct Args {
     new_session: bool,
 }
 
-/// An agent with a session.
+/// An agent with an open session.
 pub(crate) struct Started {
     enrolled: Enrolled,
-    /// Whether the session was open before.
+    /// `true` if the session was open before.
     continued: bool,
     path: String,
 }
@@ -68,7 +69,7 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Started, Fault> {
     Ok(Started { enrolled, continued, path })
 }
 
-/// The open session of an agent and its intent.
+/// Returns the open session of an agent, with its intent.
 fn open_session(name: &str, client: &mut Client) -> Result<Option<(String, Option<String>)>, Fault> {
     let me: Whoami = client.call("agent.whoami", json!({"caller_agent_id": name}))?;
     Ok(me.session_id.map(|id| (id, me.intent)))
@@ -86,7 +87,8 @@ impl Render for Started {
     }
 
     fn json(&self) -> Value {
-        let Enrolled { file: IdentityFile { agent: part, session_id, intent, worktree, branch, .. }, status } = &self.enrolled;
+        let Enrolled { file: IdentityFile { agent: part, session_id, intent, worktree, branch, .. }, status } =
+            &self.enrolled;
         json!({
             "status": status, "agent_id": part.name, "role": part.role, "module": part.module, "display": part.display,
             "session_id": session_id, "continued": self.continued, "intent": intent, "worktree": worktree, "branch": branch, "identity_file": self.path,

@@ -1,4 +1,4 @@
-//! `thrum register`: an agent without a session.
+//! `thrum register`: registers an agent without starting a session.
 
 use serde_json::{Value, json};
 use thrum_core::Fault;
@@ -23,7 +23,7 @@ pub(crate) struct Args {
     wanted: Wanted,
 }
 
-/// An agent and its identity.
+/// A registered agent and the path of its identity file.
 pub(crate) struct Registered {
     enrolled: Enrolled,
     path: String,
@@ -52,7 +52,7 @@ impl Render for Registered {
     }
 }
 
-/// The line that says who was registered.
+/// Prints the line that names the registered agent.
 pub(crate) fn registered(enrolled: &Enrolled, page: &mut Page) {
     let part = &enrolled.file.agent;
     let again = if enrolled.status == "updated" { "again " } else { "" };

@@ -1,4 +1,4 @@
-//! `thrum reply`.
+//! `thrum reply`: answers a message.
 
 use serde_json::json;
 use thrum_core::Fault;
@@ -29,6 +29,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, cx: &Context) -> Result<send::Stored, Fault> {
     let me = cx.identity()?.name;
     let content = args.body.read(&cx.output)?;
-    let params = json!({"content": content, "reply_to": args.message_id, "to_parent_audience": true, "caller_agent_id": me});
-    Ok(send::Stored::reply(send::store(cx, params, args.details)?))
+    let params =
+        json!({"content": content, "reply_to": args.message_id, "to_parent_audience": true, "caller_agent_id": me});
+    Ok(send::Stored::reply(send::store(cx, params, args.details, send::with_option)?))
 }

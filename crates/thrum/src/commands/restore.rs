@@ -1,4 +1,4 @@
-//! `thrum restore`: a backup in the place of the mailbox that is here.
+//! `thrum restore`: replaces the mailbox with a backup.
 
 use std::path::PathBuf;
 
@@ -39,14 +39,14 @@ pub(crate) struct Args {
     yes: bool,
 }
 
-/// A mailbox that was put back.
+/// The result of a restore.
 pub(crate) struct Outcome {
     prepared: Prepared,
     restored: Restored,
     daemon_pid: Option<u32>,
 }
 
-/// How often a daemon that somebody's command starts meanwhile is stopped again.
+/// Maximum number of times that the daemon is stopped: another command may start it again in between.
 const TRIES: u8 = 3;
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Fault> {
@@ -59,12 +59,13 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Fault> {
     }
     let mut ran = false;
     let restored = stopped(repo, &mut ran, || prepared.install(repo));
-    // Whatever came of it, who ran before runs again.
+    // Start the daemon again if it was running before, whatever the outcome.
     let started = if ran { Some(start::start(repo, &[], &cx.output)) } else { None };
     let restored = restored?;
     let daemon_pid = started.transpose()?.map(|(_, health)| health.pid);
     if !restored.has_key {
-        cx.output.warn("The backup holds no key: this becomes another daemon. Register its agents again: thrum quickstart");
+        cx.output
+            .warn("The backup holds no key: this becomes another daemon. Register its agents again: thrum quickstart");
     }
     if daemon_pid.is_none() {
         cx.output.hint("thrum daemon start");
@@ -75,23 +76,27 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Fault> {
 fn confirm(prepared: &Prepared, cx: &Context) -> Result<(), Fault> {
     let manifest = &prepared.manifest;
     let from = time::ago(time::now(), manifest.made_at);
-    let question = format!("Replace the mailbox by the backup of {from} ({})? [y/N] ", count(manifest.messages, "message"));
+    let question =
+        format!("Replace the mailbox by the backup of {from} ({})? [y/N] ", count(manifest.messages, "message"));
     match cx.output.ask(&question) {
         Some(answer) if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") => Ok(()),
         Some(_) => Err(Fault::new(ErrorKind::Refused, "nothing was changed")),
-        None => Err(Fault::new(ErrorKind::Invalid, "restoring replaces the mailbox that is here, and there is no terminal to ask on")
-            .hint("Say --yes.")),
+        None => Err(Fault::new(
+            ErrorKind::Invalid,
+            "restoring replaces the mailbox that is here, and there is no terminal to ask on",
+        )
+        .hint("Say --yes.")),
     }
 }
 
-/// Does something while no daemon runs; `ran` says whether one did.
+/// Runs `work` while no daemon is running. Sets `ran` if a daemon had to be stopped.
 fn stopped<T>(repo: &Repo, ran: &mut bool, mut work: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
     let mut left = TRIES;
     loop {
         *ran |= daemon::halt(repo)?.is_some();
         left -= 1;
         match work() {
-            // Another command was quicker and started it.
+            // Another command was faster and started the daemon again.
             Err(fault) if fault.kind == ErrorKind::Refused && left > 0 && start::lock_is_held(repo) => {}
             outcome => return outcome,
         }

@@ -1,10 +1,10 @@
-//! `thrum send`.
+//! `thrum send`: sends a message.
 
 use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault, Retry, name::printable, payload::Tag};
 
 use crate::{
-    commands::body::Body,
+    commands::{body::Body, known::bare},
     context::Context,
     render::{Page, Render, agent, style::GREEN, who},
     shapes::{Answer, Sent, Tag as Audience},
@@ -40,19 +40,31 @@ pub(crate) struct Args {
 pub(crate) struct Details {
     /// What the text is
     #[arg(long, default_value = "markdown", value_parser = ["markdown", "plain", "json"])]
-    format: String,
+    pub(crate) format: String,
     /// Data for programs, beside the text: a JSON object
     #[arg(long, value_name = "JSON", value_parser = json_object)]
-    structured: Option<Value>,
+    pub(crate) structured: Option<Value>,
     /// What it belongs to, such as module:auth. May be repeated
     #[arg(long, value_name = "TYPE:VALUE", value_parser = tag)]
-    scope: Vec<Tag>,
+    pub(crate) scope: Vec<Tag>,
     /// What it points to, such as issue:17. May be repeated
     #[arg(long = "ref", value_name = "TYPE:VALUE", value_parser = tag)]
-    refs: Vec<Tag>,
+    pub(crate) refs: Vec<Tag>,
     /// A name for this request: repeated with the same name it is not sent twice
     #[arg(long, value_name = "KEY")]
-    idempotency_key: Option<String>,
+    pub(crate) idempotency_key: Option<String>,
+}
+
+impl Default for Details {
+    fn default() -> Self {
+        Self {
+            format: "markdown".to_owned(),
+            structured: None,
+            scope: Vec::new(),
+            refs: Vec::new(),
+            idempotency_key: None,
+        }
+    }
 }
 
 fn json_object(text: &str) -> Result<Value, String> {
@@ -63,7 +75,7 @@ fn json_object(text: &str) -> Result<Value, String> {
     }
 }
 
-/// `TYPE:VALUE`, as scopes and refs are written.
+/// Parses `TYPE:VALUE`, the form of scopes and refs.
 pub(crate) fn tag(text: &str) -> Result<Tag, String> {
     match text.split_once(':') {
         Some((kind, value)) if !kind.is_empty() && !value.is_empty() => Ok(Tag::new(kind, value)),
@@ -71,7 +83,7 @@ pub(crate) fn tag(text: &str) -> Result<Tag, String> {
     }
 }
 
-/// A message that is stored.
+/// A message that the daemon has stored.
 pub(crate) struct Stored {
     answer: Answer<Sent>,
     verb: &'static str,
@@ -81,12 +93,26 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Stored, Fault> {
     let mentions = audience(&args)?;
     let from = cx.identity()?;
     let content = args.body.read(&cx.output)?;
-    let answer = store(cx, json!({"content": content, "mentions": mentions, "caller_agent_id": from.name}), args.details)?;
+    let answer = store(
+        cx,
+        json!({"content": content, "mentions": mentions, "caller_agent_id": from.name}),
+        args.details,
+        with_option,
+    )?;
     Ok(Stored { answer, verb: "Sent" })
 }
 
-/// Sends so that a message is stored once, however often it must be tried: the key tells the daemon that it is the same one.
-pub(crate) fn store(cx: &Context, mut params: Value, details: Details) -> Result<Answer<Sent>, Fault> {
+/// Sends a message so that it is stored once, however often the request is repeated: the daemon recognizes it by its
+/// key.
+///
+/// # Errors
+/// Returns the daemon's error. If a retry may help, `repeat` adds a sentence on how to retry with the same key.
+pub(crate) fn store(
+    cx: &Context,
+    mut params: Value,
+    details: Details,
+    repeat: impl FnOnce(&str) -> String,
+) -> Result<Answer<Sent>, Fault> {
     let Details { format, structured, scope, refs, idempotency_key } = details;
     params["format"] = format.into();
     for (name, tags) in [("scopes", scope), ("refs", refs)] {
@@ -99,44 +125,63 @@ pub(crate) fn store(cx: &Context, mut params: Value, details: Details) -> Result
     }
     let key = idempotency_key.map_or_else(fresh_key, Ok)?;
     params["idempotency_key"] = key.as_str().into();
-    let sent = cx.repeat(std::time::Duration::ZERO, "message.send", &params);
-    let answer: Answer<Sent> = sent.map_err(|fault| with_key(fault, &key))?;
+    let sent = cx.repeat("message.send", &params);
+    let answer: Answer<Sent> =
+        sent.map_err(|fault| if fault.retry == Retry::Useful { with_hint(fault, &repeat(&key)) } else { fault })?;
     for warning in &answer.read.warnings {
         cx.output.note(&format!("Note: {warning}"));
     }
     Ok(answer)
 }
 
-/// Whom the message goes to; an empty list means everyone, and only `--broadcast` or `@everyone` makes one.
+/// The recipients of the message. An empty list means everyone; only `--broadcast` or `@everyone` produces it.
 fn audience(args: &Args) -> Result<Vec<String>, Fault> {
-    let names: Vec<_> = args.to.iter().map(|to| to.strip_prefix('@').unwrap_or(to)).collect();
-    if let Some(bad) = names.iter().position(|name| name.is_empty()) {
-        return Err(Fault::new(ErrorKind::Invalid, format!("--to '{}' names nobody", args.to[bad])).hint(WHOM));
+    match (args.broadcast, args.to.iter().all(|to| is_everyone(to))) {
+        (true, true) => Ok(Vec::new()),
+        (true, false) => Err(not_both().hint("Leave one out: --broadcast (or @everyone), or --to @NAME.")),
+        (false, _) => mentions(&args.to, "--to", WHOM),
     }
-    if args.broadcast || names.contains(&"everyone") {
-        let beside = names.iter().any(|name| *name != "everyone");
-        return match beside {
-            true => Err(Fault::new(ErrorKind::Invalid, "a message goes to everyone or to the agents named, not both")
-                .hint("Leave one out: --broadcast (or @everyone), or --to @NAME.")),
-            false => Ok(Vec::new()),
-        };
+}
+
+/// Converts the names of recipients, given by the option `what`, into mentions. An empty list means everyone. `whom` is
+/// the hint for naming recipients.
+///
+/// # Errors
+/// `invalid` if there are no names, if one is empty, or if everyone is named beside others.
+pub(crate) fn mentions(to: &[String], what: &str, whom: &str) -> Result<Vec<String>, Fault> {
+    if let Some(bad) = to.iter().find(|to| bare(to).is_empty()) {
+        return Err(Fault::new(ErrorKind::Invalid, format!("{what} '{bad}' names nobody")).hint(whom));
     }
-    if names.is_empty() {
-        return Err(Fault::new(ErrorKind::Invalid, "no recipient").hint(WHOM));
+    if to.is_empty() {
+        return Err(Fault::new(ErrorKind::Invalid, "no recipient").hint(whom));
     }
-    Ok(names.iter().map(|name| format!("@{name}")).collect())
+    match (to.iter().any(|to| is_everyone(to)), to.iter().all(|to| is_everyone(to))) {
+        (true, true) => Ok(Vec::new()),
+        (true, false) => Err(not_both().hint(whom)),
+        (false, _) => Ok(to.iter().map(|to| format!("@{}", bare(to))).collect()),
+    }
+}
+
+fn is_everyone(to: &str) -> bool {
+    bare(to) == "everyone"
+}
+
+fn not_both() -> Fault {
+    Fault::new(ErrorKind::Invalid, "a message goes to everyone or to the agents named, not both")
 }
 
 const WHOM: &str = "Add --to @NAME or --to @ROLE (thrum team shows them), or --broadcast for everyone.";
 
-/// Names the key under which this very message may be sent again: nobody has seen it, and without it the message might be there twice.
-fn with_key(fault: Fault, key: &str) -> Fault {
-    if fault.retry != Retry::Useful {
-        return fault;
-    }
+/// Tells how to repeat a command with this key. The user has not seen the key, and without it the message might be
+/// stored twice.
+pub(crate) fn with_option(key: &str) -> String {
+    format!("With --idempotency-key {key} the same message is not sent twice.")
+}
+
+/// Appends a sentence to the hint of a fault.
+fn with_hint(fault: Fault, more: &str) -> Fault {
     let before = fault.hint.as_deref().map(|hint| format!("{hint} ")).unwrap_or_default();
-    let hint = format!("{before}With --idempotency-key {key} the same message is not sent twice.");
-    fault.hint(hint)
+    fault.hint(format!("{before}{more}"))
 }
 
 fn fresh_key() -> Result<String, Fault> {
@@ -145,11 +190,11 @@ fn fresh_key() -> Result<String, Fault> {
     Ok(format!("{:032x}", u128::from_le_bytes(bytes)))
 }
 
-/// Why a message has no recipient: it went to a role that only its author has, or to everyone where nobody else is.
+/// Explains why a message has no recipient: only its author has the role, or no other agent is registered.
 fn to_nobody(audiences: &[Audience]) -> String {
     match audiences.iter().find(|to| to.kind == "group" && to.value != "everyone") {
         Some(role) => format!("to nobody: no other agent is {}", agent(&role.value)),
-        None => "nobody else is registered yet".to_owned(),
+        None => "to nobody: nobody else is registered yet".to_owned(),
     }
 }
 
@@ -169,7 +214,10 @@ impl Render for Stored {
         page.line(format!("{} {message_id} {to}", self.verb));
         for recipient in recipients {
             let outlook = recipient.outlook.as_deref().map(|why| format!("; {}", printable(why))).unwrap_or_default();
-            page.line(format!("  {}  {GREEN}stored{GREEN:#}{outlook}", who(&recipient.agent_id, &recipient.address, None)));
+            page.line(format!(
+                "  {}  {GREEN}stored{GREEN:#}{outlook}",
+                who(&recipient.agent_id, &recipient.address, None)
+            ));
         }
     }
 

@@ -1,7 +1,7 @@
-//! `thrum sent`: what I sent, and how far it got with each recipient.
+//! `thrum sent`: shows what I sent, and how far it got with each recipient.
 
 use serde_json::{Value, json};
-use thrum_core::{Address, Fault};
+use thrum_core::{Address, Fault, Stamp};
 
 use crate::{
     commands::{
@@ -10,18 +10,18 @@ use crate::{
     },
     context::Context,
     render::{
-        Page, Render, agent, said,
+        Page, Render, agent,
         style::{BOLD, DIM, GREEN},
         who,
     },
     shapes::{Answer, Listing, Recipient, Summary, Tag},
-    text::{self, count},
+    text::{self, count, said},
 };
 
-/// Recipients of one message that a list shows one by one; of more it counts how far it got.
+/// Maximum number of recipients that a list shows individually; for more it shows totals.
 const SHOWN: usize = 6;
 
-/// Characters of the text that a list shows.
+/// Maximum number of characters of the text that a list shows.
 const PREVIEW: usize = 100;
 
 /// Show what you sent, newest first, and how far it got with each recipient
@@ -29,7 +29,8 @@ const PREVIEW: usize = 100;
 #[command(
     args_conflicts_with_subcommands = true,
     after_help = "\
-A message is `stored` here; then `at` the recipient's machine, once that machine itself has said so; then `read`.
+A message is `stored` here; then `at` the recipient's machine, once that machine itself has said so; `wake requested` when something \
+that waits for the agent's mail was given it; `shown` when its text was put before the agent, in part; then `read`.
 
 Examples:
   thrum sent
@@ -63,13 +64,13 @@ Examples:
     },
 }
 
-/// What I sent.
+/// The messages that I sent.
 pub(crate) struct Sent {
     answer: Answer<Listing>,
-    /// One message, which was asked for: all of it.
+    /// `true` if one message was requested, which is then shown whole.
     whole: bool,
     of: String,
-    /// What was asked for, in words.
+    /// What was asked for, as words before (`only`) and after (`chosen`) "messages".
     only: &'static str,
     chosen: String,
 }
@@ -101,18 +102,25 @@ impl Render for Sent {
     fn human(&self, page: &mut Page) {
         let listing = &self.answer.read;
         if listing.messages.is_empty() {
-            return page.line(inbox::nothing(listing, &format!("{}messages sent by {}{}", self.only, agent(&self.of), self.chosen)));
+            return page.line(inbox::nothing(
+                listing,
+                &format!("{}messages sent by {}{}", self.only, agent(&self.of), self.chosen),
+            ));
         }
         for message in &listing.messages {
             self.show(message, page);
         }
         if !self.whole {
-            let pages = if listing.total_pages > 1 { format!(", page {} of {}", listing.page, listing.total_pages) } else { String::new() };
+            let pages = if listing.total_pages > 1 {
+                format!(", page {} of {}", listing.page, listing.total_pages)
+            } else {
+                String::new()
+            };
             page.line(format!("{} sent by {}{pages}", count(listing.total, "message"), agent(&self.of)));
         }
     }
 
-    /// For one message that message, for a list the page.
+    /// Returns the message if one was requested, otherwise the page.
     fn json(&self) -> Value {
         if self.whole { json!({"message": self.answer.raw["messages"][0]}) } else { self.answer.raw.clone() }
     }
@@ -123,7 +131,10 @@ impl Sent {
         let edited = if message.updated_at.is_some() { " (edited)" } else { "" };
         let (id, to) = (said(&message.message_id), audience(&message.audiences, &message.recipients));
         let deleted = if message.deleted { " (deleted)" } else { "" };
-        page.line(format!("{BOLD}to{BOLD:#} {to}  {}{edited}{deleted}  {DIM}{id}{DIM:#}", page.time(message.created_at)));
+        page.line(format!(
+            "{BOLD}to{BOLD:#} {to}  {}{edited}{deleted}  {DIM}{id}{DIM:#}",
+            page.time(message.created_at)
+        ));
         if self.whole {
             page.quote(&message.body.content, "  ");
             recipients(&message.recipients, usize::MAX, page);
@@ -134,23 +145,24 @@ impl Sent {
     }
 }
 
-/// Whom a message addresses: agents as they are addressed, roles by name.
+/// The recipients of a message as text: agents by their addresses, roles by name.
 pub(crate) fn audience(audiences: &[Tag], recipients: &[Recipient]) -> String {
     let mut to: Vec<String> = Vec::new();
     for audience in audiences {
-        let named = recipients.iter().filter(|recipient| audience.kind == "mention" && recipient.agent_id == audience.value);
+        let named =
+            recipients.iter().filter(|recipient| audience.kind == "mention" && recipient.agent_id == audience.value);
         let before = to.len();
         to.extend(named.map(|recipient| who(&recipient.agent_id, &recipient.address, None)));
         if to.len() == before {
             to.push(agent(&audience.value));
         }
     }
-    // An agent and a role that share a name are two audiences of one name.
+    // An agent and a role of the same name are two audiences but one text.
     to.dedup();
     if to.is_empty() { agent("everyone") } else { to.join(", ") }
 }
 
-/// How far a message got: one by one, or, if there are more than `shown`, in numbers.
+/// Shows how far a message got: per recipient, or as totals if there are more than `shown`.
 pub(crate) fn recipients(recipients: &[Recipient], shown: usize, page: &mut Page) {
     if recipients.len() <= shown {
         for recipient in recipients {
@@ -159,19 +171,26 @@ pub(crate) fn recipients(recipients: &[Recipient], shown: usize, page: &mut Page
         return;
     }
     let number = |state: &str| recipients.iter().filter(|recipient| recipient.state == state).count();
+    let steps = [("shown", "shown"), ("wake_requested", "wake requested")];
     let (read, at_home) = (number("read"), number("at_home"));
+    let between: Vec<(usize, &str)> =
+        steps.map(|(state, words)| (number(state), words)).into_iter().filter(|(some, _)| *some > 0).collect();
+    let stored = recipients.len() - read - at_home - between.iter().map(|(some, _)| some).sum::<usize>();
+    let between: String = between.into_iter().map(|(some, words)| format!("{some} {words}, ")).collect();
     page.line(format!(
-        "  {}: {GREEN}{read} read{GREEN:#}, {at_home} at home, {} stored",
+        "  {}: {GREEN}{read} read{GREEN:#}, {between}{at_home} at home, {stored} stored",
         count(recipients.len() as u64, "agent"),
-        recipients.len() - read - at_home
     ));
 }
 
-/// `stored`, `at HOME since …` or `read …`.
+/// Describes the state of a delivery: `stored`, `at HOME since …`, `wake requested …`, `shown …` or `read …`.
 fn state(recipient: &Recipient, page: &Page) -> String {
     let home = recipient.home_name.as_deref().map_or_else(|| "another machine".to_owned(), said);
+    let time = |at: Option<Stamp>| at.map(|at| page.time(at)).unwrap_or_default();
     match (recipient.read_at, recipient.at_home_since) {
         (Some(at), _) => format!("{GREEN}read{GREEN:#} {}", page.time(at)),
+        _ if recipient.seen_at.is_some() => format!("shown {}, not read to its end", time(recipient.seen_at)),
+        _ if recipient.woken_at.is_some() => format!("wake requested {}", time(recipient.woken_at)),
         (None, Some(since)) => format!("at {home} since {}", page.time(since)),
         (None, None) if recipient.local == Some(false) => format!("stored, not confirmed by {home}"),
         (None, None) => "stored".to_owned(),
@@ -180,8 +199,6 @@ fn state(recipient: &Recipient, page: &Page) -> String {
 
 #[cfg(test)]
 mod tests {
-    use thrum_core::Stamp;
-
     use super::*;
 
     fn at(seconds: u64) -> Stamp {
@@ -194,11 +211,14 @@ mod tests {
             agent_id: name.into(),
             state: state.into(),
             read_at: reached(&["read"]),
-            at_home_since: reached(&["at_home", "read"]),
+            seen_at: reached(&["shown", "read"]),
+            woken_at: reached(&["wake_requested", "shown", "read"]),
+            at_home_since: reached(&["at_home", "wake_requested", "shown", "read"]),
             home_name: Some("desk".into()),
             address: format!("@{name}@desk"),
             local: Some(false),
             outlook: None,
+            outlook_state: None,
         }
     }
 
@@ -210,11 +230,13 @@ mod tests {
 
     #[test]
     fn each_recipient_is_told_with_the_farthest_the_message_got() {
-        let mut all = ["read", "at_home", "stored"].map(|state| recipient("bob", state)).to_vec();
+        let mut all =
+            ["read", "shown", "wake_requested", "at_home", "stored"].map(|state| recipient("bob", state)).to_vec();
         all.push(Recipient { local: Some(true), address: "@eve".into(), ..recipient("eve", "stored") });
         all.push(Recipient { home_name: None, address: String::new(), ..recipient("zed", "at_home") });
-        let expected = "  @bob@desk  read 1m ago\n  @bob@desk  at desk since 1m ago\n  @bob@desk  stored, not confirmed by desk\n  @eve  stored\n  @zed  at another machine since 1m ago\n";
-        assert_eq!(shown(&all, 5), expected);
-        assert_eq!(shown(&all, 4), "  5 agents: 1 read, 2 at home, 2 stored\n");
+        let expected = "  @bob@desk  read 1m ago\n  @bob@desk  shown 1m ago, not read to its end\n  @bob@desk  wake requested 1m ago\n  @bob@desk  at desk since 1m ago\n  @bob@desk  stored, not confirmed by desk\n  @eve  stored\n  @zed  at another machine since 1m ago\n";
+        assert_eq!(shown(&all, 7), expected);
+        assert_eq!(shown(&all, 4), "  7 agents: 1 read, 1 shown, 1 wake requested, 2 at home, 2 stored\n");
+        assert_eq!(shown(&all[4..], 2), "  3 agents: 0 read, 1 at home, 2 stored\n");
     }
 }

@@ -1,8 +1,8 @@
-//! `thrum status`: who I am, what waits for me, how the daemon does, and every peer.
+//! `thrum status`: shows this agent, its waiting mail, the daemon's state, and every peer.
 
 use serde_json::{Value, json};
 use thrum_core::{
-    Fault, Stamp,
+    ErrorKind, Fault, Stamp,
     name::{self, printable},
 };
 
@@ -12,11 +12,11 @@ use crate::{
     git, go_daemon,
     identity::Identity,
     render::{
-        Page, Render, agent, said, said_within,
+        Page, Render, agent,
         style::{DIM, GREEN, YELLOW},
     },
     shapes::{Answer, Health, Listing, Member, Peer, Purges, SaidPurge, SyncStatus, Tailnet, Team},
-    text::{self, count},
+    text::{self, count, said, said_within},
     time,
 };
 
@@ -43,6 +43,8 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Status, Fault> {
     let health: Answer<Health> = client.call("health", json!({}))?;
     let sync = client.call("sync.status", json!({}))?;
     let team = client.call("team.list", json!({"include_offline": false}))?;
+    // The daemon's state is useful even without an identity.
+    let nobody = |fault: &Fault| cx.output.hint(&format!("{fault}. {}", fault.hint.as_deref().unwrap_or_default()));
     let me = match cx.identity() {
         Ok(identity) => {
             let mut params = json!({
@@ -51,22 +53,37 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Status, Fault> {
             if let Some(role) = identity.role() {
                 params["for_agent_role"] = role.into();
             }
-            let inbox = client.call("message.list", params)?;
-            Some((identity, inbox))
+            match client.call("message.list", params) {
+                Ok(inbox) => Some((identity, inbox)),
+                // After the loss of a database the agent is unknown, and the agents of a copied repository live at
+                // another daemon.
+                Err(fault) if matches!(fault.kind, ErrorKind::NotFound | ErrorKind::Refused) => {
+                    nobody(&fault);
+                    None
+                }
+                Err(fault) => return Err(fault),
+            }
         }
-        // The state of the daemon is worth knowing without being anybody. A name that cannot be one is a mistake.
+        // An invalid name that the user gave is an error.
         Err(fault) if cx.given_name().is_ok_and(|name| name.is_none()) => {
-            cx.output.hint(&format!("{fault}. {}", fault.hint.as_deref().unwrap_or_default()));
+            nobody(&fault);
             None
         }
         Err(fault) => return Err(fault),
     };
     tell_version(&health.read, cx);
     let repo = cx.repo()?;
-    Ok(Status { health, sync, me, team, repo: repo.main_root().display().to_string(), branch: git::branch(repo.root()) })
+    Ok(Status {
+        health,
+        sync,
+        me,
+        team,
+        repo: repo.main_root().display().to_string(),
+        branch: git::branch(repo.root()),
+    })
 }
 
-/// Says so when the running daemon is of another version than this command.
+/// Warns if the running daemon has another version than this command.
 pub(crate) fn tell_version(health: &Health, cx: &Context) {
     if go_daemon::answers(health) {
         let about = go_daemon::sentence(health);
@@ -80,7 +97,7 @@ pub(crate) fn tell_version(health: &Health, cx: &Context) {
 }
 
 impl Status {
-    /// What the team knows of me: only of somebody with an open session.
+    /// The team's entry for this agent, which exists only while it has an open session.
     fn member(&self) -> Option<&Member> {
         let (me, _) = self.me.as_ref()?;
         self.team.read.members.iter().find(|member| member.agent_id == me.name && member.local != Some(false))
@@ -113,11 +130,29 @@ impl Status {
     }
 }
 
-/// Most purges of origins that sign nothing that are shown.
+/// Maximum number of agents that are named in one line.
+const NAMED: usize = 5;
+
+/// Shows which agents have asked their user something, and whose mail is held after too many messages without a person.
+fn show_who_waits_for_a_person(members: &[Member], page: &mut Page) {
+    let mut line = |name: &str, all: Vec<String>| {
+        let more = all.len().saturating_sub(NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        if !all.is_empty() {
+            page.field(name, format!("{}{more} (thrum team)", all[..all.len().min(NAMED)].join(", ")));
+        }
+    };
+    let asks = |member: &&Member| member.status == "active" && member.doing.presence.as_deref() == Some("needs_you");
+    line("Needs you", members.iter().filter(asks).map(|member| printable(&member.address)).collect());
+    let held = members.iter().flat_map(|member| member.held.iter().map(move |held| (member, held)));
+    line("Held", held.map(|(from, held)| format!("{} to {}", printable(&from.address), printable(&held.to))).collect());
+}
+
+/// Maximum number of purges by unsigned origins that are shown.
 const PURGES: usize = 3;
 
-/// Before which instant all is gone, who purged it and through which peer that came, as far as it is among the last purges; and what
-/// daemons that sign nothing purged of their own.
+/// Shows the purge cutoff with the daemon that purged and the peer that passed it on, if it is among the last purges.
+/// Also shows purges by unsigned origins, which affect only their own mail.
 fn show_purges(purges: &Purges, page: &mut Page) {
     let who = |purge: &SaidPurge, page: &Page| {
         let by = name::shown_machine(purge.by_name.as_ref().unwrap_or(&purge.by));
@@ -125,7 +160,12 @@ fn show_purges(purges: &Purges, page: &mut Page) {
         let via = via.map(|via| format!(", through {}", name::shown_machine(via))).unwrap_or_default();
         let unsigned = if purge.signed == Some(false) { " (unsigned)" } else { "" };
         let at = purge.at.map(|at| format!(" {}", page.time(at))).unwrap_or_default();
-        format!("by {by}{unsigned}{via}{at}")
+        let named = if purge.named > 0 {
+            format!(", with {} named that claim to be later", purge.named)
+        } else {
+            String::new()
+        };
+        format!("by {by}{unsigned}{via}{at}{named}")
     };
     let is_of_all = |purge: &&SaidPurge| purge.signed != Some(false);
     if let Some(before) = purges.before.filter(|before| *before > Stamp::ZERO) {
@@ -151,15 +191,24 @@ impl Render for Status {
         }
         let health = &self.health.read;
         page.field("Team", format!("{} active of {}", self.team.read.members.len(), count(health.agents, "agent")));
+        show_who_waits_for_a_person(&self.team.read.members, page);
         page.field("Repository", said(&self.repo));
         page.field("Branch", self.branch.as_deref().map_or_else(|| "none".to_owned(), said));
         page.field("Daemon", daemon(health));
         page.field(
             "Log",
-            format!("{}, {}, {}", count(health.events, "event"), count(health.messages, "message"), count(health.agents, "agent")),
+            format!(
+                "{}, {}, {}",
+                count(health.events, "event"),
+                count(health.messages, "message"),
+                count(health.agents, "agent")
+            ),
         );
         if health.parked + health.rejected > 0 {
-            page.field("Troubles", format!("{} parked, {} rejected", health.parked, health.rejected));
+            page.field(
+                "Troubles",
+                format!("{} parked, {} rejected (thrum sync parked)", health.parked, health.rejected),
+            );
         }
         if let Some(purges) = &health.purges {
             show_purges(purges, page);
@@ -167,11 +216,18 @@ impl Render for Status {
         for storing in &health.storing {
             page.field("Storing", storing.to_string());
         }
+        for forgetting in &health.forgetting {
+            page.field("Dropping", forgetting.to_string());
+        }
         for warning in &health.warnings {
             page.line(format!("{YELLOW}Warning:{YELLOW:#} {}", text::lines(warning)));
         }
         page.line("");
-        page.line(format!("Tailscale Sync: {}", if health.tailnet.enabled { "enabled" } else { "disabled" }));
+        page.line(match (health.tailnet.enabled, self.sync.read.local_only) {
+            (true, _) => "Tailscale Sync: enabled".to_owned(),
+            (false, true) => format!("Tailscale Sync: disabled; {}", printable(&health.tailnet.why)),
+            (false, false) => "Tailscale Sync: disabled".to_owned(),
+        });
         show_tailnet(&health.tailnet, page);
         page.line(format!("Peers: {}", states(&self.sync.read.peers)));
         let last = self.sync.read.last_sync_at.as_deref().and_then(Stamp::parse).filter(|at| *at > Stamp::ZERO);
@@ -195,7 +251,7 @@ impl Render for Status {
     }
 }
 
-/// Which node the daemon has on the tailnet and why that one; what is the matter with it, and what mends that.
+/// Shows the daemon's node on the tailnet and why it was chosen, its problem if it has one, and what helps.
 fn show_tailnet(tailnet: &Tailnet, page: &mut Page) {
     if !tailnet.enabled {
         return;
@@ -204,7 +260,7 @@ fn show_tailnet(tailnet: &Tailnet, page: &mut Page) {
     page.line(format!("Tailnet: {style}{}{style:#}", tailnet.sentence()));
     let why = printable(&tailnet.why);
     match tailnet.mode.as_deref() {
-        Some("host") => page.line(format!("    {DIM}The machine's own node: {why}{DIM:#}")),
+        Some("host") => page.line(format!("    {DIM}The machine's node: {why}{DIM:#}")),
         Some("own") => page.line(format!("    {DIM}A node of its own: {why}{DIM:#}")),
         _ => page.line(format!("    {DIM}{why}{DIM:#}")),
     }
@@ -227,7 +283,7 @@ impl Tailnet {
         self.state == "running" && self.address.is_some()
     }
 
-    /// How it stands, in a line.
+    /// The state of the tailnet as one line.
     pub(crate) fn sentence(&self) -> String {
         let message = self.message.as_deref().map(printable);
         match (&self.hostname, &self.address) {
@@ -238,22 +294,27 @@ impl Tailnet {
             _ => {
                 let state = printable(&self.state.replace('_', " "));
                 let what = message.map_or(state.clone(), |message| format!("{state}: {message}"));
-                let visit = self.login_url.as_deref().map(|url| format!("; visit {}", printable(url))).unwrap_or_default();
+                let visit =
+                    self.login_url.as_deref().map(|url| format!("; visit {}", printable(url))).unwrap_or_default();
                 format!("{what}{visit}")
             }
         }
     }
 }
 
-/// The daemon in one line.
+/// The state of the daemon as one line.
 pub(crate) fn daemon(health: &Health) -> String {
     let up = time::brief(std::time::Duration::from_millis(health.uptime_ms));
-    // Go Thrum's daemon does not give its process.
-    let (pid, of) = if go_daemon::answers(health) { (String::new(), " of Go Thrum") } else { (format!("pid {}, ", health.pid), "") };
+    // Go Thrum's daemon does not report its process id.
+    let (pid, of) = if go_daemon::answers(health) {
+        (String::new(), " of Go Thrum")
+    } else {
+        (format!("pid {}, ", health.pid), "")
+    };
     format!("running, {pid}up {up}, version {}{of}", said(&health.version))
 }
 
-/// `2 connected`, `1 connected, 1 unreachable`.
+/// Counts the peers by state: `2 connected`, `1 connected, 1 unreachable`.
 pub(crate) fn states(peers: &[Peer]) -> String {
     let mut words: Vec<String> = Vec::new();
     for state in ["connected", "connecting", "unreachable", "removed_us", "over_quota"] {

@@ -1,4 +1,4 @@
-//! `thrum sync`: how the exchange with peers is going, and whether anything is missing.
+//! `thrum sync`: how replication with peers is going, and whether events are missing.
 
 mod verify;
 
@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault, Stamp, limits, name::printable};
 
 use crate::{
-    cli::boxed,
     commands::peer,
     context::Context,
     render::{
-        Page, Render, said,
+        Page, Render, boxed,
         style::{GREEN, YELLOW},
     },
-    shapes::{Answer, Forced, SyncStatus, Verified},
+    shapes::{Answer, Forced, ParkedEvent, ParkedList, SyncStatus, Verified},
+    text::{count, said},
     time,
 };
 
@@ -48,6 +48,15 @@ Examples:
   thrum sync verify
   thrum sync verify --json")]
     Verify,
+    /// List events that are here and have no effect, by peer and reason
+    #[command(after_help = "\
+An event that arrives before the message that it changes waits for it. What waits for long is in the log and goes to other peers all \
+the same.
+
+Examples:
+  thrum sync parked
+  thrum sync parked --json")]
+    Parked,
 }
 
 impl Command {
@@ -59,10 +68,15 @@ impl Command {
                 let _progress = cx.output.progress("Pulling from peers", None);
                 boxed(client.call_within::<Answer<Forced>>(limits::FORCE, "sync.force", json!({"from": from})))
             }
+            Self::Parked => boxed(client.call::<Answer<ParkedList>>("sync.parked", json!({}))),
             Self::Verify => {
                 let _progress = cx.output.progress("Comparing with peers", None);
                 let timeout_ms = u64::try_from(limits::VERIFY.as_millis()).unwrap_or(u64::MAX);
-                boxed(client.call_within::<Answer<Verified>>(limits::VERIFY, "sync.verify", json!({"timeout_ms": timeout_ms})))
+                boxed(client.call_within::<Answer<Verified>>(
+                    limits::VERIFY,
+                    "sync.verify",
+                    json!({"timeout_ms": timeout_ms}),
+                ))
             }
         }
     }
@@ -81,6 +95,44 @@ impl Render for Answer<SyncStatus> {
         }
         for one in peers {
             peer::show(one, page);
+        }
+    }
+
+    fn json(&self) -> Value {
+        self.raw.clone()
+    }
+}
+
+impl Render for Answer<ParkedList> {
+    fn human(&self, page: &mut Page) {
+        if self.read.groups.is_empty() {
+            return page.line("Nothing is parked: every event has its effect");
+        }
+        for group in &self.read.groups {
+            let ParkedEvent { event_id, kind, origin_name, at, target, due } = &group.last;
+            let from =
+                group.peer.as_deref().map_or_else(|| "written here".to_owned(), |peer| format!("from {}", said(peer)));
+            let mark = if group.waits { format!("{YELLOW}●{YELLOW:#}") } else { " ".to_owned() };
+            let kept = match (group.waits, group.events) {
+                (true, 1) => "waits",
+                (true, _) => "wait",
+                (false, 1) => "stays without effect",
+                (false, _) => "stay without effect",
+            };
+            page.line(format!("{mark} {} {from} {kept}: {}", count(group.events, "event"), printable(&group.reason)));
+            let at = at.map(|at| format!(", {}", page.time(at))).unwrap_or_default();
+            let target = target.as_deref().map(|target| format!(" for {}", said(target))).unwrap_or_default();
+            let due = due.map(|due| format!("; due {}", time::exact(due))).unwrap_or_default();
+            let last = if group.events == 1 { "" } else { "last: " };
+            page.line(format!(
+                "    {last}{} {}{target}, by {}{at}{due}",
+                said(kind),
+                said(event_id),
+                said(origin_name)
+            ));
+        }
+        if self.read.more {
+            page.line("More is parked than is listed");
         }
     }
 

@@ -1,16 +1,18 @@
-//! `thrum team`.
+//! `thrum team`: shows the agents and their work.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, name};
+use thrum_core::{Fault, name, words::count};
 
 use crate::{
+    commands::who_has,
     context::Context,
     render::{
-        Page, Render, said, said_within,
-        style::{DIM, GREEN},
+        Page, Render,
+        style::{DIM, GREEN, YELLOW},
         who,
     },
-    shapes::{Answer, Member, Team},
+    shapes::{Answer, Collisions, Member, Team},
+    text::{said, said_within},
 };
 
 /// Show the agents, what they are about, and how much mail waits for them
@@ -25,29 +27,42 @@ pub(crate) struct Args {
     all: bool,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Team>, Fault> {
-    cx.daemon()?.call("team.list", json!({"include_offline": args.all}))
+/// The members of the team, and recent collisions of their changes.
+pub(crate) struct Shown {
+    team: Answer<Team>,
+    collisions: Answer<Collisions>,
 }
 
-impl Render for Answer<Team> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Shown, Fault> {
+    let mut client = cx.daemon()?;
+    let team = client.call("team.list", json!({"include_offline": args.all}))?;
+    Ok(Shown { team, collisions: who_has::collisions(None, &mut client)? })
+}
+
+impl Render for Shown {
     fn human(&self, page: &mut Page) {
-        for member in &self.read.members {
+        for member in &self.team.read.members {
             show(member, page);
         }
-        if self.read.more {
+        if self.team.read.more {
             page.line("There are more agents than an answer has room for: thrum agent list --role ROLE");
         }
-        if self.read.members.is_empty() {
+        if self.team.read.members.is_empty() {
             page.line("Nobody has an open session (thrum team --all shows everyone)");
+        }
+        for collision in &self.collisions.read.collisions {
+            page.line(format!("{YELLOW}Collision:{YELLOW:#} {}", collision.line()));
         }
     }
 
     fn json(&self) -> Value {
-        self.raw.clone()
+        let mut value = self.team.raw.clone();
+        value["collisions"] = self.collisions.raw["collisions"].clone();
+        value
     }
 }
 
-/// Most files shown of one agent.
+/// Maximum number of files shown per agent.
 const FILES: usize = 5;
 
 fn show(member: &Member, page: &mut Page) {
@@ -55,7 +70,12 @@ fn show(member: &Member, page: &mut Page) {
     let active = status == "active";
     let mark = if active { format!("{GREEN}●{GREEN:#}") } else { "○".to_owned() };
     let mut facts = vec![format!("{} · {}", name::shown(role), name::shown(module))];
+    let doing = member.doing.words().filter(|_| active);
     match (session_start, last_seen) {
+        _ if doing.is_some() => {
+            let lasts = member.doing.presence_since.map(|at| format!(" {}", page.lasting(at))).unwrap_or_default();
+            facts.push(format!("{}{lasts}", doing.unwrap_or_default()));
+        }
         (Some(at), _) if active => facts.push(format!("active {}", page.lasting(*at))),
         (_, Some(at)) => facts.push(format!("{}, last seen {}", said(status), page.time(*at))),
         _ => facts.push(said(status)),
@@ -68,16 +88,26 @@ fn show(member: &Member, page: &mut Page) {
         facts.push(format!("inbox {unread}/{total}"));
     }
     page.line(format!("{mark} {}  {}", who(agent_id, &member.address, member.signed), facts.join("  ")));
-    let short = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(|text| said_within(text, 120));
+    for held in &member.held {
+        let messages = count(held.messages, "message");
+        page.line(format!(
+            "    Held: mail to {}, after {messages} without a person; a prompt to either goes on",
+            name::printable(&held.to)
+        ));
+    }
+    let short =
+        |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(|text| said_within(text, 120));
     if let Some(intent) = short(intent) {
         page.line(format!("    Intent: {intent}"));
     }
     if let Some(task) = short(current_task) {
         page.line(format!("    Task: {task}"));
     }
-    let ahead = if member.unmerged_commits > 0 { format!(" ({} ahead)", member.unmerged_commits) } else { String::new() };
+    let ahead =
+        if member.unmerged_commits > 0 { format!(" ({} ahead)", member.unmerged_commits) } else { String::new() };
     let branch = short(&member.branch).map(|branch| branch + &ahead);
-    let place: Vec<_> = [short(&Some(member.hostname.clone())), short(&member.worktree), branch].into_iter().flatten().collect();
+    let place: Vec<_> =
+        [short(&Some(member.hostname.clone())), short(&member.worktree), branch].into_iter().flatten().collect();
     if !place.is_empty() {
         page.line(format!("    {DIM}{}{DIM:#}", place.join(" · ")));
     }

@@ -1,4 +1,4 @@
-//! `thrum version`.
+//! `thrum version`: prints the version.
 
 use serde_json::json;
 use thrum_core::Fault;

@@ -1,25 +1,29 @@
-//! `thrum wait`: sleep until there is mail.
+//! `thrum wait`: blocks until there is mail.
 //!
-//! Exit code 1 says that nothing came, and nothing else says 1, so that `while ! thrum wait; do …` is safe. Where waiting cannot
-//! work (no agent, no daemon, a mistyped option) the command says why and pauses before it ends, so that such a loop does not
-//! start a process eighty times a second. A daemon that goes away in between (an upgrade, a restart) is waited for like mail.
+//! Exit code 1 means that nothing came, and nothing else exits with 1, so that `while ! thrum wait; do …` is safe. If
+//! waiting cannot work (no agent, no daemon, a mistyped option), the command reports why and pauses before it exits, so
+//! that such a loop does not start a process eighty times a second. If the daemon goes away in the meantime (an
+//! upgrade, a restart), the command waits for it to return.
 
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
+use serde::Deserialize;
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, Stamp, limits, payload::Tag};
+use thrum_core::{Address, ErrorKind, Fault, Stamp, limits, payload::Tag};
 
 use crate::{
     beat,
     client::Client,
-    commands::{inbox, known, send},
+    commands::{inbox, known, send, who_has},
     context::Context,
     render::{Page, Render},
-    shapes::{Answer, Waited},
-    start, time,
+    shapes::{Answer, Free, Waited},
+    start,
+    text::said,
+    time,
 };
 
 /// Wait until there is mail, and print it; exit code 1 if none came
@@ -28,10 +32,14 @@ use crate::{
 Returns at once if there is unread mail. Leaves it unread. Exit code 1 says that no mail came in time, and nothing else. \
 Where waiting cannot work, the command says why and ends two seconds later with another exit code, so that a loop is not busy.
 
+With --idle, --file or --task it waits for that instead, once, and returns at once if it is so already. Exit code 1 says that it was not in time. Of an agent whose program has no hooks it is only known whether it has a session.
+
 Examples:
   thrum wait
   thrum wait --timeout 8m
-  thrum wait --after -1h --mention @ann")]
+  thrum wait --after -1h --mention @ann
+  thrum wait --file src/login.rs --timeout 10m && thrum claim src/login.rs
+  thrum wait --idle @bob --timeout 30m")]
 pub(crate) struct Args {
     /// How long: 20s, 8m, 1h30m
     #[arg(long, default_value = "30s", value_name = "TIME", allow_hyphen_values = true, value_parser = time::parse_duration)]
@@ -48,24 +56,40 @@ pub(crate) struct Args {
     /// All of every message, not only its first 32 KiB
     #[arg(long)]
     full: bool,
+    /// Not for mail: until this agent works no more
+    #[arg(long, value_name = "@NAME", group = "work", conflicts_with_all = ["after", "mention", "scope", "full"])]
+    idle: Option<String>,
+    /// Not for mail: until nobody else has claimed this file or directory, or changed it without having committed that
+    #[arg(long, value_name = "PATH", group = "work", conflicts_with_all = ["after", "mention", "scope", "full"])]
+    file: Option<String>,
+    /// Not for mail: until nobody else has this task
+    #[arg(long, value_name = "TASK", group = "work", conflicts_with_all = ["after", "mention", "scope", "full"])]
+    task: Option<String>,
 }
 
-/// How long a failed wait lasts after it has said why. Two seconds are too short for a person to mind, and make a loop harmless.
+/// How long a failed wait pauses after its error. Two seconds are short enough for a user, and make a loop harmless.
 pub(crate) const PAUSE: Duration = Duration::from_secs(2);
 
 impl Args {
-    /// How long the command pauses after it has failed: no longer than it would have waited.
+    /// Pause after a failure: no longer than the wait itself would have been.
     pub(crate) fn pause(&self) -> Duration {
         PAUSE.min(self.timeout)
     }
 }
 
-/// Prints what came itself, so that an error in doing so gets another exit code, too.
+/// Waits, and prints the result itself, so that an error while printing does not exit with 1 either.
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Ended, Fault> {
-    let printed = wait(args, cx).and_then(|answer| {
-        cx.output.result(&answer)?;
-        Ok(Ended { received: !answer.read.messages.is_empty() })
-    });
+    let printed = match Work::of(args, cx) {
+        Ok(Some(work)) => work.wait(args, cx).and_then(|free| {
+            cx.output.result(&free)?;
+            Ok(Ended { received: free.answer.read.is_free() })
+        }),
+        Ok(None) => wait(args, cx).and_then(|answer| {
+            cx.output.result(&answer)?;
+            Ok(Ended { received: !answer.read.messages.is_empty() })
+        }),
+        Err(fault) => Err(fault),
+    };
     printed.map_err(|mut fault| {
         if fault.kind == ErrorKind::Failed {
             fault.kind = ErrorKind::TryAgain;
@@ -80,25 +104,44 @@ fn wait(args: &Args, cx: &Context) -> Result<Answer<Waited>, Fault> {
     if let Some(mention) = &args.mention {
         known::agent_or_role(mention, cx)?;
     }
-    let mut client = cx.daemon()?;
     beat::while_waiting(cx, &me);
     cx.output.note(&format!("Waiting up to {} for mail to @{me} …", time::brief(args.timeout)));
+    let ask = json!({"caller_agent_id": me, "after": args.after, "mention": args.mention, "scope": args.scope});
+    let mut answer = for_mail(cx, inbox::printed(ask, args.full), deadline)?;
+    if args.full {
+        inbox::complete(&mut answer.read.messages, &mut answer.raw, cx)?;
+    }
+    if answer.read.messages.is_empty() {
+        cx.output.note(&format!("No message within {}.", time::brief(args.timeout)));
+    }
+    Ok(answer)
+}
+
+/// Waits for mail that matches `ask`, the parameters of `message.wait`. The answer has no messages if none came before
+/// `deadline`.
+///
+/// # Errors
+/// Returns the daemon's refusal; `unavailable` or `try_again` if it is gone at the deadline.
+pub(crate) fn for_mail(cx: &Context, ask: Value, deadline: Instant) -> Result<Answer<Waited>, Fault> {
+    again_until("message.wait", cx, ask, deadline, |waited: &Waited| !waited.messages.is_empty())
+}
+
+/// Repeats a waiting call until it yields something or `deadline` has passed, even if the daemon goes away and comes
+/// back.
+fn again_until<T: for<'a> Deserialize<'a>>(
+    method: &str,
+    cx: &Context,
+    mut ask: Value,
+    deadline: Instant,
+    came: impl Fn(&T) -> bool,
+) -> Result<Answer<T>, Fault> {
+    let mut client = cx.daemon()?;
     loop {
         let within = deadline.saturating_duration_since(Instant::now()).min(limits::MAX_WAIT);
-        let params = json!({"caller_agent_id": me, "timeout_ms": within.as_millis().max(1), "after": args.after,
-            "mention": args.mention, "scope": args.scope});
-        let params = inbox::printed(params, args.full);
-        let gone = match client.attempt::<Answer<Waited>>(within, "message.wait", params) {
-            Ok(Ok(answer)) if answer.read.messages.is_empty() && Instant::now() < deadline => continue,
-            Ok(Ok(mut answer)) => {
-                if args.full {
-                    inbox::complete(&mut answer.read.messages, &mut answer.raw, cx)?;
-                }
-                if answer.read.messages.is_empty() {
-                    cx.output.note(&format!("No message within {}.", time::brief(args.timeout)));
-                }
-                return Ok(answer);
-            }
+        ask["timeout_ms"] = json!(within.as_millis().max(1));
+        let gone = match client.attempt::<Answer<T>>(within, method, &ask) {
+            Ok(Ok(answer)) if !came(&answer.read) && Instant::now() < deadline => continue,
+            Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(fault)) if fault.kind == ErrorKind::TryAgain => fault,
             Ok(Err(fault)) => return Err(fault),
             Err(lost) => lost.into(),
@@ -107,12 +150,15 @@ fn wait(args: &Args, cx: &Context) -> Result<Answer<Waited>, Fault> {
     }
 }
 
-/// Waits for a daemon that is gone, or has no room. One that crashed is started again. One that was stopped is not: whoever
-/// stopped it had a reason, and took its pid file away, which a crash leaves.
+/// Waits for a daemon that is gone or has no room. A daemon that crashed is started again. A daemon that was stopped is
+/// not: the user had a reason. The pid file tells them apart, because only a crash leaves it.
 fn come_back(cx: &Context, deadline: Instant, gone: Fault) -> Result<Client, Fault> {
     const LOOK: Duration = Duration::from_millis(100);
     let repo = cx.repo()?;
     loop {
+        if cx.is_given_up() {
+            return Err(gone);
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(if repo.pid_file().exists() { gone } else { start::not_running(repo) });
@@ -139,7 +185,81 @@ impl Render for Answer<Waited> {
     }
 }
 
-/// How a wait ended, after all was said.
+/// What to wait for, other than mail.
+enum Work {
+    Idle(String),
+    File(String),
+    Task(String),
+}
+
+/// The result of waiting for something other than mail.
+struct Outcome {
+    work: Work,
+    answer: Answer<Free>,
+}
+
+impl Work {
+    fn of(args: &Args, cx: &Context) -> Result<Option<Self>, Fault> {
+        Ok(match (&args.idle, &args.file, &args.task) {
+            (Some(agent), ..) => Some(Self::Idle(agent.clone())),
+            (_, Some(file), _) => Some(Self::File(who_has::repo_path(file, cx)?)),
+            (.., Some(task)) => Some(Self::Task(task.clone())),
+            _ => None,
+        })
+    }
+
+    fn wait(self, args: &Args, cx: &Context) -> Result<Outcome, Fault> {
+        let deadline = Instant::now() + args.timeout;
+        // Without an identity, the caller has no work of its own to exclude.
+        let me = cx.identity().ok().map(|me| me.name);
+        let ask = match &self {
+            Self::Idle(agent) => json!({"caller_agent_id": me, "idle": agent}),
+            Self::File(path) => json!({"caller_agent_id": me, "file": path}),
+            Self::Task(task) => json!({"caller_agent_id": me, "task": task}),
+        };
+        cx.output.note(&format!("Waiting up to {} until {} …", time::brief(args.timeout), self.wish()));
+        let answer = again_until("work.wait", cx, ask, deadline, Free::is_free)?;
+        Ok(Outcome { work: self, answer })
+    }
+
+    /// The awaited condition, in words.
+    fn wish(&self) -> String {
+        match self {
+            Self::Idle(agent) => format!("{} works no more", Address::parse(agent).shown()),
+            Self::File(path) => format!("nobody else has {}", said(path)),
+            Self::Task(task) => format!("nobody else works on {}", said(task)),
+        }
+    }
+}
+
+impl Render for Outcome {
+    fn human(&self, page: &mut Page) {
+        let (Free { agents, .. }, wish) = (&self.answer.read, self.work.wish());
+        if self.answer.read.is_free() {
+            let mut words = wish.chars();
+            return page
+                .line(words.next().map_or_else(String::new, |first| first.to_uppercase().chain(words).collect()));
+        }
+        for agent in agents {
+            let path = agent.path.as_deref().map(|path| format!(" {}", said(path))).unwrap_or_default();
+            let does = match agent.why.as_str() {
+                "claimed" => "has claimed",
+                "changed" => "is editing",
+                "needs_you" => "waits for its user",
+                "active" => "has a session",
+                "task" => "has that task",
+                _ => "is working",
+            };
+            page.line(format!("{} {does}{path}", agent.agent.who()));
+        }
+    }
+
+    fn json(&self) -> Value {
+        self.answer.raw.clone()
+    }
+}
+
+/// The end of a wait, after its result has been printed.
 pub(crate) struct Ended {
     received: bool,
 }

@@ -1,4 +1,4 @@
-//! `thrum who-has`: who works on a file.
+//! `thrum who-has`: shows who works on a file.
 
 use std::{
     fs,
@@ -6,22 +6,27 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, work::FileChange};
+use thrum_core::{ErrorKind, Fault, path, work::FileChange};
 use thrum_daemon::layout;
 
 use crate::{
+    client::Client,
     context::Context,
-    render::{Page, Render, said, style::DIM},
-    shapes::{Answer, Contexts, Working},
+    render::{
+        Page, Render,
+        style::{DIM, YELLOW},
+    },
+    shapes::{Answer, Claims, Collisions, Contexts, Working},
+    text::said,
 };
 
-/// Nobody works on it, as `not found` is everywhere.
+/// Exit code if no agent works on the path, the same as for `not found` elsewhere.
 const NOBODY: u8 = 3;
 
-/// Show who works on a file, or on anything in a directory; exit code 3 if nobody does
+/// Show who works on a file, or on anything in a directory, and who has claimed it; exit code 3 if nobody does
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-As every agent told it last: when its session began, while it waited, or with thrum session heartbeat.
+As git had it when the agent last did anything with Thrum: a command, a tool, a hook of its session.
 
 Examples:
   thrum who-has src/login.rs || echo nobody
@@ -32,31 +37,61 @@ pub(crate) struct Args {
     file: String,
 }
 
-/// Who works on a path.
+/// The agents that work on a path.
 pub(crate) struct Holders {
-    path: String,
-    contexts: Answer<Contexts>,
+    pub(crate) path: String,
+    pub(crate) contexts: Answer<Contexts>,
+    pub(crate) claims: Answer<Claims>,
+    pub(crate) collisions: Answer<Collisions>,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Holders, Fault> {
-    let path = repo_path(&args.file, cx)?;
-    let contexts = cx.daemon()?.call("agent.listContext", json!({"file": path}))?;
-    Ok(Holders { path, contexts })
+    holders(&args.file, cx)
 }
 
-/// A path as contexts have it: from the top of the worktree, whichever directory one is in; the worktree itself is `.`.
+/// Finds the agents that work on a file or directory, given relative to the caller's directory.
 ///
 /// # Errors
-/// `invalid` if it leads out of the worktree.
+/// `invalid` if the path leads out of the worktree; otherwise the daemon's error.
+pub(crate) fn holders(file: &str, cx: &Context) -> Result<Holders, Fault> {
+    let path = repo_path(file, cx)?;
+    let mut client = cx.daemon()?;
+    let contexts = client.call("agent.listContext", json!({"file": path}))?;
+    let claims = Answer::or_empty(client.call("claim.list", json!({"files": [path]})), "claims")?;
+    let collisions = collisions(Some(&path), &mut client)?;
+    Ok(Holders { path, contexts, claims, collisions })
+}
+
+/// Fetches what two agents changed at nearly the same time within the last hour, optionally limited to a file or
+/// directory.
+///
+/// # Errors
+/// Returns the daemon's error.
+pub(crate) fn collisions(file: Option<&str>, client: &mut Client) -> Result<Answer<Collisions>, Fault> {
+    Answer::or_empty(client.call("collision.list", json!({"file": file})), "collisions")
+}
+
+/// Converts a path to the form that contexts use: relative to the top of the worktree, whatever the current directory.
+/// The worktree itself is `.`.
+///
+/// # Errors
+/// `invalid` if it is empty or leads out of the worktree.
 pub(crate) fn repo_path(file: &str, cx: &Context) -> Result<String, Fault> {
+    // A script may pass an unset variable, which must not mean the whole worktree (`.`).
+    if file.is_empty() {
+        return Err(Fault::new(ErrorKind::Invalid, "an empty path names no file")
+            .hint("Give a file or directory of this worktree."));
+    }
     let look = |path: &Path| {
-        fs::canonicalize(path).map_err(|error| Fault::new(ErrorKind::Invalid, format!("cannot look at {}: {error}", path.display())))
+        fs::canonicalize(path)
+            .map_err(|error| Fault::new(ErrorKind::Invalid, format!("cannot look at {}: {error}", path.display())))
     };
     let here = look(cx.directory())?;
     let top = layout::git_top(&here);
     let top = if top.join(".git").exists() { top } else { cx.repo()?.root().to_owned() };
     let plain = without_dots(&here.join(file));
-    // The file itself may be gone, or be a link that git has as such; the directory it is in may have been reached by one.
+    // The file itself may not exist, or be a link that git tracks as such. Its directory may have been reached through
+    // a link, so resolve that.
     let named = match (plain.parent().and_then(|dir| fs::canonicalize(dir).ok()), plain.file_name()) {
         (Some(dir), Some(name)) => dir.join(name),
         _ => plain,
@@ -69,7 +104,7 @@ pub(crate) fn repo_path(file: &str, cx: &Context) -> Result<String, Fault> {
     }
 }
 
-/// The path without `.` and `..`, whether or not it is there.
+/// Removes `.` and `..` from a path, whether or not it exists.
 fn without_dots(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in path.components() {
@@ -84,7 +119,8 @@ fn without_dots(path: &Path) -> PathBuf {
     plain
 }
 
-/// `+2 -1, modified`. Of a file that is new to git, or not of lines, no numbers are known: they are 0.
+/// Describes a change: `+2 -1, modified`. The numbers are 0 if they are unknown, for a file that is new to git or has
+/// no lines.
 pub(crate) fn lines(change: &FileChange) -> String {
     match change {
         FileChange { additions: 0, deletions: 0, status, .. } => said(status),
@@ -93,11 +129,16 @@ pub(crate) fn lines(change: &FileChange) -> String {
 }
 
 impl Holders {
-    /// What a context has of the path: each file with its numbers, if it has any.
-    fn files<'a>(&'a self, context: &'a Working) -> Vec<(&'a str, Option<&'a FileChange>)> {
-        let mut names: Vec<&str> = context.changed_files.iter().chain(&context.uncommitted_files).map(String::as_str).collect();
-        let within = |name: &str| name.strip_prefix(self.path.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        names.retain(|name| self.path == "." || within(name));
+    /// Returns `true` if no agent works on the path or has claimed it.
+    pub(crate) fn is_nobody(&self) -> bool {
+        self.contexts.read.contexts.is_empty() && self.claims.read.claims.is_empty()
+    }
+
+    /// Returns the files of a context that are at or below the path, each with its change if that is known.
+    pub(crate) fn files<'a>(&'a self, context: &'a Working) -> Vec<(&'a str, Option<&'a FileChange>)> {
+        let mut names: Vec<&str> =
+            context.changed_files.iter().chain(&context.uncommitted_files).map(String::as_str).collect();
+        names.retain(|name| path::is_within(name, &self.path));
         names.sort_unstable();
         names.dedup();
         names.into_iter().map(|name| (name, context.file_changes.iter().find(|change| change.path == name))).collect()
@@ -107,19 +148,38 @@ impl Holders {
 impl Render for Holders {
     fn human(&self, page: &mut Page) {
         for context in &self.contexts.read.contexts {
-            let branch = context.branch.as_deref().map(|branch| format!(", branch: {}", said(branch))).unwrap_or_default();
+            let branch =
+                context.branch.as_deref().map(|branch| format!(", branch: {}", said(branch))).unwrap_or_default();
             let told = context.git_updated_at.map(|at| page.time(at)).unwrap_or_default();
-            let silent = if context.status == "active" { "" } else { ", not heard of for long" };
+            let silent = match context.doing.words() {
+                Some(doing) => format!(", {doing}"),
+                None if context.status == "active" => String::new(),
+                None => ", not heard of for long".to_owned(),
+            };
             for (name, change) in self.files(context) {
                 let numbers = change.map_or_else(|| told.clone(), |change| format!("{} {told}", lines(change)));
-                let does = if context.uncommitted_files.iter().any(|file| file == name) { "is editing" } else { "has changed" };
-                page.line(format!("{} {does} {} ({numbers}){branch}{DIM}{silent}{DIM:#}", context.who(), said(name)));
+                let does = if context.uncommitted_files.iter().any(|file| file == name) {
+                    "is editing"
+                } else {
+                    "has changed"
+                };
+                page.line(format!(
+                    "{} {does} {} ({numbers}){branch}{DIM}{silent}{DIM:#}",
+                    context.agent.who(),
+                    said(name)
+                ));
             }
         }
-        if self.contexts.read.more {
+        for claim in &self.claims.read.claims {
+            page.line(claim.line(page.now()));
+        }
+        for collision in &self.collisions.read.collisions {
+            page.line(format!("{YELLOW}Collision:{YELLOW:#} {}", collision.line()));
+        }
+        if self.contexts.read.more || self.claims.read.more {
             page.line("There are more than an answer has room for");
         }
-        if self.contexts.read.contexts.is_empty() {
+        if self.is_nobody() {
             page.line(format!("Nobody is known to work on {}", said(&self.path)));
         }
     }
@@ -136,16 +196,20 @@ impl Render for Holders {
                 })
                 .collect();
             json!({
-                "agent_id": context.agent_id, "address": context.address, "signed": context.signed, "home": context.home,
-                "home_name": context.home_name, "local": context.local,
+                "agent_id": context.agent.agent_id, "address": context.agent.address, "signed": context.agent.signed,
+                "home": context.agent.home, "home_name": context.agent.home_name, "local": context.agent.local,
                 "status": context.status, "last_seen_at": context.last_seen_at, "session_id": context.session_id,
+                "presence": context.doing.presence, "presence_since": context.doing.presence_since, "wakeable": context.doing.wakeable,
                 "branch": context.branch, "git_updated_at": context.git_updated_at, "files": files,
             })
         };
-        json!({"file": self.path, "agents": self.contexts.read.contexts.iter().map(holder).collect::<Vec<_>>()})
+        json!({
+            "file": self.path, "agents": self.contexts.read.contexts.iter().map(holder).collect::<Vec<_>>(),
+            "claims": self.claims.raw["claims"], "collisions": self.collisions.raw["collisions"],
+        })
     }
 
     fn code(&self) -> u8 {
-        if self.contexts.read.contexts.is_empty() { NOBODY } else { 0 }
+        if self.is_nobody() { NOBODY } else { 0 }
     }
 }

@@ -1,4 +1,5 @@
-//! `thrum whoami`: works without the daemon, which is asked only if it runs, or knows what this worktree does not.
+//! `thrum whoami`: shows the agent's identity. Works without the daemon, which is asked if it is running or if this
+//! worktree has no identity file.
 
 use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault, name::printable};
@@ -7,8 +8,9 @@ use crate::{
     client::Client,
     context::Context,
     identity::Identity,
-    render::{Page, Render, agent, said_within},
+    render::{Page, Render, agent},
     shapes::Whoami,
+    text::said_within,
 };
 
 /// Show which agent you are here, and why
@@ -23,7 +25,7 @@ pub(crate) struct Args {
     field: Option<String>,
 }
 
-/// An agent as this worktree and, if it runs, the daemon know it.
+/// An agent as known to this worktree and, if it is running, to the daemon.
 pub(crate) struct Me {
     identity: Identity,
     known: Whoami,
@@ -38,13 +40,18 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Me, Fault> {
     let known = match (&identity.file, asked) {
         (None, asked) => asked?.unwrap_or_default(),
         (Some((_, file)), asked) => {
-            // What a session is about, only the daemon knows for sure; the file is what was so when it was written.
+            // Only the daemon knows the current session and intent; the file has those at the time it was written.
             let known = asked.ok().flatten().unwrap_or_else(|| Whoami {
                 intent: file.intent.clone(),
                 session_id: file.session_id.clone(),
                 ..Whoami::default()
             });
-            Whoami { role: file.agent.role.clone(), module: file.agent.module.clone(), display: file.agent.display.clone(), ..known }
+            Whoami {
+                role: file.agent.role.clone(),
+                module: file.agent.module.clone(),
+                display: file.agent.display.clone(),
+                ..known
+            }
         }
     };
     let me = Me { identity, known, worktree: cx.repo()?.root().display().to_string(), field: args.field.clone() };
@@ -52,7 +59,8 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Me, Fault> {
         && me.json().get(name).is_none()
     {
         let known: Vec<String> = me.json().as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
-        return Err(Fault::new(ErrorKind::Invalid, format!("there is no field '{name}'")).hint(format!("There are: {}.", known.join(", "))));
+        return Err(Fault::new(ErrorKind::Invalid, format!("there is no field '{name}'"))
+            .hint(format!("There are: {}.", known.join(", "))));
     }
     Ok(me)
 }

@@ -1,5 +1,5 @@
-//! What is not committed in a worktree. Git says it beside whatever else the command does, and gets only so long: in a large
-//! repository it takes seconds, and nobody waits for that.
+//! The uncommitted changes of a worktree. Git runs in parallel to the rest of the command and with a time limit: in a
+//! large repository it takes seconds, which no command should wait for.
 
 use std::{
     io::Read,
@@ -10,28 +10,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::status;
+use thrum_daemon::git::status;
 
-/// Most bytes of git's answer that are read: some ten thousand paths.
+/// Maximum size of git's output that is read, in bytes: some ten thousand paths.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// What git said.
+/// The changes that git reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Changes {
-    /// Files that are changed, added, removed or untracked, as git orders them.
+    /// Files that are changed, added, removed or untracked, in git's order.
     pub(crate) uncommitted: Vec<String>,
-    /// Commits that the upstream branch does not have; `None` without one.
+    /// Number of commits that the upstream branch does not have; `None` without an upstream.
     pub(crate) unmerged: Option<u64>,
 }
 
-/// Git at work.
+/// A running git process.
 pub(crate) struct Looking {
     begun: Instant,
     child: Option<Child>,
     answer: Receiver<Vec<u8>>,
 }
 
-/// Starts git in `top` and does not wait for it.
+/// Starts git in `top` without waiting for it.
 pub(crate) fn look(top: &Path) -> Looking {
     let (tell, answer) = mpsc::channel();
     let mut command = thrum_daemon::git::command(top, &["status", "--porcelain=v2", "--branch", "-z"]);
@@ -48,10 +48,10 @@ pub(crate) fn look(top: &Path) -> Looking {
 }
 
 impl Looking {
-    /// What git said, if it did within `within` of its start.
+    /// Returns git's answer, if it comes within `within` of git's start.
     ///
     /// # Errors
-    /// Why it is not known, in words.
+    /// A message that explains why the answer is missing.
     pub(crate) fn end(mut self, within: Duration) -> Result<Changes, String> {
         let Some(child) = &mut self.child else { return Err("git cannot be started".to_owned()) };
         let Ok(bytes) = self.answer.recv_timeout(within.saturating_sub(self.begun.elapsed())) else {

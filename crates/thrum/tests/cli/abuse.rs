@@ -1,4 +1,5 @@
-//! A paired peer that does its worst to a whole daemon: its memory stays bounded, its other peer is served, and it is named.
+//! A hostile paired peer against a whole daemon: memory stays bounded, the other peer is served, and the hostile peer
+//! is named.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -11,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::common::{TestRepo, paired};
 
-/// Most memory that the daemon may ever have had, in kilobytes; a quiet one has some thirty thousand. What the peer below sends and
-/// asks for would be more than two million.
+/// Highest peak memory allowed for the daemon, in kilobytes; an idle daemon needs some thirty thousand. The data that
+/// the peer below sends and requests would exceed two million.
 const MOST_KB: u64 = 300_000;
 
 struct Wire(BufReader<TcpStream>);
@@ -42,7 +43,7 @@ fn peak_kb(repo: &TestRepo) -> Option<u64> {
     status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()
 }
 
-/// The listener of the bad peer: each answer is another one that makes no sense, some of them without end.
+/// The listener of the hostile peer: replies with a different kind of nonsense each time, sometimes without an end.
 fn serves_nonsense(listener: TcpListener) {
     for (n, stream) in listener.incoming().flatten().enumerate() {
         thread::spawn(move || {
@@ -66,7 +67,7 @@ fn serves_nonsense(listener: TcpListener) {
                         .collect();
                     json!({"jsonrpc": "2.0", "result": {"events": events, "next_sequence": 1500, "more_available": true, "log_id": "log"}, "id": id}).to_string()
                 } else {
-                    // Sixty-four megabytes without an end.
+                    // Sixty-four megabytes without a line end.
                     let part = vec![b'x'; 1 << 20];
                     for _ in 0..64 {
                         if writer.write_all(&part).is_err() {
@@ -84,7 +85,8 @@ fn serves_nonsense(listener: TcpListener) {
     }
 }
 
-/// C17, C18, C20, C23: connections without end, lines without end, announcements without end, answers that nobody reads.
+/// C17, C18, C20, C23: endless connections, endless lines, endless announcements, and replies that the peer does not
+/// read.
 #[test]
 fn a_peer_that_does_its_worst_costs_bounded_memory_and_keeps_nobody_else_from_anything() {
     let (left, right) = paired();
@@ -94,11 +96,12 @@ fn a_peer_that_does_its_worst_costs_bounded_memory_and_keeps_nobody_else_from_an
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let own = listener.local_addr().unwrap().to_string();
     thread::spawn(move || serves_nonsense(listener));
-    let params = json!({"code": shown["code"], "daemon_id": "d_bad", "name": "bad\u{1b}[2J\nroot: all is well", "address": own});
+    let params =
+        json!({"code": shown["code"], "daemon_id": "d_bad", "name": "bad\u{1b}[2J\nroot: all is well", "address": own});
     let token = Wire::to(&address).ask("pair.request", &params)["result"]["token"].clone();
     assert!(token.is_string());
     drop(adding);
-    // A megabyte in each answer.
+    // Makes each reply to a pull about a megabyte long.
     for _ in 0..4 {
         left.thrum_with_input("z".repeat(900_000).as_bytes(), &["send", "-", "--to", "ann"]).ok();
     }
@@ -130,15 +133,22 @@ fn a_peer_that_does_its_worst_costs_bounded_memory_and_keeps_nobody_else_from_an
         assert_eq!(wire.ask("sync.notify", &notify)["result"]["status"], "ok");
     }
 
-    // The other peer and the daemon's own agents notice nothing.
+    // The other peer and the daemon's own agents are not affected.
     left.thrum(&["send", "are you served?", "--to", "bob"]).ok();
     let heard = right.thrum(&["wait", "--timeout", "30s"]).ok();
     assert!(heard.stdout.contains("are you served?"), "{heard:?}");
     let status = left.thrum(&["peer", "status"]).ok();
     let bad = status.stdout.lines().find(|line| line.contains("bad")).unwrap().to_owned();
-    assert!(!status.stdout.contains('\u{1b}') && !status.stdout.lines().any(|line| line.starts_with("root:")), "{status:?}");
+    assert!(
+        !status.stdout.contains('\u{1b}') && !status.stdout.lines().any(|line| line.starts_with("root:")),
+        "{status:?}"
+    );
     assert!(bad.contains("paired by plain"), "{bad}");
-    assert!(status.stdout.contains("it sent 1500 events where") || status.stdout.contains("more than 16777216 bytes"), "{status:?}");
+    assert!(
+        status.stdout.contains("it sent 1500 events, and was asked for")
+            || status.stdout.contains("more than 16777216 bytes"),
+        "{status:?}"
+    );
     if let Some(peak) = peak_kb(&left) {
         assert!(peak < MOST_KB, "{peak} kB");
     }

@@ -3,7 +3,8 @@ use serde_json::json;
 use crate::common::{TestRepo, paired};
 
 fn names(value: &serde_json::Value) -> Vec<&str> {
-    let mut names: Vec<_> = value["agents"].as_array().unwrap().iter().map(|agent| agent["agent_id"].as_str().unwrap()).collect();
+    let mut names: Vec<_> =
+        value["agents"].as_array().unwrap().iter().map(|agent| agent["agent_id"].as_str().unwrap()).collect();
     names.sort_unstable();
     names
 }
@@ -16,7 +17,11 @@ fn agents_are_listed_by_role_and_module_with_what_they_work_on() {
     assert_eq!(names(&repo.json(&["agent", "list", "--role", "reviewer"])), ["bob"]);
     assert_eq!(names(&repo.json(&["agent", "list", "--module", "m-ann"])), ["ann"]);
     let with = repo.json(&["agent", "list", "--role", "reviewer", "--context"]);
-    assert_eq!((with["contexts"].as_array().unwrap().len(), &with["contexts"][0]["agent_id"]), (1, &"bob".into()), "{with}");
+    assert_eq!(
+        (with["contexts"].as_array().unwrap().len(), &with["contexts"][0]["agent_id"]),
+        (1, &"bob".into()),
+        "{with}"
+    );
     let text = repo.thrum(&["agent", "list", "--context"]).ok().stdout;
     assert!(text.contains("@bob") && text.contains("main"), "{text}");
 }
@@ -28,8 +33,9 @@ fn an_agent_of_a_peer_lives_where_the_peer_is_called() {
     let bob = all["agents"].as_array().unwrap().iter().find(|agent| agent["agent_id"] == "bob").unwrap();
     assert_eq!((&bob["home_name"], &bob["local"]), (&"right".into(), &false.into()), "{bob}");
     let shown = left.thrum(&["agent", "list"]).ok().stdout;
-    let lives =
-        |name: &str, place: &str| shown.lines().any(|line| line.contains(name) && line.split_whitespace().any(|word| word == place));
+    let lives = |name: &str, place: &str| {
+        shown.lines().any(|line| line.contains(name) && line.split_whitespace().any(|word| word == place))
+    };
     assert!(lives("@bob", "right") && lives("@ann", "here"), "{shown}");
 }
 
@@ -40,8 +46,12 @@ fn what_an_agent_works_on_is_found_by_name_branch_and_file() {
     repo.thrum(&["session", "heartbeat"]).ok();
     repo.thrum(&["session", "set-intent", "Tidy up"]).ok();
     let shown = repo.thrum(&["agent", "context", "@ann"]).ok().stdout;
-    assert!(shown.contains("Intent: \"Tidy up\"") && shown.contains("Branch: main") && shown.contains("\"a b.rs\" (added)"), "{shown}");
-    let count = |args: &[&str]| repo.json(&[&["agent", "context"], args].concat())["contexts"].as_array().unwrap().len();
+    assert!(
+        shown.contains("Intent: \"Tidy up\"") && shown.contains("Branch: main") && shown.contains("\"a b.rs\" (added)"),
+        "{shown}"
+    );
+    let count =
+        |args: &[&str]| repo.json(&[&["agent", "context"], args].concat())["contexts"].as_array().unwrap().len();
     assert_eq!([count(&["--branch", "main"]), count(&["--branch", "other"])], [1, 0]);
     assert_eq!([count(&["--file", "a b.rs"]), count(&["--file", "./a b.rs"]), count(&["--file", "b.rs"])], [1, 1, 0]);
     assert_eq!(count(&["--file", "."]), 1);
@@ -99,11 +109,15 @@ fn a_deletion_reaches_peers_and_an_agent_of_another_machine_cannot_be_deleted() 
 #[test]
 fn clean_up_proposes_nobody_who_may_still_come_back() {
     let repo = TestRepo::with_agent("repo", "ann");
-    // Without an identity anywhere, but registered just now.
+    // An agent without an identity file anywhere, but registered just now.
     repo.connect().call("agent.register", &json!({"name": "new", "role": "r", "module": "m"}));
     for args in [&["agent", "cleanup"][..], &["agent", "cleanup", "--dry-run"], &["agent", "cleanup", "--force"]] {
         let found = repo.json(args);
-        assert_eq!((found["orphans"].as_array().unwrap().len(), found["deleted"].as_array().unwrap().len()), (0, 0), "{found}");
+        assert_eq!(
+            (found["orphans"].as_array().unwrap().len(), found["deleted"].as_array().unwrap().len()),
+            (0, 0),
+            "{found}"
+        );
         assert_eq!(found["message"], "No agent of this daemon was left behind for 30 days");
     }
     assert_eq!(names(&repo.json(&["agent", "list"])), ["ann", "new"]);

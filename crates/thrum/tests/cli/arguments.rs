@@ -1,4 +1,5 @@
-//! What stands on the command line: texts that begin with a dash, texts from standard input, and what only Go Thrum knows.
+//! Arguments on the command line: texts that begin with a dash, texts from standard input, and options known only to Go
+//! Thrum.
 
 use std::process::Stdio;
 
@@ -12,7 +13,12 @@ fn two_agents() -> TestRepo {
 
 fn texts_of_bob(repo: &TestRepo) -> Vec<String> {
     let inbox = repo.json(&["inbox", "--as", "bob", "--oldest", "--limit", "100"]);
-    inbox["messages"].as_array().unwrap().iter().map(|message| message["body"]["content"].as_str().unwrap().to_owned()).collect()
+    inbox["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["body"]["content"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -43,7 +49,9 @@ fn a_text_that_begins_with_a_dash_is_a_text_for_every_command_that_takes_one() {
 #[test]
 fn a_mistyped_option_is_an_error_and_says_how_to_send_it_as_a_text() {
     let repo = two_agents();
-    for args in [&["send", "x", "--jsn", "--to", "bob"][..], &["send", "--jsn", "--to", "bob"], &["context", "save", "--jsn"]] {
+    for args in
+        [&["send", "x", "--jsn", "--to", "bob"][..], &["send", "--jsn", "--to", "bob"], &["context", "save", "--jsn"]]
+    {
         repo.thrum(args).fails(2, "unexpected argument '--jsn'");
     }
     repo.thrum(&["send", "-done", "--to", "bob"]).fails(2, "unexpected argument").says("-- -done");
@@ -67,8 +75,14 @@ fn where_no_text_is_given_standard_input_is_read() {
     repo.thrum_with_input(b"The login\n", &["session", "set-intent"]).ok();
     assert_eq!(repo.json(&["whoami"])["intent"], "The login");
 
-    // An agent's shell often has nothing to read.
-    for args in [&["send", "--to", "bob"][..], &["reply", &id], &["message", "edit", &id], &["context", "save"], &["session", "set-task"]] {
+    // An agent's shell often provides an empty standard input.
+    for args in [
+        &["send", "--to", "bob"][..],
+        &["reply", &id],
+        &["message", "edit", &id],
+        &["context", "save"],
+        &["session", "set-task"],
+    ] {
         repo.thrum(args).fails(2, "the text is empty");
     }
     let (code, shown) = repo.on_terminal(80, &["send", "--to", "bob"]);
@@ -93,8 +107,11 @@ fn a_text_that_comes_late_is_waited_for() {
 fn options_of_go_thrum_do_what_they_did_or_name_what_to_use() {
     let repo = two_agents();
     repo.thrum(&["wait", "--all", "--timeout", "50ms"]).fails(1, "--all is left out: every message for you");
-    repo.thrum(&["send", "x", "--to", "bob", "--role", "tester", "--module=y", "--verbose"]).ok().says("--role is left out");
+    repo.thrum(&["send", "x", "--to", "bob", "--role", "tester", "--module=y", "--verbose"])
+        .ok()
+        .says("--role is left out");
     repo.thrum(&["init", "--force", "--runtime", "claude", "--skills"]).ok().says("--runtime is left out");
+    repo.thrum(&["daemon", "status", "--local"]).ok().says("--local is left out");
     for (args, instead) in [
         (&["init", "--agent-name", "eve"][..], "thrum quickstart --name"),
         (&["init", "--dry-run"], "thrum doctor"),
@@ -102,12 +119,15 @@ fn options_of_go_thrum_do_what_they_did_or_name_what_to_use() {
         (&["daemon", "start", "--local"], "thrum config set daemon.local_only true"),
         (&["group", "create", "devs"], "--to @ROLE"),
         (&["subscribe", "--all"], "thrum wait"),
+        (&["mcp", "serve", "--agent-id", "x"], "--as NAME"),
+        (&["agent", "context", "--agent", "bob"], "thrum agent context @NAME"),
         (&["context", "sync"], "thrum send"),
         (&["backup", "restore"], "thrum restore FILE"),
     ] {
         repo.thrum(args).fails(2, "of Go Thrum").fails(2, instead);
         let error: serde_json::Value =
-            serde_json::from_str(&repo.thrum(&[args, &["--json"]].concat()).fails(2, "").stderr).expect("one line of JSON");
+            serde_json::from_str(&repo.thrum(&[args, &["--json"]].concat()).fails(2, "").stderr)
+                .expect("one line of JSON");
         assert!(error["error"]["hint"].as_str().unwrap().contains(instead), "{error}");
     }
     assert_eq!(texts_of_bob(&repo).len(), 1);

@@ -21,7 +21,8 @@ fn restore(repo: &TestRepo, file: &Path) -> Value {
 fn contents(repo: &TestRepo, agent: &str) -> Vec<String> {
     let listing = repo.json(&["inbox", "--as", agent, "--limit", "100"]);
     let messages = listing["messages"].as_array().unwrap();
-    let mut contents: Vec<_> = messages.iter().map(|message| message["body"]["content"].as_str().unwrap().to_owned()).collect();
+    let mut contents: Vec<_> =
+        messages.iter().map(|message| message["body"]["content"].as_str().unwrap().to_owned()).collect();
     contents.sort_unstable();
     contents
 }
@@ -37,7 +38,8 @@ fn a_restored_mailbox_begins_a_new_log_and_is_healed_by_its_peer_in_both_directi
     let file = back_up(&left);
     assert!(file.starts_with(left.path(".thrum/backup")), "{}", file.display());
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    // Within the same run of the daemon, so that not even the count of its openings tells.
+    // The messages are sent within the same run of the daemon, so that even its count of database opens does not reveal
+    // the restore.
     left.thrum(&["send", "after the backup", "--to", "@ann"]).ok();
     left.thrum(&["send", "to the other side", "--to", "@bob"]).ok();
     right.thrum(&["send", "from the other side", "--to", "@ann"]).ok();
@@ -54,11 +56,11 @@ fn a_restored_mailbox_begins_a_new_log_and_is_healed_by_its_peer_in_both_directi
     right.thrum(&["sync", "verify"]).ok();
     assert_eq!(contents(&left, "ann"), ["after the backup", "from the other side", "in the backup"]);
     assert_eq!(contents(&right, "bob"), ["after the restoration", "to the other side"]);
-    // What was here is whole: it can be put back as well.
+    // The former database is complete and could be put back.
     assert_eq!(messages_in(&former), 4);
 }
 
-/// Messages in a database that nobody uses.
+/// Number of messages in a database that no daemon uses.
 fn messages_in(database: &Path) -> i64 {
     let conn = rusqlite::Connection::open(database).unwrap();
     conn.query_row("SELECT count(*) FROM messages", [], |row| row.get(0)).unwrap()
@@ -98,9 +100,10 @@ fn a_backup_without_keys_has_neither_key_nor_tokens() {
     left.thrum(&["backup", "--to", "whole.backup"]).ok();
     let peers: Value = serde_json::from_str(&fs::read_to_string(left.path(".thrum/var/peers.json")).unwrap()).unwrap();
     let token = peers["peers"][0]["token"].as_str().unwrap();
-    let holds = |name: &str| fs::read(left.path(name)).unwrap().windows(token.len()).any(|window| window == token.as_bytes());
+    let holds =
+        |name: &str| fs::read(left.path(name)).unwrap().windows(token.len()).any(|window| window == token.as_bytes());
     assert!(holds("whole.backup") && !holds("open.backup"));
-    // What was restored keeps none of the secrets in the database.
+    // The restored database contains none of the secrets in the backup.
     restore(&left, &left.path("whole.backup"));
     assert!(!holds(".thrum/var/messages.db"));
 }
@@ -130,7 +133,9 @@ fn a_backup_of_another_repository_a_newer_or_a_damaged_one_is_refused_and_nothin
         change(&path);
         path
     };
-    let sql = |statement: &'static str| move |path: &Path| rusqlite::Connection::open(path).unwrap().execute_batch(statement).unwrap();
+    let sql = |statement: &'static str| {
+        move |path: &Path| rusqlite::Connection::open(path).unwrap().execute_batch(statement).unwrap()
+    };
     let broken_page = |path: &Path| {
         let mut bytes = fs::read(path).unwrap();
         let from = bytes.len() / 2;
@@ -145,7 +150,12 @@ fn a_backup_of_another_repository_a_newer_or_a_damaged_one_is_refused_and_nothin
         ("changed-file", &sql("UPDATE backup_files SET content = x'00'"), 1, "damaged"),
         ("no-manifest", &sql("DROP TABLE backup"), 1, "no backup"),
         ("broken-page", &broken_page, 1, "damaged"),
-        ("text", &|path: &Path| fs::write(path, "no database at all, but long enough to look at").unwrap(), 1, "no backup"),
+        (
+            "text",
+            &|path: &Path| fs::write(path, "no database at all, but long enough to look at").unwrap(),
+            1,
+            "no backup",
+        ),
         ("empty", &|path: &Path| fs::write(path, "").unwrap(), 1, "no backup"),
     ] {
         let path = changed(name, change);
@@ -178,7 +188,7 @@ fn without_a_terminal_only_yes_restores_and_a_stopped_daemon_stays_stopped() {
     repo.thrum(&["restore", "mail.backup", "--yes"]).ok();
     assert_eq!(repo.daemon_pid(), None);
     assert_eq!(contents(&repo, "ann"), ["before"]);
-    // A mailbox that cannot be opened any more is what backups are for.
+    // Backups exist for a mailbox that cannot be opened any more.
     repo.thrum(&["daemon", "stop"]).ok();
     fs::write(repo.path(".thrum/var/messages.db"), "ruined").unwrap();
     repo.thrum(&["restore", "mail.backup", "--yes"]).ok();
@@ -208,7 +218,10 @@ fn there_is_no_backup_of_a_damaged_database() {
         let mut bytes = whole.clone();
         damage(&mut bytes);
         fs::write(&database, bytes).unwrap();
-        let ran = repo.thrum(&["backup", "--to", "mail.backup"]).fails(1, "damaged, so there is no backup").says("thrum doctor");
+        let ran = repo
+            .thrum(&["backup", "--to", "mail.backup"])
+            .fails(1, "damaged, so there is no backup")
+            .says("thrum doctor");
         assert!(!ran.stderr.contains("***"), "{}", ran.stderr);
         let left: Vec<_> = fs::read_dir(repo.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("mail.backup")), "{left:?}");

@@ -10,7 +10,8 @@ fn figure<'a>(figures: &'a Value, what: &str) -> &'a Value {
 #[test]
 fn every_figure_is_measured_and_compared_with_two_other_daemons() {
     let (left, right) = paired();
-    let sockets = format!("{},{}", left.path(".thrum/var/thrum.sock").display(), right.path(".thrum/var/thrum.sock").display());
+    let sockets =
+        format!("{},{}", left.path(".thrum/var/thrum.sock").display(), right.path(".thrum/var/thrum.sock").display());
     let figures = left.json(&["bench", "--messages", "200", "--events", "300", "--against", &sockets]);
     for what in [
         "daemon start",
@@ -29,12 +30,19 @@ fn every_figure_is_measured_and_compared_with_two_other_daemons() {
         assert!(figure(&figures, what)["per_second"].as_f64().unwrap() > 0.0, "{what}: {figures}");
     }
     assert!(figure(&figures, "on disk")["bytes"].as_u64().unwrap() > 200, "{figures}");
-    for what in ["message.send, 1 writer", "message.get", "message.list", "message.send, 50 writers", "sent on one, found on the other"] {
+    for what in [
+        "message.send, 1 writer",
+        "message.get",
+        "message.list",
+        "message.send, 50 writers",
+        "sent on one, found on the other",
+    ] {
         assert!(figure(&figures, &format!("compared: {what}"))["ratio"].as_f64().unwrap() > 0.0, "{what}: {figures}");
     }
-    // What the comparison wrote is there, and nothing else of the bench is.
+    // The data that the comparison wrote stays; all other data of the benchmark is gone.
     let team = left.json(&["team", "--all"]);
-    let names: Vec<_> = team["members"].as_array().unwrap().iter().map(|member| member["agent_id"].as_str().unwrap()).collect();
+    let names: Vec<_> =
+        team["members"].as_array().unwrap().iter().map(|member| member["agent_id"].as_str().unwrap()).collect();
     assert!(names.contains(&"bench") && !names.contains(&"bea"), "{names:?}");
 }
 
@@ -45,4 +53,36 @@ fn daemons_to_compare_with_must_be_two_and_answer() {
     repo.thrum(&["bench", "--against", &socket]).fails(2, "two sockets");
     let ran = repo.thrum(&["bench", "--against", &format!("{socket},{socket}.not")]).fails(69, "thrum.sock.not");
     assert!(!ran.stderr.contains("Measuring"), "it is noticed before the work: {}", ran.stderr);
+}
+
+#[test]
+fn what_agents_are_told_and_how_long_it_takes_is_measured() {
+    let repo = TestRepo::git("repo");
+    let figures = repo.json(&["bench", "--agents", "--messages", "100"]);
+    for what in [
+        "tools/list",
+        "instructions",
+        "briefing",
+        "mail with a prompt",
+        "check_messages, 10 messages, as text",
+        "text that wakes",
+    ] {
+        let figure = figure(&figures, what);
+        let (bytes, tokens) = (figure["bytes"].as_u64().unwrap(), figure["tokens_estimated"].as_u64().unwrap());
+        assert!(bytes > 100 && tokens == bytes.div_ceil(4), "{what}: {figures}");
+    }
+    for what in [
+        "hook prompt without news",
+        "hook stop without news",
+        "tools/call send_message",
+        "tools/call check_messages",
+        "sent on one daemon, the waiter's text printed on the other",
+        "hook prompt, no daemon",
+    ] {
+        assert!(figure(&figures, what)["p50_ms"].as_f64().unwrap() > 0.0, "{what}: {figures}");
+    }
+    if cfg!(target_os = "linux") {
+        assert!(figure(&figures, "thrum mcp serve, memory")["bytes"].as_u64().unwrap() > 0, "{figures}");
+    }
+    repo.thrum(&["bench", "--agents", "--abuse"]).fails(2, "cannot be used with");
 }

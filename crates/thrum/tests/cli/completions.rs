@@ -22,13 +22,24 @@ fn bash_takes_its_script_and_completes() {
     fs::write(&script, repo.thrum(&["completions", "bash"]).ok().stdout).unwrap();
     let ask = "source ./thrum.bash; COMP_WORDS=(thrum quick); COMP_CWORD=1; _thrum thrum quick thrum; echo \"${COMPREPLY[@]}\"";
     let Ok(output) = Command::new("bash").args(["--norc", "-c", ask]).current_dir(repo.root()).output() else { return };
-    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "quickstart", "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout).trim(),
+        "quickstart",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
 fn help_is_there_for_every_command_and_an_unknown_one_gets_a_suggestion() {
     let repo = TestRepo::plain("repo");
-    for args in [&["help"][..], &["help", "context"], &["help", "config", "set"], &["context", "help", "save"], &["config", "set", "-h"]] {
+    for args in [
+        &["help"][..],
+        &["help", "context"],
+        &["help", "config", "set"],
+        &["context", "help", "save"],
+        &["config", "set", "-h"],
+    ] {
         assert!(repo.thrum(args).ok().stdout.contains("Usage: thrum"), "{args:?}");
     }
     for (typed, meant) in [("imbox", "inbox"), ("contxt", "context"), ("statsu", "status")] {

@@ -9,14 +9,25 @@ fn notes_are_saved_shown_replaced_and_cleared_without_a_daemon() {
     repo.thrum(&["context", "show"]).ok().says("Hint: thrum context save");
     repo.thrum(&["context", "save", "one"]).ok();
     fs::write(repo.path("notes.md"), "# Two\n\tindented\n").unwrap();
-    assert!(repo.thrum(&["context", "save", "--file", "notes.md"]).ok().stdout.contains("Saved the notes of @ann (16 bytes)"));
+    assert!(
+        repo.thrum(&["context", "save", "--file", "notes.md"])
+            .ok()
+            .stdout
+            .contains("Saved the notes of @ann (16 bytes)")
+    );
     repo.thrum(&["context", "preamble", "I implement."]).ok();
     let shown = repo.thrum(&["context", "load"]).ok().stdout;
-    assert!(shown.starts_with("I implement.\n\nNotes of @ann, saved 20") && shown.ends_with("Z\n# Two\n    indented\n"), "{shown}");
+    assert!(
+        shown.starts_with("I implement.\n\nNotes of @ann, saved 20") && shown.ends_with("Z\n# Two\n    indented\n"),
+        "{shown}"
+    );
     assert_eq!(repo.thrum(&["context", "show", "--raw", "--no-preamble"]).ok().stdout, "# Two\n\tindented\n");
     assert_eq!(fs::metadata(repo.path(".thrum/context/ann.md")).unwrap().permissions().mode() & 0o777, 0o600);
     let told = repo.json(&["context", "show"]);
-    assert_eq!((&told["content"], &told["preamble"], &told["size"]), (&"# Two\n\tindented\n".into(), &"I implement.".into(), &16.into()));
+    assert_eq!(
+        (&told["content"], &told["preamble"], &told["size"]),
+        (&"# Two\n\tindented\n".into(), &"I implement.".into(), &16.into())
+    );
     assert_eq!(repo.json(&["context", "clear"])["status"], "cleared");
     assert_eq!(repo.json(&["context", "clear"])["status"], "none");
     let told = repo.json(&["context", "show"]);

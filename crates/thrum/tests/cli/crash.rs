@@ -1,4 +1,4 @@
-//! `kill -9`, again and again: what was acknowledged is there afterwards, once.
+//! Repeated `kill -9`: every acknowledged message is there afterwards, exactly once.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use crate::common::{TestRepo, paired};
 
 const WRITERS: usize = 4;
 
-/// Acknowledgements after which the daemon is killed.
+/// Number of acknowledgements after which the daemon is killed.
 const ACKNOWLEDGED: usize = 60;
 
 #[test]
@@ -52,7 +52,8 @@ fn p2_every_acknowledged_message_survives_kill_9_and_is_there_once() {
     let mut present = Vec::new();
     let mut rpc = repo.connect();
     for page in 1.. {
-        let params = json!({"for_agent": "bob", "caller_agent_id": "bob", "page_size": 100, "page": page, "sort_order": "asc"});
+        let params =
+            json!({"for_agent": "bob", "caller_agent_id": "bob", "page_size": 100, "page": page, "sort_order": "asc"});
         let listing = rpc.call("message.list", &params);
         let messages = listing["messages"].as_array().unwrap();
         present.extend(messages.iter().map(|message| message["message_id"].as_str().unwrap().to_owned()));
@@ -75,7 +76,10 @@ fn p2_a_catch_up_that_is_killed_again_and_again_ends_equal() {
             scope.spawn(|| {
                 let mut rpc = left.connect();
                 for n in 0..1000 {
-                    rpc.call("message.send", &json!({"content": format!("message {n}"), "mentions": ["@bob"], "caller_agent_id": "ann"}));
+                    rpc.call(
+                        "message.send",
+                        &json!({"content": format!("message {n}"), "mentions": ["@bob"], "caller_agent_id": "ann"}),
+                    );
                 }
             });
         }
@@ -84,7 +88,7 @@ fn p2_a_catch_up_that_is_killed_again_and_again_ends_equal() {
     let mut held = 0;
     for _ in 0..7 {
         right.thrum(&["daemon", "start"]).ok();
-        // Killed as soon as it has more than before.
+        // The daemon is killed as soon as it has more events than before.
         while let Some(health) = right.connect().attempt("health", &json!({})) {
             let now = health["events"].as_u64().unwrap();
             assert!(now >= held, "what was stored is gone: {now} < {held}");
@@ -98,7 +102,8 @@ fn p2_a_catch_up_that_is_killed_again_and_again_ends_equal() {
             }
         }
     }
-    // One side suffices: it compares both, and the other could not reach it if a daemon of another test took its port meanwhile.
+    // Verifying on one side suffices, because the check compares both. The other side cannot reach this one if another
+    // test's daemon has taken the port meanwhile.
     right.thrum(&["sync", "verify"]).ok();
     assert_eq!(right.json(&["inbox", "--unread", "--limit", "1"])["unread"], 4000);
 }

@@ -1,8 +1,9 @@
 use std::fs;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::common::{TestRepo, instead_of_daemon};
+use crate::common::{TestRepo, instead_of_daemon, plain::until};
 
 #[test]
 fn it_starts_and_stops_and_doing_either_twice_is_fine() {
@@ -56,7 +57,7 @@ fn what_a_killed_daemon_left_behind_stops_nobody() {
     repo.kill_daemon();
     repo.thrum(&["send", "hello", "--to", "@ann"]).ok();
     repo.kill_daemon();
-    // The number of a living process that is no daemon.
+    // The process id of a living process that is not a daemon.
     fs::write(repo.path(".thrum/var/thrum.pid"), std::process::id().to_string()).unwrap();
     assert_eq!(repo.json(&["daemon", "stop"])["status"], "not_running", "and that process still lives");
     repo.thrum(&["daemon", "start"]).ok();
@@ -68,19 +69,51 @@ fn only_the_process_that_listens_is_ended_whatever_number_is_in_the_pid_file() {
     fs::write(repo.path(".thrum/var/thrum.pid"), std::process::id().to_string()).unwrap();
     let running = repo.json(&["daemon", "status"])["health"]["pid"].clone();
     assert_eq!(repo.json(&["daemon", "stop"])["pid"], running, "and this process still lives");
-    // As a daemon that starts: it has the lock, and the number in the file is of one that crashed.
+    // Like a daemon that is starting: it holds the lock, and the pid file is left over from a crashed daemon.
     let lock = fs::File::options().write(true).open(repo.path(".thrum/var/thrum.lock")).unwrap();
     lock.lock().unwrap();
     fs::write(repo.path(".thrum/var/thrum.pid"), std::process::id().to_string()).unwrap();
     repo.thrum(&["daemon", "stop"]).fails(75, "does not listen");
 }
 
-/// C28: whoever starts a daemon while another one is starting or stopping waits for what becomes of that.
+/// An open session of an agent starts a new daemon at the moment the old one has ended.
+#[cfg(target_os = "linux")]
+#[test]
+fn stopping_ends_with_the_process_that_was_told_to_stop_though_another_daemon_has_the_lock_by_then() {
+    let about = |pid: u32, line: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        status.lines().find_map(|it| it.strip_prefix(line)).map(|rest| rest.trim().to_owned()).unwrap()
+    };
+    let is_stopped = |pid: u32| about(pid, "State:").starts_with('T');
+    let repo = TestRepo::with_agent("repo", "ann");
+    let old = repo.daemon_pid().unwrap();
+    let signal = |pid: u32, signal| kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), signal).unwrap();
+
+    signal(old, Signal::STOP);
+    until(|| is_stopped(old));
+    let stopping = repo.begin(&["daemon", "stop"]);
+    let told = 1_u64 << (Signal::TERM.as_raw() - 1);
+    until(|| u64::from_str_radix(&about(old, "ShdPnd:"), 16).unwrap() & told != 0);
+    signal(stopping.pid(), Signal::STOP);
+    until(|| is_stopped(stopping.pid()));
+    signal(old, Signal::CONT);
+    let lock = fs::File::open(repo.path(".thrum/var/thrum.lock")).unwrap();
+    lock.lock_shared().expect("the old daemon ends");
+    drop(lock);
+    let new = repo.json(&["daemon", "start"])["pid"].clone();
+    signal(stopping.pid(), Signal::CONT);
+
+    let stopped = stopping.end().ok().says(&format!("started the daemon again (pid {new})"));
+    assert_eq!(stopped.stdout, format!("The daemon has stopped (pid {old})\n"));
+    assert_eq!(repo.json(&["daemon", "status"])["health"]["pid"], new, "it was left running");
+}
+
+/// C28: a start that finds another daemon starting or stopping waits for the result.
 #[test]
 fn c28_who_finds_the_lock_taken_waits_until_it_is_free_and_starts_one_then() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["daemon", "stop"]).ok();
-    // As a daemon that is about to end.
+    // Like a daemon that is about to end.
     let lock = fs::File::options().write(true).open(repo.path(".thrum/var/thrum.lock")).unwrap();
     lock.lock().unwrap();
     let mut starting = repo.begin(&["daemon", "start"]);
@@ -109,7 +142,7 @@ fn the_log_can_be_read_and_followed() {
     assert_eq!(repo.thrum(&["daemon", "logs", "-n", "1"]).ok().stdout.lines().count(), 1);
 
     let mut following = repo.begin(&["daemon", "logs", "-f", "-n", "1"]);
-    // It has found the end when it shows the last line.
+    // Once it has printed the last line, it has reached the end of the log.
     assert_eq!(following.line(), log.lines().last().unwrap());
     repo.thrum(&["daemon", "stop"]).ok();
     assert!(following.line().contains("stopping"));
@@ -121,7 +154,7 @@ fn a_path_too_long_for_a_socket_works_all_the_same() {
     let deep = repo.path(&"deep-directory/".repeat(12));
     fs::create_dir_all(&deep).unwrap();
     let flag = deep.to_str().unwrap();
-    // A repository of its own, below.
+    // A separate repository below the first one.
     fs::create_dir(deep.join(".git")).unwrap();
     repo.thrum(&["quickstart", "--name", "ann", "--role", "r", "--module", "m", "--repo", flag]).ok();
     repo.thrum(&["send", "hello", "--to", "@ann", "--repo", flag]).ok();
@@ -132,19 +165,25 @@ fn a_path_too_long_for_a_socket_works_all_the_same() {
 fn a_daemon_of_another_version_is_noticed() {
     let repo = TestRepo::with_agent("repo", "ann");
     let heard = instead_of_daemon(&repo, 1, |request| {
-        Some(json!({"jsonrpc": "2.0", "id": request["id"], "result": {"status": "ok", "version": "0.0.9", "pid": 1, "daemon_id": "d_x"}}))
+        Some(
+            json!({"jsonrpc": "2.0", "id": request["id"], "result": {"status": "ok", "version": "0.0.9", "pid": 1, "daemon_id": "d_x"}}),
+        )
     });
     repo.thrum(&["daemon", "start"]).ok().says("version 0.0.9").says("thrum daemon restart");
     heard.join().unwrap();
 }
 
-/// Go Thrum's daemon on the socket: it does not know our methods, and its `health` gives no id.
+/// Replies as Go Thrum's daemon: our methods are unknown to it, and its `health` has no id.
 fn go_daemon(request: &Value) -> Option<Value> {
     let result = match request["method"].as_str().unwrap() {
-        "health" => json!({"status": "ok", "uptime_ms": 5, "version": "0.6.3", "repo_id": "r_1", "sync_state": "synced"}),
+        "health" => {
+            json!({"status": "ok", "uptime_ms": 5, "version": "0.6.3", "repo_id": "r_1", "sync_state": "synced"})
+        }
         "sync.status" => json!({"running": true, "sync_state": "synced", "local_only": false}),
         "team.list" => json!({"members": []}),
-        "message.list" => json!({"messages": [], "total": 0, "unread": 0, "page": 1, "page_size": 10, "total_pages": 0}),
+        "message.list" => {
+            json!({"messages": [], "total": 0, "unread": 0, "page": 1, "page_size": 10, "total_pages": 0})
+        }
         method => {
             let error = json!({"code": -32601, "message": "Method not found", "data": format!("method '{method}' is not registered")});
             return Some(json!({"jsonrpc": "2.0", "id": request["id"], "error": error}));
@@ -153,7 +192,7 @@ fn go_daemon(request: &Value) -> Option<Value> {
     Some(json!({"jsonrpc": "2.0", "id": request["id"], "result": result}))
 }
 
-/// Whoever only restarted it would have no daemon at all: ours cannot start on its database.
+/// A mere restart would leave the user without a daemon: ours cannot start on Go Thrum's database.
 #[test]
 fn a_running_daemon_of_go_thrum_is_recognised_and_left_running() {
     const CHANGE_OVER: &str = "thrum daemon stop && mv .thrum .thrum-go && thrum init && thrum import .thrum-go";

@@ -1,4 +1,4 @@
-//! C26, C27: a damaged database is made anew from what can be read of it and from a peer.
+//! C26, C27: a damaged database is rebuilt from its readable parts and from a peer.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::common::{TestRepo, paired};
 
-/// What happens to a database file.
+/// Damages a database file.
 type Damage = fn(&Path);
 
 fn change(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
@@ -48,7 +48,8 @@ fn check(findings: &Value) -> &Value {
 fn contents(repo: &TestRepo, agent: &str) -> Vec<String> {
     let listing = repo.json(&["inbox", "--as", agent, "--limit", "100"]);
     let messages = listing["messages"].as_array().unwrap();
-    let mut contents: Vec<_> = messages.iter().map(|message| message["body"]["content"].as_str().unwrap().to_owned()).collect();
+    let mut contents: Vec<_> =
+        messages.iter().map(|message| message["body"]["content"].as_str().unwrap().to_owned()).collect();
     contents.sort_unstable();
     contents
 }
@@ -68,7 +69,12 @@ fn whatever_is_damaged_nothing_is_lost_that_can_be_read_or_that_a_peer_has() {
         damage(&database);
         let before = fs::read(&database).ok();
         let found = left.thrum(&["doctor", "--json"]);
-        assert_eq!((found.code, &check(&found.json())["fix"]), (1, &json!("thrum doctor --fix")), "{what}: {}", found.stdout);
+        assert_eq!(
+            (found.code, &check(&found.json())["fix"]),
+            (1, &json!("thrum doctor --fix")),
+            "{what}: {}",
+            found.stdout
+        );
         assert_eq!(fs::read(&database).ok(), before, "{what}: without --fix nothing changes");
 
         let fixed = left.thrum(&["doctor", "--fix", "--json"]).ok().json();
@@ -89,7 +95,7 @@ fn whatever_is_damaged_nothing_is_lost_that_can_be_read_or_that_a_peer_has() {
         assert_eq!(left.json(&["sync", "verify"])["status"], "equal", "{what}");
         assert_eq!((contents(&left, "ann"), contents(&right, "bob")), (mine.clone(), theirs.clone()), "{what}");
     }
-    // Mail goes on, in both directions.
+    // Mail continues in both directions.
     left.thrum(&["send", "after all of it", "--to", "@bob"]).ok();
     left.thrum(&["sync", "verify"]).ok();
     assert_eq!(contents(&right, "bob").len(), theirs.len() + 1);
@@ -108,7 +114,7 @@ fn a_daemon_that_finds_its_database_damaged_says_what_to_do() {
     let said = repo.thrum(&["doctor", "--fix"]).ok().stdout;
     assert!(said.contains("saved in a new database") && said.contains("nothing is known to be lost"), "{said}");
     assert_eq!(contents(&repo, "ann"), ["kept"]);
-    // What is kept beside has what is purged here.
+    // The damaged file that is kept still contains the purged mail.
     repo.thrum(&["purge", "--all", "--confirm"]).ok().says("messages.db.damaged");
 }
 
@@ -120,7 +126,7 @@ fn without_a_peer_it_says_what_is_lost() {
     }
     repo.thrum(&["daemon", "stop"]).ok();
     change(&repo.path(".thrum/var/messages.db"), |bytes| {
-        // Not the first, where the agent is registered.
+        // Not the first such page, where the agent is registered.
         let page = bytes
             .chunks(4096)
             .collect::<Vec<_>>()
@@ -132,7 +138,11 @@ fn without_a_peer_it_says_what_is_lost() {
     let fixed = repo.thrum(&["doctor", "--fix", "--json"]).ok().json();
     let (salvaged, said) = (&check(&fixed)["salvaged"], check(&fixed)["fixed"].as_str().unwrap());
     assert!(salvaged["lost"].as_u64().unwrap() > 0 && salvaged["missing"][0]["numbers"].is_array(), "{salvaged}");
-    assert!(said.contains("could not be read (of this daemon: ") && said.contains("they are lost, unless a backup has them"), "{said}");
+    assert!(
+        said.contains("could not be read (of this daemon: ")
+            && said.contains("they are lost, unless a backup has them"),
+        "{said}"
+    );
     let lost = usize::try_from(salvaged["lost"].as_u64().unwrap()).unwrap();
     assert!(contents(&repo, "ann").len() >= 60 - lost, "{salvaged}");
 }
@@ -165,11 +175,16 @@ fn a_running_daemon_keeps_its_database_and_doctor_says_how() {
     repo.thrum(&["daemon", "start"]).ok();
     let found = repo.thrum(&["doctor", "--fix", "--json"]);
     assert_eq!(found.code, 1);
-    assert!(check(&found.json())["fix"].as_str().unwrap().contains("thrum daemon stop && thrum doctor --fix"), "{}", found.stdout);
+    assert!(
+        check(&found.json())["fix"].as_str().unwrap().contains("thrum daemon stop && thrum doctor --fix"),
+        "{}",
+        found.stdout
+    );
     assert!(!repo.path(".thrum/var/messages.db.damaged").exists());
 }
 
-/// SQLite deletes the log of a database without pages, also if it may only read: then it would have been the only copy.
+/// SQLite deletes the log of a database without pages, even on a read-only connection, and the log would have been the
+/// only copy.
 #[test]
 fn c26_an_emptied_file_leaves_the_write_ahead_log_to_be_saved() {
     let damages: [Damage; 2] = [|path| fs::write(path, "").unwrap(), |path| fs::remove_file(path).unwrap()];
@@ -203,7 +218,7 @@ fn leaves_the_log(damage: Damage) {
     assert_eq!(contents(&repo, "ann"), ["0", "1", "2", "3", "4"]);
 }
 
-/// It is not ours to make anew, whatever a peer has.
+/// A database of another program is not rebuilt, whatever data a peer has.
 #[test]
 fn c27_the_database_of_another_program_is_left_alone() {
     let (left, _right) = paired();
@@ -213,7 +228,9 @@ fn c27_the_database_of_another_program_is_left_alone() {
         fs::remove_file(&database).unwrap();
         let connection = rusqlite::Connection::open(&database).unwrap();
         connection.pragma_update(None, "application_id", application).unwrap();
-        connection.execute_batch("CREATE TABLE notes (text TEXT); INSERT INTO notes VALUES ('theirs'), ('theirs, too');").unwrap();
+        connection
+            .execute_batch("CREATE TABLE notes (text TEXT); INSERT INTO notes VALUES ('theirs'), ('theirs, too');")
+            .unwrap();
         connection.close().unwrap();
         if broken {
             change(&database, |bytes| bytes[..16].fill(0));
@@ -228,10 +245,13 @@ fn c27_the_database_of_another_program_is_left_alone() {
         let answer = ran.json();
         let fix = check(&answer)["fix"].as_str().unwrap();
         assert!(fix.contains("Move it away"), "{fix}");
-        assert!(fs::read(&database).unwrap() == before && !left.path(".thrum/var/messages.db.damaged").exists(), "{answer}");
+        assert!(
+            fs::read(&database).unwrap() == before && !left.path(".thrum/var/messages.db.damaged").exists(),
+            "{answer}"
+        );
         assert_ne!(left.thrum(&["daemon", "start"]).code, 0);
     }
-    // What was advised helps.
+    // The advice works.
     fs::rename(&database, left.path("theirs.db")).unwrap();
     left.thrum(&["doctor", "--fix"]).ok();
     left.thrum(&["daemon", "start"]).ok();

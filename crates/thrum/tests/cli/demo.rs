@@ -1,6 +1,6 @@
 use std::{fs, process::Stdio, thread, time::Duration};
 
-use crate::common::TestRepo;
+use crate::common::{OnTerminal, TestRepo};
 
 #[test]
 fn the_demo_holds_and_leaves_nothing_behind() {
@@ -12,6 +12,21 @@ fn the_demo_holds_and_leaves_nothing_behind() {
         assert!(shown.contains(line), "no '{line}' in:\n{shown}");
     }
     assert_eq!(fs::read_dir(stage.root()).unwrap().count(), 0);
+}
+
+#[test]
+fn what_the_demo_shows_of_its_commands_is_broken_at_words_to_fit_the_terminal() {
+    let stage = TestRepo::plain("tmp");
+    let mut demo = stage.command(&["demo"]);
+    demo.env("TMPDIR", stage.root()).env("TERM", "xterm");
+    let (code, screen) = OnTerminal::start(demo, 70).end();
+    assert_eq!(code, 0, "{screen}");
+    let shown = anstream::adapter::strip_str(&screen).to_string();
+    let long: Vec<&str> = shown
+        .lines()
+        .filter(|line| line.starts_with("    ") && line.trim().contains(' ') && line.trim_end().chars().count() > 70)
+        .collect();
+    assert!(shown.contains("paired by spake2-1") && long.is_empty(), "{long:?} in:\n{shown}");
 }
 
 #[test]
@@ -33,7 +48,13 @@ fn a_kept_demo_goes_on_by_hand() {
 #[test]
 fn a_demo_that_is_killed_leaves_nothing_behind_either() {
     let stage = TestRepo::plain("tmp");
-    let mut demo = stage.command(&["demo"]).env("TMPDIR", stage.root()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut demo = stage
+        .command(&["demo"])
+        .env("TMPDIR", stage.root())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut shown = std::io::BufReader::new(demo.stdout.take().unwrap());
     let mut line = String::new();
     while !line.contains("Registered") {
@@ -42,7 +63,7 @@ fn a_demo_that_is_killed_leaves_nothing_behind_either() {
     }
     demo.kill().unwrap();
     demo.wait().unwrap();
-    // Whoever cleans up is another process; there is nothing to wait on but its work.
+    // Another process cleans up. The test cannot wait for that process, so it polls for the result.
     for _ in 0..1000 {
         if fs::read_dir(stage.root()).unwrap().count() == 0 {
             return;

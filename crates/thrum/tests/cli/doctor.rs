@@ -1,4 +1,4 @@
-//! `thrum doctor`: each thing that can be wrong, broken once, is seen, and mended where it can be.
+//! `thrum doctor`: each fault is produced once and must be found, and repaired where that is possible.
 
 use std::{
     fs::{self, File, Permissions},
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::common::{Ran, TestRepo, docs, go::GoThrum, instead_of_daemon, paired};
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "daemon",
     "lock",
     "socket",
@@ -26,12 +26,18 @@ const NAMES: [&str; 15] = [
     "disk",
     "permissions",
     "gitignore",
+    "mailboxes",
 ];
 
-/// What a doctor said of one thing.
+/// Returns the check with this name.
 #[track_caller]
 fn of<'a>(findings: &'a Value, name: &str) -> &'a Value {
-    findings["checks"].as_array().unwrap().iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name} in {findings}"))
+    findings["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|check| check["name"] == name)
+        .unwrap_or_else(|| panic!("no {name} in {findings}"))
 }
 
 #[track_caller]
@@ -41,7 +47,8 @@ fn doctor(repo: &TestRepo, code: i32, more: &[&str]) -> Value {
     ran.json()
 }
 
-/// It is seen with this verdict and these words; gives how it is mended.
+/// Asserts that the check `name` has this verdict and evidence, and that no other check reports a problem. Returns the
+/// proposed fix.
 #[track_caller]
 fn sees(repo: &TestRepo, name: &str, verdict: &str, words: &str) -> String {
     let findings = doctor(repo, i32::from(verdict == "problem"), &[]);
@@ -54,7 +61,7 @@ fn sees(repo: &TestRepo, name: &str, verdict: &str, words: &str) -> String {
     check["fix"].as_str().unwrap_or_default().to_owned()
 }
 
-/// It is mended, and all is well then.
+/// Asserts that `doctor --fix` repairs the fault `name`, and that the check passes afterwards.
 #[track_caller]
 fn mends(repo: &TestRepo, name: &str, words: &str) {
     let findings = doctor(repo, 0, &["--fix"]);
@@ -69,7 +76,7 @@ fn database(repo: &TestRepo) -> rusqlite::Connection {
     rusqlite::Connection::open(repo.path(".thrum/var/messages.db")).unwrap()
 }
 
-/// A repository with an agent and some mail.
+/// Creates a repository with two agents and some mail.
 fn in_use() -> TestRepo {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
@@ -83,15 +90,18 @@ fn where_all_is_well_it_says_so_with_a_daemon_and_without_and_leaves_nothing_beh
     let repo = in_use();
     for running in [true, false] {
         let findings = doctor(&repo, 0, &[]);
-        let names: Vec<_> = findings["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
+        let names: Vec<_> =
+            findings["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
         assert_eq!(names, NAMES);
         for check in findings["checks"].as_array().unwrap() {
-            let skipped = !running && ["socket", "tailnet", "listening", "peers"].contains(&check["name"].as_str().unwrap());
+            let skipped =
+                !running && ["socket", "tailnet", "listening", "peers"].contains(&check["name"].as_str().unwrap());
             let expected = if skipped { "skipped" } else { "ok" };
             assert!(check["verdict"] == expected || check["name"] == "disk", "{check}");
         }
         assert!(repo.thrum(&["doctor"]).ok().stdout.contains("projection   folded again, it has the same digest"));
-        let left: Vec<_> = fs::read_dir(repo.path(".thrum/var")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            fs::read_dir(repo.path(".thrum/var")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(!left.iter().any(|name| name.to_string_lossy().starts_with("doctor-")), "{left:?}");
         repo.thrum(&["daemon", "stop"]).ok();
     }
@@ -105,7 +115,7 @@ fn before_anything_was_started_there_is_nothing_to_find() {
     repo.thrum(&["init", "--no-start"]).ok();
     let findings = doctor(&repo, 0, &[]);
     assert_eq!(of(&findings, "database")["verdict"], "skipped");
-    // Before the first start there is no `var` to ask about.
+    // Before the first start there is no `var` directory whose file system could be checked.
     assert_ne!(of(&findings, "disk")["verdict"], "skipped");
     assert_eq!(of(&findings, "peers")["evidence"], "only a running daemon knows");
 }
@@ -114,7 +124,7 @@ fn before_anything_was_started_there_is_nothing_to_find() {
 fn what_a_crash_leaves_behind_is_removed() {
     let repo = in_use();
     repo.kill_daemon();
-    // The system frees the lock when it is gone.
+    // The system releases the lock once the process has ended.
     File::open(repo.path(".thrum/var/thrum.lock")).unwrap().lock_shared().unwrap();
     assert_eq!(sees(&repo, "lock", "warning", "left behind by a crash"), "thrum doctor --fix");
     sees(&repo, "socket", "warning", "left behind by a crash");
@@ -157,9 +167,13 @@ fn a_damaged_database_and_one_of_another_program_are_problems() {
     fs::write(&path, damaged).unwrap();
     let ran = repo.thrum(&["doctor", "--json"]);
     let found = ran.json();
-    let (check, text) = (of(&found, "database"), |key: &str| of(&found, "database")[key].as_str().unwrap_or_default().to_owned());
+    let (check, text) =
+        (of(&found, "database"), |key: &str| of(&found, "database")[key].as_str().unwrap_or_default().to_owned());
     assert_eq!((ran.code, &check["verdict"]), (1, &"problem".into()), "{check}");
-    assert!(text("evidence").starts_with("the database is damaged: ") && !text("evidence").contains(['\n', '*']), "{check}");
+    assert!(
+        text("evidence").starts_with("the database is damaged: ") && !text("evidence").contains(['\n', '*']),
+        "{check}"
+    );
     assert_eq!(text("fix"), "thrum doctor --fix");
     assert!(!repo.path(".thrum/var/messages.db.damaged").exists(), "without --fix nothing changes");
     fs::remove_file(&path).unwrap();
@@ -173,6 +187,9 @@ fn a_damaged_database_and_one_of_another_program_are_problems() {
 fn a_clock_that_was_set_back_is_noticed() {
     let repo = in_use();
     database(&repo).execute("UPDATE state SET last_at = last_at + 7200000000000", []).unwrap();
+    // The clock itself never reached that time.
+    sees(&repo, "clock", "warning", "after one of another machine that it answers");
+    database(&repo).execute("UPDATE state SET clock_at = last_at", []).unwrap();
     sees(&repo, "clock", "warning", "ahead of the clock, which was set back");
 }
 
@@ -189,7 +206,11 @@ fn a_lock_that_is_held_while_nobody_answers_is_a_problem() {
 fn a_daemon_of_another_version_or_one_that_does_not_answer_is_told() {
     let repo = in_use();
     let old = instead_of_daemon(&repo, 2, |request| {
-        let result = if request["method"] == "health" { json!({"version": "9.9.9", "daemon_id": "d_x", "pid": 1}) } else { json!([]) };
+        let result = if request["method"] == "health" {
+            json!({"version": "9.9.9", "daemon_id": "d_x", "pid": 1})
+        } else {
+            json!([])
+        };
         Some(json!({"jsonrpc": "2.0", "id": request["id"], "result": result}))
     });
     fs::set_permissions(repo.path(".thrum/var/thrum.sock"), Permissions::from_mode(0o600)).unwrap();
@@ -224,6 +245,13 @@ fn what_others_could_read_is_protected() {
     assert_eq!(fs::metadata(repo.path(&backup)).unwrap().mode() & 0o777, 0o600);
     let shown = repo.thrum(&["doctor"]);
     assert!(!shown.stdout.contains("tskey"), "{}", shown.stdout);
+    // A file without a secret, as `echo` creates it, is no problem unless others can write to it.
+    fs::write(repo.path(".thrum/.env"), "THRUM_TS_ENABLED=true\n").unwrap();
+    fs::set_permissions(repo.path(".thrum/.env"), Permissions::from_mode(0o644)).unwrap();
+    sees(&repo, "permissions", "ok", "only you can read keys");
+    sees(&repo, "environment", "ok", "");
+    fs::set_permissions(repo.path(".thrum/.env"), Permissions::from_mode(0o664)).unwrap();
+    sees(&repo, "permissions", "problem", ".thrum/.env");
 }
 
 #[test]
@@ -235,8 +263,11 @@ fn a_copy_of_the_mail_that_an_interrupted_examination_left_is_removed() {
         File::open(&dir).unwrap().set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
     }
     doctor(&repo, 0, &[]);
-    // Another examination may be using the other.
-    assert_eq!((repo.path(".thrum/var/doctor-old").exists(), repo.path(".thrum/var/doctor-new").exists()), (false, true));
+    // Another `doctor` may be using the newer directory.
+    assert_eq!(
+        (repo.path(".thrum/var/doctor-old").exists(), repo.path(".thrum/var/doctor-new").exists()),
+        (false, true)
+    );
 }
 
 #[test]
@@ -256,12 +287,18 @@ fn git_is_kept_from_taking_the_mailbox_along() {
 #[test]
 fn settings_that_cannot_be_meant_are_named() {
     let repo = in_use();
-    let with = |name: &str, value: &str| Ran::from(repo.command(&["doctor", "--json"]).env(name, value).output().unwrap()).ok().json();
+    let with = |name: &str, value: &str| {
+        Ran::from(repo.command(&["doctor", "--json"]).env(name, value).output().unwrap()).ok().json()
+    };
     let found = with("THRUM_NAME", "gone");
-    assert_eq!((&of(&found, "identity")["verdict"], &of(&found, "identity")["fix"]), (&"warning".into(), &"unset THRUM_NAME".into()));
-    for (name, value, words) in
-        [("THRUM_TS_PORT", "many", "THRUM_TS_PORT is not a port"), ("THRUM_SOKCET", "x", "THRUM_SOKCET means nothing here")]
-    {
+    assert_eq!(
+        (&of(&found, "identity")["verdict"], &of(&found, "identity")["fix"]),
+        (&"warning".into(), &"unset THRUM_NAME".into())
+    );
+    for (name, value, words) in [
+        ("THRUM_TS_PORT", "many", "THRUM_TS_PORT is not a port"),
+        ("THRUM_SOKCET", "x", "THRUM_SOKCET means nothing here"),
+    ] {
         let found = with(name, value);
         let check = of(&found, "environment");
         assert!(check["verdict"] == "warning" && check["evidence"].as_str().unwrap().contains(words), "{check}");
@@ -278,7 +315,11 @@ fn settings_that_cannot_be_meant_are_named() {
             "daemon.sync_interval in config.json is not",
             "thrum config set daemon.sync_interval default",
         ),
-        (r#"{"daemon":{"local_only":"yes"}}"#, "daemon.local_only in config.json is not", "thrum config set daemon.local_only default"),
+        (
+            r#"{"daemon":{"local_only":"yes"}}"#,
+            "daemon.local_only in config.json is not",
+            "thrum config set daemon.local_only default",
+        ),
         ("{", "config.json cannot be used", "mv "),
     ] {
         fs::write(&config, text).unwrap();
@@ -315,8 +356,12 @@ fn the_variables_of_docs_compatibility_md_mean_something_and_those_said_not_to_d
     let (_, section) = page.split_once("## Environment").unwrap();
     let (section, _) = section.split_once("## Files").unwrap();
     let (read, not_read) = section.split_once("Not read:").unwrap();
-    let names =
-        |text: &str| text.split('`').filter(|word| word.len() > 6 && word.starts_with("THRUM_")).map(str::to_owned).collect::<Vec<_>>();
+    let names = |text: &str| {
+        text.split('`')
+            .filter(|word| word.len() > 6 && word.starts_with("THRUM_"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
     let (read, not_read) = (names(read), names(not_read));
     let repo = TestRepo::with_agent("repo", "ann");
     let value = |name: &str| match name {
@@ -330,5 +375,8 @@ fn the_variables_of_docs_compatibility_md_mean_something_and_those_said_not_to_d
     let nothing = |name: &String| said.contains(&format!("{name} means nothing here"));
     let stray: Vec<_> = read.iter().filter(|name| nothing(name)).collect();
     let taken: Vec<_> = not_read.iter().filter(|name| !nothing(name)).collect();
-    assert!(read.len() > 10 && not_read.len() > 5 && stray.is_empty() && taken.is_empty(), "{stray:?} {taken:?}: {said}");
+    assert!(
+        read.len() > 10 && not_read.len() > 5 && stray.is_empty() && taken.is_empty(),
+        "{stray:?} {taken:?}: {said}"
+    );
 }

@@ -1,4 +1,4 @@
-//! Every example of `docs/cli.md` runs, and every command has at least two.
+//! Runs every example of `docs/cli.md`, and requires at least two for each command.
 
 use std::{
     fs,
@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 
 use crate::common::{TestRepo, docs, go::GoThrum, pair, peer_joins};
 
-/// What stands in examples for ids that are only known when they run.
+/// Placeholders in examples for ids that are only known at run time.
 const TO_ANN: &str = "msg_01JZ3E9Q0V7M4T6X8B2C5D9F1G";
 const FROM_ANN: &str = "msg_01JZ3E9Q0V7M4T6X8B2C5D9F2H";
 const SESSION: &str = "ses_01JZ3E9Q0V7M4T6X8B2C5D9F3J";
 
-/// The repository that `docs/cli.md` speaks of.
+/// The repository that `docs/cli.md` describes.
 struct Stage {
     repo: TestRepo,
     ids: [(&'static str, String); 3],
@@ -27,7 +27,12 @@ struct Stage {
 impl Stage {
     fn set() -> Self {
         let repo = TestRepo::git("laptop");
-        for (name, text) in [("notes.md", "# Notes\n"), ("plan.json", "{\"steps\": 3}\n"), ("src/login.rs", "fn login() {}\n")] {
+        for (name, text) in [
+            ("notes.md", "# Notes\n"),
+            ("plan.json", "{\"steps\": 3}\n"),
+            ("src/login.rs", "fn login() {}\n"),
+            (".claude/settings.json", "{}\n"),
+        ] {
             let path = repo.path(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
@@ -40,14 +45,18 @@ impl Stage {
             daemon.call("agent.register", &json!({"name": name, "role": role, "module": "auth", "force": true}));
         }
         let mut send = |from: &str, to: &str| {
-            let sent = daemon.call("message.send", &json!({"content": "Ready for review?", "mentions": [to], "caller_agent_id": from}));
+            let sent = daemon.call(
+                "message.send",
+                &json!({"content": "Ready for review?", "mentions": [to], "caller_agent_id": from}),
+            );
             text(&sent["message_id"])
         };
-        let ids = [(TO_ANN, send("bob", "@ann")), (FROM_ANN, send("ann", "@bob")), (SESSION, text(&started["session_id"]))];
+        let ids =
+            [(TO_ANN, send("bob", "@ann")), (FROM_ANN, send("ann", "@bob")), (SESSION, text(&started["session_id"]))];
         Self { repo, ids, peer: None }
     }
 
-    /// The other machine, paired.
+    /// Returns the other machine, and pairs it on first use.
     fn peer(&mut self) -> &TestRepo {
         self.peer.get_or_insert_with(|| {
             let desk = TestRepo::with_agent("desk", "dan");
@@ -69,8 +78,9 @@ impl Stage {
                 let desk = TestRepo::with_agent("desk", "dan");
                 let mut adding = desk.begin(&["peer", "add", "--via", "local", "--json"]);
                 let shown: Value = serde_json::from_str(&adding.line()).unwrap();
-                let line = line.replace("127.0.0.1:9100", &text(&shown["address"])).replace("7392", &text(&shown["code"]));
-                // Where the code is not piped in, a person types it.
+                let line =
+                    line.replace("127.0.0.1:9100", &text(&shown["address"])).replace("7392", &text(&shown["code"]));
+                // In an example that does not pipe the code in, a person would type it.
                 let piped = if line.contains('|') { line } else { format!("echo {} | {line}", text(&shown["code"])) };
                 self.shell(example, &piped);
                 adding.end().ok();
@@ -85,7 +95,7 @@ impl Stage {
             ["daemon", "run", ..] => {
                 self.repo.thrum(&["daemon", "stop"]).ok();
                 let mut running = self.repo.begin(&words);
-                // Only then is it the one that `daemon start` finds.
+                // `daemon start` finds this daemon only once it reports that it has started.
                 while let said = running.talk()
                     && !said.contains(" started: ")
                 {
@@ -114,7 +124,7 @@ impl Stage {
                 self.shell(example, &line);
                 match words[..] {
                     ["peer", "remove", ..] => self.peer = None,
-                    // The other examples know it by this name.
+                    // The other examples use the former name.
                     ["peer", "rename", old, new, ..] => drop(self.repo.thrum(&["peer", "rename", new, old]).ok()),
                     _ => {}
                 }
@@ -152,7 +162,11 @@ fn every_example_of_docs_cli_md_runs() {
                 while let Some(section) = sections.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let examples = docs::examples(section);
                     let does_something = docs::commands(section).is_empty();
-                    assert!(examples.len() >= 2 || !does_something, "two examples for: {}", section.lines().next().unwrap());
+                    assert!(
+                        examples.len() >= 2 || !does_something,
+                        "two examples for: {}",
+                        section.lines().next().unwrap()
+                    );
                     if !examples.is_empty() {
                         let mut stage = Stage::set();
                         examples.iter().for_each(|example| stage.run(example));

@@ -1,4 +1,4 @@
-//! `thrum export`: everything that is in the log, with a daemon and without, and nothing but that on standard output.
+//! `thrum export` writes the whole log to standard output and nothing else, with and without a daemon.
 
 use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt};
 
@@ -13,11 +13,15 @@ fn events(jsonl: &str) -> Vec<Value> {
 #[test]
 fn the_whole_log_is_written_in_order_beside_a_daemon_and_without_one() {
     let repo = TestRepo::with_agent("repo", "ann");
-    let id = repo.json(&["send", "one \u{202e}\u{9b}2J two", "--to", "@ann"])["message_id"].as_str().unwrap().to_owned();
+    let id =
+        repo.json(&["send", "one \u{202e}\u{9b}2J two", "--to", "@ann"])["message_id"].as_str().unwrap().to_owned();
     let beside = repo.thrum(&["export", "--jsonl"]).ok();
     let listed = events(&beside.stdout);
     let kinds: BTreeSet<_> = listed.iter().map(|event| event["type"].as_str().unwrap()).collect();
-    assert!(kinds.is_superset(&BTreeSet::from(["agent.register", "agent.session.start", "message.create"])), "{kinds:?}");
+    assert!(
+        kinds.is_superset(&BTreeSet::from(["agent.register", "agent.session.start", "message.create"])),
+        "{kinds:?}"
+    );
     let sequences: Vec<_> = listed.iter().map(|event| event["sequence"].as_u64().unwrap()).collect();
     assert!(sequences.is_sorted_by(|a, b| a < b), "{sequences:?}");
     assert!(listed.iter().all(|event| event["signature"].is_string() && event["event_id"].is_string()));
@@ -27,7 +31,7 @@ fn the_whole_log_is_written_in_order_beside_a_daemon_and_without_one() {
     repo.thrum(&["daemon", "stop"]).ok();
     assert_eq!(repo.thrum(&["export", "--jsonl"]).ok().stdout, beside.stdout);
     assert!(repo.daemon_pid().is_none(), "it starts no daemon");
-    // What a crash leaves only in the write-ahead log is exported as well.
+    // The export includes events that a crash left only in the write-ahead log.
     let later = repo.json(&["send", "later", "--to", "@ann"])["message_id"].as_str().unwrap().to_owned();
     repo.kill_daemon();
     assert!(repo.thrum(&["export", "--jsonl"]).ok().stdout.contains(&later));
@@ -46,7 +50,7 @@ fn a_log_without_events_and_a_repository_that_was_never_started_give_nothing() {
 fn the_log_is_whole_although_less_was_counted() {
     let repo = TestRepo::with_agent("repo", "ann");
     fs::write(repo.path("long.md"), "x".repeat(700 << 10)).unwrap();
-    // More than one page.
+    // The log is larger than one page of the export.
     for _ in 0..3 {
         repo.thrum(&["send", "--body-file", "long.md", "--to", "@ann"]).ok();
     }
@@ -64,10 +68,15 @@ fn a_file_appears_when_it_is_complete_is_private_and_replaces_nothing() {
     let said = repo.json(&["export", "--jsonl", "--to", "log.jsonl"]);
     let written = fs::read_to_string(&file).unwrap();
     assert_eq!(written, repo.thrum(&["export", "--jsonl"]).ok().stdout);
-    assert_eq!((said["events"].as_u64(), said["file"].as_str()), (Some(events(&written).len() as u64), Some("log.jsonl")));
+    assert_eq!(
+        (said["events"].as_u64(), said["file"].as_str()),
+        (Some(events(&written).len() as u64), Some("log.jsonl"))
+    );
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
     repo.thrum(&["export", "--jsonl", "--to", "log.jsonl"]).fails(4, "is there already");
-    repo.thrum(&["export", "--jsonl", "--to", "no/such/dir.jsonl"]).fails(1, "cannot write to no/such/dir.jsonl").says("mkdir -p no/such");
+    repo.thrum(&["export", "--jsonl", "--to", "no/such/dir.jsonl"])
+        .fails(1, "cannot write to no/such/dir.jsonl")
+        .says("mkdir -p no/such");
     let left: Vec<_> = fs::read_dir(repo.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".part")), "{left:?}");
 }
@@ -95,6 +104,10 @@ fn a_database_that_is_not_ours_or_newer_is_refused_in_a_sentence() {
     };
     newer(9999);
     repo.thrum(&["export", "--jsonl"]).fails(4, "format 9999");
-    fs::write(&database, "no database at all, but long enough to be looked at as one by SQLite: it reads a hundred bytes first. ").unwrap();
+    fs::write(
+        &database,
+        "no database at all, but long enough to be looked at as one by SQLite: it reads a hundred bytes first. ",
+    )
+    .unwrap();
     repo.thrum(&["export", "--jsonl"]).fails(1, "damaged");
 }

@@ -1,4 +1,4 @@
-//! A repository that somebody else set up: its git configuration, its links, its files.
+//! A repository that an attacker has prepared: git configuration, symbolic links and files.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::common::{TestRepo, go::GoThrum};
 
-/// A program that leaves a mark, and where.
+/// Creates a program that leaves a mark when it runs. Returns the path of the mark and the program.
 fn trap(repo: &TestRepo, name: &str) -> (PathBuf, String) {
     let mark = repo.above().join("marks").join(name);
     fs::create_dir_all(mark.parent().unwrap()).unwrap();
@@ -29,7 +29,7 @@ fn configure(repo: &TestRepo, dir: &Path, settings: &[(&str, &str)]) {
     }
 }
 
-/// All of ours that ask git.
+/// Runs every command that asks git.
 fn every_question(repo: &TestRepo) {
     repo.thrum(&["init"]).ok();
     repo.thrum(&["quickstart", "--name", "ann", "--role", "implementer", "--module", "m"]).ok();
@@ -41,14 +41,14 @@ fn every_question(repo: &TestRepo) {
         &["doctor"],
         &["team"],
     ] {
-        // What they find is not what is asked here.
+        // The results of these commands do not matter here.
         repo.thrum(args);
     }
     fs::write(repo.path(".env"), "THRUM_TS_AUTHKEY=k\n").unwrap();
     repo.thrum(&["daemon", "restart"]).ok();
 }
 
-/// C32: git runs programs that its configuration names. None of them is run because we ask git something.
+/// C32: git runs programs that its configuration names. None of them runs because Thrum asks git something.
 #[test]
 fn c32_no_program_that_a_repository_configures_is_run() {
     let repo = TestRepo::git("repo");
@@ -64,14 +64,27 @@ fn c32_no_program_that_a_repository_configures_is_run() {
     repo.git_done(&["commit", "-q", "-m", "one"]);
     repo.git_done(&["checkout", "-q", "-b", "work"]);
     fs::write(repo.path("file"), "two\n").unwrap();
-    // Signed, as far as git looks before it asks the program that would know.
+    // The commit counts as signed until git asks the program that verifies signatures.
     let signer = repo.above().join("signer");
     fs::write(&signer, "#!/bin/sh\ncat >/dev/null\nprintf '\\n[GNUPG:] SIG_CREATED \\n' >&2\nprintf -- '-----BEGIN PGP SIGNATURE-----\\n\\nx\\n-----END PGP SIGNATURE-----\\n'\n").unwrap();
     fs::set_permissions(&signer, fs::Permissions::from_mode(0o755)).unwrap();
     repo.git_done(&["-c", &format!("gpg.program={}", signer.display()), "commit", "-q", "-S", "-a", "-m", "two"]);
     fs::write(repo.path("file"), "three\n").unwrap();
     fs::write(repo.path("sub/file"), "two\n").unwrap();
-    let names = ["fsmonitor", "hook", "pager", "ssh", "alias", "diff", "textconv", "editor", "gpg", "askpass", "submodule", "helper"];
+    let names = [
+        "fsmonitor",
+        "hook",
+        "pager",
+        "ssh",
+        "alias",
+        "diff",
+        "textconv",
+        "editor",
+        "gpg",
+        "askpass",
+        "submodule",
+        "helper",
+    ];
     let traps: Vec<String> = names.iter().map(|name| trap(&repo, name).1).collect();
     let program = |name: &str| traps[names.iter().position(|known| *known == name).unwrap()].as_str();
     let hooks = repo.path(".git/hooks");
@@ -113,23 +126,23 @@ fn c32_no_program_that_a_repository_configures_is_run() {
             ("diff.trap.command", program("diff")),
             ("log.showSignature", "true"),
             ("gpg.program", program("gpg")),
-            // A promise to bring what is missing, over ssh.
+            // A promisor remote, from which git would fetch missing objects over ssh.
             ("remote.origin.url", "ssh://nowhere.invalid/repo"),
             ("remote.origin.promisor", "true"),
             ("extensions.partialClone", "origin"),
         ],
     );
     fs::write(repo.path(".git/info/attributes"), "* diff=trap\n").unwrap();
-    // A submodule has a configuration of its own, and git asks it with another git.
+    // A submodule has its own configuration, which git reads with another git process.
     configure(&repo, &repo.path("sub"), &[("core.fsmonitor", program("submodule"))]);
-    // What the base has and we do not: git would fetch it to compare.
+    // Removes an object of the base branch, which git would fetch for a comparison.
     let blob = repo.git_says(&["rev-parse", "main:file"]);
     fs::remove_file(repo.path(".git/objects").join(&blob[..2]).join(blob[2..].trim())).unwrap();
     every_question(&repo);
     assert_eq!(marks(&repo), Vec::<String>::new());
 }
 
-/// C32: where a hook or a tool of git runs us, its environment speaks of another repository, or names programs.
+/// C32: when a git hook or tool runs Thrum, its environment may name another repository, or programs.
 #[test]
 fn c32_gits_environment_is_not_obeyed() {
     let repo = TestRepo::git("repo");
@@ -168,14 +181,15 @@ fn c32_gits_environment_is_not_obeyed() {
         command.env(name, value);
     }
     let output = command.output().unwrap();
-    let prime: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let prime: serde_json::Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
     let files = prime["work_context"]["uncommitted_files"].to_string();
     assert!(files.contains("mine.txt") && !files.contains("theirs.txt"), "{prime}");
     assert_eq!(marks(&repo), Vec::<String>::new());
     assert!(!Path::new(&other).join("trace").exists());
 }
 
-/// C14: a repository may come with links in the place of what we write.
+/// C14: a repository may contain symbolic links in place of the files that Thrum writes.
 #[test]
 fn c14_no_link_makes_a_command_read_or_write_elsewhere() {
     let outside = |repo: &TestRepo| {
@@ -185,7 +199,7 @@ fn c14_no_link_makes_a_command_read_or_write_elsewhere() {
         dir
     };
     let quickstart = ["quickstart", "--name", "ann", "--role", "implementer", "--module", "m"];
-    // The directory of identities.
+    // The directory of identities is a link.
     let repo = TestRepo::git("repo");
     repo.thrum(&["init"]).ok();
     let dir = outside(&repo);
@@ -195,14 +209,14 @@ fn c14_no_link_makes_a_command_read_or_write_elsewhere() {
     assert!(ran.code != 0 && ran.stderr.contains("symbolic link"), "{ran:?}");
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
     assert!(fs::read_to_string(dir.join("ann.json")).unwrap().contains("boss"));
-    // One identity.
+    // One identity file is a link.
     let repo = TestRepo::git("repo");
     repo.thrum(&["init"]).ok();
     let dir = outside(&repo);
     symlink(dir.join("ann.json"), repo.path(".thrum/identities/ann.json")).unwrap();
     let ran = repo.thrum(&["whoami"]);
     assert!(ran.code != 0 && !ran.stdout.contains("boss"), "{ran:?}");
-    // A backup, and the place where it goes.
+    // The target of a backup is a link.
     let repo = TestRepo::git("repo");
     repo.thrum(&["init"]).ok();
     repo.thrum(&quickstart).ok();
@@ -221,7 +235,8 @@ fn c14_no_link_makes_a_command_read_or_write_elsewhere() {
     assert!(!dir.join("new").exists());
 }
 
-/// C31: Thrum carries nothing in git. What a branch or a shard of Go Thrum holds is its own to read; ours reads the database alone.
+/// C31: Thrum carries no data in git. A branch or shard of Go Thrum is only for Go Thrum to read; `import` reads
+/// nothing but the database.
 #[test]
 fn c31_shards_of_a_go_thrum_are_not_read_whatever_is_in_them() {
     let repo = TestRepo::git("repo");
@@ -236,7 +251,9 @@ fn c31_shards_of_a_go_thrum_are_not_read_whatever_is_in_them() {
         "\u{0}\u{feff}\n[[[[[[".to_owned(),
     ];
     for (n, text) in hostile.iter().enumerate() {
-        for place in ["old/.thrum/sync", "old/.git/thrum-sync/a-sync/messages", "old/.thrum/var", "repo/.git/thrum-sync/a-sync"] {
+        for place in
+            ["old/.thrum/sync", "old/.git/thrum-sync/a-sync/messages", "old/.thrum/var", "repo/.git/thrum-sync/a-sync"]
+        {
             let dir = repo.above().join(place);
             fs::create_dir_all(&dir).unwrap();
             fs::write(dir.join(format!("events{n}.jsonl")), text).unwrap();
@@ -244,18 +261,28 @@ fn c31_shards_of_a_go_thrum_are_not_read_whatever_is_in_them() {
     }
     fs::write(repo.above().join("old/.thrum/var/events.jsonl"), event).unwrap();
     let done = repo.json(&["import", "../old"]);
-    assert_eq!((&done["applied"], &done["rejected"]), (&18.into(), &0.into()), "what the database holds, and nothing else");
+    assert_eq!(
+        (&done["applied"], &done["rejected"]),
+        (&18.into(), &0.into()),
+        "what the database holds, and nothing else"
+    );
     let health = repo.connect().call("health", &serde_json::json!({}));
     assert!(health["events"].as_u64().is_some_and(|events| events < 30), "{health}");
     let all = repo.connect().call("message.list", &serde_json::json!({"page_size": 100}));
     assert!(!all.to_string().contains("msg_evil"), "{all}");
 }
 
-/// C40: taking it away is stopping the daemon and removing one directory. What else there is says this test.
+/// C40: removing Thrum means stopping the daemon and deleting one directory. This test lists everything else that
+/// remains.
 #[test]
 fn c40_what_is_left_after_thrum_was_taken_away() {
     let repo = TestRepo::git("repo");
-    let git = || crate::common::go::files(&repo.path(".git")).into_iter().filter(|(path, _)| !path.ends_with("index")).collect::<Vec<_>>();
+    let git = || {
+        crate::common::go::files(&repo.path(".git"))
+            .into_iter()
+            .filter(|(path, _)| !path.ends_with("index"))
+            .collect::<Vec<_>>()
+    };
     let home = || crate::common::go::files(&repo.above().join("home"));
     fs::write(repo.path("file"), "x").unwrap();
     repo.git_done(&["add", "."]);
@@ -268,17 +295,17 @@ fn c40_what_is_left_after_thrum_was_taken_away() {
     repo.thrum(&["session", "heartbeat"]).ok();
     let pid = repo.daemon_pid().unwrap();
     repo.thrum(&["daemon", "stop"]).ok();
-    // One that nobody has asked about since it ended has no command line any more.
+    // A process that has ended but has not been reaped has an empty command line.
     assert_eq!(fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default(), b"", "no process");
     fs::remove_dir_all(repo.path(".thrum")).unwrap();
-    // In git, one line in a file of this clone alone; no configuration, hook, branch, tag or note.
+    // Git keeps one line in a file of this clone only; no configuration, hook, branch, tag or note.
     let exclude = repo.path(".git/info/exclude");
     let text = fs::read_to_string(&exclude).unwrap();
     fs::write(&exclude, text.strip_suffix(".thrum/\n").unwrap()).unwrap();
     assert_eq!(git(), git_before);
     assert_eq!(home(), home_before, "nothing in the user's home, nor in the runtime directory");
     repo.git_done(&["diff", "--exit-code"]);
-    // Without --stealth it is a line of `.gitignore` instead.
+    // Without --stealth, the line is in `.gitignore` instead.
     repo.thrum(&["init"]).ok();
     repo.thrum(&["daemon", "stop"]);
     fs::remove_dir_all(repo.path(".thrum")).unwrap();

@@ -47,7 +47,9 @@ fn nobody_and_somebody_unknown_cannot_send() {
 fn c16_an_agent_speaks_and_reads_only_where_it_is_at_home() {
     let (left, right) = paired();
     assert!(right.thrum(&["team"]).ok().stdout.contains("@ann@left"), "right knows ann");
-    for command in [&["send", "as if I were ann", "--to", "@bob"][..], &["inbox"], &["wait"], &["message", "read", "--all"]] {
+    for command in
+        [&["send", "as if I were ann", "--to", "@bob"][..], &["inbox"], &["wait"], &["message", "read", "--all"]]
+    {
         right.thrum(&[command, &["--as", "ann"]].concat()).fails(4, "ann");
     }
     assert_eq!(right.json(&["inbox"])["total"], 0);
@@ -80,18 +82,21 @@ fn whoami_needs_no_daemon() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["daemon", "stop"]).ok();
     let me = repo.json(&["whoami", "--no-start"]);
-    assert_eq!((me["agent_id"].as_str(), me["role"].as_str(), me["module"].as_str()), (Some("ann"), Some("implementer"), Some("m-ann")));
+    assert_eq!(
+        (me["agent_id"].as_str(), me["role"].as_str(), me["module"].as_str()),
+        (Some("ann"), Some("implementer"), Some("m-ann"))
+    );
     assert_eq!(repo.daemon_pid(), None);
 }
 
-/// A linked worktree of `repo` at `../NAME`, not set up.
+/// Creates a linked worktree of `repo` at `../NAME`, without setting it up for Thrum.
 fn worktree(repo: &TestRepo, name: &str) -> PathBuf {
     repo.git_done(&["commit", "-q", "--allow-empty", "-m", name]);
     repo.git_done(&["worktree", "add", "-q", "-b", name, &format!("../{name}")]);
     repo.above().join(name)
 }
 
-/// Runs the program in a directory, with variables.
+/// Runs the program in a directory with additional variables.
 fn run_in(repo: &TestRepo, dir: &PathBuf, env: &[(&str, &str)], args: &[&str]) -> Ran {
     repo.command(args).current_dir(dir).envs(env.iter().copied()).output().unwrap().into()
 }
@@ -103,14 +108,17 @@ fn a_variable_set_for_another_worktree_sends_nothing_in_that_agents_name() {
     run_in(&repo, &feature, &[], &["quickstart", "--name", "fay", "--role", "implementer", "--module", "x"]).ok();
     let stale = [("THRUM_NAME", "ann")];
     for command in [&["send", "whose?", "--to", "@ann"][..], &["inbox"], &["whoami"], &["message", "read", "--all"]] {
-        run_in(&repo, &feature, &stale, command).fails(2, "THRUM_NAME says ann").fails(2, "it has: fay").fails(2, "unset THRUM_NAME");
+        run_in(&repo, &feature, &stale, command)
+            .fails(2, "THRUM_NAME says ann")
+            .fails(2, "it has: fay")
+            .fails(2, "unset THRUM_NAME");
     }
-    // What is said now counts, and what was said for here.
+    // An explicit `--as` counts, and so does a variable that names an agent of this worktree.
     run_in(&repo, &feature, &stale, &["send", "as fay", "--to", "@ann", "--as", "fay"]).ok();
     run_in(&repo, &feature, &[("THRUM_NAME", "fay")], &["send", "as fay, too", "--to", "@ann"]).ok();
     assert_eq!(repo.json(&["inbox"])["total"], 2);
     assert!(repo.json(&["inbox"])["messages"].as_array().unwrap().iter().all(|message| message["agent_id"] == "fay"));
-    // A new agent may be registered by it: that is what it is set for.
+    // The variable may name a new agent to register: that is its purpose.
     run_in(&repo, &feature, &[("THRUM_NAME", "gus")], &["register", "--role", "reviewer", "--module", "y"]).ok();
     assert!(feature.join(".thrum/identities/gus.json").exists());
 }
@@ -123,14 +131,17 @@ fn a_variable_is_obeyed_where_nobody_lives_which_is_said_and_a_name_nobody_regis
     run_in(&repo, &empty, &[("THRUM_NAME", "ann")], &["send", "note", "--to", "@ann"])
         .ok()
         .says("acting as @ann, as the variable THRUM_NAME says");
-    run_in(&repo, &empty, &[("THRUM_NAME", "ghost")], &["send", "boo", "--to", "@ann"]).fails(3, "no agent ghost").says("THRUM_NAME");
+    run_in(&repo, &empty, &[("THRUM_NAME", "ghost")], &["send", "boo", "--to", "@ann"])
+        .fails(3, "no agent ghost")
+        .says("THRUM_NAME");
     assert_eq!(repo.json(&["inbox", "--all"])["total"], 1);
 }
 
 #[test]
 fn the_agents_of_the_main_worktree_are_not_those_of_another() {
     let repo = TestRepo::with_agent("repo", "ann");
-    // Inside the main worktree, where many put theirs, and fresh: it shares the mailbox, and not the agent of the one around it.
+    // Many people create worktrees inside the main worktree. A fresh one shares the mailbox, but not the agent of the
+    // surrounding worktree.
     repo.git_done(&["commit", "-q", "--allow-empty", "-m", "one"]);
     repo.git_done(&["worktree", "add", "-q", "-b", "inner", ".worktrees/inner"]);
     let inner = repo.path(".worktrees/inner");
@@ -144,7 +155,7 @@ fn the_agents_of_the_main_worktree_are_not_those_of_another() {
     run_in(&repo, &inner, &[], &["quickstart", "--name", "ida", "--role", "reviewer", "--module", "y"]).ok();
     let me = run_in(&repo, &inner.join("src"), &[], &["whoami", "--json"]).ok().json();
     assert_eq!((&me["agent_id"], &me["worktree"]), (&"ida".into(), &inner.to_str().unwrap().into()), "also from below");
-    // Said aloud, an agent of another worktree is meant.
+    // With `--as`, an agent of another worktree may act here.
     run_in(&repo, &inner, &[], &["send", "as ann", "--to", "@ida", "--as", "ann"]).ok();
     assert_eq!(run_in(&repo, &inner, &[], &["inbox", "--json"]).ok().json()["messages"][0]["agent_id"], "ann");
 }
@@ -166,13 +177,15 @@ fn an_agent_that_was_deleted_elsewhere_is_told_so_and_sends_nothing() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     repo.connect().call("agent.delete", &json!({"name": "bob"}));
-    for command in [&["send", "from the grave", "--to", "@ann"][..], &["inbox"], &["session", "start"], &["session", "heartbeat"]] {
+    for command in
+        [&["send", "from the grave", "--to", "@ann"][..], &["inbox"], &["session", "start"], &["session", "heartbeat"]]
+    {
         repo.thrum(&[command, &["--as", "bob"]].concat())
             .fails(3, "no agent bob is registered here: it was deleted at 20")
             .fails(3, "quickstart");
     }
     assert_eq!(repo.json(&["inbox", "--as", "ann", "--all"])["total"], 0);
-    // The identity is still here, so coming back needs nothing said again.
+    // The identity file is still here, so the agent comes back without repeating its role and module.
     repo.thrum(&["quickstart", "--as", "bob"]).ok();
     repo.thrum(&["send", "back", "--to", "@ann", "--as", "bob"]).ok();
 }
@@ -192,7 +205,8 @@ fn gos_variable_is_another_name_of_ours_and_two_that_differ_are_refused() {
 fn a_name_in_another_case_is_no_name_and_the_right_one_is_suggested() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["whoami", "--as", "Ann"]).fails(2, "Did you mean ann?");
-    run_in(&repo, &repo.root().to_owned(), &[("THRUM_NAME", "ANN")], &["send", "x", "--to", "@ann"]).fails(2, "Did you mean ann?");
+    run_in(&repo, &repo.root().to_owned(), &[("THRUM_NAME", "ANN")], &["send", "x", "--to", "@ann"])
+        .fails(2, "Did you mean ann?");
     fs::rename(repo.path(".thrum/identities/ann.json"), repo.path(".thrum/identities/Ann.json")).unwrap();
     repo.thrum(&["whoami"]).fails(3, "no agent is registered in this worktree");
 }
@@ -227,4 +241,11 @@ fn who_has_lost_its_identity_file_gets_it_back_by_the_command_that_is_proposed()
         assert_eq!(after[key], before[key], "{key}");
     }
     repo.thrum(&["quickstart", "--name", "zed"]).fails(2, "--role is missing");
+}
+
+/// Programs that substitute variables in their settings pass the placeholder on unchanged if the variable is not set.
+#[test]
+fn a_variable_that_names_a_variable_names_nobody() {
+    let repo = TestRepo::with_agent("repo", "ann").with_variable("THRUM_NAME", "${THRUM_NAME}");
+    assert_eq!(repo.json(&["whoami"])["agent_id"], "ann");
 }

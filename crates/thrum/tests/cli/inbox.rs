@@ -18,7 +18,9 @@ fn what_was_shown_is_read_and_unread_only_looks() {
     let repo = with_mail(3);
     let inbox = |args: &[&str]| repo.json(&[&["inbox", "--as", "bob"], args].concat());
     assert_eq!(inbox(&["--unread"])["unread"], 3);
-    assert!(repo.thrum(&["inbox", "--as", "bob", "--unread"]).ok().stdout.ends_with("\n3 messages for @bob, 3 unread\n"));
+    assert!(
+        repo.thrum(&["inbox", "--as", "bob", "--unread"]).ok().stdout.ends_with("\n3 messages for @bob, 3 unread\n")
+    );
     assert_eq!(texts(&inbox(&["--limit", "2"])), ["mail 3", "mail 2"], "newest first");
     assert_eq!(texts(&inbox(&["--unread"])), ["mail 1"]);
     inbox(&[]);
@@ -26,6 +28,16 @@ fn what_was_shown_is_read_and_unread_only_looks() {
     let shown = repo.thrum(&["inbox", "--as", "bob"]).ok().stdout;
     assert!(shown.ends_with("\n3 messages for @bob\n"), "{shown}");
     assert!(!shown.contains('●'), "{shown}");
+}
+
+#[test]
+fn ones_own_messages_are_not_new_among_everybodys() {
+    let repo = with_mail(1);
+    repo.thrum(&["send", "back", "--to", "ann", "--as", "bob"]).ok();
+    let everybodys = repo.thrum(&["inbox", "--all", "--as", "ann"]).ok().stdout;
+    let headers: Vec<_> =
+        everybodys.lines().filter(|line| line.contains("msg_")).map(|line| line.chars().next()).collect();
+    assert_eq!(headers, [Some('●'), Some(' ')], "{everybodys}");
 }
 
 #[test]
@@ -54,7 +66,10 @@ fn an_empty_page_says_what_there_is_none_of() {
     said(&["inbox"], "bob");
     assert_eq!(said(&["inbox", "--unread"], "bob"), "No unread messages for @bob\n");
     assert_eq!(said(&["inbox", "--from", "@bob"], "ann"), "No messages for @ann from @bob\n");
-    assert_eq!(said(&["inbox", "--scope", "module:x", "--mentions"], "bob"), "No messages for @bob with scope module:x that name you\n");
+    assert_eq!(
+        said(&["inbox", "--scope", "module:x", "--mentions"], "bob"),
+        "No messages for @bob with scope module:x that name you\n"
+    );
     assert_eq!(said(&["sent", "--unread", "--to", "bob"], "ann"), "No unread messages sent by @ann to @bob\n");
 }
 
@@ -74,10 +89,13 @@ fn a_name_that_is_nobodys_is_no_empty_list() {
     ] {
         let as_ann: &[&str] = if args.contains(&"--as") { &[] } else { &["--as", "ann"] };
         let ran = repo.thrum(&[args, as_ann].concat()).fails(3, unknown);
-        assert!(unknown.ends_with("reviewer") || ran.stderr.contains("Did you mean") && ran.stderr.contains("bob?"), "{args:?} {ran:?}");
+        assert!(
+            unknown.ends_with("reviewer") || ran.stderr.contains("Did you mean") && ran.stderr.contains("bob?"),
+            "{args:?} {ran:?}"
+        );
     }
     assert!(!repo.path(".thrum/context/bbo.md").exists());
-    // Whoever is there and has left nothing is no mistake, nor is whoever left something and is gone.
+    // An existing agent without messages is no error, and neither is a deleted agent whose messages remain.
     assert_eq!(repo.json(&["inbox", "--from", "@bob", "--as", "ann"])["total"], 0);
     assert_eq!(repo.json(&["sent", "--to", "@implementer", "--as", "bob"])["total"], 0);
     repo.thrum(&["wait", "--mention", "@implementer", "--timeout", "50ms", "--as", "ann"]).fails(1, "No message");
@@ -95,7 +113,9 @@ fn pages_and_authors_can_be_chosen() {
     assert_eq!(texts(&inbox(&["--limit", "2", "--page", "3"])), ["mail 2", "mail 1"]);
     assert_eq!(inbox(&["--limit", "4"])["total_pages"], 2);
     assert_eq!(texts(&inbox(&["--from", "@eve"])), ["from eve"]);
-    for bad in [["--limit", "0"], ["--limit", "101"], ["--limit", "-1"], ["--page", "0"], ["--page", "99999999999999999999"]] {
+    for bad in
+        [["--limit", "0"], ["--limit", "101"], ["--limit", "-1"], ["--page", "0"], ["--page", "99999999999999999999"]]
+    {
         repo.thrum(&[&["inbox", "--as", "bob"][..], &bad].concat()).fails(2, "");
     }
 }

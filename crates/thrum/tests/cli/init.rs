@@ -12,13 +12,21 @@ fn a_repository_is_set_up_once_and_a_second_time_changes_nothing() {
     let repo = TestRepo::git("repo");
     fs::write(repo.path(".gitignore"), "target").unwrap();
     let first = repo.json(&["init"]);
-    assert_eq!((first["status"].as_str(), first["gitignore_changed"].as_bool()), (Some("created"), Some(true)), "{first}");
+    assert_eq!(
+        (first["status"].as_str(), first["gitignore_changed"].as_bool()),
+        (Some("created"), Some(true)),
+        "{first}"
+    );
     let ignored = fs::read_to_string(repo.path(".gitignore")).unwrap();
     assert_eq!(ignored, "target\n.thrum/\n");
     repo.thrum(&["config", "set", "daemon.local_only", "true"]).ok();
 
     let second = repo.json(&["init"]);
-    assert_eq!((second["status"].as_str(), second["gitignore_changed"].as_bool()), (Some("exists"), Some(false)), "{second}");
+    assert_eq!(
+        (second["status"].as_str(), second["gitignore_changed"].as_bool()),
+        (Some("exists"), Some(false)),
+        "{second}"
+    );
     assert_eq!(second["daemon_pid"], first["daemon_pid"], "the same daemon goes on");
     assert_eq!(fs::read_to_string(repo.path(".gitignore")).unwrap(), ignored);
     assert!(fs::read_to_string(repo.path(".thrum/config.json")).unwrap().contains("true"), "what people wrote stays");
@@ -69,9 +77,12 @@ fn a_linked_worktree_shares_the_daemon_and_keeps_identities_of_its_own() {
     let feature = repo.above().join("feature");
     let flag = feature.to_str().unwrap();
 
-    // The main worktree is set up with it.
+    // Setting up the linked worktree also sets up the main worktree.
     repo.thrum(&["quickstart", "--repo", flag, "--name", "fay", "--role", "implementer", "--module", "x"]).ok();
-    assert_eq!(fs::read_to_string(feature.join(".thrum/redirect")).unwrap().trim(), repo.path(".thrum").to_str().unwrap());
+    assert_eq!(
+        fs::read_to_string(feature.join(".thrum/redirect")).unwrap().trim(),
+        repo.path(".thrum").to_str().unwrap()
+    );
     assert!(feature.join(".thrum/identities/fay.json").exists());
     assert!(!feature.join(".thrum/var").exists());
     assert!(!repo.path(".thrum/identities/fay.json").exists());
@@ -90,7 +101,7 @@ fn without_a_repository_the_error_names_the_command_that_makes_one() {
     repo.thrum(&["inbox", "--repo", "/no/such/directory"]).fails(3, "/no/such/directory");
 }
 
-/// A repository whose main worktree is set up, with a linked one beside it that is, too.
+/// Creates a repository with a main worktree and a linked one beside it, both set up.
 fn with_feature() -> (TestRepo, PathBuf) {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.git_done(&["commit", "-q", "--allow-empty", "-m", "one"]);
@@ -128,22 +139,39 @@ fn a_redirect_that_leads_nowhere_names_what_mends_it() {
     let (repo, feature) = with_feature();
     let flag = feature.to_str().unwrap();
     fs::write(feature.join(".thrum/redirect"), "/moved/away/.thrum\n").unwrap();
-    repo.thrum(&["inbox", "--repo", flag]).fails(2, "/moved/away/.thrum").fails(2, "`thrum init` in this worktree writes it anew");
+    repo.thrum(&["inbox", "--repo", flag])
+        .fails(2, "/moved/away/.thrum")
+        .fails(2, "`thrum init` in this worktree writes it anew");
     repo.thrum(&["init", "--repo", flag]).ok();
-    assert_eq!(fs::read_to_string(feature.join(".thrum/redirect")).unwrap().trim(), repo.path(".thrum").to_str().unwrap());
+    assert_eq!(
+        fs::read_to_string(feature.join(".thrum/redirect")).unwrap().trim(),
+        repo.path(".thrum").to_str().unwrap()
+    );
 
-    // The main worktree was moved, so that git has lost it, too.
+    // The main worktree was moved, so git does not find it either.
     repo.thrum(&["daemon", "stop"]).ok();
     let moved = repo.above().join("moved");
     fs::rename(repo.root(), &moved).unwrap();
-    let at = |dir: &Path, args: &[&str]| -> crate::common::Ran { repo.command(args).current_dir(dir).output().unwrap().into() };
+    let at = |dir: &Path, args: &[&str]| -> crate::common::Ran {
+        repo.command(args).current_dir(dir).output().unwrap().into()
+    };
     for command in [&["whoami"][..], &["init"]] {
         at(&feature, command).fails(2, "git worktree repair");
     }
     let mut repair = Command::new("git");
-    assert!(repo.in_surroundings(&mut repair).args(["worktree", "repair", flag]).current_dir(&moved).status().unwrap().success());
+    assert!(
+        repo.in_surroundings(&mut repair)
+            .args(["worktree", "repair", flag])
+            .current_dir(&moved)
+            .status()
+            .unwrap()
+            .success()
+    );
     at(&feature, &["init"]).ok();
-    assert_eq!(fs::read_to_string(feature.join(".thrum/redirect")).unwrap().trim(), moved.join(".thrum").to_str().unwrap());
+    assert_eq!(
+        fs::read_to_string(feature.join(".thrum/redirect")).unwrap().trim(),
+        moved.join(".thrum").to_str().unwrap()
+    );
 }
 
 #[test]
@@ -169,7 +197,9 @@ fn a_redirect_that_somebody_wrote_stays_and_a_mailbox_of_ones_own_is_not_hidden(
 fn chains_and_loops_of_redirects_are_refused() {
     let (repo, feature) = with_feature();
     let flag = feature.to_str().unwrap();
-    let redirect = |dir: &Path, to: &Path| fs::write(dir.join(".thrum/redirect"), to.join(".thrum").display().to_string()).unwrap();
+    let redirect = |dir: &Path, to: &Path| {
+        fs::write(dir.join(".thrum/redirect"), to.join(".thrum").display().to_string()).unwrap()
+    };
     redirect(&feature, &feature);
     repo.thrum(&["inbox", "--repo", flag]).fails(2, "redirects once more");
     redirect(&feature, repo.root());

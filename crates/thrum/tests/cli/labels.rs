@@ -1,5 +1,6 @@
-//! The cases of `docs/security.md` (C1–C40) and the properties of `docs/reliability.md` (P1–P7): each names the tests that carry
-//! its label, or says why it is not ours.
+//! `docs/test-index.md` lists the tests of each case of `docs/security.md` (C1–C40) and of each property of
+//! `docs/reliability.md` (P1–P7). A test belongs to a case if its doc comment or the beginning of its name contains the
+//! label of the case. A case without tests states the reason in its page.
 //!
 //! After a change: `UPDATE_DOCS=1 cargo test -p thrum --test cli labels::`
 
@@ -11,14 +12,20 @@ use std::{
 
 use crate::common::docs;
 
-/// Tests by label: the file, below the repository, and the function.
+/// Tests by label: for each test the path of its file in the repository, and the name of its function.
 type Tests = BTreeMap<String, BTreeSet<(String, String)>>;
 
-/// What a line of a page begins with that names tests.
-const TESTS: &str = "Tests: ";
-
-/// What stands there for a case that has none, followed by the reason.
+/// Prefix of the line in a page that states why a case has no tests.
 const NOT_OURS: &str = "Not ours: ";
+
+const INTRODUCTION: &str = "\
+# Test index
+
+Which tests try each case of [security.md](security.md) and each property of [reliability.md](reliability.md). Generated from the labels in the
+descriptions and names of the tests: `UPDATE_DOCS=1 cargo test -p thrum --test cli labels::`. Where a case is not tested, its page
+says why.
+
+";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -44,7 +51,7 @@ fn is_label(word: &str) -> bool {
     word[1..].parse::<u32>().is_ok_and(|number| (1..=most).contains(&number))
 }
 
-/// The labels of a test: those of its description, and those that its name begins with.
+/// Returns the labels of a test: those in its doc comment, and those at the beginning of its name.
 fn labels(description: &str, name: &str) -> BTreeSet<String> {
     let described = description.split(|c: char| !c.is_alphanumeric()).filter(|word| is_label(word)).map(str::to_owned);
     let named = name.split('_').map(str::to_uppercase).take_while(|word| is_label(word));
@@ -82,65 +89,56 @@ fn all_tests() -> Tests {
     tests
 }
 
-/// `[thrum-sync/src/conn.rs](../crates/thrum-sync/src/conn.rs): one, another; …`
-fn line(tests: &BTreeSet<(String, String)>) -> String {
+/// Formats the tests of one case: one line for each file, with a link to it.
+fn listed(tests: &BTreeSet<(String, String)>) -> String {
     let mut by_file: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     tests.iter().for_each(|(file, name)| by_file.entry(file).or_default().push(name));
-    let files: Vec<String> = by_file
-        .iter()
-        .map(|(file, names)| {
-            let shown = file.strip_prefix("crates/").unwrap_or(file);
-            let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-            format!("[{shown}](../{file}) {}", names.join(", "))
-        })
-        .collect();
-    format!("{TESTS}{}.", files.join("; "))
+    let files = by_file.iter().map(|(file, names)| {
+        let shown = file.strip_prefix("crates/").unwrap_or(file);
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        format!("* [{shown}](../{file}): {}\n", names.join(", "))
+    });
+    files.collect()
 }
 
-/// The page with the tests that there are, and the labels that it has a heading for.
-fn brought_up_to_date(page: &str, tests: &Tests) -> (String, Vec<String>) {
-    let (mut now, mut labels) = (String::new(), Vec::new());
-    let mut open: Option<String> = None;
-    for text in page.lines() {
-        if let Some(heading) = text.strip_prefix("### ") {
-            assert_eq!(open, None, "it names no tests and has no reason for that");
-            let label = heading.split('.').next().filter(|word| is_label(word)).map(str::to_owned);
-            labels.extend(label.clone());
-            open = label;
+/// Returns the cases that have a heading in a page, each with its title, and `true` if the page states why it is not
+/// tested.
+fn cases(page: &str) -> Vec<(String, String, bool)> {
+    let mut cases: Vec<(String, String, bool)> = Vec::new();
+    for line in page.lines() {
+        if let Some((label, title)) = line.strip_prefix("### ").and_then(|heading| heading.split_once(". "))
+            && is_label(label)
+        {
+            cases.push((label.to_owned(), title.to_owned(), false));
+        } else if let Some((_, _, not_ours)) = cases.last_mut().filter(|_| line.starts_with(NOT_OURS)) {
+            *not_ours = true;
         }
-        if text.starts_with(NOT_OURS) {
-            open = None;
-        }
-        if text.starts_with(TESTS) {
-            let label = open.take().expect("tests stand below the heading of a case, once");
-            let found = tests.get(&label).unwrap_or_else(|| panic!("no test carries {label}, and nothing says why"));
-            now.push_str(&line(found));
-        } else {
-            now.push_str(text);
-        }
-        now.push('\n');
     }
-    assert_eq!(open, None, "it names no tests and has no reason for that");
-    (now, labels)
+    cases
 }
 
-fn check(page: &str, prefix: char, number: u32) {
-    let tests = all_tests();
-    let text = fs::read_to_string(root().join("docs").join(page)).unwrap();
-    let (now, labels) = brought_up_to_date(&text, &tests);
+/// Formats the index of one page: every case with its tests.
+fn index(page: &str, prefix: char, number: u32, tests: &Tests) -> String {
+    let cases = cases(&fs::read_to_string(root().join("docs").join(page)).unwrap());
+    let labels: Vec<&str> = cases.iter().map(|(label, ..)| label.as_str()).collect();
     let all: Vec<String> = (1..=number).map(|n| format!("{prefix}{n}")).collect();
     assert_eq!(labels, all, "docs/{page} has a heading for each, in order");
-    docs::compare(page, &now);
+    let section = |(label, title, not_ours): &(String, String, bool)| {
+        let found = tests.get(label);
+        assert!(found.is_some() || *not_ours, "no test carries {label}, and docs/{page} does not say why");
+        found.map(|found| format!("### {label}. {title}\n\n{}\n", listed(found))).unwrap_or_default()
+    };
+    cases.iter().map(section).collect()
 }
 
 #[test]
-fn each_of_the_forty_cases_names_its_tests_or_why_it_has_none() {
-    check("security.md", 'C', 40);
-}
-
-#[test]
-fn each_of_the_seven_properties_names_its_tests() {
-    check("reliability.md", 'P', 7);
+fn the_index_lists_the_tests_of_all_forty_cases_and_seven_properties() {
+    let tests = all_tests();
+    let cases = index("security.md", 'C', 40, &tests);
+    let properties = index("reliability.md", 'P', 7, &tests);
+    let text =
+        format!("{INTRODUCTION}## Cases of security.md\n\n{cases}## Properties of reliability.md\n\n{properties}");
+    docs::compare("test-index.md", &format!("{}\n", text.trim_end()));
 }
 
 #[test]
@@ -152,6 +150,7 @@ fn a_test_has_the_labels_of_its_description_and_of_its_name() {
         /// C41, P8, XC5, C06x\n#[test]\nfn c_5_none() {}\n";
     let mut tests = Tests::new();
     collect("a.rs", text, &mut tests);
-    let found: Vec<_> = tests.iter().map(|(label, tests)| (label.as_str(), tests.first().unwrap().1.as_str())).collect();
+    let found: Vec<_> =
+        tests.iter().map(|(label, tests)| (label.as_str(), tests.first().unwrap().1.as_str())).collect();
     assert_eq!(found, [("C1", "again"), ("C2", "c2_c3_it_waits"), ("C3", "c2_c3_it_waits"), ("P7", "again")]);
 }

@@ -1,4 +1,5 @@
-//! Large things of one's own and of a peer: every list still answers, what it has no room for is cut, and a command shows all of it.
+//! Large messages and contexts, local and from a peer. Every list still works and shortens texts that do not fit; a
+//! command shows each text in full.
 
 use serde_json::{Value, json};
 
@@ -9,7 +10,7 @@ use crate::common::{
 
 const MIB: usize = 1 << 20;
 
-/// The most that a command prints of a message unless all is asked for.
+/// Most bytes that a command prints of one message unless the whole text is requested.
 const PRINTED: usize = 32 << 10;
 
 fn peak_kb(repo: &TestRepo) -> u64 {
@@ -49,7 +50,7 @@ fn messages_of_control_characters_leave_every_list_working() {
         assert!(whole["messages"][0].get("truncated").is_none());
     }
     assert_eq!(repo.json(&["message", "get", id, "--as", "bob"])["message"]["body"]["content"], text);
-    // A client that asks for nothing special gets what one answer has room for.
+    // A client without special parameters gets as much as one reply can hold.
     let plain = repo.connect().call("message.list", &json!({"for_agent": "bob", "caller_agent_id": "bob"}));
     assert_eq!(contents(&plain).len(), 3);
     assert!(plain.to_string().len() < 5 * MIB && contents(&plain)[0].len() > 300_000);
@@ -93,15 +94,21 @@ fn work_contexts_and_texts_of_megabytes_leave_every_view_of_the_team_small() {
     until(|| repo.thrum(&["agent", "list", "--json"]).ok().json()["agents"].as_array().unwrap().len() == 31);
     let holders = || repo.thrum(&["who-has", "src/0001", "--json"]);
     until(|| holders().json()["agents"].as_array().is_some_and(|holders| holders.len() == 30));
-    // Four at once.
+    // Four commands at the same time.
     let at_once: Vec<_> = (0..4).map(|_| repo.begin(&all)).collect();
     for team in at_once {
         let team = team.end().ok().json();
         assert_eq!(team["members"].as_array().unwrap().len(), 31);
         assert!(team.to_string().len() < 5 * MIB);
     }
-    for args in [&["team", "--all"][..], &["status"], &["agent", "list"], &["agent", "list", "--context"], &["session", "list"], &["prime"]]
-    {
+    for args in [
+        &["team", "--all"][..],
+        &["status"],
+        &["agent", "list"],
+        &["agent", "list", "--context"],
+        &["session", "list"],
+        &["prime"],
+    ] {
         repo.thrum(args).ok();
     }
     assert!(peak_kb(&repo) < 200_000, "{} kB", peak_kb(&repo));

@@ -2,14 +2,15 @@
 
 use std::{
     fs,
+    io::{BufRead, BufReader, Write},
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use crate::common::{Ran, TestRepo};
 
-/// A repository with one commit beside which others are made.
+/// Creates a repository with one commit; the tests create others beside it.
 fn with_commit() -> TestRepo {
     let repo = TestRepo::git("seed");
     repo.git_done(&["config", "--global", "protocol.file.allow", "always"]);
@@ -26,13 +27,16 @@ fn thrum(repo: &TestRepo, dir: &Path, args: &[&str]) -> Ran {
     repo.command(args).current_dir(dir).output().unwrap().into()
 }
 
-/// An agent in each of two worktrees, who must see each other in one mailbox whose `.thrum` is `home`.
+/// Registers an agent in each of two worktrees, and asserts that both share one mailbox, whose `.thrum` is in `home`.
 fn share(repo: &TestRepo, one: &Path, two: &Path, home: &Path) {
     for (dir, name) in [(one, "ann"), (two, "bob")] {
         thrum(repo, dir, &["quickstart", "--name", name, "--role", "implementer", "--module", name]).ok();
-        assert_eq!(fs::read_to_string(dir.join(".thrum/redirect")).unwrap().trim(), home.join(".thrum").to_str().unwrap());
+        assert_eq!(
+            fs::read_to_string(dir.join(".thrum/redirect")).unwrap().trim(),
+            home.join(".thrum").to_str().unwrap()
+        );
         assert!(!dir.join(".thrum/var").exists(), "{}", dir.display());
-        // A main worktree gets a `.gitignore` to commit, the others change nothing.
+        // A main worktree gets a `.gitignore` to commit; the others change nothing.
         let status = git(repo, dir, &["status", "--porcelain"]).stdout;
         assert!(["", "?? .gitignore\n"].contains(&status.as_str()), "{status}");
     }
@@ -59,6 +63,57 @@ fn worktrees_of_a_bare_repository_share_one_mailbox_whatever_it_is_called() {
         share(&repo, &above.join("p/one"), &above.join("p/two"), &above.join(home));
         assert!(!above.join("p/.gitignore").exists(), "there is nothing to commit it from");
     }
+}
+
+/// Separate mailboxes remain from versions in which worktrees of one common directory did not share a mailbox.
+#[test]
+fn doctor_names_the_separate_mailboxes_of_two_worktrees_and_changes_nothing() {
+    let repo = with_commit();
+    let (above, bare) = (repo.above().to_owned(), repo.above().join("p/.bare"));
+    git(&repo, &above, &["clone", "-q", "--bare", "seed", bare.to_str().unwrap()]);
+    let trees = ["one", "two"].map(|tree| above.join("p").join(tree));
+    for (tree, agent) in trees.iter().zip(["ann", "bob"]) {
+        git(&repo, &bare, &["worktree", "add", "-q", "-b", agent, tree.to_str().unwrap()]);
+        fs::create_dir_all(tree.join(".thrum/var")).unwrap();
+        fs::write(tree.join(".thrum/var/messages.db"), "").unwrap();
+        thrum(&repo, tree, &["quickstart", "--name", agent, "--role", "implementer", "--module", agent]).ok();
+    }
+    let of_two = thrum(&repo, &trees[1], &["team", "--all", "--json"]).ok().json();
+    assert_eq!(of_two["members"].as_array().unwrap().len(), 1, "they do not see each other");
+    for tree in &trees {
+        let doctor = thrum(&repo, tree, &["doctor", "--fix"]).ok().stdout;
+        let named = trees.each_ref().map(|tree| tree.join(".thrum").display().to_string());
+        assert!(
+            doctor.contains(&format!(
+                "2 mailboxes, which do not see each other: {} (@ann); {} (@bob)",
+                named[0], named[1]
+            )),
+            "{doctor}"
+        );
+    }
+    // The first advice works: once paired, each has the other's mail.
+    let mut code = repo.command(&["peer", "add", "--via", "local", "--json"]);
+    let mut adding = code.current_dir(&trees[0]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(adding.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    let shown: serde_json::Value = serde_json::from_str(&line).unwrap();
+    let mut joining = repo.command(&["peer", "join", shown["address"].as_str().unwrap()]);
+    let mut joining = joining.current_dir(&trees[1]).stdin(Stdio::piped()).spawn().unwrap();
+    writeln!(joining.stdin.take().unwrap(), "{}", shown["code"].as_str().unwrap()).unwrap();
+    assert!(joining.wait().unwrap().success());
+    assert!(adding.wait().unwrap().success());
+    thrum(&repo, &trees[0], &["sync", "verify"]).ok();
+    thrum(&repo, &trees[0], &["send", "hello", "--to", "@bob"]).ok();
+    assert_eq!(thrum(&repo, &trees[1], &["wait", "--timeout", "30s", "--json"]).ok().json()["status"], "received");
+    // The second advice works, too: the worktrees give up their mailboxes for the shared one.
+    for (tree, agent) in trees.iter().zip(["ann", "bob"]) {
+        thrum(&repo, tree, &["daemon", "stop"]).ok();
+        fs::rename(tree.join(".thrum"), above.join(agent)).unwrap();
+        thrum(&repo, tree, &["quickstart", "--name", agent, "--role", "implementer", "--module", agent]).ok();
+    }
+    let doctor = thrum(&repo, &trees[0], &["doctor"]).ok().stdout;
+    assert!(doctor.contains("the worktrees of this repository share one"), "{doctor}");
+    thrum(&repo, &trees[0], &["daemon", "stop"]).ok();
 }
 
 #[test]
@@ -88,7 +143,7 @@ fn the_variables_of_a_hook_of_another_repository_lead_to_no_other_mailbox() {
     assert!(!other.join(".thrum").exists());
 }
 
-/// A repository with the agent `ann`, and a worktree of it that nobody has set up.
+/// Creates a repository with the agent `ann`, and a linked worktree that has not been set up.
 fn with_fresh_worktree() -> (TestRepo, PathBuf) {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.git_done(&["commit", "-q", "--allow-empty", "-m", "one"]);
@@ -104,7 +159,9 @@ fn a_fresh_worktree_shares_the_mailbox_with_every_command_and_nothing_is_written
     let prime = thrum(&repo, &feature, &["prime", "--json"]).ok().json();
     assert_eq!((&prime["agents"]["total"], prime["missing"].as_array().unwrap().len()), (&1.into(), 1), "{prime}");
     assert!(prime["missing"][0]["hint"].as_str().unwrap().starts_with("thrum quickstart"), "{prime}");
-    for command in [&["status"][..], &["team"], &["config", "show"], &["sync", "status"], &["daemon", "status"], &["ping", "ann"]] {
+    for command in
+        [&["status"][..], &["team"], &["config", "show"], &["sync", "status"], &["daemon", "status"], &["ping", "ann"]]
+    {
         thrum(&repo, &feature, command).ok();
     }
     thrum(&repo, &feature, &["inbox", "--as", "ann"]).ok();
@@ -112,7 +169,9 @@ fn a_fresh_worktree_shares_the_mailbox_with_every_command_and_nothing_is_written
     assert!(!feature.join(".thrum").exists());
     assert_eq!(repo.daemon_pid(), pid, "one daemon");
 
-    thrum(&repo, &feature, &["quickstart", "--name", "fay", "--role", "tester", "--module", "x"]).ok().says("shares the mailbox of");
+    thrum(&repo, &feature, &["quickstart", "--name", "fay", "--role", "tester", "--module", "x"])
+        .ok()
+        .says("shares the mailbox of");
     assert_eq!(thrum(&repo, &feature, &["whoami", "--json"]).ok().json()["agent_id"], "fay");
     assert_eq!(repo.json(&["team", "--all"])["members"].as_array().unwrap().len(), 2);
     assert_eq!(git(&repo, &feature, &["status", "--porcelain"]).stdout, "");
@@ -140,7 +199,9 @@ fn a_link_to_the_mailbox_of_another_worktree_is_judged_before_anything_is_writte
     let (repo, feature) = with_fresh_worktree();
     symlink("../repo/.thrum", feature.join(".thrum")).unwrap();
     for command in [&["init"][..], &["quickstart", "--name", "fay", "--role", "r", "--module", "m"], &["inbox"]] {
-        thrum(&repo, &feature, command).fails(4, "is a link that leads out of the repository").fails(4, "Remove the link");
+        thrum(&repo, &feature, command)
+            .fails(4, "is a link that leads out of the repository")
+            .fails(4, "Remove the link");
     }
     assert!(!repo.path(".thrum/redirect").exists());
     assert_eq!(fs::read_dir(repo.path(".thrum/identities")).unwrap().count(), 1, "nobody else's identity came here");
@@ -171,12 +232,16 @@ fn a_repository_inside_another_one_gets_its_own_mailbox_and_until_then_is_told_w
     assert!(hint.contains(repo.root().to_str().unwrap()) && hint.contains("thrum init"), "{hint}");
     let deep = repo.path("src");
     fs::create_dir(&deep).unwrap();
-    assert!(thrum(&repo, &deep, &["team", "--json"]).ok().json().get("hints").is_none(), "one's own repository needs no hint");
+    assert!(
+        thrum(&repo, &deep, &["team", "--json"]).ok().json().get("hints").is_none(),
+        "one's own repository needs no hint"
+    );
 
     let ran = thrum(&repo, &inner, &["quickstart", "--name", "eve", "--role", "r", "--module", "m"]).ok();
     ran.says("a mailbox of its own, apart from that of");
     assert!(inner.join(".thrum/identities/eve.json").exists() && inner.join(".thrum/var").is_dir());
     assert!(!repo.path(".thrum/identities/eve.json").exists());
-    let names = |dir: &Path| thrum(&repo, dir, &["team", "--all", "--json"]).ok().json()["members"].as_array().unwrap().len();
+    let names =
+        |dir: &Path| thrum(&repo, dir, &["team", "--all", "--json"]).ok().json()["members"].as_array().unwrap().len();
     assert_eq!((names(&inner), names(repo.root())), (1, 1));
 }

@@ -1,4 +1,4 @@
-//! The real binary, as people and agents run it, in surroundings of its own. One module per command.
+//! Tests of the real binary as people and agents run it, in a clean environment. One module per command.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -8,9 +8,13 @@ mod abuse;
 mod agent;
 mod arguments;
 mod backup;
+mod batches;
 mod bench;
 mod bodies;
+mod claim;
 mod clock;
+mod codex;
+mod collision;
 mod completions;
 mod config;
 mod context;
@@ -21,10 +25,14 @@ mod damaged;
 mod demo;
 mod disk;
 mod doctor;
+mod doctor_agents;
 mod examples;
 mod export;
 mod help;
+mod hook;
+mod hook_session;
 mod hostile;
+mod hosts;
 mod identity;
 mod import;
 mod inbox;
@@ -33,10 +41,14 @@ mod json;
 mod labels;
 mod large;
 mod layout;
+mod manners;
+mod mcp;
 mod message;
+mod modules;
 mod outlook;
 mod output;
 mod pairing;
+mod presence;
 mod prime;
 mod purge;
 mod quickstart;
@@ -47,10 +59,12 @@ mod sandbox;
 mod send;
 mod sent;
 mod session;
+mod setup;
 mod state;
 mod status;
 mod story;
 mod sync;
 mod team;
+mod unexpected;
 mod wait;
 mod who;

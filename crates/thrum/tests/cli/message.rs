@@ -17,15 +17,25 @@ fn looking_at_a_message_reads_it_for_its_recipient_only() {
         let seen = repo.json(&["message", "get", &id, "--as", name]);
         assert!(seen["message"]["recipients"][0]["read_at"].is_null(), "{name} does not read it for bob: {seen}");
     }
-    // What cannot be shown is not read.
+    // The command does not mark a message as read if it could not print it.
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-    assert_eq!(repo.command(&["message", "get", &id, "--as", "bob"]).stdout(full).output().unwrap().status.code(), Some(1));
+    assert_eq!(
+        repo.command(&["message", "get", &id, "--as", "bob"]).stdout(full).output().unwrap().status.code(),
+        Some(1)
+    );
     let events = repo.connect().call("health", &serde_json::json!({}))["events"].clone();
     let first = repo.json(&["message", "get", &id, "--as", "bob"]);
-    assert_eq!((&first["message"]["is_read"], &first["message"]["recipients"][0]["state"]), (&false.into(), &"stored".into()));
+    assert_eq!(
+        (&first["message"]["is_read"], &first["message"]["recipients"][0]["state"]),
+        (&false.into(), &"stored".into())
+    );
     let seen = repo.json(&["message", "get", &id, "--as", "bob"]);
-    assert_eq!((&seen["message"]["is_read"], &seen["message"]["recipients"][0]["state"]), (&true.into(), &"read".into()));
-    let more = repo.connect().call("health", &serde_json::json!({}))["events"].as_u64().unwrap() - events.as_u64().unwrap();
+    assert_eq!(
+        (&seen["message"]["is_read"], &seen["message"]["recipients"][0]["state"]),
+        (&true.into(), &"read".into())
+    );
+    let more =
+        repo.connect().call("health", &serde_json::json!({}))["events"].as_u64().unwrap() - events.as_u64().unwrap();
     assert_eq!(more, 1, "once");
 }
 
@@ -59,14 +69,19 @@ fn a_deletion_is_asked_for_and_takes_the_message_back() {
     repo.thrum(&["message", "delete", &id, "--as", "ann"]).fails(2, "no terminal").says("--force");
     repo.thrum_with_input(b"y\n", &["message", "delete", &id, "--as", "ann"]).fails(2, "no terminal");
     assert_eq!(repo.json(&["inbox", "--unread", "--as", "bob"])["total"], 1);
-    let deleted = repo.thrum(&["message", "delete", &id, "--force", "--reason", "wrong branch", "--as", "ann"]).ok().stdout;
+    let deleted =
+        repo.thrum(&["message", "delete", &id, "--force", "--reason", "wrong branch", "--as", "ann"]).ok().stdout;
     assert_eq!(deleted, format!("Deleted {id}\n"));
     assert_eq!(repo.json(&["inbox", "--as", "bob"])["total"], 0);
     let seen = repo.json(&["message", "get", &id, "--as", "bob"]);
     assert_eq!(seen["message"]["metadata"]["delete_reason"], "wrong branch");
     for args in [&["message", "get", &id][..], &["sent", "show", &id]] {
         let seen = repo.json(&[args, &["--as", "ann"]].concat());
-        assert_eq!((&seen["message"]["body"]["content"], &seen["message"]["deleted"]), (&"".into(), &true.into()), "{args:?}");
+        assert_eq!(
+            (&seen["message"]["body"]["content"], &seen["message"]["deleted"]),
+            (&"".into(), &true.into()),
+            "{args:?}"
+        );
     }
     assert!(repo.thrum(&["message", "get", &id, "--as", "bob"]).ok().stdout.ends_with("(deleted)\n"));
     repo.thrum(&["message", "delete", &id, "--force", "--as", "ann"]).ok();
@@ -89,7 +104,11 @@ fn a_message_of_somebody_else_or_of_nobody_is_left_alone() {
         repo.thrum(&[args, &["--as", "bob"]].concat()).fails(3, "message not found: msg_none").says("thrum inbox");
     }
     let inbox = repo.json(&["inbox", "--unread", "--as", "bob"]);
-    assert_eq!((&inbox["unread"], &inbox["messages"][0]["body"]["content"]), (&1.into(), &"first".into()), "nothing was marked");
+    assert_eq!(
+        (&inbox["unread"], &inbox["messages"][0]["body"]["content"]),
+        (&1.into(), &"first".into()),
+        "nothing was marked"
+    );
 }
 
 #[test]

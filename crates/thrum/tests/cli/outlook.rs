@@ -1,10 +1,13 @@
-//! What a sender hears of whom the message waits for.
+//! What `send` reports about a recipient for whom the message has to wait.
 
 use serde_json::{Value, json};
 
-use crate::common::{TestRepo, pair, paired};
+use crate::{
+    common::{TestRepo, pair, paired, plain::until},
+    hook::{beside, waiter},
+};
 
-/// What is said of the one recipient, to people and to programs.
+/// Sends a message to one recipient. Returns the report on it for people and for programs.
 fn send_to(repo: &TestRepo, name: &str) -> (String, Value) {
     let text = repo.thrum(&["send", "hello", "--to", name]).ok().stdout;
     let sent = repo.json(&["send", "hello", "--to", name]);
@@ -15,7 +18,7 @@ fn status(repo: &TestRepo, name: &str) -> Value {
     repo.json(&["ping", name])["agents"][0]["status"].clone()
 }
 
-/// Exchanges now: the failure of it is known afterwards, too.
+/// Synchronizes with all peers now, so that the daemon knows afterwards if that fails.
 fn exchange(repo: &TestRepo) {
     repo.thrum(&["sync", "force"]);
 }
@@ -32,14 +35,26 @@ fn mail_to_a_machine_that_is_unreachable_or_removed_waits_and_its_sender_hears_s
     right.thrum(&["daemon", "stop"]).ok();
     exchange(&left);
     let (text, recipient) = send_to(&left, "@bob");
-    assert!(text.contains("stored; @bob's machine right is unreachable since ") && text.contains(", it waits"), "{text}");
-    assert_eq!((&recipient["state"], &recipient["outlook_state"]), (&json!("stored"), &json!("unreachable")), "{recipient}");
-    assert!(recipient["outlook"].as_str().unwrap().contains("unreachable since") && recipient["outlook_since"].is_string());
+    assert!(
+        text.contains("stored; @bob's machine right is unreachable since ") && text.contains(", it waits"),
+        "{text}"
+    );
+    assert_eq!(
+        (&recipient["state"], &recipient["outlook_state"]),
+        (&json!("stored"), &json!("unreachable")),
+        "{recipient}"
+    );
+    assert!(
+        recipient["outlook"].as_str().unwrap().contains("unreachable since") && recipient["outlook_since"].is_string()
+    );
     assert_eq!(status(&left, "@bob"), "offline");
     assert!(!left.thrum(&["ping", "@bob"]).ok().stdout.contains("active"));
     let team = left.thrum(&["team", "--all"]).ok().stdout;
     let line = team.lines().find(|line| line.contains("@bob")).unwrap();
-    assert!(line.contains("offline") && line.contains("its machine: unreachable") && !line.contains("active"), "{line}");
+    assert!(
+        line.contains("offline") && line.contains("its machine: unreachable") && !line.contains("active"),
+        "{line}"
+    );
 
     right.thrum(&["daemon", "start"]).ok();
     exchange(&left);
@@ -51,13 +66,20 @@ fn mail_to_a_machine_that_is_unreachable_or_removed_waits_and_its_sender_hears_s
 
     left.thrum(&["peer", "remove", "right"]).ok();
     let (text, recipient) = send_to(&left, "@bob");
-    assert!(text.contains("@bob's machine") && text.contains("is no peer of this one (removed"), "{text}");
+    // The text uses the same machine name as the address beside it.
+    let address = recipient["address"].as_str().unwrap();
+    let said = format!(
+        "{address}  stored; @bob's machine {} is no peer of this one (removed",
+        address.strip_prefix("@bob@").unwrap()
+    );
+    assert!(text.contains(&said), "{said}: {text}");
     assert_eq!((&recipient["outlook_state"], status(&left, "@bob")), (&json!("removed"), json!("offline")));
 }
 
 #[test]
 fn mail_over_a_relay_is_said_to_go_that_way_and_to_wait_where_the_relay_is_away() {
-    let (left, relay, right) = (TestRepo::with_agent("left", "ann"), TestRepo::git("relay"), TestRepo::with_agent("right", "bob"));
+    let (left, relay, right) =
+        (TestRepo::with_agent("left", "ann"), TestRepo::git("relay"), TestRepo::with_agent("right", "bob"));
     relay.agent("rob", "relay");
     pair(&relay, &right);
     pair(&left, &relay);
@@ -84,4 +106,43 @@ fn mail_to_an_agent_of_this_machine_whose_session_is_over_waits_for_the_next_one
     assert_eq!(recipient["outlook_state"], "ended", "{recipient}");
     let text = repo.thrum(&["send", "hello", "--to", "@bob", "--as", "ann"]).ok().stdout;
     assert!(text.contains("stored; @bob's session ended at ") && text.contains("it waits for the next one"), "{text}");
+}
+
+#[test]
+fn what_a_recipient_does_on_another_machine_says_what_to_expect() {
+    let (left, right) = paired();
+    let me = std::process::id();
+    let hook = |event: &str| drop(beside(&right, me, event, &json!({"session_id": "s1", "prompt": "x"})));
+    let until_said = |state: &str, words: &str| {
+        // Polls with `team`, because each message would wake the session.
+        let expected =
+            |outlook: &Value| outlook["outlook_state"] == state && outlook["outlook"].as_str().unwrap().contains(words);
+        until(|| {
+            let team = left.json(&["team", "--all"]);
+            let member =
+                team["members"].as_array().unwrap().iter().find(|member| member["agent_id"] == "bob").unwrap().clone();
+            let shown = (member["presence"].as_str().unwrap_or_default(), member["wakeable"] == true);
+            let is_there = match state {
+                "wakeable" => ("idle", true),
+                "busy" => ("working", false),
+                other => (other, false),
+            };
+            shown == is_there
+        });
+        let (text, recipient) = send_to(&left, "@bob");
+        assert!(expected(&recipient), "{recipient}");
+        assert!(text.contains(words) && recipient["outlook_since"].is_string(), "{text}");
+    };
+    hook("start");
+    until_said("idle", "and nothing wakes it: it gets it with its next prompt");
+    hook("prompt");
+    until_said("busy", "is working since ");
+    hook("stop");
+    // The first stop continues the turn with the mail.
+    hook("stop");
+    let mut waiting = waiter(&right, me, "s1");
+    until_said("wakeable", "it gets it now");
+    waiting.wait().unwrap();
+    hook("end");
+    until_said("gone", "it waits for the next session");
 }

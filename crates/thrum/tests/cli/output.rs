@@ -1,4 +1,4 @@
-//! Who reads decides the form: a terminal, a pipe, a program.
+//! The format of the output depends on the reader: a terminal, a pipe or a program.
 
 use std::{
     fs::OpenOptions,
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::common::{OnTerminal, Ran, TestRepo, instead_of_daemon};
 
-/// What others might write to drive a terminal, hide, or turn the direction of writing.
+/// Text with which others might control a terminal, hide text or change its direction.
 const HOSTILE: &str = "x\u{1b}[2J\u{9b}K\u{1b}]0;owned\u{7}\u{202e}\u{2066}\u{61c}\u{8}\u{7f}y";
 
 #[test]
@@ -66,8 +66,10 @@ fn a_narrow_terminal_gets_lines_that_fit_and_a_pipe_gets_them_whole() {
             command.env("NO_COLOR", "1");
             let (code, shown) = OnTerminal::start(command, columns).end();
             assert_eq!(code, 0, "{shown}");
-            // A word that is longer than a line stays whole, so that it can be copied.
-            let too_long = |line: &&str| textwrap_width(line) > usize::from(columns) && line.trim_start_matches([' ', '│']).contains(' ');
+            // A word that is longer than a line stays whole, so that people can copy it.
+            let too_long = |line: &&str| {
+                textwrap_width(line) > usize::from(columns) && line.trim_start_matches([' ', '│']).contains(' ')
+            };
             let found = shown.lines().filter(|line| line.is_ascii() || !line.contains("repo")).find(too_long);
             assert_eq!(found, None, "{columns} {args:?}:\n{shown}");
         }
@@ -76,7 +78,7 @@ fn a_narrow_terminal_gets_lines_that_fit_and_a_pipe_gets_them_whole() {
     assert!(whole.contains(words), "{whole}");
 }
 
-/// The columns of a line: two for each character of the scripts used here.
+/// Width of a line in columns: two for each character of the East Asian scripts used here.
 fn textwrap_width(line: &str) -> usize {
     line.chars().map(|c| if ('\u{2e80}'..='\u{ffef}').contains(&c) { 2 } else { 1 }).sum()
 }
@@ -87,7 +89,10 @@ fn what_others_wrote_drives_no_terminal_wherever_it_is_shown() {
     repo.agent("bob", "reviewer");
     let session = repo.json(&["whoami", "--as", "ann"])["session_id"].clone();
     let mut rpc = repo.connect();
-    rpc.call("agent.register", &json!({"name": "ann", "role": "implementer", "module": "m-ann", "display": HOSTILE, "worktree": HOSTILE}));
+    rpc.call(
+        "agent.register",
+        &json!({"name": "ann", "role": "implementer", "module": "m-ann", "display": HOSTILE, "worktree": HOSTILE}),
+    );
     rpc.call("session.setIntent", &json!({"session_id": session, "intent": HOSTILE}));
     rpc.call("session.setTask", &json!({"session_id": session, "current_task": HOSTILE}));
     let sent = repo.json(&["send", HOSTILE, "--to", "bob", "--as", "ann"]);
@@ -124,7 +129,9 @@ fn what_others_wrote_drives_no_terminal_wherever_it_is_shown() {
 #[test]
 fn a_reader_who_stops_early_is_no_error() {
     let repo = TestRepo::with_agent("repo", "ann");
-    for args in [&["team"][..], &["team", "--json"], &["help"], &["send", "--help"], &["--version"], &["daemon", "logs"]] {
+    for args in
+        [&["team"][..], &["team", "--json"], &["help"], &["send", "--help"], &["--version"], &["daemon", "logs"]]
+    {
         let mut child = repo.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
         let output = child.wait_with_output().unwrap();
@@ -137,7 +144,9 @@ fn a_full_disk_under_standard_output_is_an_error_in_a_sentence() {
     let repo = TestRepo::with_agent("repo", "ann");
     for args in [&["team"][..], &["team", "--json"], &["help"], &["--version"], &["daemon", "logs"]] {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let ran = Ran::from(repo.command(args).stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap());
+        let ran = Ran::from(
+            repo.command(args).stdout(full).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap(),
+        );
         ran.fails(1, "cannot write to standard output: No space left");
     }
 }
@@ -148,7 +157,12 @@ fn closed_streams_are_survived() {
     let run = |closed: &str, args: &[&str]| {
         let program = repo.command(args);
         let mut shell = Command::new("sh");
-        shell.arg("-c").arg(format!("exec \"$0\" \"$@\" {closed}")).arg(program.get_program()).args(args).current_dir(repo.root());
+        shell
+            .arg("-c")
+            .arg(format!("exec \"$0\" \"$@\" {closed}"))
+            .arg(program.get_program())
+            .args(args)
+            .current_dir(repo.root());
         let variables = program.get_envs().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
         Ran::from(shell.env_clear().envs(variables).output().unwrap())
     };
@@ -163,9 +177,16 @@ fn json_is_one_compact_line_and_quiet_leaves_the_notes_out() {
     let repo = TestRepo::git("repo");
     let ran = repo.thrum(&["quickstart", "--name", "ann", "--role", "r", "--module", "m", "--json"]).ok();
     assert_eq!((ran.stdout.lines().count(), ran.stderr.as_str()), (1, ""));
-    for args in
-        [&["team"][..], &["status"], &["whoami"], &["inbox"], &["peer", "list"], &["sync", "status"], &["daemon", "status"], &["version"]]
-    {
+    for args in [
+        &["team"][..],
+        &["status"],
+        &["whoami"],
+        &["inbox"],
+        &["peer", "list"],
+        &["sync", "status"],
+        &["daemon", "status"],
+        &["version"],
+    ] {
         repo.json(args);
     }
     repo.thrum(&["daemon", "stop"]).ok();
@@ -189,7 +210,10 @@ fn hints_are_talk_for_people_data_for_programs_and_absent_where_nobody_wants_the
     }
     let error: serde_json::Value = serde_json::from_str(&unwanted(&["whoami", "--json"]).fails(3, "").stderr).unwrap();
     assert!(error["error"]["hint"].is_null(), "{error}");
-    assert_eq!(Ran::from(repo.command(&["init"]).env("THRUM_NO_HINTS", "0").output().unwrap()).ok().stderr.lines().count(), 1);
+    assert_eq!(
+        Ran::from(repo.command(&["init"]).env("THRUM_NO_HINTS", "0").output().unwrap()).ok().stderr.lines().count(),
+        1
+    );
 }
 
 #[test]
@@ -207,7 +231,10 @@ fn work_of_more_than_a_moment_shows_on_a_terminal_and_leaves_no_trace() {
     daemon.join().unwrap();
     assert_eq!(code, 0, "{screen}");
     let (_, after) = screen.rsplit_once("Pulling from peers").unwrap();
-    assert!(after.contains("\x1b[2K") && after.trim_end().ends_with("No peers to pull from"), "the line is wiped: {after:?}");
+    assert!(
+        after.contains("\x1b[2K") && after.trim_end().ends_with("No peers to pull from"),
+        "the line is wiped: {after:?}"
+    );
 }
 
 #[test]
@@ -229,4 +256,13 @@ fn errors_hints_and_notes_break_between_words_on_a_terminal() {
         assert!(shown.lines().all(fits), "{args:?}: {shown}");
         assert_eq!(words(&shown), words(&format!("{}{}", plain.stdout, plain.stderr)), "{args:?}");
     }
+}
+
+#[test]
+fn what_doctor_found_goes_on_in_its_own_column() {
+    let repo = TestRepo::with_agent("repo", "ann").with_variable("NO_COLOR", "1");
+    let (_, shown) = repo.on_terminal(60, &["doctor"]);
+    let (_, tailnet) = shown.split_once("tailnet      off; it is used where").expect("the tailnet is off");
+    let next = tailnet.lines().nth(1).unwrap();
+    assert!(next.starts_with(&" ".repeat(15)) && next.trim().ends_with("says so"), "{shown}");
 }

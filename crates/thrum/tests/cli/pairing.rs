@@ -1,4 +1,4 @@
-//! Pairing: what holds, and what every wrong code and address gets.
+//! Pairing: what a successful pairing guarantees, and the error for each kind of wrong code and address.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::common::{Begun, TestRepo, instead_of_daemon, pair, paired, wrong};
 
-/// Starts `peer add`, as soon as an earlier session has ended, and gives it with its code and address.
+/// Starts `peer add` once an earlier pairing session has ended. Returns the command with its code and address.
 fn invite(repo: &TestRepo, more: &[&str]) -> (Begun, String, String) {
     let (adding, shown) = loop {
         let mut adding = repo.begin(&[&["peer", "add", "--via", "local", "--json"], more].concat());
@@ -43,12 +43,15 @@ fn two_repositories_are_paired_with_a_code_as_the_page_shows_it() {
             break line.trim().to_owned();
         }
     };
-    // The whole line may be pasted.
+    // People may paste the whole line.
     let joined = join(&right, &line, &code).ok();
     assert_eq!(joined.stdout, "Paired with \"my-laptop\". Syncing started.\n");
     let added = adding.end().ok();
     let last = added.stdout.lines().last().unwrap();
-    assert!(last.starts_with("Paired with \"office-server\" (127.0.0.1:") && last.ends_with("). Syncing started."), "{last}");
+    assert!(
+        last.starts_with("Paired with \"office-server\" (127.0.0.1:") && last.ends_with("). Syncing started."),
+        "{last}"
+    );
 
     for (repo, name) in [(&left, "office-server"), (&right, "my-laptop")] {
         let list = repo.json(&["peer", "list"]);
@@ -74,14 +77,14 @@ fn c5_a_code_that_cannot_be_one_is_refused_before_anything_is_sent() {
         join(&right, &address, bad).fails(2, "four digits").says("Nothing was sent");
     }
     right.thrum(&["peer", "join", &address]).fails(2, "standard input");
-    // No try was used up by any of them.
+    // None of the malformed codes used up an attempt.
     join(&right, &address, &wrong(&code)).fails(4, "2 attempts remaining");
-    // Spaces around and between the digits were typed for the eye.
+    // Spaces around and between the digits are ignored.
     join(&right, &address, &format!(" {} {}\t", &code[..2], &code[2..])).ok();
     adding.end().ok();
 }
 
-/// What Go Thrum prints can be pasted as it is: on the command line, by standard input, and at each prompt.
+/// The line that Go Thrum prints can be pasted unchanged: on the command line, on standard input, and at each prompt.
 #[test]
 fn the_line_that_go_thrum_prints_joins_wherever_it_is_pasted() {
     let peercode = "h1:100.64.0.3:9101:5878";
@@ -120,7 +123,7 @@ fn the_line_that_go_thrum_prints_joins_wherever_it_is_pasted() {
     repo.thrum(&["peer", "join", "h1:100.64.0.3:9101:1234567890123456"]).fails(4, "v0.7");
 }
 
-/// One daemon that waits, at the address that `on_tailnet` joins.
+/// Replies as if one daemon were waiting, at the address that `joined` expects.
 fn one_waits(request: &Value) -> Option<Value> {
     if request["method"] != "peer.waiting" {
         return answered(request);
@@ -137,13 +140,13 @@ fn a_code_without_an_address_is_for_the_only_daemon_that_waits() {
     let heard = instead_of_daemon(&repo, 2, one_waits);
     repo.thrum_with_input(b"7392\n", &["peer", "join"]).ok();
     assert_eq!(heard.join().unwrap()[1]["params"], joined);
-    // Nobody named the daemon that would be sent the code, so `--plain` does not count.
+    // The user did not name the daemon that would receive the code, so `--plain` has no effect.
     let repo = TestRepo::with_agent("repo", "ann");
     let heard = instead_of_daemon(&repo, 2, one_waits);
     repo.thrum_with_input(b"73 92\n", &["peer", "join", "--plain"]).ok();
     assert_eq!(heard.join().unwrap()[1]["params"], joined);
 
-    // At the prompt for an address.
+    // The code also works at the prompt for an address.
     let repo = TestRepo::with_agent("repo", "ann");
     let heard = instead_of_daemon(&repo, 3, one_waits);
     let mut joining = repo.asks(&["peer", "join"]);
@@ -153,7 +156,7 @@ fn a_code_without_an_address_is_for_the_only_daemon_that_waits() {
     assert_eq!((code, screen.contains("Enter pairing code")), (0, false), "{screen}");
     assert_eq!(heard.join().unwrap()[2]["params"], joined);
 
-    // Where several wait it has to be said which one is meant, and the code is not asked for again.
+    // If several daemons wait, the user has to choose one, and is not asked for the code again.
     let repo = TestRepo::with_agent("repo", "ann");
     let heard = instead_of_daemon(&repo, 3, answered);
     let mut joining = repo.asks(&["peer", "join"]);
@@ -164,7 +167,9 @@ fn a_code_without_an_address_is_for_the_only_daemon_that_waits() {
     assert_eq!(heard.join().unwrap()[2]["params"], joined);
     let repo = TestRepo::with_agent("repo", "ann");
     let heard = instead_of_daemon(&repo, 1, answered);
-    repo.thrum_with_input(b"7392\n", &["peer", "join"]).fails(2, "the address is missing").says("ci at 100.64.0.3:9101");
+    repo.thrum_with_input(b"7392\n", &["peer", "join"])
+        .fails(2, "the address is missing")
+        .says("ci at 100.64.0.3:9101");
     heard.join().unwrap();
 }
 
@@ -181,7 +186,7 @@ fn c5_a_code_keeps_its_zeros_on_the_way_to_the_daemon() {
 fn three_wrong_codes_end_a_session_and_many_lock_pairing_without_showing_a_code() {
     let (left, right) = (TestRepo::with_agent("left", "ann"), TestRepo::with_agent("right", "bob"));
     let (mut tried, mut last) = (0, String::new());
-    // Sessions of three tries each, until the budget of an hour is used up.
+    // Three wrong codes end a session; new sessions follow until the hourly budget is used up.
     let locked = loop {
         let mut adding = left.begin(&["peer", "add", "--via", "local", "--json"]);
         let line = adding.line();
@@ -200,7 +205,7 @@ fn three_wrong_codes_end_a_session_and_many_lock_pairing_without_showing_a_code(
         assert!(tried < 40, "it never locks");
     };
     assert_eq!((locked.code, locked.stdout.as_str()), (4, ""), "{locked:?}");
-    // Both sides give the time.
+    // Both sides report when pairing is possible again.
     assert!(locked.stderr.contains("pairing is locked until 20"), "{locked:?}");
     join(&right, &last, "0000").fails(4, "pairing from there is possible again at 20");
     assert_eq!(right.json(&["peer", "list"]), json!([]));
@@ -209,8 +214,11 @@ fn three_wrong_codes_end_a_session_and_many_lock_pairing_without_showing_a_code(
 
 #[test]
 fn a_code_that_was_used_or_has_expired_is_worth_nothing() {
-    let (left, right, third) =
-        (TestRepo::with_agent("left", "ann"), TestRepo::with_agent("right", "bob"), TestRepo::with_agent("third", "eve"));
+    let (left, right, third) = (
+        TestRepo::with_agent("left", "ann"),
+        TestRepo::with_agent("right", "bob"),
+        TestRepo::with_agent("third", "eve"),
+    );
     let (adding, code, address) = invite(&left, &[]);
     join(&right, &address, &code).ok();
     let second = adding.end().ok().json();
@@ -298,7 +306,7 @@ fn a_removed_peer_is_told_and_both_can_pair_again() {
     left.thrum(&["peer", "remove", "right"]).ok();
     assert_eq!(left.json(&["peer", "list"]), json!([]));
     left.thrum(&["peer", "remove", "right"]).fails(3, "right");
-    // The other side learns of it, at the latest when it asks.
+    // The other side learns of the removal when it next makes a request, or earlier.
     right.thrum(&["sync", "force"]);
     let seen = right.json(&["peer", "status"]);
     assert!(seen == json!([]) || seen[0]["state"] == "removed_us", "{seen}");
@@ -306,7 +314,7 @@ fn a_removed_peer_is_told_and_both_can_pair_again() {
     pair(&left, &right);
 }
 
-/// C2: who tries a wrong code is said while the command waits.
+/// C2: the waiting command reports at once which address tried a wrong code.
 #[test]
 fn a_wrong_code_is_shown_to_who_waits_at_once() {
     let (left, right) = (TestRepo::with_agent("left", "ann"), TestRepo::with_agent("right", "bob"));
@@ -319,7 +327,7 @@ fn a_wrong_code_is_shown_to_who_waits_at_once() {
     adding.end().ok();
 }
 
-/// The daemon of another machine, as one on a tailnet would speak of it.
+/// Replies about waiting daemons on other machines, as a daemon on a tailnet would.
 fn on_tailnet(method: &str) -> Option<Value> {
     let node = |name: &str| json!({"id": format!("n-{name}"), "name": name, "user": "ann@example.com"});
     let daemon = |name: &str, address: &str, at: &str| json!({"name": name, "address": address, "node": node(at), "version": "0.1.0", "transport": "tailscale"});
@@ -332,7 +340,9 @@ fn on_tailnet(method: &str) -> Option<Value> {
             "code": "7392", "address": "100.64.0.7:9100", "join": "thrum peer join 100.64.0.7:9100", "peercode": "x:100.64.0.7:9100:7392",
             "name": "x", "transport": "tailscale",
         })),
-        "peer.look" => Some(json!({"address": "100.64.0.3:9101", "node": node("runner"), "name": "ci", "pairing": "spake2-1"})),
+        "peer.look" => {
+            Some(json!({"address": "100.64.0.3:9101", "node": node("runner"), "name": "ci", "pairing": "spake2-1"}))
+        }
         "peer.join" => Some(json!({
             "status": "paired", "peer_name": "ci", "peer_address": "100.64.0.3:9101", "pairing": "spake2-1", "syncing": true,
         })),
@@ -360,21 +370,27 @@ fn whoever_waits_on_the_tailnet_is_offered_at_a_terminal() {
     let (code, screen) = joining.end();
     assert_eq!(code, 0, "{screen}");
     assert!(screen.contains("1  \"desk\\u{1b}[2J\" at 100.64.0.2:9100 on tower (ann@example.com)\n"), "{screen}");
-    assert!(screen.contains("2  ci at 100.64.0.3:9101 on runner (ann@example.com)\n") && screen.contains("3 more nodes were not asked"));
+    assert!(
+        screen.contains("2  ci at 100.64.0.3:9101 on runner (ann@example.com)\n")
+            && screen.contains("3 more nodes were not asked")
+    );
     assert_eq!(heard.join().unwrap()[2]["params"], json!({"address": "100.64.0.3:9101", "code": "7392"}));
 }
 
-/// A daemon that would have to be sent the code.
+/// Replies as if the peer at the address were a legacy peer, to which the code itself would have to be sent.
 fn old(request: &Value) -> Option<Value> {
     let node = json!({"id": "n", "name": "tower", "user": "ann@example.com"});
     let result = match request["method"].as_str().unwrap() {
         "peer.look" => json!({"address": "100.64.0.2:9100", "node": node, "pairing": "plain"}),
-        _ => json!({"status": "paired", "peer_name": "old", "peer_address": "100.64.0.2:9100", "pairing": "plain", "syncing": true}),
+        _ => {
+            json!({"status": "paired", "peer_name": "old", "peer_address": "100.64.0.2:9100", "pairing": "plain", "syncing": true})
+        }
     };
     replies(request, Some(result))
 }
 
-/// C6: before the code is asked for, and for the address that was looked at, whatever the name means a moment later.
+/// C6: the question precedes the prompt for the code. The consent covers only the address that was looked up, even if
+/// the name resolves differently a moment later.
 #[test]
 fn at_a_terminal_a_code_is_sent_only_after_a_yes_that_names_the_node() {
     for (said, code) in [("y\n", 0), ("\n", 4), ("n\n", 4)] {
@@ -399,7 +415,8 @@ fn at_a_terminal_a_code_is_sent_only_after_a_yes_that_names_the_node() {
     }
 }
 
-/// C6: each code that is typed is a guess for who is in between, whatever he says of tries that are left.
+/// C6: every typed code gives an attacker in between one guess, so the command stops after three, whatever number of
+/// remaining attempts the peer reports.
 #[test]
 fn at_a_terminal_three_codes_are_asked_for_and_no_more() {
     let repo = TestRepo::with_agent("repo", "ann");
@@ -418,7 +435,7 @@ fn at_a_terminal_three_codes_are_asked_for_and_no_more() {
     assert_eq!(heard.join().unwrap()[3]["params"]["code"], "3333");
 }
 
-/// C6, on the wire: whoever answers as Go Thrum does gets the code if that is asked for, and else nothing.
+/// C6, on the wire: a listener that replies like Go Thrum gets the code only with `--plain`, and otherwise nothing.
 #[test]
 fn without_a_terminal_a_code_is_sent_only_with_plain() {
     let repo = TestRepo::with_agent("repo", "ann");
@@ -435,7 +452,9 @@ fn without_a_terminal_a_code_is_sent_only_with_plain() {
                     "pair.request" => {
                         json!({"result": {"status": "paired", "daemon_id": "d_go", "name": "go", "token": "5".repeat(64)}, "id": id})
                     }
-                    method => json!({"error": {"code": -32601, "message": format!("method not found: {method}")}, "id": id}),
+                    method => {
+                        json!({"error": {"code": -32601, "message": format!("method not found: {method}")}, "id": id})
+                    }
                 };
                 writeln!(&stream, "{reply}").unwrap();
                 heard.push(request);
@@ -460,25 +479,30 @@ fn whoever_waits_on_the_tailnet_is_the_hint_without_a_terminal_and_the_result_wi
     let missing = repo.thrum(&["peer", "join"]).fails(2, "the address is missing");
     assert!(missing.stderr.contains("ci at 100.64.0.3:9101 on runner (ann@example.com)"), "{missing:?}");
     let listed = repo.json(&["peer", "join"]);
-    assert_eq!((&listed["daemons"][1]["address"], &listed["not_asked"]), (&json!("100.64.0.3:9101"), &json!(3)), "{listed}");
+    assert_eq!(
+        (&listed["daemons"][1]["address"], &listed["not_asked"]),
+        (&json!("100.64.0.3:9101"), &json!(3)),
+        "{listed}"
+    );
     heard.join().unwrap();
 }
 
-/// C2: node, user, and how many tries are left.
+/// C2: the warning names node and user, and the number of attempts that are left.
 #[test]
 fn who_guesses_on_the_tailnet_is_shown_by_node_and_user() {
     let repo = TestRepo::with_agent("repo", "ann");
-    let attempt =
-        |left: u8| json!({"node": {"id": "n", "name": "cafe", "user": "eve@example.com"}, "address": "100.64.0.9:1", "left": left});
+    let attempt = |left: u8| json!({"node": {"id": "n", "name": "cafe", "user": "eve@example.com"}, "address": "100.64.0.9:1", "left": left});
     let mut locked = attempt(0);
     locked["locked_until"] = "2026-11-23T10:00:00.000000001Z".into();
-    let refused = "Warning: cafe (eve@example.com) showed a code and was refused after too many wrong ones; it can pair again at \
+    let refused = "Warning: cafe (eve@example.com) tried a code and was refused after too many wrong ones; it can pair again at \
                    2026-11-23T10:00:01Z";
     let heard = instead_of_daemon(&repo, 4, move |request| {
         let seen = request["params"]["attempts_seen"].as_u64();
         let result = match seen {
             Some(0) => Some(json!({"status": "waiting", "attempts": [attempt(2), attempt(1)]})),
-            Some(2) => Some(json!({"status": "waiting", "attempts": [attempt(2), attempt(1), attempt(0), locked.clone()]})),
+            Some(2) => {
+                Some(json!({"status": "waiting", "attempts": [attempt(2), attempt(1), attempt(0), locked.clone()]}))
+            }
             Some(_) => on_tailnet("peer.join"),
             None => on_tailnet(request["method"].as_str().unwrap()),
         };
@@ -488,9 +512,17 @@ fn who_guesses_on_the_tailnet_is_shown_by_node_and_user() {
     let who = "Warning: wrong code from cafe (eve@example.com), which has";
     assert_eq!(
         added.stderr.lines().collect::<Vec<_>>(),
-        [&format!("{who} 2 tries left"), &format!("{who} 1 try left"), &format!("{who} no try left; others may still join"), refused]
+        [
+            &format!("{who} 2 tries left"),
+            &format!("{who} 1 try left"),
+            &format!("{who} no try left; others may still join"),
+            refused
+        ]
     );
-    assert!(added.stdout.contains("    thrum peer join 100.64.0.7:9100\n") && added.stdout.contains("x:100.64.0.7:9100:7392"));
+    assert!(
+        added.stdout.contains("    thrum peer join 100.64.0.7:9100\n")
+            && added.stdout.contains("x:100.64.0.7:9100:7392")
+    );
     assert_eq!(heard.join().unwrap()[0]["params"]["transport"], "tailnet");
 }
 
@@ -498,7 +530,10 @@ fn who_guesses_on_the_tailnet_is_shown_by_node_and_user() {
 fn a_ping_answers_or_says_why_not_and_exits_with_75() {
     let (left, right) = paired();
     let pinged = left.thrum(&["peer", "ping", "right"]).ok();
-    assert!(pinged.stdout.starts_with("right answers in ") && pinged.stdout.contains("; its clock: the same\n"), "{pinged:?}");
+    assert!(
+        pinged.stdout.starts_with("right answers in ") && pinged.stdout.contains("; its clock: the same\n"),
+        "{pinged:?}"
+    );
     left.thrum(&["peer", "ping", "nobody"]).fails(3, "nobody");
     right.thrum(&["daemon", "stop"]).ok();
     let silent = left.thrum(&["peer", "ping", "right"]).fails(75, "right does not answer: ");

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::common::{Ran, TestRepo, paired};
 
-/// Git gets all the time it needs; how little it usually gets is no matter of tests.
+/// Git gets all the time it needs; the usual short limit is not under test.
 const PATIENT: [&str; 2] = ["--git-wait", "60s"];
 
 fn primed(repo: &TestRepo, args: &[&str]) -> Value {
@@ -46,7 +46,10 @@ fn it_says_who_i_am_what_waits_who_is_there_and_what_i_was_about() {
 
     let told = primed(&repo, &["--as", "ann"]);
     assert_eq!((&told["identity"]["agent_id"], &told["session"]["session_id"]), (&"ann".into(), &session), "{told}");
-    assert_eq!((&told["session"]["intent"], &told["session"]["current_task"]), (&"mend the login".into(), &"T-7".into()));
+    assert_eq!(
+        (&told["session"]["intent"], &told["session"]["current_task"]),
+        (&"mend the login".into(), &"T-7".into())
+    );
     assert_eq!((&told["messages"]["unread"], told["messages"]["recent"].as_array().unwrap().len()), (&7.into(), 5));
     assert_eq!(told["messages"]["recent"][0]["is_read"], false, "it leaves mail unread");
     assert_eq!((&told["agents"]["total"], &told["agents"]["active"]), (&2.into(), &2.into()));
@@ -61,7 +64,13 @@ fn the_commands_it_names_are_there() {
     let repo = TestRepo::with_agent("repo", "ann");
     let commands = primed(&repo, &[])["commands"].take();
     for command in commands.as_array().unwrap() {
-        let words: Vec<_> = command.as_str().unwrap().split(' ').skip(1).take_while(|word| word.starts_with(char::is_lowercase)).collect();
+        let words: Vec<_> = command
+            .as_str()
+            .unwrap()
+            .split(' ')
+            .skip(1)
+            .take_while(|word| word.starts_with(char::is_lowercase))
+            .collect();
         let help = repo.thrum(&[&words[..], &["--help"]].concat()).ok().stdout;
         assert!(help.contains(&format!("Usage: thrum {}", words.join(" "))), "{command}: {help}");
     }
@@ -71,14 +80,17 @@ fn the_commands_it_names_are_there() {
 fn unread_mail_comes_before_newer_mail_that_was_read() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
-    let send = |text: &str| repo.json(&["send", text, "--to", "ann", "--as", "bob"])["message_id"].as_str().unwrap().to_owned();
+    let send = |text: &str| {
+        repo.json(&["send", text, "--to", "ann", "--as", "bob"])["message_id"].as_str().unwrap().to_owned()
+    };
     send("old and unread");
     for number in 0..6 {
         let id = send(&format!("newer {number}"));
         repo.thrum(&["message", "read", &id, "--as", "ann"]).ok();
     }
     let recent = primed(&repo, &["--as", "ann"])["messages"]["recent"].take();
-    let previews: Vec<_> = recent.as_array().unwrap().iter().map(|message| message["preview"].as_str().unwrap()).collect();
+    let previews: Vec<_> =
+        recent.as_array().unwrap().iter().map(|message| message["preview"].as_str().unwrap()).collect();
     assert_eq!(previews, ["old and unread", "newer 5", "newer 4", "newer 3", "newer 2"]);
 }
 
@@ -88,13 +100,22 @@ fn without_a_daemon_it_says_what_is_missing_and_shows_the_rest() {
     repo.thrum(&["context", "save", "what I was about"]).ok();
     repo.thrum(&["daemon", "stop"]).ok();
     let shown = repo.thrum(&["prime", "--no-start"]).ok().stdout;
-    for words in ["@ann (implementer · m-ann)", "Missing: the daemon of", "(thrum daemon start)", "what I was about", "thrum inbox"] {
+    for words in [
+        "@ann (implementer · m-ann)",
+        "Missing: the daemon of",
+        "(thrum daemon start)",
+        "what I was about",
+        "thrum inbox",
+    ] {
         assert!(shown.contains(words), "no '{words}' in:\n{shown}");
     }
     let told = primed(&repo, &["--no-start"]);
-    assert_eq!((&told["sync_state"]["daemon_status"], &told["missing"][0]["kind"]), (&"not_running".into(), &"unavailable".into()));
+    assert_eq!(
+        (&told["sync_state"]["daemon_status"], &told["missing"][0]["kind"]),
+        (&"not_running".into(), &"unavailable".into())
+    );
     assert_eq!((&told["messages"], &told["identity"]["role"]), (&Value::Null, &"implementer".into()));
-    // A daemon that cannot be reached at all is no reason to fail, either.
+    // An unreachable daemon does not make the command fail, either.
     fs::set_permissions(repo.path(".thrum/var"), fs::Permissions::from_mode(0o000)).unwrap();
     let ran = repo.thrum(&["prime", "--no-start"]);
     fs::set_permissions(repo.path(".thrum/var"), fs::Permissions::from_mode(0o700)).unwrap();
@@ -138,7 +159,9 @@ fn long_notes_mail_and_lists_are_cut_where_a_context_window_would_suffer() {
     let shown = repo.thrum(&[&["prime"], &PATIENT[..]].concat()).ok().stdout;
     assert!(shown.len() < 8000, "{} bytes", shown.len());
     assert!(
-        shown.contains("61 files uncommitted") && shown.contains("and 41 more") && shown.contains("all: thrum context show"),
+        shown.contains("61 files uncommitted")
+            && shown.contains("and 41 more")
+            && shown.contains("all: thrum context show"),
         "{shown}"
     );
     assert!(primed(&repo, &[]).to_string().len() < 10_000);

@@ -7,17 +7,40 @@ use crate::common::TestRepo;
 #[test]
 fn from_nothing_to_an_agent_in_one_command() {
     let repo = TestRepo::git("repo");
-    let ran = repo.thrum(&["quickstart", "--name", "ann", "--role", "implementer", "--module", "auth", "--intent", "Fix the login"]).ok();
+    let ran = repo
+        .thrum(&[
+            "quickstart",
+            "--name",
+            "ann",
+            "--role",
+            "implementer",
+            "--module",
+            "auth",
+            "--intent",
+            "Fix the login",
+        ])
+        .ok();
     assert!(ran.stdout.contains("@ann") && ran.stdout.contains("Fix the login"), "{}", ran.stdout);
-    assert!(ran.stderr.contains("added it to .gitignore") && ran.stderr.contains("Starting the daemon"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("added it to .gitignore") && ran.stderr.contains("Starting the daemon"),
+        "{}",
+        ran.stderr
+    );
 
     let path = repo.path(".thrum/identities/ann.json");
     let file: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-    assert_eq!((&file["version"], &file["agent"]["Name"], &file["agent"]["Role"]), (&3.into(), &"ann".into(), &"implementer".into()));
+    assert_eq!(
+        (&file["version"], &file["agent"]["Name"], &file["agent"]["Role"]),
+        (&3.into(), &"ann".into(), &"implementer".into())
+    );
     assert_eq!((&file["worktree"], &file["branch"]), (&"repo".into(), &"main".into()));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     let team = repo.json(&["team"]);
-    assert_eq!((&team["members"][0]["agent_id"], &team["members"][0]["intent"]), (&"ann".into(), &"Fix the login".into()), "{team}");
+    assert_eq!(
+        (&team["members"][0]["agent_id"], &team["members"][0]["intent"]),
+        (&"ann".into(), &"Fix the login".into()),
+        "{team}"
+    );
 }
 
 #[test]
@@ -29,7 +52,11 @@ fn a_second_time_is_the_same_agent_in_the_same_session() {
     let session = || repo.json(&["session", "list", "--active"])["sessions"].clone();
     let before = session();
     let again = repo.json(&["quickstart"]);
-    assert_eq!((&again["agent_id"], &again["role"]), (&"ann".into(), &"implementer".into()), "what was not said again stays");
+    assert_eq!(
+        (&again["agent_id"], &again["role"]),
+        (&"ann".into(), &"implementer".into()),
+        "what was not said again stays"
+    );
     assert_eq!((&again["continued"], &again["intent"]), (&true.into(), &"Fix the login".into()));
     assert_eq!(again["session_id"], before[0]["session_id"]);
     let mut after = session();
@@ -38,7 +65,8 @@ fn a_second_time_is_the_same_agent_in_the_same_session() {
     }
     after[0]["last_seen_at"] = before[0]["last_seen_at"].clone();
     assert_eq!(after, before, "one session, with its scopes and refs");
-    let file: Value = serde_json::from_str(&fs::read_to_string(repo.path(".thrum/identities/ann.json")).unwrap()).unwrap();
+    let file: Value =
+        serde_json::from_str(&fs::read_to_string(repo.path(".thrum/identities/ann.json")).unwrap()).unwrap();
     assert_eq!((&file["intent"], &file["session_id"]), (&"Fix the login".into(), &before[0]["session_id"]));
 
     let ran = repo.thrum(&["quickstart", "--intent", "Something else"]).ok();
@@ -54,8 +82,9 @@ fn a_second_time_is_the_same_agent_in_the_same_session() {
 #[test]
 fn another_agent_of_the_same_role_and_module_is_shown_and_only_force_goes_on() {
     let repo = TestRepo::git("repo");
-    let as_agent =
-        |name, more: &[&str]| repo.thrum(&[&["quickstart", "--role", "implementer", "--module", "auth", "--name", name], more].concat());
+    let as_agent = |name, more: &[&str]| {
+        repo.thrum(&[&["quickstart", "--role", "implementer", "--module", "auth", "--name", name], more].concat())
+    };
     as_agent("ann", &[]).ok();
     as_agent("bob", &[]).fails(4, "ann").fails(4, "--force");
     assert!(!repo.path(".thrum/identities/bob.json").exists());

@@ -1,4 +1,5 @@
-//! A peer of which so much is kept that it is read no further, and what can be done about it.
+//! The daemon stops reading a peer that exceeds its quota. Raising the quota resumes it; removing the peer can drop its
+//! data.
 
 use serde_json::{Value, json};
 
@@ -8,8 +9,12 @@ use crate::common::{
 };
 
 fn registrations(from: usize, to: usize) -> impl Iterator<Item = (&'static str, Value)> {
-    (from..to)
-        .map(|n| ("agent.register", json!({"agent_id": format!("agent{n}"), "kind": "agent", "role": "coder", "module": format!("m{n}")})))
+    (from..to).map(|n| {
+        (
+            "agent.register",
+            json!({"agent_id": format!("agent{n}"), "kind": "agent", "role": "coder", "module": format!("m{n}")}),
+        )
+    })
 }
 
 fn agents(repo: &TestRepo) -> usize {
@@ -23,12 +28,14 @@ fn a_peer_over_its_quota_is_read_no_further_until_the_quota_is_raised() {
     let crowd = PlainPeer::join(&repo, "crowd");
     let other = PlainPeer::join(&repo, "other");
     crowd.serve(registrations(0, 2_500));
-    let state = || repo.json(&["peer", "list"]).as_array().unwrap().iter().find(|peer| peer["name"] == "crowd").unwrap().clone();
+    let state = || {
+        repo.json(&["peer", "list"]).as_array().unwrap().iter().find(|peer| peer["name"] == "crowd").unwrap().clone()
+    };
     until(|| state()["state"] == "over_quota");
     assert_eq!((&state()["over_quota"]["measure"], &state()["over_quota"]["allowed"]), (&json!("agents"), &json!(100)));
     let kept = agents(&repo);
     assert!((101..=1_001).contains(&kept), "the batch with which it came over the quota is kept: {kept}");
-    // Others are read as before.
+    // Other peers are read as before.
     other.serve([("agent.register", json!({"agent_id": "olga", "role": "coder", "module": "m"}))]);
     until(|| agents(&repo) == kept + 1);
     crowd.serve(registrations(2_500, 2_600));
@@ -37,7 +44,10 @@ fn a_peer_over_its_quota_is_read_no_further_until_the_quota_is_raised() {
         assert!(shown.contains("over quota") && shown.contains("thrum config set peers.max_agents"), "{shown}");
     }
     let examined = repo.thrum(&["doctor"]).stdout;
-    assert!(examined.contains("crowd is over its quota and read no further") && examined.contains("--forget"), "{examined}");
+    assert!(
+        examined.contains("crowd is over its quota and read no further") && examined.contains("--forget"),
+        "{examined}"
+    );
     let forced = repo.thrum(&["sync", "force", "--from", "crowd"]);
     assert!(forced.code == 75 && forced.stdout.contains("over quota"), "{forced:?}");
     // A restart changes nothing.
@@ -65,12 +75,40 @@ fn forgetting_a_removed_peer_drops_what_it_brought_and_nothing_else() {
     good.serve([("agent.register", json!({"agent_id": "olga", "role": "coder", "module": "m"}))]);
     let kept = || repo.json(&["inbox", "--unread"])["total"].as_u64().unwrap();
     until(|| kept() == 500 && agents(&repo) >= 1_000);
+    // Receipts for the peer's messages are events of this daemon, and stay.
+    repo.thrum(&["inbox"]).ok();
     repo.thrum(&["send", "still here", "--to", "ann"]).ok();
     let removed = repo.thrum(&["peer", "remove", "bad", "--forget"]).ok().stdout;
     assert!(removed.contains("what it brought is being dropped"), "{removed}");
     until(|| agents(&repo) == 2 && kept() == 0);
     assert_eq!(repo.json(&["inbox"])["messages"][0]["body"]["content"], "still here");
-    // Once more, by its id: nothing is left of it.
+    let health = repo.connect().call("health", &json!({}));
+    assert!(health.get("forgetting").is_none() && health["parked"] == 0, "there is nothing to show any more: {health}");
+    // A second removal by the peer's id finds no data.
     repo.thrum(&["peer", "remove", "d_bad", "--forget"]).fails(3, "not found");
     repo.thrum(&["doctor"]).ok();
+}
+
+#[test]
+fn while_a_removed_peer_is_forgotten_it_is_shown_how_far_that_is() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let bad = PlainPeer::join(&repo, "bad");
+    // More than a hundred steps of five hundred rows each.
+    let receipt = |n: u32| {
+        ("message.receipt", json!({"message_id": format!("msg_{n}"), "agent_id": "eve", "receipt_type": "read"}))
+    };
+    repo.thrum(&["config", "set", "peers.max_parked", "100000"]).ok();
+    bad.serve((0..60_000).map(receipt));
+    let mut rpc = repo.connect();
+    let mut health = || rpc.call("health", &json!({}));
+    until(|| health()["events"].as_u64().unwrap() > 60_000);
+    repo.thrum(&["peer", "remove", "bad", "--forget"]).ok();
+    let first = health()["forgetting"][0].clone();
+    assert_eq!(first["daemon_id"], "d_bad");
+    assert!(first["done"].as_u64().unwrap() <= first["rows"].as_u64().unwrap(), "{first}");
+    until(|| health()["forgetting"][0]["done"].as_u64().unwrap() > first["done"].as_u64().unwrap());
+    let shown = repo.thrum(&["status"]).ok().stdout;
+    assert!(shown.contains("what d_bad brought, ") && shown.contains(" rows of the log looked at"), "{shown}");
+    let examined = repo.thrum(&["doctor"]).stdout;
+    assert!(examined.contains("it is dropping what d_bad brought, "), "{examined}");
 }

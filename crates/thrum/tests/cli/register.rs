@@ -5,12 +5,17 @@ use crate::common::TestRepo;
 #[test]
 fn an_agent_is_registered_with_an_identity_and_without_a_session() {
     let repo = TestRepo::git("repo");
-    let ran = repo.thrum(&["register", "--name", "ann", "--role", "implementer", "--module", "auth", "--display", "Ann A."]).ok();
+    let ran = repo
+        .thrum(&["register", "--name", "ann", "--role", "implementer", "--module", "auth", "--display", "Ann A."])
+        .ok();
     assert!(ran.stdout.contains("@ann (implementer, auth)"), "{}", ran.stdout);
     ran.says("thrum session start");
     assert!(repo.path(".thrum/identities/ann.json").exists());
     let me = repo.json(&["whoami"]);
-    assert_eq!((&me["agent_id"], &me["display"], &me["session_id"]), (&"ann".into(), &"Ann A.".into(), &serde_json::Value::Null));
+    assert_eq!(
+        (&me["agent_id"], &me["display"], &me["session_id"]),
+        (&"ann".into(), &"Ann A.".into(), &serde_json::Value::Null)
+    );
     assert_eq!(repo.json(&["session", "list"])["sessions"].as_array().unwrap().len(), 0);
     assert_eq!(repo.json(&["team"])["members"].as_array().unwrap().len(), 0);
     assert_eq!(repo.json(&["team", "--all"])["members"][0]["status"], "offline");
@@ -21,7 +26,10 @@ fn registering_again_changes_what_was_said_and_nothing_else() {
     let repo = TestRepo::with_agent("repo", "ann");
     let session = repo.json(&["whoami"])["session_id"].clone();
     let again = repo.json(&["agent", "register", "--display", "Ann"]);
-    assert_eq!((&again["status"], &again["role"], &again["display"]), (&"updated".into(), &"implementer".into(), &"Ann".into()));
+    assert_eq!(
+        (&again["status"], &again["role"], &again["display"]),
+        (&"updated".into(), &"implementer".into(), &"Ann".into())
+    );
     assert_eq!(repo.json(&["whoami"])["session_id"], session, "the session goes on");
 }
 

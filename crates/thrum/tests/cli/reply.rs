@@ -30,7 +30,8 @@ fn an_answer_to_everyone_goes_to_the_author_only() {
     for flag in [&["--broadcast"][..], &["--to", "@everyone"]] {
         let parent = id(&repo.json(&[&["send", "all hands", "--as", "ann"], flag].concat()));
         let answer = repo.json(&["reply", &parent, "here", "--as", "bob"]);
-        let to: Vec<_> = answer["recipients"].as_array().unwrap().iter().map(|to| to["agent_id"].as_str().unwrap()).collect();
+        let to: Vec<_> =
+            answer["recipients"].as_array().unwrap().iter().map(|to| to["agent_id"].as_str().unwrap()).collect();
         assert_eq!(to, ["ann"], "{answer}");
     }
 }

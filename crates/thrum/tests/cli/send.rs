@@ -16,8 +16,12 @@ fn a_message_is_stored_for_each_recipient() {
     repo.thrum(&["send", "four", "--broadcast", "--as", "ann"]).ok();
     for name in ["bob", "eve"] {
         let inbox = repo.json(&["inbox", "--unread", "--as", name]);
-        let texts: Vec<_> =
-            inbox["messages"].as_array().unwrap().iter().map(|message| message["body"]["content"].as_str().unwrap()).collect();
+        let texts: Vec<_> = inbox["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|message| message["body"]["content"].as_str().unwrap())
+            .collect();
         assert_eq!(texts, ["four", "three", "two", "one"], "{name}, newest first");
     }
     assert_eq!(repo.json(&["inbox", "--as", "ann"])["total"], 0);
@@ -48,7 +52,9 @@ fn a_recipient_that_nobody_is_is_answered_with_who_may_be_meant() {
     let send = |to: &str| repo.thrum(&["send", "hello", "--to", to, "--as", "ann"]);
     send("BOB").fails(3, "unknown recipients: @BOB").says("Did you mean @bob?");
     send("bob, @carol").fails(3, "unknown recipients").says("Repeat --to for each: --to @bob --to @carol");
-    repo.thrum(&["send", "hello", "--to", "bob", "--broadcast", "--as", "ann"]).fails(2, "not both").says("Leave one out");
+    repo.thrum(&["send", "hello", "--to", "bob", "--broadcast", "--as", "ann"])
+        .fails(2, "not both")
+        .says("Leave one out");
     let alone = repo.thrum(&["send", "hello", "--to", "@implementer", "--as", "ann"]).ok().stdout;
     assert!(alone.trim_end().ends_with("to nobody: no other agent is @implementer"), "{alone}");
 }
@@ -56,6 +62,8 @@ fn a_recipient_that_nobody_is_is_answered_with_who_may_be_meant() {
 #[test]
 fn mail_to_oneself_is_stored_and_wakes_nobody() {
     let repo = TestRepo::with_agent("repo", "ann");
+    let alone = repo.thrum(&["send", "anybody?", "--to", "@everyone"]).ok().stdout;
+    assert!(alone.trim_end().ends_with(" to nobody: nobody else is registered yet"), "{alone}");
     let id = repo.json(&["send", "note to self", "--to", "@ann"])["message_id"].as_str().unwrap().to_owned();
     assert_eq!(repo.json(&["message", "get", &id])["message"]["body"]["content"], "note to self");
     repo.thrum(&["wait", "--timeout", "50ms"]).fails(1, "No message");
@@ -77,7 +85,9 @@ fn a_send_whose_answer_is_lost_is_repeated_as_the_same_message() {
     let mut first = true;
     let heard = instead_of_daemon(&repo, 2, move |request| {
         let lost = std::mem::replace(&mut first, false);
-        (!lost).then(|| json!({"jsonrpc": "2.0", "id": request["id"], "result": {"message_id": "msg_1", "recipients": []}}))
+        (!lost).then(
+            || json!({"jsonrpc": "2.0", "id": request["id"], "result": {"message_id": "msg_1", "recipients": []}}),
+        )
     });
     repo.thrum(&["send", "once", "--broadcast"]).ok();
     let heard = heard.join().unwrap();
@@ -89,7 +99,16 @@ fn a_send_whose_answer_is_lost_is_repeated_as_the_same_message() {
 fn what_a_message_carries_beside_its_text_arrives_with_it() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
-    let send = ["send", "# Plan", "--mention", "@bob", "--format", "plain", "--structured", r#"{"file":"a.rs","lines":[1,2]}"#];
+    let send = [
+        "send",
+        "# Plan",
+        "--mention",
+        "@bob",
+        "--format",
+        "plain",
+        "--structured",
+        r#"{"file":"a.rs","lines":[1,2]}"#,
+    ];
     let tags = ["--scope", "module:auth", "--scope", "area:a:b", "--ref", "issue:17", "--as", "ann"];
     let sent = repo.json(&[&send[..], &tags].concat());
     assert_eq!(sent["recipients"].as_array().unwrap().len(), 1);
@@ -127,7 +146,9 @@ fn flags_that_make_no_sense_get_a_sentence_and_nothing_is_sent() {
 fn a_key_makes_a_repeated_send_one_message_and_is_refused_for_another() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
-    let send = |text: &str| repo.thrum(&["send", text, "--to", "bob", "--as", "ann", "--idempotency-key", "build-17", "--json"]);
+    let send = |text: &str| {
+        repo.thrum(&["send", text, "--to", "bob", "--as", "ann", "--idempotency-key", "build-17", "--json"])
+    };
     let first = send("build 17 is green").ok().json();
     assert_eq!(send("build 17 is green").ok().json()["message_id"], first["message_id"]);
     let refused = send("build 17 is red");
@@ -145,18 +166,23 @@ fn unknown_recipients_are_all_listed_with_whom_they_may_have_meant() {
     assert_eq!(repo.json(&["inbox", "--as", "bob"])["total"], 0);
 }
 
-/// The daemon of a full disk: it does not know whether the message is stored.
+/// Like a daemon on a full disk, which does not know whether the message was stored.
 #[test]
 fn an_error_after_which_the_same_message_may_be_sent_again_shows_its_key() {
     let repo = TestRepo::with_agent("repo", "ann");
     let unknown = |request: &serde_json::Value| {
         let data = serde_json::json!({"kind": "try_again", "retryable": true, "hint": "Make room, then try again."});
-        Some(serde_json::json!({"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32000, "message": "disk full", "data": data}}))
+        Some(
+            serde_json::json!({"jsonrpc": "2.0", "id": request["id"], "error": {"code": -32000, "message": "disk full", "data": data}}),
+        )
     };
     let heard = instead_of_daemon(&repo, 2, unknown);
-    let failed = repo.thrum(&["send", "x", "--to", "@bob"]).fails(75, "Make room, then try again. With --idempotency-key ");
-    repo.thrum(&["send", "x", "--to", "@bob", "--idempotency-key", "mine"]).fails(75, "With --idempotency-key mine the same message");
-    let keys: Vec<_> = heard.join().unwrap().iter().map(|request| request["params"]["idempotency_key"].clone()).collect();
+    let failed =
+        repo.thrum(&["send", "x", "--to", "@bob"]).fails(75, "Make room, then try again. With --idempotency-key ");
+    repo.thrum(&["send", "x", "--to", "@bob", "--idempotency-key", "mine"])
+        .fails(75, "With --idempotency-key mine the same message");
+    let keys: Vec<_> =
+        heard.join().unwrap().iter().map(|request| request["params"]["idempotency_key"].clone()).collect();
     assert!(failed.stderr.contains(&format!("--idempotency-key {} ", keys[0].as_str().unwrap())), "{}", failed.stderr);
     assert_eq!(keys[1], "mine");
 }

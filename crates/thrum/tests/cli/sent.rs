@@ -1,13 +1,21 @@
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::common::{TestRepo, pair, paired};
+use crate::{
+    common::{TestRepo, pair, paired, plain::until},
+    hook::{beside, ended, waiter},
+};
 
 fn id(sent: &Value) -> String {
     sent["message_id"].as_str().unwrap().to_owned()
 }
 
 fn states(message: &Value) -> Vec<(&str, &str)> {
-    message["recipients"].as_array().unwrap().iter().map(|to| (to["agent_id"].as_str().unwrap(), to["state"].as_str().unwrap())).collect()
+    message["recipients"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|to| (to["agent_id"].as_str().unwrap(), to["state"].as_str().unwrap()))
+        .collect()
 }
 
 #[test]
@@ -44,11 +52,14 @@ fn a_message_is_at_its_home_once_that_home_says_so_and_a_restart_forgets_nothing
     right.thrum(&["daemon", "stop"]).ok();
     let message = id(&left.json(&["send", "are you there?", "--to", "@bob"]));
     let shown = || left.json(&["sent", "show", &message])["message"]["recipients"][0].clone();
-    assert_eq!((&shown()["state"], &shown()["home_name"], &shown()["local"]), (&"stored".into(), &"right".into(), &false.into()));
+    assert_eq!(
+        (&shown()["state"], &shown()["home_name"], &shown()["local"]),
+        (&"stored".into(), &"right".into(), &false.into())
+    );
     assert!(left.thrum(&["sent"]).ok().stdout.contains("@bob@right  stored, not confirmed by right"));
 
     right.thrum(&["daemon", "start"]).ok();
-    // Its pull after the last event is its acknowledgement.
+    // A pull from after the last event acknowledges that event.
     right.thrum(&["sync", "force"]).ok();
     let there = shown();
     assert_eq!(there["state"], "at_home", "{there}");
@@ -63,22 +74,58 @@ fn a_message_is_at_its_home_once_that_home_says_so_and_a_restart_forgets_nothing
 
 #[test]
 fn what_a_relay_has_is_not_at_its_home() {
-    let (left, relay, right) = (TestRepo::with_agent("left", "ann"), TestRepo::git("relay"), TestRepo::with_agent("right", "bob"));
+    let (left, relay, right) =
+        (TestRepo::with_agent("left", "ann"), TestRepo::git("relay"), TestRepo::with_agent("right", "bob"));
     relay.agent("rob", "relay");
     pair(&left, &relay);
     pair(&relay, &right);
     left.thrum(&["sync", "force"]).ok();
     let message = id(&left.json(&["send", "over the hills", "--to", "@bob"]));
     relay.thrum(&["sync", "force"]).ok();
-    right.thrum(&["wait", "--timeout", "60s"]).ok();
+    // Polls without `wait`, because a wait would be reported to the sender.
+    until(|| right.json(&["inbox", "--unread"])["total"] == 1);
     right.thrum(&["sync", "force"]).ok();
     let shown = || left.json(&["sent", "show", &message])["message"]["recipients"][0].clone();
-    assert_eq!((&shown()["state"], &shown()["at_home_since"]), (&"stored".into(), &Value::Null), "only bob's machine could say so");
+    assert_eq!(
+        (&shown()["state"], &shown()["at_home_since"]),
+        (&"stored".into(), &Value::Null),
+        "only bob's machine could say so"
+    );
     let machine = shown()["home_name"].as_str().unwrap().to_owned();
-    assert!(left.thrum(&["sent"]).ok().stdout.contains(&format!("@bob@{machine}  stored, not confirmed by {machine}")), "{machine}");
+    assert!(
+        left.thrum(&["sent"]).ok().stdout.contains(&format!("@bob@{machine}  stored, not confirmed by {machine}")),
+        "{machine}"
+    );
 
     right.thrum(&["inbox"]).ok();
     relay.thrum(&["sync", "force"]).ok();
     left.thrum(&["sync", "force"]).ok();
     assert_eq!(shown()["state"], "read", "its receipt is its own word, whoever brings it");
+}
+
+#[test]
+fn waking_showing_and_reading_are_told_apart_on_the_machine_that_sent() {
+    let (left, right) = paired();
+    let me = std::process::id();
+    let hook =
+        |event: &str, prompt: &str| drop(beside(&right, me, event, &json!({"session_id": "s1", "prompt": prompt})));
+    hook("start", "");
+    let waiting = waiter(&right, me, "s1");
+    // Longer than the part of a message that a hook shows.
+    let long = id(&left.json(&["send", &"long ".repeat(2000), "--to", "@bob"]));
+    let until_all = |state: &str, words: &str| {
+        until(|| left.json(&["sent", "show", &long])["message"]["recipients"][0]["state"] == state);
+        assert_eq!(left.json(&["message", "get", &long])["message"]["recipients"][0]["state"], state);
+        assert!(left.thrum(&["sent"]).ok().stdout.contains(words), "{words}");
+    };
+    assert_eq!(ended(waiting).code, 2);
+    until_all("wake_requested", "@bob@right  wake requested ");
+    // The turn that the message started proves that the agent was shown the beginning of it, but not the whole text.
+    hook("prompt", "<task-notification>");
+    until_all("shown", "@bob@right  shown ");
+    assert_eq!(right.json(&["inbox", "--unread"])["total"], 1);
+    let times = &left.json(&["sent", "show", &long])["message"]["recipients"][0];
+    assert!(times["woken_at"].is_string() && times["seen_at"].is_string() && times["read_at"].is_null(), "{times}");
+    right.thrum(&["message", "get", &long]).ok();
+    until_all("read", "@bob@right  read ");
 }

@@ -23,9 +23,14 @@ fn a_session_begins_says_what_it_is_about_and_ends() {
     let ended = repo.json(&["session", "end", "--reason", "crash"]);
     assert_eq!(ended["session_id"], started["session_id"]);
     repo.thrum(&["session", "end"]).fails(3, "no open session");
-    repo.thrum(&["session", "heartbeat", "--session-id", started["session_id"].as_str().unwrap()]).fails(4, "has ended");
+    repo.thrum(&["session", "heartbeat", "--session-id", started["session_id"].as_str().unwrap()])
+        .fails(4, "has ended");
     let all = repo.json(&["session", "list"]);
-    assert_eq!((&all["sessions"][0]["status"], &all["sessions"][0]["end_reason"]), (&"ended".into(), &"crash".into()), "{all}");
+    assert_eq!(
+        (&all["sessions"][0]["status"], &all["sessions"][0]["end_reason"]),
+        (&"ended".into(), &"crash".into()),
+        "{all}"
+    );
     assert_eq!(repo.json(&["session", "list", "--active"])["sessions"].as_array().unwrap().len(), 0);
     assert!(!fs::read_to_string(repo.path(".thrum/identities/ann.json")).unwrap().contains("session_id"));
 }
@@ -35,7 +40,12 @@ fn a_new_session_ends_the_one_that_nobody_ended() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["session", "start"]).ok();
     let listed = repo.json(&["session", "list", "--agent", "@ann"]);
-    let states: Vec<_> = listed["sessions"].as_array().unwrap().iter().map(|s| (s["status"].as_str(), s["end_reason"].as_str())).collect();
+    let states: Vec<_> = listed["sessions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| (s["status"].as_str(), s["end_reason"].as_str()))
+        .collect();
     assert_eq!(states, [(Some("active"), None), (Some("ended"), Some("crash_recovered"))]);
     assert!(repo.thrum(&["session", "list"]).ok().stdout.contains("ended (replaced by a new session)"));
 }
@@ -48,7 +58,7 @@ fn a_heartbeat_tells_what_git_sees_whatever_the_files_are_called() {
         fs::write(repo.path(name), text).unwrap();
     };
     for name in ["foo.go", "src/old name.rs", "gone", "staged.rs", "quiet.rs"] {
-        // Different, so that git cannot take one for the other.
+        // The contents differ, so that git does not take one file for a renamed copy of another.
         write(name, &format!("1\n2\n3 {name}\n4\n{name}\n"));
     }
     write(".gitignore", "target/\n.thrum/\n");
@@ -58,7 +68,7 @@ fn a_heartbeat_tells_what_git_sees_whatever_the_files_are_called() {
     write("committed.rs", "1\n");
     repo.git_done(&["add", "."]);
     repo.git_done(&["commit", "-q", "-m", "Add \"one\" file"]);
-    // An ordinary edit that is not staged, which Go cuts the first letter off.
+    // An ordinary unstaged edit, from whose name Go Thrum cuts the first letter off.
     write("foo.go", "1\n2\nthree\n4\nfoo.go\n6\n");
     write("staged.rs", "1\n2\n3 staged.rs\n4\nstaged.rs\n6\n");
     repo.git_done(&["add", "staged.rs"]);
@@ -69,9 +79,13 @@ fn a_heartbeat_tells_what_git_sees_whatever_the_files_are_called() {
     repo.agent("ann", "implementer");
 
     let beat = repo.json(&["session", "heartbeat", "--add-scope", "module:auth"]);
-    assert_eq!((&beat["branch"], &beat["unmerged_commits"], &beat["scopes"][0]["value"]), (&"feature/x".into(), &1.into(), &"auth".into()));
+    assert_eq!(
+        (&beat["branch"], &beat["unmerged_commits"], &beat["scopes"][0]["value"]),
+        (&"feature/x".into(), &1.into(), &"auth".into())
+    );
     let context = &repo.json(&["agent", "context"])["contexts"][0];
-    let mut files: Vec<_> = context["uncommitted_files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
+    let mut files: Vec<_> =
+        context["uncommitted_files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
     files.sort_unstable();
     assert_eq!(files, ["dir/日本 x.rs", "foo.go", "gone", "src/new name.rs", "src/old name.rs", "staged.rs"]);
     let commit = &context["unmerged_commits"][0];
@@ -101,7 +115,7 @@ fn without_git_a_session_and_a_heartbeat_work_and_tell_no_branch() {
 #[test]
 fn a_git_that_hangs_keeps_nobody_waiting_and_the_branch_is_told_all_the_same() {
     let repo = TestRepo::git("repo");
-    // In front of the real one, a git that never ends.
+    // A git that never ends, ahead of the real one on the PATH.
     let bin = repo.above().join("bin");
     fs::create_dir(&bin).unwrap();
     fs::write(bin.join("git"), "#!/bin/sh\nexec sleep 600\n").unwrap();
@@ -111,6 +125,38 @@ fn a_git_that_hangs_keeps_nobody_waiting_and_the_branch_is_told_all_the_same() {
     let output = repo.command(&["session", "heartbeat", "--json"]).env("PATH", path).output().unwrap();
     let beat: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(beat["branch"], "main");
+}
+
+#[test]
+fn a_git_that_does_not_answer_in_time_leaves_the_last_known_files_with_their_time() {
+    let mut repo = TestRepo::with_agent("repo", "ann");
+    fs::write(repo.path("new.rs"), "x\n").unwrap();
+    let known = repo.json(&["session", "heartbeat"]);
+    assert_eq!((&known["uncommitted_files"], known.get("git_answered")), (&2.into(), None), "{known}");
+    // A git ahead of the real one on the PATH, also for the daemon. It hangs always, or on every question except `git
+    // status`.
+    let bin = repo.above().join("bin");
+    fs::create_dir(&bin).unwrap();
+    repo.thrum(&["daemon", "stop"]).ok();
+    repo.set_variable("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()));
+    repo.thrum(&["daemon", "start"]).ok();
+    let hangs = [
+        "exec sleep 600",
+        "case \"$*\" in *status*) exec /usr/bin/env PATH=\"${PATH#*:}\" git \"$@\";; *) exec sleep 600;; esac",
+    ];
+    for hang in hangs {
+        fs::write(bin.join("git"), format!("#!/bin/sh\n{hang}\n")).unwrap();
+        fs::set_permissions(bin.join("git"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        fs::write(repo.path("newer.rs"), "x\n").unwrap();
+        let told = repo.json(&["session", "heartbeat"]);
+        assert_eq!((&told["branch"], &told["git_answered"]), (&"main".into(), &false.into()), "{told}");
+        for name in ["uncommitted_files", "file_changes", "git_updated_at"] {
+            assert_eq!(told[name], known[name], "{told}");
+        }
+        let said = repo.thrum(&["session", "heartbeat"]).ok().stdout;
+        assert!(said.contains("git did not answer, so commits and files are those of 20"), "{said}");
+        assert_eq!(repo.json(&["who-has", "new.rs"])["agents"][0]["agent_id"], "ann");
+    }
 }
 
 #[test]
@@ -152,7 +198,11 @@ fn what_a_session_says_reaches_other_machines() {
     left.thrum(&["sync", "verify"]).ok();
     let team = right.json(&["team"]);
     let ann = team["members"].as_array().unwrap().iter().find(|member| member["agent_id"] == "ann").unwrap();
-    assert_eq!((&ann["current_task"], &ann["branch"], &ann["local"]), (&"AUTH-17".into(), &"main".into(), &false.into()), "{ann}");
+    assert_eq!(
+        (&ann["current_task"], &ann["branch"], &ann["local"]),
+        (&"AUTH-17".into(), &"main".into(), &false.into()),
+        "{ann}"
+    );
     let session = ann["session_id"].as_str().unwrap();
     right.thrum(&["session", "end", "--session-id", session]).fails(4, "another machine");
 }
@@ -172,10 +222,15 @@ fn a_list_of_sessions_is_as_long_as_asked_for_and_says_that_there_are_more() {
 
 #[test]
 fn where_git_does_not_answer_commits_and_files_are_unknown_and_not_none() {
-    let repo = TestRepo::with_agent("repo", "ann");
-    let run = |args: &[&str]| -> crate::common::Ran { repo.command(args).env("PATH", "/nowhere").output().unwrap().into() };
+    let repo = TestRepo::git("repo");
+    let run =
+        |args: &[&str]| -> crate::common::Ran { repo.command(args).env("PATH", "/nowhere").output().unwrap().into() };
+    run(&["quickstart", "--name", "ann", "--role", "implementer", "--module", "m"]).ok();
     let said = run(&["session", "heartbeat"]).ok().stdout;
-    assert!(said.contains("main, commits and files unknown: git did not answer") && !said.contains("0 unmerged"), "{said}");
+    assert!(
+        said.contains("main, commits and files unknown: git did not answer") && !said.contains("0 unmerged"),
+        "{said}"
+    );
     let told = run(&["session", "heartbeat", "--json"]).ok().json();
     assert_eq!((&told["branch"], &told["unmerged_commits"]), (&"main".into(), &serde_json::Value::Null), "{told}");
     assert!(repo.thrum(&["session", "heartbeat"]).ok().stdout.contains("main, 0 unmerged commits"));

@@ -1,4 +1,4 @@
-//! What a daemon does when its state is deleted, replaced or exposed while it runs.
+//! The daemon's reaction when its state is deleted, replaced or exposed while it runs.
 
 use std::{
     fs,
@@ -16,7 +16,7 @@ use crate::common::{TestRepo, pair};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until the process is gone.
+/// Waits until the process has ended.
 fn ends(pid: u32) {
     let process = Pid::from_raw(pid.cast_signed()).unwrap();
     let until = Instant::now() + PATIENCE;
@@ -26,7 +26,7 @@ fn ends(pid: u32) {
     }
 }
 
-/// Every file below a directory with its content, but for sockets.
+/// Returns every file below a directory, except sockets, with its content.
 fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap().map(Result::unwrap) {
@@ -47,18 +47,18 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn a_daemon_whose_state_is_deleted_confirms_nothing_more_and_ends() {
-    for deleted in [".thrum", ".thrum/var", ".thrum/var/thrum.lock"] {
+    for deleted in [".thrum", ".thrum/var", ".thrum/var/thrum.lock", ".thrum/var/messages.db"] {
         let repo = TestRepo::with_agent("repo", "ann");
         let pid = repo.daemon_pid().unwrap();
         let mut held = repo.connect();
         held.call("health", &json!({}));
         let path = repo.path(deleted);
         if path.is_dir() {
-            fs::remove_dir_all(&path).unwrap()
+            remove(&path)
         } else {
             fs::remove_file(&path).unwrap()
         }
-        // It answers with an error, or has ended by now.
+        // The daemon returns an error, or has already ended.
         let message = json!({"content": "lost", "mentions": ["ann"], "caller_agent_id": "ann"});
         if let Some(answer) = held.answer("message.send", &message) {
             assert_eq!(answer["error"]["data"]["kind"], "try_again", "{deleted}: {answer}");
@@ -66,6 +66,14 @@ fn a_daemon_whose_state_is_deleted_confirms_nothing_more_and_ends() {
         }
         ends(pid);
         assert!(!repo.path(deleted).exists() || deleted == ".thrum/var/thrum.lock", "{deleted}: it made nothing anew");
+    }
+}
+
+/// Removes a directory, with retries: after its reply the daemon continues in the background and may create a file
+/// there.
+fn remove(dir: &Path) {
+    while let Err(error) = fs::remove_dir_all(dir) {
+        assert_eq!(error.kind(), std::io::ErrorKind::DirectoryNotEmpty, "{error}");
     }
 }
 
@@ -80,9 +88,9 @@ fn a_daemon_whose_state_is_replaced_changes_nothing_in_what_is_there_now() {
     repo.thrum(&["send", "after", "--to", "@ann"]).ok();
     let pid = repo.daemon_pid().unwrap();
 
-    fs::remove_dir_all(repo.path(".thrum")).unwrap();
+    remove(&repo.path(".thrum"));
     copy(&aside, &repo.path(".thrum"));
-    // A log that belongs to the database that is there now, and a pid file and socket of another daemon.
+    // A log that belongs to the database in place now, and the pid file and socket of another daemon.
     fs::write(repo.path(".thrum/var/messages.db-wal"), "not of this daemon").unwrap();
     fs::write(repo.path(".thrum/var/thrum.pid"), json!({"pid": 1}).to_string()).unwrap();
     let socket = repo.path(".thrum/var/thrum.sock");
@@ -94,11 +102,35 @@ fn a_daemon_whose_state_is_replaced_changes_nothing_in_what_is_there_now() {
 }
 
 #[test]
+fn mail_stays_if_only_the_log_of_the_database_is_deleted() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let pid = repo.daemon_pid().unwrap();
+    repo.thrum(&["send", "before", "--to", "@ann"]).ok();
+    for beside in ["messages.db-wal", "messages.db-shm"] {
+        fs::remove_file(repo.path(".thrum/var").join(beside)).unwrap();
+    }
+    ends(pid);
+    assert_eq!(repo.json(&["inbox", "--all"])["total"], 1);
+}
+
+#[test]
+fn mail_comes_back_from_the_log_of_a_database_that_was_deleted() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    let pid = repo.daemon_pid().unwrap();
+    repo.thrum(&["send", "before", "--to", "@ann"]).ok();
+    fs::remove_file(repo.path(".thrum/var/messages.db")).unwrap();
+    ends(pid);
+    repo.thrum(&["inbox"]).fails(1, "").says("thrum doctor --fix");
+    repo.thrum(&["doctor", "--fix"]).ok();
+    assert_eq!(repo.json(&["inbox", "--all"])["total"], 1);
+}
+
+#[test]
 fn the_next_command_finds_a_daemon_on_what_is_there_now() {
     let repo = TestRepo::with_agent("repo", "ann");
     let first = repo.json(&["daemon", "status"])["health"]["daemon_id"].clone();
     fs::rename(repo.path(".thrum"), repo.above().join("moved")).unwrap();
-    // The former daemon may still be there; it is neither found nor in the way.
+    // The former daemon may still run; commands neither find it nor wait for it.
     repo.agent("ann", "implementer");
     repo.thrum(&["send", "new", "--to", "@ann"]).ok();
     let status = repo.json(&["daemon", "status"]);
@@ -115,7 +147,7 @@ fn a_socket_file_that_is_gone_is_made_anew_and_stop_and_restart_find_the_daemon_
     repo.thrum(&["inbox"]).ok();
     assert_eq!(repo.daemon_pid(), Some(pid), "the same daemon listens again");
 
-    // Where it cannot listen, it is found by its lock.
+    // A daemon that cannot listen is found by its lock.
     fs::remove_file(&socket).unwrap();
     fs::create_dir(&socket).unwrap();
     let doctor = repo.thrum(&["doctor", "--json"]).json();
@@ -132,7 +164,7 @@ fn doctor_leaves_one_daemon_that_can_be_reached() {
     let repo = TestRepo::with_agent("repo", "ann");
     let pid = repo.daemon_pid().unwrap();
     fs::remove_file(repo.path(".thrum/var/thrum.sock")).unwrap();
-    // It is replaced now, unless it has made its socket anew before the look.
+    // The daemon is replaced, unless it has recreated its socket before the check.
     repo.thrum(&["doctor", "--fix"]);
     repo.thrum(&["inbox", "--no-start"]).ok();
     let now = repo.json(&["daemon", "status"])["health"]["pid"].clone();
@@ -151,8 +183,10 @@ fn what_a_caller_left_open_is_not_kept_open_by_the_daemon() {
     repo.in_surroundings(&mut shell).arg("-c").arg("exec 9>\"$1\"; exec \"$0\" inbox").arg(program).arg(&lock);
     assert!(shell.stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap().success());
     let pid = repo.daemon_pid().unwrap();
-    let open: Vec<PathBuf> =
-        fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(|entry| fs::read_link(entry.unwrap().path()).ok()).collect();
+    let open: Vec<PathBuf> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
+        .collect();
     assert!(!open.contains(&lock), "{open:?}");
 }
 
@@ -160,11 +194,13 @@ fn what_a_caller_left_open_is_not_kept_open_by_the_daemon() {
 fn git_takes_neither_key_nor_mail_along_whoever_made_the_directory() {
     let repo = TestRepo::git("repo");
     fs::create_dir(repo.path(".thrum")).unwrap();
-    repo.thrum(&["quickstart", "--name", "ann", "--role", "implementer", "--module", "auth"]).ok().says("Added .thrum/ to .gitignore");
+    repo.thrum(&["quickstart", "--name", "ann", "--role", "implementer", "--module", "auth"])
+        .ok()
+        .says("Added .thrum/ to .gitignore");
     repo.git_done(&["add", "-A"]);
     assert_eq!(repo.git_says(&["ls-files"]).trim(), ".gitignore");
 
-    // Also where the line is taken out again.
+    // This holds even if the line is removed again.
     fs::write(repo.path(".gitignore"), "").unwrap();
     repo.git_done(&["add", "-A"]);
     let staged = repo.git_says(&["ls-files"]);
@@ -172,7 +208,7 @@ fn git_takes_neither_key_nor_mail_along_whoever_made_the_directory() {
     repo.thrum(&["quickstart"]).ok().says("Added .thrum/ to .gitignore");
 }
 
-/// Stops the daemon and takes its port for peers.
+/// Stops the daemon and takes its peer port.
 fn take_port(repo: &TestRepo) -> (TcpListener, String) {
     let address = repo.json(&["status"])["health"]["local_address"].as_str().unwrap().to_owned();
     repo.thrum(&["daemon", "stop"]).ok();
@@ -209,9 +245,12 @@ fn a_port_that_must_stay_and_is_taken_is_a_problem_that_names_the_program() {
     let checks = doctor.json()["checks"].clone();
     let listening = checks.as_array().unwrap().iter().find(|check| check["name"] == "listening").unwrap().clone();
     assert_eq!((doctor.code, &listening["verdict"]), (1, &json!("problem")));
-    assert!(listening["evidence"].as_str().unwrap().contains(&format!("(pid {}) has", std::process::id())), "{listening}");
+    assert!(
+        listening["evidence"].as_str().unwrap().contains(&format!("(pid {}) has", std::process::id())),
+        "{listening}"
+    );
     assert!(ann.thrum(&["status"]).ok().stdout.contains("cannot listen on"));
-    // Nobody can dial it, and its mail travels all the same.
+    // No peer can dial the daemon, but its mail is delivered over the connections that it opens.
     ann.thrum(&["send", "out of a closed door", "--to", "@bob"]).ok();
     assert!(bob.thrum(&["wait", "--timeout", "60s"]).ok().stdout.contains("out of a closed door"));
     assert_eq!(bob.json(&["peer", "status"])[0]["asked_over_its_connection"], true);

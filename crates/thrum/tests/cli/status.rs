@@ -8,14 +8,19 @@ fn it_shows_the_pages_block_the_inbox_and_every_peer() {
     right.thrum(&["send", "hello", "--to", "@ann"]).ok();
     left.thrum(&["wait", "--timeout", "60s"]).ok();
     let shown = left.thrum(&["status"]).ok().stdout;
-    for line in ["Tailscale Sync: disabled\n", "Peers: 1 connected\n", "Last sync: ", "Hostname: left\n", "1 unread of 1\n"] {
+    for line in
+        ["Tailscale Sync: disabled\n", "Peers: 1 connected\n", "Last sync: ", "Hostname: left\n", "1 unread of 1\n"]
+    {
         assert!(shown.contains(line), "no '{line}' in:\n{shown}");
     }
     assert!(shown.contains("right") && shown.contains("read by us"), "{shown}");
     let status = left.json(&["status"]);
     assert_eq!((&status["agent"], &status["inbox"]["unread"]), (&"ann".into(), &1.into()), "{status}");
     let page = &status["health"]["tailscale_sync"];
-    assert_eq!((&page["enabled"], &page["peer_count"], &page["peers"][0]["name"]), (&false.into(), &1.into(), &"right".into()));
+    assert_eq!(
+        (&page["enabled"], &page["peer_count"], &page["peers"][0]["name"]),
+        (&false.into(), &1.into(), &"right".into())
+    );
 }
 
 #[test]
@@ -28,7 +33,9 @@ fn it_shows_what_i_am_about_and_how_many_are_at_work() {
     rpc.call("session.setTask", &json!({"session_id": session, "current_task": "T-7"}));
     rpc.call("agent.register", &json!({"name": "carol", "role": "tester", "module": "auth"}));
     let shown = repo.thrum(&["overview", "--as", "ann"]).ok().stdout;
-    for words in ["\"mend the login\"\n", "T-7\n", "2 active of 3 agents\n", "Branch:      main\n", session.as_str().unwrap()] {
+    for words in
+        ["\"mend the login\"\n", "T-7\n", "2 active of 3 agents\n", "Branch:      main\n", session.as_str().unwrap()]
+    {
         assert!(shown.contains(words), "no '{words}' in:\n{shown}");
     }
     let told = repo.json(&["status", "--as", "ann"]);

@@ -1,4 +1,4 @@
-//! Two repositories that talk, from the first command to the proof that nothing is missing.
+//! Two paired repositories exchange mail, from the first command to the proof that nothing is missing.
 
 use crate::common::paired;
 
@@ -17,24 +17,33 @@ fn a_message_wakes_the_other_side_its_receipt_comes_back_and_nothing_is_missing(
     let id = sent["message_id"].as_str().unwrap();
     right.thrum(&["reply", id, "On it."]).ok();
     let answer = left.json(&["wait", "--timeout", "60s"]);
-    assert_eq!((&answer["messages"][0]["body"]["content"], &answer["messages"][0]["reply_to"]), (&"On it.".into(), &id.into()));
-    // The answer came after the receipt on the same way, so the receipt is here, too.
+    assert_eq!(
+        (&answer["messages"][0]["body"]["content"], &answer["messages"][0]["reply_to"]),
+        (&"On it.".into(), &id.into())
+    );
+    // The answer arrived after the receipt on the same path, so the receipt is here, too.
     left.thrum(&["sync", "verify"]).ok();
     let read = left.json(&["message", "get", id]);
     assert!(read["message"]["recipients"][0]["read_at"].is_string(), "{read}");
 
     let team = left.json(&["team"]);
-    let names: Vec<_> = team["members"].as_array().unwrap().iter().map(|member| member["agent_id"].as_str().unwrap()).collect();
+    let names: Vec<_> =
+        team["members"].as_array().unwrap().iter().map(|member| member["agent_id"].as_str().unwrap()).collect();
     assert!(names.contains(&"ann") && names.contains(&"bob"), "{names:?}");
 
-    // Roles and everyone reach over, too.
+    // Messages to roles and broadcasts cross over, too.
     right.agent("rita", "reviewer");
     right.thrum(&["sync", "verify", "--as", "bob"]).ok();
     left.thrum(&["send", "to reviewers", "--to", "@reviewer"]).ok();
     left.thrum(&["send", "to all", "--broadcast"]).ok();
     right.thrum(&["sync", "verify", "--as", "bob"]).ok();
     let inbox = right.json(&["inbox", "--as", "rita"]);
-    let texts: Vec<_> = inbox["messages"].as_array().unwrap().iter().map(|message| message["body"]["content"].as_str().unwrap()).collect();
+    let texts: Vec<_> = inbox["messages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|message| message["body"]["content"].as_str().unwrap())
+        .collect();
     assert_eq!(texts, ["to all", "to reviewers"]);
     left.thrum(&["sync", "verify"]).ok();
 }

@@ -1,4 +1,9 @@
-use crate::common::{TestRepo, paired};
+use serde_json::{Value, json};
+
+use crate::common::{
+    TestRepo, paired,
+    plain::{PlainPeer, until},
+};
 
 #[test]
 fn verify_proves_that_nothing_is_missing() {
@@ -9,7 +14,11 @@ fn verify_proves_that_nothing_is_missing() {
     }
     for repo in [&left, &right] {
         let verified = repo.json(&["sync", "verify"]);
-        assert_eq!((&verified["status"], &verified["peers"][0]["status"]), (&"equal".into(), &"equal".into()), "{verified}");
+        assert_eq!(
+            (&verified["status"], &verified["peers"][0]["status"]),
+            (&"equal".into(), &"equal".into()),
+            "{verified}"
+        );
         assert!(verified["events"].as_u64().unwrap() >= 40);
         assert!(repo.thrum(&["sync", "verify"]).ok().stdout.contains("Nothing is missing"));
     }
@@ -40,7 +49,7 @@ fn force_pulls_at_once_and_names_the_peer_that_does_not_answer() {
     assert!(forced.json()["results"][0]["error"].is_string());
 }
 
-/// A hole below the checkpoint, as a database that lost rows has it.
+/// Deletes events below the checkpoint, as in a database that lost rows. Returns their number.
 fn lose(repo: &TestRepo, which: &str) -> usize {
     repo.thrum(&["daemon", "stop"]).ok();
     let lost = rusqlite::Connection::open(repo.path(".thrum/var/messages.db"))
@@ -76,5 +85,51 @@ fn verify_names_what_is_missing_on_either_side_and_fetches_it() {
     let verified = right.json(&["sync", "verify"]);
     assert_eq!((&verified["status"], &verified["events"]), (&"equal".into(), &whole), "{verified}");
     let verified = left.json(&["sync", "verify"]);
-    assert_eq!((&verified["fetched"], &verified["peers"][0]["missing"]), (&serde_json::Value::Null, &serde_json::Value::Null));
+    assert_eq!((&verified["fetched"], &verified["peers"][0]["missing"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn what_is_parked_is_listed_with_its_peer_its_reason_and_the_last_event() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    assert_eq!(repo.thrum(&["sync", "parked"]).ok().stdout, "Nothing is parked: every event has its effect\n");
+    repo.thrum(&["send", "mine", "--to", "@ann"]).ok();
+    let mine = repo.json(&["inbox"])["messages"][0]["message_id"].clone();
+    let peer = PlainPeer::join(&repo, "desk");
+    let edit =
+        |message: &str| ("message.edit", json!({"message_id": message, "body": {"format": "plain", "content": "no"}}));
+    peer.serve([edit("msg_a"), edit("msg_b"), ("message.delete", json!({"message_id": mine}))]);
+    let mut listed = Value::Null;
+    until(|| {
+        listed = repo.json(&["sync", "parked"]);
+        listed["groups"].as_array().unwrap().len() == 2
+    });
+    let group = |n: usize| {
+        let group = &listed["groups"][n];
+        (
+            group["events"].as_u64().unwrap(),
+            group["waits"].as_bool().unwrap(),
+            group["last"]["target"].as_str().unwrap(),
+        )
+    };
+    assert_eq!((group(0), group(1).0, group(1).1), ((2, true, "msg_b"), 1, false), "{listed}");
+    let text = repo.thrum(&["sync", "parked"]).ok().stdout;
+    assert!(
+        text.contains(
+            "2 events from desk wait: its message is not here\n    last: message.edit evt_d_desk_2 for msg_b, by "
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "1 event from desk stays without effect: it deletes a message of another daemon\n    message.delete evt_"
+        ),
+        "{text}"
+    );
+    assert!(repo.thrum(&["status"]).ok().stdout.contains("2 parked, 0 rejected (thrum sync parked)"));
+    // Once the message arrives, the events that waited for it take effect.
+    peer.serve([(
+        "message.create",
+        json!({"message_id": "msg_a", "agent_id": "eve", "body": {"format": "plain", "content": "first"}}),
+    )]);
+    until(|| repo.json(&["sync", "parked"])["groups"].as_array().unwrap().iter().all(|group| group["events"] == 1));
 }

@@ -15,7 +15,9 @@ fn the_team_is_who_what_where_and_how_much_mail() {
     repo.thrum(&["message", "read", "--all", "--as", "ann"]).ok();
     repo.thrum(&["send", "three", "--to", "@ann", "--as", "bob"]).ok();
     let team = repo.thrum(&["team"]).ok().stdout;
-    for words in ["@ann  implementer · m-ann", "inbox 1/3", "Fix the login", "Task: AUTH-17", "main", "Files: ", "login.rs"] {
+    for words in
+        ["@ann  implementer · m-ann", "inbox 1/3", "Fix the login", "Task: AUTH-17", "main", "Files: ", "login.rs"]
+    {
         assert!(team.contains(words), "no '{words}' in: {team}");
     }
     repo.thrum(&["session", "end", "--as", "bob"]).ok();
@@ -36,8 +38,13 @@ fn who_works_on_a_file_is_told_from_any_directory_and_nobody_is_exit_code_three(
     fs::write(repo.path("src/login.rs"), "1\ntwo\n3\n").unwrap();
     repo.agent("ann", "implementer");
     let line = repo.thrum(&["who-has", "src/login.rs"]).ok().stdout;
-    assert!(line.starts_with("@ann is editing src/login.rs (+2 -1, modified ") && line.contains("), branch: main"), "{line}");
-    let from = |dir: &str, file: &str| repo.command(&["who-has", file]).current_dir(repo.path(dir)).output().unwrap().status.code();
+    assert!(
+        line.starts_with("@ann is editing src/login.rs (+2 -1, modified ") && line.contains("), branch: main"),
+        "{line}"
+    );
+    let from = |dir: &str, file: &str| {
+        repo.command(&["who-has", file]).current_dir(repo.path(dir)).output().unwrap().status.code()
+    };
     assert_eq!(from("src", "login.rs"), Some(0));
     assert_eq!(from("src/deep", "../login.rs"), Some(0));
     assert_eq!(from("src", repo.path("src/login.rs").to_str().unwrap()), Some(0));
@@ -47,7 +54,10 @@ fn who_works_on_a_file_is_told_from_any_directory_and_nobody_is_exit_code_three(
     assert!(repo.thrum(&["who-has", "."]).ok().stdout.starts_with(line.split_once(' ').unwrap().0), "and from there");
     assert_eq!(from(".", "src/log"), Some(3), "half a name is no name");
     let nobody = repo.thrum(&["who-has", "src/quiet.rs", "--json"]);
-    assert_eq!((nobody.code, nobody.json()), (3, serde_json::json!({"file": "src/quiet.rs", "agents": []})));
+    assert_eq!(
+        (nobody.code, nobody.json()),
+        (3, serde_json::json!({"file": "src/quiet.rs", "agents": [], "claims": [], "collisions": []}))
+    );
     repo.thrum(&["who-has", "../elsewhere"]).fails(2, "is not inside");
     let found = repo.json(&["who-has", "src"]);
     assert_eq!(
@@ -57,11 +67,14 @@ fn who_works_on_a_file_is_told_from_any_directory_and_nobody_is_exit_code_three(
 
     fs::write(repo.path("new.rs"), "1\n").unwrap();
     repo.thrum(&["session", "heartbeat"]).ok();
-    assert!(repo.thrum(&["who-has", "new.rs"]).ok().stdout.contains("new.rs (added "), "how many lines it has is not known");
+    assert!(
+        repo.thrum(&["who-has", "new.rs"]).ok().stdout.contains("new.rs (added "),
+        "how many lines it has is not known"
+    );
     let all = repo.thrum(&["who-has", "."]).ok().stdout;
     assert!(all.contains("src/login.rs") && all.contains("new.rs"), "{all}");
 
-    // Committed, it is still one's own until it is merged.
+    // A committed change still belongs to the agent until it is merged.
     repo.git_done(&["checkout", "-q", "-b", "feature"]);
     repo.git_done(&["commit", "-q", "-a", "-m", "Two"]);
     repo.thrum(&["session", "heartbeat"]).ok();

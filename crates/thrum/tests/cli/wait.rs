@@ -1,4 +1,6 @@
-use crate::common::TestRepo;
+use std::fs;
+
+use crate::common::{TestRepo, paired};
 
 #[test]
 fn mail_wakes_who_waits_for_it_and_stays_unread() {
@@ -87,7 +89,8 @@ fn one_can_wait_for_mail_that_names_one_or_has_a_scope() {
     repo.thrum(&["wait", "--timeout", "50ms", "--mention", "@reviewer", "--as", "bob"]).fails(1, "No message");
     repo.thrum(&["wait", "--timeout", "50ms", "--scope", "module:auth", "--as", "bob"]).fails(1, "No message");
     repo.thrum(&["wait", "--timeout", "50ms", "--scope", "auth", "--as", "bob"]).fails(2, "TYPE:VALUE");
-    let mut waiting = repo.begin(&["wait", "--timeout", "60s", "--mention", "@reviewer", "--scope", "module:auth", "--as", "bob"]);
+    let mut waiting =
+        repo.begin(&["wait", "--timeout", "60s", "--mention", "@reviewer", "--scope", "module:auth", "--as", "bob"]);
     waiting.talk();
     repo.thrum(&["send", "to reviewers", "--to", "@reviewer", "--scope", "module:auth", "--as", "ann"]).ok();
     let woken = waiting.end().ok().stdout;
@@ -98,10 +101,12 @@ fn one_can_wait_for_mail_that_names_one_or_has_a_scope() {
 fn who_is_unknown_here_or_lives_elsewhere_waits_for_nothing() {
     let repo = TestRepo::with_agent("repo", "ann");
     let identity = repo.path(".thrum/identities/ann.json");
-    std::fs::copy(&identity, repo.path(".thrum/identities/zoe.json")).unwrap();
-    let text = std::fs::read_to_string(&identity).unwrap().replace("\"ann\"", "\"zoe\"");
-    std::fs::write(repo.path(".thrum/identities/zoe.json"), text).unwrap();
-    repo.thrum(&["wait", "--timeout", "60s", "--as", "zoe"]).fails(3, "no agent zoe is registered here").says("thrum quickstart");
+    fs::copy(&identity, repo.path(".thrum/identities/zoe.json")).unwrap();
+    let text = fs::read_to_string(&identity).unwrap().replace("\"ann\"", "\"zoe\"");
+    fs::write(repo.path(".thrum/identities/zoe.json"), text).unwrap();
+    repo.thrum(&["wait", "--timeout", "60s", "--as", "zoe"])
+        .fails(3, "no agent zoe is registered here")
+        .says("thrum quickstart");
 }
 
 #[test]
@@ -109,10 +114,10 @@ fn a_result_that_cannot_be_printed_is_not_exit_code_one() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     repo.thrum(&["send", "hello", "--to", "bob", "--as", "ann"]).ok();
-    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let full = || fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut received = repo.command(&["wait", "--timeout", "60s", "--as", "bob"]);
     assert_eq!(received.stdout(full()).output().unwrap().status.code(), Some(75));
-    // Nor does a reader that has left make a timeout look like mail.
+    // A reader that has closed the pipe does not make a timeout look like mail, either.
     let mut timed_out = repo.command(&["wait", "--timeout", "1ms", "--as", "ann", "--json"]);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -136,4 +141,79 @@ fn a_wait_that_cannot_work_says_why_and_pauses_so_that_a_loop_is_not_busy() {
         assert!(begun.elapsed() >= std::time::Duration::from_secs(2), "{args:?} ended at once");
     }
     assert!(repo.thrum(&["wait", "--help"]).ok().stdout.contains("ends two seconds later"));
+}
+
+#[test]
+fn a_file_is_waited_for_until_the_one_who_has_it_on_another_machine_gives_it_up() {
+    let (left, right) = paired();
+    right.thrum(&["claim", "src/login.rs"]).ok();
+    left.thrum(&["claim", "src"]);
+    right.thrum(&["sync", "verify"]).ok();
+    let held = left.thrum(&["wait", "--file", "src", "--timeout", "50ms", "--json"]);
+    assert_eq!(held.code, 1, "{held:?}");
+    let held = held.json();
+    let agent = &held["agents"][0];
+    assert_eq!(
+        (&held["status"], &agent["address"], &agent["why"]),
+        (&"timeout".into(), &"@bob@right".into(), &"claimed".into()),
+        "{held}"
+    );
+    let shown = left.thrum(&["wait", "--file", "src", "--timeout", "50ms"]);
+    assert!(shown.code == 1 && shown.stdout.contains("@bob@right has claimed src/login.rs"), "{shown:?}");
+    let mut waiting = left.begin(&["wait", "--file", "src", "--timeout", "60s"]);
+    waiting.talk();
+    right.thrum(&["release"]).ok();
+    assert_eq!(waiting.end().ok().stdout, "Nobody else has src\n");
+
+    // Uncommitted changes keep a file occupied, too.
+    fs::write(right.path("new.rs"), "x\n").unwrap();
+    right.thrum(&["session", "heartbeat"]).ok();
+    right.thrum(&["sync", "verify"]).ok();
+    let mut waiting = left.begin(&["wait", "--file", "new.rs", "--timeout", "60s"]);
+    waiting.talk();
+    right.git_done(&["add", "."]);
+    right.git_done(&["commit", "-q", "-m", "Done"]);
+    right.thrum(&["session", "heartbeat"]).ok();
+    assert_eq!(
+        waiting.end().ok().stdout,
+        "Nobody else has new.rs
+"
+    );
+    assert_eq!(left.json(&["wait", "--file", "new.rs"]), serde_json::json!({"status": "free", "agents": []}));
+}
+
+#[test]
+fn a_claim_that_runs_out_ends_the_wait_without_an_event() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "tester");
+    repo.thrum(&["claim", "a.rs", "--for", "1s", "--as", "bob"]).ok();
+    repo.thrum(&["wait", "--file", "a.rs", "--timeout", "60s", "--as", "ann"]).ok();
+    repo.thrum(&["wait", "--file", "a.rs", "--timeout", "0s", "--as", "bob"]).ok();
+}
+
+#[test]
+fn a_task_and_an_idle_agent_are_waited_for() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.agent("bob", "tester");
+    repo.thrum(&["session", "set-task", "AUTH-17", "--as", "bob"]).ok();
+    repo.thrum(&["wait", "--task", "AUTH-17", "--timeout", "0s", "--as", "bob"]).ok();
+    let mut waiting = repo.begin(&["wait", "--task", "AUTH-17", "--timeout", "60s", "--as", "ann"]);
+    waiting.talk();
+    repo.thrum(&["session", "set-task", "AUTH-18", "--as", "bob"]).ok();
+    assert_eq!(waiting.end().ok().stdout, "Nobody else works on AUTH-17\n");
+
+    let hook = |event: &str| {
+        let payload = serde_json::json!({"session_id": "s1", "cwd": repo.root(), "prompt": "go on"});
+        repo.thrum_with_input(payload.to_string().as_bytes(), &["hook", event, "--host", "claude", "--as", "bob"]).ok();
+    };
+    hook("start");
+    hook("prompt");
+    let busy = repo.thrum(&["wait", "--idle", "@bob", "--timeout", "0s", "--as", "ann"]);
+    assert!(busy.code == 1 && busy.stdout.contains("@bob is working"), "{busy:?}");
+    let mut waiting = repo.begin(&["wait", "--idle", "@bob", "--timeout", "60s", "--as", "ann"]);
+    waiting.talk();
+    hook("stop");
+    assert_eq!(waiting.end().ok().stdout, "@bob works no more\n");
+    repo.thrum(&["wait", "--idle", "@nobody", "--timeout", "0s", "--as", "ann"]).fails(3, "nobody");
+    repo.thrum(&["wait", "--idle", "@bob", "--file", "x", "--timeout", "0s"]).fails(2, "cannot be used with");
 }

@@ -1,10 +1,10 @@
-//! Who wrote this: authors and recipients by their addresses, and nothing of others that looks like a line of ours.
+//! Authors and recipients are shown by their addresses, and no text from others can look like a line of ours.
 
 use serde_json::{Value, json};
 
 use crate::common::{TestRepo, paired, plain::PlainPeer};
 
-/// Begins a line wherever a line break of others gets through.
+/// Starts a line with FORGED wherever one of its line breaks gets through.
 const FORGED: &str = "x\nFORGED\r\nFORGED\u{2028}FORGED\u{85}FORGED  \u{25cf} @boss  active \u{1b}[2J \u{430}nn";
 
 fn forged(n: usize) -> String {
@@ -16,7 +16,7 @@ fn now() -> String {
     thrum_core::Stamp::from_nanos(i64::try_from(now.as_nanos()).unwrap()).to_string()
 }
 
-/// Waits until a plain peer's events are here: its last one is a message for `ann`.
+/// Waits until the events of a plain peer have arrived: the last of them is a message for `ann`.
 fn received(repo: &TestRepo) -> Value {
     repo.json(&["wait", "--timeout", "30s"])
 }
@@ -32,22 +32,41 @@ fn mail_that_nobody_signed_and_mail_of_a_namesake_say_so_and_an_answer_goes_to_i
     peer.serve([
         ("agent.register", json!({"agent_id": "ann", "role": "coder", "module": "m", "timestamp": now})),
         ("agent.register", json!({"agent_id": "bob", "role": "coder", "module": "m", "timestamp": now})),
-        ("message.create", json!({"message_id": "msg_0", "agent_id": "ann", "body": {"content": "I am ann"}, "timestamp": now})),
+        (
+            "message.create",
+            json!({"message_id": "msg_0", "agent_id": "ann", "body": {"content": "I am ann"}, "timestamp": now}),
+        ),
+        (
+            "message.create",
+            json!({"message_id": "msg_2", "agent_id": "ann", "body": {"content": "read me"}, "timestamp": now}),
+        ),
         ("message.create", message),
     ]);
     let waited = repo.json(&["wait", "--timeout", "30s", "--as", "ann", "--mention", "@ann"]);
     let message = &waited["messages"][0];
-    assert_eq!((&message["address"], &message["home_name"], &message["signed"]), (&"@bob@gopeer".into(), &"gopeer".into(), &false.into()));
+    assert_eq!(
+        (&message["address"], &message["home_name"], &message["signed"]),
+        (&"@bob@gopeer".into(), &"gopeer".into(), &false.into())
+    );
+    // `ann` is not the author of the namesake's message, so looking at it marks it as read.
+    assert_eq!(repo.json(&["message", "get", "msg_2", "--as", "ann"])["message"]["is_read"], false);
+    assert_eq!(repo.json(&["message", "get", "msg_2", "--as", "ann"])["message"]["is_read"], true);
     let inbox = repo.thrum(&["inbox", "--as", "ann", "--unread"]).ok().stdout;
     assert!(inbox.contains("@bob@gopeer unsigned  "), "{inbox}");
     assert!(inbox.contains("@ann@gopeer unsigned to everyone"), "the namesake: {inbox}");
     assert!(repo.thrum(&["prime", "--as", "ann"]).ok().stdout.contains("@ann@gopeer unsigned"));
     let got = repo.thrum(&["message", "get", "msg_1", "--as", "ann"]).ok().stdout;
     assert!(got.lines().any(|line| line.starts_with("From:") && line.ends_with("@bob@gopeer unsigned")), "{got}");
-    // Filters take the same addresses.
-    assert_eq!(repo.json(&["inbox", "--as", "ann", "--from", "@ann@gopeer"])["total"], 1);
+    // Filters accept the same addresses.
+    assert_eq!(repo.json(&["inbox", "--as", "ann", "--from", "@ann@gopeer"])["total"], 2);
     assert_eq!(repo.json(&["inbox", "--as", "ann", "--from", "@ann@here"])["total"], 0);
     repo.thrum(&["inbox", "--as", "ann", "--from", "@ann@nowhere"]).fails(3, "no machine is called nowhere");
+    // An incomplete or mistyped machine name is an error that proposes the address.
+    let near = "Did you mean @bob@gopeer?";
+    repo.thrum(&["send", "hi", "--to", "@bob@gopeers", "--as", "ann"]).fails(3, "@bob@gopeers").says(near);
+    repo.thrum(&["inbox", "--as", "ann", "--from", "@bob@gopeers"]).fails(3, "gopeers").says(near);
+    repo.thrum(&["ping", "@bob@gopeers", "--as", "ann"]).fails(3, "gopeers").says(near);
+    repo.thrum(&["ping", "@bop", "--as", "ann"]).fails(3, "bop").says("Did you mean @bob?");
 
     let answer = repo.json(&["reply", "msg_0", "which of us?", "--as", "ann"]);
     let addresses = |sent: &Value| -> Vec<Value> {
@@ -61,6 +80,8 @@ fn mail_that_nobody_signed_and_mail_of_a_namesake_say_so_and_an_answer_goes_to_i
     assert_eq!(addresses(&repo.json(&["send", "hi", "--to", "@ann@gopeer", "--as", "cy"])), ["@ann@gopeer"]);
     let text = repo.thrum(&["send", "hi", "--to", "ann@gopeer", "--as", "cy"]).ok().stdout;
     assert!(text.contains("to 1 agent\n  @ann@gopeer  stored"), "{text}");
+    let misspelt = repo.thrum(&["send", "hi", "--to", "@ann@gopher", "--as", "cy"]);
+    misspelt.fails(3, "@ann@gopher").says("Did you mean @ann@gopeer, @ann?");
     let sent = repo.thrum(&["sent", "--to", "@ann@gopeer", "--as", "cy"]).ok().stdout;
     assert!(sent.contains("to @ann@gopeer  ") && sent.contains("2 messages sent by"), "{sent}");
     let team = repo.thrum(&["team", "--all"]).ok().stdout;
@@ -82,7 +103,7 @@ fn mail_to_a_namesake_of_ours_reaches_that_one_alone() {
     assert_eq!(left.json(&["wait", "--as", "eve", "--timeout", "30s"])["messages"][0]["address"], "@ann@right");
 }
 
-/// Every text that a peer chooses, with line breaks in it, through every command that shows any of them.
+/// Sends every text that a peer can choose, with line breaks in it, through every command that shows one of them.
 #[test]
 fn no_text_of_a_peer_begins_a_line_or_leaves_its_quotes() {
     let repo = TestRepo::with_agent_and_port("here", "ann");
@@ -163,7 +184,7 @@ fn no_text_of_a_peer_begins_a_line_or_leaves_its_quotes() {
     assert!(seen > 50, "what was served is shown: {seen}");
 }
 
-/// Who purged is shown with the peer that it came through, and an unsigned purge leaves the mail of others.
+/// A purge is shown with its origin and the peer that forwarded it, and an unsigned purge keeps the mail of others.
 #[test]
 fn a_purge_is_shown_with_who_made_it_and_the_peer_it_came_through() {
     let repo = TestRepo::with_agent_and_port("here", "ann");
@@ -172,12 +193,18 @@ fn a_purge_is_shown_with_who_made_it_and_the_peer_it_came_through() {
     let now = now();
     peer.serve([
         ("purge.executed", json!({"cutoff": now, "timestamp": now, "origin_daemon": "d_behind"})),
-        ("message.create", json!({"message_id": "msg_1", "agent_id": "bob", "recipients": ["ann"], "body": {"content": "older"}})),
+        (
+            "message.create",
+            json!({"message_id": "msg_1", "agent_id": "bob", "recipients": ["ann"], "body": {"content": "older"}}),
+        ),
     ]);
     received(&repo);
     let texts = repo.json(&["inbox"]).to_string();
     assert!(texts.contains("mine") && texts.contains("older"), "{texts}");
     let status = repo.thrum(&["status"]).ok().stdout;
     let purged = status.lines().find(|line| line.starts_with("Purged:")).unwrap_or_else(|| panic!("{status}"));
-    assert!(purged.contains("of its own mail") && purged.contains("by machine-behind (unsigned), through gopeer"), "{purged}");
+    assert!(
+        purged.contains("of its own mail") && purged.contains("by machine-behind (unsigned), through gopeer"),
+        "{purged}"
+    );
 }

@@ -1,4 +1,5 @@
-//! Machines with Tailscale as it is installed: a kernel device, and nothing said to Thrum but that it shall be used.
+//! Machines with an ordinary Tailscale installation and a kernel device. `THRUM_TS_ENABLED=true` is the only setting of
+//! Thrum.
 
 use std::time::Instant;
 
@@ -11,8 +12,8 @@ use crate::{
     waiting::{CATCH_UP, MESSAGES, OUTAGE, RECOVERY, scenario, until},
 };
 
-/// C38: the network changes or is gone, only the relay is left, Tailscale is stopped, expires, logs out; and there is no name
-/// server in these networks at all.
+/// C38: the network changes or fails, only the relay is left, and Tailscale is stopped, expires or logs out. These
+/// networks have no name server at all.
 #[test]
 fn machines_with_tailscale_share_one_mailbox_whatever_happens_to_them() {
     let Some(tools) = tools_with_namespaces() else { return };
@@ -146,7 +147,8 @@ fn machines_with_tailscale_share_one_mailbox_whatever_happens_to_them() {
     {
         let _now = named("three machines: what one did not hear from another it hears from the third");
         let third = Machine::host(&lab.hosts[2], "third", "cid");
-        // It registered anew a moment ago: first the nodes find each other, which may take longer than a dial.
+        // The third machine has just registered. Its node must first find the other one, which may take longer than a
+        // dial attempt.
         let address = right.address();
         let ip = address.rsplit_once(':').unwrap().0;
         until("the third machine's node reaches the second's", RECOVERY, || {
@@ -187,7 +189,7 @@ fn own_and_host_nodes_local_and_tailnet_peers_go_together() {
         let _now = named("a local peer beside those of the tailnet");
         peer_joins(host.repo.begin(&["peer", "add", "--via", "local", "--json"]), &neighbour.repo);
         assert_eq!(host.peer(&neighbour.name())["transport"], "local");
-        // Everybody has heard of everybody's agents.
+        // Every machine knows the agents of all the others.
         agree(&[&far, &neighbour, &host, &own]);
         let over = send(&own, &far, "over two others", 20);
         arrive(&far, &over);

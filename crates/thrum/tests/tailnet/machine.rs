@@ -1,4 +1,4 @@
-//! One repository with its daemon and an agent, on a tailnet.
+//! One repository on a tailnet, with its daemon and an agent.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command, thread};
 
@@ -12,39 +12,39 @@ use crate::{
     waiting::{ANSWER, RECOVERY, processes_of, sweep, tail, until},
 };
 
-/// A repository whose daemon is on a tailnet. With it go its daemon and the node that this ran.
+/// A repository whose daemon is on a tailnet. Dropping it ends the daemon and the node that the daemon ran.
 pub(crate) struct Machine {
     pub(crate) repo: TestRepo,
     pub(crate) agent: &'static str,
 }
 
 impl Machine {
-    /// With a node of its own, on this machine.
+    /// Creates a machine with its own node, on this computer.
     pub(crate) fn own(tools: &Tools, tailnet: &Tailnet, name: &str, agent: &'static str) -> Self {
         Self::set_up(own_repo(name, tools), &own_settings(tailnet, name, Some(AUTH_KEY)), agent)
     }
 
-    /// The same on a port of the usual range, where `peer join` finds it by its node alone. Only one test may have one, see
-    /// [`free_port`].
+    /// Like [`own`](Self::own), on a port of the usual range, where `peer join` finds it by its node alone. Only one
+    /// test may use such a machine, see [`free_port`].
     pub(crate) fn own_on_usual_port(tools: &Tools, tailnet: &Tailnet, name: &str, agent: &'static str) -> Self {
         let settings = own_settings(tailnet, name, Some(AUTH_KEY));
         let (without, _) = settings.split_once("THRUM_TS_PORT").unwrap();
         Self::set_up(own_repo(name, tools), without, agent)
     }
 
-    /// With a node of its own, on a machine without Tailscale.
+    /// Creates a machine with its own node, in the namespaces of a machine without Tailscale.
     pub(crate) fn own_in(space: &Space, tools: &Tools, tailnet: &Tailnet, name: &str, agent: &'static str) -> Self {
         Self::set_up(own_repo(name, tools).on(space.enter()), &own_settings(tailnet, name, Some(AUTH_KEY)), agent)
     }
 
-    /// With the machine's own node: nothing else is said.
+    /// Creates a machine that uses the node of its host. The tailnet switch is its only setting.
     pub(crate) fn host(host: &Host, repository: &str, agent: &'static str) -> Self {
         let machine = Self::set_up(TestRepo::git(repository).on(host.space.enter()), "THRUM_TS_ENABLED=true\n", agent);
         assert_eq!(machine.is("running")["mode"], "host");
         machine
     }
 
-    /// With this `.env`, a running daemon and an agent.
+    /// Creates a machine with this `.env`, a running daemon and an agent.
     pub(crate) fn set_up(repo: TestRepo, dotenv: &str, agent: &'static str) -> Self {
         let file = repo.path(".env");
         fs::write(&file, dotenv).unwrap();
@@ -54,17 +54,18 @@ impl Machine {
         machine
     }
 
-    /// The directory that all of it is below.
+    /// The directory that contains all files of the machine.
     pub(crate) fn dir(&self) -> PathBuf {
         self.repo.above().to_owned()
     }
 
-    /// How `status` shows the tailnet.
+    /// The tailnet as `status` shows it.
     pub(crate) fn tailnet(&self) -> Value {
         self.repo.json(&["status"])["health"]["tailnet"].take()
     }
 
-    /// Waits until `status` shows this state of the tailnet, and what it says of it. `running` is with an address.
+    /// Waits until `status` shows this state of the tailnet, and returns what it shows. The state `running` also
+    /// requires an address.
     #[track_caller]
     pub(crate) fn is(&self, state: &str) -> Value {
         until(&format!("{} is {state}", self.agent), RECOVERY, || {
@@ -74,7 +75,7 @@ impl Machine {
         })
     }
 
-    /// Where a person logs it in.
+    /// Waits for the address at which a person logs the node in.
     #[track_caller]
     pub(crate) fn login_url(&self) -> String {
         until(&format!("where to log {} in", self.agent), ANSWER, || {
@@ -83,13 +84,13 @@ impl Machine {
         })
     }
 
-    /// Where peers reach it.
+    /// The address at which peers reach the daemon.
     #[track_caller]
     pub(crate) fn address(&self) -> String {
         self.is("running")["address"].as_str().unwrap().to_owned()
     }
 
-    /// Waits until that is another one.
+    /// Waits until the daemon has an address other than `before`.
     #[track_caller]
     pub(crate) fn is_elsewhere_than(&self, before: &str) {
         until(&format!("{} is not at {before}", self.agent), RECOVERY, || {
@@ -99,37 +100,39 @@ impl Machine {
         });
     }
 
-    /// Whom `peer join` without an address finds, by name.
+    /// Names of the daemons that `peer join` without an address finds.
     pub(crate) fn who_waits(&self) -> Vec<String> {
         self.is("running");
         let found = self.repo.json(&["peer", "join"]);
         found["daemons"].as_array().unwrap().iter().map(|daemon| daemon["name"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// The port of that, which with a node of its own is one of loopback, too.
+    /// The port of [`address`](Self::address). A machine with its own node listens on the same port of the loopback
+    /// interface.
     #[track_caller]
     pub(crate) fn port(&self) -> u16 {
         self.address().rsplit_once(':').unwrap().1.parse().unwrap()
     }
 
-    /// How `peer status` shows the peer with this agent.
+    /// The peer with this name, as `peer status` shows it.
     pub(crate) fn peer(&self, name: &str) -> Value {
         let peers = self.repo.json(&["peer", "status"]);
         peers.as_array().unwrap().iter().find(|peer| peer["name"] == name).cloned().unwrap_or(Value::Null)
     }
 
-    /// What peers call it.
+    /// The name by which peers know the daemon.
     pub(crate) fn name(&self) -> String {
         self.repo.json(&["status"])["health"]["tailscale_sync"]["hostname"].as_str().unwrap().to_owned()
     }
 
-    /// The `tailscaled` processes that the daemon runs.
+    /// Process ids of the `tailscaled` processes that the daemon runs.
     fn nodes(&self) -> Vec<u32> {
-        let is_node = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "tailscaled");
+        let is_node =
+            |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "tailscaled");
         processes_of(&self.repo.path(".thrum/var")).into_iter().filter(is_node).collect()
     }
 
-    /// How many `tailscaled` processes there are for it.
+    /// Number of `tailscaled` processes that the daemon runs.
     pub(crate) fn tailscaleds(&self) -> usize {
         self.nodes().len()
     }
@@ -141,12 +144,12 @@ impl Machine {
         assert!(Command::new("kill").args(["-9", &nodes[0].to_string()]).status().unwrap().success());
     }
 
-    /// Stops every process of it where it stands, as a machine does whose lid is closed.
+    /// Suspends every process of the machine, like a laptop whose lid is closed.
     pub(crate) fn sleep(&self) {
         self.signal("-STOP");
     }
 
-    /// Lets them go on.
+    /// Resumes the processes that [`sleep`](Self::sleep) has suspended.
     pub(crate) fn wake(&self) {
         self.signal("-CONT");
     }
@@ -168,13 +171,15 @@ impl Machine {
     }
 }
 
-/// A repository whose daemon runs this `tailscaled`, which only the environment may say. The machine's own Tailscale is nowhere,
-/// should there be one.
+/// Creates a repository whose daemon runs this `tailscaled`, which only an environment variable may name. Hides a
+/// Tailscale installed on this computer.
 pub(crate) fn own_repo(name: &str, tools: &Tools) -> TestRepo {
-    TestRepo::git(name).with_variable("THRUM_TS_TAILSCALED", &tools.tailscaled).with_variable("THRUM_TS_SOCKET", "/nowhere")
+    TestRepo::git(name)
+        .with_variable("THRUM_TS_TAILSCALED", &tools.tailscaled)
+        .with_variable("THRUM_TS_SOCKET", "/nowhere")
 }
 
-/// The `.env` of an own node, as the page has it.
+/// The `.env` of a machine with its own node, as in the documentation.
 pub(crate) fn own_settings(tailnet: &Tailnet, name: &str, key: Option<&str>) -> String {
     let key = key.map(|key| format!("THRUM_TS_AUTHKEY={key}\n")).unwrap_or_default();
     format!(
@@ -188,14 +193,17 @@ impl Drop for Machine {
     fn drop(&mut self) {
         if thread::panicking() {
             println!("{}", tail(&format!("daemon of {}", self.agent), &self.repo.path(".thrum/var/daemon.log")));
-            println!("{}", tail(&format!("tailscaled of {}", self.agent), &self.repo.path(".thrum/var/tailscaled.log")));
+            println!(
+                "{}",
+                tail(&format!("tailscaled of {}", self.agent), &self.repo.path(".thrum/var/tailscaled.log"))
+            );
         }
-        // Its daemon, and the node that a killed daemon left.
+        // Ends the daemon, and a node that a killed daemon left running.
         sweep(&self.dir());
     }
 }
 
-/// Pairs two machines as people do.
+/// Pairs two machines with a code, as people do.
 #[track_caller]
 pub(crate) fn pair(inviting: &Machine, joining: &Machine) {
     inviting.is("running");
@@ -203,12 +211,12 @@ pub(crate) fn pair(inviting: &Machine, joining: &Machine) {
     peer_joins(inviting.repo.begin(&["peer", "add", "--via", "tailnet", "--json"]), &joining.repo);
 }
 
-/// Joins with a code.
+/// Runs `peer join` with an address and a code.
 pub(crate) fn join(machine: &Machine, address: &str, code: &str) -> Ran {
     machine.repo.thrum_with_input(format!("{code}\n").as_bytes(), &["peer", "join", address])
 }
 
-/// Sends messages by several writers at once, each waiting for its acknowledgement; gives their ids.
+/// Sends messages from several concurrent writers, each of which waits for its acknowledgements. Returns the ids.
 pub(crate) fn send(from: &Machine, to: &Machine, what: &str, number: usize) -> Vec<String> {
     const WRITERS: usize = 16;
     let write = |writer: usize| {
@@ -239,7 +247,7 @@ pub(crate) fn arrive(at: &Machine, ids: &[String]) {
     }
 }
 
-/// A message each way.
+/// Sends a message each way and waits for both.
 #[track_caller]
 pub(crate) fn talk(left: &Machine, right: &Machine, what: &str) {
     let (there, back) = (send(left, right, what, 1), send(right, left, what, 1));
@@ -247,7 +255,8 @@ pub(crate) fn talk(left: &Machine, right: &Machine, what: &str) {
     arrive(left, &back);
 }
 
-/// Each daemon ends in this way and is started again: what was sent to it meanwhile is there, and both talk.
+/// Ends each daemon in turn with `end` and starts it again: messages sent to it meanwhile arrive, and both sides
+/// communicate again.
 #[track_caller]
 pub(crate) fn is_missed(left: &Machine, right: &Machine, end: impl Fn(&Machine)) {
     for (gone, other) in [(left, right), (right, left)] {
@@ -259,7 +268,7 @@ pub(crate) fn is_missed(left: &Machine, right: &Machine, end: impl Fn(&Machine))
     }
 }
 
-/// `moved` has another address: both talk as before, and the other one knows it.
+/// `moved` has a new address: both sides communicate as before, and `by` knows the new address.
 #[track_caller]
 pub(crate) fn is_followed(by: &Machine, moved: &Machine) {
     let (there, back) = (send(by, moved, "to the new address", 5), send(moved, by, "from the new address", 5));
@@ -272,7 +281,7 @@ pub(crate) fn is_followed(by: &Machine, moved: &Machine) {
     });
 }
 
-/// Messages both ways at the same time; everybody reads theirs, and the senders learn of it.
+/// Sends messages both ways at the same time. The recipients read them, and the senders get the receipts.
 #[track_caller]
 pub(crate) fn exchange(left: &Machine, right: &Machine, number: usize) {
     let (there, back) = thread::scope(|scope| {
@@ -294,7 +303,7 @@ pub(crate) fn exchange(left: &Machine, right: &Machine, number: usize) {
     agree(&[left, right]);
 }
 
-/// Waits until nothing is missing anywhere.
+/// Waits until each machine holds every event that its peers hold.
 #[track_caller]
 pub(crate) fn agree(machines: &[&Machine]) {
     for machine in machines {

@@ -1,4 +1,4 @@
-//! The test tailnet itself, without Thrum: what the other tests rest upon.
+//! Tests of the test tailnet itself, without Thrum: the basis of all other tests.
 
 use std::time::Duration;
 
@@ -15,7 +15,9 @@ fn machines_reach_each_other_directly_over_a_bad_line_and_through_the_relay() {
         if said.contains("pong") { Ok(said) } else { Err(said) }
     };
     let is = |what: &str, lab: &Lab, wanted: &str| {
-        until(what, Duration::from_secs(25), || ping(lab).and_then(|said| if said.contains(wanted) { Ok(said) } else { Err(said) }))
+        until(what, Duration::from_secs(25), || {
+            ping(lab).and_then(|said| if said.contains(wanted) { Ok(said) } else { Err(said) })
+        })
     };
     is("direct", &lab, "via 10.99.0.3:41641");
     lab.line("line beta 50 0.01");

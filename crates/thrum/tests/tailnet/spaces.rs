@@ -1,7 +1,7 @@
-//! Machines: network namespaces with a host name, a cable and a `tailscaled` with a kernel device each.
+//! Simulated machines: namespaces with a host name, a network cable and a `tailscaled` with a kernel device.
 //!
-//! Everything of a machine lives in a process namespace of its own, whose first process ends when this one does, in whatever
-//! way. So nothing is left anywhere: no process, no interface, no mount. This machine's own network is not touched.
+//! All processes of a machine live in its own process namespace, whose first process ends when the test process ends in
+//! any way. No process, interface or mount therefore outlives the test, and this computer's own network is not touched.
 
 use std::{
     ffi::OsString,
@@ -18,7 +18,8 @@ use crate::{
     waiting::{ANSWER, tail, until},
 };
 
-/// The first process of a machine: says its number, gets /run for itself, and waits until its input ends.
+/// Script of the first process of a machine: prints its process id, mounts its own /run, and waits until its input
+/// ends.
 const FIRST: &str = r#"
 read pid rest </proc/self/stat
 mount -t proc proc /proc && mount -t tmpfs tmpfs /run && mkdir /run/tailscale && hostname "$1" && ip link set lo up || exit 1
@@ -29,14 +30,27 @@ cat >/dev/null
 /// The namespaces of one machine.
 pub(crate) struct Space {
     child: Child,
-    /// Its first process, as this machine counts.
+    /// Process id of the machine's first process, as seen from outside.
     first: String,
 }
 
 impl Space {
     pub(crate) fn new(hostname: &str) -> Self {
         let mut child = Command::new("unshare")
-            .args(["--net", "--uts", "--mount", "--ipc", "--pid", "--fork", "--kill-child", "sh", "-c", FIRST, "sh", hostname])
+            .args([
+                "--net",
+                "--uts",
+                "--mount",
+                "--ipc",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "sh",
+                "-c",
+                FIRST,
+                "sh",
+                hostname,
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -47,7 +61,7 @@ impl Space {
         Self { child, first: first.trim().to_owned() }
     }
 
-    /// What runs the command behind it on this machine.
+    /// Command prefix that runs a command on this machine.
     pub(crate) fn enter(&self) -> Vec<OsString> {
         ["nsenter", "-t", &self.first, "-n", "-u", "-m", "-i", "-p"].map(Into::into).to_vec()
     }
@@ -59,7 +73,7 @@ impl Space {
         command
     }
 
-    /// The same with this machine's processes in view.
+    /// A command in this machine's network only, which still sees the processes of this computer.
     fn command_seen_from_here(&self, program: &Path) -> Command {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.first, "-n"]).arg(program);
@@ -82,7 +96,7 @@ impl Drop for Space {
     }
 }
 
-/// Several machines, a network between them, and a tailnet. The first field goes first.
+/// Several machines, a network between them and a tailnet. The hosts are dropped first.
 pub(crate) struct Lab {
     pub(crate) hosts: Vec<Host>,
     pub(crate) tailnet: Tailnet,
@@ -97,16 +111,16 @@ pub(crate) struct Host {
     tailscale: PathBuf,
     tailscaled: PathBuf,
     url: String,
-    /// Beside the program's own state: its log, and the key.
+    /// Directory outside the machine with the state and log of `tailscaled`, and the key.
     dir: TempDir,
-    /// The number of `tailscaled` on that machine.
+    /// The running `tailscaled`, and its process id on the machine.
     running: Option<(Child, String)>,
 }
 
 const NETWORK: &str = "10.99.0";
 
 impl Lab {
-    /// Machines of these names, with Tailscale up: every second one runs the newest.
+    /// Creates machines with these names and starts Tailscale on them. Every second one runs the newest version.
     pub(crate) fn new(tools: &Tools, names: &[&str]) -> Self {
         let hub = Space::new("hub");
         let mut command = hub.command_seen_from_here(&tools.tailnet);
@@ -124,8 +138,15 @@ impl Lab {
             let newer = tools.newer();
             let Tools { tailscale, tailscaled, .. } = if number % 2 == 0 { tools } else { &newer };
             let (tailscale, tailscaled) = (tailscale.clone(), tailscaled.clone());
-            let mut host =
-                Host { name: (*name).to_owned(), space, tailscale, tailscaled, url: tailnet.url().to_owned(), dir, running: None };
+            let mut host = Host {
+                name: (*name).to_owned(),
+                space,
+                tailscale,
+                tailscaled,
+                url: tailnet.url().to_owned(),
+                dir,
+                running: None,
+            };
             host.start_tailscaled();
             host.up();
             host
@@ -134,14 +155,14 @@ impl Lab {
         Self { hosts, tailnet, lan, _hub: hub }
     }
 
-    /// One more machine on the local network, without Tailscale.
+    /// Adds a machine without Tailscale to the local network.
     pub(crate) fn bare(&mut self, name: &str) -> Space {
         let space = Space::new(name);
         plug_in(&mut self.lan, &space, name, self.hosts.len() + 2);
         space
     }
 
-    /// What the local network is told (see tests/tailnet/lan.go).
+    /// Sends a command to the simulated local network (see tests/tailnet/lan.go).
     #[track_caller]
     pub(crate) fn line(&mut self, command: &str) {
         self.lan.ask(command);
@@ -153,13 +174,13 @@ fn plug_in(lan: &mut Helper, space: &Space, name: &str, number: usize) {
     space.done("ip", &["address", "add", &format!("{NETWORK}.{number}/24"), "dev", "eth0"]);
     space.done("ip", &["link", "set", "eth0", "up"]);
     if number > 1 {
-        // It leads nowhere; without one, Tailscale holds the machine for offline.
+        // The default route leads nowhere. Without one, Tailscale considers the machine offline.
         space.done("ip", &["route", "add", "default", "via", &format!("{NETWORK}.1")]);
     }
 }
 
 impl Host {
-    /// Starts `tailscaled` where every installation has it, and waits until it answers.
+    /// Starts `tailscaled` with the socket at its usual path, and waits until it answers.
     pub(crate) fn start_tailscaled(&mut self) {
         let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
         let mut child = self
@@ -181,27 +202,35 @@ impl Host {
         });
     }
 
-    /// Ends `tailscaled` at once, as a crash would.
+    /// Kills `tailscaled` without warning, like a crash.
     pub(crate) fn kill_tailscaled(&mut self) {
         let (mut child, pid) = self.running.take().unwrap();
         self.space.done("kill", &["-9", &pid]);
         child.wait().unwrap();
     }
 
-    /// Registers the machine, or connects it again.
+    /// Registers the machine, or reconnects it.
     pub(crate) fn up(&self) {
         let key = format!("file:{}", self.dir.path().join("key").display());
-        let options = ["--auth-key", &key, "--hostname", &self.name, "--accept-dns=false", "--netfilter-mode=off", "--timeout=30s"];
+        let options = [
+            "--auth-key",
+            &key,
+            "--hostname",
+            &self.name,
+            "--accept-dns=false",
+            "--netfilter-mode=off",
+            "--timeout=30s",
+        ];
         let done = self.tailscale(&[&["up", "--login-server", &self.url][..], &options[..]].concat());
         assert!(done.status.success(), "tailscale up: {}", String::from_utf8_lossy(&done.stderr));
     }
 
-    /// What runs the `tailscale` command there.
+    /// Command prefix that runs `tailscale` on the machine.
     pub(crate) fn tailscale_command(&self) -> Vec<OsString> {
         [self.space.enter(), vec![self.tailscale.clone().into()]].concat()
     }
 
-    /// Runs the `tailscale` command there.
+    /// Runs `tailscale` on the machine.
     pub(crate) fn tailscale(&self, args: &[&str]) -> Output {
         self.space.command(&self.tailscale).args(args).output().unwrap()
     }

@@ -1,4 +1,4 @@
-//! Whoever has no business with our daemons, and what they get: nothing, and it is seen.
+//! Strangers on the tailnet: they get no data from our daemons, and their attempts are reported.
 
 use std::{
     fs,
@@ -18,9 +18,9 @@ use crate::{
     waiting::{ANSWER, until},
 };
 
-/// A node of the tailnet without Thrum.
+/// A tailnet node without Thrum.
 pub(crate) struct Node {
-    /// The `tailscale` command that asks it.
+    /// Command prefix that runs `tailscale` for this node.
     tailscale: Vec<std::ffi::OsString>,
     _running: Option<Running>,
 }
@@ -38,7 +38,7 @@ impl Drop for Running {
 }
 
 impl Node {
-    /// In user space, beside the others.
+    /// Starts a node in user space on this computer.
     pub(crate) fn on_loopback(tools: &Tools, tailnet: &Tailnet, name: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("thrum-node-").tempdir().unwrap();
         let socket = dir.path().join("sock");
@@ -63,13 +63,13 @@ impl Node {
         node
     }
 
-    /// That of a daemon.
+    /// The node of a machine that runs its own `tailscaled`.
     pub(crate) fn own(tools: &Tools, of: &Machine) -> Self {
         let socket = of.repo.path(".thrum/var/tsnet/sock");
         Self { tailscale: vec![tools.tailscale.clone().into(), "--socket".into(), socket.into()], _running: None }
     }
 
-    /// That of a machine.
+    /// The node of a host with Tailscale.
     pub(crate) fn of(host: &Host) -> Self {
         Self { tailscale: host.tailscale_command(), _running: None }
     }
@@ -80,7 +80,7 @@ impl Node {
         command
     }
 
-    /// Sends a line to an address of the tailnet; gives the line that comes back, empty if the connection just ends.
+    /// Sends a line to a tailnet address, and returns the first line of the reply, empty if the connection just ends.
     fn say(&self, address: &str, line: &str) -> String {
         let (ip, port) = address.rsplit_once(':').unwrap();
         let mut nc = self.command(&["nc", ip, port]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -92,14 +92,14 @@ impl Node {
     }
 }
 
-/// The first line that comes, or nothing if the connection ends before.
+/// Reads the first line, empty if the connection ends before it.
 pub(crate) fn first_line(from: impl Read) -> String {
     let mut line = String::new();
     let _ = BufReader::new(from).read_line(&mut line);
     line
 }
 
-/// The request for everything.
+/// A request for all events.
 pub(crate) fn pull(token: &str) -> String {
     json!({"jsonrpc": "2.0", "id": 1, "method": "sync.pull", "params": {"after_sequence": 0, "max_batch": 1000, "token": token}})
         .to_string()
@@ -112,27 +112,34 @@ pub(crate) fn token(machine: &Machine) -> String {
     file["peers"][0]["token"].as_str().unwrap().to_owned()
 }
 
-/// A node has the token with which `right` calls `left`, and not the key. From the node of `right` it is as useless.
-pub(crate) fn is_refused_with_a_stolen_token(thief: &Node, called: &str, owner: &Node, left: &Machine, right: &Machine) {
+/// Asserts that the token with which `right` calls `left` is useless without the key: from the node of a thief, and
+/// also from the node of `right` itself.
+pub(crate) fn is_refused_with_a_stolen_token(
+    thief: &Node,
+    called: &str,
+    owner: &Node,
+    left: &Machine,
+    right: &Machine,
+) {
     let stolen = pull(&token(left));
     let is_refused = |node: &Node| {
         let answer = node.say(&left.address(), &stolen);
         assert!(answer.contains("prove that you are it") && !answer.contains("events"), "{answer}");
     };
     is_refused(thief);
-    // The peer itself is heard as before, and both sides see what happened.
+    // The real peer is served as before, and both sides show the attempt.
     for (machine, name) in [(left, &right.name()), (right, &left.name())] {
         until("the attempt is shown", ANSWER, || {
             let peer = machine.peer(name);
             if peer.to_string().contains(called) { Ok(()) } else { Err(peer.to_string()) }
         });
     }
-    // Last, because both are told of one such node a minute.
+    // This attempt comes last, because each side reports only one such node a minute.
     is_refused(owner);
 }
 
-/// A machine of the tailnet guesses: it hears how many tries are left, then no code helps it, and the operator sees whose
-/// node it was. `other` joins with the code all the same.
+/// Lets `eve` guess the code of `victim` on the tailnet. Each refusal states how many attempts are left; after three,
+/// even the right code is refused, and the victim's command names eve's node. `other` still joins with the right code.
 pub(crate) fn tries_codes(eve: &Machine, victim: &Machine, other: impl FnOnce(&str) -> Ran) {
     eve.is("running");
     let mut adding = victim.repo.begin(&["peer", "add", "--via", "tailnet", "--json"]);

@@ -1,4 +1,4 @@
-//! What a test tailnet is made of: programs in Go, built once into the target directory.
+//! Programs of a test tailnet, in Go, built once into the target directory.
 
 use std::{
     env,
@@ -8,9 +8,9 @@ use std::{
     sync::OnceLock,
 };
 
-/// Where the programs are.
+/// Paths of the programs.
 pub(crate) struct Tools {
-    /// Coordination server, relay and STUN; local network between namespaces.
+    /// Coordination server, relay and STUN server, and the local network between namespaces.
     pub(crate) tailnet: PathBuf,
     pub(crate) tailscaled: PathBuf,
     pub(crate) tailscale: PathBuf,
@@ -18,25 +18,32 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    /// The same tailnet with the newest `tailscaled`. In every scenario with several machines some run this one and some the other.
+    /// The same programs with the newest `tailscaled`. In every scenario with several machines, some run this version
+    /// and some the other.
     pub(crate) fn newer(&self) -> Self {
         let Self { tailnet, newer, .. } = self;
-        Self { tailnet: tailnet.clone(), tailscaled: newer.join("tailscaled"), tailscale: newer.join("tailscale"), newer: newer.clone() }
+        Self {
+            tailnet: tailnet.clone(),
+            tailscaled: newer.join("tailscaled"),
+            tailscale: newer.join("tailscale"),
+            newer: newer.clone(),
+        }
     }
 }
 
-/// The programs, or `None` where they cannot be made: then the caller returns, and one line said why. With `CI=true` nothing
-/// is skipped, so that is a failure.
+/// Returns the programs, or `None` with one line of output if they cannot be built, in which case the test returns.
+/// With `CI=true` that is a failure, because nothing is skipped.
 pub(crate) fn tools() -> Option<&'static Tools> {
     static TOOLS: OnceLock<Option<Tools>> = OnceLock::new();
     TOOLS.get_or_init(|| build().map_err(|why| skip("tailnet tests", &why)).ok()).as_ref()
 }
 
-/// The same where namespaces can be made, too: as root on Linux.
+/// Like [`tools`], but also requires namespaces: root on Linux.
 pub(crate) fn tools_with_namespaces() -> Option<&'static Tools> {
     static POSSIBLE: OnceLock<bool> = OnceLock::new();
     let possible = || {
-        let tried = Command::new("unshare").args(["--net", "--uts", "--mount", "--pid", "--fork", "ip", "link"]).output();
+        let tried =
+            Command::new("unshare").args(["--net", "--uts", "--mount", "--pid", "--fork", "ip", "link"]).output();
         let why = match tried {
             Ok(output) if output.status.success() => match Path::new("/dev/net/tun").exists() {
                 true => return true,
@@ -51,7 +58,7 @@ pub(crate) fn tools_with_namespaces() -> Option<&'static Tools> {
     tools().filter(|_| *POSSIBLE.get_or_init(possible))
 }
 
-/// Past the harness's capture, which would keep the line of a test that passes.
+/// Writes directly to standard error, because the test harness hides the captured output of a test that passes.
 fn skip(what: &str, why: &str) {
     assert!(env::var("CI").as_deref() != Ok("true"), "{what} cannot run, and CI skips nothing: {why}");
     let _ = writeln!(io::stderr(), "skipped: {what}: {why}");

@@ -1,4 +1,4 @@
-//! Waiting with a deadline, and saying what for.
+//! Waits with a deadline and a description of the expected state.
 
 use std::{
     fs,
@@ -10,25 +10,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// For an answer of something that has nothing else to do.
+/// Deadline for a reply from an idle program.
 pub(crate) const ANSWER: Duration = Duration::from_secs(30);
 
-/// For what comes by itself after a disturbance: backoff of the node, of the peers and a round of synchronisation.
+/// Deadline for recovery after a disturbance: covers the backoff of the node and of the peers, and one sync interval.
 pub(crate) const RECOVERY: Duration = Duration::from_secs(90);
 
-/// Messages each way.
+/// Number of messages each way.
 pub(crate) const MESSAGES: usize = 500;
 
-/// Events that a daemon finds when it comes late.
+/// Number of events that a daemon finds when it joins late.
 pub(crate) const CATCH_UP: usize = 20_000;
 
-/// How long something is gone: long enough that everybody has noticed, and waits longer and longer.
+/// Duration of an outage: long enough for every side to notice it and to increase its backoff.
 pub(crate) const OUTAGE: Duration = Duration::from_secs(60);
 
-/// How often it is looked.
+/// Interval between polls.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Waits until `look` gives something.
+/// Polls until `look` returns `Ok`, and returns the value.
 #[track_caller]
 pub(crate) fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Result<T, String>) -> T {
     let began = Instant::now();
@@ -41,18 +41,18 @@ pub(crate) fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> R
     }
 }
 
-/// One thing that must hold, in a test of several: its name is in the test's output, and a failure's last.
+/// One scenario of a test. The output shows its name; in a failed test, the last name is that of the failed scenario.
 pub(crate) struct Scenario {
     name: String,
     began: Instant,
     _watched: Sender<()>,
 }
 
-/// The longest that a scenario takes on a slow machine, with much to spare.
+/// The longest time that a scenario takes on a slow machine, with a large margin.
 const STUCK: Duration = Duration::from_secs(240);
 
-/// Begins a scenario; it ends with what this gives. If it hangs, the processes with something of `dirs` in their arguments
-/// or surroundings are killed, so that whoever waits for them goes on and fails.
+/// Begins a scenario, which ends when the result is dropped. If the scenario hangs, the processes with one of `dirs` in
+/// their arguments or environment are killed, so that calls that wait for them return and the test fails.
 pub(crate) fn scenario(name: &str, dirs: Vec<std::path::PathBuf>) -> Scenario {
     let (watched, watching) = channel::<()>();
     let stuck = name.to_owned();
@@ -72,24 +72,30 @@ impl Drop for Scenario {
     }
 }
 
-/// Kills every process that has `dir`, a temporary directory of ours, in its arguments or surroundings.
+/// Kills every process with `dir`, a temporary directory of the test, in its arguments or environment.
 pub(crate) fn sweep(dir: &Path) {
     for pid in processes_of(dir) {
         let _ = Command::new("kill").args(["-9", &pid.to_string()]).output();
     }
 }
 
-/// The processes that have `dir` in their arguments or surroundings.
+/// Process ids of the processes with `dir` in their arguments or environment.
 pub(crate) fn processes_of(dir: &Path) -> Vec<u32> {
     let needle = dir.as_os_str().as_encoded_bytes();
     let contains = |file: &Path| fs::read(file).is_ok_and(|text| text.windows(needle.len()).any(|part| part == needle));
-    let pids = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pids = fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid: &u32| *pid != std::process::id())
-        .filter(|pid| ["cmdline", "environ"].iter().any(|file| contains(&Path::new("/proc").join(pid.to_string()).join(file))))
+        .filter(|pid| {
+            ["cmdline", "environ"].iter().any(|file| contains(&Path::new("/proc").join(pid.to_string()).join(file)))
+        })
         .collect()
 }
 
-/// The end of a log, for whoever reads why a test failed.
+/// Returns the end of a log, to explain a failure.
 pub(crate) fn tail(of: &str, log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);

@@ -1,19 +1,22 @@
-//! `agent.*`: who is here.
+//! `agent.*`: registering, listing and deleting agents.
 
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{ErrorKind, Fault, Stamp, Sum, key, payload::WorkContext};
+use thrum_core::{ErrorKind, Fault, Stamp, Sum, path, payload::WorkContext};
 use thrum_store::{
     ops::{self, Registration},
-    query::{Agent, AgentFilter, Session, SessionFilter},
+    query::{Agent, AgentFilter, Mailbox, Session, SessionFilter},
 };
 
 use super::{
+    agent_ref::AgentRef,
     budget::{Budget, shorten},
+    large,
+    presence::Doing,
     required, session,
 };
-use crate::daemon::Daemon;
+use crate::{daemon::Daemon, rpc::connection::Outcome};
 
 #[derive(Deserialize)]
 pub(super) struct Register {
@@ -78,7 +81,7 @@ pub(super) async fn register(daemon: &Daemon, params: Register) -> Result<Regist
     Ok(Registered { agent_id, status, conflict })
 }
 
-/// The name of an agent that gives none: the same for the same role and module in the same repository.
+/// Returns the name for an agent that gives none. It is always the same for one role and module in one repository.
 fn unnamed(daemon: &Daemon, role: &str, module: &str) -> String {
     let hash = Sum::of(format!("{}|{role}|{module}", daemon.repo.name()).as_bytes()).to_string();
     format!("{role}_{}", &hash[..10])
@@ -95,14 +98,15 @@ pub(super) struct List {
 #[derive(Serialize)]
 pub(super) struct Agents {
     agents: Vec<Listed>,
-    /// There are more than an answer has room for.
+    /// `true` if the answer has no room for further agents.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     more: bool,
 }
 
 #[derive(Serialize)]
 struct Listed {
-    agent_id: String,
+    #[serde(flatten)]
+    agent: AgentRef,
     kind: String,
     role: String,
     module: String,
@@ -110,45 +114,39 @@ struct Listed {
     registered_at: Stamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_seen_at: Option<Stamp>,
-    /// The daemon it lives at.
-    home: String,
-    /// What that daemon is called here.
-    home_name: String,
-    /// `@name`, or `@name@machine` for an agent of another daemon.
-    address: String,
-    /// Whether that daemon signs what it says.
-    signed: bool,
-    /// Whether that is this one.
-    local: bool,
+    #[serde(flatten)]
+    doing: Doing,
     #[serde(skip_serializing_if = "String::is_empty")]
     hostname: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     worktree: String,
 }
 
-pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Agents, Fault> {
+pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Outcome, Fault> {
+    let turn = daemon.large.turn().await;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let filter = AgentFilter { role: given(params.role), module: given(params.module), ..AgentFilter::default() };
     let mut machines = daemon.machines();
-    let agents = daemon.storage.read(move |reader| {
+    let agents = daemon.storage.read_much(&turn, move |reader| {
         let agents = reader.agents(&filter)?;
         reader.name_machines(&mut machines, agents.iter().map(|agent| agent.home.as_str()))?;
-        Ok((agents, machines))
+        Ok((agents, machines, reader.presences()?))
     });
-    let (agents, machines) = agents.await?;
+    let (agents, machines, mut presences) = agents.await?;
+    let mut doing = |agent: &Agent| {
+        let mailbox = Mailbox { agent_id: agent.agent_id.clone(), home: agent.home.clone() };
+        let recorded = presences.remove(&mailbox);
+        Doing::of(daemon, &mailbox, recorded, seen(daemon, agent))
+    };
     let listed = |agent: Agent| Listed {
-        home_name: machines.name(&agent.home).into_owned(),
-        address: machines.address(&agent.agent_id, &agent.home),
-        signed: key::is_signed_origin(&agent.home),
-        local: agent.home == daemon.id,
+        doing: doing(&agent),
         last_seen_at: seen(daemon, &agent),
-        agent_id: agent.agent_id,
+        agent: AgentRef::of(Mailbox { agent_id: agent.agent_id, home: agent.home }, &machines),
         kind: agent.kind,
         role: agent.role,
         module: agent.module,
         display: agent.display,
         registered_at: agent.registered_at,
-        home: agent.home,
         hostname: agent.hostname,
         worktree: agent.worktree,
     };
@@ -163,10 +161,10 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Agents, Fault>
         }
         listing.agents.push(agent);
     }
-    Ok(listing)
+    large(turn, listing).await
 }
 
-/// The last sign of life, with what was heard since it was written down.
+/// Returns an agent's last sign of life, including signs that are not yet written down.
 pub(super) fn seen(daemon: &Daemon, agent: &Agent) -> Option<Stamp> {
     let seen = daemon.last_seen(&agent.agent_id, &agent.home, agent.last_seen_at.unwrap_or_default());
     (seen > Stamp::ZERO).then_some(seen)
@@ -207,8 +205,9 @@ pub(super) async fn whoami(daemon: &Daemon, params: Whoami, process: Option<i32>
             Some(id) => reader.session(&id)?,
             None => None,
         };
-        let agent =
-            reader.agent_here(&name)?.ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("no agent {name} is registered here")))?;
+        let agent = reader
+            .agent_here(&name)?
+            .ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("no agent {name} is registered here")))?;
         Ok((agent, session))
     });
     let (agent, session) = found.await?;
@@ -231,7 +230,7 @@ pub(super) async fn whoami(daemon: &Daemon, params: Whoami, process: Option<i32>
 pub(super) struct Check {
     #[serde(default)]
     name: Option<String>,
-    /// Whether the name of a role will do.
+    /// Also accept the name of a role.
     #[serde(default)]
     roles: bool,
 }
@@ -241,7 +240,7 @@ pub(super) struct Checked {
     name: String,
 }
 
-/// Whether a name is anybody's, here or elsewhere; if not, the error says who may have been meant.
+/// Checks that an agent here or at another daemon has this name. If not, the error suggests a similar name.
 pub(super) async fn check(daemon: &Daemon, params: Check) -> Result<Checked, Fault> {
     let name = required("name", params.name)?;
     let (asked, machines) = (name.clone(), daemon.machines());
@@ -255,7 +254,7 @@ pub(super) struct ListContext {
     agent_id: Option<String>,
     #[serde(default)]
     branch: Option<String>,
-    /// A path from the top of the repository; of a directory, everything in it; `.` is the top itself.
+    /// A path from the top of the repository. A directory stands for everything in it; `.` is the top.
     #[serde(default)]
     file: Option<String>,
 }
@@ -263,33 +262,28 @@ pub(super) struct ListContext {
 #[derive(Serialize)]
 pub(super) struct Contexts {
     contexts: Vec<Shown>,
-    /// There are more than an answer has room for.
+    /// `true` if the answer has no room for further contexts.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     more: bool,
 }
 
 #[derive(Serialize)]
 struct Shown {
-    agent_id: String,
-    home: String,
-    /// What that daemon is called here.
-    home_name: String,
-    /// `@name`, or `@name@machine` for an agent of another daemon.
-    address: String,
-    /// Whether that daemon signs what it says.
-    signed: bool,
-    local: bool,
-    /// `active`, or `silent` if its agent was not heard of for long.
+    #[serde(flatten)]
+    agent: AgentRef,
+    /// `active`, or `silent` if the agent has shown no sign of life for long.
     status: &'static str,
     last_seen_at: Stamp,
-    /// Whether lists or texts of it are left out or cut, because the answer has no room for them.
+    #[serde(flatten)]
+    doing: Doing,
+    /// `true` if lists or texts of this context are left out or cut, because the answer has no room for them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
     #[serde(flatten)]
     context: WorkContext,
 }
 
-pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result<Contexts, Fault> {
+pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result<Outcome, Fault> {
     let mut open = SessionFilter { open_only: true, ..SessionFilter::default() };
     let (agent, mut machines) = (params.agent_id.filter(|name| !name.is_empty()), daemon.machines());
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
@@ -297,7 +291,7 @@ pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result
     let keeps = file.clone();
     let wanted = move |session: &Session| {
         let context = &session.context;
-        // Scopes and refs alone, which a session may begin with, are no work.
+        // Scopes and refs alone, which a session may start with, do not count as work.
         let nothing = WorkContext {
             session_id: context.session_id.clone(),
             scopes: context.scopes.clone(),
@@ -306,10 +300,11 @@ pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result
         };
         let said_anything = *context != nothing;
         let mut files = context.changed_files.iter().chain(&context.uncommitted_files);
-        let touches = |wanted: &String| files.any(|file| is_or_is_in(file, wanted));
+        let touches = |wanted: &String| files.any(|file| path::is_within(file, wanted));
         said_anything && (branch.is_none() || branch == context.branch) && file.as_ref().is_none_or(touches)
     };
-    let found = daemon.storage.read(move |reader| {
+    let turn = daemon.large.turn().await;
+    let found = daemon.storage.read_much(&turn, move |reader| {
         if let Some(agent) = agent {
             let (name, home) = ops::listed(reader, &agent, machines.clone())?;
             (open.agent_id, open.home) = (Some(name), home);
@@ -327,49 +322,47 @@ pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result
             found.push((session, truncated));
             ControlFlow::Continue(())
         })?;
-        reader.name_machines(&mut machines, found.iter().map(|(session, _): &(Session, bool)| session.home.as_str()))?;
-        Ok((found, more, machines))
+        reader
+            .name_machines(&mut machines, found.iter().map(|(session, _): &(Session, bool)| session.home.as_str()))?;
+        Ok((found, more, machines, reader.presences()?))
     });
-    let (found, more, machines) = found.await?;
+    let (found, more, machines, presences) = found.await?;
     let shown = |(mut session, truncated): (Session, bool)| {
         session::refresh(daemon, &mut session);
+        let status = session::shown(&session, &daemon.id);
+        let agent = Mailbox { agent_id: session.agent_id, home: session.home };
         Shown {
-            status: session::shown(&session, &daemon.id),
-            home_name: machines.name(&session.home).into_owned(),
-            address: machines.address(&session.agent_id, &session.home),
-            signed: key::is_signed_origin(&session.home),
-            local: session.home == daemon.id,
+            doing: Doing::of(daemon, &agent, presences.get(&agent).copied(), Some(session.last_seen_at)),
+            agent: AgentRef::of(agent, &machines),
+            status,
             last_seen_at: session.last_seen_at,
-            agent_id: session.agent_id,
-            home: session.home,
             truncated,
             context: session.context,
         }
     };
-    Ok(Contexts { contexts: found.into_iter().map(shown).collect(), more })
+    large(turn, Contexts { contexts: found.into_iter().map(shown).collect(), more }).await
 }
 
-/// Leaves of a context what a long list has room for: no commits, and of the files only those that were asked for, at most
-/// [`BRIEF_FILES`]. Returns whether anything went.
+/// Reduces a context to what a long list has room for: no commits, and of the files only the requested ones, at most
+/// [`BRIEF_FILES`]. Returns `true` if anything was removed.
 fn brief(context: &mut WorkContext, file: Option<&str>) -> bool {
     let before = context.clone();
     (context.unmerged_commits, context.file_changes, context.scopes, context.refs) = Default::default();
     for files in [&mut context.changed_files, &mut context.uncommitted_files] {
-        files.retain(|path| file.is_none_or(|wanted| is_or_is_in(path, wanted)));
+        files.retain(|name| file.is_none_or(|wanted| path::is_within(name, wanted)));
         files.truncate(BRIEF_FILES);
         shorten(files.iter_mut());
     }
-    shorten([&mut context.branch, &mut context.worktree_path, &mut context.current_task, &mut context.intent].into_iter().flatten());
+    shorten(
+        [&mut context.branch, &mut context.worktree_path, &mut context.current_task, &mut context.intent]
+            .into_iter()
+            .flatten(),
+    );
     *context != before
 }
 
-/// Most files of each list of a context in a long answer.
+/// Maximum number of files in each list of a context in a long answer.
 const BRIEF_FILES: usize = 5;
-
-/// Whether a path is the wanted one, or lies in the wanted directory.
-fn is_or_is_in(path: &str, wanted: &str) -> bool {
-    wanted == "." || path.strip_prefix(wanted.trim_end_matches('/')).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
 
 #[derive(Deserialize)]
 pub(super) struct Delete {

@@ -1,8 +1,8 @@
-//! `agent.cleanup`: agents that were left behind, and deleting them.
+//! `agent.cleanup`: lists agents that were left behind, and deletes them.
 //!
-//! Proposed is only who lives at this daemon, was not heard of for the threshold, is at work in no session, and has an
-//! identity file in no worktree of the repository; see `thrum_store::ops::abandoned` for what Go Thrum does instead.
-//! Nothing is deleted unless `force` says so.
+//! An agent is listed only if it lives at this daemon, has shown no sign of life for the threshold, is not at work in
+//! any session, and has an identity file in no worktree of the repository. `thrum_store::ops::abandoned` explains how
+//! Go Thrum differs. Agents are deleted only with `force`.
 
 use std::{path::Path, time::Duration};
 
@@ -22,7 +22,7 @@ pub(super) struct Cleanup {
     dry_run: bool,
     #[serde(default)]
     force: bool,
-    /// Days; 0 and absent are the default, as in Go.
+    /// Days; 0 or absent means the default, as in Go.
     #[serde(default)]
     threshold: u32,
 }
@@ -47,8 +47,9 @@ struct Orphan {
     days_since_seen: u64,
 }
 
-/// Those of `agents` that have an identity in no worktree: in none that git lists, and not where they worked last. The main worktree
-/// of a repository whose git directory lies elsewhere is in no list, and neither is a directory whose redirect somebody wrote.
+/// Returns the agents that have no identity in any worktree: neither in one that git lists nor in the one where they
+/// worked last. The latter matters because git does not list the main worktree of a repository whose git directory lies
+/// elsewhere, nor a directory with a hand-written redirect.
 async fn without_identity(daemon: &Daemon, agents: Vec<Agent>) -> Result<Vec<Agent>, Fault> {
     let home = daemon.id.clone();
     let placed = daemon.storage.read(move |reader| {
@@ -70,7 +71,11 @@ async fn without_identity(daemon: &Daemon, agents: Vec<Agent>) -> Result<Vec<Age
         let lives = |name: &str, top: Option<&str>| {
             named.contains(name) || top.is_some_and(|top| worktrees::has_identity(&repo, Path::new(top), name))
         };
-        placed.into_iter().filter(|(agent, top)| !lives(&agent.agent_id, top.as_deref())).map(|(agent, _)| agent).collect()
+        placed
+            .into_iter()
+            .filter(|(agent, top)| !lives(&agent.agent_id, top.as_deref()))
+            .map(|(agent, _)| agent)
+            .collect()
     });
     left.await.map_err(|error| Fault::new(ErrorKind::Failed, format!("the worktrees could not be looked at: {error}")))
 }
@@ -84,7 +89,7 @@ pub(super) async fn cleanup(daemon: &Daemon, params: Cleanup) -> Result<Cleaned,
     let silence = Duration::from_secs(u64::from(days) * DAY);
     let now = System.now();
     let mut found = daemon.storage.read(move |reader| ops::abandoned(reader, now, silence)).await?;
-    // What was heard since it was last written down counts, too.
+    // Signs of life that are not yet written down count, too.
     found.retain(|agent| agent::seen(daemon, agent).is_none_or(|seen| now.since(seen) >= silence));
     let found = without_identity(daemon, found).await?;
     let mut deleted = Vec::new();

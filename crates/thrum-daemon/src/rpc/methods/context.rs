@@ -1,4 +1,4 @@
-//! `context.*`: an agent's notes. Contents travel as base64, as in Go Thrum.
+//! `context.*`: reads and writes an agent's notes. Contents are base64, as in Go Thrum.
 
 use std::path::PathBuf;
 
@@ -12,18 +12,18 @@ use crate::{
     notes::{Notes, Part},
 };
 
-/// Whose notes, in which worktree.
+/// Selects an agent's notes in a worktree.
 #[derive(Deserialize)]
 pub(super) struct Whose {
     #[serde(default)]
     agent_name: Option<String>,
-    /// A worktree of this repository; the daemon's own if it is not given.
+    /// A worktree of this repository; defaults to the daemon's own.
     #[serde(default)]
     repo_path: Option<PathBuf>,
 }
 
 impl Whose {
-    /// Does `work` with the agent's name and the notes of the worktree, where it may wait for a disk.
+    /// Runs `work` with the agent's name and the notes of the worktree, on a thread that may wait for a disk.
     async fn notes<T: Send + 'static>(
         self,
         daemon: &Daemon,
@@ -59,10 +59,14 @@ pub(super) struct Done {
 pub(super) async fn save(daemon: &Daemon, params: Save, part: Part) -> Result<Done, Fault> {
     let text = params.content.unwrap_or_default();
     if text.len() > limits::MAX_NOTES_BYTES.div_ceil(3) * 4 {
-        return Err(Fault::new(ErrorKind::Invalid, format!("the content has more than {} bytes", limits::MAX_NOTES_BYTES)));
+        return Err(Fault::new(
+            ErrorKind::Invalid,
+            format!("the content has more than {} bytes", limits::MAX_NOTES_BYTES),
+        ));
     }
-    let content =
-        BASE64.decode(text.as_bytes()).map_err(|error| Fault::new(ErrorKind::Invalid, format!("the content is not base64: {error}")))?;
+    let content = BASE64
+        .decode(text.as_bytes())
+        .map_err(|error| Fault::new(ErrorKind::Invalid, format!("the content is not base64: {error}")))?;
     let work = move |agent_name: String, notes: &Notes| {
         notes.write(&agent_name, part, &content)?;
         let what = if part == Part::Notes { "context" } else { "preamble" };
@@ -112,7 +116,8 @@ pub(super) async fn show(daemon: &Daemon, params: Show) -> Result<Shown, Fault> 
 pub(super) async fn clear(daemon: &Daemon, params: Whose) -> Result<Done, Fault> {
     let work = |agent_name: String, notes: &Notes| {
         let cleared = notes.clear(&agent_name)?;
-        let message = if cleared { format!("context of {agent_name} cleared") } else { format!("{agent_name} had no context") };
+        let message =
+            if cleared { format!("context of {agent_name} cleared") } else { format!("{agent_name} had no context") };
         Ok(Done { agent_name, message })
     };
     params.notes(daemon, work).await
@@ -128,7 +133,11 @@ pub(super) struct Preamble {
 pub(super) async fn show_preamble(daemon: &Daemon, params: Whose) -> Result<Preamble, Fault> {
     let work = |agent_name: String, notes: &Notes| {
         let found = notes.read(&agent_name, Part::Preamble)?;
-        Ok(Preamble { agent_name, has_preamble: found.is_some(), content: found.map(|note| BASE64.encode(&note.content)) })
+        Ok(Preamble {
+            agent_name,
+            has_preamble: found.is_some(),
+            content: found.map(|note| BASE64.encode(&note.content)),
+        })
     };
     params.notes(daemon, work).await
 }

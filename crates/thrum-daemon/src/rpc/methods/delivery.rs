@@ -1,7 +1,12 @@
-//! How far a message got with each recipient: `stored` here, `at_home` since, `read`.
+//! The delivery state of a message for each recipient: `stored` here, `at_home`, `wake_requested`, `shown`, `read`.
 //!
-//! "At home" is said on the word of that home alone: its own daemon has read our log up to the message (see
-//! [`Acknowledged`](crate::acknowledged::Acknowledged)), or wrote the message itself. A relay's word does not count.
+//! The recipient's home reports the last three in events: a waiter of the agent was given the message in order to wake
+//! the agent; the message's text, or its beginning, was shown to the agent, whose session has continued since; the
+//! agent has read the message. A state does not require the earlier ones: an agent without a waiter is not woken, and
+//! mail may be read without being shown first.
+//!
+//! Only the home itself can report "at home": its daemon has read our log up to the message (see
+//! [`Acknowledged`](crate::acknowledged::Acknowledged)), or wrote the message. A relay's word does not count.
 
 use serde::Serialize;
 use thrum_core::{Machines, Stamp};
@@ -10,33 +15,35 @@ use thrum_store::query::{Mailbox, Message, Recipient};
 use super::outlook::Outlook;
 use crate::daemon::Daemon;
 
-/// One recipient of a message.
+/// The delivery of a message to one recipient.
 #[derive(Debug, Serialize)]
 pub(super) struct Delivery {
     agent_id: String,
-    /// When it was stored for them.
+    /// When the message was stored for the recipient.
     delivered_at: Stamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    woken_at: Option<Stamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seen_at: Option<Stamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) read_at: Option<Stamp>,
     state: State,
-    /// Since when it is at its home, where that is another daemon and has said so.
+    /// Since when the message is known to be at the recipient's home, if that is another daemon.
     #[serde(skip_serializing_if = "Option::is_none")]
     at_home_since: Option<Stamp>,
-    /// The daemon it lives at; missing if nobody of this name is registered anywhere.
+    /// The recipient's home; absent if no agent of this name is registered anywhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     home: Option<String>,
-    /// What that daemon is called here.
+    /// The name of that daemon, as known here.
     #[serde(skip_serializing_if = "Option::is_none")]
     home_name: Option<String>,
-    /// `@name`, or `@name@machine` where that is another daemon.
+    /// `@name`, or `@name@machine` if the home is another daemon.
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
-    /// Whether that is this one: then stored is at home.
+    /// `true` if the home is this daemon; a stored message is then at home.
     #[serde(skip_serializing_if = "Option::is_none")]
     local: Option<bool>,
-    /// Why it waits, as far as that is known when it is sent.
+    /// The outlook at the time of sending, as far as it is known.
     #[serde(flatten)]
     outlook: Option<Outlook>,
 }
@@ -46,11 +53,13 @@ pub(super) struct Delivery {
 enum State {
     Stored,
     AtHome,
+    WakeRequested,
+    Shown,
     Read,
 }
 
 impl Delivery {
-    /// To somebody for whom it was stored just now.
+    /// Returns the delivery of a message that was stored just now.
     pub(super) fn sent(mailbox: Mailbox, machines: &Machines, at: Stamp, outlook: Option<Outlook>) -> Self {
         Self { outlook, ..Self::stored(mailbox, machines, at) }
     }
@@ -63,6 +72,7 @@ impl Delivery {
             home: Some(mailbox.home),
             agent_id: mailbox.agent_id,
             delivered_at: at,
+            woken_at: None,
             seen_at: None,
             read_at: None,
             state: State::Stored,
@@ -72,24 +82,24 @@ impl Delivery {
     }
 }
 
-/// What is known of all homes at one moment.
+/// Builds the deliveries of messages from what is known about all homes at one moment.
 pub(super) struct Deliveries<'d> {
     daemon: &'d Daemon,
     machines: Machines,
 }
 
 impl<'d> Deliveries<'d> {
-    /// `machines` has a name for the home of every recipient.
+    /// `machines` must contain a name for the home of every recipient.
     pub(super) fn now(daemon: &'d Daemon, machines: Machines) -> Self {
         Self { daemon, machines }
     }
 
-    /// What the machines are called.
+    /// Returns the names of the machines.
     pub(super) fn machines(&self) -> &Machines {
         &self.machines
     }
 
-    /// Every recipient of a message, in the order in which it names them.
+    /// Returns the deliveries of a message to all recipients, in the message's order.
     pub(super) fn of(&self, message: &Message) -> Vec<Delivery> {
         message.recipients.iter().map(|recipient| self.one(message, recipient)).collect()
     }
@@ -103,11 +113,14 @@ impl<'d> Deliveries<'d> {
             _ => None,
         };
         Delivery {
-            state: match (recipient.read_at, at_home_since) {
-                (Some(_), _) => State::Read,
-                (None, Some(_)) => State::AtHome,
-                (None, None) => State::Stored,
+            state: match recipient {
+                Recipient { read_at: Some(_), .. } => State::Read,
+                Recipient { seen_at: Some(_), .. } => State::Shown,
+                Recipient { woken_at: Some(_), .. } => State::WakeRequested,
+                _ if at_home_since.is_some() => State::AtHome,
+                _ => State::Stored,
             },
+            woken_at: recipient.woken_at,
             seen_at: recipient.seen_at,
             read_at: recipient.read_at,
             at_home_since,

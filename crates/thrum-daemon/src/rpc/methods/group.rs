@@ -1,32 +1,31 @@
-//! `group.*`: whom one can write to besides agents. There is `everyone`, and one group for each role that an agent has.
+//! `group.*`: the groups that mail can be addressed to. There is `everyone`, and one group for each role that an agent
+//! has.
 //!
-//! They are not kept anywhere: they follow from the agents. Go Thrum shows each as a group with one member, a role.
+//! Groups are not stored; they are derived from the agents. Go Thrum shows each as a group with one member, a role.
 
 use serde::{Deserialize, Serialize};
 use thrum_core::{ErrorKind, Fault, Stamp, name};
-use thrum_store::query::Role;
+use thrum_store::query::{Mailbox, Role};
 
-use super::required;
+use super::{agent_ref::AgentRef, budget::Budget, required};
 use crate::daemon::Daemon;
 
-/// Who makes them, in Go Thrum's words.
+/// The creator of all groups, in Go Thrum's terms.
 const SYSTEM: &str = "system";
 
 struct Group {
     id: String,
     name: String,
     description: String,
-    /// Go Thrum's `*` for everyone, else the role.
+    /// Go Thrum's `*` for everyone, otherwise the role.
     role: String,
     since: Stamp,
-    agents: Vec<String>,
+    agents: Vec<Mailbox>,
 }
 
 impl Group {
     fn everyone(roles: &[Role]) -> Self {
-        let mut agents: Vec<String> = roles.iter().flat_map(|role| role.agents.iter().cloned()).collect();
-        agents.sort_unstable();
-        agents.dedup();
+        let agents = roles.iter().flat_map(|role| role.agents.iter().cloned()).collect();
         Self {
             id: "grp_everyone".to_owned(),
             name: "everyone".to_owned(),
@@ -53,11 +52,11 @@ impl Group {
     }
 }
 
-/// By name.
+/// Returns all groups, sorted by name.
 async fn groups(daemon: &Daemon) -> Result<Vec<Group>, Fault> {
     let roles = daemon.storage.read(|reader| reader.roles()).await?;
     let mut groups = vec![Group::everyone(&roles)];
-    // An agent of a peer may have the role `everyone`; the word means all.
+    // An agent of a peer may have the role `everyone`; the group of that name still contains all agents.
     groups.extend(roles.into_iter().filter(|role| role.name != "everyone").map(Group::of));
     groups.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(groups)
@@ -92,7 +91,7 @@ pub(super) async fn list(daemon: &Daemon) -> Result<Groups, Fault> {
         group_id: group.id,
         name: group.name,
         description: group.description,
-        // The role, as in `group.info`; `group.members` tells who has it.
+        // The role is the only member, as in `group.info`; `group.members` lists its agents.
         member_count: 1,
         created_at: group.since,
     };
@@ -140,12 +139,40 @@ pub(super) async fn info(daemon: &Daemon, params: Named) -> Result<Info, Fault> 
 #[derive(Serialize)]
 pub(super) struct Members {
     members: Vec<Member>,
-    /// The agents behind them, by name.
+    /// The agents in the group, by name: agents of this daemon by id, others as `@name@machine`.
     #[serde(skip_serializing_if = "Option::is_none")]
     expanded: Option<Vec<String>>,
+    /// The same agents with their homes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    agents: Option<Vec<AgentRef>>,
+    /// `true` if the answer has no room for further agents.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    more: bool,
 }
 
 pub(super) async fn members(daemon: &Daemon, params: Named) -> Result<Members, Fault> {
     let group = group(daemon, params.name).await?;
-    Ok(Members { members: vec![group.member()], expanded: params.expand.then_some(group.agents) })
+    let member = group.member();
+    if !params.expand {
+        return Ok(Members { members: vec![member], expanded: None, agents: None, more: false });
+    }
+    let mut machines = daemon.machines();
+    let named = daemon.storage.read(move |reader| {
+        reader.name_machines(&mut machines, group.agents.iter().map(|agent| agent.home.as_str()))?;
+        Ok((group.agents, machines))
+    });
+    let (mut found, machines) = named.await?;
+    found.sort_by(|a, b| {
+        (&a.agent_id, !machines.is_own(&a.home), &a.home).cmp(&(&b.agent_id, !machines.is_own(&b.home), &b.home))
+    });
+    let total = found.len();
+    let mut budget = Budget::new();
+    let agents = found.into_iter().map(|agent| AgentRef::of(agent, &machines));
+    let agents: Vec<AgentRef> = agents.take_while(|agent| budget.take(&(agent, agent.listed()))).collect();
+    Ok(Members {
+        members: vec![member],
+        more: agents.len() < total,
+        expanded: Some(agents.iter().map(AgentRef::listed).collect()),
+        agents: Some(agents),
+    })
 }

@@ -1,8 +1,13 @@
-//! `health`: one answer that says whether all is well, and what is not.
+//! `health`: reports the state of the daemon, and every problem, in one answer.
 
 use serde::Serialize;
-use thrum_core::{Ambient, Fault, Stamp, name};
-use thrum_sync::{service::PeerStatus, transport::Kind};
+use thrum_core::{Ambient, Fault, Stamp, name, words::count};
+use thrum_sync::{
+    clock::go_duration,
+    peers::{PeerStatus, SAME_KEY},
+    registry::Seen,
+    transport::Kind,
+};
 
 use super::{
     peer::{Listed, ago, sync_state},
@@ -28,29 +33,55 @@ pub(super) struct Health {
     parked: u64,
     rejected: u64,
     tailscale_sync: TailscaleSync,
-    /// What Go Thrum's commands read of it; only if there is something to tell.
+    /// The fields that Go Thrum's commands read; only if the tailnet is enabled or there are peers.
     #[serde(skip_serializing_if = "Option::is_none")]
     tailscale: Option<Tailscale>,
-    /// How the tailnet stands.
+    /// The state of the tailnet.
     tailnet: tailnet::Shown,
-    /// Where peers on this machine reach us.
+    /// The address for peers on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     local_address: Option<String>,
     /// Why peers cannot dial this daemon although they expect to.
     #[serde(skip_serializing_if = "Option::is_none")]
     not_listening: Option<NotListening>,
-    /// Who purged what; nothing where nobody did.
+    /// The purges and their authors; absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]
     purges: Option<Purges>,
-    /// What the writer has been at for longer than a second.
+    /// Writer tasks that have taken longer than a second.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     storing: Vec<Storing>,
-    /// Whose events lie ahead of this machine's clock.
+    /// Removed peers whose data is being dropped.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    forgetting: Vec<Forgetting>,
+    /// Daemons with events that are dated ahead of this machine's clock.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ahead: Vec<Ahead>,
-    /// What the user should mend.
+    /// Other daemons that, as peers report, run with this daemon's key.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    same_key: Vec<SameKey>,
+    /// Problems that the user should fix.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
+}
+
+/// Another daemon that runs with this daemon's key.
+#[derive(Serialize)]
+struct SameKey {
+    /// Our name for the peer that reports it.
+    peer: String,
+    #[serde(flatten)]
+    seen: Seen,
+}
+
+impl SameKey {
+    fn warning(&self) -> String {
+        let ago = go_duration(System.now().since(self.seen.at));
+        let peer = name::shown_machine(&self.peer);
+        format!(
+            "another daemon runs with this daemon's key: seen by {peer} at {}, {ago} ago; {SAME_KEY}",
+            self.seen.place()
+        )
+    }
 }
 
 #[derive(Serialize)]
@@ -60,7 +91,7 @@ struct NotListening {
     hint: Option<String>,
 }
 
-/// The shape that Go Thrum documents.
+/// The format that Go Thrum documents.
 #[derive(Serialize)]
 struct TailscaleSync {
     enabled: bool,
@@ -69,7 +100,7 @@ struct TailscaleSync {
     peers: Vec<Listed>,
 }
 
-/// The shape that Go Thrum serves.
+/// The format that Go Thrum serves.
 #[derive(Serialize)]
 struct Tailscale {
     enabled: bool,
@@ -104,29 +135,40 @@ impl Tailscale {
     }
 }
 
-/// What the daemon could not fetch by itself.
+/// Progress of dropping a removed peer's data, in rows of the log.
+#[derive(Serialize)]
+struct Forgetting {
+    daemon_id: String,
+    done: u64,
+    rows: u64,
+}
+
+/// Returns a warning about events that the daemon could not fetch by itself.
 fn missing(peer: &PeerStatus) -> Option<String> {
     let repaired = peer.repaired.as_ref().filter(|repaired| repaired.missing_here > 0)?;
     let why = repaired.note.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
-    let events =
-        if repaired.missing_here == 1 { "1 event that is".to_owned() } else { format!("{} events that are", repaired.missing_here) };
+    let events = if repaired.missing_here == 1 {
+        "1 event that is".to_owned()
+    } else {
+        format!("{} events that are", repaired.missing_here)
+    };
     Some(format!("{} holds {events} missing here, as it says{why}; see `thrum sync verify`", peer.name))
 }
 
-/// A daemon of which events lie ahead of our clock: its own is wrong, or was when they were written.
+/// A daemon with events that are dated ahead of our clock. Its own clock is wrong, or was wrong when it wrote them.
 #[derive(Serialize)]
 struct Ahead {
     daemon_id: String,
-    /// What we call it, if it is a peer.
+    /// Our name for the daemon, if it is a peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
-    /// What we call the peer that served them, if another one wrote them.
+    /// Our name for the peer that served the events, if another daemon wrote them.
     #[serde(skip_serializing_if = "Option::is_none")]
     via: Option<String>,
-    /// Whether that is this daemon.
+    /// `true` if the daemon is this one.
     local: bool,
     events: u64,
-    /// The latest time among them.
+    /// The latest timestamp among the events.
     latest: Stamp,
 }
 
@@ -145,22 +187,25 @@ impl Ahead {
     }
 
     fn warning(&self) -> String {
-        let events = if self.events == 1 { "1 event".to_owned() } else { format!("{} events", self.events) };
+        let events = count(self.events, "event");
+        let (are, others) = if self.events == 1 { ("is", "that") } else { ("are", "the others") };
         let latest = self.latest.to_the_second();
         if self.local {
             return format!(
-                "the clock of this machine was wrong: {events} of it are dated up to {latest}. What is written now is dated right; \
-                 `thrum purge` takes the others away"
+                "the clock of this machine was wrong: {events} of it {are} dated up to {latest}. What is written now is dated right; \
+                 `thrum purge` takes {others} away"
             );
         }
         let name = name::shown_machine(self.name.as_ref().unwrap_or(&self.daemon_id));
         let via = self.via.as_ref().map(|via| format!(" (through {})", name::shown_machine(via))).unwrap_or_default();
-        format!("the clock of {name}{via} is or was wrong: {events} of it are dated up to {latest}, and are shown where they came")
+        let shown = if self.events == 1 { "is shown where it came" } else { "are shown where they came" };
+        format!("the clock of {name}{via} is or was wrong: {events} of it {are} dated up to {latest}, and {shown}")
     }
 }
 
 pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
-    let (totals, ahead) = daemon.storage.read(|reader| Ok((reader.totals()?, reader.ahead(System.now())?))).await?;
+    let found = daemon.storage.read(|reader| Ok((reader.totals()?, reader.ahead(System.now())?, reader.forgetting()?)));
+    let (totals, ahead, forgetting) = found.await?;
     let peers = daemon.peers.status().await?;
     let commit = daemon.storage.commits().borrow().clone();
     let mut warnings = daemon.warnings.clone();
@@ -172,6 +217,9 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
     let storing = storing(daemon.storage.writer.busy(), &peers);
     let ahead: Vec<Ahead> = ahead.into_iter().map(|ahead| Ahead::of(daemon, &peers, ahead)).collect();
     warnings.extend(ahead.iter().map(Ahead::warning));
+    let same_key: Vec<SameKey> =
+        daemon.peers.others_with_our_key().into_iter().map(|(peer, seen)| SameKey { peer, seen }).collect();
+    warnings.extend(same_key.iter().map(SameKey::warning));
     let tailnet = daemon.tailnet.status().borrow().clone();
     let address = daemon.peers.address(Kind::Tailnet).await;
     let enabled = tailnet.enabled;
@@ -196,13 +244,18 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
             peer_count: peers.len(),
             peers: peers.iter().map(Listed::of).collect(),
         },
-        tailnet: tailnet::Shown::of(&tailnet, address),
+        tailnet: tailnet::Shown::of(&tailnet, address, &daemon.config),
         tailscale: Tailscale::of(enabled, &daemon.name, &peers),
         local_address: daemon.peers.address(Kind::Local).await,
         not_listening: listen_error.map(|Fault { message, hint, .. }| NotListening { message, hint }),
         purges,
         storing,
+        forgetting: forgetting
+            .into_iter()
+            .map(|it| Forgetting { daemon_id: it.peer, done: it.done, rows: it.upto })
+            .collect(),
         ahead,
+        same_key,
         warnings,
     })
 }

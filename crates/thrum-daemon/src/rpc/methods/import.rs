@@ -1,16 +1,16 @@
-//! `import.*`: events, agents and peers of a Go Thrum that was used here before.
+//! `import.*`: takes over events, agents and peers from a Go Thrum that was used here before.
 
 use std::{fs, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{Ambient, ErrorKind, Event, Fault, exchange::Rejected, limits};
+use thrum_core::{Ambient, ErrorKind, Event, Fault, event::Rejected, limits};
 use thrum_store::{LogCopy, ops::Adopted};
 use thrum_sync::{
     Log, intake,
     legacy::peers::{self, GoPeers, Judged},
+    peers::{Replaced, TakenOver},
+    protocol::wire::Served,
     registry::Registry,
-    service::{Replaced, TakenOver},
-    wire::Served,
 };
 
 use super::required;
@@ -19,7 +19,7 @@ use crate::{ambient::System, daemon::Daemon, identity, paths::Repo, storage::Sto
 #[derive(Deserialize)]
 pub(crate) struct Events {
     events: Vec<Row>,
-    /// Only say what would come of it.
+    /// Only report what the import would do.
     #[serde(default)]
     dry_run: bool,
 }
@@ -36,7 +36,7 @@ impl Events {
     }
 }
 
-/// A row of Go's log, each column as it stands there.
+/// A row of Go's log, with each column unchanged.
 #[derive(Deserialize)]
 struct Row {
     #[serde(default)]
@@ -49,17 +49,17 @@ struct Row {
     timestamp: Option<String>,
     #[serde(default)]
     origin_daemon: Option<String>,
-    /// As text, for it may be no JSON.
+    /// A text, because the column may not contain valid JSON.
     event_json: String,
 }
 
 #[derive(Serialize)]
 pub(crate) struct Taken {
-    /// New here.
+    /// Number of new events.
     applied: usize,
-    /// Here already.
+    /// Number of events that were already here.
     skipped: usize,
-    /// Malformed; they stay outside the log.
+    /// Malformed events; they stay outside the log.
     rejected: Vec<Refused>,
 }
 
@@ -69,8 +69,9 @@ struct Refused {
     reason: String,
 }
 
-/// Takes a batch of events as they are, in one commit. They count as made here, so that every peer is told, but they keep
-/// their origin and nobody signs them. A signature that an origin owes is checked as if a peer had served the event.
+/// Stores a batch of events unchanged, in one commit. They count as local events, so that every peer receives them, but
+/// they keep their origin and are not signed here. If the origin has to sign its events, the signature is verified as
+/// if a peer had served the event.
 pub(super) async fn events(daemon: &Daemon, params: Events) -> Result<Taken, Fault> {
     if params.events.len() > limits::MAX_BATCH_EVENTS {
         return Err(Fault::new(ErrorKind::Invalid, format!("more than {} events at once", limits::MAX_BATCH_EVENTS)));
@@ -102,7 +103,7 @@ fn would_be_taken(events: &[Event], rejected: &[Rejected], holds: intake::Holds<
     Ok(Taken { applied: held.len() - skipped, skipped, rejected: rejected.iter().map(refused).collect() })
 }
 
-/// What [`events`] would answer to a dry run, by a copy of the log: the daemon does not run.
+/// Returns the answer of [`events`] to a dry run, based on a copy of the log, while the daemon does not run.
 pub(crate) fn preview_events(log: &LogCopy, params: Events) -> Result<Taken, Fault> {
     let holds = |events: &[&Event]| events.iter().map(|event| Ok(log.holds(&event.id, &event.body)?)).collect();
     let (events, rejected) = intake::judge(&params.served(), &holds)?;
@@ -125,13 +126,13 @@ struct Adoption {
     agent_id: String,
     /// `adopted`, `known`, `deleted`, `elsewhere` or `refused`.
     status: &'static str,
-    /// Of the last two, why.
+    /// The reason for `elsewhere` and `refused`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     sessions_ended: usize,
 }
 
-/// Lets every agent of these former homes live here, each in a commit of its own.
+/// Registers every agent of these former homes at this daemon, each in its own commit.
 pub(super) async fn adopt(daemon: &Daemon, params: Adopt) -> Result<Adoptions, Fault> {
     let takeover = Arc::new(daemon.storage.read(|reader| reader.takeover(params.former_homes, System.now())).await?);
     let mut agents = Vec::new();
@@ -163,11 +164,15 @@ pub(super) struct Marked {
     marked_count: usize,
 }
 
-/// Marks what an agent had read before it came here; what is not here, or not its mail, is passed over.
+/// Marks messages as read that an agent had read before it came here. Messages that are missing here or are not the
+/// agent's mail are skipped.
 pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead) -> Result<Marked, Fault> {
     let agent_id = required("agent_id", params.agent_id)?;
     if params.message_ids.len() > limits::MAX_BATCH_EVENTS {
-        return Err(Fault::new(ErrorKind::Invalid, format!("more than {} message_ids at once", limits::MAX_BATCH_EVENTS)));
+        return Err(Fault::new(
+            ErrorKind::Invalid,
+            format!("more than {} message_ids at once", limits::MAX_BATCH_EVENTS),
+        ));
     }
     let marked_count = daemon.storage.write(move |tx| tx.mark_read_before(&agent_id, &params.message_ids)).await?;
     Ok(Marked { marked_count })
@@ -175,19 +180,19 @@ pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead) -> Result<Marke
 
 #[derive(Deserialize)]
 pub(crate) struct GoPeersFile {
-    /// The text of Go's `peers.json`, tokens and all.
+    /// The text of Go's `peers.json`, including tokens.
     #[serde(default)]
     peers_json: Option<String>,
-    /// The version of Go's tables, by which its wire is known.
+    /// The version of Go's tables, which determines the protocol version of its peers.
     #[serde(default)]
     schema_version: i64,
-    /// Where that daemon kept the state of its tailnet node.
+    /// Directory with the state of that daemon's tailnet node.
     #[serde(default)]
     state_dir: Option<PathBuf>,
-    /// The id under which the peers know that daemon, where the file does not say it.
+    /// The id by which the peers know that daemon, if the file does not contain it.
     #[serde(default)]
     known_as: Option<String>,
-    /// All its ids.
+    /// All ids of that daemon.
     #[serde(default)]
     former_homes: Vec<String>,
     #[serde(default)]
@@ -200,7 +205,7 @@ pub(crate) struct PeersTaken {
 }
 
 impl GoPeersFile {
-    /// The file, and by which id its peers know that daemon; `None` if it names no peer.
+    /// Parses the file and determines the id by which the peers know that daemon. `None` if the file names no peer.
     fn read(&mut self) -> Result<Option<(GoPeers, String)>, Fault> {
         let params = self;
         let invalid = |why: String| Fault::new(ErrorKind::Invalid, why);
@@ -214,13 +219,15 @@ impl GoPeersFile {
             return Err(invalid(why.to_owned()).hint("Pair with those that change over, too: thrum peer add"));
         }
         let Some(known_as) = file.own_id.clone().or(params.known_as.take()) else {
-            return Err(invalid("it is not known by which id its peers know it".to_owned()).hint("Say which: --former-id ID"));
+            return Err(
+                invalid("it is not known by which id its peers know it".to_owned()).hint("Say which: --former-id ID")
+            );
         };
         Ok(Some((file, known_as)))
     }
 }
 
-/// What [`peers()`] would answer to a dry run, by the registry alone: the daemon does not run.
+/// Returns the answer of [`peers()`] to a dry run, based on the registry alone, while the daemon does not run.
 pub(crate) fn preview_peers(repo: &Repo, mut params: GoPeersFile) -> Result<PeersTaken, Fault> {
     let Some((file, known_as)) = params.read()? else { return Ok(PeersTaken { peers: Vec::new() }) };
     let id = identity::known(repo)?.unwrap_or_default();
@@ -242,18 +249,33 @@ pub(crate) fn preview_peers(repo: &Repo, mut params: GoPeersFile) -> Result<Peer
 }
 
 fn left(other: peers::Refused, status: &'static str) -> TakenOver {
-    TakenOver { name: other.name, daemon_id: other.daemon_id, address: other.address, status, reason: Some(other.reason), note: None }
+    TakenOver {
+        name: other.name,
+        daemon_id: other.daemon_id,
+        address: other.address,
+        status,
+        reason: Some(other.reason),
+        note: None,
+    }
 }
 
-/// Takes Go's peers over with their tokens. Who is a peer here already stays as it is.
+/// Takes over Go's peers with their tokens. Peers that are already known here stay unchanged.
 pub(super) async fn peers(daemon: &Daemon, mut params: GoPeersFile) -> Result<PeersTaken, Fault> {
     let Some((file, known_as)) = params.read()? else { return Ok(PeersTaken { peers: Vec::new() }) };
-    let same = |one: &PathBuf, other: &PathBuf| fs::canonicalize(one).ok().is_some_and(|one| fs::canonicalize(other).ok() == Some(one));
+    let same = |one: &PathBuf, other: &PathBuf| {
+        fs::canonicalize(one).ok().is_some_and(|one| fs::canonicalize(other).ok() == Some(one))
+    };
     let own_node = daemon.settings.ts_mode.as_deref() != Some("host");
-    let same_node =
-        own_node && daemon.settings.ts_state_dir.as_ref().zip(params.state_dir.as_ref()).is_some_and(|(ours, gos)| same(ours, gos));
+    let same_node = own_node
+        && daemon
+            .settings
+            .ts_state_dir
+            .as_ref()
+            .zip(params.state_dir.as_ref())
+            .is_some_and(|(ours, gos)| same(ours, gos));
     if !params.dry_run && file.want_tailnet() {
-        // Where the user keeps the daemon from it, the peers are taken all the same, and show why they are not dialled.
+        // If the user keeps the daemon off the tailnet, the peers are taken over all the same, and their state shows
+        // why they are not dialled.
         if let Err(fault) = daemon.enable_tailnet().await {
             tracing::warn!("{fault}");
         }

@@ -1,4 +1,4 @@
-//! `message.get`, `list`, `outbox`, `markRead`: what a reader does.
+//! `message.get`, `list`, `outbox`, `markRead`: the methods for reading mail.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,15 @@ use thrum_store::{
 };
 
 use super::{
+    agent_ref::AgentRef,
     budget::Budget,
     delivery::Deliveries,
-    required,
+    large, required,
     shape::{Full, Summary},
 };
-use crate::daemon::Daemon;
+use crate::{daemon::Daemon, rpc::connection::Outcome};
 
-/// A page, if none is asked for, and the largest; Go Thrum has the same.
+/// Default size and largest size of a page, as in Go Thrum.
 const PAGE_SIZE: u64 = 10;
 const MAX_PAGE_SIZE: u64 = 100;
 
@@ -27,7 +28,7 @@ pub(super) struct Get {
     message_id: Option<String>,
     #[serde(default)]
     caller_agent_id: Option<String>,
-    /// Whether the caller has now read it.
+    /// Also mark the message as read by the caller.
     #[serde(default)]
     mark_read: bool,
 }
@@ -37,13 +38,14 @@ pub(super) struct Got {
     message: Full,
 }
 
-pub(super) async fn get(daemon: &Daemon, params: Get) -> Result<Got, Fault> {
+pub(super) async fn get(daemon: &Daemon, params: Get) -> Result<Outcome, Fault> {
+    let turn = daemon.large.turn().await;
     let id = required("message_id", params.message_id)?;
     let caller = params.caller_agent_id.filter(|name| !name.is_empty());
     let mailbox = caller.clone().map(|agent_id| Mailbox { agent_id, home: daemon.id.clone() });
     let look = async || {
         let (wanted, mailbox, mut machines) = (id.clone(), mailbox.clone(), daemon.machines());
-        let found = daemon.storage.read(move |reader| {
+        let found = daemon.storage.read_much(&turn, move |reader| {
             let unread = mailbox.as_ref().map(|mailbox| reader.is_unread(&wanted, mailbox)).transpose()?;
             let message = reader.message(&wanted, mailbox.as_ref())?;
             name_machines(reader, &mut machines, message.as_slice())?;
@@ -58,13 +60,19 @@ pub(super) async fn get(daemon: &Daemon, params: Get) -> Result<Got, Fault> {
         daemon.storage.write(move |tx| tx.mark_read(&agent, &ids)).await?;
         (message, machines, _) = look().await?;
     }
-    // An event of ours always fits; lists that are padded to the size of an event may not, beside what is made of them.
+    // An event of this daemon always fits. A foreign event may not: its lists may be padded to the maximum event size,
+    // and the answer also contains fields derived from them.
     message.cut(usize::MAX, limits::MAX_LINE_BYTES / 4 * 3);
-    Ok(Got { message: Full::of(message, &Deliveries::now(daemon, machines)) })
+    let got = Got { message: Full::of(message, &Deliveries::now(daemon, machines)) };
+    large(turn, got).await
 }
 
-/// Names the machines that these messages are from and for.
-pub(super) fn name_machines(reader: &Reader<'_>, machines: &mut Machines, messages: &[Message]) -> Result<(), StoreError> {
+/// Adds the names of the machines that these messages come from and go to.
+pub(super) fn name_machines(
+    reader: &Reader<'_>,
+    machines: &mut Machines,
+    messages: &[Message],
+) -> Result<(), StoreError> {
     reader.name_machines(machines, messages.iter().flat_map(Message::homes))
 }
 
@@ -73,22 +81,26 @@ fn unknown_message(id: &str) -> Fault {
         .hint("`thrum inbox` lists the messages you have.")
 }
 
-/// Which page of a list.
+/// Selects the page of a list.
 #[derive(Deserialize)]
 struct Paging {
     #[serde(default)]
     page_size: Option<i64>,
     #[serde(default)]
     page: Option<i64>,
-    /// Most bytes of each message's content; ours. What is longer is cut and marked `truncated`, as is what does not fit
-    /// into the answer.
+    /// Maximum bytes of each message's content; not in Go Thrum. Longer content is cut and marked `truncated`, as is
+    /// content that does not fit into the answer.
     #[serde(default)]
     max_content_bytes: Option<usize>,
 }
 
 impl Paging {
     fn size(&self) -> u64 {
-        self.page_size.and_then(|size| u64::try_from(size).ok()).filter(|size| *size > 0).unwrap_or(PAGE_SIZE).min(MAX_PAGE_SIZE)
+        self.page_size
+            .and_then(|size| u64::try_from(size).ok())
+            .filter(|size| *size > 0)
+            .unwrap_or(PAGE_SIZE)
+            .min(MAX_PAGE_SIZE)
     }
 
     fn page(&self) -> u64 {
@@ -99,7 +111,7 @@ impl Paging {
         Room::answer(self.max_content_bytes)
     }
 
-    /// Rows before the page, as SQLite counts.
+    /// Returns the number of rows before the page, within SQLite's integer range.
     fn offset(&self) -> u64 {
         (self.page() - 1).saturating_mul(self.size()).min(i64::MAX.unsigned_abs())
     }
@@ -142,7 +154,7 @@ pub(super) struct List {
 #[derive(Serialize)]
 pub(super) struct Page {
     messages: Vec<Summary>,
-    /// How many there are in all, exactly.
+    /// The exact number of matching messages.
     total: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     unread: Option<u64>,
@@ -164,7 +176,8 @@ impl Page {
     }
 }
 
-pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) -> Result<Page, Fault> {
+pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) -> Result<Outcome, Fault> {
+    let turn = daemon.large.turn().await;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let unread = params.unread || given(params.unread_for_agent.clone()).is_some();
     let mut owner = given(params.for_agent).or(given(params.unread_for_agent));
@@ -172,10 +185,14 @@ pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) ->
         owner = Some(daemon.caller(params.caller_agent_id.clone(), process)?);
     }
     let named = given(params.mention_role);
-    let mentioned = if named.is_none() && params.mentions { Some(daemon.caller(params.caller_agent_id.clone(), process)?) } else { None };
+    let mentioned = if named.is_none() && params.mentions {
+        Some(daemon.caller(params.caller_agent_id.clone(), process)?)
+    } else {
+        None
+    };
     let mailbox = |agent_id| Mailbox { agent_id, home: daemon.id.clone() };
     let caller = daemon.caller(params.caller_agent_id, process);
-    // Nobody has to say who asks in order to see all messages; then none of them is shown as read.
+    // Listing all messages needs no caller; without one, no message is shown as read.
     let reader = caller.as_ref().ok().cloned().map(mailbox);
     let exclude_author = if params.exclude_self { Some(mailbox(caller?)) } else { None };
     let mut filter = Filter {
@@ -199,13 +216,13 @@ pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) ->
         ..Filter::default()
     };
     let (author, mut machines) = (given(params.author_id), daemon.machines());
-    let listing = daemon.storage.read(move |reader| {
+    let listing = daemon.storage.read_much(&turn, move |reader| {
         if let Some(author) = author {
             let (name, home) = ops::listed(reader, &author, machines.clone())?;
             (filter.author, filter.author_home) = (Some(name), home);
         }
         if let Some(agent) = &mentioned {
-            // Who is named by a role is named.
+            // A mention of the agent's role also mentions the agent.
             filter.named.extend(reader.agent_here(agent)?.map(|agent| agent.role));
         }
         if let Some(mailbox) = &filter.mailbox {
@@ -216,10 +233,14 @@ pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) ->
         Ok((listing, machines))
     });
     let (listing, machines) = listing.await?;
-    Ok(Page { unread: Some(listing.unread), ..Page::of(listing, &params.paging, |message| Summary::of(message, &machines)) })
+    let page = Page {
+        unread: Some(listing.unread),
+        ..Page::of(listing, &params.paging, |message| Summary::of(message, &machines))
+    };
+    large(turn, page).await
 }
 
-/// Whether the second of two words was given instead of the first.
+/// Returns `true` if the second of two words was given instead of the first.
 fn choice(what: &str, given: Option<&str>, first: &str, second: &str) -> Result<bool, Fault> {
     match given.unwrap_or_default() {
         "" => Ok(false),
@@ -233,7 +254,7 @@ fn choice(what: &str, given: Option<&str>, first: &str, second: &str) -> Result<
 pub(super) struct Outbox {
     #[serde(flatten)]
     paging: Paging,
-    /// This message alone.
+    /// Only this message.
     #[serde(default)]
     message_id: Option<String>,
     #[serde(default)]
@@ -244,12 +265,13 @@ pub(super) struct Outbox {
     caller_agent_id: Option<String>,
 }
 
-/// What an agent sent, newest first. With `unread`, those that somebody it was sent to has not read.
-pub(super) async fn outbox(daemon: &Daemon, params: Outbox, process: Option<i32>) -> Result<Page, Fault> {
+/// Lists an agent's sent messages, newest first. With `unread`, only those that at least one recipient has not read.
+pub(super) async fn outbox(daemon: &Daemon, params: Outbox, process: Option<i32>) -> Result<Outcome, Fault> {
+    let turn = daemon.large.turn().await;
     let author = daemon.caller(params.caller_agent_id, process)?;
     let mut machines = daemon.machines();
     if let Some(id) = params.message_id.filter(|id| !id.is_empty()) {
-        let message = daemon.storage.read(move |reader| {
+        let message = daemon.storage.read_much(&turn, move |reader| {
             ops::resident(reader, &author)?;
             let message = ops::sent_by(reader, &author, &id)?;
             name_machines(reader, &mut machines, std::slice::from_ref(&message))?;
@@ -260,7 +282,8 @@ pub(super) async fn outbox(daemon: &Daemon, params: Outbox, process: Option<i32>
         message.cut(room.content, room.all);
         let deliveries = Deliveries::now(daemon, machines);
         let listing = Listing { messages: vec![message], total: 1, unread: 0 };
-        return Ok(Page::of(listing, &params.paging, |message| Summary::sent(message, &deliveries)));
+        let page = Page::of(listing, &params.paging, |message| Summary::sent(message, &deliveries));
+        return large(turn, page).await;
     }
     let to = params.to.filter(|to| !to.trim_start_matches('@').is_empty());
     let mut filter = Filter {
@@ -273,7 +296,7 @@ pub(super) async fn outbox(daemon: &Daemon, params: Outbox, process: Option<i32>
         room: params.paging.room(),
         ..Filter::default()
     };
-    let listing = daemon.storage.read(move |reader| {
+    let listing = daemon.storage.read_much(&turn, move |reader| {
         ops::resident(reader, &author)?;
         if let Some(to) = to {
             match ops::listed(reader, &to, machines.clone())? {
@@ -287,14 +310,18 @@ pub(super) async fn outbox(daemon: &Daemon, params: Outbox, process: Option<i32>
     });
     let (listing, machines) = listing.await?;
     let deliveries = Deliveries::now(daemon, machines);
-    Ok(Page::of(listing, &params.paging, |message| Summary::sent(message, &deliveries)))
+    let page = Page::of(listing, &params.paging, |message| Summary::sent(message, &deliveries));
+    large(turn, page).await
 }
 
 #[derive(Deserialize)]
 pub(super) struct MarkRead {
     #[serde(default)]
     message_ids: Vec<String>,
-    /// In place of ids: what is unread, as much as one request marks. Asked again until none is left.
+    /// Messages that were partly shown to the agent; they stay unread.
+    #[serde(default)]
+    shown_ids: Vec<String>,
+    /// Instead of ids: mark as many unread messages as one request can. Callers repeat the request until none is left.
     #[serde(default)]
     all: bool,
     #[serde(default)]
@@ -303,44 +330,70 @@ pub(super) struct MarkRead {
 
 #[derive(Serialize)]
 pub(super) struct Marked {
-    /// How many were unread before.
+    /// How many of the messages were unread before.
     marked_count: usize,
-    /// Who else has read them, by message.
+    /// The other agents that have read each message: agents of this daemon by id, others as `@name@machine`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     also_read_by: BTreeMap<String, Vec<String>>,
-    /// With `all`: how many unread ones are left.
+    /// The same agents with their homes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    readers: BTreeMap<String, Vec<AgentRef>>,
+    /// With `all`: how many unread messages are left.
     #[serde(skip_serializing_if = "Option::is_none")]
     unread: Option<u64>,
 }
 
 pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead, process: Option<i32>) -> Result<Marked, Fault> {
-    let ids = params.message_ids;
-    if ids.is_empty() != params.all {
+    let (ids, shown) = (params.message_ids, params.shown_ids);
+    if (ids.is_empty() && shown.is_empty()) != params.all {
         let why = if params.all { "either message_ids or all" } else { "message_ids is required" };
         return Err(Fault::new(ErrorKind::Invalid, why));
     }
-    if ids.len() > limits::MAX_BATCH_EVENTS {
-        return Err(Fault::new(ErrorKind::Invalid, format!("more than {} message_ids at once", limits::MAX_BATCH_EVENTS)));
+    if ids.len() + shown.len() > limits::MAX_BATCH_EVENTS {
+        return Err(Fault::new(
+            ErrorKind::Invalid,
+            format!("more than {} message_ids at once", limits::MAX_BATCH_EVENTS),
+        ));
     }
     let agent = daemon.caller(params.caller_agent_id, process)?;
     if params.all {
         let (marked_count, unread) = daemon.storage.write(move |tx| tx.mark_all_read(&agent)).await?;
-        return Ok(Marked { marked_count, also_read_by: BTreeMap::new(), unread: Some(unread) });
+        return Ok(Marked {
+            marked_count,
+            also_read_by: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            unread: Some(unread),
+        });
     }
     let (marking, me) = (ids.clone(), agent.clone());
-    let marked_count = daemon.storage.write(move |tx| Ok(tx.mark_read(&me, &marking)?.len())).await?;
-    let also_read_by = daemon.storage.read(move |reader| {
-        let (mut also_read_by, mut budget) = (BTreeMap::new(), Budget::new());
+    let marked_count = daemon.storage.write(move |tx| {
+        tx.mark_shown(&me, &shown)?;
+        Ok(tx.mark_read(&me, &marking)?.len())
+    });
+    let marked_count = marked_count.await?;
+    let (own, mut machines) = (daemon.id.clone(), daemon.machines());
+    let readers = daemon.storage.read(move |reader| {
+        let (mut readers, mut budget) = (BTreeMap::new(), Budget::new());
         for id in ids {
             let recipients = reader.message(&id, None)?.map(|message| message.recipients).unwrap_or_default();
-            let others = recipients.into_iter().filter(|other| other.read_at.is_some() && other.agent_id != agent);
-            let others: Vec<String> = others.map(|other| other.agent_id).collect();
-            // Said beside the answer, and left out where it would be most of it.
-            if !others.is_empty() && budget.take(&(&id, &others)) {
-                also_read_by.insert(id, others);
+            // A recipient that is no longer registered anywhere is assumed to be a former agent of this daemon.
+            let read = recipients.into_iter().filter(|other| other.read_at.is_some());
+            let read =
+                read.map(|other| Mailbox { home: other.home.unwrap_or_else(|| own.clone()), agent_id: other.agent_id });
+            let others: Vec<Mailbox> = read.filter(|other| other.agent_id != agent || other.home != own).collect();
+            reader.name_machines(&mut machines, others.iter().map(|other| other.home.as_str()))?;
+            let others: Vec<AgentRef> = others.into_iter().map(|other| AgentRef::of(other, &machines)).collect();
+            // This list is only an addition to the answer, so it is left out where it would exceed the budget.
+            if !others.is_empty()
+                && budget.take(&(&id, &others, others.iter().map(AgentRef::listed).collect::<Vec<_>>()))
+            {
+                readers.insert(id, others);
             }
         }
-        Ok(also_read_by)
+        Ok(readers)
     });
-    Ok(Marked { marked_count, also_read_by: also_read_by.await?, unread: None })
+    let readers = readers.await?;
+    let also_read_by =
+        readers.iter().map(|(id, others)| (id.clone(), others.iter().map(AgentRef::listed).collect())).collect();
+    Ok(Marked { marked_count, also_read_by, readers, unread: None })
 }

@@ -1,18 +1,23 @@
-//! What local clients can ask for. Names, parameters and results are Go Thrum's; what we add is optional.
+//! The methods that local clients can call. Names, parameters and results are Go Thrum's; our additions are optional.
 //!
-//! One table says which methods there are and how each is bounded; one file per family says what they do.
+//! One table lists the methods and their time bounds. Each family of methods is implemented in one file.
 
 mod agent;
+mod agent_ref;
 mod budget;
+mod claim;
 mod cleanup;
+mod collision;
 mod context;
 mod delivery;
 mod group;
 mod health;
 pub(crate) mod import;
 mod message;
+mod news;
 mod outlook;
 mod peer;
+mod presence;
 mod purge;
 mod purges;
 mod refused;
@@ -23,26 +28,29 @@ mod shape;
 mod storing;
 mod sync;
 mod team;
+mod until;
 mod user;
 mod wait;
 mod watch;
 
-use serde::Serialize;
-use thrum_core::{ErrorKind, Fault};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thrum_core::{ErrorKind, Fault, limits};
 
 use super::{
-    connection::{Kept, Outcome, Pace},
+    connection::{Kept, Outcome, Pace, Service},
     envelope::{self, Params},
 };
-use crate::{daemon::Daemon, notes::Part};
+use crate::{daemon::Daemon, large::Turn, notes::Part};
 
-/// Writes both functions from one table, so that a method cannot be listed and not served.
+/// Generates `METHODS`, `pace` and `call` from one table, so that every listed method is also served.
 macro_rules! methods {
     ($($name:literal => $pace:ident, |$daemon:ident, $params:ident, $kept:ident| $call:expr;)+) => {
-        /// Every method of the local socket, served or refused with a reason.
+        /// All methods of the local socket, whether served or refused with a reason.
         pub const METHODS: &[&str] = &[$($name),+];
 
-        /// How a method is bounded; `None` if there is none of this name.
+        /// Returns the time bound of a method; `None` if the method does not exist.
         pub(crate) fn pace(name: &str) -> Option<Pace> {
             match name {
                 $($name => Some(Pace::$pace),)+
@@ -50,7 +58,7 @@ macro_rules! methods {
             }
         }
 
-        /// Carries out a call.
+        /// Executes a call.
         pub(crate) async fn call(daemon: &Daemon, name: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Fault> {
             match name {
                 $($name => { let ($daemon, $params, $kept) = (daemon, params, kept); let _ = &$kept; $call })+
@@ -65,17 +73,18 @@ methods! {
     "daemon.settings" => Prompt, |daemon, _params, _kept| answer(&settings::running(daemon));
 
     "agent.register" => Prompt, |daemon, params, _kept| answer(&agent::register(daemon, params.read()?).await?);
-    "agent.list" => Prompt, |daemon, params, _kept| answer(&agent::list(daemon, params.read()?).await?);
+    "agent.list" => Prompt, |daemon, params, _kept| agent::list(daemon, params.read()?).await;
     "agent.whoami" => Prompt, |daemon, params, kept| answer(&agent::whoami(daemon, params.read()?, kept.process()).await?);
-    "agent.listContext" => Prompt, |daemon, params, _kept| answer(&agent::list_context(daemon, params.read()?).await?);
+    "agent.listContext" => Prompt, |daemon, params, _kept| agent::list_context(daemon, params.read()?).await;
     "agent.delete" => Prompt, |daemon, params, _kept| answer(&agent::delete(daemon, params.read()?).await?);
     "agent.check" => Prompt, |daemon, params, _kept| answer(&agent::check(daemon, params.read()?).await?);
     "agent.cleanup" => Prompt, |daemon, params, _kept| answer(&cleanup::cleanup(daemon, params.read()?).await?);
-    "team.list" => Prompt, |daemon, params, _kept| answer(&team::list(daemon, params.read()?).await?);
+    "agent.setPresence" => Prompt, |daemon, params, kept| answer(&presence::set(daemon, params.read()?, kept.process()).await?);
+    "team.list" => Prompt, |daemon, params, _kept| team::list(daemon, params.read()?).await;
 
     "session.start" => Prompt, |daemon, params, kept| answer(&session::start(daemon, params.read()?, kept.process()).await?);
     "session.end" => Prompt, |daemon, params, _kept| answer(&session::end(daemon, params.read()?).await?);
-    "session.list" => Prompt, |daemon, params, _kept| answer(&session::list(daemon, params.read()?).await?);
+    "session.list" => Prompt, |daemon, params, _kept| session::list(daemon, params.read()?).await;
     "session.heartbeat" => Prompt, |daemon, params, _kept| answer(&session::heartbeat(daemon, params.read()?).await?);
     "session.setIntent" => Prompt, |daemon, params, _kept| answer(&session::set_intent(daemon, params.read()?).await?);
     "session.setTask" => Prompt, |daemon, params, _kept| answer(&session::set_task(daemon, params.read()?).await?);
@@ -83,14 +92,25 @@ methods! {
     "message.send" => Prompt, |daemon, params, kept| answer(&sending::send(daemon, params.read()?, kept.process()).await?);
     "message.edit" => Prompt, |daemon, params, kept| answer(&sending::edit(daemon, params.read()?, kept.process()).await?);
     "message.delete" => Prompt, |daemon, params, kept| answer(&sending::delete(daemon, params.read()?, kept.process()).await?);
-    "message.get" => Prompt, |daemon, params, _kept| answer(&message::get(daemon, params.read()?).await?);
-    "message.list" => Prompt, |daemon, params, kept| answer(&message::list(daemon, params.read()?, kept.process()).await?);
-    "message.outbox" => Prompt, |daemon, params, kept| answer(&message::outbox(daemon, params.read()?, kept.process()).await?);
+    "message.get" => Prompt, |daemon, params, _kept| message::get(daemon, params.read()?).await;
+    "message.list" => Prompt, |daemon, params, kept| message::list(daemon, params.read()?, kept.process()).await;
+    "message.outbox" => Prompt, |daemon, params, kept| message::outbox(daemon, params.read()?, kept.process()).await;
     "message.markRead" => Prompt, |daemon, params, kept| answer(&message::mark_read(daemon, params.read()?, kept.process()).await?);
     "message.archive" => Prompt, |_daemon, _params, _kept| refused::local_deletion("message.archive");
     "message.deleteByAgent" => Prompt, |_daemon, _params, _kept| refused::local_deletion("message.deleteByAgent");
     "message.deleteByScope" => Prompt, |_daemon, _params, _kept| refused::local_deletion("message.deleteByScope");
-    "message.wait" => Long, |daemon, params, kept| answer(&wait::wait(daemon, params.read()?, kept.process()).await?);
+    "message.wait" => Long, |daemon, params, kept| wait::wait(daemon, params.read()?, kept.process()).await;
+
+    "work.wait" => Long, |daemon, params, _kept| until::wait(daemon, params.read()?).await;
+
+    "message.news" => Long, |daemon, params, kept| news::news(daemon, params.read()?, kept.process()).await;
+
+    "claim.take" => Prompt, |daemon, params, kept| answer(&claim::take(daemon, params.read()?, kept.process()).await?);
+    "claim.release" => Prompt, |daemon, params, kept| answer(&claim::release(daemon, params.read()?, kept.process()).await?);
+    "claim.list" => Prompt, |daemon, params, _kept| answer(&claim::list(daemon, params.read()?).await?);
+
+    "collision.list" => Prompt, |daemon, params, _kept| answer(&collision::list(daemon, params.read()?).await?);
+    "collision.news" => Prompt, |daemon, params, kept| answer(&collision::news(daemon, params.read()?, kept.process()).await?);
 
     "group.list" => Prompt, |daemon, _params, _kept| answer(&group::list(daemon).await?);
     "group.info" => Prompt, |daemon, params, _kept| answer(&group::info(daemon, params.read()?).await?);
@@ -125,6 +145,7 @@ methods! {
 
     "sync.status" => Prompt, |daemon, _params, _kept| answer(&sync::status(daemon).await?);
     "sync.force" => Long, |daemon, params, _kept| answer(&sync::force(daemon, params.read()?).await?);
+    "sync.parked" => Prompt, |daemon, _params, _kept| answer(&sync::parked(daemon).await?);
     "sync.verify" => Long, |daemon, params, _kept| answer(&sync::verify(daemon, params.read()?).await?);
     "tsync.force" => Long, |daemon, params, _kept| answer(&sync::tsync_force(daemon, params.read()?).await?);
     "tsync.peers.list" => Prompt, |daemon, _params, _kept| answer(&peer::list(daemon).await?);
@@ -142,11 +163,57 @@ methods! {
     "peer.remove" => Prompt, |daemon, params, _kept| answer(&peer::remove(daemon, params.read()?).await?);
 }
 
+impl Service for Daemon {
+    fn pace(&self, method: &str) -> Option<Pace> {
+        pace(method)
+    }
+
+    async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Fault> {
+        /// The caller's name, a parameter of every method that needs it.
+        #[derive(Deserialize)]
+        struct Caller {
+            caller_agent_id: Option<String>,
+        }
+        // Check before the call, because some methods write files, and after it, because an answer is a promise.
+        self.hold.check()?;
+        let outcome = call(self, method, params, kept).await;
+        self.hold.check()?;
+        let outcome = outcome?;
+        // Only a successful call is a sign of life. A call in the name of an agent that lives elsewhere has failed by
+        // now.
+        if let Ok(Caller { caller_agent_id: Some(agent) }) = params.read() {
+            self.heard_of(&agent);
+            self.live.git_state.may_have_changed(&agent);
+        }
+        Ok(outcome)
+    }
+}
+
 fn answer(value: &impl Serialize) -> Result<Outcome, Fault> {
     Ok(Outcome::Answer(envelope::result(value)?))
 }
 
-/// A parameter that must be there and not empty; the text of its absence is Go Thrum's.
+/// Serialises a result that may have megabytes on a thread for large answers. On a runtime thread this would keep every
+/// other client waiting.
+async fn large<T: Serialize + Send + 'static>(turn: Turn, result: T) -> Result<Outcome, Fault> {
+    turn.work(move || envelope::result(&result)).await.map(Outcome::Answer)
+}
+
+/// Returns a parameter that must be present and not empty. The error text is Go Thrum's.
 fn required(name: &str, value: Option<String>) -> Result<String, Fault> {
     value.filter(|value| !value.is_empty()).ok_or_else(|| Fault::new(ErrorKind::Invalid, format!("{name} is required")))
+}
+
+/// Checks how long a call may wait, as given in `timeout_ms`.
+///
+/// # Errors
+/// `invalid` beyond [`limits::MAX_WAIT`].
+fn bounded(within: Duration) -> Result<Duration, Fault> {
+    if within > limits::MAX_WAIT {
+        return Err(Fault::new(
+            ErrorKind::Invalid,
+            format!("invalid params: timeout_ms is at most {}", limits::MAX_WAIT.as_millis()),
+        ));
+    }
+    Ok(within)
 }

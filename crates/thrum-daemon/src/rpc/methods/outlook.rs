@@ -1,50 +1,58 @@
-//! What a sender may expect of a recipient: whether its machine can be reached, and whether anybody is there to read.
+//! What a sender can expect of a recipient: whether its machine can be reached, and whether the agent is there to read.
 //!
-//! A message is stored whatever the answer is. Nothing here waits for a network: it is what this daemon knows already.
+//! A message is stored regardless of the outlook. The outlook uses only what this daemon already knows and never waits
+//! for a network.
 
 use serde::Serialize;
 use thrum_core::{
     Ambient, Fault, Stamp, limits,
     name::{shown, shown_machine},
+    payload::PresenceState,
 };
 use thrum_store::{
     Reader, StoreError,
-    query::{Agent, AgentFilter, Liveness, Mailbox, Session, SessionFilter},
+    query::{Agent, AgentFilter, Liveness, Mailbox, Presence, Session, SessionFilter},
 };
 use thrum_sync::{registry::Peer, replicator::State};
 
-use super::session;
+use super::{presence::Doing, session};
 use crate::{ambient::System, daemon::Daemon};
 
-/// Why a message waits; nothing where somebody is there to read it.
+/// What to expect of a message's delivery; absent if the recipient is there to read it and nothing else is known.
 #[derive(Debug, Serialize)]
 pub(super) struct Outlook {
-    /// One sentence.
+    /// A sentence for people.
     outlook: String,
-    /// The same for programs: the state of its machine (`connecting`, `unreachable`, `removed_us`, …), `removed` or `relayed` where
-    /// that is no peer, else `ended`, `silent` or `no_session` of its session.
+    /// The same for programs. If the recipient's machine is an obstacle: the state of the peer (`connecting`,
+    /// `unreachable`, `removed_us`, …), or `removed` or `relayed` if the machine is not a peer. Otherwise, if known,
+    /// the state of the recipient's program: `wakeable`, `busy`, `needs_you`, `idle` or `gone`. Otherwise the state of
+    /// its session: `ended`, `silent` or `no_session`.
     outlook_state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     outlook_since: Option<Stamp>,
 }
 
-/// How mail gets to the home of an agent.
+/// The route of mail to an agent's home.
 pub(super) enum Way {
-    /// It is this daemon.
+    /// The home is this daemon.
     Here,
-    /// It is a peer.
+    /// The home is a peer.
     Peer { name: String, state: State, since: Stamp },
-    /// It is no peer; what is known of it came through one.
+    /// The home is not a peer, but its events came through one.
     Through { name: String, state: State, since: Stamp },
-    /// It is no peer any more.
+    /// The home is no longer a peer.
     Removed,
 }
 
 impl Way {
-    /// `via` is who served the agent's registration.
+    /// Determines the route. `via` is the peer that served the agent's registration.
     pub(super) fn to(home: &str, via: Option<&str>, here: &str, peers: &[(Peer, State, Stamp)]) -> Self {
-        let found =
-            |id: &str| peers.iter().find(|(peer, ..)| peer.daemon_id == id).map(|(peer, state, since)| (peer.name.clone(), *state, *since));
+        let found = |id: &str| {
+            peers
+                .iter()
+                .find(|(peer, ..)| peer.daemon_id == id)
+                .map(|(peer, state, since)| (peer.name.clone(), *state, *since))
+        };
         if home == here {
             return Self::Here;
         }
@@ -57,54 +65,69 @@ impl Way {
         }
     }
 
-    /// Whether nothing gets there now, which may last.
+    /// Returns `true` if no mail gets there now, and this may last.
     pub(super) fn is_blocked(&self) -> bool {
         match self {
             Self::Here => false,
-            Self::Peer { state, .. } | Self::Through { state, .. } => !matches!(state, State::Connected | State::Connecting),
+            Self::Peer { state, .. } | Self::Through { state, .. } => {
+                !matches!(state, State::Connected | State::Connecting)
+            }
             Self::Removed => true,
         }
     }
 
-    /// How the way there stands: the state of the peer, or `removed`, and since when.
+    /// Returns the state of the route for an answer: the state of the peer, or `removed`, and since when.
     pub(super) fn shown(self) -> (Option<String>, Option<Stamp>) {
         match self {
             Self::Here | Self::Through { state: State::Connected, .. } => (None, None),
-            Self::Peer { state, since, .. } | Self::Through { state, since, .. } => (Some(standing(state, since).1), Some(since)),
+            Self::Peer { state, since, .. } | Self::Through { state, since, .. } => {
+                (Some(standing(state, since).1), Some(since))
+            }
             Self::Removed => (Some("removed".to_owned()), None),
         }
     }
 
-    /// What keeps mail to an agent from getting there.
-    fn obstacle(&self, agent: &Agent) -> Option<Outlook> {
+    /// Returns what keeps mail from reaching an agent; `machine` is the name of the agent's machine.
+    fn obstacle(&self, agent: &Agent, machine: &str) -> Option<Outlook> {
         let who = shown(&agent.agent_id);
         match self {
             Self::Here | Self::Peer { state: State::Connected, .. } => None,
             Self::Peer { name, state, since } => {
                 let (is, state_name) = standing(*state, *since);
-                Some(Outlook::new(&state_name, Some(*since), format!("@{who}'s machine {} {is}, it waits", shown_machine(name))))
+                Some(Outlook::new(
+                    &state_name,
+                    Some(*since),
+                    format!("@{who}'s machine {} {is}, it waits", shown_machine(name)),
+                ))
             }
             Self::Through { name, state: State::Connected, .. } => {
-                let text = format!("@{who}'s machine is no peer of this one: {} passes it on", shown_machine(name));
+                let text = format!(
+                    "@{who}'s machine {} is no peer of this one: {} passes it on",
+                    shown_machine(machine),
+                    shown_machine(name)
+                );
                 Some(Outlook::new("relayed", None, text))
             }
             Self::Through { name, state, since } => {
                 let (is, state_name) = standing(*state, *since);
-                let text =
-                    format!("@{who}'s machine is no peer of this one, and {}, which passes mail on, {is}: it waits", shown_machine(name));
+                let (machine, name) = (shown_machine(machine), shown_machine(name));
+                let text = format!(
+                    "@{who}'s machine {machine} is no peer of this one, and {name}, which passes mail on, {is}: it waits"
+                );
                 Some(Outlook::new(&state_name, Some(*since), text))
             }
             Self::Removed => {
-                let name = if agent.hostname.is_empty() { String::new() } else { format!(" {}", shown_machine(&agent.hostname)) };
-                let text =
-                    format!("@{who}'s machine{name} is no peer of this one (removed, or never paired): it waits until both are paired");
+                let machine = shown_machine(machine);
+                let text = format!(
+                    "@{who}'s machine {machine} is no peer of this one (removed, or never paired): it waits until both are paired"
+                );
                 Some(Outlook::new("removed", None, text))
             }
         }
     }
 }
 
-/// How a peer stands, for a sentence and for programs.
+/// Describes the state of a peer, as part of a sentence and as a name for programs.
 fn standing(state: State, since: Stamp) -> (String, String) {
     let name = serde_json::to_value(state).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
     let since = since.to_the_second();
@@ -121,13 +144,30 @@ impl Outlook {
         Self { outlook, outlook_state: state.to_owned(), outlook_since: since }
     }
 
-    /// Of an agent whose session is this one, the last.
-    fn of_session(agent: &Agent, session: Option<Session>, daemon: &Daemon) -> Option<Self> {
-        let who = shown(&agent.agent_id);
+    /// Returns the outlook for an agent whose program is in this state; `who` is the agent's address.
+    fn of_program(who: &str, doing: &Doing) -> Option<Self> {
+        let since = doing.since.map(|at| format!(" since {}", at.to_the_second())).unwrap_or_default();
+        let (state, text) = match doing.state? {
+            _ if doing.wakeable => ("wakeable", format!("{who} waits for mail: it gets it now")),
+            PresenceState::Working => ("busy", format!("{who} is working{since}: it gets it when it ends its turn")),
+            PresenceState::NeedsYou => {
+                ("needs_you", format!("{who} waits for its person{since}: it gets it when it ends its turn"))
+            }
+            PresenceState::Idle => {
+                ("idle", format!("{who} is idle{since} and nothing wakes it: it gets it with its next prompt"))
+            }
+            PresenceState::Gone => ("gone", format!("{who} is gone{since}: it waits for the next session")),
+        };
+        Some(Self::new(state, doing.since, text))
+    }
+
+    /// Returns the outlook for an agent with this last session; `who` is the agent's address.
+    fn of_session(agent: &Agent, who: &str, session: Option<Session>, daemon: &Daemon) -> Option<Self> {
         let Some(mut session) = session else {
-            // Who waits or calls without a session is there.
-            let seen = super::agent::seen(daemon, agent).filter(|seen| System.now().since(*seen) <= limits::AGENT_SILENT);
-            let text = format!("@{who} has no session: it waits for one");
+            // An agent that waits or makes calls is there even without a session.
+            let seen =
+                super::agent::seen(daemon, agent).filter(|seen| System.now().since(*seen) <= limits::AGENT_SILENT);
+            let text = format!("{who} has no session: it waits for one");
             return if seen.is_some() { None } else { Some(Self::new("no_session", None, text)) };
         };
         session::refresh(daemon, &mut session);
@@ -135,21 +175,30 @@ impl Outlook {
             Liveness::Active => None,
             Liveness::Silent => {
                 let at = session.last_seen_at;
-                Some(Self::new("silent", Some(at), format!("@{who} was last heard of at {}: it waits", at.to_the_second())))
+                Some(Self::new(
+                    "silent",
+                    Some(at),
+                    format!("{who} was last heard of at {}: it waits", at.to_the_second()),
+                ))
             }
             Liveness::Ended => {
                 let at = session.ended_at.unwrap_or(session.last_seen_at);
-                Some(Self::new("ended", Some(at), format!("@{who}'s session ended at {}: it waits for the next one", at.to_the_second())))
+                Some(Self::new(
+                    "ended",
+                    Some(at),
+                    format!("{who}'s session ended at {}: it waits for the next one", at.to_the_second()),
+                ))
             }
         }
     }
 }
 
-/// What is known of a recipient.
+/// The stored data about a recipient.
 struct Known {
     agent: Agent,
     session: Option<Session>,
     via: Option<String>,
+    presence: Option<Presence>,
 }
 
 fn known(reader: &Reader<'_>, mailbox: &Mailbox) -> Result<Option<Known>, StoreError> {
@@ -158,19 +207,40 @@ fn known(reader: &Reader<'_>, mailbox: &Mailbox) -> Result<Option<Known>, StoreE
     let Some(agent) = reader.agents(&is_it)?.pop() else { return Ok(None) };
     let last = SessionFilter { agent_id, home, newest: Some(1), ..SessionFilter::default() };
     let session = reader.sessions(&last)?.into_iter().next();
-    Ok(Some(Known { via: reader.agent_served_by(&agent.agent_id, &agent.home)?, agent, session }))
+    Ok(Some(Known {
+        presence: reader.presence(mailbox)?,
+        via: reader.agent_served_by(&agent.agent_id, &agent.home)?,
+        agent,
+        session,
+    }))
 }
 
-/// What to expect of each of these recipients, in their order; of at most [`limits::MAX_OUTLOOKS`].
+/// Returns the outlook of each of these recipients, in their order, for at most [`limits::MAX_OUTLOOKS`] of them.
 pub(super) async fn outlooks(daemon: &Daemon, recipients: Vec<Mailbox>) -> Result<Vec<Option<Outlook>>, Fault> {
+    let mut machines = daemon.machines();
     let found = daemon.storage.read(move |reader| {
-        recipients.iter().take(limits::MAX_OUTLOOKS).map(|mailbox| known(reader, mailbox)).collect::<Result<Vec<_>, _>>()
+        reader.name_machines(
+            &mut machines,
+            recipients.iter().take(limits::MAX_OUTLOOKS).map(|mailbox| mailbox.home.as_str()),
+        )?;
+        let found = recipients
+            .iter()
+            .take(limits::MAX_OUTLOOKS)
+            .map(|mailbox| known(reader, mailbox))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok((found, machines))
     });
-    let found = found.await?;
+    let (found, machines) = found.await?;
     let peers = daemon.peers.reach();
-    let outlook = |Known { agent, session, via }: Known| {
+    let outlook = |Known { agent, session, via, presence }: Known| {
         let way = Way::to(&agent.home, via.as_deref(), &daemon.id, &peers);
-        way.obstacle(&agent).or_else(|| Outlook::of_session(&agent, session, daemon))
+        let who = machines.address(&agent.agent_id, &agent.home);
+        let seen =
+            session.as_ref().map(|session| daemon.last_seen(&session.agent_id, &session.home, session.last_seen_at));
+        let mailbox = Mailbox { agent_id: agent.agent_id.clone(), home: agent.home.clone() };
+        let doing = Doing::of(daemon, &mailbox, presence, seen.or_else(|| super::agent::seen(daemon, &agent)));
+        let obstacle = way.obstacle(&agent, &machines.name(&agent.home)).or_else(|| Outlook::of_program(&who, &doing));
+        obstacle.or_else(|| Outlook::of_session(&agent, &who, session, daemon))
     };
     Ok(found.into_iter().map(|known| known.and_then(outlook)).collect())
 }

@@ -1,4 +1,4 @@
-//! `peer.*`: pairing, and how each peer stands.
+//! `peer.*`: pairing with peers and showing their state.
 
 use std::time::Duration;
 
@@ -10,30 +10,33 @@ use thrum_sync::{
     clock::go_duration,
     legacy::serving::Skipped,
     pairing::{Attempt, Code, SessionId},
-    registry::{Moved, Stray},
+    peers::{Found, Joined, Listener, PeerStatus, Pinged, Repaired, Route, Waited},
+    registry::{Moved, Seen, Stray},
     replicator::State,
-    service::{Found, Joined, Listener, PeerStatus, Pinged, Repaired, Route, Waited},
     transport::{Condition, Kind, Node},
 };
 
 use super::required;
 use crate::{ambient::System, daemon::Daemon, rpc::connection::Kept};
 
-/// How all peers stand, in Go Thrum's words: `error`, `syncing`, `synced`; `idle` without peers.
+/// Summarises the state of all peers in Go Thrum's terms: `error`, `syncing`, `synced`; `idle` without peers.
 pub(super) fn sync_state(peers: &[PeerStatus]) -> &'static str {
     let behind = |backlog: Option<u64>| backlog.is_some_and(|events| events > 0);
     if peers.is_empty() {
         "idle"
     } else if peers.iter().any(|peer| matches!(peer.state, State::Unreachable | State::RemovedUs | State::OverQuota)) {
         "error"
-    } else if peers.iter().any(|peer| peer.state == State::Connecting || behind(peer.backlog_from_them) || behind(peer.backlog_to_them)) {
+    } else if peers
+        .iter()
+        .any(|peer| peer.state == State::Connecting || behind(peer.backlog_from_them) || behind(peer.backlog_to_them))
+    {
         "syncing"
     } else {
         "synced"
     }
 }
 
-/// When a peer was last heard, in Go Thrum's words: `30s ago`, `2026-03-28 10:05` after a day.
+/// Formats the time of the last contact with a peer as Go Thrum does: `30s ago`, or `2026-03-28 10:05` after a day.
 pub(super) fn ago(last_sync: Option<Stamp>) -> String {
     let Some(at) = last_sync else { return "never".to_owned() };
     let since = System.now().since(at);
@@ -63,7 +66,7 @@ pub(super) struct PairingShown {
     expires_at: Stamp,
 }
 
-/// The kind of transport of this name; people say `tailnet`, the registry and Go Thrum `tailscale`.
+/// Returns the transport with this name. People write `tailnet`; the registry and Go Thrum write `tailscale`.
 fn named(name: &str) -> Result<Kind, Fault> {
     match name {
         "tailnet" => Ok(Kind::Tailnet),
@@ -74,7 +77,7 @@ fn named(name: &str) -> Result<Kind, Fault> {
     }
 }
 
-/// Ends the session when the connection that started it ends.
+/// Ends the pairing session when the connection that started it ends.
 struct SessionGuard {
     peers: Peers,
     session: SessionId,
@@ -86,10 +89,14 @@ impl Drop for SessionGuard {
     }
 }
 
-pub(super) async fn start_pairing(daemon: &Daemon, params: StartPairing, kept: &mut Kept) -> Result<PairingShown, Fault> {
+pub(super) async fn start_pairing(
+    daemon: &Daemon,
+    params: StartPairing,
+    kept: &mut Kept,
+) -> Result<PairingShown, Fault> {
     let kind = match params.transport.as_deref().filter(|name| !name.is_empty()) {
         Some(name) => named(name)?,
-        // Where it is in use, it is how other machines are reached.
+        // If the tailnet is in use, it is the way to reach other machines.
         None => match daemon.peers.condition(Kind::Tailnet) {
             None | Some(Condition::Off) => Kind::Local,
             Some(_) => Kind::Tailnet,
@@ -98,7 +105,8 @@ pub(super) async fn start_pairing(daemon: &Daemon, params: StartPairing, kept: &
     if kind == Kind::Tailnet {
         daemon.enable_tailnet().await?;
     }
-    let within = params.timeout_seconds.filter(|seconds| *seconds > 0).map_or(limits::PAIRING_SESSION, Duration::from_secs);
+    let within =
+        params.timeout_seconds.filter(|seconds| *seconds > 0).map_or(limits::PAIRING_SESSION, Duration::from_secs);
     let started = daemon.peers.start_pairing(kind, within).await?;
     kept.keep(SessionGuard { peers: daemon.peers.clone(), session: started.session });
     Ok(PairingShown {
@@ -121,17 +129,17 @@ pub(super) struct PairedWith {
 
 #[derive(Deserialize)]
 pub(super) struct WaitPairing {
-    /// How many wrong codes the caller knows of; without it, it is not told of any.
+    /// The number of wrong codes that the caller knows. Without it, wrong codes are not reported.
     #[serde(default)]
     attempts_seen: Option<usize>,
 }
 
-/// How a wait for the other side ended.
+/// The result of waiting for the other side.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum WaitedFor {
     Paired(PairedWith),
-    /// Nobody joined yet, and somebody tried.
+    /// No peer has joined yet, but wrong codes were tried.
     Waiting {
         status: &'static str,
         /// All wrong codes of the session, in order.
@@ -150,10 +158,10 @@ pub(super) async fn wait_pairing(daemon: &Daemon, params: WaitPairing) -> Result
 pub(super) struct Join {
     #[serde(default)]
     address: Option<String>,
-    /// Read as text by hand: serde's error would show the code.
+    /// Converted to text by hand, because serde's error would show the code.
     #[serde(default)]
     code: Value,
-    /// Also where the code would have to be sent.
+    /// Join even if the code has to be sent to the other side.
     #[serde(default)]
     plain: bool,
 }
@@ -169,8 +177,11 @@ pub(super) async fn join(daemon: &Daemon, params: Join) -> Result<PairedWith, Fa
     if Peers::wants_tailnet(&address)? {
         daemon.enable_tailnet().await?;
     }
-    let joined =
-        if params.plain { daemon.peers.join_even_plainly(&address, code).await? } else { daemon.peers.join(&address, code).await? };
+    let joined = if params.plain {
+        daemon.peers.join_even_plainly(&address, code).await?
+    } else {
+        daemon.peers.join(&address, code).await?
+    };
     Ok(PairedWith { status: "paired", joined })
 }
 
@@ -180,7 +191,7 @@ pub(super) struct Look {
     address: Option<String>,
 }
 
-/// Who is there to be joined, and how.
+/// Returns which daemon listens at an address, and how it can be joined.
 pub(super) async fn look(daemon: &Daemon, params: Look) -> Result<Listener, Fault> {
     let address = required("address", params.address)?;
     if Peers::wants_tailnet(&address)? {
@@ -189,7 +200,7 @@ pub(super) async fn look(daemon: &Daemon, params: Look) -> Result<Listener, Faul
     daemon.peers.look(&address).await
 }
 
-/// Who waits to be joined.
+/// Lists the daemons that wait to be joined.
 pub(super) async fn waiting(daemon: &Daemon) -> Result<Found, Fault> {
     daemon.peers.waiting().await
 }
@@ -210,7 +221,7 @@ pub(super) struct Listed {
     daemon_id: String,
     name: String,
     address: String,
-    /// For people.
+    /// A text for people.
     last_sync: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_sync_at: Option<Stamp>,
@@ -241,7 +252,8 @@ pub(super) async fn list(daemon: &Daemon) -> Result<Vec<Listed>, Fault> {
     Ok(daemon.peers.status().await?.iter().map(Listed::of).collect())
 }
 
-/// A peer with all that is known of it; `last_sync` for people, as Go Thrum has it, `last_sync_at` for programs.
+/// A peer with everything that is known about it. `last_sync` is for people, as in Go Thrum; `last_sync_at` is for
+/// programs.
 #[derive(Serialize)]
 pub(super) struct Standing {
     last_sync: String,
@@ -295,6 +307,8 @@ pub(super) struct Standing {
     refused: Option<Stray>,
     #[serde(skip_serializing_if = "Option::is_none")]
     refused_there: Option<Stray>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    same_key: Vec<Seen>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<Route>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -341,6 +355,7 @@ impl Standing {
             moved: peer.moved,
             refused: peer.refused,
             refused_there: peer.refused_there,
+            same_key: peer.same_key,
             path: peer.path,
             repaired: peer.repaired,
             asked_over_its_connection: peer.asked_over_its_connection,
@@ -371,7 +386,7 @@ pub(super) struct Renamed {
     daemon_id: String,
 }
 
-/// Gives a peer a name of a person's choice, which the peer's own name does not replace.
+/// Gives a peer a name chosen by a person, which the peer's own name does not replace.
 pub(super) async fn rename(daemon: &Daemon, params: Rename) -> Result<Renamed, Fault> {
     let wanted = required("name or daemon_id", params.daemon_id.filter(|id| !id.is_empty()).or(params.name))?;
     let name = required("new_name", params.new_name)?;
@@ -385,7 +400,7 @@ pub(super) struct Remove {
     name: Option<String>,
     #[serde(default)]
     daemon_id: Option<String>,
-    /// Whether what it brought goes, too; ours.
+    /// Also drop the data that the peer brought; not in Go Thrum.
     #[serde(default)]
     forget: bool,
 }
@@ -395,7 +410,7 @@ pub(super) struct Removed {
     status: &'static str,
     name: String,
     daemon_id: String,
-    /// Whether what it brought is being dropped now.
+    /// `true` if the data that the peer brought is being dropped now.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     forgetting: bool,
 }
@@ -404,7 +419,7 @@ pub(super) async fn remove(daemon: &Daemon, params: Remove) -> Result<Removed, F
     let wanted = required("name or daemon_id", params.daemon_id.filter(|id| !id.is_empty()).or(params.name))?;
     let (name, daemon_id) = match daemon.peers.remove(&wanted).await {
         Ok(peer) => (peer.name, peer.daemon_id),
-        // Removed before; what it brought may still be here.
+        // The peer was removed before, but the data that it brought may still be here.
         Err(fault) if params.forget && fault.kind == ErrorKind::NotFound => {
             let former = wanted.clone();
             if !daemon.storage.read(move |reader| reader.has_received_from(&former)).await? {
@@ -432,8 +447,10 @@ mod tests {
         let now = System.now();
         assert_eq!(ago(Some(now.plus(Duration::from_secs(60)))), "0s ago", "a clock that is ahead");
         assert!(ago(Some(now.minus(Duration::from_secs(7205)))).starts_with("2h0m"));
-        let shape: String =
-            ago(Some(now.minus(Duration::from_secs(100_000)))).chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
+        let shape: String = ago(Some(now.minus(Duration::from_secs(100_000))))
+            .chars()
+            .map(|c| if c.is_ascii_digit() { '9' } else { c })
+            .collect();
         assert_eq!(shape, "9999-99-99 99:99");
     }
 }

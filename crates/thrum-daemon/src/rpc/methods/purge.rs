@@ -1,11 +1,14 @@
-//! `purge.execute`: throwing old mail away, everywhere.
+//! `purge.execute`: removes old mail on all daemons.
+
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{Ambient, ErrorKind, Fault, Stamp};
+use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits};
 use thrum_store::{Purged, ops};
+use tokio::time::timeout;
 
 use super::required;
-use crate::{ambient::System, daemon::Daemon};
+use crate::{ambient::System, daemon::Daemon, storage::Storage};
 
 #[derive(Deserialize)]
 pub(super) struct Execute {
@@ -22,21 +25,27 @@ pub(super) struct Executed {
     messages_deleted: u64,
     sessions_deleted: u64,
     events_deleted: u64,
-    /// Go Thrum's words for what it rewrote on its git branch; nothing of ours is there.
+    /// `true` if the purge continues in the background, because it takes too long for one answer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    goes_on: bool,
+    /// Go Thrum's counts for its git branch, which does not exist here.
     sync_message_files: u64,
     sync_events_filtered: u64,
 }
 
-/// Answered when nothing of it can be read in the file any more.
+/// Purges and answers when the purged data can no longer be read in the file, or after [`limits::PURGE_ANSWERED`].
 pub(super) async fn execute(daemon: &Daemon, params: Execute) -> Result<Executed, Fault> {
     let before = required("before", params.before)?;
-    let cutoff = Stamp::parse(&before)
-        .ok_or_else(|| Fault::new(ErrorKind::Invalid, "before must be an RFC 3339 time such as 2026-11-23T05:30:00Z"))?;
-    let Purged { messages, sessions, events } = if params.dry_run {
-        ops::check_cutoff(cutoff, System.now())?;
-        daemon.storage.read(move |reader| reader.purge_preview(cutoff)).await?
+    let cutoff = Stamp::parse(&before).ok_or_else(|| {
+        Fault::new(ErrorKind::Invalid, "before must be an RFC 3339 time such as 2026-11-23T05:30:00Z")
+    })?;
+    ops::check_cutoff(cutoff, System.now())?;
+    let Purged { messages, sessions, events } = daemon.storage.read(move |reader| reader.purge_preview(cutoff)).await?;
+    let goes_on = if params.dry_run {
+        false
     } else {
-        daemon.storage.write(move |tx| tx.purge(cutoff)).await?
+        daemon.storage.write(move |tx| tx.purge(cutoff)).await?;
+        goes_on_after(&daemon.storage, limits::PURGE_ANSWERED).await?
     };
     Ok(Executed {
         before,
@@ -44,7 +53,45 @@ pub(super) async fn execute(daemon: &Daemon, params: Execute) -> Result<Executed
         messages_deleted: messages,
         sessions_deleted: sessions,
         events_deleted: events,
+        goes_on,
         sync_message_files: 0,
         sync_events_filtered: 0,
     })
+}
+
+/// Waits until the purge is complete. Returns `true` if it is still incomplete after `within`.
+async fn goes_on_after(storage: &Arc<Storage>, within: Duration) -> Result<bool, Fault> {
+    match timeout(within, is_done(storage)).await {
+        Ok(done) => done.map(|()| false),
+        Err(_) => Ok(true),
+    }
+}
+
+/// Resolves when the purge is complete.
+async fn is_done(storage: &Arc<Storage>) -> Result<(), Fault> {
+    let mut commits = storage.commits();
+    while storage.read(|reader| reader.purge_goes_on()).await? {
+        commits.changed().await.map_err(|_| {
+            Fault::new(ErrorKind::TryAgain, "the daemon is stopping; the purge goes on at its next start")
+        })?;
+    }
+    // The writer processes the file before any later work, so this write waits for that.
+    storage.write(|_| Ok(())).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::kit;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_purge_that_is_not_done_in_time_goes_on_after_the_answer_and_one_that_is_done_is_gone() {
+        let (_dir, storage) = kit::with_mail_of_dan(10 * kit::PIECE);
+        let held = kit::hold_after_two_pieces(&storage, |tx| tx.purge(System.now()));
+        assert!(goes_on_after(&storage, limits::PURGE_ANSWERED).await.unwrap());
+        tokio::time::resume();
+        drop(held);
+        assert!(!goes_on_after(&storage, limits::PURGE_ANSWERED).await.unwrap());
+        assert_eq!(storage.read_now(|reader| Ok(reader.totals()?.messages)).unwrap(), 0);
+    }
 }

@@ -1,4 +1,5 @@
-//! Who purged what: a purge takes away mail everywhere, so everybody sees who did it, and through which peer it came.
+//! Shows purges and their authors. A purge removes mail on all daemons, so everybody can see who made it, and through
+//! which peer it came.
 
 use serde::Serialize;
 use thrum_core::{Fault, Stamp};
@@ -6,7 +7,7 @@ use thrum_store::query::PurgeSaid;
 
 use crate::daemon::Daemon;
 
-/// Before what all is gone, and the last purges that came.
+/// The latest cutoff, and the last purges that arrived.
 #[derive(Serialize)]
 pub(super) struct Purges {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -19,17 +20,25 @@ pub(super) struct Shown {
     by: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     by_name: Option<String>,
-    /// Whether it is signed. If not, it takes away only what `by` wrote.
+    /// `true` if the purge is signed. An unsigned purge removes only events of `by`.
     signed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     via: Option<String>,
     at: Stamp,
     before: Stamp,
-    /// Whether it lies ahead and waits.
+    /// Number of messages, sessions and events that the purge names in addition, because they claim a later time.
+    #[serde(skip_serializing_if = "is_zero")]
+    named: usize,
+    /// `true` if the purge lies in the future and waits.
     waiting: bool,
 }
 
-/// What there is to tell; nothing where nobody ever purged. What waits for a time far ahead is a warning, too.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// Returns the purges; `None` if there has never been one. Also adds a warning for a purge that is dated far ahead.
 pub(super) async fn purges(daemon: &Daemon, warnings: &mut Vec<String>) -> Result<Option<Purges>, Fault> {
     let mut machines = daemon.machines();
     let found = daemon.storage.read(move |reader| {
@@ -49,14 +58,18 @@ pub(super) async fn purges(daemon: &Daemon, warnings: &mut Vec<String>) -> Resul
             far.at.to_the_second(),
         ));
     }
-    let shown = |PurgeSaid { by, signed, via, at, cutoff, waits, .. }: PurgeSaid| Shown {
+    let shown = |PurgeSaid { by, signed, via, at, cutoff, named, waits, .. }: PurgeSaid| Shown {
         by_name: Some(name(&by)),
         via: Some(via).filter(|via| !via.is_empty()).map(|via| name(&via)),
         signed,
         by,
         at,
         before: cutoff,
+        named,
         waiting: waits,
     };
-    Ok(Some(Purges { before: Some(before).filter(|before| *before > Stamp::ZERO), last: said.into_iter().map(shown).collect() }))
+    Ok(Some(Purges {
+        before: Some(before).filter(|before| *before > Stamp::ZERO),
+        last: said.into_iter().map(shown).collect(),
+    }))
 }

@@ -1,6 +1,6 @@
-//! Methods of Go Thrum that answer with a refusal here: what they would do is done by another method, or by none.
+//! Go Thrum's methods that are refused here, because another method does their job, or none does.
 //!
-//! Their callers hear why and what to call instead, which "method not found" would not tell them.
+//! The error tells callers the reason and what to call instead, unlike "method not found".
 
 use thrum_core::{ErrorKind, Fault};
 
@@ -12,7 +12,8 @@ fn refused(why: impl Into<String>, instead: &str) -> Refused {
     Err(Fault::new(ErrorKind::Refused, why).hint(instead))
 }
 
-/// Go Thrum deletes such messages from its own database, and whoever synchronizes with it keeps them for ever.
+/// Go Thrum deletes such messages from its own database only, and every daemon that synchronises with it keeps them for
+/// ever.
 pub(super) fn local_deletion(method: &str) -> Refused {
     refused(
         format!("{method} would delete other agents' messages on this machine only; every peer would keep them"),
@@ -20,7 +21,7 @@ pub(super) fn local_deletion(method: &str) -> Refused {
     )
 }
 
-/// Groups of one's own making are passed through between daemons and address nobody here.
+/// Custom groups are passed on between daemons, but address nobody here.
 pub(super) fn custom_groups() -> Refused {
     refused(
         "the groups are everyone and one for each role; others cannot be made or changed",
@@ -28,7 +29,7 @@ pub(super) fn custom_groups() -> Refused {
     )
 }
 
-/// A peer is trusted by its token, which only pairing gives it.
+/// A peer is trusted by its token, which it gets only by pairing.
 pub(super) fn peers_without_token() -> Refused {
     refused(
         "tsync.peers.add would add a peer without a token, which could neither read nor be read",
@@ -36,7 +37,7 @@ pub(super) fn peers_without_token() -> Refused {
     )
 }
 
-/// In Go Thrum, too, this is refused on the socket.
+/// Go Thrum refuses this method on the socket, too.
 pub(super) fn web_socket_only() -> Refused {
     refused(
         "user.register is for clients on a WebSocket, and this daemon has none",
@@ -44,7 +45,7 @@ pub(super) fn web_socket_only() -> Refused {
     )
 }
 
-/// Go Thrum stores them and delivers nothing.
+/// Go Thrum stores subscriptions but delivers nothing.
 pub(super) fn subscriptions() -> Refused {
     refused(
         "this daemon has no subscriptions: every agent hears of all that is addressed to it",
@@ -52,7 +53,7 @@ pub(super) fn subscriptions() -> Refused {
     )
 }
 
-/// Bridges are programs of their own.
+/// A bridge is a separate program.
 pub(super) fn telegram() -> Refused {
     refused(
         "this daemon has no Telegram bridge",

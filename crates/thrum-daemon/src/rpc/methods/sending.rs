@@ -1,12 +1,18 @@
-//! `message.send`, `edit`, `delete`: what an author does.
+//! `message.send`, `edit`, `delete`: the methods of a message's author.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use thrum_core::{ErrorKind, Fault, Stamp, payload::Tag};
-use thrum_store::ops;
+use thrum_core::{Ambient, ErrorKind, Fault, Machines, Stamp, limits, name::shown, payload::Tag, words::count};
+use thrum_store::{
+    Reader, StoreError,
+    ops::{self, Exchange},
+    query::{AgentFilter, Mailbox},
+};
 
 use super::{delivery::Delivery, outlook::outlooks, required};
-use crate::daemon::Daemon;
+use crate::{ambient::System, config::Config, daemon::Daemon, env::Environment, guard::Held};
 
 #[derive(Deserialize)]
 pub(super) struct Send {
@@ -18,7 +24,8 @@ pub(super) struct Send {
     structured: Option<Box<RawValue>>,
     #[serde(default)]
     reply_to: Option<String>,
-    /// The answer goes to whom the message it answers went, in place of `mentions`, and that message is then read.
+    /// Send this reply to the audience of the message that it answers, instead of `mentions`, and mark that message as
+    /// read.
     #[serde(default)]
     to_parent_audience: bool,
     #[serde(default)]
@@ -66,14 +73,41 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
         idempotency_key: params.idempotency_key,
     };
     let mut machines = daemon.machines();
+    let from = send.from.clone();
+    let limit = if daemon.live.programs.is_in_turn(&from) { limit(daemon).await? } else { None };
+    let (too_much, me) = (Arc::new(Mutex::new(None)), Mailbox { agent_id: from.clone(), home: daemon.id.clone() });
+    let (programs, here) = (Arc::clone(&daemon.live.programs), daemon.id.clone());
+    // The log may not yet contain the latest prompt of a person to a local agent.
+    let person_at = move |agent: &Mailbox| {
+        let known = if agent.home == here { programs.presence(&agent.agent_id) } else { None };
+        known.map_or(Stamp::ZERO, |presence| presence.person_at)
+    };
+    let noted = Arc::clone(&too_much);
     let sent = daemon.storage.write(move |tx| {
         let sent = tx.send(send)?;
+        if let Some(limit) = limit
+            && !sent.is_repeated
+            && let Some(beyond) = beyond(&tx.reader(), &me, &sent.mailboxes, limit, person_at)?
+        {
+            let fault = refusal(&me.agent_id, &beyond, &machines, limit);
+            *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(beyond);
+            // The error rolls back the sent message.
+            return Err(fault.into());
+        }
         tx.reader().name_machines(&mut machines, sent.mailboxes.iter().map(|mailbox| mailbox.home.as_str()))?;
         Ok((sent, machines))
     });
-    let (sent, machines) = sent.await?;
+    let sent = sent.await;
+    let beyond = too_much.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(beyond) = beyond {
+        hold(daemon, &from, beyond);
+    }
+    let (sent, machines) = sent?;
+    if !sent.is_repeated {
+        sent.mailboxes.iter().for_each(|to| daemon.live.guard.release(&from, to));
+    }
     let at = sent.created_at;
-    // It is stored; what is not known of the recipients is left out.
+    // The message is stored, so an error here only leaves the outlooks out.
     let outlooks = outlooks(daemon, sent.mailboxes.clone()).await.unwrap_or_default();
     let outlooks = outlooks.into_iter().chain(std::iter::repeat_with(|| None));
     Ok(Sent {
@@ -90,6 +124,86 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
             .map(|(mailbox, outlook)| Delivery::sent(mailbox, &machines, at, outlook))
             .collect(),
     })
+}
+
+/// Returns how many messages two agents may exchange, according to the current settings.
+async fn limit(daemon: &Daemon) -> Result<Option<u64>, Fault> {
+    let repo = daemon.repo.clone();
+    let load = move || Config::load(&repo, &Environment::load(&repo, std::env::vars_os())).exchange();
+    tokio::task::spawn_blocking(load)
+        .await
+        .map_err(|error| Fault::new(ErrorKind::Failed, format!("an internal task failed: {error}")))
+}
+
+/// Returns the first recipient with whom an agent has exchanged too many messages.
+fn beyond(
+    reader: &Reader<'_>,
+    me: &Mailbox,
+    to: &[Mailbox],
+    limit: u64,
+    person_at: impl Fn(&Mailbox) -> Stamp,
+) -> Result<Option<(Mailbox, Exchange)>, StoreError> {
+    if to.len() > limits::EXCHANGE_AGENTS {
+        return Ok(None);
+    }
+    let kind = |mailbox: &Mailbox| {
+        let is_it = AgentFilter {
+            agent_id: Some(mailbox.agent_id.clone()),
+            home: Some(mailbox.home.clone()),
+            ..AgentFilter::default()
+        };
+        Ok::<_, StoreError>(reader.agents(&is_it)?.pop().map(|agent| agent.kind).unwrap_or_default())
+    };
+    for other in to.iter().filter(|other| *other != me) {
+        let exchange = reader.exchange(me, other, person_at(me).max(person_at(other)), limit + 1)?;
+        if exchange.messages > limit && kind(other)? != "user" {
+            return Ok(Some((other.clone(), exchange)));
+        }
+    }
+    Ok(None)
+}
+
+/// Returns the error for a message that is not sent, with a hint.
+fn refusal(from: &str, (to, exchange): &(Mailbox, Exchange), machines: &Machines, limit: u64) -> Fault {
+    let (to, from) = (machines.address(&to.agent_id, &to.home), shown(from));
+    let since = if exchange.since == Stamp::ZERO {
+        String::new()
+    } else {
+        format!(" since {}", exchange.since.to_the_second())
+    };
+    let why = format!(
+        "not sent: @{from} and {to} have written each other {}{since} without a prompt of a person or a change of a file",
+        count(limit, "message")
+    );
+    Fault::new(ErrorKind::Refused, why).hint(
+        "Tell your person, who has to look at it: the next prompt of a person to either agent, or a changed file, lets you go on. \
+         `thrum config set agents.exchange NUMBER` changes the number.",
+    )
+}
+
+/// Records that mail is held, and notifies the other agent once.
+fn hold(daemon: &Daemon, from: &str, (to, exchange): (Mailbox, Exchange)) {
+    let machines = daemon.machines();
+    let (address, messages) = (machines.address(&to.agent_id, &to.home), exchange.messages.saturating_sub(1));
+    let held = Held { to: address, messages, since: System.now() };
+    if !daemon.live.guard.hold(from, &to, held) {
+        return;
+    }
+    tracing::warn!(
+        "mail of {} to {} is held: {} without a person",
+        shown(from),
+        shown(&to.agent_id),
+        count(messages, "message")
+    );
+    let text = format!(
+        "Thrum holds what @{} writes to you: {} between you two without a prompt of a person or a change of a file. Do not \
+         answer; tell your person. The next prompt of a person to either of you, or a changed file, lets you go on.",
+        shown(from),
+        count(messages, "message")
+    );
+    let (from, to) =
+        (from.to_owned(), if to.home == daemon.id { to.agent_id } else { machines.address(&to.agent_id, &to.home) });
+    daemon.storage.note(move |tx| tx.tell_held(&from, to, exchange, machines, text).map(drop));
 }
 
 #[derive(Deserialize)]
@@ -139,7 +253,7 @@ pub(super) struct Deleted {
 pub(super) async fn delete(daemon: &Daemon, params: Delete, process: Option<i32>) -> Result<Deleted, Fault> {
     let message_id = required("message_id", params.message_id)?;
     let agent = daemon.caller(params.caller_agent_id, process)?;
-    if params.reason.as_ref().is_some_and(|reason| reason.len() > thrum_core::limits::MAX_TEXT_BYTES) {
+    if params.reason.as_ref().is_some_and(|reason| reason.len() > limits::MAX_TEXT_BYTES) {
         return Err(Fault::new(ErrorKind::Invalid, "the reason is too long"));
     }
     let id = message_id.clone();

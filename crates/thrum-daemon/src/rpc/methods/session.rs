@@ -1,4 +1,4 @@
-//! `session.*`: periods of work.
+//! `session.*`: an agent's periods of work.
 
 use std::ops::ControlFlow;
 
@@ -16,9 +16,9 @@ use thrum_store::{
 
 use super::{
     budget::{Budget, shorten},
-    required,
+    large, required,
 };
-use crate::{ambient::System, daemon::Daemon};
+use crate::{ambient::System, daemon::Daemon, rpc::connection::Outcome};
 
 #[derive(Deserialize)]
 pub(super) struct Start {
@@ -30,10 +30,10 @@ pub(super) struct Start {
     scopes: Vec<Tag>,
     #[serde(default)]
     refs: Vec<Tag>,
-    /// What it is about, from the start; ours.
+    /// The session's initial intent; not in Go Thrum.
     #[serde(default)]
     intent: Option<String>,
-    /// The state of the worktree; ours.
+    /// The state of the worktree; not in Go Thrum.
     #[serde(default)]
     work_context: Option<Work>,
 }
@@ -90,7 +90,7 @@ pub(super) struct List {
 #[derive(Serialize)]
 pub(super) struct Sessions {
     sessions: Vec<Listed>,
-    /// There are older ones.
+    /// `true` if there are older sessions.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     more: bool,
 }
@@ -113,28 +113,29 @@ struct Listed {
     scopes: Vec<Tag>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     refs: Vec<Tag>,
-    /// `active`, `silent` (open, but its agent was not heard of for long) or `ended`.
+    /// `active`, `silent` (open, but the agent has shown no sign of life for long) or `ended`.
     status: &'static str,
     home: String,
-    /// What that daemon is called here.
+    /// The name of the home daemon, as known here.
     home_name: String,
     /// `@name`, or `@name@machine` for an agent of another daemon.
     address: String,
-    /// Whether that daemon signs what it says.
+    /// `true` if the home daemon signs its events.
     signed: bool,
 }
 
-pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Sessions, Fault> {
+pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Outcome, Fault> {
     let limit = params.limit.unwrap_or(limits::MAX_LISTED_SESSIONS).clamp(1, limits::MAX_LISTED_SESSIONS);
     let agent = params.agent_id.filter(|name| !name.is_empty());
     let mut filter = SessionFilter {
         open_only: params.active_only,
-        // Whoever is at work is shown, however many sessions nobody has ended.
+        // Active agents are shown regardless of how many sessions were never ended.
         newest: (!params.active_only).then_some(limit + 1),
         ..SessionFilter::default()
     };
     let mut machines = daemon.machines();
-    let found = daemon.storage.read(move |reader| {
+    let turn = daemon.large.turn().await;
+    let found = daemon.storage.read_much(&turn, move |reader| {
         if let Some(agent) = agent {
             let (name, home) = ops::listed(reader, &agent, machines.clone())?;
             (filter.agent_id, filter.home) = (Some(name), home);
@@ -142,7 +143,7 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Sessions, Faul
         let (mut found, mut cut, mut budget) = (Vec::new(), false, Budget::new());
         reader.each_session(&filter, |mut session| {
             let context = &mut session.context;
-            // Of the context this list shows no more.
+            // The list shows only these parts of the context.
             *context = WorkContext {
                 intent: context.intent.take(),
                 current_task: context.current_task.take(),
@@ -152,7 +153,9 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Sessions, Faul
             };
             if budget.is_short() {
                 (context.scopes, context.refs) = Default::default();
-                shorten([&mut context.intent, &mut context.current_task, &mut session.end_reason].into_iter().flatten());
+                shorten(
+                    [&mut context.intent, &mut context.current_task, &mut session.end_reason].into_iter().flatten(),
+                );
             }
             let texts = (&session.context, &session.session_id, &session.agent_id, &session.home, &session.end_reason);
             cut = !budget.take(&(texts, [0u8; 100].as_slice()));
@@ -188,17 +191,17 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Sessions, Faul
     sessions.retain(|session| !params.active_only || session.status == "active");
     let more = cut || sessions.len() > limit;
     sessions.truncate(limit);
-    Ok(Sessions { sessions, more })
+    large(turn, Sessions { sessions, more }).await
 }
 
-/// Lays over what the store knows of an open session what was heard of its agent since.
+/// Updates an open session's last sign of life with signs that the store does not contain yet.
 pub(super) fn refresh(daemon: &Daemon, session: &mut Session) {
     if session.ended_at.is_none() {
         session.last_seen_at = daemon.last_seen(&session.agent_id, &session.home, session.last_seen_at);
     }
 }
 
-/// How a session looks from here.
+/// Returns a session's state as seen by this daemon.
 pub(super) fn shown(session: &Session, here: &str) -> &'static str {
     match session.liveness(System.now(), here) {
         Liveness::Active => "active",
@@ -219,7 +222,7 @@ pub(super) struct Heartbeat {
     add_refs: Vec<Tag>,
     #[serde(default)]
     remove_refs: Vec<Tag>,
-    /// The state of the worktree, which the caller read from git; ours.
+    /// The state of the worktree, which the caller read from git; not in Go Thrum.
     #[serde(default)]
     work_context: Option<Work>,
 }
@@ -230,13 +233,16 @@ pub(super) struct Beaten {
     last_seen_at: Stamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     branch: Option<String>,
-    /// These two once somebody asked git.
+    /// This and the next field are present once git has been read.
     #[serde(skip_serializing_if = "Option::is_none")]
     unmerged_commits: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     uncommitted_files: Option<usize>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     file_changes: Vec<Value>,
+    /// When the commits and files were last read from git.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    git_updated_at: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     scopes: Vec<Tag>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -261,6 +267,7 @@ pub(super) async fn heartbeat(daemon: &Daemon, params: Heartbeat) -> Result<Beat
         uncommitted_files: of_git(context.uncommitted_files.len()),
         branch: context.branch,
         file_changes: context.file_changes,
+        git_updated_at: context.git_updated_at,
         scopes: context.scopes,
         refs: context.refs,
     })

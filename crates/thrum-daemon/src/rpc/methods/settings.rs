@@ -1,4 +1,4 @@
-//! `daemon.settings`: the variables that the running daemon goes by. It read them when it started.
+//! `daemon.settings`: returns the variables in effect in the running daemon, which it read at its start.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! How messages look in answers: Go Thrum's keys, ours beside them.
+//! The form of messages in answers: Go Thrum's keys, plus our own.
 
 use serde::Serialize;
 use thrum_core::{
@@ -9,7 +9,8 @@ use thrum_store::query::Message;
 
 use super::delivery::{Deliveries, Delivery};
 
-/// The text, which is nobody's to read any more once the message was taken back: the log keeps it until a purge.
+/// Returns the body that may be shown. The text of a deleted message is hidden, although the log keeps it until a
+/// purge.
 fn body(body: Body, deleted_at: Option<Stamp>) -> Body {
     if deleted_at.is_none() { body } else { Body { format: body.format, ..Body::default() } }
 }
@@ -23,24 +24,24 @@ pub(super) struct Summary {
     #[serde(skip_serializing_if = "Option::is_none")]
     reply_to: Option<String>,
     agent_id: String,
-    /// The author as it is shown and can be written to: `@name`, or `@name@machine` for an agent of another daemon.
+    /// The author's address as shown and as accepted: `@name`, or `@name@machine` for an agent of another daemon.
     address: String,
     /// The author's home.
     from_home: String,
-    /// What that daemon is called here.
+    /// The name of the author's home, as known here.
     home_name: String,
-    /// Whether the event that created it is signed.
+    /// `true` if the event that created the message is signed.
     signed: bool,
-    /// The same under the name it has in events.
+    /// The daemon that wrote the message, under the key that events use.
     origin_daemon: String,
     body: Body,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     scopes: Vec<Tag>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     refs: Vec<Tag>,
-    /// When it was written; of one that claims a time ahead of its arrival, when it came.
+    /// When the message was written. If it claims a time after its arrival: when it arrived.
     created_at: Stamp,
-    /// The time that it claims, where that is another one.
+    /// The time that the message claims, if different.
     #[serde(skip_serializing_if = "Option::is_none")]
     claimed_at: Option<Stamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,12 +57,12 @@ pub(super) struct Summary {
     cut: Cut,
 }
 
-/// What is missing of a message in an answer; nothing as a rule. `message.get` shows all of it.
+/// What is cut from a message in an answer, usually nothing. `message.get` returns the whole message.
 #[derive(Debug, Serialize)]
 struct Cut {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
-    /// How many bytes the whole content has.
+    /// Size in bytes of the whole content.
     #[serde(skip_serializing_if = "Option::is_none")]
     content_bytes: Option<usize>,
 }
@@ -74,7 +75,7 @@ impl Cut {
 }
 
 impl Summary {
-    /// As in an inbox.
+    /// Returns a message in the form of an inbox.
     pub(super) fn of(message: Message, machines: &Machines) -> Self {
         Self {
             cut: Cut::of(&message),
@@ -101,11 +102,15 @@ impl Summary {
         }
     }
 
-    /// As in an outbox: with what became of it.
+    /// Returns a message in the form of an outbox: with its deliveries.
     pub(super) fn sent(message: Message, deliveries: &Deliveries<'_>) -> Self {
         let recipients = deliveries.of(&message);
         let read = recipients.iter().filter(|recipient| recipient.read_at.is_some()).count();
-        Self { recipients: Some(recipients), read_count: (read > 0).then_some(read), ..Self::of(message, deliveries.machines()) }
+        Self {
+            recipients: Some(recipients),
+            read_count: (read > 0).then_some(read),
+            ..Self::of(message, deliveries.machines())
+        }
     }
 }
 
@@ -122,9 +127,9 @@ pub(super) struct Full {
     scopes: Vec<Tag>,
     refs: Vec<Tag>,
     metadata: Metadata,
-    /// When it was written; of one that claims a time ahead of its arrival, when it came.
+    /// When the message was written. If it claims a time after its arrival: when it arrived.
     created_at: Stamp,
-    /// The time that it claims, where that is another one.
+    /// The time that the message claims, if different.
     #[serde(skip_serializing_if = "Option::is_none")]
     claimed_at: Option<Stamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -142,11 +147,11 @@ struct Author {
     agent_id: String,
     session_id: String,
     home: String,
-    /// What that daemon is called here.
+    /// The name of the author's home, as known here.
     home_name: String,
     /// `@name`, or `@name@machine` for an agent of another daemon.
     address: String,
-    /// Whether the event that created the message is signed.
+    /// `true` if the event that created the message is signed.
     signed: bool,
 }
 

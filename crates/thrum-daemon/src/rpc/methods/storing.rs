@@ -1,29 +1,29 @@
-//! What the writer is at: a peer's batch that takes long keeps other peers waiting, and shows who sends it.
+//! Shows what the writer is doing: a peer's batch that takes long keeps other peers waiting.
 
 use std::time::Duration;
 
 use serde::Serialize;
 use thrum_store::Busy;
-use thrum_sync::service::PeerStatus;
+use thrum_sync::peers::PeerStatus;
 
-/// What takes less long is nobody's matter.
+/// Shorter work is not worth showing.
 const LONG: Duration = Duration::from_secs(1);
 
-/// A batch that is being stored, or work that earlier events left; where it is work that was left, no peer is named.
+/// A batch that is being stored, or pending work that earlier events left, for which no peer is named.
 #[derive(Serialize)]
 pub(super) struct Storing {
     #[serde(skip_serializing_if = "Option::is_none")]
     daemon_id: Option<String>,
-    /// What we call that peer.
+    /// Our name for that peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     peer: Option<String>,
     for_ms: u64,
-    /// Events of the batch that were looked at, and all of them.
+    /// `done` counts the processed events of the batch, `events` all of them.
     done: usize,
     events: usize,
 }
 
-/// What has lasted for longer than a second, the oldest first.
+/// Returns the work that has taken longer than a second, the oldest first.
 pub(super) fn storing(busy: Vec<Busy>, peers: &[PeerStatus]) -> Vec<Storing> {
     let name = |id: &str| peers.iter().find(|peer| peer.daemon_id == id).map(|peer| peer.name.clone());
     let shown = |Busy { peer, lasts, done, events }| Storing {

@@ -1,10 +1,11 @@
-//! `sync.*` and `tsync.force`: whether all have everything, and making it so now.
+//! `sync.*` and `tsync.force`: show whether all peers have everything, and synchronise now.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thrum_core::{Fault, Stamp, limits};
-use thrum_sync::service::{Forced, PeerStatus, Verified};
+use thrum_store::query;
+use thrum_sync::peers::{Forced, PeerStatus, Verified};
 
 use super::peer::{Standing, sync_state};
 use crate::daemon::Daemon;
@@ -17,11 +18,11 @@ pub(super) struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
     sync_state: &'static str,
-    /// Whether peers on other machines are left alone.
+    /// `true` if the daemon does not communicate with other machines.
     local_only: bool,
-    /// Whether peers on the tailnet are spoken to.
+    /// `true` if the daemon communicates with peers on the tailnet.
     tailnet: bool,
-    /// How often every peer is asked, in seconds.
+    /// Interval at which every peer is asked, in seconds.
     sync_interval: u64,
     peers: Vec<Standing>,
 }
@@ -102,4 +103,63 @@ pub(super) struct Verify {
 pub(super) async fn verify(daemon: &Daemon, params: Verify) -> Result<Verified, Fault> {
     let within = params.timeout_ms.map_or(limits::VERIFY, Duration::from_millis);
     daemon.peers.verify(within.min(limits::MAX_WAIT)).await
+}
+
+/// Events that have no effect here, by peer and reason.
+#[derive(Serialize)]
+pub(super) struct ParkedList {
+    groups: Vec<Parked>,
+    /// `true` if there are more groups than listed.
+    more: bool,
+}
+
+#[derive(Serialize)]
+struct Parked {
+    /// The peer that served the events; absent for events written here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    daemon_id: Option<String>,
+    /// Our name for that peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<String>,
+    reason: String,
+    events: u64,
+    /// `true` if the events may still take effect.
+    waits: bool,
+    last: ParkedEvent,
+}
+
+/// The event of the group that came last.
+#[derive(Serialize)]
+struct ParkedEvent {
+    event_id: String,
+    #[serde(rename = "type")]
+    kind: String,
+    origin: String,
+    origin_name: String,
+    at: Stamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    due: Option<Stamp>,
+}
+
+pub(super) async fn parked(daemon: &Daemon) -> Result<ParkedList, Fault> {
+    let mut machines = daemon.machines();
+    let read = daemon.storage.read(move |reader| {
+        let (groups, more) = reader.parked()?;
+        reader.name_machines(
+            &mut machines,
+            groups.iter().flat_map(|group| [group.peer.as_str(), group.last.origin.as_str()]),
+        )?;
+        Ok((groups, more, machines))
+    });
+    let (groups, more, machines) = read.await?;
+    let name = |id: &str| machines.name(id).into_owned();
+    let shown = |query::Parked { peer, reason, events, waits, last }: query::Parked| {
+        let query::ParkedEvent { event_id, origin, kind, at, target, due } = last;
+        let daemon_id = (!peer.is_empty()).then_some(peer);
+        let last = ParkedEvent { event_id, kind, origin_name: name(&origin), origin, at, target, due };
+        Parked { peer: daemon_id.as_deref().map(name), daemon_id, reason, events, waits, last }
+    };
+    Ok(ParkedList { groups: groups.into_iter().map(shown).collect(), more })
 }

@@ -1,20 +1,23 @@
-//! `team.list`: who is doing what, everywhere.
+//! `team.list`: all agents, here and at other daemons, with their current work.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use thrum_core::{Fault, Machines, Stamp, key};
+use thrum_core::{Fault, Machines, Stamp};
 use thrum_store::{
     Reader, StoreError,
-    query::{Agent, AgentFilter, Mailbox, Session},
+    query::{Agent, AgentFilter, Mailbox, Presence, Session},
 };
 
 use super::{
     agent,
+    agent_ref::AgentRef,
     budget::{Budget, shorten},
+    large,
     outlook::Way,
+    presence::Doing,
     session,
 };
-use crate::daemon::Daemon;
+use crate::{daemon::Daemon, guard::Held, rpc::connection::Outcome};
 
 #[derive(Deserialize)]
 pub(super) struct List {
@@ -25,7 +28,7 @@ pub(super) struct List {
 #[derive(Serialize)]
 pub(super) struct Team {
     members: Vec<Member>,
-    /// There are more agents than an answer has room for.
+    /// `true` if the answer has no room for further agents.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     more: bool,
     shared_messages: Shared,
@@ -45,7 +48,8 @@ struct Group {
 
 #[derive(Serialize)]
 struct Member {
-    agent_id: String,
+    #[serde(flatten)]
+    agent: AgentRef,
     role: String,
     module: String,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -71,46 +75,45 @@ struct Member {
     uncommitted_files: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     file_changes: Vec<Value>,
-    /// Of an agent that lives here; what others have in theirs is known at their own daemons.
+    /// Only for an agent that lives here; only the home of any other agent knows its mailbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     inbox_total: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     inbox_unread: Option<u64>,
-    /// `active` while a session is open, its agent was heard of lately and its machine is not cut off; else `offline`.
+    #[serde(flatten)]
+    doing: Doing,
+    /// Recipients to whom the agent's messages are held, because of too many messages without a person.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    held: Vec<Held>,
+    /// `active` or `offline`. An agent is active while its program runs; if that is unknown, while it has an open
+    /// session and has recently shown a sign of life. An agent on a machine that is cut off is offline.
     status: &'static str,
-    /// The daemon it lives at.
-    home: String,
-    /// Whether that is this one.
-    local: bool,
-    /// What that daemon is called here.
-    home_name: String,
-    /// `@name`, or `@name@machine` for an agent of another daemon.
-    address: String,
-    /// Whether that daemon signs what it says.
-    signed: bool,
-    /// Whether that peer answers: `connected`, `connecting`, `unreachable` or `removed_us`; `removed` if it is no peer any more.
+    /// The connection to the agent's home: `connected`, `connecting`, `unreachable` or `removed_us`; `removed` if the
+    /// home is no longer a peer.
     #[serde(skip_serializing_if = "Option::is_none")]
     home_state: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     home_state_since: Option<Stamp>,
-    /// Whether lists or texts of it are left out or cut, because the answer has no room for them.
+    /// `true` if lists or texts of this member are left out or cut, because the answer has no room for them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
 }
 
-/// An agent with its newest open session; if it lives here, its mail, total and unread; else the peer that served it.
-type Found = (Agent, Option<Session>, Option<(u64, u64)>, Option<String>);
+/// An agent; its newest open session; its total and unread mail, if it lives here; the peer that served it; the stored
+/// presence of its program.
+type Found = (Agent, Option<Session>, Option<(u64, u64)>, Option<String>, Option<Presence>);
 
-/// The agents that an answer has room for, and whether there are more.
+/// The agents that fit into an answer, and whether there are more.
 #[derive(Default)]
 struct Members {
     found: Vec<(Found, bool)>,
     more: bool,
 }
 
-pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Team, Fault> {
+pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Outcome, Fault> {
+    let turn = daemon.large.turn().await;
     let (here, mut machines) = (daemon.id.clone(), daemon.machines());
-    let found = daemon.storage.read(move |reader| {
+    let found = daemon.storage.read_much(&turn, move |reader| {
         let (everyone, roles) = reader.shared_mail()?;
         let members = members(reader, &here)?;
         reader.name_machines(&mut machines, members.found.iter().map(|((agent, ..), _)| agent.home.as_str()))?;
@@ -121,7 +124,7 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Team, Fault> {
     let member = |(found, truncated): (Found, bool)| {
         let via = found.3.clone();
         let mut member = Member { truncated, ..member(daemon, &machines, found) };
-        let way = Way::to(&member.home, via.as_deref(), &daemon.id, &peers);
+        let way = Way::to(member.agent.home(), via.as_deref(), &daemon.id, &peers);
         if way.is_blocked() {
             member.status = "offline";
         }
@@ -133,20 +136,21 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Team, Fault> {
     let mut groups = vec![Group { name: "everyone".to_owned(), total: everyone }];
     let mut budget = Budget::new();
     groups.extend(roles.into_iter().map(|(name, total)| Group { name, total }).take_while(|group| budget.take(group)));
-    Ok(Team { members, more, shared_messages: Shared { broadcast_total: everyone, groups } })
+    large(turn, Team { members, more, shared_messages: Shared { broadcast_total: everyone, groups } }).await
 }
 
-/// All agents, each with its newest open session. Their work contexts may together be larger than memory, so the lists of files
-/// are left out once the answer is half full.
+/// Reads all agents, each with its newest open session. All work contexts together may be larger than memory, so the
+/// lists of files are left out once the answer is half full.
 fn members(reader: &Reader<'_>, here: &str) -> Result<Members, StoreError> {
     let mut members = Members::default();
     let mut budget = Budget::new();
+    let presences = reader.presences()?;
     for mut agent in reader.agents(&AgentFilter::default())? {
         let mut session = reader.newest_open_session(&agent.agent_id, &agent.home)?;
         let mut truncated = false;
         if let Some(session) = &mut session {
             let context = &mut session.context;
-            // Not shown here.
+            // The answer does not contain these lists.
             (context.changed_files, context.scopes, context.refs) = Default::default();
             context.unmerged_commits.iter_mut().for_each(|commit| *commit = Value::Null);
             let lists = (&context.uncommitted_files, &context.file_changes);
@@ -159,15 +163,25 @@ fn members(reader: &Reader<'_>, here: &str) -> Result<Members, StoreError> {
             truncated |= shorten([&mut agent.display, &mut agent.hostname, &mut agent.worktree]);
             if let Some(session) = &mut session {
                 let context = &mut session.context;
-                truncated |= shorten([&mut context.intent, &mut context.current_task, &mut context.branch].into_iter().flatten());
+                truncated |= shorten(
+                    [&mut context.intent, &mut context.current_task, &mut context.branch].into_iter().flatten(),
+                );
             }
         }
-        let texts = (&agent.agent_id, &agent.role, &agent.module, &agent.display, &agent.hostname, &agent.worktree, &agent.home);
+        let texts = (
+            &agent.agent_id,
+            &agent.role,
+            &agent.module,
+            &agent.display,
+            &agent.hostname,
+            &agent.worktree,
+            &agent.home,
+        );
         let of_session = session.as_ref().map(|session| {
             let context = &session.context;
             (&session.session_id, &context.intent, &context.current_task, &context.branch)
         });
-        // What else is said of a member takes about as much as this.
+        // The other fields of a member take about this much.
         if !budget.take(&(texts, of_session, [0u8; 200].as_slice())) {
             members.more = true;
             break;
@@ -175,30 +189,27 @@ fn members(reader: &Reader<'_>, here: &str) -> Result<Members, StoreError> {
         let mailbox = Mailbox { agent_id: agent.agent_id.clone(), home: agent.home.clone() };
         let mail = if mailbox.home == here { Some(reader.mail_count(&mailbox)?) } else { None };
         let via = reader.agent_served_by(&agent.agent_id, &agent.home)?;
-        members.found.push(((agent, session, mail, via), truncated));
+        members.found.push(((agent, session, mail, via, presences.get(&mailbox).copied()), truncated));
     }
     Ok(members)
 }
 
-fn member(daemon: &Daemon, machines: &Machines, (agent, mut session, mail, _): Found) -> Member {
+fn member(daemon: &Daemon, machines: &Machines, (agent, mut session, mail, _, recorded): Found) -> Member {
     if let Some(session) = &mut session {
         session::refresh(daemon, session);
     }
-    let status = match &session {
-        Some(session) if session::shown(session, &daemon.id) == "active" => "active",
-        _ => "offline",
-    };
     let last_seen = session.as_ref().map(|session| session.last_seen_at).or_else(|| agent::seen(daemon, &agent));
+    let mailbox = Mailbox { agent_id: agent.agent_id, home: agent.home };
+    let doing = Doing::of(daemon, &mailbox, recorded, last_seen);
+    let has_open_session = || session.as_ref().is_some_and(|session| session::shown(session, &daemon.id) == "active");
+    let status = if doing.is_there().unwrap_or_else(has_open_session) { "active" } else { "offline" };
     let (session_id, session_start, context) = match session {
         Some(session) => (Some(session.session_id), Some(session.started_at), session.context),
         None => Default::default(),
     };
     Member {
-        home_name: machines.name(&agent.home).into_owned(),
-        address: machines.address(&agent.agent_id, &agent.home),
-        signed: key::is_signed_origin(&agent.home),
-        local: agent.home == daemon.id,
-        agent_id: agent.agent_id,
+        held: if mailbox.home == daemon.id { daemon.live.guard.of(&mailbox.agent_id) } else { Vec::new() },
+        agent: AgentRef::of(mailbox, machines),
         role: agent.role,
         module: agent.module,
         display: agent.display,
@@ -215,8 +226,8 @@ fn member(daemon: &Daemon, machines: &Machines, (agent, mut session, mail, _): F
         file_changes: context.file_changes,
         inbox_total: mail.map(|(total, _)| total),
         inbox_unread: mail.map(|(_, unread)| unread),
+        doing,
         status,
-        home: agent.home,
         home_state: None,
         home_state_since: None,
         truncated: false,

@@ -1,4 +1,4 @@
-//! `user.identify`: who sits at this machine, as git knows them.
+//! `user.identify`: returns the user of this machine, as configured in git.
 
 use std::{
     path::Path,
@@ -10,33 +10,38 @@ use thrum_core::{ErrorKind, Fault};
 
 use crate::{daemon::Daemon, git};
 
-/// Longest time git may take to read its configuration; Go's daemon gives it the same.
+/// Maximum time for git to read its configuration, as in Go's daemon.
 const GIT: Duration = Duration::from_secs(5);
 
-/// Longest user name of Go Thrum, in characters.
+/// Maximum length of a user name in Go Thrum, in characters.
 const MAX_USERNAME: usize = 32;
 
 #[derive(Serialize)]
 pub(super) struct Person {
     username: String,
     email: String,
-    /// The name as git has it.
+    /// The name as configured in git.
     display: String,
 }
 
 pub(super) async fn identify(daemon: &Daemon) -> Result<Person, Fault> {
     let root = daemon.repo.main_root().to_owned();
     let asked = tokio::task::spawn_blocking(move || configured(&root)).await;
-    let (name, email) = asked.map_err(|error| Fault::new(ErrorKind::Failed, format!("an internal task failed: {error}")))??;
-    let username: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).take(MAX_USERNAME).collect();
+    let (name, email) =
+        asked.map_err(|error| Fault::new(ErrorKind::Failed, format!("an internal task failed: {error}")))??;
+    let username: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
+        .take(MAX_USERNAME)
+        .collect();
     if username.is_empty() {
-        return Err(Fault::new(ErrorKind::NotFound, "git knows no user.name in this repository").hint("git config user.name \"YOUR NAME\""));
+        return Err(Fault::new(ErrorKind::NotFound, "git knows no user.name in this repository")
+            .hint("git config user.name \"YOUR NAME\""));
     }
     Ok(Person { username, email, display: name })
 }
 
-/// `user.name` and `user.email`; empty where they are not set.
+/// Returns `user.name` and `user.email`; empty if not set.
 fn configured(root: &Path) -> Result<(String, String), Fault> {
     let (args, deadline) = (["config", "--null", "--get-regexp", "^user\\.(name|email)$"], Instant::now() + GIT);
     match git::output(root, &args, deadline) {
@@ -44,15 +49,16 @@ fn configured(root: &Path) -> Result<(String, String), Fault> {
         None if Instant::now() >= deadline => {
             Err(Fault::new(ErrorKind::TryAgain, format!("git did not answer within {} s", GIT.as_secs())))
         }
-        // So git says that nothing is set.
+        // Git exits with an error if neither is set.
         None => Ok((String::new(), String::new())),
     }
 }
 
-/// Of several settings the last counts, as for git.
+/// Parses git's output. If a setting occurs several times, the last value counts, as in git.
 fn read(said: &str) -> (String, String) {
     let value = |key: &str| {
-        let of_key = |entry: &str| entry.split_once('\n').filter(|(name, _)| *name == key).map(|(_, value)| value.to_owned());
+        let of_key =
+            |entry: &str| entry.split_once('\n').filter(|(name, _)| *name == key).map(|(_, value)| value.to_owned());
         said.split('\0').filter_map(of_key).next_back().unwrap_or_default()
     };
     (value("user.name"), value("user.email"))

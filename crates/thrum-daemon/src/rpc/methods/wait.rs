@@ -1,22 +1,22 @@
-//! `message.wait`: the call that returns when there is mail.
+//! `message.wait`: returns when there is mail.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{ErrorKind, Fault, Machines, Stamp, limits, payload::Tag};
+use thrum_core::{ErrorKind, Fault, Machines, Stamp, payload::Tag};
 use thrum_store::{
     ops,
     query::{Filter, Listing, Mailbox, Order, Room},
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::{message::name_machines, shape::Summary};
-use crate::daemon::Daemon;
+use super::{answer, bounded, large, message::name_machines, news::wake_requested, shape::Summary};
+use crate::{daemon::Daemon, large::Turn, rpc::connection::Outcome};
 
-/// How long one waits who does not say.
+/// Default time to wait.
 const DEFAULT: Duration = Duration::from_secs(30);
 
-/// Most messages in one answer. Who gets as many asks for the rest by `message.list`.
+/// Maximum number of messages in one answer. A caller that gets this many requests the rest with `message.list`.
 const MOST: u64 = 10;
 
 #[derive(Deserialize)]
@@ -25,16 +25,16 @@ pub(super) struct Wait {
     caller_agent_id: Option<String>,
     #[serde(default)]
     timeout_ms: Option<u64>,
-    /// Only what is later counts, read or not.
+    /// Only messages after this time count, whether read or not.
     #[serde(default)]
     after: Option<Stamp>,
     /// Only mail with this scope.
     #[serde(default)]
     scope: Option<Tag>,
-    /// Only mail that names this agent or role; a message for everyone names nobody.
+    /// Only mail that names this agent or role. A message to everyone names nobody.
     #[serde(default)]
     mention: Option<String>,
-    /// Most bytes of each message's content; ours.
+    /// Maximum bytes of each message's content; not in Go Thrum.
     #[serde(default)]
     max_content_bytes: Option<usize>,
 }
@@ -48,18 +48,16 @@ pub(super) struct Waited {
     unread: u64,
 }
 
-pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) -> Result<Waited, Fault> {
-    let within = params.timeout_ms.map_or(DEFAULT, Duration::from_millis);
-    if within > limits::MAX_WAIT {
-        return Err(Fault::new(ErrorKind::Invalid, format!("invalid params: timeout_ms is at most {}", limits::MAX_WAIT.as_millis())));
-    }
-    let deadline = Instant::now() + within;
+pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) -> Result<Outcome, Fault> {
+    let within = bounded(params.timeout_ms.map_or(DEFAULT, Duration::from_millis))?;
+    let (deadline, waits) = (Instant::now() + within, !within.is_zero());
     let agent = daemon.caller(params.caller_agent_id, process)?;
-    // Before the first look, so that what is committed meanwhile wakes us again.
+    // Subscribe before the first look, so that a commit meanwhile wakes this call again.
     let mut bell = daemon.bell.listen(&agent);
+    let waiting_as = agent.clone();
     let mailbox = Mailbox { agent_id: agent, home: daemon.id.clone() };
     let mut filter = Filter {
-        // Mail to oneself is stored and wakes nobody.
+        // An agent's mail to itself is stored but wakes nobody.
         exclude_author: Some(mailbox.clone()),
         mailbox: Some(mailbox),
         unread: params.after.is_none(),
@@ -77,32 +75,44 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) ->
             (agent_id, Some(home)) => filter.addressed = Some(Mailbox { agent_id, home }),
         }
     }
+    // A call that waits for only some of the mail is not woken by the rest, so it does not make the agent wakeable.
+    let waits_for_all = filter.scope.is_none() && filter.named.is_empty() && filter.addressed.is_none();
+    let _waiting = if waits_for_all { daemon.live.programs.waits(&waiting_as, false) } else { None };
     loop {
-        let (found, machines) = look(daemon, filter.clone()).await?;
-        if !found.messages.is_empty() {
+        if let Some((turn, (found, machines))) = look(daemon, &filter).await? {
+            if waits {
+                wake_requested(daemon, &waiting_as, &found);
+            }
             let messages = found.messages.into_iter().map(|message| Summary::of(message, &machines)).collect();
-            return Ok(Waited { status: "received", messages, unread: found.unread });
+            return large(turn, Waited { status: "received", messages, unread: found.unread }).await;
         }
         match timeout_at(deadline, bell.changed()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(Fault::new(ErrorKind::TryAgain, "the daemon is stopping")),
-            Err(_) => return Ok(Waited { status: "timeout", messages: Vec::new(), unread: 0 }),
+            Err(_) => return answer(&Waited { status: "timeout", messages: Vec::new(), unread: 0 }),
         }
     }
 }
 
-async fn look(daemon: &Daemon, filter: Filter) -> Result<(Listing, Machines), Fault> {
-    let mut machines = daemon.machines();
-    let question = daemon.storage.read(move |reader| {
-        let Some(mailbox) = &filter.mailbox else { return Ok((Listing::default(), machines)) };
+/// Returns the present mail and the turn in which it was read; `None` if there is no mail.
+async fn look(daemon: &Daemon, filter: &Filter) -> Result<Option<(Turn, (Listing, Machines))>, Fault> {
+    let Some(mailbox) = filter.mailbox.clone() else { return Ok(None) };
+    let unread_only = filter.unread;
+    let may_have_mail = daemon.storage.read(move |reader| {
         ops::resident(reader, &mailbox.agent_id)?;
-        // Cheap, and often enough.
-        if filter.unread && !reader.has_unread(mailbox)? {
-            return Ok((Listing::default(), machines));
-        }
+        // This query is cheap and often sufficient.
+        Ok(!unread_only || reader.has_unread(&mailbox)?)
+    });
+    if !may_have_mail.await? {
+        return Ok(None);
+    }
+    let turn = daemon.large.turn().await;
+    let (filter, mut machines) = (filter.clone(), daemon.machines());
+    let found = daemon.storage.read_much(&turn, move |reader| {
         let listing = reader.list(&filter)?;
         name_machines(reader, &mut machines, &listing.messages)?;
         Ok((listing, machines))
     });
-    question.await
+    let found = found.await?;
+    Ok((!found.0.messages.is_empty()).then_some((turn, found)))
 }

@@ -1,5 +1,5 @@
-//! `events.watch`: the log as it grows, on a connection of its own. An event that waited for its message comes a second time, under
-//! a higher sequence, when it counts.
+//! `events.watch`: streams the log as it grows, on a separate connection. An event that waited for its message is sent
+//! a second time, under a higher sequence, when it takes effect.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use crate::{
     storage::Storage,
 };
 
-/// Lines made ahead of a client that reads slowly; then the log is not read on until it has caught up. Each may be as long as an
-/// event.
+/// Number of lines prepared ahead of a slow client. The log is not read further until the client has caught up. Each
+/// line may be as long as an event.
 const AHEAD: usize = 2;
 
 #[derive(Deserialize)]
 pub(super) struct Watch {
-    /// Where to begin; without it, with what comes from now on.
+    /// The sequence after which to start; by default only future events are sent.
     #[serde(default)]
     after_sequence: Option<u64>,
 }
@@ -33,7 +33,7 @@ struct Watching<'a> {
     log_id: &'a str,
 }
 
-/// One event, as peers are served it.
+/// An event in the form in which peers receive it.
 #[derive(Serialize)]
 struct Committed<'a> {
     sequence: u64,
@@ -54,12 +54,15 @@ pub(super) fn watch(daemon: &Daemon, params: Watch) -> Result<Outcome, Fault> {
     Ok(Outcome::Stream(answer, receiver))
 }
 
-/// Ends when the connection does, or the daemon.
+/// Streams events until the connection or the daemon ends.
 async fn follow(storage: Arc<Storage>, mut after: u64, lines: mpsc::Sender<String>, shutdown: Shutdown) {
     let mut commits = storage.commits();
     loop {
         commits.mark_unchanged();
-        let page = match storage.read(move |reader| reader.page(after, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES)).await {
+        let page = match storage
+            .read(move |reader| reader.page(after, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES))
+            .await
+        {
             Ok(page) => page,
             Err(fault) => {
                 tracing::error!("events.watch: {fault}");
@@ -89,9 +92,9 @@ fn line(row: &Row) -> String {
         #[serde(default)]
         timestamp: String,
     }
-    // Foreign events may have a time that is none.
+    // The timestamp of a foreign event may be invalid.
     let When { timestamp } = serde_json::from_str(&row.body).unwrap_or_default();
-    // The body is canonical JSON, or it would not be in the log.
+    // The body is canonical JSON; otherwise it would not be in the log.
     let event_json: &RawValue = serde_json::from_str(&row.body).unwrap_or(RawValue::NULL);
     envelope::notification(
         "events.committed",

@@ -1,4 +1,4 @@
-//! Backups, and what is read from one.
+//! Backups, and restoring from them.
 
 use faulty_disk::Disk;
 use rusqlite::Connection;
@@ -18,7 +18,7 @@ const BACKUP: &str = "mail.part";
 const MOVED: &str = "mail.backup";
 
 fn write(disk: &Disk) -> Result<Manifest, StoreError> {
-    // An empty file, as whoever makes one gives it.
+    // An empty file, as the caller provides it.
     drop(Connection::open(disk.path(BACKUP)));
     let manifest = Manifest {
         form: FORM,
@@ -33,7 +33,7 @@ fn write(disk: &Disk) -> Result<Manifest, StoreError> {
     backup::write(&disk.path(FILE), &disk.path(BACKUP), manifest, &files, &mut |_, _| {})
 }
 
-/// Unpacks the backup and opens it as a daemon would; gives how many events are in it.
+/// Unpacks the backup and opens it as a daemon would; returns the number of its events.
 fn read(disk: &Disk, name: &str, case: &Case<'_>) -> Result<u64, StoreError> {
     let (manifest, files) = backup::unpack(&disk.path(name))?;
     assert_eq!(files.len(), 1);
@@ -45,7 +45,7 @@ fn read(disk: &Disk, name: &str, case: &Case<'_>) -> Result<u64, StoreError> {
     Ok(events)
 }
 
-/// C26: a fault leaves no backup, or a whole one, and the mailbox as it was. One that was made is durable.
+/// C26: a fault leaves no backup or a complete one, and an unchanged mailbox. A completed backup is durable.
 #[test]
 fn c26_making_and_reading_a_backup_survive_every_fault() {
     let base = Base::new();
@@ -68,7 +68,7 @@ fn c26_making_and_reading_a_backup_survive_every_fault() {
         let made = write(&case.disk);
         injected += u64::from(case.disk.failed() > 0);
         if step <= written {
-            // What failed, if anything did, is mended; what was called a backup is one.
+            // After repair of the fault, a file that was reported as a backup is one.
             case.disk.mend();
         }
         if made.is_ok()
@@ -87,22 +87,26 @@ fn c26_making_and_reading_a_backup_survive_every_fault() {
         write(&case.disk).unwrap_or_else(|error| panic!("{at}: no backup can be made any more: {error}"));
         case.disk.crash();
         drop(store);
-        // A complete one is moved to its name; a journal that comes back has nothing to undo then.
+        // A complete backup is renamed; a journal that reappears has nothing to roll back then.
         let mut image = case.disk.image();
         image.rename(BACKUP, MOVED);
         case.disk.restore(&image);
-        assert_eq!(read(&case.disk, MOVED, &case).unwrap_or_else(|error| panic!("{at}: cannot be read: {error}")), events + 1, "{at}");
+        assert_eq!(
+            read(&case.disk, MOVED, &case).unwrap_or_else(|error| panic!("{at}: cannot be read: {error}")),
+            events + 1,
+            "{at}"
+        );
         let mut store = case.open().expect("opens again");
         case.examine(&mut store, &seen, &at);
     }
     say("backup", steps, injected);
 }
 
-/// C26: the write-ahead log is folded into a file that nobody has open, or stays.
+/// C26: the write-ahead log is checkpointed into a file that no process has open, or stays.
 #[test]
 fn c26_settling_survives_every_fault() {
     let base = Base::new();
-    // As a daemon leaves it that was killed.
+    // The state that a killed daemon leaves.
     let unsettled = |seed| {
         let mut case = base.case(seed);
         let mut seen = Seen::default();

@@ -1,4 +1,4 @@
-//! A mailbox on a faulty disk, and what must be true of it.
+//! A mailbox on a faulty disk, and its invariants.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,20 +14,20 @@ use crate::kit::{Node, World, event};
 
 pub(super) const FILE: &str = "messages.db";
 
-/// A mailbox before anything happens to it.
+/// The initial state of a mailbox.
 pub(super) struct Base {
     pub(super) image: Image,
     pub(super) key: DaemonKey,
     pub(super) left: Option<Left>,
-    /// What ann has already.
+    /// The mail that ann already has.
     pub(super) mail: BTreeSet<String>,
-    /// What a peer has for it.
+    /// The batches that a peer has for it.
     pub(super) batches: Vec<Batch>,
     /// All of its mail is older than this.
     pub(super) cutoff: Stamp,
 }
 
-/// One try.
+/// One test case.
 pub(super) struct Case<'b> {
     base: &'b Base,
     pub(super) disk: Disk,
@@ -35,23 +35,23 @@ pub(super) struct Case<'b> {
     left: Option<Left>,
 }
 
-/// What was asked for so far, and what was acknowledged.
+/// The requests so far, and their acknowledgements.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// Mail that was acknowledged.
+    /// Acknowledged mail.
     pub(super) sent: BTreeSet<String>,
-    /// Mail of which it is not known.
+    /// Mail for which the outcome is unknown.
     pub(super) unknown: BTreeSet<String>,
-    /// Batches that were acknowledged.
+    /// Number of acknowledged batches.
     pub(super) batches: usize,
-    /// Whether one more may be there.
+    /// Whether one more batch may be stored.
     pub(super) batch_unknown: bool,
-    /// Whether a purge was asked for, and then whether it was acknowledged.
+    /// Whether a purge was requested, and then whether it was acknowledged.
     pub(super) purge: Option<bool>,
 }
 
 impl Seen {
-    /// Sends to ann, from bob.
+    /// Sends a message from bob to ann.
     pub(super) fn send(&mut self, store: &mut Store, content: &str) -> Result<(), StoreError> {
         let send = letter(content);
         let outcome = store.write(|tx| tx.send(send)).map(drop);
@@ -63,12 +63,12 @@ impl Seen {
         match outcome {
             Ok(()) => _ = self.sent.insert(content.to_owned()),
             Err(StoreError::Unknown(_) | StoreError::UnknownFull) => _ = self.unknown.insert(content.to_owned()),
-            // Any other error says that nothing was stored.
+            // Any other error means that nothing was stored.
             Err(_) => {}
         }
     }
 
-    /// Takes the peer's next batch.
+    /// Applies the peer's next batch.
     pub(super) fn take(&mut self, store: &mut Store, batches: &[Batch]) -> Result<(), StoreError> {
         let outcome = store.write(|tx| tx.apply(&batches[self.batches])).map(drop);
         self.batch_unknown = matches!(outcome, Err(StoreError::Unknown(_) | StoreError::UnknownFull));
@@ -82,7 +82,7 @@ pub(super) fn letter(content: &str) -> Send {
 }
 
 impl Base {
-    /// Two agents with some mail, of sizes up to three pages, edited, deleted and read in parts.
+    /// Two agents with some mail, of sizes up to three pages, partly edited, deleted and read.
     pub(super) fn new() -> Self {
         let disk = Disk::new(0);
         let mut world = World::new(1);
@@ -90,7 +90,8 @@ impl Base {
         let options = OpenOptions::new(key.clone(), None);
         let mut store = Store::open(&disk.path(FILE), options, Box::new(world.clone())).expect("opens");
         for name in ["ann", "bob"] {
-            let register = Register { name: name.into(), role: "coder".into(), module: name.into(), ..Register::default() };
+            let register =
+                Register { name: name.into(), role: "coder".into(), module: name.into(), ..Register::default() };
             store.write(|tx| tx.register(register)).expect("registers");
         }
         let mut ids = Vec::new();
@@ -110,7 +111,7 @@ impl Base {
         Self { image: disk.image(), key, left, mail, batches: batches(), cutoff }
     }
 
-    /// A mailbox that nobody has opened yet.
+    /// A mailbox that has never been opened.
     pub(super) fn empty() -> Self {
         Self { image: Image::default(), left: None, mail: BTreeSet::new(), batches: vec![], ..Self::new() }
     }
@@ -124,10 +125,10 @@ impl Base {
     }
 }
 
-/// What a peer has: an agent who writes to all, corrects and takes back.
+/// The peer's events: an agent writes to everyone, edits and deletes.
 fn batches() -> Vec<Batch> {
     let mut peer = Node::new(77);
-    // Newer than what is purged.
+    // Newer than the purged mail.
     peer.world.pass(Duration::from_secs(600));
     peer.register("zoe", "tester");
     let mut ids = Vec::new();
@@ -154,7 +155,11 @@ fn inbox(store: &Store, home: &str) -> Vec<String> {
     let mailbox = Some(Mailbox { agent_id: "ann".into(), home: home.into() });
     let filter = Filter { mailbox, order: Order::OldestFirst, limit: 1000, ..Filter::default() };
     let messages = store.reader().list(&filter).expect("lists").messages;
-    messages.into_iter().map(|message| message.body.content).filter(|content| !content.starts_with("from afar")).collect()
+    messages
+        .into_iter()
+        .map(|message| message.body.content)
+        .filter(|content| !content.starts_with("from afar"))
+        .collect()
 }
 
 impl Case<'_> {
@@ -169,15 +174,17 @@ impl Case<'_> {
         Ok(store)
     }
 
-    /// What was acknowledged is there, and nothing that nobody asked for.
+    /// Checks that everything acknowledged is present, and nothing that was not requested.
     pub(super) fn check(&self, store: &Store, seen: &Seen, at: &str) {
         let home = self.base.key.id();
-        let (mail, old): (Vec<_>, Vec<_>) = inbox(store, home.as_str()).into_iter().partition(|content| !content.starts_with("old"));
+        let (mail, old): (Vec<_>, Vec<_>) =
+            inbox(store, home.as_str()).into_iter().partition(|content| !content.starts_with("old"));
         let found: BTreeSet<_> = mail.iter().cloned().collect();
         assert_eq!(found.len(), mail.len(), "{at}: something is there twice");
         let lost: Vec<_> = seen.sent.difference(&found).collect();
         assert!(lost.is_empty(), "{at}: acknowledged and lost: {lost:?}");
-        let invented: Vec<_> = found.iter().filter(|content| !seen.sent.contains(*content) && !seen.unknown.contains(*content)).collect();
+        let invented: Vec<_> =
+            found.iter().filter(|content| !seen.sent.contains(*content) && !seen.unknown.contains(*content)).collect();
         assert!(invented.is_empty(), "{at}: refused and stored: {invented:?}");
         let old: BTreeSet<_> = old.into_iter().collect();
         match seen.purge {
@@ -188,22 +195,35 @@ impl Case<'_> {
         self.check_batches(store, seen, at);
         let totals = store.reader().totals().expect("counts");
         assert_eq!((totals.parked, totals.rejected), (0, 0), "{at}: parked or rejected for a fault of the disk");
-        assert_eq!(store.heads().expect("heads"), store.recounted_heads().expect("heads"), "{at}: heads are not the log's");
+        assert_eq!(
+            store.heads().expect("heads"),
+            store.recounted_heads().expect("heads"),
+            "{at}: heads are not the log's"
+        );
     }
 
-    /// A batch and its checkpoint are there together, or not at all (I4).
+    /// Checks that a batch and its checkpoint are present together, or not at all (I4).
     fn check_batches(&self, store: &Store, seen: &Seen, at: &str) {
         let Some(first) = self.base.batches.first() else { return };
-        let checkpoint = store.reader().checkpoint(&first.peer).expect("reads").map_or(0, |checkpoint| checkpoint.sequence);
+        let checkpoint =
+            store.reader().checkpoint(&first.peer).expect("reads").map_or(0, |checkpoint| checkpoint.sequence);
         let taken = self.base.batches.iter().filter(|batch| batch.checkpoint <= checkpoint).count();
-        assert!(taken == seen.batches || (taken == seen.batches + 1 && seen.batch_unknown), "{at}: {taken} batches, not {}", seen.batches);
+        assert!(
+            taken == seen.batches || (taken == seen.batches + 1 && seen.batch_unknown),
+            "{at}: {taken} batches, not {}",
+            seen.batches
+        );
         for (n, batch) in self.base.batches.iter().enumerate() {
-            let held = batch.events.iter().filter(|event| store.reader().holds(&event.id, &event.body).expect("looks")).count();
+            let held = batch
+                .events
+                .iter()
+                .filter(|event| store.reader().holds(&event.id, &event.body).expect("looks"))
+                .count();
             assert_eq!(held, if n < taken { batch.events.len() } else { 0 }, "{at}: half of batch {n}");
         }
     }
 
-    /// Whatever failed before, new mail is stored and read.
+    /// Checks that new mail is stored and read, whatever failed before.
     pub(super) fn go_on(&self, store: &mut Store, seen: &mut Seen, at: &str) {
         let content = format!("going on {}", seen.sent.len());
         if let Err(error) = seen.send(store, &content) {
@@ -211,14 +231,18 @@ impl Case<'_> {
         }
     }
 
-    /// All of [`check`](Self::check), SQLite's own checks, and the projection against one that is made anew.
+    /// Runs [`check`](Self::check) and SQLite's own checks, and compares the projection with a rebuilt one.
     pub(super) fn examine(&self, store: &mut Store, seen: &Seen, at: &str) {
         let conn = rusqlite::Connection::open(self.disk.path(FILE)).expect("opens");
         let sound: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("checks");
         assert_eq!(sound, "ok", "{at}");
         let projection = store.projection().expect("a digest");
         store.rebuild().expect("rebuilds");
-        assert_eq!(projection, store.projection().expect("a digest"), "{at}: the projection is not what the log folds to");
+        assert_eq!(
+            projection,
+            store.projection().expect("a digest"),
+            "{at}: the projection is not what the log folds to"
+        );
         self.check(store, seen, at);
     }
 }

@@ -1,9 +1,10 @@
-//! C26: faults of the disk at every step of what a store does. A first run counts the calls that change something on the disk;
-//! then each of them is where the power goes, the disk is full, fails, or becomes read-only. After each the database must hold
-//! what was acknowledged (P2, I3), nothing half (I4), nothing parked or rejected for a fault of the disk (I5), and a
-//! projection that is what its log folds to (I1).
+//! C26: faults of the disk at every step of a store's work. A first run counts the calls that change the disk. Then, at
+//! each of these calls, the power fails, or the disk is full, fails or becomes read-only. Afterwards the database must
+//! hold everything acknowledged (P2, I3), nothing half written (I4), no event parked or rejected because of the disk
+//! (I5), and a projection that equals the fold of its log (I1).
 //!
-//! By default some of the steps, spread over all; with `THRUM_EVERY_FAULT=1` all of them, but for the slowest test.
+//! By default a subset of the steps is tested, spread over all; with `THRUM_EVERY_FAULT=1` all of them, except in the
+//! slowest test.
 
 mod copies;
 mod mailbox;
@@ -16,29 +17,35 @@ use faulty_disk::{FAILURES, Failure};
 use mailbox::{Base, Case, Seen};
 use thrum_store::{Store, StoreError};
 
-/// Faults that each test injects by default, where one takes milliseconds.
+/// Number of faults that each test injects by default if one takes milliseconds.
 const SOME: u64 = 90;
 
-/// Each step that a fault is tried at, with each failure; `steps` is how many there are, `some` about how many are tried by
-/// default.
+/// The steps at which each failure is tried; `steps` is their total, `some` the approximate number tried by default.
 fn faults(steps: u64, some: u64) -> impl Iterator<Item = (u64, Failure)> {
     let all = steps * FAILURES.len() as u64;
     let more = if std::env::var_os("THRUM_EVERY_FAULT").is_none() { 1 } else { 100 };
     let stride = (all / (some * more)).max(1);
-    // Where it is no multiple of their number, each failure gets its share.
+    // If the stride is not a multiple of the number of failures, each failure gets its share.
     let stride = if stride.is_multiple_of(5) { stride + 1 } else { stride };
-    (0..all).step_by(usize::try_from(stride).expect("small")).map(|n| (n / 5 + 1, FAILURES[usize::try_from(n % 5).expect("small")]))
+    (0..all)
+        .step_by(usize::try_from(stride).expect("small"))
+        .map(|n| (n / 5 + 1, FAILURES[usize::try_from(n % 5).expect("small")]))
 }
 
-/// What `--nocapture` shows.
+/// Printed with `--nocapture`.
 #[expect(clippy::print_stdout, reason = "figures for whoever runs the tests for them")]
 fn say(name: &str, steps: u64, injected: u64) {
     println!("{name}: {steps} steps, {injected} faults");
 }
 
-/// Tries `work` on a mailbox like `base` with every fault. It goes on until something fails, and notes in `Seen` what it asked
-/// for and what was acknowledged.
-fn survives(name: &str, base: &Base, some: u64, work: impl Fn(&Case<'_>, &mut Store, &mut Seen) -> Result<(), StoreError>) {
+/// Runs `work` on a mailbox like `base` with every fault. It continues until something fails, and records in `Seen` the
+/// requests and the acknowledgements.
+fn survives(
+    name: &str,
+    base: &Base,
+    some: u64,
+    work: impl Fn(&Case<'_>, &mut Store, &mut Seen) -> Result<(), StoreError>,
+) {
     let steps = {
         let mut case = base.case(0);
         let mut store = case.open().expect("opens");

@@ -1,5 +1,5 @@
-//! Opening: a new database, one of today, one of an older format; and closing, where the last connection folds the log into the
-//! file.
+//! Opening a new database, a current one and one of an older format; and closing, where the last connection checkpoints
+//! the log into the file.
 
 use rusqlite::Connection;
 use thrum_store::ops::Register;
@@ -10,7 +10,7 @@ use super::{
     say,
 };
 
-/// Opens and closes with every fault, then without one, and looks.
+/// Opens and closes with every fault, then without one, and checks the result.
 fn opens(name: &str, base: &Base, prepare: impl Fn(&mut thrum_store::Store)) {
     let steps = {
         let mut case = base.case(0);
@@ -22,7 +22,7 @@ fn opens(name: &str, base: &Base, prepare: impl Fn(&mut thrum_store::Store)) {
         let at = format!("{name}: {failure:?} at step {step} of {steps}");
         let mut case = base.case(step * 10 + failure as u64);
         case.disk.fail_at(case.disk.steps() + step, failure);
-        // Whether it opens depends on the step; if so, what is read is right.
+        // Whether it opens depends on the step; if it does, the data read is correct.
         if let Ok(store) = case.open() {
             if case.disk.failed() == 0 {
                 case.check(&store, &Seen::default(), &at);
@@ -44,24 +44,25 @@ fn opens(name: &str, base: &Base, prepare: impl Fn(&mut thrum_store::Store)) {
     say(name, steps, injected);
 }
 
-/// C26: each opening is counted, durably.
+/// C26: each opening is durably counted.
 #[test]
 fn c26_opening_and_closing_survive_every_fault() {
     opens("opening", &Base::new(), |_| {});
 }
 
-/// C26: the first one makes the tables without a write-ahead log.
+/// C26: the first opening creates the tables without a write-ahead log.
 #[test]
 fn c26_the_first_opening_survives_every_fault() {
     opens("the first opening", &Base::empty(), |store| {
         for name in ["ann", "bob"] {
-            let register = Register { name: name.into(), role: "coder".into(), module: name.into(), ..Register::default() };
+            let register =
+                Register { name: name.into(), role: "coder".into(), module: name.into(), ..Register::default() };
             store.write(|tx| tx.register(register)).expect("registers");
         }
     });
 }
 
-/// The formats there were, as far as they matter here: without the newest.
+/// Earlier formats, without the newest, as far as they matter here.
 const FORMATS: [&str; 10] = [
     include_str!("../../../src/migrations/0001_log_and_projection.sql"),
     include_str!("../../../src/migrations/0002_mail.sql"),
@@ -75,7 +76,7 @@ const FORMATS: [&str; 10] = [
     include_str!("../../../src/migrations/0010_checkpoint_events.sql"),
 ];
 
-/// The mailbox as a version of that format left it: its log, and no projection that the fold of today would believe.
+/// The mailbox as a version of that format left it: its log, and a projection that the current fold does not trust.
 fn older(base: Base, format: usize) -> Base {
     let case = base.case(0);
     let disk = faulty_disk::Disk::new(0);
@@ -98,7 +99,7 @@ fn older(base: Base, format: usize) -> Base {
     Base { image: disk.image(), ..base }
 }
 
-/// C26: from the first format, from one of the middle, from the last.
+/// C26: from the first format, a middle one and the last one.
 #[test]
 fn c26_migrating_survives_every_fault() {
     for format in [1, 6, FORMATS.len()] {

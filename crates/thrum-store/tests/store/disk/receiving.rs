@@ -1,15 +1,18 @@
-//! What peers bring.
+//! Events from peers.
 
 use super::{SOME, mailbox::Base, survives};
 
-/// C26, I4, I5: events, projection and checkpoint together; a fault of the disk is no fault of the events.
+/// C26, I4, I5: events, projection and checkpoint are stored together; a fault of the disk does not park or reject
+/// events.
 #[test]
 fn c26_receiving_survives_every_fault() {
     let base = Base::new();
-    survives("receiving", &base, SOME, |_, store, seen| base.batches.iter().try_for_each(|_| seen.take(store, &base.batches)));
+    survives("receiving", &base, SOME, |_, store, seen| {
+        base.batches.iter().try_for_each(|_| seen.take(store, &base.batches))
+    });
 }
 
-/// C26: between new mail of our own.
+/// C26: between own new mail.
 #[test]
 fn c26_receiving_between_own_mail_survives_every_fault() {
     let base = Base::new();

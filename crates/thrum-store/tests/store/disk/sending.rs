@@ -1,4 +1,4 @@
-//! New mail, one by one and in groups.
+//! New mail, single and in groups.
 
 use std::sync::mpsc;
 
@@ -10,7 +10,7 @@ use super::{
     say, survives,
 };
 
-/// C26, P2: short and long texts, so that one page and several are written.
+/// C26, P2: short and long texts, so that both single pages and several pages are written.
 #[test]
 fn c26_sending_survives_every_fault() {
     survives("sending", &Base::new(), SOME, |_, store, seen| {
@@ -18,7 +18,7 @@ fn c26_sending_survives_every_fault() {
     });
 }
 
-/// C26: the write-ahead log is folded into the file and emptied between.
+/// C26: the write-ahead log is checkpointed into the file and truncated in between.
 #[test]
 fn c26_folding_the_log_into_the_file_survives_every_fault() {
     survives("folding the log", &Base::new(), SOME, |case, store, seen| {
@@ -31,7 +31,7 @@ fn c26_folding_the_log_into_the_file_survives_every_fault() {
     });
 }
 
-/// C26: so much that SQLite does that by itself.
+/// C26: so much mail that SQLite checkpoints automatically.
 #[test]
 fn c26_a_log_that_grows_until_it_is_folded_survives_every_fault() {
     survives("sending much", &Base::new(), 8, |_, store, seen| {
@@ -39,7 +39,7 @@ fn c26_a_log_that_grows_until_it_is_folded_survives_every_fault() {
     });
 }
 
-/// C26, P2, P7: many wait for one COMMIT; each hears what became of its own, and the thread goes on.
+/// C26, P2, P7: many jobs wait for one COMMIT; each gets its own outcome, and the writer thread continues.
 #[test]
 fn c26_a_group_survives_every_fault_and_each_hears_the_truth() {
     let base = Base::new();
@@ -58,7 +58,7 @@ fn c26_a_group_survives_every_fault_and_each_hears_the_truth() {
             let (told, send) = (told.clone(), letter(&content));
             writer.submit(move |tx| tx.send(send), move |outcome| _ = told.send((content, outcome.map(drop))));
             if n % 10 == 9 {
-                // The next ones come after these.
+                // The next messages follow these.
                 for (content, outcome) in outcomes.iter().take(10) {
                     assert!(!matches!(outcome, Err(StoreError::Damaged(_) | StoreError::Closed)), "{at}: {outcome:?}");
                     seen.hear(&content, &outcome);

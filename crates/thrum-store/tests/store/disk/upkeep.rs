@@ -1,4 +1,4 @@
-//! What a store does with what it has: purging, folding again, closing, opening.
+//! Upkeep of a store: purging, rebuilding, closing and opening.
 
 use thrum_store::{Store, StoreError};
 
@@ -22,7 +22,7 @@ fn holds_old_text(case: &Case<'_>) -> bool {
     files.iter().filter_map(|name| image.file(name)).any(|bytes| bytes.windows(text.len()).any(|window| window == text))
 }
 
-/// C26, P5: the rows, then the file that is written anew and the log that is emptied.
+/// C26, P5: the rows are removed, then the file is rewritten and the log truncated.
 #[test]
 fn c26_purging_survives_every_fault() {
     let base = Base::new();
@@ -34,7 +34,7 @@ fn c26_purging_survives_every_fault() {
     });
 }
 
-/// C26: however a purge was interrupted, its text is gone from the files after the next start at the latest.
+/// C26: after an interrupted purge, its text is gone from the files after the next start at the latest.
 #[test]
 fn c26_purged_text_leaves_the_files_also_after_a_fault() {
     let base = Base::new();

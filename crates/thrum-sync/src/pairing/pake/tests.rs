@@ -38,7 +38,7 @@ fn token() -> Token {
     Token::generate(&mut Seed(99))
 }
 
-/// Carries an exchange through, with what each side knows and sees; the joiner's token, if they pair.
+/// Runs an exchange with each side's code and view of the parties. Returns the joiner's token if they pair.
 fn pairs(joiner: (&str, Parties), listener: (&str, Parties)) -> Option<Token> {
     let (joining, message) = join(&code(joiner.0), joiner.1, &mut Seed(1));
     let (answered, message) = answer(&code(listener.0), &listener.1, &message, &mut Seed(2));
@@ -54,7 +54,7 @@ fn who_knows_the_code_and_sees_the_same_gets_the_token_and_nobody_else() {
     assert!(pairs(("0042", parties()), ("4200", parties())).is_none());
 }
 
-/// C6: another node, port, id, name, address or version on either side is a wrong code.
+/// C6: a different node, port, id, name, address or version on either side acts like a wrong code.
 #[test]
 fn whoever_sees_somebody_else_does_not_pair() {
     type Change = fn(&mut Parties);
@@ -75,14 +75,14 @@ fn whoever_sees_somebody_else_does_not_pair() {
         assert!(pairs(("0042", parties()), ("0042", other.clone())).is_none(), "{other:?}");
         assert!(pairs(("0042", other.clone()), ("0042", parties())).is_none(), "{other:?}");
     }
-    // What is said of one part cannot be moved to the next.
+    // Text cannot be moved from one part to the next.
     let (mut one, mut two) = (parties(), parties());
     (one.joiner_name, one.joiner_address) = ("ab".into(), "c".into());
     (two.joiner_name, two.joiner_address) = ("a".into(), "bc".into());
     assert!(pairs(("0042", one), ("0042", two)).is_none());
 }
 
-/// C6: what a side has said itself is no answer to it.
+/// C6: a side's own message, reflected, is no valid reply.
 #[test]
 fn a_reflected_message_or_confirmation_pairs_nobody() {
     let same = Parties { listener: "d_joiner".into(), listener_node: "n2".into(), ..parties() };
@@ -105,7 +105,7 @@ fn a_reflected_message_or_confirmation_pairs_nobody() {
     assert_ne!(confirmation, listeners);
 }
 
-/// C3: the same lines once more, in a session of the same code.
+/// C3: replays the same lines in a session with the same code.
 #[test]
 fn a_recorded_exchange_is_worth_nothing_in_another() {
     let (joining, first) = join(&code("0042"), parties(), &mut Seed(1));
@@ -116,7 +116,7 @@ fn a_recorded_exchange_is_worth_nothing_in_another() {
     assert!(again.check(&confirmation).is_none());
 }
 
-/// Neither the token nor the name beside it can be changed on the way.
+/// Neither the token nor the name beside it can be altered in transit.
 #[test]
 fn a_changed_answer_is_not_opened() {
     let opens = |change: &dyn Fn(&mut String, &mut String, &mut String)| {
@@ -148,12 +148,17 @@ fn nothing_of_an_exchange_is_printed() {
     assert_eq!(printed, "Joining([redacted]) Answered([redacted]) Confirming([redacted]) Proven([redacted])");
 }
 
-/// Bytes as a stranger may send them: none, too many, no hex, and those that look like a message.
+/// Input as a stranger may send it: empty, too long, not hex, and similar to a message.
 fn said() -> impl Strategy<Value = String> {
     let bytes = prop::collection::vec(any::<u8>(), 0..80).prop_map(|bytes| hex(&bytes));
-    let point = any::<[u8; 32]>().prop_flat_map(|bytes| prop::sample::select(vec![0x41, 0x42, 0x53]).prop_map(move |side| (side, bytes)));
-    // Also the points of small order, which a key must not come from.
-    let small = prop::sample::select(vec!["00".repeat(32), format!("01{}", "00".repeat(31)), format!("ec{}7f", "ff".repeat(30))]);
+    let point = any::<[u8; 32]>()
+        .prop_flat_map(|bytes| prop::sample::select(vec![0x41, 0x42, 0x53]).prop_map(move |side| (side, bytes)));
+    // Includes the points of small order, which must not yield a key.
+    let small = prop::sample::select(vec![
+        "00".repeat(32),
+        format!("01{}", "00".repeat(31)),
+        format!("ec{}7f", "ff".repeat(30)),
+    ]);
     prop_oneof![
         any::<String>(),
         bytes,

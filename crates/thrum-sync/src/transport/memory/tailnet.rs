@@ -1,5 +1,5 @@
-//! A tailnet inside one process: named nodes with addresses that can change, conditions that can be switched, callers that the
-//! network knows. Nothing is simulated about time or loss.
+//! A tailnet inside one process: named nodes with changeable addresses, switchable conditions, and callers that the
+//! network identifies. Does not simulate time or loss.
 
 use std::{
     collections::BTreeMap,
@@ -19,13 +19,13 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::transport::{Caller, Condition, Conn, Kind, Listener, Neighbour, Node, Path, Pending, Transport};
 
-/// Bytes on the way in one direction of a connection.
+/// Buffer size for each direction of a connection, in bytes.
 const IN_FLIGHT: usize = 64 << 10;
 
-/// Connections that wait to be accepted; who dials beyond waits, too.
+/// Maximum number of connections waiting to be accepted. Further dials wait.
 const ACCEPT_QUEUE: usize = 64;
 
-/// A tailnet. Cloning gives another handle to the same.
+/// A tailnet. A clone is another handle to the same tailnet.
 #[derive(Clone, Default)]
 pub struct MemoryTailnet(Arc<Mutex<Net>>);
 
@@ -33,7 +33,7 @@ pub struct MemoryTailnet(Arc<Mutex<Net>>);
 struct Net {
     machines: BTreeMap<String, Machine>,
     hosts: u8,
-    /// Every address that was dialled, by whom.
+    /// All dialled addresses, each with the node that dialled.
     dialled: Vec<(String, String)>,
 }
 
@@ -43,18 +43,20 @@ struct Machine {
     host: String,
     online: bool,
     relay: Option<String>,
-    /// Whether packets to it vanish.
+    /// Whether packets to this machine vanish.
     deaf: bool,
-    /// Whether the others can see whose it is.
+    /// Whether other nodes can identify this machine.
     known: bool,
     condition: watch::Sender<Condition>,
     listeners: BTreeMap<u16, mpsc::Sender<(Conn, Caller)>>,
-    /// Cuts what is open when the machine loses its network or its address.
+    /// Breaks open connections when the machine loses its network or its address.
     cut: CancellationToken,
+    /// Silences open connections without ending them.
+    frozen: CancellationToken,
 }
 
-/// One node: a [`Transport`] of [`Kind::Tailnet`]. Cloning gives another handle to the same node, as two daemons of one
-/// machine have.
+/// One node: a [`Transport`] of [`Kind::Tailnet`]. A clone is another handle to the same node, as for two daemons on
+/// one machine.
 #[derive(Clone)]
 pub struct MemoryNode {
     net: MemoryTailnet,
@@ -62,8 +64,8 @@ pub struct MemoryNode {
 }
 
 impl MemoryTailnet {
-    /// Adds a node of `user`, at the next of the addresses `100.64.0.1`, …; it is up. Ids are not names. Without a dot, the name
-    /// is one in `memory.test`.
+    /// Adds a node of `user`, at the next of the addresses `100.64.0.1`, …; the node is up. Its id differs from its
+    /// name. A name without a dot belongs to `memory.test`.
     pub fn node(&self, name: &str, user: &str) -> MemoryNode {
         let mut net = self.lock();
         net.hosts += 1;
@@ -83,12 +85,13 @@ impl MemoryTailnet {
             condition: watch::Sender::new(Condition::Up),
             listeners: BTreeMap::new(),
             cut: CancellationToken::new(),
+            frozen: CancellationToken::new(),
         };
         net.machines.insert(id.clone(), machine);
         MemoryNode { net: self.clone(), id }
     }
 
-    /// Every address that was dialled so far, with the id of the node that dialled.
+    /// Returns all addresses dialled so far, each with the id of the node that dialled.
     pub fn dialled(&self) -> Vec<(String, String)> {
         self.lock().dialled.clone()
     }
@@ -106,17 +109,17 @@ impl Net {
 }
 
 impl MemoryNode {
-    /// Who this is.
+    /// Returns this node's identity.
     pub fn node(&self) -> Node {
         self.machine(|machine| machine.node.clone())
     }
 
-    /// Its address now, without a port.
+    /// Returns its current address, without a port.
     pub fn host(&self) -> String {
         self.machine(|machine| machine.host.clone())
     }
 
-    /// Switches the condition. Unless it is `Up`, its listeners end and its connections break.
+    /// Sets the condition. Unless it is `Up`, listeners end and connections break.
     pub fn set(&self, condition: Condition) {
         self.machine(|machine| {
             if condition != Condition::Up {
@@ -126,7 +129,7 @@ impl MemoryNode {
         });
     }
 
-    /// Gives the node another address; its listeners end and its connections break.
+    /// Gives the node another address. Its listeners end and its connections break.
     pub fn move_to(&self, host: &str) {
         self.machine(|machine| {
             machine.disconnect();
@@ -134,22 +137,28 @@ impl MemoryNode {
         });
     }
 
-    /// Lets another relay carry its packets; `None`: they go directly.
+    /// Sets the relay that carries its packets; `None` for a direct route.
     pub fn set_relay(&self, relay: Option<&str>) {
         self.machine(|machine| machine.relay = relay.map(str::to_owned));
     }
 
-    /// Lets what is dialled here be answered neither with a connection nor with a refusal.
+    /// Makes dials to this node hang: neither connected nor refused.
     pub fn set_deaf(&self, deaf: bool) {
         self.machine(|machine| machine.deaf = deaf);
     }
 
-    /// Lets the others not find out whose connections are from here.
+    /// Prevents other nodes from identifying connections from this node.
     pub fn hide(&self) {
         self.machine(|machine| machine.known = false);
     }
 
-    /// Makes the others believe that it is gone, or back.
+    /// Makes open connections silent, without an end or an error, as when the `tailscaled` of a machine is killed.
+    /// Connections opened afterwards work.
+    pub fn freeze(&self) {
+        self.machine(|machine| std::mem::take(&mut machine.frozen).cancel());
+    }
+
+    /// Makes the other nodes see this node as online or offline.
     pub fn set_online(&self, online: bool) {
         self.machine(|machine| {
             machine.disconnect();
@@ -157,7 +166,7 @@ impl MemoryNode {
         });
     }
 
-    /// Removes the node from the tailnet. The handle is of no use afterwards.
+    /// Removes the node from the tailnet. The handle must not be used afterwards.
     pub fn delete(&self) {
         if let Some(mut machine) = self.net.lock().machines.remove(&self.id) {
             machine.disconnect();
@@ -178,19 +187,23 @@ impl MemoryNode {
         self.up()?;
         let (offer, incoming) = mpsc::channel(ACCEPT_QUEUE);
         self.machine(|machine| {
-            // Those whose listener was dropped are free again.
+            // Ports whose listener was dropped are free again.
             machine.listeners.retain(|_, listener| !listener.is_closed());
             let free = |port: &u16| !machine.listeners.contains_key(port);
             let host = &machine.host;
             let port = match port {
                 Some(port) if !free(&port) => {
-                    return Err(Fault::new(ErrorKind::Unavailable, format!("cannot listen on {host}:{port}: it is taken"))
-                        .hint(format!("Stop the program that has port {port}; the daemon then takes it by itself.")));
+                    return Err(Fault::new(
+                        ErrorKind::Unavailable,
+                        format!("cannot listen on {host}:{port}: it is taken"),
+                    )
+                    .hint(format!("Stop the program that has port {port}; the daemon then takes it by itself.")));
                 }
                 Some(port) => port,
-                None => {
-                    limits::PORTS.clone().find(free).ok_or_else(|| Fault::new(ErrorKind::Unavailable, format!("no port free on {host}")))?
-                }
+                None => limits::PORTS
+                    .clone()
+                    .find(free)
+                    .ok_or_else(|| Fault::new(ErrorKind::Unavailable, format!("no port free on {host}")))?,
             };
             machine.listeners.insert(port, offer);
             Ok(Open { host: machine.host.clone(), port, incoming })
@@ -205,7 +218,7 @@ impl Machine {
     }
 }
 
-/// What the addresses of its nodes begin with.
+/// Prefix of the nodes' addresses.
 const NETWORK: &str = "100.64.";
 
 impl Transport for MemoryNode {
@@ -253,8 +266,9 @@ impl Transport for MemoryNode {
         Box::pin(async move {
             self.up()?;
             let net = self.net.lock();
-            let machine =
-                net.at(address).ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("no node of the tailnet has {address}")))?;
+            let machine = net
+                .at(address)
+                .ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("no node of the tailnet has {address}")))?;
             Ok(Some(Path { relay: machine.relay.clone(), round_trip: Duration::from_millis(1) }))
         })
     }
@@ -272,18 +286,22 @@ impl Transport for MemoryNode {
             let target = {
                 let mut net = self.net.lock();
                 net.dialled.push((self.id.clone(), address.to_owned()));
-                let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).ok_or_else(outside)?;
+                let port =
+                    address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).ok_or_else(outside)?;
                 if !address.starts_with(NETWORK) {
                     return Err(outside());
                 }
                 let near = net.machines.get(&self.id).ok_or_else(nobody)?;
-                let (caller_node, from, near_cut) = (near.known.then(|| near.node.clone()), near.host.clone(), near.cut.clone());
+                let (caller_node, from, near_cut) =
+                    (near.known.then(|| near.node.clone()), near.host.clone(), near.cut.clone());
+                let near_frozen = near.frozen.clone();
                 let machine = net.at(address).ok_or_else(nobody)?;
                 let offer = machine.listeners.get(&port).cloned().ok_or_else(nobody)?;
                 let deaf = machine.deaf;
-                // Broken as soon as either side is.
-                let conn = Breakable::new(ours, [near_cut.clone(), machine.cut.clone()]);
-                let far = Breakable::new(theirs, [near_cut, machine.cut.clone()]);
+                // The connection breaks as soon as either side does.
+                let cuts = || [near_cut.clone(), machine.cut.clone()];
+                let frozen = || [near_frozen.clone(), machine.frozen.clone()];
+                let (conn, far) = (Breakable::new(ours, cuts(), frozen()), Breakable::new(theirs, cuts(), frozen()));
                 let caller = Caller { address: format!("{from}:40000"), kind: Kind::Tailnet, node: caller_node };
                 (!deaf).then_some((offer, conn, far, caller))
             };
@@ -314,15 +332,20 @@ impl Listener for Open {
     }
 }
 
-/// A stream that fails once either end has lost its network.
+/// A stream that fails once either end has lost its network, and hangs once either end is frozen.
 struct Breakable {
     stream: DuplexStream,
     cuts: [Pin<Box<WaitForCancellationFutureOwned>>; 2],
+    frozen: [CancellationToken; 2],
 }
 
 impl Breakable {
-    fn new(stream: DuplexStream, cuts: [CancellationToken; 2]) -> Self {
-        Self { stream, cuts: cuts.map(|cut| Box::pin(cut.cancelled_owned())) }
+    fn new(stream: DuplexStream, cuts: [CancellationToken; 2], frozen: [CancellationToken; 2]) -> Self {
+        Self { stream, cuts: cuts.map(|cut| Box::pin(cut.cancelled_owned())), frozen }
+    }
+
+    fn is_frozen(&self) -> bool {
+        self.frozen.iter().any(CancellationToken::is_cancelled)
     }
 
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -336,6 +359,9 @@ impl Breakable {
 impl AsyncRead for Breakable {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.check(cx)?;
+        if self.is_frozen() {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -343,6 +369,10 @@ impl AsyncRead for Breakable {
 impl AsyncWrite for Breakable {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.check(cx)?;
+        if self.is_frozen() {
+            // The operating system accepts the bytes, but they never arrive.
+            return Poll::Ready(Ok(buf.len()));
+        }
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -396,7 +426,10 @@ mod tests {
         assert!(near.read_exact(&mut heard).await.is_err());
         assert_eq!(b.dial(&address).await.err().unwrap().kind, ErrorKind::Unavailable);
         assert_eq!(b.node_at(&address).await.unwrap_err().kind, ErrorKind::NotFound);
-        assert_eq!(a.listen(Some(listener.port())).await.unwrap().address(), format!("100.64.0.77:{}", listener.port()));
+        assert_eq!(
+            a.listen(Some(listener.port())).await.unwrap().address(),
+            format!("100.64.0.77:{}", listener.port())
+        );
         a.set(Condition::Off);
         assert!(a.listen(None).await.is_err());
         assert_eq!(net.dialled().len(), 2);

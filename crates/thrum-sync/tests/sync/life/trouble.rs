@@ -1,4 +1,4 @@
-//! What goes wrong in a life: processes, the network, clocks, disks.
+//! Faults in a history: processes, the network, clocks, disks.
 
 use std::time::Duration;
 
@@ -50,14 +50,18 @@ impl Life {
                 let slowest = if self.sim.one_in(5) { 15_000 } else { 300 };
                 let latency = (Duration::from_millis(1), Duration::from_millis(1 + self.sim.random(slowest) as u64));
                 let (loss, duplication) = (self.sim.random(25), self.sim.random(15));
-                self.sim.network.weather =
-                    Weather { latency, loss: u8::try_from(loss).unwrap(), duplication: u8::try_from(duplication).unwrap() };
+                self.sim.network.weather = Weather {
+                    latency,
+                    loss: u8::try_from(loss).unwrap(),
+                    duplication: u8::try_from(duplication).unwrap(),
+                };
             }
         }
     }
 
     pub(super) fn a_clock_jumps(&mut self) {
-        // An old peer that has read a log of the future would not read the next one for as long: a limit of its protocol.
+        // A legacy peer that has read a log from the future would not read the next one until then: a limit of its
+        // protocol.
         if self.sim.gos.is_empty() {
             let (at, seconds) = (self.sim.random(self.sim.daemons.len()), self.sim.random(2 * 86_400));
             let seconds = i64::try_from(seconds).unwrap() - 86_400;
@@ -77,8 +81,9 @@ impl Life {
                 self.sim.crash(at);
                 self.sim.delete_database(at);
             }
-            // Who puts a copy of the file back stops the daemon before. One who kills it, and puts back what was copied since the
-            // log's end was last noted, is not noticed: what he lost by that, `sync verify` finds.
+            // A copy is normally restored with the daemon stopped. If the daemon is killed instead, and the copy is
+            // newer than the last recorded end of the log, the restore is not detected; `sync verify` finds the lost
+            // events.
             (1 | 2, Some(backup)) => {
                 if self.sim.stop(at) {
                     self.sim.restore(at, &backup);
@@ -91,7 +96,7 @@ impl Life {
             _ => self.backups.push((at, self.sim.copy(at))),
         }
         self.sim.start(at);
-        // Its agents begin their next session with a registration.
+        // Its agents start their next session with a registration.
         for name in self.sim.daemons[at].agents.clone() {
             if self.sim.daemons[at].up {
                 self.registers(at, name);
@@ -109,7 +114,7 @@ impl Life {
         }
     }
 
-    /// Somebody clones a machine; what comes of it is told to be a daemon of its own, and is paired.
+    /// Clones a machine. The copy is then made a daemon of its own, and paired.
     fn copy_repository(&mut self) {
         let Some(copy) = self.copy else { return };
         let from = self.sim.random(self.count);

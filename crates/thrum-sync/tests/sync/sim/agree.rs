@@ -1,4 +1,4 @@
-//! What the smaller tests ask of all daemons at once.
+//! Checks over all daemons for the smaller tests.
 
 use std::{
     collections::BTreeSet,
@@ -12,46 +12,60 @@ use super::{Daemon, Sim, Tally};
 use crate::kit::StoreLog;
 
 impl Sim {
-    /// What is skipped for old peers, by anybody.
+    /// Returns the events that any daemon skips for legacy peers.
     pub fn skipped(&self) -> Vec<Skipped> {
-        let by = |daemon: &Daemon| self.gos.iter().flat_map(|go| daemon.askers.lock().unwrap().skipped(&go.id)).collect::<Vec<_>>();
+        let by = |daemon: &Daemon| {
+            self.gos.iter().flat_map(|go| daemon.askers.lock().unwrap().skipped(&go.id)).collect::<Vec<_>>()
+        };
         self.daemons.iter().flat_map(by).collect()
     }
 
-    /// What was done and gone through, and what all of it comes to: the same in every run of a seed.
+    /// Returns the counts and a hash of all actions and their result, which is the same in every run of a seed.
     pub fn sum_up(mut self) -> (Tally, u64) {
         let toll = self.network.toll();
         let count = |n: u64| usize::try_from(n).unwrap();
-        (self.tally.sent, self.tally.lost, self.tally.doubled) = (count(toll.sent), count(toll.lost), count(toll.doubled));
+        (self.tally.sent, self.tally.lost, self.tally.doubled) =
+            (count(toll.sent), count(toll.lost), count(toll.doubled));
         self.tally.old_peers = self.gos.len();
-        let ends: Vec<_> = self.healthy().iter().map(|daemon| (daemon.log.event_ids(), daemon.log.projection().unwrap())).collect();
+        let ends: Vec<_> =
+            self.healthy().iter().map(|daemon| (daemon.log.event_ids(), daemon.log.projection().unwrap())).collect();
         ends.hash(&mut self.trace);
         (self.tally, self.trace.finish())
     }
 
-    /// Those that run and answer.
+    /// Returns the daemons that run and answer.
     pub fn healthy(&self) -> Vec<&Daemon> {
         self.daemons.iter().filter(|daemon| daemon.up && !daemon.hangs).collect()
     }
 
-    /// Every daemon holds the same events and makes the same of them; its digests are those of its rows.
+    /// Asserts that all daemons hold the same events with the same projection, and that their digests match their rows.
     pub fn assert_agreement(&self) {
         let healthy = self.healthy();
         let first = &healthy[0].log;
         let sorted = |log: &StoreLog| log.event_ids().into_iter().collect::<BTreeSet<_>>();
         let all = sorted(first);
         for daemon in &healthy[1..] {
-            let (name, here) = (&daemon.desk.me.name, sorted(&daemon.log));
+            let (name, here) = (&daemon.auth.me.name, sorted(&daemon.log));
             let (lacks, has): (Vec<_>, Vec<_>) = (all.difference(&here).collect(), here.difference(&all).collect());
-            let of = &healthy[0].desk.me.name;
-            assert!(lacks.is_empty() && has.is_empty(), "P1: {name} lacks {lacks:?} and has {has:?}, compared with {of}");
+            let of = &healthy[0].auth.me.name;
+            assert!(
+                lacks.is_empty() && has.is_empty(),
+                "P1: {name} lacks {lacks:?} and has {has:?}, compared with {of}"
+            );
             let differences = first.heads().unwrap().differences(&daemon.log.heads().unwrap());
-            assert!(differences.is_empty(), "P1: the heads of {name} say that it lacks or has more than {of}: {differences:?}");
-            assert_eq!(first.projection().unwrap(), daemon.log.projection().unwrap(), "P1: {name} makes something else of it than {of}");
+            assert!(
+                differences.is_empty(),
+                "P1: the heads of {name} say that it lacks or has more than {of}: {differences:?}"
+            );
+            assert_eq!(
+                first.projection().unwrap(),
+                daemon.log.projection().unwrap(),
+                "P1: {name} makes something else of it than {of}"
+            );
         }
     }
 
-    /// Nothing but the safety net is sent: at most one empty pull per peer and round.
+    /// Asserts that only periodic pulls are sent: at most one empty pull per peer and sync interval.
     pub fn assert_quiet(&mut self, rounds: u32) {
         self.traffic.clear();
         self.run_for(limits::ROUND * rounds);
@@ -62,7 +76,7 @@ impl Sim {
         }
     }
 
-    /// Whether the daemon at a place runs and answers.
+    /// Returns `true` if the daemon at a place runs and answers.
     pub(super) fn answers(&self, place: usize) -> bool {
         self.daemons.get(place).is_none_or(|daemon| daemon.up && !daemon.hangs)
     }

@@ -1,4 +1,4 @@
-//! The seven properties (P1–P7), each asked of all daemons after any schedule, and those that must hold at every moment.
+//! The seven properties (P1–P7), checked for all daemons after any schedule, and those that must hold at all times.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,47 +12,56 @@ use thrum_sync::{Log, replicator::State};
 use super::{Copied, Daemon, Sim, watcher::Seen};
 
 impl Sim {
-    /// P1: every daemon that is connected has the same set of events, and makes the same of it.
+    /// P1: all connected daemons have the same set of events, and the same projection.
     pub fn p1_all_have_the_same(&self) {
         self.assert_agreement();
     }
 
-    /// P2: what was acknowledged is there, at every daemon, but for what was purged.
+    /// P2: all daemons have all acknowledged events, except purged ones.
     pub fn p2_what_was_acknowledged_is_there(&self) {
         for daemon in self.healthy() {
             let held: BTreeSet<String> = daemon.log.event_ids().into_iter().collect();
             for (id, (author, seen)) in &self.acknowledged {
                 let is_old = seen.is_purged_by(&self.purged);
-                let (name, what) = (daemon.name(), if is_old { "still has what was purged" } else { "lacks what was acknowledged" });
+                let (name, what) =
+                    (daemon.name(), if is_old { "still has what was purged" } else { "lacks what was acknowledged" });
                 assert!(held.contains(id) != is_old, "P2: {name} {what}: {seen:?} by daemon{author}");
             }
             daemon.watcher.look_back(&daemon.log, daemon.name(), &self.purged);
         }
     }
 
-    /// P2, after a crash and before anybody else is heard: what this daemon has shown is there.
+    /// P2, after a crash and before any peer is heard: all events that this daemon has shown are there.
     pub(super) fn p2_what_was_acknowledged_here_is_here(&self, at: usize) {
         let daemon = &self.daemons[at];
         daemon.watcher.look_back(&daemon.log, daemon.name(), &self.purged);
     }
 
-    /// P2: a peer that says to have our log up to somewhere has it, durably.
+    /// P2: a peer that claims to have our log up to a sequence has it durably.
     pub(super) fn believe(&mut self, at: usize, peer: usize, log: &str, upto: u64) {
         let Some(claims) = self.daemons.get(peer) else { return };
-        // What it said may be older than what happened to its disk.
+        // The claim may be older than a fault of the peer's disk.
         if claims.replaced.is_some_and(|when| self.tick < when + Duration::from_secs(120)) {
             return;
         }
         let known = self.believed.entry((at, peer, log.to_owned())).or_default();
-        for row in self.daemons[at].log.page(*known, 100_000, 1 << 40).unwrap().rows.iter().take_while(|row| row.sequence <= upto) {
+        for row in self.daemons[at]
+            .log
+            .page(*known, 100_000, 1 << 40)
+            .unwrap()
+            .rows
+            .iter()
+            .take_while(|row| row.sequence <= upto)
+        {
             let has = claims.watcher.events.contains_key(&row.id);
-            let purged = || self.daemons[at].watcher.events.get(&row.id).is_none_or(|seen| seen.is_purged_by(&self.purged));
+            let purged =
+                || self.daemons[at].watcher.events.get(&row.id).is_none_or(|seen| seen.is_purged_by(&self.purged));
             assert!(has || purged(), "P2: daemon{peer} acknowledges daemon{at} up to {upto} and lacks {}", row.id);
         }
         *known = upto.max(*known);
     }
 
-    /// P3: nothing was applied twice: not an event, not in the sums, not in what is shown.
+    /// P3: nothing was applied twice: no event, no digest, nothing that is displayed.
     pub fn p3_nothing_was_applied_twice(&self) {
         for daemon in self.healthy() {
             let (name, ids) = (daemon.name(), daemon.log.event_ids());
@@ -62,12 +71,18 @@ impl Sim {
             for agent in daemon.log.read(|store| store.reader().agents(&AgentFilter::default())).unwrap() {
                 let mailbox = Mailbox { agent_id: agent.agent_id, home: agent.home };
                 let filter = Filter { mailbox: Some(mailbox.clone()), limit: 100_000, ..Filter::default() };
-                let (listing, (total, unread)) =
-                    daemon.log.read(|store| Ok((store.reader().list(&filter)?, store.reader().mail_count(&mailbox)?))).unwrap();
+                let (listing, (total, unread)) = daemon
+                    .log
+                    .read(|store| Ok((store.reader().list(&filter)?, store.reader().mail_count(&mailbox)?)))
+                    .unwrap();
                 let ids: BTreeSet<_> = listing.messages.iter().map(|message| &message.message_id).collect();
                 let open = listing.messages.iter().filter(|message| !message.is_read).count();
                 let counted = (listing.messages.len(), ids.len(), open);
-                let kept = (usize::try_from(total).unwrap(), usize::try_from(total).unwrap(), usize::try_from(unread).unwrap());
+                let kept = (
+                    usize::try_from(total).unwrap(),
+                    usize::try_from(total).unwrap(),
+                    usize::try_from(unread).unwrap(),
+                );
                 assert_eq!(counted, kept, "P3: {name} counts the mail of {mailbox:?} otherwise than it lists it");
             }
         }
@@ -78,8 +93,8 @@ impl Sim {
         assert_eq!(digests(), before, "P3: {} folded anew is something else", some.name());
     }
 
-    /// P4: whoever reads by cursor has seen all there is, each once, each origin's in order. The watchers assert the last two
-    /// at every commit.
+    /// P4: a reader with a cursor has seen all events, each once, and those of each origin in order. The watchers
+    /// assert the last two at every commit.
     pub fn p4_cursors_skip_nothing(&self) {
         for daemon in self.healthy() {
             let shown: BTreeSet<&String> = daemon.watcher.events.keys().collect();
@@ -90,15 +105,15 @@ impl Sim {
         }
     }
 
-    /// P5: the last edit is shown, what was deleted is deleted, what was purged is gone. That none of that goes back even for a
-    /// moment, the watchers assert.
+    /// P5: the last edit is shown, deleted messages are deleted, purged ones are gone. The watchers assert that none of
+    /// this reverts, even briefly.
     pub fn p5_edits_and_purges_hold(&self) {
         for daemon in self.healthy() {
             super::oracle::assert_shown(&daemon.log, daemon.name(), &self.purged);
         }
     }
 
-    /// P6: what is written costs each peer a few messages, no notify is answered by a notify, and then there is quiet.
+    /// P6: a write costs each peer a few messages, no notify is answered by a notify, and then there is quiet.
     pub fn p6_work_is_bounded_and_ends(&mut self) {
         let rounds = self.tick.as_secs() / limits::ROUND.as_secs() + 1;
         let limit = |traffic: &super::Traffic, back: &super::Traffic| {
@@ -107,22 +122,32 @@ impl Sim {
         let zero = super::Traffic::default();
         for (route, traffic) in self.traffic.iter().filter(|((from, to), _)| self.is_ours(*from) && self.is_ours(*to)) {
             let back = self.traffic.get(&(route.1, route.0)).unwrap_or(&zero);
-            assert!(traffic.notifies <= traffic.news + traffic.dials, "P6: {route:?} announces more than it has: {traffic:?}");
-            assert!(traffic.pulls <= limit(traffic, back), "P6: {route:?} pulls more than there is: {traffic:?}, of {back:?}");
+            assert!(
+                traffic.notifies <= traffic.news + traffic.dials,
+                "P6: {route:?} announces more than it has: {traffic:?}"
+            );
+            assert!(
+                traffic.pulls <= limit(traffic, back),
+                "P6: {route:?} pulls more than there is: {traffic:?}, of {back:?}"
+            );
         }
         self.burst();
-        // An old peer's log is read again for as long as it may show more.
-        self.run_for(Duration::from_secs(60) + if self.gos.is_empty() { Duration::ZERO } else { limits::LEGACY_LOOK_BACK });
+        // A legacy peer's log is read again as long as it may still show earlier rows.
+        self.run_for(
+            Duration::from_secs(60) + if self.gos.is_empty() { Duration::ZERO } else { limits::LEGACY_LOOK_BACK },
+        );
         self.assert_quiet(10);
     }
 
-    /// Everybody writes at once, on a network without faults: every event goes over every way once.
+    /// All daemons write at once, on a network without faults: each event crosses each connection once.
     fn burst(&mut self) {
         self.run_for(Duration::from_secs(1));
         self.traffic.clear();
         let mut written = 0;
         for at in 0..self.daemons.len() {
-            let Some(agent) = self.daemons[at].agents.first().cloned().filter(|_| self.daemons[at].up && !self.daemons[at].hangs) else {
+            let Some(agent) =
+                self.daemons[at].agents.first().cloned().filter(|_| self.daemons[at].up && !self.daemons[at].hangs)
+            else {
                 continue;
             };
             for _ in 0..2 {
@@ -136,12 +161,19 @@ impl Sim {
         for (route, traffic) in self.traffic.iter().filter(|((from, to), _)| self.is_ours(*from) && self.is_ours(*to)) {
             let notified = self.traffic.get(&(route.1, route.0)).map_or(0, |back| back.notifies);
             assert!(traffic.notifies <= traffic.news, "P6: {route:?} answers notifies by notifies: {traffic:?}");
-            assert!(traffic.pulls <= 2 * notified + 4, "P6: {route:?} pulls too often for {notified} notifies: {traffic:?}");
-            assert!(traffic.events <= written || !self.gos.is_empty(), "P6: {route:?} serves {written} events more than once: {traffic:?}");
+            assert!(
+                traffic.pulls <= 2 * notified + 4,
+                "P6: {route:?} pulls too often for {notified} notifies: {traffic:?}"
+            );
+            assert!(
+                traffic.events <= written || !self.gos.is_empty(),
+                "P6: {route:?} serves {written} events more than once: {traffic:?}"
+            );
         }
     }
 
-    /// Nobody had to wait for the safety net: what came during a pull was asked for by one more, and all is acknowledged.
+    /// Asserts that no daemon had to wait for a periodic pull: events that arrived during a pull were requested by
+    /// another one, and everything is acknowledged.
     fn assert_prompt(&self) {
         if !self.gos.is_empty() {
             return;
@@ -149,9 +181,12 @@ impl Sim {
         self.assert_agreement();
         for daemon in self.healthy() {
             for (peer, status) in daemon.statuses().filter(|(peer, _)| self.is_ours(self.index(peer))) {
-                // What the peer itself brought is not announced to it.
+                // Events that the peer itself sent are not announced to it.
                 let (name, latest) = (daemon.name(), daemon.log.commit().latest_not_from(peer));
-                assert!(status.read_by_them >= Some(latest), "P6: {peer} has not acknowledged {latest} of {name} without a round");
+                assert!(
+                    status.read_by_them >= Some(latest),
+                    "P6: {peer} has not acknowledged {latest} of {name} without a round"
+                );
             }
         }
     }
@@ -160,7 +195,7 @@ impl Sim {
         self.daemons.get(place).is_some_and(|daemon| daemon.up && !daemon.hangs)
     }
 
-    /// P7: a peer that hangs and an event that nobody can fold are shown, and hold nobody else up.
+    /// P7: a peer that hangs and an event that cannot be folded are reported, and delay no one else.
     pub fn p7_one_bad_one_stops_nobody(&self) {
         for daemon in self.healthy() {
             let name = daemon.name();
@@ -172,8 +207,13 @@ impl Sim {
                 let place = self.index(peer);
                 let Some(other) = self.daemons.get(place) else { continue };
                 if other.up && !other.hangs {
-                    assert_eq!((status.state, &status.last_error), (State::Connected, &None), "P7: {name} and {}", other.name());
-                    // A log that began anew, or whose end was purged, has no row where its numbers end.
+                    assert_eq!(
+                        (status.state, &status.last_error),
+                        (State::Connected, &None),
+                        "P7: {name} and {}",
+                        other.name()
+                    );
+                    // The last sequence may have no row, if the log began anew or its end was purged.
                     let (log, read) = status.checkpoint.clone().unwrap_or_default();
                     let left = other.log.page(read, 1, 1).unwrap().rows.len();
                     assert_eq!(
@@ -183,16 +223,25 @@ impl Sim {
                         other.name()
                     );
                 } else {
-                    assert_eq!(status.state, State::Unreachable, "P7: {name} does not show that {} hangs", other.name());
-                    assert!(status.last_error.is_some(), "P7: {name} does not say why {} cannot be reached", other.name());
+                    assert_eq!(
+                        status.state,
+                        State::Unreachable,
+                        "P7: {name} does not show that {} hangs",
+                        other.name()
+                    );
+                    assert!(
+                        status.last_error.is_some(),
+                        "P7: {name} does not say why {} cannot be reached",
+                        other.name()
+                    );
                 }
             }
         }
     }
 
-    /// All of them.
+    /// Asserts all properties.
     pub fn assert_properties(&mut self) {
-        // A purge that only was at a lost disk is none.
+        // A purge that existed only on a lost disk does not count.
         self.purged = self.healthy()[0].watcher.purged.clone();
         self.p1_all_have_the_same();
         self.p2_what_was_acknowledged_is_there();
@@ -204,13 +253,14 @@ impl Sim {
         self.p1_all_have_the_same();
     }
 
-    /// What was acknowledged by a daemon whose disk is lost, and is nowhere else, is lost with it.
+    /// Forgets acknowledged events that existed only on a lost disk.
     pub(super) fn forget_what_only_was_here(&mut self, at: usize, kept: &Copied) {
         let elsewhere = |id: &String| {
-            let others = self.daemons.iter().enumerate().filter(|(other, daemon)| *other != at && !daemon.hangs && !daemon.gone);
-            others
-                .map(|(_, daemon)| daemon)
-                .any(|daemon: &Daemon| daemon.watcher.events.get(id).is_some_and(|seen| !seen.is_purged_by(&daemon.watcher.purged)))
+            let others =
+                self.daemons.iter().enumerate().filter(|(other, daemon)| *other != at && !daemon.hangs && !daemon.gone);
+            others.map(|(_, daemon)| daemon).any(|daemon: &Daemon| {
+                daemon.watcher.events.get(id).is_some_and(|seen| !seen.is_purged_by(&daemon.watcher.purged))
+            })
         };
         let kept: Vec<(String, (usize, Seen))> = self
             .acknowledged

@@ -1,4 +1,4 @@
-//! One daemon: what it has on its disks, and what it has in memory as long as it is up.
+//! One daemon: its data on disk, and its state in memory while it is up.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,10 +13,10 @@ use thrum_sync::{
     Log,
     legacy::serving::Askers,
     pairing::Pairing,
+    protocol::wire::Call,
+    protocol::{AuthState, Me},
     registry::Registry,
     replicator::{Replicator, Status},
-    server::{Desk, Me},
-    wire::Call,
 };
 
 use super::watcher::Watcher;
@@ -24,46 +24,46 @@ use crate::kit::{StoreLog, World, directory};
 
 const DATABASE: &str = "messages.db";
 
-/// One daemon, running or not.
+/// A daemon, running or not.
 pub struct Daemon {
     pub id: String,
     pub log: Arc<StoreLog>,
-    /// The agents that were registered here, as far as that was acknowledged.
+    /// Agents registered here, if the registration was acknowledged.
     pub agents: Vec<String>,
-    /// Who reads its log as it grows, and looks at each message that something happens to.
+    /// Reads the growing log, and checks each message that changes.
     pub watcher: Watcher,
     pub up: bool,
-    /// Whether it takes connections and lines and never answers.
+    /// Whether it accepts connections and lines but never answers.
     pub hangs: bool,
-    /// Whether it is not there: not yet, or no more.
+    /// Whether it does not exist: not yet, or no longer.
     pub gone: bool,
     /// When its database was last replaced.
     pub(super) replaced: Option<Duration>,
     pub(super) key: DaemonKey,
-    /// With `peers.json` and `pairing.json`, which are written whole and durable.
+    /// Contains `peers.json` and `pairing.json`, which are written atomically and durably.
     pub(super) directory: tempfile::TempDir,
-    /// With the database.
+    /// Contains the database.
     pub(super) disk: Disk,
-    /// Failures of the disk that were seen.
+    /// Number of disk failures seen.
     failed: u64,
-    /// What `daemon.json` says of the database.
+    /// The store fingerprint in `daemon.json`.
     pub(super) left: Option<Left>,
-    /// Whether the place is another one than `daemon.json` says.
+    /// Whether the repository was moved since `daemon.json` was written.
     pub(super) moved: bool,
-    /// When the log that began while the daemon ran is written down there.
+    /// When a log that began while the daemon was running will be recorded in `daemon.json`.
     pub(super) follows: Option<Duration>,
     pub(super) world: World,
-    /// By how many nanoseconds its clock is off.
+    /// Deviation of its clock, in nanoseconds.
     pub(super) skew: i64,
-    pub(super) desk: Desk,
+    pub(super) auth: AuthState,
     pub(super) machines: BTreeMap<String, Machine>,
-    /// In memory, as long as it is up.
+    /// In memory, while it is up.
     pub(super) askers: Mutex<Askers>,
-    /// Connections that others opened, and who.
+    /// Connections opened by others, and by whom.
     pub(super) visitors: BTreeMap<u64, usize>,
 }
 
-/// What a copy of a whole `.thrum` holds of the database.
+/// The database part of a copy of a whole `.thrum`.
 #[derive(Clone, Default)]
 pub struct Copied {
     pub(super) image: Image,
@@ -77,9 +77,9 @@ pub(super) struct Machine {
     pub(super) replicator: Replicator,
     pub(super) conn: Option<u64>,
     pub(super) asked: Option<(u64, Call)>,
-    /// When the connection is given up if not a byte of the answer has come.
+    /// When the connection is given up if no byte of the reply has arrived.
     pub(super) silent: Duration,
-    /// A batch on its way to the disk, and when it is there.
+    /// A batch being stored, and when it will be durable.
     pub(super) storing: Option<(Duration, Batch)>,
     pub(super) is_storing: bool,
 }
@@ -99,13 +99,14 @@ impl Machine {
 impl Daemon {
     pub(super) fn new(n: usize, world: &mut World) -> Self {
         let directory = directory();
-        // Each has a clock of its own.
+        // Each daemon has its own clock.
         let mut world = World::new(world.random_u64());
         let key = DaemonKey::generate(&mut world);
         let disk = Disk::new(world.random_u64());
         let id = key.id().to_string();
-        let me = Me { daemon_id: id.clone(), name: format!("daemon{n}"), version: "0.1.0".into() };
-        let desk = desk(&directory, me);
+        let me =
+            Me { daemon_id: id.clone(), name: format!("daemon{n}"), version: "0.1.0".into(), instance: "1".into() };
+        let auth = auth(&directory, me);
         let mut daemon = Self {
             id,
             log: StoreLog::closed(),
@@ -124,7 +125,7 @@ impl Daemon {
             follows: None,
             world,
             skew: 0,
-            desk,
+            auth,
             machines: BTreeMap::new(),
             askers: Mutex::default(),
             visitors: BTreeMap::new(),
@@ -135,36 +136,36 @@ impl Daemon {
         daemon
     }
 
-    /// Opens the database, which counts that; `daemon.json` does not know yet.
+    /// Opens the database, which counts the opening. `daemon.json` does not reflect it yet.
     pub(super) fn open(&mut self) -> Result<Store, StoreError> {
         let mut options = OpenOptions::new(self.key.clone(), self.left.clone());
         options.new_log = self.moved;
         Store::open(&self.disk.path(DATABASE), options, Box::new(self.world.fork()))
     }
 
-    /// Now it does, and the daemon runs.
+    /// Updates `daemon.json` and starts the daemon.
     pub(super) fn written_down(&mut self, store: Store) {
         (self.left, self.moved) = (Some(store.left()), false);
         self.log = StoreLog::new(store);
-        self.desk = desk(&self.directory, self.desk.me.clone());
+        self.auth = auth(&self.directory, self.auth.me.clone());
         self.up = true;
     }
 
-    /// Ends as asked: notes how far its log went, and closes the database.
+    /// Stops regularly: records the end of the log, and closes the database.
     pub(super) fn stop(&mut self) {
         self.note_end();
         self.log.close();
         self.end();
     }
 
-    /// Writes down beside the database how far its log went.
+    /// Records the end of the log beside the database.
     pub(super) fn note_end(&mut self) {
         let (log_id, sequence) = (self.log.id().to_string(), self.log.latest());
         self.left = self.left.take().map(|left| Left { log_id, sequence, ..left });
         self.follows = None;
     }
 
-    /// The process is gone, and of what it had not synced a part.
+    /// Kills the process, and loses a part of its unsynced writes.
     pub(super) fn crash(&mut self) {
         self.disk.crash();
         self.failed = self.disk.failed();
@@ -180,59 +181,59 @@ impl Daemon {
         self.follows = None;
     }
 
-    /// When something is due.
+    /// Returns when actions are due.
     pub(super) fn timers(&self) -> impl Iterator<Item = Duration> {
         self.machines.values().map(Machine::wait_until).chain(self.follows)
     }
 
-    /// The peers for which it is.
+    /// Returns the peers for which an action is due.
     pub(super) fn due(&self, tick: Duration) -> Vec<String> {
         let due = self.machines.iter().filter(|(_, machine)| machine.wait_until() <= tick);
         due.map(|(peer, _)| peer.clone()).collect()
     }
 
-    /// Writes down which log it is by now.
+    /// Records the current log id.
     pub(super) fn follow(&mut self, tick: Duration) {
         if self.follows.is_some_and(|due| due <= tick) {
             self.note_end();
         }
     }
 
-    /// From now on the disk dies after so many of its writes and syncs.
+    /// Makes the disk fail after this many writes and syncs.
     pub(super) fn plan_crash(&self, steps: u64, torn: bool) {
         let failure = if torn { Failure::TornWrite } else { Failure::Crash };
         self.disk.fail_at(self.disk.steps() + 1 + steps, failure);
     }
 
-    /// Whether the disk has died, and with it the daemon.
+    /// Returns `true` if the disk has failed, and the daemon with it.
     pub(super) fn has_died(&self) -> bool {
         self.disk.failed() > self.failed
     }
 
-    /// A copy of the whole `.thrum`, taken while nobody writes.
+    /// Copies the whole `.thrum` while no one writes.
     pub(super) fn copy(&self) -> Copied {
         let events = self.watcher.events.keys().cloned().collect();
         Copied { image: self.disk.image(), events, left: self.left.clone() }
     }
 
-    /// Puts another database in the place of its own, while it is down.
+    /// Replaces the database while the daemon is down.
     pub(super) fn put(&mut self, copied: &Copied, tick: Duration) {
         self.replaced = Some(tick);
         self.disk.restore(&copied.image);
         self.watcher = Watcher::default();
     }
 
-    /// Becomes a copy of another one's repository, with an identity of its own and no peers.
+    /// Becomes a copy of another daemon's repository, with its own identity and without peers.
     pub(super) fn become_copy(&mut self, copied: &Copied, tick: Duration) {
         self.put(copied, tick);
         (self.left, self.moved) = (None, true);
     }
 
-    /// Becomes another one's twin: the same key, the same log, the same peers, another machine.
+    /// Becomes the twin of another daemon: the same key, log and peers on another machine.
     pub(super) fn become_twin(&mut self, of: &Self, tick: Duration) {
         self.put(&of.copy(), tick);
         (self.key, self.id, self.left) = (of.key.clone(), of.id.clone(), of.left.clone());
-        self.desk.me.daemon_id.clone_from(&of.id);
+        self.auth.me.daemon_id.clone_from(&of.id);
         for file in ["peers.json", "pairing.json"] {
             if let Ok(content) = std::fs::read(of.directory.path().join(file)) {
                 std::fs::write(self.directory.path().join(file), content).unwrap();
@@ -241,23 +242,23 @@ impl Daemon {
     }
 
     pub fn name(&self) -> &str {
-        &self.desk.me.name
+        &self.auth.me.name
     }
 
-    /// The replicators, by peer.
+    /// Returns the status of each replicator, by peer.
     pub fn statuses(&self) -> impl Iterator<Item = (&str, &Status)> {
         self.machines.iter().map(|(peer, machine)| (peer.as_str(), machine.replicator.status()))
     }
 
-    /// All connections it has, and to whom.
+    /// Returns all its connections, and their other ends.
     pub(super) fn connections(&self, place: impl Fn(&str) -> usize) -> BTreeSet<(u64, usize)> {
         let opened = self.machines.iter().filter_map(|(peer, machine)| machine.conn.map(|conn| (conn, place(peer))));
         opened.chain(self.visitors.iter().map(|(conn, from)| (*conn, *from))).collect()
     }
 }
 
-fn desk(directory: &tempfile::TempDir, me: Me) -> Desk {
+fn auth(directory: &tempfile::TempDir, me: Me) -> AuthState {
     let registry = Registry::open(directory.path().join("peers.json"), &me.daemon_id).unwrap();
     let pairing = Pairing::open(directory.path().join("pairing.json")).unwrap();
-    Desk { me, registry, pairing }
+    AuthState { me, registry, pairing }
 }

@@ -1,10 +1,10 @@
-//! What happens to daemons: they die, come back, lose their disk, are copied, hang, have a wrong clock.
+//! Faults of daemons: they die, return, lose their disk, are copied, hang, have a wrong clock.
 
 use std::sync::Arc;
 
 use serde_json::json;
 use thrum_core::{Ambient, Stamp};
-use thrum_sync::{intake, transport::memory::Weather, wire::Served};
+use thrum_sync::{intake, protocol::wire::Served, transport::memory::Weather};
 
 use super::{Copied, Message, Sim};
 
@@ -12,12 +12,12 @@ use super::{Copied, Message, Sim};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     Well,
-    /// The database has counted the opening, `daemon.json` does not know of it.
+    /// The database has counted the opening, but `daemon.json` was not written.
     DiesBetween,
 }
 
 impl Sim {
-    /// The daemon's process is gone, as by `kill -9` with the power: what was not synced may be lost.
+    /// Kills the daemon's process, as by `kill -9` with a power failure: unsynced writes may be lost.
     pub fn crash(&mut self, at: usize) {
         if self.daemons[at].up && !self.daemons[at].hangs {
             self.tally.kills += 1;
@@ -26,7 +26,7 @@ impl Sim {
         }
     }
 
-    /// The daemon ends as it is asked to. `false` if it does not run, or its disk dies meanwhile.
+    /// Stops the daemon regularly. Returns `false` if it is not running, or if its disk fails meanwhile.
     pub fn stop(&mut self, at: usize) -> bool {
         if self.daemons[at].up && !self.daemons[at].hangs {
             self.tally.stops += 1;
@@ -37,7 +37,7 @@ impl Sim {
         false
     }
 
-    /// The daemon will die in the middle of what it writes next, or after that.
+    /// Lets the daemon die during or after one of its next writes.
     pub fn plan_crash(&mut self, at: usize, steps: usize, torn: bool) {
         if self.daemons[at].up {
             self.tell(format_args!("daemon{at} will die after {steps} steps of its disk (torn: {torn})"));
@@ -45,7 +45,7 @@ impl Sim {
         }
     }
 
-    /// Whether the daemon has just died of its disk; then it is down.
+    /// Returns `true` if the daemon has just died with its disk; it is down then.
     pub(super) fn died(&mut self, at: usize) -> bool {
         let died = self.daemons[at].has_died();
         if died {
@@ -56,7 +56,7 @@ impl Sim {
         died
     }
 
-    /// The daemon starts again from what is on disk.
+    /// Starts the daemon again from its disk.
     pub fn start(&mut self, at: usize) {
         self.start_so(at, Start::Well);
     }
@@ -83,18 +83,19 @@ impl Sim {
         self.tell(format_args!("daemon{at} starts"));
         self.committed(at);
         self.p2_what_was_acknowledged_here_is_here(at);
-        let peers: Vec<String> = self.daemons[at].desk.registry.peers().iter().map(|peer| peer.daemon_id.clone()).collect();
+        let peers: Vec<String> =
+            self.daemons[at].auth.registry.peers().iter().map(|peer| peer.daemon_id.clone()).collect();
         for peer in peers {
             self.drive(at, &peer);
         }
     }
 
-    /// A copy of everything a daemon has, while it is down or between two of its writes.
+    /// Copies everything that a daemon has, while it is down or between two writes.
     pub fn copy(&self, at: usize) -> Copied {
         self.daemons[at].copy()
     }
 
-    /// Puts the database back to an earlier copy, while the daemon is down; `daemon.json` stays.
+    /// Restores the database from an earlier copy while the daemon is down. `daemon.json` stays.
     pub fn restore(&mut self, at: usize, copied: &Copied) {
         self.tally.restored_databases += 1;
         self.tell(format_args!("the database of daemon{at} is restored"));
@@ -108,20 +109,20 @@ impl Sim {
         self.replace(at, &Copied::default());
     }
 
-    /// The same with all that belongs to it: nothing beside the database tells that it is older.
+    /// Restores everything: nothing beside the database shows that it is older.
     pub fn restore_directory(&mut self, at: usize, copied: &Copied) {
         self.replace(at, copied);
         self.daemons[at].left.clone_from(&copied.left);
     }
 
-    /// The repository goes to another place.
+    /// Moves the repository to another place.
     pub fn move_repository(&mut self, at: usize) {
         self.tally.moved_repositories += 1;
         self.tell(format_args!("the repository of daemon{at} moves"));
         self.daemons[at].moved = true;
     }
 
-    /// A daemon that has never run becomes a copy of another one, with an identity of its own.
+    /// Turns a daemon that has never run into a copy of another one, with its own identity.
     pub fn copy_repository(&mut self, from: usize, to: usize) {
         self.tally.copied_repositories += 1;
         self.tell(format_args!("the repository of daemon{from} is copied to daemon{to}"));
@@ -132,7 +133,7 @@ impl Sim {
         self.start(to);
     }
 
-    /// A machine is cloned with its daemon in it, path and all: nothing there tells the two apart.
+    /// Clones a machine with its daemon, including its path: nothing distinguishes the two.
     pub fn clone_machine(&mut self, from: usize, to: usize) {
         let tick = self.tick;
         let (one, other) = self.daemons.split_at_mut(to);
@@ -141,7 +142,7 @@ impl Sim {
         self.start(to);
     }
 
-    /// From now on this one answers where the name of both leads to.
+    /// Makes this daemon the one that is reached by the shared id from now on.
     pub fn answers_for_both(&mut self, at: usize) {
         self.routes.insert(self.daemons[at].id.clone(), at);
     }
@@ -154,14 +155,14 @@ impl Sim {
         self.forget_what_only_was_here(at, copied);
     }
 
-    /// A daemon that is not there, until it becomes a copy of another one.
+    /// Removes a daemon until it becomes a copy of another one.
     pub fn reserve(&mut self, at: usize) {
         self.daemons[at].crash();
         self.daemons[at].gone = true;
         self.daemons[at].agents.clear();
     }
 
-    /// The daemon takes connections and lines from now on and answers nothing any more.
+    /// Makes the daemon accept connections and lines, but answer nothing any more.
     pub fn hang(&mut self, at: usize) {
         self.tally.hanging_peers += 1;
         self.tell(format_args!("daemon{at} hangs"));
@@ -170,39 +171,48 @@ impl Sim {
         self.daemons[at].machines.clear();
     }
 
-    /// Whether the others still reach each other if this one hangs, and nobody hangs yet. With an old peer nobody does: what
-    /// that one has only from whoever hangs is nobody's to judge.
+    /// Returns `true` if the others still reach each other when this daemon hangs, and no other hangs. Never with a
+    /// legacy peer: events that only it and the hanging daemon hold cannot be judged.
     pub fn can_hang(&self, at: usize) -> bool {
         let there = |n: &usize| *n != at && !self.daemons[*n].gone;
         let others: Vec<usize> = (0..self.daemons.len()).filter(there).collect();
-        if others.len() < 2 || !self.gos.is_empty() || !self.daemons[at].up || self.daemons.iter().any(|daemon| daemon.hangs) {
+        if others.len() < 2
+            || !self.gos.is_empty()
+            || !self.daemons[at].up
+            || self.daemons.iter().any(|daemon| daemon.hangs)
+        {
             return false;
         }
         let mut reached = vec![others[0]];
         let mut next = 0;
         while let Some(from) = reached.get(next).copied() {
             next += 1;
-            let peers = self.daemons[from].desk.registry.peers().iter().map(|peer| self.index(&peer.daemon_id));
+            let peers = self.daemons[from].auth.registry.peers().iter().map(|peer| self.index(&peer.daemon_id));
             let fresh: Vec<usize> = peers.filter(|to| *to != at && !reached.contains(to)).collect();
             reached.extend(fresh);
         }
         reached.len() == others.len()
     }
 
-    /// An event of a daemon that is not here reaches this one: of good form, and nothing that anybody could fold.
+    /// Stores a well-formed event of a foreign daemon that cannot be folded.
     pub fn poison(&mut self, at: usize) {
         let (kind, mut event) = match self.random(6) {
             0 => ("message.pinned", json!({"message_id": "msg_x"})),
             1 => ("message.create", json!({"message_id": 5, "agent_id": ["nobody"], "body": "text"})),
-            2 => ("message.create", json!({"message_id": "m".repeat(5000), "agent_id": "stranger", "body": {"content": "long id"}})),
+            2 => (
+                "message.create",
+                json!({"message_id": "m".repeat(5000), "agent_id": "stranger", "body": {"content": "long id"}}),
+            ),
             3 => ("message.edit", json!({"message_id": "msg_nobody_wrote", "body": {"content": "?"}})),
             4 => ("purge.executed", json!({"cutoff": "the day before yesterday"})),
             _ => ("agent.update", json!({"agent_id": "stranger", "work_contexts": {"not": "a list"}})),
         };
-        // Never twice: one id with two contents is another matter, and each daemon keeps the one it saw first.
+        // Unique, because one id with two contents is a different case, in which each daemon keeps the first one it
+        // saw.
         let id = format!("evt_poison{:016x}", self.world.random_u64());
         event["v"] = json!(1);
-        let envelope = [Some(id.clone()), Some(kind.to_owned()), Some(self.wall().to_string()), Some("d_stranger".to_owned())];
+        let envelope =
+            [Some(id.clone()), Some(kind.to_owned()), Some(self.wall().to_string()), Some("d_stranger".to_owned())];
         let served = vec![Served { sequence: 1, envelope, event_json: event.to_string() }];
         let log = Arc::clone(&self.daemons[at].log);
         let batch = intake::batch("d_stranger", "", 0, served, &*log).unwrap();
@@ -212,12 +222,12 @@ impl Sim {
         }
     }
 
-    /// Somebody throws away what is older.
+    /// Purges messages older than this.
     pub fn purge(&mut self, at: usize, before: Stamp) {
         self.act(at, |tx| tx.purge(before));
     }
 
-    /// How many daemons there are, old ones included.
+    /// Returns the number of daemons, including legacy ones.
     pub fn places(&self) -> usize {
         self.daemons.len() + self.gos.len()
     }
@@ -230,7 +240,7 @@ impl Sim {
         self.furthest = self.furthest.max(self.daemons[at].skew);
     }
 
-    /// Closes a connection of a daemon in the middle of whatever goes on there; at one end only, the other one hears nothing.
+    /// Closes a connection of a daemon at any point. With `at_one_end`, the other end does not notice.
     pub fn close_connection(&mut self, at: usize, n: usize, at_one_end: bool) {
         let all = self.daemons[at].connections(|peer| self.index(peer));
         let Some((conn, other)) = all.iter().nth(n % all.len().max(1)).copied() else { return };
@@ -241,7 +251,7 @@ impl Sim {
         }
     }
 
-    /// Says what happens, where one seed is replayed.
+    /// Prints an event when one seed is replayed.
     #[expect(clippy::print_stderr, reason = "for whoever replays a seed")]
     pub fn tell(&self, what: std::fmt::Arguments<'_>) {
         if crate::simulation::seeds::only_seed().is_some() {
@@ -249,14 +259,14 @@ impl Sim {
         }
     }
 
-    /// Everybody is up, the weather is calm, every way is open, and every clock shows the time.
+    /// Repairs all faults: all daemons are up, the network has no faults and no partitions, and all clocks are right.
     pub fn heal(&mut self) {
         self.network.heal();
         self.network.weather = Weather::CALM;
         self.slowest_disk = 0;
         for at in 0..self.daemons.len() {
             self.daemons[at].disk.mend();
-            // The clock that was furthest ahead was right, then: what lay in the future of others does so no more.
+            // The clock that was furthest ahead becomes the right time, so that nothing lies in the future any more.
             self.daemons[at].skew = self.furthest;
             self.start(at);
         }

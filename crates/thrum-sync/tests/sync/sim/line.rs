@@ -1,5 +1,5 @@
-//! What goes over the lines: a replicator's actions become messages and batches on their way to the disk, messages become
-//! inputs and answers.
+//! Connects the parts: a replicator's actions become messages and batches to be stored, and messages become inputs and
+//! replies.
 
 use std::{hash::Hash, time::Duration};
 
@@ -9,10 +9,10 @@ use thrum_core::{
 };
 use thrum_sync::{
     Log, intake,
+    protocol::wire::Call,
+    protocol::{self, Effect, Next},
     replicator::{Action, Input},
-    server::{self, Effect, Next},
     transport::{Caller, Kind},
-    wire::Call,
 };
 
 use super::{Daemon, Message, Sim, daemon::Machine};
@@ -53,7 +53,7 @@ impl Sim {
                             Call::Notify { .. } => traffic.notifies += 1,
                             Call::PeerInfo { .. } | Call::About(_) | Call::Differs => traffic.infos += 1,
                         }
-                        let token = daemon.desk.registry.get(peer).and_then(|peer| peer.token.clone()).unwrap();
+                        let token = daemon.auth.registry.get(peer).and_then(|peer| peer.token.clone()).unwrap();
                         let text = call.line(id, &daemon.id, &token);
                         machine.asked = Some((id, call));
                         machine.silent = self.tick + limits::PULL;
@@ -65,7 +65,7 @@ impl Sim {
                         let batch = intake::batch(peer, &log, checkpoint, events, &*daemon.log).unwrap();
                         machine.storing = Some((self.tick, Batch { checkpoint_event, ..batch }));
                     }
-                    Action::NoteWelcome => daemon.desk.registry.token_worked(peer).unwrap(),
+                    Action::NoteWelcome => daemon.auth.registry.token_worked(peer).unwrap(),
                     Action::NoteRemoved => panic!("nobody was removed"),
                 }
             }
@@ -73,7 +73,8 @@ impl Sim {
         self.begin_storing(at, peer);
     }
 
-    /// As the reader of a connection does, whatever the replicator would wait for: a slow answer at least begins.
+    /// Closes a silent connection, as its reader does independently of the replicator: even a slow reply at least
+    /// begins.
     pub(super) fn end_silence(&mut self, at: usize, peer: &str) {
         let (tick, to) = (self.tick, self.index(peer));
         let Some(machine) = self.daemons[at].machines.get_mut(peer) else { return };
@@ -85,7 +86,7 @@ impl Sim {
         }
     }
 
-    /// A batch takes as long as the disk does; with a quick one it is stored at once.
+    /// Starts to store a batch, which takes as long as the disk. A fast disk stores it at once.
     fn begin_storing(&mut self, at: usize, peer: &str) {
         let slowest = self.slowest_disk;
         let pause = if slowest == 0 { 0 } else { self.random(slowest) };
@@ -127,7 +128,7 @@ impl Sim {
         let receiver = &self.daemons[to];
         if !receiver.up || receiver.hangs {
             if let Message::Connect(conn) = message {
-                // A process that hangs leaves connecting to its kernel.
+                // The kernel accepts connections for a hanging process.
                 let answer = if receiver.up { Message::Accepted(conn) } else { Message::Refused(conn) };
                 self.send(to, from, answer);
             }
@@ -141,7 +142,9 @@ impl Sim {
                 self.send(to, from, Message::Accepted(conn));
             }
             Message::Accepted(conn) if ours(&self.daemons[to], conn) => self.step(to, &peer, Input::Connected),
-            Message::Refused(conn) if ours(&self.daemons[to], conn) => self.step(to, &peer, Input::ConnectFailed("refused".into())),
+            Message::Refused(conn) if ours(&self.daemons[to], conn) => {
+                self.step(to, &peer, Input::ConnectFailed("refused".into()))
+            }
             Message::Closed(conn) if ours(&self.daemons[to], conn) => {
                 if let Some(machine) = self.daemons[to].machines.get_mut(&peer) {
                     (machine.conn, machine.asked) = (None, None);
@@ -153,14 +156,16 @@ impl Sim {
             }
             Message::Line { conn, text } if ours(&self.daemons[to], conn) => {
                 let asked = self.daemons[to].machines.get_mut(&peer).and_then(|machine| machine.asked.take());
-                // A second answer to one request is something that nobody asked for, and ends a connection.
+                // A second reply to one request is unsolicited, and ends the connection.
                 let input = match asked {
                     Some((id, call)) => Input::Replied(call.read(text.as_bytes(), id)),
                     None => Input::Disconnected("it spoke without being asked".into()),
                 };
                 self.step(to, &peer, input);
             }
-            Message::Line { conn, text } if self.daemons[to].visitors.contains_key(&conn) => self.answer(from, to, conn, &text),
+            Message::Line { conn, text } if self.daemons[to].visitors.contains_key(&conn) => {
+                self.answer(from, to, conn, &text)
+            }
             Message::Line { conn, .. } => self.send(to, from, Message::Closed(conn)),
             Message::Accepted(_) | Message::Refused(_) => {}
         }
@@ -170,12 +175,12 @@ impl Sim {
         let now = self.now(to);
         let daemon = &mut self.daemons[to];
         let caller = Caller { address: format!("127.0.0.1:{conn}"), kind: Kind::Local, node: None };
-        let received = server::receive(&mut daemon.desk, line.as_bytes(), &mut caller.into(), now, &mut daemon.world);
+        let received = protocol::receive(&mut daemon.auth, line.as_bytes(), &mut caller.into(), now, &mut daemon.world);
         let mut effects = received.effects;
         let reply = match received.next {
             Next::Reply(reply) => reply,
             Next::Serve(job) => {
-                let (reply, effect) = server::serve(job, &daemon.desk.me, &*daemon.log, &daemon.askers, now);
+                let (reply, effect) = protocol::serve(job, &daemon.auth.me, &*daemon.log, &daemon.askers, now);
                 effects.extend(effect);
                 reply
             }
@@ -190,7 +195,9 @@ impl Sim {
                 Effect::Authenticated => Input::Authenticated,
                 Effect::Notified { latest } => Input::Notified { latest },
                 Effect::Acknowledged { upto, .. } => Input::Acknowledged(upto),
-                Effect::Paired(_) | Effect::PairingMoved | Effect::Strayed { .. } | Effect::Differs | Effect::Lent => continue,
+                Effect::Paired(_) | Effect::PairingMoved | Effect::Strayed { .. } | Effect::Differs | Effect::Lent => {
+                    continue;
+                }
             };
             self.step(to, &peer, input);
         }

@@ -1,5 +1,5 @@
-//! Whole daemons in one thread: real log on a disk in memory, real registry, pairing, server and replicator, with a virtual
-//! clock and the memory network. Everything that happens follows from the seed.
+//! Whole daemons in one thread: real log on a disk in memory, real registry, pairing, server and replicator, with a
+//! virtual clock and the memory network. Everything is determined by the seed.
 
 mod agree;
 mod checks;
@@ -32,10 +32,10 @@ use crate::{
     kit::{StoreLog, World},
 };
 
-/// How often a daemon does what is due without anybody asking. The writing thread does so every second.
+/// Interval at which a daemon does periodic work. The writer thread does it every second.
 const CHORES: Duration = Duration::from_secs(10);
 
-/// What travels. A connection is a number that its opener made up.
+/// A message on the network. Each connection has a number chosen by its opener.
 #[derive(Clone, Debug, Hash)]
 pub enum Message {
     Connect(u64),
@@ -45,45 +45,45 @@ pub enum Message {
     Closed(u64),
 }
 
-/// What was sent between two daemons, by kind.
+/// Traffic from one daemon to another, by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     pub pulls: usize,
     pub notifies: usize,
     pub infos: usize,
-    /// Served, known or not.
+    /// Served events, known or not.
     pub events: usize,
     /// Commits of the sender that did not come from the receiver.
     pub news: usize,
-    /// Connections that the sender opened.
+    /// Connections opened by the sender.
     pub dials: usize,
 }
 
 /// The daemons, their network and their time.
 pub struct Sim {
     pub daemons: Vec<Daemon>,
-    /// Daemons of Go Thrum, at the places behind ours.
+    /// Go daemons, at the places after ours.
     pub gos: Vec<Go>,
     pub network: Network<Message>,
     pub tick: Duration,
     pub traffic: BTreeMap<(usize, usize), Traffic>,
-    /// What was done and what went wrong, for people.
+    /// Counts of actions and faults, for display.
     pub tally: Tally,
-    /// Everything that was sent and stored, in order: two runs of one seed have the same.
+    /// Hash of all messages and commits, in order: the same for two runs of one seed.
     pub trace: std::hash::DefaultHasher,
-    /// What was acknowledged to a client, by event, with the daemon it was written at.
+    /// Acknowledged events, each with the daemon that wrote it.
     acknowledged: BTreeMap<String, (usize, Seen)>,
-    /// Events that nobody can fold.
+    /// Events that cannot be folded.
     poison: Vec<String>,
-    /// The highest instant that anybody purged up to.
+    /// The latest instant up to which any daemon purged.
     pub purged: watcher::Purges,
-    /// The daemon that answers where a name of two daemons leads to.
+    /// The daemon that is reached by the id of two daemons.
     routes: BTreeMap<String, usize>,
-    /// How long the slowest disk takes to store a batch, in milliseconds.
+    /// Maximum time to store a batch, in milliseconds.
     pub slowest_disk: usize,
-    /// What was looked at of what peers said to have: of a daemon, by a peer, in a log.
+    /// How far the acknowledgements of peers were checked, by daemon, peer and log.
     believed: BTreeMap<(usize, usize, String), u64>,
-    /// The clock that was furthest ahead, ever.
+    /// The largest deviation that any clock had ahead.
     furthest: i64,
     chores: Duration,
     world: World,
@@ -92,7 +92,7 @@ pub struct Sim {
 }
 
 impl Sim {
-    /// `count` daemons with an agent each, unpaired, in calm weather.
+    /// Creates `count` unpaired daemons with one agent each, on a network without faults.
     pub fn new(seed: u64, count: usize) -> Self {
         let mut world = World::new(seed);
         let daemons = (0..count).map(|n| Daemon::new(n, &mut world)).collect();
@@ -122,7 +122,7 @@ impl Sim {
         usize::try_from(self.world.random_u64() % (below as u64)).unwrap()
     }
 
-    /// Whether a thing happens that happens once in so many times.
+    /// Returns `true` with a probability of one in `times`.
     pub fn one_in(&mut self, times: usize) -> bool {
         self.random(times) == 0
     }
@@ -135,12 +135,12 @@ impl Sim {
         now
     }
 
-    /// The time that everybody's clock shows who is not skewed.
+    /// Returns the time of all clocks that are not skewed.
     pub fn wall(&self) -> Stamp {
         Stamp::from_nanos(1_774_717_513_000_000_000).plus(self.tick)
     }
 
-    /// Something that an agent of Go's does now.
+    /// Writes an event of a Go agent now.
     pub fn go_writes(&mut self, go: usize, kind: &str, payload: serde_json::Value) {
         let (tick, at) = (self.tick, self.now(0).at);
         self.gos[go].write(kind, payload, tick, at);
@@ -165,7 +165,7 @@ impl Sim {
         self.step(at, peer, Input::Commit(latest));
     }
 
-    /// Something written by an agent that lives there; whoever replicates hears of it.
+    /// Writes on behalf of a local agent, and informs the replicators.
     pub fn write<T>(&mut self, at: usize, job: impl FnOnce(&StoreLog) -> T) -> T {
         self.now(at);
         let result = job(&self.daemons[at].log);
@@ -173,8 +173,8 @@ impl Sim {
         result
     }
 
-    /// Something that a client asks for. `None` if it is refused, or if the daemon dies before it answers; if it answers,
-    /// what was written counts as acknowledged.
+    /// Runs a client's request. Returns `None` if it is refused, or if the daemon dies before it replies. After a
+    /// reply, its events count as acknowledged.
     pub fn act<T>(&mut self, at: usize, job: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError>) -> Option<T> {
         self.now(at);
         let before = self.daemons[at].log.latest();
@@ -195,14 +195,14 @@ impl Sim {
         }
     }
 
-    /// An instant that no daemon's clock takes for the future, some seconds ago.
+    /// Returns an instant some seconds ago that is not in the future for any daemon's clock.
     pub fn some_time_ago(&mut self) -> Stamp {
         let seconds = self.random(40) as u64;
         let slowest = (0..self.daemons.len()).map(|at| self.now(at).at).min().unwrap();
         slowest.minus(Duration::from_secs(seconds))
     }
 
-    /// An instant that one daemon's clock takes for the past.
+    /// Returns an instant in the past of one daemon's clock.
     pub fn a_moment_ago(&mut self, at: usize) -> Stamp {
         let seconds = self.random(40) as u64;
         self.now(at).at.minus(Duration::from_secs(seconds))
@@ -216,14 +216,14 @@ impl Sim {
         self.committed_from(at, "");
     }
 
-    /// What a peer brought, or, with nothing, what was made here, is durable.
+    /// Handles a commit of events from a peer (`source`), or of local events if it is empty.
     fn committed_from(&mut self, at: usize, source: &str) {
         let daemon = &mut self.daemons[at];
         let commit = daemon.log.commit();
         (commit.latest, &commit.log).hash(&mut self.trace);
-        // The peer that shows N+1 before N shows it to us, too.
+        // A peer that shows N+1 before N also passes events to us in that order.
         let in_order = self.gos.is_empty();
-        let sources = daemon.watcher.poll(&daemon.log, &daemon.desk.me.name, source, in_order);
+        let sources = daemon.watcher.poll(&daemon.log, &daemon.auth.me.name, source, in_order);
         self.purged.add(&daemon.watcher.purged);
         if daemon.left.as_ref().is_some_and(|left| *left.log_id != *commit.log) && daemon.follows.is_none() {
             self.tally.new_logs += 1;
@@ -239,13 +239,13 @@ impl Sim {
         }
     }
 
-    /// Notes that there is something to announce that this peer did not bring.
+    /// Counts a commit to announce that this peer did not send.
     fn news(&mut self, at: usize, peer: &str) {
         let to = self.index(peer);
         self.traffic.entry((at, to)).or_default().news += 1;
     }
 
-    /// Lets everything happen until `until`.
+    /// Runs the simulation until `until`.
     pub fn run_until(&mut self, until: Duration) {
         loop {
             let timers = self.daemons.iter().flat_map(Daemon::timers);

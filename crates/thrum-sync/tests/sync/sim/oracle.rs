@@ -1,4 +1,5 @@
-//! What the log says, worked out without the store: whoever folds it otherwise is wrong, even if all do it alike.
+//! Derives the projection from the log without the store, so that an error in the store is found even if all daemons
+//! share it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +10,7 @@ use thrum_sync::Log;
 use super::watcher::Purges;
 use crate::kit::StoreLog;
 
-/// By when, and by which event.
+/// Order of changes: by time, then by event id.
 type Rank = (Stamp, String);
 
 #[derive(Default)]
@@ -20,7 +21,7 @@ struct Message {
     reads: BTreeSet<(String, String)>,
 }
 
-/// Asserts that a daemon shows every message as its log has it.
+/// Asserts that a daemon shows each message as its log defines it.
 pub(super) fn assert_shown(log: &StoreLog, name: &str, purged: &Purges) {
     for (id, message) in read(log) {
         let shown = log.message(&id);
@@ -45,18 +46,28 @@ pub(super) fn assert_shown(log: &StoreLog, name: &str, purged: &Purges) {
         assert_eq!(shown.edit_claimed_at, edits.last().map(|((at, _), _)| *at), "P5: the last edit of {id} at {name}");
         assert_eq!(shown.edits, edits.len() as u64, "P3: {name} counts edits of {id} that there are not");
         let deleted_at = deletions.first().map(|((at, _), _)| *at);
-        assert_eq!(shown.deleted_at.map(|at| Some(at) <= deleted_at), deleted_at.map(|_| true), "P5: the deletion of {id} at {name}");
+        assert_eq!(
+            shown.deleted_at.map(|at| Some(at) <= deleted_at),
+            deleted_at.map(|_| true),
+            "P5: the deletion of {id} at {name}"
+        );
         for recipient in &shown.recipients {
             let Some(home) = &recipient.home else { continue };
             let read = message.reads.contains(&(recipient.agent_id.clone(), home.clone()));
-            assert_eq!(recipient.read_at.is_some(), read, "P3: what {name} shows of {} having read {id}", recipient.agent_id);
+            assert_eq!(
+                recipient.read_at.is_some(),
+                read,
+                "P3: what {name} shows of {} having read {id}",
+                recipient.agent_id
+            );
         }
     }
 }
 
 fn read(log: &StoreLog) -> BTreeMap<String, Message> {
     let mut messages: BTreeMap<String, Message> = BTreeMap::new();
-    for row in log.page(0, 1_000_000, 1 << 40).unwrap().rows.into_iter().filter(|row| row.kind.starts_with("message.")) {
+    for row in log.page(0, 1_000_000, 1 << 40).unwrap().rows.into_iter().filter(|row| row.kind.starts_with("message."))
+    {
         let event: Value = serde_json::from_str(&row.body).unwrap();
         let (Some(id), Some(at)) = (
             event["message_id"].as_str().filter(|id| id.len() <= limits::MAX_FOREIGN_ID_BYTES),
@@ -67,8 +78,11 @@ fn read(log: &StoreLog) -> BTreeMap<String, Message> {
         let rank = (at, row.id);
         let message = messages.entry(id.to_owned()).or_default();
         match row.kind.as_str() {
-            // What cannot be read is not folded.
-            "message.create" if event["body"]["content"].is_string() && message.created.as_ref().is_none_or(|(first, _)| rank < *first) => {
+            // Unreadable events are not folded.
+            "message.create"
+                if event["body"]["content"].is_string()
+                    && message.created.as_ref().is_none_or(|(first, _)| rank < *first) =>
+            {
                 message.created = Some((rank, event));
             }
             "message.edit" => drop(message.edits.insert(rank, event)),

@@ -1,4 +1,4 @@
-//! Pairing, on a quiet line, as people do it.
+//! Pairs simulated daemons over a network without faults.
 
 use thrum_core::{Ambient, limits};
 use thrum_sync::{
@@ -6,23 +6,23 @@ use thrum_sync::{
         Here, Protocol,
         pake::{self, Parties},
     },
+    protocol::wire::{self, Begin, Pair},
+    protocol::{self, Next},
     registry::Stranger,
-    server::{self, Next},
     transport::{Caller, Kind},
-    wire::{self, Begin, Pair},
 };
 
 use super::Sim;
 use crate::{go::Go, kit::World};
 
 impl Sim {
-    /// Pairs two daemons with a code, as `peer add` here and `peer join` there do, on a quiet line.
+    /// Pairs two daemons with a code, as `peer add` here and `peer join` there do, on a network without faults.
     pub fn pair(&mut self, here: usize, there: usize) {
         let now = self.now(here);
-        let (joiner, name) = (self.daemons[there].id.clone(), self.daemons[there].desk.me.name.clone());
+        let (joiner, name) = (self.daemons[there].id.clone(), self.daemons[there].auth.me.name.clone());
         let daemon = &mut self.daemons[here];
         let at = Here { kind: Kind::Local, node: None, address: format!("127.0.0.1:{}", 9100 + here) };
-        let opened = daemon.desk.pairing.start(at, limits::PAIRING_SESSION, now, &mut daemon.world).unwrap();
+        let opened = daemon.auth.pairing.start(at, limits::PAIRING_SESSION, now, &mut daemon.world).unwrap();
         let parties = Parties {
             version: pake::VERSION.into(),
             joiner,
@@ -38,11 +38,12 @@ impl Sim {
         let begin = Begin { version, daemon_id: joiner, name, address, message };
         let mut visit = Caller { address: "127.0.0.1:1".into(), kind: Kind::Local, node: None }.into();
         let mut ask = |line: String| {
-            let received = server::receive(&mut daemon.desk, line.as_bytes(), &mut visit, now, &mut daemon.world);
+            let received = protocol::receive(&mut daemon.auth, line.as_bytes(), &mut visit, now, &mut daemon.world);
             let Next::Reply(reply) = received.next else { panic!("pairing does not ask the log") };
             reply
         };
-        let (confirming, confirmation) = joining.confirm(&wire::read_begun(ask(begin.line(1)).as_bytes(), 1).unwrap()).unwrap();
+        let (confirming, confirmation) =
+            joining.confirm(&wire::read_begun(ask(begin.line(1)).as_bytes(), 1).unwrap()).unwrap();
         let confirmed = wire::read_confirmed(ask(wire::confirm_request(2, &confirmation)).as_bytes(), 2).unwrap();
         let token = confirming.open(&confirmed.confirmation, &confirmed.sealed, &confirmed.name).unwrap();
         let stranger = Stranger {
@@ -55,13 +56,13 @@ impl Sim {
             protocol: Protocol::Pake,
         };
         let at = self.now(there).at;
-        self.daemons[there].desk.registry.pair(stranger, token, at).unwrap();
+        self.daemons[there].auth.registry.pair(stranger, token, at).unwrap();
         let joiner = self.daemons[there].id.clone();
         self.drive(here, &joiner);
         self.drive(there, &listener);
     }
 
-    /// A daemon of Go Thrum, which joins ours.
+    /// Adds a Go daemon to the simulation.
     pub fn add_go(&mut self) -> usize {
         let place = self.daemons.len() + self.gos.len();
         self.gos.push(Go::new(place, World::new(self.world.random_u64())));
@@ -73,7 +74,7 @@ impl Sim {
         let (joiner, place) = (self.gos[go].id.clone(), self.gos[go].place);
         let daemon = &mut self.daemons[here];
         let opened = daemon
-            .desk
+            .auth
             .pairing
             .start(
                 Here { kind: Kind::Local, node: None, address: "127.0.0.1:9100".into() },
@@ -85,7 +86,8 @@ impl Sim {
         let address = format!("127.0.0.1:{}", 9100 + place);
         let request = Pair { code: opened.code.reveal().into(), daemon_id: joiner.clone(), name: "go".into(), address };
         let caller = Caller { address: "127.0.0.1:1".into(), kind: Kind::Local, node: None };
-        let received = server::receive(&mut daemon.desk, request.line(1).as_bytes(), &mut caller.into(), now, &mut daemon.world);
+        let received =
+            protocol::receive(&mut daemon.auth, request.line(1).as_bytes(), &mut caller.into(), now, &mut daemon.world);
         let Next::Reply(reply) = received.next else { panic!("pairing does not ask the log") };
         let paired = wire::read_paired(reply.as_bytes(), 1).unwrap();
         self.gos[go].pair(&paired.daemon_id, here, paired.token);

@@ -1,10 +1,10 @@
-//! What a run did and went through, to be summed up and read.
+//! Counts of a run's actions and faults, to be summed up and displayed.
 
 use std::fmt;
 
 macro_rules! tally {
     ($($name:ident),* $(,)?) => {
-        /// Counts of one run, or of many.
+        /// Counts of one run or of many.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Tally { $(pub $name: usize),* }
 

@@ -1,5 +1,5 @@
-//! A reader of a daemon's log who asks for what came after its cursor, as `events.watch` does, at every commit. It also looks
-//! at each message that something happened to, as it is shown at that moment.
+//! Reads a daemon's log by cursor at every commit, as `events.watch` does. Also checks each changed message as it is
+//! shown at that moment.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,28 +9,28 @@ use thrum_sync::Log;
 
 use crate::kit::StoreLog;
 
-/// What it has seen.
+/// State of the reader.
 #[derive(Default)]
 pub struct Watcher {
     cursor: u64,
-    /// Every row, by its sequence.
+    /// All rows, by sequence.
     rows: BTreeMap<u64, Seen>,
-    /// Every event, and whether a purge may take it.
+    /// All events, with the data that decides whether a purge may remove them.
     pub events: BTreeMap<String, Seen>,
-    /// Which event has which `origin_seq`, in each log of each origin. In a log that was put back and went on before anybody
-    /// noticed, one number has two.
+    /// The event of each `origin_seq`, in each log of each origin. In a log that was restored and continued before this
+    /// was noticed, one origin sequence has two events.
     origins: BTreeMap<(String, String), BTreeMap<u64, String>>,
     forked: BTreeSet<(String, String)>,
     messages: BTreeMap<String, Shown>,
-    /// Who brought each event; nobody what was made here.
+    /// By event: the peer that sent it; empty for local events.
     sources: BTreeMap<String, String>,
-    /// What anybody purged, as far as that was heard of here.
+    /// All purges known here.
     pub purged: Purges,
-    /// Creations of messages that were seen.
+    /// Message creations that were seen.
     created: BTreeSet<String>,
 }
 
-/// What purges take: all before an instant, and what they name.
+/// The effect of purges: everything before an instant, and the messages that they name.
 #[derive(Clone, Debug, Default)]
 pub struct Purges {
     pub before: Stamp,
@@ -43,13 +43,14 @@ impl Purges {
         self.named.extend(other.named.iter().cloned());
     }
 
-    /// Whether a message of this id is gone.
+    /// Returns `true` if the message with this id is purged.
     pub fn takes(&self, message_id: &str) -> bool {
-        self.named.contains(message_id) || ids::ulid_time(message_id).is_some_and(|made| made.millis() < self.before.millis())
+        self.named.contains(message_id)
+            || ids::ulid_time(message_id).is_some_and(|made| made.millis() < self.before.millis())
     }
 }
 
-/// An event as far as it matters when it is gone.
+/// Data of an event that is needed after the event is gone.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub id: String,
@@ -80,28 +81,33 @@ impl Seen {
         Self { id: row.id.clone(), kind: row.kind.clone(), at, target }
     }
 
-    /// Whether purges take it away: said here once more, apart from the store.
+    /// Returns `true` if purges remove the event. Implemented independently of the store.
     pub fn is_purged_by(&self, purges: &Purges) -> bool {
         let cutoff = purges.before;
         let by_id = |id: &String| ids::ulid_time(id).map(|_| purges.takes(id));
         match self.kind.as_str() {
-            "message.create" | "message.edit" | "message.receipt" | "agent.session.start" | "agent.session.end" => {
+            "message.create"
+            | "message.edit"
+            | "message.receipt"
+            | "agent.woken"
+            | "agent.session.start"
+            | "agent.session.end" => {
                 self.target.as_ref().and_then(by_id).unwrap_or(self.at < cutoff || purges.named.contains(&self.id))
             }
-            "agent.update" => self.at < cutoff || purges.named.contains(&self.id),
+            "agent.update" | "agent.presence" => self.at < cutoff || purges.named.contains(&self.id),
             _ => false,
         }
     }
 
-    /// Whether it is about a message that another event made.
+    /// Returns `true` if the event is about a message that another event created.
     fn is_dependent(&self) -> bool {
         ["message.edit", "message.delete", "message.receipt"].contains(&self.kind.as_str())
     }
 }
 
 impl Watcher {
-    /// Reads on. What it finds must follow from what it has seen (P4, P5).
-    /// `source` brought what is new; returns who brought the rows, those that were moved included.
+    /// Reads new rows, which must be consistent with the earlier ones (P4, P5). `source` sent the new ones. Returns the
+    /// senders of the rows, including moved ones.
     pub fn poll(&mut self, log: &StoreLog, name: &str, source: &str, in_order: bool) -> BTreeSet<String> {
         let mut sources = BTreeSet::new();
         loop {
@@ -132,10 +138,14 @@ impl Watcher {
         let known = self.events.insert(seen.id.clone(), seen.clone());
         if let Some(known) = known {
             assert!(known.is_dependent(), "P4: {name} shows {known:?} a second time, at {sequence}");
-            assert!(seen.target.as_ref().is_some_and(|target| self.created.contains(target)), "P4: {name} moved {seen:?} behind nothing");
+            assert!(
+                seen.target.as_ref().is_some_and(|target| self.created.contains(target)),
+                "P4: {name} moved {seen:?} behind nothing"
+            );
             return;
         }
-        if let Some(cutoff) = event["cutoff"].as_str().and_then(Stamp::parse).filter(|_| seen.kind == "purge.executed") {
+        if let Some(cutoff) = event["cutoff"].as_str().and_then(Stamp::parse).filter(|_| seen.kind == "purge.executed")
+        {
             let named = event["ahead"].as_array().into_iter().flatten().filter_map(|id| id.as_str().map(str::to_owned));
             self.purged.add(&Purges { before: cutoff.min(seen.at), named: named.collect() });
         }
@@ -153,31 +163,38 @@ impl Watcher {
         if known.insert(number, seen.id.clone()).is_some() {
             self.forked.insert(of.clone());
         }
-        // What was moved behind its message came late to whoever reads us, too.
+        // A row that was moved behind its message also comes late to our readers.
         let may_be_late = !in_order || seen.is_dependent() || self.forked.contains(&of);
-        assert!(number > last || may_be_late, "P4: {name} shows event {number} of {origin} in {log} after {last}: {seen:?}");
+        assert!(
+            number > last || may_be_late,
+            "P4: {name} shows event {number} of {origin} in {log} after {last}: {seen:?}"
+        );
     }
 
-    /// A message as it is shown now, after what it was before.
+    /// Checks a message as shown now against its earlier state.
     fn look(&mut self, log: &StoreLog, message: &str, name: &str) {
         let now = match log.message(message) {
             Some(shown) => Shown::Here { edited: shown.edit_claimed_at, deleted: shown.deleted_at },
             None if self.messages.contains_key(message) => Shown::Gone,
-            // Something about a message that is not here.
+            // The event is about a message that is not here.
             None => return,
         };
         let before = self.messages.insert(message.to_owned(), now.clone());
         match (before, &now) {
             (Some(Shown::Gone), Shown::Here { .. }) => panic!("P5: {message} was purged at {name} and is back"),
             (Some(Shown::Here { edited, deleted }), Shown::Here { edited: edited_now, deleted: deleted_now }) => {
-                assert!(*edited_now >= edited, "P5: {message} at {name} goes back from its edit of {edited:?} to that of {edited_now:?}");
+                assert!(
+                    *edited_now >= edited,
+                    "P5: {message} at {name} goes back from its edit of {edited:?} to that of {edited_now:?}"
+                );
                 assert!(deleted.is_none() || deleted_now.is_some(), "P5: {message} was deleted at {name} and is back");
             }
             _ => {}
         }
     }
 
-    /// Nothing was put below the cursor, and nothing that was seen is gone but by a purge or to a place behind (P4, P2).
+    /// Asserts that no row was inserted below the cursor, and that seen rows vanished only by a purge or a move to a
+    /// later position (P4, P2).
     pub fn look_back(&self, log: &StoreLog, name: &str, purged: &Purges) {
         let rows = log.page(0, 1_000_000, 1 << 40).unwrap().rows;
         let mut held = BTreeSet::new();

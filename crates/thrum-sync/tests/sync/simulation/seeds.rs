@@ -1,4 +1,4 @@
-//! Lives by their seeds: some in every build, one again, or thousands.
+//! Histories by their seeds: some in every build, a single one, or thousands.
 
 use std::sync::{
     Mutex,
@@ -9,7 +9,7 @@ use thrum_core::Ambient;
 
 use crate::{kit::System, life::live, sim::Tally};
 
-/// Says which seed failed.
+/// Prints the seed that failed.
 pub struct Replay(pub u64, pub &'static str);
 
 impl Drop for Replay {
@@ -21,12 +21,12 @@ impl Drop for Replay {
     }
 }
 
-/// The one seed to replay, if one is named.
+/// Returns the seed to replay, if one is set.
 pub fn only_seed() -> Option<u64> {
     std::env::var("THRUM_SEED").ok().map(|seed| seed.parse().expect("THRUM_SEED is a number"))
 }
 
-/// Lives these lives one after the other; names the one that fails.
+/// Runs these histories one after another. Reports the seed that fails.
 fn seeds(seeds: impl Iterator<Item = u64>) {
     if only_seed().is_none() && many().is_none() {
         for seed in seeds {
@@ -40,7 +40,7 @@ fn one(seed: u64) -> (Tally, u64) {
     live(seed)
 }
 
-/// Seeds that run in every build, half in this test and half in the next.
+/// Number of seeds in every build, half in this test and half in the next.
 const SEEDS: u64 = 120;
 
 /// P1, P2, P3, P4, P5, P6, P7
@@ -54,7 +54,7 @@ fn p1_to_p7_hold_after_any_schedule_odd_seeds() {
     seeds((1..=SEEDS).filter(|seed| seed % 2 == 1));
 }
 
-/// Others in every build; the one that fails is named.
+/// New seeds in every build; a failing one is reported.
 #[test]
 fn p1_to_p7_hold_after_any_schedule_fresh_seeds() {
     let base = System.random_u64() >> 16;
@@ -73,7 +73,7 @@ fn a_seed_replays_to_the_last_message() {
     }
 }
 
-/// `THRUM_SEEDS=1..10000`: these, on all cores, with a sum at the end.
+/// Returns the range in `THRUM_SEEDS=1..10000`: these run on all cores, with a summary at the end.
 fn many() -> Option<std::ops::Range<u64>> {
     let text = std::env::var("THRUM_SEEDS").ok()?;
     let (from, to) = text.split_once("..").expect("THRUM_SEEDS is FIRST..LAST");

@@ -1,4 +1,4 @@
-//! `thrum agent cleanup`.
+//! `thrum agent cleanup`: finds agents that were left behind, and deletes them on request.
 
 use serde_json::{Value, json};
 use thrum_core::{Fault, name};
@@ -6,9 +6,9 @@ use thrum_core::{Fault, name};
 use super::delete::confirm;
 use crate::{
     context::Context,
-    render::{Page, Render, said, style::BOLD, who_plain},
+    render::{Page, Render, style::BOLD, who_plain},
     shapes::{Answer, Cleaned, Orphan},
-    text::count,
+    text::{count, said},
 };
 
 /// Find agents that were left behind, and delete them if told so

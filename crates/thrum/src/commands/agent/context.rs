@@ -1,4 +1,4 @@
-//! `thrum agent context`: what goes on in open sessions.
+//! `thrum agent context`: what is going on in open sessions.
 
 use serde_json::{Value, json};
 use thrum_core::Fault;
@@ -9,12 +9,12 @@ use crate::{
         who_has::{lines, repo_path},
     },
     context::Context,
-    render::{Page, Render, said, said_within, style::DIM},
+    render::{Page, Render, style::DIM},
     shapes::{Answer, Contexts, Working},
-    text::count,
+    text::{count, said, said_within},
 };
 
-/// Most files and commits shown of one session.
+/// Maximum number of files and of commits shown per session.
 const SHOWN: usize = 20;
 
 /// Show what agents work on: intent, task, branch, commits, files
@@ -63,14 +63,23 @@ impl Render for Answer<Contexts> {
 
 fn show(context: &Working, page: &mut Page) {
     let Working { branch, unmerged_commits, file_changes, intent, current_task, last_seen_at, status, .. } = context;
-    page.line(format!("{}  {} ({DIM}last seen {}{DIM:#})", context.who(), said(status), page.time(*last_seen_at)));
+    page.line(format!(
+        "{}  {} ({DIM}last seen {}{DIM:#})",
+        context.agent.who(),
+        context.doing.words().unwrap_or_else(|| said(status)),
+        page.time(*last_seen_at)
+    ));
     for (name, text) in [("Intent", intent), ("Task", current_task), ("Branch", branch)] {
         if let Some(text) = text {
             page.line(format!("    {name}: {}", said_within(text, 200)));
         }
     }
     for commit in unmerged_commits.iter().take(SHOWN) {
-        page.line(format!("    {} {}", said_within(commit.sha.get(..8).unwrap_or(&commit.sha), 8), said_within(&commit.message, 100)));
+        page.line(format!(
+            "    {} {}",
+            said_within(commit.sha.get(..8).unwrap_or(&commit.sha), 8),
+            said_within(&commit.message, 100)
+        ));
     }
     for change in file_changes.iter().take(SHOWN) {
         page.line(format!("    {} ({})", said(&change.path), lines(change)));
@@ -86,12 +95,16 @@ pub(super) fn table(contexts: &Contexts, page: &mut Page) {
     let row = |context: &Working| {
         let Working { session_id, branch, unmerged_commits, uncommitted_files, intent, git_updated_at, .. } = context;
         vec![
-            context.who_plain(),
+            context.agent.who_plain(),
             said(session_id),
             branch.as_deref().map(said).unwrap_or_default(),
             unmerged_commits.len().to_string(),
             count(uncommitted_files.len() as u64, "file"),
-            intent.as_deref().filter(|intent| !intent.is_empty()).map(|intent| said_within(intent, 60)).unwrap_or_default(),
+            intent
+                .as_deref()
+                .filter(|intent| !intent.is_empty())
+                .map(|intent| said_within(intent, 60))
+                .unwrap_or_default(),
             git_updated_at.map(|at| page.time(at)).unwrap_or_default(),
         ]
     };

@@ -1,4 +1,4 @@
-//! `thrum agent delete`.
+//! `thrum agent delete`: deletes a local agent and its identity files.
 
 use std::{fs, path::PathBuf};
 
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     force: bool,
 }
 
-/// An agent that is gone, and the identity files that went with it.
+/// A deleted agent, and the identity files that were deleted with it.
 pub(crate) struct Deleted {
     name: String,
     answer: Answer<Any>,
@@ -38,7 +38,7 @@ pub(crate) struct Deleted {
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Deleted, Fault> {
     let name = args.name.strip_prefix('@').unwrap_or(&args.name);
-    // It becomes part of a path.
+    // The name becomes part of a path.
     name::check_agent(name)?;
     let mut client = cx.daemon()?;
     if !args.force {
@@ -57,12 +57,14 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Deleted, Fault> {
     Ok(Deleted { name: name.to_owned(), answer, files })
 }
 
-/// Asks on a terminal; elsewhere only a flag says yes.
+/// Asks for confirmation on a terminal. Without one, only a flag can confirm.
 pub(in crate::commands) fn confirm(question: &str, cx: &Context) -> Result<(), Fault> {
     let Some(answer) = cx.output.ask(&format!("{question} [y/N] ")) else {
-        return Err(
-            Fault::new(ErrorKind::Invalid, "a deletion is for good, and standard input is no terminal to ask on").hint("Add --force.")
-        );
+        return Err(Fault::new(
+            ErrorKind::Invalid,
+            "a deletion is for good, and standard input is no terminal to ask on",
+        )
+        .hint("Add --force."));
     };
     if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
         Ok(())

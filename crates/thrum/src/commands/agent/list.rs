@@ -1,4 +1,4 @@
-//! `thrum agent list`.
+//! `thrum agent list`: lists the registered agents.
 
 use serde_json::{Value, json};
 use thrum_core::{Fault, name};
@@ -6,8 +6,9 @@ use thrum_core::{Fault, name};
 use super::context;
 use crate::{
     context::Context,
-    render::{Page, Render, said_within, who_plain},
+    render::{Page, Render, who_plain},
     shapes::{Agents, Answer, Contexts, ListedAgent},
+    text::said_within,
 };
 
 /// List the registered agents, the newest first
@@ -28,10 +29,10 @@ pub(crate) struct Args {
     context: bool,
 }
 
-/// Characters shown of a display name or a host name.
+/// Maximum length of a display name or host name, in characters.
 const MOST: usize = 60;
 
-/// Agents, with their contexts if those were asked for.
+/// Agents, with their contexts if requested.
 pub(crate) struct List {
     agents: Answer<Agents>,
     contexts: Option<Answer<Contexts>>,
@@ -40,10 +41,13 @@ pub(crate) struct List {
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<List, Fault> {
     let mut client = cx.daemon()?;
     let agents: Answer<Agents> = client.call("agent.list", json!({"role": args.role, "module": args.module}))?;
-    let mut contexts: Option<Answer<Contexts>> = if args.context { Some(client.call("agent.listContext", json!({}))?) } else { None };
+    let mut contexts: Option<Answer<Contexts>> =
+        if args.context { Some(client.call("agent.listContext", json!({}))?) } else { None };
     if let Some(Answer { raw, read }) = &mut contexts {
-        let listed = |name: &str, home: &str| agents.read.agents.iter().any(|agent| agent.agent_id == name && agent.home == home);
-        read.contexts.retain(|context| listed(&context.agent_id, &context.home));
+        let listed = |name: &str, home: &str| {
+            agents.read.agents.iter().any(|agent| agent.agent_id == name && agent.home == home)
+        };
+        read.contexts.retain(|context| listed(&context.agent.agent_id, &context.agent.home));
         if let Some(raw) = raw["contexts"].as_array_mut() {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             raw.retain(|context| listed(&text(&context["agent_id"]), &text(&context["home"])));
@@ -71,6 +75,7 @@ impl Render for List {
                 hostname,
                 last_seen_at,
                 registered_at,
+                doing,
                 ..
             } = agent;
             let who = who_plain(agent_id, address, *signed);
@@ -80,11 +85,12 @@ impl Render for List {
                 None => said_within(hostname, MOST),
             };
             let display = if display.is_empty() { String::new() } else { said_within(display, MOST) };
-            let seen = last_seen_at.map_or_else(|| format!("never; registered {}", page.time(*registered_at)), |at| page.time(at));
-            vec![who, name::shown(role), name::shown(module), display, place, seen]
+            let seen = last_seen_at
+                .map_or_else(|| format!("never; registered {}", page.time(*registered_at)), |at| page.time(at));
+            vec![who, name::shown(role), name::shown(module), display, place, doing.words().unwrap_or_default(), seen]
         };
         let rows = agents.iter().map(row).collect();
-        page.table(&["AGENT", "ROLE", "MODULE", "DISPLAY", "LIVES", "LAST SEEN"], rows);
+        page.table(&["AGENT", "ROLE", "MODULE", "DISPLAY", "LIVES", "DOES", "LAST SEEN"], rows);
         if self.agents.read.more {
             page.line("There are more than an answer has room for: --role and --module choose among them");
         }

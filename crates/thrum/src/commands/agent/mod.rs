@@ -1,4 +1,4 @@
-//! `thrum agent`: who is registered, and who was left behind.
+//! `thrum agent`: lists registered agents, and deletes them or those that were left behind.
 
 mod cleanup;
 mod context;
@@ -9,10 +9,9 @@ pub(super) use delete::confirm;
 use thrum_core::Fault;
 
 use crate::{
-    cli::boxed,
     commands::{register, session, whoami},
     context::Context,
-    render::Render,
+    render::{Render, boxed},
 };
 
 /// See, clean up and delete agents

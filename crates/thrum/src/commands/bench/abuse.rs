@@ -1,37 +1,45 @@
 //! `thrum bench --abuse`: what a hostile paired peer costs the agents of this machine.
 //!
-//! Each case is a daemon of its own, which reads the peer's log while an agent here sends one message after the other. What counts
-//! is how long the agent waits, and the most memory that the daemon ever had.
+//! Each case starts its own daemon, which reads the peer's log while a local agent sends one message after the other.
+//! The figures are how long the agent waits, and the daemon's peak memory.
+//!
+//! The peer and the clients share the cores with the daemon. A control measures what that alone costs the agent: the
+//! same messages go to an idle daemon, while threads of this process use as much processor time and write as much to
+//! the same disk as the case did.
 
 use std::{
-    fs, thread,
+    fs,
+    io::{self, BufRead, BufReader, Write},
+    os::unix::{fs::FileExt, net::UnixStream},
+    thread,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::{ErrorKind, Fault, limits};
 
 use super::{
-    figures::Figures,
+    figures::{Ended, Figures},
     hostile::{self, Log},
     ours,
     work::{Agent, Daemon},
 };
 use crate::commands::demo::{
+    failed,
     latency::Times,
     stage::{Place, Stage},
 };
 
-/// Between two messages of the agent.
+/// Pause between two messages of the agent.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A case is measured for so long at least, however fast the peer is read.
+/// Minimum duration of a case, even if the peer is read faster.
 const LEAST: Duration = Duration::from_secs(3);
 
-/// And no longer.
+/// Maximum duration of a case.
 const MOST: Duration = Duration::from_secs(120);
 
-/// How a case is called, what the peer serves, and what is asked of the daemon meanwhile.
+/// The name of a case, the log that the peer serves, and the methods that clients call meanwhile.
 struct Case {
     name: &'static str,
     /// The name of its repository.
@@ -40,9 +48,10 @@ struct Case {
     asks: &'static [&'static str],
 }
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     Case { name: "a peer with nothing to say", place: "silent", log: Log::default, asks: &[] },
-    Case { name: "60,000 receipts, then their message", place: "receipts", log: receipts, asks: &[] },
+    Case { name: "45,000 receipts, then their message", place: "receipts", log: || receipts(45_000), asks: &[] },
+    Case { name: "60,000 receipts, more than the quota has", place: "quota", log: || receipts(60_000), asks: &[] },
     Case { name: "1,000 agents and 2,000 messages to everyone", place: "crowd", log: crowd, asks: &["team.list"] },
     Case {
         name: "30 work contexts of 3.2 MB",
@@ -64,10 +73,16 @@ fn mail(id: &str, content: &str) -> Value {
         "refs": [{"type": "mention", "value": "ann"}]})
 }
 
-fn receipts() -> Log {
+/// Receipts for a message that comes last. Until it arrives they are parked, and count towards
+/// [`thrum_core::limits::MAX_PEER_PARKED`].
+fn receipts(number: usize) -> Log {
     let mut log = Log::default();
-    for n in 0..60_000 {
-        log.add("message.receipt", 2, json!({"message_id": "msg_late", "agent_id": format!("reader{n}"), "receipt_type": "read"}));
+    for n in 0..number {
+        log.add(
+            "message.receipt",
+            2,
+            json!({"message_id": "msg_late", "agent_id": format!("reader{n}"), "receipt_type": "read"}),
+        );
     }
     log.add("message.create", 1, mail("msg_late", "here at last"));
     log
@@ -76,7 +91,11 @@ fn receipts() -> Log {
 fn crowd() -> Log {
     let mut log = Log::default();
     for n in 0..1_000 {
-        log.add("agent.register", 1, json!({"agent_id": format!("one{n}"), "kind": "agent", "role": "crowd", "module": format!("m{n}")}));
+        log.add(
+            "agent.register",
+            1,
+            json!({"agent_id": format!("one{n}"), "kind": "agent", "role": "crowd", "module": format!("m{n}")}),
+        );
     }
     for n in 0..2_000 {
         let everyone = json!([{"type": "group", "value": "everyone"}]);
@@ -96,7 +115,11 @@ fn contexts() -> Log {
         let (agent, session) = (format!("one{n}"), format!("ses_{n}"));
         log.add("agent.register", 1, json!({"agent_id": agent, "kind": "agent", "role": "hoarder", "module": "m"}));
         log.add("agent.session.start", 2, json!({"session_id": session, "agent_id": agent}));
-        log.add("agent.update", 3, json!({"agent_id": agent, "work_contexts": [{"session_id": session, "uncommitted_files": files}]}));
+        log.add(
+            "agent.update",
+            3,
+            json!({"agent_id": agent, "work_contexts": [{"session_id": session, "uncommitted_files": files}]}),
+        );
     }
     log
 }
@@ -124,7 +147,7 @@ fn control_characters() -> Log {
 /// Measures every case.
 ///
 /// # Errors
-/// A daemon that cannot be started, or that does not take a message.
+/// Fails if a daemon cannot be started or refuses a message.
 pub(super) fn measure(stage: &Stage, step: &dyn Fn(&str), figures: &mut Figures) -> Result<(), Fault> {
     for Case { name, place, log, asks } in &CASES {
         step(name);
@@ -133,64 +156,185 @@ pub(super) fn measure(stage: &Stage, step: &dyn Fn(&str), figures: &mut Figures)
         ours::agent(&place, "bea")?;
         let (agent, log) = (Agent::of(&place, "ann", "bea")?, log());
         let events = log.len();
+        let load = Load::begin(&place)?;
         hostile::join(&place, log)?;
         let began = Instant::now();
-        let (times, read) = thread::scope(|scope| {
-            let asking: Vec<_> = asks.iter().map(|method| scope.spawn(|| ask_again_and_again(&place, method, began))).collect();
+        let (times, ended) = thread::scope(|scope| {
+            let asking: Vec<_> =
+                asks.iter().map(|method| scope.spawn(|| ask_again_and_again(&place, method, began))).collect();
             let outcome = send_until_read(&place, &agent, events, began);
             for asked in asking {
                 asked.join().unwrap_or(Ok(()))?;
             }
             outcome
         })?;
+        let load = load.end();
         figures.times(&format!("send while: {name}"), &Times::new(times));
         figures.memory("    most memory of the daemon", peak(&place)?);
-        match read {
-            Some(took) if events > 0 => figures.took("    read to the end", took),
-            Some(_) => {}
-            None => figures.took("    not read to the end within", MOST),
+        if events > 0 {
+            figures.read("    read", &ended, events);
         }
         place.run(&["daemon", "stop"])?;
+        if let Some(load) = load.filter(|_| events > 0) {
+            figures.load("    meanwhile", load.daemon, load.here, load.written);
+            place.run(&["daemon", "start"])?;
+            let times = send_beside_others(&place, &agent, &load, asks.len() + PEER)?;
+            figures.times("    control: send while others compute and write as much", &Times::new(times));
+            place.run(&["daemon", "stop"])?;
+        }
     }
     Ok(())
 }
 
-/// One message after the other until the peer is read to its end; how long each took, and when that was.
-fn send_until_read(place: &Place, agent: &Agent, events: usize, began: Instant) -> Result<(Vec<Duration>, Option<Duration>), Fault> {
+/// Sends messages one after the other until the peer's log is read to its end or the quota stops it. Returns how long
+/// each send took, and how the reading ended.
+fn send_until_read(
+    place: &Place,
+    agent: &Agent,
+    events: usize,
+    began: Instant,
+) -> Result<(Vec<Duration>, Ended), Fault> {
     let (mut sending, mut looking) = (agent.connect()?, place.connect()?);
-    let (mut times, mut read, mut looked) = (Vec::new(), None, Instant::now());
-    while began.elapsed() < MOST && (read.is_none() || began.elapsed() < LEAST) {
+    let (mut times, mut looked) = (Vec::new(), Instant::now());
+    let mut ended = Ended { taken: 0, is_over_quota: false, after: None };
+    while began.elapsed() < MOST && (ended.after.is_none() || began.elapsed() < LEAST) {
         let sent = Instant::now();
         agent.send(&mut sending)?;
         times.push(sent.elapsed());
-        if read.is_none() && looked.elapsed() > Duration::from_millis(200) {
+        if ended.after.is_none() && looked.elapsed() > Duration::from_millis(200) {
             looked = Instant::now();
             let peers: Value = looking.call("peer.list", json!({}))?;
-            let upto = peers[0]["last_synced_seq"].as_u64().unwrap_or(0);
-            let is_stopped = peers[0]["state"] == "over_quota";
-            if upto >= events as u64 || is_stopped {
-                read = Some(began.elapsed());
+            ended.taken = peers[0]["last_synced_seq"].as_u64().unwrap_or(0);
+            ended.is_over_quota = peers[0]["state"] == "over_quota";
+            if ended.taken >= events as u64 || ended.is_over_quota {
+                ended.after = Some(began.elapsed());
             }
         }
         thread::sleep(PAUSE);
     }
-    Ok((times, read))
+    Ok((times, ended))
 }
 
-/// What others ask of the daemon meanwhile.
+/// Calls `method` repeatedly, as other clients would. Answers are read and discarded: the cost of parsing them is not
+/// measured here.
 fn ask_again_and_again(place: &Place, method: &str, began: Instant) -> Result<(), Fault> {
-    let mut client = place.connect()?;
+    let cannot = |error: io::Error| Fault::new(ErrorKind::Failed, format!("{method} was not answered: {error}"));
     let params = json!({"include_offline": true, "caller_agent_id": "ann", "for_agent": "ann", "timeout_ms": 100});
+    let request = format!("{}\n", json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}));
+    let stream = UnixStream::connect(place.socket()?).map_err(cannot)?;
+    stream.set_read_timeout(Some(2 * limits::LOCAL_CALL)).map_err(cannot)?;
+    let mut stream = BufReader::with_capacity(256 << 10, stream);
     while began.elapsed() < LEAST {
-        client.call::<Value>(method, params.clone())?;
+        stream.get_mut().write_all(request.as_bytes()).map_err(cannot)?;
+        if stream.skip_until(b'\n').map_err(cannot)? == 0 {
+            return Err(cannot(io::ErrorKind::UnexpectedEof.into()));
+        }
         thread::sleep(PAUSE);
     }
     Ok(())
 }
 
-/// The most resident memory that the daemon ever had. `None` where the system has no `/proc`.
+/// Number of busy threads besides those of the calling clients: the peer's, and those with which the daemon reads it.
+const PEER: usize = 2;
+
+/// How long a thread of the control computes without a pause.
+const BURST: Duration = Duration::from_millis(10);
+
+/// Pause between two writes of the control.
+const WRITE_PAUSE: Duration = Duration::from_millis(100);
+
+/// The processor times of the daemon and of this process, which plays the peer and the clients, and the daemon's disk
+/// writes, at the beginning of a case.
+struct Load {
+    pid: u32,
+    began: Instant,
+    daemon: Duration,
+    here: Duration,
+    written: u64,
+}
+
+/// The load of a case: processor use in cores, and the daemon's disk writes in bytes per second.
+struct Rates {
+    daemon: f64,
+    here: f64,
+    written: u64,
+}
+
+impl Load {
+    fn begin(place: &Place) -> Result<Self, Fault> {
+        let pid = ours::health(place)?.pid;
+        let used = |pid| ours::cpu(pid).unwrap_or_default();
+        let written = written(pid).unwrap_or_default();
+        Ok(Self { pid, began: Instant::now(), daemon: used(pid), here: used(std::process::id()), written })
+    }
+
+    /// Returns the load since `begin`; `None` if the system has no `/proc`.
+    fn end(self) -> Option<Rates> {
+        let seconds = self.began.elapsed().as_secs_f64();
+        let cores = |pid, before: Duration| Some(ours::cpu(pid)?.saturating_sub(before).as_secs_f64() / seconds);
+        let milliseconds = u64::try_from(self.began.elapsed().as_millis()).ok()?.max(1);
+        let written = written(self.pid)?.saturating_sub(self.written) * 1000 / milliseconds;
+        Some(Rates { daemon: cores(self.pid, self.daemon)?, here: cores(std::process::id(), self.here)?, written })
+    }
+}
+
+/// Bytes that a process has written to disks so far.
+fn written(pid: u32) -> Option<u64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    io.lines().find_map(|line| line.strip_prefix("write_bytes:")?.trim().parse().ok())
+}
+
+/// Sends messages one after the other while `threads` other threads together use as much processor time, and one writes
+/// as much, as in `load`.
+fn send_beside_others(place: &Place, agent: &Agent, load: &Rates, threads: usize) -> Result<Vec<Duration>, Fault> {
+    let share = ((load.daemon + load.here) / threads as f64).clamp(0.01, 1.0);
+    let began = Instant::now();
+    let compute = || {
+        while began.elapsed() < LEAST {
+            let burst = Instant::now();
+            while burst.elapsed() < BURST {
+                std::hint::spin_loop();
+            }
+            thread::sleep(BURST.mul_f64(1.0 / share - 1.0));
+        }
+    };
+    let path = place.repo()?.var().join("control");
+    let bytes = vec![
+        b'x';
+        usize::try_from(load.written / 1000 * u64::try_from(WRITE_PAUSE.as_millis()).unwrap_or(0))
+            .unwrap_or(0)
+    ];
+    let write = || -> io::Result<()> {
+        let file = fs::File::create(&path)?;
+        while began.elapsed() < LEAST {
+            file.write_all_at(&bytes, 0)?;
+            file.sync_data()?;
+            thread::sleep(WRITE_PAUSE);
+        }
+        fs::remove_file(&path)
+    };
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(compute);
+        }
+        let writing = scope.spawn(write);
+        let (mut sending, mut times) = (agent.connect()?, Vec::new());
+        while began.elapsed() < LEAST {
+            let sent = Instant::now();
+            agent.send(&mut sending)?;
+            times.push(sent.elapsed());
+            thread::sleep(PAUSE);
+        }
+        writing.join().unwrap_or(Ok(())).map_err(failed("write for the control"))?;
+        Ok(times)
+    })
+}
+
+/// The daemon's peak resident memory in bytes; `None` if the system has no `/proc`.
 fn peak(place: &Place) -> Result<Option<u64>, Fault> {
     let Ok(status) = fs::read_to_string(format!("/proc/{}/status", ours::health(place)?.pid)) else { return Ok(None) };
-    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    let kilobytes = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
     Ok(kilobytes.map(|kilobytes| kilobytes * 1024))
 }

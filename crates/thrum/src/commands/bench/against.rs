@@ -1,4 +1,4 @@
-//! The same requests to our daemons and to two others, and the ratios.
+//! Sends the same requests to our daemons and to two other ones, and reports the ratios.
 
 use thrum_core::Fault;
 
@@ -7,14 +7,19 @@ use super::{
     work::{self, Agent},
 };
 
-/// Messages that each of several writers sends.
+/// Messages that each of several concurrent writers sends.
 const EACH: usize = 40;
 
-/// Messages that are followed to the second daemon: another one may need seconds for each.
+/// Messages that are followed to the second daemon; low, because the other daemons may need seconds for each.
 const FOLLOWED: usize = 50;
 
-/// Does the same work on both pairs: the first daemon of a pair is written to, the second one is paired with it.
-pub(super) fn compare(ours: (&Agent, &Agent), others: (&Agent, &Agent), number: usize, figures: &mut Figures) -> Result<(), Fault> {
+/// Measures the same work on both pairs. Writes go to the first daemon of a pair; the second one is paired with it.
+pub(super) fn compare(
+    ours: (&Agent, &Agent),
+    others: (&Agent, &Agent),
+    number: usize,
+    figures: &mut Figures,
+) -> Result<(), Fault> {
     let mut times = |what: &str, measure: &dyn Fn(&Agent) -> Result<_, Fault>| -> Result<(), Fault> {
         figures.times_against(what, &measure(ours.0)?, &measure(others.0)?);
         Ok(())

@@ -1,4 +1,4 @@
-//! What was measured, as a table and as data.
+//! The measured figures, as a table and as JSON.
 
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use crate::{
     time,
 };
 
+/// Bytes of English text or JSON per token, a rule of thumb of model vendors. Real token counts differ.
+const BYTES_OF_TOKEN: usize = 4;
+
 /// One line of the table.
 struct Figure {
     what: String,
@@ -21,7 +24,17 @@ struct Figure {
     text: String,
 }
 
-/// Everything measured.
+/// How the reading of a peer's log ended.
+pub(super) struct Ended {
+    /// Number of events that were taken.
+    pub(super) taken: u64,
+    /// `true` if the quota stopped it.
+    pub(super) is_over_quota: bool,
+    /// Time until the end; `None` if the measurement ended first.
+    pub(super) after: Option<Duration>,
+}
+
+/// All figures.
 #[derive(Default)]
 pub(crate) struct Figures(Vec<Figure>);
 
@@ -30,14 +43,19 @@ impl Figures {
         self.0.push(Figure { what: what.to_owned(), value, text });
     }
 
-    /// How long each took.
+    /// Adds how long each run took.
     pub(super) fn times(&mut self, what: &str, times: &Times) {
         let (half, most) = (times.percentile(50), times.percentile(99));
-        let value = json!({"p50_ms": ms(half), "p99_ms": ms(most), "runs": times.len()});
-        self.add(what, value, format!("p50 {}  p99 {}", time::millis(half), time::millis(most)));
+        let worst = times.percentile(100);
+        let value = json!({"p50_ms": ms(half), "p99_ms": ms(most), "max_ms": ms(worst), "runs": times.len()});
+        self.add(
+            what,
+            value,
+            format!("p50 {}  p99 {}  max {}", time::millis(half), time::millis(most), time::millis(worst)),
+        );
     }
 
-    /// How many a second, how long each took, and what each cost.
+    /// Adds the number per second, how long each took, and what each cost.
     pub(super) fn rate(&mut self, what: &str, cost: &Cost) {
         let (rate, most) = (per_second(&cost.beside), cost.beside.times.percentile(99));
         let value = json!({
@@ -47,7 +65,7 @@ impl Figures {
         self.add(what, value, format!("{rate:.0} messages/s  p99 {}{cpu}", time::millis(most)));
     }
 
-    /// How many of anything a second.
+    /// Adds a number of items per second.
     pub(super) fn per_second(&mut self, what: &str, number: u64, took: Duration) {
         let rate = number as f64 / took.as_secs_f64();
         self.add(what, json!({"per_second": rate.round(), "number": number}), format!("{rate:.0} /s"));
@@ -61,15 +79,54 @@ impl Figures {
         self.add(&format!("{what} of {events} events"), value, text);
     }
 
-    /// How long something took.
-    pub(super) fn took(&mut self, what: &str, took: Duration) {
-        self.add(what, json!({"seconds": took.as_secs_f64()}), format!("{:.1} s", took.as_secs_f64()));
+    /// Adds how far a peer's log of `events` events was read.
+    pub(super) fn read(&mut self, what: &str, ended: &Ended, events: usize) {
+        let Ended { taken, is_over_quota, after } = ended;
+        let value = json!({"taken": taken, "events": events, "over_quota": is_over_quota, "seconds": after.map(|after| after.as_secs_f64())});
+        let how = if *is_over_quota {
+            format!("over quota with {taken} of {events} events")
+        } else {
+            format!("{taken} of {events} events")
+        };
+        let when = after.map_or("the rest not in time".to_owned(), |after| format!("in {:.1} s", after.as_secs_f64()));
+        self.add(what, value, format!("{how}, {when}"));
     }
 
-    /// Nothing is said where the system does not tell.
+    /// Adds how many cores the daemon and this command used, and how many bytes per second the daemon wrote.
+    pub(super) fn load(&mut self, what: &str, daemon: f64, here: f64, written: u64) {
+        let value = json!({"daemon_cores": daemon, "own_cores": here, "written_per_second": written});
+        self.add(
+            what,
+            value,
+            format!(
+                "the daemon used {daemon:.1} cores, this command {here:.1}; {:.1} MB/s written",
+                written as f64 / 1e6
+            ),
+        );
+    }
+
+    /// Adds a memory size; adds nothing if the system does not report it.
     pub(super) fn memory(&mut self, what: &str, bytes: Option<u64>) {
         if let Some(bytes) = bytes {
             self.add(what, json!({"bytes": bytes}), format!("{:.1} MB", bytes as f64 / 1e6));
+        }
+    }
+
+    /// Adds what a text costs a model: its bytes, and an estimate of its tokens.
+    pub(super) fn cost(&mut self, what: &str, bytes: usize) {
+        let tokens = bytes.div_ceil(BYTES_OF_TOKEN);
+        self.add(
+            what,
+            json!({"bytes": bytes, "tokens_estimated": tokens}),
+            format!("{bytes} bytes, some {tokens} tokens"),
+        );
+    }
+
+    /// Adds the processor time that a process used while idle; adds nothing if the system does not report it.
+    pub(super) fn idle(&mut self, what: &str, used: Option<Duration>, within: Duration) {
+        if let Some(used) = used {
+            let value = json!({"cpu_ms": ms(used), "seconds": within.as_secs_f64()});
+            self.add(what, value, format!("{} of a core in {:.1} s", time::millis(used), within.as_secs_f64()));
         }
     }
 
@@ -78,7 +135,7 @@ impl Figures {
         self.add("on disk, per message", json!({"bytes": each, "messages": messages}), format!("{each} bytes"));
     }
 
-    /// How long each took here and there.
+    /// Adds how long a run took on our daemons and on the others.
     pub(super) fn times_against(&mut self, what: &str, ours: &Times, others: &Times) {
         let (here, there) = (ours.percentile(50), others.percentile(50));
         let ratio = there.as_secs_f64() / here.as_secs_f64();
@@ -90,7 +147,7 @@ impl Figures {
         self.add(&format!("compared: {what}"), value, text);
     }
 
-    /// How many a second here and there.
+    /// Adds the message rates of our daemons and of the others.
     pub(super) fn rate_against(&mut self, what: &str, ours: &Beside, others: &Beside) {
         let (here, there) = (per_second(ours), per_second(others));
         let value = json!({"per_second": here.round(), "other_per_second": there.round(), "ratio": here / there});
@@ -108,7 +165,10 @@ fn per_second(beside: &Beside) -> f64 {
 
 impl Render for Figures {
     fn human(&self, page: &mut Page) {
-        page.table(&["WHAT", "MEASURED"], self.0.iter().map(|figure| vec![figure.what.clone(), figure.text.clone()]).collect());
+        page.table(
+            &["WHAT", "MEASURED"],
+            self.0.iter().map(|figure| vec![figure.what.clone(), figure.text.clone()]).collect(),
+        );
     }
 
     fn json(&self) -> Value {

@@ -1,4 +1,4 @@
-//! What the machine can do at best: the limits that no program on it passes.
+//! The limits of the machine, which no program on it can beat.
 
 use std::{
     fs::File,
@@ -13,20 +13,24 @@ use thrum_core::{Ambient, DaemonKey, ErrorKind, Fault, Stamp};
 
 use super::figures::Figures;
 use crate::commands::demo::{
+    failed,
     latency::Times,
-    stage::{Place, Stage, failed},
+    stage::{Place, Stage},
 };
 
-/// Durable writes, and round trips.
+/// Number of durable writes, and of round trips.
 const RUNS: usize = 500;
 
-/// Rows for SQLite, at most.
+/// Maximum number of rows for SQLite.
 const ROWS: u32 = 20_000;
 
 pub(super) fn measure(stage: &Stage, place: &Place, figures: &mut Figures) -> Result<(), Fault> {
-    figures.times("limit: one durable write (fdatasync of 4 KiB)", &durable_writes(stage).map_err(failed("write durably"))?);
-    let (rows, took) =
-        batch_insert(stage, place).map_err(|error| Fault::new(ErrorKind::Failed, format!("SQLite cannot be measured: {error}")))?;
+    figures.times(
+        "limit: one durable write (fdatasync of 4 KiB)",
+        &durable_writes(stage).map_err(failed("write durably"))?,
+    );
+    let (rows, took) = batch_insert(stage, place)
+        .map_err(|error| Fault::new(ErrorKind::Failed, format!("SQLite cannot be measured: {error}")))?;
     figures.per_second("limit: SQLite, the same rows in one transaction", rows, took);
     figures.times("limit: a round trip on a Unix socket", &round_trips().map_err(failed("use a socket"))?);
     figures.times("limit: one signature", &signatures());
@@ -45,13 +49,12 @@ fn durable_writes(stage: &Stage) -> std::io::Result<Times> {
     Ok(Times::new(times))
 }
 
-/// The rows of the log, into a table without an index, committed once.
+/// Inserts the rows of the log into a table without an index, in one transaction.
 fn batch_insert(stage: &Stage, place: &Place) -> rusqlite::Result<(u64, Duration)> {
     type Row = (u64, String, String, i64, String, String, u64, String, Option<String>, String);
     let log = place.dir.join(".thrum/var/messages.db");
     let source = Connection::open_with_flags(log, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    let sql =
-        "SELECT sequence, event_id, type, at, origin_daemon, origin_log, origin_seq, received_from, target, body FROM events LIMIT ?1";
+    let sql = "SELECT sequence, event_id, type, at, origin_daemon, origin_log, origin_seq, received_from, target, body FROM events LIMIT ?1";
     let rows: Vec<Row> = source.prepare(sql)?.query_map([ROWS], |row| row.try_into())?.collect::<Result<_, _>>()?;
     let mut target = Connection::open(stage.path().join("rows.db"))?;
     target.pragma_update(None, "journal_mode", "WAL")?;
@@ -69,7 +72,7 @@ fn batch_insert(stage: &Stage, place: &Place) -> rusqlite::Result<(u64, Duration
     Ok((rows.len() as u64, began.elapsed()))
 }
 
-/// A line of a request's size to another thread and back.
+/// Sends a line of the size of a request to another thread and back.
 fn round_trips() -> std::io::Result<Times> {
     let (here, there) = UnixStream::pair()?;
     let mut line = vec![b'x'; 400];

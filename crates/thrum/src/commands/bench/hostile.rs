@@ -1,4 +1,4 @@
-//! A peer as Go Thrum is one, scripted, that serves whatever it was given: for `bench --abuse`.
+//! A scripted peer for `bench --abuse` that speaks as Go Thrum does and serves a prepared log.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -15,22 +15,27 @@ use crate::shapes::Pairing;
 
 const ID: &str = "d_hostile";
 
-/// One event: the fields that its envelope repeats, and its text.
+/// One event: the text, and the fields that its envelope repeats.
 struct Served {
     envelope: String,
     text: String,
 }
 
-/// What the peer serves, in order.
+/// The events that the peer serves, in order.
 #[derive(Default)]
 pub(super) struct Log(Vec<Served>);
 
 impl Log {
-    /// Adds an event of a type with a payload; `second` is when it happened.
+    /// Adds an event with a type and a payload; `second` sets its timestamp.
     pub(super) fn add(&mut self, kind: &str, second: usize, mut payload: Value) {
         let id = format!("evt_{}", self.0.len());
-        let timestamp =
-            format!("2026-01-{:02}T{:02}:{:02}:{:02}Z", 1 + second / 86_400 % 28, second / 3600 % 24, second / 60 % 60, second % 60);
+        let timestamp = format!(
+            "2026-01-{:02}T{:02}:{:02}:{:02}Z",
+            1 + second / 86_400 % 28,
+            second / 3600 % 24,
+            second / 60 % 60,
+            second % 60
+        );
         let envelope = json!({"event_id": id, "type": kind, "timestamp": timestamp, "origin_daemon": ID});
         if let (Some(fields), Some(repeated)) = (payload.as_object_mut(), envelope.as_object()) {
             fields.extend(repeated.clone());
@@ -43,7 +48,7 @@ impl Log {
         self.0.len()
     }
 
-    /// The answer to a pull, as its result.
+    /// Returns the result of a pull.
     fn pull(&self, params: &Value) -> String {
         let number = |name: &str| params[name].as_u64().and_then(|number| usize::try_from(number).ok());
         let after = number("after_sequence").unwrap_or(0).min(self.0.len());
@@ -62,9 +67,11 @@ impl Log {
     }
 }
 
-/// Pairs a peer that serves `log` with a daemon, and announces it. Its threads end with the process.
+/// Pairs a peer that serves `log` with a daemon, and announces it to the daemon. The peer's threads end with the
+/// process.
 pub(super) fn join(daemon: &impl Daemon, log: Log) -> Result<(), Fault> {
-    let cannot = |error: std::io::Error| Fault::new(ErrorKind::Failed, format!("the hostile peer cannot be played: {error}"));
+    let cannot =
+        |error: std::io::Error| Fault::new(ErrorKind::Failed, format!("the hostile peer cannot be played: {error}"));
     let mut inviting = daemon.connect()?;
     let pairing: Pairing = inviting.call("peer.start_pairing", json!({"transport": "local"}))?;
     let listener = TcpListener::bind("127.0.0.1:0").map_err(cannot)?;
@@ -77,7 +84,11 @@ pub(super) fn join(daemon: &impl Daemon, log: Log) -> Result<(), Fault> {
             thread::spawn(move || serve(stream, &log));
         }
     });
-    let joined = ask(&pairing.address, "pair.request", &json!({"code": pairing.code, "daemon_id": ID, "name": "hostile", "address": own}));
+    let joined = ask(
+        &pairing.address,
+        "pair.request",
+        &json!({"code": pairing.code, "daemon_id": ID, "name": "hostile", "address": own}),
+    );
     let joined = joined.map_err(cannot)?;
     let token = &joined["result"]["token"];
     if !token.is_string() {

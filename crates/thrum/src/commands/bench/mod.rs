@@ -1,11 +1,12 @@
-//! `thrum bench`: the figures that the project promises, measured on the machine at hand with real daemons.
+//! `thrum bench`: measures the project's promised figures on this machine, with real daemons.
 //!
-//! Numbers differ between machines and days, so they are no test, and beside them stands what the machine itself can do: a
-//! durable write, SQLite with the same rows, a round trip on a socket, a signature. What a figure says of this program is its
-//! distance from those.
+//! Numbers differ between machines and days, so they are not a test. The report therefore also shows what the machine
+//! itself can do: a durable write, SQLite with the same rows, a round trip on a socket, a signature. A figure says
+//! something about this program only in relation to those limits.
 
 mod abuse;
 mod against;
+mod agents;
 mod figures;
 mod floor;
 mod hostile;
@@ -31,11 +32,13 @@ use crate::{
 #[command(after_help = "\
 Takes about a minute. With --against the same requests go to two other daemons that are paired with each other: they get an agent \
 \"bench\" and its messages. With --tailnet two daemons are paired and one is filled, so take some that you can throw away \
-(docs/tailscale.md says how). With --abuse a hostile peer is played, and it is measured what that costs an agent of this machine.
+(docs/tailscale.md says how). With --abuse a hostile peer is played, and it is measured what that costs an agent of this machine. With \
+--agents it is measured what hooks and the MCP server cost and how long they take; tokens are estimated, one for four bytes.
 
 Examples:
   thrum bench --messages 500 --events 1000
-  thrum bench --messages 500 --events 1000 --json")]
+  thrum bench --messages 500 --events 1000 --json
+  thrum bench --agents --messages 100")]
 pub(crate) struct Args {
     /// Messages to send in all; the last figures are with so many stored
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
@@ -53,15 +56,18 @@ pub(crate) struct Args {
     /// Measure what a hostile peer costs instead: how long an agent here waits for `send`, and the daemon's memory
     #[arg(long, conflicts_with_all = ["against", "tailnet"])]
     abuse: bool,
+    /// Measure what agents get instead: bytes and tokens of what they are told, hooks, MCP, and the way from a message to a waiting session
+    #[arg(long, conflicts_with_all = ["against", "tailnet", "abuse"])]
+    agents: bool,
 }
 
-/// Most messages sent one by one.
+/// Maximum number of messages sent one by one.
 const ONE_BY_ONE: usize = 1000;
 
-/// Messages sent by eight writers.
+/// Maximum number of messages sent by eight writers together.
 const BY_EIGHT: usize = 8000;
 
-/// Most runs of each command.
+/// Maximum number of runs of each command.
 const COMMANDS: usize = 40;
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Fault> {
@@ -79,7 +85,11 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Fault> {
         abuse::measure(&Stage::open("bench")?, &step, &mut figures)?;
         return Ok(figures);
     }
-    // Before anything else: a socket that cannot be used should not be noticed only after a minute.
+    if args.agents {
+        agents::measure(&Stage::open("bench")?, one_by_one, &step, &mut figures)?;
+        return Ok(figures);
+    }
+    // Connect first: an unusable socket should be reported at once, not after a minute.
     let others = others.map(|(one, two)| Ok::<_, Fault>((Agent::visiting(one)?, Agent::visiting(two)?))).transpose()?;
 
     let stage = Stage::open("bench")?;
@@ -94,9 +104,15 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Fault> {
     let (ann, bob) = (Agent::of(&left, "ann", "bea")?, || Agent::of(&right, "bob", "bob"));
     let alone = work::send_one_by_one(&ann, one_by_one)?;
     figures.times("message.send, 1 writer", &alone);
-    figures.rate("message.send, 8 writers", &ours::with_cpu(&left, || work::send_beside(&ann, 8, BY_EIGHT.min(messages / 4) / 8))?);
+    figures.rate(
+        "message.send, 8 writers",
+        &ours::with_cpu(&left, || work::send_beside(&ann, 8, BY_EIGHT.min(messages / 4) / 8))?,
+    );
     let left_over = messages.saturating_sub(one_by_one + BY_EIGHT.min(messages / 4));
-    figures.rate("message.send, 50 writers", &ours::with_cpu(&left, || work::send_beside(&ann, 50, left_over.div_ceil(50)))?);
+    figures.rate(
+        "message.send, 50 writers",
+        &ours::with_cpu(&left, || work::send_beside(&ann, 50, left_over.div_ceil(50)))?,
+    );
 
     step("commands");
     for command in [
@@ -107,7 +123,12 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Fault> {
         &["status"],
         &["prime"],
     ] {
-        let name = command.iter().take_while(|word| **word != "--as" && **word != "hello").copied().collect::<Vec<_>>().join(" ");
+        let name = command
+            .iter()
+            .take_while(|word| **word != "--as" && **word != "hello")
+            .copied()
+            .collect::<Vec<_>>()
+            .join(" ");
         figures.times(&format!("thrum {name}"), &ours::commands(&left, command, COMMANDS.min(messages / 20))?);
     }
     let stored = ours::health(&left)?.messages;
@@ -131,7 +152,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Fault> {
     Ok(figures)
 }
 
-/// Two sockets, or none.
+/// Returns the two sockets of an option, or `None` if it was not given.
 fn two<'a>(sockets: &'a [PathBuf], flag: &str) -> Result<Option<(&'a PathBuf, &'a PathBuf)>, Fault> {
     match sockets {
         [] => Ok(None),

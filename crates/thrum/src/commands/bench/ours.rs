@@ -1,4 +1,4 @@
-//! What only our own daemons can be asked: how they start, what they cost, how they catch up.
+//! Measurements that need our own daemons: start time, memory and processor use, catch-up.
 
 use std::{
     fs, thread,
@@ -10,23 +10,21 @@ use thrum_core::{ErrorKind, Fault, limits};
 
 use super::work::{self, Agent, Beside, Daemon};
 use crate::{
-    commands::demo::{
-        latency::Times,
-        stage::{Place, failed},
-    },
+    client::Client,
+    commands::demo::{failed, latency::Times, stage::Place},
     shapes::{Health, Pairing},
 };
 
-/// How long a catch-up may take.
+/// Maximum duration of a catch-up.
 const STUCK: Duration = Duration::from_secs(300);
 
-/// How often a daemon that catches up is looked at; each look costs it a moment.
+/// How often a daemon that catches up is polled; each poll costs the daemon some time.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Messages, and what each of them cost the daemon in time on a core.
+/// Timings of messages, and the daemon's processor time for each.
 pub(super) struct Cost {
     pub(super) beside: Beside,
-    /// `None` where the system has no `/proc`.
+    /// `None` if the system has no `/proc`.
     pub(super) each: Option<Duration>,
 }
 
@@ -39,13 +37,15 @@ pub(super) fn health(daemon: &impl Daemon) -> Result<Health, Fault> {
     daemon.connect()?.call("health", json!({}))
 }
 
-/// Registers another agent at the daemon.
+/// Registers another agent with the daemon.
 pub(super) fn agent(daemon: &impl Daemon, name: &str) -> Result<(), Fault> {
-    daemon.connect()?.call::<Value>("agent.register", json!({"name": name, "role": "reader", "module": "bench", "force": true}))?;
+    daemon
+        .connect()?
+        .call::<Value>("agent.register", json!({"name": name, "role": "reader", "module": "bench", "force": true}))?;
     Ok(())
 }
 
-/// `daemon start`, as a whole command, each after a stop.
+/// Measures `daemon start` as a whole command, each after a stop.
 pub(super) fn starts(place: &Place, number: usize) -> Result<Times, Fault> {
     let mut times = Vec::with_capacity(number);
     for _ in 0..number.max(1) {
@@ -57,14 +57,31 @@ pub(super) fn starts(place: &Place, number: usize) -> Result<Times, Fault> {
     Ok(Times::new(times))
 }
 
-/// The resident memory of the daemon in bytes. `None` where the system has no `/proc`.
+/// The daemon's resident memory in bytes; `None` if the system has no `/proc`.
 pub(super) fn memory(daemon: &impl Daemon) -> Result<Option<u64>, Fault> {
-    let Ok(status) = fs::read_to_string(format!("/proc/{}/status", health(daemon)?.pid)) else { return Ok(None) };
-    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    Ok(kilobytes.map(|kilobytes| kilobytes * 1024))
+    Ok(resident(health(daemon)?.pid))
 }
 
-/// What the daemon keeps on disk, in bytes.
+/// The resident memory of a process in bytes; `None` if the system has no `/proc`.
+pub(super) fn resident(pid: u32) -> Option<u64> {
+    of_status(pid, "VmRSS:")
+}
+
+/// The anonymous part of a process's resident memory in bytes. The rest is file-backed, mainly code that processes of
+/// the same program share. `None` if the system does not report it.
+pub(super) fn private(pid: u32) -> Option<u64> {
+    of_status(pid, "RssAnon:")
+}
+
+/// Reads a line of a process's status, in bytes (proc(5)).
+fn of_status(pid: u32, name: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kilobytes =
+        status.lines().find_map(|line| line.strip_prefix(name)?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kilobytes.map(|kilobytes| kilobytes * 1024)
+}
+
+/// The size of the daemon's database on disk, in bytes.
 pub(super) fn bytes_on_disk(place: &Place) -> Result<u64, Fault> {
     let mut bytes = 0;
     for name in ["messages.db", "messages.db-wal"] {
@@ -74,7 +91,7 @@ pub(super) fn bytes_on_disk(place: &Place) -> Result<u64, Fault> {
     Ok(bytes)
 }
 
-/// The processor time of the daemon while `work` is done, per message.
+/// Measures the daemon's processor time per message during `work`.
 pub(super) fn with_cpu(place: &Place, work: impl FnOnce() -> Result<Beside, Fault>) -> Result<Cost, Fault> {
     let pid = health(place)?.pid;
     let before = cpu(pid);
@@ -84,15 +101,15 @@ pub(super) fn with_cpu(place: &Place, work: impl FnOnce() -> Result<Beside, Faul
     Ok(Cost { each: used.map(|used| used / number), beside })
 }
 
-/// The processor time a process has used so far (proc(5): user and system ticks are the 14th and 15th field).
-fn cpu(pid: u32) -> Option<Duration> {
+/// The processor time that a process has used so far (proc(5): user and system ticks are the 14th and 15th field).
+pub(super) fn cpu(pid: u32) -> Option<Duration> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
     Some(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
 }
 
-/// Whole commands: the process, its answer, its end.
+/// Measures whole commands, from the start of the process to its end.
 pub(super) fn commands(place: &Place, args: &[&str], number: usize) -> Result<Times, Fault> {
     let mut times = Vec::with_capacity(number);
     for _ in 0..number.max(1) {
@@ -103,23 +120,23 @@ pub(super) fn commands(place: &Place, args: &[&str], number: usize) -> Result<Ti
     Ok(Times::new(times))
 }
 
-/// Fills one log up to `least` events, pairs the other daemon with it over a kind of transport, and measures from there until
-/// that one holds them all.
-pub(super) fn catch_up(full: (&impl Daemon, &Agent), empty: &impl Daemon, least: u64, transport: &str) -> Result<CaughtUp, Fault> {
+/// Fills one log up to `least` events and pairs the empty daemon with it over a transport. Measures from then on until
+/// that daemon holds them all.
+pub(super) fn catch_up(
+    full: (&impl Daemon, &Agent),
+    empty: &impl Daemon,
+    least: u64,
+    transport: &str,
+) -> Result<CaughtUp, Fault> {
     let (full, writer) = full;
     let missing = usize::try_from(least.saturating_sub(health(full)?.events)).unwrap_or(usize::MAX);
     let writers = 16;
     work::send_beside(writer, writers, missing.div_ceil(writers))?;
     let events = health(full)?.events;
 
-    let mut inviting = full.connect()?;
-    let pairing: Pairing = inviting.call("peer.start_pairing", json!({"transport": transport}))?;
-    let mut joining = empty.connect()?;
+    let (inviting, joining, transport) = (full.connect()?, empty.connect()?, transport.to_owned());
     let mut looking = empty.connect()?;
-    let joined = thread::spawn(move || {
-        let within = limits::DIAL + limits::PAIR + limits::FIRST_EXCHANGE;
-        joining.call_within::<Value>(within, "peer.join", json!({"address": pairing.address, "code": pairing.code}))
-    });
+    let joined = thread::spawn(move || pair(inviting, joining, &transport));
     let began = Instant::now();
     let took = loop {
         let health: Health = looking.call("health", json!({}))?;
@@ -133,4 +150,13 @@ pub(super) fn catch_up(full: (&impl Daemon, &Agent), empty: &impl Daemon, least:
     };
     joined.join().map_err(|_| Fault::new(ErrorKind::Failed, "the joining side panicked"))??;
     Ok(CaughtUp { events, took })
+}
+
+/// Pairs the daemons of two connections over a transport.
+pub(super) fn pair(mut inviting: Client, mut joining: Client, transport: &str) -> Result<(), Fault> {
+    let pairing: Pairing = inviting.call("peer.start_pairing", json!({"transport": transport}))?;
+    let within = limits::DIAL + limits::PAIR + limits::FIRST_EXCHANGE;
+    joining
+        .call_within::<Value>(within, "peer.join", json!({"address": pairing.address, "code": pairing.code}))
+        .map(drop)
 }

@@ -1,4 +1,4 @@
-//! The way over a tailnet, between two daemons that somebody started: each has its node, neither knows the other yet.
+//! Measures delivery over a tailnet between two running daemons that are not paired yet. Each has its own node.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -12,8 +12,8 @@ use super::{
 };
 use crate::commands::demo::latency::{self, Times};
 
-/// Fills the first daemon, pairs the second with it, and measures the catch-up, the way of single messages in both directions,
-/// the network's own round trip, and what the daemons need of memory.
+/// Fills the first daemon and pairs the second with it. Measures the catch-up, single messages in both directions, the
+/// network's own round trip, and the daemons' memory.
 pub(super) fn measure(
     daemons: (&PathBuf, &PathBuf),
     events: u64,
@@ -44,10 +44,10 @@ pub(super) fn measure(
     Ok(())
 }
 
-/// Pings of the peer.
+/// Number of pings to the peer.
 const PINGS: usize = 20;
 
-/// Requests to the peer that was paired last, and how packets travel to it.
+/// Pings the most recently paired peer. Returns the round-trip times and the network path.
 fn round_trips(daemon: &PathBuf, number: usize) -> Result<(Times, String), Fault> {
     let mut client = daemon.connect()?;
     let peers: Vec<Value> = client.call("peer.list", json!({}))?;

@@ -1,4 +1,4 @@
-//! Requests to a daemon, whoever made it: only what Go Thrum answers as well.
+//! Requests that both our daemon and Go Thrum's answer.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,55 +16,58 @@ use crate::{
     shapes::Sent,
 };
 
-/// A message that takes longer to the other daemon is lost.
+/// A message that has not reached the other daemon within this time is lost.
 const LOST: Duration = Duration::from_secs(60);
 
-/// How often the other daemon is asked whether a message is there.
+/// How often the other daemon is polled for a message.
 const LOOK: Duration = Duration::from_micros(200);
 
-/// Something with a socket.
+/// A running daemon that can be connected to.
 pub(super) trait Daemon {
-    /// The path of its socket.
+    /// The path of the daemon's socket.
     fn socket(&self) -> Result<PathBuf, Fault>;
 
-    /// A new connection to it.
+    /// Opens a new connection to the daemon.
     fn connect(&self) -> Result<Client, Fault> {
         let socket = self.socket()?;
         Client::connect(&socket).map_err(|error| cannot_connect(&socket, &error))
     }
 }
 
-/// One that somebody started, by its socket.
+/// A daemon that the user started, given by its socket.
 impl Daemon for PathBuf {
     fn socket(&self) -> Result<PathBuf, Fault> {
         Ok(self.clone())
     }
 }
 
-/// In whose name a daemon is asked, and whom it writes to.
+/// The agent that makes the requests, and the recipient of its messages.
 pub(super) struct Agent {
     socket: PathBuf,
     name: String,
     to: String,
 }
 
-/// Messages by several writers beside each other.
+/// Timings of messages from several concurrent writers, and the total time.
 pub(super) struct Beside {
     pub(super) times: Times,
     pub(super) took: Duration,
 }
 
 impl Agent {
-    /// One of ours.
+    /// An agent of one of our own daemons.
     pub(super) fn of(daemon: &impl Daemon, name: &str, to: &str) -> Result<Self, Fault> {
         Ok(Self { socket: daemon.socket()?, name: name.to_owned(), to: format!("@{to}") })
     }
 
-    /// A new one at somebody else's daemon.
+    /// Registers a new agent with a daemon that the user started.
     pub(super) fn visiting(socket: &Path) -> Result<Self, Fault> {
         let agent = Self { socket: socket.to_owned(), name: "bench".to_owned(), to: "@bench".to_owned() };
         let mut client = agent.connect()?;
-        client.call::<Value>("agent.register", json!({"name": agent.name, "role": "visitor", "module": "bench", "re_register": true}))?;
+        client.call::<Value>(
+            "agent.register",
+            json!({"name": agent.name, "role": "visitor", "module": "bench", "re_register": true}),
+        )?;
         client.call::<Value>("session.start", json!({"agent_id": agent.name}))?;
         Ok(agent)
     }
@@ -74,11 +77,15 @@ impl Agent {
     }
 
     pub(super) fn send(&self, client: &mut Client) -> Result<Sent, Fault> {
-        client.call("message.send", json!({"content": "x".repeat(200), "mentions": [self.to], "caller_agent_id": self.name}))
+        self.send_text(client, &"x".repeat(200))
+    }
+
+    pub(super) fn send_text(&self, client: &mut Client, text: &str) -> Result<Sent, Fault> {
+        client.call("message.send", json!({"content": text, "mentions": [self.to], "caller_agent_id": self.name}))
     }
 }
 
-/// `number` times the same, by one who waits for each answer.
+/// Runs `work` `number` times, one after the other, and returns how long each took.
 fn repeated(number: usize, mut work: impl FnMut() -> Result<(), Fault>) -> Result<Vec<Duration>, Fault> {
     (0..number)
         .map(|_| {
@@ -89,13 +96,13 @@ fn repeated(number: usize, mut work: impl FnMut() -> Result<(), Fault>) -> Resul
         .collect()
 }
 
-/// `message.send` by one writer.
+/// Measures `message.send` with one writer.
 pub(super) fn send_one_by_one(agent: &Agent, number: usize) -> Result<Times, Fault> {
     let mut client = agent.connect()?;
     repeated(number, || agent.send(&mut client).map(|_| ())).map(Times::new)
 }
 
-/// `message.send` by several writers beside each other, each with a connection of its own.
+/// Measures `message.send` with several concurrent writers, each with its own connection.
 pub(super) fn send_beside(agent: &Agent, writers: usize, each: usize) -> Result<Beside, Fault> {
     let ready = &Barrier::new(writers + 1);
     thread::scope(|scope| {
@@ -119,7 +126,7 @@ pub(super) fn send_beside(agent: &Agent, writers: usize, each: usize) -> Result<
     })
 }
 
-/// `message.get` of one message.
+/// Measures `message.get` of one message.
 pub(super) fn get(agent: &Agent, number: usize) -> Result<Times, Fault> {
     let mut client = agent.connect()?;
     let message_id = agent.send(&mut client)?.message_id;
@@ -127,24 +134,30 @@ pub(super) fn get(agent: &Agent, number: usize) -> Result<Times, Fault> {
     repeated(number, || client.call::<Value>("message.get", &params).map(|_| ())).map(Times::new)
 }
 
-/// `message.list`, the newest ten.
+/// Measures `message.list` of the newest ten.
 pub(super) fn list(agent: &Agent, number: usize) -> Result<Times, Fault> {
     let mut client = agent.connect()?;
     let params = json!({"page_size": 10, "page": 1, "sort_order": "desc", "caller_agent_id": agent.name});
     repeated(number, || client.call::<Value>("message.list", &params).map(|_| ())).map(Times::new)
 }
 
-/// From the request on one daemon until the other gives the message.
+/// Measures the time from the request on one daemon until the other one returns the message.
 pub(super) fn arrivals(from: &Agent, to: &Agent, number: usize) -> Result<Times, Fault> {
     let (mut sending, mut looking) = (from.connect()?, to.connect()?);
     let mut times = Vec::with_capacity(number);
     for _ in 0..number {
         let began = Instant::now();
         let message_id = from.send(&mut sending)?.message_id;
-        while looking.call::<Value>("message.get", json!({"message_id": message_id, "caller_agent_id": to.name})).is_err() {
+        while looking
+            .call::<Value>("message.get", json!({"message_id": message_id, "caller_agent_id": to.name}))
+            .is_err()
+        {
             if began.elapsed() > LOST {
-                return Err(Fault::new(ErrorKind::Failed, format!("{message_id} did not arrive within {} s", LOST.as_secs()))
-                    .hint("Are the two daemons of --against paired?"));
+                return Err(Fault::new(
+                    ErrorKind::Failed,
+                    format!("{message_id} did not arrive within {} s", LOST.as_secs()),
+                )
+                .hint("Are the two daemons of --against paired?"));
             }
             thread::sleep(LOOK);
         }

@@ -1,4 +1,4 @@
-//! `thrum daemon logs`: the end of the log, and with `-f` what comes after it, across rotation.
+//! `thrum daemon logs`: shows the end of the log; with `-f` also what follows, across rotation.
 
 use std::{
     fs::{self, File},
@@ -28,10 +28,10 @@ pub(crate) struct Args {
     lines: usize,
 }
 
-/// How often a followed log is looked at.
+/// How often a followed log is polled.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How far back lines are looked for; a log file has ten times as much.
+/// How far back to look for lines, in bytes; a log file has ten times as much.
 const MOST_BYTES: u64 = 1 << 20;
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Silent, Fault> {
@@ -58,14 +58,18 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Silent, Fault> {
 }
 
 fn print(output: &Output, line: &str) -> Result<(), Fault> {
-    if output.is_json() { output.json_line(&serde_json::json!({"line": line})) } else { output.text(&format!("{}\n", printable(line))) }
+    if output.is_json() {
+        output.json_line(&serde_json::json!({"line": line}))
+    } else {
+        output.text(&format!("{}\n", printable(line)))
+    }
 }
 
 fn fault(path: &Path, error: &io::Error) -> Fault {
     Fault::new(ErrorKind::Failed, format!("cannot read {}: {error}", path.display()))
 }
 
-/// A log file that is being written, and may be rotated away while it is read.
+/// A log file that is being written, and may be rotated while it is read.
 struct Log {
     file: BufReader<File>,
     /// A line whose end has not been written yet.
@@ -77,7 +81,7 @@ impl Log {
         Ok(Self { file: BufReader::new(File::open(path)?), begun: Vec::new() })
     }
 
-    /// The last `number` lines, after which [`next`](Self::next) goes on.
+    /// Returns the last `number` lines; [`next`](Self::next) continues after them.
     fn last(&mut self, number: usize) -> io::Result<Vec<String>> {
         let end = self.file.get_ref().metadata()?.len();
         let from = end.saturating_sub(MOST_BYTES);
@@ -92,7 +96,7 @@ impl Log {
         Ok(lines[lines.len().saturating_sub(number)..].iter().map(|line| (*line).to_owned()).collect())
     }
 
-    /// The next complete line, if one is there. At the end of a file that was rotated away, goes on with its successor.
+    /// Returns the next complete line, if there is one. At the end of a rotated file, continues with its successor.
     fn next(&mut self, path: &Path) -> io::Result<Option<String>> {
         loop {
             if self.file.read_until(b'\n', &mut self.begun)? > 0 {

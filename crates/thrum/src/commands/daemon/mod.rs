@@ -1,4 +1,4 @@
-//! `thrum daemon`: the process behind the commands.
+//! `thrum daemon`: controls the background process that serves the commands.
 
 pub(crate) mod logs;
 
@@ -17,11 +17,10 @@ use thrum_core::{ErrorKind, Fault, limits, name};
 use thrum_daemon::{RunOptions, lock, paths::Repo};
 
 use crate::{
-    cli::boxed,
     commands::status,
     context::Context,
     go_daemon,
-    render::{Page, Render, Said, Silent},
+    render::{Page, Render, Said, Silent, boxed},
     shapes::{Answer, Health},
     start, time,
 };
@@ -85,17 +84,21 @@ pub(crate) struct CopiedRepository {
 
 impl CopiedRepository {
     fn flags(self) -> Vec<&'static str> {
-        [(self.moved, "--moved"), (self.new_identity, "--new-identity")].iter().filter(|(set, _)| *set).map(|(_, flag)| *flag).collect()
+        [(self.moved, "--moved"), (self.new_identity, "--new-identity")]
+            .iter()
+            .filter(|(set, _)| *set)
+            .map(|(_, flag)| *flag)
+            .collect()
     }
 }
 
-/// Longest time a stopping daemon gets: it drains, then it closes its files.
+/// Time limit for a daemon to stop: it drains its requests, then closes its files.
 const GONE: Duration = limits::DRAIN.saturating_mul(2);
 
-/// Longest time between a daemon's lock and its socket, when it starts and when it stops.
+/// Maximum time between a daemon's lock and its socket, when it starts and when it stops.
 const SILENT: Duration = Duration::from_secs(3);
 
-/// How often we look whether it has gone.
+/// How often to check whether the daemon has stopped.
 const LOOK: Duration = Duration::from_millis(10);
 
 impl Command {
@@ -117,14 +120,19 @@ fn run(identity: CopiedRepository, background: bool, cx: &Context) -> Result<(),
         let _ = rustix::process::setsid();
     }
     let CopiedRepository { moved, new_identity } = identity;
-    thrum_daemon::run(RunOptions { moved, new_identity, foreground: !background, ..RunOptions::new(cx.repo()?.clone()) })
+    thrum_daemon::run(RunOptions {
+        moved,
+        new_identity,
+        foreground: !background,
+        ..RunOptions::new(cx.repo()?.clone())
+    })
 }
 
 fn start(identity: CopiedRepository, cx: &Context) -> Result<Said, Fault> {
     let repo = cx.repo()?;
     if let Some((_, health)) = start::answering(repo) {
         status::tell_version(&health, cx);
-        // Go Thrum's daemon does not give its process.
+        // Go Thrum's daemon does not report its process id.
         let pid = if health.pid == 0 { String::new() } else { format!(" (pid {})", health.pid) };
         return Ok(said(format!("The daemon was running already{pid}"), "already_running", &health));
     }
@@ -135,11 +143,15 @@ fn start(identity: CopiedRepository, cx: &Context) -> Result<Said, Fault> {
 
 fn stop(cx: &Context) -> Result<Said, Fault> {
     let _progress = cx.output.progress("Stopping the daemon", None);
-    let stopped = halt(cx.repo()?)?;
+    let repo = cx.repo()?;
+    let stopped = halt(repo)?;
     let line = match stopped {
         Some(pid) => format!("The daemon has stopped (pid {pid})"),
         None => "The daemon was not running".to_owned(),
     };
+    if let Some(next) = lock::holder(repo) {
+        cx.output.warn(&format!("another command has started the daemon again (pid {})", next.as_raw_nonzero()));
+    }
     let status = if stopped.is_some() { "stopped" } else { "not_running" };
     Ok(Said { line, value: json!({"status": status, "pid": stopped}) })
 }
@@ -149,6 +161,10 @@ fn restart(cx: &Context) -> Result<Said, Fault> {
     if let Some((_, health)) = start::answering(repo).filter(|(_, health)| go_daemon::answers(health)) {
         return Err(go_daemon::left_running(&health));
     }
+    if let Some(fault) = go_daemon::without_socket(repo) {
+        return Err(fault);
+    }
+    start::is_allowed(repo)?;
     let _progress = cx.output.progress("Starting the daemon anew", None);
     halt(repo)?;
     let (_, health) = start::start(repo, &[], &cx.output)?;
@@ -156,19 +172,23 @@ fn restart(cx: &Context) -> Result<Said, Fault> {
 }
 
 fn said(line: String, status: &str, health: &Health) -> Said {
-    Said { line, value: json!({"status": status, "pid": health.pid, "version": health.version, "daemon_id": health.daemon_id}) }
+    Said {
+        line,
+        value: json!({"status": status, "pid": health.pid, "version": health.version, "daemon_id": health.daemon_id}),
+    }
 }
 
-/// The process that holds the daemon's lock: the one that listens on the socket, as the system says it.
+/// Finds the process that holds the daemon's lock, or that listens on its socket, as the operating system reports it.
 ///
-/// Not the one in the pid file: after a crash that number may be another's, and while a new daemon starts it still stands there.
+/// The pid file is not used: after a crash its number may belong to another process, and while a new daemon starts it
+/// is still the old one.
 fn holder(repo: &Repo) -> Result<Option<Pid>, Fault> {
     let deadline = Instant::now() + SILENT;
     while start::lock_is_held(repo) {
-        if let Some(process) = lock::holder(repo) {
+        if let Some(process) = lock::holder(repo).or_else(|| lock::go_holder(repo)) {
             return Ok(Some(process));
         }
-        // A daemon of before the record lock is known by its socket only.
+        // A daemon from before the record lock is known by its socket only.
         if let Ok(listener) = UnixStream::connect(repo.socket()).and_then(|stream| Ok(socket_peercred(&stream)?)) {
             return Ok(Some(listener.pid));
         }
@@ -181,29 +201,43 @@ fn holder(repo: &Repo) -> Result<Option<Pid>, Fault> {
     Ok(None)
 }
 
-/// Ends the daemon of `repo` and waits until its lock is free. Gives the process that was ended; `None` if none ran.
+/// Returns `true` while this process has the daemon's lock. Another daemon may take the lock as soon as it is free,
+/// because any command of an agent starts one.
+fn still_holds(repo: &Repo, process: Pid) -> bool {
+    start::lock_is_held(repo) && lock::holder(repo).is_none_or(|holder| holder == process)
+}
+
+/// Stops the daemon of `repo` and waits until it has released its lock. Returns the process id of the stopped daemon;
+/// `None` if no daemon was running. Another daemon may be running when this returns.
 ///
 /// # Errors
-/// `refused` if it is another user's, `try_again` if it takes too long.
+/// `refused` if the daemon belongs to another user, `try_again` if it takes too long.
 pub(crate) fn halt(repo: &Repo) -> Result<Option<u32>, Fault> {
     let Some(process) = holder(repo)? else { return Ok(None) };
     let pid = process.as_raw_nonzero().get().unsigned_abs();
     match kill_process(process, Signal::TERM) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-        Err(error) => return Err(Fault::new(ErrorKind::Refused, format!("cannot stop the daemon (pid {pid}): {error}"))),
+        Err(error) => {
+            return Err(Fault::new(ErrorKind::Refused, format!("cannot stop the daemon (pid {pid}): {error}")));
+        }
     }
     let deadline = Instant::now() + GONE;
-    while start::lock_is_held(repo) {
+    while still_holds(repo, process) {
         if Instant::now() > deadline {
-            return Err(Fault::new(ErrorKind::TryAgain, format!("the daemon (pid {pid}) has not stopped within {}", time::brief(GONE)))
-                .hint(format!("See `thrum daemon logs`. As a last resort: kill -9 {pid}. Nothing acknowledged is lost by that.")));
+            return Err(Fault::new(
+                ErrorKind::TryAgain,
+                format!("the daemon (pid {pid}) has not stopped within {}", time::brief(GONE)),
+            )
+            .hint(format!(
+                "See `thrum daemon logs`. As a last resort: kill -9 {pid}. Nothing acknowledged is lost by that."
+            )));
         }
         thread::sleep(LOOK);
     }
     Ok(Some(pid))
 }
 
-/// The daemon's own state; it is not started for being looked at.
+/// The daemon's state. `daemon status` does not start the daemon.
 struct State {
     health: Option<Answer<Health>>,
     repo: String,

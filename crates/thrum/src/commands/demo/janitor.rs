@@ -1,10 +1,10 @@
-//! `thrum janitor DIR`, hidden: waits until whoever started it is gone, then ends what is left and removes the directory of
-//! a [stage].
+//! `thrum janitor DIR`, hidden: waits until its parent is gone, then ends the remaining processes and removes the
+//! directory of a [stage](super::stage).
 //!
-//! What is left are daemons, and commands that were running. A command may be starting a daemon just then, so the commands
-//! go first, all at once: they are in one process group, whose leader is a child of the janitor that does nothing, so that
-//! the group is there as long as it is needed and its number is nobody else's. Ctrl-C reaches none of them; it is for the
-//! demo, and reason enough for the rest to end.
+//! The remaining processes are daemons and running commands. A command may just be starting a daemon, so the commands
+//! are killed first, all at once: they share one process group. Its leader is an idle child of the janitor, which keeps
+//! the group alive as long as it is needed and its number from being reused. Ctrl-C reaches none of these processes. It
+//! reaches only the demo, whose end makes the janitor end the rest.
 
 use std::{
     env, fs,
@@ -18,20 +18,20 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use thrum_core::{ErrorKind, Fault};
-use thrum_daemon::pidfile;
+use thrum_daemon::{paths::Repo, pidfile};
 
 use crate::{
-    commands::{daemon, demo::stage},
+    commands::{daemon, demo::failed},
     start,
 };
 
-/// The file that shows that a directory is ours to remove.
+/// The marker file of a directory that the janitor may remove.
 pub(crate) const MARKER: &str = ".thrum-stage";
 
-/// What to tell the janitor so that it leaves everything as it is.
+/// The message that makes the janitor leave everything as it is.
 pub(crate) const KEEP: &[u8] = b"keep";
 
-/// A daemon that has left its starter's group takes its lock within this time, or finds its directory gone.
+/// A daemon that has left its starter's process group takes its lock within this time, or finds its directory gone.
 const STARTING: Duration = Duration::from_millis(100);
 
 /// Clean up after a demo or a benchmark
@@ -47,13 +47,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Fault> {
         heard();
         return Ok(());
     };
-    let dir = fs::canonicalize(dir).map_err(stage::failed("find the directory"))?;
+    let dir = fs::canonicalize(dir).map_err(failed("find the directory"))?;
     if !dir.join(MARKER).is_file() {
         return Err(Fault::new(ErrorKind::Refused, format!("{} is no directory of a demo", dir.display())));
     }
-    let mut leader = lead_group().map_err(stage::failed("start a process group"))?;
-    writeln!(io::stdout(), "{}", leader.id()).map_err(stage::failed("say which group"))?;
-    // After the leader, which must be in the session of the commands that join its group.
+    let mut leader = lead_group().map_err(failed("start a process group"))?;
+    writeln!(io::stdout(), "{}", leader.id()).map_err(failed("say which group"))?;
+    // Only after the leader has started, which must be in the same session as the commands that join its group.
     let _ = rustix::process::setsid();
     if heard() == KEEP {
         return Ok(());
@@ -65,18 +65,18 @@ pub(crate) fn run(args: &Args) -> Result<(), Fault> {
     end_daemons(&dir);
     thread::sleep(STARTING);
     end_daemons(&dir);
-    fs::remove_dir_all(&dir).map_err(stage::failed("remove the directory"))
+    fs::remove_dir_all(&dir).map_err(failed("remove the directory"))
 }
 
-/// Everything on standard input, until whoever writes there is gone.
+/// Reads standard input until the process at the other end has ended.
 fn heard() -> Vec<u8> {
     let mut heard = Vec::new();
-    // Whatever ends the wait, the other side is gone.
+    // An error also means that the other side is gone.
     let _ = io::stdin().lock().take(KEEP.len() as u64).read_to_end(&mut heard);
     heard
 }
 
-/// A process that leads a group of its own, and waits for us.
+/// Starts an idle process that leads its own process group and ends with us.
 fn lead_group() -> io::Result<Child> {
     Command::new(env::current_exe()?)
         .arg("janitor")
@@ -88,14 +88,20 @@ fn lead_group() -> io::Result<Child> {
 }
 
 fn end_daemons(dir: &Path) {
-    for repo in stage::repositories(dir) {
+    for repo in repositories(dir) {
         if daemon::halt(&repo).is_ok() || !start::lock_is_held(&repo) {
             continue;
         }
-        // It did not stop when asked, and the lock shows that the number is its.
+        // The daemon did not stop when asked. It still holds the lock, so the pid file's number is still its own.
         let pid = pidfile::read(&repo.pid_file()).and_then(|file| i32::try_from(file.pid).ok()).and_then(Pid::from_raw);
         if let Some(pid) = pid {
             let _ = kill_process(pid, Signal::KILL);
         }
     }
+}
+
+/// The repositories in a stage's directory.
+fn repositories(dir: &Path) -> Vec<Repo> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.filter_map(|entry| Repo::discover(&entry.path()).ok().filter(|repo| repo.root() == entry.path())).collect()
 }

@@ -1,4 +1,4 @@
-//! How long a message takes from one daemon to the next: sent on one, readable on the other.
+//! Measures how long a message takes from one daemon to another: from the request to the event on the other daemon.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ impl Times {
         Self(times)
     }
 
-    /// The time within which `percent` of them stayed (nearest rank).
+    /// Returns the time within which `percent` of the runs stayed (nearest rank).
     pub(crate) fn percentile(&self, percent: usize) -> Duration {
         let rank = (self.0.len() * percent).div_ceil(100).max(1);
         self.0.get(rank - 1).copied().unwrap_or_default()
@@ -42,7 +42,7 @@ pub(crate) struct Notice {
 }
 
 impl Notice {
-    /// A field of the event, which is passed on as text or as an object.
+    /// Returns a field of the event. Daemons send the event as text or as an object.
     pub(crate) fn field(&self, name: &str) -> Option<String> {
         let event = match &self.event_json {
             Value::String(text) => serde_json::from_str(text).ok()?,
@@ -52,7 +52,7 @@ impl Notice {
     }
 }
 
-/// Turns a connection to a daemon into a stream of what is committed there from now on.
+/// Turns a connection to a daemon into a stream of the events committed from now on.
 pub(crate) fn watch(mut client: Client) -> Result<Client, Fault> {
     client.call::<Value>("events.watch", json!({}))?;
     Ok(client)
@@ -70,8 +70,8 @@ pub(crate) fn arrival(watching: &mut Client, kind: &str, message_id: &str) -> Re
     Err(Fault::new(ErrorKind::Failed, format!("{message_id} did not arrive within {} s", LOST.as_secs())))
 }
 
-/// Sends `number` messages one after the other to one daemon and measures how long each takes until it is readable at the
-/// other. A connection to each, and the agents' names.
+/// Sends `number` messages one after the other to one daemon, and measures how long each takes to be readable on the
+/// other. Each side is a connection and an agent's name.
 pub(crate) fn measure(number: usize, from: (Client, &str), to: (Client, &str)) -> Result<Times, Fault> {
     let mut sender = from.0;
     let mut watching = watch(to.0)?;

@@ -1,11 +1,12 @@
-//! `thrum demo`: two repositories, paired, talking. Everything shown is the real program, run as anybody would run it.
+//! `thrum demo`: two repositories that pair and talk. Every command shown is the real program, run as a user would run
+//! it.
 
 pub(crate) mod janitor;
 pub(crate) mod latency;
 mod session;
 pub(crate) mod stage;
 
-use std::{env, time::Instant};
+use std::{env, io, time::Instant};
 
 use serde_json::json;
 use thrum_core::{ErrorKind, Fault};
@@ -35,7 +36,7 @@ pub(crate) struct Args {
     keep: bool,
 }
 
-/// Messages for the measured delivery times.
+/// Number of messages for the measured delivery times.
 const MESSAGES: usize = 200;
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<(), Fault> {
@@ -57,7 +58,10 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<(), Fault> {
 
 fn story(show: &Session, laptop: &Place, desk: &Place) -> Result<Times, Fault> {
     show.chapter("Two repositories. Each gets an agent, and with it a daemon.")?;
-    show.run(laptop, &["quickstart", "--name", "ann", "--role", "implementer", "--module", "auth", "--intent", "Fix the login race"])?;
+    show.run(
+        laptop,
+        &["quickstart", "--name", "ann", "--role", "implementer", "--module", "auth", "--intent", "Fix the login race"],
+    )?;
     show.run(desk, &["quickstart", "--name", "bob", "--role", "reviewer", "--module", "auth"])?;
 
     show.chapter("A person pairs them with a 4-digit code.")?;
@@ -82,7 +86,8 @@ fn story(show: &Session, laptop: &Place, desk: &Place) -> Result<Times, Fault> {
     let mut waiting = show.begin(desk, &["wait", "--timeout", "20s"])?;
     show.indented(&waiting.talk()?)?;
     let began = Instant::now();
-    let sent = show.run(laptop, &["send", "The login race is fixed on feature/login. Can you review it?", "--to", "@bob"])?;
+    let sent =
+        show.run(laptop, &["send", "The login race is fixed on feature/login. Can you review it?", "--to", "@bob"])?;
     let message = message_id(&sent)?;
     holds("Can you review it?", &show.end(desk, waiting)?)?;
     show.remark(&format!("Bob was awake {} after ann had pressed Enter.", time::millis(began.elapsed())))?;
@@ -102,7 +107,11 @@ fn story(show: &Session, laptop: &Place, desk: &Place) -> Result<Times, Fault> {
 
     show.chapter(&format!("{MESSAGES} messages, one after the other: sent here, readable there."))?;
     let times = latency::measure(MESSAGES, (laptop.client()?, "ann"), (desk.client()?, "bob"))?;
-    show.remark(&format!("half within {}, 99 of 100 within {}", time::millis(times.percentile(50)), time::millis(times.percentile(99))))?;
+    show.remark(&format!(
+        "half within {}, 99 of 100 within {}",
+        time::millis(times.percentile(50)),
+        time::millis(times.percentile(99))
+    ))?;
 
     show.chapter("Is anything missing? Each side compares with the other, event by event.")?;
     for place in [laptop, desk] {
@@ -111,7 +120,7 @@ fn story(show: &Session, laptop: &Place, desk: &Place) -> Result<Times, Fault> {
     Ok(times)
 }
 
-/// What is shown must be there; a command can succeed and say something else.
+/// Checks that a command printed the expected words: a command can succeed and print something else.
 fn holds(words: &str, printed: &str) -> Result<(), Fault> {
     match printed.contains(words) {
         true => Ok(()),
@@ -119,15 +128,16 @@ fn holds(words: &str, printed: &str) -> Result<(), Fault> {
     }
 }
 
-/// The id in `Sent msg_… to 1 agent`.
+/// Extracts the id from `Sent msg_… to 1 agent`.
 fn message_id(printed: &str) -> Result<String, Fault> {
     holds("msg_", printed)?;
     Ok(printed.split_whitespace().find(|word| word.starts_with("msg_")).unwrap_or_default().to_owned())
 }
 
 fn go_on(laptop: &Place, desk: &Place) -> Result<String, Fault> {
-    let program = env::current_exe().map_err(stage::failed("find this program"))?;
-    let on_path = env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join("thrum") == program));
+    let program = env::current_exe().map_err(failed("find this program"))?;
+    let on_path =
+        env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join("thrum") == program));
     let alias = if on_path { String::new() } else { format!("    alias thrum={}\n", program.display()) };
     Ok(format!(
         "\n{GREEN}Everything held.{GREEN:#} {BOLD}Both repositories are yours now:{BOLD:#}\n\n{alias}    cd {}\n    thrum send \"hello\" --to @bob\n    \
@@ -138,7 +148,12 @@ fn go_on(laptop: &Place, desk: &Place) -> Result<String, Fault> {
     ))
 }
 
-/// Milliseconds with three digits, for programs.
+/// Milliseconds with three decimals, for JSON.
 pub(crate) fn ms(time: std::time::Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Turns an I/O error into a fault that names the failed action.
+pub(crate) fn failed(what: &str) -> impl Fn(io::Error) -> Fault {
+    move |error| Fault::new(ErrorKind::Failed, format!("cannot {what}: {error}"))
 }

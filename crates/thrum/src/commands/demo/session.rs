@@ -1,4 +1,4 @@
-//! How the demo looks: what would stand on the terminals of two people, one command after the other.
+//! The demo's display: the terminals of two users, one command after the other.
 
 use std::{
     io::{self, Read, Write},
@@ -8,17 +8,20 @@ use std::{
 use thrum_core::Fault;
 
 use crate::{
-    commands::demo::stage::{Place, failed, succeeded},
+    commands::demo::{
+        failed,
+        stage::{INDENT, Place, succeeded},
+    },
     output,
     render::style::{BOLD, CYAN, DIM},
 };
 
-/// Prints the session, or keeps still when only the result is wanted.
+/// Prints the session; silent if only the JSON result is wanted.
 pub(crate) struct Session {
     output: output::Output,
 }
 
-/// A command that runs beside the others.
+/// A command that runs in parallel to others.
 pub(crate) struct Running {
     args: Vec<String>,
     child: Child,
@@ -29,18 +32,18 @@ impl Session {
         Self { output }
     }
 
-    /// What happens next, in a sentence.
+    /// Prints a sentence that announces the next step.
     pub(crate) fn chapter(&self, sentence: &str) -> Result<(), Fault> {
         self.say(&format!("\n{BOLD}{sentence}{BOLD:#}\n\n"))
     }
 
-    /// Runs a command, shows it with what it printed, and gives that without styles.
+    /// Runs a command, shows it with its output, and returns the output without styles.
     pub(crate) fn run(&self, place: &Place, args: &[&str]) -> Result<String, Fault> {
         self.prompt(place, &format!("thrum {}", quoted(args)))?;
         self.printed(place.run(args)?)
     }
 
-    /// Runs a command with `input` on its standard input, as a pipe from `echo` would put it there.
+    /// Runs a command with `input` on its standard input, shown as a pipe from `echo`.
     pub(crate) fn pipe(&self, place: &Place, input: &str, args: &[&str]) -> Result<String, Fault> {
         self.prompt(place, &format!("echo {input} | thrum {}", args.join(" ")))?;
         let mut child = spawn(place, args, Stdio::piped())?;
@@ -50,14 +53,14 @@ impl Session {
         self.printed(succeeded(args, child.wait_with_output().map_err(failed("run thrum"))?)?)
     }
 
-    /// Starts a command that goes on while others run.
+    /// Starts a command that keeps running while others run.
     pub(crate) fn begin(&self, place: &Place, args: &[&str]) -> Result<Running, Fault> {
         self.prompt(place, &format!("thrum {}", quoted(args)))?;
         let child = spawn(place, args, Stdio::null())?;
         Ok(Running { args: args.iter().map(|arg| (*arg).to_owned()).collect(), child })
     }
 
-    /// Waits for a command that runs beside the others, shows what it printed since, and gives that without styles.
+    /// Waits for a parallel command to end, shows its output since, and returns that without styles.
     pub(crate) fn end(&self, place: &Place, mut running: Running) -> Result<String, Fault> {
         let output = running.finish().map_err(failed("run thrum"))?;
         let args: Vec<_> = running.args.iter().map(String::as_str).collect();
@@ -71,7 +74,7 @@ impl Session {
         Ok(anstream::adapter::strip_str(&text).to_string())
     }
 
-    /// A remark that no command printed.
+    /// Prints a remark that is not the output of a command.
     pub(crate) fn remark(&self, text: &str) -> Result<(), Fault> {
         self.say(&format!("    {CYAN}{text}{CYAN:#}\n"))
     }
@@ -80,9 +83,12 @@ impl Session {
         self.say(&format!("{DIM}{} ${DIM:#} {line}\n", place.name))
     }
 
-    /// What a command printed. It is our own program, which has escaped what others wrote.
+    /// Prints the output of a command. It comes from our own program, which has escaped the texts of others.
     pub(crate) fn indented(&self, printed: &str) -> Result<(), Fault> {
-        let lines: String = printed.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("    {line}\n") }).collect();
+        let lines: String = printed
+            .lines()
+            .map(|line| if line.is_empty() { "\n".to_owned() } else { format!("{INDENT}{line}\n") })
+            .collect();
         self.say(&lines)
     }
 
@@ -99,31 +105,31 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// The next line of its result, while it goes on.
+    /// Returns the next line of standard output while the command runs.
     pub(crate) fn line(&mut self) -> Result<String, Fault> {
         self.child.stdout.as_mut().map_or_else(|| Ok(String::new()), next_line)
     }
 
-    /// Waits for its end; gives what no line was taken of before.
+    /// Waits for the command to end. Returns the output that has not been read yet.
     fn finish(&mut self) -> io::Result<Output> {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         if let Some(pipe) = &mut self.child.stdout {
             pipe.read_to_end(&mut stdout)?;
         }
-        // A few lines at most, for which the pipe has room while the other one is read.
+        // Reading one pipe after the other is safe: standard error has only a few lines, which fit into its pipe.
         if let Some(pipe) = &mut self.child.stderr {
             pipe.read_to_end(&mut stderr)?;
         }
         Ok(Output { status: self.child.wait()?, stdout, stderr })
     }
 
-    /// The next line it says beside its result, while it goes on.
+    /// Returns the next line of standard error while the command runs.
     pub(crate) fn talk(&mut self) -> Result<String, Fault> {
         self.child.stderr.as_mut().map_or_else(|| Ok(String::new()), next_line)
     }
 }
 
-/// Byte by byte, so that nothing is taken of what comes behind the line.
+/// Reads byte by byte, so that nothing after the line is consumed.
 fn next_line(pipe: &mut impl Read) -> Result<String, Fault> {
     let mut line = Vec::new();
     let mut byte = [0];
@@ -138,7 +144,7 @@ fn spawn(place: &Place, args: &[&str], stdin: Stdio) -> Result<Child, Fault> {
     command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed("start thrum"))
 }
 
-/// The arguments as one would type them.
+/// The arguments as a user would type them.
 fn quoted(args: &[&str]) -> String {
     let quote = |arg: &&str| if arg.contains(char::is_whitespace) { format!("\"{arg}\"") } else { (*arg).to_owned() };
     args.iter().map(quote).collect::<Vec<_>>().join(" ")

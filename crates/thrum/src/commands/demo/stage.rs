@@ -1,8 +1,9 @@
-//! Repositories in a temporary directory, with daemons of their own and nothing of the user's surroundings: HOME, git's
-//! settings and THRUM_ variables stay outside.
+//! Repositories in a temporary directory, each with its own daemon, isolated from the user's environment: HOME, git's
+//! settings and THRUM_ variables.
 //!
-//! They must be gone afterwards, however it ends: success, failure, Ctrl-C, `kill -9`. No handler in this process could
-//! promise the last, so another process does it: the [janitor], which waits until its standard input ends.
+//! Daemons and directory must be gone afterwards, however the program ends: success, failure, Ctrl-C, `kill -9`. No
+//! handler in this process can cover the last, so another process cleans up: the [janitor], which waits until its
+//! standard input ends.
 
 use std::{
     env, fs,
@@ -16,12 +17,20 @@ use anstream::ColorChoice;
 use thrum_core::{ErrorKind, Fault};
 use thrum_daemon::paths::Repo;
 
-use crate::{client::Client, client::cannot_connect, commands::demo::janitor};
+use crate::{
+    client::Client,
+    client::cannot_connect,
+    commands::demo::{failed, janitor},
+    render,
+};
 
-/// The temporary directory, while it is there.
+/// Indentation of the output of a command of the demo.
+pub(crate) const INDENT: &str = "    ";
+
+/// The temporary directory, which is removed on drop.
 pub(crate) struct Stage {
     dir: PathBuf,
-    /// The process group of all commands, so that none outlives the stage.
+    /// The process group of all commands, so that no command outlives the stage.
     group: i32,
     janitor: Child,
     janitor_hears: Option<ChildStdin>,
@@ -37,7 +46,7 @@ pub(crate) struct Place {
 }
 
 impl Stage {
-    /// Makes the directory, named after `what`.
+    /// Makes the directory, with `what` in its name.
     pub(crate) fn open(what: &str) -> Result<Self, Fault> {
         let make = || -> io::Result<Self> {
             let dir = tempfile::Builder::new().prefix(&format!("thrum-{what}-")).tempdir()?;
@@ -61,10 +70,12 @@ impl Stage {
         make().map_err(failed("make a temporary directory"))
     }
 
-    /// Makes a git repository `name`. Without git it is a plain directory, which will do.
+    /// Makes a git repository `name`. Without git it is a plain directory, which is sufficient.
     pub(crate) fn repository(&self, name: &'static str) -> Result<Place, Fault> {
         let place = Place { name, dir: self.dir.join(name), home: self.dir.join("home"), group: self.group };
-        fs::create_dir_all(&place.dir).and_then(|()| fs::create_dir_all(&place.home)).map_err(failed("make a repository"))?;
+        fs::create_dir_all(&place.dir)
+            .and_then(|()| fs::create_dir_all(&place.home))
+            .map_err(failed("make a repository"))?;
         let _ = place.environment(&mut Command::new("git")).args(["init", "--quiet"]).current_dir(&place.dir).output();
         Ok(place)
     }
@@ -74,7 +85,7 @@ impl Stage {
         &self.dir
     }
 
-    /// Leaves everything as it is, with the daemons running, and says where.
+    /// Leaves everything in place, with the daemons running, and returns the directory.
     pub(crate) fn keep(mut self) -> PathBuf {
         if let Some(mut hears) = self.janitor_hears.take() {
             let _ = hears.write_all(janitor::KEEP);
@@ -91,14 +102,14 @@ impl Drop for Stage {
 }
 
 impl Place {
-    /// This program with `args` in this repository.
+    /// Returns a command that runs this program with `args` in this repository.
     pub(crate) fn command(&self, args: &[&str]) -> Result<Command, Fault> {
         let mut command = Command::new(env::current_exe().map_err(failed("find this program"))?);
         self.environment(&mut command).args(args).current_dir(&self.dir).stdin(Stdio::null()).process_group(self.group);
         Ok(command)
     }
 
-    /// Runs this program with `args` in this repository, and fails if it fails.
+    /// Runs this program with `args` in this repository. Fails if the program fails.
     pub(crate) fn run(&self, args: &[&str]) -> Result<Output, Fault> {
         let output = self.command(args)?.output().map_err(failed("run thrum"))?;
         succeeded(args, output)
@@ -126,31 +137,26 @@ impl Place {
             .env("XDG_CONFIG_HOME", self.home.join("config"))
             .env("XDG_RUNTIME_DIR", self.home.join("run"))
             .env("GIT_CONFIG_NOSYSTEM", "1")
-            // Both daemons run on one machine; this is what tells them apart to people.
+            // The name that users see for this daemon: both run on one machine.
             .env("THRUM_TS_HOSTNAME", self.name);
         if anstream::AutoStream::choice(&io::stdout()) != ColorChoice::Never {
             command.env("CLICOLOR_FORCE", "1");
+            // The output of commands is shown indented.
+            let columns = render::columns(&io::stdout()).unwrap_or(80).saturating_sub(INDENT.len());
+            command.env("COLUMNS", columns.to_string());
         }
         command
     }
 }
 
-/// The output of a child that ended well; else what it said.
+/// Returns the output of a child that succeeded; otherwise a fault with its standard error.
 pub(crate) fn succeeded(args: &[&str], output: Output) -> Result<Output, Fault> {
     if output.status.success() {
         return Ok(output);
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(Fault::new(ErrorKind::Failed, format!("`thrum {}` ended with {}: {}", args.join(" "), output.status, said.trim())))
-}
-
-/// Turns an I/O error into a fault that says what could not be done.
-pub(crate) fn failed(what: &str) -> impl Fn(io::Error) -> Fault {
-    move |error| Fault::new(ErrorKind::Failed, format!("cannot {what}: {error}"))
-}
-
-/// The repositories below a stage's directory.
-pub(crate) fn repositories(dir: &Path) -> Vec<Repo> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.filter_map(|entry| Repo::discover(&entry.path()).ok().filter(|repo| repo.root() == entry.path())).collect()
+    Err(Fault::new(
+        ErrorKind::Failed,
+        format!("`thrum {}` ended with {}: {}", args.join(" "), output.status, said.trim()),
+    ))
 }

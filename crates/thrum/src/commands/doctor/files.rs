@@ -1,4 +1,4 @@
-//! Who may read what, and what git would take along.
+//! File permissions, and what git would commit.
 
 use std::{
     fs, io,
@@ -7,7 +7,7 @@ use std::{
 };
 
 use thrum_core::{ErrorKind, Fault};
-use thrum_daemon::{backup, layout, paths::Repo};
+use thrum_daemon::{backup, env, layout, paths::Repo, worktrees};
 
 use super::{
     Check,
@@ -16,15 +16,14 @@ use super::{
 use crate::{git, setup, text::count};
 
 pub(super) fn checks(repo: &Repo) -> Vec<Check> {
-    vec![permissions(repo), gitignore(repo)]
+    vec![permissions(repo), gitignore(repo), mailboxes(repo)]
 }
 
-/// Keys, tokens and mail are for their owner only.
+/// Checks that keys, tokens and mail are accessible to their owner only.
 fn permissions(repo: &Repo) -> Check {
     let mut open: Vec<(PathBuf, u32)> = Vec::new();
     let mut foreign: Vec<PathBuf> = Vec::new();
     let mut look = |path: &Path, mode: u32| {
-        // Others may look into a directory's name, not into the files.
         let Ok(about) = fs::symlink_metadata(path) else { return };
         if about.uid() != rustix::process::geteuid().as_raw() {
             foreign.push(path.to_owned());
@@ -39,24 +38,34 @@ fn permissions(repo: &Repo) -> Check {
     for entry in fs::read_dir(repo.identities()).into_iter().flatten().flatten() {
         look(&entry.path(), 0o644);
     }
-    // They hold all of that.
+    // Backups contain all of the above.
     let backups = backup::directory(repo);
     look(&backups, 0o700);
     for entry in fs::read_dir(backups).into_iter().flatten().flatten() {
         look(&entry.path(), 0o600);
     }
-    look(&repo.env_files()[0], 0o600);
+    // A settings file without a secret may be readable by others: it is often written by `echo`, with default
+    // permissions.
+    let [settings, _] = &repo.env_files();
+    look(settings, if env::may_hold_secret(settings) { 0o600 } else { 0o644 });
     if let Some(first) = foreign.first() {
-        let text =
-            format!("{} {} to another user, {} among them", count(foreign.len() as u64, "file"), belong(foreign.len()), first.display());
-        return Check::new("permissions", Problem, text).fix(format!("sudo chown -R $(id -u) {}", repo.thrum_dir().display()));
+        let text = format!(
+            "{} {} to another user, {} among them",
+            count(foreign.len() as u64, "file"),
+            belong(foreign.len()),
+            first.display()
+        );
+        return Check::new("permissions", Problem, text)
+            .fix(format!("sudo chown -R $(id -u) {}", repo.thrum_dir().display()));
     }
-    let Some((first, _)) = open.first() else { return Check::new("permissions", Fine, "only you can read keys, tokens and mail") };
+    let Some((first, _)) = open.first() else {
+        return Check::new("permissions", Fine, "only you can read keys, tokens and mail");
+    };
     let text = format!("{} can be used by others, {} among them", count(open.len() as u64, "file"), first.display());
     Check::new("permissions", Problem, text).mend(move || {
         for (path, mode) in &open {
             match fs::set_permissions(path, fs::Permissions::from_mode(*mode)) {
-                // A file of SQLite's may go at any time.
+                // SQLite may remove one of its files at any time.
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(Fault::new(ErrorKind::Failed, format!("cannot protect {}: {error}", path.display())));
                 }
@@ -71,7 +80,36 @@ fn belong(files: usize) -> &'static str {
     if files == 1 { "belongs" } else { "belong" }
 }
 
-/// Whatever git takes along, everybody with the repository reads.
+/// Checks that the worktrees of this repository share a mailbox. Worktrees that were set up before sharing existed keep
+/// their own mailbox and its contents.
+fn mailboxes(repo: &Repo) -> Check {
+    let found = worktrees::mailboxes(repo);
+    if found.len() < 2 {
+        return Check::new("mailboxes", Fine, "the worktrees of this repository share one");
+    }
+    let shown = |dir: &PathBuf| {
+        let agents = dir.parent().map(worktrees::identities_in).unwrap_or_default();
+        let agents = agents.iter().map(|name| format!("@{name}")).collect::<Vec<_>>().join(", ");
+        let agents = if agents.is_empty() { String::new() } else { format!(" ({agents})") };
+        let unused = if dir.join("redirect").exists() { ", which no command uses because it redirects" } else { "" };
+        format!("{}{agents}{unused}", dir.display())
+    };
+    let each: Vec<String> = found.iter().map(shown).collect();
+    let text = format!(
+        "worktrees of this repository have {} mailboxes, which do not see each other: {}",
+        found.len(),
+        each.join("; ")
+    );
+    let shared =
+        worktrees::of(repo).iter().find_map(|top| layout::home(top)).unwrap_or_else(|| repo.main_root().to_owned());
+    Check::new("mailboxes", Warning, text).fix(format!(
+        "To exchange mail, pair them: thrum peer add --via local in one worktree, thrum peer join in the other. To have one only: in \
+         each worktree named, thrum daemon stop, move its .thrum away (its old mail stays there), thrum quickstart; that uses {}",
+        shared.join(".thrum").display(),
+    ))
+}
+
+/// Checks that git ignores the mailbox: whatever is committed can be read by everyone with the repository.
 fn gitignore(repo: &Repo) -> Check {
     let top = layout::git_top(repo.root());
     if !top.join(".git").exists() {
@@ -81,10 +119,11 @@ fn gitignore(repo: &Repo) -> Check {
         None => return Check::new("gitignore", Skipped, "git cannot be asked"),
         Some(true) => {}
         Some(false) => {
-            return Check::new("gitignore", Problem, format!("git would take {} along", repo.local_dir().display())).mend(move || {
-                let added = setup::ignore(&top, false)?.unwrap_or_else(|| top.join(".gitignore"));
-                Ok(format!("added .thrum/ to {}", added.display()).into())
-            });
+            return Check::new("gitignore", Problem, format!("git would take {} along", repo.local_dir().display()))
+                .mend(move || {
+                    let added = setup::ignore(&top, false)?.unwrap_or_else(|| top.join(".gitignore"));
+                    Ok(format!("added .thrum/ to {}", added.display()).into())
+                });
         }
     }
     if top.join(".env").exists() && git::ignores(&top, ".env") == Some(false) {

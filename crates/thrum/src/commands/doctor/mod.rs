@@ -1,8 +1,9 @@
-//! `thrum doctor`: looks at everything that can be wrong here, says what it saw, and mends what can be mended.
+//! `thrum doctor`: checks everything that can be wrong here, reports the evidence, and repairs what it can.
 //!
-//! One file per place that is looked at. A check is a name, a verdict and the evidence for it; where a command helps, it is
-//! named, and where this command itself helps, the check brings along how.
+//! Each area has its own file. A check has a name, a verdict and the evidence for it. If a command helps, the check
+//! names it; if `--fix` can repair the problem, the check carries the repair.
 
+pub(crate) mod agents;
 mod files;
 mod process;
 mod store;
@@ -15,7 +16,7 @@ use thrum_daemon::paths::Repo;
 use crate::{
     context::Context,
     render::{
-        Page, Render,
+        Page, Render, boxed,
         style::{DIM, GREEN, RED, YELLOW},
     },
     text::{self, count},
@@ -31,21 +32,40 @@ the next start peers bring back what they have.
 
 Examples:
   thrum doctor
-  thrum doctor --fix")]
+  thrum doctor --fix
+  thrum doctor agents")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Mend what can be mended without losing anything, and say what was done
     #[arg(long)]
     fix: bool,
 }
 
-/// What a check comes to.
+/// What is examined by itself.
+#[derive(Debug, clap::Subcommand)]
+enum Part {
+    Agents(agents::Args),
+}
+
+impl Args {
+    pub(crate) fn run(&self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+        match &self.part {
+            None => boxed(run(self, cx)),
+            Some(Part::Agents(args)) => boxed(agents::run(args, cx)),
+        }
+    }
+}
+
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Ok,
-    /// Nothing is broken; somebody may want to know.
+    /// Nothing is broken, but the user may want to know.
     Warning,
     Problem,
-    /// Not possible now.
+    /// The check is not possible at the moment.
     Skipped,
 }
 
@@ -60,14 +80,14 @@ impl Verdict {
     }
 }
 
-/// How a check is mended.
-type Mend = Box<dyn FnOnce() -> Result<Done, Fault>>;
+/// The repair of a failed check.
+type Mend = Box<dyn FnOnce() -> Result<Done, Fault> + Send>;
 
-/// What was done.
+/// The result of a repair.
 struct Done {
-    /// For people.
+    /// The text for users.
     said: String,
-    /// For programs, where there is more to tell: under which name, and what.
+    /// Further data for the JSON output, with its key.
     detail: Option<(&'static str, Value)>,
 }
 
@@ -77,7 +97,7 @@ impl From<String> for Done {
     }
 }
 
-/// One thing that was looked at.
+/// The result of examining one thing.
 struct Check {
     name: &'static str,
     verdict: Verdict,
@@ -85,7 +105,7 @@ struct Check {
     /// The command that helps.
     fix: Option<String>,
     mend: Option<Mend>,
-    /// What this command did about it.
+    /// What this command did to repair it.
     fixed: Option<Done>,
 }
 
@@ -99,18 +119,18 @@ impl Check {
         self
     }
 
-    /// `--fix` does this.
-    fn mend(mut self, mend: impl FnOnce() -> Result<Done, Fault> + 'static) -> Self {
+    /// Sets the repair that `--fix` runs.
+    fn mend(mut self, mend: impl FnOnce() -> Result<Done, Fault> + Send + 'static) -> Self {
         self.mend = Some(Box::new(mend));
         self.fix.get_or_insert_with(|| "thrum doctor --fix".to_owned());
         self
     }
 }
 
-/// What was found.
+/// All checks of `thrum doctor`.
 pub(crate) struct Findings(Vec<Check>);
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Findings, Fault> {
+fn run(args: &Args, cx: &Context) -> Result<Findings, Fault> {
     let repo = cx.repo()?;
     let mut checks = examine(cx, repo);
     if !args.fix || checks.iter().all(|check| check.mend.is_none()) {
@@ -122,7 +142,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Findings, Fault> {
             done.push((check.name, mend()));
         }
     }
-    // What was done to one may be seen in another.
+    // A repair may also change the result of another check.
     let mut checks = examine(cx, repo);
     for (name, outcome) in done {
         let Some(check) = checks.iter_mut().find(|check| check.name == name) else { continue };
@@ -152,53 +172,64 @@ impl Findings {
     }
 }
 
-impl Render for Findings {
-    fn human(&self, page: &mut Page) {
-        for check in &self.0 {
-            let mark = match check.verdict {
-                Verdict::Ok => format!("{GREEN}✓{GREEN:#}"),
-                Verdict::Warning => format!("{YELLOW}!{YELLOW:#}"),
-                Verdict::Problem => format!("{RED}✗{RED:#}"),
-                Verdict::Skipped => format!("{DIM}-{DIM:#}"),
-            };
-            page.line(format!("{mark} {:<12} {}", check.name, text::lines(&check.evidence)));
-            if let Some(fixed) = &check.fixed {
-                page.line(format!("  {:<12} {GREEN}mended:{GREEN:#} {}", "", text::lines(&fixed.said)));
-            }
-            if let (Some(fix), Verdict::Warning | Verdict::Problem) = (&check.fix, check.verdict) {
-                page.line(format!("  {:<12} {DIM}try:{DIM:#} {}", "", text::lines(fix)));
+impl Check {
+    /// Prints the check for users, with the command that helps.
+    fn show(&self, page: &mut Page) {
+        let mark = match self.verdict {
+            Verdict::Ok => format!("{GREEN}✓{GREEN:#}"),
+            Verdict::Warning => format!("{YELLOW}!{YELLOW:#}"),
+            Verdict::Problem => format!("{RED}✗{RED:#}"),
+            Verdict::Skipped => format!("{DIM}-{DIM:#}"),
+        };
+        page.columns(format!("{mark} {:<12} {}", self.name, text::lines(&self.evidence)), 15);
+        if let Some(fixed) = &self.fixed {
+            page.line(format!("  {:<12} {GREEN}mended:{GREEN:#} {}", "", text::lines(&fixed.said)));
+        }
+        if let (Some(fix), Verdict::Warning | Verdict::Problem) = (&self.fix, self.verdict) {
+            page.line(format!("  {:<12} {DIM}try:{DIM:#} {}", "", text::lines(fix)));
+        }
+    }
+
+    fn data(&self) -> Value {
+        let mut shown = json!({"name": self.name, "verdict": self.verdict.word(), "evidence": self.evidence});
+        let fixed = self.fixed.as_ref();
+        for (key, value) in [("fix", self.fix.as_ref()), ("fixed", fixed.map(|done| &done.said))] {
+            if let Some(value) = value {
+                shown[key] = value.as_str().into();
             }
         }
-        let (problems, warnings) = (self.number(Verdict::Problem), self.number(Verdict::Warning));
-        page.line(match (problems, warnings) {
-            (0, 0) => "All is well".to_owned(),
-            (0, _) => format!("No problem, {}", count(warnings, "warning")),
-            _ => format!("{}, {}", count(problems, "problem"), count(warnings, "warning")),
-        });
+        if let Some((key, detail)) = fixed.and_then(|done| done.detail.as_ref()) {
+            shown[*key] = detail.clone();
+        }
+        shown
+    }
+}
+
+/// Prints the summary line for users.
+fn sum_up(problems: u64, warnings: u64, page: &mut Page) {
+    page.line(match (problems, warnings) {
+        (0, 0) => "All is well".to_owned(),
+        (0, _) => format!("No problem, {}", count(warnings, "warning")),
+        _ => format!("{}, {}", count(problems, "problem"), count(warnings, "warning")),
+    });
+}
+
+fn exit_code(problems: u64) -> u8 {
+    if problems > 0 { ErrorKind::Failed.exit_code() } else { 0 }
+}
+
+impl Render for Findings {
+    fn human(&self, page: &mut Page) {
+        self.0.iter().for_each(|check| check.show(page));
+        sum_up(self.number(Verdict::Problem), self.number(Verdict::Warning), page);
     }
 
     fn json(&self) -> Value {
-        let checks: Vec<Value> = self
-            .0
-            .iter()
-            .map(|check| {
-                let mut shown = json!({"name": check.name, "verdict": check.verdict.word(), "evidence": check.evidence});
-                let fixed = check.fixed.as_ref();
-                for (key, value) in [("fix", check.fix.as_ref()), ("fixed", fixed.map(|done| &done.said))] {
-                    if let Some(value) = value {
-                        shown[key] = value.as_str().into();
-                    }
-                }
-                if let Some((key, detail)) = fixed.and_then(|done| done.detail.as_ref()) {
-                    shown[*key] = detail.clone();
-                }
-                shown
-            })
-            .collect();
+        let checks: Vec<Value> = self.0.iter().map(Check::data).collect();
         json!({"checks": checks, "problems": self.number(Verdict::Problem), "warnings": self.number(Verdict::Warning)})
     }
 
     fn code(&self) -> u8 {
-        if self.number(Verdict::Problem) > 0 { ErrorKind::Failed.exit_code() } else { 0 }
+        exit_code(self.number(Verdict::Problem))
     }
 }

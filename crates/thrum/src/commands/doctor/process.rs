@@ -1,10 +1,10 @@
-//! The daemon and what it leaves: its answer, its lock, its pid file, its socket.
+//! The daemon and its files: its answer, its lock, its pid file, its socket.
 
 use std::{fs, io, os::unix::fs::FileTypeExt};
 
 use serde_json::json;
 use thrum_core::{Fault, limits};
-use thrum_daemon::{lock, paths::Repo, pidfile};
+use thrum_daemon::{checkup, lock, paths::Repo, pidfile};
 
 use super::{
     Check, Done,
@@ -19,7 +19,7 @@ use crate::{
     start,
 };
 
-/// The daemon of the repository, as far as it answers.
+/// The state of the repository's daemon, judged by its answer.
 pub(super) enum Daemon {
     Answers(Client, Box<Health>),
     NotRunning,
@@ -47,52 +47,77 @@ pub(super) fn checks(repo: &Repo, daemon: &Daemon) -> Vec<Check> {
     checks
 }
 
+/// Describes the daemon's long-running work.
+fn is_at(health: &Health) -> impl Iterator<Item = String> {
+    let storing = health.storing.iter().map(|storing| format!("it is storing {storing}"));
+    storing.chain(health.forgetting.iter().map(|forgetting| format!("it is dropping {forgetting}")))
+}
+
 fn answer(repo: &Repo, daemon: &Daemon) -> Check {
     let held = start::lock_is_held(repo);
     match daemon {
         Daemon::Answers(_, health) if go_daemon::answers(health) => {
-            Check::new("daemon", Warning, go_daemon::sentence(health)).fix(format!("To change over: {}", go_daemon::CHANGE_OVER))
+            Check::new("daemon", Warning, go_daemon::sentence(health))
+                .fix(format!("To change over: {}", go_daemon::CHANGE_OVER))
         }
         Daemon::Answers(_, health) if health.version != env!("CARGO_PKG_VERSION") => {
             let text = format!("it runs version {}, this command is {}", health.version, env!("CARGO_PKG_VERSION"));
             Check::new("daemon", Warning, text).fix("thrum daemon restart")
         }
         Daemon::Answers(_, health) if !health.warnings.is_empty() => {
-            let storing = health.storing.iter().map(|storing| format!("it is storing {storing}"));
-            let said: Vec<String> = health.warnings.iter().cloned().chain(storing).collect();
+            let said: Vec<String> = health.warnings.iter().cloned().chain(is_at(health)).collect();
             Check::new("daemon", Warning, format!("it runs (pid {}) and warns: {}", health.pid, said.join("; ")))
         }
         Daemon::Answers(_, health) => {
-            let storing: String = health.storing.iter().map(|storing| format!("; it is storing {storing}")).collect();
-            Check::new("daemon", Fine, format!("it runs (pid {}, version {}){storing}", health.pid, health.version))
+            let is_at: String = is_at(health).map(|work| format!("; {work}")).collect();
+            Check::new("daemon", Fine, format!("it runs (pid {}, version {}){is_at}", health.pid, health.version))
+        }
+        Daemon::NotRunning if held && let Some(fault) = go_daemon::without_socket(repo) => {
+            Check { fix: fault.hint, ..Check::new("daemon", Problem, fault.message) }
         }
         Daemon::NotRunning if held => {
-            let who = lock::holder(repo).map_or_else(|| "a process".to_owned(), |pid| format!("pid {}", pid.as_raw_nonzero()));
+            let who = lock::holder(repo)
+                .map_or_else(|| "a process".to_owned(), |pid| format!("pid {}", pid.as_raw_nonzero()));
             let repo = repo.clone();
             Check::new("daemon", Problem, format!("{who} holds its lock, but nobody answers on its socket"))
                 .fix("thrum daemon restart")
                 .mend(move || restart(&repo))
         }
-        Daemon::NotRunning => Check::new("daemon", Fine, "it is not running; commands start it"),
-        Daemon::Silent(fault) => Check::new("daemon", Problem, fault.message.clone()).fix("thrum daemon restart"),
+        Daemon::NotRunning => match checkup::is_own(repo) {
+            Ok(()) => Check::new("daemon", Fine, "it is not running; commands start it"),
+            Err(fault) => Check {
+                fix: fault.hint,
+                ..Check::new("daemon", Problem, format!("it does not start: {}", fault.message))
+            },
+        },
+        Daemon::Silent(fault) => {
+            let fix = fault.hint.clone().unwrap_or_else(|| "thrum daemon restart".to_owned());
+            Check::new("daemon", Problem, fault.message.clone()).fix(fix)
+        }
     }
 }
 
-/// The lock decides who is the daemon; the pid file only says its number.
+/// Checks the lock against the pid file. The lock decides which process is the daemon; the pid file only gives its
+/// number.
 fn lock_file(repo: &Repo) -> Check {
     let file = repo.pid_file();
     let says = pidfile::read(&file);
     if start::lock_is_held(repo) {
         return match says {
             Some(says) => Check::new("lock", Fine, format!("held, by pid {} as its file says", says.pid)),
-            None => Check::new("lock", Warning, format!("held, but {} does not say by whom", file.display())).fix("thrum daemon restart"),
+            None if let Some(pid) = lock::go_holder(repo) => {
+                Check::new("lock", Fine, format!("held, by pid {}", pid.as_raw_nonzero()))
+            }
+            None => Check::new("lock", Warning, format!("held, but {} does not say by whom", file.display()))
+                .fix("thrum daemon restart"),
         };
     }
     if file.symlink_metadata().is_err() {
         return Check::new("lock", Fine, "free, as no daemon runs");
     }
     let whose = says.map_or_else(String::new, |says| format!(" of pid {}", says.pid));
-    Check::new("lock", Warning, format!("free, but {}{whose} was left behind by a crash", file.display())).mend(move || remove(&file))
+    Check::new("lock", Warning, format!("free, but {}{whose} was left behind by a crash", file.display()))
+        .mend(move || remove(&file))
 }
 
 fn socket(repo: &Repo, daemon: &Daemon) -> Check {
@@ -100,14 +125,16 @@ fn socket(repo: &Repo, daemon: &Daemon) -> Check {
     let shown = socket.display().to_string();
     match fs::symlink_metadata(&socket) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => match daemon {
-            Daemon::Answers(..) => {
-                Check::new("socket", Problem, format!("{shown} is gone while the daemon runs")).fix("thrum daemon restart")
-            }
+            Daemon::Answers(..) => Check::new("socket", Problem, format!("{shown} is gone while the daemon runs"))
+                .fix("thrum daemon restart"),
+            _ if start::lock_is_held(repo) => Check::new("socket", Skipped, format!("{shown} is gone")),
             _ => Check::new("socket", Skipped, "there is none while no daemon runs"),
         },
         Err(error) => Check::new("socket", Problem, format!("cannot look at {shown}: {error}")),
         Ok(about) if !about.file_type().is_socket() => {
-            Check::new("socket", Problem, format!("{shown} is no socket; the daemon cannot listen there")).fix(format!("rm {shown}"))
+            let remove = if about.is_dir() { "rm -r" } else { "rm" };
+            Check::new("socket", Problem, format!("{shown} is no socket; the daemon cannot listen there"))
+                .fix(format!("{remove} {shown}"))
         }
         Ok(_) if matches!(daemon, Daemon::NotRunning) && !start::lock_is_held(repo) => {
             Check::new("socket", Warning, format!("{shown} was left behind by a crash")).mend(move || remove(&socket))
@@ -127,7 +154,8 @@ fn restart(repo: &Repo) -> Result<Done, Fault> {
 }
 
 fn remove(file: &std::path::Path) -> Result<Done, Fault> {
-    let failed = |error| Fault::new(thrum_core::ErrorKind::Failed, format!("cannot remove {}: {error}", file.display()));
+    let failed =
+        |error| Fault::new(thrum_core::ErrorKind::Failed, format!("cannot remove {}: {error}", file.display()));
     fs::remove_file(file).map_err(failed)?;
     Ok(format!("removed {}", file.display()).into())
 }

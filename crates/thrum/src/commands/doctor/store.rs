@@ -1,4 +1,4 @@
-//! The database: whether the file is whole, and whether what is made from the log is what the log says.
+//! The database: whether the file is intact, and whether the tables derived from the log agree with it.
 
 use std::path::Path;
 
@@ -14,24 +14,31 @@ use super::{
     Check, Done,
     Verdict::{Ok as Fine, Problem, Skipped, Warning},
 };
-use crate::{context::Context, render, start, text::count, time};
+use crate::{
+    context::Context,
+    start,
+    text::{count, said},
+    time,
+};
 
 const NAMES: [&str; 3] = ["database", "heads", "projection"];
 
-/// How far our own last event may be ahead of the clock: reading it takes a moment.
+/// Tolerance for our own last event being ahead of the clock, because reading it takes a moment.
 const AHEAD: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// How the directories with a copy of the database begin.
+/// Prefix of the directories that hold a copy of the database.
 const COPIES: &str = "doctor-";
 
-/// A copy that is older belongs to no examination that still goes on.
+/// An older copy was left behind by an interrupted examination.
 const ABANDONED: std::time::Duration = std::time::Duration::from_secs(3600);
 
 pub(super) fn checks(cx: &Context, repo: &Repo) -> Vec<Check> {
     let skipped = |why: &str| NAMES.iter().map(|name| Check::new(name, Skipped, why)).collect();
     let scratch = match scratch(repo) {
         Ok(Some(scratch)) => scratch,
-        Ok(None) if let Ok(Some(why)) = checkup::lost(repo) => return all(repo, &Checkup::damaged(vec![why.to_owned()])),
+        Ok(None) if let Ok(Some(why)) = checkup::lost(repo) => {
+            return all(repo, &Checkup::damaged(vec![why.to_owned()]));
+        }
         Ok(None) => return skipped("there is no database yet"),
         Err(fault) => return vec![Check::new("database", Skipped, fault.message)],
     };
@@ -48,7 +55,7 @@ fn unusable(fault: Fault) -> Check {
     Check { fix: fault.hint, ..check }
 }
 
-/// A damaged database is made anew from what can be read of it.
+/// The check of a damaged database. The repair rebuilds it from the rows that can still be read.
 fn damaged(repo: &Repo, what: &str) -> Check {
     let fault: Fault = StoreError::Damaged(what.to_owned()).into();
     let check = Check::new("database", Problem, fault.message);
@@ -67,25 +74,27 @@ fn damaged(repo: &Repo, what: &str) -> Check {
 
 fn done(repo: &Repo, Rebuilt { daemon, salvaged, former, peers }: &Rebuilt) -> Done {
     let Salvaged { events, altered, lost, missing, is_foreign: _ } = salvaged;
-    let mut said = vec![format!("{} saved in a new database", count(*events, "event"))];
+    let mut lines = vec![format!("{} saved in a new database", count(*events, "event"))];
     if let Some(former) = former {
-        said.push(format!("the damaged one is kept as {}", former.display()));
+        lines.push(format!("the damaged one is kept as {}", former.display()));
     }
     if *lost > 0 {
-        let whose = |of: &LogOf| if of.origin == *daemon { "this daemon".to_owned() } else { render::said(&of.origin) };
+        let whose = |of: &LogOf| if of.origin == *daemon { "this daemon".to_owned() } else { said(&of.origin) };
         let runs = |(of, runs): (&LogOf, &Runs)| format!("of {}: {}", whose(of), more(runs));
         let named: Vec<String> = missing.iter().map(runs).take(limits::MAX_NAMED).collect();
         let named = if named.is_empty() { String::new() } else { format!(" ({})", named.join("; ")) };
-        said.push(format!("{} could not be read{named}", count(*lost, "event")));
+        lines.push(format!("{} could not be read{named}", count(*lost, "event")));
     }
     if *altered > 0 {
-        said.push(format!(
+        lines.push(format!(
             "{} not what had been stored, and left out",
             if *altered == 1 { "1 is".to_owned() } else { format!("{altered} are") }
         ));
     }
-    said.push(match (peers, *lost) {
-        (None, 0) => format!("nothing is known to be lost; {} cannot be read, so no peer is asked", repo.peers_file().display()),
+    lines.push(match (peers, *lost) {
+        (None, 0) => {
+            format!("nothing is known to be lost; {} cannot be read, so no peer is asked", repo.peers_file().display())
+        }
         (None, _) => format!("{} cannot be read: once it can, peers may bring them back", repo.peers_file().display()),
         (Some(peers), _) if !peers.is_empty() => {
             format!("the next start reads all that {} and brings back what is missing", have(peers))
@@ -93,19 +102,21 @@ fn done(repo: &Repo, Rebuilt { daemon, salvaged, former, peers }: &Rebuilt) -> D
         (Some(_), 0) => "nothing is known to be lost".to_owned(),
         (Some(_), _) => "there is no peer to bring them back: they are lost, unless a backup has them".to_owned(),
     });
-    let missing: Vec<Value> =
-        missing.iter().map(|(of, runs)| json!({"origin": of.origin, "log": of.log, "numbers": runs.first(limits::MAX_NAMED)})).collect();
+    let missing: Vec<Value> = missing
+        .iter()
+        .map(|(of, runs)| json!({"origin": of.origin, "log": of.log, "numbers": runs.first(limits::MAX_NAMED)}))
+        .collect();
     let detail = json!({
         "events": events, "altered": altered, "lost": lost, "missing": missing, "former_database": former, "peers": peers,
     });
-    Done { said: said.join("; "), detail: Some(("salvaged", detail)) }
+    Done { said: lines.join("; "), detail: Some(("salvaged", detail)) }
 }
 
 fn have(peers: &[String]) -> String {
     format!("{} {}", peers.join(", "), if peers.len() == 1 { "has" } else { "have" })
 }
 
-/// The first runs of numbers, and whether there are more.
+/// The first ranges of numbers, with an ellipsis if there are more.
 fn more(runs: &Runs) -> String {
     let first = runs.first(limits::MAX_NAMED);
     let dots = if first.len() < runs.len() { ", …" } else { "" };
@@ -121,27 +132,40 @@ fn all(repo: &Repo, found: &Checkup) -> Vec<Check> {
     let heads = match &found.heads {
         Compared::Not(why) => Check::new("heads", Skipped, *why),
         Compared::Found(differ) if differ.is_empty() => Check::new("heads", Fine, "as counted from the log"),
-        Compared::Found(differ) => {
-            mended_by_folding(repo, Check::new("heads", Problem, format!("not what the log has, of {}", differ.join(", "))))
-        }
+        Compared::Found(differ) => mended_by_folding(
+            repo,
+            Check::new("heads", Problem, format!("not what the log has, of {}", differ.join(", "))),
+        ),
     };
     let projection = match found.projection {
         Compared::Not(why) => Check::new("projection", Skipped, why),
         Compared::Found(true) => Check::new("projection", Fine, "folded again, it has the same digest"),
-        Compared::Found(false) => {
-            mended_by_folding(repo, Check::new("projection", Problem, "folded again from the log, it has another digest"))
-        }
+        Compared::Found(false) => mended_by_folding(
+            repo,
+            Check::new("projection", Problem, "folded again from the log, it has another digest"),
+        ),
     };
     vec![database, heads, projection, clock(found)]
 }
 
-/// Peers' clocks are looked at with the peers; here, whether ours went back.
+/// Checks whether our clock went back. Peers' clocks are checked with the peers.
 fn clock(found: &Checkup) -> Check {
     let now = time::now();
     if found.last_at > now.plus(AHEAD) {
         let ahead = time::brief(found.last_at.since(now));
-        return Check::new("clock", Warning, format!("the last event written here is {ahead} ahead of the clock, which was set back"))
-            .fix("timedatectl set-ntp true");
+        if found.clock_at <= now.plus(AHEAD) {
+            let text = format!(
+                "right, but the last event written here is dated {ahead} ahead, after one of another machine that it answers"
+            );
+            return Check::new("clock", Warning, text)
+                .fix("timedatectl set-ntp true, on the machine whose clock is ahead");
+        }
+        return Check::new(
+            "clock",
+            Warning,
+            format!("the last event written here is {ahead} ahead of the clock, which was set back"),
+        )
+        .fix("timedatectl set-ntp true");
     }
     if let Some(own) = found.ahead.iter().find(|ahead| ahead.via.is_empty()) {
         let text = format!(
@@ -155,7 +179,7 @@ fn clock(found: &Checkup) -> Check {
     Check::new("clock", Fine, "later than all that was written here")
 }
 
-/// The daemon is the only one that writes, so it must not run.
+/// Adds a repair that folds the log again. The daemon must be the only writer, so it must not be running.
 fn mended_by_folding(repo: &Repo, check: Check) -> Check {
     if start::lock_is_held(repo) {
         return check.fix("thrum daemon stop && thrum doctor --fix");
@@ -167,35 +191,39 @@ fn mended_by_folding(repo: &Repo, check: Check) -> Check {
     })
 }
 
-/// A private directory beside the database, with room for a copy; none if there is no database.
+/// Makes a private directory beside the database with room for a copy; `None` if there is no database.
 fn scratch(repo: &Repo) -> Result<Option<tempfile::TempDir>, Fault> {
     let Ok(about) = std::fs::metadata(repo.database()) else { return Ok(None) };
     let wal = std::fs::metadata(repo.var().join("messages.db-wal")).map_or(0, |wal| wal.len());
-    // The copy, and its own log while it is folded.
+    // Room for the copy, and for its write-ahead log during folding.
     let needed = (about.len() + wal).saturating_mul(3);
     let free = free(&repo.var());
     if free.is_some_and(|free| free < needed) {
-        return Err(Fault::new(ErrorKind::Failed, format!("no room to examine a copy of it: {} MB are needed", needed >> 20)));
+        return Err(Fault::new(
+            ErrorKind::Failed,
+            format!("no room to examine a copy of it: {} MB are needed", needed >> 20),
+        ));
     }
     remove_left(repo);
     let made = tempfile::Builder::new().prefix(COPIES).tempdir_in(repo.var());
-    let failed = |error| Fault::new(ErrorKind::Failed, format!("cannot make a directory in {}: {error}", repo.var().display()));
+    let failed =
+        |error| Fault::new(ErrorKind::Failed, format!("cannot make a directory in {}: {error}", repo.var().display()));
     made.map(Some).map_err(failed)
 }
 
-/// Removes what interrupted examinations left: copies of mail that may have been purged since.
+/// Removes the leftovers of interrupted examinations: they are copies of mail that may have been purged since.
 fn remove_left(repo: &Repo) {
     for entry in std::fs::read_dir(repo.var()).into_iter().flatten().flatten() {
         let is_copy = entry.file_name().to_str().is_some_and(|name| name.starts_with(COPIES));
         let made = entry.metadata().and_then(|about| about.modified()).ok().and_then(|made| made.elapsed().ok());
         if is_copy && made.is_some_and(|age| age > ABANDONED) {
-            // If it cannot go now, the next examination tries again.
+            // If the removal fails, the next examination tries again.
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
 }
 
-/// The bytes that this user may still write there.
+/// The bytes that this user may still write to the file system of `dir`.
 pub(super) fn free(dir: &Path) -> Option<u64> {
     let about = rustix::fs::statvfs(dir).ok()?;
     Some(about.f_bavail.saturating_mul(about.f_frsize))

@@ -1,10 +1,13 @@
-//! What is around: peers, settings, identities, the disk.
+//! The environment: peers, settings, identities, the disk.
+
+use std::fs;
 
 use serde_json::json;
 use thrum_core::{Fault, limits, name::printable};
 use thrum_daemon::{
     config::Config,
     env::{Environment, Settings},
+    lock,
     paths::Repo,
 };
 
@@ -14,13 +17,20 @@ use super::{
     process::Daemon,
     store,
 };
-use crate::{context::Context, identity, render::said, shapes::Peer, text::count, time};
+use crate::{
+    context::Context,
+    identity,
+    shapes::Peer,
+    text::{count, said},
+    time,
+};
 
-/// Less free than this is worth a word, less than the second a problem: a large message or a checkpoint may not fit.
+/// Less free space than this is a warning; less than `NO_ROOM` is a problem, because a large message or a checkpoint
+/// may not fit.
 const LITTLE_ROOM: u64 = 500 << 20;
 const NO_ROOM: u64 = 20 << 20;
 
-/// Variables that commands and tests read beside those of [`Settings`].
+/// Variables that commands and tests read in addition to those of [`Settings`].
 const KNOWN: [&str; 17] = [
     "THRUM_NAME",
     "THRUM_AGENT_ID",
@@ -42,10 +52,10 @@ const KNOWN: [&str; 17] = [
 ];
 
 pub(super) fn checks(cx: &Context, repo: &Repo, daemon: Daemon) -> Vec<Check> {
-    vec![tailnet(&daemon), listening(&daemon), peers(daemon), environment(repo), identity(cx, repo), disk(repo)]
+    vec![tailnet(&daemon), listening(repo, &daemon), peers(daemon), environment(repo), identity(cx, repo), disk(repo)]
 }
 
-/// Whether peers on the tailnet can be reached at all.
+/// Checks whether peers on the tailnet can be reached.
 fn tailnet(daemon: &Daemon) -> Check {
     let tailnet = match daemon {
         Daemon::Answers(_, health) => &health.tailnet,
@@ -53,9 +63,14 @@ fn tailnet(daemon: &Daemon) -> Check {
         Daemon::Silent(_) => return Check::new("tailnet", Skipped, "the daemon does not answer"),
     };
     if !tailnet.enabled {
-        return Check::new("tailnet", Fine, "off; it is used where THRUM_TS_ENABLED or tailnet.enabled says so");
+        let text = match tailnet.why.starts_with("daemon.local_only") {
+            true => format!("off; {}", tailnet.why),
+            false => "off; it is used where THRUM_TS_ENABLED or tailnet.enabled says so".to_owned(),
+        };
+        return Check::new("tailnet", Fine, text);
     }
-    let said = std::iter::once(tailnet.sentence()).chain(tailnet.warnings.iter().map(|warning| format!("Tailscale says: {warning}")));
+    let said = std::iter::once(tailnet.sentence())
+        .chain(tailnet.warnings.iter().map(|warning| format!("Tailscale says: {warning}")));
     let evidence = said.collect::<Vec<_>>().join("; ");
     let verdict = match tailnet.state.as_str() {
         _ if tailnet.is_up() && tailnet.warnings.is_empty() => Fine,
@@ -65,9 +80,13 @@ fn tailnet(daemon: &Daemon) -> Check {
     Check { fix: tailnet.hint.clone(), ..Check::new("tailnet", verdict, evidence) }
 }
 
-/// Whether peers can dial this daemon.
-fn listening(daemon: &Daemon) -> Check {
+/// Checks whether peers can dial this daemon.
+fn listening(repo: &Repo, daemon: &Daemon) -> Check {
     match daemon {
+        Daemon::Answers(..) if has_other_network(repo) => {
+            let text = "the daemon has another network than this command, as where it was started in a sandbox: peers may not reach it";
+            Check::new("listening", Warning, text).fix("thrum daemon restart, outside the sandbox")
+        }
         Daemon::Answers(_, health) => match &health.not_listening {
             None => Check::new("listening", Fine, "nothing keeps peers from dialling this daemon"),
             Some(why) => Check { fix: why.hint.clone(), ..Check::new("listening", Problem, printable(&why.message)) },
@@ -75,6 +94,13 @@ fn listening(daemon: &Daemon) -> Check {
         Daemon::NotRunning => Check::new("listening", Skipped, "only a running daemon knows"),
         Daemon::Silent(_) => Check::new("listening", Skipped, "the daemon does not answer"),
     }
+}
+
+/// Returns `true` if the daemon runs in another network namespace; `false` if the system does not report it.
+fn has_other_network(repo: &Repo) -> bool {
+    let of = |process: String| fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    let daemon = lock::holder(repo).and_then(|pid| of(pid.as_raw_nonzero().to_string()));
+    daemon.is_some_and(|daemon| of("self".to_owned()).is_some_and(|own| own != daemon))
 }
 
 fn peers(daemon: Daemon) -> Check {
@@ -95,7 +121,9 @@ fn peers(daemon: Daemon) -> Check {
     let faults: Vec<String> = peers.iter().filter_map(wrong).collect();
     match (removed, faults.is_empty()) {
         (_, true) => Check::new("peers", Fine, format!("{}, all reachable", count(peers.len() as u64, "peer"))),
-        (Some(gone), false) => Check::new("peers", Problem, faults.join("; ")).fix(format!("thrum peer remove {}", said(&gone.name))),
+        (Some(gone), false) => {
+            Check::new("peers", Problem, faults.join("; ")).fix(format!("thrum peer remove {}", said(&gone.name)))
+        }
         (None, false) if let Some((name, key)) = over => {
             let fix = format!("thrum config set {key} NUMBER, or thrum peer remove {name} --forget");
             Check::new("peers", Warning, faults.join("; ")).fix(fix)
@@ -104,7 +132,7 @@ fn peers(daemon: Daemon) -> Check {
     }
 }
 
-/// What is wrong with a peer, in a sentence.
+/// Describes the problems of a peer in a sentence; `None` if there are none.
 fn wrong(peer: &Peer) -> Option<String> {
     let mut faults = Vec::new();
     match peer.state.as_str() {
@@ -120,7 +148,10 @@ fn wrong(peer: &Peer) -> Option<String> {
         _ => {}
     }
     if peer.asked_over_its_connection {
-        faults.push(format!("cannot be dialled at {} and is asked over a connection that it opened", printable(&peer.address)));
+        faults.push(format!(
+            "cannot be dialled at {} and is asked over a connection that it opened",
+            printable(&peer.address)
+        ));
     }
     if peer.asks_over_our_connection {
         faults.push("cannot dial this daemon and asks over a connection that was opened from here".to_owned());
@@ -132,7 +163,8 @@ fn wrong(peer: &Peer) -> Option<String> {
         faults.push(format!("has a clock that is {far} {}", if offset > 0 { "ahead" } else { "behind" }));
     }
     if peer.rejected > 0 {
-        let last = peer.last_rejected.as_ref().map(|last| format!(" (last: {})", printable(&last.reason))).unwrap_or_default();
+        let last =
+            peer.last_rejected.as_ref().map(|last| format!(" (last: {})", printable(&last.reason))).unwrap_or_default();
         faults.push(format!("served {} that were rejected{last}", count(peer.rejected, "event")));
     }
     if !peer.notes.is_empty() {
@@ -142,7 +174,7 @@ fn wrong(peer: &Peer) -> Option<String> {
     (!faults.is_empty()).then(|| format!("{} {}", said(&peer.name), faults.join(", ")))
 }
 
-/// The variables of this shell and of the two files, and `config.json`, as the daemon would read them.
+/// Checks the variables of this shell and of the two files, and `config.json`, as the daemon would read them.
 fn environment(repo: &Repo) -> Check {
     let environment = Environment::load(repo, std::env::vars_os());
     let (_, wrong) = Settings::read(&environment);
@@ -160,7 +192,7 @@ fn environment(repo: &Repo) -> Check {
     }
 }
 
-/// Who commands act for in this worktree.
+/// Checks the identity that commands in this worktree act with.
 fn identity(cx: &Context, repo: &Repo) -> Check {
     let here = match identity::candidates(&repo.identities()) {
         Ok(names) => names,
@@ -176,10 +208,15 @@ fn identity(cx: &Context, repo: &Repo) -> Check {
     };
     match (given, here.as_slice()) {
         (Some(name), here) if !here.iter().any(|known| known == name.trim_start_matches('@')) => {
-            let text = format!("THRUM_NAME or --as says @{}, who has no identity in this worktree", thrum_core::name::shown(&name));
+            let text = format!(
+                "THRUM_NAME or --as says @{}, who has no identity in this worktree",
+                thrum_core::name::shown(&name)
+            );
             Check::new("identity", Warning, text).fix("unset THRUM_NAME")
         }
-        (Some(name), _) => Check::new("identity", Fine, format!("@{}, as THRUM_NAME or --as says", thrum_core::name::shown(&name))),
+        (Some(name), _) => {
+            Check::new("identity", Fine, format!("@{}, as THRUM_NAME or --as says", thrum_core::name::shown(&name)))
+        }
         (None, [only]) => Check::new("identity", Fine, format!("@{only}, the only one of this worktree")),
         (None, []) => Check::new("identity", Fine, "nobody is registered in this worktree"),
         (None, several) => {
@@ -190,7 +227,7 @@ fn identity(cx: &Context, repo: &Repo) -> Check {
 }
 
 fn disk(repo: &Repo) -> Check {
-    // Before the first start there is no `var`; it will lie on the same file system.
+    // Before the first start `var` does not exist; it will be on the same file system.
     let free = store::free(&repo.var()).or_else(|| store::free(repo.thrum_dir()));
     let Some(free) = free else { return Check::new("disk", Skipped, "the file system does not say what is free") };
     let evidence = format!("{} MB are free", free >> 20);

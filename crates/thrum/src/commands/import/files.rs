@@ -1,5 +1,5 @@
-//! What lies in a Go Thrum's `.thrum` beside its database and its identities: notes are copied, everything else is named, so
-//! that nothing stays behind unsaid.
+//! The files in Go Thrum's `.thrum` other than the database and the identities. Notes are copied; everything else is
+//! listed, so that nothing is left behind silently.
 
 use std::{fs, path::Path};
 
@@ -10,28 +10,37 @@ use thrum_daemon::notes::{Notes, Part};
 use super::source::Source;
 use crate::{context::Context, render::agent};
 
-/// Most files of a directory that are looked at; a worktree has a handful of agents.
+/// Maximum number of entries of a directory that are examined; a worktree has a handful of agents.
 const MOST: usize = 1000;
 
-/// The notes or the preamble of an agent, and what became of them.
+/// The notes or the preamble of an agent, and what happened to them.
 pub(super) struct NoteTaken {
     agent_id: String,
     part: &'static str,
     status: &'static str,
-    /// Of one that cannot be read or written, why.
+    /// Why the file could not be read or written, if so.
     reason: Option<String>,
 }
 
 impl NoteTaken {
-    /// For people.
+    /// A line of text for users.
     pub(super) fn line(&self, dry_run: bool) -> String {
         let (who, part) = (agent(&self.agent_id), self.part);
         match (self.status, &self.reason) {
             ("copied", _) if dry_run => format!("the {part} of {who} would be copied to this worktree"),
-            ("copied", _) => format!("the {part} of {who} are in this worktree now"),
+            ("copied", _) => format!("the {part} of {who} {} in this worktree now", self.is()),
+            ("kept", _) if self.is() == "is" => format!("{who} has a {part} in this worktree; it is kept"),
             ("kept", _) => format!("{who} has {part} in this worktree; they are kept"),
-            (_, reason) => format!("the {part} of {who} are not taken over: {}", printable(reason.as_deref().unwrap_or("unknown reason"))),
+            (_, reason) => {
+                let reason = printable(reason.as_deref().unwrap_or("unknown reason"));
+                format!("the {part} of {who} {} not taken over: {reason}", self.is())
+            }
         }
+    }
+
+    /// The verb that agrees with the part: singular for a preamble, plural for notes.
+    fn is(&self) -> &'static str {
+        if self.part == "preamble" { "is" } else { "are" }
     }
 
     pub(super) fn json(&self) -> Value {
@@ -39,7 +48,7 @@ impl NoteTaken {
     }
 }
 
-/// Gives this worktree the notes and preambles of that one. What is here is kept.
+/// Copies the notes and preambles of the source to this worktree. Existing ones are kept.
 pub(super) fn copy_notes(source: &Source, dry_run: bool, cx: &Context) -> Result<Vec<NoteTaken>, Fault> {
     let Some(from) = source.local_dir().map(Notes::in_dir) else { return Ok(Vec::new()) };
     let to = Notes::of(cx.repo()?);
@@ -67,14 +76,14 @@ pub(super) fn copy_notes(source: &Source, dry_run: bool, cx: &Context) -> Result
     Ok(taken)
 }
 
-/// Something that is not taken over, and what to do about it.
+/// An entry that is not taken over, and what the user can do about it.
 pub(super) struct LeftBehind {
     name: String,
     about: &'static str,
 }
 
 impl LeftBehind {
-    /// For people.
+    /// A line of text for users.
     pub(super) fn line(&self) -> String {
         format!("{}: {}", printable(&self.name), self.about)
     }
@@ -84,12 +93,14 @@ impl LeftBehind {
     }
 }
 
-/// Everything else in that `.thrum` that somebody may miss.
+/// Lists the other entries of the source's `.thrum` that a user may miss.
 pub(super) fn left_behind(source: &Source) -> Vec<LeftBehind> {
     let Some(dir) = source.thrum_dir() else { return Vec::new() };
     let entries = fs::read_dir(dir).into_iter().flatten().flatten().take(MOST);
-    let mut names: Vec<String> =
-        entries.filter(|entry| !is_empty_dir(&entry.path())).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> = entries
+        .filter(|entry| !is_empty_dir(&entry.path()))
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     names.into_iter().filter_map(|name| about(&name).map(|about| LeftBehind { name, about })).collect()
 }
@@ -98,7 +109,8 @@ fn is_empty_dir(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none())
 }
 
-/// `None` for what is taken over, belongs to the database, or is made anew by Go Thrum at each start.
+/// Returns what to tell about an entry. `None` for an entry that is taken over, belongs to the database, or is
+/// recreated by Go Thrum at each start.
 fn about(name: &str) -> Option<&'static str> {
     Some(match name {
         "var" | "identities" | "context" | "redirect" | "schema_version" | "strategies" => return None,

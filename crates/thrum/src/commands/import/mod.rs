@@ -1,4 +1,4 @@
-//! `thrum import`: from Go Thrum to here, with everything that was said.
+//! `thrum import`: takes over a Go Thrum, with all its messages.
 
 mod files;
 mod source;
@@ -19,15 +19,15 @@ use crate::{
     client::Client,
     context::Context,
     identity,
-    render::{Page, Render, agent, said, style::YELLOW},
+    render::{Page, Render, agent, style::YELLOW},
     setup,
-    text::count,
+    text::{count, said},
 };
 
-/// Most rejected events that are shown to people; programs get as many as the daemon keeps.
+/// Maximum number of rejected events that are shown to users; the JSON output has as many as the daemon keeps.
 const SHOWN: usize = 20;
 
-/// Longest time one batch may take: folding a thousand events into a large log on a slow disk.
+/// Time limit for one batch: folding a thousand events into a large log on a slow disk.
 const BATCH: Duration = limits::LOCAL_CALL.saturating_mul(6);
 
 /// Take over the events, agents and peers of a Go Thrum
@@ -60,7 +60,7 @@ pub(crate) struct Args {
     former_ids: Vec<String>,
 }
 
-/// What was taken over.
+/// The result of an import.
 pub(crate) struct Imported {
     source: PathBuf,
     dry_run: bool,
@@ -73,11 +73,11 @@ pub(crate) struct Imported {
     left: Vec<LeftBehind>,
     marked_read: u64,
     peers: Vec<PeerTaken>,
-    /// Why none was, if that is so.
+    /// Why no peer could be taken over, if so.
     peers_error: Option<String>,
 }
 
-/// `import.peers`.
+/// The answer to `import.peers`.
 #[derive(Deserialize)]
 struct PeersTaken {
     peers: Vec<PeerTaken>,
@@ -95,13 +95,13 @@ struct PeerTaken {
     note: Option<String>,
 }
 
-/// `import.events`, summed up.
+/// The answers to `import.events`, summed up.
 #[derive(Default, Deserialize)]
 struct Taken {
     applied: u64,
     skipped: u64,
     rejected: Vec<Refused>,
-    /// Of all batches; `rejected` lists the first ones.
+    /// Counts all batches; `rejected` lists only the first events.
     #[serde(default)]
     rejected_count: u64,
 }
@@ -121,7 +121,7 @@ impl Taken {
     }
 }
 
-/// `import.adopt`.
+/// The answer to `import.adopt`.
 #[derive(Deserialize)]
 struct Adoptions {
     agents: Vec<Adoption>,
@@ -140,18 +140,21 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Fault> {
     let source = Source::find(&args.path)?;
     let same = |a: &PathBuf, b: &PathBuf| fs::canonicalize(a).ok().is_some_and(|a| fs::canonicalize(b).ok() == Some(a));
     if same(&source.database, &repo.database()) {
-        return Err(Fault::new(ErrorKind::Refused, format!("{} is this repository's own database", source.database.display()))
-            .hint("If Go Thrum made it: thrum daemon stop; mv .thrum .thrum-go && thrum init && thrum import .thrum-go"));
+        return Err(Fault::new(
+            ErrorKind::Refused,
+            format!("{} is this repository's own database", source.database.display()),
+        )
+        .hint("If Go Thrum made it: thrum daemon stop; mv .thrum .thrum-go && thrum init && thrum import .thrum-go"));
     }
     source.is_at_rest()?;
-    let scratch =
-        tempfile::tempdir().map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot make a temporary directory: {error}")))?;
+    let scratch = tempfile::tempdir()
+        .map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot make a temporary directory: {error}")))?;
     let database = GoDatabase::open(&source.database, scratch.path())?;
     let totals = database.totals()?;
     let former_homes = source.own_ids(&args.former_ids, &totals)?;
 
     let mut target = if args.dry_run {
-        // A look must not leave a daemon behind.
+        // A dry run must not start a daemon.
         match cx.running_daemon()? {
             Some(client) => Target::Running(client),
             None => Target::AtRest(Preview::of(repo, scratch.path())?),
@@ -198,7 +201,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Fault> {
     Ok(imported)
 }
 
-/// Who is asked what would be taken over: the daemon, or, for a dry run where none runs, its files.
+/// Answers what would be taken over: the daemon, or, for a dry run without a running daemon, a preview from its files.
 enum Target {
     Running(Client),
     AtRest(Preview),
@@ -214,7 +217,7 @@ impl Target {
     }
 }
 
-/// Hands the file with its tokens to the daemon, over its socket.
+/// Passes the file of peers with its tokens to the daemon over the socket.
 fn take_peers(source: &Source, imported: &Imported, target: &mut Target) -> Result<Vec<PeerTaken>, Fault> {
     let Some(text) = source.peers_json()? else { return Ok(Vec::new()) };
     let params = json!({
@@ -224,8 +227,14 @@ fn take_peers(source: &Source, imported: &Imported, target: &mut Target) -> Resu
     Ok(target.call::<PeersTaken>(limits::MAX_WAIT, "import.peers", params)?.peers)
 }
 
-/// Sends the log in batches, each of which is stored or not as a whole.
-fn take_events(database: &GoDatabase, total: u64, dry_run: bool, target: &mut Target, cx: &Context) -> Result<Taken, Fault> {
+/// Sends the log in batches. Each batch is stored completely or not at all.
+fn take_events(
+    database: &GoDatabase,
+    total: u64,
+    dry_run: bool,
+    target: &mut Target,
+    cx: &Context,
+) -> Result<Taken, Fault> {
     let progress = cx.output.progress(if dry_run { "Looking at events" } else { "Taking events over" }, Some(total));
     let mut taken = Taken::default();
     let (mut after, mut done) = (i64::MIN, 0);
@@ -249,7 +258,7 @@ fn take_events(database: &GoDatabase, total: u64, dry_run: bool, target: &mut Ta
     }
 }
 
-/// A row as the daemon takes it. One that no line has room for is no event either.
+/// Converts a row into the daemon's form. An event that does not fit into a line is rejected.
 fn row(event: &GoEvent) -> Result<Value, Refused> {
     let [event_id, kind, timestamp, origin] = &event.envelope;
     if event.event_json.len() > limits::MAX_EVENT_BYTES
@@ -264,7 +273,7 @@ fn row(event: &GoEvent) -> Result<Value, Refused> {
     }))
 }
 
-/// Go's tables know of messages that were read without an event that says so.
+/// Marks messages as read that Go Thrum's tables record as read without an event.
 fn mark_read(database: &GoDatabase, agent_id: &str, target: &mut Target) -> Result<u64, Fault> {
     let mut marked = 0;
     for ids in database.read_by(agent_id)?.chunks(limits::MAX_BATCH_EVENTS) {
@@ -274,7 +283,7 @@ fn mark_read(database: &GoDatabase, agent_id: &str, target: &mut Target) -> Resu
     Ok(marked)
 }
 
-/// Gives this worktree the identities of that one. What is here is kept, and so is what cannot be read there.
+/// Copies the identities of the source to this worktree. Existing ones are kept, and unreadable ones are skipped.
 fn copy_identities(source: &Source, dry_run: bool, cx: &Context) -> Result<Vec<(String, &'static str)>, Fault> {
     let (Some(from), to) = (&source.identities, cx.repo()?.identities()) else { return Ok(Vec::new()) };
     let here = identity::candidates(&to)?;
@@ -287,7 +296,7 @@ fn copy_identities(source: &Source, dry_run: bool, cx: &Context) -> Result<Vec<(
                 Ok(Some((_, mut file))) => {
                     if !dry_run {
                         file.agent.name.clone_from(&name);
-                        // Of a session there.
+                        // It belongs to a session of the source.
                         file.session_id = None;
                         setup::complete(cx.repo()?)?;
                         identity::write(&to, file)?;
@@ -309,9 +318,15 @@ fn copy_identities(source: &Source, dry_run: bool, cx: &Context) -> Result<Vec<(
 impl Render for Imported {
     fn human(&self, page: &mut Page) {
         let Self { source, dry_run, totals, taken, agents, identities, .. } = self;
-        page.field("From", format!("{} (schema {}, {})", source.display(), totals.schema, count(totals.events, "event")));
+        page.field(
+            "From",
+            format!("{} (schema {}, {})", source.display(), totals.schema, count(totals.events, "event")),
+        );
         let verb = if *dry_run { "would be taken" } else { "taken" };
-        page.field("Events", format!("{} {verb}, {} here already, {} rejected", taken.applied, taken.skipped, taken.rejected_count));
+        page.field(
+            "Events",
+            format!("{} {verb}, {} here already, {} rejected", taken.applied, taken.skipped, taken.rejected_count),
+        );
         for refused in taken.rejected.iter().take(SHOWN) {
             page.line(format!("  {YELLOW}●{YELLOW:#} {}: {}", said(&refused.event_id), printable(&refused.reason)));
         }
@@ -325,7 +340,9 @@ impl Render for Imported {
                 ("would_be_adopted", _) => "would live here, with its old mail".to_owned(),
                 ("known", _) => "lives here already".to_owned(),
                 ("deleted", _) => "was deleted here and stays so".to_owned(),
-                (_, reason) => format!("is not taken over: {}", printable(reason.as_deref().unwrap_or("unknown reason"))),
+                (_, reason) => {
+                    format!("is not taken over: {}", printable(reason.as_deref().unwrap_or("unknown reason")))
+                }
             };
             page.field("Agent", format!("{} {what}", agent(&adopted.agent_id)));
         }
@@ -368,10 +385,19 @@ impl Render for Imported {
     }
 
     fn json(&self) -> Value {
-        let rejected: Vec<_> =
-            self.taken.rejected.iter().map(|refused| json!({"event_id": refused.event_id, "reason": refused.reason})).collect();
-        let agents: Vec<_> = self.agents.iter().map(|a| json!({"agent_id": a.agent_id, "status": a.status, "reason": a.reason})).collect();
-        let identities: Vec<_> = self.identities.iter().map(|(name, status)| json!({"agent_id": name, "status": status})).collect();
+        let rejected: Vec<_> = self
+            .taken
+            .rejected
+            .iter()
+            .map(|refused| json!({"event_id": refused.event_id, "reason": refused.reason}))
+            .collect();
+        let agents: Vec<_> = self
+            .agents
+            .iter()
+            .map(|a| json!({"agent_id": a.agent_id, "status": a.status, "reason": a.reason}))
+            .collect();
+        let identities: Vec<_> =
+            self.identities.iter().map(|(name, status)| json!({"agent_id": name, "status": status})).collect();
         let mut result = json!({
             "source": self.source, "schema_version": self.totals.schema, "dry_run": self.dry_run, "former_homes": self.former_homes,
             "events": self.totals.events, "applied": self.taken.applied, "skipped": self.taken.skipped,

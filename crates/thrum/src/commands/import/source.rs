@@ -1,4 +1,4 @@
-//! Where a Go Thrum's things lie, and who its daemon was.
+//! Locates the files of a Go Thrum, and determines its daemon's ids.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -10,24 +10,25 @@ use serde_json::Value;
 use thrum_core::{ErrorKind, Fault, Sum, key, limits};
 use thrum_store::GoTotals;
 
-use crate::{render::said, text::count};
+use crate::text::{count, said};
 
-/// A Go Thrum's directory, or as much of it as there is.
+/// The files of a Go Thrum, as far as they exist.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Source {
     pub(super) database: PathBuf,
-    /// The `.thrum` that has the database; `None` for a database file that lies by itself.
+    /// The `.thrum` that contains the database; `None` for a database file outside one.
     thrum_dir: Option<PathBuf>,
-    /// Where the identities of the named worktree are.
+    /// The identities directory of the named worktree.
     pub(super) identities: Option<PathBuf>,
 }
 
 impl Source {
-    /// What `path` means: a repository, a worktree of it, its `.thrum`, or a database file.
+    /// Resolves `path`, which may be a repository, a worktree of it, its `.thrum`, or a database file.
     pub(super) fn find(path: &Path) -> Result<Self, Fault> {
         let shown = path.display();
         let about = fs::metadata(path).map_err(|error| {
-            let kind = if error.kind() == std::io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Failed };
+            let kind =
+                if error.kind() == std::io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Failed };
             Fault::new(kind, format!("cannot look at {shown}: {error}"))
                 .hint("Name a repository that Go Thrum was used in, its .thrum, or its messages.db.")
         })?;
@@ -36,7 +37,7 @@ impl Source {
             let identities = thrum_dir.as_ref().map(|dir| dir.join("identities"));
             return Ok(Self { database: path.to_owned(), thrum_dir, identities });
         }
-        // Of a directory without anything, people mean a repository rather than a .thrum.
+        // A directory with none of these is more likely a repository than a `.thrum`.
         let is_thrum = path.ends_with(".thrum") || path.join("var").is_dir() || path.join("redirect").is_file();
         let within = path.join(".thrum");
         let local = if is_thrum && !within.is_dir() { path.to_owned() } else { within };
@@ -44,20 +45,23 @@ impl Source {
         let thrum_dir = elsewhere.unwrap_or_else(|| local.clone());
         let database = thrum_dir.join("var/messages.db");
         if !database.is_file() {
-            return Err(Fault::new(ErrorKind::NotFound, format!("there is no Go Thrum in {shown}: {} is missing", database.display()))
-                .hint("Name a repository that Go Thrum was used in, its .thrum, or its messages.db."));
+            return Err(Fault::new(
+                ErrorKind::NotFound,
+                format!("there is no Go Thrum in {shown}: {} is missing", database.display()),
+            )
+            .hint("Name a repository that Go Thrum was used in, its .thrum, or its messages.db."));
         }
         Ok(Self { database, identities: Some(local.join("identities")), thrum_dir: Some(thrum_dir) })
     }
 
-    /// That its daemon does not write to it now.
+    /// Checks that no daemon writes to the source now.
     pub(super) fn is_at_rest(&self) -> Result<(), Fault> {
         let lock = self.database.with_file_name("thrum.lock");
         let held = File::open(&lock).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)));
         if !held {
             return Ok(());
         }
-        // Go Thrum keeps no such file.
+        // Go Thrum does not have this file.
         if self.database.with_file_name("daemon.json").is_file() {
             return Err(thrum_store::not_gos(&self.database));
         }
@@ -65,8 +69,8 @@ impl Source {
             .hint("Stop it with the program it belongs to (`thrum daemon stop` of Go Thrum, there), then repeat this."))
     }
 
-    /// The ids that its daemon wrote under: those it says are its own, and the one that old versions made of this machine's
-    /// name. A log by one daemon only needs no such word.
+    /// Returns the ids that the source's daemon has used: those in its files, and the one that old versions derived
+    /// from this machine's name. If there are none and the log has a single unsigned origin, that is taken.
     pub(super) fn own_ids(&self, given: &[String], totals: &GoTotals) -> Result<Vec<String>, Fault> {
         let mut ids = given.to_vec();
         let says = |file: &str, pointer: &str| {
@@ -77,8 +81,11 @@ impl Source {
         ids.extend(says("config.json", "/identity/daemon_id"));
         ids.extend(totals.own_id.clone());
         let of_this_machine = id_of_host(&rustix::system::uname().nodename().to_string_lossy());
-        ids.extend(totals.origins.iter().map(|(origin, _)| origin).filter(|origin| **origin == of_this_machine).cloned());
-        let mut unsigned = totals.origins.iter().map(|(origin, _)| origin).filter(|origin| !key::is_signed_origin(origin));
+        ids.extend(
+            totals.origins.iter().map(|(origin, _)| origin).filter(|origin| **origin == of_this_machine).cloned(),
+        );
+        let mut unsigned =
+            totals.origins.iter().map(|(origin, _)| origin).filter(|origin| !key::is_signed_origin(origin));
         if ids.is_empty()
             && let (Some(only), None) = (unsigned.next(), unsigned.next())
         {
@@ -88,35 +95,42 @@ impl Source {
         ids.sort();
         ids.dedup();
         if ids.is_empty() && totals.events > 0 {
-            let wrote: Vec<_> =
-                totals.origins.iter().map(|(origin, events)| format!("{} ({})", said(origin), count(*events, "event"))).collect();
-            return Err(Fault::new(ErrorKind::Invalid, format!("it is not known which daemon this was: {}", wrote.join(", ")))
-                .hint("Say which is your own: --former-id ID"));
+            let wrote: Vec<_> = totals
+                .origins
+                .iter()
+                .map(|(origin, events)| format!("{} ({})", said(origin), count(*events, "event")))
+                .collect();
+            return Err(Fault::new(
+                ErrorKind::Invalid,
+                format!("it is not known which daemon this was: {}", wrote.join(", ")),
+            )
+            .hint("Say which is your own: --former-id ID"));
         }
         Ok(ids)
     }
 }
 
 impl Source {
-    /// The `.thrum` that has the database, if it lies in one.
+    /// The `.thrum` that contains the database, if there is one.
     pub(super) fn thrum_dir(&self) -> Option<&Path> {
         self.thrum_dir.as_deref()
     }
 
-    /// The `.thrum` of the worktree that was named: its own identities and notes are there.
+    /// The `.thrum` of the named worktree, which has its own identities and notes.
     pub(super) fn local_dir(&self) -> Option<&Path> {
         self.identities.as_deref()?.parent()
     }
 
-    /// Where its daemon kept the state of its tailnet node, if it had one.
+    /// The directory with the state of the daemon's tailnet node, if it had one.
     pub(super) fn tailnet_state(&self) -> Option<PathBuf> {
         fs::canonicalize(self.thrum_dir.as_ref()?.join("var/tsnet")).ok()
     }
 
-    /// The text of its `peers.json`, which holds secrets; `None` if there is none.
+    /// The text of the source's `peers.json`, which holds secrets; `None` if there is none.
     pub(super) fn peers_json(&self) -> Result<Option<String>, Fault> {
         let Some(path) = self.thrum_dir.as_ref().map(|dir| dir.join("var/peers.json")) else { return Ok(None) };
-        let refuse = |why: String| Err(Fault::new(ErrorKind::Refused, format!("{} is not read: {why}", path.display())));
+        let refuse =
+            |why: String| Err(Fault::new(ErrorKind::Refused, format!("{} is not read: {why}", path.display())));
         let about = match fs::symlink_metadata(&path) {
             Ok(about) => about,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -132,7 +146,8 @@ impl Source {
     }
 }
 
-/// By which of its ids the peers know a daemon that did not write it down: v0.5.9 made it of the machine's name at every start.
+/// Returns the id under which peers know a daemon that never stored its id: v0.5.9 derived it from the machine's name
+/// at every start.
 pub(super) fn known_as(own_ids: &[String]) -> Option<&String> {
     let of_this_machine = id_of_host(&rustix::system::uname().nodename().to_string_lossy());
     match own_ids {
@@ -141,7 +156,8 @@ pub(super) fn known_as(own_ids: &[String]) -> Option<&String> {
     }
 }
 
-/// The id that Go Thrum before v0.9 gave to the daemons of a machine: of the SHA-256 of its name, twelve digits of Crockford's base32.
+/// The id that Go Thrum before v0.9 gave to the daemons of a machine: twelve digits of Crockford's base32 from the
+/// SHA-256 of the machine's name.
 fn id_of_host(hostname: &str) -> String {
     const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
     let hash = Sum::of(hostname.as_bytes()).to_bytes();
@@ -150,7 +166,7 @@ fn id_of_host(hostname: &str) -> String {
     format!("d_{}", digits.collect::<String>())
 }
 
-/// The text of a file of another program; nothing if it is none or too long to be what we look for.
+/// Reads a file of another program; `None` if it does not exist or is too long to be what we look for.
 fn small_file(path: &Path) -> Option<String> {
     let mut text = String::new();
     let file = File::open(path).ok().filter(|file| file.metadata().is_ok_and(|about| about.is_file()))?;
@@ -164,8 +180,10 @@ mod tests {
 
     #[test]
     fn a_machines_name_makes_the_id_that_go_made_of_it() {
-        // Seen from Go Thrum v0.6.3, and by its algorithm.
-        for (name, id) in [("vm", "d_bf79hxsz7v8c"), ("my-laptop", "d_przre8xtmc6c"), ("office-server", "d_dc13ayhceh3r")] {
+        // As seen from Go Thrum v0.6.3, and computed by its algorithm.
+        for (name, id) in
+            [("vm", "d_bf79hxsz7v8c"), ("my-laptop", "d_przre8xtmc6c"), ("office-server", "d_dc13ayhceh3r")]
+        {
             assert_eq!(id_of_host(name), id);
         }
     }
@@ -205,7 +223,9 @@ mod tests {
             ..GoTotals::default()
         };
         let ids = |given: &[&str], origins: &[&str]| {
-            source.own_ids(&given.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>(), &totals(origins)).map_err(|fault| fault.kind)
+            source
+                .own_ids(&given.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>(), &totals(origins))
+                .map_err(|fault| fault.kind)
         };
         assert_eq!(ids(&[], &["d_one"]), Ok(vec!["d_one".to_owned()]));
         assert_eq!(ids(&[], &["d_one", "d_two"]), Err(ErrorKind::Invalid));

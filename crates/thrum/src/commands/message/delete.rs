@@ -1,4 +1,4 @@
-//! `thrum message delete`.
+//! `thrum message delete`: takes back a message of the caller, at all its recipients.
 
 use serde_json::{Value, json};
 use thrum_core::{Fault, name::printable};

@@ -1,4 +1,4 @@
-//! `thrum message edit`.
+//! `thrum message edit`: replaces the text of a message of the caller.
 
 use serde_json::{Value, json};
 use thrum_core::Fault;

@@ -1,13 +1,14 @@
-//! `thrum message get`.
+//! `thrum message get`: shows one message in full, and the state of its deliveries.
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::{Address, Fault};
 
 use crate::{
-    commands::{inbox, sent},
+    commands::sent,
     context::Context,
-    render::{Page, Render, said, who},
+    render::{NewMail, Page, Render, who},
     shapes::{Answer, Got, Message, Tag},
+    text::said,
     time,
 };
 
@@ -23,16 +24,24 @@ pub(crate) struct Args {
     message_id: String,
 }
 
-/// A message, and who looks at it.
+/// A message, and the agent that reads it.
 pub(crate) struct Seen {
     answer: Answer<Got>,
     me: String,
+    /// The message's id, if it is unread mail of the reader.
+    new: Option<String>,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Seen, Fault> {
     let me = cx.identity()?.name;
-    let answer = cx.daemon()?.call("message.get", json!({"message_id": args.message_id, "caller_agent_id": me}))?;
-    Ok(Seen { answer, me })
+    let answer: Answer<Got> =
+        cx.daemon()?.call("message.get", json!({"message_id": args.message_id, "caller_agent_id": me}))?;
+    let Message { message_id, author, deleted, is_read, .. } = &answer.read.message;
+    // A message that I sent is not my mail; sent to myself, it is never unread. An agent of the same name on another
+    // machine is not me.
+    let is_mine = author.agent_id == me && Address::parse(&author.address).machine.is_none();
+    let is_new = !is_read && !deleted && !is_mine && cx.takes_mail();
+    Ok(Seen { new: is_new.then(|| message_id.clone()), answer, me })
 }
 
 impl Render for Seen {
@@ -57,7 +66,10 @@ impl Render for Seen {
         page.field("To", sent::audience(audiences, recipients));
         page.field("Sent", page.time(*created_at));
         if let Some(at) = &self.answer.read.message.claimed_at {
-            page.field("Dated", format!("{}: it came before that, from a clock that is or was wrong", time::exact(*at)));
+            page.field(
+                "Dated",
+                format!("{}: it came before that, from a clock that is or was wrong", time::exact(*at)),
+            );
         }
         if let Some(at) = updated_at {
             page.field("Edited", page.time(*at));
@@ -67,8 +79,10 @@ impl Render for Seen {
                 page.field(name, said(id));
             }
         }
-        // Whom it addresses and what it answers are shown already.
-        for (name, tags, shown) in [("Scopes", scopes, ["group"].as_slice()), ("Refs", refs, &["group", "mention", "reply_to"])] {
+        // The recipients and the answered message are already shown.
+        for (name, tags, shown) in
+            [("Scopes", scopes, ["group"].as_slice()), ("Refs", refs, &["group", "mention", "reply_to"])]
+        {
             let tags: Vec<_> = tags.iter().filter(|tag| !shown.contains(&tag.kind.as_str())).map(Tag::shown).collect();
             if !tags.is_empty() {
                 page.field(name, tags.join(", "));
@@ -90,11 +104,7 @@ impl Render for Seen {
         self.answer.raw.clone()
     }
 
-    fn written(&self, cx: &Context) {
-        let Message { message_id, author, deleted, is_read, .. } = &self.answer.read.message;
-        // What I sent is no mail of mine; if it is, to myself, it is never unread.
-        if !is_read && !deleted && author.agent_id != self.me {
-            inbox::mark_read(std::slice::from_ref(message_id), &self.me, cx);
-        }
+    fn new_mail(&self) -> Option<NewMail<'_>> {
+        Some(NewMail { reader: &self.me, message_ids: self.new.as_slice() })
     }
 }

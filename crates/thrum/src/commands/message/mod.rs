@@ -1,4 +1,4 @@
-//! `thrum message`: what can be done with one message.
+//! `thrum message`: commands on single messages.
 
 mod delete;
 mod edit;
@@ -7,7 +7,10 @@ mod read;
 
 use thrum_core::Fault;
 
-use crate::{cli::boxed, context::Context, render::Render};
+use crate::{
+    context::Context,
+    render::{Render, boxed},
+};
 
 /// Look at one message, mark messages read, change or take back your own
 #[derive(Debug, clap::Subcommand)]

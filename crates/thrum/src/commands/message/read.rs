@@ -1,4 +1,4 @@
-//! `thrum message read`.
+//! `thrum message read`: marks messages as read.
 
 use serde_json::{Value, json};
 use thrum_core::Fault;
@@ -25,11 +25,13 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Fault> {
     if args.all {
         return all(&me, cx);
     }
-    let answer: Value = cx.daemon()?.call("message.markRead", json!({"message_ids": args.message_ids, "caller_agent_id": me}))?;
+    let answer: Value =
+        cx.daemon()?.call("message.markRead", json!({"message_ids": args.message_ids, "caller_agent_id": me}))?;
     Ok(marked(answer["marked_count"].as_u64().unwrap_or(0), answer))
 }
 
-/// A request marks so many that the daemon is free for others in between; asked until nothing is left.
+/// Marks the whole inbox as read. Each request marks only so many that the daemon stays free for others; repeats until
+/// nothing is left.
 fn all(me: &str, cx: &Context) -> Result<Said, Fault> {
     let mut client = cx.daemon()?;
     let mut total = 0;

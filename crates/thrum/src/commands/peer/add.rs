@@ -1,7 +1,7 @@
-//! `thrum peer add`: show a code, and wait for the other machine.
+//! `thrum peer add`: shows a code, and waits for the other machine.
 //!
-//! The session belongs to the connection that started it. This command holds that connection until it is done, so that
-//! Ctrl-C, a crash or a closed terminal end the session, too.
+//! The pairing session belongs to the connection that started it. This command holds that connection until it is done,
+//! so that Ctrl-C, a crash or a closed terminal ends the session as well.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +12,11 @@ use thrum_core::{ErrorKind, Fault, limits, name::printable};
 use crate::{
     context::Context,
     render::{
-        Page, Render, said,
+        Page, Render,
         style::{BOLD, DIM},
     },
-    shapes::{Answer, Attempt, Paired, Pairing},
+    shapes::{Answer, Attempt, Paired, Pairing, SyncStatus},
+    text::said,
     time,
 };
 
@@ -42,7 +43,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Fault> {
     let mut client = cx.daemon()?;
     if args.timeout.is_zero() || args.timeout > limits::PAIRING_SESSION {
-        return Err(Fault::new(ErrorKind::Invalid, format!("--timeout is at most {}", time::brief(limits::PAIRING_SESSION))));
+        return Err(Fault::new(
+            ErrorKind::Invalid,
+            format!("--timeout is at most {}", time::brief(limits::PAIRING_SESSION)),
+        ));
     }
     let mut params = json!({"timeout_seconds": args.timeout.as_secs().max(1)});
     if let Some(via) = &args.via {
@@ -50,7 +54,11 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Fault> {
     }
     let pairing: Answer<Pairing> = client.call("peer.start_pairing", params)?;
     if args.via.is_none() && pairing.read.transport == "local" {
-        cx.output.note("The tailnet is off, so this reaches other repositories on this machine only (--via tailnet switches it on).");
+        let sync: SyncStatus = client.call("sync.status", json!({}))?;
+        cx.output.note(match sync.local_only {
+            true => "daemon.local_only is on, so this reaches other repositories on this machine only.",
+            false => "The tailnet is off, so this reaches other repositories on this machine only (--via tailnet switches it on).",
+        });
     }
     if cx.output.is_json() {
         cx.output.json_line(&pairing.raw)?;
@@ -62,7 +70,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Fault> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let waited: Answer<Paired> = client.call_within(left, "peer.wait_pairing", json!({"attempts_seen": seen}))?;
-        // A daemon that tells of no attempts has paired.
+        // A daemon that does not report attempts has paired.
         if waited.read.status != "waiting" || waited.read.attempts.len() <= seen {
             return Ok(Joined::new(waited, true, cx));
         }
@@ -71,11 +79,14 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Fault> {
     }
 }
 
-/// `wrong code from cafe (mallory@example.com), which has 2 tries left`
+/// Describes a failed attempt: `wrong code from cafe (mallory@example.com), which has 2 tries left`.
 fn tried(attempt: &Attempt) -> String {
     let who = attempt.node.as_ref().map_or_else(|| said(&attempt.address), |node| node.shown());
     if let Some(until) = attempt.locked_until {
-        return format!("{who} showed a code and was refused after too many wrong ones; it can pair again at {}", until.in_seconds());
+        return format!(
+            "{who} tried a code and was refused after too many wrong ones; it can pair again at {}",
+            until.in_seconds()
+        );
     }
     match attempt.left {
         0 => format!("wrong code from {who}, which has no try left; others may still join"),
@@ -95,15 +106,15 @@ fn invitation(pairing: &Pairing) -> String {
     )
 }
 
-/// Two daemons that are paired, as either side says it.
+/// Two daemons that are paired, as reported on either side.
 pub(crate) struct Joined {
     pub(crate) paired: Answer<Paired>,
-    /// The page shows the address on the side that waited.
+    /// `true` on the side that waited: the page then shows the peer's address.
     pub(crate) with_address: bool,
 }
 
 impl Joined {
-    /// Says at once if the code has travelled: nothing else shows it.
+    /// Warns immediately if the code was transmitted: nothing else shows it.
     pub(crate) fn new(paired: Answer<Paired>, with_address: bool, cx: &Context) -> Self {
         if paired.read.pairing == PLAIN {
             cx.output.warn("the code was sent, as Go Thrum pairs; between two daemons of this version it is not");
@@ -112,7 +123,7 @@ impl Joined {
     }
 }
 
-/// How a pairing is called in which the code was sent.
+/// The daemon's name for a pairing in which the code was transmitted.
 pub(crate) const PLAIN: &str = "plain";
 
 impl Render for Joined {
@@ -122,9 +133,11 @@ impl Render for Joined {
         let whom = if self.with_address { format!("{name} ({address})") } else { name };
         page.line(match (syncing, message) {
             (true, _) => format!("Paired with {whom}. Syncing started."),
-            // A whole sentence; it names the address.
+            // The daemon's sentence is complete and names the address.
             (false, Some(sentence)) => printable(sentence),
-            (false, None) => format!("Paired with {whom}, but {address} does not answer yet; it is tried again and again."),
+            (false, None) => {
+                format!("Paired with {whom}, but {address} does not answer yet; it is tried again and again.")
+            }
         });
     }
 

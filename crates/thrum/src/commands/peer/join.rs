@@ -1,5 +1,5 @@
-//! `thrum peer join`: the other half of `peer add`. What can be seen to be wrong is refused before anything is sent,
-//! because a wrong code costs the other side one of three tries.
+//! `thrum peer join`: the other half of `peer add`. Input that is visibly wrong is rejected before anything is sent,
+//! because a wrong code costs one of the other side's three tries.
 
 use std::{
     io::{self, BufRead, IsTerminal, Read},
@@ -16,8 +16,9 @@ use crate::{
         typed::{self, Typed},
     },
     context::Context,
-    render::{Page, Render, said},
+    render::{Page, Render},
     shapes::{Answer, Found, Listener, WaitingDaemon},
+    text::said,
 };
 
 /// Join a daemon that waits in `thrum peer add`; asks for its code
@@ -49,14 +50,15 @@ pub(crate) struct Args {
     kind: Option<String>,
 }
 
-/// Most words of a target: the pasted command, an address, and a code in two halves.
+/// Maximum number of words of a target: the pasted command, an address, and a code in two halves.
 const MOST_WORDS: usize = 6;
 
 impl Args {
-    /// What was typed on the command line, if anything was.
+    /// Parses the target on the command line, if one was given.
     fn typed(&self) -> Result<Option<Typed>, Fault> {
         self.kind.as_deref().map_or(Ok(()), typed::check_type)?;
-        let words: Vec<&str> = self.peercode.iter().filter(|code| *code != "-").chain(&self.target).map(String::as_str).collect();
+        let words: Vec<&str> =
+            self.peercode.iter().filter(|code| *code != "-").chain(&self.target).map(String::as_str).collect();
         if words.is_empty() { Ok(None) } else { Typed::read(&words.join(" ")).map(Some) }
     }
 }
@@ -66,7 +68,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Fault> {
     if typed.code.is_some() {
         cx.output.warn("a code on the command line can be read in the list of processes and in the shell's history");
     }
-    // Before the question: who is asked for a code should not learn only afterwards that it cannot be used.
+    // Connect before asking for the code: the user should not learn only afterwards that it cannot be used.
     let mut client = cx.daemon()?;
     let target = match typed {
         Typed { address: Some(address), code } => Target { address, code, found: false },
@@ -75,7 +77,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Fault> {
             Chosen::List(found) => return Ok(Outcome::Waiting(found)),
         },
     };
-    // Whoever merely answered that it waits was not named by anybody, so no code is sent there without a question.
+    // The user did not name a daemon that was merely found waiting, so do not send it the code without a question.
     let Way { address, plain } = way(&mut client, cx, target.address, args.plain && !target.found)?;
     let code = match target.code {
         Some(code) => code,
@@ -86,7 +88,8 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Fault> {
     if plain {
         params["plain"] = true.into();
     }
-    // Whoever is in between could go on saying that tries are left, and each code typed is a guess of his.
+    // Count the tries here: a man in the middle could keep claiming that tries are left, and would get a guess with
+    // each code that is typed.
     let mut tries = 1;
     loop {
         let progress = cx.output.progress("Pairing", None);
@@ -94,7 +97,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Fault> {
         drop(progress);
         match paired {
             Ok(paired) => return Ok(Outcome::Joined(Joined::new(paired, false, cx))),
-            // Whoever sits at a terminal mistyped, and may use the tries that are left.
+            // A user at a terminal has mistyped the code, and may use the remaining tries.
             Err(fault) if tries < limits::PAIRING_TRIES && may_try_again(&fault) && io::stdin().is_terminal() => {
                 tries += 1;
                 cx.output.fault(&fault);
@@ -105,18 +108,20 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Fault> {
     }
 }
 
-/// Finding out who is there.
-const TO_LOOK: Duration =
-    limits::TAILNET_UP.saturating_add(limits::PROBE_ALL).saturating_add(limits::JOIN_DIAL).saturating_add(limits::PROBE_TO_JOIN);
+/// Time limit for finding out which daemon answers at an address.
+const TO_LOOK: Duration = limits::TAILNET_UP
+    .saturating_add(limits::PROBE_ALL)
+    .saturating_add(limits::JOIN_DIAL)
+    .saturating_add(limits::PROBE_TO_JOIN);
 
-/// Where to join, and whether the code may be sent there.
+/// The address to join. `plain` is `true` if the code may be sent to it.
 struct Way {
     address: String,
     plain: bool,
 }
 
-/// At a terminal it is asked before the code is whether it may be sent, with the name of whom it would go to. Elsewhere nobody
-/// can be asked, and the daemon refuses unless `--plain` says so.
+/// Determines whether the code may be sent. At a terminal, the user is asked before typing the code and sees its
+/// recipient. Elsewhere there is nobody to ask, and the daemon refuses to send it unless `--plain` is given.
 fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Result<Way, Fault> {
     if plain || !cx.output.can_ask() {
         return Ok(Way { address, plain });
@@ -124,7 +129,7 @@ fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Resul
     let progress = cx.output.progress("Looking who is there", None);
     let there: Answer<Listener> = client.call_within(TO_LOOK, "peer.look", json!({"address": address}))?;
     drop(progress);
-    // From here on it is that one, whatever a name means later.
+    // Use this address from here on, even if the name resolves to another one later.
     let Listener { address, node, pairing } = there.read;
     if pairing != PLAIN {
         return Ok(Way { address, plain });
@@ -134,15 +139,16 @@ fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Resul
     cx.output.note(&format!("{whom} is no daemon of this version: it has to be sent the code, and can use it."));
     let said = answer(cx, &format!("Send the code to {whom}? [y/N] "), "the answer")?;
     if !matches!(said.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
-        return Err(Fault::new(ErrorKind::Refused, "not joined; nothing was sent").hint("`thrum peer add` shows the address to join."));
+        return Err(Fault::new(ErrorKind::Refused, "not joined; nothing was sent")
+            .hint("`thrum peer add` shows the address to join."));
     }
     Ok(Way { address, plain: true })
 }
 
-/// What came of it.
+/// The result of `thrum peer join`.
 pub(crate) enum Outcome {
     Joined(Joined),
-    /// Who waits, for a program that named nobody.
+    /// The daemons that wait, for a program that named none.
     Waiting(Answer<Found>),
 }
 
@@ -167,12 +173,12 @@ enum Chosen {
     List(Answer<Found>),
 }
 
-/// Where to join, and the code if it is known already.
+/// The address to join, and the code if it is already known.
 #[derive(Debug, PartialEq, Eq)]
 struct Target {
     address: String,
     code: Option<String>,
-    /// Whether it was found waiting, and not named.
+    /// `true` if the daemon was found waiting, not named by the user.
     found: bool,
 }
 
@@ -182,8 +188,8 @@ impl Target {
     }
 }
 
-/// Whom to join, if nobody was named: at a terminal whoever waits is offered, elsewhere standard input says it. A code without an
-/// address is for the only daemon that waits.
+/// Chooses the daemon to join if the user named none. At a terminal, the waiting daemons are offered; elsewhere
+/// standard input names one. A code without an address is for the only daemon that waits.
 fn choose(client: &mut Client, cx: &Context, code: Option<String>) -> Result<Chosen, Fault> {
     let look = |client: &mut Client| -> Result<Answer<Found>, Fault> {
         let progress = cx.output.progress("Looking for who waits", None);
@@ -212,16 +218,18 @@ fn choose(client: &mut Client, cx: &Context, code: Option<String>) -> Result<Cho
     ask_which(&look(client)?.read, code, cx).map(Chosen::Target)
 }
 
-/// Offers at a terminal the daemons that wait.
+/// Offers the waiting daemons at a terminal.
 fn ask_which(found: &Found, mut code: Option<String>, cx: &Context) -> Result<Target, Fault> {
     if found.not_asked > 0 {
-        cx.output.note(&format!("{} more nodes were not asked; name the one you mean if it is not here.", found.not_asked));
+        cx.output
+            .note(&format!("{} more nodes were not asked; name the one you mean if it is not here.", found.not_asked));
     }
     match found.daemons.as_slice() {
         [] => cx.output.note("Nobody waits to be joined (`thrum peer add` on the other machine does)."),
         [only] => cx.output.note(&format!("Waiting to be joined: {}", one(only))),
         several => {
-            let numbered: Vec<_> = several.iter().zip(1..).map(|(daemon, number)| format!("  {number}  {}", one(daemon))).collect();
+            let numbered: Vec<_> =
+                several.iter().zip(1..).map(|(daemon, number)| format!("  {number}  {}", one(daemon))).collect();
             cx.output.note(&format!("Waiting to be joined:\n{}", numbered.join("\n")));
         }
     }
@@ -233,7 +241,7 @@ fn ask_which(found: &Found, mut code: Option<String>, cx: &Context) -> Result<Ta
         1 => "Press Enter to join it, or type another address: ",
         _ => "Which one? Its number, or another address: ",
     };
-    // A code alone does not say whom it is for where several wait, or nobody.
+    // A code alone does not identify its daemon if several daemons wait, or none.
     for _ in 0..2 {
         match pick(answer(cx, question, "the address")?.trim(), &found.daemons)? {
             Picked::Target(target) => return Ok(Target { code: target.code.or(code), ..target }),
@@ -243,15 +251,15 @@ fn ask_which(found: &Found, mut code: Option<String>, cx: &Context) -> Result<Ta
     Err(nobody_named(found))
 }
 
-/// What was typed where a daemon is to be chosen.
+/// The user's input where a daemon is to be chosen.
 #[derive(Debug, PartialEq, Eq)]
 enum Picked {
     Target(Target),
-    /// A code, and it is not clear for which daemon.
+    /// A code without a daemon that it clearly belongs to.
     Code(String),
 }
 
-/// What was meant: a number of the list, nothing for the only one, its code, or an address.
+/// Interprets the input: a number of the list, an empty line for the only daemon, its code, or an address.
 fn pick(said: &str, waiting: &[WaitingDaemon]) -> Result<Picked, Fault> {
     let numbered = |number: usize| waiting.get(number.checked_sub(1)?);
     let listed = match (said, waiting) {
@@ -286,7 +294,7 @@ fn listed(waiting: &[WaitingDaemon]) -> String {
     waiting.iter().map(one).collect::<Vec<_>>().join("\n")
 }
 
-/// `desk at 100.64.0.2:9100 on tower (ann@example.com)`
+/// Describes a waiting daemon: `desk at 100.64.0.2:9100 on tower (ann@example.com)`.
 fn one(daemon: &WaitingDaemon) -> String {
     let node = daemon.node.as_ref().map(|node| format!(" on {}", node.shown())).unwrap_or_default();
     format!("{} at {}{node}", said(&daemon.name), said(&daemon.address))
@@ -294,18 +302,18 @@ fn one(daemon: &WaitingDaemon) -> String {
 
 const ENTER_CODE: &str = "Enter pairing code: ";
 
-/// Whether the other side refused the code and takes another one. The words are Go Thrum's.
+/// Returns `true` if the other side rejected the code and accepts another one. The message is Go Thrum's.
 fn may_try_again(fault: &Fault) -> bool {
     fault.message.starts_with("invalid pairing code (") && !fault.message.starts_with("invalid pairing code (0 ")
 }
 
-/// One line from the terminal, or else from standard input, without its end.
+/// Reads one line from the terminal, or else from standard input, without its line end.
 fn answer(cx: &Context, question: &str, what: &str) -> Result<String, Fault> {
     let line = match cx.output.ask(question) {
         Some(line) => line,
         None => {
             let mut line = String::new();
-            // What was piped in by mistake need not be read to its end.
+            // Bounded, because the wrong thing may have been piped in.
             let read = io::stdin().lock().take(MOST_LINE).read_line(&mut line);
             if read.is_err() || line.is_empty() {
                 return Err(Fault::new(ErrorKind::Invalid, format!("{what} is missing"))
@@ -318,7 +326,7 @@ fn answer(cx: &Context, question: &str, what: &str) -> Result<String, Fault> {
     Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }
 
-/// Longest line read from standard input: a name of 255 characters, an address and a code have room.
+/// Longest line read from standard input, in bytes: enough for a name of 255 characters, an address and a code.
 const MOST_LINE: u64 = 2048;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `thrum peer`: other machines, or other repositories of this one.
+//! `thrum peer`: pairs with other machines, or other repositories on this one, and shows their state.
 
 pub(crate) mod add;
 pub(crate) mod join;
@@ -9,14 +9,13 @@ use serde_json::{Value, json};
 use thrum_core::{Fault, Stamp, name::printable};
 
 use crate::{
-    cli::boxed,
     context::Context,
     render::{
-        Page, Render, Said, said,
+        Page, Render, Said, boxed,
         style::{BOLD, DIM, GREEN, RED, YELLOW},
     },
     shapes::{Answer, Peer},
-    text::count,
+    text::{count, said},
     time,
 };
 
@@ -88,7 +87,7 @@ impl Command {
 /// The peers as a table.
 struct List(Answer<Vec<Peer>>);
 
-/// The peers with everything known of them.
+/// The peers with everything known about each.
 struct Details(Answer<Vec<Peer>>);
 
 fn list(cx: &Context) -> Result<List, Fault> {
@@ -118,7 +117,9 @@ impl Render for List {
         if peers.is_empty() {
             return none(page);
         }
-        let row = |peer: &Peer| vec![said(&peer.name), said(&peer.address), peer.state.replace('_', " "), last_sync(peer, page)];
+        let row = |peer: &Peer| {
+            vec![said(&peer.name), said(&peer.address), peer.state.replace('_', " "), last_sync(peer, page)]
+        };
         let rows = peers.iter().map(row).collect();
         page.table(&["NAME", "ADDRESS", "STATE", "LAST SYNC"], rows);
         for peer in peers {
@@ -147,7 +148,7 @@ impl Render for Details {
     }
 }
 
-/// When a peer was last heard.
+/// Formats the time of the last sync with a peer.
 fn last_sync(peer: &Peer, page: &Page) -> String {
     peer.last_sync_at.map_or_else(|| "never".to_owned(), |at| page.time(at))
 }
@@ -156,7 +157,8 @@ fn none(page: &mut Page) {
     page.line("No peers yet (thrum peer add on one machine, thrum peer join on the other)");
 }
 
-/// One peer: whether it is reachable and since when, what was read by whom, what waits, what went wrong, what comes next.
+/// Shows one peer: whether it is reachable and since when, how far each side has read the other, what is waiting, what
+/// went wrong, and the next attempt.
 pub(crate) fn show(peer: &Peer, page: &mut Page) {
     let style = match peer.state.as_str() {
         "connected" => GREEN,
@@ -175,10 +177,14 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
     ));
     whereabouts(peer, page);
     if peer.asked_over_its_connection {
-        page.line(format!("    {YELLOW}It cannot be dialled there; it is asked over a connection that it opened{YELLOW:#}"));
+        page.line(format!(
+            "    {YELLOW}It cannot be dialled there; it is asked over a connection that it opened{YELLOW:#}"
+        ));
     }
     if peer.asks_over_our_connection {
-        page.line(format!("    {YELLOW}It cannot dial this daemon; it asks over a connection that was opened from here{YELLOW:#}"));
+        page.line(format!(
+            "    {YELLOW}It cannot dial this daemon; it asks over a connection that was opened from here{YELLOW:#}"
+        ));
     }
     page.line(format!("    {}", progress(peer)));
     over_quota(peer, "    ", page);
@@ -197,7 +203,7 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
             let what = count(repaired.missing_here, "event");
             page.line(format!("    {YELLOW}It says to hold {what} that we miss{note} (thrum sync verify){YELLOW:#}"));
         } else if repaired.fetched == 0 && repaired.missing_there == 0 {
-            // Nothing was mended: only what went wrong is worth a line.
+            // Nothing was reconciled, so show only a problem.
             if repaired.note.is_some() {
                 page.line(format!("    {DIM}Not all could be compared with it{at}{note}{DIM:#}"));
             }
@@ -224,15 +230,19 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
     }
 }
 
-/// That a peer is read no further, and what to do about it.
+/// Shows that a peer is over quota and not read any further, and what the user can do about it.
 fn over_quota(peer: &Peer, indent: &str, page: &mut Page) {
     let Some(over) = &peer.over_quota else { return };
     let ((what, key), name) = (over.shown(), printable(&peer.name));
-    page.line(format!("{indent}{YELLOW}{name} is over quota and read no further: {what}. What is left waits there{YELLOW:#}"));
-    page.line(format!("{indent}{DIM}thrum config set {key} NUMBER reads on; thrum peer remove {name} --forget makes room{DIM:#}"));
+    page.line(format!(
+        "{indent}{YELLOW}{name} is over quota and read no further: {what}. What is left waits there{YELLOW:#}"
+    ));
+    page.line(format!(
+        "{indent}{DIM}thrum config set {key} NUMBER reads on; thrum peer remove {name} --forget makes room{DIM:#}"
+    ));
 }
 
-/// On which node it is and how it is reached; that it moved, and who else used its token.
+/// Shows the peer's node and network path, a move to another node, and other nodes that used its token.
 fn whereabouts(peer: &Peer, page: &mut Page) {
     if let Some(node) = &peer.node {
         let path = peer.path.as_ref().map(|path| format!(", {}", path.shown())).unwrap_or_default();
@@ -249,7 +259,9 @@ fn whereabouts(peer: &Peer, page: &mut Page) {
     if let Some(stray) = &peer.refused {
         let times = if stray.times == 1 { String::new() } else { format!(", the last of {} times", stray.times) };
         let (who, at) = (stray.node.shown(), when(stray.at));
-        lines.push(format!("    {RED}Its token was used from {who}{at}{times}: refused. Pair again if it has been copied{RED:#}"));
+        lines.push(format!(
+            "    {RED}Its token was used from {who}{at}{times}: refused. Pair again if it has been copied{RED:#}"
+        ));
     }
     if let Some(stray) = &peer.refused_there {
         let (who, at) = (stray.node.shown(), when(stray.at));
@@ -260,7 +272,7 @@ fn whereabouts(peer: &Peer, page: &mut Page) {
     lines.iter().for_each(|line| page.line(line));
 }
 
-/// A clock that is further off is shown (the design's ten minutes).
+/// A larger clock offset is shown (ten minutes by design).
 const CLOCK_OFF_MS: u64 = 10 * 60 * 1000;
 
 fn next_attempt(at: Stamp, now: Stamp) -> String {
@@ -270,7 +282,8 @@ fn next_attempt(at: Stamp, now: Stamp) -> String {
     }
 }
 
-/// `read by us: all; read by them: 2 waiting`. Sequence numbers have gaps, also large ones, so they say nothing to people.
+/// Describes the progress of both sides: `read by us: all; read by them: 2 waiting`. Sequence numbers are not shown:
+/// they have gaps, some of them large, so they mean nothing to users.
 fn progress(peer: &Peer) -> String {
     let sides = [
         ("us", peer.read_by_us, peer.their_latest, peer.backlog_from_them),
@@ -315,25 +328,30 @@ mod tests {
     Last error: connection refused; next attempt in 4s
 ";
         assert_eq!(shown(peer.clone(), Some(80)), text);
-        assert_eq!(shown(peer, None).lines().next(), Some("● desk  unreachable since 2026-11-23T10:00:00Z  127.0.0.1:9101 (local)"));
+        assert_eq!(
+            shown(peer, None).lines().next(),
+            Some("● desk  unreachable since 2026-11-23T10:00:00Z  127.0.0.1:9101 (local)")
+        );
     }
 
     #[test]
     fn an_event_that_an_old_peer_refuses_is_named() {
         let skipped = json!([{"event_id": "evt_1", "type": "message.edit", "since": "2026-11-23T10:00:00Z"}]);
-        let peer =
-            json!({"name": "desk", "address": "100.64.0.2:9100", "state": "connected", "parked": 0, "rejected": 0, "skipped": skipped});
+        let peer = json!({"name": "desk", "address": "100.64.0.2:9100", "state": "connected", "parked": 0, "rejected": 0, "skipped": skipped});
         let text = shown(peer, Some(80));
         assert!(text.ends_with("    It refuses evt_1 (message.edit); that event is skipped for it\n"), "{text}");
     }
 
     #[test]
     fn what_a_person_should_know_of_a_peer_stands_in_lines_of_its_own() {
-        let notes = json!(["2 events are too long for the journal of a Go daemon\u{1b} and not sent to it: evt_1, evt_2"]);
+        let notes =
+            json!(["2 events are too long for the journal of a Go daemon\u{1b} and not sent to it: evt_1, evt_2"]);
         let peer = json!({"name": "desk", "address": "100.64.0.2:9100", "state": "connected", "notes": notes});
         let text = shown(peer, Some(120));
         assert!(
-            text.ends_with("    2 events are too long for the journal of a Go daemon\\u{1b} and not sent to it: evt_1, evt_2\n"),
+            text.ends_with(
+                "    2 events are too long for the journal of a Go daemon\\u{1b} and not sent to it: evt_1, evt_2\n"
+            ),
             "{text}"
         );
     }

@@ -1,4 +1,4 @@
-//! `thrum peer ping`: ask one peer, now, and say how long everything took.
+//! `thrum peer ping`: asks one peer now, and reports how long each step took.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use thrum_core::Fault;
 
 use crate::{
     context::Context,
-    render::{Page, Render, said, style::BOLD},
+    render::{Page, Render, style::BOLD},
     shapes::{Answer, Pinged, millis},
-    text::count,
+    text::{count, said},
     time,
 };
 
@@ -34,18 +34,22 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Pong, Fault> {
     answer.map(Pong)
 }
 
-/// What the peer answered.
+/// The peer's answer.
 pub(crate) struct Pong(Answer<Pinged>);
 
 impl Render for Pong {
     fn human(&self, page: &mut Page) {
         let pinged = &self.0.read;
         let node = pinged.node.as_ref().map(|node| format!(" on {}", node.shown())).unwrap_or_default();
+        let at = if pinged.asked_over_its_connection {
+            "over a connection that it opened".to_owned()
+        } else {
+            format!("at {}", said(&pinged.address))
+        };
         page.line(format!(
-            "{BOLD}{}{BOLD:#} answers in {}, at {}{node}",
+            "{BOLD}{}{BOLD:#} answers in {}, {at}{node}",
             said(&pinged.name),
-            millis(pinged.round_trip_us),
-            said(&pinged.address),
+            millis(pinged.round_trip_us)
         ));
         if let Some(path) = &pinged.path {
             page.line(format!("    Path: {}", path.shown()));
@@ -65,7 +69,11 @@ impl Render for Pong {
             Some(events) => count(events, "event"),
             None => "unknown".to_owned(),
         };
-        page.line(format!("    Waiting: {} for us, {} for it", waiting(pinged.backlog_from_them), waiting(pinged.backlog_to_them)));
+        page.line(format!(
+            "    Waiting: {} for us, {} for it",
+            waiting(pinged.backlog_from_them),
+            waiting(pinged.backlog_to_them)
+        ));
     }
 
     fn json(&self) -> Value {
@@ -73,7 +81,7 @@ impl Render for Pong {
     }
 }
 
-/// Clocks that differ by less cannot be told apart over a network.
+/// Smaller clock offsets cannot be measured over a network.
 const SAME_CLOCK_MS: u64 = 100;
 
 #[cfg(test)]
@@ -107,8 +115,18 @@ desk answers in 0.7 ms, at 100.64.0.2:9100 on tower (ann@example.com)
     }
 
     #[test]
+    fn a_peer_that_cannot_be_dialled_answers_over_a_connection_that_it_opened() {
+        let text = shown(
+            json!({"name": "desk", "address": "127.0.0.1:9100", "asked_over_its_connection": true, "round_trip_us": 1000}),
+        );
+        assert!(text.starts_with("desk answers in 1.0 ms, over a connection that it opened\n"), "{text}");
+    }
+
+    #[test]
     fn what_an_old_peer_on_this_machine_does_not_say_is_not_made_up() {
-        let text = shown(json!({"name": "go\u{1b}[2J", "address": "127.0.0.1:9100", "round_trip_us": 12, "our_version": "0.2.0"}));
+        let text = shown(
+            json!({"name": "go\u{1b}[2J", "address": "127.0.0.1:9100", "round_trip_us": 12, "our_version": "0.2.0"}),
+        );
         assert_eq!(
             text,
             "\

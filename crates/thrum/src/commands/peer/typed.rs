@@ -1,5 +1,5 @@
-//! What a person types or pastes to join a daemon: an address, a code, or a line that `peer add` printed here or in Go
-//! Thrum. A wrong code costs the other side one of three tries, so whatever cannot be right is refused here.
+//! Parses what a user types or pastes to join a daemon: an address, a code, or a line printed by `peer add`, ours or Go
+//! Thrum's. A wrong code costs one of the other side's three tries, so input that cannot be right is rejected here.
 
 use std::net::Ipv6Addr;
 
@@ -14,11 +14,11 @@ pub(super) struct Typed {
 }
 
 impl Typed {
-    /// Reads `[thrum peer join] [ADDRESS] [CODE]`, where ADDRESS may be `NAME:IP:PORT:CODE` and a code may have spaces. The
-    /// flags that Go Thrum prints with it, `--peercode` and `--type`, are understood.
+    /// Parses `[thrum peer join] [ADDRESS] [CODE]`, where ADDRESS may be `NAME:IP:PORT:CODE` and a code may contain
+    /// spaces. The flags that Go Thrum prints with it, `--peercode` and `--type`, are accepted.
     ///
     /// # Errors
-    /// `Invalid` if it is neither; `Refused` for what only Go Thrum can do.
+    /// `Invalid` if the line has neither; `Refused` for what only Go Thrum can do.
     pub(super) fn read(line: &str) -> Result<Self, Fault> {
         let mut words: Vec<&str> = line.split_whitespace().collect();
         if words.starts_with(&["thrum", "peer", "join"]) {
@@ -31,7 +31,7 @@ impl Typed {
             match flag {
                 "--peercode" => given.extend(value.or_else(|| words.next())),
                 "--type" => check_type(value.or_else(|| words.next()).unwrap_or_default())?,
-                // At the prompt it is asked before a code is sent, so the flag decides nothing there.
+                // At the prompt the user is asked before a code is sent, so the flag has no effect.
                 "--plain" => {}
                 _ => given.push(word),
             }
@@ -50,15 +50,15 @@ impl Typed {
     }
 }
 
-/// Reads a code as typed where one is asked for, also within a pasted line.
+/// Parses the answer to a question for the code, which may be a whole pasted line.
 ///
 /// # Errors
-/// `Invalid` if there is none in it.
+/// `Invalid` if it contains no code.
 pub(super) fn read_code(line: &str) -> Result<String, Fault> {
     if let Some(code) = code(line)? {
         return Ok(code);
     }
-    // Only a line with an address can hold a code beside it.
+    // Only a line with an address can contain a code beside it.
     let pasted = if line.contains(':') { Typed::read(line)?.code } else { None };
     pasted.ok_or_else(|| {
         Fault::new(ErrorKind::Invalid, "a pairing code is four digits, 0-9")
@@ -66,17 +66,23 @@ pub(super) fn read_code(line: &str) -> Result<String, Fault> {
     })
 }
 
-/// Go Thrum's `--type`: the address says how it is reached, so there is nothing to choose.
+/// Checks the value of Go Thrum's `--type`. It is otherwise ignored, because the address determines the transport.
 ///
 /// # Errors
 /// `Refused` for the types that have no counterpart here.
 pub(super) fn check_type(kind: &str) -> Result<(), Fault> {
     match kind {
         "tailscale" | "tailnet" | "local" => Ok(()),
-        "network" => Err(Fault::new(ErrorKind::Refused, "daemons are joined over a tailnet or on one machine, not over a plain network")
-            .hint("Run `thrum peer add --type tailscale` on the other side.")),
-        "repair" => Err(Fault::new(ErrorKind::Refused, "there is no `--type repair` here: a peer follows its machine by itself")
-            .hint("If it does not: `thrum peer remove NAME` on both sides, then pair again.")),
+        "network" => Err(Fault::new(
+            ErrorKind::Refused,
+            "daemons are joined over a tailnet or on one machine, not over a plain network",
+        )
+        .hint("Run `thrum peer add --type tailscale` on the other side.")),
+        "repair" => Err(Fault::new(
+            ErrorKind::Refused,
+            "there is no `--type repair` here: a peer follows its machine by itself",
+        )
+        .hint("If it does not: `thrum peer remove NAME` on both sides, then pair again.")),
         other => Err(Fault::new(ErrorKind::Invalid, format!("unknown type '{}'", printable(other)))
             .hint("Known are tailscale and local; the address decides, so it can be left out.")),
     }
@@ -100,7 +106,7 @@ fn read_place(text: &str) -> Result<Typed, Fault> {
         && port.parse::<u16>().is_ok()
         && let Some(code) = code(last)?
     {
-        // The name may hold anything, so the host is what stands behind its last colon, brackets of IPv6 aside.
+        // The name may contain colons, so the host follows the last colon of the front part, brackets of IPv6 aside.
         let at = if front.ends_with(']') { front.rfind(":[") } else { front.rfind(':') };
         if let Some(at) = at {
             return Ok(Typed { address: Some(format!("{}:{port}", &front[at + 1..])), code: Some(code) });
@@ -112,13 +118,13 @@ fn read_place(text: &str) -> Result<Typed, Fault> {
 /// What both programs print before a code.
 const LABELS: [&str; 2] = ["Waiting for connection... Pairing code:", "Pairing code:"];
 
-/// Longest code of Go Thrum since v0.7.
+/// Length of a code of Go Thrum since v0.7.
 const GO_DIGITS: usize = 16;
 
-/// The code that `text` is, if it is one: four ASCII digits, with spaces around and between them.
+/// Returns the code if `text` is one: four ASCII digits, with spaces around and between them.
 ///
 /// # Errors
-/// `Refused` for a code of a Go Thrum that pairs in a way that is not spoken here.
+/// `Refused` for a code of a Go Thrum whose pairing protocol is not supported here.
 fn code(text: &str) -> Result<Option<String>, Fault> {
     let text = text.trim();
     let text = LABELS.iter().find_map(|label| text.strip_prefix(label)).unwrap_or(text);
@@ -195,7 +201,8 @@ mod tests {
             assert!(of(text).is_some_and(|(_, code)| code.as_deref() == Some("7392")), "{text}");
         }
         assert_eq!(read_code("0042").as_deref(), Ok("0042"));
-        for text in ["42", "４２４２", "７３９２", "73921", "", " ", "-123", "+123", "1e10", "7392x", "127.0.0.1:9100"] {
+        for text in ["42", "４２４２", "７３９２", "73921", "", " ", "-123", "+123", "1e10", "7392x", "127.0.0.1:9100"]
+        {
             assert!(read_code(text).is_err(), "{text}");
         }
         assert!(read_code("1234 5678 9012 3456").unwrap_err().message.contains("v0.7"));

@@ -1,4 +1,4 @@
-//! `thrum session end`.
+//! `thrum session end`: ends a session.
 
 use serde_json::json;
 use thrum_core::Fault;
@@ -39,7 +39,8 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Fault> {
         Reason::Normal => "normal",
         Reason::Crash => "crash",
     };
-    let ended: Answer<SessionEnded> = client.call("session.end", json!({"session_id": mine.session_id, "reason": reason}))?;
+    let ended: Answer<SessionEnded> =
+        client.call("session.end", json!({"session_id": mine.session_id, "reason": reason}))?;
     note(mine.identity, cx, |file| file.session_id = None)?;
     let lasted = time::brief(std::time::Duration::from_millis(ended.read.duration_ms));
     Ok(Said { line: format!("Session {} ended after {lasted}", mine.session_id), value: ended.raw })

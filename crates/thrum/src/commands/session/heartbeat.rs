@@ -1,4 +1,4 @@
-//! `thrum session heartbeat`: what one works on, as git has it now.
+//! `thrum session heartbeat`: reports the current work from git.
 
 use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Fault};
@@ -7,9 +7,9 @@ use super::mine;
 use crate::{
     beat,
     context::Context,
-    render::{Page, Render, said},
+    render::{Page, Render},
     shapes::{Answer, Beaten, Tag},
-    text::count,
+    text::{count, said},
 };
 
 /// Tell the team which branch, commits and files you work on, as git has them now
@@ -39,11 +39,11 @@ pub(crate) struct Args {
     session_id: Option<String>,
 }
 
-/// What the team was told.
+/// The result of a heartbeat.
 pub(crate) struct Told {
     answer: Answer<Beaten>,
-    /// Whether git said what is worked on; `None` where it was not asked.
-    git: Option<bool>,
+    /// `true` if git did not answer in time.
+    unanswered: bool,
 }
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Told, Fault> {
@@ -52,9 +52,9 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Told, Fault> {
     let (add_refs, remove_refs) = (tags(&args.add_ref)?, tags(&args.remove_ref)?);
     let mut client = cx.daemon()?;
     let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
-    // Another's session is not about this worktree.
-    let found = if mine.identity.is_some() { beat::look(cx)? } else { None };
-    let (git, work) = found.map(|found| (found.answered, found.work)).unzip();
+    // The session of another agent is not about this worktree.
+    let work = if mine.identity.is_some() { beat::work(cx)? } else { None };
+    let unanswered = work.as_ref().is_some_and(|work| work.unanswered);
     let answer = client.call(
         "session.heartbeat",
         json!({
@@ -62,31 +62,48 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Told, Fault> {
             "add_refs": add_refs, "remove_refs": remove_refs,
         }),
     )?;
-    Ok(Told { answer, git })
+    Ok(Told { answer, unanswered })
 }
 
 fn pair(text: &str) -> Result<Value, Fault> {
     match text.split_once(':') {
         Some((kind, value)) if !kind.is_empty() && !value.is_empty() => Ok(json!({"type": kind, "value": value})),
-        _ => Err(Fault::new(ErrorKind::Invalid, format!("'{text}' is no TYPE:VALUE")).hint("For example --add-scope module:auth")),
+        _ => Err(Fault::new(ErrorKind::Invalid, format!("'{text}' is no TYPE:VALUE"))
+            .hint("For example --add-scope module:auth")),
     }
 }
 
 impl Render for Told {
     fn human(&self, page: &mut Page) {
-        let Beaten { session_id, branch, unmerged_commits, uncommitted_files, file_changes, scopes, refs } = &self.answer.read;
+        let Beaten {
+            session_id,
+            branch,
+            unmerged_commits,
+            uncommitted_files,
+            file_changes,
+            git_updated_at,
+            scopes,
+            refs,
+        } = &self.answer.read;
         page.line(format!("Told the team about session {}", said(session_id)));
-        let unknown = self.git == Some(false);
+        let unknown = self.unanswered && git_updated_at.is_none();
         if let Some(branch) = branch {
             let commits = if unknown {
                 "commits and files unknown: git did not answer".to_owned()
             } else {
                 count(*unmerged_commits, "unmerged commit")
             };
-            page.field("Branch", format!("{}, {commits}", said(branch)));
+            let since = git_updated_at.filter(|_| self.unanswered).map(|at| page.time(at));
+            let since = since
+                .map(|at| format!("; git did not answer, so commits and files are those of {at}"))
+                .unwrap_or_default();
+            page.field("Branch", format!("{}, {commits}{since}", said(branch)));
         }
         if !unknown && (!file_changes.is_empty() || *uncommitted_files > 0) {
-            page.field("Files", format!("{} changed, {uncommitted_files} not committed", count(file_changes.len() as u64, "file")));
+            page.field(
+                "Files",
+                format!("{} changed, {uncommitted_files} not committed", count(file_changes.len() as u64, "file")),
+            );
         }
         for (name, tags) in [("Scopes", scopes), ("Refs", refs)] {
             if !tags.is_empty() {
@@ -97,7 +114,10 @@ impl Render for Told {
 
     fn json(&self) -> Value {
         let mut value = self.answer.raw.clone();
-        if self.git == Some(false) {
+        if self.unanswered {
+            value["git_answered"] = false.into();
+        }
+        if self.unanswered && self.answer.read.git_updated_at.is_none() {
             for name in ["unmerged_commits", "uncommitted_files"] {
                 value[name] = Value::Null;
             }

@@ -1,4 +1,4 @@
-//! `thrum session list`.
+//! `thrum session list`: lists sessions.
 
 use serde_json::{Value, json};
 use thrum_core::Fault;
@@ -6,8 +6,9 @@ use thrum_core::Fault;
 use crate::{
     commands::known,
     context::Context,
-    render::{Page, Render, said, said_within, style::DIM, who_plain},
+    render::{Page, Render, style::DIM, who_plain},
     shapes::{Answer, Session, Sessions},
+    text::{said, said_within},
 };
 
 /// List sessions, the newest first
@@ -46,15 +47,39 @@ impl Render for Answer<Sessions> {
             return page.line("No sessions");
         }
         let row = |session: &Session| {
-            let Session { session_id, agent_id, address, signed, started_at, ended_at, end_reason, last_seen_at, intent, status } = session;
+            let Session {
+                session_id,
+                agent_id,
+                address,
+                signed,
+                started_at,
+                ended_at,
+                end_reason,
+                last_seen_at,
+                intent,
+                status,
+            } = session;
             let state = match (ended_at, end_reason) {
-                // Nobody knows whether it crashed, as the stored word (of Go Thrum) says.
-                (Some(_), Some(reason)) if reason == "crash_recovered" => format!("{status} (replaced by a new session)"),
+                // Go Thrum's stored word claims a crash, but whether there was one is unknown.
+                (Some(_), Some(reason)) if reason == "crash_recovered" => {
+                    format!("{status} (replaced by a new session)")
+                }
                 (Some(_), Some(reason)) => format!("{status} ({})", said(&reason.replace('_', "-"))),
                 _ => status.clone(),
             };
-            let intent = intent.as_deref().filter(|intent| !intent.is_empty()).map(|intent| said_within(intent, 60)).unwrap_or_default();
-            vec![said(session_id), who_plain(agent_id, address, *signed), state, page.time(*started_at), page.time(*last_seen_at), intent]
+            let intent = intent
+                .as_deref()
+                .filter(|intent| !intent.is_empty())
+                .map(|intent| said_within(intent, 60))
+                .unwrap_or_default();
+            vec![
+                said(session_id),
+                who_plain(agent_id, address, *signed),
+                state,
+                page.time(*started_at),
+                page.time(*last_seen_at),
+                intent,
+            ]
         };
         let rows = self.read.sessions.iter().map(row).collect();
         page.table(&["SESSION", "AGENT", "STATE", "STARTED", "LAST SEEN", "INTENT"], rows);

@@ -1,4 +1,4 @@
-//! `thrum session`: periods of work, and what goes on in them.
+//! `thrum session`: an agent's periods of work, and what each is about.
 
 pub(crate) mod end;
 pub(crate) mod heartbeat;
@@ -10,11 +10,10 @@ use serde_json::json;
 use thrum_core::{ErrorKind, Fault, name::printable};
 
 use crate::{
-    cli::boxed,
     client::Client,
     context::Context,
     identity::{self, Identity, IdentityFile},
-    render::Render,
+    render::{Render, boxed},
     shapes::Whoami,
 };
 
@@ -42,14 +41,14 @@ impl Command {
     }
 }
 
-/// The session a command is about.
+/// The session that a command applies to.
 struct Mine {
     session_id: String,
-    /// Whose, unless it was named by its id.
+    /// The session's agent, unless the session was given by its id.
     identity: Option<Identity>,
 }
 
-/// The session that was named, else the open one of whoever asks.
+/// Returns the session with the given id, or else the caller's open session.
 fn mine(session_id: Option<&String>, cx: &Context, client: &mut Client) -> Result<Mine, Fault> {
     if let Some(id) = session_id {
         return Ok(Mine { session_id: id.clone(), identity: None });
@@ -57,12 +56,13 @@ fn mine(session_id: Option<&String>, cx: &Context, client: &mut Client) -> Resul
     let identity = cx.identity()?;
     let me: Whoami = client.call("agent.whoami", json!({"caller_agent_id": identity.name}))?;
     let session_id = me.session_id.ok_or_else(|| {
-        Fault::new(ErrorKind::NotFound, format!("{} has no open session", printable(&identity.name))).hint("thrum session start")
+        Fault::new(ErrorKind::NotFound, format!("{} has no open session", printable(&identity.name)))
+            .hint("thrum session start")
     })?;
     Ok(Mine { session_id, identity: Some(identity) })
 }
 
-/// Changes the identity file of whoever asks, if there is one in this worktree.
+/// Changes the caller's identity file, if there is one in this worktree.
 fn note(identity: Option<Identity>, cx: &Context, change: impl FnOnce(&mut IdentityFile)) -> Result<(), Fault> {
     if let Some((_, mut file)) = identity.and_then(|identity| identity.file) {
         change(&mut file);

@@ -1,4 +1,4 @@
-//! `thrum session set-intent` and `set-task`: what the team reads about one.
+//! `thrum session set-intent` and `set-task`: set what the team reads about this agent.
 
 use serde_json::json;
 use thrum_core::Fault;
@@ -7,8 +7,10 @@ use super::{mine, note};
 use crate::{
     commands::body,
     context::Context,
-    render::{Said, said_within},
+    identity::Identity,
+    render::Said,
     shapes::{Answer, Any},
+    text::said_within,
 };
 
 /// Say what you are about to do; the team sees it, also on other machines
@@ -45,16 +47,38 @@ pub(crate) fn intent(args: &IntentArgs, cx: &Context) -> Result<Said, Fault> {
     let text = body::short(args.text.clone(), &cx.output)?;
     let mut client = cx.daemon()?;
     let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
-    let set: Answer<Any> = client.call("session.setIntent", json!({"session_id": mine.session_id, "intent": text}))?;
-    note(mine.identity, cx, |file| file.intent = Some(text.clone()).filter(|text| !text.is_empty()))?;
+    let set = set_intent(&mine.session_id, &text, mine.identity, cx)?;
     Ok(said("Intent", &text, set))
+}
+
+/// Sets the intent of a session, and stores it in the agent's identity file.
+///
+/// # Errors
+/// Returns the daemon's error.
+pub(crate) fn set_intent(
+    session_id: &str,
+    text: &str,
+    of: Option<Identity>,
+    cx: &Context,
+) -> Result<Answer<Any>, Fault> {
+    let set = cx.daemon()?.call("session.setIntent", json!({"session_id": session_id, "intent": text}))?;
+    note(of, cx, |file| file.intent = Some(text.to_owned()).filter(|text| !text.is_empty()))?;
+    Ok(set)
+}
+
+/// Sets the task of a session.
+///
+/// # Errors
+/// Returns the daemon's error.
+pub(crate) fn set_task(session_id: &str, text: &str, cx: &Context) -> Result<Answer<Any>, Fault> {
+    cx.daemon()?.call("session.setTask", json!({"session_id": session_id, "current_task": text}))
 }
 
 pub(crate) fn task(args: &TaskArgs, cx: &Context) -> Result<Said, Fault> {
     let text = body::short(args.text.clone(), &cx.output)?;
     let mut client = cx.daemon()?;
     let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
-    let set: Answer<Any> = client.call("session.setTask", json!({"session_id": mine.session_id, "current_task": text}))?;
+    let set = set_task(&mine.session_id, &text, cx)?;
     Ok(said("Task", &text, set))
 }
 

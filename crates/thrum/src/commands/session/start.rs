@@ -1,4 +1,4 @@
-//! `thrum session start`.
+//! `thrum session start`: starts a session.
 
 use serde_json::{Value, json};
 use thrum_core::Fault;
@@ -7,6 +7,7 @@ use super::note;
 use crate::{
     beat,
     context::Context,
+    identity::Identity,
     render::{Said, agent},
     shapes::{Answer, SessionStarted},
 };
@@ -27,17 +28,24 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Fault> {
     let identity = cx.identity()?;
-    let mut client = cx.daemon()?;
-    let params = json!({
-        "agent_id": identity.name, "intent": args.intent, "work_context": beat::work(cx)?,
-    });
-    let started: Answer<SessionStarted> = client.call("session.start", params)?;
-    let line = format!("Session {} of {}", started.read.session_id, agent(&identity.name));
+    let name = identity.name.clone();
+    let started = begin(identity, args.intent.as_deref(), cx)?;
+    let line = format!("Session {} of {}", started.read.session_id, agent(&name));
+    Ok(Said { line, value: with_intent(started.raw, args.intent.as_deref()) })
+}
+
+/// Starts a session of this agent with the state of the worktree, and stores it in the identity file.
+///
+/// # Errors
+/// Returns the daemon's error.
+pub(crate) fn begin(identity: Identity, intent: Option<&str>, cx: &Context) -> Result<Answer<SessionStarted>, Fault> {
+    let params = json!({"agent_id": identity.name, "intent": intent, "work_context": beat::work(cx)?});
+    let started: Answer<SessionStarted> = cx.daemon()?.call("session.start", params)?;
     note(Some(identity), cx, |file| {
         file.session_id = Some(started.read.session_id.clone());
-        file.intent.clone_from(&args.intent);
+        file.intent = intent.map(str::to_owned);
     })?;
-    Ok(Said { line, value: with_intent(started.raw, args.intent.as_deref()) })
+    Ok(started)
 }
 
 fn with_intent(mut value: Value, intent: Option<&str>) -> Value {

@@ -1,15 +1,15 @@
-//! `thrum sync verify`, as a person reads it.
+//! The output of `thrum sync verify` for users.
 
 use serde_json::Value;
 use thrum_core::{ErrorKind, Runs, name::printable};
 
 use crate::{
     render::{
-        Page, Render, said,
+        Page, Render,
         style::{GREEN, RED, YELLOW},
     },
     shapes::{Answer, Lack, Missing, Verified},
-    text::count,
+    text::{count, said},
 };
 
 impl Render for Answer<Verified> {
@@ -40,8 +40,11 @@ impl Render for Answer<Verified> {
                 }
             }
             for difference in &peer.differences {
-                let side = |held: u64, purged: u64| if purged > 0 { format!("{held} ({purged} purged)") } else { held.to_string() };
-                let (here, there) = (side(difference.here, difference.purged_here), side(difference.there, difference.purged_there));
+                let side = |held: u64, purged: u64| {
+                    if purged > 0 { format!("{held} ({purged} purged)") } else { held.to_string() }
+                };
+                let (here, there) =
+                    (side(difference.here, difference.purged_here), side(difference.there, difference.purged_there));
                 page.line(format!("    {}: {here} here, {there} there", whose(&difference.origin, &difference.log)));
             }
             for missing in &peer.missing {
@@ -51,7 +54,11 @@ impl Render for Answer<Verified> {
         }
         page.line(match status.as_str() {
             "equal" if *fetched > 0 => {
-                format!("Nothing is missing any more: {} fetched, {} on every side", count(*fetched, "event"), count(*events, "event"))
+                format!(
+                    "Nothing is missing any more: {} fetched, {} on every side",
+                    count(*fetched, "event"),
+                    count(*events, "event")
+                )
             }
             "equal" => format!("Nothing is missing: {} on every side", count(*events, "event")),
             "differs" => "Something is missing".to_owned(),
@@ -74,7 +81,7 @@ impl Render for Answer<Verified> {
     }
 }
 
-/// What there is to say about one log, fact by fact.
+/// Lists the differences found in one log.
 fn facts(missing: &Missing) -> Vec<String> {
     let Missing { here, there, purged_there, purged_here, fetched, other_content, note, .. } = missing;
     let were = |lack: &Lack, past: bool| match (lack.events, past) {
@@ -110,7 +117,8 @@ fn facts(missing: &Missing) -> Vec<String> {
     facts
 }
 
-/// `4 events (5–7, 12)`. The numbers are the peer's word, and the ids are anybody's.
+/// Describes missing events: `4 events (5–7, 12)`. The numbers are only claimed by the peer. The ids may come from
+/// anyone, so they are escaped.
 fn named(lack: &Lack) -> String {
     let ids = lack.ids.iter().map(|id| said(id)).collect::<Vec<_>>().join(", ");
     let names = if lack.numbers.is_empty() { ids } else { lack.numbers.to_string() };
@@ -164,7 +172,8 @@ Something is missing
     fn what_was_purged_is_said_beside_what_is_held() {
         let peer = |status: &str, differences: Value| json!({"name": "desk", "daemon_id": "d_k", "status": status, "differences": differences, "error": "a purge waits there"});
         let difference = json!([{"origin": "d_k", "log": "77", "here": 4, "there": 9, "purged_here": 6}]);
-        let raw = json!({"status": "waiting", "events": 4, "peers": [peer("waiting", difference), peer("equal", json!([]))]});
+        let raw =
+            json!({"status": "waiting", "events": 4, "peers": [peer("waiting", difference), peer("equal", json!([]))]});
         let text = "\
 ● desk  differs for now: a purge waits there
     of desk (log 77): 4 (6 purged) here, 9 there
@@ -181,7 +190,8 @@ A purge has yet to come; compare again after it
             {"origin": "d_kme", "log": "78", "there": {"events": 1, "numbers": [[9, 9]]}, "purged_there": [[1, 3]]},
             {"origin": "d_go", "log": "", "here": {"events": 1200, "ids": ["evt_1", "evt_2"]}, "other_content": 1, "note": "it lies"},
         ]);
-        let desk = json!({"name": "desk", "daemon_id": "d_kdesk", "status": "equal", "differences": [], "missing": missing});
+        let desk =
+            json!({"name": "desk", "daemon_id": "d_kdesk", "status": "equal", "differences": [], "missing": missing});
         let raw = json!({"status": "equal", "daemon_id": "d_kme", "events": 40, "fetched": 4, "peers": [desk]});
         let text = "\
 ● desk  holds the same now

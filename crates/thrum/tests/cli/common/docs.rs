@@ -1,13 +1,13 @@
-//! Documents that tests hold against the program.
+//! Compares documents in `docs/` with the program's output.
 
 use std::{fs, path::PathBuf};
 
-/// The place of a document.
+/// The path of a document in `docs/`.
 pub(crate) fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name)
 }
 
-/// `docs/NAME` is exactly `now`; with `UPDATE_DOCS` set, it becomes that.
+/// Asserts that `docs/NAME` equals `now`. With `UPDATE_DOCS` set, writes `now` to the file first.
 #[track_caller]
 pub(crate) fn compare(name: &str, now: &str) {
     let path = path(name);
@@ -15,8 +15,11 @@ pub(crate) fn compare(name: &str, now: &str) {
         fs::write(&path, now).unwrap();
     }
     let then = fs::read_to_string(&path).unwrap_or_default();
-    let differs =
-        then.lines().zip(now.lines()).position(|(then, now)| then != now).unwrap_or_else(|| then.lines().count().min(now.lines().count()));
+    let differs = then
+        .lines()
+        .zip(now.lines())
+        .position(|(then, now)| then != now)
+        .unwrap_or_else(|| then.lines().count().min(now.lines().count()));
     let line = |text: &str| text.lines().nth(differs).unwrap_or("(the end)").to_owned();
     assert!(
         then == now,
@@ -30,7 +33,9 @@ pub(crate) fn compare(name: &str, now: &str) {
 /// The commands that a help text lists, without `help`.
 pub(crate) fn commands(help: &str) -> Vec<&str> {
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    let names = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+    let names = listed
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next());
     names.filter(|name| *name != "help").collect()
 }
 

@@ -1,4 +1,4 @@
-//! A Go Thrum's `.thrum`, as v0.6.3 leaves it, made of events that it wrote.
+//! A `.thrum` directory as Go Thrum v0.6.3 leaves it, filled with events that Go Thrum wrote.
 
 use std::{
     fs,
@@ -8,24 +8,25 @@ use std::{
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-/// The daemon that wrote the recorded events, and the one that served some of them.
+/// Ids of the daemon that wrote the recorded events, and of its peer that served some of them.
 pub(crate) const GO: &str = "d_47fkcmt93fcz";
 pub(crate) const GOS_PEER: &str = "d_capturepeer2";
 
 pub(crate) const RECORDED: &str = include_str!("../../../../thrum-store/tests/store/data/events-go-wrote.jsonl");
 
-/// A `.thrum` of Go Thrum, and the way into its database.
+/// A `.thrum` directory of Go Thrum, with an open connection to its database.
 pub(crate) struct GoThrum {
     pub(crate) dir: PathBuf,
     pub(crate) conn: Connection,
 }
 
 impl GoThrum {
-    /// With the recorded events: `a1` lived there and got a message of `remote1`.
+    /// Creates a directory with the recorded events: the agent `a1` is registered there and received a message from
+    /// `remote1`.
     pub(crate) fn recorded(dir: &Path) -> Self {
         let go = Self::empty(dir);
         for line in RECORDED.lines() {
-            // Long ago by any clock.
+            // A date that lies in the past for any clock.
             let served: Value = serde_json::from_str(&line.replace("2026-11-23", "2024-11-23")).unwrap();
             let column = |name: &str| served[name].as_str().unwrap().to_owned();
             go.insert(
@@ -57,28 +58,29 @@ impl GoThrum {
         Self { dir: dir.to_owned(), conn }
     }
 
-    /// Adds a row to its log as it is.
+    /// Appends a row to the event log unchanged.
     pub(crate) fn insert(&self, [event_id, kind, timestamp, origin]: [String; 4], event_json: &str) {
         let sql = "INSERT INTO events SELECT ?1, coalesce(max(sequence), 0) + 1, ?2, ?3, ?4, ?5 FROM events";
         self.conn.execute(sql, (event_id, kind, timestamp, origin, event_json)).unwrap();
     }
 
-    /// Adds an event of `origin`, a minute after the recorded ones for each `n`.
+    /// Appends an event of `origin`, dated `n` minutes past 06:00 on the day of the recorded events.
     pub(crate) fn event(&self, n: u32, origin: &str, kind: &str, payload: &Value) {
         let (id, at) = (format!("evt_01M84TESTEVENT00000000{n:04}"), format!("2024-11-23T06:{n:02}:00.5Z"));
-        let mut event = json!({"event_id": id, "type": kind, "timestamp": at, "origin_daemon": origin, "v": 1, "sequence": n});
+        let mut event =
+            json!({"event_id": id, "type": kind, "timestamp": at, "origin_daemon": origin, "v": 1, "sequence": n});
         event.as_object_mut().unwrap().extend(payload.as_object().unwrap().clone());
         self.insert([id, kind.to_owned(), at, origin.to_owned()], &event.to_string());
     }
 
-    /// A message of `remote1`, who lives elsewhere.
+    /// Appends a message from `remote1`, an agent of the peer.
     pub(crate) fn message(&self, n: u32, id: &str, to: &Value) {
         let mut payload = json!({"message_id": id, "agent_id": "remote1", "session_id": "", "body": {"format": "markdown", "content": id}});
         payload.as_object_mut().unwrap().extend(to.as_object().unwrap().clone());
         self.event(n, GOS_PEER, "message.create", &payload);
     }
 
-    /// An identity file as Go writes it.
+    /// Writes an identity file as Go Thrum does.
     pub(crate) fn identity(&self, name: &str, role: &str) {
         let file = json!({
             "version": 3, "repo_id": "r_1", "worktree": "old", "session_id": "ses_01M83E3518FQXV3SXZY6HY5KJC", "listener": {"kept": true},
@@ -87,7 +89,7 @@ impl GoThrum {
         fs::write(self.dir.join(format!("identities/{name}.json")), file.to_string()).unwrap();
     }
 
-    /// Every file of it, with its bytes.
+    /// Every file of the directory, with its bytes.
     pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         files(&self.dir)
     }

@@ -1,5 +1,5 @@
-//! Repositories for tests: nothing of the surroundings gets in (HOME, zone, git's settings, THRUM_ variables), and no daemon
-//! gets out.
+//! Repositories for tests. Each command runs in a clean environment (own HOME and time zone, no system-wide git
+//! settings, no THRUM_ variables), and no daemon outlives its test.
 
 pub(crate) mod docs;
 pub(crate) mod go;
@@ -25,18 +25,18 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 pub(crate) use terminal::OnTerminal;
 
-/// A directory with a repository, whose daemon is killed at the end.
+/// A temporary directory with a repository, whose daemons are killed on drop.
 pub(crate) struct TestRepo {
     _dir: TempDir,
     home: PathBuf,
     root: PathBuf,
-    /// What runs a command on the machine that this repository is on; empty for this one.
+    /// Command prefix that runs a command on the repository's machine. Empty for the local machine.
     machine: Vec<OsString>,
-    /// Set in every command's environment.
+    /// Variables that are set in the environment of every command.
     variables: Vec<(&'static str, OsString)>,
 }
 
-/// What a command left.
+/// The exit code and output of a command that has ended.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
@@ -45,14 +45,14 @@ pub(crate) struct Ran {
 }
 
 impl TestRepo {
-    /// A git repository in a directory of this name, without `.thrum`.
+    /// Creates a git repository in a directory called `name`, without `.thrum`.
     pub(crate) fn git(name: &str) -> Self {
         let repo = Self::plain(name);
         repo.git_done(&["init", "-q", "-b", "main"]);
         repo
     }
 
-    /// A plain directory.
+    /// Creates a plain directory called `name`, without git.
     pub(crate) fn plain(name: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("thrum-test-").tempdir().unwrap();
         let top = fs::canonicalize(dir.path()).unwrap();
@@ -62,14 +62,14 @@ impl TestRepo {
         Self { _dir: dir, home, root, machine: Vec::new(), variables: Vec::new() }
     }
 
-    /// The repository on another machine: the program runs as an argument of this command.
+    /// Places the repository on another machine: the program runs as an argument of the command `machine`.
     #[allow(dead_code, reason = "the tests on a tailnet have several machines")]
     pub(crate) fn on(mut self, machine: Vec<OsString>) -> Self {
         self.machine = machine;
         self
     }
 
-    /// With a variable in the environment of every command from now on.
+    /// Sets a variable in the environment of every later command.
     pub(crate) fn with_variable(mut self, name: &'static str, value: impl Into<OsString>) -> Self {
         self.set_variable(name, value);
         self
@@ -81,14 +81,14 @@ impl TestRepo {
         self.variables.push((name, value.into()));
     }
 
-    /// A git repository with an agent and a running daemon.
+    /// Creates a git repository with a registered agent and a running daemon.
     pub(crate) fn with_agent(name: &str, agent: &str) -> Self {
         let repo = Self::git(name);
         repo.agent(agent, "implementer");
         repo
     }
 
-    /// The same, with a port for peers that no other test uses.
+    /// Like [`with_agent`](Self::with_agent), with a peer port that no other test uses.
     pub(crate) fn with_agent_and_port(name: &str, agent: &str) -> Self {
         let port = free_port();
         let repo = Self::git(name);
@@ -101,7 +101,7 @@ impl TestRepo {
         repo
     }
 
-    /// Registers an agent with a role, in a module of its own.
+    /// Registers an agent with a role. Each agent gets its own module, `m-NAME`.
     pub(crate) fn agent(&self, name: &str, role: &str) {
         self.thrum(&["quickstart", "--name", name, "--role", role, "--module", &format!("m-{name}")]).ok();
     }
@@ -110,7 +110,7 @@ impl TestRepo {
         &self.root
     }
 
-    /// The directory above the repository, gone with it.
+    /// The temporary directory that contains the repository. It is deleted with the repository.
     pub(crate) fn above(&self) -> &Path {
         self.root.parent().unwrap()
     }
@@ -119,26 +119,26 @@ impl TestRepo {
         self.root.join(below)
     }
 
-    /// Runs git here, which succeeds.
+    /// Runs git in the repository and asserts that it succeeds.
     pub(crate) fn git_done(&self, args: &[&str]) {
         let ran: Ran = self.in_surroundings(&mut Command::new("git")).args(args).output().unwrap().into();
         ran.ok();
     }
 
-    /// What git prints.
+    /// Runs git in the repository, asserts that it succeeds and returns its standard output.
     pub(crate) fn git_says(&self, args: &[&str]) -> String {
         let ran: Ran = self.in_surroundings(&mut Command::new("git")).args(args).output().unwrap().into();
         ran.ok().stdout
     }
 
-    /// The program, ready to be changed further.
+    /// A command that runs the program here, for the test to modify before it starts.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = self.there(env!("CARGO_BIN_EXE_thrum"));
         self.in_surroundings(&mut command).args(args);
         command
     }
 
-    /// A command on the repository's machine and in its directory.
+    /// A command for `program` on the repository's machine and, if that is another one, in the repository's directory.
     pub(crate) fn there(&self, program: &str) -> Command {
         let Some((through, args)) = self.machine.split_first() else { return Command::new(program) };
         let mut command = Command::new(through);
@@ -146,75 +146,77 @@ impl TestRepo {
         command
     }
 
-    /// A command in this repository, with its surroundings and nothing to read.
+    /// Sets a command's environment and working directory to those of the repository, and its standard input to empty.
     pub(crate) fn in_surroundings<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         self.environment(command).current_dir(&self.root).stdin(Stdio::null())
     }
 
-    /// Runs the program to its end.
+    /// Runs the program and waits for it to exit.
     pub(crate) fn thrum(&self, args: &[&str]) -> Ran {
         self.command(args).output().unwrap().into()
     }
 
-    /// Runs the program with something on its standard input.
+    /// Runs the program with `input` on its standard input.
     pub(crate) fn thrum_with_input(&self, input: &[u8], args: &[&str]) -> Ran {
-        let mut child = self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            self.command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
-        // A program that has refused already does not read.
+        // Writing fails if the program exited with an error before it read its input.
         let _ = stdin.write_all(input);
         drop(stdin);
         child.wait_with_output().unwrap().into()
     }
 
-    /// Runs the program with `--json` and gives what it printed.
+    /// Runs the program with `--json`, asserts that it succeeds and returns the value it printed.
     pub(crate) fn json(&self, args: &[&str]) -> Value {
         self.thrum(&[args, &["--json"]].concat()).ok().json()
     }
 
-    /// Starts the program and lets it run.
+    /// Starts the program without waiting for it to exit.
     pub(crate) fn begin(&self, args: &[&str]) -> Begun {
         let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Begun { child: Some(child), stdout }
     }
 
-    /// Runs the program to its end on a terminal of this many columns: its exit code, and what the screen was sent.
+    /// Runs the program on a terminal of this many columns. Returns its exit code and everything it sent to the screen.
     pub(crate) fn on_terminal(&self, columns: u16, args: &[&str]) -> (i32, String) {
         OnTerminal::start(self.command(args), columns).end()
     }
 
-    /// Starts the program on a terminal, where it may ask.
+    /// Starts the program on a terminal, where it may prompt.
     pub(crate) fn asks(&self, args: &[&str]) -> OnTerminal {
         OnTerminal::start(self.command(args), 100)
     }
 
-    /// A connection to the daemon.
+    /// Connects to the daemon's socket.
     pub(crate) fn connect(&self) -> Rpc {
         self.try_connect().unwrap()
     }
 
-    /// The same to one that may be gone.
+    /// Like [`connect`](Self::connect), for a daemon that may have ended.
     pub(crate) fn try_connect(&self) -> io::Result<Rpc> {
         let stream = UnixStream::connect(self.path(".thrum/var/thrum.sock"))?;
         Ok(Rpc { stream: BufReader::new(stream) })
     }
 
-    /// The daemon's process, if it says one.
+    /// The process id in the daemon's pid file, if there is one.
     pub(crate) fn daemon_pid(&self) -> Option<u32> {
         pid_in(&self.path(".thrum/var/thrum.pid"))
     }
 
-    /// Kills the daemon as a power cut would.
+    /// Kills the daemon with SIGKILL.
     pub(crate) fn kill_daemon(&self) {
         self.kill_daemon_in(&self.path(".thrum/var"));
     }
 
-    /// The lock shows that the number in the pid file is still the daemon's: numbers are used again, and soon.
+    /// Kills the daemon only if its lock is held. The lock proves that the pid file is current: the system soon reuses
+    /// process ids.
     fn kill_daemon_in(&self, var: &Path) {
         let Ok(lock) = fs::File::open(var.join("thrum.lock")) else { return };
         if let (Err(TryLockError::WouldBlock), Some(pid)) = (lock.try_lock_shared(), pid_in(&var.join("thrum.pid"))) {
             let _ = self.there("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
-            // It is gone when the system has taken its lock from it.
+            // The process has ended once the system has released its lock.
             let _ = lock.lock_shared();
         }
     }
@@ -239,25 +241,29 @@ impl TestRepo {
 }
 
 impl Drop for TestRepo {
-    /// Kills its daemon, and those of repositories below and beside it.
+    /// Kills the daemon of this repository, and those of repositories below and beside it.
     fn drop(&mut self) {
         let mut dirs = vec![(self.above().to_owned(), 0)];
         while let Some((dir, depth)) = dirs.pop() {
             self.kill_daemon_in(&dir.join(".thrum/var"));
-            let below =
-                fs::read_dir(&dir).into_iter().flatten().flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            let below = fs::read_dir(&dir)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
             dirs.extend(below.filter(|_| depth < 3).map(|entry| (entry.path(), depth + 1)));
         }
     }
 }
 
-/// A port that no other test uses. Without one of its own, a daemon that is down for a moment may find that another test's has
-/// taken its port, and would wait for it, as it should.
+/// Returns a port that no other test uses. If tests shared a port, another test's daemon could take it while this one
+/// restarts, and this one would wait until the port is free, as designed.
 pub(crate) fn free_port() -> u16 {
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    // Below what the system gives out by itself, and elsewhere in each run of the tests.
-    let next = || u16::try_from(10_000 + (std::process::id() * 37 + TAKEN.fetch_add(1, Ordering::Relaxed)) % 20_000).unwrap();
+    // Below the ports that the system assigns by itself; each run of the tests starts at another number.
+    let next =
+        || u16::try_from(10_000 + (std::process::id() * 37 + TAKEN.fetch_add(1, Ordering::Relaxed)) % 20_000).unwrap();
     std::iter::repeat_with(next).find(free).unwrap()
 }
 
@@ -274,35 +280,35 @@ impl From<Output> for Ran {
 }
 
 impl Ran {
-    /// It succeeded.
+    /// Asserts that the command succeeded.
     #[track_caller]
     pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
         self
     }
 
-    /// It ended with this code, and said why with these words.
+    /// Asserts that the command ended with `code` and that its standard error contains `words`.
     #[track_caller]
     pub(crate) fn fails(self, code: i32, words: &str) -> Self {
         assert_eq!(self.code, code, "stdout: {}\nstderr: {}", self.stdout, self.stderr);
         self.says(words)
     }
 
-    /// It said these words beside its result.
+    /// Asserts that standard error contains `words`.
     #[track_caller]
     pub(crate) fn says(self, words: &str) -> Self {
         assert!(self.stderr.contains(words), "no '{words}' in: {}", self.stderr);
         self
     }
 
-    /// It said nothing beside its result.
+    /// Asserts that standard error is empty.
     #[track_caller]
     pub(crate) fn says_nothing(self) -> Self {
         assert_eq!(self.stderr, "");
         self
     }
 
-    /// Its one line of JSON.
+    /// Parses standard output, which must be one line of JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         assert_eq!(self.stdout.lines().count(), 1, "one line: {}", self.stdout);
@@ -310,21 +316,21 @@ impl Ran {
     }
 }
 
-/// A program that runs beside the test; killed if the test ends before it.
+/// A program that runs in the background. It is killed on drop.
 pub(crate) struct Begun {
     child: Option<Child>,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Begun {
-    /// The next line it prints.
+    /// Reads the next line of standard output.
     pub(crate) fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 
-    /// The next line of what it says beside its result.
+    /// Reads the next line of standard error.
     pub(crate) fn talk(&mut self) -> String {
         let mut line = String::new();
         let stderr = self.child.as_mut().unwrap().stderr.as_mut().unwrap();
@@ -335,7 +341,12 @@ impl Begun {
         line
     }
 
-    /// Waits for its end; what it printed includes nothing that [`line`](Self::line) gave.
+    /// The program's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Waits for the program to exit. The returned output leaves out what [`line`](Self::line) has already read.
     pub(crate) fn end(mut self) -> Ran {
         let mut stdout = String::new();
         io::Read::read_to_string(&mut self.stdout, &mut stdout).unwrap();
@@ -343,7 +354,7 @@ impl Begun {
         Ran { stdout, ..Ran::from(output) }
     }
 
-    /// Closes the pipe that it prints into, and waits for its end.
+    /// Closes the read end of the program's standard output, and waits for it to exit.
     pub(crate) fn stops_reading(mut self) -> Ran {
         let child = self.child.take().unwrap();
         drop(self);
@@ -368,20 +379,21 @@ impl Drop for Begun {
     }
 }
 
-/// The daemon's socket, spoken to directly.
+/// A connection to the daemon's socket.
 pub(crate) struct Rpc {
     stream: BufReader<UnixStream>,
 }
 
 impl Rpc {
-    /// The result of a call, or `None` when the connection broke before it came.
+    /// Calls a method, asserts that the daemon reports no error and returns the result. `None` if the connection breaks
+    /// before the reply.
     pub(crate) fn attempt(&mut self, method: &str, params: &Value) -> Option<Value> {
         let mut answer = self.answer(method, params)?;
         assert!(answer["error"].is_null(), "{method}: {answer}");
         Some(answer["result"].take())
     }
 
-    /// The whole answer to a call, or `None` when the connection broke before it came.
+    /// Calls a method and returns the whole reply, result or error. `None` if the connection breaks before it.
     pub(crate) fn answer(&mut self, method: &str, params: &Value) -> Option<Value> {
         let request = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
         writeln!(self.stream.get_mut(), "{request}").ok()?;
@@ -392,25 +404,26 @@ impl Rpc {
         serde_json::from_str(&line).unwrap()
     }
 
-    /// What the next notification says, after `events.watch`.
+    /// Reads the parameters of the next notification, after `events.watch`.
     pub(crate) fn notification(&mut self) -> Value {
         let mut line = String::new();
         self.stream.read_line(&mut line).unwrap();
         serde_json::from_str::<Value>(&line).unwrap()["params"].take()
     }
 
-    /// The result of a call that must succeed.
+    /// Returns the result of a call that must succeed.
     pub(crate) fn call(&mut self, method: &str, params: &Value) -> Value {
         self.attempt(method, params).expect("the daemon answers")
     }
 }
 
-/// Pairs two repositories as people do. Those that did not get a port of their own share the range of the local transport.
+/// Pairs two repositories with a code, as people do. Repositories without a port of their own share the port range of
+/// the local transport.
 pub(crate) fn pair(inviting: &TestRepo, joining: &TestRepo) {
     peer_joins(inviting.begin(&["peer", "add", "--via", "local", "--json"]), joining);
 }
 
-/// Joins whoever just invites with `peer add --json`.
+/// Joins the daemon for which `adding`, a running `peer add --json`, shows a code.
 pub(crate) fn peer_joins(mut adding: Begun, joining: &TestRepo) {
     let line = adding.line();
     let Ok(shown) = serde_json::from_str::<Value>(&line) else { panic!("{line}{:?}", adding.end()) };
@@ -419,20 +432,20 @@ pub(crate) fn peer_joins(mut adding: Begun, joining: &TestRepo) {
     adding.end().ok();
 }
 
-/// Two repositories that are paired, with the agents `ann` and `bob`.
+/// Returns two paired repositories with the agents `ann` and `bob`.
 pub(crate) fn paired() -> (TestRepo, TestRepo) {
     let (left, right) = (TestRepo::with_agent_and_port("left", "ann"), TestRepo::with_agent_and_port("right", "bob"));
     pair(&left, &right);
     (left, right)
 }
 
-/// Another code than this one.
+/// Returns a pairing code that differs from `code`.
 pub(crate) fn wrong(code: &str) -> String {
     format!("{:04}", (code.parse::<u16>().unwrap() + 1) % 10_000)
 }
 
-/// Stands where the daemon of `repo` would: answers every request line by `answer`, or closes the connection on `None`.
-/// Gives what it heard when `requests` of them came.
+/// Takes the place of the daemon of `repo`: replies to each request with `answer`, and closes the connection where
+/// `answer` returns `None`. The thread returns the requests once it has received `requests` of them.
 pub(crate) fn instead_of_daemon(
     repo: &TestRepo,
     requests: usize,

@@ -1,34 +1,37 @@
-//! A peer as Go Thrum is one, scripted: it was joined by its code alone, and serves the events that a test gives it.
+//! A scripted peer that speaks Go Thrum's protocol: it pairs by sending the code (plain pairing) and serves the events
+//! that a test gives it.
 
 use std::{
     io::{BufRead, BufReader, Write},
     net::{TcpListener, TcpStream},
     sync::{Arc, Mutex},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
 use super::TestRepo;
 
-/// Most bytes of one answer to a pull.
+/// Most bytes of events in one reply to a pull.
 const ANSWER: usize = 2 << 20;
 
-/// Looks again until something is there; a peer is read beside the test. At most a minute.
+/// Longest time to wait for an expected state.
+pub(crate) const WAIT: Duration = Duration::from_secs(60);
+
+/// Polls `found` until it returns `true`. Fails after [`WAIT`]. The daemon reads its peers in the background, so
+/// effects come with a delay.
 pub(crate) fn until(mut found: impl FnMut() -> bool) {
-    for _ in 0..600 {
-        if found() {
-            return;
-        }
+    let end = Instant::now() + WAIT;
+    while !found() {
+        assert!(Instant::now() < end, "it did not come");
         thread::sleep(Duration::from_millis(100));
     }
-    panic!("it did not come");
 }
 
 /// A scripted peer. Its threads end with the test.
 pub(crate) struct PlainPeer {
-    /// What it serves, each with its size as JSON.
+    /// The events that the peer serves, each with its size as JSON.
     log: Arc<Mutex<Vec<(Value, usize)>>>,
     address: String,
     token: Value,
@@ -36,7 +39,7 @@ pub(crate) struct PlainPeer {
 }
 
 impl PlainPeer {
-    /// Pairs a peer of this name with a daemon, which then reads it.
+    /// Pairs a peer called `name` with the daemon of `repo`, which then pulls from it.
     pub(crate) fn join(repo: &TestRepo, name: &str) -> Self {
         let mut adding = repo.begin(&["peer", "add", "--via", "local", "--json"]);
         let shown: Value = serde_json::from_str(&adding.line()).unwrap();
@@ -59,8 +62,17 @@ impl PlainPeer {
         Self { log, address, token, id }
     }
 
-    /// Serves more events from now on, and announces them. Each is a type with its payload; it is stamped now.
+    /// Adds events to those that the peer serves, and announces them. Each event is a type with its payload; missing
+    /// fields get default values.
     pub(crate) fn serve(&self, events: impl IntoIterator<Item = (&'static str, Value)>) {
+        let latest = self.prepare(events);
+        let notify = json!({"token": self.token, "daemon_id": self.id, "latest_seq": latest, "event_count": 1});
+        assert_eq!(ask(&self.address, "sync.notify", &notify)["result"]["status"], "ok");
+    }
+
+    /// Adds events to those that the peer serves without announcing them, for a daemon that pulls by itself. Returns
+    /// the total number of events.
+    pub(crate) fn prepare(&self, events: impl IntoIterator<Item = (&'static str, Value)>) -> usize {
         let mut log = self.log.lock().unwrap();
         for (kind, mut event) in events {
             let number = log.len() + 1;
@@ -77,10 +89,7 @@ impl PlainPeer {
             let bytes = event.to_string().len();
             log.push((event, bytes));
         }
-        let latest = log.len();
-        drop(log);
-        let notify = json!({"token": self.token, "daemon_id": self.id, "latest_seq": latest, "event_count": 1});
-        assert_eq!(ask(&self.address, "sync.notify", &notify)["result"]["status"], "ok");
+        log.len()
     }
 }
 
@@ -114,8 +123,13 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<(Value, usize)>>, me: &Value) {
 }
 
 fn pull(log: &[(Value, usize)], params: &Value) -> Value {
-    let after = params["after_sequence"].as_u64().and_then(|after| usize::try_from(after).ok()).unwrap_or(0).min(log.len());
-    let most = params["max_batch"].as_u64().and_then(|most| usize::try_from(most).ok()).filter(|most| *most > 0).unwrap_or(1000);
+    let after =
+        params["after_sequence"].as_u64().and_then(|after| usize::try_from(after).ok()).unwrap_or(0).min(log.len());
+    let most = params["max_batch"]
+        .as_u64()
+        .and_then(|most| usize::try_from(most).ok())
+        .filter(|most| *most > 0)
+        .unwrap_or(1000);
     let mut bytes = 0;
     let mut events = Vec::new();
     for (index, (event, size)) in log.iter().enumerate().skip(after).take(most) {
@@ -123,9 +137,12 @@ fn pull(log: &[(Value, usize)], params: &Value) -> Value {
         if bytes > ANSWER && !events.is_empty() {
             break;
         }
-        let [id, kind, timestamp, origin] = ["event_id", "type", "timestamp", "origin_daemon"].map(|field| event[field].clone());
-        events.push(json!({"sequence": index + 1, "event_id": id, "type": kind, "timestamp": timestamp, "origin_daemon": origin,
-            "event_json": event}));
+        let [id, kind, timestamp, origin] =
+            ["event_id", "type", "timestamp", "origin_daemon"].map(|field| event[field].clone());
+        events.push(
+            json!({"sequence": index + 1, "event_id": id, "type": kind, "timestamp": timestamp, "origin_daemon": origin,
+            "event_json": event}),
+        );
     }
     let next = after + events.len();
     json!({"events": events, "next_sequence": next, "more_available": next < log.len()})

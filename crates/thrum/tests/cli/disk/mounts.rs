@@ -1,4 +1,4 @@
-//! File systems of the test's own, in a mount namespace of its own: one that is small, one that becomes read-only.
+//! File systems in a private mount namespace: a small one, and one that becomes read-only.
 
 use std::{
     collections::BTreeSet,
@@ -10,14 +10,14 @@ use std::{
 use super::{explains, strace::skip};
 use crate::common::{Ran, TestRepo};
 
-/// A repository whose daemon keeps its files in a `tmpfs`; daemon and file system are gone with it.
+/// A repository whose daemon keeps its files in a `tmpfs`. Dropping it ends the daemon and the file system.
 struct Mounted {
     repo: TestRepo,
     space: Child,
 }
 
 impl Mounted {
-    /// `None` where nothing can be mounted, which one line says.
+    /// Mounts a `tmpfs` of this size. `None` if mounting is not possible, which one line of output reports.
     fn new(size: &str) -> Option<Self> {
         let repo = TestRepo::git("repo");
         repo.thrum(&["init", "--no-start"]).ok();
@@ -25,10 +25,13 @@ impl Mounted {
         fs::create_dir_all(&var).unwrap();
         let script = r#"mount -t tmpfs -o "size=$1,mode=700" tmpfs "$2" && echo mounted && exec sleep infinity"#;
         let mut space = Command::new("unshare");
-        // Whatever runs in there ends with it.
-        space.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script, "sh", size]).arg(&var);
+        // Every process inside ends with this one.
+        space
+            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script, "sh", size])
+            .arg(&var);
         let spawned = space.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        let mut space = spawned.map_err(|error| skip("file systems of the test's own", &format!("unshare: {error}"))).ok()?;
+        let mut space =
+            spawned.map_err(|error| skip("file systems of the test's own", &format!("unshare: {error}"))).ok()?;
         let mut said = String::new();
         BufReader::new(space.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
         if said.trim() != "mounted" {
@@ -43,18 +46,24 @@ impl Mounted {
 
     fn remount(&self, options: &str) {
         let var = self.repo.path(".thrum/var");
-        let ran: Ran = self.repo.there("mount").args(["-o", &format!("remount,{options}")]).arg(var).output().unwrap().into();
+        let ran: Ran =
+            self.repo.there("mount").args(["-o", &format!("remount,{options}")]).arg(var).output().unwrap().into();
         ran.ok();
     }
 
-    /// Sends to ann herself.
+    /// Sends a message from `ann` to herself.
     fn send(&self, content: &str) -> Ran {
         self.repo.thrum(&["send", content, "--to", "@ann"])
     }
 
     fn texts(&self) -> BTreeSet<String> {
         let inbox = self.repo.json(&["inbox", "--limit", "100", "--full"]);
-        inbox["messages"].as_array().unwrap().iter().map(|message| message["body"]["content"].as_str().unwrap().to_owned()).collect()
+        inbox["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|message| message["body"]["content"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
@@ -65,7 +74,8 @@ impl Drop for Mounted {
     }
 }
 
-/// C26, P2: new mail is refused with what to do, the old is there, also after `kill -9`; with room all goes on by itself.
+/// C26, P2: new mail is refused with advice, old mail stays readable, also after `kill -9`, and with room everything
+/// works again by itself.
 #[test]
 fn c26_a_full_file_system_refuses_new_mail_and_loses_none() {
     let Some(there) = Mounted::new("3m") else { return };
@@ -83,7 +93,7 @@ fn c26_a_full_file_system_refuses_new_mail_and_loses_none() {
     };
     refused.fails(75, "disk is full").says("Make room");
     assert_eq!(there.texts(), sent, "reading goes on");
-    // A second one, because a first failure may leave something behind.
+    // A second attempt, because the first failure may have left something behind.
     there.send(&"y".repeat(60_000)).fails(75, "disk is full");
     repo.kill_daemon();
     let started = repo.thrum(&["daemon", "start"]);
@@ -100,7 +110,7 @@ fn c26_a_full_file_system_refuses_new_mail_and_loses_none() {
     assert_eq!(there.texts(), sent);
 }
 
-/// C26: the same where it cannot be written at all.
+/// C26: a read-only file system refuses new mail in the same way as a full one.
 #[test]
 fn c26_a_read_only_file_system_is_said_to_be_one_and_loses_nothing() {
     let Some(there) = Mounted::new("20m") else { return };

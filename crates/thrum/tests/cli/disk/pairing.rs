@@ -1,4 +1,4 @@
-//! Pairing: `peers.json` and `pairing.json` on either side.
+//! Faults on `peers.json` and `pairing.json` of either side while two daemons pair.
 
 use std::{fs, path::PathBuf};
 
@@ -11,10 +11,10 @@ use super::{
 use crate::common::{Begun, Ran, TestRepo};
 
 const PEERS: [&str; 2] = ["peers.json", "peers.json.tmp"];
-/// Who tried how often; written before a guess is answered.
+/// The files that count attempts per caller; written before a guess gets its reply.
 const BUDGET: [&str; 2] = ["pairing.json", "pairing.json.tmp"];
 
-/// Two repositories whose daemons do not run, and what `peers.json` of each was before they ever met.
+/// Two repositories whose daemons are stopped, with the original `peers.json` of each.
 struct Two {
     repos: [TestRepo; 2],
     before: [Vec<u8>; 2],
@@ -43,21 +43,21 @@ fn peers_json(repo: &TestRepo) -> PathBuf {
     repo.path(".thrum/var/peers.json")
 }
 
-/// Asks for a code on one side and gives it on the other; gives what both commands came to, the inviting one's first.
+/// Shows a code on one side and enters it on the other. Returns the results of both commands, the inviting one first.
 fn pairs(inviting: &TestRepo, joining: &TestRepo) -> (Ran, Option<Ran>) {
     let mut adding: Begun = inviting.begin(&["peer", "add", "--via", "local", "--json", "--no-start"]);
     let Ok(shown) = serde_json::from_str::<Value>(&adding.line()) else { return (adding.end(), None) };
     let (code, address) = (shown["code"].as_str().unwrap(), shown["address"].as_str().unwrap());
     let joined = joining.thrum_with_input(format!("{code}\n").as_bytes(), &["peer", "join", address, "--no-start"]);
     if joined.code != 0 {
-        // Nobody else comes; the session ends with the connection that began it.
+        // No other caller comes. The pairing session ends with the connection that started it.
         adding.kill();
         return (Ran { code: 1, stdout: String::new(), stderr: String::new() }, Some(joined));
     }
     (adding.end(), Some(joined))
 }
 
-/// C9, C26: who was told "paired" is, and what stayed half is healed by pairing again.
+/// C9, C26: a side that reported "paired" is paired, and pairing again completes an incomplete pairing.
 fn heals(name: &str, traced: usize, concerned: [&str; 2]) {
     if !possible() {
         return;
@@ -81,14 +81,15 @@ fn heals(name: &str, traced: usize, concerned: [&str; 2]) {
         faulty.thrum(&["daemon", "start"]).ok();
         let told = |ran: &Ran| ran.code == 0;
         let joined = outcome.and_then(|(_, joined)| joined);
-        // Who joined was given a token; the other side has kept it, whatever became of its command.
+        // If the joining command succeeded, it has received a token that the inviting side has stored, whatever the
+        // inviting command reported.
         if !joined.as_ref().is_some_and(told) {
             if let Some(joined) = &joined {
                 explains(joined, &at);
             }
             let (added, again) = pairs(left, right);
             let again = again.unwrap_or(added);
-            // Who was cut off after it had kept the token is paired as soon as it is back.
+            // A side that was interrupted after it stored the token is paired once it runs again.
             let is_already = again.code == 4 && again.stderr.contains("already paired with");
             assert!(told(&again) || is_already, "{at}: pairing again does not heal it: {again:?}");
         }

@@ -1,4 +1,4 @@
-//! Backups, and putting one in the place of the mailbox.
+//! Faults while a backup is made, and while a mailbox is restored from one.
 
 use std::{collections::BTreeSet, fs};
 
@@ -19,8 +19,8 @@ fn set(list: &[&str]) -> BTreeSet<String> {
     list.iter().map(|text| (*text).to_owned()).collect()
 }
 
-/// C26: a restoration that was cut off leaves the mailbox that was there, or the one of the backup, never an empty one; and
-/// the next one succeeds.
+/// C26: an interrupted restore leaves the former mailbox or the one in the backup, never an empty one, and the next
+/// restore succeeds.
 #[test]
 fn c26_a_restoration_that_fails_anywhere_leaves_one_of_the_two_mailboxes() {
     if !possible() {
@@ -39,11 +39,11 @@ fn c26_a_restoration_that_fails_anywhere_leaves_one_of_the_two_mailboxes() {
         let at = format!("{fault:?}");
         repo.thrum(&["daemon", "start"]).ok();
         send(&repo, "after the backup");
-        // As a daemon leaves it that was killed: with a write-ahead log.
+        // A killed daemon leaves a write-ahead log behind.
         repo.kill_daemon();
-        // Every file there: the program itself makes the copy.
+        // Faults hit every file, because the program itself makes the copy.
         let (ended, injected) = Traced::start(&repo, &args, &[], fault).end();
-        // Where every write fails, so does the one to the terminal.
+        // If every write fails, so does the write of the error message to the terminal.
         if ended.code != 0 && fault.is_none_or(|fault| fault.call != "write") {
             explains(&ended, &at);
         }
@@ -71,7 +71,7 @@ fn c26_a_restoration_that_fails_anywhere_leaves_one_of_the_two_mailboxes() {
     assert!(restored > 0);
 }
 
-/// C26: nothing is called a backup that is none, and none is in the way of the next.
+/// C26: an incomplete backup never has the name of a backup, and does not block the next one.
 #[test]
 fn c26_a_backup_that_fails_anywhere_is_none() {
     if !possible() {
@@ -85,7 +85,7 @@ fn c26_a_backup_that_fails_anywhere_is_none() {
     each_fault("backing up", &repo, 30, |fault| {
         let at = format!("{fault:?}");
         let (ended, injected) = Traced::start(&repo, &["backup", "--to", &name, "--no-start"], &[], fault).end();
-        // Where every write fails, so does the one to the terminal.
+        // If every write fails, so does the write of the error message to the terminal.
         if ended.code != 0 && fault.is_none_or(|fault| fault.call != "write") {
             explains(&ended, &at);
         }

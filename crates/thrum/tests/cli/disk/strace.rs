@@ -1,4 +1,5 @@
-//! The program under `strace`, which makes its system calls fail or kills it at one of them. Nothing in the program knows of it.
+//! Runs the program under `strace`, which makes system calls fail or kills the process at one of them. The program
+//! itself has no code for that.
 
 use std::{
     collections::BTreeMap,
@@ -12,10 +13,10 @@ use std::{
 
 use crate::common::{Ran, TestRepo};
 
-/// System calls by which something changes on a disk.
+/// System calls that change something on a disk.
 const CALLS: &str = "write,pwrite64,ftruncate,fallocate,fsync,fdatasync,rename,unlink,mkdir,link";
 
-/// What happens at a call.
+/// The effect of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Happens {
     /// From this call on, the disk is full.
@@ -30,7 +31,7 @@ pub(super) enum Happens {
 
 const ALL: [Happens; 4] = [Happens::Full, Happens::Fails, Happens::ReadOnly, Happens::Killed];
 
-/// A fault: at the n-th call of this name in each thread.
+/// A fault at the n-th call of this name in each thread.
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
     pub(super) call: String,
@@ -38,7 +39,8 @@ pub(super) struct Fault {
     pub(super) happens: Happens,
 }
 
-/// Whether there is an `strace` that may trace; if not, one line says so, and with `CI=true` that is a failure.
+/// Returns `true` if `strace` can trace processes here. Otherwise prints one line with the reason, and fails with
+/// `CI=true`.
 pub(crate) fn possible() -> bool {
     static POSSIBLE: OnceLock<bool> = OnceLock::new();
     *POSSIBLE.get_or_init(|| {
@@ -52,8 +54,8 @@ pub(crate) fn possible() -> bool {
     })
 }
 
-/// Past the harness's capture, which would keep the line of a test that passes.
-pub(super) fn skip(what: &str, why: &str) {
+/// Writes directly to standard error, because the test harness hides the captured output of a test that passes.
+pub(crate) fn skip(what: &str, why: &str) {
     assert!(env::var("CI").as_deref() != Ok("true"), "{what} cannot be tried, and CI skips nothing: {why}");
     let _ = writeln!(io::stderr(), "skipped: {what}: {why}");
 }
@@ -67,12 +69,12 @@ pub(super) struct Traced {
 }
 
 impl Traced {
-    /// Starts the program; only calls that concern `files` are counted and fail, or all where there are none.
+    /// Starts the program. Only calls on `files` are counted and fail, or all calls if `files` is empty.
     pub(super) fn start(repo: &TestRepo, args: &[&str], files: &[PathBuf], fault: Option<&Fault>) -> Self {
         let log = repo.above().join("strace.log");
         let mut strace = Command::new("strace");
-        // Not with `--seccomp-bpf`: it is faster, but then signals are not injected (strace 6.1).
-        // Without a choice of files, opening would also be the loader's.
+        // Not with `--seccomp-bpf`: it is faster, but signals are not injected then (strace 6.1). Without a selection
+        // of files, `openat` would include the calls of the dynamic loader.
         let opening = if files.is_empty() { "" } else { ",openat" };
         repo.in_surroundings(&mut strace).args(["-f", "-qq", "-e", &format!("trace={CALLS}{opening}"), "-o"]).arg(&log);
         for file in files {
@@ -105,23 +107,25 @@ impl Traced {
         Self { child, log, talk, said }
     }
 
-    /// Waits until a daemon serves, or has ended instead.
+    /// Waits until a daemon serves or has ended. Returns `true` if it serves.
     pub(super) fn serves(&self) -> bool {
         self.said.recv().is_ok()
     }
 
-    /// Waits for its end; gives its exit code (-1 if it was killed), what it said, and how many calls failed or killed it.
+    /// Waits for the program to exit. Returns its exit code (-1 if it was killed) and standard error, and the number of
+    /// calls that failed or at which it was killed.
     pub(super) fn end(mut self) -> (Ran, u64) {
         let status = self.child.wait().unwrap();
         let stderr = self.talk.join().unwrap();
         let log = fs::read_to_string(&self.log).unwrap_or_default();
-        // Who is killed at a call does not return from it. Whoever ends a daemon kills it elsewhere.
+        // A call at which the process is killed does not return. A kill by the test itself hits the daemon outside
+        // these calls.
         let injected = log.lines().filter(|line| line.contains("(INJECTED)") || line.ends_with("= ?")).count();
         (Ran { code: status.code().unwrap_or(-1), stdout: String::new(), stderr }, injected as u64)
     }
 }
 
-/// How often each call was made on these files, at most in one thread, as `strace` wrote it down last.
+/// Counts the calls in an `strace` log. For each name, returns the count of the thread that made the most calls.
 fn counted(log: &Path) -> BTreeMap<String, u64> {
     let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
     for line in fs::read_to_string(log).unwrap().lines() {
@@ -140,8 +144,8 @@ fn counted(log: &Path) -> BTreeMap<String, u64> {
     most
 }
 
-/// Tries `with` first without a fault, then with `some` of all faults there can be, as many of each call as far as there are;
-/// with `THRUM_EVERY_FAULT=1` with all of them. `with` gives how many calls it saw fail.
+/// Calls `with` first without a fault, then with about `some` of all possible faults, evenly distributed over the
+/// system calls; with all of them if `THRUM_EVERY_FAULT=1` is set. `with` returns the number of calls that it saw fail.
 #[expect(clippy::print_stdout, reason = "figures for whoever runs the tests for them")]
 pub(super) fn each_fault(name: &str, repo: &TestRepo, some: usize, mut with: impl FnMut(Option<&Fault>) -> u64) {
     with(None);
@@ -153,7 +157,7 @@ pub(super) fn each_fault(name: &str, repo: &TestRepo, some: usize, mut with: imp
         let all = faults.clone().count();
         let stride = if env::var_os("THRUM_EVERY_FAULT").is_some() { 0 } else { all * counted.len() / some };
         possible += all;
-        // An odd one takes all kinds in turn.
+        // An odd stride covers all four effects in turn.
         for fault in faults.step_by(stride | 1) {
             runs += 1;
             let failed = with(Some(&fault));
@@ -161,8 +165,9 @@ pub(super) fn each_fault(name: &str, repo: &TestRepo, some: usize, mut with: imp
         }
     }
     println!("{name}: {runs} runs of {possible} possible, calls that failed: {injected:?}");
-    let sum = |of: fn(Happens) -> bool| injected.iter().filter(|(happens, _)| of(*happens)).map(|(_, sum)| sum).sum::<u64>();
-    // Else it is `strace` that does nothing.
+    let sum =
+        |of: fn(Happens) -> bool| injected.iter().filter(|(happens, _)| of(*happens)).map(|(_, sum)| sum).sum::<u64>();
+    // Otherwise `strace` itself had no effect.
     assert!(sum(|happens| happens == Happens::Killed) > 0, "{name}: no run was killed");
     assert!(sum(|happens| happens != Happens::Killed) > 0, "{name}: no call failed");
 }

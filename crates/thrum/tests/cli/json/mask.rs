@@ -1,23 +1,24 @@
-//! What is different in every run, made the same in each.
+//! Replaces values that differ in every run by fixed ones.
 
 use serde_json::Value;
 
-/// What an id looks like in the page, but for the number at its end.
+/// The form in which the page shows an id, without the number at its end.
 const ULID: &str = "01JZ3E9Q0V7M4T6X8B2C5D9F";
 const INSTANT: &str = "2026-03-28T10:05:13.000000000Z";
 
-/// Numbers that are of a moment or of a machine.
-const OF_A_MOMENT: [&str; 7] = ["uptime_ms", "duration_ms", "pid", "daemon_pid", "clock_offset_ms", "round_trip_us", "bytes"];
+/// Keys of numbers that depend on the moment or the machine.
+const OF_A_MOMENT: [&str; 7] =
+    ["uptime_ms", "duration_ms", "pid", "daemon_pid", "clock_offset_ms", "round_trip_us", "bytes"];
 
-/// Gives ids, places, instants and the like other names: the same one for the same thing, all through a page.
+/// Replaces ids, paths, addresses and instants. Equal values get equal replacements throughout a page.
 pub(super) struct Mask {
-    /// What stands for what: real, shown.
+    /// Pairs of the real value and its replacement.
     known: Vec<(String, String)>,
     ids: usize,
 }
 
 impl Mask {
-    /// `known`: places and addresses, real and shown.
+    /// Creates a mask. `known` lists paths and addresses with their replacements.
     pub(super) fn new(known: Vec<(String, String)>) -> Self {
         Self { known, ids: 0 }
     }
@@ -26,7 +27,7 @@ impl Mask {
         self.known.push((real.to_owned(), shown.to_owned()));
     }
 
-    /// A value as the page shows it.
+    /// Masks a value in place.
     pub(super) fn value(&mut self, value: &mut Value, key: &str) {
         match value {
             Value::Object(fields) => fields.iter_mut().for_each(|(key, value)| self.value(value, key)),
@@ -44,14 +45,16 @@ impl Mask {
             "code" => return "7392".to_owned(),
             "peercode" => return "laptop:127.0.0.1:9100:7392".to_owned(),
             "projection" | "line" | "evidence" => return "…".to_owned(),
-            // Whoever registers without a word of it is on the machine that runs the test.
+            // An agent that registers without a host name gets the name of the machine that runs the test.
             "hostname" => return "laptop".to_owned(),
             _ => {}
         }
         for word in text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')) {
             let shown = match word.split_once('_') {
                 Some(("d", key)) if key.len() == 53 => "d_kmq3…".to_owned(),
-                Some((kind @ ("msg" | "ses" | "thr" | "evt"), id)) if id.len() == 26 && !id.starts_with(ULID) => format!("{kind}_{ULID}"),
+                Some((kind @ ("msg" | "ses" | "thr" | "evt"), id)) if id.len() == 26 && !id.starts_with(ULID) => {
+                    format!("{kind}_{ULID}")
+                }
                 _ => continue,
             };
             if !self.known.iter().any(|(real, _)| real == word) {
@@ -59,7 +62,7 @@ impl Mask {
                 self.known.push((word.to_owned(), format!("{shown}{:02}", self.ids)));
             }
         }
-        // In two steps: what one is shown as may be what another really is.
+        // Replaces in two steps, because the replacement of one value may be the real value of another.
         let mark = |index: usize| format!("\u{e000}{index}\u{e001}");
         let names = || self.known.iter().enumerate();
         let marked = names().fold(instants(text), |text, (index, (real, _))| text.replace(real.as_str(), &mark(index)));
@@ -67,9 +70,10 @@ impl Mask {
     }
 }
 
-/// The same text with every instant the same, and every time ago.
+/// Replaces every instant and every age by a fixed one.
 fn instants(text: &str) -> String {
-    let is_instant = |word: &str| word.len() >= 20 && word.ends_with('Z') && word.as_bytes()[10] == b'T' && word.starts_with("20");
+    let is_instant =
+        |word: &str| word.len() >= 20 && word.ends_with('Z') && word.as_bytes()[10] == b'T' && word.starts_with("20");
     let words = text.split(' ').map(|word| if is_instant(word) { INSTANT } else { word });
     let text = words.collect::<Vec<_>>().join(" ");
     if text.ends_with("s ago") { "7s ago".to_owned() } else { text }

@@ -1,4 +1,5 @@
-//! `docs/json.md` shows what every command prints with `--json`: the contract with programs. A test runs them all and compares.
+//! `docs/json.md` shows what every command prints with `--json`, the contract with programs. A test runs all commands
+//! and compares.
 //!
 //! After a change: `UPDATE_DOCS=1 cargo test -p thrum --test cli json::`
 
@@ -17,6 +18,7 @@ use crate::common::{
     Ran, TestRepo, docs,
     go::{self, GoThrum},
     instead_of_daemon,
+    plain::{PlainPeer, until},
 };
 
 const INTRODUCTION: &str = "\
@@ -38,12 +40,12 @@ the same one for the same thing.
   `failed` 1, `invalid` 2, `not_found` 3, `refused` 4, `unavailable` 69, `try_again` 75. The words of a message are for people and may change.
 ";
 
-/// The repository the page speaks of, and the page.
+/// The repository that the page describes, and the page itself.
 struct Stage {
     repo: TestRepo,
     mask: Mask,
     page: String,
-    /// Ids that later commands need, by the name they have in a command line.
+    /// Ids that later commands need, by the placeholder that stands for them in a command line.
     ids: Vec<(&'static str, String)>,
 }
 
@@ -68,7 +70,7 @@ impl Stage {
         }
     }
 
-    /// Runs a command line, with `--json` at its end, and writes down what it prints.
+    /// Runs a command line with `--json` and adds its output to the page.
     #[track_caller]
     fn run(&mut self, line: &str) -> Value {
         let ran = self.shell(line, &[]);
@@ -76,7 +78,7 @@ impl Stage {
         self.show(line, "", &ran.stdout)
     }
 
-    /// The same of a command that ends with this code and a result.
+    /// Like [`run`](Self::run), for a command that prints a result and ends with this exit code.
     #[track_caller]
     fn ends(&mut self, line: &str, code: i32) {
         let ran = self.shell(line, &[]);
@@ -84,7 +86,7 @@ impl Stage {
         self.show(line, &format!(" — exit code {code}"), &ran.stdout);
     }
 
-    /// The same of a command that fails.
+    /// Runs a command that fails with this exit code, and adds its error to the page.
     #[track_caller]
     fn fails(&mut self, line: &str, code: i32) {
         let ran = self.shell(line, &[]);
@@ -100,11 +102,16 @@ impl Stage {
         let program = Path::new(env!("CARGO_BIN_EXE_thrum")).parent().unwrap();
         let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
         let mut shell = Command::new("sh");
-        let command = self.repo.in_surroundings(&mut shell).env("PATH", path).env("THRUM_HOSTNAME", "laptop").envs(env.iter().copied());
+        let command = self
+            .repo
+            .in_surroundings(&mut shell)
+            .env("PATH", path)
+            .env("THRUM_HOSTNAME", "laptop")
+            .envs(env.iter().copied());
         command.args(["-c", &line]).stdin(Stdio::null()).output().unwrap().into()
     }
 
-    /// Adds what a command printed, and gives the first line of it as it was.
+    /// Adds the output of a command to the page, and returns the first line unmasked.
     #[track_caller]
     fn show(&mut self, line: &str, outcome: &str, printed: &str) -> Value {
         let values: Vec<Value> = printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -118,12 +125,12 @@ impl Stage {
         values.into_iter().next().unwrap_or_default()
     }
 
-    /// A call in another agent's name.
+    /// Calls a method of the daemon directly, for example in another agent's name.
     fn call(&self, method: &str, params: &Value) -> Value {
         self.repo.connect().call(method, params)
     }
 
-    /// What `name` in a command line stands for.
+    /// Defines the value that `name` stands for in command lines.
     fn name(&mut self, name: &'static str, value: &Value) {
         self.ids.push((name, value.as_str().unwrap().to_owned()));
     }
@@ -139,7 +146,7 @@ fn docs_json_md_is_what_the_commands_print() {
     peers(&mut stage);
     daemon(&mut stage);
     moving(&mut stage);
-    // A restored mailbox numbers its events by the time; so after all that shows such numbers.
+    // A restored mailbox numbers its events by the time, so this runs after every section that shows such numbers.
     keeping(&mut stage);
     errors(&mut stage);
     docs::compare("json.md", &stage.page);
@@ -151,7 +158,10 @@ fn setting_up(stage: &mut Stage) {
     let begun = stage.run("thrum quickstart --name ann --role implementer --module auth --intent 'Log in with a key'");
     stage.name("SESSION", &begun["session_id"]);
     for (name, role) in [("bob", "reviewer"), ("carol", "tester")] {
-        stage.call("agent.register", &json!({"name": name, "role": role, "module": "auth", "hostname": "laptop", "force": true}));
+        stage.call(
+            "agent.register",
+            &json!({"name": name, "role": role, "module": "auth", "hostname": "laptop", "force": true}),
+        );
     }
     stage.run("thrum whoami");
 }
@@ -160,7 +170,8 @@ fn mail(stage: &mut Stage) {
     stage.section("Mail", "");
     let sent = stage.run("thrum send 'Ready for review?' --to @bob --to @tester");
     stage.name("MESSAGE", &sent["message_id"]);
-    let answer = json!({"content": "On it", "mentions": ["@ann"], "reply_to": sent["message_id"], "caller_agent_id": "bob"});
+    let answer =
+        json!({"content": "On it", "mentions": ["@ann"], "reply_to": sent["message_id"], "caller_agent_id": "bob"});
     let answer = stage.call("message.send", &answer);
     stage.name("ANSWER", &answer["message_id"]);
     stage.run("thrum wait");
@@ -193,7 +204,14 @@ fn agents(stage: &mut Stage) {
     stage.run("thrum session set-task AUTH-17");
     fs::write(stage.repo.path("src/login.rs"), "fn login(key: Key) {}\n").unwrap();
     stage.run("thrum session heartbeat --add-scope module:auth");
+    stage.run("thrum claim src/login.rs --for 30m");
     stage.run("thrum who-has src/login.rs");
+    stage.call("claim.take", &json!({"paths": ["src"], "caller_agent_id": "bob"}));
+    stage.ends("thrum claim src/login.rs docs", 1);
+    stage.ends("thrum wait --file src --timeout 10ms", 1);
+    stage.run("thrum claim check src/login.rs");
+    stage.run("thrum claim");
+    stage.run("thrum release docs");
     stage.ends("thrum who-has notes.md", 3);
     stage.run("thrum agent context @ann");
     stage.run("thrum session list");
@@ -214,7 +232,8 @@ fn peers(stage: &mut Stage) {
 `spake2-1`, or `plain` where the code was sent, as to Go Thrum. `peer join` \
 without an address and without input lists who waits, as `{\"daemons\":[{\"name\",\"address\",\"node\",\"version\",\"transport\"}],\"asked\",\
 \"not_asked\"}`. On a tailnet a peer also has `node` and `calls_from` (`id`, `name`, `user`), `path` (`relay`, null if direct, and \
-`round_trip_us`), `moved` (`from`, `to`, `at`), and `refused` and `refused_there` (`node`, `at`, `times`).",
+`round_trip_us`), `moved` (`from`, `to`, `at`), and `refused` and `refused_there` (`node`, `at`, `times`). \
+A peer with whose key two daemons run has `same_key`: both, each with `address`, `node` and `at`.",
     );
     let desk = TestRepo::with_agent("desk", "dan");
     let mut adding = stage.repo.begin(&["peer", "add", "--via", "local", "--json"]);
@@ -229,19 +248,30 @@ without an address and without input lists who waits, as `{\"daemons\":[{\"name\
     stage.show("thrum peer add", "", &format!("{shown}\n{}", added.stdout));
     stage.show("echo 7392 | thrum peer join 127.0.0.1:9100", "", &joined.stdout);
     stage.run("thrum sync verify");
-    // Until each knows that the other has everything.
-    let is_settled = |peer: &Value| peer["read_by_them"] == peer["our_latest"] && peer["read_by_us"] == peer["their_latest"];
+    // Repeats until each side knows that the other has everything.
+    let is_settled =
+        |peer: &Value| peer["read_by_them"] == peer["our_latest"] && peer["read_by_us"] == peer["their_latest"];
     while !is_settled(&stage.repo.json(&["peer", "status"])[0]) {
         desk.json(&["sync", "force"]);
     }
     stage.run("thrum sync force");
     stage.run("thrum sync status");
+
     stage.run("thrum peer list");
     stage.run("thrum peer status");
     stage.run("thrum peer ping desk");
     stage.run("thrum status");
     stage.run("thrum peer rename desk tower");
     stage.run("thrum peer remove tower");
+    let old = PlainPeer::join(&stage.repo, "tower");
+    old.serve([(
+        "message.edit",
+        json!({"message_id": "msg_elsewhere", "body": {"format": "plain", "content": "It is fixed."}}),
+    )]);
+    until(|| stage.repo.json(&["sync", "parked"])["groups"] != json!([]));
+    stage.run("thrum sync parked");
+    stage.repo.thrum(&["peer", "remove", "tower", "--forget"]).ok();
+    until(|| stage.repo.json(&["sync", "parked"])["groups"] == json!([]));
 }
 
 fn keeping(stage: &mut Stage) {
@@ -268,7 +298,8 @@ fn moving(stage: &mut Stage) {
     let go = GoThrum::recorded(&stage.repo.above().join("old-project/.thrum"));
     go.insert(["evt_1", "message.create", "2024-11-23T07:00:00Z", go::GO].map(str::to_owned), "{\"half");
     let office = json!({"name": "office", "address": "100.64.2.10:9100", "daemon_id": "d_dc13ayhceh3r"});
-    fs::write(go.dir.join("var/peers.json"), json!({"local": {"daemon_id": go::GO}, "peers": [office]}).to_string()).unwrap();
+    fs::write(go.dir.join("var/peers.json"), json!({"local": {"daemon_id": go::GO}, "peers": [office]}).to_string())
+        .unwrap();
     drop(go);
     stage.run("thrum import ../old-project");
     stage.run("thrum export --jsonl --to log.jsonl");
@@ -286,19 +317,25 @@ fn errors(stage: &mut Stage) {
     stage.fails("thrum inbox --no-start", 69);
     let busy = json!({"code": -32000, "message": "the disk is full: nothing was stored",
                       "data": {"kind": "try_again", "retryable": true, "hint": "Make room and try again."}});
-    let daemon = instead_of_daemon(&stage.repo, 1, move |request| Some(json!({"jsonrpc": "2.0", "error": busy, "id": request["id"]})));
+    let daemon = instead_of_daemon(&stage.repo, 1, move |request| {
+        Some(json!({"jsonrpc": "2.0", "error": busy, "id": request["id"]}))
+    });
     stage.fails("thrum send 'To a full disk' --to @bob --idempotency-key report-1", 75);
     daemon.join().unwrap();
     fs::write(stage.repo.path(".thrum/var/messages.db"), "nonsense").unwrap();
     stage.fails("thrum daemon start", 1);
 }
 
-/// Commands that do not stand in the page, and why.
-const WITHOUT: [(&str, &str); 6] = [
+/// Commands that the page leaves out, each with the reason.
+const WITHOUT: [(&str, &str); 10] = [
     ("completions", "a script for a shell"),
     ("help", "text for people"),
     ("demo", "a show for people"),
     ("bench", "what it measures depends on the machine"),
+    ("mcp serve", "it speaks MCP"),
+    ("doctor agents", "what it finds depends on what is installed; `docs/agents.md` says what it is"),
+    ("setup", "it changes other programs' files; `tests/cli/setup.rs` shows it"),
+    ("hook", "it answers in the form of the program that runs it"),
     ("daemon run", "it is the daemon"),
     ("context prime", "it is `prime`"),
 ];

@@ -1,0 +1,37 @@
+//! Detects when two agents change one file at nearly the same time, and records it for those of them that live here.
+
+use std::sync::Arc;
+
+use thrum_core::{Ambient, Fault};
+
+use crate::{ambient::System, shutdown::Shutdown, storage::Storage};
+
+/// Follows the log until the daemon stops. Work reported while the daemon was down is too old to matter.
+pub(crate) async fn follow(storage: Arc<Storage>, shutdown: Shutdown) {
+    let mut commits = storage.commits();
+    let mut after = commits.borrow_and_update().latest;
+    loop {
+        tokio::select! {
+            changed = commits.changed() => if changed.is_err() { return },
+            () = shutdown.stopping() => return,
+        }
+        let latest = commits.borrow_and_update().latest;
+        if let Err(fault) = look(&storage, after).await {
+            tracing::warn!("it was not looked for files that two agents change: {fault}");
+        }
+        after = latest;
+    }
+}
+
+async fn look(storage: &Arc<Storage>, after: u64) -> Result<(), Fault> {
+    let news = storage.read(move |reader| {
+        let changed = reader.updated_since(after)?;
+        let found = if changed.is_empty() { Vec::new() } else { reader.collisions_of(&changed, System.now())? };
+        reader.new_collisions(found, System.now())
+    });
+    let news = news.await?;
+    if !news.is_empty() {
+        storage.write(move |tx| tx.note_collisions(news)).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! Tracks mail that is held because two agents have exchanged too many messages without a person.
+//!
+//! The rule is in `thrum-store/src/ops/guard.rs`. It applies to messages of an agent whose hooks report that its model
+//! is at work. Mail of a person who types a command, and of programs without hooks, is not held.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde::Serialize;
+use thrum_core::{Stamp, limits};
+use thrum_store::query::Mailbox;
+
+/// The held mail: by the name of the author, an agent of this daemon, and then by the name and home of the recipient.
+type ByAuthor = BTreeMap<String, BTreeMap<(String, String), Held>>;
+
+/// The mail that is held now.
+#[derive(Debug, Default)]
+pub(crate) struct Guard {
+    held: Mutex<ByAuthor>,
+}
+
+/// Held mail from one agent to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Held {
+    /// The recipient as an address: `@name`, with its home if needed.
+    pub(crate) to: String,
+    /// The number of messages that the two agents have exchanged.
+    pub(crate) messages: u64,
+    /// When the mail was first held.
+    pub(crate) since: Stamp,
+}
+
+impl Guard {
+    /// Records that mail is held. Returns `true` if this is new.
+    pub(crate) fn hold(&self, from: &str, to: &Mailbox, held: Held) -> bool {
+        let mut all = self.held();
+        if !all.contains_key(from) && all.len() >= limits::MAX_PRESENT {
+            return false;
+        }
+        let of = all.entry(from.to_owned()).or_default();
+        let to = (to.agent_id.clone(), to.home.clone());
+        if of.contains_key(&to) || of.len() >= limits::MAX_PROGRAM_SESSIONS {
+            return false;
+        }
+        of.insert(to, held);
+        true
+    }
+
+    /// Records that mail to this recipient was sent.
+    pub(crate) fn release(&self, from: &str, to: &Mailbox) {
+        if let Some(of) = self.held().get_mut(from) {
+            of.remove(&(to.agent_id.clone(), to.home.clone()));
+        }
+    }
+
+    /// Records that a person has given this agent a prompt, which releases the mail from and to the agent.
+    pub(crate) fn person_prompts(&self, agent: &str) {
+        let mut all = self.held();
+        all.remove(agent);
+        all.values_mut().for_each(|of| of.retain(|(to, _), _| to != agent));
+    }
+
+    /// Returns an agent's held mail.
+    pub(crate) fn of(&self, from: &str) -> Vec<Held> {
+        self.held().get(from).map(|of| of.values().cloned().collect()).unwrap_or_default()
+    }
+
+    fn held(&self) -> MutexGuard<'_, ByAuthor> {
+        // Every change is a single call on a map.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

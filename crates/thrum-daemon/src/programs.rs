@@ -1,0 +1,516 @@
+//! Tracks the state of the agents' programs (working, waiting for a person, idle, gone), and whether mail starts a turn
+//! in them.
+//!
+//! Hooks report the state at every turn. A session is identified by the id that its program gave it; all reports with
+//! one id are about one session. If the session's process is known, the session ends with that process. Otherwise it
+//! ends when its agent has made no call for [`limits::AGENT_SILENT`].
+//!
+//! This daemon knows the state at once. Other daemons learn it from an `agent.presence` event. The event is written
+//! when the state has changed and has been stable for [`limits::PRESENCE_SETTLES`], at most once in
+//! [`limits::PRESENCE_EVERY`] per agent, so an agent that works for a second between two states costs nothing. A wait
+//! that is not a program's hook, such as `thrum wait` in a loop, would cause such an event every minute, so it is known
+//! on this daemon only.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use thrum_core::{Ambient, Fault, Stamp, limits, payload::PresenceState};
+use thrum_store::{
+    StoreError,
+    query::{Presence, ProgramSession},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{ambient::System, presence, process, shutdown::Shutdown, storage::Storage};
+
+/// The programs of the agents that live at this daemon.
+#[derive(Debug, Default)]
+pub(crate) struct Programs {
+    agents: Mutex<BTreeMap<String, Agent>>,
+    changes: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Agent {
+    sessions: BTreeMap<String, Session>,
+    /// `true` if a hook has ever reported a session. Then an agent without a session is gone.
+    has_hooks: bool,
+    /// When the last session or wait ended; for an agent that only waits, when it began to wait.
+    since: Stamp,
+    /// When a person last gave the agent a prompt; zero if unknown. Restored from the log at the start.
+    person_at: Stamp,
+    /// Waits by hooks, which can wake an idle session.
+    waiters: usize,
+    /// Other waits, which return to their caller as soon as there is mail.
+    listeners: usize,
+    /// The state last announced to other daemons, and when. `None` if none was announced.
+    said: Option<Told>,
+    said_at: Option<Instant>,
+    /// Nothing is announced before this time: a waiter that lost the daemon needs a moment to come back.
+    quiet_until: Option<Instant>,
+}
+
+/// The announced state: the program's state, if known; whether mail starts a turn; when a person last gave a prompt.
+type Told = (Option<PresenceState>, bool, Stamp);
+
+/// The effect of a hook's report.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// The report contained nothing new.
+    Nothing,
+    /// Something changed that must be stored.
+    Changed {
+        /// The session's state now.
+        now: ProgramSession,
+        /// The process whose end must be watched from now on.
+        watch: Option<(u32, u64)>,
+    },
+}
+
+#[derive(Debug)]
+struct Session {
+    state: PresenceState,
+    since: Stamp,
+    program: Option<(u32, u64)>,
+    /// When a hook last reported this session.
+    heard: Stamp,
+}
+
+/// Registers a wait in the name of an agent until dropped.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    programs: Arc<Programs>,
+    agent: String,
+    is_hook: bool,
+}
+
+impl Agent {
+    fn state(&self) -> Option<PresenceState> {
+        let busiest = self.sessions.values().map(|session| session.state).max();
+        busiest.or(match () {
+            () if self.waiters + self.listeners > 0 => Some(PresenceState::Idle),
+            () => self.has_hooks.then_some(PresenceState::Gone),
+        })
+    }
+
+    fn presence(&self) -> Option<Presence> {
+        let state = self.state()?;
+        let of_it = self.sessions.values().filter(|session| session.state == state).map(|session| session.since);
+        let wakeable = self.listeners > 0 || state == PresenceState::Idle && self.waiters > 0;
+        Some(Presence {
+            state: Some(state),
+            wakeable,
+            since: of_it.min().unwrap_or(self.since),
+            person_at: self.person_at,
+        })
+    }
+
+    /// Returns the state that other daemons should know, and since when it holds.
+    fn to_say(&self) -> (Told, Stamp) {
+        let state = match () {
+            () if !self.sessions.is_empty() || self.waiters > 0 => self.state(),
+            () => self.has_hooks.then_some(PresenceState::Gone),
+        };
+        let since = self.presence().map_or(self.since, |presence| presence.since);
+        ((state, state == Some(PresenceState::Idle) && self.waiters > 0, self.person_at), since)
+    }
+
+    /// Returns when the state may be announced; `None` if it has been announced.
+    fn due(&self, now: Instant) -> Option<Instant> {
+        if self.is_said() {
+            return None;
+        }
+        let spaced = self.said_at.map(|at| at + limits::PRESENCE_EVERY);
+        Some(spaced.max(self.quiet_until).unwrap_or(now))
+    }
+
+    fn is_said(&self) -> bool {
+        self.said.unwrap_or((None, false, Stamp::ZERO)) == self.to_say().0
+    }
+
+    /// Returns `true` if nothing needs to be remembered beyond what the log contains.
+    fn is_nothing(&self, now: Instant) -> bool {
+        let was_said_lately = self.said_at.is_some_and(|at| now < at + limits::PRESENCE_EVERY);
+        self.sessions.is_empty() && self.waiters + self.listeners == 0 && self.is_said() && !was_said_lately
+    }
+}
+
+impl Programs {
+    /// Subscribes to changes of any program's state.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
+    }
+
+    /// Returns what the program of an agent of this daemon does; `None` if unknown.
+    pub(crate) fn presence(&self, agent: &str) -> Option<Presence> {
+        self.agents().get(agent).and_then(Agent::presence)
+    }
+
+    /// Records a hook's report: a session of `agent`, running in the process `program`, is in `state`.
+    pub(crate) fn says(
+        &self,
+        agent: &str,
+        session: &str,
+        state: PresenceState,
+        program: Option<(u32, u64)>,
+        now: Stamp,
+    ) -> Said {
+        let mut agents = self.agents();
+        // The session may have belonged to another agent until now.
+        for (name, other) in agents.iter_mut().filter(|(name, _)| *name != agent) {
+            if other.sessions.remove(session).is_some() {
+                tracing::debug!("a session of {name} is another agent's now");
+                other.since = now;
+            }
+        }
+        if !agents.contains_key(agent) && agents.len() >= limits::MAX_PRESENT {
+            agents.retain(|_, agent| !agent.sessions.is_empty() || agent.waiters + agent.listeners > 0);
+            if agents.len() >= limits::MAX_PRESENT {
+                return Said::Nothing;
+            }
+        }
+        let known = agents.entry(agent.to_owned()).or_default();
+        (known.has_hooks, known.quiet_until) = (true, None);
+        let before = known.sessions.remove(session);
+        let is_same = before.as_ref().is_some_and(|before| before.state == state);
+        let watched = before.as_ref().and_then(|before| before.program);
+        let program = program.or(watched);
+        let since = before.filter(|_| is_same).map_or(now, |before| before.since);
+        if state == PresenceState::Gone {
+            known.since = now;
+        } else {
+            if known.sessions.len() >= limits::MAX_PROGRAM_SESSIONS {
+                let oldest = known.sessions.iter().min_by_key(|(_, session)| session.heard).map(|(id, _)| id.clone());
+                oldest.and_then(|oldest| known.sessions.remove(&oldest));
+            }
+            known.sessions.insert(session.to_owned(), Session { state, since, program, heard: now });
+        }
+        drop(agents);
+        let watch = program.filter(|_| program != watched);
+        if is_same && watch.is_none() {
+            return Said::Nothing;
+        }
+        self.changes.send_replace(());
+        Said::Changed {
+            now: ProgramSession { session: session.to_owned(), agent_id: agent.to_owned(), state, since, program },
+            watch,
+        }
+    }
+
+    /// Records that a person has given an agent a prompt.
+    pub(crate) fn person_prompts(&self, agent: &str, now: Stamp) {
+        if let Some(known) = self.agents().get_mut(agent) {
+            known.person_at = now;
+        }
+        self.changes.send_replace(());
+    }
+
+    /// Returns `true` if a session of the agent is in a turn, which means that the model is acting.
+    pub(crate) fn is_in_turn(&self, agent: &str) -> bool {
+        self.agents()
+            .get(agent)
+            .is_some_and(|agent| agent.sessions.values().any(|session| session.state == PresenceState::Working))
+    }
+
+    /// Records that a session's process has ended. Returns `false` if the session belongs to another process by now.
+    fn has_ended(&self, agent: &str, session: &str, program: (u32, u64), now: Stamp) -> bool {
+        let mut agents = self.agents();
+        let Some(known) = agents.get_mut(agent) else { return false };
+        if known.sessions.get(session).is_none_or(|session| session.program != Some(program)) {
+            return false;
+        }
+        known.sessions.remove(session);
+        known.since = now;
+        drop(agents);
+        self.changes.send_replace(());
+        true
+    }
+
+    /// Records a wait for mail of `agent`, by a program's hook or by any other caller.
+    pub(crate) fn waits(self: &Arc<Self>, agent: &str, is_hook: bool) -> Option<Waiting> {
+        let mut agents = self.agents();
+        if !agents.contains_key(agent) && agents.len() >= limits::MAX_PRESENT {
+            return None;
+        }
+        let known = agents.entry(agent.to_owned()).or_default();
+        if known.sessions.is_empty() && known.waiters + known.listeners == 0 {
+            known.since = System.now();
+        }
+        if is_hook {
+            known.waiters += 1;
+        } else {
+            known.listeners += 1;
+        }
+        drop(agents);
+        self.changes.send_replace(());
+        Some(Waiting { programs: Arc::clone(self), agent: agent.to_owned(), is_hook })
+    }
+
+    /// Forgets sessions without a known process whose hooks and agent have been silent for too long, and returns their
+    /// ids. `seen` returns an agent's last sign of life.
+    fn expire(&self, now: Stamp, seen: impl Fn(&str) -> Option<Stamp>) -> Vec<String> {
+        let mut expired = Vec::new();
+        for (name, agent) in self.agents().iter_mut() {
+            let seen = seen(name).unwrap_or_default();
+            let is_silent = |session: &Session| {
+                let process_is_known = session.program.is_some();
+                !process_is_known && now.since(session.heard.max(seen)) > limits::AGENT_SILENT
+            };
+            let gone: Vec<String> =
+                agent.sessions.iter().filter(|(_, session)| is_silent(session)).map(|(id, _)| id.clone()).collect();
+            for id in gone {
+                agent.sessions.remove(&id);
+                agent.since = now;
+                expired.push(id);
+            }
+        }
+        if !expired.is_empty() {
+            self.changes.send_replace(());
+        }
+        expired
+    }
+
+    /// Takes the states that may be announced now, which count as announced from here on. Also returns when the next
+    /// one is due.
+    fn take_due(&self, now: Instant) -> (Vec<(String, Told, Stamp)>, Option<Instant>) {
+        let (mut due, mut next) = (Vec::new(), None);
+        let mut agents = self.agents();
+        for (name, agent) in agents.iter_mut() {
+            match agent.due(now) {
+                Some(at) if at <= now => {
+                    let (said, since) = agent.to_say();
+                    (agent.said, agent.said_at, agent.quiet_until) = (Some(said), Some(now), None);
+                    due.push((name.clone(), said, since));
+                }
+                Some(at) => next = Some(next.map_or(at, |next: Instant| next.min(at))),
+                None => {}
+            }
+        }
+        agents.retain(|_, agent| !agent.is_nothing(now));
+        (due, next)
+    }
+
+    /// Restores the state that was known when the daemon ended.
+    fn adopt(&self, sessions: Vec<ProgramSession>, said: Vec<(String, Presence)>, now: Stamp) {
+        let quiet_until = Some(Instant::now() + limits::PRESENCE_RETURNS);
+        let mut agents = self.agents();
+        for (name, presence) in said {
+            let agent = agents.entry(name).or_default();
+            agent.said = Some((presence.state, presence.wakeable, presence.person_at));
+            agent.person_at = presence.person_at;
+            (agent.has_hooks, agent.since, agent.quiet_until) = (presence.state.is_some(), presence.since, quiet_until);
+        }
+        for ProgramSession { session, agent_id, state, since, program } in sessions {
+            let agent = agents.entry(agent_id).or_default();
+            (agent.has_hooks, agent.quiet_until) = (true, quiet_until);
+            agent.sessions.insert(session, Session { state, since, program, heard: now });
+        }
+    }
+
+    fn agents(&self) -> MutexGuard<'_, BTreeMap<String, Agent>> {
+        // A panic cannot leave a half-made change behind: no step between two changes of one agent can fail.
+        self.agents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(agent) = self.programs.agents().get_mut(&self.agent) {
+            let waits = if self.is_hook { &mut agent.waiters } else { &mut agent.listeners };
+            *waits = waits.saturating_sub(1);
+            if agent.sessions.is_empty() {
+                agent.since = System.now();
+            }
+        }
+        self.programs.changes.send_replace(());
+    }
+}
+
+/// Restores the stored sessions after a start of the daemon, and forgets those whose process has ended meanwhile.
+///
+/// # Errors
+/// Database errors.
+pub(crate) fn restore(
+    programs: &Arc<Programs>,
+    storage: &Arc<Storage>,
+    shutdown: &Shutdown,
+    here: &str,
+) -> Result<(), Fault> {
+    let here = here.to_owned();
+    let (sessions, said) = storage.read_now(move |reader| {
+        let own = reader.presences()?.into_iter().filter(|(agent, _)| agent.home == here);
+        Ok((reader.program_sessions()?, own.map(|(agent, presence)| (agent.agent_id, presence)).collect::<Vec<_>>()))
+    })?;
+    let runs = |session: &ProgramSession| session.program.is_none_or(|(pid, begun)| process::begun(pid) == Some(begun));
+    let (running, ended): (Vec<_>, Vec<_>) = sessions.into_iter().partition(runs);
+    forget(storage, ended.into_iter().map(|session| session.session).collect());
+    let to_watch = running.clone();
+    programs.adopt(running, said, System.now());
+    for ProgramSession { session, agent_id, program, .. } in to_watch {
+        if let Some(program) = program {
+            watch(programs, storage, shutdown, agent_id, session, program);
+        }
+    }
+    Ok(())
+}
+
+/// Removes a session as soon as its process has ended.
+pub(crate) fn watch(
+    programs: &Arc<Programs>,
+    storage: &Arc<Storage>,
+    shutdown: &Shutdown,
+    agent: String,
+    session: String,
+    program: (u32, u64),
+) {
+    let (programs, storage, stop) = (Arc::clone(programs), Arc::clone(storage), shutdown.clone());
+    shutdown.spawn(async move {
+        tokio::select! {
+            is_over = process::ended(program.0, program.1) => {
+                if is_over && programs.has_ended(&agent, &session, program, System.now()) {
+                    forget(&storage, vec![session]);
+                }
+            }
+            () = stop.stopping() => {}
+        }
+    });
+}
+
+/// Removes sessions from the database.
+pub(crate) fn forget(storage: &Arc<Storage>, sessions: Vec<String>) {
+    if !sessions.is_empty() {
+        storage.note(move |tx| sessions.iter().try_for_each(|session| tx.forget_program_session(session)));
+    }
+}
+
+/// Announces changed states to the other daemons until the daemon stops.
+pub(crate) async fn follow(
+    programs: Arc<Programs>,
+    storage: Arc<Storage>,
+    heard: Arc<presence::Presence>,
+    shutdown: Shutdown,
+) {
+    let mut changes = programs.changes();
+    let mut look = Instant::now() + limits::PRESENCE_LOOK;
+    let mut next: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                sleep(limits::PRESENCE_SETTLES).await;
+            }
+            () = sleep_until(next.unwrap_or(look).min(look)) => {}
+            () = shutdown.stopping() => break,
+        }
+        changes.mark_unchanged();
+        if Instant::now() >= look {
+            look = Instant::now() + limits::PRESENCE_LOOK;
+            let now = System.now();
+            forget(&storage, programs.expire(now, |agent| heard.last(agent, now)));
+        }
+        let (due, later) = programs.take_due(Instant::now());
+        next = later;
+        if due.is_empty() {
+            continue;
+        }
+        let written = storage.write(move |tx| {
+            for (agent, (state, wakeable, person_at), since) in due {
+                match tx.say_presence(&agent, state, wakeable, (since, person_at)) {
+                    // The agent was deleted meanwhile.
+                    Err(StoreError::Refused(fault)) => tracing::debug!("the presence of an agent is not told: {fault}"),
+                    outcome => drop(outcome?),
+                }
+            }
+            Ok(())
+        });
+        if let Err(fault) = written.await {
+            tracing::warn!("what agents do was not told to the peers: {fault}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use PresenceState::{Gone, Idle, Working};
+
+    fn at(seconds: u64) -> Stamp {
+        Stamp::PLAUSIBLE.plus(Duration::from_secs(seconds))
+    }
+
+    fn told(programs: &Programs, now: Instant) -> Vec<Told> {
+        programs.take_due(now).0.into_iter().map(|(_, told, _)| told).collect()
+    }
+
+    #[tokio::test]
+    async fn a_change_is_told_once_and_the_next_one_when_enough_time_has_passed() {
+        let programs = Arc::new(Programs::default());
+        let begin = Instant::now();
+        programs.says("ann", "s1", Working, None, at(0));
+        assert_eq!(
+            programs.take_due(begin),
+            (vec![("ann".to_owned(), (Some(Working), false, Stamp::ZERO), at(0))], None)
+        );
+        assert_eq!(programs.take_due(begin), (vec![], None), "it was told");
+        assert_eq!(programs.says("ann", "s1", Working, None, at(1)), Said::Nothing);
+        programs.says("ann", "s1", Idle, None, at(2));
+        let waiting = programs.waits("ann", true);
+        assert_eq!(programs.take_due(begin), (vec![], Some(begin + limits::PRESENCE_EVERY)));
+        assert_eq!(told(&programs, begin + limits::PRESENCE_EVERY), [(Some(Idle), true, Stamp::ZERO)]);
+        drop(waiting);
+        programs.says("ann", "s1", Gone, None, at(3));
+        assert_eq!(told(&programs, begin + 2 * limits::PRESENCE_EVERY), [(Some(Gone), false, Stamp::ZERO)]);
+        assert_eq!(programs.presence("ann").and_then(|presence| presence.state), Some(Gone));
+        programs.take_due(begin + 3 * limits::PRESENCE_EVERY);
+        assert_eq!(programs.presence("ann"), None, "the log knows");
+    }
+
+    #[test]
+    fn a_session_of_which_no_process_is_known_ends_when_nothing_is_heard_of_its_agent() {
+        let programs = Programs::default();
+        programs.says("ann", "without", Working, None, at(0));
+        programs.says("ben", "with", Working, Some((1, 1)), at(0));
+        programs.says("cy", "calls", Working, None, at(0));
+        let late = at(limits::AGENT_SILENT.as_secs() + 1);
+        let expired = programs.expire(late, |agent| (agent == "cy").then_some(late));
+        assert_eq!(expired, ["without"]);
+        let state = |agent: &str| programs.presence(agent).and_then(|presence| presence.state);
+        assert_eq!((state("ann"), state("ben"), state("cy")), (Some(Gone), Some(Working), Some(Working)));
+    }
+
+    #[test]
+    fn who_only_waits_now_and_then_is_idle_meanwhile_and_no_event() {
+        let programs = Arc::new(Programs::default());
+        let waiting = programs.waits("ann", false);
+        assert_eq!(
+            programs.presence("ann").map(|presence| (presence.state, presence.wakeable)),
+            Some((Some(Idle), true))
+        );
+        assert_eq!(programs.take_due(Instant::now()), (vec![], None));
+        drop(waiting);
+        assert_eq!(programs.presence("ann"), None);
+    }
+
+    #[test]
+    fn an_agent_that_waits_is_kept_when_there_is_no_room_for_more() {
+        let programs = Arc::new(Programs::default());
+        let _waiting = programs.waits("ann", false);
+        for number in 1..limits::MAX_PRESENT {
+            programs.says(&format!("gone-{number}"), &format!("s{number}"), Gone, None, at(0));
+        }
+        assert!(
+            matches!(programs.says("ben", "new", Working, None, at(1)), Said::Changed { .. }),
+            "those that are gone make room"
+        );
+        assert_eq!(programs.presence("ann").map(|presence| presence.wakeable), Some(true));
+    }
+}

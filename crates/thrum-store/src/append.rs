@@ -1,0 +1,61 @@
+//! Creates own events: stamps, signs, numbers, stores and folds them in one step.
+//!
+//! Timestamps decide which of two competing events counts. So an own event must be later than the event that it
+//! answers, and later than all own events before it. The clock alone does not guarantee that: it may have been set
+//! back, or be behind an announced purge. On the other hand, a peer's clock that is years ahead must not pull ours
+//! along.
+//!
+//! Example: our clock shows 10:00:00 and our last event has 10:00:05. A reply to a message of 10:00:30 gets the next
+//! timestamp after 10:00:30, because that clock is off by less than [`limits::CLOCK_OFF`]. A reply to a message of the
+//! year 2099 gets the next timestamp after 10:00:05.
+
+use thrum_core::{Draft, ErrorKind, Event, Fault, Payload, Stamp, Sum, bounds, ids, ids::IdKind, limits};
+
+use crate::{StoreError, Tx, fold, origin::Counters};
+
+impl Tx<'_> {
+    /// Stamps, signs, numbers, stores and folds an own event. `after` is the time of the event that it answers or
+    /// confirms. The new event is later than that, if that clock is plausible, and later than all own events before.
+    ///
+    /// # Errors
+    /// SQLite's; [`ErrorKind::Invalid`] if the event would be too large, or a field of it exceeds the [`bounds`].
+    pub fn append(&mut self, payload: Payload, after: Option<Stamp>) -> Result<Event, StoreError> {
+        let believed = self.now().plus(limits::CLOCK_OFF);
+        // Another daemon's clock that is far ahead must not become ours: our events would look new for ever.
+        self.append_at(payload, after.filter(|after| *after <= believed))
+    }
+
+    /// Appends an event that replaces or hides an earlier own event of the time `after`. The new event is later even if
+    /// the earlier one lies ahead because our clock was wrong; otherwise it would have no effect. The events after it
+    /// are stamped by the clock again.
+    ///
+    /// # Errors
+    /// Those of [`append`](Self::append).
+    pub(crate) fn append_over(&mut self, payload: Payload, after: Option<Stamp>) -> Result<Event, StoreError> {
+        self.append_at(payload, after)
+    }
+
+    fn append_at(&mut self, mut payload: Payload, after: Option<Stamp>) -> Result<Event, StoreError> {
+        bounds::check(&mut payload)?;
+        self.heed_clock()?;
+        let now = self.now();
+        let after = after.map_or(Stamp::ZERO, Stamp::next);
+        // A clock that was set back or is behind must not make new events look purged.
+        let clock = now.max(self.progress.counters.last_at.next()).max(self.floor()?);
+        let id = self.new_id(IdKind::Event)?;
+        // Ids run ahead of the clock if many are created in a short time. After a restart, ids begin after the last
+        // timestamp.
+        let at = clock.max(after).max(ids::ulid_time(&id).unwrap_or_default());
+        let Counters { log_id, next_origin_seq, .. } = &self.progress.counters;
+        let event = Draft { id, at, payload: &payload }
+            .seal(self.key, log_id, *next_origin_seq)
+            .map_err(|error| Fault::new(ErrorKind::Invalid, format!("the event cannot be stored: {error}")))?;
+        let sequence = self.insert(&event, Sum::of(event.body.as_bytes()), "", payload.target())?;
+        self.progress.counters.next_origin_seq += 1;
+        self.progress.counters.last_at = if at <= clock.plus(limits::CLOCK_OFF) { at } else { clock };
+        self.progress.counters.highest_at = self.progress.counters.highest_at.max(at);
+        fold::fold(self, &event, sequence, Ok(payload))?;
+        fold::finish(self)?;
+        Ok(event)
+    }
+}

@@ -1,0 +1,246 @@
+//! Purge cutoffs: determines the events that purges remove, whenever these events arrive.
+//!
+//! Of all purges the highest cutoff counts. A signed purge removes all older events. A purge by an origin that signs
+//! nothing could be served by any peer in that origin's name, so it removes only events that claim the same origin:
+//! whoever can forge the purge could forge these events as well.
+//!
+//! Purged rows leave the log, and are not accepted again from peers that still have them. All daemons must arrive at
+//! the same rows, so the decision may depend only on the event and the cutoff. An edit or a receipt follows its
+//! message, not its own time, even if the message was never present here: a message's id contains its creation time. If
+//! an id contains no time, which no Thrum ever made, each event follows its own time.
+//!
+//! An event with a time in the future would never be older than the cutoff. Only daemons where it arrived know whether
+//! it came before the cutoff. So the daemon that purges lists such events in the purge itself ([`lying_ahead`]), by id,
+//! and all daemons remove the same events.
+//!
+//! Registrations, deletions, clean-ups, groups and purges stay, because without them a rebuilt projection would not
+//! know what they had hidden.
+//!
+//! Example: a purge with the cutoff March 1 was folded. A receipt of March 5 for a message whose id was made on
+//! February 20 is purged, and the copy that a peer serves is skipped. The deletion of that message stays in the log.
+//!
+//! This file only decides; it changes nothing. The fold of a purge moves the cutoff, and the sweep deletes the rows
+//! (`fold/purge.rs`).
+
+use std::collections::BTreeSet;
+
+use rusqlite::{Connection, Row};
+use thrum_core::{
+    Event, Stamp, ids, key,
+    payload::{Ages, EventType, Subject},
+};
+
+use crate::StoreError;
+
+/// The result of a purge, or of its preview.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// Number of messages that are no longer shown.
+    pub messages: u64,
+    /// Number of sessions that are no longer shown.
+    pub sessions: u64,
+    /// Number of events that leave the log.
+    pub events: u64,
+}
+
+/// Reason for parking a purge that is due within [`PURGE_AHEAD`](thrum_core::limits::PURGE_AHEAD): until then the
+/// projections of peers may differ.
+pub(crate) const AHEAD: &str = "it lies in the future";
+
+/// Reason for parking a purge that is due later than that.
+pub(crate) const FAR_AHEAD: &str = "it lies more than a day in the future";
+
+/// The properties of an event that decide whether it is purged.
+#[derive(Clone, Copy)]
+pub(crate) struct Aged<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) origin: &'a str,
+    pub(crate) kind: &'a str,
+    pub(crate) at: Stamp,
+    /// The message or session to which the event refers.
+    pub(crate) target: Option<&'a str>,
+}
+
+impl<'a> Aged<'a> {
+    /// Extracts these properties from an event with this target.
+    pub(crate) fn of(event: &'a Event, target: Option<&'a str>) -> Self {
+        Self { id: &event.id, origin: &event.origin, kind: &event.kind, at: event.at, target }
+    }
+
+    /// Extracts these properties from a row with the columns `sequence, type, at, target, origin_daemon, event_id` of
+    /// `events`.
+    pub(crate) fn of_row(row: &'a Row<'_>) -> rusqlite::Result<Self> {
+        let text = |column| -> rusqlite::Result<Option<&'a str>> { Ok(row.get_ref(column)?.as_str_or_null()?) };
+        Ok(Self {
+            id: text(5)?.unwrap_or_default(),
+            origin: text(4)?.unwrap_or_default(),
+            kind: text(1)?.unwrap_or_default(),
+            at: Stamp::from_nanos(row.get(2)?),
+            target: text(3)?,
+        })
+    }
+
+    /// Returns how purges remove events of this type.
+    pub(crate) fn ages(self) -> Ages {
+        EventType::named(self.kind).map_or(Ages::Never, |known| known.ages)
+    }
+
+    /// Returns `true` if a cutoff removes the event.
+    fn is_before(self, cutoff: Stamp) -> bool {
+        match (self.ages(), self.target) {
+            (Ages::Never, _) => false,
+            (Ages::WithTarget, Some(target)) => is_older(target, self.at, cutoff),
+            (Ages::WithTarget, None) | (Ages::ByTime, _) => self.at < cutoff,
+        }
+    }
+
+    /// The id under which a purge may list the event: its target's id if that contains a time, otherwise its own.
+    /// `None` if no purge removes it.
+    fn name(self) -> Option<&'a str> {
+        match (self.ages(), self.target) {
+            (Ages::Never, _) => None,
+            (Ages::WithTarget, Some(target)) if ids::ulid_time(target).is_some() => Some(target),
+            (Ages::WithTarget | Ages::ByTime, _) => Some(self.id),
+        }
+    }
+}
+
+/// Returns `true` if a purge removes this event. `everything` is the cutoff for all origins.
+pub(crate) fn is_purged(conn: &Connection, event: Aged<'_>, everything: Stamp) -> Result<bool, StoreError> {
+    if event.is_before(for_origin(conn, event.origin, everything)?) {
+        return Ok(true);
+    }
+    event.name().map_or(Ok(false), |name| is_named(conn, name, event.origin))
+}
+
+/// Returns `true` if a message or session is older than a cutoff, by the time in its id, or by the time `at` of the
+/// event if the id contains none. Ids count milliseconds: an id of the same millisecond as the cutoff is not older.
+pub(crate) fn is_older(target: &str, at: Stamp, cutoff: Stamp) -> bool {
+    ids::ulid_time(target).map_or(at < cutoff, |made| made.millis() < cutoff.millis())
+}
+
+/// The scope of a purge by `origin`: the origin whose events it removes, or empty for all origins.
+pub(crate) fn scope(origin: &str) -> &str {
+    if key::is_signed_origin(origin) { "" } else { origin }
+}
+
+/// The highest cutoff for all origins that was due. Older messages, sessions and contexts are removed.
+pub(crate) fn for_everything(conn: &Connection) -> Result<Stamp, StoreError> {
+    for_scope(conn, "")
+}
+
+/// The highest cutoff for this scope that was due.
+pub(crate) fn for_scope(conn: &Connection, scope: &str) -> Result<Stamp, StoreError> {
+    let mut statement = conn.prepare_cached("SELECT coalesce((SELECT cutoff FROM cutoffs WHERE origin = ?1), 0)")?;
+    Ok(Stamp::from_nanos(statement.query_row([scope], |row| row.get(0))?))
+}
+
+/// The cutoff for events of `origin`. `everything` is the cutoff for all origins.
+pub(crate) fn for_origin(conn: &Connection, origin: &str, everything: Stamp) -> Result<Stamp, StoreError> {
+    match scope(origin) {
+        "" => Ok(everything),
+        own => Ok(for_scope(conn, own)?.max(everything)),
+    }
+}
+
+/// The highest cutoff of any purge. Go Thrum applies every purge to all origins.
+pub(crate) fn highest(conn: &Connection) -> Result<Stamp, StoreError> {
+    let mut statement = conn.prepare_cached("SELECT coalesce(max(cutoff), 0) FROM cutoffs")?;
+    Ok(Stamp::from_nanos(statement.query_row([], |row| row.get(0))?))
+}
+
+/// Returns `true` if purges remove the events of all origins about this event's target, not only those of its own
+/// origin.
+pub(crate) fn takes_of_everybody(conn: &Connection, event: Aged<'_>, everything: Stamp) -> Result<bool, StoreError> {
+    Ok(event.is_before(everything) || event.name().map_or(Ok(false), |name| is_named(conn, name, ""))?)
+}
+
+/// The highest announced cutoff for all origins that is due by `until`.
+pub(crate) fn announced(conn: &Connection, until: Stamp) -> Result<Stamp, StoreError> {
+    let mut statement = conn.prepare_cached(
+        "SELECT coalesce(max(due), 0) FROM parked WHERE due IS NOT NULL AND due <= ?1 AND reason = ?2 AND signer <> ''",
+    )?;
+    Ok(Stamp::from_nanos(statement.query_row((until.nanos(), AHEAD), |row| row.get(0))?))
+}
+
+/// Returns `true` if purges remove a message with this id, as far as the id shows.
+pub(crate) fn is_gone(conn: &Connection, message_id: &str) -> Result<bool, StoreError> {
+    let Some(made) = ids::ulid_time(message_id) else { return Ok(false) };
+    Ok(made.millis() < for_everything(conn)?.millis() || is_named(conn, message_id, "")?)
+}
+
+/// Returns `true` if a purge lists this id, for events of `origin`.
+fn is_named(conn: &Connection, name: &str, origin: &str) -> Result<bool, StoreError> {
+    Ok(conn
+        .prepare_cached("SELECT 1 FROM purged_ahead WHERE id = ?1 AND origin IN ('', ?2)")?
+        .exists((name, origin))?)
+}
+
+/// Returns `true` if purges remove the message that the event with this sequence created. `everything` is the cutoff
+/// for all origins.
+pub(crate) fn takes_message(conn: &Connection, sequence: i64, everything: Stamp) -> Result<bool, StoreError> {
+    let mut statement = conn
+        .prepare_cached("SELECT sequence, type, at, target, origin_daemon, event_id FROM events WHERE sequence = ?1")?;
+    let mut rows = statement.query([sequence])?;
+    match rows.next()? {
+        Some(row) => is_purged(conn, Aged::of_row(row)?, everything),
+        None => Ok(false),
+    }
+}
+
+/// The ids that a purge of everything before `cutoff` must list: the events arrived before the cutoff, but claim a
+/// later time.
+pub(crate) fn lying_ahead(conn: &Connection, cutoff: Stamp) -> Result<BTreeSet<String>, StoreError> {
+    let mut statement = conn.prepare_cached(
+        "SELECT e.event_id, e.type, e.at, e.target, a.arrived_at, e.origin_daemon FROM ahead a JOIN events e USING (sequence) WHERE a.arrived_at < ?1",
+    )?;
+    let mut rows = statement.query([cutoff.nanos()])?;
+    let mut names = BTreeSet::new();
+    while let Some(row) = rows.next()? {
+        let (id, kind, target): (String, String, Option<String>) = (row.get(0)?, row.get(1)?, row.get(3)?);
+        let origin: String = row.get(5)?;
+        let event = Aged {
+            id: &id,
+            origin: &origin,
+            kind: &kind,
+            at: Stamp::from_nanos(row.get(2)?),
+            target: target.as_deref(),
+        };
+        let arrived = Stamp::from_nanos(row.get(4)?);
+        let Some(name) = event.name().filter(|_| !event.is_before(cutoff)) else { continue };
+        // The time of an edit or a receipt that lies ahead does not show the time of its message.
+        if name == id || ids::ulid_time(name).is_some_and(|made| made > arrived) {
+            names.insert(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Counts what a signed purge with this cutoff would remove now. Reads all rows, because an index by age would cost
+/// space for every message.
+pub(crate) fn preview(conn: &Connection, cutoff: Stamp) -> Result<Purged, StoreError> {
+    let named = lying_ahead(conn, cutoff)?;
+    let mut would = Purged::default();
+    let mut sessions = BTreeSet::new();
+    let mut message = conn.prepare_cached("SELECT 1 FROM messages WHERE sequence = ?1")?;
+    let mut session = conn.prepare_cached("SELECT 1 FROM sessions WHERE session_id = ?1")?;
+    let mut statement =
+        conn.prepare_cached("SELECT sequence, type, at, target, origin_daemon, event_id FROM events")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let event = Aged::of_row(row)?;
+        if !event.is_before(cutoff) && !event.name().is_some_and(|name| named.contains(name)) {
+            continue;
+        }
+        would.events += 1;
+        if event.kind == "message.create" && message.exists([row.get::<_, u64>(0)?])? {
+            would.messages += 1;
+        } else if EventType::named(event.kind).is_some_and(|known| known.target == Some(Subject::Session))
+            && session.exists([event.target])?
+        {
+            sessions.extend(event.target.map(str::to_owned));
+        }
+    }
+    would.sessions = sessions.len() as u64;
+    Ok(would)
+}

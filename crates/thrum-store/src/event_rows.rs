@@ -1,0 +1,66 @@
+//! The rows of the log: the data stored with each event, and the move of a row to another sequence.
+//!
+//! A row has a sequence, which gives the order of arrival here, and a `target`, by which the fold finds the events
+//! about one message, session or agent. Sequences mean nothing to other daemons, but legacy peers read rows in this
+//! order and drop an event that they cannot apply yet. So a row may move to the end.
+//!
+//! Example: an edit arrived as sequence 5 and its message as 9. [`Tx::move_to_end`] gives the edit sequence 10, so a
+//! legacy peer is served the edit after the message.
+
+use thrum_core::{Event, Sum};
+
+use crate::{StoreError, Tx};
+
+impl Tx<'_> {
+    /// Stores an event under the next sequence, and returns that sequence. `source` is the peer that served it; empty
+    /// for own events.
+    pub(crate) fn insert(
+        &mut self,
+        event: &Event,
+        sum: Sum,
+        source: &str,
+        target: Option<&str>,
+    ) -> Result<u64, StoreError> {
+        let sequence = self.progress.counters.next_sequence;
+        self.conn.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)")?.execute((
+            sequence,
+            &event.id,
+            &event.kind,
+            event.at.nanos(),
+            &event.origin,
+            &event.log,
+            event.seq,
+            source,
+            target,
+            &event.body,
+        ))?;
+        self.progress.counters.next_sequence += 1;
+        self.frontier = sequence;
+        if !source.is_empty() && self.restores(event)? {
+            self.progress.restore(event, sum, source, sequence);
+        } else {
+            self.progress.count(event, sum, source, sequence);
+        }
+        self.note_arrival(event, sequence, target)?;
+        Ok(sequence)
+    }
+
+    /// Moves a row that waited for its target to a new sequence behind the target, for peers that read rows in order
+    /// and cannot keep a row that they cannot apply yet. Peers that already have the row skip it by its id; sequences
+    /// have no other meaning.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(crate) fn move_to_end(&mut self, sequence: u64) -> Result<u64, StoreError> {
+        let end = self.progress.counters.next_sequence;
+        let source: String = self
+            .conn
+            .prepare_cached("UPDATE events SET sequence = ?2 WHERE sequence = ?1 RETURNING received_from")?
+            .query_row((sequence, end), |row| row.get(0))?;
+        self.conn.prepare_cached("UPDATE ahead SET sequence = ?2 WHERE sequence = ?1")?.execute((sequence, end))?;
+        self.progress.counters.next_sequence += 1;
+        self.frontier = end;
+        self.progress.by_source.insert(source, end);
+        Ok(end)
+    }
+}

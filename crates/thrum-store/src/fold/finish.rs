@@ -1,0 +1,36 @@
+//! The end of a batch: does the work that its events deferred (`deferred.rs`), and then pending work.
+//!
+//! The order matters. Moves of agents determine the owner of a message, and which clean-ups hide which rows. So agents
+//! come first, and then the messages of those that moved. Purges come last, so that they remove rows from a consistent
+//! state.
+//!
+//! Example: a batch brings a registration that takes over a former home, and a purge. The agent is recomputed, its
+//! messages get their new home, those that were edited from there are rebuilt, and only then `purge` is put into the
+//! queue.
+
+use std::mem;
+
+use super::{agent, claim, message, pending, session, work};
+use crate::{StoreError, Tx};
+
+/// Does the deferred work. Every transaction that folds ends with it.
+pub(crate) fn finish(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    for agent_id in mem::take(&mut tx.deferred.agents) {
+        agent::settle(tx, &agent_id)?;
+    }
+    for (agent_id, home) in mem::take(&mut tx.deferred.cleaned) {
+        session::hide(tx, &agent_id, &home)?;
+        claim::hide(tx.conn, &agent_id, &home)?;
+    }
+    for session in mem::take(&mut tx.deferred.sessions) {
+        session::refold(tx, &session)?;
+    }
+    // The move of an agent may have changed which daemons may edit or delete its messages.
+    for message_id in mem::take(&mut tx.deferred.messages) {
+        message::replace(tx, &message_id)?;
+    }
+    if mem::take(&mut tx.deferred.purge) {
+        pending::purge(tx.conn)?;
+    }
+    work(tx)
+}

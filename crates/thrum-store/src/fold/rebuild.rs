@@ -1,0 +1,77 @@
+//! Folds the whole log again, or only its purges.
+//!
+//! The projection contains nothing that is not in the log, so it can be discarded: after a change of a rule
+//! ([`super::VERSION`]), after rows were lost, or to check that the digest is the same. Cutoffs are an exception. The
+//! events that they removed are no longer in the log, so a rebuild keeps the cutoffs. They are only taken back if a
+//! wrong clock made them due.
+//!
+//! Example: a database of an earlier version is opened. [`rebuild`] deletes all rows except the cutoffs, folds the
+//! purges, sweeps the events that they remove, and then folds the other events in sequence.
+
+use thrum_core::{Payload, limits};
+
+use super::{events, finish};
+use crate::{StoreError, Tx, cutoff, room::Room};
+
+/// Discards the projection and folds the whole log in one transaction: half a projection would show read mail as
+/// unread, and agents that are gone. One event is in memory at a time, plus at most `Deferred::MOST` names of targets
+/// to be recomputed.
+pub(crate) fn rebuild(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    const CHUNK: usize = 1000;
+    tx.conn.execute_batch(
+        "DELETE FROM parked; DELETE FROM messages; DELETE FROM audience; DELETE FROM agents; DELETE FROM cleanups;
+         DELETE FROM former_homes; DELETE FROM residences; DELETE FROM mailbox; DELETE FROM receipts; DELETE FROM revisions;
+         DELETE FROM pending; DELETE FROM sessions; DELETE FROM contexts; DELETE FROM claims; DELETE FROM presences;
+         DELETE FROM wakes;",
+    )?;
+    // Purges first: events that they remove must not be folded. A cutoff that was due once stays, even if the clock was
+    // set back since, because the events that it removed do not come back either.
+    tx.rebuilds = true;
+    tx.room = Room::ALL;
+    tx.frontier = tx.progress.counters.next_sequence - 1;
+    purges(tx)?;
+    tx.deferred.purge = true;
+    finish(tx)?;
+    let mut after = 0;
+    loop {
+        let chunk: Vec<u64> = {
+            let mut statement =
+                tx.conn.prepare_cached("SELECT sequence FROM events WHERE sequence > ?1 ORDER BY sequence LIMIT ?2")?;
+            statement.query_map((after, CHUNK), |row| row.get(0))?.collect::<Result<_, _>>()?
+        };
+        let Some(last) = chunk.last() else { break };
+        after = *last;
+        for sequence in chunk {
+            let event = events::at(tx, sequence)?;
+            tx.frontier = sequence;
+            super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
+        }
+        if tx.deferred.is_full() {
+            finish(tx)?;
+        }
+    }
+    finish(tx)?;
+    tx.conn.execute("UPDATE state SET fold_version = ?1, mailboxes_of = ?2", (super::VERSION, tx.home()))?;
+    Ok(())
+}
+
+/// Folds all purges in the log, one at a time.
+fn purges(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    for sequence in events::sequences(tx, "type = ?1", "purge.executed")? {
+        let event = events::at(tx, sequence)?;
+        super::fold(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
+    }
+    Ok(())
+}
+
+/// Takes back the purges whose cutoffs lie far ahead of the corrected clock. Events that they removed here stay
+/// removed, but are accepted again if a peer serves them. Purges that are due within [`limits::PURGE_AHEAD`] stay,
+/// because the current clock may be the wrong one.
+pub(crate) fn reconsider(tx: &mut Tx<'_>) -> Result<(), StoreError> {
+    if cutoff::highest(tx.conn)? <= tx.now().plus(limits::PURGE_AHEAD) {
+        return Ok(());
+    }
+    tx.conn.execute_batch("DELETE FROM cutoffs; DELETE FROM purged_ahead;")?;
+    tx.cutoffs_changed();
+    purges(tx)
+}

@@ -1,0 +1,61 @@
+//! Rebuilds a message from all its events in the log.
+//!
+//! When a purge or the removal of a peer removes some of a message's events, the rest may have a different result:
+//! another creation counts, or other edits. The message's rows are not patched. All of them are deleted, and its events
+//! are passed to their rules again (`rules.rs`).
+//!
+//! Example: of two creations of `msg_1` the one that counts is purged, together with the receipts of its origin. The
+//! other creation and an edit by its author remain: the creation is folded first, then the edit, which moves behind the
+//! creation in the log.
+
+use std::sync::LazyLock;
+
+use thrum_core::{
+    Event, Payload, bounds,
+    payload::{EventType, Subject},
+};
+
+use super::{events, message, pending, rank::claim_of, rules};
+use crate::{StoreError, Tx};
+
+/// Selects the events about a message other than those that create it.
+static ABOUT_A_MESSAGE: LazyLock<String> = LazyLock::new(|| {
+    let is_about = |known: &&EventType| known.target == Some(Subject::Message) && known.kind != "message.create";
+    let kinds: Vec<String> = Payload::TYPES.iter().filter(is_about).map(|known| format!("'{}'", known.kind)).collect();
+    format!("target = ?1 AND type IN ({})", kinds.join(", "))
+});
+
+/// Folds a message and all its events again from the remaining log.
+pub(crate) fn message(tx: &mut Tx<'_>, message_id: &str) -> Result<(), StoreError> {
+    message::withdraw(tx, message_id)?;
+    for table in ["receipts", "revisions", "wakes"] {
+        tx.conn.prepare_cached(&format!("DELETE FROM {table} WHERE message_id = ?1"))?.execute([message_id])?;
+    }
+    tx.conn.prepare_cached("DELETE FROM parked WHERE target = ?1")?.execute([message_id])?;
+    pending::gone(tx.conn, message_id)?;
+    let mut counts: Option<(Event, u64)> = None;
+    let mut created: Option<u64> = None;
+    events::each(tx, "target = ?1 AND type = 'message.create'", message_id, |event, sequence| {
+        // A creation that cannot be folded is parked and stays so.
+        if Payload::read(&event.kind, &event.body).is_ok_and(|payload| !bounds::oversized_id(&payload)) {
+            created = Some(created.map_or(sequence, |first| first.min(sequence)));
+            if counts.as_ref().is_none_or(|(best, _)| claim_of(message_id, &event) < claim_of(message_id, best)) {
+                counts = Some((event, sequence));
+            }
+        }
+        Ok(())
+    })?;
+    if let Some((event, sequence)) = counts {
+        rules::apply(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
+    }
+    for mut sequence in events::sequences(tx, &ABOUT_A_MESSAGE, message_id)? {
+        let event = events::at(tx, sequence)?;
+        // Move it behind the first creation, not behind the one that counts. Otherwise every earlier creation that
+        // arrives would move all these events once more, here and wherever they are served again.
+        if EventType::waits_for_message(&event.kind) && sequence < created.unwrap_or_default() && !tx.rebuilds {
+            sequence = message::move_behind(tx, &event, sequence)?;
+        }
+        rules::apply(tx, &event, sequence, Payload::read(&event.kind, &event.body))?;
+    }
+    Ok(())
+}

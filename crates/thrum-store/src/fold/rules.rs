@@ -1,0 +1,67 @@
+//! Dispatches each event to the rule that folds it.
+//!
+//! A rule is a function over one event, in the file of its subject. It changes rows, defers work that it cannot do by
+//! itself to the end of the batch (`deferred.rs`), and queues work on an unbounded number of rows (`pending.rs`). So no
+//! rule calls another rule, and every caller can pass an event to its rule: a new event, one that is due, or one of a
+//! message that is rebuilt.
+//!
+//! Example: a `message.edit` whose content cannot be parsed is parked here, with the reason, and no rule sees it.
+
+use thrum_core::{Event, Payload, bounds, limits};
+
+use super::{
+    agent, claim, cleanup, message,
+    parked::{self, Folded},
+    purge,
+    rank::At,
+    receipt, session,
+};
+use crate::{StoreError, Tx};
+
+/// Passes one event of the log to its rule. Parks the event if the rule cannot fold it.
+pub(super) fn apply(
+    tx: &mut Tx<'_>,
+    event: &Event,
+    sequence: u64,
+    payload: serde_json::Result<Payload>,
+) -> Result<Folded, StoreError> {
+    let at = At { event, sequence };
+    let mut folded = match &payload {
+        Ok(payload) if bounds::oversized_id(payload) => {
+            Folded::Parked { reason: "an id in it is too long".to_owned(), target: None, due: None }
+        }
+        Ok(Payload::MessageCreate(body)) => message::create(tx, at, body)?,
+        Ok(Payload::MessageEdit(body)) => message::edit(tx, at, body)?,
+        Ok(Payload::MessageDelete(body)) => message::delete(tx, at, body)?,
+        Ok(Payload::MessageReceipt(body)) => receipt::receipt(tx, at, body)?,
+        Ok(Payload::AgentRegister(body)) => agent::register(tx, at, body)?,
+        Ok(Payload::AgentCleanup(body)) => cleanup::execute(tx, at, body)?,
+        Ok(Payload::SessionStart(body)) => session::start(tx, at, body)?,
+        Ok(Payload::SessionEnd(body)) => session::end(tx, at, body)?,
+        Ok(Payload::AgentUpdate(body)) => session::update(tx.conn, at, body)?,
+        Ok(Payload::AgentPresence(body)) => session::presence(tx.conn, at, body)?,
+        Ok(Payload::AgentWoken(body)) => receipt::woken(tx.conn, at, body)?,
+        Ok(Payload::PurgeExecuted(body)) => purge::execute(tx, at, body)?,
+        Ok(Payload::FileClaim(body)) => claim::claim(tx.conn, at, body)?,
+        Ok(Payload::FileRelease(body)) => claim::release(tx.conn, at, body)?,
+        // `everyone` and roles are built in; other groups are only stored and relayed.
+        Ok(
+            Payload::GroupCreate(_)
+            | Payload::GroupUpdate(_)
+            | Payload::GroupDelete(_)
+            | Payload::GroupMemberAdd(_)
+            | Payload::GroupMemberRemove(_),
+        ) => Folded::Done,
+        Ok(Payload::Unknown) => {
+            Folded::Parked { reason: "its type is not known to this version".to_owned(), target: None, due: None }
+        }
+        Err(error) => {
+            Folded::Parked { reason: format!("its content cannot be read: {error}"), target: None, due: None }
+        }
+    };
+    if let Folded::Parked { reason, target, due } = &mut folded {
+        bounds::truncate(reason, limits::MAX_REASON_BYTES);
+        parked::park(tx, event, reason, target.as_deref(), *due)?;
+    }
+    Ok(folded)
+}

@@ -1,0 +1,98 @@
+//! Resolves groups that a Go Thrum keeps. Their events are stored and relayed but not folded, because membership
+//! changes arrive in any order, and only Go can edit a group. The members are computed from the log when a message
+//! addresses a group.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thrum_core::Payload;
+
+use crate::{Reader, StoreError, query::Mailbox};
+
+/// Maximum number of group events that are read, oldest first: far more than users create, and few enough to read while
+/// a caller waits.
+const MOST_EVENTS: usize = 10_000;
+
+/// A group as its events define it.
+#[derive(Default)]
+struct Group {
+    name: String,
+    /// The daemon that made it.
+    origin: String,
+    /// Type (`agent` or `role`) and name of each member.
+    members: BTreeSet<(String, String)>,
+}
+
+impl Reader<'_> {
+    /// Returns the registered agents in Go Thrum's groups of this name; `None` if no such group is known here.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub(crate) fn group_of_go(&self, name: &str) -> Result<Option<Vec<Mailbox>>, StoreError> {
+        let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+        let mut statement = self.conn.prepare_cached(
+            "SELECT type, origin_daemon, body FROM events WHERE target IS NULL
+             AND type IN ('group.create', 'group.update', 'group.delete', 'group.member.add', 'group.member.remove')
+             ORDER BY at, event_id LIMIT ?1",
+        )?;
+        let mut rows = statement.query([MOST_EVENTS])?;
+        while let Some(row) = rows.next()? {
+            let (kind, origin): (String, String) = (row.get(0)?, row.get(1)?);
+            match Payload::read(&kind, row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?) {
+                Ok(Payload::GroupCreate(made)) => {
+                    let group = groups.entry(made.group_id).or_default();
+                    (group.name, group.origin) = (made.name, origin);
+                }
+                Ok(Payload::GroupUpdate(mut changed)) => {
+                    if let (Some(group), Some(name)) =
+                        (groups.get_mut(&changed.group_id), changed.fields.remove("name"))
+                    {
+                        group.name = name;
+                    }
+                }
+                Ok(Payload::GroupDelete(gone)) => {
+                    groups.remove(&gone.group_id);
+                }
+                Ok(Payload::GroupMemberAdd(member)) => {
+                    groups
+                        .entry(member.group_id)
+                        .or_default()
+                        .members
+                        .insert((member.member_type, member.member_value));
+                }
+                Ok(Payload::GroupMemberRemove(member)) => {
+                    if let Some(group) = groups.get_mut(&member.group_id) {
+                        group.members.remove(&(member.member_type, member.member_value));
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut found = groups.into_values().filter(|group| group.name == name).peekable();
+        if found.peek().is_none() {
+            return Ok(None);
+        }
+        let mut agents = Vec::new();
+        for Group { origin, members, .. } in found {
+            for (kind, value) in members {
+                agents.extend(match kind.as_str() {
+                    "agent" => self.agents_of_go(&value, &origin)?,
+                    "role" => self.members(Some(value.as_str()).filter(|role| *role != "*"))?,
+                    _ => Vec::new(),
+                });
+            }
+        }
+        agents.sort_unstable();
+        agents.dedup();
+        Ok(Some(agents.into_iter().map(|(agent_id, home)| Mailbox { agent_id, home }).collect()))
+    }
+
+    /// The agents that a Go daemon means by this name: its own agent, otherwise all agents of the name, because Go does
+    /// not distinguish them.
+    fn agents_of_go(&self, name: &str, origin: &str) -> Result<Vec<(String, String)>, StoreError> {
+        let mut homes = self.homes(name)?;
+        if homes.iter().any(|home| home == origin) {
+            homes.retain(|home| home == origin);
+        }
+        Ok(homes.into_iter().map(|home| (name.to_owned(), home)).collect())
+    }
+}

@@ -1,0 +1,98 @@
+//! Queries over the presence of agents' programs, as reported by each home, and the sessions that programs reported to
+//! this daemon.
+
+use std::collections::HashMap;
+
+use rusqlite::{OptionalExtension, Row};
+use thrum_core::{Stamp, payload::PresenceState};
+
+use super::Mailbox;
+use crate::{Reader, StoreError, arrival::shown_sql};
+
+/// The presence of an agent's program, as last reported by the agent's home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Presence {
+    /// The state of the program; `None` if it is a state that only a later version knows.
+    pub state: Option<PresenceState>,
+    /// Whether a message starts a turn of the program.
+    pub wakeable: bool,
+    /// Since when the program is in this state.
+    pub since: Stamp,
+    /// When a person last prompted the program; zero if never.
+    pub person_at: Stamp,
+}
+
+/// A session of a program that runs an agent of this daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramSession {
+    /// The program's own id of the session.
+    pub session: String,
+    /// The agent that the session runs.
+    pub agent_id: String,
+    /// The state of the session.
+    pub state: PresenceState,
+    /// Since when the session is in this state.
+    pub since: Stamp,
+    /// The id of the process that runs the session, and its start time as counted by the operating system.
+    pub program: Option<(u32, u64)>,
+}
+
+fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Presence> {
+    let state: String = row.get(first)?;
+    Ok(Presence {
+        state: PresenceState::named(&state),
+        wakeable: row.get(first + 1)?,
+        since: Stamp::from_nanos(row.get(first + 2)?),
+        person_at: Stamp::from_nanos(row.get(first + 3)?),
+    })
+}
+
+impl Reader<'_> {
+    /// Returns the presence of an agent; `None` if its home never reported one.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn presence(&self, agent: &Mailbox) -> Result<Option<Presence>, StoreError> {
+        let sql = format!(
+            "SELECT state, wakeable, min(since, {}), person_at FROM presences p WHERE agent_id = ?1 AND home = ?2",
+            shown_sql("p.home", "p.at")
+        );
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        Ok(statement.query_row((&agent.agent_id, &agent.home), |row| read(row, 0)).optional()?)
+    }
+
+    /// Returns the presences of all agents.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn presences(&self) -> Result<HashMap<Mailbox, Presence>, StoreError> {
+        let sql = format!(
+            "SELECT agent_id, home, state, wakeable, min(since, {}), person_at FROM presences p",
+            shown_sql("p.home", "p.at")
+        );
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        let rows =
+            statement.query_map([], |row| Ok((Mailbox { agent_id: row.get(0)?, home: row.get(1)? }, read(row, 2)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Returns the sessions that programs reported to this daemon.
+    ///
+    /// # Errors
+    /// SQLite's.
+    pub fn program_sessions(&self) -> Result<Vec<ProgramSession>, StoreError> {
+        let mut statement =
+            self.conn.prepare_cached("SELECT session, agent_id, state, since, program, begun FROM program_sessions")?;
+        let rows = statement.query_map([], |row| {
+            let (state, program, begun): (String, Option<u32>, Option<u64>) = (row.get(2)?, row.get(4)?, row.get(5)?);
+            Ok(ProgramSession {
+                session: row.get(0)?,
+                agent_id: row.get(1)?,
+                state: PresenceState::named(&state).unwrap_or(PresenceState::Idle),
+                since: Stamp::from_nanos(row.get(3)?),
+                program: program.zip(begun),
+            })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+}

@@ -1,0 +1,77 @@
+//! The peers' addresses, and the transports over which they can be reached.
+//!
+//! Owns the transports and the table of known reachability. Other parts hold an `Arc<Addresses>`, and request a
+//! connection to a peer ([`connect`](Addresses::connect)) or record what they have observed. Sends nothing to a peer
+//! and reads nothing from one.
+
+mod locate;
+mod reachability;
+
+use std::sync::Arc;
+
+use thrum_core::{ErrorKind, Fault, limits};
+use tokio::{sync::watch, time::timeout};
+
+use crate::{
+    environment::Environment,
+    transport::{Condition, Kind, Transport},
+};
+pub(crate) use reachability::Reachability;
+
+/// The transports, and what is known about routes to peers.
+pub(crate) struct Addresses {
+    env: Arc<Environment>,
+    transports: Vec<Arc<dyn Transport>>,
+    /// Restricts sync to peers on this machine, whatever transports there are.
+    local_only: bool,
+    pub(crate) reachability: Reachability,
+}
+
+impl Addresses {
+    pub(crate) fn new(env: Arc<Environment>, transports: Vec<Arc<dyn Transport>>, local_only: bool) -> Self {
+        Self { env, transports, local_only, reachability: Reachability::default() }
+    }
+
+    /// Returns the transport of this kind, unless the user's configuration forbids it.
+    pub(crate) fn transport(&self, kind: Kind) -> Option<Arc<dyn Transport>> {
+        self.transports.iter().find(|transport| transport.kind() == kind && !self.is_forbidden(kind)).cloned()
+    }
+
+    /// Returns `true` if the user's configuration forbids peers of this kind, because they are on other machines.
+    fn is_forbidden(&self, kind: Kind) -> bool {
+        self.local_only && kind != Kind::Local
+    }
+
+    /// Checks that a transport of this kind may be used.
+    ///
+    /// # Errors
+    /// `Refused` if there is a transport of this kind, but the user's configuration forbids it.
+    pub(crate) fn may_use(&self, kind: Kind) -> Result<(), Fault> {
+        if self.is_forbidden(kind) && self.transports.iter().any(|transport| transport.kind() == kind) {
+            return Err(Fault::new(ErrorKind::Refused, "daemon.local_only keeps this daemon from other machines")
+                .hint("thrum config set daemon.local_only false, then thrum daemon restart"));
+        }
+        Ok(())
+    }
+
+    /// Waits for a transport that is starting, at most [`limits::TAILNET_UP`].
+    ///
+    /// # Errors
+    /// The transport's own reason why it cannot be used.
+    pub(crate) async fn wait_until_up(&self, kind: Kind) -> Result<(), Fault> {
+        let Some(transport) = self.transport(kind) else { return Ok(()) };
+        let mut condition = transport.condition();
+        let _ =
+            timeout(limits::TAILNET_UP, condition.wait_for(|condition| !matches!(condition, Condition::Starting(_))))
+                .await;
+        let fault = condition.borrow().fault();
+        fault.map_or(Ok(()), Err)
+    }
+}
+
+/// Waits until a transport's condition changes. Never returns for loopback.
+pub(crate) async fn changed(condition: &mut watch::Receiver<Condition>) {
+    if condition.changed().await.is_err() {
+        std::future::pending().await
+    }
+}

@@ -1,0 +1,428 @@
+//! Results that the daemon receives from this crate, in the form shown to its clients.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use thrum_core::{Runs, Stamp, Sum, exchange::LastRejected, heads::Difference, quota::OverQuota};
+
+use crate::{
+    legacy::serving::Skipped,
+    pairing::{Attempt, Code, SessionId},
+    registry::{Moved, Seen, Stray},
+    replicator::State,
+    transport::{self, Kind, Node},
+};
+
+/// A pairing session, as displayed by `peer add`.
+pub struct PairingStarted {
+    /// Identifies the session, to cancel it when its initiator goes away.
+    pub session: SessionId,
+    /// The code to display to the user.
+    pub code: Code,
+    /// The address that the other side joins.
+    pub address: String,
+    /// This daemon's name.
+    pub name: String,
+    /// The kind of transport.
+    pub transport: Kind,
+    /// When the session expires.
+    pub expires_at: Stamp,
+    /// Time until it expires.
+    pub expires_in: Duration,
+}
+
+impl PairingStarted {
+    /// Returns the command for the other side.
+    pub fn join(&self) -> String {
+        format!("thrum peer join {}", self.address)
+    }
+
+    /// Returns `NAME:IP:PORT:CODE`, the format of Go Thrum v0.6. Colons in the name are replaced, because they would
+    /// break it.
+    pub fn peercode(&self) -> String {
+        format!("{}:{}:{}", self.name.replace(':', "-"), self.address, self.code.reveal())
+    }
+}
+
+/// Result of waiting for a pairing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Waited {
+    /// A peer joined.
+    Joined(Joined),
+    /// No peer has joined yet, but there were attempts: all wrong codes of the session, in order.
+    Tried(Vec<Attempt>),
+}
+
+/// Daemons that wait to be joined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// The daemons, sorted by node and port.
+    pub daemons: Vec<Waiting>,
+    /// Number of nodes that were asked.
+    pub asked: usize,
+    /// Number of nodes that were not asked, because there are too many.
+    pub not_asked: usize,
+}
+
+/// A daemon that waits to be joined, as described by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Waiting {
+    /// Its own name for itself.
+    pub name: String,
+    /// The address at which to join it.
+    pub address: String,
+    /// Its node; `None` on loopback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<Node>,
+    /// The version of its program.
+    pub version: String,
+    /// The kind of transport.
+    pub transport: String,
+}
+
+/// The daemon at an address to be joined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Listener {
+    /// Its exact address.
+    pub address: String,
+    /// Its node; `None` on loopback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<Node>,
+    /// Its own name for itself; empty for legacy peers.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub name: String,
+    /// The version of its program; empty for legacy peers.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// Its pairing protocol, as in [`Protocol::as_str`](crate::pairing::Protocol::as_str). `plain` means that the code
+    /// itself would be sent.
+    pub pairing: String,
+}
+
+/// The route of packets to a peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Route {
+    /// The relay on the route; `None` for a direct route.
+    pub relay: Option<String>,
+    /// Round-trip time as measured by the network, in microseconds.
+    pub round_trip_us: u64,
+}
+
+impl From<transport::Path> for Route {
+    fn from(path: transport::Path) -> Self {
+        Self { relay: path.relay, round_trip_us: micros(path.round_trip) }
+    }
+}
+
+/// Result of `peer ping`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Pinged {
+    /// The peer's name here.
+    pub name: String,
+    /// The peer's id.
+    pub daemon_id: String,
+    /// The address at which it answered.
+    pub address: String,
+    /// Its node; `None` on loopback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<Node>,
+    /// The route of packets to it; `None` if the network does not report it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Route>,
+    /// Whether a borrowed connection was used instead of its address.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub asked_over_its_connection: bool,
+    /// Duration of one request and its reply on an open connection, in microseconds.
+    pub round_trip_us: u64,
+    /// By how much its clock is ahead of ours; `None` for legacy peers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_offset_ms: Option<i64>,
+    /// The version of its program; `None` for legacy peers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The version of our program.
+    pub our_version: String,
+    /// Number of its events that are not here yet; `None` until it first answers.
+    pub backlog_from_them: Option<u64>,
+    /// Number of our events that it has not acknowledged; `None` if it never acknowledged any, as with legacy peers.
+    pub backlog_to_them: Option<u64>,
+}
+
+/// A new peer, as seen from either side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Joined {
+    /// The peer's name here.
+    pub peer_name: String,
+    /// The peer's id.
+    pub peer_daemon_id: String,
+    /// The address at which we dial it.
+    pub peer_address: String,
+    /// How it was paired: `spake2-1`, or `plain` if the code itself was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pairing: Option<String>,
+    /// Whether both sides have read the events that the other had when they paired.
+    pub syncing: bool,
+    /// What is missing if `syncing` is false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// The complete status of one peer (I11). The first seven fields are Go Thrum's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PeerStatus {
+    /// The peer's id.
+    pub daemon_id: String,
+    /// The peer's name here.
+    pub name: String,
+    /// The address at which we dial it.
+    pub address: String,
+    /// Whether it has a token, and can be authenticated.
+    pub has_token: bool,
+    /// When it was paired.
+    pub paired_at: Option<Stamp>,
+    /// Time of the last contact.
+    pub last_sync: Option<Stamp>,
+    /// Our checkpoint in its log, by Go's name.
+    pub last_synced_seq: u64,
+    /// The kind of transport on which it was paired.
+    pub transport: String,
+    /// How it was paired: `spake2-1`, or `plain` if the code itself was sent; `None` if unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paired_by: Option<String>,
+    /// Connection state.
+    pub state: State,
+    /// Whether our requests use a connection that the peer lent to us, because we cannot dial it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub asked_over_its_connection: bool,
+    /// Whether the peer's requests use a connection that we lent to it, because it cannot dial us.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub asks_over_our_connection: bool,
+    /// Time of the last state change.
+    pub since: Stamp,
+    /// Why it is not read further, if it is over its quota.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over_quota: Option<OverQuota>,
+    /// The last error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// Time of the next dial.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Stamp>,
+    /// Our checkpoint in its log.
+    pub read_by_us: u64,
+    /// Its highest known sequence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub their_latest: Option<u64>,
+    /// How far it has read our log, as it reports itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_by_them: Option<u64>,
+    /// Our highest sequence.
+    pub our_latest: u64,
+    /// Number of its events that are not here yet; `None` until it first answers.
+    pub backlog_from_them: Option<u64>,
+    /// Number of our events that it has not acknowledged, or, for a legacy peer, not requested; `None` until it asks.
+    pub backlog_to_them: Option<u64>,
+    /// Number of events from this peer that are parked.
+    pub parked: u64,
+    /// Number of events from this peer that were rejected, ever.
+    pub rejected: u64,
+    /// The last rejected event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_rejected: Option<LastRejected>,
+    /// Events that the peer, if it is a legacy one, has refused, and that are no longer sent to it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skipped>,
+    /// Additional notes for the user, as sentences.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// The version of its program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// By how much its clock is ahead of ours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_offset_ms: Option<i64>,
+    /// The node on which it listens; `None` on loopback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node: Option<Node>,
+    /// The node from which it calls, if that is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calls_from: Option<Node>,
+    /// The last time it proved that it has moved to another node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
+    /// The last misuse of its token here, which was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Stray>,
+    /// The last misuse of our shared token that the peer refused and reported. It shows that a copy of the token
+    /// exists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_there: Option<Stray>,
+    /// The two daemons that currently run with its key; otherwise empty. The cause is a cloned machine or a copied
+    /// `.thrum`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub same_key: Vec<Seen>,
+    /// The route of packets to it, at most a minute old; `None` if unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<Route>,
+    /// Result of the last automatic reconciliation since the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repaired: Option<Repaired>,
+}
+
+/// Result of a forced pull.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Forced {
+    /// The peer's id.
+    pub peer: String,
+    /// The peer's name here.
+    pub name: String,
+    /// Number of new events.
+    pub applied: u64,
+    /// Number of events that were already here.
+    pub skipped: u64,
+    /// Why the pull did not reach the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Overall result of `verify`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// All comparable peers hold the same events and have the same projection.
+    Equal,
+    /// At least one peer holds other events or has a different projection.
+    Differs,
+    /// At least one peer holds other events while a purge lies in the future on either side, which may be the only
+    /// reason. No peer differs otherwise.
+    Waiting,
+    /// At least one peer could not be asked, and no peer differs; or no peer can be compared.
+    Unreachable,
+    /// There are no peers.
+    NoPeers,
+}
+
+/// Complete result of `verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verified {
+    /// Overall result.
+    pub status: Verdict,
+    /// This daemon's id.
+    pub daemon_id: String,
+    /// Number of events held here.
+    pub events: u64,
+    /// The digest of our projection.
+    pub projection: Sum,
+    /// Number of events that were missing here and were fetched.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub fetched: u64,
+    /// Result for each peer.
+    pub peers: Vec<Compared>,
+}
+
+/// By reference, because `serde` requires it.
+const fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// Result of `verify` for one peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Compared {
+    /// The peer's name here.
+    pub name: String,
+    /// The peer's id.
+    pub daemon_id: String,
+    /// `equal`, `differs`, `waiting` or `unreachable`.
+    pub status: Verdict,
+    /// The logs in which the two sides differ.
+    pub differences: Vec<Difference>,
+    /// Exactly which events were missing, and which were fetched. Only for peers that support comparison.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
+    /// Why the comparison was impossible or incomplete, or what differs apart from the events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Events of one log of one origin that only one side held at the time of comparison.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// The origin of the events.
+    pub origin: String,
+    /// The origin's log; empty for events without a log id.
+    pub log: String,
+    /// Events that the peer claims to hold and we do not.
+    #[serde(skip_serializing_if = "Lack::is_nothing")]
+    pub here: Lack,
+    /// Events that we hold and the peer does not.
+    #[serde(skip_serializing_if = "Lack::is_nothing")]
+    pub there: Lack,
+    /// Origin sequences of events that we hold and the peer has purged. These are not missing. At most
+    /// [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) ranges.
+    #[serde(skip_serializing_if = "Runs::is_empty")]
+    pub purged_there: Runs,
+    /// Origin sequences of events that the peer holds and we have purged. These are not requested.
+    #[serde(skip_serializing_if = "Runs::is_empty")]
+    pub purged_here: Runs,
+    /// Number of missing events that the peer then served and that were new.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub fetched: u64,
+    /// Number of missing events that need not be fetched any more: they arrived by another path meanwhile, or a purge
+    /// excludes them.
+    #[serde(skip)]
+    pub came: u64,
+    /// Number of events that have the same id but different content at the peer.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub other_content: u64,
+    /// A problem during the comparison.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl Missing {
+    /// Returns how many events are still missing here, according to the peer.
+    pub const fn still(&self) -> u64 {
+        self.here.events.saturating_sub(self.fetched).saturating_sub(self.came)
+    }
+}
+
+/// Events that one side does not hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Lack {
+    /// Number of events.
+    pub events: u64,
+    /// Their origin sequences, if they have any; at most [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) ranges.
+    #[serde(skip_serializing_if = "Runs::is_empty")]
+    pub numbers: Runs,
+    /// Their ids, if they have no origin sequences; at most as many.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<String>,
+}
+
+impl Lack {
+    /// Returns `true` if no event is missing.
+    pub const fn is_nothing(&self) -> bool {
+        self.events == 0
+    }
+}
+
+/// Result of an automatic reconciliation, after a peer had held other events than we for several sync intervals.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Repaired {
+    /// Time of the reconciliation.
+    pub at: Stamp,
+    /// Number of events that were missing here and were fetched.
+    pub fetched: u64,
+    /// Number of events that the peer claims to hold and that are still missing here.
+    pub missing_here: u64,
+    /// Number of events that were missing at the peer, which fetches them itself.
+    pub missing_there: u64,
+    /// A problem during the reconciliation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Converts a duration to whole microseconds.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

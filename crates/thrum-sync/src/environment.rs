@@ -1,0 +1,123 @@
+//! Dependencies shared by all parts of the peers: identity, log, clock and randomness, authentication state, and the
+//! owner of all tasks.
+//!
+//! Holds no connection and makes no decision. The lock on the authentication state is held for memory access and its
+//! small files, never while waiting for a peer.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use thrum_core::{Ambient, ErrorKind, Fault, exchange::Commit};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Log, Now,
+    protocol::{AuthState, Me, Prover},
+    registry::Peer,
+};
+
+/// Creates a source of time and randomness for each task that needs one.
+pub type Ambients = Arc<dyn Fn() -> Box<dyn Ambient> + Send + Sync>;
+
+/// Shared by inbound and outbound connections, addresses, pairing and reconciliation.
+pub(crate) struct Environment {
+    pub(crate) me: Me,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) commits: watch::Receiver<Commit>,
+    /// Interval between periodic pulls from each peer, independent of its announcements.
+    pub(crate) round: Duration,
+    pub(crate) ambients: Ambients,
+    pub(crate) prover: Prover,
+    pub(crate) clock: Clock,
+    auth: Mutex<AuthState>,
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when the daemon stops; ends all tasks.
+    pub(crate) stop: CancellationToken,
+}
+
+impl Environment {
+    pub(crate) fn new(
+        auth: AuthState,
+        log: Arc<dyn Log>,
+        commits: watch::Receiver<Commit>,
+        round: Duration,
+        ambients: Ambients,
+        prover: Prover,
+    ) -> Self {
+        Self {
+            me: auth.me.clone(),
+            log,
+            commits,
+            round,
+            clock: Clock::new(&ambients),
+            ambients,
+            prover,
+            auth: Mutex::new(auth),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// Locks the authentication state: the peers, and pairing.
+    pub(crate) fn auth(&self) -> MutexGuard<'_, AuthState> {
+        lock(&self.auth)
+    }
+
+    /// Returns the current entry of a peer; `None` once the peer is removed.
+    pub(crate) fn peer(&self, daemon_id: &str) -> Option<Peer> {
+        self.auth().registry.get(daemon_id).cloned()
+    }
+
+    /// Creates a source of time and randomness for one task.
+    pub(crate) fn ambient(&self) -> Box<dyn Ambient> {
+        (self.ambients)()
+    }
+}
+
+/// Both clocks; the monotonic one counts from the start of the daemon.
+pub(crate) struct Clock {
+    start: Instant,
+    ambient: Mutex<Box<dyn Ambient>>,
+}
+
+impl Clock {
+    fn new(ambients: &Ambients) -> Self {
+        Self { start: Instant::now(), ambient: Mutex::new(ambients()) }
+    }
+
+    pub(crate) fn now(&self) -> Now {
+        Now { tick: self.start.elapsed(), at: lock(&self.ambient).now() }
+    }
+
+    /// Converts a monotonic `tick` into an `Instant`.
+    pub(crate) fn instant(&self, tick: Duration) -> Instant {
+        self.start + tick
+    }
+}
+
+/// Locks a mutex even after a panic. The data stays consistent, because each change is made on a copy or is a single
+/// assignment.
+pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs work that may wait for the disk on the blocking pool.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Fault::new(ErrorKind::Failed, format!("an internal task failed: {error}"))),
+    }
+}
+
+/// Formats an error and its hint as the one line that fits into a status.
+pub(crate) fn in_words(fault: &Fault) -> String {
+    match &fault.hint {
+        Some(hint) => format!("{} ({})", fault.message, hint.trim_end_matches('.')),
+        None => fault.message.clone(),
+    }
+}

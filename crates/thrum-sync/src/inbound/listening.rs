@@ -1,0 +1,227 @@
+//! Opens listeners, keeps them open, and accepts connections.
+
+use std::{io, sync::Arc};
+
+use thrum_core::{ErrorKind, Fault, limits};
+use tokio::{task::JoinHandle, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::Inbound;
+use crate::{
+    addresses::changed,
+    conn,
+    environment::blocking,
+    registry::Peer,
+    transport::{Condition, Kind, Listener, Transport},
+};
+
+/// A listener that is open or should be open.
+pub(super) struct Listening {
+    pub(super) kind: Kind,
+    pub(super) address: Result<String, Fault>,
+    accepting: Option<Accepting>,
+}
+
+/// The task that owns an open listener.
+struct Accepting {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Listening {
+    pub(super) fn is_open(&self) -> bool {
+        self.accepting.as_ref().is_some_and(|accepting| !accepting.task.is_finished())
+    }
+}
+
+impl Inbound {
+    /// Listens on this kind of transport from now on, and after every restart. Does nothing if it already listens.
+    /// Waits at most [`limits::TAILNET_UP`] for a transport that is starting.
+    ///
+    /// # Errors
+    /// The user's configuration forbids it, there is no such transport, or it cannot listen (from then on also reported
+    /// by `listen_error`).
+    pub(crate) async fn listen(self: &Arc<Self>, kind: Kind) -> Result<String, Fault> {
+        self.addresses.may_use(kind)?;
+        self.addresses.wait_until_up(kind).await?;
+        let mut listeners = self.listeners.lock().await;
+        if let Some(open) = listeners.iter().find(|one| one.kind == kind && one.is_open())
+            && let Ok(address) = &open.address
+        {
+            return Ok(address.clone());
+        }
+        let result = self.open(kind).await;
+        listeners.retain(|one| one.kind != kind);
+        match result {
+            Ok((listener, has_moved)) => {
+                let address = listener.address();
+                self.addresses.reachability.set_port(kind, Some(listener.port()));
+                if has_moved {
+                    self.events.port_changed(kind);
+                }
+                let (inbound, stop) = (Arc::clone(self), self.env.stop.child_token());
+                let task = self.env.tasks.spawn({
+                    let stop = stop.clone();
+                    async move { inbound.accept(listener, &stop).await }
+                });
+                listeners.push(Listening {
+                    kind,
+                    address: Ok(address.clone()),
+                    accepting: Some(Accepting { stop, task }),
+                });
+                Ok(address)
+            }
+            Err(fault) => {
+                listeners.push(Listening { kind, address: Err(fault.clone()), accepting: None });
+                Err(fault)
+            }
+        }
+    }
+
+    /// Opens a listener on the stored port. If that port is taken and all peers of this kind can learn a new one, uses
+    /// another port. Returns `true` if peers know a different port.
+    async fn open(self: &Arc<Self>, kind: Kind) -> Result<(Box<dyn Listener>, bool), Fault> {
+        let transport = self
+            .addresses
+            .transport(kind)
+            .ok_or_else(|| Fault::new(ErrorKind::Unavailable, format!("the {kind} transport is not available")))?;
+        let (kept, all_follow) = {
+            let auth = self.env.auth();
+            let mut of_kind = auth.registry.peers().iter().filter(|peer| peer.kind() == Some(kind));
+            (auth.registry.port(kind), of_kind.all(Peer::has_key))
+        };
+        let listener = match transport.listen(kept).await {
+            // A Go Thrum dials only the port that it knows. With such a peer, wait until that port is free.
+            Err(fault) if kept.is_some() && all_follow => {
+                let listener = transport.listen(None).await.map_err(|_| fault.clone())?;
+                tracing::warn!("{fault}; listening at {} instead, as peers are told", listener.address());
+                listener
+            }
+            opened => opened?,
+        };
+        let (env, port) = (Arc::clone(&self.env), listener.port());
+        blocking(move || env.auth().registry.keep_port(kind, port)).await?;
+        Ok((listener, kept.is_some_and(|kept| kept != port)))
+    }
+
+    /// Closes the listener on this kind of transport.
+    async fn close(&self, kind: Kind) {
+        let mut listeners = self.listeners.lock().await;
+        for one in listeners.iter_mut().filter(|one| one.kind == kind) {
+            if let Some(Accepting { stop, task }) = one.accepting.take() {
+                stop.cancel();
+                // The port is free only when the task has ended. The task waits for nothing but the token.
+                let _ = task.await;
+            }
+        }
+        listeners.retain(|one| one.kind != kind);
+        self.addresses.reachability.set_port(kind, None);
+    }
+
+    /// Listens on a transport whenever it is up: from the start, after each change, and after a listener has ended
+    /// unexpectedly.
+    pub(crate) async fn attend(self: Arc<Self>, transport: Arc<dyn Transport>) {
+        let kind = transport.kind();
+        let mut condition = transport.condition();
+        let mut was_up = false;
+        let mut said = String::new();
+        'anew: loop {
+            let is_up = *condition.borrow_and_update() == Condition::Up;
+            // A listener opened before the change may have an address that no longer exists.
+            if was_up || !is_up {
+                self.close(kind).await;
+            }
+            was_up = is_up;
+            loop {
+                let opened = if is_up { Some(self.listen(kind).await) } else { None };
+                let (outcome, failed) = match opened {
+                    Some(Ok(address)) => (format!("listening for peers at {address}"), false),
+                    Some(Err(fault)) => (fault.message, true),
+                    None => (String::new(), false),
+                };
+                if outcome != said {
+                    if failed {
+                        tracing::error!("{outcome}");
+                    } else if is_up {
+                        tracing::info!("{outcome}");
+                    }
+                    said = outcome;
+                }
+                // The port may become free.
+                let again = async { if failed { sleep(limits::ROUND).await } else { std::future::pending().await } };
+                tokio::select! {
+                    () = self.env.stop.cancelled() => return,
+                    () = changed(&mut condition) => continue 'anew,
+                    () = self.listener_ended.notified() => continue 'anew,
+                    () = again => {}
+                }
+            }
+        }
+    }
+
+    /// Retries until it listens, because the port may become free.
+    pub(crate) fn keep_trying_to_listen(self: &Arc<Self>, kind: Kind) {
+        let inbound = Arc::clone(self);
+        self.env.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = inbound.env.stop.cancelled() => return,
+                    () = sleep(limits::ROUND) => {}
+                }
+                if let Ok(address) = inbound.listen(kind).await {
+                    tracing::info!("listening for peers at {address} again");
+                    return;
+                }
+            }
+        });
+    }
+
+    async fn accept(self: Arc<Self>, mut listener: Box<dyn Listener>, stop: &CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                () = stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                // Not a tailnet node, but a process of this machine that connects to the tailnet's port.
+                Ok((_, caller)) if caller.kind == Kind::Tailnet && caller.node.is_none() => {
+                    tracing::debug!("refused {}: the tailnet does not know it", caller.address);
+                }
+                Ok((conn, caller)) => {
+                    match self.admission.enter(caller.node.as_ref().map(|node| node.id.as_str()), &self.env.stop) {
+                        Some((id, stop)) => {
+                            let inbound = Arc::clone(&self);
+                            self.env.tasks.spawn(async move {
+                                let address = caller.address.clone();
+                                let why = inbound.serve(conn::halves(conn), caller, id, &stop).await;
+                                inbound.admission.leave(id);
+                                tracing::debug!("connection from {address} ended: {why}");
+                            });
+                        }
+                        None => tracing::warn!(
+                            "refused {}: {} peers are connected",
+                            caller.address,
+                            limits::MAX_PEER_CONNECTIONS
+                        ),
+                    }
+                }
+                Err(error) => {
+                    let ended = error.kind() == io::ErrorKind::NotConnected;
+                    if !ended {
+                        tracing::warn!("cannot accept a peer: {error}");
+                    }
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = sleep(limits::ACCEPT_PAUSE) => {}
+                    }
+                    if ended {
+                        tracing::info!("the listener at {} has ended", listener.address());
+                        drop(listener);
+                        self.listener_ended.notify_one();
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}

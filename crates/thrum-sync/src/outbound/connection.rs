@@ -1,0 +1,346 @@
+//! One outbound connection: dials a peer, lets it prove its identity, and sends one request after another with its
+//! token.
+
+use std::{sync::Arc, time::Duration};
+
+use thrum_core::limits;
+use tokio::{
+    io::{ReadHalf, WriteHalf},
+    time::{Instant, timeout},
+};
+
+use super::Outbound;
+use crate::{
+    Token,
+    clock::go_duration,
+    conn::{self, Halves, Lines, NoLine},
+    protocol,
+    protocol::wire::{self, BadReply, Call, Marks, Reply},
+    registry::{Peer, Seen, Sign},
+    transport::{Conn, Node},
+};
+
+/// Lines longer than this many bytes are decoded on the blocking pool.
+const LARGE_LINE: usize = 64 << 10;
+
+/// The id of a hello and a proof. Requests are numbered from 1.
+const UNNUMBERED: u64 = 0;
+
+/// Why a connection is unusable.
+pub(crate) enum Gone {
+    /// A reply exceeded the maximum line length.
+    TooLong,
+    /// Any other reason.
+    Lost(String),
+}
+
+impl From<NoLine> for Gone {
+    fn from(why: NoLine) -> Self {
+        match why {
+            NoLine::TooLong(_) => Self::TooLong,
+            other => Self::Lost(other.to_string()),
+        }
+    }
+}
+
+/// A connection to a peer that carries requests with the peer's token.
+pub(crate) struct Connection {
+    lines: Lines<ReadHalf<Conn>>,
+    writer: WriteHalf<Conn>,
+    outbound: Arc<Outbound>,
+    peer: Peer,
+    /// The id by which the peer knows us.
+    own_id: String,
+    token: Token,
+    /// The node that was dialled, until the peer has answered there.
+    unproven: Option<Node>,
+    /// The peer's challenge, to be answered together with our first request.
+    owed: Option<String>,
+    /// The answering process, if the peer reports it.
+    instance: Option<String>,
+    /// The address that was dialled; `None` if the peer opened the connection.
+    dialled: Option<String>,
+    /// When the last reply arrived.
+    heard: Instant,
+}
+
+impl Connection {
+    /// Connects to a peer. A peer with a key has proven its identity on return, and no secret was sent before. Takes at
+    /// most [`limits::MEET`].
+    ///
+    /// # Errors
+    /// Those of [`Addresses::connect`](crate::addresses::Addresses::connect); `Unavailable` if it takes too long;
+    /// `Refused` if another daemon answers there.
+    pub(super) async fn open(outbound: &Arc<Outbound>, peer: &Peer) -> Result<Self, thrum_core::Fault> {
+        Self::open_over(outbound, peer, None).await
+    }
+
+    /// Connects like [`open`](Self::open), but over the connection that the peer has lent to us, if there is one.
+    pub(super) async fn open_over(
+        outbound: &Arc<Outbound>,
+        peer: &Peer,
+        lent: Option<Halves>,
+    ) -> Result<Self, thrum_core::Fault> {
+        let late = |message: String| thrum_core::Fault::new(thrum_core::ErrorKind::Unavailable, message);
+        let ((lines, writer), dialled, unproven) = match lent {
+            Some(halves) => (halves, None, None),
+            None => {
+                let reached = timeout(limits::DIAL, outbound.addresses.connect(peer)).await;
+                let (conn, address, unproven) =
+                    reached.map_err(|_| late(format!("no connection within {}", go_duration(limits::DIAL))))??;
+                (conn::halves(conn), Some(address), unproven)
+            }
+        };
+        let token = peer
+            .token
+            .clone()
+            .ok_or_else(|| thrum_core::Fault::new(thrum_core::ErrorKind::Refused, "it has no token"))?;
+        let own_id = peer.as_daemon_id.as_ref().unwrap_or(&outbound.env.me.daemon_id).clone();
+        let (kept, known) = (Arc::clone(outbound), peer.clone());
+        let mut connection = Self {
+            lines,
+            writer,
+            outbound: kept,
+            peer: known,
+            own_id,
+            token,
+            unproven,
+            owed: None,
+            instance: None,
+            dialled,
+            heard: Instant::now(),
+        };
+        if peer.has_key() {
+            let address = thrum_core::name::printable(&peer.address);
+            let met = timeout(limits::PEER_INFO, connection.meet()).await.map_err(|_| {
+                let within = go_duration(limits::PEER_INFO);
+                late(format!(
+                    "who answers at {address} did not prove to be {} within {within}; nothing was sent",
+                    peer.name
+                ))
+            })?;
+            connection.owed = met.map_err(|(why, hint)| {
+                let message =
+                    format!("who answers at {address} does not prove to be {}: {why}; nothing was sent", peer.name);
+                let fault = thrum_core::Fault::new(thrum_core::ErrorKind::Refused, message);
+                if let Some(hint) = hint { fault.hint(hint) } else { fault }
+            })?;
+        }
+        Ok(connection)
+    }
+
+    /// Makes a peer prove that it has the key in its id. Returns the peer's challenge to us, unless the peer knows us
+    /// by the id of a daemon without a key. The error contains the reason and a hint.
+    async fn meet(&mut self) -> Result<Option<String>, (String, Option<&'static str>)> {
+        let challenge = protocol::challenge(&mut *self.outbound.env.ambient());
+        let (me, instance) = (self.outbound.env.me.daemon_id.clone(), self.outbound.env.me.instance.clone());
+        let asked = self.outbound.env.clock.now().tick;
+        let plain = |why: String| (why, None);
+        let reply = self.exchange(&wire::hello_request(UNNUMBERED, &challenge, &me, &instance)).await.map_err(
+            |gone| match gone {
+                Gone::TooLong => plain("its answer is too long".to_owned()),
+                Gone::Lost(why) => plain(why),
+            },
+        )?;
+        let hello = wire::read_hello(&reply, UNNUMBERED).map_err(|bad| {
+            let is_older = matches!(&bad, BadReply::Error(error) if error.is_unknown_method());
+            (bad.to_string(), is_older.then_some("or it runs an older Thrum: update it there"))
+        })?;
+        if hello.daemon_id != self.peer.daemon_id {
+            return Err(plain(format!("it says that it is {}", thrum_core::name::printable(&hello.daemon_id))));
+        }
+        let on = self.peer.kind().ok_or_else(|| plain("it is on no network of ours".to_owned()))?;
+        if !protocol::proves_to_listen(&hello.signature, &challenge, on, &self.peer.daemon_id, &me) {
+            return Err(plain("its signature is wrong".to_owned()));
+        }
+        self.instance = hello.instance;
+        self.is_alive(asked);
+        Ok(Some(hello.challenge).filter(|_| self.peer.as_daemon_id.is_none()))
+    }
+
+    /// Records that the process at the other end has answered a request that was sent at this tick.
+    fn is_alive(&self, asked: Duration) {
+        let Some(instance) = self.instance.as_deref() else { return };
+        let there = self.dialled.as_deref().and_then(|address| address.rsplit_once(':'));
+        let host = there.map(|(host, _)| host.trim_matches(['[', ']']));
+        let port = there.and_then(|(_, port)| port.parse().ok());
+        let sign = Sign { instance, host, port, node: self.peer.node.clone(), after: asked };
+        self.outbound.env.auth().registry.alive(&self.peer.daemon_id, &sign, self.outbound.env.clock.now());
+    }
+
+    /// Acts on the additional facts in the peer's reply.
+    fn heed(&self, marks: Marks) {
+        if marks.unreached {
+            self.outbound.lend(&self.peer);
+        }
+        let now = self.outbound.env.clock.now();
+        let other = marks.same_key.map(|other| {
+            let at = now.at.minus(Duration::from_millis(other.ago_ms));
+            Seen { address: other.address, node: other.node, at }
+        });
+        self.outbound.env.auth().registry.told_of_other(&self.peer.daemon_id, other, now);
+    }
+
+    /// Sends one request. If the peer does not know our node and demands a proof first, proves our identity with our
+    /// key, once.
+    pub(super) async fn ask(&mut self, id: u64, call: Call) -> Result<Result<Reply, BadReply>, Gone> {
+        let reply = self.ask_and_prove(id, call).await?;
+        if let Ok(Reply::Info(info)) = &reply
+            && info.daemon_id == self.peer.daemon_id
+        {
+            if let Some(node) = self.unproven.take() {
+                self.outbound.addresses.learn_node(&self.peer, node).await;
+            }
+            self.outbound.addresses.learn_name(&self.peer, &info.name).await;
+        }
+        Ok(reply)
+    }
+
+    async fn ask_and_prove(&mut self, id: u64, call: Call) -> Result<Result<Reply, BadReply>, Gone> {
+        let reply = self.ask_once(id, &call).await?;
+        let Err(BadReply::Error(error)) = &reply else { return Ok(reply) };
+        let Some(challenge) = error.challenge() else { return Ok(reply) };
+        tracing::info!(
+            "[pairing] {} knows us by another node: proving that it is we",
+            thrum_core::name::printable(&self.peer.daemon_id)
+        );
+        let line = self.exchange(&self.proof(challenge)).await?;
+        match wire::read_proved(&line, UNNUMBERED) {
+            Ok(()) => self.ask_once(id, &call).await,
+            Err(bad) => Ok(Err(bad)),
+        }
+    }
+
+    /// Reports to the peer that its token was misused here and refused.
+    pub(super) async fn warn(&mut self, node: &Node) -> Result<(), Gone> {
+        let request = zeroize::Zeroizing::new(wire::refused_request(1, &self.token, node));
+        if let Some(challenge) = self.owed.take() {
+            self.exchange(&self.proof(&challenge)).await?;
+        }
+        self.exchange(&request).await.map(drop)
+    }
+
+    fn proof(&self, challenge: &str) -> zeroize::Zeroizing<String> {
+        let signature = (self.outbound.env.prover)(challenge, &self.peer.daemon_id);
+        zeroize::Zeroizing::new(wire::prove_request(
+            UNNUMBERED,
+            &self.outbound.env.me.daemon_id,
+            &self.token,
+            &signature,
+        ))
+    }
+
+    async fn ask_once(&mut self, id: u64, call: &Call) -> Result<Result<Reply, BadReply>, Gone> {
+        let request = zeroize::Zeroizing::new(match (call, self.own_port()) {
+            (Call::PeerInfo { digest }, Some(port)) => wire::peer_info_request(id, &self.token, *digest, port),
+            _ => call.line(id, &self.own_id, &self.token),
+        });
+        let asked = self.outbound.env.clock.now().tick;
+        let line = match self.owed.take() {
+            None => {
+                self.write(&request).await?;
+                self.is_still_there(call).await?;
+                if call.is_for_one_of_an_old_peer() {
+                    self.next_line_or_its_beginning().await?
+                } else {
+                    self.next_line().await?
+                }
+            }
+            Some(challenge) => {
+                // Send both together, so that the proof costs no round trip of its own.
+                let both = zeroize::Zeroizing::new(format!("{}\n{}", *self.proof(&challenge), *request));
+                let proved = self.exchange(&both).await?;
+                let line = self.next_line().await?;
+                if let Err(bad) = wire::read_proved(&proved, UNNUMBERED) {
+                    return Ok(Err(bad));
+                }
+                line
+            }
+        };
+        self.is_alive(asked);
+        if line.len() > limits::MAX_LINE_BYTES {
+            // A single event of a legacy peer. Skip it, so that the others are read.
+            let pulled = wire::read_cut(&line).ok_or(Gone::TooLong)?;
+            return Ok(Ok(Reply::Pulled(pulled)));
+        }
+        if line.len() <= LARGE_LINE {
+            if self.peer.has_key()
+                && let Some(marks) = wire::marks_of(&line)
+            {
+                self.heed(marks);
+            }
+            return Ok(call.read(&line, id));
+        }
+        let call = call.clone();
+        tokio::task::spawn_blocking(move || call.read(&line, id)).await.map_err(|error| Gone::Lost(error.to_string()))
+    }
+
+    /// Returns our listening port, for a peer that keeps track of it.
+    fn own_port(&self) -> Option<u16> {
+        self.peer
+            .kind()
+            .filter(|_| self.peer.has_key())
+            .and_then(|kind| self.outbound.addresses.reachability.port(kind))
+    }
+
+    /// Returns when the connection ends or the peer sends unsolicited data. Cancel-safe.
+    pub(super) async fn unasked(&mut self) -> NoLine {
+        self.lines.unasked().await
+    }
+
+    /// Lends the connection to the peer for its own requests. Also returns the address and the node to which it leads.
+    ///
+    /// # Errors
+    /// The peer does not accept it, because it runs an older version or the connection ended.
+    pub(super) async fn lend(mut self) -> Result<(Halves, String, Option<Node>), thrum_core::Fault> {
+        let lost = |why: String| thrum_core::Fault::new(thrum_core::ErrorKind::Unavailable, why);
+        let in_words = |gone: Gone| match gone {
+            Gone::TooLong => "its answer is too long".to_owned(),
+            Gone::Lost(why) => why,
+        };
+        if let Some(challenge) = self.owed.take() {
+            let proved = self.exchange(&self.proof(&challenge)).await.map_err(|gone| lost(in_words(gone)))?;
+            wire::read_proved(&proved, UNNUMBERED).map_err(|bad| lost(bad.to_string()))?;
+        }
+        let request = zeroize::Zeroizing::new(wire::lend_request(1, &self.token));
+        let line = self.exchange(&request).await.map_err(|gone| lost(in_words(gone)))?;
+        wire::read_notified(&line, 1).map_err(|bad| lost(bad.to_string()))?;
+        // As of the time of dialling; the peer may have moved since.
+        let Peer { address, node, .. } = self.peer;
+        Ok(((self.lines, self.writer), self.dialled.unwrap_or(address), node.or(self.unproven)))
+    }
+
+    /// Waits for the first byte of a reply, if the connection was quiet before. The peer's machine may be gone without
+    /// an end of the connection, as when its `tailscaled` is killed. Then it is better to reconnect early than to wait.
+    async fn is_still_there(&mut self, call: &Call) -> Result<(), Gone> {
+        if call.is_cheap() && self.heard.elapsed() >= limits::CONNECTION_QUIET {
+            self.lines.begins(limits::ANSWER_AFTER_QUIET).await?;
+        }
+        Ok(())
+    }
+
+    async fn exchange(&mut self, request: &str) -> Result<Vec<u8>, Gone> {
+        self.write(request).await?;
+        self.next_line().await
+    }
+
+    async fn write(&mut self, request: &str) -> Result<(), Gone> {
+        conn::write_line(&mut self.writer, request, limits::PEER_WRITE)
+            .await
+            .map_err(|error| Gone::Lost(error.to_string()))
+    }
+
+    async fn next_line(&mut self) -> Result<Vec<u8>, Gone> {
+        let line = self.lines.next_slow(limits::MAX_LINE_BYTES, limits::PULL, limits::PULL, limits::SLOW_BYTES).await?;
+        self.heard = Instant::now();
+        Ok(line)
+    }
+
+    /// Reads a line. If it is too long, keeps one byte more than the limit.
+    async fn next_line_or_its_beginning(&mut self) -> Result<Vec<u8>, Gone> {
+        let (keep, most) = (limits::MAX_LINE_BYTES + 1, limits::MAX_SKIPPED_LINE_BYTES);
+        let (line, _) = self.lines.next_cut(keep, most, limits::PULL, limits::PULL, limits::SLOW_BYTES).await?;
+        self.heard = Instant::now();
+        Ok(line)
+    }
+}

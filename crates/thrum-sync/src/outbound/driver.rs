@@ -1,0 +1,417 @@
+//! Drives one peer's replicator: turns events into its inputs, and its actions into I/O.
+
+use std::{
+    collections::VecDeque,
+    future::pending,
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use thrum_core::{
+    Fault,
+    exchange::{Applied, Batch, Checkpoint, Commit},
+    limits,
+    quota::OverQuota,
+};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+    time::sleep_until,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Outbound, link::Link, path};
+use crate::{
+    Now,
+    addresses::changed,
+    environment::{blocking, lock},
+    intake,
+    protocol::AuthState,
+    registry::Peer,
+    replicator::{Action, Input, Replicator, State, Status},
+    transport::{Condition, Path},
+};
+
+/// The handle to a running driver.
+pub(super) struct Driver {
+    signals: Arc<Signals>,
+    status: watch::Receiver<Status>,
+    path: watch::Receiver<Option<Path>>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// Which side contacts the other first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum First {
+    /// This daemon dials.
+    Dial,
+    /// The peer calls, because it is about to store its new token. If it does not, this daemon dials a second later.
+    WaitForCall,
+}
+
+/// Signals from other parts to a driver. There is one slot per kind, which merges all signals until the driver reads
+/// it.
+#[derive(Default)]
+pub(crate) struct Signals {
+    slots: Mutex<Slots>,
+    set: Notify,
+}
+
+#[derive(Default)]
+struct Slots {
+    notified: Option<u64>,
+    called: bool,
+    acknowledged: Option<u64>,
+    force: Option<u64>,
+    compare: Option<u64>,
+    reachable: bool,
+    moved: bool,
+}
+
+impl Signals {
+    pub(crate) fn notified(&self, latest: u64) {
+        self.put(|slots| slots.notified = slots.notified.max(Some(latest)));
+    }
+
+    pub(crate) fn called(&self) {
+        self.put(|slots| slots.called = true);
+    }
+
+    /// The peer's address changed.
+    pub(crate) fn moved(&self) {
+        self.put(|slots| slots.moved = true);
+    }
+
+    /// The peer can be reached now, regardless of the result of earlier attempts.
+    pub(crate) fn reachable(&self) {
+        self.put(|slots| slots.reachable = true);
+    }
+
+    pub(crate) fn acknowledged(&self, upto: u64) {
+        self.put(|slots| slots.acknowledged = Some(upto));
+    }
+
+    pub(crate) fn force(&self, ticket: u64) {
+        self.put(|slots| slots.force = slots.force.max(Some(ticket)));
+    }
+
+    pub(crate) fn compare(&self, ticket: u64) {
+        self.put(|slots| slots.compare = slots.compare.max(Some(ticket)));
+    }
+
+    fn put(&self, set: impl FnOnce(&mut Slots)) {
+        set(&mut lock(&self.slots));
+        self.set.notify_one();
+    }
+
+    fn take(&self) -> impl Iterator<Item = Input> + use<> {
+        let slots = std::mem::take(&mut *lock(&self.slots));
+        [
+            slots.acknowledged.map(Input::Acknowledged),
+            slots.called.then_some(Input::Authenticated),
+            slots.reachable.then_some(Input::NetworkUp),
+            slots.moved.then_some(Input::Moved),
+            slots.notified.map(|latest| Input::Notified { latest }),
+            slots.force.map(Input::Force),
+            slots.compare.map(Input::Compare),
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+impl Driver {
+    pub(super) fn start(outbound: &Arc<Outbound>, peer: Peer, first: First) -> Self {
+        let env = &outbound.env;
+        let signals = Arc::new(Signals::default());
+        let stop = env.stop.child_token();
+        let machine = Replicator::new(&peer.daemon_id, None, env.clock.now());
+        let (tell, status) = watch::channel(machine.status().clone());
+        let (show, path) = watch::channel(None);
+        env.tasks.spawn(path::follow(Arc::clone(outbound), peer.daemon_id.clone(), status.clone(), show, stop.clone()));
+        let run = Run {
+            outbound: Arc::clone(outbound),
+            peer,
+            first,
+            signals: Arc::clone(&signals),
+            tell,
+            stop: stop.clone(),
+        };
+        let task = env.tasks.spawn(run.run());
+        Self { signals, status, path, stop, task }
+    }
+
+    pub(super) fn signals(&self) -> Arc<Signals> {
+        Arc::clone(&self.signals)
+    }
+
+    pub(super) fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Returns the last measured route to the peer; `None` while disconnected.
+    pub(super) fn path(&self) -> Option<Path> {
+        self.path.borrow().clone()
+    }
+
+    /// Stops the driver and waits until all its work has ended, including the batch being stored.
+    pub(super) async fn end(self) {
+        self.stop.cancel();
+        let _ = self.task.await;
+    }
+
+    /// Stops the driver without waiting. The tracker still owns the task.
+    pub(super) fn abandon(self) {
+        self.stop.cancel();
+    }
+}
+
+struct Run {
+    outbound: Arc<Outbound>,
+    peer: Peer,
+    first: First,
+    signals: Arc<Signals>,
+    tell: watch::Sender<Status>,
+    stop: CancellationToken,
+}
+
+/// A batch being stored.
+type Storing = JoinHandle<Result<(Applied, Option<OverQuota>), Fault>>;
+
+/// A check of the peer's quota.
+type Looking = JoinHandle<Result<Option<OverQuota>, Fault>>;
+
+impl Run {
+    async fn run(self) {
+        let (outbound, env) = (&self.outbound, &self.outbound.env);
+        let Some(checkpoint) = self.checkpoint().await else { return };
+        let mut ambient = env.ambient();
+        let now = env.clock.now();
+        let mut machine = Replicator::new(&self.peer.daemon_id, checkpoint, now).every(env.round, now);
+        if self.first == First::WaitForCall {
+            machine.wait_for_call(env.clock.now());
+        }
+        let mut commits = env.commits.clone();
+        let mut condition =
+            self.peer.kind().and_then(|kind| outbound.addresses.transport(kind)).map(|transport| transport.condition());
+        let mut link: Option<Link> = None;
+        let mut storing: Option<Storing> = None;
+        let mut ends = 0;
+        let mut looking: Option<Looking> = Some(self.look());
+        let mut look_again = pin!(tokio::time::sleep(Duration::ZERO));
+        // Read the peer only after its quota was checked.
+        let unknown = Input::Quota(looked(&mut looking).await);
+        let mut inputs = VecDeque::from([unknown, self.news(&mut commits)]);
+        loop {
+            while let Some(input) = inputs.pop_front() {
+                for action in machine.step(input, env.clock.now(), &mut *ambient) {
+                    match action {
+                        Action::Dial => {
+                            // Use the current entry, because address or node may have changed.
+                            let peer = env.peer(&self.peer.daemon_id);
+                            link = peer.map(|peer| Link::open(Arc::clone(outbound), peer));
+                        }
+                        Action::Send { id, call } => {
+                            if let Some(link) = &link {
+                                link.send(id, call);
+                            }
+                        }
+                        Action::Close => link = None,
+                        Action::Apply { log, checkpoint, checkpoint_event, events } => {
+                            let (store, peer) = (Arc::clone(&env.log), self.peer.daemon_id.clone());
+                            storing = Some(tokio::task::spawn_blocking(move || {
+                                let batch = intake::batch(&peer, &log, checkpoint, events, &*store)?;
+                                let applied = store.apply(Batch { checkpoint_event, ..batch })?;
+                                // Ignore a failed check; the next batch triggers another one.
+                                let over = if applied.applied > 0 {
+                                    store.over_quota(&peer).unwrap_or_default()
+                                } else {
+                                    None
+                                };
+                                Ok((applied, over))
+                            }));
+                        }
+                        Action::NoteWelcome => self.note(false).await,
+                        Action::NoteRemoved => self.note(true).await,
+                    }
+                }
+            }
+            match machine.status().state {
+                State::Unreachable => outbound.addresses.reachability.set_reached(&self.peer.daemon_id, false),
+                State::Connected => {
+                    outbound.addresses.reachability.set_reached(&self.peer.daemon_id, true);
+                    // A connection that was lent while we dialled is not needed.
+                    outbound.loans.drop_waiting(&self.peer.daemon_id);
+                }
+                State::Connecting | State::RemovedUs | State::OverQuota => {}
+            }
+            if machine.status().ends != ends {
+                ends = machine.status().ends;
+                self.heard();
+            }
+            self.tell.send_if_modified(|shown| {
+                let changed = shown != machine.status();
+                if changed {
+                    shown.clone_from(machine.status());
+                }
+                changed
+            });
+            let wake = env.clock.instant(machine.wait_until());
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                event = next_event(&mut link) => {
+                    let has_failed = matches!(event, Input::ConnectFailed(_));
+                    inputs.push_back(event);
+                    // The peer lent a connection while we dialled.
+                    if has_failed && outbound.loans.is_waiting(&self.peer.daemon_id) {
+                        inputs.push_back(Input::NetworkUp);
+                    }
+                }
+                stored = finished(&mut storing) => {
+                    inputs.extend(stored);
+                    look_again.as_mut().reset(tokio::time::Instant::now() + limits::QUOTA_LOOK);
+                }
+                over = looked(&mut looking), if looking.is_some() => {
+                    inputs.push_back(Input::Quota(over));
+                    look_again.as_mut().reset(tokio::time::Instant::now() + limits::QUOTA_LOOK);
+                }
+                // The quota may have been raised, or space freed.
+                () = &mut look_again, if machine.status().over_quota.is_some() && looking.is_none() => looking = Some(self.look()),
+                changed = commits.changed() => match changed {
+                    Ok(()) => inputs.push_back(self.news(&mut commits)),
+                    // The log was closed, so this daemon is stopping.
+                    Err(_) => break,
+                },
+                // Also if it stayed up but has another address.
+                () = up(&mut condition) => inputs.push_back(Input::Moved),
+                () = self.signals.set.notified() => inputs.extend(self.signals.take()),
+                () = sleep_until(wake) => inputs.push_back(Input::Timer),
+            }
+        }
+        drop(link);
+        if let Some(storing) = storing {
+            let _ = storing.await;
+        }
+    }
+
+    fn look(&self) -> Looking {
+        let (log, id) = (Arc::clone(&self.outbound.env.log), self.peer.daemon_id.clone());
+        tokio::task::spawn_blocking(move || log.over_quota(&id))
+    }
+
+    /// Returns the latest commit to announce; excludes what the peer itself sent.
+    fn news(&self, commits: &mut watch::Receiver<Commit>) -> Input {
+        Input::Commit(commits.borrow_and_update().latest_not_from(&self.peer.daemon_id))
+    }
+
+    /// Reads the peer's checkpoint. Retries and reports disk errors.
+    async fn checkpoint(&self) -> Option<Option<Checkpoint>> {
+        let mut pause = limits::BACKOFF_FIRST;
+        loop {
+            let (log, id) = (Arc::clone(&self.outbound.env.log), self.peer.daemon_id.clone());
+            match blocking(move || log.checkpoint(&id)).await {
+                Ok(checkpoint) => return Some(checkpoint),
+                Err(fault) => {
+                    tracing::error!("cannot read how far {} was read: {fault}", self.peer.name);
+                    self.tell.send_modify(|status| status.last_error = Some(fault.message));
+                }
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return None,
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(limits::BACKOFF_LAST),
+            }
+        }
+    }
+
+    /// Records whether the peer has removed us. Durable on return, so that the status published afterwards survives a
+    /// restart.
+    async fn note(&self, removed: bool) {
+        let noted = self.auth(
+            move |auth, id, _| if removed { auth.registry.removed_us(id) } else { auth.registry.token_worked(id) },
+        );
+        // The runtime logs panics, and the record is repeated the next time.
+        let _ = noted.await;
+    }
+
+    /// Records contact with the peer, without waiting. Reaches the disk at most once per sync interval.
+    fn heard(&self) {
+        drop(self.auth(|auth, id, now| auth.registry.heard(id, now)));
+    }
+
+    /// Changes the registry on the blocking pool.
+    fn auth(
+        &self,
+        change: impl FnOnce(&mut AuthState, &str, Now) -> Result<(), Fault> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let (env, id) = (Arc::clone(&self.outbound.env), self.peer.daemon_id.clone());
+        let stopped = self.stop.clone();
+        self.outbound.env.tasks.spawn_blocking(move || {
+            let now = env.clock.now();
+            let mut auth = env.auth();
+            // Ignore the change if this driver was replaced.
+            if !stopped.is_cancelled()
+                && let Err(fault) = change(&mut auth, &id, now)
+            {
+                tracing::warn!("{fault}");
+            }
+        })
+    }
+}
+
+/// Waits until the network has come up again.
+async fn up(condition: &mut Option<watch::Receiver<Condition>>) {
+    let Some(condition) = condition else { return pending().await };
+    loop {
+        changed(condition).await;
+        if *condition.borrow_and_update() == Condition::Up {
+            return;
+        }
+    }
+}
+
+async fn next_event(link: &mut Option<Link>) -> Input {
+    match link {
+        Some(open) => {
+            let event = open.event().await;
+            if matches!(event, Input::ConnectFailed(_) | Input::Disconnected(_) | Input::TooLong) {
+                *link = None;
+            }
+            event
+        }
+        None => pending().await,
+    }
+}
+
+/// Waits for the batch being stored. Returns its result, and whether the peer is now over its quota.
+async fn finished(storing: &mut Option<Storing>) -> Vec<Input> {
+    let Some(task) = storing else { return pending().await };
+    let result = task.await;
+    *storing = None;
+    match result {
+        // The quota comes first, so that no pull starts in between.
+        Ok(Ok((applied, over))) => {
+            over.map(|over| Input::Quota(Some(over))).into_iter().chain([Input::Applied(applied)]).collect()
+        }
+        Ok(Err(fault)) => vec![Input::ApplyFailed(fault.message)],
+        Err(error) => vec![Input::ApplyFailed(error.to_string())],
+    }
+}
+
+/// Waits for a quota check. A failed check does not stop the peer from being read; the next batch triggers another one.
+async fn looked(looking: &mut Option<Looking>) -> Option<OverQuota> {
+    let Some(task) = looking else { return pending().await };
+    let result = task.await;
+    *looking = None;
+    result.ok().and_then(Result::ok).flatten()
+}
+
+/// Waits until a driver's status satisfies `done`. Returns `false` after `within`, or if the driver ended.
+pub(crate) async fn reached(
+    status: &mut watch::Receiver<Status>,
+    within: Duration,
+    done: impl FnMut(&Status) -> bool,
+) -> bool {
+    matches!(tokio::time::timeout(within, status.wait_for(done)).await, Ok(Ok(_)))
+}

@@ -1,0 +1,118 @@
+//! The connection of a replicator: a task that dials, sends requests and returns the results.
+
+use std::sync::Arc;
+
+use thrum_core::limits;
+use tokio::{sync::mpsc, time::sleep};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{
+    Outbound,
+    channel::Question,
+    connection::{Connection, Gone},
+};
+use crate::{environment::in_words, protocol::wire::Call, registry::Peer, replicator::Input};
+
+/// Requests that are not the replicator's have ids above this. The replicator's are numbered from 1.
+const OTHERS: u64 = 1 << 48;
+
+/// A connection to a peer, or the attempt to open one. Dropping it closes either.
+pub(super) struct Link {
+    requests: mpsc::Sender<(u64, Call)>,
+    events: mpsc::Receiver<Input>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Link {
+    pub(super) fn open(outbound: Arc<Outbound>, peer: Peer) -> Self {
+        // One request is in flight at a time, and causes one event. `Connected` may still be queued before it.
+        let (requests, asked) = mpsc::channel(1);
+        let (tell, events) = mpsc::channel(2);
+        let task = tokio::spawn(async move {
+            let last = run(&outbound, &peer, asked, &tell).await;
+            if let Some(last) = last {
+                let _ = tell.send(last).await;
+            }
+        });
+        Self { requests, events, _task: AbortOnDropHandle::new(task) }
+    }
+
+    pub(super) fn send(&self, id: u64, call: Call) {
+        // If the channel is full or closed, the link has just ended; its last event reports that.
+        let _ = self.requests.try_send((id, call));
+    }
+
+    /// Waits for the next event. Cancel-safe.
+    pub(super) async fn event(&mut self) -> Input {
+        self.events.recv().await.unwrap_or_else(|| Input::Disconnected("the connection ended".into()))
+    }
+}
+
+/// Runs the connection. Returns its last event.
+async fn run(
+    outbound: &Arc<Outbound>,
+    peer: &Peer,
+    mut asked: mpsc::Receiver<(u64, Call)>,
+    tell: &mpsc::Sender<Input>,
+) -> Option<Input> {
+    let lent = outbound.loans.take(&peer.daemon_id);
+    let is_lent = lent.is_some();
+    let mut connection = match Connection::open_over(outbound, peer, lent).await {
+        Ok(connection) => connection,
+        Err(fault) => return Some(Input::ConnectFailed(in_words(&fault))),
+    };
+    tell.send(Input::Connected).await.ok()?;
+    // Hold a sender here, so that the channel stays open when no one else holds one.
+    let (share, mut questions) = mpsc::channel::<Question>(1);
+    if is_lent {
+        outbound.loans.share(&peer.daemon_id, share.clone());
+    }
+    let dialled = async { if is_lent { dial_again(outbound, peer).await } else { std::future::pending().await } };
+    tokio::pin!(dialled);
+    let mut is_lent = is_lent;
+    let mut others = OTHERS;
+    loop {
+        let (id, call) = tokio::select! {
+            request = asked.recv() => request?,
+            anew = &mut dialled, if is_lent => {
+                (connection, is_lent) = (anew, false);
+                outbound.loans.give_back(&peer.daemon_id);
+                tracing::info!("{} can be dialled again", peer.name);
+                continue;
+            }
+            Some(Question { call, answer }) = questions.recv() => {
+                others += 1;
+                let reply = connection.ask(others, call).await;
+                let why = reply.as_ref().err().map(|_| "the connection that it lent ended".to_owned());
+                // The requester may be gone.
+                let _ = answer.send(reply);
+                match why {
+                    None => continue,
+                    Some(why) => return Some(Input::Disconnected(why)),
+                }
+            }
+            gone = connection.unasked() => return Some(Input::Disconnected(gone.to_string())),
+        };
+        let reply = match connection.ask(id, call).await {
+            Ok(reply) => reply,
+            Err(Gone::TooLong) => return Some(Input::TooLong),
+            Err(Gone::Lost(why)) => return Some(Input::Disconnected(why)),
+        };
+        tell.send(Input::Replied(reply)).await.ok()?;
+    }
+}
+
+/// Dials a peer that has lent us a connection until a dial succeeds.
+async fn dial_again(outbound: &Arc<Outbound>, peer: &Peer) -> Connection {
+    let mut pause = limits::BACKOFF_FIRST;
+    loop {
+        sleep(pause).await;
+        pause = (pause * 2).min(limits::BACKOFF_LAST);
+        // Its listening address may have changed.
+        if let Some(peer) = outbound.env.peer(&peer.daemon_id)
+            && let Ok(connection) = Connection::open(outbound, &peer).await
+        {
+            return connection;
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Joins a daemon that displays a code: asks how it pairs, proves the code, and stores the new peer.
+//!
+//! The probe precedes the code. A daemon that answers the probe as a non-legacy daemon does not receive the code; it
+//! proves that it knows the code ([`pake`]). To any other daemon the code itself would have to be sent, which reveals
+//! it. This is done only at the caller's explicit request, and never as a fallback: otherwise, answering like a legacy
+//! peer would suffice to obtain codes.
+
+use std::{sync::Arc, time::Duration};
+
+use thrum_core::{ErrorKind, Fault, limits, name};
+use tokio::{
+    io::{ReadHalf, WriteHalf},
+    time::{Instant, timeout},
+};
+use zeroize::Zeroizing;
+
+use super::{
+    PairingFlow,
+    target::{Place, Typed},
+};
+use crate::{
+    Token,
+    answers::Listener,
+    clock,
+    conn::{self, Lines},
+    environment::blocking,
+    pairing::{Code, Protocol, TOO_MANY, pake},
+    protocol::wire::{self, BadReply, Begin, Confirmed, Pair, Paired, Probed, RpcError},
+    registry::{Peer, Stranger},
+    transport::{Conn, Kind},
+};
+
+impl PairingFlow {
+    /// Asks which daemon is at `target` and how it pairs; see [`join`](Self::join). Sends no secret.
+    ///
+    /// # Errors
+    /// Those of [`join`](Self::join).
+    pub(crate) async fn look(&self, target: &str) -> Result<Listener, Fault> {
+        let place = self.place(&Typed::read(target)?).await?;
+        let probed = self.probe(&place).await?;
+        let protocol = if probed.is_some() { Protocol::Pake } else { Protocol::Plain };
+        let probed = probed.unwrap_or_default();
+        Ok(Listener {
+            address: place.address,
+            node: place.node,
+            name: probed.name,
+            version: probed.version,
+            pairing: protocol.as_str().to_owned(),
+        })
+    }
+
+    /// Joins the daemon at `target`, which displays `code`, stores it as a peer, and returns the peer. A target is
+    /// `host:port`, or `host` for the port on which a daemon waits there. A host is an address, or the name of a
+    /// tailnet node. The code itself is sent only with `plainly`, to a daemon that supports no other pairing.
+    ///
+    /// # Errors
+    /// `Invalid` for a malformed code or target, and `NotFound` for a target that does not exist; nothing is sent then.
+    /// `Unavailable` if the target does not answer or the tailnet is not up. `Refused` with the other side's message,
+    /// for ourselves, for existing peers, and if the code would have to be sent.
+    pub(crate) async fn join(&self, target: &str, code: &str, plainly: bool) -> Result<Peer, Fault> {
+        let code = Code::parse(code)?;
+        let place = self.place(&Typed::read(target)?).await?;
+        let own = self.inbound.listen(place.kind).await?;
+        if own == place.address {
+            return Err(itself());
+        }
+        let (paired, protocol) = match self.probe(&place).await? {
+            Some(there) if there.daemon_id == self.env.me.daemon_id => return Err(itself()),
+            Some(there) => (self.exchange(&place, &there, &code, own).await?, Protocol::Pake),
+            None if plainly => (self.send_code(&place, &code, own).await?, Protocol::Plain),
+            None => return Err(would_send(&place)),
+        };
+        let peer = self.take_in(paired, place, protocol).await?;
+        tracing::info!(
+            "[pairing] Paired with {} ({}) at {}",
+            peer.name,
+            name::printable(&peer.daemon_id),
+            peer.address
+        );
+        Ok(peer)
+    }
+}
+
+/// A connection to the daemon to be joined.
+struct Line<'a> {
+    address: &'a str,
+    lines: Lines<ReadHalf<Conn>>,
+    writer: WriteHalf<Conn>,
+}
+
+impl Line<'_> {
+    /// Sends a request and returns the reply, which is wiped when dropped.
+    async fn ask(&mut self, request: &str, within: Duration) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let failed = |why: String| cannot(self.address, &why);
+        conn::write_line(&mut self.writer, request, limits::PEER_WRITE)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        let line = self.lines.next(limits::MAX_PEER_REQUEST_BYTES, within, within).await;
+        line.map(Zeroizing::new).map_err(|error| failed(error.to_string()).hint(WHERE))
+    }
+
+    /// Converts an invalid reply, or the other side's refusal, into an error.
+    fn bad(&self, bad: BadReply) -> Fault {
+        match bad {
+            BadReply::Error(error) => said_no(&error),
+            BadReply::Http => cannot(self.address, &bad.to_string()).hint(wire::NEWER_GO),
+            other => cannot(self.address, &other.to_string()).hint(WHERE),
+        }
+    }
+}
+
+const WHERE: &str = "Is that the address that `thrum peer add` showed?";
+
+fn cannot(address: &str, why: &str) -> Fault {
+    Fault::new(ErrorKind::Unavailable, format!("cannot pair with {address}: {why}"))
+}
+
+impl PairingFlow {
+    async fn line<'a>(&self, place: &'a Place) -> Result<Line<'a>, Fault> {
+        let address = place.address.as_str();
+        let transport = self.addresses.transport(place.kind).ok_or_else(itself)?;
+        let mut left = limits::JOIN_DIALS;
+        let conn = loop {
+            left -= 1;
+            let began = Instant::now();
+            match timeout(limits::DIAL, transport.dial(address)).await {
+                Ok(Ok(conn)) => break conn,
+                // A refusal comes at once and would be repeated. A timeout may mean that the first packets still look
+                // for a route.
+                Ok(Err(fault))
+                    if left == 0 || fault.kind != ErrorKind::Unavailable || began.elapsed() < limits::DIAL / 2 =>
+                {
+                    return Err(fault);
+                }
+                Err(_) if left == 0 => {
+                    let within = clock::go_duration(limits::JOIN_DIAL);
+                    return Err(cannot(address, &format!("no connection within {within}")));
+                }
+                Ok(Err(_)) | Err(_) => {}
+            }
+        };
+        let (lines, writer) = conn::halves(conn);
+        Ok(Line { address, lines, writer })
+    }
+
+    /// Returns the daemon at this place, if it pairs by [`pake`]. Returns `None` if it answers like a legacy peer; any
+    /// other answer is an error.
+    async fn probe(&self, place: &Place) -> Result<Option<Probed>, Fault> {
+        let mut line = self.line(place).await?;
+        let reply = line.ask(&wire::probe_request(1), limits::PROBE_TO_JOIN).await?;
+        match wire::read_probed(&reply, 1) {
+            Ok(probed) => {
+                let speaks =
+                    probed.pairing.iter().any(|version| version == pake::VERSION) && !probed.daemon_id.is_empty();
+                Ok(Some(probed).filter(|_| speaks))
+            }
+            Err(BadReply::Error(_)) => Ok(None),
+            Err(bad) => Err(line.bad(bad)),
+        }
+    }
+
+    /// Runs the PAKE: proves that we know the code, and verifies the other side's proof.
+    async fn exchange(&self, place: &Place, there: &Probed, code: &Code, own: String) -> Result<Paired, Fault> {
+        let transport = self.addresses.transport(place.kind).ok_or_else(itself)?;
+        let own_node = transport.own_node().await?;
+        let parties = pake::Parties {
+            version: pake::VERSION.to_owned(),
+            joiner: self.env.me.daemon_id.clone(),
+            joiner_name: self.env.me.name.clone(),
+            joiner_address: own,
+            joiner_node: pake::place(place.kind, own_node.as_ref()).to_owned(),
+            listener: there.daemon_id.clone(),
+            listener_node: pake::place(place.kind, place.node.as_ref()).to_owned(),
+            listener_address: place.address.clone(),
+        };
+        let (joining, message) = pake::join(code, parties.clone(), &mut *self.env.ambient());
+        let begin = Begin {
+            version: parties.version,
+            daemon_id: parties.joiner,
+            name: parties.joiner_name,
+            address: parties.joiner_address,
+            message,
+        };
+        let mut line = self.line(place).await?;
+        let reply = line.ask(&begin.line(1), limits::PAIR).await?;
+        let message = wire::read_begun(&reply, 1).map_err(|bad| line.bad(bad))?;
+        let (confirming, confirmation) = joining.confirm(&message).ok_or_else(|| unproven(place))?;
+        let reply = line.ask(&wire::confirm_request(2, &confirmation), limits::PAIR).await?;
+        let Confirmed { confirmation, sealed, daemon_id, name } =
+            wire::read_confirmed(&reply, 2).map_err(|bad| line.bad(bad))?;
+        // The keys already include the id. This only rejects an inconsistent reply.
+        let token: Token = confirming
+            .open(&confirmation, &sealed, &name)
+            .filter(|_| daemon_id == there.daemon_id)
+            .ok_or_else(|| unproven(place))?;
+        Ok(Paired { token, daemon_id, name })
+    }
+
+    /// Sends the code itself, as legacy peers require.
+    async fn send_code(&self, place: &Place, code: &Code, own: String) -> Result<Paired, Fault> {
+        let mut line = self.line(place).await?;
+        let daemon_id = self.known_as(&place.address);
+        let pair = Pair { code: code.reveal().to_owned(), daemon_id, name: self.env.me.name.clone(), address: own };
+        let reply = line.ask(&Zeroizing::new(pair.line(1)), limits::PAIR).await?;
+        wire::read_paired(&reply, 1).map_err(|bad| line.bad(bad))
+    }
+
+    /// Returns the id by which the daemon at this address knows us. A former peer of Go Thrum would take another id for
+    /// another daemon.
+    fn known_as(&self, address: &str) -> String {
+        let known = |peer: &Peer| (peer.address == address).then(|| peer.as_daemon_id.clone())?;
+        self.env.auth().registry.peers().iter().find_map(known).unwrap_or_else(|| self.env.me.daemon_id.clone())
+    }
+
+    /// Stores the daemon that admitted us.
+    async fn take_in(&self, paired: Paired, place: Place, protocol: Protocol) -> Result<Peer, Fault> {
+        let Place { address, kind, node } = place;
+        let Paired { token, daemon_id, name } = paired;
+        if daemon_id == self.env.me.daemon_id {
+            return Err(itself());
+        }
+        let env = Arc::clone(&self.env);
+        blocking(move || {
+            let now = env.clock.now();
+            env.auth().registry.pair(
+                Stranger { daemon_id, name, address, kind, node, calls_from: None, protocol },
+                token,
+                now.at,
+            )
+        })
+        .await
+    }
+}
+
+fn itself() -> Fault {
+    Fault::new(ErrorKind::Refused, "a daemon cannot be paired with itself")
+        .hint("Run `thrum peer join` in the other repository.")
+}
+
+/// Describes the receiver of a code, for display.
+fn whom(place: &Place) -> String {
+    match (&place.node, place.kind) {
+        (Some(node), _) => format!("{node} at {}", place.address),
+        (None, Kind::Local) => format!("{} on this machine", place.address),
+        (None, Kind::Tailnet) => place.address.clone(),
+    }
+}
+
+fn would_send(place: &Place) -> Fault {
+    let whom = whom(place);
+    Fault::new(
+        ErrorKind::Refused,
+        format!("{whom} is no daemon of this version: it would have to be sent the code; nothing was sent"),
+    )
+    .hint(format!("If it runs Go Thrum, and is the one you mean: thrum peer join --plain {}", place.address))
+}
+
+fn unproven(place: &Place) -> Fault {
+    let what = format!("{} does not know the code, or somebody is in between; nothing was stored", whom(place));
+    Fault::new(ErrorKind::Refused, what).hint("Run `thrum peer add` again there, and compare the address.")
+}
+
+/// Converts the other side's message into an error, with our advice.
+fn said_no(error: &RpcError) -> Fault {
+    let hint = match error.message.as_str() {
+        "no active pairing session" | "pairing timed out" => {
+            Some("Run `thrum peer add` on the other machine for a new code.")
+        }
+        TOO_MANY => Some("Run `thrum peer add` again on the other machine for a new code."),
+        text if text.starts_with(TOO_MANY) => {
+            Some("Wait until then, and run `thrum peer add` on the other machine; it shows this, too.")
+        }
+        text if text.starts_with("invalid pairing code (0 ") => {
+            Some("Run `thrum peer add` again on the other machine for a new code.")
+        }
+        text if text.starts_with("invalid pairing code") => Some("Type the code that the other machine shows."),
+        text if text.starts_with("already paired") => Some("Run `thrum peer remove` there and here, then pair again."),
+        _ => None,
+    };
+    let fault = Fault::new(ErrorKind::Refused, error.message.clone());
+    match hint {
+        Some(hint) => fault.hint(hint),
+        None => fault,
+    }
+}

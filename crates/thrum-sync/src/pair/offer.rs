@@ -1,0 +1,138 @@
+//! Pairing on the side that displays the code: start, wait, cancel.
+
+use std::{sync::Arc, time::Duration};
+
+use thrum_core::{ErrorKind, Fault, limits};
+use tokio::time::timeout;
+
+use super::PairingFlow;
+use crate::{
+    answers::{Joined, PairingStarted, Waited},
+    environment::blocking,
+    outbound::reached,
+    pairing::{Here, SessionId, Standing},
+    registry::Peer,
+    replicator::State,
+    transport::Kind,
+};
+
+impl PairingFlow {
+    /// Starts a pairing session with a code to display, for at most `within` (limited to [`limits::PAIRING_SESSION`]).
+    /// Opens the listener if necessary.
+    ///
+    /// # Errors
+    /// `Refused` while another session is open or pairing is locked; `Unavailable` if no peer could reach us.
+    pub(crate) async fn start(&self, kind: Kind, within: Duration) -> Result<PairingStarted, Fault> {
+        let address = self.inbound.listen(kind).await?;
+        let node = match self.addresses.transport(kind) {
+            Some(transport) => transport.own_node().await?,
+            None => None,
+        };
+        let (env, here) = (Arc::clone(&self.env), Here { kind, node, address: address.clone() });
+        let (opened, now) = blocking(move || {
+            let (now, mut ambient) = (env.clock.now(), env.ambient());
+            Ok((env.auth().pairing.start(here, within, now, &mut *ambient)?, now))
+        })
+        .await?;
+        self.moved.notify_waiters();
+        Ok(PairingStarted {
+            session: opened.id,
+            code: opened.code,
+            address,
+            name: self.env.me.name.clone(),
+            transport: kind,
+            expires_at: opened.expires.at,
+            expires_in: opened.expires.tick.saturating_sub(now.tick),
+        })
+    }
+
+    /// Waits for the end of the pairing session, and then for the first exchange. Also returns when the session has
+    /// seen more than `seen` wrong codes. The outcome of a session that ended before this call is still available,
+    /// once.
+    ///
+    /// # Errors
+    /// `no active pairing session`, `pairing timed out`, `pairing canceled`, too many wrong codes, or why the joiner
+    /// was refused.
+    pub(crate) async fn wait(&self, seen: usize) -> Result<Waited, Fault> {
+        let id = loop {
+            let moved = self.moved.notified();
+            tokio::pin!(moved);
+            moved.as_mut().enable();
+            let standing = {
+                let mut auth = self.env.auth();
+                let standing = auth.pairing.collect(self.env.clock.now());
+                let attempts = auth.pairing.attempts();
+                if matches!(standing, Standing::Waiting(_)) && attempts.len() > seen {
+                    return Ok(Waited::Tried(attempts.to_vec()));
+                }
+                standing
+            };
+            match standing {
+                Standing::Nothing => {
+                    return Err(Fault::new(ErrorKind::NotFound, "no active pairing session")
+                        .hint("`thrum peer add` starts one."));
+                }
+                Standing::Ended(outcome) => {
+                    let id = outcome?;
+                    // The pairing is on disk before its driver starts; the notification comes after both.
+                    if self.outbound.status(&id).is_none() {
+                        let _ = timeout(limits::FIRST_EXCHANGE, moved).await;
+                    }
+                    break id;
+                }
+                Standing::Waiting(until) => {
+                    tokio::select! {
+                        () = moved => {}
+                        () = tokio::time::sleep_until(self.env.clock.instant(until)) => {}
+                        () = self.env.stop.cancelled() => return Err(Fault::new(ErrorKind::Unavailable, "the daemon is stopping")),
+                    }
+                }
+            }
+        };
+        let peer = self.env.auth().registry.find(&id)?.clone();
+        Ok(Waited::Joined(self.first_exchange(&peer).await))
+    }
+
+    /// Ends the given pairing session if it is still open, as when its initiator goes away.
+    pub(crate) fn cancel(&self, session: SessionId) {
+        self.env.auth().pairing.cancel(session);
+        self.moved.notify_waiters();
+    }
+
+    /// Waits until both sides have read the events that the other had when they paired. The result reports what is
+    /// missing.
+    pub(crate) async fn first_exchange(&self, peer: &Peer) -> Joined {
+        let joined = |message: Option<String>| Joined {
+            peer_name: peer.name.clone(),
+            peer_daemon_id: peer.daemon_id.clone(),
+            peer_address: peer.address.clone(),
+            pairing: peer.paired_by.clone(),
+            syncing: message.is_none(),
+            message,
+        };
+        let paired = format!("Paired with \"{}\"", peer.name);
+        let Some(mut status) = self.outbound.status(&peer.daemon_id) else {
+            return joined(Some(format!("{paired}, but it was removed meanwhile.")));
+        };
+        // The peer is not told about its own events, and may read them only in its next sync interval.
+        let ours = self.env.commits.borrow().latest_not_from(&peer.daemon_id);
+        let both = |status: &crate::replicator::Status| {
+            let read_by_them = status.legacy == Some(true) || status.read_by_them.is_some_and(|read| read >= ours);
+            status.ends > 0 && read_by_them
+        };
+        if reached(&mut status, limits::FIRST_EXCHANGE, both).await {
+            return joined(None);
+        }
+        let status = status.borrow();
+        let message = match (status.state, status.ends, status.read_by_them, &status.last_error) {
+            (State::Connected, 0, ..) => format!("{paired}. It has much to send; reading goes on."),
+            (State::Connected, _, None, _) => {
+                format!("{paired}, but it does not read what is here. Can it reach this machine?")
+            }
+            (State::Connected, ..) => format!("{paired}. There is much to send; it goes on reading."),
+            (.., Some(error)) => format!("{paired}, but {} does not answer: {error}", peer.address),
+            _ => format!("{paired}, but {} does not answer yet.", peer.address),
+        };
+        joined(Some(message))
+    }
+}

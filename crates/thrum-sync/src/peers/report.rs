@@ -1,0 +1,154 @@
+//! Status of all peers, for display (I11).
+
+use std::sync::Arc;
+
+use thrum_core::{Fault, Stamp, exchange::Troubles, limits};
+
+use super::{Peers, notes};
+use crate::{
+    Log,
+    answers::{PeerStatus, Repaired},
+    environment::blocking,
+    legacy::{journal, serving::Skipped, unsent::Unsent},
+    outbound::{Driven, Shown},
+    registry::{Peer, Seen, Stray},
+    replicator::State,
+};
+
+impl Peers {
+    /// Returns each peer's connection state and the time of its last change, in the order of pairing. Reads memory
+    /// only.
+    pub fn reach(&self) -> Vec<(Peer, State, Stamp)> {
+        let reach = |driven: Driven| {
+            let (state, since) = {
+                let status = driven.status.borrow();
+                (status.state, status.since)
+            };
+            (driven.peer, state, since)
+        };
+        self.0.outbound.driven().into_iter().map(reach).collect()
+    }
+
+    /// Returns other daemons that currently run with this daemon's key, each with the name of the reporting peer. The
+    /// cause is a cloned machine or a copied `.thrum`.
+    pub fn others_with_our_key(&self) -> Vec<(String, Seen)> {
+        self.0.env.auth().registry.others_of_ours(self.0.env.clock.now())
+    }
+
+    /// Returns the status of all peers, in the order of pairing.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub async fn status(&self) -> Result<Vec<PeerStatus>, Fault> {
+        let now = self.0.env.clock.now();
+        let known: Vec<Known> = {
+            let auth = self.0.env.auth();
+            let strays = |peer: &Peer| {
+                let (here, there) = (auth.registry.stray(&peer.daemon_id), auth.registry.stray_there(&peer.daemon_id));
+                let both =
+                    auth.registry.both(&peer.daemon_id, now).map_or_else(Vec::new, |(one, other)| vec![one, other]);
+                (here.cloned(), there.cloned(), both)
+            };
+            auth.registry.peers().iter().map(|peer| (peer.clone(), strays(peer))).collect()
+        };
+        let standing = |(peer, strays): Known| {
+            let shown = self.0.outbound.shown(&peer.daemon_id)?;
+            let repaired = self.0.reconcile.repaired(&peer.daemon_id);
+            Some((peer, strays, shown, repaired))
+        };
+        let known: Vec<_> = known.into_iter().filter_map(standing).collect();
+        let inner = Arc::clone(&self.0);
+        blocking(move || {
+            let log = &*inner.env.log;
+            let id = log.id();
+            let asked = |peer: &Peer| {
+                inner.inbound.with_askers(|askers| Asked {
+                    skipped: askers.skipped(&peer.daemon_id),
+                    withheld: askers.withheld(&peer.daemon_id),
+                    read: askers.read_upto(&peer.daemon_id, &id),
+                })
+            };
+            let report = |(peer, strays, shown, repaired)| report(log, asked(&peer), peer, strays, shown, repaired);
+            known.into_iter().map(report).collect()
+        })
+        .await
+    }
+}
+
+/// Misuse of the peer's token here, misuse of our shared token that the peer reported, and two daemons that run with
+/// the peer's key.
+type Strays = (Option<Stray>, Option<Stray>, Vec<Seen>);
+
+type Known = (Peer, Strays);
+
+/// What a legacy peer has requested.
+struct Asked {
+    skipped: Vec<Skipped>,
+    withheld: Vec<(&'static str, Unsent)>,
+    /// The sequence up to which it has read, and the time of its last request.
+    read: Option<(u64, Stamp)>,
+}
+
+fn report(
+    log: &dyn Log,
+    asked: Asked,
+    peer: Peer,
+    strays: Strays,
+    Shown { status, path, borrows, lends }: Shown,
+    repaired: Option<Repaired>,
+) -> Result<PeerStatus, Fault> {
+    let troubles = log.troubles(&peer.daemon_id)?;
+    let read = status.read_by_them.or(asked.read.map(|(upto, _)| upto));
+    let backlog_to_them = read.map(|read| log.backlog(&peer.daemon_id, read)).transpose()?;
+    let mut notes: Vec<String> =
+        notes::same_key(&strays.2).into_iter().chain(notes::without_effect(&troubles)).collect();
+    if status.legacy == Some(true) {
+        notes.extend(notes::behind(backlog_to_them, asked.read));
+        notes.extend(asked.withheld.iter().map(|(why, unsent)| notes::unsent(why, unsent)));
+        notes.extend(notes::too_long(&log.long_events(limits::LEGACY_LONG_EVENTS, journal::is_too_long)?));
+    }
+    let Troubles { parked, rejected, last, .. } = troubles;
+    let read_by_us = status.checkpoint.as_ref().map_or(0, |(_, sequence)| *sequence);
+    Ok(PeerStatus {
+        has_token: peer.token.is_some(),
+        paired_at: peer.paired_at,
+        last_sync: peer.last_sync,
+        last_synced_seq: read_by_us,
+        transport: peer
+            .transport
+            .clone()
+            .unwrap_or_else(|| crate::transport::Kind::of_address(&peer.address).to_string()),
+        state: status.shown_state(),
+        over_quota: status.over_quota,
+        asked_over_its_connection: borrows && status.state == State::Connected,
+        asks_over_our_connection: lends,
+        since: status.since,
+        next_attempt: status.next_attempt,
+        read_by_us,
+        their_latest: status.their_latest,
+        read_by_them: status.read_by_them,
+        our_latest: log.latest(),
+        backlog_from_them: status.backlog(),
+        backlog_to_them,
+        parked,
+        rejected,
+        last_rejected: last,
+        paired_by: peer.paired_by,
+        skipped: asked.skipped,
+        notes,
+        version: status.version,
+        clock_offset_ms: status.clock_offset_ms,
+        node: peer.node,
+        calls_from: peer.calls_from,
+        moved: peer.moved,
+        refused: strays.0,
+        refused_there: strays.1,
+        same_key: strays.2,
+        path: path.map(Into::into),
+        repaired,
+        last_error: status.last_error,
+        daemon_id: peer.daemon_id,
+        name: peer.name,
+        address: peer.address,
+    })
+}

@@ -1,0 +1,442 @@
+//! Turns a peer's request into a reply, in two steps that do no network I/O.
+//!
+//! [`receive`] authenticates: it checks tokens, codes and proofs, borrows the authentication state mutably, and is
+//! quick. [`serve`] answers from the log without that state, so that a large pull by one peer does not keep other peers
+//! waiting.
+
+mod hello;
+mod pair;
+mod ranges;
+pub mod wire;
+
+use std::{
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+};
+
+use hello::Proofs;
+pub use hello::{Prover, challenge, proves_to_listen};
+use thrum_core::{Ambient, Fault, exchange::Page, key, limits, name};
+use zeroize::Zeroizing;
+
+use crate::{
+    Log, Now,
+    legacy::serving::Askers,
+    pairing::{Exchange, Pairing},
+    protocol::wire::{About, Begin, Id, Info, Pull, Query, Request, RpcError},
+    registry::{Origin, Peer, Registry},
+    transport::{Caller, Kind, Node},
+};
+
+/// Protocols that this daemon speaks, as listed in `sync.peer_info`.
+pub const PROTOCOLS: [&str; 2] = ["lines-1", wire::RANGES];
+
+/// This daemon's identity, as reported to peers.
+#[derive(Clone, Debug)]
+pub struct Me {
+    /// This daemon's id.
+    pub daemon_id: String,
+    /// This daemon's name; need not be unique.
+    pub name: String,
+    /// The program's version.
+    pub version: String,
+    /// Identifies the process of the daemon: hex digits drawn at its start.
+    pub instance: String,
+}
+
+/// Authentication state: decides which callers are admitted.
+#[derive(Debug)]
+pub struct AuthState {
+    /// This daemon's identity.
+    pub me: Me,
+    /// The paired peers with their tokens.
+    pub registry: Registry,
+    /// The open pairing session and its remaining guesses.
+    pub pairing: Pairing,
+}
+
+/// Authentication state of one inbound connection: the caller, and the proofs demanded from it.
+#[derive(Debug)]
+pub struct PeerSession {
+    /// The daemon at the other end.
+    pub caller: Caller,
+    /// The daemon id to prove and its challenge. Accepts one answer on this connection.
+    challenge: Option<(String, Zeroizing<String>)>,
+    /// Proofs exchanged by daemons with keys; `None` where proofs are not used.
+    proofs: Option<Proofs>,
+    pairing: Exchanged,
+}
+
+/// Progress of pairing on a connection. Each connection allows one exchange, so that each guess also costs a
+/// connection.
+#[derive(Debug, Default)]
+enum Exchanged {
+    #[default]
+    Nothing,
+    /// The exchange has begun. Includes the joiner's description of itself.
+    Begun(Exchange, Box<Begin>),
+    Ended,
+}
+
+impl From<Caller> for PeerSession {
+    fn from(caller: Caller) -> Self {
+        Self { caller, challenge: None, proofs: None, pairing: Exchanged::Nothing }
+    }
+}
+
+/// Consequence of a request, apart from its reply.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// The peer is alive and its token is valid.
+    Authenticated,
+    /// The peer has new events.
+    Notified {
+        /// The peer's highest sequence, as the peer reports it.
+        latest: u64,
+    },
+    /// The peer has stored all events of our log up to a sequence.
+    Acknowledged {
+        /// The log id on our side.
+        log: String,
+        /// The last stored sequence.
+        upto: u64,
+    },
+    /// The peer reports that events which it holds are missing here.
+    Differs,
+    /// The peer lends us this connection for our own requests.
+    Lent,
+    /// Token misuse: a token was refused because it came from a node other than its peer's. The peer should be
+    /// informed.
+    Strayed {
+        /// The id of the peer that owns the token.
+        peer: String,
+        /// The node that used it.
+        node: Node,
+    },
+    /// A new peer was paired.
+    Paired(Box<Peer>),
+    /// The pairing session has changed; its waiters should check it.
+    PairingMoved,
+}
+
+/// Result of [`receive`].
+#[derive(Debug)]
+pub struct Received {
+    /// The peer that owns the token, if the token is valid. All effects concern this peer, except those that name
+    /// another.
+    pub peer: Option<String>,
+    /// Consequences of the request, apart from its reply.
+    pub effects: Vec<Effect>,
+    /// The reply, or the job that produces it from the log.
+    pub next: Next,
+}
+
+/// The next step after [`receive`].
+#[derive(Debug)]
+pub enum Next {
+    /// Send this reply.
+    Reply(String),
+    /// Read the log to produce the reply.
+    Serve(Job),
+}
+
+/// A request for data from the log, by a peer that is allowed to read it.
+#[derive(Debug)]
+pub struct Job {
+    id: Id,
+    peer: Asker,
+    asks: Asks,
+}
+
+/// The peer that sent the request.
+#[derive(Clone, Debug)]
+struct Asker {
+    daemon_id: String,
+    /// The id under which the peer knows this daemon, if it differs from our own.
+    knows_us_as: Option<String>,
+}
+
+#[derive(Debug)]
+enum Asks {
+    Pull(Pull),
+    PeerInfo { digest: bool },
+    About(About),
+}
+
+/// Authenticates one request, and decides whether the reply needs the log. All state that must be durable is on disk
+/// when this function returns.
+pub fn receive(
+    auth: &mut AuthState,
+    line: &[u8],
+    session: &mut PeerSession,
+    now: Now,
+    ambient: &mut dyn Ambient,
+) -> Received {
+    let reply = |line: String| Received { peer: None, effects: Vec::new(), next: Next::Reply(line) };
+    let request = match Request::read(line) {
+        Ok(request) => request,
+        Err((id, error)) => return reply(wire::error_line(&id, &error)),
+    };
+    if request.is_pairing() {
+        return match request.query() {
+            Ok(Query::Pair(pair)) => pair::request(auth, &request.id, pair, &session.caller, now, ambient),
+            Ok(Query::Begin(begin)) => pair::begin(auth, &request.id, begin, session, now, ambient),
+            Ok(Query::Confirm(mac)) => pair::confirm(auth, &request.id, &mac, session, now, ambient),
+            Ok(Query::Probe) => reply(pair::probe(auth, &request.id, &session.caller, now)),
+            Ok(_) => reply(wire::error_line(&request.id, &RpcError::parse())),
+            Err(error) => reply(wire::error_line(&request.id, &error)),
+        };
+    }
+    if request.is_hello() {
+        return hello::greet(auth, &request, session, now, ambient);
+    }
+    let Some(known) = auth.registry.authenticate(request.token(), session.caller.kind).cloned() else {
+        return reply(wire::error_line(&request.id, &RpcError::unauthorized()));
+    };
+    if request.is_proof() {
+        return prove(auth, &request, &known, session, now);
+    }
+    if let Err((error, effect)) = from_its_node(auth, &known, session, now, ambient) {
+        let effects = effect.map(|effect| *effect).into_iter().collect();
+        return Received { peer: None, effects, next: Next::Reply(wire::error_line(&request.id, &error)) };
+    }
+    let asker = Asker { daemon_id: known.daemon_id, knows_us_as: known.as_daemon_id };
+    let peer = asker.daemon_id.clone();
+    // A failure here does not change the reply: the flag and the time serve only display and a later pairing.
+    for result in [auth.registry.token_worked(&peer), auth.registry.heard(&peer, now)] {
+        if let Err(fault) = result {
+            tracing::warn!("{fault}");
+        }
+    }
+    let mut effects = vec![Effect::Authenticated];
+    let query = request.query();
+    let port = if let Ok(Query::PeerInfo { port, .. }) = &query { *port } else { None };
+    if let Some(sign) = session.sign_of_life(&peer, port, now) {
+        auth.registry.alive(&peer, &sign, now);
+    }
+    let next = match query {
+        Ok(Query::Notify { daemon_id, latest, count }) => {
+            tracing::debug!(
+                "sync.notify received from {} (latest_seq={latest}, event_count={count})",
+                name::printable(&daemon_id)
+            );
+            if daemon_id == peer {
+                effects.push(Effect::Notified { latest: latest.max(0).unsigned_abs() });
+            } else if auth.registry.misnamed_is_news(&peer, now) {
+                // Gets the normal reply, as in Go, so that a peer learns nothing about our other peers.
+                tracing::warn!("sync.notify: unknown peer {}, ignoring", name::printable(&daemon_id));
+            }
+            Next::Reply(wire::notified_line(&request.id))
+        }
+        Ok(Query::Pull(pull)) => Next::Serve(Job { id: request.id, peer: asker, asks: Asks::Pull(pull) }),
+        Ok(Query::PeerInfo { digest, port }) => {
+            if let Some(port) = port.filter(|_| key::is_signed_origin(&peer))
+                && let Err(fault) = auth.registry.listens_at(&peer, caller_ip(&session.caller), port)
+            {
+                tracing::warn!("{fault}");
+            }
+            Next::Serve(Job { id: request.id, peer: asker, asks: Asks::PeerInfo { digest } })
+        }
+        Ok(Query::Lend) if key::is_signed_origin(&peer) => {
+            effects.push(Effect::Lent);
+            Next::Reply(wire::notified_line(&request.id))
+        }
+        Ok(Query::Lend) => Next::Reply(wire::error_line(&request.id, &RpcError::unknown_method("sync.lend"))),
+        Ok(Query::About(about)) => Next::Serve(Job { id: request.id, peer: asker, asks: Asks::About(about) }),
+        Ok(Query::Differs) => {
+            effects.push(Effect::Differs);
+            Next::Reply(wire::notified_line(&request.id))
+        }
+        Ok(Query::Refused(node)) => {
+            if auth.registry.strayed_there(&peer, &node, now.at) {
+                let name = auth.registry.get(&peer).map_or("", |peer| &peer.name);
+                tracing::warn!("{name} refused {node}, which used the token that it shares with us: is it copied?");
+            }
+            Next::Reply(wire::proved_line(&request.id))
+        }
+        Ok(
+            Query::Pair(_)
+            | Query::Begin(_)
+            | Query::Confirm(_)
+            | Query::Prove { .. }
+            | Query::Probe
+            | Query::Hello { .. },
+        ) => Next::Reply(wire::error_line(&request.id, &RpcError::parse())),
+        Err(error) => Next::Reply(wire::error_line(&request.id, &error)),
+    };
+    Received { peer: Some(peer), effects, next }
+}
+
+/// Returns the IP address of a caller on a tailnet. The network itself vouches for it.
+fn caller_ip(caller: &Caller) -> Option<IpAddr> {
+    let (host, _) = caller.address.rsplit_once(':').filter(|_| caller.kind == Kind::Tailnet)?;
+    host.trim_matches(['[', ']']).parse().ok()
+}
+
+/// Checks that a token is used from its peer's node. A peer with a key must first prove its identity, wherever it calls
+/// from; on a new node, the proof shows that the peer has moved. For a peer without a key, a call from another node
+/// gets the same error as an unknown token.
+fn from_its_node(
+    auth: &mut AuthState,
+    peer: &Peer,
+    session: &mut PeerSession,
+    now: Now,
+    ambient: &mut dyn Ambient,
+) -> Result<(), (RpcError, Option<Box<Effect>>)> {
+    if peer.has_key() && session.owes_proof(&peer.daemon_id) {
+        return Err((demand_proof(peer, session, ambient), None));
+    }
+    match (peer.origin(&session.caller), &session.caller.node) {
+        (Origin::Its, _) => Ok(()),
+        (Origin::New, Some(node)) => {
+            auth.registry.learn_caller(&peer.daemon_id, node).map_err(|fault| (fault.into(), None))?;
+            tracing::info!("[pairing] {} calls from {node}: its token counts from there", peer.name);
+            Ok(())
+        }
+        (Origin::Elsewhere, Some(node)) => {
+            if peer.has_key() {
+                return Err((demand_proof(peer, session, ambient), None));
+            }
+            auth.registry.strayed(&peer.daemon_id, node, now.at);
+            Err((RpcError::unauthorized(), refused(auth, &peer.daemon_id, now).map(Box::new)))
+        }
+        (_, None) => Err((RpcError::unauthorized(), None)),
+    }
+}
+
+/// Challenges a caller whose token may be misused. An honest peer needs a moment to answer, so misuse is recorded only
+/// when the proof fails or the connection ends without one.
+fn demand_proof(peer: &Peer, session: &mut PeerSession, ambient: &mut dyn Ambient) -> RpcError {
+    let challenge = challenge(ambient);
+    let error = RpcError::prove(&challenge);
+    session.challenge = Some((peer.daemon_id.clone(), challenge));
+    error
+}
+
+/// Handles the end of a connection. An unanswered challenge counts as token misuse; an unfinished pairing exchange
+/// counts as a guess.
+pub fn leave(auth: &mut AuthState, session: PeerSession, now: Now) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    if let Some((peer, _)) = &session.challenge {
+        auth.registry.strayed(peer, &session.whence(), now.at);
+        effects.extend(refused(auth, peer, now));
+    }
+    if let Exchanged::Begun(exchange, _) = session.pairing {
+        auth.pairing.abandon(&exchange, now);
+        effects.push(Effect::PairingMoved);
+    }
+    effects
+}
+
+/// Logs token misuse that was not reported yet. Returns the effect that informs the peer, if the peer has a key.
+fn refused(auth: &mut AuthState, peer: &str, now: Now) -> Option<Effect> {
+    if !auth.registry.stray_is_news(peer, now.at) {
+        return None;
+    }
+    let (peer, node) = (auth.registry.get(peer)?, auth.registry.stray(peer)?.node.clone());
+    tracing::warn!("the token of {} was used from {node}, which is not its node: refused", peer.name);
+    peer.has_key().then(|| Effect::Strayed { peer: peer.daemon_id.clone(), node })
+}
+
+/// Checks the answer to a challenge. A challenge accepts one answer, right or wrong.
+fn prove(auth: &mut AuthState, request: &Request, peer: &Peer, session: &mut PeerSession, now: Now) -> Received {
+    let refuse = |error: &RpcError| Received {
+        peer: None,
+        effects: Vec::new(),
+        next: Next::Reply(wire::error_line(&request.id, error)),
+    };
+    let (daemon_id, signature) = match request.query() {
+        Ok(Query::Prove { daemon_id, signature }) => (daemon_id, signature),
+        Ok(_) => return refuse(&RpcError::parse()),
+        Err(error) => return refuse(&error),
+    };
+    let asked = session.challenge.take().or_else(|| session.proofs.as_mut()?.challenge.take());
+    let Some((whom, challenge)) = asked else { return refuse(&RpcError::unauthorized()) };
+    let is_it = daemon_id == peer.daemon_id && whom == peer.daemon_id;
+    // A peer that was taken over knows us by the id of the daemon that we replaced, and signs for that id.
+    let proves = |to: &str| key::proves(&signature, &challenge, &peer.daemon_id, to);
+    if !is_it || !(proves(&auth.me.daemon_id) || peer.as_daemon_id.as_deref().is_some_and(proves)) {
+        auth.registry.strayed(&peer.daemon_id, &session.whence(), now.at);
+        let effects = refused(auth, &peer.daemon_id, now).into_iter().collect();
+        return Received { effects, ..refuse(&RpcError::unauthorized()) };
+    }
+    if let (Origin::Elsewhere, Some(node)) = (peer.origin(&session.caller), &session.caller.node) {
+        if let Err(fault) = auth.registry.moved(&peer.daemon_id, node, now.at) {
+            return refuse(&fault.into());
+        }
+        let before = peer.node.as_ref().map_or_else(String::new, |before| format!(" from {before}"));
+        let what = format!("[pairing] {} moved{before} to {node}, and proved it with its key", peer.name);
+        // Two processes that share a key make the peer move back and forth. Do not warn about each move.
+        if auth.registry.both(&peer.daemon_id, now).is_some() {
+            tracing::debug!("{what}");
+        } else {
+            tracing::warn!("{what}");
+        }
+    }
+    if let Some(proofs) = &mut session.proofs {
+        proofs.proven = Some(peer.daemon_id.clone());
+    }
+    Received {
+        peer: Some(peer.daemon_id.clone()),
+        effects: vec![Effect::Authenticated],
+        next: Next::Reply(wire::proved_line(&request.id)),
+    }
+}
+
+/// Answers a job from the log. Blocks on disk I/O.
+pub fn serve(job: Job, me: &Me, log: &dyn Log, askers: &Mutex<Askers>, now: Now) -> (String, Option<Effect>) {
+    let Job { id, peer, asks } = job;
+    match asks {
+        Asks::Pull(pull) => match page(&pull, &peer.daemon_id, log, askers, now) {
+            Ok((page, current)) => {
+                let read = pull.log.filter(|asked| **asked == *current);
+                (wire::pull_line(&id, &page, &current), read.map(|log| Effect::Acknowledged { log, upto: pull.after }))
+            }
+            Err(fault) => (wire::error_line(&id, &fault.into()), None),
+        },
+        Asks::PeerInfo { digest } => {
+            match info(peer.knows_us_as.as_ref().unwrap_or(&me.daemon_id), me, log, digest, now) {
+                Ok(info) => (wire::info_line(&id, &info), None),
+                Err(fault) => (wire::error_line(&id, &fault.into()), None),
+            }
+        }
+        Asks::About(about) => {
+            (ranges::answer(&id, &about, log).unwrap_or_else(|fault| wire::error_line(&id, &fault.into())), None)
+        }
+    }
+}
+
+/// Reads a page of events and the id of their log. Reads again if the log was replaced meanwhile.
+fn page(pull: &Pull, peer: &str, log: &dyn Log, askers: &Mutex<Askers>, now: Now) -> Result<(Page, String), Fault> {
+    loop {
+        let current = log.id();
+        let rewinds = pull.log.as_ref().is_some_and(|asked| **asked != *current);
+        let after = if rewinds { 0 } else { pull.after };
+        let page = match pull.log {
+            Some(_) => log.page(after, pull.max_batch, limits::MAX_BATCH_BYTES)?,
+            None => Askers::page(|| askers.lock().unwrap_or_else(PoisonError::into_inner), peer, pull, log, now)?,
+        };
+        if log.id() == current {
+            return Ok((page, current.to_string()));
+        }
+    }
+}
+
+fn info(daemon_id: &str, me: &Me, log: &dyn Log, digest: bool, now: Now) -> Result<Info, Fault> {
+    // Read before the version vector, which may then be newer than `latest`, but never older.
+    let latest = log.latest();
+    Ok(Info {
+        daemon_id: daemon_id.to_owned(),
+        name: me.name.clone(),
+        version: Some(me.version.clone()),
+        protocols: PROTOCOLS.map(str::to_owned).to_vec(),
+        log: Some(log.id().to_string()),
+        // The digest serves as proof, so count the events themselves instead of trusting the maintained version vector.
+        heads: Some(if digest { log.counted()? } else { log.heads()? })
+            .filter(|heads| heads.len() <= limits::MAX_HEADS),
+        latest: Some(latest),
+        time: Some(now.at),
+        projection: if digest { Some(log.projection()?) } else { None },
+        purge_waits: digest && log.purge_waits()?,
+    })
+}

@@ -1,0 +1,147 @@
+//! Mutual authentication of daemons with keys, before any other request between them.
+//!
+//! A token is a bearer secret. A program that takes over the port of a stopped daemon would be sent the token, and a
+//! copy of `peers.json` would pass for its owner. Therefore a daemon that dials a peer with a key first sends a fresh
+//! challenge, without a token, and hangs up unless the peer signs it. The reply contains a challenge for the caller,
+//! which the caller signs together with its first request. Both signatures name both daemons, and the listener's
+//! signature also names the kind of transport on which it was asked. Thus no signature can be replayed to another
+//! daemon or on another network.
+//!
+//! Legacy peers have no key and do not know this request. They are authenticated by their token alone.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use thrum_core::{Ambient, ErrorKind, Fault, key};
+use zeroize::Zeroizing;
+
+use super::{AuthState, Next, PeerSession, Received};
+use crate::{
+    Now,
+    protocol::wire::{self, Hello, Query, Request, RpcError},
+    registry::Sign,
+    transport::{Kind, Node},
+};
+
+/// Signs a challenge with our key. The arguments are the challenge and the id of the daemon that verifies the
+/// signature.
+pub type Prover = Arc<dyn Fn(&str, &str) -> String + Send + Sync>;
+
+/// Proofs on one connection: those completed and those outstanding.
+pub(super) struct Proofs {
+    prover: Prover,
+    greeted: bool,
+    /// The id in the caller's hello and the challenge that this daemon may answer. Accepts one answer.
+    pub(super) challenge: Option<(String, Zeroizing<String>)>,
+    /// The peer id that the caller has proven.
+    pub(super) proven: Option<String>,
+    /// The process of the calling daemon, as reported in its hello.
+    instance: Option<String>,
+    /// Time of the previous request on this connection. The next one proves that the caller was alive after that.
+    asked: Duration,
+}
+
+impl fmt::Debug for Proofs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proofs").field("greeted", &self.greeted).field("proven", &self.proven).finish_non_exhaustive()
+    }
+}
+
+impl PeerSession {
+    /// Makes this session prove our identity, and demand a proof from each caller with a key.
+    #[must_use]
+    pub fn proving(mut self, prover: Prover) -> Self {
+        self.proofs = Some(Proofs {
+            prover,
+            greeted: false,
+            challenge: None,
+            proven: None,
+            instance: None,
+            asked: Duration::ZERO,
+        });
+        self
+    }
+
+    /// Returns `true` if the caller has not yet proven that it is this daemon, which has a key.
+    pub(super) fn owes_proof(&self, daemon_id: &str) -> bool {
+        self.proofs.as_ref().is_some_and(|proofs| proofs.proven.as_deref() != Some(daemon_id))
+    }
+
+    /// Returns the calling process of a daemon whose key was proven on this connection.
+    pub fn instance(&self, daemon_id: &str) -> Option<&str> {
+        let proofs = self.proofs.as_ref().filter(|proofs| proofs.proven.as_deref() == Some(daemon_id))?;
+        proofs.instance.as_deref()
+    }
+
+    /// Returns evidence that the peer's process was alive after our previous reply on this connection.
+    pub(super) fn sign_of_life(&mut self, daemon_id: &str, port: Option<u16>, now: Now) -> Option<Sign<'_>> {
+        let proofs = self.proofs.as_mut().filter(|proofs| proofs.proven.as_deref() == Some(daemon_id))?;
+        let after = std::mem::replace(&mut proofs.asked, now.tick);
+        let host = self.caller.address.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']));
+        Some(Sign { instance: proofs.instance.as_deref()?, host, port, node: self.caller.node.clone(), after })
+    }
+
+    /// Returns the caller's node. On loopback that is this machine.
+    pub(super) fn whence(&self) -> Node {
+        let here = || Node {
+            id: Kind::Local.as_str().to_owned(),
+            name: "another program of this machine".to_owned(),
+            user: String::new(),
+        };
+        self.caller.node.clone().unwrap_or_else(here)
+    }
+}
+
+/// Draws a new challenge of 64 hex digits.
+pub fn challenge(ambient: &mut dyn Ambient) -> Zeroizing<String> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    ambient.fill(&mut *bytes);
+    Zeroizing::new(data_encoding::HEXLOWER.encode(&*bytes))
+}
+
+/// Returns the text that a listener signs. No challenge for a caller has this form.
+fn listening(challenge: &str, on: Kind) -> String {
+    format!("listening-{on}-{challenge}")
+}
+
+/// Returns `true` if daemon `by` signed this challenge on a transport of kind `on`, at the request of daemon `to`.
+pub fn proves_to_listen(signature: &str, challenge: &str, on: Kind, by: &str, to: &str) -> bool {
+    key::proves(signature, &listening(challenge, on), by, to)
+}
+
+/// Answers the caller's challenge, once per connection, because a signature costs more than a request.
+pub(super) fn greet(
+    auth: &AuthState,
+    request: &Request,
+    session: &mut PeerSession,
+    now: Now,
+    ambient: &mut dyn Ambient,
+) -> Received {
+    let on = session.caller.kind;
+    let answer = match (request.query(), &mut session.proofs) {
+        (_, None) => Err(RpcError::unknown_method("sync.hello")),
+        (_, Some(proofs)) if proofs.greeted => {
+            Err(Fault::new(ErrorKind::Invalid, "this connection has said hello already")
+                .hint("Open another one.")
+                .into())
+        }
+        (Ok(Query::Hello { challenge: theirs, daemon_id, instance }), Some(proofs)) => {
+            (proofs.greeted, proofs.instance, proofs.asked) = (true, instance, now.tick);
+            let ours = challenge(ambient);
+            let hello = Hello {
+                daemon_id: auth.me.daemon_id.clone(),
+                signature: (proofs.prover)(&listening(&theirs, on), &daemon_id),
+                challenge: ours.to_string(),
+                instance: Some(auth.me.instance.clone()),
+            };
+            proofs.challenge = Some((daemon_id, ours));
+            Ok(hello)
+        }
+        (Ok(_), _) => Err(RpcError::parse()),
+        (Err(error), _) => Err(error),
+    };
+    let line = match answer {
+        Ok(hello) => wire::hello_line(&request.id, &hello),
+        Err(error) => wire::error_line(&request.id, &error),
+    };
+    Received { peer: None, effects: Vec::new(), next: Next::Reply(line) }
+}

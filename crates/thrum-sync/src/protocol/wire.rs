@@ -1,0 +1,155 @@
+//! The peer wire protocol: JSON-RPC 2.0, one document per line, with Go's four methods and eleven of our own. Only
+//! encodes and decodes.
+//!
+//! Go Thrum v0.5.9–v0.6.3 speaks the same protocol. Its names, its error texts, and its habit of echoing `id` verbatim
+//! or leaving it out are kept byte for byte, because its clients display the texts and decode the rest strictly. Our
+//! additions are optional on both sides: a Go peer ignores them, and their absence identifies a Go peer.
+
+mod compare;
+mod frame;
+mod go;
+mod reply;
+mod request;
+
+/// Advice for a peer that runs a Go Thrum with WebSocket.
+pub const NEWER_GO: &str =
+    "Run this Thrum there in its place (`thrum import` takes over its mail), or Go Thrum v0.6.3.";
+
+pub use compare::{About, Asked, PROTOCOL as RANGES, listing_line, numbers_line, read_listing, read_numbers};
+pub use frame::{Id, error_line};
+pub use reply::{
+    Confirmed, Hello, Info, Marks, Paired, Probed, Pulled, Reply, SameKey, Served, add_marks, begun_line,
+    confirmed_line, hello_line, info_line, marks_of, notified_line, paired_line, probed_line, proved_line, pull_line,
+    read_begun, read_confirmed, read_cut, read_hello, read_info, read_notified, read_paired, read_probed, read_proved,
+    read_pulled,
+};
+pub use request::{
+    Begin, Call, NOT_HTTP, Pair, Pull, Query, Request, confirm_request, hello_request, is_http, lend_request,
+    peer_info_request, probe_request, prove_request, refused_request,
+};
+
+/// A JSON-RPC error as sent over the wire.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct RpcError {
+    /// JSON-RPC's error code; -32000 for all errors that a method returns.
+    pub code: i64,
+    /// One sentence; Go Thrum's own text where it has one.
+    pub message: String,
+    /// `{kind, hint, retryable}`, only for errors that do not exist in Go Thrum.
+    pub data: Option<serde_json::Value>,
+}
+
+impl RpcError {
+    /// Returns `true` if the peer does not know the method, as in an older version.
+    pub fn is_unknown_method(&self) -> bool {
+        self.code == -32601
+    }
+
+    /// An error returned by a method, in Go's form.
+    pub fn said(message: impl Into<String>) -> Self {
+        Self { code: -32000, message: message.into(), data: None }
+    }
+
+    /// The line is not a request.
+    pub fn parse() -> Self {
+        Self { code: -32700, message: "parse error".into(), data: None }
+    }
+
+    /// The line exceeds the maximum length of a request.
+    pub fn too_long(limit: usize) -> Self {
+        let fault = thrum_core::Fault::new(thrum_core::ErrorKind::Invalid, String::new())
+            .hint("No request of this protocol is as long.");
+        Self {
+            code: -32700,
+            message: format!("parse error: a request of more than {limit} bytes"),
+            data: Some(fault.data()),
+        }
+    }
+
+    /// The method does not exist, or is not available to peers.
+    pub fn unknown_method(method: &str) -> Self {
+        Self { code: -32601, message: format!("method not found: {method}"), data: None }
+    }
+
+    /// The token is missing or belongs to no peer.
+    pub fn unauthorized() -> Self {
+        Self::said(UNAUTHORIZED)
+    }
+
+    /// The token is valid, but the caller must prove with the peer's key that it is that peer.
+    pub fn prove(challenge: &str) -> Self {
+        let data = serde_json::json!({
+            "kind": PROVE,
+            "hint": "Answer the challenge with sync.prove, signed with the daemon's key, on this connection.",
+            "retryable": true,
+            "challenge": challenge,
+        });
+        Self {
+            code: -32000,
+            message: "this token is another daemon's or another node's: prove that you are it".into(),
+            data: Some(data),
+        }
+    }
+
+    /// Returns the challenge to sign before the peer answers, if this error demands a proof.
+    pub fn challenge(&self) -> Option<&str> {
+        let data = self.data.as_ref().filter(|data| data["kind"] == PROVE)?;
+        data["challenge"].as_str().filter(|challenge| is_challenge(challenge))
+    }
+
+    /// Returns `true` if the peer does not know our token, because it removed us or never stored us.
+    pub fn is_unauthorized(&self) -> bool {
+        self.code == -32000 && self.message == UNAUTHORIZED
+    }
+}
+
+impl From<thrum_core::Fault> for RpcError {
+    fn from(fault: thrum_core::Fault) -> Self {
+        Self { code: -32000, message: fault.message.clone(), data: Some(fault.data()) }
+    }
+}
+
+/// Returns `true` for a valid challenge: 64 hex digits. Nothing else is ever signed as a challenge.
+fn is_challenge(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Returns `true` for a valid process instance of a daemon: 1 to 32 hex digits.
+fn is_instance(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+const PROVE: &str = "prove";
+
+const UNAUTHORIZED: &str = "unauthorized: unknown peer token";
+
+/// Why a line is not the expected reply. A retry may help, because the peer may be restarted or repaired.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadReply {
+    /// Not a JSON-RPC reply: sent by another program, or a batch.
+    #[error("it does not answer in Thrum's protocol ({0})")]
+    NotReply(String),
+    /// HTTP: a Go Thrum that speaks WebSocket, or a web server.
+    #[error(
+        "it answers in HTTP: Go Thrum v0.7 or later, which cannot exchange mail with this daemon, or another program"
+    )]
+    Http,
+    /// A reply to a different request.
+    #[error("it answered request {got} where {asked} was asked")]
+    WrongId {
+        /// The id in the reply.
+        got: String,
+        /// The id of our request.
+        asked: u64,
+    },
+    /// The peer returned an error.
+    #[error("it answered: {0}")]
+    Error(RpcError),
+    /// The result does not fit the method.
+    #[error("its result makes no sense ({0})")]
+    Result(String),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,347 @@
+//! Finds exactly which events of a log only one side holds, and fetches those missing here.
+//!
+//! Version vectors show that two daemons differ, and in which log. This module narrows that down: by origin sequence
+//! for events that have one; by id for those without, or if the sequences agree but the digests differ. Events that are
+//! missing here, and were not purged, are requested individually and pass through the same intake as those of a pull.
+//! The checkpoint of the pull stays unchanged. If events are missing at the peer, the peer is told to compare as well.
+//!
+//! The peer is not trusted: only requested events with a valid signature are stored, and a peer that claims more than
+//! it serves is asked [`limits::MAX_FRUITLESS`] times and then reported. As in a pull, purges and rejected events are
+//! limited. Each peer has its own turn, so that a slow peer does not delay reconciliation with others.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use thrum_core::{
+    Fault, Runs,
+    compare::{Listing, LogOf, Numbers},
+    heads::Difference,
+    limits,
+    words::count,
+};
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Reconcile,
+    missing::{note, note_ids},
+};
+use crate::{
+    Log,
+    answers::Missing,
+    clock::go_duration,
+    environment::{blocking, in_words, lock},
+    outbound::{Channel, Gone},
+    protocol::wire::{About, Asked, Call, Reply},
+    registry::Peer,
+};
+
+/// Result of a reconciliation: the missing events of each log, and why it ended early.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) missing: Vec<Missing>,
+    pub(super) error: Option<String>,
+}
+
+impl Outcome {
+    pub(super) fn fetched(&self) -> u64 {
+        self.missing.iter().map(|missing| missing.fetched).sum()
+    }
+
+    /// Returns how many events the peer claims to hold that are still missing here.
+    pub(super) fn still(&self) -> u64 {
+        self.missing.iter().fold(0, |sum: u64, missing| sum.saturating_add(missing.still()))
+    }
+}
+
+/// Serializes the reconciliations with one peer, and keeps their batch size.
+pub(super) struct Turn {
+    /// Locked during a reconciliation, so that missing events are fetched only once. Contains the number of events to
+    /// request at once.
+    most: tokio::sync::Mutex<usize>,
+    /// Locked while events that the peer served are stored.
+    pub(super) storing: Mutex<()>,
+}
+
+impl Turn {
+    fn new() -> Self {
+        Self { most: tokio::sync::Mutex::new(limits::MAX_BATCH_EVENTS), storing: Mutex::new(()) }
+    }
+
+    /// Waits until no event is being stored. Blocks.
+    pub(super) fn settle(&self) {
+        drop(lock(&self.storing));
+    }
+}
+
+/// An early end.
+pub(super) enum End {
+    /// Ends the comparison of one log. The other logs are still compared.
+    Log(String),
+    /// Ends the comparison of one log, and the connection is unusable.
+    Lost(String),
+    /// Ends the reconciliation.
+    All(String),
+}
+
+impl From<Fault> for End {
+    fn from(fault: Fault) -> Self {
+        Self::All(fault.message)
+    }
+}
+
+impl Reconcile {
+    /// Checks that version vector and projection match the events in the log, and rebuilds them if the disk lost rows.
+    /// Reads the whole log.
+    ///
+    /// # Errors
+    /// The log cannot be read or rebuilt.
+    pub(super) async fn mend(&self) -> Result<(), Fault> {
+        let log = Arc::clone(&self.env.log);
+        blocking(move || {
+            if log.mend()? {
+                tracing::warn!(
+                    "the log did not hold what was stored in it: heads and projection were made anew from what it holds"
+                );
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    pub(super) fn turn(&self, peer: &str) -> Arc<Turn> {
+        Arc::clone(lock(&self.turns).entry(peer.to_owned()).or_insert_with(|| Arc::new(Turn::new())))
+    }
+
+    /// Reconciles the logs in which a peer differs: fetches the events missing here, and with `tells` informs the peer
+    /// of events missing there. `tells` must be false if the peer has just informed us, or two daemons that cannot
+    /// agree would inform each other forever. One reconciliation per peer runs at a time; a second one finds what the
+    /// first has left.
+    pub(super) async fn repair(
+        self: &Arc<Self>,
+        peer: &Peer,
+        differences: &[Difference],
+        tells: bool,
+        deadline: Instant,
+    ) -> Outcome {
+        let mut outcome = Outcome::default();
+        let (log, id) = (Arc::clone(&self.env.log), peer.daemon_id.clone());
+        if let Ok(Some(over)) = blocking(move || log.over_quota(&id)).await {
+            outcome.error = Some(over.to_string());
+            return outcome;
+        }
+        let turn = self.turn(&peer.daemon_id);
+        // A single event over a slow network may take longer. This delays only this peer.
+        let is_slow = turn.most.try_lock().is_ok_and(|most| *most == 1);
+        let deadline = deadline.min(Instant::now() + if is_slow { limits::SLOW_PULL } else { limits::REPAIR });
+        let within = async {
+            let mut most = turn.most.lock().await;
+            let mut repair =
+                Repair::begin(self, peer, Arc::clone(&turn), &mut most).await.map_err(|fault| in_words(&fault))?;
+            for difference in differences {
+                // Added before the comparison, so that partial results survive a timeout.
+                let missing =
+                    Missing { origin: difference.origin.clone(), log: difference.log.clone(), ..Missing::default() };
+                let missing = outcome.missing.push_mut(missing);
+                match repair.look(missing).await {
+                    Ok(()) => {}
+                    Err(End::Log(why) | End::Lost(why)) => missing.note = missing.note.take().or(Some(why)),
+                    Err(End::All(why)) => return Err(why),
+                }
+            }
+            if tells && outcome.missing.iter().any(|missing| !missing.there.is_nothing()) {
+                match repair.ask(Call::Differs, limits::REPAIR_CALL).await {
+                    Ok(_) => {}
+                    Err(End::Log(why) | End::Lost(why) | End::All(why)) => return Err(why),
+                }
+            }
+            // The network may be faster the next time.
+            *repair.most = (*repair.most * 2).min(limits::MAX_BATCH_EVENTS);
+            Ok(())
+        };
+        let ended: Result<(), String> = match tokio::time::timeout_at(deadline, within).await {
+            Ok(ended) => ended,
+            Err(_) => Err("there was no time to look at all of it".to_owned()),
+        };
+        outcome.error = ended.err();
+        outcome.missing.retain(|missing| {
+            *missing != Missing { origin: missing.origin.clone(), log: missing.log.clone(), ..Missing::default() }
+        });
+        if outcome.fetched() > 0 {
+            tracing::info!("repair: fetched {} missing here from {}", count(outcome.fetched(), "event"), peer.name);
+        }
+        if let Some(error) =
+            outcome.error.as_ref().or_else(|| outcome.missing.iter().find_map(|missing| missing.note.as_ref()))
+        {
+            tracing::warn!("repair: not all could be compared with {}: {error}", peer.name);
+        }
+        outcome
+    }
+}
+
+/// A reconciliation with one peer.
+pub(super) struct Repair<'t> {
+    pub(super) reconcile: Arc<Reconcile>,
+    pub(super) peer: Peer,
+    pub(super) turn: Arc<Turn>,
+    /// Number of events to request at once.
+    pub(super) most: &'t mut usize,
+    /// `None` after the connection was lost.
+    channel: Option<Channel>,
+    calls: u32,
+    /// Number of lost connections.
+    lost: u32,
+    /// Number of replies that contained a purge, and of those with mostly rejected events.
+    pub(super) purges: u32,
+    pub(super) bad: u32,
+}
+
+impl<'t> Repair<'t> {
+    async fn begin(
+        reconcile: &Arc<Reconcile>,
+        peer: &Peer,
+        turn: Arc<Turn>,
+        most: &'t mut usize,
+    ) -> Result<Self, Fault> {
+        let channel = Some(Channel::open(&reconcile.outbound, peer).await?);
+        Ok(Self {
+            reconcile: Arc::clone(reconcile),
+            peer: peer.clone(),
+            turn,
+            most,
+            channel,
+            calls: 0,
+            lost: 0,
+            purges: 0,
+            bad: 0,
+        })
+    }
+
+    pub(super) async fn ask(&mut self, call: Call, within: Duration) -> Result<Reply, End> {
+        self.calls += 1;
+        if self.calls > limits::MAX_REPAIR_CALLS {
+            return Err(End::All(format!(
+                "there is more to compare than {} questions find out at once",
+                limits::MAX_REPAIR_CALLS
+            )));
+        }
+        let mut channel = match self.channel.take() {
+            Some(channel) => channel,
+            None => {
+                Channel::open(&self.reconcile.outbound, &self.peer).await.map_err(|fault| End::All(in_words(&fault)))?
+            }
+        };
+        let why = match timeout(within, channel.ask(self.calls.into(), call)).await {
+            Ok(Ok(reply)) => {
+                self.channel = Some(channel);
+                return reply.map_err(|bad| End::Log(bad.to_string()));
+            }
+            Ok(Err(Gone::TooLong)) => "an answer that is too long".to_owned(),
+            Ok(Err(Gone::Lost(why))) => why,
+            Err(_) => format!("no answer within {}", go_duration(within)),
+        };
+        self.lost += 1;
+        Err(if self.lost > limits::MAX_REPAIR_LOSSES { End::All(why) } else { End::Lost(why) })
+    }
+
+    async fn look(&mut self, missing: &mut Missing) -> Result<(), End> {
+        let of = LogOf { origin: missing.origin.clone(), log: missing.log.clone() };
+        if !of.log.is_empty() {
+            self.by_number(&of, missing).await?;
+        }
+        if missing.here.is_nothing() && missing.there.is_nothing() {
+            self.by_id(&of, missing).await?;
+        }
+        Ok(())
+    }
+
+    /// Compares the origin sequences of a log, interval by interval as the peer reports them.
+    async fn by_number(&mut self, of: &LogOf, missing: &mut Missing) -> Result<(), End> {
+        let (mut after, mut fruitless) = (0, 0);
+        let mut known: Option<Numbers> = None;
+        loop {
+            let asked = Asked::Numbers(after);
+            let call = Call::About(About { of: of.clone(), asked });
+            let Reply::Numbers(theirs) = self.ask(call, limits::REPAIR_CALL).await? else { return Err(other_method()) };
+            // Read ours after theirs, so that events that arrive in between do not count as missing.
+            let held = match known.take().filter(|held| unknown(&theirs.held, held).is_empty()) {
+                Some(held) => held,
+                None => self.numbers(of, after).await?,
+            };
+            let lacks = note(missing, &held, &theirs, after);
+            known = Some(held);
+            self.fetch_numbers(of, lacks, missing, &mut fruitless).await?;
+            if theirs.next == 0 || fruitless >= limits::MAX_FRUITLESS {
+                return Ok(());
+            }
+            after = theirs.next;
+        }
+    }
+
+    /// Returns the origin sequences held here.
+    pub(super) async fn numbers(&mut self, of: &LogOf, after: u64) -> Result<Numbers, End> {
+        let about = of.clone();
+        ours(&self.reconcile.env.log, move |log| log.numbers(&about, after, usize::MAX)).await
+    }
+
+    /// Compares the ids of a log. If there are many, compares parts and descends into those that differ.
+    async fn by_id(&mut self, of: &LogOf, missing: &mut Missing) -> Result<(), End> {
+        let mut stretches = vec![(String::new(), String::new(), 0)];
+        let mut fruitless = 0;
+        while let Some((after, upto, depth)) = stretches.pop() {
+            let asked = Asked::Listing(after.clone(), upto.clone());
+            let call = Call::About(About { of: of.clone(), asked });
+            let Reply::Listing(listing) = self.ask(call, limits::REPAIR_CALL).await? else {
+                return Err(other_method());
+            };
+            match listing {
+                Listing::Ids(theirs) => {
+                    let about = of.clone();
+                    let Listing::Ids(held) =
+                        ours(&self.reconcile.env.log, move |log| log.listing(&about, &after, &upto, usize::MAX))
+                            .await?
+                    else {
+                        return Err(End::Log("our own log does not say what it holds".to_owned()));
+                    };
+                    let lacks = note_ids(missing, &held, &theirs);
+                    self.fetch_ids(of, lacks, missing, &mut fruitless).await?;
+                }
+                Listing::Parts(_) if depth == limits::MAX_DEPTH => {
+                    return Err(End::Log("it cuts its events into ever smaller parts".to_owned()));
+                }
+                Listing::Parts(parts) => {
+                    let mut from = after;
+                    for part in parts {
+                        let (about, after, upto) = (of.clone(), from, part.upto.clone());
+                        from = part.upto.clone();
+                        let stretch = (after.clone(), upto.clone());
+                        let held = ours(&self.reconcile.env.log, move |log| log.stretch(&about, &after, &upto)).await?;
+                        if held != (part.count, part.sum) {
+                            stretches.push((stretch.0, stretch.1, depth + 1));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Queries our own log.
+async fn ours<T: Send + 'static>(
+    log: &Arc<dyn Log>,
+    question: impl FnOnce(&dyn Log) -> Result<T, Fault> + Send + 'static,
+) -> Result<T, End> {
+    let log = Arc::clone(log);
+    Ok(blocking(move || question(&*log)).await?)
+}
+
+/// Returns the origin sequences that are neither held nor purged here.
+pub(super) fn unknown(places: &Runs, ours: &Numbers) -> Runs {
+    places.clone().without(&ours.held).without(&ours.purged)
+}
+
+pub(super) fn other_method() -> End {
+    End::Log("a reply to another method".to_owned())
+}

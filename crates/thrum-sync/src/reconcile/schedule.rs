@@ -1,0 +1,193 @@
+//! Checks periodically whether a connected peer holds the same events, even below the checkpoint, and fetches those
+//! missing here.
+//!
+//! Periodic pulls fetch new events. Events lost below the checkpoint, on either side, are not fetched by any pull, and
+//! would go unnoticed until somebody runs `sync verify`. Therefore a non-legacy peer is asked for its version vector
+//! one sync interval after it was read to its end, and then every [`limits::ROUNDS_PER_LOOK`] intervals. A difference
+//! that stays the same for [`limits::LOOKS`] checks, one interval apart, is reconciled. Reconciliations without a
+//! result are repeated less and less often. If two daemons run with a peer's key, both are checked in every interval,
+//! because pulls read only one of them.
+//!
+//! A peer that finds events missing here reports this. Then this daemon also recounts its own log, which may have lost
+//! rows unnoticed, and checks the peer at once.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use thrum_core::{heads::Difference, limits};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Reconcile, difference::Outcome};
+use crate::{
+    answers::Repaired,
+    environment::blocking,
+    outbound::Channel,
+    protocol::wire::{Call, Reply},
+    registry::{Peer, Seen},
+    replicator::{State, Status},
+};
+
+/// Time until the next check.
+#[derive(Clone, Copy)]
+enum Pause {
+    Round,
+    /// This many times [`limits::ROUNDS_PER_LOOK`] sync intervals.
+    Looks(u32),
+}
+
+/// Runs the schedule until the peer's driver ends.
+pub(super) async fn follow(
+    reconcile: Arc<Reconcile>,
+    peer: String,
+    mut status: watch::Receiver<Status>,
+    hinted: Arc<Notify>,
+    show: watch::Sender<Option<Repaired>>,
+    stop: CancellationToken,
+) {
+    let looking = async {
+        let mut pause = Pause::Round;
+        let (mut pauses, mut hint_pauses) = (1, 1);
+        // By address: the difference, and how many times it was the same.
+        let mut seen: BTreeMap<String, (Vec<Difference>, u32)> = BTreeMap::new();
+        loop {
+            let can_be_asked = |status: &Status| status.state == State::Connected && status.ranges && status.ends > 0;
+            if status.wait_for(can_be_asked).await.is_err() {
+                return;
+            }
+            let is_hinted = tokio::select! {
+                () = reconcile.until_look(&peer, pause) => false,
+                () = hinted.notified() => true,
+            };
+            let Some(peer) = reconcile.env.peer(&peer) else { return };
+            if is_hinted && let Err(fault) = reconcile.mend().await {
+                tracing::warn!("cannot look whether something is missing here: {fault}");
+            }
+            let (mut fetched, mut is_waiting, mut differs, mut agrees) = (0, false, false, false);
+            let places = reconcile.places(peer);
+            seen.retain(|address, _| places.iter().any(|place| place.address == *address));
+            for place in places {
+                // A failed comparison reveals nothing about missing events.
+                let Some(differences) = reconcile.differs(&place).await else { continue };
+                if differences.is_empty() {
+                    agrees = true;
+                    seen.remove(&place.address);
+                    continue;
+                }
+                differs = true;
+                let seen = seen.entry(place.address.clone()).or_default();
+                seen.1 = if differences == seen.0 { seen.1 + 1 } else { 1 };
+                seen.0 = differences;
+                if seen.1 >= limits::LOOKS || is_hinted {
+                    let outcome =
+                        reconcile.repair(&place, &seen.0, !is_hinted, Instant::now() + limits::SLOW_PULL).await;
+                    fetched += outcome.fetched();
+                    seen.1 = 0;
+                    show.send_if_modified(|shown| reconcile.show(shown, &outcome));
+                } else {
+                    is_waiting = true;
+                }
+            }
+            if agrees && !differs {
+                pauses = 1;
+                show.send_if_modified(nothing_is_missing);
+            } else if differs && !is_waiting {
+                pauses = if fetched > 0 { 1 } else { (pauses * 2).min(limits::MAX_LOOK_PAUSES) };
+            }
+            pause = if is_waiting { Pause::Round } else { Pause::Looks(pauses) };
+            if is_hinted {
+                // Limits how often hints are followed, and more so after unfounded ones.
+                sleep(limits::HINT_PAUSE.saturating_mul(hint_pauses)).await;
+                hint_pauses = if fetched > 0 { 1 } else { (hint_pauses * 2).min(limits::MAX_LOOK_PAUSES) };
+            }
+        }
+    };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = looking => {}
+    }
+}
+
+impl Reconcile {
+    /// Returns where to check a peer: its address, or both addresses if two daemons run with its key.
+    fn places(&self, peer: Peer) -> Vec<Peer> {
+        let both = self.env.auth().registry.both(&peer.daemon_id, self.env.clock.now());
+        let Some((one, other)) =
+            both.filter(|(one, other)| [one, other].iter().all(|seen| crate::transport::is_address(&seen.address)))
+        else {
+            return vec![peer];
+        };
+        let at = |seen: Seen| {
+            let mut there = peer.clone();
+            there.address = seen.address;
+            there.node = seen.node.or(there.node);
+            there
+        };
+        vec![at(one), at(other)]
+    }
+
+    /// Waits until the next check of a peer. One sync interval is enough if two daemons run with its key, even if that
+    /// is discovered meanwhile: they may assign one origin sequence to two events, and no pull fetches the second one.
+    async fn until_look(&self, peer: &str, pause: Pause) {
+        let began = Instant::now();
+        loop {
+            let are_two = self.env.auth().registry.both(peer, self.env.clock.now()).is_some();
+            let rounds = match pause {
+                Pause::Looks(times) if !are_two => limits::ROUNDS_PER_LOOK.saturating_mul(times),
+                Pause::Looks(_) | Pause::Round => 1,
+            };
+            let left = self.env.round.saturating_mul(rounds).saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return;
+            }
+            sleep(left.min(self.env.round)).await;
+        }
+    }
+
+    /// Returns the logs in which a peer differs, according to the maintained version vectors: cheap on both sides.
+    async fn differs(self: &Arc<Self>, peer: &Peer) -> Option<Vec<Difference>> {
+        let ask = async {
+            let mut channel = Channel::open(&self.outbound, peer).await.ok()?;
+            channel.ask(1, Call::PeerInfo { digest: false }).await.ok()?.ok()
+        };
+        let Reply::Info(info) = timeout(limits::MEET.saturating_add(limits::PEER_INFO), ask).await.ok()?? else {
+            return None;
+        };
+        let theirs = info.heads.filter(|_| info.daemon_id == peer.daemon_id)?;
+        let log = Arc::clone(&self.env.log);
+        let ours = blocking(move || log.heads()).await.ok()?;
+        Some(ours.differences(&theirs))
+    }
+
+    /// Publishes the result of a reconciliation, if there is anything to report. Returns `true` if the published result
+    /// changed.
+    fn show(&self, shown: &mut Option<Repaired>, outcome: &Outcome) -> bool {
+        let missing = &outcome.missing;
+        let told = Repaired {
+            at: self.env.clock.now().at,
+            fetched: outcome.fetched(),
+            missing_here: outcome.still(),
+            missing_there: missing.iter().fold(0, |sum: u64, missing| sum.saturating_add(missing.there.events)),
+            note: outcome.error.clone().or_else(|| missing.iter().find_map(|missing| missing.note.clone())),
+        };
+        if told.fetched == 0 && told.missing_here == 0 && told.missing_there == 0 && told.note.is_none() {
+            return nothing_is_missing(shown);
+        }
+        *shown = Some(told);
+        true
+    }
+}
+
+/// Clears the problems of an earlier result after a check found no difference. The numbers of fetched events stay.
+fn nothing_is_missing(shown: &mut Option<Repaired>) -> bool {
+    let is_stale = shown.as_ref().is_some_and(|shown| shown.missing_here > 0 || shown.note.is_some());
+    if is_stale {
+        *shown = shown
+            .take()
+            .map(|shown| Repaired { missing_here: 0, note: None, ..shown })
+            .filter(|shown| shown.fetched > 0 || shown.missing_there > 0);
+    }
+    is_stale
+}

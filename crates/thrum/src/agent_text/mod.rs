@@ -1,0 +1,10 @@
+//! What a model reads of mail and of the team, through hooks and through MCP. The size is bounded, because every word
+//! costs tokens.
+
+mod brief;
+mod collisions;
+mod page;
+
+pub(crate) use brief::{Brief, facts, line};
+pub(crate) use collisions::{collisions, collisions_text};
+pub(crate) use page::{Page, news};

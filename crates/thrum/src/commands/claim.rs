@@ -1,0 +1,212 @@
+//! `thrum claim`: asks the other agents to leave files alone for a while.
+//!
+//! Claims are advisory. A claim of a file that another agent has claimed is valid as well, and the answer names the
+//! other agent.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use thrum_core::{Fault, Stamp, limits};
+use thrum_daemon::{git, layout};
+
+use crate::{
+    client::Client,
+    commands::who_has,
+    context::Context,
+    render::{Page, Render, Silent, boxed, style::YELLOW},
+    shapes::{Answer, Claim, Claimed, Claims},
+    text::said,
+    time,
+};
+
+/// Claim files, so that the others leave them alone; exit code 1 if somebody else holds some of them, too
+#[derive(Debug, clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+A claim keeps nobody from anything. It is shown by who-has on all machines, and ends with its time, with thrum release, or with your \
+session. To claim again what one holds sets its time anew. Without a path, all claims are listed. A file called check is claimed \
+as ./check.
+
+Examples:
+  thrum claim src/login.rs --for 30m
+  thrum claim src docs || thrum send \"I need src\" --to @bob
+  thrum claim"
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Files and directories, from where you are
+    #[arg(value_name = "PATH")]
+    paths: Vec<String>,
+    /// How long: 20m, 2h; at most 24h
+    #[arg(long = "for", default_value = "30m", value_name = "TIME", value_parser = time::parse_duration)]
+    within: Duration,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Check(Check),
+}
+
+/// Say who else has claimed files that you are about to commit
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+For a pre-commit hook of git: it says nothing and ends with 0 where there is no mailbox or no daemon, starts none, and only --block \
+keeps you from committing.
+
+Examples:
+  thrum claim check --staged
+  thrum claim check --staged --block
+  thrum claim check src/login.rs --json",
+    group(clap::ArgGroup::new("what").args(["paths", "staged"]).required(true).multiple(true)))]
+struct Check {
+    /// Files and directories, from where you are
+    #[arg(value_name = "PATH")]
+    paths: Vec<String>,
+    /// The files that the next commit changes
+    #[arg(long)]
+    staged: bool,
+    /// End with 1 if somebody else has claimed one
+    #[arg(long)]
+    block: bool,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+    match &args.command {
+        Some(Command::Check(check)) => self::check(check, cx),
+        None if args.paths.is_empty() => boxed(list(cx)),
+        None => boxed(claim(args, cx)),
+    }
+}
+
+fn list(cx: &Context) -> Result<Answer<Claims>, Fault> {
+    cx.daemon()?.call("claim.list", json!({}))
+}
+
+fn claim(args: &Args, cx: &Context) -> Result<Answer<Claimed>, Fault> {
+    let me = cx.identity()?.name;
+    let paths: Vec<String> = args.paths.iter().map(|path| who_has::repo_path(path, cx)).collect::<Result<_, _>>()?;
+    let within = u64::try_from(args.within.as_millis()).unwrap_or(u64::MAX);
+    cx.daemon()?.call("claim.take", json!({"caller_agent_id": me, "paths": paths, "for_ms": within}))
+}
+
+/// Checks the files against the claims of others. Missing parts and failures are ignored, so that a commit is never
+/// delayed or blocked by them.
+///
+/// # Errors
+/// `invalid` for a path outside this worktree, if there is a mailbox.
+fn check(args: &Check, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+    let Some(mut client) =
+        cx.repo().ok().filter(|repo| repo.is_set_up()).and_then(|repo| Client::connect(&repo.socket()).ok())
+    else {
+        return Ok(nothing(cx));
+    };
+    let files = args.paths.iter().map(|path| who_has::repo_path(path, cx)).collect::<Result<Vec<_>, _>>()?;
+    Ok(match others(args, files, &mut client, cx) {
+        Some(found) if !found.claims.is_empty() => Box::new(found),
+        _ => nothing(cx),
+    })
+}
+
+fn nothing(cx: &Context) -> Box<dyn Render> {
+    if cx.global().json {
+        Box::new(Checked { claims: Vec::new(), raw: Vec::new(), block: false })
+    } else {
+        Box::new(Silent)
+    }
+}
+
+/// Time limit for git to list the staged files.
+const GIT: Duration = Duration::from_secs(2);
+
+/// Returns the claims of other agents on the files.
+fn others(args: &Check, mut files: Vec<String>, client: &mut Client, cx: &Context) -> Option<Checked> {
+    let me = cx.identity().ok().map(|me| me.name);
+    if args.staged {
+        files.extend(git::staged(&layout::git_top(cx.repo().ok()?.root()), Instant::now() + GIT)?);
+    }
+    let mut found = Checked { claims: Vec::new(), raw: Vec::new(), block: args.block };
+    for part in files.chunks(limits::MAX_CHECKED_FILES) {
+        let answer: Answer<Claims> = client.call("claim.list", json!({"files": part})).ok()?;
+        let raw = answer.raw["claims"].as_array().cloned().unwrap_or_default();
+        for (claim, raw) in answer.read.claims.into_iter().zip(raw) {
+            let own = me.as_deref().is_some_and(|me| claim.agent.is(me));
+            if !own && !found.raw.contains(&raw) {
+                found.claims.push(claim);
+                found.raw.push(raw);
+            }
+        }
+    }
+    Some(found)
+}
+
+fn held_by(claim: &Claim, now: Stamp) -> String {
+    format!("{YELLOW}Held by{YELLOW:#} {}: {} {}", claim.agent.who(), said(&claim.path), claim.lasts(now))
+}
+
+impl Render for Answer<Claimed> {
+    fn human(&self, page: &mut Page) {
+        for claim in &self.read.claims {
+            page.line(format!("Claimed {} {}", said(&claim.path), claim.lasts(page.now())));
+        }
+        for claim in &self.read.others {
+            page.line(held_by(claim, page.now()));
+        }
+    }
+
+    fn json(&self) -> Value {
+        self.raw.clone()
+    }
+
+    fn code(&self) -> u8 {
+        u8::from(!self.read.others.is_empty())
+    }
+}
+
+impl Render for Answer<Claims> {
+    fn human(&self, page: &mut Page) {
+        for claim in &self.read.claims {
+            page.line(claim.line(page.now()));
+        }
+        if self.read.more {
+            page.line("There are more than an answer has room for");
+        }
+        if self.read.claims.is_empty() {
+            page.line("Nothing is claimed");
+        }
+    }
+
+    fn json(&self) -> Value {
+        self.raw.clone()
+    }
+}
+
+/// The claims of other agents on files that are about to be committed.
+struct Checked {
+    claims: Vec<Claim>,
+    raw: Vec<Value>,
+    block: bool,
+}
+
+/// Maximum number of claims that are printed before a commit.
+const MOST: usize = 10;
+
+impl Render for Checked {
+    fn human(&self, page: &mut Page) {
+        for claim in self.claims.iter().take(MOST) {
+            page.line(held_by(claim, page.now()));
+        }
+        if self.claims.len() > MOST {
+            page.line(format!("{} more: thrum claim", self.claims.len() - MOST));
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!({"claims": self.raw})
+    }
+
+    fn code(&self) -> u8 {
+        u8::from(self.block && !self.claims.is_empty())
+    }
+}

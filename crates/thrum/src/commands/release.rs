@@ -1,0 +1,40 @@
+//! `thrum release`: gives up claimed files.
+
+use serde_json::json;
+use thrum_core::Fault;
+
+use crate::{
+    commands::who_has,
+    context::Context,
+    render::Said,
+    shapes::{Answer, Released},
+    text::said,
+};
+
+/// Give up files that you have claimed; without a path, all of them
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+What you claimed also ends by itself, and with your session. To give up what was not claimed is no error.
+
+Examples:
+  thrum release src/login.rs
+  thrum release")]
+pub(crate) struct Args {
+    /// Files and directories, from where you are; a directory stands for what you claimed in it, too
+    #[arg(value_name = "PATH")]
+    paths: Vec<String>,
+}
+
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Fault> {
+    let me = cx.identity()?.name;
+    let paths: Vec<String> = args.paths.iter().map(|path| who_has::repo_path(path, cx)).collect::<Result<_, _>>()?;
+    let Answer { raw, read } =
+        cx.daemon()?.call::<Answer<Released>>("claim.release", json!({"caller_agent_id": me, "paths": paths}))?;
+    let released: Vec<String> = read.released.iter().map(|path| said(path)).collect();
+    let line = if released.is_empty() {
+        "Nothing of that was claimed".to_owned()
+    } else {
+        format!("Released {}", released.join(", "))
+    };
+    Ok(Said { line, value: raw })
+}

@@ -1,0 +1,225 @@
+//! The programs that run hooks: how to recognize each, and the form of its answers.
+//!
+//! The facts are those of `docs/agents.md`, seen with the real programs. A program may also read another one's settings
+//! file, as Copilot CLI reads Claude Code's. Then its own hook serves it and this one must be silent; otherwise mail
+//! that the program dropped would count as shown.
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+
+/// A program that runs agents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Host {
+    Claude,
+    Codex,
+    Copilot,
+    Qwen,
+    Gemini,
+    Cursor,
+    Droid,
+    Kimi,
+    #[value(alias = "agy")]
+    Antigravity,
+    Opencode,
+}
+
+/// When a hook runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Event {
+    /// A session begins, goes on, or was compacted
+    Start,
+    /// Before a prompt goes to the model
+    Prompt,
+    /// The model has ended its turn
+    Stop,
+    /// The program waits for a person, who is to permit or answer something
+    Notify,
+    /// The session ends
+    End,
+    /// The context is about to be compacted
+    Compact,
+    /// Beside an idle session, until mail comes
+    Wait,
+}
+
+/// The output of a hook, and its exit code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) code: u8,
+}
+
+/// The exit code that starts a turn in Claude Code with the text on standard error.
+pub(super) const WAKES: u8 = 2;
+
+impl Host {
+    /// The program's name as used by `--host`.
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Returns the program that sent this payload, if the payload identifies it.
+    fn by_payload(payload: &Value) -> Option<Self> {
+        let has = |key: &str| payload.get(key).is_some();
+        match () {
+            () if has("conversationId") => Some(Self::Antigravity),
+            () if payload["client_type"] == "kimi_code_cli" => Some(Self::Kimi),
+            () if has("cursor_version") => Some(Self::Cursor),
+            () if has("sessionId") => Some(Self::Copilot),
+            () if has("turn_id") => Some(Self::Codex),
+            () if has("submitted_prompt") => Some(Self::Qwen),
+            () => None,
+        }
+    }
+
+    /// Returns the program that runs a hook without `--host`; `None` if nothing identifies it. `variable` tests for an
+    /// environment variable.
+    pub(crate) fn of(payload: &Value, variable: impl Fn(&str) -> bool) -> Option<Self> {
+        let by_variable = [
+            ("COPILOT_HOOK_DIR", Self::Copilot),
+            ("QWEN_CODE_SESSION_ID", Self::Qwen),
+            ("GEMINI_SESSION_ID", Self::Gemini),
+            ("FACTORY_PROJECT_DIR", Self::Droid),
+            ("CLAUDE_PID", Self::Claude),
+        ];
+        Self::by_payload(payload)
+            .or_else(|| by_variable.into_iter().find_map(|(name, host)| variable(name).then_some(host)))
+    }
+
+    /// Returns the program that runs this hook if it is not the one whose settings contain it. An agent may start
+    /// another program from its shell, so inherited variables prove nothing here. Copilot sets this variable for its
+    /// hooks only, and gives the hooks in Claude Code's settings a payload like Claude Code's.
+    pub(crate) fn is_not(self, payload: &Value, variable: impl Fn(&str) -> bool) -> Option<Self> {
+        let found = Self::by_payload(payload).or(variable("COPILOT_HOOK_DIR").then_some(Self::Copilot));
+        found.filter(|found| *found != self)
+    }
+
+    /// The answer that tells the model nothing.
+    pub(crate) fn silence(self) -> Answer {
+        match self {
+            // Antigravity accepts only JSON.
+            Self::Antigravity => Answer::out(&json!({})),
+            _ => Answer::default(),
+        }
+    }
+
+    /// Returns `true` if the program passes the answer to this event on to the model.
+    pub(crate) fn reads(self, event: Event) -> bool {
+        match event {
+            Event::Start => !matches!(self, Self::Kimi | Self::Antigravity),
+            Event::Prompt => self != Self::Cursor,
+            Event::Stop => true,
+            Event::Compact => self == Self::Opencode,
+            Event::Notify | Event::End | Event::Wait => false,
+        }
+    }
+
+    /// The answer that passes a text on to the model: as context at the start or with a prompt, or as the reason to
+    /// continue at the end of a turn. `name` is the program's name for the event.
+    pub(crate) fn tells(self, event: Event, name: &str, text: &str) -> Answer {
+        let context = |name: &str| json!({"hookSpecificOutput": {"hookEventName": name, "additionalContext": text}});
+        if event == Event::Stop {
+            return match self {
+                // Claude Code's soft form: the turn continues without being shown as an error.
+                Self::Claude => Answer::out(&context(name)),
+                Self::Codex | Self::Copilot | Self::Qwen | Self::Gemini => {
+                    Answer::out(&json!({"decision": "block", "reason": text}))
+                }
+                Self::Droid | Self::Kimi => Answer { stderr: text.to_owned(), code: 2, ..Answer::default() },
+                Self::Cursor => Answer::out(&json!({"followup_message": text})),
+                Self::Antigravity => Answer::out(&json!({"decision": "continue", "reason": text})),
+                Self::Opencode => Answer::out(&json!({"text": text})),
+            };
+        }
+        match self {
+            Self::Claude | Self::Codex | Self::Qwen | Self::Gemini => Answer::out(&context(name)),
+            Self::Copilot => Answer::out(&json!({"additionalContext": text})),
+            Self::Cursor => Answer::out(&json!({"additional_context": text})),
+            Self::Droid | Self::Kimi => Answer { stdout: format!("{}\n", text.trim_end()), ..Answer::default() },
+            Self::Antigravity => Answer::out(&json!({"injectSteps": [{"ephemeralMessage": text}]})),
+            // The plugin that `setup` writes inserts it.
+            Self::Opencode => Answer::out(&json!({"text": text})),
+        }
+    }
+
+    /// The answer of a waiter that starts a turn with a text in an idle session.
+    pub(crate) fn wakes(self, text: String) -> Answer {
+        match self {
+            Self::Opencode => Answer::out(&json!({"text": text})),
+            _ => Answer { stderr: text, code: WAKES, ..Answer::default() },
+        }
+    }
+}
+
+impl Answer {
+    fn out(value: &Value) -> Self {
+        Self { stdout: format!("{value}\n"), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Payloads as sent by the programs, reduced to the keys that tell them apart.
+    #[test]
+    fn programs_are_told_apart_by_what_they_send() {
+        let none = |_: &str| false;
+        for (payload, host) in [
+            (json!({"session_id": "s", "turn_id": "t", "hook_event_name": "UserPromptSubmit"}), Some(Host::Codex)),
+            (json!({"sessionId": "s", "timestamp": 1, "source": "new"}), Some(Host::Copilot)),
+            (json!({"session_id": "s", "prompt": "p", "submitted_prompt": "p"}), Some(Host::Qwen)),
+            (json!({"conversation_id": "s", "cursor_version": "3.7"}), Some(Host::Cursor)),
+            (json!({"conversationId": "s"}), Some(Host::Antigravity)),
+            (json!({"session_id": "s", "client_type": "kimi_code_cli"}), Some(Host::Kimi)),
+            (json!({"session_id": "s", "hook_event_name": "Stop"}), None),
+        ] {
+            assert_eq!(Host::of(&payload, none), host, "{payload}");
+        }
+        let plain = json!({"session_id": "s", "hook_event_name": "SessionStart"});
+        assert_eq!(Host::of(&plain, |name| name == "CLAUDE_PID"), Some(Host::Claude));
+        assert_eq!(Host::of(&plain, |name| name == "FACTORY_PROJECT_DIR"), Some(Host::Droid));
+    }
+
+    #[test]
+    fn a_program_that_another_one_has_started_is_still_itself() {
+        let plain = json!({"session_id": "s", "hook_event_name": "SessionStart"});
+        assert_eq!(Host::Codex.is_not(&plain, |name| name == "CLAUDE_PID"), None, "from a shell of Claude Code");
+        assert_eq!(Host::Claude.is_not(&plain, |name| name == "COPILOT_PROJECT_DIR"), None, "from a shell of Copilot");
+        assert_eq!(
+            Host::Claude.is_not(&plain, |name| name == "COPILOT_HOOK_DIR"),
+            Some(Host::Copilot),
+            "it reads the other's settings"
+        );
+        let codex = json!({"session_id": "s", "turn_id": "t"});
+        assert_eq!(
+            (Host::Claude.is_not(&codex, |_| false), Host::Codex.is_not(&codex, |_| true)),
+            (Some(Host::Codex), None)
+        );
+    }
+
+    #[test]
+    fn each_program_gets_its_own_form() {
+        let told = |host: Host, event, name| host.tells(event, name, "t");
+        let prompt = "{\"hookSpecificOutput\":{\"additionalContext\":\"t\",\"hookEventName\":\"UserPromptSubmit\"}}\n";
+        for host in [Host::Claude, Host::Codex, Host::Qwen] {
+            assert_eq!(told(host, Event::Prompt, "UserPromptSubmit").stdout, prompt, "{host:?}");
+        }
+        // Codex reports a Stop hook that returns context as failed.
+        assert_eq!(told(Host::Codex, Event::Stop, "Stop").stdout, "{\"decision\":\"block\",\"reason\":\"t\"}\n");
+        assert!(told(Host::Claude, Event::Stop, "Stop").stdout.contains("additionalContext"));
+        assert_eq!(told(Host::Copilot, Event::Start, "sessionStart").stdout, "{\"additionalContext\":\"t\"}\n");
+        assert_eq!(told(Host::Droid, Event::Stop, "Stop"), Answer { stderr: "t".into(), code: 2, ..Answer::default() });
+        // In Gemini every exit code but 0 and 1 blocks the prompt; only Droid and Kimi get another code, which makes
+        // them continue.
+        for host in
+            [Host::Claude, Host::Codex, Host::Copilot, Host::Qwen, Host::Gemini, Host::Cursor, Host::Antigravity]
+        {
+            for event in [Event::Start, Event::Prompt, Event::Stop] {
+                assert_eq!((told(host, event, "E").code, host.silence().code), (0, 0), "{host:?} {event:?}");
+            }
+        }
+        assert_eq!(Host::Antigravity.silence().stdout, "{}\n");
+    }
+}

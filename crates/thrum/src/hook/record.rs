@@ -1,0 +1,358 @@
+//! The state of a program's session between its hooks: its agent, and the mail that it was shown but may not have
+//! received.
+//!
+//! The program may drop what a hook prints. Another hook of the session proves that the text was taken; until then the
+//! mail counts as unread. A waiter's text has its own proof: the turn that it starts.
+
+use std::{
+    fs::{self, File},
+    hash::{DefaultHasher, Hash, Hasher},
+    io::{Read, Seek, Write},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use rustix::process::Pid;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thrum_core::{Stamp, limits};
+use thrum_daemon::paths::Repo;
+
+use super::host::Event;
+
+/// How long a session without hooks is remembered.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Maximum number of records, latest first, that are searched for a match.
+const MOST_LOOKED_AT: usize = 100;
+
+/// Maximum number of a program's sessions that are counted, and of sessions that are remembered after their end.
+const MOST_LISTED: usize = 1000;
+
+/// Extension of the file that a hook of a session locks while it works. `TURN` is how long another hook waits for it; a
+/// hook has one second in all.
+const LOCK: &str = "lock";
+const TURN: Duration = Duration::from_millis(500);
+
+/// Extension of the file that lists which hooks serve a session's events. `MOST_SERVED` is its maximum size in bytes.
+const SERVED: &str = "served";
+const MOST_SERVED: usize = 4096;
+
+/// Maximum time between the starts of two hooks that a program runs for one event, on a busy machine.
+const AT_THE_SAME_TIME: Duration = Duration::from_secs(10);
+
+/// The remembered state of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Record {
+    /// The session's agent.
+    pub(crate) agent: String,
+    /// The program that runs the session, as named by `--host`.
+    pub(crate) host: String,
+    /// The top of the worktree that the session's last hook ran in.
+    pub(crate) worktree: PathBuf,
+    /// The process that runs the session, if known.
+    pub(crate) program: Option<u32>,
+    /// The program's transcript of the session, if known.
+    pub(crate) transcript: Option<PathBuf>,
+    /// Ids of mail that a hook has shown to the session, whole; `shown_in_part` has those that were cut.
+    pub(crate) shown: Vec<String>,
+    pub(crate) shown_in_part: Vec<String>,
+    /// Ids of mail that a waiter has woken the session with, whole; `offered_in_part` has those that were cut, and
+    /// `offered_up_to` is the cursor of the session's reader after them.
+    pub(crate) offered: Vec<String>,
+    pub(crate) offered_in_part: Vec<String>,
+    pub(crate) offered_up_to: Option<String>,
+    /// The session's current waiter. `wakes` has the times of recent wakes, in seconds since 1970. Only for Codex,
+    /// whose waiters we start and whose wakes we count.
+    pub(crate) waiter: Option<u32>,
+    pub(crate) wakes: Vec<u64>,
+    /// `true` while the session works: from a prompt until the end of its turn.
+    pub(crate) busy: bool,
+    /// `true` if the program has lost the briefing and does not run the hook that would repeat it.
+    pub(crate) brief_again: bool,
+    /// `true` if the program has ended the session. A resumed session is the same agent again.
+    pub(crate) ended: bool,
+    /// The event of the last hook; `event_at` is when that hook finished, in nanoseconds since 1970.
+    event: String,
+    event_at: i64,
+}
+
+/// Identifies an event of a session by its kind and a hash of its payload.
+fn named(event: Event, payload: &Value) -> String {
+    let mut hasher = DefaultHasher::new();
+    payload.to_string().hash(&mut hasher);
+    format!("{event:?} {:016x}", hasher.finish())
+}
+
+/// The line that records that a hook serves an event.
+fn served(event: Event, payload: &Value, plugin: bool) -> String {
+    format!("{} {}", named(event, payload), if plugin { "plugin" } else { "settings" })
+}
+
+/// The time since `at`; zero if it lies in the future.
+fn age(at: SystemTime) -> Duration {
+    SystemTime::now().duration_since(at).unwrap_or_default()
+}
+
+impl Record {
+    /// Returns `true` if the process that runs the session is known, and gone.
+    fn is_gone(&self) -> bool {
+        let pid = self.program.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        pid.is_some_and(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
+    }
+
+    /// Records the event of a hook that was started at `began`. Returns `true` if the session has continued since the
+    /// previous hook. A second hook for the same event, started before the first one finished, does not prove that.
+    pub(crate) fn goes_on(&mut self, event: Event, payload: &Value, began: Stamp) -> bool {
+        let this = named(event, payload);
+        let is_second = self.event == this && began.nanos() <= self.event_at;
+        self.event = this;
+        !is_second
+    }
+
+    /// Records when the hook finished.
+    pub(crate) fn is_served_at(&mut self, now: Stamp) {
+        self.event_at = now.nanos();
+    }
+
+    /// Assigns the session to this agent. Mail that was shown to it before was another agent's.
+    pub(crate) fn becomes(&mut self, agent: &str) {
+        if self.agent != agent {
+            let Self { host, worktree, program, transcript, busy, waiter, wakes, .. } = std::mem::take(self);
+            *self = Self {
+                agent: agent.to_owned(),
+                host,
+                worktree,
+                program,
+                transcript,
+                busy,
+                waiter,
+                wakes,
+                ..Self::default()
+            };
+        }
+    }
+}
+
+/// What the hooks of a session reveal about it.
+pub(crate) struct Seen {
+    /// When the last hook ran.
+    pub(crate) at: SystemTime,
+    /// `true` if the session has ended, or if its process is known and gone.
+    pub(crate) is_over: bool,
+}
+
+/// The records of a repository's sessions.
+pub(crate) struct Records {
+    dir: PathBuf,
+}
+
+impl Records {
+    pub(crate) fn of(repo: &Repo) -> Self {
+        Self { dir: repo.var().join("hooks") }
+    }
+
+    /// Reads the record of a session; an empty one if there is none, or if the id cannot be a file name.
+    pub(crate) fn read(&self, session: &str) -> Record {
+        let text = self.path(session).and_then(|path| fs::read_to_string(path).ok());
+        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    /// Writes a record. Errors are ignored, because they only cause a repetition.
+    pub(crate) fn write(&self, session: &str, record: &Record) {
+        let Some(path) = self.path(session) else { return };
+        let Ok(text) = serde_json::to_string(record) else { return };
+        let beside = path.with_extension(std::process::id().to_string());
+        let _ = fs::create_dir_all(&self.dir);
+        if fs::write(&beside, text).is_ok() {
+            let _ = fs::rename(&beside, &path);
+        }
+    }
+
+    /// Waits until no other hook of the session is running, and keeps others out until the file is dropped. Returns
+    /// `None` if that takes too long or is impossible: mail told twice is better than mail not told.
+    pub(crate) fn turn(&self, session: &str) -> Option<File> {
+        let path = self.path(session)?.with_extension(LOCK);
+        fs::create_dir_all(&self.dir).ok()?;
+        let file = File::options().write(true).create(true).truncate(false).open(path).ok()?;
+        let deadline = Instant::now() + TURN;
+        while file.try_lock().is_err() {
+            if Instant::now() > deadline {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+        Some(file)
+    }
+
+    /// Finds the agent of the session that a `/clear` has just ended in this program, and that a new session continues.
+    pub(crate) fn cleared(&self, host: &str, program: Option<u32>) -> Option<String> {
+        // A known process is the same program however long its other hooks take.
+        let within = if program.is_some() { limits::AGENT_SILENT } else { AT_THE_SAME_TIME };
+        let mut recent = self.newest().take_while(|(at, ..)| age(*at) < within).map(|(.., record)| record);
+        let former = recent.find(|record| record.ended && record.host == host && record.program == program);
+        former.map(|record| record.agent)
+    }
+
+    /// Finds the most recently written session that has not ended and for which `meant` is true.
+    pub(crate) fn latest(&self, meant: impl Fn(&Record) -> bool) -> Option<(String, Record)> {
+        let found = self.newest().find(|(.., record)| !record.ended && meant(record));
+        found.map(|(_, session, record)| (session, record))
+    }
+
+    /// The records that were written last, the newest first, each with its time and session.
+    fn newest(&self) -> impl Iterator<Item = (SystemTime, String, Record)> {
+        let mut all: Vec<_> = self.sessions().collect();
+        all.sort_unstable();
+        all.into_iter().rev().take(MOST_LOOKED_AT).map(|(at, session)| {
+            let record = self.read(&session);
+            (at, session, record)
+        })
+    }
+
+    /// Returns `true` if an agent has an open session: its process is alive or, if the process is not known, one of its
+    /// hooks ran within the last hour.
+    pub(crate) fn has_open(&self, agent: &str) -> bool {
+        let is_fresh = |at| age(at) < limits::AGENT_SILENT;
+        self.sessions().take(MOST_LISTED).any(|(at, session)| {
+            let record = self.read(&session);
+            record.agent == agent && !record.ended && !record.is_gone() && (record.program.is_some() || is_fresh(at))
+        })
+    }
+
+    /// The sessions of a program in the worktree at `top`, as known from their hooks.
+    pub(crate) fn of_host(&self, host: &str, top: &Path) -> Vec<Seen> {
+        let sessions = self.sessions().filter_map(|(at, session)| {
+            let record = self.read(&session);
+            (record.host == host && record.worktree == top)
+                .then(|| Seen { at, is_over: record.ended || record.is_gone() })
+        });
+        sessions.take(MOST_LISTED).collect()
+    }
+
+    /// All sessions with a record, and when each record was last written.
+    fn sessions(&self) -> impl Iterator<Item = (SystemTime, String)> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        entries.filter_map(|entry| {
+            let session = entry.file_name().to_str()?.strip_suffix(".json")?.to_owned();
+            Some((entry.metadata().ok()?.modified().ok()?, session))
+        })
+    }
+
+    /// Returns `true` if the other one of two hooks already serves this event: a program runs a hook of its settings
+    /// and one of a plugin at the same time, with the same payload. Otherwise records that this hook serves it. If
+    /// recording fails, both serve it: mail told twice is better than mail not told.
+    pub(crate) fn is_served(&self, session: &str, event: Event, payload: &Value, plugin: bool) -> bool {
+        self.serves(session, &served(event, payload, plugin), &served(event, payload, !plugin)).unwrap_or(false)
+    }
+
+    fn serves(&self, session: &str, ours: &str, theirs: &str) -> Option<bool> {
+        let path = self.path(session)?.with_extension(SERVED);
+        fs::create_dir_all(&self.dir).ok()?;
+        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(path).ok()?;
+        // The lock is held only for these few lines.
+        file.lock().ok()?;
+        let mut text = String::new();
+        (&mut file).take(MOST_SERVED as u64).read_to_string(&mut text).ok()?;
+        let noted_at = file.metadata().and_then(|about| about.modified()).ok()?;
+        let is_now = age(noted_at) < AT_THE_SAME_TIME;
+        if is_now && text.lines().any(|line| line == theirs) {
+            return Some(true);
+        }
+        // Few events happen at the same time; older lines are of no use.
+        let kept = if is_now && text.len() < MOST_SERVED / 2 { text.as_str() } else { "" };
+        file.set_len(0).and_then(|()| file.rewind()).ok()?;
+        writeln!(file, "{kept}{ours}").ok()?;
+        Some(false)
+    }
+
+    /// Remembers the agent of a session that has ended: the program may resume the session or continue it with another
+    /// one.
+    pub(crate) fn end(&self, session: &str, record: &Record) {
+        let Record { agent, host, worktree, program, .. } = record.clone();
+        self.write(session, &Record { agent, host, worktree, program, ended: true, ..Record::default() });
+    }
+
+    /// Removes the coordination files of a session that has ended.
+    pub(crate) fn tidy(&self, session: &str) {
+        for kind in [SERVED, LOCK] {
+            self.path(session).into_iter().for_each(|path| drop(fs::remove_file(path.with_extension(kind))));
+        }
+    }
+
+    /// Removes the records of sessions without a hook for a month, and all but the latest of those that have ended.
+    pub(crate) fn clean(&self) {
+        let is_old = |path: &Path| {
+            let changed = fs::metadata(path).and_then(|about| about.modified()).ok();
+            changed.is_some_and(|at| age(at) > KEPT)
+        };
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| is_old(path)).for_each(|path| drop(fs::remove_file(path)));
+        let mut all: Vec<_> = self.sessions().collect();
+        if all.len() > MOST_LISTED {
+            all.sort_unstable();
+            all.truncate(all.len() - MOST_LISTED);
+            let ended = all.into_iter().map(|(_, session)| session).filter(|session| self.read(session).ended);
+            ended.filter_map(|session| self.path(&session)).for_each(|path| drop(fs::remove_file(path)));
+        }
+    }
+
+    fn path(&self, session: &str) -> Option<PathBuf> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let usable = !session.is_empty() && session.len() <= 128 && session.bytes().all(plain);
+        usable.then(|| self.dir.join(format!("{session}.json")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_whose_id_leads_elsewhere_is_not_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records { dir: dir.path().join("hooks") };
+        let record = Record { agent: "ann".into(), ..Record::default() };
+        for session in ["../x", "", "a/b", ".", &"x".repeat(129)] {
+            records.write(session, &record);
+            assert_eq!(records.read(session), Record::default());
+        }
+        assert!(!dir.path().join("x.json").exists());
+        records.write("0b1c-2", &record);
+        assert_eq!(records.read("0b1c-2"), record);
+        records.clean();
+        assert_eq!(records.read("0b1c-2"), record, "it is young");
+        records.end("0b1c-2", &record);
+        assert_eq!(records.read("0b1c-2"), Record { ended: true, ..record });
+        assert_eq!(records.latest(|_| true), None, "it has ended");
+    }
+
+    #[test]
+    fn of_sessions_that_have_ended_the_latest_are_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records { dir: dir.path().join("hooks") };
+        let record = Record { agent: "ann".into(), ..Record::default() };
+        records.write("open", &record);
+        for number in 0..=MOST_LISTED {
+            records.end(&format!("s{number}"), &record);
+        }
+        records.clean();
+        assert_eq!(records.sessions().count(), MOST_LISTED + 1);
+        assert_eq!(records.read("open"), record, "it goes on");
+    }
+
+    /// A settings file may have the same hook twice. The program then runs both at the same time with the same payload.
+    #[test]
+    fn a_second_hook_for_one_event_is_no_proof_that_the_session_has_gone_on() {
+        let mut record = Record::default();
+        let prompt = serde_json::json!({"prompt": "go on"});
+        let at = Stamp::from_nanos;
+        assert!(record.goes_on(Event::Prompt, &prompt, at(1)));
+        record.is_served_at(at(3));
+        assert!(!record.goes_on(Event::Prompt, &prompt, at(2)));
+        assert!(record.goes_on(Event::Stop, &prompt, at(2)), "another event");
+        assert!(record.goes_on(Event::Stop, &prompt, at(4)), "the same words again");
+    }
+}

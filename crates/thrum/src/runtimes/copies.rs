@@ -1,0 +1,64 @@
+//! Stores copies of files as they were before `setup` changed them.
+//!
+//! For nearly all files, removing our parts restores the original text byte for byte. For the others, `setup` keeps a
+//! copy until `--remove`. Examples are JSON on a single line, which our parts spread over several lines, and an empty
+//! `"hooks": {}`, which looks like one that `setup` added. The file of copies is readable by its owner only, because
+//! settings may contain secrets.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use thrum_core::{ErrorKind, Fault};
+use thrum_daemon::paths::Repo;
+
+use crate::new_file;
+
+/// The copies of one repository, by the path of the original file.
+pub(crate) struct Copies {
+    path: PathBuf,
+    texts: BTreeMap<String, String>,
+    is_changed: bool,
+}
+
+impl Copies {
+    /// Loads the copies of a repository. A file of copies that is missing or cannot be read counts as empty.
+    pub(crate) fn of(repo: &Repo) -> Self {
+        let path = repo.var().join("setup.json");
+        let texts = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+        Self { path, texts, is_changed: false }
+    }
+
+    pub(super) fn get(&self, file: &Path) -> Option<&str> {
+        self.texts.get(&name(file)).map(String::as_str)
+    }
+
+    pub(super) fn insert(&mut self, file: &Path, text: String) {
+        self.is_changed = true;
+        self.texts.insert(name(file), text);
+    }
+
+    pub(super) fn remove(&mut self, file: &Path) {
+        self.is_changed |= self.texts.remove(&name(file)).is_some();
+    }
+
+    /// Writes the copies to disk if they have changed.
+    ///
+    /// # Errors
+    /// `failed` with the file system's reason.
+    pub(super) fn save(&mut self) -> Result<(), Fault> {
+        let written = match (self.is_changed, self.texts.is_empty()) {
+            (false, _) => Ok(()),
+            (true, true) => fs::remove_file(&self.path),
+            (true, false) => new_file::replace(&self.path, 0o600, &serde_json::json!(self.texts).to_string()),
+        };
+        self.is_changed = false;
+        written.map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot write {}: {error}", self.path.display())))
+    }
+}
+
+fn name(file: &Path) -> String {
+    file.display().to_string()
+}

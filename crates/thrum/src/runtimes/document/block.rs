@@ -1,0 +1,68 @@
+//! Edits our block in a text file that users write: lines between two marker lines.
+
+use std::ops::Range;
+
+use thrum_core::{ErrorKind, Fault};
+
+use super::{Comment, cut, newline};
+
+/// Returns the text with the block. It replaces an existing block of ours, or is added at the end.
+///
+/// # Errors
+/// As [`blocks`].
+pub(super) fn put(text: &str, comment: Comment, lines: &str) -> Result<String, Fault> {
+    let newline = newline(text);
+    let (begin, end) = comment.markers();
+    let block = format!("{begin}\n{}\n{end}", lines.trim()).replace('\n', newline);
+    let found = blocks(text, comment)?;
+    if !found.is_empty() {
+        let mut text = text.to_owned();
+        found.into_iter().rev().for_each(|range| text.replace_range(range, &block));
+        return Ok(text);
+    }
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { newline };
+    let gap = if text.trim().is_empty() { "" } else { newline };
+    Ok(format!("{text}{end}{gap}{block}{newline}"))
+}
+
+/// Returns the text without our blocks.
+///
+/// # Errors
+/// As [`blocks`].
+pub(super) fn take(text: &str, comment: Comment) -> Result<String, Fault> {
+    Ok(cut(text, blocks(text, comment)?))
+}
+
+/// Returns the ranges of our blocks, from the begin marker to the end marker.
+///
+/// # Errors
+/// `invalid` if a marker is missing its counterpart, because it is then unknown which lines are ours.
+pub(super) fn blocks(text: &str, comment: Comment) -> Result<Vec<Range<usize>>, Fault> {
+    let (full, end) = comment.markers();
+    let begin = full.split_once(" (").map_or(full, |(begin, _)| begin);
+    let lost = |line: usize, has: &str, lacks: &str, what: &str| {
+        Fault::new(
+            ErrorKind::Invalid,
+            format!(
+                "line {line} is \"{has}\", but \"{lacks}\" is missing; put that line where our lines {what}, or take them all out"
+            ),
+        )
+    };
+    let (mut found, mut open, mut at) = (Vec::new(), None, 0);
+    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
+        let start = at + line.len() - line.trim_start().len();
+        at += line.len();
+        if line.trim_start().starts_with(begin) {
+            if let Some((line, _)) = open.replace((number, start)) {
+                return Err(lost(line, full, end, "end"));
+            }
+        } else if line.trim_start().starts_with(end) {
+            let (_, begins) = open.take().ok_or_else(|| lost(number, end, full, "begin"))?;
+            found.push(begins..start + end.len());
+        }
+    }
+    match open {
+        Some((line, _)) => Err(lost(line, full, end, "end")),
+        None => Ok(found),
+    }
+}

@@ -1,0 +1,144 @@
+//! The answers about agents' work: claims, collisions, and agents in the way.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use thrum_core::Stamp;
+
+use super::AgentRef;
+use crate::{
+    render::who,
+    text::{count, said},
+    time,
+};
+
+/// The answer to `claim.list`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Claims {
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) more: bool,
+}
+
+/// The answer to `claim.take`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Claimed {
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) others: Vec<Claim>,
+}
+
+/// The answer to `claim.release`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Released {
+    pub(crate) released: Vec<String>,
+}
+
+/// A file or directory that an agent has claimed.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Claim {
+    #[serde(flatten)]
+    pub(crate) agent: AgentRef,
+    pub(crate) path: String,
+    pub(crate) expires_at: Stamp,
+}
+
+impl Claim {
+    /// Formats the remaining time as `for 30m`, rounded up to a second.
+    pub(crate) fn lasts(&self, now: Stamp) -> String {
+        format!("for {}", time::brief(self.expires_at.since(now) + Duration::from_millis(999)))
+    }
+
+    /// Formats the claim as a line.
+    pub(crate) fn line(&self, now: Stamp) -> String {
+        format!("{} {}", self.agent.who(), self.rest(now))
+    }
+
+    /// Formats the claim as plain text, with a mark after the agent.
+    pub(crate) fn line_plain(&self, now: Stamp, mark: &str) -> String {
+        format!("{}{mark} {}", self.agent.who_plain(), self.rest(now))
+    }
+
+    fn rest(&self, now: Stamp) -> String {
+        format!("has claimed {} {}", said(&self.path), self.lasts(now))
+    }
+}
+
+/// The answer to `collision.list` and `collision.news`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Collisions {
+    pub(crate) collisions: Vec<Collision>,
+}
+
+/// A file that two agents changed at nearly the same time.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Collision {
+    pub(crate) path: String,
+    pub(crate) agent_id: String,
+    pub(crate) address: String,
+    pub(crate) changed_at: Stamp,
+    pub(crate) other: CollidedWith,
+}
+
+/// The other agent of a collision.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct CollidedWith {
+    #[serde(flatten)]
+    pub(crate) agent: AgentRef,
+    pub(crate) changed_at: Stamp,
+}
+
+impl Collision {
+    /// Formats both agents and the file as a line for a third party.
+    pub(crate) fn line(&self) -> String {
+        let (one, other) = (who(&self.agent_id, &self.address, None), self.other.agent.who());
+        format!("{one} and {other} changed {} within {}", said(&self.path), self.apart())
+    }
+
+    /// Formats both agents and the file as plain text.
+    pub(crate) fn line_plain(&self) -> String {
+        anstream::adapter::strip_str(&self.line()).to_string()
+    }
+
+    /// Formats the collision for the first of its agents.
+    pub(crate) fn to_agent(&self) -> String {
+        let other = self.other.agent.who_plain();
+        format!("{other} changed {} within {} of you", said(&self.path), self.apart())
+    }
+
+    fn apart(&self) -> String {
+        let (one, other) = (self.changed_at, self.other.changed_at);
+        let seconds = one.since(other).max(other.since(one)).as_secs();
+        count(seconds.max(1), "second")
+    }
+}
+
+/// The answer to `work.wait`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Free {
+    pub(crate) status: String,
+    pub(crate) agents: Vec<InTheWay>,
+}
+
+impl Free {
+    /// Returns `true` if the awaited condition holds.
+    pub(crate) fn is_free(&self) -> bool {
+        self.status == "free"
+    }
+}
+
+/// An agent that is still in the way.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct InTheWay {
+    #[serde(flatten)]
+    pub(crate) agent: AgentRef,
+    pub(crate) why: String,
+    pub(crate) path: Option<String>,
+}
