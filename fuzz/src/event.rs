@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use thrum_core::{
-    Event, Payload, Stamp,
+    Event, Payload, Timestamp,
     event::{Candidate, Malformed, admit, reject},
     json, limits,
 };
@@ -42,7 +42,7 @@ pub(crate) fn assert_kept(event: &Event) {
         assert!(text.len() <= limits::MAX_FOREIGN_ID_BYTES, "{name} of {} bytes", text.len());
     }
     assert!(!event.id.is_empty() && event.body.len() <= limits::MAX_EVENT_BYTES && i64::try_from(event.seq).is_ok());
-    assert_eq!(Stamp::parse(&event.at.to_string()), Some(event.at), "an instant that is written reads the same");
+    assert_eq!(Timestamp::parse(&event.at.to_string()), Some(event.at), "an instant that is written reads the same");
     assert!(!event.body.contains('\n'), "a row is a line of the wire");
     let again = candidate(&event.body).expect("a canonical form has form");
     assert_eq!(again.event(), event, "a canonical form is its own");

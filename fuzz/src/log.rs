@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use thrum_core::{
-    Event, Fault, Heads, Stamp, Sum,
+    Error, Event, Heads, SetDigest, Timestamp,
     compare::{Listing, LogOf, Numbers, Wanted},
-    exchange::{Applied, Batch, Checkpoint, Footing, LongEvents, Page, Row, Troubles},
+    exchange::{Applied, Batch, Checkpoint, LongEvents, Page, Prerequisites, Row, Troubles},
 };
 use thrum_sync::Log;
 
@@ -19,59 +19,59 @@ impl Log for Nothing {
     fn latest(&self) -> u64 {
         0
     }
-    fn page(&self, _: u64, _: usize, _: usize) -> Result<Page, Fault> {
+    fn page(&self, _: u64, _: usize, _: usize) -> Result<Page, Error> {
         Ok(Page::default())
     }
-    fn long_events(&self, _: usize, _: fn(&str) -> bool) -> Result<LongEvents, Fault> {
+    fn long_events(&self, _: usize, _: fn(&str) -> bool) -> Result<LongEvents, Error> {
         Ok(LongEvents::default())
     }
-    fn footings(&self, rows: &[Row], _: &dyn Fn(&Row) -> bool) -> Result<Vec<Footing>, Fault> {
-        Ok(vec![Footing::default(); rows.len()])
+    fn prerequisites(&self, rows: &[Row], _: &dyn Fn(&Row) -> bool) -> Result<Vec<Prerequisites>, Error> {
+        Ok(vec![Prerequisites::default(); rows.len()])
     }
-    fn heads(&self) -> Result<Heads, Fault> {
+    fn heads(&self) -> Result<Heads, Error> {
         Ok(Heads::default())
     }
-    fn counted(&self) -> Result<Heads, Fault> {
+    fn counted(&self) -> Result<Heads, Error> {
         Ok(Heads::default())
     }
-    fn mend(&self) -> Result<bool, Fault> {
+    fn mend(&self) -> Result<bool, Error> {
         Ok(false)
     }
-    fn numbers(&self, _: &LogOf, _: u64, _: usize) -> Result<Numbers, Fault> {
+    fn numbers(&self, _: &LogOf, _: u64, _: usize) -> Result<Numbers, Error> {
         Ok(Numbers::default())
     }
-    fn listing(&self, _: &LogOf, _: &str, _: &str, _: usize) -> Result<Listing, Fault> {
+    fn listing(&self, _: &LogOf, _: &str, _: &str, _: usize) -> Result<Listing, Error> {
         Ok(Listing::Ids(Vec::new()))
     }
-    fn stretch(&self, _: &LogOf, _: &str, _: &str) -> Result<(u64, Sum), Fault> {
-        Ok((0, Sum::default()))
+    fn stretch(&self, _: &LogOf, _: &str, _: &str) -> Result<(u64, SetDigest), Error> {
+        Ok((0, SetDigest::default()))
     }
-    fn named(&self, _: &LogOf, _: &Wanted) -> Result<Page, Fault> {
+    fn named(&self, _: &LogOf, _: &Wanted) -> Result<Page, Error> {
         Ok(Page::default())
     }
-    fn projection(&self) -> Result<Sum, Fault> {
-        Ok(Sum::default())
+    fn projection(&self) -> Result<SetDigest, Error> {
+        Ok(SetDigest::default())
     }
-    fn purge_waits(&self) -> Result<bool, Fault> {
+    fn purge_waits(&self) -> Result<bool, Error> {
         Ok(false)
     }
-    fn checkpoint(&self, _: &str) -> Result<Option<Checkpoint>, Fault> {
+    fn checkpoint(&self, _: &str) -> Result<Option<Checkpoint>, Error> {
         Ok(None)
     }
-    fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Fault> {
+    fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Error> {
         Ok(vec![false; events.len()])
     }
-    fn apply(&self, _: Batch) -> Result<Applied, Fault> {
+    fn apply(&self, _: Batch) -> Result<Applied, Error> {
         Ok(Applied::default())
     }
-    fn acknowledged(&self, _: &str, _: u64, _: Stamp) {}
-    fn forget(&self, _: &str) -> Result<(), Fault> {
+    fn acknowledged(&self, _: &str, _: u64, _: Timestamp) {}
+    fn forget(&self, _: &str) -> Result<(), Error> {
         Ok(())
     }
-    fn backlog(&self, _: &str, _: u64) -> Result<u64, Fault> {
+    fn backlog(&self, _: &str, _: u64) -> Result<u64, Error> {
         Ok(0)
     }
-    fn troubles(&self, _: &str) -> Result<Troubles, Fault> {
+    fn troubles(&self, _: &str) -> Result<Troubles, Error> {
         Ok(Troubles::default())
     }
 }

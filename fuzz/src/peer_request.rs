@@ -53,7 +53,7 @@ impl Stage {
         let lines = self.lines(bytes);
         let mut world = World::new(7);
         let (mut auth, code) = auth(self.directory.path(), &mut world);
-        let now = Now { tick: Duration::from_secs(1), at: thrum_core::Stamp::from_nanos(START) };
+        let now = Now { tick: Duration::from_secs(1), at: thrum_core::Timestamp::from_nanos(START) };
         let mut session = PeerSession::from(Caller { address: "127.0.0.1:4000".into(), kind: Kind::Local, node: None });
         let askers = Mutex::<Askers>::default();
         let (mut knows_token, mut knows_code) = (false, false);

@@ -34,7 +34,7 @@ pub fn peers_json(bytes: &[u8]) {
                 assert_eq!(shape(again.peers()), before, "what is written reads the same");
                 assert_eq!(again.port(Kind::Local), Some(port));
             }
-            Err(fault) => assert_shows_no_token(&fault.message, &text),
+            Err(error) => assert_shows_no_token(&error.message, &text),
         }
     });
     match GoPeers::read(&text) {

@@ -1,6 +1,6 @@
 //! A clock that stands still, and random numbers that are the same in every run.
 
-use thrum_core::{Ambient, Stamp};
+use thrum_core::{Ambient, Timestamp};
 
 /// 2026-03-28T17:05:13Z
 pub(crate) const START: i64 = 1_774_717_513_000_000_000;
@@ -15,8 +15,8 @@ impl World {
 }
 
 impl Ambient for World {
-    fn now(&mut self) -> Stamp {
-        Stamp::from_nanos(START)
+    fn now(&mut self) -> Timestamp {
+        Timestamp::from_nanos(START)
     }
 
     fn fill(&mut self, buffer: &mut [u8]) {

@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use crate::{Sum, name};
+use crate::{SetDigest, name};
 
 /// An agent's address as a user typed it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -161,7 +161,7 @@ impl Machines {
         let tail = match id.strip_prefix("d_") {
             Some(tail) if name::is_plain(tail) => tail.to_owned(),
             // This id cannot be part of a name, but its hash can.
-            _ => format!("x{}", Sum::of(id.as_bytes())),
+            _ => format!("x{}", SetDigest::of(id.as_bytes())),
         };
         let lengths = (TAIL.min(tail.len())..tail.len()).map(|length| format!("{name}-{}", &tail[..length]));
         let mut names =

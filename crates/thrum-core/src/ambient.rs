@@ -1,12 +1,12 @@
 //! The clock and the random source, injected everywhere so that a simulation can replay a run from a seed.
 
-use crate::Stamp;
+use crate::Timestamp;
 
 /// The clock and the random source of the running environment: the operating system's in the daemon, a seeded one in a
 /// simulation.
 pub trait Ambient: Send {
     /// The current time. May go backwards, as clocks do; callers that need monotonic time must ensure it themselves.
-    fn now(&mut self) -> Stamp;
+    fn now(&mut self) -> Timestamp;
 
     /// Fills `buffer` with random bytes. In the daemon they come from the operating system's cryptographic source.
     fn fill(&mut self, buffer: &mut [u8]);

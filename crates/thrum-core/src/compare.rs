@@ -1,7 +1,7 @@
 //! The types with which two daemons compare one log of one origin: by origin sequence where the events have one,
 //! otherwise by id.
 
-use crate::{Runs, Sum};
+use crate::{RangeSet, SetDigest};
 
 /// Identifies one log of one origin.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,9 +16,9 @@ pub struct LogOf {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
     /// Origin sequences of events that are held.
-    pub held: Runs,
+    pub held: RangeSet,
     /// Origin sequences of events that were purged.
-    pub purged: Runs,
+    pub purged: RangeSet,
     /// The origin sequence up to which this description is complete if more follows above it; 0 if it covers the whole
     /// log.
     pub next: u64,
@@ -28,7 +28,7 @@ pub struct Numbers {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listing {
     /// Each id with the digest of its event's canonical form, in order.
-    Ids(Vec<(String, Sum)>),
+    Ids(Vec<(String, SetDigest)>),
     /// Too many ids for one answer: consecutive parts of about the same size, in order.
     Parts(Vec<Part>),
 }
@@ -41,14 +41,14 @@ pub struct Part {
     /// Number of events.
     pub count: u64,
     /// Digest over the canonical forms of the events.
-    pub sum: Sum,
+    pub sum: SetDigest,
 }
 
 /// Events that a peer requests explicitly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// By origin sequence.
-    Numbers(Runs),
+    Numbers(RangeSet),
     /// By id.
     Ids(Vec<String>),
 }

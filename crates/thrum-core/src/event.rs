@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 use crate::{
-    DaemonKey, Payload, Stamp, ids,
+    DaemonKey, Payload, Timestamp, ids,
     json::{self, Canonical},
     key::{self, Claim},
     limits,
@@ -18,7 +18,7 @@ pub struct Event {
     /// `type`.
     pub kind: String,
     /// `timestamp` as an instant. If it cannot be parsed, the time in the ULID; if there is none, zero.
-    pub at: Stamp,
+    pub at: Timestamp,
     /// `origin_daemon`.
     pub origin: String,
     /// `origin_log`; empty if a foreign origin names none.
@@ -43,7 +43,7 @@ pub struct Draft<'a> {
     /// `evt_…`
     pub id: String,
     /// When it happened.
-    pub at: Stamp,
+    pub at: Timestamp,
     /// What happened.
     pub payload: &'a Payload,
 }
@@ -134,7 +134,7 @@ impl Candidate {
         if [&id, &kind, &origin, &log, &timestamp].iter().any(|text| text.len() > limits::MAX_FOREIGN_ID_BYTES) {
             return Err(Malformed::LongId);
         }
-        let at = Stamp::parse(&timestamp).or_else(|| ids::ulid_time(&id)).unwrap_or_default();
+        let at = Timestamp::parse(&timestamp).or_else(|| ids::ulid_time(&id)).unwrap_or_default();
         let seq = fields.get("origin_seq").map(place_in_log).unwrap_or_default();
         let signature = fields.get("signature").and_then(Value::as_str).map(str::to_owned);
         let canonical = json::canonical(&fields).map_err(|e| Malformed::Json(e.to_string()))?;
@@ -230,8 +230,8 @@ mod tests {
     struct Seed(u8);
 
     impl Ambient for Seed {
-        fn now(&mut self) -> Stamp {
-            Stamp::from_nanos(1_774_717_513_941_790_360)
+        fn now(&mut self) -> Timestamp {
+            Timestamp::from_nanos(1_774_717_513_941_790_360)
         }
         fn fill(&mut self, buffer: &mut [u8]) {
             buffer.fill(self.0);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Serialize;
 
-use crate::{Event, Stamp, event::Rejected};
+use crate::{Event, Timestamp, event::Rejected};
 
 /// Rows of the log to be served to a peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,15 +69,15 @@ pub struct Checkpoint {
 
 /// The causal prerequisites of a row, for a peer that applies rows one by one and cannot wait for missing ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Footing {
+pub struct Prerequisites {
     /// Whether a purge or a clean-up hides the row.
     pub hidden: bool,
     /// For an edit, deletion or receipt: whether its message is missing for the peer. The message is present if an
     /// earlier row creates it, the peer can apply that row, the row is not hidden, and the message's author was not
     /// cleaned up after it.
-    pub lacks_message: bool,
+    pub message_missing: bool,
     /// For an update of sessions: whether the start of one of them is missing for the peer, by the same criteria.
-    pub lacks_session: bool,
+    pub session_missing: bool,
 }
 
 /// Events that are too long for a legacy peer to store.
@@ -112,7 +112,7 @@ pub struct LastRejected {
     /// The reason, in words.
     pub reason: String,
     /// When the event was served.
-    pub at: Stamp,
+    pub at: Timestamp,
 }
 
 /// The result of storing a batch.

@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256};
 /// The digest of a set of events: the sum of SHA-256 hashes modulo 2^256, independent of the order. Protects against
 /// faults, not against attackers.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct Sum([u8; 32]);
+pub struct SetDigest([u8; 32]);
 
-impl Sum {
+impl SetDigest {
     /// The digest of a set with one text.
     pub fn of(text: &[u8]) -> Self {
         Self(Sha256::digest(text).into())
@@ -53,25 +53,25 @@ impl Sum {
     }
 }
 
-impl fmt::Display for Sum {
+impl fmt::Display for SetDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&data_encoding::HEXLOWER.encode(&self.0))
     }
 }
 
-impl fmt::Debug for Sum {
+impl fmt::Debug for SetDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl Serialize for Sum {
+impl Serialize for SetDigest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Sum {
+impl<'de> Deserialize<'de> for SetDigest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         let bytes = data_encoding::HEXLOWER.decode(text.as_bytes()).ok().and_then(|bytes| bytes.try_into().ok());
@@ -93,14 +93,14 @@ pub struct Head {
     #[serde(default)]
     pub highest: u64,
     /// Digest over the canonical forms of all events that were stored.
-    pub sum: Sum,
+    pub sum: SetDigest,
     /// Number of stored events that were purged since. An event that a purge kept from being stored is not counted
     /// anywhere.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub purged: u64,
     /// Digest over the canonical forms of the purged events.
-    #[serde(default, skip_serializing_if = "Sum::is_zero")]
-    pub purged_sum: Sum,
+    #[serde(default, skip_serializing_if = "SetDigest::is_zero")]
+    pub purged_sum: SetDigest,
 }
 
 /// Returns `true` for 0. `serde` requires the reference.
@@ -117,7 +117,7 @@ impl Head {
     /// Returns `true` if neither side is missing an event. Either both hold the same events now, or both stored the
     /// same events and a purge that reached only one side has removed some of them.
     fn lacks_nothing_of(&self, there: &Self) -> bool {
-        let plus = |one: Sum, other: Sum| {
+        let plus = |one: SetDigest, other: SetDigest| {
             let mut both = one;
             both.add(other);
             both
@@ -228,9 +228,9 @@ mod tests {
 
     #[test]
     fn a_sum_is_the_same_in_any_order_and_carries() {
-        let parts = [Sum::of(b"a"), Sum::of(b"b"), Sum::from_bytes([0xff; 32])];
+        let parts = [SetDigest::of(b"a"), SetDigest::of(b"b"), SetDigest::from_bytes([0xff; 32])];
         let total = |order: [usize; 3]| {
-            let mut sum = Sum::default();
+            let mut sum = SetDigest::default();
             order.into_iter().for_each(|n| sum.add(parts[n]));
             sum
         };
@@ -238,8 +238,8 @@ mod tests {
         let mut one = [0; 32];
         one[0] = 1;
         let mut wrapped = parts[2];
-        wrapped.add(Sum::from_bytes(one));
-        assert_eq!(wrapped, Sum::default(), "all ones and one is zero again");
+        wrapped.add(SetDigest::from_bytes(one));
+        assert_eq!(wrapped, SetDigest::default(), "all ones and one is zero again");
     }
 
     #[test]
@@ -249,7 +249,7 @@ mod tests {
             log: "l".into(),
             count,
             highest: count,
-            sum: Sum::of(text),
+            sum: SetDigest::of(text),
             ..Head::default()
         };
         let here: Heads = [head("a", 3, b"abc"), head("b", 1, b"x")].into_iter().collect();
@@ -263,8 +263,8 @@ mod tests {
     /// A single head that stored `taken`, of which `purged` were purged.
     fn head(taken: &[&str], purged: &[&str]) -> Heads {
         let sum = |texts: &[&str]| {
-            let mut sum = Sum::default();
-            texts.iter().for_each(|text| sum.add(Sum::of(text.as_bytes())));
+            let mut sum = SetDigest::default();
+            texts.iter().for_each(|text| sum.add(SetDigest::of(text.as_bytes())));
             sum
         };
         let (count, gone) = (taken.len() as u64, purged.len() as u64);

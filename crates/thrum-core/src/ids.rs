@@ -9,7 +9,7 @@
 use sha2::{Digest, Sha256};
 use ulid::Ulid;
 
-use crate::{Ambient, DaemonId, Stamp, key};
+use crate::{Ambient, DaemonId, Timestamp, key};
 
 /// The kind of thing that an id names; determines the prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl IdSource {
     /// Starts after the millisecond of this instant, up to which an earlier run may have made ids. If the clock has
     /// stopped or lags, only this keeps the ids of the two runs distinct.
     #[must_use]
-    pub fn after(mut self, instant: Stamp) -> Self {
+    pub fn after(mut self, instant: Timestamp) -> Self {
         self.last = Some(Ulid::from_parts(instant.millis(), u128::MAX >> 48));
         self
     }
@@ -118,10 +118,10 @@ pub fn is_made_by(id: &str, origin: &str) -> bool {
 
 /// The time encoded in an id such as `evt_01M83E0S5FJJYA5B1VP5F76S9R`. `None` if the id contains no ULID, or one after
 /// 2262.
-pub fn ulid_time(id: &str) -> Option<Stamp> {
+pub fn ulid_time(id: &str) -> Option<Timestamp> {
     let (_, text) = id.split_once('_')?;
     let ulid = Ulid::from_string(text).ok()?;
-    Stamp::from_millis(ulid.timestamp_ms())
+    Timestamp::from_millis(ulid.timestamp_ms())
 }
 
 /// The id of the thread that starts with this message. Derived from the message id, so that all daemons that see the
@@ -137,8 +137,8 @@ mod tests {
     struct Frozen(i64);
 
     impl Ambient for Frozen {
-        fn now(&mut self) -> Stamp {
-            Stamp::from_nanos(self.0)
+        fn now(&mut self) -> Timestamp {
+            Timestamp::from_nanos(self.0)
         }
         fn fill(&mut self, buffer: &mut [u8]) {
             buffer.fill(0xff);
@@ -148,8 +148,8 @@ mod tests {
     fn daemon(seed: i64) -> DaemonId {
         struct Seed(u8);
         impl Ambient for Seed {
-            fn now(&mut self) -> Stamp {
-                Stamp::ZERO
+            fn now(&mut self) -> Timestamp {
+                Timestamp::ZERO
             }
             fn fill(&mut self, buffer: &mut [u8]) {
                 buffer.fill(self.0);
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_time_of_an_id_is_its_ulids() {
-        assert_eq!(ulid_time("evt_01M83E0S5FJJYA5B1VP5F76S9R").map(Stamp::millis), Some(1_795_411_698_863));
+        assert_eq!(ulid_time("evt_01M83E0S5FJJYA5B1VP5F76S9R").map(Timestamp::millis), Some(1_795_411_698_863));
         assert_eq!(ulid_time("evt_7ZZZZZZZZZZZZZZZZZZZZZZZZZ"), None, "the year 10889");
         assert_eq!(ulid_time("evt_nonsense"), None);
         assert_eq!(ulid_time("nonsense"), None);

@@ -191,13 +191,13 @@ pub fn verify(claims: &[Claim<'_>]) -> Vec<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Stamp;
+    use crate::Timestamp;
 
     struct Seed(u8);
 
     impl Ambient for Seed {
-        fn now(&mut self) -> Stamp {
-            Stamp::ZERO
+        fn now(&mut self) -> Timestamp {
+            Timestamp::ZERO
         }
         fn fill(&mut self, buffer: &mut [u8]) {
             buffer.fill(self.0);

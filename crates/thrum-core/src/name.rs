@@ -1,14 +1,14 @@
 //! Validation and display of names: agents, roles, modules and peers.
 
-use crate::{ErrorKind, Fault, limits};
+use crate::{Error, ErrorKind, limits};
 
 /// Words that address more than one agent, or that Go Thrum reserves.
 const RESERVED: [&str; 6] = ["daemon", "system", "thrum", "all", "broadcast", "everyone"];
 
 /// Accepts the names of agents, roles and modules: `^[a-z0-9_-]{1,64}$`. `what` is the term used in the error ("agent
 /// name").
-pub fn check(what: &str, name: &str) -> Result<(), Fault> {
-    let refuse = |why: String| Err(Fault::new(ErrorKind::Invalid, format!("invalid {what}: {why}")));
+pub fn check(what: &str, name: &str) -> Result<(), Error> {
+    let refuse = |why: String| Err(Error::new(ErrorKind::Invalid, format!("invalid {what}: {why}")));
     if name.is_empty() {
         return refuse(format!("{what} is empty"));
     }
@@ -27,20 +27,20 @@ pub fn check(what: &str, name: &str) -> Result<(), Fault> {
 }
 
 /// Accepts the name of an agent: any name that [`check`] accepts and that is not reserved.
-pub fn check_agent(name: &str) -> Result<(), Fault> {
+pub fn check_agent(name: &str) -> Result<(), Error> {
     check("agent name", name)?;
     if RESERVED.contains(&name) {
-        return Err(Fault::new(ErrorKind::Invalid, format!("invalid agent name: '{name}' is reserved"))
+        return Err(Error::new(ErrorKind::Invalid, format!("invalid agent name: '{name}' is reserved"))
             .hint(format!("Choose another name; reserved are {}.", RESERVED.join(", "))));
     }
     Ok(())
 }
 
 /// Accepts the name of a peer, which the peer itself chose: 1–255 printable characters.
-pub fn check_peer(name: &str) -> Result<(), Fault> {
+pub fn check_peer(name: &str) -> Result<(), Error> {
     let count = name.chars().count();
     if count == 0 || count > limits::MAX_PEER_NAME_CHARS || !name.chars().all(is_printable) {
-        return Err(Fault::new(
+        return Err(Error::new(
             ErrorKind::Invalid,
             format!("invalid peer name: 1 to {} printable characters are allowed", limits::MAX_PEER_NAME_CHARS),
         ));
@@ -158,8 +158,8 @@ mod tests {
         for name in
             ["", "a/b", "..", "../../etc/passwd", "Claude", "a b", "@all", "а", "a\n", &long, "everyone", "system"]
         {
-            let fault = check_agent(name).expect_err(name);
-            assert_eq!(fault.kind, ErrorKind::Invalid, "{name}");
+            let error = check_agent(name).expect_err(name);
+            assert_eq!(error.kind, ErrorKind::Invalid, "{name}");
         }
     }
 

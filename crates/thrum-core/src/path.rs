@@ -1,7 +1,7 @@
 //! File paths as agents exchange them: relative to the top of the worktree, with `/`, the same on every machine. `.` is
 //! the whole worktree.
 
-use crate::{ErrorKind, Fault, limits, name};
+use crate::{Error, ErrorKind, limits, name};
 
 /// The path of the whole worktree.
 pub const ALL: &str = ".";
@@ -11,12 +11,12 @@ pub const ALL: &str = ".";
 /// # Errors
 /// [`ErrorKind::Invalid`] for a path that is empty, absolute, leaves the worktree, or is longer than
 /// [`limits::MAX_TEXT_BYTES`].
-pub fn normal(path: &str) -> Result<String, Fault> {
+pub fn normal(path: &str) -> Result<String, Error> {
     let wrong = |why: &str| {
-        Fault::new(ErrorKind::Invalid, format!("not a path in the worktree: {} {why}", name::printable(path)))
+        Error::new(ErrorKind::Invalid, format!("not a path in the worktree: {} {why}", name::printable(path)))
     };
     if path.is_empty() || path.len() > limits::MAX_TEXT_BYTES {
-        return Err(Fault::new(ErrorKind::Invalid, format!("a path has 1 to {} bytes", limits::MAX_TEXT_BYTES)));
+        return Err(Error::new(ErrorKind::Invalid, format!("a path has 1 to {} bytes", limits::MAX_TEXT_BYTES)));
     }
     if path.starts_with('/') {
         return Err(wrong("is absolute"));

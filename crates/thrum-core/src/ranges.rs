@@ -10,12 +10,12 @@ use crate::limits;
 /// A set of `origin_seq`s, stored and serialised as runs: `[[1,40],[42,42]]`. Numbers are 1 to `i64::MAX`, as in the
 /// log.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Runs(RangeInclusiveSet<u64>);
+pub struct RangeSet(RangeInclusiveSet<u64>);
 
 /// The largest possible origin sequence: SQLite's largest integer.
 pub const LAST: u64 = i64::MAX.unsigned_abs();
 
-impl Runs {
+impl RangeSet {
     /// Adds a run. Numbers that cannot be origin sequences are left out.
     pub fn insert(&mut self, run: RangeInclusive<u64>) {
         let run = (*run.start()).max(1)..=(*run.end()).min(LAST);
@@ -112,7 +112,7 @@ impl Runs {
     }
 }
 
-impl FromIterator<u64> for Runs {
+impl FromIterator<u64> for RangeSet {
     fn from_iter<I: IntoIterator<Item = u64>>(numbers: I) -> Self {
         let mut runs = Self::default();
         // Most numbers are consecutive, and inserting a run is cheaper than inserting each of its numbers.
@@ -133,7 +133,7 @@ impl FromIterator<u64> for Runs {
 }
 
 /// `3, 5–9`: single numbers and runs, separated by commas.
-impl std::fmt::Display for Runs {
+impl std::fmt::Display for RangeSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (n, run) in self.iter().enumerate() {
             let comma = if n > 0 { ", " } else { "" };
@@ -147,13 +147,13 @@ impl std::fmt::Display for Runs {
     }
 }
 
-impl std::fmt::Debug for Runs {
+impl std::fmt::Debug for RangeSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{{{self}}}")
     }
 }
 
-impl Serialize for Runs {
+impl Serialize for RangeSet {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_seq(self.iter().map(|run| [*run.start(), *run.end()]))
     }
@@ -161,7 +161,7 @@ impl Serialize for Runs {
 
 /// Accepts runs in any order, overlapping or not, at most [`limits::MAX_TOLD_RUNS`]. A run that ends before it starts,
 /// or contains a number that cannot be an origin sequence, is an error, because its sender is faulty.
-impl<'de> Deserialize<'de> for Runs {
+impl<'de> Deserialize<'de> for RangeSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut runs = Self::default();
         let told = Vec::<[u64; 2]>::deserialize(deserializer)?;
@@ -182,7 +182,7 @@ impl<'de> Deserialize<'de> for Runs {
 mod tests {
     use super::*;
 
-    fn runs(text: &str) -> Runs {
+    fn runs(text: &str) -> RangeSet {
         serde_json::from_str(text).expect("runs")
     }
 
@@ -196,7 +196,7 @@ mod tests {
         let lowest: Vec<String> = [0, 1, 5, 6, 99].map(|most| missing.lowest_numbers(most).to_string()).into();
         assert_eq!(lowest, ["", "10", "10–14", "10–14, 17", "10–14, 17–20, 30"]);
         assert_eq!((missing.lowest(), missing.highest(), missing.contains(15)), (Some(10), Some(30), false));
-        assert_eq!([5, 6, 7, 2, 3, 9].into_iter().collect::<Runs>(), runs("[[2,3],[5,7],[9,9]]"), "in any order");
+        assert_eq!([5, 6, 7, 2, 3, 9].into_iter().collect::<RangeSet>(), runs("[[2,3],[5,7],[9,9]]"), "in any order");
         assert_eq!(serde_json::to_string(&runs("[[4,5],[1,3]]")).expect("json"), "[[1,5]]", "neighbours are one run");
     }
 
@@ -213,13 +213,13 @@ mod tests {
             "[[1.5,2]]",
             r#"["1-2"]"#,
         ] {
-            assert!(serde_json::from_str::<Runs>(wrong).is_err(), "{wrong}");
+            assert!(serde_json::from_str::<RangeSet>(wrong).is_err(), "{wrong}");
         }
         let all = runs("[[1,9223372036854775807]]");
         assert_eq!((all.count(), all.len()), (LAST, 1));
         let many: Vec<[u64; 2]> = (1..=1_000_000).map(|n| [2 * n, 2 * n]).collect();
-        assert!(serde_json::from_value::<Runs>(serde_json::json!(many)).is_err());
-        let mut beyond = Runs::default();
+        assert!(serde_json::from_value::<RangeSet>(serde_json::json!(many)).is_err());
+        let mut beyond = RangeSet::default();
         beyond.insert(LAST..=u64::MAX);
         beyond.add(0);
         assert_eq!(beyond.to_string(), LAST.to_string());

@@ -11,7 +11,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use thrum_core::{Stamp, limits};
+use thrum_core::{Timestamp, limits};
 use tokio::sync::Notify;
 
 pub(crate) mod save;
@@ -25,7 +25,7 @@ pub(crate) struct Acknowledged {
 
 #[derive(Debug, Default)]
 struct Marks {
-    at: BTreeMap<u64, Stamp>,
+    at: BTreeMap<u64, Timestamp>,
     /// The highest sequence that is saved on disk.
     saved: u64,
     /// `true` if marks on disk must be removed.
@@ -37,12 +37,12 @@ struct Marks {
 struct Change {
     peer: String,
     afresh: bool,
-    marks: Vec<(u64, Stamp)>,
+    marks: Vec<(u64, Timestamp)>,
 }
 
 impl Acknowledged {
     /// Starts with the saved marks.
-    pub(crate) fn new(saved: Vec<(String, u64, Stamp)>) -> Self {
+    pub(crate) fn new(saved: Vec<(String, u64, Timestamp)>) -> Self {
         let mut peers: BTreeMap<String, Marks> = BTreeMap::new();
         for (peer, sequence, at) in saved {
             let marks = peers.entry(peer).or_default();
@@ -53,7 +53,7 @@ impl Acknowledged {
     }
 
     /// Records that `peer` reports having everything up to `upto`, durably.
-    pub(crate) fn note(&self, peer: &str, upto: u64, now: Stamp) {
+    pub(crate) fn note(&self, peer: &str, upto: u64, now: Timestamp) {
         let mut peers = self.peers();
         let marks = peers.entry(peer.to_owned()).or_default();
         if marks.note(upto, now) {
@@ -63,7 +63,7 @@ impl Acknowledged {
 
     /// Returns the latest time by which `peer` had the event with this sequence of our log; `None` if the peer has not
     /// acknowledged it.
-    pub(crate) fn since(&self, peer: &str, sequence: u64) -> Option<Stamp> {
+    pub(crate) fn since(&self, peer: &str, sequence: u64) -> Option<Timestamp> {
         self.peers().get(peer)?.at.range(sequence..).next().map(|(_, at)| *at)
     }
 
@@ -89,7 +89,7 @@ impl Acknowledged {
 
 impl Marks {
     /// Records an acknowledgement. Returns `true` if the marks changed.
-    fn note(&mut self, upto: u64, now: Stamp) -> bool {
+    fn note(&mut self, upto: u64, now: Timestamp) -> bool {
         let lost = self.at.split_off(&(upto + 1));
         self.afresh |= !lost.is_empty();
         let is_new = upto > 0 && self.at.last_key_value().is_none_or(|(highest, _)| *highest < upto);
@@ -112,7 +112,7 @@ impl Marks {
     fn take_unsaved(&mut self, peer: &str) -> Option<Change> {
         let afresh = std::mem::take(&mut self.afresh);
         let from = if afresh { 0 } else { self.saved + 1 };
-        let marks: Vec<(u64, Stamp)> = self.at.range(from..).map(|(sequence, at)| (*sequence, *at)).collect();
+        let marks: Vec<(u64, Timestamp)> = self.at.range(from..).map(|(sequence, at)| (*sequence, *at)).collect();
         self.saved = self.at.last_key_value().map_or(0, |(highest, _)| *highest);
         (afresh || !marks.is_empty()).then(|| Change { peer: peer.to_owned(), afresh, marks })
     }
@@ -122,8 +122,8 @@ impl Marks {
 mod tests {
     use super::*;
 
-    fn at(seconds: i64) -> Stamp {
-        Stamp::from_nanos(seconds * 1_000_000_000)
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_nanos(seconds * 1_000_000_000)
     }
 
     #[test]

@@ -2,16 +2,16 @@
 
 use std::time::SystemTime;
 
-use thrum_core::{Ambient, Stamp};
+use thrum_core::{Ambient, Timestamp};
 
 /// Provides the operating system's time and its cryptographic randomness.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct System;
 
 impl Ambient for System {
-    fn now(&mut self) -> Stamp {
+    fn now(&mut self) -> Timestamp {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Stamp::ZERO.plus(since)
+        Timestamp::ZERO.plus(since)
     }
 
     fn fill(&mut self, buffer: &mut [u8]) {

@@ -25,7 +25,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits, name::printable};
+use thrum_core::{Ambient, Error, ErrorKind, Timestamp, limits, name::printable};
 use thrum_store::{
     StoreError,
     backup::{self, FORM, Kept, Manifest},
@@ -63,7 +63,7 @@ pub fn file_name(repo: &Repo) -> String {
     format!("{}-{}.backup", repo.name(), compact(System.now()))
 }
 
-fn compact(at: Stamp) -> String {
+fn compact(at: Timestamp) -> String {
     let text = at.to_string();
     let digits: String = text.get(..19).unwrap_or(&text).chars().filter(|c| !matches!(c, '-' | ':')).collect();
     format!("{digits}Z")
@@ -81,21 +81,21 @@ pub fn make(
     secrets: bool,
     version: &str,
     progress: &mut dyn FnMut(u64, u64),
-) -> Result<Made, Fault> {
+) -> Result<Made, Error> {
     let nothing = || {
-        Fault::new(ErrorKind::NotFound, format!("there is no mailbox in {} yet", repo.main_root().display()))
+        Error::new(ErrorKind::NotFound, format!("there is no mailbox in {} yet", repo.main_root().display()))
             .hint("thrum quickstart")
     };
     let daemon_id = identity::known(repo)?.filter(|_| repo.database().exists()).ok_or_else(nothing)?;
     if to.symlink_metadata().is_ok() {
-        return Err(Fault::new(ErrorKind::Refused, format!("{} is there already", to.display()))
+        return Err(Error::new(ErrorKind::Refused, format!("{} is there already", to.display()))
             .hint("Choose another name, or remove it first."));
     }
     let mut beside = to.as_os_str().to_owned();
     beside.push(format!(".{}.part", std::process::id()));
     let beside = Unfinished(PathBuf::from(beside));
     let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside.0);
-    let file = open.map_err(|error| disk::fault("write", to, &error))?;
+    let file = open.map_err(|error| disk::io_error("write", to, &error))?;
     let manifest = Manifest {
         form: FORM,
         version: version.to_owned(),
@@ -108,18 +108,18 @@ pub fn make(
     let written = backup::write(&repo.database(), &beside.0, manifest, &collect(repo, secrets)?, progress);
     let manifest = written.map_err(|error| match error {
         StoreError::Damaged(why) => {
-            Fault::new(ErrorKind::Failed, format!("the database is damaged, so there is no backup of it: {why}"))
+            Error::new(ErrorKind::Failed, format!("the database is damaged, so there is no backup of it: {why}"))
                 .hint("thrum doctor")
         }
         other => other.into(),
     })?;
     let moved = file.sync_all().and_then(|()| fs::rename(&beside.0, to)).and_then(|()| disk::sync_directory(to));
-    moved.map_err(|error| disk::fault("write", to, &error))?;
+    moved.map_err(|error| disk::io_error("write", to, &error))?;
     let bytes = fs::metadata(to).map_or(0, |about| about.len());
     Ok(Made { file: to.to_owned(), manifest, bytes })
 }
 
-fn collect(repo: &Repo, secrets: bool) -> Result<Vec<Kept>, Fault> {
+fn collect(repo: &Repo, secrets: bool) -> Result<Vec<Kept>, Error> {
     let mut names: Vec<String> =
         FILES.iter().filter(|name| secrets || !name.starts_with("var/")).map(|name| (*name).to_owned()).collect();
     for directory in DIRECTORIES {
@@ -133,7 +133,7 @@ fn collect(repo: &Repo, secrets: bool) -> Result<Vec<Kept>, Fault> {
             Ok(Some(content)) => files.push(Kept { name, content }),
             // A backup without one of `FILES` would be incomplete. Any other entry that is not a small plain file does
             // not belong to the mailbox.
-            Err(fault) if FILES.contains(&name.as_str()) => return Err(fault),
+            Err(error) if FILES.contains(&name.as_str()) => return Err(error),
             _ => {}
         }
     }
@@ -176,25 +176,25 @@ pub struct Restored {
 /// # Errors
 /// `refused` for a backup of another repository or of a newer version; `failed` for a damaged one; `not_found`. After
 /// an error nothing has changed.
-pub fn prepare(repo: &Repo, file: &Path) -> Result<Prepared, Fault> {
+pub fn prepare(repo: &Repo, file: &Path) -> Result<Prepared, Error> {
     disk::make_private_dir(&repo.var())?;
     let database = Unfinished(repo.var().join(format!("messages.db.{}.restoring", std::process::id())));
     copy(file, &database.0)?;
     let shown = file.display();
     let (manifest, files) = backup::unpack(&database.0).map_err(|error| match error {
         StoreError::Damaged(why) | StoreError::Sqlite(why) => {
-            Fault::new(ErrorKind::Failed, format!("{shown} is damaged, or no backup: {why}"))
+            Error::new(ErrorKind::Failed, format!("{shown} is damaged, or no backup: {why}"))
                 .hint("Use another backup; nothing has changed.")
         }
         StoreError::Foreign => {
-            Fault::new(ErrorKind::Failed, format!("{shown} is no backup, but the database of another program"))
+            Error::new(ErrorKind::Failed, format!("{shown} is no backup, but the database of another program"))
                 .hint("Use another file; nothing has changed.")
         }
         StoreError::Newer { .. } => {
-            Fault::new(ErrorKind::Refused, format!("{shown} was written by a newer version of thrum"))
+            Error::new(ErrorKind::Refused, format!("{shown} was written by a newer version of thrum"))
                 .hint("Install that version; nothing has changed.")
         }
-        StoreError::Gos => Fault::new(ErrorKind::Refused, format!("{shown} is a database of Go Thrum"))
+        StoreError::Gos => Error::new(ErrorKind::Refused, format!("{shown} is a database of Go Thrum"))
             .hint("thrum import takes it over."),
         other => other.into(),
     })?;
@@ -204,22 +204,22 @@ pub fn prepare(repo: &Repo, file: &Path) -> Result<Prepared, Fault> {
         let path = printable(&manifest.path);
         let text =
             format!("{shown} is a backup of another repository: of {path}, daemon {}", printable(&manifest.daemon_id));
-        return Err(Fault::new(ErrorKind::Refused, text).hint(format!(
+        return Err(Error::new(ErrorKind::Refused, text).hint(format!(
             "Restore it in {path}. Where that is lost: in a fresh clone, `thrum init --no-start`, then restore it there. To have its mail here, pair with it."
         )));
     }
     Ok(Prepared { manifest, files, database })
 }
 
-fn copy(file: &Path, to: &Path) -> Result<(), Fault> {
-    let mut source = File::open(file).map_err(|error| disk::fault("read", file, &error))?;
-    let about = source.metadata().map_err(|error| disk::fault("read", file, &error))?;
+fn copy(file: &Path, to: &Path) -> Result<(), Error> {
+    let mut source = File::open(file).map_err(|error| disk::io_error("read", file, &error))?;
+    let about = source.metadata().map_err(|error| disk::io_error("read", file, &error))?;
     if !about.is_file() {
-        return Err(Fault::new(ErrorKind::Invalid, format!("{} is no file", file.display())));
+        return Err(Error::new(ErrorKind::Invalid, format!("{} is no file", file.display())));
     }
     let open = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to);
-    let mut target = open.map_err(|error| disk::fault("write", to, &error))?;
-    io::copy(&mut source, &mut target).map_err(|error| disk::fault("write", to, &error))?;
+    let mut target = open.map_err(|error| disk::io_error("write", to, &error))?;
+    io::copy(&mut source, &mut target).map_err(|error| disk::io_error("write", to, &error))?;
     Ok(())
 }
 
@@ -230,7 +230,7 @@ impl Prepared {
     /// # Errors
     /// `refused` if a daemon runs; file system errors. The previous database is then back in its place, unless the
     /// message says that only making the new one durable failed.
-    pub fn install(&self, repo: &Repo) -> Result<Restored, Fault> {
+    pub fn install(&self, repo: &Repo) -> Result<Restored, Error> {
         let _lock = lock::acquire(repo)?;
         undo(repo)?;
         // Add the missing files first. If the restoration were interrupted after the database, the database would
@@ -252,8 +252,8 @@ impl Prepared {
 
 /// Removes the record of the last open database from the daemon's key file, because no database here is the one that
 /// the daemon left.
-fn forgetful(content: &[u8]) -> Result<Vec<u8>, Fault> {
-    let damaged = |_| Fault::new(ErrorKind::Failed, "the daemon's key in the backup is damaged");
+fn forgetful(content: &[u8]) -> Result<Vec<u8>, Error> {
+    let damaged = |_| Error::new(ErrorKind::Failed, "the daemon's key in the backup is damaged");
     let mut record: Value = serde_json::from_slice(content).map_err(damaged)?;
     record["log_id"] = json!("");
     record["open_counter"] = json!(0);

@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 use crate::{paths::Repo, worktrees};
 
@@ -17,7 +17,7 @@ use crate::{paths::Repo, worktrees};
 ///
 /// # Errors
 /// `invalid` unless the process belongs to exactly one agent of `repo`.
-pub(crate) fn of_process(repo: &Repo, pid: Option<i32>) -> Result<String, Fault> {
+pub(crate) fn of_process(repo: &Repo, pid: Option<i32>) -> Result<String, Error> {
     match pid.and_then(Process::of) {
         Some(process) => process.agent(repo),
         None if cfg!(target_os = "linux") => Err(unnamed("and the calling process cannot be looked at")),
@@ -35,7 +35,7 @@ struct Process {
 
 impl Process {
     /// Returns the agent that this process would be by the rules of the command line.
-    fn agent(&self, repo: &Repo) -> Result<String, Fault> {
+    fn agent(&self, repo: &Repo) -> Result<String, Error> {
         let here = repo
             .worktree(&self.directory)
             .map_err(|_| unnamed("and the calling process does not run in a worktree of this repository"))?;
@@ -93,7 +93,7 @@ fn only(agents: &BTreeSet<String>) -> Option<String> {
     agents.first().filter(|_| agents.len() == 1).cloned()
 }
 
-fn unnamed(why: &str) -> Fault {
-    Fault::new(ErrorKind::Invalid, format!("caller_agent_id is required: the call does not name its agent, {why}"))
+fn unnamed(why: &str) -> Error {
+    Error::new(ErrorKind::Invalid, format!("caller_agent_id is required: the call does not name its agent, {why}"))
         .hint("Say who you are: `--as NAME`, or THRUM_NAME; with Go Thrum, run the command in the agent's worktree.")
 }

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use thrum_core::{ErrorKind, Fault, name::printable};
+use thrum_core::{Error, ErrorKind, name::printable};
 use thrum_store::{Checkup, Condition, OpenOptions, Salvaged, Store, StoreError, reindex, salvage};
 use thrum_sync::registry::Registry;
 
@@ -24,7 +24,7 @@ use crate::{
 ///
 /// # Errors
 /// Those of [`Checkup::examine`].
-pub fn examine(repo: &Repo, scratch: &Path) -> Result<Option<Checkup>, Fault> {
+pub fn examine(repo: &Repo, scratch: &Path) -> Result<Option<Checkup>, Error> {
     if let Some(why) = lost(repo)? {
         return Ok(Some(Checkup::damaged(vec![why.to_owned()])));
     }
@@ -36,7 +36,7 @@ pub fn examine(repo: &Repo, scratch: &Path) -> Result<Option<Checkup>, Fault> {
 /// # Errors
 /// The error of that start: `refused` for a copy and for state that came with the code; `failed` for a damaged
 /// identity.
-pub fn is_own(repo: &Repo) -> Result<(), Fault> {
+pub fn is_own(repo: &Repo) -> Result<(), Error> {
     origin::check(repo)?;
     identity::check(repo)
 }
@@ -45,7 +45,7 @@ pub fn is_own(repo: &Repo) -> Result<(), Fault> {
 ///
 /// # Errors
 /// The daemon's own file is damaged; file system errors.
-pub fn lost(repo: &Repo) -> Result<Option<&'static str>, Fault> {
+pub fn lost(repo: &Repo) -> Result<Option<&'static str>, Error> {
     // A log without a database also counts as a loss. A new database would take the log over, which may be all that is
     // left of a former one.
     if !identity::has_left(repo)? && !has_log(repo) {
@@ -67,7 +67,7 @@ fn has_log(repo: &Repo) -> bool {
 ///
 /// # Errors
 /// `refused` while the daemon runs; any error that keeps the daemon from starting.
-pub fn mend(repo: &Repo) -> Result<(), Fault> {
+pub fn mend(repo: &Repo) -> Result<(), Error> {
     let _lock = lock::acquire(repo)?;
     undo(repo)?;
     let mut identity = Identity::load(repo, Claim::None, &mut System)?;
@@ -109,7 +109,7 @@ pub struct Rebuilt {
 /// # Errors
 /// `refused` while the daemon runs, and for a database of another program; no space left; `failed` if the file contains
 /// no event. After an error the database is unchanged.
-pub fn rebuild(repo: &Repo) -> Result<Mended, Fault> {
+pub fn rebuild(repo: &Repo) -> Result<Mended, Error> {
     let _lock = lock::acquire(repo)?;
     let database = repo.database();
     undo(repo)?;
@@ -124,7 +124,7 @@ pub fn rebuild(repo: &Repo) -> Result<Mended, Fault> {
     let identity = Identity::load(repo, Claim::None, &mut System)?;
     let next = Unfinished(repo.var().join(format!("messages.db.{}.salvaging", std::process::id())));
     let made = FileOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&next.0);
-    made.map_err(|error| disk::fault("write", &next.0, &error))?;
+    made.map_err(|error| disk::io_error("write", &next.0, &error))?;
     let options = OpenOptions::new(identity.key().clone(), identity.left());
     let salvaged = if database.exists() || has_log(repo) {
         salvage(&database, &next.0, options, Box::new(System))?
@@ -146,10 +146,10 @@ pub fn rebuild(repo: &Repo) -> Result<Mended, Fault> {
                 "nothing in the file is an event, and {} cannot be read: it was left as it is",
                 repo.peers_file().display()
             );
-            return Err(Fault::new(ErrorKind::Failed, text)
+            return Err(Error::new(ErrorKind::Failed, text)
                 .hint("Mend that file first, or put a backup in place of the database: thrum restore FILE"));
         }
-        return Err(Fault::new(
+        return Err(Error::new(
             ErrorKind::Failed,
             "nothing in the file is an event, and no peer has any: it was left as it is",
         )

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thrum_core::{Ambient, Fault};
+use thrum_core::{Ambient, Error};
 
 use crate::{ambient::System, shutdown::Shutdown, storage::Storage};
 
@@ -16,14 +16,14 @@ pub(crate) async fn follow(storage: Arc<Storage>, shutdown: Shutdown) {
             () = shutdown.stopping() => return,
         }
         let latest = commits.borrow_and_update().latest;
-        if let Err(fault) = look(&storage, after).await {
-            tracing::warn!("it was not looked for files that two agents change: {fault}");
+        if let Err(error) = look(&storage, after).await {
+            tracing::warn!("it was not looked for files that two agents change: {error}");
         }
         after = latest;
     }
 }
 
-async fn look(storage: &Arc<Storage>, after: u64) -> Result<(), Fault> {
+async fn look(storage: &Arc<Storage>, after: u64) -> Result<(), Error> {
     let news = storage.read(move |reader| {
         let changed = reader.updated_since(after)?;
         let found = if changed.is_empty() { Vec::new() } else { reader.collisions_of(&changed, System.now())? };

@@ -7,7 +7,7 @@ use std::{fmt, fs::File, time::Duration};
 
 use serde_json::{Map, Value};
 use thrum_core::{
-    ErrorKind, Fault, limits,
+    Error, ErrorKind, limits,
     quota::{Amounts, Measure},
 };
 
@@ -82,8 +82,8 @@ impl Key {
     ///
     /// # Errors
     /// `invalid`, with a description of the valid values.
-    pub fn parse(self, text: &str) -> Result<Value, Fault> {
-        let wrong = || Fault::new(ErrorKind::Invalid, format!("'{text}' is not {}", self.expected()));
+    pub fn parse(self, text: &str) -> Result<Value, Error> {
+        let wrong = || Error::new(ErrorKind::Invalid, format!("'{text}' is not {}", self.expected()));
         match self {
             Self::LocalOnly | Self::Tailnet | Self::WakeCodex => match text.to_ascii_lowercase().as_str() {
                 "true" | "on" | "yes" | "1" => Ok(true.into()),
@@ -132,7 +132,7 @@ impl Key {
     }
 
     /// Returns the value in the file. `Err` if it is not valid for this key.
-    fn in_file(self, file: &Map<String, Value>) -> Result<Option<Value>, Fault> {
+    fn in_file(self, file: &Map<String, Value>) -> Result<Option<Value>, Error> {
         let (section, key) = self.path();
         let Some(value) = file.get(section).and_then(|section| section.get(key)) else { return Ok(None) };
         let fits = match (self, value) {
@@ -147,7 +147,7 @@ impl Key {
             _ => false,
         };
         let wrong = || {
-            Fault::new(
+            Error::new(
                 ErrorKind::Invalid,
                 format!("{} in config.json is not {} and is left out", self.name(), self.expected()),
             )
@@ -161,7 +161,7 @@ impl Key {
 
     /// Returns the value in the environment. `THRUM_LOCAL` can only switch the setting on, as in Go Thrum: a `.env`
     /// that came with a repository must not open what the user has closed.
-    fn in_environment(self, env: &Environment) -> Result<Option<Value>, Fault> {
+    fn in_environment(self, env: &Environment) -> Result<Option<Value>, Error> {
         let Some(text) = env.get(self.variable()) else { return Ok(None) };
         match (self, text) {
             (Self::LocalOnly, "1" | "true") => Ok(Some(true.into())),
@@ -181,10 +181,10 @@ impl Key {
                 .map_err(|_| format!("{} is not {} and is left out", self.variable(), self.expected())),
         }
         .map_err(|message| {
-            let fault = Fault::new(ErrorKind::Invalid, message);
+            let error = Error::new(ErrorKind::Invalid, message);
             match env.origin(self.variable()) {
-                Some(Origin::Process) | None => fault.hint(format!("unset {}", self.variable())),
-                Some(file) => fault.hint(format!("Mend it in {file}.")),
+                Some(Origin::Process) | None => error.hint(format!("unset {}", self.variable())),
+                Some(file) => error.hint(format!("Mend it in {file}.")),
             }
         })
     }
@@ -248,7 +248,7 @@ pub struct Config {
     /// Keys in the file, as `SECTION` or `SECTION.KEY`, that are kept but have no meaning here.
     pub unknown: Vec<String>,
     /// Problems in the file and the variables, one sentence each.
-    pub warnings: Vec<Fault>,
+    pub warnings: Vec<Error>,
 }
 
 impl Config {
@@ -259,14 +259,14 @@ impl Config {
         let mut warnings = Vec::new();
         let (file, readable) = match read(repo) {
             Ok(file) => (file, true),
-            Err(fault) => {
-                warnings.push(fault);
+            Err(error) => {
+                warnings.push(error);
                 (Map::new(), false)
             }
         };
         let settings = Key::ALL.map(|key| {
-            let said = key.in_environment(env).unwrap_or_else(|fault| {
-                warnings.push(fault);
+            let said = key.in_environment(env).unwrap_or_else(|error| {
+                warnings.push(error);
                 None
             });
             if let Some(value) = said {
@@ -331,12 +331,13 @@ impl Config {
 ///
 /// # Errors
 /// `invalid` if the file exists and is not a JSON object, or if the key's section is not an object; file system errors.
-pub fn set(repo: &Repo, key: Key, value: Option<Value>) -> Result<Option<Value>, Fault> {
+pub fn set(repo: &Repo, key: Key, value: Option<Value>) -> Result<Option<Value>, Error> {
     // The lock serialises concurrent changes, so that the second one reads what the first one wrote. The directory is
     // locked because it always exists.
     let dir = repo.thrum_dir();
-    let lock =
-        File::open(dir).and_then(|dir| dir.lock().map(|()| dir)).map_err(|error| disk::fault("lock", dir, &error))?;
+    let lock = File::open(dir)
+        .and_then(|dir| dir.lock().map(|()| dir))
+        .map_err(|error| disk::io_error("lock", dir, &error))?;
     let mut file = read(repo)?;
     let (section, name) = key.path();
     let section = file.entry(section).or_insert_with(|| Value::Object(Map::new()));
@@ -353,7 +354,7 @@ pub fn set(repo: &Repo, key: Key, value: Option<Value>) -> Result<Option<Value>,
     Ok(before)
 }
 
-fn read(repo: &Repo) -> Result<Map<String, Value>, Fault> {
+fn read(repo: &Repo) -> Result<Map<String, Value>, Error> {
     let Some(bytes) = disk::read_private(&repo.config(), limits::MAX_ENV_FILE_BYTES)? else { return Ok(Map::new()) };
     if bytes.trim_ascii().is_empty() {
         return Ok(Map::new());
@@ -365,8 +366,8 @@ fn read(repo: &Repo) -> Result<Map<String, Value>, Fault> {
     }
 }
 
-fn unusable(repo: &Repo, why: &str) -> Fault {
-    Fault::new(ErrorKind::Invalid, format!("{} cannot be used: {why}", repo.config().display()))
+fn unusable(repo: &Repo, why: &str) -> Error {
+    Error::new(ErrorKind::Invalid, format!("{} cannot be used: {why}", repo.config().display()))
         .hint(format!("Mend it, or move it away: mv {0} {0}.unusable", repo.config().display()))
 }
 

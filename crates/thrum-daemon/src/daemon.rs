@@ -2,14 +2,13 @@
 
 use std::{sync::Arc, time::Instant};
 
-use thrum_core::{Ambient, ErrorKind, Fault, Machines, Stamp, limits, name};
+use thrum_core::{Ambient, Error, ErrorKind, Machines, Timestamp, limits, name};
 use thrum_sync::Peers;
 use thrum_tailnet::Tailnet;
 use tokio::sync::Notify;
 
 use crate::{
     ambient::{self, System},
-    bell::Bell,
     caller,
     config::Config,
     env::{Effective, Settings},
@@ -24,6 +23,7 @@ use crate::{
     storage::Storage,
     tailnet,
     waiters::Waiters,
+    wake_registry::WakeRegistry,
 };
 
 /// The parts that the RPC methods use.
@@ -42,7 +42,7 @@ pub(crate) struct Daemon {
     pub(crate) version: String,
     pub(crate) started: Instant,
     pub(crate) storage: Arc<Storage>,
-    pub(crate) bell: Arc<Bell>,
+    pub(crate) wakes: Arc<WakeRegistry>,
     pub(crate) live: Live,
     pub(crate) peers: Peers,
     /// Notified when the data of a removed peer must be dropped.
@@ -74,7 +74,7 @@ impl Daemon {
     ///
     /// # Errors
     /// `invalid` if no agent is named and the process does not clearly belong to one agent.
-    pub(crate) fn caller(&self, named: Option<String>, process: Option<i32>) -> Result<String, Fault> {
+    pub(crate) fn caller(&self, named: Option<String>, process: Option<i32>) -> Result<String, Error> {
         match named.filter(|name| !name.is_empty()) {
             Some(name) => Ok(name),
             None => caller::of_process(&self.repo, process),
@@ -91,10 +91,10 @@ impl Daemon {
     }
 
     /// Returns the last sign of life of an agent of `home`; `recorded` is the one in the store.
-    pub(crate) fn last_seen(&self, agent: &str, home: &str, recorded: Stamp) -> Stamp {
+    pub(crate) fn last_seen(&self, agent: &str, home: &str, recorded: Timestamp) -> Timestamp {
         if home != self.id {
             recorded
-        } else if self.bell.is_heard_by(agent) {
+        } else if self.wakes.is_heard_by(agent) {
             System.now()
         } else {
             self.live.presence.last(agent, System.now()).map_or(recorded, |seen| seen.max(recorded))
@@ -105,10 +105,10 @@ impl Daemon {
     ///
     /// # Errors
     /// `refused` if the user keeps the daemon off the tailnet; file system errors.
-    pub(crate) async fn enable_tailnet(&self) -> Result<(), Fault> {
+    pub(crate) async fn enable_tailnet(&self) -> Result<(), Error> {
         let (tailnet, repo, config) = (self.tailnet.clone(), self.repo.clone(), self.config.clone());
         let enabled = tokio::task::spawn_blocking(move || tailnet::enable(&tailnet, &repo, &config)).await;
-        enabled.map_err(|error| Fault::new(ErrorKind::Failed, format!("an internal task failed: {error}")))?
+        enabled.map_err(|error| Error::new(ErrorKind::Failed, format!("an internal task failed: {error}")))?
     }
 
     /// Returns the names of this machine and of the peers' machines.

@@ -7,15 +7,15 @@ use std::{
     path::Path,
 };
 
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 use thrum_sync::state_file;
 
 use crate::sandbox;
 
 /// Converts an I/O error for people: `cannot WHAT PATH: why`, with the next step if the cause suggests one.
-pub(crate) fn fault(what: &str, path: &Path, error: &io::Error) -> Fault {
+pub(crate) fn io_error(what: &str, path: &Path, error: &io::Error) -> Error {
     let shown = path.display();
-    let plain = |kind| Fault::new(kind, format!("cannot {what} {shown}: {error}"));
+    let plain = |kind| Error::new(kind, format!("cannot {what} {shown}: {error}"));
     if let Some(hint) = sandbox::hint(error) {
         return plain(ErrorKind::Refused).hint(hint);
     }
@@ -36,42 +36,42 @@ pub(crate) fn fault(what: &str, path: &Path, error: &io::Error) -> Fault {
 
 /// Reads a file of at most `most` bytes; `None` if it does not exist. A symbolic link is refused, because private data
 /// must not be read from elsewhere.
-pub(crate) fn read_private(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Fault> {
+pub(crate) fn read_private(path: &Path, most: u64) -> Result<Option<Vec<u8>>, Error> {
     let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = match OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(fault("read", path, &error)),
+        Err(error) => return Err(io_error("read", path, &error)),
     };
     read_bounded(&file, path, most).map(Some)
 }
 
 /// Reads an open regular file of at most `most` bytes.
-pub(crate) fn read_bounded(file: &File, path: &Path, most: u64) -> Result<Vec<u8>, Fault> {
-    let about = file.metadata().map_err(|error| fault("read", path, &error))?;
+pub(crate) fn read_bounded(file: &File, path: &Path, most: u64) -> Result<Vec<u8>, Error> {
+    let about = file.metadata().map_err(|error| io_error("read", path, &error))?;
     if !about.is_file() {
-        return Err(Fault::new(ErrorKind::Invalid, format!("{} is no file", path.display())));
+        return Err(Error::new(ErrorKind::Invalid, format!("{} is no file", path.display())));
     }
     let mut bytes = Vec::new();
-    file.take(most + 1).read_to_end(&mut bytes).map_err(|error| fault("read", path, &error))?;
+    file.take(most + 1).read_to_end(&mut bytes).map_err(|error| io_error("read", path, &error))?;
     if bytes.len() as u64 > most {
-        return Err(Fault::new(ErrorKind::Invalid, format!("{} is larger than {most} bytes", path.display())));
+        return Err(Error::new(ErrorKind::Invalid, format!("{} is larger than {most} bytes", path.display())));
     }
     Ok(bytes)
 }
 
 /// Refuses symbolic links at these paths. SQLite, for example, would follow them and store all mail elsewhere.
-pub(crate) fn refuse_links(paths: &[&Path]) -> Result<(), Fault> {
+pub(crate) fn refuse_links(paths: &[&Path]) -> Result<(), Error> {
     match paths.iter().find(|path| fs::symlink_metadata(path).is_ok_and(|about| about.is_symlink())) {
         None => Ok(()),
-        Some(link) => Err(Fault::new(ErrorKind::Refused, format!("{} is a symbolic link", link.display()))
+        Some(link) => Err(Error::new(ErrorKind::Refused, format!("{} is a symbolic link", link.display()))
             .hint("Replace the link by the file itself.")),
     }
 }
 
 /// Replaces a file, with mode 0600; durable on return.
-pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Fault> {
-    state_file::replace(path, bytes).map_err(|error| fault("write", path, &error))
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    state_file::replace(path, bytes).map_err(|error| io_error("write", path, &error))
 }
 
 /// Makes changes of the names in a file's directory durable.
@@ -81,27 +81,28 @@ pub(crate) fn sync_directory(file: &Path) -> io::Result<()> {
 }
 
 /// Creates a directory with the given mode unless it exists.
-pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<(), Fault> {
+pub(crate) fn make_dir(path: &Path, mode: u32) -> Result<(), Error> {
     match DirBuilder::new().mode(mode).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(fault("make the directory", path, &error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(io_error("make the directory", path, &error)),
         _ => Ok(()),
     }
 }
 
 /// Creates a directory that only its owner can enter, or restricts an existing one. Refuses a link and another user's
 /// directory.
-pub(crate) fn make_private_dir(path: &Path) -> Result<(), Fault> {
+pub(crate) fn make_private_dir(path: &Path) -> Result<(), Error> {
     make_dir(path, 0o700)?;
-    let about = fs::symlink_metadata(path).map_err(|error| fault("look at", path, &error))?;
+    let about = fs::symlink_metadata(path).map_err(|error| io_error("look at", path, &error))?;
     if !about.is_dir() {
-        return Err(Fault::new(ErrorKind::Refused, format!("{} is no directory of its own", path.display()))
+        return Err(Error::new(ErrorKind::Refused, format!("{} is no directory of its own", path.display()))
             .hint("Remove it; a link to another place is not followed."));
     }
     if about.uid() != rustix::process::geteuid().as_raw() {
-        return Err(Fault::new(ErrorKind::Refused, format!("{} belongs to another user", path.display())));
+        return Err(Error::new(ErrorKind::Refused, format!("{} belongs to another user", path.display())));
     }
     if about.mode() & 0o077 != 0 {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(|error| fault("protect", path, &error))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+            .map_err(|error| io_error("protect", path, &error))?;
     }
     Ok(())
 }
@@ -128,9 +129,9 @@ mod tests {
     fn c26_a_full_disk_is_named_with_what_to_do() {
         let full = Path::new("/dev/full");
         let error = OpenOptions::new().write(true).open(full).and_then(|mut file| file.write_all(b"x")).unwrap_err();
-        let fault = fault("write", full, &error);
-        assert!(fault.message.starts_with("cannot write /dev/full: No space left"), "{fault}");
-        assert!(fault.hint.unwrap().contains("space"));
+        let error = io_error("write", full, &error);
+        assert!(error.message.starts_with("cannot write /dev/full: No space left"), "{error}");
+        assert!(error.hint.unwrap().contains("space"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{ErrorKind, Fault, Sum, limits};
+use thrum_core::{Error, ErrorKind, SetDigest, limits};
 
 use crate::{disk, origin, paths::Repo};
 
@@ -55,7 +55,7 @@ pub const VARIABLES: [Variable; 10] = [
 #[derive(Default)]
 pub struct Environment {
     values: BTreeMap<String, (String, Origin)>,
-    warnings: Vec<Fault>,
+    warnings: Vec<Error>,
 }
 
 /// The source of a variable.
@@ -99,7 +99,8 @@ impl Environment {
             let (name, value) = (variable.name.to_owned(), self.get(variable.name)?);
             // A URL with a password in it is not meant to be shown.
             let secret = variable.secret || value.contains('@');
-            let mark = || Sum::of(format!("thrum variable {name} {value}").as_bytes()).to_string()[..8].to_owned();
+            let mark =
+                || SetDigest::of(format!("thrum variable {name} {value}").as_bytes()).to_string()[..8].to_owned();
             Some(if secret {
                 Effective { mark: Some(mark()), value: None, name }
             } else {
@@ -119,8 +120,8 @@ impl Environment {
             }
         }
         for (file, origin) in repo.env_files().iter().zip([Origin::ThrumFile, Origin::RootFile]) {
-            if let Err(fault) = all.read_file(file, origin) {
-                all.warnings.push(fault);
+            if let Err(error) = all.read_file(file, origin) {
+                all.warnings.push(error);
             }
         }
         all
@@ -142,7 +143,7 @@ impl Environment {
     }
 
     /// Problems in the files that the user should know about, one sentence each.
-    pub fn warnings(&self) -> &[Fault] {
+    pub fn warnings(&self) -> &[Error] {
         &self.warnings
     }
 
@@ -160,11 +161,11 @@ impl Environment {
         self.offer(name, value, Origin::RootFile);
     }
 
-    fn read_file(&mut self, path: &Path, origin: Origin) -> Result<(), Fault> {
+    fn read_file(&mut self, path: &Path, origin: Origin) -> Result<(), Error> {
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(disk::fault("read", path, &error)),
+            Err(error) => return Err(disk::io_error("read", path, &error)),
         };
         let bytes = disk::read_bounded(&file, path, limits::MAX_ENV_FILE_BYTES)?;
         let Parsed { mut values, unreadable: wrong, may_hold_secret } =
@@ -172,9 +173,9 @@ impl Environment {
         self.warnings.extend(wrong.into_iter().map(|line| unreadable(path, line)));
         self.leave_out_what_came_with_the_repository(path, &mut values);
         values.into_iter().for_each(|(name, value)| self.offer(name, value, origin));
-        let mode = file.metadata().map_err(|error| disk::fault("look at", path, &error))?.mode();
+        let mode = file.metadata().map_err(|error| disk::io_error("look at", path, &error))?.mode();
         if may_hold_secret && mode & 0o044 != 0 {
-            let warning = Fault::new(ErrorKind::Refused, format!("{} can be read by other users", path.display()));
+            let warning = Error::new(ErrorKind::Refused, format!("{} can be read by other users", path.display()));
             self.warnings.push(warning.hint(format!("Run `chmod 600 {}`.", path.display())));
         }
         Ok(())
@@ -212,7 +213,7 @@ impl Environment {
         let found: Vec<&str> = names.iter().copied().filter(|name| values.remove(*name).is_some()).collect();
         if !found.is_empty() {
             let what = format!("{} may not be set in {whence} ({}) and is left out", found.join(", "), path.display());
-            self.warnings.push(Fault::new(ErrorKind::Refused, what).hint(hint));
+            self.warnings.push(Error::new(ErrorKind::Refused, what).hint(hint));
         }
     }
 }
@@ -303,8 +304,8 @@ fn line_of(text: &[u8], at: usize) -> usize {
     text.iter().take(at).filter(|byte| **byte == b'\n').count() + 1
 }
 
-fn unreadable(path: &Path, line: usize) -> Fault {
-    Fault::new(ErrorKind::Invalid, format!("{}: line {line} cannot be read and is left out", path.display()))
+fn unreadable(path: &Path, line: usize) -> Error {
+    Error::new(ErrorKind::Invalid, format!("{}: line {line} cannot be read and is left out", path.display()))
         .hint("Write NAME=value; quote a value that contains spaces, quotes or #.")
 }
 
@@ -350,10 +351,10 @@ pub struct Settings {
 
 impl Settings {
     /// Reads the settings. The second part of the result lists the invalid values.
-    pub fn read(env: &Environment) -> (Self, Vec<Fault>) {
+    pub fn read(env: &Environment) -> (Self, Vec<Error>) {
         let mut warnings = Vec::new();
         let mut wrong = |name: &str, expected: &str| {
-            warnings.push(Fault::new(ErrorKind::Invalid, format!("{name} is not {expected} and is left out")));
+            warnings.push(Error::new(ErrorKind::Invalid, format!("{name} is not {expected} and is left out")));
         };
         let text = |name: &str| env.get(name).map(str::to_owned);
         let ts_port = env.get("THRUM_TS_PORT").and_then(|port| match port.parse() {
@@ -380,7 +381,7 @@ impl Settings {
         let ts_control_url = text("THRUM_TS_CONTROL_URL").or_else(|| text("THRUM_TAILSCALE_CONTROL_URL"));
         if ts_control_url.as_deref().is_some_and(is_open_to_others) {
             warnings.push(
-                Fault::new(
+                Error::new(
                     ErrorKind::Refused,
                     "THRUM_TS_CONTROL_URL is plain http: whoever is on the way there can choose who is on the tailnet",
                 )
@@ -504,7 +505,7 @@ mod tests {
         place.write(0, b"THRUM_A=1\n\xff\xfe\x00THRUM_B=2");
         place.write(1, vec![b'#'; 10 << 20]);
         let env = place.load(&[]);
-        let messages: Vec<_> = env.warnings().iter().map(|fault| fault.message.clone()).collect();
+        let messages: Vec<_> = env.warnings().iter().map(|error| error.message.clone()).collect();
         assert_eq!(messages.len(), 2, "{messages:?}");
         assert!(messages[0].contains("line 2") && messages[1].contains("larger than"), "{messages:?}");
     }

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use thrum_core::{Fault, limits, name::printable, words::count};
+use thrum_core::{Error, limits, name::printable, words::count};
 use thrum_store::Forgetting;
 use thrum_sync::Peers;
 use tokio::sync::Notify;
@@ -20,12 +20,12 @@ pub(crate) async fn follow(storage: Arc<Storage>, peers: Peers, own: String, wak
             match removed {
                 Ok(removed) => {
                     for Forgetting { peer, .. } in removed {
-                        if let Err(fault) = forget(&storage, &peers, &own, &peer).await {
-                            tracing::warn!("what {} brought is not dropped yet: {fault}", printable(&peer));
+                        if let Err(error) = forget(&storage, &peers, &own, &peer).await {
+                            tracing::warn!("what {} brought is not dropped yet: {error}", printable(&peer));
                         }
                     }
                 }
-                Err(fault) => tracing::warn!("cannot look which peers are to be forgotten: {fault}"),
+                Err(error) => tracing::warn!("cannot look which peers are to be forgotten: {error}"),
             }
             tokio::select! {
                 () = wake.notified() => {}
@@ -40,7 +40,7 @@ pub(crate) async fn follow(storage: Arc<Storage>, peers: Peers, own: String, wak
     }
 }
 
-async fn forget(storage: &Arc<Storage>, peers: &Peers, own: &str, peer: &str) -> Result<(), Fault> {
+async fn forget(storage: &Arc<Storage>, peers: &Peers, own: &str, peer: &str) -> Result<(), Error> {
     let mut events = 0;
     loop {
         let paired = peers.list();

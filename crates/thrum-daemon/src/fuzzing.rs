@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use thrum_core::{Ambient, Fault, limits};
+use thrum_core::{Ambient, Error, limits};
 use thrum_sync::{
     Peers, PeersConfig,
     peers::{Ambients, Prover},
@@ -18,7 +18,6 @@ use tokio::{net::UnixStream, runtime::Runtime, time::timeout};
 
 use crate::{
     ambient::System,
-    bell::{self, Bell},
     config::{self, Config, Key},
     daemon::{Daemon, Live},
     disk,
@@ -35,6 +34,7 @@ use crate::{
     shutdown::Shutdown,
     storage::Storage,
     tailnet,
+    wake_registry::{self, WakeRegistry},
 };
 
 /// The content of a `.env`.
@@ -94,10 +94,10 @@ impl Service for Patience {
         self.0.pace(method)
     }
 
-    async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Fault> {
+    async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Error> {
         let call = self.0.call(method, params, kept);
         let outcome = if self.pace(method) == Some(Pace::Long) {
-            timeout(WAIT, call).await.unwrap_or_else(|_| Err(Fault::new(thrum_core::ErrorKind::TryAgain, "it waits")))
+            timeout(WAIT, call).await.unwrap_or_else(|_| Err(Error::new(thrum_core::ErrorKind::TryAgain, "it waits")))
         } else {
             call.await
         };
@@ -113,7 +113,7 @@ impl Socket {
     ///
     /// # Errors
     /// File system errors.
-    pub fn open(root: &Path) -> Result<Self, Fault> {
+    pub fn open(root: &Path) -> Result<Self, Error> {
         let repo = Repo::create(root, None)?;
         config::set(&repo, Key::LocalOnly, Some(true.into()))?;
         let environment = Environment::default();
@@ -123,7 +123,7 @@ impl Socket {
             .worker_threads(1)
             .enable_all()
             .build()
-            .map_err(|error| disk::fault("start a runtime for", root, &error))?;
+            .map_err(|error| disk::io_error("start a runtime for", root, &error))?;
         let mut identity = Identity::load(&repo, Claim::None, &mut System)?;
         let hold = Hold::new(lock::acquire(&repo)?, &repo);
         let storage = Arc::new(Storage::open(&repo, &mut identity, hold.clone())?);
@@ -144,12 +144,12 @@ impl Socket {
         };
         let log = Arc::clone(&storage) as Arc<dyn thrum_sync::Log>;
         let peers = runtime.block_on(Peers::start(peers, log, storage.commits()))?;
-        let (shutdown, bell) = (Shutdown::default(), Arc::new(Bell::default()));
+        let (shutdown, wakes) = (Shutdown::default(), Arc::new(WakeRegistry::default()));
         {
             let _entered = runtime.enter();
-            shutdown.spawn(bell::follow(Arc::clone(&bell), Arc::clone(&storage), shutdown.clone()));
+            shutdown.spawn(wake_registry::follow(Arc::clone(&wakes), Arc::clone(&storage), shutdown.clone()));
         }
-        let large = LargeAnswers::start(1).map_err(|error| disk::fault("start a thread for", root, &error))?;
+        let large = LargeAnswers::start(1).map_err(|error| disk::io_error("start a thread for", root, &error))?;
         let daemon = Daemon {
             forgetting: Arc::default(),
             id,
@@ -162,7 +162,7 @@ impl Socket {
             version: String::new(),
             started: Instant::now(),
             storage: Arc::clone(&storage),
-            bell,
+            wakes,
             // No task reads this state, so git is never run.
             live: Live::default(),
             peers,

@@ -14,7 +14,7 @@ use std::{
 };
 
 use thrum_core::limits;
-use thrum_store::ops::Beat;
+use thrum_store::ops::Heartbeat;
 use tokio::{
     sync::Notify,
     time::{Instant, sleep_until},
@@ -135,10 +135,10 @@ async fn read(top: &Path, sessions: BTreeSet<String>, storage: &Arc<Storage>) {
         // Usually nothing has changed, and then no commit is needed.
         let is_news = storage.read(move |reader| reader.is_news(&id, &known)).await.unwrap_or(false);
         if is_news {
-            let beat = Beat { work: Some(work.clone()), ..Beat::default() };
-            if let Err(fault) = storage.write(move |tx| tx.note_work(&session_id, beat)).await {
+            let beat = Heartbeat { work: Some(work.clone()), ..Heartbeat::default() };
+            if let Err(error) = storage.write(move |tx| tx.note_work(&session_id, beat)).await {
                 // Most likely the session has ended.
-                tracing::debug!("the state of {} was not written down: {fault}", top.display());
+                tracing::debug!("the state of {} was not written down: {error}", top.display());
             }
         }
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::Serialize;
-use thrum_core::{Stamp, limits};
+use thrum_core::{Timestamp, limits};
 use thrum_store::query::Mailbox;
 
 /// The held mail: by the name of the author, an agent of this daemon, and then by the name and home of the recipient.
@@ -29,7 +29,7 @@ pub(crate) struct Held {
     /// The number of messages that the two agents have exchanged.
     pub(crate) messages: u64,
     /// When the mail was first held.
-    pub(crate) since: Stamp,
+    pub(crate) since: Timestamp,
 }
 
 impl Guard {

@@ -40,7 +40,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use thrum_core::{ErrorKind, Fault, Retry};
+use thrum_core::{Error, ErrorKind, Retry};
 use tokio_util::sync::CancellationToken;
 
 use crate::{lock::Lock, paths::Repo};
@@ -102,7 +102,7 @@ impl Hold {
     /// # Errors
     /// `try_again` as soon as either was replaced, and ever after. A retry helps: the next command starts a daemon on
     /// the new directory.
-    pub(crate) fn check(&self) -> Result<(), Fault> {
+    pub(crate) fn check(&self) -> Result<(), Error> {
         let in_place = || self.0.lock.is_in_place() && self.files().iter().all(OpenFile::is_in_place);
         if !self.0.lost.is_cancelled() && in_place() {
             return Ok(());
@@ -120,7 +120,7 @@ impl Hold {
         };
         let text =
             format!("{what} was deleted or replaced while its daemon ran; this daemon stores nothing more and ends");
-        Err(Fault { retry: Retry::Useful, ..Fault::new(ErrorKind::TryAgain, text).hint(hint) })
+        Err(Error { retry: Retry::Useful, ..Error::new(ErrorKind::TryAgain, text).hint(hint) })
     }
 
     /// Returns `true` if the database may be closed. Closing folds its log into its file and removes the log by path.

@@ -3,7 +3,7 @@
 //! The key identifies the daemon in every event that it has ever signed, so only one daemon may have it. Two outside
 //! actions break that rule. A repository is copied together with its `.thrum`: then two daemons would sign as one. The
 //! database is restored or replaced: then origin sequences would be assigned twice in one log. The store detects the
-//! second case from the record kept here ([`Left`]). This module detects the first one:
+//! second case from the record kept here ([`StoreFingerprint`]). This module detects the first one:
 //!
 //! * The path is the recorded one, or the recorded path leads to this very file: nothing happened.
 //! * There is no daemon with this key at the recorded path any more: the repository was moved. The log begins anew,
@@ -20,8 +20,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use thrum_core::{Ambient, DaemonId, DaemonKey, ErrorKind, Fault, exchange::Commit, limits};
-use thrum_store::Left;
+use thrum_core::{Ambient, DaemonId, DaemonKey, Error, ErrorKind, exchange::Commit, limits};
+use thrum_store::StoreFingerprint;
 use thrum_sync::held_dir::HeldDir;
 use tokio::{sync::watch, time::sleep};
 
@@ -70,13 +70,13 @@ impl Identity {
     ///
     /// # Errors
     /// `refused` for a copy without a claim; `failed` for a damaged file; file system errors.
-    pub(crate) fn load(repo: &Repo, claim: Claim, ambient: &mut dyn Ambient) -> Result<Self, Fault> {
+    pub(crate) fn load(repo: &Repo, claim: Claim, ambient: &mut dyn Ambient) -> Result<Self, Error> {
         let file = repo.identity_file();
         let here = repo.thrum_dir().to_string_lossy().into_owned();
         close_to_others(&file)?;
         let found = match read(&file) {
-            Err(fault) if claim == Claim::NewIdentity => {
-                tracing::warn!("{fault}: set aside for a new identity");
+            Err(error) if claim == Claim::NewIdentity => {
+                tracing::warn!("{error}: set aside for a new identity");
                 set_aside(&file)?;
                 None
             }
@@ -103,7 +103,7 @@ impl Identity {
         }
     }
 
-    fn create(file: PathBuf, path: String, new_log: bool, ambient: &mut dyn Ambient) -> Result<Self, Fault> {
+    fn create(file: PathBuf, path: String, new_log: bool, ambient: &mut dyn Ambient) -> Result<Self, Error> {
         let key = DaemonKey::generate(ambient);
         let record = Record {
             daemon_id: key.id().to_string(),
@@ -119,8 +119,8 @@ impl Identity {
         Ok(identity)
     }
 
-    fn of(file: PathBuf, record: Record, new_log: bool) -> Result<Self, Fault> {
-        let (directory, _) = HeldDir::of(&file).map_err(|error| disk::fault("write", &file, &error))?;
+    fn of(file: PathBuf, record: Record, new_log: bool) -> Result<Self, Error> {
+        let (directory, _) = HeldDir::of(&file).map_err(|error| disk::io_error("write", &file, &error))?;
         Ok(Self { file, directory, record, new_log })
     }
 
@@ -130,13 +130,17 @@ impl Identity {
     }
 
     /// Returns the fingerprint of the database that was last open; `None` before the first start.
-    pub(crate) fn left(&self) -> Option<Left> {
+    pub(crate) fn left(&self) -> Option<StoreFingerprint> {
         let Record { log_id, open_counter, sequence, .. } = &self.record;
-        (!log_id.is_empty()).then(|| Left { log_id: log_id.clone(), counter: *open_counter, sequence: *sequence })
+        (!log_id.is_empty()).then(|| StoreFingerprint {
+            log_id: log_id.clone(),
+            counter: *open_counter,
+            sequence: *sequence,
+        })
     }
 
     /// Records which database is open now; durable on return.
-    pub(crate) fn record(&mut self, left: &Left) -> Result<(), Fault> {
+    pub(crate) fn record(&mut self, left: &StoreFingerprint) -> Result<(), Error> {
         // Update the record in memory even if the write fails: retrying at every commit would not help.
         (self.record.log_id, self.record.open_counter, self.record.sequence) =
             (left.log_id.clone(), left.counter, left.sequence);
@@ -144,11 +148,11 @@ impl Identity {
         self.save()
     }
 
-    fn save(&self) -> Result<(), Fault> {
-        let json =
-            serde_json::to_vec_pretty(&self.record).map_err(|error| disk::fault("write", &self.file, &error.into()))?;
+    fn save(&self) -> Result<(), Error> {
+        let json = serde_json::to_vec_pretty(&self.record)
+            .map_err(|error| disk::io_error("write", &self.file, &error.into()))?;
         let name = Path::new(self.file.file_name().unwrap_or_default());
-        self.directory.replace(name, &json).map_err(|error| disk::fault("write", &self.file, &error))
+        self.directory.replace(name, &json).map_err(|error| disk::io_error("write", &self.file, &error))
     }
 }
 
@@ -168,14 +172,14 @@ pub(crate) async fn follow(mut identity: Identity, mut commits: watch::Receiver<
             tracing::warn!("the database was not the one we left: log {log} begins");
         }
         if (is_new || latest > identity.record.sequence)
-            && let Err(fault) = identity.record(&Left {
+            && let Err(error) = identity.record(&StoreFingerprint {
                 log_id: log.to_string(),
                 counter: identity.record.open_counter,
                 sequence: latest,
             })
         {
             // The next start will not recognise the database and begin yet another log, which is safe.
-            tracing::error!("{fault}");
+            tracing::error!("{error}");
         }
     }
 }
@@ -184,7 +188,7 @@ pub(crate) async fn follow(mut identity: Identity, mut commits: watch::Receiver<
 ///
 /// # Errors
 /// `failed` for a damaged file; file system errors.
-pub(crate) fn known(repo: &Repo) -> Result<Option<String>, Fault> {
+pub(crate) fn known(repo: &Repo) -> Result<Option<String>, Error> {
     Ok(read(&repo.identity_file())?.map(|record| record.key.id().to_string()))
 }
 
@@ -192,7 +196,7 @@ pub(crate) fn known(repo: &Repo) -> Result<Option<String>, Fault> {
 ///
 /// # Errors
 /// Those of [`Identity::load`].
-pub(crate) fn check(repo: &Repo) -> Result<(), Fault> {
+pub(crate) fn check(repo: &Repo) -> Result<(), Error> {
     let (file, here) = (repo.identity_file(), repo.thrum_dir().to_string_lossy().into_owned());
     match read(&file)? {
         Some(record)
@@ -207,12 +211,12 @@ pub(crate) fn check(repo: &Repo) -> Result<(), Fault> {
 
 /// Makes the file private again. Another program may have rewritten it with default permissions. The log warns the
 /// user, because others may know the key by now.
-fn close_to_others(file: &Path) -> Result<(), Fault> {
+fn close_to_others(file: &Path) -> Result<(), Error> {
     // A symbolic link is refused later, when the file is read.
     if fs::symlink_metadata(file).is_ok_and(|about| about.is_file() && about.mode() & 0o077 != 0) {
         tracing::warn!("{} could be read by others; its mode is 0600 again", file.display());
         fs::set_permissions(file, fs::Permissions::from_mode(0o600))
-            .map_err(|error| disk::fault("protect", file, &error))?;
+            .map_err(|error| disk::io_error("protect", file, &error))?;
     }
     Ok(())
 }
@@ -221,15 +225,15 @@ fn close_to_others(file: &Path) -> Result<(), Fault> {
 ///
 /// # Errors
 /// Those of [`known`].
-pub(crate) fn has_left(repo: &Repo) -> Result<bool, Fault> {
+pub(crate) fn has_left(repo: &Repo) -> Result<bool, Error> {
     Ok(read(&repo.identity_file())?.is_some_and(|record| !record.log_id.is_empty()))
 }
 
-fn read(file: &Path) -> Result<Option<Record>, Fault> {
+fn read(file: &Path) -> Result<Option<Record>, Error> {
     let Some(bytes) = disk::read_private(file, limits::MAX_SMALL_FILE_BYTES)? else { return Ok(None) };
     // The text of a parse error is not shown, because it may quote the key.
     serde_json::from_slice(&bytes).map(Some).map_err(|_| {
-        Fault::new(ErrorKind::Failed, format!("{} is damaged", file.display()))
+        Error::new(ErrorKind::Failed, format!("{} is damaged", file.display()))
             .hint("Restore it from a backup, or give this daemon a new identity: `thrum daemon start --new-identity`.")
     })
 }
@@ -244,7 +248,7 @@ enum Whereabouts {
     Both,
 }
 
-fn whereabouts(recorded: &Path, id: &DaemonId, file: &Path) -> Result<Whereabouts, Fault> {
+fn whereabouts(recorded: &Path, id: &DaemonId, file: &Path) -> Result<Whereabouts, Error> {
     let theirs = recorded.join("var").join("daemon.json");
     let inode = |path: &Path| fs::metadata(path).map(|about| (about.dev(), about.ino())).ok();
     if inode(&theirs).is_some_and(|theirs| Some(theirs) == inode(file)) {
@@ -255,22 +259,22 @@ fn whereabouts(recorded: &Path, id: &DaemonId, file: &Path) -> Result<Whereabout
         // There is no such file, it belongs to another daemon, or it is not readable as a key: no daemon there can sign
         // with this key.
         Ok(_) => Ok(Whereabouts::Moved),
-        Err(fault) if fault.kind == ErrorKind::Failed => Ok(Whereabouts::Moved),
+        Err(error) if error.kind == ErrorKind::Failed => Ok(Whereabouts::Moved),
         // The file exists but may not be read: leave the decision to the user.
         Err(_) => Ok(Whereabouts::Both),
     }
 }
 
-fn copied(recorded: &str, here: &str) -> Fault {
-    Fault::new(ErrorKind::Refused, format!("{here} was copied from {recorded}, which still has the same identity"))
+fn copied(recorded: &str, here: &str) -> Error {
+    Error::new(ErrorKind::Refused, format!("{here} was copied from {recorded}, which still has the same identity"))
         .hint("`thrum daemon start --new-identity` makes this a daemon of its own; `--moved` if the other one is no longer used.")
 }
 
-fn set_aside(path: &Path) -> Result<(), Fault> {
+fn set_aside(path: &Path) -> Result<(), Error> {
     let mut aside = path.as_os_str().to_owned();
     aside.push(".old");
     match fs::rename(path, &aside) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(disk::fault("rename", path, &error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(disk::io_error("rename", path, &error)),
         _ => Ok(()),
     }
 }

@@ -11,7 +11,7 @@ use std::{
     thread,
 };
 
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 type Work = Box<dyn FnOnce() + Send>;
@@ -66,9 +66,9 @@ impl Turn {
     /// The error of the work; `failed` if it panicked.
     pub(crate) async fn work<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, Fault> {
-        let failed = || Fault::new(ErrorKind::Failed, "an answer could not be worked out; see the daemon's log");
+        work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
+        let failed = || Error::new(ErrorKind::Failed, "an answer could not be worked out; see the daemon's log");
         let (sender, receiver) = oneshot::channel();
         let work = move || {
             // The thread survives a panic, which ends only this answer, because the sender is dropped with it.
@@ -106,7 +106,7 @@ mod tests {
         let large = LargeAnswers::start(1).unwrap();
         let first = large.turn().await;
         assert!(large.turns.try_acquire().is_err(), "another one waits");
-        let panicked: Result<(), Fault> = first.work(|| panic!("in a test")).await;
+        let panicked: Result<(), Error> = first.work(|| panic!("in a test")).await;
         assert_eq!(panicked.unwrap_err().kind, ErrorKind::Failed);
         drop(first);
         assert_eq!(large.turn().await.work(|| Ok(7)).await, Ok(7));

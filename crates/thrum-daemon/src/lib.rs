@@ -6,7 +6,6 @@
 mod acknowledged;
 mod ambient;
 pub mod backup;
-mod bell;
 mod caller;
 pub mod checkup;
 mod collisions;
@@ -43,6 +42,7 @@ mod shutdown;
 mod storage;
 mod tailnet;
 mod waiters;
+mod wake_registry;
 pub mod worktrees;
 
 pub use rpc::methods::METHODS;

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 use tokio::{
     net::{UnixListener, UnixStream},
     time::{Instant, sleep},
@@ -46,33 +46,33 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 ///
 /// # Errors
 /// `refused` if a program answers on the socket, or if the path belongs to something else.
-pub(crate) async fn open(repo: &Repo) -> Result<Listening, Fault> {
+pub(crate) async fn open(repo: &Repo) -> Result<Listening, Error> {
     let path = repo.socket_to_open();
     if let Some(directory) = path.parent() {
         disk::make_private_dir(directory)?;
     }
     let until = Instant::now() + limits::STATE_LOOK * 3;
-    while let Err(fault) = clear(&path).await {
+    while let Err(error) = clear(&path).await {
         // A socket in the runtime directory may belong to a daemon whose state was replaced and which is about to end.
         if path.starts_with(repo.var()) || Instant::now() >= until {
-            return Err(fault);
+            return Err(error);
         }
         sleep(limits::SOCKET_PROBE / 5).await;
     }
-    let listener = UnixListener::bind(&path).map_err(|error| disk::fault("listen on", &path, &error))?;
+    let listener = UnixListener::bind(&path).map_err(|error| disk::io_error("listen on", &path, &error))?;
     let listening = Listening { listener, identity: identity(&path), path };
     fs::set_permissions(&listening.path, fs::Permissions::from_mode(0o600))
-        .map_err(|error| disk::fault("protect", &listening.path, &error))?;
+        .map_err(|error| disk::io_error("protect", &listening.path, &error))?;
     Ok(listening)
 }
 
-async fn clear(path: &Path) -> Result<(), Fault> {
+async fn clear(path: &Path) -> Result<(), Error> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(disk::fault("look at", path, &error)),
+        Err(error) => return Err(disk::io_error("look at", path, &error)),
         Ok(about) if !about.file_type().is_socket() => {
             return Err(
-                Fault::new(ErrorKind::Refused, format!("{} is no socket", path.display())).hint("Move it away.")
+                Error::new(ErrorKind::Refused, format!("{} is no socket", path.display())).hint("Move it away.")
             );
         }
         Ok(_) => {}
@@ -82,11 +82,11 @@ async fn clear(path: &Path) -> Result<(), Fault> {
         Ok(Ok(_)) | Err(_) => false,
     };
     if !dead {
-        return Err(Fault::new(ErrorKind::Refused, format!("socket {} is in use by another daemon", path.display()))
+        return Err(Error::new(ErrorKind::Refused, format!("socket {} is in use by another daemon", path.display()))
             .hint("Stop that daemon first."));
     }
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk::fault("remove", path, &error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk::io_error("remove", path, &error)),
         _ => Ok(()),
     }
 }
@@ -103,8 +103,8 @@ mod tests {
         let listening = open(&repo).await.unwrap();
         assert_eq!(fs::metadata(repo.socket()).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::metadata(repo.var()).unwrap().permissions().mode() & 0o777, 0o700);
-        let fault = open(&repo).await.unwrap_err();
-        assert_eq!(fault.message, format!("socket {} is in use by another daemon", repo.socket().display()));
+        let error = open(&repo).await.unwrap_err();
+        assert_eq!(error.message, format!("socket {} is in use by another daemon", repo.socket().display()));
         drop(listening);
         assert!(!repo.socket().exists());
     }

@@ -15,7 +15,7 @@ use std::{
 
 use rustix::process::{Flock, FlockType, Pid};
 
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 use crate::{disk, paths::Repo, pidfile};
 
@@ -62,30 +62,30 @@ pub fn go_holder(repo: &Repo) -> Option<Pid> {
 ///
 /// # Errors
 /// `refused`, naming the process, if another daemon holds it.
-pub(crate) fn acquire(repo: &Repo) -> Result<Lock, Fault> {
+pub(crate) fn acquire(repo: &Repo) -> Result<Lock, Error> {
     let path = repo.lock_file();
     let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
     let open =
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(no_links).open(&path);
-    let file = open.map_err(|error| disk::fault("open", &path, &error))?;
+    let file = open.map_err(|error| disk::io_error("open", &path, &error))?;
     match file.try_lock() {
         Ok(()) => {
             // On a file system without record locks, the holder can still be found through its socket.
             let _ = rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
-            let about = file.metadata().map_err(|error| disk::fault("look at", &path, &error))?;
+            let about = file.metadata().map_err(|error| disk::io_error("look at", &path, &error))?;
             let lock = Lock { _file: file, identity: (about.dev(), about.ino()), path };
             // If the directory was replaced meanwhile, it contains another lock file.
             if lock.is_in_place() { Ok(lock) } else { Err(already_running(repo)) }
         }
         Err(TryLockError::WouldBlock) => Err(already_running(repo)),
-        Err(TryLockError::Error(error)) => Err(disk::fault("lock", &path, &error)),
+        Err(TryLockError::Error(error)) => Err(disk::io_error("lock", &path, &error)),
     }
 }
 
-fn already_running(repo: &Repo) -> Fault {
+fn already_running(repo: &Repo) -> Error {
     let who = pidfile::read(&repo.pid_file())
         .map_or_else(|| "it is just starting".to_owned(), |file| format!("pid {}", file.pid));
-    Fault::new(ErrorKind::Refused, format!("a daemon is already running for {} ({who})", repo.main_root().display()))
+    Error::new(ErrorKind::Refused, format!("a daemon is already running for {} ({who})", repo.main_root().display()))
         .hint("`thrum daemon status` shows it, `thrum daemon restart` replaces it.")
 }
 
@@ -101,9 +101,9 @@ mod tests {
         let first = acquire(&repo).expect("a pid file alone, even of a living process, holds nothing");
         let record =
             pidfile::write(&repo.pid_file(), repo.main_root(), &repo.socket(), "2026-01-01T00:00:00Z").unwrap();
-        let fault = acquire(&repo).unwrap_err();
-        assert_eq!(fault.kind, ErrorKind::Refused);
-        assert!(fault.message.contains(&format!("pid {}", std::process::id())), "{fault}");
+        let error = acquire(&repo).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Refused);
+        assert!(error.message.contains(&format!("pid {}", std::process::id())), "{error}");
         drop((record, first));
         assert!(!repo.pid_file().exists());
         acquire(&repo).expect("free again");

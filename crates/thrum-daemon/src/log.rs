@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use thrum_core::{
-    Event, Fault, Heads, Stamp, Sum,
+    Error, Event, Heads, SetDigest, Timestamp,
     compare::{Listing, LogOf, Numbers, Wanted},
-    exchange::{Applied, Batch, Checkpoint, Footing, LongEvents, Page, Row},
+    exchange::{Applied, Batch, Checkpoint, LongEvents, Page, Prerequisites, Row},
     limits,
     quota::OverQuota,
 };
@@ -22,76 +22,76 @@ impl Log for Storage {
         self.commits().borrow().latest
     }
 
-    fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Fault> {
+    fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Error> {
         self.read_now(|reader| reader.page(after, max_events, max_bytes))
     }
 
-    fn long_events(&self, max: usize, is_too_long: fn(&str) -> bool) -> Result<LongEvents, Fault> {
+    fn long_events(&self, max: usize, is_too_long: fn(&str) -> bool) -> Result<LongEvents, Error> {
         self.read_now(|reader| reader.long_events(max, is_too_long))
     }
 
-    fn footings(&self, rows: &[Row], fits: &dyn Fn(&Row) -> bool) -> Result<Vec<Footing>, Fault> {
-        self.read_now(|reader| reader.footings(rows, fits))
+    fn prerequisites(&self, rows: &[Row], fits: &dyn Fn(&Row) -> bool) -> Result<Vec<Prerequisites>, Error> {
+        self.read_now(|reader| reader.prerequisites(rows, fits))
     }
 
-    fn heads(&self) -> Result<Heads, Fault> {
+    fn heads(&self) -> Result<Heads, Error> {
         self.read_now(|reader| reader.heads())
     }
 
-    fn counted(&self) -> Result<Heads, Fault> {
+    fn counted(&self) -> Result<Heads, Error> {
         self.read_now(|reader| reader.counted())
     }
 
-    fn mend(&self) -> Result<bool, Fault> {
+    fn mend(&self) -> Result<bool, Error> {
         // Check in a read first, which runs beside writers and on one snapshot. Otherwise events written meanwhile
         // would look lost.
         Ok(self.read_now(|reader| reader.lacks())? && self.write_now(|tx| tx.mend_losses())?)
     }
 
-    fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Fault> {
+    fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Error> {
         self.read_now(|reader| reader.numbers(of, after, most))
     }
 
-    fn listing(&self, of: &LogOf, after: &str, upto: &str, most: usize) -> Result<Listing, Fault> {
+    fn listing(&self, of: &LogOf, after: &str, upto: &str, most: usize) -> Result<Listing, Error> {
         self.read_now(|reader| reader.listing(of, after, upto, most))
     }
 
-    fn stretch(&self, of: &LogOf, after: &str, upto: &str) -> Result<(u64, Sum), Fault> {
+    fn stretch(&self, of: &LogOf, after: &str, upto: &str) -> Result<(u64, SetDigest), Error> {
         self.read_now(|reader| reader.stretch(of, after, upto))
     }
 
-    fn named(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Fault> {
+    fn named(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Error> {
         self.read_now(|reader| reader.named(of, wanted, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES))
     }
 
-    fn projection(&self) -> Result<Sum, Fault> {
+    fn projection(&self) -> Result<SetDigest, Error> {
         self.read_now(|reader| reader.projection())
     }
 
-    fn purge_waits(&self) -> Result<bool, Fault> {
+    fn purge_waits(&self) -> Result<bool, Error> {
         self.read_now(|reader| reader.purge_waits())
     }
 
-    fn checkpoint(&self, peer: &str) -> Result<Option<Checkpoint>, Fault> {
+    fn checkpoint(&self, peer: &str) -> Result<Option<Checkpoint>, Error> {
         self.read_now(|reader| reader.checkpoint(peer))
     }
 
-    fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Fault> {
+    fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Error> {
         self.read_now(|reader| events.iter().map(|event| reader.holds(&event.id, &event.body)).collect())
     }
 
-    fn apply(&self, batch: Batch) -> Result<Applied, Fault> {
+    fn apply(&self, batch: Batch) -> Result<Applied, Error> {
         self.take(batch)
     }
 
-    fn acknowledged(&self, peer: &str, upto: u64, at: Stamp) {
+    fn acknowledged(&self, peer: &str, upto: u64, at: Timestamp) {
         // A peer that claims more than the log contains refers to an earlier life of this database.
         if upto <= self.latest() {
             self.acknowledged.note(peer, upto, at);
         }
     }
 
-    fn forget(&self, peer: &str) -> Result<(), Fault> {
+    fn forget(&self, peer: &str) -> Result<(), Error> {
         self.acknowledged.forget(peer);
         let peer = peer.to_owned();
         self.write_now(move |tx| {
@@ -100,7 +100,7 @@ impl Log for Storage {
         })
     }
 
-    fn backlog(&self, peer: &str, after: u64) -> Result<u64, Fault> {
+    fn backlog(&self, peer: &str, after: u64) -> Result<u64, Error> {
         // Usually no events wait for the peer. This case is answered without reading rows, because the backlog is also
         // requested while a peer is being read.
         if self.commits().borrow().latest_not_from(peer) <= after {
@@ -109,12 +109,12 @@ impl Log for Storage {
         self.read_now(|reader| reader.backlog(peer, after))
     }
 
-    fn over_quota(&self, peer: &str) -> Result<Option<OverQuota>, Fault> {
+    fn over_quota(&self, peer: &str) -> Result<Option<OverQuota>, Error> {
         let kept = self.readers.with(|reader| reader.usage(peer))?;
         Ok(kept.beyond(&(self.quota)()))
     }
 
-    fn troubles(&self, peer: &str) -> Result<thrum_core::exchange::Troubles, Fault> {
+    fn troubles(&self, peer: &str) -> Result<thrum_core::exchange::Troubles, Error> {
         self.read_now(|reader| reader.troubles(peer))
     }
 }

@@ -11,7 +11,7 @@ use std::{
     sync::Mutex,
 };
 
-use thrum_core::{Fault, limits, name};
+use thrum_core::{Error, limits, name};
 use thrum_sync::held_dir::{HeldDir, with_suffix};
 use tracing::{
     Event, Level, Subscriber,
@@ -25,7 +25,7 @@ use tracing_subscriber::{
 use crate::disk;
 
 /// Sends all further log output of this process to `path`, and also to standard error if `also_shown`.
-pub(crate) fn init(path: &Path, also_shown: bool) -> Result<(), Fault> {
+pub(crate) fn init(path: &Path, also_shown: bool) -> Result<(), Error> {
     let file = Rotating::open(path, limits::LOG_FILE_BYTES)?;
     let writer = Mutex::new(Output { file, also_shown });
     let subscriber = tracing_subscriber::fmt()
@@ -108,8 +108,8 @@ struct Rotating {
 }
 
 impl Rotating {
-    fn open(path: &Path, most: u64) -> Result<Self, Fault> {
-        let failed = |error| disk::fault("open the log", path, &error);
+    fn open(path: &Path, most: u64) -> Result<Self, Error> {
+        let failed = |error| disk::io_error("open the log", path, &error);
         let (directory, name) = HeldDir::of(path).map_err(failed)?;
         let file = directory.append(&name).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();

@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use thrum_core::{ErrorKind, Fault, Stamp, limits, name};
+use thrum_core::{Error, ErrorKind, Timestamp, limits, name};
 
 use crate::{disk, paths::Repo};
 
@@ -33,7 +33,7 @@ pub struct Note {
     /// Usually Markdown, but another program may have written anything into the file.
     pub content: Vec<u8>,
     /// When the file was last written.
-    pub updated_at: Stamp,
+    pub updated_at: Timestamp,
 }
 
 impl Notes {
@@ -60,10 +60,10 @@ impl Notes {
     ///
     /// # Errors
     /// `invalid` if `agent` is not a valid agent name, or if its notes would be another agent's preamble.
-    pub fn path(&self, agent: &str, part: Part) -> Result<PathBuf, Fault> {
+    pub fn path(&self, agent: &str, part: Part) -> Result<PathBuf, Error> {
         name::check_agent(agent)?;
         if agent.ends_with("_preamble") {
-            return Err(Fault::new(
+            return Err(Error::new(
                 ErrorKind::Invalid,
                 format!("{agent} cannot have notes: its file would be another agent's preamble"),
             ));
@@ -79,7 +79,7 @@ impl Notes {
     /// # Errors
     /// Those of [`path`](Self::path); an error if the file is a link or larger than [`limits::MAX_NOTES_BYTES`]; file
     /// system errors.
-    pub fn read(&self, agent: &str, part: Part) -> Result<Option<Note>, Fault> {
+    pub fn read(&self, agent: &str, part: Part) -> Result<Option<Note>, Error> {
         let path = self.path(agent, part)?;
         if !self.is_there()? {
             return Ok(None);
@@ -87,10 +87,10 @@ impl Notes {
         let Some(content) = disk::read_private(&path, limits::MAX_NOTES_BYTES as u64)? else { return Ok(None) };
         let written = fs::metadata(&path)
             .and_then(|about| about.modified())
-            .map_err(|error| disk::fault("look at", &path, &error))?;
+            .map_err(|error| disk::io_error("look at", &path, &error))?;
         Ok(Some(Note {
             content,
-            updated_at: Stamp::ZERO.plus(written.duration_since(std::time::UNIX_EPOCH).unwrap_or_default()),
+            updated_at: Timestamp::ZERO.plus(written.duration_since(std::time::UNIX_EPOCH).unwrap_or_default()),
         }))
     }
 
@@ -99,7 +99,7 @@ impl Notes {
     /// # Errors
     /// Those of [`path`](Self::path); `invalid` if the content is not UTF-8 or larger than [`limits::MAX_NOTES_BYTES`];
     /// file system errors.
-    pub fn write(&self, agent: &str, part: Part, content: &[u8]) -> Result<PathBuf, Fault> {
+    pub fn write(&self, agent: &str, part: Part, content: &[u8]) -> Result<PathBuf, Error> {
         let path = self.path(agent, part)?;
         check(content)?;
         disk::make_private_dir(&self.0)?;
@@ -111,7 +111,7 @@ impl Notes {
     ///
     /// # Errors
     /// Those of [`path`](Self::path); file system errors.
-    pub fn clear(&self, agent: &str) -> Result<bool, Fault> {
+    pub fn clear(&self, agent: &str) -> Result<bool, Error> {
         let path = self.path(agent, Part::Notes)?;
         if !self.is_there()? {
             return Ok(false);
@@ -119,17 +119,17 @@ impl Notes {
         match fs::remove_file(&path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(disk::fault("remove", &path, &error)),
+            Err(error) => Err(disk::io_error("remove", &path, &error)),
         }
     }
 
     /// Returns `true` if the directory exists. A link is refused, because it would lead somewhere else.
-    fn is_there(&self) -> Result<bool, Fault> {
+    fn is_there(&self) -> Result<bool, Error> {
         match fs::symlink_metadata(&self.0) {
             Ok(about) if about.is_dir() => Ok(true),
             Ok(_) => Err(no_directory(&self.0)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(disk::fault("look at", &self.0, &error)),
+            Err(error) => Err(disk::io_error("look at", &self.0, &error)),
         }
     }
 }
@@ -138,9 +138,9 @@ impl Notes {
 ///
 /// # Errors
 /// `invalid`, with the problem.
-pub fn check(content: &[u8]) -> Result<(), Fault> {
+pub fn check(content: &[u8]) -> Result<(), Error> {
     if content.len() > limits::MAX_NOTES_BYTES {
-        return Err(Fault::new(
+        return Err(Error::new(
             ErrorKind::Invalid,
             format!("the notes have {} bytes, at most {} are kept", content.len(), limits::MAX_NOTES_BYTES),
         )
@@ -148,15 +148,15 @@ pub fn check(content: &[u8]) -> Result<(), Fault> {
     }
     match std::str::from_utf8(content) {
         Ok(_) => Ok(()),
-        Err(error) => Err(Fault::new(
+        Err(error) => Err(Error::new(
             ErrorKind::Invalid,
             format!("the notes are not UTF-8 (byte {} is the first that is wrong)", error.valid_up_to() + 1),
         )),
     }
 }
 
-fn no_directory(path: &Path) -> Fault {
-    Fault::new(ErrorKind::Refused, format!("{} is no directory of its own", path.display()))
+fn no_directory(path: &Path) -> Error {
+    Error::new(ErrorKind::Refused, format!("{} is no directory of its own", path.display()))
         .hint("Remove it; a link to another place is not followed.")
 }
 
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(path, repo.root().join(".thrum/context/ann.md"));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(text(notes.read("ann", Part::Notes).unwrap()).as_deref(), Some("zwei — 2"));
-        assert!(notes.read("ann", Part::Notes).unwrap().unwrap().updated_at > Stamp::ZERO);
+        assert!(notes.read("ann", Part::Notes).unwrap().unwrap().updated_at > Timestamp::ZERO);
         assert!(notes.clear("ann").unwrap());
         assert_eq!(notes.read("ann", Part::Notes).unwrap(), None);
         assert_eq!(text(notes.read("ann", Part::Preamble).unwrap()).as_deref(), Some("I review."));
@@ -234,8 +234,8 @@ mod tests {
             notes.write("ann", Part::Notes, &vec![b'x'; limits::MAX_NOTES_BYTES + 1]).unwrap_err().kind,
             ErrorKind::Invalid
         );
-        let fault = notes.write("ann", Part::Notes, b"ab\xff").unwrap_err();
-        assert!(fault.message.contains("byte 3"), "{fault}");
+        let error = notes.write("ann", Part::Notes, b"ab\xff").unwrap_err();
+        assert!(error.message.contains("byte 3"), "{error}");
         assert_eq!(notes.read("ann", Part::Notes).unwrap().unwrap().content.len(), limits::MAX_NOTES_BYTES);
     }
 }

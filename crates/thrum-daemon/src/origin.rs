@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 use crate::{git, layout, paths::Repo};
 
@@ -23,7 +23,7 @@ const OURS: [&str; 2] = [".thrum/var", ".thrum/redirect"];
 ///
 /// # Errors
 /// `refused`, naming what to remove. Retrying does not help.
-pub(crate) fn check(repo: &Repo) -> Result<(), Fault> {
+pub(crate) fn check(repo: &Repo) -> Result<(), Error> {
     let root = repo.main_root();
     let top = layout::git_top(root);
     if !top.join(".git").exists() || layout::is_inside_git_dir(root) {
@@ -31,7 +31,7 @@ pub(crate) fn check(repo: &Repo) -> Result<(), Fault> {
     }
     if top != root {
         let shown = repo.thrum_dir().display();
-        return Err(Fault::new(
+        return Err(Error::new(
             ErrorKind::Refused,
             format!(
                 "{shown} lies inside the git repository {}, not at its top: it may have come with somebody's code",
@@ -42,7 +42,7 @@ pub(crate) fn check(repo: &Repo) -> Result<(), Fault> {
     }
     // If git gives no answer, the daemon starts nevertheless: the git of a user who cloned the repository answers.
     if OURS.iter().any(|path| is_tracked(root, path) == Some(true)) {
-        return Err(Fault::new(
+        return Err(Error::new(
             ErrorKind::Refused,
             format!(
                 "git tracks files in {}: keys, peers and tokens that came with the repository are not used",
@@ -104,9 +104,9 @@ mod tests {
             fs::write(&file, "theirs").unwrap();
             assert_eq!(check(&repo), Ok(()), "{name}: nobody sent it");
             git(&root, &["add", "--force", &format!(".thrum/{name}")]);
-            let fault = check(&repo).unwrap_err();
-            assert_eq!(fault.kind, ErrorKind::Refused, "{name}");
-            assert!(fault.hint.unwrap().contains("git rm -r --cached .thrum"), "{name}");
+            let error = check(&repo).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Refused, "{name}");
+            assert!(error.hint.unwrap().contains("git rm -r --cached .thrum"), "{name}");
         }
     }
 
@@ -138,8 +138,8 @@ mod tests {
         let below = root.join("node_modules/pkg");
         fs::create_dir_all(&below).unwrap();
         let package = Repo::create(&below, None).unwrap();
-        let fault = check(&package).unwrap_err();
-        assert!(fault.message.contains("not at its top") && fault.hint.unwrap().contains("thrum init"));
+        let error = check(&package).unwrap_err();
+        assert!(error.message.contains("not at its top") && error.hint.unwrap().contains("thrum init"));
         let guard = tempfile::tempdir().unwrap();
         assert_eq!(check(&Repo::create(guard.path(), None).unwrap()), Ok(()));
     }

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use thrum_core::{ErrorKind, Fault, Sum, limits};
+use thrum_core::{Error, ErrorKind, SetDigest, limits};
 
 use crate::{disk, layout, pidfile};
 
@@ -38,8 +38,8 @@ impl Repo {
     /// `not_found` if there is no `.thrum`, or only one outside the linked git worktree that contains `start`;
     /// `refused` if `.thrum` is a link that leads out of the repository; `invalid` if its redirect is relative, leads
     /// nowhere, or leads to another redirect.
-    pub fn discover(start: &Path) -> Result<Self, Fault> {
-        let start = fs::canonicalize(start).map_err(|error| disk::fault("look at", start, &error))?;
+    pub fn discover(start: &Path) -> Result<Self, Error> {
+        let start = fs::canonicalize(start).map_err(|error| disk::io_error("look at", start, &error))?;
         let root = start.ancestors().find(|dir| dir.join(".thrum").is_dir());
         match (root, layout::around(&start)) {
             (Some(root), top) if top.is_none_or(|top| root.starts_with(top)) => Self::at(root),
@@ -50,7 +50,7 @@ impl Repo {
 
     /// Returns the repository of the git worktree at `top`, which has no `.thrum`. `outer` is the nearest directory
     /// above that has one.
-    fn without_own(top: &Path, outer: Option<&Path>) -> Result<Self, Fault> {
+    fn without_own(top: &Path, outer: Option<&Path>) -> Result<Self, Error> {
         if let Some(home) = layout::home(top).filter(|home| home.join(".thrum").is_dir()) {
             return Ok(Self { root: top.to_owned(), local_dir: top.join(".thrum"), ..Self::at(&home)? });
         }
@@ -68,8 +68,8 @@ impl Repo {
     /// # Errors
     /// The errors of [`discover`](Self::discover) and of the file system. Nothing is written through a link that leads
     /// elsewhere.
-    pub fn create(root: &Path, redirect_to: Option<&Path>) -> Result<Self, Fault> {
-        let root = fs::canonicalize(root).map_err(|error| disk::fault("look at", root, &error))?;
+    pub fn create(root: &Path, redirect_to: Option<&Path>) -> Result<Self, Error> {
+        let root = fs::canonicalize(root).map_err(|error| disk::io_error("look at", root, &error))?;
         let mut local = root.join(".thrum");
         if fs::symlink_metadata(&local).is_ok_and(|about| about.is_symlink()) {
             local = resolve_inside(&root)?;
@@ -90,7 +90,7 @@ impl Repo {
     ///
     /// # Errors
     /// File system errors; `refused` if it is a link or belongs to another user.
-    pub(crate) fn make_var(&self) -> Result<(), Fault> {
+    pub(crate) fn make_var(&self) -> Result<(), Error> {
         let var = self.var();
         disk::make_private_dir(&var)?;
         let ignore = var.join(".gitignore");
@@ -101,7 +101,7 @@ impl Repo {
     }
 
     /// Returns the repository whose `.thrum` is in `root`, a path without links.
-    fn at(root: &Path) -> Result<Self, Fault> {
+    fn at(root: &Path) -> Result<Self, Error> {
         let local_dir = resolve_inside(root)?;
         let root = root.to_owned();
         let (main_root, thrum_dir) = match (follow_redirect(&local_dir)?, layout::home(&root)) {
@@ -121,11 +121,11 @@ impl Repo {
     /// # Errors
     /// `refused` if no worktree that shares this daemon contains it. A client decides what it sends, not where the
     /// daemon reads and writes.
-    pub fn worktree(&self, path: &Path) -> Result<Self, Fault> {
+    pub fn worktree(&self, path: &Path) -> Result<Self, Error> {
         let found = if path.is_absolute() { Self::discover(path).ok() } else { None };
         found.filter(|found| found.thrum_dir == self.thrum_dir).ok_or_else(|| {
             let shown = thrum_core::name::printable(&path.display().to_string());
-            Fault::new(ErrorKind::Refused, format!("{shown} is no worktree of {}", self.main_root.display()))
+            Error::new(ErrorKind::Refused, format!("{shown} is no worktree of {}", self.main_root.display()))
                 .hint("Give the absolute path of a worktree in which `thrum init` was run.")
         })
     }
@@ -209,7 +209,7 @@ impl Repo {
     }
 
     fn short_socket(&self, runtime_dir: &Path) -> PathBuf {
-        let hash = Sum::of(self.thrum_dir.as_os_str().as_encoded_bytes()).to_string();
+        let hash = SetDigest::of(self.thrum_dir.as_os_str().as_encoded_bytes()).to_string();
         runtime_dir.join(format!("{}.sock", &hash[..16]))
     }
 
@@ -254,13 +254,13 @@ pub(crate) fn has_mailbox(thrum_dir: &Path) -> bool {
     thrum_dir.join("var/messages.db").exists()
 }
 
-fn nothing_here(start: &Path) -> Fault {
-    Fault::new(ErrorKind::NotFound, format!("no .thrum directory in {} or above", start.display()))
+fn nothing_here(start: &Path) -> Error {
+    Error::new(ErrorKind::NotFound, format!("no .thrum directory in {} or above", start.display()))
         .hint("Run `thrum init` in the repository first.")
 }
 
-fn not_set_up(top: &Path) -> Fault {
-    Fault::new(ErrorKind::NotFound, format!("the git worktree {} is not set up", top.display()))
+fn not_set_up(top: &Path) -> Error {
+    Error::new(ErrorKind::NotFound, format!("the git worktree {} is not set up", top.display()))
         .hint("Run `thrum init` or `thrum quickstart` in it first.")
 }
 
@@ -278,11 +278,11 @@ pub(crate) fn runtime_dir() -> PathBuf {
 
 /// Resolves the `.thrum` of `root`. A link that leads out of `root` is refused, because its author would decide where
 /// mail and keys go.
-fn resolve_inside(root: &Path) -> Result<PathBuf, Fault> {
+fn resolve_inside(root: &Path) -> Result<PathBuf, Error> {
     let named = root.join(".thrum");
-    let dir = fs::canonicalize(&named).map_err(|error| disk::fault("look at", &named, &error))?;
+    let dir = fs::canonicalize(&named).map_err(|error| disk::io_error("look at", &named, &error))?;
     if !dir.starts_with(root) {
-        return Err(Fault::new(
+        return Err(Error::new(
             ErrorKind::Refused,
             format!("{} is a link that leads out of the repository", named.display()),
         )
@@ -296,11 +296,11 @@ fn resolve_inside(root: &Path) -> Result<PathBuf, Fault> {
     Ok(dir)
 }
 
-fn follow_redirect(local_dir: &Path) -> Result<Option<PathBuf>, Fault> {
+fn follow_redirect(local_dir: &Path) -> Result<Option<PathBuf>, Error> {
     let file = local_dir.join("redirect");
     let wrong = |why: String| {
         let top = local_dir.parent().unwrap_or(local_dir);
-        Fault::new(ErrorKind::Invalid, format!("{}: {why}", file.display())).hint(if layout::home(top).is_some() {
+        Error::new(ErrorKind::Invalid, format!("{}: {why}", file.display())).hint(if layout::home(top).is_some() {
             "`thrum init` in this worktree writes it anew."
         } else if top.join(".git").is_file() {
             "If the main worktree was moved: `git worktree repair` there, then `thrum init` here."
@@ -350,9 +350,9 @@ mod tests {
     #[test]
     fn without_one_the_error_names_the_command_that_makes_it() {
         let (_guard, dir) = canonical_tempdir();
-        let fault = Repo::discover(&dir).unwrap_err();
-        assert_eq!(fault.kind, ErrorKind::NotFound);
-        assert!(fault.hint.unwrap().contains("thrum init"));
+        let error = Repo::discover(&dir).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NotFound);
+        assert!(error.hint.unwrap().contains("thrum init"));
     }
 
     #[test]
@@ -397,8 +397,8 @@ mod tests {
         let itself = dir.join("end/.thrum").display().to_string();
         for target in ["", "../main/.thrum", "/nowhere/.thrum", &chain, &itself] {
             fs::write(dir.join("end/.thrum/redirect"), target).unwrap();
-            let fault = Repo::discover(&dir.join("end")).unwrap_err();
-            assert_eq!(fault.kind, ErrorKind::Invalid, "{target}");
+            let error = Repo::discover(&dir.join("end")).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Invalid, "{target}");
         }
     }
 

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{Fault, limits};
+use thrum_core::{Error, limits};
 use thrum_sync::held_dir::HeldDir;
 
 use crate::disk;
@@ -38,16 +38,16 @@ pub fn read(path: &Path) -> Option<PidFile> {
 }
 
 /// Records in the file at `path` that this process is the daemon of the repository at `repo_path` and listens on `socket`.
-pub(crate) fn write(path: &Path, repo_path: &Path, socket: &Path, started_at: &str) -> Result<PidRecord, Fault> {
+pub(crate) fn write(path: &Path, repo_path: &Path, socket: &Path, started_at: &str) -> Result<PidRecord, Error> {
     let file = PidFile {
         pid: std::process::id(),
         repo_path: Some(repo_path.to_owned()),
         started_at: Some(started_at.to_owned()),
         socket_path: Some(socket.to_owned()),
     };
-    let json = serde_json::to_vec(&file).map_err(|error| disk::fault("write", path, &error.into()))?;
-    let (directory, name) = HeldDir::of(path).map_err(|error| disk::fault("write", path, &error))?;
-    directory.replace(&name, &json).map_err(|error| disk::fault("write", path, &error))?;
+    let json = serde_json::to_vec(&file).map_err(|error| disk::io_error("write", path, &error.into()))?;
+    let (directory, name) = HeldDir::of(path).map_err(|error| disk::io_error("write", path, &error))?;
+    directory.replace(&name, &json).map_err(|error| disk::io_error("write", path, &error))?;
     Ok(PidRecord { directory, name })
 }
 

@@ -10,7 +10,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use thrum_core::{Stamp, limits};
+use thrum_core::{Timestamp, limits};
 
 /// The last signs of life of the agents.
 #[derive(Debug, Default)]
@@ -20,14 +20,14 @@ pub(crate) struct Presence {
 
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    seen: Stamp,
+    seen: Timestamp,
     /// The sign of life that was last returned for writing.
-    kept: Stamp,
+    kept: Timestamp,
 }
 
 impl Presence {
     /// Records a sign of life. Returns `true` if it should be written now.
-    pub(crate) fn seen(&self, agent: &str, now: Stamp) -> bool {
+    pub(crate) fn seen(&self, agent: &str, now: Timestamp) -> bool {
         let mut agents = self.agents();
         if let Some(known) = agents.get_mut(agent) {
             // If the clock went back far, it was ahead before, so its earlier times are wrong.
@@ -49,7 +49,7 @@ impl Presence {
     }
 
     /// Returns the last sign of life since the daemon started, unless it lies ahead of the clock.
-    pub(crate) fn last(&self, agent: &str, now: Stamp) -> Option<Stamp> {
+    pub(crate) fn last(&self, agent: &str, now: Timestamp) -> Option<Timestamp> {
         self.agents().get(agent).map(|known| known.seen).filter(|seen| *seen <= now.plus(limits::CLOCK_OFF))
     }
 
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn every_sign_counts_and_one_a_minute_is_written_down() {
         let presence = Presence::default();
-        let at = |seconds: u64| Stamp::ZERO.plus(Duration::from_secs(seconds));
+        let at = |seconds: u64| Timestamp::ZERO.plus(Duration::from_secs(seconds));
         let written: Vec<bool> =
             [0, 1, 59, 60, 61, 119, 121].into_iter().map(|seconds| presence.seen("ann", at(seconds))).collect();
         assert_eq!(written, [true, false, false, true, false, false, true]);
@@ -82,7 +82,7 @@ mod tests {
     #[test]
     fn nobody_is_there_because_the_clock_was_years_ahead() {
         let presence = Presence::default();
-        let now = Stamp::PLAUSIBLE;
+        let now = Timestamp::PLAUSIBLE;
         presence.seen("ann", now.plus(1000 * limits::REMOTE_AGENT_SILENT));
         assert_eq!(presence.last("ann", now), None);
         assert!(presence.seen("ann", now), "what is on disk lies ahead, too");
@@ -93,7 +93,7 @@ mod tests {
     fn names_that_callers_invent_do_not_fill_the_memory() {
         let presence = Presence::default();
         for number in 0..2 * limits::MAX_PRESENT {
-            presence.seen(&format!("agent-{number}"), Stamp::ZERO);
+            presence.seen(&format!("agent-{number}"), Timestamp::ZERO);
         }
         assert!(presence.agents().len() <= limits::MAX_PRESENT);
     }

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 use thrum_store::LogCopy;
 
 use crate::{
@@ -23,7 +23,7 @@ impl Preview {
     ///
     /// # Errors
     /// The database cannot be read; file system errors.
-    pub fn of(repo: &Repo, scratch: &Path) -> Result<Self, Fault> {
+    pub fn of(repo: &Repo, scratch: &Path) -> Result<Self, Error> {
         Ok(Self { repo: repo.clone(), log: LogCopy::of(&repo.database(), scratch)? })
     }
 
@@ -31,13 +31,13 @@ impl Preview {
     ///
     /// # Errors
     /// Those of the method; `not_found` for another method.
-    pub fn call(&self, method: &str, params: &Value) -> Result<Value, Fault> {
+    pub fn call(&self, method: &str, params: &Value) -> Result<Value, Error> {
         let params = Params::of_value(params)?;
         let shown = match method {
             "import.events" => serde_json::to_value(import::preview_events(&self.log, params.read()?)?),
             "import.peers" => serde_json::to_value(import::preview_peers(&self.repo, params.read()?)?),
-            _ => return Err(Fault::new(ErrorKind::NotFound, format!("there is no preview of {method}"))),
+            _ => return Err(Error::new(ErrorKind::NotFound, format!("there is no preview of {method}"))),
         };
-        shown.map_err(|error| Fault::new(ErrorKind::Failed, format!("the preview has no JSON form: {error}")))
+        shown.map_err(|error| Error::new(ErrorKind::Failed, format!("the preview has no JSON form: {error}")))
     }
 }

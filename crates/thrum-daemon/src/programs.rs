@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use thrum_core::{Ambient, Fault, Stamp, limits, payload::PresenceState};
+use thrum_core::{Ambient, Error, Timestamp, limits, payload::PresenceState};
 use thrum_store::{
     StoreError,
     query::{Presence, ProgramSession},
@@ -41,9 +41,9 @@ struct Agent {
     /// `true` if a hook has ever reported a session. Then an agent without a session is gone.
     has_hooks: bool,
     /// When the last session or wait ended; for an agent that only waits, when it began to wait.
-    since: Stamp,
+    since: Timestamp,
     /// When a person last gave the agent a prompt; zero if unknown. Restored from the log at the start.
-    person_at: Stamp,
+    person_at: Timestamp,
     /// Waits by hooks, which can wake an idle session.
     waiters: usize,
     /// Other waits, which return to their caller as soon as there is mail.
@@ -56,7 +56,7 @@ struct Agent {
 }
 
 /// The announced state: the program's state, if known; whether mail starts a turn; when a person last gave a prompt.
-type Told = (Option<PresenceState>, bool, Stamp);
+type Told = (Option<PresenceState>, bool, Timestamp);
 
 /// The effect of a hook's report.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,10 +75,10 @@ pub(crate) enum Said {
 #[derive(Debug)]
 struct Session {
     state: PresenceState,
-    since: Stamp,
+    since: Timestamp,
     program: Option<(u32, u64)>,
     /// When a hook last reported this session.
-    heard: Stamp,
+    heard: Timestamp,
 }
 
 /// Registers a wait in the name of an agent until dropped.
@@ -111,7 +111,7 @@ impl Agent {
     }
 
     /// Returns the state that other daemons should know, and since when it holds.
-    fn to_say(&self) -> (Told, Stamp) {
+    fn to_say(&self) -> (Told, Timestamp) {
         let state = match () {
             () if !self.sessions.is_empty() || self.waiters > 0 => self.state(),
             () => self.has_hooks.then_some(PresenceState::Gone),
@@ -130,7 +130,7 @@ impl Agent {
     }
 
     fn is_said(&self) -> bool {
-        self.said.unwrap_or((None, false, Stamp::ZERO)) == self.to_say().0
+        self.said.unwrap_or((None, false, Timestamp::ZERO)) == self.to_say().0
     }
 
     /// Returns `true` if nothing needs to be remembered beyond what the log contains.
@@ -158,7 +158,7 @@ impl Programs {
         session: &str,
         state: PresenceState,
         program: Option<(u32, u64)>,
-        now: Stamp,
+        now: Timestamp,
     ) -> Said {
         let mut agents = self.agents();
         // The session may have belonged to another agent until now.
@@ -203,7 +203,7 @@ impl Programs {
     }
 
     /// Records that a person has given an agent a prompt.
-    pub(crate) fn person_prompts(&self, agent: &str, now: Stamp) {
+    pub(crate) fn person_prompts(&self, agent: &str, now: Timestamp) {
         if let Some(known) = self.agents().get_mut(agent) {
             known.person_at = now;
         }
@@ -218,7 +218,7 @@ impl Programs {
     }
 
     /// Records that a session's process has ended. Returns `false` if the session belongs to another process by now.
-    fn has_ended(&self, agent: &str, session: &str, program: (u32, u64), now: Stamp) -> bool {
+    fn has_ended(&self, agent: &str, session: &str, program: (u32, u64), now: Timestamp) -> bool {
         let mut agents = self.agents();
         let Some(known) = agents.get_mut(agent) else { return false };
         if known.sessions.get(session).is_none_or(|session| session.program != Some(program)) {
@@ -253,7 +253,7 @@ impl Programs {
 
     /// Forgets sessions without a known process whose hooks and agent have been silent for too long, and returns their
     /// ids. `seen` returns an agent's last sign of life.
-    fn expire(&self, now: Stamp, seen: impl Fn(&str) -> Option<Stamp>) -> Vec<String> {
+    fn expire(&self, now: Timestamp, seen: impl Fn(&str) -> Option<Timestamp>) -> Vec<String> {
         let mut expired = Vec::new();
         for (name, agent) in self.agents().iter_mut() {
             let seen = seen(name).unwrap_or_default();
@@ -277,7 +277,7 @@ impl Programs {
 
     /// Takes the states that may be announced now, which count as announced from here on. Also returns when the next
     /// one is due.
-    fn take_due(&self, now: Instant) -> (Vec<(String, Told, Stamp)>, Option<Instant>) {
+    fn take_due(&self, now: Instant) -> (Vec<(String, Told, Timestamp)>, Option<Instant>) {
         let (mut due, mut next) = (Vec::new(), None);
         let mut agents = self.agents();
         for (name, agent) in agents.iter_mut() {
@@ -296,7 +296,7 @@ impl Programs {
     }
 
     /// Restores the state that was known when the daemon ended.
-    fn adopt(&self, sessions: Vec<ProgramSession>, said: Vec<(String, Presence)>, now: Stamp) {
+    fn adopt(&self, sessions: Vec<ProgramSession>, said: Vec<(String, Presence)>, now: Timestamp) {
         let quiet_until = Some(Instant::now() + limits::PRESENCE_RETURNS);
         let mut agents = self.agents();
         for (name, presence) in said {
@@ -340,7 +340,7 @@ pub(crate) fn restore(
     storage: &Arc<Storage>,
     shutdown: &Shutdown,
     here: &str,
-) -> Result<(), Fault> {
+) -> Result<(), Error> {
     let here = here.to_owned();
     let (sessions, said) = storage.read_now(move |reader| {
         let own = reader.presences()?.into_iter().filter(|(agent, _)| agent.home == here);
@@ -424,14 +424,14 @@ pub(crate) async fn follow(
             for (agent, (state, wakeable, person_at), since) in due {
                 match tx.say_presence(&agent, state, wakeable, (since, person_at)) {
                     // The agent was deleted meanwhile.
-                    Err(StoreError::Refused(fault)) => tracing::debug!("the presence of an agent is not told: {fault}"),
+                    Err(StoreError::Refused(error)) => tracing::debug!("the presence of an agent is not told: {error}"),
                     outcome => drop(outcome?),
                 }
             }
             Ok(())
         });
-        if let Err(fault) = written.await {
-            tracing::warn!("what agents do was not told to the peers: {fault}");
+        if let Err(error) = written.await {
+            tracing::warn!("what agents do was not told to the peers: {error}");
         }
     }
 }
@@ -443,8 +443,8 @@ mod tests {
     use super::*;
     use PresenceState::{Gone, Idle, Working};
 
-    fn at(seconds: u64) -> Stamp {
-        Stamp::PLAUSIBLE.plus(Duration::from_secs(seconds))
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::PLAUSIBLE.plus(Duration::from_secs(seconds))
     }
 
     fn told(programs: &Programs, now: Instant) -> Vec<Told> {
@@ -458,17 +458,17 @@ mod tests {
         programs.says("ann", "s1", Working, None, at(0));
         assert_eq!(
             programs.take_due(begin),
-            (vec![("ann".to_owned(), (Some(Working), false, Stamp::ZERO), at(0))], None)
+            (vec![("ann".to_owned(), (Some(Working), false, Timestamp::ZERO), at(0))], None)
         );
         assert_eq!(programs.take_due(begin), (vec![], None), "it was told");
         assert_eq!(programs.says("ann", "s1", Working, None, at(1)), Said::Nothing);
         programs.says("ann", "s1", Idle, None, at(2));
         let waiting = programs.waits("ann", true);
         assert_eq!(programs.take_due(begin), (vec![], Some(begin + limits::PRESENCE_EVERY)));
-        assert_eq!(told(&programs, begin + limits::PRESENCE_EVERY), [(Some(Idle), true, Stamp::ZERO)]);
+        assert_eq!(told(&programs, begin + limits::PRESENCE_EVERY), [(Some(Idle), true, Timestamp::ZERO)]);
         drop(waiting);
         programs.says("ann", "s1", Gone, None, at(3));
-        assert_eq!(told(&programs, begin + 2 * limits::PRESENCE_EVERY), [(Some(Gone), false, Stamp::ZERO)]);
+        assert_eq!(told(&programs, begin + 2 * limits::PRESENCE_EVERY), [(Some(Gone), false, Timestamp::ZERO)]);
         assert_eq!(programs.presence("ann").and_then(|presence| presence.state), Some(Gone));
         programs.take_due(begin + 3 * limits::PRESENCE_EVERY);
         assert_eq!(programs.presence("ann"), None, "the log knows");

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use thrum_core::{Ambient, ErrorKind, Fault, limits, words::count};
+use thrum_core::{Ambient, Error, ErrorKind, limits, words::count};
 use thrum_sync::{
     Log, Peers, PeersConfig,
     peers::{Ambients, Prover},
@@ -17,9 +17,7 @@ use tokio::{
 use crate::{
     acknowledged,
     ambient::System,
-    backup,
-    bell::{self, Bell},
-    collisions,
+    backup, collisions,
     config::Config,
     daemon::{Daemon, Live, name_towards_peers},
     env::{Effective, Environment, Settings},
@@ -35,6 +33,7 @@ use crate::{
     shutdown::{Shutdown, Signals},
     storage::Storage,
     tailnet,
+    wake_registry::{self, WakeRegistry},
 };
 
 /// Maximum number of threads for work that waits on a disk. Reads have only a few connections; further ones queue.
@@ -70,7 +69,7 @@ impl RunOptions {
 /// # Errors
 /// `refused` if a daemon already runs, or for a copied `.thrum` if the options do not tell what to do with it; any
 /// error that keeps the key, the database or the socket from being opened. After an error nothing is left behind.
-pub fn run(options: RunOptions) -> Result<(), Fault> {
+pub fn run(options: RunOptions) -> Result<(), Error> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     origin::check(&options.repo)?;
     options.repo.make_var()?;
@@ -82,13 +81,13 @@ pub fn run(options: RunOptions) -> Result<(), Fault> {
     let outcome = runtime.block_on(serve(options, &hold));
     // Remaining tasks can only be waiting, so they must not keep the process alive.
     runtime.shutdown_background();
-    if let Err(fault) = &outcome {
-        tracing::error!("{fault}");
+    if let Err(error) = &outcome {
+        tracing::error!("{error}");
     }
     outcome
 }
 
-async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Fault> {
+async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Error> {
     let mut signals = Signals::catch()?;
     let RunOptions { repo, version, .. } = &options;
     backup::undo(repo)?;
@@ -117,10 +116,10 @@ async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Fault> {
     };
     let peers = Peers::start(towards_peers, Arc::clone(&storage) as Arc<dyn Log>, storage.commits()).await?;
     let shutdown = Shutdown::default();
-    let bell = Arc::new(Bell::default());
+    let wakes = Arc::new(WakeRegistry::default());
     shutdown.spawn(identity::follow(identity, storage.commits(), shutdown.clone()));
     shutdown.spawn(acknowledged::save::follow(Arc::clone(&storage), shutdown.clone()));
-    shutdown.spawn(bell::follow(Arc::clone(&bell), Arc::clone(&storage), shutdown.clone()));
+    shutdown.spawn(wake_registry::follow(Arc::clone(&wakes), Arc::clone(&storage), shutdown.clone()));
     let live = Live::default();
     let reading = git_state::follow(
         Arc::clone(&live.git_state),
@@ -151,7 +150,7 @@ async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Fault> {
     shutdown.spawn(telling);
 
     let large = LargeAnswers::start(runtime_threads()).map_err(|error| {
-        Fault::new(ErrorKind::Failed, format!("cannot start the threads for large answers: {error}"))
+        Error::new(ErrorKind::Failed, format!("cannot start the threads for large answers: {error}"))
     })?;
     let daemon = Daemon {
         id,
@@ -164,7 +163,7 @@ async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Fault> {
         version: version.clone(),
         started: Instant::now(),
         storage: Arc::clone(&storage),
-        bell,
+        wakes,
         live,
         peers: peers.clone(),
         forgetting: wake,
@@ -179,8 +178,8 @@ async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Fault> {
             Ok(())
         }
         // A daemon that cannot store anything is useless. The next command starts a new one.
-        () = storage.broken() => Err(Fault::new(ErrorKind::Failed, "the database can no longer be written: a defect, see above")),
-        fault = serve_agents(repo, hold, &mut listening, Arc::new(daemon), &shutdown) => Err(fault),
+        () = storage.broken() => Err(Error::new(ErrorKind::Failed, "the database can no longer be written: a defect, see above")),
+        error = serve_agents(repo, hold, &mut listening, Arc::new(daemon), &shutdown) => Err(error),
     };
 
     // Agents' requests may finish. A peer's batch could take longer than anybody waits, so the rest of it is refused;
@@ -207,7 +206,7 @@ async fn serve_agents(
     listening: &mut Listening,
     daemon: Arc<Daemon>,
     shutdown: &Shutdown,
-) -> Fault {
+) -> Error {
     let room = Arc::new(Semaphore::new(limits::MAX_LOCAL_CONNECTIONS));
     let mut complained = false;
     loop {
@@ -217,8 +216,8 @@ async fn serve_agents(
             () = hold.lost() => {}
             () = sleep(limits::STATE_LOOK) => {}
         }
-        if let Err(fault) = hold.check() {
-            return fault;
+        if let Err(error) = hold.check() {
+            return error;
         }
         if listening.is_in_place() {
             continue;
@@ -228,8 +227,8 @@ async fn serve_agents(
                 tracing::warn!("{} was gone; listening there again", repo.socket_to_open().display());
                 (*listening, complained) = (anew, false);
             }
-            Err(fault) if !complained => {
-                tracing::error!("the socket is gone and cannot be made anew: {fault}");
+            Err(error) if !complained => {
+                tracing::error!("the socket is gone and cannot be made anew: {error}");
                 complained = true;
             }
             Err(_) => {}
@@ -243,14 +242,14 @@ fn runtime_threads() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2).clamp(1, 4)
 }
 
-fn runtime() -> Result<Runtime, Fault> {
+fn runtime() -> Result<Runtime, Error> {
     Builder::new_multi_thread()
         .worker_threads(runtime_threads())
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("thrum")
         .enable_all()
         .build()
-        .map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot start the runtime: {error}")))
+        .map_err(|error| Error::new(ErrorKind::Failed, format!("cannot start the runtime: {error}")))
 }
 
 fn settings(repo: &Repo) -> (Settings, Config, Vec<Effective>, Vec<String>) {
@@ -265,11 +264,11 @@ fn settings(repo: &Repo) -> (Settings, Config, Vec<Effective>, Vec<String>) {
     (settings, config, environment.effective(), warnings)
 }
 
-fn claim(options: &RunOptions) -> Result<Claim, Fault> {
+fn claim(options: &RunOptions) -> Result<Claim, Error> {
     match (options.moved, options.new_identity) {
         (false, false) => Ok(Claim::None),
         (true, false) => Ok(Claim::Moved),
         (false, true) => Ok(Claim::NewIdentity),
-        (true, true) => Err(Fault::new(ErrorKind::Invalid, "--moved and --new-identity exclude each other")),
+        (true, true) => Err(Error::new(ErrorKind::Invalid, "--moved and --new-identity exclude each other")),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use thrum_core::Fault;
+use thrum_core::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -42,10 +42,10 @@ pub(crate) struct Signals {
 
 impl Signals {
     /// Catches the signals, which no longer kill the process from here on.
-    pub(crate) fn catch() -> Result<Self, Fault> {
+    pub(crate) fn catch() -> Result<Self, Error> {
         let catch = |kind| {
             signal(kind)
-                .map_err(|error| Fault::new(thrum_core::ErrorKind::Failed, format!("cannot handle signals: {error}")))
+                .map_err(|error| Error::new(thrum_core::ErrorKind::Failed, format!("cannot handle signals: {error}")))
         };
         Ok(Self {
             terminate: catch(SignalKind::terminate())?,

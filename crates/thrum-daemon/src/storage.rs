@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thrum_core::{
-    ErrorKind, Fault,
+    Error, ErrorKind,
     exchange::{Applied, Batch, Commit},
     limits,
     quota::Amounts,
@@ -36,7 +36,7 @@ impl Storage {
     ///
     /// # Errors
     /// Those of [`Store::open`]; file system errors.
-    pub(crate) fn open(repo: &Repo, identity: &mut Identity, hold: Hold) -> Result<Self, Fault> {
+    pub(crate) fn open(repo: &Repo, identity: &mut Identity, hold: Hold) -> Result<Self, Error> {
         let path = repo.database();
         disk::refuse_links(&[&path, &path.with_extension("db-wal"), &path.with_extension("db-shm")])?;
         let mut options = OpenOptions::new(identity.key().clone(), identity.left());
@@ -49,7 +49,7 @@ impl Storage {
         let (sender, commits) = watch::channel(store.commit().clone());
         let announce = move |commit: &Commit| drop(sender.send_replace(commit.clone()));
         let writer =
-            Writer::start(store, announce).map_err(|error| disk::fault("start the writer of", &path, &error))?;
+            Writer::start(store, announce).map_err(|error| disk::io_error("start the writer of", &path, &error))?;
         let of = repo.clone();
         let quota = Box::new(move || Config::load(&of, &Environment::load(&of, std::env::vars_os())).quota());
         Ok(Self {
@@ -102,11 +102,11 @@ impl Storage {
     pub(crate) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         question: impl FnOnce(&Reader<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, Fault> {
+    ) -> Result<T, Error> {
         let storage = Arc::clone(self);
         match tokio::task::spawn_blocking(move || storage.read_now(question)).await {
             Ok(answer) => answer,
-            Err(error) => Err(Fault::new(ErrorKind::Failed, format!("a question to the store failed: {error}"))),
+            Err(error) => Err(Error::new(ErrorKind::Failed, format!("a question to the store failed: {error}"))),
         }
     }
 
@@ -118,7 +118,7 @@ impl Storage {
         self: &Arc<Self>,
         turn: &Turn,
         question: impl FnOnce(&Reader<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, Fault> {
+    ) -> Result<T, Error> {
         let storage = Arc::clone(self);
         turn.work(move || storage.read_now(question)).await
     }
@@ -127,7 +127,7 @@ impl Storage {
     ///
     /// # Errors
     /// Errors of the query and of SQLite; those of [`Hold::check`].
-    pub(crate) fn read_now<T>(&self, question: impl FnOnce(&Reader<'_>) -> Result<T, StoreError>) -> Result<T, Fault> {
+    pub(crate) fn read_now<T>(&self, question: impl FnOnce(&Reader<'_>) -> Result<T, StoreError>) -> Result<T, Error> {
         // Check before the query, because it may open a connection, and after it, because the connection may have been
         // opened to another database.
         self.hold.check()?;
@@ -143,7 +143,7 @@ impl Storage {
     pub(crate) fn write_now<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, Fault> {
+    ) -> Result<T, Error> {
         self.hold.check()?;
         let outcome = self.writer.call(work)?;
         self.hold.check()?;
@@ -154,7 +154,7 @@ impl Storage {
     ///
     /// # Errors
     /// Those of [`Writer::apply`] and of [`Hold::check`].
-    pub(crate) fn take(&self, batch: Batch) -> Result<Applied, Fault> {
+    pub(crate) fn take(&self, batch: Batch) -> Result<Applied, Error> {
         self.hold.check()?;
         let applied = self.writer.apply(batch)?;
         self.hold.check()?;
@@ -181,8 +181,8 @@ impl Storage {
     pub(crate) async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, Fault> {
-        let closed = || Fault::from(StoreError::Closed);
+    ) -> Result<T, Error> {
+        let closed = || Error::from(StoreError::Closed);
         self.hold.check()?;
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
         let (sender, receiver) = oneshot::channel();

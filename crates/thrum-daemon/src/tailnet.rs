@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use thrum_core::{ErrorKind, Fault, Stamp};
+use thrum_core::{Error, ErrorKind, Timestamp};
 use thrum_sync::peers::Ambients;
 use thrum_tailnet::{AuthKey, Config as TailnetConfig, Mode, State, Status, Tailnet};
 
@@ -45,15 +45,15 @@ pub(crate) fn of(repo: &Repo, settings: &Settings, config: &Config, name: &str, 
 ///
 /// # Errors
 /// `refused` if the user keeps the daemon off the tailnet; file system errors.
-pub(crate) fn enable(tailnet: &Tailnet, repo: &Repo, config: &Config) -> Result<(), Fault> {
+pub(crate) fn enable(tailnet: &Tailnet, repo: &Repo, config: &Config) -> Result<(), Error> {
     if tailnet.status().borrow().enabled {
         return Ok(());
     }
     if config.local_only() {
-        return Err(Fault::new(ErrorKind::Refused, KEPT_HERE).hint(LET_OUT));
+        return Err(Error::new(ErrorKind::Refused, KEPT_HERE).hint(LET_OUT));
     }
     if let Source::Variable(origin) = config.get(Key::Tailnet).source {
-        return Err(Fault::new(ErrorKind::Refused, format!("THRUM_TS_ENABLED is off in {origin}"))
+        return Err(Error::new(ErrorKind::Refused, format!("THRUM_TS_ENABLED is off in {origin}"))
             .hint("Set it to true or take it out, then thrum daemon restart."));
     }
     config::set(repo, Key::Tailnet, Some(true.into()))?;
@@ -71,7 +71,7 @@ pub(crate) struct Shown {
     mode: Option<&'static str>,
     why: String,
     state: State,
-    since: Stamp,
+    since: Timestamp,
     /// The current problem, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,

@@ -2,7 +2,7 @@
 //! restart; the daemon decides which ones to keep
 //! ([`limits::MAX_ACKNOWLEDGEMENTS`](thrum_core::limits::MAX_ACKNOWLEDGEMENTS)).
 
-use thrum_core::Stamp;
+use thrum_core::Timestamp;
 
 use crate::{Reader, StoreError, Tx};
 
@@ -12,10 +12,10 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn acknowledged(&self) -> Result<Vec<(String, u64, Stamp)>, StoreError> {
+    pub fn acknowledged(&self) -> Result<Vec<(String, u64, Timestamp)>, StoreError> {
         let mut statement =
             self.conn.prepare_cached("SELECT peer, sequence, at FROM acknowledged ORDER BY peer, sequence")?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, Stamp::from_nanos(row.get(2)?))))?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, Timestamp::from_nanos(row.get(2)?))))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 }
@@ -25,7 +25,7 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn save_acknowledged(&self, peer: &str, afresh: bool, marks: &[(u64, Stamp)]) -> Result<(), StoreError> {
+    pub fn save_acknowledged(&self, peer: &str, afresh: bool, marks: &[(u64, Timestamp)]) -> Result<(), StoreError> {
         if afresh {
             self.conn.prepare_cached("DELETE FROM acknowledged WHERE peer = ?1")?.execute([peer])?;
         }

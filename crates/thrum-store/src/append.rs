@@ -9,7 +9,7 @@
 //! timestamp after 10:00:30, because that clock is off by less than [`limits::CLOCK_OFF`]. A reply to a message of the
 //! year 2099 gets the next timestamp after 10:00:05.
 
-use thrum_core::{Draft, ErrorKind, Event, Fault, Payload, Stamp, Sum, bounds, ids, ids::IdKind, limits};
+use thrum_core::{Draft, Error, ErrorKind, Event, Payload, SetDigest, Timestamp, bounds, ids, ids::IdKind, limits};
 
 use crate::{StoreError, Tx, fold, origin::Counters};
 
@@ -19,7 +19,7 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// SQLite's; [`ErrorKind::Invalid`] if the event would be too large, or a field of it exceeds the [`bounds`].
-    pub fn append(&mut self, payload: Payload, after: Option<Stamp>) -> Result<Event, StoreError> {
+    pub fn append(&mut self, payload: Payload, after: Option<Timestamp>) -> Result<Event, StoreError> {
         let believed = self.now().plus(limits::CLOCK_OFF);
         // Another daemon's clock that is far ahead must not become ours: our events would look new for ever.
         self.append_at(payload, after.filter(|after| *after <= believed))
@@ -31,15 +31,15 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// Those of [`append`](Self::append).
-    pub(crate) fn append_over(&mut self, payload: Payload, after: Option<Stamp>) -> Result<Event, StoreError> {
+    pub(crate) fn append_over(&mut self, payload: Payload, after: Option<Timestamp>) -> Result<Event, StoreError> {
         self.append_at(payload, after)
     }
 
-    fn append_at(&mut self, mut payload: Payload, after: Option<Stamp>) -> Result<Event, StoreError> {
+    fn append_at(&mut self, mut payload: Payload, after: Option<Timestamp>) -> Result<Event, StoreError> {
         bounds::check(&mut payload)?;
         self.heed_clock()?;
         let now = self.now();
-        let after = after.map_or(Stamp::ZERO, Stamp::next);
+        let after = after.map_or(Timestamp::ZERO, Timestamp::next);
         // A clock that was set back or is behind must not make new events look purged.
         let clock = now.max(self.progress.counters.last_at.next()).max(self.floor()?);
         let id = self.new_id(IdKind::Event)?;
@@ -49,8 +49,8 @@ impl Tx<'_> {
         let Counters { log_id, next_origin_seq, .. } = &self.progress.counters;
         let event = Draft { id, at, payload: &payload }
             .seal(self.key, log_id, *next_origin_seq)
-            .map_err(|error| Fault::new(ErrorKind::Invalid, format!("the event cannot be stored: {error}")))?;
-        let sequence = self.insert(&event, Sum::of(event.body.as_bytes()), "", payload.target())?;
+            .map_err(|error| Error::new(ErrorKind::Invalid, format!("the event cannot be stored: {error}")))?;
+        let sequence = self.insert(&event, SetDigest::of(event.body.as_bytes()), "", payload.target())?;
         self.progress.counters.next_origin_seq += 1;
         self.progress.counters.last_at = if at <= clock.plus(limits::CLOCK_OFF) { at } else { clock };
         self.progress.counters.highest_at = self.progress.counters.highest_at.max(at);

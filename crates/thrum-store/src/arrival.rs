@@ -13,12 +13,12 @@
 //! `clock.rs` handles the case that our own clock was wrong.
 
 use rusqlite::{Connection, OptionalExtension};
-use thrum_core::{Event, Stamp, ids, limits};
+use thrum_core::{Event, Timestamp, ids, limits};
 
 use crate::{Reader, StoreError, Tx};
 
 /// Returns `true` if a time lies ahead of the clock by more than correct clocks differ.
-pub(crate) fn lies_ahead(at: Stamp, now: Stamp) -> bool {
+pub(crate) fn lies_ahead(at: Timestamp, now: Timestamp) -> bool {
     at > now.plus(limits::CLOCK_AHEAD)
 }
 
@@ -26,28 +26,28 @@ pub(crate) fn lies_ahead(at: Stamp, now: Stamp) -> bool {
 /// by minutes gets the same allowance as one that is off by less. Otherwise an answer would stand before the message
 /// that it answers, which is ahead by exactly the allowance. A clock that is off by more is not trusted at all, and no
 /// answer is stamped after its events ([`Tx::append`]).
-fn latest_shown(at: Stamp, now: Stamp) -> Stamp {
+fn latest_shown(at: Timestamp, now: Timestamp) -> Timestamp {
     if at <= now.plus(limits::CLOCK_OFF) { now.plus(limits::CLOCK_AHEAD) } else { now }
 }
 
 /// The latest time that an event claims: its own, or that in the id of its target.
-pub(crate) fn claimed(at: Stamp, target: Option<&str>) -> Stamp {
+pub(crate) fn claimed(at: Timestamp, target: Option<&str>) -> Timestamp {
     target.and_then(ids::ulid_time).map_or(at, |made| made.max(at))
 }
 
 /// The time at which an event with the claimed time `at` is shown.
-pub(crate) fn shown(conn: &Connection, sequence: u64, at: Stamp) -> Result<Stamp, StoreError> {
+pub(crate) fn shown(conn: &Connection, sequence: u64, at: Timestamp) -> Result<Timestamp, StoreError> {
     let mut statement = conn.prepare_cached("SELECT shown_at FROM ahead WHERE sequence = ?1")?;
     let known: Option<i64> = statement.query_row([sequence], |row| row.get(0)).optional()?;
-    Ok(known.map_or(at, |shown| Stamp::from_nanos(shown).min(at)))
+    Ok(known.map_or(at, |shown| Timestamp::from_nanos(shown).min(at)))
 }
 
 /// The time at which an event is shown if only its origin and claimed time are known.
-pub(crate) fn shown_of(conn: &Connection, origin: &str, at: Stamp) -> Result<Stamp, StoreError> {
+pub(crate) fn shown_of(conn: &Connection, origin: &str, at: Timestamp) -> Result<Timestamp, StoreError> {
     let mut statement =
         conn.prepare_cached("SELECT shown_at FROM ahead WHERE origin = ?1 AND at = ?2 ORDER BY sequence LIMIT 1")?;
     let known: Option<i64> = statement.query_row((origin, at.nanos()), |row| row.get(0)).optional()?;
-    Ok(known.map_or(at, |shown| Stamp::from_nanos(shown).min(at)))
+    Ok(known.map_or(at, |shown| Timestamp::from_nanos(shown).min(at)))
 }
 
 /// SQL for [`shown_of`]; NULL if the time is NULL.
@@ -67,7 +67,7 @@ pub struct Ahead {
     /// Number of events.
     pub events: u64,
     /// The latest of their times.
-    pub latest: Stamp,
+    pub latest: Timestamp,
 }
 
 impl Reader<'_> {
@@ -76,7 +76,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn ahead(&self, now: Stamp) -> Result<Vec<Ahead>, StoreError> {
+    pub fn ahead(&self, now: Timestamp) -> Result<Vec<Ahead>, StoreError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT a.origin, count(*), max(a.at), (SELECT received_from FROM events WHERE sequence =
                      (SELECT l.sequence FROM ahead l WHERE l.origin = a.origin ORDER BY l.at DESC LIMIT 1))
@@ -87,7 +87,7 @@ impl Reader<'_> {
             Ok(Ahead {
                 origin: row.get(0)?,
                 events: row.get(1)?,
-                latest: Stamp::from_nanos(row.get(2)?),
+                latest: Timestamp::from_nanos(row.get(2)?),
                 via: via.unwrap_or_default(),
             })
         })?;
@@ -104,21 +104,21 @@ impl Tx<'_> {
         target: Option<&str>,
     ) -> Result<(), StoreError> {
         let now = self.now();
-        if now >= Stamp::PLAUSIBLE && lies_ahead(claimed(event.at, target), now) {
+        if now >= Timestamp::PLAUSIBLE && lies_ahead(claimed(event.at, target), now) {
             note(self.conn, sequence, &event.origin, event.at, now, latest_shown(event.at, now))?;
         }
         Ok(())
     }
 
     /// The time at which an own event that is written now is shown.
-    pub(crate) fn shown_at(&mut self, at: Stamp) -> Stamp {
+    pub(crate) fn shown_at(&mut self, at: Timestamp) -> Timestamp {
         self.is_ahead(at).map_or(at, |now| latest_shown(at, now))
     }
 
     /// Returns the current time if `at` lies ahead of it.
-    pub(crate) fn is_ahead(&mut self, at: Stamp) -> Option<Stamp> {
+    pub(crate) fn is_ahead(&mut self, at: Timestamp) -> Option<Timestamp> {
         let now = self.now();
-        (now >= Stamp::PLAUSIBLE && lies_ahead(at, now)).then_some(now)
+        (now >= Timestamp::PLAUSIBLE && lies_ahead(at, now)).then_some(now)
     }
 }
 
@@ -127,9 +127,9 @@ pub(crate) fn note(
     conn: &Connection,
     sequence: u64,
     origin: &str,
-    at: Stamp,
-    arrived: Stamp,
-    shown: Stamp,
+    at: Timestamp,
+    arrived: Timestamp,
+    shown: Timestamp,
 ) -> Result<(), StoreError> {
     conn.prepare_cached("INSERT OR REPLACE INTO ahead VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
         sequence,

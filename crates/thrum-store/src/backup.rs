@@ -12,7 +12,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, backup};
 use serde::{Deserialize, Serialize};
-use thrum_core::{Stamp, Sum};
+use thrum_core::{SetDigest, Timestamp};
 
 use crate::{StoreError, checkup, connection, digest, migrate};
 
@@ -30,7 +30,7 @@ pub struct Manifest {
     /// The version of the program that wrote it.
     pub version: String,
     /// When the backup was made.
-    pub made_at: Stamp,
+    pub made_at: Timestamp,
     /// The daemon that owns the mailbox.
     pub daemon_id: String,
     /// Where the mailbox was.
@@ -94,7 +94,10 @@ pub fn write(
     let text = serde_json::to_string(&manifest).map_err(|error| StoreError::Sqlite(error.to_string()))?;
     copy.execute("INSERT INTO backup VALUES (?1)", [text])?;
     for Kept { name, content } in files {
-        copy.execute("INSERT INTO backup_files VALUES (?1, ?2, ?3)", (name, content, Sum::of(content).to_bytes()))?;
+        copy.execute(
+            "INSERT INTO backup_files VALUES (?1, ?2, ?3)",
+            (name, content, SetDigest::of(content).to_bytes()),
+        )?;
     }
     copy.close().map_err(|(_, error)| error)?;
     Ok(manifest)
@@ -158,7 +161,7 @@ fn read_files(conn: &Connection) -> Result<Vec<Kept>, StoreError> {
     let mut files = Vec::new();
     for row in rows {
         let (file, sum) = row?;
-        if Sum::of(&file.content).to_bytes() != sum {
+        if SetDigest::of(&file.content).to_bytes() != sum {
             return Err(StoreError::Damaged(format!(
                 "its copy of {} was changed",
                 thrum_core::name::printable(&file.name)

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use thrum_core::{Ambient, DaemonId, DaemonKey, Stamp};
+use thrum_core::{Ambient, DaemonId, DaemonKey, Timestamp};
 
 use crate::{Ahead, OpenOptions, Reader, Store, StoreError, Tx, connection, digest, fold, migrate, salvage};
 
@@ -20,10 +20,10 @@ pub struct Checkup {
     /// Number of events in the log.
     pub events: u64,
     /// Time of our last own event.
-    pub last_at: Stamp,
+    pub last_at: Timestamp,
     /// The latest time that this machine's clock showed at a write. Our last event may be later, because it follows the
     /// event that it answers.
-    pub clock_at: Stamp,
+    pub clock_at: Timestamp,
     /// Origins whose events lie ahead of the clock, as far as the daemon has detected.
     pub ahead: Vec<Ahead>,
     /// The faults that SQLite finds in the file; empty if there are none.
@@ -68,8 +68,8 @@ impl Checkup {
     fn not_compared(damage: Vec<String>, why: &'static str) -> Self {
         Self {
             events: 0,
-            last_at: Stamp::ZERO,
-            clock_at: Stamp::ZERO,
+            last_at: Timestamp::ZERO,
+            clock_at: Timestamp::ZERO,
             ahead: Vec::new(),
             damage,
             heads: Compared::Not(why),
@@ -125,8 +125,8 @@ impl Checkup {
         };
         Ok(Self {
             events,
-            last_at: Stamp::from_nanos(last_at),
-            clock_at: Stamp::from_nanos(clock_at),
+            last_at: Timestamp::from_nanos(last_at),
+            clock_at: Timestamp::from_nanos(clock_at),
             ahead,
             damage,
             heads,

@@ -12,7 +12,7 @@
 //! `arrival.rs` decides where a single event is shown that lies ahead of a correct clock.
 
 use rusqlite::Connection;
-use thrum_core::{Event, Stamp, limits};
+use thrum_core::{Event, Timestamp, limits};
 
 use crate::{StoreError, Tx, arrival, fold};
 
@@ -25,11 +25,11 @@ impl Tx<'_> {
     /// SQLite's.
     pub(crate) fn heed_clock(&mut self) -> Result<(), StoreError> {
         let (now, known) = (self.now(), self.progress.counters.clock_at);
-        if now < Stamp::PLAUSIBLE {
+        if now < Timestamp::PLAUSIBLE {
             return Ok(());
         }
-        if known > now.plus(limits::CLOCK_OFF) || known < Stamp::PLAUSIBLE {
-            if known >= Stamp::PLAUSIBLE {
+        if known > now.plus(limits::CLOCK_OFF) || known < Timestamp::PLAUSIBLE {
+            if known >= Timestamp::PLAUSIBLE {
                 tracing::warn!(
                     "the clock went back from {} to {}: what is written from now on is stamped by it, and what was written \
                      meanwhile lies ahead",
@@ -46,7 +46,7 @@ impl Tx<'_> {
     }
 
     /// Recomputes the times at which events are shown that lie ahead of the corrected clock.
-    fn turn_back(&mut self, now: Stamp) -> Result<(), StoreError> {
+    fn turn_back(&mut self, now: Timestamp) -> Result<(), StoreError> {
         let conn = self.conn;
         let before = last_before(conn, now)?;
         let at_times =
@@ -61,7 +61,7 @@ impl Tx<'_> {
             )?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
-                let at = Stamp::from_nanos(row.get(2)?);
+                let at = Timestamp::from_nanos(row.get(2)?);
                 if arrival::lies_ahead(arrival::claimed(at, row.get::<_, Option<String>>(3)?.as_deref()), now) {
                     arrival::note(conn, row.get(0)?, &row.get::<_, String>(1)?, at, now, before)?;
                 }
@@ -92,7 +92,7 @@ impl Tx<'_> {
         let now = self.now();
         let ours = events.iter().filter(|event| event.origin == self.id.as_str()).map(|event| event.at);
         let counters = &mut self.progress.counters;
-        counters.highest_at = ours.fold(counters.highest_at, Stamp::max);
+        counters.highest_at = ours.fold(counters.highest_at, Timestamp::max);
         // A clock that was far ahead must not be trusted again.
         counters.last_at = counters.highest_at.min(now.plus(limits::CLOCK_OFF));
     }
@@ -100,10 +100,10 @@ impl Tx<'_> {
 
 /// One minute before the last local write with a correct clock, as far as that can be determined. Events written since
 /// then by the wrong clock are shown at this time, so that they do not appear as new.
-fn last_before(conn: &Connection, now: Stamp) -> Result<Stamp, StoreError> {
+fn last_before(conn: &Connection, now: Timestamp) -> Result<Timestamp, StoreError> {
     let mut statement = conn.prepare("SELECT max(at) FROM events WHERE received_from = '' AND at <= ?1")?;
     let last: Option<i64> = statement.query_row([now.nanos()], |row| row.get(0))?;
-    let last = last.map(Stamp::from_nanos).filter(|last| *last >= Stamp::PLAUSIBLE);
+    let last = last.map(Timestamp::from_nanos).filter(|last| *last >= Timestamp::PLAUSIBLE);
     Ok(last.unwrap_or(now.minus(limits::AGENT_SILENT)).minus(limits::PRESENCE_KEPT))
 }
 

@@ -17,7 +17,7 @@ use std::{
 };
 
 use serde::Deserialize;
-use thrum_core::{Stamp, limits, work::FileChange};
+use thrum_core::{Timestamp, limits, work::FileChange};
 
 use crate::{
     Reader, StoreError, Tx,
@@ -36,17 +36,17 @@ pub struct Collision {
     /// The path of the file, relative to the top of the worktree.
     pub path: String,
     /// When the agent to be notified last changed the file.
-    pub own_at: Stamp,
+    pub own_at: Timestamp,
     /// When the other agent last changed it.
-    pub other_at: Stamp,
+    pub other_at: Timestamp,
     /// When the collision was recorded; zero if it has not been recorded yet.
-    pub noted_at: Stamp,
+    pub noted_at: Timestamp,
 }
 
 /// A file that differs from the base, in one worktree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Touched {
-    at: Stamp,
+    at: Timestamp,
     committed: Option<(u64, u64)>,
 }
 
@@ -59,15 +59,15 @@ struct Touching {
 }
 
 impl Touching {
-    fn of(session: &Session, now: Stamp) -> Self {
+    fn of(session: &Session, now: Timestamp) -> Self {
         let context = &session.context;
         let uncommitted: BTreeSet<&str> = context.uncommitted_files.iter().map(String::as_str).collect();
         let mut files = BTreeMap::new();
         for change in &context.file_changes {
             // Contexts from other daemons may contain anything.
             let Ok(change) = FileChange::deserialize(change) else { continue };
-            let at = change.last_modified.as_deref().and_then(Stamp::parse);
-            let is_new = |at: &Stamp| {
+            let at = change.last_modified.as_deref().and_then(Timestamp::parse);
+            let is_new = |at: &Timestamp| {
                 at.plus(limits::FILE_TIME_STEP) >= session.started_at
                     && now.since(*at) <= limits::COLLISION_AGAIN
                     && *at <= now.plus(limits::CLOCK_OFF)
@@ -91,7 +91,7 @@ impl Touching {
     }
 
     /// The files that both agents changed at nearly the same time, with the times.
-    fn meets<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a str, Stamp, Stamp)> {
+    fn meets<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a str, Timestamp, Timestamp)> {
         self.files.iter().filter_map(|(path, own)| {
             let theirs = other.files.get(path)?;
             let is_same = own.committed.is_some() && own.committed == theirs.committed;
@@ -134,7 +134,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn collisions_of(&self, changed: &[(String, String)], now: Stamp) -> Result<Vec<Collision>, StoreError> {
+    pub fn collisions_of(&self, changed: &[(String, String)], now: Timestamp) -> Result<Vec<Collision>, StoreError> {
         let mut found = Vec::new();
         for part in changed.chunks(AT_ONCE) {
             let mut touching = Vec::new();
@@ -161,7 +161,7 @@ impl Reader<'_> {
                                 path: path.to_owned(),
                                 own_at,
                                 other_at,
-                                noted_at: Stamp::ZERO,
+                                noted_at: Timestamp::ZERO,
                             },
                         ));
                     }
@@ -177,7 +177,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn collisions(&self, now: Stamp, untold_of: Option<&str>) -> Result<Vec<Collision>, StoreError> {
+    pub fn collisions(&self, now: Timestamp, untold_of: Option<&str>) -> Result<Vec<Collision>, StoreError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT agent_id, other, home, path, own_at, other_at, noted_at FROM collisions
              WHERE noted_at > ?1 AND (?2 IS NULL OR agent_id = ?2 AND NOT told) ORDER BY noted_at DESC, path, agent_id, other LIMIT ?3",
@@ -185,7 +185,7 @@ impl Reader<'_> {
         let rows = statement.query_map(
             (now.minus(limits::COLLISION_AGAIN).nanos(), untold_of, limits::MAX_COLLISIONS),
             |row| {
-                let at = |column| row.get(column).map(Stamp::from_nanos);
+                let at = |column| row.get(column).map(Timestamp::from_nanos);
                 Ok(Collision {
                     agent_id: row.get(0)?,
                     other: row.get(1)?,
@@ -204,7 +204,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn new_collisions(&self, mut found: Vec<Collision>, now: Stamp) -> Result<Vec<Collision>, StoreError> {
+    pub fn new_collisions(&self, mut found: Vec<Collision>, now: Timestamp) -> Result<Vec<Collision>, StoreError> {
         let known = self.collisions(now, None)?;
         let is_known = |one: &Collision| {
             known.iter().any(|known| {

@@ -26,7 +26,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, Row};
 use thrum_core::{
-    Event, Stamp, ids, key,
+    Event, Timestamp, ids, key,
     payload::{Ages, EventType, Subject},
 };
 
@@ -56,7 +56,7 @@ pub(crate) struct Aged<'a> {
     pub(crate) id: &'a str,
     pub(crate) origin: &'a str,
     pub(crate) kind: &'a str,
-    pub(crate) at: Stamp,
+    pub(crate) at: Timestamp,
     /// The message or session to which the event refers.
     pub(crate) target: Option<&'a str>,
 }
@@ -75,7 +75,7 @@ impl<'a> Aged<'a> {
             id: text(5)?.unwrap_or_default(),
             origin: text(4)?.unwrap_or_default(),
             kind: text(1)?.unwrap_or_default(),
-            at: Stamp::from_nanos(row.get(2)?),
+            at: Timestamp::from_nanos(row.get(2)?),
             target: text(3)?,
         })
     }
@@ -86,7 +86,7 @@ impl<'a> Aged<'a> {
     }
 
     /// Returns `true` if a cutoff removes the event.
-    fn is_before(self, cutoff: Stamp) -> bool {
+    fn is_before(self, cutoff: Timestamp) -> bool {
         match (self.ages(), self.target) {
             (Ages::Never, _) => false,
             (Ages::WithTarget, Some(target)) => is_older(target, self.at, cutoff),
@@ -106,7 +106,7 @@ impl<'a> Aged<'a> {
 }
 
 /// Returns `true` if a purge removes this event. `everything` is the cutoff for all origins.
-pub(crate) fn is_purged(conn: &Connection, event: Aged<'_>, everything: Stamp) -> Result<bool, StoreError> {
+pub(crate) fn is_purged(conn: &Connection, event: Aged<'_>, everything: Timestamp) -> Result<bool, StoreError> {
     if event.is_before(for_origin(conn, event.origin, everything)?) {
         return Ok(true);
     }
@@ -115,7 +115,7 @@ pub(crate) fn is_purged(conn: &Connection, event: Aged<'_>, everything: Stamp) -
 
 /// Returns `true` if a message or session is older than a cutoff, by the time in its id, or by the time `at` of the
 /// event if the id contains none. Ids count milliseconds: an id of the same millisecond as the cutoff is not older.
-pub(crate) fn is_older(target: &str, at: Stamp, cutoff: Stamp) -> bool {
+pub(crate) fn is_older(target: &str, at: Timestamp, cutoff: Timestamp) -> bool {
     ids::ulid_time(target).map_or(at < cutoff, |made| made.millis() < cutoff.millis())
 }
 
@@ -125,18 +125,18 @@ pub(crate) fn scope(origin: &str) -> &str {
 }
 
 /// The highest cutoff for all origins that was due. Older messages, sessions and contexts are removed.
-pub(crate) fn for_everything(conn: &Connection) -> Result<Stamp, StoreError> {
+pub(crate) fn for_everything(conn: &Connection) -> Result<Timestamp, StoreError> {
     for_scope(conn, "")
 }
 
 /// The highest cutoff for this scope that was due.
-pub(crate) fn for_scope(conn: &Connection, scope: &str) -> Result<Stamp, StoreError> {
+pub(crate) fn for_scope(conn: &Connection, scope: &str) -> Result<Timestamp, StoreError> {
     let mut statement = conn.prepare_cached("SELECT coalesce((SELECT cutoff FROM cutoffs WHERE origin = ?1), 0)")?;
-    Ok(Stamp::from_nanos(statement.query_row([scope], |row| row.get(0))?))
+    Ok(Timestamp::from_nanos(statement.query_row([scope], |row| row.get(0))?))
 }
 
 /// The cutoff for events of `origin`. `everything` is the cutoff for all origins.
-pub(crate) fn for_origin(conn: &Connection, origin: &str, everything: Stamp) -> Result<Stamp, StoreError> {
+pub(crate) fn for_origin(conn: &Connection, origin: &str, everything: Timestamp) -> Result<Timestamp, StoreError> {
     match scope(origin) {
         "" => Ok(everything),
         own => Ok(for_scope(conn, own)?.max(everything)),
@@ -144,23 +144,27 @@ pub(crate) fn for_origin(conn: &Connection, origin: &str, everything: Stamp) -> 
 }
 
 /// The highest cutoff of any purge. Go Thrum applies every purge to all origins.
-pub(crate) fn highest(conn: &Connection) -> Result<Stamp, StoreError> {
+pub(crate) fn highest(conn: &Connection) -> Result<Timestamp, StoreError> {
     let mut statement = conn.prepare_cached("SELECT coalesce(max(cutoff), 0) FROM cutoffs")?;
-    Ok(Stamp::from_nanos(statement.query_row([], |row| row.get(0))?))
+    Ok(Timestamp::from_nanos(statement.query_row([], |row| row.get(0))?))
 }
 
 /// Returns `true` if purges remove the events of all origins about this event's target, not only those of its own
 /// origin.
-pub(crate) fn takes_of_everybody(conn: &Connection, event: Aged<'_>, everything: Stamp) -> Result<bool, StoreError> {
+pub(crate) fn takes_of_everybody(
+    conn: &Connection,
+    event: Aged<'_>,
+    everything: Timestamp,
+) -> Result<bool, StoreError> {
     Ok(event.is_before(everything) || event.name().map_or(Ok(false), |name| is_named(conn, name, ""))?)
 }
 
 /// The highest announced cutoff for all origins that is due by `until`.
-pub(crate) fn announced(conn: &Connection, until: Stamp) -> Result<Stamp, StoreError> {
+pub(crate) fn announced(conn: &Connection, until: Timestamp) -> Result<Timestamp, StoreError> {
     let mut statement = conn.prepare_cached(
         "SELECT coalesce(max(due), 0) FROM parked WHERE due IS NOT NULL AND due <= ?1 AND reason = ?2 AND signer <> ''",
     )?;
-    Ok(Stamp::from_nanos(statement.query_row((until.nanos(), AHEAD), |row| row.get(0))?))
+    Ok(Timestamp::from_nanos(statement.query_row((until.nanos(), AHEAD), |row| row.get(0))?))
 }
 
 /// Returns `true` if purges remove a message with this id, as far as the id shows.
@@ -178,7 +182,7 @@ fn is_named(conn: &Connection, name: &str, origin: &str) -> Result<bool, StoreEr
 
 /// Returns `true` if purges remove the message that the event with this sequence created. `everything` is the cutoff
 /// for all origins.
-pub(crate) fn takes_message(conn: &Connection, sequence: i64, everything: Stamp) -> Result<bool, StoreError> {
+pub(crate) fn takes_message(conn: &Connection, sequence: i64, everything: Timestamp) -> Result<bool, StoreError> {
     let mut statement = conn
         .prepare_cached("SELECT sequence, type, at, target, origin_daemon, event_id FROM events WHERE sequence = ?1")?;
     let mut rows = statement.query([sequence])?;
@@ -190,7 +194,7 @@ pub(crate) fn takes_message(conn: &Connection, sequence: i64, everything: Stamp)
 
 /// The ids that a purge of everything before `cutoff` must list: the events arrived before the cutoff, but claim a
 /// later time.
-pub(crate) fn lying_ahead(conn: &Connection, cutoff: Stamp) -> Result<BTreeSet<String>, StoreError> {
+pub(crate) fn lying_ahead(conn: &Connection, cutoff: Timestamp) -> Result<BTreeSet<String>, StoreError> {
     let mut statement = conn.prepare_cached(
         "SELECT e.event_id, e.type, e.at, e.target, a.arrived_at, e.origin_daemon FROM ahead a JOIN events e USING (sequence) WHERE a.arrived_at < ?1",
     )?;
@@ -203,10 +207,10 @@ pub(crate) fn lying_ahead(conn: &Connection, cutoff: Stamp) -> Result<BTreeSet<S
             id: &id,
             origin: &origin,
             kind: &kind,
-            at: Stamp::from_nanos(row.get(2)?),
+            at: Timestamp::from_nanos(row.get(2)?),
             target: target.as_deref(),
         };
-        let arrived = Stamp::from_nanos(row.get(4)?);
+        let arrived = Timestamp::from_nanos(row.get(4)?);
         let Some(name) = event.name().filter(|_| !event.is_before(cutoff)) else { continue };
         // The time of an edit or a receipt that lies ahead does not show the time of its message.
         if name == id || ids::ulid_time(name).is_some_and(|made| made > arrived) {
@@ -218,7 +222,7 @@ pub(crate) fn lying_ahead(conn: &Connection, cutoff: Stamp) -> Result<BTreeSet<S
 
 /// Counts what a signed purge with this cutoff would remove now. Reads all rows, because an index by age would cost
 /// space for every message.
-pub(crate) fn preview(conn: &Connection, cutoff: Stamp) -> Result<Purged, StoreError> {
+pub(crate) fn preview(conn: &Connection, cutoff: Timestamp) -> Result<Purged, StoreError> {
     let named = lying_ahead(conn, cutoff)?;
     let mut would = Purged::default();
     let mut sessions = BTreeSet::new();

@@ -5,7 +5,7 @@
 
 use rusqlite::{Connection, types::ValueRef};
 use sha2::{Digest, Sha256};
-use thrum_core::{Head, Heads, Sum};
+use thrum_core::{Head, Heads, SetDigest};
 
 use crate::{Reader, StoreError, Tx};
 
@@ -34,17 +34,17 @@ const MAILBOXES: &str = "SELECT 'mailbox', g.agent_id, g.home, m.at, m.message_i
      FROM mailbox b JOIN agents g USING (owner) JOIN messages m ON m.sequence = b.sequence";
 
 /// The digest of all rows on which daemons with the same events agree.
-pub(crate) fn projection(conn: &Connection) -> Result<Sum, StoreError> {
+pub(crate) fn projection(conn: &Connection) -> Result<SetDigest, StoreError> {
     sum(conn, VIEWS)
 }
 
 /// The digest of the mailboxes of this daemon's agents.
-pub(crate) fn mailboxes(conn: &Connection) -> Result<Sum, StoreError> {
+pub(crate) fn mailboxes(conn: &Connection) -> Result<SetDigest, StoreError> {
     sum(conn, &[MAILBOXES])
 }
 
-fn sum(conn: &Connection, views: &[&str]) -> Result<Sum, StoreError> {
-    let mut total = Sum::default();
+fn sum(conn: &Connection, views: &[&str]) -> Result<SetDigest, StoreError> {
+    let mut total = SetDigest::default();
     for view in views {
         let mut statement = conn.prepare_cached(view)?;
         let columns = statement.column_count();
@@ -64,7 +64,7 @@ fn sum(conn: &Connection, views: &[&str]) -> Result<Sum, StoreError> {
                 hash.update((bytes.len() as u64).to_le_bytes());
                 hash.update(bytes);
             }
-            total.add(Sum::from_bytes(hash.finalize().into()));
+            total.add(SetDigest::from_bytes(hash.finalize().into()));
         }
     }
     Ok(total)
@@ -80,9 +80,9 @@ pub(crate) fn heads(conn: &Connection) -> Result<Heads, StoreError> {
             log: row.get(1)?,
             count: row.get(2)?,
             highest: row.get(3)?,
-            sum: Sum::from_bytes(row.get(4)?),
+            sum: SetDigest::from_bytes(row.get(4)?),
             purged: row.get(5)?,
-            purged_sum: Sum::from_bytes(row.get(6)?),
+            purged_sum: SetDigest::from_bytes(row.get(6)?),
         })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
@@ -100,7 +100,7 @@ pub(crate) fn recount(conn: &Connection) -> Result<Heads, StoreError> {
         let mut head = heads.get(&origin, &log).cloned().unwrap_or(Head { origin, log, ..Head::default() });
         head.count += 1;
         head.highest = head.highest.max(row.get(2)?);
-        head.sum.add(Sum::of(row.get_ref(3)?.as_bytes().map_err(rusqlite::Error::from)?));
+        head.sum.add(SetDigest::of(row.get_ref(3)?.as_bytes().map_err(rusqlite::Error::from)?));
         heads.insert(head);
     }
     Ok(heads)

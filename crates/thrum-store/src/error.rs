@@ -1,14 +1,14 @@
 //! Errors of the store, and the remedies.
 
 use rusqlite::ErrorCode;
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 /// Error of a store operation. Nothing is half written: the transaction, or the job's part of it, is rolled back.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The request itself was refused, for the reason in the fault.
     #[error("{0}")]
-    Refused(Fault),
+    Refused(Error),
     /// The database was made by a newer version. Retrying does not help.
     #[error("the database is of format {found}; this version of thrum reads up to {known}")]
     Newer {
@@ -82,17 +82,17 @@ impl StoreError {
     }
 }
 
-impl From<Fault> for StoreError {
-    fn from(fault: Fault) -> Self {
-        Self::Refused(fault)
+impl From<Error> for StoreError {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
     }
 }
 
-impl From<StoreError> for Fault {
+impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         let message = error.to_string();
         match error {
-            StoreError::Refused(fault) => fault,
+            StoreError::Refused(error) => error,
             StoreError::Newer { .. } => Self::new(ErrorKind::Refused, message).hint("Install the newer version of thrum that wrote it."),
             StoreError::Damaged(_) => Self::new(ErrorKind::Failed, message)
                 .hint("`thrum daemon stop && thrum doctor --fix` saves what can be read of it, and peers bring back what they have. Or put a backup in its place: thrum restore FILE"),

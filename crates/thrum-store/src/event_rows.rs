@@ -7,7 +7,7 @@
 //! Example: an edit arrived as sequence 5 and its message as 9. [`Tx::move_to_end`] gives the edit sequence 10, so a
 //! legacy peer is served the edit after the message.
 
-use thrum_core::{Event, Sum};
+use thrum_core::{Event, SetDigest};
 
 use crate::{StoreError, Tx};
 
@@ -17,7 +17,7 @@ impl Tx<'_> {
     pub(crate) fn insert(
         &mut self,
         event: &Event,
-        sum: Sum,
+        sum: SetDigest,
         source: &str,
         target: Option<&str>,
     ) -> Result<u64, StoreError> {

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use thrum_core::{
-    Event, Payload, Sum, limits,
+    Event, Payload, SetDigest, limits,
     payload::{EventType, Subject},
 };
 
@@ -50,7 +50,7 @@ struct Leaving {
     origin: String,
     log: String,
     number: u64,
-    sum: Sum,
+    sum: SetDigest,
     said: Said,
 }
 
@@ -231,7 +231,7 @@ impl Tx<'_> {
                 origin,
                 log: row.get(5)?,
                 number: row.get(6)?,
-                sum: Sum::of(body.as_bytes()),
+                sum: SetDigest::of(body.as_bytes()),
                 said,
             });
             if bytes > limits::MAX_EVENT_BYTES {

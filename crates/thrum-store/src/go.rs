@@ -12,7 +12,7 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags, Row, types::ValueRef};
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 
 use crate::{StoreError, connection::beside, migrate};
 
@@ -60,8 +60,8 @@ pub struct GoDatabase {
 }
 
 /// The error for a database of our own where a Go Thrum database was expected.
-pub fn not_gos(path: &Path) -> Fault {
-    Fault::new(ErrorKind::Refused, format!("{} is a database of this program, not of Go Thrum", path.display()))
+pub fn not_gos(path: &Path) -> Error {
+    Error::new(ErrorKind::Refused, format!("{} is a database of this program, not of Go Thrum", path.display()))
         .hint("To keep or move such a one: thrum backup, thrum restore.")
 }
 
@@ -71,11 +71,11 @@ impl GoDatabase {
     /// # Errors
     /// `not_found` if there is no file; `failed` if it is damaged; `refused` if it is a database of this program;
     /// `invalid` if it belongs to another program or has no log.
-    pub fn open(path: &Path, scratch: &Path) -> Result<Self, Fault> {
+    pub fn open(path: &Path, scratch: &Path) -> Result<Self, Error> {
         let cannot = |what: &str, error: std::io::Error| {
             let kind =
                 if error.kind() == std::io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Failed };
-            Fault::new(kind, format!("cannot {what} {}: {error}", path.display()))
+            Error::new(kind, format!("cannot {what} {}: {error}", path.display()))
         };
         let path = &fs::canonicalize(path).map_err(|error| cannot("read", error))?;
         let files = [path.clone(), beside(path, "-wal"), beside(path, "-journal")];
@@ -99,7 +99,7 @@ impl GoDatabase {
         let conn = conn.map_err(|error| damaged(path, &StoreError::from(error)))?;
         let database = Self { conn, path: path.clone(), seen };
         database.recognise().map_err(|error| match error {
-            StoreError::Refused(fault) => fault,
+            StoreError::Refused(error) => error,
             error => damaged(path, &error),
         })?;
         database.unchanged()?;
@@ -121,27 +121,27 @@ impl GoDatabase {
                 } else {
                     "is no database of Go Thrum"
                 };
-                return Err(Fault::new(ErrorKind::Invalid, format!("{shown} {why}"))
+                return Err(Error::new(ErrorKind::Invalid, format!("{shown} {why}"))
                     .hint("Name the repository, its .thrum, or its .thrum/var/messages.db.")
                     .into());
             }
             Err(error) => return Err(error),
         }
-        let first_fault: String = self.conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if first_fault == "ok" { Ok(()) } else { Err(StoreError::Damaged(first_fault)) }
+        let first_error: String = self.conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if first_error == "ok" { Ok(()) } else { Err(StoreError::Damaged(first_error)) }
     }
 
     /// Checks that no process has written to the database since it was opened.
     ///
     /// # Errors
     /// `try_again` if a process has: the data read may mix two states.
-    pub fn unchanged(&self) -> Result<(), Fault> {
+    pub fn unchanged(&self) -> Result<(), Error> {
         let now =
             [self.path.clone(), beside(&self.path, "-wal"), beside(&self.path, "-journal")].map(|file| Seen::at(&file));
         if now == self.seen {
             return Ok(());
         }
-        Err(Fault::new(ErrorKind::TryAgain, format!("{} changed while it was read", self.path.display()))
+        Err(Error::new(ErrorKind::TryAgain, format!("{} changed while it was read", self.path.display()))
             .hint("Stop the daemon that writes to it and repeat the command; what is here already is not taken twice."))
     }
 
@@ -149,7 +149,7 @@ impl GoDatabase {
     ///
     /// # Errors
     /// `failed` if it cannot be read.
-    pub fn totals(&self) -> Result<GoTotals, Fault> {
+    pub fn totals(&self) -> Result<GoTotals, Error> {
         self.read(|conn| {
             let schema = if has_table(conn, "schema_version")? {
                 conn.query_row("SELECT coalesce(max(version), 0) FROM schema_version", [], |row| row.get(0))?
@@ -186,7 +186,7 @@ impl GoDatabase {
     ///
     /// # Errors
     /// `failed` if it cannot be read.
-    pub fn page(&self, after: i64) -> Result<Vec<GoEvent>, Fault> {
+    pub fn page(&self, after: i64) -> Result<Vec<GoEvent>, Error> {
         self.read(|conn| {
             let mut statement = conn.prepare_cached(
                 "SELECT sequence, event_id, type, timestamp, origin_daemon, event_json FROM events WHERE sequence > ?1 ORDER BY sequence
@@ -211,7 +211,7 @@ impl GoDatabase {
     ///
     /// # Errors
     /// `failed` if it cannot be read.
-    pub fn registered(&self, origins: &[String]) -> Result<Vec<String>, Fault> {
+    pub fn registered(&self, origins: &[String]) -> Result<Vec<String>, Error> {
         self.read(|conn| {
             let mut names = Vec::new();
             let mut statement = conn.prepare(
@@ -233,7 +233,7 @@ impl GoDatabase {
     ///
     /// # Errors
     /// `failed` if it cannot be read.
-    pub fn read_by(&self, agent_id: &str) -> Result<Vec<String>, Fault> {
+    pub fn read_by(&self, agent_id: &str) -> Result<Vec<String>, Error> {
         self.read(|conn| {
             let mut ids = Vec::new();
             for (table, sql) in [
@@ -256,7 +256,7 @@ impl GoDatabase {
         })
     }
 
-    fn read<T>(&self, question: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, Fault> {
+    fn read<T>(&self, question: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, Error> {
         question(&self.conn).map_err(|error| damaged(&self.path, &error))
     }
 }
@@ -291,12 +291,12 @@ fn as_uri(path: &Path) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(uri))
 }
 
-fn damaged(path: &Path, error: &StoreError) -> Fault {
+fn damaged(path: &Path, error: &StoreError) -> Error {
     let why = match error {
         StoreError::Damaged(why) => why.clone(),
         error => error.to_string(),
     };
-    Fault::new(ErrorKind::Failed, format!("{} cannot be read as a database: {why}", path.display())).hint(
+    Error::new(ErrorKind::Failed, format!("{} cannot be read as a database: {why}", path.display())).hint(
         "A backup of it may be whole; else SQLite's own tool saves what can be read: sqlite3 messages.db .recover",
     )
 }

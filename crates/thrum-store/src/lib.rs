@@ -53,7 +53,7 @@ pub use forget::{Forgetting, Forgotten};
 pub use go::{GoDatabase, GoEvent, GoTotals, not_gos};
 pub use log_copy::LogCopy;
 pub use migrate::is_head_of_other;
-pub use origin::Left;
+pub use origin::StoreFingerprint;
 pub use readers::{Reader, Readers};
 pub use salvage::{Salvaged, salvage};
 pub use store::{OpenOptions, Store};

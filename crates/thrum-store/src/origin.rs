@@ -8,13 +8,13 @@
 //! support for `log_id` find them above every checkpoint they may hold.
 
 use rusqlite::{Connection, OptionalExtension};
-use thrum_core::{Ambient, Stamp};
+use thrum_core::{Ambient, Timestamp};
 
 use crate::StoreError;
 
 /// The store fingerprint: written beside the database (`daemon.json`) to recognise the database again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Left {
+pub struct StoreFingerprint {
     /// The database's `log_id`.
     pub log_id: String,
     /// Number of times the database was opened.
@@ -31,11 +31,11 @@ pub(crate) struct Counters {
     pub(crate) next_sequence: u64,
     pub(crate) next_origin_seq: u64,
     /// Time of our last event; the next one is later.
-    pub(crate) last_at: Stamp,
+    pub(crate) last_at: Timestamp,
     /// The latest time of any own event. Later than `last_at` once a clock that was ahead has been corrected.
-    pub(crate) highest_at: Stamp,
+    pub(crate) highest_at: Timestamp,
     /// The time that the clock showed at the last write.
-    pub(crate) clock_at: Stamp,
+    pub(crate) clock_at: Timestamp,
     pub(crate) open_counter: u64,
 }
 
@@ -45,7 +45,7 @@ impl Counters {
         self.log_id = new_log_id(ambient).into();
         self.next_origin_seq = 1;
         // A clock that is not set would begin below sequences that readers have seen.
-        self.next_sequence = self.next_sequence.max(ambient.now().max(Stamp::PLAUSIBLE).seconds() << 20);
+        self.next_sequence = self.next_sequence.max(ambient.now().max(Timestamp::PLAUSIBLE).seconds() << 20);
     }
 
     pub(crate) fn save(&self, conn: &Connection) -> Result<(), StoreError> {
@@ -75,7 +75,7 @@ fn new_log_id(ambient: &mut dyn Ambient) -> String {
 /// `fold_version`, because there is nothing to fold.
 pub(crate) fn open(
     conn: &mut Connection,
-    left: Option<&Left>,
+    left: Option<&StoreFingerprint>,
     new_log: bool,
     fold_version: i64,
     ambient: &mut dyn Ambient,
@@ -90,10 +90,10 @@ pub(crate) fn open(
                     log_id: row.get::<_, String>(0)?.into(),
                     next_sequence: row.get(1)?,
                     next_origin_seq: row.get(2)?,
-                    last_at: Stamp::from_nanos(row.get(3)?),
+                    last_at: Timestamp::from_nanos(row.get(3)?),
                     open_counter: row.get(4)?,
-                    highest_at: Stamp::from_nanos(row.get(5)?),
-                    clock_at: Stamp::from_nanos(row.get(6)?),
+                    highest_at: Timestamp::from_nanos(row.get(5)?),
+                    clock_at: Timestamp::from_nanos(row.get(6)?),
                 })
             },
         )
@@ -116,10 +116,10 @@ pub(crate) fn open(
                 log_id: new_log_id(ambient).into(),
                 next_sequence: 1,
                 next_origin_seq: 1,
-                last_at: Stamp::ZERO,
+                last_at: Timestamp::ZERO,
                 open_counter: 1,
-                highest_at: Stamp::ZERO,
-                clock_at: Stamp::ZERO,
+                highest_at: Timestamp::ZERO,
+                clock_at: Timestamp::ZERO,
             };
             if left.is_some() || new_log {
                 // A database existed before this one.

@@ -5,7 +5,7 @@
 //! an interruption the peer serves the same batch again, and stored events are skipped.
 
 use thrum_core::{
-    Event, Payload, Sum,
+    Event, Payload, SetDigest,
     exchange::{Applied, Batch},
 };
 
@@ -42,12 +42,12 @@ pub(crate) fn pieces(mut batch: Batch) -> Vec<Batch> {
 pub(crate) struct Content {
     pub(crate) payload: serde_json::Result<Payload>,
     /// The event's contribution to the digest of its log.
-    pub(crate) sum: Sum,
+    pub(crate) sum: SetDigest,
 }
 
 impl Content {
     pub(crate) fn of(event: &Event) -> Self {
-        Self { payload: Payload::read(&event.kind, &event.body), sum: Sum::of(event.body.as_bytes()) }
+        Self { payload: Payload::read(&event.kind, &event.body), sum: SetDigest::of(event.body.as_bytes()) }
     }
 
     /// The contents of a piece's events, in order.

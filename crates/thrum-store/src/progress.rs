@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension};
-use thrum_core::{Event, Runs, Sum, limits};
+use thrum_core::{Event, RangeSet, SetDigest, limits};
 
 use crate::{StoreError, origin::Counters, purged_ranges, room};
 
@@ -26,11 +26,11 @@ pub(crate) struct Progress {
     pub(crate) by_source: BTreeMap<String, u64>,
     heads: BTreeMap<LogName, Growth>,
     /// Origin sequences that a purge keeps empty.
-    gone: BTreeMap<LogName, Runs>,
+    gone: BTreeMap<LogName, RangeSet>,
     /// Origin sequences that were empty because their events were forgotten, and are filled again.
-    restored: BTreeMap<LogName, Runs>,
+    restored: BTreeMap<LogName, RangeSet>,
     /// Origin sequences of events that a purge kept out. A peer supplied them, so they are bounded.
-    kept_out: BTreeMap<LogName, Runs>,
+    kept_out: BTreeMap<LogName, RangeSet>,
     /// Whether text was purged that may still be in an unused part of the file.
     pub(crate) scrub: bool,
     /// The kind of pending work that was done last; the other kinds come first now.
@@ -43,15 +43,15 @@ pub(crate) struct Progress {
 struct Growth {
     count: u64,
     highest: u64,
-    sum: Sum,
+    sum: SetDigest,
     purged: u64,
-    purged_sum: Sum,
+    purged_sum: SetDigest,
     /// Forgotten events that came back; until then they counted as purged.
     restored: u64,
-    restored_sum: Sum,
+    restored_sum: SetDigest,
     /// Events that were removed without a trace.
     dropped: u64,
-    dropped_sum: Sum,
+    dropped_sum: SetDigest,
 }
 
 impl Progress {
@@ -71,7 +71,7 @@ impl Progress {
         }
     }
 
-    pub(crate) fn count(&mut self, event: &Event, sum: Sum, source: &str, sequence: u64) {
+    pub(crate) fn count(&mut self, event: &Event, sum: SetDigest, source: &str, sequence: u64) {
         let growth = self.heads.entry((event.origin.clone(), event.log.clone())).or_default();
         growth.count += 1;
         growth.highest = growth.highest.max(event.seq);
@@ -85,7 +85,7 @@ impl Progress {
     }
 
     /// Counts an event that leaves the log.
-    pub(crate) fn uncount(&mut self, origin: String, log: String, number: u64, sum: Sum) {
+    pub(crate) fn uncount(&mut self, origin: String, log: String, number: u64, sum: SetDigest) {
         let growth = self.heads.entry((origin.clone(), log.clone())).or_default();
         growth.purged += 1;
         growth.purged_sum.add(sum);
@@ -95,7 +95,7 @@ impl Progress {
 
     /// Counts an event that is forgotten: as purged if its origin sequence identifies it, otherwise as removed without
     /// a trace.
-    pub(crate) fn forget(&mut self, origin: &str, log: &str, number: u64, sum: Sum) {
+    pub(crate) fn forget(&mut self, origin: &str, log: &str, number: u64, sum: SetDigest) {
         let of = (origin.to_owned(), log.to_owned());
         let growth = self.heads.entry(of.clone()).or_default();
         if number > 0 {
@@ -114,7 +114,7 @@ impl Progress {
     }
 
     /// Counts a forgotten event that comes back.
-    pub(crate) fn restore(&mut self, event: &Event, sum: Sum, source: &str, sequence: u64) {
+    pub(crate) fn restore(&mut self, event: &Event, sum: SetDigest, source: &str, sequence: u64) {
         let of = (event.origin.clone(), event.log.clone());
         let growth = self.heads.entry(of.clone()).or_default();
         growth.restored += 1;
@@ -142,7 +142,7 @@ impl Progress {
                     "SELECT count, highest, sum, purged, purged_sum FROM heads WHERE origin = ?1 AND log = ?2",
                 )?
                 .query_row((&origin, &log), |row| {
-                    let sum = |column| row.get(column).map(Sum::from_bytes);
+                    let sum = |column| row.get(column).map(SetDigest::from_bytes);
                     let (sum, purged_sum) = (sum(2)?, sum(4)?);
                     Ok(Growth {
                         count: row.get(0)?,

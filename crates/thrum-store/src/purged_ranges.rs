@@ -11,15 +11,15 @@
 use std::collections::BTreeSet;
 
 use rusqlite::Connection;
-use thrum_core::{Runs, limits};
+use thrum_core::{RangeSet, limits};
 
 use crate::StoreError;
 
 /// The origin sequences of a log that purges removed or kept out.
-pub(crate) fn of_log(conn: &Connection, origin: &str, log: &str) -> Result<Runs, StoreError> {
+pub(crate) fn of_log(conn: &Connection, origin: &str, log: &str) -> Result<RangeSet, StoreError> {
     let mut statement = conn.prepare_cached("SELECT first, last FROM purged WHERE origin = ?1 AND log = ?2")?;
     let mut rows = statement.query((origin, log))?;
-    let mut runs = Runs::default();
+    let mut runs = RangeSet::default();
     while let Some(row) = rows.next()? {
         runs.insert(row.get(0)?..=row.get(1)?);
     }
@@ -27,7 +27,7 @@ pub(crate) fn of_log(conn: &Connection, origin: &str, log: &str) -> Result<Runs,
 }
 
 /// Records that origin sequences of a log are filled again.
-pub(crate) fn remove(conn: &Connection, origin: &str, log: &str, restored: &Runs) -> Result<(), StoreError> {
+pub(crate) fn remove(conn: &Connection, origin: &str, log: &str, restored: &RangeSet) -> Result<(), StoreError> {
     for run in restored.iter() {
         let (first, last) = run.into_inner();
         let overlapping: Vec<(u64, u64)> = conn
@@ -55,7 +55,7 @@ pub(crate) fn has_room(conn: &Connection) -> Result<bool, StoreError> {
 
 /// Adds empty origin sequences of a log, as long as the log has at most `most` runs in total. Writes only the rows that
 /// change.
-pub(crate) fn add(conn: &Connection, origin: &str, log: &str, gone: &Runs, most: usize) -> Result<(), StoreError> {
+pub(crate) fn add(conn: &Connection, origin: &str, log: &str, gone: &RangeSet, most: usize) -> Result<(), StoreError> {
     let known = of_log(conn, origin, log)?;
     let mut all = known.clone();
     for run in gone.clone().without(&known).iter() {
@@ -63,12 +63,12 @@ pub(crate) fn add(conn: &Connection, origin: &str, log: &str, gone: &Runs, most:
         all.insert(run.clone());
         if all.len() > before.max(most) {
             // The run touches none of the others, so only this run is removed.
-            let mut beyond = Runs::default();
+            let mut beyond = RangeSet::default();
             beyond.insert(run);
             all.subtract(&beyond);
         }
     }
-    let places = |runs: &Runs| -> BTreeSet<(u64, u64)> { runs.iter().map(|run| run.into_inner()).collect() };
+    let places = |runs: &RangeSet| -> BTreeSet<(u64, u64)> { runs.iter().map(|run| run.into_inner()).collect() };
     let (known, all) = (places(&known), places(&all));
     for (first, _) in known.difference(&all) {
         conn.prepare_cached("DELETE FROM purged WHERE origin = ?1 AND log = ?2 AND first = ?3")?

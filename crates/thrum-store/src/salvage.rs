@@ -16,7 +16,7 @@ mod pages;
 use std::{collections::BTreeMap, ops::RangeInclusive, path::Path};
 
 use thrum_core::{
-    Ambient, Event, Runs,
+    Ambient, Event, RangeSet,
     compare::LogOf,
     event::{self, Candidate},
     exchange::Batch,
@@ -36,7 +36,7 @@ pub struct Salvaged {
     /// Events of the damaged database that were not salvaged, as far as the rest of the file shows.
     pub lost: u64,
     /// The lost events with known origin sequences, by log.
-    pub missing: BTreeMap<LogOf, Runs>,
+    pub missing: BTreeMap<LogOf, RangeSet>,
     /// Whether the file has rows but none of a log, and its header does not mark it as a database of ours in a known
     /// version. It may belong to another program.
     pub is_foreign: bool,
@@ -47,9 +47,9 @@ pub struct Salvaged {
 struct Survey {
     found: Vec<Found>,
     /// The origin sequences that the index over them lists, by log.
-    named: BTreeMap<LogOf, Runs>,
+    named: BTreeMap<LogOf, RangeSet>,
     /// The origin sequences that purges removed or kept out.
-    purged: BTreeMap<LogOf, Runs>,
+    purged: BTreeMap<LogOf, RangeSet>,
     /// Whether there are any other rows or entries.
     has_others: bool,
 }

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc, time::Instant};
 
 use rusqlite::{Connection, OpenFlags};
 use thrum_core::{
-    Ambient, DaemonId, DaemonKey, Heads, Sum,
+    Ambient, DaemonId, DaemonKey, Heads, SetDigest,
     exchange::{Applied, Batch, Commit},
     ids::IdSource,
     limits,
@@ -12,7 +12,7 @@ use thrum_core::{
 
 use crate::{
     Effort, StoreError, Tx, connection, digest, fold, migrate,
-    origin::{self, Counters, Left},
+    origin::{self, Counters, StoreFingerprint},
     pieces::{pieces, sum},
     progress::Progress,
     room,
@@ -23,7 +23,7 @@ pub struct OpenOptions {
     /// The daemon's key; signs every event made here.
     pub key: DaemonKey,
     /// Store fingerprint that was saved beside the database when it was last open; `None` for a new daemon.
-    pub left: Option<Left>,
+    pub left: Option<StoreFingerprint>,
     /// Forces a new log: the directory was moved or copied, or the daemon got a new identity.
     pub new_log: bool,
     /// Maximum number of pages in the file, for testing a full disk; `None` is SQLite's own limit.
@@ -32,7 +32,7 @@ pub struct OpenOptions {
 
 impl OpenOptions {
     /// Options for a new database, or for the one that `left` identifies.
-    pub fn new(key: DaemonKey, left: Option<Left>) -> Self {
+    pub fn new(key: DaemonKey, left: Option<StoreFingerprint>) -> Self {
         Self { key, left, new_log: false, max_pages: None }
     }
 }
@@ -144,9 +144,9 @@ impl Store {
     }
 
     /// The store fingerprint to be saved beside the database.
-    pub fn left(&self) -> Left {
+    pub fn left(&self) -> StoreFingerprint {
         let Counters { log_id, open_counter, next_sequence, .. } = &self.progress.counters;
-        Left { log_id: log_id.to_string(), counter: *open_counter, sequence: next_sequence - 1 }
+        StoreFingerprint { log_id: log_id.to_string(), counter: *open_counter, sequence: next_sequence - 1 }
     }
 
     /// The daemon that owns this store.
@@ -468,7 +468,7 @@ impl Store {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn projection(&self) -> Result<Sum, StoreError> {
+    pub fn projection(&self) -> Result<SetDigest, StoreError> {
         digest::projection(&self.conn)
     }
 
@@ -476,7 +476,7 @@ impl Store {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn mailboxes(&self) -> Result<Sum, StoreError> {
+    pub fn mailboxes(&self) -> Result<SetDigest, StoreError> {
         digest::mailboxes(&self.conn)
     }
 

@@ -17,7 +17,7 @@ use std::cell::Cell;
 
 use rusqlite::Connection;
 use thrum_core::{
-    Ambient, DaemonId, DaemonKey, Stamp,
+    Ambient, DaemonId, DaemonKey, Timestamp,
     ids::{IdKind, IdSource},
     limits,
 };
@@ -33,11 +33,11 @@ pub struct Tx<'s> {
     pub(crate) ids: &'s mut IdSource,
     pub(crate) progress: &'s mut Progress,
     /// Cached value of [`cutoff`](Self::cutoff).
-    cutoff: Cell<Option<Stamp>>,
+    cutoff: Cell<Option<Timestamp>>,
     /// Cached value of [`highest_cutoff`](Self::highest_cutoff).
-    highest_cutoff: Cell<Option<Stamp>>,
+    highest_cutoff: Cell<Option<Timestamp>>,
     /// Cached value of [`floor`](Self::floor).
-    floor: Cell<Option<Stamp>>,
+    floor: Cell<Option<Timestamp>>,
     /// Work to be done before the transaction ends.
     pub(crate) deferred: Deferred,
     /// How much pending work the transaction may do in addition.
@@ -86,7 +86,7 @@ impl<'s> Tx<'s> {
     }
 
     /// The cutoff of purges for all origins. Its row is read once, because every event is compared with it.
-    pub(crate) fn cutoff(&self) -> Result<Stamp, StoreError> {
+    pub(crate) fn cutoff(&self) -> Result<Timestamp, StoreError> {
         if let Some(known) = self.cutoff.get() {
             return Ok(known);
         }
@@ -96,7 +96,7 @@ impl<'s> Tx<'s> {
     }
 
     /// The highest cutoff of any purge, for one origin or for all.
-    pub(crate) fn highest_cutoff(&self) -> Result<Stamp, StoreError> {
+    pub(crate) fn highest_cutoff(&self) -> Result<Timestamp, StoreError> {
         if let Some(known) = self.highest_cutoff.get() {
             return Ok(known);
         }
@@ -115,7 +115,7 @@ impl<'s> Tx<'s> {
     /// Lower bound for our own timestamps: an event older than a purge cutoff would be discarded. Includes the cutoffs
     /// of purges that are parked and only seem to lie in the future because our clock lags. Purges far in the future do
     /// not count; otherwise a wrong clock of their daemon would become ours.
-    pub(crate) fn floor(&mut self) -> Result<Stamp, StoreError> {
+    pub(crate) fn floor(&mut self) -> Result<Timestamp, StoreError> {
         if let Some(known) = self.floor.get() {
             return Ok(known);
         }
@@ -126,9 +126,9 @@ impl<'s> Tx<'s> {
     }
 
     /// The current time. If the clock is not set, or has gone back by a few minutes, the time of the last write.
-    pub(crate) fn now(&mut self) -> Stamp {
+    pub(crate) fn now(&mut self) -> Timestamp {
         let (shown, known) = (self.ambient.now(), self.progress.counters.clock_at);
-        if shown < Stamp::PLAUSIBLE || known <= shown.plus(limits::CLOCK_OFF) { shown.max(known) } else { shown }
+        if shown < Timestamp::PLAUSIBLE || known <= shown.plus(limits::CLOCK_OFF) { shown.max(known) } else { shown }
     }
 
     /// Returns a new id. Its time is never before a purge cutoff, because the id determines the age of a message or
@@ -160,11 +160,11 @@ impl<'s> Tx<'s> {
 /// A clock that never shows a time before `floor`.
 struct NotBefore<'a> {
     ambient: &'a mut dyn Ambient,
-    floor: Stamp,
+    floor: Timestamp,
 }
 
 impl Ambient for NotBefore<'_> {
-    fn now(&mut self) -> Stamp {
+    fn now(&mut self) -> Timestamp {
         self.ambient.now().max(self.floor)
     }
 

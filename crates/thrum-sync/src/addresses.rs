@@ -9,7 +9,7 @@ mod reachability;
 
 use std::sync::Arc;
 
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
@@ -46,9 +46,9 @@ impl Addresses {
     ///
     /// # Errors
     /// `Refused` if there is a transport of this kind, but the user's configuration forbids it.
-    pub(crate) fn may_use(&self, kind: Kind) -> Result<(), Fault> {
+    pub(crate) fn may_use(&self, kind: Kind) -> Result<(), Error> {
         if self.is_forbidden(kind) && self.transports.iter().any(|transport| transport.kind() == kind) {
-            return Err(Fault::new(ErrorKind::Refused, "daemon.local_only keeps this daemon from other machines")
+            return Err(Error::new(ErrorKind::Refused, "daemon.local_only keeps this daemon from other machines")
                 .hint("thrum config set daemon.local_only false, then thrum daemon restart"));
         }
         Ok(())
@@ -58,14 +58,14 @@ impl Addresses {
     ///
     /// # Errors
     /// The transport's own reason why it cannot be used.
-    pub(crate) async fn wait_until_up(&self, kind: Kind) -> Result<(), Fault> {
+    pub(crate) async fn wait_until_up(&self, kind: Kind) -> Result<(), Error> {
         let Some(transport) = self.transport(kind) else { return Ok(()) };
         let mut condition = transport.condition();
         let _ =
             timeout(limits::TAILNET_UP, condition.wait_for(|condition| !matches!(condition, Condition::Starting(_))))
                 .await;
-        let fault = condition.borrow().fault();
-        fault.map_or(Ok(()), Err)
+        let error = condition.borrow().error();
+        error.map_or(Ok(()), Err)
     }
 }
 

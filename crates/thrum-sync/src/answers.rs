@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use thrum_core::{Runs, Stamp, Sum, exchange::LastRejected, heads::Difference, quota::OverQuota};
+use thrum_core::{RangeSet, SetDigest, Timestamp, exchange::LastRejected, heads::Difference, quota::OverQuota};
 
 use crate::{
     legacy::serving::Skipped,
@@ -26,7 +26,7 @@ pub struct PairingStarted {
     /// The kind of transport.
     pub transport: Kind,
     /// When the session expires.
-    pub expires_at: Stamp,
+    pub expires_at: Timestamp,
     /// Time until it expires.
     pub expires_in: Duration,
 }
@@ -179,9 +179,9 @@ pub struct PeerStatus {
     /// Whether it has a token, and can be authenticated.
     pub has_token: bool,
     /// When it was paired.
-    pub paired_at: Option<Stamp>,
+    pub paired_at: Option<Timestamp>,
     /// Time of the last contact.
-    pub last_sync: Option<Stamp>,
+    pub last_sync: Option<Timestamp>,
     /// Our checkpoint in its log, by Go's name.
     pub last_synced_seq: u64,
     /// The kind of transport on which it was paired.
@@ -198,7 +198,7 @@ pub struct PeerStatus {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub asks_over_our_connection: bool,
     /// Time of the last state change.
-    pub since: Stamp,
+    pub since: Timestamp,
     /// Why it is not read further, if it is over its quota.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub over_quota: Option<OverQuota>,
@@ -207,7 +207,7 @@ pub struct PeerStatus {
     pub last_error: Option<String>,
     /// Time of the next dial.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_attempt: Option<Stamp>,
+    pub next_attempt: Option<Timestamp>,
     /// Our checkpoint in its log.
     pub read_by_us: u64,
     /// Its highest known sequence.
@@ -312,7 +312,7 @@ pub struct Verified {
     /// Number of events held here.
     pub events: u64,
     /// The digest of our projection.
-    pub projection: Sum,
+    pub projection: SetDigest,
     /// Number of events that were missing here and were fetched.
     #[serde(skip_serializing_if = "is_zero")]
     pub fetched: u64,
@@ -359,11 +359,11 @@ pub struct Missing {
     pub there: Lack,
     /// Origin sequences of events that we hold and the peer has purged. These are not missing. At most
     /// [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) ranges.
-    #[serde(skip_serializing_if = "Runs::is_empty")]
-    pub purged_there: Runs,
+    #[serde(skip_serializing_if = "RangeSet::is_empty")]
+    pub purged_there: RangeSet,
     /// Origin sequences of events that the peer holds and we have purged. These are not requested.
-    #[serde(skip_serializing_if = "Runs::is_empty")]
-    pub purged_here: Runs,
+    #[serde(skip_serializing_if = "RangeSet::is_empty")]
+    pub purged_here: RangeSet,
     /// Number of missing events that the peer then served and that were new.
     #[serde(skip_serializing_if = "is_zero")]
     pub fetched: u64,
@@ -392,8 +392,8 @@ pub struct Lack {
     /// Number of events.
     pub events: u64,
     /// Their origin sequences, if they have any; at most [`MAX_NAMED`](thrum_core::limits::MAX_NAMED) ranges.
-    #[serde(skip_serializing_if = "Runs::is_empty")]
-    pub numbers: Runs,
+    #[serde(skip_serializing_if = "RangeSet::is_empty")]
+    pub numbers: RangeSet,
     /// Their ids, if they have no origin sequences; at most as many.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ids: Vec<String>,
@@ -410,7 +410,7 @@ impl Lack {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Repaired {
     /// Time of the reconciliation.
-    pub at: Stamp,
+    pub at: Timestamp,
     /// Number of events that were missing here and were fetched.
     pub fetched: u64,
     /// Number of events that the peer claims to hold and that are still missing here.

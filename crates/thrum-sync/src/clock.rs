@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use thrum_core::Stamp;
+use thrum_core::Timestamp;
 
 /// One reading of both clocks.
 ///
@@ -12,12 +12,12 @@ pub struct Now {
     /// Monotonic time since a fixed moment.
     pub tick: Duration,
     /// Wall-clock time.
-    pub at: Stamp,
+    pub at: Timestamp,
 }
 
 impl Now {
     /// Returns the wall-clock time at which the monotonic clock will reach `tick`.
-    pub fn wall(self, tick: Duration) -> Stamp {
+    pub fn wall(self, tick: Duration) -> Timestamp {
         self.at.plus(tick.saturating_sub(self.tick))
     }
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use thrum_core::{Ambient, ErrorKind, Fault, exchange::Commit};
+use thrum_core::{Ambient, Error, ErrorKind, exchange::Commit};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -106,18 +106,18 @@ pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Runs work that may wait for the disk on the blocking pool.
 pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
-) -> Result<T, Fault> {
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => Err(Fault::new(ErrorKind::Failed, format!("an internal task failed: {error}"))),
+        Err(error) => Err(Error::new(ErrorKind::Failed, format!("an internal task failed: {error}"))),
     }
 }
 
 /// Formats an error and its hint as the one line that fits into a status.
-pub(crate) fn in_words(fault: &Fault) -> String {
-    match &fault.hint {
-        Some(hint) => format!("{} ({})", fault.message, hint.trim_end_matches('.')),
-        None => fault.message.clone(),
+pub(crate) fn in_words(error: &Error) -> String {
+    match &error.hint {
+        Some(hint) => format!("{} ({})", error.message, hint.trim_end_matches('.')),
+        None => error.message.clone(),
     }
 }

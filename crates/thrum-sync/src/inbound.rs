@@ -12,7 +12,7 @@ mod session;
 
 use std::sync::{Arc, Mutex};
 
-use thrum_core::Fault;
+use thrum_core::Error;
 use tokio::sync::Notify;
 
 use crate::{
@@ -83,7 +83,7 @@ impl Inbound {
     }
 
     /// Returns why nothing listens although peers expect us.
-    pub(crate) async fn listen_error(&self) -> Option<Fault> {
+    pub(crate) async fn listen_error(&self) -> Option<Error> {
         self.listeners.lock().await.iter().find_map(|one| one.address.clone().err())
     }
 

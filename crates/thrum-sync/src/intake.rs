@@ -7,7 +7,7 @@
 use std::{num::NonZero, panic::resume_unwind, thread};
 
 use thrum_core::{
-    Event, Fault,
+    Error, Event,
     event::{self, Candidate, Malformed, Rejected},
     exchange::Batch,
     json,
@@ -25,7 +25,7 @@ const MAX_THREADS: usize = 4;
 ///
 /// # Errors
 /// The log cannot be read.
-pub fn batch(peer: &str, log_id: &str, checkpoint: u64, served: Vec<Served>, log: &dyn Log) -> Result<Batch, Fault> {
+pub fn batch(peer: &str, log_id: &str, checkpoint: u64, served: Vec<Served>, log: &dyn Log) -> Result<Batch, Error> {
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
     let share = served.len().div_ceil(threads).max(SHARE);
     let mut shares = served.chunks(share);
@@ -55,14 +55,14 @@ pub fn batch(peer: &str, log_id: &str, checkpoint: u64, served: Vec<Served>, log
 }
 
 /// Reports for each event whether a log already holds it.
-pub type Holds<'a> = &'a dyn Fn(&[&Event]) -> Result<Vec<bool>, Fault>;
+pub type Holds<'a> = &'a dyn Fn(&[&Event]) -> Result<Vec<bool>, Error>;
 
 /// Splits served events into those that may enter the log and rejected ones. `holds` reports which events are already
 /// in the log.
 ///
 /// # Errors
 /// Those of `holds`.
-pub fn judge(served: &[Served], holds: Holds<'_>) -> Result<(Vec<Event>, Vec<Rejected>), Fault> {
+pub fn judge(served: &[Served], holds: Holds<'_>) -> Result<(Vec<Event>, Vec<Rejected>), Error> {
     let mut rejected: Vec<Rejected> = Vec::new();
     let mut candidates = Vec::with_capacity(served.len());
     for one in served {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use thrum_core::{
-    Event, Fault, Heads, Stamp, Sum,
+    Error, Event, Heads, SetDigest, Timestamp,
     compare::{Listing, LogOf, Numbers, Wanted},
-    exchange::{Applied, Batch, Checkpoint, Footing, LongEvents, Page, Row, Troubles},
+    exchange::{Applied, Batch, Checkpoint, LongEvents, Page, Prerequisites, Row, Troubles},
     quota::OverQuota,
 };
 
@@ -22,75 +22,75 @@ pub trait Log: Send + Sync + 'static {
 
     /// Returns the rows above `after` in ascending order: at most `max_events` and `max_bytes` of bodies, but at least
     /// one if there is any.
-    fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Fault>;
+    fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Error>;
 
     /// Returns the causal prerequisites of each row, in the given order, for peers that cannot work them out
     /// themselves. `fits` decides whether such a peer can apply a row on which others depend.
-    fn footings(&self, rows: &[Row], fits: &dyn Fn(&Row) -> bool) -> Result<Vec<Footing>, Fault>;
+    fn prerequisites(&self, rows: &[Row], fits: &dyn Fn(&Row) -> bool) -> Result<Vec<Prerequisites>, Error>;
 
     /// Returns the events that a legacy peer cannot keep, among the newest `max` events of more than
     /// [`LEGACY_LONG_BYTES`](thrum_core::limits::LEGACY_LONG_BYTES). `is_too_long` decides about bodies that may still
     /// be short enough.
-    fn long_events(&self, max: usize, is_too_long: fn(&str) -> bool) -> Result<LongEvents, Fault>;
+    fn long_events(&self, max: usize, is_too_long: fn(&str) -> bool) -> Result<LongEvents, Error>;
 
     /// Returns the maintained version vector of all origins.
-    fn heads(&self) -> Result<Heads, Fault>;
+    fn heads(&self) -> Result<Heads, Error>;
 
     /// Counts the version vector from the events themselves. Reads all events: for `verify` only.
-    fn counted(&self) -> Result<Heads, Fault>;
+    fn counted(&self) -> Result<Heads, Error>;
 
     /// Recounts the events, and rebuilds version vector and projection if the result differs from
     /// [`heads`](Self::heads), as when the disk lost rows. Returns `true` if it rebuilt them. Reads all events, and
     /// blocks other writers only while it rebuilds.
-    fn mend(&self) -> Result<bool, Fault>;
+    fn mend(&self) -> Result<bool, Error>;
 
     /// Returns which origin sequences above `after` of a log are held and which were purged, at most `most` ranges of
     /// each.
-    fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Fault>;
+    fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Error>;
 
     /// Returns which events of a log are held after one id up to another (empty: the end): one by one if there are at
     /// most `most`, otherwise in parts.
-    fn listing(&self, of: &LogOf, after: &str, upto: &str, most: usize) -> Result<Listing, Fault>;
+    fn listing(&self, of: &LogOf, after: &str, upto: &str, most: usize) -> Result<Listing, Error>;
 
     /// Returns the number and the digest of the events of a log that are held in an interval of ids.
-    fn stretch(&self, of: &LogOf, after: &str, upto: &str) -> Result<(u64, Sum), Fault>;
+    fn stretch(&self, of: &LogOf, after: &str, upto: &str) -> Result<(u64, SetDigest), Error>;
 
     /// Returns the requested events that are held: at most
     /// [`limits::MAX_BATCH_EVENTS`](thrum_core::limits::MAX_BATCH_EVENTS) and
     /// [`limits::MAX_BATCH_BYTES`](thrum_core::limits::MAX_BATCH_BYTES), but at least one if there is any.
-    fn named(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Fault>;
+    fn named(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Error>;
 
     /// Computes the digest of the projection. Reads all of it: for `verify` only.
-    fn projection(&self) -> Result<Sum, Fault>;
+    fn projection(&self) -> Result<SetDigest, Error>;
 
     /// Returns `true` if a purge lies in the future here, so that the projection is not final yet.
-    fn purge_waits(&self) -> Result<bool, Fault>;
+    fn purge_waits(&self) -> Result<bool, Error>;
 
     /// Returns how far the log of `peer` has been applied here.
-    fn checkpoint(&self, peer: &str) -> Result<Option<Checkpoint>, Fault>;
+    fn checkpoint(&self, peer: &str) -> Result<Option<Checkpoint>, Error>;
 
     /// Returns for each event whether an identical one is already held, in the given order.
-    fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Fault>;
+    fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Error>;
 
     /// Stores the result of a pull, and in the last of its transactions the peer's checkpoint. Returns after that
     /// transaction's COMMIT. After an error, part of the batch may be stored, and the checkpoint is unchanged.
-    fn apply(&self, batch: Batch) -> Result<Applied, Fault>;
+    fn apply(&self, batch: Batch) -> Result<Applied, Error>;
 
     /// Records the peer's own report that it durably holds our log (the one with the current [`id`](Self::id)) up to
     /// `upto`. Must not block.
-    fn acknowledged(&self, peer: &str, upto: u64, at: Stamp);
+    fn acknowledged(&self, peer: &str, upto: u64, at: Timestamp);
 
     /// Forgets the checkpoints and acknowledgements of a removed peer.
-    fn forget(&self, peer: &str) -> Result<(), Fault>;
+    fn forget(&self, peer: &str) -> Result<(), Error>;
 
     /// Returns how many rows above `after` did not come from `peer`.
-    fn backlog(&self, peer: &str, after: u64) -> Result<u64, Fault>;
+    fn backlog(&self, peer: &str, after: u64) -> Result<u64, Error>;
 
     /// Returns why `peer` must not be read further, if too much of its data is already kept.
-    fn over_quota(&self, _peer: &str) -> Result<Option<OverQuota>, Fault> {
+    fn over_quota(&self, _peer: &str) -> Result<Option<OverQuota>, Error> {
         Ok(None)
     }
 
     /// Returns the problems with the events that `peer` served.
-    fn troubles(&self, peer: &str) -> Result<Troubles, Fault>;
+    fn troubles(&self, peer: &str) -> Result<Troubles, Error>;
 }

@@ -21,7 +21,7 @@ use std::{
     },
 };
 
-use thrum_core::{Fault, limits};
+use thrum_core::{Error, limits};
 use tokio::{sync::watch, task::JoinSet, time::timeout};
 
 use crate::{
@@ -142,7 +142,7 @@ impl Outbound {
     ///
     /// # Errors
     /// `NotFound`. A peer that cannot be pulled has its own error in the result.
-    pub(crate) async fn force(&self, from: Option<&str>) -> Result<Vec<Forced>, Fault> {
+    pub(crate) async fn force(&self, from: Option<&str>) -> Result<Vec<Forced>, Error> {
         let only = match from {
             Some(wanted) => Some(self.env.auth().registry.find(wanted)?.daemon_id.clone()),
             None => None,

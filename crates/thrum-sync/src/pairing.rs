@@ -28,7 +28,7 @@ pub mod pake;
 use std::{fmt, path::PathBuf, time::Duration};
 
 use serde::Serialize;
-use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits, name};
+use thrum_core::{Ambient, Error, ErrorKind, Timestamp, limits, name};
 
 pub use code::Code;
 
@@ -110,14 +110,14 @@ pub struct Attempt {
     /// Guesses that this caller has left in this session.
     pub left: u8,
     /// Time of the attempt.
-    pub at: Stamp,
+    pub at: Timestamp,
     /// When the caller may try again, if its code was not checked because of too many earlier wrong ones.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub locked_until: Option<Stamp>,
+    pub locked_until: Option<Timestamp>,
 }
 
 /// How a session ended: with the new peer's id, or an error.
-pub type Outcome = Result<String, Fault>;
+pub type Outcome = Result<String, Error>;
 
 /// State of the session.
 #[derive(Debug, PartialEq, Eq)]
@@ -172,14 +172,14 @@ impl Session {
     }
 
     /// Builds the record of one more attempt of this caller.
-    fn attempt(&self, caller: &Caller, at: Stamp) -> Attempt {
+    fn attempt(&self, caller: &Caller, at: Timestamp) -> Attempt {
         let (node, address) = (caller.node.clone(), caller.address.clone());
         let left = self.left(node.as_ref().map(|node| node.id.as_str())).saturating_sub(1);
         Attempt { node, address, left, at, locked_until: None }
     }
 
     /// Records for the operator that a caller is refused until `until`; once per node.
-    fn refused(&mut self, caller: &Caller, at: Stamp, until: Stamp) {
+    fn refused(&mut self, caller: &Caller, at: Timestamp, until: Timestamp) {
         let node = caller.node.as_ref().map(|node| node.id.as_str());
         if !self.attempts.iter().any(|attempt| attempt.locked_until.is_some() && attempt.node_id() == node) {
             let (node, address) = (caller.node.clone(), caller.address.clone());
@@ -204,7 +204,7 @@ impl Pairing {
     ///
     /// # Errors
     /// The file cannot be read completely. Damage to the file must not reset the count of wrong guesses.
-    pub fn open(path: PathBuf) -> Result<Self, Fault> {
+    pub fn open(path: PathBuf) -> Result<Self, Error> {
         let file = StateFile::at(path)?;
         let budget = match file.read()? {
             Some(text) => serde_json::from_str(&text).map_err(|error| file.broken(&misshapen(&error)))?,
@@ -223,7 +223,7 @@ impl Pairing {
         timeout: Duration,
         now: Now,
         ambient: &mut dyn Ambient,
-    ) -> Result<Opened, Fault> {
+    ) -> Result<Opened, Error> {
         self.expire(now);
         self.come_back(now)?;
         if let Some(until) = self.budget.locked_until(here.kind, now.at) {
@@ -231,7 +231,7 @@ impl Pairing {
         }
         if let Some(session) = self.session.as_ref().filter(|session| !session.spent) {
             let age = go_duration(now.tick.saturating_sub(session.started.tick));
-            return Err(Fault::new(
+            return Err(Error::new(
                 ErrorKind::Refused,
                 format!("pairing already in progress (code generated {age} ago)"),
             )
@@ -330,8 +330,8 @@ impl Pairing {
         };
         self.session = None;
         self.budget.forgive(attempt.at, attempt.node_id());
-        if let Err(fault) = self.save() {
-            tracing::warn!("{fault}: a right code goes on counting as a wrong one");
+        if let Err(error) = self.save() {
+            tracing::warn!("{error}: a right code goes on counting as a wrong one");
         }
         Ok(proven)
     }
@@ -418,7 +418,7 @@ impl Pairing {
         if self.session.as_ref().is_some_and(|session| session.id == id) {
             let spent = self.session.take().is_some_and(|session| session.spent);
             if !spent {
-                self.outcome = Some(Err(Fault::new(ErrorKind::Failed, "pairing canceled")));
+                self.outcome = Some(Err(Error::new(ErrorKind::Failed, "pairing canceled")));
             }
         }
     }
@@ -440,18 +440,18 @@ impl Pairing {
             && !session.spent
         {
             self.outcome =
-                Some(Err(Fault::new(ErrorKind::TryAgain, "pairing timed out").hint("Run `thrum peer add` again.")));
+                Some(Err(Error::new(ErrorKind::TryAgain, "pairing timed out").hint("Run `thrum peer add` again.")));
         }
     }
 
     /// Corrects guesses in the future, so that a clock that was ahead does not extend the lock.
-    fn come_back(&mut self, now: Now) -> Result<(), Fault> {
+    fn come_back(&mut self, now: Now) -> Result<(), Error> {
         if self.budget.come_back(now.at) { self.save() } else { Ok(()) }
     }
 
-    fn save(&self) -> Result<(), Fault> {
+    fn save(&self) -> Result<(), Error> {
         let text =
-            serde_json::to_string(&self.budget).map_err(|error| Fault::new(ErrorKind::Failed, error.to_string()))?;
+            serde_json::to_string(&self.budget).map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
         self.file.write(&text)
     }
 }
@@ -475,15 +475,15 @@ fn wrong_code(left: u8) -> RpcError {
     RpcError::said(format!("invalid pairing code ({left} {attempts} remaining)"))
 }
 
-fn spent(last: &Attempt) -> Fault {
+fn spent(last: &Attempt) -> Error {
     let tries = limits::PAIRING_TRIES;
-    Fault::new(ErrorKind::Refused, format!("{TOO_MANY}: {tries} wrong codes, the last from {}", last.who()))
+    Error::new(ErrorKind::Refused, format!("{TOO_MANY}: {tries} wrong codes, the last from {}", last.who()))
         .hint("Run `thrum peer add` again for a new code.")
 }
 
-fn locked(until: Stamp, last: Option<&Attempt>) -> Fault {
+fn locked(until: Timestamp, last: Option<&Attempt>) -> Error {
     let whence = last.map_or_else(String::new, |last| format!(", the last from {}", last.who()));
-    Fault::new(
+    Error::new(
         ErrorKind::Refused,
         format!("pairing is locked until {} after too many wrong codes{whence}", until.in_seconds()),
     )

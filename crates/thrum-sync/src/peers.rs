@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use thrum_core::{ErrorKind, Fault, exchange::Commit, limits};
+use thrum_core::{Error, ErrorKind, exchange::Commit, limits};
 use tokio::{sync::watch, time::timeout};
 
 use crate::{
@@ -107,7 +107,7 @@ impl Peers {
         config: PeersConfig,
         log: Arc<dyn Log>,
         commits: watch::Receiver<Commit>,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, Error> {
         let PeersConfig { var_dir, daemon_id, name, version, round, local_only, transports, ambients, prover } = config;
         let me = Me { daemon_id, name, version, instance: format!("{:016x}", ambients().random_u64()) };
         let auth = blocking(move || {
@@ -125,8 +125,8 @@ impl Peers {
             go_duration(round),
             go_duration(recent_within(round))
         );
-        if listens && let Err(fault) = parts.inbound.listen(Kind::Local).await {
-            tracing::error!("{fault}");
+        if listens && let Err(error) = parts.inbound.listen(Kind::Local).await {
+            tracing::error!("{error}");
             parts.inbound.keep_trying_to_listen(Kind::Local);
         }
         if let Some(tailnet) = parts.addresses.transport(Kind::Tailnet) {
@@ -154,7 +154,7 @@ impl Peers {
     }
 
     /// Returns why nothing listens although peers expect us. The listener is retried every [`limits::ROUND`].
-    pub async fn listen_error(&self) -> Option<Fault> {
+    pub async fn listen_error(&self) -> Option<Error> {
         self.0.inbound.listen_error().await
     }
 
@@ -162,7 +162,7 @@ impl Peers {
     ///
     /// # Errors
     /// `NotFound`; those of [`Registry::rename`](crate::registry::Registry::rename).
-    pub async fn rename(&self, id_or_name: &str, name: &str) -> Result<Peer, Fault> {
+    pub async fn rename(&self, id_or_name: &str, name: &str) -> Result<Peer, Error> {
         let env = Arc::clone(&self.0.env);
         let (wanted, name) = (id_or_name.to_owned(), name.to_owned());
         blocking(move || {
@@ -180,7 +180,7 @@ impl Peers {
     ///
     /// # Errors
     /// `NotFound`; those of the disk, in which case the peer stays.
-    pub async fn remove(&self, id_or_name: &str) -> Result<Peer, Fault> {
+    pub async fn remove(&self, id_or_name: &str) -> Result<Peer, Error> {
         let env = Arc::clone(&self.0.env);
         let wanted = id_or_name.to_owned();
         let peer = blocking(move || {
@@ -188,7 +188,7 @@ impl Peers {
             let id = auth.registry.find(&wanted)?.daemon_id.clone();
             auth.registry
                 .remove(&id)?
-                .ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("peer \"{id}\" not found")))
+                .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("peer \"{id}\" not found")))
         })
         .await?;
         let id = &peer.daemon_id;
@@ -207,7 +207,7 @@ impl Peers {
     ///
     /// # Errors
     /// `Refused` while another session is open or pairing is locked; `Unavailable` if no peer could reach us.
-    pub async fn start_pairing(&self, kind: Kind, within: Duration) -> Result<PairingStarted, Fault> {
+    pub async fn start_pairing(&self, kind: Kind, within: Duration) -> Result<PairingStarted, Error> {
         self.0.pairing.start(kind, within).await
     }
 
@@ -217,7 +217,7 @@ impl Peers {
     /// # Errors
     /// `no active pairing session`, `pairing timed out`, `pairing canceled`, too many wrong codes, or why the joiner
     /// was refused.
-    pub async fn wait_pairing(&self) -> Result<Joined, Fault> {
+    pub async fn wait_pairing(&self) -> Result<Joined, Error> {
         loop {
             if let Waited::Joined(joined) = self.wait_pairing_or_attempt(usize::MAX).await? {
                 return Ok(joined);
@@ -230,7 +230,7 @@ impl Peers {
     ///
     /// # Errors
     /// Those of [`wait_pairing`](Self::wait_pairing).
-    pub async fn wait_pairing_or_attempt(&self, seen: usize) -> Result<Waited, Fault> {
+    pub async fn wait_pairing_or_attempt(&self, seen: usize) -> Result<Waited, Error> {
         self.0.pairing.wait(seen).await
     }
 
@@ -243,7 +243,7 @@ impl Peers {
     ///
     /// # Errors
     /// Those of [`join`](Self::join).
-    pub async fn look(&self, target: &str) -> Result<Listener, Fault> {
+    pub async fn look(&self, target: &str) -> Result<Listener, Error> {
         self.0.pairing.look(target).await
     }
 
@@ -255,7 +255,7 @@ impl Peers {
     /// `Invalid` for a malformed code or target, and `NotFound` for a target that does not exist; nothing is sent then.
     /// `Unavailable` if the target does not answer or the tailnet is not up. `Refused` with the other side's message,
     /// for ourselves, for existing peers, and if the code would have to be sent.
-    pub async fn join(&self, target: &str, code: &str) -> Result<Joined, Fault> {
+    pub async fn join(&self, target: &str, code: &str) -> Result<Joined, Error> {
         self.join_by(target, code, false).await
     }
 
@@ -264,11 +264,11 @@ impl Peers {
     ///
     /// # Errors
     /// Those of [`join`](Self::join).
-    pub async fn join_even_plainly(&self, target: &str, code: &str) -> Result<Joined, Fault> {
+    pub async fn join_even_plainly(&self, target: &str, code: &str) -> Result<Joined, Error> {
         self.join_by(target, code, true).await
     }
 
-    async fn join_by(&self, target: &str, code: &str, plainly: bool) -> Result<Joined, Fault> {
+    async fn join_by(&self, target: &str, code: &str, plainly: bool) -> Result<Joined, Error> {
         let peer = self.0.pairing.join(target, code, plainly).await?;
         self.0.drive(peer.clone(), First::Dial);
         Ok(self.0.pairing.first_exchange(&peer).await)
@@ -279,7 +279,7 @@ impl Peers {
     ///
     /// # Errors
     /// `Invalid` for a malformed target.
-    pub fn wants_tailnet(target: &str) -> Result<bool, Fault> {
+    pub fn wants_tailnet(target: &str) -> Result<bool, Error> {
         wants_tailnet(target)
     }
 
@@ -289,7 +289,7 @@ impl Peers {
     ///
     /// # Errors
     /// The tailnet cannot be queried.
-    pub async fn waiting(&self) -> Result<Found, Fault> {
+    pub async fn waiting(&self) -> Result<Found, Error> {
         self.0.pairing.waiting().await
     }
 
@@ -298,7 +298,7 @@ impl Peers {
     ///
     /// # Errors
     /// `NotFound`; `TryAgain` with the reason if the peer does not answer; the log cannot be read.
-    pub async fn ping(&self, id_or_name: &str) -> Result<Pinged, Fault> {
+    pub async fn ping(&self, id_or_name: &str) -> Result<Pinged, Error> {
         self.0.outbound.ping(id_or_name).await
     }
 
@@ -306,7 +306,7 @@ impl Peers {
     ///
     /// # Errors
     /// `NotFound`. A peer that cannot be pulled has its own error in the result.
-    pub async fn force(&self, from: Option<&str>) -> Result<Vec<Forced>, Fault> {
+    pub async fn force(&self, from: Option<&str>) -> Result<Vec<Forced>, Error> {
         self.0.outbound.force(from).await
     }
 
@@ -315,7 +315,7 @@ impl Peers {
     ///
     /// # Errors
     /// The log cannot be read, or cannot be rebuilt after the disk lost rows.
-    pub async fn verify(&self, within: Duration) -> Result<Verified, Fault> {
+    pub async fn verify(&self, within: Duration) -> Result<Verified, Error> {
         self.0.reconcile.verify(within).await
     }
 
@@ -323,9 +323,9 @@ impl Peers {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn watch(&self, id_or_name: &str) -> Result<watch::Receiver<Status>, Fault> {
+    pub fn watch(&self, id_or_name: &str) -> Result<watch::Receiver<Status>, Error> {
         let id = self.0.env.auth().registry.find(id_or_name)?.daemon_id.clone();
-        self.0.outbound.status(&id).ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("peer \"{id}\" not found")))
+        self.0.outbound.status(&id).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("peer \"{id}\" not found")))
     }
 
     /// Returns the Go daemon of a later version that called last, if the call was recent.
@@ -342,8 +342,8 @@ impl Peers {
             tracing::warn!("peers were still busy after {}", go_duration(limits::DRAIN));
         }
         let env = Arc::clone(&self.0.env);
-        if let Err(fault) = blocking(move || env.auth().registry.flush()).await {
-            tracing::warn!("{fault}");
+        if let Err(error) = blocking(move || env.auth().registry.flush()).await {
+            tracing::warn!("{error}");
         }
     }
 }

@@ -16,7 +16,7 @@ use std::{
 
 use hello::Proofs;
 pub use hello::{Prover, challenge, proves_to_listen};
-use thrum_core::{Ambient, Fault, exchange::Page, key, limits, name};
+use thrum_core::{Ambient, Error, exchange::Page, key, limits, name};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -204,8 +204,8 @@ pub fn receive(
     let peer = asker.daemon_id.clone();
     // A failure here does not change the reply: the flag and the time serve only display and a later pairing.
     for result in [auth.registry.token_worked(&peer), auth.registry.heard(&peer, now)] {
-        if let Err(fault) = result {
-            tracing::warn!("{fault}");
+        if let Err(error) = result {
+            tracing::warn!("{error}");
         }
     }
     let mut effects = vec![Effect::Authenticated];
@@ -231,9 +231,9 @@ pub fn receive(
         Ok(Query::Pull(pull)) => Next::Serve(Job { id: request.id, peer: asker, asks: Asks::Pull(pull) }),
         Ok(Query::PeerInfo { digest, port }) => {
             if let Some(port) = port.filter(|_| key::is_signed_origin(&peer))
-                && let Err(fault) = auth.registry.listens_at(&peer, caller_ip(&session.caller), port)
+                && let Err(error) = auth.registry.listens_at(&peer, caller_ip(&session.caller), port)
             {
-                tracing::warn!("{fault}");
+                tracing::warn!("{error}");
             }
             Next::Serve(Job { id: request.id, peer: asker, asks: Asks::PeerInfo { digest } })
         }
@@ -289,7 +289,7 @@ fn from_its_node(
     match (peer.origin(&session.caller), &session.caller.node) {
         (Origin::Its, _) => Ok(()),
         (Origin::New, Some(node)) => {
-            auth.registry.learn_caller(&peer.daemon_id, node).map_err(|fault| (fault.into(), None))?;
+            auth.registry.learn_caller(&peer.daemon_id, node).map_err(|error| (error.into(), None))?;
             tracing::info!("[pairing] {} calls from {node}: its token counts from there", peer.name);
             Ok(())
         }
@@ -361,8 +361,8 @@ fn prove(auth: &mut AuthState, request: &Request, peer: &Peer, session: &mut Pee
         return Received { effects, ..refuse(&RpcError::unauthorized()) };
     }
     if let (Origin::Elsewhere, Some(node)) = (peer.origin(&session.caller), &session.caller.node) {
-        if let Err(fault) = auth.registry.moved(&peer.daemon_id, node, now.at) {
-            return refuse(&fault.into());
+        if let Err(error) = auth.registry.moved(&peer.daemon_id, node, now.at) {
+            return refuse(&error.into());
         }
         let before = peer.node.as_ref().map_or_else(String::new, |before| format!(" from {before}"));
         let what = format!("[pairing] {} moved{before} to {node}, and proved it with its key", peer.name);
@@ -392,22 +392,22 @@ pub fn serve(job: Job, me: &Me, log: &dyn Log, askers: &Mutex<Askers>, now: Now)
                 let read = pull.log.filter(|asked| **asked == *current);
                 (wire::pull_line(&id, &page, &current), read.map(|log| Effect::Acknowledged { log, upto: pull.after }))
             }
-            Err(fault) => (wire::error_line(&id, &fault.into()), None),
+            Err(error) => (wire::error_line(&id, &error.into()), None),
         },
         Asks::PeerInfo { digest } => {
             match info(peer.knows_us_as.as_ref().unwrap_or(&me.daemon_id), me, log, digest, now) {
                 Ok(info) => (wire::info_line(&id, &info), None),
-                Err(fault) => (wire::error_line(&id, &fault.into()), None),
+                Err(error) => (wire::error_line(&id, &error.into()), None),
             }
         }
         Asks::About(about) => {
-            (ranges::answer(&id, &about, log).unwrap_or_else(|fault| wire::error_line(&id, &fault.into())), None)
+            (ranges::answer(&id, &about, log).unwrap_or_else(|error| wire::error_line(&id, &error.into())), None)
         }
     }
 }
 
 /// Reads a page of events and the id of their log. Reads again if the log was replaced meanwhile.
-fn page(pull: &Pull, peer: &str, log: &dyn Log, askers: &Mutex<Askers>, now: Now) -> Result<(Page, String), Fault> {
+fn page(pull: &Pull, peer: &str, log: &dyn Log, askers: &Mutex<Askers>, now: Now) -> Result<(Page, String), Error> {
     loop {
         let current = log.id();
         let rewinds = pull.log.as_ref().is_some_and(|asked| **asked != *current);
@@ -422,7 +422,7 @@ fn page(pull: &Pull, peer: &str, log: &dyn Log, askers: &Mutex<Askers>, now: Now
     }
 }
 
-fn info(daemon_id: &str, me: &Me, log: &dyn Log, digest: bool, now: Now) -> Result<Info, Fault> {
+fn info(daemon_id: &str, me: &Me, log: &dyn Log, digest: bool, now: Now) -> Result<Info, Error> {
     // Read before the version vector, which may then be newer than `latest`, but never older.
     let latest = log.latest();
     Ok(Info {

@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use thrum_core::Fault;
+use thrum_core::Error;
 use tokio::{
     sync::{Notify, watch},
     task::JoinHandle,
@@ -86,7 +86,7 @@ impl Reconcile {
     ///
     /// # Errors
     /// A task failed.
-    pub(crate) async fn remove(&self, peer: &str) -> Result<(), Fault> {
+    pub(crate) async fn remove(&self, peer: &str) -> Result<(), Error> {
         let schedule = lock(&self.schedules).remove(peer);
         if let Some(schedule) = schedule {
             schedule.stop.cancel();

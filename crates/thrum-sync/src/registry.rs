@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use thrum_core::{ErrorKind, Fault, Stamp, json, limits, name};
+use thrum_core::{Error, ErrorKind, Timestamp, json, limits, name};
 
 pub use entry::{Moved, Origin, Peer, Stranger};
 use lives::Lives;
@@ -48,12 +48,12 @@ pub struct Stray {
     /// The node of the latest caller.
     pub node: Node,
     /// Time of the latest misuse.
-    pub at: Stamp,
+    pub at: Timestamp,
     /// Number of occurrences since the daemon's start.
     pub times: u64,
     /// When the misuse was last reported.
     #[serde(skip)]
-    said: Option<Stamp>,
+    said: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ impl Registry {
     ///
     /// # Errors
     /// The file cannot be read or parsed completely, or contains a peer or a token twice. A retry does not help.
-    pub fn open(path: PathBuf, daemon_id: &str) -> Result<Self, Fault> {
+    pub fn open(path: PathBuf, daemon_id: &str) -> Result<Self, Error> {
         let file = StateFile::at(path)?;
         let mut content = match file.read()? {
             Some(text) => parse(&text).map_err(|why| file.broken(&why))?,
@@ -140,12 +140,12 @@ impl Registry {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn find(&self, id_or_name: &str) -> Result<&Peer, Fault> {
+    pub fn find(&self, id_or_name: &str) -> Result<&Peer, Error> {
         self.get(id_or_name).or_else(|| self.content.peers.iter().find(|peer| peer.name == id_or_name)).ok_or_else(
             || {
                 let near = name::nearest_machine(id_or_name, self.content.peers.iter().map(|peer| peer.name.as_str()));
                 let hint = near.map(|near| format!("Did you mean {}?", name::shown_machine(near)));
-                Fault::new(ErrorKind::NotFound, format!("peer \"{}\" not found", name::printable(id_or_name)))
+                Error::new(ErrorKind::NotFound, format!("peer \"{}\" not found", name::printable(id_or_name)))
                     .hint(hint.unwrap_or_else(|| "`thrum peer list` shows the paired peers.".to_owned()))
             },
         )
@@ -169,13 +169,13 @@ impl Registry {
     /// # Errors
     /// `Refused` if the id is already paired, unless that pairing never worked or the peer has removed us since; or if
     /// there are too many peers. Otherwise those of the disk.
-    pub fn pair(&mut self, stranger: Stranger, token: Token, at: Stamp) -> Result<Peer, Fault> {
+    pub fn pair(&mut self, stranger: Stranger, token: Token, at: Timestamp) -> Result<Peer, Error> {
         if let Some(known) = self.get(&stranger.daemon_id).filter(|known| known.token_used && !known.removed_us) {
-            return Err(Fault::new(ErrorKind::Refused, format!("already paired with {}", known.name))
+            return Err(Error::new(ErrorKind::Refused, format!("already paired with {}", known.name))
                 .hint(format!("Run `thrum peer remove {}` on both machines to pair anew.", known.name)));
         }
         if self.content.peers.len() >= limits::MAX_PEERS && self.get(&stranger.daemon_id).is_none() {
-            return Err(Fault::new(
+            return Err(Error::new(
                 ErrorKind::Refused,
                 format!("there are {} peers already, the most allowed", limits::MAX_PEERS),
             ));
@@ -201,9 +201,9 @@ impl Registry {
     /// # Errors
     /// `Refused` if there would be more than [`limits::MAX_PEERS`]; otherwise those of the disk. No peer is stored
     /// then.
-    pub fn take_over(&mut self, peers: Vec<Peer>) -> Result<Vec<Peer>, Fault> {
+    pub fn take_over(&mut self, peers: Vec<Peer>) -> Result<Vec<Peer>, Error> {
         if self.content.peers.len() + peers.len() > limits::MAX_PEERS {
-            return Err(Fault::new(
+            return Err(Error::new(
                 ErrorKind::Refused,
                 format!("there would be more than {} peers, the most allowed", limits::MAX_PEERS),
             ));
@@ -226,10 +226,10 @@ impl Registry {
     ///
     /// # Errors
     /// `Invalid` for an invalid name, `Refused` for another peer's name; otherwise those of the disk.
-    pub fn rename(&mut self, daemon_id: &str, name: &str) -> Result<(), Fault> {
+    pub fn rename(&mut self, daemon_id: &str, name: &str) -> Result<(), Error> {
         name::check_peer(name)?;
         if let Some(other) = self.content.peers.iter().find(|peer| peer.name == name && peer.daemon_id != daemon_id) {
-            return Err(Fault::new(
+            return Err(Error::new(
                 ErrorKind::Refused,
                 format!("another peer is called {name}, {}", name::printable(&other.daemon_id)),
             )
@@ -263,7 +263,7 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the disk; the peer keeps its name then.
-    pub fn follow_name(&mut self, daemon_id: &str, own: &str) -> Result<Option<String>, Fault> {
+    pub fn follow_name(&mut self, daemon_id: &str, own: &str) -> Result<Option<String>, Error> {
         let Some(name) = self.follows_name(daemon_id, own) else { return Ok(None) };
         self.change(daemon_id, |_| true, |peer| name.clone_into(&mut peer.name))?;
         Ok(Some(name))
@@ -273,7 +273,7 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the disk; the peer stays then.
-    pub fn remove(&mut self, daemon_id: &str) -> Result<Option<Peer>, Fault> {
+    pub fn remove(&mut self, daemon_id: &str) -> Result<Option<Peer>, Error> {
         let Some(peer) = self.get(daemon_id).cloned() else { return Ok(None) };
         self.update(|content| content.peers.retain(|peer| peer.daemon_id != daemon_id))?;
         self.strays.remove(daemon_id);
@@ -287,7 +287,7 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn token_worked(&mut self, daemon_id: &str) -> Result<(), Fault> {
+    pub fn token_worked(&mut self, daemon_id: &str) -> Result<(), Error> {
         self.change(
             daemon_id,
             |peer| !peer.token_used || peer.removed_us,
@@ -299,7 +299,7 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn removed_us(&mut self, daemon_id: &str) -> Result<(), Fault> {
+    pub fn removed_us(&mut self, daemon_id: &str) -> Result<(), Error> {
         self.change(daemon_id, |peer| !peer.removed_us, |peer| peer.removed_us = true)
     }
 
@@ -307,7 +307,7 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the disk; the time is kept in memory and written with the next change.
-    pub fn heard(&mut self, daemon_id: &str, now: Now) -> Result<(), Fault> {
+    pub fn heard(&mut self, daemon_id: &str, now: Now) -> Result<(), Error> {
         if let Some(peer) = self.content.peers.iter_mut().find(|peer| peer.daemon_id == daemon_id) {
             peer.last_sync = Some(now.at);
             self.stale = true;
@@ -323,7 +323,7 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn flush(&mut self) -> Result<(), Fault> {
+    pub fn flush(&mut self) -> Result<(), Error> {
         if self.stale { self.update(|_| ()) } else { Ok(()) }
     }
 
@@ -332,7 +332,7 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the disk; nothing is recorded then.
-    pub fn learn_caller(&mut self, daemon_id: &str, node: &Node) -> Result<(), Fault> {
+    pub fn learn_caller(&mut self, daemon_id: &str, node: &Node) -> Result<(), Error> {
         let place = |peer: &Peer| if peer.has_key() { peer.node.is_none() } else { peer.calls_from.is_none() };
         self.change(daemon_id, place, |peer| {
             let place = if peer.has_key() { &mut peer.node } else { &mut peer.calls_from };
@@ -345,7 +345,7 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the disk; nothing is recorded then.
-    pub fn learn_node(&mut self, daemon_id: &str, node: &Node) -> Result<(), Fault> {
+    pub fn learn_node(&mut self, daemon_id: &str, node: &Node) -> Result<(), Error> {
         let due = |peer: &Peer| peer.node.as_ref().is_none_or(|known| known.id == node.id && known != node);
         self.change(daemon_id, due, |peer| peer.node = Some(node.clone()))
     }
@@ -354,7 +354,7 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the disk; the peer has not moved then.
-    pub fn moved(&mut self, daemon_id: &str, to: &Node, at: Stamp) -> Result<(), Fault> {
+    pub fn moved(&mut self, daemon_id: &str, to: &Node, at: Timestamp) -> Result<(), Error> {
         self.change(
             daemon_id,
             |_| true,
@@ -374,7 +374,7 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the disk; the old address stays.
-    pub fn follow(&mut self, daemon_id: &str, address: &str) -> Result<(), Fault> {
+    pub fn follow(&mut self, daemon_id: &str, address: &str) -> Result<(), Error> {
         self.change(daemon_id, |peer| peer.address != address, |peer| address.clone_into(&mut peer.address))
     }
 
@@ -383,7 +383,7 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the disk; the old address stays.
-    pub fn listens_at(&mut self, daemon_id: &str, calls_from: Option<IpAddr>, port: u16) -> Result<(), Fault> {
+    pub fn listens_at(&mut self, daemon_id: &str, calls_from: Option<IpAddr>, port: u16) -> Result<(), Error> {
         let Some(peer) = self.get(daemon_id) else { return Ok(()) };
         let Some((host, _)) = peer.address.rsplit_once(':') else { return Ok(()) };
         let known: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
@@ -405,13 +405,13 @@ impl Registry {
     }
 
     /// Records token misuse: another caller used the peer's token.
-    pub fn strayed(&mut self, daemon_id: &str, node: &Node, at: Stamp) {
+    pub fn strayed(&mut self, daemon_id: &str, node: &Node, at: Timestamp) {
         note(&mut self.strays, daemon_id, node, at);
     }
 
     /// Returns `true` if token misuse should be reported now, in the log and to the peer; at most once per
     /// [`limits::STRAY_PAUSE`].
-    pub fn stray_is_news(&mut self, daemon_id: &str, at: Stamp) -> bool {
+    pub fn stray_is_news(&mut self, daemon_id: &str, at: Timestamp) -> bool {
         is_news(&mut self.strays, daemon_id, at)
     }
 
@@ -421,7 +421,7 @@ impl Registry {
     }
 
     /// Records that a peer refused a caller that used our shared token. Returns `true` if this should be logged now.
-    pub fn strayed_there(&mut self, daemon_id: &str, node: &Node, at: Stamp) -> bool {
+    pub fn strayed_there(&mut self, daemon_id: &str, node: &Node, at: Timestamp) -> bool {
         note(&mut self.reported, daemon_id, node, at);
         is_news(&mut self.reported, daemon_id, at)
     }
@@ -492,7 +492,7 @@ impl Registry {
     ///
     /// # Errors
     /// Those of the disk.
-    pub fn keep_port(&mut self, kind: Kind, port: u16) -> Result<(), Fault> {
+    pub fn keep_port(&mut self, kind: Kind, port: u16) -> Result<(), Error> {
         if self.port(kind) == Some(port) {
             return Ok(());
         }
@@ -507,7 +507,7 @@ impl Registry {
         daemon_id: &str,
         due: impl Fn(&Peer) -> bool,
         change: impl Fn(&mut Peer),
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Error> {
         if !self.get(daemon_id).is_some_and(due) {
             return Ok(());
         }
@@ -515,11 +515,11 @@ impl Registry {
     }
 
     /// Applies a change to a copy, writes it, and only then makes it current.
-    fn update<R>(&mut self, change: impl FnOnce(&mut Content) -> R) -> Result<R, Fault> {
+    fn update<R>(&mut self, change: impl FnOnce(&mut Content) -> R) -> Result<R, Error> {
         let mut content = self.content.clone();
         let result = change(&mut content);
         let mut text = zeroize::Zeroizing::new(
-            serde_json::to_string_pretty(&content).map_err(|error| Fault::new(ErrorKind::Failed, error.to_string()))?,
+            serde_json::to_string_pretty(&content).map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?,
         );
         text.push('\n');
         self.file.write(&text)?;
@@ -529,12 +529,12 @@ impl Registry {
     }
 }
 
-fn note(strays: &mut BTreeMap<String, Stray>, daemon_id: &str, node: &Node, at: Stamp) {
+fn note(strays: &mut BTreeMap<String, Stray>, daemon_id: &str, node: &Node, at: Timestamp) {
     let (times, said) = strays.get(daemon_id).map_or((0, None), |before| (before.times, before.said));
     strays.insert(daemon_id.to_owned(), Stray { node: node.clone(), at, times: times + 1, said });
 }
 
-fn is_news(strays: &mut BTreeMap<String, Stray>, daemon_id: &str, at: Stamp) -> bool {
+fn is_news(strays: &mut BTreeMap<String, Stray>, daemon_id: &str, at: Timestamp) -> bool {
     let Some(stray) = strays.get_mut(daemon_id) else { return false };
     // A time in the future means that the clock has gone back since the last report.
     let news = stray.said.is_none_or(|said| said > at || at.since(said) >= limits::STRAY_PAUSE);

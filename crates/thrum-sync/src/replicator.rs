@@ -30,7 +30,7 @@ mod status;
 use std::time::Duration;
 
 use thrum_core::{
-    Ambient, Stamp,
+    Ambient, Timestamp,
     exchange::{Applied, Checkpoint},
     limits,
     quota::OverQuota,
@@ -135,7 +135,7 @@ enum Link {
 struct Flight {
     call: Call,
     deadline: Duration,
-    sent: Stamp,
+    sent: Timestamp,
 }
 
 #[derive(Debug)]
@@ -450,7 +450,7 @@ impl Replicator {
         }
     }
 
-    fn met(&mut self, info: Info, digest: bool, sent: Stamp, todo: &mut Todo<'_>) {
+    fn met(&mut self, info: Info, digest: bool, sent: Timestamp, todo: &mut Todo<'_>) {
         if info.daemon_id != self.peer {
             return self.fail(
                 format!("another daemon answers there: {}", thrum_core::name::printable(&info.daemon_id)),

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 
 use crate::held_dir::HeldDir;
 
@@ -25,10 +25,10 @@ impl StateFile {
     ///
     /// # Errors
     /// The directory cannot be opened.
-    pub(crate) fn at(path: PathBuf) -> Result<Self, Fault> {
+    pub(crate) fn at(path: PathBuf) -> Result<Self, Error> {
         let opened = HeldDir::of(&path);
         let (directory, name) = opened.map_err(|error| {
-            Fault::new(ErrorKind::Failed, format!("cannot open the directory of {}: {error}", path.display()))
+            Error::new(ErrorKind::Failed, format!("cannot open the directory of {}: {error}", path.display()))
         })?;
         Ok(Self { path, directory, name })
     }
@@ -38,7 +38,7 @@ impl StateFile {
     /// # Errors
     /// The path is a symbolic link or not a regular file, the content is not UTF-8 or exceeds
     /// [`limits::MAX_STATE_FILE_BYTES`], or the disk failed.
-    pub(crate) fn read(&self) -> Result<Option<String>, Fault> {
+    pub(crate) fn read(&self) -> Result<Option<String>, Error> {
         read_private(&self.path)?
             .map(|bytes| String::from_utf8(bytes).map_err(|_| self.broken("it is not UTF-8")))
             .transpose()
@@ -46,7 +46,7 @@ impl StateFile {
 
     /// Replaces the content and returns when it is durable. On an error the old content stays, unless only the sync of
     /// the directory failed: then either version may survive a crash.
-    pub(crate) fn write(&self, text: &str) -> Result<(), Fault> {
+    pub(crate) fn write(&self, text: &str) -> Result<(), Error> {
         let is_link = self.directory.is_link(&self.name);
         let written = if is_link {
             Err(io::Error::other("it is a symbolic link"))
@@ -54,15 +54,15 @@ impl StateFile {
             self.directory.replace(&self.name, text.as_bytes())
         };
         written.map_err(|error| {
-            Fault::new(ErrorKind::Failed, format!("cannot write {}: {error}", self.path.display()))
+            Error::new(ErrorKind::Failed, format!("cannot write {}: {error}", self.path.display()))
                 .hint("See that there is room on that file system and that this user may write there, and try again.")
         })
     }
 
     /// Returns the error for unusable content. Nothing is inferred from a damaged file.
-    pub(crate) fn broken(&self, why: &str) -> Fault {
+    pub(crate) fn broken(&self, why: &str) -> Error {
         let name = self.path.display();
-        Fault::new(ErrorKind::Failed, format!("{name} cannot be used: {why}"))
+        Error::new(ErrorKind::Failed, format!("{name} cannot be used: {why}"))
             .hint(format!("Repair {name}, or move it away and pair again."))
     }
 }
@@ -74,8 +74,8 @@ pub(crate) fn misshapen(error: &serde_json::Error) -> String {
         .map_or_else(|| text.clone(), |(_, expected)| format!("there is something else than {expected}"))
 }
 
-fn read_private(path: &Path) -> Result<Option<Vec<u8>>, Fault> {
-    let fail = |why: String| Fault::new(ErrorKind::Failed, format!("cannot read {}: {why}", path.display()));
+fn read_private(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let fail = |why: String| Error::new(ErrorKind::Failed, format!("cannot read {}: {why}", path.display()));
     let meta = match fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

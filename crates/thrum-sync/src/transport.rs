@@ -9,7 +9,7 @@ pub mod port_owner;
 use std::{fmt, future::Future, io, net::IpAddr, pin::Pin, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{ErrorKind, Fault, limits, name};
+use thrum_core::{Error, ErrorKind, limits, name};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
@@ -76,17 +76,17 @@ pub(crate) fn is_loopback(address: &str) -> bool {
 ///
 /// # Errors
 /// `Invalid` for any other address of this machine, and for an address that is not on this machine.
-pub(crate) fn local_address(address: &str) -> Result<String, Fault> {
+pub(crate) fn local_address(address: &str) -> Result<String, Error> {
     let shown = name::printable(address);
     let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
     match host {
         "127.0.0.1" | "localhost" => Ok(format!("127.0.0.1:{port}")),
         _ if is_loopback(address) => {
-            Err(Fault::new(ErrorKind::Invalid, format!("{shown} is another address of this machine than 127.0.0.1"))
+            Err(Error::new(ErrorKind::Invalid, format!("{shown} is another address of this machine than 127.0.0.1"))
                 .hint("Daemons of one machine reach each other at 127.0.0.1 only, so that no program in between can pass for one."))
         }
         _ => {
-            Err(Fault::new(ErrorKind::Invalid, format!("{shown} is not on this machine"))
+            Err(Error::new(ErrorKind::Invalid, format!("{shown} is not on this machine"))
                 .hint("The local transport reaches 127.0.0.1 only."))
         }
     }
@@ -180,22 +180,22 @@ pub enum Condition {
     /// The transport works.
     Up,
     /// The transport failed; the error has cause and remedy. The transport recovers by itself once the cause is fixed.
-    Down(Fault),
+    Down(Error),
 }
 
 impl Condition {
     /// Returns why dialling and listening are impossible now; `None` while the transport works.
-    pub fn fault(&self) -> Option<Fault> {
+    pub fn error(&self) -> Option<Error> {
         match self {
             Self::Up => None,
-            Self::Off => Some(Fault::new(ErrorKind::Unavailable, "the tailnet is not enabled").hint(
+            Self::Off => Some(Error::new(ErrorKind::Unavailable, "the tailnet is not enabled").hint(
                 "Set THRUM_TS_ENABLED=true in .env and run `thrum daemon restart`, or join an address of the tailnet.",
             )),
             Self::Starting(what) if what.is_empty() => {
-                Some(Fault::new(ErrorKind::TryAgain, "the tailnet is starting").hint(WAIT))
+                Some(Error::new(ErrorKind::TryAgain, "the tailnet is starting").hint(WAIT))
             }
-            Self::Starting(what) => Some(Fault::new(ErrorKind::TryAgain, what.clone()).hint(WAIT)),
-            Self::Down(fault) => Some(fault.clone()),
+            Self::Starting(what) => Some(Error::new(ErrorKind::TryAgain, what.clone()).hint(WAIT)),
+            Self::Down(error) => Some(error.clone()),
         }
     }
 }
@@ -218,7 +218,7 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// # Errors
     /// `NotFound` if no node has the address, `Unavailable` if the network cannot be queried.
-    fn node_at<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Node>, Fault>> {
+    fn node_at<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Node>, Error>> {
         let _ = address;
         Box::pin(async { Ok(None) })
     }
@@ -227,7 +227,7 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Unavailable` if the network is down or cannot be queried.
-    fn own_node(&self) -> Pending<'_, Result<Option<Node>, Fault>> {
+    fn own_node(&self) -> Pending<'_, Result<Option<Node>, Error>> {
         Box::pin(async { Ok(None) })
     }
 
@@ -235,7 +235,7 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Unavailable` if the network cannot be queried.
-    fn neighbours(&self) -> Pending<'_, Result<Vec<Neighbour>, Fault>> {
+    fn neighbours(&self) -> Pending<'_, Result<Vec<Neighbour>, Error>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 
@@ -245,7 +245,7 @@ pub trait Transport: Send + Sync + 'static {
     /// # Errors
     /// `NotFound` if no node has the address, `Unavailable` if the node does not answer or the network cannot be
     /// queried.
-    fn path<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Path>, Fault>> {
+    fn path<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Path>, Error>> {
         let _ = address;
         Box::pin(async { Ok(None) })
     }
@@ -254,14 +254,14 @@ pub trait Transport: Send + Sync + 'static {
     ///
     /// # Errors
     /// `Unavailable` if the port is taken or the network is down; a retry may help.
-    fn listen(&self, port: Option<u16>) -> Pending<'_, Result<Box<dyn Listener>, Fault>>;
+    fn listen(&self, port: Option<u16>) -> Pending<'_, Result<Box<dyn Listener>, Error>>;
 
     /// Connects to an address. The caller must bound the time.
     ///
     /// # Errors
     /// `Invalid` for an address outside of this transport, `NotFound` if no node of its network has the address,
     /// `Unavailable` if nothing answers there.
-    fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Fault>>;
+    fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Error>>;
 }
 
 /// An open listener; closed when dropped.

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use thrum_core::{ErrorKind, Fault, name};
+use thrum_core::{Error, ErrorKind, name};
 
 use crate::localapi::{NodeStatus, PeerNode, first_label};
 
@@ -18,10 +18,10 @@ pub(crate) enum Host {
 ///
 /// # Errors
 /// `Invalid` for a host that cannot be a node of a tailnet.
-pub(crate) fn host(text: &str) -> Result<Host, Fault> {
+pub(crate) fn host(text: &str) -> Result<Host, Error> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let refuse = |why: &str| {
-        Err(Fault::new(ErrorKind::Invalid, format!("{} {why}", name::printable(text)))
+        Err(Error::new(ErrorKind::Invalid, format!("{} {why}", name::printable(text)))
             .hint("Give the name or the 100.x address of a node of your tailnet; `tailscale status` lists them."))
     };
     if let Ok(ip) = bare.parse::<IpAddr>() {
@@ -43,11 +43,11 @@ pub(crate) fn host(text: &str) -> Result<Host, Fault> {
 ///
 /// # Errors
 /// `Invalid` in the cases of [`host`], and if there is no port.
-pub(crate) fn host_and_port(text: &str) -> Result<(Host, u16), Fault> {
+pub(crate) fn host_and_port(text: &str) -> Result<(Host, u16), Error> {
     let parts =
         text.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok().filter(|port| *port > 0)?)));
     let Some((name, port)) = parts else {
-        return Err(Fault::new(ErrorKind::Invalid, format!("{} is not HOST:PORT", name::printable(text))));
+        return Err(Error::new(ErrorKind::Invalid, format!("{} is not HOST:PORT", name::printable(text))));
     };
     Ok((host(name)?, port))
 }
@@ -76,7 +76,7 @@ fn is_tailnet(ip: IpAddr) -> bool {
 
 /// Finds the node with this name: by its name on the tailnet, in full or the first label only; otherwise by its host
 /// name, if that is unambiguous.
-pub(crate) fn named<'a>(status: &'a NodeStatus, wanted: &str) -> Result<&'a PeerNode, Fault> {
+pub(crate) fn named<'a>(status: &'a NodeStatus, wanted: &str) -> Result<&'a PeerNode, Error> {
     let nodes = || status.peers.values().chain([&status.me]);
     let dns = |node: &&PeerNode| {
         let name = node.dns_name.trim_end_matches('.');
@@ -91,10 +91,10 @@ pub(crate) fn named<'a>(status: &'a NodeStatus, wanted: &str) -> Result<&'a Peer
     match (same.pop(), same.len()) {
         (Some(node), 0) => Ok(node),
         (Some(_), _) => {
-            Err(Fault::new(ErrorKind::Invalid, format!("several nodes of the tailnet call themselves {wanted}"))
+            Err(Error::new(ErrorKind::Invalid, format!("several nodes of the tailnet call themselves {wanted}"))
                 .hint("Use its name on the tailnet or its 100.x address; `tailscale status` lists them."))
         }
-        (None, _) => Err(Fault::new(ErrorKind::NotFound, format!("no node of the tailnet is called {wanted}")).hint(
+        (None, _) => Err(Error::new(ErrorKind::NotFound, format!("no node of the tailnet is called {wanted}")).hint(
             "`tailscale status` lists the nodes; a node that others share with you may go by its 100.x address only.",
         )),
     }
@@ -132,7 +132,7 @@ mod tests {
             "a\n",
             "user@host",
         ] {
-            assert_eq!(host(text).map_err(|fault| fault.kind), Err(ErrorKind::Invalid), "{text}");
+            assert_eq!(host(text).map_err(|error| error.kind), Err(ErrorKind::Invalid), "{text}");
         }
         for text in
             ["100.64.0.1", "100.127.255.254", "fd7a:115c:a1e0:ab12::1", "[fd7a:115c:a1e0::53]", "::ffff:100.64.0.1"]
@@ -168,7 +168,7 @@ mod tests {
             "k5": {"ID": "5", "HostName": "twin", "DNSName": "y.tail.test."},
             "k6": {"ID": "6", "HostName": "phone", "DNSName": "z.tail.test."}}}"#;
         let status: NodeStatus = serde_json::from_str(json).unwrap();
-        let found = |name| named(&status, name).map(|node| node.id.as_str()).map_err(|fault| fault.kind);
+        let found = |name| named(&status, name).map(|node| node.id.as_str()).map_err(|error| error.kind);
         assert_eq!(found("build"), Ok("1"));
         assert_eq!(found("build-1"), Ok("2"));
         assert_eq!(found("build.tail.test"), Ok("1"));

@@ -85,7 +85,7 @@ fn seen<'a>(
     status: &'a NodeStatus,
     refusal: Option<&'a str>,
     waiting_since: Instant,
-    now: thrum_core::Stamp,
+    now: thrum_core::Timestamp,
 ) -> Seen<'a> {
     Seen {
         mode,

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use thrum_core::{Stamp, limits, name::printable};
+use thrum_core::{Timestamp, limits, name::printable};
 use thrum_sync::{backoff::Backoff, transport::Condition};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -77,7 +77,7 @@ impl Hub {
         }
     }
 
-    pub(crate) fn now(&self) -> Stamp {
+    pub(crate) fn now(&self) -> Timestamp {
         (self.config.ambients)().now()
     }
 
@@ -162,13 +162,13 @@ impl Hub {
     }
 
     /// The error for an attempt to use the tailnet now.
-    pub(crate) fn fault(&self) -> thrum_core::Fault {
+    pub(crate) fn error(&self) -> thrum_core::Error {
         let status = self.status.borrow();
         let sentence = match status.state {
             State::Off if !status.enabled => Some("the tailnet is not enabled".to_owned()),
             _ => status.sentence.clone(),
         };
-        Verdict { state: status.state, sentence, hint: status.hint.clone(), login_url: None }.fault()
+        Verdict { state: status.state, sentence, hint: status.hint.clone(), login_url: None }.error()
     }
 
     /// Records the `tailscaled` that may forward connections to loopback, if any.

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{ErrorKind, Fault, Stamp, limits, name};
+use thrum_core::{Error, ErrorKind, Timestamp, limits, name};
 use thrum_sync::transport::Condition;
 
 use crate::{
@@ -105,21 +105,21 @@ impl Verdict {
             State::Starting | State::NeedsApproval => Condition::Starting(words()),
             State::NeedsLogin => match &self.login_url {
                 Some(url) => Condition::Starting(format!("visit {url} to log this machine in")),
-                None => Condition::Down(self.fault()),
+                None => Condition::Down(self.error()),
             },
-            _ => Condition::Down(self.fault()),
+            _ => Condition::Down(self.error()),
         }
     }
 
     /// The error for a caller that wants to use the tailnet now.
-    pub(crate) fn fault(&self) -> Fault {
-        let fault = Fault::new(
+    pub(crate) fn error(&self) -> Error {
+        let error = Error::new(
             ErrorKind::Unavailable,
             self.sentence.clone().unwrap_or_else(|| "the tailnet is starting".to_owned()),
         );
         match &self.hint {
-            Some(hint) => fault.hint(hint.clone()),
-            None => fault,
+            Some(hint) => error.hint(hint.clone()),
+            None => error,
         }
     }
 }
@@ -135,7 +135,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) refusal: Option<&'a str>,
     /// How long the node has been watched without running.
     pub(crate) waited: Duration,
-    pub(crate) now: Stamp,
+    pub(crate) now: Timestamp,
     /// The host name that the own node requests.
     pub(crate) hostname: &'a str,
     /// Whether there is an auth key.
@@ -160,8 +160,8 @@ const EXPIRED_AT_CONTROL: &str = "NodeKeyExpired";
 /// Judges a node whose `tailscaled` answers.
 pub(crate) fn judge(seen: &Seen<'_>) -> Verdict {
     let status = seen.status;
-    let expired =
-        status.me.expired || status.me.key_expiry.as_deref().and_then(Stamp::parse).is_some_and(|at| at <= seen.now);
+    let expired = status.me.expired
+        || status.me.key_expiry.as_deref().and_then(Timestamp::parse).is_some_and(|at| at <= seen.now);
     match status.backend_state.as_str() {
         "Running" => running(seen),
         "Stopped" => stopped(seen),
@@ -236,7 +236,7 @@ fn needs_approval(seen: &Seen<'_>) -> Verdict {
 }
 
 fn expiry(seen: &Seen<'_>) -> Verdict {
-    let since = seen.status.me.key_expiry.as_deref().and_then(Stamp::parse).map(Stamp::to_the_second);
+    let since = seen.status.me.key_expiry.as_deref().and_then(Timestamp::parse).map(Timestamp::to_the_second);
     let since = since.map_or(String::new(), |at| format!(" (since {at})"));
     match seen.mode {
         Mode::Own => Verdict::new(

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use thrum_core::Stamp;
+use thrum_core::Timestamp;
 
 use crate::{Mode, State};
 
@@ -38,7 +38,7 @@ pub struct Status {
     /// The refused callers.
     pub refused: Refused,
     /// When the current state began.
-    pub since: Stamp,
+    pub since: Timestamp,
 }
 
 /// Refused callers: local programs on the tailnet's port, and nodes of the tailnet on the local port.
@@ -49,12 +49,12 @@ pub struct Refused {
     /// The address of the last one.
     pub last: Option<String>,
     /// When the last one called.
-    pub at: Option<Stamp>,
+    pub at: Option<Timestamp>,
 }
 
 impl Status {
     /// The status before anything is known about the node.
-    pub(crate) fn unknown(enabled: bool, since: Stamp) -> Self {
+    pub(crate) fn unknown(enabled: bool, since: Timestamp) -> Self {
         Self {
             enabled,
             mode: None,

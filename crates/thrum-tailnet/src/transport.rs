@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use thrum_core::{ErrorKind, Fault, Retry, limits, name};
+use thrum_core::{Error, ErrorKind, Retry, limits, name};
 use thrum_sync::{
     Transport,
     transport::{Condition, Conn, Kind, Listener, Neighbour, Node, Path, Pending, port_owner},
@@ -36,14 +36,14 @@ impl Transport for Tailnet {
         self.0.condition.subscribe()
     }
 
-    fn node_at<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Node>, Fault>> {
+    fn node_at<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Node>, Error>> {
         Box::pin(async move {
             let node = self.up()?;
             Ok(Some(resolve(&node, address::host(address::without_port(address))?).await?.1))
         })
     }
 
-    fn own_node(&self) -> Pending<'_, Result<Option<Node>, Fault>> {
+    fn own_node(&self) -> Pending<'_, Result<Option<Node>, Error>> {
         Box::pin(async move {
             let node = self.up()?;
             let own = node.api.whois(node.address()).await.map_err(|error| unasked(&error))?;
@@ -51,7 +51,7 @@ impl Transport for Tailnet {
         })
     }
 
-    fn neighbours(&self) -> Pending<'_, Result<Vec<Neighbour>, Fault>> {
+    fn neighbours(&self) -> Pending<'_, Result<Vec<Neighbour>, Error>> {
         Box::pin(async move {
             let node = self.up()?;
             let status = node.api.status_with_peers().await.map_err(|error| unasked(&error))?;
@@ -59,7 +59,7 @@ impl Transport for Tailnet {
         })
     }
 
-    fn path<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Path>, Fault>> {
+    fn path<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Path>, Error>> {
         Box::pin(async move {
             let node = self.up()?;
             let (ip, _) = resolve(&node, address::host(address::without_port(address))?).await?;
@@ -77,7 +77,7 @@ impl Transport for Tailnet {
         })
     }
 
-    fn listen(&self, port: Option<u16>) -> Pending<'_, Result<Box<dyn Listener>, Fault>> {
+    fn listen(&self, port: Option<u16>) -> Pending<'_, Result<Box<dyn Listener>, Error>> {
         Box::pin(async move {
             let changes = self.0.up.subscribe();
             let node = self.up()?;
@@ -90,19 +90,19 @@ impl Transport for Tailnet {
         })
     }
 
-    fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Fault>> {
+    fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Error>> {
         Box::pin(async move {
             let (host, port) = address::host_and_port(address)?;
             let node = self.up()?;
             // While dialling, an unknown node counts as temporarily unavailable: a tailnet takes a moment to learn of a
             // new node.
-            let (ip, _) = resolve(&node, host).await.map_err(|fault| match fault.kind {
-                ErrorKind::NotFound => Fault { kind: ErrorKind::Unavailable, retry: Retry::Useful, ..fault },
-                _ => fault,
+            let (ip, _) = resolve(&node, host).await.map_err(|error| match error.kind {
+                ErrorKind::NotFound => Error { kind: ErrorKind::Unavailable, retry: Retry::Useful, ..error },
+                _ => error,
             })?;
             let shown = name::printable(address);
             if node.addresses.contains(&ip) {
-                return Err(Fault::new(ErrorKind::Invalid, format!("{shown} is this node itself")).hint(
+                return Err(Error::new(ErrorKind::Invalid, format!("{shown} is this node itself")).hint(
                     "Another repository on this machine is reached over loopback: `thrum peer add --via local` there.",
                 ));
             }
@@ -115,19 +115,19 @@ impl Transport for Tailnet {
 }
 
 impl Tailnet {
-    fn up(&self) -> Result<Arc<Up>, Fault> {
-        self.0.up.borrow().clone().ok_or_else(|| self.0.fault())
+    fn up(&self) -> Result<Arc<Up>, Error> {
+        self.0.up.borrow().clone().ok_or_else(|| self.0.error())
     }
 }
 
 /// Resolves a host to its address and node. An address is always checked with `tailscaled`, because one that no node
 /// has may be routed anywhere.
-async fn resolve(node: &Up, host: Host) -> Result<(IpAddr, Node), Fault> {
+async fn resolve(node: &Up, host: Host) -> Result<(IpAddr, Node), Error> {
     match host {
         Host::Ip(ip) => match node.api.whois(ip).await {
             Ok(whois) => Ok((ip, whois.node())),
             Err(ApiError::NotFound) => {
-                Err(Fault::new(ErrorKind::NotFound, format!("no node of the tailnet has the address {ip}")).hint(
+                Err(Error::new(ErrorKind::NotFound, format!("no node of the tailnet has the address {ip}")).hint(
                     "`tailscale status` lists the nodes; one that was removed and added again has another address.",
                 ))
             }
@@ -137,14 +137,14 @@ async fn resolve(node: &Up, host: Host) -> Result<(IpAddr, Node), Fault> {
             let status = node.api.status_with_peers().await.map_err(|error| unasked(&error))?;
             let found = address::named(&status, &wanted)?;
             let ip = first_address(&found.addresses).ok_or_else(|| {
-                Fault::new(ErrorKind::NotFound, format!("the node {wanted} has no address on the tailnet"))
+                Error::new(ErrorKind::NotFound, format!("the node {wanted} has no address on the tailnet"))
             })?;
             Ok((ip, status.node(found)))
         }
     }
 }
 
-async fn connect(node: &Up, target: SocketAddr, shown: &str) -> Result<Conn, Fault> {
+async fn connect(node: &Up, target: SocketAddr, shown: &str) -> Result<Conn, Error> {
     if node.tun {
         let stream = connect_from(&node.addresses, target).await.map_err(|error| match error.kind() {
             io::ErrorKind::ConnectionRefused => nobody_listens(shown),
@@ -156,7 +156,7 @@ async fn connect(node: &Up, target: SocketAddr, shown: &str) -> Result<Conn, Fau
     }
     match node.api.dial(target).await {
         Ok(stream) => Ok(Box::new(stream)),
-        Err(ApiError::NotFound) => Err(Fault::new(ErrorKind::Invalid, format!("{shown} is not on the tailnet"))),
+        Err(ApiError::NotFound) => Err(Error::new(ErrorKind::Invalid, format!("{shown} is not on the tailnet"))),
         Err(ApiError::Failed(why)) if why.contains("refused") => Err(nobody_listens(shown)),
         Err(error) => Err(unanswered(shown, &error.to_string())),
     }
@@ -194,9 +194,9 @@ fn neighbours(status: &NodeStatus) -> Vec<Neighbour> {
     all
 }
 
-async fn ping(node: &Up, ip: IpAddr) -> Result<Path, Fault> {
+async fn ping(node: &Up, ip: IpAddr) -> Result<Path, Error> {
     let pong = node.api.ping(ip).await.map_err(|error| match error {
-        ApiError::Timeout => Fault::new(ErrorKind::Unavailable, format!("{ip} does not answer on the tailnet")),
+        ApiError::Timeout => Error::new(ErrorKind::Unavailable, format!("{ip} does not answer on the tailnet")),
         other => unasked(&other),
     })?;
     if pong.err.is_empty() {
@@ -204,11 +204,11 @@ async fn ping(node: &Up, ip: IpAddr) -> Result<Path, Fault> {
         return Ok(Path { relay, round_trip: Duration::try_from_secs_f64(pong.latency_seconds).unwrap_or_default() });
     }
     let kind = if pong.err.contains("no matching peer") { ErrorKind::NotFound } else { ErrorKind::Unavailable };
-    Err(Fault::new(kind, format!("{ip} does not answer on the tailnet: {}", name::printable(&pong.err))))
+    Err(Error::new(kind, format!("{ip} does not answer on the tailnet: {}", name::printable(&pong.err))))
 }
 
 /// Listens on the given port, or on the first free one.
-async fn bind(ip: IpAddr, port: Option<u16>) -> Result<TcpListener, Fault> {
+async fn bind(ip: IpAddr, port: Option<u16>) -> Result<TcpListener, Error> {
     let mut last = None;
     for candidate in port.map_or(limits::PORTS, |port| port..=port) {
         match TcpListener::bind((ip, candidate)).await {
@@ -225,39 +225,39 @@ async fn bind(ip: IpAddr, port: Option<u16>) -> Result<TcpListener, Fault> {
     Err(cannot_listen(ip, port, &last.unwrap_or_else(|| io::Error::other("no port to try"))))
 }
 
-fn cannot_listen(ip: IpAddr, port: Option<u16>, error: &io::Error) -> Fault {
+fn cannot_listen(ip: IpAddr, port: Option<u16>, cause: &io::Error) -> Error {
     let at = match port {
-        Some(port) if error.kind() == io::ErrorKind::AddrInUse => {
+        Some(port) if cause.kind() == io::ErrorKind::AddrInUse => {
             format!("{}{}", SocketAddr::new(ip, port), port_owner::describe(port))
         }
         Some(port) => SocketAddr::new(ip, port).to_string(),
         None => format!("{ip}, ports {}-{}", limits::PORTS.start(), limits::PORTS.end()),
     };
-    let fault = Fault::new(ErrorKind::Unavailable, format!("cannot listen on {at} for the tailnet: {error}"));
-    match (error.kind(), port) {
+    let error = Error::new(ErrorKind::Unavailable, format!("cannot listen on {at} for the tailnet: {cause}"));
+    match (cause.kind(), port) {
         (io::ErrorKind::AddrInUse, Some(port)) => {
-            fault.hint(format!("Stop the program that has port {port}, or set another THRUM_TS_PORT."))
+            error.hint(format!("Stop the program that has port {port}, or set another THRUM_TS_PORT."))
         }
-        (io::ErrorKind::AddrInUse, None) => fault.hint("Set THRUM_TS_PORT to a free port."),
-        (io::ErrorKind::AddrNotAvailable, _) => fault
+        (io::ErrorKind::AddrInUse, None) => error.hint("Set THRUM_TS_PORT to a free port."),
+        (io::ErrorKind::AddrNotAvailable, _) => error
             .hint("The tailscaled at THRUM_TS_SOCKET seems to run elsewhere, as outside of this container: THRUM_TS_MODE=own works there."),
-        _ => fault,
+        _ => error,
     }
 }
 
-fn nobody_listens(shown: &str) -> Fault {
-    Fault::new(ErrorKind::Unavailable, format!("nobody listens at {shown}"))
+fn nobody_listens(shown: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("nobody listens at {shown}"))
         .hint("Is the daemon of that machine running, with its tailnet enabled, and is the port right?")
 }
 
-fn unanswered(shown: &str, why: &str) -> Fault {
-    Fault::new(ErrorKind::Unavailable, format!("cannot reach {shown}: {}", name::printable(why))).hint(
+fn unanswered(shown: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("cannot reach {shown}: {}", name::printable(why))).hint(
         "`tailscale ping` shows whether the machine can be reached; the tailnet's access rules may forbid the port.",
     )
 }
 
-fn unasked(error: &ApiError) -> Fault {
-    Fault::new(ErrorKind::Unavailable, format!("Tailscale cannot be asked: {}", name::printable(&error.to_string())))
+fn unasked(error: &ApiError) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("Tailscale cannot be asked: {}", name::printable(&error.to_string())))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, Command};
 use retired::Instead;
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 /// The arguments as the parser accepts them, and notes for the user about those that were dropped.
 #[derive(Debug, Default, PartialEq)]
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
 ///
 /// # Errors
 /// `invalid` for a retired option or command, with what to use instead.
-pub(crate) fn prepare(args: impl IntoIterator<Item = OsString>, root: &Command) -> Result<Arguments, Fault> {
+pub(crate) fn prepare(args: impl IntoIterator<Item = OsString>, root: &Command) -> Result<Arguments, Error> {
     let mut walk = Walk {
         root,
         at: root,
@@ -74,7 +74,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn option(&mut self, arg: OsString, rest: &mut impl Iterator<Item = OsString>) -> Result<(), Fault> {
+    fn option(&mut self, arg: OsString, rest: &mut impl Iterator<Item = OsString>) -> Result<(), Error> {
         let shown = arg.to_string_lossy().into_owned();
         let (name, has_value) = shown.split_once('=').map_or((shown.as_str(), false), |(name, _)| (name, true));
         if matches!(name, "--help" | "-h" | "--version" | "-V") {
@@ -108,18 +108,18 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn replace(&mut self, name: &str, instead: Instead) -> Result<(), Fault> {
+    fn replace(&mut self, name: &str, instead: Instead) -> Result<(), Error> {
         match instead {
             Instead::StandardInput => self.words.push("-".into()),
             Instead::Nothing(why) => self.notes.push(format!("{name} is left out: {why}")),
             Instead::Use(what) => {
-                return Err(Fault::new(ErrorKind::Invalid, format!("{name} is an option of Go Thrum")).hint(what));
+                return Err(Error::new(ErrorKind::Invalid, format!("{name} is an option of Go Thrum")).hint(what));
             }
         }
         Ok(())
     }
 
-    fn word(&mut self, arg: OsString) -> Result<(), Fault> {
+    fn word(&mut self, arg: OsString) -> Result<(), Error> {
         let name = arg.to_string_lossy().into_owned();
         if self.words.is_empty() {
             if let Some(command) = self.at.find_subcommand(&name) {
@@ -130,7 +130,7 @@ impl Walk<'_> {
             if let Some(what) = retired::command(&self.path, &name) {
                 let whole = [&self.path[..], &[&name]].concat().join(" ");
                 return Err(
-                    Fault::new(ErrorKind::Invalid, format!("`thrum {whole}` is a command of Go Thrum")).hint(what)
+                    Error::new(ErrorKind::Invalid, format!("`thrum {whole}` is a command of Go Thrum")).hint(what)
                 );
             }
         }
@@ -197,7 +197,7 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
 
-    fn of(args: &[&str]) -> Result<Vec<String>, Fault> {
+    fn of(args: &[&str]) -> Result<Vec<String>, Error> {
         let all = [&["thrum"], args].concat().into_iter().map(OsString::from);
         prepare(all, &Cli::command())
             .map(|done| done.all[1..].iter().map(|arg| arg.to_string_lossy().into_owned()).collect())

@@ -6,7 +6,7 @@ use clap::{
     CommandFactory, Parser, Subcommand,
     error::{ContextKind, ContextValue, ErrorKind as Usage},
 };
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 use crate::{
     arguments::{self, Arguments},
@@ -96,7 +96,7 @@ pub(crate) enum Command {
 
 impl Command {
     /// Runs the command and returns its output.
-    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Error> {
         match self {
             Self::Init(args) => boxed(init::run(&args, cx)),
             Self::Quickstart(args) => boxed(quickstart::run(args, cx)),
@@ -199,9 +199,9 @@ fn with_way_to_give_a_text(mut error: clap::Error, args: &[OsString]) -> clap::E
 
 /// Parses the command line. Prints help and errors itself; the error is only the exit code.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
-    let Arguments { all, notes } = arguments::prepare(std::env::args_os(), &Cli::command()).map_err(|fault| {
+    let Arguments { all, notes } = arguments::prepare(std::env::args_os(), &Cli::command()).map_err(|error| {
         let json = std::env::args_os().any(|arg| arg == "--json");
-        ExitCode::from(Output::new(json, false).fault(&fault))
+        ExitCode::from(Output::new(json, false).error(&error))
     })?;
     let cli = parse_prepared(all).map_err(harmless_to_agents)?;
     let output = Output::new(cli.global.json, cli.global.quiet);
@@ -225,8 +225,8 @@ fn parse_prepared(args: Vec<OsString>) -> Result<Cli, ExitCode> {
                 || format!("See `{}`.", command_named()),
                 |tip| tip.trim_start_matches("tip: ").to_owned(),
             );
-            let fault = Fault::new(ErrorKind::Invalid, message).hint(hint);
-            let code = Output::new(true, false).fault(&fault);
+            let error = Error::new(ErrorKind::Invalid, message).hint(hint);
+            let code = Output::new(true, false).error(&error);
             pause_if_waiting();
             return ExitCode::from(code);
         }
@@ -236,7 +236,7 @@ fn parse_prepared(args: Vec<OsString>) -> Result<Cli, ExitCode> {
             return ExitCode::from(ErrorKind::Invalid.exit_code());
         }
         match error.print().or_else(output::unless_reader_left) {
-            Err(fault) => ExitCode::from(Output::new(false, false).fault(&fault)),
+            Err(error) => ExitCode::from(Output::new(false, false).error(&error)),
             Ok(()) => ExitCode::SUCCESS,
         }
     })

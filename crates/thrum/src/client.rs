@@ -13,7 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json, value::RawValue};
-use thrum_core::{ErrorKind, Fault, Retry, limits};
+use thrum_core::{Error, ErrorKind, Retry, limits};
 use thrum_daemon::sandbox;
 
 use crate::{go_daemon, shapes::Health};
@@ -34,7 +34,7 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) struct Lost(io::Error);
 
-impl From<Lost> for Fault {
+impl From<Lost> for Error {
     fn from(Lost(error): Lost) -> Self {
         let why = match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "did not answer in time".to_owned(),
@@ -95,7 +95,7 @@ impl Client {
     }
 
     /// Calls a method that answers immediately.
-    pub(crate) fn call<T: DeserializeOwned>(&mut self, method: &str, params: impl Serialize) -> Result<T, Fault> {
+    pub(crate) fn call<T: DeserializeOwned>(&mut self, method: &str, params: impl Serialize) -> Result<T, Error> {
         self.call_within(Duration::ZERO, method, params)
     }
 
@@ -105,7 +105,7 @@ impl Client {
         within: Duration,
         method: &str,
         params: impl Serialize,
-    ) -> Result<T, Fault> {
+    ) -> Result<T, Error> {
         self.attempt(within, method, params)?
     }
 
@@ -115,7 +115,7 @@ impl Client {
         within: Duration,
         method: &str,
         params: impl Serialize,
-    ) -> Result<Result<T, Fault>, Lost> {
+    ) -> Result<Result<T, Error>, Lost> {
         let deadline = Instant::now() + within.saturating_add(ANSWER);
         self.last_id += 1;
         let id = self.last_id;
@@ -130,44 +130,44 @@ impl Client {
             (Err(_), Err(error)) | (Err(error), Ok(())) => return Err(Lost(error)),
         };
         if let Some(error) = line.error {
-            let fault = fault(method, error);
-            let other_version = method != HEALTH && fault.hint.as_deref() == Some(RESTART);
-            return Ok(Err(if other_version { self.or_of_go(fault) } else { fault }));
+            let error = to_error(method, error);
+            let other_version = method != HEALTH && error.hint.as_deref() == Some(RESTART);
+            return Ok(Err(if other_version { self.or_of_go(error) } else { error }));
         }
         if line.id != id {
             return Err(Lost(io::Error::new(io::ErrorKind::InvalidData, "it answered another question")));
         }
         Ok(read(line.result).map_err(|error| {
-            let fault =
-                Fault::new(ErrorKind::Failed, format!("the daemon's answer to {method} cannot be read: {error}"))
+            let error =
+                Error::new(ErrorKind::Failed, format!("the daemon's answer to {method} cannot be read: {error}"))
                     .hint("If it runs another version: thrum daemon restart");
-            if method == HEALTH { fault } else { self.or_of_go(fault) }
+            if method == HEALTH { error } else { self.or_of_go(error) }
         }))
     }
 
     /// Returns the fault, with different advice if the running daemon is one of Go Thrum.
-    fn or_of_go(&mut self, fault: Fault) -> Fault {
+    fn or_of_go(&mut self, error: Error) -> Error {
         match self
             .call::<Value>(HEALTH, json!({}))
             .ok()
             .and_then(|health| serde_json::from_value::<Health>(health).ok())
         {
             Some(health) if go_daemon::answers(&health) => {
-                let text = fault.message.replace("it is of another version than this command", "it is one of Go Thrum");
-                Fault {
+                let text = error.message.replace("it is of another version than this command", "it is one of Go Thrum");
+                Error {
                     message: text,
-                    ..fault.hint(format!("To change over, in the main worktree: {}", go_daemon::CHANGE_OVER))
+                    ..error.hint(format!("To change over, in the main worktree: {}", go_daemon::CHANGE_OVER))
                 }
             }
-            _ => fault,
+            _ => error,
         }
     }
 
     /// Waits for the next notification after `events.watch` and returns its parameters.
-    pub(crate) fn next_notification<T: DeserializeOwned>(&mut self, within: Duration) -> Result<T, Fault> {
+    pub(crate) fn next_notification<T: DeserializeOwned>(&mut self, within: Duration) -> Result<T, Error> {
         let line = self.read_line(Instant::now() + within).map_err(Lost)?;
         read(line.params).map_err(|error| {
-            Fault::new(ErrorKind::Failed, format!("a notification of the daemon cannot be read: {error}"))
+            Error::new(ErrorKind::Failed, format!("a notification of the daemon cannot be read: {error}"))
         })
     }
 
@@ -219,19 +219,19 @@ pub(crate) fn nobody_listens(error: &io::Error) -> bool {
 }
 
 /// The fault for a connection that failed although a daemon may be running.
-pub(crate) fn cannot_connect(path: &Path, error: &io::Error) -> Fault {
-    let kind = match error.kind() {
+pub(crate) fn cannot_connect(path: &Path, cause: &io::Error) -> Error {
+    let kind = match cause.kind() {
         io::ErrorKind::PermissionDenied => ErrorKind::Refused,
         io::ErrorKind::InvalidInput => ErrorKind::Invalid,
         _ => ErrorKind::Unavailable,
     };
-    let fault = Fault::new(kind, format!("cannot connect to the daemon at {}: {error}", path.display()));
-    match sandbox::hint(error) {
-        Some(hint) => fault.hint(hint),
+    let error = Error::new(kind, format!("cannot connect to the daemon at {}: {cause}", path.display()));
+    match sandbox::hint(cause) {
+        Some(hint) => error.hint(hint),
         None if kind == ErrorKind::Refused => {
-            fault.hint("Check who owns the socket: only the user who runs the daemon may use it.")
+            error.hint("Check who owns the socket: only the user who runs the daemon may use it.")
         }
-        None => fault,
+        None => error,
     }
 }
 
@@ -241,22 +241,22 @@ const HEALTH: &str = "health";
 /// The hint for a daemon of another version.
 const RESTART: &str = "thrum daemon restart";
 
-fn fault(method: &str, error: RpcError) -> Fault {
+fn to_error(method: &str, answer: RpcError) -> Error {
     const METHOD_NOT_FOUND: i64 = -32601;
-    if error.code == METHOD_NOT_FOUND {
-        return Fault::new(
+    if answer.code == METHOD_NOT_FOUND {
+        return Error::new(
             ErrorKind::Failed,
             format!("the running daemon does not know {method}; it is of another version than this command"),
         )
         .hint(RESTART);
     }
-    let kind = serde_json::from_value(error.data["kind"].clone()).unwrap_or(ErrorKind::Failed);
-    let mut fault = Fault::new(kind, error.message);
-    fault.hint = error.data["hint"].as_str().map(str::to_owned);
-    if let Some(retryable) = error.data["retryable"].as_bool() {
-        fault.retry = if retryable { Retry::Useful } else { Retry::Useless };
+    let kind = serde_json::from_value(answer.data["kind"].clone()).unwrap_or(ErrorKind::Failed);
+    let mut error = Error::new(kind, answer.message);
+    error.hint = answer.data["hint"].as_str().map(str::to_owned);
+    if let Some(retryable) = answer.data["retryable"].as_bool() {
+        error.retry = if retryable { Retry::Useful } else { Retry::Useless };
     }
-    fault
+    error
 }
 
 #[cfg(test)]
@@ -290,17 +290,17 @@ mod tests {
             br#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"no","data":{"kind":"not_found","hint":"look","retryable":true}}}
 "#,
         );
-        let fault = client.call::<Value>("x", json!({})).unwrap_err();
+        let error = client.call::<Value>("x", json!({})).unwrap_err();
         let expected =
-            Fault { kind: ErrorKind::NotFound, message: "no".into(), hint: Some("look".into()), retry: Retry::Useful };
-        assert_eq!(fault, expected);
+            Error { kind: ErrorKind::NotFound, message: "no".into(), hint: Some("look".into()), retry: Retry::Useful };
+        assert_eq!(error, expected);
     }
 
     #[test]
     fn an_error_without_data_as_go_gives_it_is_a_failure() {
         let (_dir, mut client) =
             daemon(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{\"code\":-32000,\"message\":\"no\"}}\n");
-        assert_eq!(client.call::<Value>("x", json!({})).unwrap_err(), Fault::new(ErrorKind::Failed, "no"));
+        assert_eq!(client.call::<Value>("x", json!({})).unwrap_err(), Error::new(ErrorKind::Failed, "no"));
     }
 
     #[test]
@@ -321,9 +321,9 @@ mod tests {
     fn an_answer_that_is_no_json_or_not_ours_is_a_clear_error() {
         for answer in [b"HTTP/1.1 400 Bad Request\n".as_slice(), b"{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{}}\n"] {
             let (_dir, mut client) = daemon(answer);
-            let fault = client.call::<Value>("x", json!({})).unwrap_err();
-            assert_eq!(fault.kind, ErrorKind::TryAgain);
-            assert!(fault.message.contains("cannot be understood"), "{fault}");
+            let error = client.call::<Value>("x", json!({})).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::TryAgain);
+            assert!(error.message.contains("cannot be understood"), "{error}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
-use thrum_core::{ErrorKind, Fault, name::printable};
+use thrum_core::{Error, ErrorKind, name::printable};
 use thrum_daemon::paths::Repo;
 
 use crate::{
@@ -97,7 +97,7 @@ impl Context {
     }
 
     /// The repository and its `.thrum`.
-    pub(crate) fn repo(&self) -> Result<&Repo, Fault> {
+    pub(crate) fn repo(&self) -> Result<&Repo, Error> {
         if let Some(repo) = self.repo.get() {
             return Ok(repo);
         }
@@ -112,7 +112,7 @@ impl Context {
     }
 
     /// The agent that this command acts for. Only [`identity::resolve`] decides it.
-    pub(crate) fn identity(&self) -> Result<Identity, Fault> {
+    pub(crate) fn identity(&self) -> Result<Identity, Error> {
         if let Some(identity) = self.identity.get() {
             return Ok(identity.clone());
         }
@@ -131,7 +131,7 @@ impl Context {
     }
 
     /// The agent named by flag or environment, whether or not it has an identity here.
-    pub(crate) fn given_name(&self) -> Result<Option<String>, Fault> {
+    pub(crate) fn given_name(&self) -> Result<Option<String>, Error> {
         if self.global.acting_as.is_some() { Ok(self.global.acting_as.clone()) } else { env_name() }
     }
 
@@ -146,7 +146,7 @@ impl Context {
     }
 
     /// Connects to the daemon, and starts it if it is not running.
-    pub(crate) fn daemon(&self) -> Result<Client, Fault> {
+    pub(crate) fn daemon(&self) -> Result<Client, Error> {
         let repo = self.repo()?;
         match Client::connect(&repo.socket()) {
             Ok(client) => self.watched(client),
@@ -159,7 +159,7 @@ impl Context {
     }
 
     /// Makes the connection close as soon as the command is cancelled.
-    fn watched(&self, client: Client) -> Result<Client, Fault> {
+    fn watched(&self, client: Client) -> Result<Client, Error> {
         if let Some(interrupt) = &self.interrupt {
             interrupt.watch(client.connection())?;
         }
@@ -167,7 +167,7 @@ impl Context {
     }
 
     /// Connects to the daemon; `None` if it is not running.
-    pub(crate) fn running_daemon(&self) -> Result<Option<Client>, Fault> {
+    pub(crate) fn running_daemon(&self) -> Result<Option<Client>, Error> {
         let socket = self.repo()?.socket();
         match Client::connect(&socket) {
             Ok(client) => self.watched(client).map(Some),
@@ -178,7 +178,7 @@ impl Context {
 
     /// Calls an idempotent method. After a broken connection, connects and calls once more, starting a new daemon if
     /// necessary.
-    pub(crate) fn repeat<T: DeserializeOwned>(&self, method: &str, params: &impl Serialize) -> Result<T, Fault> {
+    pub(crate) fn repeat<T: DeserializeOwned>(&self, method: &str, params: &impl Serialize) -> Result<T, Error> {
         match self.daemon()?.attempt(Duration::ZERO, method, params) {
             Ok(answer) => answer,
             Err(_) => self.daemon()?.call(method, params),
@@ -188,11 +188,11 @@ impl Context {
 
 /// The agent named by the environment: `THRUM_NAME`, or its synonym `THRUM_AGENT_ID`, which Go Thrum obeys without
 /// further checks.
-fn env_name() -> Result<Option<String>, Fault> {
+fn env_name() -> Result<Option<String>, Error> {
     // Some programs expand `${NAME}` in their settings, and pass on that text itself if the variable is not set.
     let variable = |name| env::var(name).ok().filter(|value| !value.is_empty() && !value.starts_with("${"));
     match (variable("THRUM_NAME"), variable("THRUM_AGENT_ID")) {
-        (Some(name), Some(id)) if name != id => Err(Fault::new(
+        (Some(name), Some(id)) if name != id => Err(Error::new(
             ErrorKind::Invalid,
             format!("THRUM_NAME says '{}' and THRUM_AGENT_ID says '{}'", printable(&name), printable(&id)),
         )

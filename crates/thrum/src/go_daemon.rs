@@ -3,7 +3,7 @@
 //! It serves the same socket with the same methods, so many commands work with it. A hint to stop or restart it would
 //! be wrong: our daemon cannot start on its `.thrum`, so a user who follows the hint would be left without a daemon.
 
-use thrum_core::{ErrorKind, Fault, name::printable};
+use thrum_core::{Error, ErrorKind, name::printable};
 use thrum_daemon::{lock, paths::Repo};
 
 use crate::shapes::Health;
@@ -22,8 +22,8 @@ pub(crate) fn sentence(health: &Health) -> String {
 }
 
 /// The fault for a daemon of Go Thrum that was left running, with the way to migrate.
-pub(crate) fn left_running(health: &Health) -> Fault {
-    Fault::new(
+pub(crate) fn left_running(health: &Health) -> Error {
+    Error::new(
         ErrorKind::Refused,
         format!("{}, which this program cannot start anew; it was left running", sentence(health)),
     )
@@ -31,11 +31,11 @@ pub(crate) fn left_running(health: &Health) -> Fault {
 }
 
 /// The fault for a running daemon that cannot be reached because its socket is gone; `None` if there is no such daemon.
-pub(crate) fn without_socket(repo: &Repo) -> Option<Fault> {
+pub(crate) fn without_socket(repo: &Repo) -> Option<Error> {
     let pid = lock::go_holder(repo)?.as_raw_nonzero();
     let text = format!(
         "a daemon of Go Thrum (pid {pid}) runs, but its socket {} is gone; it was left running",
         repo.socket().display()
     );
-    Some(Fault::new(ErrorKind::Refused, text).hint(format!("To change over, in the main worktree: {CHANGE_OVER}")))
+    Some(Error::new(ErrorKind::Refused, text).hint(format!("To change over, in the main worktree: {CHANGE_OVER}")))
 }

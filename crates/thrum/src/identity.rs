@@ -19,7 +19,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use thrum_core::{ErrorKind, Fault, limits, name};
+use thrum_core::{Error, ErrorKind, limits, name};
 use thrum_daemon::{paths::Repo, sandbox};
 
 use crate::new_file;
@@ -99,7 +99,7 @@ pub(crate) fn resolve(
     session: Option<&str>,
     env: Option<&str>,
     dir: &Path,
-) -> Result<Identity, Fault> {
+) -> Result<Identity, Error> {
     if let Some(name) = flag {
         return named(name, dir);
     }
@@ -108,12 +108,12 @@ pub(crate) fn resolve(
     }
     let mut names = candidates(dir)?;
     if let Some(name) = env {
-        let who = named(name, dir).map_err(|fault| match fault.hint {
-            Some(_) => fault,
-            None => fault.hint("The name comes from the variable THRUM_NAME."),
+        let who = named(name, dir).map_err(|error| match error.hint {
+            Some(_) => error,
+            None => error.hint("The name comes from the variable THRUM_NAME."),
         })?;
         if who.file.is_none() && !names.is_empty() {
-            return Err(Fault::new(
+            return Err(Error::new(
                 ErrorKind::Invalid,
                 format!(
                     "the variable THRUM_NAME says {}, who has no identity in this worktree; it has: {}",
@@ -134,9 +134,9 @@ pub(crate) fn resolve(
             }
             Ok(Identity { name, source: "file", file })
         }
-        0 => Err(Fault::new(ErrorKind::NotFound, "no agent is registered in this worktree")
+        0 => Err(Error::new(ErrorKind::NotFound, "no agent is registered in this worktree")
             .hint("thrum quickstart --name NAME --role ROLE --module MODULE")),
-        _ => Err(Fault::new(ErrorKind::Invalid, format!("this worktree has several agents: {}", names.join(", ")))
+        _ => Err(Error::new(ErrorKind::Invalid, format!("this worktree has several agents: {}", names.join(", ")))
             .hint(format!("Say which one you are: --as {}, or the variable THRUM_NAME.", names[0]))),
     }
 }
@@ -145,13 +145,13 @@ pub(crate) fn resolve(
 ///
 /// # Errors
 /// `invalid` if the name is not a valid name, or if its file is not a valid identity.
-pub(crate) fn named(name: &str, dir: &Path) -> Result<Identity, Fault> {
+pub(crate) fn named(name: &str, dir: &Path) -> Result<Identity, Error> {
     let name = name.strip_prefix('@').unwrap_or(name);
     // Check the name before it becomes part of a path.
-    name::check_agent(name).map_err(|fault| {
+    name::check_agent(name).map_err(|error| {
         let lower = name.to_lowercase();
         let meant = candidates(dir).is_ok_and(|names| names.contains(&lower));
-        if meant { fault.hint(format!("Did you mean {lower}? Names are lower case.")) } else { fault }
+        if meant { error.hint(format!("Did you mean {lower}? Names are lower case.")) } else { error }
     })?;
     Ok(Identity { name: name.to_owned(), source: "flag", file: read(dir, name)? })
 }
@@ -159,7 +159,7 @@ pub(crate) fn named(name: &str, dir: &Path) -> Result<Identity, Fault> {
 /// Rejects an identity that was copied from a worktree which still has it, if both worktrees share a daemon. The
 /// identity of a moved worktree is valid, and so is one in a copy of the whole repository, which has its own daemon or
 /// will get one.
-fn check_place(path: &Path, file: &IdentityFile) -> Result<(), Fault> {
+fn check_place(path: &Path, file: &IdentityFile) -> Result<(), Error> {
     let (Some(written_for), Some(here)) = (file.worktree_path.as_deref().map(Path::new), path.ancestors().nth(3))
     else {
         return Ok(());
@@ -176,7 +176,7 @@ fn check_place(path: &Path, file: &IdentityFile) -> Result<(), Fault> {
         return Ok(());
     }
     let name = &file.agent.name;
-    Err(Fault::new(
+    Err(Error::new(
         ErrorKind::Refused,
         format!("{} was copied: {name} is at work in {}", path.display(), written_for.display()),
     )
@@ -186,11 +186,11 @@ fn check_place(path: &Path, file: &IdentityFile) -> Result<(), Fault> {
 }
 
 /// The names of the identities in `dir`, sorted. Files whose names are not valid agent names are skipped.
-pub(crate) fn candidates(dir: &Path) -> Result<Vec<String>, Fault> {
+pub(crate) fn candidates(dir: &Path) -> Result<Vec<String>, Error> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(io_fault("read", dir, &error)),
+        Err(error) => return Err(io_error("read", dir, &error)),
     };
     let mut names: Vec<_> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.strip_suffix(".json").map(str::to_owned))
@@ -201,15 +201,15 @@ pub(crate) fn candidates(dir: &Path) -> Result<Vec<String>, Fault> {
 }
 
 /// Reads the identity `name`, which must be a valid name. `None` if there is none.
-pub(crate) fn read(dir: &Path, name: &str) -> Result<Option<(PathBuf, IdentityFile)>, Fault> {
+pub(crate) fn read(dir: &Path, name: &str) -> Result<Option<(PathBuf, IdentityFile)>, Error> {
     let path = dir.join(format!("{name}.json"));
     let text = match plain_text(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_fault("read", &path, &error)),
+        Err(error) => return Err(io_error("read", &path, &error)),
     };
     let unreadable = |why: String| {
-        Fault::new(ErrorKind::Invalid, format!("{} is no identity: {why}", path.display()))
+        Error::new(ErrorKind::Invalid, format!("{} is no identity: {why}", path.display()))
             .hint(format!("rm {} && thrum quickstart --name {name}", quoted(&path)))
     };
     let file: IdentityFile = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
@@ -238,7 +238,7 @@ fn plain_text(path: &Path) -> io::Result<String> {
 }
 
 /// Writes the identity of `file.agent.name`.
-pub(crate) fn write(dir: &Path, mut file: IdentityFile) -> Result<PathBuf, Fault> {
+pub(crate) fn write(dir: &Path, mut file: IdentityFile) -> Result<PathBuf, Error> {
     name::check_agent(&file.agent.name)?;
     file.version = VERSION;
     let path = dir.join(format!("{}.json", file.agent.name));
@@ -249,7 +249,7 @@ pub(crate) fn write(dir: &Path, mut file: IdentityFile) -> Result<PathBuf, Fault
         }
         new_file::replace(&path, 0o600, &format!("{}\n", serde_json::to_string_pretty(&file)?))
     };
-    replace().map_err(|error| io_fault("write", &path, &error))?;
+    replace().map_err(|error| io_error("write", &path, &error))?;
     Ok(path)
 }
 
@@ -260,9 +260,9 @@ fn quoted(path: &Path) -> String {
     if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
-fn io_fault(what: &str, path: &Path, error: &io::Error) -> Fault {
-    let fault = Fault::new(ErrorKind::Failed, format!("cannot {what} {}: {error}", path.display()));
-    sandbox::hint(error).map_or(fault.clone(), |hint| fault.hint(hint))
+fn io_error(what: &str, path: &Path, cause: &io::Error) -> Error {
+    let error = Error::new(ErrorKind::Failed, format!("cannot {what} {}: {cause}", path.display()));
+    sandbox::hint(cause).map_or(error.clone(), |hint| error.hint(hint))
 }
 
 #[cfg(test)]
@@ -295,9 +295,9 @@ mod tests {
             "where nobody lives, there is nobody to mistake"
         );
         write(dir.path(), file("only")).unwrap();
-        let fault = resolve(None, None, Some("far"), dir.path()).unwrap_err();
-        assert_eq!(fault.kind, ErrorKind::Invalid);
-        assert!(fault.message.contains("far") && fault.message.contains("only"), "{fault}");
+        let error = resolve(None, None, Some("far"), dir.path()).unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Invalid);
+        assert!(error.message.contains("far") && error.message.contains("only"), "{error}");
         assert_eq!(
             resolve(Some("far"), None, Some("far"), dir.path()).unwrap().source,
             "flag",
@@ -334,9 +334,9 @@ mod tests {
         assert_eq!(resolve(None, None, None, dir.path()).unwrap_err().kind, ErrorKind::NotFound);
         write(dir.path(), file("b")).unwrap();
         write(dir.path(), file("a")).unwrap();
-        let fault = resolve(None, None, None, dir.path()).unwrap_err();
+        let error = resolve(None, None, None, dir.path()).unwrap_err();
         assert_eq!(
-            (fault.kind, fault.message.as_str()),
+            (error.kind, error.message.as_str()),
             (ErrorKind::Invalid, "this worktree has several agents: a, b")
         );
         assert_eq!(resolve(Some("b"), None, None, dir.path()).unwrap().role(), Some("implementer"));

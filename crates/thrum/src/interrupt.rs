@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 /// Shared by the thread that runs a call and the one that may cancel it.
 #[derive(Clone, Debug, Default)]
@@ -40,14 +40,14 @@ impl Interrupt {
     ///
     /// # Errors
     /// `unavailable` after the call was cancelled; `failed` if the system has no free file descriptor.
-    pub(crate) fn watch(&self, connection: &UnixStream) -> Result<(), Fault> {
+    pub(crate) fn watch(&self, connection: &UnixStream) -> Result<(), Error> {
         let mut state = self.state();
         if state.given_up {
-            return Err(Fault::new(ErrorKind::Unavailable, "the call was cancelled"));
+            return Err(Error::new(ErrorKind::Unavailable, "the call was cancelled"));
         }
         let copy = connection.try_clone();
         state.connection = Some(copy.map_err(|error: io::Error| {
-            Fault::new(ErrorKind::Failed, format!("cannot watch a connection: {error}"))
+            Error::new(ErrorKind::Failed, format!("cannot watch a connection: {error}"))
         })?);
         Ok(())
     }

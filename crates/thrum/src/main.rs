@@ -4,7 +4,6 @@
 
 mod agent_text;
 mod arguments;
-mod beat;
 mod bounded;
 mod cli;
 mod client;
@@ -27,6 +26,7 @@ mod shapes;
 mod start;
 mod text;
 mod time;
+mod work_report;
 
 use std::process::ExitCode;
 
@@ -52,8 +52,8 @@ fn main() -> ExitCode {
     });
     match outcome {
         Ok(code) => ExitCode::from(code),
-        Err(fault) => {
-            let code = cx.output.fault(&fault);
+        Err(error) => {
+            let code = cx.output.error(&error);
             pause.into_iter().for_each(std::thread::sleep);
             ExitCode::from(code)
         }

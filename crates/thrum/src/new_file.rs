@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 use thrum_daemon::layout;
 
 use crate::git;
@@ -34,9 +34,9 @@ pub(crate) fn replace(path: &Path, mode: u32, text: &str) -> io::Result<()> {
 
 /// Checks that the file's directory exists, before anything is written there under a temporary name that the user does
 /// not know.
-pub(crate) fn has_directory(file: &Path) -> Result<(), Fault> {
+pub(crate) fn has_directory(file: &Path) -> Result<(), Error> {
     let Some(dir) = file.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) else { return Ok(()) };
-    Err(Fault::new(
+    Err(Error::new(
         ErrorKind::Failed,
         format!("cannot write to {}: there is no directory {}", file.display(), dir.display()),
     )

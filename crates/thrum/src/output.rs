@@ -11,7 +11,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, Retry};
+use thrum_core::{Error, ErrorKind, Retry};
 
 use crate::{
     progress::Progress,
@@ -45,7 +45,7 @@ impl Output {
 
     /// Prints the result of a command: one compact line of JSON, or text. Returns `true` if all of it was written. A
     /// reader that has closed the pipe is not an error.
-    pub(crate) fn result(&self, result: &dyn Render) -> Result<bool, Fault> {
+    pub(crate) fn result(&self, result: &dyn Render) -> Result<bool, Error> {
         let hints = self.hints.as_ref().map(RefCell::take).unwrap_or_default();
         if self.json {
             let mut value = result.json();
@@ -63,7 +63,7 @@ impl Output {
 
     /// Prints the final output. A reader that has closed the pipe does not change the exit code, which is the
     /// command's.
-    fn last(text: &str) -> Result<bool, Fault> {
+    fn last(text: &str) -> Result<bool, Error> {
         match write(text) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
             written => written.or_else(unless_reader_left).map(|()| true),
@@ -71,17 +71,17 @@ impl Output {
     }
 
     /// Prints one compact line of JSON immediately.
-    pub(crate) fn json_line(&self, value: &Value) -> Result<(), Fault> {
+    pub(crate) fn json_line(&self, value: &Value) -> Result<(), Error> {
         self.text(&format!("{}\n", text::json(value)))
     }
 
     /// Prints text as it is, immediately. Styles are removed if standard output does not support them.
-    pub(crate) fn text(&self, text: &str) -> Result<(), Fault> {
+    pub(crate) fn text(&self, text: &str) -> Result<(), Error> {
         write(text).or_else(unless_reader_left)
     }
 
     /// Prints bytes as they are, immediately. On a terminal, control characters are escaped.
-    pub(crate) fn exactly(&self, bytes: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn exactly(&self, bytes: &[u8]) -> Result<(), Error> {
         let mut out = io::stdout().lock();
         if out.is_terminal() {
             return self.text(&format!("{}\n", text::lines(&String::from_utf8_lossy(bytes))));
@@ -126,20 +126,20 @@ impl Output {
     }
 
     /// Prints an error and returns its exit code.
-    pub(crate) fn fault(&self, fault: &Fault) -> u8 {
-        let hint = fault.hint.as_deref().filter(|_| self.hints.is_some());
+    pub(crate) fn error(&self, error: &Error) -> u8 {
+        let hint = error.hint.as_deref().filter(|_| self.hints.is_some());
         if self.json {
             let error = json!({"error": {
-                "kind": fault.kind, "message": fault.message, "hint": hint, "retryable": fault.retry == Retry::Useful,
+                "kind": error.kind, "message": error.message, "hint": hint, "retryable": error.retry == Retry::Useful,
             }});
             Self::talk(&text::json(&error));
         } else {
-            Self::talk_wrapped(&format!("{RED}Error:{RED:#} {}", text::lines(&fault.message)));
+            Self::talk_wrapped(&format!("{RED}Error:{RED:#} {}", text::lines(&error.message)));
             if let Some(hint) = hint {
                 Self::say_hint(hint);
             }
         }
-        fault.kind.exit_code()
+        error.kind.exit_code()
     }
 
     /// Returns `true` if a user can be asked.
@@ -183,9 +183,9 @@ fn write(text: &str) -> io::Result<()> {
 
 /// Handles a failed write to standard output: exits if the reader has closed the pipe (`thrum inbox | head -1`),
 /// otherwise returns a fault.
-pub(crate) fn unless_reader_left(error: io::Error) -> Result<(), Fault> {
+pub(crate) fn unless_reader_left(error: io::Error) -> Result<(), Error> {
     if error.kind() == io::ErrorKind::BrokenPipe {
         std::process::exit(0);
     }
-    Err(Fault::new(ErrorKind::Failed, format!("cannot write to standard output: {error}")))
+    Err(Error::new(ErrorKind::Failed, format!("cannot write to standard output: {error}")))
 }

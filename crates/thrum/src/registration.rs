@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::json;
-use thrum_core::{ErrorKind, Fault, name};
+use thrum_core::{Error, ErrorKind, name};
 use thrum_daemon::{paths::Repo, worktrees};
 
 use crate::{
@@ -44,7 +44,7 @@ pub(crate) struct Enrolled {
 }
 
 /// Registers the agent with the daemon, and sets the repository up first if necessary.
-pub(crate) fn enrol(wanted: &Wanted, cx: &Context) -> Result<(Enrolled, Client), Fault> {
+pub(crate) fn enrol(wanted: &Wanted, cx: &Context) -> Result<(Enrolled, Client), Error> {
     set_up_if_need_be(wanted, cx)?;
     let repo = cx.repo()?;
     setup::keep_ignored(repo, &cx.output);
@@ -66,7 +66,7 @@ pub(crate) fn enrol(wanted: &Wanted, cx: &Context) -> Result<(Enrolled, Client),
     )?;
     if let Some(conflict) = registered.conflict.filter(|_| registered.status == "conflict") {
         let since = conflict.registered_at.map(|at| format!(" since {}", time::exact(at))).unwrap_or_default();
-        return Err(Fault::new(
+        return Err(Error::new(
             ErrorKind::Refused,
             format!("{} is already the {} of {}{since}", conflict.existing_agent_id, part.role, part.module),
         )
@@ -83,13 +83,13 @@ pub(crate) fn enrol(wanted: &Wanted, cx: &Context) -> Result<(Enrolled, Client),
 
 /// Sets up the current worktree if necessary. A separate repository inside another one that uses Thrum gets its own
 /// mailbox, as it would anywhere else.
-fn set_up_if_need_be(wanted: &Wanted, cx: &Context) -> Result<(), Fault> {
+fn set_up_if_need_be(wanted: &Wanted, cx: &Context) -> Result<(), Error> {
     let around = match Repo::discover(cx.directory()) {
         Ok(repo) if repo.is_set_up() => return Ok(()),
         Ok(repo) if repo.nested().is_none() => None,
         Ok(repo) => Some(repo),
-        Err(fault) if fault.kind == ErrorKind::NotFound => None,
-        Err(fault) => return Err(fault),
+        Err(error) if error.kind == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
     };
     // If the worktree's repository is set up, the daemon may know the agent and what is missing here.
     if around.is_some() || cx.repo().is_err() {
@@ -123,7 +123,7 @@ fn elsewhere(name: &str, repo: &Repo) -> Option<String> {
 
 impl Enrolled {
     /// Writes the identity file, and prints a hint if it changes how commands choose the agent.
-    pub(crate) fn keep(&mut self, cx: &Context) -> Result<PathBuf, Fault> {
+    pub(crate) fn keep(&mut self, cx: &Context) -> Result<PathBuf, Error> {
         self.file.updated_at = time::now().to_string();
         let dir = cx.repo()?.identities();
         let path = identity::write(&dir, self.file.clone())?;
@@ -141,7 +141,7 @@ impl Enrolled {
 
 impl Wanted {
     /// Checks what can be rejected before anything is created.
-    fn check(&self, cx: &Context) -> Result<(), Fault> {
+    fn check(&self, cx: &Context) -> Result<(), Error> {
         let name = self
             .name
             .clone()
@@ -152,19 +152,19 @@ impl Wanted {
         name::check("module", self.module.as_deref().ok_or_else(|| missing("--module"))?)
     }
 
-    fn who(&self, cx: &Context) -> Result<Identity, Fault> {
+    fn who(&self, cx: &Context) -> Result<Identity, Error> {
         // An agent that registers may be new here, so a given name needs no identity.
         match self.name.clone().map_or_else(|| cx.given_name(), |name| Ok(Some(name)))? {
             Some(name) => identity::named(&name, &cx.repo()?.identities()),
             None => {
-                cx.identity().map_err(|fault| if fault.kind == ErrorKind::NotFound { missing("--name") } else { fault })
+                cx.identity().map_err(|error| if error.kind == ErrorKind::NotFound { missing("--name") } else { error })
             }
         }
     }
 
     /// Returns the existing identity with the changes from the arguments. If its file is gone, the daemon may still
     /// know the agent.
-    fn merged(&self, who: Identity, client: &mut Client) -> Result<IdentityFile, Fault> {
+    fn merged(&self, who: Identity, client: &mut Client) -> Result<IdentityFile, Error> {
         let mut file = match who.file {
             Some((_, file)) => file,
             None => IdentityFile { agent: known(&who.name, client)?, ..IdentityFile::default() },
@@ -188,7 +188,7 @@ impl Wanted {
 }
 
 /// Returns what the daemon knows about a local agent.
-fn known(name: &str, client: &mut Client) -> Result<AgentPart, Fault> {
+fn known(name: &str, client: &mut Client) -> Result<AgentPart, Error> {
     let all: Agents = client.call("agent.list", json!({}))?;
     let here = all.agents.into_iter().find(|agent| agent.local && agent.agent_id == name);
     Ok(here.map_or_else(AgentPart::default, |ListedAgent { role, module, display, .. }| AgentPart {
@@ -199,7 +199,7 @@ fn known(name: &str, client: &mut Client) -> Result<AgentPart, Fault> {
     }))
 }
 
-fn missing(flag: &str) -> Fault {
-    Fault::new(ErrorKind::Invalid, format!("{flag} is missing"))
+fn missing(flag: &str) -> Error {
+    Error::new(ErrorKind::Invalid, format!("{flag} is missing"))
         .hint("thrum quickstart --name NAME --role ROLE --module MODULE")
 }

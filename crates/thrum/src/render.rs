@@ -7,7 +7,7 @@ use std::{
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use serde_json::Value;
-use thrum_core::{Fault, Stamp, name};
+use thrum_core::{Error, Timestamp, name};
 
 use crate::{
     text::{self, BAR},
@@ -49,7 +49,7 @@ pub(crate) trait Render {
 }
 
 /// Boxes the result of a command.
-pub(crate) fn boxed<R: Render + 'static>(result: Result<R, Fault>) -> Result<Box<dyn Render>, Fault> {
+pub(crate) fn boxed<R: Render + 'static>(result: Result<R, Error>) -> Result<Box<dyn Render>, Error> {
     result.map(|result| Box::new(result) as Box<dyn Render>)
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct Page {
     text: String,
     /// The terminal's width in columns; `None` if there is no terminal.
     width: Option<u16>,
-    now: Stamp,
+    now: Timestamp,
 }
 
 /// The width of the stream's terminal in columns. `None` if it is not a terminal, or if it is unknown or too narrow to
@@ -90,7 +90,7 @@ impl Page {
     }
 
     /// Makes a page for a terminal of `width` columns, or for no terminal, at the time `now`.
-    pub(crate) fn new(width: Option<u16>, now: Stamp) -> Self {
+    pub(crate) fn new(width: Option<u16>, now: Timestamp) -> Self {
         Self { text: String::new(), width, now }
     }
 
@@ -104,7 +104,7 @@ impl Page {
         anstream::adapter::strip_str(&self.text).to_string()
     }
 
-    pub(crate) fn now(&self) -> Stamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.now
     }
 
@@ -181,12 +181,12 @@ impl Page {
     }
 
     /// Formats an instant: relative for users at a terminal, RFC 3339 otherwise.
-    pub(crate) fn time(&self, then: Stamp) -> String {
+    pub(crate) fn time(&self, then: Timestamp) -> String {
         if self.width.is_some() { time::ago(self.now, then) } else { time::exact(then) }
     }
 
     /// Formats how long something has lasted.
-    pub(crate) fn lasting(&self, since: Stamp) -> String {
+    pub(crate) fn lasting(&self, since: Timestamp) -> String {
         if self.width.is_some() { time::brief(self.now.since(since)) } else { format!("since {}", time::exact(since)) }
     }
 
@@ -309,8 +309,8 @@ impl Render for Silent {
 mod tests {
     use super::*;
 
-    fn at(seconds: u64) -> Stamp {
-        Stamp::from_millis(seconds * 1000).unwrap()
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000).unwrap()
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 use thrum_daemon::{layout, paths::Repo, sandbox};
 
 use crate::{git, output::Output};
@@ -53,13 +53,13 @@ impl Setup {
 /// Sets up the git worktree that contains `start` (outside git, `start` itself). If the mailbox of its repository is in
 /// another place ([`layout::home`]), that place is set up as well if necessary, and the worktree gets a redirect to it.
 /// `stealth` leaves `.gitignore` alone.
-pub(crate) fn set_up(start: &Path, stealth: bool) -> Result<Setup, Fault> {
-    let start = fs::canonicalize(start).map_err(|error| io_fault("look at", start, &error))?;
+pub(crate) fn set_up(start: &Path, stealth: bool) -> Result<Setup, Error> {
+    let start = fs::canonicalize(start).map_err(|error| io_error("look at", start, &error))?;
     set_up_at(layout::git_top(&start), stealth)
 }
 
 /// Creates the `.thrum` of a fresh worktree, before something is written into it.
-pub(crate) fn complete(repo: &Repo) -> Result<(), Fault> {
+pub(crate) fn complete(repo: &Repo) -> Result<(), Error> {
     if repo.is_set_up() || repo.nested().is_some() {
         Ok(())
     } else {
@@ -67,7 +67,7 @@ pub(crate) fn complete(repo: &Repo) -> Result<(), Fault> {
     }
 }
 
-fn set_up_at(top: PathBuf, stealth: bool) -> Result<Setup, Fault> {
+fn set_up_at(top: PathBuf, stealth: bool) -> Result<Setup, Error> {
     if fs::symlink_metadata(top.join(".thrum")).is_ok_and(|about| about.is_symlink()) {
         // Reject a link that leads elsewhere before anything is looked up or created behind it.
         Repo::discover(&top)?;
@@ -111,9 +111,9 @@ fn own_mailbox(top: &Path) -> Option<PathBuf> {
 }
 
 /// Rejects a worktree with its own mailbox: a redirect would hide its mail.
-fn refuse_own_mailbox(top: &Path) -> Result<(), Fault> {
+fn refuse_own_mailbox(top: &Path) -> Result<(), Error> {
     let Some(own) = own_mailbox(top) else { return Ok(()) };
-    Err(Fault::new(
+    Err(Error::new(
         ErrorKind::Refused,
         format!("this worktree has a mailbox of its own, {}, and would share another", own.display()),
     )
@@ -125,7 +125,7 @@ fn refuse_own_mailbox(top: &Path) -> Result<(), Fault> {
 /// The line goes into `.gitignore`, which is shared with everyone. It goes into the `info/exclude` that all worktrees
 /// share in three cases: in a linked worktree, where a changed `.gitignore` would disturb the branch in work; with
 /// `stealth`; and if `.gitignore` is a link, which may lead anywhere and which git does not follow.
-pub(crate) fn ignore(top: &Path, stealth: bool) -> Result<Option<PathBuf>, Fault> {
+pub(crate) fn ignore(top: &Path, stealth: bool) -> Result<Option<PathBuf>, Error> {
     let public = top.join(".gitignore");
     let private = layout::common_dir(top).map(|dir| dir.join("info/exclude"));
     let linked_file = fs::symlink_metadata(&public).is_ok_and(|about| about.is_symlink());
@@ -136,7 +136,7 @@ pub(crate) fn ignore(top: &Path, stealth: bool) -> Result<Option<PathBuf>, Fault
         let old = match fs::read(path) {
             Ok(old) => old,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(io_fault("read", path, &error)),
+            Err(error) => return Err(io_error("read", path, &error)),
         };
         match ignore_line(&old) {
             None => return Ok(None),
@@ -146,12 +146,12 @@ pub(crate) fn ignore(top: &Path, stealth: bool) -> Result<Option<PathBuf>, Fault
     }
     let Some(addition) = addition else { return Ok(None) };
     if let Some(dir) = chosen.parent() {
-        fs::create_dir_all(dir).map_err(|e| io_fault("make the directory", dir, &e))?;
+        fs::create_dir_all(dir).map_err(|e| io_error("make the directory", dir, &e))?;
     }
     // Append, so that a crash cannot lose the existing content.
     let mut file =
-        OpenOptions::new().append(true).create(true).open(chosen).map_err(|e| io_fault("write", chosen, &e))?;
-    file.write_all(addition.as_bytes()).map_err(|e| io_fault("write", chosen, &e))?;
+        OpenOptions::new().append(true).create(true).open(chosen).map_err(|e| io_error("write", chosen, &e))?;
+    file.write_all(addition.as_bytes()).map_err(|e| io_error("write", chosen, &e))?;
     Ok(Some(chosen.clone()))
 }
 
@@ -167,7 +167,7 @@ pub(crate) fn keep_ignored(repo: &Repo, output: &Output) {
         Ok(Some(file)) => {
             output.note(&format!("Added {IGNORED} to {}", file.strip_prefix(&top).unwrap_or(&file).display()))
         }
-        Err(fault) => output.warn(&format!("{}: git may take {IGNORED} along", fault.message)),
+        Err(error) => output.warn(&format!("{}: git may take {IGNORED} along", error.message)),
     }
 }
 
@@ -182,14 +182,14 @@ fn ignore_line(old: &[u8]) -> Option<String> {
     Some(format!("{close_last_line}{IGNORED}{end}"))
 }
 
-fn io_fault(what: &str, path: &Path, error: &io::Error) -> Fault {
-    let kind = match error.kind() {
+fn io_error(what: &str, path: &Path, cause: &io::Error) -> Error {
+    let kind = match cause.kind() {
         io::ErrorKind::NotFound => ErrorKind::NotFound,
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Refused,
         _ => ErrorKind::Failed,
     };
-    let fault = Fault::new(kind, format!("cannot {what} {}: {error}", path.display()));
-    sandbox::hint(error).map_or(fault.clone(), |hint| fault.hint(hint))
+    let error = Error::new(kind, format!("cannot {what} {}: {cause}", path.display()));
+    sandbox::hint(cause).map_or(error.clone(), |hint| error.hint(hint))
 }
 
 #[cfg(test)]

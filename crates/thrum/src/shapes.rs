@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use thrum_core::{
-    ErrorKind, Fault, Runs, Stamp,
+    Error, ErrorKind, RangeSet, Timestamp,
     work::{Commit, FileChange},
 };
 
@@ -30,9 +30,9 @@ impl<T: Default> Answer<T> {
     ///
     /// # Errors
     /// Returns the daemon's other errors.
-    pub(crate) fn or_empty(answer: Result<Self, Fault>, list: &str) -> Result<Self, Fault> {
+    pub(crate) fn or_empty(answer: Result<Self, Error>, list: &str) -> Result<Self, Error> {
         match answer {
-            Err(fault) if fault.kind == ErrorKind::NotFound => Ok(Self { raw: json!({list: []}), read: T::default() }),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(Self { raw: json!({list: []}), read: T::default() }),
             answer => answer,
         }
     }
@@ -123,7 +123,7 @@ pub(crate) struct NotListening {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Purges {
-    pub(crate) before: Option<Stamp>,
+    pub(crate) before: Option<Timestamp>,
     pub(crate) last: Vec<SaidPurge>,
 }
 
@@ -134,8 +134,8 @@ pub(crate) struct SaidPurge {
     pub(crate) by_name: Option<String>,
     pub(crate) signed: Option<bool>,
     pub(crate) via: Option<String>,
-    pub(crate) at: Option<Stamp>,
-    pub(crate) before: Option<Stamp>,
+    pub(crate) at: Option<Timestamp>,
+    pub(crate) before: Option<Timestamp>,
     pub(crate) named: u64,
     pub(crate) waiting: bool,
 }
@@ -155,7 +155,7 @@ pub(crate) struct Tailnet {
     pub(crate) mode: Option<String>,
     pub(crate) why: String,
     pub(crate) state: String,
-    pub(crate) since: Option<Stamp>,
+    pub(crate) since: Option<Timestamp>,
     pub(crate) message: Option<String>,
     pub(crate) hint: Option<String>,
     pub(crate) login_url: Option<String>,
@@ -181,12 +181,12 @@ pub(crate) struct Sent {
 #[serde(default)]
 pub(crate) struct Recipient {
     pub(crate) agent_id: String,
-    pub(crate) read_at: Option<Stamp>,
-    pub(crate) seen_at: Option<Stamp>,
-    pub(crate) woken_at: Option<Stamp>,
+    pub(crate) read_at: Option<Timestamp>,
+    pub(crate) seen_at: Option<Timestamp>,
+    pub(crate) woken_at: Option<Timestamp>,
     /// `stored`, `at_home`, `wake_requested`, `shown` or `read`.
     pub(crate) state: String,
-    pub(crate) at_home_since: Option<Stamp>,
+    pub(crate) at_home_since: Option<Timestamp>,
     pub(crate) home_name: Option<String>,
     pub(crate) address: String,
     pub(crate) local: Option<bool>,
@@ -206,8 +206,8 @@ pub(crate) struct Summary {
     pub(crate) home_name: Option<String>,
     pub(crate) signed: Option<bool>,
     pub(crate) body: Body,
-    pub(crate) created_at: Stamp,
-    pub(crate) updated_at: Option<Stamp>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Option<Timestamp>,
     pub(crate) deleted: bool,
     pub(crate) is_read: bool,
     pub(crate) audiences: Vec<Tag>,
@@ -305,10 +305,10 @@ pub(crate) struct Message {
     pub(crate) body: Body,
     pub(crate) scopes: Vec<Tag>,
     pub(crate) refs: Vec<Tag>,
-    pub(crate) created_at: Stamp,
+    pub(crate) created_at: Timestamp,
     /// The time that the message claims, if that was after its arrival.
-    pub(crate) claimed_at: Option<Stamp>,
-    pub(crate) updated_at: Option<Stamp>,
+    pub(crate) claimed_at: Option<Timestamp>,
+    pub(crate) updated_at: Option<Timestamp>,
     pub(crate) deleted: bool,
     pub(crate) is_read: bool,
     pub(crate) audiences: Vec<Tag>,
@@ -336,7 +336,7 @@ pub(crate) struct Registered {
 #[serde(default)]
 pub(crate) struct Conflict {
     pub(crate) existing_agent_id: String,
-    pub(crate) registered_at: Option<Stamp>,
+    pub(crate) registered_at: Option<Timestamp>,
 }
 
 /// The answer to `agent.list`.
@@ -360,8 +360,8 @@ pub(crate) struct ListedAgent {
     pub(crate) signed: Option<bool>,
     pub(crate) local: bool,
     pub(crate) hostname: String,
-    pub(crate) registered_at: Stamp,
-    pub(crate) last_seen_at: Option<Stamp>,
+    pub(crate) registered_at: Timestamp,
+    pub(crate) last_seen_at: Option<Timestamp>,
     #[serde(flatten)]
     pub(crate) doing: Doing,
 }
@@ -429,7 +429,7 @@ pub(crate) struct Working {
     #[serde(flatten)]
     pub(crate) agent: AgentRef,
     pub(crate) status: String,
-    pub(crate) last_seen_at: Stamp,
+    pub(crate) last_seen_at: Timestamp,
     #[serde(flatten)]
     pub(crate) doing: Doing,
     pub(crate) session_id: String,
@@ -438,7 +438,7 @@ pub(crate) struct Working {
     pub(crate) uncommitted_files: Vec<String>,
     pub(crate) changed_files: Vec<String>,
     pub(crate) file_changes: Vec<FileChange>,
-    pub(crate) git_updated_at: Option<Stamp>,
+    pub(crate) git_updated_at: Option<Timestamp>,
     pub(crate) current_task: Option<String>,
     pub(crate) intent: Option<String>,
 }
@@ -473,10 +473,10 @@ pub(crate) struct Session {
     pub(crate) agent_id: String,
     pub(crate) address: String,
     pub(crate) signed: Option<bool>,
-    pub(crate) started_at: Stamp,
-    pub(crate) ended_at: Option<Stamp>,
+    pub(crate) started_at: Timestamp,
+    pub(crate) ended_at: Option<Timestamp>,
     pub(crate) end_reason: Option<String>,
-    pub(crate) last_seen_at: Stamp,
+    pub(crate) last_seen_at: Timestamp,
     pub(crate) intent: Option<String>,
     pub(crate) status: String,
 }
@@ -490,7 +490,7 @@ pub(crate) struct Beaten {
     pub(crate) unmerged_commits: u64,
     pub(crate) uncommitted_files: u64,
     pub(crate) file_changes: Vec<FileChange>,
-    pub(crate) git_updated_at: Option<Stamp>,
+    pub(crate) git_updated_at: Option<Timestamp>,
     pub(crate) scopes: Vec<Tag>,
     pub(crate) refs: Vec<Tag>,
 }
@@ -504,7 +504,7 @@ pub(crate) struct Whoami {
     pub(crate) module: String,
     pub(crate) display: String,
     pub(crate) session_id: Option<String>,
-    pub(crate) session_start: Option<Stamp>,
+    pub(crate) session_start: Option<Timestamp>,
     pub(crate) intent: Option<String>,
     pub(crate) current_task: Option<String>,
 }
@@ -528,10 +528,10 @@ pub(crate) struct Member {
     pub(crate) worktree: Option<String>,
     pub(crate) branch: Option<String>,
     pub(crate) session_id: Option<String>,
-    pub(crate) session_start: Option<Stamp>,
+    pub(crate) session_start: Option<Timestamp>,
     pub(crate) intent: Option<String>,
     pub(crate) current_task: Option<String>,
-    pub(crate) last_seen: Option<Stamp>,
+    pub(crate) last_seen: Option<Timestamp>,
     pub(crate) unmerged_commits: u64,
     pub(crate) uncommitted_files: Vec<String>,
     pub(crate) file_changes: Vec<FileChange>,
@@ -549,7 +549,7 @@ pub(crate) struct Member {
     pub(crate) signed: Option<bool>,
     /// The state of the connection to the agent's home.
     pub(crate) home_state: Option<String>,
-    pub(crate) home_state_since: Option<Stamp>,
+    pub(crate) home_state_since: Option<Timestamp>,
 }
 
 /// Mail from an agent that is held back from `to`.
@@ -566,7 +566,7 @@ pub(crate) struct Held {
 pub(crate) struct Doing {
     /// `working`, `needs_you`, `idle` or `gone`; `None` if unknown.
     pub(crate) presence: Option<String>,
-    pub(crate) presence_since: Option<Stamp>,
+    pub(crate) presence_since: Option<Timestamp>,
     pub(crate) wakeable: bool,
 }
 
@@ -591,11 +591,11 @@ pub(crate) struct Peer {
     pub(crate) address: String,
     pub(crate) transport: Option<String>,
     pub(crate) state: String,
-    pub(crate) since: Option<Stamp>,
+    pub(crate) since: Option<Timestamp>,
     pub(crate) over_quota: Option<OverQuota>,
-    pub(crate) last_sync_at: Option<Stamp>,
+    pub(crate) last_sync_at: Option<Timestamp>,
     pub(crate) last_error: Option<String>,
-    pub(crate) next_attempt: Option<Stamp>,
+    pub(crate) next_attempt: Option<Timestamp>,
     pub(crate) read_by_us: Option<u64>,
     pub(crate) their_latest: Option<u64>,
     pub(crate) read_by_them: Option<u64>,
@@ -649,7 +649,7 @@ impl OverQuota {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Repaired {
-    pub(crate) at: Option<Stamp>,
+    pub(crate) at: Option<Timestamp>,
     pub(crate) fetched: u64,
     pub(crate) missing_here: u64,
     pub(crate) missing_there: u64,
@@ -685,7 +685,7 @@ fn user(login: &str) -> String {
 pub(crate) struct Moved {
     pub(crate) from: Node,
     pub(crate) to: Node,
-    pub(crate) at: Option<Stamp>,
+    pub(crate) at: Option<Timestamp>,
 }
 
 /// A node that used a peer's token but is not that peer.
@@ -693,7 +693,7 @@ pub(crate) struct Moved {
 #[serde(default)]
 pub(crate) struct Stray {
     pub(crate) node: Node,
-    pub(crate) at: Option<Stamp>,
+    pub(crate) at: Option<Timestamp>,
     pub(crate) times: u64,
 }
 
@@ -763,7 +763,7 @@ pub(crate) struct Attempt {
     pub(crate) node: Option<Node>,
     pub(crate) address: String,
     pub(crate) left: u8,
-    pub(crate) locked_until: Option<Stamp>,
+    pub(crate) locked_until: Option<Timestamp>,
 }
 
 /// An event that a legacy peer refused.
@@ -781,7 +781,7 @@ pub(crate) struct SkippedEvent {
 pub(crate) struct LastRejected {
     pub(crate) event_id: String,
     pub(crate) reason: String,
-    pub(crate) at: Option<Stamp>,
+    pub(crate) at: Option<Timestamp>,
 }
 
 /// The answer to `peer.start_pairing`.
@@ -891,9 +891,9 @@ pub(crate) struct ParkedEvent {
     #[serde(rename = "type")]
     pub(crate) kind: String,
     pub(crate) origin_name: String,
-    pub(crate) at: Option<Stamp>,
+    pub(crate) at: Option<Timestamp>,
     pub(crate) target: Option<String>,
-    pub(crate) due: Option<Stamp>,
+    pub(crate) due: Option<Timestamp>,
 }
 
 /// The answer to `sync.verify`.
@@ -926,8 +926,8 @@ pub(crate) struct Missing {
     pub(crate) log: String,
     pub(crate) here: Lack,
     pub(crate) there: Lack,
-    pub(crate) purged_there: Runs,
-    pub(crate) purged_here: Runs,
+    pub(crate) purged_there: RangeSet,
+    pub(crate) purged_here: RangeSet,
     pub(crate) fetched: u64,
     pub(crate) other_content: u64,
     pub(crate) note: Option<String>,
@@ -938,7 +938,7 @@ pub(crate) struct Missing {
 #[serde(default)]
 pub(crate) struct Lack {
     pub(crate) events: u64,
-    pub(crate) numbers: Runs,
+    pub(crate) numbers: RangeSet,
     pub(crate) ids: Vec<String>,
 }
 

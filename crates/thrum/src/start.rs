@@ -15,7 +15,7 @@ use std::{
 };
 
 use serde_json::json;
-use thrum_core::{ErrorKind, Fault, Stamp, limits};
+use thrum_core::{Error, ErrorKind, Timestamp, limits};
 use thrum_daemon::{lock, paths::Repo, pidfile, sandbox};
 
 use crate::{
@@ -45,20 +45,20 @@ const LAST_LINES: usize = 5;
 const LARGE_BLOCKS: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "262144");
 
 /// Starts the daemon because a command needs it, and prints a note.
-pub(crate) fn on_demand(repo: &Repo, output: &Output) -> Result<Client, Fault> {
+pub(crate) fn on_demand(repo: &Repo, output: &Output) -> Result<Client, Error> {
     output.note(&format!("Starting the daemon of {} …", repo.main_root().display()));
     let _progress = output.progress("Starting the daemon", None);
     start(repo, &[], output).map(|(client, _)| client)
 }
 
 /// Returns a connection to the running daemon, or starts one.
-pub(crate) fn ensure(repo: &Repo, output: &Output) -> Result<(Client, Health), Fault> {
+pub(crate) fn ensure(repo: &Repo, output: &Output) -> Result<(Client, Health), Error> {
     answering(repo).map_or_else(|| start(repo, &[], output), Ok)
 }
 
 /// The fault for a daemon that is not running, with the command that starts it.
-pub(crate) fn not_running(repo: &Repo) -> Fault {
-    Fault::new(ErrorKind::Unavailable, format!("the daemon of {} is not running", repo.main_root().display()))
+pub(crate) fn not_running(repo: &Repo) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("the daemon of {} is not running", repo.main_root().display()))
         .hint("thrum daemon start")
 }
 
@@ -67,7 +67,7 @@ pub(crate) fn not_running(repo: &Repo) -> Fault {
 ///
 /// # Errors
 /// `refused`, with the sandbox and how to get out of it.
-pub(crate) fn is_allowed(repo: &Repo) -> Result<(), Fault> {
+pub(crate) fn is_allowed(repo: &Repo) -> Result<(), Error> {
     let socket = repo.socket();
     if let Err(error) = Client::connect(&socket)
         && error.kind() == io::ErrorKind::PermissionDenied
@@ -83,8 +83,8 @@ pub(crate) fn is_allowed(repo: &Repo) -> Result<(), Fault> {
                 "a daemon could not be started here, so the one that runs is left: cannot listen on {}: {error}",
                 socket.display()
             );
-            let fault = Fault::new(ErrorKind::Refused, text);
-            Err(sandbox::hint(&error).map_or(fault.clone(), |hint| fault.hint(hint)))
+            let refused = Error::new(ErrorKind::Refused, text);
+            Err(sandbox::hint(&error).map_or(refused.clone(), |hint| refused.hint(hint)))
         }
         // The start itself reports every other problem.
         _ => Ok(()),
@@ -96,13 +96,13 @@ pub(crate) fn is_allowed(repo: &Repo) -> Result<(), Fault> {
 /// # Errors
 /// Returns the error that the daemon printed before it ended, or `unavailable` with the last lines of its log if it
 /// does not answer in time.
-pub(crate) fn start(repo: &Repo, flags: &[&str], output: &Output) -> Result<(Client, Health), Fault> {
-    let cannot = |what: &str, error: io::Error| {
-        let fault = Fault::new(ErrorKind::Failed, format!("cannot {what}: {error}"));
-        sandbox::hint(&error).map_or(fault.clone(), |hint| fault.hint(hint))
+pub(crate) fn start(repo: &Repo, flags: &[&str], output: &Output) -> Result<(Client, Health), Error> {
+    let cannot = |what: &str, cause: io::Error| {
+        let error = Error::new(ErrorKind::Failed, format!("cannot {what}: {cause}"));
+        sandbox::hint(&cause).map_or(error.clone(), |hint| error.hint(hint))
     };
-    if let Some(fault) = go_daemon::without_socket(repo) {
-        return Err(fault);
+    if let Some(error) = go_daemon::without_socket(repo) {
+        return Err(error);
     }
     let program = env::current_exe().map_err(|error| cannot("find this program to start the daemon", error))?;
     if !repo.var().is_dir() {
@@ -152,7 +152,7 @@ pub(crate) fn start(repo: &Repo, flags: &[&str], output: &Output) -> Result<(Cli
             None => {}
         }
         if Instant::now() > deadline {
-            return Err(Fault::new(
+            return Err(Error::new(
                 ErrorKind::Unavailable,
                 format!("the daemon did not answer within {} s", UP.as_secs()),
             )
@@ -164,15 +164,15 @@ pub(crate) fn start(repo: &Repo, flags: &[&str], output: &Output) -> Result<(Cli
 
 /// Returns `true` if the pid file shows that the daemon was started so recently that it may still be opening its log.
 fn has_just_started(repo: &Repo) -> bool {
-    let started = pidfile::read(&repo.pid_file()).and_then(|file| Stamp::parse(&file.started_at?));
+    let started = pidfile::read(&repo.pid_file()).and_then(|file| Timestamp::parse(&file.started_at?));
     started.is_some_and(|started| (started..started.plus(UP)).contains(&time::now()))
 }
 
 /// The fault for a process that holds the lock and does not answer.
-fn silent(repo: &Repo) -> Fault {
+fn silent(repo: &Repo) -> Error {
     let who = lock::holder(repo).map_or_else(String::new, |pid| format!(" (pid {})", pid.as_raw_nonzero()));
     let within = limits::SILENT_DAEMON.as_secs();
-    Fault::new(
+    Error::new(
         ErrorKind::TryAgain,
         format!("the daemon of {}{who} did not answer within {within} s", repo.main_root().display()),
     )
@@ -205,7 +205,7 @@ pub(crate) fn lock_is_held(repo: &Repo) -> bool {
 }
 
 /// The fault with the error that the daemon printed before it ended.
-fn did_not_start(code: Option<i32>, talk: &File) -> Fault {
+fn did_not_start(code: Option<i32>, talk: &File) -> Error {
     let said = lines(talk);
     let after =
         |word: &str| said.iter().rev().find_map(|line| line.strip_prefix(word)).map(|rest| rest.trim().to_owned());
@@ -218,8 +218,8 @@ fn did_not_start(code: Option<i32>, talk: &File) -> Fault {
         let last = &said[said.len().saturating_sub(LAST_LINES)..];
         if last.is_empty() { "it said nothing".to_owned() } else { last.join("\n") }
     });
-    let fault = Fault::new(kind, format!("the daemon did not start: {message}"));
-    fault.hint(after("Hint:").unwrap_or_else(|| "See `thrum daemon logs`.".to_owned()))
+    let error = Error::new(kind, format!("the daemon did not start: {message}"));
+    error.hint(after("Hint:").unwrap_or_else(|| "See `thrum daemon logs`.".to_owned()))
 }
 
 /// The lines in the first megabyte of a file.

@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use jiff::SignedDuration;
-use thrum_core::Stamp;
+use thrum_core::Timestamp;
 
 /// The current time.
-pub(crate) fn now() -> Stamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Stamp::ZERO.plus(since)
+    Timestamp::ZERO.plus(since)
 }
 
 /// Longest duration that is accepted: nobody needs a longer wait, and adding it to a clock cannot overflow.
@@ -22,8 +22,8 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
 
 /// Parses a value of `--after`: an instant, or a distance back from now (`-15s`). A distance into the future needs a
 /// sign (`+5s`), because without one it is more likely that the `-` was forgotten.
-pub(crate) fn parse_instant(text: &str) -> Result<Stamp, String> {
-    if let Some(stamp) = Stamp::parse(text) {
+pub(crate) fn parse_instant(text: &str) -> Result<Timestamp, String> {
+    if let Some(stamp) = Timestamp::parse(text) {
         return Ok(stamp);
     }
     let forms = "give a distance such as -15s, or a time such as 2026-11-23T05:30:00Z";
@@ -38,8 +38,8 @@ pub(crate) fn parse_instant(text: &str) -> Result<Stamp, String> {
 
 /// Parses a time in the past from the command line: a distance back from now (`2d`, `24h`, `1w`), the beginning of a
 /// local day (`2026-11-20`), or an instant.
-pub(crate) fn parse_past(text: &str) -> Result<Stamp, String> {
-    if let Some(stamp) = Stamp::parse(text) {
+pub(crate) fn parse_past(text: &str) -> Result<Timestamp, String> {
+    if let Some(stamp) = Timestamp::parse(text) {
         return Ok(stamp);
     }
     let forms = || {
@@ -53,7 +53,7 @@ pub(crate) fn parse_past(text: &str) -> Result<Stamp, String> {
     {
         let midnight = date.to_zoned(jiff::tz::TimeZone::system()).map_err(|_| forms())?;
         let nanos = i64::try_from(midnight.timestamp().as_nanosecond()).ok().filter(|nanos| *nanos >= 0);
-        return nanos.map(Stamp::from_nanos).ok_or_else(|| "the day lies outside 1970 to 2262".to_owned());
+        return nanos.map(Timestamp::from_nanos).ok_or_else(|| "the day lies outside 1970 to 2262".to_owned());
     }
     let span: jiff::Span = text.parse().map_err(|_| forms())?;
     let length = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| forms())?;
@@ -93,7 +93,7 @@ pub(crate) fn length(length: Duration) -> String {
 }
 
 /// Formats how long ago `then` was.
-pub(crate) fn ago(now: Stamp, then: Stamp) -> String {
+pub(crate) fn ago(now: Timestamp, then: Timestamp) -> String {
     match now.since(then) {
         short if short < Duration::from_secs(2) => "just now".to_owned(),
         length => format!("{} ago", brief(length)),
@@ -101,7 +101,7 @@ pub(crate) fn ago(now: Stamp, then: Stamp) -> String {
 }
 
 /// Formats an instant to the second, in UTC.
-pub(crate) fn exact(then: Stamp) -> String {
+pub(crate) fn exact(then: Timestamp) -> String {
     then.to_the_second()
 }
 
@@ -137,10 +137,10 @@ mod tests {
             now().since(then).as_secs()
         };
         assert_eq!((back("2d") / 60, back("24h") / 60, back("1w") / 60), (2880, 1440, 10_080));
-        assert_eq!(parse_past("2026-11-23T05:30:00Z"), Ok(Stamp::parse("2026-11-23T05:30:00Z").expect("valid")));
+        assert_eq!(parse_past("2026-11-23T05:30:00Z"), Ok(Timestamp::parse("2026-11-23T05:30:00Z").expect("valid")));
         let day = parse_past("2026-11-20").expect("a day");
         assert!(
-            Stamp::parse("2026-11-20T00:00:00Z").expect("valid").since(day).as_secs() < 86_400,
+            Timestamp::parse("2026-11-20T00:00:00Z").expect("valid").since(day).as_secs() < 86_400,
             "midnight of wherever this runs"
         );
         for text in [
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn after_is_a_distance_from_now_or_an_instant() {
-        assert_eq!(parse_instant("2026-11-23T05:30:00Z"), Ok(Stamp::parse("2026-11-23T05:30:00Z").expect("valid")));
+        assert_eq!(parse_instant("2026-11-23T05:30:00Z"), Ok(Timestamp::parse("2026-11-23T05:30:00Z").expect("valid")));
         let before = now();
         let fifteen = parse_instant("-15s").expect("valid");
         assert!(fifteen < before && before.since(fifteen) <= Duration::from_secs(15));
@@ -181,6 +181,6 @@ mod tests {
             [exactly(150), exactly(1_500), exactly(12_000), exactly(63_071_999_999)],
             ["150 ms", "1.5s", "12s", "729d"]
         );
-        assert_eq!(exact(Stamp::parse("2026-11-23T05:30:01.5Z").expect("valid")), "2026-11-23T05:30:01Z");
+        assert_eq!(exact(Timestamp::parse("2026-11-23T05:30:01.5Z").expect("valid")), "2026-11-23T05:30:01Z");
     }
 }

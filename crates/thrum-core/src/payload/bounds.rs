@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{Body, Payload, Tag, WorkContext};
 use crate::{
-    ErrorKind, Fault,
+    Error, ErrorKind,
     json::size,
     limits::{
         MAX_AUDIENCE, MAX_CLAIM_PATHS, MAX_CONTENT_BYTES, MAX_CONTEXT_BYTES, MAX_CONTEXT_COMMITS, MAX_CONTEXT_FILES,
@@ -268,7 +268,7 @@ pub fn cut(payload: &mut Payload) {
 ///
 /// # Errors
 /// [`ErrorKind::Invalid`], naming the first field that is too long.
-pub fn check(payload: &mut Payload) -> Result<(), Fault> {
+pub fn check(payload: &mut Payload) -> Result<(), Error> {
     #[derive(Default)]
     struct Check(Option<String>);
 
@@ -311,7 +311,7 @@ pub fn check(payload: &mut Payload) -> Result<(), Fault> {
     walk(payload, &mut found);
     match found.0 {
         None => Ok(()),
-        Some(why) => Err(Fault::new(ErrorKind::Invalid, why)),
+        Some(why) => Err(Error::new(ErrorKind::Invalid, why)),
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use thrum_core::Fault;
+use thrum_core::Error;
 use thrum_store::backup;
 
 use crate::{disk, paths::Repo};
@@ -43,9 +43,9 @@ impl Why {
 /// # Errors
 /// File system errors. The former database is then back in its place, unless the message says that only making the new
 /// one durable failed.
-pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<PathBuf>, Fault> {
+pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<PathBuf>, Error> {
     let durable = File::open(new).and_then(|file| file.sync_all());
-    durable.map_err(|error| disk::fault("read back", new, &error))?;
+    durable.map_err(|error| disk::io_error("read back", new, &error))?;
     let former = if database.exists() {
         // Fold the former database's log into it first. This fails if it is damaged, which may be the reason for
         // restoring; then its log is moved along with it. A database that is known to be damaged is kept unchanged.
@@ -70,11 +70,11 @@ pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<Pa
         if let Some(former) = &former {
             take_back(database, former)?;
         }
-        return Err(disk::fault("replace", database, &error));
+        return Err(disk::io_error("replace", database, &error));
     }
     // This file belongs to the former database. A failure is harmless, because SQLite would notice the mismatch.
     let _ = remove(&with(database, "-shm"));
-    disk::sync_directory(database).map_err(|error| disk::fault("make durable the restored", database, &error))?;
+    disk::sync_directory(database).map_err(|error| disk::io_error("make durable the restored", database, &error))?;
     Ok(former)
 }
 
@@ -82,10 +82,10 @@ pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<Pa
 ///
 /// # Errors
 /// File system errors.
-pub(crate) fn undo(repo: &Repo) -> Result<(), Fault> {
+pub(crate) fn undo(repo: &Repo) -> Result<(), Error> {
     let database = repo.database();
     let Some(var) = database.parent() else { return Ok(()) };
-    let entries = fs::read_dir(var).map_err(|error| disk::fault("read", var, &error))?;
+    let entries = fs::read_dir(var).map_err(|error| disk::io_error("read", var, &error))?;
     let inode = |path: &Path| fs::symlink_metadata(path).map(|about| (about.dev(), about.ino())).ok();
     let used = inode(&database);
     for path in entries.flatten().map(|entry| entry.path()) {
@@ -99,7 +99,7 @@ pub(crate) fn undo(repo: &Repo) -> Result<(), Fault> {
             tracing::warn!("a restoration was cut off; the database is the one from before it");
             take_back(&database, &path)?;
         } else if UNFINISHED.iter().any(|name_of| name.split_once(name_of).is_some_and(|(pid, _)| !runs(pid))) {
-            remove(&path).map_err(|error| disk::fault("remove", &path, &error))?;
+            remove(&path).map_err(|error| disk::io_error("remove", &path, &error))?;
         }
     }
     Ok(())
@@ -127,9 +127,9 @@ fn runs(pid: &str) -> bool {
 }
 
 /// Gives a database a second name.
-fn name_twice(database: &Path, why: Why) -> Result<PathBuf, Fault> {
+fn name_twice(database: &Path, why: Why) -> Result<PathBuf, Error> {
     let former = free(database, why);
-    fs::hard_link(database, &former).map_err(|error| disk::fault("keep", database, &error))?;
+    fs::hard_link(database, &former).map_err(|error| disk::io_error("keep", database, &error))?;
     Ok(former)
 }
 
@@ -150,7 +150,7 @@ fn move_log(database: &Path, former: &Path) -> io::Result<()> {
 
 /// Undoes [`name_twice`] and [`move_log`]. If another program has written to the database since, putting its former log
 /// back would undo those writes, so the log stays where it is.
-fn take_back(database: &Path, former: &Path) -> Result<(), Fault> {
+fn take_back(database: &Path, former: &Path) -> Result<(), Error> {
     let (log, moved) = (with(database, "-wal"), with(former, "-wal"));
     let back = match fs::symlink_metadata(&moved) {
         Ok(about) if is_written(database, &log, &about) => {
@@ -164,7 +164,7 @@ fn take_back(database: &Path, former: &Path) -> Result<(), Fault> {
         Ok(_) => fs::rename(&moved, &log),
         Err(_) => Ok(()),
     };
-    back.and_then(|()| remove(former)).map_err(|error| disk::fault("put back", former, &error))
+    back.and_then(|()| remove(former)).map_err(|error| disk::io_error("put back", former, &error))
 }
 
 /// Returns `true` if a database was written to after its log was moved. The move is the last change of the log file's

@@ -7,7 +7,7 @@
 use std::{fs, path::Path, time::Instant};
 
 use thrum_core::{
-    Stamp, limits,
+    Timestamp, limits,
     work::{Commit, FileChange, Work},
 };
 
@@ -115,7 +115,7 @@ fn file_change(top: &Path, change: status::Changed) -> FileChange {
     let modified = fs::symlink_metadata(top.join(&change.path)).and_then(|about| about.modified()).ok();
     let since = modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
     FileChange {
-        last_modified: since.map(|since| Stamp::ZERO.plus(since).to_string()),
+        last_modified: since.map(|since| Timestamp::ZERO.plus(since).to_string()),
         path: change.path,
         additions: change.additions,
         deletions: change.deletions,

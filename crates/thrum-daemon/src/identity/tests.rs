@@ -36,11 +36,11 @@ impl World {
     }
 }
 
-fn left() -> Left {
-    Left { log_id: "0123456789abcdef".into(), counter: 7, sequence: 21 }
+fn left() -> StoreFingerprint {
+    StoreFingerprint { log_id: "0123456789abcdef".into(), counter: 7, sequence: 21 }
 }
 
-fn load(repo: &Repo, claim: Claim) -> Result<Identity, Fault> {
+fn load(repo: &Repo, claim: Claim) -> Result<Identity, Error> {
     Identity::load(repo, claim, &mut System)
 }
 
@@ -66,7 +66,10 @@ async fn how_far_the_log_went_is_noted_when_the_daemon_stops() {
     let shutdown = Shutdown::default();
     shutdown.spawn(follow(load(&repo, Claim::None).unwrap(), seen, shutdown.clone()));
     assert_eq!(shutdown.drain(limits::DRAIN).await, 0);
-    assert_eq!(load(&repo, Claim::None).unwrap().left(), Some(Left { sequence: left().sequence + 9, ..left() }));
+    assert_eq!(
+        load(&repo, Claim::None).unwrap().left(),
+        Some(StoreFingerprint { sequence: left().sequence + 9, ..left() })
+    );
 }
 
 #[test]
@@ -76,7 +79,7 @@ fn unknown_keys_survive_a_write() {
     let mut json: Map<String, Value> = serde_json::from_slice(&fs::read(repo.identity_file()).unwrap()).unwrap();
     json.insert("from_the_future".into(), serde_json::json!({"kept": 1}));
     fs::write(repo.identity_file(), serde_json::to_vec(&json).unwrap()).unwrap();
-    load(&repo, Claim::None).unwrap().record(&Left { counter: 8, ..left() }).unwrap();
+    load(&repo, Claim::None).unwrap().record(&StoreFingerprint { counter: 8, ..left() }).unwrap();
     let json: Map<String, Value> = serde_json::from_slice(&fs::read(repo.identity_file()).unwrap()).unwrap();
     assert_eq!((&json["from_the_future"], &json["open_counter"]), (&serde_json::json!({"kept": 1}), &8.into()));
 }
@@ -86,10 +89,10 @@ fn c28_a_copy_does_not_start_until_the_user_says_which_one_is_the_daemon() {
     let world = World::new();
     let (original, id) = world.started("a");
     let copy = world.copy(&original, "b");
-    let fault = load(&copy, Claim::None).err().expect("refused");
-    assert_eq!(fault.kind, ErrorKind::Refused);
-    assert!(fault.message.contains(&original.thrum_dir().display().to_string()), "{fault}");
-    assert!(fault.hint.unwrap().contains("--new-identity"));
+    let error = load(&copy, Claim::None).err().expect("refused");
+    assert_eq!(error.kind, ErrorKind::Refused);
+    assert!(error.message.contains(&original.thrum_dir().display().to_string()), "{error}");
+    assert!(error.hint.unwrap().contains("--new-identity"));
     load(&original, Claim::None).expect("the original is not concerned");
 
     let moved = load(&copy, Claim::Moved).unwrap();
@@ -148,9 +151,9 @@ fn a_damaged_file_is_an_error_that_shows_no_key_and_names_the_way_out() {
     let (repo, id) = world.started("a");
     let text = fs::read_to_string(repo.identity_file()).unwrap();
     fs::write(repo.identity_file(), &text[..text.len() / 2]).unwrap();
-    let fault = load(&repo, Claim::None).err().expect("damaged");
+    let error = load(&repo, Claim::None).err().expect("damaged");
     assert_eq!(
-        (fault.kind, fault.message),
+        (error.kind, error.message),
         (ErrorKind::Failed, format!("{} is damaged", repo.identity_file().display()))
     );
     assert_ne!(load(&repo, Claim::NewIdentity).unwrap().key().id(), id);

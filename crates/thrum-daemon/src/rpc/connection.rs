@@ -8,7 +8,7 @@
 use std::{future::Future, io, sync::Arc, time::Duration};
 
 use serde_json::value::RawValue;
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 use tokio::{
     io::{AsyncWriteExt, Interest},
     net::{
@@ -46,7 +46,7 @@ pub(crate) trait Service: Send + Sync + 'static {
         method: &str,
         params: &Params,
         kept: &mut Kept,
-    ) -> impl Future<Output = Result<Outcome, Fault>> + Send;
+    ) -> impl Future<Output = Result<Outcome, Error>> + Send;
 }
 
 /// The time bound of a method.
@@ -122,11 +122,11 @@ impl<S: Service> Connection<S> {
                     Err(answer) => self.write(&answer).await?,
                 },
                 Line::TooLong => {
-                    let fault = Fault::new(
+                    let error = Error::new(
                         ErrorKind::Invalid,
                         format!("a request has more than {} bytes", limits::MAX_LINE_BYTES),
                     );
-                    return self.write(&envelope::failure(&fault, None)).await;
+                    return self.write(&envelope::failure(&error, None)).await;
                 }
                 Line::End => return Ok(()),
             }
@@ -152,8 +152,8 @@ impl<S: Service> Connection<S> {
                     call.method,
                     result.get().len()
                 );
-                let fault = Fault::new(ErrorKind::Failed, text).hint("Ask for less: fewer entries, or one at a time.");
-                self.write(&envelope::failure(&fault, id)).await
+                let error = Error::new(ErrorKind::Failed, text).hint("Ask for less: fewer entries, or one at a time.");
+                self.write(&envelope::failure(&error, id)).await
             }
             Ok(Outcome::Answer(result)) if result.get().len() > LARGE => {
                 let (before, after) = envelope::around(id);
@@ -166,15 +166,15 @@ impl<S: Service> Connection<S> {
                 self.write(&envelope::answer(Ok(&result), id)).await?;
                 self.stream(lines).await
             }
-            Err(fault) => self.write(&envelope::failure(&fault, id)).await,
+            Err(error) => self.write(&envelope::failure(&error, id)).await,
         }
     }
 
-    async fn prompt(&mut self, call: &Call) -> Result<Outcome, Fault> {
+    async fn prompt(&mut self, call: &Call) -> Result<Outcome, Error> {
         timeout(limits::LOCAL_CALL, self.service.call(&call.method, &call.params, &mut self.kept)).await.unwrap_or_else(
             |_| {
                 let seconds = limits::LOCAL_CALL.as_secs();
-                Err(Fault::new(
+                Err(Error::new(
                     ErrorKind::TryAgain,
                     format!("{} took longer than {seconds} s; it may still be carried out", call.method),
                 )
@@ -184,12 +184,12 @@ impl<S: Service> Connection<S> {
     }
 
     /// Executes a long call; `None` if the client disconnects meanwhile.
-    async fn long(&mut self, call: &Call) -> Option<Result<Outcome, Fault>> {
+    async fn long(&mut self, call: &Call) -> Option<Result<Outcome, Error>> {
         tokio::select! {
             biased;
             outcome = self.service.call(&call.method, &call.params, &mut self.kept) => Some(outcome),
             () = gone(&mut self.lines) => None,
-            () = self.shutdown.stopping() => Some(Err(Fault::new(ErrorKind::TryAgain, "the daemon is stopping"))),
+            () = self.shutdown.stopping() => Some(Err(Error::new(ErrorKind::TryAgain, "the daemon is stopping"))),
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 /// A request as received. Unknown keys are ignored.
 #[derive(Debug, Deserialize)]
@@ -60,10 +60,10 @@ impl Params {
     ///
     /// # Errors
     /// `invalid`, naming the wrong field.
-    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let text = self.0.as_ref().map_or("{}", |raw| raw.get().trim());
         let text = if text == "null" { "{}" } else { text };
-        let wrong = |why: String| Fault::new(ErrorKind::Invalid, format!("invalid params: {why}"));
+        let wrong = |why: String| Error::new(ErrorKind::Invalid, format!("invalid params: {why}"));
         if !text.starts_with('{') {
             return Err(wrong("not an object".to_owned()));
         }
@@ -76,7 +76,7 @@ impl Params {
     ///
     /// # Errors
     /// `failed` if they have no JSON form, which does not happen for our values.
-    pub(crate) fn of_value(value: &serde_json::Value) -> Result<Self, Fault> {
+    pub(crate) fn of_value(value: &serde_json::Value) -> Result<Self, Error> {
         Ok(Self(Some(result(value)?)))
     }
 
@@ -113,9 +113,9 @@ impl RpcError {
     }
 }
 
-impl From<&Fault> for RpcError {
-    fn from(fault: &Fault) -> Self {
-        Self { code: -32000, message: fault.message.clone(), data: fault.data() }
+impl From<&Error> for RpcError {
+    fn from(error: &Error) -> Self {
+        Self { code: -32000, message: error.message.clone(), data: error.data() }
     }
 }
 
@@ -147,8 +147,8 @@ pub(crate) fn around(id: Option<&RawValue>) -> (String, String) {
 }
 
 /// Formats the answer line for a fault.
-pub(crate) fn failure(fault: &Fault, id: Option<&RawValue>) -> String {
-    answer(Err(&fault.into()), id)
+pub(crate) fn failure(error: &Error, id: Option<&RawValue>) -> String {
+    answer(Err(&error.into()), id)
 }
 
 /// Formats the line of a notification.
@@ -163,9 +163,9 @@ pub(crate) fn notification(method: &str, params: &impl Serialize) -> String {
 }
 
 /// Serialises a method's result.
-pub(crate) fn result(value: &impl Serialize) -> Result<Box<RawValue>, Fault> {
+pub(crate) fn result(value: &impl Serialize) -> Result<Box<RawValue>, Error> {
     serde_json::value::to_raw_value(value)
-        .map_err(|error| Fault::new(ErrorKind::Failed, format!("the answer has no JSON form: {error}")))
+        .map_err(|error| Error::new(ErrorKind::Failed, format!("the answer has no JSON form: {error}")))
 }
 
 fn line(value: &impl Serialize) -> String {
@@ -253,8 +253,8 @@ mod tests {
         for wrong in
             ["{\"n\":\"7\",\"x\":null}", "[7]", "7", "\"n\"", "{\"n\":-1}", "{\"n\":\"7\"}", "{\"n\":7,\"n\":8}"]
         {
-            let fault = Params::of(wrong).read::<Wanted>().expect_err(wrong);
-            assert!(fault.kind == ErrorKind::Invalid && fault.message.starts_with("invalid params: "), "{fault}");
+            let error = Params::of(wrong).read::<Wanted>().expect_err(wrong);
+            assert!(error.kind == ErrorKind::Invalid && error.message.starts_with("invalid params: "), "{error}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 use tokio::{
     io::AsyncWriteExt,
     net::{UnixListener, UnixStream},
@@ -50,7 +50,7 @@ pub(crate) async fn accept<S: Service>(
             tracing::warn!(?caller, "refused a local connection of another user");
             shutdown.spawn(refuse(
                 stream,
-                Fault::new(ErrorKind::Refused, "this daemon serves the user who runs it, and nobody else"),
+                Error::new(ErrorKind::Refused, "this daemon serves the user who runs it, and nobody else"),
             ));
             continue;
         }
@@ -63,12 +63,12 @@ pub(crate) async fn accept<S: Service>(
                 });
             }
             Err(_) => {
-                let fault = Fault::new(
+                let error = Error::new(
                     ErrorKind::TryAgain,
                     format!("the daemon serves {} connections already", limits::MAX_LOCAL_CONNECTIONS),
                 )
                 .hint("Close some: each `thrum wait` and each MCP server holds one.");
-                shutdown.spawn(refuse(stream, fault));
+                shutdown.spawn(refuse(stream, error));
             }
         }
     }
@@ -80,8 +80,8 @@ fn may_call(caller: Option<u32>, own_uid: u32) -> bool {
     caller == Some(own_uid)
 }
 
-async fn refuse(mut stream: UnixStream, fault: Fault) {
-    let line = envelope::failure(&fault, None);
+async fn refuse(mut stream: UnixStream, error: Error) {
+    let line = envelope::failure(&error, None);
     let _ = timeout(REFUSAL, stream.write_all(line.as_bytes())).await;
 }
 
@@ -123,7 +123,7 @@ mod tests {
             }
         }
 
-        async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Fault> {
+        async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Error> {
             match method {
                 "echo" => Ok(Outcome::Answer(envelope::result(&params.read::<Value>()?)?)),
                 "keep" => {

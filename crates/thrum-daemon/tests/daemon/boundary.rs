@@ -283,7 +283,7 @@ fn c14_no_link_leads_the_daemon_out_of_its_directory() {
         symlink(&outside, &inside).unwrap();
         let (code, said) = match Repo::discover(repo.root()) {
             Ok(repo) => Start::of(&repo).refused(),
-            Err(fault) => (fault.kind.exit_code().into(), fault.message),
+            Err(error) => (error.kind.exit_code().into(), error.message),
         };
         assert_ne!(code, 0, "{name}: {said}");
         assert_eq!(content(&outside), before, "{name}: what is elsewhere stays as it is");

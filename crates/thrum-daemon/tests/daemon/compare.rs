@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use thrum_core::Stamp;
+use thrum_core::Timestamp;
 
 /// Keys whose values depend on the moment or the build.
 const OF_A_MOMENT: [&str; 3] = ["uptime_ms", "duration_ms", "version"];
@@ -65,7 +65,7 @@ fn name(value: &Value) -> String {
 /// Returns a value with times replaced by placeholders.
 fn settled(value: &Value) -> String {
     match value.as_str() {
-        Some(text) if Stamp::parse(text).is_some() => "TIME".to_owned(),
+        Some(text) if Timestamp::parse(text).is_some() => "TIME".to_owned(),
         Some(text) if text.ends_with(" ago") || text.starts_with("2026-01-") => "AGO".to_owned(),
         Some(text) => text.to_owned(),
         None => value.to_string(),

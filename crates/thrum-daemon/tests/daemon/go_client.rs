@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::Value;
-use thrum_core::Stamp;
+use thrum_core::Timestamp;
 
 use crate::harness::{Daemon, Start, World};
 
@@ -58,7 +58,7 @@ fn decodes(value: &Value, fields: &str) {
             Some(found) => {
                 let right = match kind {
                     "s" => found.is_string(),
-                    "t" => found.as_str().and_then(Stamp::parse).is_some(),
+                    "t" => found.as_str().and_then(Timestamp::parse).is_some(),
                     "i" => found.is_i64() || found.is_u64(),
                     "b" => found.is_boolean(),
                     "o" => found.is_object(),

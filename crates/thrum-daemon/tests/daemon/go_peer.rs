@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::Stamp;
+use thrum_core::Timestamp;
 
 /// A Go daemon as a peer: it has an agent, the agent's session and a message to `a1`, and then disappears.
 pub struct GoPeer {
@@ -99,7 +99,8 @@ fn remote_events() -> Vec<Value> {
                "body": {"format": "markdown", "content": "hello from the other side"}}),
     ];
     let event = |(n, mut event): (u64, Value)| {
-        let (id, at) = (format!("evt_01M83CAPTURE0000000000000{n}"), Stamp::from_millis(now + n).unwrap().to_string());
+        let (id, at) =
+            (format!("evt_01M83CAPTURE0000000000000{n}"), Timestamp::from_millis(now + n).unwrap().to_string());
         let kind = event["type"].clone();
         for (key, value) in [
             ("event_id", json!(id)),

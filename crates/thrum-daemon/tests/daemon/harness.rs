@@ -38,9 +38,9 @@ fn a_process_may_be_a_daemon() {
     options.foreground = true;
     std::process::exit(match thrum_daemon::run(options) {
         Ok(()) => 0,
-        Err(fault) => {
-            eprintln!("Hint: {}", fault.hint.unwrap_or_default());
-            fault.kind.exit_code().into()
+        Err(error) => {
+            eprintln!("Hint: {}", error.hint.unwrap_or_default());
+            error.kind.exit_code().into()
         }
     });
 }

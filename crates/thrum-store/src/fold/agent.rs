@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension};
-use thrum_core::{Event, Payload, Stamp, bounds, payload::AgentRegister};
+use thrum_core::{Event, Payload, Timestamp, bounds, payload::AgentRegister};
 
 use super::{
     cleanup, events,
@@ -23,8 +23,8 @@ use crate::{StoreError, Tx};
 
 struct Registered {
     owner: i64,
-    last: (Stamp, String),
-    first_at: Stamp,
+    last: (Timestamp, String),
+    first_at: Timestamp,
     role: String,
 }
 
@@ -35,8 +35,8 @@ fn registered(conn: &Connection, agent_id: &str, home: &str) -> Result<Option<Re
     let found = statement.query_row((agent_id, home), |row| {
         Ok(Registered {
             owner: row.get(0)?,
-            last: (Stamp::from_nanos(row.get(1)?), row.get(2)?),
-            first_at: Stamp::from_nanos(row.get(3)?),
+            last: (Timestamp::from_nanos(row.get(1)?), row.get(2)?),
+            first_at: Timestamp::from_nanos(row.get(3)?),
             role: row.get(4)?,
         })
     });
@@ -90,7 +90,7 @@ pub(super) fn register(tx: &mut Tx<'_>, at: At<'_>, body: &AgentRegister) -> Res
 /// The state of an agent according to one home.
 struct Standing<'a> {
     last: (&'a Event, &'a AgentRegister),
-    first_at: Stamp,
+    first_at: Timestamp,
 }
 
 /// Recomputes an agent from all its registrations: its moves, its properties, the ownership of its messages, and its
@@ -172,7 +172,7 @@ fn settle_at_home(
     tx: &mut Tx<'_>,
     event: &Event,
     body: &AgentRegister,
-    first_at: Stamp,
+    first_at: Timestamp,
     refill: bool,
 ) -> Result<(), StoreError> {
     let conn = tx.conn;
@@ -205,7 +205,7 @@ fn remove_but_at(tx: &Tx<'_>, agent_id: &str, homes: &[&String]) -> Result<(), S
 }
 
 /// Writes the agent's row. The number of a mailbox is never reused, because rows of the old mailbox may still exist.
-fn put(conn: &Connection, event: &Event, body: &AgentRegister, first_at: Stamp) -> Result<(), StoreError> {
+fn put(conn: &Connection, event: &Event, body: &AgentRegister, first_at: Timestamp) -> Result<(), StoreError> {
     conn.prepare_cached(
         "INSERT INTO agents (owner, agent_id, home, event_id, registered_at, first_at, kind, role, module, display, hostname, worktree)
          VALUES (max(coalesce((SELECT max(owner) FROM agents), 0), coalesce((SELECT max(owner) FROM mailbox_counts), 0)) + 1,

@@ -6,7 +6,7 @@
 
 use rusqlite::Connection;
 use thrum_core::{
-    Stamp, limits,
+    Timestamp, limits,
     payload::{FileClaim, FileRelease},
 };
 
@@ -15,7 +15,7 @@ use crate::StoreError;
 
 /// Folds a claim of files until a given time.
 pub(super) fn claim(conn: &Connection, at: At<'_>, body: &FileClaim) -> Result<Folded, StoreError> {
-    let Some(asked) = Stamp::parse(&body.expires_at) else {
+    let Some(asked) = Timestamp::parse(&body.expires_at) else {
         return Ok(Folded::Parked {
             reason: format!("its end is no time: {}", body.expires_at),
             target: None,
@@ -39,7 +39,7 @@ fn put<'p>(
     at: At<'_>,
     agent_id: &str,
     paths: impl Iterator<Item = &'p String>,
-    until: Stamp,
+    until: Timestamp,
 ) -> Result<Folded, StoreError> {
     let event = at.event;
     if cleanup::is_hidden(cleanup::cleaned_up(conn, agent_id, &event.origin)?.as_ref(), at.rank()) {

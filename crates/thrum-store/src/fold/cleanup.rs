@@ -7,7 +7,7 @@
 //! a registration of 10:05 shows the agent again.
 
 use rusqlite::{Connection, OptionalExtension};
-use thrum_core::{Stamp, payload::AgentCleanup};
+use thrum_core::{Timestamp, payload::AgentCleanup};
 
 use super::{
     parked::Folded,
@@ -16,14 +16,18 @@ use super::{
 use crate::{StoreError, Tx};
 
 /// Returns the last clean-up of an agent by its home.
-pub(super) fn cleaned_up(conn: &Connection, agent_id: &str, home: &str) -> Result<Option<(Stamp, String)>, StoreError> {
+pub(super) fn cleaned_up(
+    conn: &Connection,
+    agent_id: &str,
+    home: &str,
+) -> Result<Option<(Timestamp, String)>, StoreError> {
     let mut statement = conn.prepare_cached("SELECT at, event_id FROM cleanups WHERE agent_id = ?1 AND home = ?2")?;
-    let found = statement.query_row((agent_id, home), |row| Ok((Stamp::from_nanos(row.get(0)?), row.get(1)?)));
+    let found = statement.query_row((agent_id, home), |row| Ok((Timestamp::from_nanos(row.get(0)?), row.get(1)?)));
     Ok(found.optional()?)
 }
 
 /// Returns `true` if a clean-up hides an event of this rank.
-pub(super) fn is_hidden(cleanup: Option<&(Stamp, String)>, rank: Rank<'_>) -> bool {
+pub(super) fn is_hidden(cleanup: Option<&(Timestamp, String)>, rank: Rank<'_>) -> bool {
     cleanup.is_some_and(|(time, id)| rank < (*time, id.as_str()))
 }
 

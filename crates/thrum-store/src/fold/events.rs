@@ -7,7 +7,7 @@
 //! Example: a message is recomputed during a purge. Its creation stays, and a receipt of a daemon whose events the
 //! purge removes is still in the log. [`each`] passes only the creation, as it would after the purge.
 
-use thrum_core::{Event, Stamp};
+use thrum_core::{Event, Timestamp};
 
 use super::pending;
 use crate::{
@@ -21,7 +21,7 @@ fn read_event(row: &rusqlite::Row<'_>) -> rusqlite::Result<(Event, u64)> {
     let event = Event {
         id: row.get(1)?,
         kind: row.get(2)?,
-        at: Stamp::from_nanos(row.get(3)?),
+        at: Timestamp::from_nanos(row.get(3)?),
         origin: row.get(4)?,
         log: row.get(5)?,
         seq: row.get(6)?,

@@ -28,13 +28,13 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension};
-use thrum_core::{Event, Stamp, key, limits, payload::AgentRegister};
+use thrum_core::{Event, Timestamp, key, limits, payload::AgentRegister};
 
 use super::rank::rank;
 use crate::{StoreError, Tx};
 
 /// The home of an agent about which `origin` wrote an event at `at`: `origin` itself, unless the agent moved.
-pub(super) fn live(conn: &Connection, agent_id: &str, origin: &str, at: Stamp) -> Result<String, StoreError> {
+pub(super) fn live(conn: &Connection, agent_id: &str, origin: &str, at: Timestamp) -> Result<String, StoreError> {
     if key::is_signed_origin(origin) {
         return Ok(origin.to_owned());
     }
@@ -66,7 +66,7 @@ fn claimed<'a>(event: &Event, body: &'a AgentRegister) -> impl Iterator<Item = &
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Moved {
     pub(super) home: String,
-    pub(super) until: Stamp,
+    pub(super) until: Timestamp,
 }
 
 /// Stores the moves of an agent; returns `true` if they changed.
@@ -78,7 +78,7 @@ pub(super) fn write_moves(
     let mut known = conn.prepare_cached("SELECT former, home, until FROM former_homes WHERE agent_id = ?1")?;
     let known: BTreeMap<String, Moved> = known
         .query_map([agent_id], |row| {
-            Ok((row.get(0)?, Moved { home: row.get(1)?, until: Stamp::from_nanos(row.get(2)?) }))
+            Ok((row.get(0)?, Moved { home: row.get(1)?, until: Timestamp::from_nanos(row.get(2)?) }))
         })?
         .collect::<Result<_, _>>()?;
     if known.iter().map(|(former, to)| (former.as_str(), to)).eq(moved.iter().map(|(former, to)| (*former, to))) {

@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
-    Event, Payload, Stamp, key,
+    Event, Payload, Timestamp, key,
     payload::{EventType, MessageCreate, MessageDelete, MessageEdit},
 };
 
@@ -317,7 +317,7 @@ const DELETION: i64 = 1;
 struct Revision {
     origin: String,
     count: u64,
-    rank: (Stamp, String),
+    rank: (Timestamp, String),
     reason: Option<String>,
 }
 
@@ -341,7 +341,7 @@ fn revision(conn: &Connection, kind: i64, message: &MessageRow) -> Result<Option
         "SELECT origin, count, at, event_id, reason FROM revisions WHERE message_id = ?1 AND kind = ?2 AND origin IN (?3, ?4)",
     )?;
     let revisions = statement.query_map((&message.message_id, kind, &message.origin, &message.home), |row| {
-        let rank = (Stamp::from_nanos(row.get(2)?), row.get(3)?);
+        let rank = (Timestamp::from_nanos(row.get(2)?), row.get(3)?);
         Ok(Revision { origin: row.get(0)?, count: row.get(1)?, rank, reason: row.get(4)? })
     })?;
     let mut counts: Option<Revision> = None;

@@ -4,7 +4,7 @@
 //! it: the one that wrote it, and the one to which its author moved.
 
 use rusqlite::{Connection, OptionalExtension};
-use thrum_core::Stamp;
+use thrum_core::Timestamp;
 
 use crate::StoreError;
 
@@ -12,12 +12,12 @@ use crate::StoreError;
 pub(super) struct MessageRow {
     pub(super) message_id: String,
     pub(super) sequence: u64,
-    pub(super) at: Stamp,
-    pub(super) shown: Stamp,
+    pub(super) at: Timestamp,
+    pub(super) shown: Timestamp,
     pub(super) event_id: String,
     pub(super) origin: String,
     pub(super) home: String,
-    pub(super) deletion: Option<(Stamp, String)>,
+    pub(super) deletion: Option<(Timestamp, String)>,
 }
 
 impl MessageRow {
@@ -38,12 +38,12 @@ pub(super) fn held(conn: &Connection, message_id: &str) -> Result<Option<Message
         Ok(MessageRow {
             message_id: message_id.to_owned(),
             sequence: row.get(0)?,
-            at: Stamp::from_nanos(row.get(1)?),
-            shown: Stamp::from_nanos(row.get(7)?),
+            at: Timestamp::from_nanos(row.get(1)?),
+            shown: Timestamp::from_nanos(row.get(7)?),
             event_id: row.get(2)?,
             origin: row.get(3)?,
             home: row.get(4)?,
-            deletion: deleted_at.map(Stamp::from_nanos).zip(delete_event),
+            deletion: deleted_at.map(Timestamp::from_nanos).zip(delete_event),
         })
     });
     Ok(found.optional()?)

@@ -8,7 +8,7 @@
 //! rule finds a row for the id here, and the receipt is released as pending work (`message.rs`).
 
 use rusqlite::Connection;
-use thrum_core::{Event, Stamp};
+use thrum_core::{Event, Timestamp};
 
 use super::rank::At;
 use crate::{StoreError, Tx, cutoff};
@@ -20,7 +20,7 @@ pub(super) enum Folded {
     /// The event is in the projection, and earlier events are parked for it. Their release is recorded as pending work.
     Awaited,
     /// The event waits for its target, for its time, or for a version that understands it.
-    Parked { reason: String, target: Option<String>, due: Option<Stamp> },
+    Parked { reason: String, target: Option<String>, due: Option<Timestamp> },
 }
 
 impl Folded {
@@ -35,14 +35,14 @@ pub(super) fn park(
     event: &Event,
     reason: &str,
     target: Option<&str>,
-    due: Option<Stamp>,
+    due: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     tx.conn.prepare_cached("INSERT OR REPLACE INTO parked VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
         &event.id,
         event.signer(),
         reason,
         target,
-        due.map(Stamp::nanos),
+        due.map(Timestamp::nanos),
     ))?;
     Ok(())
 }

@@ -8,7 +8,7 @@
 
 use rusqlite::Connection;
 use thrum_core::{
-    Stamp, Sum, ids, key, limits,
+    SetDigest, Timestamp, ids, key, limits,
     payload::{Ages, EventType, PurgeExecuted, Subject},
 };
 
@@ -28,7 +28,7 @@ use crate::{
 /// Folds a purge. The effective cutoff is never later than the purge itself, because a purge cannot remove events
 /// written after it. While the cutoff lies in the future, the purge is parked.
 pub(super) fn execute(tx: &mut Tx<'_>, at: At<'_>, body: &PurgeExecuted) -> Result<Folded, StoreError> {
-    let Some(asked) = Stamp::parse(&body.cutoff) else {
+    let Some(asked) = Timestamp::parse(&body.cutoff) else {
         return Ok(Folded::Parked {
             reason: format!("its cutoff is no time: {}", body.cutoff),
             target: None,
@@ -144,7 +144,7 @@ pub(super) fn sweep(tx: &mut Tx<'_>, after: i64) -> Result<Option<i64>, StoreErr
 
 /// Removes one event from the log and its data from the projection. Other events about the same target stay if the
 /// target's id contains no time or if another origin wrote them; the target is then refolded from them.
-fn take_out(tx: &mut Tx<'_>, sequence: u64, target: Option<&str>, everything: Stamp) -> Result<(), StoreError> {
+fn take_out(tx: &mut Tx<'_>, sequence: u64, target: Option<&str>, everything: Timestamp) -> Result<(), StoreError> {
     let conn = tx.conn;
     let event = events::at(tx, sequence)?;
     let aged = Aged::of(&event, target);
@@ -176,6 +176,6 @@ fn take_out(tx: &mut Tx<'_>, sequence: u64, target: Option<&str>, everything: St
     parked::unpark(tx, &event)?;
     conn.prepare_cached("DELETE FROM events WHERE sequence = ?1")?.execute([sequence])?;
     conn.prepare_cached("DELETE FROM ahead WHERE sequence = ?1")?.execute([sequence])?;
-    tx.progress.uncount(event.origin, event.log, event.seq, Sum::of(event.body.as_bytes()));
+    tx.progress.uncount(event.origin, event.log, event.seq, SetDigest::of(event.body.as_bytes()));
     Ok(())
 }

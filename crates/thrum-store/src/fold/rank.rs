@@ -7,10 +7,10 @@
 //! Example: `d_go`, which signs nothing, creates the message `msg_1` at 9:00, and a daemon with a key creates `msg_1`
 //! at 10:00. Neither made the id. The signed creation counts, although it is later.
 
-use thrum_core::{Event, Stamp, ids, key};
+use thrum_core::{Event, Timestamp, ids, key};
 
 /// The order of an event among competing events.
-pub(super) type Rank<'a> = (Stamp, &'a str);
+pub(super) type Rank<'a> = (Timestamp, &'a str);
 
 /// The rank of an event.
 pub(super) fn rank(event: &Event) -> Rank<'_> {
@@ -19,7 +19,7 @@ pub(super) fn rank(event: &Event) -> Rank<'_> {
 
 /// The order of an event among those that create the message or session of this id. The daemon that made the id comes
 /// first, then daemons that sign, and only then the earlier time, because any daemon can claim an earlier time.
-pub(super) type Claim<'a> = (bool, bool, Stamp, &'a str, &'a str);
+pub(super) type Claim<'a> = (bool, bool, Timestamp, &'a str, &'a str);
 
 /// The claim of an event with this origin and rank on an id.
 pub(super) fn claim<'a>(id: &str, origin: &'a str, (at, event_id): Rank<'a>) -> Claim<'a> {

@@ -17,7 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension};
-use thrum_core::{Event, Stamp, payload::AgentRegister};
+use thrum_core::{Event, Timestamp, payload::AgentRegister};
 
 use super::{cleanup, former::Moved, rank::rank};
 use crate::{StoreError, Tx};
@@ -26,8 +26,8 @@ use crate::{StoreError, Tx};
 type Residence = (String, i64, i64);
 
 /// The time at which the agent joined, according to a registration.
-pub(super) fn joined(event: &Event, body: &AgentRegister) -> Stamp {
-    body.joined_at.as_deref().and_then(Stamp::parse).map_or(event.at, |joined| joined.min(event.at))
+pub(super) fn joined(event: &Event, body: &AgentRegister) -> Timestamp {
+    body.joined_at.as_deref().and_then(Timestamp::parse).map_or(event.at, |joined| joined.min(event.at))
 }
 
 /// Stores the periods of registration of a name. Returns `true` if this may change the mailbox of an agent of this
@@ -56,7 +56,7 @@ pub(super) fn settle(
 }
 
 /// Records one registration of a name at a home without moves. The period ends at the last clean-up, or at `i64::MAX`.
-pub(super) fn extend(tx: &mut Tx<'_>, agent_id: &str, home: &str, at: Stamp, until: i64) -> Result<(), StoreError> {
+pub(super) fn extend(tx: &mut Tx<'_>, agent_id: &str, home: &str, at: Timestamp, until: i64) -> Result<(), StoreError> {
     let conn = tx.conn;
     if at.nanos() >= until {
         return Ok(());
@@ -94,8 +94,8 @@ fn residences(
     /// The first registrations at one home: before its last clean-up, and after it.
     #[derive(Default)]
     struct First {
-        past: Option<Stamp>,
-        present: Option<Stamp>,
+        past: Option<Timestamp>,
+        present: Option<Timestamp>,
     }
     let mut homes: BTreeMap<&str, First> = BTreeMap::new();
     for (event, body) in registrations {

@@ -6,7 +6,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
-    Event, Payload, Stamp, bounds, key,
+    Event, Payload, Timestamp, bounds, key,
     payload::{AgentPresence, AgentUpdate, SessionEnd, SessionStart},
 };
 
@@ -21,7 +21,7 @@ use crate::{StoreError, Tx, arrival};
 enum Begun {
     Not,
     Unknown,
-    At { home: String, at: Stamp, event_id: String },
+    At { home: String, at: Timestamp, event_id: String },
 }
 
 fn begun(conn: &Connection, session: &str) -> Result<Begun, StoreError> {
@@ -31,7 +31,7 @@ fn begun(conn: &Connection, session: &str) -> Result<Begun, StoreError> {
         statement.query_row([session], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).optional()?;
     Ok(match found {
         None => Begun::Not,
-        Some((Some(at), Some(event_id), home)) => Begun::At { home, at: Stamp::from_nanos(at), event_id },
+        Some((Some(at), Some(event_id), home)) => Begun::At { home, at: Timestamp::from_nanos(at), event_id },
         Some(_) => Begun::Unknown,
     })
 }
@@ -145,7 +145,7 @@ pub(super) fn presence(conn: &Connection, at: At<'_>, body: &AgentPresence) -> R
     if cleanup::is_hidden(cleaned_up.as_ref(), at.rank()) {
         return Ok(Folded::Done);
     }
-    let of = |text: &Option<String>| text.as_deref().and_then(Stamp::parse).map(|at| at.min(event.at));
+    let of = |text: &Option<String>| text.as_deref().and_then(Timestamp::parse).map(|at| at.min(event.at));
     let (since, person_at) = (of(&body.since).unwrap_or(event.at), of(&body.person_at).unwrap_or_default());
     conn.prepare_cached(
         "INSERT INTO presences (agent_id, home, at, event_id, state, wakeable, since, person_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use thrum_core::{Address, ErrorKind, Fault, Machines, limits, name, payload::Tag};
+use thrum_core::{Address, Error, ErrorKind, Machines, limits, name, payload::Tag};
 
 use crate::{
     Reader, StoreError, Tx,
@@ -268,7 +268,7 @@ impl Tx<'_> {
                 each.push(format!("{} may be {}", address.shown(), self.all_shown(&address.name, homes, machines)?));
             }
             let text = format!("{}; nothing was sent", each.join("; "));
-            return Err(Fault::new(ErrorKind::Invalid, text).hint("Write the address of the one you mean.").into());
+            return Err(Error::new(ErrorKind::Invalid, text).hint("Write the address of the one you mean.").into());
         }
         Ok(())
     }
@@ -351,14 +351,14 @@ impl Tx<'_> {
         shown: &[String],
         unknown: &[&Address],
         machines: &Machines,
-    ) -> Result<Fault, StoreError> {
+    ) -> Result<Error, StoreError> {
         let agents = self.reader().addressable()?;
         // The text is Go Thrum's (recorded).
         let text = format!("unknown recipients: {} \u{2014} no matching agent, role, or group found", shown.join(", "));
         if let Some(several) = unknown.iter().map(|address| address.name.as_str()).find(|name| name.contains(',')) {
             let each: Vec<String> =
                 several.split(',').map(|name| format!("--to {}", Address::parse(name.trim()).shown())).collect();
-            return Ok(Fault::new(ErrorKind::NotFound, text).hint(format!("Repeat --to for each: {}", each.join(" "))));
+            return Ok(Error::new(ErrorKind::NotFound, text).hint(format!("Repeat --to for each: {}", each.join(" "))));
         }
         let mut near = Vec::new();
         for address in unknown {
@@ -371,7 +371,7 @@ impl Tx<'_> {
         }
         unique(&mut near);
         let hint = if near.is_empty() { WHO.to_owned() } else { format!("Did you mean {}?", near.join(", ")) };
-        Ok(Fault::new(ErrorKind::NotFound, text).hint(hint))
+        Ok(Error::new(ErrorKind::NotFound, text).hint(hint))
     }
 
     /// Lists all agents of this name, the agent of this daemon last: a user who typed a machine name did not mean it.
@@ -407,9 +407,9 @@ pub fn listed(reader: &Reader<'_>, text: &str, mut machines: Machines) -> Result
             let hint =
                 near.map(|near| format!("Did you mean {}?", Address { name, machine: Some(near.to_owned()) }.shown()));
             let hint = hint.unwrap_or_else(|| "thrum team --all shows the agents with their machines.".to_owned());
-            Err(Fault::new(ErrorKind::NotFound, format!("no machine is called {shown} here")).hint(hint).into())
+            Err(Error::new(ErrorKind::NotFound, format!("no machine is called {shown} here")).hint(hint).into())
         }
-        several => Err(Fault::new(ErrorKind::Invalid, format!("{shown} may be {}", several.join(" or ")))
+        several => Err(Error::new(ErrorKind::Invalid, format!("{shown} may be {}", several.join(" or ")))
             .hint("Write the daemon id in place of the machine's name.")
             .into()),
     }
@@ -428,7 +428,7 @@ pub fn known(reader: &Reader<'_>, text: &str, roles: bool, machines: Machines) -
             return Ok(());
         }
         let shown = Address::parse(text).shown();
-        return Err(Fault::new(ErrorKind::NotFound, format!("unknown agent: {shown}")).hint(WHO).into());
+        return Err(Error::new(ErrorKind::NotFound, format!("unknown agent: {shown}")).hint(WHO).into());
     }
     let is_agent = !reader.homes(name)?.is_empty() || reader.deleted_at(name)?.is_some();
     if is_agent || roles && (name == EVERYONE || !reader.members(Some(name))?.is_empty()) {
@@ -438,7 +438,7 @@ pub fn known(reader: &Reader<'_>, text: &str, roles: bool, machines: Machines) -
     let agents = reader.addressable()?;
     let hint = name::nearest(name, names(&agents, roles))
         .map_or_else(|| WHO.to_owned(), |near| format!("Did you mean @{}?", name::shown(near)));
-    Err(Fault::new(ErrorKind::NotFound, format!("unknown {what}: @{}", name::quoted(name))).hint(hint).into())
+    Err(Error::new(ErrorKind::NotFound, format!("unknown {what}: @{}", name::quoted(name))).hint(hint).into())
 }
 
 fn names(agents: &[Addressable], roles: bool) -> impl Iterator<Item = &str> {

@@ -2,7 +2,7 @@
 
 use rusqlite::OptionalExtension;
 use thrum_core::{
-    ErrorKind, Fault, Payload, Stamp, name,
+    Error, ErrorKind, Payload, Timestamp, name,
     payload::{AgentCleanup, AgentRegister},
 };
 
@@ -54,7 +54,7 @@ impl Tx<'_> {
         name::check("module", &module)?;
         if name == role {
             return Err(
-                Fault::new(ErrorKind::Invalid, format!("agent name '{name}' cannot be the same as its role")).into()
+                Error::new(ErrorKind::Invalid, format!("agent name '{name}' cannot be the same as its role")).into()
             );
         }
         let agents =
@@ -70,10 +70,10 @@ impl Tx<'_> {
         }
         // Names must be unique per machine only: agents elsewhere must not block a name here.
         if before.is_none() && agents.iter().any(|agent| agent.role == name) {
-            return Err(Fault::new(ErrorKind::Invalid, format!("agent name '{name}' is the name of a role")).into());
+            return Err(Error::new(ErrorKind::Invalid, format!("agent name '{name}' is the name of a role")).into());
         }
         if agents.iter().any(|agent| agent.agent_id == role) {
-            return Err(Fault::new(ErrorKind::Invalid, format!("role '{role}' is the name of an agent")).into());
+            return Err(Error::new(ErrorKind::Invalid, format!("role '{role}' is the name of an agent")).into());
         }
         let rival = agents.iter().find(|agent| agent.agent_id != name && agent.role == role && agent.module == module);
         if let (None, false, Some(rival)) = (before, force, rival) {
@@ -105,22 +105,22 @@ impl Tx<'_> {
             .prepare_cached("SELECT first_at FROM agents WHERE agent_id = ?1 AND home = ?2")?
             .query_row((agent_id, self.home()), |row| row.get(0))
             .optional()?;
-        Ok(joined.is_some_and(|joined| self.is_ahead(Stamp::from_nanos(joined)).is_some()))
+        Ok(joined.is_some_and(|joined| self.is_ahead(Timestamp::from_nanos(joined)).is_some()))
     }
 
     /// Deletes an agent whose home is this daemon: its registration, sessions and contexts, but never its messages.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if its home is another daemon.
-    pub fn delete_agent(&mut self, name: &str, reason: Option<String>) -> Result<Stamp, StoreError> {
+    pub fn delete_agent(&mut self, name: &str, reason: Option<String>) -> Result<Timestamp, StoreError> {
         if let Some(absence) = Absence::of(&self.reader(), name)? {
-            let fault = absence.fault(name);
+            let error = absence.error(name);
             return Err(match absence {
                 Absence::Elsewhere(_) => {
-                    fault.hint(format!("Delete it where it lives: thrum agent delete {}", name::printable(name)))
+                    error.hint(format!("Delete it where it lives: thrum agent delete {}", name::printable(name)))
                 }
-                Absence::Unknown(Some(near)) => fault.hint(format!("Did you mean {near}?")),
-                Absence::Deleted(_) | Absence::Unknown(None) => fault.hint("thrum agent list names those there are."),
+                Absence::Unknown(Some(near)) => error.hint(format!("Did you mean {near}?")),
+                Absence::Deleted(_) | Absence::Unknown(None) => error.hint("thrum agent list names those there are."),
             }
             .into());
         }

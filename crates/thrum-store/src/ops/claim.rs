@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use thrum_core::{
-    ErrorKind, Fault, Payload, Stamp, limits, path,
+    Error, ErrorKind, Payload, Timestamp, limits, path,
     payload::{FileClaim, FileRelease},
 };
 
@@ -24,7 +24,7 @@ fn normal(paths: &[String]) -> Result<Vec<String>, StoreError> {
     let paths: BTreeSet<String> = paths.iter().map(|given| path::normal(given)).collect::<Result<_, _>>()?;
     if paths.len() > limits::MAX_CLAIM_PATHS {
         let why = format!("{} paths; at most {} at a time", paths.len(), limits::MAX_CLAIM_PATHS);
-        return Err(Fault::new(ErrorKind::Invalid, why).hint("Claim the directory that they are in.").into());
+        return Err(Error::new(ErrorKind::Invalid, why).hint("Claim the directory that they are in.").into());
     }
     Ok(paths.into_iter().collect())
 }
@@ -40,12 +40,12 @@ impl Tx<'_> {
         resident(&self.reader(), agent_id)?;
         let paths = normal(paths)?;
         if paths.is_empty() {
-            return Err(Fault::new(ErrorKind::Invalid, "no path to claim").into());
+            return Err(Error::new(ErrorKind::Invalid, "no path to claim").into());
         }
         if within.is_zero() || within > limits::MAX_CLAIM {
             let why =
                 format!("a claim lasts more than no time, and up to {} hours", limits::MAX_CLAIM.as_secs() / 3600);
-            return Err(Fault::new(ErrorKind::Invalid, why)
+            return Err(Error::new(ErrorKind::Invalid, why)
                 .hint("`thrum release` ends one; claimed again, it lasts anew.")
                 .into());
         }
@@ -55,7 +55,7 @@ impl Tx<'_> {
         let added = paths.iter().filter(|path| !held.iter().any(|claim| claim.path == **path)).count();
         if more || held.len() + added > limits::MAX_CLAIMS {
             let why = format!("an agent claims up to {} paths at a time", limits::MAX_CLAIMS);
-            return Err(Fault::new(ErrorKind::Refused, why).hint("Claim a directory, or thrum release some.").into());
+            return Err(Error::new(ErrorKind::Refused, why).hint("Claim a directory, or thrum release some.").into());
         }
         let others = self.reader().claims_of_others(now, agent_id, &paths)?;
         let after = self.last_of_claims(agent_id)?;
@@ -95,9 +95,9 @@ impl Tx<'_> {
 
     /// The latest time of any event about an agent's claims, including the agent's deletion. The next event must be
     /// later to take precedence.
-    fn last_of_claims(&self, agent_id: &str) -> Result<Option<Stamp>, StoreError> {
+    fn last_of_claims(&self, agent_id: &str) -> Result<Option<Timestamp>, StoreError> {
         let mut statement = self.conn.prepare_cached("SELECT max(at) FROM claims WHERE agent_id = ?1 AND home = ?2")?;
         let last: Option<i64> = statement.query_row((agent_id, self.home()), |row| row.get(0))?;
-        Ok(last.map(Stamp::from_nanos).max(self.reader().deleted_at(agent_id)?))
+        Ok(last.map(Timestamp::from_nanos).max(self.reader().deleted_at(agent_id)?))
     }
 }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use thrum_core::{Payload, Stamp, payload::AgentCleanup};
+use thrum_core::{Payload, Timestamp, payload::AgentCleanup};
 
 use crate::{
     Reader, StoreError, Tx,
@@ -18,7 +18,7 @@ use crate::{
 ///
 /// # Errors
 /// SQLite's.
-pub fn abandoned(reader: &Reader<'_>, now: Stamp, silence: Duration) -> Result<Vec<Agent>, StoreError> {
+pub fn abandoned(reader: &Reader<'_>, now: Timestamp, silence: Duration) -> Result<Vec<Agent>, StoreError> {
     let here = Some(reader.home.to_owned());
     let open = SessionFilter { home: here.clone(), open_only: true, ..SessionFilter::default() };
     let open = reader.sessions(&open)?;
@@ -28,7 +28,7 @@ pub fn abandoned(reader: &Reader<'_>, now: Stamp, silence: Duration) -> Result<V
     };
     let mut agents = reader.agents(&AgentFilter { home: here, ..AgentFilter::default() })?;
     agents.retain(|agent| {
-        let seen = agent.last_seen_at.unwrap_or(Stamp::ZERO).max(agent.registered_at);
+        let seen = agent.last_seen_at.unwrap_or(Timestamp::ZERO).max(agent.registered_at);
         agent.kind == "agent" && now.since(seen) >= silence && !at_work(agent)
     });
     Ok(agents)
@@ -55,7 +55,7 @@ impl Tx<'_> {
     }
 
     /// The latest time of an own agent's events that a clean-up hides, and of its last clean-up.
-    pub(super) fn last_of(&self, agent_id: &str) -> Result<Option<Stamp>, StoreError> {
+    pub(super) fn last_of(&self, agent_id: &str) -> Result<Option<Timestamp>, StoreError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT max(at) FROM (
                  SELECT registered_at AS at FROM agents WHERE agent_id = ?1 AND home = ?2
@@ -65,7 +65,7 @@ impl Tx<'_> {
                  UNION ALL SELECT at FROM presences WHERE agent_id = ?1 AND home = ?2)",
         )?;
         let last: Option<i64> = statement.query_row((agent_id, self.home()), |row| row.get(0))?;
-        Ok(last.map(Stamp::from_nanos))
+        Ok(last.map(Timestamp::from_nanos))
     }
 
     pub(super) fn forget_presence(&self, agent_id: &str) -> Result<(), StoreError> {

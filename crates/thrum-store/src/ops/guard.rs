@@ -5,7 +5,7 @@
 //! file. The caller decides the limit.
 
 use serde::Deserialize;
-use thrum_core::{Machines, Stamp, limits, payload::Tag, work::FileChange};
+use thrum_core::{Machines, Timestamp, limits, payload::Tag, work::FileChange};
 
 use super::message::{Send, Sent};
 use crate::{Reader, StoreError, Tx, arrival::shown_sql, query::Mailbox};
@@ -16,7 +16,7 @@ pub struct Exchange {
     /// Number of messages, up to the requested maximum.
     pub messages: u64,
     /// Start of the count: a person's prompt or a change of a file; zero if there was none.
-    pub since: Stamp,
+    pub since: Timestamp,
 }
 
 /// The scope of the message that notifies an agent that another agent's messages to it are held.
@@ -33,7 +33,7 @@ impl Reader<'_> {
         &self,
         one: &Mailbox,
         other: &Mailbox,
-        stirred_at: Stamp,
+        stirred_at: Timestamp,
         most: u64,
     ) -> Result<Exchange, StoreError> {
         let since = self.stirred(one)?.max(self.stirred(other)?).max(stirred_at);
@@ -53,13 +53,14 @@ impl Reader<'_> {
     }
 
     /// The later of a person's last prompt to an agent and the agent's last change of a file.
-    fn stirred(&self, agent: &Mailbox) -> Result<Stamp, StoreError> {
-        let person_at = self.presence(agent)?.map_or(Stamp::ZERO, |presence| presence.person_at);
+    fn stirred(&self, agent: &Mailbox) -> Result<Timestamp, StoreError> {
+        let person_at = self.presence(agent)?.map_or(Timestamp::ZERO, |presence| presence.person_at);
         let session = self.newest_open_session(&agent.agent_id, &agent.home)?;
         let changes = session.iter().flat_map(|session| &session.context.file_changes);
         // Contexts from other daemons may contain anything.
-        let times = changes
-            .filter_map(|change| FileChange::deserialize(change).ok()?.last_modified.as_deref().and_then(Stamp::parse));
+        let times = changes.filter_map(|change| {
+            FileChange::deserialize(change).ok()?.last_modified.as_deref().and_then(Timestamp::parse)
+        });
         let sql = format!(
             "SELECT coalesce(max({}), 0) FROM contexts c WHERE c.agent_id = ?1 AND c.home = ?2",
             shown_sql("c.home", "c.at")

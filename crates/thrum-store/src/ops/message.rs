@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rusqlite::OptionalExtension;
 use thrum_core::{
-    ErrorKind, Fault, Machines, Payload, Stamp, Sum,
+    Error, ErrorKind, Machines, Payload, SetDigest, Timestamp,
     ids::{self, IdKind},
     limits, name,
     payload::{Body, MessageCreate, MessageDelete, MessageEdit, MessageReceipt, ReceiptType, Tag},
@@ -44,8 +44,8 @@ pub struct Send {
 }
 
 impl Send {
-    fn check(&self) -> Result<(), Fault> {
-        let refuse = |why: String| Err(Fault::new(ErrorKind::Invalid, why));
+    fn check(&self) -> Result<(), Error> {
+        let refuse = |why: String| Err(Error::new(ErrorKind::Invalid, why));
         check_content(&self.content)?;
         format_of(&self.format)?;
         if self.mentions.len() + self.scopes.len() + self.refs.len() > limits::MAX_AUDIENCE {
@@ -63,10 +63,10 @@ impl Send {
     }
 
     /// Distinguishes requests with the same idempotency key.
-    fn digest(&self) -> Sum {
+    fn digest(&self) -> SetDigest {
         let body = (&self.content, &self.format, &self.structured);
         let to = (&self.mentions, &self.reply_to, self.to_parent_audience, &self.scopes, &self.refs);
-        Sum::of(format!("{:?}", (body, to)).as_bytes())
+        SetDigest::of(format!("{:?}", (body, to)).as_bytes())
     }
 }
 
@@ -78,7 +78,7 @@ pub struct Sent {
     /// Its thread, if it is an answer.
     pub thread_id: Option<String>,
     /// When it was created.
-    pub created_at: Stamp,
+    pub created_at: Timestamp,
     /// Number of mentions that named a recipient.
     pub resolved_to: usize,
     /// The addressees as requested: `agent`, `group` or `broadcast`.
@@ -97,7 +97,7 @@ pub struct Sent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edited {
     /// When it was edited.
-    pub updated_at: Stamp,
+    pub updated_at: Timestamp,
     /// Number of edits so far.
     pub version: u64,
 }
@@ -112,21 +112,21 @@ pub fn sent_by(reader: &Reader<'_>, author: &str, message_id: &str) -> Result<Me
         return Ok(message);
     }
     let text = format!("{} was sent by @{}", name::printable(message_id), name::printable(&message.agent_id));
-    Err(Fault::new(ErrorKind::Refused, text).hint("thrum message get shows it.").into())
+    Err(Error::new(ErrorKind::Refused, text).hint("thrum message get shows it.").into())
 }
 
 fn known_message(reader: &Reader<'_>, message_id: &str) -> Result<Message, StoreError> {
     reader.message(message_id, None)?.ok_or_else(|| {
-        Fault::new(ErrorKind::NotFound, format!("message not found: {}", name::printable(message_id)))
+        Error::new(ErrorKind::NotFound, format!("message not found: {}", name::printable(message_id)))
             .hint("`thrum inbox` lists the messages you have.")
             .into()
     })
 }
 
-fn check_content(content: &str) -> Result<(), Fault> {
+fn check_content(content: &str) -> Result<(), Error> {
     match content.len() {
-        0 => Err(Fault::new(ErrorKind::Invalid, "the message is empty")),
-        n if n > limits::MAX_CONTENT_BYTES => Err(Fault::new(
+        0 => Err(Error::new(ErrorKind::Invalid, "the message is empty")),
+        n if n > limits::MAX_CONTENT_BYTES => Err(Error::new(
             ErrorKind::Invalid,
             format!("the message has {n} bytes; at most {} are allowed", limits::MAX_CONTENT_BYTES),
         )
@@ -135,25 +135,25 @@ fn check_content(content: &str) -> Result<(), Fault> {
     }
 }
 
-fn format_of(format: &str) -> Result<&str, Fault> {
+fn format_of(format: &str) -> Result<&str, Error> {
     match format {
         "" => Ok("markdown"),
         "markdown" | "plain" | "json" => Ok(format),
-        other => Err(Fault::new(
+        other => Err(Error::new(
             ErrorKind::Invalid,
             format!("unknown format '{}': markdown, plain and json are known", name::printable(other)),
         )),
     }
 }
 
-fn check_tags(tags: &[Tag]) -> Result<(), Fault> {
+fn check_tags(tags: &[Tag]) -> Result<(), Error> {
     let wrong = tags.iter().find(|tag| {
         let (kind, value) = (tag.kind.len(), tag.value.len());
         kind == 0 || kind > limits::MAX_FOREIGN_ID_BYTES || value == 0 || value > limits::MAX_TEXT_BYTES
     });
     match wrong {
         None => Ok(()),
-        Some(_) => Err(Fault::new(
+        Some(_) => Err(Error::new(
             ErrorKind::Invalid,
             format!(
                 "a scope or ref has a type of 1 to {} bytes and a value of 1 to {}",
@@ -240,7 +240,7 @@ impl Tx<'_> {
         let Some(key) = &send.idempotency_key else { return Ok(None) };
         if key.is_empty() || key.len() > limits::MAX_FOREIGN_ID_BYTES {
             let text = format!("an idempotency key has 1 to {} bytes", limits::MAX_FOREIGN_ID_BYTES);
-            return Err(Fault::new(ErrorKind::Invalid, text).into());
+            return Err(Error::new(ErrorKind::Invalid, text).into());
         }
         let known: Option<(String, [u8; 32])> = self
             .conn
@@ -248,8 +248,8 @@ impl Tx<'_> {
             .query_row((&send.from, key), |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
         let Some((message_id, digest)) = known else { return Ok(None) };
-        let refuse = |why: &str| Fault::new(ErrorKind::Refused, why).hint("Another message needs another key.");
-        if Sum::from_bytes(digest) != send.digest() {
+        let refuse = |why: &str| Error::new(ErrorKind::Refused, why).hint("Another message needs another key.");
+        if SetDigest::from_bytes(digest) != send.digest() {
             return Err(refuse("the idempotency key was used for another message").into());
         }
         let message = self
@@ -274,7 +274,7 @@ impl Tx<'_> {
     }
 
     /// Stores the response to a repeated request, and removes the oldest keys.
-    fn remember(&self, agent: &str, key: &str, message_id: &str, request: Sum) -> Result<(), StoreError> {
+    fn remember(&self, agent: &str, key: &str, message_id: &str, request: SetDigest) -> Result<(), StoreError> {
         // The table grows by at most this many rows between two sweeps.
         const SWEEP: i64 = 256;
         self.conn
@@ -309,12 +309,12 @@ impl Tx<'_> {
         }
         if content.is_none() && structured.is_none() {
             return Err(
-                Fault::new(ErrorKind::Invalid, "nothing to change: neither content nor structured is given").into()
+                Error::new(ErrorKind::Invalid, "nothing to change: neither content nor structured is given").into()
             );
         }
         let message = self.own_message(agent, message_id, "edit")?;
         if message.deleted_at.is_some() {
-            return Err(Fault::new(ErrorKind::Refused, "the message is deleted").into());
+            return Err(Error::new(ErrorKind::Refused, "the message is deleted").into());
         }
         let body = Body {
             format: message.body.format,
@@ -331,7 +331,7 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if another agent wrote the message.
-    pub fn delete(&mut self, agent: &str, message_id: &str, reason: Option<String>) -> Result<Stamp, StoreError> {
+    pub fn delete(&mut self, agent: &str, message_id: &str, reason: Option<String>) -> Result<Timestamp, StoreError> {
         let message = self.own_message(agent, message_id, "delete")?;
         if let Some(deleted_at) = message.deleted_at {
             return Ok(deleted_at);
@@ -349,7 +349,7 @@ impl Tx<'_> {
             let namesake = if message.agent_id == agent { " of another machine" } else { "" };
             // The text is Go Thrum's (recorded).
             let text = format!("only message author can {what} (author: {author}{namesake}, current: {current})");
-            return Err(Fault::new(ErrorKind::Refused, text)
+            return Err(Error::new(ErrorKind::Refused, text)
                 .hint("thrum sent lists your messages; thrum reply answers this one.")
                 .into());
         }
@@ -398,7 +398,7 @@ impl Tx<'_> {
                 .query_row((message_id, owner), |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()?;
             match found {
-                Some((at, true)) => unread.push((message_id, Stamp::from_nanos(at))),
+                Some((at, true)) => unread.push((message_id, Timestamp::from_nanos(at))),
                 Some((_, false)) => {}
                 None => {
                     self.known_message(message_id)?;

@@ -23,9 +23,9 @@ pub use guard::Exchange;
 pub use message::{Edited, Send, Sent, sent_by};
 pub use moving::{Adopted, Takeover};
 pub use purge::check_cutoff;
-pub use work::Beat;
+pub use work::Heartbeat;
 
-use thrum_core::{ErrorKind, Fault, Stamp, name};
+use thrum_core::{Error, ErrorKind, Timestamp, name};
 
 use crate::{Reader, StoreError, query::AgentFilter};
 
@@ -34,7 +34,7 @@ enum Absence {
     /// The agent's home is this other daemon.
     Elsewhere(String),
     /// The agent was deleted at this time.
-    Deleted(Stamp),
+    Deleted(Timestamp),
     /// No agent of this name is known; contains the nearest existing name, if any.
     Unknown(Option<String>),
 }
@@ -59,21 +59,21 @@ impl Absence {
     }
 
     /// Converts it to an error without a hint, because the hint depends on the operation.
-    fn fault(&self, agent: &str) -> Fault {
+    fn error(&self, agent: &str) -> Error {
         let agent = name::printable(agent);
         match self {
-            Self::Elsewhere(home) => Fault::new(
+            Self::Elsewhere(home) => Error::new(
                 ErrorKind::Refused,
                 format!(
                     "{agent} lives at another daemon ({}): this daemon does not act in its name",
                     name::printable(home)
                 ),
             ),
-            Self::Deleted(at) => Fault::new(
+            Self::Deleted(at) => Error::new(
                 ErrorKind::NotFound,
                 format!("no agent {agent} is registered here: it was deleted at {}", at.to_the_second()),
             ),
-            Self::Unknown(_) => Fault::new(ErrorKind::NotFound, format!("no agent {agent} is registered here")),
+            Self::Unknown(_) => Error::new(ErrorKind::NotFound, format!("no agent {agent} is registered here")),
         }
     }
 }
@@ -91,5 +91,5 @@ pub fn resident(reader: &Reader<'_>, name: &str) -> Result<(), StoreError> {
         Absence::Unknown(Some(near)) => format!("Did you mean {near}? To register {shown}: {}", register(&shown)),
         Absence::Deleted(_) | Absence::Unknown(None) => register(&shown),
     };
-    Err(absence.fault(name).hint(hint).into())
+    Err(absence.error(name).hint(hint).into())
 }

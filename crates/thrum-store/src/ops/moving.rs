@@ -2,7 +2,7 @@
 //! semantics.
 
 use thrum_core::{
-    ErrorKind, Fault, Payload, Stamp, limits, name,
+    Error, ErrorKind, Payload, Timestamp, limits, name,
     payload::{AgentRegister, SessionEnd},
 };
 
@@ -19,7 +19,7 @@ pub struct Takeover {
     /// Names of the agents that live or lived there.
     pub agents: Vec<String>,
     /// The time of the last event of these homes, ignoring implausible times.
-    pub latest: Stamp,
+    pub latest: Timestamp,
 }
 
 /// The result of taking over an agent.
@@ -41,10 +41,10 @@ impl Reader<'_> {
     /// # Errors
     /// [`ErrorKind::Invalid`] for more than [`limits::MAX_FORMER_HOMES`], and for a former home that has a key and can
     /// sign for itself.
-    pub fn takeover(&self, former_homes: Vec<String>, now: Stamp) -> Result<Takeover, StoreError> {
+    pub fn takeover(&self, former_homes: Vec<String>, now: Timestamp) -> Result<Takeover, StoreError> {
         if former_homes.len() > limits::MAX_FORMER_HOMES {
             return Err(
-                Fault::new(ErrorKind::Invalid, format!("more than {} former homes", limits::MAX_FORMER_HOMES)).into()
+                Error::new(ErrorKind::Invalid, format!("more than {} former homes", limits::MAX_FORMER_HOMES)).into()
             );
         }
         let mut takeover = Takeover { former_homes, ..Takeover::default() };
@@ -56,13 +56,13 @@ impl Reader<'_> {
                     "'{}' cannot be a former home: a daemon with a key speaks for itself",
                     name::printable(home)
                 );
-                return Err(Fault::new(ErrorKind::Invalid, text).into());
+                return Err(Error::new(ErrorKind::Invalid, text).into());
             }
             let latest: Option<i64> = self
                 .conn
                 .prepare_cached("SELECT max(at) FROM events WHERE origin_daemon = ?1 AND at <= ?2")?
                 .query_row((home, believed.nanos()), |row| row.get(0))?;
-            takeover.latest = takeover.latest.max(latest.map_or(Stamp::ZERO, Stamp::from_nanos));
+            takeover.latest = takeover.latest.max(latest.map_or(Timestamp::ZERO, Timestamp::from_nanos));
             let mut agents = self.conn.prepare_cached(
                 "SELECT agent_id FROM agents WHERE home = ?1 UNION SELECT agent_id FROM former_homes WHERE former = ?1",
             )?;
@@ -76,12 +76,12 @@ impl Reader<'_> {
     }
 
     /// The home to which an agent moved from a former home, and the time up to which the former home's events count.
-    fn moved(&self, agent_id: &str, former: &str) -> Result<Option<(String, Stamp)>, StoreError> {
+    fn moved(&self, agent_id: &str, former: &str) -> Result<Option<(String, Timestamp)>, StoreError> {
         use rusqlite::OptionalExtension;
         let mut statement =
             self.conn.prepare_cached("SELECT home, until FROM former_homes WHERE agent_id = ?1 AND former = ?2")?;
         Ok(statement
-            .query_row((agent_id, former), |row| Ok((row.get(0)?, Stamp::from_nanos(row.get(1)?))))
+            .query_row((agent_id, former), |row| Ok((row.get(0)?, Timestamp::from_nanos(row.get(1)?))))
             .optional()?)
     }
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::OptionalExtension;
 use thrum_core::{
-    Payload, Stamp,
+    Payload, Timestamp,
     payload::{AgentPresence, AgentWoken, MessageReceipt, PresenceState, ReceiptType},
 };
 
@@ -23,14 +23,14 @@ impl Tx<'_> {
         agent: &str,
         state: Option<PresenceState>,
         wakeable: bool,
-        (since, person_at): (Stamp, Stamp),
+        (since, person_at): (Timestamp, Timestamp),
     ) -> Result<bool, StoreError> {
         resident(&self.reader(), agent)?;
         let mailbox = Mailbox { agent_id: agent.to_owned(), home: self.home().to_owned() };
         let known = self.reader().presence(&mailbox)?;
         // The value written before the daemon restarted may be later.
         let person_at = known.map_or(person_at, |known| known.person_at.max(person_at));
-        if known.map_or((None, false, Stamp::ZERO), |known| (known.state, known.wakeable, known.person_at))
+        if known.map_or((None, false, Timestamp::ZERO), |known| (known.state, known.wakeable, known.person_at))
             == (state, wakeable, person_at)
         {
             return Ok(false);
@@ -43,9 +43,9 @@ impl Tx<'_> {
             state: state.map(PresenceState::name).unwrap_or_default().to_owned(),
             wakeable,
             since: Some(since.to_string()),
-            person_at: (person_at > Stamp::ZERO).then(|| person_at.to_string()),
+            person_at: (person_at > Timestamp::ZERO).then(|| person_at.to_string()),
         };
-        self.append_over(Payload::AgentPresence(payload), said.map(Stamp::from_nanos))?;
+        self.append_over(Payload::AgentPresence(payload), said.map(Timestamp::from_nanos))?;
         Ok(true)
     }
 
@@ -98,9 +98,9 @@ impl Tx<'_> {
     }
 
     /// When a message was sent; `None` if it is not here.
-    fn sent_at(&self, message_id: &str) -> Result<Option<Stamp>, StoreError> {
+    fn sent_at(&self, message_id: &str) -> Result<Option<Timestamp>, StoreError> {
         let mut statement = self.conn.prepare_cached("SELECT at FROM messages WHERE message_id = ?1")?;
-        Ok(statement.query_row([message_id], |row| row.get(0)).optional()?.map(Stamp::from_nanos))
+        Ok(statement.query_row([message_id], |row| row.get(0)).optional()?.map(Timestamp::from_nanos))
     }
 
     /// Stores a session that a program reported, on this daemon only.

@@ -1,6 +1,6 @@
 //! Purges old mail.
 
-use thrum_core::{ErrorKind, Fault, Payload, Stamp, limits, payload::PurgeExecuted};
+use thrum_core::{Error, ErrorKind, Payload, Timestamp, limits, payload::PurgeExecuted};
 
 use crate::{Purged, Store, StoreError, Tx, cutoff};
 
@@ -8,11 +8,11 @@ use crate::{Purged, Store, StoreError, Tx, cutoff};
 ///
 /// # Errors
 /// [`ErrorKind::Refused`] for a time in the future: the purge would remove mail that is not written yet.
-pub fn check_cutoff(before: Stamp, now: Stamp) -> Result<(), Fault> {
+pub fn check_cutoff(before: Timestamp, now: Timestamp) -> Result<(), Error> {
     if before > now {
         let text =
             format!("{} lies in the future: mail that is not written yet cannot be purged", before.to_the_second());
-        return Err(Fault::new(ErrorKind::Refused, text).hint("Purge what is older than now, or than an earlier time."));
+        return Err(Error::new(ErrorKind::Refused, text).hint("Purge what is older than now, or than an earlier time."));
     }
     Ok(())
 }
@@ -25,7 +25,7 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// Those of [`check_cutoff`].
-    pub fn purge(&mut self, before: Stamp) -> Result<(), StoreError> {
+    pub fn purge(&mut self, before: Timestamp) -> Result<(), StoreError> {
         check_cutoff(before, self.now())?;
         let named: Vec<String> = cutoff::lying_ahead(self.conn, before)?.into_iter().collect();
         if named.is_empty() && before > self.cutoff()? {
@@ -45,7 +45,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of [`Tx::purge`].
-    pub fn purge(&mut self, before: Stamp) -> Result<Purged, StoreError> {
+    pub fn purge(&mut self, before: Timestamp) -> Result<Purged, StoreError> {
         let purged = self.reader().purge_preview(before)?;
         self.write(|tx| tx.purge(before))?;
         Ok(purged)

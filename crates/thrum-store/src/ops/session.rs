@@ -2,14 +2,14 @@
 
 use rusqlite::OptionalExtension;
 use thrum_core::{
-    ErrorKind, Fault, Payload, Stamp, bounds,
+    Error, ErrorKind, Payload, Timestamp, bounds,
     ids::IdKind,
     name,
     payload::{AgentUpdate, SessionEnd, SessionStart, WorkContext},
     work::Work,
 };
 
-use super::{Beat, resident};
+use super::{Heartbeat, resident};
 use crate::{
     Reader, StoreError, Tx,
     query::{Session, SessionFilter},
@@ -24,7 +24,7 @@ impl Reader<'_> {
         let Some(session) = self.session(session_id)? else { return Ok(false) };
         let mut context = session.context.clone();
         let at = session.context.git_updated_at.clone().unwrap_or_default();
-        Beat { work: Some(work.clone()), ..Beat::default() }.lay_over(&mut context, &at)?;
+        Heartbeat { work: Some(work.clone()), ..Heartbeat::default() }.lay_over(&mut context, &at)?;
         Ok(context != session.context)
     }
 }
@@ -36,7 +36,7 @@ impl Tx<'_> {
     /// # Errors
     /// [`ErrorKind::NotFound`] or [`ErrorKind::Refused`], as for [`resident`]; [`ErrorKind::Invalid`] for a beat out of
     /// bounds.
-    pub fn start_session(&mut self, agent_id: &str, beat: Beat) -> Result<(String, Stamp), StoreError> {
+    pub fn start_session(&mut self, agent_id: &str, beat: Heartbeat) -> Result<(String, Timestamp), StoreError> {
         beat.check()?;
         resident(&self.reader(), agent_id)?;
         let open = SessionFilter {
@@ -63,7 +63,11 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if the home of its agent is another daemon.
-    pub fn end_session(&mut self, session_id: &str, reason: Option<String>) -> Result<(Session, Stamp), StoreError> {
+    pub fn end_session(
+        &mut self,
+        session_id: &str,
+        reason: Option<String>,
+    ) -> Result<(Session, Timestamp), StoreError> {
         let session = self.own_session(session_id)?;
         if let Some(ended_at) = session.ended_at {
             return Ok((session, ended_at));
@@ -83,15 +87,15 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// Those of [`end_session`](Self::end_session); [`ErrorKind::Invalid`] for a text out of bounds.
-    pub fn set_intent(&mut self, session_id: &str, intent: &str) -> Result<Stamp, StoreError> {
-        self.heartbeat(session_id, Beat { intent: Some(intent.to_owned()), ..Beat::default() })
+    pub fn set_intent(&mut self, session_id: &str, intent: &str) -> Result<Timestamp, StoreError> {
+        self.heartbeat(session_id, Heartbeat { intent: Some(intent.to_owned()), ..Heartbeat::default() })
     }
 
     /// Sets the task on which the session works; an empty text clears it. Peers are notified at once.
     ///
     /// # Errors
     /// Those of [`set_intent`](Self::set_intent).
-    pub fn set_task(&mut self, session_id: &str, task: &str) -> Result<Stamp, StoreError> {
+    pub fn set_task(&mut self, session_id: &str, task: &str) -> Result<Timestamp, StoreError> {
         let session = self.own_open_session(session_id)?;
         let mut context = session.context;
         let at = self.now();
@@ -107,7 +111,7 @@ impl Tx<'_> {
     /// # Errors
     /// Those of [`end_session`](Self::end_session); [`ErrorKind::Refused`] if the session has ended;
     /// [`ErrorKind::Invalid`] for a beat out of bounds.
-    pub fn heartbeat(&mut self, session_id: &str, beat: Beat) -> Result<Stamp, StoreError> {
+    pub fn heartbeat(&mut self, session_id: &str, beat: Heartbeat) -> Result<Timestamp, StoreError> {
         beat.check()?;
         let Session { agent_id, start_claimed_at: started_at, .. } = self.own_open_session(session_id)?;
         let now = self.now();
@@ -120,7 +124,7 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// Those of [`heartbeat`](Self::heartbeat).
-    pub fn note_work(&mut self, session_id: &str, beat: Beat) -> Result<(), StoreError> {
+    pub fn note_work(&mut self, session_id: &str, beat: Heartbeat) -> Result<(), StoreError> {
         beat.check()?;
         let Session { agent_id, start_claimed_at: started_at, .. } = self.own_open_session(session_id)?;
         self.say(session_id, &agent_id, started_at, beat)
@@ -130,7 +134,7 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn seen(&mut self, agent_id: &str, at: Stamp) -> Result<(), StoreError> {
+    pub fn seen(&mut self, agent_id: &str, at: Timestamp) -> Result<(), StoreError> {
         let mut statement = self.conn.prepare_cached(
             "INSERT INTO presence SELECT agent_id, ?3 FROM agents WHERE agent_id = ?1 AND home = ?2
              ON CONFLICT DO UPDATE SET last_seen_at = max(last_seen_at, excluded.last_seen_at)",
@@ -140,7 +144,13 @@ impl Tx<'_> {
     }
 
     /// Writes an update event if the beat changes the work context.
-    fn say(&mut self, session_id: &str, agent_id: &str, started_at: Stamp, beat: Beat) -> Result<(), StoreError> {
+    fn say(
+        &mut self,
+        session_id: &str,
+        agent_id: &str,
+        started_at: Timestamp,
+        beat: Heartbeat,
+    ) -> Result<(), StoreError> {
         if beat.is_empty() {
             return Ok(());
         }
@@ -150,7 +160,7 @@ impl Tx<'_> {
         if context == before { Ok(()) } else { self.update(agent_id.to_owned(), context, started_at) }
     }
 
-    fn update(&mut self, agent_id: String, context: WorkContext, started_at: Stamp) -> Result<(), StoreError> {
+    fn update(&mut self, agent_id: String, context: WorkContext, started_at: Timestamp) -> Result<(), StoreError> {
         let said = self.last_update(&agent_id, &context.session_id)?;
         let at = self.now().max(said.next());
         let context = context.for_event(&at.to_string());
@@ -164,18 +174,18 @@ impl Tx<'_> {
     }
 
     /// When the context of a session was last updated.
-    fn last_update(&self, agent_id: &str, session_id: &str) -> Result<Stamp, StoreError> {
+    fn last_update(&self, agent_id: &str, session_id: &str) -> Result<Timestamp, StoreError> {
         let mut statement = self
             .conn
             .prepare_cached("SELECT at FROM contexts WHERE session_id = ?1 AND agent_id = ?2 AND home = ?3")?;
         let at: Option<i64> = statement.query_row((session_id, agent_id, self.home()), |row| row.get(0)).optional()?;
-        Ok(at.map_or(Stamp::ZERO, Stamp::from_nanos))
+        Ok(at.map_or(Timestamp::ZERO, Timestamp::from_nanos))
     }
 
     fn own_open_session(&self, session_id: &str) -> Result<Session, StoreError> {
         let session = self.own_session(session_id)?;
         if session.ended_at.is_some() {
-            return Err(Fault::new(ErrorKind::Refused, "the session has ended")
+            return Err(Error::new(ErrorKind::Refused, "the session has ended")
                 .hint("Start a new one: thrum session start")
                 .into());
         }
@@ -187,9 +197,9 @@ impl Tx<'_> {
         let session = self
             .reader()
             .session(session_id)?
-            .ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("session not found: {shown}")))?;
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("session not found: {shown}")))?;
         if session.home != self.home() {
-            return Err(Fault::new(ErrorKind::Refused, format!("session {shown} belongs to another machine")).into());
+            return Err(Error::new(ErrorKind::Refused, format!("session {shown} belongs to another machine")).into());
         }
         Ok(session)
     }

@@ -3,14 +3,14 @@
 use serde::Serialize;
 use serde_json::Value;
 use thrum_core::{
-    ErrorKind, Fault, limits,
+    Error, ErrorKind, limits,
     payload::{Tag, WorkContext},
     work::Work,
 };
 
 /// Data that may accompany a sign of life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Beat {
+pub struct Heartbeat {
     /// The current worktree; `None` keeps the recorded one.
     pub work: Option<Work>,
     /// The intent; `None` keeps it, empty clears it.
@@ -25,7 +25,7 @@ pub struct Beat {
     pub remove_refs: Vec<Tag>,
 }
 
-impl Beat {
+impl Heartbeat {
     /// Returns `true` if it contains only the sign of life.
     pub(super) fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -33,20 +33,20 @@ impl Beat {
 
     /// Refuses scopes and refs with an empty type or value. The [table](thrum_core::bounds) for all events limits their
     /// length.
-    pub(super) fn check(&self) -> Result<(), Fault> {
+    pub(super) fn check(&self) -> Result<(), Error> {
         let mut tags = [&self.add_scopes, &self.remove_scopes, &self.add_refs, &self.remove_refs].into_iter().flatten();
         if tags.any(|tag| tag.kind.is_empty() || tag.value.is_empty()) {
-            return Err(Fault::new(ErrorKind::Invalid, "a scope or ref has a type and a value"));
+            return Err(Error::new(ErrorKind::Invalid, "a scope or ref has a type and a value"));
         }
         Ok(())
     }
 
     /// Applies the changes to the recorded context. `at` is the current time.
-    pub(super) fn lay_over(self, context: &mut WorkContext, at: &str) -> Result<(), Fault> {
+    pub(super) fn lay_over(self, context: &mut WorkContext, at: &str) -> Result<(), Error> {
         change(&mut context.scopes, self.add_scopes, &self.remove_scopes);
         change(&mut context.refs, self.add_refs, &self.remove_refs);
         if context.scopes.len() + context.refs.len() > limits::MAX_AUDIENCE {
-            return Err(Fault::new(
+            return Err(Error::new(
                 ErrorKind::Invalid,
                 format!("a session has at most {} scopes and refs", limits::MAX_AUDIENCE),
             ));

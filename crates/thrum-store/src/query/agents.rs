@@ -1,7 +1,7 @@
 //! Queries over registered agents.
 
 use rusqlite::{OptionalExtension, Row, params_from_iter, types::Value as Sql};
-use thrum_core::{Machines, Stamp};
+use thrum_core::{Machines, Timestamp};
 
 use crate::{Reader, StoreError, arrival::shown_sql};
 
@@ -25,9 +25,9 @@ pub struct Agent {
     /// Its worktree; may be empty.
     pub worktree: String,
     /// Time of its last registration.
-    pub registered_at: Stamp,
+    pub registered_at: Timestamp,
     /// Last sign of life known here.
-    pub last_seen_at: Option<Stamp>,
+    pub last_seen_at: Option<Timestamp>,
 }
 
 /// Names by which an agent can be addressed.
@@ -49,8 +49,8 @@ pub struct AgentFilter {
     pub home: Option<String>,
 }
 
-pub(super) fn stamp(nanos: i64) -> Stamp {
-    Stamp::from_nanos(nanos)
+pub(super) fn stamp(nanos: i64) -> Timestamp {
+    Timestamp::from_nanos(nanos)
 }
 
 /// SQL expression: when the agent of `row` (which has `agent_id` and `home`) last read a message, changed its presence,
@@ -212,7 +212,7 @@ impl Reader<'_> {
     }
 
     /// When this daemon last deleted the agent, if it did.
-    pub(crate) fn deleted_at(&self, name: &str) -> Result<Option<Stamp>, StoreError> {
+    pub(crate) fn deleted_at(&self, name: &str) -> Result<Option<Timestamp>, StoreError> {
         let mut statement = self.conn.prepare_cached("SELECT at FROM cleanups WHERE agent_id = ?1 AND home = ?2")?;
         Ok(statement.query_row((name, self.home), |row| row.get(0)).optional()?.map(stamp))
     }

@@ -1,6 +1,6 @@
 //! Queries over the files that agents have claimed for themselves.
 
-use thrum_core::{Stamp, limits, path};
+use thrum_core::{Timestamp, limits, path};
 
 use super::agents::stamp;
 use crate::{Reader, StoreError, arrival};
@@ -15,10 +15,10 @@ pub struct Claim {
     /// The path, relative to the top of the worktree.
     pub path: String,
     /// When it was last claimed. If that is later than the arrival of the claim, the time of arrival.
-    pub claimed_at: Stamp,
+    pub claimed_at: Timestamp,
     /// When the claim expires. If the clock of the claiming daemon is ahead, the requested duration counts from the
     /// arrival.
-    pub until: Stamp,
+    pub until: Timestamp,
 }
 
 impl Claim {
@@ -34,7 +34,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn claims(&self, now: Stamp, wanted: impl Fn(&Claim) -> bool) -> Result<(Vec<Claim>, bool), StoreError> {
+    pub fn claims(&self, now: Timestamp, wanted: impl Fn(&Claim) -> bool) -> Result<(Vec<Claim>, bool), StoreError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT c.agent_id, c.home, c.path, c.at, c.until FROM claims c WHERE c.until > ?1 AND c.until > c.at AND c.path <> ''
              AND NOT EXISTS (SELECT 1 FROM claims r WHERE r.agent_id = c.agent_id AND r.home = c.home AND r.path = ''
@@ -68,7 +68,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn claims_of_others(&self, now: Stamp, agent_id: &str, paths: &[String]) -> Result<Vec<Claim>, StoreError> {
+    pub fn claims_of_others(&self, now: Timestamp, agent_id: &str, paths: &[String]) -> Result<Vec<Claim>, StoreError> {
         let of_others = |claim: &Claim| {
             !claim.is_of(agent_id, self.home) && paths.iter().any(|wanted| path::overlap(wanted, &claim.path))
         };

@@ -1,7 +1,7 @@
 //! Translates message filters into SQL.
 
 use rusqlite::types::Value as Sql;
-use thrum_core::{Stamp, limits, payload::Tag};
+use thrum_core::{Timestamp, limits, payload::Tag};
 
 use crate::fold::residence;
 
@@ -54,7 +54,7 @@ pub struct Filter {
     /// Only messages that at least one recipient, here or elsewhere, has not read.
     pub unread_by_somebody: bool,
     /// Only messages shown later than this.
-    pub after: Option<Stamp>,
+    pub after: Option<Timestamp>,
     /// Only messages of the mailbox that come after this sequence in our log, in the order of the log.
     pub since: Option<u64>,
     /// Whether each message includes its recipients with their receipts.

@@ -2,7 +2,7 @@
 
 use rusqlite::{OptionalExtension, Row as SqlRow};
 use thrum_core::{
-    Heads, Stamp, Sum,
+    Heads, SetDigest, Timestamp,
     exchange::{Checkpoint, LastRejected, LongEvents, Page, Row, Troubles},
     limits,
 };
@@ -119,7 +119,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn projection(&self) -> Result<Sum, StoreError> {
+    pub fn projection(&self) -> Result<SetDigest, StoreError> {
         digest::projection(self.conn)
     }
 
@@ -189,7 +189,8 @@ impl Reader<'_> {
         let mut rejected =
             self.conn.prepare_cached("SELECT times, event_id, reason, at FROM rejections WHERE peer = ?1")?;
         let read = |row: &rusqlite::Row<'_>| {
-            let last = LastRejected { event_id: row.get(1)?, reason: row.get(2)?, at: Stamp::from_nanos(row.get(3)?) };
+            let last =
+                LastRejected { event_id: row.get(1)?, reason: row.get(2)?, at: Timestamp::from_nanos(row.get(3)?) };
             Ok((row.get(0)?, Some(last)))
         };
         let (rejected, last) = rejected.query_row([peer], read).optional()?.unwrap_or_default();
@@ -222,7 +223,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn purge_preview(&self, before: Stamp) -> Result<Purged, StoreError> {
+    pub fn purge_preview(&self, before: Timestamp) -> Result<Purged, StoreError> {
         cutoff::preview(self.conn, before)
     }
 

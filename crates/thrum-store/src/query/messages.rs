@@ -4,7 +4,7 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use rusqlite::{OptionalExtension, Row, params_from_iter, types::Value as Sql};
 use thrum_core::{
-    Payload, Stamp, bounds, json,
+    Payload, Timestamp, bounds, json,
     payload::{Body, MessageCreate, Tag},
 };
 
@@ -39,17 +39,17 @@ pub struct Message {
     /// The recipients that it named, with their receipts. Lists fill it only if [`Filter::recipients`] is set.
     pub recipients: Vec<Recipient>,
     /// When it was written. If that is later than its arrival here, the time of arrival.
-    pub created_at: Stamp,
+    pub created_at: Timestamp,
     /// When it was written, according to the author's daemon.
-    pub claimed_at: Stamp,
+    pub claimed_at: Timestamp,
     /// When it was last edited. If that is later than the arrival of the edit, the time of arrival.
-    pub updated_at: Option<Stamp>,
+    pub updated_at: Option<Timestamp>,
     /// When it was last edited, according to the author's daemon.
-    pub edit_claimed_at: Option<Stamp>,
+    pub edit_claimed_at: Option<Timestamp>,
     /// Number of edits.
     pub edits: u64,
     /// When it was deleted.
-    pub deleted_at: Option<Stamp>,
+    pub deleted_at: Option<Timestamp>,
     /// The reason for the deletion.
     pub delete_reason: Option<String>,
     /// Whether the reader named in the query has read it; always `false` without a reader.
@@ -124,11 +124,11 @@ pub struct Recipient {
     /// The home of the agent; `None` if no registered agent has this name (any more).
     pub home: Option<String>,
     /// When a waiter of the agent was first given the message, according to the agent's home.
-    pub woken_at: Option<Stamp>,
+    pub woken_at: Option<Timestamp>,
     /// When the agent saw the message.
-    pub seen_at: Option<Stamp>,
+    pub seen_at: Option<Timestamp>,
     /// When the agent read the message, according to its home.
-    pub read_at: Option<Stamp>,
+    pub read_at: Option<Timestamp>,
 }
 
 impl Recipient {
@@ -322,7 +322,7 @@ impl Reader<'_> {
         created: &MessageCreate,
         homes: &mut Homes,
     ) -> Result<Vec<Recipient>, StoreError> {
-        let stamp = |nanos: Option<i64>| nanos.map(Stamp::from_nanos);
+        let stamp = |nanos: Option<i64>| nanos.map(Timestamp::from_nanos);
         let receipts: Vec<(String, Recipient)> = self
             .conn
             .prepare_cached(&format!(
@@ -337,7 +337,7 @@ impl Reader<'_> {
                 Ok((row.get(0)?, Recipient { agent_id: String::new(), home: row.get(1)?, woken_at: None, seen_at, read_at }))
             })?
             .collect::<Result<_, _>>()?;
-        let wakes: Vec<(String, Option<String>, Stamp)> = self
+        let wakes: Vec<(String, Option<String>, Timestamp)> = self
             .conn
             .prepare_cached(&format!(
                 "SELECT agent_id, coalesce((SELECT f.home FROM former_homes f WHERE f.agent_id = w.agent_id AND f.former = w.origin
@@ -346,7 +346,7 @@ impl Reader<'_> {
                 arrival::shown_sql("w.origin", "w.at"),
             ))?
             .query_map((&message.message_id, message.claimed_at.nanos()), |row| {
-                Ok((row.get(0)?, row.get(1)?, Stamp::from_nanos(row.get(2)?)))
+                Ok((row.get(0)?, row.get(1)?, Timestamp::from_nanos(row.get(2)?)))
             })?
             .collect::<Result<_, _>>()?;
         let mut recipients = Vec::with_capacity(created.recipients.len());
@@ -396,7 +396,7 @@ impl Reader<'_> {
 
 impl Reader<'_> {
     /// The homes that a message of this time means if it addresses only the name.
-    fn homes_at(&self, agent_id: &str, at: Stamp) -> Result<Vec<String>, StoreError> {
+    fn homes_at(&self, agent_id: &str, at: Timestamp) -> Result<Vec<String>, StoreError> {
         let mut statement = self.conn.prepare_cached(&residence::homes_at("?1", "?2"))?;
         Ok(statement.query_map((agent_id, at.nanos()), |row| row.get(0))?.collect::<Result<_, _>>()?)
     }
@@ -450,7 +450,7 @@ struct Found {
 }
 
 fn read_message(row: &Row<'_>) -> rusqlite::Result<Found> {
-    let stamp = |nanos: Option<i64>| nanos.map(Stamp::from_nanos);
+    let stamp = |nanos: Option<i64>| nanos.map(Timestamp::from_nanos);
     let message = Message {
         message_id: row.get(0)?,
         thread_id: row.get(1)?,
@@ -464,8 +464,8 @@ fn read_message(row: &Row<'_>) -> rusqlite::Result<Found> {
         refs: Vec::new(),
         audiences: Vec::new(),
         recipients: Vec::new(),
-        created_at: Stamp::from_nanos(row.get(6)?),
-        claimed_at: Stamp::from_nanos(row.get(15)?),
+        created_at: Timestamp::from_nanos(row.get(6)?),
+        claimed_at: Timestamp::from_nanos(row.get(15)?),
         updated_at: stamp(row.get(7)?),
         edit_claimed_at: stamp(row.get(16)?),
         edits: row.get(8)?,

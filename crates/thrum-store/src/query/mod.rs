@@ -3,11 +3,11 @@
 mod agents;
 mod claims;
 mod filter;
-mod footing;
 mod groups;
 mod log;
 mod messages;
 mod parked;
+mod prerequisites;
 mod presence;
 mod purges;
 mod roles;

@@ -1,6 +1,6 @@
 //! Queries over events that are in the log without effect, grouped by the reason.
 
-use thrum_core::{Stamp, limits};
+use thrum_core::{Timestamp, limits};
 
 use crate::{Reader, StoreError, fold};
 
@@ -29,11 +29,11 @@ pub struct ParkedEvent {
     /// The type, such as `message.edit`.
     pub kind: String,
     /// When it was written, according to its author.
-    pub at: Stamp,
+    pub at: Timestamp,
     /// Its target, such as the id of a message.
     pub target: Option<String>,
     /// When it takes effect, if known.
-    pub due: Option<Stamp>,
+    pub due: Option<Timestamp>,
 }
 
 impl Reader<'_> {
@@ -63,9 +63,9 @@ impl Reader<'_> {
                     event_id: row.get(0)?,
                     origin: row.get(1)?,
                     kind: row.get(2)?,
-                    at: Stamp::from_nanos(row.get(3)?),
+                    at: Timestamp::from_nanos(row.get(3)?),
                     target: row.get(4)?,
-                    due: row.get::<_, Option<i64>>(5)?.map(Stamp::from_nanos),
+                    due: row.get::<_, Option<i64>>(5)?.map(Timestamp::from_nanos),
                 })
             })?;
             found.push(Parked {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use rusqlite::{OptionalExtension, Row};
-use thrum_core::{Stamp, payload::PresenceState};
+use thrum_core::{Timestamp, payload::PresenceState};
 
 use super::Mailbox;
 use crate::{Reader, StoreError, arrival::shown_sql};
@@ -17,9 +17,9 @@ pub struct Presence {
     /// Whether a message starts a turn of the program.
     pub wakeable: bool,
     /// Since when the program is in this state.
-    pub since: Stamp,
+    pub since: Timestamp,
     /// When a person last prompted the program; zero if never.
-    pub person_at: Stamp,
+    pub person_at: Timestamp,
 }
 
 /// A session of a program that runs an agent of this daemon.
@@ -32,7 +32,7 @@ pub struct ProgramSession {
     /// The state of the session.
     pub state: PresenceState,
     /// Since when the session is in this state.
-    pub since: Stamp,
+    pub since: Timestamp,
     /// The id of the process that runs the session, and its start time as counted by the operating system.
     pub program: Option<(u32, u64)>,
 }
@@ -42,8 +42,8 @@ fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Presence> {
     Ok(Presence {
         state: PresenceState::named(&state),
         wakeable: row.get(first + 1)?,
-        since: Stamp::from_nanos(row.get(first + 2)?),
-        person_at: Stamp::from_nanos(row.get(first + 3)?),
+        since: Timestamp::from_nanos(row.get(first + 2)?),
+        person_at: Timestamp::from_nanos(row.get(first + 3)?),
     })
 }
 
@@ -89,7 +89,7 @@ impl Reader<'_> {
                 session: row.get(0)?,
                 agent_id: row.get(1)?,
                 state: PresenceState::named(&state).unwrap_or(PresenceState::Idle),
-                since: Stamp::from_nanos(row.get(3)?),
+                since: Timestamp::from_nanos(row.get(3)?),
                 program: program.zip(begun),
             })
         })?;

@@ -1,6 +1,6 @@
 //! Queries over the purges in the log.
 
-use thrum_core::{Payload, Stamp, key, limits};
+use thrum_core::{Payload, Timestamp, key, limits};
 
 use crate::{Reader, StoreError, cutoff};
 
@@ -14,9 +14,9 @@ pub struct PurgeSaid {
     /// The peer that served it; empty for our own.
     pub via: String,
     /// Time of the purge.
-    pub at: Stamp,
+    pub at: Timestamp,
     /// Older events are removed; never later than `at`.
-    pub cutoff: Stamp,
+    pub cutoff: Timestamp,
     /// Number of listed messages, sessions and events, which claim a later time.
     pub named: usize,
     /// Whether the purge lies in the future and is parked until then.
@@ -30,7 +30,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn purged_before(&self) -> Result<Stamp, StoreError> {
+    pub fn purged_before(&self) -> Result<Timestamp, StoreError> {
         cutoff::for_everything(self.conn)
     }
 
@@ -48,9 +48,9 @@ impl Reader<'_> {
         let mut rows = statement.query([limits::LISTED_PURGES])?;
         let mut purges = Vec::new();
         while let Some(row) = rows.next()? {
-            let (at, body) = (Stamp::from_nanos(row.get(2)?), row.get::<_, String>(3)?);
+            let (at, body) = (Timestamp::from_nanos(row.get(2)?), row.get::<_, String>(3)?);
             let Ok(Payload::PurgeExecuted(said)) = Payload::read("purge.executed", &body) else { continue };
-            let Some(cutoff) = Stamp::parse(&said.cutoff) else { continue };
+            let Some(cutoff) = Timestamp::parse(&said.cutoff) else { continue };
             let waits: Option<String> = row.get(4)?;
             let by: String = row.get(0)?;
             purges.push(PurgeSaid {

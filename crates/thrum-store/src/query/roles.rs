@@ -1,6 +1,6 @@
 //! Queries over the roles of registered agents. Mail can be addressed to roles as well as names.
 
-use thrum_core::Stamp;
+use thrum_core::Timestamp;
 
 use crate::{Reader, StoreError, query::Mailbox};
 
@@ -10,7 +10,7 @@ pub struct Role {
     /// Its name.
     pub name: String,
     /// The earliest registration of an agent that has it.
-    pub since: Stamp,
+    pub since: Timestamp,
     /// The agents that have it, by name and home.
     pub agents: Vec<Mailbox>,
 }
@@ -30,7 +30,7 @@ impl Reader<'_> {
         let mut roles: Vec<Role> = Vec::new();
         for row in rows {
             let (name, agent, first_at) = row?;
-            let since = Stamp::from_nanos(first_at);
+            let since = Timestamp::from_nanos(first_at);
             match roles.last_mut().filter(|role| role.name == name) {
                 Some(role) => {
                     role.since = role.since.min(since);

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use rusqlite::{OptionalExtension, Row, params_from_iter};
-use thrum_core::{Stamp, limits, payload::WorkContext};
+use thrum_core::{Timestamp, limits, payload::WorkContext};
 
 use super::agents::{Conditions, stamp, written_by};
 use crate::{Reader, StoreError, arrival::shown_sql};
@@ -18,15 +18,15 @@ pub struct Session {
     /// The agent's home.
     pub home: String,
     /// When it started. If that is later than the arrival of the start event, the time of arrival.
-    pub started_at: Stamp,
+    pub started_at: Timestamp,
     /// When it started, according to its home.
-    pub(crate) start_claimed_at: Stamp,
+    pub(crate) start_claimed_at: Timestamp,
     /// When it ended.
-    pub ended_at: Option<Stamp>,
+    pub ended_at: Option<Timestamp>,
     /// The reason for its end.
     pub end_reason: Option<String>,
     /// Last sign of life of the agent that is known here.
-    pub last_seen_at: Stamp,
+    pub last_seen_at: Timestamp,
     /// The agent's last work context; empty if it reported none.
     pub context: WorkContext,
 }
@@ -47,12 +47,12 @@ pub struct SessionFilter {
 impl Session {
     /// Until when the agent counts as active without another sign of life. `here` is the querying daemon: it sees every
     /// call of its own agents, but of other agents only the events that they write, which are much less frequent.
-    pub fn heard_until(&self, here: &str) -> Stamp {
+    pub fn heard_until(&self, here: &str) -> Timestamp {
         self.last_seen_at.plus(if self.home == here { limits::AGENT_SILENT } else { limits::REMOTE_AGENT_SILENT })
     }
 
     /// The liveness of the session as seen by the daemon `here`; see [`heard_until`](Self::heard_until).
-    pub fn liveness(&self, now: Stamp, here: &str) -> Liveness {
+    pub fn liveness(&self, now: Timestamp, here: &str) -> Liveness {
         match self.ended_at {
             Some(_) => Liveness::Ended,
             None if now > self.heard_until(here) => Liveness::Silent,

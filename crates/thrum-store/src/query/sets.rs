@@ -1,7 +1,7 @@
 //! Queries for reconciliation: the events held of one log, by origin sequence, by id, and the events themselves.
 
 use thrum_core::{
-    Heads, Runs, Sum,
+    Heads, RangeSet, SetDigest,
     compare::{Listing, LogOf, Numbers, Part, Wanted},
     exchange::{Page, Row},
     limits,
@@ -46,9 +46,9 @@ impl Reader<'_> {
             last = number;
             held.push(number);
         }
-        let held: Runs = held.into_iter().collect();
+        let held: RangeSet = held.into_iter().collect();
         let mut purged = purged_ranges::of_log(self.conn, origin, log)?.without(&held);
-        purged = if after < LAST { purged.within(&(after + 1..=LAST)) } else { Runs::default() };
+        purged = if after < LAST { purged.within(&(after + 1..=LAST)) } else { RangeSet::default() };
         if purged.len() > most {
             purged = purged.first(most);
             upto = upto.min(purged.highest().unwrap_or(LAST));
@@ -81,7 +81,7 @@ impl Reader<'_> {
         let mut parts: Vec<Part> = Vec::new();
         let share = count.div_ceil(limits::TOLD_PARTS).max(1);
         while let Some(row) = rows.next()? {
-            let sum = Sum::of(row.get_ref(1)?.as_bytes().map_err(rusqlite::Error::from)?);
+            let sum = SetDigest::of(row.get_ref(1)?.as_bytes().map_err(rusqlite::Error::from)?);
             let id = row.get(0)?;
             if count <= most as u64 {
                 listed.push((id, sum));
@@ -105,12 +105,17 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn stretch(&self, LogOf { origin, log }: &LogOf, after: &str, upto: &str) -> Result<(u64, Sum), StoreError> {
+    pub fn stretch(
+        &self,
+        LogOf { origin, log }: &LogOf,
+        after: &str,
+        upto: &str,
+    ) -> Result<(u64, SetDigest), StoreError> {
         let mut statement = self.conn.prepare_cached(&format!("SELECT body FROM events {BETWEEN}"))?;
         let mut rows = statement.query((origin, log, after, upto))?;
-        let (mut count, mut total) = (0, Sum::default());
+        let (mut count, mut total) = (0, SetDigest::default());
         while let Some(row) = rows.next()? {
-            total.add(Sum::of(row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?));
+            total.add(SetDigest::of(row.get_ref(0)?.as_bytes().map_err(rusqlite::Error::from)?));
             count += 1;
         }
         Ok((count, total))

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use thrum_core::{ErrorKind, Fault, limits, payload::Tag, work::Work};
+use thrum_core::{Error, ErrorKind, limits, payload::Tag, work::Work};
 use thrum_store::{
     StoreError,
-    ops::{Beat, Register, Registration, Send},
+    ops::{Heartbeat, Register, Registration, Send},
     query::{Filter, Mailbox},
 };
 
 use crate::kit::Node;
 
-pub fn fault<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> Fault {
+pub fn refusal<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> Error {
     outcome.expect_err("is refused").into()
 }
 
@@ -61,7 +61,7 @@ fn mail_to_oneself_is_stored_and_already_read() {
 #[test]
 fn recipients_that_nobody_knows_are_all_listed_and_nothing_is_sent() {
     let mut node = team();
-    let refused = fault(node.store.write(|tx| tx.send(send("ann", &["bne", "ben", "@ghost"], "x"))));
+    let refused = refusal(node.store.write(|tx| tx.send(send("ann", &["bne", "ben", "@ghost"], "x"))));
     assert_eq!(refused.kind, ErrorKind::NotFound);
     assert_eq!(refused.message, "unknown recipients: @bne, @ghost \u{2014} no matching agent, role, or group found");
     assert_eq!(refused.hint.as_deref(), Some("Did you mean @ben?"));
@@ -72,9 +72,9 @@ fn recipients_that_nobody_knows_are_all_listed_and_nothing_is_sent() {
 fn content_has_bounds() {
     let mut node = team();
     let exact = "x".repeat(limits::MAX_CONTENT_BYTES);
-    assert_eq!(fault(node.store.write(|tx| tx.send(send("ann", &["ben"], "")))).kind, ErrorKind::Invalid);
+    assert_eq!(refusal(node.store.write(|tx| tx.send(send("ann", &["ben"], "")))).kind, ErrorKind::Invalid);
     assert_eq!(
-        fault(node.store.write(|tx| tx.send(send("ann", &["ben"], &format!("{exact}x"))))).kind,
+        refusal(node.store.write(|tx| tx.send(send("ann", &["ben"], &format!("{exact}x"))))).kind,
         ErrorKind::Invalid
     );
     // Every character escaped to six bytes is the worst case, and the event is still accepted.
@@ -95,14 +95,14 @@ fn an_agent_acts_only_where_it_lives() {
     for outcome in [
         node.store.write(|tx| tx.send(send("dee", &["ann"], "not hers")).map(|_| ())),
         node.store.write(|tx| tx.mark_read("dee", std::slice::from_ref(&sent.message_id)).map(|_| ())),
-        node.store.write(|tx| tx.start_session("dee", Beat::default()).map(|_| ())),
+        node.store.write(|tx| tx.start_session("dee", Heartbeat::default()).map(|_| ())),
         node.store.write(|tx| tx.delete_agent("dee", None).map(|_| ())),
     ] {
-        let refused = fault(outcome);
+        let refused = refusal(outcome);
         assert_eq!(refused.kind, ErrorKind::Refused, "{refused}");
         assert!(refused.hint.is_some());
     }
-    let unknown = fault(node.store.write(|tx| tx.send(send("nobody", &["ann"], "x"))));
+    let unknown = refusal(node.store.write(|tx| tx.send(send("nobody", &["ann"], "x"))));
     assert_eq!((unknown.kind, unknown.hint.is_some()), (ErrorKind::NotFound, true));
     assert!(node.store.write(|tx| tx.send(send("ann", &["dee"], "to her"))).is_ok(), "but mail reaches her");
 }
@@ -144,20 +144,20 @@ fn only_the_author_edits_and_deletes() {
     let mut node = team();
     let sent = node.send("ann", &["ben"], "first");
     let id = sent.message_id.as_str();
-    let refused = fault(node.store.write(|tx| tx.edit("ben", id, Some("x".into()), None)));
+    let refused = refusal(node.store.write(|tx| tx.edit("ben", id, Some("x".into()), None)));
     assert_eq!(
         (refused.kind, refused.message.as_str()),
         (ErrorKind::Refused, "only message author can edit (author: ann, current: ben)")
     );
     assert!(refused.hint.is_some());
-    assert_eq!(fault(node.store.write(|tx| tx.delete("ben", id, None))).kind, ErrorKind::Refused);
+    assert_eq!(refusal(node.store.write(|tx| tx.delete("ben", id, None))).kind, ErrorKind::Refused);
     assert_eq!(node.store.write(|tx| tx.edit("ann", id, Some("second".into()), None)).expect("edits").version, 1);
     assert_eq!(node.inbox("ben"), [("second".to_owned(), false)]);
     let deleted = node.store.write(|tx| tx.delete("ann", id, None)).expect("deletes");
     assert_eq!(node.store.write(|tx| tx.delete("ann", id, None)).expect("again"), deleted);
     assert_eq!(node.inbox("ben"), []);
     assert_eq!(
-        fault(node.store.write(|tx| tx.edit("ann", "msg_none", Some("x".into()), None))).kind,
+        refusal(node.store.write(|tx| tx.edit("ann", "msg_none", Some("x".into()), None))).kind,
         ErrorKind::NotFound
     );
     node.check();
@@ -171,7 +171,7 @@ fn reading_marks_each_message_of_ones_own_once() {
     assert_eq!(node.store.write(|tx| tx.mark_read("ben", &ids)).expect("reads").len(), 1);
     assert_eq!(node.store.write(|tx| tx.mark_read("ben", &ids)).expect("again"), Vec::<String>::new());
     assert_eq!(node.store.write(|tx| tx.mark_read("cy", &ids)).expect("not cy's"), Vec::<String>::new());
-    assert_eq!(fault(node.store.write(|tx| tx.mark_read("ben", &["msg_none".to_owned()]))).kind, ErrorKind::NotFound);
+    assert_eq!(refusal(node.store.write(|tx| tx.mark_read("ben", &["msg_none".to_owned()]))).kind, ErrorKind::NotFound);
     let events = node.store.reader().totals().expect("reads").events;
     assert_eq!(events, 5, "three registrations, a message, one receipt");
 }
@@ -204,11 +204,11 @@ fn a_repeated_request_with_its_key_is_one_message() {
     let again = node.store.write(|tx| tx.send(keyed("x"))).expect("answers");
     assert_eq!((first.message_id, first.recipients), (again.message_id, again.recipients));
     assert_eq!(node.inbox("ben").len(), 1);
-    assert_eq!(fault(node.store.write(|tx| tx.send(keyed("y")))).kind, ErrorKind::Refused);
+    assert_eq!(refusal(node.store.write(|tx| tx.send(keyed("y")))).kind, ErrorKind::Refused);
     let plain = Send { format: "plain".into(), ..keyed("x") };
     let scoped = Send { scopes: vec![Tag::new("module", "auth")], ..keyed("x") };
     for other in [plain, scoped] {
-        assert_eq!(fault(node.store.write(|tx| tx.send(other))).kind, ErrorKind::Refused);
+        assert_eq!(refusal(node.store.write(|tx| tx.send(other))).kind, ErrorKind::Refused);
     }
 }
 
@@ -258,7 +258,7 @@ fn registration_has_rules() {
         [("tester", "coder"), ("dee", "ann"), ("dee", "dee"), ("everyone", "coder"), ("Dee", "coder"), ("dee", "a/b")]
     {
         assert_eq!(
-            fault(node.store.write(|tx| tx.register(register(name, role, "m", false)))).kind,
+            refusal(node.store.write(|tx| tx.register(register(name, role, "m", false)))).kind,
             ErrorKind::Invalid,
             "{name} {role}"
         );
@@ -281,7 +281,7 @@ fn registration_has_rules() {
 #[test]
 fn a_session_says_what_is_going_on_until_it_ends() {
     let mut node = team();
-    let (first, _) = node.store.write(|tx| tx.start_session("ann", Beat::default())).expect("starts");
+    let (first, _) = node.store.write(|tx| tx.start_session("ann", Heartbeat::default())).expect("starts");
     node.store.write(|tx| tx.set_intent(&first, "fix the parser")).expect("sets");
     node.store.write(|tx| tx.set_task(&first, "T-1")).expect("sets");
     let context = node.store.reader().session(&first).expect("reads").expect("is here").context;
@@ -290,14 +290,17 @@ fn a_session_says_what_is_going_on_until_it_ends() {
         (Some("fix the parser"), Some("T-1")),
         "an update carries the whole context"
     );
-    let (second, _) = node.store.write(|tx| tx.start_session("ann", Beat::default())).expect("starts");
+    let (second, _) = node.store.write(|tx| tx.start_session("ann", Heartbeat::default())).expect("starts");
     let old = node.store.reader().session(&first).expect("reads").expect("is here");
     assert_eq!(old.end_reason.as_deref(), Some("crash_recovered"));
-    assert_eq!(fault(node.store.write(|tx| tx.set_intent(&first, "x"))).kind, ErrorKind::Refused);
-    node.store.write(|tx| tx.heartbeat(&second, Beat::default())).expect("beats");
+    assert_eq!(refusal(node.store.write(|tx| tx.set_intent(&first, "x"))).kind, ErrorKind::Refused);
+    node.store.write(|tx| tx.heartbeat(&second, Heartbeat::default())).expect("beats");
     node.store.write(|tx| tx.end_session(&second, None)).expect("ends");
     assert_eq!(node.store.reader().open_session("ann").expect("reads"), None);
-    assert_eq!(fault(node.store.write(|tx| tx.heartbeat("ses_none", Beat::default()))).kind, ErrorKind::NotFound);
+    assert_eq!(
+        refusal(node.store.write(|tx| tx.heartbeat("ses_none", Heartbeat::default()))).kind,
+        ErrorKind::NotFound
+    );
     node.check();
 }
 
@@ -352,7 +355,7 @@ fn a_clock_that_is_far_ahead_elsewhere_does_not_become_ours() {
     node.apply(&[message]);
     node.store.write(|tx| tx.mark_read("ann", &["msg_far".to_owned()])).expect("reads");
     let now = node.send("ann", &["ben"], "now").created_at;
-    let off = now.since(thrum_core::Stamp::from_nanos(crate::kit::START));
+    let off = now.since(thrum_core::Timestamp::from_nanos(crate::kit::START));
     assert!(off <= limits::CLOCK_OFF + Duration::from_secs(1), "{off:?}");
 }
 
@@ -413,8 +416,9 @@ fn a_name_that_is_an_agent_and_elsewhere_a_role_reaches_both_and_says_so() {
 fn every_change_of_a_context_replaces_the_one_before_at_a_go_daemon_and_git_was_asked_when_it_was() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
-    let (session, _) = node.store.write(|tx| tx.start_session("ann", Beat::default())).expect("starts");
-    let work = Beat { work: Some(Work { branch: Some("main".into()), ..Work::default() }), ..Beat::default() };
+    let (session, _) = node.store.write(|tx| tx.start_session("ann", Heartbeat::default())).expect("starts");
+    let work =
+        Heartbeat { work: Some(Work { branch: Some("main".into()), ..Work::default() }), ..Heartbeat::default() };
     let read = |node: &Node| node.store.reader().session(&session).expect("reads").expect("is here").context;
     node.world.pass(Duration::from_secs(1));
     node.store.write(|tx| tx.set_intent(&session, "first")).expect("sets");

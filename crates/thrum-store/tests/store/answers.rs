@@ -5,7 +5,7 @@ use thrum_core::{ErrorKind, limits, payload::Tag};
 use thrum_store::ops::Send;
 
 use crate::{
-    acts::{fault, send, team},
+    acts::{refusal, send, team},
     kit::{Node, foreign},
 };
 
@@ -46,7 +46,7 @@ fn who_answers_has_read_the_parent_and_both_or_neither_is_stored() {
     let mut node = team();
     let parent = node.send("ann", &["ben"], "question").message_id;
     let too_long = Send { content: "x".repeat(limits::MAX_CONTENT_BYTES + 1), ..answer("ben", &parent) };
-    assert_eq!(fault(node.store.write(|tx| tx.send(too_long))).kind, ErrorKind::Invalid);
+    assert_eq!(refusal(node.store.write(|tx| tx.send(too_long))).kind, ErrorKind::Invalid);
     assert!(
         node.store.reader().has_unread(&node.mailbox("ben")).expect("reads"),
         "nothing was sent, and nothing is read"
@@ -54,7 +54,7 @@ fn who_answers_has_read_the_parent_and_both_or_neither_is_stored() {
     node.store.write(|tx| tx.send(answer("ben", &parent))).expect("sends");
     assert!(!node.store.reader().has_unread(&node.mailbox("ben")).expect("reads"));
     let both = Send { mentions: vec!["cy".into()], ..answer("ben", &parent) };
-    assert_eq!(fault(node.store.write(|tx| tx.send(both))).kind, ErrorKind::Invalid);
+    assert_eq!(refusal(node.store.write(|tx| tx.send(both))).kind, ErrorKind::Invalid);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn an_answer_leaves_out_who_is_gone_and_fails_when_nobody_is_left() {
     let sent = node.store.write(|tx| tx.send(answer("ben", &parent))).expect("sends");
     assert_eq!((sent.recipients, sent.warnings.len()), (vec!["ann".to_owned()], 1));
     node.store.write(|tx| tx.delete_agent("ann", None)).expect("deletes");
-    let refused = fault(node.store.write(|tx| tx.send(answer("ben", &parent))));
+    let refused = refusal(node.store.write(|tx| tx.send(answer("ben", &parent))));
     assert_eq!(refused.kind, ErrorKind::NotFound);
     assert!(refused.message.starts_with("unknown recipients: @ann, @cy"), "{refused}");
 }
@@ -96,7 +96,7 @@ fn a_scope_that_addresses_is_a_mention_and_any_other_is_passed_through() {
         assert!(message.scopes.contains(&Tag::new(kind, value)), "{:?}", message.scopes);
     }
     for (kind, value) in [("", "auth"), ("module", "")] {
-        assert_eq!(fault(node.store.write(|tx| tx.send(tagged(kind, value)))).kind, ErrorKind::Invalid);
+        assert_eq!(refusal(node.store.write(|tx| tx.send(tagged(kind, value)))).kind, ErrorKind::Invalid);
     }
 }
 
@@ -164,7 +164,7 @@ fn a_message_to_a_group_of_go_thrum_goes_to_its_members() {
         sent.audiences
     );
     assert_eq!(node.inbox("cy"), [("to the group".to_owned(), false)]);
-    let unknown = fault(node.store.write(|tx| tx.send(send("ann", &["ops"], "to nobody"))));
+    let unknown = refusal(node.store.write(|tx| tx.send(send("ann", &["ops"], "to nobody"))));
     assert_eq!(unknown.kind, ErrorKind::NotFound, "{unknown}");
 }
 

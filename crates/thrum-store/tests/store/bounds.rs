@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use thrum_core::{ErrorKind, Event, bounds::MARK, limits};
 use thrum_store::{
     StoreError,
-    ops::{Beat, Register},
+    ops::{Heartbeat, Register},
     query::{AgentFilter, SessionFilter},
 };
 
@@ -87,7 +87,7 @@ fn our_own_door_refuses_what_is_longer_than_the_table() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     let refused = |outcome: Result<(), StoreError>| match outcome {
-        Err(StoreError::Refused(fault)) => assert_eq!(fault.kind, ErrorKind::Invalid, "{fault}"),
+        Err(StoreError::Refused(error)) => assert_eq!(error.kind, ErrorKind::Invalid, "{error}"),
         other => panic!("{other:?}"),
     };
     let long = "x".repeat(limits::MAX_TEXT_BYTES + 1);
@@ -99,7 +99,7 @@ fn our_own_door_refuses_what_is_longer_than_the_table() {
         ..Register::default()
     };
     refused(node.store.write(|tx| tx.register(register(&long))).map(drop));
-    let (session, _) = node.store.write(|tx| tx.start_session("ann", Beat::default())).expect("begins");
+    let (session, _) = node.store.write(|tx| tx.start_session("ann", Heartbeat::default())).expect("begins");
     refused(node.store.write(|tx| tx.set_intent(&session, &long)).map(drop));
     refused(node.store.write(|tx| tx.set_task(&session, &long)).map(drop));
     refused(node.store.write(|tx| tx.end_session(&session, Some(long.clone()))).map(drop));
@@ -110,7 +110,7 @@ fn our_own_door_refuses_what_is_longer_than_the_table() {
         uncommitted_files: (0..files).map(|n| format!("{n}/{}", "x".repeat(4000))).collect(),
         ..thrum_core::work::Work::default()
     };
-    let beat = |files| Beat { work: Some(work(files)), ..Beat::default() };
+    let beat = |files| Heartbeat { work: Some(work(files)), ..Heartbeat::default() };
     refused(node.store.write(|tx| tx.heartbeat(&session, beat(limits::MAX_CONTEXT_FILES + 1))).map(drop));
     // Each field is within its bounds, but the event as a whole is too large: it is cut.
     node.store.write(|tx| tx.heartbeat(&session, beat(limits::MAX_CONTEXT_FILES))).expect("is fitted");

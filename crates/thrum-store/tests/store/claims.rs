@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits};
-use thrum_store::ops::Beat;
+use thrum_core::{Ambient, Error, ErrorKind, Timestamp, limits};
+use thrum_store::ops::Heartbeat;
 
 use crate::kit::{self, Node, foreign};
 
@@ -70,7 +70,7 @@ fn a_claim_ends_by_time_by_release_and_with_the_session() {
     node.world.pass(HALF_AN_HOUR);
     assert_eq!(held(&node), paths([]));
 
-    let session = node.store.write(|tx| tx.start_session("ann", Beat::default())).expect("starts").0;
+    let session = node.store.write(|tx| tx.start_session("ann", Heartbeat::default())).expect("starts").0;
     claim(&mut node, "ann", paths(["."]));
     claim(&mut node, "bob", paths(["b.rs"]));
     node.store.write(move |tx| tx.end_session(&session, None)).expect("ends");
@@ -83,7 +83,7 @@ fn a_claim_ends_by_time_by_release_and_with_the_session() {
 #[test]
 fn claims_come_from_other_daemons_in_any_order_and_go_with_a_clean_up() {
     let mut node = node();
-    let end = Stamp::from_nanos(kit::START).plus(Duration::from_secs(5000)).to_string();
+    let end = Timestamp::from_nanos(kit::START).plus(Duration::from_secs(5000)).to_string();
     let claimed =
         foreign("evt_1", "d_go", 10, "file.claim", json!({"agent_id": "cy", "paths": ["x", "y"], "expires_at": end}));
     let released = foreign("evt_2", "d_go", 20, "file.release", json!({"agent_id": "cy", "paths": ["x"]}));
@@ -99,7 +99,7 @@ fn claims_come_from_other_daemons_in_any_order_and_go_with_a_clean_up() {
 #[test]
 fn a_clock_that_is_ahead_makes_no_claim_longer() {
     let mut node = node();
-    let at = |seconds: u64| Stamp::from_nanos(kit::START).plus(Duration::from_secs(seconds)).to_string();
+    let at = |seconds: u64| Timestamp::from_nanos(kit::START).plus(Duration::from_secs(seconds)).to_string();
     let year = 365 * 24 * 3600;
     let ahead = json!({"agent_id": "cy", "paths": ["ahead"], "expires_at": at(year + 600)});
     let endless = json!({"agent_id": "cy", "paths": ["endless"], "expires_at": at(year)});
@@ -119,7 +119,7 @@ fn what_is_out_of_bounds_is_refused() {
     let mut node = node();
     let mut refused = |paths: Vec<String>, within: Duration| {
         let refused = node.store.write(move |tx| tx.claim("ann", &paths, within)).expect_err("is refused");
-        Fault::from(refused).kind
+        Error::from(refused).kind
     };
     let many: Vec<String> = (0..=limits::MAX_CLAIM_PATHS).map(|n| n.to_string()).collect();
     for wrong in [paths(["/etc"]), paths(["../x"]), paths([""]), Vec::new(), many] {
@@ -133,5 +133,5 @@ fn what_is_out_of_bounds_is_refused() {
     }
     claim(&mut node, "ann", paths(["7"]));
     let one_more = node.store.write(|tx| tx.claim("ann", &["x".to_owned()], HALF_AN_HOUR)).expect_err("is refused");
-    assert_eq!(Fault::from(one_more).kind, ErrorKind::Refused);
+    assert_eq!(Error::from(one_more).kind, ErrorKind::Refused);
 }

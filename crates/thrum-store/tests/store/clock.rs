@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use serde_json::json;
-use thrum_core::{Ambient, Stamp, limits};
+use thrum_core::{Ambient, Timestamp, limits};
 use thrum_store::{
-    ops::Beat,
+    ops::Heartbeat,
     query::{Filter, Liveness, Order},
 };
 
@@ -17,16 +17,16 @@ const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 const THREE_YEARS: Duration = Duration::from_secs(3 * 365 * 86_400);
 
-fn now(node: &Node) -> Stamp {
+fn now(node: &Node) -> Timestamp {
     node.world.clone().now()
 }
 
 /// Checks whether something is stamped with the current time; the clock stands still while a test writes.
-fn is_now(node: &Node, at: Stamp) -> bool {
+fn is_now(node: &Node, at: Timestamp) -> bool {
     at >= now(node) && at.since(now(node)) < Duration::from_millis(1)
 }
 
-fn set(node: &Node, at: Stamp) {
+fn set(node: &Node, at: Timestamp) {
     node.world.set(at.nanos());
 }
 
@@ -37,7 +37,7 @@ fn first_page(node: &Node, agent: &str) -> Vec<String> {
 }
 
 /// The messages that `wait --after` finds.
-fn after(node: &Node, agent: &str, after: Stamp) -> Vec<String> {
+fn after(node: &Node, agent: &str, after: Timestamp) -> Vec<String> {
     let order = Order::OldestFirst;
     texts(
         node,
@@ -98,7 +98,7 @@ fn mail_that_a_peer_dates_years_ahead_stands_where_it_came_and_is_no_news_for_ev
     let shown = node.store.reader().message("msg_far0", None).expect("reads").expect("is here");
     assert_eq!(
         (shown.created_at, shown.claimed_at),
-        (Stamp::from_nanos(START), Stamp::from_nanos(START).plus(73 * 365 * DAY))
+        (Timestamp::from_nanos(START), Timestamp::from_nanos(START).plus(73 * 365 * DAY))
     );
 }
 
@@ -118,8 +118,8 @@ fn arrival_changes_what_is_shown_and_not_what_the_events_come_to() {
     }
     assert_eq!(early.store.projection().expect("a digest"), late.store.projection().expect("a digest"));
     let shown = |node: &Node| node.store.reader().message("msg_far1", None).expect("reads").expect("is here");
-    assert_eq!(shown(&early).created_at, Stamp::from_nanos(START), "it came an hour before its time");
-    assert_eq!(shown(&early).updated_at, Some(Stamp::from_nanos(START)));
+    assert_eq!(shown(&early).created_at, Timestamp::from_nanos(START), "it came an hour before its time");
+    assert_eq!(shown(&early).updated_at, Some(Timestamp::from_nanos(START)));
     assert_eq!(shown(&late).created_at, shown(&late).claimed_at, "here it is an old message");
 }
 
@@ -131,7 +131,7 @@ fn what_is_ahead_by_a_little_more_than_is_allowed_stands_behind_what_is_ahead_by
     node.register("ann", "coder");
     let said = |id: &str, millis: u64| {
         let body = json!({"message_id": format!("msg_{id}"), "agent_id": "far", "recipients": ["ann"], "body": {"content": id}});
-        let at = Stamp::from_nanos(START).plus(limits::CLOCK_AHEAD).plus(Duration::from_millis(millis));
+        let at = Timestamp::from_nanos(START).plus(limits::CLOCK_AHEAD).plus(Duration::from_millis(millis));
         let mut fields = json!({"event_id": format!("evt_{id}"), "type": "message.create", "origin_daemon": "d_far", "v": 1, "timestamp": at.to_string()});
         fields.as_object_mut().expect("an object").extend(body.as_object().expect("an object").clone());
         kit::event(&fields)
@@ -151,7 +151,7 @@ fn what_is_ahead_by_a_little_more_than_is_allowed_stands_behind_what_is_ahead_by
     // If a clock is off by more, answers are not stamped by its time, and it gets no allowance.
     node.apply(&[said("far", 11 * 60 * 1000)]);
     let far = node.store.reader().message("msg_far", None).expect("reads").expect("is here");
-    assert_eq!(far.created_at, Stamp::from_nanos(START));
+    assert_eq!(far.created_at, Timestamp::from_nanos(START));
     // `wait --after` the last seen message finds the next one.
     node.world.pass(3 * SECOND);
     node.send("ann", &["ann"], "next");
@@ -219,7 +219,7 @@ fn what_takes_the_place_of_something_that_lies_ahead_counts() {
     node.register("ben", "tester");
     let message = node.send("ben", &["ann"], "ahead").message_id;
     node.store.write(|tx| tx.edit("ben", &message, Some("edited ahead".into()), None)).expect("edits");
-    let beat = |intent: &str| Beat { intent: Some(intent.to_owned()), ..Beat::default() };
+    let beat = |intent: &str| Heartbeat { intent: Some(intent.to_owned()), ..Heartbeat::default() };
     let (session, _) = node.store.write(|tx| tx.start_session("ben", beat("ahead"))).expect("starts");
     set(&node, right.plus(DAY));
 
@@ -258,7 +258,7 @@ fn what_takes_the_place_of_something_that_lies_ahead_counts() {
     node.world.pass(SECOND);
     node.send("ann", &["everyone"], "to all again");
     assert!(first_page(&node, "ben").contains(&"to all again".to_owned()));
-    let (_, at) = node.store.write(|tx| tx.start_session("ben", Beat::default())).expect("starts");
+    let (_, at) = node.store.write(|tx| tx.start_session("ben", Heartbeat::default())).expect("starts");
     assert!(is_now(&node, at), "{at}");
     assert!(node.store.reader().open_session("ben").expect("reads").is_some());
     node.check();
@@ -269,7 +269,7 @@ fn an_agent_that_is_gone_is_not_there_because_a_clock_was_ahead() {
     let (mut node, mut far) = (Node::new(1), Node::new(2));
     far.world.pass(THREE_YEARS);
     far.register("far", "coder");
-    let session = far.store.write(|tx| tx.start_session("far", Beat::default())).expect("starts").0;
+    let session = far.store.write(|tx| tx.start_session("far", Heartbeat::default())).expect("starts").0;
     node.pull(&far, 0);
     let arrived = now(&node);
     node.world.pass(DAY + SECOND);
@@ -282,7 +282,7 @@ fn an_agent_that_is_gone_is_not_there_because_a_clock_was_ahead() {
     let right = now(&node);
     set(&node, right.plus(THREE_YEARS));
     node.register("ann", "coder");
-    let session = node.store.write(|tx| tx.start_session("ann", Beat::default())).expect("starts").0;
+    let session = node.store.write(|tx| tx.start_session("ann", Heartbeat::default())).expect("starts").0;
     let ahead = now(&node);
     node.store.write(|tx| tx.seen("ann", ahead)).expect("notes");
     set(&node, right.plus(2 * HOUR));
@@ -302,7 +302,7 @@ fn the_machine_whose_events_lie_ahead_is_named_with_how_far() {
     let ahead = node.store.reader().ahead(now(&node)).expect("reads");
     let named: Vec<_> = ahead.iter().map(|ahead| (ahead.origin.clone(), ahead.via.as_str(), ahead.events)).collect();
     assert_eq!(named, [("d_far".to_owned(), "d_peer", 1), (node.home(), "", 21)], "ten messages and eleven receipts");
-    assert_eq!(ahead[0].latest, Stamp::from_nanos(START).plus(73 * 365 * DAY + SECOND));
+    assert_eq!(ahead[0].latest, Timestamp::from_nanos(START).plus(73 * 365 * DAY + SECOND));
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn a_clock_that_is_not_set_stands_where_it_stood() {
     node.register("ann", "coder");
     node.send("ann", &["ann"], "before");
     let right = now(&node);
-    set(&node, Stamp::from_nanos(20_000_000_000));
+    set(&node, Timestamp::from_nanos(20_000_000_000));
     let left = Some(node.store.left());
     node = node.reopen(left);
     node.apply(&[dated(1, HOUR)]);
@@ -325,7 +325,7 @@ fn a_clock_that_is_not_set_stands_where_it_stood() {
 
     // A database created while the clock is not set.
     let mut young = Node::new(2);
-    set(&young, Stamp::ZERO);
+    set(&young, Timestamp::ZERO);
     young.register("ann", "coder");
     young.apply(&[dated(1, 73 * 365 * DAY)]);
     set(&young, right);
@@ -339,7 +339,7 @@ fn a_clock_that_is_put_back_by_minutes_leaves_the_order_as_it_was() {
     node.register("ann", "coder");
     node.world.pass(limits::CLOCK_OFF);
     node.send("ann", &["ann"], "first");
-    set(&node, Stamp::from_nanos(START));
+    set(&node, Timestamp::from_nanos(START));
     node.send("ann", &["ann"], "second");
     assert_eq!(first_page(&node, "ann"), ["second", "first"]);
     node.check();

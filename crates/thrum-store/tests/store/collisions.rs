@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use thrum_core::{
-    Ambient, Stamp, limits,
+    Ambient, Timestamp, limits,
     work::{FileChange, Work},
 };
-use thrum_store::ops::Beat;
+use thrum_store::ops::Heartbeat;
 
 use crate::kit::{self, Node, foreign};
 
@@ -16,7 +16,7 @@ fn works(node: &mut Node, agent: &str, files: &[(&str, u64)], committed: bool) {
     node.register(agent, &format!("role-{agent}"));
     let change = |(path, second): &(&str, u64)| FileChange {
         path: (*path).to_owned(),
-        last_modified: Some(Stamp::from_nanos(kit::START).plus(Duration::from_secs(*second)).to_string()),
+        last_modified: Some(Timestamp::from_nanos(kit::START).plus(Duration::from_secs(*second)).to_string()),
         additions: 3,
         status: "modified".into(),
         ..FileChange::default()
@@ -28,13 +28,13 @@ fn works(node: &mut Node, agent: &str, files: &[(&str, u64)], committed: bool) {
         uncommitted_files: if committed { Vec::new() } else { names },
         ..Work::default()
     };
-    let (agent, beat) = (agent.to_owned(), Beat { work: Some(work), ..Beat::default() });
+    let (agent, beat) = (agent.to_owned(), Heartbeat { work: Some(work), ..Heartbeat::default() });
     node.store.write(move |tx| tx.start_session(&agent, beat)).expect("starts");
 }
 
 /// Adds an agent elsewhere that changed files at these seconds.
 fn elsewhere(node: &mut Node, files: &[(&str, i64)]) {
-    let change = |(path, second): &(&str, i64)| json!({"path": path, "status": "modified", "additions": 1, "last_modified": Stamp::from_nanos(kit::START + second * 1_000_000_000).to_string()});
+    let change = |(path, second): &(&str, i64)| json!({"path": path, "status": "modified", "additions": 1, "last_modified": Timestamp::from_nanos(kit::START + second * 1_000_000_000).to_string()});
     let changes: Vec<Value> = files.iter().map(change).collect();
     let context = json!({"session_id": "ses_cy", "worktree_path": "/src/ann", "file_changes": changes,
         "uncommitted_files": files.iter().map(|(path, _)| path).collect::<Vec<_>>()});
@@ -111,13 +111,13 @@ fn what_git_cannot_tell_apart_and_what_one_has_from_the_other_is_no_collision() 
         uncommitted_files: vec!["a.rs".into()],
         file_changes: vec![FileChange {
             path: "a.rs".into(),
-            last_modified: Some(Stamp::from_nanos(kit::START).plus(Duration::from_secs(110)).to_string()),
+            last_modified: Some(Timestamp::from_nanos(kit::START).plus(Duration::from_secs(110)).to_string()),
             ..FileChange::default()
         }],
         ..Work::default()
     };
     node.store
-        .write(move |tx| tx.start_session("dan", Beat { work: Some(shared), ..Beat::default() }))
+        .write(move |tx| tx.start_session("dan", Heartbeat { work: Some(shared), ..Heartbeat::default() }))
         .expect("starts");
     assert_eq!(later(&mut node), ["ann: dan a.rs", "dan: ann a.rs"]);
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use thrum_core::Fault;
+use thrum_core::Error;
 use thrum_store::{OpenOptions, Store, StoreError, ops::Send};
 
 use crate::kit::{Node, World};
@@ -20,9 +20,9 @@ fn a_database_of_a_newer_version_is_refused_in_a_sentence_and_left_alone() {
     let before = fs::read(&path).expect("reads");
     let error = open(&path, &node).err().expect("is refused");
     assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
-    let fault = Fault::from(error);
-    assert!(fault.message.starts_with("the database is of format 99; this version of thrum reads up to "), "{fault}");
-    assert!(fault.hint.is_some());
+    let error = Error::from(error);
+    assert!(error.message.starts_with("the database is of format 99; this version of thrum reads up to "), "{error}");
+    assert!(error.hint.is_some());
     assert!(fs::read(&path).expect("reads") == before, "it was changed");
 }
 
@@ -88,7 +88,7 @@ fn a_full_disk_refuses_new_mail_and_keeps_the_old() {
         assert!(stored < 1000, "the disk is never full");
     };
     assert!(matches!(error, StoreError::Full), "{error}");
-    assert!(Fault::from(error).hint.is_some());
+    assert!(Error::from(error).hint.is_some());
     assert_eq!(node.inbox("ann").len(), stored);
     assert_eq!(
         node.store.heads().expect("heads"),
@@ -113,5 +113,5 @@ fn a_directory_that_cannot_be_written_is_a_clear_error() {
     let outcome = if outcome.is_ok() { open(&node.path().join("messages.db"), &node) } else { outcome };
     let error = outcome.err().expect("is refused");
     assert!(matches!(error, StoreError::ReadOnly(_)), "{error}");
-    assert!(Fault::from(error).hint.is_some());
+    assert!(Error::from(error).hint.is_some());
 }

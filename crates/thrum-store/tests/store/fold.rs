@@ -150,7 +150,7 @@ fn a_database_of_another_daemon_gets_the_mailboxes_of_this_one() {
     let own = std::mem::replace(&mut node.key, kit::key(5));
     let left = node.store.left();
     let mut node = node.reopen(Some(left));
-    assert_eq!(node.store.mailboxes().expect("digest"), thrum_core::Sum::default(), "nobody lives here yet");
+    assert_eq!(node.store.mailboxes().expect("digest"), thrum_core::SetDigest::default(), "nobody lives here yet");
     node.key = own;
     let left = node.store.left();
     assert_eq!(node.reopen(Some(left)).store.mailboxes().expect("digest"), before);
@@ -206,7 +206,7 @@ fn a_clean_up_hides_what_came_before_it_but_no_message() {
 fn what_is_older_than_a_purge_never_comes_back() {
     let mut node = node();
     node.register("bob", "coder");
-    let cutoff = thrum_core::Stamp::from_nanos(kit::START + 10_000_000_000).to_string();
+    let cutoff = thrum_core::Timestamp::from_nanos(kit::START + 10_000_000_000).to_string();
     let purge =
         kit::signed("evt_9", 7, 1, 60, &Payload::PurgeExecuted(PurgeExecuted { cutoff, ..PurgeExecuted::default() }));
     let old = message("evt_1", 1, "msg_1", json!({"recipients": ["bob"]}));

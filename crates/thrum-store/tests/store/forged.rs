@@ -162,7 +162,8 @@ fn ids_made_here_are_this_daemons() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     let sent = node.send("ann", &["ann"], "hello");
-    let session = node.store.write(|tx| tx.start_session("ann", thrum_store::ops::Beat::default())).expect("starts").0;
+    let session =
+        node.store.write(|tx| tx.start_session("ann", thrum_store::ops::Heartbeat::default())).expect("starts").0;
     let rows = node.store.reader().page(0, 100, usize::MAX).expect("a page").rows;
     for id in rows.iter().map(|row| &row.id).chain([&sent.message_id, &session]) {
         assert!(thrum_core::ids::is_made_by(id, &node.home()), "{id}");

@@ -34,7 +34,7 @@ fn numbered(number: u64) -> Vec<Event> {
         agent_id: format!("ann{number}"),
         work_contexts: vec![context],
     })));
-    let expires_at = thrum_core::Stamp::from_nanos(crate::kit::START + 3_600_000_000_000).to_string();
+    let expires_at = thrum_core::Timestamp::from_nanos(crate::kit::START + 3_600_000_000_000).to_string();
     let paths = || vec!["src".to_owned(), "docs".to_owned()];
     let claim = |paths| {
         Payload::FileClaim(payload::FileClaim {

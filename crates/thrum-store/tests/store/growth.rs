@@ -2,7 +2,7 @@
 //! much input costs ten times as much. Measured in rows changed and instructions run, not in time.
 
 use serde_json::{Value, json};
-use thrum_core::{Event, Stamp, exchange::Batch};
+use thrum_core::{Event, Timestamp, exchange::Batch};
 
 use crate::kit::{self, Node, foreign};
 
@@ -269,7 +269,7 @@ fn a_mailbox_that_is_filled_or_emptied_costs_the_same_each_message_and_no_transa
 #[test]
 fn a_purge_costs_the_same_each_event_that_it_takes_and_no_transaction_grows() {
     let purge = |node: &mut Node| {
-        let cutoff = Stamp::from_nanos(kit::START + 80 * 24 * 3_600_000_000_000);
+        let cutoff = Timestamp::from_nanos(kit::START + 80 * 24 * 3_600_000_000_000);
         node.store.write(|tx| tx.purge(cutoff)).expect("purges");
     };
     let case = |name: &str, grows: bool, made: &dyn Fn(usize) -> Vec<Event>| {
@@ -303,7 +303,8 @@ fn a_purge_costs_the_same_each_event_that_it_takes_and_no_transaction_grows() {
 #[test]
 fn purges_that_are_due_at_one_time_cost_the_same_each_and_no_transaction_grows() {
     let day = 24 * 3600;
-    let cutoff = |n: usize| Stamp::from_nanos(kit::START + (90 * day + 3600) * 1_000_000_000 + seconds(n)).to_string();
+    let cutoff =
+        |n: usize| Timestamp::from_nanos(kit::START + (90 * day + 3600) * 1_000_000_000 + seconds(n)).to_string();
     let purge = |n: usize| event(n, &format!("d_go{n}"), 91 * day, "purge.executed", json!({"cutoff": cutoff(n)}));
     let stays = || (0..1000).map(|n| create(n, "d_other", 5000 * day, &format!("msg_{n}"))).collect::<Vec<_>>();
     let due = |node: &mut Node| {

@@ -12,12 +12,12 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use thrum_core::{
-    Ambient, DaemonKey, Draft, Event, Payload, Stamp,
+    Ambient, DaemonKey, Draft, Event, Payload, Timestamp,
     event::{Candidate, admit},
     exchange::{Applied, Batch},
 };
 use thrum_store::{
-    Left, OpenOptions, Store,
+    OpenOptions, Store, StoreFingerprint,
     ops::{Register, Send, Sent},
     query::{Filter, Mailbox},
 };
@@ -47,8 +47,8 @@ impl World {
 }
 
 impl Ambient for World {
-    fn now(&mut self) -> Stamp {
-        Stamp::from_nanos(self.now.load(Ordering::Relaxed))
+    fn now(&mut self) -> Timestamp {
+        Timestamp::from_nanos(self.now.load(Ordering::Relaxed))
     }
 
     fn fill(&mut self, buffer: &mut [u8]) {
@@ -97,12 +97,12 @@ impl Node {
         self.key.id().to_string()
     }
 
-    pub fn options(&self, left: Option<Left>) -> OpenOptions {
+    pub fn options(&self, left: Option<StoreFingerprint>) -> OpenOptions {
         OpenOptions::new(self.key.clone(), left)
     }
 
     /// Closes and reopens the store, with the given fingerprint beside the database.
-    pub fn reopen(self, left: Option<Left>) -> Self {
+    pub fn reopen(self, left: Option<StoreFingerprint>) -> Self {
         let Self { store, world, key, dir } = self;
         drop(store);
         let store =
@@ -241,7 +241,7 @@ pub fn key(number: u64) -> DaemonKey {
 
 /// An event of a daemon that signs, `seconds` after the start.
 pub fn signed(id: &str, number: u64, seq: u64, seconds: i64, payload: &Payload) -> Event {
-    let at = Stamp::from_nanos(START + seconds * 1_000_000_000);
+    let at = Timestamp::from_nanos(START + seconds * 1_000_000_000);
     Draft { id: id.into(), at, payload }.seal(&key(number), "log", seq).expect("seals")
 }
 
@@ -249,7 +249,7 @@ pub fn signed(id: &str, number: u64, seq: u64, seconds: i64, payload: &Payload) 
 pub fn foreign(id: &str, origin: &str, seconds: i64, kind: &str, payload: Value) -> Event {
     let mut fields = json!({
         "event_id": id, "type": kind, "origin_daemon": origin, "v": 1,
-        "timestamp": Stamp::from_nanos(START + seconds * 1_000_000_000).to_string(),
+        "timestamp": Timestamp::from_nanos(START + seconds * 1_000_000_000).to_string(),
     });
     let object = fields.as_object_mut().expect("an object");
     object.extend(payload.as_object().expect("an object").clone());

@@ -3,7 +3,7 @@
 use serde_json::json;
 use std::sync::{Arc, Mutex, mpsc};
 use thrum_core::{
-    ErrorKind, Fault,
+    Error, ErrorKind,
     event::Rejected,
     exchange::{Batch, Checkpoint},
 };
@@ -64,7 +64,7 @@ fn a_batch_its_projection_and_its_checkpoint_commit_together() {
     };
     let failed = node.store.write(|tx| {
         tx.apply(&batch)?;
-        Err::<(), _>(StoreError::from(Fault::new(ErrorKind::Failed, "the disk said no")))
+        Err::<(), _>(StoreError::from(Error::new(ErrorKind::Failed, "the disk said no")))
     });
     assert!(failed.is_err());
     let reader = node.store.reader();

@@ -1,7 +1,7 @@
 //! Records of purged origin sequences, and rebuilds after rows were lost: the cost of both is bounded by the size of
 //! the data.
 
-use thrum_core::{Event, Stamp, compare::LogOf, limits};
+use thrum_core::{Event, Timestamp, compare::LogOf, limits};
 
 use crate::kit::{self, Node};
 
@@ -12,7 +12,7 @@ fn old(origin: &str, number: u64) -> Event {
     Event {
         id: format!("evt_{origin}_{number}"),
         kind: "agent.update".into(),
-        at: Stamp::from_nanos(kit::START - 1_000_000_000),
+        at: Timestamp::from_nanos(kit::START - 1_000_000_000),
         origin: origin.into(),
         log: "7".into(),
         seq: number,
@@ -29,10 +29,10 @@ fn purged_node() -> Node {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     for origin in ["d_far", "d_near"] {
-        let kept = Event { at: Stamp::from_nanos(kit::START + 1), ..old(origin, 1) };
+        let kept = Event { at: Timestamp::from_nanos(kit::START + 1), ..old(origin, 1) };
         assert_eq!(node.apply(&[kept]).applied, 1);
     }
-    node.store.write(|tx| tx.purge(Stamp::from_nanos(kit::START))).expect("purges");
+    node.store.write(|tx| tx.purge(Timestamp::from_nanos(kit::START))).expect("purges");
     node
 }
 

@@ -92,8 +92,8 @@ fn what_a_removed_peer_served_is_not_counted_when_it_is_paired_again() {
 struct Still;
 
 impl thrum_core::Ambient for Still {
-    fn now(&mut self) -> thrum_core::Stamp {
-        thrum_core::Stamp::from_nanos(crate::kit::START)
+    fn now(&mut self) -> thrum_core::Timestamp {
+        thrum_core::Timestamp::from_nanos(crate::kit::START)
     }
 
     fn fill(&mut self, buffer: &mut [u8]) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use thrum_core::{
-    ErrorKind, Event, Fault, Payload, Stamp,
+    Error, ErrorKind, Event, Payload, Timestamp,
     payload::{AgentRegister, Body, MessageEdit},
 };
 use thrum_store::{
@@ -132,7 +132,7 @@ fn she_is_one_agent_her_old_session_has_ended_and_the_import_says_so_once() {
 fn her_own_old_message_can_be_edited_and_deleted_by_her_and_by_nobody_else() {
     let mut node = moved_in();
     node.register("ben", "reviewer");
-    let refused: Fault =
+    let refused: Error =
         node.store.write(|tx| tx.edit("ben", "msg_hers", Some("x".into()), None)).expect_err("is refused").into();
     assert_eq!(refused.kind, ErrorKind::Refused);
     node.store.write(|tx| tx.edit("ann", "msg_hers", Some("better".into()), None)).expect("edits");
@@ -274,7 +274,7 @@ fn who_says_it_first_has_taken_the_agent_over_and_a_daemon_with_a_key_is_nobodys
     ];
     expected.sort();
     assert_eq!(homes, expected);
-    let refused: Fault = node.store.reader().takeover(vec![first], Stamp::ZERO).expect_err("is refused").into();
+    let refused: Error = node.store.reader().takeover(vec![first], Timestamp::ZERO).expect_err("is refused").into();
     assert_eq!(refused.kind, ErrorKind::Invalid);
     // The earlier declaration wins even if it arrives later: all daemons must reach the same result.
     node.apply(&[kit::signed("evt_40", 1, 2, 40, &claim(GO))]);
@@ -333,9 +333,9 @@ fn an_agent_whose_name_cannot_be_one_here_is_refused_and_its_mail_stays_as_it_is
     let mut node = Node::new(1);
     node.world.pass(Duration::from_secs(100));
     node.apply(&[go(1, 1, "agent.register", register("user:leon", "leon"))]);
-    let takeover = node.store.reader().takeover(vec![GO.into()], Stamp::from_nanos(kit::START)).expect("reads");
+    let takeover = node.store.reader().takeover(vec![GO.into()], Timestamp::from_nanos(kit::START)).expect("reads");
     let refused = node.store.write(|tx| tx.adopt("user:leon", &takeover)).expect_err("is refused");
-    assert!(matches!(refused, StoreError::Refused(fault) if fault.kind == ErrorKind::Invalid));
+    assert!(matches!(refused, StoreError::Refused(error) if error.kind == ErrorKind::Invalid));
 }
 
 #[test]

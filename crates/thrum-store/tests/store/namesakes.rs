@@ -1,11 +1,11 @@
 //! Agents of one name at several daemons: the recipients of a message, and the owners of old mail.
 
 use serde_json::json;
-use thrum_core::{ErrorKind, Machines, Stamp};
+use thrum_core::{ErrorKind, Machines, Timestamp};
 use thrum_store::ops::{Adopted, Send, Takeover};
 
 use crate::{
-    acts::{fault, send},
+    acts::{refusal, send},
     kit::{self, Node, foreign},
 };
 
@@ -65,7 +65,7 @@ fn a_bare_name_that_two_others_have_is_an_error_that_lists_both() {
     third.pull(&there, 0);
     let names = machines(&third, &[(&here, "left"), (&there, "right")]);
     let bare = Send { machines: names.clone(), ..send("cy", &["ann"], "which?") };
-    let error = fault(third.store.write(|tx| tx.send(bare)));
+    let error = refusal(third.store.write(|tx| tx.send(bare)));
     assert_eq!(error.kind, ErrorKind::Invalid);
     assert!(error.message.contains("@ann@left") && error.message.contains("@ann@right"), "{error}");
     for (address, kind) in [
@@ -74,7 +74,7 @@ fn a_bare_name_that_two_others_have_is_an_error_that_lists_both() {
         ("@coder@left", ErrorKind::NotFound),
     ] {
         let send = Send { machines: names.clone(), ..send("cy", &[address], "x") };
-        assert_eq!(fault(third.store.write(|tx| tx.send(send))).kind, kind, "{address}");
+        assert_eq!(refusal(third.store.write(|tx| tx.send(send))).kind, kind, "{address}");
     }
     // A daemon behind a peer is named by its announced name and a part of its id; the whole id works, too.
     let by_id = Send { machines: names, ..send("cy", &[&format!("ann@{}", there.home())], "by id") };
@@ -169,7 +169,7 @@ fn mail_that_names_a_former_home_reaches_the_agent_where_it_lives_now() {
     let takeover = Takeover {
         former_homes: vec!["d_old".into()],
         agents: vec!["ann".into()],
-        latest: Stamp::from_nanos(kit::START + 10_000_000_000),
+        latest: Timestamp::from_nanos(kit::START + 10_000_000_000),
     };
     assert_eq!(node.store.write(|tx| tx.adopt("ann", &takeover)).expect("adopts"), Adopted::Taken(0));
     let late = json!({"message_id": "msg_late", "agent_id": "x", "recipients": ["ann"], "recipient_homes": {"d_old": ["ann"]}, "body": {"content": "late"}});

@@ -1,6 +1,6 @@
 //! Origins that no Thrum ever had: SQL and Rust must determine the same signer for them.
 
-use thrum_core::{Event, Stamp};
+use thrum_core::{Event, Timestamp};
 
 use crate::kit::{self, Node};
 
@@ -10,7 +10,7 @@ fn of(origin: &str) -> Event {
     Event {
         id: "evt_1".into(),
         kind: "odd".into(),
-        at: Stamp::from_nanos(kit::START),
+        at: Timestamp::from_nanos(kit::START),
         origin: origin.into(),
         log: String::new(),
         seq: 0,

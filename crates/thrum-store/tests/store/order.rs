@@ -41,7 +41,7 @@ fn bound(kind: IdKind, number: u64) -> String {
 }
 
 fn at(seconds: i64) -> String {
-    thrum_core::Stamp::from_nanos(kit::START + seconds * 1_000_000_000).to_string()
+    thrum_core::Timestamp::from_nanos(kit::START + seconds * 1_000_000_000).to_string()
 }
 
 /// The parts of an event: origin, second, type, payload.
@@ -265,14 +265,14 @@ fn the_generated_events_are_of_all_types() {
 #[test]
 fn the_id_with_a_time_lies_half_way() {
     let made = thrum_core::ids::ulid_time(&id_of("msg", 2)).expect("a time");
-    assert_eq!(made.since(thrum_core::Stamp::from_nanos(kit::START)).as_secs(), 30);
+    assert_eq!(made.since(thrum_core::Timestamp::from_nanos(kit::START)).as_secs(), 30);
 }
 
 #[test]
 fn a_purge_that_lies_in_the_future_folds_when_it_is_due() {
     let message =
         kit::foreign("evt_1", "d_go1", 1, "message.create", json!({"message_id": "msg_1", "agent_id": "ann"}));
-    let cutoff = thrum_core::Stamp::from_nanos(kit::START + 3_600_000_000_000).to_string();
+    let cutoff = thrum_core::Timestamp::from_nanos(kit::START + 3_600_000_000_000).to_string();
     let purge = kit::foreign("evt_2", "d_go1", 600, "purge.executed", json!({"cutoff": cutoff}));
 
     let mut early = Node::new(1);

@@ -1,7 +1,7 @@
 //! A database that is not the one we left must not reuse its sequences.
 
 use crate::kit::Node;
-use thrum_store::{Left, OpenOptions, Store};
+use thrum_store::{OpenOptions, Store, StoreFingerprint};
 
 fn used(seed: u64) -> Node {
     let mut node = Node::new(seed);
@@ -37,7 +37,7 @@ fn a_copy_of_the_file_that_is_put_back_within_one_run_begins_a_new_log() {
     let end = node.store.left().sequence;
     assert_eq!((node.store.left().counter, end), (copied.counter, copied.sequence + 1));
     for (sequence, is_ours) in [(copied.sequence, true), (end, true), (end + 1, false)] {
-        let left = Left { sequence, ..node.store.left() };
+        let left = StoreFingerprint { sequence, ..node.store.left() };
         node = node.reopen(Some(left));
         assert_eq!(log_of(&node) == log, is_ours, "noted {sequence}, ends at {end}");
     }

@@ -9,7 +9,7 @@ use thrum_store::{
 use serde_json::json;
 
 use crate::{
-    acts::{fault, send, team},
+    acts::{refusal, send, team},
     kit::{self, Node},
 };
 
@@ -162,12 +162,12 @@ fn only_what_one_sent_oneself_is_in_the_outbox() {
     let id = node.send("ann", &["ben"], "x").message_id;
     let reader = node.store.reader();
     assert_eq!(ops::sent_by(&reader, "ann", &id).expect("hers").message_id, id);
-    let refused = fault(ops::sent_by(&reader, "ben", &id));
+    let refused = refusal(ops::sent_by(&reader, "ben", &id));
     assert_eq!(
         (refused.kind, refused.message.as_str()),
         (thrum_core::ErrorKind::Refused, format!("{id} was sent by @ann").as_str())
     );
-    assert_eq!(fault(ops::sent_by(&reader, "ben", "msg_none")).kind, thrum_core::ErrorKind::NotFound);
+    assert_eq!(refusal(ops::sent_by(&reader, "ben", "msg_none")).kind, thrum_core::ErrorKind::NotFound);
 }
 
 #[test]

@@ -223,12 +223,12 @@ fn interrupted(
     }
 }
 
-fn digests(node: &Node) -> [thrum_core::Sum; 2] {
+fn digests(node: &Node) -> [thrum_core::SetDigest; 2] {
     [node.store.projection().expect("a digest"), node.store.mailboxes().expect("a digest")]
 }
 
 fn purge_all(tx: &mut Tx<'_>) -> Result<(), StoreError> {
-    tx.purge(thrum_core::Stamp::from_nanos(kit::START + 1_000_000_000_000))
+    tx.purge(thrum_core::Timestamp::from_nanos(kit::START + 1_000_000_000_000))
 }
 
 /// P5, I6

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use thrum_core::{
-    ErrorKind, Fault, Stamp, limits,
+    Error, ErrorKind, Timestamp, limits,
     payload::Tag,
     work::{FileChange, Work},
 };
 use thrum_store::{
     StoreError,
-    ops::{self, Beat},
+    ops::{self, Heartbeat},
     query::{Liveness, SessionFilter},
 };
 
@@ -18,7 +18,7 @@ use crate::kit::{Node, START};
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
-fn fault<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> Fault {
+fn refusal<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> Error {
     outcome.expect_err("is refused").into()
 }
 
@@ -26,11 +26,11 @@ fn events(node: &Node) -> u64 {
     node.store.reader().totals().expect("reads").events
 }
 
-fn start(node: &mut Node, agent: &str, beat: Beat) -> String {
+fn start(node: &mut Node, agent: &str, beat: Heartbeat) -> String {
     node.store.write(|tx| tx.start_session(agent, beat)).expect("starts").0
 }
 
-fn now(node: &Node) -> Stamp {
+fn now(node: &Node) -> Timestamp {
     use thrum_core::Ambient;
     node.world.clone().now()
 }
@@ -44,11 +44,11 @@ fn liveness(node: &Node, session: &str) -> Liveness {
 fn a_sign_of_life_is_no_event_and_news_are() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
-    let session = start(&mut node, "ann", Beat::default());
-    let beat = |node: &mut Node, beat: Beat| node.store.write(|tx| tx.heartbeat(&session, beat)).expect("beats");
+    let session = start(&mut node, "ann", Heartbeat::default());
+    let beat = |node: &mut Node, beat: Heartbeat| node.store.write(|tx| tx.heartbeat(&session, beat)).expect("beats");
     let before = events(&node);
     node.world.pass(HOUR);
-    beat(&mut node, Beat::default());
+    beat(&mut node, Heartbeat::default());
     assert_eq!(events(&node), before);
     assert_eq!(node.store.reader().session(&session).expect("reads").expect("is here").last_seen_at, now(&node));
 
@@ -65,12 +65,13 @@ fn a_sign_of_life_is_no_event_and_news_are() {
         file_changes: vec![change],
         ..Work::default()
     };
-    let said = Beat { work: Some(work.clone()), add_scopes: vec![Tag::new("module", "auth")], ..Beat::default() };
+    let said =
+        Heartbeat { work: Some(work.clone()), add_scopes: vec![Tag::new("module", "auth")], ..Heartbeat::default() };
     beat(&mut node, said.clone());
     assert_eq!(events(&node), before + 1);
     beat(&mut node, said);
     assert_eq!(events(&node), before + 1, "the same again is no news");
-    beat(&mut node, Beat { remove_scopes: vec![Tag::new("module", "auth")], ..Beat::default() });
+    beat(&mut node, Heartbeat { remove_scopes: vec![Tag::new("module", "auth")], ..Heartbeat::default() });
     let context = node.store.reader().session(&session).expect("reads").expect("is here").context;
     assert_eq!(
         (context.branch.as_deref(), context.scopes.as_slice()),
@@ -86,19 +87,20 @@ fn a_session_says_from_the_start_what_it_is_about_and_its_peer_hears_it() {
     let (mut node, mut far) = (Node::new(1), Node::new(2));
     node.register("ann", "coder");
     let work = Work { branch: Some("x".into()), changed_files: vec!["src/a.rs".into()], ..Work::default() };
-    let session = start(&mut node, "ann", Beat { work: Some(work), intent: Some("parse".into()), ..Beat::default() });
+    let session =
+        start(&mut node, "ann", Heartbeat { work: Some(work), intent: Some("parse".into()), ..Heartbeat::default() });
     far.pull(&node, 0);
     let there = far.store.reader().session(&session).expect("reads").expect("is here").context;
     assert_eq!((there.intent.as_deref(), there.changed_files), (Some("parse"), vec!["src/a.rs".to_owned()]));
     node.store.write(|tx| tx.end_session(&session, None)).expect("ends");
-    assert_eq!(fault(node.store.write(|tx| tx.heartbeat(&session, Beat::default()))).kind, ErrorKind::Refused);
+    assert_eq!(refusal(node.store.write(|tx| tx.heartbeat(&session, Heartbeat::default()))).kind, ErrorKind::Refused);
 }
 
 #[test]
 fn a_context_has_bounds() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
-    let session = start(&mut node, "ann", Beat::default());
+    let session = start(&mut node, "ann", Heartbeat::default());
     let many = |count: usize| (0..count).map(|n| format!("f{n}")).collect::<Vec<_>>();
     let long = "x".repeat(limits::MAX_TEXT_BYTES + 1);
     for work in [
@@ -106,20 +108,22 @@ fn a_context_has_bounds() {
         Work { changed_files: vec![long.clone()], ..Work::default() },
         Work { branch: Some(long.clone()), ..Work::default() },
     ] {
-        let beat = Beat { work: Some(work), ..Beat::default() };
-        assert_eq!(fault(node.store.write(|tx| tx.heartbeat(&session, beat))).kind, ErrorKind::Invalid);
+        let beat = Heartbeat { work: Some(work), ..Heartbeat::default() };
+        assert_eq!(refusal(node.store.write(|tx| tx.heartbeat(&session, beat))).kind, ErrorKind::Invalid);
     }
-    let empty = Beat { add_refs: vec![Tag::new("", "x")], ..Beat::default() };
-    assert_eq!(fault(node.store.write(|tx| tx.heartbeat(&session, empty))).kind, ErrorKind::Invalid);
+    let empty = Heartbeat { add_refs: vec![Tag::new("", "x")], ..Heartbeat::default() };
+    assert_eq!(refusal(node.store.write(|tx| tx.heartbeat(&session, empty))).kind, ErrorKind::Invalid);
     let fits = Work { uncommitted_files: many(limits::MAX_CONTEXT_FILES), ..Work::default() };
-    node.store.write(|tx| tx.heartbeat(&session, Beat { work: Some(fits), ..Beat::default() })).expect("fits");
+    node.store
+        .write(|tx| tx.heartbeat(&session, Heartbeat { work: Some(fits), ..Heartbeat::default() }))
+        .expect("fits");
 }
 
 #[test]
 fn a_session_nobody_hears_of_is_not_active_for_ever_and_any_sign_of_life_makes_it_so_again() {
     let (mut node, mut far) = (Node::new(1), Node::new(2));
     node.register("ann", "coder");
-    let session = start(&mut node, "ann", Beat::default());
+    let session = start(&mut node, "ann", Heartbeat::default());
     far.pull(&node, 0);
     node.world.pass(limits::AGENT_SILENT);
     assert_eq!(liveness(&node, &session), Liveness::Active);
@@ -127,7 +131,7 @@ fn a_session_nobody_hears_of_is_not_active_for_ever_and_any_sign_of_life_makes_i
     assert_eq!(liveness(&node, &session), Liveness::Silent);
     let at = now(&node);
     node.store.write(|tx| tx.seen("ann", at)).expect("writes");
-    node.store.write(|tx| tx.seen("ann", Stamp::from_nanos(START))).expect("writes");
+    node.store.write(|tx| tx.seen("ann", Timestamp::from_nanos(START))).expect("writes");
     assert_eq!(liveness(&node, &session), Liveness::Active, "a late note takes nothing away");
     // A peer sees neither calls nor waits, so it waits longer before it reports an agent as silent.
     far.world.pass(DAY);
@@ -146,9 +150,9 @@ fn only_agents_of_this_daemon_that_nobody_heard_of_for_long_are_left_behind() {
     }
     far.register("far", "coder");
     node.pull(&far, 0);
-    start(&mut node, "crashed", Beat::default());
+    start(&mut node, "crashed", Heartbeat::default());
     node.world.pass(40 * DAY);
-    start(&mut node, "busy", Beat::default());
+    start(&mut node, "busy", Heartbeat::default());
     let at = now(&node);
     node.store.write(|tx| tx.seen("called", at)).expect("writes");
     let names = |node: &Node, days: u32| {
@@ -165,7 +169,7 @@ fn only_agents_of_this_daemon_that_nobody_heard_of_for_long_are_left_behind() {
     assert_eq!(gone, ["old"], "whoever came back meanwhile stays");
     assert!(node.store.reader().agent_here("busy").expect("reads").is_some());
     node.check();
-    let refused = fault(node.store.write(|tx| tx.start_session("old", Beat::default())));
+    let refused = refusal(node.store.write(|tx| tx.start_session("old", Heartbeat::default())));
     let (_, at) = refused.message.split_once("it was deleted at ").unwrap();
     assert!(at.starts_with("2026-05-07T") && at.len() == "2026-05-07T00:00:00Z".len(), "to the second: {refused}");
 }
@@ -174,7 +178,7 @@ fn only_agents_of_this_daemon_that_nobody_heard_of_for_long_are_left_behind() {
 fn the_state_of_a_worktree_is_written_down_when_it_is_news() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
-    let session = node.store.write(|tx| tx.start_session("ann", Beat::default())).expect("starts").0;
+    let session = node.store.write(|tx| tx.start_session("ann", Heartbeat::default())).expect("starts").0;
     let work = |files: &[&str]| Work {
         branch: Some("main".into()),
         uncommitted_files: files.iter().map(|&file| file.to_owned()).collect(),
@@ -183,7 +187,7 @@ fn the_state_of_a_worktree_is_written_down_when_it_is_news() {
     let note = |node: &mut Node, files: &[&str]| {
         node.world.pass(Duration::from_secs(60));
         let news = node.store.reader().is_news(&session, &work(files)).expect("reads");
-        let (id, beat) = (session.clone(), Beat { work: Some(work(files)), ..Beat::default() });
+        let (id, beat) = (session.clone(), Heartbeat { work: Some(work(files)), ..Heartbeat::default() });
         let before = node.ids().len();
         node.store.write(move |tx| tx.note_work(&id, beat)).expect("notes");
         assert_eq!(node.ids().len() > before, news, "an event is written where it is news");

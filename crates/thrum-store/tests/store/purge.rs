@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use serde_json::json;
-use thrum_core::{ErrorKind, Event, Fault, Payload, Stamp, payload};
+use thrum_core::{Error, ErrorKind, Event, Payload, Timestamp, payload};
 use thrum_store::{
     Purged, StoreError,
-    ops::{Beat, Send},
+    ops::{Heartbeat, Send},
 };
 
 use crate::kit::{self, Node, START, foreign};
 
-fn now(node: &Node) -> Stamp {
+fn now(node: &Node) -> Timestamp {
     let mut world = node.world.clone();
     thrum_core::Ambient::now(&mut world)
 }
@@ -25,7 +25,7 @@ fn node() -> Node {
     node
 }
 
-fn purge(node: &mut Node, before: Stamp) -> Purged {
+fn purge(node: &mut Node, before: Timestamp) -> Purged {
     node.store.purge(before).expect("purges")
 }
 
@@ -49,7 +49,7 @@ fn purged_text_is_nowhere_in_the_files_and_the_rest_is() {
     }
     node.store
         .write(|tx| {
-            tx.start_session("ann", Beat::default()).and_then(|(id, _)| tx.set_intent(&id, "the old secret plan"))
+            tx.start_session("ann", Heartbeat::default()).and_then(|(id, _)| tx.set_intent(&id, "the old secret plan"))
         })
         .expect("an intent");
     node.world.pass(Duration::from_secs(1));
@@ -122,7 +122,7 @@ fn what_is_not_written_yet_is_not_purged() {
     let mut node = node();
     node.send("ann", &["bob"], "just now");
     let hour_ahead = now(&node).plus(Duration::from_secs(3600));
-    let Err(StoreError::Refused(Fault { kind, message, hint, .. })) = node.store.write(|tx| tx.purge(hour_ahead))
+    let Err(StoreError::Refused(Error { kind, message, hint, .. })) = node.store.write(|tx| tx.purge(hour_ahead))
     else {
         panic!("it was taken")
     };
@@ -142,7 +142,7 @@ fn mail_that_is_written_after_a_purge_stays_although_the_clock_is_set_back() {
     let left = node.store.left();
     let mut node = node.reopen(Some(left));
     node.send("ann", &["bob"], "after the purge");
-    let session = node.store.write(|tx| tx.start_session("ann", Beat::default())).expect("a session").0;
+    let session = node.store.write(|tx| tx.start_session("ann", Heartbeat::default())).expect("a session").0;
     node.store.write(|tx| tx.set_intent(&session, "an intent")).expect("sets");
     assert_eq!(node.inbox("bob").len(), 1);
     let session = node.store.reader().session(&session).expect("reads").expect("is here");
@@ -177,7 +177,7 @@ fn mail_that_is_written_after_hearing_of_a_purge_stays_although_the_own_clock_is
 #[test]
 fn a_purge_that_lies_far_ahead_does_not_become_our_clock() {
     let mut node = node();
-    let far = Stamp::from_nanos(START).plus(Duration::from_secs(30 * 24 * 3600));
+    let far = Timestamp::from_nanos(START).plus(Duration::from_secs(30 * 24 * 3600));
     node.apply(&[foreign("evt_1", "d_other", 30 * 24 * 3600, "purge.executed", json!({"cutoff": far.to_string()}))]);
     node.send("ann", &["bob"], "now");
     let sent = node.store.reader().list(&thrum_store::query::Filter { limit: 1, ..Default::default() }).expect("lists");
@@ -216,7 +216,7 @@ fn a_repeated_request_for_a_purged_message_sends_nothing_and_says_so() {
     node.world.pass(Duration::from_secs(1));
     let cutoff = now(&node);
     purge(&mut node, cutoff);
-    let again = node.store.write(|tx| tx.send(send)).map(drop).map_err(Fault::from).expect_err("is refused");
+    let again = node.store.write(|tx| tx.send(send)).map(drop).map_err(Error::from).expect_err("is refused");
     assert!(again.kind == ErrorKind::Refused && again.message.contains("purged"), "{again}");
     assert_eq!(node.inbox("bob"), []);
 }
@@ -244,7 +244,7 @@ fn ones_own_purged_mail_that_a_peer_offers_is_no_sign_of_another_database() {
 #[test]
 fn a_purge_that_came_before_is_kept_by_a_rebuild_and_by_a_database_of_an_older_fold() {
     let mut node = node();
-    let cutoff = Stamp::from_nanos(START + 10_000_000_000).to_string();
+    let cutoff = Timestamp::from_nanos(START + 10_000_000_000).to_string();
     node.apply(&[
         foreign("evt_1", "d_go", 20, "purge.executed", json!({"cutoff": cutoff})),
         foreign(
@@ -288,22 +288,22 @@ fn a_purge_that_came_before_is_kept_by_a_rebuild_and_by_a_database_of_an_older_f
 fn a_purge_that_lies_far_ahead_keeps_nobody_from_comparing_until_it_is_near() {
     let mut node = node();
     let days = 24 * 3600;
-    let far = |days: i64| Stamp::from_nanos(START + days * 24 * 3600 * 1_000_000_000);
+    let far = |days: i64| Timestamp::from_nanos(START + days * 24 * 3600 * 1_000_000_000);
     node.apply(&[
         signed_purge("evt_1", 7, 1, 3000 * days, far(3000)),
         signed_purge("evt_2", 7, 2, 30 * days, far(30)),
         // A purge written far in the future with a past cutoff takes effect at once.
-        signed_purge("evt_3", 8, 1, 40 * days, Stamp::from_nanos(START)),
+        signed_purge("evt_3", 8, 1, 40 * days, Timestamp::from_nanos(START)),
     ]);
     let shown = |node: &Node| {
         let purges = node.store.reader().purges().expect("reads");
         purges.into_iter().map(|said| (said.by, said.cutoff, said.waits, said.far_ahead)).collect::<Vec<_>>()
     };
     assert!(!node.store.reader().purge_waits().expect("reads"), "nothing is held up");
-    assert_eq!(node.store.reader().purged_before().expect("reads"), Stamp::from_nanos(START));
+    assert_eq!(node.store.reader().purged_before().expect("reads"), Timestamp::from_nanos(START));
     let [third, one, other] = &shown(&node)[..] else { panic!("three") };
     let by = |number| kit::key(number).id().to_string();
-    assert_eq!(third, &(by(8), Stamp::from_nanos(START), false, false));
+    assert_eq!(third, &(by(8), Timestamp::from_nanos(START), false, false));
     assert_eq!((one, other), (&(by(7), far(30), true, true), &(by(7), far(3000), true, true)));
 
     node.world.set(far(29).nanos() + 1);
@@ -320,7 +320,7 @@ fn a_purge_that_lies_far_ahead_keeps_nobody_from_comparing_until_it_is_near() {
 }
 
 /// A purge signed by one of the daemons with keys.
-fn signed_purge(id: &str, number: u64, seq: u64, seconds: i64, cutoff: Stamp) -> Event {
+fn signed_purge(id: &str, number: u64, seq: u64, seconds: i64, cutoff: Timestamp) -> Event {
     let said = payload::PurgeExecuted { cutoff: cutoff.to_string(), ..payload::PurgeExecuted::default() };
     kit::signed(id, number, seq, seconds, &Payload::PurgeExecuted(said))
 }
@@ -331,7 +331,7 @@ fn signed_purge(id: &str, number: u64, seq: u64, seconds: i64, cutoff: Stamp) ->
 fn an_unsigned_purge_takes_away_only_what_its_origin_wrote() {
     let mut node = node();
     let text = |id: &str, content: &str| json!({"message_id": id, "agent_id": "x", "recipients": ["bob"], "body": {"content": content}});
-    let cutoff = Stamp::from_nanos(START + 50_000_000_000);
+    let cutoff = Timestamp::from_nanos(START + 50_000_000_000);
     let unsigned = foreign("evt_purge", "d_go", 60, "purge.executed", json!({"cutoff": cutoff.to_string()}));
     node.apply(&[
         foreign("evt_1", "d_go", 10, "message.create", text("msg_1", "of the one that purges")),
@@ -361,7 +361,11 @@ fn an_unsigned_purge_takes_away_only_what_its_origin_wrote() {
     };
     assert_eq!(left(&node), ["evt_2", "evt_3", "evt_4"]);
     assert_eq!(node.store.reader().message("msg_1", None).expect("reads"), None);
-    assert_eq!(node.store.reader().purged_before().expect("reads"), Stamp::ZERO, "nothing is purged of everybody's");
+    assert_eq!(
+        node.store.reader().purged_before().expect("reads"),
+        Timestamp::ZERO,
+        "nothing is purged of everybody's"
+    );
     let said = &node.store.reader().purges().expect("reads")[0];
     assert_eq!((said.by.as_str(), said.signed), ("d_go", false));
     // The purged events do not come back.
@@ -377,7 +381,7 @@ fn an_unsigned_purge_takes_away_only_what_its_origin_wrote() {
 #[test]
 fn what_is_about_a_message_that_an_unsigned_purge_took_is_not_counted_as_waiting_in_any_order() {
     let message = "msg_01KMTPH8JR0000000000000007";
-    let cutoff = Stamp::from_nanos(START + 50_000_000_000).to_string();
+    let cutoff = Timestamp::from_nanos(START + 50_000_000_000).to_string();
     let made = |id: &str, origin: &str| {
         foreign(
             id,

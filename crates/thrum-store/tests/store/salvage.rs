@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::json;
-use thrum_core::{Ambient, Sum, compare::LogOf};
+use thrum_core::{Ambient, SetDigest, compare::LogOf};
 use thrum_store::{Checkup, Condition, OpenOptions, Salvaged, Store, StoreError, reindex, salvage};
 
 use crate::kit::{Node, World, foreign};
@@ -148,7 +148,7 @@ fn what_could_not_be_read_is_named_by_its_number() {
         .collect();
     let salvaged = original.survives(|bytes| pages.iter().for_each(|page| bytes[page * PAGE] = 0x77));
     let ours = LogOf { origin: original.node.home(), log: original.node.store.left().log_id };
-    let missing = salvaged.missing.get(&ours).map_or(0, thrum_core::Runs::count);
+    let missing = salvaged.missing.get(&ours).map_or(0, thrum_core::RangeSet::count);
     assert!(missing > 0 && missing <= salvaged.lost, "{salvaged:?}");
 }
 
@@ -278,11 +278,11 @@ fn garbage_of_any_kind_is_read_without_harm() {
             .unwrap()
             .rows
             .into_iter()
-            .map(|row| (row.id, Sum::of(row.body.as_bytes())))
+            .map(|row| (row.id, SetDigest::of(row.body.as_bytes())))
             .collect();
         let signed = |row: &&thrum_core::exchange::Row| row.origin == original.node.home();
         assert!(
-            rows.iter().filter(signed).all(|row| genuine.get(&row.id) == Some(&Sum::of(row.body.as_bytes()))),
+            rows.iter().filter(signed).all(|row| genuine.get(&row.id) == Some(&SetDigest::of(row.body.as_bytes()))),
             "round {round}"
         );
         assert_eq!(rows.len() as u64, salvaged.events);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use thrum_core::{Stamp, payload::PresenceState};
+use thrum_core::{Timestamp, payload::PresenceState};
 use thrum_store::query::{Filter, Presence};
 
 use crate::kit::{Node, START};
@@ -33,8 +33,8 @@ fn the_last_word_about_a_program_counts_everywhere_and_is_said_once() {
     let (mut left, mut right) = two();
     let ben = right.mailbox("ben");
     let say = |node: &mut Node, state, wakeable| {
-        let since = Stamp::from_nanos(START - 7_200_000_000_000);
-        node.store.write(|tx| tx.say_presence("ben", state, wakeable, (since, Stamp::ZERO))).expect("says")
+        let since = Timestamp::from_nanos(START - 7_200_000_000_000);
+        node.store.write(|tx| tx.say_presence("ben", state, wakeable, (since, Timestamp::ZERO))).expect("says")
     };
     let before = events(&right);
     assert!(!say(&mut right, None, false), "nothing was known");
@@ -48,8 +48,8 @@ fn the_last_word_about_a_program_counts_everywhere_and_is_said_once() {
     let idle = Presence {
         state: Some(PresenceState::Idle),
         wakeable: true,
-        since: Stamp::from_nanos(START - 7_200_000_000_000),
-        person_at: Stamp::ZERO,
+        since: Timestamp::from_nanos(START - 7_200_000_000_000),
+        person_at: Timestamp::ZERO,
     };
     for node in [&mut left, &mut right] {
         assert_eq!(node.store.reader().presence(&ben).expect("reads"), Some(idle));
@@ -57,7 +57,7 @@ fn the_last_word_about_a_program_counts_everywhere_and_is_said_once() {
         node.check();
     }
     assert!(
-        left.store.write(|tx| tx.say_presence("ben", None, false, (Stamp::ZERO, Stamp::ZERO))).is_err(),
+        left.store.write(|tx| tx.say_presence("ben", None, false, (Timestamp::ZERO, Timestamp::ZERO))).is_err(),
         "it does not live there"
     );
     right.store.write(|tx| tx.delete_agent("ben", None)).expect("deletes");
@@ -101,7 +101,7 @@ fn what_two_agents_write_each_other_counts_from_the_last_prompt_of_a_person_to_e
     let (mut left, mut right) = two();
     left.register("cy", "tester");
     let (ann, ben) = (left.mailbox("ann"), right.mailbox("ben"));
-    let count = |node: &Node, stirred_at: Stamp, most: u64| {
+    let count = |node: &Node, stirred_at: Timestamp, most: u64| {
         let exchange = node.store.reader().exchange(&ann, &ben, stirred_at, most).expect("reads");
         (exchange.messages, exchange.since)
     };
@@ -114,30 +114,30 @@ fn what_two_agents_write_each_other_counts_from_the_last_prompt_of_a_person_to_e
     right.send("ben", &["ann"], "an answer");
     left.pull(&right, 0);
     assert_eq!(
-        [count(&left, Stamp::ZERO, 10), count(&right, Stamp::ZERO, 10)],
-        [(7, Stamp::ZERO); 2],
+        [count(&left, Timestamp::ZERO, 10), count(&right, Timestamp::ZERO, 10)],
+        [(7, Timestamp::ZERO); 2],
         "with what went to all"
     );
-    assert_eq!(count(&left, Stamp::ZERO, 2).0, 2);
+    assert_eq!(count(&left, Timestamp::ZERO, 2).0, 2);
     right.world.pass(Duration::from_secs(1));
-    let person_at = Stamp::from_nanos(START + 1_000_000_000);
+    let person_at = Timestamp::from_nanos(START + 1_000_000_000);
     right
         .store
         .write(|tx| tx.say_presence("ben", Some(PresenceState::Working), false, (person_at, person_at)))
         .expect("says");
     left.pull(&right, 0);
-    assert_eq!([count(&left, Stamp::ZERO, 10), count(&right, Stamp::ZERO, 10)], [(0, person_at); 2]);
+    assert_eq!([count(&left, Timestamp::ZERO, 10), count(&right, Timestamp::ZERO, 10)], [(0, person_at); 2]);
     left.world.pass(Duration::from_secs(2));
     left.send("ann", &["ben"], "and again");
-    assert_eq!(count(&left, Stamp::ZERO, 10), (1, person_at));
-    let later = Stamp::from_nanos(START + 3_000_000_000);
+    assert_eq!(count(&left, Timestamp::ZERO, 10), (1, person_at));
+    let later = Timestamp::from_nanos(START + 3_000_000_000);
     assert_eq!(count(&left, later, 10), (0, later), "a prompt that is not written down yet");
     // Published once more without it, it is still the last value.
     right
         .store
-        .write(|tx| tx.say_presence("ben", Some(PresenceState::Idle), false, (person_at, Stamp::ZERO)))
+        .write(|tx| tx.say_presence("ben", Some(PresenceState::Idle), false, (person_at, Timestamp::ZERO)))
         .expect("says");
     left.pull(&right, 0);
-    assert_eq!(count(&left, Stamp::ZERO, 10), (1, person_at));
+    assert_eq!(count(&left, Timestamp::ZERO, 10), (1, person_at));
     left.check();
 }

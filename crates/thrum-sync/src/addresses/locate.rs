@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use thrum_core::{ErrorKind, Fault, name};
+use thrum_core::{Error, ErrorKind, name};
 
 use super::Addresses;
 use crate::{
@@ -38,11 +38,11 @@ impl Addresses {
     ///
     /// # Errors
     /// Why the peer cannot or must not be reached.
-    pub(crate) async fn connect(&self, peer: &Peer) -> Result<(Conn, String, Option<Node>), Fault> {
+    pub(crate) async fn connect(&self, peer: &Peer) -> Result<(Conn, String, Option<Node>), Error> {
         let transport = self.route(peer)?;
         let Located { address, unproven } = self.locate(peer, &*transport).await?;
         // Hints are meant for a user who has just acted; this dial is repeated automatically.
-        let conn = transport.dial(&address).await.map_err(|fault| Fault { hint: None, ..fault })?;
+        let conn = transport.dial(&address).await.map_err(|error| Error { hint: None, ..error })?;
         Ok((conn, address, unproven))
     }
 
@@ -50,8 +50,8 @@ impl Addresses {
     /// stop the connection, and the next one records it.
     pub(crate) async fn learn_node(&self, peer: &Peer, node: Node) {
         tracing::info!("[pairing] {} listens on {node}: its token goes there and nowhere else", peer.name);
-        if let Err(fault) = self.change(peer, move |registry, id| registry.learn_node(id, &node)).await {
-            tracing::warn!("{fault}");
+        if let Err(error) = self.change(peer, move |registry, id| registry.learn_node(id, &node)).await {
+            tracing::warn!("{error}");
         }
     }
 
@@ -69,14 +69,14 @@ impl Addresses {
             }
             Ok(())
         });
-        if let Err(fault) = renamed.await {
-            tracing::warn!("{fault}");
+        if let Err(error) = renamed.await {
+            tracing::warn!("{error}");
         }
     }
 
     /// Returns the transport on which a peer was paired.
-    pub(crate) fn route(&self, peer: &Peer) -> Result<Arc<dyn Transport>, Fault> {
-        let refused = |why: &str| Fault::new(ErrorKind::Refused, why);
+    pub(crate) fn route(&self, peer: &Peer) -> Result<Arc<dyn Transport>, Error> {
+        let refused = |why: &str| Error::new(ErrorKind::Refused, why);
         if peer.token.is_none() {
             return Err(refused("it was paired without a token; pair again"));
         }
@@ -87,7 +87,7 @@ impl Addresses {
         }
         let transport = kind.and_then(|kind| self.transport(kind)).ok_or_else(|| {
             let name = kind.map_or_else(|| peer.transport.clone().unwrap_or_default(), |kind| kind.to_string());
-            Fault::new(
+            Error::new(
                 ErrorKind::Unavailable,
                 format!("it was paired over {}, which is not available", name::printable(&name)),
             )
@@ -99,18 +99,18 @@ impl Addresses {
     }
 
     /// Returns the address of a peer, after checking that its node is there.
-    pub(crate) async fn locate(&self, peer: &Peer, transport: &dyn Transport) -> Result<Located, Fault> {
+    pub(crate) async fn locate(&self, peer: &Peer, transport: &dyn Transport) -> Result<Located, Error> {
         if transport.kind() == Kind::Local {
             return Ok(Located::of(peer.address.clone()));
         }
-        if let Some(fault) = transport.condition().borrow().fault() {
-            return Err(fault);
+        if let Some(error) = transport.condition().borrow().error() {
+            return Err(error);
         }
         let there = match transport.node_at(&peer.address).await {
             Ok(node) => node,
             // No node has the address, or it is malformed: the stored address is only the peer's claim.
-            Err(fault) if matches!(fault.kind, ErrorKind::NotFound | ErrorKind::Invalid) => None,
-            Err(fault) => return Err(fault),
+            Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Invalid) => None,
+            Err(error) => return Err(error),
         };
         match (&peer.node, there) {
             (Some(its), Some(there)) if its.id == there.id => {
@@ -123,7 +123,7 @@ impl Addresses {
             (Some(its), there) => self.follow(peer, its, there, transport).await.map(Located::of),
             (None, None) => {
                 let shown = name::printable(&peer.address);
-                Err(Fault::new(
+                Err(Error::new(
                     ErrorKind::Unavailable,
                     format!("no node of this tailnet has {shown}; nothing was sent"),
                 ))
@@ -138,7 +138,7 @@ impl Addresses {
         its: &Node,
         there: Option<Node>,
         transport: &dyn Transport,
-    ) -> Result<String, Fault> {
+    ) -> Result<String, Error> {
         let neighbours = transport.neighbours().await?;
         let old = name::printable(&peer.address);
         let now = neighbours.into_iter().find(|neighbour| neighbour.node.id == its.id);
@@ -153,7 +153,7 @@ impl Addresses {
             }
             None => {
                 let instead = there.map_or_else(String::new, |there| format!(", and {old} belongs to {there}"));
-                Err(Fault::new(ErrorKind::Unavailable, format!("its node {its} is not on this tailnet{instead}; nothing was sent")).hint(
+                Err(Error::new(ErrorKind::Unavailable, format!("its node {its} is not on this tailnet{instead}; nothing was sent")).hint(
                     format!(
                         "If it has another node now, it says so when it calls; else `thrum peer remove {}`, and pair again.",
                         peer.name
@@ -167,8 +167,8 @@ impl Addresses {
     async fn change(
         &self,
         peer: &Peer,
-        change: impl FnOnce(&mut Registry, &str) -> Result<(), Fault> + Send + 'static,
-    ) -> Result<(), Fault> {
+        change: impl FnOnce(&mut Registry, &str) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
         let (env, peer) = (Arc::clone(&self.env), peer.clone());
         blocking(move || {
             let mut auth = env.auth();

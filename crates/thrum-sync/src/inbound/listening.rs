@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use crate::{
 /// A listener that is open or should be open.
 pub(super) struct Listening {
     pub(super) kind: Kind,
-    pub(super) address: Result<String, Fault>,
+    pub(super) address: Result<String, Error>,
     accepting: Option<Accepting>,
 }
 
@@ -41,7 +41,7 @@ impl Inbound {
     /// # Errors
     /// The user's configuration forbids it, there is no such transport, or it cannot listen (from then on also reported
     /// by `listen_error`).
-    pub(crate) async fn listen(self: &Arc<Self>, kind: Kind) -> Result<String, Fault> {
+    pub(crate) async fn listen(self: &Arc<Self>, kind: Kind) -> Result<String, Error> {
         self.addresses.may_use(kind)?;
         self.addresses.wait_until_up(kind).await?;
         let mut listeners = self.listeners.lock().await;
@@ -71,20 +71,20 @@ impl Inbound {
                 });
                 Ok(address)
             }
-            Err(fault) => {
-                listeners.push(Listening { kind, address: Err(fault.clone()), accepting: None });
-                Err(fault)
+            Err(error) => {
+                listeners.push(Listening { kind, address: Err(error.clone()), accepting: None });
+                Err(error)
             }
         }
     }
 
     /// Opens a listener on the stored port. If that port is taken and all peers of this kind can learn a new one, uses
     /// another port. Returns `true` if peers know a different port.
-    async fn open(self: &Arc<Self>, kind: Kind) -> Result<(Box<dyn Listener>, bool), Fault> {
+    async fn open(self: &Arc<Self>, kind: Kind) -> Result<(Box<dyn Listener>, bool), Error> {
         let transport = self
             .addresses
             .transport(kind)
-            .ok_or_else(|| Fault::new(ErrorKind::Unavailable, format!("the {kind} transport is not available")))?;
+            .ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("the {kind} transport is not available")))?;
         let (kept, all_follow) = {
             let auth = self.env.auth();
             let mut of_kind = auth.registry.peers().iter().filter(|peer| peer.kind() == Some(kind));
@@ -92,9 +92,9 @@ impl Inbound {
         };
         let listener = match transport.listen(kept).await {
             // A Go Thrum dials only the port that it knows. With such a peer, wait until that port is free.
-            Err(fault) if kept.is_some() && all_follow => {
-                let listener = transport.listen(None).await.map_err(|_| fault.clone())?;
-                tracing::warn!("{fault}; listening at {} instead, as peers are told", listener.address());
+            Err(error) if kept.is_some() && all_follow => {
+                let listener = transport.listen(None).await.map_err(|_| error.clone())?;
+                tracing::warn!("{error}; listening at {} instead, as peers are told", listener.address());
                 listener
             }
             opened => opened?,
@@ -136,7 +136,7 @@ impl Inbound {
                 let opened = if is_up { Some(self.listen(kind).await) } else { None };
                 let (outcome, failed) = match opened {
                     Some(Ok(address)) => (format!("listening for peers at {address}"), false),
-                    Some(Err(fault)) => (fault.message, true),
+                    Some(Err(error)) => (error.message, true),
                     None => (String::new(), false),
                 };
                 if outcome != said {

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use thrum_core::{Stamp, limits};
+use thrum_core::{Timestamp, limits};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     time::timeout,
@@ -23,13 +23,13 @@ pub struct NewerGo {
     /// The caller's address.
     whence: String,
     /// Time of the call.
-    at: Stamp,
+    at: Timestamp,
     /// Number of such calls without a pause of [`limits::NEWER_GO_SHOWN`].
     times: u64,
 }
 
 impl NewerGo {
-    fn is_old(&self, now: Stamp) -> bool {
+    fn is_old(&self, now: Timestamp) -> bool {
         now.since(self.at) > limits::NEWER_GO_SHOWN
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A reply and information about its recipient.
-type Answer = Result<Answered, Fault>;
+type Answer = Result<Answered, Error>;
 
 struct Answered {
     line: String,
@@ -95,7 +95,7 @@ impl Inbound {
                     let Some(before) = session.take() else { return NoLine::Closed };
                     let (answer, after) = match self.answer(line, before, id, stop).await {
                         Ok(answer) => answer,
-                        Err(fault) => return io::Error::other(fault.message).into(),
+                        Err(error) => return io::Error::other(error.message).into(),
                     };
                     *session = Some(after);
                     match answer {
@@ -104,7 +104,7 @@ impl Inbound {
                             (held, lent_by) = (turn, lender);
                             line
                         }
-                        Err(fault) => wire::error_line(&None, &fault.into()),
+                        Err(error) => wire::error_line(&None, &error.into()),
                     }
                 }
                 Err(NoLine::TooLong(limit)) => {
@@ -140,7 +140,7 @@ impl Inbound {
         mut session: PeerSession,
         visitor: u64,
         stop: &CancellationToken,
-    ) -> Result<(Answer, PeerSession), Fault> {
+    ) -> Result<(Answer, PeerSession), Error> {
         let env = Arc::clone(&self.env);
         // Zeroized on drop, because a request contains a token or a code.
         let line = zeroize::Zeroizing::new(line);
@@ -189,7 +189,7 @@ impl Inbound {
             () = stop.cancelled() => None,
             turn = self.admission.turn(&peer) => turn,
         };
-        let Some(turn) = turn else { return Err(Fault::new(ErrorKind::Refused, "closed before the answer")) };
+        let Some(turn) = turn else { return Err(Error::new(ErrorKind::Refused, "closed before the answer")) };
         let inbound = Arc::clone(self);
         let served = blocking(move || {
             let env = &inbound.env;

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
-use thrum_core::{Stamp, json, limits, name};
+use thrum_core::{Timestamp, json, limits, name};
 
 use crate::{
     Token,
@@ -40,7 +40,7 @@ struct Entry {
     address: String,
     daemon_id: String,
     token: Token,
-    paired_at: Option<Stamp>,
+    paired_at: Option<Timestamp>,
 }
 
 /// An entry that is not taken over, and the reason.
@@ -189,7 +189,7 @@ fn entry(value: &Value) -> Result<Entry, Refused> {
     let name = if text("name").is_empty() { shown("daemon_id") } else { shown("name") };
     let name = name.chars().take(limits::MAX_PEER_NAME_CHARS - 8).collect();
     let (address, daemon_id) = (text("address").to_owned(), daemon_id.to_owned());
-    Ok(Entry { name, address, daemon_id, token, paired_at: Stamp::parse(text("paired_at")) })
+    Ok(Entry { name, address, daemon_id, token, paired_at: Timestamp::parse(text("paired_at")) })
 }
 
 /// If several entries have the same id, the last one counts, as in Go. With one token for two peers, each would be
@@ -256,7 +256,7 @@ mod tests {
             );
             assert!(new[0].token.as_ref().is_some_and(|known| known.matches(&token('1'))));
             assert_eq!((new[0].as_daemon_id.as_deref(), new[0].token_used), (Some("d_go"), true));
-            assert_eq!(new[0].paired_at, Stamp::parse("2026-03-28T17:05:13.899Z"));
+            assert_eq!(new[0].paired_at, Timestamp::parse("2026-03-28T17:05:13.899Z"));
         }
         for empty in ["[]", "{}", r#"{"local":{"daemon_id":"d_go"},"peers":null}"#] {
             assert_eq!(judged(empty, &[]).0.len(), 0, "{empty}");

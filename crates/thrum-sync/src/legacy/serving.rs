@@ -28,8 +28,8 @@ use std::{
 
 use serde::Serialize;
 use thrum_core::{
-    Fault, Payload, Stamp,
-    exchange::{Footing, Page, Row},
+    Error, Payload, Timestamp,
+    exchange::{Page, Prerequisites, Row},
     limits,
     payload::{EventType, Legacy},
 };
@@ -44,11 +44,11 @@ use crate::{Log, Now, protocol::wire::Pull};
 const LOOKED_AT: usize = 16;
 
 /// Returns why a row would stop a legacy peer; `None` if it would not.
-pub fn withheld(row: &Row, footing: &Footing) -> Option<&'static str> {
-    if footing.hidden {
+pub fn withheld(row: &Row, prerequisites: &Prerequisites) -> Option<&'static str> {
+    if prerequisites.hidden {
         return Some("a purge or a clean-up hides it");
     }
-    if footing.lacks_session {
+    if prerequisites.session_missing {
         return Some("its session did not begin before it");
     }
     if journal::is_too_long(&row.body) {
@@ -60,7 +60,7 @@ pub fn withheld(row: &Row, footing: &Footing) -> Option<&'static str> {
             Some("it is of a message, and unknown or unreadable")
         }
         Ok(_) if EventType::waits_for_message(&row.kind) => {
-            footing.lacks_message.then_some("its message does not stand before it")
+            prerequisites.message_missing.then_some("its message does not stand before it")
         }
         Ok(payload) => payload.legacy_author().and_then(unfit),
         Err(_) => None,
@@ -69,11 +69,11 @@ pub fn withheld(row: &Row, footing: &Footing) -> Option<&'static str> {
 
 /// Returns a withheld row if the user should know about it. Rows hidden by a purge or clean-up are no loss, and neither
 /// are rows about such a message. Long events are reported from the log instead.
-fn worth_telling(row: &Row, footing: &Footing) -> Option<unsent::Found> {
-    if footing.hidden || footing.lacks_message || journal::is_too_long(&row.body) {
+fn worth_telling(row: &Row, prerequisites: &Prerequisites) -> Option<unsent::Found> {
+    if prerequisites.hidden || prerequisites.message_missing || journal::is_too_long(&row.body) {
         return None;
     }
-    withheld(row, footing).map(|why| (row.sequence, row.id.clone(), why))
+    withheld(row, prerequisites).map(|why| (row.sequence, row.id.clone(), why))
 }
 
 /// Returns why a name is unusable: a legacy peer writes to a file with the author's unmodified name.
@@ -97,7 +97,7 @@ pub struct Skipped {
     /// The event's type.
     pub r#type: String,
     /// When it was skipped.
-    pub since: Stamp,
+    pub since: Timestamp,
 }
 
 /// The requests and the progress of legacy peers.
@@ -116,7 +116,7 @@ struct Asker {
     barren: Option<Barren>,
     withheld: Withheld,
     /// The log that the peer reads, its position according to the last request and reply, and the time of the request.
-    read: Option<(Arc<str>, u64, Stamp)>,
+    read: Option<(Arc<str>, u64, Timestamp)>,
 }
 
 /// A range of a log without servable events.
@@ -162,7 +162,7 @@ impl Askers {
 
     /// Returns how far a peer has read the log `id`, according to its last request and reply, and the time of the
     /// request. `None` before its first request.
-    pub fn read_upto(&self, peer: &str, id: &str) -> Option<(u64, Stamp)> {
+    pub fn read_upto(&self, peer: &str, id: &str) -> Option<(u64, Timestamp)> {
         let asker = self.0.get(peer)?;
         let (_, after, at) = asker.read.as_ref().filter(|(log, ..)| **log == *id)?;
         let barren =
@@ -185,7 +185,7 @@ impl Askers {
         pull: &Pull,
         log: &dyn Log,
         now: Now,
-    ) -> Result<Page, Fault> {
+    ) -> Result<Page, Error> {
         let plan = locked().0.entry(peer.to_owned()).or_default().ask(peer, pull.after, now);
         let id = log.id();
         let mut withheld = Vec::new();
@@ -224,7 +224,7 @@ impl Asker {
         Plan { most: if after < self.singly { Some(1) } else { self.most }, skips, barren: self.barren.clone() }
     }
 
-    fn stuck(&mut self, peer: &str, upto: u64, only: Option<(String, String)>, since: Stamp) {
+    fn stuck(&mut self, peer: &str, upto: u64, only: Option<(String, String)>, since: Timestamp) {
         let peer = thrum_core::name::printable(peer);
         let Some((event_id, kind)) = only else {
             tracing::warn!("{peer} asks for the same events again and again; it gets them one by one");
@@ -271,10 +271,10 @@ fn rows(
     log: &dyn Log,
     id: &Arc<str>,
     found: &mut Vec<unsent::Found>,
-) -> Result<(Page, Option<Barren>, Option<u64>, u64), Fault> {
+) -> Result<(Page, Option<Barren>, Option<u64>, u64), Error> {
     let most = plan.most.unwrap_or(usize::MAX).min(pull.max_batch);
     let looked_at = if most < pull.max_batch { most.max(LOOKED_AT) } else { pull.max_batch };
-    let fits = |row: &Row| withheld(row, &Footing::default()).is_none() && !plan.skips.contains(&row.id);
+    let fits = |row: &Row| withheld(row, &Prerequisites::default()).is_none() && !plan.skips.contains(&row.id);
     let known =
         plan.barren.as_ref().filter(|known| known.log == *id && (known.after..=known.upto).contains(&pull.after));
     let mut known = known.cloned();
@@ -287,15 +287,17 @@ fn rows(
             (known, after) = (None, pull.after);
             continue;
         }
-        let footings = log.footings(&rows, &fits)?;
+        let prerequisites = log.prerequisites(&rows, &fits)?;
         looked += rows.len();
         let before = after;
         after = rows.last().map_or(after, |last| last.sequence);
-        found.extend(rows.iter().zip(&footings).filter_map(|(row, footing)| worth_telling(row, footing)));
+        found.extend(
+            rows.iter().zip(&prerequisites).filter_map(|(row, prerequisites)| worth_telling(row, prerequisites)),
+        );
         let fit = rows
             .into_iter()
-            .zip(&footings)
-            .filter(|(row, footing)| withheld(row, footing).is_none() && !plan.skips.contains(&row.id));
+            .zip(&prerequisites)
+            .filter(|(row, prerequisites)| withheld(row, prerequisites).is_none() && !plan.skips.contains(&row.id));
         let mut rows: Vec<Row> = fit.map(|(row, _)| row).collect();
         let more = more || rows.len() > most;
         rows.truncate(most);
@@ -330,7 +332,7 @@ mod tests {
 
     #[test]
     fn what_would_stop_an_old_peer_is_withheld_from_it() {
-        let alone = Footing::default();
+        let alone = Prerequisites::default();
         let long = "x".repeat(limits::LEGACY_AUTHOR_BYTES + 1);
         for author in ["", "agent:", "../../evil", "a/b", "a\\b", "..", "a\0b", "a\nb", &long] {
             assert!(withheld(&create(author), &alone).is_some(), "{author:?}");
@@ -355,15 +357,15 @@ mod tests {
             assert_eq!(withheld(&row(1, kind, body), &alone), None, "{kind} {body}");
         }
         assert!(withheld(&row(1, "agent.register", r#"{"agent_id":"a/b","role":"r","module":"m"}"#), &alone).is_some());
-        assert!(withheld(&create("ann"), &Footing { hidden: true, ..Footing::default() }).is_some());
+        assert!(withheld(&create("ann"), &Prerequisites { hidden: true, ..Prerequisites::default() }).is_some());
         let update = row(1, "agent.update", r#"{"agent_id":"ann","work_contexts":[{"session_id":"ses_1"}]}"#);
-        assert!(withheld(&update, &Footing { lacks_session: true, ..Footing::default() }).is_some());
+        assert!(withheld(&update, &Prerequisites { session_missing: true, ..Prerequisites::default() }).is_some());
         assert_eq!(withheld(&update, &alone), None);
     }
 
     #[test]
     fn what_is_about_a_message_is_withheld_unless_a_creation_that_was_served_stands_before_it() {
-        let on = |lacks_message: bool| Footing { lacks_message, ..Footing::default() };
+        let on = |message_missing: bool| Prerequisites { message_missing, ..Prerequisites::default() };
         for (kind, body) in [
             ("message.edit", r#"{"message_id":"msg_1","body":{}}"#),
             ("message.delete", r#"{"message_id":"msg_1"}"#),
@@ -389,63 +391,63 @@ mod tests {
         fn latest(&self) -> u64 {
             self.kinds.lock().unwrap().len() as u64
         }
-        fn page(&self, after: u64, max_events: usize, _: usize) -> Result<Page, Fault> {
+        fn page(&self, after: u64, max_events: usize, _: usize) -> Result<Page, Error> {
             let kinds = self.kinds.lock().unwrap();
             let above = (after + 1..).zip(kinds.iter().skip(usize::try_from(after).unwrap()));
             let rows: Vec<Row> = above.take(max_events).map(|(n, kind)| row(n, kind, "{}")).collect();
             *self.looked_at.lock().unwrap() += rows.len();
             Ok(Page { more: after + (rows.len() as u64) < kinds.len() as u64, rows })
         }
-        fn long_events(&self, _: usize, _: fn(&str) -> bool) -> Result<thrum_core::exchange::LongEvents, Fault> {
+        fn long_events(&self, _: usize, _: fn(&str) -> bool) -> Result<thrum_core::exchange::LongEvents, Error> {
             unreachable!()
         }
-        fn footings(&self, rows: &[Row], _: &dyn Fn(&Row) -> bool) -> Result<Vec<Footing>, Fault> {
-            Ok(rows.iter().map(|row| Footing { hidden: row.kind != "x", ..Footing::default() }).collect())
+        fn prerequisites(&self, rows: &[Row], _: &dyn Fn(&Row) -> bool) -> Result<Vec<Prerequisites>, Error> {
+            Ok(rows.iter().map(|row| Prerequisites { hidden: row.kind != "x", ..Prerequisites::default() }).collect())
         }
-        fn heads(&self) -> Result<thrum_core::Heads, Fault> {
+        fn heads(&self) -> Result<thrum_core::Heads, Error> {
             unreachable!()
         }
-        fn counted(&self) -> Result<thrum_core::Heads, Fault> {
+        fn counted(&self) -> Result<thrum_core::Heads, Error> {
             unreachable!()
         }
-        fn mend(&self) -> Result<bool, Fault> {
+        fn mend(&self) -> Result<bool, Error> {
             unreachable!()
         }
-        fn numbers(&self, _: &LogOf, _: u64, _: usize) -> Result<Numbers, Fault> {
+        fn numbers(&self, _: &LogOf, _: u64, _: usize) -> Result<Numbers, Error> {
             unreachable!()
         }
-        fn listing(&self, _: &LogOf, _: &str, _: &str, _: usize) -> Result<Listing, Fault> {
+        fn listing(&self, _: &LogOf, _: &str, _: &str, _: usize) -> Result<Listing, Error> {
             unreachable!()
         }
-        fn stretch(&self, _: &LogOf, _: &str, _: &str) -> Result<(u64, thrum_core::Sum), Fault> {
+        fn stretch(&self, _: &LogOf, _: &str, _: &str) -> Result<(u64, thrum_core::SetDigest), Error> {
             unreachable!()
         }
-        fn named(&self, _: &LogOf, _: &Wanted) -> Result<Page, Fault> {
+        fn named(&self, _: &LogOf, _: &Wanted) -> Result<Page, Error> {
             unreachable!()
         }
-        fn projection(&self) -> Result<thrum_core::Sum, Fault> {
+        fn projection(&self) -> Result<thrum_core::SetDigest, Error> {
             unreachable!()
         }
-        fn purge_waits(&self) -> Result<bool, Fault> {
+        fn purge_waits(&self) -> Result<bool, Error> {
             unreachable!()
         }
-        fn checkpoint(&self, _: &str) -> Result<Option<thrum_core::exchange::Checkpoint>, Fault> {
+        fn checkpoint(&self, _: &str) -> Result<Option<thrum_core::exchange::Checkpoint>, Error> {
             unreachable!()
         }
-        fn holds(&self, _: &[&thrum_core::Event]) -> Result<Vec<bool>, Fault> {
+        fn holds(&self, _: &[&thrum_core::Event]) -> Result<Vec<bool>, Error> {
             unreachable!()
         }
-        fn apply(&self, _: thrum_core::exchange::Batch) -> Result<thrum_core::exchange::Applied, Fault> {
+        fn apply(&self, _: thrum_core::exchange::Batch) -> Result<thrum_core::exchange::Applied, Error> {
             unreachable!()
         }
-        fn acknowledged(&self, _: &str, _: u64, _: Stamp) {}
-        fn forget(&self, _: &str) -> Result<(), Fault> {
+        fn acknowledged(&self, _: &str, _: u64, _: Timestamp) {}
+        fn forget(&self, _: &str) -> Result<(), Error> {
             unreachable!()
         }
-        fn backlog(&self, _: &str, _: u64) -> Result<u64, Fault> {
+        fn backlog(&self, _: &str, _: u64) -> Result<u64, Error> {
             unreachable!()
         }
-        fn troubles(&self, _: &str) -> Result<thrum_core::exchange::Troubles, Fault> {
+        fn troubles(&self, _: &str) -> Result<thrum_core::exchange::Troubles, Error> {
             unreachable!()
         }
     }
@@ -484,7 +486,7 @@ mod tests {
         }
 
         fn ask(&mut self, after: u64) -> Vec<u64> {
-            let plan = self.asker.ask(PEER, after, Now { tick: self.now, at: Stamp::ZERO });
+            let plan = self.asker.ask(PEER, after, Now { tick: self.now, at: Timestamp::ZERO });
             let most = plan.most.unwrap_or(5).min(5);
             let above = (after + 1..10).map(|n| row(n, "x", "{}")).filter(|row| !plan.skips.contains(&row.id));
             let page = Page { rows: above.take(most).collect(), more: true };
@@ -546,7 +548,7 @@ mod tests {
             case.later(15);
         }
         assert_eq!(case.ask(2), [3]);
-        let mut most = |after: u64| case.asker.ask(PEER, after, Now { tick: case.now, at: Stamp::ZERO }).most;
+        let mut most = |after: u64| case.asker.ask(PEER, after, Now { tick: case.now, at: Timestamp::ZERO }).most;
         assert_eq!((most(3), most(6)), (Some(1), Some(1)));
         assert_eq!([most(7), most(9), most(13), most(21)], [Some(2), Some(4), Some(8), Some(16)]);
         assert_eq!((0..10).map(|n| most(100 + n)).last(), Some(None), "as many as it asks for");
@@ -574,7 +576,7 @@ mod tests {
         let mut case = Case::new();
         for after in 0..1_000u64 {
             case.asker.got(after, &Page { rows: vec![row(after + 1, "x", "{}")], more: true }, Duration::ZERO);
-            case.asker.stuck(PEER, 0, Some((format!("evt_{after}"), "x".into())), Stamp::ZERO);
+            case.asker.stuck(PEER, 0, Some((format!("evt_{after}"), "x".into())), Timestamp::ZERO);
         }
         assert_eq!(
             (case.asker.asked.len(), case.asker.skipped.len()),

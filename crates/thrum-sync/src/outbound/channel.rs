@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use thrum_core::Fault;
+use thrum_core::Error;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -40,7 +40,7 @@ impl Channel {
     ///
     /// # Errors
     /// Those of [`Connection::open`].
-    pub(crate) async fn open(outbound: &Arc<Outbound>, peer: &Peer) -> Result<Self, Fault> {
+    pub(crate) async fn open(outbound: &Arc<Outbound>, peer: &Peer) -> Result<Self, Error> {
         let lent = outbound.loans.shared(&peer.daemon_id);
         // If two daemons run with one key, the one that lent the connection may not be the intended one.
         let are_two = outbound.env.auth().registry.both(&peer.daemon_id, outbound.env.clock.now()).is_some();
@@ -50,7 +50,7 @@ impl Channel {
         match (Connection::open(outbound, peer).await, lent) {
             (Ok(own), _) => Ok(Self::Own(Box::new(own))),
             (Err(_), Some(lent)) => Ok(Self::Lent(lent)),
-            (Err(fault), None) => Err(fault),
+            (Err(error), None) => Err(error),
         }
     }
 

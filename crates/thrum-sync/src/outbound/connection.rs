@@ -71,7 +71,7 @@ impl Connection {
     /// # Errors
     /// Those of [`Addresses::connect`](crate::addresses::Addresses::connect); `Unavailable` if it takes too long;
     /// `Refused` if another daemon answers there.
-    pub(super) async fn open(outbound: &Arc<Outbound>, peer: &Peer) -> Result<Self, thrum_core::Fault> {
+    pub(super) async fn open(outbound: &Arc<Outbound>, peer: &Peer) -> Result<Self, thrum_core::Error> {
         Self::open_over(outbound, peer, None).await
     }
 
@@ -80,8 +80,8 @@ impl Connection {
         outbound: &Arc<Outbound>,
         peer: &Peer,
         lent: Option<Halves>,
-    ) -> Result<Self, thrum_core::Fault> {
-        let late = |message: String| thrum_core::Fault::new(thrum_core::ErrorKind::Unavailable, message);
+    ) -> Result<Self, thrum_core::Error> {
+        let late = |message: String| thrum_core::Error::new(thrum_core::ErrorKind::Unavailable, message);
         let ((lines, writer), dialled, unproven) = match lent {
             Some(halves) => (halves, None, None),
             None => {
@@ -94,7 +94,7 @@ impl Connection {
         let token = peer
             .token
             .clone()
-            .ok_or_else(|| thrum_core::Fault::new(thrum_core::ErrorKind::Refused, "it has no token"))?;
+            .ok_or_else(|| thrum_core::Error::new(thrum_core::ErrorKind::Refused, "it has no token"))?;
         let own_id = peer.as_daemon_id.as_ref().unwrap_or(&outbound.env.me.daemon_id).clone();
         let (kept, known) = (Arc::clone(outbound), peer.clone());
         let mut connection = Self {
@@ -122,8 +122,8 @@ impl Connection {
             connection.owed = met.map_err(|(why, hint)| {
                 let message =
                     format!("who answers at {address} does not prove to be {}: {why}; nothing was sent", peer.name);
-                let fault = thrum_core::Fault::new(thrum_core::ErrorKind::Refused, message);
-                if let Some(hint) = hint { fault.hint(hint) } else { fault }
+                let error = thrum_core::Error::new(thrum_core::ErrorKind::Refused, message);
+                if let Some(hint) = hint { error.hint(hint) } else { error }
             })?;
         }
         Ok(connection)
@@ -292,8 +292,8 @@ impl Connection {
     ///
     /// # Errors
     /// The peer does not accept it, because it runs an older version or the connection ended.
-    pub(super) async fn lend(mut self) -> Result<(Halves, String, Option<Node>), thrum_core::Fault> {
-        let lost = |why: String| thrum_core::Fault::new(thrum_core::ErrorKind::Unavailable, why);
+    pub(super) async fn lend(mut self) -> Result<(Halves, String, Option<Node>), thrum_core::Error> {
+        let lost = |why: String| thrum_core::Error::new(thrum_core::ErrorKind::Unavailable, why);
         let in_words = |gone: Gone| match gone {
             Gone::TooLong => "its answer is too long".to_owned(),
             Gone::Lost(why) => why,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use thrum_core::{
-    Fault,
+    Error,
     exchange::{Applied, Batch, Checkpoint, Commit},
     limits,
     quota::OverQuota,
@@ -178,10 +178,10 @@ struct Run {
 }
 
 /// A batch being stored.
-type Storing = JoinHandle<Result<(Applied, Option<OverQuota>), Fault>>;
+type Storing = JoinHandle<Result<(Applied, Option<OverQuota>), Error>>;
 
 /// A check of the peer's quota.
-type Looking = JoinHandle<Result<Option<OverQuota>, Fault>>;
+type Looking = JoinHandle<Result<Option<OverQuota>, Error>>;
 
 impl Run {
     async fn run(self) {
@@ -313,9 +313,9 @@ impl Run {
             let (log, id) = (Arc::clone(&self.outbound.env.log), self.peer.daemon_id.clone());
             match blocking(move || log.checkpoint(&id)).await {
                 Ok(checkpoint) => return Some(checkpoint),
-                Err(fault) => {
-                    tracing::error!("cannot read how far {} was read: {fault}", self.peer.name);
-                    self.tell.send_modify(|status| status.last_error = Some(fault.message));
+                Err(error) => {
+                    tracing::error!("cannot read how far {} was read: {error}", self.peer.name);
+                    self.tell.send_modify(|status| status.last_error = Some(error.message));
                 }
             }
             tokio::select! {
@@ -343,7 +343,7 @@ impl Run {
     /// Changes the registry on the blocking pool.
     fn auth(
         &self,
-        change: impl FnOnce(&mut AuthState, &str, Now) -> Result<(), Fault> + Send + 'static,
+        change: impl FnOnce(&mut AuthState, &str, Now) -> Result<(), Error> + Send + 'static,
     ) -> JoinHandle<()> {
         let (env, id) = (Arc::clone(&self.outbound.env), self.peer.daemon_id.clone());
         let stopped = self.stop.clone();
@@ -352,9 +352,9 @@ impl Run {
             let mut auth = env.auth();
             // Ignore the change if this driver was replaced.
             if !stopped.is_cancelled()
-                && let Err(fault) = change(&mut auth, &id, now)
+                && let Err(error) = change(&mut auth, &id, now)
             {
-                tracing::warn!("{fault}");
+                tracing::warn!("{error}");
             }
         })
     }
@@ -394,7 +394,7 @@ async fn finished(storing: &mut Option<Storing>) -> Vec<Input> {
         Ok(Ok((applied, over))) => {
             over.map(|over| Input::Quota(Some(over))).into_iter().chain([Input::Applied(applied)]).collect()
         }
-        Ok(Err(fault)) => vec![Input::ApplyFailed(fault.message)],
+        Ok(Err(error)) => vec![Input::ApplyFailed(error.message)],
         Err(error) => vec![Input::ApplyFailed(error.to_string())],
     }
 }

@@ -59,7 +59,7 @@ async fn run(
     let is_lent = lent.is_some();
     let mut connection = match Connection::open_over(outbound, peer, lent).await {
         Ok(connection) => connection,
-        Err(fault) => return Some(Input::ConnectFailed(in_words(&fault))),
+        Err(error) => return Some(Input::ConnectFailed(in_words(&error))),
     };
     tell.send(Input::Connected).await.ok()?;
     // Hold a sender here, so that the channel stays open when no one else holds one.

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 use tokio::{sync::mpsc, time::sleep};
 
 use super::{Outbound, channel::Question, connection::Connection};
@@ -150,8 +150,8 @@ impl Outbound {
             let stop = &outbound.env.stop;
             tokio::select! {
                 () = stop.cancelled() => {}
-                lent = outbound.serve_lent(&peer) => if let Err(fault) = lent {
-                    tracing::debug!("no connection could be lent to {}: {fault}", peer.name);
+                lent = outbound.serve_lent(&peer) => if let Err(error) = lent {
+                    tracing::debug!("no connection could be lent to {}: {error}", peer.name);
                 }
             }
             // Wait even if the peer asks for another one at once.
@@ -163,8 +163,8 @@ impl Outbound {
         });
     }
 
-    async fn serve_lent(self: &Arc<Self>, peer: &Peer) -> Result<(), Fault> {
-        let gone = |why: &str| Fault::new(ErrorKind::Unavailable, why);
+    async fn serve_lent(self: &Arc<Self>, peer: &Peer) -> Result<(), Error> {
+        let gone = |why: &str| Error::new(ErrorKind::Unavailable, why);
         let (halves, address, node) = Connection::open(self, peer).await?.lend().await?;
         let peer = self.env.peer(&peer.daemon_id).ok_or_else(|| gone("it was removed"))?;
         let kind = peer.kind().ok_or_else(|| gone("it is on no network of ours"))?;

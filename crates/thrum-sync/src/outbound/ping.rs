@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thrum_core::{ErrorKind, Fault, Stamp, limits};
+use thrum_core::{Error, ErrorKind, Timestamp, limits};
 use tokio::time::{Instant, timeout};
 
 use super::{Channel, Gone, Outbound};
@@ -24,10 +24,10 @@ impl Outbound {
     ///
     /// # Errors
     /// `NotFound`; `TryAgain` with the reason if the peer does not answer; the log cannot be read.
-    pub(crate) async fn ping(self: &Arc<Self>, id_or_name: &str) -> Result<Pinged, Fault> {
+    pub(crate) async fn ping(self: &Arc<Self>, id_or_name: &str) -> Result<Pinged, Error> {
         let peer = self.env.auth().registry.find(id_or_name)?.clone();
         let silent = |why: String| {
-            Fault::new(ErrorKind::TryAgain, format!("{} does not answer: {why}", peer.name))
+            Error::new(ErrorKind::TryAgain, format!("{} does not answer: {why}", peer.name))
                 .hint("`thrum peer status` says more about it.")
         };
         let asked = timeout(limits::PEER_PING, self.measure(&peer)).await;
@@ -66,7 +66,7 @@ impl Outbound {
             timeout(limits::PATH, transport.path(&address)).await.ok()?.ok()?
         };
         let call = async {
-            let mut channel = Channel::open(self, peer).await.map_err(|fault| in_words(&fault))?;
+            let mut channel = Channel::open(self, peer).await.map_err(|error| in_words(&error))?;
             let ask = Call::PeerInfo { digest: false };
             // The first request includes the cost of connecting, and perhaps of proving our identity.
             let mut last = (Info::default(), std::time::Duration::ZERO, None, channel.is_lent());
@@ -98,6 +98,6 @@ impl Outbound {
     }
 }
 
-fn offset(theirs: Stamp, sent: Stamp, now: Stamp) -> i64 {
+fn offset(theirs: Timestamp, sent: Timestamp, now: Timestamp) -> i64 {
     (theirs.nanos() - i64::midpoint(sent.nanos(), now.nanos())) / 1_000_000
 }

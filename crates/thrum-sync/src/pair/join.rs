@@ -7,7 +7,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use thrum_core::{ErrorKind, Fault, limits, name};
+use thrum_core::{Error, ErrorKind, limits, name};
 use tokio::{
     io::{ReadHalf, WriteHalf},
     time::{Instant, timeout},
@@ -35,7 +35,7 @@ impl PairingFlow {
     ///
     /// # Errors
     /// Those of [`join`](Self::join).
-    pub(crate) async fn look(&self, target: &str) -> Result<Listener, Fault> {
+    pub(crate) async fn look(&self, target: &str) -> Result<Listener, Error> {
         let place = self.place(&Typed::read(target)?).await?;
         let probed = self.probe(&place).await?;
         let protocol = if probed.is_some() { Protocol::Pake } else { Protocol::Plain };
@@ -57,7 +57,7 @@ impl PairingFlow {
     /// `Invalid` for a malformed code or target, and `NotFound` for a target that does not exist; nothing is sent then.
     /// `Unavailable` if the target does not answer or the tailnet is not up. `Refused` with the other side's message,
     /// for ourselves, for existing peers, and if the code would have to be sent.
-    pub(crate) async fn join(&self, target: &str, code: &str, plainly: bool) -> Result<Peer, Fault> {
+    pub(crate) async fn join(&self, target: &str, code: &str, plainly: bool) -> Result<Peer, Error> {
         let code = Code::parse(code)?;
         let place = self.place(&Typed::read(target)?).await?;
         let own = self.inbound.listen(place.kind).await?;
@@ -90,7 +90,7 @@ struct Line<'a> {
 
 impl Line<'_> {
     /// Sends a request and returns the reply, which is wiped when dropped.
-    async fn ask(&mut self, request: &str, within: Duration) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    async fn ask(&mut self, request: &str, within: Duration) -> Result<Zeroizing<Vec<u8>>, Error> {
         let failed = |why: String| cannot(self.address, &why);
         conn::write_line(&mut self.writer, request, limits::PEER_WRITE)
             .await
@@ -100,7 +100,7 @@ impl Line<'_> {
     }
 
     /// Converts an invalid reply, or the other side's refusal, into an error.
-    fn bad(&self, bad: BadReply) -> Fault {
+    fn bad(&self, bad: BadReply) -> Error {
         match bad {
             BadReply::Error(error) => said_no(&error),
             BadReply::Http => cannot(self.address, &bad.to_string()).hint(wire::NEWER_GO),
@@ -111,12 +111,12 @@ impl Line<'_> {
 
 const WHERE: &str = "Is that the address that `thrum peer add` showed?";
 
-fn cannot(address: &str, why: &str) -> Fault {
-    Fault::new(ErrorKind::Unavailable, format!("cannot pair with {address}: {why}"))
+fn cannot(address: &str, why: &str) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("cannot pair with {address}: {why}"))
 }
 
 impl PairingFlow {
-    async fn line<'a>(&self, place: &'a Place) -> Result<Line<'a>, Fault> {
+    async fn line<'a>(&self, place: &'a Place) -> Result<Line<'a>, Error> {
         let address = place.address.as_str();
         let transport = self.addresses.transport(place.kind).ok_or_else(itself)?;
         let mut left = limits::JOIN_DIALS;
@@ -127,10 +127,10 @@ impl PairingFlow {
                 Ok(Ok(conn)) => break conn,
                 // A refusal comes at once and would be repeated. A timeout may mean that the first packets still look
                 // for a route.
-                Ok(Err(fault))
-                    if left == 0 || fault.kind != ErrorKind::Unavailable || began.elapsed() < limits::DIAL / 2 =>
+                Ok(Err(error))
+                    if left == 0 || error.kind != ErrorKind::Unavailable || began.elapsed() < limits::DIAL / 2 =>
                 {
-                    return Err(fault);
+                    return Err(error);
                 }
                 Err(_) if left == 0 => {
                     let within = clock::go_duration(limits::JOIN_DIAL);
@@ -145,7 +145,7 @@ impl PairingFlow {
 
     /// Returns the daemon at this place, if it pairs by [`pake`]. Returns `None` if it answers like a legacy peer; any
     /// other answer is an error.
-    async fn probe(&self, place: &Place) -> Result<Option<Probed>, Fault> {
+    async fn probe(&self, place: &Place) -> Result<Option<Probed>, Error> {
         let mut line = self.line(place).await?;
         let reply = line.ask(&wire::probe_request(1), limits::PROBE_TO_JOIN).await?;
         match wire::read_probed(&reply, 1) {
@@ -160,7 +160,7 @@ impl PairingFlow {
     }
 
     /// Runs the PAKE: proves that we know the code, and verifies the other side's proof.
-    async fn exchange(&self, place: &Place, there: &Probed, code: &Code, own: String) -> Result<Paired, Fault> {
+    async fn exchange(&self, place: &Place, there: &Probed, code: &Code, own: String) -> Result<Paired, Error> {
         let transport = self.addresses.transport(place.kind).ok_or_else(itself)?;
         let own_node = transport.own_node().await?;
         let parties = pake::Parties {
@@ -197,7 +197,7 @@ impl PairingFlow {
     }
 
     /// Sends the code itself, as legacy peers require.
-    async fn send_code(&self, place: &Place, code: &Code, own: String) -> Result<Paired, Fault> {
+    async fn send_code(&self, place: &Place, code: &Code, own: String) -> Result<Paired, Error> {
         let mut line = self.line(place).await?;
         let daemon_id = self.known_as(&place.address);
         let pair = Pair { code: code.reveal().to_owned(), daemon_id, name: self.env.me.name.clone(), address: own };
@@ -213,7 +213,7 @@ impl PairingFlow {
     }
 
     /// Stores the daemon that admitted us.
-    async fn take_in(&self, paired: Paired, place: Place, protocol: Protocol) -> Result<Peer, Fault> {
+    async fn take_in(&self, paired: Paired, place: Place, protocol: Protocol) -> Result<Peer, Error> {
         let Place { address, kind, node } = place;
         let Paired { token, daemon_id, name } = paired;
         if daemon_id == self.env.me.daemon_id {
@@ -232,8 +232,8 @@ impl PairingFlow {
     }
 }
 
-fn itself() -> Fault {
-    Fault::new(ErrorKind::Refused, "a daemon cannot be paired with itself")
+fn itself() -> Error {
+    Error::new(ErrorKind::Refused, "a daemon cannot be paired with itself")
         .hint("Run `thrum peer join` in the other repository.")
 }
 
@@ -246,22 +246,22 @@ fn whom(place: &Place) -> String {
     }
 }
 
-fn would_send(place: &Place) -> Fault {
+fn would_send(place: &Place) -> Error {
     let whom = whom(place);
-    Fault::new(
+    Error::new(
         ErrorKind::Refused,
         format!("{whom} is no daemon of this version: it would have to be sent the code; nothing was sent"),
     )
     .hint(format!("If it runs Go Thrum, and is the one you mean: thrum peer join --plain {}", place.address))
 }
 
-fn unproven(place: &Place) -> Fault {
+fn unproven(place: &Place) -> Error {
     let what = format!("{} does not know the code, or somebody is in between; nothing was stored", whom(place));
-    Fault::new(ErrorKind::Refused, what).hint("Run `thrum peer add` again there, and compare the address.")
+    Error::new(ErrorKind::Refused, what).hint("Run `thrum peer add` again there, and compare the address.")
 }
 
 /// Converts the other side's message into an error, with our advice.
-fn said_no(error: &RpcError) -> Fault {
+fn said_no(error: &RpcError) -> Error {
     let hint = match error.message.as_str() {
         "no active pairing session" | "pairing timed out" => {
             Some("Run `thrum peer add` on the other machine for a new code.")
@@ -277,9 +277,9 @@ fn said_no(error: &RpcError) -> Fault {
         text if text.starts_with("already paired") => Some("Run `thrum peer remove` there and here, then pair again."),
         _ => None,
     };
-    let fault = Fault::new(ErrorKind::Refused, error.message.clone());
+    let error = Error::new(ErrorKind::Refused, error.message.clone());
     match hint {
-        Some(hint) => fault.hint(hint),
-        None => fault,
+        Some(hint) => error.hint(hint),
+        None => error,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 use tokio::time::timeout;
 
 use super::PairingFlow;
@@ -22,7 +22,7 @@ impl PairingFlow {
     ///
     /// # Errors
     /// `Refused` while another session is open or pairing is locked; `Unavailable` if no peer could reach us.
-    pub(crate) async fn start(&self, kind: Kind, within: Duration) -> Result<PairingStarted, Fault> {
+    pub(crate) async fn start(&self, kind: Kind, within: Duration) -> Result<PairingStarted, Error> {
         let address = self.inbound.listen(kind).await?;
         let node = match self.addresses.transport(kind) {
             Some(transport) => transport.own_node().await?,
@@ -53,7 +53,7 @@ impl PairingFlow {
     /// # Errors
     /// `no active pairing session`, `pairing timed out`, `pairing canceled`, too many wrong codes, or why the joiner
     /// was refused.
-    pub(crate) async fn wait(&self, seen: usize) -> Result<Waited, Fault> {
+    pub(crate) async fn wait(&self, seen: usize) -> Result<Waited, Error> {
         let id = loop {
             let moved = self.moved.notified();
             tokio::pin!(moved);
@@ -69,7 +69,7 @@ impl PairingFlow {
             };
             match standing {
                 Standing::Nothing => {
-                    return Err(Fault::new(ErrorKind::NotFound, "no active pairing session")
+                    return Err(Error::new(ErrorKind::NotFound, "no active pairing session")
                         .hint("`thrum peer add` starts one."));
                 }
                 Standing::Ended(outcome) => {
@@ -84,7 +84,7 @@ impl PairingFlow {
                     tokio::select! {
                         () = moved => {}
                         () = tokio::time::sleep_until(self.env.clock.instant(until)) => {}
-                        () = self.env.stop.cancelled() => return Err(Fault::new(ErrorKind::Unavailable, "the daemon is stopping")),
+                        () = self.env.stop.cancelled() => return Err(Error::new(ErrorKind::Unavailable, "the daemon is stopping")),
                     }
                 }
             }

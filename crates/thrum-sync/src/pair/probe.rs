@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 use tokio::{
     task::JoinSet,
     time::{Instant, timeout, timeout_at},
@@ -65,7 +65,7 @@ impl PairingFlow {
     ///
     /// # Errors
     /// The tailnet cannot be queried.
-    pub(crate) async fn waiting(&self) -> Result<Found, Fault> {
+    pub(crate) async fn waiting(&self) -> Result<Found, Error> {
         let off = |transport: &Arc<dyn Transport>| *transport.condition().borrow() == Condition::Off;
         let Some(tailnet) = self.addresses.transport(Kind::Tailnet).filter(|tailnet| !off(tailnet)) else {
             return self.waiting_here().await;
@@ -81,9 +81,9 @@ impl PairingFlow {
         Ok(Found { daemons: self.knock(tailnet, hosts).await, asked, not_asked })
     }
 
-    async fn waiting_here(&self) -> Result<Found, Fault> {
+    async fn waiting_here(&self) -> Result<Found, Error> {
         let Some(local) = self.addresses.transport(Kind::Local) else {
-            return Err(Fault::new(ErrorKind::Unavailable, "there is no transport"));
+            return Err(Error::new(ErrorKind::Unavailable, "there is no transport"));
         };
         let own = self.inbound.address(Kind::Local).await;
         let here = Host { address: "127.0.0.1".into(), node: None };

@@ -5,7 +5,7 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use thrum_core::{ErrorKind, Fault, limits, name};
+use thrum_core::{Error, ErrorKind, limits, name};
 
 use super::PairingFlow;
 use crate::{
@@ -35,10 +35,10 @@ impl Typed {
     ///
     /// # Errors
     /// `Invalid`.
-    pub(super) fn read(text: &str) -> Result<Self, Fault> {
+    pub(super) fn read(text: &str) -> Result<Self, Error> {
         let bad = || {
             let shown = name::printable(&text[..text.floor_char_boundary(limits::MAX_FOREIGN_ID_BYTES)]);
-            Fault::new(ErrorKind::Invalid, format!("'{shown}' is not an address"))
+            Error::new(ErrorKind::Invalid, format!("'{shown}' is not an address"))
                 .hint("Give HOST:PORT as `thrum peer add` shows it, or a name of the tailnet.")
         };
         let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -58,12 +58,12 @@ impl Typed {
     ///
     /// # Errors
     /// `Invalid` for an address that is neither on this machine's loopback nor on a tailnet.
-    pub(super) fn kind(&self) -> Result<Kind, Fault> {
+    pub(super) fn kind(&self) -> Result<Kind, Error> {
         let shown = name::printable(&self.host);
         match self.host.parse::<IpAddr>() {
             _ if is_loopback(&with_port(&self.host, 1)) => Ok(Kind::Local),
             Ok(ip) if !is_of_tailnet(ip) => {
-                Err(Fault::new(ErrorKind::Invalid, format!("{shown} is neither on this machine nor on a tailnet"))
+                Err(Error::new(ErrorKind::Invalid, format!("{shown} is neither on this machine nor on a tailnet"))
                     .hint("Give HOST:PORT as `thrum peer add` shows it, or a name of the tailnet."))
             }
             _ => Ok(Kind::Tailnet),
@@ -80,7 +80,7 @@ impl Typed {
 ///
 /// # Errors
 /// `Invalid` for a malformed target.
-pub(crate) fn wants_tailnet(target: &str) -> Result<bool, Fault> {
+pub(crate) fn wants_tailnet(target: &str) -> Result<bool, Error> {
     let typed = Typed::read(target)?;
     typed.kind()?;
     Ok(typed.is_address_of_tailnet())
@@ -91,11 +91,11 @@ impl PairingFlow {
     ///
     /// # Errors
     /// `Invalid` or `NotFound` if the target does not exist, `Unavailable` while the tailnet is not up.
-    pub(super) async fn place(&self, typed: &Typed) -> Result<Place, Fault> {
+    pub(super) async fn place(&self, typed: &Typed) -> Result<Place, Error> {
         let kind = typed.kind()?;
         self.addresses.may_use(kind)?;
         let Some(transport) = self.addresses.transport(kind) else {
-            return Err(Fault::new(
+            return Err(Error::new(
                 ErrorKind::Invalid,
                 format!("{} is not on this machine", name::printable(&typed.host)),
             )
@@ -111,14 +111,14 @@ impl PairingFlow {
             Err(_) => named(&typed.host, transport.neighbours().await?)?,
         };
         let first = typed.port.unwrap_or(*limits::PORTS.start());
-        let node = transport.node_at(&with_port(&host, first)).await.map_err(|fault| match fault.kind {
+        let node = transport.node_at(&with_port(&host, first)).await.map_err(|error| match error.kind {
             ErrorKind::NotFound => nobody(&host),
-            _ => fault,
+            _ => error,
         })?;
         let node = node.ok_or_else(|| nobody(&host))?;
         // Use the node's first address: the listener displays it, and it is part of the proof.
         let first_address = async |of: &Node| {
-            Ok::<_, Fault>(transport.neighbours().await?.into_iter().find(|one| one.node.id == of.id))
+            Ok::<_, Error>(transport.neighbours().await?.into_iter().find(|one| one.node.id == of.id))
         };
         let host = if host.contains(':') { first_address(&node).await?.map_or(host, |one| one.host) } else { host };
         let port = match typed.port {
@@ -129,8 +129,8 @@ impl PairingFlow {
     }
 }
 
-fn nobody(host: &str) -> Fault {
-    Fault::new(ErrorKind::NotFound, format!("no node of this tailnet has {}; nothing was sent", name::printable(host)))
+fn nobody(host: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("no node of this tailnet has {}; nothing was sent", name::printable(host)))
         .hint(LIST)
 }
 
@@ -138,14 +138,14 @@ const LIST: &str = "`thrum peer join` without an address lists the nodes that wa
 
 /// Returns the port of the only waiting daemon, if any waits. Any daemon may claim to wait, so several are an error:
 /// the code is sent to none of them.
-fn only(waiting: &[Waiting]) -> Result<Option<u16>, Fault> {
+fn only(waiting: &[Waiting]) -> Result<Option<u16>, Error> {
     match waiting {
         [] => Ok(None),
         [one] => Ok(one.address.rsplit_once(':').and_then(|(_, port)| port.parse().ok())),
         several => {
             let shown: Vec<_> =
                 several.iter().map(|one| format!("{} at {}", name::printable(&one.name), one.address)).collect();
-            Err(Fault::new(ErrorKind::Invalid, format!("several wait there to be joined: {}", shown.join(", ")))
+            Err(Error::new(ErrorKind::Invalid, format!("several wait there to be joined: {}", shown.join(", ")))
                 .hint("Give the port of the one you mean, too: `thrum peer add` shows it."))
         }
     }
@@ -153,7 +153,7 @@ fn only(waiting: &[Waiting]) -> Result<Option<u16>, Fault> {
 
 /// Returns the address of the node with this name. A name with a dot is a full name, which is unique. Its first label
 /// alone suffices if only one node's name begins with it.
-fn named(name: &str, neighbours: Vec<Neighbour>) -> Result<String, Fault> {
+fn named(name: &str, neighbours: Vec<Neighbour>) -> Result<String, Error> {
     let wanted = name.trim_end_matches('.');
     let in_full = wanted.contains('.');
     let is_it = |one: &&Neighbour| {
@@ -165,11 +165,11 @@ fn named(name: &str, neighbours: Vec<Neighbour>) -> Result<String, Fault> {
     let shown = name::printable(name);
     match found.as_slice() {
         [one] => Ok(one.host.clone()),
-        [] => Err(Fault::new(ErrorKind::NotFound, format!("the tailnet has no node \"{shown}\"")).hint(LIST)),
+        [] => Err(Error::new(ErrorKind::NotFound, format!("the tailnet has no node \"{shown}\"")).hint(LIST)),
         several => {
             let hosts: Vec<_> =
                 several.iter().map(|one| format!("{} ({})", one.host, name::printable(&one.node.user))).collect();
-            Err(Fault::new(ErrorKind::Invalid, format!("\"{shown}\" is more than one node: {}", hosts.join(", ")))
+            Err(Error::new(ErrorKind::Invalid, format!("\"{shown}\" is more than one node: {}", hosts.join(", ")))
                 .hint("Give the address or the full name of the one you mean."))
         }
     }

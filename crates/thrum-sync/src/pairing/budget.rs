@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use thrum_core::{Stamp, limits};
+use thrum_core::{Timestamp, limits};
 
 use crate::transport::Kind;
 
@@ -22,7 +22,7 @@ pub(super) struct Budget {
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Attempt {
-    at: Stamp,
+    at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     node: Option<String>,
 }
@@ -36,20 +36,20 @@ impl Attempt {
 
 impl Budget {
     /// Counts a guess, and forgets those older than a day.
-    pub(super) fn record(&mut self, now: Stamp, node: Option<&str>) {
+    pub(super) fn record(&mut self, now: Timestamp, node: Option<&str>) {
         self.attempts.retain(|attempt| age(attempt, now) < DAY);
         self.attempts.push(Attempt { at: now, node: node.map(str::to_owned) });
     }
 
     /// Sets guesses in the future, made before the clock went back, to the current time, so that they age from now on.
     /// Returns `true` if there were any.
-    pub(super) fn come_back(&mut self, now: Stamp) -> bool {
+    pub(super) fn come_back(&mut self, now: Timestamp) -> bool {
         let ahead = self.attempts.iter_mut().filter(|attempt| attempt.at > now);
         ahead.map(|attempt| attempt.at = now).count() > 0
     }
 
     /// Refunds a guess that was right. Its time may have changed if the clock went back.
-    pub(super) fn forgive(&mut self, at: Stamp, node: Option<&str>) {
+    pub(super) fn forgive(&mut self, at: Timestamp, node: Option<&str>) {
         let its = |attempt: &&Attempt| attempt.node.as_deref() == node;
         let exact = self.attempts.iter().rposition(|attempt| attempt.at == at && its(&attempt));
         if let Some(one) = exact.or_else(|| self.attempts.iter().rposition(|attempt| its(&attempt))) {
@@ -59,7 +59,7 @@ impl Budget {
 
     /// Returns until when this kind of transport is locked; `None` if guesses are allowed. Loopback and tailnet are
     /// counted separately, so that a local program cannot keep other machines from pairing.
-    pub(super) fn locked_until(&self, kind: Kind, now: Stamp) -> Option<Stamp> {
+    pub(super) fn locked_until(&self, kind: Kind, now: Timestamp) -> Option<Timestamp> {
         let windows = [(HOUR, limits::PAIRING_TOTAL_HOUR), (DAY, limits::PAIRING_TOTAL_DAY)];
         windows
             .into_iter()
@@ -69,13 +69,19 @@ impl Budget {
 
     /// Returns until when this node is locked, because it has used up its own hourly budget. All loopback callers count
     /// as one node, whose budget is the total.
-    pub(super) fn node_locked_until(&self, node: Option<&str>, now: Stamp) -> Option<Stamp> {
+    pub(super) fn node_locked_until(&self, node: Option<&str>, now: Timestamp) -> Option<Timestamp> {
         let node = node?;
         self.free_at(now, HOUR, limits::PAIRING_NODE_HOUR, |attempt| attempt.node.as_deref() == Some(node))
     }
 
     /// Returns when fewer than `most` attempts will lie within `window`; `None` if that is already the case.
-    fn free_at(&self, now: Stamp, window: Duration, most: usize, counts: impl Fn(&Attempt) -> bool) -> Option<Stamp> {
+    fn free_at(
+        &self,
+        now: Timestamp,
+        window: Duration,
+        most: usize,
+        counts: impl Fn(&Attempt) -> bool,
+    ) -> Option<Timestamp> {
         let mut recent: Vec<Duration> = self
             .attempts
             .iter()
@@ -88,6 +94,6 @@ impl Budget {
     }
 }
 
-fn age(attempt: &Attempt, now: Stamp) -> Duration {
+fn age(attempt: &Attempt, now: Timestamp) -> Duration {
     now.since(attempt.at)
 }

@@ -1,7 +1,7 @@
 //! The pairing code.
 
 use subtle::ConstantTimeEq;
-use thrum_core::{Ambient, ErrorKind, Fault};
+use thrum_core::{Ambient, Error, ErrorKind};
 use zeroize::Zeroizing;
 
 use crate::protocol::wire::NEWER_GO;
@@ -32,15 +32,15 @@ impl Code {
     /// # Errors
     /// `Invalid` unless the input has exactly four ASCII digits. Nothing is trimmed, and other Unicode digits are not
     /// accepted.
-    pub fn parse(text: &str) -> Result<Self, Fault> {
+    pub fn parse(text: &str) -> Result<Self, Error> {
         if text.len() == 4 && text.bytes().all(|byte| byte.is_ascii_digit()) {
             return Ok(Self(Zeroizing::new(text.to_owned())));
         }
         if text.len() == NEWER_GO_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit()) {
             let what = "a code of 16 digits is one of Go Thrum v0.7 or later, which cannot be paired with this daemon";
-            return Err(Fault::new(ErrorKind::Invalid, what).hint(NEWER_GO));
+            return Err(Error::new(ErrorKind::Invalid, what).hint(NEWER_GO));
         }
-        Err(Fault::new(ErrorKind::Invalid, "a pairing code has four digits (0-9)")
+        Err(Error::new(ErrorKind::Invalid, "a pairing code has four digits (0-9)")
             .hint("Type the code that `thrum peer add` shows on the other machine."))
     }
 

@@ -1,4 +1,4 @@
-use thrum_core::Stamp;
+use thrum_core::Timestamp;
 
 use super::*;
 use crate::transport::Node;
@@ -6,8 +6,8 @@ use crate::transport::Node;
 struct Counter(u64);
 
 impl Ambient for Counter {
-    fn now(&mut self) -> Stamp {
-        Stamp::ZERO
+    fn now(&mut self) -> Timestamp {
+        Timestamp::ZERO
     }
     fn fill(&mut self, buffer: &mut [u8]) {
         for byte in buffer {
@@ -20,7 +20,7 @@ impl Ambient for Counter {
 fn at(seconds: u64) -> Now {
     Now {
         tick: Duration::from_secs(seconds),
-        at: Stamp::from_nanos(1_774_717_513_000_000_000).plus(Duration::from_secs(seconds)),
+        at: Timestamp::from_nanos(1_774_717_513_000_000_000).plus(Duration::from_secs(seconds)),
     }
 }
 
@@ -49,7 +49,7 @@ impl Case {
         self.pairing = Pairing::open(self.directory.path().join("pairing.json")).unwrap();
     }
 
-    fn start(&mut self, seconds: u64) -> Result<Opened, Fault> {
+    fn start(&mut self, seconds: u64) -> Result<Opened, Error> {
         self.pairing.start(here(Kind::Local), limits::PAIRING_SESSION, at(seconds), &mut self.ambient)
     }
 
@@ -123,9 +123,9 @@ fn after_three_wrong_codes_the_operator_knows_at_once_and_the_right_code_fails()
     for _ in 0..3 {
         case.guess(&wrong, 1);
     }
-    let Standing::Ended(Err(fault)) = case.pairing.collect(at(1)) else { panic!("the waiter still waits") };
-    assert_eq!(fault.kind, ErrorKind::Refused);
-    assert!(fault.message.contains("127.0.0.1:5000"), "who tried: {fault}");
+    let Standing::Ended(Err(error)) = case.pairing.collect(at(1)) else { panic!("the waiter still waits") };
+    assert_eq!(error.kind, ErrorKind::Refused);
+    assert!(error.message.contains("127.0.0.1:5000"), "who tried: {error}");
     assert_eq!(case.guess(opened.code.reveal(), 2), "too many failed attempts");
     assert!(case.start(3).is_ok(), "`peer add` again");
 }
@@ -136,8 +136,8 @@ fn the_right_code_fails_after_the_five_minutes_by_either_clock() {
     let mut case = Case::new();
     let opened = case.start(0).unwrap();
     assert_eq!(case.guess(opened.code.reveal(), 300), "pairing timed out");
-    let Standing::Ended(Err(fault)) = case.pairing.collect(at(300)) else { panic!("no outcome") };
-    assert_eq!(fault.message, "pairing timed out");
+    let Standing::Ended(Err(error)) = case.pairing.collect(at(300)) else { panic!("no outcome") };
+    assert_eq!(error.message, "pairing timed out");
     let opened = case.start(400).unwrap();
     let slept = Now { tick: at(401).tick, at: at(800).at };
     let answer = case.pairing.try_code(opened.code.reveal(), &local(), slept).unwrap_err();
@@ -157,7 +157,7 @@ fn ten_wrong_codes_lock_the_hour_across_sessions_and_restarts() {
     let until = at(3600).at.in_seconds();
     let refused = format!("too many failed attempts; pairing from there is possible again at {until}");
     assert_eq!(case.guess(opened.code.reveal(), 42), refused, "the lock is looked at first");
-    assert!(matches!(case.pairing.collect(at(42)), Standing::Ended(Err(fault)) if fault.kind == ErrorKind::Refused));
+    assert!(matches!(case.pairing.collect(at(42)), Standing::Ended(Err(error)) if error.kind == ErrorKind::Refused));
     case.restart();
     let refused = case.start(43).unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Refused);
@@ -291,7 +291,7 @@ fn only_who_started_a_session_cancels_it() {
     case.pairing.cancel(SessionId(99));
     assert!(matches!(case.pairing.collect(at(1)), Standing::Waiting(_)));
     case.pairing.cancel(first.id);
-    assert!(matches!(case.pairing.collect(at(2)), Standing::Ended(Err(fault)) if fault.message == "pairing canceled"));
+    assert!(matches!(case.pairing.collect(at(2)), Standing::Ended(Err(error)) if error.message == "pairing canceled"));
     assert_eq!(case.guess(first.code.reveal(), 3), "no active pairing session");
     assert!(case.start(4).is_ok());
 }
@@ -301,8 +301,8 @@ fn only_who_started_a_session_cancels_it() {
 fn codes_keep_their_zeros_and_nothing_else_is_a_code() {
     assert_eq!(Code::parse("0042").unwrap().reveal(), "0042");
     for text in ["42", "４２４２", " 0042", "0042 ", "0042\n", "00042", "", "12a4", "+123", "٤٢٤٢"] {
-        let fault = Code::parse(text).expect_err(text);
-        assert_eq!((fault.kind, fault.hint.is_some()), (ErrorKind::Invalid, true), "{text}");
+        let error = Code::parse(text).expect_err(text);
+        assert_eq!((error.kind, error.hint.is_some()), (ErrorKind::Invalid, true), "{text}");
     }
     let mut ambient = Counter(1);
     let codes: Vec<_> = (0..20_000).map(|_| Code::generate(&mut ambient)).collect();
@@ -393,8 +393,8 @@ fn an_exchange_that_is_not_ended_is_a_wrong_code_and_the_last_one_ends_the_sessi
         assert!(matches!(case.pairing.collect(at(2)), Standing::Waiting(_)), "the last one may still be right");
     }
     case.pairing.abandon(&begun.remove(0), at(3));
-    let Standing::Ended(Err(fault)) = case.pairing.collect(at(3)) else { panic!("C2: the operator waits") };
-    assert!(fault.message.starts_with("too many failed attempts"), "{fault}");
+    let Standing::Ended(Err(error)) = case.pairing.collect(at(3)) else { panic!("C2: the operator waits") };
+    assert!(error.message.starts_with("too many failed attempts"), "{error}");
 }
 
 /// C3

@@ -2,7 +2,7 @@
 
 use crate::{legacy::unsent::Unsent, registry::Seen};
 use thrum_core::{
-    Stamp,
+    Timestamp,
     exchange::{LongEvents, Troubles},
     name::printable,
 };
@@ -11,7 +11,7 @@ use thrum_core::{
 const NAMED: usize = 3;
 
 /// A legacy peer has not requested all events yet.
-pub(super) fn behind(waiting: Option<u64>, asked: Option<(u64, Stamp)>) -> Option<String> {
+pub(super) fn behind(waiting: Option<u64>, asked: Option<(u64, Timestamp)>) -> Option<String> {
     let (waiting, (_, at)) = (waiting.filter(|waiting| *waiting > 0)?, asked?);
     Some(format!(
         "The Go daemon there is still catching up: {} not there yet, and it last asked at {}",
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_go_daemon_that_is_behind_says_by_how_much_and_one_that_is_not_says_nothing() {
-        let asked = Some((7, Stamp::ZERO));
+        let asked = Some((7, Timestamp::ZERO));
         assert_eq!((behind(Some(0), asked), behind(None, None), behind(Some(2), None)), (None, None, None));
         assert!(behind(Some(2), asked).unwrap().contains("2 events are not there yet"));
     }

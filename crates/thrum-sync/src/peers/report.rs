@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thrum_core::{Fault, Stamp, exchange::Troubles, limits};
+use thrum_core::{Error, Timestamp, exchange::Troubles, limits};
 
 use super::{Peers, notes};
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
 impl Peers {
     /// Returns each peer's connection state and the time of its last change, in the order of pairing. Reads memory
     /// only.
-    pub fn reach(&self) -> Vec<(Peer, State, Stamp)> {
+    pub fn reach(&self) -> Vec<(Peer, State, Timestamp)> {
         let reach = |driven: Driven| {
             let (state, since) = {
                 let status = driven.status.borrow();
@@ -39,7 +39,7 @@ impl Peers {
     ///
     /// # Errors
     /// The log cannot be read.
-    pub async fn status(&self) -> Result<Vec<PeerStatus>, Fault> {
+    pub async fn status(&self) -> Result<Vec<PeerStatus>, Error> {
         let now = self.0.env.clock.now();
         let known: Vec<Known> = {
             let auth = self.0.env.auth();
@@ -86,7 +86,7 @@ struct Asked {
     skipped: Vec<Skipped>,
     withheld: Vec<(&'static str, Unsent)>,
     /// The sequence up to which it has read, and the time of its last request.
-    read: Option<(u64, Stamp)>,
+    read: Option<(u64, Timestamp)>,
 }
 
 fn report(
@@ -96,7 +96,7 @@ fn report(
     strays: Strays,
     Shown { status, path, borrows, lends }: Shown,
     repaired: Option<Repaired>,
-) -> Result<PeerStatus, Fault> {
+) -> Result<PeerStatus, Error> {
     let troubles = log.troubles(&peer.daemon_id)?;
     let read = status.read_by_them.or(asked.read.map(|(upto, _)| upto));
     let backlog_to_them = read.map(|read| log.backlog(&peer.daemon_id, read)).transpose()?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use thrum_core::{Fault, name::printable};
+use thrum_core::{Error, name::printable};
 
 use super::Peers;
 use crate::{
@@ -52,7 +52,7 @@ impl Peers {
     ///
     /// # Errors
     /// Those of the disk; no peer was taken over then. A repetition takes over no peer twice.
-    pub async fn take_over(&self, file: GoPeers, replaced: Replaced, dry_run: bool) -> Result<Vec<TakenOver>, Fault> {
+    pub async fn take_over(&self, file: GoPeers, replaced: Replaced, dry_run: bool) -> Result<Vec<TakenOver>, Error> {
         let port = file.port;
         let Replaced { known_as, own_ids, same_node, fixed_port } = replaced;
         let env = Arc::clone(&self.0.env);
@@ -109,9 +109,9 @@ impl Peers {
     /// Listens where the peers that were taken over may call.
     async fn expect_calls(&self, kind: Kind) {
         if self.0.addresses.transport(kind).is_some()
-            && let Err(fault) = self.0.inbound.listen(kind).await
+            && let Err(error) = self.0.inbound.listen(kind).await
         {
-            tracing::warn!("{fault}");
+            tracing::warn!("{error}");
             self.0.inbound.keep_trying_to_listen(kind);
         }
     }

@@ -11,7 +11,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use thrum_core::{Ambient, ErrorKind, Fault, key};
+use thrum_core::{Ambient, Error, ErrorKind, key};
 use zeroize::Zeroizing;
 
 use super::{AuthState, Next, PeerSession, Received};
@@ -120,7 +120,7 @@ pub(super) fn greet(
     let answer = match (request.query(), &mut session.proofs) {
         (_, None) => Err(RpcError::unknown_method("sync.hello")),
         (_, Some(proofs)) if proofs.greeted => {
-            Err(Fault::new(ErrorKind::Invalid, "this connection has said hello already")
+            Err(Error::new(ErrorKind::Invalid, "this connection has said hello already")
                 .hint("Open another one.")
                 .into())
         }

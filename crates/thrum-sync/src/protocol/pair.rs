@@ -1,6 +1,6 @@
 //! Pairing requests, which callers may send without a token.
 
-use thrum_core::{Ambient, ErrorKind, Fault, key, limits, name};
+use thrum_core::{Ambient, Error, ErrorKind, key, limits, name};
 
 use super::{AuthState, Effect, Exchanged, Next, PROTOCOLS, PeerSession, Received};
 use crate::{
@@ -109,7 +109,7 @@ fn refuse(id: &Id, error: &RpcError) -> Received {
 }
 
 fn out_of_turn(what: &str) -> RpcError {
-    Fault::new(ErrorKind::Invalid, what)
+    Error::new(ErrorKind::Invalid, what)
         .hint("Each connection is good for one pair.begin and then one pair.confirm.")
         .into()
 }
@@ -140,9 +140,9 @@ fn take_in(
                 next: Next::Reply(line),
             }
         }
-        Err((fault, error)) => {
-            auth.pairing.settle(Err(fault));
-            refuse(id, &error)
+        Err((error, answer)) => {
+            auth.pairing.settle(Err(error));
+            refuse(id, &answer)
         }
     }
 }
@@ -154,11 +154,11 @@ fn admit(
     caller: &Caller,
     token: &Token,
     now: Now,
-) -> Result<Peer, (Fault, RpcError)> {
+) -> Result<Peer, (Error, RpcError)> {
     let kind = caller.kind;
     let refuse = |message: String| {
-        let fault = Fault::new(ErrorKind::Refused, message);
-        (fault.clone(), RpcError::from(fault))
+        let error = Error::new(ErrorKind::Refused, message);
+        (error.clone(), RpcError::from(error))
     };
     if joiner.daemon_id == auth.me.daemon_id {
         return Err(refuse("a daemon cannot be paired with itself".into()));
@@ -172,7 +172,7 @@ fn admit(
     }
     let mut joiner = joiner;
     if kind == Kind::Local && !joiner.address.is_empty() {
-        joiner.address = local_address(&joiner.address).map_err(|fault| (fault.clone(), RpcError::from(fault)))?;
+        joiner.address = local_address(&joiner.address).map_err(|error| (error.clone(), RpcError::from(error)))?;
     }
     // A daemon with a key calls from the node on which it listens. Go Thrum need not; its node becomes known when it is
     // dialled.
@@ -189,11 +189,11 @@ fn admit(
         calls_from,
         protocol: joiner.protocol,
     };
-    auth.registry.pair(stranger, token.clone(), now.at).map_err(|fault| {
-        let error = match fault.kind {
-            ErrorKind::Refused => RpcError::said(fault.message.clone()),
-            _ => RpcError::said(format!("store peer: {fault}")),
+    auth.registry.pair(stranger, token.clone(), now.at).map_err(|error| {
+        let answer = match error.kind {
+            ErrorKind::Refused => RpcError::said(error.message.clone()),
+            _ => RpcError::said(format!("store peer: {error}")),
         };
-        (fault, error)
+        (error, answer)
     })
 }

@@ -1,6 +1,6 @@
 //! Answers a non-legacy peer's questions about one log of one origin, for reconciliation.
 
-use thrum_core::{Fault, limits};
+use thrum_core::{Error, limits};
 
 use crate::{
     Log,
@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Answers from the log. Blocks on disk I/O.
-pub(super) fn answer(id: &Id, about: &About, log: &dyn Log) -> Result<String, Fault> {
+pub(super) fn answer(id: &Id, about: &About, log: &dyn Log) -> Result<String, Error> {
     let of = &about.of;
     Ok(match &about.asked {
         Asked::Numbers(after) => wire::numbers_line(id, &log.numbers(of, *after, limits::MAX_TOLD_RUNS)?),

@@ -58,12 +58,12 @@ impl RpcError {
 
     /// The line exceeds the maximum length of a request.
     pub fn too_long(limit: usize) -> Self {
-        let fault = thrum_core::Fault::new(thrum_core::ErrorKind::Invalid, String::new())
+        let error = thrum_core::Error::new(thrum_core::ErrorKind::Invalid, String::new())
             .hint("No request of this protocol is as long.");
         Self {
             code: -32700,
             message: format!("parse error: a request of more than {limit} bytes"),
-            data: Some(fault.data()),
+            data: Some(error.data()),
         }
     }
 
@@ -104,9 +104,9 @@ impl RpcError {
     }
 }
 
-impl From<thrum_core::Fault> for RpcError {
-    fn from(fault: thrum_core::Fault) -> Self {
-        Self { code: -32000, message: fault.message.clone(), data: Some(fault.data()) }
+impl From<thrum_core::Error> for RpcError {
+    fn from(error: thrum_core::Error) -> Self {
+        Self { code: -32000, message: error.message.clone(), data: Some(error.data()) }
     }
 }
 

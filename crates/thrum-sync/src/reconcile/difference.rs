@@ -15,7 +15,7 @@ use std::{
 };
 
 use thrum_core::{
-    Fault, Runs,
+    Error, RangeSet,
     compare::{Listing, LogOf, Numbers},
     heads::Difference,
     limits,
@@ -85,9 +85,9 @@ pub(super) enum End {
     All(String),
 }
 
-impl From<Fault> for End {
-    fn from(fault: Fault) -> Self {
-        Self::All(fault.message)
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::All(error.message)
     }
 }
 
@@ -97,7 +97,7 @@ impl Reconcile {
     ///
     /// # Errors
     /// The log cannot be read or rebuilt.
-    pub(super) async fn mend(&self) -> Result<(), Fault> {
+    pub(super) async fn mend(&self) -> Result<(), Error> {
         let log = Arc::clone(&self.env.log);
         blocking(move || {
             if log.mend()? {
@@ -138,7 +138,7 @@ impl Reconcile {
         let within = async {
             let mut most = turn.most.lock().await;
             let mut repair =
-                Repair::begin(self, peer, Arc::clone(&turn), &mut most).await.map_err(|fault| in_words(&fault))?;
+                Repair::begin(self, peer, Arc::clone(&turn), &mut most).await.map_err(|error| in_words(&error))?;
             for difference in differences {
                 // Added before the comparison, so that partial results survive a timeout.
                 let missing =
@@ -203,7 +203,7 @@ impl<'t> Repair<'t> {
         peer: &Peer,
         turn: Arc<Turn>,
         most: &'t mut usize,
-    ) -> Result<Self, Fault> {
+    ) -> Result<Self, Error> {
         let channel = Some(Channel::open(&reconcile.outbound, peer).await?);
         Ok(Self {
             reconcile: Arc::clone(reconcile),
@@ -229,7 +229,7 @@ impl<'t> Repair<'t> {
         let mut channel = match self.channel.take() {
             Some(channel) => channel,
             None => {
-                Channel::open(&self.reconcile.outbound, &self.peer).await.map_err(|fault| End::All(in_words(&fault)))?
+                Channel::open(&self.reconcile.outbound, &self.peer).await.map_err(|error| End::All(in_words(&error)))?
             }
         };
         let why = match timeout(within, channel.ask(self.calls.into(), call)).await {
@@ -331,14 +331,14 @@ impl<'t> Repair<'t> {
 /// Queries our own log.
 async fn ours<T: Send + 'static>(
     log: &Arc<dyn Log>,
-    question: impl FnOnce(&dyn Log) -> Result<T, Fault> + Send + 'static,
+    question: impl FnOnce(&dyn Log) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, End> {
     let log = Arc::clone(log);
     Ok(blocking(move || question(&*log)).await?)
 }
 
 /// Returns the origin sequences that are neither held nor purged here.
-pub(super) fn unknown(places: &Runs, ours: &Numbers) -> Runs {
+pub(super) fn unknown(places: &RangeSet, ours: &Numbers) -> RangeSet {
     places.clone().without(&ours.held).without(&ours.purged)
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use thrum_core::{
-    ErrorKind, Event, Fault, Runs,
+    Error, ErrorKind, Event, RangeSet,
     compare::{LogOf, Wanted},
     exchange::{Applied, Batch},
     limits,
@@ -36,7 +36,7 @@ impl Repair<'_> {
     pub(super) async fn fetch_numbers(
         &mut self,
         of: &LogOf,
-        mut lacks: Runs,
+        mut lacks: RangeSet,
         missing: &mut Missing,
         fruitless: &mut u32,
     ) -> Result<(), End> {
@@ -157,16 +157,16 @@ impl Reconcile {
         of: &LogOf,
         served: Vec<Served>,
         is_wanted: impl Fn(&Event) -> bool,
-    ) -> Result<Brought, Fault> {
+    ) -> Result<Brought, Error> {
         let batch = intake::batch(peer, "", 0, served, &*self.env.log)?;
         let is_its = |event: &Event| event.origin == of.origin && event.log == of.log && is_wanted(event);
         let (events, others): (Vec<Event>, Vec<Event>) = batch.events.into_iter().partition(is_its);
         let _whole = lock(&turn.storing);
         if self.env.auth().registry.get(peer).is_none() {
-            return Err(Fault::new(ErrorKind::NotFound, "it is no peer any more"));
+            return Err(Error::new(ErrorKind::NotFound, "it is no peer any more"));
         }
         if let Some(over) = self.env.log.over_quota(peer)? {
-            return Err(Fault::new(ErrorKind::Refused, over.to_string()));
+            return Err(Error::new(ErrorKind::Refused, over.to_string()));
         }
         let applied = self.env.log.apply(Batch { events: events.clone(), rejected: batch.rejected, ..batch })?;
         let mut kept_out = 0;

@@ -1,18 +1,18 @@
 //! Evaluates one reply of a peer: which events only one side holds.
 
-use thrum_core::{Runs, Sum, compare::Numbers, limits, ranges::LAST};
+use thrum_core::{RangeSet, SetDigest, compare::Numbers, limits, ranges::LAST};
 
 use crate::answers::{Lack, Missing};
 
 /// Records the differences in one interval of a log above `after`. Returns the origin sequences missing here.
-pub(super) fn note(missing: &mut Missing, ours: &Numbers, theirs: &Numbers, after: u64) -> Runs {
+pub(super) fn note(missing: &mut Missing, ours: &Numbers, theirs: &Numbers, after: u64) -> RangeSet {
     let window = after + 1..=if theirs.next == 0 { LAST } else { theirs.next };
     let held = ours.held.within(&window);
     let lacks = theirs.held.clone().without(&held).without(&ours.purged);
     let lacks_there = held.clone().without(&theirs.held).without(&theirs.purged);
     name(&mut missing.here, &lacks);
     name(&mut missing.there, &lacks_there);
-    let both = |one: &Runs, other: &Runs| one.clone().without(&one.clone().without(other));
+    let both = |one: &RangeSet, other: &RangeSet| one.clone().without(&one.clone().without(other));
     for (named, found) in [
         (&mut missing.purged_there, both(&held, &theirs.purged)),
         (&mut missing.purged_here, both(&theirs.held, &ours.purged)),
@@ -23,15 +23,19 @@ pub(super) fn note(missing: &mut Missing, ours: &Numbers, theirs: &Numbers, afte
     lacks
 }
 
-fn name(lack: &mut Lack, numbers: &Runs) {
+fn name(lack: &mut Lack, numbers: &RangeSet) {
     lack.events = lack.events.saturating_add(numbers.count());
     lack.numbers.extend(&numbers.first(limits::MAX_NAMED));
     lack.numbers = lack.numbers.first(limits::MAX_NAMED);
 }
 
 /// Records the differences in one interval of ids. Returns the ids missing here. Both lists must be sorted.
-pub(super) fn note_ids(missing: &mut Missing, ours: &[(String, Sum)], theirs: &[(String, Sum)]) -> Vec<String> {
-    let find = |list: &[(String, Sum)], id: &str| list.binary_search_by(|(known, _)| known.as_str().cmp(id)).ok();
+pub(super) fn note_ids(
+    missing: &mut Missing,
+    ours: &[(String, SetDigest)],
+    theirs: &[(String, SetDigest)],
+) -> Vec<String> {
+    let find = |list: &[(String, SetDigest)], id: &str| list.binary_search_by(|(known, _)| known.as_str().cmp(id)).ok();
     let mut lacks = Vec::new();
     for (id, sum) in theirs {
         match find(ours, id) {

@@ -62,8 +62,8 @@ pub(super) async fn follow(
                 () = hinted.notified() => true,
             };
             let Some(peer) = reconcile.env.peer(&peer) else { return };
-            if is_hinted && let Err(fault) = reconcile.mend().await {
-                tracing::warn!("cannot look whether something is missing here: {fault}");
+            if is_hinted && let Err(error) = reconcile.mend().await {
+                tracing::warn!("cannot look whether something is missing here: {error}");
             }
             let (mut fetched, mut is_waiting, mut differs, mut agrees) = (0, false, false, false);
             let places = reconcile.places(peer);

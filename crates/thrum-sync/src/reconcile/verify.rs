@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use thrum_core::{Fault, Heads, heads::Difference, limits};
+use thrum_core::{Error, Heads, heads::Difference, limits};
 use tokio::{task::JoinSet, time::Instant};
 
 use super::{Reconcile, difference::Outcome};
@@ -20,7 +20,7 @@ impl Reconcile {
     ///
     /// # Errors
     /// The log cannot be read, or cannot be rebuilt after the disk lost rows.
-    pub(crate) async fn verify(self: &Arc<Self>, within: Duration) -> Result<Verified, Fault> {
+    pub(crate) async fn verify(self: &Arc<Self>, within: Duration) -> Result<Verified, Error> {
         let deadline = Instant::now() + within;
         let mut repairs: BTreeMap<String, Repairs> = BTreeMap::new();
         let mut patience = Instant::now() + limits::REPAIR_AFTER.min(within / 4);
@@ -82,7 +82,7 @@ impl Reconcile {
     }
 
     /// Compares once. Also returns whether waiting longer would change nothing.
-    async fn compare(&self, deadline: Instant) -> Result<(Verified, bool), Fault> {
+    async fn compare(&self, deadline: Instant) -> Result<(Verified, bool), Error> {
         let ticket = self.outbound.ticket();
         let mut asked = JoinSet::new();
         for mut driven in self.outbound.driven() {
@@ -233,7 +233,7 @@ fn compare(ours: &Comparable, theirs: &Comparable) -> Judged {
 
 #[cfg(test)]
 mod tests {
-    use thrum_core::{Head, Sum};
+    use thrum_core::{Head, SetDigest};
 
     use super::*;
 
@@ -242,10 +242,10 @@ mod tests {
             origin: "d_k".into(),
             log: "l".into(),
             count,
-            sum: Sum::of(&count.to_le_bytes()),
+            sum: SetDigest::of(&count.to_le_bytes()),
             ..Head::default()
         };
-        let projection = Some(Sum::of(projection.as_bytes()));
+        let projection = Some(SetDigest::of(projection.as_bytes()));
         Comparable { heads: Some(std::iter::once(head).collect()), projection, purge_waits }
     }
 

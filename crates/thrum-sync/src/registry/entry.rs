@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
-use thrum_core::{Stamp, key, limits, name};
+use thrum_core::{Timestamp, key, limits, name};
 
 use crate::{
     Token,
@@ -29,10 +29,10 @@ pub struct Peer {
     pub token: Option<Token>,
     /// When it was paired.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "time")]
-    pub paired_at: Option<Stamp>,
+    pub paired_at: Option<Timestamp>,
     /// When we last had contact with the peer, at most one sync interval out of date.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "time")]
-    pub last_sync: Option<Stamp>,
+    pub last_sync: Option<Timestamp>,
     /// The kind of transport on which it was paired; its token is valid only there. Missing in Go's files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transport: Option<String>,
@@ -75,7 +75,7 @@ pub struct Moved {
     #[serde(deserialize_with = "node")]
     pub to: Node,
     /// When it moved.
-    pub at: Stamp,
+    pub at: Timestamp,
 }
 
 /// How the calling node relates to the peer whose token was used.
@@ -103,8 +103,8 @@ fn token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Token>, D:
 }
 
 /// Go writes the year 1 for "never".
-fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Stamp>, D::Error> {
-    Ok(Option::<String>::deserialize(deserializer)?.as_deref().and_then(Stamp::parse))
+fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.as_deref().and_then(Timestamp::parse))
 }
 
 /// Shortens texts that are only displayed, so that no node name can keep a daemon from starting.
@@ -123,7 +123,7 @@ fn node_if_any<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Node
 }
 
 impl Peer {
-    pub(super) fn new(stranger: Stranger, name: String, token: Token, at: Stamp) -> Self {
+    pub(super) fn new(stranger: Stranger, name: String, token: Token, at: Timestamp) -> Self {
         Self {
             name,
             named_here: false,
@@ -150,7 +150,7 @@ impl Peer {
         address: String,
         daemon_id: String,
         token: Token,
-        paired_at: Option<Stamp>,
+        paired_at: Option<Timestamp>,
         as_daemon_id: String,
     ) -> Self {
         let kind = Kind::of_address(&address);
@@ -163,7 +163,7 @@ impl Peer {
             calls_from: None,
             protocol: Protocol::Plain,
         };
-        let peer = Self::new(stranger, name, token, Stamp::ZERO);
+        let peer = Self::new(stranger, name, token, Timestamp::ZERO);
         Self { paired_by: None, paired_at, token_used: true, as_daemon_id: Some(as_daemon_id), ..peer }
     }
 
@@ -213,7 +213,7 @@ impl Peer {
                 node.id.len()
             ));
         }
-        name::check_peer(&self.name).map_err(|fault| format!("{}: {fault}", name::printable(&self.daemon_id)))
+        name::check_peer(&self.name).map_err(|error| format!("{}: {error}", name::printable(&self.daemon_id)))
     }
 }
 

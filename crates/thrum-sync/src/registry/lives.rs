@@ -12,7 +12,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
-use thrum_core::{Stamp, limits};
+use thrum_core::{Timestamp, limits};
 
 use crate::{Now, transport::Node, transport::with_port};
 
@@ -25,7 +25,7 @@ pub struct Seen {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<Node>,
     /// When it was last seen.
-    pub at: Stamp,
+    pub at: Timestamp,
 }
 
 impl Seen {
@@ -70,7 +70,7 @@ struct Life {
     /// It was alive after this time.
     after: Duration,
     heard: Duration,
-    heard_at: Stamp,
+    heard_at: Timestamp,
 }
 
 impl Life {
@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     fn at(seconds: u64) -> Now {
-        Now { tick: Duration::from_secs(seconds), at: Stamp::ZERO.plus(Duration::from_secs(seconds)) }
+        Now { tick: Duration::from_secs(seconds), at: Timestamp::ZERO.plus(Duration::from_secs(seconds)) }
     }
 
     /// Records a sign of life at second `now`, which proves that the process was alive after second `after`.

@@ -16,8 +16,8 @@ const GO: &str = r#"{
 struct Seed(u8);
 
 impl thrum_core::Ambient for Seed {
-    fn now(&mut self) -> Stamp {
-        Stamp::ZERO
+    fn now(&mut self) -> Timestamp {
+        Timestamp::ZERO
     }
     fn fill(&mut self, buffer: &mut [u8]) {
         self.0 += 1;
@@ -30,11 +30,11 @@ fn stranger(id: &str, name: &str) -> Stranger {
     Stranger { daemon_id, name, address, kind: Kind::Local, node: None, calls_from: None, protocol: Protocol::Plain }
 }
 
-fn open(directory: &tempfile::TempDir) -> Result<Registry, Fault> {
+fn open(directory: &tempfile::TempDir) -> Result<Registry, Error> {
     Registry::open(directory.path().join("peers.json"), "d_me")
 }
 
-fn with_file(text: &str) -> (tempfile::TempDir, Result<Registry, Fault>) {
+fn with_file(text: &str) -> (tempfile::TempDir, Result<Registry, Error>) {
     let directory = tempfile::tempdir().unwrap();
     fs::write(directory.path().join("peers.json"), text).unwrap();
     let registry = open(&directory);
@@ -50,7 +50,7 @@ fn a_file_of_gos_is_read_and_keeps_every_key_it_had() {
     assert_eq!(peer.as_daemon_id.as_deref(), Some("d_przre8xtmc6c"), "that is whom it knows");
     assert_eq!(peer.last_sync, None, "the year 1 is never");
     assert_eq!(registry.port(Kind::Local), Some(9147));
-    registry.pair(stranger("d_new", "new"), Token::generate(&mut Seed(1)), Stamp::ZERO).unwrap();
+    registry.pair(stranger("d_new", "new"), Token::generate(&mut Seed(1)), Timestamp::ZERO).unwrap();
     let written: Value =
         serde_json::from_str(&fs::read_to_string(directory.path().join("peers.json")).unwrap()).unwrap();
     assert_eq!(written["future_top"]["kept"], true);
@@ -93,9 +93,9 @@ fn a_broken_file_is_an_error_and_stays_as_it_is() {
         (&format!("[{}]", peer.replace("address", "moved").replace("x:1", TOKEN)), "else than"),
     ] {
         let (directory, registry) = with_file(text);
-        let fault = registry.expect_err(text);
-        assert!(fault.message.contains(why), "{text}: {fault}");
-        assert!(fault.hint.is_some() && !fault.message.contains(TOKEN), "{fault}");
+        let error = registry.expect_err(text);
+        assert!(error.message.contains(why), "{text}: {error}");
+        assert!(error.hint.is_some() && !error.message.contains(TOKEN), "{error}");
         assert_eq!(fs::read_to_string(directory.path().join("peers.json")).unwrap(), text);
     }
 }
@@ -107,7 +107,7 @@ fn a_pairing_that_works_is_not_replaced_and_one_that_does_not_is() {
     let mut registry = open(&directory).unwrap();
     let mut seed = Seed(0);
     let mut pair = |registry: &mut Registry, name: &str| {
-        registry.pair(stranger("d_x", name), Token::generate(&mut seed), Stamp::ZERO)
+        registry.pair(stranger("d_x", name), Token::generate(&mut seed), Timestamp::ZERO)
     };
     pair(&mut registry, "first").unwrap();
     pair(&mut registry, "second").unwrap();
@@ -125,8 +125,9 @@ fn two_peers_never_have_one_name_and_no_name_drives_a_terminal() {
     let directory = tempfile::tempdir().unwrap();
     let mut registry = open(&directory).unwrap();
     let mut seed = Seed(0);
-    let mut name =
-        |id: &str, name: &str| registry.pair(stranger(id, name), Token::generate(&mut seed), Stamp::ZERO).unwrap().name;
+    let mut name = |id: &str, name: &str| {
+        registry.pair(stranger(id, name), Token::generate(&mut seed), Timestamp::ZERO).unwrap().name
+    };
     assert_eq!(name("d_1", "box"), "box");
     assert_eq!(name("d_2", "box"), "box-2");
     assert_eq!(name("d_3", "box"), "box-3");
@@ -142,7 +143,7 @@ fn a_token_is_valid_on_its_kind_of_transport_only() {
     let directory = tempfile::tempdir().unwrap();
     let mut registry = open(&directory).unwrap();
     let token = Token::generate(&mut Seed(0));
-    registry.pair(stranger("d_x", "x"), token.clone(), Stamp::ZERO).unwrap();
+    registry.pair(stranger("d_x", "x"), token.clone(), Timestamp::ZERO).unwrap();
     assert_eq!(registry.authenticate(token.reveal(), Kind::Local).map(|peer| peer.daemon_id.as_str()), Some("d_x"));
     assert!(registry.authenticate(token.reveal(), Kind::Tailnet).is_none());
     registry.remove("d_x").unwrap();
@@ -154,10 +155,10 @@ fn last_sync_reaches_the_file_once_per_round() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("peers.json");
     let mut registry = open(&directory).unwrap();
-    registry.pair(stranger("d_x", "x"), Token::generate(&mut Seed(0)), Stamp::ZERO).unwrap();
+    registry.pair(stranger("d_x", "x"), Token::generate(&mut Seed(0)), Timestamp::ZERO).unwrap();
     let now = |seconds: u64| Now {
         tick: Duration::from_secs(seconds),
-        at: Stamp::from_nanos(1).plus(Duration::from_secs(seconds)),
+        at: Timestamp::from_nanos(1).plus(Duration::from_secs(seconds)),
     };
     let mut writes = 0;
     let mut last = fs::read(&path).unwrap();
@@ -180,7 +181,7 @@ fn a_change_that_cannot_be_written_does_not_count() {
     fs::create_dir(&gone).unwrap();
     let mut registry = Registry::open(gone.join("peers.json"), "d_me").unwrap();
     fs::remove_dir(&gone).unwrap();
-    assert!(registry.pair(stranger("d_x", "x"), Token::generate(&mut Seed(0)), Stamp::ZERO).is_err());
+    assert!(registry.pair(stranger("d_x", "x"), Token::generate(&mut Seed(0)), Timestamp::ZERO).is_err());
     assert!(registry.peers().is_empty());
 }
 
@@ -189,7 +190,7 @@ fn the_address_of_a_peer_follows_its_port_and_the_host_that_the_network_reports(
     let directory = tempfile::tempdir().unwrap();
     let mut registry = open(&directory).unwrap();
     let peer = Stranger { address: "100.64.0.2:9100".into(), kind: Kind::Tailnet, ..stranger("d_x", "x") };
-    registry.pair(peer, Token::generate(&mut Seed(1)), Stamp::ZERO).unwrap();
+    registry.pair(peer, Token::generate(&mut Seed(1)), Timestamp::ZERO).unwrap();
     let ip = |text: &str| Some(text.parse().unwrap());
     for (calls_from, port, address) in [
         (None, 9101, "100.64.0.2:9101"),
@@ -208,7 +209,7 @@ fn long_words_about_a_node_are_cut_when_read_and_a_long_id_is_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let mut registry = open(&directory).unwrap();
     let peer = Stranger { node: Some(long.clone()), calls_from: Some(long), ..stranger("d_x", "laptop") };
-    registry.pair(peer, Token::generate(&mut Seed(1)), Stamp::ZERO).unwrap();
+    registry.pair(peer, Token::generate(&mut Seed(1)), Timestamp::ZERO).unwrap();
     drop(registry);
     let registry = open(&directory).unwrap();
     let peer = registry.get("d_x").unwrap();
@@ -240,7 +241,7 @@ fn a_peer_with_a_key_is_one_node_and_one_without_may_call_from_a_second() {
     let key = thrum_core::DaemonKey::generate(&mut Seed(9)).id().to_string();
     for id in [key.as_str(), "d_47fkcmt93fcz"] {
         let stranger = Stranger { kind: Kind::Tailnet, ..stranger(id, id) };
-        registry.pair(stranger, Token::generate(&mut Seed(u8::try_from(id.len()).unwrap())), Stamp::ZERO).unwrap();
+        registry.pair(stranger, Token::generate(&mut Seed(u8::try_from(id.len()).unwrap())), Timestamp::ZERO).unwrap();
         assert_eq!(registry.get(id).unwrap().origin(&from("a")), Origin::New);
         assert_eq!(
             registry.get(id).unwrap().origin(&Caller { node: None, ..from("a") }),
@@ -260,9 +261,9 @@ fn a_peer_with_a_key_is_one_node_and_one_without_may_call_from_a_second() {
     registry.learn_node(&key, &renamed).unwrap();
     registry.learn_node(&key, &node("b")).unwrap();
     assert_eq!(registry.get(&key).unwrap().node, Some(renamed.clone()), "the same node by another name");
-    registry.moved(&key, &node("b"), Stamp::ZERO).unwrap();
+    registry.moved(&key, &node("b"), Timestamp::ZERO).unwrap();
     let moved = open(&directory).unwrap().get(&key).unwrap().moved.clone();
-    assert_eq!(moved, Some(Moved { from: renamed, to: node("b"), at: Stamp::ZERO }));
+    assert_eq!(moved, Some(Moved { from: renamed, to: node("b"), at: Timestamp::ZERO }));
     assert_eq!(registry.get(&key).unwrap().origin(&from("a")), Origin::Elsewhere, "where it was it is no more");
 }
 
@@ -280,7 +281,7 @@ fn the_ports_of_both_transports_are_kept_apart() {
 fn a_word_about_a_stray_is_said_once_a_minute_however_often_and_wherever_it_comes_from() {
     let directory = tempfile::tempdir().unwrap();
     let mut registry = open(&directory).unwrap();
-    let at = |seconds: u64| Stamp::from_nanos(1).plus(Duration::from_secs(seconds));
+    let at = |seconds: u64| Timestamp::from_nanos(1).plus(Duration::from_secs(seconds));
     let said = (0..120).filter(|second| {
         registry.strayed("d_x", &node(if second % 2 == 0 { "a" } else { "b" }), at(*second));
         registry.stray_is_news("d_x", at(*second))
@@ -304,7 +305,7 @@ fn a_peer_is_called_what_it_calls_itself_until_a_person_names_it() {
             calls_from: None,
             protocol: Protocol::Pake,
         };
-        registry.pair(stranger, Token::parse(&secret.repeat(64)).unwrap(), Stamp::ZERO).unwrap();
+        registry.pair(stranger, Token::parse(&secret.repeat(64)).unwrap(), Timestamp::ZERO).unwrap();
     }
     let names = |registry: &Registry| registry.peers().iter().map(|peer| peer.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&registry), ["desk", "desk-2"]);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use thrum_core::{Heads, Stamp, Sum, quota::OverQuota};
+use thrum_core::{Heads, SetDigest, Timestamp, quota::OverQuota};
 
 use crate::protocol::wire::{self, Info};
 
@@ -29,7 +29,7 @@ pub struct Comparable {
     /// Its version vector.
     pub heads: Option<Heads>,
     /// The digest of its projection.
-    pub projection: Option<Sum>,
+    pub projection: Option<SetDigest>,
     /// Whether it holds a purge that lies in the future.
     pub purge_waits: bool,
 }
@@ -40,13 +40,13 @@ pub struct Status {
     /// Connection state.
     pub state: State,
     /// Time of the last state change.
-    pub since: Stamp,
+    pub since: Timestamp,
     /// Why the peer is not read further, if it is over its quota.
     pub over_quota: Option<OverQuota>,
     /// The last error; `None` once all events of the peer are here.
     pub last_error: Option<String>,
     /// Time of the next dial, while disconnected.
-    pub next_attempt: Option<Stamp>,
+    pub next_attempt: Option<Timestamp>,
     /// Our checkpoint in the peer's log: its log id (empty for a legacy peer) and the sequence.
     pub checkpoint: Option<(String, u64)>,
     /// The peer's highest known sequence.
@@ -57,7 +57,7 @@ pub struct Status {
     /// pull.
     pub read_by_them: Option<u64>,
     /// When a pull last reached the end of the peer's log.
-    pub pulled_at: Option<Stamp>,
+    pub pulled_at: Option<Timestamp>,
     /// Version of the peer's program; `None` for legacy peers.
     pub version: Option<String>,
     /// Whether this is a legacy peer; `None` until the peer has answered once.
@@ -83,7 +83,7 @@ pub struct Status {
 }
 
 impl Status {
-    pub(super) fn new(checkpoint: Option<(String, u64)>, at: Stamp) -> Self {
+    pub(super) fn new(checkpoint: Option<(String, u64)>, at: Timestamp) -> Self {
         Self {
             state: State::Connecting,
             since: at,
@@ -114,14 +114,14 @@ impl Status {
         if self.over_quota.is_some() { State::OverQuota } else { self.state }
     }
 
-    pub(super) fn set_state(&mut self, state: State, at: Stamp) {
+    pub(super) fn set_state(&mut self, state: State, at: Timestamp) {
         if self.state != state {
             (self.state, self.since) = (state, at);
         }
     }
 
     /// Records the peer's identity reply. `sent` and `now` enclose the time at which the peer read its clock.
-    pub(super) fn met(&mut self, info: Info, sent: Stamp, now: Stamp, compared: u64) {
+    pub(super) fn met(&mut self, info: Info, sent: Timestamp, now: Timestamp, compared: u64) {
         self.set_state(State::Connected, now);
         self.their_latest = info.latest;
         self.their_total = info.heads.as_ref().map(Heads::total);

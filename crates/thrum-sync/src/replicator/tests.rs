@@ -1,4 +1,4 @@
-use thrum_core::{Heads, Stamp};
+use thrum_core::{Heads, Timestamp};
 
 use super::*;
 use crate::protocol::wire::RpcError;
@@ -7,8 +7,8 @@ use crate::protocol::wire::RpcError;
 struct Zeros;
 
 impl Ambient for Zeros {
-    fn now(&mut self) -> Stamp {
-        Stamp::ZERO
+    fn now(&mut self) -> Timestamp {
+        Timestamp::ZERO
     }
     fn fill(&mut self, buffer: &mut [u8]) {
         buffer.fill(0);
@@ -50,7 +50,7 @@ impl Case {
     }
 
     fn step(&mut self, input: Input) -> Vec<Action> {
-        let now = Now { tick: self.tick, at: Stamp::ZERO.plus(self.tick) };
+        let now = Now { tick: self.tick, at: Timestamp::ZERO.plus(self.tick) };
         self.machine.step(input, now, &mut Zeros)
     }
 
@@ -232,7 +232,7 @@ fn rounds_are_as_long_as_the_user_says_and_a_short_one_is_not_left_out() {
     for (round, length) in [(seconds(5), seconds(5)), (seconds(600), seconds(600))] {
         let mut case = Case::quiet();
         let start = case.tick;
-        case.machine = case.machine.every(round, Now { tick: start, at: Stamp::ZERO });
+        case.machine = case.machine.every(round, Now { tick: start, at: Timestamp::ZERO });
         for n in 1..=4 {
             assert!(matches!(case.wake()[..], [Action::Send { call: Call::Pull(_), .. }]), "round {n} of {round:?}");
             assert_eq!(case.tick, start + length * n);
@@ -351,7 +351,7 @@ fn nonsense_is_shown_and_waits_and_moves_nothing() {
             "{expected}"
         );
         assert!(
-            status.next_attempt > Some(Stamp::ZERO) && case.machine.wait_until() >= limits::BACKOFF_FIRST / 2,
+            status.next_attempt > Some(Timestamp::ZERO) && case.machine.wait_until() >= limits::BACKOFF_FIRST / 2,
             "{expected}"
         );
     }
@@ -397,7 +397,7 @@ fn a_clock_that_is_off_is_measured_from_the_middle_of_the_request() {
     case.step(Input::Timer);
     case.step(Input::Connected);
     case.tick = seconds(2);
-    let day_ahead = Stamp::ZERO.plus(seconds(24 * 3600 + 1));
+    let day_ahead = Timestamp::ZERO.plus(seconds(24 * 3600 + 1));
     let info = Info { daemon_id: "d_peer".into(), log: Some("log".into()), time: Some(day_ahead), ..Info::default() };
     case.step(Input::Replied(Ok(Reply::Info(Box::new(info)))));
     assert_eq!(case.machine.status().clock_offset_ms, Some(24 * 3600 * 1000));

@@ -123,9 +123,9 @@ async fn a_kept_port_is_had_again_and_never_exchanged(places: &Places) {
     let first = listen(&places.here, None).await;
     let (address, port) = (first.address(), first.port());
     assert!(address.ends_with(&format!(":{port}")), "{address}");
-    let fault = soon("listening", places.here.listen(Some(port))).await.err().expect("the port is taken");
-    assert_eq!(fault.kind, ErrorKind::Unavailable, "{fault}");
-    assert!(fault.hint.is_some(), "{fault}");
+    let error = soon("listening", places.here.listen(Some(port))).await.err().expect("the port is taken");
+    assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+    assert!(error.hint.is_some(), "{error}");
     drop(first);
     let again = listen(&places.here, Some(port)).await;
     assert_eq!((again.address(), again.port()), (address, port));
@@ -136,7 +136,7 @@ async fn nobody_listens_once_the_listener_is_dropped(places: &Places) {
     let address = listener.address();
     drop(listener);
     match soon("dialling", places.here.dial(&address)).await {
-        Err(fault) => assert_eq!(fault.kind, ErrorKind::Unavailable, "{fault}"),
+        Err(error) => assert_eq!(error.kind, ErrorKind::Unavailable, "{error}"),
         // Some networks report this only on the connection.
         Ok(mut conn) => {
             let end = soon("the end is seen", conn.read(&mut [0; 1])).await;
@@ -148,19 +148,19 @@ async fn nobody_listens_once_the_listener_is_dropped(places: &Places) {
 /// C8
 async fn what_lies_outside_is_not_dialled(places: &Places) {
     for address in places.outside.iter().map(String::as_str).chain(["", ":", "nowhere", ":9100"]) {
-        let fault =
+        let error =
             soon("dialling", places.here.dial(address)).await.err().unwrap_or_else(|| panic!("{address} was dialled"));
-        assert!(matches!(fault.kind, ErrorKind::Invalid | ErrorKind::NotFound), "{address}: {fault}");
+        assert!(matches!(error.kind, ErrorKind::Invalid | ErrorKind::NotFound), "{address}: {error}");
     }
     for address in &places.deserted {
-        let fault =
+        let error =
             soon("dialling", places.here.dial(address)).await.err().unwrap_or_else(|| panic!("{address} was dialled"));
-        assert!(matches!(fault.kind, ErrorKind::Unavailable | ErrorKind::NotFound), "{address}: {fault}");
+        assert!(matches!(error.kind, ErrorKind::Unavailable | ErrorKind::NotFound), "{address}: {error}");
     }
 }
 
 async fn listen(at: &Arc<dyn Transport>, port: Option<u16>) -> Box<dyn Listener> {
-    soon("listening", at.listen(port)).await.unwrap_or_else(|fault| panic!("cannot listen: {fault}"))
+    soon("listening", at.listen(port)).await.unwrap_or_else(|error| panic!("cannot listen: {error}"))
 }
 
 /// Returns the called end, the calling end, and the reported caller.
@@ -169,7 +169,7 @@ async fn connect(from: &Arc<dyn Transport>, to: &mut dyn Listener) -> (Conn, Con
     soon("connecting", async {
         let (calling, called) = tokio::join!(from.dial(&address), to.accept());
         let (called, caller) = called.expect("accepted");
-        (called, calling.unwrap_or_else(|fault| panic!("cannot dial {address}: {fault}")), caller)
+        (called, calling.unwrap_or_else(|error| panic!("cannot dial {address}: {error}")), caller)
     })
     .await
 }

@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use thrum_core::{ErrorKind, Fault, limits, name};
+use thrum_core::{Error, ErrorKind, limits, name};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinSet,
@@ -60,7 +60,7 @@ impl Transport for Local {
         Kind::Local
     }
 
-    fn listen(&self, port: Option<u16>) -> Pending<'_, Result<Box<dyn Listener>, Fault>> {
+    fn listen(&self, port: Option<u16>) -> Pending<'_, Result<Box<dyn Listener>, Error>> {
         let ports = port.map_or_else(|| self.ports.clone(), |port| port..=port);
         Box::pin(async move {
             let mut last = None;
@@ -78,13 +78,13 @@ impl Transport for Local {
                 // Peers know this port. With another port, they would dial whatever program has this one now.
                 Some(port) => {
                     let owner = port_owner::describe(port);
-                    Fault::new(
+                    Error::new(
                         ErrorKind::Unavailable,
                         format!("cannot listen on 127.0.0.1:{port}{owner}, the port peers know us by: {why}"),
                     )
                     .hint(format!("Stop the program that has port {port}; the daemon then takes it by itself."))
                 }
-                None => Fault::new(
+                None => Error::new(
                     ErrorKind::Unavailable,
                     format!("cannot listen on any of 127.0.0.1:{}-{}: {why}", ports.start(), ports.end()),
                 ),
@@ -92,7 +92,7 @@ impl Transport for Local {
         })
     }
 
-    fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Fault>> {
+    fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Error>> {
         Box::pin(async move {
             let address = local_address(address)?;
             let shown = name::printable(&address);
@@ -101,7 +101,7 @@ impl Transport for Local {
                     io::ErrorKind::ConnectionRefused => format!("nobody listens at {shown}"),
                     _ => format!("cannot reach {shown}: {error}"),
                 };
-                Fault::new(ErrorKind::Unavailable, what)
+                Error::new(ErrorKind::Unavailable, what)
                     .hint("Is the daemon of the other repository running, and is the port right?")
             })?;
             let _ = stream.set_nodelay(true);
@@ -191,9 +191,9 @@ mod tests {
     async fn a_kept_port_that_another_has_is_an_error_and_never_another_port() {
         let local = Local::on_ports(0..=0);
         let first = local.listen(None).await.unwrap();
-        let fault = local.listen(Some(first.port())).await.err().expect("taken");
-        assert_eq!(fault.kind, ErrorKind::Unavailable);
-        assert!(fault.message.contains(&first.address()) && fault.hint.is_some(), "{fault}");
+        let error = local.listen(Some(first.port())).await.err().expect("taken");
+        assert_eq!(error.kind, ErrorKind::Unavailable);
+        assert!(error.message.contains(&first.address()) && error.hint.is_some(), "{error}");
     }
 
     #[tokio::test]
@@ -220,8 +220,8 @@ mod tests {
             "127.1:9100",
             "[::ffff:127.0.0.1]:9100",
         ] {
-            let fault = Local::default().dial(address).await.err().expect(address);
-            assert_eq!(fault.kind, ErrorKind::Invalid, "{address}");
+            let error = Local::default().dial(address).await.err().expect(address);
+            assert_eq!(error.kind, ErrorKind::Invalid, "{address}");
         }
         let mut open = Local::on_ports(0..=0).listen(None).await.unwrap();
         let dialled = format!("localhost:{}", open.port());

@@ -211,7 +211,7 @@ async fn a_damaged_registry_stops_the_start_and_is_left_alone() {
     let daemon = Daemon::start("alpha").await;
     let path = daemon.directory.path().join("peers.json");
     std::fs::write(&path, "{\"peers\":[{").unwrap();
-    let fault = crate::kit::start_peers("alpha", &daemon.id, &daemon.log, &daemon.directory).await.err().unwrap();
-    assert!(fault.message.contains("peers.json cannot be used") && fault.hint.is_some(), "{fault}");
+    let error = crate::kit::start_peers("alpha", &daemon.id, &daemon.log, &daemon.directory).await.err().unwrap();
+    assert!(error.message.contains("peers.json cannot be used") && error.hint.is_some(), "{error}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"peers\":[{");
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{Sum, limits};
+use thrum_core::{SetDigest, limits};
 use thrum_sync::{Log, peers::Peers};
 
 use crate::{
@@ -166,7 +166,7 @@ async fn nothing_is_stored_of_a_peer_that_was_removed_meanwhile() {
 #[tokio::test(flavor = "multi_thread")]
 async fn long_ids_are_asked_for_in_requests_that_are_not_too_long() {
     let ids: Vec<String> = (0..400).map(|n| format!("{n:03}{}", "\u{1}".repeat(200))).collect();
-    let listed: Vec<(String, Sum)> = ids.iter().map(|id| (id.clone(), Sum::of(id.as_bytes()))).collect();
+    let listed: Vec<(String, SetDigest)> = ids.iter().map(|id| (id.clone(), SetDigest::of(id.as_bytes()))).collect();
     let liar = Liar::pair(move |method, _| match method {
         "sync.peer_info" => {
             let mut info = info(400, &RANGES);

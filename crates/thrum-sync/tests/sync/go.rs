@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::{Map, Value, json};
-use thrum_core::{Ambient, Stamp, ids::IdKind, ids::IdSource};
+use thrum_core::{Ambient, Timestamp, ids::IdKind, ids::IdSource};
 use thrum_sync::Token;
 use thrum_sync::protocol::wire::{self, Call, Pull, Served};
 
@@ -84,7 +84,7 @@ fn text<'a>(event: &'a Map<String, Value>, key: &str) -> &'a str {
 }
 
 /// RFC 3339 in Go's format: without trailing zeros.
-pub fn go_time(at: Stamp) -> String {
+pub fn go_time(at: Timestamp) -> String {
     let text = at.to_string();
     format!("{}Z", text.trim_end_matches('Z').trim_end_matches('0').trim_end_matches('.'))
 }
@@ -146,7 +146,7 @@ impl Go {
     }
 
     /// Writes an event of a local agent. Returns the event's id.
-    pub fn write(&mut self, kind: &str, mut payload: Value, tick: Duration, at: Stamp) -> String {
+    pub fn write(&mut self, kind: &str, mut payload: Value, tick: Duration, at: Timestamp) -> String {
         let mut clock = World::new(self.world.random_u64());
         clock.nanos.store(at.nanos(), std::sync::atomic::Ordering::Relaxed);
         let id = self.ids.next(IdKind::Event, &mut clock);
@@ -164,7 +164,7 @@ impl Go {
         id
     }
 
-    pub fn new_id(&mut self, kind: IdKind, at: Stamp) -> String {
+    pub fn new_id(&mut self, kind: IdKind, at: Timestamp) -> String {
         let mut clock = World::new(self.world.random_u64());
         clock.nanos.store(at.nanos(), std::sync::atomic::Ordering::Relaxed);
         self.ids.next(kind, &mut clock)

@@ -184,12 +184,12 @@ async fn a_later_go_daemon_is_named_when_it_is_joined_and_where_a_peer_became_on
         }
     };
     let ask = async {
-        for fault in [
+        for error in [
             hand.daemon.peers.look(&address).await.unwrap_err(),
             hand.daemon.peers.join_even_plainly(&address, "1234").await.unwrap_err(),
         ] {
-            assert!(fault.message.contains("Go Thrum v0.7 or later"), "{fault:?}");
-            assert!(fault.hint.as_ref().is_some_and(|hint| hint.contains("thrum import")), "{fault:?}");
+            assert!(error.message.contains("Go Thrum v0.7 or later"), "{error:?}");
+            assert!(error.hint.as_ref().is_some_and(|hint| hint.contains("thrum import")), "{error:?}");
         }
         eventually(async || {
             let status = hand.daemon.peers.status().await.unwrap().remove(0);
@@ -237,8 +237,8 @@ async fn a_later_go_daemon_that_calls_is_told_what_to_do_and_shown_here() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_code_of_a_later_go_daemon_is_named() {
     let daemon = Daemon::start("alpha").await;
-    let fault = daemon.peers.join("127.0.0.1:9", "1234567890123456").await.unwrap_err();
-    assert!(fault.message.contains("Go Thrum v0.7 or later"), "{fault:?}");
+    let error = daemon.peers.join("127.0.0.1:9", "1234567890123456").await.unwrap_err();
+    assert!(error.message.contains("Go Thrum v0.7 or later"), "{error:?}");
     assert!(!daemon.peers.join("127.0.0.1:9", "12345").await.unwrap_err().message.contains("Go Thrum"));
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use thrum_core::{Event, Runs, Stamp, compare::LogOf, event, exchange::Batch, json, limits};
+use thrum_core::{Event, RangeSet, Timestamp, compare::LogOf, event, exchange::Batch, json, limits};
 use thrum_sync::{
     Log,
     peers::{Missing, Verdict, Verified},
@@ -54,7 +54,7 @@ fn of<'a>(verified: &'a Verified, origin: &str) -> &'a Missing {
         .unwrap_or_else(|| panic!("nothing of {origin} in {missing:?}"))
 }
 
-fn runs(text: &str) -> Runs {
+fn runs(text: &str) -> RangeSet {
     serde_json::from_str(text).unwrap()
 }
 
@@ -119,7 +119,7 @@ async fn what_was_purged_is_not_asked_for() {
     };
     a.log.apply(numbered(1..6, 1)).unwrap();
     b.agrees().await;
-    a.log.write(|tx| tx.purge(Stamp::parse("2026-06-01T00:00:00Z").unwrap())).unwrap();
+    a.log.write(|tx| tx.purge(Timestamp::parse("2026-06-01T00:00:00Z").unwrap())).unwrap();
     b.agrees().await;
     // Events that arrive too late are excluded, and not requested either.
     b.log.apply(numbered(6..8, 1)).unwrap();

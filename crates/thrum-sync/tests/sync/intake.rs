@@ -68,7 +68,7 @@ fn a_forged_event_is_the_only_one_refused_and_the_order_is_the_peers() {
         .map(|n| {
             let payload = Payload::SessionEnd(SessionEnd { session_id: format!("ses_{n}"), reason: None });
             let id = ids.next(thrum_core::ids::IdKind::Event, &mut world);
-            Draft { id, at: thrum_core::Stamp::from_nanos(n), payload: &payload }
+            Draft { id, at: thrum_core::Timestamp::from_nanos(n), payload: &payload }
                 .seal(&key, "log", n.unsigned_abs())
                 .unwrap()
                 .body

@@ -91,8 +91,8 @@ async fn a_node_is_joined_by_its_name_and_where_somebody_waits_there() {
         ("100.64.0.99", ErrorKind::NotFound),
         ("desk.evil.example:9100", ErrorKind::NotFound),
     ] {
-        let fault = b.peers.join(nowhere, "1234").await.unwrap_err();
-        assert_eq!((fault.kind, fault.hint.is_some()), (kind, true), "{nowhere}");
+        let error = b.peers.join(nowhere, "1234").await.unwrap_err();
+        assert_eq!((error.kind, error.hint.is_some()), (kind, true), "{nowhere}");
     }
     let to_nobody = net
         .dialled()
@@ -113,16 +113,16 @@ async fn a_code_goes_neither_to_one_of_several_who_wait_nor_to_a_name_that_only_
     let one = first.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
     let other = second.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap();
 
-    let fault = b.peers.join("build", one.code.reveal()).await.unwrap_err();
-    assert_eq!(fault.kind, ErrorKind::Invalid);
+    let error = b.peers.join("build", one.code.reveal()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Invalid);
     for shown in [format!("first at {}", one.address), format!("second at {}", other.address)] {
-        assert!(fault.message.contains(&shown), "{fault}");
+        assert!(error.message.contains(&shown), "{error}");
     }
-    assert!(fault.hint.is_some());
+    assert!(error.hint.is_some());
 
     let before = net.dialled().len();
-    let fault = b.peers.join("build.mine.ts.net", one.code.reveal()).await.unwrap_err();
-    assert_eq!((fault.kind, net.dialled().len()), (ErrorKind::NotFound, before));
+    let error = b.peers.join("build.mine.ts.net", one.code.reveal()).await.unwrap_err();
+    assert_eq!((error.kind, net.dialled().len()), (ErrorKind::NotFound, before));
     let to = format!("BUILD.theirs.ts.net.:{}", one.address.rsplit_once(':').unwrap().1);
     assert_eq!(b.peers.join(&to, one.code.reveal()).await.unwrap().peer_name, "first", "no code was wrong");
 }

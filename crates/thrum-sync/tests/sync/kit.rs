@@ -9,9 +9,9 @@ use std::{
 };
 
 use thrum_core::{
-    Ambient, DaemonKey, Event, Fault, Heads, Stamp, Sum,
+    Ambient, DaemonKey, Error, Event, Heads, SetDigest, Timestamp,
     compare::{Listing, LogOf, Numbers, Wanted},
-    exchange::{Applied, Batch, Checkpoint, Commit, Footing, LongEvents, Page, Row},
+    exchange::{Applied, Batch, Checkpoint, Commit, LongEvents, Page, Prerequisites, Row},
     limits,
 };
 use thrum_store::{
@@ -48,8 +48,8 @@ impl World {
 }
 
 impl Ambient for World {
-    fn now(&mut self) -> Stamp {
-        Stamp::from_nanos(self.nanos.load(Ordering::Relaxed))
+    fn now(&mut self) -> Timestamp {
+        Timestamp::from_nanos(self.nanos.load(Ordering::Relaxed))
     }
     fn fill(&mut self, buffer: &mut [u8]) {
         for byte in buffer {
@@ -135,8 +135,8 @@ impl StoreLog {
         result
     }
 
-    pub fn read<T>(&self, question: impl FnOnce(&Store) -> Result<T, StoreError>) -> Result<T, Fault> {
-        question(self.store.lock().unwrap().as_ref().ok_or(StoreError::Closed)?).map_err(Fault::from)
+    pub fn read<T>(&self, question: impl FnOnce(&Store) -> Result<T, StoreError>) -> Result<T, Error> {
+        question(self.store.lock().unwrap().as_ref().ok_or(StoreError::Closed)?).map_err(Error::from)
     }
 
     pub fn message(&self, id: &str) -> Option<Message> {
@@ -178,62 +178,62 @@ impl Log for StoreLog {
     fn latest(&self) -> u64 {
         self.commits.borrow().latest
     }
-    fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Fault> {
+    fn page(&self, after: u64, max_events: usize, max_bytes: usize) -> Result<Page, Error> {
         self.read(|store| store.reader().page(after, max_events, max_bytes))
     }
-    fn long_events(&self, max: usize, is_too_long: fn(&str) -> bool) -> Result<LongEvents, Fault> {
+    fn long_events(&self, max: usize, is_too_long: fn(&str) -> bool) -> Result<LongEvents, Error> {
         self.read(|store| store.reader().long_events(max, is_too_long))
     }
 
-    fn footings(&self, rows: &[Row], fits: &dyn Fn(&Row) -> bool) -> Result<Vec<Footing>, Fault> {
-        self.read(|store| store.reader().footings(rows, fits))
+    fn prerequisites(&self, rows: &[Row], fits: &dyn Fn(&Row) -> bool) -> Result<Vec<Prerequisites>, Error> {
+        self.read(|store| store.reader().prerequisites(rows, fits))
     }
-    fn heads(&self) -> Result<Heads, Fault> {
+    fn heads(&self) -> Result<Heads, Error> {
         self.read(Store::heads)
     }
-    fn counted(&self) -> Result<Heads, Fault> {
+    fn counted(&self) -> Result<Heads, Error> {
         self.read(|store| store.reader().counted())
     }
-    fn mend(&self) -> Result<bool, Fault> {
-        self.write(|tx| tx.mend_losses()).map_err(Fault::from)
+    fn mend(&self) -> Result<bool, Error> {
+        self.write(|tx| tx.mend_losses()).map_err(Error::from)
     }
-    fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Fault> {
+    fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Error> {
         self.read(|store| store.reader().numbers(of, after, most))
     }
-    fn listing(&self, of: &LogOf, after: &str, upto: &str, most: usize) -> Result<Listing, Fault> {
+    fn listing(&self, of: &LogOf, after: &str, upto: &str, most: usize) -> Result<Listing, Error> {
         self.read(|store| store.reader().listing(of, after, upto, most))
     }
-    fn stretch(&self, of: &LogOf, after: &str, upto: &str) -> Result<(u64, Sum), Fault> {
+    fn stretch(&self, of: &LogOf, after: &str, upto: &str) -> Result<(u64, SetDigest), Error> {
         self.read(|store| store.reader().stretch(of, after, upto))
     }
-    fn named(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Fault> {
+    fn named(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Error> {
         self.read(|store| store.reader().named(of, wanted, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES))
     }
-    fn projection(&self) -> Result<Sum, Fault> {
+    fn projection(&self) -> Result<SetDigest, Error> {
         self.read(Store::projection)
     }
-    fn purge_waits(&self) -> Result<bool, Fault> {
+    fn purge_waits(&self) -> Result<bool, Error> {
         self.read(|store| store.reader().purge_waits())
     }
-    fn checkpoint(&self, peer: &str) -> Result<Option<Checkpoint>, Fault> {
+    fn checkpoint(&self, peer: &str) -> Result<Option<Checkpoint>, Error> {
         self.read(|store| store.reader().checkpoint(peer))
     }
-    fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Fault> {
+    fn holds(&self, events: &[&Event]) -> Result<Vec<bool>, Error> {
         self.read(|store| events.iter().map(|event| store.reader().holds(&event.id, &event.body)).collect())
     }
-    fn apply(&self, batch: Batch) -> Result<Applied, Fault> {
-        self.with(|store| store.apply(batch)).map_err(Fault::from)
+    fn apply(&self, batch: Batch) -> Result<Applied, Error> {
+        self.with(|store| store.apply(batch)).map_err(Error::from)
     }
-    fn acknowledged(&self, peer: &str, upto: u64, _: Stamp) {
+    fn acknowledged(&self, peer: &str, upto: u64, _: Timestamp) {
         self.acknowledged.lock().unwrap().push((peer.to_owned(), upto));
     }
-    fn forget(&self, peer: &str) -> Result<(), Fault> {
-        self.write(|tx| tx.forget(peer)).map_err(Fault::from)
+    fn forget(&self, peer: &str) -> Result<(), Error> {
+        self.write(|tx| tx.forget(peer)).map_err(Error::from)
     }
-    fn backlog(&self, peer: &str, after: u64) -> Result<u64, Fault> {
+    fn backlog(&self, peer: &str, after: u64) -> Result<u64, Error> {
         self.read(|store| store.reader().backlog(peer, after))
     }
-    fn troubles(&self, peer: &str) -> Result<thrum_core::exchange::Troubles, Fault> {
+    fn troubles(&self, peer: &str) -> Result<thrum_core::exchange::Troubles, Error> {
         self.read(|store| store.reader().troubles(peer))
     }
 }
@@ -242,9 +242,9 @@ impl Log for StoreLog {
 pub struct System;
 
 impl Ambient for System {
-    fn now(&mut self) -> Stamp {
+    fn now(&mut self) -> Timestamp {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        Stamp::from_nanos(i64::try_from(since.as_nanos()).unwrap())
+        Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap())
     }
     fn fill(&mut self, buffer: &mut [u8]) {
         getrandom::fill(buffer).unwrap();
@@ -374,7 +374,7 @@ pub async fn start_peers(
     id: &str,
     log: &Arc<StoreLog>,
     directory: &tempfile::TempDir,
-) -> Result<Peers, Fault> {
+) -> Result<Peers, Error> {
     start_peers_over(vec![Arc::new(Local::on_ports(0..=0))], limits::ROUND, false, name, id, log, directory).await
 }
 
@@ -386,7 +386,7 @@ pub async fn start_peers_over(
     id: &str,
     log: &Arc<StoreLog>,
     directory: &tempfile::TempDir,
-) -> Result<Peers, Fault> {
+) -> Result<Peers, Error> {
     let config = PeersConfig {
         var_dir: directory.path().to_owned(),
         daemon_id: id.into(),

@@ -4,8 +4,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Map, Value, json};
-use thrum_core::{Stamp, ids, ids::IdKind};
-use thrum_store::ops::Beat;
+use thrum_core::{Timestamp, ids, ids::IdKind};
+use thrum_store::ops::Heartbeat;
 use thrum_sync::{Log, intake, protocol::wire::Served, transport::memory::Weather};
 
 use crate::{
@@ -59,7 +59,7 @@ fn text<'a>(event: &'a Map<String, Value>, key: &str) -> &'a str {
 }
 
 /// Asserts that Go has all events that it can have, and that we have its whole log except what was purged.
-pub fn assert_exchanged(sim: &Sim, purged_before: Stamp) {
+pub fn assert_exchanged(sim: &Sim, purged_before: Timestamp) {
     let ours = held(sim);
     for go in &sim.gos {
         let missing: Vec<_> = ours
@@ -75,9 +75,9 @@ pub fn assert_exchanged(sim: &Sim, purged_before: Stamp) {
     }
 }
 
-fn is_older(event: &Map<String, Value>, cutoff: Stamp) -> bool {
+fn is_older(event: &Map<String, Value>, cutoff: Timestamp) -> bool {
     let made = |key| ids::ulid_time(text(event, key)).is_some_and(|made| made.millis() < cutoff.millis());
-    made("message_id") || made("session_id") || Stamp::parse(text(event, "timestamp")).unwrap() < cutoff
+    made("message_id") || made("session_id") || Timestamp::parse(text(event, "timestamp")).unwrap() < cutoff
 }
 
 /// Returns `true` if Go could not apply the event, or has discarded it or its subject.
@@ -106,7 +106,7 @@ fn mail_travels_between_old_and_new_both_ways_and_then_there_is_quiet() {
     assert!(sim.daemons.iter().all(|daemon| daemon.log.has_message(&there)));
     sim.run_for(REST);
     sim.assert_agreement();
-    assert_exchanged(&sim, Stamp::ZERO);
+    assert_exchanged(&sim, Timestamp::ZERO);
     sim.assert_quiet(20);
     assert!(sim.gos[0].stops.is_empty(), "{:?}", sim.gos[0].stops);
 }
@@ -129,7 +129,7 @@ fn what_an_old_peer_cannot_apply_does_not_reach_it_and_stops_nothing() {
     assert!(sim.gos[0].had.contains("evt_stranger0005"), "it moved behind its message");
     sim.run_for(REST);
     sim.assert_agreement();
-    assert_exchanged(&sim, Stamp::ZERO);
+    assert_exchanged(&sim, Timestamp::ZERO);
     assert!(sim.gos[0].stops.is_empty() && sim.skipped().is_empty(), "{:?}", sim.gos[0].stops);
     sim.assert_quiet(20);
 }
@@ -168,7 +168,7 @@ fn a_rebuilt_log_is_read_from_its_start_whether_it_is_shorter_or_longer_by_then(
         sim.run_for(REST);
         assert!(sim.daemons.iter().all(|daemon| daemon.log.has_message(&first)));
         sim.assert_agreement();
-        assert_exchanged(&sim, Stamp::ZERO);
+        assert_exchanged(&sim, Timestamp::ZERO);
         sim.assert_quiet(10);
     }
 }
@@ -208,7 +208,7 @@ fn live(seed: u64) {
     }
     let mut ours: Vec<(usize, String)> = Vec::new();
     let mut theirs: Vec<String> = Vec::new();
-    let (mut purged_before, mut strangers) = (Stamp::ZERO, 0);
+    let (mut purged_before, mut strangers) = (Timestamp::ZERO, 0);
     for _ in 0..40 {
         let at = sim.random(count);
         match sim.random(20) {
@@ -252,7 +252,7 @@ fn live(seed: u64) {
                     log.write(|tx| {
                         let session = match open {
                             Some(session) => session,
-                            None => tx.start_session(&agent, Beat::default())?.0,
+                            None => tx.start_session(&agent, Heartbeat::default())?.0,
                         };
                         tx.set_intent(&session, if goes_on { "go on" } else { "begin" })
                     })

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{Stamp, Sum, limits};
+use thrum_core::{SetDigest, Timestamp, limits};
 use thrum_sync::{
     Log,
     peers::{Verdict, Verified},
@@ -100,9 +100,9 @@ pub const SILENCE: &str = "silence";
 
 /// Claims to hold `count` events of `d_far` that no one else has.
 pub fn info(count: u64, protocols: &[&str]) -> Value {
-    let head = json!({"origin": "d_far", "log": "7", "count": count, "highest": count, "sum": Sum::of(b"x")});
+    let head = json!({"origin": "d_far", "log": "7", "count": count, "highest": count, "sum": SetDigest::of(b"x")});
     json!({"daemon_id": "d_liar", "name": "liar", "version": "0.1.0", "protocols": protocols, "log_id": "log", "latest": 0,
-        "heads": [head], "projection": Sum::of(b"y")})
+        "heads": [head], "projection": SetDigest::of(b"y")})
 }
 
 pub fn event(origin: &str, number: u64) -> Value {
@@ -231,7 +231,7 @@ async fn what_was_purged_here_is_not_asked_for() {
         .to_string()
     });
     liar.daemon.log.apply(crate::heads::batch(old)).unwrap();
-    liar.daemon.log.write(|tx| tx.purge(Stamp::parse("2026-06-01T00:00:00Z").unwrap())).unwrap();
+    liar.daemon.log.write(|tx| tx.purge(Timestamp::parse("2026-06-01T00:00:00Z").unwrap())).unwrap();
     liar.verify().await;
     let asked = liar.asked.lock().unwrap().clone();
     let first = asked.iter().find(|asked| asked.0 == "sync.fetch" && asked.1["origin"] == "d_far").unwrap();
@@ -312,7 +312,7 @@ async fn a_set_that_is_cut_without_end_is_given_up() {
         }
         _ => {
             let (after, upto) = (params["after"].as_str().unwrap(), params["upto"].as_str().unwrap());
-            let part = |upto: &str| json!({"upto": upto, "count": 600, "sum": Sum::of(upto.as_bytes())});
+            let part = |upto: &str| json!({"upto": upto, "count": 600, "sum": SetDigest::of(upto.as_bytes())});
             json!({"parts": [part(&format!("{after}a")), part(upto)]})
         }
     })

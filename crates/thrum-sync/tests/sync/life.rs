@@ -5,7 +5,7 @@ mod trouble;
 use std::time::Duration;
 
 use serde_json::json;
-use thrum_store::ops::{Beat, Register, Send};
+use thrum_store::ops::{Heartbeat, Register, Send};
 
 use crate::sim::{Copied, Sim, Tally};
 
@@ -178,7 +178,7 @@ impl Life {
             (1, Some(session)) => drop(self.sim.act(at, |tx| tx.set_task(&session, "get through"))),
             (2, Some(session)) => drop(self.sim.act(at, |tx| tx.end_session(&session, None))),
             _ => {
-                let begun = self.sim.act(at, |tx| tx.start_session(agent, Beat::default()));
+                let begun = self.sim.act(at, |tx| tx.start_session(agent, Heartbeat::default()));
                 self.sessions.extend(begun.map(|(session, _)| (at, session)));
             }
         }

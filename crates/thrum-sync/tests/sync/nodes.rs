@@ -1,7 +1,7 @@
 //! Daemons on a tailnet: identifying callers, restricting tokens to nodes, and nodes that move, vanish and return.
 
 use serde_json::{Value, json};
-use thrum_core::{DaemonKey, ErrorKind, Fault, limits};
+use thrum_core::{DaemonKey, Error, ErrorKind, limits};
 use thrum_sync::{
     replicator::State,
     transport::{
@@ -324,7 +324,7 @@ async fn a_joiner_that_gives_another_nodes_address_is_called_on_its_own_node() {
 async fn a_tailnet_that_is_not_up_delays_nothing_and_says_why_until_it_is() {
     let mut two = Two::paired().await;
     let port = listening(&two.a).await.rsplit_once(':').unwrap().1.to_owned();
-    let why = Fault::new(ErrorKind::Unavailable, "Tailscale is stopped on this machine").hint("Run `tailscale up`.");
+    let why = Error::new(ErrorKind::Unavailable, "Tailscale is stopped on this machine").hint("Run `tailscale up`.");
     two.here.set(Condition::Down(why.clone()));
     until(&two.a, "beta", fails_with("Tailscale is stopped on this machine (Run `tailscale up`)")).await;
     let refused = two.a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.err().unwrap();
@@ -362,9 +362,9 @@ async fn a_tailnet_that_does_not_come_up_ends_the_wait_with_its_own_sentence() {
     let here = net.node("desk", "ann");
     here.set(Condition::Starting("visit https://login.example/a/1".into()));
     let a = Daemon::start_over("alpha", over(&here)).await;
-    let fault = a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.err().unwrap();
-    assert_eq!(fault.kind, ErrorKind::TryAgain);
-    assert!(fault.message.contains("visit https://login.example/a/1"), "{fault}");
+    let error = a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.err().unwrap();
+    assert_eq!(error.kind, ErrorKind::TryAgain);
+    assert!(error.message.contains("visit https://login.example/a/1"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -378,9 +378,9 @@ async fn a_tailnet_port_that_a_go_thrum_knows_and_another_has_is_shown_and_never
     a.knows_a_go_thrum(Kind::Tailnet);
     let thief = here.listen(Some(port)).await.unwrap();
     a.restart_over(over(&here)).await;
-    let fault = eventually(async || a.peers.listen_error().await).await;
-    assert!(fault.message.contains(&address), "{fault}");
-    assert_eq!(a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.err().unwrap(), fault);
+    let error = eventually(async || a.peers.listen_error().await).await;
+    assert!(error.message.contains(&address), "{error}");
+    assert_eq!(a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.err().unwrap(), error);
     drop(thief);
     assert_eq!(a.peers.start_pairing(Kind::Tailnet, PATIENCE).await.unwrap().address, address);
 }
@@ -416,9 +416,9 @@ async fn a_ping_says_how_a_peer_is_reached_and_a_silent_peer_why_it_is_not() {
     assert_eq!(two.a.peers.ping("beta").await.unwrap().path.map(|path| path.relay), Some(None), "measured anew");
 
     two.b.peers.shutdown().await;
-    let fault = two.a.peers.ping("beta").await.unwrap_err();
-    assert_eq!(fault.kind, ErrorKind::TryAgain);
-    assert!(fault.message.starts_with("beta does not answer: nobody answers at 100.64.0.2:"), "{fault}");
+    let error = two.a.peers.ping("beta").await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::TryAgain);
+    assert!(error.message.starts_with("beta does not answer: nobody answers at 100.64.0.2:"), "{error}");
     assert_eq!(two.a.peers.ping("nobody").await.unwrap_err().kind, ErrorKind::NotFound);
 }
 

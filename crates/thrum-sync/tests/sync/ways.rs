@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use thrum_core::{ErrorKind, Fault, exchange::Batch, limits};
+use thrum_core::{Error, ErrorKind, exchange::Batch, limits};
 use thrum_sync::{
     Log, Transport,
     peers::Verdict,
@@ -32,15 +32,15 @@ impl Transport for NoDialling {
         Kind::Local
     }
 
-    fn listen(&self, port: Option<u16>) -> Pending<'_, Result<Box<dyn Listener>, Fault>> {
+    fn listen(&self, port: Option<u16>) -> Pending<'_, Result<Box<dyn Listener>, Error>> {
         self.0.listen(port)
     }
 
-    fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Fault>> {
+    fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Error>> {
         if self.1.load(Ordering::Relaxed) {
             return self.0.dial(address);
         }
-        Box::pin(async { Err(Fault::new(ErrorKind::Unavailable, "a firewall")) })
+        Box::pin(async { Err(Error::new(ErrorKind::Unavailable, "a firewall")) })
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
-use thrum_core::{Sum, limits::MAX_FOREIGN_ID_BYTES};
+use thrum_core::{SetDigest, limits::MAX_FOREIGN_ID_BYTES};
 use thrum_sync::transport::Node;
 
 /// Go writes `null` for an empty list or map.
@@ -151,7 +151,7 @@ fn node(stable_id: &str, key: &str, names: &[&String], login: &str, tags: &[Stri
     let user = if tags.is_empty() { login.to_owned() } else { tags.join(",") };
     Node {
         // A cut id could be another node's, so a long id is replaced by its hash.
-        id: if id.len() > MAX_FOREIGN_ID_BYTES { Sum::of(id.as_bytes()).to_string() } else { id.to_owned() },
+        id: if id.len() > MAX_FOREIGN_ID_BYTES { SetDigest::of(id.as_bytes()).to_string() } else { id.to_owned() },
         name: cut(name).to_owned(),
         user: cut(&user).to_owned(),
     }

@@ -16,7 +16,7 @@ use std::{
 
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
-use thrum_core::{Sum, limits};
+use thrum_core::{SetDigest, limits};
 use thrum_sync::held_dir::HeldDir;
 use tokio::{
     net::UnixStream,
@@ -71,7 +71,7 @@ impl Directory {
         let mut socket = path.join("sock");
         if socket.as_os_str().len() > limits::MAX_SOCKET_PATH_BYTES {
             private(runtime_dir).map_err(failed)?;
-            let hash = Sum::of(path.as_os_str().as_encoded_bytes()).to_string();
+            let hash = SetDigest::of(path.as_os_str().as_encoded_bytes()).to_string();
             socket = runtime_dir.join(format!("{}.ts", &hash[..16]));
         }
         let held = HeldDir::open(path).map_err(failed)?;

@@ -17,7 +17,7 @@ fn seen(mode: Mode, status: &NodeStatus) -> Seen<'_> {
         status,
         refusal: None,
         waited: Duration::ZERO,
-        now: Stamp::parse(NOW).unwrap(),
+        now: Timestamp::parse(NOW).unwrap(),
         hostname: "a",
         has_key: true,
         control_url: "https://control.example.org",

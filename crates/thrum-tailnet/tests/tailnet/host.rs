@@ -71,8 +71,8 @@ async fn everything_that_happens_to_the_machines_tailscale_is_told_and_recovers_
     );
     assert!(status.hint.unwrap().contains("THRUM_TS_AUTHKEY"));
     assert!(matches!(*tailnet.condition().borrow(), Condition::Down(_)));
-    let fault = tailnet.listen(None).await.err().unwrap();
-    assert!(fault.kind == ErrorKind::Unavailable && fault.hint.is_some(), "{fault}");
+    let error = tailnet.listen(None).await.err().unwrap();
+    assert!(error.kind == ErrorKind::Unavailable && error.hint.is_some(), "{error}");
 
     let (world, socket) = (World::default(), dir.path().join("host.sock"));
     let node = Node::start(&world, &socket, "one", "100.64.0.1");

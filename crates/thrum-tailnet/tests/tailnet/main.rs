@@ -10,7 +10,7 @@ mod suite;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use thrum_core::{Ambient, Stamp};
+use thrum_core::{Ambient, Timestamp};
 use thrum_tailnet::{Config, Mode, State, Status, Tailnet};
 use tokio::time::timeout;
 
@@ -18,8 +18,8 @@ use tokio::time::timeout;
 struct Still;
 
 impl Ambient for Still {
-    fn now(&mut self) -> Stamp {
-        Stamp::parse("2026-11-23T13:00:00Z").unwrap()
+    fn now(&mut self) -> Timestamp {
+        Timestamp::parse("2026-11-23T13:00:00Z").unwrap()
     }
 
     fn fill(&mut self, buffer: &mut [u8]) {

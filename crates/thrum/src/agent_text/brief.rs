@@ -2,7 +2,7 @@
 //! which machines are offline.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, name::shown};
+use thrum_core::{Error, name::shown};
 
 use crate::{
     context::Context,
@@ -29,7 +29,7 @@ impl Brief {
     ///
     /// # Errors
     /// Returns the daemon's error.
-    pub(crate) fn of(me: &str, cx: &Context) -> Result<Self, Fault> {
+    pub(crate) fn of(me: &str, cx: &Context) -> Result<Self, Error> {
         let known: Whoami = cx.repeat("agent.whoami", &json!({"caller_agent_id": me}))?;
         let params = json!({
             "caller_agent_id": me, "for_agent": me, "unread_for_agent": me, "page_size": OF_UNREAD, "max_content_bytes": 1024,

@@ -1,7 +1,7 @@
 //! Texts that tell an agent which of its files another agent changed at nearly the same time.
 
 use serde_json::json;
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{
     context::Context,
@@ -16,7 +16,7 @@ const MOST: usize = 5;
 ///
 /// # Errors
 /// Returns the daemon's error.
-pub(crate) fn collisions(me: &str, cx: &Context) -> Result<Answer<Collisions>, Fault> {
+pub(crate) fn collisions(me: &str, cx: &Context) -> Result<Answer<Collisions>, Error> {
     Answer::or_empty(cx.repeat("collision.news", &json!({"caller_agent_id": me})), "collisions")
 }
 

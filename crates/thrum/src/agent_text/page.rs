@@ -5,7 +5,7 @@
 //! this program.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, bounds, json as measured};
+use thrum_core::{Error, bounds, json as measured};
 
 use crate::{
     context::Context,
@@ -133,7 +133,7 @@ impl Entry {
 ///
 /// # Errors
 /// Returns the daemon's error; `invalid` with `CURSOR_EXPIRED` or `CURSOR_AHEAD` if `ask` has an unusable cursor.
-pub(crate) fn news(mut ask: Value, room: usize, cx: &Context) -> Result<(News, Page), Fault> {
+pub(crate) fn news(mut ask: Value, room: usize, cx: &Context) -> Result<(News, Page), Error> {
     let moves = ask["cursor"].is_string() || ask["reader"].is_string();
     let keep = ask["keep"].as_bool().unwrap_or(false);
     ask["keep"] = true.into();

@@ -111,7 +111,7 @@ fn check(line: &str, is_whole: bool) -> Result<(), String> {
     if !is_whole {
         return Ok(());
     }
-    let parsed = prepare(words.iter().map(Into::into), &root).map_err(|fault| fault.to_string())?;
+    let parsed = prepare(words.iter().map(Into::into), &root).map_err(|error| error.to_string())?;
     match Cli::command().try_get_matches_from(parsed.all) {
         Ok(_) => Ok(()),
         Err(error) => match error.kind() {

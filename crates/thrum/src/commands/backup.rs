@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::DirBuilderExt, path::PathBuf};
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 use thrum_daemon::backup::{self, Made};
 
 use crate::{
@@ -40,7 +40,7 @@ pub(crate) struct Written {
     secret: bool,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Written, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Written, Error> {
     let repo = cx.repo()?;
     let to =
         match (&args.to, &args.dir) {
@@ -49,12 +49,12 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Written, Fault> {
             (None, None) => {
                 let dir = backup::directory(repo);
                 fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(|error| {
-                    Fault::new(ErrorKind::Failed, format!("cannot make {}: {error}", dir.display()))
+                    Error::new(ErrorKind::Failed, format!("cannot make {}: {error}", dir.display()))
                 })?;
                 // The backup holds keys, so do not follow a link, which may have come with the directory. A user who wants
                 // it elsewhere can name a directory.
                 if fs::symlink_metadata(&dir).is_ok_and(|about| about.is_symlink()) {
-                    return Err(Fault::new(ErrorKind::Refused, format!("{} is a symbolic link", dir.display()))
+                    return Err(Error::new(ErrorKind::Refused, format!("{} is a symbolic link", dir.display()))
                         .hint("Say where the backup goes: thrum backup --dir DIR"));
                 }
                 dir.join(backup::file_name(repo))

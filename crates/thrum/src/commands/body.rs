@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 
 use crate::output::Output;
 
@@ -37,12 +37,12 @@ impl Body {
     /// # Errors
     /// `invalid` if there is no text, or if it is empty, longer than 1 MiB or not UTF-8; otherwise the file system's
     /// error.
-    pub(crate) fn read(self, output: &Output) -> Result<String, Fault> {
+    pub(crate) fn read(self, output: &Output) -> Result<String, Error> {
         match (self.text.as_deref(), self.body_file) {
             (Some("-"), None) => bounded(&mut io::stdin().lock(), "standard input"),
             (_, Some(path)) if path.as_os_str() == "-" => bounded(&mut io::stdin().lock(), "standard input"),
             (_, Some(path)) => {
-                let cannot = |error| read_fault(&path.display().to_string(), &error);
+                let cannot = |error| read_error(&path.display().to_string(), &error);
                 let mut file = File::open(&path).map_err(cannot)?;
                 bounded(&mut file, &path.display().to_string())
             }
@@ -60,7 +60,7 @@ impl Body {
 ///
 /// # Errors
 /// `invalid` if standard input is a terminal, or is silent for too long.
-pub(crate) fn unasked(file: &str, output: &Output) -> Result<(), Fault> {
+pub(crate) fn unasked(file: &str, output: &Output) -> Result<(), Error> {
     let stdin = io::stdin();
     let ready = |within: Duration| {
         let within = Timespec::try_from(within).ok();
@@ -71,7 +71,7 @@ pub(crate) fn unasked(file: &str, output: &Output) -> Result<(), Fault> {
     let none = |why: &str| {
         let ways =
             format!("Give the text as TEXT, with {file}, or on standard input (- waits for it as long as it takes).");
-        Fault::new(ErrorKind::Invalid, format!("no text was given{why}")).hint(ways)
+        Error::new(ErrorKind::Invalid, format!("no text was given{why}")).hint(ways)
     };
     if stdin.is_terminal() {
         return Err(none(""));
@@ -92,7 +92,7 @@ pub(crate) fn unasked(file: &str, output: &Output) -> Result<(), Fault> {
 ///
 /// # Errors
 /// `invalid` if nothing was given. An empty argument is a valid text.
-pub(crate) fn short(text: Option<String>, output: &Output) -> Result<String, Fault> {
+pub(crate) fn short(text: Option<String>, output: &Output) -> Result<String, Error> {
     match text {
         Some(text) if text != "-" => return Ok(text),
         Some(_) => {}
@@ -101,18 +101,18 @@ pub(crate) fn short(text: Option<String>, output: &Output) -> Result<String, Fau
     Ok(bounded(&mut io::stdin().lock(), "standard input")?.trim_end().to_owned())
 }
 
-fn bounded(source: &mut dyn Read, name: &str) -> Result<String, Fault> {
+fn bounded(source: &mut dyn Read, name: &str) -> Result<String, Error> {
     let mut bytes = Vec::new();
     // One byte more than allowed shows that the text is too long; the rest is not read.
     source
         .take(limits::MAX_CONTENT_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| read_fault(name, &error))?;
+        .map_err(|error| read_error(name, &error))?;
     if bytes.len() > limits::MAX_CONTENT_BYTES {
         return Err(too_long());
     }
     let text = String::from_utf8(bytes).map_err(|error| {
-        Fault::new(
+        Error::new(
             ErrorKind::Invalid,
             format!("{name} is not UTF-8 (byte {} is the first that is wrong)", error.utf8_error().valid_up_to() + 1),
         )
@@ -125,9 +125,9 @@ fn bounded(source: &mut dyn Read, name: &str) -> Result<String, Fault> {
 ///
 /// # Errors
 /// `invalid` if it is empty or longer than 1 MiB.
-pub(crate) fn checked(text: String) -> Result<String, Fault> {
+pub(crate) fn checked(text: String) -> Result<String, Error> {
     if text.trim().is_empty() {
-        return Err(Fault::new(ErrorKind::Invalid, "the text is empty")
+        return Err(Error::new(ErrorKind::Invalid, "the text is empty")
             .hint("Give it as TEXT, as - from standard input, or with --body-file FILE."));
     }
     if text.len() > limits::MAX_CONTENT_BYTES {
@@ -136,17 +136,17 @@ pub(crate) fn checked(text: String) -> Result<String, Fault> {
     Ok(text)
 }
 
-fn too_long() -> Fault {
-    Fault::new(
+fn too_long() -> Error {
+    Error::new(
         ErrorKind::Invalid,
         format!("the text of the message is longer than {} bytes", limits::MAX_CONTENT_BYTES),
     )
     .hint("Put it into a file of the repository and send its path.")
 }
 
-fn read_fault(name: &str, error: &io::Error) -> Fault {
+fn read_error(name: &str, error: &io::Error) -> Error {
     let kind = if error.kind() == io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Failed };
-    Fault::new(kind, format!("cannot read {name}: {error}"))
+    Error::new(kind, format!("cannot read {name}: {error}"))
 }
 
 #[cfg(test)]
@@ -164,18 +164,18 @@ mod tests {
     #[test]
     fn a_text_of_nothing_but_space_is_empty() {
         for text in ["", " ", "\n", " \t\r\n", "\u{3000}"] {
-            let fault = checked(text.to_owned()).unwrap_err();
-            assert_eq!((fault.kind, fault.message.as_str()), (ErrorKind::Invalid, "the text is empty"), "{text:?}");
-            assert!(fault.hint.unwrap().contains("--body-file"));
+            let error = checked(text.to_owned()).unwrap_err();
+            assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Invalid, "the text is empty"), "{text:?}");
+            assert!(error.hint.unwrap().contains("--body-file"));
         }
         assert_eq!(checked(" x\n".to_owned()).as_deref(), Ok(" x\n"), "what is sent is sent exactly");
     }
 
     #[test]
     fn bytes_that_are_no_text_are_refused_with_the_place() {
-        let fault = bounded(&mut b"ab\xff".as_slice(), "x").unwrap_err();
+        let error = bounded(&mut b"ab\xff".as_slice(), "x").unwrap_err();
         assert_eq!(
-            (fault.kind, fault.message.as_str()),
+            (error.kind, error.message.as_str()),
             (ErrorKind::Invalid, "x is not UTF-8 (byte 3 is the first that is wrong)")
         );
     }

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, Stamp, limits};
+use thrum_core::{Error, Timestamp, limits};
 use thrum_daemon::{git, layout};
 
 use crate::{
@@ -72,7 +72,7 @@ struct Check {
     block: bool,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Box<dyn Render>, Error> {
     match &args.command {
         Some(Command::Check(check)) => self::check(check, cx),
         None if args.paths.is_empty() => boxed(list(cx)),
@@ -80,11 +80,11 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Box<dyn Render>, Fault> {
     }
 }
 
-fn list(cx: &Context) -> Result<Answer<Claims>, Fault> {
+fn list(cx: &Context) -> Result<Answer<Claims>, Error> {
     cx.daemon()?.call("claim.list", json!({}))
 }
 
-fn claim(args: &Args, cx: &Context) -> Result<Answer<Claimed>, Fault> {
+fn claim(args: &Args, cx: &Context) -> Result<Answer<Claimed>, Error> {
     let me = cx.identity()?.name;
     let paths: Vec<String> = args.paths.iter().map(|path| who_has::repo_path(path, cx)).collect::<Result<_, _>>()?;
     let within = u64::try_from(args.within.as_millis()).unwrap_or(u64::MAX);
@@ -96,7 +96,7 @@ fn claim(args: &Args, cx: &Context) -> Result<Answer<Claimed>, Fault> {
 ///
 /// # Errors
 /// `invalid` for a path outside this worktree, if there is a mailbox.
-fn check(args: &Check, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+fn check(args: &Check, cx: &Context) -> Result<Box<dyn Render>, Error> {
     let Some(mut client) =
         cx.repo().ok().filter(|repo| repo.is_set_up()).and_then(|repo| Client::connect(&repo.socket()).ok())
     else {
@@ -141,7 +141,7 @@ fn others(args: &Check, mut files: Vec<String>, client: &mut Client, cx: &Contex
     Some(found)
 }
 
-fn held_by(claim: &Claim, now: Stamp) -> String {
+fn held_by(claim: &Claim, now: Timestamp) -> String {
     format!("{YELLOW}Held by{YELLOW:#} {}: {} {}", claim.agent.who(), said(&claim.path), claim.lasts(now))
 }
 

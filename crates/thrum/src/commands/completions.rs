@@ -2,7 +2,7 @@
 
 use clap_complete::Shell;
 use serde_json::json;
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{
     context::Context,
@@ -26,7 +26,7 @@ pub(crate) struct Args {
 }
 
 /// Writes the completion script. `program` is the grammar of the whole command line.
-pub(crate) fn run(args: &Args, program: &mut clap::Command, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+pub(crate) fn run(args: &Args, program: &mut clap::Command, cx: &Context) -> Result<Box<dyn Render>, Error> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, program, "thrum", &mut script);
     if cx.output.is_json() {

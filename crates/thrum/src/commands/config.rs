@@ -7,7 +7,7 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use thrum_core::{ErrorKind, Fault, name::printable};
+use thrum_core::{Error, ErrorKind, name::printable};
 use thrum_daemon::{
     config::{self, Config, Key, Setting, Source},
     env::{Effective, Environment, Origin, VARIABLES},
@@ -75,7 +75,7 @@ Examples:
 }
 
 impl Command {
-    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Error> {
         match self {
             Self::Show => boxed(show(cx)),
             Self::Set { key, value } => boxed(set(&key, &value, cx)),
@@ -104,7 +104,7 @@ struct Shown {
     other_variables: Vec<(String, String)>,
 }
 
-fn show(cx: &Context) -> Result<Shown, Fault> {
+fn show(cx: &Context) -> Result<Shown, Error> {
     let repo = cx.repo()?;
     let env = Environment::load(repo, std::env::vars_os());
     let config = Config::load(repo, &env);
@@ -278,7 +278,7 @@ struct Changed {
     restart: bool,
 }
 
-fn set(name: &str, value: &str, cx: &Context) -> Result<Changed, Fault> {
+fn set(name: &str, value: &str, cx: &Context) -> Result<Changed, Error> {
     let key = Key::ALL.into_iter().find(|key| key.name() == name).ok_or_else(|| unknown(name))?;
     let repo = cx.repo()?;
     let value = if value == "default" { None } else { Some(key.parse(value)?) };
@@ -297,17 +297,17 @@ fn set(name: &str, value: &str, cx: &Context) -> Result<Changed, Fault> {
 }
 
 /// The fault for an unknown key, with the closest match or the list of keys.
-fn unknown(name: &str) -> Fault {
-    let fault = Fault::new(ErrorKind::NotFound, format!("there is no setting '{}'", printable(name)));
+fn unknown(name: &str) -> Error {
+    let error = Error::new(ErrorKind::NotFound, format!("there is no setting '{}'", printable(name)));
     let where_to = if OF_THE_COMMAND.contains(&name) { "" } else { ", or in .thrum/.env" };
     if let Some(variable) =
         VARIABLES.iter().map(|variable| variable.name).chain(OF_THE_COMMAND).find(|variable| *variable == name)
     {
-        return Fault::new(ErrorKind::Invalid, format!("{variable} is a variable, no key of config.json"))
+        return Error::new(ErrorKind::Invalid, format!("{variable} is a variable, no key of config.json"))
             .hint(format!("Set it in the environment{where_to}: {variable}=VALUE"));
     }
     if let Some(key) = Key::ALL.into_iter().find(|key| key.variable() == name) {
-        return fault.hint(format!("In the file it is {0}: thrum config set {0} VALUE", key.name()));
+        return error.hint(format!("In the file it is {0}: thrum config set {0} VALUE", key.name()));
     }
     let distance = |key: &Key| {
         let whole = strsim::damerau_levenshtein(name, key.name());
@@ -318,8 +318,8 @@ fn unknown(name: &str) -> Fault {
         whole.min(last)
     };
     match Key::ALL.into_iter().min_by_key(distance).filter(|key| distance(key) <= 3) {
-        Some(key) => fault.hint(format!("Did you mean {}?", key.name())),
-        None => fault.hint(format!("There are: {}", Key::ALL.map(Key::name).join(", "))),
+        Some(key) => error.hint(format!("Did you mean {}?", key.name())),
+        None => error.hint(format!("There are: {}", Key::ALL.map(Key::name).join(", "))),
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, limits, name};
+use thrum_core::{Error, ErrorKind, limits, name};
 use thrum_daemon::notes::{self, Note, Notes, Part};
 
 use crate::{
@@ -92,7 +92,7 @@ pub(crate) struct Text {
 }
 
 impl Text {
-    fn read(self, output: &Output) -> Result<Vec<u8>, Fault> {
+    fn read(self, output: &Output) -> Result<Vec<u8>, Error> {
         let content = match (self.text, self.file) {
             (Some(text), None) if text == "-" => bounded(&mut io::stdin().lock(), "standard input")?,
             (None, Some(path)) if path.as_os_str() == "-" => bounded(&mut io::stdin().lock(), "standard input")?,
@@ -109,7 +109,7 @@ impl Text {
         };
         notes::check(&content)?;
         if content.trim_ascii().is_empty() {
-            return Err(Fault::new(ErrorKind::Invalid, "the text is empty").hint(
+            return Err(Error::new(ErrorKind::Invalid, "the text is empty").hint(
                 "Give it as TEXT, with --file FILE, or on standard input. To remove the notes: thrum context clear",
             ));
         }
@@ -117,7 +117,7 @@ impl Text {
     }
 }
 
-fn bounded(source: &mut dyn Read, name: &str) -> Result<Vec<u8>, Fault> {
+fn bounded(source: &mut dyn Read, name: &str) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     // One byte more than allowed shows that the text is too long; the rest is not read.
     source
@@ -127,9 +127,9 @@ fn bounded(source: &mut dyn Read, name: &str) -> Result<Vec<u8>, Fault> {
     Ok(bytes)
 }
 
-fn cannot_read(name: &str, error: &io::Error) -> Fault {
+fn cannot_read(name: &str, error: &io::Error) -> Error {
     let kind = if error.kind() == io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Failed };
-    Fault::new(kind, format!("cannot read {name}: {error}"))
+    Error::new(kind, format!("cannot read {name}: {error}"))
 }
 
 /// Whose notes.
@@ -141,7 +141,7 @@ pub(crate) struct Whose {
 }
 
 impl Whose {
-    fn name(self, cx: &Context) -> Result<String, Fault> {
+    fn name(self, cx: &Context) -> Result<String, Error> {
         match self.agent {
             Some(name) => {
                 let name = known::bare(&name);
@@ -155,22 +155,22 @@ impl Whose {
 }
 
 /// Rejects an agent with neither an identity nor notes here: the name is probably misspelt.
-fn of_this_worktree(name: &str, cx: &Context) -> Result<(), Fault> {
+fn of_this_worktree(name: &str, cx: &Context) -> Result<(), Error> {
     let identities = identity::candidates(&cx.repo()?.identities())?;
     let place = Notes::of(cx.repo()?);
     let has_notes =
-        || Ok::<_, Fault>(place.path(name, Part::Notes)?.exists() || place.path(name, Part::Preamble)?.exists());
+        || Ok::<_, Error>(place.path(name, Part::Notes)?.exists() || place.path(name, Part::Preamble)?.exists());
     if identities.iter().any(|known| known == name) || has_notes()? {
         return Ok(());
     }
     let near = name::nearest(name, identities.iter().map(String::as_str));
     let hint =
         near.map_or_else(|| format!("It has: {}", identities.join(", ")), |near| format!("Did you mean @{near}?"));
-    Err(Fault::new(ErrorKind::NotFound, format!("unknown agent: @{name} has no identity in this worktree")).hint(hint))
+    Err(Error::new(ErrorKind::NotFound, format!("unknown agent: @{name} has no identity in this worktree")).hint(hint))
 }
 
 impl Command {
-    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Error> {
         match self {
             Self::Save { text, whose } => boxed(save(text, whose, Part::Notes, cx)),
             Self::Show { raw, no_preamble, whose } => show(raw, no_preamble, whose, cx),
@@ -181,7 +181,7 @@ impl Command {
     }
 }
 
-fn save(text: Text, whose: Whose, part: Part, cx: &Context) -> Result<Said, Fault> {
+fn save(text: Text, whose: Whose, part: Part, cx: &Context) -> Result<Said, Error> {
     let name = whose.name(cx)?;
     let content = text.read(&cx.output)?;
     setup::complete(cx.repo()?)?;
@@ -193,7 +193,7 @@ fn save(text: Text, whose: Whose, part: Part, cx: &Context) -> Result<Said, Faul
     })
 }
 
-fn clear(whose: Whose, cx: &Context) -> Result<Said, Fault> {
+fn clear(whose: Whose, cx: &Context) -> Result<Said, Error> {
     let name = whose.name(cx)?;
     let cleared = Notes::of(cx.repo()?).clear(&name)?;
     let line = if cleared {
@@ -211,7 +211,7 @@ struct Shown {
     preamble: Option<Note>,
 }
 
-fn show(raw: bool, no_preamble: bool, whose: Whose, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+fn show(raw: bool, no_preamble: bool, whose: Whose, cx: &Context) -> Result<Box<dyn Render>, Error> {
     let agent = whose.name(cx)?;
     let place = Notes::of(cx.repo()?);
     let notes = place.read(&agent, Part::Notes)?;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, exchange::Row, limits};
+use thrum_core::{Error, ErrorKind, exchange::Row, limits};
 use thrum_store::Readers;
 
 use crate::{
@@ -47,7 +47,7 @@ pub(crate) struct Exported {
     file: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: Args, cx: &Context) -> Result<Exported, Fault> {
+pub(crate) fn run(args: Args, cx: &Context) -> Result<Exported, Error> {
     debug_assert!(args.jsonl, "clap asks for it");
     let readers = Readers::beside(&cx.repo()?.database(), "")?;
     let Some(path) = args.to else {
@@ -66,15 +66,15 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Exported, Fault> {
 
 /// Why an export ended early.
 enum Failed {
-    Reading(Fault),
+    Reading(Error),
     Writing(io::Error),
 }
 
 impl Failed {
-    fn to(self, what: &str) -> Fault {
+    fn to(self, what: &str) -> Error {
         match self {
-            Self::Reading(fault) => fault,
-            Self::Writing(error) => Fault::new(ErrorKind::Failed, format!("cannot write to {what}: {error}")),
+            Self::Reading(error) => error,
+            Self::Writing(error) => Error::new(ErrorKind::Failed, format!("cannot write to {what}: {error}")),
         }
     }
 }
@@ -125,10 +125,10 @@ fn line(row: &Row, escaped: bool) -> String {
 }
 
 /// Writes a new file of mode 0600 under a temporary name, and moves it to `path` when it is complete and durable.
-fn write_file<T>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<T, Failed>) -> Result<T, Fault> {
+fn write_file<T>(path: &Path, write: impl FnOnce(&mut BufWriter<File>) -> Result<T, Failed>) -> Result<T, Error> {
     let shown = path.display().to_string();
     if path.symlink_metadata().is_ok() {
-        return Err(Fault::new(ErrorKind::Refused, format!("{shown} is there already"))
+        return Err(Error::new(ErrorKind::Refused, format!("{shown} is there already"))
             .hint("Choose another name, or remove it first."));
     }
     new_file::has_directory(path)?;

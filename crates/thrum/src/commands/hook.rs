@@ -1,6 +1,6 @@
 //! `thrum hook`: runs as a hook of the programs that run agents.
 
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{
     context::Context,
@@ -31,6 +31,6 @@ pub(crate) struct Args {
     plugin: bool,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Box<dyn Render>, Error> {
     Ok(Box::new(Exits(hook::run(args.event, args.host, args.plugin, cx.global()))))
 }

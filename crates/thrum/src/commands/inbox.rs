@@ -1,7 +1,7 @@
 //! `thrum inbox`: shows an agent's messages, and marks them as read.
 
 use serde_json::{Value, json};
-use thrum_core::{Address, Fault, limits};
+use thrum_core::{Address, Error, limits};
 
 use crate::{
     agent_text::{collisions, collisions_text},
@@ -82,7 +82,7 @@ pub(crate) struct Inbox {
     collisions: Answer<Collisions>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Error> {
     let me = cx.identity()?;
     let order = if args.oldest { "asc" } else { "desc" };
     let mut params =
@@ -142,7 +142,7 @@ pub(crate) fn printed(mut params: Value, full: bool) -> Value {
 }
 
 /// Fetches the whole content of messages that an answer had to cut.
-pub(crate) fn complete(messages: &mut [Summary], raw: &mut Value, cx: &Context) -> Result<(), Fault> {
+pub(crate) fn complete(messages: &mut [Summary], raw: &mut Value, cx: &Context) -> Result<(), Error> {
     for (index, message) in messages.iter_mut().enumerate().filter(|(_, message)| message.content_bytes.is_some()) {
         let mut whole: Answer<Got> = cx.daemon()?.call("message.get", json!({"message_id": message.message_id}))?;
         message.body = whole.read.message.body;
@@ -161,9 +161,9 @@ pub(crate) fn mark_read(mail: &NewMail<'_>, cx: &Context) {
     let params = json!({"message_ids": mail.message_ids, "caller_agent_id": mail.reader});
     let mark = || cx.daemon()?.call::<Value>("message.markRead", params);
     if !mail.message_ids.is_empty()
-        && let Err(fault) = mark()
+        && let Err(error) = mark()
     {
-        cx.output.warn(&format!("what was shown stays unread: {fault}"));
+        cx.output.warn(&format!("what was shown stays unread: {error}"));
     }
 }
 
@@ -237,7 +237,7 @@ impl Inbox {
 
 #[cfg(test)]
 mod tests {
-    use thrum_core::Stamp;
+    use thrum_core::Timestamp;
 
     use super::*;
 
@@ -250,7 +250,7 @@ mod tests {
             "updated_at": "2026-03-28T17:05:13Z", "body": {"format": "markdown", "content": forged}, "is_read": false,
         }))
         .unwrap();
-        let mut page = Page::new(None, Stamp::ZERO);
+        let mut page = Page::new(None, Timestamp::ZERO);
         show(&message, &mut page);
         let shown = page.plain();
         let (header, body) = shown.split_once('\n').unwrap();

@@ -1,7 +1,7 @@
 //! `thrum init`: sets up the repository, and starts its daemon.
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{
     context::Context,
@@ -29,7 +29,7 @@ pub(crate) struct Initialised {
     started: Option<u32>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Initialised, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Initialised, Error> {
     let setup = setup::set_up(cx.directory(), args.stealth)?;
     setup.tell(&cx.output);
     let started = if cx.may_start() { Some(start::ensure(&setup.repo, &cx.output)?.1.pid) } else { None };

@@ -1,7 +1,7 @@
 //! Names of other agents on the command line. An unknown name is an error, not an empty list.
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::context::Context;
 
@@ -15,15 +15,15 @@ pub(crate) fn bare(name: &str) -> &str {
 ///
 /// # Errors
 /// `not_found` if no agent has this name, with the closest match.
-pub(crate) fn agent(name: &str, cx: &Context) -> Result<(), Fault> {
+pub(crate) fn agent(name: &str, cx: &Context) -> Result<(), Error> {
     check(name, false, cx)
 }
 
 /// Checks that an agent or a role of this name exists; see [`agent`].
-pub(crate) fn agent_or_role(name: &str, cx: &Context) -> Result<(), Fault> {
+pub(crate) fn agent_or_role(name: &str, cx: &Context) -> Result<(), Error> {
     check(name, true, cx)
 }
 
-fn check(name: &str, roles: bool, cx: &Context) -> Result<(), Fault> {
+fn check(name: &str, roles: bool, cx: &Context) -> Result<(), Error> {
     cx.daemon()?.call::<Value>("agent.check", json!({"name": bare(name), "roles": roles})).map(drop)
 }

@@ -1,6 +1,6 @@
 //! `thrum mcp`: the mailbox for programs that speak the Model Context Protocol.
 
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{
     context::Context,
@@ -30,7 +30,7 @@ Examples:
 pub(crate) struct ServeArgs {}
 
 impl Command {
-    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Error> {
         match self {
             Self::Serve(ServeArgs {}) => mcp::serve(cx.global().clone()).and_then(|()| boxed(Ok(Silent))),
         }

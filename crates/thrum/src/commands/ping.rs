@@ -1,7 +1,7 @@
 //! `thrum ping`: shows whether an agent is there.
 
 use serde_json::{Value, json};
-use thrum_core::{Address, ErrorKind, Fault, name};
+use thrum_core::{Address, Error, ErrorKind, name};
 
 use crate::{
     context::Context,
@@ -27,7 +27,7 @@ pub(crate) struct Args {
 /// All agents that the name matches.
 pub(crate) struct Found(Vec<(Member, Value)>);
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Found, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Found, Error> {
     let Address { name: wanted, machine } = Address::parse(&args.agent);
     let team: Answer<Team> = cx.daemon()?.call("team.list", json!({"include_offline": true}))?;
     let Answer { mut raw, read } = team;
@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Found, Fault> {
                 .map(|name| Address { name: name.to_owned(), machine: None }),
         };
         let hint = near.map_or_else(|| "thrum team --all".to_owned(), |near| format!("Did you mean {}?", near.shown()));
-        Fault::new(ErrorKind::NotFound, format!("no agent, display name or role is called {}", said(&args.agent)))
+        Error::new(ErrorKind::NotFound, format!("no agent, display name or role is called {}", said(&args.agent)))
             .hint(hint)
     })
 }

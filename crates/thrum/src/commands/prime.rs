@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use thrum_core::{
-    Fault, Stamp,
+    Error, Timestamp,
     name::{printable, shown},
 };
 use thrum_daemon::notes::{Note, Notes, Part};
@@ -69,7 +69,7 @@ pub(crate) struct Briefing {
     changes: Result<Changes, String>,
     notes: Option<Note>,
     preamble: Option<Note>,
-    missing: Vec<Fault>,
+    missing: Vec<Error>,
 }
 
 /// Unread mail, and the most recent messages.
@@ -79,7 +79,7 @@ struct Mail {
     recent: Vec<Summary>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Briefing, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Briefing, Error> {
     let repo = cx.repo()?;
     let looking = git::changes::look(repo.root());
     let mut missing = Vec::new();
@@ -111,14 +111,14 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Briefing, Fault> {
     })
 }
 
-fn keep<T>(result: Result<T, Fault>, missing: &mut Vec<Fault>) -> Option<T> {
-    result.map_err(|fault| missing.push(fault)).ok()
+fn keep<T>(result: Result<T, Error>, missing: &mut Vec<Error>) -> Option<T> {
+    result.map_err(|error| missing.push(error)).ok()
 }
 
 /// Calls the daemon until it stops answering.
 struct Ask<'a> {
     client: &'a mut Option<Client>,
-    missing: &'a mut Vec<Fault>,
+    missing: &'a mut Vec<Error>,
 }
 
 impl Ask<'_> {
@@ -327,9 +327,9 @@ impl Render for Briefing {
         for trouble in self.troubles() {
             peer::show(trouble, page);
         }
-        for fault in &self.missing {
-            let hint = fault.hint.as_deref().map(|hint| format!(" ({hint})")).unwrap_or_default();
-            page.line(format!("{YELLOW}Missing:{YELLOW:#} {}{}", text::lines(&fault.message), text::lines(&hint)));
+        for error in &self.missing {
+            let hint = error.hint.as_deref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            page.line(format!("{YELLOW}Missing:{YELLOW:#} {}{}", text::lines(&error.message), text::lines(&hint)));
         }
         self.show_notes(page);
         page.line("");
@@ -379,7 +379,7 @@ impl Render for Briefing {
                 "uptime_ms": self.health.as_ref().map(|health| health.uptime_ms),
                 "version": self.health.as_ref().map(|health| &health.version),
                 "sync_state": self.sync.as_ref().map(|sync| &sync.sync_state),
-                "last_sync_at": self.sync.as_ref().and_then(|sync| sync.last_sync_at.as_deref().and_then(Stamp::parse)),
+                "last_sync_at": self.sync.as_ref().and_then(|sync| sync.last_sync_at.as_deref().and_then(Timestamp::parse)),
                 "peers": self.sync.as_ref().map(|sync| sync.peers.len()),
                 "troubles": self.troubles().map(trouble).collect::<Vec<_>>(),
             },
@@ -390,8 +390,8 @@ impl Render for Briefing {
                 "updated_at": self.notes.as_ref().map(|note| note.updated_at),
             },
             "repo_path": self.repo,
-            "missing": self.missing.iter().map(|fault| {
-                json!({"kind": fault.kind, "message": fault.message, "hint": fault.hint})
+            "missing": self.missing.iter().map(|error| {
+                json!({"kind": error.kind, "message": error.message, "hint": error.hint})
             }).collect::<Vec<_>>(),
             "commands": COMMANDS.map(|(command, _)| command),
         })

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, Stamp};
+use thrum_core::{Error, Timestamp};
 use thrum_daemon::backup;
 
 use crate::{
@@ -30,7 +30,7 @@ Examples:
 pub(crate) struct Args {
     /// What is older than this goes: 30d, 24h, 2026-11-20, or 2026-11-23T05:30:00Z
     #[arg(long, value_name = "WHEN", value_parser = time::parse_past)]
-    before: Option<Stamp>,
+    before: Option<Timestamp>,
     /// All that was written until now
     #[arg(long)]
     all: bool,
@@ -39,7 +39,7 @@ pub(crate) struct Args {
     confirm: bool,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Purged>, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Purged>, Error> {
     let before = args.before.unwrap_or_else(time::now);
     let mut client = cx.daemon()?;
     let progress = cx.output.progress(if args.confirm { "Purging" } else { "Counting" }, None);
@@ -74,7 +74,7 @@ impl Render for Answer<Purged> {
             "{done} {} and {} from before {} ({})",
             count(*messages_deleted, "message"),
             count(*sessions_deleted, "session"),
-            Stamp::parse(before).map_or_else(|| before.clone(), time::exact),
+            Timestamp::parse(before).map_or_else(|| before.clone(), time::exact),
             count(*events_deleted, "event")
         );
         page.line(what);

@@ -4,10 +4,9 @@
 //! its intent, task, scopes and refs. Only `--new-session` begins another one.
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{
-    beat,
     client::Client,
     commands::register,
     context::Context,
@@ -16,6 +15,7 @@ use crate::{
     render::{Page, Render},
     shapes::Whoami,
     text::said_within,
+    work_report,
 };
 
 /// Register as an agent and begin a session; sets the repository up if need be
@@ -46,21 +46,25 @@ pub(crate) struct Started {
     path: String,
 }
 
-pub(crate) fn run(args: Args, cx: &Context) -> Result<Started, Fault> {
+pub(crate) fn run(args: Args, cx: &Context) -> Result<Started, Error> {
     let (mut enrolled, mut client) = registration::enrol(&args.wanted, cx)?;
     let file = &mut enrolled.file;
     let open = if args.new_session { None } else { open_session(&file.agent.name, &mut client)? };
     let continued = open.is_some();
     (file.session_id, file.intent) = match open {
         Some((id, intent)) => {
-            client.call::<Value>("session.heartbeat", json!({"session_id": id, "work_context": beat::work(cx)?}))?;
+            client.call::<Value>(
+                "session.heartbeat",
+                json!({"session_id": id, "work_context": work_report::work(cx)?}),
+            )?;
             if let Some(intent) = &args.intent {
                 client.call::<Value>("session.setIntent", json!({"session_id": id, "intent": intent}))?;
             }
             (Some(id), args.intent.or(intent).filter(|intent| !intent.is_empty()))
         }
         None => {
-            let params = json!({"agent_id": file.agent.name, "intent": args.intent, "work_context": beat::work(cx)?});
+            let params =
+                json!({"agent_id": file.agent.name, "intent": args.intent, "work_context": work_report::work(cx)?});
             let session: Value = client.call("session.start", params)?;
             (session["session_id"].as_str().map(str::to_owned), args.intent)
         }
@@ -70,7 +74,7 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Started, Fault> {
 }
 
 /// Returns the open session of an agent, with its intent.
-fn open_session(name: &str, client: &mut Client) -> Result<Option<(String, Option<String>)>, Fault> {
+fn open_session(name: &str, client: &mut Client) -> Result<Option<(String, Option<String>)>, Error> {
     let me: Whoami = client.call("agent.whoami", json!({"caller_agent_id": name}))?;
     Ok(me.session_id.map(|id| (id, me.intent)))
 }

@@ -1,7 +1,7 @@
 //! `thrum register`: registers an agent without starting a session.
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{
     context::Context,
@@ -29,7 +29,7 @@ pub(crate) struct Registered {
     path: String,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Registered, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Registered, Error> {
     let (mut enrolled, _) = registration::enrol(&args.wanted, cx)?;
     let path = enrolled.keep(cx)?.display().to_string();
     if enrolled.file.session_id.is_none() {

@@ -1,7 +1,7 @@
 //! `thrum release`: gives up claimed files.
 
 use serde_json::json;
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{
     commands::who_has,
@@ -25,7 +25,7 @@ pub(crate) struct Args {
     paths: Vec<String>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Error> {
     let me = cx.identity()?.name;
     let paths: Vec<String> = args.paths.iter().map(|path| who_has::repo_path(path, cx)).collect::<Result<_, _>>()?;
     let Answer { raw, read } =

@@ -1,7 +1,7 @@
 //! `thrum reply`: answers a message.
 
 use serde_json::json;
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{
     commands::{body::Body, send},
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     details: send::Details,
 }
 
-pub(crate) fn run(args: Args, cx: &Context) -> Result<send::Stored, Fault> {
+pub(crate) fn run(args: Args, cx: &Context) -> Result<send::Stored, Error> {
     let me = cx.identity()?.name;
     let content = args.body.read(&cx.output)?;
     let params =

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, name::printable};
+use thrum_core::{Error, ErrorKind, name::printable};
 use thrum_daemon::{
     backup::{self, Prepared, Restored},
     paths::Repo,
@@ -49,7 +49,7 @@ pub(crate) struct Outcome {
 /// Maximum number of times that the daemon is stopped: another command may start it again in between.
 const TRIES: u8 = 3;
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Error> {
     let repo = cx.repo()?;
     let progress = cx.output.progress("Checking the backup", None);
     let prepared = backup::prepare(repo, &args.file)?;
@@ -73,15 +73,15 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Fault> {
     Ok(Outcome { prepared, restored, daemon_pid })
 }
 
-fn confirm(prepared: &Prepared, cx: &Context) -> Result<(), Fault> {
+fn confirm(prepared: &Prepared, cx: &Context) -> Result<(), Error> {
     let manifest = &prepared.manifest;
     let from = time::ago(time::now(), manifest.made_at);
     let question =
         format!("Replace the mailbox by the backup of {from} ({})? [y/N] ", count(manifest.messages, "message"));
     match cx.output.ask(&question) {
         Some(answer) if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") => Ok(()),
-        Some(_) => Err(Fault::new(ErrorKind::Refused, "nothing was changed")),
-        None => Err(Fault::new(
+        Some(_) => Err(Error::new(ErrorKind::Refused, "nothing was changed")),
+        None => Err(Error::new(
             ErrorKind::Invalid,
             "restoring replaces the mailbox that is here, and there is no terminal to ask on",
         )
@@ -90,14 +90,14 @@ fn confirm(prepared: &Prepared, cx: &Context) -> Result<(), Fault> {
 }
 
 /// Runs `work` while no daemon is running. Sets `ran` if a daemon had to be stopped.
-fn stopped<T>(repo: &Repo, ran: &mut bool, mut work: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+fn stopped<T>(repo: &Repo, ran: &mut bool, mut work: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
     let mut left = TRIES;
     loop {
         *ran |= daemon::halt(repo)?.is_some();
         left -= 1;
         match work() {
             // Another command was faster and started the daemon again.
-            Err(fault) if fault.kind == ErrorKind::Refused && left > 0 && start::lock_is_held(repo) => {}
+            Err(error) if error.kind == ErrorKind::Refused && left > 0 && start::lock_is_held(repo) => {}
             outcome => return outcome,
         }
     }

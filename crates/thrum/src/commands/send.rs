@@ -1,7 +1,7 @@
 //! `thrum send`: sends a message.
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, Retry, name::printable, payload::Tag};
+use thrum_core::{Error, ErrorKind, Retry, name::printable, payload::Tag};
 
 use crate::{
     commands::{body::Body, known::bare},
@@ -89,7 +89,7 @@ pub(crate) struct Stored {
     verb: &'static str,
 }
 
-pub(crate) fn run(args: Args, cx: &Context) -> Result<Stored, Fault> {
+pub(crate) fn run(args: Args, cx: &Context) -> Result<Stored, Error> {
     let mentions = audience(&args)?;
     let from = cx.identity()?;
     let content = args.body.read(&cx.output)?;
@@ -112,7 +112,7 @@ pub(crate) fn store(
     mut params: Value,
     details: Details,
     repeat: impl FnOnce(&str) -> String,
-) -> Result<Answer<Sent>, Fault> {
+) -> Result<Answer<Sent>, Error> {
     let Details { format, structured, scope, refs, idempotency_key } = details;
     params["format"] = format.into();
     for (name, tags) in [("scopes", scope), ("refs", refs)] {
@@ -127,7 +127,7 @@ pub(crate) fn store(
     params["idempotency_key"] = key.as_str().into();
     let sent = cx.repeat("message.send", &params);
     let answer: Answer<Sent> =
-        sent.map_err(|fault| if fault.retry == Retry::Useful { with_hint(fault, &repeat(&key)) } else { fault })?;
+        sent.map_err(|error| if error.retry == Retry::Useful { with_hint(error, &repeat(&key)) } else { error })?;
     for warning in &answer.read.warnings {
         cx.output.note(&format!("Note: {warning}"));
     }
@@ -135,7 +135,7 @@ pub(crate) fn store(
 }
 
 /// The recipients of the message. An empty list means everyone; only `--broadcast` or `@everyone` produces it.
-fn audience(args: &Args) -> Result<Vec<String>, Fault> {
+fn audience(args: &Args) -> Result<Vec<String>, Error> {
     match (args.broadcast, args.to.iter().all(|to| is_everyone(to))) {
         (true, true) => Ok(Vec::new()),
         (true, false) => Err(not_both().hint("Leave one out: --broadcast (or @everyone), or --to @NAME.")),
@@ -148,12 +148,12 @@ fn audience(args: &Args) -> Result<Vec<String>, Fault> {
 ///
 /// # Errors
 /// `invalid` if there are no names, if one is empty, or if everyone is named beside others.
-pub(crate) fn mentions(to: &[String], what: &str, whom: &str) -> Result<Vec<String>, Fault> {
+pub(crate) fn mentions(to: &[String], what: &str, whom: &str) -> Result<Vec<String>, Error> {
     if let Some(bad) = to.iter().find(|to| bare(to).is_empty()) {
-        return Err(Fault::new(ErrorKind::Invalid, format!("{what} '{bad}' names nobody")).hint(whom));
+        return Err(Error::new(ErrorKind::Invalid, format!("{what} '{bad}' names nobody")).hint(whom));
     }
     if to.is_empty() {
-        return Err(Fault::new(ErrorKind::Invalid, "no recipient").hint(whom));
+        return Err(Error::new(ErrorKind::Invalid, "no recipient").hint(whom));
     }
     match (to.iter().any(|to| is_everyone(to)), to.iter().all(|to| is_everyone(to))) {
         (true, true) => Ok(Vec::new()),
@@ -166,8 +166,8 @@ fn is_everyone(to: &str) -> bool {
     bare(to) == "everyone"
 }
 
-fn not_both() -> Fault {
-    Fault::new(ErrorKind::Invalid, "a message goes to everyone or to the agents named, not both")
+fn not_both() -> Error {
+    Error::new(ErrorKind::Invalid, "a message goes to everyone or to the agents named, not both")
 }
 
 const WHOM: &str = "Add --to @NAME or --to @ROLE (thrum team shows them), or --broadcast for everyone.";
@@ -179,14 +179,14 @@ pub(crate) fn with_option(key: &str) -> String {
 }
 
 /// Appends a sentence to the hint of a fault.
-fn with_hint(fault: Fault, more: &str) -> Fault {
-    let before = fault.hint.as_deref().map(|hint| format!("{hint} ")).unwrap_or_default();
-    fault.hint(format!("{before}{more}"))
+fn with_hint(error: Error, more: &str) -> Error {
+    let before = error.hint.as_deref().map(|hint| format!("{hint} ")).unwrap_or_default();
+    error.hint(format!("{before}{more}"))
 }
 
-fn fresh_key() -> Result<String, Fault> {
+fn fresh_key() -> Result<String, Error> {
     let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| Fault::new(ErrorKind::Failed, format!("no randomness: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| Error::new(ErrorKind::Failed, format!("no randomness: {error}")))?;
     Ok(format!("{:032x}", u128::from_le_bytes(bytes)))
 }
 

@@ -1,7 +1,7 @@
 //! `thrum sent`: shows what I sent, and how far it got with each recipient.
 
 use serde_json::{Value, json};
-use thrum_core::{Address, Fault, Stamp};
+use thrum_core::{Address, Error, Timestamp};
 
 use crate::{
     commands::{
@@ -75,7 +75,7 @@ pub(crate) struct Sent {
     chosen: String,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Sent, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Sent, Error> {
     let me = cx.identity()?.name;
     let mut params = json!({"caller_agent_id": me});
     match &args.show {
@@ -186,7 +186,7 @@ pub(crate) fn recipients(recipients: &[Recipient], shown: usize, page: &mut Page
 /// Describes the state of a delivery: `stored`, `at HOME since …`, `wake requested …`, `shown …` or `read …`.
 fn state(recipient: &Recipient, page: &Page) -> String {
     let home = recipient.home_name.as_deref().map_or_else(|| "another machine".to_owned(), said);
-    let time = |at: Option<Stamp>| at.map(|at| page.time(at)).unwrap_or_default();
+    let time = |at: Option<Timestamp>| at.map(|at| page.time(at)).unwrap_or_default();
     match (recipient.read_at, recipient.at_home_since) {
         (Some(at), _) => format!("{GREEN}read{GREEN:#} {}", page.time(at)),
         _ if recipient.seen_at.is_some() => format!("shown {}, not read to its end", time(recipient.seen_at)),
@@ -201,8 +201,8 @@ fn state(recipient: &Recipient, page: &Page) -> String {
 mod tests {
     use super::*;
 
-    fn at(seconds: u64) -> Stamp {
-        Stamp::from_millis(seconds * 1000).unwrap()
+    fn at(seconds: u64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000).unwrap()
     }
 
     fn recipient(name: &str, state: &str) -> Recipient {

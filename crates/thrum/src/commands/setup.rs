@@ -1,7 +1,7 @@
 //! `thrum setup`: connects the programs that run agents to Thrum.
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 use thrum_daemon::{
     config::{self, Config, Key, Setting, Source},
     env::Environment,
@@ -61,7 +61,7 @@ const WAKES: &str =
 const WAKES_NOT: &str =
     "Mail waits for the next prompt. To let it start turns in idle sessions: thrum setup codex --wake";
 
-pub(crate) fn run(args: Args, cx: &Context) -> Result<Done, Fault> {
+pub(crate) fn run(args: Args, cx: &Context) -> Result<Done, Error> {
     let repo = cx.repo()?;
     let top = repo.root();
     let named = !args.runtimes.is_empty();
@@ -76,7 +76,7 @@ pub(crate) fn run(args: Args, cx: &Context) -> Result<Done, Fault> {
     }
     let has_codex = hosts.contains(&Host::Codex);
     if args.wake && !has_codex {
-        return Err(Fault::new(ErrorKind::Invalid, "--wake is for Codex, which is not among these")
+        return Err(Error::new(ErrorKind::Invalid, "--wake is for Codex, which is not among these")
             .hint("thrum setup codex --wake"));
     }
     let mut copies = Copies::of(repo);

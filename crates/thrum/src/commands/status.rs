@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use thrum_core::{
-    ErrorKind, Fault, Stamp,
+    Error, ErrorKind, Timestamp,
     name::{self, printable},
 };
 
@@ -38,13 +38,13 @@ pub(crate) struct Status {
     branch: Option<String>,
 }
 
-pub(crate) fn run(_: &Args, cx: &Context) -> Result<Status, Fault> {
+pub(crate) fn run(_: &Args, cx: &Context) -> Result<Status, Error> {
     let mut client = cx.daemon()?;
     let health: Answer<Health> = client.call("health", json!({}))?;
     let sync = client.call("sync.status", json!({}))?;
     let team = client.call("team.list", json!({"include_offline": false}))?;
     // The daemon's state is useful even without an identity.
-    let nobody = |fault: &Fault| cx.output.hint(&format!("{fault}. {}", fault.hint.as_deref().unwrap_or_default()));
+    let nobody = |error: &Error| cx.output.hint(&format!("{error}. {}", error.hint.as_deref().unwrap_or_default()));
     let me = match cx.identity() {
         Ok(identity) => {
             let mut params = json!({
@@ -57,19 +57,19 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Status, Fault> {
                 Ok(inbox) => Some((identity, inbox)),
                 // After the loss of a database the agent is unknown, and the agents of a copied repository live at
                 // another daemon.
-                Err(fault) if matches!(fault.kind, ErrorKind::NotFound | ErrorKind::Refused) => {
-                    nobody(&fault);
+                Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Refused) => {
+                    nobody(&error);
                     None
                 }
-                Err(fault) => return Err(fault),
+                Err(error) => return Err(error),
             }
         }
         // An invalid name that the user gave is an error.
-        Err(fault) if cx.given_name().is_ok_and(|name| name.is_none()) => {
-            nobody(&fault);
+        Err(error) if cx.given_name().is_ok_and(|name| name.is_none()) => {
+            nobody(&error);
             None
         }
-        Err(fault) => return Err(fault),
+        Err(error) => return Err(error),
     };
     tell_version(&health.read, cx);
     let repo = cx.repo()?;
@@ -168,7 +168,7 @@ fn show_purges(purges: &Purges, page: &mut Page) {
         format!("by {by}{unsigned}{via}{at}{named}")
     };
     let is_of_all = |purge: &&SaidPurge| purge.signed != Some(false);
-    if let Some(before) = purges.before.filter(|before| *before > Stamp::ZERO) {
+    if let Some(before) = purges.before.filter(|before| *before > Timestamp::ZERO) {
         let by = purges.last.iter().filter(is_of_all).find(|purge| !purge.waiting && purge.before == Some(before));
         let by = by.map(|purge| format!(", {}", who(purge, page))).unwrap_or_default();
         page.field("Purged", format!("what is older than {}{by}", time::exact(before)));
@@ -230,7 +230,7 @@ impl Render for Status {
         });
         show_tailnet(&health.tailnet, page);
         page.line(format!("Peers: {}", states(&self.sync.read.peers)));
-        let last = self.sync.read.last_sync_at.as_deref().and_then(Stamp::parse).filter(|at| *at > Stamp::ZERO);
+        let last = self.sync.read.last_sync_at.as_deref().and_then(Timestamp::parse).filter(|at| *at > Timestamp::ZERO);
         page.line(format!("Last sync: {}", last.map_or_else(|| "never".to_owned(), |at| page.time(at))));
         page.line(format!("Hostname: {}", said(&health.tailscale_sync.hostname)));
         for peer in &self.sync.read.peers {

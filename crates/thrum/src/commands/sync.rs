@@ -3,7 +3,7 @@
 mod verify;
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, Stamp, limits, name::printable};
+use thrum_core::{Error, ErrorKind, Timestamp, limits, name::printable};
 
 use crate::{
     commands::peer,
@@ -60,7 +60,7 @@ Examples:
 }
 
 impl Command {
-    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Error> {
         let mut client = cx.daemon()?;
         match self {
             Self::Status => boxed(client.call::<Answer<SyncStatus>>("sync.status", json!({}))),
@@ -85,7 +85,7 @@ impl Command {
 impl Render for Answer<SyncStatus> {
     fn human(&self, page: &mut Page) {
         let SyncStatus { last_sync_at, last_error, sync_state, peers, local_only, sync_interval, .. } = &self.read;
-        let last = last_sync_at.as_deref().and_then(Stamp::parse).filter(|at| *at > Stamp::ZERO);
+        let last = last_sync_at.as_deref().and_then(Timestamp::parse).filter(|at| *at > Timestamp::ZERO);
         page.field("State", printable(sync_state));
         let reach = if *local_only { ", this machine only" } else { "" };
         page.field("Interval", format!("{}{reach}", time::brief(std::time::Duration::from_secs(*sync_interval))));

@@ -1,7 +1,7 @@
 //! `thrum team`: shows the agents and their work.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, name, words::count};
+use thrum_core::{Error, name, words::count};
 
 use crate::{
     commands::who_has,
@@ -33,7 +33,7 @@ pub(crate) struct Shown {
     collisions: Answer<Collisions>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Shown, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Shown, Error> {
     let mut client = cx.daemon()?;
     let team = client.call("team.list", json!({"include_offline": args.all}))?;
     Ok(Shown { team, collisions: who_has::collisions(None, &mut client)? })

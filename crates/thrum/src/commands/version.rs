@@ -1,7 +1,7 @@
 //! `thrum version`: prints the version.
 
 use serde_json::json;
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::render::Said;
 
@@ -16,6 +16,6 @@ pub(crate) struct Args {}
 /// The version of this command, which is also the daemon's if it was started by it.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-pub(crate) fn run(_: &Args) -> Result<Said, Fault> {
+pub(crate) fn run(_: &Args) -> Result<Said, Error> {
     Ok(Said { line: format!("thrum {VERSION}"), value: json!({"version": VERSION}) })
 }

@@ -12,10 +12,9 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use thrum_core::{Address, ErrorKind, Fault, Stamp, limits, payload::Tag};
+use thrum_core::{Address, Error, ErrorKind, Timestamp, limits, payload::Tag};
 
 use crate::{
-    beat,
     client::Client,
     commands::{inbox, known, send, who_has},
     context::Context,
@@ -23,7 +22,7 @@ use crate::{
     shapes::{Answer, Free, Waited},
     start,
     text::said,
-    time,
+    time, work_report,
 };
 
 /// Wait until there is mail, and print it; exit code 1 if none came
@@ -46,7 +45,7 @@ pub(crate) struct Args {
     timeout: Duration,
     /// Only messages after this, read or not: -15s, or 2026-11-23T05:30:00Z
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true, value_parser = time::parse_instant)]
-    after: Option<Stamp>,
+    after: Option<Timestamp>,
     /// Only messages that name this agent or role (you, or your role), not those for everyone
     #[arg(long, value_name = "@NAME")]
     mention: Option<String>,
@@ -78,7 +77,7 @@ impl Args {
 }
 
 /// Waits, and prints the result itself, so that an error while printing does not exit with 1 either.
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Ended, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Ended, Error> {
     let printed = match Work::of(args, cx) {
         Ok(Some(work)) => work.wait(args, cx).and_then(|free| {
             cx.output.result(&free)?;
@@ -88,23 +87,23 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Ended, Fault> {
             cx.output.result(&answer)?;
             Ok(Ended { received: !answer.read.messages.is_empty() })
         }),
-        Err(fault) => Err(fault),
+        Err(error) => Err(error),
     };
-    printed.map_err(|mut fault| {
-        if fault.kind == ErrorKind::Failed {
-            fault.kind = ErrorKind::TryAgain;
+    printed.map_err(|mut error| {
+        if error.kind == ErrorKind::Failed {
+            error.kind = ErrorKind::TryAgain;
         }
-        fault
+        error
     })
 }
 
-fn wait(args: &Args, cx: &Context) -> Result<Answer<Waited>, Fault> {
+fn wait(args: &Args, cx: &Context) -> Result<Answer<Waited>, Error> {
     let me = cx.identity()?.name;
     let deadline = Instant::now() + args.timeout;
     if let Some(mention) = &args.mention {
         known::agent_or_role(mention, cx)?;
     }
-    beat::while_waiting(cx, &me);
+    work_report::while_waiting(cx, &me);
     cx.output.note(&format!("Waiting up to {} for mail to @{me} …", time::brief(args.timeout)));
     let ask = json!({"caller_agent_id": me, "after": args.after, "mention": args.mention, "scope": args.scope});
     let mut answer = for_mail(cx, inbox::printed(ask, args.full), deadline)?;
@@ -122,7 +121,7 @@ fn wait(args: &Args, cx: &Context) -> Result<Answer<Waited>, Fault> {
 ///
 /// # Errors
 /// Returns the daemon's refusal; `unavailable` or `try_again` if it is gone at the deadline.
-pub(crate) fn for_mail(cx: &Context, ask: Value, deadline: Instant) -> Result<Answer<Waited>, Fault> {
+pub(crate) fn for_mail(cx: &Context, ask: Value, deadline: Instant) -> Result<Answer<Waited>, Error> {
     again_until("message.wait", cx, ask, deadline, |waited: &Waited| !waited.messages.is_empty())
 }
 
@@ -134,7 +133,7 @@ fn again_until<T: for<'a> Deserialize<'a>>(
     mut ask: Value,
     deadline: Instant,
     came: impl Fn(&T) -> bool,
-) -> Result<Answer<T>, Fault> {
+) -> Result<Answer<T>, Error> {
     let mut client = cx.daemon()?;
     loop {
         let within = deadline.saturating_duration_since(Instant::now()).min(limits::MAX_WAIT);
@@ -142,8 +141,8 @@ fn again_until<T: for<'a> Deserialize<'a>>(
         let gone = match client.attempt::<Answer<T>>(within, method, &ask) {
             Ok(Ok(answer)) if !came(&answer.read) && Instant::now() < deadline => continue,
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(fault)) if fault.kind == ErrorKind::TryAgain => fault,
-            Ok(Err(fault)) => return Err(fault),
+            Ok(Err(error)) if error.kind == ErrorKind::TryAgain => error,
+            Ok(Err(error)) => return Err(error),
             Err(lost) => lost.into(),
         };
         client = come_back(cx, deadline, gone)?;
@@ -152,7 +151,7 @@ fn again_until<T: for<'a> Deserialize<'a>>(
 
 /// Waits for a daemon that is gone or has no room. A daemon that crashed is started again. A daemon that was stopped is
 /// not: the user had a reason. The pid file tells them apart, because only a crash leaves it.
-fn come_back(cx: &Context, deadline: Instant, gone: Fault) -> Result<Client, Fault> {
+fn come_back(cx: &Context, deadline: Instant, gone: Error) -> Result<Client, Error> {
     const LOOK: Duration = Duration::from_millis(100);
     let repo = cx.repo()?;
     loop {
@@ -199,7 +198,7 @@ struct Outcome {
 }
 
 impl Work {
-    fn of(args: &Args, cx: &Context) -> Result<Option<Self>, Fault> {
+    fn of(args: &Args, cx: &Context) -> Result<Option<Self>, Error> {
         Ok(match (&args.idle, &args.file, &args.task) {
             (Some(agent), ..) => Some(Self::Idle(agent.clone())),
             (_, Some(file), _) => Some(Self::File(who_has::repo_path(file, cx)?)),
@@ -208,7 +207,7 @@ impl Work {
         })
     }
 
-    fn wait(self, args: &Args, cx: &Context) -> Result<Outcome, Fault> {
+    fn wait(self, args: &Args, cx: &Context) -> Result<Outcome, Error> {
         let deadline = Instant::now() + args.timeout;
         // Without an identity, the caller has no work of its own to exclude.
         let me = cx.identity().ok().map(|me| me.name);

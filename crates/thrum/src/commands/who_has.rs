@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, path, work::FileChange};
+use thrum_core::{Error, ErrorKind, path, work::FileChange};
 use thrum_daemon::layout;
 
 use crate::{
@@ -45,7 +45,7 @@ pub(crate) struct Holders {
     pub(crate) collisions: Answer<Collisions>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Holders, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Holders, Error> {
     holders(&args.file, cx)
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Holders, Fault> {
 ///
 /// # Errors
 /// `invalid` if the path leads out of the worktree; otherwise the daemon's error.
-pub(crate) fn holders(file: &str, cx: &Context) -> Result<Holders, Fault> {
+pub(crate) fn holders(file: &str, cx: &Context) -> Result<Holders, Error> {
     let path = repo_path(file, cx)?;
     let mut client = cx.daemon()?;
     let contexts = client.call("agent.listContext", json!({"file": path}))?;
@@ -67,7 +67,7 @@ pub(crate) fn holders(file: &str, cx: &Context) -> Result<Holders, Fault> {
 ///
 /// # Errors
 /// Returns the daemon's error.
-pub(crate) fn collisions(file: Option<&str>, client: &mut Client) -> Result<Answer<Collisions>, Fault> {
+pub(crate) fn collisions(file: Option<&str>, client: &mut Client) -> Result<Answer<Collisions>, Error> {
     Answer::or_empty(client.call("collision.list", json!({"file": file})), "collisions")
 }
 
@@ -76,15 +76,15 @@ pub(crate) fn collisions(file: Option<&str>, client: &mut Client) -> Result<Answ
 ///
 /// # Errors
 /// `invalid` if it is empty or leads out of the worktree.
-pub(crate) fn repo_path(file: &str, cx: &Context) -> Result<String, Fault> {
+pub(crate) fn repo_path(file: &str, cx: &Context) -> Result<String, Error> {
     // A script may pass an unset variable, which must not mean the whole worktree (`.`).
     if file.is_empty() {
-        return Err(Fault::new(ErrorKind::Invalid, "an empty path names no file")
+        return Err(Error::new(ErrorKind::Invalid, "an empty path names no file")
             .hint("Give a file or directory of this worktree."));
     }
     let look = |path: &Path| {
         fs::canonicalize(path)
-            .map_err(|error| Fault::new(ErrorKind::Invalid, format!("cannot look at {}: {error}", path.display())))
+            .map_err(|error| Error::new(ErrorKind::Invalid, format!("cannot look at {}: {error}", path.display())))
     };
     let here = look(cx.directory())?;
     let top = layout::git_top(&here);
@@ -99,7 +99,7 @@ pub(crate) fn repo_path(file: &str, cx: &Context) -> Result<String, Fault> {
     match named.strip_prefix(&top) {
         Ok(path) if path.as_os_str().is_empty() => Ok(".".to_owned()),
         Ok(path) => Ok(path.to_string_lossy().into_owned()),
-        Err(_) => Err(Fault::new(ErrorKind::Invalid, format!("{} is not inside {}", named.display(), top.display()))
+        Err(_) => Err(Error::new(ErrorKind::Invalid, format!("{} is not inside {}", named.display(), top.display()))
             .hint("Give a file or directory of this worktree.")),
     }
 }

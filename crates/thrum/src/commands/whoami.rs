@@ -2,7 +2,7 @@
 //! worktree has no identity file.
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, name::printable};
+use thrum_core::{Error, ErrorKind, name::printable};
 
 use crate::{
     client::Client,
@@ -33,7 +33,7 @@ pub(crate) struct Me {
     field: Option<String>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Me, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Me, Error> {
     let identity = cx.identity()?;
     let client = if identity.file.is_some() { cx.running_daemon()? } else { Some(cx.daemon()?) };
     let asked = client.map(|client| ask(client, &identity)).transpose();
@@ -59,13 +59,13 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Me, Fault> {
         && me.json().get(name).is_none()
     {
         let known: Vec<String> = me.json().as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect();
-        return Err(Fault::new(ErrorKind::Invalid, format!("there is no field '{name}'"))
+        return Err(Error::new(ErrorKind::Invalid, format!("there is no field '{name}'"))
             .hint(format!("There are: {}.", known.join(", "))));
     }
     Ok(me)
 }
 
-fn ask(mut client: Client, identity: &Identity) -> Result<Whoami, Fault> {
+fn ask(mut client: Client, identity: &Identity) -> Result<Whoami, Error> {
     client.call("agent.whoami", json!({"caller_agent_id": identity.name}))
 }
 

@@ -28,7 +28,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, Stamp, payload::PresenceState};
+use thrum_core::{Error, Timestamp, payload::PresenceState};
 
 use crate::{
     agent_text::{Brief, Page, collisions, collisions_text, news},
@@ -123,7 +123,7 @@ struct Hook {
     plugin: bool,
     /// `true` if `thrum doctor` only probes the hook.
     probe: bool,
-    began: Stamp,
+    began: Timestamp,
 }
 
 impl Hook {
@@ -138,7 +138,7 @@ impl Hook {
     }
 
     /// Returns the text for the session.
-    fn told(&self, cx: &Context) -> Result<Option<String>, Fault> {
+    fn told(&self, cx: &Context) -> Result<Option<String>, Error> {
         // A sub-agent works for the session and has no mail of its own. The same holds for the request that writes a
         // summary.
         if !cx.repo()?.is_set_up() || self.is_of_sub_agent() {
@@ -246,7 +246,7 @@ struct Session<'a> {
 impl<'a> Session<'a> {
     /// Finds the session of a hook. Once the session's agent is recorded, the session's id determines the agent,
     /// because a program may give all its sessions the environment of the first.
-    fn of(hook: &Hook, cx: &'a Context) -> Result<Self, Fault> {
+    fn of(hook: &Hook, cx: &'a Context) -> Result<Self, Error> {
         let id = hook.session().unwrap_or_default().to_owned();
         let records = Records::of(cx.repo()?);
         let turn = records.turn(&id);
@@ -279,7 +279,7 @@ impl<'a> Session<'a> {
 
     /// Marks mail as read that the session was shown, now that the session has continued. Mail that was shown in part
     /// is marked as shown.
-    fn has_taken(&self, whole: &[String], in_part: &[String]) -> Result<(), Fault> {
+    fn has_taken(&self, whole: &[String], in_part: &[String]) -> Result<(), Error> {
         if whole.is_empty() && in_part.is_empty() {
             return Ok(());
         }
@@ -297,7 +297,7 @@ impl<'a> Session<'a> {
     }
 
     /// Fetches the news for a reader, and advances the reader.
-    fn news(&self, reader: &str) -> Result<(News, Page), Fault> {
+    fn news(&self, reader: &str) -> Result<(News, Page), Error> {
         let ask = json!({
             "caller_agent_id": self.me, "reader": reader, "unread": true, "page_size": MESSAGES, "max_content_bytes": OF_MESSAGE,
         });
@@ -323,7 +323,7 @@ impl<'a> Session<'a> {
 
     /// Opens a session of the agent and returns the briefing. If no daemon is running, the next prompt brings the
     /// briefing.
-    fn begins(mut self, compacted: bool, host: Host) -> Result<Option<String>, Fault> {
+    fn begins(mut self, compacted: bool, host: Host) -> Result<Option<String>, Error> {
         self.records.clean();
         let told = self.at_start(compacted, host);
         if told.is_err() {
@@ -333,7 +333,7 @@ impl<'a> Session<'a> {
         told
     }
 
-    fn at_start(&mut self, compacted: bool, host: Host) -> Result<Option<String>, Fault> {
+    fn at_start(&mut self, compacted: bool, host: Host) -> Result<Option<String>, Error> {
         let known: Whoami = self.cx.repeat("agent.whoami", &json!({"caller_agent_id": self.me}))?;
         if known.session_id.is_none() {
             self.cx.repeat::<Value>("session.start", &json!({"agent_id": self.me}))?;
@@ -349,7 +349,7 @@ impl<'a> Session<'a> {
         Ok(Some(format!("{}{HOW}", brief.text)))
     }
 
-    fn at_prompt(mut self, by_waiter: bool, by_person: bool) -> Result<Option<String>, Fault> {
+    fn at_prompt(mut self, by_waiter: bool, by_person: bool) -> Result<Option<String>, Error> {
         // First record that the session is busy, which needs no daemon: the waiter checks it.
         self.record.busy = true;
         self.keep();
@@ -381,7 +381,7 @@ impl<'a> Session<'a> {
     }
 
     /// Handles the end of a turn. Returns the text that keeps it from ending, if there is unread mail or a collision.
-    fn at_stop(mut self, host: Host) -> Result<Option<String>, Fault> {
+    fn at_stop(mut self, host: Host) -> Result<Option<String>, Error> {
         // What is told now must not be new again with the next prompt. The order of the two readers matters: mail that
         // arrives in between is told here, or by the next prompt or waiter.
         let told = self.news(&self.reader()).and_then(|_| self.news(&self.stop_reader()));
@@ -417,7 +417,7 @@ impl<'a> Session<'a> {
 
     /// Handles a notice that the program shows its user. A question means that the session is blocked; other notices do
     /// not change its state.
-    fn at_notice(mut self, kind: Option<&str>) -> Result<Option<String>, Fault> {
+    fn at_notice(mut self, kind: Option<&str>) -> Result<Option<String>, Error> {
         self.keep();
         match kind {
             Some("permission_prompt" | "worker_permission_prompt" | "elicitation_dialog" | "agent_needs_input") => {
@@ -431,7 +431,7 @@ impl<'a> Session<'a> {
     }
 
     /// Handles a turn that the user has interrupted: it is over, and unread mail waits for the next one.
-    fn at_interruption(mut self) -> Result<Option<String>, Fault> {
+    fn at_interruption(mut self) -> Result<Option<String>, Error> {
         self.record.busy = false;
         self.keep();
         self.does(PresenceState::Idle);
@@ -441,7 +441,7 @@ impl<'a> Session<'a> {
     /// Handles the end of the program's session. The agent's session ends only if the program ends and no other program
     /// runs this agent. Programs also run this hook for a session that never began, as Claude Code does for
     /// `claude mcp get`.
-    fn at_end(self, reason: &str) -> Result<Option<String>, Fault> {
+    fn at_end(self, reason: &str) -> Result<Option<String>, Error> {
         self.records.tidy(&self.id);
         if !self.has_begun {
             return Ok(None);
@@ -457,7 +457,7 @@ impl<'a> Session<'a> {
         Ok(None)
     }
 
-    fn at_compaction(mut self, host: Host) -> Result<Option<String>, Fault> {
+    fn at_compaction(mut self, host: Host) -> Result<Option<String>, Error> {
         // The other programs run the start hook afterwards, or get the briefing with every request.
         self.record.brief_again = matches!(host, Host::Copilot | Host::Gemini | Host::Kimi | Host::Antigravity);
         self.keep();

@@ -6,7 +6,7 @@
 //! the reason to standard error.
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use super::{
     Hook, MESSAGES, OF_MESSAGE, ROOM,
@@ -153,7 +153,7 @@ impl Hook {
     pub(super) fn probed(&self, cx: &Context) -> Answer {
         let text = match self.probe_text(cx) {
             Ok(text) => text,
-            Err(fault) => return Answer { stderr: format!("{}\n", fault.message), ..self.host.silence() },
+            Err(error) => return Answer { stderr: format!("{}\n", error.message), ..self.host.silence() },
         };
         match self.event {
             Event::Wait => self.host.wakes(text),
@@ -163,7 +163,7 @@ impl Hook {
     }
 
     /// Returns the text that there is to tell now.
-    fn probe_text(&self, cx: &Context) -> Result<String, Fault> {
+    fn probe_text(&self, cx: &Context) -> Result<String, Error> {
         let me = cx.identity()?.name;
         if self.event == Event::Start {
             return Ok(Brief::of(&me, cx)?.text);

@@ -16,7 +16,7 @@ use std::{
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use thrum_core::{Stamp, limits};
+use thrum_core::{Timestamp, limits};
 use thrum_daemon::paths::Repo;
 
 use super::host::Event;
@@ -105,7 +105,7 @@ impl Record {
 
     /// Records the event of a hook that was started at `began`. Returns `true` if the session has continued since the
     /// previous hook. A second hook for the same event, started before the first one finished, does not prove that.
-    pub(crate) fn goes_on(&mut self, event: Event, payload: &Value, began: Stamp) -> bool {
+    pub(crate) fn goes_on(&mut self, event: Event, payload: &Value, began: Timestamp) -> bool {
         let this = named(event, payload);
         let is_second = self.event == this && began.nanos() <= self.event_at;
         self.event = this;
@@ -113,7 +113,7 @@ impl Record {
     }
 
     /// Records when the hook finished.
-    pub(crate) fn is_served_at(&mut self, now: Stamp) {
+    pub(crate) fn is_served_at(&mut self, now: Timestamp) {
         self.event_at = now.nanos();
     }
 
@@ -348,7 +348,7 @@ mod tests {
     fn a_second_hook_for_one_event_is_no_proof_that_the_session_has_gone_on() {
         let mut record = Record::default();
         let prompt = serde_json::json!({"prompt": "go on"});
-        let at = Stamp::from_nanos;
+        let at = Timestamp::from_nanos;
         assert!(record.goes_on(Event::Prompt, &prompt, at(1)));
         record.is_served_at(at(3));
         assert!(!record.goes_on(Event::Prompt, &prompt, at(2)));

@@ -16,7 +16,7 @@ use std::{env, process, thread, time::Duration};
 
 use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, limits, payload::PresenceState};
+use thrum_core::{Error, ErrorKind, limits, payload::PresenceState};
 
 use super::{
     Answer, DATA, Hook, MESSAGES, OF_MESSAGE, ROOM, Record, Records, host::Host, more, presence, queue, transcript,
@@ -72,7 +72,7 @@ struct Waiter<'a> {
     program: Option<Pid>,
 }
 
-fn wait(hook: &Hook, cx: &Context) -> Result<Option<Answer>, Fault> {
+fn wait(hook: &Hook, cx: &Context) -> Result<Option<Answer>, Error> {
     let repo = cx.repo()?;
     if !repo.is_set_up() {
         return Ok(None);
@@ -108,7 +108,7 @@ impl Waiter<'_> {
         if self.is_of_codex() { ROOM_OF_CODEX } else { ROOM_OF_HOOKS }
     }
 
-    fn wait(&self, cx: &Context) -> Result<Option<Answer>, Fault> {
+    fn wait(&self, cx: &Context) -> Result<Option<Answer>, Error> {
         // Before replacing an older waiter in the daemon.
         while let Some((_, record)) = self.current().filter(|_| self.is_of_codex()) {
             match queue::held_back(&record.wakes, queue::now()) {
@@ -131,14 +131,14 @@ impl Waiter<'_> {
             {
                 Some(Ok(Ok(news))) => news,
                 // The cursor belongs to a log that was replaced.
-                Some(Ok(Err(fault))) if fault.message.contains("CURSOR_") => {
+                Some(Ok(Err(error))) if error.message.contains("CURSOR_") => {
                     let _turn = self.records.turn(&id);
                     let mut record = self.records.read(&id);
                     record.offered_up_to = None;
                     self.records.write(&id, &record);
                     continue;
                 }
-                Some(Ok(Err(fault))) if fault.kind != ErrorKind::TryAgain => return Err(fault),
+                Some(Ok(Err(error))) if error.kind != ErrorKind::TryAgain => return Err(error),
                 // The daemon is gone, stopping or restarting; another process will start it.
                 Some(Ok(Err(_)) | Err(_)) | None => {
                     thread::sleep(AGAIN);

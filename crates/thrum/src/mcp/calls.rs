@@ -8,7 +8,7 @@ use std::{
 use rmcp::model::JsonObject;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 use super::{
     results::{OF_MESSAGES, Outcome, ROOM, Reading},
@@ -51,7 +51,7 @@ pub(super) struct Shared {
 ///
 /// # Errors
 /// `invalid` for arguments that the tool does not accept; otherwise the daemon's error.
-pub(super) fn run(tool: &Tool, arguments: JsonObject, shared: &Shared, cx: &Context) -> Result<Outcome, Fault> {
+pub(super) fn run(tool: &Tool, arguments: JsonObject, shared: &Shared, cx: &Context) -> Result<Outcome, Error> {
     let given = Given { tool, arguments };
     // Wait until the mail of earlier calls is marked as read.
     let turn = shared.marking.turn();
@@ -67,7 +67,7 @@ pub(super) fn run(tool: &Tool, arguments: JsonObject, shared: &Shared, cx: &Cont
         "who_has" => who_has(&given.read()?, cx),
         "set_status" => set_status(given.read()?, cx),
         "brief" => given.read().and_then(|Nothing {}| brief(cx)),
-        other => Err(Fault::new(ErrorKind::Failed, format!("{other} does nothing yet"))),
+        other => Err(Error::new(ErrorKind::Failed, format!("{other} does nothing yet"))),
     }
 }
 
@@ -78,9 +78,9 @@ struct Given<'a> {
 }
 
 impl Given<'_> {
-    fn read<T: DeserializeOwned>(self) -> Result<T, Fault> {
+    fn read<T: DeserializeOwned>(self) -> Result<T, Error> {
         serde_json::from_value(self.tool.normalized(self.arguments).into()).map_err(|error| {
-            Fault::new(ErrorKind::Invalid, format!("the arguments are wrong: {error}")).hint(self.tool.usage())
+            Error::new(ErrorKind::Invalid, format!("the arguments are wrong: {error}")).hint(self.tool.usage())
         })
     }
 }
@@ -99,7 +99,7 @@ struct SendMessage {
     idempotency_key: Option<String>,
 }
 
-fn send_message(args: SendMessage, cx: &Context) -> Result<Outcome, Fault> {
+fn send_message(args: SendMessage, cx: &Context) -> Result<Outcome, Error> {
     let SendMessage { to, content, reply_to, metadata, idempotency_key } = args;
     let to: Vec<String> = to.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
     let mentions =
@@ -120,9 +120,9 @@ fn send_message(args: SendMessage, cx: &Context) -> Result<Outcome, Fault> {
 ///
 /// # Errors
 /// `invalid` with `hint` if it is.
-fn check_not_empty(name: &str, text: &str, hint: &str) -> Result<(), Fault> {
+fn check_not_empty(name: &str, text: &str, hint: &str) -> Result<(), Error> {
     if text.trim().is_empty() {
-        return Err(Fault::new(ErrorKind::Invalid, format!("{name} is empty")).hint(hint));
+        return Err(Error::new(ErrorKind::Invalid, format!("{name} is empty")).hint(hint));
     }
     Ok(())
 }
@@ -134,7 +134,7 @@ struct Reply {
     content: String,
 }
 
-fn reply(args: Reply, cx: &Context) -> Result<Outcome, Fault> {
+fn reply(args: Reply, cx: &Context) -> Result<Outcome, Error> {
     let me = cx.identity()?.name;
     check_not_empty("message_id", &args.message_id, "Give the message_id of a message that check_messages returned.")?;
     check_not_empty("content", &args.content, "Give the text of the answer.")?;
@@ -154,10 +154,10 @@ fn store(
     params: Value,
     details: send::Details,
     repeat: impl FnOnce(&str) -> String,
-) -> Result<Outcome, Fault> {
-    let sent = send::store(cx, params, details, repeat).map_err(|mut fault| {
-        fault.hint = fault.hint.map(|hint| hint.replace("thrum team --all", "list_agents"));
-        fault
+) -> Result<Outcome, Error> {
+    let sent = send::store(cx, params, details, repeat).map_err(|mut error| {
+        error.hint = error.hint.map(|hint| hint.replace("thrum team --all", "list_agents"));
+        error
     })?;
     Ok(stored(&sent.read))
 }
@@ -209,7 +209,7 @@ struct CheckMessages {
 /// The note to a sub-agent that reads mail.
 const LEFT: &str = "You are a sub-agent: this stays unread for the session that you work for. check_messages with peek false reads it.";
 
-fn check_messages(args: &CheckMessages, turn: Option<Turn>, cx: &Context) -> Result<Outcome, Fault> {
+fn check_messages(args: &CheckMessages, turn: Option<Turn>, cx: &Context) -> Result<Outcome, Error> {
     let me = cx.identity()?.name;
     let limit = args.limit.unwrap_or(MESSAGES).clamp(1, MOST_MESSAGES);
     // By default a sub-agent leaves the mail to the session that it works for.
@@ -254,7 +254,7 @@ struct WaitForMessage {
     timeout: Option<u64>,
 }
 
-fn wait_for_message(args: &WaitForMessage, shared: &Shared, cx: &Context) -> Result<Outcome, Fault> {
+fn wait_for_message(args: &WaitForMessage, shared: &Shared, cx: &Context) -> Result<Outcome, Error> {
     let me = cx.identity()?.name;
     let began = Instant::now();
     let within = Duration::from_secs(args.timeout.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT));
@@ -292,7 +292,7 @@ fn first_mail(
     deadline: Instant,
     shared: &Shared,
     cx: &Context,
-) -> Result<(Answer<Waited>, Option<Turn>), Fault> {
+) -> Result<(Answer<Waited>, Option<Turn>), Error> {
     let waiting = Context::of_call(cx.global().clone(), shared.waiting.clone());
     loop {
         let marked = shared.marking.marked();
@@ -315,12 +315,12 @@ struct ListAgents {
     include_offline: Option<bool>,
 }
 
-fn list_agents(args: &ListAgents, cx: &Context) -> Result<Outcome, Fault> {
+fn list_agents(args: &ListAgents, cx: &Context) -> Result<Outcome, Error> {
     agents(args.include_offline.unwrap_or(true), cx)
 }
 
 /// Lists the agents, active ones first.
-pub(super) fn agents(include_offline: bool, cx: &Context) -> Result<Outcome, Fault> {
+pub(super) fn agents(include_offline: bool, cx: &Context) -> Result<Outcome, Error> {
     let mut team: Team = cx.repeat("team.list", &json!({"include_offline": include_offline}))?;
     team.members.sort_by_key(|member| member.status != "active");
     let listed = team.members.len().min(MOST_AGENTS);
@@ -340,7 +340,7 @@ struct WhoHas {
     path: String,
 }
 
-fn who_has(args: &WhoHas, cx: &Context) -> Result<Outcome, Fault> {
+fn who_has(args: &WhoHas, cx: &Context) -> Result<Outcome, Error> {
     let me = cx.identity()?.name;
     check_not_empty("path", &args.path, "Give a file or directory of this worktree; . is all of it.")?;
     let holders = commands::who_has::holders(&args.path, cx)?;
@@ -398,11 +398,11 @@ struct SetStatus {
     task: Option<String>,
 }
 
-fn set_status(args: SetStatus, cx: &Context) -> Result<Outcome, Fault> {
+fn set_status(args: SetStatus, cx: &Context) -> Result<Outcome, Error> {
     let SetStatus { intent, task } = args;
     if intent.is_none() && task.is_none() {
         return Err(
-            Fault::new(ErrorKind::Invalid, "neither intent nor task was given").hint("An empty text clears one.")
+            Error::new(ErrorKind::Invalid, "neither intent nor task was given").hint("An empty text clears one.")
         );
     }
     let me = cx.identity()?;
@@ -430,7 +430,7 @@ fn set_status(args: SetStatus, cx: &Context) -> Result<Outcome, Fault> {
     Ok(Outcome::new(structured, format!("The others now read {}.\n", said.join("; "))))
 }
 
-fn brief(cx: &Context) -> Result<Outcome, Fault> {
+fn brief(cx: &Context) -> Result<Outcome, Error> {
     let Brief { structured, text } = Brief::of(&cx.identity()?.name, cx)?;
     Ok(Outcome::new(structured, text))
 }

@@ -33,7 +33,7 @@ use rmcp::{
     },
     service::{NotificationContext, RequestContext},
 };
-use thrum_core::{ErrorKind, Fault, limits, name::printable};
+use thrum_core::{Error, ErrorKind, limits, name::printable};
 use thrum_daemon::paths::Repo;
 use tokio::{sync::watch, task::JoinHandle, time};
 
@@ -68,8 +68,8 @@ pub(crate) const PLUGIN: &str = "THRUM_PLUGIN";
 ///
 /// # Errors
 /// `failed` if the runtime cannot be created, or if the client breaks the protocol during the handshake.
-pub(crate) fn serve(global: Global) -> Result<(), Fault> {
-    let failed = |what: &str, error: &dyn std::fmt::Display| Fault::new(ErrorKind::Failed, format!("{what}: {error}"));
+pub(crate) fn serve(global: Global) -> Result<(), Error> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| Error::new(ErrorKind::Failed, format!("{what}: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_stack_size(512 * 1024)
@@ -131,7 +131,7 @@ impl Server {
         &self,
         interrupt: &Interrupt,
         meta: &RequestMetaObject,
-        call: impl FnOnce(&Context) -> Result<Outcome, Fault> + Send + 'static,
+        call: impl FnOnce(&Context) -> Result<Outcome, Error> + Send + 'static,
     ) -> Calling {
         let (global, interrupt, caller) = (self.global.clone(), interrupt.clone(), Caller::of_request(meta));
         tokio::task::spawn_blocking(move || call(&Context::of_call(global, interrupt).by(caller)))
@@ -187,18 +187,18 @@ impl Server {
                 result.structured_content = Some(structured);
                 result
             }
-            Err(fault) => refused(&fault),
+            Err(error) => refused(&error),
         })
     }
 }
 
 /// A running call.
-type Calling = JoinHandle<Result<Outcome, Fault>>;
+type Calling = JoinHandle<Result<Outcome, Error>>;
 
 /// An error for the model. It has no structured content: a client that validates it against the result's schema would
 /// show its own complaint instead.
-fn refused(fault: &Fault) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(error_text(fault))])
+fn refused(error: &Error) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(error_text(error))])
 }
 
 impl ServerHandler for Server {
@@ -298,10 +298,10 @@ impl ServerHandler for Server {
         };
         match read.await {
             Ok(Ok(Ok(outcome))) => Ok(resources::contents(request.uri, outcome.text)),
-            Ok(Ok(Err(fault))) if fault.kind == ErrorKind::NotFound => {
-                Err(ErrorData::resource_not_found(clipped_error(&fault.message), None))
+            Ok(Ok(Err(error))) if error.kind == ErrorKind::NotFound => {
+                Err(ErrorData::resource_not_found(clipped_error(&error.message), None))
             }
-            Ok(Ok(Err(fault))) => Err(unanswered(&fault)),
+            Ok(Ok(Err(error))) => Err(unanswered(&error)),
             Ok(Err(error)) => Err(unanswered(&error)),
             Err(_) => Err(unanswered(&"the daemon did not answer in time")),
         }

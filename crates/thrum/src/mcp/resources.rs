@@ -2,7 +2,7 @@
 
 use rmcp::model::{ReadResourceResponse, ReadResourceResult, Resource, ResourceContents, ResourceTemplate};
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, name::printable};
+use thrum_core::{Error, ErrorKind, name::printable};
 
 use super::{
     calls,
@@ -50,7 +50,7 @@ pub(super) fn contents(uri: String, text: String) -> ReadResourceResponse {
 ///
 /// # Errors
 /// `not_found` for an unknown URI or message; otherwise the daemon's error.
-pub(super) fn read(uri: &str, cx: &Context) -> Result<Outcome, Fault> {
+pub(super) fn read(uri: &str, cx: &Context) -> Result<Outcome, Error> {
     let value = match uri {
         "thrum://inbox" => {
             let me = cx.identity()?.name;
@@ -69,12 +69,12 @@ pub(super) fn read(uri: &str, cx: &Context) -> Result<Outcome, Fault> {
                 let known: Vec<_> = LISTS.iter().map(|(uri, ..)| *uri).collect();
                 let message =
                     format!("there is no resource {}; there are {} and {MESSAGE}ID", printable(uri), known.join(", "));
-                return Err(Fault::new(ErrorKind::NotFound, message));
+                return Err(Error::new(ErrorKind::NotFound, message));
             }
         },
     };
     // Some clients do not show a single long line.
     let text =
-        serde_json::to_string_pretty(&value).map_err(|error| Fault::new(ErrorKind::Failed, error.to_string()))?;
+        serde_json::to_string_pretty(&value).map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
     Ok(Outcome::new(Value::Null, text))
 }

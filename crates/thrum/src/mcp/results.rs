@@ -4,7 +4,7 @@
 //! the middle, or do not show them at all. Mail that does not fit stays unread for the next call.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, json as measured};
+use thrum_core::{Error, json as measured};
 
 use super::turn::Turn;
 use crate::{context::Context, text::clipped};
@@ -97,10 +97,10 @@ fn shorten_lists(structured: &mut Value) -> bool {
 }
 
 /// The text of an error, with its hint.
-pub(super) fn error_text(fault: &Fault) -> String {
-    match fault.hint.as_deref() {
-        Some(hint) => format!("{}\n{}", clipped(&fault.message, OF_ERROR - OF_HINT - 2), clipped(hint, OF_HINT)),
-        None => clipped_error(&fault.message),
+pub(super) fn error_text(error: &Error) -> String {
+    match error.hint.as_deref() {
+        Some(hint) => format!("{}\n{}", clipped(&error.message, OF_ERROR - OF_HINT - 2), clipped(hint, OF_HINT)),
+        None => clipped_error(&error.message),
     }
 }
 
@@ -138,7 +138,7 @@ impl Reading {
     ///
     /// # Errors
     /// Returns the daemon's error; the messages stay unread then.
-    pub(super) fn mark(&self) -> Result<(), Fault> {
+    pub(super) fn mark(&self) -> Result<(), Error> {
         let params = json!({"message_ids": self.message_ids, "caller_agent_id": self.agent});
         self.context.repeat::<Value>("message.markRead", &params).map(drop)
     }
@@ -187,9 +187,9 @@ mod tests {
 
     #[test]
     fn an_error_has_at_most_4_kib_and_keeps_its_hint() {
-        let fault = Fault::new(thrum_core::ErrorKind::Invalid, "\u{1b}".repeat(500_000)).hint("Do this.");
-        let text = error_text(&fault);
+        let error = Error::new(thrum_core::ErrorKind::Invalid, "\u{1b}".repeat(500_000)).hint("Do this.");
+        let text = error_text(&error);
         assert!(measured::text_size(&text) <= OF_ERROR && text.ends_with("…\nDo this."), "{text}");
-        assert!(measured::text_size(&error_text(&fault.hint("x".repeat(500_000)))) <= OF_ERROR);
+        assert!(measured::text_size(&error_text(&error.hint("x".repeat(500_000)))) <= OF_ERROR);
     }
 }

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 use thrum_daemon::paths::Repo;
 
 use crate::new_file;
@@ -48,14 +48,14 @@ impl Copies {
     ///
     /// # Errors
     /// `failed` with the file system's reason.
-    pub(super) fn save(&mut self) -> Result<(), Fault> {
+    pub(super) fn save(&mut self) -> Result<(), Error> {
         let written = match (self.is_changed, self.texts.is_empty()) {
             (false, _) => Ok(()),
             (true, true) => fs::remove_file(&self.path),
             (true, false) => new_file::replace(&self.path, 0o600, &serde_json::json!(self.texts).to_string()),
         };
         self.is_changed = false;
-        written.map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot write {}: {error}", self.path.display())))
+        written.map_err(|error| Error::new(ErrorKind::Failed, format!("cannot write {}: {error}", self.path.display())))
     }
 }
 

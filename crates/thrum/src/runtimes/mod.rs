@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 use crate::hook::host::Host;
 pub(crate) use copies::Copies;
@@ -34,8 +34,8 @@ pub(crate) fn detected(top: &Path) -> Vec<Host> {
 }
 
 /// Returns the error for "no program detected". The hint shows `command`, which names a program.
-pub(crate) fn none_found(command: &str) -> Fault {
-    Fault::new(
+pub(crate) fn none_found(command: &str) -> Error {
+    Error::new(
         ErrorKind::NotFound,
         "no program that runs agents was found here, neither installed nor by its directory",
     )
@@ -53,9 +53,9 @@ pub(crate) fn known() -> Vec<Host> {
     RUNTIMES.iter().map(|runtime| runtime.host).collect()
 }
 
-fn runtime(host: Host) -> Result<&'static Runtime, Fault> {
+fn runtime(host: Host) -> Result<&'static Runtime, Error> {
     RUNTIMES.iter().find(|runtime| runtime.host == host).ok_or_else(|| {
-        Fault::new(ErrorKind::Invalid, "nothing is written for this program yet")
+        Error::new(ErrorKind::Invalid, "nothing is written for this program yet")
             .hint("docs/agents.md says what to write by hand.")
     })
 }

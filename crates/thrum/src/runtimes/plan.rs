@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 use similar::TextDiff;
-use thrum_core::Fault;
+use thrum_core::Error;
 use thrum_daemon::layout;
 
 use super::{
@@ -84,7 +84,7 @@ impl Files {
 ///
 /// # Errors
 /// `invalid` for a program that cannot be set up.
-pub(crate) fn to_write(top: &Path, hosts: &[Host], named: bool) -> Result<Plan, Fault> {
+pub(crate) fn to_write(top: &Path, hosts: &[Host], named: bool) -> Result<Plan, Error> {
     let (mut plan, mut files) = (Plan::default(), Files::default());
     for host in hosts {
         let runtime = runtime(*host)?;
@@ -111,7 +111,7 @@ pub(crate) fn to_write(top: &Path, hosts: &[Host], named: bool) -> Result<Plan, 
     }
     for (path, (file, parts)) in files.0 {
         let changed = read(&path).and_then(|before| {
-            let after = document::with(before.as_deref().unwrap_or_default(), &parts).map_err(|fault| fault.message)?;
+            let after = document::with(before.as_deref().unwrap_or_default(), &parts).map_err(|error| error.message)?;
             Ok((before, after))
         });
         match changed {
@@ -145,7 +145,7 @@ fn copy_of(before: Option<&str>, after: &str, parts: &[Part]) -> Copy {
 ///
 /// # Errors
 /// `invalid` for a program that cannot be set up.
-pub(crate) fn to_take_out(top: &Path, hosts: &[Host], named: bool, copies: &Copies) -> Result<Plan, Fault> {
+pub(crate) fn to_take_out(top: &Path, hosts: &[Host], named: bool, copies: &Copies) -> Result<Plan, Error> {
     let (mut plan, mut files) = (Plan::default(), Files::default());
     let shared = shared(top, hosts)?;
     for host in hosts {
@@ -193,7 +193,7 @@ pub(crate) fn to_take_out(top: &Path, hosts: &[Host], named: bool, copies: &Copi
     for (path, (file, parts)) in files.0.into_iter().filter(|(_, (_, parts))| !parts.is_empty()) {
         let taken = read(&path).and_then(|before| {
             let Some(text) = &before else { return Ok((None, None)) };
-            let after = document::without(text, &parts, copies.get(&path)).map_err(|fault| fault.message)?;
+            let after = document::without(text, &parts, copies.get(&path)).map_err(|error| error.message)?;
             Ok((before, after))
         });
         match taken {
@@ -217,7 +217,7 @@ pub(crate) fn to_take_out(top: &Path, hosts: &[Host], named: bool, copies: &Copi
 }
 
 /// Returns the parts of the other programs that are set up here, each with its real path and the program's name.
-fn shared(top: &Path, hosts: &[Host]) -> Result<Vec<(PathBuf, Part, &'static str)>, Fault> {
+fn shared(top: &Path, hosts: &[Host]) -> Result<Vec<(PathBuf, Part, &'static str)>, Error> {
     let mut shared = Vec::new();
     for host in known().into_iter().filter(|host| !hosts.contains(host)) {
         let runtime = runtime(host)?;
@@ -292,7 +292,7 @@ fn left_shared(top: &Path, file: &str, parts: &[Part], remove: bool) -> Option<S
 }
 
 impl Plan {
-    fn refuse(&mut self, file: String, why: String, parts: &[Part]) -> Result<(), Fault> {
+    fn refuse(&mut self, file: String, why: String, parts: &[Part]) -> Result<(), Error> {
         self.refused.push(Refused { file, why, paste: document::with("", parts)? });
         Ok(())
     }
@@ -304,7 +304,7 @@ impl Plan {
         (before, after): (Option<String>, Option<String>),
         parts: &[Part],
         copy: Copy,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), Error> {
         if is_read_only(&path) {
             let why = format!("it is read-only; chmod u+w {file} permits the change");
             return self.refuse(file, why, parts);
@@ -317,7 +317,7 @@ impl Plan {
     ///
     /// # Errors
     /// `failed` if the copies cannot be written.
-    pub(crate) fn apply(&mut self, copies: &mut Copies) -> Result<(), Fault> {
+    pub(crate) fn apply(&mut self, copies: &mut Copies) -> Result<(), Error> {
         // A new copy is saved before its file changes. A copy that is no longer needed is removed afterwards.
         for change in &self.changes {
             if let Copy::Keep(text) = &change.copy {

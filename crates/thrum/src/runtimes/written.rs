@@ -7,7 +7,7 @@ use std::{
 
 use clap::ValueEnum;
 use serde_json::Value;
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use super::{
     document::{self, Comment},
@@ -62,7 +62,7 @@ pub(crate) struct Written {
 ///
 /// # Errors
 /// `invalid` for a program that cannot be set up.
-pub(crate) fn written(top: &Path, host: Host) -> Result<Written, Fault> {
+pub(crate) fn written(top: &Path, host: Host) -> Result<Written, Error> {
     let runtime = runtime(host)?;
     let (mut hooks, mut server, mut blocks, mut has_hooks) = (Vec::<Hook>::new(), None, 0, false);
     for Target { file, parts } in (runtime.targets)() {

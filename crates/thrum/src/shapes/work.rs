@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::Deserialize;
-use thrum_core::Stamp;
+use thrum_core::Timestamp;
 
 use super::AgentRef;
 use crate::{
@@ -42,26 +42,26 @@ pub(crate) struct Claim {
     #[serde(flatten)]
     pub(crate) agent: AgentRef,
     pub(crate) path: String,
-    pub(crate) expires_at: Stamp,
+    pub(crate) expires_at: Timestamp,
 }
 
 impl Claim {
     /// Formats the remaining time as `for 30m`, rounded up to a second.
-    pub(crate) fn lasts(&self, now: Stamp) -> String {
+    pub(crate) fn lasts(&self, now: Timestamp) -> String {
         format!("for {}", time::brief(self.expires_at.since(now) + Duration::from_millis(999)))
     }
 
     /// Formats the claim as a line.
-    pub(crate) fn line(&self, now: Stamp) -> String {
+    pub(crate) fn line(&self, now: Timestamp) -> String {
         format!("{} {}", self.agent.who(), self.rest(now))
     }
 
     /// Formats the claim as plain text, with a mark after the agent.
-    pub(crate) fn line_plain(&self, now: Stamp, mark: &str) -> String {
+    pub(crate) fn line_plain(&self, now: Timestamp, mark: &str) -> String {
         format!("{}{mark} {}", self.agent.who_plain(), self.rest(now))
     }
 
-    fn rest(&self, now: Stamp) -> String {
+    fn rest(&self, now: Timestamp) -> String {
         format!("has claimed {} {}", said(&self.path), self.lasts(now))
     }
 }
@@ -80,7 +80,7 @@ pub(crate) struct Collision {
     pub(crate) path: String,
     pub(crate) agent_id: String,
     pub(crate) address: String,
-    pub(crate) changed_at: Stamp,
+    pub(crate) changed_at: Timestamp,
     pub(crate) other: CollidedWith,
 }
 
@@ -90,7 +90,7 @@ pub(crate) struct Collision {
 pub(crate) struct CollidedWith {
     #[serde(flatten)]
     pub(crate) agent: AgentRef,
-    pub(crate) changed_at: Stamp,
+    pub(crate) changed_at: Timestamp,
 }
 
 impl Collision {

@@ -344,7 +344,7 @@ fn a_peer_that_does_not_answer_or_removed_us_is_named() {
 }
 
 #[test]
-fn a_path_too_long_for_a_socket_is_no_fault() {
+fn a_path_too_long_for_a_socket_is_no_error() {
     let repo = TestRepo::git(&"x".repeat(110));
     repo.thrum(&["init"]).ok();
     sees(&repo, "socket", "ok", "because its usual path has more than");

@@ -13,7 +13,7 @@ fn forged(n: usize) -> String {
 
 fn now() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    thrum_core::Stamp::from_nanos(i64::try_from(now.as_nanos()).unwrap()).to_string()
+    thrum_core::Timestamp::from_nanos(i64::try_from(now.as_nanos()).unwrap()).to_string()
 }
 
 /// Waits until the events of a plain peer have arrived: the last of them is a message for `ann`.
@@ -129,7 +129,7 @@ fn no_text_of_a_peer_begins_a_line_or_leaves_its_quotes() {
         ("agent.register", json!({"agent_id": "zed", "role": "coder", "module": "m", "hostname": forged(28), "origin_daemon": forged(30)})),
         (
             "agent.session.start",
-            json!({"session_id": session, "agent_id": agent, "timestamp": thrum_core::Stamp::from_nanos(i64::MAX / 2).to_string()}),
+            json!({"session_id": session, "agent_id": agent, "timestamp": thrum_core::Timestamp::from_nanos(i64::MAX / 2).to_string()}),
         ),
         ("agent.update", json!({"agent_id": agent, "work_contexts": [context]})),
         ("message.edit", json!({"message_id": forged(31), "body": {"content": "x"}, "event_id": forged(32)})),

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{ErrorKind, Fault, Stamp, Sum, path, payload::WorkContext};
+use thrum_core::{Error, ErrorKind, SetDigest, Timestamp, path, payload::WorkContext};
 use thrum_store::{
     ops::{self, Registration},
     query::{Agent, AgentFilter, Mailbox, Session, SessionFilter},
@@ -49,12 +49,12 @@ pub(super) struct Registered {
 #[derive(Serialize)]
 struct Conflict {
     existing_agent_id: String,
-    registered_at: Stamp,
+    registered_at: Timestamp,
     /// RFC 3339, or empty.
     last_seen_at: String,
 }
 
-pub(super) async fn register(daemon: &Daemon, params: Register) -> Result<Registered, Fault> {
+pub(super) async fn register(daemon: &Daemon, params: Register) -> Result<Registered, Error> {
     let (role, module) = (required("role", params.role)?, required("module", params.module)?);
     let name = params.name.filter(|name| !name.is_empty()).unwrap_or_else(|| unnamed(daemon, &role, &module));
     let register = ops::Register {
@@ -83,7 +83,7 @@ pub(super) async fn register(daemon: &Daemon, params: Register) -> Result<Regist
 
 /// Returns the name for an agent that gives none. It is always the same for one role and module in one repository.
 fn unnamed(daemon: &Daemon, role: &str, module: &str) -> String {
-    let hash = Sum::of(format!("{}|{role}|{module}", daemon.repo.name()).as_bytes()).to_string();
+    let hash = SetDigest::of(format!("{}|{role}|{module}", daemon.repo.name()).as_bytes()).to_string();
     format!("{role}_{}", &hash[..10])
 }
 
@@ -111,9 +111,9 @@ struct Listed {
     role: String,
     module: String,
     display: String,
-    registered_at: Stamp,
+    registered_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_seen_at: Option<Stamp>,
+    last_seen_at: Option<Timestamp>,
     #[serde(flatten)]
     doing: Doing,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -122,7 +122,7 @@ struct Listed {
     worktree: String,
 }
 
-pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Outcome, Fault> {
+pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Outcome, Error> {
     let turn = daemon.large.turn().await;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let filter = AgentFilter { role: given(params.role), module: given(params.module), ..AgentFilter::default() };
@@ -165,9 +165,9 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Outcome, Fault
 }
 
 /// Returns an agent's last sign of life, including signs that are not yet written down.
-pub(super) fn seen(daemon: &Daemon, agent: &Agent) -> Option<Stamp> {
+pub(super) fn seen(daemon: &Daemon, agent: &Agent) -> Option<Timestamp> {
     let seen = daemon.last_seen(&agent.agent_id, &agent.home, agent.last_seen_at.unwrap_or_default());
-    (seen > Stamp::ZERO).then_some(seen)
+    (seen > Timestamp::ZERO).then_some(seen)
 }
 
 #[derive(Deserialize)]
@@ -186,7 +186,7 @@ pub(super) struct Me {
     #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    session_start: Option<Stamp>,
+    session_start: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     branch: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -196,7 +196,7 @@ pub(super) struct Me {
     home: String,
 }
 
-pub(super) async fn whoami(daemon: &Daemon, params: Whoami, process: Option<i32>) -> Result<Me, Fault> {
+pub(super) async fn whoami(daemon: &Daemon, params: Whoami, process: Option<i32>) -> Result<Me, Error> {
     let source = if params.caller_agent_id.is_some() { "caller" } else { "identity" };
     let name = daemon.caller(params.caller_agent_id, process)?;
     let found = daemon.storage.read(move |reader| {
@@ -207,7 +207,7 @@ pub(super) async fn whoami(daemon: &Daemon, params: Whoami, process: Option<i32>
         };
         let agent = reader
             .agent_here(&name)?
-            .ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("no agent {name} is registered here")))?;
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no agent {name} is registered here")))?;
         Ok((agent, session))
     });
     let (agent, session) = found.await?;
@@ -241,7 +241,7 @@ pub(super) struct Checked {
 }
 
 /// Checks that an agent here or at another daemon has this name. If not, the error suggests a similar name.
-pub(super) async fn check(daemon: &Daemon, params: Check) -> Result<Checked, Fault> {
+pub(super) async fn check(daemon: &Daemon, params: Check) -> Result<Checked, Error> {
     let name = required("name", params.name)?;
     let (asked, machines) = (name.clone(), daemon.machines());
     daemon.storage.read(move |reader| ops::known(reader, &asked, params.roles, machines)).await?;
@@ -273,7 +273,7 @@ struct Shown {
     agent: AgentRef,
     /// `active`, or `silent` if the agent has shown no sign of life for long.
     status: &'static str,
-    last_seen_at: Stamp,
+    last_seen_at: Timestamp,
     #[serde(flatten)]
     doing: Doing,
     /// `true` if lists or texts of this context are left out or cut, because the answer has no room for them.
@@ -283,7 +283,7 @@ struct Shown {
     context: WorkContext,
 }
 
-pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result<Outcome, Fault> {
+pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result<Outcome, Error> {
     let mut open = SessionFilter { open_only: true, ..SessionFilter::default() };
     let (agent, mut machines) = (params.agent_id.filter(|name| !name.is_empty()), daemon.machines());
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
@@ -379,10 +379,10 @@ pub(super) struct Deleted {
     message: String,
 }
 
-pub(super) async fn delete(daemon: &Daemon, params: Delete) -> Result<Deleted, Fault> {
+pub(super) async fn delete(daemon: &Daemon, params: Delete) -> Result<Deleted, Error> {
     let name = required("name", params.name)?;
     if params.reason.as_ref().is_some_and(|reason| reason.len() > thrum_core::limits::MAX_TEXT_BYTES) {
-        return Err(Fault::new(ErrorKind::Invalid, "the reason is too long"));
+        return Err(Error::new(ErrorKind::Invalid, "the reason is too long"));
     }
     let agent_id = name.clone();
     daemon.storage.write(move |tx| tx.delete_agent(&name, params.reason)).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{Ambient, ErrorKind, Fault, Machines, Stamp, limits, path};
+use thrum_core::{Ambient, Error, ErrorKind, Machines, Timestamp, limits, path};
 use thrum_store::{
     Reader, StoreError,
     query::{self, Mailbox},
@@ -19,8 +19,8 @@ pub(super) struct Claim {
     agent: AgentRef,
     /// The file or directory, relative to the top of the worktree.
     path: String,
-    claimed_at: Stamp,
-    expires_at: Stamp,
+    claimed_at: Timestamp,
+    expires_at: Timestamp,
 }
 
 fn shown(machines: &Machines, claims: Vec<query::Claim>) -> Vec<Claim> {
@@ -56,7 +56,7 @@ pub(super) struct Taken {
     others: Vec<Claim>,
 }
 
-pub(super) async fn take(daemon: &Daemon, params: Take, process: Option<i32>) -> Result<Taken, Fault> {
+pub(super) async fn take(daemon: &Daemon, params: Take, process: Option<i32>) -> Result<Taken, Error> {
     let agent = daemon.caller(params.caller_agent_id, process)?;
     let within = params.for_ms.map_or(limits::CLAIM, Duration::from_millis);
     let mut machines = daemon.machines();
@@ -84,7 +84,7 @@ pub(super) struct Released {
     released: Vec<String>,
 }
 
-pub(super) async fn release(daemon: &Daemon, params: Release, process: Option<i32>) -> Result<Released, Fault> {
+pub(super) async fn release(daemon: &Daemon, params: Release, process: Option<i32>) -> Result<Released, Error> {
     let agent = daemon.caller(params.caller_agent_id, process)?;
     let released = daemon.storage.write(move |tx| tx.release(&agent, &params.paths)).await?;
     Ok(Released { released })
@@ -106,14 +106,14 @@ pub(super) struct Claims {
     more: bool,
 }
 
-pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Claims, Fault> {
+pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Claims, Error> {
     if params.files.len() > limits::MAX_CHECKED_FILES {
         let why = format!(
             "invalid params: files has {} entries; at most {} are allowed",
             params.files.len(),
             limits::MAX_CHECKED_FILES
         );
-        return Err(Fault::new(ErrorKind::Invalid, why));
+        return Err(Error::new(ErrorKind::Invalid, why));
     }
     let mut machines = daemon.machines();
     let found = daemon.storage.read(move |reader| {

@@ -7,7 +7,7 @@
 use std::{path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits};
+use thrum_core::{Ambient, Error, ErrorKind, Timestamp, limits};
 use thrum_store::{
     ops,
     query::{Agent, SessionFilter},
@@ -41,16 +41,16 @@ struct Orphan {
     role: String,
     module: String,
     worktree: String,
-    registered_at: Stamp,
+    registered_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_seen_at: Option<Stamp>,
+    last_seen_at: Option<Timestamp>,
     days_since_seen: u64,
 }
 
 /// Returns the agents that have no identity in any worktree: neither in one that git lists nor in the one where they
 /// worked last. The latter matters because git does not list the main worktree of a repository whose git directory lies
 /// elsewhere, nor a directory with a hand-written redirect.
-async fn without_identity(daemon: &Daemon, agents: Vec<Agent>) -> Result<Vec<Agent>, Fault> {
+async fn without_identity(daemon: &Daemon, agents: Vec<Agent>) -> Result<Vec<Agent>, Error> {
     let home = daemon.id.clone();
     let placed = daemon.storage.read(move |reader| {
         let last = |agent: Agent| {
@@ -77,13 +77,13 @@ async fn without_identity(daemon: &Daemon, agents: Vec<Agent>) -> Result<Vec<Age
             .map(|(agent, _)| agent)
             .collect()
     });
-    left.await.map_err(|error| Fault::new(ErrorKind::Failed, format!("the worktrees could not be looked at: {error}")))
+    left.await.map_err(|error| Error::new(ErrorKind::Failed, format!("the worktrees could not be looked at: {error}")))
 }
 
-pub(super) async fn cleanup(daemon: &Daemon, params: Cleanup) -> Result<Cleaned, Fault> {
+pub(super) async fn cleanup(daemon: &Daemon, params: Cleanup) -> Result<Cleaned, Error> {
     const DAY: u64 = 86_400;
     if params.dry_run && params.force {
-        return Err(Fault::new(ErrorKind::Invalid, "dry_run and force exclude each other"));
+        return Err(Error::new(ErrorKind::Invalid, "dry_run and force exclude each other"));
     }
     let days = if params.threshold == 0 { limits::ABANDONED_DAYS } else { params.threshold };
     let silence = Duration::from_secs(u64::from(days) * DAY);

@@ -2,7 +2,7 @@
 //! and is sent to nobody.
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{Ambient, Fault, Machines, Stamp, path};
+use thrum_core::{Ambient, Error, Machines, Timestamp, path};
 use thrum_store::{self as store, Reader, StoreError, ops, query::Mailbox};
 
 use super::agent_ref::AgentRef;
@@ -22,10 +22,10 @@ struct Collision {
     agent_id: String,
     address: String,
     /// When the agent last changed the file.
-    changed_at: Stamp,
+    changed_at: Timestamp,
     other: Other,
     /// When the collision was detected.
-    noted_at: Stamp,
+    noted_at: Timestamp,
 }
 
 #[derive(Serialize)]
@@ -33,7 +33,7 @@ struct Other {
     #[serde(flatten)]
     agent: AgentRef,
     /// When the other agent last changed the file, by its own machine's clock.
-    changed_at: Stamp,
+    changed_at: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -44,7 +44,7 @@ pub(super) struct List {
 }
 
 /// Lists the collisions that were detected within the last hour.
-pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Collisions, Fault> {
+pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Collisions, Error> {
     let (here, mut machines) = (daemon.id.clone(), daemon.machines());
     let found = daemon.storage.read(move |reader| {
         let mut found = reader.collisions(System.now(), None)?;
@@ -65,7 +65,7 @@ pub(super) struct News {
 }
 
 /// Returns the collisions that the caller has not been told of yet, and marks them as told.
-pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) -> Result<Collisions, Fault> {
+pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) -> Result<Collisions, Error> {
     let agent = daemon.caller(params.caller_agent_id, process)?;
     let (name, mut machines) = (agent.clone(), daemon.machines());
     let found = daemon.storage.read(move |reader| {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
-use thrum_core::{ErrorKind, Fault, Stamp, limits};
+use thrum_core::{Error, ErrorKind, Timestamp, limits};
 
 use super::required;
 use crate::{
@@ -27,8 +27,8 @@ impl Whose {
     async fn notes<T: Send + 'static>(
         self,
         daemon: &Daemon,
-        work: impl FnOnce(String, &Notes) -> Result<T, Fault> + Send + 'static,
-    ) -> Result<T, Fault> {
+        work: impl FnOnce(String, &Notes) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let agent = required("agent_name", self.agent_name)?;
         let repo_path = self.repo_path.filter(|path| !path.as_os_str().is_empty());
         let repo = daemon.repo.clone();
@@ -38,7 +38,7 @@ impl Whose {
         };
         tokio::task::spawn_blocking(work)
             .await
-            .map_err(|error| Fault::new(ErrorKind::Failed, format!("an internal task failed: {error}")))?
+            .map_err(|error| Error::new(ErrorKind::Failed, format!("an internal task failed: {error}")))?
     }
 }
 
@@ -56,17 +56,17 @@ pub(super) struct Done {
     message: String,
 }
 
-pub(super) async fn save(daemon: &Daemon, params: Save, part: Part) -> Result<Done, Fault> {
+pub(super) async fn save(daemon: &Daemon, params: Save, part: Part) -> Result<Done, Error> {
     let text = params.content.unwrap_or_default();
     if text.len() > limits::MAX_NOTES_BYTES.div_ceil(3) * 4 {
-        return Err(Fault::new(
+        return Err(Error::new(
             ErrorKind::Invalid,
             format!("the content has more than {} bytes", limits::MAX_NOTES_BYTES),
         ));
     }
     let content = BASE64
         .decode(text.as_bytes())
-        .map_err(|error| Fault::new(ErrorKind::Invalid, format!("the content is not base64: {error}")))?;
+        .map_err(|error| Error::new(ErrorKind::Invalid, format!("the content is not base64: {error}")))?;
     let work = move |agent_name: String, notes: &Notes| {
         notes.write(&agent_name, part, &content)?;
         let what = if part == Part::Notes { "context" } else { "preamble" };
@@ -94,10 +94,10 @@ pub(super) struct Shown {
     #[serde(skip_serializing_if = "Option::is_none")]
     size: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    updated_at: Option<Stamp>,
+    updated_at: Option<Timestamp>,
 }
 
-pub(super) async fn show(daemon: &Daemon, params: Show) -> Result<Shown, Fault> {
+pub(super) async fn show(daemon: &Daemon, params: Show) -> Result<Shown, Error> {
     let work = move |agent_name: String, notes: &Notes| {
         let (found, preamble) = (notes.read(&agent_name, Part::Notes)?, notes.read(&agent_name, Part::Preamble)?);
         Ok(Shown {
@@ -113,7 +113,7 @@ pub(super) async fn show(daemon: &Daemon, params: Show) -> Result<Shown, Fault> 
     params.whose.notes(daemon, work).await
 }
 
-pub(super) async fn clear(daemon: &Daemon, params: Whose) -> Result<Done, Fault> {
+pub(super) async fn clear(daemon: &Daemon, params: Whose) -> Result<Done, Error> {
     let work = |agent_name: String, notes: &Notes| {
         let cleared = notes.clear(&agent_name)?;
         let message =
@@ -130,7 +130,7 @@ pub(super) struct Preamble {
     has_preamble: bool,
 }
 
-pub(super) async fn show_preamble(daemon: &Daemon, params: Whose) -> Result<Preamble, Fault> {
+pub(super) async fn show_preamble(daemon: &Daemon, params: Whose) -> Result<Preamble, Error> {
     let work = |agent_name: String, notes: &Notes| {
         let found = notes.read(&agent_name, Part::Preamble)?;
         Ok(Preamble {

@@ -9,7 +9,7 @@
 //! [`Acknowledged`](crate::acknowledged::Acknowledged)), or wrote the message. A relay's word does not count.
 
 use serde::Serialize;
-use thrum_core::{Machines, Stamp};
+use thrum_core::{Machines, Timestamp};
 use thrum_store::query::{Mailbox, Message, Recipient};
 
 use super::outlook::Outlook;
@@ -20,17 +20,17 @@ use crate::daemon::Daemon;
 pub(super) struct Delivery {
     agent_id: String,
     /// When the message was stored for the recipient.
-    delivered_at: Stamp,
+    delivered_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
-    woken_at: Option<Stamp>,
+    woken_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    seen_at: Option<Stamp>,
+    seen_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) read_at: Option<Stamp>,
+    pub(super) read_at: Option<Timestamp>,
     state: State,
     /// Since when the message is known to be at the recipient's home, if that is another daemon.
     #[serde(skip_serializing_if = "Option::is_none")]
-    at_home_since: Option<Stamp>,
+    at_home_since: Option<Timestamp>,
     /// The recipient's home; absent if no agent of this name is registered anywhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     home: Option<String>,
@@ -60,11 +60,11 @@ enum State {
 
 impl Delivery {
     /// Returns the delivery of a message that was stored just now.
-    pub(super) fn sent(mailbox: Mailbox, machines: &Machines, at: Stamp, outlook: Option<Outlook>) -> Self {
+    pub(super) fn sent(mailbox: Mailbox, machines: &Machines, at: Timestamp, outlook: Option<Outlook>) -> Self {
         Self { outlook, ..Self::stored(mailbox, machines, at) }
     }
 
-    fn stored(mailbox: Mailbox, machines: &Machines, at: Stamp) -> Self {
+    fn stored(mailbox: Mailbox, machines: &Machines, at: Timestamp) -> Self {
         Self {
             home_name: Some(machines.name(&mailbox.home).into_owned()),
             address: Some(machines.address(&mailbox.agent_id, &mailbox.home)),

@@ -4,7 +4,7 @@
 //! Groups are not stored; they are derived from the agents. Go Thrum shows each as a group with one member, a role.
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{ErrorKind, Fault, Stamp, name};
+use thrum_core::{Error, ErrorKind, Timestamp, name};
 use thrum_store::query::{Mailbox, Role};
 
 use super::{agent_ref::AgentRef, budget::Budget, required};
@@ -19,7 +19,7 @@ struct Group {
     description: String,
     /// Go Thrum's `*` for everyone, otherwise the role.
     role: String,
-    since: Stamp,
+    since: Timestamp,
     agents: Vec<Mailbox>,
 }
 
@@ -31,7 +31,7 @@ impl Group {
             name: "everyone".to_owned(),
             description: "All agents".to_owned(),
             role: "*".to_owned(),
-            since: roles.iter().map(|role| role.since).min().unwrap_or(Stamp::from_nanos(0)),
+            since: roles.iter().map(|role| role.since).min().unwrap_or(Timestamp::from_nanos(0)),
             agents,
         }
     }
@@ -53,7 +53,7 @@ impl Group {
 }
 
 /// Returns all groups, sorted by name.
-async fn groups(daemon: &Daemon) -> Result<Vec<Group>, Fault> {
+async fn groups(daemon: &Daemon) -> Result<Vec<Group>, Error> {
     let roles = daemon.storage.read(|reader| reader.roles()).await?;
     let mut groups = vec![Group::everyone(&roles)];
     // An agent of a peer may have the role `everyone`; the group of that name still contains all agents.
@@ -62,12 +62,12 @@ async fn groups(daemon: &Daemon) -> Result<Vec<Group>, Fault> {
     Ok(groups)
 }
 
-async fn group(daemon: &Daemon, wanted: Option<String>) -> Result<Group, Fault> {
+async fn group(daemon: &Daemon, wanted: Option<String>) -> Result<Group, Error> {
     let wanted = required("name", wanted)?;
     let wanted = wanted.strip_prefix('@').unwrap_or(&wanted);
     let found = groups(daemon).await?.into_iter().find(|group| group.name == wanted);
     found.ok_or_else(|| {
-        Fault::new(ErrorKind::NotFound, format!("group not found: {}", name::printable(wanted)))
+        Error::new(ErrorKind::NotFound, format!("group not found: {}", name::printable(wanted)))
             .hint("The groups are everyone and the roles of the agents; group.list lists them.")
     })
 }
@@ -83,10 +83,10 @@ struct Listed {
     name: String,
     description: String,
     member_count: usize,
-    created_at: Stamp,
+    created_at: Timestamp,
 }
 
-pub(super) async fn list(daemon: &Daemon) -> Result<Groups, Fault> {
+pub(super) async fn list(daemon: &Daemon) -> Result<Groups, Error> {
     let listed = |group: Group| Listed {
         group_id: group.id,
         name: group.name,
@@ -111,7 +111,7 @@ pub(super) struct Info {
     group_id: String,
     name: String,
     description: String,
-    created_at: Stamp,
+    created_at: Timestamp,
     created_by: &'static str,
     members: Vec<Member>,
 }
@@ -120,11 +120,11 @@ pub(super) struct Info {
 struct Member {
     member_type: &'static str,
     member_value: String,
-    added_at: Stamp,
+    added_at: Timestamp,
     added_by: &'static str,
 }
 
-pub(super) async fn info(daemon: &Daemon, params: Named) -> Result<Info, Fault> {
+pub(super) async fn info(daemon: &Daemon, params: Named) -> Result<Info, Error> {
     let group = group(daemon, params.name).await?;
     Ok(Info {
         members: vec![group.member()],
@@ -150,7 +150,7 @@ pub(super) struct Members {
     more: bool,
 }
 
-pub(super) async fn members(daemon: &Daemon, params: Named) -> Result<Members, Fault> {
+pub(super) async fn members(daemon: &Daemon, params: Named) -> Result<Members, Error> {
     let group = group(daemon, params.name).await?;
     let member = group.member();
     if !params.expand {

@@ -1,7 +1,7 @@
 //! `health`: reports the state of the daemon, and every problem, in one answer.
 
 use serde::Serialize;
-use thrum_core::{Ambient, Fault, Stamp, name, words::count};
+use thrum_core::{Ambient, Error, Timestamp, name, words::count};
 use thrum_sync::{
     clock::go_duration,
     peers::{PeerStatus, SAME_KEY},
@@ -169,7 +169,7 @@ struct Ahead {
     local: bool,
     events: u64,
     /// The latest timestamp among the events.
-    latest: Stamp,
+    latest: Timestamp,
 }
 
 impl Ahead {
@@ -203,7 +203,7 @@ impl Ahead {
     }
 }
 
-pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
+pub(super) async fn health(daemon: &Daemon) -> Result<Health, Error> {
     let found = daemon.storage.read(|reader| Ok((reader.totals()?, reader.ahead(System.now())?, reader.forgetting()?)));
     let (totals, ahead, forgetting) = found.await?;
     let peers = daemon.peers.status().await?;
@@ -247,7 +247,7 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Fault> {
         tailnet: tailnet::Shown::of(&tailnet, address, &daemon.config),
         tailscale: Tailscale::of(enabled, &daemon.name, &peers),
         local_address: daemon.peers.address(Kind::Local).await,
-        not_listening: listen_error.map(|Fault { message, hint, .. }| NotListening { message, hint }),
+        not_listening: listen_error.map(|Error { message, hint, .. }| NotListening { message, hint }),
         purges,
         storing,
         forgetting: forgetting

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{Ambient, ErrorKind, Event, Fault, event::Rejected, limits};
+use thrum_core::{Ambient, Error, ErrorKind, Event, event::Rejected, limits};
 use thrum_store::{LogCopy, ops::Adopted};
 use thrum_sync::{
     Log, intake,
@@ -72,17 +72,17 @@ struct Refused {
 /// Stores a batch of events unchanged, in one commit. They count as local events, so that every peer receives them, but
 /// they keep their origin and are not signed here. If the origin has to sign its events, the signature is verified as
 /// if a peer had served the event.
-pub(super) async fn events(daemon: &Daemon, params: Events) -> Result<Taken, Fault> {
+pub(super) async fn events(daemon: &Daemon, params: Events) -> Result<Taken, Error> {
     if params.events.len() > limits::MAX_BATCH_EVENTS {
-        return Err(Fault::new(ErrorKind::Invalid, format!("more than {} events at once", limits::MAX_BATCH_EVENTS)));
+        return Err(Error::new(ErrorKind::Invalid, format!("more than {} events at once", limits::MAX_BATCH_EVENTS)));
     }
     let (dry_run, served) = (params.dry_run, params.served());
     let storage = Arc::clone(&daemon.storage);
     let judged = tokio::task::spawn_blocking(move || judge(&storage, served, dry_run)).await;
-    judged.map_err(|error| Fault::new(ErrorKind::Failed, format!("the import failed: {error}")))?
+    judged.map_err(|error| Error::new(ErrorKind::Failed, format!("the import failed: {error}")))?
 }
 
-fn judge(storage: &Arc<Storage>, served: Vec<Served>, dry_run: bool) -> Result<Taken, Fault> {
+fn judge(storage: &Arc<Storage>, served: Vec<Served>, dry_run: bool) -> Result<Taken, Error> {
     let storage: &dyn Log = storage.as_ref();
     let batch = intake::batch("", "", 0, served, storage)?;
     if dry_run {
@@ -97,14 +97,14 @@ fn refused(rejected: &Rejected) -> Refused {
     Refused { event_id: rejected.id.clone(), reason: rejected.reason.clone() }
 }
 
-fn would_be_taken(events: &[Event], rejected: &[Rejected], holds: intake::Holds<'_>) -> Result<Taken, Fault> {
+fn would_be_taken(events: &[Event], rejected: &[Rejected], holds: intake::Holds<'_>) -> Result<Taken, Error> {
     let held = holds(&events.iter().collect::<Vec<_>>())?;
     let skipped = held.iter().filter(|held| **held).count();
     Ok(Taken { applied: held.len() - skipped, skipped, rejected: rejected.iter().map(refused).collect() })
 }
 
 /// Returns the answer of [`events`] to a dry run, based on a copy of the log, while the daemon does not run.
-pub(crate) fn preview_events(log: &LogCopy, params: Events) -> Result<Taken, Fault> {
+pub(crate) fn preview_events(log: &LogCopy, params: Events) -> Result<Taken, Error> {
     let holds = |events: &[&Event]| events.iter().map(|event| Ok(log.holds(&event.id, &event.body)?)).collect();
     let (events, rejected) = intake::judge(&params.served(), &holds)?;
     would_be_taken(&events, &rejected, &holds)
@@ -133,7 +133,7 @@ struct Adoption {
 }
 
 /// Registers every agent of these former homes at this daemon, each in its own commit.
-pub(super) async fn adopt(daemon: &Daemon, params: Adopt) -> Result<Adoptions, Fault> {
+pub(super) async fn adopt(daemon: &Daemon, params: Adopt) -> Result<Adoptions, Error> {
     let takeover = Arc::new(daemon.storage.read(|reader| reader.takeover(params.former_homes, System.now())).await?);
     let mut agents = Vec::new();
     for agent_id in &takeover.agents {
@@ -143,8 +143,8 @@ pub(super) async fn adopt(daemon: &Daemon, params: Adopt) -> Result<Adoptions, F
             Ok(Adopted::Known) => ("known", None, 0),
             Ok(Adopted::Deleted) => ("deleted", None, 0),
             Ok(Adopted::Elsewhere(home)) => ("elsewhere", Some(format!("{home} took it over first")), 0),
-            Err(fault) if fault.kind == ErrorKind::Invalid => ("refused", Some(fault.message), 0),
-            Err(fault) => return Err(fault),
+            Err(error) if error.kind == ErrorKind::Invalid => ("refused", Some(error.message), 0),
+            Err(error) => return Err(error),
         };
         agents.push(Adoption { agent_id: agent_id.clone(), status, reason, sessions_ended });
     }
@@ -166,10 +166,10 @@ pub(super) struct Marked {
 
 /// Marks messages as read that an agent had read before it came here. Messages that are missing here or are not the
 /// agent's mail are skipped.
-pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead) -> Result<Marked, Fault> {
+pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead) -> Result<Marked, Error> {
     let agent_id = required("agent_id", params.agent_id)?;
     if params.message_ids.len() > limits::MAX_BATCH_EVENTS {
-        return Err(Fault::new(
+        return Err(Error::new(
             ErrorKind::Invalid,
             format!("more than {} message_ids at once", limits::MAX_BATCH_EVENTS),
         ));
@@ -206,9 +206,9 @@ pub(crate) struct PeersTaken {
 
 impl GoPeersFile {
     /// Parses the file and determines the id by which the peers know that daemon. `None` if the file names no peer.
-    fn read(&mut self) -> Result<Option<(GoPeers, String)>, Fault> {
+    fn read(&mut self) -> Result<Option<(GoPeers, String)>, Error> {
         let params = self;
-        let invalid = |why: String| Fault::new(ErrorKind::Invalid, why);
+        let invalid = |why: String| Error::new(ErrorKind::Invalid, why);
         let file = GoPeers::read(&params.peers_json.take().unwrap_or_default())
             .map_err(|why| invalid(format!("its peers.json cannot be used: {why}")))?;
         if file.is_empty() {
@@ -228,7 +228,7 @@ impl GoPeersFile {
 }
 
 /// Returns the answer of [`peers()`] to a dry run, based on the registry alone, while the daemon does not run.
-pub(crate) fn preview_peers(repo: &Repo, mut params: GoPeersFile) -> Result<PeersTaken, Fault> {
+pub(crate) fn preview_peers(repo: &Repo, mut params: GoPeersFile) -> Result<PeersTaken, Error> {
     let Some((file, known_as)) = params.read()? else { return Ok(PeersTaken { peers: Vec::new() }) };
     let id = identity::known(repo)?.unwrap_or_default();
     let registry = Registry::open(repo.peers_file(), &id)?;
@@ -260,7 +260,7 @@ fn left(other: peers::Refused, status: &'static str) -> TakenOver {
 }
 
 /// Takes over Go's peers with their tokens. Peers that are already known here stay unchanged.
-pub(super) async fn peers(daemon: &Daemon, mut params: GoPeersFile) -> Result<PeersTaken, Fault> {
+pub(super) async fn peers(daemon: &Daemon, mut params: GoPeersFile) -> Result<PeersTaken, Error> {
     let Some((file, known_as)) = params.read()? else { return Ok(PeersTaken { peers: Vec::new() }) };
     let same = |one: &PathBuf, other: &PathBuf| {
         fs::canonicalize(one).ok().is_some_and(|one| fs::canonicalize(other).ok() == Some(one))
@@ -276,8 +276,8 @@ pub(super) async fn peers(daemon: &Daemon, mut params: GoPeersFile) -> Result<Pe
     if !params.dry_run && file.want_tailnet() {
         // If the user keeps the daemon off the tailnet, the peers are taken over all the same, and their state shows
         // why they are not dialled.
-        if let Err(fault) = daemon.enable_tailnet().await {
-            tracing::warn!("{fault}");
+        if let Err(error) = daemon.enable_tailnet().await {
+            tracing::warn!("{error}");
         }
     }
     let replaced = Replaced { known_as, own_ids: params.former_homes, same_node, fixed_port: daemon.settings.ts_port };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{ErrorKind, Fault, Machines, Stamp, limits, name, payload::Tag};
+use thrum_core::{Error, ErrorKind, Machines, Timestamp, limits, name, payload::Tag};
 use thrum_store::{
     Reader, StoreError, ops,
     query::{Filter, Listing, Mailbox, Message, Order, Room},
@@ -38,7 +38,7 @@ pub(super) struct Got {
     message: Full,
 }
 
-pub(super) async fn get(daemon: &Daemon, params: Get) -> Result<Outcome, Fault> {
+pub(super) async fn get(daemon: &Daemon, params: Get) -> Result<Outcome, Error> {
     let turn = daemon.large.turn().await;
     let id = required("message_id", params.message_id)?;
     let caller = params.caller_agent_id.filter(|name| !name.is_empty());
@@ -76,8 +76,8 @@ pub(super) fn name_machines(
     reader.name_machines(machines, messages.iter().flat_map(Message::homes))
 }
 
-fn unknown_message(id: &str) -> Fault {
-    Fault::new(ErrorKind::NotFound, format!("message not found: {}", name::printable(id)))
+fn unknown_message(id: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("message not found: {}", name::printable(id)))
         .hint("`thrum inbox` lists the messages you have.")
 }
 
@@ -142,7 +142,7 @@ pub(super) struct List {
     #[serde(default)]
     exclude_self: bool,
     #[serde(default)]
-    created_after: Option<Stamp>,
+    created_after: Option<Timestamp>,
     #[serde(default)]
     sort_by: Option<String>,
     #[serde(default)]
@@ -176,7 +176,7 @@ impl Page {
     }
 }
 
-pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) -> Result<Outcome, Fault> {
+pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) -> Result<Outcome, Error> {
     let turn = daemon.large.turn().await;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let unread = params.unread || given(params.unread_for_agent.clone()).is_some();
@@ -241,12 +241,12 @@ pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) ->
 }
 
 /// Returns `true` if the second of two words was given instead of the first.
-fn choice(what: &str, given: Option<&str>, first: &str, second: &str) -> Result<bool, Fault> {
+fn choice(what: &str, given: Option<&str>, first: &str, second: &str) -> Result<bool, Error> {
     match given.unwrap_or_default() {
         "" => Ok(false),
         word if word == first => Ok(false),
         word if word == second => Ok(true),
-        _ => Err(Fault::new(ErrorKind::Invalid, format!("invalid params: {what} is {first} or {second}"))),
+        _ => Err(Error::new(ErrorKind::Invalid, format!("invalid params: {what} is {first} or {second}"))),
     }
 }
 
@@ -266,7 +266,7 @@ pub(super) struct Outbox {
 }
 
 /// Lists an agent's sent messages, newest first. With `unread`, only those that at least one recipient has not read.
-pub(super) async fn outbox(daemon: &Daemon, params: Outbox, process: Option<i32>) -> Result<Outcome, Fault> {
+pub(super) async fn outbox(daemon: &Daemon, params: Outbox, process: Option<i32>) -> Result<Outcome, Error> {
     let turn = daemon.large.turn().await;
     let author = daemon.caller(params.caller_agent_id, process)?;
     let mut machines = daemon.machines();
@@ -343,14 +343,14 @@ pub(super) struct Marked {
     unread: Option<u64>,
 }
 
-pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead, process: Option<i32>) -> Result<Marked, Fault> {
+pub(super) async fn mark_read(daemon: &Daemon, params: MarkRead, process: Option<i32>) -> Result<Marked, Error> {
     let (ids, shown) = (params.message_ids, params.shown_ids);
     if (ids.is_empty() && shown.is_empty()) != params.all {
         let why = if params.all { "either message_ids or all" } else { "message_ids is required" };
-        return Err(Fault::new(ErrorKind::Invalid, why));
+        return Err(Error::new(ErrorKind::Invalid, why));
     }
     if ids.len() + shown.len() > limits::MAX_BATCH_EVENTS {
-        return Err(Fault::new(
+        return Err(Error::new(
             ErrorKind::Invalid,
             format!("more than {} message_ids at once", limits::MAX_BATCH_EVENTS),
         ));

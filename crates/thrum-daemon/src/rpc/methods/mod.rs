@@ -36,7 +36,7 @@ mod watch;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 
 use super::{
     connection::{Kept, Outcome, Pace, Service},
@@ -59,10 +59,10 @@ macro_rules! methods {
         }
 
         /// Executes a call.
-        pub(crate) async fn call(daemon: &Daemon, name: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Fault> {
+        pub(crate) async fn call(daemon: &Daemon, name: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Error> {
             match name {
                 $($name => { let ($daemon, $params, $kept) = (daemon, params, kept); let _ = &$kept; $call })+
-                _ => Err(Fault::new(ErrorKind::NotFound, format!("method '{name}' is not registered"))),
+                _ => Err(Error::new(ErrorKind::NotFound, format!("method '{name}' is not registered"))),
             }
         }
     };
@@ -168,7 +168,7 @@ impl Service for Daemon {
         pace(method)
     }
 
-    async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Fault> {
+    async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Error> {
         /// The caller's name, a parameter of every method that needs it.
         #[derive(Deserialize)]
         struct Caller {
@@ -189,28 +189,28 @@ impl Service for Daemon {
     }
 }
 
-fn answer(value: &impl Serialize) -> Result<Outcome, Fault> {
+fn answer(value: &impl Serialize) -> Result<Outcome, Error> {
     Ok(Outcome::Answer(envelope::result(value)?))
 }
 
 /// Serialises a result that may have megabytes on a thread for large answers. On a runtime thread this would keep every
 /// other client waiting.
-async fn large<T: Serialize + Send + 'static>(turn: Turn, result: T) -> Result<Outcome, Fault> {
+async fn large<T: Serialize + Send + 'static>(turn: Turn, result: T) -> Result<Outcome, Error> {
     turn.work(move || envelope::result(&result)).await.map(Outcome::Answer)
 }
 
 /// Returns a parameter that must be present and not empty. The error text is Go Thrum's.
-fn required(name: &str, value: Option<String>) -> Result<String, Fault> {
-    value.filter(|value| !value.is_empty()).ok_or_else(|| Fault::new(ErrorKind::Invalid, format!("{name} is required")))
+fn required(name: &str, value: Option<String>) -> Result<String, Error> {
+    value.filter(|value| !value.is_empty()).ok_or_else(|| Error::new(ErrorKind::Invalid, format!("{name} is required")))
 }
 
 /// Checks how long a call may wait, as given in `timeout_ms`.
 ///
 /// # Errors
 /// `invalid` beyond [`limits::MAX_WAIT`].
-fn bounded(within: Duration) -> Result<Duration, Fault> {
+fn bounded(within: Duration) -> Result<Duration, Error> {
     if within > limits::MAX_WAIT {
-        return Err(Fault::new(
+        return Err(Error::new(
             ErrorKind::Invalid,
             format!("invalid params: timeout_ms is at most {}", limits::MAX_WAIT.as_millis()),
         ));

@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{ErrorKind, Fault, Machines, limits};
+use thrum_core::{Error, ErrorKind, Machines, limits};
 use thrum_store::{
     Reader, StoreError, ops,
     query::{Filter, Listing, Mailbox, Order, Room},
@@ -69,7 +69,7 @@ pub(super) struct Told {
     unread: u64,
 }
 
-pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) -> Result<Outcome, Fault> {
+pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) -> Result<Outcome, Error> {
     let agent = daemon.caller(params.caller_agent_id, process)?;
     let within = bounded(Duration::from_millis(params.timeout_ms))?;
     let deadline = Instant::now() + within;
@@ -91,7 +91,7 @@ pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) ->
         room: Room::answer(params.max_content_bytes),
     };
     // Subscribe before the first look, so that a commit meanwhile wakes this call again.
-    let (mut bell, woken) = (daemon.bell.listen(&agent), agent.clone());
+    let (mut wake, woken) = (daemon.wakes.listen(&agent), agent.clone());
     let is_hook = waiter.is_some();
     let mut place = waiter.map(|waiter| daemon.live.waiters.take_over(&waiter));
     let _waiting = if within.is_zero() { None } else { daemon.live.programs.waits(&agent, is_hook) };
@@ -101,9 +101,9 @@ pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) ->
             break (found, "told");
         }
         tokio::select! {
-            rung = timeout_at(deadline, bell.changed()) => match rung {
+            rung = timeout_at(deadline, wake.changed()) => match rung {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Fault::new(ErrorKind::TryAgain, "the daemon is stopping")),
+                Ok(Err(_)) => return Err(Error::new(ErrorKind::TryAgain, "the daemon is stopping")),
                 Err(_) => break (found, "timeout"),
             },
             () = Place::is_lost(place.as_mut()) => break (found, "replaced"),
@@ -144,10 +144,10 @@ pub(super) fn wake_requested(daemon: &Daemon, agent: &str, listing: &Listing) {
 }
 
 /// Checks the length of an optional name; an empty name counts as absent.
-fn named(what: &str, name: Option<String>) -> Result<Option<String>, Fault> {
+fn named(what: &str, name: Option<String>) -> Result<Option<String>, Error> {
     let name = name.filter(|name| !name.is_empty());
     match name {
-        Some(name) if name.len() > limits::MAX_READER_BYTES => Err(Fault::new(
+        Some(name) if name.len() > limits::MAX_READER_BYTES => Err(Error::new(
             ErrorKind::Invalid,
             format!("invalid params: {what} is at most {} bytes", limits::MAX_READER_BYTES),
         )),
@@ -178,12 +178,12 @@ struct Found {
     turn: Option<Turn>,
 }
 
-async fn look(daemon: &Daemon, question: Question) -> Result<Found, Fault> {
+async fn look(daemon: &Daemon, question: Question) -> Result<Found, Error> {
     let asked = question.clone();
     // This query is cheap and often sufficient.
     let (since, latest, unread) = daemon.storage.read(move |store| asked.place(store)).await?;
     if question.given.is_some_and(|given| given > latest) {
-        return Err(Fault::new(ErrorKind::Invalid, format!("CURSOR_AHEAD: this log ends at {latest}")).hint(ANEW));
+        return Err(Error::new(ErrorKind::Invalid, format!("CURSOR_AHEAD: this log ends at {latest}")).hint(ANEW));
     }
     let mut machines = daemon.machines();
     if unread == 0 && (question.unread || since.is_none()) || since == Some(latest) {
@@ -232,13 +232,13 @@ impl Question {
 const ANEW: &str = "Ask without a cursor: all mail, or with unread all that is unread, is news then.";
 
 /// Parses a cursor of this log and returns its sequence.
-fn position(cursor: &str, log: &str) -> Result<u64, Fault> {
-    let wrong = || Fault::new(ErrorKind::Invalid, "invalid params: cursor is not one that an answer gave").hint(ANEW);
+fn position(cursor: &str, log: &str) -> Result<u64, Error> {
+    let wrong = || Error::new(ErrorKind::Invalid, "invalid params: cursor is not one that an answer gave").hint(ANEW);
     let (of, sequence) = cursor.rsplit_once(':').ok_or_else(wrong)?;
     let sequence = sequence.parse().map_err(|_| wrong())?;
     if of != log {
         let why = "CURSOR_EXPIRED: the log it points into was replaced, by a restored or repaired one";
-        return Err(Fault::new(ErrorKind::Invalid, why).hint(ANEW));
+        return Err(Error::new(ErrorKind::Invalid, why).hint(ANEW));
     }
     Ok(sequence)
 }

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 use thrum_core::{
-    Ambient, Fault, Stamp, limits,
+    Ambient, Error, Timestamp, limits,
     name::{shown, shown_machine},
     payload::PresenceState,
 };
@@ -29,7 +29,7 @@ pub(super) struct Outlook {
     /// its session: `ended`, `silent` or `no_session`.
     outlook_state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    outlook_since: Option<Stamp>,
+    outlook_since: Option<Timestamp>,
 }
 
 /// The route of mail to an agent's home.
@@ -37,16 +37,16 @@ pub(super) enum Way {
     /// The home is this daemon.
     Here,
     /// The home is a peer.
-    Peer { name: String, state: State, since: Stamp },
+    Peer { name: String, state: State, since: Timestamp },
     /// The home is not a peer, but its events came through one.
-    Through { name: String, state: State, since: Stamp },
+    Through { name: String, state: State, since: Timestamp },
     /// The home is no longer a peer.
     Removed,
 }
 
 impl Way {
     /// Determines the route. `via` is the peer that served the agent's registration.
-    pub(super) fn to(home: &str, via: Option<&str>, here: &str, peers: &[(Peer, State, Stamp)]) -> Self {
+    pub(super) fn to(home: &str, via: Option<&str>, here: &str, peers: &[(Peer, State, Timestamp)]) -> Self {
         let found = |id: &str| {
             peers
                 .iter()
@@ -77,7 +77,7 @@ impl Way {
     }
 
     /// Returns the state of the route for an answer: the state of the peer, or `removed`, and since when.
-    pub(super) fn shown(self) -> (Option<String>, Option<Stamp>) {
+    pub(super) fn shown(self) -> (Option<String>, Option<Timestamp>) {
         match self {
             Self::Here | Self::Through { state: State::Connected, .. } => (None, None),
             Self::Peer { state, since, .. } | Self::Through { state, since, .. } => {
@@ -128,7 +128,7 @@ impl Way {
 }
 
 /// Describes the state of a peer, as part of a sentence and as a name for programs.
-fn standing(state: State, since: Stamp) -> (String, String) {
+fn standing(state: State, since: Timestamp) -> (String, String) {
     let name = serde_json::to_value(state).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default();
     let since = since.to_the_second();
     let is = match state {
@@ -140,7 +140,7 @@ fn standing(state: State, since: Stamp) -> (String, String) {
 }
 
 impl Outlook {
-    fn new(state: &str, since: Option<Stamp>, outlook: String) -> Self {
+    fn new(state: &str, since: Option<Timestamp>, outlook: String) -> Self {
         Self { outlook, outlook_state: state.to_owned(), outlook_since: since }
     }
 
@@ -216,7 +216,7 @@ fn known(reader: &Reader<'_>, mailbox: &Mailbox) -> Result<Option<Known>, StoreE
 }
 
 /// Returns the outlook of each of these recipients, in their order, for at most [`limits::MAX_OUTLOOKS`] of them.
-pub(super) async fn outlooks(daemon: &Daemon, recipients: Vec<Mailbox>) -> Result<Vec<Option<Outlook>>, Fault> {
+pub(super) async fn outlooks(daemon: &Daemon, recipients: Vec<Mailbox>) -> Result<Vec<Option<Outlook>>, Error> {
     let mut machines = daemon.machines();
     let found = daemon.storage.read(move |reader| {
         reader.name_machines(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use thrum_core::{Ambient, ErrorKind, Fault, Stamp, exchange::LastRejected, limits, name, quota::OverQuota};
+use thrum_core::{Ambient, Error, ErrorKind, Timestamp, exchange::LastRejected, limits, name, quota::OverQuota};
 use thrum_sync::{
     Peers,
     clock::go_duration,
@@ -37,7 +37,7 @@ pub(super) fn sync_state(peers: &[PeerStatus]) -> &'static str {
 }
 
 /// Formats the time of the last contact with a peer as Go Thrum does: `30s ago`, or `2026-03-28 10:05` after a day.
-pub(super) fn ago(last_sync: Option<Stamp>) -> String {
+pub(super) fn ago(last_sync: Option<Timestamp>) -> String {
     let Some(at) = last_sync else { return "never".to_owned() };
     let since = System.now().since(at);
     if since <= Duration::from_secs(24 * 60 * 60) {
@@ -63,15 +63,15 @@ pub(super) struct PairingShown {
     peercode: String,
     name: String,
     transport: &'static str,
-    expires_at: Stamp,
+    expires_at: Timestamp,
 }
 
 /// Returns the transport with this name. People write `tailnet`; the registry and Go Thrum write `tailscale`.
-fn named(name: &str) -> Result<Kind, Fault> {
+fn named(name: &str) -> Result<Kind, Error> {
     match name {
         "tailnet" => Ok(Kind::Tailnet),
         name => Kind::parse(name).ok_or_else(|| {
-            Fault::new(ErrorKind::Invalid, format!("unknown transport '{}'", name::printable(name)))
+            Error::new(ErrorKind::Invalid, format!("unknown transport '{}'", name::printable(name)))
                 .hint("Known are `tailnet`, and `local`: two repositories on this machine.")
         }),
     }
@@ -93,7 +93,7 @@ pub(super) async fn start_pairing(
     daemon: &Daemon,
     params: StartPairing,
     kept: &mut Kept,
-) -> Result<PairingShown, Fault> {
+) -> Result<PairingShown, Error> {
     let kind = match params.transport.as_deref().filter(|name| !name.is_empty()) {
         Some(name) => named(name)?,
         // If the tailnet is in use, it is the way to reach other machines.
@@ -147,7 +147,7 @@ pub(super) enum WaitedFor {
     },
 }
 
-pub(super) async fn wait_pairing(daemon: &Daemon, params: WaitPairing) -> Result<WaitedFor, Fault> {
+pub(super) async fn wait_pairing(daemon: &Daemon, params: WaitPairing) -> Result<WaitedFor, Error> {
     Ok(match daemon.peers.wait_pairing_or_attempt(params.attempts_seen.unwrap_or(usize::MAX)).await? {
         Waited::Joined(joined) => WaitedFor::Paired(PairedWith { status: "paired", joined }),
         Waited::Tried(attempts) => WaitedFor::Waiting { status: "waiting", attempts },
@@ -166,12 +166,12 @@ pub(super) struct Join {
     plain: bool,
 }
 
-pub(super) async fn join(daemon: &Daemon, params: Join) -> Result<PairedWith, Fault> {
+pub(super) async fn join(daemon: &Daemon, params: Join) -> Result<PairedWith, Error> {
     let address = required("address", params.address)?;
     let code = match &params.code {
-        Value::Null => return Err(Fault::new(ErrorKind::Invalid, "code is required")),
+        Value::Null => return Err(Error::new(ErrorKind::Invalid, "code is required")),
         Value::String(code) => code,
-        _ => return Err(Fault::new(ErrorKind::Invalid, "invalid params: code is a string of four digits")),
+        _ => return Err(Error::new(ErrorKind::Invalid, "invalid params: code is a string of four digits")),
     };
     Code::parse(code)?;
     if Peers::wants_tailnet(&address)? {
@@ -192,7 +192,7 @@ pub(super) struct Look {
 }
 
 /// Returns which daemon listens at an address, and how it can be joined.
-pub(super) async fn look(daemon: &Daemon, params: Look) -> Result<Listener, Fault> {
+pub(super) async fn look(daemon: &Daemon, params: Look) -> Result<Listener, Error> {
     let address = required("address", params.address)?;
     if Peers::wants_tailnet(&address)? {
         daemon.enable_tailnet().await?;
@@ -201,7 +201,7 @@ pub(super) async fn look(daemon: &Daemon, params: Look) -> Result<Listener, Faul
 }
 
 /// Lists the daemons that wait to be joined.
-pub(super) async fn waiting(daemon: &Daemon) -> Result<Found, Fault> {
+pub(super) async fn waiting(daemon: &Daemon) -> Result<Found, Error> {
     daemon.peers.waiting().await
 }
 
@@ -211,7 +211,7 @@ pub(super) struct Ping {
     name: Option<String>,
 }
 
-pub(super) async fn ping(daemon: &Daemon, params: Ping) -> Result<Pinged, Fault> {
+pub(super) async fn ping(daemon: &Daemon, params: Ping) -> Result<Pinged, Error> {
     daemon.peers.ping(&required("name", params.name)?).await
 }
 
@@ -224,7 +224,7 @@ pub(super) struct Listed {
     /// A text for people.
     last_sync: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_sync_at: Option<Stamp>,
+    last_sync_at: Option<Timestamp>,
     last_synced_seq: u64,
     transport: String,
     state: State,
@@ -248,7 +248,7 @@ impl Listed {
     }
 }
 
-pub(super) async fn list(daemon: &Daemon) -> Result<Vec<Listed>, Fault> {
+pub(super) async fn list(daemon: &Daemon) -> Result<Vec<Listed>, Error> {
     Ok(daemon.peers.status().await?.iter().map(Listed::of).collect())
 }
 
@@ -258,23 +258,23 @@ pub(super) async fn list(daemon: &Daemon) -> Result<Vec<Listed>, Fault> {
 pub(super) struct Standing {
     last_sync: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_sync_at: Option<Stamp>,
+    last_sync_at: Option<Timestamp>,
     daemon_id: String,
     name: String,
     address: String,
     has_token: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    paired_at: Option<Stamp>,
+    paired_at: Option<Timestamp>,
     last_synced_seq: u64,
     transport: String,
     state: State,
-    since: Stamp,
+    since: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     over_quota: Option<OverQuota>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_attempt: Option<Stamp>,
+    next_attempt: Option<Timestamp>,
     read_by_us: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     their_latest: Option<u64>,
@@ -364,7 +364,7 @@ impl Standing {
     }
 }
 
-pub(super) async fn status(daemon: &Daemon) -> Result<Vec<Standing>, Fault> {
+pub(super) async fn status(daemon: &Daemon) -> Result<Vec<Standing>, Error> {
     Ok(daemon.peers.status().await?.into_iter().map(Standing::of).collect())
 }
 
@@ -387,7 +387,7 @@ pub(super) struct Renamed {
 }
 
 /// Gives a peer a name chosen by a person, which the peer's own name does not replace.
-pub(super) async fn rename(daemon: &Daemon, params: Rename) -> Result<Renamed, Fault> {
+pub(super) async fn rename(daemon: &Daemon, params: Rename) -> Result<Renamed, Error> {
     let wanted = required("name or daemon_id", params.daemon_id.filter(|id| !id.is_empty()).or(params.name))?;
     let name = required("new_name", params.new_name)?;
     let before = daemon.peers.rename(&wanted, &name).await?;
@@ -415,19 +415,19 @@ pub(super) struct Removed {
     forgetting: bool,
 }
 
-pub(super) async fn remove(daemon: &Daemon, params: Remove) -> Result<Removed, Fault> {
+pub(super) async fn remove(daemon: &Daemon, params: Remove) -> Result<Removed, Error> {
     let wanted = required("name or daemon_id", params.daemon_id.filter(|id| !id.is_empty()).or(params.name))?;
     let (name, daemon_id) = match daemon.peers.remove(&wanted).await {
         Ok(peer) => (peer.name, peer.daemon_id),
         // The peer was removed before, but the data that it brought may still be here.
-        Err(fault) if params.forget && fault.kind == ErrorKind::NotFound => {
+        Err(error) if params.forget && error.kind == ErrorKind::NotFound => {
             let former = wanted.clone();
             if !daemon.storage.read(move |reader| reader.has_received_from(&former)).await? {
-                return Err(fault);
+                return Err(error);
             }
             (wanted.clone(), wanted)
         }
-        Err(fault) => return Err(fault),
+        Err(error) => return Err(error),
     };
     if params.forget {
         let peer = daemon_id.clone();

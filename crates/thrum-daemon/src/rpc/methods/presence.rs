@@ -1,7 +1,7 @@
 //! `agent.setPresence`: a program's hook reports the state of an agent's session.
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits, payload::PresenceState};
+use thrum_core::{Ambient, Error, ErrorKind, Timestamp, limits, payload::PresenceState};
 use thrum_store::{
     Reader, ops,
     query::{Mailbox, Presence},
@@ -41,11 +41,11 @@ pub(super) struct Done {
     in_session: bool,
 }
 
-pub(super) async fn set(daemon: &Daemon, params: Set, process: Option<i32>) -> Result<Done, Fault> {
+pub(super) async fn set(daemon: &Daemon, params: Set, process: Option<i32>) -> Result<Done, Error> {
     let agent_id = daemon.caller(params.caller_agent_id, process)?;
     let session = required("session", params.session)?;
     let name = required("state", params.state)?;
-    let wrong = |what: String| Fault::new(ErrorKind::Invalid, format!("invalid params: {what}"));
+    let wrong = |what: String| Error::new(ErrorKind::Invalid, format!("invalid params: {what}"));
     if session.len() > limits::MAX_READER_BYTES {
         return Err(wrong(format!("session is at most {} bytes", limits::MAX_READER_BYTES)));
     }
@@ -86,7 +86,7 @@ pub(super) struct Doing {
     #[serde(rename = "presence", skip_serializing_if = "Option::is_none")]
     pub(super) state: Option<PresenceState>,
     #[serde(rename = "presence_since", skip_serializing_if = "Option::is_none")]
-    pub(super) since: Option<Stamp>,
+    pub(super) since: Option<Timestamp>,
     /// `true` if mail starts a turn of the program now.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) wakeable: bool,
@@ -95,7 +95,7 @@ pub(super) struct Doing {
 impl Doing {
     /// Returns the state for an agent whose last sign of life was at `seen`; `recorded` is its presence in the store.
     /// An agent with a sign of life after its program had gone is there without a known program.
-    pub(super) fn of(daemon: &Daemon, agent: &Mailbox, recorded: Option<Presence>, seen: Option<Stamp>) -> Self {
+    pub(super) fn of(daemon: &Daemon, agent: &Mailbox, recorded: Option<Presence>, seen: Option<Timestamp>) -> Self {
         let live = if agent.home == daemon.id { daemon.live.programs.presence(&agent.agent_id) } else { None };
         match live.or(recorded) {
             Some(Presence { state: Some(state), wakeable, since, .. })

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{Ambient, ErrorKind, Fault, Stamp, limits};
+use thrum_core::{Ambient, Error, ErrorKind, Timestamp, limits};
 use thrum_store::{Purged, ops};
 use tokio::time::timeout;
 
@@ -34,10 +34,10 @@ pub(super) struct Executed {
 }
 
 /// Purges and answers when the purged data can no longer be read in the file, or after [`limits::PURGE_ANSWERED`].
-pub(super) async fn execute(daemon: &Daemon, params: Execute) -> Result<Executed, Fault> {
+pub(super) async fn execute(daemon: &Daemon, params: Execute) -> Result<Executed, Error> {
     let before = required("before", params.before)?;
-    let cutoff = Stamp::parse(&before).ok_or_else(|| {
-        Fault::new(ErrorKind::Invalid, "before must be an RFC 3339 time such as 2026-11-23T05:30:00Z")
+    let cutoff = Timestamp::parse(&before).ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, "before must be an RFC 3339 time such as 2026-11-23T05:30:00Z")
     })?;
     ops::check_cutoff(cutoff, System.now())?;
     let Purged { messages, sessions, events } = daemon.storage.read(move |reader| reader.purge_preview(cutoff)).await?;
@@ -60,7 +60,7 @@ pub(super) async fn execute(daemon: &Daemon, params: Execute) -> Result<Executed
 }
 
 /// Waits until the purge is complete. Returns `true` if it is still incomplete after `within`.
-async fn goes_on_after(storage: &Arc<Storage>, within: Duration) -> Result<bool, Fault> {
+async fn goes_on_after(storage: &Arc<Storage>, within: Duration) -> Result<bool, Error> {
     match timeout(within, is_done(storage)).await {
         Ok(done) => done.map(|()| false),
         Err(_) => Ok(true),
@@ -68,11 +68,11 @@ async fn goes_on_after(storage: &Arc<Storage>, within: Duration) -> Result<bool,
 }
 
 /// Resolves when the purge is complete.
-async fn is_done(storage: &Arc<Storage>) -> Result<(), Fault> {
+async fn is_done(storage: &Arc<Storage>) -> Result<(), Error> {
     let mut commits = storage.commits();
     while storage.read(|reader| reader.purge_goes_on()).await? {
         commits.changed().await.map_err(|_| {
-            Fault::new(ErrorKind::TryAgain, "the daemon is stopping; the purge goes on at its next start")
+            Error::new(ErrorKind::TryAgain, "the daemon is stopping; the purge goes on at its next start")
         })?;
     }
     // The writer processes the file before any later work, so this write waits for that.

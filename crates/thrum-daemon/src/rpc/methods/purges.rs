@@ -2,7 +2,7 @@
 //! which peer it came.
 
 use serde::Serialize;
-use thrum_core::{Fault, Stamp};
+use thrum_core::{Error, Timestamp};
 use thrum_store::query::PurgeSaid;
 
 use crate::daemon::Daemon;
@@ -11,7 +11,7 @@ use crate::daemon::Daemon;
 #[derive(Serialize)]
 pub(super) struct Purges {
     #[serde(skip_serializing_if = "Option::is_none")]
-    before: Option<Stamp>,
+    before: Option<Timestamp>,
     last: Vec<Shown>,
 }
 
@@ -24,8 +24,8 @@ pub(super) struct Shown {
     signed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     via: Option<String>,
-    at: Stamp,
-    before: Stamp,
+    at: Timestamp,
+    before: Timestamp,
     /// Number of messages, sessions and events that the purge names in addition, because they claim a later time.
     #[serde(skip_serializing_if = "is_zero")]
     named: usize,
@@ -39,7 +39,7 @@ fn is_zero(number: &usize) -> bool {
 }
 
 /// Returns the purges; `None` if there has never been one. Also adds a warning for a purge that is dated far ahead.
-pub(super) async fn purges(daemon: &Daemon, warnings: &mut Vec<String>) -> Result<Option<Purges>, Fault> {
+pub(super) async fn purges(daemon: &Daemon, warnings: &mut Vec<String>) -> Result<Option<Purges>, Error> {
     let mut machines = daemon.machines();
     let found = daemon.storage.read(move |reader| {
         let said = reader.purges()?;
@@ -69,7 +69,7 @@ pub(super) async fn purges(daemon: &Daemon, warnings: &mut Vec<String>) -> Resul
         waiting: waits,
     };
     Ok(Some(Purges {
-        before: Some(before).filter(|before| *before > Stamp::ZERO),
+        before: Some(before).filter(|before| *before > Timestamp::ZERO),
         last: said.into_iter().map(shown).collect(),
     }))
 }

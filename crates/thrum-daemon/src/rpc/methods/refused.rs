@@ -2,14 +2,14 @@
 //!
 //! The error tells callers the reason and what to call instead, unlike "method not found".
 
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 use crate::rpc::connection::Outcome;
 
-type Refused = Result<Outcome, Fault>;
+type Refused = Result<Outcome, Error>;
 
 fn refused(why: impl Into<String>, instead: &str) -> Refused {
-    Err(Fault::new(ErrorKind::Refused, why).hint(instead))
+    Err(Error::new(ErrorKind::Refused, why).hint(instead))
 }
 
 /// Go Thrum deletes such messages from its own database only, and every daemon that synchronises with it keeps them for

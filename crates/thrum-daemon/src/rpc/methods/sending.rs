@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use thrum_core::{Ambient, ErrorKind, Fault, Machines, Stamp, limits, name::shown, payload::Tag, words::count};
+use thrum_core::{Ambient, Error, ErrorKind, Machines, Timestamp, limits, name::shown, payload::Tag, words::count};
 use thrum_store::{
     Reader, StoreError,
     ops::{self, Exchange},
@@ -47,7 +47,7 @@ pub(super) struct Sent {
     message_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     thread_id: Option<String>,
-    created_at: Stamp,
+    created_at: Timestamp,
     resolved_to: usize,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
@@ -55,9 +55,9 @@ pub(super) struct Sent {
     recipients: Vec<Delivery>,
 }
 
-pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) -> Result<Sent, Fault> {
+pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) -> Result<Sent, Error> {
     if params.acting_as.is_some_and(|name| !name.is_empty()) {
-        return Err(Fault::new(ErrorKind::Refused, "an agent sends in its own name only"));
+        return Err(Error::new(ErrorKind::Refused, "an agent sends in its own name only"));
     }
     let send = ops::Send {
         from: daemon.caller(params.caller_agent_id, process)?,
@@ -80,7 +80,7 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
     // The log may not yet contain the latest prompt of a person to a local agent.
     let person_at = move |agent: &Mailbox| {
         let known = if agent.home == here { programs.presence(&agent.agent_id) } else { None };
-        known.map_or(Stamp::ZERO, |presence| presence.person_at)
+        known.map_or(Timestamp::ZERO, |presence| presence.person_at)
     };
     let noted = Arc::clone(&too_much);
     let sent = daemon.storage.write(move |tx| {
@@ -89,10 +89,10 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
             && !sent.is_repeated
             && let Some(beyond) = beyond(&tx.reader(), &me, &sent.mailboxes, limit, person_at)?
         {
-            let fault = refusal(&me.agent_id, &beyond, &machines, limit);
+            let error = refusal(&me.agent_id, &beyond, &machines, limit);
             *noted.lock().unwrap_or_else(PoisonError::into_inner) = Some(beyond);
             // The error rolls back the sent message.
-            return Err(fault.into());
+            return Err(error.into());
         }
         tx.reader().name_machines(&mut machines, sent.mailboxes.iter().map(|mailbox| mailbox.home.as_str()))?;
         Ok((sent, machines))
@@ -127,12 +127,12 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
 }
 
 /// Returns how many messages two agents may exchange, according to the current settings.
-async fn limit(daemon: &Daemon) -> Result<Option<u64>, Fault> {
+async fn limit(daemon: &Daemon) -> Result<Option<u64>, Error> {
     let repo = daemon.repo.clone();
     let load = move || Config::load(&repo, &Environment::load(&repo, std::env::vars_os())).exchange();
     tokio::task::spawn_blocking(load)
         .await
-        .map_err(|error| Fault::new(ErrorKind::Failed, format!("an internal task failed: {error}")))
+        .map_err(|error| Error::new(ErrorKind::Failed, format!("an internal task failed: {error}")))
 }
 
 /// Returns the first recipient with whom an agent has exchanged too many messages.
@@ -141,7 +141,7 @@ fn beyond(
     me: &Mailbox,
     to: &[Mailbox],
     limit: u64,
-    person_at: impl Fn(&Mailbox) -> Stamp,
+    person_at: impl Fn(&Mailbox) -> Timestamp,
 ) -> Result<Option<(Mailbox, Exchange)>, StoreError> {
     if to.len() > limits::EXCHANGE_AGENTS {
         return Ok(None);
@@ -164,9 +164,9 @@ fn beyond(
 }
 
 /// Returns the error for a message that is not sent, with a hint.
-fn refusal(from: &str, (to, exchange): &(Mailbox, Exchange), machines: &Machines, limit: u64) -> Fault {
+fn refusal(from: &str, (to, exchange): &(Mailbox, Exchange), machines: &Machines, limit: u64) -> Error {
     let (to, from) = (machines.address(&to.agent_id, &to.home), shown(from));
-    let since = if exchange.since == Stamp::ZERO {
+    let since = if exchange.since == Timestamp::ZERO {
         String::new()
     } else {
         format!(" since {}", exchange.since.to_the_second())
@@ -175,7 +175,7 @@ fn refusal(from: &str, (to, exchange): &(Mailbox, Exchange), machines: &Machines
         "not sent: @{from} and {to} have written each other {}{since} without a prompt of a person or a change of a file",
         count(limit, "message")
     );
-    Fault::new(ErrorKind::Refused, why).hint(
+    Error::new(ErrorKind::Refused, why).hint(
         "Tell your person, who has to look at it: the next prompt of a person to either agent, or a changed file, lets you go on. \
          `thrum config set agents.exchange NUMBER` changes the number.",
     )
@@ -221,11 +221,11 @@ pub(super) struct Edit {
 #[derive(Serialize)]
 pub(super) struct Edited {
     message_id: String,
-    updated_at: Stamp,
+    updated_at: Timestamp,
     version: u64,
 }
 
-pub(super) async fn edit(daemon: &Daemon, params: Edit, process: Option<i32>) -> Result<Edited, Fault> {
+pub(super) async fn edit(daemon: &Daemon, params: Edit, process: Option<i32>) -> Result<Edited, Error> {
     let message_id = required("message_id", params.message_id)?;
     let agent = daemon.caller(params.caller_agent_id, process)?;
     let structured = params.structured.map(|json| json.get().to_owned()).filter(|json| json != "null");
@@ -247,14 +247,14 @@ pub(super) struct Delete {
 #[derive(Serialize)]
 pub(super) struct Deleted {
     message_id: String,
-    deleted_at: Stamp,
+    deleted_at: Timestamp,
 }
 
-pub(super) async fn delete(daemon: &Daemon, params: Delete, process: Option<i32>) -> Result<Deleted, Fault> {
+pub(super) async fn delete(daemon: &Daemon, params: Delete, process: Option<i32>) -> Result<Deleted, Error> {
     let message_id = required("message_id", params.message_id)?;
     let agent = daemon.caller(params.caller_agent_id, process)?;
     if params.reason.as_ref().is_some_and(|reason| reason.len() > limits::MAX_TEXT_BYTES) {
-        return Err(Fault::new(ErrorKind::Invalid, "the reason is too long"));
+        return Err(Error::new(ErrorKind::Invalid, "the reason is too long"));
     }
     let id = message_id.clone();
     let deleted_at = daemon.storage.write(move |tx| tx.delete(&agent, &id, params.reason)).await?;

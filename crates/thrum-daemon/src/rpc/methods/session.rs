@@ -5,12 +5,12 @@ use std::ops::ControlFlow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thrum_core::{
-    Ambient, Fault, Stamp, key, limits,
+    Ambient, Error, Timestamp, key, limits,
     payload::{Tag, WorkContext},
     work::Work,
 };
 use thrum_store::{
-    ops::{self, Beat},
+    ops::{self, Heartbeat},
     query::{Liveness, Session, SessionFilter},
 };
 
@@ -42,15 +42,16 @@ pub(super) struct Start {
 pub(super) struct Started {
     session_id: String,
     agent_id: String,
-    started_at: Stamp,
+    started_at: Timestamp,
 }
 
-pub(super) async fn start(daemon: &Daemon, params: Start, process: Option<i32>) -> Result<Started, Fault> {
+pub(super) async fn start(daemon: &Daemon, params: Start, process: Option<i32>) -> Result<Started, Error> {
     let agent_id = daemon.caller(params.agent_id.clone().or(params.caller_agent_id.clone()), process)?;
     let name = agent_id.clone();
     let Start { scopes, refs, intent, work_context, .. } = params;
-    let beat = Beat { work: work_context, intent, add_scopes: scopes, add_refs: refs, ..Beat::default() };
-    let (session_id, started_at) = daemon.storage.write(move |tx| tx.start_session(&name, beat)).await?;
+    let heartbeat =
+        Heartbeat { work: work_context, intent, add_scopes: scopes, add_refs: refs, ..Heartbeat::default() };
+    let (session_id, started_at) = daemon.storage.write(move |tx| tx.start_session(&name, heartbeat)).await?;
     daemon.heard_of(&agent_id);
     Ok(Started { session_id, agent_id, started_at })
 }
@@ -66,11 +67,11 @@ pub(super) struct End {
 #[derive(Serialize)]
 pub(super) struct Ended {
     session_id: String,
-    ended_at: Stamp,
+    ended_at: Timestamp,
     duration_ms: u128,
 }
 
-pub(super) async fn end(daemon: &Daemon, params: End) -> Result<Ended, Fault> {
+pub(super) async fn end(daemon: &Daemon, params: End) -> Result<Ended, Error> {
     let session_id = required("session_id", params.session_id)?;
     let id = session_id.clone();
     let (session, ended_at) = daemon.storage.write(move |tx| tx.end_session(&id, params.reason)).await?;
@@ -99,12 +100,12 @@ pub(super) struct Sessions {
 struct Listed {
     session_id: String,
     agent_id: String,
-    started_at: Stamp,
+    started_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
-    ended_at: Option<Stamp>,
+    ended_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     end_reason: Option<String>,
-    last_seen_at: Stamp,
+    last_seen_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     intent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,7 +125,7 @@ struct Listed {
     signed: bool,
 }
 
-pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Outcome, Fault> {
+pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Outcome, Error> {
     let limit = params.limit.unwrap_or(limits::MAX_LISTED_SESSIONS).clamp(1, limits::MAX_LISTED_SESSIONS);
     let agent = params.agent_id.filter(|name| !name.is_empty());
     let mut filter = SessionFilter {
@@ -211,7 +212,7 @@ pub(super) fn shown(session: &Session, here: &str) -> &'static str {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Heartbeat {
+pub(super) struct HeartbeatRequest {
     #[serde(default)]
     session_id: Option<String>,
     #[serde(default)]
@@ -228,9 +229,9 @@ pub(super) struct Heartbeat {
 }
 
 #[derive(Serialize)]
-pub(super) struct Beaten {
+pub(super) struct HeartbeatReply {
     session_id: String,
-    last_seen_at: Stamp,
+    last_seen_at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     branch: Option<String>,
     /// This and the next field are present once git has been read.
@@ -249,18 +250,18 @@ pub(super) struct Beaten {
     refs: Vec<Tag>,
 }
 
-pub(super) async fn heartbeat(daemon: &Daemon, params: Heartbeat) -> Result<Beaten, Fault> {
-    let Heartbeat { session_id, add_scopes, remove_scopes, add_refs, remove_refs, work_context } = params;
+pub(super) async fn heartbeat(daemon: &Daemon, params: HeartbeatRequest) -> Result<HeartbeatReply, Error> {
+    let HeartbeatRequest { session_id, add_scopes, remove_scopes, add_refs, remove_refs, work_context } = params;
     let session_id = required("session_id", session_id)?;
     let id = session_id.clone();
-    let beat = Beat { work: work_context, intent: None, add_scopes, remove_scopes, add_refs, remove_refs };
-    let beaten = daemon.storage.write(move |tx| {
-        let last_seen_at = tx.heartbeat(&id, beat)?;
+    let heartbeat = Heartbeat { work: work_context, intent: None, add_scopes, remove_scopes, add_refs, remove_refs };
+    let stored = daemon.storage.write(move |tx| {
+        let last_seen_at = tx.heartbeat(&id, heartbeat)?;
         Ok((last_seen_at, tx.reader().session(&id)?.map(|session| session.context).unwrap_or_default()))
     });
-    let (last_seen_at, context) = beaten.await?;
+    let (last_seen_at, context) = stored.await?;
     let of_git = |count: usize| context.git_updated_at.is_some().then_some(count);
-    Ok(Beaten {
+    Ok(HeartbeatReply {
         session_id,
         last_seen_at,
         unmerged_commits: of_git(context.unmerged_commits.len()),
@@ -285,10 +286,10 @@ pub(super) struct SetIntent {
 pub(super) struct IntentSet {
     session_id: String,
     intent: String,
-    intent_updated_at: Stamp,
+    intent_updated_at: Timestamp,
 }
 
-pub(super) async fn set_intent(daemon: &Daemon, params: SetIntent) -> Result<IntentSet, Fault> {
+pub(super) async fn set_intent(daemon: &Daemon, params: SetIntent) -> Result<IntentSet, Error> {
     let (session_id, intent) = (required("session_id", params.session_id)?, params.intent);
     let (id, text) = (session_id.clone(), intent.clone());
     let intent_updated_at = daemon.storage.write(move |tx| tx.set_intent(&id, &text)).await?;
@@ -307,10 +308,10 @@ pub(super) struct SetTask {
 pub(super) struct TaskSet {
     session_id: String,
     current_task: String,
-    task_updated_at: Stamp,
+    task_updated_at: Timestamp,
 }
 
-pub(super) async fn set_task(daemon: &Daemon, params: SetTask) -> Result<TaskSet, Fault> {
+pub(super) async fn set_task(daemon: &Daemon, params: SetTask) -> Result<TaskSet, Error> {
     let (session_id, current_task) = (required("session_id", params.session_id)?, params.current_task);
     let (id, text) = (session_id.clone(), current_task.clone());
     let task_updated_at = daemon.storage.write(move |tx| tx.set_task(&id, &text)).await?;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use thrum_core::{
-    Machines, Stamp, key,
+    Machines, Timestamp, key,
     payload::{Body, Tag},
 };
 use thrum_store::query::Message;
@@ -11,7 +11,7 @@ use super::delivery::{Deliveries, Delivery};
 
 /// Returns the body that may be shown. The text of a deleted message is hidden, although the log keeps it until a
 /// purge.
-fn body(body: Body, deleted_at: Option<Stamp>) -> Body {
+fn body(body: Body, deleted_at: Option<Timestamp>) -> Body {
     if deleted_at.is_none() { body } else { Body { format: body.format, ..Body::default() } }
 }
 
@@ -40,12 +40,12 @@ pub(super) struct Summary {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     refs: Vec<Tag>,
     /// When the message was written. If it claims a time after its arrival: when it arrived.
-    created_at: Stamp,
+    created_at: Timestamp,
     /// The time that the message claims, if different.
     #[serde(skip_serializing_if = "Option::is_none")]
-    claimed_at: Option<Stamp>,
+    claimed_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    updated_at: Option<Stamp>,
+    updated_at: Option<Timestamp>,
     deleted: bool,
     is_read: bool,
     audiences: Vec<Tag>,
@@ -128,12 +128,12 @@ pub(super) struct Full {
     refs: Vec<Tag>,
     metadata: Metadata,
     /// When the message was written. If it claims a time after its arrival: when it arrived.
-    created_at: Stamp,
+    created_at: Timestamp,
     /// The time that the message claims, if different.
     #[serde(skip_serializing_if = "Option::is_none")]
-    claimed_at: Option<Stamp>,
+    claimed_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    updated_at: Option<Stamp>,
+    updated_at: Option<Timestamp>,
     deleted: bool,
     is_read: bool,
     audiences: Vec<Tag>,
@@ -158,7 +158,7 @@ struct Author {
 #[derive(Debug, Serialize)]
 struct Metadata {
     #[serde(skip_serializing_if = "Option::is_none")]
-    deleted_at: Option<Stamp>,
+    deleted_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     delete_reason: Option<String>,
 }

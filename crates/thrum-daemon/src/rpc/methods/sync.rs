@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{Fault, Stamp, limits};
+use thrum_core::{Error, Timestamp, limits};
 use thrum_store::query;
 use thrum_sync::peers::{Forced, PeerStatus, Verified};
 
@@ -14,7 +14,7 @@ use crate::daemon::Daemon;
 pub(super) struct Status {
     running: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_sync_at: Option<Stamp>,
+    last_sync_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_error: Option<String>,
     sync_state: &'static str,
@@ -27,7 +27,7 @@ pub(super) struct Status {
     peers: Vec<Standing>,
 }
 
-pub(super) async fn status(daemon: &Daemon) -> Result<Status, Fault> {
+pub(super) async fn status(daemon: &Daemon) -> Result<Status, Error> {
     let peers = daemon.peers.status().await?;
     let error = |peer: &PeerStatus| peer.last_error.as_ref().map(|error| format!("{}: {error}", peer.name));
     Ok(Status {
@@ -42,7 +42,7 @@ pub(super) async fn status(daemon: &Daemon) -> Result<Status, Fault> {
     })
 }
 
-fn last_sync(peers: &[PeerStatus]) -> Option<Stamp> {
+fn last_sync(peers: &[PeerStatus]) -> Option<Timestamp> {
     peers.iter().filter_map(|peer| peer.last_sync).max()
 }
 
@@ -62,13 +62,13 @@ impl Force {
 pub(super) struct Triggered {
     triggered: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_sync_at: Option<Stamp>,
+    last_sync_at: Option<Timestamp>,
     sync_state: &'static str,
     local_only: bool,
     results: Vec<Forced>,
 }
 
-pub(super) async fn force(daemon: &Daemon, params: Force) -> Result<Triggered, Fault> {
+pub(super) async fn force(daemon: &Daemon, params: Force) -> Result<Triggered, Error> {
     let results = daemon.peers.force(params.from()).await?;
     let peers = daemon.peers.status().await?;
     Ok(Triggered {
@@ -87,7 +87,7 @@ pub(super) enum TsyncForced {
     Done { status: &'static str, results: Vec<Forced> },
 }
 
-pub(super) async fn tsync_force(daemon: &Daemon, params: Force) -> Result<TsyncForced, Fault> {
+pub(super) async fn tsync_force(daemon: &Daemon, params: Force) -> Result<TsyncForced, Error> {
     if daemon.peers.list().is_empty() {
         return Ok(TsyncForced::NoPeers { status: "no_peers", message: "no peers configured" });
     }
@@ -100,7 +100,7 @@ pub(super) struct Verify {
     timeout_ms: Option<u64>,
 }
 
-pub(super) async fn verify(daemon: &Daemon, params: Verify) -> Result<Verified, Fault> {
+pub(super) async fn verify(daemon: &Daemon, params: Verify) -> Result<Verified, Error> {
     let within = params.timeout_ms.map_or(limits::VERIFY, Duration::from_millis);
     daemon.peers.verify(within.min(limits::MAX_WAIT)).await
 }
@@ -136,14 +136,14 @@ struct ParkedEvent {
     kind: String,
     origin: String,
     origin_name: String,
-    at: Stamp,
+    at: Timestamp,
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    due: Option<Stamp>,
+    due: Option<Timestamp>,
 }
 
-pub(super) async fn parked(daemon: &Daemon) -> Result<ParkedList, Fault> {
+pub(super) async fn parked(daemon: &Daemon) -> Result<ParkedList, Error> {
     let mut machines = daemon.machines();
     let read = daemon.storage.read(move |reader| {
         let (groups, more) = reader.parked()?;

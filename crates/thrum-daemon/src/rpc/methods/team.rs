@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use thrum_core::{Fault, Machines, Stamp};
+use thrum_core::{Error, Machines, Timestamp};
 use thrum_store::{
     Reader, StoreError,
     query::{Agent, AgentFilter, Mailbox, Presence, Session},
@@ -61,9 +61,9 @@ struct Member {
     #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    session_start: Option<Stamp>,
+    session_start: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    last_seen: Option<Stamp>,
+    last_seen: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     intent: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -93,7 +93,7 @@ struct Member {
     #[serde(skip_serializing_if = "Option::is_none")]
     home_state: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    home_state_since: Option<Stamp>,
+    home_state_since: Option<Timestamp>,
     /// `true` if lists or texts of this member are left out or cut, because the answer has no room for them.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     truncated: bool,
@@ -110,7 +110,7 @@ struct Members {
     more: bool,
 }
 
-pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Outcome, Fault> {
+pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Outcome, Error> {
     let turn = daemon.large.turn().await;
     let (here, mut machines) = (daemon.id.clone(), daemon.machines());
     let found = daemon.storage.read_much(&turn, move |reader| {

@@ -9,7 +9,7 @@ use std::{ops::ControlFlow, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use thrum_core::{
-    Ambient, ErrorKind, Fault, Machines, Stamp, limits, path,
+    Ambient, Error, ErrorKind, Machines, Timestamp, limits, path,
     payload::{PresenceState, WorkContext},
 };
 use thrum_store::{
@@ -73,14 +73,14 @@ enum Wish {
     Task(String),
 }
 
-pub(super) async fn wait(daemon: &Daemon, params: Until) -> Result<Outcome, Fault> {
+pub(super) async fn wait(daemon: &Daemon, params: Until) -> Result<Outcome, Error> {
     let deadline = Instant::now() + bounded(params.timeout_ms.map_or(DEFAULT, Duration::from_millis))?;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let wish = match (given(params.idle), given(params.file), given(params.task)) {
         (Some(agent), None, None) => Wish::Idle(agent),
         (None, Some(file), None) => Wish::File(path::normal(&file)?),
         (None, None, Some(task)) => Wish::Task(task),
-        _ => return Err(Fault::new(ErrorKind::Invalid, "invalid params: one of idle, file and task is required")),
+        _ => return Err(Error::new(ErrorKind::Invalid, "invalid params: one of idle, file and task is required")),
     };
     let me = Mailbox { agent_id: given(params.caller_agent_id).unwrap_or_default(), home: daemon.id.clone() };
     let (mut commits, mut programs) = (daemon.storage.commits(), daemon.live.programs.changes());
@@ -104,7 +104,7 @@ pub(super) async fn wait(daemon: &Daemon, params: Until) -> Result<Outcome, Faul
             }
         });
         if matches!(woken.await, Ok(false)) {
-            return Err(Fault::new(ErrorKind::TryAgain, "the daemon is stopping"));
+            return Err(Error::new(ErrorKind::TryAgain, "the daemon is stopping"));
         }
         sleep_until(earliest.min(deadline)).await;
     }
@@ -113,7 +113,7 @@ pub(super) async fn wait(daemon: &Daemon, params: Until) -> Result<Outcome, Faul
 /// The agents in the way, and the next time at which that may change without a commit.
 struct Look {
     agents: Vec<InTheWay>,
-    again: Option<Stamp>,
+    again: Option<Timestamp>,
 }
 
 /// An agent that may be in the way according to the store.
@@ -126,7 +126,7 @@ struct Candidate {
     path: Option<String>,
 }
 
-async fn look(daemon: &Daemon, wish: Wish, me: Mailbox) -> Result<Look, Fault> {
+async fn look(daemon: &Daemon, wish: Wish, me: Mailbox) -> Result<Look, Error> {
     let (asked, now, mut machines) = (wish.clone(), System.now(), daemon.machines());
     let found = daemon.storage.read(move |reader| {
         let (candidates, claims) = candidates(reader, &asked, &me, &machines, now)?;
@@ -173,7 +173,7 @@ impl Look {
         agent: Mailbox,
         why: &'static str,
         path: Option<String>,
-        until: Option<Stamp>,
+        until: Option<Timestamp>,
     ) {
         self.again = [self.again, until].into_iter().flatten().min();
         if self.agents.len() < MOST {
@@ -188,7 +188,7 @@ fn candidates(
     wish: &Wish,
     me: &Mailbox,
     machines: &Machines,
-    now: Stamp,
+    now: Timestamp,
 ) -> Result<(Vec<Candidate>, Vec<Claim>), StoreError> {
     let mut candidates = Vec::new();
     if let Wish::Idle(name) = wish {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde::Serialize;
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 use crate::{daemon::Daemon, git};
 
@@ -24,30 +24,30 @@ pub(super) struct Person {
     display: String,
 }
 
-pub(super) async fn identify(daemon: &Daemon) -> Result<Person, Fault> {
+pub(super) async fn identify(daemon: &Daemon) -> Result<Person, Error> {
     let root = daemon.repo.main_root().to_owned();
     let asked = tokio::task::spawn_blocking(move || configured(&root)).await;
     let (name, email) =
-        asked.map_err(|error| Fault::new(ErrorKind::Failed, format!("an internal task failed: {error}")))??;
+        asked.map_err(|error| Error::new(ErrorKind::Failed, format!("an internal task failed: {error}")))??;
     let username: String = name
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })
         .take(MAX_USERNAME)
         .collect();
     if username.is_empty() {
-        return Err(Fault::new(ErrorKind::NotFound, "git knows no user.name in this repository")
+        return Err(Error::new(ErrorKind::NotFound, "git knows no user.name in this repository")
             .hint("git config user.name \"YOUR NAME\""));
     }
     Ok(Person { username, email, display: name })
 }
 
 /// Returns `user.name` and `user.email`; empty if not set.
-fn configured(root: &Path) -> Result<(String, String), Fault> {
+fn configured(root: &Path) -> Result<(String, String), Error> {
     let (args, deadline) = (["config", "--null", "--get-regexp", "^user\\.(name|email)$"], Instant::now() + GIT);
     match git::output(root, &args, deadline) {
         Some(said) => Ok(read(&String::from_utf8_lossy(&said))),
         None if Instant::now() >= deadline => {
-            Err(Fault::new(ErrorKind::TryAgain, format!("git did not answer within {} s", GIT.as_secs())))
+            Err(Error::new(ErrorKind::TryAgain, format!("git did not answer within {} s", GIT.as_secs())))
         }
         // Git exits with an error if neither is set.
         None => Ok((String::new(), String::new())),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use thrum_core::{ErrorKind, Fault, Machines, Stamp, payload::Tag};
+use thrum_core::{Error, ErrorKind, Machines, Timestamp, payload::Tag};
 use thrum_store::{
     ops,
     query::{Filter, Listing, Mailbox, Order, Room},
@@ -27,7 +27,7 @@ pub(super) struct Wait {
     timeout_ms: Option<u64>,
     /// Only messages after this time count, whether read or not.
     #[serde(default)]
-    after: Option<Stamp>,
+    after: Option<Timestamp>,
     /// Only mail with this scope.
     #[serde(default)]
     scope: Option<Tag>,
@@ -48,12 +48,12 @@ pub(super) struct Waited {
     unread: u64,
 }
 
-pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) -> Result<Outcome, Fault> {
+pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) -> Result<Outcome, Error> {
     let within = bounded(params.timeout_ms.map_or(DEFAULT, Duration::from_millis))?;
     let (deadline, waits) = (Instant::now() + within, !within.is_zero());
     let agent = daemon.caller(params.caller_agent_id, process)?;
     // Subscribe before the first look, so that a commit meanwhile wakes this call again.
-    let mut bell = daemon.bell.listen(&agent);
+    let mut wake = daemon.wakes.listen(&agent);
     let waiting_as = agent.clone();
     let mailbox = Mailbox { agent_id: agent, home: daemon.id.clone() };
     let mut filter = Filter {
@@ -86,16 +86,16 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) ->
             let messages = found.messages.into_iter().map(|message| Summary::of(message, &machines)).collect();
             return large(turn, Waited { status: "received", messages, unread: found.unread }).await;
         }
-        match timeout_at(deadline, bell.changed()).await {
+        match timeout_at(deadline, wake.changed()).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(Fault::new(ErrorKind::TryAgain, "the daemon is stopping")),
+            Ok(Err(_)) => return Err(Error::new(ErrorKind::TryAgain, "the daemon is stopping")),
             Err(_) => return answer(&Waited { status: "timeout", messages: Vec::new(), unread: 0 }),
         }
     }
 }
 
 /// Returns the present mail and the turn in which it was read; `None` if there is no mail.
-async fn look(daemon: &Daemon, filter: &Filter) -> Result<Option<(Turn, (Listing, Machines))>, Fault> {
+async fn look(daemon: &Daemon, filter: &Filter) -> Result<Option<(Turn, (Listing, Machines))>, Error> {
     let Some(mailbox) = filter.mailbox.clone() else { return Ok(None) };
     let unread_only = filter.unread;
     let may_have_mail = daemon.storage.read(move |reader| {

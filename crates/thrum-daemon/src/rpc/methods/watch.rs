@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use thrum_core::{Fault, exchange::Row, limits};
+use thrum_core::{Error, exchange::Row, limits};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -45,7 +45,7 @@ struct Committed<'a> {
     event_json: &'a RawValue,
 }
 
-pub(super) fn watch(daemon: &Daemon, params: Watch) -> Result<Outcome, Fault> {
+pub(super) fn watch(daemon: &Daemon, params: Watch) -> Result<Outcome, Error> {
     let commit = daemon.storage.commits().borrow().clone();
     let after = params.after_sequence.unwrap_or(commit.latest);
     let answer = envelope::result(&Watching { status: "watching", sequence: after, log_id: &commit.log })?;
@@ -64,8 +64,8 @@ async fn follow(storage: Arc<Storage>, mut after: u64, lines: mpsc::Sender<Strin
             .await
         {
             Ok(page) => page,
-            Err(fault) => {
-                tracing::error!("events.watch: {fault}");
+            Err(error) => {
+                tracing::error!("events.watch: {error}");
                 return;
             }
         };

@@ -2,7 +2,7 @@
 
 use faulty_disk::Disk;
 use rusqlite::Connection;
-use thrum_core::Stamp;
+use thrum_core::Timestamp;
 use thrum_store::{
     OpenOptions, Store, StoreError,
     backup::{self, FORM, Kept, Manifest},
@@ -23,7 +23,7 @@ fn write(disk: &Disk) -> Result<Manifest, StoreError> {
     let manifest = Manifest {
         form: FORM,
         version: "1".into(),
-        made_at: Stamp::ZERO,
+        made_at: Timestamp::ZERO,
         daemon_id: "d_k".into(),
         path: "here".into(),
         events: 0,

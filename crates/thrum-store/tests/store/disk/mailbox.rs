@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use faulty_disk::{Disk, Image};
-use thrum_core::{Ambient, DaemonKey, Stamp, exchange::Batch};
+use thrum_core::{Ambient, DaemonKey, Timestamp, exchange::Batch};
 use thrum_store::{
-    Left, OpenOptions, Store, StoreError,
+    OpenOptions, Store, StoreError, StoreFingerprint,
     ops::{Register, Send},
     query::{Filter, Mailbox, Order},
 };
@@ -18,13 +18,13 @@ pub(super) const FILE: &str = "messages.db";
 pub(super) struct Base {
     pub(super) image: Image,
     pub(super) key: DaemonKey,
-    pub(super) left: Option<Left>,
+    pub(super) left: Option<StoreFingerprint>,
     /// The mail that ann already has.
     pub(super) mail: BTreeSet<String>,
     /// The batches that a peer has for it.
     pub(super) batches: Vec<Batch>,
     /// All of its mail is older than this.
-    pub(super) cutoff: Stamp,
+    pub(super) cutoff: Timestamp,
 }
 
 /// One test case.
@@ -32,7 +32,7 @@ pub(super) struct Case<'b> {
     base: &'b Base,
     pub(super) disk: Disk,
     pub(super) world: World,
-    left: Option<Left>,
+    left: Option<StoreFingerprint>,
 }
 
 /// The requests so far, and their acknowledgements.

@@ -1,13 +1,13 @@
 use proptest::prelude::*;
-use thrum_core::Stamp;
+use thrum_core::Timestamp;
 
 use super::*;
 
 struct Seed(u64);
 
 impl Ambient for Seed {
-    fn now(&mut self) -> Stamp {
-        Stamp::ZERO
+    fn now(&mut self) -> Timestamp {
+        Timestamp::ZERO
     }
     fn fill(&mut self, buffer: &mut [u8]) {
         for byte in buffer {

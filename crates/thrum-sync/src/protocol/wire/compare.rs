@@ -7,7 +7,7 @@ use std::ops::Bound;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use thrum_core::{
-    Runs, Sum,
+    RangeSet, SetDigest,
     compare::{Listing, LogOf, Numbers, Part, Wanted},
     limits,
 };
@@ -68,7 +68,7 @@ impl About {
             after: Value,
             #[serde(default)]
             upto: String,
-            ranges: Option<Runs>,
+            ranges: Option<RangeSet>,
             #[serde(default)]
             ids: Vec<String>,
         }
@@ -119,9 +119,9 @@ pub fn listing_line(id: &Id, listing: &Listing) -> String {
 pub fn read_numbers(line: &[u8], asked: u64, after: u64) -> Result<Numbers, BadReply> {
     #[derive(Deserialize)]
     struct Wire {
-        held: Runs,
+        held: RangeSet,
         #[serde(default)]
-        purged: Runs,
+        purged: RangeSet,
         #[serde(default)]
         next: u64,
     }
@@ -145,7 +145,7 @@ pub fn read_numbers(line: &[u8], asked: u64, after: u64) -> Result<Numbers, BadR
 pub fn read_listing(line: &[u8], asked: u64, after: &str, upto: &str) -> Result<Listing, BadReply> {
     #[derive(Deserialize)]
     struct Wire {
-        ids: Option<Vec<(String, Sum)>>,
+        ids: Option<Vec<(String, SetDigest)>>,
         parts: Option<Vec<WirePart>>,
     }
     #[derive(Deserialize)]
@@ -153,7 +153,7 @@ pub fn read_listing(line: &[u8], asked: u64, after: &str, upto: &str) -> Result<
         #[serde(default)]
         upto: String,
         count: u64,
-        sum: Sum,
+        sum: SetDigest,
     }
     let wrong = |why: &str| Err(BadReply::Result(why.to_owned()));
     let end = if upto.is_empty() { Bound::Unbounded } else { Bound::Included(upto) };
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_is_asked_is_read_as_it_was_written() {
-        let runs: Runs = [1, 2, 3, 9].into_iter().collect();
+        let runs: RangeSet = [1, 2, 3, 9].into_iter().collect();
         for asked in [
             Asked::Numbers(12),
             Asked::Listing("evt_1".into(), String::new()),
@@ -239,9 +239,9 @@ mod tests {
         let numbers = Numbers { held: [4, 5, 9].into_iter().collect(), purged: [6].into_iter().collect(), next: 9 };
         let id = Some(serde_json::value::RawValue::from_string("7".into()).unwrap());
         assert_eq!(read_numbers(numbers_line(&id, &numbers).as_bytes(), 7, 3).unwrap(), numbers);
-        let ids = Listing::Ids(vec![("a".into(), Sum::of(b"a")), ("b".into(), Sum::of(b"b"))]);
+        let ids = Listing::Ids(vec![("a".into(), SetDigest::of(b"a")), ("b".into(), SetDigest::of(b"b"))]);
         assert_eq!(read_listing(listing_line(&id, &ids).as_bytes(), 7, "", "").unwrap(), ids);
-        let part = |upto: &str| Part { upto: upto.into(), count: 900, sum: Sum::of(b"x") };
+        let part = |upto: &str| Part { upto: upto.into(), count: 900, sum: SetDigest::of(b"x") };
         let parts = Listing::Parts(vec![part("m"), part("")]);
         assert_eq!(read_listing(listing_line(&id, &parts).as_bytes(), 7, "", "").unwrap(), parts);
     }
@@ -262,7 +262,7 @@ mod tests {
         ] {
             assert!(read_numbers(&says(&result), 7, 3).is_err(), "{result}");
         }
-        let sum = Sum::default();
+        let sum = SetDigest::default();
         let part = |upto: &str| json!({"upto": upto, "count": 600, "sum": sum});
         for result in [
             json!({"ids": [["a", sum]]}),

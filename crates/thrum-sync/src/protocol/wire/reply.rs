@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json, value::RawValue};
 use thrum_core::{
-    Heads, Stamp, Sum,
+    Heads, SetDigest, Timestamp,
     compare::{Listing, Numbers},
     exchange::Page,
     limits,
@@ -34,9 +34,9 @@ pub struct Info {
     /// Its highest sequence.
     pub latest: Option<u64>,
     /// The time of its clock.
-    pub time: Option<Stamp>,
+    pub time: Option<Timestamp>,
     /// The digest of its projection, if requested.
-    pub projection: Option<Sum>,
+    pub projection: Option<SetDigest>,
     /// Whether it holds a purge that lies in the future. Reported with the digest.
     pub purge_waits: bool,
 }
@@ -414,8 +414,8 @@ pub fn read_info(line: &[u8], asked: u64) -> Result<Info, BadReply> {
         log_id: Option<String>,
         heads: Option<Heads>,
         latest: Option<u64>,
-        time: Option<Stamp>,
-        projection: Option<Sum>,
+        time: Option<Timestamp>,
+        projection: Option<SetDigest>,
         #[serde(default)]
         purge_waits: bool,
     }

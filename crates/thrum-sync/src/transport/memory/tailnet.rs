@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
     sync::{mpsc, watch},
@@ -179,11 +179,11 @@ impl MemoryNode {
         look(net.machines.get_mut(&self.id).expect("a node of this tailnet"))
     }
 
-    fn up(&self) -> Result<(), Fault> {
-        self.machine(|machine| machine.condition.borrow().fault().map_or(Ok(()), Err))
+    fn up(&self) -> Result<(), Error> {
+        self.machine(|machine| machine.condition.borrow().error().map_or(Ok(()), Err))
     }
 
-    fn open(&self, port: Option<u16>) -> Result<Open, Fault> {
+    fn open(&self, port: Option<u16>) -> Result<Open, Error> {
         self.up()?;
         let (offer, incoming) = mpsc::channel(ACCEPT_QUEUE);
         self.machine(|machine| {
@@ -193,7 +193,7 @@ impl MemoryNode {
             let host = &machine.host;
             let port = match port {
                 Some(port) if !free(&port) => {
-                    return Err(Fault::new(
+                    return Err(Error::new(
                         ErrorKind::Unavailable,
                         format!("cannot listen on {host}:{port}: it is taken"),
                     )
@@ -203,7 +203,7 @@ impl MemoryNode {
                 None => limits::PORTS
                     .clone()
                     .find(free)
-                    .ok_or_else(|| Fault::new(ErrorKind::Unavailable, format!("no port free on {host}")))?,
+                    .ok_or_else(|| Error::new(ErrorKind::Unavailable, format!("no port free on {host}")))?,
             };
             machine.listeners.insert(port, offer);
             Ok(Open { host: machine.host.clone(), port, incoming })
@@ -230,24 +230,24 @@ impl Transport for MemoryNode {
         self.machine(|machine| machine.condition.subscribe())
     }
 
-    fn node_at<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Node>, Fault>> {
+    fn node_at<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Node>, Error>> {
         Box::pin(async move {
             self.up()?;
             match self.net.lock().at(address) {
                 Some(machine) => Ok(Some(machine.node.clone())),
-                None => Err(Fault::new(ErrorKind::NotFound, format!("no node of the tailnet has {address}"))),
+                None => Err(Error::new(ErrorKind::NotFound, format!("no node of the tailnet has {address}"))),
             }
         })
     }
 
-    fn own_node(&self) -> Pending<'_, Result<Option<Node>, Fault>> {
+    fn own_node(&self) -> Pending<'_, Result<Option<Node>, Error>> {
         Box::pin(async move {
             self.up()?;
             Ok(Some(self.node()))
         })
     }
 
-    fn neighbours(&self) -> Pending<'_, Result<Vec<Neighbour>, Fault>> {
+    fn neighbours(&self) -> Pending<'_, Result<Vec<Neighbour>, Error>> {
         Box::pin(async move {
             self.up()?;
             let net = self.net.lock();
@@ -262,26 +262,26 @@ impl Transport for MemoryNode {
         })
     }
 
-    fn path<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Path>, Fault>> {
+    fn path<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Option<Path>, Error>> {
         Box::pin(async move {
             self.up()?;
             let net = self.net.lock();
             let machine = net
                 .at(address)
-                .ok_or_else(|| Fault::new(ErrorKind::NotFound, format!("no node of the tailnet has {address}")))?;
+                .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("no node of the tailnet has {address}")))?;
             Ok(Some(Path { relay: machine.relay.clone(), round_trip: Duration::from_millis(1) }))
         })
     }
 
-    fn listen(&self, port: Option<u16>) -> Pending<'_, Result<Box<dyn Listener>, Fault>> {
+    fn listen(&self, port: Option<u16>) -> Pending<'_, Result<Box<dyn Listener>, Error>> {
         Box::pin(async move { Ok(Box::new(self.open(port)?) as Box<dyn Listener>) })
     }
 
-    fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Fault>> {
+    fn dial<'a>(&'a self, address: &'a str) -> Pending<'a, Result<Conn, Error>> {
         Box::pin(async move {
             self.up()?;
-            let nobody = || Fault::new(ErrorKind::Unavailable, format!("nobody answers at {address}"));
-            let outside = || Fault::new(ErrorKind::Invalid, format!("{address} is not on the tailnet"));
+            let nobody = || Error::new(ErrorKind::Unavailable, format!("nobody answers at {address}"));
+            let outside = || Error::new(ErrorKind::Invalid, format!("{address} is not on the tailnet"));
             let (ours, theirs) = duplex(IN_FLIGHT);
             let target = {
                 let mut net = self.net.lock();

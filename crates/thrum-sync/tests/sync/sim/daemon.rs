@@ -8,7 +8,7 @@ use std::{
 
 use faulty_disk::{Disk, Failure, Image};
 use thrum_core::{Ambient, DaemonKey, exchange::Batch};
-use thrum_store::{Left, OpenOptions, Store, StoreError};
+use thrum_store::{OpenOptions, Store, StoreError, StoreFingerprint};
 use thrum_sync::{
     Log,
     legacy::serving::Askers,
@@ -47,7 +47,7 @@ pub struct Daemon {
     /// Number of disk failures seen.
     failed: u64,
     /// The store fingerprint in `daemon.json`.
-    pub(super) left: Option<Left>,
+    pub(super) left: Option<StoreFingerprint>,
     /// Whether the repository was moved since `daemon.json` was written.
     pub(super) moved: bool,
     /// When a log that began while the daemon was running will be recorded in `daemon.json`.
@@ -69,7 +69,7 @@ pub struct Copied {
     pub(super) image: Image,
     /// The events in it.
     pub(super) events: BTreeSet<String>,
-    pub(super) left: Option<Left>,
+    pub(super) left: Option<StoreFingerprint>,
 }
 
 /// A replicator and its connection.
@@ -161,7 +161,7 @@ impl Daemon {
     /// Records the end of the log beside the database.
     pub(super) fn note_end(&mut self) {
         let (log_id, sequence) = (self.log.id().to_string(), self.log.latest());
-        self.left = self.left.take().map(|left| Left { log_id, sequence, ..left });
+        self.left = self.left.take().map(|left| StoreFingerprint { log_id, sequence, ..left });
         self.follows = None;
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use thrum_core::{Ambient, Stamp};
+use thrum_core::{Ambient, Timestamp};
 use thrum_sync::{intake, protocol::wire::Served, transport::memory::Weather};
 
 use super::{Copied, Message, Sim};
@@ -223,7 +223,7 @@ impl Sim {
     }
 
     /// Purges messages older than this.
-    pub fn purge(&mut self, at: usize, before: Stamp) {
+    pub fn purge(&mut self, at: usize, before: Timestamp) {
         self.act(at, |tx| tx.purge(before));
     }
 

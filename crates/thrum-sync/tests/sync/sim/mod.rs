@@ -13,7 +13,7 @@ mod watcher;
 
 use std::{collections::BTreeMap, hash::Hash, sync::atomic::Ordering, time::Duration};
 
-use thrum_core::{Ambient, Stamp, limits};
+use thrum_core::{Ambient, Timestamp, limits};
 use thrum_store::{StoreError, Tx};
 use thrum_sync::{
     Log, Now,
@@ -129,15 +129,15 @@ impl Sim {
 
     fn now(&self, at: usize) -> Now {
         let daemon = &self.daemons[at];
-        let base = Stamp::from_nanos(1_774_717_513_000_000_000 + daemon.skew);
+        let base = Timestamp::from_nanos(1_774_717_513_000_000_000 + daemon.skew);
         let now = Now { tick: self.tick, at: base.plus(self.tick) };
         daemon.world.nanos.store(now.at.nanos(), Ordering::Relaxed);
         now
     }
 
     /// Returns the time of all clocks that are not skewed.
-    pub fn wall(&self) -> Stamp {
-        Stamp::from_nanos(1_774_717_513_000_000_000).plus(self.tick)
+    pub fn wall(&self) -> Timestamp {
+        Timestamp::from_nanos(1_774_717_513_000_000_000).plus(self.tick)
     }
 
     /// Writes an event of a Go agent now.
@@ -196,14 +196,14 @@ impl Sim {
     }
 
     /// Returns an instant some seconds ago that is not in the future for any daemon's clock.
-    pub fn some_time_ago(&mut self) -> Stamp {
+    pub fn some_time_ago(&mut self) -> Timestamp {
         let seconds = self.random(40) as u64;
         let slowest = (0..self.daemons.len()).map(|at| self.now(at).at).min().unwrap();
         slowest.minus(Duration::from_secs(seconds))
     }
 
     /// Returns an instant in the past of one daemon's clock.
-    pub fn a_moment_ago(&mut self, at: usize) -> Stamp {
+    pub fn a_moment_ago(&mut self, at: usize) -> Timestamp {
         let seconds = self.random(40) as u64;
         self.now(at).at.minus(Duration::from_secs(seconds))
     }

@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use thrum_core::{Stamp, limits};
+use thrum_core::{Timestamp, limits};
 use thrum_sync::Log;
 
 use super::watcher::Purges;
 use crate::kit::StoreLog;
 
 /// Order of changes: by time, then by event id.
-type Rank = (Stamp, String);
+type Rank = (Timestamp, String);
 
 #[derive(Default)]
 struct Message {
@@ -71,7 +71,7 @@ fn read(log: &StoreLog) -> BTreeMap<String, Message> {
         let event: Value = serde_json::from_str(&row.body).unwrap();
         let (Some(id), Some(at)) = (
             event["message_id"].as_str().filter(|id| id.len() <= limits::MAX_FOREIGN_ID_BYTES),
-            event["timestamp"].as_str().and_then(Stamp::parse),
+            event["timestamp"].as_str().and_then(Timestamp::parse),
         ) else {
             continue;
         };

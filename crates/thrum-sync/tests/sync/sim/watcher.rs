@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use thrum_core::{Stamp, exchange::Row, ids};
+use thrum_core::{Timestamp, exchange::Row, ids};
 use thrum_sync::Log;
 
 use crate::kit::StoreLog;
@@ -33,7 +33,7 @@ pub struct Watcher {
 /// The effect of purges: everything before an instant, and the messages that they name.
 #[derive(Clone, Debug, Default)]
 pub struct Purges {
-    pub before: Stamp,
+    pub before: Timestamp,
     named: BTreeSet<String>,
 }
 
@@ -55,13 +55,13 @@ impl Purges {
 pub struct Seen {
     pub id: String,
     pub kind: String,
-    pub at: Stamp,
+    pub at: Timestamp,
     pub target: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Shown {
-    Here { edited: Option<Stamp>, deleted: Option<Stamp> },
+    Here { edited: Option<Timestamp>, deleted: Option<Timestamp> },
     Gone,
 }
 
@@ -77,7 +77,7 @@ impl Seen {
             "agent.session.start" | "agent.session.end" => text("session_id"),
             _ => None,
         };
-        let at = text("timestamp").and_then(|at| Stamp::parse(&at)).unwrap_or(Stamp::ZERO);
+        let at = text("timestamp").and_then(|at| Timestamp::parse(&at)).unwrap_or(Timestamp::ZERO);
         Self { id: row.id.clone(), kind: row.kind.clone(), at, target }
     }
 
@@ -144,7 +144,8 @@ impl Watcher {
             );
             return;
         }
-        if let Some(cutoff) = event["cutoff"].as_str().and_then(Stamp::parse).filter(|_| seen.kind == "purge.executed")
+        if let Some(cutoff) =
+            event["cutoff"].as_str().and_then(Timestamp::parse).filter(|_| seen.kind == "purge.executed")
         {
             let named = event["ahead"].as_array().into_iter().flatten().filter_map(|id| id.as_str().map(str::to_owned));
             self.purged.add(&Purges { before: cutoff.min(seen.at), named: named.collect() });

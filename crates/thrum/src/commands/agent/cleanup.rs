@@ -1,7 +1,7 @@
 //! `thrum agent cleanup`: finds agents that were left behind, and deletes them on request.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, name};
+use thrum_core::{Error, name};
 
 use super::delete::confirm;
 use crate::{
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     threshold: u32,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Cleaned>, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Cleaned>, Error> {
     let mut client = cx.daemon()?;
     let params = |force: bool| json!({"dry_run": !force, "force": force, "threshold": args.threshold});
     if args.force {

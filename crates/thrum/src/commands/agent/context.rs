@@ -1,7 +1,7 @@
 //! `thrum agent context`: what is going on in open sessions.
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{
     commands::{
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     file: Option<String>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Contexts>, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Contexts>, Error> {
     let agent = args.agent.as_deref().map(known::bare);
     let file = args.file.as_deref().map(|file| repo_path(file, cx)).transpose()?;
     let params = json!({"agent_id": agent, "branch": args.branch, "file": file});

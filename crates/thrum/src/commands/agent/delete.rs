@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, name};
+use thrum_core::{Error, ErrorKind, name};
 use thrum_daemon::worktrees;
 
 use crate::{
@@ -36,7 +36,7 @@ pub(crate) struct Deleted {
     files: Vec<PathBuf>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Deleted, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Deleted, Error> {
     let name = args.name.strip_prefix('@').unwrap_or(&args.name);
     // The name becomes part of a path.
     name::check_agent(name)?;
@@ -58,9 +58,9 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Deleted, Fault> {
 }
 
 /// Asks for confirmation on a terminal. Without one, only a flag can confirm.
-pub(in crate::commands) fn confirm(question: &str, cx: &Context) -> Result<(), Fault> {
+pub(in crate::commands) fn confirm(question: &str, cx: &Context) -> Result<(), Error> {
     let Some(answer) = cx.output.ask(&format!("{question} [y/N] ")) else {
-        return Err(Fault::new(
+        return Err(Error::new(
             ErrorKind::Invalid,
             "a deletion is for good, and standard input is no terminal to ask on",
         )
@@ -69,7 +69,7 @@ pub(in crate::commands) fn confirm(question: &str, cx: &Context) -> Result<(), F
     if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
         Ok(())
     } else {
-        Err(Fault::new(ErrorKind::Refused, "nothing was deleted"))
+        Err(Error::new(ErrorKind::Refused, "nothing was deleted"))
     }
 }
 

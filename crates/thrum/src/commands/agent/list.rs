@@ -1,7 +1,7 @@
 //! `thrum agent list`: lists the registered agents.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, name};
+use thrum_core::{Error, name};
 
 use super::context;
 use crate::{
@@ -38,7 +38,7 @@ pub(crate) struct List {
     contexts: Option<Answer<Contexts>>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<List, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<List, Error> {
     let mut client = cx.daemon()?;
     let agents: Answer<Agents> = client.call("agent.list", json!({"role": args.role, "module": args.module}))?;
     let mut contexts: Option<Answer<Contexts>> =

@@ -6,7 +6,7 @@ mod delete;
 mod list;
 
 pub(super) use delete::confirm;
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{
     commands::{register, session, whoami},
@@ -46,7 +46,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Error> {
         match self {
             Self::List(args) => boxed(list::run(&args, cx)),
             Self::Context(args) => boxed(context::run(&args, cx)),

@@ -16,7 +16,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 
 use super::{
     figures::{Ended, Figures},
@@ -148,7 +148,7 @@ fn control_characters() -> Log {
 ///
 /// # Errors
 /// Fails if a daemon cannot be started or refuses a message.
-pub(super) fn measure(stage: &Stage, step: &dyn Fn(&str), figures: &mut Figures) -> Result<(), Fault> {
+pub(super) fn measure(stage: &Stage, step: &dyn Fn(&str), figures: &mut Figures) -> Result<(), Error> {
     for Case { name, place, log, asks } in &CASES {
         step(name);
         let place = stage.repository(place)?;
@@ -193,7 +193,7 @@ fn send_until_read(
     agent: &Agent,
     events: usize,
     began: Instant,
-) -> Result<(Vec<Duration>, Ended), Fault> {
+) -> Result<(Vec<Duration>, Ended), Error> {
     let (mut sending, mut looking) = (agent.connect()?, place.connect()?);
     let (mut times, mut looked) = (Vec::new(), Instant::now());
     let mut ended = Ended { taken: 0, is_over_quota: false, after: None };
@@ -217,8 +217,8 @@ fn send_until_read(
 
 /// Calls `method` repeatedly, as other clients would. Answers are read and discarded: the cost of parsing them is not
 /// measured here.
-fn ask_again_and_again(place: &Place, method: &str, began: Instant) -> Result<(), Fault> {
-    let cannot = |error: io::Error| Fault::new(ErrorKind::Failed, format!("{method} was not answered: {error}"));
+fn ask_again_and_again(place: &Place, method: &str, began: Instant) -> Result<(), Error> {
+    let cannot = |error: io::Error| Error::new(ErrorKind::Failed, format!("{method} was not answered: {error}"));
     let params = json!({"include_offline": true, "caller_agent_id": "ann", "for_agent": "ann", "timeout_ms": 100});
     let request = format!("{}\n", json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}));
     let stream = UnixStream::connect(place.socket()?).map_err(cannot)?;
@@ -261,7 +261,7 @@ struct Rates {
 }
 
 impl Load {
-    fn begin(place: &Place) -> Result<Self, Fault> {
+    fn begin(place: &Place) -> Result<Self, Error> {
         let pid = ours::health(place)?.pid;
         let used = |pid| ours::cpu(pid).unwrap_or_default();
         let written = written(pid).unwrap_or_default();
@@ -286,7 +286,7 @@ fn written(pid: u32) -> Option<u64> {
 
 /// Sends messages one after the other while `threads` other threads together use as much processor time, and one writes
 /// as much, as in `load`.
-fn send_beside_others(place: &Place, agent: &Agent, load: &Rates, threads: usize) -> Result<Vec<Duration>, Fault> {
+fn send_beside_others(place: &Place, agent: &Agent, load: &Rates, threads: usize) -> Result<Vec<Duration>, Error> {
     let share = ((load.daemon + load.here) / threads as f64).clamp(0.01, 1.0);
     let began = Instant::now();
     let compute = || {
@@ -331,7 +331,7 @@ fn send_beside_others(place: &Place, agent: &Agent, load: &Rates, threads: usize
 }
 
 /// The daemon's peak resident memory in bytes; `None` if the system has no `/proc`.
-fn peak(place: &Place) -> Result<Option<u64>, Fault> {
+fn peak(place: &Place) -> Result<Option<u64>, Error> {
     let Ok(status) = fs::read_to_string(format!("/proc/{}/status", ours::health(place)?.pid)) else { return Ok(None) };
     let kilobytes = status
         .lines()

@@ -1,6 +1,6 @@
 //! Sends the same requests to our daemons and to two other ones, and reports the ratios.
 
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use super::{
     figures::Figures,
@@ -19,8 +19,8 @@ pub(super) fn compare(
     others: (&Agent, &Agent),
     number: usize,
     figures: &mut Figures,
-) -> Result<(), Fault> {
-    let mut times = |what: &str, measure: &dyn Fn(&Agent) -> Result<_, Fault>| -> Result<(), Fault> {
+) -> Result<(), Error> {
+    let mut times = |what: &str, measure: &dyn Fn(&Agent) -> Result<_, Error>| -> Result<(), Error> {
         figures.times_against(what, &measure(ours.0)?, &measure(others.0)?);
         Ok(())
     };

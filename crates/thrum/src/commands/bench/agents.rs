@@ -12,7 +12,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 use super::{
     figures::Figures,
@@ -46,7 +46,7 @@ const IDLE: Duration = Duration::from_secs(3);
 const MESSAGE: &str = "The login form now validates e-mail addresses on the server as well. Could you look at src/login.rs before I merge it? \
                        The tests pass; I am not sure about the redirect after an error.";
 
-pub(super) fn measure(stage: &Stage, number: usize, step: &impl Fn(&str), figures: &mut Figures) -> Result<(), Fault> {
+pub(super) fn measure(stage: &Stage, number: usize, step: &impl Fn(&str), figures: &mut Figures) -> Result<(), Error> {
     let number = number.clamp(LEAST, MOST);
     let (left, right) = (stage.repository("left")?, stage.repository("right")?);
     left.run(&["quickstart", "--name", "ann", "--role", "writer", "--module", "bench"])?;
@@ -80,13 +80,13 @@ pub(super) fn measure(stage: &Stage, number: usize, step: &impl Fn(&str), figure
     }
 
     step("the MCP server");
-    let mut calls = |name: &str, arguments: &Value| -> Result<Times, Fault> {
+    let mut calls = |name: &str, arguments: &Value| -> Result<Times, Error> {
         let one = |_| {
             let began = Instant::now();
             call(&mut server, name, arguments)?;
             Ok(began.elapsed())
         };
-        Ok(Times::new((0..number).map(one).collect::<Result<_, Fault>>()?))
+        Ok(Times::new((0..number).map(one).collect::<Result<_, Error>>()?))
     };
     let send = json!({"to": "@ann@left", "content": MESSAGE});
     figures.times("tools/call send_message", &calls("send_message", &send)?);
@@ -126,7 +126,7 @@ struct Office<'a> {
 
 impl Office<'_> {
     /// Sends `number` messages to `bob` and waits until each has arrived.
-    fn write(&mut self, number: usize) -> Result<(), Fault> {
+    fn write(&mut self, number: usize) -> Result<(), Error> {
         for _ in 0..number {
             let sent = self.ann.send_text(&mut self.sending, MESSAGE)?;
             latency::arrival(&mut self.watching, "message.create", &sent.message_id)?;
@@ -135,7 +135,7 @@ impl Office<'_> {
     }
 
     /// Starts a hook of the session and writes its payload.
-    fn begin(&self, event: &str, payload: &Value) -> Result<Child, Fault> {
+    fn begin(&self, event: &str, payload: &Value) -> Result<Child, Error> {
         let mut all = json!({"session_id": "bench", "cwd": self.place.dir, "hook_event_name": name(event)});
         if let (Some(all), Some(payload)) = (all.as_object_mut(), payload.as_object()) {
             all.extend(payload.clone());
@@ -155,12 +155,12 @@ impl Office<'_> {
     }
 
     /// Runs a hook and returns its output.
-    fn hook(&self, event: &str, payload: &Value) -> Result<String, Fault> {
+    fn hook(&self, event: &str, payload: &Value) -> Result<String, Error> {
         let output = self.begin(event, payload)?.wait_with_output().map_err(failed("run a hook"))?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    fn hooks(&self, event: &str, payload: &Value, number: usize) -> Result<Times, Fault> {
+    fn hooks(&self, event: &str, payload: &Value, number: usize) -> Result<Times, Error> {
         let one = |_| {
             let began = Instant::now();
             let said = self.hook(event, payload)?;
@@ -168,7 +168,7 @@ impl Office<'_> {
             if said.is_empty() {
                 Ok(took)
             } else {
-                Err(Fault::new(ErrorKind::Failed, format!("hook {event} had something to say: {said}")))
+                Err(Error::new(ErrorKind::Failed, format!("hook {event} had something to say: {said}")))
             }
         };
         (0..number).map(one).collect::<Result<_, _>>().map(Times::new)
@@ -176,7 +176,7 @@ impl Office<'_> {
 
     /// Wakes the idle session `number` times. Returns the first text, and how long each wake took from the request on
     /// the other daemon.
-    fn wakes(&mut self, number: usize) -> Result<(String, Times), Fault> {
+    fn wakes(&mut self, number: usize) -> Result<(String, Times), Error> {
         let (mut first, mut times) = (String::new(), Vec::with_capacity(number));
         for _ in 0..number {
             let mut waiter = Waiter(self.begin("wait", &json!({"source": "startup"}))?);
@@ -200,13 +200,13 @@ struct Waiter(Child);
 
 impl Waiter {
     /// Returns the output, and records the time until its first line in `times`.
-    fn text(&mut self, times: &mut Vec<Duration>, began: Instant) -> Result<String, Fault> {
+    fn text(&mut self, times: &mut Vec<Duration>, began: Instant) -> Result<String, Error> {
         let Some(stderr) = self.0.stderr.take() else { return Ok(String::new()) };
         let (mut stderr, mut text) = (BufReader::new(stderr), String::new());
         stderr.read_line(&mut text).map_err(failed("read from a hook"))?;
         times.push(began.elapsed());
         stderr.read_to_string(&mut text).map_err(failed("read from a hook"))?;
-        if text.is_empty() { Err(Fault::new(ErrorKind::Failed, "the waiter ended without a word")) } else { Ok(text) }
+        if text.is_empty() { Err(Error::new(ErrorKind::Failed, "the waiter ended without a word")) } else { Ok(text) }
     }
 }
 
@@ -232,20 +232,20 @@ fn told(answer: &str) -> String {
     answer["hookSpecificOutput"]["additionalContext"].as_str().unwrap_or_default().to_owned()
 }
 
-fn mcp(place: &Place) -> Result<Client, Fault> {
+fn mcp(place: &Place) -> Result<Client, Error> {
     Client::start(&mut place.command(&["mcp", "serve"])?, PATIENCE).map_err(of_server)
 }
 
-fn asked(server: &mut Client, method: &str, params: &Value) -> Result<(Value, usize), Fault> {
+fn asked(server: &mut Client, method: &str, params: &Value) -> Result<(Value, usize), Error> {
     server.ask(method, params).map_err(of_server)
 }
 
 /// Calls a tool and returns its result.
-fn call(server: &mut Client, name: &str, arguments: &Value) -> Result<Value, Fault> {
+fn call(server: &mut Client, name: &str, arguments: &Value) -> Result<Value, Error> {
     let (result, _) = asked(server, "tools/call", &json!({"name": name, "arguments": arguments}))?;
     if result["isError"] == true { Err(of_server(result["content"][0]["text"].to_string())) } else { Ok(result) }
 }
 
-fn of_server(why: String) -> Fault {
-    Fault::new(ErrorKind::Failed, format!("the MCP server: {why}"))
+fn of_server(why: String) -> Error {
+    Error::new(ErrorKind::Failed, format!("the MCP server: {why}"))
 }

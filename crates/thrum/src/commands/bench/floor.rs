@@ -9,7 +9,7 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags};
-use thrum_core::{Ambient, DaemonKey, ErrorKind, Fault, Stamp};
+use thrum_core::{Ambient, DaemonKey, Error, ErrorKind, Timestamp};
 
 use super::figures::Figures;
 use crate::commands::demo::{
@@ -24,13 +24,13 @@ const RUNS: usize = 500;
 /// Maximum number of rows for SQLite.
 const ROWS: u32 = 20_000;
 
-pub(super) fn measure(stage: &Stage, place: &Place, figures: &mut Figures) -> Result<(), Fault> {
+pub(super) fn measure(stage: &Stage, place: &Place, figures: &mut Figures) -> Result<(), Error> {
     figures.times(
         "limit: one durable write (fdatasync of 4 KiB)",
         &durable_writes(stage).map_err(failed("write durably"))?,
     );
     let (rows, took) = batch_insert(stage, place)
-        .map_err(|error| Fault::new(ErrorKind::Failed, format!("SQLite cannot be measured: {error}")))?;
+        .map_err(|error| Error::new(ErrorKind::Failed, format!("SQLite cannot be measured: {error}")))?;
     figures.per_second("limit: SQLite, the same rows in one transaction", rows, took);
     figures.times("limit: a round trip on a Unix socket", &round_trips().map_err(failed("use a socket"))?);
     figures.times("limit: one signature", &signatures());
@@ -105,8 +105,8 @@ fn round_trips() -> std::io::Result<Times> {
 fn signatures() -> Times {
     struct Fixed;
     impl Ambient for Fixed {
-        fn now(&mut self) -> Stamp {
-            Stamp::ZERO
+        fn now(&mut self) -> Timestamp {
+            Timestamp::ZERO
         }
         fn fill(&mut self, buffer: &mut [u8]) {
             buffer.fill(7);

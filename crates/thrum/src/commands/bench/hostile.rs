@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 
 use super::work::Daemon;
 use crate::shapes::Pairing;
@@ -69,9 +69,9 @@ impl Log {
 
 /// Pairs a peer that serves `log` with a daemon, and announces it to the daemon. The peer's threads end with the
 /// process.
-pub(super) fn join(daemon: &impl Daemon, log: Log) -> Result<(), Fault> {
+pub(super) fn join(daemon: &impl Daemon, log: Log) -> Result<(), Error> {
     let cannot =
-        |error: std::io::Error| Fault::new(ErrorKind::Failed, format!("the hostile peer cannot be played: {error}"));
+        |error: std::io::Error| Error::new(ErrorKind::Failed, format!("the hostile peer cannot be played: {error}"));
     let mut inviting = daemon.connect()?;
     let pairing: Pairing = inviting.call("peer.start_pairing", json!({"transport": "local"}))?;
     let listener = TcpListener::bind("127.0.0.1:0").map_err(cannot)?;
@@ -92,7 +92,7 @@ pub(super) fn join(daemon: &impl Daemon, log: Log) -> Result<(), Fault> {
     let joined = joined.map_err(cannot)?;
     let token = &joined["result"]["token"];
     if !token.is_string() {
-        return Err(Fault::new(ErrorKind::Failed, format!("the hostile peer was not taken: {joined}")));
+        return Err(Error::new(ErrorKind::Failed, format!("the hostile peer was not taken: {joined}")));
     }
     let notify = json!({"token": token, "daemon_id": ID, "latest_seq": latest, "event_count": latest});
     ask(&pairing.address, "sync.notify", &notify).map_err(cannot)?;

@@ -16,7 +16,7 @@ mod work;
 
 use std::path::PathBuf;
 
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 use self::{
     figures::Figures,
@@ -70,7 +70,7 @@ const BY_EIGHT: usize = 8000;
 /// Maximum number of runs of each command.
 const COMMANDS: usize = 40;
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Error> {
     let others = two(&args.against, "--against")?;
     let on_tailnet = two(&args.tailnet, "--tailnet")?;
     let messages = args.messages as usize;
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Fault> {
         return Ok(figures);
     }
     // Connect first: an unusable socket should be reported at once, not after a minute.
-    let others = others.map(|(one, two)| Ok::<_, Fault>((Agent::visiting(one)?, Agent::visiting(two)?))).transpose()?;
+    let others = others.map(|(one, two)| Ok::<_, Error>((Agent::visiting(one)?, Agent::visiting(two)?))).transpose()?;
 
     let stage = Stage::open("bench")?;
     let (left, right) = (stage.repository("left")?, stage.repository("right")?);
@@ -153,17 +153,17 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Fault> {
 }
 
 /// Returns the two sockets of an option, or `None` if it was not given.
-fn two<'a>(sockets: &'a [PathBuf], flag: &str) -> Result<Option<(&'a PathBuf, &'a PathBuf)>, Fault> {
+fn two<'a>(sockets: &'a [PathBuf], flag: &str) -> Result<Option<(&'a PathBuf, &'a PathBuf)>, Error> {
     match sockets {
         [] => Ok(None),
         [one, two] => Ok(Some((one, two))),
-        _ => Err(Fault::new(ErrorKind::Invalid, format!("{flag} takes two sockets"))
+        _ => Err(Error::new(ErrorKind::Invalid, format!("{flag} takes two sockets"))
             .hint(format!("{flag} /a/.thrum/var/thrum.sock,/b/.thrum/var/thrum.sock"))),
     }
 }
 
 impl Daemon for crate::commands::demo::stage::Place {
-    fn socket(&self) -> Result<PathBuf, Fault> {
+    fn socket(&self) -> Result<PathBuf, Error> {
         Ok(self.repo()?.socket())
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 
 use super::work::{self, Agent, Beside, Daemon};
 use crate::{
@@ -33,12 +33,12 @@ pub(super) struct CaughtUp {
     pub(super) took: Duration,
 }
 
-pub(super) fn health(daemon: &impl Daemon) -> Result<Health, Fault> {
+pub(super) fn health(daemon: &impl Daemon) -> Result<Health, Error> {
     daemon.connect()?.call("health", json!({}))
 }
 
 /// Registers another agent with the daemon.
-pub(super) fn agent(daemon: &impl Daemon, name: &str) -> Result<(), Fault> {
+pub(super) fn agent(daemon: &impl Daemon, name: &str) -> Result<(), Error> {
     daemon
         .connect()?
         .call::<Value>("agent.register", json!({"name": name, "role": "reader", "module": "bench", "force": true}))?;
@@ -46,7 +46,7 @@ pub(super) fn agent(daemon: &impl Daemon, name: &str) -> Result<(), Fault> {
 }
 
 /// Measures `daemon start` as a whole command, each after a stop.
-pub(super) fn starts(place: &Place, number: usize) -> Result<Times, Fault> {
+pub(super) fn starts(place: &Place, number: usize) -> Result<Times, Error> {
     let mut times = Vec::with_capacity(number);
     for _ in 0..number.max(1) {
         place.run(&["daemon", "stop"])?;
@@ -58,7 +58,7 @@ pub(super) fn starts(place: &Place, number: usize) -> Result<Times, Fault> {
 }
 
 /// The daemon's resident memory in bytes; `None` if the system has no `/proc`.
-pub(super) fn memory(daemon: &impl Daemon) -> Result<Option<u64>, Fault> {
+pub(super) fn memory(daemon: &impl Daemon) -> Result<Option<u64>, Error> {
     Ok(resident(health(daemon)?.pid))
 }
 
@@ -82,7 +82,7 @@ fn of_status(pid: u32, name: &str) -> Option<u64> {
 }
 
 /// The size of the daemon's database on disk, in bytes.
-pub(super) fn bytes_on_disk(place: &Place) -> Result<u64, Fault> {
+pub(super) fn bytes_on_disk(place: &Place) -> Result<u64, Error> {
     let mut bytes = 0;
     for name in ["messages.db", "messages.db-wal"] {
         let path = place.repo()?.var().join(name);
@@ -92,7 +92,7 @@ pub(super) fn bytes_on_disk(place: &Place) -> Result<u64, Fault> {
 }
 
 /// Measures the daemon's processor time per message during `work`.
-pub(super) fn with_cpu(place: &Place, work: impl FnOnce() -> Result<Beside, Fault>) -> Result<Cost, Fault> {
+pub(super) fn with_cpu(place: &Place, work: impl FnOnce() -> Result<Beside, Error>) -> Result<Cost, Error> {
     let pid = health(place)?.pid;
     let before = cpu(pid);
     let beside = work()?;
@@ -110,7 +110,7 @@ pub(super) fn cpu(pid: u32) -> Option<Duration> {
 }
 
 /// Measures whole commands, from the start of the process to its end.
-pub(super) fn commands(place: &Place, args: &[&str], number: usize) -> Result<Times, Fault> {
+pub(super) fn commands(place: &Place, args: &[&str], number: usize) -> Result<Times, Error> {
     let mut times = Vec::with_capacity(number);
     for _ in 0..number.max(1) {
         let began = Instant::now();
@@ -127,7 +127,7 @@ pub(super) fn catch_up(
     empty: &impl Daemon,
     least: u64,
     transport: &str,
-) -> Result<CaughtUp, Fault> {
+) -> Result<CaughtUp, Error> {
     let (full, writer) = full;
     let missing = usize::try_from(least.saturating_sub(health(full)?.events)).unwrap_or(usize::MAX);
     let writers = 16;
@@ -144,16 +144,16 @@ pub(super) fn catch_up(
             break began.elapsed();
         }
         if began.elapsed() > STUCK {
-            return Err(Fault::new(ErrorKind::Failed, format!("only {} of {events} events arrived", health.events)));
+            return Err(Error::new(ErrorKind::Failed, format!("only {} of {events} events arrived", health.events)));
         }
         thread::sleep(LOOK);
     };
-    joined.join().map_err(|_| Fault::new(ErrorKind::Failed, "the joining side panicked"))??;
+    joined.join().map_err(|_| Error::new(ErrorKind::Failed, "the joining side panicked"))??;
     Ok(CaughtUp { events, took })
 }
 
 /// Pairs the daemons of two connections over a transport.
-pub(super) fn pair(mut inviting: Client, mut joining: Client, transport: &str) -> Result<(), Fault> {
+pub(super) fn pair(mut inviting: Client, mut joining: Client, transport: &str) -> Result<(), Error> {
     let pairing: Pairing = inviting.call("peer.start_pairing", json!({"transport": transport}))?;
     let within = limits::DIAL + limits::PAIR + limits::FIRST_EXCHANGE;
     joining

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use super::{
     figures::Figures,
@@ -20,7 +20,7 @@ pub(super) fn measure(
     messages: usize,
     step: &dyn Fn(&str),
     figures: &mut Figures,
-) -> Result<(), Fault> {
+) -> Result<(), Error> {
     let (one, other) = daemons;
     let (writer, _) = (Agent::visiting(one)?, Agent::visiting(other)?);
     for (which, daemon) in [("the first", one), ("the second", other)] {
@@ -48,7 +48,7 @@ pub(super) fn measure(
 const PINGS: usize = 20;
 
 /// Pings the most recently paired peer. Returns the round-trip times and the network path.
-fn round_trips(daemon: &PathBuf, number: usize) -> Result<(Times, String), Fault> {
+fn round_trips(daemon: &PathBuf, number: usize) -> Result<(Times, String), Error> {
     let mut client = daemon.connect()?;
     let peers: Vec<Value> = client.call("peer.list", json!({}))?;
     let name = peers.last().and_then(|peer| peer["name"].as_str()).unwrap_or_default().to_owned();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 use crate::{
     client::{Client, cannot_connect},
@@ -25,10 +25,10 @@ const LOOK: Duration = Duration::from_micros(200);
 /// A running daemon that can be connected to.
 pub(super) trait Daemon {
     /// The path of the daemon's socket.
-    fn socket(&self) -> Result<PathBuf, Fault>;
+    fn socket(&self) -> Result<PathBuf, Error>;
 
     /// Opens a new connection to the daemon.
-    fn connect(&self) -> Result<Client, Fault> {
+    fn connect(&self) -> Result<Client, Error> {
         let socket = self.socket()?;
         Client::connect(&socket).map_err(|error| cannot_connect(&socket, &error))
     }
@@ -36,7 +36,7 @@ pub(super) trait Daemon {
 
 /// A daemon that the user started, given by its socket.
 impl Daemon for PathBuf {
-    fn socket(&self) -> Result<PathBuf, Fault> {
+    fn socket(&self) -> Result<PathBuf, Error> {
         Ok(self.clone())
     }
 }
@@ -56,12 +56,12 @@ pub(super) struct Beside {
 
 impl Agent {
     /// An agent of one of our own daemons.
-    pub(super) fn of(daemon: &impl Daemon, name: &str, to: &str) -> Result<Self, Fault> {
+    pub(super) fn of(daemon: &impl Daemon, name: &str, to: &str) -> Result<Self, Error> {
         Ok(Self { socket: daemon.socket()?, name: name.to_owned(), to: format!("@{to}") })
     }
 
     /// Registers a new agent with a daemon that the user started.
-    pub(super) fn visiting(socket: &Path) -> Result<Self, Fault> {
+    pub(super) fn visiting(socket: &Path) -> Result<Self, Error> {
         let agent = Self { socket: socket.to_owned(), name: "bench".to_owned(), to: "@bench".to_owned() };
         let mut client = agent.connect()?;
         client.call::<Value>(
@@ -72,21 +72,21 @@ impl Agent {
         Ok(agent)
     }
 
-    pub(super) fn connect(&self) -> Result<Client, Fault> {
+    pub(super) fn connect(&self) -> Result<Client, Error> {
         Client::connect(&self.socket).map_err(|error| cannot_connect(&self.socket, &error))
     }
 
-    pub(super) fn send(&self, client: &mut Client) -> Result<Sent, Fault> {
+    pub(super) fn send(&self, client: &mut Client) -> Result<Sent, Error> {
         self.send_text(client, &"x".repeat(200))
     }
 
-    pub(super) fn send_text(&self, client: &mut Client, text: &str) -> Result<Sent, Fault> {
+    pub(super) fn send_text(&self, client: &mut Client, text: &str) -> Result<Sent, Error> {
         client.call("message.send", json!({"content": text, "mentions": [self.to], "caller_agent_id": self.name}))
     }
 }
 
 /// Runs `work` `number` times, one after the other, and returns how long each took.
-fn repeated(number: usize, mut work: impl FnMut() -> Result<(), Fault>) -> Result<Vec<Duration>, Fault> {
+fn repeated(number: usize, mut work: impl FnMut() -> Result<(), Error>) -> Result<Vec<Duration>, Error> {
     (0..number)
         .map(|_| {
             let began = Instant::now();
@@ -97,13 +97,13 @@ fn repeated(number: usize, mut work: impl FnMut() -> Result<(), Fault>) -> Resul
 }
 
 /// Measures `message.send` with one writer.
-pub(super) fn send_one_by_one(agent: &Agent, number: usize) -> Result<Times, Fault> {
+pub(super) fn send_one_by_one(agent: &Agent, number: usize) -> Result<Times, Error> {
     let mut client = agent.connect()?;
     repeated(number, || agent.send(&mut client).map(|_| ())).map(Times::new)
 }
 
 /// Measures `message.send` with several concurrent writers, each with its own connection.
-pub(super) fn send_beside(agent: &Agent, writers: usize, each: usize) -> Result<Beside, Fault> {
+pub(super) fn send_beside(agent: &Agent, writers: usize, each: usize) -> Result<Beside, Error> {
     let ready = &Barrier::new(writers + 1);
     thread::scope(|scope| {
         let connected = (0..writers).map(|_| agent.connect()).collect::<Result<Vec<_>, _>>()?;
@@ -120,14 +120,14 @@ pub(super) fn send_beside(agent: &Agent, writers: usize, each: usize) -> Result<
         let began = Instant::now();
         let mut all = Vec::new();
         for handle in handles {
-            all.extend(handle.join().map_err(|_| Fault::new(ErrorKind::Failed, "a writer panicked"))??);
+            all.extend(handle.join().map_err(|_| Error::new(ErrorKind::Failed, "a writer panicked"))??);
         }
         Ok(Beside { times: Times::new(all), took: began.elapsed() })
     })
 }
 
 /// Measures `message.get` of one message.
-pub(super) fn get(agent: &Agent, number: usize) -> Result<Times, Fault> {
+pub(super) fn get(agent: &Agent, number: usize) -> Result<Times, Error> {
     let mut client = agent.connect()?;
     let message_id = agent.send(&mut client)?.message_id;
     let params = json!({"message_id": message_id, "caller_agent_id": agent.name});
@@ -135,14 +135,14 @@ pub(super) fn get(agent: &Agent, number: usize) -> Result<Times, Fault> {
 }
 
 /// Measures `message.list` of the newest ten.
-pub(super) fn list(agent: &Agent, number: usize) -> Result<Times, Fault> {
+pub(super) fn list(agent: &Agent, number: usize) -> Result<Times, Error> {
     let mut client = agent.connect()?;
     let params = json!({"page_size": 10, "page": 1, "sort_order": "desc", "caller_agent_id": agent.name});
     repeated(number, || client.call::<Value>("message.list", &params).map(|_| ())).map(Times::new)
 }
 
 /// Measures the time from the request on one daemon until the other one returns the message.
-pub(super) fn arrivals(from: &Agent, to: &Agent, number: usize) -> Result<Times, Fault> {
+pub(super) fn arrivals(from: &Agent, to: &Agent, number: usize) -> Result<Times, Error> {
     let (mut sending, mut looking) = (from.connect()?, to.connect()?);
     let mut times = Vec::with_capacity(number);
     for _ in 0..number {
@@ -153,7 +153,7 @@ pub(super) fn arrivals(from: &Agent, to: &Agent, number: usize) -> Result<Times,
             .is_err()
         {
             if began.elapsed() > LOST {
-                return Err(Fault::new(
+                return Err(Error::new(
                     ErrorKind::Failed,
                     format!("{message_id} did not arrive within {} s", LOST.as_secs()),
                 )

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use thrum_core::{ErrorKind, Fault, name::printable};
+use thrum_core::{Error, ErrorKind, name::printable};
 
 use crate::{context::Context, output::Output, render::Silent};
 
@@ -34,30 +34,30 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How far back to look for lines, in bytes; a log file has ten times as much.
 const MOST_BYTES: u64 = 1 << 20;
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Silent, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Silent, Error> {
     let path = cx.repo()?.log_file();
     let mut log = match Log::open(&path) {
         Ok(log) => log,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(Fault::new(ErrorKind::NotFound, "there is no log yet").hint("thrum daemon start"));
+            return Err(Error::new(ErrorKind::NotFound, "there is no log yet").hint("thrum daemon start"));
         }
-        Err(error) => return Err(fault(&path, &error)),
+        Err(error) => return Err(cannot_read(&path, &error)),
     };
-    for line in log.last(args.lines).map_err(|error| fault(&path, &error))? {
+    for line in log.last(args.lines).map_err(|error| cannot_read(&path, &error))? {
         print(&cx.output, &line)?;
     }
     if !args.follow {
         return Ok(Silent);
     }
     loop {
-        while let Some(line) = log.next(&path).map_err(|error| fault(&path, &error))? {
+        while let Some(line) = log.next(&path).map_err(|error| cannot_read(&path, &error))? {
             print(&cx.output, &line)?;
         }
         thread::sleep(LOOK);
     }
 }
 
-fn print(output: &Output, line: &str) -> Result<(), Fault> {
+fn print(output: &Output, line: &str) -> Result<(), Error> {
     if output.is_json() {
         output.json_line(&serde_json::json!({"line": line}))
     } else {
@@ -65,8 +65,8 @@ fn print(output: &Output, line: &str) -> Result<(), Fault> {
     }
 }
 
-fn fault(path: &Path, error: &io::Error) -> Fault {
-    Fault::new(ErrorKind::Failed, format!("cannot read {}: {error}", path.display()))
+fn cannot_read(path: &Path, error: &io::Error) -> Error {
+    Error::new(ErrorKind::Failed, format!("cannot read {}: {error}", path.display()))
 }
 
 /// A log file that is being written, and may be rotated while it is read.

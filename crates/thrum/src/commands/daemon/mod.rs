@@ -13,7 +13,7 @@ use rustix::{
     process::{Pid, Signal, kill_process},
 };
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, limits, name};
+use thrum_core::{Error, ErrorKind, limits, name};
 use thrum_daemon::{RunOptions, lock, paths::Repo};
 
 use crate::{
@@ -102,7 +102,7 @@ const SILENT: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(10);
 
 impl Command {
-    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Error> {
         match self {
             Self::Run { identity, background } => boxed(run(identity, background, cx).map(|()| Silent)),
             Self::Start { identity } => boxed(start(identity, cx)),
@@ -114,7 +114,7 @@ impl Command {
     }
 }
 
-fn run(identity: CopiedRepository, background: bool, cx: &Context) -> Result<(), Fault> {
+fn run(identity: CopiedRepository, background: bool, cx: &Context) -> Result<(), Error> {
     if background {
         // Fails only for the leader of a process group, which no child of `start` is.
         let _ = rustix::process::setsid();
@@ -128,7 +128,7 @@ fn run(identity: CopiedRepository, background: bool, cx: &Context) -> Result<(),
     })
 }
 
-fn start(identity: CopiedRepository, cx: &Context) -> Result<Said, Fault> {
+fn start(identity: CopiedRepository, cx: &Context) -> Result<Said, Error> {
     let repo = cx.repo()?;
     if let Some((_, health)) = start::answering(repo) {
         status::tell_version(&health, cx);
@@ -141,7 +141,7 @@ fn start(identity: CopiedRepository, cx: &Context) -> Result<Said, Fault> {
     Ok(said(format!("The daemon is running (pid {})", health.pid), "started", &health))
 }
 
-fn stop(cx: &Context) -> Result<Said, Fault> {
+fn stop(cx: &Context) -> Result<Said, Error> {
     let _progress = cx.output.progress("Stopping the daemon", None);
     let repo = cx.repo()?;
     let stopped = halt(repo)?;
@@ -156,13 +156,13 @@ fn stop(cx: &Context) -> Result<Said, Fault> {
     Ok(Said { line, value: json!({"status": status, "pid": stopped}) })
 }
 
-fn restart(cx: &Context) -> Result<Said, Fault> {
+fn restart(cx: &Context) -> Result<Said, Error> {
     let repo = cx.repo()?;
     if let Some((_, health)) = start::answering(repo).filter(|(_, health)| go_daemon::answers(health)) {
         return Err(go_daemon::left_running(&health));
     }
-    if let Some(fault) = go_daemon::without_socket(repo) {
-        return Err(fault);
+    if let Some(error) = go_daemon::without_socket(repo) {
+        return Err(error);
     }
     start::is_allowed(repo)?;
     let _progress = cx.output.progress("Starting the daemon anew", None);
@@ -182,7 +182,7 @@ fn said(line: String, status: &str, health: &Health) -> Said {
 ///
 /// The pid file is not used: after a crash its number may belong to another process, and while a new daemon starts it
 /// is still the old one.
-fn holder(repo: &Repo) -> Result<Option<Pid>, Fault> {
+fn holder(repo: &Repo) -> Result<Option<Pid>, Error> {
     let deadline = Instant::now() + SILENT;
     while start::lock_is_held(repo) {
         if let Some(process) = lock::holder(repo).or_else(|| lock::go_holder(repo)) {
@@ -193,7 +193,7 @@ fn holder(repo: &Repo) -> Result<Option<Pid>, Fault> {
             return Ok(Some(listener.pid));
         }
         if Instant::now() > deadline {
-            return Err(Fault::new(ErrorKind::TryAgain, "a daemon is starting or stopping and does not listen")
+            return Err(Error::new(ErrorKind::TryAgain, "a daemon is starting or stopping and does not listen")
                 .hint("Try again in a moment, or see `thrum daemon logs`."));
         }
         thread::sleep(LOOK);
@@ -212,19 +212,19 @@ fn still_holds(repo: &Repo, process: Pid) -> bool {
 ///
 /// # Errors
 /// `refused` if the daemon belongs to another user, `try_again` if it takes too long.
-pub(crate) fn halt(repo: &Repo) -> Result<Option<u32>, Fault> {
+pub(crate) fn halt(repo: &Repo) -> Result<Option<u32>, Error> {
     let Some(process) = holder(repo)? else { return Ok(None) };
     let pid = process.as_raw_nonzero().get().unsigned_abs();
     match kill_process(process, Signal::TERM) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => {}
         Err(error) => {
-            return Err(Fault::new(ErrorKind::Refused, format!("cannot stop the daemon (pid {pid}): {error}")));
+            return Err(Error::new(ErrorKind::Refused, format!("cannot stop the daemon (pid {pid}): {error}")));
         }
     }
     let deadline = Instant::now() + GONE;
     while still_holds(repo, process) {
         if Instant::now() > deadline {
-            return Err(Fault::new(
+            return Err(Error::new(
                 ErrorKind::TryAgain,
                 format!("the daemon (pid {pid}) has not stopped within {}", time::brief(GONE)),
             )
@@ -243,7 +243,7 @@ struct State {
     repo: String,
 }
 
-fn status(cx: &Context) -> Result<State, Fault> {
+fn status(cx: &Context) -> Result<State, Error> {
     let repo = cx.repo()?.main_root().display().to_string();
     let health = match cx.running_daemon()? {
         Some(mut client) => Some(client.call::<Answer<Health>>("health", json!({}))?),

@@ -17,7 +17,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 use thrum_daemon::{paths::Repo, pidfile};
 
 use crate::{
@@ -42,14 +42,14 @@ pub(crate) struct Args {
     dir: Option<PathBuf>,
 }
 
-pub(crate) fn run(args: &Args) -> Result<(), Fault> {
+pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let Some(dir) = &args.dir else {
         heard();
         return Ok(());
     };
     let dir = fs::canonicalize(dir).map_err(failed("find the directory"))?;
     if !dir.join(MARKER).is_file() {
-        return Err(Fault::new(ErrorKind::Refused, format!("{} is no directory of a demo", dir.display())));
+        return Err(Error::new(ErrorKind::Refused, format!("{} is no directory of a demo", dir.display())));
     }
     let mut leader = lead_group().map_err(failed("start a process group"))?;
     writeln!(io::stdout(), "{}", leader.id()).map_err(failed("say which group"))?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 use crate::{client::Client, shapes::Sent};
 
@@ -53,13 +53,13 @@ impl Notice {
 }
 
 /// Turns a connection to a daemon into a stream of the events committed from now on.
-pub(crate) fn watch(mut client: Client) -> Result<Client, Fault> {
+pub(crate) fn watch(mut client: Client) -> Result<Client, Error> {
     client.call::<Value>("events.watch", json!({}))?;
     Ok(client)
 }
 
 /// Waits for the first event of type `kind` about the message.
-pub(crate) fn arrival(watching: &mut Client, kind: &str, message_id: &str) -> Result<(), Fault> {
+pub(crate) fn arrival(watching: &mut Client, kind: &str, message_id: &str) -> Result<(), Error> {
     let deadline = Instant::now() + LOST;
     while Instant::now() < deadline {
         let notice: Notice = watching.next_notification(deadline.saturating_duration_since(Instant::now()))?;
@@ -67,12 +67,12 @@ pub(crate) fn arrival(watching: &mut Client, kind: &str, message_id: &str) -> Re
             return Ok(());
         }
     }
-    Err(Fault::new(ErrorKind::Failed, format!("{message_id} did not arrive within {} s", LOST.as_secs())))
+    Err(Error::new(ErrorKind::Failed, format!("{message_id} did not arrive within {} s", LOST.as_secs())))
 }
 
 /// Sends `number` messages one after the other to one daemon, and measures how long each takes to be readable on the
 /// other. Each side is a connection and an agent's name.
-pub(crate) fn measure(number: usize, from: (Client, &str), to: (Client, &str)) -> Result<Times, Fault> {
+pub(crate) fn measure(number: usize, from: (Client, &str), to: (Client, &str)) -> Result<Times, Error> {
     let mut sender = from.0;
     let mut watching = watch(to.0)?;
     let mut times = Vec::with_capacity(number);

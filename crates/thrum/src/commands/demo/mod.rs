@@ -9,7 +9,7 @@ pub(crate) mod stage;
 use std::{env, io, time::Instant};
 
 use serde_json::json;
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 use crate::{
     commands::demo::{
@@ -39,7 +39,7 @@ pub(crate) struct Args {
 /// Number of messages for the measured delivery times.
 const MESSAGES: usize = 200;
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<(), Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<(), Error> {
     let stage = Stage::open("demo")?;
     let laptop = stage.repository("laptop")?;
     let desk = stage.repository("desk")?;
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<(), Fault> {
     })
 }
 
-fn story(show: &Session, laptop: &Place, desk: &Place) -> Result<Times, Fault> {
+fn story(show: &Session, laptop: &Place, desk: &Place) -> Result<Times, Error> {
     show.chapter("Two repositories. Each gets an agent, and with it a daemon.")?;
     show.run(
         laptop,
@@ -121,20 +121,20 @@ fn story(show: &Session, laptop: &Place, desk: &Place) -> Result<Times, Fault> {
 }
 
 /// Checks that a command printed the expected words: a command can succeed and print something else.
-fn holds(words: &str, printed: &str) -> Result<(), Fault> {
+fn holds(words: &str, printed: &str) -> Result<(), Error> {
     match printed.contains(words) {
         true => Ok(()),
-        false => Err(Fault::new(ErrorKind::Failed, format!("'{words}' was expected in:\n{}", printed.trim_end()))),
+        false => Err(Error::new(ErrorKind::Failed, format!("'{words}' was expected in:\n{}", printed.trim_end()))),
     }
 }
 
 /// Extracts the id from `Sent msg_… to 1 agent`.
-fn message_id(printed: &str) -> Result<String, Fault> {
+fn message_id(printed: &str) -> Result<String, Error> {
     holds("msg_", printed)?;
     Ok(printed.split_whitespace().find(|word| word.starts_with("msg_")).unwrap_or_default().to_owned())
 }
 
-fn go_on(laptop: &Place, desk: &Place) -> Result<String, Fault> {
+fn go_on(laptop: &Place, desk: &Place) -> Result<String, Error> {
     let program = env::current_exe().map_err(failed("find this program"))?;
     let on_path =
         env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join("thrum") == program));
@@ -154,6 +154,6 @@ pub(crate) fn ms(time: std::time::Duration) -> f64 {
 }
 
 /// Turns an I/O error into a fault that names the failed action.
-pub(crate) fn failed(what: &str) -> impl Fn(io::Error) -> Fault {
-    move |error| Fault::new(ErrorKind::Failed, format!("cannot {what}: {error}"))
+pub(crate) fn failed(what: &str) -> impl Fn(io::Error) -> Error {
+    move |error| Error::new(ErrorKind::Failed, format!("cannot {what}: {error}"))
 }

@@ -5,7 +5,7 @@ use std::{
     process::{Child, Output, Stdio},
 };
 
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{
     commands::demo::{
@@ -33,18 +33,18 @@ impl Session {
     }
 
     /// Prints a sentence that announces the next step.
-    pub(crate) fn chapter(&self, sentence: &str) -> Result<(), Fault> {
+    pub(crate) fn chapter(&self, sentence: &str) -> Result<(), Error> {
         self.say(&format!("\n{BOLD}{sentence}{BOLD:#}\n\n"))
     }
 
     /// Runs a command, shows it with its output, and returns the output without styles.
-    pub(crate) fn run(&self, place: &Place, args: &[&str]) -> Result<String, Fault> {
+    pub(crate) fn run(&self, place: &Place, args: &[&str]) -> Result<String, Error> {
         self.prompt(place, &format!("thrum {}", quoted(args)))?;
         self.printed(place.run(args)?)
     }
 
     /// Runs a command with `input` on its standard input, shown as a pipe from `echo`.
-    pub(crate) fn pipe(&self, place: &Place, input: &str, args: &[&str]) -> Result<String, Fault> {
+    pub(crate) fn pipe(&self, place: &Place, input: &str, args: &[&str]) -> Result<String, Error> {
         self.prompt(place, &format!("echo {input} | thrum {}", args.join(" ")))?;
         let mut child = spawn(place, args, Stdio::piped())?;
         if let Some(mut stdin) = child.stdin.take() {
@@ -54,37 +54,37 @@ impl Session {
     }
 
     /// Starts a command that keeps running while others run.
-    pub(crate) fn begin(&self, place: &Place, args: &[&str]) -> Result<Running, Fault> {
+    pub(crate) fn begin(&self, place: &Place, args: &[&str]) -> Result<Running, Error> {
         self.prompt(place, &format!("thrum {}", quoted(args)))?;
         let child = spawn(place, args, Stdio::null())?;
         Ok(Running { args: args.iter().map(|arg| (*arg).to_owned()).collect(), child })
     }
 
     /// Waits for a parallel command to end, shows its output since, and returns that without styles.
-    pub(crate) fn end(&self, place: &Place, mut running: Running) -> Result<String, Fault> {
+    pub(crate) fn end(&self, place: &Place, mut running: Running) -> Result<String, Error> {
         let output = running.finish().map_err(failed("run thrum"))?;
         let args: Vec<_> = running.args.iter().map(String::as_str).collect();
         self.say(&format!("{DIM}{} … thrum {}{DIM:#}\n", place.name, quoted(&args)))?;
         self.printed(succeeded(&args, output)?)
     }
 
-    fn printed(&self, output: Output) -> Result<String, Fault> {
+    fn printed(&self, output: Output) -> Result<String, Error> {
         let text = String::from_utf8_lossy(&output.stdout);
         self.indented(text.trim_start_matches('\n'))?;
         Ok(anstream::adapter::strip_str(&text).to_string())
     }
 
     /// Prints a remark that is not the output of a command.
-    pub(crate) fn remark(&self, text: &str) -> Result<(), Fault> {
+    pub(crate) fn remark(&self, text: &str) -> Result<(), Error> {
         self.say(&format!("    {CYAN}{text}{CYAN:#}\n"))
     }
 
-    fn prompt(&self, place: &Place, line: &str) -> Result<(), Fault> {
+    fn prompt(&self, place: &Place, line: &str) -> Result<(), Error> {
         self.say(&format!("{DIM}{} ${DIM:#} {line}\n", place.name))
     }
 
     /// Prints the output of a command. It comes from our own program, which has escaped the texts of others.
-    pub(crate) fn indented(&self, printed: &str) -> Result<(), Fault> {
+    pub(crate) fn indented(&self, printed: &str) -> Result<(), Error> {
         let lines: String = printed
             .lines()
             .map(|line| if line.is_empty() { "\n".to_owned() } else { format!("{INDENT}{line}\n") })
@@ -92,7 +92,7 @@ impl Session {
         self.say(&lines)
     }
 
-    fn say(&self, text: &str) -> Result<(), Fault> {
+    fn say(&self, text: &str) -> Result<(), Error> {
         if self.output.is_json() { Ok(()) } else { self.output.text(text) }
     }
 }
@@ -106,7 +106,7 @@ impl Drop for Running {
 
 impl Running {
     /// Returns the next line of standard output while the command runs.
-    pub(crate) fn line(&mut self) -> Result<String, Fault> {
+    pub(crate) fn line(&mut self) -> Result<String, Error> {
         self.child.stdout.as_mut().map_or_else(|| Ok(String::new()), next_line)
     }
 
@@ -124,13 +124,13 @@ impl Running {
     }
 
     /// Returns the next line of standard error while the command runs.
-    pub(crate) fn talk(&mut self) -> Result<String, Fault> {
+    pub(crate) fn talk(&mut self) -> Result<String, Error> {
         self.child.stderr.as_mut().map_or_else(|| Ok(String::new()), next_line)
     }
 }
 
 /// Reads byte by byte, so that nothing after the line is consumed.
-fn next_line(pipe: &mut impl Read) -> Result<String, Fault> {
+fn next_line(pipe: &mut impl Read) -> Result<String, Error> {
     let mut line = Vec::new();
     let mut byte = [0];
     while pipe.read(&mut byte).map_err(failed("read from thrum"))? == 1 && byte[0] != b'\n' {
@@ -139,7 +139,7 @@ fn next_line(pipe: &mut impl Read) -> Result<String, Fault> {
     Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
-fn spawn(place: &Place, args: &[&str], stdin: Stdio) -> Result<Child, Fault> {
+fn spawn(place: &Place, args: &[&str], stdin: Stdio) -> Result<Child, Error> {
     let mut command = place.command(args)?;
     command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed("start thrum"))
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use anstream::ColorChoice;
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 use thrum_daemon::paths::Repo;
 
 use crate::{
@@ -47,7 +47,7 @@ pub(crate) struct Place {
 
 impl Stage {
     /// Makes the directory, with `what` in its name.
-    pub(crate) fn open(what: &str) -> Result<Self, Fault> {
+    pub(crate) fn open(what: &str) -> Result<Self, Error> {
         let make = || -> io::Result<Self> {
             let dir = tempfile::Builder::new().prefix(&format!("thrum-{what}-")).tempdir()?;
             fs::write(dir.path().join(janitor::MARKER), "made by thrum, removed by thrum\n")?;
@@ -71,7 +71,7 @@ impl Stage {
     }
 
     /// Makes a git repository `name`. Without git it is a plain directory, which is sufficient.
-    pub(crate) fn repository(&self, name: &'static str) -> Result<Place, Fault> {
+    pub(crate) fn repository(&self, name: &'static str) -> Result<Place, Error> {
         let place = Place { name, dir: self.dir.join(name), home: self.dir.join("home"), group: self.group };
         fs::create_dir_all(&place.dir)
             .and_then(|()| fs::create_dir_all(&place.home))
@@ -103,25 +103,25 @@ impl Drop for Stage {
 
 impl Place {
     /// Returns a command that runs this program with `args` in this repository.
-    pub(crate) fn command(&self, args: &[&str]) -> Result<Command, Fault> {
+    pub(crate) fn command(&self, args: &[&str]) -> Result<Command, Error> {
         let mut command = Command::new(env::current_exe().map_err(failed("find this program"))?);
         self.environment(&mut command).args(args).current_dir(&self.dir).stdin(Stdio::null()).process_group(self.group);
         Ok(command)
     }
 
     /// Runs this program with `args` in this repository. Fails if the program fails.
-    pub(crate) fn run(&self, args: &[&str]) -> Result<Output, Fault> {
+    pub(crate) fn run(&self, args: &[&str]) -> Result<Output, Error> {
         let output = self.command(args)?.output().map_err(failed("run thrum"))?;
         succeeded(args, output)
     }
 
     /// A connection to the daemon of this repository.
-    pub(crate) fn client(&self) -> Result<Client, Fault> {
+    pub(crate) fn client(&self) -> Result<Client, Error> {
         let socket = self.repo()?.socket();
         Client::connect(&socket).map_err(|error| cannot_connect(&socket, &error))
     }
 
-    pub(crate) fn repo(&self) -> Result<Repo, Fault> {
+    pub(crate) fn repo(&self) -> Result<Repo, Error> {
         Repo::discover(&self.dir)
     }
 
@@ -150,12 +150,12 @@ impl Place {
 }
 
 /// Returns the output of a child that succeeded; otherwise a fault with its standard error.
-pub(crate) fn succeeded(args: &[&str], output: Output) -> Result<Output, Fault> {
+pub(crate) fn succeeded(args: &[&str], output: Output) -> Result<Output, Error> {
     if output.status.success() {
         return Ok(output);
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(Fault::new(
+    Err(Error::new(
         ErrorKind::Failed,
         format!("`thrum {}` ended with {}: {}", args.join(" "), output.status, said.trim()),
     ))

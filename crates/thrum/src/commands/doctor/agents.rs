@@ -14,7 +14,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use super::{
     Check,
@@ -99,7 +99,7 @@ pub(crate) struct Report {
     programs: Vec<Examined>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Report, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Report, Error> {
     let repo = cx.repo()?;
     let top = repo.root();
     let hosts = if args.runtimes.is_empty() { runtimes::detected(top) } else { args.runtimes.clone() };
@@ -144,8 +144,8 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Report, Fault> {
 fn here(cx: &Context) -> Vec<Check> {
     let agent = match cx.identity() {
         Ok(me) => Check::new("agent", Fine, format!("a session here is @{} ({})", me.name, me.source)),
-        Err(fault) => {
-            Check { fix: fault.hint, ..Check::new("agent", Warning, format!("hooks are silent: {}", fault.message)) }
+        Err(error) => {
+            Check { fix: error.hint, ..Check::new("agent", Warning, format!("hooks are silent: {}", error.message)) }
         }
     };
     let daemon = match cx.repo().map(Daemon::ask) {
@@ -154,8 +154,8 @@ fn here(cx: &Context) -> Vec<Check> {
             Check::new("daemon", Problem, "no daemon runs, and hooks start none: they are silent")
                 .fix("thrum daemon start")
         }
-        Ok(Daemon::Silent(fault)) | Err(fault) => {
-            Check { fix: fault.hint, ..Check::new("daemon", Problem, fault.message) }
+        Ok(Daemon::Silent(error)) | Err(error) => {
+            Check { fix: error.hint, ..Check::new("daemon", Problem, error.message) }
         }
     };
     vec![agent, daemon]

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 use thrum_daemon::{backup, env, layout, paths::Repo, worktrees};
 
 use super::{
@@ -67,7 +67,7 @@ fn permissions(repo: &Repo) -> Check {
             match fs::set_permissions(path, fs::Permissions::from_mode(*mode)) {
                 // SQLite may remove one of its files at any time.
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(Fault::new(ErrorKind::Failed, format!("cannot protect {}: {error}", path.display())));
+                    return Err(Error::new(ErrorKind::Failed, format!("cannot protect {}: {error}", path.display())));
                 }
                 _ => {}
             }

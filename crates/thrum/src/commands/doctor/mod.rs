@@ -10,7 +10,7 @@ mod store;
 mod surroundings;
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 use thrum_daemon::paths::Repo;
 
 use crate::{
@@ -50,7 +50,7 @@ enum Part {
 }
 
 impl Args {
-    pub(crate) fn run(&self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+    pub(crate) fn run(&self, cx: &Context) -> Result<Box<dyn Render>, Error> {
         match &self.part {
             None => boxed(run(self, cx)),
             Some(Part::Agents(args)) => boxed(agents::run(args, cx)),
@@ -81,7 +81,7 @@ impl Verdict {
 }
 
 /// The repair of a failed check.
-type Mend = Box<dyn FnOnce() -> Result<Done, Fault> + Send>;
+type Mend = Box<dyn FnOnce() -> Result<Done, Error> + Send>;
 
 /// The result of a repair.
 struct Done {
@@ -120,7 +120,7 @@ impl Check {
     }
 
     /// Sets the repair that `--fix` runs.
-    fn mend(mut self, mend: impl FnOnce() -> Result<Done, Fault> + Send + 'static) -> Self {
+    fn mend(mut self, mend: impl FnOnce() -> Result<Done, Error> + Send + 'static) -> Self {
         self.mend = Some(Box::new(mend));
         self.fix.get_or_insert_with(|| "thrum doctor --fix".to_owned());
         self
@@ -130,13 +130,13 @@ impl Check {
 /// All checks of `thrum doctor`.
 pub(crate) struct Findings(Vec<Check>);
 
-fn run(args: &Args, cx: &Context) -> Result<Findings, Fault> {
+fn run(args: &Args, cx: &Context) -> Result<Findings, Error> {
     let repo = cx.repo()?;
     let mut checks = examine(cx, repo);
     if !args.fix || checks.iter().all(|check| check.mend.is_none()) {
         return Ok(Findings(checks));
     }
-    let mut done: Vec<(&'static str, Result<Done, Fault>)> = Vec::new();
+    let mut done: Vec<(&'static str, Result<Done, Error>)> = Vec::new();
     for check in &mut checks {
         if let Some(mend) = check.mend.take() {
             done.push((check.name, mend()));
@@ -148,9 +148,9 @@ fn run(args: &Args, cx: &Context) -> Result<Findings, Fault> {
         let Some(check) = checks.iter_mut().find(|check| check.name == name) else { continue };
         match outcome {
             Ok(said) => check.fixed = Some(said),
-            Err(fault) => {
-                check.evidence = format!("{}; it could not be mended: {}", check.evidence, fault.message);
-                check.fix = fault.hint.or(check.fix.take());
+            Err(error) => {
+                check.evidence = format!("{}; it could not be mended: {}", check.evidence, error.message);
+                check.fix = error.hint.or(check.fix.take());
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::{fs, io, os::unix::fs::FileTypeExt};
 
 use serde_json::json;
-use thrum_core::{Fault, limits};
+use thrum_core::{Error, limits};
 use thrum_daemon::{checkup, lock, paths::Repo, pidfile};
 
 use super::{
@@ -23,7 +23,7 @@ use crate::{
 pub(super) enum Daemon {
     Answers(Client, Box<Health>),
     NotRunning,
-    Silent(Fault),
+    Silent(Error),
 }
 
 impl Daemon {
@@ -36,7 +36,7 @@ impl Daemon {
         };
         match client.call("health", json!({})) {
             Ok(health) => Self::Answers(client, Box::new(health)),
-            Err(fault) => Self::Silent(fault),
+            Err(error) => Self::Silent(error),
         }
     }
 }
@@ -72,8 +72,8 @@ fn answer(repo: &Repo, daemon: &Daemon) -> Check {
             let is_at: String = is_at(health).map(|work| format!("; {work}")).collect();
             Check::new("daemon", Fine, format!("it runs (pid {}, version {}){is_at}", health.pid, health.version))
         }
-        Daemon::NotRunning if held && let Some(fault) = go_daemon::without_socket(repo) => {
-            Check { fix: fault.hint, ..Check::new("daemon", Problem, fault.message) }
+        Daemon::NotRunning if held && let Some(error) = go_daemon::without_socket(repo) => {
+            Check { fix: error.hint, ..Check::new("daemon", Problem, error.message) }
         }
         Daemon::NotRunning if held => {
             let who = lock::holder(repo)
@@ -85,14 +85,14 @@ fn answer(repo: &Repo, daemon: &Daemon) -> Check {
         }
         Daemon::NotRunning => match checkup::is_own(repo) {
             Ok(()) => Check::new("daemon", Fine, "it is not running; commands start it"),
-            Err(fault) => Check {
-                fix: fault.hint,
-                ..Check::new("daemon", Problem, format!("it does not start: {}", fault.message))
+            Err(error) => Check {
+                fix: error.hint,
+                ..Check::new("daemon", Problem, format!("it does not start: {}", error.message))
             },
         },
-        Daemon::Silent(fault) => {
-            let fix = fault.hint.clone().unwrap_or_else(|| "thrum daemon restart".to_owned());
-            Check::new("daemon", Problem, fault.message.clone()).fix(fix)
+        Daemon::Silent(error) => {
+            let fix = error.hint.clone().unwrap_or_else(|| "thrum daemon restart".to_owned());
+            Check::new("daemon", Problem, error.message.clone()).fix(fix)
         }
     }
 }
@@ -147,15 +147,15 @@ fn socket(repo: &Repo, daemon: &Daemon) -> Check {
     }
 }
 
-fn restart(repo: &Repo) -> Result<Done, Fault> {
+fn restart(repo: &Repo) -> Result<Done, Error> {
     let stopped = halt(repo)?.map_or_else(String::new, |pid| format!("stopped pid {pid} and "));
     let (_, health) = start::start(repo, &[], &Output::new(false, true))?;
     Ok(format!("{stopped}started the daemon anew (pid {})", health.pid).into())
 }
 
-fn remove(file: &std::path::Path) -> Result<Done, Fault> {
+fn remove(file: &std::path::Path) -> Result<Done, Error> {
     let failed =
-        |error| Fault::new(thrum_core::ErrorKind::Failed, format!("cannot remove {}: {error}", file.display()));
+        |error| Error::new(thrum_core::ErrorKind::Failed, format!("cannot remove {}: {error}", file.display()));
     fs::remove_file(file).map_err(failed)?;
     Ok(format!("removed {}", file.display()).into())
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, Runs, compare::LogOf, limits};
+use thrum_core::{Error, ErrorKind, RangeSet, compare::LogOf, limits};
 use thrum_daemon::{
     checkup::{self, Mended, Rebuilt},
     paths::Repo,
@@ -40,27 +40,27 @@ pub(super) fn checks(cx: &Context, repo: &Repo) -> Vec<Check> {
             return all(repo, &Checkup::damaged(vec![why.to_owned()]));
         }
         Ok(None) => return skipped("there is no database yet"),
-        Err(fault) => return vec![Check::new("database", Skipped, fault.message)],
+        Err(error) => return vec![Check::new("database", Skipped, error.message)],
     };
     let _progress = cx.output.progress("Folding a copy of the log", None);
     match checkup::examine(repo, scratch.path()) {
         Ok(Some(found)) => all(repo, &found),
         Ok(None) => skipped("there is no database yet"),
-        Err(fault) => vec![unusable(fault)],
+        Err(error) => vec![unusable(error)],
     }
 }
 
-fn unusable(fault: Fault) -> Check {
-    let check = Check::new("database", Problem, fault.message);
-    Check { fix: fault.hint, ..check }
+fn unusable(error: Error) -> Check {
+    let check = Check::new("database", Problem, error.message);
+    Check { fix: error.hint, ..check }
 }
 
 /// The check of a damaged database. The repair rebuilds it from the rows that can still be read.
 fn damaged(repo: &Repo, what: &str) -> Check {
-    let fault: Fault = StoreError::Damaged(what.to_owned()).into();
-    let check = Check::new("database", Problem, fault.message);
+    let error: Error = StoreError::Damaged(what.to_owned()).into();
+    let check = Check::new("database", Problem, error.message);
     if start::lock_is_held(repo) {
-        return Check { fix: fault.hint, ..check };
+        return Check { fix: error.hint, ..check };
     }
     let repo = repo.clone();
     check.mend(move || {
@@ -80,7 +80,7 @@ fn done(repo: &Repo, Rebuilt { daemon, salvaged, former, peers }: &Rebuilt) -> D
     }
     if *lost > 0 {
         let whose = |of: &LogOf| if of.origin == *daemon { "this daemon".to_owned() } else { said(&of.origin) };
-        let runs = |(of, runs): (&LogOf, &Runs)| format!("of {}: {}", whose(of), more(runs));
+        let runs = |(of, runs): (&LogOf, &RangeSet)| format!("of {}: {}", whose(of), more(runs));
         let named: Vec<String> = missing.iter().map(runs).take(limits::MAX_NAMED).collect();
         let named = if named.is_empty() { String::new() } else { format!(" ({})", named.join("; ")) };
         lines.push(format!("{} could not be read{named}", count(*lost, "event")));
@@ -117,7 +117,7 @@ fn have(peers: &[String]) -> String {
 }
 
 /// The first ranges of numbers, with an ellipsis if there are more.
-fn more(runs: &Runs) -> String {
+fn more(runs: &RangeSet) -> String {
     let first = runs.first(limits::MAX_NAMED);
     let dots = if first.len() < runs.len() { ", …" } else { "" };
     format!("{first}{dots}")
@@ -192,14 +192,14 @@ fn mended_by_folding(repo: &Repo, check: Check) -> Check {
 }
 
 /// Makes a private directory beside the database with room for a copy; `None` if there is no database.
-fn scratch(repo: &Repo) -> Result<Option<tempfile::TempDir>, Fault> {
+fn scratch(repo: &Repo) -> Result<Option<tempfile::TempDir>, Error> {
     let Ok(about) = std::fs::metadata(repo.database()) else { return Ok(None) };
     let wal = std::fs::metadata(repo.var().join("messages.db-wal")).map_or(0, |wal| wal.len());
     // Room for the copy, and for its write-ahead log during folding.
     let needed = (about.len() + wal).saturating_mul(3);
     let free = free(&repo.var());
     if free.is_some_and(|free| free < needed) {
-        return Err(Fault::new(
+        return Err(Error::new(
             ErrorKind::Failed,
             format!("no room to examine a copy of it: {} MB are needed", needed >> 20),
         ));
@@ -207,7 +207,7 @@ fn scratch(repo: &Repo) -> Result<Option<tempfile::TempDir>, Fault> {
     remove_left(repo);
     let made = tempfile::Builder::new().prefix(COPIES).tempdir_in(repo.var());
     let failed =
-        |error| Fault::new(ErrorKind::Failed, format!("cannot make a directory in {}: {error}", repo.var().display()));
+        |error| Error::new(ErrorKind::Failed, format!("cannot make a directory in {}: {error}", repo.var().display()));
     made.map(Some).map_err(failed)
 }
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::json;
-use thrum_core::{Fault, limits, name::printable};
+use thrum_core::{Error, limits, name::printable};
 use thrum_daemon::{
     config::Config,
     env::{Environment, Settings},
@@ -111,7 +111,7 @@ fn peers(daemon: Daemon) -> Check {
     };
     let peers: Vec<Peer> = match client.call("peer.status", json!({})) {
         Ok(peers) => peers,
-        Err(fault) => return Check::new("peers", Problem, fault.message),
+        Err(error) => return Check::new("peers", Problem, error.message),
     };
     if peers.is_empty() {
         return Check::new("peers", Fine, "there are none");
@@ -179,7 +179,7 @@ fn environment(repo: &Repo) -> Check {
     let environment = Environment::load(repo, std::env::vars_os());
     let (_, wrong) = Settings::read(&environment);
     let config = Config::load(repo, &environment);
-    let found: Vec<&Fault> = config.warnings.iter().chain(environment.warnings()).chain(&wrong).collect();
+    let found: Vec<&Error> = config.warnings.iter().chain(environment.warnings()).chain(&wrong).collect();
     let mut faults: Vec<String> = found.iter().map(ToString::to_string).collect();
     let unknown = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let unknown = unknown.filter(|name| name.starts_with("THRUM_") && !KNOWN.contains(&name.as_str()));
@@ -187,7 +187,7 @@ fn environment(repo: &Repo) -> Check {
     if faults.is_empty() {
         Check::new("environment", Fine, "all settings can be read")
     } else {
-        let fix = found.iter().find_map(|fault| fault.hint.clone());
+        let fix = found.iter().find_map(|error| error.hint.clone());
         Check { fix, ..Check::new("environment", Warning, faults.join("; ")) }
     }
 }
@@ -196,15 +196,15 @@ fn environment(repo: &Repo) -> Check {
 fn identity(cx: &Context, repo: &Repo) -> Check {
     let here = match identity::candidates(&repo.identities()) {
         Ok(names) => names,
-        Err(fault) => return Check::new("identity", Problem, fault.message),
+        Err(error) => return Check::new("identity", Problem, error.message),
     };
-    if let Some(fault) = here.iter().find_map(|name| identity::read(&repo.identities(), name).err()) {
-        let check = Check::new("identity", Problem, fault.message);
-        return Check { fix: fault.hint, ..check };
+    if let Some(error) = here.iter().find_map(|name| identity::read(&repo.identities(), name).err()) {
+        let check = Check::new("identity", Problem, error.message);
+        return Check { fix: error.hint, ..check };
     }
     let given = match cx.given_name() {
         Ok(given) => given,
-        Err(fault) => return Check { fix: fault.hint, ..Check::new("identity", Problem, fault.message) },
+        Err(error) => return Check { fix: error.hint, ..Check::new("identity", Problem, error.message) },
     };
     match (given, here.as_slice()) {
         (Some(name), here) if !here.iter().any(|known| known == name.trim_start_matches('@')) => {

@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, name::printable};
+use thrum_core::{Error, name::printable};
 use thrum_daemon::notes::{Notes, Part};
 
 use super::source::Source;
@@ -49,13 +49,13 @@ impl NoteTaken {
 }
 
 /// Copies the notes and preambles of the source to this worktree. Existing ones are kept.
-pub(super) fn copy_notes(source: &Source, dry_run: bool, cx: &Context) -> Result<Vec<NoteTaken>, Fault> {
+pub(super) fn copy_notes(source: &Source, dry_run: bool, cx: &Context) -> Result<Vec<NoteTaken>, Error> {
     let Some(from) = source.local_dir().map(Notes::in_dir) else { return Ok(Vec::new()) };
     let to = Notes::of(cx.repo()?);
     let mut taken = Vec::new();
     for agent_id in from.agents(MOST) {
         for (part, name) in [(Part::Notes, "notes"), (Part::Preamble, "preamble")] {
-            let copy = || -> Result<Option<&'static str>, Fault> {
+            let copy = || -> Result<Option<&'static str>, Error> {
                 let Some(note) = from.read(&agent_id, part)? else { return Ok(None) };
                 if to.read(&agent_id, part)?.is_some() {
                     return Ok(Some("kept"));
@@ -68,7 +68,7 @@ pub(super) fn copy_notes(source: &Source, dry_run: bool, cx: &Context) -> Result
             let (status, reason) = match copy() {
                 Ok(Some(status)) => (status, None),
                 Ok(None) => continue,
-                Err(fault) => ("refused", Some(fault.message)),
+                Err(error) => ("refused", Some(error.message)),
             };
             taken.push(NoteTaken { agent_id: agent_id.clone(), part: name, status, reason });
         }

@@ -7,7 +7,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, limits, name::printable};
+use thrum_core::{Error, ErrorKind, limits, name::printable};
 use thrum_daemon::preview::Preview;
 use thrum_store::{GoDatabase, GoEvent, GoTotals};
 
@@ -135,12 +135,12 @@ struct Adoption {
     reason: Option<String>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Error> {
     let repo = cx.repo()?;
     let source = Source::find(&args.path)?;
     let same = |a: &PathBuf, b: &PathBuf| fs::canonicalize(a).ok().is_some_and(|a| fs::canonicalize(b).ok() == Some(a));
     if same(&source.database, &repo.database()) {
-        return Err(Fault::new(
+        return Err(Error::new(
             ErrorKind::Refused,
             format!("{} is this repository's own database", source.database.display()),
         )
@@ -148,7 +148,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Fault> {
     }
     source.is_at_rest()?;
     let scratch = tempfile::tempdir()
-        .map_err(|error| Fault::new(ErrorKind::Failed, format!("cannot make a temporary directory: {error}")))?;
+        .map_err(|error| Error::new(ErrorKind::Failed, format!("cannot make a temporary directory: {error}")))?;
     let database = GoDatabase::open(&source.database, scratch.path())?;
     let totals = database.totals()?;
     let former_homes = source.own_ids(&args.former_ids, &totals)?;
@@ -192,11 +192,11 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Imported, Fault> {
     imported.notes = files::copy_notes(&source, args.dry_run, cx)?;
     match take_peers(&source, &imported, &mut target) {
         Ok(peers) => imported.peers = peers,
-        Err(fault) if matches!(fault.kind, ErrorKind::Invalid | ErrorKind::Refused | ErrorKind::Failed) => {
-            let hint = fault.hint.map(|hint| format!(" ({})", hint.trim_end_matches('.'))).unwrap_or_default();
-            imported.peers_error = Some(format!("{}{hint}", fault.message));
+        Err(error) if matches!(error.kind, ErrorKind::Invalid | ErrorKind::Refused | ErrorKind::Failed) => {
+            let hint = error.hint.map(|hint| format!(" ({})", hint.trim_end_matches('.'))).unwrap_or_default();
+            imported.peers_error = Some(format!("{}{hint}", error.message));
         }
-        Err(fault) => return Err(fault),
+        Err(error) => return Err(error),
     }
     Ok(imported)
 }
@@ -208,17 +208,17 @@ enum Target {
 }
 
 impl Target {
-    fn call<T: DeserializeOwned>(&mut self, within: Duration, method: &str, params: Value) -> Result<T, Fault> {
+    fn call<T: DeserializeOwned>(&mut self, within: Duration, method: &str, params: Value) -> Result<T, Error> {
         match self {
             Self::Running(client) => client.call_within(within, method, params),
             Self::AtRest(preview) => serde_json::from_value(preview.call(method, &params)?)
-                .map_err(|error| Fault::new(ErrorKind::Failed, format!("the preview cannot be read: {error}"))),
+                .map_err(|error| Error::new(ErrorKind::Failed, format!("the preview cannot be read: {error}"))),
         }
     }
 }
 
 /// Passes the file of peers with its tokens to the daemon over the socket.
-fn take_peers(source: &Source, imported: &Imported, target: &mut Target) -> Result<Vec<PeerTaken>, Fault> {
+fn take_peers(source: &Source, imported: &Imported, target: &mut Target) -> Result<Vec<PeerTaken>, Error> {
     let Some(text) = source.peers_json()? else { return Ok(Vec::new()) };
     let params = json!({
         "peers_json": text, "schema_version": imported.totals.schema, "known_as": source::known_as(&imported.former_homes),
@@ -234,7 +234,7 @@ fn take_events(
     dry_run: bool,
     target: &mut Target,
     cx: &Context,
-) -> Result<Taken, Fault> {
+) -> Result<Taken, Error> {
     let progress = cx.output.progress(if dry_run { "Looking at events" } else { "Taking events over" }, Some(total));
     let mut taken = Taken::default();
     let (mut after, mut done) = (i64::MIN, 0);
@@ -274,7 +274,7 @@ fn row(event: &GoEvent) -> Result<Value, Refused> {
 }
 
 /// Marks messages as read that Go Thrum's tables record as read without an event.
-fn mark_read(database: &GoDatabase, agent_id: &str, target: &mut Target) -> Result<u64, Fault> {
+fn mark_read(database: &GoDatabase, agent_id: &str, target: &mut Target) -> Result<u64, Error> {
     let mut marked = 0;
     for ids in database.read_by(agent_id)?.chunks(limits::MAX_BATCH_EVENTS) {
         let answer: Value = target.call(BATCH, "import.markRead", json!({"agent_id": agent_id, "message_ids": ids}))?;
@@ -284,7 +284,7 @@ fn mark_read(database: &GoDatabase, agent_id: &str, target: &mut Target) -> Resu
 }
 
 /// Copies the identities of the source to this worktree. Existing ones are kept, and unreadable ones are skipped.
-fn copy_identities(source: &Source, dry_run: bool, cx: &Context) -> Result<Vec<(String, &'static str)>, Fault> {
+fn copy_identities(source: &Source, dry_run: bool, cx: &Context) -> Result<Vec<(String, &'static str)>, Error> {
     let (Some(from), to) = (&source.identities, cx.repo()?.identities()) else { return Ok(Vec::new()) };
     let here = identity::candidates(&to)?;
     let mut copied = Vec::new();
@@ -304,8 +304,8 @@ fn copy_identities(source: &Source, dry_run: bool, cx: &Context) -> Result<Vec<(
                     "copied"
                 }
                 Ok(None) => continue,
-                Err(fault) => {
-                    cx.output.warn(&fault.message);
+                Err(error) => {
+                    cx.output.warn(&error.message);
                     "unreadable"
                 }
             }

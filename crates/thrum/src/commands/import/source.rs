@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::Value;
-use thrum_core::{ErrorKind, Fault, Sum, key, limits};
+use thrum_core::{Error, ErrorKind, SetDigest, key, limits};
 use thrum_store::GoTotals;
 
 use crate::text::{count, said};
@@ -24,12 +24,12 @@ pub(super) struct Source {
 
 impl Source {
     /// Resolves `path`, which may be a repository, a worktree of it, its `.thrum`, or a database file.
-    pub(super) fn find(path: &Path) -> Result<Self, Fault> {
+    pub(super) fn find(path: &Path) -> Result<Self, Error> {
         let shown = path.display();
         let about = fs::metadata(path).map_err(|error| {
             let kind =
                 if error.kind() == std::io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Failed };
-            Fault::new(kind, format!("cannot look at {shown}: {error}"))
+            Error::new(kind, format!("cannot look at {shown}: {error}"))
                 .hint("Name a repository that Go Thrum was used in, its .thrum, or its messages.db.")
         })?;
         if !about.is_dir() {
@@ -45,7 +45,7 @@ impl Source {
         let thrum_dir = elsewhere.unwrap_or_else(|| local.clone());
         let database = thrum_dir.join("var/messages.db");
         if !database.is_file() {
-            return Err(Fault::new(
+            return Err(Error::new(
                 ErrorKind::NotFound,
                 format!("there is no Go Thrum in {shown}: {} is missing", database.display()),
             )
@@ -55,7 +55,7 @@ impl Source {
     }
 
     /// Checks that no daemon writes to the source now.
-    pub(super) fn is_at_rest(&self) -> Result<(), Fault> {
+    pub(super) fn is_at_rest(&self) -> Result<(), Error> {
         let lock = self.database.with_file_name("thrum.lock");
         let held = File::open(&lock).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)));
         if !held {
@@ -65,13 +65,13 @@ impl Source {
         if self.database.with_file_name("daemon.json").is_file() {
             return Err(thrum_store::not_gos(&self.database));
         }
-        Err(Fault::new(ErrorKind::Refused, format!("a daemon is running on {}", self.database.display()))
+        Err(Error::new(ErrorKind::Refused, format!("a daemon is running on {}", self.database.display()))
             .hint("Stop it with the program it belongs to (`thrum daemon stop` of Go Thrum, there), then repeat this."))
     }
 
     /// Returns the ids that the source's daemon has used: those in its files, and the one that old versions derived
     /// from this machine's name. If there are none and the log has a single unsigned origin, that is taken.
-    pub(super) fn own_ids(&self, given: &[String], totals: &GoTotals) -> Result<Vec<String>, Fault> {
+    pub(super) fn own_ids(&self, given: &[String], totals: &GoTotals) -> Result<Vec<String>, Error> {
         let mut ids = given.to_vec();
         let says = |file: &str, pointer: &str| {
             let text = small_file(&self.thrum_dir.as_ref()?.join(file))?;
@@ -100,7 +100,7 @@ impl Source {
                 .iter()
                 .map(|(origin, events)| format!("{} ({})", said(origin), count(*events, "event")))
                 .collect();
-            return Err(Fault::new(
+            return Err(Error::new(
                 ErrorKind::Invalid,
                 format!("it is not known which daemon this was: {}", wrote.join(", ")),
             )
@@ -127,10 +127,10 @@ impl Source {
     }
 
     /// The text of the source's `peers.json`, which holds secrets; `None` if there is none.
-    pub(super) fn peers_json(&self) -> Result<Option<String>, Fault> {
+    pub(super) fn peers_json(&self) -> Result<Option<String>, Error> {
         let Some(path) = self.thrum_dir.as_ref().map(|dir| dir.join("var/peers.json")) else { return Ok(None) };
         let refuse =
-            |why: String| Err(Fault::new(ErrorKind::Refused, format!("{} is not read: {why}", path.display())));
+            |why: String| Err(Error::new(ErrorKind::Refused, format!("{} is not read: {why}", path.display())));
         let about = match fs::symlink_metadata(&path) {
             Ok(about) => about,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -160,7 +160,7 @@ pub(super) fn known_as(own_ids: &[String]) -> Option<&String> {
 /// SHA-256 of the machine's name.
 fn id_of_host(hostname: &str) -> String {
     const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-    let hash = Sum::of(hostname.as_bytes()).to_bytes();
+    let hash = SetDigest::of(hostname.as_bytes()).to_bytes();
     let bits = hash.iter().take(8).fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
     let digits = (0..12).map(|n| char::from(DIGITS[usize::try_from(bits >> (59 - 5 * n) & 31).unwrap_or(0)]));
     format!("d_{}", digits.collect::<String>())
@@ -225,7 +225,7 @@ mod tests {
         let ids = |given: &[&str], origins: &[&str]| {
             source
                 .own_ids(&given.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>(), &totals(origins))
-                .map_err(|fault| fault.kind)
+                .map_err(|error| error.kind)
         };
         assert_eq!(ids(&[], &["d_one"]), Ok(vec!["d_one".to_owned()]));
         assert_eq!(ids(&[], &["d_one", "d_two"]), Err(ErrorKind::Invalid));

@@ -1,7 +1,7 @@
 //! `thrum message delete`: takes back a message of the caller, at all its recipients.
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, name::printable};
+use thrum_core::{Error, name::printable};
 
 use crate::{commands::agent::confirm, context::Context, render::Said};
 
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     reason: Option<String>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Error> {
     let me = cx.identity()?.name;
     if !args.force {
         confirm(&format!("Delete {} for everybody?", printable(&args.message_id)), cx)?;

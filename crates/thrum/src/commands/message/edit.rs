@@ -1,7 +1,7 @@
 //! `thrum message edit`: replaces the text of a message of the caller.
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{commands::body::Body, context::Context, render::Said};
 
@@ -21,7 +21,7 @@ pub(crate) struct Args {
     body: Body,
 }
 
-pub(crate) fn run(args: Args, cx: &Context) -> Result<Said, Fault> {
+pub(crate) fn run(args: Args, cx: &Context) -> Result<Said, Error> {
     let me = cx.identity()?.name;
     let content = args.body.read(&cx.output)?;
     let params = json!({"message_id": args.message_id, "content": content, "caller_agent_id": me});

@@ -1,7 +1,7 @@
 //! `thrum message get`: shows one message in full, and the state of its deliveries.
 
 use serde_json::{Value, json};
-use thrum_core::{Address, Fault};
+use thrum_core::{Address, Error};
 
 use crate::{
     commands::sent,
@@ -32,7 +32,7 @@ pub(crate) struct Seen {
     new: Option<String>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Seen, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Seen, Error> {
     let me = cx.identity()?.name;
     let answer: Answer<Got> =
         cx.daemon()?.call("message.get", json!({"message_id": args.message_id, "caller_agent_id": me}))?;

@@ -5,7 +5,7 @@ mod edit;
 mod get;
 mod read;
 
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{
     context::Context,
@@ -22,7 +22,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Error> {
         match self {
             Self::Get(args) => boxed(get::run(&args, cx)),
             Self::Read(args) => boxed(read::run(&args, cx)),

@@ -1,7 +1,7 @@
 //! `thrum message read`: marks messages as read.
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{context::Context, render::Said, text::count};
 
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     all: bool,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Error> {
     let me = cx.identity()?.name;
     if args.all {
         return all(&me, cx);
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Fault> {
 
 /// Marks the whole inbox as read. Each request marks only so many that the daemon stays free for others; repeats until
 /// nothing is left.
-fn all(me: &str, cx: &Context) -> Result<Said, Fault> {
+fn all(me: &str, cx: &Context) -> Result<Said, Error> {
     let mut client = cx.daemon()?;
     let mut total = 0;
     let mut progress = None;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::builder::PossibleValue;
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, limits, name::printable};
+use thrum_core::{Error, ErrorKind, limits, name::printable};
 
 use crate::{
     context::Context,
@@ -40,10 +40,10 @@ pub(crate) struct Args {
     timeout: Duration,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Error> {
     let mut client = cx.daemon()?;
     if args.timeout.is_zero() || args.timeout > limits::PAIRING_SESSION {
-        return Err(Fault::new(
+        return Err(Error::new(
             ErrorKind::Invalid,
             format!("--timeout is at most {}", time::brief(limits::PAIRING_SESSION)),
         ));

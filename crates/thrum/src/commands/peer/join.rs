@@ -7,7 +7,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault, limits};
+use thrum_core::{Error, ErrorKind, limits};
 
 use crate::{
     client::Client,
@@ -55,7 +55,7 @@ const MOST_WORDS: usize = 6;
 
 impl Args {
     /// Parses the target on the command line, if one was given.
-    fn typed(&self) -> Result<Option<Typed>, Fault> {
+    fn typed(&self) -> Result<Option<Typed>, Error> {
         self.kind.as_deref().map_or(Ok(()), typed::check_type)?;
         let words: Vec<&str> =
             self.peercode.iter().filter(|code| *code != "-").chain(&self.target).map(String::as_str).collect();
@@ -63,7 +63,7 @@ impl Args {
     }
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Error> {
     let typed = args.typed()?.unwrap_or_default();
     if typed.code.is_some() {
         cx.output.warn("a code on the command line can be read in the list of processes and in the shell's history");
@@ -98,12 +98,12 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Fault> {
         match paired {
             Ok(paired) => return Ok(Outcome::Joined(Joined::new(paired, false, cx))),
             // A user at a terminal has mistyped the code, and may use the remaining tries.
-            Err(fault) if tries < limits::PAIRING_TRIES && may_try_again(&fault) && io::stdin().is_terminal() => {
+            Err(error) if tries < limits::PAIRING_TRIES && may_try_again(&error) && io::stdin().is_terminal() => {
                 tries += 1;
-                cx.output.fault(&fault);
+                cx.output.error(&error);
                 params["code"] = typed::read_code(&answer(cx, ENTER_CODE, "the pairing code")?)?.into();
             }
-            Err(fault) => return Err(fault),
+            Err(error) => return Err(error),
         }
     }
 }
@@ -122,7 +122,7 @@ struct Way {
 
 /// Determines whether the code may be sent. At a terminal, the user is asked before typing the code and sees its
 /// recipient. Elsewhere there is nobody to ask, and the daemon refuses to send it unless `--plain` is given.
-fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Result<Way, Fault> {
+fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Result<Way, Error> {
     if plain || !cx.output.can_ask() {
         return Ok(Way { address, plain });
     }
@@ -139,7 +139,7 @@ fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Resul
     cx.output.note(&format!("{whom} is no daemon of this version: it has to be sent the code, and can use it."));
     let said = answer(cx, &format!("Send the code to {whom}? [y/N] "), "the answer")?;
     if !matches!(said.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
-        return Err(Fault::new(ErrorKind::Refused, "not joined; nothing was sent")
+        return Err(Error::new(ErrorKind::Refused, "not joined; nothing was sent")
             .hint("`thrum peer add` shows the address to join."));
     }
     Ok(Way { address, plain: true })
@@ -190,8 +190,8 @@ impl Target {
 
 /// Chooses the daemon to join if the user named none. At a terminal, the waiting daemons are offered; elsewhere
 /// standard input names one. A code without an address is for the only daemon that waits.
-fn choose(client: &mut Client, cx: &Context, code: Option<String>) -> Result<Chosen, Fault> {
-    let look = |client: &mut Client| -> Result<Answer<Found>, Fault> {
+fn choose(client: &mut Client, cx: &Context, code: Option<String>) -> Result<Chosen, Error> {
+    let look = |client: &mut Client| -> Result<Answer<Found>, Error> {
         let progress = cx.output.progress("Looking for who waits", None);
         let found = client.call_within(limits::TAILNET_UP + limits::PROBE_ALL, "peer.waiting", json!({}));
         drop(progress);
@@ -219,7 +219,7 @@ fn choose(client: &mut Client, cx: &Context, code: Option<String>) -> Result<Cho
 }
 
 /// Offers the waiting daemons at a terminal.
-fn ask_which(found: &Found, mut code: Option<String>, cx: &Context) -> Result<Target, Fault> {
+fn ask_which(found: &Found, mut code: Option<String>, cx: &Context) -> Result<Target, Error> {
     if found.not_asked > 0 {
         cx.output
             .note(&format!("{} more nodes were not asked; name the one you mean if it is not here.", found.not_asked));
@@ -260,7 +260,7 @@ enum Picked {
 }
 
 /// Interprets the input: a number of the list, an empty line for the only daemon, its code, or an address.
-fn pick(said: &str, waiting: &[WaitingDaemon]) -> Result<Picked, Fault> {
+fn pick(said: &str, waiting: &[WaitingDaemon]) -> Result<Picked, Error> {
     let numbered = |number: usize| waiting.get(number.checked_sub(1)?);
     let listed = match (said, waiting) {
         ("", [only]) => Some(only),
@@ -278,15 +278,15 @@ fn pick(said: &str, waiting: &[WaitingDaemon]) -> Result<Picked, Fault> {
     })
 }
 
-fn nobody_named(found: &Found) -> Fault {
-    let fault = Fault::new(ErrorKind::Invalid, "the address is missing");
+fn nobody_named(found: &Found) -> Error {
+    let error = Error::new(ErrorKind::Invalid, "the address is missing");
     match found.daemons.as_slice() {
-        [] => fault.hint(format!(
+        [] => error.hint(format!(
             "Nobody waits on the {} asked. On the other machine: thrum peer add. Here: echo 7392 | thrum peer join ADDRESS",
             if found.asked == 1 { "machine".to_owned() } else { format!("{} nodes", found.asked) }
         )),
-        [only] => fault.hint(format!("{} waits: echo CODE | thrum peer join {}", said(&only.name), said(&only.address))),
-        several => fault.hint(format!("These wait: {}. Give the address of one.", listed(several).replace('\n', "; "))),
+        [only] => error.hint(format!("{} waits: echo CODE | thrum peer join {}", said(&only.name), said(&only.address))),
+        several => error.hint(format!("These wait: {}. Give the address of one.", listed(several).replace('\n', "; "))),
     }
 }
 
@@ -303,12 +303,12 @@ fn one(daemon: &WaitingDaemon) -> String {
 const ENTER_CODE: &str = "Enter pairing code: ";
 
 /// Returns `true` if the other side rejected the code and accepts another one. The message is Go Thrum's.
-fn may_try_again(fault: &Fault) -> bool {
-    fault.message.starts_with("invalid pairing code (") && !fault.message.starts_with("invalid pairing code (0 ")
+fn may_try_again(error: &Error) -> bool {
+    error.message.starts_with("invalid pairing code (") && !error.message.starts_with("invalid pairing code (0 ")
 }
 
 /// Reads one line from the terminal, or else from standard input, without its line end.
-fn answer(cx: &Context, question: &str, what: &str) -> Result<String, Fault> {
+fn answer(cx: &Context, question: &str, what: &str) -> Result<String, Error> {
     let line = match cx.output.ask(question) {
         Some(line) => line,
         None => {
@@ -316,7 +316,7 @@ fn answer(cx: &Context, question: &str, what: &str) -> Result<String, Fault> {
             // Bounded, because the wrong thing may have been piped in.
             let read = io::stdin().lock().take(MOST_LINE).read_line(&mut line);
             if read.is_err() || line.is_empty() {
-                return Err(Fault::new(ErrorKind::Invalid, format!("{what} is missing"))
+                return Err(Error::new(ErrorKind::Invalid, format!("{what} is missing"))
                     .hint("Without a terminal it comes by standard input: echo 7392 | thrum peer join ADDRESS"));
             }
             line

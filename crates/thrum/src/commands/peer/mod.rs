@@ -6,7 +6,7 @@ pub(crate) mod ping;
 mod typed;
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, Stamp, name::printable};
+use thrum_core::{Error, Timestamp, name::printable};
 
 use crate::{
     context::Context,
@@ -71,7 +71,7 @@ Examples:
 }
 
 impl Command {
-    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Error> {
         match self {
             Self::Add(args) => boxed(add::run(&args, cx)),
             Self::Join(args) => boxed(join::run(&args, cx)),
@@ -90,18 +90,18 @@ struct List(Answer<Vec<Peer>>);
 /// The peers with everything known about each.
 struct Details(Answer<Vec<Peer>>);
 
-fn list(cx: &Context) -> Result<List, Fault> {
+fn list(cx: &Context) -> Result<List, Error> {
     cx.daemon()?.call("peer.list", json!({})).map(List)
 }
 
-fn rename(name: &str, new_name: &str, cx: &Context) -> Result<Said, Fault> {
+fn rename(name: &str, new_name: &str, cx: &Context) -> Result<Said, Error> {
     let mut params = if name.starts_with("d_") { json!({"daemon_id": name}) } else { json!({"name": name}) };
     params["new_name"] = new_name.into();
     let value: Value = cx.daemon()?.call("peer.rename", params)?;
     Ok(Said { line: format!("{} is called {} now", said(name), said(new_name)), value })
 }
 
-fn remove(name: &str, forget: bool, cx: &Context) -> Result<Said, Fault> {
+fn remove(name: &str, forget: bool, cx: &Context) -> Result<Said, Error> {
     let mut params = if name.starts_with("d_") { json!({"daemon_id": name}) } else { json!({"name": name}) };
     if forget {
         params["forget"] = true.into();
@@ -251,7 +251,7 @@ fn whereabouts(peer: &Peer, page: &mut Page) {
     if let Some(node) = &peer.calls_from {
         page.line(format!("    Calls from {}", node.shown()));
     }
-    let when = |at: Option<Stamp>| at.map(|at| format!(" {}", page.time(at))).unwrap_or_default();
+    let when = |at: Option<Timestamp>| at.map(|at| format!(" {}", page.time(at))).unwrap_or_default();
     let mut lines = Vec::new();
     if let Some(moved) = &peer.moved {
         lines.push(format!("    Moved from {} to {}{}", moved.from.shown(), moved.to.shown(), when(moved.at)));
@@ -275,7 +275,7 @@ fn whereabouts(peer: &Peer, page: &mut Page) {
 /// A larger clock offset is shown (ten minutes by design).
 const CLOCK_OFF_MS: u64 = 10 * 60 * 1000;
 
-fn next_attempt(at: Stamp, now: Stamp) -> String {
+fn next_attempt(at: Timestamp, now: Timestamp) -> String {
     match at.since(now) {
         soon if soon.as_secs() == 0 => "trying again now".to_owned(),
         left => format!("next attempt in {}", time::brief(left)),
@@ -307,7 +307,7 @@ mod tests {
     use super::*;
 
     fn shown(peer: Value, width: Option<u16>) -> String {
-        let mut page = Page::new(width, Stamp::parse("2026-11-23T10:05:00Z").unwrap());
+        let mut page = Page::new(width, Timestamp::parse("2026-11-23T10:05:00Z").unwrap());
         show(&serde_json::from_value(peer).unwrap(), &mut page);
         page.plain()
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{
     context::Context,
@@ -27,7 +27,7 @@ pub(crate) struct Args {
     name: String,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Pong, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Pong, Error> {
     let progress = cx.output.progress("Asking", None);
     let answer = cx.daemon()?.call_within(thrum_core::limits::PEER_PING, "peer.ping", json!({"name": args.name}));
     drop(progress);
@@ -86,12 +86,12 @@ const SAME_CLOCK_MS: u64 = 100;
 
 #[cfg(test)]
 mod tests {
-    use thrum_core::Stamp;
+    use thrum_core::Timestamp;
 
     use super::*;
 
     fn shown(value: Value) -> String {
-        let mut page = Page::new(Some(100), Stamp::parse("2026-11-23T10:05:00Z").unwrap());
+        let mut page = Page::new(Some(100), Timestamp::parse("2026-11-23T10:05:00Z").unwrap());
         Pong(serde_json::from_value(value).unwrap()).human(&mut page);
         page.plain()
     }

@@ -3,7 +3,7 @@
 
 use std::net::Ipv6Addr;
 
-use thrum_core::{ErrorKind, Fault, name::printable};
+use thrum_core::{Error, ErrorKind, name::printable};
 
 /// An address, a code, or both.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl Typed {
     ///
     /// # Errors
     /// `Invalid` if the line has neither; `Refused` for what only Go Thrum can do.
-    pub(super) fn read(line: &str) -> Result<Self, Fault> {
+    pub(super) fn read(line: &str) -> Result<Self, Error> {
         let mut words: Vec<&str> = line.split_whitespace().collect();
         if words.starts_with(&["thrum", "peer", "join"]) {
             words.drain(..3);
@@ -54,14 +54,14 @@ impl Typed {
 ///
 /// # Errors
 /// `Invalid` if it contains no code.
-pub(super) fn read_code(line: &str) -> Result<String, Fault> {
+pub(super) fn read_code(line: &str) -> Result<String, Error> {
     if let Some(code) = code(line)? {
         return Ok(code);
     }
     // Only a line with an address can contain a code beside it.
     let pasted = if line.contains(':') { Typed::read(line)?.code } else { None };
     pasted.ok_or_else(|| {
-        Fault::new(ErrorKind::Invalid, "a pairing code is four digits, 0-9")
+        Error::new(ErrorKind::Invalid, "a pairing code is four digits, 0-9")
             .hint("`thrum peer add` shows it on the other side. Nothing was sent, and no try was used.")
     })
 }
@@ -70,30 +70,30 @@ pub(super) fn read_code(line: &str) -> Result<String, Fault> {
 ///
 /// # Errors
 /// `Refused` for the types that have no counterpart here.
-pub(super) fn check_type(kind: &str) -> Result<(), Fault> {
+pub(super) fn check_type(kind: &str) -> Result<(), Error> {
     match kind {
         "tailscale" | "tailnet" | "local" => Ok(()),
-        "network" => Err(Fault::new(
+        "network" => Err(Error::new(
             ErrorKind::Refused,
             "daemons are joined over a tailnet or on one machine, not over a plain network",
         )
         .hint("Run `thrum peer add --type tailscale` on the other side.")),
-        "repair" => Err(Fault::new(
+        "repair" => Err(Error::new(
             ErrorKind::Refused,
             "there is no `--type repair` here: a peer follows its machine by itself",
         )
         .hint("If it does not: `thrum peer remove NAME` on both sides, then pair again.")),
-        other => Err(Fault::new(ErrorKind::Invalid, format!("unknown type '{}'", printable(other)))
+        other => Err(Error::new(ErrorKind::Invalid, format!("unknown type '{}'", printable(other)))
             .hint("Known are tailscale and local; the address decides, so it can be left out.")),
     }
 }
 
-fn no_address(line: &str) -> Fault {
-    Fault::new(ErrorKind::Invalid, format!("'{}' is no address", printable(line.trim())))
+fn no_address(line: &str) -> Error {
+    Error::new(ErrorKind::Invalid, format!("'{}' is no address", printable(line.trim())))
         .hint("Give the address and port, or the line that `thrum peer add` printed on the other side.")
 }
 
-fn read_place(text: &str) -> Result<Typed, Fault> {
+fn read_place(text: &str) -> Result<Typed, Error> {
     let alone = |address: &str| Typed { address: Some(address.to_owned()), code: None };
     if text.starts_with('-') {
         return Err(no_address(text));
@@ -125,7 +125,7 @@ const GO_DIGITS: usize = 16;
 ///
 /// # Errors
 /// `Refused` for a code of a Go Thrum whose pairing protocol is not supported here.
-fn code(text: &str) -> Result<Option<String>, Fault> {
+fn code(text: &str) -> Result<Option<String>, Error> {
     let text = text.trim();
     let text = LABELS.iter().find_map(|label| text.strip_prefix(label)).unwrap_or(text);
     let digits: String = text.split_whitespace().collect();
@@ -134,7 +134,7 @@ fn code(text: &str) -> Result<Option<String>, Fault> {
     }
     match digits.len() {
         4 => Ok(Some(digits)),
-        GO_DIGITS => Err(Fault::new(
+        GO_DIGITS => Err(Error::new(
             ErrorKind::Refused,
             "a code of 16 digits is Go Thrum's since v0.7, which pairs in another way; nothing was sent",
         )
@@ -189,8 +189,8 @@ mod tests {
             ("thrum peer join --type carrier-pigeon h1:100.64.0.2:9100:5878", "unknown type"),
             ("h1:100.64.0.2:9100:1234567890123456", "v0.7"),
         ] {
-            let fault = Typed::read(line).unwrap_err();
-            assert!(fault.message.contains(why) && fault.hint.is_some(), "{line}: {fault}");
+            let error = Typed::read(line).unwrap_err();
+            assert!(error.message.contains(why) && error.hint.is_some(), "{line}: {error}");
         }
     }
 

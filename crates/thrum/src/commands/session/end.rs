@@ -1,7 +1,7 @@
 //! `thrum session end`: ends a session.
 
 use serde_json::json;
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use super::{mine, note};
 use crate::{
@@ -32,7 +32,7 @@ enum Reason {
     Crash,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Error> {
     let mut client = cx.daemon()?;
     let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
     let reason = match args.reason {

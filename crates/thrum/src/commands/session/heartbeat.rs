@@ -1,15 +1,15 @@
 //! `thrum session heartbeat`: reports the current work from git.
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 use super::mine;
 use crate::{
-    beat,
     context::Context,
     render::{Page, Render},
     shapes::{Answer, Beaten, Tag},
     text::{count, said},
+    work_report,
 };
 
 /// Tell the team which branch, commits and files you work on, as git has them now
@@ -46,14 +46,14 @@ pub(crate) struct Told {
     unanswered: bool,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Told, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Told, Error> {
     let tags = |given: &[String]| given.iter().map(|tag| pair(tag)).collect::<Result<Vec<_>, _>>();
     let (add_scopes, remove_scopes) = (tags(&args.add_scope)?, tags(&args.remove_scope)?);
     let (add_refs, remove_refs) = (tags(&args.add_ref)?, tags(&args.remove_ref)?);
     let mut client = cx.daemon()?;
     let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
     // The session of another agent is not about this worktree.
-    let work = if mine.identity.is_some() { beat::work(cx)? } else { None };
+    let work = if mine.identity.is_some() { work_report::work(cx)? } else { None };
     let unanswered = work.as_ref().is_some_and(|work| work.unanswered);
     let answer = client.call(
         "session.heartbeat",
@@ -65,10 +65,10 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Told, Fault> {
     Ok(Told { answer, unanswered })
 }
 
-fn pair(text: &str) -> Result<Value, Fault> {
+fn pair(text: &str) -> Result<Value, Error> {
     match text.split_once(':') {
         Some((kind, value)) if !kind.is_empty() && !value.is_empty() => Ok(json!({"type": kind, "value": value})),
-        _ => Err(Fault::new(ErrorKind::Invalid, format!("'{text}' is no TYPE:VALUE"))
+        _ => Err(Error::new(ErrorKind::Invalid, format!("'{text}' is no TYPE:VALUE"))
             .hint("For example --add-scope module:auth")),
     }
 }

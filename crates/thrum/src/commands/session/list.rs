@@ -1,7 +1,7 @@
 //! `thrum session list`: lists sessions.
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use crate::{
     commands::known,
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     limit: u64,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Sessions>, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Sessions>, Error> {
     let agent = args.agent.as_deref().map(known::bare);
     let params = json!({"active_only": args.active, "agent_id": agent, "limit": args.limit});
     let answer: Answer<Sessions> = cx.daemon()?.call("session.list", params)?;

@@ -7,7 +7,7 @@ pub(crate) mod say;
 pub(crate) mod start;
 
 use serde_json::json;
-use thrum_core::{ErrorKind, Fault, name::printable};
+use thrum_core::{Error, ErrorKind, name::printable};
 
 use crate::{
     client::Client,
@@ -29,7 +29,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Fault> {
+    pub(crate) fn run(self, cx: &Context) -> Result<Box<dyn Render>, Error> {
         match self {
             Self::Start(args) => boxed(start::run(&args, cx)),
             Self::End(args) => boxed(end::run(&args, cx)),
@@ -49,21 +49,21 @@ struct Mine {
 }
 
 /// Returns the session with the given id, or else the caller's open session.
-fn mine(session_id: Option<&String>, cx: &Context, client: &mut Client) -> Result<Mine, Fault> {
+fn mine(session_id: Option<&String>, cx: &Context, client: &mut Client) -> Result<Mine, Error> {
     if let Some(id) = session_id {
         return Ok(Mine { session_id: id.clone(), identity: None });
     }
     let identity = cx.identity()?;
     let me: Whoami = client.call("agent.whoami", json!({"caller_agent_id": identity.name}))?;
     let session_id = me.session_id.ok_or_else(|| {
-        Fault::new(ErrorKind::NotFound, format!("{} has no open session", printable(&identity.name)))
+        Error::new(ErrorKind::NotFound, format!("{} has no open session", printable(&identity.name)))
             .hint("thrum session start")
     })?;
     Ok(Mine { session_id, identity: Some(identity) })
 }
 
 /// Changes the caller's identity file, if there is one in this worktree.
-fn note(identity: Option<Identity>, cx: &Context, change: impl FnOnce(&mut IdentityFile)) -> Result<(), Fault> {
+fn note(identity: Option<Identity>, cx: &Context, change: impl FnOnce(&mut IdentityFile)) -> Result<(), Error> {
     if let Some((_, mut file)) = identity.and_then(|identity| identity.file) {
         change(&mut file);
         identity::write(&cx.repo()?.identities(), file)?;

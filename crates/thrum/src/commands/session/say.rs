@@ -1,7 +1,7 @@
 //! `thrum session set-intent` and `set-task`: set what the team reads about this agent.
 
 use serde_json::json;
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use super::{mine, note};
 use crate::{
@@ -43,7 +43,7 @@ pub(crate) struct TaskArgs {
     session_id: Option<String>,
 }
 
-pub(crate) fn intent(args: &IntentArgs, cx: &Context) -> Result<Said, Fault> {
+pub(crate) fn intent(args: &IntentArgs, cx: &Context) -> Result<Said, Error> {
     let text = body::short(args.text.clone(), &cx.output)?;
     let mut client = cx.daemon()?;
     let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
@@ -60,7 +60,7 @@ pub(crate) fn set_intent(
     text: &str,
     of: Option<Identity>,
     cx: &Context,
-) -> Result<Answer<Any>, Fault> {
+) -> Result<Answer<Any>, Error> {
     let set = cx.daemon()?.call("session.setIntent", json!({"session_id": session_id, "intent": text}))?;
     note(of, cx, |file| file.intent = Some(text.to_owned()).filter(|text| !text.is_empty()))?;
     Ok(set)
@@ -70,11 +70,11 @@ pub(crate) fn set_intent(
 ///
 /// # Errors
 /// Returns the daemon's error.
-pub(crate) fn set_task(session_id: &str, text: &str, cx: &Context) -> Result<Answer<Any>, Fault> {
+pub(crate) fn set_task(session_id: &str, text: &str, cx: &Context) -> Result<Answer<Any>, Error> {
     cx.daemon()?.call("session.setTask", json!({"session_id": session_id, "current_task": text}))
 }
 
-pub(crate) fn task(args: &TaskArgs, cx: &Context) -> Result<Said, Fault> {
+pub(crate) fn task(args: &TaskArgs, cx: &Context) -> Result<Said, Error> {
     let text = body::short(args.text.clone(), &cx.output)?;
     let mut client = cx.daemon()?;
     let mine = mine(args.session_id.as_ref(), cx, &mut client)?;

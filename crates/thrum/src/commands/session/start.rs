@@ -1,15 +1,15 @@
 //! `thrum session start`: starts a session.
 
 use serde_json::{Value, json};
-use thrum_core::Fault;
+use thrum_core::Error;
 
 use super::note;
 use crate::{
-    beat,
     context::Context,
     identity::Identity,
     render::{Said, agent},
     shapes::{Answer, SessionStarted},
+    work_report,
 };
 
 /// Begin a session; an older open one of this agent ends
@@ -26,7 +26,7 @@ pub(crate) struct Args {
     intent: Option<String>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Fault> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Error> {
     let identity = cx.identity()?;
     let name = identity.name.clone();
     let started = begin(identity, args.intent.as_deref(), cx)?;
@@ -38,8 +38,8 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Fault> {
 ///
 /// # Errors
 /// Returns the daemon's error.
-pub(crate) fn begin(identity: Identity, intent: Option<&str>, cx: &Context) -> Result<Answer<SessionStarted>, Fault> {
-    let params = json!({"agent_id": identity.name, "intent": intent, "work_context": beat::work(cx)?});
+pub(crate) fn begin(identity: Identity, intent: Option<&str>, cx: &Context) -> Result<Answer<SessionStarted>, Error> {
+    let params = json!({"agent_id": identity.name, "intent": intent, "work_context": work_report::work(cx)?});
     let started: Answer<SessionStarted> = cx.daemon()?.call("session.start", params)?;
     note(Some(identity), cx, |file| {
         file.session_id = Some(started.read.session_id.clone());

@@ -1,7 +1,7 @@
 //! The output of `thrum sync verify` for users.
 
 use serde_json::Value;
-use thrum_core::{ErrorKind, Runs, name::printable};
+use thrum_core::{ErrorKind, RangeSet, name::printable};
 
 use crate::{
     render::{
@@ -103,7 +103,7 @@ fn facts(missing: &Missing) -> Vec<String> {
     if there.events > 0 {
         facts.push(format!("{} {} missing there", named(there), were(there, true)));
     }
-    let purged = |runs: &Runs, side: &str| (!runs.is_empty()).then(|| format!("{runs} purged {side}"));
+    let purged = |runs: &RangeSet, side: &str| (!runs.is_empty()).then(|| format!("{runs} purged {side}"));
     facts.extend(purged(purged_there, "there"));
     facts.extend(purged(purged_here, "here"));
     if *other_content > 0 {
@@ -133,13 +133,13 @@ fn named(lack: &Lack) -> String {
 #[cfg(test)]
 mod tests {
     use serde_json::json;
-    use thrum_core::Stamp;
+    use thrum_core::Timestamp;
 
     use super::*;
 
     fn verified(raw: Value) -> (String, u8) {
         let answer: Answer<Verified> = serde_json::from_value(raw).unwrap();
-        let mut page = Page::new(None, Stamp::ZERO);
+        let mut page = Page::new(None, Timestamp::ZERO);
         answer.human(&mut page);
         (page.plain(), answer.code())
     }

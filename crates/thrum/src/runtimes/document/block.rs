@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 use super::{Comment, cut, newline};
 
@@ -10,7 +10,7 @@ use super::{Comment, cut, newline};
 ///
 /// # Errors
 /// As [`blocks`].
-pub(super) fn put(text: &str, comment: Comment, lines: &str) -> Result<String, Fault> {
+pub(super) fn put(text: &str, comment: Comment, lines: &str) -> Result<String, Error> {
     let newline = newline(text);
     let (begin, end) = comment.markers();
     let block = format!("{begin}\n{}\n{end}", lines.trim()).replace('\n', newline);
@@ -29,7 +29,7 @@ pub(super) fn put(text: &str, comment: Comment, lines: &str) -> Result<String, F
 ///
 /// # Errors
 /// As [`blocks`].
-pub(super) fn take(text: &str, comment: Comment) -> Result<String, Fault> {
+pub(super) fn take(text: &str, comment: Comment) -> Result<String, Error> {
     Ok(cut(text, blocks(text, comment)?))
 }
 
@@ -37,11 +37,11 @@ pub(super) fn take(text: &str, comment: Comment) -> Result<String, Fault> {
 ///
 /// # Errors
 /// `invalid` if a marker is missing its counterpart, because it is then unknown which lines are ours.
-pub(super) fn blocks(text: &str, comment: Comment) -> Result<Vec<Range<usize>>, Fault> {
+pub(super) fn blocks(text: &str, comment: Comment) -> Result<Vec<Range<usize>>, Error> {
     let (full, end) = comment.markers();
     let begin = full.split_once(" (").map_or(full, |(begin, _)| begin);
     let lost = |line: usize, has: &str, lacks: &str, what: &str| {
-        Fault::new(
+        Error::new(
             ErrorKind::Invalid,
             format!(
                 "line {line} is \"{has}\", but \"{lacks}\" is missing; put that line where our lines {what}, or take them all out"

@@ -5,7 +5,7 @@ use jsonc_parser::{
     cst::{CstArray, CstInputValue, CstNode, CstObject, CstObjectProp, CstRootNode},
 };
 use serde_json::Value;
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 use super::{holds_another, ours};
 
@@ -22,8 +22,8 @@ impl Before {
     }
 }
 
-fn invalid(what: String) -> Fault {
-    Fault::new(ErrorKind::Invalid, what)
+fn invalid(what: String) -> Error {
+    Error::new(ErrorKind::Invalid, what)
 }
 
 /// Applies a change to the object in a text and returns the new text. Everything else in the text stays as it was.
@@ -33,8 +33,8 @@ fn invalid(what: String) -> Fault {
 pub(super) fn edit(
     text: &str,
     path: &[&str],
-    change: impl FnOnce(&CstObject) -> Result<(), Fault>,
-) -> Result<String, Fault> {
+    change: impl FnOnce(&CstObject) -> Result<(), Error>,
+) -> Result<String, Error> {
     let no_object = |why: String| invalid(format!("it is no JSON object ({why})"));
     // Users and editors write comments and trailing commas in such files. Anything looser is a mistake.
     let options = ParseOptions {
@@ -65,7 +65,7 @@ pub(super) fn edit(
 ///
 /// # Errors
 /// As [`edit`].
-pub(super) fn value(text: &str, path: &[&str]) -> Result<Option<Value>, Fault> {
+pub(super) fn value(text: &str, path: &[&str]) -> Result<Option<Value>, Error> {
     let mut found = None;
     edit(text, path, |root| {
         found = match path.split_last() {
@@ -81,7 +81,7 @@ pub(super) fn value(text: &str, path: &[&str]) -> Result<Option<Value>, Fault> {
 ///
 /// # Errors
 /// As [`edit`].
-pub(super) fn elements(text: &str, path: &[&str], wanted: &Value) -> Result<Vec<Value>, Fault> {
+pub(super) fn elements(text: &str, path: &[&str], wanted: &Value) -> Result<Vec<Value>, Error> {
     Ok(match value(text, path)? {
         Some(Value::Array(entries)) => {
             entries.into_iter().filter(|is| is == wanted || ours::runs_hook_of(is, wanted)).collect()
@@ -94,7 +94,7 @@ pub(super) fn elements(text: &str, path: &[&str], wanted: &Value) -> Result<Vec<
 ///
 /// # Errors
 /// `invalid` if another kind of value is at the path. It is not ours to replace, even if no program can read it.
-fn object_at(root: &CstObject, path: &[&str]) -> Result<CstObject, Fault> {
+fn object_at(root: &CstObject, path: &[&str]) -> Result<CstObject, Error> {
     path.iter().try_fold(root.clone(), |object, name| {
         object.object_value_or_create(name).ok_or_else(|| holds_another(&format!("\"{name}\"")))
     })
@@ -105,7 +105,7 @@ fn object_at(root: &CstObject, path: &[&str]) -> Result<CstObject, Fault> {
 ///
 /// # Errors
 /// `invalid` if it runs none: a program would start no server.
-pub(super) fn check_server(name: &str, is: &Value, ours: &Value) -> Result<(), Fault> {
+pub(super) fn check_server(name: &str, is: &Value, ours: &Value) -> Result<(), Error> {
     if ours::starts_server(ours) && ours::line(is).is_none() {
         return Err(holds_another(&format!("\"{name}\"")));
     }
@@ -114,7 +114,7 @@ pub(super) fn check_server(name: &str, is: &Value, ours: &Value) -> Result<(), F
 
 /// Adds a member. An existing member stays as it is, unless it is our server as an earlier version wrote it. Such a
 /// server gets our current values and keeps the fields that a user added.
-pub(super) fn put_member(text: &str, path: &[&str], value: &Value) -> Result<String, Fault> {
+pub(super) fn put_member(text: &str, path: &[&str], value: &Value) -> Result<String, Error> {
     edit(text, path, |root| {
         let Some((name, above)) = path.split_last() else { return Ok(()) };
         let object = object_at(root, above)?;
@@ -140,7 +140,7 @@ pub(super) fn put_member(text: &str, path: &[&str], value: &Value) -> Result<Str
 }
 
 /// Adds an element, unless the array already contains it or an element that runs the same hook.
-pub(super) fn put_element(text: &str, path: &[&str], value: &Value) -> Result<String, Fault> {
+pub(super) fn put_element(text: &str, path: &[&str], value: &Value) -> Result<String, Error> {
     if !elements(text, path, value)?.is_empty() {
         return Ok(text.to_owned());
     }
@@ -154,7 +154,7 @@ pub(super) fn put_element(text: &str, path: &[&str], value: &Value) -> Result<St
 }
 
 /// Removes a member if it is our server.
-pub(super) fn take_member(text: &str, path: &[&str], before: &Before) -> Result<String, Fault> {
+pub(super) fn take_member(text: &str, path: &[&str], before: &Before) -> Result<String, Error> {
     edit(text, path, |root| {
         let Some((name, above)) = path.split_last() else { return Ok(()) };
         let there = reach(root, above).and_then(|object| object.get(name));
@@ -169,7 +169,7 @@ pub(super) fn take_member(text: &str, path: &[&str], before: &Before) -> Result<
 
 /// Removes an element: a string that was not there before, or our hook. Other hooks in the same group stay, and so does
 /// a command line that does more than run our hook.
-pub(super) fn take_element(text: &str, path: &[&str], value: &Value, before: &Before) -> Result<String, Fault> {
+pub(super) fn take_element(text: &str, path: &[&str], value: &Value, before: &Before) -> Result<String, Error> {
     let was_there = before.at(path).and_then(Value::as_array).is_some_and(|was| was.contains(value));
     edit(text, path, |root| {
         let Some((name, above)) = path.split_last() else { return Ok(()) };
@@ -207,7 +207,7 @@ fn group(node: &CstNode) -> Option<CstArray> {
 }
 
 /// Removes the members in `required` if nothing else is left in the file. Members that were there before stay.
-pub(super) fn take_required(text: &str, required: &[(&str, &Value)], before: &Before) -> Result<String, Fault> {
+pub(super) fn take_required(text: &str, required: &[(&str, &Value)], before: &Before) -> Result<String, Error> {
     edit(text, &[], |root| {
         let properties = root.properties();
         let is_required = |property: &CstObjectProp| {

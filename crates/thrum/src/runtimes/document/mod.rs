@@ -12,7 +12,7 @@ mod toml;
 use std::ops::Range;
 
 use serde_json::Value;
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 
 pub(super) use ours::events;
 
@@ -64,7 +64,7 @@ impl Comment {
 ///
 /// # Errors
 /// `invalid` if the text is not in the format that the parts require.
-pub(super) fn with(text: &str, parts: &[Part]) -> Result<String, Fault> {
+pub(super) fn with(text: &str, parts: &[Part]) -> Result<String, Error> {
     let (mark, text) = after_mark(text);
     let text = parts.iter().try_fold(text.to_owned(), |text, part| match part {
         Part::Block(comment, lines) => block::put(&text, *comment, lines),
@@ -82,7 +82,7 @@ pub(super) fn with(text: &str, parts: &[Part]) -> Result<String, Fault> {
 ///
 /// # Errors
 /// `invalid` if the text is not in the format that the parts require.
-pub(super) fn without(text: &str, parts: &[Part], before: Option<&str>) -> Result<Option<String>, Fault> {
+pub(super) fn without(text: &str, parts: &[Part], before: Option<&str>) -> Result<Option<String>, Error> {
     if let Some(before) = before
         && with(before, parts).is_ok_and(|with| with == text)
     {
@@ -134,7 +134,7 @@ pub(super) fn still_runs(text: &str, parts: &[Part]) -> Vec<String> {
 ///
 /// # Errors
 /// `invalid` if the text is not in the format that the part requires.
-pub(super) fn found(text: &str, part: &Part) -> Result<Vec<Value>, Fault> {
+pub(super) fn found(text: &str, part: &Part) -> Result<Vec<Value>, Error> {
     let text = after_mark(text).1;
     Ok(match part {
         Part::Member(path, value) => {
@@ -158,8 +158,8 @@ fn after_mark(text: &str) -> (&str, &str) {
 }
 
 /// Something else is in the place of one of our parts.
-fn holds_another(name: &str) -> Fault {
-    Fault::new(ErrorKind::Invalid, format!("{name} in it is something else"))
+fn holds_another(name: &str) -> Error {
+    Error::new(ErrorKind::Invalid, format!("{name} in it is something else"))
 }
 
 /// Returns the line ending of a text.

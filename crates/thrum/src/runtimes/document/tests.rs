@@ -6,7 +6,7 @@ use thrum_core::ErrorKind;
 use super::*;
 
 /// Removes the parts from a text when no copy of the original text exists.
-fn without(text: &str, parts: &[Part]) -> Result<String, Fault> {
+fn without(text: &str, parts: &[Part]) -> Result<String, Error> {
     super::without(text, parts, None).map(Option::unwrap_or_default)
 }
 
@@ -190,10 +190,10 @@ fn a_marker_without_its_partner_is_named_and_nothing_is_guessed() {
             (format!("{once}My rules.\n{end}\n"), 7),
             (once.replace(end, &format!("I wrote: {end}")), 3),
         ] {
-            for fault in [with(&text, &block), without(&text, &block)].map(Result::unwrap_err) {
+            for error in [with(&text, &block), without(&text, &block)].map(Result::unwrap_err) {
                 assert!(
-                    fault.message.starts_with(&format!("line {line} is \"{}", &begin[..2])),
-                    "{fault:?} for {text}"
+                    error.message.starts_with(&format!("line {line} is \"{}", &begin[..2])),
+                    "{error:?} for {text}"
                 );
             }
             assert!(found(&text, &block[0]).is_err(), "{text}");
@@ -333,8 +333,8 @@ fn what_was_there_before_stays() {
 #[test]
 fn what_is_in_it_twice_is_refused() {
     for text in ["{\"hooks\": {}, \"hooks\": {}}", "{\"hooks\": {\"Stop\": [], \"a\": 1, \"Stop\": []}}"] {
-        for fault in [with(text, &parts()), without(text, &parts())].map(Result::unwrap_err) {
-            assert!(fault.message.ends_with("in it twice"), "{fault:?}");
+        for error in [with(text, &parts()), without(text, &parts())].map(Result::unwrap_err) {
+            assert!(error.message.ends_with("in it twice"), "{error:?}");
         }
     }
     assert!(with("{\"a\": 1, \"a\": 2}", &parts()).is_ok(), "elsewhere it is not ours to judge");

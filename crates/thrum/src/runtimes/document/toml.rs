@@ -4,14 +4,14 @@
 use std::ops::Range;
 
 use serde_json::{Value, json};
-use thrum_core::{ErrorKind, Fault};
+use thrum_core::{Error, ErrorKind};
 use toml_edit::{Document, Item, Table};
 
 use super::{cut, holds_another, newline, ours};
 
-fn parse(text: &str) -> Result<Document<&str>, Fault> {
+fn parse(text: &str) -> Result<Document<&str>, Error> {
     Document::parse(text)
-        .map_err(|error| Fault::new(ErrorKind::Invalid, format!("it is no TOML ({})", error.message())))
+        .map_err(|error| Error::new(ErrorKind::Invalid, format!("it is no TOML ({})", error.message())))
 }
 
 /// Returns the item at a dotted name.
@@ -27,7 +27,7 @@ fn append(text: &str, table: &str) -> String {
     format!("{text}{end}{gap}{}", table.replace('\n', newline))
 }
 
-pub(super) fn put_table(text: &str, name: &str, lines: &str) -> Result<String, Fault> {
+pub(super) fn put_table(text: &str, name: &str, lines: &str) -> Result<String, Error> {
     if table(text, name)?.is_some() {
         return Ok(text.to_owned());
     }
@@ -41,13 +41,13 @@ pub(super) fn put_table(text: &str, name: &str, lines: &str) -> Result<String, F
 ///
 /// # Errors
 /// `invalid` if our table is written as a value, because its lines may then contain other entries.
-pub(super) fn take_table(text: &str, name: &str) -> Result<String, Fault> {
+pub(super) fn take_table(text: &str, name: &str) -> Result<String, Error> {
     let document = parse(text)?;
     let Some(item) = item(&document, name).filter(|item| is_ours(item)) else { return Ok(text.to_owned()) };
     let mut ranges = Vec::new();
     match item.as_table().filter(|table| !table.is_dotted()) {
         Some(table) => lines_of(text, table, &mut ranges),
-        None => return Err(Fault::new(ErrorKind::Invalid, format!("{name} in it is not written as [{name}]"))),
+        None => return Err(Error::new(ErrorKind::Invalid, format!("{name} in it is not written as [{name}]"))),
     }
     ranges.sort_by_key(|range| range.start);
     Ok(cut(text, ranges))
@@ -57,7 +57,7 @@ pub(super) fn take_table(text: &str, name: &str) -> Result<String, Fault> {
 ///
 /// # Errors
 /// `invalid` if what is in its place runs no command.
-pub(super) fn table(text: &str, name: &str) -> Result<Option<Value>, Fault> {
+pub(super) fn table(text: &str, name: &str) -> Result<Option<Value>, Error> {
     match item(&parse(text)?, name) {
         Some(item) if item.get("command").is_none() => Err(holds_another(name)),
         item => Ok(item.map(command)),
@@ -76,10 +76,10 @@ fn is_ours(item: &Item) -> bool {
 }
 
 /// Adds the hooks that no table runs yet.
-pub(super) fn put_hooks(text: &str, name: &str, hooks: &[(&str, &str)]) -> Result<String, Fault> {
+pub(super) fn put_hooks(text: &str, name: &str, hooks: &[(&str, &str)]) -> Result<String, Error> {
     let document = parse(text)?;
     if document.as_item().get(name).is_some_and(|item| !item.is_array_of_tables()) {
-        return Err(Fault::new(ErrorKind::Invalid, format!("{name} is no array of tables")));
+        return Err(Error::new(ErrorKind::Invalid, format!("{name} is no array of tables")));
     }
     let added = hooks.iter().fold(text.to_owned(), |text, (command, lines)| {
         let is_there = tables(&document, name).any(|table| runs(table, command));
@@ -90,7 +90,7 @@ pub(super) fn put_hooks(text: &str, name: &str, hooks: &[(&str, &str)]) -> Resul
 }
 
 /// Returns the text without our hooks. A hook whose command line does more than run `thrum hook` stays.
-pub(super) fn take_hooks(text: &str, name: &str, hooks: &[(&str, &str)]) -> Result<String, Fault> {
+pub(super) fn take_hooks(text: &str, name: &str, hooks: &[(&str, &str)]) -> Result<String, Error> {
     let document = parse(text)?;
     let mut ranges = Vec::new();
     for table in tables(&document, name) {
@@ -104,7 +104,7 @@ pub(super) fn take_hooks(text: &str, name: &str, hooks: &[(&str, &str)]) -> Resu
 }
 
 /// Returns the command and timeout of every hook that runs `thrum hook`.
-pub(super) fn hooks(text: &str, name: &str) -> Result<Vec<Value>, Fault> {
+pub(super) fn hooks(text: &str, name: &str) -> Result<Vec<Value>, Error> {
     let document = parse(text)?;
     let entry = |table: &Table| {
         let command = table.get("command")?.as_str().filter(|command| ours::events(command).next().is_some())?;

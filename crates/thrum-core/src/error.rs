@@ -47,7 +47,7 @@ pub enum Retry {
 
 /// An error as users and other programs see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct Error {
     /// The kind of error, for programs.
     pub kind: ErrorKind,
     /// One sentence: what happened, and to what.
@@ -58,7 +58,7 @@ pub struct Fault {
     pub retry: Retry,
 }
 
-impl Fault {
+impl Error {
     /// Creates an error without a hint. Only [`ErrorKind::TryAgain`] and [`ErrorKind::Unavailable`] are worth
     /// repeating.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
@@ -86,10 +86,10 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for Error {}

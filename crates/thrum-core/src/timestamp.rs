@@ -9,9 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// Printed as RFC 3339 in UTC with nine digits and `Z`, so that the strings sort like the instants. Go trims trailing
 /// zeros, which breaks that order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Stamp(i64);
+pub struct Timestamp(i64);
 
-impl Stamp {
+impl Timestamp {
     /// 1970-01-01T00:00:00Z, used for an event whose time cannot be parsed.
     pub const ZERO: Self = Self(0);
 
@@ -76,7 +76,7 @@ impl Stamp {
     }
 }
 
-impl Stamp {
+impl Timestamp {
     /// The instant as RFC 3339 in whole seconds, rounded up, for people who must wait until then.
     pub fn in_seconds(self) -> String {
         const SECOND: i64 = 1_000_000_000;
@@ -85,20 +85,20 @@ impl Stamp {
     }
 }
 
-impl fmt::Display for Stamp {
+impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = jiff::Timestamp::from_nanosecond(self.0.into()).map_err(|_| fmt::Error)?;
         write!(f, "{time:.9}")
     }
 }
 
-impl Serialize for Stamp {
+impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Stamp {
+impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| de::Error::custom("not an RFC 3339 time between 1970 and 2262"))
@@ -111,14 +111,14 @@ mod tests {
 
     #[test]
     fn every_form_of_one_instant_is_one_instant() {
-        let expected = Stamp::from_nanos(1_774_717_513_941_790_360);
+        let expected = Timestamp::from_nanos(1_774_717_513_941_790_360);
         for text in
             ["2026-03-28T17:05:13.94179036Z", "2026-03-28T17:05:13.941790360Z", "2026-03-28T10:05:13.94179036-07:00"]
         {
-            assert_eq!(Stamp::parse(text), Some(expected), "{text}");
+            assert_eq!(Timestamp::parse(text), Some(expected), "{text}");
         }
         assert_eq!(expected.to_string(), "2026-03-28T17:05:13.941790360Z");
-        assert_eq!(Stamp::ZERO.to_string(), "1970-01-01T00:00:00.000000000Z");
+        assert_eq!(Timestamp::ZERO.to_string(), "1970-01-01T00:00:00.000000000Z");
     }
 
     #[test]
@@ -126,7 +126,7 @@ mod tests {
         for text in
             ["", "yesterday", "1969-12-31T23:59:59Z", "2263-01-01T00:00:00Z", "10889-08-02T05:31:50Z", "2026-03-28"]
         {
-            assert_eq!(Stamp::parse(text), None, "{text}");
+            assert_eq!(Timestamp::parse(text), None, "{text}");
         }
     }
 }

@@ -25,7 +25,7 @@ use crate::{shutdown::Shutdown, storage::Storage};
 
 /// Wakes waiting agents by name.
 #[derive(Debug, Default)]
-pub(crate) struct Bell {
+pub(crate) struct WakeRegistry {
     waiting: Mutex<BTreeMap<String, watch::Sender<()>>>,
 }
 
@@ -36,7 +36,7 @@ enum Concerned {
     Agents(BTreeSet<String>),
 }
 
-impl Bell {
+impl WakeRegistry {
     /// Subscribes to commits that may contain mail for `agent`. The receiver's `changed` fails when the daemon ends.
     pub(crate) fn listen(&self, agent: &str) -> watch::Receiver<()> {
         let mut waiting = self.waiting();
@@ -49,7 +49,7 @@ impl Bell {
         self.waiting().get(agent).is_some_and(|sender| sender.receiver_count() > 0)
     }
 
-    fn ring(&self, concerned: &Concerned) {
+    fn wake(&self, concerned: &Concerned) {
         let waiting = self.waiting();
         match concerned {
             Concerned::All => waiting.values().for_each(|sender| sender.send_replace(())),
@@ -70,7 +70,7 @@ impl Bell {
 }
 
 /// Follows the log and wakes agents until the daemon stops.
-pub(crate) async fn follow(bell: Arc<Bell>, storage: Arc<Storage>, shutdown: Shutdown) {
+pub(crate) async fn follow(wakes: Arc<WakeRegistry>, storage: Arc<Storage>, shutdown: Shutdown) {
     let mut commits = storage.commits();
     let mut after = commits.borrow_and_update().latest;
     // Assume that a mailbox is being filled until the store reports otherwise.
@@ -82,7 +82,7 @@ pub(crate) async fn follow(bell: Arc<Bell>, storage: Arc<Storage>, shutdown: Shu
         }
         let latest = commits.borrow_and_update().latest;
         // A call that starts to wait after this point looks at everything committed so far.
-        if bell.nobody_waits() {
+        if wakes.nobody_waits() {
             filled = true;
         } else {
             let look = move |reader: &Reader<'_>| {
@@ -91,13 +91,13 @@ pub(crate) async fn follow(bell: Arc<Bell>, storage: Arc<Storage>, shutdown: Shu
             let (all, fills) =
                 storage.read(look).await.map_or((Concerned::All, true), |(page, fills)| (concerned(&page), fills));
             // Wake all agents once more after the filling has finished.
-            bell.ring(if filled || fills { &Concerned::All } else { &all });
+            wakes.wake(if filled || fills { &Concerned::All } else { &all });
             filled = fills;
         }
         after = latest;
     }
     // Dropping the senders tells every waiting call that the daemon ends.
-    bell.waiting().clear();
+    wakes.waiting().clear();
 }
 
 fn concerned(page: &Page) -> Concerned {
@@ -184,29 +184,29 @@ mod tests {
 
     #[test]
     fn only_those_concerned_wake_and_those_who_left_are_forgotten() {
-        let bell = Bell::default();
-        let (alice, bob, again) = (bell.listen("alice"), bell.listen("bob"), bell.listen("bob"));
-        bell.ring(&names(["bob", "nobody"]));
+        let wakes = WakeRegistry::default();
+        let (alice, bob, again) = (wakes.listen("alice"), wakes.listen("bob"), wakes.listen("bob"));
+        wakes.wake(&names(["bob", "nobody"]));
         let woken = [&alice, &bob, &again].map(|ear| ear.has_changed().unwrap());
         assert_eq!(woken, [false, true, true]);
         drop((bob, again));
-        let carol = bell.listen("carol");
-        assert_eq!(bell.waiting().len(), 2);
-        bell.ring(&Concerned::All);
+        let carol = wakes.listen("carol");
+        assert_eq!(wakes.waiting().len(), 2);
+        wakes.wake(&Concerned::All);
         assert!(alice.has_changed().unwrap() && carol.has_changed().unwrap());
         drop((alice, carol));
-        assert!(bell.nobody_waits());
+        assert!(wakes.nobody_waits());
     }
 
     #[tokio::test]
     async fn whoever_waits_hears_when_the_last_piece_of_its_mailbox_is_there() {
         let all = 2 * kit::PIECE + 1;
         let (_dir, storage) = kit::with_mail_of_dan(all);
-        let (bell, shutdown) = (Arc::new(Bell::default()), Shutdown::default());
+        let (wakes, shutdown) = (Arc::new(WakeRegistry::default()), Shutdown::default());
         let mailbox =
             Mailbox { agent_id: "dan".into(), home: storage.write_now(|tx| Ok(tx.home().to_owned())).unwrap() };
-        let mut dan = bell.listen("dan");
-        shutdown.spawn(follow(Arc::clone(&bell), Arc::clone(&storage), shutdown.clone()));
+        let mut dan = wakes.listen("dan");
+        shutdown.spawn(follow(Arc::clone(&wakes), Arc::clone(&storage), shutdown.clone()));
         // Let the task start, so that it follows the commits from now on.
         tokio::task::yield_now().await;
         let register =

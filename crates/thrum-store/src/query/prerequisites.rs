@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use thrum_core::{
-    Payload, Stamp,
-    exchange::{Footing, Row},
+    Payload, Timestamp,
+    exchange::{Prerequisites, Row},
     limits,
     payload::EventType,
 };
@@ -15,7 +15,7 @@ use crate::{Reader, StoreError, cutoff};
 /// The last clean-up of an agent by one daemon.
 struct Cleanup {
     home: String,
-    at: Stamp,
+    at: Timestamp,
     event_id: String,
     sequence: u64,
 }
@@ -37,29 +37,35 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn footings(&self, rows: &[Row], fits: Fits<'_>) -> Result<Vec<Footing>, StoreError> {
+    pub fn prerequisites(&self, rows: &[Row], fits: Fits<'_>) -> Result<Vec<Prerequisites>, StoreError> {
         let cutoff = cutoff::highest(self.conn)?;
         let mut known = Known::default();
-        rows.iter().map(|row| self.footing(row, cutoff, fits, &mut known)).collect()
+        rows.iter().map(|row| self.prerequisites_of(row, cutoff, fits, &mut known)).collect()
     }
 
-    fn footing(&self, row: &Row, cutoff: Stamp, fits: Fits<'_>, known: &mut Known) -> Result<Footing, StoreError> {
-        let mut footing = Footing::default();
+    fn prerequisites_of(
+        &self,
+        row: &Row,
+        cutoff: Timestamp,
+        fits: Fits<'_>,
+        known: &mut Known,
+    ) -> Result<Prerequisites, StoreError> {
+        let mut prerequisites = Prerequisites::default();
         match Payload::read(&row.kind, &row.body) {
             Ok(Payload::MessageCreate(body)) => {
                 let at = self.instant(row)?;
-                footing.hidden = at < cutoff || self.is_cleaned_up(row, at, &body.agent_id, known)?;
+                prerequisites.hidden = at < cutoff || self.is_cleaned_up(row, at, &body.agent_id, known)?;
             }
             Ok(Payload::AgentRegister(body)) => {
-                footing.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?
+                prerequisites.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?
             }
             Ok(Payload::SessionStart(body)) => {
-                footing.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?
+                prerequisites.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?
             }
             Ok(Payload::AgentUpdate(body)) => {
-                footing.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?;
+                prerequisites.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?;
                 for context in &body.work_contexts {
-                    footing.lacks_session |= !self.stands_before(
+                    prerequisites.session_missing |= !self.stands_before(
                         row.sequence,
                         "agent.session.start",
                         &context.session_id,
@@ -71,23 +77,23 @@ impl Reader<'_> {
             }
             Ok(payload) if EventType::waits_for_message(&row.kind) => {
                 let message_id = payload.target().unwrap_or_default();
-                footing.lacks_message =
+                prerequisites.message_missing =
                     !self.stands_before(row.sequence, "message.create", message_id, cutoff, fits, known)?;
             }
             _ => {}
         }
-        Ok(footing)
+        Ok(prerequisites)
     }
 
-    fn instant(&self, row: &Row) -> Result<Stamp, StoreError> {
+    fn instant(&self, row: &Row) -> Result<Timestamp, StoreError> {
         // Without the plus sign SQLite prefers the index by origin, and reads all events of that origin for each row.
         let mut statement =
             self.conn.prepare_cached("SELECT at FROM events WHERE event_id = ?1 AND +origin_daemon = ?2")?;
-        Ok(Stamp::from_nanos(statement.query_row((&row.id, &row.origin), |row| row.get(0))?))
+        Ok(Timestamp::from_nanos(statement.query_row((&row.id, &row.origin), |row| row.get(0))?))
     }
 
     /// Returns `true` if a clean-up hides the row. As in the fold, only a clean-up by the row's own origin counts.
-    fn is_cleaned_up(&self, row: &Row, at: Stamp, agent_id: &str, known: &mut Known) -> Result<bool, StoreError> {
+    fn is_cleaned_up(&self, row: &Row, at: Timestamp, agent_id: &str, known: &mut Known) -> Result<bool, StoreError> {
         let rank = (at, row.id.as_str());
         Ok(self
             .cleanups(agent_id, known)?
@@ -102,7 +108,7 @@ impl Reader<'_> {
         sequence: u64,
         kind: &'static str,
         target: &str,
-        cutoff: Stamp,
+        cutoff: Timestamp,
         fits: Fits<'_>,
         known: &mut Known,
     ) -> Result<bool, StoreError> {
@@ -122,7 +128,7 @@ impl Reader<'_> {
         &self,
         kind: &str,
         target: &str,
-        cutoff: Stamp,
+        cutoff: Timestamp,
         fits: Fits<'_>,
         known: &mut Known,
     ) -> Result<Option<u64>, StoreError> {
@@ -131,7 +137,7 @@ impl Reader<'_> {
         )?;
         let mut rows = statement.query((target, kind, limits::LEGACY_CREATIONS))?;
         while let Some(found) = rows.next()? {
-            let at = Stamp::from_nanos(found.get(5)?);
+            let at = Timestamp::from_nanos(found.get(5)?);
             let row = read_row(found)?;
             let agent_id = match Payload::read(&row.kind, &row.body) {
                 Ok(Payload::MessageCreate(body)) => body.agent_id,
@@ -158,7 +164,7 @@ impl Reader<'_> {
             let read = |row: &rusqlite::Row<'_>| {
                 Ok(Cleanup {
                     home: row.get(0)?,
-                    at: Stamp::from_nanos(row.get(1)?),
+                    at: Timestamp::from_nanos(row.get(1)?),
                     event_id: row.get(2)?,
                     sequence: row.get(3)?,
                 })

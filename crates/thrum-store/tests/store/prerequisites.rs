@@ -1,7 +1,7 @@
 //! Causal prerequisites of rows, for peers that apply rows one by one in the order served.
 
 use serde_json::{Value, json};
-use thrum_core::exchange::{Footing, Row};
+use thrum_core::exchange::{Prerequisites, Row};
 
 use crate::kit::{Node, foreign};
 
@@ -27,15 +27,15 @@ fn order(node: &Node) -> Vec<String> {
 }
 
 /// By event id: whether it is hidden, and whether a creation of its message precedes it.
-fn footing(node: &Node, id: &str) -> (bool, bool) {
+fn hidden_and_preceded(node: &Node, id: &str) -> (bool, bool) {
     let rows = rows(node);
     let at = rows.iter().position(|row| row.id == id).expect("in the log");
-    let Footing { hidden, lacks_message, .. } = footings(node, &rows).swap_remove(at);
-    (hidden, !lacks_message)
+    let Prerequisites { hidden, message_missing, .. } = prerequisites(node, &rows).swap_remove(at);
+    (hidden, !message_missing)
 }
 
-fn footings(node: &Node, rows: &[Row]) -> Vec<Footing> {
-    node.store.reader().footings(rows, &|_| true).expect("reads")
+fn prerequisites(node: &Node, rows: &[Row]) -> Vec<Prerequisites> {
+    node.store.reader().prerequisites(rows, &|_| true).expect("reads")
 }
 
 #[test]
@@ -45,11 +45,11 @@ fn what_waits_for_a_message_moves_behind_it_when_it_comes() {
         foreign("evt_1", "d_go", 2, "message.edit", json!({"message_id": "msg_1", "body": {"content": "later"}}));
     node.apply(&[edit, receipt("evt_2", "d_go", 3, "msg_1")]);
     node.apply(&[cleanup("evt_3", "d_go", 4, "nobody")]);
-    assert_eq!(footing(&node, "evt_1"), (false, false));
+    assert_eq!(hidden_and_preceded(&node, "evt_1"), (false, false));
     node.apply(&[create("evt_4", "d_go", 1, "msg_1", "ann"), create("evt_5", "d_go", 5, "msg_2", "ann")]);
     assert_eq!(order(&node), ["evt_3", "evt_4", "evt_1", "evt_2", "evt_5"]);
     assert_eq!(rows(&node).last().map(|row| row.sequence), Some(node.store.commit().latest));
-    assert_eq!(footing(&node, "evt_1"), (false, true));
+    assert_eq!(hidden_and_preceded(&node, "evt_1"), (false, true));
     let message = node.store.reader().message("msg_1", None).expect("reads").expect("is here");
     assert_eq!(message.body.content, "later");
     node.check();
@@ -82,7 +82,7 @@ fn a_message_stands_before_what_is_about_it_or_not_at_all() {
     ]);
     let unreadable = foreign("evt_4", "d_go", 1, "message.create", json!({"message_id": "msg_2", "agent_id": 7}));
     node.apply(&[unreadable, receipt("evt_5", "d_go", 2, "msg_2")]);
-    assert_eq!(["evt_2", "evt_3", "evt_5"].map(|id| footing(&node, id).1), [true, false, false]);
+    assert_eq!(["evt_2", "evt_3", "evt_5"].map(|id| hidden_and_preceded(&node, id).1), [true, false, false]);
 }
 
 #[test]
@@ -95,10 +95,10 @@ fn a_message_that_the_peer_cannot_apply_stands_before_nothing_and_another_creati
     let lacking: Vec<bool> = node
         .store
         .reader()
-        .footings(&rows, &fits)
+        .prerequisites(&rows, &fits)
         .expect("reads")
         .iter()
-        .map(|footing| footing.lacks_message)
+        .map(|prerequisites| prerequisites.message_missing)
         .collect();
     assert_eq!(rows.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["evt_1", "evt_2", "evt_3", "evt_4"]);
     assert_eq!(lacking, [false, true, false, false]);
@@ -123,17 +123,17 @@ fn what_a_clean_up_hides_is_said_to_be_hidden_and_its_messages_carry_nothing_any
         create("evt_10", "d_go", 7, "msg_3", "ann"),
         receipt("evt_11", "d_two", 8, "msg_3"),
     ]);
-    let hidden: Vec<String> = order(&node).into_iter().filter(|id| footing(&node, id).0).collect();
+    let hidden: Vec<String> = order(&node).into_iter().filter(|id| hidden_and_preceded(&node, id).0).collect();
     assert_eq!(hidden, ["evt_01", "evt_02", "evt_03"], "those of the daemon that cleaned up, from before");
-    assert!(!footing(&node, "evt_04").1);
-    assert!(!footing(&node, "evt_08").1, "Go takes away what stood before a clean-up, whoever wrote it");
-    assert!(footing(&node, "evt_11").1);
+    assert!(!hidden_and_preceded(&node, "evt_04").1);
+    assert!(!hidden_and_preceded(&node, "evt_08").1, "Go takes away what stood before a clean-up, whoever wrote it");
+    assert!(hidden_and_preceded(&node, "evt_11").1);
 }
 
 #[test]
 fn what_is_older_than_a_purge_is_hidden_even_where_its_row_is_kept() {
     let mut node = Node::new(1);
-    let at = |seconds: i64| thrum_core::Stamp::from_nanos(crate::kit::START + seconds * 1_000_000_000);
+    let at = |seconds: i64| thrum_core::Timestamp::from_nanos(crate::kit::START + seconds * 1_000_000_000);
     // By its id it is one millisecond too young to be removed.
     let message = "msg_01KMTPH8JR0000000000000000";
     let made = thrum_core::ids::ulid_time(message).expect("a time");
@@ -146,7 +146,7 @@ fn what_is_older_than_a_purge_is_hidden_even_where_its_row_is_kept() {
         foreign("evt_3", "d_go", seconds + 2, "purge.executed", json!({"cutoff": cutoff.to_string()})),
     ]);
     assert_eq!(order(&node), ["evt_1", "evt_2", "evt_3"]);
-    assert_eq!((footing(&node, "evt_1").0, footing(&node, "evt_2").1), (true, false));
+    assert_eq!((hidden_and_preceded(&node, "evt_1").0, hidden_and_preceded(&node, "evt_2").1), (true, false));
 }
 
 #[test]
@@ -175,11 +175,11 @@ fn an_update_lacks_a_session_that_did_not_begin_before_it_or_is_gone() {
         foreign("evt_8", "d_go", 8, "agent.update", json!({"agent_id": "ann", "work_contexts": []})),
     ]);
     let rows = rows(&node);
-    let footings = footings(&node, &rows);
+    let prerequisites = prerequisites(&node, &rows);
     let lacking: Vec<&str> = rows
         .iter()
-        .zip(&footings)
-        .filter(|(_, footing)| footing.lacks_session)
+        .zip(&prerequisites)
+        .filter(|(_, prerequisites)| prerequisites.session_missing)
         .map(|(row, _)| row.id.as_str())
         .collect();
     assert_eq!(lacking, ["evt_1", "evt_3", "evt_5"]);

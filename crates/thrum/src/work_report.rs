@@ -10,7 +10,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use thrum_core::{Fault, work::Work};
+use thrum_core::{Error, work::Work};
 use thrum_daemon::{git, paths::Repo};
 
 use crate::{client::Client, context::Context, shapes::Whoami};
@@ -22,7 +22,7 @@ const FIRST: Duration = Duration::from_secs(1);
 const AGAIN: Duration = Duration::from_secs(5 * 60);
 
 /// Returns the current state of the worktree; `None` outside git.
-pub(crate) fn work(cx: &Context) -> Result<Option<Work>, Fault> {
+pub(crate) fn work(cx: &Context) -> Result<Option<Work>, Error> {
     let _progress = cx.output.progress("Asking git", None);
     Ok(git::collect(cx.repo()?.root(), Instant::now() + git::WORK))
 }
