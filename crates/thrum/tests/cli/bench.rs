@@ -47,6 +47,37 @@ fn every_figure_is_measured_and_compared_with_two_other_daemons() {
 }
 
 #[test]
+fn another_build_is_measured_in_turn_and_each_number_becomes_a_ratio() {
+    let repo = TestRepo::git("repo");
+    let program = env!("CARGO_BIN_EXE_thrum");
+    let figures =
+        repo.json(&["bench", "--messages", "100", "--events", "100", "--against-binary", program, "--rounds", "2"]);
+    for what in [
+        "message.send, 1 writer, p50",
+        "message.send, 50 writers, daemon's processor time",
+        "message.send, 50 writers",
+        "thrum inbox, p50",
+        "on disk, per message",
+        "catch-up",
+        "memory, peak of the daemon that caught up",
+        "sent on one daemon, readable on the other, p50",
+        "limit: SQLite",
+    ] {
+        if !cfg!(target_os = "linux") && (what.contains("memory") || what.contains("processor")) {
+            continue;
+        }
+        let figure = figure(&figures, what);
+        assert_eq!((figure["this"].as_array().unwrap().len(), figure["other"].as_array().unwrap().len()), (2, 2));
+        let ratio = |of: &str| figure[of].as_f64().unwrap();
+        assert!(ratio("lowest_ratio") > 0.0 && ratio("lowest_ratio") <= ratio("ratio"), "{figure}");
+        assert!(ratio("ratio") <= ratio("highest_ratio"), "{figure}");
+    }
+    repo.thrum(&["bench", "--against-binary", "not-there"]).fails(3, "cannot find the other build not-there");
+    repo.thrum(&["bench", "--against-binary", "/bin/false"]).fails(2, "is not a build of thrum");
+    repo.thrum(&["bench", "--rounds", "2"]).fails(2, "--against-binary");
+}
+
+#[test]
 fn daemons_to_compare_with_must_be_two_and_answer() {
     let repo = TestRepo::with_agent("repo", "ann");
     let socket = repo.path(".thrum/var/thrum.sock").display().to_string();

@@ -24,6 +24,30 @@ struct Figure {
     text: String,
 }
 
+/// A number in the data of a line that can be compared between two runs.
+pub(super) struct Number {
+    /// Its key in the line's JSON.
+    key: &'static str,
+    /// What it says, in words to append to the line's name.
+    pub(super) says: &'static str,
+    pub(super) unit: &'static str,
+}
+
+const NUMBERS: &[Number] = &[
+    Number { key: "p50_ms", says: ", p50", unit: "ms" },
+    Number { key: "p99_ms", says: ", p99", unit: "ms" },
+    Number { key: "per_second", says: "", unit: "per second" },
+    Number { key: "daemon_cpu_ms", says: ", daemon's processor time for each", unit: "ms" },
+    Number { key: "bytes", says: "", unit: "bytes" },
+];
+
+/// One number as two builds had it, one value for each round.
+#[derive(Default)]
+pub(super) struct Measured {
+    pub(super) this: Vec<f64>,
+    pub(super) other: Vec<f64>,
+}
+
 /// How the reading of a peer's log ended.
 pub(super) struct Ended {
     /// Number of events that were taken.
@@ -75,8 +99,8 @@ impl Figures {
         let CaughtUp { events, took } = caught_up;
         let rate = *events as f64 / took.as_secs_f64();
         let value = json!({"events": events, "seconds": took.as_secs_f64(), "per_second": rate.round()});
-        let text = format!("{rate:.0} events/s  (in {:.2} s, pairing included)", took.as_secs_f64());
-        self.add(&format!("{what} of {events} events"), value, text);
+        let text = format!("{rate:.0} events/s  ({events} in {:.2} s, pairing included)", took.as_secs_f64());
+        self.add(what, value, text);
     }
 
     /// Adds how far a peer's log of `events` events was read.
@@ -135,6 +159,29 @@ impl Figures {
         self.add("on disk, per message", json!({"bytes": each, "messages": messages}), format!("{each} bytes"));
     }
 
+    /// Adds the ratios of one measurement of two builds, lowest, median and highest of all rounds.
+    pub(super) fn ratios(&mut self, what: &str, measured: &Measured, unit: &str) {
+        let mut ratios: Vec<f64> =
+            measured.this.iter().zip(&measured.other).map(|(this, other)| this / other).collect();
+        ratios.sort_by(f64::total_cmp);
+        let (low, half, high) = (ratios[0], median(&ratios), ratios[ratios.len() - 1]);
+        let (this, other) = (median(&measured.this), median(&measured.other));
+        let value = json!({
+            "unit": unit, "this": measured.this, "other": measured.other,
+            "ratio": half, "lowest_ratio": low, "highest_ratio": high,
+        });
+        let text = format!("{} against {} {unit}: ratio {half:.2} ({low:.2}–{high:.2})", short(this), short(other));
+        self.add(what, value, text);
+    }
+
+    /// The numbers of each line that can be compared between two runs: the line's name, the number's key and unit, and
+    /// the number.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = (&str, &'static Number, f64)> {
+        self.0.iter().flat_map(|figure| {
+            NUMBERS.iter().filter_map(|number| Some((figure.what.as_str(), number, figure.value[number.key].as_f64()?)))
+        })
+    }
+
     /// Adds how long a run took on our daemons and on the others.
     pub(super) fn times_against(&mut self, what: &str, ours: &Times, others: &Times) {
         let (here, there) = (ours.percentile(50), others.percentile(50));
@@ -156,6 +203,22 @@ impl Figures {
             value,
             format!("{here:.0} against {there:.0} messages/s: {:.1} times as many", here / there),
         );
+    }
+}
+
+/// The median; of an even number of values, the lower of the two in the middle.
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[(sorted.len() - 1) / 2]
+}
+
+/// A number with three significant digits, as a person reads it.
+fn short(number: f64) -> String {
+    match number.abs() {
+        size if size >= 100.0 => format!("{number:.0}"),
+        size if size >= 10.0 => format!("{number:.1}"),
+        _ => format!("{number:.2}"),
     }
 }
 

@@ -7,6 +7,7 @@
 mod abuse;
 mod against;
 mod agents;
+mod compared;
 mod figures;
 mod floor;
 mod hostile;
@@ -14,7 +15,7 @@ mod ours;
 mod tailnet;
 mod work;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thrum_core::{Error, ErrorKind};
 
@@ -23,7 +24,10 @@ use self::{
     work::{Agent, Daemon},
 };
 use crate::{
-    commands::demo::{latency, stage::Stage},
+    commands::demo::{
+        latency,
+        stage::{self, Stage},
+    },
     context::Context,
 };
 
@@ -33,12 +37,14 @@ use crate::{
 Takes about a minute. With --against the same requests go to two other daemons that are paired with each other: they get an agent \
 \"bench\" and its messages. With --tailnet two daemons are paired and one is filled, so take some that you can throw away \
 (docs/tailscale.md says how). With --abuse a hostile peer is played, and it is measured what that costs an agent of this machine. With \
---agents it is measured what hooks and the MCP server cost and how long they take; tokens are estimated, one for four bytes.
+--agents it is measured what hooks and the MCP server cost and how long they take; tokens are estimated, one for four bytes. With \
+--against-binary everything is measured with this program and with another build of thrum in turn, and the ratios are printed.
 
 Examples:
   thrum bench --messages 500 --events 1000
   thrum bench --messages 500 --events 1000 --json
-  thrum bench --agents --messages 100")]
+  thrum bench --agents --messages 100
+  thrum bench --messages 20000 --against-binary ../thrum-before --rounds 3")]
 pub(crate) struct Args {
     /// Messages to send in all; the last figures are with so many stored
     #[arg(long, default_value_t = 100_000, value_name = "N", value_parser = clap::value_parser!(u32).range(100..=10_000_000))]
@@ -59,6 +65,12 @@ pub(crate) struct Args {
     /// Measure what agents get instead: bytes and tokens of what they are told, hooks, MCP, and the way from a message to a waiting session
     #[arg(long, conflicts_with_all = ["against", "tailnet", "abuse"])]
     agents: bool,
+    /// Another build of thrum: both run the same measurements in turn, and each figure is shown as a ratio
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["against", "tailnet", "abuse", "agents"])]
+    against_binary: Option<PathBuf>,
+    /// How often each of the two builds is measured
+    #[arg(long, default_value_t = 2, value_name = "N", requires = "against_binary", value_parser = clap::value_parser!(u8).range(1..=20))]
+    rounds: u8,
 }
 
 /// Maximum number of messages sent one by one.
@@ -73,8 +85,7 @@ const COMMANDS: usize = 40;
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Error> {
     let others = two(&args.against, "--against")?;
     let on_tailnet = two(&args.tailnet, "--tailnet")?;
-    let messages = args.messages as usize;
-    let one_by_one = (messages / 10).min(ONE_BY_ONE);
+    let one_by_one = one_by_one(args.messages as usize);
     let step = |what: &str| cx.output.note(&format!("Measuring {what} …"));
     let mut figures = Figures::default();
     if let Some((one, two)) = on_tailnet {
@@ -89,11 +100,38 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Error> {
         agents::measure(&Stage::open("bench")?, one_by_one, &step, &mut figures)?;
         return Ok(figures);
     }
+    if let Some(other) = &args.against_binary {
+        return compared::measure(args, other, &step);
+    }
     // Connect first: an unusable socket should be reported at once, not after a minute.
     let others = others.map(|(one, two)| Ok::<_, Error>((Agent::visiting(one)?, Agent::visiting(two)?))).transpose()?;
 
     let stage = Stage::open("bench")?;
-    let (left, right) = (stage.repository("left")?, stage.repository("right")?);
+    let (ann, bob) = measure(args, &stage, &stage::this_program()?, &step, &mut figures)?;
+    if let Some((one, two)) = &others {
+        step("the other daemons");
+        against::compare((&ann, &bob), (one, two), one_by_one, &mut figures)?;
+    }
+    Ok(figures)
+}
+
+/// Number of messages that are sent one after the other, if `messages` are sent in all.
+fn one_by_one(messages: usize) -> usize {
+    (messages / 10).min(ONE_BY_ONE)
+}
+
+/// Measures the standard figures with two daemons of `program` on `stage`. Returns an agent of each, while the daemons
+/// still run.
+fn measure(
+    args: &Args,
+    stage: &Stage,
+    program: &Path,
+    step: &dyn Fn(&str),
+    figures: &mut Figures,
+) -> Result<(Agent, Agent), Error> {
+    let (left, right) = (stage.repository_with("left", program)?, stage.repository_with("right", program)?);
+    let messages = args.messages as usize;
+    let one_by_one = one_by_one(messages);
     step("the start of a daemon");
     left.run(&["quickstart", "--name", "ann", "--role", "writer", "--module", "bench"])?;
     ours::agent(&left, "bea")?;
@@ -101,7 +139,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Error> {
     figures.memory("memory, idle", ours::memory(&left)?);
 
     step("messages");
-    let (ann, bob) = (Agent::of(&left, "ann", "bea")?, || Agent::of(&right, "bob", "bob"));
+    let ann = Agent::of(&left, "ann", "bea")?;
     let alone = work::send_one_by_one(&ann, one_by_one)?;
     figures.times("message.send, 1 writer", &alone);
     figures.rate(
@@ -138,18 +176,14 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Figures, Error> {
     step("catch-up");
     right.run(&["quickstart", "--name", "bob", "--role", "reader", "--module", "bench"])?;
     figures.catch_up("catch-up", &ours::catch_up((&left, &ann), &right, args.events, "local")?);
+    figures.memory("memory, peak of the daemon that caught up", ours::peak_memory(&right)?);
     step("delivery");
     let delivery = latency::measure(one_by_one, (left.connect()?, "ann"), (right.connect()?, "bob"))?;
     figures.times("sent on one daemon, readable on the other", &delivery);
 
     step("the machine");
-    floor::measure(&stage, &left, &mut figures)?;
-
-    if let Some((one, two)) = &others {
-        step("the other daemons");
-        against::compare((&ann, &bob()?), (one, two), one_by_one, &mut figures)?;
-    }
-    Ok(figures)
+    floor::measure(stage, &left, figures)?;
+    Ok((ann, Agent::of(&right, "bob", "bob")?))
 }
 
 /// Returns the two sockets of an option, or `None` if it was not given.
@@ -162,7 +196,7 @@ fn two<'a>(sockets: &'a [PathBuf], flag: &str) -> Result<Option<(&'a PathBuf, &'
     }
 }
 
-impl Daemon for crate::commands::demo::stage::Place {
+impl Daemon for stage::Place {
     fn socket(&self) -> Result<PathBuf, Error> {
         Ok(self.repo()?.socket())
     }

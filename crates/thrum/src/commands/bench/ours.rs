@@ -62,6 +62,11 @@ pub(super) fn memory(daemon: &impl Daemon) -> Result<Option<u64>, Error> {
     Ok(resident(health(daemon)?.pid))
 }
 
+/// The highest resident memory of the daemon since its start, in bytes; `None` if the system has no `/proc`.
+pub(super) fn peak_memory(daemon: &impl Daemon) -> Result<Option<u64>, Error> {
+    Ok(of_status(health(daemon)?.pid, "VmHWM:"))
+}
+
 /// The resident memory of a process in bytes; `None` if the system has no `/proc`.
 pub(super) fn resident(pid: u32) -> Option<u64> {
     of_status(pid, "VmRSS:")

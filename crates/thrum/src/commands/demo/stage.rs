@@ -41,6 +41,8 @@ pub(crate) struct Stage {
 pub(crate) struct Place {
     pub(crate) name: &'static str,
     pub(crate) dir: PathBuf,
+    /// The build of thrum that is used here.
+    program: PathBuf,
     home: PathBuf,
     group: i32,
 }
@@ -72,7 +74,13 @@ impl Stage {
 
     /// Makes a git repository `name`. Without git it is a plain directory, which is sufficient.
     pub(crate) fn repository(&self, name: &'static str) -> Result<Place, Error> {
-        let place = Place { name, dir: self.dir.join(name), home: self.dir.join("home"), group: self.group };
+        self.repository_with(name, &this_program()?)
+    }
+
+    /// Makes a git repository `name` in which another build of thrum is used.
+    pub(crate) fn repository_with(&self, name: &'static str, program: &Path) -> Result<Place, Error> {
+        let (dir, home) = (self.dir.join(name), self.dir.join("home"));
+        let place = Place { name, dir, home, program: program.to_owned(), group: self.group };
         fs::create_dir_all(&place.dir)
             .and_then(|()| fs::create_dir_all(&place.home))
             .map_err(failed("make a repository"))?;
@@ -102,14 +110,14 @@ impl Drop for Stage {
 }
 
 impl Place {
-    /// Returns a command that runs this program with `args` in this repository.
+    /// Returns a command that runs the program with `args` in this repository.
     pub(crate) fn command(&self, args: &[&str]) -> Result<Command, Error> {
-        let mut command = Command::new(env::current_exe().map_err(failed("find this program"))?);
+        let mut command = Command::new(&self.program);
         self.environment(&mut command).args(args).current_dir(&self.dir).stdin(Stdio::null()).process_group(self.group);
         Ok(command)
     }
 
-    /// Runs this program with `args` in this repository. Fails if the program fails.
+    /// Runs the program with `args` in this repository. Fails if the program fails.
     pub(crate) fn run(&self, args: &[&str]) -> Result<Output, Error> {
         let output = self.command(args)?.output().map_err(failed("run thrum"))?;
         succeeded(args, output)
@@ -147,6 +155,11 @@ impl Place {
         }
         command
     }
+}
+
+/// The path of the program that is running.
+pub(crate) fn this_program() -> Result<PathBuf, Error> {
+    env::current_exe().map_err(failed("find this program"))
 }
 
 /// Returns the output of a child that succeeded; otherwise a fault with its standard error.
