@@ -11,6 +11,8 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::PathBuf,
+    thread,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Flock, FlockType, Pid};
@@ -58,17 +60,38 @@ pub fn go_holder(repo: &Repo) -> Option<Pid> {
     holder?.parse().ok().and_then(Pid::from_raw)
 }
 
-/// Takes the lock without waiting.
+/// How long to try again if the lock is taken and no daemon of ours holds it. A process that checks whether a daemon is
+/// running has the lock for a moment, and longer if it starts a child just then, which inherits it until it executes.
+const CHECKED: Duration = Duration::from_secs(2);
+
+/// Interval between two attempts.
+const AGAIN: Duration = Duration::from_millis(5);
+
+/// Takes the lock. Does not wait for another daemon, only for a process that checks whether there is one.
 ///
 /// # Errors
 /// `refused`, naming the process, if another daemon holds it.
 pub(crate) fn acquire(repo: &Repo) -> Result<Lock, Error> {
+    acquire_waiting(repo, || thread::sleep(AGAIN))
+}
+
+fn acquire_waiting(repo: &Repo, mut wait: impl FnMut()) -> Result<Lock, Error> {
     let path = repo.lock_file();
     let no_links = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
     let open =
         OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).custom_flags(no_links).open(&path);
     let file = open.map_err(|error| disk::io_error("open", &path, &error))?;
-    match file.try_lock() {
+    let began = Instant::now();
+    let mut taken = file.try_lock();
+    while matches!(taken, Err(TryLockError::WouldBlock))
+        && began.elapsed() < CHECKED
+        && holder(repo).is_none()
+        && go_holder(repo).is_none()
+    {
+        wait();
+        taken = file.try_lock();
+    }
+    match taken {
         Ok(()) => {
             // On a file system without record locks, the holder can still be found through its socket.
             let _ = rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive);
@@ -107,5 +130,16 @@ mod tests {
         drop((record, first));
         assert!(!repo.pid_file().exists());
         acquire(&repo).expect("free again");
+    }
+
+    #[test]
+    fn a_process_that_checks_whether_a_daemon_is_running_keeps_none_from_starting() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = Repo::create(dir.path(), None).unwrap();
+        fs::write(repo.lock_file(), "").unwrap();
+        let mut checking = File::open(repo.lock_file()).ok();
+        checking.as_ref().unwrap().lock_shared().unwrap();
+        acquire_waiting(&repo, || drop(checking.take())).expect("the check is over");
+        assert!(checking.is_none(), "the lock was taken at first");
     }
 }

@@ -784,6 +784,8 @@ fn a_sub_agent_leaves_the_mail_to_the_session_that_it_works_for() {
         assert_eq!(page["status"], "messages", "all of it is the session's: {left} of {sent} and one");
         left += page["messages"].as_array().unwrap().len();
     }
+    // This call starts only after the messages returned above have been marked as read.
+    assert_eq!(session.done("check_messages", json!({}))["status"], "empty");
     // Unless the call asks for mail to be marked as read.
     ann.done("send_message", json!({"to": "@bob", "content": "three"}));
     assert_eq!(contents(&sub_agent.done("check_messages", json!({"peek": false}))["messages"]), ["three"]);
