@@ -1,9 +1,9 @@
 //! Validation and display of names: agents, roles, modules and peers.
 
-use crate::{Error, ErrorKind, limits};
+use crate::{Error, ErrorKind, audience::EVERYONE, limits};
 
 /// Words that address more than one agent, or that Go Thrum reserves.
-const RESERVED: [&str; 6] = ["daemon", "system", "thrum", "all", "broadcast", "everyone"];
+const RESERVED: [&str; 6] = ["daemon", "system", "thrum", "all", "broadcast", EVERYONE];
 
 /// Accepts the names of agents, roles and modules: `^[a-z0-9_-]{1,64}$`. `what` is the term used in the error ("agent
 /// name").

@@ -314,15 +314,6 @@ pub struct MessageCreate {
 }
 
 impl MessageCreate {
-    /// The daemons that this message gives as homes of a recipient; empty if the recipient is addressed by its name
-    /// alone.
-    pub fn homes_of<'a>(&'a self, recipient: &'a str) -> impl Iterator<Item = &'a str> {
-        let named = move |(home, names): (&'a String, &'a Vec<String>)| {
-            names.iter().any(|name| name == recipient).then_some(home.as_str())
-        };
-        self.recipient_homes.iter().filter_map(named)
-    }
-
     /// The id of the message that this one answers.
     pub fn reply_to(&self) -> Option<&str> {
         self.refs.iter().find(|tag| tag.kind == "reply_to").map(|tag| tag.value.as_str())

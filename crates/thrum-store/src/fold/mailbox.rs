@@ -11,7 +11,7 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{pending, receipt::read_at_home, residence};
+use super::{audience::AudienceKind, pending, receipt::read_at_home, residence};
 use crate::{StoreError, Tx, cutoff};
 
 /// Position of a message in its audience: its time, then its sequence.
@@ -35,17 +35,18 @@ fn owner(conn: &Connection, owner: i64) -> Result<Option<Owner>, StoreError> {
 /// SQL condition: message `m` belongs in the mailbox of the agent `?3` at `?4` with the role `?5`, registered since
 /// `?6`. Messages to roles and everyone count only since then, and not the agent's own.
 fn belongs() -> String {
-    let is_among = |kind: i64, value: &str| {
+    let is_among = |kind: AudienceKind, value: &str| {
         format!(
             "EXISTS (SELECT 1 FROM audience u WHERE u.kind = {kind} AND u.value = {value} AND u.home = '' AND u.at = m.at AND u.sequence = m.sequence)"
         )
     };
     format!(
-        "(EXISTS (SELECT 1 FROM audience a WHERE a.kind = 0 AND a.value = ?3 AND a.at = m.at AND a.sequence = m.sequence AND {})
+        "(EXISTS (SELECT 1 FROM audience a WHERE a.kind = {} AND a.value = ?3 AND a.at = m.at AND a.sequence = m.sequence AND {})
           OR m.at >= ?6 AND NOT (m.agent_id = ?3 AND m.home = ?4) AND ({} OR {}))",
+        AudienceKind::Agent,
         residence::is_for("?3", "?4"),
-        is_among(1, "?5"),
-        is_among(2, "''")
+        is_among(AudienceKind::Role, "?5"),
+        is_among(AudienceKind::Everyone, "''")
     )
 }
 
@@ -101,14 +102,15 @@ fn addressed(conn: &Connection, of: &Owner, before: Place, most: usize) -> Resul
     for home in former.query_map((&of.agent_id, &of.home), |row| row.get(0))? {
         homes.push(home?);
     }
-    let direct = homes.iter().map(|home| (0, of.agent_id.as_str(), home.as_str(), i64::MIN));
-    let shared = [(1, of.role.as_str(), "", of.first_at), (2, "", "", of.first_at)];
+    let direct = homes.iter().map(|home| (AudienceKind::Agent, of.agent_id.as_str(), home.as_str(), i64::MIN));
+    let role = (AudienceKind::Role, of.role.as_str(), "", of.first_at);
+    let everyone = (AudienceKind::Everyone, "", "", of.first_at);
     let mut statement = conn.prepare_cached(
         "SELECT at, sequence FROM audience WHERE kind = ?1 AND value = ?2 AND home = ?3 AND at >= ?4 AND (at, sequence) < (?5, ?6)
          ORDER BY at DESC, sequence DESC LIMIT ?7",
     )?;
     let mut places = Vec::new();
-    for (kind, value, home, since) in direct.chain(shared) {
+    for (kind, value, home, since) in direct.chain([role, everyone]) {
         for place in statement
             .query_map((kind, value, home, since, before.0, before.1, most), |row| Ok((row.get(0)?, row.get(1)?)))?
         {

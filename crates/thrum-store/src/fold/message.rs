@@ -12,12 +12,14 @@ use std::cmp::Ordering;
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
-    Event, Payload, Timestamp, key,
+    Event, Payload, Timestamp,
+    audience::Audience,
+    key,
     payload::{EventType, MessageCreate, MessageDelete, MessageEdit},
 };
 
 use super::{
-    audience::Audience,
+    audience::{self, AudienceKind},
     events, former,
     message_row::{self, MessageRow, held},
     parked::{self, Folded},
@@ -233,7 +235,7 @@ fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreErro
 fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str, shown: i64) -> Result<(), StoreError> {
     let (conn, here, time) = (tx.conn, tx.home(), at.event.at.nanos());
     let audience = Audience::of(body);
-    for (kind, value, home) in audience.rows() {
+    for (kind, value, home) in audience::rows(body, &audience) {
         let row = (kind, value, home, time, at.sequence);
         conn.prepare_cached("INSERT OR IGNORE INTO audience VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(row)?;
     }
@@ -254,7 +256,8 @@ fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str, shown:
     let author = if author_home == here { body.agent_id.as_str() } else { "" };
     let mut direct = conn.prepare_cached(&format!(
         "SELECT owner FROM agents WHERE agent_id = ?1 AND home = ?2
-         AND EXISTS (SELECT 1 FROM audience a WHERE a.kind = 0 AND a.value = ?1 AND a.at = ?3 AND a.sequence = ?4 AND {})",
+         AND EXISTS (SELECT 1 FROM audience a WHERE a.kind = {} AND a.value = ?1 AND a.at = ?3 AND a.sequence = ?4 AND {})",
+        AudienceKind::Agent,
         residence::is_for("?1", "?2")
     ))?;
     for agent in &audience.agents {
@@ -293,7 +296,7 @@ fn hide(tx: &Tx<'_>, message: &MessageRow) -> Result<(), StoreError> {
         .optional()?;
     let created = body.and_then(|body| Payload::read("message.create", &body).ok());
     if let Some(Payload::MessageCreate(created)) = created {
-        for (kind, value, home) in Audience::of(&created).rows() {
+        for (kind, value, home) in audience::rows(&created, &Audience::of(&created)) {
             conn.prepare_cached(
                 "DELETE FROM audience WHERE kind = ?1 AND value = ?2 AND home = ?3 AND at = ?4 AND sequence = ?5",
             )?

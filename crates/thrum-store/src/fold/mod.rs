@@ -19,13 +19,13 @@
 //! * in the middle: `rules.rs` dispatches an event to its rule, in the file of its subject: `message.rs`, `receipt.rs`,
 //!   `agent.rs`, `cleanup.rs`, `session.rs`, `claim.rs`, `purge.rs`, `mailbox.rs`;
 //! * below: shared functions: `rank.rs`, `parked.rs`, `events.rs`, `pending.rs`, `message_row.rs`, `former.rs`,
-//!   `residence.rs`.
+//!   `residence.rs`, `audience.rs`.
 //!
 //! Files below do not call upwards: a rule records unfinished work in `Tx::deferred` or in the queue. A test enforces
 //! this (`thrum/tests/cli/modules.rs`).
 
 mod agent;
-mod audience;
+pub(crate) mod audience;
 mod claim;
 mod cleanup;
 mod events;

@@ -9,7 +9,10 @@ use thrum_core::{
 };
 
 use super::filter::{Filter, Mailbox, Order, Selection};
-use crate::{Reader, StoreError, arrival, fold::residence};
+use crate::{
+    Reader, StoreError, arrival,
+    fold::{audience::AudienceKind, residence},
+};
 
 /// The current state of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -266,12 +269,14 @@ impl Reader<'_> {
     /// SQLite's.
     pub fn shared_mail(&self) -> Result<(u64, Vec<(String, u64)>), StoreError> {
         let mut everyone =
-            self.conn.prepare_cached("SELECT total FROM audience_counts WHERE kind = 2 AND value = ''")?;
-        let everyone: Option<u64> = everyone.query_row([], |row| row.get(0)).optional()?;
+            self.conn.prepare_cached("SELECT total FROM audience_counts WHERE kind = ?1 AND value = ''")?;
+        let everyone: Option<u64> = everyone.query_row([AudienceKind::Everyone], |row| row.get(0)).optional()?;
         let mut statement = self.conn.prepare_cached(
-            "SELECT value, total FROM audience_counts WHERE kind = 1 AND total > 0 AND value IN (SELECT role FROM agents) ORDER BY value",
+            "SELECT value, total FROM audience_counts WHERE kind = ?1 AND total > 0 AND value IN (SELECT role FROM agents) ORDER BY value",
         )?;
-        let roles = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+        let roles = statement
+            .query_map([AudienceKind::Role], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
         Ok((everyone.unwrap_or(0), roles))
     }
 
@@ -298,7 +303,7 @@ impl Reader<'_> {
         let Payload::MessageCreate(created) = read_body("message.create", &created)? else {
             return Err(unreadable("its type"));
         };
-        message.audiences = audiences(&created);
+        message.audiences = created.listed_addressees();
         if let Some(homes) = homes {
             message.recipients = self.recipients(&message, &created, homes)?;
         }
@@ -404,19 +409,6 @@ impl Reader<'_> {
 
 /// Cache of the homes of each name, for one answer.
 type Homes = HashMap<String, Vec<String>>;
-
-fn audiences(message: &MessageCreate) -> Vec<Tag> {
-    let mut audiences: Vec<Tag> = message.refs.iter().filter(|tag| tag.kind == "mention").cloned().collect();
-    for scope in message.scopes.iter().filter(|tag| tag.kind == "group") {
-        let kind = if scope.value == "everyone" { "broadcast" } else { "group" };
-        audiences.push(Tag::new(kind, &scope.value));
-    }
-    // Go Thrum writes broadcasts without any tag; they only list the recipients that it knew.
-    if audiences.is_empty() {
-        audiences.push(Tag::new("broadcast", "everyone"));
-    }
-    audiences
-}
 
 fn read_body(kind: &str, body: &str) -> Result<Payload, StoreError> {
     Payload::read(kind, body).map_err(|error| unreadable(&error.to_string()))
