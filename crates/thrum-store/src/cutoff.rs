@@ -30,7 +30,7 @@ use thrum_core::{
     payload::{Ages, EventType, Subject},
 };
 
-use crate::StoreError;
+use crate::{StoreError, parked_kind::ParkedKind};
 
 /// The result of a purge, or of its preview.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,13 +42,6 @@ pub struct Purged {
     /// Number of events that leave the log.
     pub events: u64,
 }
-
-/// Reason for parking a purge that is due within [`PURGE_AHEAD`](thrum_core::limits::PURGE_AHEAD): until then the
-/// projections of peers may differ.
-pub(crate) const AHEAD: &str = "it lies in the future";
-
-/// Reason for parking a purge that is due later than that.
-pub(crate) const FAR_AHEAD: &str = "it lies more than a day in the future";
 
 /// The properties of an event that decide whether it is purged.
 #[derive(Clone, Copy)]
@@ -162,9 +155,9 @@ pub(crate) fn takes_of_everybody(
 /// The highest announced cutoff for all origins that is due by `until`.
 pub(crate) fn announced(conn: &Connection, until: Timestamp) -> Result<Timestamp, StoreError> {
     let mut statement = conn.prepare_cached(
-        "SELECT coalesce(max(due), 0) FROM parked WHERE due IS NOT NULL AND due <= ?1 AND reason = ?2 AND signer <> ''",
+        "SELECT coalesce(max(due), 0) FROM parked WHERE due IS NOT NULL AND due <= ?1 AND kind = ?2 AND signer <> ''",
     )?;
-    Ok(Timestamp::from_nanos(statement.query_row((until.nanos(), AHEAD), |row| row.get(0))?))
+    Ok(Timestamp::from_nanos(statement.query_row((until.nanos(), ParkedKind::PurgeAhead), |row| row.get(0))?))
 }
 
 /// Returns `true` if purges remove a message with this id, as far as the id shows.

@@ -31,6 +31,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0022_states.sql"),
     include_str!("migrations/0023_collisions.sql"),
     include_str!("migrations/0024_person_at.sql"),
+    include_str!("migrations/0025_parked_kind.sql"),
 ];
 
 /// `application_id` of our files ("Thrm"), which distinguishes them from databases of other programs.

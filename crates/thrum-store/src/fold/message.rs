@@ -22,7 +22,7 @@ use super::{
     audience::{self, AudienceKind},
     events, former,
     message_row::{self, MessageRow, held},
-    parked::{self, Folded},
+    parked::{self, Folded, Parking},
     pending,
     rank::{At, claim},
     receipt::read_at_home,
@@ -76,7 +76,7 @@ fn judge_again(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
             if message.is_of(&event.origin) {
                 parked::unpark(tx, &event)?;
             } else {
-                parked::park(tx, &event, foreign, Some(message_id), None)?;
+                parked::park(tx, &event, &Parking::not_allowed(foreign, message_id))?;
             }
         }
     }
@@ -145,7 +145,7 @@ pub(super) fn stays_parked(tx: &Tx<'_>, event: &Event, message_id: &str) -> Resu
     };
     let is_foreign = held(tx.conn, message_id)?.is_some_and(|message| !message.is_of(&event.origin));
     if is_foreign {
-        parked::park(tx, event, reason, Some(message_id), None)?;
+        parked::park(tx, event, &Parking::not_allowed(reason, message_id))?;
     }
     Ok(is_foreign)
 }
@@ -398,7 +398,7 @@ pub(super) fn edit(tx: &Tx<'_>, at: At<'_>, body: &MessageEdit) -> Result<Folded
         return parked::waits_for_message(tx, at, &body.message_id);
     };
     if !message.is_of(&at.event.origin) {
-        return Ok(Folded::waits_for(&body.message_id, FOREIGN_EDIT));
+        return Ok(Parking::not_allowed(FOREIGN_EDIT, &body.message_id).into());
     }
     revise(tx, &message)?;
     Ok(Folded::Done)
@@ -414,7 +414,7 @@ pub(super) fn delete(tx: &Tx<'_>, at: At<'_>, body: &MessageDelete) -> Result<Fo
         return parked::waits_for_message(tx, at, &body.message_id);
     };
     if !message.is_of(&at.event.origin) {
-        return Ok(Folded::waits_for(&body.message_id, FOREIGN_DELETION));
+        return Ok(Parking::not_allowed(FOREIGN_DELETION, &body.message_id).into());
     }
     revise(tx, &message)?;
     Ok(Folded::Done)

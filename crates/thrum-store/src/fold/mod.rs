@@ -52,7 +52,6 @@ use crate::{StoreError, Tx, room::PIECE};
 pub(crate) use finish::finish;
 pub(crate) use message::withdraw as withdraw_message;
 use parked::Folded;
-pub(crate) use parked::MAY_BE_PURGED;
 pub(crate) use pending::{is_filling, is_pending, is_sweeping};
 pub(crate) use purge::waits;
 pub(crate) use rebuild::{rebuild, reconsider};
@@ -74,7 +73,7 @@ pub(crate) fn fold(
         // Do this work at once, as far as there is room, so that later events about the message stand behind those that
         // waited for it.
         Folded::Awaited => work(tx),
-        Folded::Done | Folded::Parked { .. } => Ok(()),
+        Folded::Done | Folded::Parked(_) => Ok(()),
     }
 }
 

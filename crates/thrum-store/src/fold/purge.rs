@@ -14,7 +14,7 @@ use thrum_core::{
 
 use super::{
     events, message,
-    parked::{self, Folded},
+    parked::{self, Folded, Parking},
     pending,
     rank::At,
     session,
@@ -23,17 +23,14 @@ use crate::{
     StoreError, Tx,
     cutoff::{self, Aged},
     migrate::overwrite,
+    parked_kind::ParkedKind,
 };
 
 /// Folds a purge. The effective cutoff is never later than the purge itself, because a purge cannot remove events
 /// written after it. While the cutoff lies in the future, the purge is parked.
 pub(super) fn execute(tx: &mut Tx<'_>, at: At<'_>, body: &PurgeExecuted) -> Result<Folded, StoreError> {
     let Some(asked) = Timestamp::parse(&body.cutoff) else {
-        return Ok(Folded::Parked {
-            reason: format!("its cutoff is no time: {}", body.cutoff),
-            target: None,
-            due: None,
-        });
+        return Ok(Parking::not_understood(format!("its cutoff is no time: {}", body.cutoff)).into());
     };
     let effective = asked.min(at.event.at);
     let scope = cutoff::scope(&at.event.origin);
@@ -44,14 +41,10 @@ pub(super) fn execute(tx: &mut Tx<'_>, at: At<'_>, body: &PurgeExecuted) -> Resu
     let now = tx.now();
     if effective > now.plus(limits::PURGE_AHEAD) {
         // Fold the purge again when its time is near.
-        return Ok(Folded::Parked {
-            reason: cutoff::FAR_AHEAD.to_owned(),
-            target: None,
-            due: Some(effective.minus(limits::PURGE_AHEAD)),
-        });
+        return Ok(Parking::purge_far_ahead(effective.minus(limits::PURGE_AHEAD)).into());
     }
     if effective > now {
-        return Ok(Folded::Parked { reason: cutoff::AHEAD.to_owned(), target: None, due: Some(effective) });
+        return Ok(Parking::purge_ahead(effective).into());
     }
     tx.conn.prepare_cached("INSERT OR REPLACE INTO cutoffs VALUES (?1, ?2)")?.execute((scope, effective.nanos()))?;
     tx.cutoffs_changed();
@@ -74,8 +67,8 @@ fn note_names(tx: &mut Tx<'_>, scope: &str, body: &PurgeExecuted) -> Result<(), 
 pub(crate) fn waits(conn: &Connection) -> Result<bool, StoreError> {
     Ok(pending::is_purging(conn)?
         || conn
-            .prepare_cached("SELECT 1 FROM parked WHERE due IS NOT NULL AND reason = ?1 LIMIT 1")?
-            .exists([cutoff::AHEAD])?)
+            .prepare_cached("SELECT 1 FROM parked WHERE due IS NOT NULL AND kind = ?1 LIMIT 1")?
+            .exists([ParkedKind::PurgeAhead])?)
 }
 
 /// Maximum number of bytes of the events that one piece removes, except for a single event that is larger.

@@ -2,7 +2,7 @@
 
 use thrum_core::{Payload, Timestamp, key, limits};
 
-use crate::{Reader, StoreError, cutoff};
+use crate::{Reader, StoreError, cutoff, parked_kind::ParkedKind};
 
 /// A purge in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,17 +41,18 @@ impl Reader<'_> {
     /// SQLite's.
     pub fn purges(&self) -> Result<Vec<PurgeSaid>, StoreError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT e.origin_daemon, e.received_from, e.at, e.body, p.reason
+            "SELECT e.origin_daemon, e.received_from, e.at, e.body, p.kind = ?2
              FROM events e LEFT JOIN parked p ON p.event_id = e.event_id AND p.signer = e.signer AND p.due IS NOT NULL
              WHERE e.type = 'purge.executed' ORDER BY e.sequence DESC LIMIT ?1",
         )?;
-        let mut rows = statement.query([limits::LISTED_PURGES])?;
+        let mut rows = statement.query((limits::LISTED_PURGES, ParkedKind::PurgeFarAhead))?;
         let mut purges = Vec::new();
         while let Some(row) = rows.next()? {
             let (at, body) = (Timestamp::from_nanos(row.get(2)?), row.get::<_, String>(3)?);
             let Ok(Payload::PurgeExecuted(said)) = Payload::read("purge.executed", &body) else { continue };
             let Some(cutoff) = Timestamp::parse(&said.cutoff) else { continue };
-            let waits: Option<String> = row.get(4)?;
+            // NULL if the purge is not parked.
+            let far_ahead: Option<bool> = row.get(4)?;
             let by: String = row.get(0)?;
             purges.push(PurgeSaid {
                 signed: key::is_signed_origin(&by),
@@ -60,8 +61,8 @@ impl Reader<'_> {
                 at,
                 cutoff: cutoff.min(at),
                 named: said.ahead.len(),
-                far_ahead: waits.as_deref() == Some(cutoff::FAR_AHEAD),
-                waits: waits.is_some(),
+                far_ahead: far_ahead == Some(true),
+                waits: far_ahead.is_some(),
             });
         }
         Ok(purges)
