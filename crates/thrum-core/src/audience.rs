@@ -187,6 +187,9 @@ impl MessageCreate {
 mod tests {
     use super::*;
 
+    /// Addressees, recipients by name and home, and the audience that they are read as.
+    type Case<'a> = (&'a [Addressee<'a>], &'a [(&'a str, &'a str)], Audience<'a>);
+
     /// A message to these addressees and recipients, each with name and home.
     fn message(addressees: &[Addressee<'_>], recipients: &[(&str, &str)]) -> MessageCreate {
         MessageCreate {
@@ -203,7 +206,7 @@ mod tests {
     fn an_encoded_audience_is_decoded_again() {
         use Addressee::{Agent, Everyone, Group};
         let (ann, bob) = (("ann", "d_1"), ("bob", "d_2"));
-        let cases: [(&[Addressee<'_>], &[(&str, &str)], Audience<'_>); 5] = [
+        let cases: [Case<'_>; 5] = [
             (
                 &[Agent("bob"), Agent("ann")],
                 &[bob, ann],

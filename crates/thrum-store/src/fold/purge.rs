@@ -24,6 +24,7 @@ use crate::{
     cutoff::{self, Aged},
     migrate::overwrite,
     parked_kind::ParkedKind,
+    room::PIECE_BYTES,
 };
 
 /// Folds a purge. The effective cutoff is never later than the purge itself, because a purge cannot remove events
@@ -71,9 +72,6 @@ pub(crate) fn waits(conn: &Connection) -> Result<bool, StoreError> {
             .exists([ParkedKind::PurgeAhead])?)
 }
 
-/// Maximum number of bytes of the events that one piece removes, except for a single event that is larger.
-const BYTES: usize = 512 << 10;
-
 /// Removes the next purged rows from the log and their data from the projection. Returns the position reached, if more
 /// rows are left.
 ///
@@ -90,7 +88,7 @@ pub(super) fn sweep(tx: &mut Tx<'_>, after: i64) -> Result<Option<i64>, StoreErr
         let mut rows = statement.query((after, rows))?;
         let mut bytes = 0;
         while leaving.len() < most
-            && bytes < BYTES
+            && bytes < PIECE_BYTES
             && let Some(row) = rows.next()?
         {
             let event = Aged::of_row(row)?;

@@ -71,6 +71,7 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn long_events(&self, max: usize, is_too_long: fn(&str) -> bool) -> Result<LongEvents, StoreError> {
+        const { assert!(limits::LEGACY_LONG_BYTES == 170_000, "the index and this statement contain the number") };
         // The condition must match the condition of the index literally.
         let mut statement = self.conn.prepare_cached(
             "SELECT event_id, sequence, octet_length(body) FROM events WHERE octet_length(body) > 170000
