@@ -117,14 +117,13 @@ pub(super) fn settle(tx: &mut Tx<'_>, agent_id: &str) -> Result<(), StoreError> 
 fn registrations(tx: &Tx<'_>, agent_id: &str) -> Result<Vec<(Event, AgentRegister)>, StoreError> {
     let mut registrations = Vec::new();
     events::each(tx, "target = ?1 AND type = 'agent.register'", agent_id, |mut event, sequence| {
-        match Payload::read(&event.kind, &event.body) {
-            Ok(payload) if bounds::oversized_id(&payload) => {}
-            Ok(Payload::AgentRegister(body)) => {
-                // Free the body: a sender can make it much larger than the parsed fields.
-                event.body = String::new();
-                registrations.push((sequence, (event, body)));
-            }
-            _ => {}
+        if let Ok(payload) = Payload::read(&event.kind, &event.body)
+            && !bounds::oversized_id(&payload)
+            && let Payload::AgentRegister(body) = payload
+        {
+            // Free the body: a sender can make it much larger than the parsed fields.
+            event.body = String::new();
+            registrations.push((sequence, (event, body)));
         }
         Ok(())
     })?;

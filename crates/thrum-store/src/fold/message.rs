@@ -64,7 +64,7 @@ const JUDGED_AGAIN: usize = 64;
 /// Parks the edits and deletions of a message that its author's daemon did not write, and unparks the others.
 fn judge_again(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     let Some(message) = held(tx.conn, message_id)? else { return Ok(()) };
-    for (kind, foreign) in [("message.edit", FOREIGN_EDIT), ("message.delete", FOREIGN_DELETION)] {
+    for (kind, foreign) in FOREIGN_CHANGES {
         let mut statement = tx.conn.prepare_cached(
             "SELECT sequence FROM events WHERE target = ?1 AND type = ?2 AND sequence <= ?3 ORDER BY sequence LIMIT ?4",
         )?;
@@ -111,26 +111,44 @@ pub(super) fn withdraw_creation(tx: &Tx<'_>, message_id: &str, sequence: u64) ->
     }
 }
 
-/// Removes the projected state of a receipt or edit that leaves the log: the receipts of this reader, or all edits by
-/// this daemon.
-pub(super) fn withdraw_said(conn: &Connection, event: &Event) -> Result<(), StoreError> {
-    match Payload::read(&event.kind, &event.body) {
-        Ok(Payload::MessageReceipt(body)) => {
+/// Removes the rows of an event about a message that leaves the log: all receipts or wake-ups of this reader, or all
+/// edits, by this daemon.
+pub(super) fn withdraw_reference(conn: &Connection, event: &Event) -> Result<(), StoreError> {
+    let Ok(payload) = Payload::read(&event.kind, &event.body) else { return Ok(()) };
+    match payload {
+        Payload::MessageReceipt(body) => {
             let mut statement =
                 conn.prepare_cached("DELETE FROM receipts WHERE message_id = ?1 AND agent_id = ?2 AND origin = ?3")?;
             statement.execute((&body.message_id, &body.agent_id, &event.origin))?;
         }
-        Ok(Payload::AgentWoken(body)) => {
+        Payload::AgentWoken(body) => {
             let mut statement =
                 conn.prepare_cached("DELETE FROM wakes WHERE message_id = ?1 AND agent_id = ?2 AND origin = ?3")?;
             statement.execute((&body.message_id, &body.agent_id, &event.origin))?;
         }
-        Ok(Payload::MessageEdit(body)) => {
+        Payload::MessageEdit(body) => {
             let mut statement =
                 conn.prepare_cached("DELETE FROM revisions WHERE message_id = ?1 AND kind = ?2 AND origin = ?3")?;
             statement.execute((&body.message_id, EDIT, &event.origin))?;
         }
-        _ => {}
+        // Deletions stay in the log, and so do their rows. The others are not about a message, or create it.
+        Payload::MessageDelete(_)
+        | Payload::MessageCreate(_)
+        | Payload::AgentRegister(_)
+        | Payload::AgentUpdate(_)
+        | Payload::AgentCleanup(_)
+        | Payload::AgentPresence(_)
+        | Payload::SessionStart(_)
+        | Payload::SessionEnd(_)
+        | Payload::PurgeExecuted(_)
+        | Payload::GroupCreate(_)
+        | Payload::GroupUpdate(_)
+        | Payload::GroupDelete(_)
+        | Payload::GroupMemberAdd(_)
+        | Payload::GroupMemberRemove(_)
+        | Payload::FileClaim(_)
+        | Payload::FileRelease(_)
+        | Payload::Unknown => {}
     }
     Ok(())
 }
@@ -138,11 +156,7 @@ pub(super) fn withdraw_said(conn: &Connection, event: &Event) -> Result<(), Stor
 /// Returns `true` if an event that waited for a message stays parked, because it is an edit or deletion by another
 /// daemon.
 pub(super) fn stays_parked(tx: &Tx<'_>, event: &Event, message_id: &str) -> Result<bool, StoreError> {
-    let reason = match event.kind.as_str() {
-        "message.edit" => FOREIGN_EDIT,
-        "message.delete" => FOREIGN_DELETION,
-        _ => return Ok(false),
-    };
+    let Some((_, reason)) = FOREIGN_CHANGES.into_iter().find(|(kind, _)| *kind == event.kind) else { return Ok(false) };
     let is_foreign = held(tx.conn, message_id)?.is_some_and(|message| !message.is_of(&event.origin));
     if is_foreign {
         parked::park(tx, event, &Parking::not_allowed(reason, message_id))?;
@@ -390,6 +404,8 @@ fn revise(tx: &Tx<'_>, message: &MessageRow) -> Result<(), StoreError> {
 
 const FOREIGN_EDIT: &str = "it edits a message of another daemon";
 const FOREIGN_DELETION: &str = "it deletes a message of another daemon";
+/// The types of events that only the author's daemon may write, with the reasons for parking those of others.
+const FOREIGN_CHANGES: [(&str, &str); 2] = [("message.edit", FOREIGN_EDIT), ("message.delete", FOREIGN_DELETION)];
 
 /// Folds an edit. Edits by the author's own daemon count, and the last one determines the text.
 pub(super) fn edit(tx: &Tx<'_>, at: At<'_>, body: &MessageEdit) -> Result<Folded, StoreError> {

@@ -161,7 +161,7 @@ fn take_out(tx: &mut Tx<'_>, sequence: u64, target: Option<&str>, everything: Ti
                 message::withdraw_creation(tx, message_id, sequence)?;
                 pending::refold_message(conn, message_id)?;
             }
-            message::withdraw_said(conn, &event)?;
+            message::withdraw_reference(conn, &event)?;
         }
     }
     parked::unpark(tx, &event)?;
