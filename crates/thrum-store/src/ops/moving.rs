@@ -36,11 +36,12 @@ pub enum Adopted {
 }
 
 impl Reader<'_> {
-    /// Finds the agents that can be taken over from these former homes. Reads the whole log once.
+    /// Finds the agents that can be taken over from these former homes. Reads the times of all events of these homes,
+    /// to find the last one; times further ahead of `now` than clocks may differ are ignored.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for more than [`limits::MAX_FORMER_HOMES`], and for a former home that has a key and can
-    /// sign for itself.
+    /// [`ErrorKind::Invalid`] for more than [`limits::MAX_FORMER_HOMES`], and for a former home that is not a valid id
+    /// or has a key and can sign for itself.
     pub fn takeover(&self, former_homes: Vec<String>, now: Timestamp) -> Result<Takeover, StoreError> {
         if former_homes.len() > limits::MAX_FORMER_HOMES {
             return Err(

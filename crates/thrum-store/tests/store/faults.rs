@@ -12,7 +12,7 @@ fn open(path: &Path, node: &Node) -> Result<Store, StoreError> {
 }
 
 #[test]
-fn a_database_of_a_newer_version_is_refused_in_a_sentence_and_left_alone() {
+fn a_database_of_a_newer_version_is_refused_and_unchanged() {
     let node = Node::new(1);
     let path = node.dir.path().join("newer.db");
     drop(open(&path, &node).expect("opens"));
@@ -27,7 +27,7 @@ fn a_database_of_a_newer_version_is_refused_in_a_sentence_and_left_alone() {
 }
 
 #[test]
-fn a_damaged_or_strange_file_is_refused_and_left_alone() {
+fn a_damaged_or_foreign_file_is_refused_and_unchanged() {
     let node = Node::new(1);
     let (noise, strange) = (node.dir.path().join("noise.db"), node.dir.path().join("strange.db"));
     fs::write(&noise, "this is no database, but long enough to have a header ".repeat(50)).expect("writes");
@@ -43,7 +43,7 @@ fn a_damaged_or_strange_file_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_page_damaged_in_the_middle_is_an_error_and_no_empty_answer() {
+fn a_damaged_page_causes_an_error_instead_of_an_empty_answer() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     for n in 0..200 {
@@ -63,7 +63,7 @@ fn a_page_damaged_in_the_middle_is_an_error_and_no_empty_answer() {
 }
 
 #[test]
-fn a_full_disk_refuses_new_mail_and_keeps_the_old() {
+fn a_full_disk_refuses_new_mail_and_keeps_old_mail() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     node.send("ann", &["ann"], "stored before");

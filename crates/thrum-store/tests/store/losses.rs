@@ -39,7 +39,7 @@ fn purged_node() -> Node {
 /// C20: a peer that serves purged events with arbitrary origin sequences causes a bounded number of rows, and none for
 /// logs of which no event is held.
 #[test]
-fn places_that_a_peer_makes_up_are_noted_up_to_a_bound() {
+fn invented_origin_sequences_are_recorded_up_to_a_bound() {
     let mut node = purged_node();
     let sparse =
         |origin: &str, from: u64| -> Vec<Event> { (from..from + 500).map(|n| old(origin, 10 + 2 * n)).collect() };
@@ -56,7 +56,7 @@ fn places_that_a_peer_makes_up_are_noted_up_to_a_bound() {
 
 /// Runs grow and merge as if all had been added at once.
 #[test]
-fn purged_places_that_touch_become_one_run() {
+fn adjacent_purged_origin_sequences_become_one_range() {
     let mut node = purged_node();
     for number in [10, 14, 12, 11, 20, 13, 19] {
         node.apply(&[old("d_far", number)]);
@@ -71,7 +71,7 @@ fn purged_places_that_touch_become_one_run() {
 
 /// P1: the caller found different heads a moment ago; they are compared again before anything is removed.
 #[test]
-fn nothing_is_made_anew_where_nothing_was_lost() {
+fn the_projection_is_rebuilt_only_if_rows_were_lost() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     node.send("ann", &[], "one");

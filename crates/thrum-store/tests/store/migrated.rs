@@ -78,7 +78,7 @@ fn copies(path: &Path) -> usize {
 
 /// C30: the old contents of a rebuilt table are gone once the database is open.
 #[test]
-fn c30_an_older_database_that_was_opened_has_one_copy_of_a_text() {
+fn c30_a_migrated_database_has_one_copy_of_each_text() {
     let mut node = opened_from_before_signers(written());
     let conn = Connection::open(node.path()).expect("opens");
     // SQLite occasionally moves a row to another page and leaves a copy on the first one.
@@ -91,7 +91,7 @@ fn c30_an_older_database_that_was_opened_has_one_copy_of_a_text() {
 }
 
 #[test]
-fn what_a_removed_peer_served_is_not_counted_when_it_is_paired_again() {
+fn rejected_events_of_a_removed_peer_are_not_counted_when_it_is_paired_again() {
     let node = opened_from_before_signers(written());
     let rejected = |peer| node.store.reader().troubles(peer).expect("reads").rejected;
     assert_eq!((rejected("d_read"), rejected("d_removed")), (1, 0));
@@ -199,7 +199,7 @@ impl thrum_core::Ambient for Still {
 
 /// C22: a machine without a battery-backed clock begins every run at the same time; its ids still differ.
 #[test]
-fn c22_ids_of_two_runs_differ_although_the_clock_stands() {
+fn c22_ids_of_two_runs_differ_although_the_clock_stands_still() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("messages.db");
     let mut left = None;

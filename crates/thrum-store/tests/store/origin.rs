@@ -15,7 +15,7 @@ fn log_of(node: &Node) -> String {
 }
 
 #[test]
-fn the_database_we_left_goes_on_where_it_was() {
+fn a_database_with_its_fingerprint_continues_its_log() {
     let node = used(1);
     let (log, latest, left) = (log_of(&node), node.store.commit().latest, node.store.left());
     let mut node = node.reopen(Some(left.clone()));
@@ -30,7 +30,7 @@ fn the_database_we_left_goes_on_where_it_was() {
 
 /// C27: opened as often as the one we left, but shorter.
 #[test]
-fn a_copy_of_the_file_that_is_put_back_within_one_run_begins_a_new_log() {
+fn a_copy_of_the_file_restored_within_one_run_begins_a_new_log() {
     let mut node = used(1);
     let (log, copied) = (log_of(&node), node.store.left());
     node.send("ann", &["ann"], "after the copy");
@@ -77,7 +77,7 @@ fn a_restored_database_begins_a_new_log_far_above_the_old_one() {
 }
 
 #[test]
-fn a_lost_database_begins_a_new_log_and_gets_its_own_mail_back() {
+fn a_new_database_after_a_loss_begins_a_new_log_and_gets_its_own_mail_back() {
     let mut peer = Node::new(9);
     let node = used(1);
     let (_, end) = peer.pull(&node, 0);
@@ -99,12 +99,12 @@ fn a_lost_database_begins_a_new_log_and_gets_its_own_mail_back() {
 }
 
 #[test]
-fn an_event_of_ours_that_we_never_assigned_begins_a_new_log_before_anything_is_written() {
+fn an_event_of_ours_with_an_unassigned_sequence_begins_a_new_log_before_the_next_write() {
     restored_unnoticed(0);
 }
 
 #[test]
-fn the_same_holds_if_its_number_was_given_out_again_meanwhile() {
+fn an_event_of_ours_whose_sequence_was_assigned_again_begins_a_new_log() {
     restored_unnoticed(2);
 }
 

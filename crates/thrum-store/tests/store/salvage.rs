@@ -100,7 +100,7 @@ impl Original {
 
 /// One page after another, of any table or index; the others are unaffected.
 #[test]
-fn whichever_page_is_damaged_only_what_stood_there_is_lost() {
+fn a_damaged_page_loses_only_its_own_rows() {
     let original = Original::new(600);
     let pages = original.bytes.len() / PAGE;
     let stride = if std::env::var_os(ALL).is_some() { 1 } else { pages / SOME };
@@ -115,7 +115,7 @@ fn whichever_page_is_damaged_only_what_stood_there_is_lost() {
 }
 
 #[test]
-fn a_file_without_head_or_end_is_read_as_far_as_it_goes() {
+fn a_file_without_header_or_end_is_salvaged_as_far_as_possible() {
     let original = Original::new(200);
     let total = original.total();
     assert_eq!(
@@ -138,7 +138,7 @@ fn a_file_without_head_or_end_is_read_as_far_as_it_goes() {
 
 /// The index that is left shows which events are lost.
 #[test]
-fn what_could_not_be_read_is_named_by_its_number() {
+fn lost_events_are_listed_by_origin_sequence() {
     let original = Original::new(200);
     // The page that contains the last message's row.
     let needle = b"\"msg_";
@@ -154,7 +154,7 @@ fn what_could_not_be_read_is_named_by_its_number() {
 
 /// Purged events are not lost, and are not requested again.
 #[test]
-fn what_was_purged_is_known_to_be_gone() {
+fn salvaged_databases_keep_the_ranges_of_purged_events() {
     let mut node = Node::new(1);
     for name in ["ann", "ben"] {
         node.register(name, "coder");
@@ -184,7 +184,7 @@ fn what_was_purged_is_known_to_be_gone() {
 
 /// I9: a row is accepted for its signature, not for its presence.
 #[test]
-fn a_row_whose_text_was_altered_is_left_behind_and_comes_back_genuine() {
+fn an_altered_row_is_not_salvaged_and_peers_serve_the_genuine_event() {
     let original = Original::new(50);
     let path = original.place("altered.db");
     fs::write(&path, &original.bytes).unwrap();
@@ -207,7 +207,7 @@ fn a_row_whose_text_was_altered_is_left_behind_and_comes_back_genuine() {
 
 /// The last commits are only in the write-ahead log.
 #[test]
-fn the_write_ahead_log_is_read_as_far_as_it_holds() {
+fn the_valid_part_of_the_write_ahead_log_is_salvaged() {
     let original = Original::new(100);
     let store = |name: &str| {
         let key = original.node.options(None);
@@ -252,7 +252,7 @@ fn the_write_ahead_log_is_read_as_far_as_it_holds() {
 
 /// C18: no input causes a panic, an out-of-bounds read, or endless work.
 #[test]
-fn garbage_of_any_kind_is_read_without_harm() {
+fn garbage_of_any_kind_causes_no_panic() {
     let original = Original::new(60);
     let mut world = World::new(77);
     let mut random = move |below: usize| usize::try_from(world.random_u64() % below as u64).unwrap();
@@ -292,7 +292,7 @@ fn garbage_of_any_kind_is_read_without_harm() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_an_error() {
+fn a_missing_file_is_an_error() {
     let node = Node::new(1);
     let outcome = salvage(
         &node.dir.path().join("none.db"),
@@ -305,7 +305,7 @@ fn a_file_that_is_not_there_is_an_error() {
 
 /// A newer version's database is recognised by its header; its schema may be unreadable for us.
 #[test]
-fn a_newer_database_is_not_taken_for_a_damaged_one() {
+fn a_newer_database_is_not_treated_as_damaged() {
     let node = Node::new(1);
     let path = node.dir.path().join("newer.db");
     rusqlite::Connection::open(node.path()).unwrap().execute("VACUUM INTO ?1", [path.to_str()]).unwrap();
@@ -320,7 +320,7 @@ fn a_newer_database_is_not_taken_for_a_damaged_one() {
 
 /// If all rows are present, no peer is needed; if one is missing, an index entry is a trace of it.
 #[test]
-fn indexes_alone_are_made_anew_if_no_row_is_gone() {
+fn only_the_indexes_are_rebuilt_if_no_row_is_lost() {
     let original = Original::new(50);
     let path = original.place("indexed.db");
     fs::write(&path, &original.bytes).unwrap();
