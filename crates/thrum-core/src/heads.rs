@@ -116,7 +116,7 @@ impl Head {
 
     /// Returns `true` if neither side is missing an event. Either both hold the same events now, or both stored the
     /// same events and a purge that reached only one side has removed some of them.
-    fn lacks_nothing_of(&self, there: &Self) -> bool {
+    fn has_same_events(&self, there: &Self) -> bool {
         let plus = |one: SetDigest, other: SetDigest| {
             let mut both = one;
             both.add(other);
@@ -189,7 +189,7 @@ impl Heads {
             .filter_map(|key| {
                 let none = Head::default();
                 let (ours, theirs) = (self.0.get(key).unwrap_or(&none), there.0.get(key).unwrap_or(&none));
-                (!ours.lacks_nothing_of(theirs)).then(|| Difference {
+                (!ours.has_same_events(theirs)).then(|| Difference {
                     origin: key.0.clone(),
                     log: key.1.clone(),
                     here: ours.held(),
@@ -299,8 +299,8 @@ mod tests {
             assert_eq!(there.differences(here).is_empty(), same, "{there:?} {here:?}");
         }
         assert_eq!(purged.total(), 1);
-        let told: Heads = serde_json::from_str(&serde_json::to_string(&purged).expect("json")).expect("heads");
-        assert_eq!(told, purged);
+        let read: Heads = serde_json::from_str(&serde_json::to_string(&purged).expect("json")).expect("heads");
+        assert_eq!(read, purged);
     }
 
     #[test]

@@ -164,11 +164,11 @@ impl Serialize for RangeSet {
 impl<'de> Deserialize<'de> for RangeSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut runs = Self::default();
-        let told = Vec::<[u64; 2]>::deserialize(deserializer)?;
-        if told.len() > limits::MAX_TOLD_RUNS {
-            return Err(de::Error::custom(format!("{} runs of numbers at once", told.len())));
+        let pairs = Vec::<[u64; 2]>::deserialize(deserializer)?;
+        if pairs.len() > limits::MAX_TOLD_RUNS {
+            return Err(de::Error::custom(format!("{} runs of numbers at once", pairs.len())));
         }
-        for [first, last] in told {
+        for [first, last] in pairs {
             if first == 0 || first > last || last > LAST {
                 return Err(de::Error::custom(format!("no run of numbers: {first} to {last}")));
             }

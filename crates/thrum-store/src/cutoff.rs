@@ -75,7 +75,7 @@ impl<'a> Aged<'a> {
 
     /// Returns how purges remove events of this type.
     pub(crate) fn ages(self) -> Ages {
-        EventType::named(self.kind).map_or(Ages::Never, |known| known.ages)
+        EventType::by_name(self.kind).map_or(Ages::Never, |known| known.ages)
     }
 
     /// Returns `true` if a cutoff removes the event.
@@ -216,7 +216,7 @@ pub(crate) fn lying_ahead(conn: &Connection, cutoff: Timestamp) -> Result<BTreeS
 /// Counts what a signed purge with this cutoff would remove now. Reads all rows, because an index by age would cost
 /// space for every message.
 pub(crate) fn preview(conn: &Connection, cutoff: Timestamp) -> Result<Purged, StoreError> {
-    let named = lying_ahead(conn, cutoff)?;
+    let listed = lying_ahead(conn, cutoff)?;
     let mut would = Purged::default();
     let mut sessions = BTreeSet::new();
     let mut message = conn.prepare_cached("SELECT 1 FROM messages WHERE sequence = ?1")?;
@@ -226,13 +226,13 @@ pub(crate) fn preview(conn: &Connection, cutoff: Timestamp) -> Result<Purged, St
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let event = Aged::of_row(row)?;
-        if !event.is_before(cutoff) && !event.name().is_some_and(|name| named.contains(name)) {
+        if !event.is_before(cutoff) && !event.name().is_some_and(|name| listed.contains(name)) {
             continue;
         }
         would.events += 1;
         if event.kind == "message.create" && message.exists([row.get::<_, u64>(0)?])? {
             would.messages += 1;
-        } else if EventType::named(event.kind).is_some_and(|known| known.target == Some(Subject::Session))
+        } else if EventType::by_name(event.kind).is_some_and(|known| known.target == Some(Subject::Session))
             && session.exists([event.target])?
         {
             sessions.extend(event.target.map(str::to_owned));

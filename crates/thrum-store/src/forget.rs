@@ -265,7 +265,7 @@ impl Tx<'_> {
         let conn = self.conn;
         let mut partial = false;
         if let Some(target) = &event.target {
-            match EventType::named(&event.kind).and_then(|known| known.target) {
+            match EventType::by_name(&event.kind).and_then(|known| known.target) {
                 Some(Subject::Agent) => drop(self.deferred.agents.insert(target.clone())),
                 Some(Subject::Session) => drop(self.deferred.sessions.insert(target.clone())),
                 Some(Subject::Message) => {

@@ -29,9 +29,9 @@ pub(super) fn claim(conn: &Connection, at: At<'_>, body: &FileClaim) -> Result<F
 /// Folds a release of files.
 pub(super) fn release(conn: &Connection, at: At<'_>, body: &FileRelease) -> Result<Folded, StoreError> {
     let all = [String::new()];
-    let named = body.paths.iter().filter(|path| !path.is_empty());
+    let listed = body.paths.iter().filter(|path| !path.is_empty());
     let all = all.iter().filter(|_| body.paths.is_empty());
-    put(conn, at, &body.agent_id, named.chain(all), at.event.at)
+    put(conn, at, &body.agent_id, listed.chain(all), at.event.at)
 }
 
 fn put<'p>(

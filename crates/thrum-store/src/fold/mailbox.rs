@@ -15,7 +15,7 @@ use super::{audience::AudienceKind, pending, receipt::read_at_home, residence};
 use crate::{StoreError, Tx, cutoff};
 
 /// Position of a message in its audience: its time, then its sequence.
-type Place = (i64, i64);
+type Position = (i64, i64);
 
 struct Owner {
     agent_id: String,
@@ -67,14 +67,14 @@ pub(super) fn begin(tx: &mut Tx<'_>, number: i64, is_new: bool) -> Result<(), St
 
 /// Adds the next messages before a position to a mailbox, newest first. Returns the position reached, if more may be
 /// left.
-pub(super) fn fill(tx: &mut Tx<'_>, number: i64, before: Place) -> Result<Option<Place>, StoreError> {
+pub(super) fn fill(tx: &mut Tx<'_>, number: i64, before: Position) -> Result<Option<Position>, StoreError> {
     let conn = tx.conn;
     let Some(of) = owner(conn, number)? else { return Ok(None) };
     let most = tx.room.piece();
-    let mut places = addressed(conn, &of, before, most)?;
-    places.sort_unstable_by(|one, other| other.cmp(one));
-    places.dedup();
-    places.truncate(most);
+    let mut positions = addressed(conn, &of, before, most)?;
+    positions.sort_unstable_by(|one, other| other.cmp(one));
+    positions.dedup();
+    positions.truncate(most);
     let mut put = conn.prepare_cached(&format!(
         "INSERT INTO mailbox (owner, at, sequence, unread)
          SELECT ?1, m.shown_at, m.sequence, NOT (m.agent_id = ?3 AND m.home = ?4) AND NOT {}
@@ -84,19 +84,19 @@ pub(super) fn fill(tx: &mut Tx<'_>, number: i64, before: Place) -> Result<Option
         belongs()
     ))?;
     let sweeping = pending::is_sweeping(conn)?;
-    for (_, sequence) in &places {
+    for (_, sequence) in &positions {
         // Do not deliver messages that a purge is about to remove.
         if !(sweeping && cutoff::takes_message(conn, *sequence, tx.cutoff()?)?) {
             put.execute((number, sequence, &of.agent_id, &of.home, &of.role, of.first_at))?;
         }
     }
     drop(put);
-    tx.room.spend(places.len());
-    Ok(places.last().copied().filter(|_| places.len() == most))
+    tx.room.spend(positions.len());
+    Ok(positions.last().copied().filter(|_| positions.len() == most))
 }
 
 /// The messages before a position that may be for an agent: at most `most` of each kind and home.
-fn addressed(conn: &Connection, of: &Owner, before: Place, most: usize) -> Result<Vec<Place>, StoreError> {
+fn addressed(conn: &Connection, of: &Owner, before: Position, most: usize) -> Result<Vec<Position>, StoreError> {
     let mut homes = vec![String::new(), of.home.clone()];
     let mut former = conn.prepare_cached("SELECT former FROM former_homes WHERE agent_id = ?1 AND home = ?2")?;
     for home in former.query_map((&of.agent_id, &of.home), |row| row.get(0))? {
@@ -109,31 +109,31 @@ fn addressed(conn: &Connection, of: &Owner, before: Place, most: usize) -> Resul
         "SELECT at, sequence FROM audience WHERE kind = ?1 AND value = ?2 AND home = ?3 AND at >= ?4 AND (at, sequence) < (?5, ?6)
          ORDER BY at DESC, sequence DESC LIMIT ?7",
     )?;
-    let mut places = Vec::new();
+    let mut positions = Vec::new();
     for (kind, value, home, since) in direct.chain([role, everyone]) {
-        for place in statement
+        for position in statement
             .query_map((kind, value, home, since, before.0, before.1, most), |row| Ok((row.get(0)?, row.get(1)?)))?
         {
-            places.push(place?);
+            positions.push(position?);
         }
     }
-    Ok(places)
+    Ok(positions)
 }
 
 /// Removes messages that do not belong in a mailbox, among the next rows behind a position. Returns the position
 /// reached, if more rows are left.
-pub(super) fn prune(tx: &mut Tx<'_>, number: i64, after: Place) -> Result<Option<Place>, StoreError> {
+pub(super) fn prune(tx: &mut Tx<'_>, number: i64, after: Position) -> Result<Option<Position>, StoreError> {
     let (conn, most) = (tx.conn, tx.room.piece());
     let mut statement = conn
         .prepare_cached("SELECT at, sequence FROM mailbox WHERE owner = ?1 AND (at, sequence) > (?2, ?3) ORDER BY at, sequence LIMIT ?4")?;
-    let places: Vec<Place> = statement
+    let positions: Vec<Position> = statement
         .query_map((number, after.0, after.1, most), |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     let of = owner(conn, number)?;
     let mut stays =
         conn.prepare_cached(&format!("SELECT 1 FROM messages m WHERE m.sequence = ?2 AND {}", belongs()))?;
     let mut take = conn.prepare_cached("DELETE FROM mailbox WHERE owner = ?1 AND at = ?2 AND sequence = ?3")?;
-    for (at, sequence) in &places {
+    for (at, sequence) in &positions {
         let stays = match &of {
             Some(of) => stays.exists((number, sequence, &of.agent_id, &of.home, &of.role, of.first_at))?,
             None => false,
@@ -142,6 +142,6 @@ pub(super) fn prune(tx: &mut Tx<'_>, number: i64, after: Place) -> Result<Option
             take.execute((number, at, sequence))?;
         }
     }
-    tx.room.spend(places.len());
-    Ok(places.last().copied().filter(|_| places.len() == most))
+    tx.room.spend(positions.len());
+    Ok(positions.last().copied().filter(|_| positions.len() == most))
 }

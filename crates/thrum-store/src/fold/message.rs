@@ -50,7 +50,7 @@ pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Resul
         remove(tx, &known)?;
         insert(tx, at, body)?;
         if known.origin != at.event.origin {
-            judge_again(tx, &body.message_id)?;
+            recheck_changes(tx, &body.message_id)?;
         }
     }
     Ok(Folded::Done)
@@ -59,20 +59,20 @@ pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Resul
 /// Maximum number of edits and deletions that are checked again when a message turns out to belong to another daemon.
 /// Any others keep their parked state until the projection is rebuilt; the state of the message does not depend on the
 /// list of parked events.
-const JUDGED_AGAIN: usize = 64;
+const MOST_RECHECKED: usize = 64;
 
 /// Parks the edits and deletions of a message that its author's daemon did not write, and unparks the others.
-fn judge_again(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
+fn recheck_changes(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     let Some(message) = held(tx.conn, message_id)? else { return Ok(()) };
     for (kind, foreign) in FOREIGN_CHANGES {
         let mut statement = tx.conn.prepare_cached(
             "SELECT sequence FROM events WHERE target = ?1 AND type = ?2 AND sequence <= ?3 ORDER BY sequence LIMIT ?4",
         )?;
-        let places: Vec<u64> = statement
-            .query_map((message_id, kind, tx.frontier, JUDGED_AGAIN), |row| row.get(0))?
+        let sequences: Vec<u64> = statement
+            .query_map((message_id, kind, tx.frontier, MOST_RECHECKED), |row| row.get(0))?
             .collect::<Result<_, _>>()?;
-        for place in places {
-            let event = events::at(tx, place)?;
+        for sequence in sequences {
+            let event = events::at(tx, sequence)?;
             if message.is_of(&event.origin) {
                 parked::unpark(tx, &event)?;
             } else {
@@ -177,29 +177,32 @@ pub(super) fn release(
         tx.room.spend(0);
         return Ok(None);
     }
-    let mut places: Vec<u64> = Vec::new();
+    let mut sequences: Vec<u64> = Vec::new();
     let most = tx.room.piece();
     for EventType { kind, .. } in Payload::TYPES.iter().filter(|known| known.waits_for_message) {
         let mut statement = tx.conn.prepare_cached(
             "SELECT sequence FROM events WHERE target = ?1 AND type = ?2 AND sequence > ?3 AND sequence < ?4 ORDER BY sequence LIMIT ?5",
         )?;
-        for place in statement.query_map((message_id, kind, after, upto, most), |row| row.get(0))? {
-            places.push(place?);
+        for sequence in statement.query_map((message_id, kind, after, upto, most), |row| row.get(0))? {
+            sequences.push(sequence?);
         }
     }
-    places.sort_unstable();
-    places.truncate(most);
-    for place in &places {
-        let event = events::at(tx, *place)?;
+    sequences.sort_unstable();
+    sequences.truncate(most);
+    for sequence in &sequences {
+        let event = events::at(tx, *sequence)?;
         if !stays_parked(tx, &event, message_id)? {
             parked::unpark(tx, &event)?;
         }
         if !tx.rebuilds {
-            move_behind(tx, &event, *place)?;
+            move_behind(tx, &event, *sequence)?;
         }
     }
-    tx.room.spend(places.len());
-    Ok(places.last().filter(|_| places.len() == most).map(|last| (i64::try_from(*last).unwrap_or(i64::MAX), upto)))
+    tx.room.spend(sequences.len());
+    Ok(sequences
+        .last()
+        .filter(|_| sequences.len() == most)
+        .map(|last| (i64::try_from(*last).unwrap_or(i64::MAX), upto)))
 }
 
 /// Moves an event about a message to a new sequence at the end of the log, and updates the reference to it in the
@@ -340,7 +343,13 @@ struct Revision {
 
 /// Records an edit or a deletion by any daemon, whether or not the message is present. Of one daemon's edits the last
 /// one counts, of its deletions the first one.
-fn note(conn: &Connection, kind: i64, message_id: &str, at: At<'_>, reason: Option<&str>) -> Result<(), StoreError> {
+fn record_revision(
+    conn: &Connection,
+    kind: i64,
+    message_id: &str,
+    at: At<'_>,
+    reason: Option<&str>,
+) -> Result<(), StoreError> {
     let side = if kind == EDIT { ">" } else { "<" };
     let counts = format!("(excluded.at, excluded.event_id) {side} (at, event_id)");
     conn.prepare_cached(&format!(
@@ -409,7 +418,7 @@ const FOREIGN_CHANGES: [(&str, &str); 2] = [("message.edit", FOREIGN_EDIT), ("me
 
 /// Folds an edit. Edits by the author's own daemon count, and the last one determines the text.
 pub(super) fn edit(tx: &Tx<'_>, at: At<'_>, body: &MessageEdit) -> Result<Folded, StoreError> {
-    note(tx.conn, EDIT, &body.message_id, at, None)?;
+    record_revision(tx.conn, EDIT, &body.message_id, at, None)?;
     let Some(message) = held(tx.conn, &body.message_id)? else {
         return parked::waits_for_message(tx, at, &body.message_id);
     };
@@ -422,7 +431,7 @@ pub(super) fn edit(tx: &Tx<'_>, at: At<'_>, body: &MessageEdit) -> Result<Folded
 
 /// Folds a deletion. A deletion by the author's own daemon is permanent; the first one is shown.
 pub(super) fn delete(tx: &Tx<'_>, at: At<'_>, body: &MessageDelete) -> Result<Folded, StoreError> {
-    note(tx.conn, DELETION, &body.message_id, at, body.reason.as_deref())?;
+    record_revision(tx.conn, DELETION, &body.message_id, at, body.reason.as_deref())?;
     let Some(message) = held(tx.conn, &body.message_id)? else {
         if cutoff::is_gone(tx.conn, &body.message_id)? {
             return Ok(Folded::Done);

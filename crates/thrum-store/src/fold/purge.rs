@@ -36,7 +36,7 @@ pub(super) fn execute(tx: &mut Tx<'_>, at: At<'_>, body: &PurgeExecuted) -> Resu
     let effective = asked.min(at.event.at);
     let scope = cutoff::scope(&at.event.origin);
     if effective <= cutoff::for_scope(tx.conn, scope)? {
-        note_names(tx, scope, body)?;
+        record_listed_ids(tx, scope, body)?;
         return Ok(Folded::Done);
     }
     let now = tx.now();
@@ -50,16 +50,16 @@ pub(super) fn execute(tx: &mut Tx<'_>, at: At<'_>, body: &PurgeExecuted) -> Resu
     tx.conn.prepare_cached("INSERT OR REPLACE INTO cutoffs VALUES (?1, ?2)")?.execute((scope, effective.nanos()))?;
     tx.cutoffs_changed();
     tx.deferred.purge = true;
-    note_names(tx, scope, body)?;
+    record_listed_ids(tx, scope, body)?;
     Ok(Folded::Done)
 }
 
 /// Records the ids that a purge lists.
-fn note_names(tx: &mut Tx<'_>, scope: &str, body: &PurgeExecuted) -> Result<(), StoreError> {
+fn record_listed_ids(tx: &mut Tx<'_>, scope: &str, body: &PurgeExecuted) -> Result<(), StoreError> {
     for id in &body.ahead {
-        let news =
+        let added =
             tx.conn.prepare_cached("INSERT OR IGNORE INTO purged_ahead VALUES (?1, ?2)")?.execute((id, scope))?;
-        tx.deferred.purge |= news > 0;
+        tx.deferred.purge |= added > 0;
     }
     Ok(())
 }
@@ -139,7 +139,7 @@ fn take_out(tx: &mut Tx<'_>, sequence: u64, target: Option<&str>, everything: Ti
     let conn = tx.conn;
     let event = events::at(tx, sequence)?;
     let aged = Aged::of(&event, target);
-    let subject = EventType::named(&event.kind).and_then(|known| known.target);
+    let subject = EventType::by_name(&event.kind).and_then(|known| known.target);
     match (subject, target) {
         _ if aged.ages() == Ages::ByTime => {
             session::withdraw_contexts(conn, &event)?;

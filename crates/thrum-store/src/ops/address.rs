@@ -122,7 +122,7 @@ impl Tx<'_> {
         machines: &Machines,
     ) -> Result<Addressed, StoreError> {
         let own = Mailbox { agent_id: agent.to_owned(), home: self.home().to_owned() };
-        let named = |name: &str| {
+        let mailboxes_of = |name: &str| {
             let of_name = parent.recipients.iter().filter(|recipient| recipient.agent_id == name);
             of_name
                 .filter_map(|recipient| Some(Mailbox { agent_id: name.to_owned(), home: recipient.home.clone()? }))
@@ -133,7 +133,7 @@ impl Tx<'_> {
         let mut names: Vec<&str> = Vec::new();
         let refs = parent.refs.iter().filter_map(Addressee::of_ref);
         for name in refs.clone().filter(|to| matches!(to, Addressee::Agent(_))).map(Addressee::name) {
-            let mailboxes = named(name);
+            let mailboxes = mailboxes_of(name);
             if mailboxes.is_empty() {
                 names.push(name);
             }

@@ -75,10 +75,10 @@ impl Reader<'_> {
             "SELECT coalesce(max({}), 0) FROM contexts c WHERE c.agent_id = ?1 AND c.home = ?2",
             shown_sql("c.home", "c.at")
         );
-        let said_at: i64 =
+        let published_at: i64 =
             self.conn.prepare_cached(&sql)?.query_row((&agent.agent_id, &agent.home), |row| row.get(0))?;
         // A change cannot be later than the context that reports it.
-        let changed_at = times.filter(|at| at.nanos() <= said_at).max().unwrap_or_default();
+        let changed_at = times.filter(|at| at.nanos() <= published_at).max().unwrap_or_default();
         Ok(person_at.max(changed_at))
     }
 }

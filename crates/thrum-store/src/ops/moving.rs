@@ -28,7 +28,7 @@ pub enum Adopted {
     /// The agent lives here now, with its old mail. This many of its sessions there were still open and were ended.
     Taken(usize),
     /// The agent already lives here.
-    Known,
+    AlreadyHere,
     /// The agent was taken over and has been deleted here since; it stays deleted.
     Deleted,
     /// Another daemon took it over first.
@@ -128,7 +128,7 @@ impl Tx<'_> {
             return Ok(match elsewhere {
                 Some(home) => Adopted::Elsewhere(home),
                 None if was_here && reader.agent_here(agent_id)?.is_none() => Adopted::Deleted,
-                None => Adopted::Known,
+                None => Adopted::AlreadyHere,
             });
         };
         name::check_agent(agent_id)?;

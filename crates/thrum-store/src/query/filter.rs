@@ -55,7 +55,7 @@ pub struct Filter {
     /// Only messages that name this agent at this home.
     pub addressed: Option<Mailbox>,
     /// Only messages that name one of these agents or roles; a message for everyone names none of them.
-    pub named: Vec<String>,
+    pub mentions: Vec<String>,
     /// Only messages that at least one recipient, here or elsewhere, has not read.
     pub unread_by_somebody: bool,
     /// Only messages shown later than this.
@@ -249,8 +249,8 @@ impl Asks {
                 residence::is_for("g.agent_id", "g.home")
             ));
         }
-        if !filter.named.is_empty() {
-            let names: Vec<String> = filter.named.iter().map(|name| self.value(name)).collect();
+        if !filter.mentions.is_empty() {
+            let names: Vec<String> = filter.mentions.iter().map(|name| self.value(name)).collect();
             self.tagged("refs", &format!("IN ('{MENTION}', '{GROUP}')"), &names.join(", "));
         }
     }

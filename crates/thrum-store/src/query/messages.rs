@@ -298,8 +298,8 @@ impl Reader<'_> {
     }
 
     /// Parses the bodies of a row. Adds the state of the recipients if `homes`, a cache of their homes, is given.
-    fn finish(&self, found: Found, homes: Option<&mut Homes>) -> Result<Message, StoreError> {
-        let Found { mut message, created, edited } = found;
+    fn finish(&self, found: UnparsedMessage, homes: Option<&mut Homes>) -> Result<Message, StoreError> {
+        let UnparsedMessage { mut message, created, edited } = found;
         let Payload::MessageCreate(created) = read_body("message.create", &created)? else {
             return Err(unreadable("its type"));
         };
@@ -356,7 +356,7 @@ impl Reader<'_> {
             .collect::<Result<_, _>>()?;
         let mut recipients = Vec::with_capacity(created.recipients.len());
         for name in &created.recipients {
-            let mut said =
+            let mut named_homes =
                 created.homes_of(name).map(|home| self.lives_now(name, home)).collect::<Result<Vec<_>, _>>()?;
             let lives: &mut Vec<String> = match homes.entry(name.clone()) {
                 Entry::Occupied(known) => known.into_mut(),
@@ -366,15 +366,16 @@ impl Reader<'_> {
                     unknown.insert(lives)
                 }
             };
-            if said.is_empty() {
+            if named_homes.is_empty() {
                 // The message carries only the name.
                 let meant = self.homes_at(name, message.claimed_at)?;
-                said = lives.iter().filter(|home| meant.contains(home)).cloned().collect();
+                named_homes = lives.iter().filter(|home| meant.contains(home)).cloned().collect();
             }
-            said.sort_unstable_by_key(|home| (home != self.home, home.clone()));
-            said.dedup();
-            let places = if said.is_empty() { vec![None] } else { said.into_iter().map(Some).collect() };
-            for home in places {
+            named_homes.sort_unstable_by_key(|home| (home != self.home, home.clone()));
+            named_homes.dedup();
+            let recipient_homes =
+                if named_homes.is_empty() { vec![None] } else { named_homes.into_iter().map(Some).collect() };
+            for home in recipient_homes {
                 let here = receipts
                     .iter()
                     .filter(|(agent, receipt)| agent == name && (home.is_none() || receipt.home == home));
@@ -435,13 +436,13 @@ fn in_mailbox(owner: i64, state: &str) -> String {
 }
 
 /// A row whose bodies are not parsed yet.
-struct Found {
+struct UnparsedMessage {
     message: Message,
     created: String,
     edited: Option<String>,
 }
 
-fn read_message(row: &Row<'_>) -> rusqlite::Result<Found> {
+fn read_message(row: &Row<'_>) -> rusqlite::Result<UnparsedMessage> {
     let stamp = |nanos: Option<i64>| nanos.map(Timestamp::from_nanos);
     let message = Message {
         message_id: row.get(0)?,
@@ -467,5 +468,5 @@ fn read_message(row: &Row<'_>) -> rusqlite::Result<Found> {
         sequence: row.get(13)?,
         whole: None,
     };
-    Ok(Found { message, created: row.get(11)?, edited: row.get(12)? })
+    Ok(UnparsedMessage { message, created: row.get(11)?, edited: row.get(12)? })
 }

@@ -71,8 +71,8 @@ fn was_ahead() -> Node {
     }
     node.store.write(|tx| tx.mark_all_read("ann")).expect("reads");
     set(&node, right.plus(DAY));
-    let left = Some(node.store.left());
-    node.reopen(left)
+    let fingerprint = Some(node.store.fingerprint());
+    node.reopen(fingerprint)
 }
 
 #[test]
@@ -312,8 +312,8 @@ fn an_unset_clock_continues_from_the_latest_known_time() {
     node.send("ann", &["ann"], "before");
     let right = now(&node);
     set(&node, Timestamp::from_nanos(20_000_000_000));
-    let left = Some(node.store.left());
-    node = node.reopen(left);
+    let fingerprint = Some(node.store.fingerprint());
+    node = node.reopen(fingerprint);
     node.apply(&[dated(1, HOUR)]);
     let sent = node.send("ann", &["ann"], "not set");
     assert!(sent.created_at > right && sent.created_at.since(right) < SECOND, "{}", sent.created_at);

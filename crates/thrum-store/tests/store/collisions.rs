@@ -50,7 +50,7 @@ fn found(node: &mut Node) -> Vec<String> {
     let reader = node.store.reader();
     let changed = reader.updated_since(0).expect("reads");
     let found = reader.collisions_of(&changed, now).expect("reads");
-    node.store.write(move |tx| tx.note_collisions(found)).expect("notes");
+    node.store.write(move |tx| tx.record_collisions(found)).expect("notes");
     told(node, None)
 }
 

@@ -50,14 +50,14 @@ fn a_damaged_page_causes_an_error_instead_of_an_empty_answer() {
         node.send("ann", &["ann"], &format!("{n} {}", "x".repeat(2000)));
     }
     let path = node.path();
-    let left = node.store.left();
+    let fingerprint = node.store.fingerprint();
     let Node { store, key, world, dir: _dir } = node;
     drop(store);
     let mut bytes = fs::read(&path).expect("reads");
     let end = bytes.len();
     bytes[4096 * 8..end].fill(0xa5);
     fs::write(&path, bytes).expect("damages");
-    let outcome = Store::open(&path, OpenOptions::new(key, Some(left)), Box::new(world))
+    let outcome = Store::open(&path, OpenOptions::new(key, Some(fingerprint)), Box::new(world))
         .and_then(|store| store.reader().page(0, 10_000, usize::MAX).map(|page| page.rows.len()));
     assert!(matches!(outcome, Err(StoreError::Damaged(_))), "{outcome:?}");
 }
@@ -67,13 +67,13 @@ fn a_full_disk_refuses_new_mail_and_keeps_old_mail() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     node.send("ann", &["ann"], "stored before");
-    let (path, left) = (node.path(), node.store.left());
+    let (path, fingerprint) = (node.path(), node.store.fingerprint());
     let Node { store, key, world, dir } = node;
     drop(store);
     let pages = fs::metadata(&path).expect("is there").len() / 4096 + 20;
     let options = OpenOptions {
         max_pages: Some(u32::try_from(pages).expect("few")),
-        ..OpenOptions::new(key.clone(), Some(left))
+        ..OpenOptions::new(key.clone(), Some(fingerprint))
     };
     let store = Store::open(&path, options, Box::new(world.clone())).expect("opens");
     let mut node = Node { store, key, world, dir };
@@ -95,8 +95,8 @@ fn a_full_disk_refuses_new_mail_and_keeps_old_mail() {
         node.store.recounted_heads().expect("heads"),
         "nothing half written"
     );
-    let left = node.store.left();
-    let mut node = node.reopen(Some(left));
+    let fingerprint = node.store.fingerprint();
+    let mut node = node.reopen(Some(fingerprint));
     node.send("ann", &["ann"], "there is room again");
     assert_eq!(node.inbox("ann").len(), stored + 1);
     node.check();

@@ -148,12 +148,12 @@ fn a_database_taken_over_from_another_daemon_gets_the_mailboxes_of_this_daemon()
     node.apply(&[message("evt_1", 1, "msg_1", json!({"recipients": ["bob"]}))]);
     let before = node.store.mailboxes().expect("digest");
     let own = std::mem::replace(&mut node.key, kit::key(5));
-    let left = node.store.left();
-    let mut node = node.reopen(Some(left));
+    let fingerprint = node.store.fingerprint();
+    let mut node = node.reopen(Some(fingerprint));
     assert_eq!(node.store.mailboxes().expect("digest"), thrum_core::SetDigest::default(), "nobody lives here yet");
     node.key = own;
-    let left = node.store.left();
-    assert_eq!(node.reopen(Some(left)).store.mailboxes().expect("digest"), before);
+    let fingerprint = node.store.fingerprint();
+    assert_eq!(node.reopen(Some(fingerprint)).store.mailboxes().expect("digest"), before);
 }
 
 #[test]

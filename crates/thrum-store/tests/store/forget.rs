@@ -199,8 +199,8 @@ fn forgetting_resumes_after_an_interruption_in_bounded_pieces() {
     let first = node.store.write(|tx| tx.forget_piece("d_bad", &keeps)).expect("a piece");
     assert!(first.events <= 500 && !first.is_done, "{first:?}");
     node.check();
-    let left = node.store.left();
-    let mut node = node.reopen(Some(left));
+    let fingerprint = node.store.fingerprint();
+    let mut node = node.reopen(Some(fingerprint));
     let forgetting = node.store.reader().forgetting().expect("reads").remove(0);
     assert_eq!((forgetting.peer.as_str(), forgetting.done), ("d_bad", 500), "as far as the first piece looked");
     assert_eq!(forgetting.upto, node.store.commit().latest);

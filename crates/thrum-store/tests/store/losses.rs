@@ -81,7 +81,7 @@ fn the_projection_is_rebuilt_only_if_rows_were_lost() {
         conn.query_row("SELECT fold_version > 0 FROM state", [], |row| row.get(0)).expect("reads")
     };
     conn.execute("UPDATE state SET fold_version = 0", []).expect("writes");
-    let mended = node.store.write(|tx| {
+    let repaired = node.store.write(|tx| {
         // In the same transaction, whose heads are not written yet.
         tx.register(thrum_store::ops::Register {
             name: "ben".into(),
@@ -89,12 +89,12 @@ fn the_projection_is_rebuilt_only_if_rows_were_lost() {
             module: "ben".into(),
             ..Default::default()
         })?;
-        tx.mend_losses()
+        tx.repair_losses()
     });
-    assert!(!mended.expect("looks"));
+    assert!(!repaired.expect("looks"));
     assert!(!is_folded_again(&conn));
     conn.execute("DELETE FROM events WHERE type = 'message.create'", []).expect("loses");
-    assert!(node.store.write(|tx| tx.mend_losses()).expect("mends"));
+    assert!(node.store.write(|tx| tx.repair_losses()).expect("repairs"));
     assert!(is_folded_again(&conn));
     assert_eq!(node.store.heads().expect("reads"), node.store.reader().counted().expect("reads"));
 }

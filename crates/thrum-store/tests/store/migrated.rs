@@ -30,7 +30,7 @@ fn formats(upto: usize) -> String {
 /// The node's log in a database of the format before signers, with rejected rows of two peers, one of which has been
 /// read since.
 fn opened_from_before_signers(node: Node) -> Node {
-    let (path, left) = (node.path(), node.store.left());
+    let (path, fingerprint) = (node.path(), node.store.fingerprint());
     let Node { store, world, key, dir } = node;
     drop(store);
     let old = path.with_extension("old");
@@ -52,7 +52,7 @@ fn opened_from_before_signers(node: Node) -> Node {
     conn.pragma_update(None, "user_version", BEFORE_SIGNERS).expect("sets");
     conn.close().expect("closes");
     std::fs::rename(&old, &path).expect("renames");
-    let options = thrum_store::OpenOptions::new(key.clone(), Some(left));
+    let options = thrum_store::OpenOptions::new(key.clone(), Some(fingerprint));
     let store = Store::open(&path, options, Box::new(world.clone())).expect("opens");
     Node { store, world, key, dir }
 }
@@ -102,7 +102,7 @@ const BEFORE_PARKED_KINDS: usize = 24;
 
 /// Opens the node's database in that format: without the column that the next migration adds.
 fn opened_from_before_parked_kinds(node: Node) -> Node {
-    let left = node.store.left();
+    let fingerprint = node.store.fingerprint();
     let Node { store, world, key, dir } = node;
     drop(store);
     let path = dir.path().join("messages.db");
@@ -110,7 +110,7 @@ fn opened_from_before_parked_kinds(node: Node) -> Node {
     conn.execute_batch("ALTER TABLE parked DROP COLUMN kind").expect("removes the column");
     conn.pragma_update(None, "user_version", BEFORE_PARKED_KINDS).expect("sets");
     conn.close().expect("closes");
-    let options = thrum_store::OpenOptions::new(key.clone(), Some(left));
+    let options = thrum_store::OpenOptions::new(key.clone(), Some(fingerprint));
     let store = Store::open(&path, options, Box::new(world.clone())).expect("opens");
     Node { store, world, key, dir }
 }
@@ -202,9 +202,9 @@ impl thrum_core::Ambient for Still {
 fn c22_ids_of_two_runs_differ_although_the_clock_stands_still() {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path().join("messages.db");
-    let mut left = None;
+    let mut fingerprint = None;
     for run in 0..3 {
-        let options = thrum_store::OpenOptions::new(kit::key(1), left);
+        let options = thrum_store::OpenOptions::new(kit::key(1), fingerprint);
         let mut store = Store::open(&path, options, Box::new(Still)).expect("opens");
         for n in 0..5 {
             let register = thrum_store::ops::Register {
@@ -215,6 +215,6 @@ fn c22_ids_of_two_runs_differ_although_the_clock_stands_still() {
             };
             store.write(|tx| tx.register(register)).unwrap_or_else(|error| panic!("run {run}: {error}"));
         }
-        left = Some(store.left());
+        fingerprint = Some(store.fingerprint());
     }
 }

@@ -124,7 +124,7 @@ fn a_moved_agent_is_one_agent_and_its_old_session_is_ended_once() {
     let open = SessionFilter { open_only: true, ..SessionFilter::default() };
     assert_eq!(node.store.reader().sessions(&open).expect("reads"), []);
     let latest = node.store.commit().latest;
-    assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Known)]);
+    assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::AlreadyHere)]);
     assert_eq!(node.store.commit().latest, latest, "nothing is written the second time");
 }
 
@@ -244,7 +244,7 @@ fn events_of_the_former_home_after_the_move_count_only_after_another_takeover() 
     // The user takes the agent over again, including the events that it wrote meanwhile.
     assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Taken(0))]);
     assert_eq!((unread(&node), home(&node)), (vec!["msg_unread".to_owned(), "msg_role".to_owned()], node.home()));
-    assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Known)]);
+    assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::AlreadyHere)]);
     node.check();
 }
 

@@ -108,12 +108,12 @@ fn the_filters_for_recipients_and_for_mentions_differ() {
     node.send("ann", &["cy"], "to cy");
     let went = list(&node, Filter { to: Some("ben".into()), ..Filter::default() });
     assert_eq!(texts(&went), ["to ben", "to testers", "to all"]);
-    let named = |names: &[&str]| {
-        let named = names.iter().map(|name| (*name).to_owned()).collect();
-        list(&node, Filter { mailbox: Some(node.mailbox("ben")), named, ..Filter::default() })
+    let mentioning = |names: &[&str]| {
+        let mentions = names.iter().map(|name| (*name).to_owned()).collect();
+        list(&node, Filter { mailbox: Some(node.mailbox("ben")), mentions, ..Filter::default() })
     };
-    assert_eq!(texts(&named(&["ben", "tester"])), ["to ben", "to testers"]);
-    assert_eq!((texts(&named(&["ben"])), named(&["ben"]).unread), (vec!["to ben"], 1));
+    assert_eq!(texts(&mentioning(&["ben", "tester"])), ["to ben", "to testers"]);
+    assert_eq!((texts(&mentioning(&["ben"])), mentioning(&["ben"]).unread), (vec!["to ben"], 1));
 }
 
 #[test]

@@ -74,11 +74,11 @@ fn other_jobs_write_between_two_pieces_of_a_batch() {
     assert_eq!(writer.apply(batch((0..EVENTS).map(mail).collect())).expect("applies").applied, EVENTS);
     assert!(committed.try_recv().expect("it was answered before the batch was stored"));
     let conn = rusqlite::Connection::open(dir.path().join("messages.db")).expect("opens");
-    let place: usize = conn
+    let sequence: usize = conn
         .query_row("SELECT sequence FROM events WHERE type = 'agent.register'", [], |row| row.get(0))
         .expect("is here");
     let first: usize = conn.query_row("SELECT min(sequence) FROM events", [], |row| row.get(0)).expect("is here");
-    assert!((1..=100).contains(&(place - first)), "behind one piece, not {} events", place - first);
+    assert!((1..=100).contains(&(sequence - first)), "behind one piece, not {} events", sequence - first);
 }
 
 #[test]
@@ -210,10 +210,11 @@ fn interrupted(
     let mut node = Node { store, world, key, dir };
     loop {
         looked(&node);
-        let left = node.store.left();
+        let fingerprint = node.store.fingerprint();
         drop(node.store);
-        let store = Store::open(&path, OpenOptions::new(node.key.clone(), Some(left)), Box::new(node.world.clone()))
-            .expect("opens");
+        let store =
+            Store::open(&path, OpenOptions::new(node.key.clone(), Some(fingerprint)), Box::new(node.world.clone()))
+                .expect("opens");
         node.store = store;
         let goes_on = node.store.work_off().expect("works");
         pieces += 1;

@@ -189,7 +189,7 @@ fn the_state_of_a_worktree_is_published_only_if_it_changed() {
         let news = node.store.reader().is_news(&session, &work(files)).expect("reads");
         let (id, beat) = (session.clone(), Heartbeat { work: Some(work(files)), ..Heartbeat::default() });
         let before = node.ids().len();
-        node.store.write(move |tx| tx.note_work(&id, beat)).expect("notes");
+        node.store.write(move |tx| tx.record_work(&id, beat)).expect("notes");
         assert_eq!(node.ids().len() > before, news, "an event is written where it is news");
         news
     };

@@ -139,8 +139,8 @@ fn mail_written_after_a_purge_stays_although_the_clock_is_set_back() {
     node.apply(&[foreign("evt_1", "d_other", 3600, "purge.executed", json!({"cutoff": cutoff}))]);
     node.world.set(START);
     // A restart does not lose the cutoff.
-    let left = node.store.left();
-    let mut node = node.reopen(Some(left));
+    let fingerprint = node.store.fingerprint();
+    let mut node = node.reopen(Some(fingerprint));
     node.send("ann", &["bob"], "after the purge");
     let session = node.store.write(|tx| tx.start_session("ann", Heartbeat::default())).expect("a session").0;
     node.store.write(|tx| tx.set_intent(&session, "an intent")).expect("sets");
@@ -229,11 +229,11 @@ fn purged_mail_of_ours_that_a_peer_serves_does_not_begin_a_new_log() {
     peer.world.pass(Duration::from_secs(7200));
     peer.pull(&node, 0);
     node.world.pass(Duration::from_secs(1));
-    let (log, cutoff) = (node.store.left().log_id, now(&node));
+    let (log, cutoff) = (node.store.fingerprint().log_id, now(&node));
     purge(&mut node, cutoff);
     let (outcome, _) = node.pull(&peer, 0);
     assert_eq!((outcome.applied, outcome.skipped), (0, 3));
-    assert_eq!((node.store.left().log_id, node.inbox("bob").len()), (log, 0));
+    assert_eq!((node.store.fingerprint().log_id, node.inbox("bob").len()), (log, 0));
     // The peer does not have the purge. Only the purge itself is missing from its log.
     let differences = node.store.heads().expect("heads").differences(&peer.store.heads().expect("heads"));
     let counted: Vec<_> =
@@ -255,7 +255,8 @@ fn a_rebuild_and_a_new_fold_version_keep_earlier_purges() {
             json!({"message_id": "msg_2", "agent_id": "cy", "recipients": ["bob"]}),
         ),
     ]);
-    let (projection, left, path) = (node.store.projection().expect("digest"), node.store.left(), node.path());
+    let (projection, fingerprint, path) =
+        (node.store.projection().expect("digest"), node.store.fingerprint(), node.path());
     let Node { store, world, key, dir } = node;
     drop(store);
     // Rows as an older version left them, which only hid purged rows.
@@ -274,7 +275,7 @@ fn a_rebuild_and_a_new_fold_version_keep_earlier_purges() {
     .expect("inserts");
     conn.execute_batch("UPDATE state SET fold_version = 1, next_sequence = next_sequence + 1").expect("ages");
     drop(conn);
-    let options = thrum_store::OpenOptions::new(key.clone(), Some(left));
+    let options = thrum_store::OpenOptions::new(key.clone(), Some(fingerprint));
     let store = thrum_store::Store::open(&path, options, Box::new(world.clone())).expect("opens");
     let node = Node { store, world, key, dir };
     assert_eq!(node.store.projection().expect("digest"), projection);

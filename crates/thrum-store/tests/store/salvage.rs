@@ -53,25 +53,29 @@ impl Original {
         Self { node, peer, bytes, ids }
     }
 
-    fn place(&self, name: &str) -> PathBuf {
+    fn path_of(&self, name: &str) -> PathBuf {
         self.node.dir.path().join(name)
     }
 
     /// Salvages a file. The new database holds only original events, is intact, and is complete with the peer's help.
     #[track_caller]
     fn salvages(&self, damaged: &Path) -> Salvaged {
-        let (to, world) = (self.place("salvaged.db"), World::new(9));
+        let (to, world) = (self.path_of("salvaged.db"), World::new(9));
         let before = fs::read(damaged).unwrap();
         let salvaged = salvage(damaged, &to, self.node.options(None), Box::new(world.clone())).unwrap();
         assert!(fs::read(damaged).unwrap() == before, "the damaged file is as it was");
-        assert!(!self.place("salvaged.db-wal").exists(), "the file alone is all of it");
+        assert!(!self.path_of("salvaged.db-wal").exists(), "the file alone is all of it");
         let store = Store::open(&to, self.node.options(None), Box::new(world.clone())).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let mut node = Node { store, world, key: self.node.key.clone(), dir };
         let held: BTreeSet<String> = node.ids().into_iter().collect();
         assert_eq!(held.len() as u64, salvaged.events);
         assert!(held.is_subset(&self.ids), "{:?}", held.difference(&self.ids).next());
-        assert_ne!(node.store.left().log_id, self.node.store.left().log_id, "no number is given out twice");
+        assert_ne!(
+            node.store.fingerprint().log_id,
+            self.node.store.fingerprint().log_id,
+            "no number is given out twice"
+        );
         let pulled = node.pull(&self.peer, 0).0;
         assert_eq!(pulled.applied + held.len(), self.ids.len());
         assert_eq!(node.store.projection().unwrap(), self.peer.store.projection().unwrap());
@@ -79,7 +83,7 @@ impl Original {
         assert_eq!(node.store.heads().unwrap(), node.store.recounted_heads().unwrap());
         drop(node);
         for suffix in ["", "-wal", "-shm"] {
-            let _ = fs::remove_file(self.place(&format!("salvaged.db{suffix}")));
+            let _ = fs::remove_file(self.path_of(&format!("salvaged.db{suffix}")));
         }
         salvaged
     }
@@ -87,7 +91,7 @@ impl Original {
     /// Salvages the file with some bytes changed.
     #[track_caller]
     fn survives(&self, damage: impl FnOnce(&mut Vec<u8>)) -> Salvaged {
-        let (mut bytes, path) = (self.bytes.clone(), self.place("damaged.db"));
+        let (mut bytes, path) = (self.bytes.clone(), self.path_of("damaged.db"));
         damage(&mut bytes);
         fs::write(&path, bytes).unwrap();
         self.salvages(&path)
@@ -147,7 +151,7 @@ fn lost_events_are_listed_by_origin_sequence() {
         .filter(|page| original.bytes[page * PAGE] == 0x0d && page.abs_diff(at) < 40)
         .collect();
     let salvaged = original.survives(|bytes| pages.iter().for_each(|page| bytes[page * PAGE] = 0x77));
-    let ours = LogOf { origin: original.node.home(), log: original.node.store.left().log_id };
+    let ours = LogOf { origin: original.node.home(), log: original.node.store.fingerprint().log_id };
     let missing = salvaged.missing.get(&ours).map_or(0, thrum_core::RangeSet::count);
     assert!(missing > 0 && missing <= salvaged.lost, "{salvaged:?}");
 }
@@ -168,7 +172,7 @@ fn salvaged_databases_keep_the_ranges_of_purged_events() {
     (0..10).for_each(|n| send(&mut node, n));
     let purged = node.store.purge(cutoff).unwrap();
     assert_eq!(purged.events, 40);
-    let ours = LogOf { origin: node.home(), log: node.store.left().log_id };
+    let ours = LogOf { origin: node.home(), log: node.store.fingerprint().log_id };
     let before = node.store.reader().numbers(&ours, 0, usize::MAX).unwrap();
     let (from, to) = (node.dir.path().join("broken.db"), node.dir.path().join("to.db"));
     rusqlite::Connection::open(node.path()).unwrap().execute("VACUUM INTO ?1", [from.to_str()]).unwrap();
@@ -186,7 +190,7 @@ fn salvaged_databases_keep_the_ranges_of_purged_events() {
 #[test]
 fn an_altered_row_is_not_salvaged_and_peers_serve_the_genuine_event() {
     let original = Original::new(50);
-    let path = original.place("altered.db");
+    let path = original.path_of("altered.db");
     fs::write(&path, &original.bytes).unwrap();
     let connection = rusqlite::Connection::open(&path).unwrap();
     let altered = connection.execute(
@@ -211,7 +215,7 @@ fn the_valid_part_of_the_write_ahead_log_is_salvaged() {
     let original = Original::new(100);
     let store = |name: &str| {
         let key = original.node.options(None);
-        let mut store = Store::open(&original.place(name), key, Box::new(World::new(4))).unwrap();
+        let mut store = Store::open(&original.path_of(name), key, Box::new(World::new(4))).unwrap();
         store
             .write(|tx| {
                 tx.register(thrum_store::ops::Register {
@@ -231,13 +235,13 @@ fn the_valid_part_of_the_write_ahead_log_is_salvaged() {
     // The state after a kill: not closed.
     let alive = store("alive.db");
     let (file, log) =
-        (fs::read(original.place("alive.db")).unwrap(), fs::read(original.place("alive.db-wal")).unwrap());
+        (fs::read(original.path_of("alive.db")).unwrap(), fs::read(original.path_of("alive.db-wal")).unwrap());
     let ids = alive.reader().totals().unwrap().events;
     drop(alive);
     let saved = |log: &[u8]| {
-        let (from, to) = (original.place("killed.db"), original.place("saved.db"));
+        let (from, to) = (original.path_of("killed.db"), original.path_of("saved.db"));
         fs::write(&from, &file).unwrap();
-        fs::write(original.place("killed.db-wal"), log).unwrap();
+        fs::write(original.path_of("killed.db-wal"), log).unwrap();
         let salvaged = salvage(&from, &to, original.node.options(None), Box::new(World::new(5))).unwrap();
         fs::remove_file(to).unwrap();
         salvaged.events
@@ -264,9 +268,9 @@ fn garbage_of_any_kind_causes_no_panic() {
             let at = if round % 2 == 0 { at / PAGE * PAGE + random(64) } else { at };
             bytes[at] = u8::try_from(random(256)).unwrap();
         }
-        let (from, to) = (original.place("garbage.db"), original.place("garbage-saved.db"));
+        let (from, to) = (original.path_of("garbage.db"), original.path_of("garbage-saved.db"));
         fs::write(&from, &bytes).unwrap();
-        fs::write(original.place("garbage.db-wal"), &bytes[..bytes.len() / 2]).unwrap();
+        fs::write(original.path_of("garbage.db-wal"), &bytes[..bytes.len() / 2]).unwrap();
         let salvaged = salvage(&from, &to, original.node.options(None), Box::new(World::new(6))).unwrap();
         let held = Store::open(&to, original.node.options(None), Box::new(World::new(6))).unwrap();
         let rows = held.reader().page(0, 10_000, usize::MAX).unwrap().rows;
@@ -322,7 +326,7 @@ fn a_newer_database_is_not_treated_as_damaged() {
 #[test]
 fn only_the_indexes_are_rebuilt_if_no_row_is_lost() {
     let original = Original::new(50);
-    let path = original.place("indexed.db");
+    let path = original.path_of("indexed.db");
     fs::write(&path, &original.bytes).unwrap();
     assert_eq!(Condition::of(&path).unwrap(), Condition::Whole);
     let conn = rusqlite::Connection::open(&path).unwrap();
@@ -330,7 +334,7 @@ fn only_the_indexes_are_rebuilt_if_no_row_is_lost() {
     conn.execute_batch(&format!("PRAGMA writable_schema = ON; {sql};")).unwrap();
     drop(conn);
     assert_eq!(Condition::of(&path).unwrap(), Condition::Indexes);
-    let short = original.place("short.db");
+    let short = original.path_of("short.db");
     fs::copy(&path, &short).unwrap();
     assert!(reindex(&path).unwrap());
     assert_eq!(Condition::of(&path).unwrap(), Condition::Whole);

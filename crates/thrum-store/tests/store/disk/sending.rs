@@ -68,9 +68,9 @@ fn c26_a_group_commit_survives_every_fault_and_each_job_gets_its_true_outcome() 
         injected += u64::from(case.disk.failed() > 0);
         if !matches!(failure, faulty_disk::Failure::Crash | faulty_disk::Failure::TornWrite) {
             case.disk.mend();
-            let outcome = writer.call(|tx| tx.send(letter("after it was mended"))).map(drop);
+            let outcome = writer.call(|tx| tx.send(letter("after the repair"))).map(drop);
             assert!(outcome.is_ok(), "{at}: {outcome:?}");
-            seen.hear("after it was mended", &outcome);
+            seen.hear("after the repair", &outcome);
         }
         case.disk.crash();
         writer.close();

@@ -76,6 +76,6 @@ fn c26_a_rebuild_survives_every_fault() {
     survives("folding again", &base, SOME, |_, store, seen| {
         seen.take(store, &base.batches)?;
         store.rebuild()?;
-        store.mend()
+        store.repair()
     });
 }
