@@ -104,7 +104,7 @@ fn an_agent_acts_only_at_its_home() {
     }
     let unknown = refusal(node.store.write(|tx| tx.send(send("nobody", &["ann"], "x"))));
     assert_eq!((unknown.kind, unknown.hint.is_some()), (ErrorKind::NotFound, true));
-    assert!(node.store.write(|tx| tx.send(send("ann", &["dee"], "to her"))).is_ok(), "but mail reaches her");
+    assert!(node.store.write(|tx| tx.send(send("ann", &["dee"], "to her"))).is_ok(), "but mail reaches it");
 }
 
 #[test]
@@ -389,7 +389,7 @@ fn a_broadcast_reaches_more_agents_than_an_event_can_list() {
     assert!(read > 0);
     let sent = node.send("ann", &["@everyone"], "to all");
     assert_eq!(sent.recipients.len(), limits::MAX_AUDIENCE, "as many as there is room for");
-    assert!(!sent.recipients.contains(&"zoe".to_owned()), "the names before hers took all of it");
+    assert!(!sent.recipients.contains(&"zoe".to_owned()), "the names before it fill the list");
     far.pull(&node, 0);
     assert!(far.store.reader().has_unread(&far.mailbox("zoe")).expect("reads"));
     assert_eq!(node.inbox("cy").len(), 1);

@@ -369,9 +369,9 @@ fn a_purge_removes_events_that_arrived_before_its_cutoff_whatever_time_they_clai
     far.pull(&node, end - 1);
     node.pull(&far, 0);
     node.apply(&old);
-    assert_eq!(first_page(&node, "ann").len(), 2, "what nobody named, and what came after the cutoff");
+    assert_eq!(first_page(&node, "ann").len(), 2, "unlisted events, and events after the cutoff");
     assert_eq!(node.store.projection().expect("a digest"), far.store.projection().expect("a digest"));
-    assert_eq!(node.store.purge(cutoff).expect("purges").events, 0, "nothing is left to be named");
+    assert_eq!(node.store.purge(cutoff).expect("purges").events, 0, "no event is left to be listed");
     node.check();
     far.check();
 }

@@ -43,8 +43,8 @@ fn read(message: &str, agent: &str) -> Value {
     json!({"message_id": message, "agent_id": agent, "receipt_type": "read"})
 }
 
-/// The events of a Go Thrum that `ann` used: mail to her, read and unread, by name, role and to everyone, and mail by
-/// her.
+/// The events of a Go Thrum that `ann` used: mail to and by `ann`, read and unread, by name, to its role and to
+/// everyone.
 fn past() -> Vec<Event> {
     vec![
         peer(1, 0, "agent.register", register("zoe", "tester")),
@@ -108,7 +108,7 @@ fn old_mail_is_in_the_inbox_with_its_receipts_and_old_messages_are_the_agents_ow
     let sent = node.store.reader().list(&sent).expect("lists").messages;
     assert_eq!(sent.iter().map(|m| (m.message_id.as_str(), m.origin.as_str())).collect::<Vec<_>>(), [("msg_hers", GO)]);
     let others = Filter { exclude_author: Some(node.mailbox("ann")), limit: 10, ..Filter::default() };
-    assert_eq!(node.store.reader().list(&others).expect("lists").total, 5, "hers is left out");
+    assert_eq!(node.store.reader().list(&others).expect("lists").total, 5, "mail by ann is left out");
     assert_eq!(node.store.write(|tx| tx.mark_read("ann", &["msg_unread".into()])).expect("marks"), ["msg_unread"]);
     assert_eq!(node.store.reader().mail_count(&node.mailbox("ann")).expect("reads"), (4, 1));
     node.check();
@@ -143,7 +143,7 @@ fn only_the_moved_agent_can_edit_and_delete_its_old_messages() {
     node.check();
 }
 
-/// A registration of `ann` that declares her former home.
+/// A registration of `ann` that declares its former home.
 fn claim(former: &str) -> Payload {
     Payload::AgentRegister(AgentRegister {
         agent_id: "ann".into(),
@@ -222,7 +222,7 @@ fn events_of_the_former_home_after_the_move_count_only_after_another_takeover() 
     let zoes = peer(20, 150, "message.create", message("msg_new", "zoe", &["ann"]));
     node.world.pass(Duration::from_secs(100));
     node.apply(&[zoes]);
-    // Backdated or not: a peer that serves unsigned events must not be able to mark new mail as read, or write in her
+    // Backdated or not: a peer that serves unsigned events must not be able to mark new mail as read, or write in its
     // name.
     node.apply(&[
         go(21, 8, "message.receipt", read("msg_new", "ann")),
@@ -238,7 +238,7 @@ fn events_of_the_former_home_after_the_move_count_only_after_another_takeover() 
     let home = |node: &Node| node.store.reader().message("msg_forged", None).expect("reads").expect("is here").home;
     assert_eq!(home(&node), GO);
     node.apply(&[go(25, 163, "agent.cleanup", json!({"agent_id": "ann"}))]);
-    assert!(node.store.reader().agent_here("ann").expect("reads").is_some(), "only her home deletes her");
+    assert!(node.store.reader().agent_here("ann").expect("reads").is_some(), "only its home deletes an agent");
     node.check();
 
     // The user takes the agent over again, including the events that it wrote meanwhile.
@@ -304,7 +304,7 @@ fn a_deleted_agent_is_not_taken_over_again_and_gets_its_old_mail_when_it_registe
     assert_eq!(
         inbox(&node, "ann"),
         owned(&[("msg_read", true), ("msg_unread", false)]),
-        "mail by name is hers whenever she registers"
+        "mail by name reaches an agent whenever it registers"
     );
     node.check();
 }
@@ -323,7 +323,7 @@ fn an_agent_already_registered_here_keeps_its_properties_and_gets_the_old_mail()
     assert_eq!(
         inbox(&node, "ann"),
         owned(&[("msg_read", true), ("msg_unread", false), ("msg_all", true)]),
-        "she is no coder now"
+        "its role is another one now"
     );
     node.check();
 }

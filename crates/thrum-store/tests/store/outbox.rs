@@ -161,7 +161,7 @@ fn an_outbox_holds_only_the_messages_of_its_own_agent() {
     let mut node = team();
     let id = node.send("ann", &["ben"], "x").message_id;
     let reader = node.store.reader();
-    assert_eq!(ops::sent_by(&reader, "ann", &id).expect("hers").message_id, id);
+    assert_eq!(ops::sent_by(&reader, "ann", &id).expect("is a message of ann").message_id, id);
     let refused = refusal(ops::sent_by(&reader, "ben", &id));
     assert_eq!(
         (refused.kind, refused.message.as_str()),

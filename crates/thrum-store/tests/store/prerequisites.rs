@@ -126,7 +126,7 @@ fn events_before_a_clean_up_are_hidden_and_their_messages_are_no_prerequisites()
     let hidden: Vec<String> = order(&node).into_iter().filter(|id| hidden_and_preceded(&node, id).0).collect();
     assert_eq!(hidden, ["evt_01", "evt_02", "evt_03"], "those of the daemon that cleaned up, from before");
     assert!(!hidden_and_preceded(&node, "evt_04").1);
-    assert!(!hidden_and_preceded(&node, "evt_08").1, "Go takes away what stood before a clean-up, whoever wrote it");
+    assert!(!hidden_and_preceded(&node, "evt_08").1, "Go deletes everything before a clean-up of any daemon");
     assert!(hidden_and_preceded(&node, "evt_11").1);
 }
 

@@ -166,7 +166,7 @@ fn only_long_silent_agents_of_this_daemon_are_proposed_for_clean_up() {
 
     let asked: Vec<String> = ["old", "busy", "far", "ghost"].map(str::to_owned).into();
     let gone = node.store.write(|tx| tx.delete_abandoned(&asked, 30 * DAY)).expect("deletes");
-    assert_eq!(gone, ["old"], "whoever came back meanwhile stays");
+    assert_eq!(gone, ["old"], "an agent that came back meanwhile stays");
     assert!(node.store.reader().agent_here("busy").expect("reads").is_some());
     node.check();
     let refused = refusal(node.store.write(|tx| tx.start_session("old", Heartbeat::default())));
