@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn every_daemon_has_another_name() {
+    fn every_daemon_has_a_different_name() {
         let machines = machines();
         let name = |id| machines.name(id).into_owned();
         assert_eq!(name("d_kown"), "here");
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_one_word_or_quoted_and_can_be_typed_as_it_is_shown() {
+    fn an_address_is_one_word_or_quoted_and_parses_as_displayed() {
         let machines = machines();
         let shown = |name, home| machines.address(name, home);
         assert_eq!(shown("ann", "d_kown"), "@ann");
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_without_quotes_is_an_address_too() {
+    fn an_unquoted_address_is_parsed() {
         let parse = |text| {
             let Address { name, machine } = Address::parse(text);
             (name, machine)

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_event_of_a_log_is_signed_and_comes_back_as_it_left() {
+    fn the_first_event_of_a_log_is_signed_and_read_back_unchanged() {
         let (key, event) = sealed();
         assert!(event.body.contains("\"signature\":\""), "{}", event.body);
         let (admitted, rejected) = admit(vec![candidate(&event.body).expect("a candidate")]);
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_that_alters_adds_or_strips_is_caught() {
+    fn an_alteration_by_a_relay_is_detected() {
         let (_, event) = sealed();
         let strip = {
             let mut fields = json::parse_object(&event.body).expect("object");
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_events_need_no_signature_and_lose_no_key() {
+    fn foreign_events_need_no_signature_and_keep_all_keys() {
         let text = r#"{"v":1,"type":"future.thing","event_id":"evt_01M83E0S5FJJYA5B1VP5F76S9R","origin_daemon":"d_x","timestamp":"nonsense","unknown_key":{"kept":[1,null]}}"#;
         let (admitted, rejected) = admit(vec![candidate(text).expect("well-formed")]);
         assert_eq!(rejected, []);
@@ -299,7 +299,7 @@ mod tests {
 
     /// C18: a relay reads the canonical form and must arrive at the same origin sequence.
     #[test]
-    fn a_place_in_a_log_is_the_one_that_the_canonical_form_says() {
+    fn the_origin_sequence_is_read_from_the_canonical_form() {
         for (number, seq) in [
             ("7", 7),
             ("7.0", 7),
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_id_or_form_is_malformed() {
+    fn events_without_id_or_canonical_form_are_malformed() {
         let long = format!(r#"{{"event_id":"{}"}}"#, "x".repeat(257));
         let endless = format!(r#"{{"event_id":"e","timestamp":"{}"}}"#, "x".repeat(257));
         for (text, expected) in [
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn every_known_type_reads_what_it_writes() {
+    fn every_known_type_survives_a_round_trip() {
         assert_eq!(Payload::TYPES.len(), 19);
         let payload = Payload::SessionEnd(SessionEnd { session_id: "ses_1".into(), reason: Some("normal".into()) });
         let body = Value::Object(payload.fields()).to_string();

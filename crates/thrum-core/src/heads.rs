@@ -116,7 +116,7 @@ impl Head {
 
     /// Returns `true` if neither side is missing an event. Either both hold the same events now, or both stored the
     /// same events and a purge that reached only one side has removed some of them.
-    fn lacks_nothing_of(&self, there: &Self) -> bool {
+    fn has_same_events(&self, there: &Self) -> bool {
         let plus = |one: SetDigest, other: SetDigest| {
             let mut both = one;
             both.add(other);
@@ -189,7 +189,7 @@ impl Heads {
             .filter_map(|key| {
                 let none = Head::default();
                 let (ours, theirs) = (self.0.get(key).unwrap_or(&none), there.0.get(key).unwrap_or(&none));
-                (!ours.lacks_nothing_of(theirs)).then(|| Difference {
+                (!ours.has_same_events(theirs)).then(|| Difference {
                     origin: key.0.clone(),
                     log: key.1.clone(),
                     here: ours.held(),
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sum_is_the_same_in_any_order_and_carries() {
+    fn a_digest_does_not_depend_on_the_order_and_carries_over() {
         let parts = [SetDigest::of(b"a"), SetDigest::of(b"b"), SetDigest::from_bytes([0xff; 32])];
         let total = |order: [usize; 3]| {
             let mut sum = SetDigest::default();
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn heads_say_what_is_missing_by_origin() {
+    fn heads_show_differences_by_origin() {
         let head = |origin: &str, count, text: &[u8]| Head {
             origin: origin.into(),
             log: "l".into(),
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_side_purged_is_missing_on_neither() {
+    fn events_purged_on_one_side_are_missing_on_neither() {
         let whole = head(&["1", "2", "3"], &[]);
         let purged = head(&["1", "2", "3"], &["1", "2"]);
         let newcomer = head(&["3"], &[]);
@@ -299,12 +299,12 @@ mod tests {
             assert_eq!(there.differences(here).is_empty(), same, "{there:?} {here:?}");
         }
         assert_eq!(purged.total(), 1);
-        let told: Heads = serde_json::from_str(&serde_json::to_string(&purged).expect("json")).expect("heads");
-        assert_eq!(told, purged);
+        let read: Heads = serde_json::from_str(&serde_json::to_string(&purged).expect("json")).expect("heads");
+        assert_eq!(read, purged);
     }
 
     #[test]
-    fn a_peer_that_claims_to_have_purged_more_than_it_took_breaks_nothing() {
+    fn a_peer_may_claim_more_purged_than_stored_events() {
         let claim = |origin: &str, count, purged| Head { origin: origin.into(), count, purged, ..Head::default() };
         let absurd: Heads =
             [claim("a", 1, u64::MAX), claim("b", u64::MAX, 0), claim("c", u64::MAX, 0)].into_iter().collect();

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_sort_in_the_order_they_were_made_even_when_the_clock_goes_back() {
+    fn ids_sort_in_order_of_creation_even_if_the_clock_is_set_back() {
         for mut source in [IdSource::default(), IdSource::bound_to(daemon(1))] {
             let mut clock = Frozen(1_774_717_513_941_000_000);
             let mut made = vec![source.next(IdKind::Event, &mut clock)];
@@ -177,7 +177,7 @@ mod tests {
 
     /// C21: no other daemon can claim an id's binding or transfer it to another id.
     #[test]
-    fn an_id_is_its_makers_and_nobody_elses() {
+    fn an_id_is_bound_to_its_maker_only() {
         let (maker, other) = (daemon(1), daemon(2));
         let mut source = IdSource::bound_to(maker.clone());
         let mut clock = Frozen(1_774_717_513_941_000_000);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_an_id_is_its_ulids() {
+    fn the_time_of_an_id_is_that_of_its_ulid() {
         assert_eq!(ulid_time("evt_01M83E0S5FJJYA5B1VP5F76S9R").map(Timestamp::millis), Some(1_795_411_698_863));
         assert_eq!(ulid_time("evt_7ZZZZZZZZZZZZZZZZZZZZZZZZZ"), None, "the year 10889");
         assert_eq!(ulid_time("evt_nonsense"), None);

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_as_long_as_json_makes_it() {
+    fn a_prefix_is_measured_in_its_json_form() {
         let text = "a\u{1}é\"\\\n\u{7f}世b";
         for most in 0..40 {
             let cut = prefix(text, most);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn sequence_and_signature_are_taken_out_wherever_they_stand() {
+    fn sequence_and_signature_are_removed_at_any_position() {
         let cases = [
             (
                 r#"{"sequence":7,"v":1,"signature":"s","a":"<b>"}"#,
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_canonical_form_is_refused() {
+    fn values_without_canonical_form_are_refused() {
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         for text in [
             "",

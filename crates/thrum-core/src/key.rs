@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_its_key_and_nothing_else_is_an_id() {
+    fn an_id_encodes_its_key_and_other_texts_are_no_ids() {
         let id = DaemonKey::generate(&mut Seed(7)).id();
         assert_eq!(id.as_str().len(), 55);
         assert_eq!(DaemonId::parse(id.as_str()), Some(id.clone()));
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_is_good_for_its_challenge_and_its_two_daemons_only() {
+    fn a_proof_is_valid_only_for_its_challenge_and_its_two_daemons() {
         let (key, other) = (DaemonKey::generate(&mut Seed(1)), DaemonKey::generate(&mut Seed(2)));
         let (id, other_id) = (key.id(), other.id());
         let proof = key.prove("challenge", "d_there");
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn one_forged_signature_in_a_batch_is_the_only_one_refused() {
+    fn only_the_forged_signature_of_a_batch_is_refused() {
         let key = DaemonKey::generate(&mut Seed(1));
         let other = DaemonKey::generate(&mut Seed(2));
         let (id, other_id) = (key.id(), other.id());
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_prints_nothing_of_itself_and_survives_its_file() {
+    fn a_key_does_not_print_itself_and_is_restored_from_its_file() {
         let key = DaemonKey::generate(&mut Seed(9));
         assert_eq!(format!("{key:?}"), "DaemonKey([redacted])");
         let stored = serde_json::to_string(&key).expect("json");

@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod ambient;
+pub mod audience;
 pub mod compare;
 pub mod error;
 pub mod event;

@@ -1,9 +1,9 @@
 //! Validation and display of names: agents, roles, modules and peers.
 
-use crate::{Error, ErrorKind, limits};
+use crate::{Error, ErrorKind, audience::EVERYONE, limits};
 
 /// Words that address more than one agent, or that Go Thrum reserves.
-const RESERVED: [&str; 6] = ["daemon", "system", "thrum", "all", "broadcast", "everyone"];
+const RESERVED: [&str; 6] = ["daemon", "system", "thrum", "all", "broadcast", EVERYONE];
 
 /// Accepts the names of agents, roles and modules: `^[a-z0-9_-]{1,64}$`. `what` is the term used in the error ("agent
 /// name").
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_short_and_plain() {
+    fn a_name_is_short_and_plain() {
         for name in ["a", "claude-1", "fix_auth", &"x".repeat(64)] {
             assert_eq!(check_agent(name), Ok(()), "{name}");
         }
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_is_meant_by_a_part_of_its_name_or_with_few_letters_wrong() {
+    fn a_machine_is_suggested_for_a_part_of_its_name_or_a_misspelling() {
         let machines = ["vm-a", "vm-b", "laptop", "desk.office"];
         for (typed, meant) in [
             ("b", Some("vm-b")),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_cannot_drive_a_terminal() {
+    fn foreign_text_cannot_control_a_terminal() {
         assert_eq!(printable("a\x1b[2Jb\u{202e}c\nd é 世"), "a\\u{1b}[2Jb\\u{202e}c\\nd é 世");
         assert_eq!(printable("a\u{61c}b\u{ad}c\u{3164}"), "a\\u{61c}b\\u{ad}c\\u{3164}");
         assert_eq!(check_peer("my-laptop (work)"), Ok(()));

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_has_one_form_and_stays_in_the_worktree() {
+    fn a_path_is_normalized_and_stays_in_the_worktree() {
         for (given, normal_form) in
             [("src//a.rs", "src/a.rs"), ("./src/", "src"), (".", "."), ("a b/é", "a b/é"), ("..a/b..", "..a/b..")]
         {
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_overlaps_with_what_is_in_it_and_not_with_its_namesake() {
+    fn a_directory_overlaps_with_its_content_but_not_with_a_common_prefix() {
         for (one, other, expected) in [
             ("src", "src/a.rs", true),
             (".", "src/a.rs", true),

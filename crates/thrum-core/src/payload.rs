@@ -34,13 +34,13 @@ pub struct EventType {
 
 impl EventType {
     /// Returns the known event type of this name.
-    pub fn named(kind: &str) -> Option<&'static Self> {
+    pub fn by_name(kind: &str) -> Option<&'static Self> {
         Payload::TYPES.iter().find(|known| known.kind == kind)
     }
 
     /// Returns `true` if events of this type are parked until their message has arrived; `false` for an unknown type.
     pub fn waits_for_message(kind: &str) -> bool {
-        Self::named(kind).is_some_and(|known| known.waits_for_message)
+        Self::by_name(kind).is_some_and(|known| known.waits_for_message)
     }
 }
 
@@ -314,15 +314,6 @@ pub struct MessageCreate {
 }
 
 impl MessageCreate {
-    /// The daemons that this message gives as homes of a recipient; empty if the recipient is addressed by its name
-    /// alone.
-    pub fn homes_of<'a>(&'a self, recipient: &'a str) -> impl Iterator<Item = &'a str> {
-        let named = move |(home, names): (&'a String, &'a Vec<String>)| {
-            names.iter().any(|name| name == recipient).then_some(home.as_str())
-        };
-        self.recipient_homes.iter().filter_map(named)
-    }
-
     /// The id of the message that this one answers.
     pub fn reply_to(&self) -> Option<&str> {
         self.refs.iter().find(|tag| tag.kind == "reply_to").map(|tag| tag.value.as_str())
@@ -680,7 +671,7 @@ impl PresenceState {
     }
 
     /// Returns the state with this name; `None` for a state of a later version.
-    pub fn named(name: &str) -> Option<Self> {
+    pub fn by_name(name: &str) -> Option<Self> {
         [Self::Gone, Self::Idle, Self::NeedsYou, Self::Working].into_iter().find(|state| state.name() == name)
     }
 }

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quota_is_exceeded_by_more_than_it_and_names_the_first_measure() {
+    fn a_quota_is_exceeded_only_above_its_value_and_names_the_first_measure() {
         let quota = Amounts { bytes: 10, agents: 2, origins: 3, parked: 4 };
         assert_eq!(quota.beyond(&quota), None);
         let over = |amounts: Amounts| amounts.beyond(&quota).map(|over| (over.measure, over.kept, over.allowed));

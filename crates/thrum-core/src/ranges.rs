@@ -164,11 +164,11 @@ impl Serialize for RangeSet {
 impl<'de> Deserialize<'de> for RangeSet {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut runs = Self::default();
-        let told = Vec::<[u64; 2]>::deserialize(deserializer)?;
-        if told.len() > limits::MAX_TOLD_RUNS {
-            return Err(de::Error::custom(format!("{} runs of numbers at once", told.len())));
+        let pairs = Vec::<[u64; 2]>::deserialize(deserializer)?;
+        if pairs.len() > limits::MAX_TOLD_RUNS {
+            return Err(de::Error::custom(format!("{} runs of numbers at once", pairs.len())));
         }
-        for [first, last] in told {
+        for [first, last] in pairs {
             if first == 0 || first > last || last > LAST {
                 return Err(de::Error::custom(format!("no run of numbers: {first} to {last}")));
             }
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_what_is_held_there_without_what_is_held_and_purged_here() {
+    fn missing_sequences_are_held_there_and_neither_held_nor_purged_here() {
         let there = runs("[[1,20],[30,30]]");
         let missing = there.clone().without(&runs("[[3,9]]")).without(&runs("[[1,2],[15,16]]"));
         assert_eq!((missing.to_string(), missing.count()), ("10–14, 17–20, 30".to_owned(), 10));
@@ -202,7 +202,7 @@ mod tests {
 
     /// C18
     #[test]
-    fn numbers_that_are_no_place_in_a_log_are_refused_and_huge_runs_cost_nothing() {
+    fn invalid_origin_sequences_are_refused_and_huge_ranges_are_cheap() {
         for wrong in [
             "[[0,3]]",
             "[[3,1]]",

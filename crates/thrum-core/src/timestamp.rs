@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_form_of_one_instant_is_one_instant() {
+    fn every_form_of_a_time_is_the_same_timestamp() {
         let expected = Timestamp::from_nanos(1_774_717_513_941_790_360);
         for text in
             ["2026-03-28T17:05:13.94179036Z", "2026-03-28T17:05:13.941790360Z", "2026-03-28T10:05:13.94179036-07:00"]
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_no_time_we_keep_are_refused() {
+    fn texts_outside_the_range_of_timestamps_are_refused() {
         for text in
             ["", "yesterday", "1969-12-31T23:59:59Z", "2263-01-01T00:00:00Z", "10889-08-02T05:31:50Z", "2026-03-28"]
         {

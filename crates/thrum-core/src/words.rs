@@ -10,7 +10,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_is_one_thing_and_any_other_number_is_several() {
+    fn only_the_number_one_is_singular() {
         assert_eq!([0, 1, 2].map(|number| count(number, "event")), ["0 events", "1 event", "2 events"]);
     }
 }

@@ -74,8 +74,8 @@ pub fn mend(repo: &Repo) -> Result<(), Error> {
     let mut options = OpenOptions::new(identity.key().clone(), identity.left());
     options.new_log = identity.new_log;
     let mut store = Store::open(&repo.database(), options, Box::new(System))?;
-    identity.record(&store.left())?;
-    Ok(store.mend()?)
+    identity.record(&store.fingerprint())?;
+    Ok(store.repair()?)
 }
 
 /// The result of repairing a database.

@@ -31,7 +31,7 @@ async fn look(storage: &Arc<Storage>, after: u64) -> Result<(), Error> {
     });
     let news = news.await?;
     if !news.is_empty() {
-        storage.write(move |tx| tx.note_collisions(news)).await?;
+        storage.write(move |tx| tx.record_collisions(news)).await?;
     }
     Ok(())
 }

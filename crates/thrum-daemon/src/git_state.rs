@@ -136,7 +136,7 @@ async fn read(top: &Path, sessions: BTreeSet<String>, storage: &Arc<Storage>) {
         let is_news = storage.read(move |reader| reader.is_news(&id, &known)).await.unwrap_or(false);
         if is_news {
             let beat = Heartbeat { work: Some(work.clone()), ..Heartbeat::default() };
-            if let Err(error) = storage.write(move |tx| tx.note_work(&session_id, beat)).await {
+            if let Err(error) = storage.write(move |tx| tx.record_work(&session_id, beat)).await {
                 // Most likely the session has ended.
                 tracing::debug!("the state of {} was not written down: {error}", top.display());
             }

@@ -45,7 +45,7 @@ impl Log for Storage {
     fn mend(&self) -> Result<bool, Error> {
         // Check in a read first, which runs beside writers and on one snapshot. Otherwise events written meanwhile
         // would look lost.
-        Ok(self.read_now(|reader| reader.lacks())? && self.write_now(|tx| tx.mend_losses())?)
+        Ok(self.read_now(|reader| reader.has_losses())? && self.write_now(|tx| tx.repair_losses())?)
     }
 
     fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Error> {
@@ -61,7 +61,7 @@ impl Log for Storage {
     }
 
     fn named(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Error> {
-        self.read_now(|reader| reader.named(of, wanted, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES))
+        self.read_now(|reader| reader.requested(of, wanted, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES))
     }
 
     fn projection(&self) -> Result<SetDigest, Error> {

@@ -42,7 +42,7 @@ impl Storage {
         let mut options = OpenOptions::new(identity.key().clone(), identity.left());
         options.new_log = identity.new_log;
         let store = Store::open(&path, options, Box::new(System))?;
-        identity.record(&store.left())?;
+        identity.record(&store.fingerprint())?;
         hold.keep(path.clone());
         let readers = Readers::new(&path, store.daemon_id().as_str());
         let acknowledged = Acknowledged::new(store.reader().acknowledged()?);

@@ -3,9 +3,8 @@
 //! Two hundred agents may wait for mail while others write without pause. If every commit woke all of them, they would
 //! use up the machine only to find no mail. So one task reads the committed events and wakes the agents that these
 //! events may concern. It may wake an agent unnecessarily, but must never miss one: the woken agent asks the store,
-//! which knows the exact recipients. All agents are woken for a message to a role or to everyone, for a message whose
-//! tags are not plain, and for every commit while a mailbox is being filled: messages sent before an agent registered
-//! reach its mailbox without a new event.
+//! which knows the exact recipients. All agents are woken for a message to a role or to everyone, and for every commit
+//! while a mailbox is being filled: messages sent before an agent registered reach its mailbox without a new event.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,6 +13,7 @@ use std::{
 
 use thrum_core::{
     Payload,
+    audience::Audience,
     exchange::{Page, Row},
     limits,
     payload::MessageCreate,
@@ -126,14 +126,10 @@ fn concerned_by(row: &Row) -> Concerned {
 }
 
 fn addressed(message: MessageCreate) -> Concerned {
-    let recipients: BTreeSet<String> = message.recipients.into_iter().collect();
-    let mut tags = message.scopes.iter().chain(&message.refs);
-    // A mention of something other than a recipient may be a role, as in Go Thrum.
-    let plain = |kind: &str, value: &str| kind != "group" && (kind != "mention" || recipients.contains(value));
-    if recipients.is_empty() || !tags.all(|tag| plain(&tag.kind, &tag.value)) {
+    if message.recipients.is_empty() || !Audience::of(&message).is_agents_only() {
         Concerned::All
     } else {
-        Concerned::Agents(recipients)
+        Concerned::Agents(message.recipients.into_iter().collect())
     }
 }
 

@@ -97,7 +97,7 @@ impl Reader<'_> {
 
 impl Tx<'_> {
     /// Records the arrival of an event if it lies ahead. Does nothing while the clock is not set.
-    pub(crate) fn note_arrival(
+    pub(crate) fn record_if_ahead(
         &mut self,
         event: &Event,
         sequence: u64,
@@ -105,7 +105,7 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         let now = self.now();
         if now >= Timestamp::PLAUSIBLE && lies_ahead(claimed(event.at, target), now) {
-            note(self.conn, sequence, &event.origin, event.at, now, latest_shown(event.at, now))?;
+            record(self.conn, sequence, &event.origin, event.at, now, latest_shown(event.at, now))?;
         }
         Ok(())
     }
@@ -123,7 +123,7 @@ impl Tx<'_> {
 }
 
 /// Records the arrival of an event that lies ahead, and the time at which it is shown.
-pub(crate) fn note(
+pub(crate) fn record(
     conn: &Connection,
     sequence: u64,
     origin: &str,

@@ -252,8 +252,8 @@ impl Store {
     ///
     /// # Errors
     /// Those of [`write`](Self::write); the store is then unchanged.
-    pub fn mend(&mut self) -> Result<(), StoreError> {
-        self.write(|tx| tx.mend())
+    pub fn repair(&mut self) -> Result<(), StoreError> {
+        self.write(|tx| tx.repair())
     }
 }
 
@@ -263,7 +263,7 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn mend(&mut self) -> Result<(), StoreError> {
+    pub fn repair(&mut self) -> Result<(), StoreError> {
         // Write out what other jobs in this transaction counted, because their rows are already in the log.
         self.progress.flush(self.conn)?;
         let counted = digest::recount(self.conn)?;

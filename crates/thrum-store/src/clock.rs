@@ -63,7 +63,7 @@ impl Tx<'_> {
             while let Some(row) = rows.next()? {
                 let at = Timestamp::from_nanos(row.get(2)?);
                 if arrival::lies_ahead(arrival::claimed(at, row.get::<_, Option<String>>(3)?.as_deref()), now) {
-                    arrival::note(conn, row.get(0)?, &row.get::<_, String>(1)?, at, now, before)?;
+                    arrival::record(conn, row.get(0)?, &row.get::<_, String>(1)?, at, now, before)?;
                 }
             }
         }

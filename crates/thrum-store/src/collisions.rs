@@ -222,7 +222,7 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn note_collisions(&mut self, found: Vec<Collision>) -> Result<(), StoreError> {
+    pub fn record_collisions(&mut self, found: Vec<Collision>) -> Result<(), StoreError> {
         let now = self.now();
         let found = self.reader().new_collisions(found, now)?;
         let long_ago = now.minus(limits::COLLISION_AGAIN).nanos();

@@ -30,7 +30,7 @@ use thrum_core::{
     payload::{Ages, EventType, Subject},
 };
 
-use crate::StoreError;
+use crate::{StoreError, parked_kind::ParkedKind};
 
 /// The result of a purge, or of its preview.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,13 +42,6 @@ pub struct Purged {
     /// Number of events that leave the log.
     pub events: u64,
 }
-
-/// Reason for parking a purge that is due within [`PURGE_AHEAD`](thrum_core::limits::PURGE_AHEAD): until then the
-/// projections of peers may differ.
-pub(crate) const AHEAD: &str = "it lies in the future";
-
-/// Reason for parking a purge that is due later than that.
-pub(crate) const FAR_AHEAD: &str = "it lies more than a day in the future";
 
 /// The properties of an event that decide whether it is purged.
 #[derive(Clone, Copy)]
@@ -82,7 +75,7 @@ impl<'a> Aged<'a> {
 
     /// Returns how purges remove events of this type.
     pub(crate) fn ages(self) -> Ages {
-        EventType::named(self.kind).map_or(Ages::Never, |known| known.ages)
+        EventType::by_name(self.kind).map_or(Ages::Never, |known| known.ages)
     }
 
     /// Returns `true` if a cutoff removes the event.
@@ -162,9 +155,9 @@ pub(crate) fn takes_of_everybody(
 /// The highest announced cutoff for all origins that is due by `until`.
 pub(crate) fn announced(conn: &Connection, until: Timestamp) -> Result<Timestamp, StoreError> {
     let mut statement = conn.prepare_cached(
-        "SELECT coalesce(max(due), 0) FROM parked WHERE due IS NOT NULL AND due <= ?1 AND reason = ?2 AND signer <> ''",
+        "SELECT coalesce(max(due), 0) FROM parked WHERE due IS NOT NULL AND due <= ?1 AND kind = ?2 AND signer <> ''",
     )?;
-    Ok(Timestamp::from_nanos(statement.query_row((until.nanos(), AHEAD), |row| row.get(0))?))
+    Ok(Timestamp::from_nanos(statement.query_row((until.nanos(), ParkedKind::PurgeAhead), |row| row.get(0))?))
 }
 
 /// Returns `true` if purges remove a message with this id, as far as the id shows.
@@ -223,7 +216,7 @@ pub(crate) fn lying_ahead(conn: &Connection, cutoff: Timestamp) -> Result<BTreeS
 /// Counts what a signed purge with this cutoff would remove now. Reads all rows, because an index by age would cost
 /// space for every message.
 pub(crate) fn preview(conn: &Connection, cutoff: Timestamp) -> Result<Purged, StoreError> {
-    let named = lying_ahead(conn, cutoff)?;
+    let listed = lying_ahead(conn, cutoff)?;
     let mut would = Purged::default();
     let mut sessions = BTreeSet::new();
     let mut message = conn.prepare_cached("SELECT 1 FROM messages WHERE sequence = ?1")?;
@@ -233,13 +226,13 @@ pub(crate) fn preview(conn: &Connection, cutoff: Timestamp) -> Result<Purged, St
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let event = Aged::of_row(row)?;
-        if !event.is_before(cutoff) && !event.name().is_some_and(|name| named.contains(name)) {
+        if !event.is_before(cutoff) && !event.name().is_some_and(|name| listed.contains(name)) {
             continue;
         }
         would.events += 1;
         if event.kind == "message.create" && message.exists([row.get::<_, u64>(0)?])? {
             would.messages += 1;
-        } else if EventType::named(event.kind).is_some_and(|known| known.target == Some(Subject::Session))
+        } else if EventType::by_name(event.kind).is_some_and(|known| known.target == Some(Subject::Session))
             && session.exists([event.target])?
         {
             sessions.extend(event.target.map(str::to_owned));

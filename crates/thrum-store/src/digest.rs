@@ -111,25 +111,25 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn lacks(&self) -> Result<bool, StoreError> {
+    pub fn has_losses(&self) -> Result<bool, StoreError> {
         Ok(heads(self.conn)? != recount(self.conn)?)
     }
 }
 
 impl Tx<'_> {
-    /// Rebuilds heads and projection (see [`mend`](Self::mend)) if rows were lost; returns whether they were. The check
+    /// Rebuilds heads and projection (see [`repair`](Self::repair)) if rows were lost; returns whether they were. The check
     /// is repeated here because the caller's finding may be outdated, and folding everything again takes fifty times as
     /// long as counting.
     ///
     /// # Errors
     /// SQLite's.
-    pub fn mend_losses(&mut self) -> Result<bool, StoreError> {
+    pub fn repair_losses(&mut self) -> Result<bool, StoreError> {
         // Write out what other jobs in this transaction counted, because their rows are already in the log.
         self.progress.flush(self.conn)?;
-        let lacks = self.reader().lacks()?;
-        if lacks {
-            self.mend()?;
+        let has_losses = self.reader().has_losses()?;
+        if has_losses {
+            self.repair()?;
         }
-        Ok(lacks)
+        Ok(has_losses)
     }
 }

@@ -41,7 +41,7 @@ impl Effort {
         self.largest.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn note_transaction(&self, rows: u64) {
+    pub(crate) fn count_transaction(&self, rows: u64) {
         self.largest.fetch_max(rows, Ordering::Relaxed);
     }
 }

@@ -6,7 +6,7 @@ use thrum_core::{Error, ErrorKind};
 /// Error of a store operation. Nothing is half written: the transaction, or the job's part of it, is rolled back.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The request itself was refused, for the reason in the fault.
+    /// The request itself was refused, for the reason in the error.
     #[error("{0}")]
     Refused(Error),
     /// The database was made by a newer version. Retrying does not help.
@@ -70,7 +70,7 @@ impl StoreError {
     }
 
     /// A copy of this error for each job of a failed group.
-    pub(crate) fn told_again(&self) -> Self {
+    pub(crate) fn repeated(&self) -> Self {
         match self {
             Self::Full => Self::Full,
             Self::UnknownFull => Self::UnknownFull,

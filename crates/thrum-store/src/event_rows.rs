@@ -41,7 +41,7 @@ impl Tx<'_> {
         } else {
             self.progress.count(event, sum, source, sequence);
         }
-        self.note_arrival(event, sequence, target)?;
+        self.record_if_ahead(event, sequence, target)?;
         Ok(sequence)
     }
 

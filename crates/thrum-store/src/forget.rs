@@ -51,14 +51,15 @@ struct Leaving {
     log: String,
     number: u64,
     sum: SetDigest,
-    said: Said,
+    rows: OwnRows,
 }
 
-/// The content of an event without a target, as far as rows of the projection belong to it.
+/// The rows of the projection that belong to an event without a target. The table of event types cannot list them,
+/// because only the fold knows which rows it makes of an event.
 #[derive(Debug, PartialEq, Eq)]
-enum Said {
-    Nothing,
-    /// The deletion of this agent.
+enum OwnRows {
+    None,
+    /// The clean-up of this agent.
     Cleanup(String),
     /// The presence of this agent.
     Presence(String),
@@ -68,21 +69,38 @@ enum Said {
     Claims(String, Vec<String>),
 }
 
-impl Said {
+impl OwnRows {
     fn of(kind: &str, body: &str) -> Self {
-        match Payload::read(kind, body) {
-            Ok(Payload::AgentCleanup(cleanup)) => Self::Cleanup(cleanup.agent_id),
-            Ok(Payload::AgentPresence(presence)) => Self::Presence(presence.agent_id),
-            Ok(Payload::AgentUpdate(update)) => Self::Contexts(
+        let Ok(payload) = Payload::read(kind, body) else { return Self::None };
+        match payload {
+            Payload::AgentCleanup(cleanup) => Self::Cleanup(cleanup.agent_id),
+            Payload::AgentPresence(presence) => Self::Presence(presence.agent_id),
+            Payload::AgentUpdate(update) => Self::Contexts(
                 update.agent_id,
                 update.work_contexts.into_iter().map(|context| context.session_id).collect(),
             ),
-            Ok(Payload::FileClaim(claim)) => Self::Claims(claim.agent_id, claim.paths),
-            Ok(Payload::FileRelease(release)) if release.paths.is_empty() => {
+            Payload::FileClaim(claim) => Self::Claims(claim.agent_id, claim.paths),
+            Payload::FileRelease(release) if release.paths.is_empty() => {
                 Self::Claims(release.agent_id, vec![String::new()])
             }
-            Ok(Payload::FileRelease(release)) => Self::Claims(release.agent_id, release.paths),
-            _ => Self::Nothing,
+            Payload::FileRelease(release) => Self::Claims(release.agent_id, release.paths),
+            // The target of the event is folded again.
+            Payload::MessageCreate(_)
+            | Payload::MessageEdit(_)
+            | Payload::MessageDelete(_)
+            | Payload::MessageReceipt(_)
+            | Payload::AgentWoken(_)
+            | Payload::AgentRegister(_)
+            | Payload::SessionStart(_)
+            | Payload::SessionEnd(_)
+            // Cutoffs stay, and the fold ignores the rest.
+            | Payload::PurgeExecuted(_)
+            | Payload::GroupCreate(_)
+            | Payload::GroupUpdate(_)
+            | Payload::GroupDelete(_)
+            | Payload::GroupMemberAdd(_)
+            | Payload::GroupMemberRemove(_)
+            | Payload::Unknown => Self::None,
         }
     }
 }
@@ -95,20 +113,20 @@ impl Leaving {
             conn.prepare_cached(sql)?.execute(params_from_iter(values))?;
             Ok(())
         };
-        match &self.said {
-            Said::Nothing => Ok(()),
-            Said::Cleanup(agent) => {
+        match &self.rows {
+            OwnRows::None => Ok(()),
+            OwnRows::Cleanup(agent) => {
                 delete("DELETE FROM cleanups WHERE agent_id = ?1 AND home = ?2 AND event_id = ?3", &[agent, home, id])
             }
-            Said::Presence(agent) => {
+            OwnRows::Presence(agent) => {
                 delete("DELETE FROM presences WHERE agent_id = ?1 AND home = ?2 AND event_id = ?3", &[agent, home, id])
             }
-            Said::Contexts(agent, sessions) => sessions.iter().try_for_each(|session| {
+            OwnRows::Contexts(agent, sessions) => sessions.iter().try_for_each(|session| {
                 let sql =
                     "DELETE FROM contexts WHERE agent_id = ?1 AND home = ?2 AND event_id = ?3 AND session_id = ?4";
                 delete(sql, &[agent, home, id, session])
             }),
-            Said::Claims(agent, paths) => paths.iter().try_for_each(|path| {
+            OwnRows::Claims(agent, paths) => paths.iter().try_for_each(|path| {
                 delete(
                     "DELETE FROM claims WHERE agent_id = ?1 AND home = ?2 AND event_id = ?3 AND path = ?4",
                     &[agent, home, id, path],
@@ -221,7 +239,7 @@ impl Tx<'_> {
                 continue;
             }
             let kind: String = row.get(2)?;
-            let said = Said::of(&kind, body);
+            let own_rows = OwnRows::of(&kind, body);
             bytes += body.len();
             leaving.push(Leaving {
                 sequence: last,
@@ -232,7 +250,7 @@ impl Tx<'_> {
                 log: row.get(5)?,
                 number: row.get(6)?,
                 sum: SetDigest::of(body.as_bytes()),
-                said,
+                rows: own_rows,
             });
             if bytes > limits::MAX_EVENT_BYTES {
                 return Ok((leaving, Some(last)));
@@ -247,7 +265,7 @@ impl Tx<'_> {
         let conn = self.conn;
         let mut partial = false;
         if let Some(target) = &event.target {
-            match EventType::named(&event.kind).and_then(|known| known.target) {
+            match EventType::by_name(&event.kind).and_then(|known| known.target) {
                 Some(Subject::Agent) => drop(self.deferred.agents.insert(target.clone())),
                 Some(Subject::Session) => drop(self.deferred.sessions.insert(target.clone())),
                 Some(Subject::Message) => {
@@ -256,7 +274,7 @@ impl Tx<'_> {
                 }
                 None => {}
             }
-        } else if event.said != Said::Nothing {
+        } else if event.rows != OwnRows::None {
             let by_others = "SELECT 1 FROM received WHERE origin = ?1 AND peer <> ?2";
             partial = conn.prepare_cached(by_others)?.exists((&event.origin, peer))?;
         }

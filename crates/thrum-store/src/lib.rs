@@ -31,6 +31,7 @@ mod log_copy;
 mod migrate;
 pub mod ops;
 mod origin;
+mod parked_kind;
 mod pieces;
 mod progress;
 mod purged_ranges;

@@ -31,6 +31,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0022_states.sql"),
     include_str!("migrations/0023_collisions.sql"),
     include_str!("migrations/0024_person_at.sql"),
+    include_str!("migrations/0025_parked_kind.sql"),
 ];
 
 /// `application_id` of our files ("Thrm"), which distinguishes them from databases of other programs.
@@ -139,7 +140,7 @@ mod tests {
 
     /// C30: also if the file is too large to be rewritten afterwards.
     #[test]
-    fn c30_a_table_that_is_made_anew_leaves_no_texts_where_it_was() {
+    fn c30_a_rebuilt_table_leaves_no_text_in_free_pages() {
         const TEXTS: usize = 300;
         let file = tempfile::NamedTempFile::new().expect("a file");
         let mut conn = Connection::open(file.path()).expect("opens");
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn events_keep_their_place_when_they_get_a_signer_and_rejected_ones_are_counted() {
+    fn events_keep_their_sequence_when_signers_are_added_and_rejections_are_counted() {
         let mut conn = of_version(10);
         let signed = format!("d_k{}", "a".repeat(52));
         let almost = [

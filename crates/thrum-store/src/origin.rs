@@ -70,12 +70,12 @@ fn new_log_id(ambient: &mut dyn Ambient) -> String {
     format!("{:016x}", ambient.random_u64())
 }
 
-/// Reads the counters and durably counts this opening. `left` is the fingerprint found beside the database, `new_log`
+/// Reads the counters and durably counts this opening. `fingerprint` is the one found beside the database, `new_log`
 /// an external reason to begin a new log (the directory was moved or copied). A new database is marked as folded by
 /// `fold_version`, because there is nothing to fold.
 pub(crate) fn open(
     conn: &mut Connection,
-    left: Option<&StoreFingerprint>,
+    fingerprint: Option<&StoreFingerprint>,
     new_log: bool,
     fold_version: i64,
     ambient: &mut dyn Ambient,
@@ -100,9 +100,10 @@ pub(crate) fn open(
         .optional()?;
     let counters = match found {
         Some(mut counters) => {
-            let is_ours = left.is_some_and(|left| {
-                let counts = counters.open_counter == left.counter || counters.open_counter == left.counter + 1;
-                *left.log_id == *counters.log_id && counts && counters.next_sequence > left.sequence
+            let is_ours = fingerprint.is_some_and(|fingerprint| {
+                let counts =
+                    counters.open_counter == fingerprint.counter || counters.open_counter == fingerprint.counter + 1;
+                *fingerprint.log_id == *counters.log_id && counts && counters.next_sequence > fingerprint.sequence
             });
             if !is_ours || new_log {
                 counters.begin_log(ambient);
@@ -121,7 +122,7 @@ pub(crate) fn open(
                 highest_at: Timestamp::ZERO,
                 clock_at: Timestamp::ZERO,
             };
-            if left.is_some() || new_log {
+            if fingerprint.is_some() || new_log {
                 // A database existed before this one.
                 counters.begin_log(ambient);
             }

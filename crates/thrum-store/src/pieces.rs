@@ -9,11 +9,7 @@ use thrum_core::{
     exchange::{Applied, Batch},
 };
 
-/// Maximum number of events in a piece: ten to twenty milliseconds of work.
-const EVENTS: usize = 100;
-
-/// Maximum number of body bytes in a piece, except for a single event that is larger.
-const BYTES: usize = 512 << 10;
+use crate::room::{PIECE, PIECE_BYTES};
 
 /// Splits a batch into pieces, in order. There is at least one piece, and the last one has the checkpoint.
 pub(crate) fn pieces(mut batch: Batch) -> Vec<Batch> {
@@ -22,12 +18,12 @@ pub(crate) fn pieces(mut batch: Batch) -> Vec<Batch> {
     let (events, mut rejected) =
         (std::mem::take(&mut batch.events), std::mem::take(&mut batch.rejected).into_iter().peekable());
     while rejected.peek().is_some() {
-        pieces.push(Batch { rejected: rejected.by_ref().take(EVENTS).collect(), ..piece(&batch) });
+        pieces.push(Batch { rejected: rejected.by_ref().take(PIECE).collect(), ..piece(&batch) });
     }
     let (mut now, mut bytes) = (piece(&batch), 0);
     for event in events {
         bytes += event.body.len();
-        if !now.events.is_empty() && (now.events.len() == EVENTS || bytes > BYTES) {
+        if !now.events.is_empty() && (now.events.len() == PIECE || bytes > PIECE_BYTES) {
             bytes = event.body.len();
             pieces.push(std::mem::replace(&mut now, piece(&batch)));
         }

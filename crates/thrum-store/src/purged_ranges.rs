@@ -68,8 +68,8 @@ pub(crate) fn add(conn: &Connection, origin: &str, log: &str, gone: &RangeSet, m
             all.subtract(&beyond);
         }
     }
-    let places = |runs: &RangeSet| -> BTreeSet<(u64, u64)> { runs.iter().map(|run| run.into_inner()).collect() };
-    let (known, all) = (places(&known), places(&all));
+    let rows = |runs: &RangeSet| -> BTreeSet<(u64, u64)> { runs.iter().map(|run| run.into_inner()).collect() };
+    let (known, all) = (rows(&known), rows(&all));
     for (first, _) in known.difference(&all) {
         conn.prepare_cached("DELETE FROM purged WHERE origin = ?1 AND log = ?2 AND first = ?3")?
             .execute((origin, log, first))?;

@@ -7,8 +7,11 @@
 //! Example: a message arrives for which 150 receipts wait. The transaction has room for 100 rows and releases 100
 //! receipts. The next transaction releases the other 50 and has room for 50 rows of other work.
 
-/// Maximum number of rows that one transaction works off: about ten milliseconds.
+/// Maximum number of events or rows that one transaction handles: ten to twenty milliseconds of work.
 pub(crate) const PIECE: usize = 100;
+
+/// Maximum number of bytes of events that one transaction stores or removes, except for a single event that is larger.
+pub(crate) const PIECE_BYTES: usize = 512 << 10;
 
 /// Maximum number of log rows that a piece reads for each row that it may change: a few milliseconds in all.
 const LOOKED_AT: usize = 10;

@@ -45,9 +45,9 @@ pub struct Salvaged {
 /// Everything recognised in a file.
 #[derive(Default)]
 struct Survey {
-    found: Vec<Found>,
+    rows: Vec<RowPosition>,
     /// The origin sequences that the index over them lists, by log.
-    named: BTreeMap<LogOf, RangeSet>,
+    indexed: BTreeMap<LogOf, RangeSet>,
     /// The origin sequences that purges removed or kept out.
     purged: BTreeMap<LogOf, RangeSet>,
     /// Whether there are any other rows or entries.
@@ -55,7 +55,7 @@ struct Survey {
 }
 
 /// The position of a row of the log.
-struct Found {
+struct RowPosition {
     sequence: u64,
     page: u32,
     cell: usize,
@@ -75,19 +75,19 @@ pub fn salvage(
     let mut pages = Pages::open(from).map_err(|error| StoreError::ReadOnly(format!("{}: {error}", from.display())))?;
     let mut seen = survey(&pages);
     // Trust the page size in the header only if it finds more rows.
-    if let Some(told) = Pages::as_told(from) {
-        let by_head = survey(&told);
-        if by_head.found.len() > seen.found.len() {
-            (pages, seen) = (told, by_head);
+    if let Some(by_header) = Pages::of_header_size(from) {
+        let by_header_seen = survey(&by_header);
+        if by_header_seen.rows.len() > seen.rows.len() {
+            (pages, seen) = (by_header, by_header_seen);
         }
     }
-    let Survey { mut found, named, purged, has_others } = seen;
-    found.sort_unstable_by_key(|row| row.sequence);
+    let Survey { mut rows, indexed, purged, has_others } = seen;
+    rows.sort_unstable_by_key(|row| row.sequence);
     let mut store = Store::open(to, OpenOptions { new_log: true, ..options }, ambient)?;
-    let is_foreign = has_others && !is_ours(&pages) && found.is_empty() && named.is_empty() && purged.is_empty();
+    let is_foreign = has_others && !is_ours(&pages) && rows.is_empty() && indexed.is_empty() && purged.is_empty();
     let mut salvaged = Salvaged { is_foreign, ..Salvaged::default() };
-    for rows in found.chunks(limits::MAX_BATCH_EVENTS) {
-        let (batches, altered) = believe(&pages, rows);
+    for chunk in rows.chunks(limits::MAX_BATCH_EVENTS) {
+        let (batches, altered) = read_events(&pages, chunk);
         salvaged.altered += altered;
         let applied = store.write(|tx| {
             let mut applied = 0;
@@ -100,9 +100,11 @@ pub fn salvage(
         salvaged.events += applied as u64;
     }
     store.write(|tx| {
-        purged.iter().try_for_each(|(of, places)| purged_ranges::add(tx.conn, &of.origin, &of.log, places, usize::MAX))
+        purged
+            .iter()
+            .try_for_each(|(of, sequences)| purged_ranges::add(tx.conn, &of.origin, &of.log, sequences, usize::MAX))
     })?;
-    for (of, had) in named {
+    for (of, had) in indexed {
         let numbers = store.reader().numbers(&of, 0, usize::MAX)?;
         let missing = had.without(&numbers.held).without(&numbers.purged);
         if !missing.is_empty() {
@@ -130,11 +132,11 @@ fn survey(pages: &Pages) -> Survey {
         let Some(page) = pages.page(number) else { continue };
         for (at, cell) in pages.cells(&page, number == 1).iter().enumerate() {
             if row(cell).is_some() {
-                seen.found.push(Found { sequence: cell.row, page: number, cell: at });
-            } else if let Some((of, place)) = entry(cell) {
-                seen.named.entry(of).or_default().add(place);
-            } else if let Some((of, places)) = empty(cell) {
-                seen.purged.entry(of).or_default().insert(places);
+                seen.rows.push(RowPosition { sequence: cell.row, page: number, cell: at });
+            } else if let Some((of, sequence)) = entry(cell) {
+                seen.indexed.entry(of).or_default().add(sequence);
+            } else if let Some((of, range)) = purged_range(cell) {
+                seen.purged.entry(of).or_default().insert(range);
             } else {
                 seen.has_others |= cell.is_record();
             }
@@ -188,7 +190,7 @@ fn entry(cell: &Cell) -> Option<(LogOf, u64)> {
 const LATEST: u64 = 1 << 53;
 
 /// Parses a row of the table of origin sequences whose events a purge removed or kept out.
-fn empty(cell: &Cell) -> Option<(LogOf, RangeInclusive<u64>)> {
+fn purged_range(cell: &Cell) -> Option<(LogOf, RangeInclusive<u64>)> {
     let [origin, log, first, last, Value::Text("purged")] = cell.values::<5>()? else { return None };
     let (first, last) = (first.number().filter(|first| *first > 0)?, last.number()?);
     (first <= last)
@@ -197,18 +199,18 @@ fn empty(cell: &Cell) -> Option<(LogOf, RangeInclusive<u64>)> {
 
 /// Returns the acceptable events of some rows, in order and grouped by source, and the number of rows that are not
 /// acceptable.
-fn believe(pages: &Pages, rows: &[Found]) -> (Vec<Batch>, u64) {
+fn read_events(pages: &Pages, rows: &[RowPosition]) -> (Vec<Batch>, u64) {
     let mut altered = 0;
     let mut candidates: Vec<(String, Candidate)> = Vec::with_capacity(rows.len());
     let mut at: (u32, Vec<Cell>) = (0, Vec::new());
-    for found in rows {
-        if at.0 != found.page {
+    for position in rows {
+        if at.0 != position.page {
             at = (
-                found.page,
-                pages.page(found.page).map(|page| pages.cells(&page, found.page == 1)).unwrap_or_default(),
+                position.page,
+                pages.page(position.page).map(|page| pages.cells(&page, position.page == 1)).unwrap_or_default(),
             );
         }
-        let Some(columns) = at.1.get(found.cell).and_then(row) else { continue };
+        let Some(columns) = at.1.get(position.cell).and_then(row) else { continue };
         match candidate(&columns) {
             Some(candidate) => candidates.push((columns.source.to_owned(), candidate)),
             None => altered += 1,

@@ -23,7 +23,7 @@ pub struct OpenOptions {
     /// The daemon's key; signs every event made here.
     pub key: DaemonKey,
     /// Store fingerprint that was saved beside the database when it was last open; `None` for a new daemon.
-    pub left: Option<StoreFingerprint>,
+    pub fingerprint: Option<StoreFingerprint>,
     /// Forces a new log: the directory was moved or copied, or the daemon got a new identity.
     pub new_log: bool,
     /// Maximum number of pages in the file, for testing a full disk; `None` is SQLite's own limit.
@@ -31,9 +31,9 @@ pub struct OpenOptions {
 }
 
 impl OpenOptions {
-    /// Options for a new database, or for the one that `left` identifies.
-    pub fn new(key: DaemonKey, left: Option<StoreFingerprint>) -> Self {
-        Self { key, left, new_log: false, max_pages: None }
+    /// Options for a new database, or for the one that `fingerprint` identifies.
+    pub fn new(key: DaemonKey, fingerprint: Option<StoreFingerprint>) -> Self {
+        Self { key, fingerprint, new_log: false, max_pages: None }
     }
 }
 
@@ -73,7 +73,7 @@ const LOG_PAGES_WAITED_FOR: i64 = 8 * LOG_PAGES;
 type Finished = Vec<(Box<dyn Job + Send>, Result<(), StoreError>)>;
 
 impl Store {
-    /// Opens the database at `path`, or creates it. The caller must write the store fingerprint ([`left`](Self::left))
+    /// Opens the database at `path`, or creates it. The caller must write the store fingerprint ([`fingerprint`](Self::fingerprint))
     /// beside the database before it does anything else.
     ///
     /// # Errors
@@ -106,7 +106,7 @@ impl Store {
             conn.pragma_update(None, "max_page_count", pages)?;
         }
         let counters =
-            origin::open(&mut conn, options.left.as_ref(), options.new_log, fold::VERSION, ambient.as_mut())?;
+            origin::open(&mut conn, options.fingerprint.as_ref(), options.new_log, fold::VERSION, ambient.as_mut())?;
         let mut store = Self {
             ids: IdSource::bound_to(id.clone()).after(counters.last_at),
             id,
@@ -144,7 +144,7 @@ impl Store {
     }
 
     /// The store fingerprint to be saved beside the database.
-    pub fn left(&self) -> StoreFingerprint {
+    pub fn fingerprint(&self) -> StoreFingerprint {
         let Counters { log_id, open_counter, next_sequence, .. } = &self.progress.counters;
         StoreFingerprint { log_id: log_id.to_string(), counter: *open_counter, sequence: next_sequence - 1 }
     }
@@ -187,7 +187,7 @@ impl Store {
                 })?;
                 self.progress = progress;
                 if let Some(effort) = &self.effort {
-                    effort.note_transaction(self.conn.total_changes() - rows);
+                    effort.count_transaction(self.conn.total_changes() - rows);
                 }
                 self.publish();
                 self.scrub();
@@ -259,7 +259,7 @@ impl Store {
                 self.roll_back();
                 for (job, own) in jobs {
                     // A job that failed on its own keeps its own error.
-                    job.done(Err(own.err().unwrap_or_else(|| error.told_again())));
+                    job.done(Err(own.err().unwrap_or_else(|| error.repeated())));
                 }
             }
         }

@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn a_work_context_is_small_whatever_is_in_it() {
+    fn every_work_context_is_cut_to_the_maximum_size() {
         let files: Vec<String> = (0..400).map(|n| format!("{n}/{}", "x".repeat(600))).collect();
         let commits: Vec<Value> =
             (0..60).map(|n| json!({"sha": n.to_string(), "message": "m".repeat(9000), "files": files[..9]})).collect();
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_events_are_read_as_they_are() {
+    fn ordinary_events_are_not_changed() {
         let body = json!({"message_id": "m", "agent_id": "a", "body": {"format": "markdown", "content": "é".repeat(1000)},
             "scopes": [{"type": "group", "value": "everyone"}], "recipients": ["bob"], "thread_id": "t"});
         assert_eq!(read("message.create", &body), uncut("message.create", &body));

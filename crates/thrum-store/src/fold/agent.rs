@@ -87,8 +87,8 @@ pub(super) fn register(tx: &mut Tx<'_>, at: At<'_>, body: &AgentRegister) -> Res
     Ok(Folded::Done)
 }
 
-/// The state of an agent according to one home.
-struct Standing<'a> {
+/// The registration of an agent at one home: the last event, and since when the agent is registered.
+struct Registration<'a> {
     last: (&'a Event, &'a AgentRegister),
     first_at: Timestamp,
 }
@@ -104,11 +104,11 @@ pub(super) fn settle(tx: &mut Tx<'_>, agent_id: &str) -> Result<(), StoreError> 
         tx.deferred.messages.extend(rewritten);
     }
     let resides = residence::settle(tx.conn, agent_id, &registrations, &moved)?;
-    let standings = standings(tx.conn, agent_id, &registrations, &moved)?;
-    remove_but_at(tx, agent_id, &standings.keys().collect::<Vec<_>>())?;
-    for standing in standings.values() {
-        let (event, body) = standing.last;
-        settle_at_home(tx, event, body, standing.first_at, moves || resides)?;
+    let current = current_registrations(tx.conn, agent_id, &registrations, &moved)?;
+    remove_but_at(tx, agent_id, &current.keys().collect::<Vec<_>>())?;
+    for registration in current.values() {
+        let (event, body) = registration.last;
+        settle_at_home(tx, event, body, registration.first_at, moves || resides)?;
     }
     Ok(())
 }
@@ -117,14 +117,13 @@ pub(super) fn settle(tx: &mut Tx<'_>, agent_id: &str) -> Result<(), StoreError> 
 fn registrations(tx: &Tx<'_>, agent_id: &str) -> Result<Vec<(Event, AgentRegister)>, StoreError> {
     let mut registrations = Vec::new();
     events::each(tx, "target = ?1 AND type = 'agent.register'", agent_id, |mut event, sequence| {
-        match Payload::read(&event.kind, &event.body) {
-            Ok(payload) if bounds::oversized_id(&payload) => {}
-            Ok(Payload::AgentRegister(body)) => {
-                // Free the body: a sender can make it much larger than the parsed fields.
-                event.body = String::new();
-                registrations.push((sequence, (event, body)));
-            }
-            _ => {}
+        if let Ok(payload) = Payload::read(&event.kind, &event.body)
+            && !bounds::oversized_id(&payload)
+            && let Payload::AgentRegister(body) = payload
+        {
+            // Free the body: a sender can make it much larger than the parsed fields.
+            event.body = String::new();
+            registrations.push((sequence, (event, body)));
         }
         Ok(())
     })?;
@@ -133,13 +132,13 @@ fn registrations(tx: &Tx<'_>, agent_id: &str) -> Result<Vec<(Event, AgentRegiste
 }
 
 /// By home: the last registration that no clean-up hides, and since when the agent is registered.
-fn standings<'a>(
+fn current_registrations<'a>(
     conn: &Connection,
     agent_id: &str,
     registrations: &'a [(Event, AgentRegister)],
     moved: &BTreeMap<&str, Moved>,
-) -> Result<BTreeMap<String, Standing<'a>>, StoreError> {
-    let mut standings: BTreeMap<String, Standing<'a>> = BTreeMap::new();
+) -> Result<BTreeMap<String, Registration<'a>>, StoreError> {
+    let mut current: BTreeMap<String, Registration<'a>> = BTreeMap::new();
     let mut earlier = Vec::new();
     for (event, body) in registrations {
         if let Some(to) = moved.get(event.origin.as_str()).filter(|to| event.at < to.until) {
@@ -149,21 +148,21 @@ fn standings<'a>(
         if cleanup::is_hidden(cleanup::cleaned_up(conn, agent_id, &event.origin)?.as_ref(), rank(event)) {
             continue;
         }
-        let standing = standings
+        let registration = current
             .entry(event.origin.clone())
-            .or_insert(Standing { last: (event, body), first_at: joined(event, body) });
-        standing.first_at = standing.first_at.min(joined(event, body));
-        if rank(standing.last.0) < rank(event) {
-            standing.last = (event, body);
+            .or_insert(Registration { last: (event, body), first_at: joined(event, body) });
+        registration.first_at = registration.first_at.min(joined(event, body));
+        if rank(registration.last.0) < rank(event) {
+            registration.last = (event, body);
         }
     }
     for (home, event) in earlier {
         let hidden = cleanup::is_hidden(cleanup::cleaned_up(conn, agent_id, home)?.as_ref(), rank(event));
-        if let Some(standing) = standings.get_mut(home).filter(|_| !hidden) {
-            standing.first_at = standing.first_at.min(event.at);
+        if let Some(registration) = current.get_mut(home).filter(|_| !hidden) {
+            registration.first_at = registration.first_at.min(event.at);
         }
     }
-    Ok(standings)
+    Ok(current)
 }
 
 /// Updates an agent's row at one home. Starts to refill its mailbox if the change affects it and the home is this

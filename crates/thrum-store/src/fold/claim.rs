@@ -10,17 +10,17 @@ use thrum_core::{
     payload::{FileClaim, FileRelease},
 };
 
-use super::{cleanup, parked::Folded, rank::At};
+use super::{
+    cleanup,
+    parked::{Folded, Parking},
+    rank::At,
+};
 use crate::StoreError;
 
 /// Folds a claim of files until a given time.
 pub(super) fn claim(conn: &Connection, at: At<'_>, body: &FileClaim) -> Result<Folded, StoreError> {
     let Some(asked) = Timestamp::parse(&body.expires_at) else {
-        return Ok(Folded::Parked {
-            reason: format!("its end is no time: {}", body.expires_at),
-            target: None,
-            due: None,
-        });
+        return Ok(Parking::not_understood(format!("its end is no time: {}", body.expires_at)).into());
     };
     let until = asked.clamp(at.event.at, at.event.at.plus(limits::MAX_CLAIM));
     put(conn, at, &body.agent_id, body.paths.iter().filter(|path| !path.is_empty()), until)
@@ -29,9 +29,9 @@ pub(super) fn claim(conn: &Connection, at: At<'_>, body: &FileClaim) -> Result<F
 /// Folds a release of files.
 pub(super) fn release(conn: &Connection, at: At<'_>, body: &FileRelease) -> Result<Folded, StoreError> {
     let all = [String::new()];
-    let named = body.paths.iter().filter(|path| !path.is_empty());
+    let listed = body.paths.iter().filter(|path| !path.is_empty());
     let all = all.iter().filter(|_| body.paths.is_empty());
-    put(conn, at, &body.agent_id, named.chain(all), at.event.at)
+    put(conn, at, &body.agent_id, listed.chain(all), at.event.at)
 }
 
 fn put<'p>(

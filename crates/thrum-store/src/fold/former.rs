@@ -109,7 +109,7 @@ pub(super) fn moves(registrations: &[(Event, AgentRegister)]) -> BTreeMap<&str, 
     }
     let until = |former: &str, home: &str| {
         let says = |(event, body): &&(Event, AgentRegister)| {
-            event.origin == home && claimed(event, body).any(|named| named == former)
+            event.origin == home && claimed(event, body).any(|claimed| claimed == former)
         };
         registrations.iter().filter(says).map(|(event, _)| event.at).max().unwrap_or_default()
     };

@@ -11,11 +11,11 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{pending, receipt::read_at_home, residence};
+use super::{audience::AudienceKind, pending, receipt::read_at_home, residence};
 use crate::{StoreError, Tx, cutoff};
 
 /// Position of a message in its audience: its time, then its sequence.
-type Place = (i64, i64);
+type Position = (i64, i64);
 
 struct Owner {
     agent_id: String,
@@ -35,17 +35,18 @@ fn owner(conn: &Connection, owner: i64) -> Result<Option<Owner>, StoreError> {
 /// SQL condition: message `m` belongs in the mailbox of the agent `?3` at `?4` with the role `?5`, registered since
 /// `?6`. Messages to roles and everyone count only since then, and not the agent's own.
 fn belongs() -> String {
-    let is_among = |kind: i64, value: &str| {
+    let is_among = |kind: AudienceKind, value: &str| {
         format!(
             "EXISTS (SELECT 1 FROM audience u WHERE u.kind = {kind} AND u.value = {value} AND u.home = '' AND u.at = m.at AND u.sequence = m.sequence)"
         )
     };
     format!(
-        "(EXISTS (SELECT 1 FROM audience a WHERE a.kind = 0 AND a.value = ?3 AND a.at = m.at AND a.sequence = m.sequence AND {})
+        "(EXISTS (SELECT 1 FROM audience a WHERE a.kind = {} AND a.value = ?3 AND a.at = m.at AND a.sequence = m.sequence AND {})
           OR m.at >= ?6 AND NOT (m.agent_id = ?3 AND m.home = ?4) AND ({} OR {}))",
+        AudienceKind::Agent,
         residence::is_for("?3", "?4"),
-        is_among(1, "?5"),
-        is_among(2, "''")
+        is_among(AudienceKind::Role, "?5"),
+        is_among(AudienceKind::Everyone, "''")
     )
 }
 
@@ -66,14 +67,14 @@ pub(super) fn begin(tx: &mut Tx<'_>, number: i64, is_new: bool) -> Result<(), St
 
 /// Adds the next messages before a position to a mailbox, newest first. Returns the position reached, if more may be
 /// left.
-pub(super) fn fill(tx: &mut Tx<'_>, number: i64, before: Place) -> Result<Option<Place>, StoreError> {
+pub(super) fn fill(tx: &mut Tx<'_>, number: i64, before: Position) -> Result<Option<Position>, StoreError> {
     let conn = tx.conn;
     let Some(of) = owner(conn, number)? else { return Ok(None) };
     let most = tx.room.piece();
-    let mut places = addressed(conn, &of, before, most)?;
-    places.sort_unstable_by(|one, other| other.cmp(one));
-    places.dedup();
-    places.truncate(most);
+    let mut positions = addressed(conn, &of, before, most)?;
+    positions.sort_unstable_by(|one, other| other.cmp(one));
+    positions.dedup();
+    positions.truncate(most);
     let mut put = conn.prepare_cached(&format!(
         "INSERT INTO mailbox (owner, at, sequence, unread)
          SELECT ?1, m.shown_at, m.sequence, NOT (m.agent_id = ?3 AND m.home = ?4) AND NOT {}
@@ -83,55 +84,56 @@ pub(super) fn fill(tx: &mut Tx<'_>, number: i64, before: Place) -> Result<Option
         belongs()
     ))?;
     let sweeping = pending::is_sweeping(conn)?;
-    for (_, sequence) in &places {
+    for (_, sequence) in &positions {
         // Do not deliver messages that a purge is about to remove.
         if !(sweeping && cutoff::takes_message(conn, *sequence, tx.cutoff()?)?) {
             put.execute((number, sequence, &of.agent_id, &of.home, &of.role, of.first_at))?;
         }
     }
     drop(put);
-    tx.room.spend(places.len());
-    Ok(places.last().copied().filter(|_| places.len() == most))
+    tx.room.spend(positions.len());
+    Ok(positions.last().copied().filter(|_| positions.len() == most))
 }
 
 /// The messages before a position that may be for an agent: at most `most` of each kind and home.
-fn addressed(conn: &Connection, of: &Owner, before: Place, most: usize) -> Result<Vec<Place>, StoreError> {
+fn addressed(conn: &Connection, of: &Owner, before: Position, most: usize) -> Result<Vec<Position>, StoreError> {
     let mut homes = vec![String::new(), of.home.clone()];
     let mut former = conn.prepare_cached("SELECT former FROM former_homes WHERE agent_id = ?1 AND home = ?2")?;
     for home in former.query_map((&of.agent_id, &of.home), |row| row.get(0))? {
         homes.push(home?);
     }
-    let direct = homes.iter().map(|home| (0, of.agent_id.as_str(), home.as_str(), i64::MIN));
-    let shared = [(1, of.role.as_str(), "", of.first_at), (2, "", "", of.first_at)];
+    let direct = homes.iter().map(|home| (AudienceKind::Agent, of.agent_id.as_str(), home.as_str(), i64::MIN));
+    let role = (AudienceKind::Role, of.role.as_str(), "", of.first_at);
+    let everyone = (AudienceKind::Everyone, "", "", of.first_at);
     let mut statement = conn.prepare_cached(
         "SELECT at, sequence FROM audience WHERE kind = ?1 AND value = ?2 AND home = ?3 AND at >= ?4 AND (at, sequence) < (?5, ?6)
          ORDER BY at DESC, sequence DESC LIMIT ?7",
     )?;
-    let mut places = Vec::new();
-    for (kind, value, home, since) in direct.chain(shared) {
-        for place in statement
+    let mut positions = Vec::new();
+    for (kind, value, home, since) in direct.chain([role, everyone]) {
+        for position in statement
             .query_map((kind, value, home, since, before.0, before.1, most), |row| Ok((row.get(0)?, row.get(1)?)))?
         {
-            places.push(place?);
+            positions.push(position?);
         }
     }
-    Ok(places)
+    Ok(positions)
 }
 
 /// Removes messages that do not belong in a mailbox, among the next rows behind a position. Returns the position
 /// reached, if more rows are left.
-pub(super) fn prune(tx: &mut Tx<'_>, number: i64, after: Place) -> Result<Option<Place>, StoreError> {
+pub(super) fn prune(tx: &mut Tx<'_>, number: i64, after: Position) -> Result<Option<Position>, StoreError> {
     let (conn, most) = (tx.conn, tx.room.piece());
     let mut statement = conn
         .prepare_cached("SELECT at, sequence FROM mailbox WHERE owner = ?1 AND (at, sequence) > (?2, ?3) ORDER BY at, sequence LIMIT ?4")?;
-    let places: Vec<Place> = statement
+    let positions: Vec<Position> = statement
         .query_map((number, after.0, after.1, most), |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
     let of = owner(conn, number)?;
     let mut stays =
         conn.prepare_cached(&format!("SELECT 1 FROM messages m WHERE m.sequence = ?2 AND {}", belongs()))?;
     let mut take = conn.prepare_cached("DELETE FROM mailbox WHERE owner = ?1 AND at = ?2 AND sequence = ?3")?;
-    for (at, sequence) in &places {
+    for (at, sequence) in &positions {
         let stays = match &of {
             Some(of) => stays.exists((number, sequence, &of.agent_id, &of.home, &of.role, of.first_at))?,
             None => false,
@@ -140,6 +142,6 @@ pub(super) fn prune(tx: &mut Tx<'_>, number: i64, after: Place) -> Result<Option
             take.execute((number, at, sequence))?;
         }
     }
-    tx.room.spend(places.len());
-    Ok(places.last().copied().filter(|_| places.len() == most))
+    tx.room.spend(positions.len());
+    Ok(positions.last().copied().filter(|_| positions.len() == most))
 }

@@ -12,15 +12,17 @@ use std::cmp::Ordering;
 
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{
-    Event, Payload, Timestamp, key,
+    Event, Payload, Timestamp,
+    audience::Audience,
+    key,
     payload::{EventType, MessageCreate, MessageDelete, MessageEdit},
 };
 
 use super::{
-    audience::Audience,
+    audience::{self, AudienceKind},
     events, former,
     message_row::{self, MessageRow, held},
-    parked::{self, Folded},
+    parked::{self, Folded, Parking},
     pending,
     rank::{At, claim},
     receipt::read_at_home,
@@ -48,7 +50,7 @@ pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Resul
         remove(tx, &known)?;
         insert(tx, at, body)?;
         if known.origin != at.event.origin {
-            judge_again(tx, &body.message_id)?;
+            recheck_changes(tx, &body.message_id)?;
         }
     }
     Ok(Folded::Done)
@@ -57,24 +59,24 @@ pub(super) fn create(tx: &mut Tx<'_>, at: At<'_>, body: &MessageCreate) -> Resul
 /// Maximum number of edits and deletions that are checked again when a message turns out to belong to another daemon.
 /// Any others keep their parked state until the projection is rebuilt; the state of the message does not depend on the
 /// list of parked events.
-const JUDGED_AGAIN: usize = 64;
+const MOST_RECHECKED: usize = 64;
 
 /// Parks the edits and deletions of a message that its author's daemon did not write, and unparks the others.
-fn judge_again(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
+fn recheck_changes(tx: &Tx<'_>, message_id: &str) -> Result<(), StoreError> {
     let Some(message) = held(tx.conn, message_id)? else { return Ok(()) };
-    for (kind, foreign) in [("message.edit", FOREIGN_EDIT), ("message.delete", FOREIGN_DELETION)] {
+    for (kind, foreign) in FOREIGN_CHANGES {
         let mut statement = tx.conn.prepare_cached(
             "SELECT sequence FROM events WHERE target = ?1 AND type = ?2 AND sequence <= ?3 ORDER BY sequence LIMIT ?4",
         )?;
-        let places: Vec<u64> = statement
-            .query_map((message_id, kind, tx.frontier, JUDGED_AGAIN), |row| row.get(0))?
+        let sequences: Vec<u64> = statement
+            .query_map((message_id, kind, tx.frontier, MOST_RECHECKED), |row| row.get(0))?
             .collect::<Result<_, _>>()?;
-        for place in places {
-            let event = events::at(tx, place)?;
+        for sequence in sequences {
+            let event = events::at(tx, sequence)?;
             if message.is_of(&event.origin) {
                 parked::unpark(tx, &event)?;
             } else {
-                parked::park(tx, &event, foreign, Some(message_id), None)?;
+                parked::park(tx, &event, &Parking::not_allowed(foreign, message_id))?;
             }
         }
     }
@@ -109,26 +111,44 @@ pub(super) fn withdraw_creation(tx: &Tx<'_>, message_id: &str, sequence: u64) ->
     }
 }
 
-/// Removes the projected state of a receipt or edit that leaves the log: the receipts of this reader, or all edits by
-/// this daemon.
-pub(super) fn withdraw_said(conn: &Connection, event: &Event) -> Result<(), StoreError> {
-    match Payload::read(&event.kind, &event.body) {
-        Ok(Payload::MessageReceipt(body)) => {
+/// Removes the rows of an event about a message that leaves the log: all receipts or wake-ups of this reader, or all
+/// edits, by this daemon.
+pub(super) fn withdraw_reference(conn: &Connection, event: &Event) -> Result<(), StoreError> {
+    let Ok(payload) = Payload::read(&event.kind, &event.body) else { return Ok(()) };
+    match payload {
+        Payload::MessageReceipt(body) => {
             let mut statement =
                 conn.prepare_cached("DELETE FROM receipts WHERE message_id = ?1 AND agent_id = ?2 AND origin = ?3")?;
             statement.execute((&body.message_id, &body.agent_id, &event.origin))?;
         }
-        Ok(Payload::AgentWoken(body)) => {
+        Payload::AgentWoken(body) => {
             let mut statement =
                 conn.prepare_cached("DELETE FROM wakes WHERE message_id = ?1 AND agent_id = ?2 AND origin = ?3")?;
             statement.execute((&body.message_id, &body.agent_id, &event.origin))?;
         }
-        Ok(Payload::MessageEdit(body)) => {
+        Payload::MessageEdit(body) => {
             let mut statement =
                 conn.prepare_cached("DELETE FROM revisions WHERE message_id = ?1 AND kind = ?2 AND origin = ?3")?;
             statement.execute((&body.message_id, EDIT, &event.origin))?;
         }
-        _ => {}
+        // Deletions stay in the log, and so do their rows. The others are not about a message, or create it.
+        Payload::MessageDelete(_)
+        | Payload::MessageCreate(_)
+        | Payload::AgentRegister(_)
+        | Payload::AgentUpdate(_)
+        | Payload::AgentCleanup(_)
+        | Payload::AgentPresence(_)
+        | Payload::SessionStart(_)
+        | Payload::SessionEnd(_)
+        | Payload::PurgeExecuted(_)
+        | Payload::GroupCreate(_)
+        | Payload::GroupUpdate(_)
+        | Payload::GroupDelete(_)
+        | Payload::GroupMemberAdd(_)
+        | Payload::GroupMemberRemove(_)
+        | Payload::FileClaim(_)
+        | Payload::FileRelease(_)
+        | Payload::Unknown => {}
     }
     Ok(())
 }
@@ -136,14 +156,10 @@ pub(super) fn withdraw_said(conn: &Connection, event: &Event) -> Result<(), Stor
 /// Returns `true` if an event that waited for a message stays parked, because it is an edit or deletion by another
 /// daemon.
 pub(super) fn stays_parked(tx: &Tx<'_>, event: &Event, message_id: &str) -> Result<bool, StoreError> {
-    let reason = match event.kind.as_str() {
-        "message.edit" => FOREIGN_EDIT,
-        "message.delete" => FOREIGN_DELETION,
-        _ => return Ok(false),
-    };
+    let Some((_, reason)) = FOREIGN_CHANGES.into_iter().find(|(kind, _)| *kind == event.kind) else { return Ok(false) };
     let is_foreign = held(tx.conn, message_id)?.is_some_and(|message| !message.is_of(&event.origin));
     if is_foreign {
-        parked::park(tx, event, reason, Some(message_id), None)?;
+        parked::park(tx, event, &Parking::not_allowed(reason, message_id))?;
     }
     Ok(is_foreign)
 }
@@ -161,29 +177,32 @@ pub(super) fn release(
         tx.room.spend(0);
         return Ok(None);
     }
-    let mut places: Vec<u64> = Vec::new();
+    let mut sequences: Vec<u64> = Vec::new();
     let most = tx.room.piece();
     for EventType { kind, .. } in Payload::TYPES.iter().filter(|known| known.waits_for_message) {
         let mut statement = tx.conn.prepare_cached(
             "SELECT sequence FROM events WHERE target = ?1 AND type = ?2 AND sequence > ?3 AND sequence < ?4 ORDER BY sequence LIMIT ?5",
         )?;
-        for place in statement.query_map((message_id, kind, after, upto, most), |row| row.get(0))? {
-            places.push(place?);
+        for sequence in statement.query_map((message_id, kind, after, upto, most), |row| row.get(0))? {
+            sequences.push(sequence?);
         }
     }
-    places.sort_unstable();
-    places.truncate(most);
-    for place in &places {
-        let event = events::at(tx, *place)?;
+    sequences.sort_unstable();
+    sequences.truncate(most);
+    for sequence in &sequences {
+        let event = events::at(tx, *sequence)?;
         if !stays_parked(tx, &event, message_id)? {
             parked::unpark(tx, &event)?;
         }
         if !tx.rebuilds {
-            move_behind(tx, &event, *place)?;
+            move_behind(tx, &event, *sequence)?;
         }
     }
-    tx.room.spend(places.len());
-    Ok(places.last().filter(|_| places.len() == most).map(|last| (i64::try_from(*last).unwrap_or(i64::MAX), upto)))
+    tx.room.spend(sequences.len());
+    Ok(sequences
+        .last()
+        .filter(|_| sequences.len() == most)
+        .map(|last| (i64::try_from(*last).unwrap_or(i64::MAX), upto)))
 }
 
 /// Moves an event about a message to a new sequence at the end of the log, and updates the reference to it in the
@@ -233,7 +252,7 @@ fn insert(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate) -> Result<(), StoreErro
 fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str, shown: i64) -> Result<(), StoreError> {
     let (conn, here, time) = (tx.conn, tx.home(), at.event.at.nanos());
     let audience = Audience::of(body);
-    for (kind, value, home) in audience.rows() {
+    for (kind, value, home) in audience::rows(body, &audience) {
         let row = (kind, value, home, time, at.sequence);
         conn.prepare_cached("INSERT OR IGNORE INTO audience VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(row)?;
     }
@@ -254,7 +273,8 @@ fn show(tx: &Tx<'_>, at: At<'_>, body: &MessageCreate, author_home: &str, shown:
     let author = if author_home == here { body.agent_id.as_str() } else { "" };
     let mut direct = conn.prepare_cached(&format!(
         "SELECT owner FROM agents WHERE agent_id = ?1 AND home = ?2
-         AND EXISTS (SELECT 1 FROM audience a WHERE a.kind = 0 AND a.value = ?1 AND a.at = ?3 AND a.sequence = ?4 AND {})",
+         AND EXISTS (SELECT 1 FROM audience a WHERE a.kind = {} AND a.value = ?1 AND a.at = ?3 AND a.sequence = ?4 AND {})",
+        AudienceKind::Agent,
         residence::is_for("?1", "?2")
     ))?;
     for agent in &audience.agents {
@@ -293,7 +313,7 @@ fn hide(tx: &Tx<'_>, message: &MessageRow) -> Result<(), StoreError> {
         .optional()?;
     let created = body.and_then(|body| Payload::read("message.create", &body).ok());
     if let Some(Payload::MessageCreate(created)) = created {
-        for (kind, value, home) in Audience::of(&created).rows() {
+        for (kind, value, home) in audience::rows(&created, &Audience::of(&created)) {
             conn.prepare_cached(
                 "DELETE FROM audience WHERE kind = ?1 AND value = ?2 AND home = ?3 AND at = ?4 AND sequence = ?5",
             )?
@@ -323,7 +343,13 @@ struct Revision {
 
 /// Records an edit or a deletion by any daemon, whether or not the message is present. Of one daemon's edits the last
 /// one counts, of its deletions the first one.
-fn note(conn: &Connection, kind: i64, message_id: &str, at: At<'_>, reason: Option<&str>) -> Result<(), StoreError> {
+fn record_revision(
+    conn: &Connection,
+    kind: i64,
+    message_id: &str,
+    at: At<'_>,
+    reason: Option<&str>,
+) -> Result<(), StoreError> {
     let side = if kind == EDIT { ">" } else { "<" };
     let counts = format!("(excluded.at, excluded.event_id) {side} (at, event_id)");
     conn.prepare_cached(&format!(
@@ -387,15 +413,17 @@ fn revise(tx: &Tx<'_>, message: &MessageRow) -> Result<(), StoreError> {
 
 const FOREIGN_EDIT: &str = "it edits a message of another daemon";
 const FOREIGN_DELETION: &str = "it deletes a message of another daemon";
+/// The types of events that only the author's daemon may write, with the reasons for parking those of others.
+const FOREIGN_CHANGES: [(&str, &str); 2] = [("message.edit", FOREIGN_EDIT), ("message.delete", FOREIGN_DELETION)];
 
 /// Folds an edit. Edits by the author's own daemon count, and the last one determines the text.
 pub(super) fn edit(tx: &Tx<'_>, at: At<'_>, body: &MessageEdit) -> Result<Folded, StoreError> {
-    note(tx.conn, EDIT, &body.message_id, at, None)?;
+    record_revision(tx.conn, EDIT, &body.message_id, at, None)?;
     let Some(message) = held(tx.conn, &body.message_id)? else {
         return parked::waits_for_message(tx, at, &body.message_id);
     };
     if !message.is_of(&at.event.origin) {
-        return Ok(Folded::waits_for(&body.message_id, FOREIGN_EDIT));
+        return Ok(Parking::not_allowed(FOREIGN_EDIT, &body.message_id).into());
     }
     revise(tx, &message)?;
     Ok(Folded::Done)
@@ -403,7 +431,7 @@ pub(super) fn edit(tx: &Tx<'_>, at: At<'_>, body: &MessageEdit) -> Result<Folded
 
 /// Folds a deletion. A deletion by the author's own daemon is permanent; the first one is shown.
 pub(super) fn delete(tx: &Tx<'_>, at: At<'_>, body: &MessageDelete) -> Result<Folded, StoreError> {
-    note(tx.conn, DELETION, &body.message_id, at, body.reason.as_deref())?;
+    record_revision(tx.conn, DELETION, &body.message_id, at, body.reason.as_deref())?;
     let Some(message) = held(tx.conn, &body.message_id)? else {
         if cutoff::is_gone(tx.conn, &body.message_id)? {
             return Ok(Folded::Done);
@@ -411,7 +439,7 @@ pub(super) fn delete(tx: &Tx<'_>, at: At<'_>, body: &MessageDelete) -> Result<Fo
         return parked::waits_for_message(tx, at, &body.message_id);
     };
     if !message.is_of(&at.event.origin) {
-        return Ok(Folded::waits_for(&body.message_id, FOREIGN_DELETION));
+        return Ok(Parking::not_allowed(FOREIGN_DELETION, &body.message_id).into());
     }
     revise(tx, &message)?;
     Ok(Folded::Done)

@@ -19,13 +19,13 @@
 //! * in the middle: `rules.rs` dispatches an event to its rule, in the file of its subject: `message.rs`, `receipt.rs`,
 //!   `agent.rs`, `cleanup.rs`, `session.rs`, `claim.rs`, `purge.rs`, `mailbox.rs`;
 //! * below: shared functions: `rank.rs`, `parked.rs`, `events.rs`, `pending.rs`, `message_row.rs`, `former.rs`,
-//!   `residence.rs`.
+//!   `residence.rs`, `audience.rs`.
 //!
 //! Files below do not call upwards: a rule records unfinished work in `Tx::deferred` or in the queue. A test enforces
 //! this (`thrum/tests/cli/modules.rs`).
 
 mod agent;
-mod audience;
+pub(crate) mod audience;
 mod claim;
 mod cleanup;
 mod events;
@@ -52,7 +52,6 @@ use crate::{StoreError, Tx, room::PIECE};
 pub(crate) use finish::finish;
 pub(crate) use message::withdraw as withdraw_message;
 use parked::Folded;
-pub(crate) use parked::MAY_BE_PURGED;
 pub(crate) use pending::{is_filling, is_pending, is_sweeping};
 pub(crate) use purge::waits;
 pub(crate) use rebuild::{rebuild, reconsider};
@@ -74,7 +73,7 @@ pub(crate) fn fold(
         // Do this work at once, as far as there is room, so that later events about the message stand behind those that
         // waited for it.
         Folded::Awaited => work(tx),
-        Folded::Done | Folded::Parked { .. } => Ok(()),
+        Folded::Done | Folded::Parked(_) => Ok(()),
     }
 }
 

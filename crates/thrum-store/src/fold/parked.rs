@@ -2,16 +2,16 @@
 //!
 //! A rule that cannot fold an event gives the reason and the missing prerequisite: a target, a time, or a later
 //! version. The event is recorded here with both, and folded when the prerequisite arrives. Events about a message that
-//! a purge may have removed would wait for ever and look like a fault. They have a separate reason and are not counted.
+//! a purge may have removed would wait for ever and look like a fault. They have a kind of their own and are not counted.
 //!
 //! Example: a receipt arrives before its message and is parked under the message's id. When the message arrives, its
 //! rule finds a row for the id here, and the receipt is released as pending work (`message.rs`).
 
 use rusqlite::Connection;
-use thrum_core::{Event, Timestamp};
+use thrum_core::{Event, Timestamp, bounds, limits};
 
 use super::rank::At;
-use crate::{StoreError, Tx, cutoff};
+use crate::{StoreError, Tx, cutoff, parked_kind::ParkedKind};
 
 /// The result of folding an event.
 pub(super) enum Folded {
@@ -20,30 +20,62 @@ pub(super) enum Folded {
     /// The event is in the projection, and earlier events are parked for it. Their release is recorded as pending work.
     Awaited,
     /// The event waits for its target, for its time, or for a version that understands it.
-    Parked { reason: String, target: Option<String>, due: Option<Timestamp> },
+    Parked(Parking),
 }
 
-impl Folded {
-    pub(super) fn waits_for(target: &str, reason: &str) -> Self {
-        Self::Parked { reason: reason.to_owned(), target: Some(target.to_owned()), due: None }
+impl From<Parking> for Folded {
+    fn from(parking: Parking) -> Self {
+        Self::Parked(parking)
+    }
+}
+
+/// Why an event is parked, and what it waits for.
+pub(super) struct Parking {
+    kind: ParkedKind,
+    reason: String,
+    target: Option<String>,
+    due: Option<Timestamp>,
+}
+
+impl Parking {
+    /// An event that this version does not understand.
+    pub(super) fn not_understood(mut reason: String) -> Self {
+        bounds::truncate(&mut reason, limits::MAX_REASON_BYTES);
+        Self { kind: ParkedKind::NotUnderstood, reason, target: None, due: None }
+    }
+
+    /// An edit or deletion of a message of another daemon.
+    pub(super) fn not_allowed(reason: &str, message_id: &str) -> Self {
+        Self::for_message(ParkedKind::NotAllowed, reason, message_id)
+    }
+
+    /// A purge that folds when it is due.
+    pub(super) fn purge_ahead(due: Timestamp) -> Self {
+        Self::until(ParkedKind::PurgeAhead, "it lies in the future", due)
+    }
+
+    /// A purge that lies more than [`limits::PURGE_AHEAD`] in the future and folds again at `due`.
+    pub(super) fn purge_far_ahead(due: Timestamp) -> Self {
+        Self::until(ParkedKind::PurgeFarAhead, "it lies more than a day in the future", due)
+    }
+
+    fn for_message(kind: ParkedKind, reason: &str, message_id: &str) -> Self {
+        Self { kind, reason: reason.to_owned(), target: Some(message_id.to_owned()), due: None }
+    }
+
+    fn until(kind: ParkedKind, reason: &str, due: Timestamp) -> Self {
+        Self { kind, reason: reason.to_owned(), target: None, due: Some(due) }
     }
 }
 
 /// Records an event as parked.
-pub(super) fn park(
-    tx: &Tx<'_>,
-    event: &Event,
-    reason: &str,
-    target: Option<&str>,
-    due: Option<Timestamp>,
-) -> Result<(), StoreError> {
-    tx.conn.prepare_cached("INSERT OR REPLACE INTO parked VALUES (?1, ?2, ?3, ?4, ?5)")?.execute((
-        &event.id,
-        event.signer(),
-        reason,
-        target,
-        due.map(Timestamp::nanos),
-    ))?;
+pub(super) fn park(tx: &Tx<'_>, event: &Event, parking: &Parking) -> Result<(), StoreError> {
+    let Parking { kind, reason, target, due } = parking;
+    tx.conn
+        .prepare_cached(
+            "INSERT OR REPLACE INTO parked (event_id, signer, kind, reason, target, due) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute((&event.id, event.signer(), kind, reason, target, due.map(Timestamp::nanos)))?;
     Ok(())
 }
 
@@ -55,22 +87,26 @@ pub(super) fn unpark(tx: &Tx<'_>, event: &Event) -> Result<(), StoreError> {
     Ok(())
 }
 
-const NOT_HERE: &str = "its message is not here";
-/// The reason for events parked for a message that is unlikely to arrive: a purge of one daemon's messages may have
-/// removed it, which leaves the events of other daemons about them. If another daemon has created a message of this id,
-/// the event is still applied when it arrives.
-pub(crate) const MAY_BE_PURGED: &str = "its message is not here, and older than a purge by a daemon that signs nothing";
+const MISSING: &str = "its message is not here";
+/// The reason shown for [`ParkedKind::MessageMayBePurged`].
+pub(super) const MAY_BE_PURGED: &str = "its message is not here, and older than a purge by a daemon that signs nothing";
 
 /// Parks an event whose message is missing.
 pub(super) fn waits_for_message(tx: &Tx<'_>, at: At<'_>, message_id: &str) -> Result<Folded, StoreError> {
     let may_be_purged = cutoff::is_older(message_id, at.event.at, tx.highest_cutoff()?);
-    Ok(Folded::waits_for(message_id, if may_be_purged { MAY_BE_PURGED } else { NOT_HERE }))
+    let (kind, reason) = if may_be_purged {
+        (ParkedKind::MessageMayBePurged, MAY_BE_PURGED)
+    } else {
+        (ParkedKind::MessageMissing, MISSING)
+    };
+    Ok(Parking::for_message(kind, reason, message_id).into())
 }
 
-/// Changes the reason of an event that is parked for its message to [`MAY_BE_PURGED`]. Returns `true` if it had another
-/// reason.
+/// Changes an event that is parked as [`ParkedKind::MessageMissing`] to [`ParkedKind::MessageMayBePurged`]. Returns
+/// `true` if it was parked so.
 pub(super) fn give_up(conn: &Connection, event_id: &str, signer: &str) -> Result<bool, StoreError> {
-    let mut statement =
-        conn.prepare_cached("UPDATE parked SET reason = ?3 WHERE event_id = ?1 AND signer = ?2 AND reason = ?4")?;
-    Ok(statement.execute((event_id, signer, MAY_BE_PURGED, NOT_HERE))? > 0)
+    let mut statement = conn
+        .prepare_cached("UPDATE parked SET kind = ?3, reason = ?4 WHERE event_id = ?1 AND signer = ?2 AND kind = ?5")?;
+    let values = (event_id, signer, ParkedKind::MessageMayBePurged, MAY_BE_PURGED, ParkedKind::MessageMissing);
+    Ok(statement.execute(values)? > 0)
 }

@@ -68,13 +68,13 @@ pub(crate) fn is_filling(conn: &Connection) -> Result<bool, StoreError> {
 /// Records the progress of some work, or that it is done.
 pub(super) fn keep(conn: &Connection, work: &str, target: &str, left: Option<(i64, i64)>) -> Result<(), StoreError> {
     match left {
-        Some((after, upto)) => note(conn, work, target, after, upto),
+        Some((after, upto)) => put(conn, work, target, after, upto),
         None => done(conn, work, target),
     }
 }
 
 /// Records new work. Work that is already recorded starts over.
-fn note(conn: &Connection, work: &str, target: &str, after: i64, upto: i64) -> Result<(), StoreError> {
+fn put(conn: &Connection, work: &str, target: &str, after: i64, upto: i64) -> Result<(), StoreError> {
     conn.prepare_cached("INSERT OR REPLACE INTO pending VALUES (?1, ?2, ?3, ?4)")?
         .execute((work, target, after, upto))?;
     Ok(())
@@ -87,12 +87,12 @@ fn done(conn: &Connection, work: &str, target: &str) -> Result<(), StoreError> {
 
 /// Records that the first creation of a message arrived, with this sequence, and that events waited for it.
 pub(super) fn arrived(conn: &Connection, message_id: &str, created: u64) -> Result<(), StoreError> {
-    note(conn, ARRIVED, message_id, 0, i64::try_from(created).unwrap_or(i64::MAX))
+    put(conn, ARRIVED, message_id, 0, i64::try_from(created).unwrap_or(i64::MAX))
 }
 
 /// Schedules the mailbox with this owner to be filled, newest messages first.
 pub(super) fn fill(conn: &Connection, owner: i64) -> Result<(), StoreError> {
-    note(conn, FILL, &owner.to_string(), i64::MAX, i64::MAX)
+    put(conn, FILL, &owner.to_string(), i64::MAX, i64::MAX)
 }
 
 /// Drops the release of a message's waiting events: the message is gone again, or is refolded completely.
@@ -103,27 +103,27 @@ pub(super) fn gone(conn: &Connection, message_id: &str) -> Result<(), StoreError
 /// Schedules the mailbox with this owner to be pruned: it may hold messages that do not belong there, or its agent is
 /// gone.
 pub(super) fn prune(conn: &Connection, owner: i64) -> Result<(), StoreError> {
-    note(conn, PRUNE, &owner.to_string(), i64::MIN, i64::MIN)
+    put(conn, PRUNE, &owner.to_string(), i64::MIN, i64::MIN)
 }
 
 /// Schedules a sweep, because purges now remove more events.
 pub(super) fn purge(conn: &Connection) -> Result<(), StoreError> {
-    note(conn, PURGE, "", 0, 0)
+    put(conn, PURGE, "", 0, 0)
 }
 
 /// Schedules a refold of a message, because a purge removed some of its events.
 pub(super) fn refold_message(conn: &Connection, message_id: &str) -> Result<(), StoreError> {
-    note(conn, REFOLD_MESSAGE, message_id, 0, 0)
+    put(conn, REFOLD_MESSAGE, message_id, 0, 0)
 }
 
 /// Schedules a refold of a session, because a purge removed some of its events.
 pub(super) fn refold_session(conn: &Connection, session: &str) -> Result<(), StoreError> {
-    note(conn, REFOLD_SESSION, session, 0, 0)
+    put(conn, REFOLD_SESSION, session, 0, 0)
 }
 
 /// Schedules a refold of work contexts, because a purge removed a later one than some that stay.
 pub(super) fn refold_contexts(conn: &Connection) -> Result<(), StoreError> {
-    note(conn, REFOLD_CONTEXTS, "", 0, 0)
+    put(conn, REFOLD_CONTEXTS, "", 0, 0)
 }
 
 /// Returns the next work. `turn` is the kind that was done last, so that the kinds take turns. Refolds wait until no

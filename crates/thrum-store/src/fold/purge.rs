@@ -14,7 +14,7 @@ use thrum_core::{
 
 use super::{
     events, message,
-    parked::{self, Folded},
+    parked::{self, Folded, Parking},
     pending,
     rank::At,
     session,
@@ -23,49 +23,43 @@ use crate::{
     StoreError, Tx,
     cutoff::{self, Aged},
     migrate::overwrite,
+    parked_kind::ParkedKind,
+    room::PIECE_BYTES,
 };
 
 /// Folds a purge. The effective cutoff is never later than the purge itself, because a purge cannot remove events
 /// written after it. While the cutoff lies in the future, the purge is parked.
 pub(super) fn execute(tx: &mut Tx<'_>, at: At<'_>, body: &PurgeExecuted) -> Result<Folded, StoreError> {
     let Some(asked) = Timestamp::parse(&body.cutoff) else {
-        return Ok(Folded::Parked {
-            reason: format!("its cutoff is no time: {}", body.cutoff),
-            target: None,
-            due: None,
-        });
+        return Ok(Parking::not_understood(format!("its cutoff is no time: {}", body.cutoff)).into());
     };
     let effective = asked.min(at.event.at);
     let scope = cutoff::scope(&at.event.origin);
     if effective <= cutoff::for_scope(tx.conn, scope)? {
-        note_names(tx, scope, body)?;
+        record_listed_ids(tx, scope, body)?;
         return Ok(Folded::Done);
     }
     let now = tx.now();
     if effective > now.plus(limits::PURGE_AHEAD) {
         // Fold the purge again when its time is near.
-        return Ok(Folded::Parked {
-            reason: cutoff::FAR_AHEAD.to_owned(),
-            target: None,
-            due: Some(effective.minus(limits::PURGE_AHEAD)),
-        });
+        return Ok(Parking::purge_far_ahead(effective.minus(limits::PURGE_AHEAD)).into());
     }
     if effective > now {
-        return Ok(Folded::Parked { reason: cutoff::AHEAD.to_owned(), target: None, due: Some(effective) });
+        return Ok(Parking::purge_ahead(effective).into());
     }
     tx.conn.prepare_cached("INSERT OR REPLACE INTO cutoffs VALUES (?1, ?2)")?.execute((scope, effective.nanos()))?;
     tx.cutoffs_changed();
     tx.deferred.purge = true;
-    note_names(tx, scope, body)?;
+    record_listed_ids(tx, scope, body)?;
     Ok(Folded::Done)
 }
 
 /// Records the ids that a purge lists.
-fn note_names(tx: &mut Tx<'_>, scope: &str, body: &PurgeExecuted) -> Result<(), StoreError> {
+fn record_listed_ids(tx: &mut Tx<'_>, scope: &str, body: &PurgeExecuted) -> Result<(), StoreError> {
     for id in &body.ahead {
-        let news =
+        let added =
             tx.conn.prepare_cached("INSERT OR IGNORE INTO purged_ahead VALUES (?1, ?2)")?.execute((id, scope))?;
-        tx.deferred.purge |= news > 0;
+        tx.deferred.purge |= added > 0;
     }
     Ok(())
 }
@@ -74,12 +68,9 @@ fn note_names(tx: &mut Tx<'_>, scope: &str, body: &PurgeExecuted) -> Result<(), 
 pub(crate) fn waits(conn: &Connection) -> Result<bool, StoreError> {
     Ok(pending::is_purging(conn)?
         || conn
-            .prepare_cached("SELECT 1 FROM parked WHERE due IS NOT NULL AND reason = ?1 LIMIT 1")?
-            .exists([cutoff::AHEAD])?)
+            .prepare_cached("SELECT 1 FROM parked WHERE due IS NOT NULL AND kind = ?1 LIMIT 1")?
+            .exists([ParkedKind::PurgeAhead])?)
 }
-
-/// Maximum number of bytes of the events that one piece removes, except for a single event that is larger.
-const BYTES: usize = 512 << 10;
 
 /// Removes the next purged rows from the log and their data from the projection. Returns the position reached, if more
 /// rows are left.
@@ -97,7 +88,7 @@ pub(super) fn sweep(tx: &mut Tx<'_>, after: i64) -> Result<Option<i64>, StoreErr
         let mut rows = statement.query((after, rows))?;
         let mut bytes = 0;
         while leaving.len() < most
-            && bytes < BYTES
+            && bytes < PIECE_BYTES
             && let Some(row) = rows.next()?
         {
             let event = Aged::of_row(row)?;
@@ -148,7 +139,7 @@ fn take_out(tx: &mut Tx<'_>, sequence: u64, target: Option<&str>, everything: Ti
     let conn = tx.conn;
     let event = events::at(tx, sequence)?;
     let aged = Aged::of(&event, target);
-    let subject = EventType::named(&event.kind).and_then(|known| known.target);
+    let subject = EventType::by_name(&event.kind).and_then(|known| known.target);
     match (subject, target) {
         _ if aged.ages() == Ages::ByTime => {
             session::withdraw_contexts(conn, &event)?;
@@ -170,7 +161,7 @@ fn take_out(tx: &mut Tx<'_>, sequence: u64, target: Option<&str>, everything: Ti
                 message::withdraw_creation(tx, message_id, sequence)?;
                 pending::refold_message(conn, message_id)?;
             }
-            message::withdraw_said(conn, &event)?;
+            message::withdraw_reference(conn, &event)?;
         }
     }
     parked::unpark(tx, &event)?;

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, OptionalExtension};
 use thrum_core::{Event, Timestamp, payload::AgentRegister};
 
-use super::{cleanup, former::Moved, rank::rank};
+use super::{audience::AudienceKind, cleanup, former::Moved, rank::rank};
 use crate::{StoreError, Tx};
 
 /// One period in which a name was registered at a home.
@@ -51,8 +51,14 @@ pub(super) fn settle(
             .execute((agent_id, home, since, until))?;
     }
     // Residences matter only for mail without a home.
-    let mut bare = conn.prepare_cached("SELECT 1 FROM audience WHERE kind = 0 AND value = ?1 AND home = '' LIMIT 1")?;
-    Ok(bare.exists([agent_id])?)
+    has_mail_without_home(conn, agent_id)
+}
+
+/// Returns `true` if a message names an agent of this name without a home.
+fn has_mail_without_home(conn: &Connection, agent_id: &str) -> Result<bool, StoreError> {
+    let mut statement =
+        conn.prepare_cached("SELECT 1 FROM audience WHERE kind = ?1 AND value = ?2 AND home = '' LIMIT 1")?;
+    Ok(statement.exists((AudienceKind::Agent, agent_id))?)
 }
 
 /// Records one registration of a name at a home without moves. The period ends at the last clean-up, or at `i64::MAX`.
@@ -68,9 +74,8 @@ pub(super) fn extend(tx: &mut Tx<'_>, agent_id: &str, home: &str, at: Timestamp,
         return Ok(());
     }
     // Mail that names no home may go to another agent now.
-    let mut bare = conn.prepare_cached("SELECT 1 FROM audience WHERE kind = 0 AND value = ?1 AND home = '' LIMIT 1")?;
     let mut lives_here = conn.prepare_cached("SELECT 1 FROM agents WHERE agent_id = ?1 AND home = ?2")?;
-    if bare.exists([agent_id])? && lives_here.exists((agent_id, tx.home()))? {
+    if has_mail_without_home(conn, agent_id)? && lives_here.exists((agent_id, tx.home()))? {
         tx.deferred.agents.insert(agent_id.to_owned());
         return Ok(());
     }

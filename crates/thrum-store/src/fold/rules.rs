@@ -7,11 +7,11 @@
 //!
 //! Example: a `message.edit` whose content cannot be parsed is parked here, with the reason, and no rule sees it.
 
-use thrum_core::{Event, Payload, bounds, limits};
+use thrum_core::{Event, Payload, bounds};
 
 use super::{
     agent, claim, cleanup, message,
-    parked::{self, Folded},
+    parked::{self, Folded, Parking},
     purge,
     rank::At,
     receipt, session,
@@ -26,9 +26,9 @@ pub(super) fn apply(
     payload: serde_json::Result<Payload>,
 ) -> Result<Folded, StoreError> {
     let at = At { event, sequence };
-    let mut folded = match &payload {
+    let folded = match &payload {
         Ok(payload) if bounds::oversized_id(payload) => {
-            Folded::Parked { reason: "an id in it is too long".to_owned(), target: None, due: None }
+            Parking::not_understood("an id in it is too long".to_owned()).into()
         }
         Ok(Payload::MessageCreate(body)) => message::create(tx, at, body)?,
         Ok(Payload::MessageEdit(body)) => message::edit(tx, at, body)?,
@@ -52,16 +52,11 @@ pub(super) fn apply(
             | Payload::GroupMemberAdd(_)
             | Payload::GroupMemberRemove(_),
         ) => Folded::Done,
-        Ok(Payload::Unknown) => {
-            Folded::Parked { reason: "its type is not known to this version".to_owned(), target: None, due: None }
-        }
-        Err(error) => {
-            Folded::Parked { reason: format!("its content cannot be read: {error}"), target: None, due: None }
-        }
+        Ok(Payload::Unknown) => Parking::not_understood("its type is not known to this version".to_owned()).into(),
+        Err(error) => Parking::not_understood(format!("its content cannot be read: {error}")).into(),
     };
-    if let Folded::Parked { reason, target, due } = &mut folded {
-        bounds::truncate(reason, limits::MAX_REASON_BYTES);
-        parked::park(tx, event, reason, target.as_deref(), *due)?;
+    if let Folded::Parked(parking) = &folded {
+        parked::park(tx, event, parking)?;
     }
     Ok(folded)
 }

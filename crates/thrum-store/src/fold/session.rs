@@ -175,47 +175,47 @@ pub(super) fn refold_contexts(tx: &mut Tx<'_>, after: i64) -> Result<Option<i64>
     let rows: Vec<(u64, String)> = statement
         .query_map((after, tx.room.rows()), |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_, _>>()?;
-    let (most, mut said, mut looked_at, mut last) = (tx.room.piece(), 0, 0, None);
+    let (most, mut found, mut looked_at, mut last) = (tx.room.piece(), 0, 0, None);
     for (sequence, kind) in &rows {
-        if said == most {
+        if found == most {
             break;
         }
         (last, looked_at) = (i64::try_from(*sequence).ok(), looked_at + 1);
         if !matches!(kind.as_str(), "agent.update" | "agent.presence") {
             continue;
         }
-        said += 1;
+        found += 1;
         let event = events::at(tx, *sequence)?;
-        match Payload::read(&event.kind, &event.body) {
-            Ok(payload) if bounds::oversized_id(&payload) => {}
-            Ok(Payload::AgentUpdate(body)) => drop(update(conn, At { event: &event, sequence: *sequence }, &body)?),
-            Ok(Payload::AgentPresence(body)) => drop(presence(conn, At { event: &event, sequence: *sequence }, &body)?),
-            _ => {}
+        let Ok(payload) = Payload::read(&event.kind, &event.body) else { continue };
+        if bounds::oversized_id(&payload) {
+            continue;
+        }
+        let at = At { event: &event, sequence: *sequence };
+        if let Payload::AgentUpdate(body) = &payload {
+            update(conn, at, body)?;
+        } else if let Payload::AgentPresence(body) = &payload {
+            presence(conn, at, body)?;
         }
     }
-    tx.room.spend_looking(said, looked_at);
+    tx.room.spend_looking(found, looked_at);
     Ok(last)
 }
 
 /// Removes the work contexts or the presence that an event set, if it was the last to set them; the event leaves the
 /// log.
 pub(super) fn withdraw_contexts(conn: &Connection, event: &Event) -> Result<(), StoreError> {
-    let body = match Payload::read(&event.kind, &event.body) {
-        Ok(Payload::AgentUpdate(body)) => body,
-        Ok(Payload::AgentPresence(body)) => {
-            conn.prepare_cached(
-                "DELETE FROM presences WHERE agent_id = ?1 AND home = ?2 AND at = ?3 AND event_id = ?4",
-            )?
+    let Ok(payload) = Payload::read(&event.kind, &event.body) else { return Ok(()) };
+    if let Payload::AgentPresence(body) = &payload {
+        conn.prepare_cached("DELETE FROM presences WHERE agent_id = ?1 AND home = ?2 AND at = ?3 AND event_id = ?4")?
             .execute((&body.agent_id, &event.origin, event.at.nanos(), &event.id))?;
-            return Ok(());
-        }
-        _ => return Ok(()),
-    };
-    for context in &body.work_contexts {
-        conn.prepare_cached(
+    }
+    if let Payload::AgentUpdate(body) = &payload {
+        let mut statement = conn.prepare_cached(
             "DELETE FROM contexts WHERE session_id = ?1 AND agent_id = ?2 AND home = ?3 AND at = ?4 AND event_id = ?5",
-        )?
-        .execute((&context.session_id, &body.agent_id, &event.origin, event.at.nanos(), &event.id))?;
+        )?;
+        for context in &body.work_contexts {
+            statement.execute((&context.session_id, &body.agent_id, &event.origin, event.at.nanos(), &event.id))?;
+        }
     }
     Ok(())
 }

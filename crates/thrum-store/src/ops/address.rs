@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use thrum_core::{Address, Error, ErrorKind, Machines, limits, name, payload::Tag};
+use thrum_core::{
+    Address, Error, ErrorKind, Machines,
+    audience::{self, Addressee, EVERYONE},
+    limits, name,
+    payload::Tag,
+};
 
 use crate::{
     Reader, StoreError, Tx,
     query::{Addressable, Mailbox, Message},
 };
-
-const EVERYONE: &str = "everyone";
 
 /// The resolved audience of a message.
 #[derive(Default)]
@@ -34,11 +37,7 @@ impl Addressed {
 
     /// The recipients' names by home, in the form that the event carries.
     pub(super) fn homes(&self) -> BTreeMap<String, Vec<String>> {
-        let mut homes: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for Mailbox { agent_id, home } in &self.mailboxes {
-            homes.entry(home.clone()).or_default().push(agent_id.clone());
-        }
-        homes
+        audience::recipient_homes(self.mailboxes.iter().map(|mailbox| (&*mailbox.agent_id, &*mailbox.home)))
     }
 
     /// Adds the members of a group, as far as the event has room. The group tag, not the list of members, addresses the
@@ -48,16 +47,15 @@ impl Addressed {
         self.mailboxes.extend(members.into_iter().take(room));
     }
 
-    fn agent(&mut self, mailbox: Mailbox) {
-        self.audiences.push(Tag::new("agent", &mailbox.agent_id));
-        self.refs.push(Tag::new("mention", &mailbox.agent_id));
+    fn add_agent(&mut self, mailbox: Mailbox) {
+        self.add(Addressee::Agent(&mailbox.agent_id));
         self.mailboxes.push(mailbox);
     }
 
-    fn group(&mut self, audience: &str, group: &str) {
-        self.audiences.push(Tag::new(audience, group));
-        self.scopes.push(Tag::new("group", group));
-        self.refs.push(Tag::new("group", group));
+    fn add(&mut self, addressee: Addressee<'_>) {
+        self.audiences.push(addressee.sent());
+        self.scopes.extend(addressee.scope());
+        self.refs.push(addressee.reference());
     }
 
     fn without_repetitions(mut self) -> Self {
@@ -94,9 +92,10 @@ impl Tx<'_> {
     ) -> Result<Addressed, StoreError> {
         let mut to = Addressed { resolved_to: mentions.len(), ..Addressed::default() };
         let mut names: Vec<Address> = mentions.iter().map(|mention| Address::parse(mention)).collect();
-        for tag in scopes.iter().filter(|tag| tag.kind == "group").chain(refs.iter().filter(|tag| is_address(tag))) {
-            if tag.value == EVERYONE || self.is_known(&tag.value)? {
-                names.push(Address { name: tag.value.clone(), machine: None });
+        let addressees = scopes.iter().filter_map(Addressee::of_scope).chain(refs.iter().filter_map(Addressee::of_ref));
+        for name in addressees.map(Addressee::name) {
+            if name == EVERYONE || self.is_known(name)? {
+                names.push(Address { name: name.to_owned(), machine: None });
             }
         }
         if names.is_empty() {
@@ -123,8 +122,7 @@ impl Tx<'_> {
         machines: &Machines,
     ) -> Result<Addressed, StoreError> {
         let own = Mailbox { agent_id: agent.to_owned(), home: self.home().to_owned() };
-        let mentions = parent.refs.iter().filter(|tag| tag.kind == "mention").map(|tag| tag.value.as_str());
-        let named = |name: &str| {
+        let mailboxes_of = |name: &str| {
             let of_name = parent.recipients.iter().filter(|recipient| recipient.agent_id == name);
             of_name
                 .filter_map(|recipient| Some(Mailbox { agent_id: name.to_owned(), home: recipient.home.clone()? }))
@@ -133,15 +131,17 @@ impl Tx<'_> {
         let mut agents = vec![Mailbox { agent_id: parent.agent_id.clone(), home: parent.home.clone() }];
         // A mention by Go Thrum may name a role, and a role is not listed among the recipients.
         let mut names: Vec<&str> = Vec::new();
-        for name in mentions {
-            let mailboxes = named(name);
+        let refs = parent.refs.iter().filter_map(Addressee::of_ref);
+        for name in refs.clone().filter(|to| matches!(to, Addressee::Agent(_))).map(Addressee::name) {
+            let mailboxes = mailboxes_of(name);
             if mailboxes.is_empty() {
                 names.push(name);
             }
             agents.extend(mailboxes);
         }
-        let groups = parent.refs.iter().chain(&parent.scopes).filter(|tag| tag.kind == "group");
-        names.extend(groups.map(|tag| tag.value.as_str()));
+        let scopes = parent.scopes.iter().filter_map(Addressee::of_scope);
+        let groups = refs.filter(|to| !matches!(to, Addressee::Agent(_))).chain(scopes.clone());
+        names.extend(groups.map(Addressee::name));
         names.retain(|name| *name != EVERYONE && *name != agent);
         agents.retain(|mailbox| *mailbox != own);
         if agents.is_empty() && names.is_empty() {
@@ -153,14 +153,14 @@ impl Tx<'_> {
         let mut gone = Vec::new();
         for mailbox in agents {
             match self.reader().homes(&mailbox.agent_id)?.contains(&mailbox.home) {
-                true => to.agent(mailbox),
+                true => to.add_agent(mailbox),
                 false => gone.push(self.shown(&mailbox, machines)?),
             }
         }
         let (mut known, mut foreign) = (Vec::new(), Vec::new());
         for name in names {
             let address = Address { name: name.to_owned(), machine: None };
-            let is_group = || parent.scopes.iter().any(|tag| tag.kind == "group" && tag.value == name);
+            let is_group = || scopes.clone().any(|scope| scope == Addressee::Group(name));
             match self.is_known(name)? {
                 true => known.push(address),
                 false if is_group() => foreign.push(name),
@@ -179,7 +179,7 @@ impl Tx<'_> {
                     members.push(mailbox);
                 }
             }
-            members.iter().take(limits::MAX_AUDIENCE).cloned().for_each(|mailbox| to.agent(mailbox));
+            members.iter().take(limits::MAX_AUDIENCE).cloned().for_each(|mailbox| to.add_agent(mailbox));
         }
         to.resolved_to = to.mailboxes.len() + known.len();
         if to.resolved_to == 0 {
@@ -189,7 +189,7 @@ impl Tx<'_> {
         self.resolve(&mut to, agent, &known, machines)?;
         to.warnings.extend(gone.iter().map(|shown| format!("{shown} is not registered any more and gets no answer")));
         for group in foreign {
-            to.group("group", group);
+            to.add(Addressee::Group(group));
             let who = match members.is_empty() {
                 true => "nobody else gets the answer".to_owned(),
                 false => format!("{} get the answer, too", self.some_shown(&members, machines)?),
@@ -215,7 +215,7 @@ impl Tx<'_> {
         for address @ Address { name, machine } in names {
             if name == EVERYONE && machine.is_none() {
                 to.expand(others(self.reader().members(None)?));
-                to.group("broadcast", EVERYONE);
+                to.add(Addressee::Everyone);
                 continue;
             }
             let meant = self.meant(address, machines)?;
@@ -232,19 +232,19 @@ impl Tx<'_> {
                 }
                 Meant::Nobody => {}
                 // An agent may address itself; such mail is stored.
-                Meant::One(home) => to.agent(Mailbox { agent_id: name.clone(), home }),
+                Meant::One(home) => to.add_agent(Mailbox { agent_id: name.clone(), home }),
                 Meant::Own(others) => {
                     let all = self.all_shown(name, &others, machines)?;
                     to.warnings
                         .push(format!("@{} is the agent of this machine; there is also {all}", name::shown(name)));
-                    to.agent(Mailbox { agent_id: name.clone(), home: self.home().to_owned() });
+                    to.add_agent(Mailbox { agent_id: name.clone(), home: self.home().to_owned() });
                 }
                 Meant::OneOf(homes) => ambiguous.push((address, homes)),
             }
             // Address both if a name is an agent on another machine and a role here.
             if !members.is_empty() {
                 to.expand(others(members));
-                to.group("group", name);
+                to.add(Addressee::Group(name));
                 let name = name::shown(name);
                 to.warnings.push(match is_agent {
                     true => format!("@{name} is an agent and a role, and both get it"),
@@ -291,8 +291,8 @@ impl Tx<'_> {
             format!("it goes to {who}")
         };
         to.warnings.push(format!("@{} is a group of Go Thrum; {who}", name::shown(group)));
-        members.into_iter().take(limits::MAX_AUDIENCE).for_each(|mailbox| to.agent(mailbox));
-        to.group("group", group);
+        members.into_iter().take(limits::MAX_AUDIENCE).for_each(|mailbox| to.add_agent(mailbox));
+        to.add(Addressee::Group(group));
         Ok(())
     }
 
@@ -444,10 +444,6 @@ pub fn known(reader: &Reader<'_>, text: &str, roles: bool, machines: Machines) -
 fn names(agents: &[Addressable], roles: bool) -> impl Iterator<Item = &str> {
     let roles = agents.iter().filter(move |_| roles).map(|agent| agent.role.as_str());
     agents.iter().map(|agent| agent.agent_id.as_str()).chain(roles)
-}
-
-fn is_address(tag: &Tag) -> bool {
-    tag.kind == "mention" || tag.kind == "group"
 }
 
 /// Removes duplicates and keeps the first occurrence of each entry.

@@ -108,7 +108,10 @@ impl Tx<'_> {
         Ok(joined.is_some_and(|joined| self.is_ahead(Timestamp::from_nanos(joined)).is_some()))
     }
 
-    /// Deletes an agent whose home is this daemon: its registration, sessions and contexts, but never its messages.
+    /// Deletes an agent whose home is this daemon. Writes a clean-up, which hides the agent's registration, sessions,
+    /// work contexts, presence and claims at every daemon and removes its mailbox, but never its messages. The clean-up
+    /// is dated after everything that it hides, even if the clock was set back. The local last-seen time is deleted,
+    /// too. Returns the time of the clean-up.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`], or [`ErrorKind::Refused`] if its home is another daemon.

@@ -4,11 +4,12 @@
 //! between them, in both directions, are counted since one of the two last got a prompt from a person or changed a
 //! file. The caller decides the limit.
 
+use rusqlite::params;
 use serde::Deserialize;
 use thrum_core::{Machines, Timestamp, limits, payload::Tag, work::FileChange};
 
 use super::message::{Send, Sent};
-use crate::{Reader, StoreError, Tx, arrival::shown_sql, query::Mailbox};
+use crate::{Reader, StoreError, Tx, arrival::shown_sql, fold::audience::AudienceKind, query::Mailbox};
 
 /// The recent message count between two agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +45,19 @@ impl Reader<'_> {
                      (SELECT at, sequence, origin FROM messages WHERE agent_id = ?1 AND shown_at > ?5
                       ORDER BY shown_at DESC, sequence DESC LIMIT ?7) m
                  WHERE m.origin = ?2 AND EXISTS (SELECT 1 FROM audience u
-                     WHERE u.kind = 0 AND u.value = ?3 AND u.home IN (?4, '') AND u.at = m.at AND u.sequence = m.sequence) LIMIT ?6)",
+                     WHERE u.kind = ?8 AND u.value = ?3 AND u.home IN (?4, '') AND u.at = m.at AND u.sequence = m.sequence) LIMIT ?6)",
             )?;
-            let of = (&from.agent_id, &from.home, &to.agent_id, &to.home, since.nanos(), most, limits::EXCHANGE_ROWS);
-            messages += statement.query_row(of, |row| row.get::<_, u64>(0))?;
+            let values = params![
+                from.agent_id,
+                from.home,
+                to.agent_id,
+                to.home,
+                since.nanos(),
+                most,
+                limits::EXCHANGE_ROWS,
+                AudienceKind::Agent
+            ];
+            messages += statement.query_row(values, |row| row.get::<_, u64>(0))?;
         }
         Ok(Exchange { messages: messages.min(most), since })
     }
@@ -65,10 +75,10 @@ impl Reader<'_> {
             "SELECT coalesce(max({}), 0) FROM contexts c WHERE c.agent_id = ?1 AND c.home = ?2",
             shown_sql("c.home", "c.at")
         );
-        let said_at: i64 =
+        let published_at: i64 =
             self.conn.prepare_cached(&sql)?.query_row((&agent.agent_id, &agent.home), |row| row.get(0))?;
         // A change cannot be later than the context that reports it.
-        let changed_at = times.filter(|at| at.nanos() <= said_at).max().unwrap_or_default();
+        let changed_at = times.filter(|at| at.nanos() <= published_at).max().unwrap_or_default();
         Ok(person_at.max(changed_at))
     }
 }

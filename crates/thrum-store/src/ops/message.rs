@@ -57,7 +57,9 @@ impl Send {
             return refuse("the structured content is too large".to_owned());
         }
         if self.to_parent_audience && (self.reply_to.is_none() || !self.mentions.is_empty()) {
-            return refuse("an answer to whom its parent went names the parent and nobody else".to_owned());
+            return refuse(
+                "an answer to the audience of its parent names that parent and no other recipients".to_owned(),
+            );
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub enum Adopted {
     /// The agent lives here now, with its old mail. This many of its sessions there were still open and were ended.
     Taken(usize),
     /// The agent already lives here.
-    Known,
+    AlreadyHere,
     /// The agent was taken over and has been deleted here since; it stays deleted.
     Deleted,
     /// Another daemon took it over first.
@@ -36,11 +36,12 @@ pub enum Adopted {
 }
 
 impl Reader<'_> {
-    /// Finds the agents that can be taken over from these former homes. Reads the whole log once.
+    /// Finds the agents that can be taken over from these former homes. Reads the times of all events of these homes,
+    /// to find the last one; times further ahead of `now` than clocks may differ are ignored.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] for more than [`limits::MAX_FORMER_HOMES`], and for a former home that has a key and can
-    /// sign for itself.
+    /// [`ErrorKind::Invalid`] for more than [`limits::MAX_FORMER_HOMES`], and for a former home that is not a valid id
+    /// or has a key and can sign for itself.
     pub fn takeover(&self, former_homes: Vec<String>, now: Timestamp) -> Result<Takeover, StoreError> {
         if former_homes.len() > limits::MAX_FORMER_HOMES {
             return Err(
@@ -127,7 +128,7 @@ impl Tx<'_> {
             return Ok(match elsewhere {
                 Some(home) => Adopted::Elsewhere(home),
                 None if was_here && reader.agent_here(agent_id)?.is_none() => Adopted::Deleted,
-                None => Adopted::Known,
+                None => Adopted::AlreadyHere,
             });
         };
         name::check_agent(agent_id)?;

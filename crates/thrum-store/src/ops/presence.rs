@@ -36,7 +36,7 @@ impl Tx<'_> {
             return Ok(false);
         }
         let mut statement = self.conn.prepare_cached("SELECT at FROM presences WHERE agent_id = ?1 AND home = ?2")?;
-        let said: Option<i64> = statement.query_row((agent, self.home()), |row| row.get(0)).optional()?;
+        let published_at: Option<i64> = statement.query_row((agent, self.home()), |row| row.get(0)).optional()?;
         drop(statement);
         let payload = AgentPresence {
             agent_id: agent.to_owned(),
@@ -45,7 +45,7 @@ impl Tx<'_> {
             since: Some(since.to_string()),
             person_at: (person_at > Timestamp::ZERO).then(|| person_at.to_string()),
         };
-        self.append_over(Payload::AgentPresence(payload), said.map(Timestamp::from_nanos))?;
+        self.append_over(Payload::AgentPresence(payload), published_at.map(Timestamp::from_nanos))?;
         Ok(true)
     }
 

@@ -27,12 +27,15 @@ impl Tx<'_> {
     /// Those of [`check_cutoff`].
     pub fn purge(&mut self, before: Timestamp) -> Result<(), StoreError> {
         check_cutoff(before, self.now())?;
-        let named: Vec<String> = cutoff::lying_ahead(self.conn, before)?.into_iter().collect();
-        if named.is_empty() && before > self.cutoff()? {
-            self.append(Payload::PurgeExecuted(PurgeExecuted { cutoff: before.to_string(), ahead: named }), None)?;
+        let lying_ahead: Vec<String> = cutoff::lying_ahead(self.conn, before)?.into_iter().collect();
+        if lying_ahead.is_empty() && before > self.cutoff()? {
+            self.append(
+                Payload::PurgeExecuted(PurgeExecuted { cutoff: before.to_string(), ahead: lying_ahead }),
+                None,
+            )?;
             return Ok(());
         }
-        for ahead in named.chunks(limits::MAX_PURGED_AHEAD) {
+        for ahead in lying_ahead.chunks(limits::MAX_PURGED_AHEAD) {
             let purge = PurgeExecuted { cutoff: before.to_string(), ahead: ahead.to_vec() };
             self.append(Payload::PurgeExecuted(purge), None)?;
         }

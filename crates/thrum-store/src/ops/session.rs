@@ -124,7 +124,7 @@ impl Tx<'_> {
     ///
     /// # Errors
     /// Those of [`heartbeat`](Self::heartbeat).
-    pub fn note_work(&mut self, session_id: &str, beat: Heartbeat) -> Result<(), StoreError> {
+    pub fn record_work(&mut self, session_id: &str, beat: Heartbeat) -> Result<(), StoreError> {
         beat.check()?;
         let Session { agent_id, start_claimed_at: started_at, .. } = self.own_open_session(session_id)?;
         self.say(session_id, &agent_id, started_at, beat)
@@ -161,10 +161,10 @@ impl Tx<'_> {
     }
 
     fn update(&mut self, agent_id: String, context: WorkContext, started_at: Timestamp) -> Result<(), StoreError> {
-        let said = self.last_update(&agent_id, &context.session_id)?;
-        let at = self.now().max(said.next());
+        let last_update = self.last_update(&agent_id, &context.session_id)?;
+        let at = self.now().max(last_update.next());
         let context = context.for_event(&at.to_string());
-        let after = started_at.max(said);
+        let after = started_at.max(last_update);
         let mut payload = Payload::AgentUpdate(AgentUpdate { agent_id, work_contexts: vec![context] });
         // Check first: cutting would hide content that must be refused.
         bounds::check(&mut payload)?;

@@ -57,12 +57,12 @@ pub(super) fn stamp(nanos: i64) -> Timestamp {
 /// or wrote one of the newest few messages under its name. Indexes serve all of these, however many rows there are.
 /// NULL for an agent whose home is ?1, because that daemon sees all its calls.
 pub(super) fn written_by(row: &str) -> String {
-    let (read, said) = (shown_sql("r.origin", "r.read_at"), shown_sql("p.home", "p.at"));
+    let (read, presence_at) = (shown_sql("r.origin", "r.read_at"), shown_sql("p.home", "p.at"));
     format!(
         "CASE WHEN {row}.home <> ?1 THEN nullif(max(
             coalesce((SELECT max(shown_at) FROM (SELECT shown_at, origin FROM messages WHERE agent_id = {row}.agent_id
                 ORDER BY shown_at DESC, sequence DESC LIMIT {NEWEST}) WHERE origin = {row}.home), 0),
-            coalesce((SELECT {said} FROM presences p WHERE p.agent_id = {row}.agent_id AND p.home = {row}.home), 0),
+            coalesce((SELECT {presence_at} FROM presences p WHERE p.agent_id = {row}.agent_id AND p.home = {row}.home), 0),
             coalesce((SELECT {read} FROM receipts r
                 WHERE r.agent_id = {row}.agent_id AND r.origin = {row}.home AND r.read_at IS NOT NULL
                 ORDER BY r.read_at DESC LIMIT 1), 0),
@@ -108,11 +108,11 @@ impl Reader<'_> {
         conditions.equals("a.module", filter.module.as_ref());
         conditions.equals("a.home", filter.home.as_ref());
         let registered = shown_sql("a.home", "a.registered_at");
-        let (ended, said) = (shown_sql("s.home", "s.ended_at"), shown_sql("c.home", "c.at"));
+        let (ended, updated) = (shown_sql("s.home", "s.ended_at"), shown_sql("c.home", "c.at"));
         let sql = format!(
             "SELECT a.agent_id, a.home, a.kind, a.role, a.module, a.display, a.hostname, a.worktree, {registered},
                     (SELECT p.last_seen_at FROM presence p WHERE p.agent_id = a.agent_id AND a.home = ?1),
-                    (SELECT max(s.shown_at, coalesce({ended}, 0), coalesce({said}, 0)) FROM sessions s
+                    (SELECT max(s.shown_at, coalesce({ended}, 0), coalesce({updated}, 0)) FROM sessions s
                      LEFT JOIN contexts c ON c.session_id = s.session_id AND c.agent_id = s.agent_id AND c.home = s.home
                      WHERE s.agent_id = a.agent_id AND s.home = a.home AND s.started_at IS NOT NULL ORDER BY s.shown_at DESC LIMIT 1),
                     {}

@@ -1,9 +1,14 @@
 //! Translates message filters into SQL.
 
 use rusqlite::types::Value as Sql;
-use thrum_core::{Timestamp, limits, payload::Tag};
+use thrum_core::{
+    Timestamp,
+    audience::{GROUP, MENTION},
+    limits,
+    payload::Tag,
+};
 
-use crate::fold::residence;
+use crate::fold::{audience::AudienceKind, residence};
 
 /// Order of a list by time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,7 +55,7 @@ pub struct Filter {
     /// Only messages that name this agent at this home.
     pub addressed: Option<Mailbox>,
     /// Only messages that name one of these agents or roles; a message for everyone names none of them.
-    pub named: Vec<String>,
+    pub mentions: Vec<String>,
     /// Only messages that at least one recipient, here or elsewhere, has not read.
     pub unread_by_somebody: bool,
     /// Only messages shown later than this.
@@ -202,7 +207,9 @@ impl Asks {
         if let Some(name) = &filter.to {
             let n = self.value(name);
             self.message(&format!(
-                " AND m.sequence IN (SELECT u.sequence FROM audience u WHERE u.kind IN (0, 1) AND u.value = {n})"
+                " AND m.sequence IN (SELECT u.sequence FROM audience u WHERE u.kind IN ({}, {}) AND u.value = {n})",
+                AudienceKind::Agent,
+                AudienceKind::Role
             ));
         }
     }
@@ -217,8 +224,9 @@ impl Asks {
         if let Some(Mailbox { agent_id, home }) = &filter.addressed {
             let (name, home) = (self.value(agent_id), self.value(home));
             self.message(&format!(
-                " AND EXISTS (SELECT 1 FROM audience a WHERE a.kind = 0 AND a.value = {name} AND a.at = m.at AND a.sequence = m.sequence
+                " AND EXISTS (SELECT 1 FROM audience a WHERE a.kind = {} AND a.value = {name} AND a.at = m.at AND a.sequence = m.sequence
                               AND {})",
+                AudienceKind::Agent,
                 residence::is_for(&name, &home)
             ));
         }
@@ -229,7 +237,7 @@ impl Asks {
             self.conditions.push_str(&format!(
                 " AND EXISTS (SELECT 1 FROM json_each(e.body, '$.recipients') n CROSS JOIN agents g ON g.agent_id = n.value
                       WHERE NOT (g.agent_id = m.agent_id AND g.home = m.home)
-                      AND EXISTS (SELECT 1 FROM audience a WHERE a.kind = 0 AND a.value = g.agent_id
+                      AND EXISTS (SELECT 1 FROM audience a WHERE a.kind = {} AND a.value = g.agent_id
                                   AND a.at = m.at AND a.sequence = m.sequence AND {})
                       AND NOT EXISTS (SELECT 1 FROM receipts r
                                       WHERE r.message_id = m.message_id AND r.agent_id = g.agent_id AND r.read_at IS NOT NULL
@@ -237,12 +245,13 @@ impl Asks {
                                            OR EXISTS (SELECT 1 FROM former_homes f
                                                       WHERE f.agent_id = g.agent_id AND f.former = r.origin AND f.home = g.home
                                                       AND f.until > max(r.read_at, m.at)))))",
+                AudienceKind::Agent,
                 residence::is_for("g.agent_id", "g.home")
             ));
         }
-        if !filter.named.is_empty() {
-            let names: Vec<String> = filter.named.iter().map(|name| self.value(name)).collect();
-            self.tagged("refs", "IN ('mention', 'group')", &names.join(", "));
+        if !filter.mentions.is_empty() {
+            let names: Vec<String> = filter.mentions.iter().map(|name| self.value(name)).collect();
+            self.tagged("refs", &format!("IN ('{MENTION}', '{GROUP}')"), &names.join(", "));
         }
     }
 

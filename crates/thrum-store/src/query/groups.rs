@@ -22,6 +22,46 @@ struct Group {
     members: BTreeSet<(String, String)>,
 }
 
+/// Applies one event to the groups.
+fn apply(groups: &mut BTreeMap<String, Group>, payload: Payload, origin: String) {
+    match payload {
+        Payload::GroupCreate(created) => {
+            let group = groups.entry(created.group_id).or_default();
+            (group.name, group.origin) = (created.name, origin);
+        }
+        Payload::GroupUpdate(mut update) => {
+            if let (Some(group), Some(name)) = (groups.get_mut(&update.group_id), update.fields.remove("name")) {
+                group.name = name;
+            }
+        }
+        Payload::GroupDelete(deletion) => drop(groups.remove(&deletion.group_id)),
+        Payload::GroupMemberAdd(member) => {
+            let group = groups.entry(member.group_id).or_default();
+            group.members.insert((member.member_type, member.member_value));
+        }
+        Payload::GroupMemberRemove(member) => {
+            if let Some(group) = groups.get_mut(&member.group_id) {
+                group.members.remove(&(member.member_type, member.member_value));
+            }
+        }
+        Payload::MessageCreate(_)
+        | Payload::MessageEdit(_)
+        | Payload::MessageDelete(_)
+        | Payload::MessageReceipt(_)
+        | Payload::AgentRegister(_)
+        | Payload::AgentUpdate(_)
+        | Payload::AgentCleanup(_)
+        | Payload::AgentPresence(_)
+        | Payload::AgentWoken(_)
+        | Payload::SessionStart(_)
+        | Payload::SessionEnd(_)
+        | Payload::PurgeExecuted(_)
+        | Payload::FileClaim(_)
+        | Payload::FileRelease(_)
+        | Payload::Unknown => {}
+    }
+}
+
 impl Reader<'_> {
     /// Returns the registered agents in Go Thrum's groups of this name; `None` if no such group is known here.
     ///
@@ -37,35 +77,9 @@ impl Reader<'_> {
         let mut rows = statement.query([MOST_EVENTS])?;
         while let Some(row) = rows.next()? {
             let (kind, origin): (String, String) = (row.get(0)?, row.get(1)?);
-            match Payload::read(&kind, row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?) {
-                Ok(Payload::GroupCreate(made)) => {
-                    let group = groups.entry(made.group_id).or_default();
-                    (group.name, group.origin) = (made.name, origin);
-                }
-                Ok(Payload::GroupUpdate(mut changed)) => {
-                    if let (Some(group), Some(name)) =
-                        (groups.get_mut(&changed.group_id), changed.fields.remove("name"))
-                    {
-                        group.name = name;
-                    }
-                }
-                Ok(Payload::GroupDelete(gone)) => {
-                    groups.remove(&gone.group_id);
-                }
-                Ok(Payload::GroupMemberAdd(member)) => {
-                    groups
-                        .entry(member.group_id)
-                        .or_default()
-                        .members
-                        .insert((member.member_type, member.member_value));
-                }
-                Ok(Payload::GroupMemberRemove(member)) => {
-                    if let Some(group) = groups.get_mut(&member.group_id) {
-                        group.members.remove(&(member.member_type, member.member_value));
-                    }
-                }
-                _ => {}
-            }
+            let body = row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?;
+            let Ok(payload) = Payload::read(&kind, body) else { continue };
+            apply(&mut groups, payload, origin);
         }
         let mut found = groups.into_values().filter(|group| group.name == name).peekable();
         if found.peek().is_none() {

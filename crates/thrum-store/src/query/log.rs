@@ -7,14 +7,10 @@ use thrum_core::{
     limits,
 };
 
-use crate::{Purged, Reader, StoreError, cutoff, digest, fold};
+use crate::{Purged, Reader, StoreError, cutoff, digest, fold, parked_kind::ParkedKind};
 
 /// Rows read for a backlog count; this takes a few milliseconds.
 const BACKLOG_COUNTED: u64 = 5000;
-
-/// Pattern for the reasons of parked events that wait for nothing: only the author's daemon may edit or delete a
-/// message. If an earlier creation by the event's own daemon arrives, the fold still finds these events.
-pub(super) const NOT_ALLOWED: &str = "% a message of another daemon";
 
 /// Counts of the store's contents.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,6 +71,7 @@ impl Reader<'_> {
     /// # Errors
     /// SQLite's.
     pub fn long_events(&self, max: usize, is_too_long: fn(&str) -> bool) -> Result<LongEvents, StoreError> {
+        const { assert!(limits::LEGACY_LONG_BYTES == 170_000, "the index and this statement contain the number") };
         // The condition must match the condition of the index literally.
         let mut statement = self.conn.prepare_cached(
             "SELECT event_id, sequence, octet_length(body) FROM events WHERE octet_length(body) > 170000
@@ -172,12 +169,14 @@ impl Reader<'_> {
     /// SQLite's.
     pub fn troubles(&self, peer: &str) -> Result<Troubles, StoreError> {
         let mut parked = self.conn.prepare_cached(
-            "SELECT coalesce(sum(p.reason NOT LIKE ?2 AND p.reason <> ?3), 0), coalesce(sum(p.reason LIKE ?2), 0),
-                    max(CASE WHEN p.reason LIKE ?2 THEN e.sequence END)
+            "SELECT coalesce(sum(p.kind NOT IN (?2, ?3)), 0), coalesce(sum(p.kind = ?2), 0),
+                    max(CASE WHEN p.kind = ?2 THEN e.sequence END)
              FROM parked p CROSS JOIN events e USING (event_id, signer) WHERE e.received_from = ?1",
         )?;
         let (parked, without_effect, last_of_them): (u64, u64, Option<u64>) = parked
-            .query_row([peer, NOT_ALLOWED, fold::MAY_BE_PURGED], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            .query_row((peer, ParkedKind::NotAllowed, ParkedKind::MessageMayBePurged), |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
         let mut reason = self.conn.prepare_cached(
             "SELECT e.event_id, p.reason || ' (' || coalesce(e.target, '') || ')'
              FROM events e JOIN parked p ON p.event_id = e.event_id AND p.signer = e.signer WHERE e.sequence = ?1",
@@ -211,10 +210,8 @@ impl Reader<'_> {
             agents: count("SELECT count(*) FROM agents")?,
             parked: self
                 .conn
-                .prepare_cached(
-                    "SELECT count(*) FROM parked WHERE reason NOT LIKE ?1 AND reason <> ?2 AND signer <> ?3",
-                )?
-                .query_row([NOT_ALLOWED, fold::MAY_BE_PURGED, self.home], |row| row.get(0))?,
+                .prepare_cached("SELECT count(*) FROM parked WHERE kind NOT IN (?1, ?2) AND signer <> ?3")?
+                .query_row((ParkedKind::NotAllowed, ParkedKind::MessageMayBePurged, self.home), |row| row.get(0))?,
             rejected: count("SELECT coalesce(max(number), 0) FROM rejected")?,
         })
     }

@@ -9,7 +9,10 @@ use thrum_core::{
 };
 
 use super::filter::{Filter, Mailbox, Order, Selection};
-use crate::{Reader, StoreError, arrival, fold::residence};
+use crate::{
+    Reader, StoreError, arrival,
+    fold::{audience::AudienceKind, residence},
+};
 
 /// The current state of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -266,12 +269,14 @@ impl Reader<'_> {
     /// SQLite's.
     pub fn shared_mail(&self) -> Result<(u64, Vec<(String, u64)>), StoreError> {
         let mut everyone =
-            self.conn.prepare_cached("SELECT total FROM audience_counts WHERE kind = 2 AND value = ''")?;
-        let everyone: Option<u64> = everyone.query_row([], |row| row.get(0)).optional()?;
+            self.conn.prepare_cached("SELECT total FROM audience_counts WHERE kind = ?1 AND value = ''")?;
+        let everyone: Option<u64> = everyone.query_row([AudienceKind::Everyone], |row| row.get(0)).optional()?;
         let mut statement = self.conn.prepare_cached(
-            "SELECT value, total FROM audience_counts WHERE kind = 1 AND total > 0 AND value IN (SELECT role FROM agents) ORDER BY value",
+            "SELECT value, total FROM audience_counts WHERE kind = ?1 AND total > 0 AND value IN (SELECT role FROM agents) ORDER BY value",
         )?;
-        let roles = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?;
+        let roles = statement
+            .query_map([AudienceKind::Role], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<_, _>>()?;
         Ok((everyone.unwrap_or(0), roles))
     }
 
@@ -293,12 +298,12 @@ impl Reader<'_> {
     }
 
     /// Parses the bodies of a row. Adds the state of the recipients if `homes`, a cache of their homes, is given.
-    fn finish(&self, found: Found, homes: Option<&mut Homes>) -> Result<Message, StoreError> {
-        let Found { mut message, created, edited } = found;
+    fn finish(&self, found: UnparsedMessage, homes: Option<&mut Homes>) -> Result<Message, StoreError> {
+        let UnparsedMessage { mut message, created, edited } = found;
         let Payload::MessageCreate(created) = read_body("message.create", &created)? else {
             return Err(unreadable("its type"));
         };
-        message.audiences = audiences(&created);
+        message.audiences = created.listed_addressees();
         if let Some(homes) = homes {
             message.recipients = self.recipients(&message, &created, homes)?;
         }
@@ -351,7 +356,7 @@ impl Reader<'_> {
             .collect::<Result<_, _>>()?;
         let mut recipients = Vec::with_capacity(created.recipients.len());
         for name in &created.recipients {
-            let mut said =
+            let mut named_homes =
                 created.homes_of(name).map(|home| self.lives_now(name, home)).collect::<Result<Vec<_>, _>>()?;
             let lives: &mut Vec<String> = match homes.entry(name.clone()) {
                 Entry::Occupied(known) => known.into_mut(),
@@ -361,15 +366,16 @@ impl Reader<'_> {
                     unknown.insert(lives)
                 }
             };
-            if said.is_empty() {
+            if named_homes.is_empty() {
                 // The message carries only the name.
                 let meant = self.homes_at(name, message.claimed_at)?;
-                said = lives.iter().filter(|home| meant.contains(home)).cloned().collect();
+                named_homes = lives.iter().filter(|home| meant.contains(home)).cloned().collect();
             }
-            said.sort_unstable_by_key(|home| (home != self.home, home.clone()));
-            said.dedup();
-            let places = if said.is_empty() { vec![None] } else { said.into_iter().map(Some).collect() };
-            for home in places {
+            named_homes.sort_unstable_by_key(|home| (home != self.home, home.clone()));
+            named_homes.dedup();
+            let recipient_homes =
+                if named_homes.is_empty() { vec![None] } else { named_homes.into_iter().map(Some).collect() };
+            for home in recipient_homes {
                 let here = receipts
                     .iter()
                     .filter(|(agent, receipt)| agent == name && (home.is_none() || receipt.home == home));
@@ -405,19 +411,6 @@ impl Reader<'_> {
 /// Cache of the homes of each name, for one answer.
 type Homes = HashMap<String, Vec<String>>;
 
-fn audiences(message: &MessageCreate) -> Vec<Tag> {
-    let mut audiences: Vec<Tag> = message.refs.iter().filter(|tag| tag.kind == "mention").cloned().collect();
-    for scope in message.scopes.iter().filter(|tag| tag.kind == "group") {
-        let kind = if scope.value == "everyone" { "broadcast" } else { "group" };
-        audiences.push(Tag::new(kind, &scope.value));
-    }
-    // Go Thrum writes broadcasts without any tag; they only list the recipients that it knew.
-    if audiences.is_empty() {
-        audiences.push(Tag::new("broadcast", "everyone"));
-    }
-    audiences
-}
-
 fn read_body(kind: &str, body: &str) -> Result<Payload, StoreError> {
     Payload::read(kind, body).map_err(|error| unreadable(&error.to_string()))
 }
@@ -443,13 +436,13 @@ fn in_mailbox(owner: i64, state: &str) -> String {
 }
 
 /// A row whose bodies are not parsed yet.
-struct Found {
+struct UnparsedMessage {
     message: Message,
     created: String,
     edited: Option<String>,
 }
 
-fn read_message(row: &Row<'_>) -> rusqlite::Result<Found> {
+fn read_message(row: &Row<'_>) -> rusqlite::Result<UnparsedMessage> {
     let stamp = |nanos: Option<i64>| nanos.map(Timestamp::from_nanos);
     let message = Message {
         message_id: row.get(0)?,
@@ -475,5 +468,5 @@ fn read_message(row: &Row<'_>) -> rusqlite::Result<Found> {
         sequence: row.get(13)?,
         whole: None,
     };
-    Ok(Found { message, created: row.get(11)?, edited: row.get(12)? })
+    Ok(UnparsedMessage { message, created: row.get(11)?, edited: row.get(12)? })
 }

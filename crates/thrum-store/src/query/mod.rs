@@ -23,6 +23,6 @@ pub use log::Totals;
 pub use messages::{Listing, Message, Recipient};
 pub use parked::{Parked, ParkedEvent};
 pub use presence::{Presence, ProgramSession};
-pub use purges::PurgeSaid;
+pub use purges::PurgeRecord;
 pub use roles::Role;
 pub use sessions::{Liveness, Session, SessionFilter};

@@ -2,7 +2,7 @@
 
 use thrum_core::{Timestamp, limits};
 
-use crate::{Reader, StoreError, fold};
+use crate::{Reader, StoreError, parked_kind::ParkedKind};
 
 /// Events from one peer that have no effect for one reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,14 +44,15 @@ impl Reader<'_> {
     /// SQLite's.
     pub fn parked(&self) -> Result<(Vec<Parked>, bool), StoreError> {
         let mut groups = self.conn.prepare_cached(
-            "SELECT e.received_from, p.reason, count(*), p.reason NOT LIKE ?1 AND p.reason <> ?2, max(e.sequence)
-             FROM parked p CROSS JOIN events e USING (event_id, signer) GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT ?3",
+            "SELECT e.received_from, p.reason, count(*), p.kind NOT IN (?1, ?2), max(e.sequence)
+             FROM parked p CROSS JOIN events e USING (event_id, signer) GROUP BY 1, 2, p.kind ORDER BY 3 DESC, 1, 2 LIMIT ?3",
         )?;
         let mut last = self.conn.prepare_cached(
             "SELECT e.event_id, e.origin_daemon, e.type, e.at, p.target, p.due
              FROM events e JOIN parked p ON p.event_id = e.event_id AND p.signer = e.signer WHERE e.sequence = ?1",
         )?;
-        let mut rows = groups.query((super::log::NOT_ALLOWED, fold::MAY_BE_PURGED, limits::MAX_PARKED_GROUPS + 1))?;
+        let (not_allowed, may_be_purged) = (ParkedKind::NotAllowed, ParkedKind::MessageMayBePurged);
+        let mut rows = groups.query((not_allowed, may_be_purged, limits::MAX_PARKED_GROUPS + 1))?;
         let mut found = Vec::new();
         while let Some(row) = rows.next()? {
             if found.len() == limits::MAX_PARKED_GROUPS {

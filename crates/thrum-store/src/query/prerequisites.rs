@@ -22,10 +22,11 @@ struct Cleanup {
 
 /// Results cached for one page, so that each is looked up once.
 #[derive(Default)]
-struct Known {
+struct LookupCache {
+    /// By agent.
     cleanups: BTreeMap<String, Vec<Cleanup>>,
-    /// By type and target: the sequence of the first row that the peer can apply.
-    standing: BTreeMap<(&'static str, String), Option<u64>>,
+    /// By type and target: the sequence of the first creation that the peer can apply.
+    creations: BTreeMap<(&'static str, String), Option<u64>>,
 }
 
 /// Decides from a row alone whether a peer can apply it.
@@ -39,8 +40,8 @@ impl Reader<'_> {
     /// SQLite's.
     pub fn prerequisites(&self, rows: &[Row], fits: Fits<'_>) -> Result<Vec<Prerequisites>, StoreError> {
         let cutoff = cutoff::highest(self.conn)?;
-        let mut known = Known::default();
-        rows.iter().map(|row| self.prerequisites_of(row, cutoff, fits, &mut known)).collect()
+        let mut cache = LookupCache::default();
+        rows.iter().map(|row| self.prerequisites_of(row, cutoff, fits, &mut cache)).collect()
     }
 
     fn prerequisites_of(
@@ -48,39 +49,28 @@ impl Reader<'_> {
         row: &Row,
         cutoff: Timestamp,
         fits: Fits<'_>,
-        known: &mut Known,
+        cache: &mut LookupCache,
     ) -> Result<Prerequisites, StoreError> {
         let mut prerequisites = Prerequisites::default();
-        match Payload::read(&row.kind, &row.body) {
-            Ok(Payload::MessageCreate(body)) => {
-                let at = self.instant(row)?;
-                prerequisites.hidden = at < cutoff || self.is_cleaned_up(row, at, &body.agent_id, known)?;
+        let Ok(payload) = Payload::read(&row.kind, &row.body) else { return Ok(prerequisites) };
+        if EventType::waits_for_message(&row.kind) {
+            let message_id = payload.target().unwrap_or_default();
+            prerequisites.message_missing =
+                !self.is_created_before(row.sequence, "message.create", message_id, cutoff, fits, cache)?;
+        }
+        // A clean-up hides what its origin wrote about the agent before, except other clean-ups.
+        let agent_id = payload.legacy_author().filter(|_| !matches!(payload, Payload::AgentCleanup(_)));
+        if let Some(agent_id) = agent_id {
+            let at = self.instant(row)?;
+            let is_purged = matches!(payload, Payload::MessageCreate(_)) && at < cutoff;
+            prerequisites.hidden = is_purged || self.is_cleaned_up(row, at, agent_id, cache)?;
+        }
+        if let Payload::AgentUpdate(body) = &payload {
+            for context in &body.work_contexts {
+                let session_id = &context.session_id;
+                prerequisites.session_missing |=
+                    !self.is_created_before(row.sequence, "agent.session.start", session_id, cutoff, fits, cache)?;
             }
-            Ok(Payload::AgentRegister(body)) => {
-                prerequisites.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?
-            }
-            Ok(Payload::SessionStart(body)) => {
-                prerequisites.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?
-            }
-            Ok(Payload::AgentUpdate(body)) => {
-                prerequisites.hidden = self.is_cleaned_up(row, self.instant(row)?, &body.agent_id, known)?;
-                for context in &body.work_contexts {
-                    prerequisites.session_missing |= !self.stands_before(
-                        row.sequence,
-                        "agent.session.start",
-                        &context.session_id,
-                        cutoff,
-                        fits,
-                        known,
-                    )?;
-                }
-            }
-            Ok(payload) if EventType::waits_for_message(&row.kind) => {
-                let message_id = payload.target().unwrap_or_default();
-                prerequisites.message_missing =
-                    !self.stands_before(row.sequence, "message.create", message_id, cutoff, fits, known)?;
-            }
-            _ => {}
         }
         Ok(prerequisites)
     }
@@ -93,44 +83,51 @@ impl Reader<'_> {
     }
 
     /// Returns `true` if a clean-up hides the row. As in the fold, only a clean-up by the row's own origin counts.
-    fn is_cleaned_up(&self, row: &Row, at: Timestamp, agent_id: &str, known: &mut Known) -> Result<bool, StoreError> {
+    fn is_cleaned_up(
+        &self,
+        row: &Row,
+        at: Timestamp,
+        agent_id: &str,
+        cache: &mut LookupCache,
+    ) -> Result<bool, StoreError> {
         let rank = (at, row.id.as_str());
         Ok(self
-            .cleanups(agent_id, known)?
+            .cleanups(agent_id, cache)?
             .iter()
             .any(|cleanup| cleanup.home == row.origin && rank < (cleanup.at, &cleanup.event_id)))
     }
 
-    /// Returns `true` if a peer that applies rows in order can have applied a row of this type and target before
+    /// Returns `true` if a peer that applies rows in order can have applied a creation, of this type and target, before
     /// `sequence`.
-    fn stands_before(
+    fn is_created_before(
         &self,
         sequence: u64,
         kind: &'static str,
         target: &str,
         cutoff: Timestamp,
         fits: Fits<'_>,
-        known: &mut Known,
+        cache: &mut LookupCache,
     ) -> Result<bool, StoreError> {
         let key = (kind, target.to_owned());
-        let first = match known.standing.get(&key) {
+        let first = match cache.creations.get(&key) {
             Some(first) => *first,
             None => {
-                let first = self.first_standing(kind, target, cutoff, fits, known)?;
-                known.standing.insert(key, first);
+                let first = self.first_creation(kind, target, cutoff, fits, cache)?;
+                cache.creations.insert(key, first);
                 first
             }
         };
         Ok(first.is_some_and(|first| first < sequence))
     }
 
-    fn first_standing(
+    /// Returns the sequence of the first creation, of this type and target, that the peer can apply.
+    fn first_creation(
         &self,
         kind: &str,
         target: &str,
         cutoff: Timestamp,
         fits: Fits<'_>,
-        known: &mut Known,
+        cache: &mut LookupCache,
     ) -> Result<Option<u64>, StoreError> {
         let mut statement = self.conn.prepare_cached(
             "SELECT sequence, event_id, type, origin_daemon, body, at FROM events WHERE target = ?1 AND type = ?2 ORDER BY sequence LIMIT ?3",
@@ -139,24 +136,21 @@ impl Reader<'_> {
         while let Some(found) = rows.next()? {
             let at = Timestamp::from_nanos(found.get(5)?);
             let row = read_row(found)?;
-            let agent_id = match Payload::read(&row.kind, &row.body) {
-                Ok(Payload::MessageCreate(body)) => body.agent_id,
-                Ok(Payload::SessionStart(body)) => body.agent_id,
-                // An unreadable event created nothing.
-                _ => continue,
-            };
+            // An unreadable event created nothing.
+            let Ok(payload) = Payload::read(&row.kind, &row.body) else { continue };
+            let Some(agent_id) = payload.legacy_author() else { continue };
             // A Go daemon that applies a clean-up deletes all messages and sessions of the agent that came before it,
             // no matter which daemon sent the clean-up.
-            let swept = self.cleanups(&agent_id, known)?.iter().any(|cleanup| cleanup.sequence > row.sequence);
-            if at >= cutoff && !swept && fits(&row) && !self.is_cleaned_up(&row, at, &agent_id, known)? {
+            let swept = self.cleanups(agent_id, cache)?.iter().any(|cleanup| cleanup.sequence > row.sequence);
+            if at >= cutoff && !swept && fits(&row) && !self.is_cleaned_up(&row, at, agent_id, cache)? {
                 return Ok(Some(row.sequence));
             }
         }
         Ok(None)
     }
 
-    fn cleanups<'k>(&self, agent_id: &str, known: &'k mut Known) -> Result<&'k [Cleanup], StoreError> {
-        if !known.cleanups.contains_key(agent_id) {
+    fn cleanups<'k>(&self, agent_id: &str, cache: &'k mut LookupCache) -> Result<&'k [Cleanup], StoreError> {
+        if !cache.cleanups.contains_key(agent_id) {
             let mut statement = self.conn.prepare_cached(
                 "SELECT c.home, c.at, c.event_id, e.sequence FROM cleanups c
                  JOIN events e ON e.event_id = c.event_id AND +e.origin_daemon = c.home WHERE c.agent_id = ?1",
@@ -170,8 +164,8 @@ impl Reader<'_> {
                 })
             };
             let found = statement.query_map([agent_id], read)?.collect::<Result<_, _>>()?;
-            known.cleanups.insert(agent_id.to_owned(), found);
+            cache.cleanups.insert(agent_id.to_owned(), found);
         }
-        Ok(known.cleanups.get(agent_id).map_or(&[], Vec::as_slice))
+        Ok(cache.cleanups.get(agent_id).map_or(&[], Vec::as_slice))
     }
 }

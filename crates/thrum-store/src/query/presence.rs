@@ -40,7 +40,7 @@ pub struct ProgramSession {
 fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Presence> {
     let state: String = row.get(first)?;
     Ok(Presence {
-        state: PresenceState::named(&state),
+        state: PresenceState::by_name(&state),
         wakeable: row.get(first + 1)?,
         since: Timestamp::from_nanos(row.get(first + 2)?),
         person_at: Timestamp::from_nanos(row.get(first + 3)?),
@@ -88,7 +88,7 @@ impl Reader<'_> {
             Ok(ProgramSession {
                 session: row.get(0)?,
                 agent_id: row.get(1)?,
-                state: PresenceState::named(&state).unwrap_or(PresenceState::Idle),
+                state: PresenceState::by_name(&state).unwrap_or(PresenceState::Idle),
                 since: Timestamp::from_nanos(row.get(3)?),
                 program: program.zip(begun),
             })

@@ -2,11 +2,11 @@
 
 use thrum_core::{Payload, Timestamp, key, limits};
 
-use crate::{Reader, StoreError, cutoff};
+use crate::{Reader, StoreError, cutoff, parked_kind::ParkedKind};
 
 /// A purge in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PurgeSaid {
+pub struct PurgeRecord {
     /// The daemon that executed the purge, as stated in the event.
     pub by: String,
     /// Whether the purge is signed. If not, it removes only events by `by`.
@@ -18,7 +18,7 @@ pub struct PurgeSaid {
     /// Older events are removed; never later than `at`.
     pub cutoff: Timestamp,
     /// Number of listed messages, sessions and events, which claim a later time.
-    pub named: usize,
+    pub listed: usize,
     /// Whether the purge lies in the future and is parked until then.
     pub waits: bool,
     /// Whether it lies so far in the future that nothing waits for it.
@@ -39,29 +39,30 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn purges(&self) -> Result<Vec<PurgeSaid>, StoreError> {
+    pub fn purges(&self) -> Result<Vec<PurgeRecord>, StoreError> {
         let mut statement = self.conn.prepare_cached(
-            "SELECT e.origin_daemon, e.received_from, e.at, e.body, p.reason
+            "SELECT e.origin_daemon, e.received_from, e.at, e.body, p.kind = ?2
              FROM events e LEFT JOIN parked p ON p.event_id = e.event_id AND p.signer = e.signer AND p.due IS NOT NULL
              WHERE e.type = 'purge.executed' ORDER BY e.sequence DESC LIMIT ?1",
         )?;
-        let mut rows = statement.query([limits::LISTED_PURGES])?;
+        let mut rows = statement.query((limits::LISTED_PURGES, ParkedKind::PurgeFarAhead))?;
         let mut purges = Vec::new();
         while let Some(row) = rows.next()? {
-            let (at, body) = (Timestamp::from_nanos(row.get(2)?), row.get::<_, String>(3)?);
-            let Ok(Payload::PurgeExecuted(said)) = Payload::read("purge.executed", &body) else { continue };
-            let Some(cutoff) = Timestamp::parse(&said.cutoff) else { continue };
-            let waits: Option<String> = row.get(4)?;
+            let (at, text) = (Timestamp::from_nanos(row.get(2)?), row.get::<_, String>(3)?);
+            let Ok(Payload::PurgeExecuted(body)) = Payload::read("purge.executed", &text) else { continue };
+            let Some(cutoff) = Timestamp::parse(&body.cutoff) else { continue };
+            // NULL if the purge is not parked.
+            let far_ahead: Option<bool> = row.get(4)?;
             let by: String = row.get(0)?;
-            purges.push(PurgeSaid {
+            purges.push(PurgeRecord {
                 signed: key::is_signed_origin(&by),
                 by,
                 via: row.get(1)?,
                 at,
                 cutoff: cutoff.min(at),
-                named: said.ahead.len(),
-                far_ahead: waits.as_deref() == Some(cutoff::FAR_AHEAD),
-                waits: waits.is_some(),
+                listed: body.ahead.len(),
+                far_ahead: far_ahead == Some(true),
+                waits: far_ahead.is_some(),
             });
         }
         Ok(purges)

@@ -160,10 +160,10 @@ impl Reader<'_> {
 /// SQL that selects a session with its context and last sign of life: for agents whose home is ?1 as seen here, for
 /// others as they reported it.
 fn select() -> String {
-    let (ended, said) = (shown_sql("s.home", "s.ended_at"), shown_sql("c.home", "c.at"));
+    let (ended, updated) = (shown_sql("s.home", "s.ended_at"), shown_sql("c.home", "c.at"));
     format!(
         "SELECT s.session_id, s.agent_id, s.home, s.shown_at, {ended}, s.end_reason,
-            coalesce({ended}, max(s.shown_at, coalesce({said}, 0), coalesce(p.last_seen_at, 0), coalesce({}, 0))), c.context, s.started_at
+            coalesce({ended}, max(s.shown_at, coalesce({updated}, 0), coalesce(p.last_seen_at, 0), coalesce({}, 0))), c.context, s.started_at
         FROM sessions s LEFT JOIN presence p ON p.agent_id = s.agent_id AND s.home = ?1
         LEFT JOIN contexts c ON c.session_id = s.session_id AND c.agent_id = s.agent_id AND c.home = s.home",
         written_by("s")

@@ -126,7 +126,7 @@ impl Reader<'_> {
     ///
     /// # Errors
     /// SQLite's.
-    pub fn named(
+    pub fn requested(
         &self,
         LogOf { origin, log }: &LogOf,
         wanted: &Wanted,

@@ -36,7 +36,7 @@ impl Pages {
     }
 
     /// Opens a file with the page size from its header. Returns `None` if that is the usual one or is invalid.
-    pub(super) fn as_told(path: &Path) -> Option<Self> {
+    pub(super) fn of_header_size(path: &Path) -> Option<Self> {
         let mut head = [0; HEAD];
         File::open(path).ok()?.read_exact_at(&mut head, 0).ok()?;
         let size = match u16::from_be_bytes([head[16], head[17]]) {
@@ -44,8 +44,9 @@ impl Pages {
             bytes => usize::from(bytes),
         };
         let usable = size.checked_sub(usize::from(head[20])).filter(|usable| *usable >= 480)?;
-        let can_be = head.starts_with(b"SQLite format 3\0") && (512..=65536).contains(&size) && size.is_power_of_two();
-        (can_be && (size, usable) != (USUAL_PAGE, USUAL_PAGE)).then(|| Self::of(path, size, usable).ok())?
+        let is_valid =
+            head.starts_with(b"SQLite format 3\0") && (512..=65536).contains(&size) && size.is_power_of_two();
+        (is_valid && (size, usable) != (USUAL_PAGE, USUAL_PAGE)).then(|| Self::of(path, size, usable).ok())?
     }
 
     fn of(path: &Path, size: usize, usable: usize) -> io::Result<Self> {
@@ -143,8 +144,8 @@ impl Pages {
         let head = if let Kind::Entries { head } = kind { head } else { 8 };
         let number = |at: usize| Some(usize::from(u16::from_be_bytes([*page.get(at)?, *page.get(at + 1)?])));
         let count = number(base + 3).unwrap_or(0).min(self.usable / 4);
-        let places = (0..count).filter_map(|n| number(base + head + 2 * n));
-        places.filter_map(|at| self.cell(page, at, kind)).collect()
+        let offsets = (0..count).filter_map(|n| number(base + head + 2 * n));
+        offsets.filter_map(|at| self.cell(page, at, kind)).collect()
     }
 
     fn cell(&self, page: &[u8], at: usize, kind: Kind) -> Option<Cell> {

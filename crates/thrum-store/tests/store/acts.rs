@@ -59,7 +59,7 @@ fn mail_to_oneself_is_stored_and_already_read() {
 }
 
 #[test]
-fn recipients_that_nobody_knows_are_all_listed_and_nothing_is_sent() {
+fn an_error_lists_all_unknown_recipients_and_nothing_is_sent() {
     let mut node = team();
     let refused = refusal(node.store.write(|tx| tx.send(send("ann", &["bne", "ben", "@ghost"], "x"))));
     assert_eq!(refused.kind, ErrorKind::NotFound);
@@ -69,7 +69,7 @@ fn recipients_that_nobody_knows_are_all_listed_and_nothing_is_sent() {
 }
 
 #[test]
-fn content_has_bounds() {
+fn the_content_of_a_message_is_bounded() {
     let mut node = team();
     let exact = "x".repeat(limits::MAX_CONTENT_BYTES);
     assert_eq!(refusal(node.store.write(|tx| tx.send(send("ann", &["ben"], "")))).kind, ErrorKind::Invalid);
@@ -86,7 +86,7 @@ fn content_has_bounds() {
 }
 
 #[test]
-fn an_agent_acts_only_where_it_lives() {
+fn an_agent_acts_only_at_its_home() {
     let mut node = team();
     let mut far = Node::new(2);
     far.register("dee", "coder");
@@ -104,11 +104,11 @@ fn an_agent_acts_only_where_it_lives() {
     }
     let unknown = refusal(node.store.write(|tx| tx.send(send("nobody", &["ann"], "x"))));
     assert_eq!((unknown.kind, unknown.hint.is_some()), (ErrorKind::NotFound, true));
-    assert!(node.store.write(|tx| tx.send(send("ann", &["dee"], "to her"))).is_ok(), "but mail reaches her");
+    assert!(node.store.write(|tx| tx.send(send("ann", &["dee"], "to her"))).is_ok(), "but mail reaches it");
 }
 
 #[test]
-fn one_name_on_two_machines_is_two_mailboxes() {
+fn agents_of_one_name_on_two_machines_have_separate_mailboxes() {
     let (mut here, mut there) = (team(), Node::new(2));
     there.register("ann", "coder");
     there.pull(&here, 0);
@@ -164,7 +164,7 @@ fn only_the_author_edits_and_deletes() {
 }
 
 #[test]
-fn reading_marks_each_message_of_ones_own_once() {
+fn marking_as_read_marks_each_message_of_the_agent_once() {
     let mut node = team();
     let sent = node.send("ann", &["ben"], "x");
     let ids = [sent.message_id.clone(), sent.message_id.clone()];
@@ -197,7 +197,7 @@ fn an_answer_goes_to_the_author_and_joins_the_thread() {
 }
 
 #[test]
-fn a_repeated_request_with_its_key_is_one_message() {
+fn a_repeated_request_with_the_same_key_sends_one_message() {
     let mut node = team();
     let keyed = |content: &str| Send { idempotency_key: Some("k1".into()), ..send("ann", &["ben"], content) };
     let first = node.store.write(|tx| tx.send(keyed("x"))).expect("sends");
@@ -213,7 +213,7 @@ fn a_repeated_request_with_its_key_is_one_message() {
 }
 
 #[test]
-fn idempotency_keys_are_kept_up_to_a_number_and_the_oldest_go() {
+fn idempotency_keys_are_bounded_and_the_oldest_are_dropped() {
     let mut node = team();
     let keyed = |n: i64| Send { idempotency_key: Some(n.to_string()), ..send("ann", &["ben"], "x") };
     let first = node.store.write(|tx| tx.send(keyed(1))).expect("sends").message_id;
@@ -245,7 +245,7 @@ fn idempotency_keys_are_kept_up_to_a_number_and_the_oldest_go() {
 }
 
 #[test]
-fn registration_has_rules() {
+fn an_invalid_registration_is_refused() {
     let mut node = team();
     let register = |name: &str, role: &str, module: &str, force| Register {
         name: name.into(),
@@ -279,7 +279,7 @@ fn registration_has_rules() {
 }
 
 #[test]
-fn a_session_says_what_is_going_on_until_it_ends() {
+fn a_session_shows_its_work_until_it_ends() {
     let mut node = team();
     let (first, _) = node.store.write(|tx| tx.start_session("ann", Heartbeat::default())).expect("starts");
     node.store.write(|tx| tx.set_intent(&first, "fix the parser")).expect("sets");
@@ -317,7 +317,7 @@ fn a_deleted_agent_can_come_back_and_its_mail_stays() {
 }
 
 #[test]
-fn counts_are_exact_beyond_the_page() {
+fn counts_include_messages_beyond_the_page() {
     let mut node = team();
     for n in 0..25 {
         node.send("ann", &["ben"], &format!("{n}"));
@@ -342,7 +342,7 @@ fn counts_are_exact_beyond_the_page() {
 }
 
 #[test]
-fn a_clock_that_is_far_ahead_elsewhere_does_not_become_ours() {
+fn a_remote_clock_far_ahead_does_not_advance_ours() {
     let mut node = team();
     let year_2200 = 174 * 365 * 86_400;
     let message = crate::kit::foreign(
@@ -360,7 +360,7 @@ fn a_clock_that_is_far_ahead_elsewhere_does_not_become_ours() {
 }
 
 #[test]
-fn what_another_machine_calls_its_agents_keeps_nobody_here_from_working() {
+fn names_of_remote_agents_do_not_restrict_local_ones() {
     let (mut node, mut far) = (team(), Node::new(2));
     far.register("tester", "robot");
     node.pull(&far, 0);
@@ -372,7 +372,7 @@ fn what_another_machine_calls_its_agents_keeps_nobody_here_from_working() {
 }
 
 #[test]
-fn a_broadcast_to_more_agents_than_an_event_can_name_still_reaches_them() {
+fn a_broadcast_reaches_more_agents_than_an_event_can_list() {
     let (mut node, mut far) = (team(), Node::new(2));
     let register = |n: usize| {
         crate::kit::foreign(
@@ -389,7 +389,7 @@ fn a_broadcast_to_more_agents_than_an_event_can_name_still_reaches_them() {
     assert!(read > 0);
     let sent = node.send("ann", &["@everyone"], "to all");
     assert_eq!(sent.recipients.len(), limits::MAX_AUDIENCE, "as many as there is room for");
-    assert!(!sent.recipients.contains(&"zoe".to_owned()), "the names before hers took all of it");
+    assert!(!sent.recipients.contains(&"zoe".to_owned()), "the names before it fill the list");
     far.pull(&node, 0);
     assert!(far.store.reader().has_unread(&far.mailbox("zoe")).expect("reads"));
     assert_eq!(node.inbox("cy").len(), 1);
@@ -397,7 +397,7 @@ fn a_broadcast_to_more_agents_than_an_event_can_name_still_reaches_them() {
 }
 
 #[test]
-fn a_name_that_is_an_agent_and_elsewhere_a_role_reaches_both_and_says_so() {
+fn a_name_of_both_an_agent_and_a_role_reaches_both_with_a_warning() {
     let (mut here, mut there) = (team(), Node::new(2));
     there.register("tester", "coder");
     here.pull(&there, 0);
@@ -413,7 +413,7 @@ fn a_name_that_is_an_agent_and_elsewhere_a_role_reaches_both_and_says_so() {
 /// What a Go daemon does with the contexts of one session: it keeps the one with the later `git_updated_at`, compared
 /// as text.
 #[test]
-fn every_change_of_a_context_replaces_the_one_before_at_a_go_daemon_and_git_was_asked_when_it_was() {
+fn every_context_change_supersedes_the_last_one_at_a_go_daemon_and_keeps_the_git_time() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     let (session, _) = node.store.write(|tx| tx.start_session("ann", Heartbeat::default())).expect("starts");

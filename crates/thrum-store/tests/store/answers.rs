@@ -20,7 +20,7 @@ fn answered(node: &mut Node, from: &str, parent: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn an_answer_goes_to_the_author_and_the_others_addressed() {
+fn an_answer_goes_to_the_author_and_the_other_addressees() {
     let mut node = team();
     node.register("dee", "writer");
     assert_eq!(answered(&mut node, "ben", &["ben", "dee", "tester"]), ["ann", "dee", "cy"]);
@@ -42,7 +42,7 @@ fn an_answer_to_oneself_does_not_become_a_broadcast() {
 }
 
 #[test]
-fn who_answers_has_read_the_parent_and_both_or_neither_is_stored() {
+fn an_answer_and_the_receipt_of_its_parent_are_stored_together_or_not_at_all() {
     let mut node = team();
     let parent = node.send("ann", &["ben"], "question").message_id;
     let too_long = Send { content: "x".repeat(limits::MAX_CONTENT_BYTES + 1), ..answer("ben", &parent) };
@@ -58,7 +58,7 @@ fn who_answers_has_read_the_parent_and_both_or_neither_is_stored() {
 }
 
 #[test]
-fn an_answer_leaves_out_who_is_gone_and_fails_when_nobody_is_left() {
+fn an_answer_omits_deleted_recipients_and_fails_if_none_remains() {
     let mut node = team();
     let parent = node.send("ann", &["ben", "cy"], "question").message_id;
     node.store.write(|tx| tx.delete_agent("cy", None)).expect("deletes");
@@ -84,7 +84,7 @@ fn an_answer_to_a_namesake_elsewhere_reaches_it() {
 }
 
 #[test]
-fn a_scope_that_addresses_is_a_mention_and_any_other_is_passed_through() {
+fn a_group_scope_addresses_the_group_and_other_scopes_are_stored_unchanged() {
     let mut node = team();
     let tagged = |kind: &str, value: &str| Send { scopes: vec![Tag::new(kind, value)], ..send("ann", &["cy"], "x") };
     let sent = node.store.write(|tx| tx.send(tagged("group", "tester"))).expect("sends");
@@ -102,7 +102,7 @@ fn a_scope_that_addresses_is_a_mention_and_any_other_is_passed_through() {
 
 /// Go Thrum keeps groups of its own, and lists their members in each message.
 #[test]
-fn an_answer_to_a_group_of_go_thrum_goes_to_the_members_that_it_noted() {
+fn an_answer_to_a_group_of_go_thrum_goes_to_the_recipients_listed_in_the_message() {
     let mut node = team();
     let go = foreign(
         "evt_1",
@@ -170,7 +170,7 @@ fn a_message_to_a_group_of_go_thrum_goes_to_its_members() {
 
 /// An answer by Go repeats the mentions of its parent, which usually include its author.
 #[test]
-fn an_answer_of_go_thrum_that_mentions_its_author_is_no_mail_to_the_author() {
+fn an_answer_of_go_thrum_that_mentions_its_author_is_not_delivered_to_the_author() {
     let mut node = team();
     let mention = |name: &str| json!({"type": "mention", "value": name});
     let message = |id: &str, recipients: serde_json::Value| {

@@ -59,7 +59,7 @@ fn mail(n: usize) -> Event {
 }
 
 #[test]
-fn registrations_with_ever_earlier_times_and_other_roles_fill_a_mailbox_once() {
+fn registrations_in_descending_order_of_time_fill_a_mailbox_once() {
     let mut node = home();
     node.apply(&(0..EVENTS).map(mail).collect::<Vec<_>>());
     let batch: Vec<Event> = (0..EVENTS).map(|n| signed(n, 99 - seconds(n), &[])).collect();
@@ -67,7 +67,7 @@ fn registrations_with_ever_earlier_times_and_other_roles_fill_a_mailbox_once() {
 }
 
 #[test]
-fn clean_ups_with_ever_later_times_fold_the_registrations_once() {
+fn clean_ups_in_ascending_order_of_time_fold_the_registrations_once() {
     let mut node = Node::new(1);
     node.apply(&(0..EVENTS).map(|n| register(n, 2 * seconds(n))).collect::<Vec<_>>());
     let mut batch: Vec<Event> = (0..EVENTS)
@@ -78,7 +78,7 @@ fn clean_ups_with_ever_later_times_fold_the_registrations_once() {
 }
 
 #[test]
-fn clean_ups_fold_a_session_that_began_many_times_once() {
+fn clean_ups_fold_a_session_with_many_starts_once() {
     let mut node = Node::new(1);
     let start = |n| at(n, 2 * seconds(n), "agent.session.start", json!({"session_id": "ses_1", "agent_id": "ann"}));
     node.apply(&(0..EVENTS).map(start).collect::<Vec<_>>());
@@ -89,7 +89,7 @@ fn clean_ups_fold_a_session_that_began_many_times_once() {
 }
 
 #[test]
-fn creations_of_one_message_with_ever_earlier_times_leave_its_receipts_alone() {
+fn creations_of_a_message_in_descending_order_of_time_do_not_touch_its_receipts() {
     let mut node = Node::new(1);
     let create = |n: usize| {
         at(n, 100 - seconds(n), "message.create", json!({"message_id": "msg_0", "agent_id": "cy", "scopes": []}))
@@ -107,7 +107,7 @@ fn creations_of_one_message_with_ever_earlier_times_leave_its_receipts_alone() {
 }
 
 #[test]
-fn claims_of_a_former_home_that_come_one_by_one_fill_a_mailbox_once() {
+fn declarations_of_a_former_home_in_separate_events_fill_a_mailbox_once() {
     let mut node = home();
     let mut past = vec![register(0, 50), signed(EVENTS, 60, &[])];
     past.extend((0..EVENTS).map(mail));
@@ -118,7 +118,7 @@ fn claims_of_a_former_home_that_come_one_by_one_fill_a_mailbox_once() {
 
 /// P6: events about a message move behind it once, and are served once more, however many earlier creations arrive.
 #[test]
-fn p6_what_is_about_a_message_does_not_move_for_every_creation_that_comes() {
+fn p6_events_about_a_message_do_not_move_for_every_later_creation() {
     let mut node = Node::new(9);
     node.world.set(kit::START + 3_600_000_000_000);
     let creation = |n: i64| {

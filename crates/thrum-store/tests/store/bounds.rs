@@ -35,7 +35,7 @@ fn update(n: usize, bytes: usize) -> Event {
 }
 
 #[test]
-fn what_is_too_long_is_kept_and_relayed_whole_and_shown_cut() {
+fn overlong_fields_are_stored_and_relayed_whole_and_shown_cut() {
     let served = [register(0, MIB), begin(0), update(0, 3 * MIB)];
     let mut node = Node::new(1);
     assert_eq!(node.apply(&served).applied, 3);
@@ -68,7 +68,7 @@ fn what_is_too_long_is_kept_and_relayed_whole_and_shown_cut() {
 }
 
 #[test]
-fn a_role_that_is_cut_is_still_addressed_by_its_whole_name() {
+fn a_role_that_was_cut_is_still_addressed_by_its_full_name() {
     let mut node = Node::new(1);
     let role = "r".repeat(200);
     let agent = json!({"agent_id": "ann", "role": role, "module": "m"});
@@ -83,7 +83,7 @@ fn a_role_that_is_cut_is_still_addressed_by_its_whole_name() {
 }
 
 #[test]
-fn our_own_door_refuses_what_is_longer_than_the_table() {
+fn our_own_events_are_refused_if_they_exceed_the_bounds() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     let refused = |outcome: Result<(), StoreError>| match outcome {

@@ -42,7 +42,7 @@ fn held(node: &Node) -> Vec<String> {
 }
 
 #[test]
-fn what_another_holds_is_claimed_all_the_same_and_the_holder_is_named() {
+fn a_claim_of_a_claimed_file_succeeds_and_names_the_holder() {
     let mut node = node();
     assert_eq!(claim(&mut node, "ann", paths(["./src//", "a.rs"])), []);
     let others = claim(&mut node, "bob", paths(["src/login.rs", "b.rs"]));
@@ -81,7 +81,7 @@ fn a_claim_ends_by_time_by_release_and_with_the_session() {
 }
 
 #[test]
-fn claims_come_from_other_daemons_in_any_order_and_go_with_a_clean_up() {
+fn claims_of_other_daemons_arrive_in_any_order_and_end_with_a_clean_up() {
     let mut node = node();
     let end = Timestamp::from_nanos(kit::START).plus(Duration::from_secs(5000)).to_string();
     let claimed =
@@ -97,7 +97,7 @@ fn claims_come_from_other_daemons_in_any_order_and_go_with_a_clean_up() {
 
 /// A claim ends after the requested time, whatever its daemon's clock shows, and after a day at the latest.
 #[test]
-fn a_clock_that_is_ahead_makes_no_claim_longer() {
+fn a_clock_that_is_ahead_extends_no_claim() {
     let mut node = node();
     let at = |seconds: u64| Timestamp::from_nanos(kit::START).plus(Duration::from_secs(seconds)).to_string();
     let year = 365 * 24 * 3600;
@@ -115,7 +115,7 @@ fn a_clock_that_is_ahead_makes_no_claim_longer() {
 }
 
 #[test]
-fn what_is_out_of_bounds_is_refused() {
+fn claims_out_of_bounds_are_refused() {
     let mut node = node();
     let mut refused = |paths: Vec<String>, within: Duration| {
         let refused = node.store.write(move |tx| tx.claim("ann", &paths, within)).expect_err("is refused");

@@ -71,12 +71,12 @@ fn was_ahead() -> Node {
     }
     node.store.write(|tx| tx.mark_all_read("ann")).expect("reads");
     set(&node, right.plus(DAY));
-    let left = Some(node.store.left());
-    node.reopen(left)
+    let fingerprint = Some(node.store.fingerprint());
+    node.reopen(fingerprint)
 }
 
 #[test]
-fn mail_that_a_peer_dates_years_ahead_stands_where_it_came_and_is_no_news_for_ever() {
+fn mail_dated_years_ahead_is_ordered_by_arrival_and_does_not_stay_news() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     node.register("ben", "tester");
@@ -103,7 +103,7 @@ fn mail_that_a_peer_dates_years_ahead_stands_where_it_came_and_is_no_news_for_ev
 }
 
 #[test]
-fn arrival_changes_what_is_shown_and_not_what_the_events_come_to() {
+fn the_arrival_changes_the_shown_time_but_not_the_digest() {
     let (mut early, mut late) = (Node::new(1), Node::new(2));
     late.world.pass(THREE_YEARS);
     let edit = kit::foreign(
@@ -126,7 +126,7 @@ fn arrival_changes_what_is_shown_and_not_what_the_events_come_to() {
 /// The allowance for differing clocks also applies to events further ahead; otherwise an answer would stand before the
 /// message that it answers.
 #[test]
-fn what_is_ahead_by_a_little_more_than_is_allowed_stands_behind_what_is_ahead_by_that() {
+fn an_event_slightly_beyond_the_allowed_clock_difference_is_ordered_behind_one_within_it() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     let said = |id: &str, millis: u64| {
@@ -160,7 +160,7 @@ fn what_is_ahead_by_a_little_more_than_is_allowed_stands_behind_what_is_ahead_by
 }
 
 #[test]
-fn one_start_with_the_clock_years_ahead_dates_nothing_that_is_written_later() {
+fn a_start_with_the_clock_years_ahead_does_not_affect_later_events() {
     let mut node = was_ahead();
     let sent = node.send("ben", &["ann"], "after");
     assert!(is_now(&node, sent.created_at), "{}", sent.created_at);
@@ -177,7 +177,7 @@ fn one_start_with_the_clock_years_ahead_dates_nothing_that_is_written_later() {
 }
 
 #[test]
-fn a_database_that_began_with_the_clock_ahead_is_set_right_by_the_first_write_after_it() {
+fn a_database_created_with_the_clock_ahead_is_corrected_by_the_first_write_afterwards() {
     let mut node = Node::new(1);
     let right = now(&node);
     set(&node, right.plus(THREE_YEARS));
@@ -194,7 +194,7 @@ fn a_database_that_began_with_the_clock_ahead_is_set_right_by_the_first_write_af
 }
 
 #[test]
-fn ids_are_made_once_although_the_clock_shows_the_same_time_twice() {
+fn ids_are_unique_although_the_clock_shows_the_same_time_twice() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     let (right, ahead) = (now(&node), now(&node).plus(THREE_YEARS));
@@ -211,7 +211,7 @@ fn ids_are_made_once_although_the_clock_shows_the_same_time_twice() {
 }
 
 #[test]
-fn what_takes_the_place_of_something_that_lies_ahead_counts() {
+fn an_event_that_replaces_one_that_lies_ahead_takes_effect() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     let right = now(&node);
@@ -265,7 +265,7 @@ fn what_takes_the_place_of_something_that_lies_ahead_counts() {
 }
 
 #[test]
-fn an_agent_that_is_gone_is_not_there_because_a_clock_was_ahead() {
+fn a_clock_that_was_ahead_does_not_make_an_absent_agent_present() {
     let (mut node, mut far) = (Node::new(1), Node::new(2));
     far.world.pass(THREE_YEARS);
     far.register("far", "coder");
@@ -296,7 +296,7 @@ fn an_agent_that_is_gone_is_not_there_because_a_clock_was_ahead() {
 }
 
 #[test]
-fn the_machine_whose_events_lie_ahead_is_named_with_how_far() {
+fn origins_whose_events_lie_ahead_are_listed_with_the_difference() {
     let mut node = was_ahead();
     node.apply(&[dated(1, 73 * 365 * DAY), dated(2, MINUTE)]);
     let ahead = node.store.reader().ahead(now(&node)).expect("reads");
@@ -306,14 +306,14 @@ fn the_machine_whose_events_lie_ahead_is_named_with_how_far() {
 }
 
 #[test]
-fn a_clock_that_is_not_set_stands_where_it_stood() {
+fn an_unset_clock_continues_from_the_latest_known_time() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     node.send("ann", &["ann"], "before");
     let right = now(&node);
     set(&node, Timestamp::from_nanos(20_000_000_000));
-    let left = Some(node.store.left());
-    node = node.reopen(left);
+    let fingerprint = Some(node.store.fingerprint());
+    node = node.reopen(fingerprint);
     node.apply(&[dated(1, HOUR)]);
     let sent = node.send("ann", &["ann"], "not set");
     assert!(sent.created_at > right && sent.created_at.since(right) < SECOND, "{}", sent.created_at);
@@ -334,7 +334,7 @@ fn a_clock_that_is_not_set_stands_where_it_stood() {
 }
 
 #[test]
-fn a_clock_that_is_put_back_by_minutes_leaves_the_order_as_it_was() {
+fn a_clock_set_back_by_minutes_does_not_change_the_order() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     node.world.pass(limits::CLOCK_OFF);
@@ -346,7 +346,7 @@ fn a_clock_that_is_put_back_by_minutes_leaves_the_order_as_it_was() {
 }
 
 #[test]
-fn a_purge_takes_what_came_before_its_cutoff_whatever_time_it_claims() {
+fn a_purge_removes_events_that_arrived_before_its_cutoff_whatever_time_they_claim() {
     let mut node = was_ahead();
     let mut far = Node::new(2);
     far.world.pass(4 * DAY);
@@ -369,15 +369,15 @@ fn a_purge_takes_what_came_before_its_cutoff_whatever_time_it_claims() {
     far.pull(&node, end - 1);
     node.pull(&far, 0);
     node.apply(&old);
-    assert_eq!(first_page(&node, "ann").len(), 2, "what nobody named, and what came after the cutoff");
+    assert_eq!(first_page(&node, "ann").len(), 2, "unlisted events, and events after the cutoff");
     assert_eq!(node.store.projection().expect("a digest"), far.store.projection().expect("a digest"));
-    assert_eq!(node.store.purge(cutoff).expect("purges").events, 0, "nothing is left to be named");
+    assert_eq!(node.store.purge(cutoff).expect("purges").events, 0, "no event is left to be listed");
     node.check();
     far.check();
 }
 
 #[test]
-fn a_purge_while_the_clock_was_ahead_does_not_keep_out_what_is_written_later() {
+fn a_purge_made_while_the_clock_was_ahead_does_not_discard_later_events() {
     let (mut node, mut far) = (Node::new(1), Node::new(2));
     node.register("ann", "coder");
     let right = now(&node);

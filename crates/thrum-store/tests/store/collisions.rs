@@ -50,7 +50,7 @@ fn found(node: &mut Node) -> Vec<String> {
     let reader = node.store.reader();
     let changed = reader.updated_since(0).expect("reads");
     let found = reader.collisions_of(&changed, now).expect("reads");
-    node.store.write(move |tx| tx.note_collisions(found)).expect("notes");
+    node.store.write(move |tx| tx.record_collisions(found)).expect("notes");
     told(node, None)
 }
 
@@ -69,7 +69,7 @@ fn later(node: &mut Node) -> Vec<String> {
 }
 
 #[test]
-fn whoever_lives_here_is_told_of_what_another_changed_within_a_minute() {
+fn agents_here_are_notified_of_collisions_within_a_minute() {
     let mut node = Node::new(1);
     works(&mut node, "ann", &[("a.rs", 100), ("b.rs", 100), ("c.rs", 100), ("own.rs", 100)], false);
     works(&mut node, "bob", &[("a.rs", 160), ("b.rs", 161)], false);
@@ -82,7 +82,7 @@ fn whoever_lives_here_is_told_of_what_another_changed_within_a_minute() {
 }
 
 #[test]
-fn a_pair_is_told_of_a_file_once_an_hour_and_each_agent_by_itself() {
+fn a_pair_of_agents_is_notified_of_a_file_once_an_hour() {
     let mut node = Node::new(1);
     works(&mut node, "ann", &[("a.rs", 500)], false);
     works(&mut node, "bob", &[("a.rs", 520)], false);
@@ -99,7 +99,7 @@ fn a_pair_is_told_of_a_file_once_an_hour_and_each_agent_by_itself() {
 }
 
 #[test]
-fn what_git_cannot_tell_apart_and_what_one_has_from_the_other_is_no_collision() {
+fn equal_commits_and_shared_worktrees_are_no_collision() {
     let mut node = Node::new(1);
     // Both have committed the same change, one of them by a merge.
     works(&mut node, "ann", &[("a.rs", 100)], true);
@@ -123,7 +123,7 @@ fn what_git_cannot_tell_apart_and_what_one_has_from_the_other_is_no_collision() 
 }
 
 #[test]
-fn what_was_changed_before_a_session_began_is_not_its_agents_doing() {
+fn changes_before_a_session_started_are_not_attributed_to_its_agent() {
     let mut node = Node::new(1);
     works(&mut node, "ann", &[("a.rs", 90), ("b.rs", 110)], false);
     node.world.pass(Duration::from_secs(100));
@@ -132,7 +132,7 @@ fn what_was_changed_before_a_session_began_is_not_its_agents_doing() {
 }
 
 #[test]
-fn a_file_that_is_changed_when_a_session_has_just_begun_may_have_an_earlier_time() {
+fn a_change_right_after_a_session_start_counts_despite_an_earlier_file_time() {
     let mut node = Node::new(1);
     works(&mut node, "ann", &[("a.rs", 99), ("b.rs", 100)], false);
     node.world.pass(Duration::from_secs(100) + limits::FILE_TIME_STEP / 2);

@@ -15,7 +15,7 @@ fn office() -> Node {
 }
 
 #[test]
-fn a_reader_that_never_moves_again_is_forgotten_for_others() {
+fn the_cursor_of_the_longest_idle_reader_is_dropped_first() {
     let mut node = office();
     for number in 0..=limits::MAX_CURSORS {
         node.world.pass(Duration::from_millis(1));
@@ -32,7 +32,7 @@ fn a_reader_that_never_moves_again_is_forgotten_for_others() {
 }
 
 #[test]
-fn news_cost_as_much_as_there_are_whatever_the_mailbox_holds() {
+fn the_cost_of_reading_news_depends_on_the_news_only() {
     let costs = [10, 1000].map(|mails| {
         let mut node = office();
         for number in 0..mails {

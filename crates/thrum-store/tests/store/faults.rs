@@ -12,7 +12,7 @@ fn open(path: &Path, node: &Node) -> Result<Store, StoreError> {
 }
 
 #[test]
-fn a_database_of_a_newer_version_is_refused_in_a_sentence_and_left_alone() {
+fn a_database_of_a_newer_version_is_refused_and_unchanged() {
     let node = Node::new(1);
     let path = node.dir.path().join("newer.db");
     drop(open(&path, &node).expect("opens"));
@@ -27,7 +27,7 @@ fn a_database_of_a_newer_version_is_refused_in_a_sentence_and_left_alone() {
 }
 
 #[test]
-fn a_damaged_or_strange_file_is_refused_and_left_alone() {
+fn a_damaged_or_foreign_file_is_refused_and_unchanged() {
     let node = Node::new(1);
     let (noise, strange) = (node.dir.path().join("noise.db"), node.dir.path().join("strange.db"));
     fs::write(&noise, "this is no database, but long enough to have a header ".repeat(50)).expect("writes");
@@ -43,37 +43,37 @@ fn a_damaged_or_strange_file_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_page_damaged_in_the_middle_is_an_error_and_no_empty_answer() {
+fn a_damaged_page_causes_an_error_instead_of_an_empty_answer() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     for n in 0..200 {
         node.send("ann", &["ann"], &format!("{n} {}", "x".repeat(2000)));
     }
     let path = node.path();
-    let left = node.store.left();
+    let fingerprint = node.store.fingerprint();
     let Node { store, key, world, dir: _dir } = node;
     drop(store);
     let mut bytes = fs::read(&path).expect("reads");
     let end = bytes.len();
     bytes[4096 * 8..end].fill(0xa5);
     fs::write(&path, bytes).expect("damages");
-    let outcome = Store::open(&path, OpenOptions::new(key, Some(left)), Box::new(world))
+    let outcome = Store::open(&path, OpenOptions::new(key, Some(fingerprint)), Box::new(world))
         .and_then(|store| store.reader().page(0, 10_000, usize::MAX).map(|page| page.rows.len()));
     assert!(matches!(outcome, Err(StoreError::Damaged(_))), "{outcome:?}");
 }
 
 #[test]
-fn a_full_disk_refuses_new_mail_and_keeps_the_old() {
+fn a_full_disk_refuses_new_mail_and_keeps_old_mail() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     node.send("ann", &["ann"], "stored before");
-    let (path, left) = (node.path(), node.store.left());
+    let (path, fingerprint) = (node.path(), node.store.fingerprint());
     let Node { store, key, world, dir } = node;
     drop(store);
     let pages = fs::metadata(&path).expect("is there").len() / 4096 + 20;
     let options = OpenOptions {
         max_pages: Some(u32::try_from(pages).expect("few")),
-        ..OpenOptions::new(key.clone(), Some(left))
+        ..OpenOptions::new(key.clone(), Some(fingerprint))
     };
     let store = Store::open(&path, options, Box::new(world.clone())).expect("opens");
     let mut node = Node { store, key, world, dir };
@@ -95,8 +95,8 @@ fn a_full_disk_refuses_new_mail_and_keeps_the_old() {
         node.store.recounted_heads().expect("heads"),
         "nothing half written"
     );
-    let left = node.store.left();
-    let mut node = node.reopen(Some(left));
+    let fingerprint = node.store.fingerprint();
+    let mut node = node.reopen(Some(fingerprint));
     node.send("ann", &["ann"], "there is room again");
     assert_eq!(node.inbox("ann").len(), stored + 1);
     node.check();

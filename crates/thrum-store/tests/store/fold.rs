@@ -35,7 +35,7 @@ fn parked(node: &Node) -> u64 {
 }
 
 #[test]
-fn an_edit_that_arrives_before_its_message_is_applied_when_the_message_comes() {
+fn an_edit_that_arrives_before_its_message_is_applied_when_the_message_arrives() {
     let mut node = node();
     node.apply(&[edit("evt_2", "d_go", 2, "edited")]);
     assert_eq!(parked(&node), 1);
@@ -44,7 +44,7 @@ fn an_edit_that_arrives_before_its_message_is_applied_when_the_message_comes() {
 }
 
 #[test]
-fn the_last_edit_by_instant_wins_and_equal_instants_are_decided_by_id() {
+fn the_latest_edit_wins_and_equal_times_are_decided_by_event_id() {
     let mut node = node();
     let edits = [
         edit("evt_4", "d_go", 5, "later"),
@@ -58,7 +58,7 @@ fn the_last_edit_by_instant_wins_and_equal_instants_are_decided_by_id() {
 }
 
 #[test]
-fn only_the_messages_own_origin_edits_or_deletes_it() {
+fn only_the_origin_of_a_message_can_edit_or_delete_it() {
     let mut node = node();
     let delete = foreign("evt_3", "d_other", 3, "message.delete", json!({"message_id": "msg_1"}));
     node.apply(&[message("evt_1", 1, "msg_1", json!({})), edit("evt_2", "d_other", 2, "forged"), delete]);
@@ -69,7 +69,7 @@ fn only_the_messages_own_origin_edits_or_deletes_it() {
 }
 
 #[test]
-fn the_first_of_two_creations_counts_even_if_it_comes_second() {
+fn the_earlier_of_two_creations_counts_even_if_it_arrives_later() {
     let mut node = node();
     node.register("bob", "coder");
     let second = message("evt_1", 5, "msg_1", json!({"recipients": ["bob"]}));
@@ -83,7 +83,7 @@ fn the_first_of_two_creations_counts_even_if_it_comes_second() {
 }
 
 #[test]
-fn a_deletion_is_for_good() {
+fn a_deletion_is_permanent() {
     let mut node = node();
     node.register("bob", "coder");
     let delete = foreign("evt_2", "d_go", 3, "message.delete", json!({"message_id": "msg_1", "reason": "wrong"}));
@@ -99,7 +99,7 @@ fn a_deletion_is_for_good() {
 }
 
 #[test]
-fn everyone_and_roles_address_who_was_registered_by_then() {
+fn mail_to_everyone_and_to_roles_reaches_the_agents_registered_at_that_time() {
     let mut node = Node::of(kit::key(0), kit::World::new(1));
     let register = |number: u64, seconds, agent: &str| {
         let body = AgentRegister {
@@ -119,7 +119,7 @@ fn everyone_and_roles_address_who_was_registered_by_then() {
 }
 
 #[test]
-fn mailboxes_are_those_of_the_agents_that_live_here() {
+fn only_agents_of_this_daemon_have_mailboxes() {
     let register = foreign("evt_1", "d_go", 1, "agent.register", json!({"agent_id": "bob", "role": "coder"}));
     let mail = message("evt_2", 2, "msg_1", json!({"recipients": ["bob"]}));
     let rows = |node: &Node| -> u64 {
@@ -142,22 +142,22 @@ fn mailboxes_are_those_of_the_agents_that_live_here() {
 }
 
 #[test]
-fn a_database_of_another_daemon_gets_the_mailboxes_of_this_one() {
+fn a_database_taken_over_from_another_daemon_gets_the_mailboxes_of_this_daemon() {
     let mut node = node();
     node.register("bob", "coder");
     node.apply(&[message("evt_1", 1, "msg_1", json!({"recipients": ["bob"]}))]);
     let before = node.store.mailboxes().expect("digest");
     let own = std::mem::replace(&mut node.key, kit::key(5));
-    let left = node.store.left();
-    let mut node = node.reopen(Some(left));
+    let fingerprint = node.store.fingerprint();
+    let mut node = node.reopen(Some(fingerprint));
     assert_eq!(node.store.mailboxes().expect("digest"), thrum_core::SetDigest::default(), "nobody lives here yet");
     node.key = own;
-    let left = node.store.left();
-    assert_eq!(node.reopen(Some(left)).store.mailboxes().expect("digest"), before);
+    let fingerprint = node.store.fingerprint();
+    assert_eq!(node.reopen(Some(fingerprint)).store.mailboxes().expect("digest"), before);
 }
 
 #[test]
-fn a_receipt_marks_only_the_readers_own_copy_and_makes_nobody_a_recipient() {
+fn a_receipt_marks_only_the_copy_of_its_reader_and_adds_no_recipient() {
     let mut node = node();
     node.register("bob", "coder");
     let receipt = |id: &str, agent: &str, origin: &str| {
@@ -183,7 +183,7 @@ fn a_receipt_marks_only_the_readers_own_copy_and_makes_nobody_a_recipient() {
 }
 
 #[test]
-fn a_clean_up_hides_what_came_before_it_but_no_message() {
+fn a_clean_up_hides_earlier_registrations_but_no_message() {
     let mut node = node();
     let register =
         |id: &str, seconds| foreign(id, "d_go", seconds, "agent.register", json!({"agent_id": "ann", "role": "coder"}));
@@ -203,7 +203,7 @@ fn a_clean_up_hides_what_came_before_it_but_no_message() {
 }
 
 #[test]
-fn what_is_older_than_a_purge_never_comes_back() {
+fn events_older_than_a_purge_are_not_accepted_again() {
     let mut node = node();
     node.register("bob", "coder");
     let cutoff = thrum_core::Timestamp::from_nanos(kit::START + 10_000_000_000).to_string();
@@ -232,7 +232,7 @@ fn what_is_older_than_a_purge_never_comes_back() {
 }
 
 #[test]
-fn what_cannot_be_folded_is_parked_and_stops_nothing() {
+fn events_that_cannot_be_folded_are_parked_and_block_no_others() {
     let mut node = node();
     let long = "x".repeat(300);
     let bad = [
@@ -258,7 +258,7 @@ fn what_cannot_be_folded_is_parked_and_stops_nothing() {
 }
 
 #[test]
-fn a_session_is_shown_from_its_earliest_beginning_whichever_comes_first() {
+fn a_session_is_shown_from_its_earliest_start_in_any_order_of_arrival() {
     let begun = |id: &str, seconds: i64| {
         foreign(id, "d_go", seconds, "agent.session.start", json!({"session_id": "ses_1", "agent_id": "ann"}))
     };

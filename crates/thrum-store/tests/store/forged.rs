@@ -68,7 +68,7 @@ fn in_every_order(events: &[Event], mut check: impl FnMut(&mut Node)) {
 /// C21: the signer is part of an event's identity, so an event under another daemon's id is an additional event and
 /// displaces none.
 #[test]
-fn a_genuine_event_gets_in_before_and_after_forged_ones_under_its_id() {
+fn a_genuine_event_is_accepted_before_and_after_forged_ones_with_its_id() {
     let genuine = kit::signed("evt_1", AUTHOR, 1, 5, &said("msg_1", "ann", "genuine"));
     let resigned = kit::signed("evt_1", ATTACKER, 1, 5, &said("msg_2", "eve", "another daemon's"));
     let stripped = unsigned("evt_1", 5, "message.create", &said("msg_3", "eve", "nobody's"));
@@ -85,7 +85,7 @@ fn a_genuine_event_gets_in_before_and_after_forged_ones_under_its_id() {
 
 /// C21: a message cannot be replaced under an id of its author's daemon, whatever time the other event claims.
 #[test]
-fn a_message_cannot_be_taken_over_by_an_earlier_one_under_its_id() {
+fn a_message_cannot_be_replaced_by_an_earlier_one_with_its_id() {
     let message = id(IdKind::Message, AUTHOR);
     let events = [
         kit::signed("evt_5", AUTHOR, 1, 5, &said(&message, "ann", "genuine")),
@@ -107,7 +107,7 @@ fn a_message_cannot_be_taken_over_by_an_earlier_one_under_its_id() {
 
 /// C21: for unbound ids, and Go's ids, a signed creation precedes an unsigned one, and then the earlier one counts.
 #[test]
-fn of_ids_that_are_nobodys_the_first_signed_one_counts() {
+fn the_first_signed_creation_of_an_unbound_id_counts() {
     let events = [
         kit::signed("evt_5", AUTHOR, 1, 5, &said("msg_old", "ann", "the first that is signed")),
         kit::signed("evt_6", ATTACKER, 1, 6, &said("msg_old", "ann", "signed later")),
@@ -118,7 +118,7 @@ fn of_ids_that_are_nobodys_the_first_signed_one_counts() {
 
 /// C21: a session cannot be replaced either; and it ends only where it started.
 #[test]
-fn a_session_cannot_be_taken_over_or_ended_from_elsewhere() {
+fn a_session_cannot_be_replaced_or_ended_by_another_daemon() {
     let session = id(IdKind::Session, AUTHOR);
     let start =
         |agent: &str| Payload::SessionStart(SessionStart { session_id: session.clone(), agent_id: agent.into() });
@@ -146,7 +146,7 @@ fn a_session_cannot_be_taken_over_or_ended_from_elsewhere() {
 /// C21: a daemon that signs two events under one own id is at fault itself: the first to arrive is stored, the other
 /// one is shown as rejected.
 #[test]
-fn two_contents_under_one_id_of_one_signer_are_shown() {
+fn two_contents_with_one_id_and_signer_are_reported() {
     let mut node = Node::new(9);
     node.world.pass(Duration::from_secs(3600));
     node.register("bob", "coder");
@@ -158,7 +158,7 @@ fn two_contents_under_one_id_of_one_signer_are_shown() {
 
 /// C21: ids made by our daemons are bound to them.
 #[test]
-fn ids_made_here_are_this_daemons() {
+fn ids_made_here_are_bound_to_this_daemon() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     let sent = node.send("ann", &["ann"], "hello");
@@ -172,7 +172,7 @@ fn ids_made_here_are_this_daemons() {
 
 /// I6: two ends with the same time and id, by a daemon that signs and one that does not.
 #[test]
-fn of_two_ends_of_one_instant_and_id_the_same_counts_in_every_order() {
+fn of_two_ends_with_equal_time_and_id_the_same_counts_in_every_order() {
     let start = Payload::SessionStart(SessionStart { session_id: "ses_1".into(), agent_id: "ann".into() });
     let end =
         |reason: &str| Payload::SessionEnd(SessionEnd { session_id: "ses_1".into(), reason: Some(reason.into()) });

@@ -111,7 +111,7 @@ fn with_own_mail(seed: u64) -> Node {
 }
 
 #[test]
-fn what_only_a_removed_peer_brought_is_gone_and_the_rest_is_as_if_it_had_never_been_there() {
+fn events_of_a_removed_peer_leave_no_trace_in_the_projection() {
     let mut node = with_own_mail(1);
     apply(&mut node, "d_other", &of_go("d_kept"));
     let (before, total) =
@@ -138,7 +138,7 @@ fn what_only_a_removed_peer_brought_is_gone_and_the_rest_is_as_if_it_had_never_b
 }
 
 #[test]
-fn heads_stay_those_of_who_still_holds_it_and_a_peer_that_is_paired_again_brings_it_back() {
+fn heads_still_equal_those_of_other_peers_and_a_peer_paired_again_restores_the_events() {
     let (mut node, mut holder) = (with_own_mail(1), Node::new(2));
     apply(&mut node, "d_bad", &numbered(7));
     apply(&mut node, "d_bad", &of_go("d_bad"));
@@ -163,7 +163,7 @@ fn heads_stay_those_of_who_still_holds_it_and_a_peer_that_is_paired_again_brings
 }
 
 #[test]
-fn what_somebody_else_brought_of_the_same_origin_stays_and_means_what_it_says_alone() {
+fn events_of_the_same_origin_from_another_peer_stay_and_are_folded_alone() {
     let events = numbered(7);
     let mut node = with_own_mail(1);
     // The clean-up and the edits came from the removed peer, the rest from another one.
@@ -187,7 +187,7 @@ fn what_somebody_else_brought_of_the_same_origin_stays_and_means_what_it_says_al
 }
 
 #[test]
-fn forgetting_goes_on_after_an_interruption_and_each_piece_is_bounded() {
+fn forgetting_resumes_after_an_interruption_in_bounded_pieces() {
     let mut node = with_own_mail(1);
     let messages = |from: usize, to: usize| -> Vec<Event> {
         let message = |n: usize| json!({"message_id": format!("msg_{n}"), "agent_id": "cy", "body": {"content": "x"}});
@@ -199,8 +199,8 @@ fn forgetting_goes_on_after_an_interruption_and_each_piece_is_bounded() {
     let first = node.store.write(|tx| tx.forget_piece("d_bad", &keeps)).expect("a piece");
     assert!(first.events <= 500 && !first.is_done, "{first:?}");
     node.check();
-    let left = node.store.left();
-    let mut node = node.reopen(Some(left));
+    let fingerprint = node.store.fingerprint();
+    let mut node = node.reopen(Some(fingerprint));
     let forgetting = node.store.reader().forgetting().expect("reads").remove(0);
     assert_eq!((forgetting.peer.as_str(), forgetting.done), ("d_bad", 500), "as far as the first piece looked");
     assert_eq!(forgetting.upto, node.store.commit().latest);
@@ -214,7 +214,7 @@ fn forgetting_goes_on_after_an_interruption_and_each_piece_is_bounded() {
 }
 
 #[test]
-fn what_is_kept_of_a_peer_is_counted_by_the_database() {
+fn the_database_counts_the_events_received_from_each_peer() {
     let mut node = with_own_mail(1);
     let (ours, go) = (numbered(7), of_go("d_bad"));
     apply(&mut node, "d_bad", &ours);

@@ -122,7 +122,7 @@ fn each(events: impl Iterator<Item = Event>) -> Vec<Vec<Event>> {
 
 /// P6
 #[test]
-fn what_waits_for_a_message_costs_the_same_each() {
+fn each_event_that_waits_for_a_message_costs_the_same() {
     for (name, about) in [("receipts", receipt as fn(usize) -> Event), ("edits", edit), ("deletions", deletion)] {
         grows_as_it(name, true, |size| {
             (vec![], vec![(0..size).map(about).collect(), vec![create(0, "d_go", 1000, "msg_1")]])
@@ -135,7 +135,7 @@ fn what_waits_for_a_message_costs_the_same_each() {
 
 /// P6
 #[test]
-fn earlier_creations_cost_the_same_however_much_is_about_their_message() {
+fn earlier_creations_cost_the_same_for_any_number_of_events_about_their_message() {
     for (name, about) in [("receipts", receipt as fn(usize) -> Event), ("edits", edit), ("deletions", deletion)] {
         let before =
             |size: usize| vec![vec![create(0, "d_go", 1000, "msg_1")], (0..size).map(about).collect::<Vec<_>>()];
@@ -150,7 +150,7 @@ fn earlier_creations_cost_the_same_however_much_is_about_their_message() {
 
 /// P6
 #[test]
-fn messages_to_everyone_cost_the_same_however_many_agents_a_peer_has() {
+fn messages_to_everyone_cost_the_same_for_any_number_of_remote_agents() {
     let agents = |size: usize| (0..size).map(|n| register(n, 1, &format!("robot{n}"), "robot")).collect::<Vec<_>>();
     let mail = || (0..20).map(|n| create(n, "d_go", 1000 + seconds(n), &format!("msg_{n}"))).collect::<Vec<_>>();
     grows_as_it("agents, then mail", false, |size| (vec![agents(size)], vec![mail()]));
@@ -159,7 +159,7 @@ fn messages_to_everyone_cost_the_same_however_many_agents_a_peer_has() {
 
 /// P6
 #[test]
-fn registrations_of_one_agent_that_come_one_by_one_cost_the_same_each() {
+fn each_repeated_registration_of_an_agent_costs_the_same() {
     let roles = ["robot", "tester"];
     grows_as_it("later", true, |size| (vec![], each((0..size).map(|n| register(n, seconds(n), "cy", roles[n % 2])))));
     grows_as_it("earlier", true, |size| {
@@ -169,7 +169,7 @@ fn registrations_of_one_agent_that_come_one_by_one_cost_the_same_each() {
 
 /// P6
 #[test]
-fn beginnings_and_ends_of_one_session_that_come_one_by_one_cost_the_same_each() {
+fn each_repeated_start_and_end_of_a_session_costs_the_same() {
     grows_as_it("later starts", true, |size| (vec![], each((0..size).map(|n| start(n, seconds(n))))));
     grows_as_it("earlier starts", true, |size| (vec![], each((0..size).map(|n| start(n, 2000 - seconds(n))))));
     let ends = |size: usize| (0..size).map(|n| end(n, 2000 - seconds(n)));
@@ -188,7 +188,7 @@ fn update(n: usize, when: i64, session: &str) -> Event {
 
 /// P6
 #[test]
-fn work_contexts_cost_the_same_each_however_many_there_are() {
+fn each_work_context_costs_the_same_for_any_number_of_them() {
     let sessions = |size: usize| (0..size).map(|n| update(n, 100, &format!("ses_{n}")));
     grows_as_it("of many sessions", true, |size| (vec![], each(sessions(size))));
     grows_as_it("later, of one session", true, |size| {
@@ -210,7 +210,7 @@ fn work_contexts_cost_the_same_each_however_many_there_are() {
 
 /// P6
 #[test]
-fn the_size_of_a_message_changes_no_more_rows() {
+fn the_number_of_changed_rows_does_not_depend_on_the_size_of_a_message() {
     let big = |n: usize, size: usize| {
         let body =
             json!({"message_id": format!("msg_{n}"), "agent_id": "cy", "body": {"content": "x".repeat(size * 1000)}});
@@ -233,7 +233,7 @@ fn to(agent: &str, n: usize, when: i64) -> Event {
 
 /// P6
 #[test]
-fn messages_that_name_an_agent_cost_the_same_each_however_many_it_has() {
+fn each_message_to_an_agent_costs_the_same_for_any_size_of_its_mailbox() {
     grows_as_it("one by one", true, |size| (vec![], each((0..size).map(|n| to("ann", n, 1000 + seconds(n))))));
     let new = |size: usize| (0..20).map(move |n| to("ann", size + n, 5000 + seconds(n)));
     grows_as_it("after many", false, |size| {
@@ -243,7 +243,7 @@ fn messages_that_name_an_agent_cost_the_same_each_however_many_it_has() {
 
 /// P6
 #[test]
-fn a_mailbox_that_is_filled_or_emptied_costs_the_same_each_message_and_no_transaction_grows() {
+fn filling_and_emptying_a_mailbox_cost_the_same_per_message_in_bounded_transactions() {
     let mail = |size: usize| {
         vec![(0..size).flat_map(|n| [to("dan", n, 1000), create(n, "d_go", 1001, &format!("msg_{n}"))]).collect()]
     };
@@ -267,7 +267,7 @@ fn a_mailbox_that_is_filled_or_emptied_costs_the_same_each_message_and_no_transa
 
 /// P6
 #[test]
-fn a_purge_costs_the_same_each_event_that_it_takes_and_no_transaction_grows() {
+fn a_purge_costs_the_same_per_event_in_bounded_transactions() {
     let purge = |node: &mut Node| {
         let cutoff = Timestamp::from_nanos(kit::START + 80 * 24 * 3_600_000_000_000);
         node.store.write(|tx| tx.purge(cutoff)).expect("purges");
@@ -301,7 +301,7 @@ fn a_purge_costs_the_same_each_event_that_it_takes_and_no_transaction_grows() {
 
 /// P6
 #[test]
-fn purges_that_are_due_at_one_time_cost_the_same_each_and_no_transaction_grows() {
+fn each_of_many_purges_due_at_one_time_costs_the_same_in_bounded_transactions() {
     let day = 24 * 3600;
     let cutoff =
         |n: usize| Timestamp::from_nanos(kit::START + (90 * day + 3600) * 1_000_000_000 + seconds(n)).to_string();

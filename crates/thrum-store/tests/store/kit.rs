@@ -97,17 +97,20 @@ impl Node {
         self.key.id().to_string()
     }
 
-    pub fn options(&self, left: Option<StoreFingerprint>) -> OpenOptions {
-        OpenOptions::new(self.key.clone(), left)
+    pub fn options(&self, fingerprint: Option<StoreFingerprint>) -> OpenOptions {
+        OpenOptions::new(self.key.clone(), fingerprint)
     }
 
     /// Closes and reopens the store, with the given fingerprint beside the database.
-    pub fn reopen(self, left: Option<StoreFingerprint>) -> Self {
+    pub fn reopen(self, fingerprint: Option<StoreFingerprint>) -> Self {
         let Self { store, world, key, dir } = self;
         drop(store);
-        let store =
-            Store::open(&dir.path().join("messages.db"), OpenOptions::new(key.clone(), left), Box::new(world.clone()))
-                .expect("opens");
+        let store = Store::open(
+            &dir.path().join("messages.db"),
+            OpenOptions::new(key.clone(), fingerprint),
+            Box::new(world.clone()),
+        )
+        .expect("opens");
         Self { store, world, key, dir }
     }
 
@@ -153,7 +156,7 @@ impl Node {
         let page = other.store.reader().page(after, 100_000, usize::MAX).expect("a page");
         let events = page.rows.iter().map(|row| event(&serde_json::from_str(&row.body).expect("json"))).collect();
         let end = page.rows.last().map_or(after, |row| row.sequence);
-        let log = other.store.left().log_id;
+        let log = other.store.fingerprint().log_id;
         (
             self.apply_batch(&Batch {
                 peer: other.home(),

@@ -12,7 +12,7 @@ use thrum_store::{Readers, StoreError, Writer, ops::Send, query::Filter};
 use crate::kit::{Node, foreign};
 
 #[test]
-fn our_events_are_signed_numbered_without_holes_and_later_than_all_before() {
+fn our_events_are_signed_numbered_without_gaps_and_later_than_earlier_ones() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     node.world.set(crate::kit::START - 60_000_000_000);
@@ -32,7 +32,7 @@ fn our_events_are_signed_numbered_without_holes_and_later_than_all_before() {
 }
 
 #[test]
-fn a_page_keeps_to_both_bounds_but_holds_at_least_one_event() {
+fn a_page_respects_both_bounds_but_holds_at_least_one_event() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     for _ in 0..4 {
@@ -82,7 +82,7 @@ fn a_batch_its_projection_and_its_checkpoint_commit_together() {
 }
 
 #[test]
-fn a_known_event_is_skipped_and_other_content_under_its_id_is_shown() {
+fn a_known_event_is_skipped_and_other_content_under_its_id_is_rejected() {
     let mut node = Node::new(1);
     let first = foreign("evt_1", "d_go", 1, "future.thing", json!({"x": 1}));
     let second = foreign("evt_1", "d_go", 1, "future.thing", json!({"x": 2}));
@@ -125,7 +125,7 @@ fn kept(node: &Node, peer: &str) -> Vec<String> {
 
 /// C21: the counter has the total, and the first and the last rows stay.
 #[test]
-fn rejected_events_are_kept_in_bounds_and_counted_beyond() {
+fn rejected_events_are_stored_up_to_a_bound_and_all_are_counted() {
     let mut node = Node::new(1);
     refuse(&mut node, "d_p", bad(0..800));
     refuse(&mut node, "d_p", bad(800..1500));
@@ -152,7 +152,7 @@ fn rejected_events_are_kept_in_bounds_and_counted_beyond() {
 
 /// C21: other peers cannot displace the rejected events of one peer, however many they serve.
 #[test]
-fn floods_of_rejected_events_push_out_nobody_elses() {
+fn floods_of_rejected_events_do_not_displace_those_of_other_peers() {
     let mut node = Node::new(1);
     refuse(&mut node, "d_caught", bad(0..5));
     for peer in 0..30 {
@@ -165,7 +165,7 @@ fn floods_of_rejected_events_push_out_nobody_elses() {
 }
 
 #[test]
-fn a_commit_says_what_to_announce_to_whom() {
+fn a_commit_states_which_peers_need_an_announcement() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     node.apply(&[foreign("evt_1", "d_go", 1, "future.thing", json!({}))]);
@@ -177,7 +177,7 @@ fn a_commit_says_what_to_announce_to_whom() {
 }
 
 #[test]
-fn writers_that_wait_together_are_committed_together_and_fail_alone() {
+fn jobs_that_wait_together_are_committed_together_and_fail_alone() {
     let node = Node::new(1);
     let (path, home) = (node.path(), node.home());
     let Node { store, dir: _dir, .. } = node;
@@ -220,7 +220,7 @@ fn writers_that_wait_together_are_committed_together_and_fail_alone() {
 
 /// Go Thrum lets any agent delete a message. Here only its author may, and other deletions wait for nothing.
 #[test]
-fn a_deletion_by_another_daemon_is_named_with_its_reason_and_counts_as_nothing_that_waits() {
+fn a_deletion_by_another_daemon_is_reported_with_its_reason_and_not_counted_as_waiting() {
     let mut node = Node::new(1);
     let create = foreign("evt_1", "d_ann", 1, "message.create", json!({"message_id": "msg_1", "agent_id": "ann"}));
     let delete = |id: &str, message: &str| foreign(id, "d_go", 2, "message.delete", json!({"message_id": message}));
@@ -234,7 +234,7 @@ fn a_deletion_by_another_daemon_is_named_with_its_reason_and_counts_as_nothing_t
 }
 
 #[test]
-fn long_events_are_found_newest_first_without_reading_the_others() {
+fn long_events_are_found_newest_first_without_a_scan() {
     let mut node = Node::new(1);
     let edit = |id: &str, bytes: usize| {
         foreign(

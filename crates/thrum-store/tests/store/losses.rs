@@ -39,7 +39,7 @@ fn purged_node() -> Node {
 /// C20: a peer that serves purged events with arbitrary origin sequences causes a bounded number of rows, and none for
 /// logs of which no event is held.
 #[test]
-fn places_that_a_peer_makes_up_are_noted_up_to_a_bound() {
+fn invented_origin_sequences_are_recorded_up_to_a_bound() {
     let mut node = purged_node();
     let sparse =
         |origin: &str, from: u64| -> Vec<Event> { (from..from + 500).map(|n| old(origin, 10 + 2 * n)).collect() };
@@ -56,7 +56,7 @@ fn places_that_a_peer_makes_up_are_noted_up_to_a_bound() {
 
 /// Runs grow and merge as if all had been added at once.
 #[test]
-fn purged_places_that_touch_become_one_run() {
+fn adjacent_purged_origin_sequences_become_one_range() {
     let mut node = purged_node();
     for number in [10, 14, 12, 11, 20, 13, 19] {
         node.apply(&[old("d_far", number)]);
@@ -71,7 +71,7 @@ fn purged_places_that_touch_become_one_run() {
 
 /// P1: the caller found different heads a moment ago; they are compared again before anything is removed.
 #[test]
-fn nothing_is_made_anew_where_nothing_was_lost() {
+fn the_projection_is_rebuilt_only_if_rows_were_lost() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     node.send("ann", &[], "one");
@@ -81,7 +81,7 @@ fn nothing_is_made_anew_where_nothing_was_lost() {
         conn.query_row("SELECT fold_version > 0 FROM state", [], |row| row.get(0)).expect("reads")
     };
     conn.execute("UPDATE state SET fold_version = 0", []).expect("writes");
-    let mended = node.store.write(|tx| {
+    let repaired = node.store.write(|tx| {
         // In the same transaction, whose heads are not written yet.
         tx.register(thrum_store::ops::Register {
             name: "ben".into(),
@@ -89,12 +89,12 @@ fn nothing_is_made_anew_where_nothing_was_lost() {
             module: "ben".into(),
             ..Default::default()
         })?;
-        tx.mend_losses()
+        tx.repair_losses()
     });
-    assert!(!mended.expect("looks"));
+    assert!(!repaired.expect("looks"));
     assert!(!is_folded_again(&conn));
     conn.execute("DELETE FROM events WHERE type = 'message.create'", []).expect("loses");
-    assert!(node.store.write(|tx| tx.mend_losses()).expect("mends"));
+    assert!(node.store.write(|tx| tx.repair_losses()).expect("repairs"));
     assert!(is_folded_again(&conn));
     assert_eq!(node.store.heads().expect("reads"), node.store.reader().counted().expect("reads"));
 }

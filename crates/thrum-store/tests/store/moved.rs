@@ -43,8 +43,8 @@ fn read(message: &str, agent: &str) -> Value {
     json!({"message_id": message, "agent_id": agent, "receipt_type": "read"})
 }
 
-/// The events of a Go Thrum that `ann` used: mail to her, read and unread, by name, role and to everyone, and mail by
-/// her.
+/// The events of a Go Thrum that `ann` used: mail to and by `ann`, read and unread, by name, to its role and to
+/// everyone.
 fn past() -> Vec<Event> {
     vec![
         peer(1, 0, "agent.register", register("zoe", "tester")),
@@ -97,7 +97,7 @@ fn owned(list: &[(&str, bool)]) -> Vec<(String, bool)> {
 }
 
 #[test]
-fn old_mail_is_in_the_inbox_as_it_was_read_and_what_the_agent_sent_is_its_own() {
+fn old_mail_is_in_the_inbox_with_its_receipts_and_old_messages_are_the_agents_own() {
     let mut node = moved_in();
     assert_eq!(
         inbox(&node, "ann"),
@@ -108,14 +108,14 @@ fn old_mail_is_in_the_inbox_as_it_was_read_and_what_the_agent_sent_is_its_own() 
     let sent = node.store.reader().list(&sent).expect("lists").messages;
     assert_eq!(sent.iter().map(|m| (m.message_id.as_str(), m.origin.as_str())).collect::<Vec<_>>(), [("msg_hers", GO)]);
     let others = Filter { exclude_author: Some(node.mailbox("ann")), limit: 10, ..Filter::default() };
-    assert_eq!(node.store.reader().list(&others).expect("lists").total, 5, "hers is left out");
+    assert_eq!(node.store.reader().list(&others).expect("lists").total, 5, "mail by ann is left out");
     assert_eq!(node.store.write(|tx| tx.mark_read("ann", &["msg_unread".into()])).expect("marks"), ["msg_unread"]);
     assert_eq!(node.store.reader().mail_count(&node.mailbox("ann")).expect("reads"), (4, 1));
     node.check();
 }
 
 #[test]
-fn she_is_one_agent_her_old_session_has_ended_and_the_import_says_so_once() {
+fn a_moved_agent_is_one_agent_and_its_old_session_is_ended_once() {
     let mut node = moved_in();
     let agents = node.store.reader().agents(&AgentFilter::default()).expect("reads");
     let homes: Vec<_> =
@@ -124,12 +124,12 @@ fn she_is_one_agent_her_old_session_has_ended_and_the_import_says_so_once() {
     let open = SessionFilter { open_only: true, ..SessionFilter::default() };
     assert_eq!(node.store.reader().sessions(&open).expect("reads"), []);
     let latest = node.store.commit().latest;
-    assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Known)]);
+    assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::AlreadyHere)]);
     assert_eq!(node.store.commit().latest, latest, "nothing is written the second time");
 }
 
 #[test]
-fn her_own_old_message_can_be_edited_and_deleted_by_her_and_by_nobody_else() {
+fn only_the_moved_agent_can_edit_and_delete_its_old_messages() {
     let mut node = moved_in();
     node.register("ben", "reviewer");
     let refused: Error =
@@ -143,7 +143,7 @@ fn her_own_old_message_can_be_edited_and_deleted_by_her_and_by_nobody_else() {
     node.check();
 }
 
-/// A registration of `ann` that declares her former home.
+/// A registration of `ann` that declares its former home.
 fn claim(former: &str) -> Payload {
     Payload::AgentRegister(AgentRegister {
         agent_id: "ann".into(),
@@ -166,7 +166,7 @@ fn order(mut number: usize, count: usize) -> Vec<usize> {
 }
 
 #[test]
-fn a_peer_that_gets_the_events_in_any_order_sees_the_same() {
+fn a_peer_sees_the_same_move_in_any_order_of_events() {
     let claim = claim(GO);
     let edit = Payload::MessageEdit(MessageEdit {
         message_id: "msg_hers".into(),
@@ -196,7 +196,7 @@ fn a_peer_that_gets_the_events_in_any_order_sees_the_same() {
 }
 
 #[test]
-fn a_receipt_of_the_former_home_counts_also_when_the_agent_registers_there_again() {
+fn a_receipt_of_the_former_home_still_counts_if_the_agent_registers_there_again() {
     let claim = claim(GO);
     let set = [
         peer(1, 2, "message.create", message("msg_1", "zoe", &["ann"])),
@@ -216,13 +216,13 @@ fn a_receipt_of_the_former_home_counts_also_when_the_agent_registers_there_again
 }
 
 #[test]
-fn what_the_former_home_says_after_the_move_is_a_strangers_word_until_it_is_taken_over_again() {
+fn events_of_the_former_home_after_the_move_count_only_after_another_takeover() {
     let mut node = moved_in();
     let new = node.send("ann", &["ann"], "note");
     let zoes = peer(20, 150, "message.create", message("msg_new", "zoe", &["ann"]));
     node.world.pass(Duration::from_secs(100));
     node.apply(&[zoes]);
-    // Backdated or not: a peer that serves unsigned events must not be able to mark new mail as read, or write in her
+    // Backdated or not: a peer that serves unsigned events must not be able to mark new mail as read, or write in its
     // name.
     node.apply(&[
         go(21, 8, "message.receipt", read("msg_new", "ann")),
@@ -238,18 +238,18 @@ fn what_the_former_home_says_after_the_move_is_a_strangers_word_until_it_is_take
     let home = |node: &Node| node.store.reader().message("msg_forged", None).expect("reads").expect("is here").home;
     assert_eq!(home(&node), GO);
     node.apply(&[go(25, 163, "agent.cleanup", json!({"agent_id": "ann"}))]);
-    assert!(node.store.reader().agent_here("ann").expect("reads").is_some(), "only her home deletes her");
+    assert!(node.store.reader().agent_here("ann").expect("reads").is_some(), "only its home deletes an agent");
     node.check();
 
     // The user takes the agent over again, including the events that it wrote meanwhile.
     assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Taken(0))]);
     assert_eq!((unread(&node), home(&node)), (vec!["msg_unread".to_owned(), "msg_role".to_owned()], node.home()));
-    assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::Known)]);
+    assert_eq!(adopt(&mut node, &[GO]), [("ann".to_owned(), Adopted::AlreadyHere)]);
     node.check();
 }
 
 #[test]
-fn who_says_it_first_has_taken_the_agent_over_and_a_daemon_with_a_key_is_nobodys_past() {
+fn the_first_declaration_of_a_move_counts_and_a_daemon_with_a_key_is_never_a_former_home() {
     let mut node = Node::new(1);
     node.world.pass(Duration::from_secs(100));
     node.apply(&past());
@@ -286,7 +286,7 @@ fn who_says_it_first_has_taken_the_agent_over_and_a_daemon_with_a_key_is_nobodys
 }
 
 #[test]
-fn an_agent_deleted_here_stays_deleted_and_finds_its_old_mail_when_it_registers_again() {
+fn a_deleted_agent_is_not_taken_over_again_and_gets_its_old_mail_when_it_registers() {
     let mut node = moved_in();
     node.world.pass(Duration::from_secs(1));
     node.store.write(|tx| tx.delete_agent("ann", None)).expect("deletes");
@@ -304,13 +304,13 @@ fn an_agent_deleted_here_stays_deleted_and_finds_its_old_mail_when_it_registers_
     assert_eq!(
         inbox(&node, "ann"),
         owned(&[("msg_read", true), ("msg_unread", false)]),
-        "mail by name is hers whenever she registers"
+        "mail by name reaches an agent whenever it registers"
     );
     node.check();
 }
 
 #[test]
-fn an_agent_that_was_here_before_its_mail_stays_what_it_is_and_gets_the_mail() {
+fn an_agent_already_registered_here_keeps_its_properties_and_gets_the_old_mail() {
     let mut node = Node::new(1);
     node.world.pass(Duration::from_secs(100));
     node.register("ann", "reviewer");
@@ -323,13 +323,13 @@ fn an_agent_that_was_here_before_its_mail_stays_what_it_is_and_gets_the_mail() {
     assert_eq!(
         inbox(&node, "ann"),
         owned(&[("msg_read", true), ("msg_unread", false), ("msg_all", true)]),
-        "she is no coder now"
+        "its role is another one now"
     );
     node.check();
 }
 
 #[test]
-fn an_agent_whose_name_cannot_be_one_here_is_refused_and_its_mail_stays_as_it_is() {
+fn an_agent_with_an_invalid_name_is_refused_and_its_mail_stays_unchanged() {
     let mut node = Node::new(1);
     node.world.pass(Duration::from_secs(100));
     node.apply(&[go(1, 1, "agent.register", register("user:leon", "leon"))]);
@@ -339,7 +339,7 @@ fn an_agent_whose_name_cannot_be_one_here_is_refused_and_its_mail_stays_as_it_is
 }
 
 #[test]
-fn what_was_read_without_an_event_is_marked_and_the_unknown_is_passed_over() {
+fn messages_read_without_a_receipt_are_marked_and_unknown_ids_are_ignored() {
     let mut node = moved_in();
     let ids = ["msg_role", "msg_read", "msg_nowhere", "msg_hers"].map(str::to_owned);
     assert_eq!(node.store.write(|tx| tx.mark_read_before("ann", &ids)).expect("marks"), 1);

@@ -31,7 +31,7 @@ fn texts(node: &Node, agent: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_message_goes_to_the_one_that_its_address_names() {
+fn a_message_goes_to_the_agent_at_the_addressed_machine() {
     let (mut here, mut there) = two();
     let to = |address: &str, text: &str| Send {
         machines: machines(&here, &[(&there, "desk")]),
@@ -57,7 +57,7 @@ fn a_message_goes_to_the_one_that_its_address_names() {
 }
 
 #[test]
-fn a_bare_name_that_two_others_have_is_an_error_that_lists_both() {
+fn a_bare_name_of_two_remote_agents_is_an_error_that_lists_both() {
     let (here, there) = two();
     let mut third = Node::new(3);
     third.register("cy", "coder");
@@ -82,7 +82,7 @@ fn a_bare_name_that_two_others_have_is_an_error_that_lists_both() {
 }
 
 #[test]
-fn an_answer_goes_to_the_home_that_wrote() {
+fn an_answer_goes_to_the_home_of_the_author() {
     let (mut here, mut there) = two();
     let ask = Send { machines: machines(&there, &[(&here, "left")]), ..send("ann", &["ben"], "question") };
     let parent = there.store.write(|tx| tx.send(ask)).expect("sends").message_id;
@@ -95,7 +95,7 @@ fn an_answer_goes_to_the_home_that_wrote() {
 }
 
 #[test]
-fn a_new_namesake_starts_with_an_empty_inbox() {
+fn a_new_agent_of_an_existing_name_starts_with_an_empty_inbox() {
     let (mut here, there) = two();
     let old = Send { machines: machines(&here, &[(&there, "desk")]), ..send("ben", &["ann@desk"], "to the other ann") };
     here.store.write(|tx| tx.send(old)).expect("sends");
@@ -132,7 +132,7 @@ fn homes(node: &Node, id: &str) -> Vec<String> {
 }
 
 #[test]
-fn mail_by_name_goes_to_who_had_the_name_then_or_else_to_the_first_who_takes_it() {
+fn mail_by_name_goes_to_the_agents_registered_then_or_to_the_first_one_afterwards() {
     let mut node = Node::new(1);
     node.apply(&[
         by_name("early", 5),
@@ -161,7 +161,7 @@ fn mail_by_name_goes_to_who_had_the_name_then_or_else_to_the_first_who_takes_it(
 }
 
 #[test]
-fn mail_that_names_a_former_home_reaches_the_agent_where_it_lives_now() {
+fn mail_that_names_a_former_home_reaches_the_agent_at_its_current_home() {
     let mut node = Node::new(1);
     node.apply(&[registered("evt_a", "d_old", 10)]);
     node.world.pass(std::time::Duration::from_secs(60));

@@ -21,7 +21,7 @@ fn of(origin: &str) -> Event {
 /// C29: the database determines by its own rule the signer under which an event is stored. If that rule differed from
 /// Rust's, a stored event would be treated as new, refused by the database, and requested again for ever.
 #[test]
-fn c29_sql_and_rust_see_one_signer_in_every_origin() {
+fn c29_sql_and_rust_derive_the_same_signer_from_every_origin() {
     let shape = format!("d_k{}", "a".repeat(52));
     let real = kit::key(1).id().to_string();
     let origins = [

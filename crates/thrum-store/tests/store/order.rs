@@ -201,12 +201,12 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn any_order_and_repetition_gives_one_digest((events, order) in set_and_order(event()), batch in 1..9usize) {
+    fn any_order_and_repetition_gives_the_same_digest((events, order) in set_and_order(event()), batch in 1..9usize) {
         every_order_agrees(&events, &order, batch)?;
     }
 
     #[test]
-    fn any_order_and_repetition_gives_one_digest_where_all_is_about_one_agent((events, order) in set_and_order(crowded()), batch in 1..9usize) {
+    fn any_order_and_repetition_of_events_about_one_agent_gives_the_same_digest((events, order) in set_and_order(crowded()), batch in 1..9usize) {
         every_order_agrees(&events, &order, batch)?;
     }
 }
@@ -253,7 +253,7 @@ fn every_order_agrees(events: &[Event], order: &[usize], batch: usize) -> Result
 }
 
 #[test]
-fn the_generated_events_are_of_all_types() {
+fn the_generated_events_cover_all_types() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let strategy = prop::collection::vec(event(), 1000);
     let drafts = strategy.new_tree(&mut runner).expect("events").current();
@@ -263,13 +263,13 @@ fn the_generated_events_are_of_all_types() {
 }
 
 #[test]
-fn the_id_with_a_time_lies_half_way() {
+fn the_id_with_a_time_was_made_half_way_through() {
     let made = thrum_core::ids::ulid_time(&id_of("msg", 2)).expect("a time");
     assert_eq!(made.since(thrum_core::Timestamp::from_nanos(kit::START)).as_secs(), 30);
 }
 
 #[test]
-fn a_purge_that_lies_in_the_future_folds_when_it_is_due() {
+fn a_purge_in_the_future_is_folded_when_it_is_due() {
     let message =
         kit::foreign("evt_1", "d_go1", 1, "message.create", json!({"message_id": "msg_1", "agent_id": "ann"}));
     let cutoff = thrum_core::Timestamp::from_nanos(kit::START + 3_600_000_000_000).to_string();

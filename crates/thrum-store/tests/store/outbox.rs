@@ -32,7 +32,7 @@ fn texts(listing: &Listing) -> Vec<&str> {
 }
 
 #[test]
-fn namesakes_are_told_apart_and_each_reads_for_itself() {
+fn agents_of_the_same_name_are_distinguished_and_have_their_own_receipts() {
     let (mut here, mut there) = (team(), Node::new(2));
     there.register("ben", "tester");
     here.pull(&there, 0);
@@ -52,7 +52,7 @@ fn namesakes_are_told_apart_and_each_reads_for_itself() {
 }
 
 #[test]
-fn a_recipient_that_is_gone_is_shown_where_it_lived_and_its_receipt_stays() {
+fn a_deleted_recipient_is_listed_at_its_home_and_keeps_its_receipt() {
     let mut node = team();
     let id = node.send("ann", &["ben", "cy"], "x").message_id;
     node.store.write(|tx| tx.mark_read("ben", std::slice::from_ref(&id))).expect("reads");
@@ -72,7 +72,7 @@ fn a_recipient_that_is_gone_is_shown_where_it_lived_and_its_receipt_stays() {
 }
 
 #[test]
-fn what_somebody_has_not_read_is_found_however_old_it_is() {
+fn messages_that_a_recipient_has_not_read_are_found_at_any_age() {
     let mut node = team();
     let unread = |node: &Node| {
         let filter = Filter {
@@ -100,7 +100,7 @@ fn what_somebody_has_not_read_is_found_however_old_it_is() {
 }
 
 #[test]
-fn to_whom_it_went_and_who_is_named_are_two_questions() {
+fn the_filters_for_recipients_and_for_mentions_differ() {
     let mut node = team();
     node.send("ann", &["@everyone"], "to all");
     node.send("ann", &["tester"], "to testers");
@@ -108,16 +108,16 @@ fn to_whom_it_went_and_who_is_named_are_two_questions() {
     node.send("ann", &["cy"], "to cy");
     let went = list(&node, Filter { to: Some("ben".into()), ..Filter::default() });
     assert_eq!(texts(&went), ["to ben", "to testers", "to all"]);
-    let named = |names: &[&str]| {
-        let named = names.iter().map(|name| (*name).to_owned()).collect();
-        list(&node, Filter { mailbox: Some(node.mailbox("ben")), named, ..Filter::default() })
+    let mentioning = |names: &[&str]| {
+        let mentions = names.iter().map(|name| (*name).to_owned()).collect();
+        list(&node, Filter { mailbox: Some(node.mailbox("ben")), mentions, ..Filter::default() })
     };
-    assert_eq!(texts(&named(&["ben", "tester"])), ["to ben", "to testers"]);
-    assert_eq!((texts(&named(&["ben"])), named(&["ben"]).unread), (vec!["to ben"], 1));
+    assert_eq!(texts(&mentioning(&["ben", "tester"])), ["to ben", "to testers"]);
+    assert_eq!((texts(&mentioning(&["ben"])), mentioning(&["ben"]).unread), (vec!["to ben"], 1));
 }
 
 #[test]
-fn recipients_cost_nothing_where_nobody_asks_for_them() {
+fn recipients_are_read_only_on_request() {
     let mut node = team();
     node.send("ann", &["ben"], "x");
     assert_eq!(list(&node, Filter::default()).messages[0].recipients, []);
@@ -157,11 +157,11 @@ fn every_filter_counts_what_it_lists() {
 }
 
 #[test]
-fn only_what_one_sent_oneself_is_in_the_outbox() {
+fn an_outbox_holds_only_the_messages_of_its_own_agent() {
     let mut node = team();
     let id = node.send("ann", &["ben"], "x").message_id;
     let reader = node.store.reader();
-    assert_eq!(ops::sent_by(&reader, "ann", &id).expect("hers").message_id, id);
+    assert_eq!(ops::sent_by(&reader, "ann", &id).expect("is a message of ann").message_id, id);
     let refused = refusal(ops::sent_by(&reader, "ben", &id));
     assert_eq!(
         (refused.kind, refused.message.as_str()),
@@ -171,7 +171,7 @@ fn only_what_one_sent_oneself_is_in_the_outbox() {
 }
 
 #[test]
-fn all_unread_mail_is_marked_in_bounded_steps() {
+fn all_unread_mail_is_marked_as_read_in_bounded_steps() {
     let mut node = team();
     let most = usize::try_from(thrum_core::limits::MAX_READ_AT_ONCE).expect("small");
     for n in 0..most + 3 {
@@ -185,7 +185,7 @@ fn all_unread_mail_is_marked_in_bounded_steps() {
 }
 
 #[test]
-fn a_receipt_of_a_former_home_is_the_readers_own() {
+fn a_receipt_of_a_former_home_counts_for_the_agent() {
     // The mailbox of the fold and the reported state of the recipient must agree.
     let mut node = team();
     let id = node.send("ann", &["ben"], "x").message_id;

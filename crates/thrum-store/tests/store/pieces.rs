@@ -61,7 +61,7 @@ fn writer(store: Store, first: impl FnOnce(&Commit) + Send + 'static) -> Writer 
 
 /// P7
 #[test]
-fn others_write_between_two_pieces_of_a_batch() {
+fn other_jobs_write_between_two_pieces_of_a_batch() {
     let Node { store, dir, .. } = Node::new(1);
     let own: Arc<OnceLock<Arc<Writer>>> = Arc::default();
     let (sender, committed) = mpsc::channel();
@@ -74,15 +74,15 @@ fn others_write_between_two_pieces_of_a_batch() {
     assert_eq!(writer.apply(batch((0..EVENTS).map(mail).collect())).expect("applies").applied, EVENTS);
     assert!(committed.try_recv().expect("it was answered before the batch was stored"));
     let conn = rusqlite::Connection::open(dir.path().join("messages.db")).expect("opens");
-    let place: usize = conn
+    let sequence: usize = conn
         .query_row("SELECT sequence FROM events WHERE type = 'agent.register'", [], |row| row.get(0))
         .expect("is here");
     let first: usize = conn.query_row("SELECT min(sequence) FROM events", [], |row| row.get(0)).expect("is here");
-    assert!((1..=100).contains(&(place - first)), "behind one piece, not {} events", place - first);
+    assert!((1..=100).contains(&(sequence - first)), "behind one piece, not {} events", sequence - first);
 }
 
 #[test]
-fn whose_batch_is_being_stored_and_how_much_of_it_is_known() {
+fn the_writer_reports_the_peer_and_the_progress_of_the_batch_that_it_stores() {
     let own: Arc<OnceLock<Arc<Writer>>> = Arc::default();
     let asked = Arc::clone(&own);
     let (sender, receiver) = mpsc::channel();
@@ -101,7 +101,7 @@ fn whose_batch_is_being_stored_and_how_much_of_it_is_known() {
 
 /// P7, I4
 #[test]
-fn a_batch_that_is_interrupted_moves_no_checkpoint_and_is_not_begun_anew() {
+fn an_interrupted_batch_moves_no_checkpoint_and_its_stored_events_are_skipped_later() {
     let Node { store, world, key, dir } = Node::new(1);
     let own: Arc<OnceLock<Arc<Writer>>> = Arc::default();
     let stopped = Arc::clone(&own);
@@ -122,7 +122,7 @@ fn a_batch_that_is_interrupted_moves_no_checkpoint_and_is_not_begun_anew() {
 }
 
 #[test]
-fn what_an_event_left_to_be_done_is_gone_on_with_after_a_restart() {
+fn pending_work_resumes_after_a_restart() {
     let mut node = Node::new(1);
     node.apply(&(0..EVENTS).map(receipt).collect::<Vec<_>>());
     assert_eq!(node.store.reader().totals().expect("counts").parked, EVENTS as u64);
@@ -210,10 +210,11 @@ fn interrupted(
     let mut node = Node { store, world, key, dir };
     loop {
         looked(&node);
-        let left = node.store.left();
+        let fingerprint = node.store.fingerprint();
         drop(node.store);
-        let store = Store::open(&path, OpenOptions::new(node.key.clone(), Some(left)), Box::new(node.world.clone()))
-            .expect("opens");
+        let store =
+            Store::open(&path, OpenOptions::new(node.key.clone(), Some(fingerprint)), Box::new(node.world.clone()))
+                .expect("opens");
         node.store = store;
         let goes_on = node.store.work_off().expect("works");
         pieces += 1;
@@ -233,7 +234,7 @@ fn purge_all(tx: &mut Tx<'_>) -> Result<(), StoreError> {
 
 /// P5, I6
 #[test]
-fn a_purge_that_is_interrupted_after_every_piece_comes_to_the_same_and_shows_nothing_anew() {
+fn a_purge_interrupted_after_every_piece_has_the_same_result_and_shows_no_purged_message_again() {
     let mut whole = with_history();
     let before = whole.inbox("ann");
     whole.store.write(purge_all).expect("purges");
@@ -257,7 +258,7 @@ fn a_purge_that_is_interrupted_after_every_piece_comes_to_the_same_and_shows_not
 
 /// P5: an agent that registers during a purge does not get mail that is about to be removed.
 #[test]
-fn a_mailbox_that_is_filled_while_a_purge_is_at_work_gets_nothing_that_it_takes() {
+fn a_mailbox_filled_during_a_purge_gets_no_purged_message() {
     let mut node = with_history();
     node.store.transact(purge_all).expect("purges");
     assert!(node.store.reader().purge_goes_on().expect("reads"));
@@ -272,7 +273,7 @@ fn a_mailbox_that_is_filled_while_a_purge_is_at_work_gets_nothing_that_it_takes(
 
 /// I6
 #[test]
-fn a_mailbox_whose_first_fill_is_interrupted_after_every_piece_has_its_newest_mail_at_once_and_all_of_it_in_the_end() {
+fn a_mailbox_whose_first_fill_is_interrupted_has_its_newest_mail_at_once_and_all_mail_in_the_end() {
     let mail = |n: usize| {
         let body = json!({"message_id": format!("msg_{n}"), "agent_id": "cy", "recipients": if n.is_multiple_of(2) { json!(["dan"]) } else { json!([]) },
                           "body": {"content": n.to_string()}});
@@ -305,7 +306,7 @@ fn a_mailbox_whose_first_fill_is_interrupted_after_every_piece_has_its_newest_ma
 
 /// Mail that belongs in a mailbox is never missing while the mailbox is recomputed.
 #[test]
-fn a_mailbox_that_is_worked_out_anew_misses_nothing_in_between() {
+fn a_mailbox_that_is_refilled_lacks_no_message_in_between() {
     let mut node = Node::new(1);
     node.register("dan", "coder");
     node.world.set(kit::START + 3_600_000_000_000);
@@ -332,7 +333,7 @@ fn a_mailbox_that_is_worked_out_anew_misses_nothing_in_between() {
 
 /// The mail of a deleted agent is removed piece by piece, and a newly registered agent never sees it.
 #[test]
-fn the_mailbox_of_an_agent_that_is_gone_becomes_nobody_elses() {
+fn the_mailbox_of_a_deleted_agent_is_never_given_to_another_agent() {
     let mut node = Node::new(1);
     node.register("dan", "coder");
     node.apply(

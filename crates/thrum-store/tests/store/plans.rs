@@ -218,7 +218,7 @@ fn no_statement_reads_a_whole_table_or_all_rows_of_an_origin_without_a_reason() 
 /// The mistake that this test guards against: between equal choices SQLite prefers the index by origin, and reads the
 /// whole log of that origin.
 #[test]
-fn the_index_by_origin_alone_is_found_out() {
+fn the_index_by_origin_alone_is_detected() {
     let node = Node::new(1);
     let conn = rusqlite::Connection::open(node.path()).expect("opens");
     let of = |sql: &str| plan(&conn, "", sql).iter().any(|step| reads_all(step));
@@ -352,7 +352,7 @@ fn literals(text: &str) -> Vec<(usize, String)> {
 /// Any number of messages may address an agent, so the query whether one of them is for it must start from that
 /// message.
 #[test]
-fn whom_a_message_is_for_is_looked_up_without_reading_what_else_is() {
+fn the_lookup_of_an_addressee_starts_from_the_message() {
     let node = Node::new(1);
     let conn = rusqlite::Connection::open(node.path()).expect("opens");
     let source =

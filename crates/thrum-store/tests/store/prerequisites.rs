@@ -39,7 +39,7 @@ fn prerequisites(node: &Node, rows: &[Row]) -> Vec<Prerequisites> {
 }
 
 #[test]
-fn what_waits_for_a_message_moves_behind_it_when_it_comes() {
+fn events_that_wait_for_a_message_move_behind_it_when_it_arrives() {
     let mut node = Node::new(1);
     let edit =
         foreign("evt_1", "d_go", 2, "message.edit", json!({"message_id": "msg_1", "body": {"content": "later"}}));
@@ -56,7 +56,7 @@ fn what_waits_for_a_message_moves_behind_it_when_it_comes() {
 }
 
 #[test]
-fn who_served_what_moves_does_not_hear_of_it_and_everybody_else_does() {
+fn a_moved_event_is_announced_to_all_peers_but_the_one_that_served_it() {
     let mut node = Node::new(1);
     node.apply(&[receipt("evt_1", "d_go", 3, "msg_1")]);
     let batch = thrum_core::exchange::Batch {
@@ -73,7 +73,7 @@ fn who_served_what_moves_does_not_hear_of_it_and_everybody_else_does() {
 }
 
 #[test]
-fn a_message_stands_before_what_is_about_it_or_not_at_all() {
+fn a_message_is_served_before_the_events_about_it_or_not_at_all() {
     let mut node = Node::new(1);
     node.apply(&[
         create("evt_1", "d_go", 1, "msg_1", "ann"),
@@ -86,7 +86,7 @@ fn a_message_stands_before_what_is_about_it_or_not_at_all() {
 }
 
 #[test]
-fn a_message_that_the_peer_cannot_apply_stands_before_nothing_and_another_creation_of_it_does() {
+fn a_creation_that_the_peer_cannot_apply_is_no_prerequisite_but_another_creation_is() {
     let mut node = Node::new(1);
     node.apply(&[create("evt_1", "d_go", 1, "msg_1", "a/b"), receipt("evt_2", "d_go", 2, "msg_1")]);
     node.apply(&[create("evt_3", "d_go", 3, "msg_1", "ann"), receipt("evt_4", "d_go", 4, "msg_1")]);
@@ -105,7 +105,7 @@ fn a_message_that_the_peer_cannot_apply_stands_before_nothing_and_another_creati
 }
 
 #[test]
-fn what_a_clean_up_hides_is_said_to_be_hidden_and_its_messages_carry_nothing_any_more() {
+fn events_before_a_clean_up_are_hidden_and_their_messages_are_no_prerequisites() {
     let mut node = Node::new(1);
     let of = |agent: &str| -> Value {
         json!({"agent_id": agent, "session_id": format!("ses_{agent}"), "role": "coder", "module": "m"})
@@ -126,12 +126,12 @@ fn what_a_clean_up_hides_is_said_to_be_hidden_and_its_messages_carry_nothing_any
     let hidden: Vec<String> = order(&node).into_iter().filter(|id| hidden_and_preceded(&node, id).0).collect();
     assert_eq!(hidden, ["evt_01", "evt_02", "evt_03"], "those of the daemon that cleaned up, from before");
     assert!(!hidden_and_preceded(&node, "evt_04").1);
-    assert!(!hidden_and_preceded(&node, "evt_08").1, "Go takes away what stood before a clean-up, whoever wrote it");
+    assert!(!hidden_and_preceded(&node, "evt_08").1, "Go deletes everything before a clean-up of any daemon");
     assert!(hidden_and_preceded(&node, "evt_11").1);
 }
 
 #[test]
-fn what_is_older_than_a_purge_is_hidden_even_where_its_row_is_kept() {
+fn messages_older_than_a_purge_are_hidden_even_if_their_rows_are_kept() {
     let mut node = Node::new(1);
     let at = |seconds: i64| thrum_core::Timestamp::from_nanos(crate::kit::START + seconds * 1_000_000_000);
     // By its id it is one millisecond too young to be removed.
@@ -150,7 +150,7 @@ fn what_is_older_than_a_purge_is_hidden_even_where_its_row_is_kept() {
 }
 
 #[test]
-fn an_update_lacks_a_session_that_did_not_begin_before_it_or_is_gone() {
+fn an_update_lacks_a_session_that_was_not_started_before_it_or_is_hidden() {
     let mut node = Node::new(1);
     let update = |id: &str, seconds: i64, session: &str| {
         foreign(

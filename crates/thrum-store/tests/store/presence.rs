@@ -41,7 +41,7 @@ fn liveness(node: &Node, session: &str) -> Liveness {
 }
 
 #[test]
-fn a_sign_of_life_is_no_event_and_news_are() {
+fn a_heartbeat_writes_an_event_only_if_something_changed() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     let session = start(&mut node, "ann", Heartbeat::default());
@@ -83,7 +83,7 @@ fn a_sign_of_life_is_no_event_and_news_are() {
 }
 
 #[test]
-fn a_session_says_from_the_start_what_it_is_about_and_its_peer_hears_it() {
+fn the_context_given_at_the_start_of_a_session_reaches_peers() {
     let (mut node, mut far) = (Node::new(1), Node::new(2));
     node.register("ann", "coder");
     let work = Work { branch: Some("x".into()), changed_files: vec!["src/a.rs".into()], ..Work::default() };
@@ -97,7 +97,7 @@ fn a_session_says_from_the_start_what_it_is_about_and_its_peer_hears_it() {
 }
 
 #[test]
-fn a_context_has_bounds() {
+fn a_work_context_is_bounded() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     let session = start(&mut node, "ann", Heartbeat::default());
@@ -120,7 +120,7 @@ fn a_context_has_bounds() {
 }
 
 #[test]
-fn a_session_nobody_hears_of_is_not_active_for_ever_and_any_sign_of_life_makes_it_so_again() {
+fn a_silent_session_becomes_inactive_and_any_sign_of_life_reactivates_it() {
     let (mut node, mut far) = (Node::new(1), Node::new(2));
     node.register("ann", "coder");
     let session = start(&mut node, "ann", Heartbeat::default());
@@ -143,7 +143,7 @@ fn a_session_nobody_hears_of_is_not_active_for_ever_and_any_sign_of_life_makes_i
 }
 
 #[test]
-fn only_agents_of_this_daemon_that_nobody_heard_of_for_long_are_left_behind() {
+fn only_long_silent_agents_of_this_daemon_are_proposed_for_clean_up() {
     let (mut node, mut far) = (Node::new(1), Node::new(2));
     for name in ["old", "crashed", "busy", "called"] {
         node.register(name, "coder");
@@ -166,7 +166,7 @@ fn only_agents_of_this_daemon_that_nobody_heard_of_for_long_are_left_behind() {
 
     let asked: Vec<String> = ["old", "busy", "far", "ghost"].map(str::to_owned).into();
     let gone = node.store.write(|tx| tx.delete_abandoned(&asked, 30 * DAY)).expect("deletes");
-    assert_eq!(gone, ["old"], "whoever came back meanwhile stays");
+    assert_eq!(gone, ["old"], "an agent that came back meanwhile stays");
     assert!(node.store.reader().agent_here("busy").expect("reads").is_some());
     node.check();
     let refused = refusal(node.store.write(|tx| tx.start_session("old", Heartbeat::default())));
@@ -175,7 +175,7 @@ fn only_agents_of_this_daemon_that_nobody_heard_of_for_long_are_left_behind() {
 }
 
 #[test]
-fn the_state_of_a_worktree_is_written_down_when_it_is_news() {
+fn the_state_of_a_worktree_is_published_only_if_it_changed() {
     let mut node = Node::new(1);
     node.register("ann", "coder");
     let session = node.store.write(|tx| tx.start_session("ann", Heartbeat::default())).expect("starts").0;
@@ -189,7 +189,7 @@ fn the_state_of_a_worktree_is_written_down_when_it_is_news() {
         let news = node.store.reader().is_news(&session, &work(files)).expect("reads");
         let (id, beat) = (session.clone(), Heartbeat { work: Some(work(files)), ..Heartbeat::default() });
         let before = node.ids().len();
-        node.store.write(move |tx| tx.note_work(&id, beat)).expect("notes");
+        node.store.write(move |tx| tx.record_work(&id, beat)).expect("notes");
         assert_eq!(node.ids().len() > before, news, "an event is written where it is news");
         news
     };

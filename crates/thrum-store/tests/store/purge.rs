@@ -38,7 +38,7 @@ fn is_in_a_file(node: &Node, text: &str) -> bool {
 }
 
 #[test]
-fn purged_text_is_nowhere_in_the_files_and_the_rest_is() {
+fn purged_text_is_removed_from_the_files_and_other_text_stays() {
     let mut node = node();
     let mut sent = Vec::new();
     for n in 0..60 {
@@ -89,7 +89,7 @@ fn a_second_purge_soon_after_the_first_leaves_no_text_either() {
 }
 
 #[test]
-fn what_is_about_a_purged_message_goes_with_it_whenever_it_was_said_and_comes() {
+fn events_about_a_purged_message_are_purged_at_any_time_of_writing_and_arrival() {
     let mut node = node();
     let old = node.send("ann", &["bob"], "old").message_id;
     let mut peer = Node::new(2);
@@ -118,7 +118,7 @@ fn what_is_about_a_purged_message_goes_with_it_whenever_it_was_said_and_comes() 
 }
 
 #[test]
-fn what_is_not_written_yet_is_not_purged() {
+fn a_purge_with_a_cutoff_in_the_future_is_refused() {
     let mut node = node();
     node.send("ann", &["bob"], "just now");
     let hour_ahead = now(&node).plus(Duration::from_secs(3600));
@@ -132,15 +132,15 @@ fn what_is_not_written_yet_is_not_purged() {
 }
 
 #[test]
-fn mail_that_is_written_after_a_purge_stays_although_the_clock_is_set_back() {
+fn mail_written_after_a_purge_stays_although_the_clock_is_set_back() {
     let mut node = node();
     // An event by a peer, so that no own event is as late.
     let cutoff = now(&node).to_string();
     node.apply(&[foreign("evt_1", "d_other", 3600, "purge.executed", json!({"cutoff": cutoff}))]);
     node.world.set(START);
     // A restart does not lose the cutoff.
-    let left = node.store.left();
-    let mut node = node.reopen(Some(left));
+    let fingerprint = node.store.fingerprint();
+    let mut node = node.reopen(Some(fingerprint));
     node.send("ann", &["bob"], "after the purge");
     let session = node.store.write(|tx| tx.start_session("ann", Heartbeat::default())).expect("a session").0;
     node.store.write(|tx| tx.set_intent(&session, "an intent")).expect("sets");
@@ -155,7 +155,7 @@ fn mail_that_is_written_after_a_purge_stays_although_the_clock_is_set_back() {
 }
 
 #[test]
-fn mail_that_is_written_after_hearing_of_a_purge_stays_although_the_own_clock_is_behind() {
+fn mail_written_after_a_purge_arrived_stays_although_the_local_clock_is_behind() {
     let mut ahead = node();
     ahead.world.pass(Duration::from_secs(5));
     let mut behind = Node::new(2);
@@ -175,7 +175,7 @@ fn mail_that_is_written_after_hearing_of_a_purge_stays_although_the_own_clock_is
 }
 
 #[test]
-fn a_purge_that_lies_far_ahead_does_not_become_our_clock() {
+fn a_purge_far_ahead_does_not_advance_our_clock() {
     let mut node = node();
     let far = Timestamp::from_nanos(START).plus(Duration::from_secs(30 * 24 * 3600));
     node.apply(&[foreign("evt_1", "d_other", 30 * 24 * 3600, "purge.executed", json!({"cutoff": far.to_string()}))]);
@@ -203,7 +203,7 @@ fn a_message_and_a_session_of_one_id_are_both_folded_again() {
 }
 
 #[test]
-fn a_repeated_request_for_a_purged_message_sends_nothing_and_says_so() {
+fn a_repeated_request_for_a_purged_message_is_refused() {
     let mut node = node();
     let send = Send {
         from: "ann".into(),
@@ -222,18 +222,18 @@ fn a_repeated_request_for_a_purged_message_sends_nothing_and_says_so() {
 }
 
 #[test]
-fn ones_own_purged_mail_that_a_peer_offers_is_no_sign_of_another_database() {
+fn purged_mail_of_ours_that_a_peer_serves_does_not_begin_a_new_log() {
     let mut node = node();
     node.send("ann", &["bob"], "old");
     let mut peer = Node::new(2);
     peer.world.pass(Duration::from_secs(7200));
     peer.pull(&node, 0);
     node.world.pass(Duration::from_secs(1));
-    let (log, cutoff) = (node.store.left().log_id, now(&node));
+    let (log, cutoff) = (node.store.fingerprint().log_id, now(&node));
     purge(&mut node, cutoff);
     let (outcome, _) = node.pull(&peer, 0);
     assert_eq!((outcome.applied, outcome.skipped), (0, 3));
-    assert_eq!((node.store.left().log_id, node.inbox("bob").len()), (log, 0));
+    assert_eq!((node.store.fingerprint().log_id, node.inbox("bob").len()), (log, 0));
     // The peer does not have the purge. Only the purge itself is missing from its log.
     let differences = node.store.heads().expect("heads").differences(&peer.store.heads().expect("heads"));
     let counted: Vec<_> =
@@ -242,7 +242,7 @@ fn ones_own_purged_mail_that_a_peer_offers_is_no_sign_of_another_database() {
 }
 
 #[test]
-fn a_purge_that_came_before_is_kept_by_a_rebuild_and_by_a_database_of_an_older_fold() {
+fn a_rebuild_and_a_new_fold_version_keep_earlier_purges() {
     let mut node = node();
     let cutoff = Timestamp::from_nanos(START + 10_000_000_000).to_string();
     node.apply(&[
@@ -255,7 +255,8 @@ fn a_purge_that_came_before_is_kept_by_a_rebuild_and_by_a_database_of_an_older_f
             json!({"message_id": "msg_2", "agent_id": "cy", "recipients": ["bob"]}),
         ),
     ]);
-    let (projection, left, path) = (node.store.projection().expect("digest"), node.store.left(), node.path());
+    let (projection, fingerprint, path) =
+        (node.store.projection().expect("digest"), node.store.fingerprint(), node.path());
     let Node { store, world, key, dir } = node;
     drop(store);
     // Rows as an older version left them, which only hid purged rows.
@@ -274,7 +275,7 @@ fn a_purge_that_came_before_is_kept_by_a_rebuild_and_by_a_database_of_an_older_f
     .expect("inserts");
     conn.execute_batch("UPDATE state SET fold_version = 1, next_sequence = next_sequence + 1").expect("ages");
     drop(conn);
-    let options = thrum_store::OpenOptions::new(key.clone(), Some(left));
+    let options = thrum_store::OpenOptions::new(key.clone(), Some(fingerprint));
     let store = thrum_store::Store::open(&path, options, Box::new(world.clone())).expect("opens");
     let node = Node { store, world, key, dir };
     assert_eq!(node.store.projection().expect("digest"), projection);
@@ -285,7 +286,7 @@ fn a_purge_that_came_before_is_kept_by_a_rebuild_and_by_a_database_of_an_older_f
 /// C30: a purge dated far ahead delays nothing until it is near, whenever a daemon receives it, and is shown with its
 /// author.
 #[test]
-fn a_purge_that_lies_far_ahead_keeps_nobody_from_comparing_until_it_is_near() {
+fn a_purge_far_ahead_blocks_no_comparison_until_it_is_near() {
     let mut node = node();
     let days = 24 * 3600;
     let far = |days: i64| Timestamp::from_nanos(START + days * 24 * 3600 * 1_000_000_000);
@@ -328,7 +329,7 @@ fn signed_purge(id: &str, number: u64, seq: u64, seconds: i64, cutoff: Timestamp
 /// Any peer can serve an unsigned purge in the name of a daemon that signs nothing. It removes that daemon's events and
 /// no others.
 #[test]
-fn an_unsigned_purge_takes_away_only_what_its_origin_wrote() {
+fn an_unsigned_purge_removes_only_events_of_its_origin() {
     let mut node = node();
     let text = |id: &str, content: &str| json!({"message_id": id, "agent_id": "x", "recipients": ["bob"], "body": {"content": content}});
     let cutoff = Timestamp::from_nanos(START + 50_000_000_000);
@@ -379,7 +380,7 @@ fn an_unsigned_purge_takes_away_only_what_its_origin_wrote() {
 /// Events of other daemons about a message that an unsigned purge removed stay, because they are not that daemon's to
 /// remove. But they wait for nothing.
 #[test]
-fn what_is_about_a_message_that_an_unsigned_purge_took_is_not_counted_as_waiting_in_any_order() {
+fn events_about_a_message_removed_by_an_unsigned_purge_are_not_counted_as_waiting() {
     let message = "msg_01KMTPH8JR0000000000000007";
     let cutoff = Timestamp::from_nanos(START + 50_000_000_000).to_string();
     let made = |id: &str, origin: &str| {

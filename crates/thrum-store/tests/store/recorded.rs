@@ -16,7 +16,7 @@ fn recorded() -> Vec<Value> {
 }
 
 #[test]
-fn recorded_events_come_out_as_they_went_in() {
+fn recorded_events_are_served_unchanged() {
     let mut node = Node::new(1);
     node.world.set(1_800_000_000_000_000_000);
     let lines = recorded();
@@ -45,7 +45,7 @@ fn recorded_events_come_out_as_they_went_in() {
 }
 
 #[test]
-fn recorded_events_fold_to_what_go_showed() {
+fn recorded_events_fold_to_the_state_that_go_showed() {
     let mut node = Node::new(1);
     node.world.set(1_800_000_000_000_000_000);
     let events: Vec<_> = recorded().iter().rev().map(|line| kit::event(&line["event_json"])).collect();

@@ -53,25 +53,29 @@ impl Original {
         Self { node, peer, bytes, ids }
     }
 
-    fn place(&self, name: &str) -> PathBuf {
+    fn path_of(&self, name: &str) -> PathBuf {
         self.node.dir.path().join(name)
     }
 
     /// Salvages a file. The new database holds only original events, is intact, and is complete with the peer's help.
     #[track_caller]
     fn salvages(&self, damaged: &Path) -> Salvaged {
-        let (to, world) = (self.place("salvaged.db"), World::new(9));
+        let (to, world) = (self.path_of("salvaged.db"), World::new(9));
         let before = fs::read(damaged).unwrap();
         let salvaged = salvage(damaged, &to, self.node.options(None), Box::new(world.clone())).unwrap();
         assert!(fs::read(damaged).unwrap() == before, "the damaged file is as it was");
-        assert!(!self.place("salvaged.db-wal").exists(), "the file alone is all of it");
+        assert!(!self.path_of("salvaged.db-wal").exists(), "the file alone is all of it");
         let store = Store::open(&to, self.node.options(None), Box::new(world.clone())).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let mut node = Node { store, world, key: self.node.key.clone(), dir };
         let held: BTreeSet<String> = node.ids().into_iter().collect();
         assert_eq!(held.len() as u64, salvaged.events);
         assert!(held.is_subset(&self.ids), "{:?}", held.difference(&self.ids).next());
-        assert_ne!(node.store.left().log_id, self.node.store.left().log_id, "no number is given out twice");
+        assert_ne!(
+            node.store.fingerprint().log_id,
+            self.node.store.fingerprint().log_id,
+            "no number is given out twice"
+        );
         let pulled = node.pull(&self.peer, 0).0;
         assert_eq!(pulled.applied + held.len(), self.ids.len());
         assert_eq!(node.store.projection().unwrap(), self.peer.store.projection().unwrap());
@@ -79,7 +83,7 @@ impl Original {
         assert_eq!(node.store.heads().unwrap(), node.store.recounted_heads().unwrap());
         drop(node);
         for suffix in ["", "-wal", "-shm"] {
-            let _ = fs::remove_file(self.place(&format!("salvaged.db{suffix}")));
+            let _ = fs::remove_file(self.path_of(&format!("salvaged.db{suffix}")));
         }
         salvaged
     }
@@ -87,7 +91,7 @@ impl Original {
     /// Salvages the file with some bytes changed.
     #[track_caller]
     fn survives(&self, damage: impl FnOnce(&mut Vec<u8>)) -> Salvaged {
-        let (mut bytes, path) = (self.bytes.clone(), self.place("damaged.db"));
+        let (mut bytes, path) = (self.bytes.clone(), self.path_of("damaged.db"));
         damage(&mut bytes);
         fs::write(&path, bytes).unwrap();
         self.salvages(&path)
@@ -100,7 +104,7 @@ impl Original {
 
 /// One page after another, of any table or index; the others are unaffected.
 #[test]
-fn whichever_page_is_damaged_only_what_stood_there_is_lost() {
+fn a_damaged_page_loses_only_its_own_rows() {
     let original = Original::new(600);
     let pages = original.bytes.len() / PAGE;
     let stride = if std::env::var_os(ALL).is_some() { 1 } else { pages / SOME };
@@ -115,7 +119,7 @@ fn whichever_page_is_damaged_only_what_stood_there_is_lost() {
 }
 
 #[test]
-fn a_file_without_head_or_end_is_read_as_far_as_it_goes() {
+fn a_file_without_header_or_end_is_salvaged_as_far_as_possible() {
     let original = Original::new(200);
     let total = original.total();
     assert_eq!(
@@ -138,7 +142,7 @@ fn a_file_without_head_or_end_is_read_as_far_as_it_goes() {
 
 /// The index that is left shows which events are lost.
 #[test]
-fn what_could_not_be_read_is_named_by_its_number() {
+fn lost_events_are_listed_by_origin_sequence() {
     let original = Original::new(200);
     // The page that contains the last message's row.
     let needle = b"\"msg_";
@@ -147,14 +151,14 @@ fn what_could_not_be_read_is_named_by_its_number() {
         .filter(|page| original.bytes[page * PAGE] == 0x0d && page.abs_diff(at) < 40)
         .collect();
     let salvaged = original.survives(|bytes| pages.iter().for_each(|page| bytes[page * PAGE] = 0x77));
-    let ours = LogOf { origin: original.node.home(), log: original.node.store.left().log_id };
+    let ours = LogOf { origin: original.node.home(), log: original.node.store.fingerprint().log_id };
     let missing = salvaged.missing.get(&ours).map_or(0, thrum_core::RangeSet::count);
     assert!(missing > 0 && missing <= salvaged.lost, "{salvaged:?}");
 }
 
 /// Purged events are not lost, and are not requested again.
 #[test]
-fn what_was_purged_is_known_to_be_gone() {
+fn salvaged_databases_keep_the_ranges_of_purged_events() {
     let mut node = Node::new(1);
     for name in ["ann", "ben"] {
         node.register(name, "coder");
@@ -168,7 +172,7 @@ fn what_was_purged_is_known_to_be_gone() {
     (0..10).for_each(|n| send(&mut node, n));
     let purged = node.store.purge(cutoff).unwrap();
     assert_eq!(purged.events, 40);
-    let ours = LogOf { origin: node.home(), log: node.store.left().log_id };
+    let ours = LogOf { origin: node.home(), log: node.store.fingerprint().log_id };
     let before = node.store.reader().numbers(&ours, 0, usize::MAX).unwrap();
     let (from, to) = (node.dir.path().join("broken.db"), node.dir.path().join("to.db"));
     rusqlite::Connection::open(node.path()).unwrap().execute("VACUUM INTO ?1", [from.to_str()]).unwrap();
@@ -184,9 +188,9 @@ fn what_was_purged_is_known_to_be_gone() {
 
 /// I9: a row is accepted for its signature, not for its presence.
 #[test]
-fn a_row_whose_text_was_altered_is_left_behind_and_comes_back_genuine() {
+fn an_altered_row_is_not_salvaged_and_peers_serve_the_genuine_event() {
     let original = Original::new(50);
-    let path = original.place("altered.db");
+    let path = original.path_of("altered.db");
     fs::write(&path, &original.bytes).unwrap();
     let connection = rusqlite::Connection::open(&path).unwrap();
     let altered = connection.execute(
@@ -207,11 +211,11 @@ fn a_row_whose_text_was_altered_is_left_behind_and_comes_back_genuine() {
 
 /// The last commits are only in the write-ahead log.
 #[test]
-fn the_write_ahead_log_is_read_as_far_as_it_holds() {
+fn the_valid_part_of_the_write_ahead_log_is_salvaged() {
     let original = Original::new(100);
     let store = |name: &str| {
         let key = original.node.options(None);
-        let mut store = Store::open(&original.place(name), key, Box::new(World::new(4))).unwrap();
+        let mut store = Store::open(&original.path_of(name), key, Box::new(World::new(4))).unwrap();
         store
             .write(|tx| {
                 tx.register(thrum_store::ops::Register {
@@ -231,13 +235,13 @@ fn the_write_ahead_log_is_read_as_far_as_it_holds() {
     // The state after a kill: not closed.
     let alive = store("alive.db");
     let (file, log) =
-        (fs::read(original.place("alive.db")).unwrap(), fs::read(original.place("alive.db-wal")).unwrap());
+        (fs::read(original.path_of("alive.db")).unwrap(), fs::read(original.path_of("alive.db-wal")).unwrap());
     let ids = alive.reader().totals().unwrap().events;
     drop(alive);
     let saved = |log: &[u8]| {
-        let (from, to) = (original.place("killed.db"), original.place("saved.db"));
+        let (from, to) = (original.path_of("killed.db"), original.path_of("saved.db"));
         fs::write(&from, &file).unwrap();
-        fs::write(original.place("killed.db-wal"), log).unwrap();
+        fs::write(original.path_of("killed.db-wal"), log).unwrap();
         let salvaged = salvage(&from, &to, original.node.options(None), Box::new(World::new(5))).unwrap();
         fs::remove_file(to).unwrap();
         salvaged.events
@@ -252,7 +256,7 @@ fn the_write_ahead_log_is_read_as_far_as_it_holds() {
 
 /// C18: no input causes a panic, an out-of-bounds read, or endless work.
 #[test]
-fn garbage_of_any_kind_is_read_without_harm() {
+fn garbage_of_any_kind_causes_no_panic() {
     let original = Original::new(60);
     let mut world = World::new(77);
     let mut random = move |below: usize| usize::try_from(world.random_u64() % below as u64).unwrap();
@@ -264,9 +268,9 @@ fn garbage_of_any_kind_is_read_without_harm() {
             let at = if round % 2 == 0 { at / PAGE * PAGE + random(64) } else { at };
             bytes[at] = u8::try_from(random(256)).unwrap();
         }
-        let (from, to) = (original.place("garbage.db"), original.place("garbage-saved.db"));
+        let (from, to) = (original.path_of("garbage.db"), original.path_of("garbage-saved.db"));
         fs::write(&from, &bytes).unwrap();
-        fs::write(original.place("garbage.db-wal"), &bytes[..bytes.len() / 2]).unwrap();
+        fs::write(original.path_of("garbage.db-wal"), &bytes[..bytes.len() / 2]).unwrap();
         let salvaged = salvage(&from, &to, original.node.options(None), Box::new(World::new(6))).unwrap();
         let held = Store::open(&to, original.node.options(None), Box::new(World::new(6))).unwrap();
         let rows = held.reader().page(0, 10_000, usize::MAX).unwrap().rows;
@@ -292,7 +296,7 @@ fn garbage_of_any_kind_is_read_without_harm() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_an_error() {
+fn a_missing_file_is_an_error() {
     let node = Node::new(1);
     let outcome = salvage(
         &node.dir.path().join("none.db"),
@@ -305,7 +309,7 @@ fn a_file_that_is_not_there_is_an_error() {
 
 /// A newer version's database is recognised by its header; its schema may be unreadable for us.
 #[test]
-fn a_newer_database_is_not_taken_for_a_damaged_one() {
+fn a_newer_database_is_not_treated_as_damaged() {
     let node = Node::new(1);
     let path = node.dir.path().join("newer.db");
     rusqlite::Connection::open(node.path()).unwrap().execute("VACUUM INTO ?1", [path.to_str()]).unwrap();
@@ -320,9 +324,9 @@ fn a_newer_database_is_not_taken_for_a_damaged_one() {
 
 /// If all rows are present, no peer is needed; if one is missing, an index entry is a trace of it.
 #[test]
-fn indexes_alone_are_made_anew_if_no_row_is_gone() {
+fn only_the_indexes_are_rebuilt_if_no_row_is_lost() {
     let original = Original::new(50);
-    let path = original.place("indexed.db");
+    let path = original.path_of("indexed.db");
     fs::write(&path, &original.bytes).unwrap();
     assert_eq!(Condition::of(&path).unwrap(), Condition::Whole);
     let conn = rusqlite::Connection::open(&path).unwrap();
@@ -330,7 +334,7 @@ fn indexes_alone_are_made_anew_if_no_row_is_gone() {
     conn.execute_batch(&format!("PRAGMA writable_schema = ON; {sql};")).unwrap();
     drop(conn);
     assert_eq!(Condition::of(&path).unwrap(), Condition::Indexes);
-    let short = original.place("short.db");
+    let short = original.path_of("short.db");
     fs::copy(&path, &short).unwrap();
     assert!(reindex(&path).unwrap());
     assert_eq!(Condition::of(&path).unwrap(), Condition::Whole);

@@ -29,7 +29,7 @@ fn two() -> (Node, Node) {
 }
 
 #[test]
-fn the_last_word_about_a_program_counts_everywhere_and_is_said_once() {
+fn the_latest_presence_counts_everywhere_and_is_published_once() {
     let (mut left, mut right) = two();
     let ben = right.mailbox("ben");
     let say = |node: &mut Node, state, wakeable| {
@@ -67,7 +67,7 @@ fn the_last_word_about_a_program_counts_everywhere_and_is_said_once() {
 }
 
 #[test]
-fn waking_and_showing_are_told_once_and_seen_where_the_message_was_sent() {
+fn wake_ups_and_receipts_are_published_once_and_visible_to_the_sender() {
     let (mut left, mut right) = two();
     let sent = left.send("ann", &["ben"], "hello");
     right.pull(&left, 0);
@@ -97,7 +97,7 @@ fn waking_and_showing_are_told_once_and_seen_where_the_message_was_sent() {
 }
 
 #[test]
-fn what_two_agents_write_each_other_counts_from_the_last_prompt_of_a_person_to_either() {
+fn messages_between_two_agents_are_counted_from_the_last_prompt_to_either() {
     let (mut left, mut right) = two();
     left.register("cy", "tester");
     let (ann, ben) = (left.mailbox("ann"), right.mailbox("ben"));

@@ -54,7 +54,7 @@ pub fn withheld(row: &Row, prerequisites: &Prerequisites) -> Option<&'static str
     if journal::is_too_long(&row.body) {
         return Some("it is longer than a line of its journal may be");
     }
-    let is_applied = EventType::named(&row.kind).is_some_and(|known| known.legacy == Legacy::Applied);
+    let is_applied = EventType::by_name(&row.kind).is_some_and(|known| known.legacy == Legacy::Applied);
     match Payload::read(&row.kind, &row.body) {
         payload if row.kind.starts_with("message.") && (payload.is_err() || !is_applied) => {
             Some("it is of a message, and unknown or unreadable")

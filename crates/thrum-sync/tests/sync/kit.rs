@@ -195,7 +195,7 @@ impl Log for StoreLog {
         self.read(|store| store.reader().counted())
     }
     fn mend(&self) -> Result<bool, Error> {
-        self.write(|tx| tx.mend_losses()).map_err(Error::from)
+        self.write(|tx| tx.repair_losses()).map_err(Error::from)
     }
     fn numbers(&self, of: &LogOf, after: u64, most: usize) -> Result<Numbers, Error> {
         self.read(|store| store.reader().numbers(of, after, most))
@@ -207,7 +207,7 @@ impl Log for StoreLog {
         self.read(|store| store.reader().stretch(of, after, upto))
     }
     fn named(&self, of: &LogOf, wanted: &Wanted) -> Result<Page, Error> {
-        self.read(|store| store.reader().named(of, wanted, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES))
+        self.read(|store| store.reader().requested(of, wanted, limits::MAX_BATCH_EVENTS, limits::MAX_BATCH_BYTES))
     }
     fn projection(&self) -> Result<SetDigest, Error> {
         self.read(Store::projection)

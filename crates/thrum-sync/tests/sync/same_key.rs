@@ -31,7 +31,7 @@ async fn clone_of(original: &Daemon, transports: Vec<Arc<dyn Transport>>) -> Dae
     let key = original.log.key.get().unwrap().clone();
     let world = World::new(System.random_u64());
     world.nanos.store(System.now().nanos(), Ordering::Relaxed);
-    let left = original.log.read(|store| Ok(store.left())).unwrap();
+    let left = original.log.read(|store| Ok(store.fingerprint())).unwrap();
     let store =
         Store::open(&directory.path().join("messages.db"), OpenOptions::new(key.clone(), Some(left)), Box::new(world))
             .unwrap();

@@ -140,7 +140,7 @@ pub(super) async fn adopt(daemon: &Daemon, params: Adopt) -> Result<Adoptions, E
         let (name, all) = (agent_id.clone(), Arc::clone(&takeover));
         let (status, reason, sessions_ended) = match daemon.storage.write(move |tx| tx.adopt(&name, &all)).await {
             Ok(Adopted::Taken(sessions)) => ("adopted", None, sessions),
-            Ok(Adopted::Known) => ("known", None, 0),
+            Ok(Adopted::AlreadyHere) => ("known", None, 0),
             Ok(Adopted::Deleted) => ("deleted", None, 0),
             Ok(Adopted::Elsewhere(home)) => ("elsewhere", Some(format!("{home} took it over first")), 0),
             Err(error) if error.kind == ErrorKind::Invalid => ("refused", Some(error.message), 0),

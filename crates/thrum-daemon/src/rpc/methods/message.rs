@@ -203,7 +203,7 @@ pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) ->
         thread_id: given(params.thread_id),
         scope: params.scope,
         reference: params.reference,
-        named: named.into_iter().chain(mentioned.clone()).collect(),
+        mentions: named.into_iter().chain(mentioned.clone()).collect(),
         after: params.created_after,
         by_update: choice("sort_by", params.sort_by.as_deref(), "created_at", "updated_at")?,
         order: match choice("sort_order", params.sort_order.as_deref(), "desc", "asc")? {
@@ -223,7 +223,7 @@ pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) ->
         }
         if let Some(agent) = &mentioned {
             // A mention of the agent's role also mentions the agent.
-            filter.named.extend(reader.agent_here(agent)?.map(|agent| agent.role));
+            filter.mentions.extend(reader.agent_here(agent)?.map(|agent| agent.role));
         }
         if let Some(mailbox) = &filter.mailbox {
             ops::resident(reader, &mailbox.agent_id)?;

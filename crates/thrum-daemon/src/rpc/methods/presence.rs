@@ -50,7 +50,7 @@ pub(super) async fn set(daemon: &Daemon, params: Set, process: Option<i32>) -> R
         return Err(wrong(format!("session is at most {} bytes", limits::MAX_READER_BYTES)));
     }
     let state =
-        PresenceState::named(&name).ok_or_else(|| wrong("state is working, needs_you, idle or gone".to_owned()))?;
+        PresenceState::by_name(&name).ok_or_else(|| wrong("state is working, needs_you, idle or gone".to_owned()))?;
     let name = agent_id.clone();
     let session_of = move |reader: &Reader<'_>| ops::resident(reader, &name).and_then(|_| reader.open_session(&name));
     let in_session = daemon.storage.read(session_of).await?.is_some();

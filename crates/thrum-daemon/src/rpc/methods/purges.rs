@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 use thrum_core::{Error, Timestamp};
-use thrum_store::query::PurgeSaid;
+use thrum_store::query::PurgeRecord;
 
 use crate::daemon::Daemon;
 
@@ -58,14 +58,14 @@ pub(super) async fn purges(daemon: &Daemon, warnings: &mut Vec<String>) -> Resul
             far.at.to_the_second(),
         ));
     }
-    let shown = |PurgeSaid { by, signed, via, at, cutoff, named, waits, .. }: PurgeSaid| Shown {
+    let shown = |PurgeRecord { by, signed, via, at, cutoff, listed, waits, .. }: PurgeRecord| Shown {
         by_name: Some(name(&by)),
         via: Some(via).filter(|via| !via.is_empty()).map(|via| name(&via)),
         signed,
         by,
         at,
         before: cutoff,
-        named,
+        named: listed,
         waiting: waits,
     };
     Ok(Some(Purges {

@@ -71,12 +71,12 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) ->
     if let Some(mention) = params.mention.filter(|name| !name.trim_start_matches('@').is_empty()) {
         let machines = daemon.machines();
         match daemon.storage.read(move |reader| ops::listed(reader, &mention, machines)).await? {
-            (name, None) => filter.named = vec![name],
+            (name, None) => filter.mentions = vec![name],
             (agent_id, Some(home)) => filter.addressed = Some(Mailbox { agent_id, home }),
         }
     }
     // A call that waits for only some of the mail is not woken by the rest, so it does not make the agent wakeable.
-    let waits_for_all = filter.scope.is_none() && filter.named.is_empty() && filter.addressed.is_none();
+    let waits_for_all = filter.scope.is_none() && filter.mentions.is_empty() && filter.addressed.is_none();
     let _waiting = if waits_for_all { daemon.live.programs.waits(&waiting_as, false) } else { None };
     loop {
         if let Some((turn, (found, machines))) = look(daemon, &filter).await? {

@@ -47,7 +47,7 @@ fn read(disk: &Disk, name: &str, case: &Case<'_>) -> Result<u64, StoreError> {
 
 /// C26: a fault leaves no backup or a complete one, and an unchanged mailbox. A completed backup is durable.
 #[test]
-fn c26_making_and_reading_a_backup_survive_every_fault() {
+fn c26_writing_and_reading_a_backup_survive_every_fault() {
     let base = Base::new();
     let (written, steps, events) = {
         let mut case = base.case(0);

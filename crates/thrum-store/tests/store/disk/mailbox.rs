@@ -18,7 +18,7 @@ pub(super) const FILE: &str = "messages.db";
 pub(super) struct Base {
     pub(super) image: Image,
     pub(super) key: DaemonKey,
-    pub(super) left: Option<StoreFingerprint>,
+    pub(super) fingerprint: Option<StoreFingerprint>,
     /// The mail that ann already has.
     pub(super) mail: BTreeSet<String>,
     /// The batches that a peer has for it.
@@ -32,7 +32,7 @@ pub(super) struct Case<'b> {
     base: &'b Base,
     pub(super) disk: Disk,
     pub(super) world: World,
-    left: Option<StoreFingerprint>,
+    fingerprint: Option<StoreFingerprint>,
 }
 
 /// The requests so far, and their acknowledgements.
@@ -105,15 +105,15 @@ impl Base {
         store.write(|tx| tx.mark_read("ann", &ids[..2])).expect("reads");
         world.pass(Duration::from_secs(60));
         let cutoff = world.now();
-        let left = Some(store.left());
+        let fingerprint = Some(store.fingerprint());
         let mail = inbox(&store, key.id().as_str()).into_iter().collect();
         drop(store);
-        Self { image: disk.image(), key, left, mail, batches: batches(), cutoff }
+        Self { image: disk.image(), key, fingerprint, mail, batches: batches(), cutoff }
     }
 
     /// A mailbox that has never been opened.
     pub(super) fn empty() -> Self {
-        Self { image: Image::default(), left: None, mail: BTreeSet::new(), batches: vec![], ..Self::new() }
+        Self { image: Image::default(), fingerprint: None, mail: BTreeSet::new(), batches: vec![], ..Self::new() }
     }
 
     pub(super) fn case(&self, seed: u64) -> Case<'_> {
@@ -121,7 +121,7 @@ impl Base {
         disk.restore(&self.image);
         let world = World::new(1_000 + seed);
         world.pass(Duration::from_secs(3600));
-        Case { base: self, disk, world, left: self.left.clone() }
+        Case { base: self, disk, world, fingerprint: self.fingerprint.clone() }
     }
 }
 
@@ -142,7 +142,7 @@ fn batches() -> Vec<Batch> {
     let rows = peer.store.reader().page(0, 1000, usize::MAX).expect("a page").rows;
     let batches = rows.chunks(6).map(|rows| Batch {
         peer: peer.home(),
-        log: peer.store.left().log_id,
+        log: peer.store.fingerprint().log_id,
         checkpoint: rows[rows.len() - 1].sequence,
         checkpoint_event: String::new(),
         events: rows.iter().map(|row| event(&serde_json::from_str(&row.body).expect("json"))).collect(),
@@ -165,12 +165,12 @@ fn inbox(store: &Store, home: &str) -> Vec<String> {
 impl Case<'_> {
     /// Opens the mailbox as the daemon does, and remembers what the daemon writes beside it.
     pub(super) fn open(&mut self) -> Result<Store, StoreError> {
-        let options = OpenOptions::new(self.base.key.clone(), self.left.clone());
+        let options = OpenOptions::new(self.base.key.clone(), self.fingerprint.clone());
         let store = Store::open(&self.disk.path(FILE), options, Box::new(self.world.clone()))?;
-        if let Some(left) = &self.left {
-            assert_eq!(left.log_id, store.left().log_id, "it is taken for another database");
+        if let Some(fingerprint) = &self.fingerprint {
+            assert_eq!(fingerprint.log_id, store.fingerprint().log_id, "it is taken for another database");
         }
-        self.left = Some(store.left());
+        self.fingerprint = Some(store.fingerprint());
         Ok(store)
     }
 

@@ -73,7 +73,7 @@ fn survives(
         }
         if !is_power {
             case.disk.mend();
-            case.check(&store, &seen, &format!("{at}, mended"));
+            case.check(&store, &seen, &format!("{at}, repaired"));
             case.go_on(&mut store, &mut seen, &at);
             case.check(&store, &seen, &format!("{at}, going on"));
         }

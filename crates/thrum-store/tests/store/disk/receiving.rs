@@ -14,7 +14,7 @@ fn c26_receiving_survives_every_fault() {
 
 /// C26: between own new mail.
 #[test]
-fn c26_receiving_between_own_mail_survives_every_fault() {
+fn c26_receiving_between_own_messages_survives_every_fault() {
     let base = Base::new();
     survives("receiving and sending", &base, SOME, |_, store, seen| {
         for n in 0..base.batches.len() {

@@ -20,7 +20,7 @@ fn c26_sending_survives_every_fault() {
 
 /// C26: the write-ahead log is checkpointed into the file and truncated in between.
 #[test]
-fn c26_folding_the_log_into_the_file_survives_every_fault() {
+fn c26_checkpointing_the_write_ahead_log_survives_every_fault() {
     survives("folding the log", &Base::new(), SOME, |case, store, seen| {
         for (n, how) in ["PASSIVE", "FULL", "RESTART", "TRUNCATE"].into_iter().enumerate() {
             seen.send(store, &format!("before {how} {}", "b".repeat(n * 3000)))?;
@@ -33,7 +33,7 @@ fn c26_folding_the_log_into_the_file_survives_every_fault() {
 
 /// C26: so much mail that SQLite checkpoints automatically.
 #[test]
-fn c26_a_log_that_grows_until_it_is_folded_survives_every_fault() {
+fn c26_a_write_ahead_log_that_grows_until_its_checkpoint_survives_every_fault() {
     survives("sending much", &Base::new(), 8, |_, store, seen| {
         (0..12).try_for_each(|n| seen.send(store, &format!("much {n} {}", "m".repeat(400_000))))
     });
@@ -41,7 +41,7 @@ fn c26_a_log_that_grows_until_it_is_folded_survives_every_fault() {
 
 /// C26, P2, P7: many jobs wait for one COMMIT; each gets its own outcome, and the writer thread continues.
 #[test]
-fn c26_a_group_survives_every_fault_and_each_hears_the_truth() {
+fn c26_a_group_commit_survives_every_fault_and_each_job_gets_its_true_outcome() {
     let base = Base::new();
     let steps = 40;
     let mut injected = 0;
@@ -68,9 +68,9 @@ fn c26_a_group_survives_every_fault_and_each_hears_the_truth() {
         injected += u64::from(case.disk.failed() > 0);
         if !matches!(failure, faulty_disk::Failure::Crash | faulty_disk::Failure::TornWrite) {
             case.disk.mend();
-            let outcome = writer.call(|tx| tx.send(letter("after it was mended"))).map(drop);
+            let outcome = writer.call(|tx| tx.send(letter("after the repair"))).map(drop);
             assert!(outcome.is_ok(), "{at}: {outcome:?}");
-            seen.hear("after it was mended", &outcome);
+            seen.hear("after the repair", &outcome);
         }
         case.disk.crash();
         writer.close();

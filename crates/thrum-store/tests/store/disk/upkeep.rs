@@ -36,7 +36,7 @@ fn c26_purging_survives_every_fault() {
 
 /// C26: after an interrupted purge, its text is gone from the files after the next start at the latest.
 #[test]
-fn c26_purged_text_leaves_the_files_also_after_a_fault() {
+fn c26_purged_text_is_removed_from_the_files_after_a_fault() {
     let base = Base::new();
     let run = |case: &Case<'_>, store: &mut Store, seen: &mut Seen| {
         assert!(holds_old_text(case));
@@ -71,11 +71,11 @@ fn c26_purged_text_leaves_the_files_also_after_a_fault() {
 
 /// C26, I1.
 #[test]
-fn c26_folding_again_survives_every_fault() {
+fn c26_a_rebuild_survives_every_fault() {
     let base = Base::new();
     survives("folding again", &base, SOME, |_, store, seen| {
         seen.take(store, &base.batches)?;
         store.rebuild()?;
-        store.mend()
+        store.repair()
     });
 }

@@ -145,7 +145,7 @@ impl Daemon {
 
     /// Updates `daemon.json` and starts the daemon.
     pub(super) fn written_down(&mut self, store: Store) {
-        (self.left, self.moved) = (Some(store.left()), false);
+        (self.left, self.moved) = (Some(store.fingerprint()), false);
         self.log = StoreLog::new(store);
         self.auth = auth(&self.directory, self.auth.me.clone());
         self.up = true;

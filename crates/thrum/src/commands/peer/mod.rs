@@ -6,7 +6,7 @@ pub(crate) mod ping;
 mod typed;
 
 use serde_json::{Value, json};
-use thrum_core::{Error, Timestamp, name::printable};
+use thrum_core::{Error, Timestamp, limits::CLOCK_OFF, name::printable};
 
 use crate::{
     context::Context,
@@ -219,7 +219,9 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
     for note in &peer.notes {
         page.line(format!("    {YELLOW}{}{YELLOW:#}", printable(note)));
     }
-    if let Some(offset) = peer.clock_offset_ms.filter(|offset| offset.unsigned_abs() > CLOCK_OFF_MS) {
+    if let Some(offset) =
+        peer.clock_offset_ms.filter(|offset| u128::from(offset.unsigned_abs()) > CLOCK_OFF.as_millis())
+    {
         let direction = if offset > 0 { "ahead" } else { "behind" };
         let by = time::brief(std::time::Duration::from_millis(offset.unsigned_abs()));
         page.line(format!("    {YELLOW}Its clock is {by} {direction}{YELLOW:#}"));
@@ -271,9 +273,6 @@ fn whereabouts(peer: &Peer, page: &mut Page) {
     }
     lines.iter().for_each(|line| page.line(line));
 }
-
-/// A larger clock offset is shown (ten minutes by design).
-const CLOCK_OFF_MS: u64 = 10 * 60 * 1000;
 
 fn next_attempt(at: Timestamp, now: Timestamp) -> String {
     match at.since(now) {

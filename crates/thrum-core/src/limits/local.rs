@@ -1,0 +1,55 @@
+//! Bounds on local clients, and on the files and the process of the daemon.
+
+use std::time::Duration;
+
+/// Most connections on the local socket: two hundred agents with one waiting and one working connection each.
+pub const MAX_LOCAL_CONNECTIONS: usize = 512;
+
+/// Idle time after which a local connection is closed. Go Thrum's daemon uses the same value.
+pub const LOCAL_IDLE: Duration = Duration::from_secs(5 * 60);
+
+/// Longest time for a local request other than a long poll. Afterwards the daemon answers "try again". Go Thrum's
+/// daemon and command use the same value.
+pub const LOCAL_CALL: Duration = Duration::from_secs(10);
+
+/// Longest time for writing an answer to a local client. A client that does not read it is disconnected.
+pub const LOCAL_WRITE: Duration = Duration::from_secs(10);
+
+/// Longest time that one `message.wait` may request.
+pub const MAX_WAIT: Duration = Duration::from_secs(10 * 60);
+
+/// Least time between two database reads of one waiting `work.wait`. With a large team, one read takes up to a
+/// thirtieth of this.
+pub const WAIT_LOOK: Duration = Duration::from_millis(100);
+
+/// How long a command waits for a daemon that holds the lock but does not answer: it is starting, stopping or stuck.
+/// Opening a large log takes a few seconds on a slow disk.
+pub const SILENT_DAEMON: Duration = Duration::from_secs(5);
+
+/// How long a daemon that finds a socket file waits for an answer on it. Go Thrum's daemon uses the same value.
+pub const SOCKET_PROBE: Duration = Duration::from_millis(500);
+
+/// How often a daemon checks that its state directory and its socket are still at their paths. Each check takes four
+/// `stat` calls. An agent that finds no socket waits at most this long.
+pub const STATE_LOOK: Duration = Duration::from_secs(1);
+
+/// How long a stopping daemon lets running requests finish.
+pub const DRAIN: Duration = Duration::from_secs(5);
+
+/// Longest path of a Unix socket in bytes: macOS allows 104 with the final zero, Linux 108.
+pub const MAX_SOCKET_PATH_BYTES: usize = 103;
+
+/// Most bytes read of a `.env` file. Real ones have a few hundred.
+pub const MAX_ENV_FILE_BYTES: u64 = 1 << 20;
+
+/// Most bytes read of one of our files that hold one path, one key or one process id.
+pub const MAX_SMALL_FILE_BYTES: u64 = 64 << 10;
+
+/// Largest `peers.json` or `pairing.json` read, in bytes. Fifty peers take about 20 KB.
+pub const MAX_STATE_FILE_BYTES: u64 = 4 << 20;
+
+/// Size in bytes at which a log file is rotated.
+pub const LOG_FILE_BYTES: u64 = 10 << 20;
+
+/// Rotated log files kept beside the current one.
+pub const LOG_FILES: usize = 3;

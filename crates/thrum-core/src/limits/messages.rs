@@ -1,0 +1,75 @@
+//! Bounds on messages, events and the texts and lists in them.
+
+use std::time::Duration;
+
+/// Largest message body accepted, in bytes of UTF-8. Go Thrum has refused larger ones since v0.10.6.
+pub const MAX_CONTENT_BYTES: usize = 1 << 20;
+
+/// Largest event in canonical form, in bytes. Escaping can make a body six times as long, and recipients and scopes are
+/// added to it.
+pub const MAX_EVENT_BYTES: usize = 8 << 20;
+
+/// Longest line accepted on any connection, in bytes. Twice the largest event, to leave room for the envelope around
+/// `event_json`.
+pub const MAX_LINE_BYTES: usize = 16 << 20;
+
+/// Largest answer to a local client that lists messages, agents or sessions, in bytes. Thirty ordinary messages take
+/// thirty kilobytes. The bound exists because four concurrent clients hold several copies of their answers in memory.
+pub const MAX_ANSWER_BYTES: usize = 4 << 20;
+
+/// Most bytes of one message's text that `inbox`, `sent`, `wait` and `prime` print unless the caller asks for the full
+/// text: about eight thousand tokens of the reader's context window.
+pub const MAX_PRINTED_BYTES: usize = 32 << 10;
+
+/// Longest answer of a legacy peer that is read and discarded, in bytes. It contains one event that exceeds
+/// [`MAX_LINE_BYTES`] and is skipped.
+pub const MAX_SKIPPED_LINE_BYTES: usize = 256 << 20;
+
+/// Deepest nesting of JSON accepted. This is the built-in limit of `serde_json`, stated explicitly.
+pub const MAX_JSON_DEPTH: usize = 128;
+
+/// Longest id accepted from another daemon, in bytes. Our ids have at most 55 characters, Go Thrum's at most 36.
+pub const MAX_FOREIGN_ID_BYTES: usize = 256;
+
+/// Longest name of an agent, role or module, in bytes.
+pub const MAX_NAME_BYTES: usize = 64;
+
+/// Longest name of a peer, in characters: the maximum length of a host name.
+pub const MAX_PEER_NAME_CHARS: usize = 255;
+
+/// Longest display name, intent, task, branch or path an agent may set, in bytes.
+pub const MAX_TEXT_BYTES: usize = 4096;
+
+/// Most recipients, scopes or refs of one message. Thirty agents are typical; two hundred have been observed.
+pub const MAX_AUDIENCE: usize = 1000;
+
+/// Most recipients for which the answer to a send includes an expectation of delivery. Longer lists would not be read.
+pub const MAX_OUTLOOKS: usize = 100;
+
+/// Most messages that one request marks as read. Each becomes an event, and together they occupy the writer for a few
+/// milliseconds.
+pub const MAX_READ_AT_ONCE: u64 = 200;
+
+/// Most acknowledgements kept per peer: pairs of a sequence of our log and the time at which the peer had read it.
+/// Above this bound, every second entry of the older half is dropped. A message may then be reported as delivered
+/// slightly too late, never too early.
+pub const MAX_ACKNOWLEDGEMENTS: usize = 256;
+
+/// How long an acknowledgement may wait before it is written to disk. One that is lost in a crash is repeated by the
+/// peer's next request.
+pub const SAVE_ACKNOWLEDGEMENTS: Duration = Duration::from_secs(1);
+
+/// Most idempotency keys kept; the oldest are dropped first. A command repeats a send within seconds, and even 500
+/// commands per second, more than a machine can start, use fewer than this in a minute.
+pub const MAX_IDEMPOTENCY_KEYS: i64 = 50_000;
+
+/// Most former homes that an agent's registration may list. Go Thrum's daemon id changes with the machine's name and
+/// with its version.
+pub const MAX_FORMER_HOMES: usize = 16;
+
+/// Most members of an object inside a work context, and most changed fields of a group. Go Thrum's objects have five.
+pub const MAX_GROUP_FIELDS: usize = 16;
+
+/// Longest stored reason why an event is parked or rejected, in bytes. The error of a JSON parser quotes its unexpected
+/// input.
+pub const MAX_REASON_BYTES: usize = 1024;

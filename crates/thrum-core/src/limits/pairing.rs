@@ -1,0 +1,61 @@
+//! Bounds on pairing, and on the search for machines to pair with.
+
+use std::time::Duration;
+
+use super::peers::DIAL;
+
+/// How long a pairing session waits for the other machine.
+pub const PAIRING_SESSION: Duration = Duration::from_secs(5 * 60);
+
+/// Connection attempts of [`DIAL`](super::DIAL) each that a user's `peer join` makes. The first packets between two machines that
+/// never communicated may need longer to find a path, and nothing retries a join automatically.
+pub const JOIN_DIALS: u32 = 3;
+
+/// Deadline for all connection attempts of one join.
+pub const JOIN_DIAL: Duration = DIAL.saturating_mul(JOIN_DIALS);
+
+/// Deadline for the first request of a join, which asks how the other side pairs. Our daemon answers from memory; a
+/// legacy peer answers that it does not know the method.
+pub const PROBE_TO_JOIN: Duration = Duration::from_secs(10);
+
+/// Deadline for one pairing request of the joining side, with the code or about it. The other side first writes its
+/// attempts and its peers to disk.
+pub const PAIR: Duration = Duration::from_secs(30);
+
+/// Wrong codes allowed in one pairing session, as Go Thrum's documentation promises. An exchange that was begun and not
+/// finished counts as one.
+pub const PAIRING_TRIES: u8 = 3;
+
+/// Wrong codes allowed per hour from one node.
+pub const PAIRING_NODE_HOUR: usize = 6;
+
+/// Wrong codes allowed per hour from all nodes.
+pub const PAIRING_TOTAL_HOUR: usize = 10;
+
+/// Wrong codes allowed per day from all nodes.
+pub const PAIRING_TOTAL_DAY: usize = 30;
+
+/// How long both sides of a pairing wait for the first exchange before they report what is missing.
+pub const FIRST_EXCHANGE: Duration = Duration::from_secs(5);
+
+/// How long a pairing waits for a tailnet that is starting. Less than [`LOCAL_CALL`](super::LOCAL_CALL), so that the answer still arrives
+/// in time.
+pub const TAILNET_UP: Duration = Duration::from_secs(8);
+
+/// Most nodes probed for a pairing session that waits for a join. In a larger tailnet, people know their machines by
+/// name.
+pub const PROBED_NODES: usize = 64;
+
+/// Most concurrent probes. A node that refuses connections is probed on all of [`PORTS`] in two round trips, and the
+/// connections stay below the usual limit of 1,024 open files.
+pub const PROBES: usize = 64;
+
+/// Deadline for connecting in one probe, and for its answer. A node that does not even refuse a connection within this
+/// time is probed on its other ports only after all other nodes.
+pub const PROBE: Duration = Duration::from_secs(2);
+
+/// Deadline for all probes together. A node that has not answered by then is not listed.
+pub const PROBE_ALL: Duration = Duration::from_secs(5);
+
+/// First and last port tried for the local transport. The first is also Go Thrum's default for the tailnet.
+pub const PORTS: std::ops::RangeInclusive<u16> = 9100..=9200;

@@ -1,0 +1,129 @@
+//! Bounds on peers: connections, deadlines of their requests, quotas, and what they announce.
+
+use std::time::Duration;
+
+use super::messages::MAX_LINE_BYTES;
+
+/// Most paired peers. Fifty are many; each costs a connection and a request per sync interval.
+pub const MAX_PEERS: usize = 200;
+
+/// Most connections accepted from peers: fifty peers with one persistent connection and several one-shot connections of
+/// Go Thrum each.
+pub const MAX_PEER_CONNECTIONS: usize = 256;
+
+/// Most connections of one peer. Above this the peer's oldest connection is closed, so that one peer never locks out
+/// the others. A peer of ours uses one, briefly two. Go Thrum pulls in up to ten threads at once and announces on
+/// further connections.
+pub const MAX_CONNECTIONS_OF_PEER: usize = 16;
+
+/// Most requests of one peer that are processed or answered at once; further requests wait. The bound leaves blocking
+/// threads for other peers, and limits the memory for answers that a peer does not read.
+pub const MAX_SERVED_OF_PEER: usize = 4;
+
+/// Most peer connections that have not presented a valid token yet. Above this, the oldest connection of the node with
+/// the most such connections is closed.
+pub const MAX_UNAUTHENTICATED_CONNECTIONS: usize = 64;
+
+/// Time after which a peer connection without a valid token is closed.
+pub const UNAUTHENTICATED_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Pause after a failed `accept`, which may mean that no file descriptors are left.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Most bytes of events kept from one peer, including events that it relays: a million messages of a kilobyte. With
+/// indexes and projection, the database takes two to three times as much.
+pub const MAX_PEER_BYTES: u64 = 1 << 30;
+
+/// Most agents kept from one peer. Thirty are typical and two hundred have been observed; each takes a line of the team
+/// view.
+pub const MAX_PEER_AGENTS: u64 = 1_000;
+
+/// Most origins whose events are kept from one peer. A peer relays the events of its own peers, at most [`MAX_PEERS`],
+/// and Go Thrum's ids change with names and versions.
+pub const MAX_PEER_ORIGINS: u64 = 1_000;
+
+/// Most parked events kept from one peer. All events of types that only a newer version knows are parked; beyond this
+/// number it is time to update.
+pub const MAX_PEER_PARKED: u64 = 50_000;
+
+/// How often the daemon checks whether a peer is still over its quota.
+pub const QUOTA_LOOK: Duration = Duration::from_secs(5);
+
+/// Longest request accepted from a peer, in bytes. Requests carry a token, a code, ids and numbers; only replies carry
+/// events.
+pub const MAX_PEER_REQUEST_BYTES: usize = 64 << 10;
+
+/// Idle time after which a peer's connection is closed. Twenty silent sync intervals mean that the peer is gone.
+pub const PEER_IDLE: Duration = Duration::from_secs(5 * 60);
+
+/// Time within which the rest of a line must arrive once a peer has begun it.
+pub const PEER_LINE: Duration = Duration::from_secs(30);
+
+/// Longest time for writing a reply to a peer, or each [`SLOW_BYTES`] of a longer reply.
+pub const PEER_WRITE: Duration = Duration::from_secs(30);
+
+/// Deadline for connecting to a peer. Go Thrum's clients use the same deadlines for connecting, [`PULL`], [`NOTIFY`],
+/// [`PEER_INFO`] and [`PAIR`](super::PAIR) (`reference/thrum-wire.md`).
+pub const DIAL: Duration = Duration::from_secs(5);
+
+/// Deadline for one `sync.pull`. A pull of a single event gets this long for each [`SLOW_BYTES`].
+pub const PULL: Duration = Duration::from_secs(30);
+
+/// Silence after which a connection may be dead without having been closed.
+pub const CONNECTION_QUIET: Duration = Duration::from_secs(5);
+
+/// Deadline for the first bytes of an answer on such a connection, if the request is cheap for the peer: as long as a
+/// new dial. The fresh connection then gets the full [`PULL`].
+pub const ANSWER_AFTER_QUIET: Duration = DIAL;
+
+/// Bytes that must arrive within [`PULL`], or leave within [`PEER_WRITE`], of a line that cannot be shortened: 8 KiB
+/// per second, which every usable line achieves.
+pub const SLOW_BYTES: usize = 256 << 10;
+
+/// Deadline for one `sync.pull` of a single event at the minimum rate: the time for the longest possible line.
+pub const SLOW_PULL: Duration = PULL.saturating_mul(SLOW_PARTS);
+
+/// Number of [`SLOW_BYTES`] in the longest possible line.
+const SLOW_PARTS: u32 = 64;
+
+const _: () = assert!(SLOW_PARTS as usize * SLOW_BYTES == MAX_LINE_BYTES);
+
+/// Deadline for one `sync.notify`.
+pub const NOTIFY: Duration = Duration::from_secs(10);
+
+/// Deadline for one `sync.peer_info` or `sync.hello`.
+pub const PEER_INFO: Duration = Duration::from_secs(10);
+
+/// Deadline for connecting to a peer and having it prove its identity: the sum of both deadlines.
+pub const MEET: Duration = DIAL.saturating_add(PEER_INFO);
+
+/// First wait after a failed connection attempt; it doubles with each further failure.
+pub const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+
+/// Longest wait between connection attempts. Also the interval at which a peer that removed us is contacted again.
+pub const BACKOFF_LAST: Duration = Duration::from_secs(5 * 60);
+
+/// Deadline for one `peer ping`, everything included.
+pub const PEER_PING: Duration = Duration::from_secs(10);
+
+/// Part of [`PEER_PING`] spent on finding the packets' path. Through a relay this takes a second, and the answer is not
+/// worth more time.
+pub const PATH: Duration = Duration::from_secs(5);
+
+/// Pause between two checks of the packets' path to a connected peer. The network sends several packets for each.
+pub const PATH_PAUSE: Duration = Duration::from_secs(60);
+
+/// Least time between two reports, in the log and to the peer, about token misuse. A thief may use a stolen token
+/// continuously.
+pub const STRAY_PAUSE: Duration = Duration::from_secs(60);
+
+/// How long the status shows that two daemons run with one key after one of them was last heard. Equal to the longest
+/// wait between two attempts to reach a peer, because a daemon that still runs is heard within that time.
+pub const SAME_KEY: Duration = BACKOFF_LAST;
+
+/// Most processes remembered per daemon key. Two suffice to detect that both run; the others are processes before a
+/// restart.
+pub const MAX_LIVES: usize = 4;
+
+/// Least time between two log lines about a peer that announces something under another peer's id.
+pub const MISNAMED_PAUSE: Duration = Duration::from_secs(60);
