@@ -16,8 +16,8 @@ pub(crate) async fn follow(storage: Arc<Storage>, shutdown: Shutdown) {
             () = shutdown.stopping() => return,
         }
         let latest = commits.borrow_and_update().latest;
-        if let Err(error) = look(&storage, after).await {
-            tracing::warn!("it was not looked for files that two agents change: {error}");
+        if let Err(error) = search(&storage, after).await {
+            tracing::warn!(%error, "cannot search for files that two agents have changed");
         }
         after = latest;
     }

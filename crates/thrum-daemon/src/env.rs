@@ -18,7 +18,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thrum_core::{Error, ErrorKind, SetDigest, limits};
 
-use crate::{disk, origin, paths::Repo};
+use crate::{disk, logging::LogFormat, origin, paths::Repo};
 
 /// Variables that a `.env` tracked by git may not set. A cloned repository could otherwise send mail to somebody else's
 /// tailnet, and a tracked key is readable by anyone with a clone of the repository.
@@ -38,8 +38,9 @@ pub struct Variable {
 }
 
 /// The variables that a daemon reads in addition to those of the keys in `config.json`, in display order.
-pub const VARIABLES: [Variable; 10] = [
+pub const VARIABLES: [Variable; 11] = [
     Variable { name: "THRUM_HOSTNAME", secret: false },
+    Variable { name: "THRUM_LOG", secret: false },
     Variable { name: "THRUM_TS_HOSTNAME", secret: false },
     Variable { name: "THRUM_TS_PORT", secret: false },
     Variable { name: "THRUM_TS_MODE", secret: false },
@@ -347,6 +348,8 @@ pub struct Settings {
     pub ts_tailscaled: Option<PathBuf>,
     /// `THRUM_HOSTNAME`: the host name shown with agents registered here. Defaults to the machine's name.
     pub hostname: Option<String>,
+    /// `THRUM_LOG`: the form of the lines of the log, `text` or `json`.
+    pub log_format: LogFormat,
 }
 
 impl Settings {
@@ -378,6 +381,12 @@ impl Settings {
             }
             fine
         });
+        let log_format = env.get("THRUM_LOG").map_or_else(LogFormat::default, |name| {
+            LogFormat::parse(name).unwrap_or_else(|| {
+                wrong("THRUM_LOG", "text or json");
+                LogFormat::default()
+            })
+        });
         let ts_control_url = text("THRUM_TS_CONTROL_URL").or_else(|| text("THRUM_TAILSCALE_CONTROL_URL"));
         if ts_control_url.as_deref().is_some_and(is_open_to_others) {
             warnings.push(
@@ -398,6 +407,7 @@ impl Settings {
             ts_socket: env.get("THRUM_TS_SOCKET").map(PathBuf::from),
             ts_tailscaled: env.get("THRUM_TS_TAILSCALED").map(PathBuf::from),
             hostname: text("THRUM_HOSTNAME"),
+            log_format,
         };
         (settings, warnings)
     }
@@ -539,6 +549,20 @@ mod tests {
         let [warning] = env.warnings() else { panic!("{:?}", env.warnings()) };
         assert!(warning.message.contains(".thrum/.env can be read by other users"), "{warning}");
         assert!(warning.hint.as_deref().is_some_and(|hint| hint.contains("chmod 600")));
+    }
+
+    #[test]
+    fn thrum_log_names_the_format_of_the_log_and_another_value_gets_a_warning() {
+        let place = fixture();
+        for (value, format, warned) in [
+            ("", LogFormat::Text, false),
+            ("text", LogFormat::Text, false),
+            ("json", LogFormat::Json, false),
+            ("JSON lines", LogFormat::Text, true),
+        ] {
+            let (settings, warnings) = Settings::read(&place.load(&[("THRUM_LOG", value)]));
+            assert_eq!((settings.log_format, !warnings.is_empty()), (format, warned), "{value}: {warnings:?}");
+        }
     }
 
     #[test]

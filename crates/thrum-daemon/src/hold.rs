@@ -16,7 +16,7 @@
 //! | `thrum.lock` | opened once, never removed; [`crate::lock`] |
 //! | `thrum.pid`, `daemon.json` | relative to a descriptor ([`HeldDir`](thrum_sync::held_dir::HeldDir)) |
 //! | `peers.json`, `pairing.json` | the same, through `StateFile` of `thrum-sync` |
-//! | `daemon.log` and its rotation | the same; [`crate::logfile`] |
+//! | `daemon.log` and its rotation | the same; [`crate::logging`] |
 //! | `tailscaled.log` and its rotation, `tsnet/tailscaled.pid` | the same; `thrum-tailnet/src/own/` |
 //! | `tsnet/` | locked by its own file; see note 1 |
 //! | `thrum.sock`, also in the runtime directory | removed only if its inode is the bound one; [`crate::listen`] |

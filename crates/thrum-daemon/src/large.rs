@@ -88,7 +88,7 @@ impl Turn {
 fn give_way() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
-        tracing::debug!("large answers have the priority of all others: {error}");
+        tracing::debug!(%error, "cannot lower the priority of the threads for large answers");
     }
 }
 

@@ -164,7 +164,7 @@ impl Programs {
         // The session may have belonged to another agent until now.
         for (name, other) in agents.iter_mut().filter(|(name, _)| *name != agent) {
             if other.sessions.remove(session).is_some() {
-                tracing::debug!("a session of {name} is another agent's now");
+                tracing::debug!(agent = %name, "a session of this agent belongs to another agent now");
                 other.since = now;
             }
         }
@@ -424,14 +424,16 @@ pub(crate) async fn follow(
             for (agent, (state, wakeable, person_at), since) in due {
                 match tx.say_presence(&agent, state, wakeable, (since, person_at)) {
                     // The agent was deleted meanwhile.
-                    Err(StoreError::Refused(error)) => tracing::debug!("the presence of an agent is not told: {error}"),
+                    Err(StoreError::Refused(error)) => {
+                        tracing::debug!(%error, "cannot announce the presence of an agent")
+                    }
                     outcome => drop(outcome?),
                 }
             }
             Ok(())
         });
         if let Err(error) = written.await {
-            tracing::warn!("what agents do was not told to the peers: {error}");
+            tracing::warn!(%error, "cannot announce the presence of agents to the peers");
         }
     }
 }

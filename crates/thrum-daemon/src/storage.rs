@@ -167,7 +167,7 @@ impl Storage {
             self.writer.submit(work, move |outcome| {
                 drop(place);
                 if let Err(error) = outcome {
-                    tracing::warn!("a note was not written: {error}");
+                    tracing::warn!(%error, "cannot write a note");
                 }
             });
         }

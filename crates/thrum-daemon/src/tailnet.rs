@@ -58,7 +58,7 @@ pub(crate) fn enable(tailnet: &Tailnet, repo: &Repo, config: &Config) -> Result<
     }
     config::set(repo, Key::Tailnet, Some(true.into()))?;
     tailnet.enable();
-    tracing::info!("tailnet: switched on, as config.json now says");
+    tracing::info!("tailnet: switched on by config.json");
     Ok(())
 }
 

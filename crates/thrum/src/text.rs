@@ -1,6 +1,6 @@
 //! Makes texts by others safe for a terminal, and wraps lines.
 
-use std::{fmt::Write, iter};
+use std::iter;
 
 use serde_json::Value;
 use textwrap::{
@@ -128,23 +128,7 @@ pub(crate) fn preview(text: &str, chars: usize) -> String {
 
 /// Returns one compact line of JSON. Characters that JSON allows but terminals obey are escaped as well.
 pub(crate) fn json(value: &Value) -> String {
-    escaped(&value.to_string())
-}
-
-/// Escapes a line that is already JSON. It must not have line breaks between its values.
-pub(crate) fn escaped(plain: &str) -> String {
-    let mut out = String::with_capacity(plain.len());
-    for c in plain.chars() {
-        if is_printable(c) {
-            out.push(c);
-        } else {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                // Writing to a String cannot fail.
-                let _ = write!(out, "\\u{unit:04x}");
-            }
-        }
-    }
-    out
+    thrum_core::json::printable(&value.to_string())
 }
 
 pub(crate) use thrum_core::words::count;

@@ -52,7 +52,7 @@ pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<Pa
         if why == Why::Restored
             && let Err(error) = backup::settle(database)
         {
-            tracing::warn!("the former database cannot be closed properly: {error}");
+            tracing::warn!(%error, "cannot close the former database properly");
         }
         Some(name_twice(database, why)?)
     } else {
@@ -96,7 +96,7 @@ pub(crate) fn undo(repo: &Repo) -> Result<(), Error> {
         };
         let is_former = [Why::Restored, Why::Damaged].iter().any(|why| name.starts_with(why.former()));
         if is_former && used.is_some() && inode(&path) == used {
-            tracing::warn!("a restoration was cut off; the database is the one from before it");
+            tracing::warn!("a restoration was interrupted; the database is the one from before it");
             take_back(&database, &path)?;
         } else if UNFINISHED.iter().any(|name_of| name.split_once(name_of).is_some_and(|(pid, _)| !runs(pid))) {
             remove(&path).map_err(|error| disk::io_error("remove", &path, &error))?;

@@ -40,7 +40,7 @@ pub(crate) async fn accept<S: Service>(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!("cannot accept a local connection: {error}");
+                tracing::warn!(%error, "cannot accept a local connection");
                 sleep(ACCEPT_REST).await;
                 continue;
             }

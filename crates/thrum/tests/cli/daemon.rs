@@ -149,6 +149,22 @@ fn the_log_can_be_read_and_followed() {
 }
 
 #[test]
+fn with_thrum_log_json_each_line_of_the_log_is_an_object() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["daemon", "stop"]).ok();
+    fs::write(repo.path(".thrum/.env"), "THRUM_LOG=json\n").unwrap();
+    repo.thrum(&["daemon", "start"]).ok();
+    repo.thrum(&["daemon", "stop"]).ok();
+    let log = repo.thrum(&["daemon", "logs"]).ok().stdout;
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let started = lines.iter().find(|line| line["message"].as_str().is_some_and(|text| text.contains("started")));
+    let started = started.unwrap_or_else(|| panic!("{log}"));
+    assert_eq!((&started["level"], &started["target"]), (&json!("info"), &json!("thrum_daemon::run")));
+    assert!(started["at"].as_str().unwrap().ends_with('Z') && started["repo"].is_string(), "{started}");
+    assert_eq!(lines.last().unwrap()["message"], "stopped");
+}
+
+#[test]
 fn a_path_too_long_for_a_socket_works_all_the_same() {
     let repo = TestRepo::git("repo");
     let deep = repo.path(&"deep-directory/".repeat(12));

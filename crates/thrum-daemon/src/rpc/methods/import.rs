@@ -277,7 +277,7 @@ pub(super) async fn peers(daemon: &Daemon, mut params: GoPeersFile) -> Result<Pe
         // If the user keeps the daemon off the tailnet, the peers are taken over all the same, and their state shows
         // why they are not dialled.
         if let Err(error) = daemon.enable_tailnet().await {
-            tracing::warn!("{error}");
+            tracing::warn!(%error, "cannot switch the tailnet on");
         }
     }
     let replaced = Replaced { known_as, own_ids: params.former_homes, same_node, fixed_port: daemon.settings.ts_port };

@@ -189,12 +189,7 @@ fn hold(daemon: &Daemon, from: &str, (to, exchange): (Mailbox, Exchange)) {
     if !daemon.live.guard.hold(from, &to, held) {
         return;
     }
-    tracing::warn!(
-        "mail of {} to {} is held: {} without a person",
-        shown(from),
-        shown(&to.agent_id),
-        count(messages, "message")
-    );
+    tracing::warn!(agent = %from, to = %to.agent_id, messages, "holding mail: two agents write to each other without a person");
     let text = format!(
         "Thrum holds what @{} writes to you: {} between you two without a prompt of a person or a change of a file. Do not \
          answer; tell your person. The next prompt of a person to either of you, or a changed file, lets you go on.",

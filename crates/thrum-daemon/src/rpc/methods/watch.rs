@@ -65,7 +65,7 @@ async fn follow(storage: Arc<Storage>, mut after: u64, lines: mpsc::Sender<Strin
         {
             Ok(page) => page,
             Err(error) => {
-                tracing::error!("events.watch: {error}");
+                tracing::error!(%error, "cannot serve events.watch");
                 return;
             }
         };

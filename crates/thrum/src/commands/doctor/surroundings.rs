@@ -31,11 +31,12 @@ const LITTLE_ROOM: u64 = 500 << 20;
 const NO_ROOM: u64 = 20 << 20;
 
 /// Variables that commands and tests read in addition to those of [`Settings`].
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     "THRUM_NAME",
     "THRUM_AGENT_ID",
     "THRUM_HOME",
     "THRUM_HOSTNAME",
+    "THRUM_LOG",
     "THRUM_NO_HINTS",
     "THRUM_LOCAL",
     "THRUM_SYNC_INTERVAL",
