@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::{
     ambient::{self, System},
+    blocking::blocking,
     caller,
     config::Config,
     env::{Effective, Settings},
@@ -107,8 +108,7 @@ impl Daemon {
     /// `refused` if the user keeps the daemon off the tailnet; file system errors.
     pub(crate) async fn enable_tailnet(&self) -> Result<(), Error> {
         let (tailnet, repo, config) = (self.tailnet.clone(), self.repo.clone(), self.config.clone());
-        let enabled = tokio::task::spawn_blocking(move || tailnet::enable(&tailnet, &repo, &config)).await;
-        enabled.map_err(|error| Error::new(ErrorKind::Failed, format!("an internal task failed: {error}")))?
+        blocking(move || tailnet::enable(&tailnet, &repo, &config)).await
     }
 
     /// Returns the names of this machine and of the peers' machines.

@@ -12,6 +12,11 @@ use thrum_sync::state_file;
 
 use crate::sandbox;
 
+/// Returns the device and inode of the file at a path, without following a link at its end; `None` if there is none.
+pub(crate) fn file_identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|about| (about.dev(), about.ino()))
+}
+
 /// Converts an I/O error for people: `cannot WHAT PATH: why`, with the next step if the cause suggests one.
 pub(crate) fn io_error(what: &str, path: &Path, error: &io::Error) -> Error {
     let shown = path.display();

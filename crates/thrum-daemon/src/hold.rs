@@ -34,9 +34,7 @@
 //! Backups, exports, restored and rebuilt databases are written by commands, not by the daemon.
 
 use std::{
-    fs,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
@@ -68,16 +66,12 @@ struct OpenFile {
 impl OpenFile {
     /// Returns the file at a path; `None` if there is none.
     fn at(path: PathBuf) -> Option<Self> {
-        identity(&path).map(|identity| Self { path, identity })
+        disk::file_identity(&path).map(|identity| Self { path, identity })
     }
 
     fn is_in_place(&self) -> bool {
-        identity(&self.path) == Some(self.identity)
+        disk::file_identity(&self.path) == Some(self.identity)
     }
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|about| (about.dev(), about.ino()))
 }
 
 impl Hold {

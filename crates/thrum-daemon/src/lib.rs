@@ -6,6 +6,7 @@
 mod acknowledged;
 mod ambient;
 pub mod backup;
+mod blocking;
 mod caller;
 pub mod checkup;
 mod collisions;

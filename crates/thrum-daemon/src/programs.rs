@@ -350,7 +350,7 @@ pub(crate) fn restore(
     let (running, ended): (Vec<_>, Vec<_>) = sessions.into_iter().partition(runs);
     forget(storage, ended.into_iter().map(|session| session.session).collect());
     let to_watch = running.clone();
-    programs.adopt(running, said, System.now());
+    programs.adopt(running, announced, System.now());
     for ProgramSession { session, agent_id, program, .. } in to_watch {
         if let Some(program) = program {
             watch(programs, storage, shutdown, agent_id, session, program);

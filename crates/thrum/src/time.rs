@@ -1,15 +1,10 @@
 //! Parses and formats times for users.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use thrum_core::Timestamp;
-
-/// The current time.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::ZERO.plus(since)
-}
+pub(crate) use thrum_daemon::now;
 
 /// Longest duration that is accepted: nobody needs a longer wait, and adding it to a clock cannot overflow.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);

@@ -4,13 +4,6 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Daemon, World};
 
-fn office(world: &World) -> Daemon {
-    let daemon = Daemon::start(&world.repo("r"));
-    daemon.agent("alice", "planner");
-    daemon.agent("bob", "builder");
-    daemon
-}
-
 fn send(daemon: &Daemon, text: &str) -> Value {
     daemon.call("message.send", json!({"content": text, "mentions": ["bob"], "caller_agent_id": "alice"}))
 }
@@ -26,7 +19,7 @@ fn news(client: &mut Client, mut params: Value) -> (Vec<String>, Value) {
 #[test]
 fn two_readers_of_one_mailbox_each_hear_of_everything_once() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     let mut heard = |reader: &str| news(&mut client, json!({"reader": reader})).0;
     send(&daemon, "one");
@@ -65,7 +58,7 @@ fn a_reader_keeps_its_place_over_a_restart_and_what_was_read_elsewhere_can_be_le
 #[test]
 fn what_is_kept_comes_again_until_its_cursor_is_given_back() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     news(&mut client, json!({"reader": "a"}));
     for text in ["one", "two", "three"] {
@@ -87,7 +80,7 @@ fn what_is_kept_comes_again_until_its_cursor_is_given_back() {
 #[test]
 fn a_cursor_of_another_log_or_beyond_its_end_is_named() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     send(&daemon, "one");
     let (_, answer) = news(&mut client, json!({}));
@@ -111,7 +104,7 @@ fn a_cursor_of_another_log_or_beyond_its_end_is_named() {
 #[test]
 fn those_who_wait_for_news_hold_up_no_other_answer() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     send(&daemon, "told, and not read");
     let cursor = news(&mut client, json!({"reader": "a", "unread": true, "keep": true})).1["cursor"].clone();

@@ -144,7 +144,8 @@ fn too_long() -> Error {
     .hint("Put it into a file of the repository and send its path.")
 }
 
-fn read_error(name: &str, error: &io::Error) -> Error {
+/// Returns the error for a source of text that cannot be read.
+pub(crate) fn read_error(name: &str, error: &io::Error) -> Error {
     let kind = if error.kind() == io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Failed };
     Error::new(kind, format!("cannot read {name}: {error}"))
 }

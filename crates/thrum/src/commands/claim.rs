@@ -148,7 +148,7 @@ fn held_by(claim: &Claim, now: Timestamp) -> String {
 impl Render for Answer<Claimed> {
     fn human(&self, page: &mut Page) {
         for claim in &self.read.claims {
-            page.line(format!("Claimed {} {}", said(&claim.path), claim.lasts(page.now())));
+            page.line(format!("Claimed {} {}", quote(&claim.path), claim.lasts(page.now())));
         }
         for claim in &self.read.others {
             page.line(held_by(claim, page.now()));

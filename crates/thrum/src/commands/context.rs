@@ -103,7 +103,7 @@ impl Text {
             }
             (_, Some(path)) => {
                 let shown = path.display().to_string();
-                let mut file = File::open(&path).map_err(|error| cannot_read(&shown, &error))?;
+                let mut file = File::open(&path).map_err(|error| body::read_error(&shown, &error))?;
                 bounded(&mut file, &shown)?
             }
         };
@@ -123,13 +123,8 @@ fn bounded(source: &mut dyn Read, name: &str) -> Result<Vec<u8>, Error> {
     source
         .take(limits::MAX_NOTES_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| cannot_read(name, &error))?;
+        .map_err(|error| body::read_error(name, &error))?;
     Ok(bytes)
-}
-
-fn cannot_read(name: &str, error: &io::Error) -> Error {
-    let kind = if error.kind() == io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Failed };
-    Error::new(kind, format!("cannot read {name}: {error}"))
 }
 
 /// Whose notes.

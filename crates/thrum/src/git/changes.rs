@@ -44,7 +44,7 @@ pub(crate) fn look(top: &Path) -> Looking {
             }
         });
     }
-    Looking { begun: Instant::now(), child, answer }
+    StatusProcess { begun: Instant::now(), child, answer }
 }
 
 impl Looking {

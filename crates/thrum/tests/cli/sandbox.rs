@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use crate::{
-    common::{Ran, TestRepo},
-    disk::strace::{possible, skip},
+    common::{Ran, TestRepo, skip},
+    disk::strace::possible,
 };
 
 /// Runs the program while these system calls fail with `EPERM`, as under a system call filter.

@@ -14,7 +14,7 @@ use thrum_store::{
 };
 
 use super::agent;
-use crate::{ambient::System, daemon::Daemon, worktrees};
+use crate::{ambient::System, blocking::blocking, daemon::Daemon, worktrees};
 
 #[derive(Deserialize)]
 pub(super) struct Cleanup {
@@ -66,7 +66,7 @@ async fn without_identity(daemon: &Daemon, agents: Vec<Agent>) -> Result<Vec<Age
         agents.into_iter().map(last).collect::<Result<Vec<_>, _>>()
     });
     let (placed, repo) = (placed.await?, daemon.repo.clone());
-    let left = tokio::task::spawn_blocking(move || {
+    blocking(move || {
         let named = worktrees::identities(&repo);
         let lives = |name: &str, top: Option<&str>| {
             named.contains(name) || top.is_some_and(|top| worktrees::has_identity(&repo, Path::new(top), name))

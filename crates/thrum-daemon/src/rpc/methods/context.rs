@@ -8,6 +8,7 @@ use thrum_core::{Error, ErrorKind, Timestamp, limits};
 
 use super::required;
 use crate::{
+    blocking::blocking,
     daemon::Daemon,
     notes::{Notes, Part},
 };
@@ -36,9 +37,7 @@ impl Whose {
             Some(path) => work(agent, &Notes::of(&repo.worktree(&path)?)),
             None => work(agent, &Notes::of(&repo)),
         };
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|error| Error::new(ErrorKind::Failed, format!("an internal task failed: {error}")))?
+        blocking(work).await
     }
 }
 

@@ -14,7 +14,7 @@ use thrum_sync::{
 };
 
 use super::required;
-use crate::{ambient::System, daemon::Daemon, identity, paths::Repo, storage::Storage};
+use crate::{ambient::System, blocking::blocking, daemon::Daemon, identity, paths::Repo, storage::Storage};
 
 #[derive(Deserialize)]
 pub(crate) struct Events {
@@ -78,8 +78,7 @@ pub(super) async fn events(daemon: &Daemon, params: Events) -> Result<Taken, Err
     }
     let (dry_run, served) = (params.dry_run, params.served());
     let storage = Arc::clone(&daemon.storage);
-    let judged = tokio::task::spawn_blocking(move || judge(&storage, served, dry_run)).await;
-    judged.map_err(|error| Error::new(ErrorKind::Failed, format!("the import failed: {error}")))?
+    blocking(move || apply(&storage, served, dry_run)).await
 }
 
 fn judge(storage: &Arc<Storage>, served: Vec<Served>, dry_run: bool) -> Result<Taken, Error> {

@@ -12,7 +12,7 @@ use thrum_store::{
 };
 
 use super::{delivery::Delivery, outlook::outlooks, required};
-use crate::{ambient::System, config::Config, daemon::Daemon, env::Environment, guard::Held};
+use crate::{ambient::System, blocking::blocking, config::Config, daemon::Daemon, env::Environment, guard::Held};
 
 #[derive(Deserialize)]
 pub(super) struct Send {
@@ -129,10 +129,7 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
 /// Returns how many messages two agents may exchange, according to the current settings.
 async fn limit(daemon: &Daemon) -> Result<Option<u64>, Error> {
     let repo = daemon.repo.clone();
-    let load = move || Config::load(&repo, &Environment::load(&repo, std::env::vars_os())).exchange();
-    tokio::task::spawn_blocking(load)
-        .await
-        .map_err(|error| Error::new(ErrorKind::Failed, format!("an internal task failed: {error}")))
+    blocking(move || Ok(Config::load(&repo, &Environment::load(&repo, std::env::vars_os())).exchange())).await
 }
 
 /// Returns the first recipient with whom an agent has exchanged too many messages.

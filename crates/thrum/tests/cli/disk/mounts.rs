@@ -7,8 +7,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use super::{explains, strace::skip};
-use crate::common::{Ran, TestRepo};
+use super::explains;
+use crate::common::{Ran, TestRepo, skip};
 
 /// A repository whose daemon keeps its files in a `tmpfs`. Dropping it ends the daemon and the file system.
 struct Mounted {
