@@ -23,7 +23,7 @@ pub(crate) async fn follow(storage: Arc<Storage>, shutdown: Shutdown) {
     }
 }
 
-async fn look(storage: &Arc<Storage>, after: u64) -> Result<(), Error> {
+async fn search(storage: &Arc<Storage>, after: u64) -> Result<(), Error> {
     let news = storage.read(move |reader| {
         let changed = reader.updated_since(after)?;
         let found = if changed.is_empty() { Vec::new() } else { reader.collisions_of(&changed, System.now())? };

@@ -393,7 +393,7 @@ mod tests {
 
     use super::*;
 
-    fn place() -> (tempfile::TempDir, Repo) {
+    fn fixture() -> (tempfile::TempDir, Repo) {
         let guard = tempfile::tempdir().unwrap();
         let repo = Repo::create(guard.path(), None).unwrap();
         (guard, repo)
@@ -405,7 +405,7 @@ mod tests {
 
     #[test]
     fn the_environment_wins_over_the_file_wins_over_the_default() {
-        let (_guard, repo) = place();
+        let (_guard, repo) = fixture();
         let config = load(&repo, &[]);
         assert_eq!((config.local_only(), config.sync_interval(), config.warnings.len()), (false, limits::ROUND, 0));
         assert_eq!(config.get(Key::LocalOnly).source, Source::Default);
@@ -428,7 +428,7 @@ mod tests {
 
     #[test]
     fn the_variable_switches_local_only_on_and_never_off() {
-        let (_guard, repo) = place();
+        let (_guard, repo) = fixture();
         fs::write(repo.config(), r#"{"daemon":{"local_only":true}}"#).unwrap();
         for value in ["0", "false", "", "maybe"] {
             let config = load(&repo, &[("THRUM_LOCAL", value)]);
@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn a_file_of_variables_lets_mail_start_no_turns() {
-        let (_guard, repo) = place();
+        let (_guard, repo) = fixture();
         let wakes = |process: &[(&str, &str)]| load(&repo, process).get(Key::WakeCodex).value == true;
         fs::write(&repo.env_files()[0], "THRUM_CODEX_WAKE=1\n").unwrap();
         fs::set_permissions(&repo.env_files()[0], fs::Permissions::from_mode(0o600)).unwrap();
@@ -453,7 +453,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_a_warning_and_never_opens_what_may_have_been_closed() {
-        let (_guard, repo) = place();
+        let (_guard, repo) = fixture();
         for text in [
             "{",
             "[]",
@@ -470,7 +470,7 @@ mod tests {
 
     #[test]
     fn a_change_keeps_everything_else_and_makes_the_file_private() {
-        let (_guard, repo) = place();
+        let (_guard, repo) = fixture();
         fs::write(
             repo.config(),
             r#"{"runtime":{"primary":"claude"},"daemon":{"ws_port":"auto","local_only":true},"z":[1,{"a":null}]}"#,

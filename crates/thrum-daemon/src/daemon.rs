@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use thrum_core::{Ambient, Error, ErrorKind, Machines, Timestamp, limits, name};
+use thrum_core::{Ambient, Error, Machines, Timestamp, limits, name};
 use thrum_sync::Peers;
 use thrum_tailnet::Tailnet;
 use tokio::sync::Notify;
@@ -87,7 +87,7 @@ impl Daemon {
         let now = System.now();
         if agent.len() <= limits::MAX_FOREIGN_ID_BYTES && self.live.presence.seen(agent, now) {
             let agent = agent.to_owned();
-            self.storage.note(move |tx| tx.seen(&agent, now));
+            self.storage.write_in_background(move |tx| tx.seen(&agent, now));
         }
     }
 

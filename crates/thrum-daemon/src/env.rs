@@ -96,7 +96,7 @@ pub struct Effective {
 impl Environment {
     /// Returns the variables that would be in effect for a daemon started now.
     pub fn effective(&self) -> Vec<Effective> {
-        let told = |variable: &Variable| {
+        let shown = |variable: &Variable| {
             let (name, value) = (variable.name.to_owned(), self.get(variable.name)?);
             // A URL with a password in it is not meant to be shown.
             let secret = variable.secret || value.contains('@');
@@ -108,7 +108,7 @@ impl Environment {
                 Effective { mark: None, value: Some(value.to_owned()), name }
             })
         };
-        VARIABLES.iter().filter_map(told).collect()
+        VARIABLES.iter().filter_map(shown).collect()
     }
 
     /// Reads the two files of `repo`; the variables of `process` take precedence. Never fails: a file that cannot be
@@ -419,18 +419,18 @@ mod tests {
 
     use super::*;
 
-    struct Place {
+    struct Fixture {
         _guard: tempfile::TempDir,
         repo: Repo,
     }
 
-    fn place() -> Place {
+    fn fixture() -> Fixture {
         let guard = tempfile::tempdir().unwrap();
         let repo = Repo::create(guard.path(), None).unwrap();
-        Place { _guard: guard, repo }
+        Fixture { _guard: guard, repo }
     }
 
-    impl Place {
+    impl Fixture {
         fn write(&self, which: usize, content: impl AsRef<[u8]>) {
             let path = &self.repo.env_files()[which];
             fs::write(path, content).unwrap();
@@ -444,7 +444,7 @@ mod tests {
 
     #[test]
     fn the_environment_wins_then_the_thrum_file_then_the_root_file() {
-        let place = place();
+        let place = fixture();
         place.write(0, "THRUM_A=near\nTHRUM_B=near\n");
         place.write(1, "THRUM_A=far\nTHRUM_B=far\nTHRUM_C=far\nTAILSCALE_X=far\nTHRUM_EMPTY=far\n");
         let env = place.load(&[("THRUM_A", "process"), ("THRUM_EMPTY", "")]);
@@ -458,7 +458,7 @@ mod tests {
     fn c36_a_file_that_git_tracks_chooses_no_tailnet_and_none_chooses_a_program() {
         use std::time::{Duration, Instant};
 
-        let place = place();
+        let place = fixture();
         let root = place.repo.main_root().to_owned();
         let all = NOT_FROM_THE_REPOSITORY.iter().chain(&NOT_FROM_A_FILE);
         let text = all.map(|name| format!("{name}=tskey-secret\n")).collect::<String>() + "THRUM_TS_HOSTNAME=laptop\n";
@@ -485,7 +485,7 @@ mod tests {
 
     #[test]
     fn c36_only_our_names_are_taken_and_the_process_stays_as_it_is() {
-        let place = place();
+        let place = fixture();
         place.write(
             1,
             "PATH=/evil\nLD_PRELOAD=/evil.so\nexport THRUM_TS_HOSTNAME=\"my laptop\" # mine\nMSG=hello world\nTHRUM_Q='a # b'\r\n",
@@ -500,7 +500,7 @@ mod tests {
 
     #[test]
     fn a_line_that_cannot_be_read_is_named_without_its_value_and_the_others_count() {
-        let place = place();
+        let place = fixture();
         place.write(0, "\u{feff}THRUM_A=1\n\nTHRUM_TS_AUTHKEY=tskey-auth secret\nTHRUM_B=2\n");
         let env = place.load(&[]);
         assert_eq!((env.get("THRUM_A"), env.get("THRUM_B")), (Some("1"), Some("2")));
@@ -511,7 +511,7 @@ mod tests {
 
     #[test]
     fn c36_garbage_and_ten_megabytes_are_warnings() {
-        let place = place();
+        let place = fixture();
         place.write(0, b"THRUM_A=1\n\xff\xfe\x00THRUM_B=2");
         place.write(1, vec![b'#'; 10 << 20]);
         let env = place.load(&[]);
@@ -522,7 +522,7 @@ mod tests {
 
     #[test]
     fn no_bytes_make_the_reader_panic() {
-        let place = place();
+        let place = fixture();
         let alphabet = b"THRUM_A=\"'\\$#{} \n\r=x\t";
         let mut state = 7u32;
         for _ in 0..2000 {
@@ -539,7 +539,7 @@ mod tests {
 
     #[test]
     fn a_file_that_others_can_read_gets_a_warning_if_it_holds_a_secret() {
-        let place = place();
+        let place = fixture();
         place.write(0, "THRUM_TS_AUTHKEY=k\n");
         place.write(1, "THRUM_TS_ENABLED=true\nOTHER=1\n");
         for path in place.repo.env_files() {
@@ -579,7 +579,7 @@ mod tests {
             ("http://127.0.0.1.evil.example/", true),
             ("http://évil.example", true),
         ] {
-            let place = place();
+            let place = fixture();
             let env = place.load(&[("THRUM_TS_CONTROL_URL", url)]);
             let (settings, warnings) = Settings::read(&env);
             assert_eq!(settings.ts_control_url.as_deref(), Some(url), "it is used all the same");
@@ -589,7 +589,7 @@ mod tests {
 
     #[test]
     fn settings_have_types_and_wrong_ones_are_left_out_with_a_word() {
-        let place = place();
+        let place = fixture();
         let env = place.load(&[
             ("THRUM_TS_ENABLED", "yes"),
             ("THRUM_TS_PORT", "70000"),

@@ -41,7 +41,7 @@ use std::{
 use thrum_core::{Error, ErrorKind, Retry};
 use tokio_util::sync::CancellationToken;
 
-use crate::{lock::Lock, paths::Repo};
+use crate::{disk, lock::Lock, paths::Repo};
 
 /// Handle to the state directory of the running daemon; clones share the state.
 #[derive(Clone, Debug)]

@@ -40,13 +40,13 @@ mod run;
 pub mod sandbox;
 mod shutdown;
 mod storage;
-mod tailnet;
 mod store_log;
+mod tailnet;
 mod waiters;
 mod wake_registry;
 pub mod worktrees;
 
-pub use rpc::methods::METHODS;
 pub use ambient::now;
 pub use logging::LogFormat;
+pub use rpc::methods::METHODS;
 pub use run::{RunOptions, run};

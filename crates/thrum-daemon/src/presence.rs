@@ -15,11 +15,11 @@ use thrum_core::{Timestamp, limits};
 /// The last signs of life of the agents.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
-    agents: Mutex<HashMap<String, Known>>,
+    agents: Mutex<HashMap<String, LastSeen>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct LastSeen {
     seen: Timestamp,
     /// The sign of life that was last returned for writing.
     kept: Timestamp,
@@ -44,7 +44,7 @@ impl Presence {
         if agents.len() >= limits::MAX_PRESENT {
             agents.clear();
         }
-        agents.insert(agent.to_owned(), Known { seen: now, kept: now });
+        agents.insert(agent.to_owned(), LastSeen { seen: now, kept: now });
         true
     }
 
@@ -53,7 +53,7 @@ impl Presence {
         self.agents().get(agent).map(|known| known.seen).filter(|seen| *seen <= now.plus(limits::CLOCK_OFF))
     }
 
-    fn agents(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+    fn agents(&self) -> MutexGuard<'_, HashMap<String, LastSeen>> {
         // Every change is a single call on the map.
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }

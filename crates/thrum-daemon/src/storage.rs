@@ -159,7 +159,10 @@ impl Storage {
     }
 
     /// Does work that no caller waits for in one of the next commits. Does nothing if the writer is very busy.
-    pub(crate) fn note(&self, work: impl FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send + 'static) {
+    pub(crate) fn write_in_background(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send + 'static,
+    ) {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             self.writer.submit(work, move |outcome| {
                 drop(place);

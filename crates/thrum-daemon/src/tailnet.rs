@@ -64,7 +64,7 @@ pub(crate) fn enable(tailnet: &Tailnet, repo: &Repo, config: &Config) -> Result<
 
 /// The state of the tailnet, as shown by `health`.
 #[derive(Serialize)]
-pub(crate) struct Shown {
+pub(crate) struct TailnetHealth {
     enabled: bool,
     /// `host` or `own`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,7 +100,7 @@ pub(crate) struct Shown {
     refused_callers: u64,
 }
 
-impl Shown {
+impl TailnetHealth {
     pub(crate) fn of(status: &Status, address: Option<String>, config: &Config) -> Self {
         let kept_here = config.local_only() && !status.enabled;
         Self {

@@ -101,14 +101,14 @@ pub(crate) fn resolve(
     dir: &Path,
 ) -> Result<Identity, Error> {
     if let Some(name) = flag {
-        return named(name, dir);
+        return by_name(name, dir);
     }
     if let Some(name) = session {
-        return Ok(Identity { source: "session", ..named(name, dir)? });
+        return Ok(Identity { source: "session", ..by_name(name, dir)? });
     }
     let mut names = candidates(dir)?;
     if let Some(name) = env {
-        let who = named(name, dir).map_err(|error| match error.hint {
+        let who = by_name(name, dir).map_err(|error| match error.hint {
             Some(_) => error,
             None => error.hint("The name comes from the variable THRUM_NAME."),
         })?;
@@ -145,7 +145,7 @@ pub(crate) fn resolve(
 ///
 /// # Errors
 /// `invalid` if the name is not a valid name, or if its file is not a valid identity.
-pub(crate) fn named(name: &str, dir: &Path) -> Result<Identity, Error> {
+pub(crate) fn by_name(name: &str, dir: &Path) -> Result<Identity, Error> {
     let name = name.strip_prefix('@').unwrap_or(name);
     // Check the name before it becomes part of a path.
     name::check_agent(name).map_err(|error| {

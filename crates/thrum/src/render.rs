@@ -264,12 +264,12 @@ pub(crate) fn who_plain(agent_id: &str, address: &str, signed: Option<bool>) -> 
 }
 
 /// A result that consists of one line of text and one JSON value.
-pub(crate) struct Said {
+pub(crate) struct OneLine {
     pub(crate) line: String,
     pub(crate) value: Value,
 }
 
-impl Render for Said {
+impl Render for OneLine {
     fn human(&self, page: &mut Page) {
         page.line(&self.line);
     }

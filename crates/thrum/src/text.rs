@@ -141,12 +141,12 @@ const MOST_SAID: usize = 1000;
 
 /// Formats a text by others outside a message's body, on one line. A plain word stays as it is; everything else is
 /// quoted, so that its end is clear and it cannot imitate our own output ([`name::quoted`]).
-pub(crate) fn said(text: &str) -> String {
-    said_within(text, MOST_SAID)
+pub(crate) fn quote(text: &str) -> String {
+    quote_within(text, MOST_SAID)
 }
 
 /// Formats the beginning of a text by others, at most `most` characters.
-pub(crate) fn said_within(text: &str, most: usize) -> String {
+pub(crate) fn quote_within(text: &str, most: usize) -> String {
     let text = text.trim();
     match text.char_indices().nth(most) {
         Some((end, _)) => name::quoted(&format!("{}…", &text[..end])),

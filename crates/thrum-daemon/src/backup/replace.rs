@@ -155,8 +155,8 @@ fn take_back(database: &Path, former: &Path) -> Result<(), Error> {
     let back = match fs::symlink_metadata(&moved) {
         Ok(about) if is_written(database, &log, &about) => {
             tracing::warn!(
-                "the database was written to since a restoration was cut off; its log from before that is kept as {}",
-                moved.display()
+                kept_as = %moved.display(),
+                "the database was written to since a restoration was interrupted; its former write-ahead log is kept"
             );
             Ok(())
         }

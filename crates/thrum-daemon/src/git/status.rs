@@ -5,7 +5,7 @@
 
 /// Differences from the last commit.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Status {
+pub struct WorktreeStatus {
     /// The branch; `None` on a detached head.
     pub branch: Option<String>,
     /// Number of commits that the upstream branch does not have; `None` without an upstream branch.
@@ -19,8 +19,8 @@ pub struct Status {
 }
 
 /// Reads `git status --porcelain=v2 --branch -z`.
-pub fn status(output: &[u8]) -> Status {
-    let mut found = Status::default();
+pub fn status(output: &[u8]) -> WorktreeStatus {
+    let mut found = WorktreeStatus::default();
     let mut entries = entries(output);
     while let Some(entry) = entries.next() {
         let (kind, rest) = entry.split_once(' ').unwrap_or((&entry, ""));
@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(found.files, ["foo.go", "with two spaces.rs", "new name.rs", "both.rs", "new dir/file", "日本"]);
         assert_eq!(found.left, ["old name.rs"]);
         assert_eq!(found.untracked, ["new dir/file", "日本"]);
-        assert_eq!(status(b"# branch.head (detached)\0"), Status::default());
+        assert_eq!(status(b"# branch.head (detached)\0"), WorktreeStatus::default());
     }
 
     #[test]

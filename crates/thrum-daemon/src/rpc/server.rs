@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
     use crate::rpc::{
-        connection::{Kept, Outcome, Pace},
+        connection::{Kept, Reply, TimeBound},
         envelope::Params,
     };
 
@@ -115,20 +115,20 @@ mod tests {
     }
 
     impl Service for Situation {
-        fn pace(&self, method: &str) -> Option<Pace> {
+        fn time_bound(&self, method: &str) -> Option<TimeBound> {
             match method {
-                "echo" | "hang" | "keep" => Some(Pace::Prompt),
-                "wait" | "watch" => Some(Pace::Long),
+                "echo" | "hang" | "keep" => Some(TimeBound::Prompt),
+                "wait" | "watch" => Some(TimeBound::Long),
                 _ => None,
             }
         }
 
-        async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Error> {
+        async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Reply, Error> {
             match method {
-                "echo" => Ok(Outcome::Answer(envelope::result(&params.read::<Value>()?)?)),
+                "echo" => Ok(Reply::Answer(envelope::result(&params.read::<Value>()?)?)),
                 "keep" => {
                     kept.keep(Tell(self.told.clone(), "kept"));
-                    Ok(Outcome::Answer(envelope::result(&json!({}))?))
+                    Ok(Reply::Answer(envelope::result(&json!({}))?))
                 }
                 "watch" => {
                     let (sender, receiver) = mpsc::channel(4);
@@ -137,7 +137,7 @@ mod tests {
                     }
                     // The stream stays open as long as the connection does.
                     kept.keep(sender);
-                    Ok(Outcome::Stream(envelope::result(&json!({}))?, receiver))
+                    Ok(Reply::Stream(envelope::result(&json!({}))?, receiver))
                 }
                 _ => {
                     let _ = self.told.send("began");

@@ -25,14 +25,14 @@ pub(crate) struct Changes {
 }
 
 /// A running git process.
-pub(crate) struct Looking {
+pub(crate) struct StatusProcess {
     begun: Instant,
     child: Option<Child>,
     answer: Receiver<Vec<u8>>,
 }
 
 /// Starts git in `top` without waiting for it.
-pub(crate) fn look(top: &Path) -> Looking {
+pub(crate) fn start_status(top: &Path) -> StatusProcess {
     let (tell, answer) = mpsc::channel();
     let mut command = thrum_daemon::git::command(top, &["status", "--porcelain=v2", "--branch", "-z"]);
     let mut child = command.stdout(Stdio::piped()).spawn().ok();
@@ -47,7 +47,7 @@ pub(crate) fn look(top: &Path) -> Looking {
     StatusProcess { begun: Instant::now(), child, answer }
 }
 
-impl Looking {
+impl StatusProcess {
     /// Returns git's answer, if it comes within `within` of git's start.
     ///
     /// # Errors
@@ -68,11 +68,11 @@ impl Looking {
 }
 
 fn read(bytes: &[u8]) -> Changes {
-    let status::Status { files, ahead, .. } = status::status(bytes);
+    let status::WorktreeStatus { files, ahead, .. } = status::status(bytes);
     Changes { uncommitted: files, unmerged: ahead }
 }
 
-impl Drop for Looking {
+impl Drop for StatusProcess {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
             let _ = child.kill();
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn outside_git_and_where_git_is_too_slow_there_is_a_reason() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(look(dir.path()).end(Duration::from_secs(60)).unwrap_err().contains("worktree"));
-        assert!(look(dir.path()).end(Duration::ZERO).unwrap_err().contains("within 0 ms"));
+        assert!(start_status(dir.path()).end(Duration::from_secs(60)).unwrap_err().contains("worktree"));
+        assert!(start_status(dir.path()).end(Duration::ZERO).unwrap_err().contains("within 0 ms"));
     }
 }

@@ -153,7 +153,7 @@ pub(super) static TOOLS: [Tool; 8] = [
 ];
 
 /// Finds a tool by its name.
-pub(super) fn named(name: &str) -> Option<&'static Tool> {
+pub(super) fn find(name: &str) -> Option<&'static Tool> {
     TOOLS.iter().find(|tool| tool.name == name)
 }
 

@@ -22,7 +22,7 @@ use thrum_core::{Error, ErrorKind};
 
 use crate::hook::host::Host;
 pub(crate) use copies::Copies;
-pub(crate) use plan::{Change, Plan, Refused, to_take_out, to_write};
+pub(crate) use plan::{Change, Plan, RefusedFile, to_take_out, to_write};
 use table::{RUNTIMES, Runtime};
 pub(crate) use written::{Hook, State, Written, written};
 

@@ -48,7 +48,7 @@ pub(super) fn shown(top: &Path, dir: &Path, file: &str) -> String {
 }
 
 /// Returns the real path of `file`, with links resolved. The error is the reason why the file must not be written.
-pub(super) fn place(top: &Path, file: &str) -> Result<PathBuf, String> {
+pub(super) fn resolve(top: &Path, file: &str) -> Result<PathBuf, String> {
     if let Some(below) = file.strip_prefix("~/") {
         return of_person(below);
     }

@@ -71,13 +71,10 @@ async fn without_identity(daemon: &Daemon, agents: Vec<Agent>) -> Result<Vec<Age
         let lives = |name: &str, top: Option<&str>| {
             named.contains(name) || top.is_some_and(|top| worktrees::has_identity(&repo, Path::new(top), name))
         };
-        placed
-            .into_iter()
-            .filter(|(agent, top)| !lives(&agent.agent_id, top.as_deref()))
-            .map(|(agent, _)| agent)
-            .collect()
-    });
-    left.await.map_err(|error| Error::new(ErrorKind::Failed, format!("the worktrees could not be looked at: {error}")))
+        let gone = placed.into_iter().filter(|(agent, top)| !lives(&agent.agent_id, top.as_deref()));
+        Ok(gone.map(|(agent, _)| agent).collect())
+    })
+    .await
 }
 
 pub(super) async fn cleanup(daemon: &Daemon, params: Cleanup) -> Result<Cleaned, Error> {

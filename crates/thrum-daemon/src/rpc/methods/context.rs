@@ -83,7 +83,7 @@ pub(super) struct Show {
 }
 
 #[derive(Serialize)]
-pub(super) struct Shown {
+pub(super) struct AgentNotes {
     agent_name: String,
     content: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,10 +96,10 @@ pub(super) struct Shown {
     updated_at: Option<Timestamp>,
 }
 
-pub(super) async fn show(daemon: &Daemon, params: Show) -> Result<Shown, Error> {
+pub(super) async fn show(daemon: &Daemon, params: Show) -> Result<AgentNotes, Error> {
     let work = move |agent_name: String, notes: &Notes| {
         let (found, preamble) = (notes.read(&agent_name, Part::Notes)?, notes.read(&agent_name, Part::Preamble)?);
-        Ok(Shown {
+        Ok(AgentNotes {
             agent_name,
             has_context: found.is_some(),
             has_preamble: preamble.is_some(),

@@ -12,11 +12,11 @@ use crate::daemon::Daemon;
 pub(super) struct Purges {
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<Timestamp>,
-    last: Vec<Shown>,
+    last: Vec<PurgeRecord>,
 }
 
 #[derive(Serialize)]
-pub(super) struct Shown {
+pub(super) struct PurgeRecord {
     by: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     by_name: Option<String>,
@@ -58,7 +58,7 @@ pub(super) async fn purges(daemon: &Daemon, warnings: &mut Vec<String>) -> Resul
             far.at.to_the_second(),
         ));
     }
-    let shown = |PurgeSaid { by, signed, via, at, cutoff, named, waits, .. }: PurgeSaid| Shown {
+    let shown = |PurgeSaid { by, signed, via, at, cutoff, named, waits, .. }: PurgeSaid| PurgeRecord {
         by_name: Some(name(&by)),
         via: Some(via).filter(|via| !via.is_empty()).map(|via| name(&via)),
         signed,

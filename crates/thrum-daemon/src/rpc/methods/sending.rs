@@ -195,7 +195,7 @@ fn hold(daemon: &Daemon, from: &str, (to, exchange): (Mailbox, Exchange)) {
     );
     let (from, to) =
         (from.to_owned(), if to.home == daemon.id { to.agent_id } else { machines.address(&to.agent_id, &to.home) });
-    daemon.storage.note(move |tx| tx.tell_held(&from, to, exchange, machines, text).map(drop));
+    daemon.storage.write_in_background(move |tx| tx.tell_held(&from, to, exchange, machines, text).map(drop));
 }
 
 #[derive(Deserialize)]

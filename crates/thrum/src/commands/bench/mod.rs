@@ -162,7 +162,7 @@ fn two<'a>(sockets: &'a [PathBuf], flag: &str) -> Result<Option<(&'a PathBuf, &'
     }
 }
 
-impl Daemon for crate::commands::demo::stage::Place {
+impl Daemon for crate::commands::demo::stage::StagedRepo {
     fn socket(&self) -> Result<PathBuf, Error> {
         Ok(self.repo()?.socket())
     }

@@ -38,7 +38,7 @@ pub(crate) struct Stage {
 
 /// One repository of a stage.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct StagedRepo {
     pub(crate) name: &'static str,
     pub(crate) dir: PathBuf,
     home: PathBuf,
@@ -71,8 +71,8 @@ impl Stage {
     }
 
     /// Makes a git repository `name`. Without git it is a plain directory, which is sufficient.
-    pub(crate) fn repository(&self, name: &'static str) -> Result<Place, Error> {
-        let place = Place { name, dir: self.dir.join(name), home: self.dir.join("home"), group: self.group };
+    pub(crate) fn repository(&self, name: &'static str) -> Result<StagedRepo, Error> {
+        let place = StagedRepo { name, dir: self.dir.join(name), home: self.dir.join("home"), group: self.group };
         fs::create_dir_all(&place.dir)
             .and_then(|()| fs::create_dir_all(&place.home))
             .map_err(failed("make a repository"))?;
@@ -101,7 +101,7 @@ impl Drop for Stage {
     }
 }
 
-impl Place {
+impl StagedRepo {
     /// Returns a command that runs this program with `args` in this repository.
     pub(crate) fn command(&self, args: &[&str]) -> Result<Command, Error> {
         let mut command = Command::new(env::current_exe().map_err(failed("find this program"))?);

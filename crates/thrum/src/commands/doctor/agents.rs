@@ -34,7 +34,7 @@ use crate::{
         Page, Render,
         style::{BOLD, DIM},
     },
-    runtimes::{self, Hook, Refused, State, Written},
+    runtimes::{self, Hook, RefusedFile, State, Written},
     text::count,
     time,
 };
@@ -167,7 +167,7 @@ fn settings(written: &Written, is_named: bool) -> Check {
         // For a program that is not set up here, this is not a problem yet.
         let verdict = if is_named || written.state != State::No { Problem } else { Warning };
         let said: Vec<String> =
-            written.refused.iter().map(|Refused { file, why, .. }| format!("{file}: {why}")).collect();
+            written.refused.iter().map(|RefusedFile { file, why, .. }| format!("{file}: {why}")).collect();
         let files: Vec<&str> = written.refused.iter().map(|refused| refused.file.as_str()).collect();
         return Check::new("settings", verdict, said.join("; "))
             .fix(format!("mend {}, then: {setup}", files.join(", ")));

@@ -81,7 +81,7 @@ fn answer(repo: &Repo, daemon: &Daemon) -> Check {
             let repo = repo.clone();
             Check::new("daemon", Problem, format!("{who} holds its lock, but nobody answers on its socket"))
                 .fix("thrum daemon restart")
-                .mend(move || restart(&repo))
+                .repair(move || restart(&repo))
         }
         Daemon::NotRunning => match checkup::is_own(repo) {
             Ok(()) => Check::new("daemon", Fine, "it is not running; commands start it"),
@@ -117,7 +117,7 @@ fn lock_file(repo: &Repo) -> Check {
     }
     let whose = says.map_or_else(String::new, |says| format!(" of pid {}", says.pid));
     Check::new("lock", Warning, format!("free, but {}{whose} was left behind by a crash", file.display()))
-        .mend(move || remove(&file))
+        .repair(move || remove(&file))
 }
 
 fn socket(repo: &Repo, daemon: &Daemon) -> Check {
@@ -137,7 +137,7 @@ fn socket(repo: &Repo, daemon: &Daemon) -> Check {
                 .fix(format!("{remove} {shown}"))
         }
         Ok(_) if matches!(daemon, Daemon::NotRunning) && !start::lock_is_held(repo) => {
-            Check::new("socket", Warning, format!("{shown} was left behind by a crash")).mend(move || remove(&socket))
+            Check::new("socket", Warning, format!("{shown} was left behind by a crash")).repair(move || remove(&socket))
         }
         Ok(_) if socket != usual => {
             let text = format!("{shown}, because its usual path has more than {} bytes", limits::MAX_SOCKET_PATH_BYTES);

@@ -21,7 +21,7 @@ use crate::{
     context::Context,
     identity,
     shapes::Peer,
-    text::{count, said},
+    text::{count, quote},
     time,
 };
 
@@ -123,7 +123,7 @@ fn peers(daemon: Daemon) -> Check {
     match (removed, faults.is_empty()) {
         (_, true) => Check::new("peers", Fine, format!("{}, all reachable", count(peers.len() as u64, "peer"))),
         (Some(gone), false) => {
-            Check::new("peers", Problem, faults.join("; ")).fix(format!("thrum peer remove {}", said(&gone.name)))
+            Check::new("peers", Problem, faults.join("; ")).fix(format!("thrum peer remove {}", quote(&gone.name)))
         }
         (None, false) if let Some((name, key)) = over => {
             let fix = format!("thrum config set {key} NUMBER, or thrum peer remove {name} --forget");
@@ -172,7 +172,7 @@ fn wrong(peer: &Peer) -> Option<String> {
         let notes: Vec<String> = peer.notes.iter().map(|note| printable(note)).collect();
         faults.push(format!("({})", notes.join("; ")));
     }
-    (!faults.is_empty()).then(|| format!("{} {}", said(&peer.name), faults.join(", ")))
+    (!faults.is_empty()).then(|| format!("{} {}", quote(&peer.name), faults.join(", ")))
 }
 
 /// Checks the variables of this shell and of the two files, and `config.json`, as the daemon would read them.

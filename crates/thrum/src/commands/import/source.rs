@@ -10,7 +10,7 @@ use serde_json::Value;
 use thrum_core::{Error, ErrorKind, SetDigest, key, limits};
 use thrum_store::GoTotals;
 
-use crate::text::{count, said};
+use crate::text::{count, quote};
 
 /// The files of a Go Thrum, as far as they exist.
 #[derive(Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Source {
             let wrote: Vec<_> = totals
                 .origins
                 .iter()
-                .map(|(origin, events)| format!("{} ({})", said(origin), count(*events, "event")))
+                .map(|(origin, events)| format!("{} ({})", quote(origin), count(*events, "event")))
                 .collect();
             return Err(Error::new(
                 ErrorKind::Invalid,

@@ -11,11 +11,11 @@ use thrum_core::{Error, Timestamp, name::printable};
 use crate::{
     context::Context,
     render::{
-        Page, Render, Said, boxed,
+        OneLine, Page, Render, boxed,
         style::{BOLD, DIM, GREEN, RED, YELLOW},
     },
     shapes::{Answer, Peer},
-    text::{count, said},
+    text::{count, quote},
     time,
 };
 
@@ -94,21 +94,21 @@ fn list(cx: &Context) -> Result<List, Error> {
     cx.daemon()?.call("peer.list", json!({})).map(List)
 }
 
-fn rename(name: &str, new_name: &str, cx: &Context) -> Result<Said, Error> {
+fn rename(name: &str, new_name: &str, cx: &Context) -> Result<OneLine, Error> {
     let mut params = if name.starts_with("d_") { json!({"daemon_id": name}) } else { json!({"name": name}) };
     params["new_name"] = new_name.into();
     let value: Value = cx.daemon()?.call("peer.rename", params)?;
-    Ok(Said { line: format!("{} is called {} now", said(name), said(new_name)), value })
+    Ok(OneLine { line: format!("{} is called {} now", quote(name), quote(new_name)), value })
 }
 
-fn remove(name: &str, forget: bool, cx: &Context) -> Result<Said, Error> {
+fn remove(name: &str, forget: bool, cx: &Context) -> Result<OneLine, Error> {
     let mut params = if name.starts_with("d_") { json!({"daemon_id": name}) } else { json!({"name": name}) };
     if forget {
         params["forget"] = true.into();
     }
     let value: Value = cx.daemon()?.call("peer.remove", params)?;
     let dropped = if forget { "; what it brought is being dropped" } else { "" };
-    Ok(Said { line: format!("Removed {}{dropped}", said(name)), value })
+    Ok(OneLine { line: format!("Removed {}{dropped}", quote(name)), value })
 }
 
 impl Render for List {
@@ -118,7 +118,7 @@ impl Render for List {
             return none(page);
         }
         let row = |peer: &Peer| {
-            vec![said(&peer.name), said(&peer.address), peer.state.replace('_', " "), last_sync(peer, page)]
+            vec![quote(&peer.name), quote(&peer.address), peer.state.replace('_', " "), last_sync(peer, page)]
         };
         let rows = peers.iter().map(row).collect();
         page.table(&["NAME", "ADDRESS", "STATE", "LAST SYNC"], rows);
@@ -139,7 +139,7 @@ impl Render for Details {
         }
         for peer in &self.0.read {
             show(peer, page);
-            page.line(format!("    {DIM}{}{DIM:#}", said(&peer.daemon_id)));
+            page.line(format!("    {DIM}{}{DIM:#}", quote(&peer.daemon_id)));
         }
     }
 
@@ -166,14 +166,14 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         _ => YELLOW,
     };
     let since = peer.since.map(|at| format!(" {}", page.lasting(at))).unwrap_or_default();
-    let paired_by = peer.paired_by.as_deref().map(|way| format!(", paired by {}", said(way))).unwrap_or_default();
-    let transport = peer.transport.as_deref().map(|name| format!(" ({}{paired_by})", said(name))).unwrap_or_default();
-    let version = peer.version.as_deref().map(|version| format!("  version {}", said(version))).unwrap_or_default();
+    let paired_by = peer.paired_by.as_deref().map(|way| format!(", paired by {}", quote(way))).unwrap_or_default();
+    let transport = peer.transport.as_deref().map(|name| format!(" ({}{paired_by})", quote(name))).unwrap_or_default();
+    let version = peer.version.as_deref().map(|version| format!("  version {}", quote(version))).unwrap_or_default();
     page.line(format!(
         "{style}●{style:#} {BOLD}{}{BOLD:#}  {}{since}  {}{transport}{version}",
-        said(&peer.name),
+        quote(&peer.name),
         printable(&peer.state.replace('_', " ")),
-        said(&peer.address),
+        quote(&peer.address),
     ));
     whereabouts(peer, page);
     if peer.asked_over_its_connection {
@@ -193,7 +193,7 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
     }
     if let Some(last) = &peer.last_rejected {
         let at = last.at.map(|at| format!(" {}", page.time(at))).unwrap_or_default();
-        let (id, reason) = (said(&last.event_id), printable(&last.reason));
+        let (id, reason) = (quote(&last.event_id), printable(&last.reason));
         page.line(format!("    {YELLOW}Last rejected{at}: {id}: {reason}{YELLOW:#}"));
     }
     if let Some(repaired) = &peer.repaired {
@@ -213,7 +213,7 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         }
     }
     for skipped in &peer.skipped {
-        let (id, kind) = (said(&skipped.event_id), said(&skipped.kind));
+        let (id, kind) = (quote(&skipped.event_id), quote(&skipped.kind));
         page.line(format!("    {YELLOW}It refuses {id} ({kind}); that event is skipped for it{YELLOW:#}"));
     }
     for note in &peer.notes {

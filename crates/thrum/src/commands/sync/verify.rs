@@ -9,7 +9,7 @@ use crate::{
         style::{GREEN, RED, YELLOW},
     },
     shapes::{Answer, Lack, Missing, Verified},
-    text::{count, said},
+    text::{count, quote},
 };
 
 impl Render for Answer<Verified> {
@@ -17,12 +17,12 @@ impl Render for Answer<Verified> {
         let Verified { status, daemon_id, events, fetched, peers } = &self.read;
         let whose = |origin: &str, log: &str| {
             let known = peers.iter().find(|peer| peer.daemon_id == origin).map(|peer| peer.name.as_str());
-            let name = if origin == daemon_id { "this daemon".to_owned() } else { said(known.unwrap_or(origin)) };
-            let log = if log.is_empty() { String::new() } else { format!(" (log {})", said(log)) };
+            let name = if origin == daemon_id { "this daemon".to_owned() } else { quote(known.unwrap_or(origin)) };
+            let log = if log.is_empty() { String::new() } else { format!(" (log {})", quote(log)) };
             format!("of {name}{log}")
         };
         for peer in peers {
-            let name = said(&peer.name);
+            let name = quote(&peer.name);
             match peer.status.as_str() {
                 "equal" => {
                     let but = peer.error.as_deref().map(|but| format!(": {}", printable(but))).unwrap_or_default();
@@ -98,10 +98,10 @@ fn facts(missing: &Missing) -> Vec<String> {
             _ if is_whole => ", and came from it".to_owned(),
             some => format!(", of which {some} came from it"),
         };
-        facts.push(format!("{} {} missing here{came}", named(here), were(here, is_whole)));
+        facts.push(format!("{} {} missing here{came}", describe(here), were(here, is_whole)));
     }
     if there.events > 0 {
-        facts.push(format!("{} {} missing there", named(there), were(there, true)));
+        facts.push(format!("{} {} missing there", describe(there), were(there, true)));
     }
     let purged = |runs: &RangeSet, side: &str| (!runs.is_empty()).then(|| format!("{runs} purged {side}"));
     facts.extend(purged(purged_there, "there"));
@@ -119,8 +119,8 @@ fn facts(missing: &Missing) -> Vec<String> {
 
 /// Describes missing events: `4 events (5–7, 12)`. The numbers are only claimed by the peer. The ids may come from
 /// anyone, so they are escaped.
-fn named(lack: &Lack) -> String {
-    let ids = lack.ids.iter().map(|id| said(id)).collect::<Vec<_>>().join(", ");
+fn describe(lack: &Lack) -> String {
+    let ids = lack.ids.iter().map(|id| quote(id)).collect::<Vec<_>>().join(", ");
     let names = if lack.numbers.is_empty() { ids } else { lack.numbers.to_string() };
     let shown = if lack.numbers.is_empty() { lack.ids.len() as u64 } else { lack.numbers.count() };
     let more = match lack.events.saturating_sub(shown) {
