@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_at_its_home_since_the_first_word_of_that_home_that_covers_it() {
+    fn a_message_is_at_its_home_since_the_first_acknowledgement_that_covers_it() {
         let known = Acknowledged::default();
         known.record("d_bob", 5, at(10));
         known.record("d_bob", 9, at(20));
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_goes_back_has_lost_what_was_above() {
+    fn a_peer_that_acknowledges_less_has_lost_the_events_above() {
         let known = Acknowledged::default();
         known.record("d_bob", 5, at(10));
         known.record("d_bob", 9, at(20));
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn however_often_a_peer_speaks_the_marks_are_few_and_never_too_early() {
+    fn many_acknowledgements_leave_few_marks_and_none_is_too_early() {
         let known = Acknowledged::default();
         for n in 1..=10_000 {
             known.record("d_bob", n, at(i64::try_from(n).expect("small")));
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_new_is_written_unless_something_must_go() {
+    fn only_new_marks_are_saved_unless_others_must_be_removed() {
         let known = Acknowledged::new(vec![("d_bob".into(), 5, at(10))]);
         assert_eq!(known.take_unsaved(), []);
         known.record("d_bob", 5, at(11));

@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_a_warning_and_never_opens_what_may_have_been_closed() {
+    fn an_unreadable_setting_is_a_warning_and_never_enables_the_network() {
         let (_guard, repo) = fixture();
         for text in [
             "{",
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_read_as_people_write_them_and_bounded() {
+    fn values_are_parsed_in_the_usual_spellings_and_bounded() {
         for (text, seconds) in [("30", 30), ("30s", 30), ("2m", 120), ("1h", 3600), ("5", 5)] {
             assert_eq!(Key::SyncInterval.parse(text).unwrap(), seconds, "{text}");
         }

@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[test]
-    fn c36_a_file_that_git_tracks_chooses_no_tailnet_and_none_chooses_a_program() {
+    fn c36_a_tracked_file_cannot_set_the_tailnet_and_no_file_can_set_a_program() {
         use std::time::{Duration, Instant};
 
         let place = fixture();
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn c36_only_our_names_are_taken_and_the_process_stays_as_it_is() {
+    fn c36_only_thrums_variables_are_read_and_the_process_environment_is_unchanged() {
         let place = fixture();
         place.write(
             1,
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_cannot_be_read_is_named_without_its_value_and_the_others_count() {
+    fn an_unreadable_line_is_reported_without_its_value_and_the_others_count() {
         let place = fixture();
         place.write(0, "\u{feff}THRUM_A=1\n\nTHRUM_TS_AUTHKEY=tskey-auth secret\nTHRUM_B=2\n");
         let env = place.load(&[]);
@@ -588,7 +588,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_have_types_and_wrong_ones_are_left_out_with_a_word() {
+    fn settings_have_types_and_invalid_ones_are_left_out_with_a_warning() {
         let place = fixture();
         let env = place.load(&[
             ("THRUM_TS_ENABLED", "yes"),

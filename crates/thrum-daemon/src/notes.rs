@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_or_no_text_is_refused_and_the_old_notes_stay() {
+    fn notes_that_are_too_long_or_no_text_are_refused_and_the_old_ones_stay() {
         let (_guard, _, notes) = fixture();
         notes.write("ann", Part::Notes, &vec![b'x'; limits::MAX_NOTES_BYTES]).unwrap();
         assert_eq!(

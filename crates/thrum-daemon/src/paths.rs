@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn without_one_the_error_names_the_command_that_makes_it() {
+    fn without_a_repository_the_error_names_the_command_that_creates_one() {
         let (_guard, dir) = canonical_tempdir();
         let error = Repo::discover(&dir).unwrap_err();
         assert_eq!(error.kind, ErrorKind::NotFound);

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_sign_counts_and_one_a_minute_is_written_down() {
+    fn every_sign_of_life_counts_and_one_a_minute_is_written() {
         let presence = Presence::default();
         let at = |seconds: u64| Timestamp::ZERO.plus(Duration::from_secs(seconds));
         let written: Vec<bool> =
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_there_because_the_clock_was_years_ahead() {
+    fn a_clock_that_was_years_ahead_does_not_make_an_agent_present() {
         let presence = Presence::default();
         let now = Timestamp::PLAUSIBLE;
         presence.seen("ann", now.plus(1000 * limits::REMOTE_AGENT_SILENT));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_callers_invent_do_not_fill_the_memory() {
+    fn invented_names_do_not_fill_the_memory() {
         let presence = Presence::default();
         for number in 0..2 * limits::MAX_PRESENT {
             presence.seen(&format!("agent-{number}"), Timestamp::ZERO);

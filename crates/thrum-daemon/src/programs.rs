@@ -455,7 +455,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_is_told_once_and_the_next_one_when_enough_time_has_passed() {
+    async fn a_change_is_announced_once_and_the_next_one_after_a_pause() {
         let programs = Arc::new(Programs::default());
         let begin = Instant::now();
         programs.says("ann", "s1", Working, None, at(0));
@@ -481,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_of_which_no_process_is_known_ends_when_nothing_is_heard_of_its_agent() {
+    fn a_session_without_a_known_process_ends_when_its_agent_is_silent() {
         let programs = Programs::default();
         programs.says("ann", "without", Working, None, at(0));
         programs.says("ben", "with", Working, Some((1, 1)), at(0));
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn who_only_waits_now_and_then_is_idle_meanwhile_and_no_event() {
+    fn an_agent_that_waits_now_and_then_is_idle_in_between_without_events() {
         let programs = Arc::new(Programs::default());
         let waiting = programs.waits("ann", false);
         assert_eq!(

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_newest_of_a_name_takes_the_place_of_the_one_before() {
+    async fn the_newest_wait_of_a_name_replaces_the_previous_one() {
         let waiters = Waiters::default();
         let mut first = waiters.take_over("a");
         let mut other = waiters.take_over("b");

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_an_option_is_left_to_the_parser() {
+    fn arguments_that_look_like_options_are_left_to_the_parser() {
         for args in [
             &["send", "--jsn", "--to", "bob"][..],
             &["send", "-done"],

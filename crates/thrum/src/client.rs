@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_breaks_before_the_answer_is_told_from_a_refusal() {
+    fn a_connection_that_breaks_before_the_answer_is_no_refusal() {
         let (_dir, mut client) = daemon(b"");
         assert!(client.attempt::<Value>(Duration::ZERO, "x", json!({})).is_err());
     }

@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_identities_none_is_guessed() {
+    fn one_of_several_identities_is_never_guessed() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(resolve(None, None, None, dir.path()).unwrap_err().kind, ErrorKind::NotFound);
         write(dir.path(), file("b")).unwrap();

@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_keeps_its_lines_and_nothing_that_drives_a_terminal() {
+    fn a_body_keeps_its_lines_and_no_terminal_control() {
         assert_eq!(lines("a\r\n\tb\x1b[2J\u{202e}\x07\n"), "a\n    b\\u{1b}[2J\\u{202e}\\u{7}");
     }
 
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn json_escapes_what_terminals_obey_and_stays_the_same_json() {
+    fn json_escapes_terminal_control_and_keeps_its_meaning() {
         let value = Value::from("x\u{9b}2J\u{202e}\u{e0001}é\n\"");
         let line = json(&value);
         assert_eq!(line, r#""x\u009b2J\u202e\udb40\udc01é\n\"""#);

@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn people_read_one_or_two_words() {
+    fn durations_are_shown_with_at_most_two_units() {
         let of = |seconds| brief(Duration::from_secs(seconds));
         assert_eq!([of(5), of(90), of(12_000), of(40_000), of(200_000)], ["5s", "1m", "3h 20m", "11h", "2d"]);
         let exactly = |millis| length(Duration::from_millis(millis));

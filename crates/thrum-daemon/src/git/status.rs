@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_diff_tells_what_became_of_each_file_and_how_much() {
+    fn a_diff_reports_the_kind_and_size_of_each_change() {
         let text = ":100644 100644 1111111 2222222 M\0a b.rs\0:100644 100644 1111111 2222222 R090\0old.rs\0new.rs\0\
                     :100644 000000 1111111 0000000 D\0gone\0:000000 100644 0000000 2222222 A\0logo.png\0\
                     3\t1\ta b.rs\x005\t2\t\0old.rs\0new.rs\x000\t9\tgone\0-\t-\tlogo.png\0";
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_or_strange_is_passed_over() {
+    fn truncated_and_unknown_entries_are_skipped() {
         for text in ["", "\0\0", "1 .M", "2 R. N...", ":", ":100644", "3\t1", "\x1e", "# branch.head"] {
             status(text.as_bytes());
             diff(text.as_bytes());

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn lines_come_whole_however_they_were_cut() {
+    async fn lines_are_whole_however_the_stream_was_split() {
         let (mut client, server) = duplex(64);
         let mut lines = Lines::new(server);
         client.write_all(b"one\ntw").await.unwrap();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn c17_a_line_without_an_end_is_given_up_at_the_bound() {
+    async fn c17_an_endless_line_is_abandoned_at_the_bound() {
         let endless = tokio::io::repeat(b'x');
         let mut lines = Lines::new(endless);
         assert_eq!(lines.next().await.unwrap(), ReadLine::TooLong);

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_sent_ahead_are_answered_in_order_and_bad_ones_between_them_harm_nothing() {
+    async fn pipelined_requests_are_answered_in_order_despite_malformed_ones_between_them() {
         let running = run(4);
         let mut client = running.client().await;
         client.call("echo", 1).await;
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_cut_off_by_the_end_is_not_carried_out() {
+    async fn an_incomplete_request_at_the_end_is_not_executed() {
         let running = run(4);
         let mut client = running.client().await;
         client.send("{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"id\":1}").await;
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn c17_one_connection_too_many_is_told_to_try_again() {
+    async fn c17_one_connection_too_many_gets_a_try_again_error() {
         let running = run(2);
         let (mut first, mut second) = (running.client().await, running.client().await);
         for client in [&mut first, &mut second] {
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_ends_at_once_when_its_client_leaves_and_what_it_kept_goes_with_it() {
+    async fn a_wait_ends_with_its_connection_and_drops_its_guards() {
         let mut running = run(4);
         let mut client = running.client().await;
         client.call("keep", 1).await;
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_only_stops_sending_still_gets_its_answer() {
+    async fn a_client_that_closes_its_writing_half_still_gets_its_answer() {
         let mut running = run(4);
         let mut client = running.client().await;
         client.call("wait", 1).await;
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_client_is_let_go() {
+    async fn an_idle_client_is_disconnected() {
         let running = run(4);
         let mut client = running.client().await;
         client.send("{\"jsonrpc\":\"2.0\"").await;
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stopping_ends_waits_with_a_word_and_idle_clients_without() {
+    async fn stopping_ends_waits_with_an_error_and_idle_clients_without() {
         let mut running = run(4);
         let (mut waiting, mut idle) = (running.client().await, running.client().await);
         idle.call("echo", 1).await;
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn c14_only_the_user_who_runs_the_daemon_may_call() {
+    fn c14_only_the_user_of_the_daemon_may_call() {
         assert!(may_call(Some(1000), 1000));
         assert!(!may_call(Some(1001), 1000) && !may_call(Some(0), 1000) && !may_call(None, 0));
     }

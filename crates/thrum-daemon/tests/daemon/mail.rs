@@ -24,7 +24,7 @@ fn a_wait_is_woken_by_mail_and_answers_at_once_when_there_is_some() {
 }
 
 #[test]
-fn what_wakes_nobody() {
+fn mail_to_others_and_to_oneself_wakes_no_waiter() {
     let world = World::new();
     let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
@@ -102,7 +102,7 @@ fn a_body_has_its_bounds_to_the_byte() {
 }
 
 #[test]
-fn c35_names_that_are_none_are_refused_everywhere() {
+fn c35_invalid_names_are_refused_everywhere() {
     let world = World::new();
     let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
@@ -193,7 +193,7 @@ fn c16_an_agent_edits_and_deletes_its_own_messages_only_and_sends_in_its_own_nam
 
 /// Go Thrum's `inbox --all` and `prime` name only the caller, not a mailbox.
 #[test]
-fn a_list_of_all_messages_shows_what_its_caller_has_read() {
+fn a_list_of_all_messages_shows_the_read_state_of_its_caller() {
     let world = World::new();
     let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
@@ -217,7 +217,7 @@ fn a_list_of_all_messages_shows_what_its_caller_has_read() {
 }
 
 #[test]
-fn a_new_session_ends_the_one_nobody_ended() {
+fn a_new_session_ends_the_abandoned_one() {
     let world = World::new();
     let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();

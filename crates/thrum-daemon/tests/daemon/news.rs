@@ -17,7 +17,7 @@ fn news(client: &mut Client, mut params: Value) -> (Vec<String>, Value) {
 }
 
 #[test]
-fn two_readers_of_one_mailbox_each_hear_of_everything_once() {
+fn two_readers_of_one_mailbox_each_receive_every_message_once() {
     let world = World::new();
     let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
@@ -32,7 +32,7 @@ fn two_readers_of_one_mailbox_each_hear_of_everything_once() {
 }
 
 #[test]
-fn a_reader_keeps_its_place_over_a_restart_and_what_was_read_elsewhere_can_be_left_out() {
+fn a_reader_keeps_its_cursor_over_a_restart_and_can_skip_mail_read_elsewhere() {
     let world = World::new();
     let repo = world.repo("r");
     let daemon = Daemon::start(&repo);
@@ -56,7 +56,7 @@ fn a_reader_keeps_its_place_over_a_restart_and_what_was_read_elsewhere_can_be_le
 }
 
 #[test]
-fn what_is_kept_comes_again_until_its_cursor_is_given_back() {
+fn kept_news_is_repeated_until_its_cursor_is_returned() {
     let world = World::new();
     let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
@@ -78,7 +78,7 @@ fn what_is_kept_comes_again_until_its_cursor_is_given_back() {
 }
 
 #[test]
-fn a_cursor_of_another_log_or_beyond_its_end_is_named() {
+fn a_cursor_of_another_log_or_beyond_its_end_is_an_error() {
     let world = World::new();
     let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
@@ -102,7 +102,7 @@ fn a_cursor_of_another_log_or_beyond_its_end_is_named() {
 }
 
 #[test]
-fn those_who_wait_for_news_hold_up_no_other_answer() {
+fn waiting_for_news_delays_no_other_answer() {
     let world = World::new();
     let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_refused_with_the_place() {
+    fn bytes_that_are_not_utf8_are_refused_with_their_position() {
         let error = bounded(&mut b"ab\xff".as_slice(), "x").unwrap_err();
         assert_eq!(
             (error.kind, error.message.as_str()),

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn each_recipient_is_told_with_the_farthest_the_message_got() {
+    fn each_recipient_is_shown_with_its_latest_delivery_state() {
         let mut all =
             ["read", "shown", "wake_requested", "at_home", "stored"].map(|state| recipient("bob", state)).to_vec();
         all.push(Recipient { local: Some(true), address: "@eve".into(), ..recipient("eve", "stored") });

@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_of_entry_gives_the_path_of_today() {
+    fn each_kind_of_entry_gives_the_current_path() {
         let text = "# branch.oid 1234\0# branch.head main\0# branch.upstream origin/main\0# branch.ab +3 -1\0\
             1 .M N... 100644 100644 100644 aaaa bbbb src/a b.rs\0\
             2 R. N... 100644 100644 100644 aaaa bbbb R100 new name.rs\0old name.rs\0\

@@ -313,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_instructions_are_short_and_begin_with_what_matters() {
+    fn the_instructions_are_short_and_begin_with_the_essentials() {
         assert!(INSTRUCTIONS.len() < 1024, "{}", INSTRUCTIONS.len());
         let first: String = INSTRUCTIONS.chars().take(247).collect();
         for tool in ["check_messages", "send_message", "reply"] {

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_room_stays_as_it_is_and_messages_are_never_cut() {
+    fn results_that_fit_are_unchanged_and_messages_are_never_cut() {
         let small = json!({"agents": ["x".repeat(1000)], "path": "y".repeat(1000)});
         let outcome = CallResult::new(small.clone(), "one\n".to_owned()).bounded();
         assert_eq!((outcome.structured, outcome.text.as_str()), (small, "one\n"));

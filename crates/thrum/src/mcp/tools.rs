@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tool_says_all_that_may_be_expected_of_it() {
+    fn every_tool_has_a_complete_description() {
         for tool in all() {
             let ToolAnnotations { read_only_hint, destructive_hint, idempotent_hint, open_world_hint, .. } =
                 tool.annotations.unwrap();

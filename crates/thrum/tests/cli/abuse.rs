@@ -83,7 +83,7 @@ fn serves_nonsense(listener: TcpListener) {
 /// C17, C18, C20, C23: endless connections, endless lines, endless announcements, and replies that the peer does not
 /// read.
 #[test]
-fn a_peer_that_does_its_worst_costs_bounded_memory_and_keeps_nobody_else_from_anything() {
+fn a_hostile_peer_costs_bounded_memory_and_delays_no_other_peer() {
     let (left, right) = paired();
     let mut adding = left.begin(&["peer", "add", "--via", "local", "--json"]);
     let shown: Value = serde_json::from_str(&adding.line()).unwrap();

@@ -91,7 +91,7 @@ fn where_no_text_is_given_standard_input_is_read() {
 }
 
 #[test]
-fn a_text_that_comes_late_is_waited_for() {
+fn a_command_waits_for_text_that_arrives_late() {
     let repo = two_agents();
     let mut command = repo.command(&["send", "--to", "bob"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();

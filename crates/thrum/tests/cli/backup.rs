@@ -100,7 +100,7 @@ fn a_backup_without_keys_has_neither_key_nor_tokens() {
 }
 
 #[test]
-fn a_backup_that_would_lack_a_secret_is_none() {
+fn a_backup_that_would_lack_a_secret_is_not_written() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["daemon", "stop"]).ok();
     std::os::unix::fs::symlink("elsewhere.json", repo.path(".thrum/var/peers.json")).unwrap();
@@ -222,7 +222,7 @@ fn there_is_no_backup_of_a_damaged_database() {
 }
 
 #[test]
-fn a_file_with_keys_that_git_would_take_along_is_warned_of() {
+fn a_backup_with_keys_that_git_would_add_gets_a_warning() {
     let repo = TestRepo::with_agent("repo", "ann");
     let warns = |args: &[&str]| repo.thrum(args).ok().stderr.contains("git does not ignore");
     assert!(warns(&["backup", "--to", "mail.backup"]));
@@ -238,7 +238,7 @@ fn a_file_with_keys_that_git_would_take_along_is_warned_of() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_named_before_anything_is_written() {
+fn a_missing_directory_is_reported_before_anything_is_written() {
     let repo = TestRepo::with_agent("repo", "ann");
     for args in [&["backup", "--to", "no/dir/x.backup"] as &[_], &["backup", "--dir", "no/dir"]] {
         let ran = repo.thrum(args).fails(1, "there is no directory no/dir").says("mkdir -p no/dir");

@@ -144,7 +144,7 @@ fn ended(pid: u64) {
 }
 
 #[test]
-fn an_idle_codex_session_is_woken_once_for_each_message_and_shown_when_its_turn_begins() {
+fn an_idle_codex_session_is_woken_once_for_each_message() {
     let mut codex = Codex::that_wakes();
     let _person = codex.on_terminal();
     codex.turn("s1");
@@ -180,7 +180,7 @@ fn an_idle_codex_session_is_woken_once_for_each_message_and_shown_when_its_turn_
 }
 
 #[test]
-fn a_codex_session_is_not_woken_unless_its_user_wants_that_and_sits_before_it() {
+fn a_codex_session_is_woken_only_with_consent_and_a_terminal() {
     let mut codex = Codex::start();
     let person = codex.on_terminal();
     codex.turn("s1");
@@ -213,7 +213,7 @@ fn a_codex_session_is_not_woken_unless_its_user_wants_that_and_sits_before_it() 
 }
 
 #[test]
-fn a_codex_session_that_works_is_not_woken_and_one_that_cannot_be_gets_its_mail_with_the_next_prompt() {
+fn a_busy_codex_session_is_not_woken_and_gets_its_mail_with_the_next_prompt() {
     let mut codex = Codex::that_wakes();
     let _person = codex.on_terminal();
     codex.turn("s1");

@@ -46,7 +46,7 @@ fn check(findings: &Value) -> &Value {
 }
 
 #[test]
-fn whatever_is_damaged_nothing_is_lost_that_can_be_read_or_that_a_peer_has() {
+fn damage_loses_no_event_that_is_readable_or_held_by_a_peer() {
     let (left, right) = paired();
     for n in 0..25 {
         left.thrum(&["send", &format!("left {n} {}", "x".repeat(200)), "--to", "@bob"]).ok();
@@ -93,7 +93,7 @@ fn whatever_is_damaged_nothing_is_lost_that_can_be_read_or_that_a_peer_has() {
 }
 
 #[test]
-fn a_daemon_that_finds_its_database_damaged_says_what_to_do() {
+fn a_daemon_with_a_damaged_database_names_the_repair() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["send", "kept", "--to", "@ann"]).ok();
     repo.thrum(&["daemon", "stop"]).ok();
@@ -110,7 +110,7 @@ fn a_daemon_that_finds_its_database_damaged_says_what_to_do() {
 }
 
 #[test]
-fn without_a_peer_it_says_what_is_lost() {
+fn without_a_peer_a_repair_reports_the_losses() {
     let repo = TestRepo::with_agent("repo", "ann");
     for n in 0..60 {
         repo.thrum(&["send", &format!("{n} {}", "x".repeat(400)), "--to", "@ann"]).ok();
@@ -139,7 +139,7 @@ fn without_a_peer_it_says_what_is_lost() {
 }
 
 #[test]
-fn peers_that_cannot_be_read_are_not_taken_for_none() {
+fn an_unreadable_peer_registry_is_not_treated_as_empty() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["send", "kept", "--to", "@ann"]).ok();
     repo.thrum(&["daemon", "stop"]).ok();
@@ -153,7 +153,7 @@ fn peers_that_cannot_be_read_are_not_taken_for_none() {
 }
 
 #[test]
-fn a_running_daemon_keeps_its_database_and_doctor_says_how() {
+fn doctor_does_not_repair_the_database_of_a_running_daemon() {
     let repo = TestRepo::with_agent("repo", "ann");
     for n in 0..60 {
         repo.thrum(&["send", &format!("{n} {}", "x".repeat(400)), "--to", "@ann"]).ok();

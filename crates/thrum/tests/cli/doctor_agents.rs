@@ -56,7 +56,7 @@ fn is_well((verdict, evidence): &(String, String)) -> bool {
 }
 
 #[test]
-fn every_program_is_tried_as_it_is_set_up_and_nothing_changes_by_that() {
+fn every_configured_program_is_probed_without_changing_anything() {
     let repo = with_own_path();
     repo.agent("ann", "implementer");
     fs::remove_file(repo.path(".thrum/identities/ann.json")).unwrap();
@@ -97,7 +97,7 @@ fn every_program_is_tried_as_it_is_set_up_and_nothing_changes_by_that() {
 }
 
 #[test]
-fn what_is_proven_to_be_done_is_not_left_to_do() {
+fn steps_that_are_proven_done_are_not_listed_as_open() {
     let repo = with_own_path();
     install(&repo, "claude", "echo 'Status: Pending approval 1.0'");
     install(&repo, "codex", "echo 1.2.3");
@@ -122,7 +122,7 @@ fn what_is_proven_to_be_done_is_not_left_to_do() {
 }
 
 #[test]
-fn a_settings_file_that_is_broken_is_named_with_what_is_wrong() {
+fn a_broken_settings_file_is_reported_with_its_error() {
     let repo = with_own_path();
     install(&repo, "claude", "echo 1.2.3");
     let settings = repo.path(".claude/settings.json");
@@ -213,7 +213,7 @@ fn hooks_that_a_program_runs_because_it_is_asked_change_nothing() {
 }
 
 #[test]
-fn what_a_program_would_not_take_is_named_and_so_is_what_it_has_not_loaded() {
+fn answers_that_a_program_would_reject_or_has_not_loaded_are_reported() {
     let repo = with_own_path();
     install(
         &repo,
@@ -268,7 +268,7 @@ fn what_a_program_would_not_take_is_named_and_so_is_what_it_has_not_loaded() {
 }
 
 #[test]
-fn a_daemon_or_an_agent_that_is_missing_is_said_once_and_what_needs_it_is_skipped() {
+fn a_missing_daemon_or_agent_is_reported_once_and_dependent_checks_are_skipped() {
     let repo = with_own_path();
     repo.thrum(&["setup", "claude", "gemini"]).ok();
     repo.thrum(&["daemon", "stop"]).ok();

@@ -71,7 +71,7 @@ fn unread_mail_keeps_a_turn_from_ending_once() {
 }
 
 #[test]
-fn hooks_say_nothing_and_end_well_where_there_is_nothing_to_say_it_with() {
+fn hooks_are_silent_and_succeed_without_a_mailbox() {
     let repo = TestRepo::git("repo");
     let quiet = |args: &[&str], input: &str| {
         let ran = repo.thrum_with_input(input.as_bytes(), &[&["hook"], args].concat()).ok();
@@ -165,7 +165,7 @@ fn a_sub_agents_command_leaves_the_mail_to_the_session_that_it_works_for() {
 }
 
 #[test]
-fn a_session_stays_who_it_was_whatever_the_environment_says_later() {
+fn a_session_keeps_its_agent_when_the_environment_changes() {
     let repo = TestRepo::with_reader_and_writer();
     let as_ann = |event: &str| {
         let mut command = repo.command(&["hook", event, "--host", "codex"]);
@@ -182,7 +182,7 @@ fn a_session_stays_who_it_was_whatever_the_environment_says_later() {
 }
 
 #[test]
-fn the_commands_of_a_session_act_as_the_agent_that_it_is() {
+fn the_commands_of_a_session_act_as_its_agent() {
     let repo = TestRepo::with_reader_and_writer();
     let started = hook(&repo, "start", &["--host", "claude", "--as", "ann"], json!({"session_id": "s7"}), json!({}));
     assert!(told(&started).starts_with("You are @ann"));
@@ -307,7 +307,7 @@ fn an_idle_session_is_woken_once_for_each_message_however_many_wait_beside_it() 
 }
 
 #[test]
-fn a_session_that_works_is_not_interrupted_and_gets_its_mail_when_it_ends_its_turn() {
+fn a_busy_session_gets_its_mail_at_the_end_of_its_turn() {
     let repo = TestRepo::with_reader_and_writer();
     let me = std::process::id();
     let hook = |event: &str, more: &Value| {
@@ -353,7 +353,7 @@ fn a_turn_that_ends_while_the_daemon_is_away_leaves_the_session_idle_and_loses_n
 }
 
 #[test]
-fn a_waiter_wakes_the_session_that_its_program_is_in_by_then() {
+fn a_waiter_wakes_the_current_session_of_its_program() {
     let repo = TestRepo::with_reader_and_writer();
     let me = std::process::id();
     beside(&repo, me, "start", &json!({"session_id": "s1"}));
@@ -367,7 +367,7 @@ fn a_waiter_wakes_the_session_that_its_program_is_in_by_then() {
 }
 
 #[test]
-fn a_waiter_ends_with_its_program_and_at_once_where_nobody_sits_before_it() {
+fn a_waiter_ends_with_its_program_and_does_not_start_without_a_terminal() {
     let repo = TestRepo::with_reader_and_writer();
     let mut program = Command::new("sleep").arg("60").spawn().unwrap();
     let waiting = waiter(&repo, program.id(), "s1");
@@ -403,7 +403,7 @@ fn mail_from_another_machine_wakes_an_idle_session() {
 }
 
 #[test]
-fn mail_that_comes_while_a_turn_ends_is_not_passed_over() {
+fn mail_that_arrives_as_a_turn_ends_is_delivered() {
     let repo = TestRepo::with_reader_and_writer();
     let mut asked = 0;
     let heard = instead_of_daemon(&repo, 4, move |request| {
@@ -423,7 +423,7 @@ fn mail_that_comes_while_a_turn_ends_is_not_passed_over() {
 }
 
 #[test]
-fn what_a_waiter_asks_is_bounded() {
+fn the_requests_of_a_waiter_are_bounded() {
     let repo = TestRepo::with_reader_and_writer();
     let heard = instead_of_daemon(&repo, 1, |request| {
         Some(
@@ -440,7 +440,7 @@ fn what_a_waiter_asks_is_bounded() {
 }
 
 #[test]
-fn a_plugins_hook_beside_that_of_the_settings_tells_nothing_twice() {
+fn a_plugin_hook_and_a_settings_hook_deliver_nothing_twice() {
     let repo = TestRepo::with_reader_and_writer();
     let run = |event: &str, plugin: bool, more: Value| {
         let args: &[&str] = if plugin { &["--host", "claude", "--plugin"] } else { &["--host", "claude"] };
@@ -472,7 +472,7 @@ fn a_plugins_hook_beside_that_of_the_settings_tells_nothing_twice() {
 }
 
 #[test]
-fn the_daemon_reads_what_a_session_works_on_when_its_hooks_run() {
+fn the_daemon_reads_the_git_state_of_a_session_when_its_hooks_run() {
     let repo = TestRepo::with_reader_and_writer();
     claude(&repo, "start", json!({}));
     let mut watcher = repo.connect();

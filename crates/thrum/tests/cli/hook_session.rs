@@ -27,7 +27,7 @@ fn sessions(repo: &TestRepo, agent: &str) -> usize {
 }
 
 #[test]
-fn a_session_that_was_cleared_or_resumed_is_the_agent_that_it_was() {
+fn a_cleared_or_resumed_session_keeps_its_agent() {
     let repo = TestRepo::with_reader_and_writer();
     repo.agent("carol", "tester");
     let name = |session: &str| {
@@ -55,7 +55,7 @@ fn a_session_that_was_cleared_or_resumed_is_the_agent_that_it_was() {
 /// Claude Code runs the hook for `claude mcp get` in a session that never began. Codex runs it long after the user has
 /// opened the next session.
 #[test]
-fn the_agents_session_ends_with_the_last_program_that_is_the_agent() {
+fn the_agents_session_ends_with_its_last_program() {
     let repo = TestRepo::with_reader_and_writer();
     hook(&repo, "start", &json!({"session_id": "s1"}));
     repo.thrum(&["claim", "d.txt", "--as", "bob"]).ok();
@@ -71,7 +71,7 @@ fn the_agents_session_ends_with_the_last_program_that_is_the_agent() {
 }
 
 #[test]
-fn a_session_whose_process_is_gone_keeps_no_other_from_ending() {
+fn a_session_without_a_process_does_not_keep_the_agents_session_open() {
     let repo = TestRepo::with_reader_and_writer();
     let mut gone = Command::new("true").spawn().unwrap();
     gone.wait().unwrap();
@@ -92,7 +92,7 @@ fn a_prompt_begins_a_session_where_none_is_open() {
 }
 
 #[test]
-fn a_session_that_began_without_a_daemon_is_briefed_with_its_first_prompt_after_it_is_there() {
+fn a_session_that_began_without_a_daemon_is_briefed_once_the_daemon_runs() {
     let repo = TestRepo::with_reader_and_writer();
     repo.thrum(&["session", "end", "--as", "bob"]);
     repo.thrum(&["daemon", "stop"]).ok();
@@ -108,7 +108,7 @@ fn a_session_that_began_without_a_daemon_is_briefed_with_its_first_prompt_after_
 /// A hook runs several times for one event if it is listed twice in a settings file, or in two files that the program
 /// reads.
 #[test]
-fn hooks_that_run_side_by_side_for_one_event_tell_a_message_once() {
+fn concurrent_hooks_for_one_event_deliver_a_message_once() {
     let repo = TestRepo::with_reader_and_writer();
     hook(&repo, "start", &json!({"session_id": "s1"}));
     let side_by_side = |event: &str, payload: &Value| -> usize {
@@ -151,7 +151,7 @@ fn hooks_that_run_side_by_side_for_one_event_tell_a_message_once() {
 
 /// Claude Code runs no hook when its user interrupts a turn.
 #[test]
-fn mail_wakes_a_session_whose_turn_was_interrupted_and_no_wake_is_said_while_the_turn_goes_on() {
+fn mail_wakes_an_interrupted_session_and_no_wake_is_recorded_during_a_turn() {
     let repo = TestRepo::with_reader_and_writer();
     let transcript = repo.path("transcript.jsonl");
     let entry = |kind: &str, text: &str| json!({"type": kind, "message": {"role": kind, "content": [{"type": "text", "text": text}]}});

@@ -116,7 +116,7 @@ fn an_interrupted_turn_is_over_and_its_mail_comes_with_the_next_prompt() {
 }
 
 #[test]
-fn a_person_who_has_answered_opencode_is_not_needed_any_more() {
+fn an_answered_question_of_opencode_no_longer_needs_the_user() {
     let repo = TestRepo::with_reader_and_writer();
     let state = || {
         let team = repo.json(&["team", "--all"]);
@@ -160,7 +160,7 @@ fn commands_of_an_opencode_session_act_as_its_agent() {
 }
 
 #[test]
-fn where_the_answer_to_the_start_reaches_nobody_the_first_prompt_brings_the_briefing() {
+fn the_first_prompt_brings_the_briefing_if_the_start_hook_has_no_reader() {
     let repo = TestRepo::with_reader_and_writer();
     for (host, payload) in
         [("kimi", json!({"client_type": "kimi_code_cli"})), ("antigravity", json!({"conversationId": "c1"}))]

@@ -32,7 +32,7 @@ fn program() -> Child {
 }
 
 #[test]
-fn what_a_session_does_is_shown_at_once_where_it_is_and_soon_everywhere() {
+fn the_state_of_a_session_is_shown_locally_at_once_and_remotely_soon() {
     let (left, right) = paired();
     let me = std::process::id();
     let hook = |event: &str, more: Value| {
@@ -71,7 +71,7 @@ fn what_a_session_does_is_shown_at_once_where_it_is_and_soon_everywhere() {
 }
 
 #[test]
-fn a_program_that_is_killed_is_gone_also_where_the_daemon_was_away_meanwhile() {
+fn a_killed_program_is_gone_even_if_the_daemon_was_down_meanwhile() {
     let repo = TestRepo::with_reader_and_writer();
     let mut first = program();
     beside(&repo, first.id(), "start", &json!({"session_id": "s1"}));

@@ -60,7 +60,7 @@ fn a_peer_over_its_quota_is_read_no_further_until_the_quota_is_raised() {
 }
 
 #[test]
-fn forgetting_a_removed_peer_drops_what_it_brought_and_nothing_else() {
+fn forgetting_a_removed_peer_drops_only_its_events() {
     let repo = TestRepo::with_agent("repo", "ann");
     let bad = PlainPeer::join(&repo, "bad");
     let good = PlainPeer::join(&repo, "good");
@@ -90,7 +90,7 @@ fn forgetting_a_removed_peer_drops_what_it_brought_and_nothing_else() {
 }
 
 #[test]
-fn while_a_removed_peer_is_forgotten_it_is_shown_how_far_that_is() {
+fn the_progress_of_forgetting_a_removed_peer_is_shown() {
     let repo = TestRepo::with_agent("repo", "ann");
     let bad = PlainPeer::join(&repo, "bad");
     // More than a hundred steps of five hundred rows each.

@@ -33,7 +33,7 @@ fn an_answer_to_everyone_goes_to_the_author_only() {
 }
 
 #[test]
-fn an_answer_to_nothing_is_not_sent() {
+fn a_reply_to_an_unknown_message_is_not_sent() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     repo.thrum(&["reply", "msg_none", "answer", "--as", "ann"]).fails(3, "message not found");

@@ -15,7 +15,7 @@ fn states(message: &Value) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn each_recipient_is_told_with_how_far_it_got() {
+fn each_recipient_is_shown_with_its_delivery_state() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     repo.agent("eve", "tester");
@@ -43,7 +43,7 @@ fn each_recipient_is_told_with_how_far_it_got() {
 }
 
 #[test]
-fn a_message_is_at_its_home_once_that_home_says_so_and_a_restart_forgets_nothing() {
+fn a_message_is_at_its_home_after_its_acknowledgement_which_survives_a_restart() {
     let (left, right) = paired();
     right.thrum(&["daemon", "stop"]).ok();
     let message = message_id(&left.json(&["send", "are you there?", "--to", "@bob"]));
@@ -69,7 +69,7 @@ fn a_message_is_at_its_home_once_that_home_says_so_and_a_restart_forgets_nothing
 }
 
 #[test]
-fn what_a_relay_has_is_not_at_its_home() {
+fn a_message_at_a_relay_is_not_at_its_home() {
     let (left, relay, right) =
         (TestRepo::with_agent("left", "ann"), TestRepo::git("relay"), TestRepo::with_agent("right", "bob"));
     relay.agent("rob", "relay");
@@ -100,7 +100,7 @@ fn what_a_relay_has_is_not_at_its_home() {
 }
 
 #[test]
-fn waking_showing_and_reading_are_told_apart_on_the_machine_that_sent() {
+fn the_sending_machine_distinguishes_woken_shown_and_read() {
     let (left, right) = paired();
     let me = std::process::id();
     let hook =

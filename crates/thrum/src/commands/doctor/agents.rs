@@ -449,7 +449,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_found_in_what_programs_say() {
+    fn versions_are_parsed_from_the_output_of_programs() {
         for (said, found) in [
             ("2.1.332 (Claude Code)\n", Some("2.1.332")),
             ("codex-cli 0.171.0\n", Some("0.171.0")),
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn an_approval_that_lacks_is_seen() {
+    fn a_missing_approval_is_detected() {
         assert!(pending("  Status: ⏸ Pending approval (run `claude` to approve)").unwrap().starts_with("Status"));
         assert_eq!(pending("  Status: ✔ Connected"), None);
         assert!(pending("  enabled: false").is_some());

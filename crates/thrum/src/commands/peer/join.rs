@@ -334,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_waits_is_picked_by_number_alone_or_by_its_code_and_an_address_always_works() {
+    fn a_waiting_daemon_is_chosen_by_number_or_code_and_an_address_always_works() {
         let daemon = |address: &str| WaitingDaemon { name: "x".into(), address: address.into(), node: None };
         let (one, two) = (vec![daemon("100.64.0.2:9100")], vec![daemon("100.64.0.2:9100"), daemon("100.64.0.3:9101")]);
         let target = |address: &str, code: Option<&str>, found| {

@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_an_old_peer_refuses_is_named() {
+    fn an_event_that_a_legacy_peer_refuses_is_shown() {
         let skipped = json!([{"event_id": "evt_1", "type": "message.edit", "since": "2026-11-23T10:00:00Z"}]);
         let peer = json!({"name": "desk", "address": "100.64.0.2:9100", "state": "connected", "parked": 0, "rejected": 0, "skipped": skipped});
         let text = shown(peer, Some(80));
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_should_know_of_a_peer_stands_in_lines_of_its_own() {
+    fn warnings_about_a_peer_have_their_own_lines() {
         let notes =
             json!(["2 events are too long for the journal of a Go daemon\u{1b} and not sent to it: evt_1, evt_2"]);
         let peer = json!({"name": "desk", "address": "100.64.0.2:9100", "state": "connected", "notes": notes});
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_on_a_tailnet_shows_node_user_path_moves_and_who_else_used_its_token() {
+    fn a_peer_on_a_tailnet_shows_node_user_path_moves_and_token_misuse() {
         let node = |name: &str, user: &str| json!({"id": "n", "name": name, "user": user});
         let peer = json!({
             "name": "desk", "address": "100.64.0.2:9100", "transport": "tailscale", "state": "connected", "since": "2026-11-23T10:00:00Z",

@@ -123,7 +123,7 @@ desk answers in 0.7 ms, at 100.64.0.2:9100 on tower (ann@example.com)
     }
 
     #[test]
-    fn what_an_old_peer_on_this_machine_does_not_say_is_not_made_up() {
+    fn a_ping_of_a_legacy_peer_shows_no_invented_values() {
         let text = shown(
             json!({"name": "go\u{1b}[2J", "address": "127.0.0.1:9100", "round_trip_us": 12, "our_version": "0.2.0"}),
         );

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_by_origin_and_is_exit_code_one() {
+    fn missing_events_are_listed_by_origin_with_exit_code_one() {
         let peers = json!([
             {"name": "desk", "daemon_id": "d_k", "status": "differs",
              "differences": [{"origin": "d_kabc", "log": "77", "here": 4, "there": 3}, {"origin": "d_go", "log": "78", "here": 0, "there": 9}]},
@@ -163,13 +163,13 @@ Something is missing
     }
 
     #[test]
-    fn a_peer_that_cannot_be_asked_is_try_again_and_agreement_is_success() {
+    fn an_unreachable_peer_is_try_again_and_agreement_is_success() {
         let of = |status: &str| verified(json!({"status": status, "events": 1, "peers": []})).1;
         assert_eq!([of("equal"), of("differs"), of("unreachable"), of("waiting"), of("no_peers")], [0, 1, 75, 75, 75]);
     }
 
     #[test]
-    fn what_was_purged_is_said_beside_what_is_held() {
+    fn purged_events_are_shown_beside_held_ones() {
         let peer = |status: &str, differences: Value| json!({"name": "desk", "daemon_id": "d_k", "status": status, "differences": differences, "error": "a purge waits there"});
         let difference = json!([{"origin": "d_k", "log": "77", "here": 4, "there": 9, "purged_here": 6}]);
         let raw =
@@ -184,7 +184,7 @@ A purge has yet to come; compare again after it
     }
 
     #[test]
-    fn what_was_fetched_is_named_and_so_is_what_could_not_be() {
+    fn fetched_events_and_unavailable_ones_are_listed() {
         let missing = json!([
             {"origin": "d_kdesk", "log": "77", "here": {"events": 4, "numbers": [[5, 7], [12, 12]]}, "fetched": 4},
             {"origin": "d_kme", "log": "78", "there": {"events": 1, "numbers": [[9, 9]]}, "purged_there": [[1, 3]]},
