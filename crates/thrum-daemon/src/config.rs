@@ -149,7 +149,7 @@ impl Key {
         let wrong = || {
             Error::new(
                 ErrorKind::Invalid,
-                format!("{} in config.json is not {} and is left out", self.name(), self.expected()),
+                format!("{} in config.json is not {} and is ignored", self.name(), self.expected()),
             )
         };
         if fits {
@@ -172,13 +172,13 @@ impl Key {
                     Ok(Some(wanted))
                 }
                 Ok(_) => Ok(None),
-                Err(_) => Err(format!("{} is not {} and is left out", self.variable(), self.expected())),
+                Err(_) => Err(format!("{} is not {} and is ignored", self.variable(), self.expected())),
             },
-            (Self::LocalOnly, _) => Err(format!("{} is not 1 or true and is left out", self.variable())),
+            (Self::LocalOnly, _) => Err(format!("{} is not 1 or true and is ignored", self.variable())),
             (Self::SyncInterval | Self::Tailnet | Self::Quota(_) | Self::Exchange, text) => self
                 .parse(text)
                 .map(Some)
-                .map_err(|_| format!("{} is not {} and is left out", self.variable(), self.expected())),
+                .map_err(|_| format!("{} is not {} and is ignored", self.variable(), self.expected())),
         }
         .map_err(|message| {
             let error = Error::new(ErrorKind::Invalid, message);

@@ -208,12 +208,12 @@ impl Environment {
         names: &[&str],
         path: &Path,
         values: &mut BTreeMap<String, String>,
-        whence: &str,
+        source: &str,
         hint: &str,
     ) {
         let found: Vec<&str> = names.iter().copied().filter(|name| values.remove(*name).is_some()).collect();
         if !found.is_empty() {
-            let what = format!("{} may not be set in {whence} ({}) and is left out", found.join(", "), path.display());
+            let what = format!("{} may not be set in {source} ({}) and is ignored", found.join(", "), path.display());
             self.warnings.push(Error::new(ErrorKind::Refused, what).hint(hint));
         }
     }
@@ -306,7 +306,7 @@ fn line_of(text: &[u8], at: usize) -> usize {
 }
 
 fn unreadable(path: &Path, line: usize) -> Error {
-    Error::new(ErrorKind::Invalid, format!("{}: line {line} cannot be read and is left out", path.display()))
+    Error::new(ErrorKind::Invalid, format!("{}: line {line} cannot be read and is ignored", path.display()))
         .hint("Write NAME=value; quote a value that contains spaces, quotes or #.")
 }
 
@@ -357,7 +357,7 @@ impl Settings {
     pub fn read(env: &Environment) -> (Self, Vec<Error>) {
         let mut warnings = Vec::new();
         let mut wrong = |name: &str, expected: &str| {
-            warnings.push(Error::new(ErrorKind::Invalid, format!("{name} is not {expected} and is left out")));
+            warnings.push(Error::new(ErrorKind::Invalid, format!("{name} is not {expected} and is ignored")));
         };
         let text = |name: &str| env.get(name).map(str::to_owned);
         let ts_port = env.get("THRUM_TS_PORT").and_then(|port| match port.parse() {
@@ -392,7 +392,7 @@ impl Settings {
             warnings.push(
                 Error::new(
                     ErrorKind::Refused,
-                    "THRUM_TS_CONTROL_URL is plain http: whoever is on the way there can choose who is on the tailnet",
+                    "THRUM_TS_CONTROL_URL is plain http: anyone on the network path can choose the members of the tailnet",
                 )
                 .hint("Use https, or a control server on this machine."),
             );

@@ -105,7 +105,7 @@ impl Hold {
         let (what, hint) = match self.files().iter().find(|file| !file.is_in_place()) {
             Some(file) if self.0.lock.is_in_place() => (
                 file.path.display().to_string(),
-                "Repeat the command: it starts a daemon, which says if something must be mended first.",
+                "Repeat the command: it starts a daemon, which reports if something must be repaired first.",
             ),
             _ => (
                 self.0.shown.clone(),

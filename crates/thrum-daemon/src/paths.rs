@@ -301,7 +301,7 @@ fn follow_redirect(local_dir: &Path) -> Result<Option<PathBuf>, Error> {
     let wrong = |why: String| {
         let top = local_dir.parent().unwrap_or(local_dir);
         Error::new(ErrorKind::Invalid, format!("{}: {why}", file.display())).hint(if layout::home(top).is_some() {
-            "`thrum init` in this worktree writes it anew."
+            "`thrum init` in this worktree writes it again."
         } else if top.join(".git").is_file() {
             "If the main worktree was moved: `git worktree repair` there, then `thrum init` here."
         } else {

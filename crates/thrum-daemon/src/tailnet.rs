@@ -54,7 +54,7 @@ pub(crate) fn enable(tailnet: &Tailnet, repo: &Repo, config: &Config) -> Result<
     }
     if let Source::Variable(origin) = config.get(Key::Tailnet).source {
         return Err(Error::new(ErrorKind::Refused, format!("THRUM_TS_ENABLED is off in {origin}"))
-            .hint("Set it to true or take it out, then thrum daemon restart."));
+            .hint("Set it to true or remove it, then thrum daemon restart."));
     }
     config::set(repo, Key::Tailnet, Some(true.into()))?;
     tailnet.enable();

@@ -111,7 +111,7 @@ impl Walk<'_> {
     fn replace(&mut self, name: &str, instead: Instead) -> Result<(), Error> {
         match instead {
             Instead::StandardInput => self.words.push("-".into()),
-            Instead::Nothing(why) => self.notes.push(format!("{name} is left out: {why}")),
+            Instead::Nothing(why) => self.notes.push(format!("{name} is ignored: {why}")),
             Instead::Use(what) => {
                 return Err(Error::new(ErrorKind::Invalid, format!("{name} is an option of Go Thrum")).hint(what));
             }

@@ -116,12 +116,12 @@ pub(crate) fn resolve(
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!(
-                    "the variable THRUM_NAME says {}, who has no identity in this worktree; it has: {}",
+                    "the variable THRUM_NAME names {}, which has no identity in this worktree; it has: {}",
                     who.name,
                     names.join(", ")
                 ),
             )
-            .hint(format!("unset THRUM_NAME, or say whom you mean: --as {}", names[0])));
+            .hint(format!("unset THRUM_NAME, or name the agent you mean: --as {}", names[0])));
         }
         return Ok(Identity { source: "environment", ..who });
     }

@@ -107,7 +107,7 @@ pub(crate) struct Forgetting {
 
 impl std::fmt::Display for Forgetting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "what {} brought, {} of {} rows of the log looked at", quote(&self.daemon_id), self.done, self.rows)
+        write!(f, "the events of {}, {} of {} rows of the log examined", quote(&self.daemon_id), self.done, self.rows)
     }
 }
 

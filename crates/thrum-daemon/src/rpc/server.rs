@@ -48,10 +48,8 @@ pub(crate) async fn accept<S: Service>(
         let caller = stream.peer_cred().map(|caller| caller.uid()).ok();
         if !may_call(caller, own_uid) {
             tracing::warn!(?caller, "refused a local connection of another user");
-            shutdown.spawn(refuse(
-                stream,
-                Error::new(ErrorKind::Refused, "this daemon serves the user who runs it, and nobody else"),
-            ));
+            shutdown
+                .spawn(refuse(stream, Error::new(ErrorKind::Refused, "this daemon serves only the user who runs it")));
             continue;
         }
         match Arc::clone(room).try_acquire_owned() {

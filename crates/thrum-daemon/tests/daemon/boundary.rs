@@ -376,7 +376,7 @@ fn c14_long_paths_have_short_sockets_that_do_not_collide_and_go_with_their_daemo
         for path in [&world.dir, &runtime, sockets[0].parent().unwrap(), &sockets[0]] as [&Path; 4] {
             fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
         }
-        assert!(stranger(&sockets[0], 65534).contains("this daemon serves the user who runs it"));
+        assert!(stranger(&sockets[0], 65534).contains("this daemon serves only the user who runs it"));
     }
     let [first, second] = daemons;
     first.signal(Signal::KILL);

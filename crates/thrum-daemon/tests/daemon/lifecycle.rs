@@ -234,7 +234,7 @@ fn c14_another_user_is_refused_even_if_the_file_system_permits_access() {
         fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     }
     let answer = stranger(&repo.socket(), 65534);
-    assert!(answer.contains("this daemon serves the user who runs it"), "{answer}");
+    assert!(answer.contains("this daemon serves only the user who runs it"), "{answer}");
     assert!(!answer.contains("daemon_id"), "{answer}");
     drop(daemon);
 }

@@ -218,10 +218,9 @@ impl Render for CurrentSettings {
         page.table(&["SETTING", "VALUE", "FROM"], rows);
         page.line("");
         page.line(format!("{DIM}File: {}{DIM:#}", printable(&self.file)));
-        for (what, names) in [
-            ("Kept in it for other programs", &self.config.unknown),
-            ("Variables nobody reads", &self.unknown_variables),
-        ] {
+        for (what, names) in
+            [("Kept in it for other programs", &self.config.unknown), ("Unknown variables", &self.unknown_variables)]
+        {
             if !names.is_empty() {
                 page.line(format!("{DIM}{what}: {}{DIM:#}", printable(&names.join(", "))));
             }
@@ -291,7 +290,7 @@ fn set(name: &str, value: &str, cx: &Context) -> Result<Changed, Error> {
     let changed = before != value;
     let restart = changed && of_running(key).is_some() && cx.running_daemon().ok().flatten().is_some();
     if restart {
-        cx.output.hint("The running daemon goes by it after: thrum daemon restart");
+        cx.output.hint("To apply it to the running daemon: thrum daemon restart");
     }
     Ok(Changed { key, setting, changed, restart })
 }

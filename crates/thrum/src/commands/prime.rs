@@ -276,7 +276,7 @@ const COMMANDS: [(&str, &str); 7] = [
     ("thrum send TEXT --to @NAME", "write to an agent, a role or @everyone"),
     ("thrum wait --timeout 8m", "wait for mail; exit code 1 if none came"),
     ("thrum session set-intent TEXT", "say what you are about to do"),
-    ("thrum who-has FILE", "see who else works on a file"),
+    ("thrum who-has FILE", "see which agents work on a file"),
     ("thrum context save -", "keep notes for the time after your context is lost"),
 ];
 

@@ -48,7 +48,7 @@ impl Render for TeamPage {
             page.line("There are more agents than an answer has room for: thrum agent list --role ROLE");
         }
         if self.team.read.members.is_empty() {
-            page.line("Nobody has an open session (thrum team --all shows everyone)");
+            page.line("No agent has an open session (thrum team --all shows all agents)");
         }
         for collision in &self.collisions.read.collisions {
             page.line(format!("{YELLOW}Collision:{YELLOW:#} {}", collision.line()));

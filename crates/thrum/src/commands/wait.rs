@@ -58,10 +58,10 @@ pub(crate) struct Args {
     /// Not for mail: until this agent works no more
     #[arg(long, value_name = "@NAME", group = "work", conflicts_with_all = ["after", "mention", "scope", "full"])]
     idle: Option<String>,
-    /// Not for mail: until nobody else has claimed this file or directory, or changed it without having committed that
+    /// Not for mail: until no other agent has claimed this file or directory, or changed it without having committed that
     #[arg(long, value_name = "PATH", group = "work", conflicts_with_all = ["after", "mention", "scope", "full"])]
     file: Option<String>,
-    /// Not for mail: until nobody else has this task
+    /// Not for mail: until no other agent has this task
     #[arg(long, value_name = "TASK", group = "work", conflicts_with_all = ["after", "mention", "scope", "full"])]
     task: Option<String>,
 }
@@ -225,8 +225,8 @@ impl Work {
     fn wish(&self) -> String {
         match self {
             Self::Idle(agent) => format!("{} works no more", Address::parse(agent).shown()),
-            Self::File(path) => format!("nobody else has {}", quote(path)),
-            Self::Task(task) => format!("nobody else works on {}", quote(task)),
+            Self::File(path) => format!("no other agent has {}", quote(path)),
+            Self::Task(task) => format!("no other agent works on {}", quote(task)),
         }
     }
 }

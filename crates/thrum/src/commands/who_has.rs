@@ -180,7 +180,7 @@ impl Render for Holders {
             page.line("There are more than an answer has room for");
         }
         if self.is_nobody() {
-            page.line(format!("Nobody is known to work on {}", quote(&self.path)));
+            page.line(format!("No agent is known to work on {}", quote(&self.path)));
         }
     }
 

@@ -329,7 +329,7 @@ pub(super) fn agents(include_offline: bool, cx: &Context) -> Result<CallResult, 
     let members = &team.members[..listed];
     let mut text: String = members.iter().map(line).collect();
     if members.is_empty() {
-        text.push_str("Nobody.\n");
+        text.push_str("No agents.\n");
     }
     let agents: Vec<Value> = members.iter().map(facts).collect();
     Ok(CallResult::new(json!({"count": team.members.len(), "agents": agents, "more": more}), text))
@@ -380,7 +380,7 @@ fn who_has(args: &WhoHas, cx: &Context) -> Result<CallResult, Error> {
         .take(MOST_FILES)
         .for_each(|one| text.push_str(&format!("{}\n", one.line_plain())));
     if holders.is_nobody() {
-        text = format!("Nobody is known to work on {}.\n", quote(&holders.path));
+        text = format!("No agent is known to work on {}.\n", quote(&holders.path));
     }
     let mut structured =
         json!({"path": holders.path, "agents": agents, "claims": claims, "collisions": collisions.raw["collisions"]});

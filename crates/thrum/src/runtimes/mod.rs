@@ -56,6 +56,6 @@ pub(crate) fn known() -> Vec<Host> {
 fn runtime(host: Host) -> Result<&'static Runtime, Error> {
     RUNTIMES.iter().find(|runtime| runtime.host == host).ok_or_else(|| {
         Error::new(ErrorKind::Invalid, "nothing is written for this program yet")
-            .hint("docs/agents.md says what to write by hand.")
+            .hint("docs/agents.md shows what to write by hand.")
     })
 }

@@ -106,12 +106,12 @@ fn a_command_waits_for_text_that_arrives_late() {
 #[test]
 fn options_of_go_thrum_do_what_they_did_or_name_what_to_use() {
     let repo = two_agents();
-    repo.thrum(&["wait", "--all", "--timeout", "50ms"]).fails(1, "--all is left out: every message for you");
+    repo.thrum(&["wait", "--all", "--timeout", "50ms"]).fails(1, "--all is ignored: every message for you");
     repo.thrum(&["send", "x", "--to", "bob", "--role", "tester", "--module=y", "--verbose"])
         .ok()
-        .says("--role is left out");
-    repo.thrum(&["init", "--force", "--runtime", "claude", "--skills"]).ok().says("--runtime is left out");
-    repo.thrum(&["daemon", "status", "--local"]).ok().says("--local is left out");
+        .says("--role is ignored");
+    repo.thrum(&["init", "--force", "--runtime", "claude", "--skills"]).ok().says("--runtime is ignored");
+    repo.thrum(&["daemon", "status", "--local"]).ok().says("--local is ignored");
     for (args, instead) in [
         (&["init", "--agent-name", "eve"][..], "thrum quickstart --name"),
         (&["init", "--dry-run"], "thrum doctor"),

@@ -23,7 +23,7 @@ fn each_setting_is_shown_with_its_value_and_source_and_no_secret() {
         "daemon.sync_interval  1m        .thrum/.env\n",
         "THRUM_TS_AUTHKEY      ********  .thrum/.env\n",
         "THRUM_NAME            ann       environment\n",
-        "Variables nobody reads: THRUM_TS_AUTH_KEY\n",
+        "Unknown variables: THRUM_TS_AUTH_KEY\n",
     ] {
         assert!(shown.contains(line), "no '{line}' in:\n{shown}");
     }

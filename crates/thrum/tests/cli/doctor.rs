@@ -143,7 +143,7 @@ fn a_projection_that_differs_from_the_log_is_rebuilt() {
     assert_eq!(sees(&repo, "projection", "problem", "another digest"), "thrum daemon stop && thrum doctor --fix");
     doctor(&repo, 1, &["--fix"]);
     repo.thrum(&["daemon", "stop"]).ok();
-    mends(&repo, "projection", "made anew from the log");
+    mends(&repo, "projection", "rebuilt from the log");
     assert_eq!(repo.json(&["inbox", "--unread", "--as", "bob"])["unread"], 1);
 }
 
@@ -152,7 +152,7 @@ fn heads_that_differ_from_the_log_are_counted_again() {
     let repo = in_use();
     database(&repo).execute("UPDATE heads SET count = count + 1", []).unwrap();
     sees(&repo, "heads", "problem", "not what the log has, of d_k");
-    mends(&repo, "heads", "made anew from the log");
+    mends(&repo, "heads", "rebuilt from the log");
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_held_lock_without_an_answering_daemon_is_a_problem() {
     repo.thrum(&["daemon", "stop"]).ok();
     let lock = File::options().write(true).open(repo.path(".thrum/var/thrum.lock")).unwrap();
     lock.try_lock().unwrap();
-    assert_eq!(sees(&repo, "daemon", "problem", "nobody answers"), "thrum daemon restart");
+    assert_eq!(sees(&repo, "daemon", "problem", "does not answer on its socket"), "thrum daemon restart");
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn a_variable_is_used_with_a_warning_in_a_worktree_without_agents_and_an_unknown
     run_in(&repo, &empty, &[], &["init"]).ok();
     run_in(&repo, &empty, &[("THRUM_NAME", "ann")], &["send", "note", "--to", "@ann"])
         .ok()
-        .says("acting as @ann, as the variable THRUM_NAME says");
+        .says("acting as @ann, named by the variable THRUM_NAME");
     run_in(&repo, &empty, &[("THRUM_NAME", "ghost")], &["send", "boo", "--to", "@ann"])
         .fails(3, "no agent ghost")
         .says("THRUM_NAME");

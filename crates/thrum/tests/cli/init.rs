@@ -141,7 +141,7 @@ fn a_broken_redirect_names_the_repair() {
     fs::write(feature.join(".thrum/redirect"), "/moved/away/.thrum\n").unwrap();
     repo.thrum(&["inbox", "--repo", flag])
         .fails(2, "/moved/away/.thrum")
-        .fails(2, "`thrum init` in this worktree writes it anew");
+        .fails(2, "`thrum init` in this worktree writes it again");
     repo.thrum(&["init", "--repo", flag]).ok();
     assert_eq!(
         fs::read_to_string(feature.join(".thrum/redirect")).unwrap().trim(),

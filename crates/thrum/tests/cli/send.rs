@@ -33,8 +33,8 @@ fn without_recipient_nothing_is_sent() {
     repo.agent("bob", "reviewer");
     for (args, words) in [
         (&["send", "hello"][..], "no recipient"),
-        (&["send", "hello", "--to", ""], "names nobody"),
-        (&["send", "hello", "--to", "@"], "names nobody"),
+        (&["send", "hello", "--to", ""], "is no name of a recipient"),
+        (&["send", "hello", "--to", "@"], "is no name of a recipient"),
         (&["send", "hello", "--to", "bob", "--broadcast"], "not both"),
         (&["send", "hello", "--to", "bob", "--to", "@everyone"], "not both"),
     ] {
@@ -56,14 +56,14 @@ fn an_unknown_recipient_is_answered_with_suggestions() {
         .fails(2, "not both")
         .says("Leave one out");
     let alone = repo.thrum(&["send", "hello", "--to", "@implementer", "--as", "ann"]).ok().stdout;
-    assert!(alone.trim_end().ends_with("to nobody: no other agent is @implementer"), "{alone}");
+    assert!(alone.trim_end().ends_with("no recipients: no other agent is @implementer"), "{alone}");
 }
 
 #[test]
 fn mail_to_oneself_is_stored_and_wakes_nobody() {
     let repo = TestRepo::with_agent("repo", "ann");
     let alone = repo.thrum(&["send", "anybody?", "--to", "@everyone"]).ok().stdout;
-    assert!(alone.trim_end().ends_with(" to nobody: nobody else is registered yet"), "{alone}");
+    assert!(alone.trim_end().ends_with(" no recipients: no other agent is registered yet"), "{alone}");
     let id = repo.json(&["send", "note to self", "--to", "@ann"])["message_id"].as_str().unwrap().to_owned();
     assert_eq!(repo.json(&["message", "get", &id])["message"]["body"]["content"], "note to self");
     repo.thrum(&["wait", "--timeout", "50ms"]).fails(1, "No message");

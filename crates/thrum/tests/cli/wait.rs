@@ -163,7 +163,7 @@ fn a_wait_for_a_file_ends_when_its_remote_editor_releases_it() {
     let mut waiting = left.begin(&["wait", "--file", "src", "--timeout", "60s"]);
     waiting.talk();
     right.thrum(&["release"]).ok();
-    assert_eq!(waiting.end().ok().stdout, "Nobody else has src\n");
+    assert_eq!(waiting.end().ok().stdout, "No other agent has src\n");
 
     // Uncommitted changes keep a file occupied, too.
     fs::write(right.path("new.rs"), "x\n").unwrap();
@@ -176,7 +176,7 @@ fn a_wait_for_a_file_ends_when_its_remote_editor_releases_it() {
     right.thrum(&["session", "heartbeat"]).ok();
     assert_eq!(
         waiting.end().ok().stdout,
-        "Nobody else has new.rs
+        "No other agent has new.rs
 "
     );
     assert_eq!(left.json(&["wait", "--file", "new.rs"]), serde_json::json!({"status": "free", "agents": []}));
@@ -200,7 +200,7 @@ fn a_wait_ends_with_a_task_or_with_an_agents_turn() {
     let mut waiting = repo.begin(&["wait", "--task", "AUTH-17", "--timeout", "60s", "--as", "ann"]);
     waiting.talk();
     repo.thrum(&["session", "set-task", "AUTH-18", "--as", "bob"]).ok();
-    assert_eq!(waiting.end().ok().stdout, "Nobody else works on AUTH-17\n");
+    assert_eq!(waiting.end().ok().stdout, "No other agent works on AUTH-17\n");
 
     let hook = |event: &str| {
         let payload = serde_json::json!({"session_id": "s1", "cwd": repo.root(), "prompt": "go on"});

@@ -152,7 +152,7 @@ fn missing(peer: &PeerStatus) -> Option<String> {
     } else {
         format!("{} events that are", repaired.missing_here)
     };
-    Some(format!("{} holds {events} missing here, as it says{why}; see `thrum sync verify`", peer.name))
+    Some(format!("{} claims to hold {events} missing here{why}; see `thrum sync verify`", peer.name))
 }
 
 /// A daemon with events that are dated ahead of our clock. Its own clock is wrong, or was wrong when it wrote them.

@@ -48,7 +48,7 @@ pub(super) fn web_socket_only() -> Refusal {
 /// Go Thrum stores subscriptions but delivers nothing.
 pub(super) fn subscriptions() -> Refusal {
     refusal(
-        "this daemon has no subscriptions: every agent hears of all that is addressed to it",
+        "this daemon has no subscriptions: every agent receives all messages that are addressed to it",
         "message.wait returns when there is mail; events.watch streams all that is stored.",
     )
 }

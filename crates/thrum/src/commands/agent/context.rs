@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Contexts>, Error> 
 impl Render for Answer<Contexts> {
     fn human(&self, page: &mut Page) {
         if self.read.contexts.is_empty() {
-            page.line("No open session says what it is about");
+            page.line("No open session has a work context");
         }
         for context in &self.read.contexts {
             show(context, page);

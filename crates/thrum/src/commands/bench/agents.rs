@@ -209,7 +209,11 @@ impl Waiter {
         stderr.read_line(&mut text).map_err(failed("read from a hook"))?;
         times.push(began.elapsed());
         stderr.read_to_string(&mut text).map_err(failed("read from a hook"))?;
-        if text.is_empty() { Err(Error::new(ErrorKind::Failed, "the waiter ended without a word")) } else { Ok(text) }
+        if text.is_empty() {
+            Err(Error::new(ErrorKind::Failed, "the waiter ended without an answer"))
+        } else {
+            Ok(text)
+        }
     }
 }
 

@@ -165,10 +165,10 @@ fn restart(cx: &Context) -> Result<OneLine, Error> {
         return Err(error);
     }
     start::is_allowed(repo)?;
-    let _progress = cx.output.progress("Starting the daemon anew", None);
+    let _progress = cx.output.progress("Restarting the daemon", None);
     halt(repo)?;
     let (_, health) = start::start(repo, &[], &cx.output)?;
-    Ok(summary(format!("The daemon was started anew (pid {})", health.pid), "restarted", &health))
+    Ok(summary(format!("Restarted the daemon (pid {})", health.pid), "restarted", &health))
 }
 
 fn summary(line: String, status: &str, health: &Health) -> OneLine {

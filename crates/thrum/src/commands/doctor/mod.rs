@@ -38,7 +38,7 @@ Examples:
 pub(crate) struct Args {
     #[command(subcommand)]
     part: Option<Part>,
-    /// Mend what can be mended without losing anything, and say what was done
+    /// Repair what can be repaired without losing anything, and report it
     #[arg(long)]
     fix: bool,
 }
@@ -149,7 +149,7 @@ fn run(args: &Args, cx: &Context) -> Result<Findings, Error> {
         match outcome {
             Ok(said) => check.fixed = Some(said),
             Err(error) => {
-                check.evidence = format!("{}; it could not be mended: {}", check.evidence, error.message);
+                check.evidence = format!("{}; it could not be repaired: {}", check.evidence, error.message);
                 check.fix = error.hint.or(check.fix.take());
             }
         }
@@ -183,7 +183,7 @@ impl Check {
         };
         page.columns(format!("{mark} {:<12} {}", self.name, text::lines(&self.evidence)), 15);
         if let Some(fixed) = &self.fixed {
-            page.line(format!("  {:<12} {GREEN}mended:{GREEN:#} {}", "", text::lines(&fixed.said)));
+            page.line(format!("  {:<12} {GREEN}repaired:{GREEN:#} {}", "", text::lines(&fixed.said)));
         }
         if let (Some(fix), Verdict::Warning | Verdict::Problem) = (&self.fix, self.verdict) {
             page.line(format!("  {:<12} {DIM}try:{DIM:#} {}", "", text::lines(fix)));

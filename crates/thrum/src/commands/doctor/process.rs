@@ -79,7 +79,7 @@ fn answer(repo: &Repo, daemon: &Daemon) -> Check {
             let who = lock::holder(repo)
                 .map_or_else(|| "a process".to_owned(), |pid| format!("pid {}", pid.as_raw_nonzero()));
             let repo = repo.clone();
-            Check::new("daemon", Problem, format!("{who} holds its lock, but nobody answers on its socket"))
+            Check::new("daemon", Problem, format!("{who} holds its lock, but does not answer on its socket"))
                 .fix("thrum daemon restart")
                 .repair(move || restart(&repo))
         }
@@ -104,11 +104,11 @@ fn lock_file(repo: &Repo) -> Check {
     let says = pidfile::read(&file);
     if start::lock_is_held(repo) {
         return match says {
-            Some(says) => Check::new("lock", Fine, format!("held, by pid {} as its file says", says.pid)),
+            Some(says) => Check::new("lock", Fine, format!("held by pid {} according to its file", says.pid)),
             None if let Some(pid) = lock::go_holder(repo) => {
-                Check::new("lock", Fine, format!("held, by pid {}", pid.as_raw_nonzero()))
+                Check::new("lock", Fine, format!("held by pid {}", pid.as_raw_nonzero()))
             }
-            None => Check::new("lock", Warning, format!("held, but {} does not say by whom", file.display()))
+            None => Check::new("lock", Warning, format!("held, but {} does not name the holder", file.display()))
                 .fix("thrum daemon restart"),
         };
     }
@@ -150,7 +150,7 @@ fn socket(repo: &Repo, daemon: &Daemon) -> Check {
 fn restart(repo: &Repo) -> Result<Done, Error> {
     let stopped = halt(repo)?.map_or_else(String::new, |pid| format!("stopped pid {pid} and "));
     let (_, health) = start::start(repo, &[], &Output::new(false, true))?;
-    Ok(format!("{stopped}started the daemon anew (pid {})", health.pid).into())
+    Ok(format!("{stopped}restarted the daemon (pid {})", health.pid).into())
 }
 
 fn remove(file: &std::path::Path) -> Result<Done, Error> {

@@ -65,8 +65,8 @@ fn damaged(repo: &Repo, what: &str) -> Check {
     let repo = repo.clone();
     check.repair(move || {
         Ok(match checkup::rebuild(&repo)? {
-            RepairOutcome::Whole => "looked at again, it is whole: nothing was done".to_owned().into(),
-            RepairOutcome::Indexes => "its indexes were made anew; no row was damaged".to_owned().into(),
+            RepairOutcome::Whole => "a second check found no damage: nothing was done".to_owned().into(),
+            RepairOutcome::Indexes => "its indexes were rebuilt; no row was damaged".to_owned().into(),
             RepairOutcome::Rebuilt(rebuilt) => done(&repo, &rebuilt),
         })
     })
@@ -187,7 +187,7 @@ fn mended_by_folding(repo: &Repo, check: Check) -> Check {
     let repo = repo.clone();
     check.repair(move || {
         checkup::rebuild_projection(&repo)?;
-        Ok("made anew from the log".to_owned().into())
+        Ok("rebuilt from the log".to_owned().into())
     })
 }
 

@@ -66,7 +66,7 @@ fn tailnet(daemon: &Daemon) -> Check {
     if !tailnet.enabled {
         let text = match tailnet.why.starts_with("daemon.local_only") {
             true => format!("off; {}", tailnet.why),
-            false => "off; it is used where THRUM_TS_ENABLED or tailnet.enabled says so".to_owned(),
+            false => "off; THRUM_TS_ENABLED or tailnet.enabled switches it on".to_owned(),
         };
         return Check::new("tailnet", Fine, text);
     }
@@ -210,18 +210,18 @@ fn identity(cx: &Context, repo: &Repo) -> Check {
     match (given, here.as_slice()) {
         (Some(name), here) if !here.iter().any(|known| known == name.trim_start_matches('@')) => {
             let text = format!(
-                "THRUM_NAME or --as says @{}, who has no identity in this worktree",
+                "THRUM_NAME or --as names @{}, which has no identity in this worktree",
                 thrum_core::name::shown(&name)
             );
             Check::new("identity", Warning, text).fix("unset THRUM_NAME")
         }
         (Some(name), _) => {
-            Check::new("identity", Fine, format!("@{}, as THRUM_NAME or --as says", thrum_core::name::shown(&name)))
+            Check::new("identity", Fine, format!("@{}, from THRUM_NAME or --as", thrum_core::name::shown(&name)))
         }
         (None, [only]) => Check::new("identity", Fine, format!("@{only}, the only one of this worktree")),
-        (None, []) => Check::new("identity", Fine, "nobody is registered in this worktree"),
+        (None, []) => Check::new("identity", Fine, "no agent is registered in this worktree"),
         (None, several) => {
-            let text = format!("{} share this worktree, so each has to say who it is", several.join(", "));
+            let text = format!("{} share this worktree, so each has to give its name", several.join(", "));
             Check::new("identity", Warning, text).fix(format!("export THRUM_NAME={}", several[0]))
         }
     }

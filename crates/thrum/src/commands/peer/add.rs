@@ -136,7 +136,7 @@ impl Render for Joined {
             // The daemon's sentence is complete and names the address.
             (false, Some(sentence)) => printable(sentence),
             (false, None) => {
-                format!("Paired with {whom}, but {address} does not answer yet; it is tried again and again.")
+                format!("Paired with {whom}, but {address} does not answer yet; it is retried.")
             }
         });
     }

@@ -126,7 +126,7 @@ fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Resul
     if plain || !cx.output.can_ask() {
         return Ok(Way { address, plain });
     }
-    let progress = cx.output.progress("Looking who is there", None);
+    let progress = cx.output.progress("Looking up the address", None);
     let there: Answer<Listener> = client.call_within(TO_LOOK, "peer.look", json!({"address": address}))?;
     drop(progress);
     // Use this address from here on, even if the name resolves to another one later.
@@ -136,7 +136,7 @@ fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Resul
     }
     let node = node.map(|node| format!("{} at ", node.shown())).unwrap_or_default();
     let whom = format!("{node}{}", quote(&address));
-    cx.output.note(&format!("{whom} is no daemon of this version: it has to be sent the code, and can use it."));
+    cx.output.note(&format!("{whom} is no daemon of this version: it has to be sent the code, which it can use."));
     let said = answer(cx, &format!("Send the code to {whom}? [y/N] "), "the answer")?;
     if !matches!(said.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
         return Err(Error::new(ErrorKind::Refused, "not joined; nothing was sent")
@@ -192,7 +192,7 @@ impl Target {
 /// standard input names one. A code without an address is for the only daemon that waits.
 fn choose(client: &mut Client, cx: &Context, code: Option<String>) -> Result<Chosen, Error> {
     let look = |client: &mut Client| -> Result<Answer<WaitingDaemons>, Error> {
-        let progress = cx.output.progress("Looking for who waits", None);
+        let progress = cx.output.progress("Looking for waiting daemons", None);
         let found = client.call_within(limits::TAILNET_UP + limits::PROBE_ALL, "peer.waiting", json!({}));
         drop(progress);
         found
@@ -225,7 +225,7 @@ fn ask_which(found: &WaitingDaemons, mut code: Option<String>, cx: &Context) -> 
             .note(&format!("{} more nodes were not asked; name the one you mean if it is not here.", found.not_asked));
     }
     match found.daemons.as_slice() {
-        [] => cx.output.note("Nobody waits to be joined (`thrum peer add` on the other machine does)."),
+        [] => cx.output.note("No daemon waits to be joined. Run `thrum peer add` on the other machine."),
         [only] => cx.output.note(&format!("Waiting to be joined: {}", one(only))),
         several => {
             let numbered: Vec<_> =
@@ -282,7 +282,7 @@ fn nobody_named(found: &WaitingDaemons) -> Error {
     let error = Error::new(ErrorKind::Invalid, "the address is missing");
     match found.daemons.as_slice() {
         [] => error.hint(format!(
-            "Nobody waits on the {} asked. On the other machine: thrum peer add. Here: echo 7392 | thrum peer join ADDRESS",
+            "No daemon waits on the {} asked. On the other machine: thrum peer add. Here: echo 7392 | thrum peer join ADDRESS",
             if found.asked == 1 { "machine".to_owned() } else { format!("{} nodes", found.asked) }
         )),
         [only] => error.hint(format!("{} waits: echo CODE | thrum peer join {}", quote(&only.name), quote(&only.address))),

@@ -45,7 +45,7 @@ Examples:
         /// Its name or daemon id
         #[arg(value_name = "NAME")]
         name: String,
-        /// Also drop what it brought, so that its space is free. Works by daemon id for one that was removed before
+        /// Also remove its events, to free their space. Works by daemon id for one that was removed before
         #[arg(long)]
         forget: bool,
     },
@@ -107,7 +107,7 @@ fn remove(name: &str, forget: bool, cx: &Context) -> Result<OneLine, Error> {
         params["forget"] = true.into();
     }
     let value: Value = cx.daemon()?.call("peer.remove", params)?;
-    let dropped = if forget { "; what it brought is being dropped" } else { "" };
+    let dropped = if forget { "; its events are being removed" } else { "" };
     Ok(OneLine { line: format!("Removed {}{dropped}", quote(name)), value })
 }
 
@@ -201,7 +201,7 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         let note = repaired.note.as_deref().map(|note| format!(": {}", printable(note))).unwrap_or_default();
         if repaired.missing_here > 0 {
             let what = count(repaired.missing_here, "event");
-            page.line(format!("    {YELLOW}It says to hold {what} that we miss{note} (thrum sync verify){YELLOW:#}"));
+            page.line(format!("    {YELLOW}It claims to hold {what} missing here{note} (thrum sync verify){YELLOW:#}"));
         } else if repaired.fetched == 0 && repaired.missing_there == 0 {
             // Nothing was reconciled, so show only a problem.
             if repaired.note.is_some() {
@@ -209,7 +209,7 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
             }
         } else {
             let (here, there) = (count(repaired.fetched, "event"), count(repaired.missing_there, "event"));
-            page.line(format!("    {DIM}Mended{at}: {here} missing here, {there} missing there{note}{DIM:#}"));
+            page.line(format!("    {DIM}Repaired{at}: {here} missing here, {there} missing there{note}{DIM:#}"));
         }
     }
     for skipped in &peer.skipped {
