@@ -1,6 +1,6 @@
 //! JSON as events need it: parsed strictly, written in RFC 8785 canonical form.
 
-use std::fmt;
+use std::fmt::{self, Write};
 
 use serde::{
     Deserialize, Deserializer,
@@ -8,6 +8,8 @@ use serde::{
     ser,
 };
 use serde_json::{Map, Number, Value};
+
+use crate::name::is_printable;
 
 /// Parses one JSON object. Refuses anything else, duplicate keys, lone surrogates, numbers outside the range of a
 /// double, nesting beyond [`MAX_JSON_DEPTH`](crate::limits::MAX_JSON_DEPTH), and bytes after the end.
@@ -17,6 +19,23 @@ pub fn parse_object(text: &str) -> Result<Map<String, Value>, serde_json::Error>
         Value::Object(map) => Ok(map),
         _ => Err(de::Error::custom("not an object")),
     }
+}
+
+/// Escapes, in a line of JSON, the characters that JSON allows and terminals obey. The line must not have line breaks
+/// between its values.
+pub fn printable(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    for c in line.chars() {
+        if is_printable(c) {
+            out.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        }
+    }
+    out
 }
 
 /// The length of a value as JSON, in bytes.

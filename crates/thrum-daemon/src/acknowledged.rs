@@ -53,10 +53,10 @@ impl Acknowledged {
     }
 
     /// Records that `peer` reports having everything up to `upto`, durably.
-    pub(crate) fn note(&self, peer: &str, upto: u64, now: Timestamp) {
+    pub(crate) fn record(&self, peer: &str, upto: u64, now: Timestamp) {
         let mut peers = self.peers();
         let marks = peers.entry(peer.to_owned()).or_default();
-        if marks.note(upto, now) {
+        if marks.record(upto, now) {
             self.unsaved.notify_one();
         }
     }
@@ -89,7 +89,7 @@ impl Acknowledged {
 
 impl Marks {
     /// Records an acknowledgement. Returns `true` if the marks changed.
-    fn note(&mut self, upto: u64, now: Timestamp) -> bool {
+    fn record(&mut self, upto: u64, now: Timestamp) -> bool {
         let lost = self.at.split_off(&(upto + 1));
         self.afresh |= !lost.is_empty();
         let is_new = upto > 0 && self.at.last_key_value().is_none_or(|(highest, _)| *highest < upto);
@@ -127,34 +127,34 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_at_its_home_since_the_first_word_of_that_home_that_covers_it() {
+    fn a_message_is_at_its_home_since_the_first_acknowledgement_that_covers_it() {
         let known = Acknowledged::default();
-        known.note("d_bob", 5, at(10));
-        known.note("d_bob", 9, at(20));
-        known.note("d_bob", 9, at(30));
+        known.record("d_bob", 5, at(10));
+        known.record("d_bob", 9, at(20));
+        known.record("d_bob", 9, at(30));
         let since = [5, 6, 9, 10].map(|sequence| known.since("d_bob", sequence));
         assert_eq!(since, [Some(at(10)), Some(at(20)), Some(at(20)), None]);
         assert_eq!(known.since("d_relay", 5), None);
-        known.note("d_relay", 100, at(40));
+        known.record("d_relay", 100, at(40));
         assert_eq!(known.since("d_bob", 10), None, "a relay's word is not the home's");
     }
 
     #[test]
-    fn a_peer_that_goes_back_has_lost_what_was_above() {
+    fn a_peer_that_acknowledges_less_has_lost_the_events_above() {
         let known = Acknowledged::default();
-        known.note("d_bob", 5, at(10));
-        known.note("d_bob", 9, at(20));
-        known.note("d_bob", 6, at(30));
+        known.record("d_bob", 5, at(10));
+        known.record("d_bob", 9, at(20));
+        known.record("d_bob", 6, at(30));
         assert_eq!([5, 6, 7].map(|sequence| known.since("d_bob", sequence)), [Some(at(10)), Some(at(30)), None]);
-        known.note("d_bob", 0, at(40));
+        known.record("d_bob", 0, at(40));
         assert_eq!(known.since("d_bob", 1), None);
     }
 
     #[test]
-    fn however_often_a_peer_speaks_the_marks_are_few_and_never_too_early() {
+    fn many_acknowledgements_leave_few_marks_and_none_is_too_early() {
         let known = Acknowledged::default();
         for n in 1..=10_000 {
-            known.note("d_bob", n, at(i64::try_from(n).expect("small")));
+            known.record("d_bob", n, at(i64::try_from(n).expect("small")));
         }
         assert!(known.peers()["d_bob"].at.len() <= limits::MAX_ACKNOWLEDGEMENTS);
         for n in [1, 77, 5000, 9999, 10_000] {
@@ -164,17 +164,17 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_new_is_written_unless_something_must_go() {
+    fn only_new_marks_are_saved_unless_others_must_be_removed() {
         let known = Acknowledged::new(vec![("d_bob".into(), 5, at(10))]);
         assert_eq!(known.take_unsaved(), []);
-        known.note("d_bob", 5, at(11));
+        known.record("d_bob", 5, at(11));
         assert_eq!(known.take_unsaved(), []);
-        known.note("d_bob", 9, at(20));
+        known.record("d_bob", 9, at(20));
         let change = |afresh, marks| [Change { peer: "d_bob".into(), afresh, marks }];
         assert_eq!(known.take_unsaved(), change(false, vec![(9, at(20))]));
-        known.note("d_bob", 7, at(30));
+        known.record("d_bob", 7, at(30));
         assert_eq!(known.take_unsaved(), change(true, vec![(5, at(10)), (7, at(30))]));
-        known.note("d_bob", 0, at(40));
+        known.record("d_bob", 0, at(40));
         assert_eq!(known.take_unsaved(), change(true, vec![]));
         known.not_saved();
         assert_eq!(known.take_unsaved(), change(true, vec![]));

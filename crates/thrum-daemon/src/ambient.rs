@@ -4,14 +4,19 @@ use std::time::SystemTime;
 
 use thrum_core::{Ambient, Timestamp};
 
+/// Returns the current time of the operating system.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp::ZERO.plus(since)
+}
+
 /// Provides the operating system's time and its cryptographic randomness.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct System;
 
 impl Ambient for System {
     fn now(&mut self) -> Timestamp {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Timestamp::ZERO.plus(since)
+        now()
     }
 
     fn fill(&mut self, buffer: &mut [u8]) {

@@ -279,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_backup_brings_no_file_but_those_of_a_mailbox() {
+    fn a_backup_restores_only_the_files_of_a_mailbox() {
         for ours in ["var/daemon.json", "var/peers.json", "config.json", "identities/ann.json", "context/ann.md"] {
             assert!(is_ours(ours), "{ours}");
         }

@@ -20,7 +20,7 @@ use crate::{paths::Repo, worktrees};
 pub(crate) fn of_process(repo: &Repo, pid: Option<i32>) -> Result<String, Error> {
     match pid.and_then(Process::of) {
         Some(process) => process.agent(repo),
-        None if cfg!(target_os = "linux") => Err(unnamed("and the calling process cannot be looked at")),
+        None if cfg!(target_os = "linux") => Err(unnamed("and the calling process cannot be examined")),
         None => only(&worktrees::identities(repo))
             .ok_or_else(|| unnamed("and this system does not show where the calling process runs")),
     }
@@ -95,5 +95,5 @@ fn only(agents: &BTreeSet<String>) -> Option<String> {
 
 fn unnamed(why: &str) -> Error {
     Error::new(ErrorKind::Invalid, format!("caller_agent_id is required: the call does not name its agent, {why}"))
-        .hint("Say who you are: `--as NAME`, or THRUM_NAME; with Go Thrum, run the command in the agent's worktree.")
+        .hint("Name the agent: `--as NAME`, or THRUM_NAME; with Go Thrum, run the command in the agent's worktree.")
 }

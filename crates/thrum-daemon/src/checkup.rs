@@ -67,7 +67,7 @@ fn has_log(repo: &Repo) -> bool {
 ///
 /// # Errors
 /// `refused` while the daemon runs; any error that keeps the daemon from starting.
-pub fn mend(repo: &Repo) -> Result<(), Error> {
+pub fn rebuild_projection(repo: &Repo) -> Result<(), Error> {
     let _lock = lock::acquire(repo)?;
     undo(repo)?;
     let mut identity = Identity::load(repo, Claim::None, &mut System)?;
@@ -80,7 +80,7 @@ pub fn mend(repo: &Repo) -> Result<(), Error> {
 
 /// The result of repairing a database.
 #[derive(Clone, Debug)]
-pub enum Mended {
+pub enum RepairOutcome {
     /// No repair was needed.
     Whole,
     /// Only the indexes were rebuilt.
@@ -109,15 +109,15 @@ pub struct Rebuilt {
 /// # Errors
 /// `refused` while the daemon runs, and for a database of another program; no space left; `failed` if the file contains
 /// no event. After an error the database is unchanged.
-pub fn rebuild(repo: &Repo) -> Result<Mended, Error> {
+pub fn rebuild(repo: &Repo) -> Result<RepairOutcome, Error> {
     let _lock = lock::acquire(repo)?;
     let database = repo.database();
     undo(repo)?;
     // The previous holder of the lock may have repaired the database, or replaced it.
     if lost(repo)?.is_none() {
         match Condition::of(&database)? {
-            Condition::Whole => return Ok(Mended::Whole),
-            Condition::Indexes if reindex(&database)? => return Ok(Mended::Indexes),
+            Condition::Whole => return Ok(RepairOutcome::Whole),
+            Condition::Indexes if reindex(&database)? => return Ok(RepairOutcome::Indexes),
             Condition::Indexes | Condition::Damaged => {}
         }
     }
@@ -156,5 +156,5 @@ pub fn rebuild(repo: &Repo) -> Result<Mended, Error> {
         .hint("Put a backup in its place: thrum restore FILE"));
     }
     let former = replace(&database, &next.0, Why::Damaged)?;
-    Ok(Mended::Rebuilt(Rebuilt { daemon, salvaged, former, peers }))
+    Ok(RepairOutcome::Rebuilt(Rebuilt { daemon, salvaged, former, peers }))
 }

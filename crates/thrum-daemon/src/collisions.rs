@@ -16,14 +16,14 @@ pub(crate) async fn follow(storage: Arc<Storage>, shutdown: Shutdown) {
             () = shutdown.stopping() => return,
         }
         let latest = commits.borrow_and_update().latest;
-        if let Err(error) = look(&storage, after).await {
-            tracing::warn!("it was not looked for files that two agents change: {error}");
+        if let Err(error) = search(&storage, after).await {
+            tracing::warn!(%error, "cannot search for files that two agents have changed");
         }
         after = latest;
     }
 }
 
-async fn look(storage: &Arc<Storage>, after: u64) -> Result<(), Error> {
+async fn search(storage: &Arc<Storage>, after: u64) -> Result<(), Error> {
     let news = storage.read(move |reader| {
         let changed = reader.updated_since(after)?;
         let found = if changed.is_empty() { Vec::new() } else { reader.collisions_of(&changed, System.now())? };

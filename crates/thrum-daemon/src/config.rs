@@ -149,7 +149,7 @@ impl Key {
         let wrong = || {
             Error::new(
                 ErrorKind::Invalid,
-                format!("{} in config.json is not {} and is left out", self.name(), self.expected()),
+                format!("{} in config.json is not {} and is ignored", self.name(), self.expected()),
             )
         };
         if fits {
@@ -172,13 +172,13 @@ impl Key {
                     Ok(Some(wanted))
                 }
                 Ok(_) => Ok(None),
-                Err(_) => Err(format!("{} is not {} and is left out", self.variable(), self.expected())),
+                Err(_) => Err(format!("{} is not {} and is ignored", self.variable(), self.expected())),
             },
-            (Self::LocalOnly, _) => Err(format!("{} is not 1 or true and is left out", self.variable())),
+            (Self::LocalOnly, _) => Err(format!("{} is not 1 or true and is ignored", self.variable())),
             (Self::SyncInterval | Self::Tailnet | Self::Quota(_) | Self::Exchange, text) => self
                 .parse(text)
                 .map(Some)
-                .map_err(|_| format!("{} is not {} and is left out", self.variable(), self.expected())),
+                .map_err(|_| format!("{} is not {} and is ignored", self.variable(), self.expected())),
         }
         .map_err(|message| {
             let error = Error::new(ErrorKind::Invalid, message);
@@ -393,7 +393,7 @@ mod tests {
 
     use super::*;
 
-    fn place() -> (tempfile::TempDir, Repo) {
+    fn fixture() -> (tempfile::TempDir, Repo) {
         let guard = tempfile::tempdir().unwrap();
         let repo = Repo::create(guard.path(), None).unwrap();
         (guard, repo)
@@ -405,7 +405,7 @@ mod tests {
 
     #[test]
     fn the_environment_wins_over_the_file_wins_over_the_default() {
-        let (_guard, repo) = place();
+        let (_guard, repo) = fixture();
         let config = load(&repo, &[]);
         assert_eq!((config.local_only(), config.sync_interval(), config.warnings.len()), (false, limits::ROUND, 0));
         assert_eq!(config.get(Key::LocalOnly).source, Source::Default);
@@ -428,7 +428,7 @@ mod tests {
 
     #[test]
     fn the_variable_switches_local_only_on_and_never_off() {
-        let (_guard, repo) = place();
+        let (_guard, repo) = fixture();
         fs::write(repo.config(), r#"{"daemon":{"local_only":true}}"#).unwrap();
         for value in ["0", "false", "", "maybe"] {
             let config = load(&repo, &[("THRUM_LOCAL", value)]);
@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn a_file_of_variables_lets_mail_start_no_turns() {
-        let (_guard, repo) = place();
+        let (_guard, repo) = fixture();
         let wakes = |process: &[(&str, &str)]| load(&repo, process).get(Key::WakeCodex).value == true;
         fs::write(&repo.env_files()[0], "THRUM_CODEX_WAKE=1\n").unwrap();
         fs::set_permissions(&repo.env_files()[0], fs::Permissions::from_mode(0o600)).unwrap();
@@ -452,8 +452,8 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_a_warning_and_never_opens_what_may_have_been_closed() {
-        let (_guard, repo) = place();
+    fn an_unreadable_setting_is_a_warning_and_never_enables_the_network() {
+        let (_guard, repo) = fixture();
         for text in [
             "{",
             "[]",
@@ -470,7 +470,7 @@ mod tests {
 
     #[test]
     fn a_change_keeps_everything_else_and_makes_the_file_private() {
-        let (_guard, repo) = place();
+        let (_guard, repo) = fixture();
         fs::write(
             repo.config(),
             r#"{"runtime":{"primary":"claude"},"daemon":{"ws_port":"auto","local_only":true},"z":[1,{"a":null}]}"#,
@@ -492,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_read_as_people_write_them_and_bounded() {
+    fn values_are_parsed_in_the_usual_spellings_and_bounded() {
         for (text, seconds) in [("30", 30), ("30s", 30), ("2m", 120), ("1h", 3600), ("5", 5)] {
             assert_eq!(Key::SyncInterval.parse(text).unwrap(), seconds, "{text}");
         }

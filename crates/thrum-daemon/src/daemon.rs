@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Instant};
 
-use thrum_core::{Ambient, Error, ErrorKind, Machines, Timestamp, limits, name};
+use thrum_core::{Ambient, Error, Machines, Timestamp, limits, name};
 use thrum_sync::Peers;
 use thrum_tailnet::Tailnet;
 use tokio::sync::Notify;
 
 use crate::{
     ambient::{self, System},
+    blocking::blocking,
     caller,
     config::Config,
     env::{Effective, Settings},
@@ -86,7 +87,7 @@ impl Daemon {
         let now = System.now();
         if agent.len() <= limits::MAX_FOREIGN_ID_BYTES && self.live.presence.seen(agent, now) {
             let agent = agent.to_owned();
-            self.storage.note(move |tx| tx.seen(&agent, now));
+            self.storage.write_in_background(move |tx| tx.seen(&agent, now));
         }
     }
 
@@ -107,8 +108,7 @@ impl Daemon {
     /// `refused` if the user keeps the daemon off the tailnet; file system errors.
     pub(crate) async fn enable_tailnet(&self) -> Result<(), Error> {
         let (tailnet, repo, config) = (self.tailnet.clone(), self.repo.clone(), self.config.clone());
-        let enabled = tokio::task::spawn_blocking(move || tailnet::enable(&tailnet, &repo, &config)).await;
-        enabled.map_err(|error| Error::new(ErrorKind::Failed, format!("an internal task failed: {error}")))?
+        blocking(move || tailnet::enable(&tailnet, &repo, &config)).await
     }
 
     /// Returns the names of this machine and of the peers' machines.

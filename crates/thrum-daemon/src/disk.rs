@@ -12,6 +12,11 @@ use thrum_sync::state_file;
 
 use crate::sandbox;
 
+/// Returns the device and inode of the file at a path, without following a link at its end; `None` if there is none.
+pub(crate) fn file_identity(path: &Path) -> Option<(u64, u64)> {
+    fs::symlink_metadata(path).ok().map(|about| (about.dev(), about.ino()))
+}
+
 /// Converts an I/O error for people: `cannot WHAT PATH: why`, with the next step if the cause suggests one.
 pub(crate) fn io_error(what: &str, path: &Path, error: &io::Error) -> Error {
     let shown = path.display();
@@ -114,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_private_file_is_replaced_whole_and_only_its_owner_reads_it() {
+    fn a_private_file_is_replaced_whole_and_readable_by_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("daemon.json");
         fs::write(&path, "old").unwrap();
@@ -126,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn c26_a_full_disk_is_named_with_what_to_do() {
+    fn c26_the_error_for_a_full_disk_has_a_hint() {
         let full = Path::new("/dev/full");
         let error = OpenOptions::new().write(true).open(full).and_then(|mut file| file.write_all(b"x")).unwrap_err();
         let error = io_error("write", full, &error);
@@ -135,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_small_file_is_not_read() {
+    fn only_small_regular_files_are_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("f");
         assert_eq!(read_private(&path, 10).unwrap(), None);

@@ -18,7 +18,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thrum_core::{Error, ErrorKind, SetDigest, limits};
 
-use crate::{disk, origin, paths::Repo};
+use crate::{disk, logging::LogFormat, origin, paths::Repo};
 
 /// Variables that a `.env` tracked by git may not set. A cloned repository could otherwise send mail to somebody else's
 /// tailnet, and a tracked key is readable by anyone with a clone of the repository.
@@ -38,8 +38,9 @@ pub struct Variable {
 }
 
 /// The variables that a daemon reads in addition to those of the keys in `config.json`, in display order.
-pub const VARIABLES: [Variable; 10] = [
+pub const VARIABLES: [Variable; 11] = [
     Variable { name: "THRUM_HOSTNAME", secret: false },
+    Variable { name: "THRUM_LOG", secret: false },
     Variable { name: "THRUM_TS_HOSTNAME", secret: false },
     Variable { name: "THRUM_TS_PORT", secret: false },
     Variable { name: "THRUM_TS_MODE", secret: false },
@@ -95,7 +96,7 @@ pub struct Effective {
 impl Environment {
     /// Returns the variables that would be in effect for a daemon started now.
     pub fn effective(&self) -> Vec<Effective> {
-        let told = |variable: &Variable| {
+        let shown = |variable: &Variable| {
             let (name, value) = (variable.name.to_owned(), self.get(variable.name)?);
             // A URL with a password in it is not meant to be shown.
             let secret = variable.secret || value.contains('@');
@@ -107,7 +108,7 @@ impl Environment {
                 Effective { mark: None, value: Some(value.to_owned()), name }
             })
         };
-        VARIABLES.iter().filter_map(told).collect()
+        VARIABLES.iter().filter_map(shown).collect()
     }
 
     /// Reads the two files of `repo`; the variables of `process` take precedence. Never fails: a file that cannot be
@@ -207,12 +208,12 @@ impl Environment {
         names: &[&str],
         path: &Path,
         values: &mut BTreeMap<String, String>,
-        whence: &str,
+        source: &str,
         hint: &str,
     ) {
         let found: Vec<&str> = names.iter().copied().filter(|name| values.remove(*name).is_some()).collect();
         if !found.is_empty() {
-            let what = format!("{} may not be set in {whence} ({}) and is left out", found.join(", "), path.display());
+            let what = format!("{} may not be set in {source} ({}) and is ignored", found.join(", "), path.display());
             self.warnings.push(Error::new(ErrorKind::Refused, what).hint(hint));
         }
     }
@@ -305,7 +306,7 @@ fn line_of(text: &[u8], at: usize) -> usize {
 }
 
 fn unreadable(path: &Path, line: usize) -> Error {
-    Error::new(ErrorKind::Invalid, format!("{}: line {line} cannot be read and is left out", path.display()))
+    Error::new(ErrorKind::Invalid, format!("{}: line {line} cannot be read and is ignored", path.display()))
         .hint("Write NAME=value; quote a value that contains spaces, quotes or #.")
 }
 
@@ -347,6 +348,8 @@ pub struct Settings {
     pub ts_tailscaled: Option<PathBuf>,
     /// `THRUM_HOSTNAME`: the host name shown with agents registered here. Defaults to the machine's name.
     pub hostname: Option<String>,
+    /// `THRUM_LOG`: the form of the lines of the log, `text` or `json`.
+    pub log_format: LogFormat,
 }
 
 impl Settings {
@@ -354,7 +357,7 @@ impl Settings {
     pub fn read(env: &Environment) -> (Self, Vec<Error>) {
         let mut warnings = Vec::new();
         let mut wrong = |name: &str, expected: &str| {
-            warnings.push(Error::new(ErrorKind::Invalid, format!("{name} is not {expected} and is left out")));
+            warnings.push(Error::new(ErrorKind::Invalid, format!("{name} is not {expected} and is ignored")));
         };
         let text = |name: &str| env.get(name).map(str::to_owned);
         let ts_port = env.get("THRUM_TS_PORT").and_then(|port| match port.parse() {
@@ -378,12 +381,18 @@ impl Settings {
             }
             fine
         });
+        let log_format = env.get("THRUM_LOG").map_or_else(LogFormat::default, |name| {
+            LogFormat::parse(name).unwrap_or_else(|| {
+                wrong("THRUM_LOG", "text or json");
+                LogFormat::default()
+            })
+        });
         let ts_control_url = text("THRUM_TS_CONTROL_URL").or_else(|| text("THRUM_TAILSCALE_CONTROL_URL"));
         if ts_control_url.as_deref().is_some_and(is_open_to_others) {
             warnings.push(
                 Error::new(
                     ErrorKind::Refused,
-                    "THRUM_TS_CONTROL_URL is plain http: whoever is on the way there can choose who is on the tailnet",
+                    "THRUM_TS_CONTROL_URL is plain http: anyone on the network path can choose the members of the tailnet",
                 )
                 .hint("Use https, or a control server on this machine."),
             );
@@ -398,6 +407,7 @@ impl Settings {
             ts_socket: env.get("THRUM_TS_SOCKET").map(PathBuf::from),
             ts_tailscaled: env.get("THRUM_TS_TAILSCALED").map(PathBuf::from),
             hostname: text("THRUM_HOSTNAME"),
+            log_format,
         };
         (settings, warnings)
     }
@@ -409,18 +419,18 @@ mod tests {
 
     use super::*;
 
-    struct Place {
+    struct Fixture {
         _guard: tempfile::TempDir,
         repo: Repo,
     }
 
-    fn place() -> Place {
+    fn fixture() -> Fixture {
         let guard = tempfile::tempdir().unwrap();
         let repo = Repo::create(guard.path(), None).unwrap();
-        Place { _guard: guard, repo }
+        Fixture { _guard: guard, repo }
     }
 
-    impl Place {
+    impl Fixture {
         fn write(&self, which: usize, content: impl AsRef<[u8]>) {
             let path = &self.repo.env_files()[which];
             fs::write(path, content).unwrap();
@@ -434,7 +444,7 @@ mod tests {
 
     #[test]
     fn the_environment_wins_then_the_thrum_file_then_the_root_file() {
-        let place = place();
+        let place = fixture();
         place.write(0, "THRUM_A=near\nTHRUM_B=near\n");
         place.write(1, "THRUM_A=far\nTHRUM_B=far\nTHRUM_C=far\nTAILSCALE_X=far\nTHRUM_EMPTY=far\n");
         let env = place.load(&[("THRUM_A", "process"), ("THRUM_EMPTY", "")]);
@@ -445,10 +455,10 @@ mod tests {
     }
 
     #[test]
-    fn c36_a_file_that_git_tracks_chooses_no_tailnet_and_none_chooses_a_program() {
+    fn c36_a_tracked_file_cannot_set_the_tailnet_and_no_file_can_set_a_program() {
         use std::time::{Duration, Instant};
 
-        let place = place();
+        let place = fixture();
         let root = place.repo.main_root().to_owned();
         let all = NOT_FROM_THE_REPOSITORY.iter().chain(&NOT_FROM_A_FILE);
         let text = all.map(|name| format!("{name}=tskey-secret\n")).collect::<String>() + "THRUM_TS_HOSTNAME=laptop\n";
@@ -474,8 +484,8 @@ mod tests {
     }
 
     #[test]
-    fn c36_only_our_names_are_taken_and_the_process_stays_as_it_is() {
-        let place = place();
+    fn c36_only_thrums_variables_are_read_and_the_process_environment_is_unchanged() {
+        let place = fixture();
         place.write(
             1,
             "PATH=/evil\nLD_PRELOAD=/evil.so\nexport THRUM_TS_HOSTNAME=\"my laptop\" # mine\nMSG=hello world\nTHRUM_Q='a # b'\r\n",
@@ -489,8 +499,8 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_cannot_be_read_is_named_without_its_value_and_the_others_count() {
-        let place = place();
+    fn an_unreadable_line_is_reported_without_its_value_and_the_others_count() {
+        let place = fixture();
         place.write(0, "\u{feff}THRUM_A=1\n\nTHRUM_TS_AUTHKEY=tskey-auth secret\nTHRUM_B=2\n");
         let env = place.load(&[]);
         assert_eq!((env.get("THRUM_A"), env.get("THRUM_B")), (Some("1"), Some("2")));
@@ -501,7 +511,7 @@ mod tests {
 
     #[test]
     fn c36_garbage_and_ten_megabytes_are_warnings() {
-        let place = place();
+        let place = fixture();
         place.write(0, b"THRUM_A=1\n\xff\xfe\x00THRUM_B=2");
         place.write(1, vec![b'#'; 10 << 20]);
         let env = place.load(&[]);
@@ -512,7 +522,7 @@ mod tests {
 
     #[test]
     fn no_bytes_make_the_reader_panic() {
-        let place = place();
+        let place = fixture();
         let alphabet = b"THRUM_A=\"'\\$#{} \n\r=x\t";
         let mut state = 7u32;
         for _ in 0..2000 {
@@ -529,7 +539,7 @@ mod tests {
 
     #[test]
     fn a_file_that_others_can_read_gets_a_warning_if_it_holds_a_secret() {
-        let place = place();
+        let place = fixture();
         place.write(0, "THRUM_TS_AUTHKEY=k\n");
         place.write(1, "THRUM_TS_ENABLED=true\nOTHER=1\n");
         for path in place.repo.env_files() {
@@ -539,6 +549,20 @@ mod tests {
         let [warning] = env.warnings() else { panic!("{:?}", env.warnings()) };
         assert!(warning.message.contains(".thrum/.env can be read by other users"), "{warning}");
         assert!(warning.hint.as_deref().is_some_and(|hint| hint.contains("chmod 600")));
+    }
+
+    #[test]
+    fn thrum_log_names_the_format_of_the_log_and_another_value_gets_a_warning() {
+        let place = fixture();
+        for (value, format, warned) in [
+            ("", LogFormat::Text, false),
+            ("text", LogFormat::Text, false),
+            ("json", LogFormat::Json, false),
+            ("JSON lines", LogFormat::Text, true),
+        ] {
+            let (settings, warnings) = Settings::read(&place.load(&[("THRUM_LOG", value)]));
+            assert_eq!((settings.log_format, !warnings.is_empty()), (format, warned), "{value}: {warnings:?}");
+        }
     }
 
     #[test]
@@ -555,7 +579,7 @@ mod tests {
             ("http://127.0.0.1.evil.example/", true),
             ("http://évil.example", true),
         ] {
-            let place = place();
+            let place = fixture();
             let env = place.load(&[("THRUM_TS_CONTROL_URL", url)]);
             let (settings, warnings) = Settings::read(&env);
             assert_eq!(settings.ts_control_url.as_deref(), Some(url), "it is used all the same");
@@ -564,8 +588,8 @@ mod tests {
     }
 
     #[test]
-    fn settings_have_types_and_wrong_ones_are_left_out_with_a_word() {
-        let place = place();
+    fn settings_have_types_and_invalid_ones_are_left_out_with_a_warning() {
+        let place = fixture();
         let env = place.load(&[
             ("THRUM_TS_ENABLED", "yes"),
             ("THRUM_TS_PORT", "70000"),

@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use thrum_core::{Error, limits, name::printable, words::count};
+use thrum_core::{Error, limits};
 use thrum_store::Forgetting;
 use thrum_sync::Peers;
 use tokio::sync::Notify;
@@ -21,11 +21,11 @@ pub(crate) async fn follow(storage: Arc<Storage>, peers: Peers, own: String, wak
                 Ok(removed) => {
                     for Forgetting { peer, .. } in removed {
                         if let Err(error) = forget(&storage, &peers, &own, &peer).await {
-                            tracing::warn!("what {} brought is not dropped yet: {error}", printable(&peer));
+                            tracing::warn!(%peer, %error, "cannot drop the events of a removed peer yet");
                         }
                     }
                 }
-                Err(error) => tracing::warn!("cannot look which peers are to be forgotten: {error}"),
+                Err(error) => tracing::warn!(%error, "cannot list the peers that are to be forgotten"),
             }
             tokio::select! {
                 () = wake.notified() => {}
@@ -54,7 +54,7 @@ async fn forget(storage: &Arc<Storage>, peers: &Peers, own: &str, peer: &str) ->
         let piece = storage.write(move |tx| tx.forget_piece(&of, &keeps)).await?;
         events += piece.events;
         if piece.is_done {
-            tracing::info!("dropped {} of {}, which was removed", count(events, "event"), printable(peer));
+            tracing::info!(%peer, events, "dropped the events of a removed peer");
             return Ok(());
         }
     }

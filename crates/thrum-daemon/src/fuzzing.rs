@@ -28,7 +28,7 @@ use crate::{
     lock,
     paths::Repo,
     rpc::{
-        connection::{self, Kept, Outcome, Pace, Service},
+        connection::{self, Kept, Reply, Service, TimeBound},
         envelope::Params,
     },
     shutdown::Shutdown,
@@ -90,20 +90,20 @@ pub struct Socket {
 struct Patience(Daemon);
 
 impl Service for Patience {
-    fn pace(&self, method: &str) -> Option<Pace> {
-        self.0.pace(method)
+    fn time_bound(&self, method: &str) -> Option<TimeBound> {
+        self.0.time_bound(method)
     }
 
-    async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Error> {
+    async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Reply, Error> {
         let call = self.0.call(method, params, kept);
-        let outcome = if self.pace(method) == Some(Pace::Long) {
+        let outcome = if self.time_bound(method) == Some(TimeBound::Long) {
             timeout(WAIT, call).await.unwrap_or_else(|_| Err(Error::new(thrum_core::ErrorKind::TryAgain, "it waits")))
         } else {
             call.await
         };
         // Ends a stream right after its start, so that the connection ends.
         outcome.map(|outcome| match outcome {
-            Outcome::Answer(result) | Outcome::Stream(result, _) => Outcome::Answer(result),
+            Reply::Answer(result) | Reply::Stream(result, _) => Reply::Answer(result),
         })
     }
 }

@@ -138,7 +138,7 @@ async fn read(top: &Path, sessions: BTreeSet<String>, storage: &Arc<Storage>) {
             let beat = Heartbeat { work: Some(work.clone()), ..Heartbeat::default() };
             if let Err(error) = storage.write(move |tx| tx.record_work(&session_id, beat)).await {
                 // Most likely the session has ended.
-                tracing::debug!("the state of {} was not written down: {error}", top.display());
+                tracing::debug!(worktree = %top.display(), %error, "cannot store the state of a worktree");
             }
         }
     }

@@ -16,7 +16,7 @@
 //! | `thrum.lock` | opened once, never removed; [`crate::lock`] |
 //! | `thrum.pid`, `daemon.json` | relative to a descriptor ([`HeldDir`](thrum_sync::held_dir::HeldDir)) |
 //! | `peers.json`, `pairing.json` | the same, through `StateFile` of `thrum-sync` |
-//! | `daemon.log` and its rotation | the same; [`crate::logfile`] |
+//! | `daemon.log` and its rotation | the same; [`crate::logging`] |
 //! | `tailscaled.log` and its rotation, `tsnet/tailscaled.pid` | the same; `thrum-tailnet/src/own/` |
 //! | `tsnet/` | locked by its own file; see note 1 |
 //! | `thrum.sock`, also in the runtime directory | removed only if its inode is the bound one; [`crate::listen`] |
@@ -34,16 +34,14 @@
 //! Backups, exports, restored and rebuilt databases are written by commands, not by the daemon.
 
 use std::{
-    fs,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, OnceLock},
 };
 
 use thrum_core::{Error, ErrorKind, Retry};
 use tokio_util::sync::CancellationToken;
 
-use crate::{lock::Lock, paths::Repo};
+use crate::{disk, lock::Lock, paths::Repo};
 
 /// Handle to the state directory of the running daemon; clones share the state.
 #[derive(Clone, Debug)]
@@ -68,16 +66,12 @@ struct OpenFile {
 impl OpenFile {
     /// Returns the file at a path; `None` if there is none.
     fn at(path: PathBuf) -> Option<Self> {
-        identity(&path).map(|identity| Self { path, identity })
+        disk::file_identity(&path).map(|identity| Self { path, identity })
     }
 
     fn is_in_place(&self) -> bool {
-        identity(&self.path) == Some(self.identity)
+        disk::file_identity(&self.path) == Some(self.identity)
     }
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|about| (about.dev(), about.ino()))
 }
 
 impl Hold {
@@ -111,7 +105,7 @@ impl Hold {
         let (what, hint) = match self.files().iter().find(|file| !file.is_in_place()) {
             Some(file) if self.0.lock.is_in_place() => (
                 file.path.display().to_string(),
-                "Repeat the command: it starts a daemon, which says if something must be mended first.",
+                "Repeat the command: it starts a daemon, which reports if something must be repaired first.",
             ),
             _ => (
                 self.0.shown.clone(),

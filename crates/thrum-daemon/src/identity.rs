@@ -76,7 +76,7 @@ impl Identity {
         close_to_others(&file)?;
         let found = match read(&file) {
             Err(error) if claim == Claim::NewIdentity => {
-                tracing::warn!("{error}: set aside for a new identity");
+                tracing::warn!(%error, "set the identity file aside for a new identity");
                 set_aside(&file)?;
                 None
             }
@@ -169,7 +169,7 @@ pub(crate) async fn follow(mut identity: Identity, mut commits: watch::Receiver<
         let Commit { log, latest, .. } = commits.borrow().clone();
         let is_new = *log != *identity.record.log_id;
         if is_new {
-            tracing::warn!("the database was not the one we left: log {log} begins");
+            tracing::warn!(%log, "the database is not the one that this daemon used last: a new log begins");
         }
         if (is_new || latest > identity.record.sequence)
             && let Err(error) = identity.record(&StoreFingerprint {
@@ -179,7 +179,7 @@ pub(crate) async fn follow(mut identity: Identity, mut commits: watch::Receiver<
             })
         {
             // The next start will not recognise the database and begin yet another log, which is safe.
-            tracing::error!("{error}");
+            tracing::error!(%error, "cannot save the identity file");
         }
     }
 }
@@ -214,7 +214,7 @@ pub(crate) fn check(repo: &Repo) -> Result<(), Error> {
 fn close_to_others(file: &Path) -> Result<(), Error> {
     // A symbolic link is refused later, when the file is read.
     if fs::symlink_metadata(file).is_ok_and(|about| about.is_file() && about.mode() & 0o077 != 0) {
-        tracing::warn!("{} could be read by others; its mode is 0600 again", file.display());
+        tracing::warn!(path = %file.display(), "the file could be read by others; its mode is 0600 again");
         fs::set_permissions(file, fs::Permissions::from_mode(0o600))
             .map_err(|error| disk::io_error("protect", file, &error))?;
     }

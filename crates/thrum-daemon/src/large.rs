@@ -88,7 +88,7 @@ impl Turn {
 fn give_way() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, PRIORITY) {
-        tracing::debug!("large answers have the priority of all others: {error}");
+        tracing::debug!(%error, "cannot lower the priority of the threads for large answers");
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn as_many_answers_as_threads_have_their_turn_and_a_panic_ends_one_of_them_only() {
+    async fn each_thread_builds_one_answer_and_a_panic_ends_only_that_answer() {
         let large = LargeAnswers::start(1).unwrap();
         let first = large.turn().await;
         assert!(large.turns.try_acquire().is_err(), "another one waits");

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
+    os::unix::fs::{FileTypeExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -25,7 +25,7 @@ pub(crate) struct Listening {
 impl Listening {
     /// Returns `true` if clients that connect to the path reach this socket.
     pub(crate) fn is_in_place(&self) -> bool {
-        self.identity.is_some() && identity(&self.path) == self.identity
+        self.identity.is_some() && disk::file_identity(&self.path) == self.identity
     }
 }
 
@@ -35,10 +35,6 @@ impl Drop for Listening {
             let _ = fs::remove_file(&self.path);
         }
     }
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    fs::symlink_metadata(path).ok().map(|about| (about.dev(), about.ino()))
 }
 
 /// Opens the socket of `repo`. The caller holds the lock, so an existing socket file was left by a crash, or belongs to
@@ -60,7 +56,7 @@ pub(crate) async fn open(repo: &Repo) -> Result<Listening, Error> {
         sleep(limits::SOCKET_PROBE / 5).await;
     }
     let listener = UnixListener::bind(&path).map_err(|error| disk::io_error("listen on", &path, &error))?;
-    let listening = Listening { listener, identity: identity(&path), path };
+    let listening = Listening { listener, identity: disk::file_identity(&path), path };
     fs::set_permissions(&listening.path, fs::Permissions::from_mode(0o600))
         .map_err(|error| disk::io_error("protect", &listening.path, &error))?;
     Ok(listening)
@@ -110,7 +106,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_socket_is_left_alone() {
+    async fn a_file_that_is_no_socket_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let repo = Repo::create(dir.path(), None).unwrap();
         fs::write(repo.socket(), "precious").unwrap();

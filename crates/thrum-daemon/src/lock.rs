@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn c28_a_second_daemon_is_refused_by_the_first_ones_pid_and_a_stale_pid_file_refuses_nobody() {
+    fn c28_a_second_daemon_is_refused_with_the_first_ones_pid_and_a_stale_pid_file_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let repo = Repo::create(dir.path(), None).unwrap();
         fs::write(repo.pid_file(), "1").unwrap();

@@ -166,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    fn place() -> (tempfile::TempDir, Repo, Notes) {
+    fn fixture() -> (tempfile::TempDir, Repo, Notes) {
         let guard = tempfile::tempdir().unwrap();
         let repo = Repo::create(guard.path(), None).unwrap();
         let notes = Notes::of(&repo);
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn notes_are_kept_private_replaced_and_cleared_without_the_preamble() {
-        let (_guard, repo, notes) = place();
+        let (_guard, repo, notes) = fixture();
         assert_eq!(notes.read("ann", Part::Notes).unwrap(), None);
         assert!(!notes.clear("ann").unwrap());
         notes.write("ann", Part::Preamble, b"I review.").unwrap();
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn c35_no_name_leads_out_of_the_directory_or_into_another_agents_file() {
-        let (_guard, _, notes) = place();
+        let (_guard, _, notes) = fixture();
         notes.write("ann", Part::Preamble, b"mine").unwrap();
         for name in ["../ann", "..", "a/b", "/etc/passwd", "", "ann\0", "Ann", ".ann", "ann_preamble", "everyone"] {
             assert_eq!(notes.write(name, Part::Notes, b"x").unwrap_err().kind, ErrorKind::Invalid, "{name:?}");
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_link_is_neither_followed_nor_written_through() {
-        let (guard, repo, notes) = place();
+        let (guard, repo, notes) = fixture();
         let outside = guard.path().join("outside");
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("ann.md"), "secret").unwrap();
@@ -227,8 +227,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_long_or_no_text_is_refused_and_the_old_notes_stay() {
-        let (_guard, _, notes) = place();
+    fn notes_that_are_too_long_or_no_text_are_refused_and_the_old_ones_stay() {
+        let (_guard, _, notes) = fixture();
         notes.write("ann", Part::Notes, &vec![b'x'; limits::MAX_NOTES_BYTES]).unwrap();
         assert_eq!(
             notes.write("ann", Part::Notes, &vec![b'x'; limits::MAX_NOTES_BYTES + 1]).unwrap_err().kind,

@@ -124,7 +124,7 @@ mod tests {
 
     /// C28
     #[test]
-    fn one_in_a_bare_repository_that_came_with_the_code_is_refused() {
+    fn a_directory_in_a_bare_repository_that_came_with_the_code_is_refused() {
         let (_guard, root, _) = repository();
         git(&root, &["init", "--quiet", "--bare", "vendor/evil.git"]);
         let evil = Repo::create(&root.join("vendor/evil.git"), None).unwrap();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn one_below_the_top_of_a_git_repository_is_refused_and_one_outside_of_git_is_not() {
+    fn a_directory_below_the_top_of_a_repository_is_refused_and_one_outside_git_is_not() {
         let (_guard, root, repo) = repository();
         assert_eq!(check(&repo), Ok(()));
         let below = root.join("node_modules/pkg");

@@ -301,7 +301,7 @@ fn follow_redirect(local_dir: &Path) -> Result<Option<PathBuf>, Error> {
     let wrong = |why: String| {
         let top = local_dir.parent().unwrap_or(local_dir);
         Error::new(ErrorKind::Invalid, format!("{}: {why}", file.display())).hint(if layout::home(top).is_some() {
-            "`thrum init` in this worktree writes it anew."
+            "`thrum init` in this worktree writes it again."
         } else if top.join(".git").is_file() {
             "If the main worktree was moved: `git worktree repair` there, then `thrum init` here."
         } else {
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn without_one_the_error_names_the_command_that_makes_it() {
+    fn without_a_repository_the_error_names_the_command_that_creates_one() {
         let (_guard, dir) = canonical_tempdir();
         let error = Repo::discover(&dir).unwrap_err();
         assert_eq!(error.kind, ErrorKind::NotFound);

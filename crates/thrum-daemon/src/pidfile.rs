@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_are_readable_and_garbage_says_nothing() {
+    fn both_forms_are_parsed_and_garbage_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("thrum.pid");
         assert_eq!(read(&path), None);

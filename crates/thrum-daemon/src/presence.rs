@@ -15,11 +15,11 @@ use thrum_core::{Timestamp, limits};
 /// The last signs of life of the agents.
 #[derive(Debug, Default)]
 pub(crate) struct Presence {
-    agents: Mutex<HashMap<String, Known>>,
+    agents: Mutex<HashMap<String, LastSeen>>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Known {
+struct LastSeen {
     seen: Timestamp,
     /// The sign of life that was last returned for writing.
     kept: Timestamp,
@@ -44,7 +44,7 @@ impl Presence {
         if agents.len() >= limits::MAX_PRESENT {
             agents.clear();
         }
-        agents.insert(agent.to_owned(), Known { seen: now, kept: now });
+        agents.insert(agent.to_owned(), LastSeen { seen: now, kept: now });
         true
     }
 
@@ -53,7 +53,7 @@ impl Presence {
         self.agents().get(agent).map(|known| known.seen).filter(|seen| *seen <= now.plus(limits::CLOCK_OFF))
     }
 
-    fn agents(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+    fn agents(&self) -> MutexGuard<'_, HashMap<String, LastSeen>> {
         // Every change is a single call on the map.
         self.agents.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_sign_counts_and_one_a_minute_is_written_down() {
+    fn every_sign_of_life_counts_and_one_a_minute_is_written() {
         let presence = Presence::default();
         let at = |seconds: u64| Timestamp::ZERO.plus(Duration::from_secs(seconds));
         let written: Vec<bool> =
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_there_because_the_clock_was_years_ahead() {
+    fn a_clock_that_was_years_ahead_does_not_make_an_agent_present() {
         let presence = Presence::default();
         let now = Timestamp::PLAUSIBLE;
         presence.seen("ann", now.plus(1000 * limits::REMOTE_AGENT_SILENT));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_callers_invent_do_not_fill_the_memory() {
+    fn invented_names_do_not_fill_the_memory() {
         let presence = Presence::default();
         for number in 0..2 * limits::MAX_PRESENT {
             presence.seen(&format!("agent-{number}"), Timestamp::ZERO);

@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_process_is_known_by_its_beginning_and_its_end_is_noticed() {
+    async fn a_process_is_identified_by_its_start_time_and_its_end_is_noticed() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("starts");
         let began = begun(child.id()).expect("runs");
         assert!(ended(child.id(), began + 1).await, "another one had this id");

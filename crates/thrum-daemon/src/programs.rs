@@ -49,18 +49,18 @@ struct Agent {
     /// Other waits, which return to their caller as soon as there is mail.
     listeners: usize,
     /// The state last announced to other daemons, and when. `None` if none was announced.
-    said: Option<Told>,
-    said_at: Option<Instant>,
+    announced: Option<AnnouncedState>,
+    announced_at: Option<Instant>,
     /// Nothing is announced before this time: a waiter that lost the daemon needs a moment to come back.
     quiet_until: Option<Instant>,
 }
 
 /// The announced state: the program's state, if known; whether mail starts a turn; when a person last gave a prompt.
-type Told = (Option<PresenceState>, bool, Timestamp);
+type AnnouncedState = (Option<PresenceState>, bool, Timestamp);
 
 /// The effect of a hook's report.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum ReportEffect {
     /// The report contained nothing new.
     Nothing,
     /// Something changed that must be stored.
@@ -111,7 +111,7 @@ impl Agent {
     }
 
     /// Returns the state that other daemons should know, and since when it holds.
-    fn to_say(&self) -> (Told, Timestamp) {
+    fn to_announce(&self) -> (AnnouncedState, Timestamp) {
         let state = match () {
             () if !self.sessions.is_empty() || self.waiters > 0 => self.state(),
             () => self.has_hooks.then_some(PresenceState::Gone),
@@ -122,21 +122,21 @@ impl Agent {
 
     /// Returns when the state may be announced; `None` if it has been announced.
     fn due(&self, now: Instant) -> Option<Instant> {
-        if self.is_said() {
+        if self.is_announced() {
             return None;
         }
-        let spaced = self.said_at.map(|at| at + limits::PRESENCE_EVERY);
+        let spaced = self.announced_at.map(|at| at + limits::PRESENCE_EVERY);
         Some(spaced.max(self.quiet_until).unwrap_or(now))
     }
 
-    fn is_said(&self) -> bool {
-        self.said.unwrap_or((None, false, Timestamp::ZERO)) == self.to_say().0
+    fn is_announced(&self) -> bool {
+        self.announced.unwrap_or((None, false, Timestamp::ZERO)) == self.to_announce().0
     }
 
     /// Returns `true` if nothing needs to be remembered beyond what the log contains.
     fn is_nothing(&self, now: Instant) -> bool {
-        let was_said_lately = self.said_at.is_some_and(|at| now < at + limits::PRESENCE_EVERY);
-        self.sessions.is_empty() && self.waiters + self.listeners == 0 && self.is_said() && !was_said_lately
+        let was_announced_lately = self.announced_at.is_some_and(|at| now < at + limits::PRESENCE_EVERY);
+        self.sessions.is_empty() && self.waiters + self.listeners == 0 && self.is_announced() && !was_announced_lately
     }
 }
 
@@ -159,19 +159,19 @@ impl Programs {
         state: PresenceState,
         program: Option<(u32, u64)>,
         now: Timestamp,
-    ) -> Said {
+    ) -> ReportEffect {
         let mut agents = self.agents();
         // The session may have belonged to another agent until now.
         for (name, other) in agents.iter_mut().filter(|(name, _)| *name != agent) {
             if other.sessions.remove(session).is_some() {
-                tracing::debug!("a session of {name} is another agent's now");
+                tracing::debug!(agent = %name, "a session of this agent belongs to another agent now");
                 other.since = now;
             }
         }
         if !agents.contains_key(agent) && agents.len() >= limits::MAX_PRESENT {
             agents.retain(|_, agent| !agent.sessions.is_empty() || agent.waiters + agent.listeners > 0);
             if agents.len() >= limits::MAX_PRESENT {
-                return Said::Nothing;
+                return ReportEffect::Nothing;
             }
         }
         let known = agents.entry(agent.to_owned()).or_default();
@@ -193,10 +193,10 @@ impl Programs {
         drop(agents);
         let watch = program.filter(|_| program != watched);
         if is_same && watch.is_none() {
-            return Said::Nothing;
+            return ReportEffect::Nothing;
         }
         self.changes.send_replace(());
-        Said::Changed {
+        ReportEffect::Changed {
             now: ProgramSession { session: session.to_owned(), agent_id: agent.to_owned(), state, since, program },
             watch,
         }
@@ -277,15 +277,15 @@ impl Programs {
 
     /// Takes the states that may be announced now, which count as announced from here on. Also returns when the next
     /// one is due.
-    fn take_due(&self, now: Instant) -> (Vec<(String, Told, Timestamp)>, Option<Instant>) {
+    fn take_due(&self, now: Instant) -> (Vec<(String, AnnouncedState, Timestamp)>, Option<Instant>) {
         let (mut due, mut next) = (Vec::new(), None);
         let mut agents = self.agents();
         for (name, agent) in agents.iter_mut() {
             match agent.due(now) {
                 Some(at) if at <= now => {
-                    let (said, since) = agent.to_say();
-                    (agent.said, agent.said_at, agent.quiet_until) = (Some(said), Some(now), None);
-                    due.push((name.clone(), said, since));
+                    let (announced, since) = agent.to_announce();
+                    (agent.announced, agent.announced_at, agent.quiet_until) = (Some(announced), Some(now), None);
+                    due.push((name.clone(), announced, since));
                 }
                 Some(at) => next = Some(next.map_or(at, |next: Instant| next.min(at))),
                 None => {}
@@ -296,12 +296,12 @@ impl Programs {
     }
 
     /// Restores the state that was known when the daemon ended.
-    fn adopt(&self, sessions: Vec<ProgramSession>, said: Vec<(String, Presence)>, now: Timestamp) {
+    fn adopt(&self, sessions: Vec<ProgramSession>, announced: Vec<(String, Presence)>, now: Timestamp) {
         let quiet_until = Some(Instant::now() + limits::PRESENCE_RETURNS);
         let mut agents = self.agents();
-        for (name, presence) in said {
+        for (name, presence) in announced {
             let agent = agents.entry(name).or_default();
-            agent.said = Some((presence.state, presence.wakeable, presence.person_at));
+            agent.announced = Some((presence.state, presence.wakeable, presence.person_at));
             agent.person_at = presence.person_at;
             (agent.has_hooks, agent.since, agent.quiet_until) = (presence.state.is_some(), presence.since, quiet_until);
         }
@@ -342,7 +342,7 @@ pub(crate) fn restore(
     here: &str,
 ) -> Result<(), Error> {
     let here = here.to_owned();
-    let (sessions, said) = storage.read_now(move |reader| {
+    let (sessions, announced) = storage.read_now(move |reader| {
         let own = reader.presences()?.into_iter().filter(|(agent, _)| agent.home == here);
         Ok((reader.program_sessions()?, own.map(|(agent, presence)| (agent.agent_id, presence)).collect::<Vec<_>>()))
     })?;
@@ -350,7 +350,7 @@ pub(crate) fn restore(
     let (running, ended): (Vec<_>, Vec<_>) = sessions.into_iter().partition(runs);
     forget(storage, ended.into_iter().map(|session| session.session).collect());
     let to_watch = running.clone();
-    programs.adopt(running, said, System.now());
+    programs.adopt(running, announced, System.now());
     for ProgramSession { session, agent_id, program, .. } in to_watch {
         if let Some(program) = program {
             watch(programs, storage, shutdown, agent_id, session, program);
@@ -384,7 +384,8 @@ pub(crate) fn watch(
 /// Removes sessions from the database.
 pub(crate) fn forget(storage: &Arc<Storage>, sessions: Vec<String>) {
     if !sessions.is_empty() {
-        storage.note(move |tx| sessions.iter().try_for_each(|session| tx.forget_program_session(session)));
+        storage
+            .write_in_background(move |tx| sessions.iter().try_for_each(|session| tx.forget_program_session(session)));
     }
 }
 
@@ -424,14 +425,16 @@ pub(crate) async fn follow(
             for (agent, (state, wakeable, person_at), since) in due {
                 match tx.say_presence(&agent, state, wakeable, (since, person_at)) {
                     // The agent was deleted meanwhile.
-                    Err(StoreError::Refused(error)) => tracing::debug!("the presence of an agent is not told: {error}"),
+                    Err(StoreError::Refused(error)) => {
+                        tracing::debug!(%error, "cannot announce the presence of an agent")
+                    }
                     outcome => drop(outcome?),
                 }
             }
             Ok(())
         });
         if let Err(error) = written.await {
-            tracing::warn!("what agents do was not told to the peers: {error}");
+            tracing::warn!(%error, "cannot announce the presence of agents to the peers");
         }
     }
 }
@@ -447,12 +450,12 @@ mod tests {
         Timestamp::PLAUSIBLE.plus(Duration::from_secs(seconds))
     }
 
-    fn told(programs: &Programs, now: Instant) -> Vec<Told> {
-        programs.take_due(now).0.into_iter().map(|(_, told, _)| told).collect()
+    fn due_announcements(programs: &Programs, now: Instant) -> Vec<AnnouncedState> {
+        programs.take_due(now).0.into_iter().map(|(_, announced, _)| announced).collect()
     }
 
     #[tokio::test]
-    async fn a_change_is_told_once_and_the_next_one_when_enough_time_has_passed() {
+    async fn a_change_is_announced_once_and_the_next_one_after_a_pause() {
         let programs = Arc::new(Programs::default());
         let begin = Instant::now();
         programs.says("ann", "s1", Working, None, at(0));
@@ -460,22 +463,25 @@ mod tests {
             programs.take_due(begin),
             (vec![("ann".to_owned(), (Some(Working), false, Timestamp::ZERO), at(0))], None)
         );
-        assert_eq!(programs.take_due(begin), (vec![], None), "it was told");
-        assert_eq!(programs.says("ann", "s1", Working, None, at(1)), Said::Nothing);
+        assert_eq!(programs.take_due(begin), (vec![], None), "it was announced");
+        assert_eq!(programs.says("ann", "s1", Working, None, at(1)), ReportEffect::Nothing);
         programs.says("ann", "s1", Idle, None, at(2));
         let waiting = programs.waits("ann", true);
         assert_eq!(programs.take_due(begin), (vec![], Some(begin + limits::PRESENCE_EVERY)));
-        assert_eq!(told(&programs, begin + limits::PRESENCE_EVERY), [(Some(Idle), true, Timestamp::ZERO)]);
+        assert_eq!(due_announcements(&programs, begin + limits::PRESENCE_EVERY), [(Some(Idle), true, Timestamp::ZERO)]);
         drop(waiting);
         programs.says("ann", "s1", Gone, None, at(3));
-        assert_eq!(told(&programs, begin + 2 * limits::PRESENCE_EVERY), [(Some(Gone), false, Timestamp::ZERO)]);
+        assert_eq!(
+            due_announcements(&programs, begin + 2 * limits::PRESENCE_EVERY),
+            [(Some(Gone), false, Timestamp::ZERO)]
+        );
         assert_eq!(programs.presence("ann").and_then(|presence| presence.state), Some(Gone));
         programs.take_due(begin + 3 * limits::PRESENCE_EVERY);
         assert_eq!(programs.presence("ann"), None, "the log knows");
     }
 
     #[test]
-    fn a_session_of_which_no_process_is_known_ends_when_nothing_is_heard_of_its_agent() {
+    fn a_session_without_a_known_process_ends_when_its_agent_is_silent() {
         let programs = Programs::default();
         programs.says("ann", "without", Working, None, at(0));
         programs.says("ben", "with", Working, Some((1, 1)), at(0));
@@ -488,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn who_only_waits_now_and_then_is_idle_meanwhile_and_no_event() {
+    fn an_agent_that_waits_now_and_then_is_idle_in_between_without_events() {
         let programs = Arc::new(Programs::default());
         let waiting = programs.waits("ann", false);
         assert_eq!(
@@ -508,7 +514,7 @@ mod tests {
             programs.says(&format!("gone-{number}"), &format!("s{number}"), Gone, None, at(0));
         }
         assert!(
-            matches!(programs.says("ben", "new", Working, None, at(1)), Said::Changed { .. }),
+            matches!(programs.says("ben", "new", Working, None, at(1)), ReportEffect::Changed { .. }),
             "those that are gone make room"
         );
         assert_eq!(programs.presence("ann").map(|presence| presence.wakeable), Some(true));

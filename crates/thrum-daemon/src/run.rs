@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use thrum_core::{Ambient, Error, ErrorKind, limits, words::count};
+use thrum_core::{Ambient, Error, ErrorKind, limits};
 use thrum_sync::{
     Log, Peers, PeersConfig,
     peers::{Ambients, Prover},
@@ -26,7 +26,7 @@ use crate::{
     identity::{self, Claim, Identity},
     large::LargeAnswers,
     listen::{self, Listening},
-    lock, logfile, origin,
+    lock, logging, origin,
     paths::Repo,
     pidfile, programs,
     rpc::server,
@@ -76,22 +76,26 @@ pub fn run(options: RunOptions) -> Result<(), Error> {
     let hold = Hold::new(lock::acquire(&options.repo)?, &options.repo);
     let repo = &options.repo;
     let _pid = pidfile::write(&repo.pid_file(), repo.main_root(), &repo.socket_to_open(), &System.now().to_string())?;
-    logfile::init(&options.repo.log_file(), options.foreground)?;
+    let loaded = Loaded::read(repo);
+    logging::init(&repo.log_file(), loaded.settings.log_format, options.foreground)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
     let runtime = runtime()?;
-    let outcome = runtime.block_on(serve(options, &hold));
+    let outcome = runtime.block_on(serve(options, loaded, &hold));
     // Remaining tasks can only be waiting, so they must not keep the process alive.
     runtime.shutdown_background();
     if let Err(error) = &outcome {
-        tracing::error!("{error}");
+        tracing::error!(%error, "the daemon has failed");
     }
     outcome
 }
 
-async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Error> {
+async fn serve(options: RunOptions, loaded: Loaded, hold: &Hold) -> Result<(), Error> {
     let mut signals = Signals::catch()?;
     let RunOptions { repo, version, .. } = &options;
     backup::undo(repo)?;
-    let (settings, config, variables, warnings) = settings(repo);
+    let Loaded { settings, config, variables, warnings } = loaded;
     let mut identity = Identity::load(repo, claim(&options)?, &mut System)?;
     let id = identity.key().id().to_string();
     let storage = Arc::new(Storage::open(repo, &mut identity, hold.clone())?);
@@ -138,7 +142,7 @@ async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Error> {
         Arc::clone(&wake),
         shutdown.clone(),
     ));
-    tracing::info!("daemon {version} started: {id} for {}", repo.main_root().display());
+    tracing::info!(%version, repo = %repo.main_root().display(), "daemon started: {id}");
 
     programs::restore(&live.programs, &storage, &shutdown, &id)?;
     let telling = programs::follow(
@@ -189,7 +193,7 @@ async fn serve(options: RunOptions, hold: &Hold) -> Result<(), Error> {
     // Stop the tailnet after its users. The process of the daemon's own node has ended when this returns.
     tailnet.stop().await;
     if left_over > 0 {
-        tracing::warn!("cut off {}", count(left_over as u64, "request"));
+        tracing::warn!(requests = left_over, "cut off requests that did not end in time");
     }
     drop(peers);
     tokio::task::block_in_place(|| storage.close());
@@ -224,11 +228,11 @@ async fn serve_agents(
         }
         match listen::open(repo).await {
             Ok(anew) => {
-                tracing::warn!("{} was gone; listening there again", repo.socket_to_open().display());
+                tracing::warn!(socket = %repo.socket_to_open().display(), "the socket was gone; listening there again");
                 (*listening, complained) = (anew, false);
             }
             Err(error) if !complained => {
-                tracing::error!("the socket is gone and cannot be made anew: {error}");
+                tracing::error!(%error, "the socket is gone and cannot be created again");
                 complained = true;
             }
             Err(_) => {}
@@ -252,16 +256,24 @@ fn runtime() -> Result<Runtime, Error> {
         .map_err(|error| Error::new(ErrorKind::Failed, format!("cannot start the runtime: {error}")))
 }
 
-fn settings(repo: &Repo) -> (Settings, Config, Vec<Effective>, Vec<String>) {
-    let environment = Environment::load(repo, std::env::vars_os());
-    let (settings, wrong) = Settings::read(&environment);
-    let config = Config::load(repo, &environment);
-    let all = environment.warnings().iter().chain(&wrong).chain(&config.warnings);
-    let warnings: Vec<String> = all.map(ToString::to_string).collect();
-    for warning in &warnings {
-        tracing::warn!("{warning}");
+/// What the environment, the `.env` files and `config.json` contain.
+struct Loaded {
+    settings: Settings,
+    config: Config,
+    variables: Vec<Effective>,
+    /// The invalid values, one sentence each.
+    warnings: Vec<String>,
+}
+
+impl Loaded {
+    fn read(repo: &Repo) -> Self {
+        let environment = Environment::load(repo, std::env::vars_os());
+        let (settings, invalid) = Settings::read(&environment);
+        let config = Config::load(repo, &environment);
+        let all = environment.warnings().iter().chain(&invalid).chain(&config.warnings);
+        let warnings = all.map(ToString::to_string).collect();
+        Self { settings, config, variables: environment.effective(), warnings }
     }
-    (settings, config, environment.effective(), warnings)
 }
 
 fn claim(options: &RunOptions) -> Result<Claim, Error> {

@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_sandbox_is_named_by_its_variable_and_else_by_its_filter() {
+    fn the_sandbox_is_detected_by_its_variable_or_its_system_call_filter() {
         let of = |set: &'static str, filter: bool| find(|name| name == set, || filter);
         assert_eq!(of("CODEX_SANDBOX_NETWORK_DISABLED", true), Sandbox::Codex);
         assert_eq!(of("SANDBOX_RUNTIME", true), Sandbox::Claude);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_sandbox_forbids_is_explained_by_one() {
+    fn only_errors_that_a_sandbox_causes_mention_it() {
         let said = |errno: Errno, sandbox| explain(&errno.into(), sandbox);
         for errno in [Errno::PERM, Errno::ACCESS, Errno::ROFS] {
             assert!(said(errno, Sandbox::Codex).unwrap().contains("Codex"), "{errno:?}");

@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn all_tasks_are_told_and_awaited_and_one_that_hangs_is_counted() {
+    async fn all_tasks_are_cancelled_and_awaited_and_a_hanging_one_is_counted() {
         let shutdown = Shutdown::default();
         let (done, was_done) = tokio::sync::oneshot::channel();
         let told = shutdown.clone();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thrum_core::{
-    Error, ErrorKind,
+    Error,
     exchange::{Applied, Batch, Commit},
     limits,
     quota::Amounts,
@@ -12,8 +12,8 @@ use thrum_store::{OpenOptions, Reader, Readers, Store, StoreError, Tx, Writer};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::{
-    acknowledged::Acknowledged, ambient::System, config::Config, disk, env::Environment, hold::Hold,
-    identity::Identity, large::Turn, paths::Repo,
+    acknowledged::Acknowledged, ambient::System, blocking::blocking, config::Config, disk, env::Environment,
+    hold::Hold, identity::Identity, large::Turn, paths::Repo,
 };
 
 /// The open log and its projection.
@@ -104,10 +104,7 @@ impl Storage {
         question: impl FnOnce(&Reader<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Error> {
         let storage = Arc::clone(self);
-        match tokio::task::spawn_blocking(move || storage.read_now(question)).await {
-            Ok(answer) => answer,
-            Err(error) => Err(Error::new(ErrorKind::Failed, format!("a question to the store failed: {error}"))),
-        }
+        blocking(move || storage.read_now(question)).await
     }
 
     /// Runs a query on one snapshot, in the turn of an answer that may have megabytes.
@@ -162,12 +159,15 @@ impl Storage {
     }
 
     /// Does work that no caller waits for in one of the next commits. Does nothing if the writer is very busy.
-    pub(crate) fn note(&self, work: impl FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send + 'static) {
+    pub(crate) fn write_in_background(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<(), StoreError> + Send + 'static,
+    ) {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             self.writer.submit(work, move |outcome| {
                 drop(place);
                 if let Err(error) = outcome {
-                    tracing::warn!("a note was not written: {error}");
+                    tracing::warn!(%error, "cannot write a note");
                 }
             });
         }

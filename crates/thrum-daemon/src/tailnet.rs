@@ -54,17 +54,17 @@ pub(crate) fn enable(tailnet: &Tailnet, repo: &Repo, config: &Config) -> Result<
     }
     if let Source::Variable(origin) = config.get(Key::Tailnet).source {
         return Err(Error::new(ErrorKind::Refused, format!("THRUM_TS_ENABLED is off in {origin}"))
-            .hint("Set it to true or take it out, then thrum daemon restart."));
+            .hint("Set it to true or remove it, then thrum daemon restart."));
     }
     config::set(repo, Key::Tailnet, Some(true.into()))?;
     tailnet.enable();
-    tracing::info!("tailnet: switched on, as config.json now says");
+    tracing::info!("tailnet: switched on by config.json");
     Ok(())
 }
 
 /// The state of the tailnet, as shown by `health`.
 #[derive(Serialize)]
-pub(crate) struct Shown {
+pub(crate) struct TailnetHealth {
     enabled: bool,
     /// `host` or `own`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,7 +100,7 @@ pub(crate) struct Shown {
     refused_callers: u64,
 }
 
-impl Shown {
+impl TailnetHealth {
     pub(crate) fn of(status: &Status, address: Option<String>, config: &Config) -> Self {
         let kept_here = config.local_only() && !status.enabled;
         Self {

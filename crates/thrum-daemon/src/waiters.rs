@@ -19,17 +19,17 @@ pub(crate) struct Waiters {
 
 /// The right to wait under a name, until another wait takes the name over.
 #[derive(Debug)]
-pub(crate) struct Place(watch::Receiver<()>);
+pub(crate) struct NameLease(watch::Receiver<()>);
 
 impl Waiters {
     /// Takes a name over from the previous wait.
-    pub(crate) fn take_over(&self, name: &str) -> Place {
+    pub(crate) fn take_over(&self, name: &str) -> NameLease {
         let mut names = self.names();
         names.retain(|_, sender| sender.receiver_count() > 0);
         let (sender, receiver) = watch::channel(());
         // This drops the previous sender, which ends the previous wait.
         names.insert(name.to_owned(), sender);
-        Place(receiver)
+        NameLease(receiver)
     }
 
     fn names(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<()>>> {
@@ -38,10 +38,10 @@ impl Waiters {
     }
 }
 
-impl Place {
+impl NameLease {
     /// Resolves when another wait takes the name over; never without a name.
-    pub(crate) async fn is_lost(place: Option<&mut Self>) {
-        match place {
+    pub(crate) async fn is_lost(lease: Option<&mut Self>) {
+        match lease {
             Some(Self(receiver)) => while receiver.changed().await.is_ok() {},
             None => std::future::pending().await,
         }
@@ -53,14 +53,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_newest_of_a_name_takes_the_place_of_the_one_before() {
+    async fn the_newest_wait_of_a_name_replaces_the_previous_one() {
         let waiters = Waiters::default();
         let mut first = waiters.take_over("a");
         let mut other = waiters.take_over("b");
         let mut second = waiters.take_over("a");
-        Place::is_lost(Some(&mut first)).await;
-        for place in [&mut second, &mut other] {
-            let lost = tokio::time::timeout(std::time::Duration::ZERO, Place::is_lost(Some(place))).await;
+        NameLease::is_lost(Some(&mut first)).await;
+        for lease in [&mut second, &mut other] {
+            let lost = tokio::time::timeout(std::time::Duration::ZERO, NameLease::is_lost(Some(lease))).await;
             assert!(lost.is_err());
         }
     }

@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_rings_for_those_it_names_and_for_all_if_it_names_more_than_agents() {
+    fn a_message_wakes_the_agents_it_names_and_everyone_if_it_names_a_group() {
         let cases = [
             (message(&["bob"], &[("mention", "bob"), ("reply_to", "msg_0")]), names(["bob"])),
             (message(&["bob", "carol"], &[("mention", "bob"), ("mention", "carol")]), names(["bob", "carol"])),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn only_those_concerned_wake_and_those_who_left_are_forgotten() {
+    fn only_addressed_waiters_wake_and_dropped_waiters_are_forgotten() {
         let wakes = WakeRegistry::default();
         let (alice, bob, again) = (wakes.listen("alice"), wakes.listen("bob"), wakes.listen("bob"));
         wakes.wake(&names(["bob", "nobody"]));
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_waits_hears_when_the_last_piece_of_its_mailbox_is_there() {
+    async fn a_waiter_wakes_when_the_last_piece_of_its_mailbox_arrives() {
         let all = 2 * kit::PIECE + 1;
         let (_dir, storage) = kit::with_mail_of_dan(all);
         let (wakes, shutdown) = (Arc::new(WakeRegistry::default()), Shutdown::default());

@@ -67,7 +67,7 @@ impl Tx<'_> {
             if is_ours && !is_known {
                 // We signed this event and do not have it. So this database is older than the log that it claims to be,
                 // even if it has assigned the same origin sequence again meanwhile.
-                tracing::warn!(event = %event.id, "a peer holds an event of ours that this database never assigned: a new log begins");
+                tracing::warn!(event = %event.id, "a peer holds an event of this daemon that this database never assigned: a new log begins");
                 self.progress.counters.begin_log(self.ambient);
             }
             if is_purged {

@@ -31,10 +31,9 @@ impl Tx<'_> {
         if known > now.plus(limits::CLOCK_OFF) || known < Timestamp::PLAUSIBLE {
             if known >= Timestamp::PLAUSIBLE {
                 tracing::warn!(
-                    "the clock went back from {} to {}: what is written from now on is stamped by it, and what was written \
-                     meanwhile lies ahead",
-                    known.to_the_second(),
-                    now.to_the_second()
+                    from = %known.to_the_second(),
+                    to = %now.to_the_second(),
+                    "the clock went back: new events get its time, and events written meanwhile lie in the future"
                 );
             }
             self.turn_back(now)?;

@@ -231,7 +231,7 @@ impl Store {
             .and_then(|(written, folded)| if written - folded >= most { pages("PASSIVE") } else { Ok((0, 0)) });
         if let Err(error) = outcome {
             // No data is lost, and the next commit tries again.
-            tracing::warn!("the write-ahead log stays as long as it is: {error}");
+            tracing::warn!(%error, "cannot shorten the write-ahead log");
         }
     }
 
@@ -366,7 +366,7 @@ impl Store {
         }
         match self.try_scrub(rewrites) {
             Ok(done) => self.scrub = !done,
-            Err(error) => tracing::warn!("purged text may still be in the database file; trying again later: {error}"),
+            Err(error) => tracing::warn!(%error, "purged text may still be in the database file; trying again later"),
         }
         if rewrites {
             self.rewritten = Some(Instant::now());

@@ -319,7 +319,7 @@ fn drive(mut store: Store, queue: &Queue, announce: &dyn Fn(&Commit)) {
     // Alternates between pieces and deferred work, so that neither delays the other.
     let mut left_first = false;
     if let Err(error) = store.fold_log_between() {
-        tracing::warn!("SQLite folds the write-ahead log by itself: {error}");
+        tracing::warn!(%error, "SQLite checkpoints the write-ahead log by itself");
     }
     loop {
         let Turn { group, piece, only_jobs, closed } = queue.next(due_check, more, !(more && left_first));
@@ -355,7 +355,7 @@ fn drive(mut store: Store, queue: &Queue, announce: &dyn Fn(&Commit)) {
                         next = Duration::ZERO;
                     }
                 }
-                Err(error) => tracing::warn!("events that are due were not folded: {error}"),
+                Err(error) => tracing::warn!(%error, "cannot fold the events that are due"),
             }
             store.scrub();
             more |= store.has_pending();
@@ -373,7 +373,7 @@ fn work_off(store: &mut Store, announce: &dyn Fn(&Commit)) -> bool {
             more
         }
         Err(error) => {
-            tracing::warn!("work that was left by earlier events is not done yet: {error}");
+            tracing::warn!(%error, "cannot do the pending work of earlier events yet");
             false
         }
     }

@@ -331,7 +331,7 @@ impl Pairing {
         self.session = None;
         self.budget.forgive(attempt.at, attempt.node_id());
         if let Err(error) = self.save() {
-            tracing::warn!("{error}: a right code goes on counting as a wrong one");
+            tracing::warn!(%error, "cannot store that a code was right; it still counts as a wrong one");
         }
         Ok(proven)
     }
@@ -383,7 +383,13 @@ impl Pairing {
     fn failed(&mut self, attempt: Attempt, now: Now) {
         let Some(session) = &mut self.session else { return };
         let locked_until = self.budget.locked_until(session.here.kind, now.at);
-        tracing::warn!("[pairing] Wrong code from {} (attempts left: {})", attempt.who(), attempt.left);
+        tracing::warn!(
+            caller = %attempt.who(),
+            attempts_left = attempt.left,
+            "[pairing] Wrong code from {} (attempts left: {})",
+            attempt.who(),
+            attempt.left
+        );
         session.attempts.push(attempt.clone());
         // A node without guesses left must not end the session for other nodes. Callers without a node count as one, so
         // there are no others. A caller whose exchange is still open may yet be right.

@@ -126,7 +126,7 @@ impl Peers {
             go_duration(recent_within(round))
         );
         if listens && let Err(error) = parts.inbound.listen(Kind::Local).await {
-            tracing::error!("{error}");
+            tracing::error!(%error, "cannot listen for peers on this machine");
             parts.inbound.keep_trying_to_listen(Kind::Local);
         }
         if let Some(tailnet) = parts.addresses.transport(Kind::Tailnet) {
@@ -169,7 +169,13 @@ impl Peers {
             let mut auth = env.auth();
             let before = auth.registry.find(&wanted)?.clone();
             auth.registry.rename(&before.daemon_id, &name)?;
-            tracing::info!("[pairing] {} is called {name} now", before.name);
+            tracing::info!(
+                peer = %name,
+                former_name = %before.name,
+                "[pairing] {} is called {} now",
+                thrum_core::name::quoted(&before.name),
+                thrum_core::name::quoted(&name)
+            );
             Ok(before)
         })
         .await
@@ -198,7 +204,13 @@ impl Peers {
         self.0.reconcile.remove(id).await?;
         let (env, id) = (Arc::clone(&self.0.env), id.clone());
         blocking(move || env.log.forget(&id)).await?;
-        tracing::info!("[pairing] Removed {} ({})", peer.name, thrum_core::name::printable(&peer.daemon_id));
+        tracing::info!(
+            peer = %peer.name,
+            daemon_id = %peer.daemon_id,
+            "[pairing] Removed {} ({})",
+            thrum_core::name::quoted(&peer.name),
+            thrum_core::name::printable(&peer.daemon_id)
+        );
         Ok(peer)
     }
 
@@ -339,11 +351,11 @@ impl Peers {
         self.0.env.stop.cancel();
         self.0.env.tasks.close();
         if timeout(limits::DRAIN, self.0.env.tasks.wait()).await.is_err() {
-            tracing::warn!("peers were still busy after {}", go_duration(limits::DRAIN));
+            tracing::warn!(seconds = limits::DRAIN.as_secs(), "peers are still busy");
         }
         let env = Arc::clone(&self.0.env);
         if let Err(error) = blocking(move || env.auth().registry.flush()).await {
-            tracing::warn!("{error}");
+            tracing::warn!(%error, "cannot store the peer registry");
         }
     }
 }

@@ -205,7 +205,7 @@ pub fn receive(
     // A failure here does not change the reply: the flag and the time serve only display and a later pairing.
     for result in [auth.registry.token_worked(&peer), auth.registry.heard(&peer, now)] {
         if let Err(error) = result {
-            tracing::warn!("{error}");
+            tracing::warn!(daemon_id = %peer, %error, "cannot store the contact with a peer");
         }
     }
     let mut effects = vec![Effect::Authenticated];
@@ -217,6 +217,9 @@ pub fn receive(
     let next = match query {
         Ok(Query::Notify { daemon_id, latest, count }) => {
             tracing::debug!(
+                %daemon_id,
+                latest,
+                events = count,
                 "sync.notify received from {} (latest_seq={latest}, event_count={count})",
                 name::printable(&daemon_id)
             );
@@ -224,7 +227,7 @@ pub fn receive(
                 effects.push(Effect::Notified { latest: latest.max(0).unsigned_abs() });
             } else if auth.registry.misnamed_is_news(&peer, now) {
                 // Gets the normal reply, as in Go, so that a peer learns nothing about our other peers.
-                tracing::warn!("sync.notify: unknown peer {}, ignoring", name::printable(&daemon_id));
+                tracing::warn!(%daemon_id, "sync.notify: unknown peer {}, ignoring", name::printable(&daemon_id));
             }
             Next::Reply(wire::notified_line(&request.id))
         }
@@ -233,7 +236,7 @@ pub fn receive(
             if let Some(port) = port.filter(|_| key::is_signed_origin(&peer))
                 && let Err(error) = auth.registry.listens_at(&peer, caller_ip(&session.caller), port)
             {
-                tracing::warn!("{error}");
+                tracing::warn!(daemon_id = %peer, %error, "cannot store the port of a peer");
             }
             Next::Serve(Job { id: request.id, peer: asker, asks: Asks::PeerInfo { digest } })
         }
@@ -250,7 +253,7 @@ pub fn receive(
         Ok(Query::Refused(node)) => {
             if auth.registry.strayed_there(&peer, &node, now.at) {
                 let name = auth.registry.get(&peer).map_or("", |peer| &peer.name);
-                tracing::warn!("{name} refused {node}, which used the token that it shares with us: is it copied?");
+                tracing::warn!(peer = %name, %node, "a peer refused a node that used the token shared with us: the token may have been copied");
             }
             Next::Reply(wire::proved_line(&request.id))
         }
@@ -290,7 +293,12 @@ fn from_its_node(
         (Origin::Its, _) => Ok(()),
         (Origin::New, Some(node)) => {
             auth.registry.learn_caller(&peer.daemon_id, node).map_err(|error| (error.into(), None))?;
-            tracing::info!("[pairing] {} calls from {node}: its token counts from there", peer.name);
+            tracing::info!(
+                peer = %peer.name,
+                %node,
+                "[pairing] {} calls from {node}; its token is accepted from this node",
+                name::quoted(&peer.name)
+            );
             Ok(())
         }
         (Origin::Elsewhere, Some(node)) => {
@@ -334,7 +342,7 @@ fn refused(auth: &mut AuthState, peer: &str, now: Now) -> Option<Effect> {
         return None;
     }
     let (peer, node) = (auth.registry.get(peer)?, auth.registry.stray(peer)?.node.clone());
-    tracing::warn!("the token of {} was used from {node}, which is not its node: refused", peer.name);
+    tracing::warn!(peer = %peer.name, %node, "refused a token that was used from another node than its peer's");
     peer.has_key().then(|| Effect::Strayed { peer: peer.daemon_id.clone(), node })
 }
 

@@ -397,6 +397,9 @@ impl Registry {
         }
         self.follow(daemon_id, &new)?;
         tracing::info!(
+            peer = %name,
+            address = %new,
+            former_address = %old,
             "[pairing] {name} listens at {} now, and not at {} any more",
             name::printable(&new),
             name::printable(&old)
@@ -435,7 +438,7 @@ impl Registry {
     pub fn alive(&mut self, daemon_id: &str, sign: &Sign<'_>, now: Now) {
         let Some(name) = self.get(daemon_id).map(|peer| peer.name.clone()) else { return };
         if let Some((one, other)) = self.lives.alive(daemon_id, sign, now) {
-            tracing::warn!("two daemons run with the key of {name}: at {} and at {}", one.place(), other.place());
+            tracing::warn!(peer = %name, one = %one.place(), other = %other.place(), "two daemons run with the key of a peer");
         }
     }
 
@@ -456,8 +459,9 @@ impl Registry {
         let place = other.as_ref().map(Seen::place);
         if self.lives.told(by, other, now) {
             tracing::warn!(
-                "another daemon runs with this daemon's key: seen by {name} at {}",
-                place.unwrap_or_default()
+                seen_by = %name,
+                place = %place.unwrap_or_default(),
+                "another daemon runs with this daemon's key"
             );
         }
     }

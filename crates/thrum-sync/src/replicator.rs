@@ -479,7 +479,7 @@ impl Replicator {
         if let Some(offset) = self.status.clock_offset_ms
             && u128::from(offset.unsigned_abs()) > limits::CLOCK_OFF.as_millis()
         {
-            tracing::warn!("the clock of {} is off by {} s", thrum_core::name::printable(&self.peer), offset / 1000);
+            tracing::warn!(daemon_id = %self.peer, seconds = offset / 1000, "the clock of a peer is off");
         }
     }
 
@@ -522,10 +522,7 @@ impl Replicator {
             Read::End => self.caught_up(self.reading.head(), todo.now),
             Read::Store(checkpoint) => self.apply(checkpoint, events, last, more, todo),
             Read::Rebuilt => {
-                tracing::warn!(
-                    "{} shows another log than before; it is read from its start",
-                    thrum_core::name::printable(&self.peer)
-                );
+                tracing::warn!(daemon_id = %self.peer, "a peer has another log than before; reading it from its start");
                 self.status.checkpoint = Some((String::new(), 0));
                 self.status.their_latest = None;
                 self.due = self.due.or(Some(self.run.0));
@@ -586,13 +583,13 @@ impl Replicator {
         match (&over, &self.status.over_quota) {
             (Some(now), before) => {
                 if before.is_none() {
-                    tracing::warn!("periodic_sync: {peer} is {now}");
+                    tracing::warn!(daemon_id = %self.peer, quota = %now, "periodic_sync: {peer} is {now}");
                 }
                 self.status.last_error = Some(now.to_string());
                 self.due = self.due.or(Some(Cause::Round));
             }
             (None, Some(_)) => {
-                tracing::info!("periodic_sync: {peer} is within its quota again and is read on");
+                tracing::info!(daemon_id = %self.peer, "periodic_sync: {peer} is within its quota again; reading continues");
                 self.status.last_error = None;
                 self.due = self.due.or(Some(Cause::Round));
             }
@@ -636,17 +633,26 @@ impl Replicator {
             match cause {
                 Cause::Notify => {
                     tracing::info!(
+                        daemon_id = %self.peer,
+                        applied = applied.applied,
+                        skipped = applied.skipped,
                         "sync.notify: synced from {peer} — applied={} skipped={}",
                         applied.applied,
                         applied.skipped
                     )
                 }
                 Cause::Round => {
-                    tracing::info!("periodic_sync: synced {} from {peer}", count(applied.applied as u64, "event"))
+                    tracing::info!(
+                        daemon_id = %self.peer,
+                        applied = applied.applied,
+                        skipped = applied.skipped,
+                        "periodic_sync: synced {} from {peer}",
+                        count(applied.applied as u64, "event")
+                    )
                 }
             }
             if applied.rejected > 0 {
-                tracing::warn!("rejected {} from {peer}", count(applied.rejected as u64, "event"));
+                tracing::warn!(daemon_id = %self.peer, events = applied.rejected, "rejected events of a peer");
             }
         }
     }
@@ -724,7 +730,12 @@ impl Replicator {
     }
 
     fn report_failure(&mut self, why: String) {
-        tracing::warn!("periodic_sync: sync from {} failed: {why}", thrum_core::name::printable(&self.peer));
+        tracing::warn!(
+            daemon_id = %self.peer,
+            error = %why,
+            "periodic_sync: sync from {} failed: {why}",
+            thrum_core::name::printable(&self.peer)
+        );
         self.status.last_error = Some(why);
         self.status.failures += 1;
         self.status.forced = self.force;

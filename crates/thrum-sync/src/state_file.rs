@@ -91,7 +91,7 @@ fn read_private(path: &Path) -> Result<Option<Vec<u8>>, Error> {
         return Err(fail(format!("it has more than {} bytes", limits::MAX_STATE_FILE_BYTES)));
     }
     if meta.permissions().mode() & 0o077 != 0 {
-        tracing::warn!("{} could be read by others; its mode is 0600 again", path.display());
+        tracing::warn!(path = %path.display(), "the file could be read by others; its mode is 0600 again");
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(|error| fail(error.to_string()))?;
     }
     let mut bytes = Vec::new();

@@ -100,7 +100,8 @@ impl Hub {
     /// Records and logs which node is used, and why.
     pub(crate) fn chose(&self, mode: Mode, why: &str) {
         tracing::info!(
-            "tailnet: using {}: {why}",
+            reason = why,
+            "tailnet: using {}",
             if mode == Mode::Own { "a node of our own" } else { "this machine's node" }
         );
         self.status.send_modify(|status| {
@@ -194,7 +195,7 @@ impl Hub {
         let mut logged = self.last_refusal_logged.lock().unwrap_or_else(PoisonError::into_inner);
         if logged.is_none_or(|last: Instant| last.elapsed() >= limits::REFUSED_CALLERS_PAUSE) {
             *logged = Some(Instant::now());
-            tracing::warn!("tailnet: turned away a caller from {from}: {why} ({count} so far)");
+            tracing::warn!(address = from, reason = why, count, "tailnet: turned away a caller");
         }
     }
 }
@@ -230,7 +231,7 @@ fn log(status: &Status) {
         State::Running => {
             let name = printable(status.dns_name.as_deref().unwrap_or_default());
             let address = status.addresses.first().map(ToString::to_string).unwrap_or_default();
-            tracing::info!("tailnet: running as {name} at {address} {sentence}");
+            tracing::info!(node = name, address, "tailnet: running {sentence}");
         }
         State::Off | State::Starting => tracing::info!("tailnet: {state} {sentence}"),
         _ => tracing::warn!("tailnet: {state}: {sentence}{url}"),
@@ -241,6 +242,6 @@ fn log(status: &Status) {
 pub(crate) async fn drained(tasks: &TaskTracker, within: Duration) {
     tasks.close();
     if tokio::time::timeout(within, tasks.wait()).await.is_err() {
-        tracing::warn!("tailnet: still busy after {}s", within.as_secs());
+        tracing::warn!(seconds = within.as_secs(), "tailnet: still busy");
     }
 }

@@ -48,7 +48,7 @@ impl Listener for Open {
                     Some(answer) = self.asked.join_next() => match answer {
                         Ok(Ok(accepted)) => return Ok(accepted),
                         Ok(Err(stranger)) => self.hub.refused(&stranger.from.to_string(), &stranger.why),
-                        Err(error) => tracing::warn!("tailnet: an internal task failed: {error}"),
+                        Err(error) => tracing::warn!(%error, "tailnet: an internal task failed"),
                     },
                     accepted = self.listener.accept(), if self.asked.len() < limits::MAX_WHOIS => {
                         let (stream, from) = accepted?;

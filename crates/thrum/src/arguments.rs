@@ -111,7 +111,7 @@ impl Walk<'_> {
     fn replace(&mut self, name: &str, instead: Instead) -> Result<(), Error> {
         match instead {
             Instead::StandardInput => self.words.push("-".into()),
-            Instead::Nothing(why) => self.notes.push(format!("{name} is left out: {why}")),
+            Instead::Nothing(why) => self.notes.push(format!("{name} is ignored: {why}")),
             Instead::Use(what) => {
                 return Err(Error::new(ErrorKind::Invalid, format!("{name} is an option of Go Thrum")).hint(what));
             }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_looks_like_an_option_is_left_to_the_parser() {
+    fn arguments_that_look_like_options_are_left_to_the_parser() {
         for args in [
             &["send", "--jsn", "--to", "bob"][..],
             &["send", "-done"],

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_that_says_nothing_or_leaves_is_told_apart() {
+    fn a_silent_program_and_an_ended_one_are_different_errors() {
         let mut silent = Talk::start(&mut shell("sleep 600"), Duration::from_millis(100)).unwrap();
         assert!(silent.hear().unwrap_err().contains("hangs"));
         let mut gone = Talk::start(&mut shell("exit 1"), Duration::from_secs(60)).unwrap();

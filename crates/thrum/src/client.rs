@@ -57,7 +57,7 @@ struct Request<'a, P> {
 
 /// The parts of a line from the daemon that the client reads.
 #[derive(Deserialize)]
-struct Line {
+struct ResponseLine {
     #[serde(default)]
     id: Value,
     #[serde(default)]
@@ -182,7 +182,7 @@ impl Client {
         Ok(())
     }
 
-    fn read_line(&mut self, deadline: Instant) -> io::Result<Line> {
+    fn read_line(&mut self, deadline: Instant) -> io::Result<ResponseLine> {
         let mut line = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_breaks_before_the_answer_is_told_from_a_refusal() {
+    fn a_connection_that_breaks_before_the_answer_is_no_refusal() {
         let (_dir, mut client) = daemon(b"");
         assert!(client.attempt::<Value>(Duration::ZERO, "x", json!({})).is_err());
     }

@@ -123,7 +123,7 @@ impl Context {
         let found = identity::resolve(flag, session.as_deref(), env.as_deref(), &repo.identities())?;
         if found.source == "environment" && found.file.is_none() {
             self.output.warn(&format!(
-                "acting as @{}, as the variable THRUM_NAME says; it has no identity in this worktree",
+                "acting as @{}, named by the variable THRUM_NAME; it has no identity in this worktree",
                 found.name
             ));
         }
@@ -194,7 +194,7 @@ fn env_name() -> Result<Option<String>, Error> {
     match (variable("THRUM_NAME"), variable("THRUM_AGENT_ID")) {
         (Some(name), Some(id)) if name != id => Err(Error::new(
             ErrorKind::Invalid,
-            format!("THRUM_NAME says '{}' and THRUM_AGENT_ID says '{}'", printable(&name), printable(&id)),
+            format!("THRUM_NAME is '{}' and THRUM_AGENT_ID is '{}'", printable(&name), printable(&id)),
         )
         .hint("unset the one that is wrong, or use --as NAME.")),
         (name, id) => Ok(name.or(id)),

@@ -25,7 +25,7 @@ pub(crate) fn sentence(health: &Health) -> String {
 pub(crate) fn left_running(health: &Health) -> Error {
     Error::new(
         ErrorKind::Refused,
-        format!("{}, which this program cannot start anew; it was left running", sentence(health)),
+        format!("{}, which this program cannot restart; it was left running", sentence(health)),
     )
     .hint(format!("To change over, in the main worktree: {CHANGE_OVER}"))
 }

@@ -101,14 +101,14 @@ pub(crate) fn resolve(
     dir: &Path,
 ) -> Result<Identity, Error> {
     if let Some(name) = flag {
-        return named(name, dir);
+        return by_name(name, dir);
     }
     if let Some(name) = session {
-        return Ok(Identity { source: "session", ..named(name, dir)? });
+        return Ok(Identity { source: "session", ..by_name(name, dir)? });
     }
     let mut names = candidates(dir)?;
     if let Some(name) = env {
-        let who = named(name, dir).map_err(|error| match error.hint {
+        let who = by_name(name, dir).map_err(|error| match error.hint {
             Some(_) => error,
             None => error.hint("The name comes from the variable THRUM_NAME."),
         })?;
@@ -116,12 +116,12 @@ pub(crate) fn resolve(
             return Err(Error::new(
                 ErrorKind::Invalid,
                 format!(
-                    "the variable THRUM_NAME says {}, who has no identity in this worktree; it has: {}",
+                    "the variable THRUM_NAME names {}, which has no identity in this worktree; it has: {}",
                     who.name,
                     names.join(", ")
                 ),
             )
-            .hint(format!("unset THRUM_NAME, or say whom you mean: --as {}", names[0])));
+            .hint(format!("unset THRUM_NAME, or name the agent you mean: --as {}", names[0])));
         }
         return Ok(Identity { source: "environment", ..who });
     }
@@ -145,7 +145,7 @@ pub(crate) fn resolve(
 ///
 /// # Errors
 /// `invalid` if the name is not a valid name, or if its file is not a valid identity.
-pub(crate) fn named(name: &str, dir: &Path) -> Result<Identity, Error> {
+pub(crate) fn by_name(name: &str, dir: &Path) -> Result<Identity, Error> {
     let name = name.strip_prefix('@').unwrap_or(name);
     // Check the name before it becomes part of a path.
     name::check_agent(name).map_err(|error| {
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_identities_none_is_guessed() {
+    fn one_of_several_identities_is_never_guessed() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(resolve(None, None, None, dir.path()).unwrap_err().kind, ErrorKind::NotFound);
         write(dir.path(), file("b")).unwrap();

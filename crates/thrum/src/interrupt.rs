@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_given_up_reads_no_further_and_connects_to_nothing() {
+    fn an_interrupted_call_neither_reads_nor_connects() {
         let interrupt = Interrupt::default();
         let (mut ours, _theirs) = UnixStream::pair().unwrap();
         interrupt.watch(&ours).unwrap();

@@ -25,9 +25,9 @@ const APPEARS_AFTER: Duration = Duration::from_millis(700);
 const TICK: Duration = Duration::from_millis(120);
 
 /// A progress line, which is removed on drop.
-pub(crate) struct Progress(Option<Shown>);
+pub(crate) struct Progress(Option<VisibleLine>);
 
-struct Shown {
+struct VisibleLine {
     bar: ProgressBar,
     /// Dropped to end the thread that waits to make the line appear.
     end: Option<Sender<()>>,
@@ -60,7 +60,7 @@ impl Progress {
                 shown.enable_steady_tick(TICK);
             }
         });
-        Self(Some(Shown { bar, end: Some(end), appearing: Some(appearing) }))
+        Self(Some(VisibleLine { bar, end: Some(end), appearing: Some(appearing) }))
     }
 
     /// Sets how much of the total is done.

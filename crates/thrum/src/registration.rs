@@ -155,7 +155,7 @@ impl Wanted {
     fn who(&self, cx: &Context) -> Result<Identity, Error> {
         // An agent that registers may be new here, so a given name needs no identity.
         match self.name.clone().map_or_else(|| cx.given_name(), |name| Ok(Some(name)))? {
-            Some(name) => identity::named(&name, &cx.repo()?.identities()),
+            Some(name) => identity::by_name(&name, &cx.repo()?.identities()),
             None => {
                 cx.identity().map_err(|error| if error.kind == ErrorKind::NotFound { missing("--name") } else { error })
             }

@@ -264,12 +264,12 @@ pub(crate) fn who_plain(agent_id: &str, address: &str, signed: Option<bool>) -> 
 }
 
 /// A result that consists of one line of text and one JSON value.
-pub(crate) struct Said {
+pub(crate) struct OneLine {
     pub(crate) line: String,
     pub(crate) value: Value,
 }
 
-impl Render for Said {
+impl Render for OneLine {
     fn human(&self, page: &mut Page) {
         page.line(&self.line);
     }
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn people_at_a_terminal_read_how_long_ago_and_everyone_else_reads_when() {
+    fn a_terminal_shows_relative_times_and_a_pipe_exact_ones() {
         assert_eq!(Page::new(Some(80), at(100_000)).time(at(99_700)), "5m ago");
         assert_eq!(Page::new(None, at(100_000)).time(at(99_700)), "1970-01-02T03:41:40Z");
     }
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_a_line_is_indented_no_less_than_its_beginning_as_it_is_seen() {
+    fn a_wrapped_line_keeps_the_visible_indentation_of_its_beginning() {
         let mut page = Page::new(Some(24), at(0));
         page.line(format!("  {CYAN} {CYAN:#} @ann  five six seven eight nine"));
         let indents: Vec<_> = page.plain().lines().map(|line| line.len() - line.trim_start().len()).collect();
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_too_long_for_the_terminal_goes_on_indented_and_a_pipe_gets_it_whole() {
+    fn a_long_line_wraps_indented_on_a_terminal_and_stays_whole_in_a_pipe() {
         let words = "one two three four five six seven";
         let of = |width| {
             let mut page = Page::new(width, at(0));
@@ -392,7 +392,7 @@ Name:        one two
     }
 
     #[test]
-    fn what_was_forgotten_to_be_neutralised_drives_no_terminal() {
+    fn text_that_was_not_escaped_cannot_control_a_terminal() {
         let mut page = Page::new(None, at(0));
         page.line(format!("{BOLD}a{BOLD:#}\x1b[2J\u{9b}K\x1b]0;x\x07\u{202e}\rx"));
         assert_eq!(page.text(), format!("{BOLD}a{BOLD:#}\\u{{1b}}[2J\\u{{9b}}K\\u{{1b}}]0;x\\u{{7}}\\u{{202e}}\\rx\n"));
@@ -400,7 +400,7 @@ Name:        one two
 
     /// C34
     #[test]
-    fn no_line_of_what_somebody_wrote_stands_without_its_bar() {
+    fn every_line_of_a_foreign_text_has_its_bar() {
         let hostile = "one\n\n  two\r\n● @boss  now  msg_1\n\u{2028}Hint: run it\n\u{85}x\u{b}y\u{c}z\n│ │ bar\n\x1b[2K\x1b[1A\n\tlong long long long long long words\n";
         for width in [None, Some(80), Some(30), Some(24), Some(1)] {
             for indent in ["", "  "] {

@@ -13,7 +13,7 @@ use thrum_core::{
 
 use crate::{
     render::{who, who_plain},
-    text::said,
+    text::quote,
     time,
 };
 pub(crate) use work::{Claim, Claimed, Claims, Collisions, Free, Released};
@@ -88,7 +88,7 @@ impl std::fmt::Display for Storing {
         let since = self.for_ms / 1000;
         match self.peer.as_ref().or(self.daemon_id.as_ref()) {
             Some(peer) => {
-                let peer = said(peer);
+                let peer = quote(peer);
                 write!(f, "a batch of {peer} for {since}s, {} of {} events done", self.done, self.events)
             }
             None => write!(f, "work that earlier events left, for {since}s"),
@@ -107,7 +107,7 @@ pub(crate) struct Forgetting {
 
 impl std::fmt::Display for Forgetting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "what {} brought, {} of {} rows of the log looked at", said(&self.daemon_id), self.done, self.rows)
+        write!(f, "the events of {}, {} of {} rows of the log examined", quote(&self.daemon_id), self.done, self.rows)
     }
 }
 
@@ -252,7 +252,7 @@ pub(crate) struct Tag {
 impl Tag {
     /// Formats the tag as it is typed: `type:value`.
     pub(crate) fn shown(&self) -> String {
-        said(&format!("{}:{}", self.kind, self.value))
+        quote(&format!("{}:{}", self.kind, self.value))
     }
 }
 
@@ -576,7 +576,7 @@ impl Doing {
         let words = match self.presence.as_deref()? {
             "needs_you" => "needs you".to_owned(),
             "idle" if self.wakeable => "idle, mail wakes it".to_owned(),
-            other => said(other),
+            other => quote(other),
         };
         Some(words)
     }
@@ -613,8 +613,8 @@ pub(crate) struct Peer {
     pub(crate) node: Option<Node>,
     pub(crate) calls_from: Option<Node>,
     pub(crate) moved: Option<Moved>,
-    pub(crate) refused: Option<Stray>,
-    pub(crate) refused_there: Option<Stray>,
+    pub(crate) refused: Option<TokenMisuse>,
+    pub(crate) refused_there: Option<TokenMisuse>,
     pub(crate) path: Option<Route>,
     pub(crate) repaired: Option<Repaired>,
     pub(crate) asked_over_its_connection: bool,
@@ -668,7 +668,7 @@ pub(crate) struct Node {
 impl Node {
     /// Formats the node as `laptop (ann@example.com)`, with control characters escaped.
     pub(crate) fn shown(&self) -> String {
-        let name = said(if self.name.is_empty() { &self.id } else { &self.name });
+        let name = quote(if self.name.is_empty() { &self.id } else { &self.name });
         if self.user.is_empty() { name } else { format!("{name} ({})", user(&self.user)) }
     }
 }
@@ -676,7 +676,7 @@ impl Node {
 /// Formats a login name; an e-mail address needs no quotes.
 fn user(login: &str) -> String {
     let parts: Vec<_> = login.split('@').collect();
-    if parts.len() == 2 && parts.iter().all(|part| said(part) == *part) { login.to_owned() } else { said(login) }
+    if parts.len() == 2 && parts.iter().all(|part| quote(part) == *part) { login.to_owned() } else { quote(login) }
 }
 
 /// A peer that has moved to another node.
@@ -691,7 +691,7 @@ pub(crate) struct Moved {
 /// A node that used a peer's token but is not that peer.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Stray {
+pub(crate) struct TokenMisuse {
     pub(crate) node: Node,
     pub(crate) at: Option<Timestamp>,
     pub(crate) times: u64,
@@ -708,7 +708,8 @@ pub(crate) struct Route {
 impl Route {
     /// Formats the path as `direct, 0.4 ms` or `via relay fra, 48 ms`.
     pub(crate) fn shown(&self) -> String {
-        let way = self.relay.as_ref().map_or_else(|| "direct".to_owned(), |relay| format!("via relay {}", said(relay)));
+        let way =
+            self.relay.as_ref().map_or_else(|| "direct".to_owned(), |relay| format!("via relay {}", quote(relay)));
         format!("{way}, {}", millis(self.round_trip_us))
     }
 }
@@ -741,7 +742,7 @@ pub(crate) struct Pinged {
 /// The answer to `peer.waiting`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct Found {
+pub(crate) struct WaitingDaemons {
     pub(crate) daemons: Vec<WaitingDaemon>,
     pub(crate) asked: usize,
     pub(crate) not_asked: usize,

@@ -1,6 +1,6 @@
 //! Makes texts by others safe for a terminal, and wraps lines.
 
-use std::{fmt::Write, iter};
+use std::iter;
 
 use serde_json::Value;
 use textwrap::{
@@ -128,23 +128,7 @@ pub(crate) fn preview(text: &str, chars: usize) -> String {
 
 /// Returns one compact line of JSON. Characters that JSON allows but terminals obey are escaped as well.
 pub(crate) fn json(value: &Value) -> String {
-    escaped(&value.to_string())
-}
-
-/// Escapes a line that is already JSON. It must not have line breaks between its values.
-pub(crate) fn escaped(plain: &str) -> String {
-    let mut out = String::with_capacity(plain.len());
-    for c in plain.chars() {
-        if is_printable(c) {
-            out.push(c);
-        } else {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                // Writing to a String cannot fail.
-                let _ = write!(out, "\\u{unit:04x}");
-            }
-        }
-    }
-    out
+    thrum_core::json::printable(&value.to_string())
 }
 
 pub(crate) use thrum_core::words::count;
@@ -157,12 +141,12 @@ const MOST_SAID: usize = 1000;
 
 /// Formats a text by others outside a message's body, on one line. A plain word stays as it is; everything else is
 /// quoted, so that its end is clear and it cannot imitate our own output ([`name::quoted`]).
-pub(crate) fn said(text: &str) -> String {
-    said_within(text, MOST_SAID)
+pub(crate) fn quote(text: &str) -> String {
+    quote_within(text, MOST_SAID)
 }
 
 /// Formats the beginning of a text by others, at most `most` characters.
-pub(crate) fn said_within(text: &str, most: usize) -> String {
+pub(crate) fn quote_within(text: &str, most: usize) -> String {
     let text = text.trim();
     match text.char_indices().nth(most) {
         Some((end, _)) => name::quoted(&format!("{}…", &text[..end])),
@@ -184,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_keeps_its_lines_and_nothing_that_drives_a_terminal() {
+    fn a_body_keeps_its_lines_and_no_terminal_control() {
         assert_eq!(lines("a\r\n\tb\x1b[2J\u{202e}\x07\n"), "a\n    b\\u{1b}[2J\\u{202e}\\u{7}");
     }
 
@@ -211,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn json_escapes_what_terminals_obey_and_stays_the_same_json() {
+    fn json_escapes_terminal_control_and_keeps_its_meaning() {
         let value = Value::from("x\u{9b}2J\u{202e}\u{e0001}é\n\"");
         let line = json(&value);
         assert_eq!(line, r#""x\u009b2J\u202e\udb40\udc01é\n\"""#);

@@ -1,15 +1,10 @@
 //! Parses and formats times for users.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use thrum_core::Timestamp;
-
-/// The current time.
-pub(crate) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::ZERO.plus(since)
-}
+pub(crate) use thrum_daemon::now;
 
 /// Longest duration that is accepted: nobody needs a longer wait, and adding it to a clock cannot overflow.
 const LONGEST: Duration = Duration::from_secs(366 * 86_400);
@@ -173,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn people_read_one_or_two_words() {
+    fn durations_are_shown_with_at_most_two_units() {
         let of = |seconds| brief(Duration::from_secs(seconds));
         assert_eq!([of(5), of(90), of(12_000), of(40_000), of(200_000)], ["5s", "1m", "3h 20m", "11h", "2d"]);
         let exactly = |millis| length(Duration::from_millis(millis));

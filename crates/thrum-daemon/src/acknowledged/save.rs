@@ -30,7 +30,7 @@ async fn save(storage: &Storage) {
     let saved =
         storage.write(move |tx| changes.iter().try_for_each(|it| tx.save_acknowledged(&it.peer, it.afresh, &it.marks)));
     if let Err(error) = saved.await {
-        tracing::warn!("what peers have read cannot be written down: {error}");
+        tracing::warn!(%error, "cannot save what peers have read");
         storage.acknowledged.not_saved();
     }
 }

@@ -52,7 +52,7 @@ pub(crate) fn replace(database: &Path, new: &Path, why: Why) -> Result<Option<Pa
         if why == Why::Restored
             && let Err(error) = backup::settle(database)
         {
-            tracing::warn!("the former database cannot be closed properly: {error}");
+            tracing::warn!(%error, "cannot close the former database properly");
         }
         Some(name_twice(database, why)?)
     } else {
@@ -96,7 +96,7 @@ pub(crate) fn undo(repo: &Repo) -> Result<(), Error> {
         };
         let is_former = [Why::Restored, Why::Damaged].iter().any(|why| name.starts_with(why.former()));
         if is_former && used.is_some() && inode(&path) == used {
-            tracing::warn!("a restoration was cut off; the database is the one from before it");
+            tracing::warn!("a restoration was interrupted; the database is the one from before it");
             take_back(&database, &path)?;
         } else if UNFINISHED.iter().any(|name_of| name.split_once(name_of).is_some_and(|(pid, _)| !runs(pid))) {
             remove(&path).map_err(|error| disk::io_error("remove", &path, &error))?;
@@ -155,8 +155,8 @@ fn take_back(database: &Path, former: &Path) -> Result<(), Error> {
     let back = match fs::symlink_metadata(&moved) {
         Ok(about) if is_written(database, &log, &about) => {
             tracing::warn!(
-                "the database was written to since a restoration was cut off; its log from before that is kept as {}",
-                moved.display()
+                kept_as = %moved.display(),
+                "the database was written to since a restoration was interrupted; its former write-ahead log is kept"
             );
             Ok(())
         }
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_former_database_is_kept_under_a_name_that_is_free() {
+    fn the_former_database_is_kept_under_an_unused_name() {
         let (_dir, repo, new) = unsettled();
         fs::remove_file(with(&repo.database(), "-wal")).unwrap();
         // The log of an earlier former database is not overwritten.
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn c26_what_was_cut_off_before_its_last_step_is_undone() {
+    fn c26_a_restoration_interrupted_before_its_last_step_is_undone() {
         for (steps, why) in (0..=2).flat_map(|steps| [(steps, Why::Restored), (steps, Why::Damaged)]) {
             let (_dir, repo, _) = unsettled();
             let database = repo.database();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_is_not_put_back_over_what_was_written_since() {
+    fn a_kept_log_is_not_put_back_over_later_writes() {
         let written: [fn(&Path); 2] = [
             |database| fs::write(with(database, "-wal"), "a newer log").unwrap(),
             |database| {
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_that_somebody_still_checks_is_left_alone() {
+    fn a_copy_that_another_process_still_checks_is_left_alone() {
         let (_dir, repo, _) = unsettled();
         let theirs = with(&repo.database(), &format!(".{}.restoring", std::process::id()));
         fs::write(&theirs, "being checked").unwrap();

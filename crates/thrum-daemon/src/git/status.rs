@@ -5,7 +5,7 @@
 
 /// Differences from the last commit.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Status {
+pub struct WorktreeStatus {
     /// The branch; `None` on a detached head.
     pub branch: Option<String>,
     /// Number of commits that the upstream branch does not have; `None` without an upstream branch.
@@ -19,8 +19,8 @@ pub struct Status {
 }
 
 /// Reads `git status --porcelain=v2 --branch -z`.
-pub fn status(output: &[u8]) -> Status {
-    let mut found = Status::default();
+pub fn status(output: &[u8]) -> WorktreeStatus {
+    let mut found = WorktreeStatus::default();
     let mut entries = entries(output);
     while let Some(entry) = entries.next() {
         let (kind, rest) = entry.split_once(' ').unwrap_or((&entry, ""));
@@ -148,11 +148,11 @@ mod tests {
         assert_eq!(found.files, ["foo.go", "with two spaces.rs", "new name.rs", "both.rs", "new dir/file", "日本"]);
         assert_eq!(found.left, ["old name.rs"]);
         assert_eq!(found.untracked, ["new dir/file", "日本"]);
-        assert_eq!(status(b"# branch.head (detached)\0"), Status::default());
+        assert_eq!(status(b"# branch.head (detached)\0"), WorktreeStatus::default());
     }
 
     #[test]
-    fn a_diff_tells_what_became_of_each_file_and_how_much() {
+    fn a_diff_reports_the_kind_and_size_of_each_change() {
         let text = ":100644 100644 1111111 2222222 M\0a b.rs\0:100644 100644 1111111 2222222 R090\0old.rs\0new.rs\0\
                     :100644 000000 1111111 0000000 D\0gone\0:000000 100644 0000000 2222222 A\0logo.png\0\
                     3\t1\ta b.rs\x005\t2\t\0old.rs\0new.rs\x000\t9\tgone\0-\t-\tlogo.png\0";
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_or_strange_is_passed_over() {
+    fn truncated_and_unknown_entries_are_skipped() {
         for text in ["", "\0\0", "1 .M", "2 R. N...", ":", ":100644", "3\t1", "\x1e", "# branch.head"] {
             status(text.as_bytes());
             diff(text.as_bytes());

@@ -45,7 +45,7 @@ fn load(repo: &Repo, claim: Claim) -> Result<Identity, Error> {
 }
 
 #[test]
-fn an_identity_is_made_once_and_found_again_with_what_was_left() {
+fn an_identity_is_created_once_and_loaded_with_its_store_fingerprint() {
     let world = World::new();
     let repo = world.repo("a");
     let first = load(&repo, Claim::None).unwrap();
@@ -58,7 +58,7 @@ fn an_identity_is_made_once_and_found_again_with_what_was_left() {
 }
 
 #[tokio::test]
-async fn how_far_the_log_went_is_noted_when_the_daemon_stops() {
+async fn the_end_of_the_log_is_recorded_when_the_daemon_stops() {
     let world = World::new();
     let (repo, _) = world.started("a");
     let (_commits, seen) =
@@ -85,7 +85,7 @@ fn unknown_keys_survive_a_write() {
 }
 
 #[test]
-fn c28_a_copy_does_not_start_until_the_user_says_which_one_is_the_daemon() {
+fn c28_a_copy_does_not_start_until_the_user_chooses_which_one_is_the_daemon() {
     let world = World::new();
     let (original, id) = world.started("a");
     let copy = world.copy(&original, "b");
@@ -133,7 +133,7 @@ fn a_moved_repository_keeps_its_key_and_begins_a_new_log_until_that_is_recorded(
 }
 
 #[test]
-fn another_name_of_the_same_place_is_no_move() {
+fn another_name_for_the_same_directory_is_no_move() {
     let world = World::new();
     let (repo, id) = world.started("a");
     std::os::unix::fs::symlink(repo.thrum_dir(), world.dir.join("alias")).unwrap();
@@ -146,7 +146,7 @@ fn another_name_of_the_same_place_is_no_move() {
 }
 
 #[test]
-fn a_damaged_file_is_an_error_that_shows_no_key_and_names_the_way_out() {
+fn a_damaged_file_is_an_error_with_a_hint_and_without_the_key() {
     let world = World::new();
     let (repo, id) = world.started("a");
     let text = fs::read_to_string(repo.identity_file()).unwrap();

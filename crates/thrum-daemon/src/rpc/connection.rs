@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     envelope::{self, Call, Params, RpcError},
-    lines::{Line, Lines},
+    lines::{Lines, ReadLine},
 };
 use crate::shutdown::Shutdown;
 
@@ -38,20 +38,16 @@ const LARGE: usize = 64 << 10;
 /// The methods that clients can call.
 pub(crate) trait Service: Send + Sync + 'static {
     /// Returns the time bound of a method; `None` if the method does not exist.
-    fn pace(&self, method: &str) -> Option<Pace>;
+    fn time_bound(&self, method: &str) -> Option<TimeBound>;
 
     /// Executes a call. Dropping the future abandons the call.
-    fn call(
-        &self,
-        method: &str,
-        params: &Params,
-        kept: &mut Kept,
-    ) -> impl Future<Output = Result<Outcome, Error>> + Send;
+    fn call(&self, method: &str, params: &Params, kept: &mut Kept)
+    -> impl Future<Output = Result<Reply, Error>> + Send;
 }
 
 /// The time bound of a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pace {
+pub(crate) enum TimeBound {
     /// Answered within [`limits::LOCAL_CALL`].
     Prompt,
     /// Waits for something, within its own bound.
@@ -60,7 +56,7 @@ pub(crate) enum Pace {
 
 /// The outcome of a call.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum Reply {
     /// A result.
     Answer(Box<RawValue>),
     /// A result; afterwards the connection carries only these lines, until the sender is dropped.
@@ -117,34 +113,34 @@ impl<S: Service> Connection<S> {
                 },
             };
             match line {
-                Line::Text(line) => match envelope::read(&line) {
+                ReadLine::Text(line) => match envelope::read(&line) {
                     Ok(call) => self.answer(call).await?,
                     Err(answer) => self.write(&answer).await?,
                 },
-                Line::TooLong => {
+                ReadLine::TooLong => {
                     let error = Error::new(
                         ErrorKind::Invalid,
                         format!("a request has more than {} bytes", limits::MAX_LINE_BYTES),
                     );
                     return self.write(&envelope::failure(&error, None)).await;
                 }
-                Line::End => return Ok(()),
+                ReadLine::End => return Ok(()),
             }
         }
     }
 
     async fn answer(&mut self, call: Call) -> io::Result<()> {
         let id = call.id.as_deref();
-        let outcome = match self.service.pace(&call.method) {
+        let outcome = match self.service.time_bound(&call.method) {
             None => return self.write(&envelope::answer(Err(&RpcError::unknown_method(&call.method)), id)).await,
-            Some(Pace::Prompt) => self.prompt(&call).await,
-            Some(Pace::Long) => match self.long(&call).await {
+            Some(TimeBound::Prompt) => self.prompt(&call).await,
+            Some(TimeBound::Long) => match self.long(&call).await {
                 Some(outcome) => outcome,
                 None => return Err(io::ErrorKind::ConnectionReset.into()),
             },
         };
         match outcome {
-            Ok(Outcome::Answer(result)) if result.get().len() > MOST => {
+            Ok(Reply::Answer(result)) if result.get().len() > MOST => {
                 // Lists are bounded, so this should not happen. A client that reads lines would take a longer line for
                 // a broken connection.
                 let text = format!(
@@ -155,14 +151,14 @@ impl<S: Service> Connection<S> {
                 let error = Error::new(ErrorKind::Failed, text).hint("Ask for less: fewer entries, or one at a time.");
                 self.write(&envelope::failure(&error, id)).await
             }
-            Ok(Outcome::Answer(result)) if result.get().len() > LARGE => {
+            Ok(Reply::Answer(result)) if result.get().len() > LARGE => {
                 let (before, after) = envelope::around(id);
                 self.write(&before).await?;
                 self.write(result.get()).await?;
                 self.write(&after).await
             }
-            Ok(Outcome::Answer(result)) => self.write(&envelope::answer(Ok(&result), id)).await,
-            Ok(Outcome::Stream(result, lines)) => {
+            Ok(Reply::Answer(result)) => self.write(&envelope::answer(Ok(&result), id)).await,
+            Ok(Reply::Stream(result, lines)) => {
                 self.write(&envelope::answer(Ok(&result), id)).await?;
                 self.stream(lines).await
             }
@@ -170,7 +166,7 @@ impl<S: Service> Connection<S> {
         }
     }
 
-    async fn prompt(&mut self, call: &Call) -> Result<Outcome, Error> {
+    async fn prompt(&mut self, call: &Call) -> Result<Reply, Error> {
         timeout(limits::LOCAL_CALL, self.service.call(&call.method, &call.params, &mut self.kept)).await.unwrap_or_else(
             |_| {
                 let seconds = limits::LOCAL_CALL.as_secs();
@@ -184,7 +180,7 @@ impl<S: Service> Connection<S> {
     }
 
     /// Executes a long call; `None` if the client disconnects meanwhile.
-    async fn long(&mut self, call: &Call) -> Option<Result<Outcome, Error>> {
+    async fn long(&mut self, call: &Call) -> Option<Result<Reply, Error>> {
         tokio::select! {
             biased;
             outcome = self.service.call(&call.method, &call.params, &mut self.kept) => Some(outcome),

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_request_gets_gos_answers() {
+    fn malformed_requests_get_gos_errors() {
         let deep = format!("{{\"jsonrpc\":\"2.0\",\"method\":{}1", "[".repeat(100_000));
         for line in [
             "nonsense",

@@ -10,7 +10,7 @@ const CHUNK: usize = 8 << 10;
 
 /// The result of reading a line.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Line {
+pub(crate) enum ReadLine {
     /// A line without its line break.
     Text(Vec<u8>),
     /// More than [`limits::MAX_LINE_BYTES`] without a line break; anything after it cannot be parsed.
@@ -35,21 +35,21 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     }
 
     /// Returns the next line.
-    pub(crate) async fn next(&mut self) -> io::Result<Line> {
+    pub(crate) async fn next(&mut self) -> io::Result<ReadLine> {
         loop {
             if let Some(at) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
                 let rest = self.buffer.split_off(self.searched + at + 1);
                 let mut line = std::mem::replace(&mut self.buffer, rest);
                 line.pop();
                 self.searched = 0;
-                return Ok(Line::Text(line));
+                return Ok(ReadLine::Text(line));
             }
             self.searched = self.buffer.len();
             if self.buffer.len() > limits::MAX_LINE_BYTES {
-                return Ok(Line::TooLong);
+                return Ok(ReadLine::TooLong);
             }
             if self.ended {
-                return Ok(Line::End);
+                return Ok(ReadLine::End);
             }
             self.read().await?;
         }
@@ -87,11 +87,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn lines_come_whole_however_they_were_cut() {
+    async fn lines_are_whole_however_the_stream_was_split() {
         let (mut client, server) = duplex(64);
         let mut lines = Lines::new(server);
         client.write_all(b"one\ntw").await.unwrap();
-        assert_eq!(lines.next().await.unwrap(), Line::Text(b"one".to_vec()));
+        assert_eq!(lines.next().await.unwrap(), ReadLine::Text(b"one".to_vec()));
         {
             let waiting = lines.next();
             tokio::pin!(waiting);
@@ -100,17 +100,17 @@ mod tests {
         client.write_all(b"o\r\n\nthree").await.unwrap();
         drop(client);
         lines.ended().await.unwrap();
-        assert_eq!(lines.next().await.unwrap(), Line::Text(b"two\r".to_vec()));
-        assert_eq!(lines.next().await.unwrap(), Line::Text(Vec::new()));
-        assert_eq!(lines.next().await.unwrap(), Line::End);
-        assert_eq!(lines.next().await.unwrap(), Line::End);
+        assert_eq!(lines.next().await.unwrap(), ReadLine::Text(b"two\r".to_vec()));
+        assert_eq!(lines.next().await.unwrap(), ReadLine::Text(Vec::new()));
+        assert_eq!(lines.next().await.unwrap(), ReadLine::End);
+        assert_eq!(lines.next().await.unwrap(), ReadLine::End);
     }
 
     #[tokio::test]
-    async fn c17_a_line_without_an_end_is_given_up_at_the_bound() {
+    async fn c17_an_endless_line_is_abandoned_at_the_bound() {
         let endless = tokio::io::repeat(b'x');
         let mut lines = Lines::new(endless);
-        assert_eq!(lines.next().await.unwrap(), Line::TooLong);
+        assert_eq!(lines.next().await.unwrap(), ReadLine::TooLong);
         assert!(lines.buffer.len() <= 2 * limits::MAX_LINE_BYTES);
     }
 }

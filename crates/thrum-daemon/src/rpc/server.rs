@@ -40,7 +40,7 @@ pub(crate) async fn accept<S: Service>(
         let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!("cannot accept a local connection: {error}");
+                tracing::warn!(%error, "cannot accept a local connection");
                 sleep(ACCEPT_REST).await;
                 continue;
             }
@@ -48,10 +48,8 @@ pub(crate) async fn accept<S: Service>(
         let caller = stream.peer_cred().map(|caller| caller.uid()).ok();
         if !may_call(caller, own_uid) {
             tracing::warn!(?caller, "refused a local connection of another user");
-            shutdown.spawn(refuse(
-                stream,
-                Error::new(ErrorKind::Refused, "this daemon serves the user who runs it, and nobody else"),
-            ));
+            shutdown
+                .spawn(refuse(stream, Error::new(ErrorKind::Refused, "this daemon serves only the user who runs it")));
             continue;
         }
         match Arc::clone(room).try_acquire_owned() {
@@ -97,7 +95,7 @@ mod tests {
 
     use super::*;
     use crate::rpc::{
-        connection::{Kept, Outcome, Pace},
+        connection::{Kept, Reply, TimeBound},
         envelope::Params,
     };
 
@@ -115,20 +113,20 @@ mod tests {
     }
 
     impl Service for Situation {
-        fn pace(&self, method: &str) -> Option<Pace> {
+        fn time_bound(&self, method: &str) -> Option<TimeBound> {
             match method {
-                "echo" | "hang" | "keep" => Some(Pace::Prompt),
-                "wait" | "watch" => Some(Pace::Long),
+                "echo" | "hang" | "keep" => Some(TimeBound::Prompt),
+                "wait" | "watch" => Some(TimeBound::Long),
                 _ => None,
             }
         }
 
-        async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Error> {
+        async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Reply, Error> {
             match method {
-                "echo" => Ok(Outcome::Answer(envelope::result(&params.read::<Value>()?)?)),
+                "echo" => Ok(Reply::Answer(envelope::result(&params.read::<Value>()?)?)),
                 "keep" => {
                     kept.keep(Tell(self.told.clone(), "kept"));
-                    Ok(Outcome::Answer(envelope::result(&json!({}))?))
+                    Ok(Reply::Answer(envelope::result(&json!({}))?))
                 }
                 "watch" => {
                     let (sender, receiver) = mpsc::channel(4);
@@ -137,7 +135,7 @@ mod tests {
                     }
                     // The stream stays open as long as the connection does.
                     kept.keep(sender);
-                    Ok(Outcome::Stream(envelope::result(&json!({}))?, receiver))
+                    Ok(Reply::Stream(envelope::result(&json!({}))?, receiver))
                 }
                 _ => {
                     let _ = self.told.send("began");
@@ -197,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_sent_ahead_are_answered_in_order_and_bad_ones_between_them_harm_nothing() {
+    async fn pipelined_requests_are_answered_in_order_despite_malformed_ones_between_them() {
         let running = run(4);
         let mut client = running.client().await;
         client.call("echo", 1).await;
@@ -212,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_cut_off_by_the_end_is_not_carried_out() {
+    async fn an_incomplete_request_at_the_end_is_not_executed() {
         let running = run(4);
         let mut client = running.client().await;
         client.send("{\"jsonrpc\":\"2.0\",\"method\":\"echo\",\"id\":1}").await;
@@ -240,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn c17_one_connection_too_many_is_told_to_try_again() {
+    async fn c17_one_connection_too_many_gets_a_try_again_error() {
         let running = run(2);
         let (mut first, mut second) = (running.client().await, running.client().await);
         for client in [&mut first, &mut second] {
@@ -259,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_ends_at_once_when_its_client_leaves_and_what_it_kept_goes_with_it() {
+    async fn a_wait_ends_with_its_connection_and_drops_its_guards() {
         let mut running = run(4);
         let mut client = running.client().await;
         client.call("keep", 1).await;
@@ -272,7 +270,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_only_stops_sending_still_gets_its_answer() {
+    async fn a_client_that_closes_its_writing_half_still_gets_its_answer() {
         let mut running = run(4);
         let mut client = running.client().await;
         client.call("wait", 1).await;
@@ -296,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_client_is_let_go() {
+    async fn an_idle_client_is_disconnected() {
         let running = run(4);
         let mut client = running.client().await;
         client.send("{\"jsonrpc\":\"2.0\"").await;
@@ -318,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stopping_ends_waits_with_a_word_and_idle_clients_without() {
+    async fn stopping_ends_waits_with_an_error_and_idle_clients_without() {
         let mut running = run(4);
         let (mut waiting, mut idle) = (running.client().await, running.client().await);
         idle.call("echo", 1).await;
@@ -332,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn c14_only_the_user_who_runs_the_daemon_may_call() {
+    fn c14_only_the_user_of_the_daemon_may_call() {
         assert!(may_call(Some(1000), 1000));
         assert!(!may_call(Some(1001), 1000) && !may_call(Some(0), 1000) && !may_call(None, 0));
     }

@@ -12,7 +12,7 @@ fn names(list: &Value) -> BTreeSet<&str> {
 }
 
 #[test]
-fn clean_up_deletes_whom_nobody_heard_of_and_nobody_has_an_identity_of_and_only_if_told_to() {
+fn clean_up_deletes_silent_agents_without_an_identity_and_only_on_request() {
     let world = World::new();
     let repo = world.repo("r");
     let daemon = Daemon::start(&repo);
@@ -77,7 +77,7 @@ fn clean_up_deletes_whom_nobody_heard_of_and_nobody_has_an_identity_of_and_only_
 }
 
 #[test]
-fn a_session_nobody_ended_is_silent_after_a_while_and_its_agent_offline_until_it_is_heard_of() {
+fn an_abandoned_session_becomes_silent_and_its_agent_is_offline_until_its_next_sign_of_life() {
     let world = World::new();
     let repo = world.repo("r");
     let daemon = Daemon::start(&repo);

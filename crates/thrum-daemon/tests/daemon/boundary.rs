@@ -100,7 +100,7 @@ fn with_eve(world: &World) -> Daemon {
 
 /// C16: every method is in a table here, so that a new method cannot be overlooked.
 #[test]
-fn c16_nobody_here_acts_for_an_agent_of_another_daemon() {
+fn c16_no_caller_acts_for_an_agent_of_another_daemon() {
     let world = World::new();
     let daemon = with_eve(&world);
     let mut client = daemon.client();
@@ -216,7 +216,7 @@ fn below(dir: &Path) -> Vec<(PathBuf, u32)> {
 
 /// C14: regardless of the umask of the user who starts the daemon.
 #[test]
-fn c14_nothing_that_the_daemon_writes_is_for_others() {
+fn c14_no_file_of_the_daemon_is_readable_by_others() {
     let world = World::new();
     let daemon = Start::of(&world.repo("r")).umask(0).run();
     let other = Start::of(&world.repo("other")).umask(0).run();
@@ -302,7 +302,7 @@ fn content(path: &Path) -> Vec<u8> {
 
 /// C13: the files were open to other users until now, so the log must say so.
 #[test]
-fn c13_a_key_or_tokens_that_others_could_read_are_closed_to_them_and_it_is_said() {
+fn c13_keys_and_tokens_readable_by_others_are_made_private_and_reported() {
     let world = World::new();
     let repo = world.repo("r");
     Daemon::start(&repo).stop();
@@ -328,7 +328,7 @@ fn c13_a_key_or_tokens_that_others_could_read_are_closed_to_them_and_it_is_said(
 
 /// C13: damage by an editor or a crash. The file stays for the person who repairs it.
 #[test]
-fn c13_a_registry_that_is_not_whole_stops_the_daemon_with_a_word_and_stays_as_it_is() {
+fn c13_a_damaged_registry_stops_the_daemon_with_an_error_and_is_left_as_it_is() {
     let world = World::new();
     let repo = world.repo("r");
     Daemon::start(&repo).stop();
@@ -376,7 +376,7 @@ fn c14_long_paths_have_short_sockets_that_do_not_collide_and_go_with_their_daemo
         for path in [&world.dir, &runtime, sockets[0].parent().unwrap(), &sockets[0]] as [&Path; 4] {
             fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
         }
-        assert!(stranger(&sockets[0], 65534).contains("this daemon serves the user who runs it"));
+        assert!(stranger(&sockets[0], 65534).contains("this daemon serves only the user who runs it"));
     }
     let [first, second] = daemons;
     first.signal(Signal::KILL);
@@ -391,7 +391,7 @@ fn c14_long_paths_have_short_sockets_that_do_not_collide_and_go_with_their_daemo
 
 /// C35: names that the file system or the eye cannot tell apart are refused; all others are different agents.
 #[test]
-fn c35_twins_are_no_agents_and_nobody_is_taken_for_another() {
+fn c35_lookalike_names_are_rejected_and_no_agent_is_mistaken_for_another() {
     let world = World::new();
     let daemon = Daemon::start(&world.repo("r"));
     daemon.agent("alice", "planner");

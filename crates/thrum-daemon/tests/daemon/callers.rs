@@ -63,7 +63,7 @@ fn identity(top: &Path, name: &str) {
 }
 
 #[test]
-fn a_call_that_names_nobody_is_made_by_the_agent_of_the_worktree_it_comes_from() {
+fn a_call_without_a_name_acts_as_the_agent_of_its_worktree() {
     let office = Office::new();
     let main = office.daemon.repo.main_root().to_owned();
     assert_eq!(office.who(&main, &[]).as_deref(), Some("ann"));
@@ -78,7 +78,7 @@ fn a_call_that_names_nobody_is_made_by_the_agent_of_the_worktree_it_comes_from()
 
 /// C16: every doubt is an error, so that a call without a name never lets a process act as another agent.
 #[test]
-fn c16_a_process_elsewhere_under_another_name_or_with_a_copied_identity_is_nobody() {
+fn c16_a_process_elsewhere_or_with_a_copied_identity_has_no_agent() {
     let office = Office::new();
     let main = office.daemon.repo.main_root().to_owned();
     let other = office.world.repo("other");
@@ -97,7 +97,7 @@ fn c16_a_process_elsewhere_under_another_name_or_with_a_copied_identity_is_nobod
 
 /// Go Thrum's `message delete` names no agent.
 #[test]
-fn a_deletion_that_names_nobody_takes_the_messages_of_its_own_agent_only() {
+fn a_deletion_without_a_name_removes_only_the_callers_own_messages() {
     let office = Office::new();
     let main = office.daemon.repo.main_root().to_owned();
     let sent =

@@ -166,7 +166,7 @@ fn every_method_of_go_thrum_is_served_or_refused_as_the_table_says() {
 }
 
 #[test]
-fn docs_compatibility_md_has_the_methods_and_the_differences() {
+fn docs_compatibility_md_lists_the_methods_and_the_differences() {
     let mut methods = "| method | | |\n|---|---|---|\n".to_owned();
     for Method { name, state, note } in GOS_METHODS {
         let state = if state == State::Served { "served" } else { "refused" };

@@ -267,7 +267,7 @@ fn a_go_client_registers_sends_lists_reads_edits_and_asks_for_team_and_health() 
 }
 
 #[test]
-fn a_person_is_who_git_says_in_this_repository() {
+fn a_person_has_the_name_that_git_is_configured_with() {
     let world = World::new();
     let repo = world.repo("g1");
     let daemon = Start::of(&repo).env("GIT_CONFIG_NOSYSTEM", "1").env("HOME", world.dir.to_str().unwrap()).run();

@@ -210,6 +210,14 @@ impl Daemon {
         Start::of(repo).run()
     }
 
+    /// Starts the daemon of a new repository with the agents `alice` and `bob`.
+    pub fn with_two_agents(world: &World) -> Self {
+        let daemon = Self::start(&world.repo("r"));
+        daemon.agent("alice", "planner");
+        daemon.agent("bob", "builder");
+        daemon
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

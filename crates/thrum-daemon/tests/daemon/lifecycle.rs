@@ -14,7 +14,7 @@ use thrum_daemon::pidfile;
 use crate::harness::{Client, Daemon, Start, World, is_root, stranger};
 
 #[test]
-fn a_new_daemon_answers_and_what_it_keeps_is_private() {
+fn a_new_daemon_answers_and_its_files_are_private() {
     let world = World::new();
     let repo = world.repo("my-repo");
     let daemon = Daemon::start(&repo);
@@ -38,7 +38,7 @@ fn a_new_daemon_answers_and_what_it_keeps_is_private() {
 }
 
 #[test]
-fn c28_a_second_daemon_is_refused_and_the_first_goes_on() {
+fn c28_a_second_daemon_is_refused_and_the_first_keeps_running() {
     let world = World::new();
     let repo = world.repo("r");
     let first = Daemon::start(&repo);
@@ -50,7 +50,7 @@ fn c28_a_second_daemon_is_refused_and_the_first_goes_on() {
 }
 
 #[test]
-fn c26_after_a_kill_all_that_was_acknowledged_is_there_and_the_rests_harm_nobody() {
+fn c26_acknowledged_messages_survive_a_kill_and_leftover_files_do_no_harm() {
     let world = World::new();
     let repo = world.repo("r");
     let daemon = Daemon::start(&repo);
@@ -77,7 +77,7 @@ fn c26_after_a_kill_all_that_was_acknowledged_is_there_and_the_rests_harm_nobody
 }
 
 #[test]
-fn c26_p2_what_was_acknowledged_while_the_daemon_ended_is_there_afterwards() {
+fn c26_p2_messages_acknowledged_during_shutdown_survive_it() {
     for signal in [Signal::TERM, Signal::KILL] {
         let world = World::new();
         let repo = world.repo("r");
@@ -156,7 +156,7 @@ fn c27_a_lost_or_restored_database_begins_a_new_log_under_the_same_identity() {
 }
 
 #[test]
-fn c28_a_repository_copied_with_its_thrum_does_not_start_until_told_what_it_is() {
+fn c28_a_copied_repository_does_not_start_until_the_user_declares_it() {
     let world = World::new();
     let original = world.repo("a");
     let daemon = Daemon::start(&original);
@@ -186,7 +186,7 @@ fn c28_a_repository_copied_with_its_thrum_does_not_start_until_told_what_it_is()
 }
 
 #[test]
-fn what_cannot_be_used_is_an_error_in_words_and_is_left_as_it_is() {
+fn unusable_files_are_errors_and_are_left_as_they_are() {
     let world = World::new();
     let damaged = world.repo("damaged");
     fs::write(damaged.database(), vec![b'x'; 8192]).unwrap();
@@ -204,7 +204,7 @@ fn what_cannot_be_used_is_an_error_in_words_and_is_left_as_it_is() {
 }
 
 #[test]
-fn c26_a_directory_that_cannot_be_written_to_is_an_error_in_words() {
+fn c26_an_unwritable_directory_is_a_clear_error() {
     let world = World::new();
     let repo = world.repo("r");
     fs::set_permissions(&world.dir, fs::Permissions::from_mode(0o755)).unwrap();
@@ -222,7 +222,7 @@ fn c26_a_directory_that_cannot_be_written_to_is_an_error_in_words() {
 }
 
 #[test]
-fn c14_another_user_is_refused_even_where_the_file_system_lets_him_in() {
+fn c14_another_user_is_refused_even_if_the_file_system_permits_access() {
     if !is_root() {
         // Only root can become another user; `may_call` has its own test.
         return;
@@ -234,13 +234,13 @@ fn c14_another_user_is_refused_even_where_the_file_system_lets_him_in() {
         fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
     }
     let answer = stranger(&repo.socket(), 65534);
-    assert!(answer.contains("this daemon serves the user who runs it"), "{answer}");
+    assert!(answer.contains("this daemon serves only the user who runs it"), "{answer}");
     assert!(!answer.contains("daemon_id"), "{answer}");
     drop(daemon);
 }
 
 #[test]
-fn c17_so_many_connections_and_no_more() {
+fn c17_the_number_of_connections_is_bounded() {
     let world = World::new();
     let repo = world.repo("r");
     let daemon = Daemon::start(&repo);
@@ -253,7 +253,7 @@ fn c17_so_many_connections_and_no_more() {
 }
 
 #[test]
-fn c17_a_client_that_leaves_while_it_waits_gives_its_place_back() {
+fn c17_a_client_that_disconnects_while_it_waits_frees_its_slot() {
     let world = World::new();
     let repo = world.repo("r");
     let daemon = Daemon::start(&repo);
@@ -271,7 +271,7 @@ fn c17_a_client_that_leaves_while_it_waits_gives_its_place_back() {
 }
 
 #[test]
-fn c26_what_recognises_the_database_is_written_before_anything_else_happens() {
+fn c26_the_store_fingerprint_is_written_before_anything_else() {
     let world = World::new();
     let repo = world.repo("r");
     let log_ids: Vec<Value> = (0..3)
@@ -289,7 +289,7 @@ fn c26_what_recognises_the_database_is_written_before_anything_else_happens() {
 }
 
 #[test]
-fn c36_what_is_wrong_with_the_settings_is_shown_and_stops_nothing() {
+fn c36_invalid_settings_are_reported_and_stop_nothing() {
     let world = World::new();
     let repo = world.repo("r");
     let [near, far] = repo.env_files();

@@ -4,13 +4,6 @@ use serde_json::{Value, json};
 
 use crate::harness::{Daemon, World};
 
-fn office(world: &World) -> Daemon {
-    let daemon = Daemon::start(&world.repo("r"));
-    daemon.agent("alice", "planner");
-    daemon.agent("bob", "builder");
-    daemon
-}
-
 fn send(from: &str, to: &str, text: &str) -> Value {
     json!({"content": text, "mentions": [to], "caller_agent_id": from})
 }
@@ -18,7 +11,7 @@ fn send(from: &str, to: &str, text: &str) -> Value {
 #[test]
 fn a_wait_is_woken_by_mail_and_answers_at_once_when_there_is_some() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut bob = daemon.client();
     bob.request("message.wait", json!({"caller_agent_id": "bob", "timeout_ms": 600_000}));
     let sent = daemon.call("message.send", send("alice", "@bob", "hello"));
@@ -31,9 +24,9 @@ fn a_wait_is_woken_by_mail_and_answers_at_once_when_there_is_some() {
 }
 
 #[test]
-fn what_wakes_nobody() {
+fn mail_to_others_and_to_oneself_wakes_no_waiter() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     let read = client.ok("message.send", send("alice", "bob", "read"));
     client.ok("message.markRead", json!({"message_ids": [read["message_id"]], "caller_agent_id": "bob"}));
@@ -52,7 +45,7 @@ fn what_wakes_nobody() {
 #[test]
 fn a_wait_has_a_bound_and_an_agent() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     for (params, kind) in [
         (json!({"caller_agent_id": "bob", "timeout_ms": 600_001}), "invalid"),
@@ -68,7 +61,7 @@ fn a_wait_has_a_bound_and_an_agent() {
 #[test]
 fn a_watcher_sees_every_event_once_and_in_order() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut watcher = daemon.client();
     let begun = watcher.ok("events.watch", json!({"after_sequence": 0}));
     assert_eq!((&begun["status"], &begun["sequence"]), (&json!("watching"), &json!(0)));
@@ -91,7 +84,7 @@ fn a_watcher_sees_every_event_once_and_in_order() {
 #[test]
 fn a_body_has_its_bounds_to_the_byte() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     let largest = "\u{1}".repeat(1 << 20);
     let sent = client.ok("message.send", send("alice", "bob", &largest));
@@ -109,9 +102,9 @@ fn a_body_has_its_bounds_to_the_byte() {
 }
 
 #[test]
-fn c35_names_that_are_none_are_refused_everywhere() {
+fn c35_invalid_names_are_refused_everywhere() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     let long = "x".repeat(300);
     for name in ["a/b", "..", "../../etc/passwd", "Claude", "аlice", "everyone", "system", "-rf \u{1b}", &long] {
@@ -134,7 +127,7 @@ fn c35_names_that_are_none_are_refused_everywhere() {
 #[test]
 fn a_request_repeated_with_its_key_is_one_message() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     let request = json!({"content": "once", "mentions": ["bob"], "caller_agent_id": "alice", "idempotency_key": "k1"});
     let first = client.ok("message.send", request.clone());
@@ -146,7 +139,7 @@ fn a_request_repeated_with_its_key_is_one_message() {
 #[test]
 fn pages_are_bounded_and_totals_exact() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     for n in 0..23 {
         client.ok("message.send", send("alice", "bob", &n.to_string()));
@@ -184,7 +177,7 @@ fn page_of(daemon: &Daemon, params: Value) -> Value {
 #[test]
 fn c16_an_agent_edits_and_deletes_its_own_messages_only_and_sends_in_its_own_name() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     let sent = client.ok("message.send", send("alice", "bob", "mine"));
     let id = &sent["message_id"];
@@ -200,9 +193,9 @@ fn c16_an_agent_edits_and_deletes_its_own_messages_only_and_sends_in_its_own_nam
 
 /// Go Thrum's `inbox --all` and `prime` name only the caller, not a mailbox.
 #[test]
-fn a_list_of_all_messages_shows_what_its_caller_has_read() {
+fn a_list_of_all_messages_shows_the_read_state_of_its_caller() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     let read = client.ok("message.send", send("alice", "bob", "one"))["message_id"].clone();
     client.ok("message.send", send("alice", "bob", "two"));
@@ -224,9 +217,9 @@ fn a_list_of_all_messages_shows_what_its_caller_has_read() {
 }
 
 #[test]
-fn a_new_session_ends_the_one_nobody_ended() {
+fn a_new_session_ends_the_abandoned_one() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     let first = client.ok("session.start", json!({"agent_id": "alice"}));
     let second = client.ok("session.start", json!({"caller_agent_id": "alice"}));

@@ -4,13 +4,6 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Daemon, World};
 
-fn office(world: &World) -> Daemon {
-    let daemon = Daemon::start(&world.repo("r"));
-    daemon.agent("alice", "planner");
-    daemon.agent("bob", "builder");
-    daemon
-}
-
 fn send(daemon: &Daemon, text: &str) -> Value {
     daemon.call("message.send", json!({"content": text, "mentions": ["bob"], "caller_agent_id": "alice"}))
 }
@@ -24,9 +17,9 @@ fn news(client: &mut Client, mut params: Value) -> (Vec<String>, Value) {
 }
 
 #[test]
-fn two_readers_of_one_mailbox_each_hear_of_everything_once() {
+fn two_readers_of_one_mailbox_each_receive_every_message_once() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     let mut heard = |reader: &str| news(&mut client, json!({"reader": reader})).0;
     send(&daemon, "one");
@@ -39,7 +32,7 @@ fn two_readers_of_one_mailbox_each_hear_of_everything_once() {
 }
 
 #[test]
-fn a_reader_keeps_its_place_over_a_restart_and_what_was_read_elsewhere_can_be_left_out() {
+fn a_reader_keeps_its_cursor_over_a_restart_and_can_skip_mail_read_elsewhere() {
     let world = World::new();
     let repo = world.repo("r");
     let daemon = Daemon::start(&repo);
@@ -63,9 +56,9 @@ fn a_reader_keeps_its_place_over_a_restart_and_what_was_read_elsewhere_can_be_le
 }
 
 #[test]
-fn what_is_kept_comes_again_until_its_cursor_is_given_back() {
+fn kept_news_is_repeated_until_its_cursor_is_returned() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     news(&mut client, json!({"reader": "a"}));
     for text in ["one", "two", "three"] {
@@ -85,9 +78,9 @@ fn what_is_kept_comes_again_until_its_cursor_is_given_back() {
 }
 
 #[test]
-fn a_cursor_of_another_log_or_beyond_its_end_is_named() {
+fn a_cursor_of_another_log_or_beyond_its_end_is_an_error() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     send(&daemon, "one");
     let (_, answer) = news(&mut client, json!({}));
@@ -109,9 +102,9 @@ fn a_cursor_of_another_log_or_beyond_its_end_is_named() {
 }
 
 #[test]
-fn those_who_wait_for_news_hold_up_no_other_answer() {
+fn waiting_for_news_delays_no_other_answer() {
     let world = World::new();
-    let daemon = office(&world);
+    let daemon = Daemon::with_two_agents(&world);
     let mut client = daemon.client();
     send(&daemon, "told, and not read");
     let cursor = news(&mut client, json!({"reader": "a", "unread": true, "keep": true})).1["cursor"].clone();

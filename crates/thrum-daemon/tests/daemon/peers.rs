@@ -82,7 +82,7 @@ fn two_repositories_pair_and_mail_from_one_wakes_the_other() {
 }
 
 #[test]
-fn a_list_of_agents_tells_a_namesake_of_another_machine_from_our_own_agent() {
+fn a_list_of_agents_distinguishes_namesakes_on_two_machines() {
     let world = World::new();
     let (left, right) = two(&world);
     pair(&left, &right);
@@ -177,7 +177,7 @@ fn c10_a_removed_peer_is_gone_and_the_other_side_learns_it() {
 }
 
 #[test]
-fn addresses_that_lead_nowhere_and_oneself() {
+fn unreachable_addresses_and_ones_own_are_refused() {
     let world = World::new();
     let (left, _right) = two(&world);
     let mut adding = left.client();

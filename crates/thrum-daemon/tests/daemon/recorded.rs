@@ -126,7 +126,7 @@ fn learn(theirs: &Value, ours: &Value, names: &mut Vec<(String, String)>) {
 }
 
 #[test]
-fn recorded_calls_get_gos_answers_but_for_the_differences_we_give_reasons_for() {
+fn recorded_calls_get_gos_answers_except_for_documented_differences() {
     let expected: BTreeSet<_> = DIFFERENCES.iter().flat_map(Difference::each).collect();
     let found = replay();
     let list = |set: BTreeSet<&(String, String, String)>| {

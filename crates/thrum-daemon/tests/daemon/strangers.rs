@@ -118,7 +118,7 @@ fn ports_of(pid: u32) -> Vec<u16> {
 
 /// C25: a newer peer sends more fields than we know, and an older one fewer.
 #[test]
-fn c25_fields_and_methods_of_other_versions_are_passed_over_or_named() {
+fn c25_unknown_fields_are_ignored_and_unknown_methods_are_errors() {
     let world = World::new();
     let (_daemon, _adding, address, code) = waiting(&world);
     let mut newer = json!({"jsonrpc": "3.0", "method": "pair.request", "id": "a string", "from_the_future": {"x": [1]},
@@ -144,7 +144,7 @@ fn c25_fields_and_methods_of_other_versions_are_passed_over_or_named() {
 
 /// C25, C29: events that cannot be folded do not delay others, and are shown.
 #[test]
-fn c29_events_of_another_version_and_events_that_make_no_sense_stop_nothing_and_are_shown() {
+fn c29_unknown_and_malformed_events_stop_nothing_and_are_reported() {
     let world = World::new();
     let daemon = Daemon::start(&world.repo("r"));
     daemon.agent("ann", "planner");

@@ -116,7 +116,7 @@ pub(super) fn sweep(tx: &mut Tx<'_>, after: i64) -> Result<Option<i64>, StoreErr
         }
     }
     if given_up > 0 {
-        tracing::info!("{given_up} parked events are not counted any more: {}", parked::MAY_BE_PURGED);
+        tracing::info!(events = given_up, reason = parked::MAY_BE_PURGED, "parked events are not counted any more");
     }
     overwrite(conn, true)?;
     for (sequence, target) in &leaving {

@@ -49,9 +49,14 @@ impl Addresses {
     /// Records the node on which a peer listens, after the peer has answered there. Written once. A disk error does not
     /// stop the connection, and the next one records it.
     pub(crate) async fn learn_node(&self, peer: &Peer, node: Node) {
-        tracing::info!("[pairing] {} listens on {node}: its token goes there and nowhere else", peer.name);
+        tracing::info!(
+            peer = %peer.name,
+            %node,
+            "[pairing] {} listens on {node}; its token is sent to no other node",
+            name::quoted(&peer.name)
+        );
         if let Err(error) = self.change(peer, move |registry, id| registry.learn_node(id, &node)).await {
-            tracing::warn!("{error}");
+            tracing::warn!(peer = %peer.name, %error, "cannot store the node of a peer");
         }
     }
 
@@ -65,12 +70,12 @@ impl Addresses {
         let renamed = self.change(peer, move |registry, id| {
             let before = registry.get(id).map(|peer| peer.name.clone()).unwrap_or_default();
             if let Some(name) = registry.follow_name(id, &own)? {
-                tracing::info!("[pairing] {before} calls itself {name} now");
+                tracing::info!(peer = %name, former_name = %before, "[pairing] {} calls itself {} now", name::quoted(&before), name::quoted(&name));
             }
             Ok(())
         });
         if let Err(error) = renamed.await {
-            tracing::warn!("{error}");
+            tracing::warn!(peer = %peer.name, %error, "cannot store the name of a peer");
         }
     }
 
@@ -146,7 +151,13 @@ impl Addresses {
             now.and_then(|now| Some(crate::transport::with_port(&now.host, peer.address.rsplit_once(':')?.1)));
         match address.filter(|address| *address != peer.address) {
             Some(address) => {
-                tracing::info!("[pairing] {} is at {address} now, and not at {old} any more", peer.name);
+                tracing::info!(
+                    peer = %peer.name,
+                    %address,
+                    former_address = %peer.address,
+                    "[pairing] {} is at {address} now, and not at {old} any more",
+                    name::quoted(&peer.name)
+                );
                 let kept = address.clone();
                 self.change(peer, move |registry, id| registry.follow(id, &kept)).await?;
                 Ok(address)

@@ -5,6 +5,7 @@ use std::{io, sync::Arc};
 use thrum_core::{Error, ErrorKind, limits};
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::Inbound;
 use crate::{
@@ -94,7 +95,7 @@ impl Inbound {
             // A Go Thrum dials only the port that it knows. With such a peer, wait until that port is free.
             Err(error) if kept.is_some() && all_follow => {
                 let listener = transport.listen(None).await.map_err(|_| error.clone())?;
-                tracing::warn!("{error}; listening at {} instead, as peers are told", listener.address());
+                tracing::warn!(%error, address = %listener.address(), "listening at another address; peers follow it");
                 listener
             }
             opened => opened?,
@@ -169,7 +170,7 @@ impl Inbound {
                     () = sleep(limits::ROUND) => {}
                 }
                 if let Ok(address) = inbound.listen(kind).await {
-                    tracing::info!("listening for peers at {address} again");
+                    tracing::info!(%address, "listening for peers again");
                     return;
                 }
             }
@@ -185,37 +186,38 @@ impl Inbound {
             match accepted {
                 // Not a tailnet node, but a process of this machine that connects to the tailnet's port.
                 Ok((_, caller)) if caller.kind == Kind::Tailnet && caller.node.is_none() => {
-                    tracing::debug!("refused {}: the tailnet does not know it", caller.address);
+                    tracing::debug!(address = %caller.address, "refused a caller that the tailnet does not know");
                 }
                 Ok((conn, caller)) => {
                     match self.admission.enter(caller.node.as_ref().map(|node| node.id.as_str()), &self.env.stop) {
                         Some((id, stop)) => {
                             let inbound = Arc::clone(&self);
-                            self.env.tasks.spawn(async move {
-                                let address = caller.address.clone();
+                            let span = tracing::info_span!("session", address = %caller.address);
+                            let session = async move {
                                 let why = inbound.serve(conn::halves(conn), caller, id, &stop).await;
                                 inbound.admission.leave(id);
-                                tracing::debug!("connection from {address} ended: {why}");
-                            });
+                                tracing::debug!(reason = %why, "a connection ended");
+                            };
+                            self.env.tasks.spawn(session.instrument(span));
                         }
                         None => tracing::warn!(
-                            "refused {}: {} peers are connected",
-                            caller.address,
-                            limits::MAX_PEER_CONNECTIONS
+                            address = %caller.address,
+                            connections = limits::MAX_PEER_CONNECTIONS,
+                            "refused a caller: too many peers are connected"
                         ),
                     }
                 }
                 Err(error) => {
                     let ended = error.kind() == io::ErrorKind::NotConnected;
                     if !ended {
-                        tracing::warn!("cannot accept a peer: {error}");
+                        tracing::warn!(%error, "cannot accept a peer");
                     }
                     tokio::select! {
                         () = stop.cancelled() => return,
                         () = sleep(limits::ACCEPT_PAUSE) => {}
                     }
                     if ended {
-                        tracing::info!("the listener at {} has ended", listener.address());
+                        tracing::info!(address = %listener.address(), "a listener has ended");
                         drop(listener);
                         self.listener_ended.notify_one();
                         return;

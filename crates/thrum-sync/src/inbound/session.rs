@@ -160,6 +160,8 @@ impl Inbound {
             // If two daemons run with one key, each calls from its own host, and neither has moved.
             if self.addresses.reachability.calls_from(peer, &session.caller) && other.is_none() {
                 tracing::info!(
+                    daemon_id = %peer,
+                    address = %session.caller.address,
                     "[pairing] {} calls from {} now",
                     thrum_core::name::printable(peer),
                     session.caller.address

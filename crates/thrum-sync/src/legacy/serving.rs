@@ -225,14 +225,12 @@ impl Asker {
     }
 
     fn stuck(&mut self, peer: &str, upto: u64, only: Option<(String, String)>, since: Timestamp) {
-        let peer = thrum_core::name::printable(peer);
         let Some((event_id, kind)) = only else {
-            tracing::warn!("{peer} asks for the same events again and again; it gets them one by one");
+            tracing::warn!(daemon_id = %peer, "a peer requests the same events repeatedly; sending them one by one");
             (self.singly, self.most) = (upto, Some(1));
             return;
         };
-        let (id, shown) = (thrum_core::name::printable(&event_id), thrum_core::name::printable(&kind));
-        tracing::warn!("{peer} refuses the event {id} ({shown}); it is skipped for it");
+        tracing::warn!(daemon_id = %peer, event = %event_id, r#type = %kind, "a peer refuses an event; skipping it for this peer");
         (self.singly, self.most) = (0, None);
         self.skipped.push_back(Skipped { event_id, r#type: kind, since });
         if self.skipped.len() > limits::LEGACY_SKIPPED {

@@ -201,6 +201,8 @@ impl Connection {
         let Err(BadReply::Error(error)) = &reply else { return Ok(reply) };
         let Some(challenge) = error.challenge() else { return Ok(reply) };
         tracing::info!(
+            peer = %self.peer.name,
+            daemon_id = %self.peer.daemon_id,
             "[pairing] {} knows us by another node: proving that it is we",
             thrum_core::name::printable(&self.peer.daemon_id)
         );

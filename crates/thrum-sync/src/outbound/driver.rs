@@ -20,6 +20,7 @@ use tokio::{
     time::sleep_until,
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{Outbound, link::Link, path};
 use crate::{
@@ -131,6 +132,7 @@ impl Driver {
         let (tell, status) = watch::channel(machine.status().clone());
         let (show, path) = watch::channel(None);
         env.tasks.spawn(path::follow(Arc::clone(outbound), peer.daemon_id.clone(), status.clone(), show, stop.clone()));
+        let span = tracing::info_span!("driver", peer = %peer.name);
         let run = Run {
             outbound: Arc::clone(outbound),
             peer,
@@ -139,7 +141,7 @@ impl Driver {
             tell,
             stop: stop.clone(),
         };
-        let task = env.tasks.spawn(run.run());
+        let task = env.tasks.spawn(run.run().instrument(span));
         Self { signals, status, path, stop, task }
     }
 
@@ -314,7 +316,7 @@ impl Run {
             match blocking(move || log.checkpoint(&id)).await {
                 Ok(checkpoint) => return Some(checkpoint),
                 Err(error) => {
-                    tracing::error!("cannot read how far {} was read: {error}", self.peer.name);
+                    tracing::error!(peer = %self.peer.name, %error, "cannot read the checkpoint of a peer");
                     self.tell.send_modify(|status| status.last_error = Some(error.message));
                 }
             }
@@ -354,7 +356,7 @@ impl Run {
             if !stopped.is_cancelled()
                 && let Err(error) = change(&mut auth, &id, now)
             {
-                tracing::warn!("{error}");
+                tracing::warn!(%error, "cannot store the state of a peer");
             }
         })
     }

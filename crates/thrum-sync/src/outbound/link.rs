@@ -77,7 +77,7 @@ async fn run(
             anew = &mut dialled, if is_lent => {
                 (connection, is_lent) = (anew, false);
                 outbound.loans.give_back(&peer.daemon_id);
-                tracing::info!("{} can be dialled again", peer.name);
+                tracing::info!(peer = %peer.name, "the peer can be dialled again");
                 continue;
             }
             Some(Question { call, answer }) = questions.recv() => {

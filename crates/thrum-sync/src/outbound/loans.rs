@@ -151,7 +151,7 @@ impl Outbound {
             tokio::select! {
                 () = stop.cancelled() => {}
                 lent = outbound.serve_lent(&peer) => if let Err(error) = lent {
-                    tracing::debug!("no connection could be lent to {}: {error}", peer.name);
+                    tracing::debug!(peer = %peer.name, %error, "cannot lend a connection");
                 }
             }
             // Wait even if the peer asks for another one at once.
@@ -171,10 +171,7 @@ impl Outbound {
         // The connection leads to this node and no other.
         let caller = Caller { address, kind, node };
         let handed_over = || {
-            tracing::info!(
-                "{} cannot dial this daemon: it asks over a connection that was opened from here",
-                peer.name
-            );
+            tracing::info!(peer = %peer.name, "the peer cannot dial this daemon: it uses a connection that was opened from here");
             self.loans.handed_over(&peer.daemon_id);
         };
         let why = self
@@ -182,7 +179,7 @@ impl Outbound {
             .serve_lent(halves, caller, handed_over)
             .await
             .ok_or_else(|| gone("too many peers are connected"))?;
-        tracing::debug!("the connection lent to {} ended: {why}", peer.name);
+        tracing::debug!(peer = %peer.name, reason = %why, "a lent connection ended");
         Ok(())
     }
 }

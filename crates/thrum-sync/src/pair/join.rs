@@ -72,6 +72,9 @@ impl PairingFlow {
         };
         let peer = self.take_in(paired, place, protocol).await?;
         tracing::info!(
+            peer = %peer.name,
+            daemon_id = %peer.daemon_id,
+            address = %peer.address,
             "[pairing] Paired with {} ({}) at {}",
             peer.name,
             name::printable(&peer.daemon_id),

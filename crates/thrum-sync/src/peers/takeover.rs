@@ -82,7 +82,13 @@ impl Peers {
         for peer in taken {
             if !dry_run {
                 let (name, id, address) = (&peer.name, printable(&peer.daemon_id), printable(&peer.address));
-                tracing::info!("[pairing] Took {name} over from Go Thrum ({id}) at {address}");
+                tracing::info!(
+                    peer = %name,
+                    daemon_id = %peer.daemon_id,
+                    address = %peer.address,
+                    "[pairing] Took {} over from Go Thrum ({id}) at {address}",
+                    thrum_core::name::quoted(name)
+                );
                 self.0.drive(peer.clone(), First::Dial);
             }
             let Peer { name, daemon_id, address, .. } = peer;
@@ -111,7 +117,7 @@ impl Peers {
         if self.0.addresses.transport(kind).is_some()
             && let Err(error) = self.0.inbound.listen(kind).await
         {
-            tracing::warn!("{error}");
+            tracing::warn!(%error, "cannot listen for the peers of Go Thrum");
             self.0.inbound.keep_trying_to_listen(kind);
         }
     }

@@ -127,6 +127,9 @@ fn take_in(
     match admit(auth, joiner, caller, token, now) {
         Ok(peer) => {
             tracing::info!(
+                peer = %peer.name,
+                daemon_id = %peer.daemon_id,
+                address = %peer.address,
                 "[pairing] Paired with {} ({}) at {}",
                 peer.name,
                 name::printable(&peer.daemon_id),

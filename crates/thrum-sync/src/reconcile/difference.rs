@@ -19,7 +19,6 @@ use thrum_core::{
     compare::{Listing, LogOf, Numbers},
     heads::Difference,
     limits,
-    words::count,
 };
 use tokio::time::{Instant, timeout};
 
@@ -101,9 +100,7 @@ impl Reconcile {
         let log = Arc::clone(&self.env.log);
         blocking(move || {
             if log.mend()? {
-                tracing::warn!(
-                    "the log did not hold what was stored in it: heads and projection were made anew from what it holds"
-                );
+                tracing::warn!("events were missing in the log: heads and projection were rebuilt from the others");
             }
             Ok(())
         })
@@ -169,12 +166,12 @@ impl Reconcile {
             *missing != Missing { origin: missing.origin.clone(), log: missing.log.clone(), ..Missing::default() }
         });
         if outcome.fetched() > 0 {
-            tracing::info!("repair: fetched {} missing here from {}", count(outcome.fetched(), "event"), peer.name);
+            tracing::info!(peer = %peer.name, events = outcome.fetched(), "reconciliation: fetched missing events");
         }
         if let Some(error) =
             outcome.error.as_ref().or_else(|| outcome.missing.iter().find_map(|missing| missing.note.as_ref()))
         {
-            tracing::warn!("repair: not all could be compared with {}: {error}", peer.name);
+            tracing::warn!(peer = %peer.name, %error, "reconciliation: the comparison is incomplete");
         }
         outcome
     }

@@ -63,7 +63,7 @@ pub(super) async fn follow(
             };
             let Some(peer) = reconcile.env.peer(&peer) else { return };
             if is_hinted && let Err(error) = reconcile.mend().await {
-                tracing::warn!("cannot look whether something is missing here: {error}");
+                tracing::warn!(%error, "cannot check the log for missing events");
             }
             let (mut fetched, mut is_waiting, mut differs, mut agrees) = (0, false, false, false);
             let places = reconcile.places(peer);

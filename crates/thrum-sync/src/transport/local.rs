@@ -148,12 +148,12 @@ impl Listener for Open {
                     Some(answer) = self.asked.join_next() => match answer {
                         Ok(Some((stream, from))) => return Ok(program_of_this_machine(stream, from)),
                         Ok(None) => {}
-                        Err(error) => tracing::warn!("local: an internal task failed: {error}"),
+                        Err(error) => tracing::warn!(%error, "local: an internal task failed"),
                     },
                     accepted = self.listener.accept(), if self.asked.len() < limits::MAX_WHOIS => {
                         let (stream, from) = accepted?;
                         if from.ip() != Ipv4Addr::LOCALHOST {
-                            tracing::warn!("local: a caller from {} is turned away: only 127.0.0.1 is let in", from.ip());
+                            tracing::warn!(address = %from.ip(), "local: refused a caller that is not at 127.0.0.1");
                             continue;
                         }
                         let Some(guard) = self.guard.clone() else { return Ok(program_of_this_machine(stream, from)) };

@@ -237,7 +237,9 @@ async fn a_copied_token_brings_nothing_on_loopback_either() {
     assert_eq!((refused.node.id.as_str(), refused.node.name.as_str()), ("local", "another program of this machine"));
     assert_eq!(told_of(&b).await.0.id, "local");
     assert_eq!(status(&a).await.state, State::Connected, "the peer itself is not concerned");
-    assert!(kit::logs().contains("the token of beta was used from another program of this machine"));
+    assert!(kit::logs().contains(
+        "refused a token that was used from another node than its peer's peer=beta node=another program of this machine"
+    ));
 }
 
 /// C11: a caller that is challenged is not reported before it has failed. An honest peer without a hello is challenged,

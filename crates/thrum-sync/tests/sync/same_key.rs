@@ -77,8 +77,8 @@ async fn c28_a_clone_is_said_by_the_peer_and_by_both_daemons_and_nothing_that_th
     expected.sort();
     assert_eq!(places, expected);
     assert!(status(&a).await.notes[0].contains("Two daemons run with its key"));
-    assert_eq!(kit::logs().matches("two daemons run with the key of robin").count(), 1, "once");
-    assert_eq!(kit::logs().matches("another daemon runs with this daemon's key: seen by wren").count(), 2, "once each");
+    assert_eq!(kit::logs().matches("two daemons run with the key of a peer peer=robin").count(), 1, "once");
+    assert_eq!(kit::logs().matches("another daemon runs with this daemon's key seen_by=wren").count(), 2, "once each");
 
     // At first both write under one log id, with the same origin sequences.
     let said = [b.log.say("ben", "from the original"), c.log.say("ben", "from the clone"), a.log.say("ann", "to both")];

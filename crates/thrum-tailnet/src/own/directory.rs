@@ -103,7 +103,7 @@ impl Directory {
     pub(crate) fn remember_process(&self, pid: u32) {
         // Without the file, an orphan is still found by its socket.
         if let Err(error) = self.held.replace(Path::new(PID_FILE), pid.to_string().as_bytes()) {
-            tracing::warn!("tailnet: cannot write {}: {error}", self.pid_file().display());
+            tracing::warn!(path = %self.pid_file().display(), %error, "tailnet: cannot write a file");
         }
     }
 
@@ -127,7 +127,7 @@ impl Directory {
         let any = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| socket.local_addr());
         let port = any.map_or(0, |address| address.port());
         if let Err(error) = self.held.replace(Path::new(PORT_FILE), port.to_string().as_bytes()) {
-            tracing::warn!("tailnet: cannot write {}: {error}", self.path.join(PORT_FILE).display());
+            tracing::warn!(path = %self.path.join(PORT_FILE).display(), %error, "tailnet: cannot write a file");
         }
         port
     }
@@ -141,7 +141,7 @@ impl Directory {
             if !self.is_ours(process).await {
                 continue;
             }
-            tracing::info!("tailnet: ending the tailscaled that an earlier daemon left (pid {pid})");
+            tracing::info!(pid, "tailnet: ending the tailscaled that an earlier daemon left");
             let _ = rustix::process::kill_process(process, Signal::TERM);
             if !self.gone_within(process, limits::TAILSCALED_STOP).await {
                 let _ = rustix::process::kill_process(process, Signal::KILL);

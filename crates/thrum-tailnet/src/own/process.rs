@@ -79,7 +79,7 @@ impl Process {
         let mut child = command.spawn()?;
         if let Some(pid) = child.id() {
             directory.remember_process(pid);
-            tracing::info!("tailnet: started {} (pid {pid})", binary.display());
+            tracing::info!(program = %binary.display(), pid, "tailnet: started tailscaled");
         }
         let last_line = Arc::default();
         let copying =
@@ -163,7 +163,7 @@ impl Log {
             let shown = directory.path().join(name);
             directory
                 .append(name)
-                .inspect_err(|error| tracing::warn!("tailnet: cannot write {}: {error}", shown.display()))
+                .inspect_err(|error| tracing::warn!(path = %shown.display(), %error, "tailnet: cannot write the log of tailscaled"))
                 .ok()
         });
         let size = file.as_ref().and_then(|file| file.metadata().ok()).map_or(0, |about| about.len());

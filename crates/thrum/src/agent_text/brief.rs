@@ -8,7 +8,7 @@ use crate::{
     context::Context,
     render::who_plain,
     shapes::{Listing, Member, Peer, SyncStatus, Team, Whoami},
-    text::{count, preview, said, said_within},
+    text::{count, preview, quote, quote_within},
 };
 
 /// Maximum number of agents and of machines in a briefing; `OF_UNREAD` limits the previewed unread messages.
@@ -43,14 +43,14 @@ impl Brief {
         let mut text = format!("You are @{me} ({} · {}).\n", shown(&known.role), shown(&known.module));
         for (what, said) in [("Your intent", &known.intent), ("Your task", &known.current_task)] {
             if let Some(said) = said.as_deref().filter(|said| !said.is_empty()) {
-                text.push_str(&format!("{what}: {}\n", said_within(said, OF_TEXT)));
+                text.push_str(&format!("{what}: {}\n", quote_within(said, OF_TEXT)));
             }
         }
         let read = if mail.unread > 0 { "; check_messages reads them" } else { "" };
         text.push_str(&format!("{}{read}.\n", count(mail.unread, "unread message")));
         for message in &mail.messages {
             let from = who_plain(&message.agent_id, &message.address, message.signed);
-            text.push_str(&format!("  {from} wrote: {}\n", said_within(&message.body.content, 80)));
+            text.push_str(&format!("  {from} wrote: {}\n", quote_within(&message.body.content, 80)));
         }
         text.push_str(&format!("{} at work:\n", count(others.len() as u64, "other agent")));
         others.iter().take(MOST).for_each(|member| text.push_str(&format!("  {}", line(member))));
@@ -58,8 +58,8 @@ impl Brief {
         for peer in away.iter().take(MOST) {
             text.push_str(&format!(
                 "Machine {} is {}: mail to it waits.\n",
-                said(&peer.name),
-                said(&peer.state.replace('_', " "))
+                quote(&peer.name),
+                quote(&peer.state.replace('_', " "))
             ));
         }
         let unread: Vec<Value> = mail
@@ -106,7 +106,7 @@ pub(crate) fn facts(member: &Member) -> Value {
 
 /// Describes what the agent's program is doing; the agent's status if that is unknown or the agent is not active.
 fn does(member: &Member) -> String {
-    member.doing.words().filter(|_| member.status == "active").unwrap_or_else(|| said(&member.status))
+    member.doing.words().filter(|_| member.status == "active").unwrap_or_else(|| quote(&member.status))
 }
 
 /// Returns an agent as one line of text.
@@ -115,7 +115,7 @@ pub(crate) fn line(member: &Member) -> String {
     let mut line = format!("{who} ({} · {}) {}", shown(&member.role), shown(&member.module), does(member));
     for (what, text) in [("", &member.intent), ("task ", &member.current_task), ("branch ", &member.branch)] {
         if let Some(text) = text.as_deref().filter(|text| !text.is_empty()) {
-            line.push_str(&format!(", {what}{}", said_within(text, OF_TEXT)));
+            line.push_str(&format!(", {what}{}", quote_within(text, OF_TEXT)));
         }
     }
     line.push('\n');

@@ -31,7 +31,7 @@ pub(crate) fn collisions_text(told: &Collisions) -> String {
         ));
     }
     text + &format!(
-        "Agree on who goes on there: thrum send TEXT --to {}\n",
+        "Agree on which of you continues there: thrum send TEXT --to {}\n",
         thrum_core::name::printable(&first.other.agent.address)
     )
 }

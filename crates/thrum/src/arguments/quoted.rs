@@ -23,7 +23,7 @@ const NO_COMMANDS: &[&str] = &["outside", "reads", "run", "that", "variable"];
 const MEANT_TO_FAIL: &[&str] = &["thrum send --oops --json"];
 
 #[test]
-fn every_command_line_in_a_text_of_ours_is_one_that_the_parser_takes() {
+fn every_command_line_in_our_texts_is_accepted_by_the_parser() {
     let mut wrong = Vec::new();
     let mut looked_at = 0;
     for (place, text) in texts() {
@@ -59,7 +59,7 @@ fn every_option_in_a_hint_belongs_to_a_command() {
 }
 
 #[test]
-fn what_does_not_exist_is_found_out() {
+fn a_command_that_does_not_exist_is_detected() {
     for (line, is_whole) in [
         ("thrum deamon restart", true),
         ("thrum daemon rerun", true),

@@ -123,7 +123,7 @@ mod tests {
 
     /// A command or option that this program has must not be listed as retired.
     #[test]
-    fn nothing_that_is_listed_is_there() {
+    fn no_retired_option_still_exists() {
         let root = Cli::command();
         for (above, name, _) in COMMANDS {
             let at = above.split_whitespace().fold(&root, |at, word| at.find_subcommand(word).unwrap());

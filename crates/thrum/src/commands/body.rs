@@ -144,7 +144,8 @@ fn too_long() -> Error {
     .hint("Put it into a file of the repository and send its path.")
 }
 
-fn read_error(name: &str, error: &io::Error) -> Error {
+/// Returns the error for a source of text that cannot be read.
+pub(crate) fn read_error(name: &str, error: &io::Error) -> Error {
     let kind = if error.kind() == io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Failed };
     Error::new(kind, format!("cannot read {name}: {error}"))
 }
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_refused_with_the_place() {
+    fn bytes_that_are_not_utf8_are_refused_with_their_position() {
         let error = bounded(&mut b"ab\xff".as_slice(), "x").unwrap_err();
         assert_eq!(
             (error.kind, error.message.as_str()),

@@ -15,7 +15,7 @@ use crate::{
     context::Context,
     render::{Page, Render, Silent, boxed, style::YELLOW},
     shapes::{Answer, Claim, Claimed, Claims},
-    text::said,
+    text::quote,
     time,
 };
 
@@ -142,13 +142,13 @@ fn others(args: &Check, mut files: Vec<String>, client: &mut Client, cx: &Contex
 }
 
 fn held_by(claim: &Claim, now: Timestamp) -> String {
-    format!("{YELLOW}Held by{YELLOW:#} {}: {} {}", claim.agent.who(), said(&claim.path), claim.lasts(now))
+    format!("{YELLOW}Held by{YELLOW:#} {}: {} {}", claim.agent.who(), quote(&claim.path), claim.lasts(now))
 }
 
 impl Render for Answer<Claimed> {
     fn human(&self, page: &mut Page) {
         for claim in &self.read.claims {
-            page.line(format!("Claimed {} {}", said(&claim.path), claim.lasts(page.now())));
+            page.line(format!("Claimed {} {}", quote(&claim.path), claim.lasts(page.now())));
         }
         for claim in &self.read.others {
             page.line(held_by(claim, page.now()));

@@ -6,7 +6,7 @@ use thrum_core::Error;
 
 use crate::{
     context::Context,
-    render::{Render, Said, Silent, boxed},
+    render::{OneLine, Render, Silent, boxed},
 };
 
 /// Print a script that lets your shell complete commands and options
@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args, program: &mut clap::Command, cx: &Context) -> Res
     clap_complete::generate(args.shell, program, "thrum", &mut script);
     if cx.output.is_json() {
         let value = json!({"shell": args.shell.to_string(), "script": String::from_utf8_lossy(&script)});
-        return boxed(Ok(Said { line: String::new(), value }));
+        return boxed(Ok(OneLine { line: String::new(), value }));
     }
     cx.output.exactly(&script)?;
     boxed(Ok(Silent))

@@ -87,11 +87,11 @@ impl Command {
 /// that came with the repository must not.
 const OF_THE_COMMAND: [&str; 4] = ["THRUM_NAME", "THRUM_AGENT_ID", "THRUM_HOME", "THRUM_NO_HINTS"];
 
-/// Shown in place of a secret.
+/// CurrentSettings in place of a secret.
 const HIDDEN: &str = "********";
 
 /// The current settings.
-struct Shown {
+struct CurrentSettings {
     file: String,
     config: Config,
     variables: Vec<(String, String, String)>,
@@ -104,7 +104,7 @@ struct Shown {
     other_variables: Vec<(String, String)>,
 }
 
-fn show(cx: &Context) -> Result<Shown, Error> {
+fn show(cx: &Context) -> Result<CurrentSettings, Error> {
     let repo = cx.repo()?;
     let env = Environment::load(repo, std::env::vars_os());
     let config = Config::load(repo, &env);
@@ -133,7 +133,7 @@ fn show(cx: &Context) -> Result<Shown, Error> {
     // A daemon of another version may not have this method.
     let there = client.as_mut().and_then(|client| client.call::<RunningSettings>("daemon.settings", json!({})).ok());
     let other_variables = there.map_or_else(Vec::new, |there| differing(&env.effective(), &there.variables));
-    let shown = Shown {
+    let shown = CurrentSettings {
         file: repo.config().display().to_string(),
         config,
         variables,
@@ -168,7 +168,7 @@ fn differing(here: &[Effective], there: &[Effective]) -> Vec<(String, String)> {
     differ.map(|name| (name.clone(), shown(name, of(there, name)))).collect()
 }
 
-impl Shown {
+impl CurrentSettings {
     /// Describes the running daemon's value of a variable, if it differs from ours.
     fn other(&self, name: &str) -> Option<&str> {
         self.other_variables.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_str())
@@ -192,7 +192,7 @@ fn of_running(key: Key) -> Option<fn(&SyncStatus) -> Value> {
     }
 }
 
-impl Render for Shown {
+impl Render for CurrentSettings {
     fn human(&self, page: &mut Page) {
         let mut rows = Vec::new();
         for key in Key::ALL {
@@ -218,10 +218,9 @@ impl Render for Shown {
         page.table(&["SETTING", "VALUE", "FROM"], rows);
         page.line("");
         page.line(format!("{DIM}File: {}{DIM:#}", printable(&self.file)));
-        for (what, names) in [
-            ("Kept in it for other programs", &self.config.unknown),
-            ("Variables nobody reads", &self.unknown_variables),
-        ] {
+        for (what, names) in
+            [("Kept in it for other programs", &self.config.unknown), ("Unknown variables", &self.unknown_variables)]
+        {
             if !names.is_empty() {
                 page.line(format!("{DIM}{what}: {}{DIM:#}", printable(&names.join(", "))));
             }
@@ -291,7 +290,7 @@ fn set(name: &str, value: &str, cx: &Context) -> Result<Changed, Error> {
     let changed = before != value;
     let restart = changed && of_running(key).is_some() && cx.running_daemon().ok().flatten().is_some();
     if restart {
-        cx.output.hint("The running daemon goes by it after: thrum daemon restart");
+        cx.output.hint("To apply it to the running daemon: thrum daemon restart");
     }
     Ok(Changed { key, setting, changed, restart })
 }

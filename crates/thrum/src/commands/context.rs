@@ -15,7 +15,7 @@ use crate::{
     context::Context,
     identity,
     output::Output,
-    render::{Page, Render, Said, Silent, agent, boxed, style::DIM},
+    render::{OneLine, Page, Render, Silent, agent, boxed, style::DIM},
     setup, text,
 };
 
@@ -103,7 +103,7 @@ impl Text {
             }
             (_, Some(path)) => {
                 let shown = path.display().to_string();
-                let mut file = File::open(&path).map_err(|error| cannot_read(&shown, &error))?;
+                let mut file = File::open(&path).map_err(|error| body::read_error(&shown, &error))?;
                 bounded(&mut file, &shown)?
             }
         };
@@ -123,13 +123,8 @@ fn bounded(source: &mut dyn Read, name: &str) -> Result<Vec<u8>, Error> {
     source
         .take(limits::MAX_NOTES_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
-        .map_err(|error| cannot_read(name, &error))?;
+        .map_err(|error| body::read_error(name, &error))?;
     Ok(bytes)
-}
-
-fn cannot_read(name: &str, error: &io::Error) -> Error {
-    let kind = if error.kind() == io::ErrorKind::NotFound { ErrorKind::NotFound } else { ErrorKind::Failed };
-    Error::new(kind, format!("cannot read {name}: {error}"))
 }
 
 /// Whose notes.
@@ -181,19 +176,19 @@ impl Command {
     }
 }
 
-fn save(text: Text, whose: Whose, part: Part, cx: &Context) -> Result<Said, Error> {
+fn save(text: Text, whose: Whose, part: Part, cx: &Context) -> Result<OneLine, Error> {
     let name = whose.name(cx)?;
     let content = text.read(&cx.output)?;
     setup::complete(cx.repo()?)?;
     let path = Notes::of(cx.repo()?).write(&name, part, &content)?;
     let what = if part == Part::Notes { "notes" } else { "preamble" };
-    Ok(Said {
+    Ok(OneLine {
         line: format!("Saved the {what} of {} ({})", agent(&name), text::count(content.len() as u64, "byte")),
         value: json!({"status": "saved", "agent_name": name, "size": content.len(), "path": path}),
     })
 }
 
-fn clear(whose: Whose, cx: &Context) -> Result<Said, Error> {
+fn clear(whose: Whose, cx: &Context) -> Result<OneLine, Error> {
     let name = whose.name(cx)?;
     let cleared = Notes::of(cx.repo()?).clear(&name)?;
     let line = if cleared {
@@ -201,11 +196,11 @@ fn clear(whose: Whose, cx: &Context) -> Result<Said, Error> {
     } else {
         format!("{} had no notes", agent(&name))
     };
-    Ok(Said { line, value: json!({"status": if cleared { "cleared" } else { "none" }, "agent_name": name}) })
+    Ok(OneLine { line, value: json!({"status": if cleared { "cleared" } else { "none" }, "agent_name": name}) })
 }
 
 /// The notes of one agent.
-struct Shown {
+struct NotesPage {
     agent: String,
     notes: Option<Note>,
     preamble: Option<Note>,
@@ -225,10 +220,10 @@ fn show(raw: bool, no_preamble: bool, whose: Whose, cx: &Context) -> Result<Box<
         }
         return boxed(Ok(Silent));
     }
-    boxed(Ok(Shown { agent, notes, preamble }))
+    boxed(Ok(NotesPage { agent, notes, preamble }))
 }
 
-impl Render for Shown {
+impl Render for NotesPage {
     fn human(&self, page: &mut Page) {
         if let Some(preamble) = &self.preamble {
             page.body(&String::from_utf8_lossy(&preamble.content));

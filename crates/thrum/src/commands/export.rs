@@ -121,7 +121,7 @@ fn write_log(
 /// are equivalent JSON.
 fn line(row: &Row, escaped: bool) -> String {
     let line = row.event_json();
-    if escaped { text::escaped(&line) } else { line }
+    if escaped { thrum_core::json::printable(&line) } else { line }
 }
 
 /// Writes a new file of mode 0600 under a temporary name, and moves it to `path` when it is complete and durable.

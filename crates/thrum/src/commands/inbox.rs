@@ -13,7 +13,7 @@ use crate::{
         who,
     },
     shapes::{Answer, Collisions, Got, Listing, Summary},
-    text::{count, said},
+    text::{count, quote},
 };
 
 /// Show your messages, newest first, and mark them read
@@ -112,7 +112,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Inbox, Error> {
     }
     let from = args.from.iter().map(|from| format!(" from {}", Address::parse(from).shown()));
     let scope =
-        args.scope.iter().map(|scope| format!(" with scope {}", said(&format!("{}:{}", scope.kind, scope.value))));
+        args.scope.iter().map(|scope| format!(" with scope {}", quote(&format!("{}:{}", scope.kind, scope.value))));
     let chosen = from.chain(scope).chain(args.mentions.then(|| " that name you".to_owned())).collect();
     let marks = !args.unread && !args.all && cx.takes_mail();
     if !args.unread && !args.all && !marks && answer.read.unread > 0 {
@@ -180,17 +180,17 @@ pub(crate) fn nothing(listing: &Listing, these: &str) -> String {
 pub(crate) fn show(message: &Summary, page: &mut Page) {
     let mark = if message.is_read { " ".to_owned() } else { format!("{CYAN}●{CYAN:#}") };
     let edited = if message.updated_at.is_some() { " (edited)" } else { "" };
-    let answers = message.reply_to.as_deref().map(|parent| format!(" ↳ {}", said(parent))).unwrap_or_default();
+    let answers = message.reply_to.as_deref().map(|parent| format!(" ↳ {}", quote(parent))).unwrap_or_default();
     let everyone = if message.is_to_everyone() { " to everyone" } else { "" };
     page.line(format!(
         "{mark} {BOLD}{}{BOLD:#}{everyone}  {}{edited}  {DIM}{}{answers}{DIM:#}",
         who(&message.agent_id, &message.address, message.signed),
         page.time(message.created_at),
-        said(&message.message_id),
+        quote(&message.message_id),
     ));
     page.quote(&message.body.content, "  ");
     if let Some(bytes) = message.content_bytes {
-        let (shown, id) = (message.body.content.len(), said(&message.message_id));
+        let (shown, id) = (message.body.content.len(), quote(&message.message_id));
         page.line(format!("  {DIM}… {shown} of {bytes} bytes; all: thrum message get {id}{DIM:#}"));
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     context::Context,
     render::{Page, Render, who},
     shapes::{Answer, Member, Team},
-    text::said,
+    text::quote,
 };
 
 /// Ask whether an agent is there, and when it was last heard of
@@ -25,9 +25,9 @@ pub(crate) struct Args {
 }
 
 /// All agents that the name matches.
-pub(crate) struct Found(Vec<(Member, Value)>);
+pub(crate) struct Matches(Vec<(Member, Value)>);
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Found, Error> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<Matches, Error> {
     let Address { name: wanted, machine } = Address::parse(&args.agent);
     let team: Answer<Team> = cx.daemon()?.call("team.list", json!({"include_offline": true}))?;
     let Answer { mut raw, read } = team;
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Found, Error> {
     };
     let found =
         [named(|m| &m.agent_id), named(|m| &m.display), named(|m| &m.role)].into_iter().find(|found| !found.is_empty());
-    found.map(Found).ok_or_else(|| {
+    found.map(Matches).ok_or_else(|| {
         let ids =
             || all.iter().map(|(member, _)| member).filter(|member| machine.is_none() || member.agent_id == wanted);
         let near = match &machine {
@@ -55,12 +55,12 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Found, Error> {
                 .map(|name| Address { name: name.to_owned(), machine: None }),
         };
         let hint = near.map_or_else(|| "thrum team --all".to_owned(), |near| format!("Did you mean {}?", near.shown()));
-        Error::new(ErrorKind::NotFound, format!("no agent, display name or role is called {}", said(&args.agent)))
+        Error::new(ErrorKind::NotFound, format!("no agent, display name or role is called {}", quote(&args.agent)))
             .hint(hint)
     })
 }
 
-impl Render for Found {
+impl Render for Matches {
     fn human(&self, page: &mut Page) {
         for (member, _) in &self.0 {
             page.line(line(member, page));
@@ -84,9 +84,9 @@ fn line(member: &Member, page: &Page) -> String {
         (None, _) => String::new(),
         (Some("connected"), _) => "; its daemon answers".to_owned(),
         (Some(state), Some(since)) => {
-            format!("; its daemon is {} ({})", said(&state.replace('_', "-")), page.lasting(*since))
+            format!("; its daemon is {} ({})", quote(&state.replace('_', "-")), page.lasting(*since))
         }
-        (Some(state), None) => format!("; its daemon is {}", said(state)),
+        (Some(state), None) => format!("; its daemon is {}", quote(state)),
     };
     format!("{}: {state}{reach}", who(agent_id, address, *signed))
 }

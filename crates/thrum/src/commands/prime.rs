@@ -25,7 +25,7 @@ use crate::{
         who,
     },
     shapes::{Answer, Health, Listing, Member, Peer, Summary, SyncStatus, Team, Whoami},
-    text::{self, count, preview, said, said_within},
+    text::{self, count, preview, quote, quote_within},
     time,
 };
 
@@ -81,7 +81,7 @@ struct Mail {
 
 pub(crate) fn run(args: &Args, cx: &Context) -> Result<Briefing, Error> {
     let repo = cx.repo()?;
-    let looking = git::changes::look(repo.root());
+    let looking = git::changes::start_status(repo.root());
     let mut missing = Vec::new();
     let me = keep(cx.identity(), &mut missing);
     let mut client = keep(cx.daemon(), &mut missing);
@@ -204,7 +204,7 @@ impl Briefing {
                 "  {CYAN}{mark}{CYAN:#} {}  {}  {DIM}{}{DIM:#}",
                 who(&message.agent_id, &message.address, message.signed),
                 page.time(message.created_at),
-                said(&message.message_id)
+                quote(&message.message_id)
             ));
             page.quote(&preview(&message.body.content, OF_MESSAGE), "    ");
         }
@@ -220,14 +220,14 @@ impl Briefing {
             members.iter().filter(|member| self.member().is_none_or(|me| !std::ptr::eq(me, *member))).take(MOST_AGENTS)
         {
             let doing = [&member.intent, &member.current_task].into_iter().flatten().find(|text| !text.is_empty());
-            let doing = doing.map(|text| format!(": {}", said_within(text, 80))).unwrap_or_default();
+            let doing = doing.map(|text| format!(": {}", quote_within(text, 80))).unwrap_or_default();
             let who = who(&member.agent_id, &member.address, member.signed);
             page.line(format!("    {who} {} · {}{doing}", shown(&member.role), shown(&member.module)));
         }
     }
 
     fn show_work(&self, page: &mut Page) {
-        let branch = self.branch.as_deref().map_or_else(|| "none".to_owned(), said);
+        let branch = self.branch.as_deref().map_or_else(|| "none".to_owned(), quote);
         match &self.changes {
             Ok(Changes { uncommitted, unmerged }) => {
                 let ahead = unmerged
@@ -242,7 +242,7 @@ impl Briefing {
                     ),
                 );
                 for file in uncommitted.iter().take(MOST_FILES) {
-                    page.line(format!("    {}", said(file)));
+                    page.line(format!("    {}", quote(file)));
                 }
                 if uncommitted.len() > MOST_FILES {
                     page.line(format!("    and {} more", uncommitted.len() - MOST_FILES));
@@ -276,7 +276,7 @@ const COMMANDS: [(&str, &str); 7] = [
     ("thrum send TEXT --to @NAME", "write to an agent, a role or @everyone"),
     ("thrum wait --timeout 8m", "wait for mail; exit code 1 if none came"),
     ("thrum session set-intent TEXT", "say what you are about to do"),
-    ("thrum who-has FILE", "see who else works on a file"),
+    ("thrum who-has FILE", "see which agents work on a file"),
     ("thrum context save -", "keep notes for the time after your context is lost"),
 ];
 
@@ -304,15 +304,15 @@ impl Render for Briefing {
             let since = session_start.map(|at| format!(", {}", page.lasting(at))).unwrap_or_default();
             page.field(
                 "Session",
-                session_id.as_deref().map_or_else(|| "none".to_owned(), |id| format!("{}{since}", said(id))),
+                session_id.as_deref().map_or_else(|| "none".to_owned(), |id| format!("{}{since}", quote(id))),
             );
         }
         for (name, text) in [("Intent", intent.as_deref()), ("Task", self.task())] {
             if let Some(text) = text.filter(|text| !text.is_empty()) {
-                page.field(name, said_within(text, OF_MESSAGE));
+                page.field(name, quote_within(text, OF_MESSAGE));
             }
         }
-        page.field("Worktree", said(&self.repo));
+        page.field("Worktree", quote(&self.repo));
         self.show_work(page);
         self.show_mail(page);
         self.show_team(page);

@@ -53,10 +53,11 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Purged>, Error> {
         }
     } else if let Ok(repo) = cx.repo() {
         if answer.read.goes_on {
-            cx.output.note("Some of it is still there: it goes by itself, also after a restart.");
+            cx.output.note("Some of it is still there: it is removed in the background, even after a restart.");
         }
         for kept in backup::set_aside(repo) {
-            cx.output.note(&format!("Old mail may still be in {}: remove it once nobody needs it.", kept.display()));
+            cx.output
+                .note(&format!("Old mail may still be in {}: remove it once it is no longer needed.", kept.display()));
         }
     }
     Ok(answer)

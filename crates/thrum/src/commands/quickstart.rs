@@ -14,7 +14,7 @@ use crate::{
     registration::{self, Enrolled, Wanted},
     render::{Page, Render},
     shapes::Whoami,
-    text::said_within,
+    text::quote_within,
     work_report,
 };
 
@@ -86,7 +86,7 @@ impl Render for Started {
         let goes_on = if self.continued { " goes on" } else { "" };
         page.line(format!("Session {}{goes_on}", session_id.as_deref().unwrap_or("-")));
         if let Some(intent) = intent {
-            page.line(format!("Intent: {}", said_within(intent, 200)));
+            page.line(format!("Intent: {}", quote_within(intent, 200)));
         }
     }
 

@@ -6,9 +6,9 @@ use thrum_core::Error;
 use crate::{
     commands::who_has,
     context::Context,
-    render::Said,
+    render::OneLine,
     shapes::{Answer, Released},
-    text::said,
+    text::quote,
 };
 
 /// Give up files that you have claimed; without a path, all of them
@@ -25,16 +25,16 @@ pub(crate) struct Args {
     paths: Vec<String>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Error> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<OneLine, Error> {
     let me = cx.identity()?.name;
     let paths: Vec<String> = args.paths.iter().map(|path| who_has::repo_path(path, cx)).collect::<Result<_, _>>()?;
     let Answer { raw, read } =
         cx.daemon()?.call::<Answer<Released>>("claim.release", json!({"caller_agent_id": me, "paths": paths}))?;
-    let released: Vec<String> = read.released.iter().map(|path| said(path)).collect();
+    let released: Vec<String> = read.released.iter().map(|path| quote(path)).collect();
     let line = if released.is_empty() {
         "Nothing of that was claimed".to_owned()
     } else {
         format!("Released {}", released.join(", "))
     };
-    Ok(Said { line, value: raw })
+    Ok(OneLine { line, value: raw })
 }

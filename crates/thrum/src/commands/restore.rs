@@ -40,7 +40,7 @@ pub(crate) struct Args {
 }
 
 /// The result of a restore.
-pub(crate) struct Outcome {
+pub(crate) struct RestoreDone {
     prepared: Prepared,
     restored: Restored,
     daemon_pid: Option<u32>,
@@ -49,7 +49,7 @@ pub(crate) struct Outcome {
 /// Maximum number of times that the daemon is stopped: another command may start it again in between.
 const TRIES: u8 = 3;
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Error> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<RestoreDone, Error> {
     let repo = cx.repo()?;
     let progress = cx.output.progress("Checking the backup", None);
     let prepared = backup::prepare(repo, &args.file)?;
@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Error> {
     if daemon_pid.is_none() {
         cx.output.hint("thrum daemon start");
     }
-    Ok(Outcome { prepared, restored, daemon_pid })
+    Ok(RestoreDone { prepared, restored, daemon_pid })
 }
 
 fn confirm(prepared: &Prepared, cx: &Context) -> Result<(), Error> {
@@ -103,7 +103,7 @@ fn stopped<T>(repo: &Repo, ran: &mut bool, mut work: impl FnMut() -> Result<T, E
     }
 }
 
-impl Render for Outcome {
+impl Render for RestoreDone {
     fn human(&self, page: &mut Page) {
         let manifest = &self.prepared.manifest;
         page.line(format!(

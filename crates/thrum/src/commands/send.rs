@@ -150,7 +150,7 @@ fn audience(args: &Args) -> Result<Vec<String>, Error> {
 /// `invalid` if there are no names, if one is empty, or if everyone is named beside others.
 pub(crate) fn mentions(to: &[String], what: &str, whom: &str) -> Result<Vec<String>, Error> {
     if let Some(bad) = to.iter().find(|to| bare(to).is_empty()) {
-        return Err(Error::new(ErrorKind::Invalid, format!("{what} '{bad}' names nobody")).hint(whom));
+        return Err(Error::new(ErrorKind::Invalid, format!("{what} '{bad}' is no name of a recipient")).hint(whom));
     }
     if to.is_empty() {
         return Err(Error::new(ErrorKind::Invalid, "no recipient").hint(whom));
@@ -193,8 +193,8 @@ fn fresh_key() -> Result<String, Error> {
 /// Explains why a message has no recipient: only its author has the role, or no other agent is registered.
 fn to_nobody(audiences: &[Audience]) -> String {
     match audiences.iter().find(|to| to.kind == "group" && to.value != "everyone") {
-        Some(role) => format!("to nobody: no other agent is {}", agent(&role.value)),
-        None => "to nobody: nobody else is registered yet".to_owned(),
+        Some(role) => format!("no recipients: no other agent is {}", agent(&role.value)),
+        None => "no recipients: no other agent is registered yet".to_owned(),
     }
 }
 

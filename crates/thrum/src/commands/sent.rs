@@ -15,7 +15,7 @@ use crate::{
         who,
     },
     shapes::{Answer, Listing, Recipient, Summary, Tag},
-    text::{self, count, said},
+    text::{self, count, quote},
 };
 
 /// Maximum number of recipients that a list shows individually; for more it shows totals.
@@ -129,7 +129,7 @@ impl Render for Sent {
 impl Sent {
     fn show(&self, message: &Summary, page: &mut Page) {
         let edited = if message.updated_at.is_some() { " (edited)" } else { "" };
-        let (id, to) = (said(&message.message_id), audience(&message.audiences, &message.recipients));
+        let (id, to) = (quote(&message.message_id), audience(&message.audiences, &message.recipients));
         let deleted = if message.deleted { " (deleted)" } else { "" };
         page.line(format!(
             "{BOLD}to{BOLD:#} {to}  {}{edited}{deleted}  {DIM}{id}{DIM:#}",
@@ -185,7 +185,7 @@ pub(crate) fn recipients(recipients: &[Recipient], shown: usize, page: &mut Page
 
 /// Describes the state of a delivery: `stored`, `at HOME since …`, `wake requested …`, `shown …` or `read …`.
 fn state(recipient: &Recipient, page: &Page) -> String {
-    let home = recipient.home_name.as_deref().map_or_else(|| "another machine".to_owned(), said);
+    let home = recipient.home_name.as_deref().map_or_else(|| "another machine".to_owned(), quote);
     let time = |at: Option<Timestamp>| at.map(|at| page.time(at)).unwrap_or_default();
     match (recipient.read_at, recipient.at_home_since) {
         (Some(at), _) => format!("{GREEN}read{GREEN:#} {}", page.time(at)),
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn each_recipient_is_told_with_the_farthest_the_message_got() {
+    fn each_recipient_is_shown_with_its_latest_delivery_state() {
         let mut all =
             ["read", "shown", "wake_requested", "at_home", "stored"].map(|state| recipient("bob", state)).to_vec();
         all.push(Recipient { local: Some(true), address: "@eve".into(), ..recipient("eve", "stored") });

@@ -16,7 +16,7 @@ use crate::{
         style::{DIM, GREEN, YELLOW},
     },
     shapes::{Answer, Health, Listing, Member, Peer, Purges, SaidPurge, SyncStatus, Tailnet, Team},
-    text::{self, count, said, said_within},
+    text::{self, count, quote, quote_within},
     time,
 };
 
@@ -29,7 +29,7 @@ Examples:
 pub(crate) struct Args {}
 
 /// One look at everything.
-pub(crate) struct Status {
+pub(crate) struct StatusPage {
     health: Answer<Health>,
     sync: Answer<SyncStatus>,
     me: Option<(Identity, Listing)>,
@@ -38,7 +38,7 @@ pub(crate) struct Status {
     branch: Option<String>,
 }
 
-pub(crate) fn run(_: &Args, cx: &Context) -> Result<Status, Error> {
+pub(crate) fn run(_: &Args, cx: &Context) -> Result<StatusPage, Error> {
     let mut client = cx.daemon()?;
     let health: Answer<Health> = client.call("health", json!({}))?;
     let sync = client.call("sync.status", json!({}))?;
@@ -73,7 +73,7 @@ pub(crate) fn run(_: &Args, cx: &Context) -> Result<Status, Error> {
     };
     tell_version(&health.read, cx);
     let repo = cx.repo()?;
-    Ok(Status {
+    Ok(StatusPage {
         health,
         sync,
         me,
@@ -91,12 +91,12 @@ pub(crate) fn tell_version(health: &Health, cx: &Context) {
     } else if health.version != VERSION {
         cx.output.warn(&format!(
             "the running daemon is version {}, this command is {VERSION}; to use this version: thrum daemon restart",
-            said(&health.version)
+            quote(&health.version)
         ));
     }
 }
 
-impl Status {
+impl StatusPage {
     /// The team's entry for this agent, which exists only while it has an open session.
     fn member(&self) -> Option<&Member> {
         let (me, _) = self.me.as_ref()?;
@@ -110,10 +110,10 @@ impl Status {
             return;
         };
         let since = member.session_start.map(|at| format!(", {}", page.lasting(at))).unwrap_or_default();
-        page.field("Session", format!("{}{since}", said(member.session_id.as_deref().unwrap_or("-"))));
+        page.field("Session", format!("{}{since}", quote(member.session_id.as_deref().unwrap_or("-"))));
         for (name, text) in [("Intent", &member.intent), ("Task", &member.current_task)] {
             if let Some(text) = text.as_deref().filter(|text| !text.is_empty()) {
-                page.field(name, said_within(text, 200));
+                page.field(name, quote_within(text, 200));
             }
         }
     }
@@ -183,7 +183,7 @@ fn show_purges(purges: &Purges, page: &mut Page) {
     }
 }
 
-impl Render for Status {
+impl Render for StatusPage {
     fn human(&self, page: &mut Page) {
         if let Some((me, inbox)) = &self.me {
             self.show_me(me, page);
@@ -192,8 +192,8 @@ impl Render for Status {
         let health = &self.health.read;
         page.field("Team", format!("{} active of {}", self.team.read.members.len(), count(health.agents, "agent")));
         show_who_waits_for_a_person(&self.team.read.members, page);
-        page.field("Repository", said(&self.repo));
-        page.field("Branch", self.branch.as_deref().map_or_else(|| "none".to_owned(), said));
+        page.field("Repository", quote(&self.repo));
+        page.field("Branch", self.branch.as_deref().map_or_else(|| "none".to_owned(), quote));
         page.field("Daemon", daemon(health));
         page.field(
             "Log",
@@ -232,7 +232,7 @@ impl Render for Status {
         page.line(format!("Peers: {}", states(&self.sync.read.peers)));
         let last = self.sync.read.last_sync_at.as_deref().and_then(Timestamp::parse).filter(|at| *at > Timestamp::ZERO);
         page.line(format!("Last sync: {}", last.map_or_else(|| "never".to_owned(), |at| page.time(at))));
-        page.line(format!("Hostname: {}", said(&health.tailscale_sync.hostname)));
+        page.line(format!("Hostname: {}", quote(&health.tailscale_sync.hostname)));
         for peer in &self.sync.read.peers {
             peer::show(peer, page);
         }
@@ -268,7 +268,7 @@ fn show_tailnet(tailnet: &Tailnet, page: &mut Page) {
         page.line(format!("    {DIM}Try: {}{DIM:#}", printable(hint)));
     }
     for warning in &tailnet.warnings {
-        page.line(format!("    {YELLOW}Tailscale says:{YELLOW:#} {}", said(warning)));
+        page.line(format!("    {YELLOW}Tailscale says:{YELLOW:#} {}", quote(warning)));
     }
     if tailnet.refused_callers > 0 {
         page.line(format!(
@@ -289,7 +289,7 @@ impl Tailnet {
         match (&self.hostname, &self.address) {
             (Some(name), Some(address)) if self.is_up() => {
                 let but = message.map(|message| format!("; {message}")).unwrap_or_default();
-                format!("up as {}, {}{but}", said(name), said(address))
+                format!("up as {}, {}{but}", quote(name), quote(address))
             }
             _ => {
                 let state = printable(&self.state.replace('_', " "));
@@ -311,7 +311,7 @@ pub(crate) fn daemon(health: &Health) -> String {
     } else {
         (format!("pid {}, ", health.pid), "")
     };
-    format!("running, {pid}up {up}, version {}{of}", said(&health.version))
+    format!("running, {pid}up {up}, version {}{of}", quote(&health.version))
 }
 
 /// Counts the peers by state: `2 connected`, `1 connected, 1 unreachable`.

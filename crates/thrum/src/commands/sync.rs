@@ -13,7 +13,7 @@ use crate::{
         style::{GREEN, YELLOW},
     },
     shapes::{Answer, Forced, ParkedEvent, ParkedList, SyncStatus, Verified},
-    text::{count, said},
+    text::{count, quote},
     time,
 };
 
@@ -111,7 +111,7 @@ impl Render for Answer<ParkedList> {
         for group in &self.read.groups {
             let ParkedEvent { event_id, kind, origin_name, at, target, due } = &group.last;
             let from =
-                group.peer.as_deref().map_or_else(|| "written here".to_owned(), |peer| format!("from {}", said(peer)));
+                group.peer.as_deref().map_or_else(|| "written here".to_owned(), |peer| format!("from {}", quote(peer)));
             let mark = if group.waits { format!("{YELLOW}●{YELLOW:#}") } else { " ".to_owned() };
             let kept = match (group.waits, group.events) {
                 (true, 1) => "waits",
@@ -121,14 +121,14 @@ impl Render for Answer<ParkedList> {
             };
             page.line(format!("{mark} {} {from} {kept}: {}", count(group.events, "event"), printable(&group.reason)));
             let at = at.map(|at| format!(", {}", page.time(at))).unwrap_or_default();
-            let target = target.as_deref().map(|target| format!(" for {}", said(target))).unwrap_or_default();
+            let target = target.as_deref().map(|target| format!(" for {}", quote(target))).unwrap_or_default();
             let due = due.map(|due| format!("; due {}", time::exact(due))).unwrap_or_default();
             let last = if group.events == 1 { "" } else { "last: " };
             page.line(format!(
                 "    {last}{} {}{target}, by {}{at}{due}",
-                said(kind),
-                said(event_id),
-                said(origin_name)
+                quote(kind),
+                quote(event_id),
+                quote(origin_name)
             ));
         }
         if self.read.more {
@@ -144,7 +144,7 @@ impl Render for Answer<ParkedList> {
 impl Render for Answer<Forced> {
     fn human(&self, page: &mut Page) {
         for peer in &self.read.results {
-            let name = said(if peer.name.is_empty() { &peer.peer } else { &peer.name });
+            let name = quote(if peer.name.is_empty() { &peer.peer } else { &peer.name });
             match peer.error.as_deref().filter(|error| !error.is_empty()) {
                 Some(error) => page.line(format!("{YELLOW}●{YELLOW:#} {name}  {}", printable(error))),
                 None => page.line(format!("{GREEN}●{GREEN:#} {name}  {} new, {} known", peer.applied, peer.skipped)),

@@ -12,7 +12,7 @@ use crate::{
         who,
     },
     shapes::{Answer, Collisions, Member, Team},
-    text::{said, said_within},
+    text::{quote, quote_within},
 };
 
 /// Show the agents, what they are about, and how much mail waits for them
@@ -28,18 +28,18 @@ pub(crate) struct Args {
 }
 
 /// The members of the team, and recent collisions of their changes.
-pub(crate) struct Shown {
+pub(crate) struct TeamPage {
     team: Answer<Team>,
     collisions: Answer<Collisions>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Shown, Error> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<TeamPage, Error> {
     let mut client = cx.daemon()?;
     let team = client.call("team.list", json!({"include_offline": args.all}))?;
-    Ok(Shown { team, collisions: who_has::collisions(None, &mut client)? })
+    Ok(TeamPage { team, collisions: who_has::collisions(None, &mut client)? })
 }
 
-impl Render for Shown {
+impl Render for TeamPage {
     fn human(&self, page: &mut Page) {
         for member in &self.team.read.members {
             show(member, page);
@@ -48,7 +48,7 @@ impl Render for Shown {
             page.line("There are more agents than an answer has room for: thrum agent list --role ROLE");
         }
         if self.team.read.members.is_empty() {
-            page.line("Nobody has an open session (thrum team --all shows everyone)");
+            page.line("No agent has an open session (thrum team --all shows all agents)");
         }
         for collision in &self.collisions.read.collisions {
             page.line(format!("{YELLOW}Collision:{YELLOW:#} {}", collision.line()));
@@ -77,8 +77,8 @@ fn show(member: &Member, page: &mut Page) {
             facts.push(format!("{}{lasts}", doing.unwrap_or_default()));
         }
         (Some(at), _) if active => facts.push(format!("active {}", page.lasting(*at))),
-        (_, Some(at)) => facts.push(format!("{}, last seen {}", said(status), page.time(*at))),
-        _ => facts.push(said(status)),
+        (_, Some(at)) => facts.push(format!("{}, last seen {}", quote(status), page.time(*at))),
+        _ => facts.push(quote(status)),
     }
     if let Some(state) = member.home_state.as_deref().filter(|state| !matches!(*state, "connected" | "connecting")) {
         let since = member.home_state_since.map(|at| format!(" since {}", page.time(at))).unwrap_or_default();
@@ -96,7 +96,7 @@ fn show(member: &Member, page: &mut Page) {
         ));
     }
     let short =
-        |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(|text| said_within(text, 120));
+        |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(|text| quote_within(text, 120));
     if let Some(intent) = short(intent) {
         page.line(format!("    Intent: {intent}"));
     }
@@ -113,7 +113,7 @@ fn show(member: &Member, page: &mut Page) {
     }
     let changed: Vec<&str> = member.file_changes.iter().map(|change| change.path.as_str()).collect();
     if !changed.is_empty() {
-        let shown: Vec<_> = changed.iter().take(FILES).map(|path| said(path)).collect();
+        let shown: Vec<_> = changed.iter().take(FILES).map(|path| quote(path)).collect();
         let more = if changed.len() > FILES { format!(" and {} more", changed.len() - FILES) } else { String::new() };
         page.line(format!("    {DIM}Files: {}{more}{DIM:#}", shown.join(", ")));
     }

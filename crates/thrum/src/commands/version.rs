@@ -3,7 +3,7 @@
 use serde_json::json;
 use thrum_core::Error;
 
-use crate::render::Said;
+use crate::render::OneLine;
 
 /// Print the version
 #[derive(Debug, clap::Args)]
@@ -16,6 +16,6 @@ pub(crate) struct Args {}
 /// The version of this command, which is also the daemon's if it was started by it.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-pub(crate) fn run(_: &Args) -> Result<Said, Error> {
-    Ok(Said { line: format!("thrum {VERSION}"), value: json!({"version": VERSION}) })
+pub(crate) fn run(_: &Args) -> Result<OneLine, Error> {
+    Ok(OneLine { line: format!("thrum {VERSION}"), value: json!({"version": VERSION}) })
 }

@@ -21,7 +21,7 @@ use crate::{
     render::{Page, Render},
     shapes::{Answer, Free, Waited},
     start,
-    text::said,
+    text::quote,
     time, work_report,
 };
 
@@ -58,10 +58,10 @@ pub(crate) struct Args {
     /// Not for mail: until this agent works no more
     #[arg(long, value_name = "@NAME", group = "work", conflicts_with_all = ["after", "mention", "scope", "full"])]
     idle: Option<String>,
-    /// Not for mail: until nobody else has claimed this file or directory, or changed it without having committed that
+    /// Not for mail: until no other agent has claimed this file or directory, or changed it without having committed that
     #[arg(long, value_name = "PATH", group = "work", conflicts_with_all = ["after", "mention", "scope", "full"])]
     file: Option<String>,
-    /// Not for mail: until nobody else has this task
+    /// Not for mail: until no other agent has this task
     #[arg(long, value_name = "TASK", group = "work", conflicts_with_all = ["after", "mention", "scope", "full"])]
     task: Option<String>,
 }
@@ -192,7 +192,7 @@ enum Work {
 }
 
 /// The result of waiting for something other than mail.
-struct Outcome {
+struct WorkFree {
     work: Work,
     answer: Answer<Free>,
 }
@@ -207,7 +207,7 @@ impl Work {
         })
     }
 
-    fn wait(self, args: &Args, cx: &Context) -> Result<Outcome, Error> {
+    fn wait(self, args: &Args, cx: &Context) -> Result<WorkFree, Error> {
         let deadline = Instant::now() + args.timeout;
         // Without an identity, the caller has no work of its own to exclude.
         let me = cx.identity().ok().map(|me| me.name);
@@ -218,20 +218,20 @@ impl Work {
         };
         cx.output.note(&format!("Waiting up to {} until {} …", time::brief(args.timeout), self.wish()));
         let answer = again_until("work.wait", cx, ask, deadline, Free::is_free)?;
-        Ok(Outcome { work: self, answer })
+        Ok(WorkFree { work: self, answer })
     }
 
     /// The awaited condition, in words.
     fn wish(&self) -> String {
         match self {
             Self::Idle(agent) => format!("{} works no more", Address::parse(agent).shown()),
-            Self::File(path) => format!("nobody else has {}", said(path)),
-            Self::Task(task) => format!("nobody else works on {}", said(task)),
+            Self::File(path) => format!("no other agent has {}", quote(path)),
+            Self::Task(task) => format!("no other agent works on {}", quote(task)),
         }
     }
 }
 
-impl Render for Outcome {
+impl Render for WorkFree {
     fn human(&self, page: &mut Page) {
         let (Free { agents, .. }, wish) = (&self.answer.read, self.work.wish());
         if self.answer.read.is_free() {
@@ -240,7 +240,7 @@ impl Render for Outcome {
                 .line(words.next().map_or_else(String::new, |first| first.to_uppercase().chain(words).collect()));
         }
         for agent in agents {
-            let path = agent.path.as_deref().map(|path| format!(" {}", said(path))).unwrap_or_default();
+            let path = agent.path.as_deref().map(|path| format!(" {}", quote(path))).unwrap_or_default();
             let does = match agent.why.as_str() {
                 "claimed" => "has claimed",
                 "changed" => "is editing",

@@ -17,7 +17,7 @@ use crate::{
         style::{DIM, YELLOW},
     },
     shapes::{Answer, Claims, Collisions, Contexts, Working},
-    text::said,
+    text::quote,
 };
 
 /// Exit code if no agent works on the path, the same as for `not found` elsewhere.
@@ -123,8 +123,8 @@ fn without_dots(path: &Path) -> PathBuf {
 /// no lines.
 pub(crate) fn lines(change: &FileChange) -> String {
     match change {
-        FileChange { additions: 0, deletions: 0, status, .. } => said(status),
-        FileChange { additions, deletions, status, .. } => format!("+{additions} -{deletions}, {}", said(status)),
+        FileChange { additions: 0, deletions: 0, status, .. } => quote(status),
+        FileChange { additions, deletions, status, .. } => format!("+{additions} -{deletions}, {}", quote(status)),
     }
 }
 
@@ -149,7 +149,7 @@ impl Render for Holders {
     fn human(&self, page: &mut Page) {
         for context in &self.contexts.read.contexts {
             let branch =
-                context.branch.as_deref().map(|branch| format!(", branch: {}", said(branch))).unwrap_or_default();
+                context.branch.as_deref().map(|branch| format!(", branch: {}", quote(branch))).unwrap_or_default();
             let told = context.git_updated_at.map(|at| page.time(at)).unwrap_or_default();
             let silent = match context.doing.words() {
                 Some(doing) => format!(", {doing}"),
@@ -166,7 +166,7 @@ impl Render for Holders {
                 page.line(format!(
                     "{} {does} {} ({numbers}){branch}{DIM}{silent}{DIM:#}",
                     context.agent.who(),
-                    said(name)
+                    quote(name)
                 ));
             }
         }
@@ -180,7 +180,7 @@ impl Render for Holders {
             page.line("There are more than an answer has room for");
         }
         if self.is_nobody() {
-            page.line(format!("Nobody is known to work on {}", said(&self.path)));
+            page.line(format!("No agent is known to work on {}", quote(&self.path)));
         }
     }
 

@@ -10,7 +10,7 @@ use crate::{
     identity::Identity,
     render::{Page, Render, agent},
     shapes::Whoami,
-    text::said_within,
+    text::quote_within,
 };
 
 /// Show which agent you are here, and why
@@ -83,10 +83,10 @@ impl Render for Me {
         page.field("Role", role);
         page.field("Module", module);
         if !display.is_empty() {
-            page.field("Display", said_within(display, 200));
+            page.field("Display", quote_within(display, 200));
         }
         if let Some(intent) = intent {
-            page.field("Intent", said_within(intent, 200));
+            page.field("Intent", quote_within(intent, 200));
         }
         if let Some(session) = session_id {
             let started = session_start.map(|at| format!(" ({})", page.lasting(at))).unwrap_or_default();

@@ -25,14 +25,14 @@ pub(crate) struct Changes {
 }
 
 /// A running git process.
-pub(crate) struct Looking {
+pub(crate) struct StatusProcess {
     begun: Instant,
     child: Option<Child>,
     answer: Receiver<Vec<u8>>,
 }
 
 /// Starts git in `top` without waiting for it.
-pub(crate) fn look(top: &Path) -> Looking {
+pub(crate) fn start_status(top: &Path) -> StatusProcess {
     let (tell, answer) = mpsc::channel();
     let mut command = thrum_daemon::git::command(top, &["status", "--porcelain=v2", "--branch", "-z"]);
     let mut child = command.stdout(Stdio::piped()).spawn().ok();
@@ -44,10 +44,10 @@ pub(crate) fn look(top: &Path) -> Looking {
             }
         });
     }
-    Looking { begun: Instant::now(), child, answer }
+    StatusProcess { begun: Instant::now(), child, answer }
 }
 
-impl Looking {
+impl StatusProcess {
     /// Returns git's answer, if it comes within `within` of git's start.
     ///
     /// # Errors
@@ -68,11 +68,11 @@ impl Looking {
 }
 
 fn read(bytes: &[u8]) -> Changes {
-    let status::Status { files, ahead, .. } = status::status(bytes);
+    let status::WorktreeStatus { files, ahead, .. } = status::status(bytes);
     Changes { uncommitted: files, unmerged: ahead }
 }
 
-impl Drop for Looking {
+impl Drop for StatusProcess {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
             let _ = child.kill();
@@ -86,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_of_entry_gives_the_path_of_today() {
+    fn each_kind_of_entry_gives_the_current_path() {
         let text = "# branch.oid 1234\0# branch.head main\0# branch.upstream origin/main\0# branch.ab +3 -1\0\
             1 .M N... 100644 100644 100644 aaaa bbbb src/a b.rs\0\
             2 R. N... 100644 100644 100644 aaaa bbbb R100 new name.rs\0old name.rs\0\
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn outside_git_and_where_git_is_too_slow_there_is_a_reason() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(look(dir.path()).end(Duration::from_secs(60)).unwrap_err().contains("worktree"));
-        assert!(look(dir.path()).end(Duration::ZERO).unwrap_err().contains("within 0 ms"));
+        assert!(start_status(dir.path()).end(Duration::from_secs(60)).unwrap_err().contains("worktree"));
+        assert!(start_status(dir.path()).end(Duration::ZERO).unwrap_err().contains("within 0 ms"));
     }
 }

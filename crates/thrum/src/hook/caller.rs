@@ -109,7 +109,7 @@ mod tests {
 
     /// As sent by Codex 0.171.0, without irrelevant keys.
     #[test]
-    fn a_request_says_its_session_and_whether_a_sub_agent_makes_it() {
+    fn a_request_carries_its_session_and_whether_a_sub_agent_makes_it() {
         let of = |meta: Value| Caller::of_request(meta.as_object().unwrap());
         let main =
             json!({"threadId": "s", "sessionId": "s", "x-codex-turn-metadata": {"session_id": "s", "thread_id": "s"}});

@@ -164,7 +164,7 @@ mod tests {
 
     /// Payloads as sent by the programs, reduced to the keys that tell them apart.
     #[test]
-    fn programs_are_told_apart_by_what_they_send() {
+    fn programs_are_distinguished_by_their_payloads() {
         let none = |_: &str| false;
         for (payload, host) in [
             (json!({"session_id": "s", "turn_id": "t", "hook_event_name": "UserPromptSubmit"}), Some(Host::Codex)),

@@ -84,14 +84,14 @@ pub(crate) fn run(event: Event, host: Option<Host>, plugin: bool, global: &Globa
     };
     interrupt.give_up();
     if answer.write().is_err() {
-        was_not_told(&session, global);
+        discard_unsent(&session, global);
     }
     answer.code
 }
 
 /// Removes from the record what the session could not be told, so that it does not count as read with the next hook.
 /// The mail stays unread, and keeps the turn from ending.
-fn was_not_told(session: &str, global: &Global) {
+fn discard_unsent(session: &str, global: &Global) {
     let cx = Context::of_call(global.clone(), Interrupt::default());
     let Ok(records) = cx.repo().map(Records::of) else { return };
     let _turn = records.turn(session);
@@ -133,12 +133,12 @@ impl Hook {
         if self.probe {
             return self.probed(&cx);
         }
-        let told = self.told(&cx).ok().flatten().filter(|text| !text.is_empty() && self.host.reads(self.event));
+        let told = self.context_text(&cx).ok().flatten().filter(|text| !text.is_empty() && self.host.reads(self.event));
         told.map_or_else(|| self.host.silence(), |text| self.host.tells(self.event, &self.event_name(), &text))
     }
 
     /// Returns the text for the session.
-    fn told(&self, cx: &Context) -> Result<Option<String>, Error> {
+    fn context_text(&self, cx: &Context) -> Result<Option<String>, Error> {
         // A sub-agent works for the session and has no mail of its own. The same holds for the request that writes a
         // summary.
         if !cx.repo()?.is_set_up() || self.is_of_sub_agent() {

@@ -80,7 +80,7 @@ pub(crate) struct Record {
 }
 
 /// Identifies an event of a session by its kind and a hash of its payload.
-fn named(event: Event, payload: &Value) -> String {
+fn event_key(event: Event, payload: &Value) -> String {
     let mut hasher = DefaultHasher::new();
     payload.to_string().hash(&mut hasher);
     format!("{event:?} {:016x}", hasher.finish())
@@ -88,7 +88,7 @@ fn named(event: Event, payload: &Value) -> String {
 
 /// The line that records that a hook serves an event.
 fn served(event: Event, payload: &Value, plugin: bool) -> String {
-    format!("{} {}", named(event, payload), if plugin { "plugin" } else { "settings" })
+    format!("{} {}", event_key(event, payload), if plugin { "plugin" } else { "settings" })
 }
 
 /// The time since `at`; zero if it lies in the future.
@@ -106,7 +106,7 @@ impl Record {
     /// Records the event of a hook that was started at `began`. Returns `true` if the session has continued since the
     /// previous hook. A second hook for the same event, started before the first one finished, does not prove that.
     pub(crate) fn goes_on(&mut self, event: Event, payload: &Value, began: Timestamp) -> bool {
-        let this = named(event, payload);
+        let this = event_key(event, payload);
         let is_second = self.event == this && began.nanos() <= self.event_at;
         self.event = this;
         !is_second

@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interruption_is_the_last_that_was_said() {
+    fn an_interruption_is_the_last_line_of_a_transcript() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("transcript.jsonl");
         let entry = |kind: &str, content: &str| {

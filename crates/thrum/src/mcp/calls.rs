@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use thrum_core::{Error, ErrorKind};
 
 use super::{
-    results::{OF_MESSAGES, Outcome, ROOM, Reading},
+    results::{CallResult, OF_MESSAGES, ROOM, Reading},
     tools::Tool,
     transport::Marking,
     turn::Turn,
@@ -23,7 +23,7 @@ use crate::{
     interrupt::Interrupt,
     render::who_plain,
     shapes::{Answer, Contexts, Sent, Team, Waited, Whoami},
-    text::{count, said, said_within},
+    text::{count, quote, quote_within},
     time,
 };
 
@@ -51,7 +51,7 @@ pub(super) struct Shared {
 ///
 /// # Errors
 /// `invalid` for arguments that the tool does not accept; otherwise the daemon's error.
-pub(super) fn run(tool: &Tool, arguments: JsonObject, shared: &Shared, cx: &Context) -> Result<Outcome, Error> {
+pub(super) fn run(tool: &Tool, arguments: JsonObject, shared: &Shared, cx: &Context) -> Result<CallResult, Error> {
     let given = Given { tool, arguments };
     // Wait until the mail of earlier calls is marked as read.
     let turn = shared.marking.turn();
@@ -99,7 +99,7 @@ struct SendMessage {
     idempotency_key: Option<String>,
 }
 
-fn send_message(args: SendMessage, cx: &Context) -> Result<Outcome, Error> {
+fn send_message(args: SendMessage, cx: &Context) -> Result<CallResult, Error> {
     let SendMessage { to, content, reply_to, metadata, idempotency_key } = args;
     let to: Vec<String> = to.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
     let mentions =
@@ -134,7 +134,7 @@ struct Reply {
     content: String,
 }
 
-fn reply(args: Reply, cx: &Context) -> Result<Outcome, Error> {
+fn reply(args: Reply, cx: &Context) -> Result<CallResult, Error> {
     let me = cx.identity()?.name;
     check_not_empty("message_id", &args.message_id, "Give the message_id of a message that check_messages returned.")?;
     check_not_empty("content", &args.content, "Give the text of the answer.")?;
@@ -154,7 +154,7 @@ fn store(
     params: Value,
     details: send::Details,
     repeat: impl FnOnce(&str) -> String,
-) -> Result<Outcome, Error> {
+) -> Result<CallResult, Error> {
     let sent = send::store(cx, params, details, repeat).map_err(|mut error| {
         error.hint = error.hint.map(|hint| hint.replace("thrum team --all", "list_agents"));
         error
@@ -163,7 +163,7 @@ fn store(
 }
 
 /// The result for a stored message, with the outlook for each recipient.
-fn stored(sent: &Sent) -> Outcome {
+fn stored(sent: &Sent) -> CallResult {
     let recipients: Vec<Value> = sent
         .recipients
         .iter()
@@ -177,17 +177,18 @@ fn stored(sent: &Sent) -> Outcome {
             entry
         })
         .collect();
-    let mut text = format!("Stored {} for {}.\n", said(&sent.message_id), count(sent.recipients.len() as u64, "agent"));
+    let mut text =
+        format!("Stored {} for {}.\n", quote(&sent.message_id), count(sent.recipients.len() as u64, "agent"));
     text.push_str(&format!(
         "How far it got later: thrum sent show {}, or the resource thrum://message/{0}.\n",
-        said(&sent.message_id)
+        quote(&sent.message_id)
     ));
     for recipient in sent.recipients.iter().take(MOST_AGENTS) {
         let outlook =
-            recipient.outlook.as_deref().map(|why| format!("; {}", said_within(why, 200))).unwrap_or_default();
+            recipient.outlook.as_deref().map(|why| format!("; {}", quote_within(why, 200))).unwrap_or_default();
         text.push_str(&format!("  {}: stored{outlook}\n", who_plain(&recipient.agent_id, &recipient.address, None)));
     }
-    sent.warnings.iter().for_each(|warning| text.push_str(&format!("Note: {}\n", said_within(warning, 300))));
+    sent.warnings.iter().for_each(|warning| text.push_str(&format!("Note: {}\n", quote_within(warning, 300))));
     let mut structured = json!({"status": "stored", "message_id": sent.message_id, "resolved_to": sent.resolved_to, "recipients": recipients});
     if !sent.warnings.is_empty() {
         structured["warnings"] = json!(sent.warnings);
@@ -195,7 +196,7 @@ fn stored(sent: &Sent) -> Outcome {
     if sent.recipients.len() > MOST_AGENTS {
         structured["more"] = true.into();
     }
-    Outcome::new(structured, text)
+    CallResult::new(structured, text)
 }
 
 #[derive(Deserialize)]
@@ -209,7 +210,7 @@ struct CheckMessages {
 /// The note to a sub-agent that reads mail.
 const LEFT: &str = "You are a sub-agent: this stays unread for the session that you work for. check_messages with peek false reads it.";
 
-fn check_messages(args: &CheckMessages, turn: Option<Turn>, cx: &Context) -> Result<Outcome, Error> {
+fn check_messages(args: &CheckMessages, turn: Option<Turn>, cx: &Context) -> Result<CallResult, Error> {
     let me = cx.identity()?.name;
     let limit = args.limit.unwrap_or(MESSAGES).clamp(1, MOST_MESSAGES);
     // By default a sub-agent leaves the mail to the session that it works for.
@@ -241,7 +242,7 @@ fn check_messages(args: &CheckMessages, turn: Option<Turn>, cx: &Context) -> Res
         text.push_str(&format!("cursor: {cursor}\n"));
         structured["cursor"] = cursor.into();
     }
-    let mut outcome = Outcome::new(structured, text);
+    let mut outcome = CallResult::new(structured, text);
     if !peek {
         outcome.read = Reading::of(&me, page.ids, turn, cx);
     }
@@ -254,7 +255,7 @@ struct WaitForMessage {
     timeout: Option<u64>,
 }
 
-fn wait_for_message(args: &WaitForMessage, shared: &Shared, cx: &Context) -> Result<Outcome, Error> {
+fn wait_for_message(args: &WaitForMessage, shared: &Shared, cx: &Context) -> Result<CallResult, Error> {
     let me = cx.identity()?.name;
     let began = Instant::now();
     let within = Duration::from_secs(args.timeout.unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT));
@@ -267,12 +268,12 @@ fn wait_for_message(args: &WaitForMessage, shared: &Shared, cx: &Context) -> Res
     let waited = began.elapsed().as_secs();
     let Some(first) = answer.read.messages.first() else {
         let text = format!("No message within {waited} s. Work on; check_messages later, or wait again.\n");
-        return Ok(Outcome::new(json!({"status": "timeout", "waited_seconds": waited}), text));
+        return Ok(CallResult::new(json!({"status": "timeout", "waited_seconds": waited}), text));
     };
     let mut page = Page::of(std::slice::from_ref(first), OF_MESSAGES);
     let remaining = answer.read.unread.saturating_sub(1);
     let more = if remaining > 0 { format!("{remaining} more unread: call check_messages.\n") } else { String::new() };
-    let mut outcome = Outcome::new(
+    let mut outcome = CallResult::new(
         json!({"status": "message_received", "message": page.messages.pop(), "waited_seconds": waited, "remaining": remaining}),
         page.text + &more,
     );
@@ -315,12 +316,12 @@ struct ListAgents {
     include_offline: Option<bool>,
 }
 
-fn list_agents(args: &ListAgents, cx: &Context) -> Result<Outcome, Error> {
+fn list_agents(args: &ListAgents, cx: &Context) -> Result<CallResult, Error> {
     agents(args.include_offline.unwrap_or(true), cx)
 }
 
 /// Lists the agents, active ones first.
-pub(super) fn agents(include_offline: bool, cx: &Context) -> Result<Outcome, Error> {
+pub(super) fn agents(include_offline: bool, cx: &Context) -> Result<CallResult, Error> {
     let mut team: Team = cx.repeat("team.list", &json!({"include_offline": include_offline}))?;
     team.members.sort_by_key(|member| member.status != "active");
     let listed = team.members.len().min(MOST_AGENTS);
@@ -328,10 +329,10 @@ pub(super) fn agents(include_offline: bool, cx: &Context) -> Result<Outcome, Err
     let members = &team.members[..listed];
     let mut text: String = members.iter().map(line).collect();
     if members.is_empty() {
-        text.push_str("Nobody.\n");
+        text.push_str("No agents.\n");
     }
     let agents: Vec<Value> = members.iter().map(facts).collect();
-    Ok(Outcome::new(json!({"count": team.members.len(), "agents": agents, "more": more}), text))
+    Ok(CallResult::new(json!({"count": team.members.len(), "agents": agents, "more": more}), text))
 }
 
 #[derive(Deserialize)]
@@ -340,7 +341,7 @@ struct WhoHas {
     path: String,
 }
 
-fn who_has(args: &WhoHas, cx: &Context) -> Result<Outcome, Error> {
+fn who_has(args: &WhoHas, cx: &Context) -> Result<CallResult, Error> {
     let me = cx.identity()?.name;
     check_not_empty("path", &args.path, "Give a file or directory of this worktree; . is all of it.")?;
     let holders = commands::who_has::holders(&args.path, cx)?;
@@ -351,9 +352,10 @@ fn who_has(args: &WhoHas, cx: &Context) -> Result<Outcome, Error> {
         let files = holders.files(working);
         let names: Vec<_> = files.iter().map(|(name, _)| *name).take(MOST_FILES).collect();
         let uncommitted = names.iter().any(|name| working.uncommitted_files.iter().any(|file| file == name));
-        let branch = working.branch.as_deref().map(|branch| format!(" on branch {}", said(branch))).unwrap_or_default();
+        let branch =
+            working.branch.as_deref().map(|branch| format!(" on branch {}", quote(branch))).unwrap_or_default();
         let does = if uncommitted { "is editing" } else { "has changed" };
-        let list: Vec<_> = names.iter().map(|name| said(name)).collect();
+        let list: Vec<_> = names.iter().map(|name| quote(name)).collect();
         let you = working.agent.is(&me);
         let mark = if you { " (you)" } else { "" };
         text.push_str(&format!("{}{mark} {does} {}{branch}\n", working.agent.who_plain(), list.join(", ")));
@@ -378,14 +380,14 @@ fn who_has(args: &WhoHas, cx: &Context) -> Result<Outcome, Error> {
         .take(MOST_FILES)
         .for_each(|one| text.push_str(&format!("{}\n", one.line_plain())));
     if holders.is_nobody() {
-        text = format!("Nobody is known to work on {}.\n", said(&holders.path));
+        text = format!("No agent is known to work on {}.\n", quote(&holders.path));
     }
     let mut structured =
         json!({"path": holders.path, "agents": agents, "claims": claims, "collisions": collisions.raw["collisions"]});
     if *more || holders.claims.read.more || contexts.len().max(holders.claims.read.claims.len()) > MOST_AGENTS {
         structured["more"] = true.into();
     }
-    Ok(Outcome::new(structured, text))
+    Ok(CallResult::new(structured, text))
 }
 
 /// Maximum number of files that are listed per agent.
@@ -398,7 +400,7 @@ struct SetStatus {
     task: Option<String>,
 }
 
-fn set_status(args: SetStatus, cx: &Context) -> Result<Outcome, Error> {
+fn set_status(args: SetStatus, cx: &Context) -> Result<CallResult, Error> {
     let SetStatus { intent, task } = args;
     if intent.is_none() && task.is_none() {
         return Err(
@@ -419,7 +421,7 @@ fn set_status(args: SetStatus, cx: &Context) -> Result<Outcome, Error> {
     }
     let said: Vec<_> = [("intent", &intent), ("task", &task)]
         .into_iter()
-        .filter_map(|(what, text)| text.as_deref().map(|text| format!("{what}: {}", said_within(text, 200))))
+        .filter_map(|(what, text)| text.as_deref().map(|text| format!("{what}: {}", quote_within(text, 200))))
         .collect();
     let mut structured = json!({"session_id": session_id});
     for (name, text) in [("intent", intent), ("task", task)] {
@@ -427,10 +429,10 @@ fn set_status(args: SetStatus, cx: &Context) -> Result<Outcome, Error> {
             structured[name] = text.into();
         }
     }
-    Ok(Outcome::new(structured, format!("The others now read {}.\n", said.join("; "))))
+    Ok(CallResult::new(structured, format!("The others now read {}.\n", said.join("; "))))
 }
 
-fn brief(cx: &Context) -> Result<Outcome, Error> {
+fn brief(cx: &Context) -> Result<CallResult, Error> {
     let Brief { structured, text } = Brief::of(&cx.identity()?.name, cx)?;
-    Ok(Outcome::new(structured, text))
+    Ok(CallResult::new(structured, text))
 }

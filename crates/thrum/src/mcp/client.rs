@@ -39,7 +39,7 @@ impl Client {
         loop {
             let line = self.talk.hear()?;
             let Ok(mut message) = serde_json::from_str::<Value>(&line) else {
-                return Err("it says what is no JSON".to_owned());
+                return Err("its output is not JSON".to_owned());
             };
             // Skip notifications that come first.
             if message["id"] == self.last_id {

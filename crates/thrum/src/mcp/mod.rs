@@ -42,7 +42,7 @@ use crate::{
     hook::{Caller, probe},
     interrupt::Interrupt,
 };
-use results::{Outcome, clipped_error, error_text};
+use results::{CallResult, clipped_error, error_text};
 use tools::Tool;
 use transport::{Marking, Transport};
 
@@ -131,7 +131,7 @@ impl Server {
         &self,
         interrupt: &Interrupt,
         meta: &RequestMetaObject,
-        call: impl FnOnce(&Context) -> Result<Outcome, Error> + Send + 'static,
+        call: impl FnOnce(&Context) -> Result<CallResult, Error> + Send + 'static,
     ) -> Calling {
         let (global, interrupt, caller) = (self.global.clone(), interrupt.clone(), Caller::of_request(meta));
         tokio::task::spawn_blocking(move || call(&Context::of_call(global, interrupt).by(caller)))
@@ -178,7 +178,7 @@ impl Server {
             outcome.map_err(|error| ErrorData::internal_error(format!("{} failed: {error}", tool.name), None))?;
         Ok(match outcome {
             Ok(outcome) => {
-                let Outcome { structured, text, read } = outcome.bounded();
+                let CallResult { structured, text, read } = outcome.bounded();
                 // The library also drops the answer if the request is cancelled after this point: see `on_cancelled`.
                 if let Some(read) = read.filter(|_| !context.ct.is_cancelled()) {
                     self.marking.expect(context.id.clone(), read);
@@ -193,7 +193,7 @@ impl Server {
 }
 
 /// A running call.
-type Calling = JoinHandle<Result<Outcome, Error>>;
+type Calling = JoinHandle<Result<CallResult, Error>>;
 
 /// An error for the model. It has no structured content: a client that validates it against the result's schema would
 /// show its own complaint instead.
@@ -226,7 +226,7 @@ impl ServerHandler for Server {
         request: CallToolRequestParams,
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
-        let tool = tools::named(&request.name).ok_or_else(|| {
+        let tool = tools::find(&request.name).ok_or_else(|| {
             let names: Vec<_> = tools::TOOLS.iter().map(|tool| tool.name).collect();
             ErrorData::invalid_params(format!("there is no such tool; there are: {}", names.join(", ")), None)
         })?;
@@ -313,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_instructions_are_short_and_begin_with_what_matters() {
+    fn the_instructions_are_short_and_begin_with_the_essentials() {
         assert!(INSTRUCTIONS.len() < 1024, "{}", INSTRUCTIONS.len());
         let first: String = INSTRUCTIONS.chars().take(247).collect();
         for tool in ["check_messages", "send_message", "reply"] {

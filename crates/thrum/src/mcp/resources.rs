@@ -6,7 +6,7 @@ use thrum_core::{Error, ErrorKind, name::printable};
 
 use super::{
     calls,
-    results::{OF_MESSAGES, Outcome},
+    results::{CallResult, OF_MESSAGES},
 };
 use crate::{
     agent_text::Page,
@@ -50,7 +50,7 @@ pub(super) fn contents(uri: String, text: String) -> ReadResourceResponse {
 ///
 /// # Errors
 /// `not_found` for an unknown URI or message; otherwise the daemon's error.
-pub(super) fn read(uri: &str, cx: &Context) -> Result<Outcome, Error> {
+pub(super) fn read(uri: &str, cx: &Context) -> Result<CallResult, Error> {
     let value = match uri {
         "thrum://inbox" => {
             let me = cx.identity()?.name;
@@ -76,5 +76,5 @@ pub(super) fn read(uri: &str, cx: &Context) -> Result<Outcome, Error> {
     // Some clients do not show a single long line.
     let text =
         serde_json::to_string_pretty(&value).map_err(|error| Error::new(ErrorKind::Failed, error.to_string()))?;
-    Ok(Outcome::new(Value::Null, text))
+    Ok(CallResult::new(Value::Null, text))
 }

@@ -28,14 +28,14 @@ const MORE: &str = "There is more than an answer has room for; the commands in a
 
 /// The result of a call.
 #[derive(Debug)]
-pub(super) struct Outcome {
+pub(super) struct CallResult {
     pub(super) structured: Value,
     pub(super) text: String,
     /// The mail in the result, which is marked as read once the client has it.
     pub(super) read: Option<Reading>,
 }
 
-impl Outcome {
+impl CallResult {
     pub(super) fn new(structured: Value, text: String) -> Self {
         Self { structured, text, read: None }
     }
@@ -150,8 +150,8 @@ mod tests {
 
     /// Checks that both forms of an outcome fit, and report that there is more.
     #[track_caller]
-    fn check_cut(structured: Value, text: &str) -> Outcome {
-        let outcome = Outcome::new(structured, text.to_owned()).bounded();
+    fn check_cut(structured: Value, text: &str) -> CallResult {
+        let outcome = CallResult::new(structured, text.to_owned()).bounded();
         let sizes = (measured::size(&outcome.structured), measured::text_size(&outcome.text));
         assert!(sizes.0 <= ROOM && sizes.1 <= ROOM, "{sizes:?}");
         assert_eq!((&outcome.structured["more"], outcome.text.ends_with(MORE)), (&true.into(), true));
@@ -175,14 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn what_has_room_stays_as_it_is_and_messages_are_never_cut() {
+    fn results_that_fit_are_unchanged_and_messages_are_never_cut() {
         let small = json!({"agents": ["x".repeat(1000)], "path": "y".repeat(1000)});
-        let outcome = Outcome::new(small.clone(), "one\n".to_owned()).bounded();
+        let outcome = CallResult::new(small.clone(), "one\n".to_owned()).bounded();
         assert_eq!((outcome.structured, outcome.text.as_str()), (small, "one\n"));
         let mail =
             json!({"messages": [{"content": "x".repeat(OF_MESSAGES)}], "message": {"content": "x".repeat(2000)}});
-        assert_eq!(Outcome::new(mail.clone(), String::new()).bounded().structured["messages"], mail["messages"]);
-        assert_eq!(Outcome::new(mail.clone(), String::new()).bounded().structured["message"], mail["message"]);
+        assert_eq!(CallResult::new(mail.clone(), String::new()).bounded().structured["messages"], mail["messages"]);
+        assert_eq!(CallResult::new(mail.clone(), String::new()).bounded().structured["message"], mail["message"]);
     }
 
     #[test]

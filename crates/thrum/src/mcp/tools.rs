@@ -102,7 +102,7 @@ pub(super) static TOOLS: [Tool; 8] = [
     },
     Tool {
         name: "reply",
-        description: "Answer a message: to its author and whom it was addressed to. Marks it as read.",
+        description: "Reply to a message: to its author and its other recipients. Marks it as read.",
         takes: &[("message_id!", "string", "the message"), ("content!", "string", "the text, Markdown")],
         answers: STORED,
         reads_only: false,
@@ -113,7 +113,7 @@ pub(super) static TOOLS: [Tool; 8] = [
     },
     Tool {
         name: "who_has",
-        description: "List who changes or has claimed a file or directory, on any machine. Ask before you edit what others may be at.",
+        description: "List the agents that change or have claimed a file or directory, on any machine. Ask before you edit it.",
         takes: &[("path!", "string", "in this worktree")],
         answers: &[
             ("path!", "string"),
@@ -141,7 +141,7 @@ pub(super) static TOOLS: [Tool; 8] = [
     },
     Tool {
         name: "brief",
-        description: "Who you are here, your unread mail, who works on what, and whether other machines are reachable. Begin with it.",
+        description: "Your identity, your unread mail, the work of other agents, and whether other machines are reachable. Call it first.",
         takes: &[],
         answers: &[("you!", "object"), ("unread!", "integer"), ("agents!", "array"), ("peers!", "array")],
         reads_only: true,
@@ -153,7 +153,7 @@ pub(super) static TOOLS: [Tool; 8] = [
 ];
 
 /// Finds a tool by its name.
-pub(super) fn named(name: &str) -> Option<&'static Tool> {
+pub(super) fn find(name: &str) -> Option<&'static Tool> {
     TOOLS.iter().find(|tool| tool.name == name)
 }
 
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn every_tool_says_all_that_may_be_expected_of_it() {
+    fn every_tool_has_a_complete_description() {
         for tool in all() {
             let ToolAnnotations { read_only_hint, destructive_hint, idempotent_hint, open_world_hint, .. } =
                 tool.annotations.unwrap();

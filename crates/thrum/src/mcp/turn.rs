@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_has_the_turn_until_it_drops_it() {
+    fn a_turn_lasts_until_it_is_dropped() {
         let turns = Turns::default();
         let first = turns.take().unwrap();
         assert!(turns.try_take().is_none());

@@ -22,7 +22,7 @@ use thrum_core::{Error, ErrorKind};
 
 use crate::hook::host::Host;
 pub(crate) use copies::Copies;
-pub(crate) use plan::{Change, Plan, Refused, to_take_out, to_write};
+pub(crate) use plan::{Change, Plan, RefusedFile, to_take_out, to_write};
 use table::{RUNTIMES, Runtime};
 pub(crate) use written::{Hook, State, Written, written};
 
@@ -56,6 +56,6 @@ pub(crate) fn known() -> Vec<Host> {
 fn runtime(host: Host) -> Result<&'static Runtime, Error> {
     RUNTIMES.iter().find(|runtime| runtime.host == host).ok_or_else(|| {
         Error::new(ErrorKind::Invalid, "nothing is written for this program yet")
-            .hint("docs/agents.md says what to write by hand.")
+            .hint("docs/agents.md shows what to write by hand.")
     })
 }

@@ -48,7 +48,7 @@ pub(super) fn shown(top: &Path, dir: &Path, file: &str) -> String {
 }
 
 /// Returns the real path of `file`, with links resolved. The error is the reason why the file must not be written.
-pub(super) fn place(top: &Path, file: &str) -> Result<PathBuf, String> {
+pub(super) fn resolve(top: &Path, file: &str) -> Result<PathBuf, String> {
     if let Some(below) = file.strip_prefix("~/") {
         return of_person(below);
     }
@@ -59,8 +59,8 @@ pub(super) fn place(top: &Path, file: &str) -> Result<PathBuf, String> {
     while fs::symlink_metadata(there).is_err() {
         there = there.parent().ok_or("it has no directory")?;
     }
-    let real = fs::canonicalize(there).map_err(|error| format!("it cannot be looked at: {error}"))?;
-    let top = fs::canonicalize(top).map_err(|error| format!("the worktree cannot be looked at: {error}"))?;
+    let real = fs::canonicalize(there).map_err(|error| format!("it cannot be examined: {error}"))?;
+    let top = fs::canonicalize(top).map_err(|error| format!("the worktree cannot be examined: {error}"))?;
     if !real.starts_with(&top) {
         return Err(outside(&real));
     }

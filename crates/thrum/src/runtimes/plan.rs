@@ -17,7 +17,7 @@ use super::{
     detected,
     document::{self, Comment, Part},
     known,
-    places::{is_read_only, may_have_ours, place, read, read_in, shown, variant, variants},
+    places::{is_read_only, may_have_ours, read, read_in, resolve, shown, variant, variants},
     runtime,
     table::{CODEX_HOOKS, Runtime, Target},
 };
@@ -47,7 +47,7 @@ enum Copy {
 
 /// A file that should change but is left as it is.
 #[derive(Clone, Debug)]
-pub(crate) struct Refused {
+pub(crate) struct RefusedFile {
     pub(crate) file: String,
     pub(crate) why: String,
     /// The text that the user has to add to the file or remove from it.
@@ -59,7 +59,7 @@ pub(crate) struct Refused {
 pub(crate) struct Plan {
     pub(crate) names: Vec<&'static str>,
     pub(crate) changes: Vec<Change>,
-    pub(crate) refused: Vec<Refused>,
+    pub(crate) refused: Vec<RefusedFile>,
     /// Remaining steps and notes for the user: the program's name and the text.
     pub(crate) left: Vec<(&'static str, String)>,
 }
@@ -103,7 +103,7 @@ pub(crate) fn to_write(top: &Path, hosts: &[Host], named: bool) -> Result<Plan, 
             plan.left.extend(left_shared(top, file, &parts, false).map(|what| (runtime.name, what)));
             let dir = read_in(top, file);
             let shown = shown(top, &dir, file);
-            match place(&dir, file) {
+            match resolve(&dir, file) {
                 Ok(path) => files.add(path, &shown, parts),
                 Err(why) => plan.refuse(shown, why, &parts)?,
             }
@@ -161,7 +161,7 @@ pub(crate) fn to_take_out(top: &Path, hosts: &[Host], named: bool, copies: &Copi
                 }
                 // A file that also serves other worktrees is not changed for this one.
                 plan.left.extend(left_shared(top, file, &parts, true).map(|what| (runtime.name, what)));
-                match place(top, file) {
+                match resolve(top, file) {
                     Ok(path) => {
                         let of_others = |part: &Part| {
                             shared.iter().find(|(at, it, _)| *at == path && it == part).map(|(_, _, name)| *name)
@@ -206,7 +206,7 @@ pub(crate) fn to_take_out(top: &Path, hosts: &[Host], named: bool, copies: &Copi
                 if !still.is_empty() {
                     let why =
                         "a hook in it runs thrum, but is not only what setup wrote; take that out by hand".to_owned();
-                    plan.refused.push(Refused { file, why, paste: still.join("\n") + "\n" });
+                    plan.refused.push(RefusedFile { file, why, paste: still.join("\n") + "\n" });
                 }
             }
             Err(why) if may_have_ours(&path) => plan.refuse(file, why, &parts)?,
@@ -223,7 +223,7 @@ fn shared(top: &Path, hosts: &[Host]) -> Result<Vec<(PathBuf, Part, &'static str
         let runtime = runtime(host)?;
         if is_set_up(top, runtime) {
             for Target { file, parts } in (runtime.targets)() {
-                let Ok(path) = place(top, variant(top, file)) else { continue };
+                let Ok(path) = resolve(top, variant(top, file)) else { continue };
                 shared.extend(parts.into_iter().map(|part| (path.clone(), part, runtime.name)));
             }
         }
@@ -237,7 +237,7 @@ fn is_set_up(top: &Path, runtime: &Runtime) -> bool {
     (runtime.targets)().into_iter().any(|Target { file, parts }| {
         let file = variant(top, file);
         let dir = read_in(top, file);
-        let Ok(Some(text)) = place(&dir, file).and_then(|path| read(&path)) else { return false };
+        let Ok(Some(text)) = resolve(&dir, file).and_then(|path| read(&path)) else { return false };
         let is_here = !file.starts_with("~/") && dir == top;
         let is_hook = |part: &&Part| match part {
             Part::Element(_, value) => !value.is_string(),
@@ -262,7 +262,7 @@ fn left_outside(top: &Path, runtime: &Runtime, file: &str, parts: &[Part]) -> Op
 }
 
 fn has_ours(dir: &Path, file: &str, parts: &[Part]) -> bool {
-    let text = place(dir, file).and_then(|path| read(&path)).ok().flatten().unwrap_or_default();
+    let text = resolve(dir, file).and_then(|path| read(&path)).ok().flatten().unwrap_or_default();
     parts.iter().any(|part| document::found(&text, part).is_ok_and(|found| !found.is_empty()))
 }
 
@@ -293,7 +293,7 @@ fn left_shared(top: &Path, file: &str, parts: &[Part], remove: bool) -> Option<S
 
 impl Plan {
     fn refuse(&mut self, file: String, why: String, parts: &[Part]) -> Result<(), Error> {
-        self.refused.push(Refused { file, why, paste: document::with("", parts)? });
+        self.refused.push(RefusedFile { file, why, paste: document::with("", parts)? });
         Ok(())
     }
 
@@ -335,7 +335,7 @@ impl Plan {
                 }
                 Err(error) => {
                     let Change { file, paste, .. } = change;
-                    self.refused.push(Refused { file, why: format!("it cannot be written: {error}"), paste });
+                    self.refused.push(RefusedFile { file, why: format!("it cannot be written: {error}"), paste });
                 }
             }
         }

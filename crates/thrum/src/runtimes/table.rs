@@ -183,7 +183,7 @@ fn hook(event: &str, host: &str) -> Value {
 /// Returns the hooks for all common events, under the event names that most programs use.
 fn hooks(host: &str) -> Vec<Part> {
     let events = [("SessionStart", "start"), ("UserPromptSubmit", "prompt"), ("Stop", "stop"), ("SessionEnd", "end")];
-    events.map(|(name, event)| Part::Element(place(name), hook(event, host))).into()
+    events.map(|(name, event)| Part::Element(hook_path(name), hook(event, host))).into()
 }
 
 /// Timeout of a waiter in Claude Code, in seconds. Claude Code ends a waiter that runs longer and starts the next one
@@ -200,8 +200,8 @@ fn waiter() -> Value {
 
 fn claude() -> Vec<Target> {
     let mut settings = hooks("claude");
-    settings.push(Part::Element(place("Notification"), hook("notify", "claude")));
-    settings.extend(["SessionStart", "Stop"].map(|event| Part::Element(place(event), waiter())));
+    settings.push(Part::Element(hook_path("Notification"), hook("notify", "claude")));
+    settings.extend(["SessionStart", "Stop"].map(|event| Part::Element(hook_path(event), waiter())));
     let allowed = ["mcp__thrum", "Bash(thrum:*)"].map(|what| Part::Element(vec!["permissions", "allow"], what.into()));
     vec![
         servers(".mcp.json"),
@@ -242,7 +242,7 @@ fn copilot() -> Vec<Target> {
         ("sessionEnd", "end"),
     ];
     let mut hooks = vec![Part::Required("version", 1.into())];
-    hooks.extend(events.map(|(name, event)| Part::Element(place(name), hook(event))));
+    hooks.extend(events.map(|(name, event)| Part::Element(hook_path(name), hook(event))));
     vec![servers(".mcp.json"), Target { file: ".github/hooks/thrum.json", parts: hooks }, instructions("AGENTS.md")]
 }
 
@@ -269,11 +269,11 @@ fn gemini() -> Vec<Target> {
             file: ".gemini/settings.json",
             parts: vec![
                 member(server()),
-                Part::Element(place("SessionStart"), hook("start")),
-                Part::Element(place("BeforeAgent"), hook("prompt")),
-                Part::Element(place("AfterAgent"), hook("stop")),
-                Part::Element(place("PreCompress"), hook("compact")),
-                Part::Element(place("SessionEnd"), hook("end")),
+                Part::Element(hook_path("SessionStart"), hook("start")),
+                Part::Element(hook_path("BeforeAgent"), hook("prompt")),
+                Part::Element(hook_path("AfterAgent"), hook("stop")),
+                Part::Element(hook_path("PreCompress"), hook("compact")),
+                Part::Element(hook_path("SessionEnd"), hook("end")),
             ],
         },
         instructions("GEMINI.md"),
@@ -290,9 +290,9 @@ fn cursor() -> Vec<Target> {
             file: ".cursor/hooks.json",
             parts: vec![
                 Part::Required("version", 1.into()),
-                Part::Element(place("sessionStart"), hook("start")),
-                Part::Element(place("stop"), stop),
-                Part::Element(place("sessionEnd"), hook("end")),
+                Part::Element(hook_path("sessionStart"), hook("start")),
+                Part::Element(hook_path("stop"), stop),
+                Part::Element(hook_path("sessionEnd"), hook("end")),
             ],
         },
         instructions("AGENTS.md"),
@@ -362,6 +362,6 @@ fn antigravity() -> Vec<Target> {
 }
 
 /// Returns the path of the array that lists the hooks of an event.
-fn place(event: &'static str) -> Vec<&'static str> {
+fn hook_path(event: &'static str) -> Vec<&'static str> {
     vec!["hooks", event]
 }

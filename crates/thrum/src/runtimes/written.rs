@@ -12,8 +12,8 @@ use thrum_core::Error;
 use super::{
     document::{self, Comment},
     installed,
-    places::{place, read, read_in, shown, variant},
-    plan::{self, Plan, Refused},
+    places::{read, read_in, resolve, shown, variant},
+    plan::{self, Plan, RefusedFile},
     runtime,
     table::Target,
 };
@@ -49,7 +49,7 @@ pub(crate) struct Written {
     pub(crate) program: Option<PathBuf>,
     pub(crate) state: State,
     /// The files that `setup` leaves alone, each with the reason.
-    pub(crate) refused: Vec<Refused>,
+    pub(crate) refused: Vec<RefusedFile>,
     pub(crate) hooks: Vec<Hook>,
     /// The file that lists the MCP server `thrum`, and the server's command with its arguments.
     pub(crate) server: Option<(String, Vec<String>)>,
@@ -69,7 +69,7 @@ pub(crate) fn written(top: &Path, host: Host) -> Result<Written, Error> {
         let file = variant(top, file);
         let dir = read_in(top, file);
         let shown = &shown(top, &dir, file);
-        let text = place(&dir, file).and_then(|path| read(&path)).ok().flatten().unwrap_or_default();
+        let text = resolve(&dir, file).and_then(|path| read(&path)).ok().flatten().unwrap_or_default();
         for part in &parts {
             let entries = document::found(&text, part).unwrap_or_default();
             match part {

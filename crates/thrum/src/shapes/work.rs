@@ -8,7 +8,7 @@ use thrum_core::Timestamp;
 use super::AgentRef;
 use crate::{
     render::who,
-    text::{count, said},
+    text::{count, quote},
     time,
 };
 
@@ -62,7 +62,7 @@ impl Claim {
     }
 
     fn rest(&self, now: Timestamp) -> String {
-        format!("has claimed {} {}", said(&self.path), self.lasts(now))
+        format!("has claimed {} {}", quote(&self.path), self.lasts(now))
     }
 }
 
@@ -97,7 +97,7 @@ impl Collision {
     /// Formats both agents and the file as a line for a third party.
     pub(crate) fn line(&self) -> String {
         let (one, other) = (who(&self.agent_id, &self.address, None), self.other.agent.who());
-        format!("{one} and {other} changed {} within {}", said(&self.path), self.apart())
+        format!("{one} and {other} changed {} within {}", quote(&self.path), self.apart())
     }
 
     /// Formats both agents and the file as plain text.
@@ -108,7 +108,7 @@ impl Collision {
     /// Formats the collision for the first of its agents.
     pub(crate) fn to_agent(&self) -> String {
         let other = self.other.agent.who_plain();
-        format!("{other} changed {} within {} of you", said(&self.path), self.apart())
+        format!("{other} changed {} within {} of you", quote(&self.path), self.apart())
     }
 
     fn apart(&self) -> String {

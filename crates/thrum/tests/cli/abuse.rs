@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::common::{TestRepo, paired};
+use crate::common::paired;
 
 /// Highest peak memory allowed for the daemon, in kilobytes; an idle daemon needs some thirty thousand. The data that
 /// the peer below sends and requests would exceed two million.
@@ -36,11 +36,6 @@ impl Wire {
         self.0.read_line(&mut reply).unwrap();
         serde_json::from_str(&reply).unwrap_or(Value::Null)
     }
-}
-
-fn peak_kb(repo: &TestRepo) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", repo.daemon_pid()?)).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 /// The listener of the hostile peer: replies with a different kind of nonsense each time, sometimes without an end.
@@ -88,7 +83,7 @@ fn serves_nonsense(listener: TcpListener) {
 /// C17, C18, C20, C23: endless connections, endless lines, endless announcements, and replies that the peer does not
 /// read.
 #[test]
-fn a_peer_that_does_its_worst_costs_bounded_memory_and_keeps_nobody_else_from_anything() {
+fn a_hostile_peer_costs_bounded_memory_and_delays_no_other_peer() {
     let (left, right) = paired();
     let mut adding = left.begin(&["peer", "add", "--via", "local", "--json"]);
     let shown: Value = serde_json::from_str(&adding.line()).unwrap();
@@ -149,7 +144,7 @@ fn a_peer_that_does_its_worst_costs_bounded_memory_and_keeps_nobody_else_from_an
             || status.stdout.contains("more than 16777216 bytes"),
         "{status:?}"
     );
-    if let Some(peak) = peak_kb(&left) {
+    if let Some(peak) = left.daemon_peak_kb() {
         assert!(peak < MOST_KB, "{peak} kB");
     }
     drop((unread, half));

@@ -10,7 +10,7 @@ fn names(value: &serde_json::Value) -> Vec<&str> {
 }
 
 #[test]
-fn agents_are_listed_by_role_and_module_with_what_they_work_on() {
+fn agents_are_listed_by_role_and_module_with_their_work() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     assert_eq!(names(&repo.json(&["agent", "list"])), ["ann", "bob"]);
@@ -40,7 +40,7 @@ fn an_agent_of_a_peer_lives_where_the_peer_is_called() {
 }
 
 #[test]
-fn what_an_agent_works_on_is_found_by_name_branch_and_file() {
+fn the_work_of_an_agent_is_found_by_name_branch_and_file() {
     let repo = TestRepo::with_agent("repo", "ann");
     std::fs::write(repo.path("a b.rs"), "x\n").unwrap();
     repo.thrum(&["session", "heartbeat"]).ok();
@@ -107,7 +107,7 @@ fn a_deletion_reaches_peers_and_an_agent_of_another_machine_cannot_be_deleted() 
 }
 
 #[test]
-fn clean_up_proposes_nobody_who_may_still_come_back() {
+fn clean_up_proposes_no_agent_that_may_still_return() {
     let repo = TestRepo::with_agent("repo", "ann");
     // An agent without an identity file anywhere, but registered just now.
     repo.connect().call("agent.register", &json!({"name": "new", "role": "r", "module": "m"}));

@@ -91,7 +91,7 @@ fn where_no_text_is_given_standard_input_is_read() {
 }
 
 #[test]
-fn a_text_that_comes_late_is_waited_for() {
+fn a_command_waits_for_text_that_arrives_late() {
     let repo = two_agents();
     let mut command = repo.command(&["send", "--to", "bob"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -106,12 +106,12 @@ fn a_text_that_comes_late_is_waited_for() {
 #[test]
 fn options_of_go_thrum_do_what_they_did_or_name_what_to_use() {
     let repo = two_agents();
-    repo.thrum(&["wait", "--all", "--timeout", "50ms"]).fails(1, "--all is left out: every message for you");
+    repo.thrum(&["wait", "--all", "--timeout", "50ms"]).fails(1, "--all is ignored: every message for you");
     repo.thrum(&["send", "x", "--to", "bob", "--role", "tester", "--module=y", "--verbose"])
         .ok()
-        .says("--role is left out");
-    repo.thrum(&["init", "--force", "--runtime", "claude", "--skills"]).ok().says("--runtime is left out");
-    repo.thrum(&["daemon", "status", "--local"]).ok().says("--local is left out");
+        .says("--role is ignored");
+    repo.thrum(&["init", "--force", "--runtime", "claude", "--skills"]).ok().says("--runtime is ignored");
+    repo.thrum(&["daemon", "status", "--local"]).ok().says("--local is ignored");
     for (args, instead) in [
         (&["init", "--agent-name", "eve"][..], "thrum quickstart --name"),
         (&["init", "--dry-run"], "thrum doctor"),

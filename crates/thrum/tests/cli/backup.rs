@@ -18,15 +18,6 @@ fn restore(repo: &TestRepo, file: &Path) -> Value {
     repo.json(&["restore", file.to_str().unwrap(), "--yes"])
 }
 
-fn contents(repo: &TestRepo, agent: &str) -> Vec<String> {
-    let listing = repo.json(&["inbox", "--as", agent, "--limit", "100"]);
-    let messages = listing["messages"].as_array().unwrap();
-    let mut contents: Vec<_> =
-        messages.iter().map(|message| message["body"]["content"].as_str().unwrap().to_owned()).collect();
-    contents.sort_unstable();
-    contents
-}
-
 fn log_id(repo: &TestRepo) -> Value {
     repo.json(&["daemon", "status"])["health"]["log_id"].clone()
 }
@@ -54,8 +45,8 @@ fn a_restored_mailbox_begins_a_new_log_and_is_healed_by_its_peer_in_both_directi
     left.thrum(&["send", "after the restoration", "--to", "@bob"]).ok();
     left.thrum(&["sync", "verify"]).ok();
     right.thrum(&["sync", "verify"]).ok();
-    assert_eq!(contents(&left, "ann"), ["after the backup", "from the other side", "in the backup"]);
-    assert_eq!(contents(&right, "bob"), ["after the restoration", "to the other side"]);
+    assert_eq!(left.inbox_contents("ann"), ["after the backup", "from the other side", "in the backup"]);
+    assert_eq!(right.inbox_contents("bob"), ["after the restoration", "to the other side"]);
     // The former database is complete and could be put back.
     assert_eq!(messages_in(&former), 4);
 }
@@ -84,7 +75,7 @@ fn a_lost_repository_comes_back_in_a_fresh_clone_with_its_key_its_agents_and_its
     added.sort_unstable();
     assert_eq!(added, ["context/ann.md", "identities/ann.json", "var/daemon.json", "var/peers.json"]);
     assert_eq!((&restored["former_database"], &restored["daemon_pid"]), (&Value::Null, &Value::Null), "{restored}");
-    assert_eq!(contents(&left, "ann"), ["kept"]);
+    assert_eq!(left.inbox_contents("ann"), ["kept"]);
     assert_eq!(left.json(&["daemon", "status"])["health"]["daemon_id"], id);
     assert!(left.thrum(&["context", "show"]).ok().stdout.contains("my notes"));
     left.thrum(&["sync", "verify"]).ok();
@@ -109,7 +100,7 @@ fn a_backup_without_keys_has_neither_key_nor_tokens() {
 }
 
 #[test]
-fn a_backup_that_would_lack_a_secret_is_none() {
+fn a_backup_that_would_lack_a_secret_is_not_written() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["daemon", "stop"]).ok();
     std::os::unix::fs::symlink("elsewhere.json", repo.path(".thrum/var/peers.json")).unwrap();
@@ -163,7 +154,7 @@ fn a_backup_of_another_repository_a_newer_or_a_damaged_one_is_refused_and_nothin
     }
     repo.thrum(&["restore", "nowhere.backup", "--yes"]).fails(3, "nowhere.backup");
     repo.thrum(&["restore", ".", "--yes"]).fails(2, "no file");
-    assert_eq!(contents(&repo, "ann"), ["stays"]);
+    assert_eq!(repo.inbox_contents("ann"), ["stays"]);
     let left_over: Vec<_> = fs::read_dir(repo.path(".thrum/var"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -183,16 +174,16 @@ fn without_a_terminal_only_yes_restores_and_a_stopped_daemon_stays_stopped() {
     repo.thrum(&["backup", "--to", "a", "--dir", "."]).fails(2, "cannot be used with");
     repo.thrum(&["send", "after", "--to", "@ann"]).ok();
     repo.thrum(&["restore", "mail.backup"]).fails(2, "--yes");
-    assert_eq!(contents(&repo, "ann"), ["after", "before"]);
+    assert_eq!(repo.inbox_contents("ann"), ["after", "before"]);
     repo.thrum(&["daemon", "stop"]).ok();
     repo.thrum(&["restore", "mail.backup", "--yes"]).ok();
     assert_eq!(repo.daemon_pid(), None);
-    assert_eq!(contents(&repo, "ann"), ["before"]);
+    assert_eq!(repo.inbox_contents("ann"), ["before"]);
     // Backups exist for a mailbox that cannot be opened any more.
     repo.thrum(&["daemon", "stop"]).ok();
     fs::write(repo.path(".thrum/var/messages.db"), "ruined").unwrap();
     repo.thrum(&["restore", "mail.backup", "--yes"]).ok();
-    assert_eq!(contents(&repo, "ann"), ["before"]);
+    assert_eq!(repo.inbox_contents("ann"), ["before"]);
     TestRepo::git("empty").thrum(&["backup"]).fails(3, "thrum init");
 }
 
@@ -231,7 +222,7 @@ fn there_is_no_backup_of_a_damaged_database() {
 }
 
 #[test]
-fn a_file_with_keys_that_git_would_take_along_is_warned_of() {
+fn a_backup_with_keys_that_git_would_add_gets_a_warning() {
     let repo = TestRepo::with_agent("repo", "ann");
     let warns = |args: &[&str]| repo.thrum(args).ok().stderr.contains("git does not ignore");
     assert!(warns(&["backup", "--to", "mail.backup"]));
@@ -247,7 +238,7 @@ fn a_file_with_keys_that_git_would_take_along_is_warned_of() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_is_named_before_anything_is_written() {
+fn a_missing_directory_is_reported_before_anything_is_written() {
     let repo = TestRepo::with_agent("repo", "ann");
     for args in [&["backup", "--to", "no/dir/x.backup"] as &[_], &["backup", "--dir", "no/dir"]] {
         let ran = repo.thrum(args).fails(1, "there is no directory no/dir").says("mkdir -p no/dir");

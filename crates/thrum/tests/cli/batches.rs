@@ -123,7 +123,7 @@ fn mixed() -> Vec<(&'static str, Value)> {
 }
 
 #[test]
-fn p2_a_large_batch_that_is_killed_between_its_pieces_again_and_again_ends_as_one_that_is_not() {
+fn p2_a_large_batch_killed_repeatedly_between_its_pieces_is_applied_completely() {
     let (repo, undisturbed) = (TestRepo::with_agent("repo", "ann"), TestRepo::with_agent("undisturbed", "ann"));
     let events = mixed();
     let all = events.len() as u64;

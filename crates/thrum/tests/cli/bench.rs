@@ -87,7 +87,7 @@ fn daemons_to_compare_with_must_be_two_and_answer() {
 }
 
 #[test]
-fn what_agents_are_told_and_how_long_it_takes_is_measured() {
+fn the_size_and_latency_of_texts_for_agents_are_measured() {
     let repo = TestRepo::git("repo");
     let figures = repo.json(&["bench", "--agents", "--messages", "100"]);
     for what in [

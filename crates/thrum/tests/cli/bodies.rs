@@ -7,7 +7,7 @@ use crate::common::TestRepo;
 const MEBIBYTE: usize = 1 << 20;
 
 #[test]
-fn a_text_comes_from_the_command_line_a_file_or_standard_input_and_stays_what_it_is() {
+fn a_text_from_the_command_line_a_file_or_standard_input_is_unchanged() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     let text = "Zeile 1\n\ttab \"quoted\" 日本語\r\nlast line\n";
@@ -42,7 +42,7 @@ fn one_mebibyte_passes_and_nothing_empty_longer_or_not_utf8_does() {
 }
 
 #[test]
-fn c33_what_others_write_cannot_drive_the_terminal() {
+fn c33_foreign_text_cannot_control_the_terminal() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     let attack = "\x1b]52;c;aGk=\x07\x1b[2J\u{9b}31m\u{202e}gnp.exe\u{200b}\n2026/01/01 forged line\rover";
@@ -71,7 +71,7 @@ thrum inbox                    read your mail
 ";
 
 #[test]
-fn c34_no_line_of_a_body_can_be_taken_for_a_second_message_or_for_a_word_of_ours() {
+fn c34_no_line_of_a_body_looks_like_another_message_or_our_own_output() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     let sent = repo

@@ -43,7 +43,7 @@ fn a_claim_is_seen_on_the_other_machine_until_it_is_released() {
 }
 
 #[test]
-fn what_is_no_path_or_no_time_is_refused() {
+fn invalid_paths_and_times_are_refused() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["claim", "../elsewhere"]).fails(2, "is not inside");
     repo.thrum(&["claim", "a", "--for", "25h"]).fails(2, "up to 24 hours");
@@ -53,7 +53,7 @@ fn what_is_no_path_or_no_time_is_refused() {
 }
 
 #[test]
-fn a_commit_is_warned_of_what_others_have_claimed_and_blocked_only_if_asked() {
+fn a_commit_of_claimed_files_gets_a_warning_and_is_blocked_only_on_request() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "tester");
     let hook = repo.path(".git/hooks/pre-commit");

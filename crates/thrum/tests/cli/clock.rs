@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::common::{
-    TestRepo,
+    TestRepo, contents,
     go::{GOS_PEER, GoThrum},
 };
 
@@ -23,10 +23,6 @@ fn with_mail_of_2099() -> TestRepo {
     drop(go);
     repo.thrum(&["import", "../old"]).ok();
     repo
-}
-
-fn contents(listing: &Value) -> Vec<&str> {
-    listing["messages"].as_array().unwrap().iter().map(|message| message["body"]["content"].as_str().unwrap()).collect()
 }
 
 #[test]

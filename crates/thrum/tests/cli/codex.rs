@@ -118,14 +118,6 @@ impl Codex {
         (session.to_owned(), text.strip_suffix('\n').unwrap().to_owned())
     }
 
-    fn write_to_bob(&self, text: &str) -> String {
-        self.repo.json(&["send", text, "--to", "@bob", "--as", "ann"])["message_id"].as_str().unwrap().to_owned()
-    }
-
-    fn unread(&self) -> u64 {
-        self.repo.json(&["inbox", "--unread", "--as", "bob"])["total"].as_u64().unwrap()
-    }
-
     /// The record that the hooks keep of a session.
     fn record(&self, session: &str) -> Value {
         serde_json::from_str(&fs::read_to_string(self.repo.path(&format!(".thrum/var/hooks/{session}.json"))).unwrap())
@@ -152,13 +144,13 @@ fn ended(pid: u64) {
 }
 
 #[test]
-fn an_idle_codex_session_is_woken_once_for_each_message_and_shown_when_its_turn_begins() {
+fn an_idle_codex_session_is_woken_once_for_each_message() {
     let mut codex = Codex::that_wakes();
     let _person = codex.on_terminal();
     codex.turn("s1");
     codex.repo.thrum(&["send", "my own", "--to", "@everyone", "--as", "bob"]).ok();
     let long = format!("wake up\n{}", "x".repeat(2000));
-    let id = codex.write_to_bob(&long);
+    let id = codex.repo.write_to_bob(&long);
     let (session, text) = codex.queued();
     assert_eq!(session, "s1");
     assert!(
@@ -170,22 +162,25 @@ fn an_idle_codex_session_is_woken_once_for_each_message_and_shown_when_its_turn_
         "{text}"
     );
     assert!(!text.contains("my own"), "nobody is woken by their own mail: {text}");
-    let short = codex.write_to_bob("one more");
-    assert_eq!(codex.unread(), 2, "queued is not shown");
+    let short = codex.repo.write_to_bob("one more");
+    assert_eq!(codex.repo.unread("bob"), 2, "queued is not shown");
     // The turn that the queued text started: its text is already known, and mail that arrived since then is shown now.
     let told = codex.hook("prompt", "s1", json!({"prompt": text}));
     assert!(told.contains(&short) && !told.contains("wake up"), "{told}");
     let kept = codex.hook("stop", "s1", json!({}));
     assert!(kept.contains(&id) && !kept.contains(&short), "only the beginning of it was shown: {kept}");
-    assert_eq!((codex.hook("stop", "s1", json!({"stop_hook_active": true})), codex.unread()), (String::new(), 0));
-    codex.write_to_bob("and again");
+    assert_eq!(
+        (codex.hook("stop", "s1", json!({"stop_hook_active": true})), codex.repo.unread("bob")),
+        (String::new(), 0)
+    );
+    codex.repo.write_to_bob("and again");
     let (_, again) = codex.queued();
     assert!(again.contains("and again") && !again.contains("one more"), "{again}");
     assert_eq!(codex.record("s1")["wakes"].as_array().unwrap().len(), 2, "they are counted");
 }
 
 #[test]
-fn a_codex_session_is_not_woken_unless_its_user_wants_that_and_sits_before_it() {
+fn a_codex_session_is_woken_only_with_consent_and_a_terminal() {
     let mut codex = Codex::start();
     let person = codex.on_terminal();
     codex.turn("s1");
@@ -204,7 +199,7 @@ fn a_codex_session_is_not_woken_unless_its_user_wants_that_and_sits_before_it() 
     // The user continues in another session, which is working when mail arrives: that session gets the mail.
     codex.hook("start", "s2", json!({"source": "clear"}));
     codex.hook("prompt", "s2", json!({"prompt": "go"}));
-    codex.write_to_bob("for the one that is seen");
+    codex.repo.write_to_bob("for the one that is seen");
     ended(waiter);
     assert_eq!(codex.record("s1")["wakes"], json!([]));
     assert!(codex.hook("stop", "s2", json!({})).contains("for the one that is seen"));
@@ -212,26 +207,26 @@ fn a_codex_session_is_not_woken_unless_its_user_wants_that_and_sits_before_it() 
     codex.hook("stop", "s2", json!({}));
     let waiter = codex.waiter("s2");
     codex.hook("end", "s2", json!({"reason": "other"}));
-    codex.write_to_bob("for nobody");
+    codex.repo.write_to_bob("for nobody");
     ended(waiter);
     drop(person);
 }
 
 #[test]
-fn a_codex_session_that_works_is_not_woken_and_one_that_cannot_be_gets_its_mail_with_the_next_prompt() {
+fn a_busy_codex_session_is_not_woken_and_gets_its_mail_with_the_next_prompt() {
     let mut codex = Codex::that_wakes();
     let _person = codex.on_terminal();
     codex.turn("s1");
     let waiter = codex.waiter("s1");
     codex.hook("prompt", "s1", json!({"prompt": "go"}));
-    codex.write_to_bob("while it works");
+    codex.repo.write_to_bob("while it works");
     ended(waiter);
     assert_eq!(codex.record("s1")["wakes"], json!([]));
     assert!(codex.hook("stop", "s1", json!({})).contains("while it works"));
     fs::write(codex.dir.join("status"), "1").unwrap();
     assert_eq!(codex.hook("stop", "s1", json!({})), "");
     let waiter = codex.waiter("s1");
-    codex.write_to_bob("which session?");
+    codex.repo.write_to_bob("which session?");
     codex.queued();
     ended(waiter);
     assert!(codex.hook("prompt", "s1", json!({"prompt": "go"})).contains("which session?"));
@@ -243,6 +238,6 @@ fn a_codex_session_outlives_the_daemon_and_is_woken_after_it() {
     let _person = codex.on_terminal();
     codex.turn("s1");
     codex.repo.thrum(&["daemon", "restart"]).ok();
-    codex.write_to_bob("after all");
+    codex.repo.write_to_bob("after all");
     assert!(codex.queued().1.contains("after all"));
 }

@@ -31,7 +31,7 @@ fn found(repo: &TestRepo, file: &str) -> Value {
 }
 
 #[test]
-fn two_agents_on_two_machines_that_change_one_file_are_both_told_once() {
+fn two_agents_that_change_one_file_on_two_machines_are_each_notified_once() {
     let (left, right) = paired();
     hook(&left, "start");
     hook(&right, "start");

@@ -9,7 +9,7 @@ fn daemon_interval(repo: &TestRepo) -> Value {
 }
 
 #[test]
-fn each_setting_is_shown_with_its_value_and_where_that_comes_from_and_no_secret() {
+fn each_setting_is_shown_with_its_value_and_source_and_no_secret() {
     let repo = TestRepo::git("repo");
     repo.thrum(&["init", "--no-start"]).ok();
     let env = repo.path(".thrum/.env");
@@ -23,7 +23,7 @@ fn each_setting_is_shown_with_its_value_and_where_that_comes_from_and_no_secret(
         "daemon.sync_interval  1m        .thrum/.env\n",
         "THRUM_TS_AUTHKEY      ********  .thrum/.env\n",
         "THRUM_NAME            ann       environment\n",
-        "Variables nobody reads: THRUM_TS_AUTH_KEY\n",
+        "Unknown variables: THRUM_TS_AUTH_KEY\n",
     ] {
         assert!(shown.contains(line), "no '{line}' in:\n{shown}");
     }
@@ -41,7 +41,7 @@ fn each_setting_is_shown_with_its_value_and_where_that_comes_from_and_no_secret(
 }
 
 #[test]
-fn a_change_takes_effect_in_the_daemon_with_its_restart_which_is_named() {
+fn a_change_takes_effect_after_a_restart_which_the_hint_names() {
     let repo = TestRepo::with_agent("repo", "ann");
     assert_eq!(daemon_interval(&repo), 15);
     repo.thrum(&["config", "set", "daemon.sync_interval", "1m"]).ok().says("thrum daemon restart");
@@ -68,7 +68,7 @@ fn a_change_takes_effect_in_the_daemon_with_its_restart_which_is_named() {
 }
 
 #[test]
-fn the_variables_win_over_the_file_and_that_is_said() {
+fn the_variables_win_over_the_file_with_a_warning() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["daemon", "stop"]).ok();
     let run = |args: &[&str]| {
@@ -85,7 +85,7 @@ fn the_variables_win_over_the_file_and_that_is_said() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_in_a_sentence_and_changes_nothing() {
+fn invalid_settings_are_refused_and_change_nothing() {
     let repo = TestRepo::git("repo");
     repo.thrum(&["init", "--no-start"]).ok();
     let file = repo.path(".thrum/config.json");
@@ -120,7 +120,7 @@ fn what_makes_no_sense_is_refused_in_a_sentence_and_changes_nothing() {
 }
 
 #[test]
-fn a_peer_elsewhere_is_not_dialled_and_says_why() {
+fn a_remote_peer_is_not_dialled_in_local_only_mode_and_shows_why() {
     let repo = TestRepo::git("repo");
     repo.thrum(&["init", "--no-start"]).ok();
     repo.thrum(&["config", "set", "daemon.local_only", "true"]).ok();
@@ -155,7 +155,7 @@ fn a_peer_elsewhere_is_not_dialled_and_says_why() {
 }
 
 #[test]
-fn a_value_that_no_longer_counts_is_not_shown_as_the_default() {
+fn an_overridden_value_is_not_shown_as_the_default() {
     let repo = TestRepo::git("repo");
     repo.thrum(&["init", "--no-start"]).ok();
     for text in [r#"{"daemon":{"local_only":"yes"}}"#, "{"] {
@@ -166,7 +166,7 @@ fn a_value_that_no_longer_counts_is_not_shown_as_the_default() {
 }
 
 #[test]
-fn who_i_am_is_not_read_from_a_file_and_not_shown_as_if_it_were() {
+fn the_identity_is_not_read_from_an_env_file() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     let env = repo.path(".thrum/.env");
@@ -178,7 +178,7 @@ fn who_i_am_is_not_read_from_a_file_and_not_shown_as_if_it_were() {
 }
 
 #[test]
-fn variables_that_the_running_daemon_has_otherwise_are_shown_with_its_values() {
+fn variables_that_differ_in_the_running_daemon_are_shown_with_its_values() {
     let mut repo = TestRepo::with_agent("repo", "ann").with_variable("THRUM_TS_PORT", "9151");
     repo.thrum(&["daemon", "restart"]).ok();
     let same = repo.thrum(&["config", "show"]).ok();

@@ -36,7 +36,7 @@ fn notes_are_saved_shown_replaced_and_cleared_without_a_daemon() {
 }
 
 #[test]
-fn raw_notes_come_back_byte_for_byte_from_a_pipe_and_drive_no_terminal() {
+fn raw_notes_are_byte_exact_in_a_pipe_and_cannot_control_a_terminal() {
     let repo = TestRepo::with_agent("repo", "ann");
     let text = b"\x1b[31mred\x1b[0m\r\nno end of line";
     repo.thrum_with_input(text, &["context", "save", "-"]).ok();
@@ -47,7 +47,7 @@ fn raw_notes_come_back_byte_for_byte_from_a_pipe_and_drive_no_terminal() {
 }
 
 #[test]
-fn notes_belong_to_an_agent_and_names_lead_nowhere_else() {
+fn notes_belong_to_an_agent_and_names_are_no_paths() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     repo.thrum(&["context", "save", "ann's", "--as", "ann"]).ok();
@@ -62,7 +62,7 @@ fn notes_belong_to_an_agent_and_names_lead_nowhere_else() {
 }
 
 #[test]
-fn what_cannot_be_notes_is_refused_in_a_sentence() {
+fn invalid_notes_are_refused_with_a_clear_error() {
     let repo = TestRepo::with_agent("repo", "ann");
     let too_long = vec![b'x'; (256 << 10) + 1];
     repo.thrum_with_input(&too_long, &["context", "save", "-"]).fails(2, "at most 262144 are kept");

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::common::{TestRepo, pair, paired, plain::until};
 
 #[test]
-fn c28_a_copy_does_not_start_until_somebody_says_what_it_is() {
+fn c28_a_copy_does_not_start_until_the_user_declares_it() {
     let original = TestRepo::with_agent("original", "ann");
     original.thrum(&["send", "before the copy", "--to", "@ann"]).ok();
     let id = original.json(&["daemon", "status"])["health"]["daemon_id"].clone();
@@ -39,7 +39,7 @@ fn c28_a_copy_does_not_start_until_somebody_says_what_it_is() {
 }
 
 #[test]
-fn c28_a_repository_that_moved_stays_itself() {
+fn c28_a_moved_repository_keeps_its_identity() {
     let repo = TestRepo::with_agent("old-place", "ann");
     let id = repo.json(&["daemon", "status"])["health"]["daemon_id"].clone();
     repo.thrum(&["daemon", "stop"]).ok();
@@ -73,7 +73,7 @@ fn evidence(repo: &TestRepo, check: &str) -> String {
 }
 
 #[test]
-fn c28_a_cloned_machine_is_said_on_all_three_sides_and_ends_with_a_new_identity() {
+fn c28_a_cloned_machine_is_reported_on_all_three_sides_until_it_gets_a_new_identity() {
     let (left, original) = paired();
     original.thrum(&["daemon", "stop"]).ok();
     let clone = clone_of(&original);

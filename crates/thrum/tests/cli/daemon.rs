@@ -30,7 +30,7 @@ fn it_starts_and_stops_and_doing_either_twice_is_fine() {
 }
 
 #[test]
-fn it_starts_itself_when_a_command_needs_it_unless_that_is_not_wanted() {
+fn a_command_starts_the_daemon_unless_told_not_to() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["daemon", "stop"]).ok();
     repo.thrum(&["inbox", "--no-start"]).fails(69, "is not running").says("thrum daemon start");
@@ -52,7 +52,7 @@ fn c28_of_two_daemons_at_once_one_lives_and_all_commands_find_it() {
 }
 
 #[test]
-fn what_a_killed_daemon_left_behind_stops_nobody() {
+fn leftover_files_of_a_killed_daemon_do_no_harm() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.kill_daemon();
     repo.thrum(&["send", "hello", "--to", "@ann"]).ok();
@@ -64,7 +64,7 @@ fn what_a_killed_daemon_left_behind_stops_nobody() {
 }
 
 #[test]
-fn only_the_process_that_listens_is_ended_whatever_number_is_in_the_pid_file() {
+fn only_the_listening_process_is_ended_whatever_the_pid_file_contains() {
     let repo = TestRepo::with_agent("repo", "ann");
     fs::write(repo.path(".thrum/var/thrum.pid"), std::process::id().to_string()).unwrap();
     let running = repo.json(&["daemon", "status"])["health"]["pid"].clone();
@@ -79,7 +79,7 @@ fn only_the_process_that_listens_is_ended_whatever_number_is_in_the_pid_file() {
 /// An open session of an agent starts a new daemon at the moment the old one has ended.
 #[cfg(target_os = "linux")]
 #[test]
-fn stopping_ends_with_the_process_that_was_told_to_stop_though_another_daemon_has_the_lock_by_then() {
+fn stop_waits_for_its_own_process_even_if_another_daemon_has_the_lock_by_then() {
     let about = |pid: u32, line: &str| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         status.lines().find_map(|it| it.strip_prefix(line)).map(|rest| rest.trim().to_owned()).unwrap()
@@ -110,7 +110,7 @@ fn stopping_ends_with_the_process_that_was_told_to_stop_though_another_daemon_ha
 
 /// C28: a start that finds another daemon starting or stopping waits for the result.
 #[test]
-fn c28_who_finds_the_lock_taken_waits_until_it_is_free_and_starts_one_then() {
+fn c28_a_start_that_finds_the_lock_taken_waits_and_then_starts_a_daemon() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["daemon", "stop"]).ok();
     // Like a daemon that is about to end.
@@ -125,7 +125,7 @@ fn c28_who_finds_the_lock_taken_waits_until_it_is_free_and_starts_one_then() {
 }
 
 #[test]
-fn a_daemon_that_cannot_start_says_why() {
+fn a_daemon_that_cannot_start_reports_the_reason() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["daemon", "stop"]).ok();
     fs::write(repo.path(".thrum/var/messages.db"), vec![b'x'; 8192]).unwrap();
@@ -146,6 +146,22 @@ fn the_log_can_be_read_and_followed() {
     assert_eq!(following.line(), log.lines().last().unwrap());
     repo.thrum(&["daemon", "stop"]).ok();
     assert!(following.line().contains("stopping"));
+}
+
+#[test]
+fn with_thrum_log_json_each_line_of_the_log_is_an_object() {
+    let repo = TestRepo::with_agent("repo", "ann");
+    repo.thrum(&["daemon", "stop"]).ok();
+    fs::write(repo.path(".thrum/.env"), "THRUM_LOG=json\n").unwrap();
+    repo.thrum(&["daemon", "start"]).ok();
+    repo.thrum(&["daemon", "stop"]).ok();
+    let log = repo.thrum(&["daemon", "logs"]).ok().stdout;
+    let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let started = lines.iter().find(|line| line["message"].as_str().is_some_and(|text| text.contains("started")));
+    let started = started.unwrap_or_else(|| panic!("{log}"));
+    assert_eq!((&started["level"], &started["target"]), (&json!("info"), &json!("thrum_daemon::run")));
+    assert!(started["at"].as_str().unwrap().ends_with('Z') && started["repo"].is_string(), "{started}");
+    assert_eq!(lines.last().unwrap()["message"], "stopped");
 }
 
 #[test]

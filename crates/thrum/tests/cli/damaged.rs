@@ -45,24 +45,15 @@ fn check(findings: &Value) -> &Value {
     findings["checks"].as_array().unwrap().iter().find(|check| check["name"] == "database").unwrap()
 }
 
-fn contents(repo: &TestRepo, agent: &str) -> Vec<String> {
-    let listing = repo.json(&["inbox", "--as", agent, "--limit", "100"]);
-    let messages = listing["messages"].as_array().unwrap();
-    let mut contents: Vec<_> =
-        messages.iter().map(|message| message["body"]["content"].as_str().unwrap().to_owned()).collect();
-    contents.sort_unstable();
-    contents
-}
-
 #[test]
-fn whatever_is_damaged_nothing_is_lost_that_can_be_read_or_that_a_peer_has() {
+fn damage_loses_no_event_that_is_readable_or_held_by_a_peer() {
     let (left, right) = paired();
     for n in 0..25 {
         left.thrum(&["send", &format!("left {n} {}", "x".repeat(200)), "--to", "@bob"]).ok();
         right.thrum(&["send", &format!("right {n} {}", "x".repeat(200)), "--to", "@ann"]).ok();
     }
     left.thrum(&["sync", "verify"]).ok();
-    let (mine, theirs) = (contents(&left, "ann"), contents(&right, "bob"));
+    let (mine, theirs) = (left.inbox_contents("ann"), right.inbox_contents("bob"));
     let database = left.path(".thrum/var/messages.db");
     for (what, damage) in DAMAGES {
         left.thrum(&["daemon", "stop"]).ok();
@@ -93,16 +84,16 @@ fn whatever_is_damaged_nothing_is_lost_that_can_be_read_or_that_a_peer_has() {
         }
         left.thrum(&["daemon", "start"]).ok();
         assert_eq!(left.json(&["sync", "verify"])["status"], "equal", "{what}");
-        assert_eq!((contents(&left, "ann"), contents(&right, "bob")), (mine.clone(), theirs.clone()), "{what}");
+        assert_eq!((left.inbox_contents("ann"), right.inbox_contents("bob")), (mine.clone(), theirs.clone()), "{what}");
     }
     // Mail continues in both directions.
     left.thrum(&["send", "after all of it", "--to", "@bob"]).ok();
     left.thrum(&["sync", "verify"]).ok();
-    assert_eq!(contents(&right, "bob").len(), theirs.len() + 1);
+    assert_eq!(right.inbox_contents("bob").len(), theirs.len() + 1);
 }
 
 #[test]
-fn a_daemon_that_finds_its_database_damaged_says_what_to_do() {
+fn a_daemon_with_a_damaged_database_names_the_repair() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["send", "kept", "--to", "@ann"]).ok();
     repo.thrum(&["daemon", "stop"]).ok();
@@ -113,13 +104,13 @@ fn a_daemon_that_finds_its_database_damaged_says_what_to_do() {
     assert!(ran.stderr.lines().count() < 6, "{}", ran.stderr);
     let said = repo.thrum(&["doctor", "--fix"]).ok().stdout;
     assert!(said.contains("saved in a new database") && said.contains("nothing is known to be lost"), "{said}");
-    assert_eq!(contents(&repo, "ann"), ["kept"]);
+    assert_eq!(repo.inbox_contents("ann"), ["kept"]);
     // The damaged file that is kept still contains the purged mail.
     repo.thrum(&["purge", "--all", "--confirm"]).ok().says("messages.db.damaged");
 }
 
 #[test]
-fn without_a_peer_it_says_what_is_lost() {
+fn without_a_peer_a_repair_reports_the_losses() {
     let repo = TestRepo::with_agent("repo", "ann");
     for n in 0..60 {
         repo.thrum(&["send", &format!("{n} {}", "x".repeat(400)), "--to", "@ann"]).ok();
@@ -144,11 +135,11 @@ fn without_a_peer_it_says_what_is_lost() {
         "{said}"
     );
     let lost = usize::try_from(salvaged["lost"].as_u64().unwrap()).unwrap();
-    assert!(contents(&repo, "ann").len() >= 60 - lost, "{salvaged}");
+    assert!(repo.inbox_contents("ann").len() >= 60 - lost, "{salvaged}");
 }
 
 #[test]
-fn peers_that_cannot_be_read_are_not_taken_for_none() {
+fn an_unreadable_peer_registry_is_not_treated_as_empty() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["send", "kept", "--to", "@ann"]).ok();
     repo.thrum(&["daemon", "stop"]).ok();
@@ -162,7 +153,7 @@ fn peers_that_cannot_be_read_are_not_taken_for_none() {
 }
 
 #[test]
-fn a_running_daemon_keeps_its_database_and_doctor_says_how() {
+fn doctor_does_not_repair_the_database_of_a_running_daemon() {
     let repo = TestRepo::with_agent("repo", "ann");
     for n in 0..60 {
         repo.thrum(&["send", &format!("{n} {}", "x".repeat(400)), "--to", "@ann"]).ok();
@@ -215,7 +206,7 @@ fn leaves_the_log(damage: Damage) {
 
     let said = repo.thrum(&["doctor", "--fix"]).ok().stdout;
     assert!(said.contains("nothing is known to be lost"), "{said}");
-    assert_eq!(contents(&repo, "ann"), ["0", "1", "2", "3", "4"]);
+    assert_eq!(repo.inbox_contents("ann"), ["0", "1", "2", "3", "4"]);
 }
 
 /// A database of another program is not rebuilt, whatever data a peer has.

@@ -3,7 +3,7 @@ use std::{fs, process::Stdio, thread, time::Duration};
 use crate::common::{OnTerminal, TestRepo};
 
 #[test]
-fn the_demo_holds_and_leaves_nothing_behind() {
+fn the_demo_succeeds_and_leaves_nothing_behind() {
     let stage = TestRepo::plain("tmp");
     let output = stage.command(&["demo"]).env("TMPDIR", stage.root()).output().unwrap();
     let shown = String::from_utf8(output.stdout).unwrap();
@@ -15,7 +15,7 @@ fn the_demo_holds_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_the_demo_shows_of_its_commands_is_broken_at_words_to_fit_the_terminal() {
+fn the_commands_of_the_demo_wrap_at_words() {
     let stage = TestRepo::plain("tmp");
     let mut demo = stage.command(&["demo"]);
     demo.env("TMPDIR", stage.root()).env("TERM", "xterm");
@@ -30,7 +30,7 @@ fn what_the_demo_shows_of_its_commands_is_broken_at_words_to_fit_the_terminal() 
 }
 
 #[test]
-fn a_kept_demo_goes_on_by_hand() {
+fn a_kept_demo_can_be_continued_by_hand() {
     let stage = TestRepo::plain("tmp");
     let output = stage.command(&["demo", "--keep", "--json"]).env("TMPDIR", stage.root()).output().unwrap();
     let ended: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -86,7 +86,7 @@ fn in_use() -> TestRepo {
 }
 
 #[test]
-fn where_all_is_well_it_says_so_with_a_daemon_and_without_and_leaves_nothing_behind() {
+fn a_healthy_repository_passes_with_and_without_a_daemon() {
     let repo = in_use();
     for running in [true, false] {
         let findings = doctor(&repo, 0, &[]);
@@ -109,7 +109,7 @@ fn where_all_is_well_it_says_so_with_a_daemon_and_without_and_leaves_nothing_beh
 }
 
 #[test]
-fn before_anything_was_started_there_is_nothing_to_find() {
+fn a_repository_that_was_never_started_has_no_problems() {
     let repo = TestRepo::git("repo");
     repo.thrum(&["doctor"]).fails(3, "thrum init");
     repo.thrum(&["init", "--no-start"]).ok();
@@ -121,7 +121,7 @@ fn before_anything_was_started_there_is_nothing_to_find() {
 }
 
 #[test]
-fn what_a_crash_leaves_behind_is_removed() {
+fn leftovers_of_a_crash_are_removed() {
     let repo = in_use();
     repo.kill_daemon();
     // The system releases the lock once the process has ended.
@@ -135,7 +135,7 @@ fn what_a_crash_leaves_behind_is_removed() {
 }
 
 #[test]
-fn a_projection_that_is_not_what_the_log_says_is_folded_again() {
+fn a_projection_that_differs_from_the_log_is_rebuilt() {
     let repo = in_use();
     database(&repo).execute("UPDATE mailbox SET unread = 0", []).unwrap();
     sees(&repo, "projection", "problem", "another digest");
@@ -143,16 +143,16 @@ fn a_projection_that_is_not_what_the_log_says_is_folded_again() {
     assert_eq!(sees(&repo, "projection", "problem", "another digest"), "thrum daemon stop && thrum doctor --fix");
     doctor(&repo, 1, &["--fix"]);
     repo.thrum(&["daemon", "stop"]).ok();
-    mends(&repo, "projection", "made anew from the log");
+    mends(&repo, "projection", "rebuilt from the log");
     assert_eq!(repo.json(&["inbox", "--unread", "--as", "bob"])["unread"], 1);
 }
 
 #[test]
-fn heads_that_are_not_what_the_log_has_are_counted_again() {
+fn heads_that_differ_from_the_log_are_counted_again() {
     let repo = in_use();
     database(&repo).execute("UPDATE heads SET count = count + 1", []).unwrap();
     sees(&repo, "heads", "problem", "not what the log has, of d_k");
-    mends(&repo, "heads", "made anew from the log");
+    mends(&repo, "heads", "rebuilt from the log");
 }
 
 #[test]
@@ -194,16 +194,16 @@ fn a_clock_that_was_set_back_is_noticed() {
 }
 
 #[test]
-fn a_lock_that_is_held_while_nobody_answers_is_a_problem() {
+fn a_held_lock_without_an_answering_daemon_is_a_problem() {
     let repo = in_use();
     repo.thrum(&["daemon", "stop"]).ok();
     let lock = File::options().write(true).open(repo.path(".thrum/var/thrum.lock")).unwrap();
     lock.try_lock().unwrap();
-    assert_eq!(sees(&repo, "daemon", "problem", "nobody answers"), "thrum daemon restart");
+    assert_eq!(sees(&repo, "daemon", "problem", "does not answer on its socket"), "thrum daemon restart");
 }
 
 #[test]
-fn a_daemon_of_another_version_or_one_that_does_not_answer_is_told() {
+fn a_daemon_of_another_version_or_without_an_answer_is_reported() {
     let repo = in_use();
     let old = instead_of_daemon(&repo, 2, |request| {
         let result = if request["method"] == "health" {
@@ -224,7 +224,7 @@ fn a_daemon_of_another_version_or_one_that_does_not_answer_is_told() {
 }
 
 #[test]
-fn what_others_could_read_is_protected() {
+fn files_readable_by_others_are_made_private() {
     let repo = in_use();
     fs::write(repo.path(".thrum/.env"), "THRUM_TS_AUTHKEY=tskey-secret\n").unwrap();
     let backup = repo.json(&["backup"])["file"].as_str().unwrap().to_owned();
@@ -271,7 +271,7 @@ fn a_copy_of_the_mail_that_an_interrupted_examination_left_is_removed() {
 }
 
 #[test]
-fn git_is_kept_from_taking_the_mailbox_along() {
+fn git_is_kept_from_adding_the_mailbox() {
     let repo = in_use();
     fs::write(repo.path(".gitignore"), "target\n").unwrap();
     sees(&repo, "gitignore", "problem", "git would take");
@@ -285,7 +285,7 @@ fn git_is_kept_from_taking_the_mailbox_along() {
 }
 
 #[test]
-fn settings_that_cannot_be_meant_are_named() {
+fn implausible_settings_are_reported() {
     let repo = in_use();
     let with = |name: &str, value: &str| {
         Ran::from(repo.command(&["doctor", "--json"]).env(name, value).output().unwrap()).ok().json()
@@ -335,7 +335,7 @@ fn settings_that_cannot_be_meant_are_named() {
 }
 
 #[test]
-fn a_peer_that_does_not_answer_or_removed_us_is_named() {
+fn a_peer_that_does_not_answer_or_has_removed_us_is_reported() {
     let (left, right) = paired();
     sees(&left, "peers", "ok", "1 peer, all reachable");
     right.thrum(&["peer", "remove", "left"]).ok();
@@ -351,7 +351,7 @@ fn a_path_too_long_for_a_socket_is_no_error() {
 }
 
 #[test]
-fn the_variables_of_docs_compatibility_md_mean_something_and_those_said_not_to_do_not() {
+fn the_variables_of_docs_compatibility_md_are_read_or_ignored_as_documented() {
     let page = fs::read_to_string(docs::path("compatibility.md")).unwrap();
     let (_, section) = page.split_once("## Environment").unwrap();
     let (section, _) = section.split_once("## Files").unwrap();

@@ -13,7 +13,7 @@ const ALL: [&str; 10] =
     ["claude", "codex", "copilot", "qwen", "gemini", "cursor", "droid", "opencode", "kimi", "antigravity"];
 
 /// A repository of the agent `bob`. Its PATH contains only `thrum`, git, `sh` and `cat`.
-fn office() -> TestRepo {
+fn with_own_path() -> TestRepo {
     let repo = TestRepo::git("repo");
     let bin = repo.above().join("bin");
     fs::create_dir(&bin).unwrap();
@@ -56,8 +56,8 @@ fn is_well((verdict, evidence): &(String, String)) -> bool {
 }
 
 #[test]
-fn every_program_is_tried_as_it_is_set_up_and_nothing_changes_by_that() {
-    let repo = office();
+fn every_configured_program_is_probed_without_changing_anything() {
+    let repo = with_own_path();
     repo.agent("ann", "implementer");
     fs::remove_file(repo.path(".thrum/identities/ann.json")).unwrap();
     repo.thrum(&["send", "for bob", "--to", "@bob", "--as", "ann"]).ok();
@@ -97,8 +97,8 @@ fn every_program_is_tried_as_it_is_set_up_and_nothing_changes_by_that() {
 }
 
 #[test]
-fn what_is_proven_to_be_done_is_not_left_to_do() {
-    let repo = office();
+fn steps_that_are_proven_done_are_not_listed_as_open() {
+    let repo = with_own_path();
     install(&repo, "claude", "echo 'Status: Pending approval 1.0'");
     install(&repo, "codex", "echo 1.2.3");
     install(&repo, "gemini", "echo 1.2.3");
@@ -122,8 +122,8 @@ fn what_is_proven_to_be_done_is_not_left_to_do() {
 }
 
 #[test]
-fn a_settings_file_that_is_broken_is_named_with_what_is_wrong() {
-    let repo = office();
+fn a_broken_settings_file_is_reported_with_its_error() {
+    let repo = with_own_path();
     install(&repo, "claude", "echo 1.2.3");
     let settings = repo.path(".claude/settings.json");
     fs::create_dir(settings.parent().unwrap()).unwrap();
@@ -154,7 +154,7 @@ fn a_settings_file_that_is_broken_is_named_with_what_is_wrong() {
 /// Codex silently skips hooks that the user has not reviewed.
 #[test]
 fn hooks_that_are_not_known_to_have_run_here_are_a_warning() {
-    let repo = office();
+    let repo = with_own_path();
     install(&repo, "codex", "echo 1.2.3");
     repo.thrum(&["setup", "codex"]).ok();
     let shown = repo.thrum(&["doctor", "agents", "codex"]).ok().stdout;
@@ -166,7 +166,7 @@ fn hooks_that_are_not_known_to_have_run_here_are_a_warning() {
 
 #[test]
 fn sessions_are_those_of_this_worktree_that_are_open() {
-    let repo = office();
+    let repo = with_own_path();
     repo.git_done(&["commit", "-q", "--allow-empty", "-m", "first"]);
     repo.git_done(&["worktree", "add", "-q", "-b", "feature", "../feature"]);
     let there = repo.above().join("feature");
@@ -192,7 +192,7 @@ fn sessions_are_those_of_this_worktree_that_are_open() {
 /// Claude Code 2.1.332 runs the session end hook after `claude mcp get` in a trusted folder.
 #[test]
 fn hooks_that_a_program_runs_because_it_is_asked_change_nothing() {
-    let repo = office();
+    let repo = with_own_path();
     let ends = r#"{"session_id":"fresh","hook_event_name":"SessionEnd","reason":"other"}"#;
     let starts = r#"{"session_id":"fresh","hook_event_name":"SessionStart","source":"startup"}"#;
     let run =
@@ -213,8 +213,8 @@ fn hooks_that_a_program_runs_because_it_is_asked_change_nothing() {
 }
 
 #[test]
-fn what_a_program_would_not_take_is_named_and_so_is_what_it_has_not_loaded() {
-    let repo = office();
+fn answers_that_a_program_would_reject_or_has_not_loaded_are_reported() {
+    let repo = with_own_path();
     install(
         &repo,
         "claude",
@@ -268,8 +268,8 @@ fn what_a_program_would_not_take_is_named_and_so_is_what_it_has_not_loaded() {
 }
 
 #[test]
-fn a_daemon_or_an_agent_that_is_missing_is_said_once_and_what_needs_it_is_skipped() {
-    let repo = office();
+fn a_missing_daemon_or_agent_is_reported_once_and_dependent_checks_are_skipped() {
+    let repo = with_own_path();
     repo.thrum(&["setup", "claude", "gemini"]).ok();
     repo.thrum(&["daemon", "stop"]).ok();
     let found = examined(&repo, &["claude", "gemini"]);
@@ -297,7 +297,7 @@ fn a_daemon_or_an_agent_that_is_missing_is_said_once_and_what_needs_it_is_skippe
 
 #[test]
 fn a_program_that_has_the_plugin_needs_no_set_up() {
-    let repo = office();
+    let repo = with_own_path();
     let plugins = r#"[{"id": "thrum@thrum", "enabled": true}]"#;
     install(
         &repo,

@@ -38,7 +38,7 @@ fn the_whole_log_is_written_in_order_beside_a_daemon_and_without_one() {
 }
 
 #[test]
-fn a_log_without_events_and_a_repository_that_was_never_started_give_nothing() {
+fn an_empty_log_and_a_repository_never_started_export_nothing() {
     let repo = TestRepo::git("repo");
     repo.thrum(&["export", "--jsonl"]).fails(3, "thrum init");
     repo.thrum(&["init", "--no-start"]).ok();
@@ -82,7 +82,7 @@ fn a_file_appears_when_it_is_complete_is_private_and_replaces_nothing() {
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_ends_it_quietly() {
+fn a_reader_that_closes_the_pipe_ends_the_export_quietly() {
     let repo = TestRepo::with_agent("repo", "ann");
     let body = "x".repeat(200_000);
     for _ in 0..5 {

@@ -38,7 +38,7 @@ fn whole_help() -> String {
 }
 
 #[test]
-fn docs_cli_md_is_what_the_help_says() {
+fn docs_cli_md_matches_the_help() {
     docs::compare("cli.md", &whole_help());
 }
 
@@ -68,7 +68,7 @@ fn the_help_is_clean_text_that_breaks_only_where_it_must() {
 }
 
 #[test]
-fn usage_errors_are_json_where_json_is_asked_for() {
+fn usage_errors_are_json_with_the_json_flag() {
     let repo = TestRepo::plain("repo");
     let ran = repo.thrum(&["--json", "message", "read"]).fails(2, "");
     let error: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();

@@ -31,32 +31,9 @@ pub(crate) fn told(ran: &Ran) -> String {
     answer["hookSpecificOutput"]["additionalContext"].as_str().unwrap_or_default().to_owned()
 }
 
-pub(crate) fn office() -> TestRepo {
-    let repo = TestRepo::with_agent("repo", "bob");
-    repo.set_up_writer();
-    repo
-}
-
-impl TestRepo {
-    /// Registers the agent `ann` and removes its identity file, so that `bob` is the only agent of this worktree.
-    fn set_up_writer(&self) {
-        let identities = self.path(".thrum/identities");
-        self.agent("ann", "implementer");
-        std::fs::remove_file(identities.join("ann.json")).unwrap();
-    }
-
-    pub(crate) fn write_to_bob(&self, text: &str) -> String {
-        self.json(&["send", text, "--to", "@bob", "--as", "ann"])["message_id"].as_str().unwrap().to_owned()
-    }
-
-    fn unread(&self) -> u64 {
-        self.json(&["inbox", "--unread", "--as", "bob"])["total"].as_u64().unwrap()
-    }
-}
-
 #[test]
 fn a_session_is_briefed_when_it_begins_and_gets_new_mail_with_the_next_prompt_once() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     repo.write_to_bob("before it began");
     let brief = told(&claude(&repo, "start", json!({"hook_event_name": "SessionStart", "source": "startup"})));
     assert!(brief.starts_with("You are @bob (implementer · m-bob).\n1 unread message;"), "{brief}");
@@ -65,14 +42,14 @@ fn a_session_is_briefed_when_it_begins_and_gets_new_mail_with_the_next_prompt_on
     let id = repo.write_to_bob("while it works");
     let mail = told(&claude(&repo, "prompt", json!({"prompt": "go on"})));
     assert!(mail.contains("@ann") && mail.contains(&id) && mail.contains("  │ while it works\n"), "{mail}");
-    assert_eq!(repo.unread(), 2, "nothing shows yet that it was taken");
+    assert_eq!(repo.unread("bob"), 2, "nothing shows yet that it was taken");
     assert_eq!(told(&claude(&repo, "prompt", json!({"prompt": "go on"}))), "");
-    assert_eq!(repo.unread(), 1, "the session has gone on with it");
+    assert_eq!(repo.unread("bob"), 1, "the session has gone on with it");
 }
 
 #[test]
 fn unread_mail_keeps_a_turn_from_ending_once() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     repo.write_to_bob("before it began");
     claude(&repo, "start", json!({}));
     let stop =
@@ -83,7 +60,7 @@ fn unread_mail_keeps_a_turn_from_ending_once() {
         "{kept}"
     );
     assert_eq!(stop(true), "");
-    assert_eq!(repo.unread(), 0);
+    assert_eq!(repo.unread("bob"), 0);
     // `stop_hook_active` is also true after a turn that a waiter started, so it decides nothing.
     repo.write_to_bob("one more");
     assert!(stop(true).contains("one more"));
@@ -94,7 +71,7 @@ fn unread_mail_keeps_a_turn_from_ending_once() {
 }
 
 #[test]
-fn hooks_say_nothing_and_end_well_where_there_is_nothing_to_say_it_with() {
+fn hooks_are_silent_and_succeed_without_a_mailbox() {
     let repo = TestRepo::git("repo");
     let quiet = |args: &[&str], input: &str| {
         let ran = repo.thrum_with_input(input.as_bytes(), &[&["hook"], args].concat()).ok();
@@ -125,7 +102,7 @@ fn hooks_say_nothing_and_end_well_where_there_is_nothing_to_say_it_with() {
 
 #[test]
 fn every_program_gets_its_own_form_and_no_other_ones_hook_takes_its_mail() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     repo.write_to_bob("for one of you");
     // Copilot runs the hooks in Claude Code's settings and discards their output.
     let copilot = json!({"sessionId": "c1", "timestamp": 1});
@@ -150,7 +127,7 @@ fn every_program_gets_its_own_form_and_no_other_ones_hook_takes_its_mail() {
 
 #[test]
 fn a_sub_agent_takes_no_mail_of_the_session_it_works_for() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     claude(&repo, "start", json!({}));
     repo.write_to_bob("for the main one");
     for event in ["start", "prompt", "stop", "end"] {
@@ -161,7 +138,7 @@ fn a_sub_agent_takes_no_mail_of_the_session_it_works_for() {
 
 #[test]
 fn a_sub_agents_command_leaves_the_mail_to_the_session_that_it_works_for() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     hook(&repo, "start", &["--host", "codex", "--as", "bob"], json!({"session_id": "s1"}), json!({}));
     let id = repo.write_to_bob("for the session");
     let run = |thread: &str, args: &[&str]| -> Ran {
@@ -176,20 +153,20 @@ fn a_sub_agents_command_leaves_the_mail_to_the_session_that_it_works_for() {
     let shown = run("t2", &["inbox"]).ok().says("stays unread for @bob");
     assert!(shown.stdout.contains("for the session") && shown.stdout.contains("1 unread"), "{}", shown.stdout);
     run("t2", &["message", "get", &id]).ok();
-    assert_eq!(repo.unread(), 1);
+    assert_eq!(repo.unread("bob"), 1);
     // The session does not become the agent that its sub-agent registers.
     run("t2", &["quickstart", "--name", "sub", "--role", "tester", "--module", "x"]).ok();
     assert_eq!(run("s1", &["whoami", "--json"]).ok().json()["agent_id"], "bob");
     run("t2", &["inbox", "--as", "bob"]).ok();
-    assert_eq!(repo.unread(), 0, "it said whose mail it reads");
+    assert_eq!(repo.unread("bob"), 0, "it said whose mail it reads");
     repo.write_to_bob("one more");
     run("s1", &["inbox"]).ok().says_nothing();
-    assert_eq!(repo.unread(), 0);
+    assert_eq!(repo.unread("bob"), 0);
 }
 
 #[test]
-fn a_session_stays_who_it_was_whatever_the_environment_says_later() {
-    let repo = office();
+fn a_session_keeps_its_agent_when_the_environment_changes() {
+    let repo = TestRepo::with_reader_and_writer();
     let as_ann = |event: &str| {
         let mut command = repo.command(&["hook", event, "--host", "codex"]);
         let mut child = command.env("THRUM_NAME", "bob").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -205,8 +182,8 @@ fn a_session_stays_who_it_was_whatever_the_environment_says_later() {
 }
 
 #[test]
-fn the_commands_of_a_session_act_as_the_agent_that_it_is() {
-    let repo = office();
+fn the_commands_of_a_session_act_as_its_agent() {
+    let repo = TestRepo::with_reader_and_writer();
     let started = hook(&repo, "start", &["--host", "claude", "--as", "ann"], json!({"session_id": "s7"}), json!({}));
     assert!(told(&started).starts_with("You are @ann"));
     let who = |args: &[&str]| {
@@ -239,7 +216,7 @@ fn the_commands_of_a_session_act_as_the_agent_that_it_is() {
 
 #[test]
 fn a_compaction_that_loses_the_briefing_gets_it_with_the_next_prompt() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     let copilot = |event: &str| {
         let ran = hook(&repo, event, &["--host", "copilot"], json!({"sessionId": "c1", "prompt": "go on"}), json!({}));
         serde_json::from_str::<Value>(&ran.stdout)
@@ -255,7 +232,7 @@ fn a_compaction_that_loses_the_briefing_gets_it_with_the_next_prompt() {
 
 #[test]
 fn the_end_of_the_program_ends_the_session_and_a_cleared_one_goes_on() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     let sessions = |status: &str| {
         let listed = repo.json(&["session", "list"]);
         listed["sessions"]
@@ -298,7 +275,7 @@ pub(crate) fn ended(child: Child) -> Ran {
 
 #[test]
 fn an_idle_session_is_woken_once_for_each_message_however_many_wait_beside_it() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     let me = std::process::id();
     beside(&repo, me, "start", &json!({"session_id": "s1"}));
     let (sender, ends) = mpsc::channel();
@@ -317,12 +294,12 @@ fn an_idle_session_is_woken_once_for_each_message_however_many_wait_beside_it() 
         said.starts_with("1 new message for @bob.") && said.contains(&id) && said.contains("  │ wake up\n"),
         "{said}"
     );
-    assert_eq!(repo.unread(), 1, "nothing shows yet that it was taken");
+    assert_eq!(repo.unread("bob"), 1, "nothing shows yet that it was taken");
     // The next waiter waits for other mail, although the prompt of the turn has not arrived yet.
     let third = waiter(&repo, me, "s1");
     let turn = beside(&repo, me, "prompt", &json!({"session_id": "s1", "prompt": "<task-notification>…"}));
     assert_eq!(told(&turn), "", "it brought the message with it");
-    assert_eq!(repo.unread(), 0);
+    assert_eq!(repo.unread("bob"), 0);
     assert_eq!(told(&beside(&repo, me, "stop", &json!({"session_id": "s1", "stop_hook_active": true}))), "");
     repo.write_to_bob("and again");
     let again = ended(third);
@@ -330,8 +307,8 @@ fn an_idle_session_is_woken_once_for_each_message_however_many_wait_beside_it() 
 }
 
 #[test]
-fn a_session_that_works_is_not_interrupted_and_gets_its_mail_when_it_ends_its_turn() {
-    let repo = office();
+fn a_busy_session_gets_its_mail_at_the_end_of_its_turn() {
+    let repo = TestRepo::with_reader_and_writer();
     let me = std::process::id();
     let hook = |event: &str, more: &Value| {
         let mut payload = json!({"session_id": "s1"});
@@ -357,7 +334,7 @@ fn a_session_that_works_is_not_interrupted_and_gets_its_mail_when_it_ends_its_tu
 
 #[test]
 fn a_turn_that_ends_while_the_daemon_is_away_leaves_the_session_idle_and_loses_no_mail() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     let me = std::process::id();
     let hook = |event: &str| beside(&repo, me, event, &json!({"session_id": "s1", "prompt": "work"}));
     hook("start");
@@ -366,18 +343,18 @@ fn a_turn_that_ends_while_the_daemon_is_away_leaves_the_session_idle_and_loses_n
     repo.thrum(&["daemon", "stop"]).ok();
     assert_eq!(told(&hook("stop")), "");
     repo.thrum(&["daemon", "start"]).ok();
-    assert_eq!(repo.unread(), 1, "nobody could note that it was taken");
+    assert_eq!(repo.unread("bob"), 1, "nobody could note that it was taken");
     let waiting = waiter(&repo, me, "s1");
     repo.write_to_bob("when it is back");
     let ran = ended(waiting);
     assert!(ran.code == 2 && ran.stderr.contains("when it is back") && !ran.stderr.contains("told with"), "{ran:?}");
     hook("stop");
-    assert_eq!(repo.unread(), 1, "the first one; of the second there is no proof yet");
+    assert_eq!(repo.unread("bob"), 1, "the first one; of the second there is no proof yet");
 }
 
 #[test]
-fn a_waiter_wakes_the_session_that_its_program_is_in_by_then() {
-    let repo = office();
+fn a_waiter_wakes_the_current_session_of_its_program() {
+    let repo = TestRepo::with_reader_and_writer();
     let me = std::process::id();
     beside(&repo, me, "start", &json!({"session_id": "s1"}));
     let waiting = waiter(&repo, me, "s1");
@@ -386,12 +363,12 @@ fn a_waiter_wakes_the_session_that_its_program_is_in_by_then() {
     repo.write_to_bob("for the new one");
     assert_eq!(ended(waiting).code, 2);
     assert_eq!(told(&beside(&repo, me, "prompt", &json!({"session_id": "s2", "prompt": "<task-notification>"}))), "");
-    assert_eq!(repo.unread(), 0);
+    assert_eq!(repo.unread("bob"), 0);
 }
 
 #[test]
-fn a_waiter_ends_with_its_program_and_at_once_where_nobody_sits_before_it() {
-    let repo = office();
+fn a_waiter_ends_with_its_program_and_does_not_start_without_a_terminal() {
+    let repo = TestRepo::with_reader_and_writer();
     let mut program = Command::new("sleep").arg("60").spawn().unwrap();
     let waiting = waiter(&repo, program.id(), "s1");
     program.kill().unwrap();
@@ -406,7 +383,7 @@ fn a_waiter_ends_with_its_program_and_at_once_where_nobody_sits_before_it() {
 
 #[test]
 fn a_waiter_outlives_the_daemon() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     let me = std::process::id();
     beside(&repo, me, "start", &json!({"session_id": "s1"}));
     let waiting = waiter(&repo, me, "s1");
@@ -426,8 +403,8 @@ fn mail_from_another_machine_wakes_an_idle_session() {
 }
 
 #[test]
-fn mail_that_comes_while_a_turn_ends_is_not_passed_over() {
-    let repo = office();
+fn mail_that_arrives_as_a_turn_ends_is_delivered() {
+    let repo = TestRepo::with_reader_and_writer();
     let mut asked = 0;
     let heard = instead_of_daemon(&repo, 4, move |request| {
         asked += 1;
@@ -446,8 +423,8 @@ fn mail_that_comes_while_a_turn_ends_is_not_passed_over() {
 }
 
 #[test]
-fn what_a_waiter_asks_is_bounded() {
-    let repo = office();
+fn the_requests_of_a_waiter_are_bounded() {
+    let repo = TestRepo::with_reader_and_writer();
     let heard = instead_of_daemon(&repo, 1, |request| {
         Some(
             json!({"jsonrpc": "2.0", "id": request["id"], "result": {"status": "replaced", "messages": [], "cursor": "l:1"}}),
@@ -463,8 +440,8 @@ fn what_a_waiter_asks_is_bounded() {
 }
 
 #[test]
-fn a_plugins_hook_beside_that_of_the_settings_tells_nothing_twice() {
-    let repo = office();
+fn a_plugin_hook_and_a_settings_hook_deliver_nothing_twice() {
+    let repo = TestRepo::with_reader_and_writer();
     let run = |event: &str, plugin: bool, more: Value| {
         let args: &[&str] = if plugin { &["--host", "claude", "--plugin"] } else { &["--host", "claude"] };
         told(&hook(&repo, event, args, json!({"session_id": "s1", "prompt_id": 1}), more))
@@ -476,7 +453,7 @@ fn a_plugins_hook_beside_that_of_the_settings_tells_nothing_twice() {
     let prompt = json!({"prompt": "go on"});
     assert!(run("prompt", false, prompt.clone()).contains("for one of the two"));
     assert_eq!(
-        (run("prompt", true, prompt.clone()), repo.unread()),
+        (run("prompt", true, prompt.clone()), repo.unread("bob")),
         (String::new(), 1),
         "the other one proves nothing"
     );
@@ -495,8 +472,8 @@ fn a_plugins_hook_beside_that_of_the_settings_tells_nothing_twice() {
 }
 
 #[test]
-fn the_daemon_reads_what_a_session_works_on_when_its_hooks_run() {
-    let repo = office();
+fn the_daemon_reads_the_git_state_of_a_session_when_its_hooks_run() {
+    let repo = TestRepo::with_reader_and_writer();
     claude(&repo, "start", json!({}));
     let mut watcher = repo.connect();
     watcher.call("events.watch", &json!({}));

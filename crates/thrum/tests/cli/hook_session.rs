@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     common::{Ran, TestRepo, plain::until},
-    hook::{beside, ended, office, told, waiter},
+    hook::{beside, ended, told, waiter},
 };
 
 /// Runs a hook of Claude Code with this process as the program.
@@ -27,8 +27,8 @@ fn sessions(repo: &TestRepo, agent: &str) -> usize {
 }
 
 #[test]
-fn a_session_that_was_cleared_or_resumed_is_the_agent_that_it_was() {
-    let repo = office();
+fn a_cleared_or_resumed_session_keeps_its_agent() {
+    let repo = TestRepo::with_reader_and_writer();
     repo.agent("carol", "tester");
     let name = |session: &str| {
         let mut command = repo.command(&["whoami", "--json"]);
@@ -55,8 +55,8 @@ fn a_session_that_was_cleared_or_resumed_is_the_agent_that_it_was() {
 /// Claude Code runs the hook for `claude mcp get` in a session that never began. Codex runs it long after the user has
 /// opened the next session.
 #[test]
-fn the_agents_session_ends_with_the_last_program_that_is_the_agent() {
-    let repo = office();
+fn the_agents_session_ends_with_its_last_program() {
+    let repo = TestRepo::with_reader_and_writer();
     hook(&repo, "start", &json!({"session_id": "s1"}));
     repo.thrum(&["claim", "d.txt", "--as", "bob"]).ok();
     hook(&repo, "end", &json!({"session_id": "never-began", "reason": "other"}));
@@ -71,8 +71,8 @@ fn the_agents_session_ends_with_the_last_program_that_is_the_agent() {
 }
 
 #[test]
-fn a_session_whose_process_is_gone_keeps_no_other_from_ending() {
-    let repo = office();
+fn a_session_without_a_process_does_not_keep_the_agents_session_open() {
+    let repo = TestRepo::with_reader_and_writer();
     let mut gone = Command::new("true").spawn().unwrap();
     gone.wait().unwrap();
     beside(&repo, gone.id(), "start", &json!({"session_id": "s1"}));
@@ -83,7 +83,7 @@ fn a_session_whose_process_is_gone_keeps_no_other_from_ending() {
 
 #[test]
 fn a_prompt_begins_a_session_where_none_is_open() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     hook(&repo, "start", &json!({"session_id": "s1"}));
     let session = repo.json(&["whoami", "--as", "bob"])["session_id"].clone();
     repo.connect().call("session.end", &json!({"session_id": session}));
@@ -92,8 +92,8 @@ fn a_prompt_begins_a_session_where_none_is_open() {
 }
 
 #[test]
-fn a_session_that_began_without_a_daemon_is_briefed_with_its_first_prompt_after_it_is_there() {
-    let repo = office();
+fn a_session_that_began_without_a_daemon_is_briefed_once_the_daemon_runs() {
+    let repo = TestRepo::with_reader_and_writer();
     repo.thrum(&["session", "end", "--as", "bob"]);
     repo.thrum(&["daemon", "stop"]).ok();
     assert_eq!(told(&hook(&repo, "start", &json!({"session_id": "s1"}))), "");
@@ -108,8 +108,8 @@ fn a_session_that_began_without_a_daemon_is_briefed_with_its_first_prompt_after_
 /// A hook runs several times for one event if it is listed twice in a settings file, or in two files that the program
 /// reads.
 #[test]
-fn hooks_that_run_side_by_side_for_one_event_tell_a_message_once() {
-    let repo = office();
+fn concurrent_hooks_for_one_event_deliver_a_message_once() {
+    let repo = TestRepo::with_reader_and_writer();
     hook(&repo, "start", &json!({"session_id": "s1"}));
     let side_by_side = |event: &str, payload: &Value| -> usize {
         let all: Vec<Child> = (0..4)
@@ -151,8 +151,8 @@ fn hooks_that_run_side_by_side_for_one_event_tell_a_message_once() {
 
 /// Claude Code runs no hook when its user interrupts a turn.
 #[test]
-fn mail_wakes_a_session_whose_turn_was_interrupted_and_no_wake_is_said_while_the_turn_goes_on() {
-    let repo = office();
+fn mail_wakes_an_interrupted_session_and_no_wake_is_recorded_during_a_turn() {
+    let repo = TestRepo::with_reader_and_writer();
     let transcript = repo.path("transcript.jsonl");
     let entry = |kind: &str, text: &str| json!({"type": kind, "message": {"role": kind, "content": [{"type": "text", "text": text}]}});
     fs::write(&transcript, format!("{}\n", entry("user", "work"))).unwrap();
@@ -185,7 +185,7 @@ fn mail_wakes_a_session_whose_turn_was_interrupted_and_no_wake_is_said_while_the
 #[cfg(target_os = "linux")]
 #[test]
 fn mail_that_a_hook_could_not_print_stays_unread_and_comes_at_the_end_of_the_turn() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     hook(&repo, "start", &json!({"session_id": "s1"}));
     repo.write_to_bob("into the void");
     let mut command = repo.command(&["hook", "prompt", "--host", "claude"]);

@@ -191,7 +191,7 @@ fn c32_gits_environment_is_not_obeyed() {
 
 /// C14: a repository may contain symbolic links in place of the files that Thrum writes.
 #[test]
-fn c14_no_link_makes_a_command_read_or_write_elsewhere() {
+fn c14_no_link_makes_a_command_read_or_write_outside_the_worktree() {
     let outside = |repo: &TestRepo| {
         let dir = repo.above().join("outside");
         fs::create_dir_all(&dir).unwrap();
@@ -238,7 +238,7 @@ fn c14_no_link_makes_a_command_read_or_write_elsewhere() {
 /// C31: Thrum carries no data in git. A branch or shard of Go Thrum is only for Go Thrum to read; `import` reads
 /// nothing but the database.
 #[test]
-fn c31_shards_of_a_go_thrum_are_not_read_whatever_is_in_them() {
+fn c31_shards_of_go_thrum_are_never_read() {
     let repo = TestRepo::git("repo");
     repo.thrum(&["init"]).ok();
     let go = GoThrum::recorded(&repo.above().join("old/.thrum"));
@@ -275,7 +275,7 @@ fn c31_shards_of_a_go_thrum_are_not_read_whatever_is_in_them() {
 /// C40: removing Thrum means stopping the daemon and deleting one directory. This test lists everything else that
 /// remains.
 #[test]
-fn c40_what_is_left_after_thrum_was_taken_away() {
+fn c40_removing_thrum_leaves_nothing_harmful_behind() {
     let repo = TestRepo::git("repo");
     let git = || {
         crate::common::go::files(&repo.path(".git"))

@@ -10,22 +10,6 @@ use serde_json::{Value, json};
 
 use crate::common::{Ran, TestRepo, plain::until};
 
-/// A repository with two agents, of which only `bob` belongs to this worktree.
-fn office() -> TestRepo {
-    let repo = TestRepo::with_agent("repo", "bob");
-    repo.agent("ann", "implementer");
-    std::fs::remove_file(repo.path(".thrum/identities/ann.json")).unwrap();
-    repo
-}
-
-fn write_to_bob(repo: &TestRepo, text: &str) {
-    repo.thrum(&["send", text, "--to", "@bob", "--as", "ann"]).ok();
-}
-
-fn unread(repo: &TestRepo) -> u64 {
-    repo.json(&["inbox", "--unread", "--as", "bob"])["total"].as_u64().unwrap()
-}
-
 /// Runs a hook of a program and returns its output.
 fn hook(repo: &TestRepo, host: &str, event: &str, more: Value) -> String {
     let mut payload = json!({"session_id": "ses_1"});
@@ -63,11 +47,11 @@ fn ended(child: Child) -> Ran {
 
 #[test]
 fn opencodes_plugin_gets_the_text_of_each_event() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     assert!(opencode(&repo, "start", json!({})).starts_with("You are @bob"));
-    write_to_bob(&repo, "with the prompt");
+    repo.write_to_bob("with the prompt");
     assert!(opencode(&repo, "prompt", json!({})).contains("  │ with the prompt\n"));
-    write_to_bob(&repo, "at the end of the turn");
+    repo.write_to_bob("at the end of the turn");
     let stop = opencode(&repo, "stop", json!({}));
     assert!(
         stop.starts_with("Before you end your turn: 1 message") && stop.contains("at the end of the turn"),
@@ -77,27 +61,27 @@ fn opencodes_plugin_gets_the_text_of_each_event() {
     assert!(kept.contains("you are @bob"), "{kept}");
     assert_eq!(opencode(&repo, "stop", json!({})), "");
     assert_eq!(opencode(&repo, "end", json!({})), "");
-    assert_eq!(unread(&repo), 0);
+    assert_eq!(repo.unread("bob"), 0);
 }
 
 #[test]
 fn an_idle_session_of_opencode_is_woken_by_standard_output_and_the_turn_is_the_proof() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     opencode(&repo, "start", json!({}));
     opencode(&repo, "prompt", json!({}));
     assert_eq!(opencode(&repo, "stop", json!({})), "");
     let waiting = waiter(&repo, "ses_1");
-    write_to_bob(&repo, "wake up");
+    repo.write_to_bob("wake up");
     let woke = text(&ended(waiting).stdout);
     assert!(woke.starts_with("1 new message for @bob.") && woke.contains("  │ wake up\n"), "{woke}");
-    assert_eq!(unread(&repo), 1, "nothing shows yet that it was taken");
+    assert_eq!(repo.unread("bob"), 1, "nothing shows yet that it was taken");
     assert_eq!(opencode(&repo, "prompt", json!({"is_wake": true})), "", "it was told of that one");
-    assert_eq!(unread(&repo), 0);
+    assert_eq!(repo.unread("bob"), 0);
 }
 
 #[test]
 fn one_program_may_have_a_waiter_for_each_of_its_sessions() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     let first = waiter(&repo, "ses_1");
     let is_waiting = || {
         let team = repo.json(&["team", "--all"]);
@@ -110,7 +94,7 @@ fn one_program_may_have_a_waiter_for_each_of_its_sessions() {
     until(is_waiting);
     let (other, newer) = (waiter(&repo, "ses_2"), waiter(&repo, "ses_1"));
     assert_eq!(ended(first).stdout, "", "the newer one took its place");
-    write_to_bob(&repo, "for both");
+    repo.write_to_bob("for both");
     for waiting in [other, newer] {
         assert!(text(&ended(waiting).stdout).contains("for both"));
     }
@@ -118,22 +102,22 @@ fn one_program_may_have_a_waiter_for_each_of_its_sessions() {
 
 #[test]
 fn an_interrupted_turn_is_over_and_its_mail_comes_with_the_next_prompt() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     opencode(&repo, "start", json!({}));
     opencode(&repo, "prompt", json!({}));
-    write_to_bob(&repo, "not now");
+    repo.write_to_bob("not now");
     assert_eq!(opencode(&repo, "stop", json!({"aborted": true})), "");
     assert!(opencode(&repo, "prompt", json!({})).contains("not now"));
     assert_eq!(opencode(&repo, "stop", json!({"aborted": true})), "");
     // The session is idle, so a new waiter waits for mail and does not end at once.
     let waiting = waiter(&repo, "ses_1");
-    write_to_bob(&repo, "but now");
+    repo.write_to_bob("but now");
     assert!(text(&ended(waiting).stdout).contains("but now"));
 }
 
 #[test]
-fn a_person_who_has_answered_opencode_is_not_needed_any_more() {
-    let repo = office();
+fn an_answered_question_of_opencode_no_longer_needs_the_user() {
+    let repo = TestRepo::with_reader_and_writer();
     let state = || {
         let team = repo.json(&["team", "--all"]);
         let bob = team["members"].as_array().unwrap().iter().find(|member| member["agent_id"] == "bob").unwrap();
@@ -152,11 +136,11 @@ fn a_person_who_has_answered_opencode_is_not_needed_any_more() {
 
 #[test]
 fn kimi_is_idle_after_its_stop_hook_which_runs_once_for_a_turn() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     let busy = || std::fs::read_to_string(repo.path(".thrum/var/hooks/ses_1.json")).unwrap().contains("\"busy\":true");
     hook(&repo, "kimi", "prompt", json!({}));
     assert!(busy());
-    write_to_bob(&repo, "before it ends");
+    repo.write_to_bob("before it ends");
     let payload = json!({"session_id": "ses_1"}).to_string();
     let stop = repo.thrum_with_input(payload.as_bytes(), &["hook", "stop", "--host", "kimi"]);
     assert!(stop.code == 2 && stop.stderr.contains("before it ends"), "{stop:?}");
@@ -165,7 +149,7 @@ fn kimi_is_idle_after_its_stop_hook_which_runs_once_for_a_turn() {
 
 #[test]
 fn commands_of_an_opencode_session_act_as_its_agent() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     let started = repo
         .thrum_with_input(b"{\"session_id\":\"ses_9\"}", &["hook", "start", "--host", "opencode", "--as", "ann"])
         .ok();
@@ -176,8 +160,8 @@ fn commands_of_an_opencode_session_act_as_its_agent() {
 }
 
 #[test]
-fn where_the_answer_to_the_start_reaches_nobody_the_first_prompt_brings_the_briefing() {
-    let repo = office();
+fn the_first_prompt_brings_the_briefing_if_the_start_hook_has_no_reader() {
+    let repo = TestRepo::with_reader_and_writer();
     for (host, payload) in
         [("kimi", json!({"client_type": "kimi_code_cli"})), ("antigravity", json!({"conversationId": "c1"}))]
     {

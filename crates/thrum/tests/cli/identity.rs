@@ -23,7 +23,7 @@ fn the_flag_beats_the_environment_beats_the_only_identity() {
 }
 
 #[test]
-fn of_several_identities_none_is_guessed_and_nothing_is_sent() {
+fn with_several_identities_nothing_is_sent() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     for command in [&["send", "hello", "--to", "@ann"][..], &["inbox"], &["wait"], &["message", "read", "--all"]] {
@@ -33,7 +33,7 @@ fn of_several_identities_none_is_guessed_and_nothing_is_sent() {
 }
 
 #[test]
-fn nobody_and_somebody_unknown_cannot_send() {
+fn a_missing_or_unknown_identity_cannot_send() {
     let repo = TestRepo::git("repo");
     repo.thrum(&["init"]).ok();
     repo.thrum(&["send", "hello", "--broadcast"]).fails(3, "thrum quickstart");
@@ -44,7 +44,7 @@ fn nobody_and_somebody_unknown_cannot_send() {
 }
 
 #[test]
-fn c16_an_agent_speaks_and_reads_only_where_it_is_at_home() {
+fn c16_an_agent_sends_and_reads_only_at_its_home() {
     let (left, right) = paired();
     assert!(right.thrum(&["team"]).ok().stdout.contains("@ann@left"), "right knows ann");
     for command in
@@ -124,13 +124,13 @@ fn a_variable_set_for_another_worktree_sends_nothing_in_that_agents_name() {
 }
 
 #[test]
-fn a_variable_is_obeyed_where_nobody_lives_which_is_said_and_a_name_nobody_registered_sends_nothing() {
+fn a_variable_is_used_with_a_warning_in_a_worktree_without_agents_and_an_unknown_name_sends_nothing() {
     let repo = TestRepo::with_agent("repo", "ann");
     let empty = worktree(&repo, "empty");
     run_in(&repo, &empty, &[], &["init"]).ok();
     run_in(&repo, &empty, &[("THRUM_NAME", "ann")], &["send", "note", "--to", "@ann"])
         .ok()
-        .says("acting as @ann, as the variable THRUM_NAME says");
+        .says("acting as @ann, named by the variable THRUM_NAME");
     run_in(&repo, &empty, &[("THRUM_NAME", "ghost")], &["send", "boo", "--to", "@ann"])
         .fails(3, "no agent ghost")
         .says("THRUM_NAME");
@@ -173,7 +173,7 @@ fn an_identity_copied_to_another_worktree_is_refused() {
 }
 
 #[test]
-fn an_agent_that_was_deleted_elsewhere_is_told_so_and_sends_nothing() {
+fn an_agent_deleted_elsewhere_gets_an_error_and_sends_nothing() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     repo.connect().call("agent.delete", &json!({"name": "bob"}));
@@ -191,7 +191,7 @@ fn an_agent_that_was_deleted_elsewhere_is_told_so_and_sends_nothing() {
 }
 
 #[test]
-fn gos_variable_is_another_name_of_ours_and_two_that_differ_are_refused() {
+fn gos_variable_is_an_alias_and_two_different_values_are_refused() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     let who = |env: &[(&str, &str)]| run_in(&repo, &repo.root().to_owned(), env, &["whoami", "--json"]);
@@ -202,7 +202,7 @@ fn gos_variable_is_another_name_of_ours_and_two_that_differ_are_refused() {
 }
 
 #[test]
-fn a_name_in_another_case_is_no_name_and_the_right_one_is_suggested() {
+fn a_name_in_another_case_is_refused_with_the_right_one() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["whoami", "--as", "Ann"]).fails(2, "Did you mean ann?");
     run_in(&repo, &repo.root().to_owned(), &[("THRUM_NAME", "ANN")], &["send", "x", "--to", "@ann"])
@@ -222,7 +222,7 @@ fn one_field_is_printed_alone_for_scripts() {
 }
 
 #[test]
-fn who_has_lost_its_identity_file_gets_it_back_by_the_command_that_is_proposed() {
+fn a_lost_identity_file_is_restored_by_the_suggested_command() {
     let repo = TestRepo::git("my repo");
     repo.thrum(&["register", "--name", "ann", "--role", "implementer", "--module", "auth", "--display", "Ann A."]).ok();
     let before = repo.json(&["whoami"]);
@@ -245,7 +245,7 @@ fn who_has_lost_its_identity_file_gets_it_back_by_the_command_that_is_proposed()
 
 /// Programs that substitute variables in their settings pass the placeholder on unchanged if the variable is not set.
 #[test]
-fn a_variable_that_names_a_variable_names_nobody() {
+fn a_literal_variable_reference_is_no_identity() {
     let repo = TestRepo::with_agent("repo", "ann").with_variable("THRUM_NAME", "${THRUM_NAME}");
     assert_eq!(repo.json(&["whoami"])["agent_id"], "ann");
 }

@@ -33,7 +33,7 @@ fn ids(listing: &Value) -> Vec<(&str, bool)> {
 }
 
 #[test]
-fn after_it_the_agent_finds_its_old_mail_as_it_left_it() {
+fn an_imported_agent_finds_its_mail_unchanged() {
     let (repo, go) = two();
     go.message(1, "msg_unread", &json!({"recipients": ["a1"], "refs": [{"type": "mention", "value": "a1"}]}));
     go.message(2, "msg_all", &json!({"scopes": [{"type": "group", "value": "everyone"}]}));
@@ -82,7 +82,7 @@ fn after_it_the_agent_finds_its_old_mail_as_it_left_it() {
 }
 
 #[test]
-fn events_come_as_they_are_and_every_one_goes_out_again() {
+fn imported_events_are_unchanged_and_replicated() {
     let (repo, go) = two();
     drop(go);
     repo.thrum(&["import", "../old/.thrum"]).ok();
@@ -102,7 +102,7 @@ fn events_come_as_they_are_and_every_one_goes_out_again() {
 }
 
 #[test]
-fn the_second_time_it_takes_nothing_and_after_more_happened_there_just_that() {
+fn a_second_import_takes_only_new_events() {
     let (repo, go) = two();
     let again = || {
         let before = repo.connect().call("health", &json!({}))["events"].as_u64().unwrap();
@@ -121,7 +121,7 @@ fn the_second_time_it_takes_nothing_and_after_more_happened_there_just_that() {
 }
 
 #[test]
-fn the_source_is_only_read_also_what_is_not_folded_into_its_file_yet() {
+fn the_source_is_only_read_including_its_write_ahead_log() {
     let (repo, go) = two();
     go.message(1, "msg_in_the_wal", &json!({"recipients": ["a1"]}));
     let before = go.files();
@@ -142,7 +142,7 @@ fn the_source_is_only_read_also_what_is_not_folded_into_its_file_yet() {
 }
 
 #[test]
-fn a_dry_run_says_what_would_come_and_changes_nothing() {
+fn a_dry_run_reports_the_import_and_changes_nothing() {
     let (repo, go) = two();
     drop(go);
     let before = repo.thrum(&["export", "--jsonl"]).ok().stdout;
@@ -183,7 +183,7 @@ fn malformed_events_are_listed_and_stop_nothing() {
 }
 
 #[test]
-fn what_is_no_go_thrum_or_a_damaged_one_is_refused_in_a_sentence() {
+fn an_invalid_or_damaged_source_is_refused_with_a_clear_error() {
     let (repo, go) = two();
     let dir = go.dir.clone();
     let database = dir.join("var/messages.db");
@@ -230,7 +230,7 @@ fn a_source_whose_daemon_runs_is_refused() {
 }
 
 #[test]
-fn a_later_versions_database_is_read_and_what_it_has_no_event_of_is_told() {
+fn a_database_of_a_later_go_version_is_read_and_its_losses_are_reported() {
     let (repo, go) = two();
     go.conn
         .execute_batch(
@@ -249,7 +249,7 @@ fn a_later_versions_database_is_read_and_what_it_has_no_event_of_is_told() {
 }
 
 #[test]
-fn who_the_daemon_was_is_asked_where_nothing_says_it() {
+fn an_unknown_source_daemon_id_must_be_given() {
     let (repo, go) = two();
     fs::remove_file(go.dir.join("var/peers.json")).unwrap();
     repo.thrum(&["import", "../old"]).fails(2, GOS_PEER).says("--former-id");
@@ -258,7 +258,7 @@ fn who_the_daemon_was_is_asked_where_nothing_says_it() {
 }
 
 #[test]
-fn an_interrupted_import_goes_on_where_it_was() {
+fn an_interrupted_import_continues_where_it_stopped() {
     let (repo, go) = two();
     for n in 0..30 {
         go.message(n, &format!("msg_{n:02}"), &json!({"recipients": ["a1"], "padding": "x".repeat(100_000)}));
@@ -275,7 +275,7 @@ fn an_interrupted_import_goes_on_where_it_was() {
 }
 
 #[test]
-fn peers_see_the_agent_once_and_the_same_as_its_home() {
+fn peers_see_an_imported_agent_once_and_as_its_home_does() {
     let (repo, go) = two();
     drop(go);
     let desk = TestRepo::with_agent("desk", "dan");
@@ -290,7 +290,7 @@ fn peers_see_the_agent_once_and_the_same_as_its_home() {
 }
 
 #[test]
-fn a_database_of_go_in_our_place_names_the_way_over() {
+fn a_database_of_go_at_our_path_names_the_import_command() {
     let repo = TestRepo::git("repo");
     drop(GoThrum::recorded(&repo.path(".thrum")));
     repo.thrum(&["daemon", "start"]).fails(4, "one of Go Thrum").says("thrum import .thrum-go");
@@ -302,7 +302,7 @@ fn a_database_of_go_in_our_place_names_the_way_over() {
 
 /// Our daemon cannot start on Go Thrum's database, so waiting for the lock would be useless.
 #[test]
-fn a_daemon_of_go_whose_socket_is_gone_is_named_and_left_running() {
+fn a_go_daemon_without_a_socket_is_reported_and_left_running() {
     let repo = TestRepo::git("repo");
     drop(GoThrum::recorded(&repo.path(".thrum")));
     let lock = repo.path(".thrum/var/thrum.lock");
@@ -340,7 +340,7 @@ fn registry(repo: &TestRepo) -> Value {
 }
 
 #[test]
-fn peers_come_over_with_their_tokens_once_and_no_token_is_shown() {
+fn peers_are_imported_once_with_their_tokens_and_no_token_is_shown() {
     let (repo, go) = two();
     let mut bad = go_peer("bad", "d_bad", '2');
     bad["token"] = "hunter2".into();
@@ -403,7 +403,7 @@ fn the_array_of_the_oldest_version_is_read_and_its_own_id_is_the_one_its_log_nam
 }
 
 #[test]
-fn who_is_a_peer_here_keeps_its_token() {
+fn an_existing_peer_keeps_its_token() {
     let (repo, go) = two();
     let desk = TestRepo::with_agent("desk", "dan");
     pair(&repo, &desk);
@@ -421,7 +421,7 @@ fn who_is_a_peer_here_keeps_its_token() {
 }
 
 #[test]
-fn a_peers_file_that_cannot_be_used_is_told_of_and_the_rest_is_taken() {
+fn an_unusable_peer_registry_is_reported_and_the_rest_is_imported() {
     let (repo, go) = two();
     let file = go.dir.join("var/peers.json");
     let (elsewhere, text) = (
@@ -461,7 +461,7 @@ fn a_peers_file_that_cannot_be_used_is_told_of_and_the_rest_is_taken() {
 }
 
 #[test]
-fn a_peer_on_the_tailnet_is_told_of_to_be_paired_anew_unless_this_daemon_is_the_node_that_go_was() {
+fn a_tailnet_peer_must_pair_again_unless_this_daemon_keeps_gos_node() {
     for same in [false, true] {
         let (repo, go) = two();
         // Hides a tailnet of this machine from the test.
@@ -533,7 +533,7 @@ fn a_dry_run_starts_no_daemon_and_changes_no_file() {
 }
 
 #[test]
-fn notes_and_preambles_come_over_and_what_stays_behind_is_named() {
+fn notes_and_preambles_are_imported_and_other_files_are_listed() {
     let (repo, go) = two();
     let dir = go.dir.clone();
     drop(go);

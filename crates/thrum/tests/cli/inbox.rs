@@ -14,7 +14,7 @@ fn texts(inbox: &serde_json::Value) -> Vec<&str> {
 }
 
 #[test]
-fn what_was_shown_is_read_and_unread_only_looks() {
+fn shown_messages_are_marked_as_read_except_with_unread() {
     let repo = with_mail(3);
     let inbox = |args: &[&str]| repo.json(&[&["inbox", "--as", "bob"], args].concat());
     assert_eq!(inbox(&["--unread"])["unread"], 3);
@@ -31,7 +31,7 @@ fn what_was_shown_is_read_and_unread_only_looks() {
 }
 
 #[test]
-fn ones_own_messages_are_not_new_among_everybodys() {
+fn ones_own_messages_are_not_new_in_the_list_of_all() {
     let repo = with_mail(1);
     repo.thrum(&["send", "back", "--to", "ann", "--as", "bob"]).ok();
     let everybodys = repo.thrum(&["inbox", "--all", "--as", "ann"]).ok().stdout;
@@ -41,7 +41,7 @@ fn ones_own_messages_are_not_new_among_everybodys() {
 }
 
 #[test]
-fn what_could_not_be_shown_stays_unread() {
+fn messages_that_could_not_be_printed_stay_unread() {
     let repo = with_mail(2);
     let unread = || repo.json(&["inbox", "--as", "bob", "--unread"])["unread"].as_u64();
     for json in [&[][..], &["--json"]] {
@@ -58,7 +58,7 @@ fn what_could_not_be_shown_stays_unread() {
 }
 
 #[test]
-fn an_empty_page_says_what_there_is_none_of() {
+fn an_empty_page_has_a_specific_message() {
     let repo = with_mail(1);
     let said = |args: &[&str], who: &str| repo.thrum(&[args, &["--as", who]].concat()).ok().stdout;
     assert_eq!(said(&["inbox", "--unread", "--page", "9"], "bob"), "Page 9 is empty: there is 1 page\n");
@@ -74,7 +74,7 @@ fn an_empty_page_says_what_there_is_none_of() {
 }
 
 #[test]
-fn a_name_that_is_nobodys_is_no_empty_list() {
+fn an_unknown_name_is_an_error_and_not_an_empty_list() {
     let repo = with_mail(1);
     for (args, unknown) in [
         (&["inbox", "--from", "@bbo"][..], "unknown agent: @bbo"),
@@ -121,7 +121,7 @@ fn pages_and_authors_can_be_chosen() {
 }
 
 #[test]
-fn everybodys_mail_can_be_looked_at_and_stays_unread() {
+fn everyones_mail_can_be_listed_and_stays_unread() {
     let repo = with_mail(2);
     repo.agent("eve", "tester");
     assert_eq!(repo.json(&["inbox", "--as", "eve"])["total"], 0);
@@ -130,7 +130,7 @@ fn everybodys_mail_can_be_looked_at_and_stays_unread() {
 }
 
 #[test]
-fn reading_all_reads_my_inbox_and_nobody_elses() {
+fn marking_all_as_read_affects_only_my_inbox() {
     let repo = with_mail(2);
     repo.agent("eve", "tester");
     repo.thrum(&["send", "to both", "--broadcast", "--as", "ann"]).ok();

@@ -49,7 +49,7 @@ fn it_works_from_a_directory_below_and_outside_git() {
 }
 
 #[test]
-fn an_env_file_that_git_would_commit_is_warned_of() {
+fn an_env_file_that_git_would_commit_gets_a_warning() {
     let repo = TestRepo::git("repo");
     fs::write(repo.path(".env"), "THRUM_TS_AUTHKEY=tskey-auth-x\n").unwrap();
     repo.thrum(&["init", "--no-start"]).ok().says(".env is not ignored by git");
@@ -135,13 +135,13 @@ fn a_linked_worktree_changes_nothing_that_git_would_commit() {
 }
 
 #[test]
-fn a_redirect_that_leads_nowhere_names_what_mends_it() {
+fn a_broken_redirect_names_the_repair() {
     let (repo, feature) = with_feature();
     let flag = feature.to_str().unwrap();
     fs::write(feature.join(".thrum/redirect"), "/moved/away/.thrum\n").unwrap();
     repo.thrum(&["inbox", "--repo", flag])
         .fails(2, "/moved/away/.thrum")
-        .fails(2, "`thrum init` in this worktree writes it anew");
+        .fails(2, "`thrum init` in this worktree writes it again");
     repo.thrum(&["init", "--repo", flag]).ok();
     assert_eq!(
         fs::read_to_string(feature.join(".thrum/redirect")).unwrap().trim(),
@@ -175,7 +175,7 @@ fn a_redirect_that_leads_nowhere_names_what_mends_it() {
 }
 
 #[test]
-fn a_redirect_that_somebody_wrote_stays_and_a_mailbox_of_ones_own_is_not_hidden() {
+fn an_existing_redirect_stays_and_an_own_mailbox_is_not_hidden() {
     let (repo, feature) = with_feature();
     let flag = feature.to_str().unwrap();
     let other = repo.above().join("other");
@@ -209,7 +209,7 @@ fn chains_and_loops_of_redirects_are_refused() {
 }
 
 #[test]
-fn one_name_in_two_worktrees_is_said_to_be_one_agent() {
+fn one_name_in_two_worktrees_is_reported_as_one_agent() {
     let (repo, feature) = with_feature();
     let flag = feature.to_str().unwrap();
     let warning = "@ann is also the agent of worktree repo; both read one mailbox";

@@ -1,10 +1,10 @@
 //! Large messages and contexts, local and from a peer. Every list still works and shortens texts that do not fit; a
 //! command shows each text in full.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::common::{
-    TestRepo,
+    TestRepo, contents,
     plain::{PlainPeer, until},
 };
 
@@ -12,16 +12,6 @@ const MIB: usize = 1 << 20;
 
 /// Most bytes that a command prints of one message unless the whole text is requested.
 const PRINTED: usize = 32 << 10;
-
-fn peak_kb(repo: &TestRepo) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", repo.daemon_pid().unwrap())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
-}
-
-fn contents(listing: &Value) -> Vec<&str> {
-    listing["messages"].as_array().unwrap().iter().map(|message| message["body"]["content"].as_str().unwrap()).collect()
-}
 
 #[test]
 fn messages_of_control_characters_leave_every_list_working() {
@@ -111,6 +101,7 @@ fn work_contexts_and_texts_of_megabytes_leave_every_view_of_the_team_small() {
     ] {
         repo.thrum(args).ok();
     }
-    assert!(peak_kb(&repo) < 200_000, "{} kB", peak_kb(&repo));
+    let peak = repo.daemon_peak_kb().unwrap();
+    assert!(peak < 200_000, "{peak} kB");
     assert_eq!(repo.json(&["status"])["health"]["parked"].as_u64().unwrap_or(0), 0);
 }

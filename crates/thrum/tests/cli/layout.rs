@@ -132,7 +132,7 @@ fn a_submodule_and_a_separate_git_directory_share_with_their_own_worktrees() {
 }
 
 #[test]
-fn the_variables_of_a_hook_of_another_repository_lead_to_no_other_mailbox() {
+fn git_variables_of_a_hook_of_another_repository_select_no_other_mailbox() {
     let repo = TestRepo::with_agent("repo", "ann");
     let other = repo.above().join("other");
     git(&repo, repo.above(), &["init", "-q", "other"]);
@@ -178,7 +178,7 @@ fn a_fresh_worktree_shares_the_mailbox_with_every_command_and_nothing_is_written
 }
 
 #[test]
-fn notes_saved_in_a_fresh_worktree_are_not_what_git_would_commit() {
+fn notes_saved_in_a_fresh_worktree_are_ignored_by_git() {
     let (repo, feature) = with_fresh_worktree();
     thrum(&repo, &feature, &["context", "save", "notes", "--as", "ann"]).ok();
     assert!(feature.join(".thrum/context/ann.md").exists() && feature.join(".thrum/redirect").exists());
@@ -195,7 +195,7 @@ fn a_worktree_of_a_repository_that_does_not_use_thrum_names_the_command_that_set
 }
 
 #[test]
-fn a_link_to_the_mailbox_of_another_worktree_is_judged_before_anything_is_written_through_it() {
+fn a_link_to_the_mailbox_of_another_worktree_is_checked_before_any_write() {
     let (repo, feature) = with_fresh_worktree();
     symlink("../repo/.thrum", feature.join(".thrum")).unwrap();
     for command in [&["init"][..], &["quickstart", "--name", "fay", "--role", "r", "--module", "m"], &["inbox"]] {
@@ -223,7 +223,7 @@ fn a_gitignore_that_is_a_link_is_left_alone() {
 }
 
 #[test]
-fn a_repository_inside_another_one_gets_its_own_mailbox_and_until_then_is_told_whose_it_uses() {
+fn a_nested_repository_is_told_that_it_uses_the_outer_mailbox_until_it_has_its_own() {
     let repo = TestRepo::with_agent("outer", "ann");
     let inner = repo.path("vendor/inner");
     git(&repo, repo.root(), &["init", "-q", "vendor/inner"]);

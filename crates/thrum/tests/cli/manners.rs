@@ -24,7 +24,7 @@ fn unread(repo: &TestRepo) -> Vec<String> {
 }
 
 #[test]
-fn agents_that_write_each_other_without_a_person_are_held_and_everybody_hears_why() {
+fn mail_between_agents_without_a_person_is_held_and_both_are_notified() {
     let (left, right) = paired();
     left.thrum(&["config", "set", "agents.exchange", "4"]).ok();
     let person = |repo: &TestRepo| drop(hook(repo, "prompt", "do it"));
@@ -115,7 +115,7 @@ fn a_changed_file_is_something_new_to_write_about() {
 }
 
 #[test]
-fn mail_from_another_machine_waits_for_the_end_of_the_turn_and_a_flood_wakes_once() {
+fn remote_mail_waits_for_the_end_of_the_turn_and_a_flood_wakes_once() {
     let (left, right) = paired();
     let me = std::process::id();
     hook(&right, "start", "");

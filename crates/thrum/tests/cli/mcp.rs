@@ -246,7 +246,7 @@ fn many_messages_come_in_pages_and_each_is_marked_as_it_is_returned() {
 }
 
 #[test]
-fn a_cursor_gives_what_came_since_whoever_read_it() {
+fn a_cursor_returns_all_later_mail_whether_read_or_not() {
     let repo = two();
     let mut ann = Client::of(&repo, "ann");
     let mut bob = Client::of(&repo, "bob");
@@ -274,7 +274,7 @@ fn a_cursor_gives_what_came_since_whoever_read_it() {
 }
 
 #[test]
-fn a_message_that_is_too_long_is_shown_cut_with_the_way_to_all_of_it() {
+fn a_long_message_is_cut_with_the_command_for_its_full_text() {
     let repo = two();
     let mut ann = Client::of(&repo, "ann");
     let whole = "\u{1}é".repeat(100_000);
@@ -404,7 +404,7 @@ fn mail_that_was_not_written_to_the_client_stays_unread() {
 }
 
 #[test]
-fn at_the_end_of_its_input_a_server_waits_no_more_and_answers_what_it_was_asked() {
+fn at_the_end_of_its_input_a_server_ends_its_waits_and_answers_pending_calls() {
     let repo = two();
     let wait = json!({"name": "wait_for_message", "arguments": {"timeout": 50}});
     let mut bob = Client::of(&repo, "bob");
@@ -485,7 +485,7 @@ fn closed() -> BufReader<ChildStdout> {
 }
 
 #[test]
-fn arguments_that_are_wrong_are_answered_with_what_the_tool_takes() {
+fn wrong_arguments_are_answered_with_the_expected_ones() {
     let repo = two();
     let mut ann = Client::of(&repo, "ann");
     for (tool, arguments, words) in [
@@ -533,7 +533,7 @@ fn arguments_that_are_wrong_are_answered_with_what_the_tool_takes() {
 }
 
 #[test]
-fn malformed_parameters_of_a_request_are_answered_with_what_it_takes() {
+fn malformed_parameters_are_answered_with_the_expected_ones() {
     let repo = two();
     let mut client = Client::of(&repo, "ann");
     for (method, params, words) in [
@@ -593,7 +593,7 @@ fn a_server_starts_the_daemon_before_any_tool_is_called() {
 }
 
 #[test]
-fn a_server_outlives_the_daemon_and_what_was_missing_at_its_start() {
+fn a_server_survives_the_daemon_and_a_missing_agent_at_its_start() {
     let repo = TestRepo::git("repo");
     let mut client = Client::of(&repo, "ann");
     assert!(client.refused("check_messages", json!({})).contains("thrum init"), "there is no mailbox");
@@ -656,7 +656,7 @@ fn a_send_that_is_repeated_with_its_key_is_stored_once() {
 }
 
 #[test]
-fn who_works_on_what_is_told_and_found() {
+fn intents_tasks_and_files_are_announced_and_found() {
     let repo = two();
     let mut ann = Client::of(&repo, "ann");
     std::fs::write(repo.path("login.rs"), "x").unwrap();
@@ -698,7 +698,7 @@ fn a_briefing_of_a_large_team_with_much_mail_stays_short() {
 }
 
 #[test]
-fn mail_from_another_machine_wakes_who_waits_and_says_where_it_is_from() {
+fn mail_from_another_machine_wakes_a_waiting_call_and_shows_its_machine() {
     let (left, right) = paired();
     let mut bob = Client::of(&right, "bob");
     let waiting = bob.send("tools/call", json!({"name": "wait_for_message", "arguments": {}}));
@@ -724,7 +724,7 @@ fn session_is(repo: &TestRepo, session: &str, agent: &str) {
 }
 
 #[test]
-fn a_call_acts_as_the_agent_of_its_session_whatever_the_environment_of_the_server_says() {
+fn a_call_acts_as_the_agent_of_its_session_regardless_of_the_servers_environment() {
     let repo = two();
     session_is(&repo, "s1", "bob");
     // Codex passes the environment of its first terminal to every server.
@@ -815,7 +815,7 @@ fn resources_show_mail_and_leave_it_unread() {
 }
 
 #[test]
-fn a_plugins_server_offers_nothing_where_there_is_no_mailbox() {
+fn a_plugin_server_offers_no_tools_without_a_mailbox() {
     let offered = |repo: &TestRepo| {
         let mut command = repo.command(&["mcp", "serve"]);
         command.env("THRUM_PLUGIN", "1");

@@ -10,7 +10,7 @@ fn with_message() -> (TestRepo, String) {
 }
 
 #[test]
-fn looking_at_a_message_reads_it_for_its_recipient_only() {
+fn showing_a_message_marks_it_as_read_for_its_recipient_only() {
     let (repo, id) = with_message();
     repo.agent("eve", "tester");
     for name in ["eve", "ann"] {
@@ -40,7 +40,7 @@ fn looking_at_a_message_reads_it_for_its_recipient_only() {
 }
 
 #[test]
-fn a_message_to_everyone_is_read_by_looking_at_it_too() {
+fn showing_a_message_to_everyone_marks_it_as_read() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     for whom in [["--to", "@reviewer"], ["--to", "@everyone"]] {
@@ -64,7 +64,7 @@ fn an_edited_message_has_the_new_text_everywhere() {
 }
 
 #[test]
-fn a_deletion_is_asked_for_and_takes_the_message_back() {
+fn a_deletion_asks_first_and_withdraws_the_message() {
     let (repo, id) = with_message();
     repo.thrum(&["message", "delete", &id, "--as", "ann"]).fails(2, "no terminal").says("--force");
     repo.thrum_with_input(b"y\n", &["message", "delete", &id, "--as", "ann"]).fails(2, "no terminal");
@@ -89,7 +89,7 @@ fn a_deletion_is_asked_for_and_takes_the_message_back() {
 }
 
 #[test]
-fn a_message_of_somebody_else_or_of_nobody_is_left_alone() {
+fn a_message_of_another_agent_and_an_unknown_one_are_left_alone() {
     let (repo, id) = with_message();
     for args in [&["message", "edit", &id, "mine now"][..], &["message", "delete", &id, "--force"]] {
         repo.thrum(&[args, &["--as", "bob"]].concat()).fails(4, "only message author can").says("Hint:");
@@ -112,7 +112,7 @@ fn a_message_of_somebody_else_or_of_nobody_is_left_alone() {
 }
 
 #[test]
-fn only_ones_own_mailbox_is_read() {
+fn only_the_callers_own_mailbox_is_marked_as_read() {
     let (repo, id) = with_message();
     repo.agent("eve", "tester");
     assert_eq!(repo.json(&["message", "read", &id, "--as", "eve"])["marked_count"], 0);

@@ -24,7 +24,7 @@ fn exchange(repo: &TestRepo) {
 }
 
 #[test]
-fn mail_to_a_machine_that_is_unreachable_or_removed_waits_and_its_sender_hears_so() {
+fn the_sender_is_told_that_mail_to_an_unreachable_or_removed_machine_waits() {
     let (left, right) = paired();
     exchange(&left);
     right.thrum(&["session", "start"]).ok();
@@ -77,7 +77,7 @@ fn mail_to_a_machine_that_is_unreachable_or_removed_waits_and_its_sender_hears_s
 }
 
 #[test]
-fn mail_over_a_relay_is_said_to_go_that_way_and_to_wait_where_the_relay_is_away() {
+fn the_sender_is_told_that_mail_goes_through_a_relay_or_waits_for_it() {
     let (left, relay, right) =
         (TestRepo::with_agent("left", "ann"), TestRepo::git("relay"), TestRepo::with_agent("right", "bob"));
     relay.agent("rob", "relay");
@@ -109,7 +109,7 @@ fn mail_to_an_agent_of_this_machine_whose_session_is_over_waits_for_the_next_one
 }
 
 #[test]
-fn what_a_recipient_does_on_another_machine_says_what_to_expect() {
+fn the_state_of_a_remote_recipient_gives_the_expected_delivery() {
     let (left, right) = paired();
     let me = std::process::id();
     let hook = |event: &str| drop(beside(&right, me, event, &json!({"session_id": "s1", "prompt": "x"})));

@@ -84,7 +84,7 @@ fn textwrap_width(line: &str) -> usize {
 }
 
 #[test]
-fn what_others_wrote_drives_no_terminal_wherever_it_is_shown() {
+fn foreign_text_controls_no_terminal_in_any_output() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     let session = repo.json(&["whoami", "--as", "ann"])["session_id"].clone();
@@ -127,7 +127,7 @@ fn what_others_wrote_drives_no_terminal_wherever_it_is_shown() {
 }
 
 #[test]
-fn a_reader_who_stops_early_is_no_error() {
+fn a_reader_that_closes_the_pipe_is_no_error() {
     let repo = TestRepo::with_agent("repo", "ann");
     for args in
         [&["team"][..], &["team", "--json"], &["help"], &["send", "--help"], &["--version"], &["daemon", "logs"]]
@@ -194,7 +194,7 @@ fn json_is_one_compact_line_and_quiet_leaves_the_notes_out() {
 }
 
 #[test]
-fn hints_are_talk_for_people_data_for_programs_and_absent_where_nobody_wants_them() {
+fn hints_are_text_for_people_and_data_in_json_and_can_be_switched_off() {
     let repo = TestRepo::git("repo");
     repo.thrum(&["init"]).ok().says("Hint: thrum quickstart");
     assert!(repo.json(&["init"])["hints"][0].as_str().unwrap().starts_with("thrum quickstart"));
@@ -217,7 +217,7 @@ fn hints_are_talk_for_people_data_for_programs_and_absent_where_nobody_wants_the
 }
 
 #[test]
-fn work_of_more_than_a_moment_shows_on_a_terminal_and_leaves_no_trace() {
+fn a_progress_line_appears_on_a_terminal_and_leaves_no_trace() {
     let repo = TestRepo::with_agent("repo", "ann");
     let (shown, was_shown) = mpsc::channel();
     let daemon = instead_of_daemon(&repo, 1, move |_| {
@@ -259,7 +259,7 @@ fn errors_hints_and_notes_break_between_words_on_a_terminal() {
 }
 
 #[test]
-fn what_doctor_found_goes_on_in_its_own_column() {
+fn findings_of_doctor_wrap_within_their_column() {
     let repo = TestRepo::with_agent("repo", "ann").with_variable("NO_COLOR", "1");
     let (_, shown) = repo.on_terminal(60, &["doctor"]);
     let (_, tailnet) = shown.split_once("tailnet      off; it is used where").expect("the tailnet is off");

@@ -62,7 +62,7 @@ fn two_repositories_are_paired_with_a_code_as_the_page_shows_it() {
 }
 
 #[test]
-fn without_the_tailnet_it_says_first_that_this_machine_only_is_reached() {
+fn without_the_tailnet_pairing_first_warns_that_it_reaches_this_machine_only() {
     let repo = TestRepo::with_agent("repo", "ann");
     let mut adding = repo.begin(&["peer", "add"]);
     assert!(adding.talk().contains("this machine only"));
@@ -70,7 +70,7 @@ fn without_the_tailnet_it_says_first_that_this_machine_only_is_reached() {
 }
 
 #[test]
-fn c5_a_code_that_cannot_be_one_is_refused_before_anything_is_sent() {
+fn c5_a_malformed_code_is_refused_before_anything_is_sent() {
     let (left, right) = (TestRepo::with_agent("left", "ann"), TestRepo::with_agent("right", "bob"));
     let (adding, code, address) = invite(&left, &[]);
     for bad in ["42", "４２４２", "73921", "abcd", "-123", ""] {
@@ -213,7 +213,7 @@ fn three_wrong_codes_end_a_session_and_many_lock_pairing_without_showing_a_code(
 }
 
 #[test]
-fn a_code_that_was_used_or_has_expired_is_worth_nothing() {
+fn a_used_or_expired_code_is_refused() {
     let (left, right, third) = (
         TestRepo::with_agent("left", "ann"),
         TestRepo::with_agent("right", "bob"),
@@ -265,7 +265,7 @@ fn joining_oneself_and_joining_twice_are_refused() {
 }
 
 #[test]
-fn an_address_where_nobody_or_somebody_else_listens_is_a_clear_error() {
+fn an_address_without_a_thrum_daemon_is_a_clear_error() {
     let repo = TestRepo::with_agent("repo", "ann");
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let nobody = join(&repo, &free.to_string(), "1234");
@@ -301,7 +301,7 @@ fn the_peercode_of_go_thrum_joins_with_a_warning() {
 }
 
 #[test]
-fn a_removed_peer_is_told_and_both_can_pair_again() {
+fn a_removed_peer_is_notified_and_both_can_pair_again() {
     let (left, right) = paired();
     left.thrum(&["peer", "remove", "right"]).ok();
     assert_eq!(left.json(&["peer", "list"]), json!([]));
@@ -316,7 +316,7 @@ fn a_removed_peer_is_told_and_both_can_pair_again() {
 
 /// C2: the waiting command reports at once which address tried a wrong code.
 #[test]
-fn a_wrong_code_is_shown_to_who_waits_at_once() {
+fn a_wrong_code_is_shown_to_the_waiting_side_at_once() {
     let (left, right) = (TestRepo::with_agent("left", "ann"), TestRepo::with_agent("right", "bob"));
     let (mut adding, code, address) = invite(&left, &[]);
     join(&right, &address, &wrong(&code)).fails(4, "2 attempts remaining");
@@ -359,7 +359,7 @@ fn answered(request: &Value) -> Option<Value> {
 }
 
 #[test]
-fn whoever_waits_on_the_tailnet_is_offered_at_a_terminal() {
+fn daemons_that_wait_on_the_tailnet_are_offered_at_a_terminal() {
     let repo = TestRepo::with_agent("repo", "ann");
     let heard = instead_of_daemon(&repo, 3, answered);
     let mut joining = repo.asks(&["peer", "join"]);
@@ -473,7 +473,7 @@ fn without_a_terminal_a_code_is_sent_only_with_plain() {
 }
 
 #[test]
-fn whoever_waits_on_the_tailnet_is_the_hint_without_a_terminal_and_the_result_with_json() {
+fn daemons_that_wait_on_the_tailnet_are_hints_without_a_terminal_and_results_in_json() {
     let repo = TestRepo::with_agent("repo", "ann");
     let heard = instead_of_daemon(&repo, 2, answered);
     let missing = repo.thrum(&["peer", "join"]).fails(2, "the address is missing");
@@ -489,7 +489,7 @@ fn whoever_waits_on_the_tailnet_is_the_hint_without_a_terminal_and_the_result_wi
 
 /// C2: the warning names node and user, and the number of attempts that are left.
 #[test]
-fn who_guesses_on_the_tailnet_is_shown_by_node_and_user() {
+fn wrong_codes_from_the_tailnet_are_shown_with_node_and_user() {
     let repo = TestRepo::with_agent("repo", "ann");
     let attempt = |left: u8| json!({"node": {"id": "n", "name": "cafe", "user": "eve@example.com"}, "address": "100.64.0.9:1", "left": left});
     let mut locked = attempt(0);
@@ -527,7 +527,7 @@ fn who_guesses_on_the_tailnet_is_shown_by_node_and_user() {
 }
 
 #[test]
-fn a_ping_answers_or_says_why_not_and_exits_with_75() {
+fn a_ping_answers_or_reports_the_reason_and_exits_with_75() {
     let (left, right) = paired();
     let pinged = left.thrum(&["peer", "ping", "right"]).ok();
     assert!(
@@ -541,7 +541,7 @@ fn a_ping_answers_or_says_why_not_and_exits_with_75() {
 }
 
 #[test]
-fn an_address_that_can_be_nobodys_changes_nothing() {
+fn an_impossible_address_changes_nothing() {
     let repo = TestRepo::with_agent("repo", "ann");
     join(&repo, "192.168.0.1:9100", "1234").fails(2, "neither on this machine nor on a tailnet");
     join(&repo, "desk", "1234").says("the tailnet is not enabled");
@@ -550,7 +550,7 @@ fn an_address_that_can_be_nobodys_changes_nothing() {
 }
 
 #[test]
-fn a_machine_that_is_renamed_is_called_so_by_its_peers_unless_a_person_named_it() {
+fn peers_follow_the_new_name_of_a_machine_unless_a_person_named_it() {
     let (left, right) = paired();
     let name = |repo: &TestRepo| repo.json(&["peer", "list"])[0]["name"].as_str().unwrap().to_owned();
     let restart_as = |new: &str| {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     common::{TestRepo, paired, plain::until},
-    hook::{beside, ended, office, waiter},
+    hook::{beside, ended, waiter},
 };
 
 /// Returns bob's presence and wakeability as `team` shows them; the other lists must show the same.
@@ -32,7 +32,7 @@ fn program() -> Child {
 }
 
 #[test]
-fn what_a_session_does_is_shown_at_once_where_it_is_and_soon_everywhere() {
+fn the_state_of_a_session_is_shown_locally_at_once_and_remotely_soon() {
     let (left, right) = paired();
     let me = std::process::id();
     let hook = |event: &str, more: Value| {
@@ -71,8 +71,8 @@ fn what_a_session_does_is_shown_at_once_where_it_is_and_soon_everywhere() {
 }
 
 #[test]
-fn a_program_that_is_killed_is_gone_also_where_the_daemon_was_away_meanwhile() {
-    let repo = office();
+fn a_killed_program_is_gone_even_if_the_daemon_was_down_meanwhile() {
+    let repo = TestRepo::with_reader_and_writer();
     let mut first = program();
     beside(&repo, first.id(), "start", &json!({"session_id": "s1"}));
     beside(&repo, first.id(), "prompt", &json!({"session_id": "s1", "prompt": "work"}));
@@ -96,7 +96,7 @@ fn a_program_that_is_killed_is_gone_also_where_the_daemon_was_away_meanwhile() {
 
 #[test]
 fn a_session_that_two_hooks_serve_counts_once_and_two_sessions_count_twice() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     let me = std::process::id();
     let hook =
         |event: &str, session: &str| drop(beside(&repo, me, event, &json!({"session_id": session, "prompt": "x"})));
@@ -118,7 +118,7 @@ fn a_session_that_two_hooks_serve_counts_once_and_two_sessions_count_twice() {
 
 #[test]
 fn turns_that_follow_each_other_quickly_are_few_events() {
-    let repo = office();
+    let repo = TestRepo::with_reader_and_writer();
     let me = std::process::id();
     let hook = |event: &str| drop(beside(&repo, me, event, &json!({"session_id": "s1", "prompt": "x"})));
     hook("start");

@@ -12,7 +12,7 @@ fn primed(repo: &TestRepo, args: &[&str]) -> Value {
 }
 
 #[test]
-fn it_says_who_i_am_what_waits_who_is_there_and_what_i_was_about() {
+fn the_briefing_has_identity_mail_team_and_work() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     repo.thrum(&["context", "save", "The form is done.\nNext: the tests.", "--as", "ann"]).ok();
@@ -60,7 +60,7 @@ fn it_says_who_i_am_what_waits_who_is_there_and_what_i_was_about() {
 }
 
 #[test]
-fn the_commands_it_names_are_there() {
+fn the_commands_in_the_briefing_exist() {
     let repo = TestRepo::with_agent("repo", "ann");
     let commands = primed(&repo, &[])["commands"].take();
     for command in commands.as_array().unwrap() {
@@ -95,7 +95,7 @@ fn unread_mail_comes_before_newer_mail_that_was_read() {
 }
 
 #[test]
-fn without_a_daemon_it_says_what_is_missing_and_shows_the_rest() {
+fn without_a_daemon_the_briefing_names_the_gap_and_shows_the_rest() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["context", "save", "what I was about"]).ok();
     repo.thrum(&["daemon", "stop"]).ok();
@@ -124,7 +124,7 @@ fn without_a_daemon_it_says_what_is_missing_and_shows_the_rest() {
 }
 
 #[test]
-fn it_briefs_somebody_who_is_nobody_yet() {
+fn the_briefing_works_before_registration() {
     let repo = TestRepo::plain("repo");
     repo.thrum(&["prime"]).fails(3, "thrum init");
     repo.thrum(&["init"]).ok();
@@ -136,7 +136,7 @@ fn it_briefs_somebody_who_is_nobody_yet() {
 }
 
 #[test]
-fn peers_with_trouble_are_named_and_the_others_only_counted() {
+fn the_briefing_names_peers_with_trouble_and_counts_the_others() {
     let (left, right) = paired();
     let shown = left.thrum(&["prime"]).ok().stdout;
     assert!(shown.contains("peers: 1 connected") && !shown.contains("read by us"), "{shown}");
@@ -168,7 +168,7 @@ fn long_notes_mail_and_lists_are_cut_where_a_context_window_would_suffer() {
 }
 
 #[test]
-fn git_that_takes_too_long_or_is_not_there_costs_only_what_git_would_say() {
+fn a_slow_or_missing_git_costs_only_the_git_part() {
     let repo = TestRepo::with_agent("repo", "ann");
     let slow = repo.above().join("slow");
     fs::create_dir(&slow).unwrap();

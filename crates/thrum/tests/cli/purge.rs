@@ -16,7 +16,7 @@ fn is_in_a_file(repo: &TestRepo, text: &str) -> bool {
 }
 
 #[test]
-fn it_counts_first_and_purges_when_that_is_confirmed_here_and_at_the_peer() {
+fn a_purge_counts_first_and_after_confirmation_purges_here_and_at_the_peer() {
     let (left, right) = paired();
     left.thrum(&["send", "an old secret", "--to", "@bob"]).ok();
     right.thrum(&["wait", "--timeout", "20s"]).ok();
@@ -49,7 +49,7 @@ fn it_counts_first_and_purges_when_that_is_confirmed_here_and_at_the_peer() {
 }
 
 #[test]
-fn what_is_no_time_or_lies_in_the_future_is_refused_with_what_is_known() {
+fn invalid_and_future_times_are_refused_with_the_accepted_forms() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["send", "stays", "--to", "@ann"]).ok();
     repo.thrum(&["purge"]).fails(2, "--all");

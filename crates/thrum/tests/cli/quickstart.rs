@@ -94,7 +94,7 @@ fn another_agent_of_the_same_role_and_module_is_shown_and_only_force_goes_on() {
 }
 
 #[test]
-fn what_is_missing_is_named_and_nothing_is_made() {
+fn missing_arguments_are_reported_and_nothing_is_created() {
     let repo = TestRepo::git("repo");
     repo.thrum(&["quickstart", "--role", "r", "--module", "m"]).fails(2, "--name");
     repo.thrum(&["quickstart", "--name", "ann", "--module", "m"]).fails(2, "--role");

@@ -60,7 +60,7 @@ fn a_peer_over_its_quota_is_read_no_further_until_the_quota_is_raised() {
 }
 
 #[test]
-fn forgetting_a_removed_peer_drops_what_it_brought_and_nothing_else() {
+fn forgetting_a_removed_peer_drops_only_its_events() {
     let repo = TestRepo::with_agent("repo", "ann");
     let bad = PlainPeer::join(&repo, "bad");
     let good = PlainPeer::join(&repo, "good");
@@ -79,7 +79,7 @@ fn forgetting_a_removed_peer_drops_what_it_brought_and_nothing_else() {
     repo.thrum(&["inbox"]).ok();
     repo.thrum(&["send", "still here", "--to", "ann"]).ok();
     let removed = repo.thrum(&["peer", "remove", "bad", "--forget"]).ok().stdout;
-    assert!(removed.contains("what it brought is being dropped"), "{removed}");
+    assert!(removed.contains("its events are being removed"), "{removed}");
     until(|| agents(&repo) == 2 && kept() == 0);
     assert_eq!(repo.json(&["inbox"])["messages"][0]["body"]["content"], "still here");
     let health = repo.connect().call("health", &json!({}));
@@ -90,7 +90,7 @@ fn forgetting_a_removed_peer_drops_what_it_brought_and_nothing_else() {
 }
 
 #[test]
-fn while_a_removed_peer_is_forgotten_it_is_shown_how_far_that_is() {
+fn the_progress_of_forgetting_a_removed_peer_is_shown() {
     let repo = TestRepo::with_agent("repo", "ann");
     let bad = PlainPeer::join(&repo, "bad");
     // More than a hundred steps of five hundred rows each.
@@ -108,7 +108,7 @@ fn while_a_removed_peer_is_forgotten_it_is_shown_how_far_that_is() {
     assert!(first["done"].as_u64().unwrap() <= first["rows"].as_u64().unwrap(), "{first}");
     until(|| health()["forgetting"][0]["done"].as_u64().unwrap() > first["done"].as_u64().unwrap());
     let shown = repo.thrum(&["status"]).ok().stdout;
-    assert!(shown.contains("what d_bad brought, ") && shown.contains(" rows of the log looked at"), "{shown}");
+    assert!(shown.contains("the events of d_bad, ") && shown.contains(" rows of the log examined"), "{shown}");
     let examined = repo.thrum(&["doctor"]).stdout;
-    assert!(examined.contains("it is dropping what d_bad brought, "), "{examined}");
+    assert!(examined.contains("it is dropping the events of d_bad, "), "{examined}");
 }

@@ -22,7 +22,7 @@ fn an_agent_is_registered_with_an_identity_and_without_a_session() {
 }
 
 #[test]
-fn registering_again_changes_what_was_said_and_nothing_else() {
+fn registering_again_changes_only_the_given_values() {
     let repo = TestRepo::with_agent("repo", "ann");
     let session = repo.json(&["whoami"])["session_id"].clone();
     let again = repo.json(&["agent", "register", "--display", "Ann"]);
@@ -34,7 +34,7 @@ fn registering_again_changes_what_was_said_and_nothing_else() {
 }
 
 #[test]
-fn a_role_and_module_that_are_taken_are_shared_only_by_force() {
+fn a_taken_role_and_module_are_shared_only_with_force() {
     let repo = TestRepo::git("repo");
     let register = |name: &str, more: &[&str]| {
         repo.thrum(&[&["register", "--role", "implementer", "--module", "auth", "--name", name], more].concat())

@@ -3,8 +3,8 @@
 use std::process::Command;
 
 use crate::{
-    common::{Ran, TestRepo},
-    disk::strace::{possible, skip},
+    common::{Ran, TestRepo, skip},
+    disk::strace::possible,
 };
 
 /// Runs the program while these system calls fail with `EPERM`, as under a system call filter.
@@ -16,7 +16,7 @@ fn forbidden(repo: &TestRepo, calls: &str, variable: Option<&str>, args: &[&str]
 }
 
 #[test]
-fn a_socket_that_is_forbidden_is_explained_by_the_sandbox_with_the_way_out() {
+fn a_forbidden_socket_is_explained_by_the_sandbox_with_a_hint() {
     if !possible() {
         return;
     }
@@ -59,7 +59,7 @@ fn a_first_command_that_may_not_start_the_daemon_names_the_sandbox() {
 }
 
 #[test]
-fn a_sandbox_where_no_daemon_can_start_is_not_left_without_the_one_that_runs() {
+fn a_sandbox_that_cannot_start_a_daemon_keeps_the_running_one() {
     if !possible() {
         return;
     }
@@ -74,7 +74,7 @@ fn a_sandbox_where_no_daemon_can_start_is_not_left_without_the_one_that_runs() {
 }
 
 #[test]
-fn a_daemon_that_was_started_without_the_network_is_named() {
+fn a_daemon_without_network_access_is_reported() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["daemon", "stop"]).ok();
     let mut alone = Command::new("unshare");

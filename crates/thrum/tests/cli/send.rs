@@ -33,8 +33,8 @@ fn without_recipient_nothing_is_sent() {
     repo.agent("bob", "reviewer");
     for (args, words) in [
         (&["send", "hello"][..], "no recipient"),
-        (&["send", "hello", "--to", ""], "names nobody"),
-        (&["send", "hello", "--to", "@"], "names nobody"),
+        (&["send", "hello", "--to", ""], "is no name of a recipient"),
+        (&["send", "hello", "--to", "@"], "is no name of a recipient"),
         (&["send", "hello", "--to", "bob", "--broadcast"], "not both"),
         (&["send", "hello", "--to", "bob", "--to", "@everyone"], "not both"),
     ] {
@@ -46,7 +46,7 @@ fn without_recipient_nothing_is_sent() {
 }
 
 #[test]
-fn a_recipient_that_nobody_is_is_answered_with_who_may_be_meant() {
+fn an_unknown_recipient_is_answered_with_suggestions() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     let send = |to: &str| repo.thrum(&["send", "hello", "--to", to, "--as", "ann"]);
@@ -56,21 +56,21 @@ fn a_recipient_that_nobody_is_is_answered_with_who_may_be_meant() {
         .fails(2, "not both")
         .says("Leave one out");
     let alone = repo.thrum(&["send", "hello", "--to", "@implementer", "--as", "ann"]).ok().stdout;
-    assert!(alone.trim_end().ends_with("to nobody: no other agent is @implementer"), "{alone}");
+    assert!(alone.trim_end().ends_with("no recipients: no other agent is @implementer"), "{alone}");
 }
 
 #[test]
 fn mail_to_oneself_is_stored_and_wakes_nobody() {
     let repo = TestRepo::with_agent("repo", "ann");
     let alone = repo.thrum(&["send", "anybody?", "--to", "@everyone"]).ok().stdout;
-    assert!(alone.trim_end().ends_with(" to nobody: nobody else is registered yet"), "{alone}");
+    assert!(alone.trim_end().ends_with(" no recipients: no other agent is registered yet"), "{alone}");
     let id = repo.json(&["send", "note to self", "--to", "@ann"])["message_id"].as_str().unwrap().to_owned();
     assert_eq!(repo.json(&["message", "get", &id])["message"]["body"]["content"], "note to self");
     repo.thrum(&["wait", "--timeout", "50ms"]).fails(1, "No message");
 }
 
 #[test]
-fn errors_are_json_where_json_is_asked_for() {
+fn errors_are_json_with_the_json_flag() {
     let repo = TestRepo::with_agent("repo", "ann");
     let ran = repo.thrum(&["send", "hello", "--json"]).fails(2, "");
     let error: serde_json::Value = serde_json::from_str(&ran.stderr).unwrap();
@@ -96,7 +96,7 @@ fn a_send_whose_answer_is_lost_is_repeated_as_the_same_message() {
 }
 
 #[test]
-fn what_a_message_carries_beside_its_text_arrives_with_it() {
+fn scopes_and_refs_arrive_with_their_message() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     let send = [
@@ -122,7 +122,7 @@ fn what_a_message_carries_beside_its_text_arrives_with_it() {
 }
 
 #[test]
-fn flags_that_make_no_sense_get_a_sentence_and_nothing_is_sent() {
+fn contradictory_flags_are_clear_errors_and_nothing_is_sent() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     for (args, words) in [
@@ -158,7 +158,7 @@ fn a_key_makes_a_repeated_send_one_message_and_is_refused_for_another() {
 }
 
 #[test]
-fn unknown_recipients_are_all_listed_with_whom_they_may_have_meant() {
+fn unknown_recipients_are_all_listed_with_suggestions() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     let args = ["send", "hello", "--to", "@bop", "--to", "@bob", "--to", "@reviewers", "--to", "@zebra", "--as", "ann"];

@@ -1,13 +1,9 @@
 use serde_json::{Value, json};
 
 use crate::{
-    common::{TestRepo, pair, paired, plain::until},
+    common::{TestRepo, message_id, pair, paired, plain::until},
     hook::{beside, ended, waiter},
 };
-
-fn id(sent: &Value) -> String {
-    sent["message_id"].as_str().unwrap().to_owned()
-}
 
 fn states(message: &Value) -> Vec<(&str, &str)> {
     message["recipients"]
@@ -19,11 +15,11 @@ fn states(message: &Value) -> Vec<(&str, &str)> {
 }
 
 #[test]
-fn each_recipient_is_told_with_how_far_it_got() {
+fn each_recipient_is_shown_with_its_delivery_state() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     repo.agent("eve", "tester");
-    let first = id(&repo.json(&["send", "to both", "--to", "bob", "--to", "eve", "--as", "ann"]));
+    let first = message_id(&repo.json(&["send", "to both", "--to", "bob", "--to", "eve", "--as", "ann"]));
     repo.thrum(&["send", "to eve", "--to", "eve", "--as", "ann"]).ok();
     repo.thrum(&["message", "read", &first, "--as", "bob"]).ok();
 
@@ -47,10 +43,10 @@ fn each_recipient_is_told_with_how_far_it_got() {
 }
 
 #[test]
-fn a_message_is_at_its_home_once_that_home_says_so_and_a_restart_forgets_nothing() {
+fn a_message_is_at_its_home_after_its_acknowledgement_which_survives_a_restart() {
     let (left, right) = paired();
     right.thrum(&["daemon", "stop"]).ok();
-    let message = id(&left.json(&["send", "are you there?", "--to", "@bob"]));
+    let message = message_id(&left.json(&["send", "are you there?", "--to", "@bob"]));
     let shown = || left.json(&["sent", "show", &message])["message"]["recipients"][0].clone();
     assert_eq!(
         (&shown()["state"], &shown()["home_name"], &shown()["local"]),
@@ -73,14 +69,14 @@ fn a_message_is_at_its_home_once_that_home_says_so_and_a_restart_forgets_nothing
 }
 
 #[test]
-fn what_a_relay_has_is_not_at_its_home() {
+fn a_message_at_a_relay_is_not_at_its_home() {
     let (left, relay, right) =
         (TestRepo::with_agent("left", "ann"), TestRepo::git("relay"), TestRepo::with_agent("right", "bob"));
     relay.agent("rob", "relay");
     pair(&left, &relay);
     pair(&relay, &right);
     left.thrum(&["sync", "force"]).ok();
-    let message = id(&left.json(&["send", "over the hills", "--to", "@bob"]));
+    let message = message_id(&left.json(&["send", "over the hills", "--to", "@bob"]));
     relay.thrum(&["sync", "force"]).ok();
     // Polls without `wait`, because a wait would be reported to the sender.
     until(|| right.json(&["inbox", "--unread"])["total"] == 1);
@@ -104,7 +100,7 @@ fn what_a_relay_has_is_not_at_its_home() {
 }
 
 #[test]
-fn waking_showing_and_reading_are_told_apart_on_the_machine_that_sent() {
+fn the_sending_machine_distinguishes_woken_shown_and_read() {
     let (left, right) = paired();
     let me = std::process::id();
     let hook =
@@ -112,7 +108,7 @@ fn waking_showing_and_reading_are_told_apart_on_the_machine_that_sent() {
     hook("start", "");
     let waiting = waiter(&right, me, "s1");
     // Longer than the part of a message that a hook shows.
-    let long = id(&left.json(&["send", &"long ".repeat(2000), "--to", "@bob"]));
+    let long = message_id(&left.json(&["send", &"long ".repeat(2000), "--to", "@bob"]));
     let until_all = |state: &str, words: &str| {
         until(|| left.json(&["sent", "show", &long])["message"]["recipients"][0]["state"] == state);
         assert_eq!(left.json(&["message", "get", &long])["message"]["recipients"][0]["state"], state);

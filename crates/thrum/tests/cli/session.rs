@@ -3,7 +3,7 @@ use std::fs;
 use crate::common::{TestRepo, paired};
 
 #[test]
-fn a_session_begins_says_what_it_is_about_and_ends() {
+fn a_session_begins_announces_its_intent_and_ends() {
     let repo = TestRepo::git("repo");
     repo.thrum(&["register", "--name", "ann", "--role", "implementer", "--module", "auth"]).ok();
     repo.thrum(&["session", "set-intent", "early"]).fails(3, "no open session").fails(3, "thrum session start");
@@ -36,7 +36,7 @@ fn a_session_begins_says_what_it_is_about_and_ends() {
 }
 
 #[test]
-fn a_new_session_ends_the_one_that_nobody_ended() {
+fn a_new_session_replaces_an_abandoned_one() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["session", "start"]).ok();
     let listed = repo.json(&["session", "list", "--agent", "@ann"]);
@@ -51,7 +51,7 @@ fn a_new_session_ends_the_one_that_nobody_ended() {
 }
 
 #[test]
-fn a_heartbeat_tells_what_git_sees_whatever_the_files_are_called() {
+fn a_heartbeat_reports_the_git_state_for_any_file_names() {
     let repo = TestRepo::git("repo");
     let write = |name: &str, text: &str| {
         fs::create_dir_all(repo.path(name).parent().unwrap()).unwrap();
@@ -105,7 +105,7 @@ fn a_heartbeat_tells_what_git_sees_whatever_the_files_are_called() {
 }
 
 #[test]
-fn without_git_a_session_and_a_heartbeat_work_and_tell_no_branch() {
+fn without_git_sessions_and_heartbeats_work_and_report_no_branch() {
     let repo = TestRepo::plain("repo");
     repo.agent("ann", "implementer");
     let beat = repo.json(&["session", "heartbeat"]);
@@ -113,7 +113,7 @@ fn without_git_a_session_and_a_heartbeat_work_and_tell_no_branch() {
 }
 
 #[test]
-fn a_git_that_hangs_keeps_nobody_waiting_and_the_branch_is_told_all_the_same() {
+fn a_hanging_git_delays_no_command_and_the_branch_is_still_reported() {
     let repo = TestRepo::git("repo");
     // A git that never ends, ahead of the real one on the PATH.
     let bin = repo.above().join("bin");
@@ -160,7 +160,7 @@ fn a_git_that_does_not_answer_in_time_leaves_the_last_known_files_with_their_tim
 }
 
 #[test]
-fn a_wait_that_lasts_tells_what_one_works_on() {
+fn a_long_wait_reports_the_callers_work() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     let mut watcher = repo.connect();
@@ -176,7 +176,7 @@ fn a_wait_that_lasts_tells_what_one_works_on() {
 }
 
 #[test]
-fn whatever_an_agent_calls_shows_that_it_is_there() {
+fn every_call_of_an_agent_is_a_sign_of_life() {
     let repo = TestRepo::with_agent("repo", "ann");
     let seen = || repo.json(&["team"])["members"][0]["last_seen"].as_str().unwrap().to_owned();
     let (before, events) = (seen(), repo.json(&["status"])["health"]["events"].clone());
@@ -192,7 +192,7 @@ fn whatever_an_agent_calls_shows_that_it_is_there() {
 }
 
 #[test]
-fn what_a_session_says_reaches_other_machines() {
+fn intent_and_task_of_a_session_reach_other_machines() {
     let (left, right) = paired();
     left.thrum(&["session", "set-task", "AUTH-17"]).ok();
     left.thrum(&["sync", "verify"]).ok();
@@ -208,7 +208,7 @@ fn what_a_session_says_reaches_other_machines() {
 }
 
 #[test]
-fn a_list_of_sessions_is_as_long_as_asked_for_and_says_that_there_are_more() {
+fn a_list_of_sessions_has_the_requested_length_and_reports_more() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.json(&["session", "start"]);
     let newest = repo.json(&["session", "start"]);
@@ -221,7 +221,7 @@ fn a_list_of_sessions_is_as_long_as_asked_for_and_says_that_there_are_more() {
 }
 
 #[test]
-fn where_git_does_not_answer_commits_and_files_are_unknown_and_not_none() {
+fn without_an_answer_of_git_commits_and_files_are_unknown_and_not_empty() {
     let repo = TestRepo::git("repo");
     let run =
         |args: &[&str]| -> crate::common::Ran { repo.command(args).env("PATH", "/nowhere").output().unwrap().into() };

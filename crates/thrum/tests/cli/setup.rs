@@ -40,7 +40,7 @@ const ALL: [&str; 10] =
     ["claude", "codex", "copilot", "qwen", "gemini", "cursor", "droid", "opencode", "kimi", "antigravity"];
 
 #[test]
-fn what_is_put_in_is_taken_out_again_and_a_second_time_changes_nothing() {
+fn setup_can_be_removed_and_a_second_run_changes_nothing() {
     let repo = TestRepo::with_agent("repo", "ann");
     put(
         &repo,
@@ -76,7 +76,7 @@ fn what_is_put_in_is_taken_out_again_and_a_second_time_changes_nothing() {
 }
 
 #[test]
-fn a_dry_run_shows_the_change_and_makes_none() {
+fn a_dry_run_shows_the_changes_without_making_them() {
     let repo = TestRepo::with_agent("repo", "ann");
     put(&repo, "AGENTS.md", "# Mine\n");
     let before = files(&repo);
@@ -95,7 +95,7 @@ fn a_dry_run_shows_the_change_and_makes_none() {
 }
 
 #[test]
-fn files_that_are_no_settings_or_lead_elsewhere_are_left_alone_and_what_to_paste_is_shown() {
+fn unsuitable_settings_files_are_left_alone_and_the_text_to_paste_is_shown() {
     let repo = TestRepo::with_agent("repo", "ann");
     put(&repo, ".claude/settings.json", "{ \"hooks\": }");
     put(&repo, ".codex/config.toml", "a = [");
@@ -190,7 +190,7 @@ fn instructions_that_are_a_link_within_the_worktree_are_written_once() {
 }
 
 #[test]
-fn programs_are_found_by_what_is_installed_and_by_what_they_left_here() {
+fn programs_are_detected_by_installation_and_by_their_files() {
     let repo = TestRepo::with_agent("repo", "ann");
     let bin = repo.above().join("bin");
     fs::create_dir(&bin).unwrap();
@@ -211,7 +211,7 @@ fn programs_are_found_by_what_is_installed_and_by_what_they_left_here() {
 }
 
 #[test]
-fn what_a_person_added_to_a_file_that_setup_made_survives_both_ways() {
+fn additions_to_a_file_of_setup_survive_setup_and_removal() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["setup", "codex", "copilot"]).ok();
     let rules = fs::read_to_string(repo.path(".codex/rules/thrum.rules")).unwrap();
@@ -230,7 +230,7 @@ fn what_a_person_added_to_a_file_that_setup_made_survives_both_ways() {
 }
 
 #[test]
-fn waking_codex_is_asked_for_and_taken_out_again() {
+fn waking_codex_requires_consent_and_can_be_removed() {
     let repo = TestRepo::with_agent("repo", "ann");
     assert_eq!(repo.json(&["setup", "codex"])["codex_wake"], Value::Null);
     let hooks = fs::read_to_string(repo.path(".codex/hooks.json")).unwrap();
@@ -255,7 +255,7 @@ fn waking_codex_is_asked_for_and_taken_out_again() {
 }
 
 #[test]
-fn settings_of_the_person_are_touched_only_if_their_program_is_named() {
+fn user_wide_settings_are_changed_only_if_their_program_is_named() {
     let repo = TestRepo::with_agent("repo", "ann");
     let home = repo.above().join("person");
     fs::create_dir_all(home.join(".kimi-code")).unwrap();
@@ -430,7 +430,7 @@ fn a_copy_of_what_was_there_is_private_and_kept_only_where_it_is_needed() {
 }
 
 #[test]
-fn hooks_that_a_person_changed_count_as_there_and_come_out_without_what_stands_beside_them() {
+fn changed_hooks_count_as_present_and_are_removed_without_their_neighbours() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["setup", "claude", "cursor"]).ok();
     let settings = repo.path(".claude/settings.json");
@@ -476,7 +476,7 @@ fn hooks_that_a_person_changed_count_as_there_and_come_out_without_what_stands_b
 }
 
 #[test]
-fn a_file_that_cannot_be_understood_is_named_when_ours_may_be_in_it() {
+fn an_unreadable_file_that_may_contain_our_parts_is_reported() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["setup", "claude", "codex"]).ok();
     for (file, broken) in
@@ -526,7 +526,7 @@ fn parts_that_another_program_shares_stay_as_long_as_it_is_set_up() {
 }
 
 #[test]
-fn what_was_written_before_a_file_took_its_place_is_taken_out_too() {
+fn parts_in_a_superseded_file_are_removed_too() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["setup", "claude", "opencode"]).ok();
     put(&repo, "CLAUDE.md", "# mine\n");
@@ -541,7 +541,7 @@ fn what_was_written_before_a_file_took_its_place_is_taken_out_too() {
 }
 
 #[test]
-fn what_cannot_be_written_is_left_alone_and_the_rest_is_done() {
+fn an_unwritable_file_is_left_alone_and_the_rest_is_done() {
     let repo = TestRepo::with_agent("repo", "ann");
     put(&repo, ".claude", "a file\n");
     put(&repo, "AGENTS.md", "# Mine\n");

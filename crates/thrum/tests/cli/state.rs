@@ -78,7 +78,7 @@ fn remove(dir: &Path) {
 }
 
 #[test]
-fn a_daemon_whose_state_is_replaced_changes_nothing_in_what_is_there_now() {
+fn a_daemon_whose_state_is_replaced_does_not_change_the_new_state() {
     let repo = TestRepo::with_agent_and_port("repo", "ann");
     repo.thrum(&["send", "before", "--to", "@ann"]).ok();
     repo.thrum(&["daemon", "stop"]).ok();
@@ -126,7 +126,7 @@ fn mail_comes_back_from_the_log_of_a_database_that_was_deleted() {
 }
 
 #[test]
-fn the_next_command_finds_a_daemon_on_what_is_there_now() {
+fn the_next_command_finds_a_daemon_for_the_current_state() {
     let repo = TestRepo::with_agent("repo", "ann");
     let first = repo.json(&["daemon", "status"])["health"]["daemon_id"].clone();
     fs::rename(repo.path(".thrum"), repo.above().join("moved")).unwrap();
@@ -139,7 +139,7 @@ fn the_next_command_finds_a_daemon_on_what_is_there_now() {
 }
 
 #[test]
-fn a_socket_file_that_is_gone_is_made_anew_and_stop_and_restart_find_the_daemon_without_it() {
+fn a_missing_socket_is_recreated_and_stop_and_restart_work_without_it() {
     let repo = TestRepo::with_agent("repo", "ann");
     let pid = repo.daemon_pid().unwrap();
     let socket = repo.path(".thrum/var/thrum.sock");
@@ -174,7 +174,7 @@ fn doctor_leaves_one_daemon_that_can_be_reached() {
 }
 
 #[test]
-fn what_a_caller_left_open_is_not_kept_open_by_the_daemon() {
+fn the_daemon_does_not_inherit_open_files_of_its_caller() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.thrum(&["daemon", "stop"]).ok();
     let lock = repo.above().join("lock");
@@ -191,7 +191,7 @@ fn what_a_caller_left_open_is_not_kept_open_by_the_daemon() {
 }
 
 #[test]
-fn git_takes_neither_key_nor_mail_along_whoever_made_the_directory() {
+fn git_adds_neither_key_nor_mail() {
     let repo = TestRepo::git("repo");
     fs::create_dir(repo.path(".thrum")).unwrap();
     repo.thrum(&["quickstart", "--name", "ann", "--role", "implementer", "--module", "auth"])
@@ -216,7 +216,7 @@ fn take_port(repo: &TestRepo) -> (TcpListener, String) {
 }
 
 #[test]
-fn a_daemon_whose_port_another_program_took_sends_and_receives_all_the_same() {
+fn a_daemon_whose_port_is_taken_still_sends_and_receives() {
     let (ann, bob) = (TestRepo::with_agent_and_port("left", "ann"), TestRepo::with_agent_and_port("right", "bob"));
     pair(&ann, &bob);
     let (_taken, address) = take_port(&ann);
@@ -231,7 +231,7 @@ fn a_daemon_whose_port_another_program_took_sends_and_receives_all_the_same() {
 }
 
 #[test]
-fn a_port_that_must_stay_and_is_taken_is_a_problem_that_names_the_program() {
+fn a_taken_fixed_port_is_a_problem_that_names_the_program() {
     let (ann, bob) = (TestRepo::with_agent_and_port("left", "ann"), TestRepo::with_agent_and_port("right", "bob"));
     pair(&ann, &bob);
     let (_taken, _) = take_port(&ann);

@@ -24,7 +24,7 @@ fn it_shows_the_pages_block_the_inbox_and_every_peer() {
 }
 
 #[test]
-fn it_shows_what_i_am_about_and_how_many_are_at_work() {
+fn it_shows_my_intent_and_the_number_of_active_agents() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     let session = repo.json(&["whoami", "--as", "ann"])["session_id"].clone();
@@ -66,7 +66,7 @@ fn i11_silence_is_visible() {
 }
 
 #[test]
-fn it_works_for_nobody_in_particular() {
+fn it_works_without_an_identity() {
     let repo = TestRepo::git("repo");
     repo.thrum(&["init"]).ok();
     let shown = repo.thrum(&["status"]).ok().says("thrum quickstart");

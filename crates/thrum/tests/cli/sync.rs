@@ -25,7 +25,7 @@ fn verify_proves_that_nothing_is_missing() {
 }
 
 #[test]
-fn verify_with_nobody_to_ask_is_try_again() {
+fn verify_without_reachable_peers_is_try_again() {
     let alone = TestRepo::with_agent("repo", "ann");
     let verified = alone.thrum(&["sync", "verify", "--json"]);
     assert_eq!((verified.code, verified.json()["status"].as_str()), (75, Some("no_peers")));
@@ -89,7 +89,7 @@ fn verify_names_what_is_missing_on_either_side_and_fetches_it() {
 }
 
 #[test]
-fn what_is_parked_is_listed_with_its_peer_its_reason_and_the_last_event() {
+fn parked_events_are_listed_with_peer_and_reason() {
     let repo = TestRepo::with_agent("repo", "ann");
     assert_eq!(repo.thrum(&["sync", "parked"]).ok().stdout, "Nothing is parked: every event has its effect\n");
     repo.thrum(&["send", "mine", "--to", "@ann"]).ok();

@@ -3,7 +3,7 @@ use std::fs;
 use crate::common::{TestRepo, paired};
 
 #[test]
-fn the_team_is_who_what_where_and_how_much_mail() {
+fn the_team_shows_agents_work_worktrees_and_mail() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     fs::write(repo.path("login.rs"), "x\n").unwrap();
@@ -27,7 +27,7 @@ fn the_team_is_who_what_where_and_how_much_mail() {
 }
 
 #[test]
-fn who_works_on_a_file_is_told_from_any_directory_and_nobody_is_exit_code_three() {
+fn agents_working_on_a_file_are_found_from_any_directory_and_none_is_exit_code_three() {
     let repo = TestRepo::git("repo");
     fs::create_dir_all(repo.path("src/deep")).unwrap();
     for name in ["src/login.rs", "src/quiet.rs"] {
@@ -95,7 +95,7 @@ fn a_file_is_found_whichever_worktree_or_machine_it_is_edited_in() {
 }
 
 #[test]
-fn of_an_agent_elsewhere_is_heard_by_what_it_writes_and_reads() {
+fn the_events_of_a_remote_agent_are_its_signs_of_life() {
     let (left, right) = paired();
     let heard = || {
         let team = left.json(&["team", "--all"]);
@@ -139,7 +139,7 @@ fn ping_finds_by_name_display_name_and_role() {
 }
 
 #[test]
-fn ping_tells_where_an_agent_lives_and_whether_its_daemon_answers() {
+fn ping_shows_the_home_of_an_agent_and_whether_its_daemon_answers() {
     let (left, right) = paired();
     assert!(left.thrum(&["ping", "bob"]).ok().stdout.starts_with("@bob@right: active"));
     assert!(left.thrum(&["ping", "bob"]).ok().stdout.trim_end().ends_with("; its daemon answers"));

@@ -3,7 +3,7 @@ use std::fs;
 use crate::common::{TestRepo, paired};
 
 #[test]
-fn mail_wakes_who_waits_for_it_and_stays_unread() {
+fn mail_wakes_a_waiter_and_stays_unread() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     let mut waiting = repo.begin(&["wait", "--timeout", "60s", "--as", "bob"]);
@@ -34,7 +34,7 @@ fn no_mail_is_exit_code_one_and_every_other_failure_is_not() {
 }
 
 #[test]
-fn after_decides_by_time_and_not_by_what_was_read() {
+fn after_selects_by_time_and_not_by_read_state() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     repo.thrum(&["send", "old", "--to", "bob", "--as", "ann"]).ok();
@@ -49,7 +49,7 @@ fn after_decides_by_time_and_not_by_what_was_read() {
 }
 
 #[test]
-fn a_daemon_that_is_replaced_meanwhile_is_waited_for_like_mail() {
+fn a_wait_continues_with_a_replaced_daemon() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     let mut waiting = repo.begin(&["wait", "--timeout", "60s", "--as", "bob"]);
@@ -60,7 +60,7 @@ fn a_daemon_that_is_replaced_meanwhile_is_waited_for_like_mail() {
 }
 
 #[test]
-fn a_daemon_that_crashed_is_started_again_by_who_waits() {
+fn a_waiter_restarts_a_crashed_daemon() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     let mut waiting = repo.begin(&["wait", "--timeout", "60s", "--as", "bob"]);
@@ -72,7 +72,7 @@ fn a_daemon_that_crashed_is_started_again_by_who_waits() {
 }
 
 #[test]
-fn a_daemon_that_somebody_stopped_is_not_started_again_by_who_waits() {
+fn a_waiter_does_not_restart_a_stopped_daemon() {
     let repo = TestRepo::with_agent("repo", "ann");
     let mut waiting = repo.begin(&["wait", "--timeout", "2s"]);
     waiting.talk();
@@ -82,7 +82,7 @@ fn a_daemon_that_somebody_stopped_is_not_started_again_by_who_waits() {
 }
 
 #[test]
-fn one_can_wait_for_mail_that_names_one_or_has_a_scope() {
+fn a_wait_can_be_limited_to_mentions_or_a_scope() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "reviewer");
     repo.thrum(&["send", "to all", "--broadcast", "--as", "ann"]).ok();
@@ -98,7 +98,7 @@ fn one_can_wait_for_mail_that_names_one_or_has_a_scope() {
 }
 
 #[test]
-fn who_is_unknown_here_or_lives_elsewhere_waits_for_nothing() {
+fn an_unknown_or_remote_agent_cannot_wait() {
     let repo = TestRepo::with_agent("repo", "ann");
     let identity = repo.path(".thrum/identities/ann.json");
     fs::copy(&identity, repo.path(".thrum/identities/zoe.json")).unwrap();
@@ -125,7 +125,7 @@ fn a_result_that_cannot_be_printed_is_not_exit_code_one() {
 }
 
 #[test]
-fn a_wait_that_cannot_work_says_why_and_pauses_so_that_a_loop_is_not_busy() {
+fn a_failing_wait_reports_the_reason_and_pauses() {
     let repo = TestRepo::git("repo");
     let nobody = TestRepo::git("nobody");
     nobody.thrum(&["init", "--no-start"]).ok();
@@ -144,7 +144,7 @@ fn a_wait_that_cannot_work_says_why_and_pauses_so_that_a_loop_is_not_busy() {
 }
 
 #[test]
-fn a_file_is_waited_for_until_the_one_who_has_it_on_another_machine_gives_it_up() {
+fn a_wait_for_a_file_ends_when_its_remote_editor_releases_it() {
     let (left, right) = paired();
     right.thrum(&["claim", "src/login.rs"]).ok();
     left.thrum(&["claim", "src"]);
@@ -163,7 +163,7 @@ fn a_file_is_waited_for_until_the_one_who_has_it_on_another_machine_gives_it_up(
     let mut waiting = left.begin(&["wait", "--file", "src", "--timeout", "60s"]);
     waiting.talk();
     right.thrum(&["release"]).ok();
-    assert_eq!(waiting.end().ok().stdout, "Nobody else has src\n");
+    assert_eq!(waiting.end().ok().stdout, "No other agent has src\n");
 
     // Uncommitted changes keep a file occupied, too.
     fs::write(right.path("new.rs"), "x\n").unwrap();
@@ -176,14 +176,14 @@ fn a_file_is_waited_for_until_the_one_who_has_it_on_another_machine_gives_it_up(
     right.thrum(&["session", "heartbeat"]).ok();
     assert_eq!(
         waiting.end().ok().stdout,
-        "Nobody else has new.rs
+        "No other agent has new.rs
 "
     );
     assert_eq!(left.json(&["wait", "--file", "new.rs"]), serde_json::json!({"status": "free", "agents": []}));
 }
 
 #[test]
-fn a_claim_that_runs_out_ends_the_wait_without_an_event() {
+fn a_claim_that_expires_ends_the_wait_without_an_event() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "tester");
     repo.thrum(&["claim", "a.rs", "--for", "1s", "--as", "bob"]).ok();
@@ -192,7 +192,7 @@ fn a_claim_that_runs_out_ends_the_wait_without_an_event() {
 }
 
 #[test]
-fn a_task_and_an_idle_agent_are_waited_for() {
+fn a_wait_ends_with_a_task_or_with_an_agents_turn() {
     let repo = TestRepo::with_agent("repo", "ann");
     repo.agent("bob", "tester");
     repo.thrum(&["session", "set-task", "AUTH-17", "--as", "bob"]).ok();
@@ -200,7 +200,7 @@ fn a_task_and_an_idle_agent_are_waited_for() {
     let mut waiting = repo.begin(&["wait", "--task", "AUTH-17", "--timeout", "60s", "--as", "ann"]);
     waiting.talk();
     repo.thrum(&["session", "set-task", "AUTH-18", "--as", "bob"]).ok();
-    assert_eq!(waiting.end().ok().stdout, "Nobody else works on AUTH-17\n");
+    assert_eq!(waiting.end().ok().stdout, "No other agent works on AUTH-17\n");
 
     let hook = |event: &str| {
         let payload = serde_json::json!({"session_id": "s1", "cwd": repo.root(), "prompt": "go on"});

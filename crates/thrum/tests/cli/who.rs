@@ -22,7 +22,7 @@ fn received(repo: &TestRepo) -> Value {
 }
 
 #[test]
-fn mail_that_nobody_signed_and_mail_of_a_namesake_say_so_and_an_answer_goes_to_its_author() {
+fn unsigned_mail_and_mail_of_a_namesake_are_marked_and_a_reply_goes_to_the_author() {
     let repo = TestRepo::with_agent_and_port("here", "ann");
     repo.agent("cy", "coder");
     let peer = PlainPeer::join(&repo, "gopeer");
@@ -105,7 +105,7 @@ fn mail_to_a_namesake_of_ours_reaches_that_one_alone() {
 
 /// Sends every text that a peer can choose, with line breaks in it, through every command that shows one of them.
 #[test]
-fn no_text_of_a_peer_begins_a_line_or_leaves_its_quotes() {
+fn no_text_of_a_peer_starts_a_line_or_escapes_its_quotes() {
     let repo = TestRepo::with_agent_and_port("here", "ann");
     let peer = PlainPeer::join(&repo, &format!("peer {FORGED}"));
     let (agent, session, message) = (forged(1), forged(2), forged(3));
@@ -186,7 +186,7 @@ fn no_text_of_a_peer_begins_a_line_or_leaves_its_quotes() {
 
 /// A purge is shown with its origin and the peer that forwarded it, and an unsigned purge keeps the mail of others.
 #[test]
-fn a_purge_is_shown_with_who_made_it_and_the_peer_it_came_through() {
+fn a_purge_is_shown_with_its_author_and_the_peer_it_came_through() {
     let repo = TestRepo::with_agent_and_port("here", "ann");
     repo.thrum(&["send", "mine", "--to", "@ann"]).ok();
     let peer = PlainPeer::join(&repo, "gopeer");

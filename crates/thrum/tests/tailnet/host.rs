@@ -165,7 +165,7 @@ fn machines_with_tailscale_share_one_mailbox_whatever_happens_to_them() {
 }
 
 #[test]
-fn own_and_host_nodes_local_and_tailnet_peers_go_together() {
+fn own_and_host_nodes_work_with_local_and_tailnet_peers() {
     let Some(tools) = tools_with_namespaces() else { return };
     let mut lab = Lab::new(tools, &["alpha", "beta"]);
     let bare = lab.bare("bare");

@@ -2,11 +2,12 @@
 
 use std::{
     env,
-    io::{self, Write},
     path::{Path, PathBuf},
     process::Command,
     sync::OnceLock,
 };
+
+use crate::common::skip;
 
 /// Paths of the programs.
 pub(crate) struct Tools {
@@ -56,12 +57,6 @@ pub(crate) fn tools_with_namespaces() -> Option<&'static Tools> {
         false
     };
     tools().filter(|_| *POSSIBLE.get_or_init(possible))
-}
-
-/// Writes directly to standard error, because the test harness hides the captured output of a test that passes.
-fn skip(what: &str, why: &str) {
-    assert!(env::var("CI").as_deref() != Ok("true"), "{what} cannot run, and CI skips nothing: {why}");
-    let _ = writeln!(io::stderr(), "skipped: {what}: {why}");
 }
 
 fn build() -> Result<Tools, String> {

@@ -16,7 +16,7 @@ use super::{
     presence::Doing,
     required, session,
 };
-use crate::{daemon::Daemon, rpc::connection::Outcome};
+use crate::{daemon::Daemon, rpc::connection::Reply};
 
 #[derive(Deserialize)]
 pub(super) struct Register {
@@ -122,7 +122,7 @@ struct Listed {
     worktree: String,
 }
 
-pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Outcome, Error> {
+pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Reply, Error> {
     let turn = daemon.large.turn().await;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let filter = AgentFilter { role: given(params.role), module: given(params.module), ..AgentFilter::default() };
@@ -261,14 +261,14 @@ pub(super) struct ListContext {
 
 #[derive(Serialize)]
 pub(super) struct Contexts {
-    contexts: Vec<Shown>,
+    contexts: Vec<ContextEntry>,
     /// `true` if the answer has no room for further contexts.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     more: bool,
 }
 
 #[derive(Serialize)]
-struct Shown {
+struct ContextEntry {
     #[serde(flatten)]
     agent: AgentRef,
     /// `active`, or `silent` if the agent has shown no sign of life for long.
@@ -283,7 +283,7 @@ struct Shown {
     context: WorkContext,
 }
 
-pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result<Outcome, Error> {
+pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result<Reply, Error> {
     let mut open = SessionFilter { open_only: true, ..SessionFilter::default() };
     let (agent, mut machines) = (params.agent_id.filter(|name| !name.is_empty()), daemon.machines());
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
@@ -331,7 +331,7 @@ pub(super) async fn list_context(daemon: &Daemon, params: ListContext) -> Result
         session::refresh(daemon, &mut session);
         let status = session::shown(&session, &daemon.id);
         let agent = Mailbox { agent_id: session.agent_id, home: session.home };
-        Shown {
+        ContextEntry {
             doing: Doing::of(daemon, &agent, presences.get(&agent).copied(), Some(session.last_seen_at)),
             agent: AgentRef::of(agent, &machines),
             status,

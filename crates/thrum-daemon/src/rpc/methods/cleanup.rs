@@ -14,7 +14,7 @@ use thrum_store::{
 };
 
 use super::agent;
-use crate::{ambient::System, daemon::Daemon, worktrees};
+use crate::{ambient::System, blocking::blocking, daemon::Daemon, worktrees};
 
 #[derive(Deserialize)]
 pub(super) struct Cleanup {
@@ -66,18 +66,15 @@ async fn without_identity(daemon: &Daemon, agents: Vec<Agent>) -> Result<Vec<Age
         agents.into_iter().map(last).collect::<Result<Vec<_>, _>>()
     });
     let (placed, repo) = (placed.await?, daemon.repo.clone());
-    let left = tokio::task::spawn_blocking(move || {
+    blocking(move || {
         let named = worktrees::identities(&repo);
         let lives = |name: &str, top: Option<&str>| {
             named.contains(name) || top.is_some_and(|top| worktrees::has_identity(&repo, Path::new(top), name))
         };
-        placed
-            .into_iter()
-            .filter(|(agent, top)| !lives(&agent.agent_id, top.as_deref()))
-            .map(|(agent, _)| agent)
-            .collect()
-    });
-    left.await.map_err(|error| Error::new(ErrorKind::Failed, format!("the worktrees could not be looked at: {error}")))
+        let gone = placed.into_iter().filter(|(agent, top)| !lives(&agent.agent_id, top.as_deref()));
+        Ok(gone.map(|(agent, _)| agent).collect())
+    })
+    .await
 }
 
 pub(super) async fn cleanup(daemon: &Daemon, params: Cleanup) -> Result<Cleaned, Error> {

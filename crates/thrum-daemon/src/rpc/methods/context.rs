@@ -8,6 +8,7 @@ use thrum_core::{Error, ErrorKind, Timestamp, limits};
 
 use super::required;
 use crate::{
+    blocking::blocking,
     daemon::Daemon,
     notes::{Notes, Part},
 };
@@ -36,9 +37,7 @@ impl Whose {
             Some(path) => work(agent, &Notes::of(&repo.worktree(&path)?)),
             None => work(agent, &Notes::of(&repo)),
         };
-        tokio::task::spawn_blocking(work)
-            .await
-            .map_err(|error| Error::new(ErrorKind::Failed, format!("an internal task failed: {error}")))?
+        blocking(work).await
     }
 }
 
@@ -84,7 +83,7 @@ pub(super) struct Show {
 }
 
 #[derive(Serialize)]
-pub(super) struct Shown {
+pub(super) struct AgentNotes {
     agent_name: String,
     content: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,10 +96,10 @@ pub(super) struct Shown {
     updated_at: Option<Timestamp>,
 }
 
-pub(super) async fn show(daemon: &Daemon, params: Show) -> Result<Shown, Error> {
+pub(super) async fn show(daemon: &Daemon, params: Show) -> Result<AgentNotes, Error> {
     let work = move |agent_name: String, notes: &Notes| {
         let (found, preamble) = (notes.read(&agent_name, Part::Notes)?, notes.read(&agent_name, Part::Preamble)?);
-        Ok(Shown {
+        Ok(AgentNotes {
             agent_name,
             has_context: found.is_some(),
             has_preamble: preamble.is_some(),

@@ -37,7 +37,7 @@ pub(super) struct Health {
     #[serde(skip_serializing_if = "Option::is_none")]
     tailscale: Option<Tailscale>,
     /// The state of the tailnet.
-    tailnet: tailnet::Shown,
+    tailnet: tailnet::TailnetHealth,
     /// The address for peers on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     local_address: Option<String>,
@@ -152,7 +152,7 @@ fn missing(peer: &PeerStatus) -> Option<String> {
     } else {
         format!("{} events that are", repaired.missing_here)
     };
-    Some(format!("{} holds {events} missing here, as it says{why}; see `thrum sync verify`", peer.name))
+    Some(format!("{} claims to hold {events} missing here{why}; see `thrum sync verify`", peer.name))
 }
 
 /// A daemon with events that are dated ahead of our clock. Its own clock is wrong, or was wrong when it wrote them.
@@ -244,7 +244,7 @@ pub(super) async fn health(daemon: &Daemon) -> Result<Health, Error> {
             peer_count: peers.len(),
             peers: peers.iter().map(Listed::of).collect(),
         },
-        tailnet: tailnet::Shown::of(&tailnet, address, &daemon.config),
+        tailnet: tailnet::TailnetHealth::of(&tailnet, address, &daemon.config),
         tailscale: Tailscale::of(enabled, &daemon.name, &peers),
         local_address: daemon.peers.address(Kind::Local).await,
         not_listening: listen_error.map(|Error { message, hint, .. }| NotListening { message, hint }),

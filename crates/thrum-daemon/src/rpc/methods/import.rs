@@ -14,7 +14,7 @@ use thrum_sync::{
 };
 
 use super::required;
-use crate::{ambient::System, daemon::Daemon, identity, paths::Repo, storage::Storage};
+use crate::{ambient::System, blocking::blocking, daemon::Daemon, identity, paths::Repo, storage::Storage};
 
 #[derive(Deserialize)]
 pub(crate) struct Events {
@@ -60,11 +60,11 @@ pub(crate) struct Taken {
     /// Number of events that were already here.
     skipped: usize,
     /// Malformed events; they stay outside the log.
-    rejected: Vec<Refused>,
+    rejected: Vec<RejectedEvent>,
 }
 
 #[derive(Serialize)]
-struct Refused {
+struct RejectedEvent {
     event_id: String,
     reason: String,
 }
@@ -78,29 +78,28 @@ pub(super) async fn events(daemon: &Daemon, params: Events) -> Result<Taken, Err
     }
     let (dry_run, served) = (params.dry_run, params.served());
     let storage = Arc::clone(&daemon.storage);
-    let judged = tokio::task::spawn_blocking(move || judge(&storage, served, dry_run)).await;
-    judged.map_err(|error| Error::new(ErrorKind::Failed, format!("the import failed: {error}")))?
+    blocking(move || apply(&storage, served, dry_run)).await
 }
 
-fn judge(storage: &Arc<Storage>, served: Vec<Served>, dry_run: bool) -> Result<Taken, Error> {
+fn apply(storage: &Arc<Storage>, served: Vec<Served>, dry_run: bool) -> Result<Taken, Error> {
     let storage: &dyn Log = storage.as_ref();
     let batch = intake::batch("", "", 0, served, storage)?;
     if dry_run {
         return would_be_taken(&batch.events, &batch.rejected, &|events| storage.holds(events));
     }
-    let rejected = batch.rejected.iter().map(refused).collect();
+    let rejected = batch.rejected.iter().map(rejected_event).collect();
     let applied = storage.apply(batch)?;
     Ok(Taken { applied: applied.applied, skipped: applied.skipped, rejected })
 }
 
-fn refused(rejected: &Rejected) -> Refused {
-    Refused { event_id: rejected.id.clone(), reason: rejected.reason.clone() }
+fn rejected_event(rejected: &Rejected) -> RejectedEvent {
+    RejectedEvent { event_id: rejected.id.clone(), reason: rejected.reason.clone() }
 }
 
 fn would_be_taken(events: &[Event], rejected: &[Rejected], holds: intake::Holds<'_>) -> Result<Taken, Error> {
     let held = holds(&events.iter().collect::<Vec<_>>())?;
     let skipped = held.iter().filter(|held| **held).count();
-    Ok(Taken { applied: held.len() - skipped, skipped, rejected: rejected.iter().map(refused).collect() })
+    Ok(Taken { applied: held.len() - skipped, skipped, rejected: rejected.iter().map(rejected_event).collect() })
 }
 
 /// Returns the answer of [`events`] to a dry run, based on a copy of the log, while the daemon does not run.
@@ -277,7 +276,7 @@ pub(super) async fn peers(daemon: &Daemon, mut params: GoPeersFile) -> Result<Pe
         // If the user keeps the daemon off the tailnet, the peers are taken over all the same, and their state shows
         // why they are not dialled.
         if let Err(error) = daemon.enable_tailnet().await {
-            tracing::warn!("{error}");
+            tracing::warn!(%error, "cannot switch the tailnet on");
         }
     }
     let replaced = Replaced { known_as, own_ids: params.former_homes, same_node, fixed_port: daemon.settings.ts_port };

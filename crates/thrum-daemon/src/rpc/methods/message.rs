@@ -16,7 +16,7 @@ use super::{
     large, required,
     shape::{Full, Summary},
 };
-use crate::{daemon::Daemon, rpc::connection::Outcome};
+use crate::{daemon::Daemon, rpc::connection::Reply};
 
 /// Default size and largest size of a page, as in Go Thrum.
 const PAGE_SIZE: u64 = 10;
@@ -38,7 +38,7 @@ pub(super) struct Got {
     message: Full,
 }
 
-pub(super) async fn get(daemon: &Daemon, params: Get) -> Result<Outcome, Error> {
+pub(super) async fn get(daemon: &Daemon, params: Get) -> Result<Reply, Error> {
     let turn = daemon.large.turn().await;
     let id = required("message_id", params.message_id)?;
     let caller = params.caller_agent_id.filter(|name| !name.is_empty());
@@ -176,7 +176,7 @@ impl Page {
     }
 }
 
-pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) -> Result<Outcome, Error> {
+pub(super) async fn list(daemon: &Daemon, params: List, process: Option<i32>) -> Result<Reply, Error> {
     let turn = daemon.large.turn().await;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let unread = params.unread || given(params.unread_for_agent.clone()).is_some();
@@ -266,7 +266,7 @@ pub(super) struct Outbox {
 }
 
 /// Lists an agent's sent messages, newest first. With `unread`, only those that at least one recipient has not read.
-pub(super) async fn outbox(daemon: &Daemon, params: Outbox, process: Option<i32>) -> Result<Outcome, Error> {
+pub(super) async fn outbox(daemon: &Daemon, params: Outbox, process: Option<i32>) -> Result<Reply, Error> {
     let turn = daemon.large.turn().await;
     let author = daemon.caller(params.caller_agent_id, process)?;
     let mut machines = daemon.machines();

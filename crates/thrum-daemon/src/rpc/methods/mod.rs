@@ -39,27 +39,27 @@ use serde::{Deserialize, Serialize};
 use thrum_core::{Error, ErrorKind, limits};
 
 use super::{
-    connection::{Kept, Outcome, Pace, Service},
+    connection::{Kept, Reply, Service, TimeBound},
     envelope::{self, Params},
 };
 use crate::{daemon::Daemon, large::Turn, notes::Part};
 
-/// Generates `METHODS`, `pace` and `call` from one table, so that every listed method is also served.
+/// Generates `METHODS`, `time_bound` and `call` from one table, so that every listed method is also served.
 macro_rules! methods {
-    ($($name:literal => $pace:ident, |$daemon:ident, $params:ident, $kept:ident| $call:expr;)+) => {
+    ($($name:literal => $time_bound:ident, |$daemon:ident, $params:ident, $kept:ident| $call:expr;)+) => {
         /// All methods of the local socket, whether served or refused with a reason.
         pub const METHODS: &[&str] = &[$($name),+];
 
         /// Returns the time bound of a method; `None` if the method does not exist.
-        pub(crate) fn pace(name: &str) -> Option<Pace> {
+        pub(crate) fn time_bound(name: &str) -> Option<TimeBound> {
             match name {
-                $($name => Some(Pace::$pace),)+
+                $($name => Some(TimeBound::$time_bound),)+
                 _ => None,
             }
         }
 
         /// Executes a call.
-        pub(crate) async fn call(daemon: &Daemon, name: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Error> {
+        pub(crate) async fn call(daemon: &Daemon, name: &str, params: &Params, kept: &mut Kept) -> Result<Reply, Error> {
             match name {
                 $($name => { let ($daemon, $params, $kept) = (daemon, params, kept); let _ = &$kept; $call })+
                 _ => Err(Error::new(ErrorKind::NotFound, format!("method '{name}' is not registered"))),
@@ -154,7 +154,7 @@ methods! {
     "peer.start_pairing" => Prompt, |daemon, params, kept| answer(&peer::start_pairing(daemon, params.read()?, kept).await?);
     "peer.wait_pairing" => Long, |daemon, params, _kept| answer(&peer::wait_pairing(daemon, params.read()?).await?);
     "peer.join" => Long, |daemon, params, _kept| answer(&peer::join(daemon, params.read()?).await?);
-    "peer.look" => Long, |daemon, params, _kept| answer(&peer::look(daemon, params.read()?).await?);
+    "peer.look" => Long, |daemon, params, _kept| answer(&peer::look_up(daemon, params.read()?).await?);
     "peer.waiting" => Long, |daemon, _params, _kept| answer(&peer::waiting(daemon).await?);
     "peer.ping" => Long, |daemon, params, _kept| answer(&peer::ping(daemon, params.read()?).await?);
     "peer.list" => Prompt, |daemon, _params, _kept| answer(&peer::list(daemon).await?);
@@ -164,11 +164,11 @@ methods! {
 }
 
 impl Service for Daemon {
-    fn pace(&self, method: &str) -> Option<Pace> {
-        pace(method)
+    fn time_bound(&self, method: &str) -> Option<TimeBound> {
+        time_bound(method)
     }
 
-    async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Outcome, Error> {
+    async fn call(&self, method: &str, params: &Params, kept: &mut Kept) -> Result<Reply, Error> {
         /// The caller's name, a parameter of every method that needs it.
         #[derive(Deserialize)]
         struct Caller {
@@ -189,14 +189,14 @@ impl Service for Daemon {
     }
 }
 
-fn answer(value: &impl Serialize) -> Result<Outcome, Error> {
-    Ok(Outcome::Answer(envelope::result(value)?))
+fn answer(value: &impl Serialize) -> Result<Reply, Error> {
+    Ok(Reply::Answer(envelope::result(value)?))
 }
 
 /// Serialises a result that may have megabytes on a thread for large answers. On a runtime thread this would keep every
 /// other client waiting.
-async fn large<T: Serialize + Send + 'static>(turn: Turn, result: T) -> Result<Outcome, Error> {
-    turn.work(move || envelope::result(&result)).await.map(Outcome::Answer)
+async fn large<T: Serialize + Send + 'static>(turn: Turn, result: T) -> Result<Reply, Error> {
+    turn.work(move || envelope::result(&result)).await.map(Reply::Answer)
 }
 
 /// Returns a parameter that must be present and not empty. The error text is Go Thrum's.

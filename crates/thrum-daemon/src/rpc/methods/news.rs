@@ -20,7 +20,7 @@ use thrum_store::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{answer, bounded, large, message::name_machines, shape::Summary};
-use crate::{daemon::Daemon, large::Turn, rpc::connection::Outcome, waiters::Place};
+use crate::{daemon::Daemon, large::Turn, rpc::connection::Reply, waiters::NameLease};
 
 /// Default and maximum number of messages in an answer.
 const PAGE: u64 = 10;
@@ -56,7 +56,7 @@ pub(super) struct News {
 }
 
 #[derive(Serialize)]
-pub(super) struct Told {
+pub(super) struct NewsAnswer {
     /// `told`; for a wait without news `timeout` or `replaced`.
     status: &'static str,
     /// In the order of their arrival here.
@@ -69,11 +69,12 @@ pub(super) struct Told {
     unread: u64,
 }
 
-pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) -> Result<Outcome, Error> {
+pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) -> Result<Reply, Error> {
     let agent = daemon.caller(params.caller_agent_id, process)?;
     let within = bounded(Duration::from_millis(params.timeout_ms))?;
     let deadline = Instant::now() + within;
-    let [reader, waiter] = [("reader", params.reader), ("waiter", params.waiter)].map(|(what, name)| named(what, name));
+    let [reader, waiter] =
+        [("reader", params.reader), ("waiter", params.waiter)].map(|(what, name)| check_name(what, name));
     let (reader, waiter) = (reader?, waiter?);
     let log = daemon.storage.commits().borrow().log.to_string();
     let given = params
@@ -90,13 +91,13 @@ pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) ->
         limit: params.page_size.unwrap_or(PAGE).clamp(1, MOST),
         room: Room::answer(params.max_content_bytes),
     };
-    // Subscribe before the first look, so that a commit meanwhile wakes this call again.
+    // Subscribe before the first query, so that a commit meanwhile wakes this call again.
     let (mut wake, woken) = (daemon.wakes.listen(&agent), agent.clone());
     let is_hook = waiter.is_some();
-    let mut place = waiter.map(|waiter| daemon.live.waiters.take_over(&waiter));
+    let mut lease = waiter.map(|waiter| daemon.live.waiters.take_over(&waiter));
     let _waiting = if within.is_zero() { None } else { daemon.live.programs.waits(&agent, is_hook) };
     let (found, status) = loop {
-        let found = look(daemon, question.clone()).await?;
+        let found = query_news(daemon, question.clone()).await?;
         if !found.listing.messages.is_empty() || within.is_zero() {
             break (found, "told");
         }
@@ -106,10 +107,10 @@ pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) ->
                 Ok(Err(_)) => return Err(Error::new(ErrorKind::TryAgain, "the daemon is stopping")),
                 Err(_) => break (found, "timeout"),
             },
-            () = Place::is_lost(place.as_mut()) => break (found, "replaced"),
+            () = NameLease::is_lost(lease.as_mut()) => break (found, "replaced"),
         }
     };
-    let Found { listing, machines, since, latest, unread, turn } = found;
+    let NewsSnapshot { listing, machines, since, latest, unread, turn } = found;
     let remaining = listing.total.saturating_sub(listing.messages.len() as u64);
     let reached = match listing.messages.last() {
         // A reader without a position moves to the end of the log, and has to request the rest of the unread mail
@@ -126,7 +127,7 @@ pub(super) async fn news(daemon: &Daemon, params: News, process: Option<i32>) ->
         wake_requested(daemon, &woken, &listing);
     }
     let messages = listing.messages.into_iter().map(|message| Summary::of(message, &machines)).collect();
-    let told = Told { status, messages, cursor: format!("{log}:{reached}"), remaining, unread };
+    let told = NewsAnswer { status, messages, cursor: format!("{log}:{reached}"), remaining, unread };
     match turn {
         Some(turn) => large(turn, told).await,
         None => answer(&told),
@@ -139,12 +140,12 @@ pub(super) fn wake_requested(daemon: &Daemon, agent: &str, listing: &Listing) {
     let (agent, ids) =
         (agent.to_owned(), listing.messages.iter().map(|message| message.message_id.clone()).collect::<Vec<_>>());
     if !ids.is_empty() {
-        daemon.storage.note(move |tx| tx.woken(&agent, &ids));
+        daemon.storage.write_in_background(move |tx| tx.woken(&agent, &ids));
     }
 }
 
 /// Checks the length of an optional name; an empty name counts as absent.
-fn named(what: &str, name: Option<String>) -> Result<Option<String>, Error> {
+fn check_name(what: &str, name: Option<String>) -> Result<Option<String>, Error> {
     let name = name.filter(|name| !name.is_empty());
     match name {
         Some(name) if name.len() > limits::MAX_READER_BYTES => Err(Error::new(
@@ -167,7 +168,7 @@ struct Question {
 }
 
 /// The result of a query, from one snapshot.
-struct Found {
+struct NewsSnapshot {
     listing: Listing,
     machines: Machines,
     /// The position after which messages are news.
@@ -178,20 +179,20 @@ struct Found {
     turn: Option<Turn>,
 }
 
-async fn look(daemon: &Daemon, question: Question) -> Result<Found, Error> {
+async fn query_news(daemon: &Daemon, question: Question) -> Result<NewsSnapshot, Error> {
     let asked = question.clone();
     // This query is cheap and often sufficient.
-    let (since, latest, unread) = daemon.storage.read(move |store| asked.place(store)).await?;
+    let (since, latest, unread) = daemon.storage.read(move |store| asked.positions(store)).await?;
     if question.given.is_some_and(|given| given > latest) {
         return Err(Error::new(ErrorKind::Invalid, format!("CURSOR_AHEAD: this log ends at {latest}")).hint(ANEW));
     }
     let mut machines = daemon.machines();
     if unread == 0 && (question.unread || since.is_none()) || since == Some(latest) {
-        return Ok(Found { listing: Listing::default(), machines, since, latest, unread, turn: None });
+        return Ok(NewsSnapshot { listing: Listing::default(), machines, since, latest, unread, turn: None });
     }
     let turn = daemon.large.turn().await;
     let found = daemon.storage.read_much(&turn, move |store| {
-        let (since, latest, unread) = question.place(store)?;
+        let (since, latest, unread) = question.positions(store)?;
         let filter = Filter {
             // An agent's mail to itself is not news to it.
             exclude_author: Some(question.mailbox.clone()),
@@ -205,18 +206,18 @@ async fn look(daemon: &Daemon, question: Question) -> Result<Found, Error> {
         };
         let listing = store.list(&filter)?;
         name_machines(store, &mut machines, &listing.messages)?;
-        Ok(Found { listing, machines, since, latest, unread, turn: None })
+        Ok(NewsSnapshot { listing, machines, since, latest, unread, turn: None })
     });
     let found = found.await?;
     // A call that still waits for news must not hold up other large answers.
     let turn = Some(turn).filter(|_| !found.listing.messages.is_empty());
-    Ok(Found { turn, ..found })
+    Ok(NewsSnapshot { turn, ..found })
 }
 
 impl Question {
     /// Returns the position after which there is news, the end of the log, and the number of unread messages in the
     /// whole mailbox.
-    fn place(&self, store: &Reader<'_>) -> Result<(Option<u64>, u64, u64), StoreError> {
+    fn positions(&self, store: &Reader<'_>) -> Result<(Option<u64>, u64, u64), StoreError> {
         ops::resident(store, &self.mailbox.agent_id)?;
         let latest = store.latest()?;
         let known =

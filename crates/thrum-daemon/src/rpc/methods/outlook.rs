@@ -194,20 +194,20 @@ impl Outlook {
 }
 
 /// The stored data about a recipient.
-struct Known {
+struct RecipientRecord {
     agent: Agent,
     session: Option<Session>,
     via: Option<String>,
     presence: Option<Presence>,
 }
 
-fn known(reader: &Reader<'_>, mailbox: &Mailbox) -> Result<Option<Known>, StoreError> {
+fn load_recipient(reader: &Reader<'_>, mailbox: &Mailbox) -> Result<Option<RecipientRecord>, StoreError> {
     let (agent_id, home) = (Some(mailbox.agent_id.clone()), Some(mailbox.home.clone()));
     let is_it = AgentFilter { agent_id: agent_id.clone(), home: home.clone(), ..AgentFilter::default() };
     let Some(agent) = reader.agents(&is_it)?.pop() else { return Ok(None) };
     let last = SessionFilter { agent_id, home, newest: Some(1), ..SessionFilter::default() };
     let session = reader.sessions(&last)?.into_iter().next();
-    Ok(Some(Known {
+    Ok(Some(RecipientRecord {
         presence: reader.presence(mailbox)?,
         via: reader.agent_served_by(&agent.agent_id, &agent.home)?,
         agent,
@@ -226,13 +226,13 @@ pub(super) async fn outlooks(daemon: &Daemon, recipients: Vec<Mailbox>) -> Resul
         let found = recipients
             .iter()
             .take(limits::MAX_OUTLOOKS)
-            .map(|mailbox| known(reader, mailbox))
+            .map(|mailbox| load_recipient(reader, mailbox))
             .collect::<Result<Vec<_>, _>>()?;
         Ok((found, machines))
     });
     let (found, machines) = found.await?;
     let peers = daemon.peers.reach();
-    let outlook = |Known { agent, session, via, presence }: Known| {
+    let outlook = |RecipientRecord { agent, session, via, presence }: RecipientRecord| {
         let way = Way::to(&agent.home, via.as_deref(), &daemon.id, &peers);
         let who = machines.address(&agent.agent_id, &agent.home);
         let seen =

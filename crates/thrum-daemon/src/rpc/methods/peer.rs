@@ -67,7 +67,7 @@ pub(super) struct PairingShown {
 }
 
 /// Returns the transport with this name. People write `tailnet`; the registry and Go Thrum write `tailscale`.
-fn named(name: &str) -> Result<Kind, Error> {
+fn parse_transport(name: &str) -> Result<Kind, Error> {
     match name {
         "tailnet" => Ok(Kind::Tailnet),
         name => Kind::parse(name).ok_or_else(|| {
@@ -95,7 +95,7 @@ pub(super) async fn start_pairing(
     kept: &mut Kept,
 ) -> Result<PairingShown, Error> {
     let kind = match params.transport.as_deref().filter(|name| !name.is_empty()) {
-        Some(name) => named(name)?,
+        Some(name) => parse_transport(name)?,
         // If the tailnet is in use, it is the way to reach other machines.
         None => match daemon.peers.condition(Kind::Tailnet) {
             None | Some(Condition::Off) => Kind::Local,
@@ -186,13 +186,13 @@ pub(super) async fn join(daemon: &Daemon, params: Join) -> Result<PairedWith, Er
 }
 
 #[derive(Deserialize)]
-pub(super) struct Look {
+pub(super) struct Lookup {
     #[serde(default)]
     address: Option<String>,
 }
 
 /// Returns which daemon listens at an address, and how it can be joined.
-pub(super) async fn look(daemon: &Daemon, params: Look) -> Result<Listener, Error> {
+pub(super) async fn look_up(daemon: &Daemon, params: Lookup) -> Result<Listener, Error> {
     let address = required("address", params.address)?;
     if Peers::wants_tailnet(&address)? {
         daemon.enable_tailnet().await?;
@@ -255,7 +255,7 @@ pub(super) async fn list(daemon: &Daemon) -> Result<Vec<Listed>, Error> {
 /// A peer with everything that is known about it. `last_sync` is for people, as in Go Thrum; `last_sync_at` is for
 /// programs.
 #[derive(Serialize)]
-pub(super) struct Standing {
+pub(super) struct PeerDetails {
     last_sync: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_sync_at: Option<Timestamp>,
@@ -319,7 +319,7 @@ pub(super) struct Standing {
     asks_over_our_connection: bool,
 }
 
-impl Standing {
+impl PeerDetails {
     pub(super) fn of(peer: PeerStatus) -> Self {
         Self {
             last_sync: ago(peer.last_sync),
@@ -364,8 +364,8 @@ impl Standing {
     }
 }
 
-pub(super) async fn status(daemon: &Daemon) -> Result<Vec<Standing>, Error> {
-    Ok(daemon.peers.status().await?.into_iter().map(Standing::of).collect())
+pub(super) async fn status(daemon: &Daemon) -> Result<Vec<PeerDetails>, Error> {
+    Ok(daemon.peers.status().await?.into_iter().map(PeerDetails::of).collect())
 }
 
 #[derive(Deserialize)]

@@ -12,7 +12,7 @@ use crate::{
     ambient::System,
     daemon::Daemon,
     process,
-    programs::{self, Said},
+    programs::{self, ReportEffect},
 };
 
 #[derive(Deserialize)]
@@ -56,9 +56,11 @@ pub(super) async fn set(daemon: &Daemon, params: Set, process: Option<i32>) -> R
     let in_session = daemon.storage.read(session_of).await?.is_some();
     let program = params.program.and_then(|pid| process::begun(pid).map(|begun| (pid, begun)));
     match daemon.live.programs.says(&agent_id, &session, state, program, System.now()) {
-        Said::Nothing => {}
-        Said::Changed { .. } if state == PresenceState::Gone => programs::forget(&daemon.storage, vec![session]),
-        Said::Changed { now, watch } => {
+        ReportEffect::Nothing => {}
+        ReportEffect::Changed { .. } if state == PresenceState::Gone => {
+            programs::forget(&daemon.storage, vec![session])
+        }
+        ReportEffect::Changed { now, watch } => {
             if let Some(program) = watch {
                 programs::watch(
                     &daemon.live.programs,
@@ -69,7 +71,7 @@ pub(super) async fn set(daemon: &Daemon, params: Set, process: Option<i32>) -> R
                     program,
                 );
             }
-            daemon.storage.note(move |tx| tx.keep_program_session(&now));
+            daemon.storage.write_in_background(move |tx| tx.keep_program_session(&now));
         }
     }
     if params.by_person {

@@ -85,7 +85,7 @@ mod tests {
     use crate::storage::kit;
 
     #[tokio::test(start_paused = true)]
-    async fn a_purge_that_is_not_done_in_time_goes_on_after_the_answer_and_one_that_is_done_is_gone() {
+    async fn a_purge_that_takes_too_long_continues_after_the_answer_and_a_finished_one_is_forgotten() {
         let (_dir, storage) = kit::with_mail_of_dan(10 * kit::PIECE);
         let held = kit::hold_after_two_pieces(&storage, |tx| tx.purge(System.now()));
         assert!(goes_on_after(&storage, limits::PURGE_ANSWERED).await.unwrap());

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 use thrum_core::{Error, Timestamp};
-use thrum_store::query::PurgeRecord;
+use thrum_store::query;
 
 use crate::daemon::Daemon;
 
@@ -12,11 +12,11 @@ use crate::daemon::Daemon;
 pub(super) struct Purges {
     #[serde(skip_serializing_if = "Option::is_none")]
     before: Option<Timestamp>,
-    last: Vec<Shown>,
+    last: Vec<PurgeRecord>,
 }
 
 #[derive(Serialize)]
-pub(super) struct Shown {
+pub(super) struct PurgeRecord {
     by: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     by_name: Option<String>,
@@ -58,15 +58,15 @@ pub(super) async fn purges(daemon: &Daemon, warnings: &mut Vec<String>) -> Resul
             far.at.to_the_second(),
         ));
     }
-    let shown = |PurgeRecord { by, signed, via, at, cutoff, listed, waits, .. }: PurgeRecord| Shown {
-        by_name: Some(name(&by)),
-        via: Some(via).filter(|via| !via.is_empty()).map(|via| name(&via)),
-        signed,
-        by,
-        at,
-        before: cutoff,
-        named: listed,
-        waiting: waits,
+    let shown = |purge: query::PurgeRecord| PurgeRecord {
+        by_name: Some(name(&purge.by)),
+        via: Some(purge.via).filter(|via| !via.is_empty()).map(|via| name(&via)),
+        signed: purge.signed,
+        by: purge.by,
+        at: purge.at,
+        before: purge.cutoff,
+        named: purge.listed,
+        waiting: purge.waits,
     };
     Ok(Some(Purges {
         before: Some(before).filter(|before| *before > Timestamp::ZERO),

@@ -4,58 +4,58 @@
 
 use thrum_core::{Error, ErrorKind};
 
-use crate::rpc::connection::Outcome;
+use crate::rpc::connection::Reply;
 
-type Refused = Result<Outcome, Error>;
+type Refusal = Result<Reply, Error>;
 
-fn refused(why: impl Into<String>, instead: &str) -> Refused {
+fn refusal(why: impl Into<String>, instead: &str) -> Refusal {
     Err(Error::new(ErrorKind::Refused, why).hint(instead))
 }
 
 /// Go Thrum deletes such messages from its own database only, and every daemon that synchronises with it keeps them for
 /// ever.
-pub(super) fn local_deletion(method: &str) -> Refused {
-    refused(
+pub(super) fn local_deletion(method: &str) -> Refusal {
+    refusal(
         format!("{method} would delete other agents' messages on this machine only; every peer would keep them"),
         "An author takes a message back with message.delete; purge.execute removes everything older than an instant, everywhere.",
     )
 }
 
 /// Custom groups are passed on between daemons, but address nobody here.
-pub(super) fn custom_groups() -> Refused {
-    refused(
+pub(super) fn custom_groups() -> Refusal {
+    refusal(
         "the groups are everyone and one for each role; others cannot be made or changed",
         "Send to @everyone, to a role, or to several agents at once; an agent's role is set when it registers.",
     )
 }
 
 /// A peer is trusted by its token, which it gets only by pairing.
-pub(super) fn peers_without_token() -> Refused {
-    refused(
+pub(super) fn peers_without_token() -> Refusal {
+    refusal(
         "tsync.peers.add would add a peer without a token, which could neither read nor be read",
         "Pair with it: thrum peer add on one side, thrum peer join on the other.",
     )
 }
 
 /// Go Thrum refuses this method on the socket, too.
-pub(super) fn web_socket_only() -> Refused {
-    refused(
+pub(super) fn web_socket_only() -> Refusal {
+    refusal(
         "user.register is for clients on a WebSocket, and this daemon has none",
         "Register with agent.register: thrum quickstart --name NAME --role ROLE --module MODULE",
     )
 }
 
 /// Go Thrum stores subscriptions but delivers nothing.
-pub(super) fn subscriptions() -> Refused {
-    refused(
-        "this daemon has no subscriptions: every agent hears of all that is addressed to it",
+pub(super) fn subscriptions() -> Refusal {
+    refusal(
+        "this daemon has no subscriptions: every agent receives all messages that are addressed to it",
         "message.wait returns when there is mail; events.watch streams all that is stored.",
     )
 }
 
 /// A bridge is a separate program.
-pub(super) fn telegram() -> Refused {
-    refused(
+pub(super) fn telegram() -> Refusal {
+    refusal(
         "this daemon has no Telegram bridge",
         "A bridge can be a program of its own: it reads with events.watch and writes with message.send.",
     )

@@ -12,7 +12,7 @@ use thrum_store::{
 };
 
 use super::{delivery::Delivery, outlook::outlooks, required};
-use crate::{ambient::System, config::Config, daemon::Daemon, env::Environment, guard::Held};
+use crate::{ambient::System, blocking::blocking, config::Config, daemon::Daemon, env::Environment, guard::Held};
 
 #[derive(Deserialize)]
 pub(super) struct Send {
@@ -129,10 +129,7 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
 /// Returns how many messages two agents may exchange, according to the current settings.
 async fn limit(daemon: &Daemon) -> Result<Option<u64>, Error> {
     let repo = daemon.repo.clone();
-    let load = move || Config::load(&repo, &Environment::load(&repo, std::env::vars_os())).exchange();
-    tokio::task::spawn_blocking(load)
-        .await
-        .map_err(|error| Error::new(ErrorKind::Failed, format!("an internal task failed: {error}")))
+    blocking(move || Ok(Config::load(&repo, &Environment::load(&repo, std::env::vars_os())).exchange())).await
 }
 
 /// Returns the first recipient with whom an agent has exchanged too many messages.
@@ -189,12 +186,7 @@ fn hold(daemon: &Daemon, from: &str, (to, exchange): (Mailbox, Exchange)) {
     if !daemon.live.guard.hold(from, &to, held) {
         return;
     }
-    tracing::warn!(
-        "mail of {} to {} is held: {} without a person",
-        shown(from),
-        shown(&to.agent_id),
-        count(messages, "message")
-    );
+    tracing::warn!(agent = %from, to = %to.agent_id, messages, "holding mail: two agents write to each other without a person");
     let text = format!(
         "Thrum holds what @{} writes to you: {} between you two without a prompt of a person or a change of a file. Do not \
          answer; tell your person. The next prompt of a person to either of you, or a changed file, lets you go on.",
@@ -203,7 +195,7 @@ fn hold(daemon: &Daemon, from: &str, (to, exchange): (Mailbox, Exchange)) {
     );
     let (from, to) =
         (from.to_owned(), if to.home == daemon.id { to.agent_id } else { machines.address(&to.agent_id, &to.home) });
-    daemon.storage.note(move |tx| tx.tell_held(&from, to, exchange, machines, text).map(drop));
+    daemon.storage.write_in_background(move |tx| tx.tell_held(&from, to, exchange, machines, text).map(drop));
 }
 
 #[derive(Deserialize)]

@@ -18,7 +18,7 @@ use super::{
     budget::{Budget, shorten},
     large, required,
 };
-use crate::{ambient::System, daemon::Daemon, rpc::connection::Outcome};
+use crate::{ambient::System, daemon::Daemon, rpc::connection::Reply};
 
 #[derive(Deserialize)]
 pub(super) struct Start {
@@ -125,7 +125,7 @@ struct Listed {
     signed: bool,
 }
 
-pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Outcome, Error> {
+pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Reply, Error> {
     let limit = params.limit.unwrap_or(limits::MAX_LISTED_SESSIONS).clamp(1, limits::MAX_LISTED_SESSIONS);
     let agent = params.agent_id.filter(|name| !name.is_empty());
     let mut filter = SessionFilter {

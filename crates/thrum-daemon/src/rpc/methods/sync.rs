@@ -7,11 +7,11 @@ use thrum_core::{Error, Timestamp, limits};
 use thrum_store::query;
 use thrum_sync::peers::{Forced, PeerStatus, Verified};
 
-use super::peer::{Standing, sync_state};
+use super::peer::{PeerDetails, sync_state};
 use crate::daemon::Daemon;
 
 #[derive(Serialize)]
-pub(super) struct Status {
+pub(super) struct SyncStatus {
     running: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_sync_at: Option<Timestamp>,
@@ -24,13 +24,13 @@ pub(super) struct Status {
     tailnet: bool,
     /// Interval at which every peer is asked, in seconds.
     sync_interval: u64,
-    peers: Vec<Standing>,
+    peers: Vec<PeerDetails>,
 }
 
-pub(super) async fn status(daemon: &Daemon) -> Result<Status, Error> {
+pub(super) async fn status(daemon: &Daemon) -> Result<SyncStatus, Error> {
     let peers = daemon.peers.status().await?;
     let error = |peer: &PeerStatus| peer.last_error.as_ref().map(|error| format!("{}: {error}", peer.name));
-    Ok(Status {
+    Ok(SyncStatus {
         running: true,
         last_sync_at: last_sync(&peers),
         last_error: peers.iter().find_map(error),
@@ -38,7 +38,7 @@ pub(super) async fn status(daemon: &Daemon) -> Result<Status, Error> {
         local_only: daemon.config.local_only(),
         tailnet: daemon.tailnet.status().borrow().enabled,
         sync_interval: daemon.config.sync_interval().as_secs(),
-        peers: peers.into_iter().map(Standing::of).collect(),
+        peers: peers.into_iter().map(PeerDetails::of).collect(),
     })
 }
 

@@ -17,7 +17,7 @@ use super::{
     presence::Doing,
     session,
 };
-use crate::{daemon::Daemon, guard::Held, rpc::connection::Outcome};
+use crate::{daemon::Daemon, guard::Held, rpc::connection::Reply};
 
 #[derive(Deserialize)]
 pub(super) struct List {
@@ -101,16 +101,16 @@ struct Member {
 
 /// An agent; its newest open session; its total and unread mail, if it lives here; the peer that served it; the stored
 /// presence of its program.
-type Found = (Agent, Option<Session>, Option<(u64, u64)>, Option<String>, Option<Presence>);
+type MemberRecord = (Agent, Option<Session>, Option<(u64, u64)>, Option<String>, Option<Presence>);
 
 /// The agents that fit into an answer, and whether there are more.
 #[derive(Default)]
 struct Members {
-    found: Vec<(Found, bool)>,
+    found: Vec<(MemberRecord, bool)>,
     more: bool,
 }
 
-pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Outcome, Error> {
+pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Reply, Error> {
     let turn = daemon.large.turn().await;
     let (here, mut machines) = (daemon.id.clone(), daemon.machines());
     let found = daemon.storage.read_much(&turn, move |reader| {
@@ -121,7 +121,7 @@ pub(super) async fn list(daemon: &Daemon, params: List) -> Result<Outcome, Error
     });
     let (Members { found, more }, machines, everyone, roles) = found.await?;
     let peers = daemon.peers.reach();
-    let member = |(found, truncated): (Found, bool)| {
+    let member = |(found, truncated): (MemberRecord, bool)| {
         let via = found.3.clone();
         let mut member = Member { truncated, ..member(daemon, &machines, found) };
         let way = Way::to(member.agent.home(), via.as_deref(), &daemon.id, &peers);
@@ -194,7 +194,7 @@ fn members(reader: &Reader<'_>, here: &str) -> Result<Members, StoreError> {
     Ok(members)
 }
 
-fn member(daemon: &Daemon, machines: &Machines, (agent, mut session, mail, _, recorded): Found) -> Member {
+fn member(daemon: &Daemon, machines: &Machines, (agent, mut session, mail, _, recorded): MemberRecord) -> Member {
     if let Some(session) = &mut session {
         session::refresh(daemon, session);
     }

@@ -1,8 +1,8 @@
 //! `work.wait`: returns when nobody is in the way any more, that is, when an agent is idle, a file is free, or a task
 //! is not the current task of another agent.
 //!
-//! The call looks at once. It looks again when something is committed, when the program of an agent here reports a new
-//! state, and when something ends by itself, as a claim does. Between two looks it pauses for at least
+//! The call queries at once. It queries again when something is committed, when the program of an agent here reports a new
+//! state, and when something ends by itself, as a claim does. Between two queries it pauses for at least
 //! [`limits::WAIT_LOOK`].
 
 use std::{ops::ControlFlow, time::Duration};
@@ -19,7 +19,7 @@ use thrum_store::{
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{agent_ref::AgentRef, answer, bounded, presence::Doing, session};
-use crate::{ambient::System, daemon::Daemon, rpc::connection::Outcome};
+use crate::{ambient::System, daemon::Daemon, rpc::connection::Reply};
 
 /// Default time to wait.
 const DEFAULT: Duration = Duration::from_secs(30);
@@ -73,7 +73,7 @@ enum Wish {
     Task(String),
 }
 
-pub(super) async fn wait(daemon: &Daemon, params: Until) -> Result<Outcome, Error> {
+pub(super) async fn wait(daemon: &Daemon, params: Until) -> Result<Reply, Error> {
     let deadline = Instant::now() + bounded(params.timeout_ms.map_or(DEFAULT, Duration::from_millis))?;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let wish = match (given(params.idle), given(params.file), given(params.task)) {
@@ -85,11 +85,11 @@ pub(super) async fn wait(daemon: &Daemon, params: Until) -> Result<Outcome, Erro
     let me = Mailbox { agent_id: given(params.caller_agent_id).unwrap_or_default(), home: daemon.id.clone() };
     let (mut commits, mut programs) = (daemon.storage.commits(), daemon.live.programs.changes());
     loop {
-        // Mark the changes as seen before the look, so that a commit during the look wakes this call again.
+        // Mark the changes as seen before the query, so that a commit during the query wakes this call again.
         commits.mark_unchanged();
         programs.mark_unchanged();
         let earliest = Instant::now() + limits::WAIT_LOOK;
-        let Look { agents, again } = look(daemon, wish.clone(), me.clone()).await?;
+        let Blockers { agents, again } = find_blockers(daemon, wish.clone(), me.clone()).await?;
         if agents.is_empty() {
             return answer(&Waited { status: "free", agents });
         }
@@ -111,7 +111,7 @@ pub(super) async fn wait(daemon: &Daemon, params: Until) -> Result<Outcome, Erro
 }
 
 /// The agents in the way, and the next time at which that may change without a commit.
-struct Look {
+struct Blockers {
     agents: Vec<InTheWay>,
     again: Option<Timestamp>,
 }
@@ -126,7 +126,7 @@ struct Candidate {
     path: Option<String>,
 }
 
-async fn look(daemon: &Daemon, wish: Wish, me: Mailbox) -> Result<Look, Error> {
+async fn find_blockers(daemon: &Daemon, wish: Wish, me: Mailbox) -> Result<Blockers, Error> {
     let (asked, now, mut machines) = (wish.clone(), System.now(), daemon.machines());
     let found = daemon.storage.read(move |reader| {
         let (candidates, claims) = candidates(reader, &asked, &me, &machines, now)?;
@@ -135,10 +135,10 @@ async fn look(daemon: &Daemon, wish: Wish, me: Mailbox) -> Result<Look, Error> {
         Ok((candidates, claims, machines))
     });
     let (candidates, claims, machines) = found.await?;
-    let mut look = Look { agents: Vec::new(), again: None };
+    let mut blockers = Blockers { agents: Vec::new(), again: None };
     for claim in claims {
         let agent = Mailbox { agent_id: claim.agent_id, home: claim.home };
-        look.add(&machines, agent, "claimed", Some(claim.path), Some(claim.until));
+        blockers.add(&machines, agent, "claimed", Some(claim.path), Some(claim.until));
     }
     for Candidate { agent, session, presence, path } in candidates {
         let mut session = session;
@@ -160,13 +160,13 @@ async fn look(daemon: &Daemon, wish: Wish, me: Mailbox) -> Result<Look, Error> {
             Wish::Task(_) => active.map(|_| ("task", until)),
         };
         if let Some((why, until)) = why {
-            look.add(&machines, agent, why, path, until);
+            blockers.add(&machines, agent, why, path, until);
         }
     }
-    Ok(look)
+    Ok(blockers)
 }
 
-impl Look {
+impl Blockers {
     fn add(
         &mut self,
         machines: &Machines,

@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 use thrum_core::{Error, ErrorKind};
 
-use crate::{daemon::Daemon, git};
+use crate::{blocking::blocking, daemon::Daemon, git};
 
 /// Maximum time for git to read its configuration, as in Go's daemon.
 const GIT: Duration = Duration::from_secs(5);
@@ -26,9 +26,7 @@ pub(super) struct Person {
 
 pub(super) async fn identify(daemon: &Daemon) -> Result<Person, Error> {
     let root = daemon.repo.main_root().to_owned();
-    let asked = tokio::task::spawn_blocking(move || configured(&root)).await;
-    let (name, email) =
-        asked.map_err(|error| Error::new(ErrorKind::Failed, format!("an internal task failed: {error}")))??;
+    let (name, email) = blocking(move || configured(&root)).await?;
     let username: String = name
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' })

@@ -11,7 +11,7 @@ use thrum_store::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{answer, bounded, large, message::name_machines, news::wake_requested, shape::Summary};
-use crate::{daemon::Daemon, large::Turn, rpc::connection::Outcome};
+use crate::{daemon::Daemon, large::Turn, rpc::connection::Reply};
 
 /// Default time to wait.
 const DEFAULT: Duration = Duration::from_secs(30);
@@ -48,11 +48,11 @@ pub(super) struct Waited {
     unread: u64,
 }
 
-pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) -> Result<Outcome, Error> {
+pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) -> Result<Reply, Error> {
     let within = bounded(params.timeout_ms.map_or(DEFAULT, Duration::from_millis))?;
     let (deadline, waits) = (Instant::now() + within, !within.is_zero());
     let agent = daemon.caller(params.caller_agent_id, process)?;
-    // Subscribe before the first look, so that a commit meanwhile wakes this call again.
+    // Subscribe before the first query, so that a commit meanwhile wakes this call again.
     let mut wake = daemon.wakes.listen(&agent);
     let waiting_as = agent.clone();
     let mailbox = Mailbox { agent_id: agent, home: daemon.id.clone() };
@@ -79,7 +79,7 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) ->
     let waits_for_all = filter.scope.is_none() && filter.mentions.is_empty() && filter.addressed.is_none();
     let _waiting = if waits_for_all { daemon.live.programs.waits(&waiting_as, false) } else { None };
     loop {
-        if let Some((turn, (found, machines))) = look(daemon, &filter).await? {
+        if let Some((turn, (found, machines))) = find_mail(daemon, &filter).await? {
             if waits {
                 wake_requested(daemon, &waiting_as, &found);
             }
@@ -95,7 +95,7 @@ pub(super) async fn wait(daemon: &Daemon, params: Wait, process: Option<i32>) ->
 }
 
 /// Returns the present mail and the turn in which it was read; `None` if there is no mail.
-async fn look(daemon: &Daemon, filter: &Filter) -> Result<Option<(Turn, (Listing, Machines))>, Error> {
+async fn find_mail(daemon: &Daemon, filter: &Filter) -> Result<Option<(Turn, (Listing, Machines))>, Error> {
     let Some(mailbox) = filter.mailbox.clone() else { return Ok(None) };
     let unread_only = filter.unread;
     let may_have_mail = daemon.storage.read(move |reader| {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     daemon::Daemon,
-    rpc::{connection::Outcome, envelope},
+    rpc::{connection::Reply, envelope},
     shutdown::Shutdown,
     storage::Storage,
 };
@@ -45,13 +45,13 @@ struct Committed<'a> {
     event_json: &'a RawValue,
 }
 
-pub(super) fn watch(daemon: &Daemon, params: Watch) -> Result<Outcome, Error> {
+pub(super) fn watch(daemon: &Daemon, params: Watch) -> Result<Reply, Error> {
     let commit = daemon.storage.commits().borrow().clone();
     let after = params.after_sequence.unwrap_or(commit.latest);
     let answer = envelope::result(&Watching { status: "watching", sequence: after, log_id: &commit.log })?;
     let (sender, receiver) = mpsc::channel(AHEAD);
     daemon.shutdown.spawn(follow(Arc::clone(&daemon.storage), after, sender, daemon.shutdown.clone()));
-    Ok(Outcome::Stream(answer, receiver))
+    Ok(Reply::Stream(answer, receiver))
 }
 
 /// Streams events until the connection or the daemon ends.
@@ -65,7 +65,7 @@ async fn follow(storage: Arc<Storage>, mut after: u64, lines: mpsc::Sender<Strin
         {
             Ok(page) => page,
             Err(error) => {
-                tracing::error!("events.watch: {error}");
+                tracing::error!(%error, "cannot serve events.watch");
                 return;
             }
         };

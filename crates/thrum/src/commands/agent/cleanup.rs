@@ -8,7 +8,7 @@ use crate::{
     context::Context,
     render::{Page, Render, style::BOLD, who_plain},
     shapes::{Answer, Cleaned, Orphan},
-    text::{count, said},
+    text::{count, quote},
 };
 
 /// Find agents that were left behind, and delete them if told so
@@ -62,7 +62,7 @@ impl Render for Answer<Cleaned> {
                 who_plain(agent_id, "", None),
                 name::shown(role),
                 name::shown(module),
-                said(worktree),
+                quote(worktree),
                 count(*days_since_seen, "day"),
                 done.to_owned(),
             ]

@@ -11,7 +11,7 @@ use crate::{
     context::Context,
     render::{Page, Render, style::DIM},
     shapes::{Answer, Contexts, Working},
-    text::{count, said, said_within},
+    text::{count, quote, quote_within},
 };
 
 /// Maximum number of files and of commits shown per session.
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Answer<Contexts>, Error> 
 impl Render for Answer<Contexts> {
     fn human(&self, page: &mut Page) {
         if self.read.contexts.is_empty() {
-            page.line("No open session says what it is about");
+            page.line("No open session has a work context");
         }
         for context in &self.read.contexts {
             show(context, page);
@@ -66,23 +66,23 @@ fn show(context: &Working, page: &mut Page) {
     page.line(format!(
         "{}  {} ({DIM}last seen {}{DIM:#})",
         context.agent.who(),
-        context.doing.words().unwrap_or_else(|| said(status)),
+        context.doing.words().unwrap_or_else(|| quote(status)),
         page.time(*last_seen_at)
     ));
     for (name, text) in [("Intent", intent), ("Task", current_task), ("Branch", branch)] {
         if let Some(text) = text {
-            page.line(format!("    {name}: {}", said_within(text, 200)));
+            page.line(format!("    {name}: {}", quote_within(text, 200)));
         }
     }
     for commit in unmerged_commits.iter().take(SHOWN) {
         page.line(format!(
             "    {} {}",
-            said_within(commit.sha.get(..8).unwrap_or(&commit.sha), 8),
-            said_within(&commit.message, 100)
+            quote_within(commit.sha.get(..8).unwrap_or(&commit.sha), 8),
+            quote_within(&commit.message, 100)
         ));
     }
     for change in file_changes.iter().take(SHOWN) {
-        page.line(format!("    {} ({})", said(&change.path), lines(change)));
+        page.line(format!("    {} ({})", quote(&change.path), lines(change)));
     }
     let more = unmerged_commits.len().saturating_sub(SHOWN) + file_changes.len().saturating_sub(SHOWN);
     if more > 0 {
@@ -96,14 +96,14 @@ pub(super) fn table(contexts: &Contexts, page: &mut Page) {
         let Working { session_id, branch, unmerged_commits, uncommitted_files, intent, git_updated_at, .. } = context;
         vec![
             context.agent.who_plain(),
-            said(session_id),
-            branch.as_deref().map(said).unwrap_or_default(),
+            quote(session_id),
+            branch.as_deref().map(quote).unwrap_or_default(),
             unmerged_commits.len().to_string(),
             count(uncommitted_files.len() as u64, "file"),
             intent
                 .as_deref()
                 .filter(|intent| !intent.is_empty())
-                .map(|intent| said_within(intent, 60))
+                .map(|intent| quote_within(intent, 60))
                 .unwrap_or_default(),
             git_updated_at.map(|at| page.time(at)).unwrap_or_default(),
         ]

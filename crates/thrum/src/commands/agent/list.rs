@@ -8,7 +8,7 @@ use crate::{
     context::Context,
     render::{Page, Render, who_plain},
     shapes::{Agents, Answer, Contexts, ListedAgent},
-    text::said_within,
+    text::quote_within,
 };
 
 /// List the registered agents, the newest first
@@ -82,9 +82,9 @@ impl Render for List {
             let place = match home_name {
                 _ if *local => "here".to_owned(),
                 Some(machine) => name::shown_machine(machine),
-                None => said_within(hostname, MOST),
+                None => quote_within(hostname, MOST),
             };
-            let display = if display.is_empty() { String::new() } else { said_within(display, MOST) };
+            let display = if display.is_empty() { String::new() } else { quote_within(display, MOST) };
             let seen = last_seen_at
                 .map_or_else(|| format!("never; registered {}", page.time(*registered_at)), |at| page.time(at));
             vec![who, name::shown(role), name::shown(module), display, place, doing.words().unwrap_or_default(), seen]

@@ -27,7 +27,7 @@ use super::{
 use crate::commands::demo::{
     failed,
     latency::Times,
-    stage::{Place, Stage},
+    stage::{Stage, StagedRepo},
 };
 
 /// Pause between two messages of the agent.
@@ -189,7 +189,7 @@ pub(super) fn measure(stage: &Stage, step: &dyn Fn(&str), figures: &mut Figures)
 /// Sends messages one after the other until the peer's log is read to its end or the quota stops it. Returns how long
 /// each send took, and how the reading ended.
 fn send_until_read(
-    place: &Place,
+    place: &StagedRepo,
     agent: &Agent,
     events: usize,
     began: Instant,
@@ -217,7 +217,7 @@ fn send_until_read(
 
 /// Calls `method` repeatedly, as other clients would. Answers are read and discarded: the cost of parsing them is not
 /// measured here.
-fn ask_again_and_again(place: &Place, method: &str, began: Instant) -> Result<(), Error> {
+fn ask_again_and_again(place: &StagedRepo, method: &str, began: Instant) -> Result<(), Error> {
     let cannot = |error: io::Error| Error::new(ErrorKind::Failed, format!("{method} was not answered: {error}"));
     let params = json!({"include_offline": true, "caller_agent_id": "ann", "for_agent": "ann", "timeout_ms": 100});
     let request = format!("{}\n", json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}));
@@ -261,7 +261,7 @@ struct Rates {
 }
 
 impl Load {
-    fn begin(place: &Place) -> Result<Self, Error> {
+    fn begin(place: &StagedRepo) -> Result<Self, Error> {
         let pid = ours::health(place)?.pid;
         let used = |pid| ours::cpu(pid).unwrap_or_default();
         let written = written(pid).unwrap_or_default();
@@ -286,7 +286,7 @@ fn written(pid: u32) -> Option<u64> {
 
 /// Sends messages one after the other while `threads` other threads together use as much processor time, and one writes
 /// as much, as in `load`.
-fn send_beside_others(place: &Place, agent: &Agent, load: &Rates, threads: usize) -> Result<Vec<Duration>, Error> {
+fn send_beside_others(place: &StagedRepo, agent: &Agent, load: &Rates, threads: usize) -> Result<Vec<Duration>, Error> {
     let share = ((load.daemon + load.here) / threads as f64).clamp(0.01, 1.0);
     let began = Instant::now();
     let compute = || {
@@ -331,7 +331,7 @@ fn send_beside_others(place: &Place, agent: &Agent, load: &Rates, threads: usize
 }
 
 /// The daemon's peak resident memory in bytes; `None` if the system has no `/proc`.
-fn peak(place: &Place) -> Result<Option<u64>, Error> {
+fn peak(place: &StagedRepo) -> Result<Option<u64>, Error> {
     let Ok(status) = fs::read_to_string(format!("/proc/{}/status", ours::health(place)?.pid)) else { return Ok(None) };
     let kilobytes = status
         .lines()

@@ -23,7 +23,7 @@ use crate::{
     commands::demo::{
         failed,
         latency::{self, Times},
-        stage::{Place, Stage},
+        stage::{Stage, StagedRepo},
     },
     mcp::client::Client,
 };
@@ -62,9 +62,12 @@ pub(super) fn measure(stage: &Stage, number: usize, step: &impl Fn(&str), figure
     figures.cost("instructions of the MCP server", server.server["instructions"].as_str().unwrap_or_default().len());
     office.write(3)?;
     let brief = office.hook("start", &json!({"source": "startup"}))?;
-    figures.cost("briefing, 3 messages unread", told(&brief).len());
+    figures.cost("briefing, 3 messages unread", text_for_model(&brief).len());
     office.write(1)?;
-    figures.cost("mail with a prompt, 1 message", told(&office.hook("prompt", &json!({"prompt": "go on"}))?).len());
+    figures.cost(
+        "mail with a prompt, 1 message",
+        text_for_model(&office.hook("prompt", &json!({"prompt": "go on"}))?).len(),
+    );
     office.write(10)?;
     let page = call(&mut server, "check_messages", &json!({}))?;
     figures.cost("check_messages, 10 messages, as text", page["content"][0]["text"].as_str().unwrap_or_default().len());
@@ -121,7 +124,7 @@ struct Office<'a> {
     ann: Agent,
     sending: crate::client::Client,
     watching: crate::client::Client,
-    place: &'a Place,
+    place: &'a StagedRepo,
 }
 
 impl Office<'_> {
@@ -206,7 +209,11 @@ impl Waiter {
         stderr.read_line(&mut text).map_err(failed("read from a hook"))?;
         times.push(began.elapsed());
         stderr.read_to_string(&mut text).map_err(failed("read from a hook"))?;
-        if text.is_empty() { Err(Error::new(ErrorKind::Failed, "the waiter ended without a word")) } else { Ok(text) }
+        if text.is_empty() {
+            Err(Error::new(ErrorKind::Failed, "the waiter ended without an answer"))
+        } else {
+            Ok(text)
+        }
     }
 }
 
@@ -227,12 +234,12 @@ fn name(event: &str) -> &'static str {
 }
 
 /// The text for the model in a hook's answer.
-fn told(answer: &str) -> String {
+fn text_for_model(answer: &str) -> String {
     let answer: Value = serde_json::from_str(answer).unwrap_or_default();
     answer["hookSpecificOutput"]["additionalContext"].as_str().unwrap_or_default().to_owned()
 }
 
-fn mcp(place: &Place) -> Result<Client, Error> {
+fn mcp(place: &StagedRepo) -> Result<Client, Error> {
     Client::start(&mut place.command(&["mcp", "serve"])?, PATIENCE).map_err(of_server)
 }
 

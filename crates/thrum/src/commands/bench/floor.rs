@@ -15,7 +15,7 @@ use super::figures::Figures;
 use crate::commands::demo::{
     failed,
     latency::Times,
-    stage::{Place, Stage},
+    stage::{Stage, StagedRepo},
 };
 
 /// Number of durable writes, and of round trips.
@@ -24,7 +24,7 @@ const RUNS: usize = 500;
 /// Maximum number of rows for SQLite.
 const ROWS: u32 = 20_000;
 
-pub(super) fn measure(stage: &Stage, place: &Place, figures: &mut Figures) -> Result<(), Error> {
+pub(super) fn measure(stage: &Stage, place: &StagedRepo, figures: &mut Figures) -> Result<(), Error> {
     figures.times(
         "limit: one durable write (fdatasync of 4 KiB)",
         &durable_writes(stage).map_err(failed("write durably"))?,
@@ -50,7 +50,7 @@ fn durable_writes(stage: &Stage) -> std::io::Result<Times> {
 }
 
 /// Inserts the rows of the log into a table without an index, in one transaction.
-fn batch_insert(stage: &Stage, place: &Place) -> rusqlite::Result<(u64, Duration)> {
+fn batch_insert(stage: &Stage, place: &StagedRepo) -> rusqlite::Result<(u64, Duration)> {
     type Row = (u64, String, String, i64, String, String, u64, String, Option<String>, String);
     let log = place.dir.join(".thrum/var/messages.db");
     let source = Connection::open_with_flags(log, OpenFlags::SQLITE_OPEN_READ_ONLY)?;

@@ -196,7 +196,7 @@ fn two<'a>(sockets: &'a [PathBuf], flag: &str) -> Result<Option<(&'a PathBuf, &'
     }
 }
 
-impl Daemon for stage::Place {
+impl Daemon for stage::StagedRepo {
     fn socket(&self) -> Result<PathBuf, Error> {
         Ok(self.repo()?.socket())
     }

@@ -11,7 +11,7 @@ use thrum_core::{Error, ErrorKind, limits};
 use super::work::{self, Agent, Beside, Daemon};
 use crate::{
     client::Client,
-    commands::demo::{failed, latency::Times, stage::Place},
+    commands::demo::{failed, latency::Times, stage::StagedRepo},
     shapes::{Health, Pairing},
 };
 
@@ -46,7 +46,7 @@ pub(super) fn agent(daemon: &impl Daemon, name: &str) -> Result<(), Error> {
 }
 
 /// Measures `daemon start` as a whole command, each after a stop.
-pub(super) fn starts(place: &Place, number: usize) -> Result<Times, Error> {
+pub(super) fn starts(place: &StagedRepo, number: usize) -> Result<Times, Error> {
     let mut times = Vec::with_capacity(number);
     for _ in 0..number.max(1) {
         place.run(&["daemon", "stop"])?;
@@ -87,7 +87,7 @@ fn of_status(pid: u32, name: &str) -> Option<u64> {
 }
 
 /// The size of the daemon's database on disk, in bytes.
-pub(super) fn bytes_on_disk(place: &Place) -> Result<u64, Error> {
+pub(super) fn bytes_on_disk(place: &StagedRepo) -> Result<u64, Error> {
     let mut bytes = 0;
     for name in ["messages.db", "messages.db-wal"] {
         let path = place.repo()?.var().join(name);
@@ -97,7 +97,7 @@ pub(super) fn bytes_on_disk(place: &Place) -> Result<u64, Error> {
 }
 
 /// Measures the daemon's processor time per message during `work`.
-pub(super) fn with_cpu(place: &Place, work: impl FnOnce() -> Result<Beside, Error>) -> Result<Cost, Error> {
+pub(super) fn with_cpu(place: &StagedRepo, work: impl FnOnce() -> Result<Beside, Error>) -> Result<Cost, Error> {
     let pid = health(place)?.pid;
     let before = cpu(pid);
     let beside = work()?;
@@ -115,7 +115,7 @@ pub(super) fn cpu(pid: u32) -> Option<Duration> {
 }
 
 /// Measures whole commands, from the start of the process to its end.
-pub(super) fn commands(place: &Place, args: &[&str], number: usize) -> Result<Times, Error> {
+pub(super) fn commands(place: &StagedRepo, args: &[&str], number: usize) -> Result<Times, Error> {
     let mut times = Vec::with_capacity(number);
     for _ in 0..number.max(1) {
         let began = Instant::now();

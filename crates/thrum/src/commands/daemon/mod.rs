@@ -20,7 +20,7 @@ use crate::{
     commands::status,
     context::Context,
     go_daemon,
-    render::{Page, Render, Said, Silent, boxed},
+    render::{OneLine, Page, Render, Silent, boxed},
     shapes::{Answer, Health},
     start, time,
 };
@@ -128,20 +128,20 @@ fn run(identity: CopiedRepository, background: bool, cx: &Context) -> Result<(),
     })
 }
 
-fn start(identity: CopiedRepository, cx: &Context) -> Result<Said, Error> {
+fn start(identity: CopiedRepository, cx: &Context) -> Result<OneLine, Error> {
     let repo = cx.repo()?;
     if let Some((_, health)) = start::answering(repo) {
         status::tell_version(&health, cx);
         // Go Thrum's daemon does not report its process id.
         let pid = if health.pid == 0 { String::new() } else { format!(" (pid {})", health.pid) };
-        return Ok(said(format!("The daemon was running already{pid}"), "already_running", &health));
+        return Ok(summary(format!("The daemon was running already{pid}"), "already_running", &health));
     }
     let _progress = cx.output.progress("Starting the daemon", None);
     let (_, health) = start::start(repo, &identity.flags(), &cx.output)?;
-    Ok(said(format!("The daemon is running (pid {})", health.pid), "started", &health))
+    Ok(summary(format!("The daemon is running (pid {})", health.pid), "started", &health))
 }
 
-fn stop(cx: &Context) -> Result<Said, Error> {
+fn stop(cx: &Context) -> Result<OneLine, Error> {
     let _progress = cx.output.progress("Stopping the daemon", None);
     let repo = cx.repo()?;
     let stopped = halt(repo)?;
@@ -153,10 +153,10 @@ fn stop(cx: &Context) -> Result<Said, Error> {
         cx.output.warn(&format!("another command has started the daemon again (pid {})", next.as_raw_nonzero()));
     }
     let status = if stopped.is_some() { "stopped" } else { "not_running" };
-    Ok(Said { line, value: json!({"status": status, "pid": stopped}) })
+    Ok(OneLine { line, value: json!({"status": status, "pid": stopped}) })
 }
 
-fn restart(cx: &Context) -> Result<Said, Error> {
+fn restart(cx: &Context) -> Result<OneLine, Error> {
     let repo = cx.repo()?;
     if let Some((_, health)) = start::answering(repo).filter(|(_, health)| go_daemon::answers(health)) {
         return Err(go_daemon::left_running(&health));
@@ -165,14 +165,14 @@ fn restart(cx: &Context) -> Result<Said, Error> {
         return Err(error);
     }
     start::is_allowed(repo)?;
-    let _progress = cx.output.progress("Starting the daemon anew", None);
+    let _progress = cx.output.progress("Restarting the daemon", None);
     halt(repo)?;
     let (_, health) = start::start(repo, &[], &cx.output)?;
-    Ok(said(format!("The daemon was started anew (pid {})", health.pid), "restarted", &health))
+    Ok(summary(format!("Restarted the daemon (pid {})", health.pid), "restarted", &health))
 }
 
-fn said(line: String, status: &str, health: &Health) -> Said {
-    Said {
+fn summary(line: String, status: &str, health: &Health) -> OneLine {
+    OneLine {
         line,
         value: json!({"status": status, "pid": health.pid, "version": health.version, "daemon_id": health.daemon_id}),
     }

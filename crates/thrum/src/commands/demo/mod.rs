@@ -15,7 +15,7 @@ use crate::{
     commands::demo::{
         latency::Times,
         session::Session,
-        stage::{Place, Stage},
+        stage::{Stage, StagedRepo},
     },
     context::Context,
     render::style::{BOLD, GREEN},
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<(), Error> {
     })
 }
 
-fn story(show: &Session, laptop: &Place, desk: &Place) -> Result<Times, Error> {
+fn story(show: &Session, laptop: &StagedRepo, desk: &StagedRepo) -> Result<Times, Error> {
     show.chapter("Two repositories. Each gets an agent, and with it a daemon.")?;
     show.run(
         laptop,
@@ -134,7 +134,7 @@ fn message_id(printed: &str) -> Result<String, Error> {
     Ok(printed.split_whitespace().find(|word| word.starts_with("msg_")).unwrap_or_default().to_owned())
 }
 
-fn go_on(laptop: &Place, desk: &Place) -> Result<String, Error> {
+fn go_on(laptop: &StagedRepo, desk: &StagedRepo) -> Result<String, Error> {
     let program = env::current_exe().map_err(failed("find this program"))?;
     let on_path =
         env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join("thrum") == program));

@@ -10,7 +10,7 @@ use thrum_core::Error;
 use crate::{
     commands::demo::{
         failed,
-        stage::{INDENT, Place, succeeded},
+        stage::{INDENT, StagedRepo, succeeded},
     },
     output,
     render::style::{BOLD, CYAN, DIM},
@@ -38,13 +38,13 @@ impl Session {
     }
 
     /// Runs a command, shows it with its output, and returns the output without styles.
-    pub(crate) fn run(&self, place: &Place, args: &[&str]) -> Result<String, Error> {
+    pub(crate) fn run(&self, place: &StagedRepo, args: &[&str]) -> Result<String, Error> {
         self.prompt(place, &format!("thrum {}", quoted(args)))?;
         self.printed(place.run(args)?)
     }
 
     /// Runs a command with `input` on its standard input, shown as a pipe from `echo`.
-    pub(crate) fn pipe(&self, place: &Place, input: &str, args: &[&str]) -> Result<String, Error> {
+    pub(crate) fn pipe(&self, place: &StagedRepo, input: &str, args: &[&str]) -> Result<String, Error> {
         self.prompt(place, &format!("echo {input} | thrum {}", args.join(" ")))?;
         let mut child = spawn(place, args, Stdio::piped())?;
         if let Some(mut stdin) = child.stdin.take() {
@@ -54,14 +54,14 @@ impl Session {
     }
 
     /// Starts a command that keeps running while others run.
-    pub(crate) fn begin(&self, place: &Place, args: &[&str]) -> Result<Running, Error> {
+    pub(crate) fn begin(&self, place: &StagedRepo, args: &[&str]) -> Result<Running, Error> {
         self.prompt(place, &format!("thrum {}", quoted(args)))?;
         let child = spawn(place, args, Stdio::null())?;
         Ok(Running { args: args.iter().map(|arg| (*arg).to_owned()).collect(), child })
     }
 
     /// Waits for a parallel command to end, shows its output since, and returns that without styles.
-    pub(crate) fn end(&self, place: &Place, mut running: Running) -> Result<String, Error> {
+    pub(crate) fn end(&self, place: &StagedRepo, mut running: Running) -> Result<String, Error> {
         let output = running.finish().map_err(failed("run thrum"))?;
         let args: Vec<_> = running.args.iter().map(String::as_str).collect();
         self.say(&format!("{DIM}{} … thrum {}{DIM:#}\n", place.name, quoted(&args)))?;
@@ -79,7 +79,7 @@ impl Session {
         self.say(&format!("    {CYAN}{text}{CYAN:#}\n"))
     }
 
-    fn prompt(&self, place: &Place, line: &str) -> Result<(), Error> {
+    fn prompt(&self, place: &StagedRepo, line: &str) -> Result<(), Error> {
         self.say(&format!("{DIM}{} ${DIM:#} {line}\n", place.name))
     }
 
@@ -139,7 +139,7 @@ fn next_line(pipe: &mut impl Read) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
-fn spawn(place: &Place, args: &[&str], stdin: Stdio) -> Result<Child, Error> {
+fn spawn(place: &StagedRepo, args: &[&str], stdin: Stdio) -> Result<Child, Error> {
     let mut command = place.command(args)?;
     command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(failed("start thrum"))
 }

@@ -38,7 +38,7 @@ pub(crate) struct Stage {
 
 /// One repository of a stage.
 #[derive(Clone, Debug)]
-pub(crate) struct Place {
+pub(crate) struct StagedRepo {
     pub(crate) name: &'static str,
     pub(crate) dir: PathBuf,
     /// The build of thrum that is used here.
@@ -73,14 +73,14 @@ impl Stage {
     }
 
     /// Makes a git repository `name`. Without git it is a plain directory, which is sufficient.
-    pub(crate) fn repository(&self, name: &'static str) -> Result<Place, Error> {
+    pub(crate) fn repository(&self, name: &'static str) -> Result<StagedRepo, Error> {
         self.repository_with(name, &this_program()?)
     }
 
     /// Makes a git repository `name` in which another build of thrum is used.
-    pub(crate) fn repository_with(&self, name: &'static str, program: &Path) -> Result<Place, Error> {
+    pub(crate) fn repository_with(&self, name: &'static str, program: &Path) -> Result<StagedRepo, Error> {
         let (dir, home) = (self.dir.join(name), self.dir.join("home"));
-        let place = Place { name, dir, home, program: program.to_owned(), group: self.group };
+        let place = StagedRepo { name, dir, home, program: program.to_owned(), group: self.group };
         fs::create_dir_all(&place.dir)
             .and_then(|()| fs::create_dir_all(&place.home))
             .map_err(failed("make a repository"))?;
@@ -109,7 +109,7 @@ impl Drop for Stage {
     }
 }
 
-impl Place {
+impl StagedRepo {
     /// Returns a command that runs the program with `args` in this repository.
     pub(crate) fn command(&self, args: &[&str]) -> Result<Command, Error> {
         let mut command = Command::new(&self.program);

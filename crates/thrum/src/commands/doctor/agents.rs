@@ -34,7 +34,7 @@ use crate::{
         Page, Render,
         style::{BOLD, DIM},
     },
-    runtimes::{self, Hook, Refused, State, Written},
+    runtimes::{self, Hook, RefusedFile, State, Written},
     text::count,
     time,
 };
@@ -167,7 +167,7 @@ fn settings(written: &Written, is_named: bool) -> Check {
         // For a program that is not set up here, this is not a problem yet.
         let verdict = if is_named || written.state != State::No { Problem } else { Warning };
         let said: Vec<String> =
-            written.refused.iter().map(|Refused { file, why, .. }| format!("{file}: {why}")).collect();
+            written.refused.iter().map(|RefusedFile { file, why, .. }| format!("{file}: {why}")).collect();
         let files: Vec<&str> = written.refused.iter().map(|refused| refused.file.as_str()).collect();
         return Check::new("settings", verdict, said.join("; "))
             .fix(format!("mend {}, then: {setup}", files.join(", ")));
@@ -449,7 +449,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_found_in_what_programs_say() {
+    fn versions_are_parsed_from_the_output_of_programs() {
         for (said, found) in [
             ("2.1.332 (Claude Code)\n", Some("2.1.332")),
             ("codex-cli 0.171.0\n", Some("0.171.0")),
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn an_approval_that_lacks_is_seen() {
+    fn a_missing_approval_is_detected() {
         assert!(pending("  Status: ⏸ Pending approval (run `claude` to approve)").unwrap().starts_with("Status"));
         assert_eq!(pending("  Status: ✔ Connected"), None);
         assert!(pending("  enabled: false").is_some());

@@ -62,7 +62,7 @@ fn permissions(repo: &Repo) -> Check {
         return Check::new("permissions", Fine, "only you can read keys, tokens and mail");
     };
     let text = format!("{} can be used by others, {} among them", count(open.len() as u64, "file"), first.display());
-    Check::new("permissions", Problem, text).mend(move || {
+    Check::new("permissions", Problem, text).repair(move || {
         for (path, mode) in &open {
             match fs::set_permissions(path, fs::Permissions::from_mode(*mode)) {
                 // SQLite may remove one of its files at any time.
@@ -120,7 +120,7 @@ fn gitignore(repo: &Repo) -> Check {
         Some(true) => {}
         Some(false) => {
             return Check::new("gitignore", Problem, format!("git would take {} along", repo.local_dir().display()))
-                .mend(move || {
+                .repair(move || {
                     let added = setup::ignore(&top, false)?.unwrap_or_else(|| top.join(".gitignore"));
                     Ok(format!("added .thrum/ to {}", added.display()).into())
                 });

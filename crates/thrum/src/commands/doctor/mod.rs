@@ -38,7 +38,7 @@ Examples:
 pub(crate) struct Args {
     #[command(subcommand)]
     part: Option<Part>,
-    /// Mend what can be mended without losing anything, and say what was done
+    /// Repair what can be repaired without losing anything, and report it
     #[arg(long)]
     fix: bool,
 }
@@ -104,14 +104,14 @@ struct Check {
     evidence: String,
     /// The command that helps.
     fix: Option<String>,
-    mend: Option<Mend>,
+    repair: Option<Mend>,
     /// What this command did to repair it.
     fixed: Option<Done>,
 }
 
 impl Check {
     fn new(name: &'static str, verdict: Verdict, evidence: impl Into<String>) -> Self {
-        Self { name, verdict, evidence: evidence.into(), fix: None, mend: None, fixed: None }
+        Self { name, verdict, evidence: evidence.into(), fix: None, repair: None, fixed: None }
     }
 
     fn fix(mut self, command: impl Into<String>) -> Self {
@@ -120,8 +120,8 @@ impl Check {
     }
 
     /// Sets the repair that `--fix` runs.
-    fn mend(mut self, mend: impl FnOnce() -> Result<Done, Error> + Send + 'static) -> Self {
-        self.mend = Some(Box::new(mend));
+    fn repair(mut self, repair: impl FnOnce() -> Result<Done, Error> + Send + 'static) -> Self {
+        self.repair = Some(Box::new(repair));
         self.fix.get_or_insert_with(|| "thrum doctor --fix".to_owned());
         self
     }
@@ -133,13 +133,13 @@ pub(crate) struct Findings(Vec<Check>);
 fn run(args: &Args, cx: &Context) -> Result<Findings, Error> {
     let repo = cx.repo()?;
     let mut checks = examine(cx, repo);
-    if !args.fix || checks.iter().all(|check| check.mend.is_none()) {
+    if !args.fix || checks.iter().all(|check| check.repair.is_none()) {
         return Ok(Findings(checks));
     }
     let mut done: Vec<(&'static str, Result<Done, Error>)> = Vec::new();
     for check in &mut checks {
-        if let Some(mend) = check.mend.take() {
-            done.push((check.name, mend()));
+        if let Some(repair) = check.repair.take() {
+            done.push((check.name, repair()));
         }
     }
     // A repair may also change the result of another check.
@@ -149,7 +149,7 @@ fn run(args: &Args, cx: &Context) -> Result<Findings, Error> {
         match outcome {
             Ok(said) => check.fixed = Some(said),
             Err(error) => {
-                check.evidence = format!("{}; it could not be mended: {}", check.evidence, error.message);
+                check.evidence = format!("{}; it could not be repaired: {}", check.evidence, error.message);
                 check.fix = error.hint.or(check.fix.take());
             }
         }
@@ -183,7 +183,7 @@ impl Check {
         };
         page.columns(format!("{mark} {:<12} {}", self.name, text::lines(&self.evidence)), 15);
         if let Some(fixed) = &self.fixed {
-            page.line(format!("  {:<12} {GREEN}mended:{GREEN:#} {}", "", text::lines(&fixed.said)));
+            page.line(format!("  {:<12} {GREEN}repaired:{GREEN:#} {}", "", text::lines(&fixed.said)));
         }
         if let (Some(fix), Verdict::Warning | Verdict::Problem) = (&self.fix, self.verdict) {
             page.line(format!("  {:<12} {DIM}try:{DIM:#} {}", "", text::lines(fix)));

@@ -79,9 +79,9 @@ fn answer(repo: &Repo, daemon: &Daemon) -> Check {
             let who = lock::holder(repo)
                 .map_or_else(|| "a process".to_owned(), |pid| format!("pid {}", pid.as_raw_nonzero()));
             let repo = repo.clone();
-            Check::new("daemon", Problem, format!("{who} holds its lock, but nobody answers on its socket"))
+            Check::new("daemon", Problem, format!("{who} holds its lock, but does not answer on its socket"))
                 .fix("thrum daemon restart")
-                .mend(move || restart(&repo))
+                .repair(move || restart(&repo))
         }
         Daemon::NotRunning => match checkup::is_own(repo) {
             Ok(()) => Check::new("daemon", Fine, "it is not running; commands start it"),
@@ -104,11 +104,11 @@ fn lock_file(repo: &Repo) -> Check {
     let says = pidfile::read(&file);
     if start::lock_is_held(repo) {
         return match says {
-            Some(says) => Check::new("lock", Fine, format!("held, by pid {} as its file says", says.pid)),
+            Some(says) => Check::new("lock", Fine, format!("held by pid {} according to its file", says.pid)),
             None if let Some(pid) = lock::go_holder(repo) => {
-                Check::new("lock", Fine, format!("held, by pid {}", pid.as_raw_nonzero()))
+                Check::new("lock", Fine, format!("held by pid {}", pid.as_raw_nonzero()))
             }
-            None => Check::new("lock", Warning, format!("held, but {} does not say by whom", file.display()))
+            None => Check::new("lock", Warning, format!("held, but {} does not name the holder", file.display()))
                 .fix("thrum daemon restart"),
         };
     }
@@ -117,7 +117,7 @@ fn lock_file(repo: &Repo) -> Check {
     }
     let whose = says.map_or_else(String::new, |says| format!(" of pid {}", says.pid));
     Check::new("lock", Warning, format!("free, but {}{whose} was left behind by a crash", file.display()))
-        .mend(move || remove(&file))
+        .repair(move || remove(&file))
 }
 
 fn socket(repo: &Repo, daemon: &Daemon) -> Check {
@@ -137,7 +137,7 @@ fn socket(repo: &Repo, daemon: &Daemon) -> Check {
                 .fix(format!("{remove} {shown}"))
         }
         Ok(_) if matches!(daemon, Daemon::NotRunning) && !start::lock_is_held(repo) => {
-            Check::new("socket", Warning, format!("{shown} was left behind by a crash")).mend(move || remove(&socket))
+            Check::new("socket", Warning, format!("{shown} was left behind by a crash")).repair(move || remove(&socket))
         }
         Ok(_) if socket != usual => {
             let text = format!("{shown}, because its usual path has more than {} bytes", limits::MAX_SOCKET_PATH_BYTES);
@@ -150,7 +150,7 @@ fn socket(repo: &Repo, daemon: &Daemon) -> Check {
 fn restart(repo: &Repo) -> Result<Done, Error> {
     let stopped = halt(repo)?.map_or_else(String::new, |pid| format!("stopped pid {pid} and "));
     let (_, health) = start::start(repo, &[], &Output::new(false, true))?;
-    Ok(format!("{stopped}started the daemon anew (pid {})", health.pid).into())
+    Ok(format!("{stopped}restarted the daemon (pid {})", health.pid).into())
 }
 
 fn remove(file: &std::path::Path) -> Result<Done, Error> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use thrum_core::{Error, ErrorKind, RangeSet, compare::LogOf, limits};
 use thrum_daemon::{
-    checkup::{self, Mended, Rebuilt},
+    checkup::{self, Rebuilt, RepairOutcome},
     paths::Repo,
 };
 use thrum_store::{Checkup, Compared, Salvaged, StoreError};
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     context::Context,
     start,
-    text::{count, said},
+    text::{count, quote},
     time,
 };
 
@@ -63,11 +63,11 @@ fn damaged(repo: &Repo, what: &str) -> Check {
         return Check { fix: error.hint, ..check };
     }
     let repo = repo.clone();
-    check.mend(move || {
+    check.repair(move || {
         Ok(match checkup::rebuild(&repo)? {
-            Mended::Whole => "looked at again, it is whole: nothing was done".to_owned().into(),
-            Mended::Indexes => "its indexes were made anew; no row was damaged".to_owned().into(),
-            Mended::Rebuilt(rebuilt) => done(&repo, &rebuilt),
+            RepairOutcome::Whole => "a second check found no damage: nothing was done".to_owned().into(),
+            RepairOutcome::Indexes => "its indexes were rebuilt; no row was damaged".to_owned().into(),
+            RepairOutcome::Rebuilt(rebuilt) => done(&repo, &rebuilt),
         })
     })
 }
@@ -79,7 +79,7 @@ fn done(repo: &Repo, Rebuilt { daemon, salvaged, former, peers }: &Rebuilt) -> D
         lines.push(format!("the damaged one is kept as {}", former.display()));
     }
     if *lost > 0 {
-        let whose = |of: &LogOf| if of.origin == *daemon { "this daemon".to_owned() } else { said(&of.origin) };
+        let whose = |of: &LogOf| if of.origin == *daemon { "this daemon".to_owned() } else { quote(&of.origin) };
         let runs = |(of, runs): (&LogOf, &RangeSet)| format!("of {}: {}", whose(of), more(runs));
         let named: Vec<String> = missing.iter().map(runs).take(limits::MAX_NAMED).collect();
         let named = if named.is_empty() { String::new() } else { format!(" ({})", named.join("; ")) };
@@ -185,9 +185,9 @@ fn mended_by_folding(repo: &Repo, check: Check) -> Check {
         return check.fix("thrum daemon stop && thrum doctor --fix");
     }
     let repo = repo.clone();
-    check.mend(move || {
-        checkup::mend(&repo)?;
-        Ok("made anew from the log".to_owned().into())
+    check.repair(move || {
+        checkup::rebuild_projection(&repo)?;
+        Ok("rebuilt from the log".to_owned().into())
     })
 }
 

@@ -21,7 +21,7 @@ use crate::{
     context::Context,
     identity,
     shapes::Peer,
-    text::{count, said},
+    text::{count, quote},
     time,
 };
 
@@ -31,11 +31,12 @@ const LITTLE_ROOM: u64 = 500 << 20;
 const NO_ROOM: u64 = 20 << 20;
 
 /// Variables that commands and tests read in addition to those of [`Settings`].
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     "THRUM_NAME",
     "THRUM_AGENT_ID",
     "THRUM_HOME",
     "THRUM_HOSTNAME",
+    "THRUM_LOG",
     "THRUM_NO_HINTS",
     "THRUM_LOCAL",
     "THRUM_SYNC_INTERVAL",
@@ -65,7 +66,7 @@ fn tailnet(daemon: &Daemon) -> Check {
     if !tailnet.enabled {
         let text = match tailnet.why.starts_with("daemon.local_only") {
             true => format!("off; {}", tailnet.why),
-            false => "off; it is used where THRUM_TS_ENABLED or tailnet.enabled says so".to_owned(),
+            false => "off; THRUM_TS_ENABLED or tailnet.enabled switches it on".to_owned(),
         };
         return Check::new("tailnet", Fine, text);
     }
@@ -122,7 +123,7 @@ fn peers(daemon: Daemon) -> Check {
     match (removed, faults.is_empty()) {
         (_, true) => Check::new("peers", Fine, format!("{}, all reachable", count(peers.len() as u64, "peer"))),
         (Some(gone), false) => {
-            Check::new("peers", Problem, faults.join("; ")).fix(format!("thrum peer remove {}", said(&gone.name)))
+            Check::new("peers", Problem, faults.join("; ")).fix(format!("thrum peer remove {}", quote(&gone.name)))
         }
         (None, false) if let Some((name, key)) = over => {
             let fix = format!("thrum config set {key} NUMBER, or thrum peer remove {name} --forget");
@@ -171,7 +172,7 @@ fn wrong(peer: &Peer) -> Option<String> {
         let notes: Vec<String> = peer.notes.iter().map(|note| printable(note)).collect();
         faults.push(format!("({})", notes.join("; ")));
     }
-    (!faults.is_empty()).then(|| format!("{} {}", said(&peer.name), faults.join(", ")))
+    (!faults.is_empty()).then(|| format!("{} {}", quote(&peer.name), faults.join(", ")))
 }
 
 /// Checks the variables of this shell and of the two files, and `config.json`, as the daemon would read them.
@@ -209,18 +210,18 @@ fn identity(cx: &Context, repo: &Repo) -> Check {
     match (given, here.as_slice()) {
         (Some(name), here) if !here.iter().any(|known| known == name.trim_start_matches('@')) => {
             let text = format!(
-                "THRUM_NAME or --as says @{}, who has no identity in this worktree",
+                "THRUM_NAME or --as names @{}, which has no identity in this worktree",
                 thrum_core::name::shown(&name)
             );
             Check::new("identity", Warning, text).fix("unset THRUM_NAME")
         }
         (Some(name), _) => {
-            Check::new("identity", Fine, format!("@{}, as THRUM_NAME or --as says", thrum_core::name::shown(&name)))
+            Check::new("identity", Fine, format!("@{}, from THRUM_NAME or --as", thrum_core::name::shown(&name)))
         }
         (None, [only]) => Check::new("identity", Fine, format!("@{only}, the only one of this worktree")),
-        (None, []) => Check::new("identity", Fine, "nobody is registered in this worktree"),
+        (None, []) => Check::new("identity", Fine, "no agent is registered in this worktree"),
         (None, several) => {
-            let text = format!("{} share this worktree, so each has to say who it is", several.join(", "));
+            let text = format!("{} share this worktree, so each has to give its name", several.join(", "));
             Check::new("identity", Warning, text).fix(format!("export THRUM_NAME={}", several[0]))
         }
     }

@@ -21,7 +21,7 @@ use crate::{
     identity,
     render::{Page, Render, agent, style::YELLOW},
     setup,
-    text::{count, said},
+    text::{count, quote},
 };
 
 /// Maximum number of rejected events that are shown to users; the JSON output has as many as the daemon keeps.
@@ -100,20 +100,20 @@ struct PeerTaken {
 struct Taken {
     applied: u64,
     skipped: u64,
-    rejected: Vec<Refused>,
+    rejected: Vec<RejectedEvent>,
     /// Counts all batches; `rejected` lists only the first events.
     #[serde(default)]
     rejected_count: u64,
 }
 
 #[derive(Deserialize)]
-struct Refused {
+struct RejectedEvent {
     event_id: String,
     reason: String,
 }
 
 impl Taken {
-    fn reject(&mut self, refused: Refused) {
+    fn reject(&mut self, refused: RejectedEvent) {
         self.rejected_count += 1;
         if self.rejected.len() < limits::MAX_BATCH_EVENTS {
             self.rejected.push(refused);
@@ -259,13 +259,13 @@ fn take_events(
 }
 
 /// Converts a row into the daemon's form. An event that does not fit into a line is rejected.
-fn row(event: &GoEvent) -> Result<Value, Refused> {
+fn row(event: &GoEvent) -> Result<Value, RejectedEvent> {
     let [event_id, kind, timestamp, origin] = &event.envelope;
     if event.event_json.len() > limits::MAX_EVENT_BYTES
         || Value::from(event.event_json.as_str()).to_string().len() > limits::MAX_LINE_BYTES / 2
     {
         let reason = format!("{} bytes, more than an event may have", event.event_json.len());
-        return Err(Refused { event_id: event_id.clone().unwrap_or_default(), reason });
+        return Err(RejectedEvent { event_id: event_id.clone().unwrap_or_default(), reason });
     }
     Ok(json!({
         "sequence": event.sequence, "event_id": event_id, "type": kind, "timestamp": timestamp, "origin_daemon": origin,
@@ -328,7 +328,7 @@ impl Render for Imported {
             format!("{} {verb}, {} here already, {} rejected", taken.applied, taken.skipped, taken.rejected_count),
         );
         for refused in taken.rejected.iter().take(SHOWN) {
-            page.line(format!("  {YELLOW}●{YELLOW:#} {}: {}", said(&refused.event_id), printable(&refused.reason)));
+            page.line(format!("  {YELLOW}●{YELLOW:#} {}: {}", quote(&refused.event_id), printable(&refused.reason)));
         }
         let more = taken.rejected_count.saturating_sub(SHOWN as u64);
         if more > 0 {
@@ -359,15 +359,15 @@ impl Render for Imported {
             page.field("Notes", note.line(*dry_run));
         }
         for peer in &self.peers {
-            let (name, reason) = (said(&peer.name), printable(peer.reason.as_deref().unwrap_or("unknown reason")));
+            let (name, reason) = (quote(&peer.name), printable(peer.reason.as_deref().unwrap_or("unknown reason")));
             let note = peer.note.as_deref().map(|note| format!("; {}", printable(note))).unwrap_or_default();
             let what = match peer.status.as_str() {
-                "taken" => format!("is a peer here now, at {}{note}", said(&peer.address)),
-                "would_be_taken" => format!("would be a peer here, at {}{note}", said(&peer.address)),
+                "taken" => format!("is a peer here now, at {}{note}", quote(&peer.address)),
+                "would_be_taken" => format!("would be a peer here, at {}{note}", quote(&peer.address)),
                 "known" => "is a peer here already and stays as it is".to_owned(),
                 _ => format!("is not taken over: {reason}"),
             };
-            page.field("Peer", format!("{} {what}", if peer.name.is_empty() { said(&peer.daemon_id) } else { name }));
+            page.field("Peer", format!("{} {what}", if peer.name.is_empty() { quote(&peer.daemon_id) } else { name }));
         }
         if let Some(why) = &self.peers_error {
             page.field("Peers", format!("not taken over: {}", printable(why)));

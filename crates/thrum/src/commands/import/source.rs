@@ -10,7 +10,7 @@ use serde_json::Value;
 use thrum_core::{Error, ErrorKind, SetDigest, key, limits};
 use thrum_store::GoTotals;
 
-use crate::text::{count, said};
+use crate::text::{count, quote};
 
 /// The files of a Go Thrum, as far as they exist.
 #[derive(Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ impl Source {
             let wrote: Vec<_> = totals
                 .origins
                 .iter()
-                .map(|(origin, events)| format!("{} ({})", said(origin), count(*events, "event")))
+                .map(|(origin, events)| format!("{} ({})", quote(origin), count(*events, "event")))
                 .collect();
             return Err(Error::new(
                 ErrorKind::Invalid,
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machines_name_makes_the_id_that_go_made_of_it() {
+    fn a_machines_name_gives_the_id_that_go_derived_from_it() {
         // As seen from Go Thrum v0.6.3, and computed by its algorithm.
         for (name, id) in
             [("vm", "d_bf79hxsz7v8c"), ("my-laptop", "d_przre8xtmc6c"), ("office-server", "d_dc13ayhceh3r")]
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn who_the_daemon_was_is_said_by_its_files_or_its_log_and_never_guessed_from_several() {
+    fn the_id_of_the_go_daemon_comes_from_its_files_or_its_log_and_is_never_guessed() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("var")).unwrap();
         fs::write(dir.path().join("var/messages.db"), "").unwrap();

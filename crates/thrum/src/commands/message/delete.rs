@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use thrum_core::{Error, name::printable};
 
-use crate::{commands::agent::confirm, context::Context, render::Said};
+use crate::{commands::agent::confirm, context::Context, render::OneLine};
 
 /// Take a message of yours back, everywhere and for good
 #[derive(Debug, clap::Args)]
@@ -27,12 +27,12 @@ pub(crate) struct Args {
     reason: Option<String>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Error> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<OneLine, Error> {
     let me = cx.identity()?.name;
     if !args.force {
         confirm(&format!("Delete {} for everybody?", printable(&args.message_id)), cx)?;
     }
     let params = json!({"message_id": args.message_id, "reason": args.reason, "caller_agent_id": me});
     let value: Value = cx.daemon()?.call("message.delete", params)?;
-    Ok(Said { line: format!("Deleted {}", args.message_id), value })
+    Ok(OneLine { line: format!("Deleted {}", args.message_id), value })
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use thrum_core::Error;
 
-use crate::{commands::body::Body, context::Context, render::Said};
+use crate::{commands::body::Body, context::Context, render::OneLine};
 
 /// Replace the text of a message of yours
 #[derive(Debug, clap::Args)]
@@ -21,11 +21,11 @@ pub(crate) struct Args {
     body: Body,
 }
 
-pub(crate) fn run(args: Args, cx: &Context) -> Result<Said, Error> {
+pub(crate) fn run(args: Args, cx: &Context) -> Result<OneLine, Error> {
     let me = cx.identity()?.name;
     let content = args.body.read(&cx.output)?;
     let params = json!({"message_id": args.message_id, "content": content, "caller_agent_id": me});
     let value: Value = cx.daemon()?.call("message.edit", params)?;
     let line = format!("Edited {} (version {})", args.message_id, value["version"].as_u64().unwrap_or(1));
-    Ok(Said { line, value })
+    Ok(OneLine { line, value })
 }

@@ -8,7 +8,7 @@ use crate::{
     context::Context,
     render::{NewMail, Page, Render, who},
     shapes::{Answer, Got, Message, Tag},
-    text::said,
+    text::quote,
     time,
 };
 
@@ -61,7 +61,7 @@ impl Render for Seen {
             recipients,
             ..
         } = &self.answer.read.message;
-        page.field("Message", said(message_id));
+        page.field("Message", quote(message_id));
         page.field("From", who(&author.agent_id, &author.address, author.signed));
         page.field("To", sent::audience(audiences, recipients));
         page.field("Sent", page.time(*created_at));
@@ -76,7 +76,7 @@ impl Render for Seen {
         }
         for (name, id) in [("Thread", thread_id), ("Answers", reply_to)] {
             if let Some(id) = id {
-                page.field(name, said(id));
+                page.field(name, quote(id));
             }
         }
         // The recipients and the answered message are already shown.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use thrum_core::Error;
 
-use crate::{context::Context, render::Said, text::count};
+use crate::{context::Context, render::OneLine, text::count};
 
 /// Mark messages read; those of other mailboxes stay as they are
 #[derive(Debug, clap::Args)]
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     all: bool,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Error> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<OneLine, Error> {
     let me = cx.identity()?.name;
     if args.all {
         return all(&me, cx);
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Error> {
 
 /// Marks the whole inbox as read. Each request marks only so many that the daemon stays free for others; repeats until
 /// nothing is left.
-fn all(me: &str, cx: &Context) -> Result<Said, Error> {
+fn all(me: &str, cx: &Context) -> Result<OneLine, Error> {
     let mut client = cx.daemon()?;
     let mut total = 0;
     let mut progress = None;
@@ -47,6 +47,6 @@ fn all(me: &str, cx: &Context) -> Result<Said, Error> {
     }
 }
 
-fn marked(number: u64, value: Value) -> Said {
-    Said { line: format!("Marked {} as read", count(number, "message")), value }
+fn marked(number: u64, value: Value) -> OneLine {
+    OneLine { line: format!("Marked {} as read", count(number, "message")), value }
 }

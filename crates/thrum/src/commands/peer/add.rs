@@ -16,7 +16,7 @@ use crate::{
         style::{BOLD, DIM},
     },
     shapes::{Answer, Attempt, Paired, Pairing, SyncStatus},
-    text::said,
+    text::quote,
     time,
 };
 
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Joined, Error> {
 
 /// Describes a failed attempt: `wrong code from cafe (mallory@example.com), which has 2 tries left`.
 fn tried(attempt: &Attempt) -> String {
-    let who = attempt.node.as_ref().map_or_else(|| said(&attempt.address), |node| node.shown());
+    let who = attempt.node.as_ref().map_or_else(|| quote(&attempt.address), |node| node.shown());
     if let Some(until) = attempt.locked_until {
         return format!(
             "{who} tried a code and was refused after too many wrong ones; it can pair again at {}",
@@ -129,14 +129,14 @@ pub(crate) const PLAIN: &str = "plain";
 impl Render for Joined {
     fn human(&self, page: &mut Page) {
         let Paired { peer_name, peer_address, syncing, message, .. } = &self.paired.read;
-        let (name, address) = (thrum_core::name::always_quoted(peer_name), said(peer_address));
+        let (name, address) = (thrum_core::name::always_quoted(peer_name), quote(peer_address));
         let whom = if self.with_address { format!("{name} ({address})") } else { name };
         page.line(match (syncing, message) {
             (true, _) => format!("Paired with {whom}. Syncing started."),
             // The daemon's sentence is complete and names the address.
             (false, Some(sentence)) => printable(sentence),
             (false, None) => {
-                format!("Paired with {whom}, but {address} does not answer yet; it is tried again and again.")
+                format!("Paired with {whom}, but {address} does not answer yet; it is retried.")
             }
         });
     }

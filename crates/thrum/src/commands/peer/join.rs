@@ -17,8 +17,8 @@ use crate::{
     },
     context::Context,
     render::{Page, Render},
-    shapes::{Answer, Found, Listener, WaitingDaemon},
-    text::said,
+    shapes::{Answer, Listener, WaitingDaemon, WaitingDaemons},
+    text::quote,
 };
 
 /// Join a daemon that waits in `thrum peer add`; asks for its code
@@ -63,7 +63,7 @@ impl Args {
     }
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Error> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<JoinResult, Error> {
     let typed = args.typed()?.unwrap_or_default();
     if typed.code.is_some() {
         cx.output.warn("a code on the command line can be read in the list of processes and in the shell's history");
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Error> {
         Typed { address: Some(address), code } => Target { address, code, found: false },
         Typed { address: None, code } => match choose(&mut client, cx, code)? {
             Chosen::Target(target) => target,
-            Chosen::List(found) => return Ok(Outcome::Waiting(found)),
+            Chosen::List(found) => return Ok(JoinResult::Waiting(found)),
         },
     };
     // The user did not name a daemon that was merely found waiting, so do not send it the code without a question.
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Outcome, Error> {
         let paired = client.call_within(within, "peer.join", params.clone());
         drop(progress);
         match paired {
-            Ok(paired) => return Ok(Outcome::Joined(Joined::new(paired, false, cx))),
+            Ok(paired) => return Ok(JoinResult::Joined(Joined::new(paired, false, cx))),
             // A user at a terminal has mistyped the code, and may use the remaining tries.
             Err(error) if tries < limits::PAIRING_TRIES && may_try_again(&error) && io::stdin().is_terminal() => {
                 tries += 1;
@@ -126,7 +126,7 @@ fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Resul
     if plain || !cx.output.can_ask() {
         return Ok(Way { address, plain });
     }
-    let progress = cx.output.progress("Looking who is there", None);
+    let progress = cx.output.progress("Looking up the address", None);
     let there: Answer<Listener> = client.call_within(TO_LOOK, "peer.look", json!({"address": address}))?;
     drop(progress);
     // Use this address from here on, even if the name resolves to another one later.
@@ -135,8 +135,8 @@ fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Resul
         return Ok(Way { address, plain });
     }
     let node = node.map(|node| format!("{} at ", node.shown())).unwrap_or_default();
-    let whom = format!("{node}{}", said(&address));
-    cx.output.note(&format!("{whom} is no daemon of this version: it has to be sent the code, and can use it."));
+    let whom = format!("{node}{}", quote(&address));
+    cx.output.note(&format!("{whom} is no daemon of this version: it has to be sent the code, which it can use."));
     let said = answer(cx, &format!("Send the code to {whom}? [y/N] "), "the answer")?;
     if !matches!(said.trim().to_ascii_lowercase().as_str(), "y" | "yes") {
         return Err(Error::new(ErrorKind::Refused, "not joined; nothing was sent")
@@ -146,13 +146,13 @@ fn way(client: &mut Client, cx: &Context, address: String, plain: bool) -> Resul
 }
 
 /// The result of `thrum peer join`.
-pub(crate) enum Outcome {
+pub(crate) enum JoinResult {
     Joined(Joined),
     /// The daemons that wait, for a program that named none.
-    Waiting(Answer<Found>),
+    Waiting(Answer<WaitingDaemons>),
 }
 
-impl Render for Outcome {
+impl Render for JoinResult {
     fn human(&self, page: &mut Page) {
         match self {
             Self::Joined(joined) => joined.human(page),
@@ -170,7 +170,7 @@ impl Render for Outcome {
 
 enum Chosen {
     Target(Target),
-    List(Answer<Found>),
+    List(Answer<WaitingDaemons>),
 }
 
 /// The address to join, and the code if it is already known.
@@ -191,13 +191,13 @@ impl Target {
 /// Chooses the daemon to join if the user named none. At a terminal, the waiting daemons are offered; elsewhere
 /// standard input names one. A code without an address is for the only daemon that waits.
 fn choose(client: &mut Client, cx: &Context, code: Option<String>) -> Result<Chosen, Error> {
-    let look = |client: &mut Client| -> Result<Answer<Found>, Error> {
-        let progress = cx.output.progress("Looking for who waits", None);
+    let look = |client: &mut Client| -> Result<Answer<WaitingDaemons>, Error> {
+        let progress = cx.output.progress("Looking for waiting daemons", None);
         let found = client.call_within(limits::TAILNET_UP + limits::PROBE_ALL, "peer.waiting", json!({}));
         drop(progress);
         found
     };
-    let only = |found: &Found, code: String| match found.daemons.as_slice() {
+    let only = |found: &WaitingDaemons, code: String| match found.daemons.as_slice() {
         [only] => Ok(Chosen::Target(Target::found(only, Some(code)))),
         _ => Err(nobody_named(found)),
     };
@@ -219,13 +219,13 @@ fn choose(client: &mut Client, cx: &Context, code: Option<String>) -> Result<Cho
 }
 
 /// Offers the waiting daemons at a terminal.
-fn ask_which(found: &Found, mut code: Option<String>, cx: &Context) -> Result<Target, Error> {
+fn ask_which(found: &WaitingDaemons, mut code: Option<String>, cx: &Context) -> Result<Target, Error> {
     if found.not_asked > 0 {
         cx.output
             .note(&format!("{} more nodes were not asked; name the one you mean if it is not here.", found.not_asked));
     }
     match found.daemons.as_slice() {
-        [] => cx.output.note("Nobody waits to be joined (`thrum peer add` on the other machine does)."),
+        [] => cx.output.note("No daemon waits to be joined. Run `thrum peer add` on the other machine."),
         [only] => cx.output.note(&format!("Waiting to be joined: {}", one(only))),
         several => {
             let numbered: Vec<_> =
@@ -278,14 +278,14 @@ fn pick(said: &str, waiting: &[WaitingDaemon]) -> Result<Picked, Error> {
     })
 }
 
-fn nobody_named(found: &Found) -> Error {
+fn nobody_named(found: &WaitingDaemons) -> Error {
     let error = Error::new(ErrorKind::Invalid, "the address is missing");
     match found.daemons.as_slice() {
         [] => error.hint(format!(
-            "Nobody waits on the {} asked. On the other machine: thrum peer add. Here: echo 7392 | thrum peer join ADDRESS",
+            "No daemon waits on the {} asked. On the other machine: thrum peer add. Here: echo 7392 | thrum peer join ADDRESS",
             if found.asked == 1 { "machine".to_owned() } else { format!("{} nodes", found.asked) }
         )),
-        [only] => error.hint(format!("{} waits: echo CODE | thrum peer join {}", said(&only.name), said(&only.address))),
+        [only] => error.hint(format!("{} waits: echo CODE | thrum peer join {}", quote(&only.name), quote(&only.address))),
         several => error.hint(format!("These wait: {}. Give the address of one.", listed(several).replace('\n', "; "))),
     }
 }
@@ -297,7 +297,7 @@ fn listed(waiting: &[WaitingDaemon]) -> String {
 /// Describes a waiting daemon: `desk at 100.64.0.2:9100 on tower (ann@example.com)`.
 fn one(daemon: &WaitingDaemon) -> String {
     let node = daemon.node.as_ref().map(|node| format!(" on {}", node.shown())).unwrap_or_default();
-    format!("{} at {}{node}", said(&daemon.name), said(&daemon.address))
+    format!("{} at {}{node}", quote(&daemon.name), quote(&daemon.address))
 }
 
 const ENTER_CODE: &str = "Enter pairing code: ";
@@ -334,7 +334,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_waits_is_picked_by_number_alone_or_by_its_code_and_an_address_always_works() {
+    fn a_waiting_daemon_is_chosen_by_number_or_code_and_an_address_always_works() {
         let daemon = |address: &str| WaitingDaemon { name: "x".into(), address: address.into(), node: None };
         let (one, two) = (vec![daemon("100.64.0.2:9100")], vec![daemon("100.64.0.2:9100"), daemon("100.64.0.3:9101")]);
         let target = |address: &str, code: Option<&str>, found| {

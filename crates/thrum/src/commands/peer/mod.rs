@@ -11,11 +11,11 @@ use thrum_core::{Error, Timestamp, limits::CLOCK_OFF, name::printable};
 use crate::{
     context::Context,
     render::{
-        Page, Render, Said, boxed,
+        OneLine, Page, Render, boxed,
         style::{BOLD, DIM, GREEN, RED, YELLOW},
     },
     shapes::{Answer, Peer},
-    text::{count, said},
+    text::{count, quote},
     time,
 };
 
@@ -45,7 +45,7 @@ Examples:
         /// Its name or daemon id
         #[arg(value_name = "NAME")]
         name: String,
-        /// Also drop what it brought, so that its space is free. Works by daemon id for one that was removed before
+        /// Also remove its events, to free their space. Works by daemon id for one that was removed before
         #[arg(long)]
         forget: bool,
     },
@@ -94,21 +94,21 @@ fn list(cx: &Context) -> Result<List, Error> {
     cx.daemon()?.call("peer.list", json!({})).map(List)
 }
 
-fn rename(name: &str, new_name: &str, cx: &Context) -> Result<Said, Error> {
+fn rename(name: &str, new_name: &str, cx: &Context) -> Result<OneLine, Error> {
     let mut params = if name.starts_with("d_") { json!({"daemon_id": name}) } else { json!({"name": name}) };
     params["new_name"] = new_name.into();
     let value: Value = cx.daemon()?.call("peer.rename", params)?;
-    Ok(Said { line: format!("{} is called {} now", said(name), said(new_name)), value })
+    Ok(OneLine { line: format!("{} is called {} now", quote(name), quote(new_name)), value })
 }
 
-fn remove(name: &str, forget: bool, cx: &Context) -> Result<Said, Error> {
+fn remove(name: &str, forget: bool, cx: &Context) -> Result<OneLine, Error> {
     let mut params = if name.starts_with("d_") { json!({"daemon_id": name}) } else { json!({"name": name}) };
     if forget {
         params["forget"] = true.into();
     }
     let value: Value = cx.daemon()?.call("peer.remove", params)?;
-    let dropped = if forget { "; what it brought is being dropped" } else { "" };
-    Ok(Said { line: format!("Removed {}{dropped}", said(name)), value })
+    let dropped = if forget { "; its events are being removed" } else { "" };
+    Ok(OneLine { line: format!("Removed {}{dropped}", quote(name)), value })
 }
 
 impl Render for List {
@@ -118,7 +118,7 @@ impl Render for List {
             return none(page);
         }
         let row = |peer: &Peer| {
-            vec![said(&peer.name), said(&peer.address), peer.state.replace('_', " "), last_sync(peer, page)]
+            vec![quote(&peer.name), quote(&peer.address), peer.state.replace('_', " "), last_sync(peer, page)]
         };
         let rows = peers.iter().map(row).collect();
         page.table(&["NAME", "ADDRESS", "STATE", "LAST SYNC"], rows);
@@ -139,7 +139,7 @@ impl Render for Details {
         }
         for peer in &self.0.read {
             show(peer, page);
-            page.line(format!("    {DIM}{}{DIM:#}", said(&peer.daemon_id)));
+            page.line(format!("    {DIM}{}{DIM:#}", quote(&peer.daemon_id)));
         }
     }
 
@@ -166,14 +166,14 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         _ => YELLOW,
     };
     let since = peer.since.map(|at| format!(" {}", page.lasting(at))).unwrap_or_default();
-    let paired_by = peer.paired_by.as_deref().map(|way| format!(", paired by {}", said(way))).unwrap_or_default();
-    let transport = peer.transport.as_deref().map(|name| format!(" ({}{paired_by})", said(name))).unwrap_or_default();
-    let version = peer.version.as_deref().map(|version| format!("  version {}", said(version))).unwrap_or_default();
+    let paired_by = peer.paired_by.as_deref().map(|way| format!(", paired by {}", quote(way))).unwrap_or_default();
+    let transport = peer.transport.as_deref().map(|name| format!(" ({}{paired_by})", quote(name))).unwrap_or_default();
+    let version = peer.version.as_deref().map(|version| format!("  version {}", quote(version))).unwrap_or_default();
     page.line(format!(
         "{style}●{style:#} {BOLD}{}{BOLD:#}  {}{since}  {}{transport}{version}",
-        said(&peer.name),
+        quote(&peer.name),
         printable(&peer.state.replace('_', " ")),
-        said(&peer.address),
+        quote(&peer.address),
     ));
     whereabouts(peer, page);
     if peer.asked_over_its_connection {
@@ -193,7 +193,7 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
     }
     if let Some(last) = &peer.last_rejected {
         let at = last.at.map(|at| format!(" {}", page.time(at))).unwrap_or_default();
-        let (id, reason) = (said(&last.event_id), printable(&last.reason));
+        let (id, reason) = (quote(&last.event_id), printable(&last.reason));
         page.line(format!("    {YELLOW}Last rejected{at}: {id}: {reason}{YELLOW:#}"));
     }
     if let Some(repaired) = &peer.repaired {
@@ -201,7 +201,7 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
         let note = repaired.note.as_deref().map(|note| format!(": {}", printable(note))).unwrap_or_default();
         if repaired.missing_here > 0 {
             let what = count(repaired.missing_here, "event");
-            page.line(format!("    {YELLOW}It says to hold {what} that we miss{note} (thrum sync verify){YELLOW:#}"));
+            page.line(format!("    {YELLOW}It claims to hold {what} missing here{note} (thrum sync verify){YELLOW:#}"));
         } else if repaired.fetched == 0 && repaired.missing_there == 0 {
             // Nothing was reconciled, so show only a problem.
             if repaired.note.is_some() {
@@ -209,11 +209,11 @@ pub(crate) fn show(peer: &Peer, page: &mut Page) {
             }
         } else {
             let (here, there) = (count(repaired.fetched, "event"), count(repaired.missing_there, "event"));
-            page.line(format!("    {DIM}Mended{at}: {here} missing here, {there} missing there{note}{DIM:#}"));
+            page.line(format!("    {DIM}Repaired{at}: {here} missing here, {there} missing there{note}{DIM:#}"));
         }
     }
     for skipped in &peer.skipped {
-        let (id, kind) = (said(&skipped.event_id), said(&skipped.kind));
+        let (id, kind) = (quote(&skipped.event_id), quote(&skipped.kind));
         page.line(format!("    {YELLOW}It refuses {id} ({kind}); that event is skipped for it{YELLOW:#}"));
     }
     for note in &peer.notes {
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_that_an_old_peer_refuses_is_named() {
+    fn an_event_that_a_legacy_peer_refuses_is_shown() {
         let skipped = json!([{"event_id": "evt_1", "type": "message.edit", "since": "2026-11-23T10:00:00Z"}]);
         let peer = json!({"name": "desk", "address": "100.64.0.2:9100", "state": "connected", "parked": 0, "rejected": 0, "skipped": skipped});
         let text = shown(peer, Some(80));
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_person_should_know_of_a_peer_stands_in_lines_of_its_own() {
+    fn warnings_about_a_peer_have_their_own_lines() {
         let notes =
             json!(["2 events are too long for the journal of a Go daemon\u{1b} and not sent to it: evt_1, evt_2"]);
         let peer = json!({"name": "desk", "address": "100.64.0.2:9100", "state": "connected", "notes": notes});
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_on_a_tailnet_shows_node_user_path_moves_and_who_else_used_its_token() {
+    fn a_peer_on_a_tailnet_shows_node_user_path_moves_and_token_misuse() {
         let node = |name: &str, user: &str| json!({"id": "n", "name": name, "user": user});
         let peer = json!({
             "name": "desk", "address": "100.64.0.2:9100", "transport": "tailscale", "state": "connected", "since": "2026-11-23T10:00:00Z",

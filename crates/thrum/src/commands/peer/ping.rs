@@ -9,7 +9,7 @@ use crate::{
     context::Context,
     render::{Page, Render, style::BOLD},
     shapes::{Answer, Pinged, millis},
-    text::{count, said},
+    text::{count, quote},
     time,
 };
 
@@ -44,11 +44,11 @@ impl Render for Pong {
         let at = if pinged.asked_over_its_connection {
             "over a connection that it opened".to_owned()
         } else {
-            format!("at {}", said(&pinged.address))
+            format!("at {}", quote(&pinged.address))
         };
         page.line(format!(
             "{BOLD}{}{BOLD:#} answers in {}, {at}{node}",
-            said(&pinged.name),
+            quote(&pinged.name),
             millis(pinged.round_trip_us)
         ));
         if let Some(path) = &pinged.path {
@@ -62,8 +62,8 @@ impl Render for Pong {
                 format!("{} {direction}", time::length(Duration::from_millis(offset.unsigned_abs())))
             }
         };
-        let theirs = pinged.version.as_deref().map_or_else(|| "of Go Thrum".to_owned(), said);
-        page.line(format!("    Version: {theirs} there, {} here; its clock: {clock}", said(&pinged.our_version)));
+        let theirs = pinged.version.as_deref().map_or_else(|| "of Go Thrum".to_owned(), quote);
+        page.line(format!("    Version: {theirs} there, {} here; its clock: {clock}", quote(&pinged.our_version)));
         let waiting = |backlog: Option<u64>| match backlog {
             Some(0) => "nothing".to_owned(),
             Some(events) => count(events, "event"),
@@ -123,7 +123,7 @@ desk answers in 0.7 ms, at 100.64.0.2:9100 on tower (ann@example.com)
     }
 
     #[test]
-    fn what_an_old_peer_on_this_machine_does_not_say_is_not_made_up() {
+    fn a_ping_of_a_legacy_peer_shows_no_invented_values() {
         let text = shown(
             json!({"name": "go\u{1b}[2J", "address": "127.0.0.1:9100", "round_trip_us": 12, "our_version": "0.2.0"}),
         );

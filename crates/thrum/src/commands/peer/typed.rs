@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_the_pasted_line_and_a_peercode_all_say_where_to_join() {
+    fn an_address_a_pasted_line_and_a_peercode_all_give_the_target() {
         let address = |text: &str| Some((Some(text.to_owned()), None));
         assert_eq!(of("127.0.0.1:9100"), address("127.0.0.1:9100"));
         assert_eq!(of("thrum peer join 127.0.0.1:9100"), address("127.0.0.1:9100"));
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_that_go_thrum_prints_says_where_and_with_which_code() {
+    fn each_line_of_go_thrum_gives_address_and_code() {
         let expected = Some((Some("100.64.0.2:9100".to_owned()), Some("5878".to_owned())));
         for line in [
             "thrum peer join --peercode h1:100.64.0.2:9100:5878",

@@ -3,10 +3,10 @@
 use serde_json::json;
 use thrum_core::Error;
 
-use super::{mine, note};
+use super::{mine, update_identity};
 use crate::{
     context::Context,
-    render::Said,
+    render::OneLine,
     shapes::{Answer, SessionEnded},
     time,
 };
@@ -32,7 +32,7 @@ enum Reason {
     Crash,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Error> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<OneLine, Error> {
     let mut client = cx.daemon()?;
     let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
     let reason = match args.reason {
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Error> {
     };
     let ended: Answer<SessionEnded> =
         client.call("session.end", json!({"session_id": mine.session_id, "reason": reason}))?;
-    note(mine.identity, cx, |file| file.session_id = None)?;
+    update_identity(mine.identity, cx, |file| file.session_id = None)?;
     let lasted = time::brief(std::time::Duration::from_millis(ended.read.duration_ms));
-    Ok(Said { line: format!("Session {} ended after {lasted}", mine.session_id), value: ended.raw })
+    Ok(OneLine { line: format!("Session {} ended after {lasted}", mine.session_id), value: ended.raw })
 }

@@ -8,7 +8,7 @@ use crate::{
     context::Context,
     render::{Page, Render},
     shapes::{Answer, Beaten, Tag},
-    text::{count, said},
+    text::{count, quote},
     work_report,
 };
 
@@ -40,13 +40,13 @@ pub(crate) struct Args {
 }
 
 /// The result of a heartbeat.
-pub(crate) struct Told {
+pub(crate) struct HeartbeatSent {
     answer: Answer<Beaten>,
     /// `true` if git did not answer in time.
     unanswered: bool,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Told, Error> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<HeartbeatSent, Error> {
     let tags = |given: &[String]| given.iter().map(|tag| pair(tag)).collect::<Result<Vec<_>, _>>();
     let (add_scopes, remove_scopes) = (tags(&args.add_scope)?, tags(&args.remove_scope)?);
     let (add_refs, remove_refs) = (tags(&args.add_ref)?, tags(&args.remove_ref)?);
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Told, Error> {
             "add_refs": add_refs, "remove_refs": remove_refs,
         }),
     )?;
-    Ok(Told { answer, unanswered })
+    Ok(HeartbeatSent { answer, unanswered })
 }
 
 fn pair(text: &str) -> Result<Value, Error> {
@@ -73,7 +73,7 @@ fn pair(text: &str) -> Result<Value, Error> {
     }
 }
 
-impl Render for Told {
+impl Render for HeartbeatSent {
     fn human(&self, page: &mut Page) {
         let Beaten {
             session_id,
@@ -85,7 +85,7 @@ impl Render for Told {
             scopes,
             refs,
         } = &self.answer.read;
-        page.line(format!("Told the team about session {}", said(session_id)));
+        page.line(format!("HeartbeatSent the team about session {}", quote(session_id)));
         let unknown = self.unanswered && git_updated_at.is_none();
         if let Some(branch) = branch {
             let commits = if unknown {
@@ -97,7 +97,7 @@ impl Render for Told {
             let since = since
                 .map(|at| format!("; git did not answer, so commits and files are those of {at}"))
                 .unwrap_or_default();
-            page.field("Branch", format!("{}, {commits}{since}", said(branch)));
+            page.field("Branch", format!("{}, {commits}{since}", quote(branch)));
         }
         if !unknown && (!file_changes.is_empty() || *uncommitted_files > 0) {
             page.field(

@@ -8,7 +8,7 @@ use crate::{
     context::Context,
     render::{Page, Render, style::DIM, who_plain},
     shapes::{Answer, Session, Sessions},
-    text::{said, said_within},
+    text::{quote, quote_within},
 };
 
 /// List sessions, the newest first
@@ -64,16 +64,16 @@ impl Render for Answer<Sessions> {
                 (Some(_), Some(reason)) if reason == "crash_recovered" => {
                     format!("{status} (replaced by a new session)")
                 }
-                (Some(_), Some(reason)) => format!("{status} ({})", said(&reason.replace('_', "-"))),
+                (Some(_), Some(reason)) => format!("{status} ({})", quote(&reason.replace('_', "-"))),
                 _ => status.clone(),
             };
             let intent = intent
                 .as_deref()
                 .filter(|intent| !intent.is_empty())
-                .map(|intent| said_within(intent, 60))
+                .map(|intent| quote_within(intent, 60))
                 .unwrap_or_default();
             vec![
-                said(session_id),
+                quote(session_id),
                 who_plain(agent_id, address, *signed),
                 state,
                 page.time(*started_at),

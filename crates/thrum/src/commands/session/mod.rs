@@ -63,7 +63,11 @@ fn mine(session_id: Option<&String>, cx: &Context, client: &mut Client) -> Resul
 }
 
 /// Changes the caller's identity file, if there is one in this worktree.
-fn note(identity: Option<Identity>, cx: &Context, change: impl FnOnce(&mut IdentityFile)) -> Result<(), Error> {
+fn update_identity(
+    identity: Option<Identity>,
+    cx: &Context,
+    change: impl FnOnce(&mut IdentityFile),
+) -> Result<(), Error> {
     if let Some((_, mut file)) = identity.and_then(|identity| identity.file) {
         change(&mut file);
         identity::write(&cx.repo()?.identities(), file)?;

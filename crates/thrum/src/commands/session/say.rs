@@ -3,14 +3,14 @@
 use serde_json::json;
 use thrum_core::Error;
 
-use super::{mine, note};
+use super::{mine, update_identity};
 use crate::{
     commands::body,
     context::Context,
     identity::Identity,
-    render::Said,
+    render::OneLine,
     shapes::{Answer, Any},
-    text::said_within,
+    text::quote_within,
 };
 
 /// Say what you are about to do; the team sees it, also on other machines
@@ -43,12 +43,12 @@ pub(crate) struct TaskArgs {
     session_id: Option<String>,
 }
 
-pub(crate) fn intent(args: &IntentArgs, cx: &Context) -> Result<Said, Error> {
+pub(crate) fn intent(args: &IntentArgs, cx: &Context) -> Result<OneLine, Error> {
     let text = body::short(args.text.clone(), &cx.output)?;
     let mut client = cx.daemon()?;
     let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
     let set = set_intent(&mine.session_id, &text, mine.identity, cx)?;
-    Ok(said("Intent", &text, set))
+    Ok(confirmation("Intent", &text, set))
 }
 
 /// Sets the intent of a session, and stores it in the agent's identity file.
@@ -62,7 +62,7 @@ pub(crate) fn set_intent(
     cx: &Context,
 ) -> Result<Answer<Any>, Error> {
     let set = cx.daemon()?.call("session.setIntent", json!({"session_id": session_id, "intent": text}))?;
-    note(of, cx, |file| file.intent = Some(text.to_owned()).filter(|text| !text.is_empty()))?;
+    update_identity(of, cx, |file| file.intent = Some(text.to_owned()).filter(|text| !text.is_empty()))?;
     Ok(set)
 }
 
@@ -74,15 +74,15 @@ pub(crate) fn set_task(session_id: &str, text: &str, cx: &Context) -> Result<Ans
     cx.daemon()?.call("session.setTask", json!({"session_id": session_id, "current_task": text}))
 }
 
-pub(crate) fn task(args: &TaskArgs, cx: &Context) -> Result<Said, Error> {
+pub(crate) fn task(args: &TaskArgs, cx: &Context) -> Result<OneLine, Error> {
     let text = body::short(args.text.clone(), &cx.output)?;
     let mut client = cx.daemon()?;
     let mine = mine(args.session_id.as_ref(), cx, &mut client)?;
     let set = set_task(&mine.session_id, &text, cx)?;
-    Ok(said("Task", &text, set))
+    Ok(confirmation("Task", &text, set))
 }
 
-fn said(what: &str, text: &str, set: Answer<Any>) -> Said {
-    let line = if text.is_empty() { format!("{what} cleared") } else { format!("{what}: {}", said_within(text, 200)) };
-    Said { line, value: set.raw }
+fn confirmation(what: &str, text: &str, set: Answer<Any>) -> OneLine {
+    let line = if text.is_empty() { format!("{what} cleared") } else { format!("{what}: {}", quote_within(text, 200)) };
+    OneLine { line, value: set.raw }
 }

@@ -3,11 +3,11 @@
 use serde_json::{Value, json};
 use thrum_core::Error;
 
-use super::note;
+use super::update_identity;
 use crate::{
     context::Context,
     identity::Identity,
-    render::{Said, agent},
+    render::{OneLine, agent},
     shapes::{Answer, SessionStarted},
     work_report,
 };
@@ -26,12 +26,12 @@ pub(crate) struct Args {
     intent: Option<String>,
 }
 
-pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Error> {
+pub(crate) fn run(args: &Args, cx: &Context) -> Result<OneLine, Error> {
     let identity = cx.identity()?;
     let name = identity.name.clone();
     let started = begin(identity, args.intent.as_deref(), cx)?;
     let line = format!("Session {} of {}", started.read.session_id, agent(&name));
-    Ok(Said { line, value: with_intent(started.raw, args.intent.as_deref()) })
+    Ok(OneLine { line, value: with_intent(started.raw, args.intent.as_deref()) })
 }
 
 /// Starts a session of this agent with the state of the worktree, and stores it in the identity file.
@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args, cx: &Context) -> Result<Said, Error> {
 pub(crate) fn begin(identity: Identity, intent: Option<&str>, cx: &Context) -> Result<Answer<SessionStarted>, Error> {
     let params = json!({"agent_id": identity.name, "intent": intent, "work_context": work_report::work(cx)?});
     let started: Answer<SessionStarted> = cx.daemon()?.call("session.start", params)?;
-    note(Some(identity), cx, |file| {
+    update_identity(Some(identity), cx, |file| {
         file.session_id = Some(started.read.session_id.clone());
         file.intent = intent.map(str::to_owned);
     })?;

@@ -9,7 +9,7 @@ use crate::{
         style::{GREEN, RED, YELLOW},
     },
     shapes::{Answer, Lack, Missing, Verified},
-    text::{count, said},
+    text::{count, quote},
 };
 
 impl Render for Answer<Verified> {
@@ -17,12 +17,12 @@ impl Render for Answer<Verified> {
         let Verified { status, daemon_id, events, fetched, peers } = &self.read;
         let whose = |origin: &str, log: &str| {
             let known = peers.iter().find(|peer| peer.daemon_id == origin).map(|peer| peer.name.as_str());
-            let name = if origin == daemon_id { "this daemon".to_owned() } else { said(known.unwrap_or(origin)) };
-            let log = if log.is_empty() { String::new() } else { format!(" (log {})", said(log)) };
+            let name = if origin == daemon_id { "this daemon".to_owned() } else { quote(known.unwrap_or(origin)) };
+            let log = if log.is_empty() { String::new() } else { format!(" (log {})", quote(log)) };
             format!("of {name}{log}")
         };
         for peer in peers {
-            let name = said(&peer.name);
+            let name = quote(&peer.name);
             match peer.status.as_str() {
                 "equal" => {
                     let but = peer.error.as_deref().map(|but| format!(": {}", printable(but))).unwrap_or_default();
@@ -98,10 +98,10 @@ fn facts(missing: &Missing) -> Vec<String> {
             _ if is_whole => ", and came from it".to_owned(),
             some => format!(", of which {some} came from it"),
         };
-        facts.push(format!("{} {} missing here{came}", named(here), were(here, is_whole)));
+        facts.push(format!("{} {} missing here{came}", describe(here), were(here, is_whole)));
     }
     if there.events > 0 {
-        facts.push(format!("{} {} missing there", named(there), were(there, true)));
+        facts.push(format!("{} {} missing there", describe(there), were(there, true)));
     }
     let purged = |runs: &RangeSet, side: &str| (!runs.is_empty()).then(|| format!("{runs} purged {side}"));
     facts.extend(purged(purged_there, "there"));
@@ -119,8 +119,8 @@ fn facts(missing: &Missing) -> Vec<String> {
 
 /// Describes missing events: `4 events (5–7, 12)`. The numbers are only claimed by the peer. The ids may come from
 /// anyone, so they are escaped.
-fn named(lack: &Lack) -> String {
-    let ids = lack.ids.iter().map(|id| said(id)).collect::<Vec<_>>().join(", ");
+fn describe(lack: &Lack) -> String {
+    let ids = lack.ids.iter().map(|id| quote(id)).collect::<Vec<_>>().join(", ");
     let names = if lack.numbers.is_empty() { ids } else { lack.numbers.to_string() };
     let shown = if lack.numbers.is_empty() { lack.ids.len() as u64 } else { lack.numbers.count() };
     let more = match lack.events.saturating_sub(shown) {
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named_by_origin_and_is_exit_code_one() {
+    fn missing_events_are_listed_by_origin_with_exit_code_one() {
         let peers = json!([
             {"name": "desk", "daemon_id": "d_k", "status": "differs",
              "differences": [{"origin": "d_kabc", "log": "77", "here": 4, "there": 3}, {"origin": "d_go", "log": "78", "here": 0, "there": 9}]},
@@ -163,13 +163,13 @@ Something is missing
     }
 
     #[test]
-    fn a_peer_that_cannot_be_asked_is_try_again_and_agreement_is_success() {
+    fn an_unreachable_peer_is_try_again_and_agreement_is_success() {
         let of = |status: &str| verified(json!({"status": status, "events": 1, "peers": []})).1;
         assert_eq!([of("equal"), of("differs"), of("unreachable"), of("waiting"), of("no_peers")], [0, 1, 75, 75, 75]);
     }
 
     #[test]
-    fn what_was_purged_is_said_beside_what_is_held() {
+    fn purged_events_are_shown_beside_held_ones() {
         let peer = |status: &str, differences: Value| json!({"name": "desk", "daemon_id": "d_k", "status": status, "differences": differences, "error": "a purge waits there"});
         let difference = json!([{"origin": "d_k", "log": "77", "here": 4, "there": 9, "purged_here": 6}]);
         let raw =
@@ -184,7 +184,7 @@ A purge has yet to come; compare again after it
     }
 
     #[test]
-    fn what_was_fetched_is_named_and_so_is_what_could_not_be() {
+    fn fetched_events_and_unavailable_ones_are_listed() {
         let missing = json!([
             {"origin": "d_kdesk", "log": "77", "here": {"events": 4, "numbers": [[5, 7], [12, 12]]}, "fetched": 4},
             {"origin": "d_kme", "log": "78", "there": {"events": 1, "numbers": [[9, 9]]}, "purged_there": [[1, 3]]},

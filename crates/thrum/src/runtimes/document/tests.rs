@@ -22,7 +22,7 @@ fn parts() -> Vec<Part> {
 }
 
 #[test]
-fn what_people_wrote_survives_and_comes_back_as_it_was() {
+fn the_users_text_survives_set_up_and_removal_unchanged() {
     for text in [
         "",
         "{\n  \"model\": \"x\"\n}\n",
@@ -41,7 +41,7 @@ fn what_people_wrote_survives_and_comes_back_as_it_was() {
 }
 
 #[test]
-fn an_older_server_of_ours_is_brought_up_to_date_and_anothers_left_alone() {
+fn an_older_server_entry_of_ours_is_updated_and_another_is_left_alone() {
     let older = "{\"mcpServers\": {\"thrum\": {\"command\": \"thrum\", \"args\": [\"mcp\"]}}, \"hooks\": {\"Stop\": \
                  [{\"hooks\": [{\"type\": \"command\", \"command\": \"thrum hook stop --host claude\", \"timeout\": 1}]}]}}";
     let now = with(older, &parts()).unwrap();
@@ -53,7 +53,7 @@ fn an_older_server_of_ours_is_brought_up_to_date_and_anothers_left_alone() {
 }
 
 #[test]
-fn what_stands_in_our_place_and_is_no_place_for_us_is_refused() {
+fn an_unsuitable_value_at_our_key_is_refused() {
     for text in [
         "{\"mcpServers\": [\"mine\"]}",
         "{\"mcpServers\": {\"thrum\": \"mine\"}}",
@@ -68,7 +68,7 @@ fn what_stands_in_our_place_and_is_no_place_for_us_is_refused() {
 }
 
 #[test]
-fn what_is_no_settings_file_is_refused() {
+fn a_file_that_is_no_settings_file_is_refused() {
     for text in ["[1]", "{\"a\": }", "{a: 1}", "text", "{\"a\": 1 \"b\": 2}"] {
         assert_eq!(with(text, &parts()).unwrap_err().kind, ErrorKind::Invalid, "{text}");
     }
@@ -139,7 +139,7 @@ fn a_block_of_text_is_replaced_in_its_place() {
 }
 
 #[test]
-fn what_a_program_requires_beside_our_parts_goes_with_the_last_of_the_rest() {
+fn a_key_required_by_our_parts_is_removed_with_the_last_of_them() {
     let hook = |command: &str| json!({"type": "command", "bash": command});
     let parts = [
         Part::Required("version", json!(1)),
@@ -256,7 +256,7 @@ fn a_table_is_taken_out_with_the_tables_in_it() {
 }
 
 #[test]
-fn what_a_person_made_of_our_entry_stays_and_comes_out_alone() {
+fn the_users_changes_to_our_entry_survive_its_removal() {
     let kept = [
         r#"{"mcpServers": {"thrum": {"command": "/opt/thrum", "args": ["mcp", "serve"], "env": {"THRUM_NAME": "ann"}}}}"#,
         r#"{"hooks": {"Stop": [{"matcher": "x", "hooks": [{"type": "command", "command": "thrum hook stop --host claude", "timeout": 20}]}]}}"#,
@@ -295,7 +295,7 @@ fn what_a_person_made_of_our_entry_stays_and_comes_out_alone() {
 }
 
 #[test]
-fn what_was_there_before_stays() {
+fn earlier_entries_stay() {
     for before in [
         "{}",
         "",
@@ -331,7 +331,7 @@ fn what_was_there_before_stays() {
 }
 
 #[test]
-fn what_is_in_it_twice_is_refused() {
+fn duplicate_keys_are_refused() {
     for text in ["{\"hooks\": {}, \"hooks\": {}}", "{\"hooks\": {\"Stop\": [], \"a\": 1, \"Stop\": []}}"] {
         for error in [with(text, &parts()), without(text, &parts())].map(Result::unwrap_err) {
             assert!(error.message.ends_with("in it twice"), "{error:?}");

@@ -101,6 +101,39 @@ impl TestRepo {
         repo
     }
 
+    /// Creates a git repository with the agents `bob` and `ann`. Only `bob` belongs to this worktree: `ann` has no
+    /// identity file here, and writes to `bob`.
+    pub(crate) fn with_reader_and_writer() -> Self {
+        let repo = Self::with_agent("repo", "bob");
+        repo.agent("ann", "implementer");
+        fs::remove_file(repo.path(".thrum/identities/ann.json")).unwrap();
+        repo
+    }
+
+    /// Sends a message of `ann` to `bob`, and returns its id.
+    pub(crate) fn write_to_bob(&self, text: &str) -> String {
+        message_id(&self.json(&["send", text, "--to", "@bob", "--as", "ann"]))
+    }
+
+    /// Returns the number of unread messages of an agent.
+    pub(crate) fn unread(&self, agent: &str) -> u64 {
+        self.json(&["inbox", "--unread", "--as", agent])["total"].as_u64().unwrap()
+    }
+
+    /// Returns the bodies of an agent's messages, sorted.
+    pub(crate) fn inbox_contents(&self, agent: &str) -> Vec<String> {
+        let listing = self.json(&["inbox", "--as", agent, "--limit", "100"]);
+        let mut contents: Vec<_> = contents(&listing).into_iter().map(str::to_owned).collect();
+        contents.sort_unstable();
+        contents
+    }
+
+    /// Returns the largest amount of memory that the daemon has used so far, in kB; `None` if no daemon runs.
+    pub(crate) fn daemon_peak_kb(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.daemon_pid()?)).ok()?;
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix(" kB")?.parse().ok()
+    }
+
     /// Registers an agent with a role. Each agent gets its own module, `m-NAME`.
     pub(crate) fn agent(&self, name: &str, role: &str) {
         self.thrum(&["quickstart", "--name", name, "--role", role, "--module", &format!("m-{name}")]).ok();
@@ -437,6 +470,23 @@ pub(crate) fn paired() -> (TestRepo, TestRepo) {
     let (left, right) = (TestRepo::with_agent_and_port("left", "ann"), TestRepo::with_agent_and_port("right", "bob"));
     pair(&left, &right);
     (left, right)
+}
+
+/// Returns the id of the message that a command has sent.
+pub(crate) fn message_id(sent: &Value) -> String {
+    sent["message_id"].as_str().unwrap().to_owned()
+}
+
+/// Returns the bodies of the messages in a listing.
+pub(crate) fn contents(listing: &Value) -> Vec<&str> {
+    listing["messages"].as_array().unwrap().iter().map(|message| message["body"]["content"].as_str().unwrap()).collect()
+}
+
+/// Writes directly to standard error that something cannot be tested here, because the test harness hides the captured
+/// output of a test that passes. In CI nothing may be skipped.
+pub(crate) fn skip(what: &str, why: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{what} cannot be tried, and CI skips nothing: {why}");
+    let _ = writeln!(io::stderr(), "skipped: {what}: {why}");
 }
 
 /// Returns a pairing code that differs from `code`.

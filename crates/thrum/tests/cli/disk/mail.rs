@@ -75,7 +75,7 @@ fn c26_a_first_start_that_fails_anywhere_is_followed_by_one_that_succeeds() {
 /// C26: the key is created once, and its file is either complete or missing. Tries a fault at every step of the
 /// creation.
 #[test]
-fn c26_a_key_whose_making_fails_anywhere_is_whole_or_none() {
+fn c26_a_key_whose_creation_fails_at_any_point_is_complete_or_absent() {
     first_starts("the key", &["daemon.json", "daemon.json.tmp"], usize::MAX);
 }
 
@@ -165,7 +165,7 @@ fn c26_a_log_that_cannot_be_rotated_stops_nothing() {
 
 /// C26, P5: a purge is all or nothing, and complete once it was acknowledged.
 #[test]
-fn c26_a_purge_that_fails_anywhere_is_whole_or_none() {
+fn c26_a_purge_that_fails_at_any_point_is_complete_or_absent() {
     if !possible() {
         return;
     }

@@ -7,8 +7,8 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use super::{explains, strace::skip};
-use crate::common::{Ran, TestRepo};
+use super::explains;
+use crate::common::{Ran, TestRepo, skip};
 
 /// A repository whose daemon keeps its files in a `tmpfs`. Dropping it ends the daemon and the file system.
 struct Mounted {
@@ -112,7 +112,7 @@ fn c26_a_full_file_system_refuses_new_mail_and_loses_none() {
 
 /// C26: a read-only file system refuses new mail in the same way as a full one.
 #[test]
-fn c26_a_read_only_file_system_is_said_to_be_one_and_loses_nothing() {
+fn c26_a_read_only_file_system_is_reported_and_loses_nothing() {
     let Some(there) = Mounted::new("20m") else { return };
     let repo = &there.repo;
     repo.agent("ann", "coder");

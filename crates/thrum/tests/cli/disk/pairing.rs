@@ -100,16 +100,16 @@ fn heals(name: &str, traced: usize, concerned: [&str; 2]) {
 }
 
 #[test]
-fn c26_a_pairing_whose_inviting_side_cannot_keep_the_peer_is_none_or_healed_by_the_next() {
+fn c26_a_pairing_whose_inviting_side_cannot_store_the_peer_fails_or_is_completed_by_the_next() {
     heals("inviting, peers.json", 0, PEERS);
 }
 
 #[test]
-fn c26_a_pairing_whose_inviting_side_cannot_count_guesses_is_none_or_healed_by_the_next() {
+fn c26_a_pairing_whose_inviting_side_cannot_count_guesses_fails_or_is_completed_by_the_next() {
     heals("inviting, pairing.json", 0, BUDGET);
 }
 
 #[test]
-fn c26_a_pairing_whose_joining_side_cannot_keep_the_peer_is_none_or_healed_by_the_next() {
+fn c26_a_pairing_whose_joining_side_cannot_store_the_peer_fails_or_is_completed_by_the_next() {
     heals("joining, peers.json", 1, PEERS);
 }

@@ -73,7 +73,7 @@ fn c26_a_restoration_that_fails_anywhere_leaves_one_of_the_two_mailboxes() {
 
 /// C26: an incomplete backup never has the name of a backup, and does not block the next one.
 #[test]
-fn c26_a_backup_that_fails_anywhere_is_none() {
+fn c26_a_backup_that_fails_at_any_point_leaves_no_file() {
     if !possible() {
         return;
     }

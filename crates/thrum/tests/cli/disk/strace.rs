@@ -4,14 +4,14 @@
 use std::{
     collections::BTreeMap,
     env, fs,
-    io::{self, BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{OnceLock, mpsc},
     thread::{self, JoinHandle},
 };
 
-use crate::common::{Ran, TestRepo};
+use crate::common::{Ran, TestRepo, skip};
 
 /// System calls that change something on a disk.
 const CALLS: &str = "write,pwrite64,ftruncate,fallocate,fsync,fdatasync,rename,unlink,mkdir,link";
@@ -52,12 +52,6 @@ pub(crate) fn possible() -> bool {
         skip("faults at system calls", &why);
         false
     })
-}
-
-/// Writes directly to standard error, because the test harness hides the captured output of a test that passes.
-pub(crate) fn skip(what: &str, why: &str) {
-    assert!(env::var("CI").as_deref() != Ok("true"), "{what} cannot be tried, and CI skips nothing: {why}");
-    let _ = writeln!(io::stderr(), "skipped: {what}: {why}");
 }
 
 /// A program under `strace`.

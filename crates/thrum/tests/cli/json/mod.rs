@@ -137,7 +137,7 @@ impl Stage {
 }
 
 #[test]
-fn docs_json_md_is_what_the_commands_print() {
+fn docs_json_md_matches_the_output_of_the_commands() {
     let mut stage = Stage::new();
     setting_up(&mut stage);
     mail(&mut stage);
@@ -341,7 +341,7 @@ const WITHOUT: [(&str, &str); 10] = [
 ];
 
 #[test]
-fn every_command_stands_in_docs_json_md() {
+fn every_command_is_in_docs_json_md() {
     let repo = TestRepo::plain("repo");
     let page = fs::read_to_string(docs::path("json.md")).unwrap();
     let (mut left, mut missing) = (vec![String::new()], Vec::new());

@@ -1,4 +1,4 @@
-//! Implements the `Log` of replication on top of the store.
+//! Implements the [`Log`] of replication on top of the store.
 
 use std::sync::Arc;
 
@@ -87,7 +87,7 @@ impl Log for Storage {
     fn acknowledged(&self, peer: &str, upto: u64, at: Timestamp) {
         // A peer that claims more than the log contains refers to an earlier life of this database.
         if upto <= self.latest() {
-            self.acknowledged.note(peer, upto, at);
+            self.acknowledged.record(peer, upto, at);
         }
     }
 

@@ -1,0 +1,16 @@
+//! Runs work that blocks away from the threads that serve connections.
+
+use thrum_core::{Error, ErrorKind};
+
+/// Runs work that may wait for the disk or for another program on the blocking pool.
+///
+/// # Errors
+/// Those of the work; `failed` if it panics.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::new(ErrorKind::Failed, format!("an internal task failed: {error}"))),
+    }
+}
