@@ -12,8 +12,8 @@ pub(crate) enum ParkedKind {
     NotUnderstood = 0,
     /// The event's message is not in the log yet.
     MessageMissing = 1,
-    /// The event's message is unlikely to arrive: a purge of one daemon's messages may have removed it, which leaves the
-    /// events of other daemons about them. If another daemon has created a message of this id, the event is still
+    /// The event's message is unlikely to arrive: a purge of one daemon's messages may have removed it, which leaves
+    /// the events of other daemons about them. If another daemon has created a message of this id, the event is still
     /// applied when it arrives.
     MessageMayBePurged = 2,
     /// The event edits or deletes a message of another daemon, and only the author's daemon may do so. If an earlier

@@ -9,7 +9,8 @@ pub const LEGACY_NOTIFY_GAP: Duration = Duration::from_millis(100);
 /// writes takes to become visible. The legacy peer's own calls end after 30 s; this is four times as long.
 pub const LEGACY_LOOK_BACK: Duration = Duration::from_secs(120);
 
-/// Least time between two such re-reads. Shorter than [`ROUND`](super::ROUND), so that every sync interval includes one.
+/// Least time between two such re-reads. Shorter than [`ROUND`](super::ROUND), so that every sync interval includes
+/// one.
 pub const LEGACY_LOOK_GAP: Duration = Duration::from_secs(10);
 
 /// Most positions remembered of our reading of a legacy peer's log within [`LEGACY_LOOK_BACK`]: one per two seconds,

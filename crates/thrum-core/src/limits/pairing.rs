@@ -7,7 +7,7 @@ use super::peers::DIAL;
 /// How long a pairing session waits for the other machine.
 pub const PAIRING_SESSION: Duration = Duration::from_secs(5 * 60);
 
-/// Connection attempts of [`DIAL`](super::DIAL) each that a user's `peer join` makes. The first packets between two machines that
+/// Connection attempts of [`DIAL`] each that a user's `peer join` makes. The first packets between two machines that
 /// never communicated may need longer to find a path, and nothing retries a join automatically.
 pub const JOIN_DIALS: u32 = 3;
 
@@ -38,8 +38,8 @@ pub const PAIRING_TOTAL_DAY: usize = 30;
 /// How long both sides of a pairing wait for the first exchange before they report what is missing.
 pub const FIRST_EXCHANGE: Duration = Duration::from_secs(5);
 
-/// How long a pairing waits for a tailnet that is starting. Less than [`LOCAL_CALL`](super::LOCAL_CALL), so that the answer still arrives
-/// in time.
+/// How long a pairing waits for a tailnet that is starting. Less than [`LOCAL_CALL`](super::LOCAL_CALL), so that the
+/// answer still arrives in time.
 pub const TAILNET_UP: Duration = Duration::from_secs(8);
 
 /// Most nodes probed for a pairing session that waits for a join. In a larger tailnet, people know their machines by

@@ -75,7 +75,8 @@ pub const EMPTY_NOTIFIES: u32 = 16;
 /// requests per second cost almost nothing.
 pub const CRUMB_PAUSE: Duration = Duration::from_millis(100);
 
-/// How long `sync force` waits for its pulls. Less than [`LOCAL_CALL`](super::LOCAL_CALL), so that the answer still arrives in time.
+/// How long `sync force` waits for its pulls. Less than [`LOCAL_CALL`](super::LOCAL_CALL), so that the answer still
+/// arrives in time.
 pub const FORCE: Duration = Duration::from_secs(8);
 
 /// How long `sync verify` waits for agreement.
