@@ -1,10 +1,15 @@
 //! Detects when two agents change one file at nearly the same time, and records it for those of them that live here.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use thrum_core::{Ambient, Error};
+use tokio::time::sleep;
 
 use crate::{ambient::System, shutdown::Shutdown, storage::Storage};
+
+/// Least time between two searches. A search costs as much as a message, so it is not made for each of a thousand
+/// messages per second.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Follows the log until the daemon stops. Work reported while the daemon was down is too old to matter.
 pub(crate) async fn follow(storage: Arc<Storage>, shutdown: Shutdown) {
@@ -20,6 +25,10 @@ pub(crate) async fn follow(storage: Arc<Storage>, shutdown: Shutdown) {
             tracing::warn!(%error, "cannot search for files that two agents have changed");
         }
         after = latest;
+        tokio::select! {
+            () = sleep(PAUSE) => {}
+            () = shutdown.stopping() => return,
+        }
     }
 }
 

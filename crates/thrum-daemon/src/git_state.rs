@@ -17,7 +17,7 @@ use thrum_core::limits;
 use thrum_store::ops::Heartbeat;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until},
+    time::{Duration, Instant, sleep, sleep_until},
 };
 
 use crate::{git, paths::Repo, shutdown::Shutdown, storage::Storage, worktrees};
@@ -56,6 +56,10 @@ struct Worktree {
     sessions: BTreeSet<String>,
     not_before: Option<Instant>,
 }
+
+/// Least time between two times that the list is processed. To find the worktree of an agent costs as much as a message,
+/// so it is not done for each of a thousand messages per second.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// Processes the list until the daemon stops.
 pub(crate) async fn follow(state: Arc<GitState>, repo: Repo, home: String, storage: Arc<Storage>, shutdown: Shutdown) {
@@ -100,6 +104,10 @@ pub(crate) async fn follow(state: Arc<GitState>, repo: Repo, home: String, stora
             }
             let pause = limits::GIT_PAUSE.max(begun.elapsed() * limits::GIT_SHARE);
             worktrees.entry(top).or_default().not_before = Some(Instant::now() + pause);
+        }
+        tokio::select! {
+            () = sleep(PAUSE) => {}
+            () = shutdown.stopping() => return,
         }
     }
 }

@@ -3,9 +3,9 @@
 //! does not hold.
 //!
 //! [`Hold::check`] compares the lock file at its path with the locked one, by device and inode, and does the same for
-//! the files of the database. This costs four `stat`s. The check is made before every answer to an agent, before and
-//! after every commit, before every answer to a peer, and every [`STATE_LOOK`](thrum_core::limits::STATE_LOOK). The
-//! lock file represents the whole of `.thrum/var`: its path leads through `.thrum` and `var`, and the lock no longer
+//! the files of the database. This costs four `stat`s. The check is made after every commit and every query, before every
+//! call of an agent, before every answer to a peer, and every [`STATE_LOOK`](thrum_core::limits::STATE_LOOK). Where a
+//! later check follows anyway, [`Hold::check_lately`] accepts the result of a check a moment ago. The lock file represents the whole of `.thrum/var`: its path leads through `.thrum` and `var`, and the lock no longer
 //! excludes other daemons once another file is at that path. The database is checked in addition, because it may be
 //! deleted alone (`find -name '*.db*' -delete`), and later writes to it would be lost.
 //!
@@ -35,7 +35,11 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use thrum_core::{Error, ErrorKind, Retry};
@@ -54,7 +58,13 @@ struct Inner {
     /// The database, its write-ahead log and its shared-memory index.
     database: OnceLock<Vec<OpenFile>>,
     lost: CancellationToken,
+    since: Instant,
+    /// When the last check succeeded, in milliseconds after `since`.
+    checked: AtomicU64,
 }
+
+/// How old the result of a check may be for [`Hold::check_lately`], in milliseconds.
+const LATELY: u64 = 20;
 
 /// The path and identity of an open file.
 #[derive(Debug)]
@@ -81,6 +91,8 @@ impl Hold {
             shown: repo.var().display().to_string(),
             database: OnceLock::new(),
             lost: CancellationToken::new(),
+            since: Instant::now(),
+            checked: AtomicU64::new(0),
         }))
     }
 
@@ -98,7 +110,9 @@ impl Hold {
     /// the new directory.
     pub(crate) fn check(&self) -> Result<(), Error> {
         let in_place = || self.0.lock.is_in_place() && self.files().iter().all(OpenFile::is_in_place);
+        let now = self.now();
         if !self.0.lost.is_cancelled() && in_place() {
+            self.0.checked.fetch_max(now, Ordering::Relaxed);
             return Ok(());
         }
         self.0.lost.cancel();
@@ -115,6 +129,19 @@ impl Hold {
         let text =
             format!("{what} was deleted or replaced while its daemon ran; this daemon stores nothing more and ends");
         Err(Error { retry: Retry::Useful, ..Error::new(ErrorKind::TryAgain, text).hint(hint) })
+    }
+
+    /// Like [`check`](Self::check), but accepts a check that succeeded in the last 20 ms. For callers that make a full
+    /// check before they report success.
+    pub(crate) fn check_lately(&self) -> Result<(), Error> {
+        let checked = self.0.checked.load(Ordering::Relaxed);
+        let is_lately = checked > 0 && self.now() <= checked + LATELY && !self.0.lost.is_cancelled();
+        if is_lately { Ok(()) } else { self.check() }
+    }
+
+    /// Milliseconds since the start, never 0.
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.since.elapsed().as_millis()).unwrap_or(u64::MAX - LATELY).saturating_add(1)
     }
 
     /// Returns `true` if the database may be closed. Closing folds its log into its file and removes the log by path.

@@ -127,7 +127,7 @@ impl Storage {
     pub(crate) fn read_now<T>(&self, question: impl FnOnce(&Reader<'_>) -> Result<T, StoreError>) -> Result<T, Error> {
         // Check before the query, because it may open a connection, and after it, because the connection may have been
         // opened to another database.
-        self.hold.check()?;
+        self.hold.check_lately()?;
         let answer = self.readers.with(question)?;
         self.hold.check()?;
         Ok(answer)
@@ -141,7 +141,7 @@ impl Storage {
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Error> {
-        self.hold.check()?;
+        self.hold.check_lately()?;
         let outcome = self.writer.call(work)?;
         self.hold.check()?;
         Ok(outcome)
@@ -152,7 +152,7 @@ impl Storage {
     /// # Errors
     /// Those of [`Writer::apply`] and of [`Hold::check`].
     pub(crate) fn take(&self, batch: Batch) -> Result<Applied, Error> {
-        self.hold.check()?;
+        self.hold.check_lately()?;
         let applied = self.writer.apply(batch)?;
         self.hold.check()?;
         Ok(applied)
@@ -183,7 +183,7 @@ impl Storage {
         work: impl FnOnce(&mut Tx<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Error> {
         let closed = || Error::from(StoreError::Closed);
-        self.hold.check()?;
+        self.hold.check_lately()?;
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
         let (sender, receiver) = oneshot::channel();
         self.writer.submit(work, move |outcome| {

@@ -174,10 +174,11 @@ impl Service for Daemon {
         struct Caller {
             caller_agent_id: Option<String>,
         }
-        // Check before the call, because some methods write files, and after it, because an answer is a promise.
+        // Check before the call, because some methods write files, and after it, because an answer is a promise. What
+        // the call stored or read has been checked by the storage.
         self.hold.check()?;
         let outcome = call(self, method, params, kept).await;
-        self.hold.check()?;
+        self.hold.check_lately()?;
         let outcome = outcome?;
         // Only a successful call is a sign of life. A call in the name of an agent that lives elsewhere has failed by
         // now.

@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 use thrum_core::{
-    Ambient, Error, Timestamp, limits,
+    Ambient, Machines, Timestamp, limits,
     name::{shown, shown_machine},
     payload::PresenceState,
 };
@@ -215,22 +215,24 @@ fn load_recipient(reader: &Reader<'_>, mailbox: &Mailbox) -> Result<Option<Recip
     }))
 }
 
-/// Returns the outlook of each of these recipients, in their order, for at most [`limits::MAX_OUTLOOKS`] of them.
-pub(super) async fn outlooks(daemon: &Daemon, recipients: Vec<Mailbox>) -> Result<Vec<Option<Outlook>>, Error> {
-    let mut machines = daemon.machines();
-    let found = daemon.storage.read(move |reader| {
-        reader.name_machines(
-            &mut machines,
-            recipients.iter().take(limits::MAX_OUTLOOKS).map(|mailbox| mailbox.home.as_str()),
-        )?;
-        let found = recipients
-            .iter()
-            .take(limits::MAX_OUTLOOKS)
-            .map(|mailbox| load_recipient(reader, mailbox))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok((found, machines))
-    });
-    let (found, machines) = found.await?;
+/// What the store holds about the recipients of a message, in their order, for at most [`limits::MAX_OUTLOOKS`] of them.
+pub(super) struct Recipients {
+    records: Vec<Option<RecipientRecord>>,
+    machines: Machines,
+}
+
+impl Recipients {
+    /// Reads the recipients. `machines` names this machine and those of the peers.
+    pub(super) fn load(reader: &Reader<'_>, mailboxes: &[Mailbox], mut machines: Machines) -> Result<Self, StoreError> {
+        let mailboxes = &mailboxes[..mailboxes.len().min(limits::MAX_OUTLOOKS)];
+        reader.name_machines(&mut machines, mailboxes.iter().map(|mailbox| mailbox.home.as_str()))?;
+        let records = mailboxes.iter().map(|mailbox| load_recipient(reader, mailbox)).collect::<Result<_, _>>()?;
+        Ok(Self { records, machines })
+    }
+}
+
+/// Returns the outlook of each recipient, in their order.
+pub(super) fn outlooks(daemon: &Daemon, Recipients { records, machines }: Recipients) -> Vec<Option<Outlook>> {
     let peers = daemon.peers.reach();
     let outlook = |RecipientRecord { agent, session, via, presence }: RecipientRecord| {
         let way = Way::to(&agent.home, via.as_deref(), &daemon.id, &peers);
@@ -242,5 +244,5 @@ pub(super) async fn outlooks(daemon: &Daemon, recipients: Vec<Mailbox>) -> Resul
         let obstacle = way.obstacle(&agent, &machines.name(&agent.home)).or_else(|| Outlook::of_program(&who, &doing));
         obstacle.or_else(|| Outlook::of_session(&agent, &who, session, daemon))
     };
-    Ok(found.into_iter().map(|known| known.and_then(outlook)).collect())
+    records.into_iter().map(|record| record.and_then(outlook)).collect()
 }

@@ -11,7 +11,11 @@ use thrum_store::{
     query::{AgentFilter, Mailbox},
 };
 
-use super::{delivery::Delivery, outlook::outlooks, required};
+use super::{
+    delivery::Delivery,
+    outlook::{Recipients, outlooks},
+    required,
+};
 use crate::{ambient::System, blocking::blocking, config::Config, daemon::Daemon, env::Environment, guard::Held};
 
 #[derive(Deserialize)]
@@ -55,6 +59,9 @@ pub(super) struct Sent {
     recipients: Vec<Delivery>,
 }
 
+/// The number of recipients up to which their state is read in the transaction that stores the message.
+const FEW: usize = 4;
+
 pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) -> Result<Sent, Error> {
     if params.acting_as.is_some_and(|name| !name.is_empty()) {
         return Err(Error::new(ErrorKind::Refused, "an agent sends in its own name only"));
@@ -94,21 +101,32 @@ pub(super) async fn send(daemon: &Daemon, params: Send, process: Option<i32>) ->
             // The error rolls back the sent message.
             return Err(error.into());
         }
-        tx.reader().name_machines(&mut machines, sent.mailboxes.iter().map(|mailbox| mailbox.home.as_str()))?;
-        Ok((sent, machines))
+        let reader = tx.reader();
+        reader.name_machines(&mut machines, sent.mailboxes.iter().map(|mailbox| mailbox.home.as_str()))?;
+        // Reading a few recipients costs less here than another thread that first has to see this commit; many would
+        // keep other jobs waiting. A failed read only leaves the outlooks out.
+        let recipients =
+            (sent.mailboxes.len() <= FEW).then(|| Recipients::load(&reader, &sent.mailboxes, machines.clone()).ok());
+        Ok((sent, machines, recipients))
     });
     let sent = sent.await;
     let beyond = too_much.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(beyond) = beyond {
         hold(daemon, &from, beyond);
     }
-    let (sent, machines) = sent?;
+    let (sent, machines, recipients) = sent?;
     if !sent.is_repeated {
         sent.mailboxes.iter().for_each(|to| daemon.live.guard.release(&from, to));
     }
     let at = sent.created_at;
-    // The message is stored, so an error here only leaves the outlooks out.
-    let outlooks = outlooks(daemon, sent.mailboxes.clone()).await.unwrap_or_default();
+    let recipients = match recipients {
+        Some(recipients) => recipients,
+        None => {
+            let (mailboxes, machines) = (sent.mailboxes.clone(), machines.clone());
+            daemon.storage.read(move |reader| Recipients::load(reader, &mailboxes, machines)).await.ok()
+        }
+    };
+    let outlooks = recipients.map(|recipients| outlooks(daemon, recipients)).unwrap_or_default();
     let outlooks = outlooks.into_iter().chain(std::iter::repeat_with(|| None));
     Ok(Sent {
         message_id: sent.message_id,
