@@ -113,11 +113,3 @@ pub(crate) async fn blocking<T: Send + 'static>(
         Err(error) => Err(Error::new(ErrorKind::Failed, format!("an internal task failed: {error}"))),
     }
 }
-
-/// Formats an error and its hint as the one line that fits into a status.
-pub(crate) fn in_words(error: &Error) -> String {
-    match &error.hint {
-        Some(hint) => format!("{} ({})", error.message, hint.trim_end_matches('.')),
-        None => error.message.clone(),
-    }
-}

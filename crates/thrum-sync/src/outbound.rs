@@ -36,7 +36,6 @@ use crate::{
 };
 pub(crate) use channel::Channel;
 use connection::Connection;
-pub(crate) use connection::Gone;
 use driver::Driver;
 pub(crate) use driver::{First, Signals, reached};
 use loans::Loans;

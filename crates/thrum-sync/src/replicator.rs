@@ -30,7 +30,7 @@ mod status;
 use std::time::Duration;
 
 use thrum_core::{
-    Ambient, Timestamp,
+    Ambient, Error, Retry, Timestamp,
     exchange::{Applied, Checkpoint},
     limits,
     quota::OverQuota,
@@ -40,7 +40,7 @@ use thrum_core::{
 use crate::{
     Now,
     backoff::Backoff,
-    clock::go_duration,
+    error::{PeerError, Timeout, Violation},
     legacy::{
         self,
         reading::{Read, Reading},
@@ -59,9 +59,9 @@ pub enum Input {
     /// The requested dial succeeded.
     Connected,
     /// The requested dial failed.
-    ConnectFailed(String),
+    ConnectFailed(PeerError),
     /// The connection ended.
-    Disconnected(String),
+    Disconnected(PeerError),
     /// The peer replied to the request in flight.
     Replied(Result<Reply, BadReply>),
     /// The reply exceeded the maximum line length, and the connection ended.
@@ -69,7 +69,7 @@ pub enum Input {
     /// The batch is durable.
     Applied(Applied),
     /// The batch could not be stored, and nothing has changed.
-    ApplyFailed(String),
+    ApplyFailed(Error),
     /// Whether the peer is over its quota and must not be read further.
     Quota(Option<OverQuota>),
     /// The network has come up: worth one attempt now, regardless of backoff.
@@ -296,8 +296,8 @@ impl Replicator {
                 self.link = Link::Up;
                 self.due = self.due.or(Some(Cause::Round));
             }
-            Input::ConnectFailed(why) if matches!(self.link, Link::Dialing { .. }) => self.fail(why, true, todo),
-            Input::Disconnected(why) if self.link == Link::Up => self.disconnected(why, todo),
+            Input::ConnectFailed(error) if matches!(self.link, Link::Dialing { .. }) => self.fail(&error, todo),
+            Input::Disconnected(error) if self.link == Link::Up => self.disconnected(&error, todo),
             Input::Replied(reply) => {
                 if let Some(flight) = self.flight.take() {
                     self.replied(flight, reply, todo);
@@ -305,7 +305,7 @@ impl Replicator {
             }
             Input::TooLong => self.too_long(todo),
             Input::Applied(applied) => self.applied(applied, todo.now),
-            Input::ApplyFailed(why) => self.apply_failed(why, todo),
+            Input::ApplyFailed(error) => self.apply_failed(error, todo),
             Input::Commit(latest) if latest > self.target => {
                 self.target = latest;
                 self.untold += 1;
@@ -355,12 +355,12 @@ impl Replicator {
             }
         }
         if matches!(self.link, Link::Dialing { deadline } if tick >= deadline) {
-            self.fail(format!("no connection within {}", go_duration(limits::MEET)), true, todo);
+            self.fail(&Timeout::Connect(limits::MEET).into(), todo);
         }
         if self.flight.as_ref().is_some_and(|flight| tick >= flight.deadline) {
             let within = self.flight.as_ref().map_or(Duration::ZERO, |flight| time_for(&flight.call));
             self.ask_for_less();
-            self.fail(format!("no answer within {}", go_duration(within)), true, todo);
+            self.fail(&Timeout::Reply(within).into(), todo);
         }
     }
 
@@ -431,12 +431,12 @@ impl Replicator {
                 match self.pulled(&pull, pulled, todo) {
                     Ok(()) if was_quick => self.max_batch = pull.max_batch.saturating_mul(2).min(self.batch_limit),
                     Ok(()) => {}
-                    Err(why) => self.fail(why, false, todo),
+                    Err(violation) => self.fail(&violation.into(), todo),
                 }
             }
             (_, Err(BadReply::Error(error))) if error.is_unauthorized() => self.removed(todo),
-            (_, Err(bad)) => self.fail(bad.to_string(), false, todo),
-            (_, Ok(_)) => self.fail("a reply to another method".into(), false, todo),
+            (_, Err(bad)) => self.fail(&bad.into(), todo),
+            (_, Ok(_)) => self.fail(&Violation::OtherMethod.into(), todo),
         }
     }
 
@@ -452,21 +452,13 @@ impl Replicator {
 
     fn met(&mut self, info: Info, digest: bool, sent: Timestamp, todo: &mut Todo<'_>) {
         if info.daemon_id != self.peer {
-            return self.fail(
-                format!("another daemon answers there: {}", thrum_core::name::printable(&info.daemon_id)),
-                false,
-                todo,
-            );
+            return self.fail(&Violation::OtherDaemon(info.daemon_id).into(), todo);
         }
         if let (Some(log), Some(latest), Some((known, sequence))) = (&info.log, info.latest, &self.status.checkpoint)
             && log == known
             && latest < *sequence
         {
-            return self.fail(
-                format!("checkpoint regression: its log ends at {latest} but we have read it up to {sequence}"),
-                false,
-                todo,
-            );
+            return self.fail(&Violation::LogShrank { latest, read: *sequence }.into(), todo);
         }
         if self.known.is_none() {
             todo.actions.push(Action::NoteWelcome);
@@ -484,7 +476,7 @@ impl Replicator {
     }
 
     /// Validates the reply to a pull and passes its events on to be stored.
-    fn pulled(&mut self, pull: &Pull, pulled: Pulled, todo: &mut Todo<'_>) -> Result<(), String> {
+    fn pulled(&mut self, pull: &Pull, pulled: Pulled, todo: &mut Todo<'_>) -> Result<(), Violation> {
         let Judged { log, after, found } = judge(pull, pulled)?;
         if pull.log.is_none() {
             return self.old_pulled(found, todo);
@@ -505,13 +497,12 @@ impl Replicator {
     }
 
     /// Handles the reply to a pull from a legacy peer.
-    fn old_pulled(&mut self, found: Found, todo: &mut Todo<'_>) -> Result<(), String> {
+    fn old_pulled(&mut self, found: Found, todo: &mut Todo<'_>) -> Result<(), Violation> {
         let tick = todo.now.tick;
         let (events, last, more, read) = match found {
             Found::End => (Vec::new(), None, false, self.reading.nothing(tick)),
             Found::Events { events, checkpoint, highest, more } => {
-                let last = legacy::reading::last_upto(&events, checkpoint)
-                    .ok_or("it says to go on before the first event it sent")?;
+                let last = legacy::reading::last_upto(&events, checkpoint).ok_or(Violation::BeforeFirst)?;
                 self.status.their_latest = self.status.their_latest.max(Some(highest));
                 self.pace.served(&events, more);
                 let read = self.reading.found(&events, tick);
@@ -602,17 +593,17 @@ impl Replicator {
     }
 
     fn pause(&mut self, pause: Option<pace::Pause>) {
-        if let Some((until, why)) = pause {
+        if let Some((until, waste)) = pause {
             self.pull_not_before = self.pull_not_before.max(until);
-            self.status.last_error = why.or(self.status.last_error.take());
+            self.status.last_error = waste.map(|waste| waste.to_string()).or(self.status.last_error.take());
         }
     }
 
-    fn apply_failed(&mut self, why: String, todo: &mut Todo<'_>) {
+    fn apply_failed(&mut self, error: Error, todo: &mut Todo<'_>) {
         self.applying = None;
         self.due = self.due.or(Some(self.run.0));
         self.pull_not_before = todo.now.tick + self.disk.next(todo.ambient);
-        self.report_failure(format!("cannot store what it sent: {why}"));
+        self.report_failure(&PeerError::Store(error));
     }
 
     /// Handles the end of the peer's log: everything up to `after` is stored, and there is nothing above.
@@ -662,31 +653,24 @@ impl Replicator {
                 self.down(todo.now.tick, todo);
             }
             Some(Call::Pull(pull)) if pull.log.is_none() => {
-                let most = limits::MAX_SKIPPED_LINE_BYTES;
-                self.fail(
-                    format!(
-                        "one event in an answer of more than {most} bytes, or one that does not say which event it is"
-                    ),
-                    false,
-                    todo,
-                );
+                self.fail(&Violation::LongEvent(limits::MAX_SKIPPED_LINE_BYTES).into(), todo);
             }
-            _ => self.fail(format!("an answer of more than {} bytes", limits::MAX_LINE_BYTES), false, todo),
+            _ => self.fail(&Violation::LongLine(limits::MAX_LINE_BYTES).into(), todo),
         }
     }
 
     /// Handles the end of a connection. A peer that stops, or closes an idle connection, has not failed yet: retry
     /// within a second.
-    fn disconnected(&mut self, why: String, todo: &mut Todo<'_>) {
+    fn disconnected(&mut self, error: &PeerError, todo: &mut Todo<'_>) {
         if self.known.is_some() && self.flight.is_none() && self.connects.failures() == 0 {
             let retry = todo.now.tick + self.connects.next(todo.ambient);
             self.down(retry, todo);
             self.status.set_state(State::Connecting, todo.now.at);
-            self.status.last_error = Some(why);
+            self.status.last_error = Some(error.to_string());
             self.call_helps = true;
         } else {
             self.ask_for_less();
-            self.fail(why, true, todo);
+            self.fail(error, todo);
         }
     }
 
@@ -710,22 +694,23 @@ impl Replicator {
         todo.actions.push(Action::NoteRemoved);
         self.down(todo.now.tick + limits::BACKOFF_LAST, todo);
         self.status.set_state(State::RemovedUs, todo.now.at);
-        self.call_helps = true;
-        self.report_failure("it does not know us any more: unauthorized".into());
+        let error = PeerError::Removed;
+        self.call_helps = error.retry() == Retry::Useful;
+        self.report_failure(&error);
     }
 
-    /// Closes the connection and waits. `reach`: whether a call from the peer would show that the reason is gone.
-    fn fail(&mut self, why: String, reach: bool, todo: &mut Todo<'_>) {
+    /// Closes the connection and waits.
+    fn fail(&mut self, error: &PeerError, todo: &mut Todo<'_>) {
         let retry = todo.now.tick + self.connects.next(todo.ambient);
         self.down(retry, todo);
         self.status.set_state(State::Unreachable, todo.now.at);
-        self.call_helps = reach;
-        self.report_failure(why);
+        self.call_helps = error.retry() == Retry::Useful;
+        self.report_failure(error);
     }
 
-    fn report_failure(&mut self, why: String) {
-        tracing::warn!("periodic_sync: sync from {} failed: {why}", thrum_core::name::printable(&self.peer));
-        self.status.last_error = Some(why);
+    fn report_failure(&mut self, error: &PeerError) {
+        tracing::warn!("periodic_sync: sync from {} failed: {error}", thrum_core::name::printable(&self.peer));
+        self.status.last_error = Some(error.to_string());
         self.status.failures += 1;
         self.status.forced = self.force;
         self.run.1 = Applied::default();

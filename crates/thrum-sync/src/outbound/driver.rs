@@ -9,7 +9,7 @@ use std::{
 };
 
 use thrum_core::{
-    Error,
+    Error, ErrorKind,
     exchange::{Applied, Batch, Checkpoint, Commit},
     limits,
     quota::OverQuota,
@@ -394,8 +394,8 @@ async fn finished(storing: &mut Option<Storing>) -> Vec<Input> {
         Ok(Ok((applied, over))) => {
             over.map(|over| Input::Quota(Some(over))).into_iter().chain([Input::Applied(applied)]).collect()
         }
-        Ok(Err(error)) => vec![Input::ApplyFailed(error.message)],
-        Err(error) => vec![Input::ApplyFailed(error.to_string())],
+        Ok(Err(error)) => vec![Input::ApplyFailed(error)],
+        Err(error) => vec![Input::ApplyFailed(Error::new(ErrorKind::Failed, error.to_string()))],
     }
 }
 

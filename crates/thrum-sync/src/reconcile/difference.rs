@@ -15,7 +15,7 @@ use std::{
 };
 
 use thrum_core::{
-    Error, RangeSet,
+    Error, ErrorKind, RangeSet,
     compare::{Listing, LogOf, Numbers},
     heads::Difference,
     limits,
@@ -30,23 +30,29 @@ use super::{
 use crate::{
     Log,
     answers::Missing,
-    clock::go_duration,
-    environment::{blocking, in_words, lock},
-    outbound::{Channel, Gone},
+    environment::{blocking, lock},
+    error::{PeerError, Timeout, Violation},
+    outbound::Channel,
     protocol::wire::{About, Asked, Call, Reply},
     registry::Peer,
 };
 
 /// Result of a reconciliation: the missing events of each log, and why it ended early.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Outcome {
     pub(super) missing: Vec<Missing>,
-    pub(super) error: Option<String>,
+    pub(super) error: Option<PeerError>,
 }
 
 impl Outcome {
     pub(super) fn fetched(&self) -> u64 {
         self.missing.iter().map(|missing| missing.fetched).sum()
+    }
+
+    /// Describes why the reconciliation ended early, or the first problem in a log.
+    pub(super) fn note(&self) -> Option<String> {
+        let of_a_log = || self.missing.iter().find_map(|missing| missing.note.clone());
+        self.error.as_ref().map(ToString::to_string).or_else(of_a_log)
     }
 
     /// Returns how many events the peer claims to hold that are still missing here.
@@ -75,19 +81,19 @@ impl Turn {
     }
 }
 
-/// An early end.
+/// An early end, and how much it ends.
 pub(super) enum End {
     /// Ends the comparison of one log. The other logs are still compared.
-    Log(String),
+    Log(PeerError),
     /// Ends the comparison of one log, and the connection is unusable.
-    Lost(String),
+    Lost(PeerError),
     /// Ends the reconciliation.
-    All(String),
+    All(PeerError),
 }
 
-impl From<Error> for End {
-    fn from(error: Error) -> Self {
-        Self::All(error.message)
+impl From<Violation> for End {
+    fn from(violation: Violation) -> Self {
+        Self::Log(violation.into())
     }
 }
 
@@ -128,7 +134,7 @@ impl Reconcile {
         let mut outcome = Outcome::default();
         let (log, id) = (Arc::clone(&self.env.log), peer.daemon_id.clone());
         if let Ok(Some(over)) = blocking(move || log.over_quota(&id)).await {
-            outcome.error = Some(over.to_string());
+            outcome.error = Some(PeerError::OverQuota(over));
             return outcome;
         }
         let turn = self.turn(&peer.daemon_id);
@@ -137,8 +143,7 @@ impl Reconcile {
         let deadline = deadline.min(Instant::now() + if is_slow { limits::SLOW_PULL } else { limits::REPAIR });
         let within = async {
             let mut most = turn.most.lock().await;
-            let mut repair =
-                Repair::begin(self, peer, Arc::clone(&turn), &mut most).await.map_err(|error| in_words(&error))?;
+            let mut repair = Repair::begin(self, peer, Arc::clone(&turn), &mut most).await?;
             for difference in differences {
                 // Added before the comparison, so that partial results survive a timeout.
                 let missing =
@@ -146,23 +151,25 @@ impl Reconcile {
                 let missing = outcome.missing.push_mut(missing);
                 match repair.look(missing).await {
                     Ok(()) => {}
-                    Err(End::Log(why) | End::Lost(why)) => missing.note = missing.note.take().or(Some(why)),
-                    Err(End::All(why)) => return Err(why),
+                    Err(End::Log(error) | End::Lost(error)) => {
+                        missing.note = missing.note.take().or_else(|| Some(error.to_string()));
+                    }
+                    Err(End::All(error)) => return Err(error),
                 }
             }
             if tells && outcome.missing.iter().any(|missing| !missing.there.is_nothing()) {
                 match repair.ask(Call::Differs, limits::REPAIR_CALL).await {
                     Ok(_) => {}
-                    Err(End::Log(why) | End::Lost(why) | End::All(why)) => return Err(why),
+                    Err(End::Log(error) | End::Lost(error) | End::All(error)) => return Err(error),
                 }
             }
             // The network may be faster the next time.
             *repair.most = (*repair.most * 2).min(limits::MAX_BATCH_EVENTS);
             Ok(())
         };
-        let ended: Result<(), String> = match tokio::time::timeout_at(deadline, within).await {
+        let ended: Result<(), PeerError> = match tokio::time::timeout_at(deadline, within).await {
             Ok(ended) => ended,
-            Err(_) => Err("there was no time to look at all of it".to_owned()),
+            Err(_) => Err(Timeout::Reconciliation.into()),
         };
         outcome.error = ended.err();
         outcome.missing.retain(|missing| {
@@ -171,9 +178,7 @@ impl Reconcile {
         if outcome.fetched() > 0 {
             tracing::info!("repair: fetched {} missing here from {}", count(outcome.fetched(), "event"), peer.name);
         }
-        if let Some(error) =
-            outcome.error.as_ref().or_else(|| outcome.missing.iter().find_map(|missing| missing.note.as_ref()))
-        {
+        if let Some(error) = outcome.note() {
             tracing::warn!("repair: not all could be compared with {}: {error}", peer.name);
         }
         outcome
@@ -203,7 +208,7 @@ impl<'t> Repair<'t> {
         peer: &Peer,
         turn: Arc<Turn>,
         most: &'t mut usize,
-    ) -> Result<Self, Error> {
+    ) -> Result<Self, PeerError> {
         let channel = Some(Channel::open(&reconcile.outbound, peer).await?);
         Ok(Self {
             reconcile: Arc::clone(reconcile),
@@ -221,28 +226,22 @@ impl<'t> Repair<'t> {
     pub(super) async fn ask(&mut self, call: Call, within: Duration) -> Result<Reply, End> {
         self.calls += 1;
         if self.calls > limits::MAX_REPAIR_CALLS {
-            return Err(End::All(format!(
-                "there is more to compare than {} questions find out at once",
-                limits::MAX_REPAIR_CALLS
-            )));
+            return Err(End::All(Violation::TooManyCalls(limits::MAX_REPAIR_CALLS).into()));
         }
         let mut channel = match self.channel.take() {
             Some(channel) => channel,
-            None => {
-                Channel::open(&self.reconcile.outbound, &self.peer).await.map_err(|error| End::All(in_words(&error)))?
-            }
+            None => Channel::open(&self.reconcile.outbound, &self.peer).await.map_err(End::All)?,
         };
-        let why = match timeout(within, channel.ask(self.calls.into(), call)).await {
+        let error = match timeout(within, channel.ask(self.calls.into(), call)).await {
             Ok(Ok(reply)) => {
                 self.channel = Some(channel);
-                return reply.map_err(|bad| End::Log(bad.to_string()));
+                return reply.map_err(|bad| End::Log(bad.into()));
             }
-            Ok(Err(Gone::TooLong)) => "an answer that is too long".to_owned(),
-            Ok(Err(Gone::Lost(why))) => why,
-            Err(_) => format!("no answer within {}", go_duration(within)),
+            Ok(Err(error)) => error,
+            Err(_) => Timeout::Reply(within).into(),
         };
         self.lost += 1;
-        Err(if self.lost > limits::MAX_REPAIR_LOSSES { End::All(why) } else { End::Lost(why) })
+        Err(if self.lost > limits::MAX_REPAIR_LOSSES { End::All(error) } else { End::Lost(error) })
     }
 
     async fn look(&mut self, missing: &mut Missing) -> Result<(), End> {
@@ -263,7 +262,9 @@ impl<'t> Repair<'t> {
         loop {
             let asked = Asked::Numbers(after);
             let call = Call::About(About { of: of.clone(), asked });
-            let Reply::Numbers(theirs) = self.ask(call, limits::REPAIR_CALL).await? else { return Err(other_method()) };
+            let Reply::Numbers(theirs) = self.ask(call, limits::REPAIR_CALL).await? else {
+                return Err(Violation::OtherMethod.into());
+            };
             // Read ours after theirs, so that events that arrive in between do not count as missing.
             let held = match known.take().filter(|held| unknown(&theirs.held, held).is_empty()) {
                 Some(held) => held,
@@ -293,7 +294,7 @@ impl<'t> Repair<'t> {
             let asked = Asked::Listing(after.clone(), upto.clone());
             let call = Call::About(About { of: of.clone(), asked });
             let Reply::Listing(listing) = self.ask(call, limits::REPAIR_CALL).await? else {
-                return Err(other_method());
+                return Err(Violation::OtherMethod.into());
             };
             match listing {
                 Listing::Ids(theirs) => {
@@ -302,13 +303,14 @@ impl<'t> Repair<'t> {
                         ours(&self.reconcile.env.log, move |log| log.listing(&about, &after, &upto, usize::MAX))
                             .await?
                     else {
-                        return Err(End::Log("our own log does not say what it holds".to_owned()));
+                        let error = Error::new(ErrorKind::Failed, "our own log does not say what it holds");
+                        return Err(End::Log(PeerError::Log(error)));
                     };
                     let lacks = note_ids(missing, &held, &theirs);
                     self.fetch_ids(of, lacks, missing, &mut fruitless).await?;
                 }
                 Listing::Parts(_) if depth == limits::MAX_DEPTH => {
-                    return Err(End::Log("it cuts its events into ever smaller parts".to_owned()));
+                    return Err(Violation::TooDeep.into());
                 }
                 Listing::Parts(parts) => {
                     let mut from = after;
@@ -334,14 +336,10 @@ async fn ours<T: Send + 'static>(
     question: impl FnOnce(&dyn Log) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, End> {
     let log = Arc::clone(log);
-    Ok(blocking(move || question(&*log)).await?)
+    blocking(move || question(&*log)).await.map_err(|error| End::All(PeerError::Log(error)))
 }
 
 /// Returns the origin sequences that are neither held nor purged here.
 pub(super) fn unknown(places: &RangeSet, ours: &Numbers) -> RangeSet {
     places.clone().without(&ours.held).without(&ours.purged)
-}
-
-pub(super) fn other_method() -> End {
-    End::Log("a reply to another method".to_owned())
 }

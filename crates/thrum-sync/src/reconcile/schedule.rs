@@ -170,7 +170,7 @@ impl Reconcile {
             fetched: outcome.fetched(),
             missing_here: outcome.still(),
             missing_there: missing.iter().fold(0, |sum: u64, missing| sum.saturating_add(missing.there.events)),
-            note: outcome.error.clone().or_else(|| missing.iter().find_map(|missing| missing.note.clone())),
+            note: outcome.note(),
         };
         if told.fetched == 0 && told.missing_here == 0 && told.missing_there == 0 && told.note.is_none() {
             return nothing_is_missing(shown);

@@ -154,7 +154,7 @@ impl Repairs {
     fn add(&mut self, outcome: Outcome) {
         self.times += 1;
         self.is_over = outcome.error.is_some() || outcome.fetched() == 0 && outcome.still() > 0;
-        self.error = outcome.error;
+        self.error = outcome.error.map(|error| error.to_string());
         for mut found in outcome.missing {
             let earlier =
                 self.missing.iter_mut().find(|known| (&known.origin, &known.log) == (&found.origin, &found.log));

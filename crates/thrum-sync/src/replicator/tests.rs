@@ -1,7 +1,7 @@
-use thrum_core::{Heads, Timestamp};
+use thrum_core::{ErrorKind, Heads, Timestamp};
 
 use super::*;
-use crate::protocol::wire::RpcError;
+use crate::{conn::NoLine, protocol::wire::RpcError};
 
 /// Returns only zeros, so that each wait is its fixed half.
 struct Zeros;
@@ -76,11 +76,19 @@ impl Case {
         while self.machine.wait_until() <= start + within {
             if self.wake().contains(&Action::Dial) {
                 attempts.push(self.tick - start);
-                self.step(Input::ConnectFailed("nobody listens".into()));
+                self.step(Input::ConnectFailed(unreachable("nobody listens")));
             }
         }
         attempts
     }
+}
+
+fn unreachable(message: &str) -> PeerError {
+    PeerError::Unreachable(Error::new(ErrorKind::Unavailable, message))
+}
+
+const fn disconnected() -> Input {
+    Input::Disconnected(PeerError::Lost(NoLine::Cut))
 }
 
 fn info(log: Option<&str>, latest: u64) -> Input {
@@ -338,7 +346,7 @@ fn nonsense_is_shown_and_waits_and_moves_nothing() {
             "it answered request 7 where 2 was asked",
         ),
         (Input::Replied(Err(BadReply::Error(RpcError::said("store on fire")))), "it answered: store on fire"),
-        (Input::Disconnected("reset".into()), "reset"),
+        (disconnected(), "the connection was closed in the middle of a line"),
     ];
     for (input, expected) in nonsense {
         let (mut case, _) = Case::met(Some(("log", 5)), "log", 9);
@@ -441,16 +449,16 @@ fn a_network_that_comes_up_is_worth_one_attempt_at_once_and_backoff_goes_on() {
     let mut case = Case::new(None);
     assert_eq!(case.step(Input::Timer), [Action::Dial]);
     for _ in 0..8 {
-        case.step(Input::ConnectFailed("the tailnet is off".into()));
+        case.step(Input::ConnectFailed(unreachable("the tailnet is off")));
         case.tick = case.machine.wait_until();
         case.step(Input::Timer);
     }
-    case.step(Input::ConnectFailed("the tailnet is off".into()));
+    case.step(Input::ConnectFailed(unreachable("the tailnet is off")));
     let far = case.machine.wait_until() - case.tick;
     assert!(far >= seconds(60), "{far:?}");
     assert_eq!(case.step(Input::NetworkUp), [Action::Dial]);
     assert_eq!(case.step(Input::NetworkUp), [], "one at a time");
-    case.step(Input::ConnectFailed("not yet".into()));
+    case.step(Input::ConnectFailed(unreachable("not yet")));
     assert!(case.machine.wait_until() - case.tick >= far, "as before");
 }
 
@@ -475,7 +483,7 @@ fn success_resets_backoff_and_the_error() {
     assert_ne!(case.error(), "", "connecting alone is not success");
     case.step(nothing("log"));
     assert_eq!((case.error(), case.machine.status().state), ("", State::Connected));
-    case.step(Input::Disconnected("closed".into()));
+    case.step(Input::Disconnected(PeerError::Lost(NoLine::Closed)));
     assert!(case.machine.wait_until() - case.tick <= limits::BACKOFF_FIRST);
     assert_eq!(case.machine.status().state, State::Connecting);
 }
@@ -551,7 +559,7 @@ fn a_pull_that_a_line_does_not_carry_in_time_is_asked_for_in_halves_until_it_doe
         for _ in 0..11 {
             if cut {
                 case.tick += limits::PULL / 2;
-                case.step(Input::Disconnected("cut".into()));
+                case.step(disconnected());
             } else {
                 assert_eq!(case.wake(), [Action::Close]);
             }
@@ -588,7 +596,7 @@ fn a_line_that_breaks_again_and_again_does_not_make_the_waits_grow_while_it_brin
     for sequence in 1..20 {
         case.step(pulled("log", &[sequence], sequence, true));
         case.step(stored(1));
-        case.step(Input::Disconnected("cut".into()));
+        case.step(disconnected());
         assert!(case.machine.wait_until() - case.tick <= limits::BACKOFF_FIRST, "{sequence}");
         asks_again(&mut case);
     }
@@ -612,7 +620,7 @@ fn what_was_too_long_is_not_asked_for_again_before_everything_is_read() {
 fn a_disk_that_fails_moves_nothing_and_is_tried_again_on_the_same_connection() {
     let (mut case, _) = Case::met(Some(("log", 5)), "log", 6);
     case.step(pulled("log", &[6], 6, false));
-    assert_eq!(case.step(Input::ApplyFailed("disk full".into())), []);
+    assert_eq!(case.step(Input::ApplyFailed(Error::new(ErrorKind::Failed, "disk full"))), []);
     let status = case.machine.status();
     assert_eq!((status.checkpoint.clone(), status.state), (Some(("log".into(), 5)), State::Connected));
     assert_eq!(case.error(), "cannot store what it sent: disk full");
@@ -630,7 +638,7 @@ fn force_overrides_backoff_and_ends_with_the_pull_or_the_failure() {
     let mut case = Case::new(None);
     case.attempts(seconds(600));
     assert_eq!(case.step(Input::Force(3)), [Action::Dial]);
-    case.step(Input::ConnectFailed("nobody listens".into()));
+    case.step(Input::ConnectFailed(unreachable("nobody listens")));
     assert_eq!(case.machine.status().forced, 3);
     let mut case = Case::quiet();
     case.step(Input::Notified { latest: 6 });
@@ -668,8 +676,8 @@ fn news_of_a_connection_that_was_given_up_changes_nothing() {
     let before = case.machine.status().clone();
     let late = [
         Input::Connected,
-        Input::Disconnected("late".into()),
-        Input::ConnectFailed("late".into()),
+        Input::Disconnected(PeerError::Closed),
+        Input::ConnectFailed(unreachable("late")),
         nothing("log"),
         stored(1),
     ];
