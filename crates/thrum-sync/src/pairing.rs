@@ -35,7 +35,7 @@ pub use code::Code;
 use crate::{
     Now,
     clock::go_duration,
-    protocol::wire::{Begin, RpcError},
+    protocol::wire::{Begin, NO_SESSION, Refusal, RpcError, TIMED_OUT, TOO_MANY},
     state_file::{StateFile, misshapen},
     transport::{Caller, Kind, Node},
 };
@@ -318,10 +318,12 @@ impl Pairing {
     /// # Errors
     /// The texts for a wrong code, whatever the cause; `no active pairing session` if another joiner was faster.
     pub fn confirm(&mut self, exchange: Exchange, confirmation: &str, now: Now) -> Result<pake::Proven, RpcError> {
-        let Some(attempt) = self.close(&exchange) else { return Err(RpcError::said("no active pairing session")) };
+        let Some(attempt) = self.close(&exchange) else {
+            return Err(RpcError::refused(Refusal::NoSession, NO_SESSION));
+        };
         if self.session.as_ref().is_some_and(|session| session.is_over(now)) {
             self.expire(now);
-            return Err(RpcError::said("pairing timed out"));
+            return Err(RpcError::refused(Refusal::TimedOut, TIMED_OUT));
         }
         let Some(proven) = exchange.answered.check(confirmation) else {
             let left = attempt.left;
@@ -355,19 +357,22 @@ impl Pairing {
             {
                 session.refused(caller, now.at, until);
             }
-            return Err(RpcError::said(format!(
-                "{TOO_MANY}; pairing from there is possible again at {}",
-                until.in_seconds()
-            )));
+            let until = until.in_seconds();
+            return Err(RpcError::refused(
+                Refusal::Locked,
+                format!("{TOO_MANY}; pairing from there is possible again at {until}"),
+            ));
         }
         if self.session.as_ref().is_some_and(|session| session.here.kind == caller.kind && session.is_over(now)) {
             self.expire(now);
-            return Err(RpcError::said("pairing timed out"));
+            return Err(RpcError::refused(Refusal::TimedOut, TIMED_OUT));
         }
         match self.session.as_ref().filter(|session| session.here.kind == caller.kind) {
-            Some(session) if session.spent || session.left(node) == 0 => Err(RpcError::said(TOO_MANY)),
+            Some(session) if session.spent || session.left(node) == 0 => {
+                Err(RpcError::refused(Refusal::TooManyAttempts, TOO_MANY))
+            }
             Some(session) => Ok(session),
-            None => Err(RpcError::said("no active pairing session")),
+            None => Err(RpcError::refused(Refusal::NoSession, NO_SESSION)),
         }
     }
 
@@ -439,8 +444,7 @@ impl Pairing {
         if let Some(session) = self.session.take_if(|session| session.is_over(now))
             && !session.spent
         {
-            self.outcome =
-                Some(Err(Error::new(ErrorKind::TryAgain, "pairing timed out").hint("Run `thrum peer add` again.")));
+            self.outcome = Some(Err(Error::new(ErrorKind::TryAgain, TIMED_OUT).hint("Run `thrum peer add` again.")));
         }
     }
 
@@ -467,12 +471,10 @@ impl Attempt {
     }
 }
 
-/// Go Thrum's text; the end of the lock may follow.
-pub(crate) const TOO_MANY: &str = "too many failed attempts";
-
 fn wrong_code(left: u8) -> RpcError {
     let attempts = if left == 1 { "attempt" } else { "attempts" };
-    RpcError::said(format!("invalid pairing code ({left} {attempts} remaining)"))
+    let refusal = if left == 0 { Refusal::LastWrongCode } else { Refusal::WrongCode };
+    RpcError::refused(refusal, format!("invalid pairing code ({left} {attempts} remaining)"))
 }
 
 fn spent(last: &Attempt) -> Error {

@@ -164,13 +164,19 @@ impl Registry {
         owner
     }
 
+    /// Returns the entry of a peer whose pairing has worked, and that has not removed us since. It cannot be paired
+    /// again.
+    pub fn working_pairing(&self, daemon_id: &str) -> Option<&Peer> {
+        self.get(daemon_id).filter(|known| known.token_used && !known.removed_us)
+    }
+
     /// Stores a new peer, durably. Appends `-2`, `-3`, … to its name if another peer has that name.
     ///
     /// # Errors
     /// `Refused` if the id is already paired, unless that pairing never worked or the peer has removed us since; or if
     /// there are too many peers. Otherwise those of the disk.
     pub fn pair(&mut self, stranger: Stranger, token: Token, at: Timestamp) -> Result<Peer, Error> {
-        if let Some(known) = self.get(&stranger.daemon_id).filter(|known| known.token_used && !known.removed_us) {
+        if let Some(known) = self.working_pairing(&stranger.daemon_id) {
             return Err(Error::new(ErrorKind::Refused, format!("already paired with {}", known.name))
                 .hint(format!("Run `thrum peer remove {}` on both machines to pair anew.", known.name)));
         }

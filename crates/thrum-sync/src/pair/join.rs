@@ -5,7 +5,7 @@
 //! it. This is done only at the caller's explicit request, and never as a fallback: otherwise, answering like a legacy
 //! peer would suffice to obtain codes.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use thrum_core::{Error, ErrorKind, limits, name};
 use tokio::{
@@ -21,11 +21,11 @@ use super::{
 use crate::{
     Token,
     answers::Listener,
-    clock,
     conn::{self, Lines},
     environment::blocking,
-    pairing::{Code, Protocol, TOO_MANY, pake},
-    protocol::wire::{self, BadReply, Begin, Confirmed, Pair, Paired, Probed, RpcError},
+    error::Timeout,
+    pairing::{Code, Protocol, pake},
+    protocol::wire::{self, BadReply, Begin, Confirmed, Pair, Paired, Probed, Refusal, RpcError},
     registry::{Peer, Stranger},
     transport::{Conn, Kind},
 };
@@ -91,27 +91,26 @@ struct Line<'a> {
 impl Line<'_> {
     /// Sends a request and returns the reply, which is wiped when dropped.
     async fn ask(&mut self, request: &str, within: Duration) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let failed = |why: String| cannot(self.address, &why);
         conn::write_line(&mut self.writer, request, limits::PEER_WRITE)
             .await
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|error| cannot(self.address, &error))?;
         let line = self.lines.next(limits::MAX_PEER_REQUEST_BYTES, within, within).await;
-        line.map(Zeroizing::new).map_err(|error| failed(error.to_string()).hint(WHERE))
+        line.map(Zeroizing::new).map_err(|error| cannot(self.address, &error).hint(WHERE))
     }
 
     /// Converts an invalid reply, or the other side's refusal, into an error.
     fn bad(&self, bad: BadReply) -> Error {
         match bad {
             BadReply::Error(error) => said_no(&error),
-            BadReply::Http => cannot(self.address, &bad.to_string()).hint(wire::NEWER_GO),
-            other => cannot(self.address, &other.to_string()).hint(WHERE),
+            BadReply::Http => cannot(self.address, &bad).hint(wire::NEWER_GO),
+            other => cannot(self.address, &other).hint(WHERE),
         }
     }
 }
 
 const WHERE: &str = "Is that the address that `thrum peer add` showed?";
 
-fn cannot(address: &str, why: &str) -> Error {
+fn cannot(address: &str, why: &dyn fmt::Display) -> Error {
     Error::new(ErrorKind::Unavailable, format!("cannot pair with {address}: {why}"))
 }
 
@@ -133,8 +132,7 @@ impl PairingFlow {
                     return Err(error);
                 }
                 Err(_) if left == 0 => {
-                    let within = clock::go_duration(limits::JOIN_DIAL);
-                    return Err(cannot(address, &format!("no connection within {within}")));
+                    return Err(cannot(address, &Timeout::Connect(limits::JOIN_DIAL)));
                 }
                 Ok(Err(_)) | Err(_) => {}
             }
@@ -262,21 +260,15 @@ fn unproven(place: &Place) -> Error {
 
 /// Converts the other side's message into an error, with our advice.
 fn said_no(error: &RpcError) -> Error {
-    let hint = match error.message.as_str() {
-        "no active pairing session" | "pairing timed out" => {
-            Some("Run `thrum peer add` on the other machine for a new code.")
+    let hint = error.refusal.map(|refusal| match refusal {
+        Refusal::NoSession | Refusal::TimedOut => "Run `thrum peer add` on the other machine for a new code.",
+        Refusal::TooManyAttempts | Refusal::LastWrongCode => {
+            "Run `thrum peer add` again on the other machine for a new code."
         }
-        TOO_MANY => Some("Run `thrum peer add` again on the other machine for a new code."),
-        text if text.starts_with(TOO_MANY) => {
-            Some("Wait until then, and run `thrum peer add` on the other machine; it shows this, too.")
-        }
-        text if text.starts_with("invalid pairing code (0 ") => {
-            Some("Run `thrum peer add` again on the other machine for a new code.")
-        }
-        text if text.starts_with("invalid pairing code") => Some("Type the code that the other machine shows."),
-        text if text.starts_with("already paired") => Some("Run `thrum peer remove` there and here, then pair again."),
-        _ => None,
-    };
+        Refusal::Locked => "Wait until then, and run `thrum peer add` on the other machine; it shows this, too.",
+        Refusal::WrongCode => "Type the code that the other machine shows.",
+        Refusal::AlreadyPaired => "Run `thrum peer remove` there and here, then pair again.",
+    });
     let error = Error::new(ErrorKind::Refused, error.message.clone());
     match hint {
         Some(hint) => error.hint(hint),

@@ -11,6 +11,7 @@ use crate::{
     environment::blocking,
     outbound::reached,
     pairing::{Here, SessionId, Standing},
+    protocol::wire::NO_SESSION,
     registry::Peer,
     replicator::State,
     transport::Kind,
@@ -69,8 +70,7 @@ impl PairingFlow {
             };
             match standing {
                 Standing::Nothing => {
-                    return Err(Error::new(ErrorKind::NotFound, "no active pairing session")
-                        .hint("`thrum peer add` starts one."));
+                    return Err(Error::new(ErrorKind::NotFound, NO_SESSION).hint("`thrum peer add` starts one."));
                 }
                 Standing::Ended(outcome) => {
                     let id = outcome?;

@@ -353,7 +353,9 @@ async fn a_connection_is_good_for_one_exchange_and_a_recorded_one_for_none() {
     assert_eq!(guesses(), 1, "on disk before it is answered");
     assert_eq!(refused(&joiner.ask(&first).await), "this connection has begun to pair already");
     assert_eq!(guesses(), 1);
-    assert_eq!(refused(&joiner.ask(&confirm).await), "invalid pairing code (2 attempts remaining)");
+    let wrong = joiner.ask(&confirm).await;
+    assert_eq!(refused(&wrong), "invalid pairing code (2 attempts remaining)");
+    assert_eq!(wrong["error"]["data"]["code"], "wrong_code");
     let (_, mac) = joining.confirm(answered["result"]["msg"].as_str().unwrap()).unwrap();
     let right = json!({"method": "pair.confirm", "params": {"mac": mac}, "id": 2}).to_string();
     assert_eq!(
@@ -368,7 +370,9 @@ async fn a_connection_is_good_for_one_exchange_and_a_recorded_one_for_none() {
     let mut broken = Joiner::of(&b, &a, &pairing.address).await;
     let noise = broken.begin("no message at all".into());
     assert!(broken.ask(&noise).await["result"]["msg"].is_string(), "that it is none shows only at the end");
-    assert_eq!(refused(&broken.ask(&right).await), "invalid pairing code (0 attempts remaining)");
+    let last = broken.ask(&right).await;
+    assert_eq!(refused(&last), "invalid pairing code (0 attempts remaining)");
+    assert_eq!(last["error"]["data"]["code"], "last_wrong_code");
     assert!(a.peers.list().is_empty());
 }
 
@@ -386,6 +390,8 @@ async fn a_known_id_is_told_to_nobody_without_the_code_and_not_overwritten_by_wh
     assert_eq!(joiner.ask(&confirmation).await["error"]["message"], "invalid pairing code (2 attempts remaining)");
     let mut joiner = Joiner::of(&b, &a, &pairing.address).await;
     let confirmation = joiner.begun(&pairing.code).await;
-    assert_eq!(joiner.ask(&confirmation).await["error"]["message"], "already paired with beta");
+    let refused = joiner.ask(&confirmation).await;
+    assert_eq!(refused["error"]["message"], "already paired with beta");
+    assert_eq!(refused["error"]["data"]["code"], "already_paired");
     assert!(a.peers.list()[0].token.as_ref().unwrap().matches(token.reveal()));
 }

@@ -84,6 +84,27 @@ fn a_code_must_be_a_text() {
 }
 
 #[test]
+fn a_refused_pairing_is_recognized_by_its_code_and_without_one_by_its_text() {
+    let read = |error: &str| match read_begun(format!(r#"{{"error":{error},"id":1}}"#).as_bytes(), 1) {
+        Err(BadReply::Error(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    let coded = RpcError::refused(Refusal::Locked, "too many failed attempts; try again at 12:00").with_code();
+    let line = error_line(&None, &coded);
+    assert!(line.contains(r#""data":{"code":"locked"}"#), "{line}");
+    let without_code = error_line(&None, &RpcError::refused(Refusal::NoSession, NO_SESSION));
+    assert!(!without_code.contains("data"), "Go's methods have only the text: {without_code}");
+    for (error, refusal) in [
+        (r#"{"code":-32000,"message":"in other words","data":{"code":"locked"}}"#, Some(Refusal::Locked)),
+        (r#"{"code":-32000,"message":"no active pairing session"}"#, Some(Refusal::NoSession)),
+        (r#"{"code":-32000,"message":"invalid pairing code (0 attempts remaining)"}"#, Some(Refusal::LastWrongCode)),
+        (r#"{"code":-32000,"message":"no disk","data":{"kind":"failed","retryable":false}}"#, None),
+    ] {
+        assert_eq!(read(error).refusal, refusal, "{error}");
+    }
+}
+
+#[test]
 fn a_token_that_is_no_text_is_no_token() {
     for params in [r#"{"token":null}"#, r#"{"token":["a"]}"#, r#"{"token":7}"#, "[]", "null", r#""a""#] {
         let request =
