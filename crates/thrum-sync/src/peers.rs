@@ -42,13 +42,13 @@ use crate::{
     protocol::{AuthState, Effect, Me},
     reconcile::Reconcile,
     registry::{Peer, Registry},
-    replicator::{Status, recent_within},
+    replicator::{ReplicatorStatus, recent_within},
     transport::{Condition, Kind, Transport},
 };
 pub use crate::{
     answers::{
-        Compared, Forced, Found, Joined, Lack, Listener, Missing, PairingStarted, PeerStatus, Pinged, Repaired, Route,
-        Verdict, Verified, Waited, Waiting,
+        Compared, Forced, Found, Joined, Lack, Listener, Missing, PairingStarted, PeerDetails, PeerStatus, Pinged,
+        Repaired, Route, Verdict, Verified, Waited, Waiting,
     },
     environment::Ambients,
     inbound::NewerGo,
@@ -323,7 +323,7 @@ impl Peers {
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn watch(&self, id_or_name: &str) -> Result<watch::Receiver<Status>, Error> {
+    pub fn watch(&self, id_or_name: &str) -> Result<watch::Receiver<ReplicatorStatus>, Error> {
         let id = self.0.env.auth().registry.find(id_or_name)?.daemon_id.clone();
         self.0.outbound.status(&id).ok_or_else(|| Error::new(ErrorKind::NotFound, format!("peer \"{id}\" not found")))
     }

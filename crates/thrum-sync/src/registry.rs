@@ -43,7 +43,7 @@ pub struct Registry {
 }
 
 /// Misuse of a peer's token by a caller that is not that peer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stray {
     /// The node of the latest caller.
     pub node: Node,

@@ -49,7 +49,7 @@ use crate::{
 };
 use judge::{Found, Judged, judge};
 use pace::Pace;
-pub use status::{Comparable, State, Status};
+pub use status::{Comparable, ExchangeStatus, ReplicatorStatus, State};
 
 /// An input of the replicator.
 #[derive(Debug)]
@@ -87,9 +87,9 @@ pub enum Input {
     Authenticated,
     /// The peer has durably stored our log up to this sequence.
     Acknowledged(u64),
-    /// A pull is requested now. It is done when [`Status::forced`] has reached this ticket.
+    /// A pull is requested now. It is done when [`ReplicatorStatus::forced`] has reached this ticket.
     Force(u64),
-    /// The peer's digests are requested. Done when [`Status::compared`] has reached this ticket.
+    /// The peer's digests are requested. Done when [`ReplicatorStatus::compared`] has reached this ticket.
     Compare(u64),
 }
 
@@ -198,7 +198,7 @@ pub struct Replicator {
     compare: u64,
     /// Whether the digest was requested on this connection and has not arrived yet.
     comparing: bool,
-    status: Status,
+    status: ReplicatorStatus,
 }
 
 impl Replicator {
@@ -234,7 +234,7 @@ impl Replicator {
             forcing: 0,
             compare: 0,
             comparing: false,
-            status: Status::new(checkpoint.map(|read| (read.log, read.sequence)), now.at),
+            status: ReplicatorStatus::new(checkpoint.map(|read| (read.log, read.sequence)), now.at),
         }
     }
 
@@ -252,7 +252,7 @@ impl Replicator {
     }
 
     /// Returns the current status.
-    pub fn status(&self) -> &Status {
+    pub fn status(&self) -> &ReplicatorStatus {
         &self.status
     }
 
@@ -262,7 +262,7 @@ impl Replicator {
         self.take(input, &mut todo);
         self.expire(&mut todo);
         self.advance(&mut todo);
-        self.status.next_attempt = match self.link {
+        self.status.exchange.next_attempt = match self.link {
             Link::Down { retry } => Some(now.wall(retry)),
             _ => None,
         };
@@ -313,20 +313,20 @@ impl Replicator {
             Input::Notified { latest } => {
                 self.due = Some(Cause::Notify);
                 self.reading.notified(latest);
-                self.status.their_latest = self.status.their_latest.max(Some(latest));
+                self.status.exchange.their_latest = self.status.exchange.their_latest.max(Some(latest));
             }
             Input::Quota(over) => self.quota(over),
             Input::NetworkUp => self.probe_at(todo.now.tick),
             Input::Moved => self.moved(todo),
             Input::Authenticated => self.called(todo.now),
             Input::Acknowledged(upto) => {
-                self.status.read_by_them = Some(upto);
+                self.status.exchange.read_by_them = Some(upto);
                 self.announced = self.announced.max(upto);
             }
             Input::Force(ticket) => {
                 self.force = ticket;
-                if let Some(over) = &self.status.over_quota {
-                    self.status.last_error = Some(over.to_string());
+                if let Some(over) = &self.status.exchange.over_quota {
+                    self.status.exchange.last_error = Some(over.to_string());
                     self.status.failures += 1;
                     self.status.forced = ticket;
                 }
@@ -400,7 +400,7 @@ impl Replicator {
 
     /// Returns `true` if there is a reason to pull, and only a wait time may forbid it.
     fn may_pull(&self) -> bool {
-        self.due.is_some() && self.applying.is_none() && self.status.over_quota.is_none()
+        self.due.is_some() && self.applying.is_none() && self.status.exchange.over_quota.is_none()
     }
 
     fn owes_notify(&self) -> bool {
@@ -468,7 +468,7 @@ impl Replicator {
         self.comparing = false;
         let ticket = if digest { self.compare } else { self.status.compared };
         self.status.met(info, sent, todo.now.at, ticket);
-        if let Some(offset) = self.status.clock_offset_ms
+        if let Some(offset) = self.status.exchange.clock_offset_ms
             && u128::from(offset.unsigned_abs()) > limits::CLOCK_OFF.as_millis()
         {
             tracing::warn!("the clock of {} is off by {} s", thrum_core::name::printable(&self.peer), offset / 1000);
@@ -488,7 +488,7 @@ impl Replicator {
         match found {
             Found::End => self.caught_up(after, todo.now),
             Found::Events { events, checkpoint, highest, more } => {
-                self.status.their_latest = self.status.their_latest.max(Some(highest));
+                self.status.exchange.their_latest = self.status.exchange.their_latest.max(Some(highest));
                 self.pace.served(&events, more);
                 self.apply(Checkpoint { log, sequence: checkpoint, event: String::new() }, events, None, more, todo);
             }
@@ -503,7 +503,7 @@ impl Replicator {
             Found::End => (Vec::new(), None, false, self.reading.nothing(tick)),
             Found::Events { events, checkpoint, highest, more } => {
                 let last = legacy::reading::last_upto(&events, checkpoint).ok_or(Violation::BeforeFirst)?;
-                self.status.their_latest = self.status.their_latest.max(Some(highest));
+                self.status.exchange.their_latest = self.status.exchange.their_latest.max(Some(highest));
                 self.pace.served(&events, more);
                 let read = self.reading.found(&events, tick);
                 (events, Some(last), more, read)
@@ -518,7 +518,7 @@ impl Replicator {
                     thrum_core::name::printable(&self.peer)
                 );
                 self.status.checkpoint = Some((String::new(), 0));
-                self.status.their_latest = None;
+                self.status.exchange.their_latest = None;
                 self.due = self.due.or(Some(self.run.0));
             }
         }
@@ -574,28 +574,29 @@ impl Replicator {
     /// Applies a change of the peer's quota state. No event is lost, because the checkpoint stays unchanged.
     fn quota(&mut self, over: Option<OverQuota>) {
         let peer = thrum_core::name::printable(&self.peer);
-        match (&over, &self.status.over_quota) {
+        match (&over, &self.status.exchange.over_quota) {
             (Some(now), before) => {
                 if before.is_none() {
                     tracing::warn!("periodic_sync: {peer} is {now}");
                 }
-                self.status.last_error = Some(now.to_string());
+                self.status.exchange.last_error = Some(now.to_string());
                 self.due = self.due.or(Some(Cause::Round));
             }
             (None, Some(_)) => {
                 tracing::info!("periodic_sync: {peer} is within its quota again and is read on");
-                self.status.last_error = None;
+                self.status.exchange.last_error = None;
                 self.due = self.due.or(Some(Cause::Round));
             }
             (None, None) => {}
         }
-        self.status.over_quota = over;
+        self.status.exchange.over_quota = over;
     }
 
     fn pause(&mut self, pause: Option<pace::Pause>) {
         if let Some((until, waste)) = pause {
             self.pull_not_before = self.pull_not_before.max(until);
-            self.status.last_error = waste.map(|waste| waste.to_string()).or(self.status.last_error.take());
+            self.status.exchange.last_error =
+                waste.map(|waste| waste.to_string()).or(self.status.exchange.last_error.take());
         }
     }
 
@@ -609,12 +610,12 @@ impl Replicator {
     /// Handles the end of the peer's log: everything up to `after` is stored, and there is nothing above.
     fn caught_up(&mut self, after: u64, now: Now) {
         if self.due.is_none() {
-            self.status.their_latest = Some(after);
+            self.status.exchange.their_latest = Some(after);
         }
         self.status.pulled_at = Some(now.at);
         self.connects.reset();
         self.batch_limit = limits::MAX_BATCH_EVENTS;
-        self.status.last_error = None;
+        self.status.exchange.last_error = None;
         self.status.ends += 1;
         self.status.forced = self.forcing;
         let (cause, applied) = std::mem::replace(&mut self.run, (Cause::Round, Applied::default()));
@@ -666,7 +667,7 @@ impl Replicator {
             let retry = todo.now.tick + self.connects.next(todo.ambient);
             self.down(retry, todo);
             self.status.set_state(State::Connecting, todo.now.at);
-            self.status.last_error = Some(error.to_string());
+            self.status.exchange.last_error = Some(error.to_string());
             self.call_helps = true;
         } else {
             self.ask_for_less();
@@ -710,7 +711,7 @@ impl Replicator {
 
     fn report_failure(&mut self, error: &PeerError) {
         tracing::warn!("periodic_sync: sync from {} failed: {error}", thrum_core::name::printable(&self.peer));
-        self.status.last_error = Some(error.to_string());
+        self.status.exchange.last_error = Some(error.to_string());
         self.status.failures += 1;
         self.status.forced = self.force;
         self.run.1 = Applied::default();

@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thrum_core::{
     Error, Payload, Timestamp,
     exchange::{Page, Prerequisites, Row},
@@ -90,7 +90,7 @@ fn unfit(agent_id: &str) -> Option<&'static str> {
 }
 
 /// An event that a legacy peer refused, and that is no longer served to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
     /// The event's id.
     pub event_id: String,

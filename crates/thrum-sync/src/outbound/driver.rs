@@ -29,14 +29,14 @@ use crate::{
     intake,
     protocol::AuthState,
     registry::Peer,
-    replicator::{Action, Input, Replicator, State, Status},
+    replicator::{Action, Input, Replicator, ReplicatorStatus, State},
     transport::{Condition, Path},
 };
 
 /// The handle to a running driver.
 pub(super) struct Driver {
     signals: Arc<Signals>,
-    status: watch::Receiver<Status>,
+    status: watch::Receiver<ReplicatorStatus>,
     path: watch::Receiver<Option<Path>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -147,7 +147,7 @@ impl Driver {
         Arc::clone(&self.signals)
     }
 
-    pub(super) fn status(&self) -> watch::Receiver<Status> {
+    pub(super) fn status(&self) -> watch::Receiver<ReplicatorStatus> {
         self.status.clone()
     }
 
@@ -173,7 +173,7 @@ struct Run {
     peer: Peer,
     first: First,
     signals: Arc<Signals>,
-    tell: watch::Sender<Status>,
+    tell: watch::Sender<ReplicatorStatus>,
     stop: CancellationToken,
 }
 
@@ -278,7 +278,7 @@ impl Run {
                     look_again.as_mut().reset(tokio::time::Instant::now() + limits::QUOTA_LOOK);
                 }
                 // The quota may have been raised, or space freed.
-                () = &mut look_again, if machine.status().over_quota.is_some() && looking.is_none() => looking = Some(self.look()),
+                () = &mut look_again, if machine.status().exchange.over_quota.is_some() && looking.is_none() => looking = Some(self.look()),
                 changed = commits.changed() => match changed {
                     Ok(()) => inputs.push_back(self.news(&mut commits)),
                     // The log was closed, so this daemon is stopping.
@@ -315,7 +315,7 @@ impl Run {
                 Ok(checkpoint) => return Some(checkpoint),
                 Err(error) => {
                     tracing::error!("cannot read how far {} was read: {error}", self.peer.name);
-                    self.tell.send_modify(|status| status.last_error = Some(error.message));
+                    self.tell.send_modify(|status| status.exchange.last_error = Some(error.message));
                 }
             }
             tokio::select! {
@@ -409,9 +409,9 @@ async fn looked(looking: &mut Option<Looking>) -> Option<OverQuota> {
 
 /// Waits until a driver's status satisfies `done`. Returns `false` after `within`, or if the driver ended.
 pub(crate) async fn reached(
-    status: &mut watch::Receiver<Status>,
+    status: &mut watch::Receiver<ReplicatorStatus>,
     within: Duration,
-    done: impl FnMut(&Status) -> bool,
+    done: impl FnMut(&ReplicatorStatus) -> bool,
 ) -> bool {
     matches!(tokio::time::timeout(within, status.wait_for(done)).await, Ok(Ok(_)))
 }

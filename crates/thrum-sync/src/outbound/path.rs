@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Outbound;
 use crate::{
-    replicator::{State, Status},
+    replicator::{ReplicatorStatus, State},
     transport::{Kind, Path},
 };
 
@@ -19,7 +19,7 @@ use crate::{
 pub(super) async fn follow(
     outbound: Arc<Outbound>,
     peer: String,
-    mut status: watch::Receiver<Status>,
+    mut status: watch::Receiver<ReplicatorStatus>,
     show: watch::Sender<Option<Path>>,
     stop: CancellationToken,
 ) {

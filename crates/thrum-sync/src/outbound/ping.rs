@@ -37,7 +37,7 @@ impl Outbound {
         let (info, round_trip, offset, is_lent) = measured.map_err(|error| silent(&error))?;
         let status = self.status(&peer.daemon_id).map(|status| status.borrow().clone());
         let (log, id) = (Arc::clone(&self.env.log), peer.daemon_id.clone());
-        let read = status.as_ref().and_then(|status| status.read_by_them);
+        let read = status.as_ref().and_then(|status| status.exchange.read_by_them);
         let backlog_to_them = match read {
             Some(read) => blocking(move || log.backlog(&id, read)).await.map(Some)?,
             None => None,

@@ -116,15 +116,16 @@ impl PairingFlow {
         };
         // The peer is not told about its own events, and may read them only in its next sync interval.
         let ours = self.env.commits.borrow().latest_not_from(&peer.daemon_id);
-        let both = |status: &crate::replicator::Status| {
-            let read_by_them = status.legacy == Some(true) || status.read_by_them.is_some_and(|read| read >= ours);
+        let both = |status: &crate::replicator::ReplicatorStatus| {
+            let read_by_them =
+                status.legacy == Some(true) || status.exchange.read_by_them.is_some_and(|read| read >= ours);
             status.ends > 0 && read_by_them
         };
         if reached(&mut status, limits::FIRST_EXCHANGE, both).await {
             return joined(None);
         }
         let status = status.borrow();
-        let message = match (status.state, status.ends, status.read_by_them, &status.last_error) {
+        let message = match (status.state, status.ends, status.exchange.read_by_them, &status.exchange.last_error) {
             (State::Connected, 0, ..) => format!("{paired}. It has much to send; reading goes on."),
             (State::Connected, _, None, _) => {
                 format!("{paired}, but it does not read what is here. Can it reach this machine?")

@@ -7,10 +7,10 @@ use thrum_core::{Error, Timestamp, exchange::Troubles, limits};
 use super::{Peers, notes};
 use crate::{
     Log,
-    answers::{PeerStatus, Repaired},
+    answers::{PeerDetails, PeerStatus, Repaired},
     environment::blocking,
     legacy::{journal, serving::Skipped, unsent::Unsent},
-    outbound::{Driven, Shown},
+    outbound::{Driven, DriverStatus},
     registry::{Peer, Seen, Stray},
     replicator::State,
 };
@@ -52,7 +52,7 @@ impl Peers {
             auth.registry.peers().iter().map(|peer| (peer.clone(), strays(peer))).collect()
         };
         let standing = |(peer, strays): Known| {
-            let shown = self.0.outbound.shown(&peer.daemon_id)?;
+            let shown = self.0.outbound.driver_status(&peer.daemon_id)?;
             let repaired = self.0.reconcile.repaired(&peer.daemon_id);
             Some((peer, strays, shown, repaired))
         };
@@ -94,11 +94,11 @@ fn report(
     asked: Asked,
     peer: Peer,
     strays: Strays,
-    Shown { status, path, borrows, lends }: Shown,
+    DriverStatus { replicator: status, path, borrows, lends }: DriverStatus,
     repaired: Option<Repaired>,
 ) -> Result<PeerStatus, Error> {
     let troubles = log.troubles(&peer.daemon_id)?;
-    let read = status.read_by_them.or(asked.read.map(|(upto, _)| upto));
+    let read = status.exchange.read_by_them.or(asked.read.map(|(upto, _)| upto));
     let backlog_to_them = read.map(|read| log.backlog(&peer.daemon_id, read)).transpose()?;
     let mut notes: Vec<String> =
         notes::same_key(&strays.2).into_iter().chain(notes::without_effect(&troubles)).collect();
@@ -119,34 +119,30 @@ fn report(
             .clone()
             .unwrap_or_else(|| crate::transport::Kind::of_address(&peer.address).to_string()),
         state: status.shown_state(),
-        over_quota: status.over_quota,
-        asked_over_its_connection: borrows && status.state == State::Connected,
-        asks_over_our_connection: lends,
         since: status.since,
-        next_attempt: status.next_attempt,
         read_by_us,
-        their_latest: status.their_latest,
-        read_by_them: status.read_by_them,
         our_latest: log.latest(),
-        backlog_from_them: status.backlog(),
-        backlog_to_them,
-        parked,
-        rejected,
-        last_rejected: last,
-        paired_by: peer.paired_by,
-        skipped: asked.skipped,
-        notes,
-        version: status.version,
-        clock_offset_ms: status.clock_offset_ms,
-        node: peer.node,
-        calls_from: peer.calls_from,
-        moved: peer.moved,
-        refused: strays.0,
-        refused_there: strays.1,
-        same_key: strays.2,
-        path: path.map(Into::into),
-        repaired,
-        last_error: status.last_error,
+        details: PeerDetails {
+            paired_by: peer.paired_by,
+            asked_over_its_connection: borrows && status.state == State::Connected,
+            asks_over_our_connection: lends,
+            backlog_from_them: status.backlog(),
+            backlog_to_them,
+            parked,
+            rejected,
+            last_rejected: last,
+            skipped: asked.skipped,
+            notes,
+            node: peer.node,
+            calls_from: peer.calls_from,
+            moved: peer.moved,
+            refused: strays.0,
+            refused_there: strays.1,
+            same_key: strays.2,
+            path: path.map(Into::into),
+            repaired,
+        },
+        exchange: status.exchange,
         daemon_id: peer.daemon_id,
         name: peer.name,
         address: peer.address,

@@ -27,7 +27,7 @@ use crate::{
     outbound::Channel,
     protocol::wire::{Call, Reply},
     registry::{Peer, Seen},
-    replicator::{State, Status},
+    replicator::{ReplicatorStatus, State},
 };
 
 /// Time until the next check.
@@ -42,7 +42,7 @@ enum Pause {
 pub(super) async fn follow(
     reconcile: Arc<Reconcile>,
     peer: String,
-    mut status: watch::Receiver<Status>,
+    mut status: watch::Receiver<ReplicatorStatus>,
     hinted: Arc<Notify>,
     show: watch::Sender<Option<Repaired>>,
     stop: CancellationToken,
@@ -53,7 +53,8 @@ pub(super) async fn follow(
         // By address: the difference, and how many times it was the same.
         let mut seen: BTreeMap<String, (Vec<Difference>, u32)> = BTreeMap::new();
         loop {
-            let can_be_asked = |status: &Status| status.state == State::Connected && status.ranges && status.ends > 0;
+            let can_be_asked =
+                |status: &ReplicatorStatus| status.state == State::Connected && status.ranges && status.ends > 0;
             if status.wait_for(can_be_asked).await.is_err() {
                 return;
             }

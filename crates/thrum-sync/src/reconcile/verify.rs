@@ -11,7 +11,7 @@ use crate::{
     environment::blocking,
     outbound::reached,
     registry::Peer,
-    replicator::{Comparable, Status},
+    replicator::{Comparable, ReplicatorStatus},
 };
 
 impl Reconcile {
@@ -170,11 +170,11 @@ impl Repairs {
     }
 }
 
-fn judge(peer: &Peer, answered: bool, status: &Status, ours: &Comparable) -> Compared {
+fn judge(peer: &Peer, answered: bool, status: &ReplicatorStatus, ours: &Comparable) -> Compared {
     let theirs = status.comparable.as_deref().filter(|_| status.legacy == Some(false));
     let (status, differences, error) = match theirs {
         _ if !answered => {
-            let why = status.last_error.clone().unwrap_or_else(|| "it did not answer in time".into());
+            let why = status.exchange.last_error.clone().unwrap_or_else(|| "it did not answer in time".into());
             (Verdict::Unreachable, Vec::new(), Some(why))
         }
         Some(Comparable { heads: None, .. }) if status.ranges => {

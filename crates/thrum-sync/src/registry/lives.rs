@@ -11,13 +11,13 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use thrum_core::{Timestamp, limits};
 
 use crate::{Now, transport::Node, transport::with_port};
 
 /// A process that runs with a daemon's key, as last seen.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     /// Its listening address, or at least its host; empty if unknown.
     pub address: String,

@@ -66,7 +66,7 @@ impl Case {
     }
 
     fn error(&self) -> &str {
-        self.machine.status().last_error.as_deref().unwrap_or_default()
+        self.machine.status().exchange.last_error.as_deref().unwrap_or_default()
     }
 
     /// Returns the times of all dials within `within`, each of which fails at once, as offsets from now.
@@ -307,7 +307,7 @@ fn what_the_peer_has_read_already_is_not_announced() {
     case.step(Input::Commit(10));
     case.step(Input::Acknowledged(10));
     assert_eq!(case.calls(nothing("log")), []);
-    assert_eq!(case.machine.status().read_by_them, Some(10));
+    assert_eq!(case.machine.status().exchange.read_by_them, Some(10));
 }
 
 #[test]
@@ -359,7 +359,8 @@ fn nonsense_is_shown_and_waits_and_moves_nothing() {
             "{expected}"
         );
         assert!(
-            status.next_attempt > Some(Timestamp::ZERO) && case.machine.wait_until() >= limits::BACKOFF_FIRST / 2,
+            status.exchange.next_attempt > Some(Timestamp::ZERO)
+                && case.machine.wait_until() >= limits::BACKOFF_FIRST / 2,
             "{expected}"
         );
     }
@@ -408,7 +409,7 @@ fn a_clock_that_is_off_is_measured_from_the_middle_of_the_request() {
     let day_ahead = Timestamp::ZERO.plus(seconds(24 * 3600 + 1));
     let info = Info { daemon_id: "d_peer".into(), log: Some("log".into()), time: Some(day_ahead), ..Info::default() };
     case.step(Input::Replied(Ok(Reply::Info(Box::new(info)))));
-    assert_eq!(case.machine.status().clock_offset_ms, Some(24 * 3600 * 1000));
+    assert_eq!(case.machine.status().exchange.clock_offset_ms, Some(24 * 3600 * 1000));
 }
 
 #[test]
@@ -827,7 +828,7 @@ fn an_old_peer_whose_newest_event_is_rejected_is_fully_read_all_the_same() {
     case.step(old(&[1], false));
     assert_eq!(case.step(Input::Applied(Applied { rejected: 1, ..Applied::default() })), []);
     let status = case.machine.status();
-    assert_eq!((status.ends, status.last_error.as_deref()), (1, None));
+    assert_eq!((status.ends, status.exchange.last_error.as_deref()), (1, None));
 }
 
 /// C30: a peer must not cause scans of the whole log all the time. A first reading of a log with many purges is not

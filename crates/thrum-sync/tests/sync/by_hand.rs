@@ -91,7 +91,7 @@ async fn what_a_peer_brought_is_acknowledged_and_not_announced_to_it() {
     assert_eq!(second["after_sequence"], 8, "no notify came before it");
     assert_eq!(hand.daemon.log.event_ids(), ["evt_8"]);
     let status = &hand.daemon.peers.status().await.unwrap()[0];
-    assert_eq!((status.rejected, status.read_by_us, status.state), (1, 8, State::Connected));
+    assert_eq!((status.details.rejected, status.read_by_us, status.state), (1, 8, State::Connected));
     hand.daemon.log.register("ann");
     let notify = wire.expect("sync.notify", json!({"status": "ok"})).await;
     assert_eq!(

@@ -100,7 +100,7 @@ async fn a_warning_goes_when_nothing_differs_any_more() {
     liar.daemon.restart_with_round(Duration::from_millis(20)).await;
     let shows = async |is_shown: bool| {
         let shown = async {
-            while liar.daemon.peers.status().await.unwrap()[0].repaired.is_some() != is_shown {
+            while liar.daemon.peers.status().await.unwrap()[0].details.repaired.is_some() != is_shown {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };

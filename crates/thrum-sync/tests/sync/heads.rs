@@ -216,7 +216,7 @@ async fn a_hole_heals_by_itself_and_is_shown() {
     let shown = async {
         loop {
             let status = &a.peers.status().await.unwrap()[0];
-            if let Some(repaired) = &status.repaired {
+            if let Some(repaired) = &status.details.repaired {
                 return repaired.clone();
             }
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -162,7 +162,7 @@ async fn what_a_peer_claims_and_does_not_serve_is_shown_without_being_asked_for(
     let shown = async {
         loop {
             let status = &liar.daemon.peers.status().await.unwrap()[0];
-            if let Some(repaired) = status.repaired.as_ref().filter(|repaired| repaired.missing_here >= 9) {
+            if let Some(repaired) = status.details.repaired.as_ref().filter(|repaired| repaired.missing_here >= 9) {
                 return repaired.clone();
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -198,12 +198,12 @@ async fn a_peer_that_says_that_something_is_missing_is_looked_at_once_and_told_n
         assert_eq!(liar.asks("sync.differs").await["result"]["status"], "ok");
     }
     let looked = async {
-        while liar.daemon.peers.status().await.unwrap()[0].repaired.is_none() {
+        while liar.daemon.peers.status().await.unwrap()[0].details.repaired.is_none() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(PATIENCE, looked).await.expect("it looks");
-    let repaired = liar.daemon.peers.status().await.unwrap()[0].repaired.clone().unwrap();
+    let repaired = liar.daemon.peers.status().await.unwrap()[0].details.repaired.clone().unwrap();
     assert!(repaired.missing_there > 0, "{repaired:?}");
     assert_eq!(liar.times("sync.differs"), 0);
     let of_far = liar

@@ -29,9 +29,12 @@ async fn two_daemons_pair_and_each_reads_what_the_other_had() {
     a.agrees().await;
     b.agrees().await;
     let status = &a.peers.status().await.unwrap()[0];
-    assert_eq!((status.state, status.backlog_from_them, status.rejected), (State::Connected, Some(0), 0));
     assert_eq!(
-        (status.daemon_id.as_str(), status.transport.as_str(), status.version.as_deref()),
+        (status.state, status.details.backlog_from_them, status.details.rejected),
+        (State::Connected, Some(0), 0)
+    );
+    assert_eq!(
+        (status.daemon_id.as_str(), status.transport.as_str(), status.exchange.version.as_deref()),
         (&*b.id, "local", Some("0.1.0"))
     );
 }
@@ -214,7 +217,7 @@ async fn a_peer_that_is_away_is_shown_and_the_others_go_on() {
     assert_eq!(verdicts, [("beta", Verdict::Unreachable), ("gamma", Verdict::Equal)]);
     let status = a.peers.status().await.unwrap();
     assert_ne!(status[0].state, State::Connected);
-    assert!(status[0].last_error.is_some() && status[0].next_attempt.is_some());
+    assert!(status[0].exchange.last_error.is_some() && status[0].exchange.next_attempt.is_some());
     assert_eq!(a.peers.force(Some("nobody")).await.unwrap_err().kind, ErrorKind::NotFound);
 }
 

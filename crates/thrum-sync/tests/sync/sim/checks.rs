@@ -184,7 +184,7 @@ impl Sim {
                 // Events that the peer itself sent are not announced to it.
                 let (name, latest) = (daemon.name(), daemon.log.commit().latest_not_from(peer));
                 assert!(
-                    status.read_by_them >= Some(latest),
+                    status.exchange.read_by_them >= Some(latest),
                     "P6: {peer} has not acknowledged {latest} of {name} without a round"
                 );
             }
@@ -208,7 +208,7 @@ impl Sim {
                 let Some(other) = self.daemons.get(place) else { continue };
                 if other.up && !other.hangs {
                     assert_eq!(
-                        (status.state, &status.last_error),
+                        (status.state, &status.exchange.last_error),
                         (State::Connected, &None),
                         "P7: {name} and {}",
                         other.name()
@@ -230,7 +230,7 @@ impl Sim {
                         other.name()
                     );
                     assert!(
-                        status.last_error.is_some(),
+                        status.exchange.last_error.is_some(),
                         "P7: {name} does not say why {} cannot be reached",
                         other.name()
                     );
